@@ -1,0 +1,101 @@
+// Package bridge is the heart of mqtt-nats-bridge: the lane. A lane takes what
+// one MQTT session delivers, judges it, gives it a message id, hands it to a
+// publisher and acknowledges it to the broker once it is stored, in the order
+// in which it came.
+//
+// The package knows neither paho nor nats.go. Its two ends are the interfaces of
+// this file: [Receiver] and [Conn] towards MQTT, [Publisher] and [Settler]
+// towards JetStream. DESIGN.md beside this file argues the choices.
+package bridge
+
+// Delivery is one PUBLISH as the broker sent it. Topic and Payload alias the
+// connection's read buffer: they are valid only during the call that hands them
+// over.
+type Delivery struct {
+	Topic   []byte
+	Payload []byte
+	// PayloadSize is the size in bytes of the payload on the wire. It exceeds
+	// len(Payload) only where the packet was over the maximum packet size and
+	// its payload was cut.
+	PayloadSize int
+	// ReceivedAt is when the bytes were read from the socket, in ns since the
+	// Unix epoch.
+	ReceivedAt int64
+	PacketID   uint16 // 0 at QoS 0
+	QoS        byte   // 0 or 1
+	Dup        bool
+	Retain     bool
+}
+
+// Conn is the network connection that delivered a message. An acknowledgement
+// can go only there: once the connection is closed both methods do nothing
+// (MQTT 3.1.1 §4.4: what was not acknowledged comes again on the next one).
+type Conn interface {
+	// Ack appends a PUBACK to the connection's write buffer. No I/O unless
+	// the buffer is full. Safe for concurrent use.
+	Ack(packetID uint16)
+	// Flush writes what Ack appended. Safe for concurrent use.
+	Flush()
+}
+
+// Receiver is told what happens on an MQTT session. All calls for one
+// connection come from one goroutine, Connected first and Disconnected last; a
+// new connection's Connected comes after the old one's Disconnected.
+type Receiver interface {
+	// Connected: the broker accepted the connection; nothing was delivered
+	// on it yet.
+	Connected(c Conn, sessionPresent bool)
+	// Deliver hands over one PUBLISH. It must not block and must not keep d.
+	Deliver(c Conn, d *Delivery)
+	// Disconnected: nothing more comes from c, whatever is appended to it
+	// from now on is dropped.
+	Disconnected(c Conn)
+}
+
+// Message is what goes to JetStream. The publisher copies what it needs to keep
+// before Publish returns.
+type Message struct {
+	// Token is the caller's: it comes back in the Result.
+	Token   uint64
+	Subject []byte
+	// ID becomes the Nats-Msg-Id header; empty: none.
+	ID      []byte
+	Headers []Header
+	Payload []byte
+}
+
+// Header is one NATS header line. Value holds no CR or LF.
+type Header struct {
+	Name  string
+	Value []byte
+}
+
+// Publisher stores messages in JetStream, in the order of the Publish calls.
+type Publisher interface {
+	// Publish takes a message over. It does not wait for the answer: that
+	// comes through the Settler, exactly once for each message, from another
+	// goroutine, never from within Publish.
+	Publish(m *Message)
+}
+
+// Settler is told what became of published messages.
+type Settler interface {
+	// Settle reports one message. r and what it points to are valid only
+	// during the call. The settler may call Publish.
+	Settle(r *Result)
+	// SettleDone follows one or more calls of Settle when no further answer
+	// is at hand: the moment to write acknowledgements out.
+	SettleDone()
+}
+
+// Result is JetStream's final word on one message.
+type Result struct {
+	Token uint64
+	// Duplicate: the stream had the message already. It is stored.
+	Duplicate bool
+	// Refused is nil where the message is stored, else why JetStream will
+	// never take it.
+	Refused error
+	// Message is what was refused, nil otherwise.
+	Message *Message
+}
