@@ -1,0 +1,104 @@
+package bridge
+
+import "math/bits"
+
+// Counts are what a lane has counted since it was made.
+type Counts struct {
+	// Received counts judged deliveries. Each is in the end one of: Stored,
+	// Quarantined, QuarantineSkipped, QoS0Dropped, or still in flight.
+	Received      uint64
+	ReceivedBytes uint64 // of payload
+	Stored        uint64
+	// Rejected counts verdicts, Quarantined what of them is stored.
+	Rejected          [reasons]uint64
+	Quarantined       [reasons]uint64
+	QuarantineSkipped uint64 // over the device's quarantine bound, or not to be stored
+	Redelivered       uint64 // came with DUP set
+	Duplicates        uint64 // JetStream had them already
+	RetainedSkipped   uint64
+	QoS0Dropped       uint64
+	AckLatency        Histogram // of stored messages, from socket to PubAck
+
+	// Of the moment.
+	InFlight     int // in the ring
+	RingCapacity int
+	CatchingUp   bool
+	Connected    bool
+}
+
+// RejectedTotal is the sum over all reasons.
+func (c *Counts) RejectedTotal() (n uint64) {
+	for _, v := range c.Rejected {
+		n += v
+	}
+	return n
+}
+
+// QuarantinedTotal is the sum over all reasons.
+func (c *Counts) QuarantinedTotal() (n uint64) {
+	for _, v := range c.Quarantined {
+		n += v
+	}
+	return n
+}
+
+// Counts returns a lane's counts of this moment.
+func (l *Lane) Counts() Counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.counts
+	c.InFlight = l.ring.len()
+	c.RingCapacity = packetIDs + l.opts.QoS0Pending
+	c.CatchingUp = l.catchUp.credit(l.opts.Now()) > 0
+	c.Connected = l.conn != nil
+	return c
+}
+
+// Histogram counts durations in buckets that double, from 64 µs up.
+type Histogram struct {
+	Buckets [histogramBuckets]uint64
+	Sum     int64 // ns
+	Count   uint64
+}
+
+const histogramBuckets = 24 // the last reaches to 9 minutes, and takes all above
+
+func (h *Histogram) observe(ns int64) {
+	ns = max(ns, 0)
+	h.Count++
+	h.Sum += ns
+	h.Buckets[min(bits.Len64(uint64(ns)>>16), histogramBuckets-1)]++
+}
+
+// UpperBound is the upper bound of bucket i, in ns; the last has none.
+func (h *Histogram) UpperBound(i int) int64 { return 1 << (16 + i) }
+
+// Quantile estimates the q-quantile in ns, by the upper bound of its bucket and
+// a straight line within it.
+func (h *Histogram) Quantile(q float64) int64 {
+	rank, seen := q*float64(h.Count), 0.0
+	for i, n := range h.Buckets {
+		if n == 0 {
+			continue
+		}
+		if seen+float64(n) >= rank {
+			upper := float64(h.UpperBound(i))
+			lower := upper / 2
+			if i == 0 {
+				lower = 0
+			}
+			return int64(lower + (upper-lower)*(rank-seen)/float64(n))
+		}
+		seen += float64(n)
+	}
+	return 0
+}
+
+// Add adds another lane's counts, for totals.
+func (h *Histogram) Add(o *Histogram) {
+	for i, n := range o.Buckets {
+		h.Buckets[i] += n
+	}
+	h.Sum += o.Sum
+	h.Count += o.Count
+}

@@ -1,0 +1,402 @@
+package bridge
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Devices is what the bridge keeps of every device: the state of its rate limit
+// and its counts. All lanes share one table. Safe for concurrent use.
+//
+// It is sharded; each shard is an open-addressed index of 4 bytes over entries
+// of 80 that lie in chunks, so that a million devices cost below 96 bytes each
+// and nothing is moved when it grows. A device is known by a 64-bit hash with a
+// secret seed: a collision among a million has a chance of 3 in 10^8, and nobody
+// can aim at one.
+type Devices struct {
+	seed   maphash.Seed
+	limit  int // devices at most
+	idle   int64
+	shards [deviceShards]deviceShard
+	count  atomic.Int64
+	evict  atomic.Uint64
+}
+
+// DevicesOptions bound the table.
+type DevicesOptions struct {
+	Max  int           // devices; the longest idle go first. 0: 2,000,000
+	Idle time.Duration // a device not seen for that long is forgotten; 0: 24 h
+}
+
+const (
+	deviceShards = 64
+	// nameBytes is how much of a device's tenant/device name lies in its
+	// entry; longer names are kept aside at their own cost.
+	nameBytes  = 24
+	chunkShift = 6
+	chunkSize  = 1 << chunkShift
+)
+
+// device is an entry: 80 bytes.
+type device struct {
+	hash     uint64
+	tat      int64 // of the rate limit
+	clock    int64 // latest time the limit ran on, ns since the epoch; never goes back
+	received uint64
+	stored   uint64
+	seen     uint32 // when the latest message came, s since the epoch
+	rejects  uint32 // 1 + index of its rejections; 0: none so far
+	name     [nameBytes]byte
+	nameLen  uint8 // nameLong: kept aside
+	used     bool
+}
+
+const nameLong = 255
+
+// rejections are kept for devices that had any.
+type rejections struct {
+	by         [reasons]uint64
+	quarantine int64 // TAT of the bound on its quarantined messages
+}
+
+type deviceShard struct {
+	mu      sync.Mutex
+	index   []uint32 // 1 + entry number; 0: free
+	chunks  []*[chunkSize]device
+	entries uint32 // handed out so far
+	free    []uint32
+	used    int
+	hand    uint32 // of the sweep
+	rejects []rejections
+	spare   []uint32 // free in rejects
+	long    map[uint32]string
+	_       [40]byte // keeps the locks of two shards on different cache lines
+}
+
+// NewDevices makes an empty table.
+func NewDevices(o DevicesOptions) *Devices {
+	if o.Max <= 0 {
+		o.Max = 2_000_000
+	}
+	if o.Idle <= 0 {
+		o.Idle = 24 * time.Hour
+	}
+	return &Devices{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1), idle: int64(o.Idle)}
+}
+
+// deviceRef names an entry for the time between a message's arrival and its
+// settlement. The hash tells whether the entry is still that device's.
+type deviceRef struct {
+	hash  uint64
+	entry uint32
+	known bool
+}
+
+func (d *Devices) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
+
+// Len is the number of devices in the table.
+func (d *Devices) Len() int { return int(d.count.Load()) }
+
+// Evicted counts the devices forgotten so far.
+func (d *Devices) Evicted() uint64 { return d.evict.Load() }
+
+// Receive counts a message of the device named tenant/device that came at
+// wallTime (ns since the epoch).
+func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
+	hash := maphash.Bytes(d.seed, name)
+	s := d.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.find(hash)
+	if !ok {
+		n = d.insert(s, hash, name, wallTime)
+	}
+	e := s.at(n)
+	e.received++
+	e.seen = uint32(wallTime / 1e9)
+	return deviceRef{hash: hash, entry: n, known: true}
+}
+
+// take charges a message to the device's limit. now is the limiter's clock, the
+// broker's where it is known, in ns; it never runs backward for a device.
+func (d *Devices) take(r deviceRef, m meter, now, credit int64) bool {
+	if m.interval == 0 {
+		return true
+	}
+	e, unlock := d.lock(r)
+	if e == nil {
+		return true
+	}
+	defer unlock.Unlock()
+	e.clock = max(e.clock, now)
+	var ok bool
+	e.tat, ok = m.take(e.tat, e.clock, credit)
+	return ok
+}
+
+// refund gives back what take charged to a message that was not accepted after
+// all.
+func (d *Devices) refund(r deviceRef, m meter) {
+	if e, unlock := d.lock(r); e != nil {
+		e.tat -= m.interval
+		unlock.Unlock()
+	}
+}
+
+func (d *Devices) stored(r deviceRef) {
+	if e, unlock := d.lock(r); e != nil {
+		e.stored++
+		unlock.Unlock()
+	}
+}
+
+// reject counts a rejection and tells whether the device's quarantine bound
+// allows it to be stored.
+func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) bool {
+	e, unlock := d.lock(r)
+	if e == nil {
+		return true
+	}
+	defer unlock.Unlock()
+	s := d.shard(r.hash)
+	if e.rejects == 0 {
+		if n := len(s.spare); n > 0 {
+			e.rejects = s.spare[n-1] + 1
+			s.spare = s.spare[:n-1]
+			s.rejects[e.rejects-1] = rejections{}
+		} else {
+			s.rejects = append(s.rejects, rejections{})
+			e.rejects = uint32(len(s.rejects))
+		}
+	}
+	x := &s.rejects[e.rejects-1]
+	x.by[why]++
+	var ok bool
+	x.quarantine, ok = quarantine.take(x.quarantine, now, 0)
+	return ok
+}
+
+// lock finds r's entry and returns it with its shard locked, or nil and nothing
+// locked where the device was forgotten meanwhile.
+func (d *Devices) lock(r deviceRef) (*device, *sync.Mutex) {
+	if !r.known {
+		return nil, nil
+	}
+	s := d.shard(r.hash)
+	s.mu.Lock()
+	if r.entry < s.entries {
+		if e := s.at(r.entry); e.used && e.hash == r.hash {
+			return e, &s.mu
+		}
+	}
+	s.mu.Unlock()
+	return nil, nil
+}
+
+func (s *deviceShard) at(n uint32) *device {
+	return &s.chunks[n>>chunkShift][n&(chunkSize-1)]
+}
+
+// find looks a hash up.
+func (s *deviceShard) find(hash uint64) (uint32, bool) {
+	if len(s.index) == 0 {
+		return 0, false
+	}
+	mask := uint32(len(s.index) - 1)
+	for i := uint32(hash) & mask; ; i = (i + 1) & mask {
+		n := s.index[i]
+		if n == 0 {
+			return 0, false
+		}
+		if s.at(n-1).hash == hash {
+			return n - 1, true
+		}
+	}
+}
+
+// insert adds a device that is not in the table.
+func (d *Devices) insert(s *deviceShard, hash uint64, name []byte, wallTime int64) uint32 {
+	d.sweep(s, wallTime)
+	if 4*(s.used+1) > 3*len(s.index) {
+		s.rehash(max(2*len(s.index), 16))
+	}
+	var n uint32
+	if k := len(s.free); k > 0 {
+		n = s.free[k-1]
+		s.free = s.free[:k-1]
+	} else {
+		n = s.entries
+		if n>>chunkShift == uint32(len(s.chunks)) {
+			s.chunks = append(s.chunks, new([chunkSize]device))
+		}
+		s.entries++
+	}
+	e := s.at(n)
+	*e = device{hash: hash, used: true, seen: uint32(wallTime / 1e9)}
+	if len(name) <= nameBytes {
+		e.nameLen = uint8(copy(e.name[:], name))
+	} else {
+		e.nameLen = nameLong
+		if s.long == nil {
+			s.long = make(map[uint32]string)
+		}
+		s.long[n] = string(name)
+	}
+	s.link(hash, n)
+	s.used++
+	d.count.Add(1)
+	return n
+}
+
+func (s *deviceShard) link(hash uint64, n uint32) {
+	mask := uint32(len(s.index) - 1)
+	i := uint32(hash) & mask
+	for s.index[i] != 0 {
+		i = (i + 1) & mask
+	}
+	s.index[i] = n + 1
+}
+
+func (s *deviceShard) rehash(size int) {
+	s.index = make([]uint32, size)
+	for n := range s.entries {
+		if e := s.at(n); e.used {
+			s.link(e.hash, n)
+		}
+	}
+}
+
+// sweep looks at two entries and forgets them where they are idle; where the
+// shard is full it forgets the longest idle of eight.
+func (d *Devices) sweep(s *deviceShard, wallTime int64) {
+	if s.entries == 0 {
+		return
+	}
+	for range 2 {
+		n := s.step()
+		if e := s.at(n); e.used && wallTime-int64(e.seen)*1e9 > d.idle {
+			d.forget(s, n)
+		}
+	}
+	if s.used < d.limit {
+		return
+	}
+	oldest, found := uint32(0), false
+	for range 8 {
+		n := s.step()
+		if e := s.at(n); e.used && (!found || e.seen < s.at(oldest).seen) {
+			oldest, found = n, true
+		}
+	}
+	if found {
+		d.forget(s, oldest)
+	}
+}
+
+func (s *deviceShard) step() uint32 {
+	s.hand++
+	if s.hand >= s.entries {
+		s.hand = 0
+	}
+	return s.hand
+}
+
+// forget removes entry n.
+func (d *Devices) forget(s *deviceShard, n uint32) {
+	e := s.at(n)
+	mask := uint32(len(s.index) - 1)
+	i := uint32(e.hash) & mask
+	for s.index[i] != n+1 {
+		i = (i + 1) & mask
+	}
+	// Deletion from an open-addressed table: what follows in the same run
+	// moves up where its place allows.
+	for j := i; ; {
+		s.index[i] = 0
+		for {
+			j = (j + 1) & mask
+			if s.index[j] == 0 {
+				goto unlinked
+			}
+			home := uint32(s.at(s.index[j]-1).hash) & mask
+			if (j-home)&mask >= (j-i)&mask {
+				break
+			}
+		}
+		s.index[i] = s.index[j]
+		i = j
+	}
+unlinked:
+	if e.rejects != 0 {
+		s.spare = append(s.spare, e.rejects-1)
+	}
+	if e.nameLen == nameLong {
+		delete(s.long, n)
+	}
+	*e = device{}
+	s.free = append(s.free, n)
+	s.used--
+	d.count.Add(-1)
+	d.evict.Add(1)
+}
+
+func (s *deviceShard) nameOf(n uint32) string {
+	e := s.at(n)
+	if e.nameLen == nameLong {
+		return s.long[n]
+	}
+	return string(e.name[:e.nameLen])
+}
+
+// Device is what is known of one device.
+type Device struct {
+	Tenant   string            `json:"tenant"`
+	Device   string            `json:"device"`
+	Received uint64            `json:"received"`
+	Stored   uint64            `json:"stored"`
+	Rejected map[string]uint64 `json:"rejected,omitempty"` // by reason
+	LastSeen time.Time         `json:"last_seen"`          // to the second
+	// TokensLeft is how many messages the device may send at once; -1: no
+	// limit.
+	TokensLeft int `json:"tokens_left"`
+	rejected   uint64
+}
+
+// Rejections is the sum over all reasons.
+func (d Device) Rejections() uint64 { return d.rejected }
+
+func (s *deviceShard) export(n uint32, m meter, now int64) Device {
+	e := s.at(n)
+	tenant, name, _ := strings.Cut(s.nameOf(n), "/")
+	out := Device{
+		Tenant: tenant, Device: name, Received: e.received, Stored: e.stored,
+		LastSeen:   time.Unix(int64(e.seen), 0).UTC(),
+		TokensLeft: m.left(e.tat, max(e.clock, now)),
+	}
+	if e.rejects != 0 {
+		out.Rejected = make(map[string]uint64)
+		for r, n := range s.rejects[e.rejects-1].by {
+			if n > 0 {
+				out.Rejected[Reason(r).String()] = n
+				out.rejected += n
+			}
+		}
+	}
+	return out
+}
+
+// Lookup returns what is known of a device under the limit given.
+func (d *Devices) Lookup(tenant, name string, limit Rate) (Device, bool) {
+	hash := maphash.String(d.seed, tenant+"/"+name)
+	s := d.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.find(hash)
+	if !ok {
+		return Device{}, false
+	}
+	return s.export(n, limit.meter(), time.Now().UnixNano()), true
+}

@@ -1,0 +1,65 @@
+package bridge
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
+
+// wrap builds the envelope around d's payload. It reports false where the
+// payload is no JSON.
+func (j *judge) wrap(d *Delivery) bool {
+	if !json.Valid(d.Payload) {
+		return false
+	}
+	b := append(j.envelope[:0], `{"topic":`...)
+	b = appendJSONString(b, j.topic)
+	b = append(b, `,"tenant_id":`...)
+	b = appendJSONString(b, j.match.Tenant())
+	b = append(b, `,"device_id":`...)
+	b = appendJSONString(b, j.match.Device())
+	b = append(b, `,"msg_type":`...)
+	b = appendJSONString(b, j.messageType())
+	b = append(b, `,"username":`...)
+	b = appendJSONString(b, j.cn)
+	b = append(b, `,"payload":`...)
+	b = append(b, d.Payload...)
+	b = append(b, `,"ts":`...)
+	ms := d.ReceivedAt / 1e6
+	if j.rules.Attested != nil {
+		ms = j.attested.Millis
+	}
+	b = strconv.AppendInt(b, ms, 10)
+	j.envelope = append(b, '}')
+	return true
+}
+
+// messageType is the pattern's {type}, or what follows the device in the topic:
+// shadow/reported, commands/ack.
+func (j *judge) messageType() []byte {
+	if t := j.match.Get("type"); t != nil {
+		return t
+	}
+	device := j.match.Device()
+	if i := bytes.Index(j.topic, append(append([]byte{'/'}, device...), '/')); i >= 0 {
+		return j.topic[i+len(device)+2:]
+	}
+	return nil
+}
+
+// appendJSONString appends s as a JSON string; bytes that are no UTF-8 become
+// U+FFFD, since JSON has no way to say them.
+func appendJSONString(dst, s []byte) []byte {
+	for _, c := range s {
+		if c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			var buf bytes.Buffer
+			enc := json.NewEncoder(&buf)
+			enc.SetEscapeHTML(false)
+			enc.Encode(string(s)) // a string always encodes
+			return append(dst, bytes.TrimRight(buf.Bytes(), "\n")...)
+		}
+	}
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}

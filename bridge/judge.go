@@ -1,0 +1,189 @@
+package bridge
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"mqtt-nats-bridge/subjects"
+)
+
+// judge holds the verdict on one delivery while it is made, and what follows
+// from it. A lane has one and uses it again for each message: its slices alias
+// the delivery and the judge's own buffers. The reading goroutine alone uses it.
+type judge struct {
+	rules   *Rules
+	devices *Devices
+	tenants *Devices
+
+	device, tenant, quarantine meter
+
+	topic    []byte // the device's topic: without the attestation
+	route    int
+	match    subjects.Match
+	attested subjects.Attestation // zero on plain topics
+	cn       []byte
+	subject  []byte
+	escaped  bool // the subject is not the topic with dots
+
+	clock  int64     // of the limits, ns since the epoch
+	sender deviceRef // whom the message counts for
+	reason Reason
+	detail string
+
+	nameBuf    []byte
+	cnBuf      []byte
+	subjectBuf []byte
+	envelope   []byte
+}
+
+func newJudge(r *Rules, devices, tenants *Devices) *judge {
+	return &judge{
+		rules: r, devices: devices, tenants: tenants,
+		device: r.Device.meter(), tenant: r.Tenant.meter(), quarantine: r.Quarantine.PerDevice.meter(),
+	}
+}
+
+// maxAhead is how far a broker's clock may be ahead of the bridge's before the
+// bridge's is used instead: a clock far ahead would spend a device's budget for
+// the time until then.
+const maxAhead = 5 * time.Minute
+
+// reject sets the verdict. The first one stands.
+func (j *judge) reject(r Reason, format string, args ...any) {
+	j.reason, j.detail = r, fmt.Sprintf(format, args...)
+}
+
+// read finds out what the message is and who sent it: everything but the rate,
+// which must be charged once only.
+func (j *judge) read(d *Delivery) {
+	j.reason, j.detail = Accepted, ""
+	j.topic, j.subject, j.cn = d.Topic, nil, nil
+	j.escaped = false
+	j.sender = deviceRef{}
+	j.attested = subjects.Attestation{}
+	j.route = -1
+	j.clock = d.ReceivedAt
+	if j.rules.Attested != nil {
+		a, rest, err := j.rules.Attested.Cut(d.Topic)
+		if err != nil {
+			j.reject(BadTopic, "the broker's attestation cannot be read: %v", err)
+			return
+		}
+		j.attested, j.topic = a, rest
+		// The broker's time: after an outage the backlog comes at once but
+		// was sent evenly.
+		if a.Millis < (d.ReceivedAt+int64(maxAhead))/1e6 {
+			j.clock = a.Millis * 1e6
+		}
+		cn, err := subjects.DecodeCN(j.cnBuf[:0], a.CNHex)
+		if err != nil {
+			j.reject(CNMissing, "the broker vouches for no certificate name: %v", err)
+		} else {
+			j.cnBuf, j.cn = cn, cn
+		}
+	}
+	if !j.locate() {
+		j.count(d)
+		return
+	}
+	if j.reason == Accepted {
+		j.check(d)
+	}
+	j.count(d)
+}
+
+// locate finds the topic's subject.
+func (j *judge) locate() bool {
+	route, ok := j.rules.Topics.Match(j.topic, &j.match)
+	if !ok {
+		j.reject(BadTopic, "the topic matches none of the configured ones")
+		return false
+	}
+	if err := j.match.CheckDevice(); err != nil {
+		j.reject(BadTopic, "%v", err)
+		return false
+	}
+	if err := subjects.CheckTopic(j.topic); err != nil {
+		j.reject(BadTopic, "%v", err)
+		return false
+	}
+	template := j.rules.Topics.Route(route).Template
+	j.subjectBuf = template.Append(j.subjectBuf[:0], &j.match)
+	if err := subjects.CheckSubject(j.subjectBuf); err != nil {
+		j.reject(BadTopic, "%v", err)
+		return false
+	}
+	j.route, j.subject = route, j.subjectBuf
+	j.escaped = !template.Reversible() || subjects.NeedsEscape(j.topic)
+	return true
+}
+
+// check holds payload and name against the rules.
+func (j *judge) check(d *Delivery) {
+	if j.rules.Attested != nil && !j.owns(j.cn) {
+		j.reject(CNMismatch, "the certificate is that of %q, the topic belongs to %q", j.cn, j.name())
+		return
+	}
+	if d.PayloadSize > j.rules.MaxPayload {
+		j.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, j.rules.MaxPayload)
+		return
+	}
+	if j.rules.format(j.route) == Envelope && !j.wrap(d) {
+		j.reject(BadPayload, "the payload is not JSON, which the envelope needs")
+	}
+}
+
+// owns tells whether cn is exactly tenant/device of the topic, byte for byte.
+func (j *judge) owns(cn []byte) bool {
+	tenant, device := j.match.Tenant(), j.match.Device()
+	return len(cn) == len(tenant)+1+len(device) &&
+		bytes.HasPrefix(cn, tenant) && cn[len(tenant)] == '/' && bytes.HasSuffix(cn, device)
+}
+
+// name is tenant/device of the topic.
+func (j *judge) name() []byte {
+	j.nameBuf = append(j.nameBuf[:0], j.match.Tenant()...)
+	j.nameBuf = append(j.nameBuf, '/')
+	j.nameBuf = append(j.nameBuf, j.match.Device()...)
+	return j.nameBuf
+}
+
+// unattested is whom messages count for that nobody vouches for. It is no
+// device's name: those have a slash.
+var unattested = []byte("unattested")
+
+// count finds the entry that the message counts for: the device that the broker
+// says sent it. An impostor is counted under its own name, so that it cannot use
+// up what its victim may send.
+func (j *judge) count(d *Delivery) {
+	switch {
+	case j.rules.Attested != nil && j.cn != nil:
+		j.sender = j.devices.receive(j.cn, d.ReceivedAt)
+	case j.rules.Attested != nil || j.route < 0:
+		j.sender = j.devices.receive(unattested, d.ReceivedAt)
+	default:
+		j.sender = j.devices.receive(j.name(), d.ReceivedAt)
+	}
+}
+
+// charge takes the message off its device's and its tenant's budget.
+func (j *judge) charge(credit int64) {
+	if j.reason != Accepted {
+		return
+	}
+	if !j.devices.take(j.sender, j.device, j.clock, credit) {
+		j.reject(RateLimited, "the device sends more than %g messages a second (burst %d)",
+			j.rules.Device.Rate, j.rules.Device.Burst)
+		return
+	}
+	if j.tenant.interval == 0 {
+		return
+	}
+	tenant := j.tenants.receive(j.match.Tenant(), j.clock)
+	if !j.tenants.take(tenant, j.tenant, j.clock, credit) {
+		j.devices.refund(j.sender, j.device)
+		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages a second (burst %d)",
+			j.rules.Tenant.Rate, j.rules.Tenant.Burst)
+	}
+}

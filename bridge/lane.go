@@ -1,0 +1,382 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// LaneOptions describe a lane. Name, Rules, Devices and Tenants are required.
+type LaneOptions struct {
+	// Name is the client id of the lane's MQTT session and the beginning of
+	// the message ids it gives.
+	Name    string
+	Rules   *Rules
+	Devices *Devices // shared by all lanes, as is Tenants
+	Tenants *Devices
+	// Journal tells redeliveries from new messages; nil: one in memory. The
+	// lane uses it, its owner closes it.
+	Journal *Journal
+	// QoS0Pending bounds the QoS 0 messages that wait for JetStream; what is
+	// beyond is counted and dropped: at most once is what they asked for.
+	// 0: 10,000.
+	QoS0Pending int
+	// Now is the clock, in ns since the epoch; nil: time.Now.
+	Now func() int64
+}
+
+func (o *LaneOptions) setDefaults() error {
+	if o.Name == "" || o.Rules == nil || o.Devices == nil || o.Tenants == nil {
+		return errors.New("make lane: Name, Rules, Devices and Tenants are required")
+	}
+	if err := o.Rules.validate(); err != nil {
+		return fmt.Errorf("make lane: %w", err)
+	}
+	if o.Journal == nil {
+		o.Journal = NewJournal()
+	}
+	if o.QoS0Pending <= 0 {
+		o.QoS0Pending = 10_000
+	}
+	if o.Now == nil {
+		o.Now = func() int64 { return time.Now().UnixNano() }
+	}
+	return nil
+}
+
+// Lane is the unit of parallelism: one MQTT session, one ring, one publisher. It
+// is the [Receiver] of the session and the [Settler] of the publisher.
+//
+// What it promises: each QoS 1 delivery is acknowledged only after JetStream has
+// stored it (or its quarantine copy), after everything delivered before it was
+// acknowledged, and on the connection that delivered it. Messages are published
+// in the order of delivery.
+type Lane struct {
+	opts      LaneOptions
+	judge     *judge
+	publisher Publisher
+
+	// Of the reading goroutine alone.
+	message Message
+	headers [6]Header
+	idBuf   []byte
+	values  []byte
+	subject []byte
+	stamp   stamp
+
+	mu      sync.Mutex
+	ring    *ring
+	journal *Journal
+	pending int    // QoS 0 messages in the ring
+	qos0    uint64 // numbers their ids
+	away    int64  // since when there is no connection, ns; 0: there is one
+	conn    Conn
+	catchUp catchUp
+	counts  Counts
+	idle    chan struct{} // closed when the ring runs empty; nil: nobody waits
+}
+
+// NewLane makes a lane. Start must be called before its session is opened.
+func NewLane(opts LaneOptions) (*Lane, error) {
+	if err := opts.setDefaults(); err != nil {
+		return nil, err
+	}
+	return &Lane{
+		opts:    opts,
+		judge:   newJudge(opts.Rules, opts.Devices, opts.Tenants),
+		ring:    newRing(),
+		journal: opts.Journal,
+		qos0:    uint64(opts.Now()),
+		away:    opts.Journal.Alive(),
+	}, nil
+}
+
+// Start gives the lane its publisher.
+func (l *Lane) Start(p Publisher) { l.publisher = p }
+
+// Connected implements [Receiver].
+func (l *Lane) Connected(c Conn, sessionPresent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.opts.Now()
+	if sessionPresent && l.away > 0 && l.opts.Rules.Attested == nil {
+		l.catchUp.grant(now, now-l.away)
+	}
+	l.away, l.conn = 0, c
+	l.journal.SetAlive(now)
+}
+
+// Disconnected implements [Receiver].
+func (l *Lane) Disconnected(c Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == c {
+		l.conn, l.away = nil, l.opts.Now()
+	}
+}
+
+// Deliver implements [Receiver]. A message walks through the checks, gets its
+// id, takes its place in the ring and goes to the publisher; its PUBACK follows
+// when Settle says so.
+func (l *Lane) Deliver(c Conn, d *Delivery) {
+	if d.Retain && !l.opts.Rules.ForwardRetained {
+		l.skipRetained(c, d)
+		return
+	}
+	hash := l.hash(d)
+	again, number := l.redelivered(c, d, hash)
+	if again == settledBefore {
+		return
+	}
+	j := l.judge
+	j.read(d)
+	if again == isNew {
+		j.charge(l.credit(d.ReceivedAt))
+	}
+	store := true
+	if j.reason != Accepted {
+		store = l.opts.Devices.reject(j.sender, j.reason, j.quarantine, j.clock) && l.opts.Rules.Quarantine.Store
+	}
+	token, number, ok := l.enter(c, d, hash, number, store)
+	if !ok {
+		return
+	}
+	l.message.Token = token
+	if j.reason == Accepted {
+		l.accepted(d, number)
+	} else {
+		l.quarantined(d, number)
+	}
+	l.publisher.Publish(&l.message)
+}
+
+// hash is of what makes two deliveries the same message: the topic, which holds
+// the broker's id where it attests, and the payload where it does not.
+func (l *Lane) hash(d *Delivery) uint64 {
+	h := xxhash.Sum64(d.Topic)
+	if l.opts.Rules.Attested == nil {
+		h = h*0x9e3779b97f4a7c15 ^ xxhash.Sum64(d.Payload)
+	}
+	return h
+}
+
+// recurrence is what a delivery with DUP set turns out to be.
+type recurrence int
+
+const (
+	isNew         recurrence = iota // not seen, or not known any more
+	isKnown                         // has its number, but may not be stored
+	settledBefore                   // nothing to do but its PUBACK
+)
+
+// redelivered looks a delivery up that came with DUP set. DUP alone says nothing
+// (MQTT 3.1.1 §3.3.1.1): the broker may have sent the message into a connection
+// that died before it arrived.
+func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) (recurrence, uint64) {
+	if !d.Dup || d.QoS == 0 {
+		return isNew, 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts.Redelivered++
+	if s := l.ring.waiting(d.PacketID, hash); s != nil {
+		// Its publish is under way. The slot moves to the connection on
+		// which the PUBACK is due now.
+		s.conn = c
+		return settledBefore, 0
+	}
+	number, stored, ok := l.journal.Find(d.PacketID, hash)
+	if !ok {
+		return isNew, 0
+	}
+	if stored {
+		// Not acknowledged at once: PUBACKs go out in the order of the
+		// PUBLISHes [MQTT-4.6.0-2].
+		l.settleAt(l.ring.push(slot{conn: c, packetID: d.PacketID, hash: hash, settled: true}))
+		return settledBefore, 0
+	}
+	return isKnown, number
+}
+
+// enter gives a judged delivery its number and its place in the ring. ok is
+// false where there is nothing to publish.
+func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (token, _ uint64, ok bool) {
+	j := l.judge
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts.Received++
+	l.counts.ReceivedBytes += uint64(d.PayloadSize)
+	s := slot{
+		conn: c, hash: hash, received: d.ReceivedAt, sender: j.sender,
+		packetID: d.PacketID, reason: j.reason, number: number,
+	}
+	if j.reason != Accepted {
+		l.counts.Rejected[j.reason]++
+		if !store {
+			l.counts.QuarantineSkipped++
+		}
+	}
+	if d.QoS == 0 {
+		s.conn = nil
+		if store && l.pending >= l.opts.QoS0Pending {
+			l.counts.QoS0Dropped++
+			return 0, 0, false
+		}
+		l.qos0++
+		s.number = l.qos0
+	} else {
+		if number == 0 {
+			s.number = l.journal.Begin(d.PacketID, hash)
+		}
+		s.noted = true
+	}
+	if !store {
+		s.settled = true
+		if s.noted {
+			l.journal.Stored(s.packetID, s.number)
+		}
+		l.settleAt(l.ring.push(s))
+		return 0, 0, false
+	}
+	if d.QoS == 0 {
+		l.pending++
+	}
+	return l.ring.push(s), s.number, true
+}
+
+// skipRetained acknowledges a retained copy without storing it: it was sent
+// because the bridge subscribed, not because a device published.
+func (l *Lane) skipRetained(c Conn, d *Delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts.RetainedSkipped++
+	if d.QoS > 0 {
+		l.settleAt(l.ring.push(slot{conn: c, packetID: d.PacketID, settled: true}))
+	}
+}
+
+// Settle implements [Settler].
+func (l *Lane) Settle(r *Result) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.ring.get(r.Token)
+	if s == nil || s.settled {
+		return
+	}
+	if r.Refused != nil {
+		l.refused(s, r)
+		return
+	}
+	now := l.opts.Now()
+	if r.Duplicate {
+		l.counts.Duplicates++
+	}
+	if s.reason == Accepted {
+		l.counts.Stored++
+		l.counts.AckLatency.observe(now - s.received)
+		l.opts.Devices.stored(s.sender)
+	} else {
+		l.counts.Quarantined[s.reason]++
+	}
+	if s.noted {
+		l.journal.Stored(s.packetID, s.number)
+	}
+	if s.conn == nil {
+		l.pending--
+	}
+	s.settled = true
+	if r.Token == l.ring.head {
+		l.catchUp.waited(now, now-s.received)
+		l.advance()
+	}
+}
+
+// settleAt advances the ring where the slot just settled is its head.
+func (l *Lane) settleAt(token uint64) {
+	if token == l.ring.head {
+		l.advance()
+	}
+}
+
+// advance takes settled slots off the ring's head and appends their PUBACKs.
+func (l *Lane) advance() {
+	r := l.ring
+	for r.head < r.tail {
+		s := r.at(r.head)
+		if !s.settled {
+			return
+		}
+		if s.conn != nil {
+			s.conn.Ack(s.packetID)
+		}
+		*s = slot{}
+		r.head++
+	}
+	if l.idle != nil {
+		close(l.idle)
+		l.idle = nil
+	}
+}
+
+// SettleDone implements [Settler]: it writes out the PUBACKs.
+func (l *Lane) SettleDone() {
+	l.mu.Lock()
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.Flush()
+	}
+}
+
+// credit is how far back a device's budget reaches just now, in ns.
+func (l *Lane) credit(now int64) int64 {
+	if l.opts.Rules.Attested != nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.catchUp.credit(now)
+}
+
+// Tick is called about once a second: it notes in the journal that the broker is
+// there, so that after a crash the lane knows for how long it was away.
+func (l *Lane) Tick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		l.journal.SetAlive(l.opts.Now())
+	}
+}
+
+// Idle returns a channel that is closed once every delivery so far is settled.
+func (l *Lane) Idle() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ring.len() == 0 {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	if l.idle == nil {
+		l.idle = make(chan struct{})
+	}
+	return l.idle
+}
+
+// appendID appends the message id: the broker's where it attests, else client
+// id, packet id and number. An id never comes from the content alone: devices
+// honestly send the same bytes twice.
+func (l *Lane) appendID(dst []byte, d *Delivery, number uint64) []byte {
+	if id := l.judge.attested.ID; id != nil {
+		return append(dst, id...)
+	}
+	dst = append(dst, l.opts.Name...)
+	dst = append(dst, '-')
+	dst = strconv.AppendUint(dst, uint64(d.PacketID), 10)
+	dst = append(dst, '-')
+	return strconv.AppendUint(dst, number, 36)
+}

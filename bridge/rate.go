@@ -1,0 +1,52 @@
+package bridge
+
+import "math"
+
+// Rate is a limit: messages a second in the long run, and how many may come at
+// once. A rate of 0 or less is no limit.
+type Rate struct {
+	Rate  float64
+	Burst int
+}
+
+// meter is a Rate as GCRA counts it: the bucket is one timestamp, the
+// theoretical arrival time (TAT) of the next message of a device that sends
+// evenly at its rate.
+type meter struct {
+	interval int64 // ns between messages at the rate; 0: no limit
+	slack    int64 // ns by which the TAT may lie ahead of now
+}
+
+func (r Rate) meter() meter {
+	if r.Rate <= 0 {
+		return meter{}
+	}
+	interval := int64(math.Max(1, math.Min(1e9/r.Rate, math.MaxInt64/1e6)))
+	return meter{interval: interval, slack: interval * int64(max(r.Burst, 1)-1)}
+}
+
+// take charges one message to tat at the time now (ns). credit widens the bucket
+// by that many ns of the past. It returns the new TAT and whether the message
+// conforms; one that does not is not charged.
+func (m meter) take(tat, now, credit int64) (int64, bool) {
+	if m.interval == 0 {
+		return tat, true
+	}
+	tat = max(tat, now-credit)
+	if tat-now > m.slack {
+		return tat, false
+	}
+	return tat + m.interval, true
+}
+
+// left is how many messages would conform at the time now.
+func (m meter) left(tat, now int64) int {
+	if m.interval == 0 {
+		return -1
+	}
+	room := m.slack - (max(tat, now) - now)
+	if room < 0 {
+		return 0
+	}
+	return int(room/m.interval) + 1
+}

@@ -1,0 +1,69 @@
+package bridge
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// TopBy is what Top ranks devices by.
+type TopBy string
+
+const (
+	ByReceived TopBy = "received"
+	ByRejected TopBy = "rejected"
+)
+
+// Top returns the n devices with the most messages received or rejected, the
+// most first; devices with none are left out. It reads the whole table, holding up
+// one shard at a time.
+func (d *Devices) Top(n int, by TopBy, limit Rate) []Device {
+	m, now := limit.meter(), time.Now().UnixNano()
+	var top []Device
+	for i := range d.shards {
+		top = append(top, d.shards[i].top(n, by, m, now)...)
+	}
+	slices.SortFunc(top, func(a, b Device) int {
+		return cmp.Or(cmp.Compare(by.of(b), by.of(a)), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Device, b.Device))
+	})
+	return top[:min(n, len(top))]
+}
+
+func (by TopBy) of(d Device) uint64 {
+	if by == ByRejected {
+		return d.rejected
+	}
+	return d.Received
+}
+
+// top returns a shard's n first, in no order.
+func (s *deviceShard) top(n int, by TopBy, m meter, now int64) []Device {
+	type candidate struct {
+		entry uint32
+		count uint64
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []candidate
+	for i := range s.entries {
+		e := s.at(i)
+		count := e.received
+		if by == ByRejected {
+			count = 0
+			if e.rejects != 0 {
+				for _, r := range s.rejects[e.rejects-1].by {
+					count += r
+				}
+			}
+		}
+		if e.used && count > 0 {
+			all = append(all, candidate{i, count})
+		}
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return cmp.Compare(b.count, a.count) })
+	out := make([]Device, 0, min(n, len(all)))
+	for _, c := range all[:min(n, len(all))] {
+		out = append(out, s.export(c.entry, m, now))
+	}
+	return out
+}

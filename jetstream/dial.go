@@ -1,0 +1,41 @@
+package jetstream
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// dialer opens the sockets of one NATS connection and counts them. nats.go tells
+// of a reconnect through a handler that runs in its own time, after which new
+// messages may already have gone out; the count is there before any byte of the
+// new connection is, so a publisher that looks at it first sees every reconnect
+// in time.
+type dialer struct {
+	timeout    time.Duration
+	generation atomic.Uint64
+}
+
+// Dial implements nats.CustomDialer.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := net.DialTimeout(network, address, d.timeout)
+	if err != nil {
+		return nil, err
+	}
+	d.generation.Add(1)
+	return &failFastConn{Conn: conn}, nil
+}
+
+// failFastConn closes itself on the first failed write. nats.go throws its
+// buffer away when a flush fails and, where not one byte went out, keeps the
+// connection (nats.go v1.55, natsWriter.flush): messages sent later would then
+// overtake the lost ones.
+type failFastConn struct{ net.Conn }
+
+func (c *failFastConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.Conn.Close()
+	}
+	return n, err
+}

@@ -1,0 +1,114 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Class says what a failed publish calls for. It is decided here and nowhere
+// else.
+type Class int
+
+const (
+	// Retry: the fault lies with a connection, a server or a limit that may
+	// pass. The message is kept and sent again.
+	Retry Class = iota
+	// Reject: this message will never be taken, others may.
+	Reject
+	// Stop: no message will be taken until somebody changes the
+	// configuration. Messages are kept; the sentence says what to change.
+	Stop
+)
+
+func (c Class) String() string {
+	switch c {
+	case Retry:
+		return "retry"
+	case Reject:
+		return "reject"
+	default:
+		return "stop"
+	}
+}
+
+var (
+	// ErrNoResponders: no stream listens on the subject, or JetStream has no
+	// leader just now; the server answers both alike (status 503, empty body).
+	ErrNoResponders = errors.New("no stream holds the subject, or JetStream is away")
+	// ErrAckTimeout: the oldest message had no answer in time. A server that
+	// fails to write to its disk sends none.
+	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
+	// ErrDisconnected: there is no connection to NATS.
+	ErrDisconnected = errors.New("not connected to NATS")
+	// ErrBadAck: the answer is no PubAck.
+	ErrBadAck = errors.New("unreadable answer from JetStream")
+)
+
+// APIError is an error answered by JetStream to a publish.
+type APIError struct {
+	Code        int    `json:"code"`     // as in HTTP
+	ErrCode     int    `json:"err_code"` // JetStream's own number
+	Description string `json:"description"`
+}
+
+func (e *APIError) Error() string {
+	return fmt.Sprintf("JetStream error %d: %s", e.ErrCode, e.Description)
+}
+
+// Classify tells what err, from a publish or from a PubAck, calls for. The
+// numbers are nats-server's (server/errors.json, 2.15); what is not known is
+// retried, because that loses nothing.
+func Classify(err error) Class {
+	var api *APIError
+	if errors.As(err, &api) {
+		switch api.ErrCode {
+		case 10054, // message larger than the stream's max_msg_size
+			10097, // headers over 64 KiB
+			10165, // invalid per-message TTL
+			10166: // per-message TTL not enabled
+			return Reject
+		case 10060, // another stream was expected
+			10109, // stream sealed
+			10076, // JetStream not enabled
+			10039: // JetStream not enabled for the account
+			return Stop
+		}
+		// 10008 no JetStream just now, 10009 not the leader, 10118 stream
+		// offline, 10158 the same id is in flight, 10023 10028 10047 10002
+		// out of memory, disk or account limits, 10167 too many requests,
+		// 10077 store failed: stream full with discard new, or the disk.
+		return Retry
+	}
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject),
+		errors.Is(err, nats.ErrHeadersNotSupported):
+		return Reject
+	}
+	return Retry
+}
+
+// Advice is what an operator can do about err, one sentence; empty where
+// waiting is all.
+func Advice(err error) string {
+	var api *APIError
+	if errors.As(err, &api) {
+		switch api.ErrCode {
+		case 10060, 10109:
+			return "the stream is sealed or not the one expected: look at it with `nats stream info`"
+		case 10076:
+			return "enable JetStream in the server's configuration (jetstream { store_dir: … })"
+		case 10039:
+			return "enable JetStream for the account in the server's configuration"
+		case 10077:
+			return "the stream is full and discards new messages, or the disk is: raise its limits or free space"
+		case 10002, 10028, 10047, 10023:
+			return "raise the JetStream limits of the account or the server, or free space"
+		}
+	}
+	if errors.Is(err, ErrNoResponders) {
+		return "if this lasts, a stream is missing: compare with `mqtt-nats-bridge streams plan`"
+	}
+	return ""
+}

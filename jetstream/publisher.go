@@ -1,0 +1,357 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// PublisherOptions describe a publisher. Connect and Settler are required.
+type PublisherOptions struct {
+	// Connect opens the publisher's own connection; the options given win
+	// over those it has of itself.
+	Connect func(...nats.Option) (*nats.Conn, error)
+	Settler bridge.Settler
+	// AckTimeout is how long the oldest message may be without an answer
+	// before the publisher goes back to it; 0: 3 s. Above that the order is
+	// at risk on a replicated stream: nats-server's shortest election takes
+	// 4 s, and the new leader may not have what the old one had.
+	AckTimeout time.Duration
+	// MaxInFlight bounds the messages sent and not answered; 0: 4,096.
+	// nats-server refuses more than 10,000 that wait for one stream (error
+	// 10167).
+	MaxInFlight int
+	// MaxBytesInFlight bounds them in bytes, so that a stalled server is
+	// noticed by its silence and not by a blocked write; 0: 8 MiB.
+	MaxBytesInFlight int
+	Log              zerolog.Logger
+}
+
+func (o *PublisherOptions) setDefaults() error {
+	if o.Connect == nil || o.Settler == nil {
+		return errors.New("open publisher: Connect and Settler are required")
+	}
+	if o.AckTimeout <= 0 {
+		o.AckTimeout = 3 * time.Second
+	}
+	if o.MaxInFlight <= 0 {
+		o.MaxInFlight = 4096
+	}
+	if o.MaxBytesInFlight <= 0 {
+		o.MaxBytesInFlight = 8 << 20
+	}
+	return nil
+}
+
+// writeTimeout bounds a write to a server that has stopped reading, and with it
+// how long Publish can take at worst.
+const writeTimeout = 2 * time.Second
+
+// Publisher stores messages in JetStream in the order of its Publish calls, each
+// exactly once, through whatever happens to the connection and to the servers:
+// it goes back N (recovery.go).
+type Publisher struct {
+	opts   PublisherOptions
+	dialer *dialer
+	nc     *nats.Conn
+	inbox  string // reply subjects are inbox, number and attempt
+
+	mu         sync.Mutex
+	win        window
+	generation uint64    // of the connection on which the window was sent
+	progress   time.Time // when the oldest message became the oldest, or was sent
+	refused    []refusal // by nats.go itself, not reported yet
+	recovery   recovery
+	timer      *time.Timer
+	armed      bool
+	closed     bool
+	stats      PublisherStats
+
+	// Scratch of send, under mu.
+	msg     nats.Msg
+	values  [maxHeaders + 1][1]string
+	reply   []byte
+	scratch bridge.Message
+}
+
+// refusal is a message that nats.go would not send.
+type refusal struct {
+	seq uint64
+	err error
+}
+
+// PublisherStats count since the publisher was opened.
+type PublisherStats struct {
+	Sent       uint64 `json:"sent"`
+	Resent     uint64 `json:"resent"`
+	Recoveries uint64 `json:"recoveries"`
+	Connects   uint64 `json:"connects"` // sockets opened
+	Unsettled  int    `json:"unsettled"`
+	Connected  bool   `json:"connected"`
+	// Problem is why nothing is stored just now, with since when and what
+	// to do about it; empty while messages flow.
+	Problem string    `json:"problem,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Advice  string    `json:"advice,omitempty"`
+}
+
+// NewPublisher opens a publisher and its connection. With
+// nats.RetryOnFailedConnect the connection may come about later.
+func NewPublisher(opts PublisherOptions) (*Publisher, error) {
+	if err := opts.setDefaults(); err != nil {
+		return nil, err
+	}
+	p := &Publisher{opts: opts, win: newWindow(), dialer: &dialer{timeout: 5 * time.Second}}
+	p.msg.Header = make(nats.Header, maxHeaders+1)
+	p.timer = time.AfterFunc(time.Hour, p.tick)
+	p.timer.Stop()
+	hurry := func(*nats.Conn) { p.hurry() }
+	nc, err := opts.Connect(
+		nats.SetCustomDialer(p.dialer),
+		nats.ReconnectBufSize(-1), // what cannot be sent now is ours to keep
+		nats.SkipSubjectValidation(),
+		nats.FlusherTimeout(writeTimeout),
+		nats.ReconnectOnFlusherError(),
+		nats.ConnectHandler(hurry),
+		nats.ReconnectHandler(hurry),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("open publisher: %w", err)
+	}
+	inbox := nc.NewInbox() + "."
+	p.mu.Lock()
+	p.nc, p.inbox = nc, inbox
+	p.mu.Unlock()
+	sub, err := nc.Subscribe(inbox+">", p.answer)
+	if err == nil {
+		// An answer dropped for slowness would cost a recovery.
+		err = sub.SetPendingLimits(-1, -1)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("open publisher: subscribe to the reply inbox: %w", err)
+	}
+	return p, nil
+}
+
+// Publish implements [bridge.Publisher]. After Close it does nothing.
+func (p *Publisher) Publish(m *bridge.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	if p.win.len() == 0 {
+		p.progress = time.Now()
+	}
+	p.win.push(m)
+	if !p.recovery.active {
+		p.pump()
+	}
+	p.arm(p.opts.AckTimeout)
+}
+
+// pump sends what waits, in order, as far as the bounds allow.
+func (p *Publisher) pump() {
+	if g := p.dialer.generation.Load(); g != p.generation {
+		if p.win.next > p.win.head {
+			p.recover(ErrDisconnected)
+			return
+		}
+		p.generation = g
+	}
+	for {
+		p.win.skipDone()
+		if p.win.next == p.win.tail {
+			return
+		}
+		inFlight := int(p.win.next - p.win.head)
+		if inFlight >= p.opts.MaxInFlight ||
+			inFlight > 0 && p.win.bytes+len(p.win.at(p.win.next).buf) > p.opts.MaxBytesInFlight {
+			return
+		}
+		seq, e := p.win.advance()
+		if err := p.send(seq, e); err != nil && !p.sendFailed(seq, err) {
+			return
+		}
+	}
+}
+
+// send puts one message on the wire.
+func (p *Publisher) send(seq uint64, e *entry) error {
+	if e.attempt != 0 {
+		p.stats.Resent++
+	}
+	p.stats.Sent++
+	e.attempt = p.recovery.attempt
+	e.view(&p.scratch)
+	h := p.msg.Header
+	clear(h)
+	if len(p.scratch.ID) > 0 {
+		p.values[0][0] = alias(p.scratch.ID)
+		h[nats.MsgIdHdr] = p.values[0][:]
+	}
+	for i, x := range p.scratch.Headers {
+		p.values[i+1][0] = alias(x.Value)
+		h[x.Name] = p.values[i+1][:]
+	}
+	p.reply = append(p.reply[:0], p.inbox...)
+	p.reply = strconv.AppendUint(p.reply, seq, 36)
+	p.reply = append(p.reply, '.')
+	p.reply = strconv.AppendUint(p.reply, uint64(e.attempt), 36)
+	p.msg.Subject, p.msg.Reply, p.msg.Data = alias(p.scratch.Subject), alias(p.reply), p.scratch.Payload
+	return p.nc.PublishMsg(&p.msg)
+}
+
+// alias gives b's bytes as a string without copying. nats.go copies a message
+// into its write buffer before PublishMsg returns and keeps nothing of it.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// sendFailed deals with a message that nats.go did not take, and tells whether
+// others may still be sent.
+func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
+	if Classify(err) == Reject {
+		// The settler may not be called from within Publish.
+		p.refused = append(p.refused, refusal{seq, err})
+		p.schedule(0)
+		return true
+	}
+	if !p.nc.IsConnected() {
+		err = ErrDisconnected
+	}
+	p.recover(err)
+	return false
+}
+
+// answer takes JetStream's answer to one message. It runs on the goroutine of
+// the inbox subscription.
+func (p *Publisher) answer(m *nats.Msg) {
+	seq, attempt, ok := parseReply(m.Subject[len(p.inbox):])
+	if ok {
+		duplicate, err := parsePubAck(m)
+		p.answered(seq, attempt, duplicate, err)
+	}
+	// The message at hand still counts as pending.
+	if n, _, err := m.Sub.Pending(); err != nil || n <= 1 {
+		p.opts.Settler.SettleDone()
+	}
+}
+
+// parseReply reads number and attempt off the end of a reply subject.
+func parseReply(s string) (seq uint64, attempt uint32, ok bool) {
+	for i := range len(s) {
+		if s[i] == '.' {
+			seq, err1 := strconv.ParseUint(s[:i], 36, 64)
+			attempt, err2 := strconv.ParseUint(s[i+1:], 36, 32)
+			return seq, uint32(attempt), err1 == nil && err2 == nil
+		}
+	}
+	return 0, 0, false
+}
+
+// answered applies an answer. A positive one counts whichever attempt it
+// answers; a negative one only if it answers the latest.
+func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err error) {
+	p.mu.Lock()
+	e := p.win.waiting(seq)
+	if p.closed || e == nil || err != nil && attempt != e.attempt {
+		p.mu.Unlock()
+		return
+	}
+	result := bridge.Result{Token: e.token, Duplicate: duplicate}
+	if err != nil {
+		if Classify(err) != Reject {
+			p.refusedForNow(seq, err)
+			p.mu.Unlock()
+			return
+		}
+		result.Refused, result.Message = err, e.clone()
+	}
+	p.settled(seq)
+	p.mu.Unlock()
+	p.opts.Settler.Settle(&result)
+}
+
+// settled removes a message from the window and sends what may follow.
+func (p *Publisher) settled(seq uint64) {
+	head := p.win.head
+	p.win.settle(seq)
+	if p.win.head != head {
+		p.progress = time.Now()
+		if p.recovery.active {
+			p.resume()
+		}
+	}
+	if !p.recovery.active && p.win.next < p.win.tail {
+		p.pump()
+	}
+}
+
+// reportRefused settles the messages that nats.go would not send.
+func (p *Publisher) reportRefused() {
+	for {
+		p.mu.Lock()
+		if len(p.refused) == 0 || p.closed {
+			p.mu.Unlock()
+			return
+		}
+		r := p.refused[0]
+		p.refused = p.refused[1:]
+		e := p.win.waiting(r.seq)
+		if e == nil {
+			p.mu.Unlock()
+			continue
+		}
+		result := bridge.Result{Token: e.token, Refused: r.err, Message: e.clone()}
+		p.settled(r.seq)
+		p.mu.Unlock()
+		p.opts.Settler.Settle(&result)
+		p.opts.Settler.SettleDone()
+	}
+}
+
+// Stats returns the counts and the state of this moment.
+func (p *Publisher) Stats() PublisherStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Connects = p.dialer.generation.Load()
+	s.Unsettled = p.win.len()
+	s.Connected = p.nc.IsConnected()
+	if p.recovery.active {
+		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
+	} else if !s.Connected {
+		s.Problem = ErrDisconnected.Error()
+		if err := p.nc.LastError(); err != nil {
+			s.Problem += ": " + err.Error()
+		}
+	}
+	return s
+}
+
+// MaxPayload is the largest message the server takes, headers included, in
+// bytes; 0 while it is not known.
+func (p *Publisher) MaxPayload() int64 {
+	if !p.nc.IsConnected() {
+		return 0
+	}
+	return p.nc.MaxPayload()
+}
+
+// Close ends the publisher and its connection. What is not settled is not
+// reported any more.
+func (p *Publisher) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.timer.Stop()
+	p.mu.Unlock()
+	p.nc.Close()
+}

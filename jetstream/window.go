@@ -1,0 +1,156 @@
+package jetstream
+
+import (
+	"mqtt-nats-bridge/bridge"
+)
+
+// keepBuffer is the largest buffer, in bytes, that an entry keeps for its next
+// message.
+const keepBuffer = 4 << 10
+
+// entry is one message between Publish and its final answer. Its bytes lie in
+// one buffer, reused from message to message: subject, id, header values,
+// payload.
+type entry struct {
+	token   uint64
+	buf     []byte
+	subject int32 // end of the subject in buf
+	id      int32 // end of the id
+	headers int32 // number of headers
+	header  [maxHeaders]headerEnd
+	attempt uint32 // of the latest send; 0: not sent
+	done    bool
+}
+
+// maxHeaders is the most headers a message may have besides its id.
+const maxHeaders = 6
+
+type headerEnd struct {
+	name string
+	end  int32
+}
+
+// set copies m.
+func (e *entry) set(m *bridge.Message) {
+	e.token, e.attempt, e.done = m.Token, 0, false
+	b := append(e.buf[:0], m.Subject...)
+	e.subject = int32(len(b))
+	b = append(b, m.ID...)
+	e.id = int32(len(b))
+	e.headers = int32(min(len(m.Headers), maxHeaders))
+	for i, h := range m.Headers[:e.headers] {
+		b = append(b, h.Value...)
+		e.header[i] = headerEnd{h.Name, int32(len(b))}
+	}
+	e.buf = append(b, m.Payload...)
+}
+
+// view fills m with slices into the entry.
+func (e *entry) view(m *bridge.Message) {
+	m.Token = e.token
+	m.Subject = e.buf[:e.subject]
+	m.ID = e.buf[e.subject:e.id]
+	m.Headers = m.Headers[:0]
+	from := e.id
+	for _, h := range e.header[:e.headers] {
+		m.Headers = append(m.Headers, bridge.Header{Name: h.name, Value: e.buf[from:h.end]})
+		from = h.end
+	}
+	m.Payload = e.buf[from:]
+}
+
+func (e *entry) release() {
+	e.done = true
+	if cap(e.buf) > keepBuffer {
+		e.buf = nil
+	}
+}
+
+// window holds the unsettled messages in the order of their Publish calls,
+// numbered from 1. [head, next) are on their way, [next, tail) wait to be sent
+// or, up to sent, to be sent again: head <= next <= sent <= tail.
+type window struct {
+	entries                []entry // a ring; its length is a power of two
+	head, next, sent, tail uint64
+	bytes                  int // of the entries in [head, next) that are not done
+}
+
+func newWindow() window {
+	return window{entries: make([]entry, 64), head: 1, next: 1, sent: 1, tail: 1}
+}
+
+func (w *window) at(seq uint64) *entry { return &w.entries[seq&uint64(len(w.entries)-1)] }
+
+func (w *window) len() int { return int(w.tail - w.head) }
+
+// push appends m.
+func (w *window) push(m *bridge.Message) {
+	if w.len() == len(w.entries) {
+		w.grow()
+	}
+	w.at(w.tail).set(m)
+	w.tail++
+}
+
+func (w *window) grow() {
+	old := *w
+	w.entries = make([]entry, 2*len(old.entries))
+	for seq := old.head; seq < old.tail; seq++ {
+		*w.at(seq) = *old.at(seq)
+	}
+}
+
+// advance takes the next entry to send and counts it as on its way.
+func (w *window) advance() (seq uint64, e *entry) {
+	seq, e = w.next, w.at(w.next)
+	w.next++
+	w.sent = max(w.sent, w.next)
+	w.bytes += len(e.buf)
+	return seq, e
+}
+
+// rewind makes everything unsettled wait again.
+func (w *window) rewind() { w.next, w.bytes = w.head, 0 }
+
+// skipDone moves next past entries that an answer to an earlier attempt settled.
+func (w *window) skipDone() {
+	for w.next < w.sent && w.at(w.next).done {
+		w.next++
+	}
+}
+
+// waiting returns the entry seq where it was sent and has no final answer yet,
+// else nil.
+func (w *window) waiting(seq uint64) *entry {
+	if seq < w.head || seq >= w.sent {
+		return nil
+	}
+	if e := w.at(seq); !e.done {
+		return e
+	}
+	return nil
+}
+
+// settle marks a waiting entry as answered for good and moves the head past all
+// that are.
+func (w *window) settle(seq uint64) {
+	e := w.at(seq)
+	if seq < w.next {
+		w.bytes -= len(e.buf)
+	}
+	e.release()
+	for w.head < w.sent && w.at(w.head).done {
+		w.head++
+	}
+	w.next = max(w.next, w.head)
+}
+
+// clone copies an entry's message: the entry's own bytes may be used again as
+// soon as it is settled.
+func (e *entry) clone() *bridge.Message {
+	c := *e
+	c.buf = append([]byte(nil), e.buf...)
+	m := new(bridge.Message)
+	c.view(m)
+	return m
+}

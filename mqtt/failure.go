@@ -1,0 +1,137 @@
+package mqtt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"syscall"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+var (
+	// ErrUnreachable: no TCP or TLS connection to the broker came about.
+	ErrUnreachable = errors.New("broker unreachable")
+	// ErrCredentials: the broker answered and refused user name, password or
+	// client certificate.
+	ErrCredentials = errors.New("broker refused the credentials")
+	// ErrRefused: the broker answered CONNECT with another refusal.
+	ErrRefused = errors.New("broker refused the connection")
+	// ErrClosedByBroker: the broker ended a working connection without a
+	// word; a takeover of the client id looks like this in MQTT 3.1.1.
+	ErrClosedByBroker = errors.New("connection closed by the broker")
+)
+
+// connectError says what kept a connection from coming about.
+func connectError(u *url.URL, code byte, err error) error {
+	host := u.Host
+	switch code {
+	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
+		return fmt.Errorf("connect to %s: %w (CONNACK %d): check mqtt.username and mqtt.password", host, ErrCredentials, code)
+	case packets.ErrRefusedIDRejected:
+		return fmt.Errorf("connect to %s: %w: client id rejected (CONNACK %d): check mqtt.client_id", host, ErrRefused, code)
+	case packets.ErrRefusedServerUnavailable, packets.ErrRefusedBadProtocolVersion:
+		return fmt.Errorf("connect to %s: %w (CONNACK %d)", host, ErrRefused, code)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" { // a TLS alert (crypto/tls)
+		return fmt.Errorf("connect to %s: %w: TLS alert %q: check mqtt.tls.cert and mqtt.tls.key", host, ErrCredentials, op.Err)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("connect to %s: the broker closed the connection instead of answering CONNECT: %w", host, ErrRefused)
+	}
+	return fmt.Errorf("connect to %s: %w: %w", host, ErrUnreachable, cause(err))
+}
+
+// cause strips paho's wrapping, which says "network Error" first.
+func cause(err error) error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		if all := many.Unwrap(); len(all) > 0 {
+			return all[len(all)-1]
+		}
+	}
+	return err
+}
+
+// tapError prefers what the tap saw to what paho made of it.
+func tapError(t *tap, err error) error {
+	if t == nil {
+		return err
+	}
+	select {
+	case <-t.ended:
+		if !errors.Is(t.err, errClosedHere) {
+			return t.err
+		}
+	default:
+	}
+	return err
+}
+
+// endReason says why an established connection ended. paho's own reason (no
+// ping response) arrives from a loose goroutine, so it gets a moment.
+func endReason(t *tap, lost <-chan error) error {
+	err := t.err
+	if errors.Is(err, errClosedHere) {
+		select {
+		case err = <-lost:
+		case <-time.After(100 * time.Millisecond):
+		}
+		return err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return ErrClosedByBroker
+	}
+	return err
+}
+
+// backoff paces connecting. The first three attempts after a connection that
+// worked come quickly, then the pause doubles up to maxPause.
+type backoff struct{ failures int }
+
+const (
+	firstPause = 200 * time.Millisecond
+	maxPause   = 15 * time.Second
+	// settledAfter is how long a connection lives that counts as one that
+	// works.
+	settledAfter = 20 * time.Second
+)
+
+// next returns the pause before the next attempt: with jitter, so that the lanes
+// of a fleet do not come back in one instant.
+func (b *backoff) next(lived time.Duration) time.Duration {
+	if lived >= settledAfter {
+		b.failures = 0
+	}
+	b.failures++
+	d := firstPause
+	if b.failures > 3 {
+		d = min(maxPause, firstPause<<min(b.failures-3, 10))
+	}
+	return d/2 + rand.N(d)
+}
+
+// takeoverWatch notices two clients fighting over one client id: the broker
+// closes the older connection each time (MQTT 3.1.1 [MQTT-3.1.4-2]).
+type takeoverWatch struct{ ends []time.Time }
+
+const (
+	takeoverEnds   = 4
+	takeoverWithin = 2 * time.Minute
+)
+
+// ended notes the end of a connection and tells whether it looks like a takeover
+// loop.
+func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) bool {
+	if errors.Is(err, ErrClosedByBroker) && lived < settledAfter {
+		w.ends = append(w.ends, now)
+	}
+	for len(w.ends) > 0 && now.Sub(w.ends[0]) > takeoverWithin {
+		w.ends = w.ends[1:]
+	}
+	return len(w.ends) >= takeoverEnds
+}

@@ -1,0 +1,131 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// MQTT 3.1.1 control packet types (§2.2.1), as far as a broker may send them to
+// a subscriber at QoS 1.
+const (
+	typeConnack  = 2
+	typePublish  = 3
+	typePuback   = 4
+	typeSuback   = 9
+	typeUnsuback = 11
+	typePingresp = 13
+)
+
+// ErrMalformed is wrapped by every error about bytes that are no MQTT 3.1.1
+// packet. The connection is of no use after it: where one length is wrong, so is
+// all that follows (MQTT 3.1.1 §4.8).
+var ErrMalformed = errors.New("malformed MQTT packet")
+
+// ErrProtocol is wrapped by errors about well-formed packets that the broker
+// must not send here.
+var ErrProtocol = errors.New("MQTT protocol violation by the broker")
+
+// header is a fixed header (§2.2).
+type header struct {
+	kind  byte // control packet type
+	flags byte // lower four bits
+	len   int  // size of the fixed header itself, in bytes
+	rest  int  // remaining length, in bytes
+}
+
+// total is the size of the whole packet in bytes.
+func (h header) total() int { return h.len + h.rest }
+
+// parseHeader reads a fixed header off b. ok is false where b is too short to
+// tell.
+func parseHeader(b []byte) (h header, ok bool, err error) {
+	if len(b) < 2 {
+		return header{}, false, nil
+	}
+	h.kind, h.flags = b[0]>>4, b[0]&0x0f
+	// Most device messages are below 16 KiB: one or two length bytes.
+	for i := 1; i <= 4; i++ {
+		if i == len(b) {
+			return header{}, false, nil
+		}
+		h.rest |= int(b[i]&0x7f) << (7 * (i - 1))
+		if b[i] < 0x80 {
+			h.len = i + 1
+			return h, true, nil
+		}
+	}
+	return header{}, false, fmt.Errorf("%w: remaining length is longer than four bytes", ErrMalformed)
+}
+
+// parsePublish fills d from a PUBLISH's variable header and payload (§3.3).
+// body may be the beginning of the packet's body only; then the payload is cut
+// and d.PayloadSize, which counts from h.rest, says how long it really is.
+//
+// A topic name with a wildcard or a NUL is let through although §3.3.2.1 forbids
+// it: ending the connection would have the broker send it again for ever, and
+// the subject mapping refuses or escapes it anyway.
+func parsePublish(h header, body []byte, d *bridge.Delivery) error {
+	d.QoS = h.flags >> 1 & 3
+	d.Dup = h.flags&8 != 0
+	d.Retain = h.flags&1 != 0
+	d.PacketID = 0
+	if len(body) < 2 {
+		return fmt.Errorf("%w: PUBLISH of %d bytes has no room for a topic", ErrMalformed, h.rest)
+	}
+	n := 2 + int(binary.BigEndian.Uint16(body))
+	if n > len(body) {
+		return fmt.Errorf("%w: PUBLISH topic length %d exceeds its %d remaining bytes", ErrMalformed, n-2, h.rest)
+	}
+	d.Topic = body[2:n]
+	switch d.QoS {
+	case 0:
+	case 1:
+		if n+2 > len(body) {
+			return fmt.Errorf("%w: PUBLISH at QoS 1 has no room for a packet identifier", ErrMalformed)
+		}
+		d.PacketID = binary.BigEndian.Uint16(body[n:])
+		n += 2
+		if d.PacketID == 0 {
+			return fmt.Errorf("%w: PUBLISH at QoS 1 with packet identifier 0 [MQTT-2.3.1-1]", ErrMalformed)
+		}
+	case 2:
+		return fmt.Errorf("%w: PUBLISH at QoS 2 on a QoS 1 subscription [MQTT-3.8.4-6]", ErrProtocol)
+	default:
+		return fmt.Errorf("%w: PUBLISH with both QoS bits set [MQTT-3.3.1-4]", ErrMalformed)
+	}
+	d.Payload = body[n:]
+	d.PayloadSize = h.rest - n
+	return nil
+}
+
+// checkPassed refuses what must not reach paho: packet types it would not
+// expect, and shapes on which its decoder fails or panics (a SUBACK with more
+// return codes than filters indexes past its slice, paho v1.5.1 net.go).
+// filters is the number of filters in every SUBSCRIBE of this session.
+func checkPassed(h header, filters int) error {
+	ok := true
+	switch h.kind {
+	case typeConnack:
+		ok = h.rest == 2
+	case typeSuback:
+		ok = h.rest == 2+filters
+	case typeUnsuback:
+		ok = h.rest == 2
+	case typePingresp:
+		ok = h.rest == 0
+	default:
+		return fmt.Errorf("%w: packet type %d is not for a subscriber", ErrProtocol, h.kind)
+	}
+	if !ok {
+		return fmt.Errorf("%w: packet type %d with %d remaining bytes", ErrMalformed, h.kind, h.rest)
+	}
+	return nil
+}
+
+// appendPuback appends a PUBACK (§3.4).
+func appendPuback(dst []byte, packetID uint16) []byte {
+	return append(dst, typePuback<<4, 2, byte(packetID>>8), byte(packetID))
+}

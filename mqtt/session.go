@@ -1,0 +1,306 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// Options describe a session. URL, ClientID, Filters and Receiver are required.
+type Options struct {
+	URL       *url.URL // mqtt, tcp, mqtts, ssl or tls; host and port
+	ClientID  string   // fixed: the broker keeps the session under it
+	Username  string
+	Password  string
+	TLS       *tls.Config // required for mqtts, ssl and tls; otherwise refused
+	KeepAlive time.Duration
+	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered cut
+	// Linger delays a read that found nothing waiting: fewer wake-ups at
+	// low rates for that much more latency.
+	Linger   time.Duration
+	Filters  []string // subscribed at QoS 1
+	Receiver bridge.Receiver
+	Log      zerolog.Logger
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.URL == nil || o.URL.Host == "":
+		return errors.New("open MQTT session: no broker URL")
+	case o.ClientID == "":
+		return errors.New("open MQTT session: no client id")
+	case len(o.Filters) == 0:
+		return errors.New("open MQTT session: no topic filter")
+	case o.Receiver == nil:
+		return errors.New("open MQTT session: no receiver")
+	}
+	secure, err := secureScheme(o.URL.Scheme)
+	if err != nil {
+		return err
+	}
+	if secure != (o.TLS != nil) {
+		return fmt.Errorf("open MQTT session: %s:// and TLS settings do not go together", o.URL.Scheme)
+	}
+	if o.KeepAlive <= 0 {
+		o.KeepAlive = 30 * time.Second
+	}
+	return nil
+}
+
+func secureScheme(scheme string) (bool, error) {
+	switch scheme {
+	case "mqtt", "tcp":
+		return false, nil
+	case "mqtts", "ssl", "tls":
+		return true, nil
+	}
+	return false, fmt.Errorf("open MQTT session: unknown scheme %q, want mqtt or mqtts", scheme)
+}
+
+// connectTimeout bounds dialling and the wait for CONNACK and SUBACK, each.
+const connectTimeout = 10 * time.Second
+
+// Session keeps one MQTT session connected.
+type Session struct {
+	opts   Options
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu       sync.Mutex
+	status   Status
+	tap      *tap
+	stopping bool
+	watch    takeoverWatch
+}
+
+// Open starts a session. It returns at once; what becomes of the connection is
+// in Status and in the log.
+func Open(opts Options) (*Session, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Session{
+		opts:   opts,
+		cancel: cancel,
+		done:   make(chan struct{}),
+		status: Status{ClientID: opts.ClientID, Since: time.Now(), Problem: "not connected yet"},
+	}
+	go s.run(ctx)
+	return s, nil
+}
+
+// run connects until the session is closed.
+func (s *Session) run(ctx context.Context) {
+	defer close(s.done)
+	var wait backoff
+	for ctx.Err() == nil {
+		lived, err := s.connection(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.lost(lived, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait.next(lived)):
+		}
+	}
+}
+
+// connection is the life of one connection: dial, CONNECT, SUBSCRIBE, deliver
+// until it ends. lived is how long the broker kept it after CONNACK.
+func (s *Session) connection(ctx context.Context) (lived time.Duration, err error) {
+	var t *tap
+	lost := make(chan error, 1)
+	client := paho.NewClient(s.clientOptions(func() (net.Conn, error) {
+		conn, err := s.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t = newTap(conn, tapOptions{
+			receiver: s.opts.Receiver, maxPacket: s.opts.MaxPacket,
+			filters: len(s.opts.Filters), linger: s.opts.Linger,
+		})
+		return t, s.adopt(t)
+	}, lost))
+	token := client.Connect().(*paho.ConnectToken)
+	select {
+	case <-token.Done():
+	case <-ctx.Done():
+		s.closeTap() // ends the handshake
+		<-token.Done()
+	}
+	if err := token.Error(); err != nil {
+		return 0, connectError(s.opts.URL, token.ReturnCode(), tapError(t, err))
+	}
+	connectedAt := time.Now()
+	s.connected(token.SessionPresent())
+	stop := make(chan struct{})
+	subscribed := make(chan struct{})
+	go func() {
+		defer close(subscribed)
+		s.subscribe(client, t, stop)
+	}()
+	select {
+	case <-t.ended:
+	case <-ctx.Done():
+		s.disconnect(client, t)
+	}
+	close(stop)
+	<-subscribed
+	return time.Since(connectedAt), endReason(t, lost)
+}
+
+func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
+	o := paho.NewClientOptions()
+	o.AddBroker("tcp://tap") // not dialled: paho wants one server in its list
+	o.SetClientID(s.opts.ClientID).SetUsername(s.opts.Username).SetPassword(s.opts.Password)
+	o.SetProtocolVersion(4) // explicit: no silent fall-back to 3.1
+	o.SetCleanSession(false)
+	o.SetAutoReconnect(false).SetConnectRetry(false)
+	o.SetConnectTimeout(connectTimeout)
+	o.SetKeepAlive(s.opts.KeepAlive)
+	o.SetPingTimeout(min(s.opts.KeepAlive, 10*time.Second))
+	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return dial() })
+	o.SetConnectionLostHandler(func(_ paho.Client, err error) {
+		select {
+		case lost <- err:
+		default:
+		}
+	})
+	return o
+}
+
+func (s *Session) dial(ctx context.Context) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	if s.opts.TLS != nil {
+		return (&tls.Dialer{NetDialer: dialer, Config: s.opts.TLS}).DialContext(ctx, "tcp", s.opts.URL.Host)
+	}
+	return dialer.DialContext(ctx, "tcp", s.opts.URL.Host)
+}
+
+// adopt makes t the session's connection.
+func (s *Session) adopt(t *tap) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.discard.Store(s.stopping)
+	s.tap = t
+	return nil
+}
+
+// subscribe subscribes on every connection, also where the broker kept the
+// session: the filters may have changed, and to subscribe twice does no harm
+// (MQTT 3.1.1 §3.8.4). A refused filter is tried again: the others go on
+// working meanwhile.
+func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
+	filters := make(map[string]byte, len(s.opts.Filters))
+	for _, f := range s.opts.Filters {
+		filters[f] = 1
+	}
+	for {
+		token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
+		select {
+		case <-token.Done():
+		case <-stop:
+			return
+		case <-time.After(connectTimeout):
+			s.opts.Log.Error().Str("client_id", s.opts.ClientID).Msg("the broker does not answer SUBSCRIBE: connecting again")
+			t.Close()
+			return
+		}
+		if err := token.Error(); err != nil && len(token.Result()) == 0 {
+			return // the connection has ended
+		}
+		if s.granted(token.Result()) {
+			return
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(30 * time.Second):
+		}
+	}
+}
+
+// granted notes the SUBACK's return codes (§3.9.3) and tells whether all
+// filters are in force at QoS 1.
+func (s *Session) granted(codes map[string]byte) bool {
+	var granted, refused []string
+	for _, f := range s.opts.Filters {
+		switch code := codes[f]; code {
+		case 1:
+			granted = append(granted, f)
+		case 0:
+			refused = append(refused, f+" (granted at QoS 0 only: messages could be lost)")
+		default:
+			refused = append(refused, fmt.Sprintf("%s (return code 0x%02x: not allowed for this user, see the broker's ACL)", f, code))
+		}
+	}
+	s.mu.Lock()
+	same := slices.Equal(s.status.Refused, refused) && len(refused) > 0
+	s.status.Granted, s.status.Refused = granted, refused
+	s.status.Subscribed = len(refused) == 0
+	if s.status.Subscribed {
+		s.status.Problem = ""
+	} else {
+		s.status.Problem = "the broker refused the subscription to " + refused[0]
+	}
+	present := s.status.SessionPresent
+	s.mu.Unlock()
+	switch {
+	case len(refused) == 0:
+		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
+			Strs("granted", granted).Msg("mqtt connected")
+	case !same:
+		s.opts.Log.Error().Str("client_id", s.opts.ClientID).Strs("granted", granted).
+			Strs("refused", refused).Msg("mqtt subscription refused")
+	}
+	return len(refused) == 0
+}
+
+// Drain stops taking new messages: they stay with the broker, which sends them
+// again to the next connection. What was delivered can still be acknowledged.
+func (s *Session) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	if s.tap != nil {
+		s.tap.discard.Store(true)
+	}
+}
+
+// Close writes what was acknowledged, disconnects and waits. It does not
+// unsubscribe: the broker goes on collecting for this client id. It takes about
+// a second at most, and longer only where the network does.
+func (s *Session) Close() {
+	s.Drain()
+	s.cancel()
+	<-s.done
+}
+
+func (s *Session) closeTap() {
+	s.mu.Lock()
+	t := s.tap
+	s.mu.Unlock()
+	if t != nil {
+		t.Close()
+	}
+}
+
+func (s *Session) disconnect(client paho.Client, t *tap) {
+	t.Flush()
+	client.Disconnect(250)
+	t.Close()
+}

@@ -1,0 +1,291 @@
+package mqtt
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+const (
+	readBuffer = 64 << 10
+	// minPacket lets the longest topic of MQTT (65,535 bytes) and its packet
+	// identifier fit whatever the configured maximum is.
+	minPacket = 80 << 10
+	// ackBatch PUBACKs are written at once at the latest: at 100,000
+	// messages a second that is about 1 ms.
+	ackBatch = 128
+	// writeTimeout bounds a write to a broker that has stopped reading.
+	writeTimeout = 10 * time.Second
+)
+
+// tapOptions are what a tap needs to know of its session.
+type tapOptions struct {
+	receiver  bridge.Receiver
+	maxPacket int // bytes
+	filters   int // in each SUBSCRIBE
+	linger    time.Duration
+}
+
+// tap is the net.Conn handed to paho. Its Read gives paho every packet but
+// PUBLISH, which goes straight to the receiver, on the same goroutine; PUBACKs
+// are collected and written together. Measured: paho's own path costs 18-27 µs
+// and 33 allocations a message, this one about 0.5 µs and none.
+//
+// A tap is one network connection and so one generation: what is acknowledged
+// through it reaches the broker on this connection or not at all.
+type tap struct {
+	net.Conn
+	opts tapOptions
+
+	// readMu is held while the reading goroutine is inside Read, so that
+	// Close can tell when the last delivery has been made.
+	readMu    sync.Mutex
+	buf       []byte
+	r, w      int    // buf[r:w] is read and not yet taken
+	pass      []byte // rest of a packet for paho; aliases buf
+	skip      int    // bytes of an oversize PUBLISH still to be thrown away
+	readAt    int64
+	connected bool
+	delivery  bridge.Delivery
+
+	// discard: a stopping session leaves new messages with the broker.
+	discard atomic.Bool
+
+	writeMu sync.Mutex
+	acks    []byte
+	dead    bool // no more writes
+
+	ended  chan struct{} // closed once nothing more is delivered
+	finish sync.Once
+	err    error // why it ended; read after ended is closed
+}
+
+func newTap(conn net.Conn, opts tapOptions) *tap {
+	opts.maxPacket = max(opts.maxPacket, minPacket)
+	return &tap{
+		Conn:  conn,
+		opts:  opts,
+		buf:   make([]byte, readBuffer),
+		acks:  make([]byte, 0, 4*ackBatch),
+		ended: make(chan struct{}),
+	}
+}
+
+// errClosedHere is why a tap ended that was closed from this side.
+var errClosedHere = errors.New("connection closed by this side")
+
+// Read serves paho. It returns only with bytes of a packet that is not a
+// PUBLISH, or with an error, which ends the connection.
+func (t *tap) Read(p []byte) (int, error) {
+	t.readMu.Lock()
+	defer t.readMu.Unlock()
+	select {
+	case <-t.ended:
+		return 0, net.ErrClosed
+	default:
+	}
+	for len(t.pass) == 0 {
+		more, err := t.next()
+		if err == nil && more {
+			err = t.fill()
+		}
+		if err != nil {
+			t.end(err)
+			return 0, err
+		}
+	}
+	n := copy(p, t.pass)
+	t.pass = t.pass[n:]
+	return n, nil
+}
+
+// next takes packets off the buffer until one is for paho (then t.pass is set)
+// or the buffer holds no whole packet (then more is true).
+func (t *tap) next() (more bool, err error) {
+	for {
+		if t.skip > 0 {
+			n := min(t.skip, t.w-t.r)
+			t.skip -= n
+			t.r += n
+			if t.skip > 0 {
+				return true, nil
+			}
+		}
+		b := t.buf[t.r:t.w]
+		h, ok, err := parseHeader(b)
+		if err != nil || !ok {
+			return true, err
+		}
+		if h.kind != typePublish {
+			if err := checkPassed(h, t.opts.filters); err != nil {
+				return false, err
+			}
+			if len(b) < h.total() {
+				return true, nil
+			}
+			t.pass = b[:h.total()]
+			t.r += h.total()
+			if h.kind == typeConnack && t.pass[3] == 0 && !t.connected {
+				t.connected = true
+				t.opts.receiver.Connected(t, t.pass[2]&1 == 1)
+			}
+			return false, nil
+		}
+		// Of an oversize PUBLISH the first maxPacket bytes are delivered
+		// and the rest is thrown away unread. To end the connection
+		// instead would have the broker send the same packet again on the
+		// next one: a single device would stop all the others.
+		have := min(h.total(), t.opts.maxPacket)
+		if len(b) < have {
+			return true, t.reserve(have)
+		}
+		if err := t.publish(h, b[h.len:have]); err != nil {
+			return false, err
+		}
+		t.r += have
+		t.skip = h.total() - have
+	}
+}
+
+func (t *tap) publish(h header, body []byte) error {
+	d := &t.delivery
+	if err := parsePublish(h, body, d); err != nil {
+		return err
+	}
+	if !t.connected {
+		return errPublishBeforeConnack
+	}
+	if t.discard.Load() {
+		return nil
+	}
+	d.ReceivedAt = t.readAt
+	t.opts.receiver.Deliver(t, d)
+	return nil
+}
+
+var errPublishBeforeConnack = errors.Join(ErrProtocol, errors.New("PUBLISH before CONNACK [MQTT-3.2.0-1]"))
+
+// reserve makes room for n unread bytes in one piece.
+func (t *tap) reserve(n int) error {
+	if n > len(t.buf) {
+		b := make([]byte, n)
+		t.w = copy(b, t.buf[t.r:t.w])
+		t.r, t.buf = 0, b
+	}
+	return nil
+}
+
+// fill reads from the socket. It is the moment to write the PUBACKs that have
+// gathered: the reader is about to wait.
+func (t *tap) fill() error {
+	if t.r == t.w {
+		t.r, t.w = 0, 0
+		if len(t.buf) > readBuffer {
+			t.buf = make([]byte, readBuffer)
+		}
+	} else if t.w == len(t.buf) {
+		t.w = copy(t.buf, t.buf[t.r:t.w])
+		t.r = 0
+	}
+	t.Flush()
+	if t.opts.linger > 0 && t.connected && t.r == t.w {
+		time.Sleep(t.opts.linger)
+	}
+	n, err := t.Conn.Read(t.buf[t.w:])
+	t.w += n
+	t.readAt = time.Now().UnixNano()
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// Write serves paho.
+func (t *tap) Write(p []byte) (int, error) {
+	t.writeMu.Lock()
+	defer t.writeMu.Unlock()
+	if t.dead {
+		return 0, net.ErrClosed
+	}
+	// What was acknowledged first goes first, above all before DISCONNECT.
+	if err := t.flushLocked(); err != nil {
+		return 0, err
+	}
+	return t.writeLocked(p)
+}
+
+// Ack implements [bridge.Conn].
+func (t *tap) Ack(packetID uint16) {
+	t.writeMu.Lock()
+	defer t.writeMu.Unlock()
+	if t.dead {
+		return
+	}
+	t.acks = appendPuback(t.acks, packetID)
+	if len(t.acks) == cap(t.acks) {
+		t.flushLocked() // an error closes the socket: the reader meets it
+	}
+}
+
+// Flush implements [bridge.Conn].
+func (t *tap) Flush() {
+	t.writeMu.Lock()
+	defer t.writeMu.Unlock()
+	if !t.dead {
+		t.flushLocked()
+	}
+}
+
+func (t *tap) flushLocked() error {
+	if len(t.acks) == 0 {
+		return nil
+	}
+	_, err := t.writeLocked(t.acks)
+	t.acks = t.acks[:0]
+	return err
+}
+
+// writeLocked writes and, on an error, closes the socket: a packet that went
+// out in part would make nonsense of all that follow.
+func (t *tap) writeLocked(p []byte) (int, error) {
+	t.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := t.Conn.Write(p)
+	if err != nil {
+		t.dead = true
+		t.Conn.Close()
+	}
+	return n, err
+}
+
+// Close ends the connection. When it returns, the last delivery has been made
+// and the receiver has been told.
+func (t *tap) Close() error {
+	err := t.Conn.Close()
+	t.readMu.Lock()
+	defer t.readMu.Unlock()
+	t.end(errClosedHere)
+	return err
+}
+
+// end is called with readMu held.
+func (t *tap) end(err error) {
+	t.finish.Do(func() {
+		t.err = err
+		t.Conn.Close()
+		t.writeMu.Lock()
+		t.dead = true
+		t.writeMu.Unlock()
+		if t.connected {
+			t.opts.receiver.Disconnected(t)
+		}
+		close(t.ended)
+	})
+}
