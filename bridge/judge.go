@@ -115,7 +115,8 @@ func (j *judge) locate() bool {
 		return false
 	}
 	j.route, j.subject = route, j.subjectBuf
-	j.escaped = !template.Reversible() || subjects.NeedsEscape(j.topic)
+	// An escape is longer than what it stands for.
+	j.escaped = !template.Reversible() || len(j.subject) != len(j.topic)
 	return true
 }
 

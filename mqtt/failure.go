@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"syscall"
 	"time"
 
@@ -27,8 +26,7 @@ var (
 )
 
 // connectError says what kept a connection from coming about.
-func connectError(u *url.URL, code byte, err error) error {
-	host := u.Host
+func connectError(host string, code byte, err error) error {
 	switch code {
 	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
 		return fmt.Errorf("connect to %s: %w (CONNACK %d): check mqtt.username and mqtt.password", host, ErrCredentials, code)

@@ -17,13 +17,15 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Options describe a session. URL, ClientID, Filters and Receiver are required.
+// Options describe a session. Address, ClientID, Filters and Receiver are
+// required.
 type Options struct {
-	URL       *url.URL // mqtt, tcp, mqtts, ssl or tls; host and port
-	ClientID  string   // fixed: the broker keeps the session under it
-	Username  string
-	Password  string
-	TLS       *tls.Config // required for mqtts, ssl and tls; otherwise refused
+	Address  string      // of the broker, host:port
+	TLS      *tls.Config // nil: plain TCP
+	ClientID string      // fixed: the broker keeps the session under it
+	Username string
+	Password string
+	// KeepAlive is the longest silence; 0: 30 s.
 	KeepAlive time.Duration
 	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered cut
 	// Linger delays a read that found nothing waiting: fewer wake-ups at
@@ -34,10 +36,10 @@ type Options struct {
 	Log      zerolog.Logger
 }
 
-func (o *Options) validate() error {
+func (o *Options) setDefaults() error {
 	switch {
-	case o.URL == nil || o.URL.Host == "":
-		return errors.New("open MQTT session: no broker URL")
+	case o.Address == "":
+		return errors.New("open MQTT session: no broker address")
 	case o.ClientID == "":
 		return errors.New("open MQTT session: no client id")
 	case len(o.Filters) == 0:
@@ -45,27 +47,10 @@ func (o *Options) validate() error {
 	case o.Receiver == nil:
 		return errors.New("open MQTT session: no receiver")
 	}
-	secure, err := secureScheme(o.URL.Scheme)
-	if err != nil {
-		return err
-	}
-	if secure != (o.TLS != nil) {
-		return fmt.Errorf("open MQTT session: %s:// and TLS settings do not go together", o.URL.Scheme)
-	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 30 * time.Second
 	}
 	return nil
-}
-
-func secureScheme(scheme string) (bool, error) {
-	switch scheme {
-	case "mqtt", "tcp":
-		return false, nil
-	case "mqtts", "ssl", "tls":
-		return true, nil
-	}
-	return false, fmt.Errorf("open MQTT session: unknown scheme %q, want mqtt or mqtts", scheme)
 }
 
 // connectTimeout bounds dialling and the wait for CONNACK and SUBACK, each.
@@ -87,7 +72,7 @@ type Session struct {
 // Open starts a session. It returns at once; what becomes of the connection is
 // in Status and in the log.
 func Open(opts Options) (*Session, error) {
-	if err := opts.validate(); err != nil {
+	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -143,7 +128,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		<-token.Done()
 	}
 	if err := token.Error(); err != nil {
-		return 0, connectError(s.opts.URL, token.ReturnCode(), tapError(t, err))
+		return 0, connectError(s.opts.Address, token.ReturnCode(), tapError(t, err))
 	}
 	connectedAt := time.Now()
 	s.connected(token.SessionPresent())
@@ -186,9 +171,9 @@ func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error
 func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	if s.opts.TLS != nil {
-		return (&tls.Dialer{NetDialer: dialer, Config: s.opts.TLS}).DialContext(ctx, "tcp", s.opts.URL.Host)
+		return (&tls.Dialer{NetDialer: dialer, Config: s.opts.TLS}).DialContext(ctx, "tcp", s.opts.Address)
 	}
-	return dialer.DialContext(ctx, "tcp", s.opts.URL.Host)
+	return dialer.DialContext(ctx, "tcp", s.opts.Address)
 }
 
 // adopt makes t the session's connection.

@@ -1,0 +1,212 @@
+// Package config is the bridge's configuration: one YAML file, the environment
+// and the command line become one checked [Config], or one list of everything
+// that is wrong with them ([Faults]).
+//
+// The struct tags of this file are the single source for keys, defaults,
+// bounds, environment variables and the reference in docs/configuration.md:
+//
+//	yaml      the key; every field has one
+//	default   in the syntax of the file; absent: the zero value
+//	defaults  on a section: key=value pairs that replace its fields' defaults
+//	min, max  inclusive bounds, in the syntax of the file
+//	step      the value must be a multiple of it
+//	enum      the values allowed, separated by |
+//	refuse    value=why pairs, separated by |: values that deserve their own answer
+//	file      "read": names a file that must be readable
+//	doc       the meaning, for the reference
+package config
+
+import "time"
+
+// Config is the whole configuration. Load returns it complete: defaults filled
+// in, secrets read from their files, contradictions ruled out.
+type Config struct {
+	MQTT        MQTT          `yaml:"mqtt" doc:"The MQTT broker and the session on it."`
+	Lanes       Lanes         `yaml:"lanes" doc:"How many MQTT sessions share the work."`
+	Lane        Lane          `yaml:"lane" doc:"What each lane does with its deliveries."`
+	Topics      []Topic       `yaml:"topics" doc:"What is bridged: a list of topic patterns, or of the keys below. In the environment separated by commas, or a YAML list in brackets."`
+	Identity    Identity      `yaml:"identity" doc:"How the bridge knows who published."`
+	Limits      Limits        `yaml:"limits" doc:"What a device or a tenant may send."`
+	Retained    Retained      `yaml:"retained" default:"skip" enum:"skip|forward" doc:"What becomes of retained copies sent on subscribe: they are stale, so they are skipped and counted, or forwarded with the header Mqtt-Retained."`
+	NATS        NATS          `yaml:"nats" doc:"The NATS servers and the account used there. At most one of creds, user, token, nkey, context or credentials in the URL."`
+	Streams     Streams       `yaml:"streams" doc:"The JetStream streams the bridge writes to."`
+	Quarantine  Quarantine    `yaml:"quarantine" doc:"Where refused messages go."`
+	StateDir    string        `yaml:"state_dir" doc:"Directory of the packet-id journals. Only plain topics need it; empty: in memory, and a crash of the bridge may duplicate what was in flight."`
+	StopTimeout time.Duration `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"On SIGTERM, how long to wait for messages in flight to be stored. What is left stays with the broker."`
+	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
+	Log         Log           `yaml:"log" doc:"What is logged, and how."`
+
+	// origins maps each path that was given to where; a default has none.
+	origins  map[string]origin
+	warnings []Fault
+}
+
+// MQTT is the broker's side.
+type MQTT struct {
+	URL          BrokerURL     `yaml:"url" default:"mqtt://127.0.0.1:1883" doc:"The broker: mqtt:// or tcp:// (port 1883), mqtts://, ssl:// or tls:// for TLS (port 8883). MQTT_URL sets it too."`
+	ClientID     string        `yaml:"client_id" default:"bridge" doc:"Stem of the client ids. Lanes connect as bridge-p0 … bridge-pf, plain ones as bridge-0 …; the broker keeps their sessions under these names."`
+	Username     string        `yaml:"username" doc:"The user name at the broker; empty: none."`
+	Password     Secret        `yaml:"password" doc:"The password at the broker."`
+	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
+	TLS          TLS           `yaml:"tls" doc:"Certificates for mqtts://."`
+	KeepAlive    time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"65535s" step:"1s" doc:"The MQTT keep-alive, in whole seconds (16 bits on the wire)."`
+	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"1KiB" max:"256MiB" doc:"The largest packet taken from the broker: topic, payload and framing."`
+	Share        string        `yaml:"share" doc:"The $share group of plain topics, needed as soon as two lanes or two bridges take the same topics."`
+}
+
+// Lanes says how many MQTT sessions there are. Load leaves exactly one of the
+// two filled: Partitions with attested topics, Count with plain ones.
+type Lanes struct {
+	Partitions Partitions `yaml:"partitions" default:"0-f" doc:"Attested topics: the partitions this bridge takes, one lane each: 0-f, 0-7, a, 0-3,8-b."`
+	Count      int        `yaml:"count" default:"1" min:"1" max:"256" doc:"Plain topics: the number of lanes; more than one needs mqtt.share."`
+}
+
+// Lane is what holds for every lane.
+type Lane struct {
+	QoS0Pending int           `yaml:"qos0_pending" default:"10000" min:"0" max:"10000000" doc:"QoS 0 messages waiting to be stored, per lane; more are counted and dropped, for QoS 0 has no window to hold them back."`
+	Linger      time.Duration `yaml:"linger" default:"0s" min:"0s" max:"1s" doc:"How long to wait when nothing is left to read, so that low rates cost fewer wake-ups. It adds as much latency: 1ms costs nothing at full speed, 5ms halve the CPU at 2,000 messages a second."`
+}
+
+// Topic is one pattern of topics and what becomes of its messages.
+type Topic struct {
+	Topic   string      `yaml:"topic" doc:"The pattern; {name} captures one level. It must capture {tenant} and {device}."`
+	Subject string      `yaml:"subject" doc:"A template for the subject, such as telemetry.{tenant}.{device}; empty: the topic's levels as tokens."`
+	Format  Format      `yaml:"format" default:"raw" enum:"raw|envelope" doc:"raw: the device's bytes, untouched; envelope: wrapped in JSON with topic, tenant, device and time."`
+	Stream  TopicStream `yaml:"stream" enum:"telemetry|shadow|commands|none" doc:"Which of the streams below holds it; none: a stream of somebody else's. Left out: that of the default topic written the same, otherwise telemetry."`
+}
+
+// Format is what a stored payload looks like.
+type Format string
+
+// The formats.
+const (
+	Raw      Format = "raw"
+	Envelope Format = "envelope"
+)
+
+// TopicStream names a section of [Streams].
+type TopicStream string
+
+// The streams a topic can go to.
+const (
+	Telemetry TopicStream = "telemetry"
+	Shadow    TopicStream = "shadow"
+	Commands  TopicStream = "commands"
+	NoStream  TopicStream = "none"
+)
+
+// Identity is how the bridge knows who published.
+type Identity struct {
+	Mode     IdentityMode `yaml:"mode" default:"attested" enum:"attested|off" doc:"attested: the broker's rule names the certificate's CN in the topic, and the bridge compares; off: plain topics, the broker's ACL alone decides."`
+	Prefix   string       `yaml:"prefix" default:"bridge/v1" doc:"What the broker's rule puts before the attested topic."`
+	Registry Registry     `yaml:"registry" doc:"The register of certificates."`
+}
+
+// IdentityMode is attested or off.
+type IdentityMode string
+
+// The identity modes.
+const (
+	Attested    IdentityMode = "attested"
+	IdentityOff IdentityMode = "off"
+)
+
+// Registry is where certificates are looked up after the CN matched.
+type Registry struct {
+	Kind string `yaml:"kind" default:"none" enum:"none" refuse:"kv=is not in this version; write none|postgres=is not in this version; write none" doc:"none: a matching CN is enough."`
+}
+
+// Limits is what may be sent.
+type Limits struct {
+	Payload    Bytes         `yaml:"payload" default:"256KiB" min:"1" max:"256MiB" doc:"The largest payload; a larger one goes to quarantine, cut."`
+	Device     RateLimit     `yaml:"device" defaults:"rate=10,burst=20" doc:"The limit of each device."`
+	Tenant     RateLimit     `yaml:"tenant" doc:"The limit of each tenant, all its devices together."`
+	MaxDevices int           `yaml:"max_devices" default:"2000000" min:"1" max:"100000000" doc:"Devices remembered by the rate limiter at once."`
+	Idle       time.Duration `yaml:"idle" default:"24h" min:"1m" max:"365d" doc:"A device silent for so long is forgotten by the rate limiter."`
+}
+
+// RateLimit is a token bucket.
+type RateLimit struct {
+	Rate  Rate `yaml:"rate" default:"0" max:"1000000" doc:"Messages a second, or 30/m, 100/h; 0: no limit."`
+	Burst int  `yaml:"burst" default:"0" min:"0" max:"1000000" doc:"Messages at once; 0: twice the rate, at least 1."`
+}
+
+// Retained is what becomes of retained copies.
+type Retained string
+
+// The ways with retained copies.
+const (
+	RetainedSkip    Retained = "skip"
+	RetainedForward Retained = "forward"
+)
+
+// NATS is JetStream's side.
+type NATS struct {
+	URL          Servers       `yaml:"url" default:"nats://127.0.0.1:4222" doc:"The servers, separated by commas: nats://, tls://, ws:// or wss://. NATS_URL sets it too."`
+	Context      string        `yaml:"context" doc:"A context of the nats CLI to take servers and credentials from; a url given here comes first."`
+	Creds        string        `yaml:"creds" file:"read" doc:"A credentials file (JWT and seed)."`
+	User         string        `yaml:"user" doc:"The user name."`
+	Password     Secret        `yaml:"password" doc:"The user's password."`
+	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
+	Token        Secret        `yaml:"token" doc:"An authentication token."`
+	TokenFile    string        `yaml:"token_file" file:"read" doc:"A file that holds the token; a trailing newline is dropped."`
+	NKey         string        `yaml:"nkey" file:"read" doc:"A file that holds the seed of an nkey."`
+	InboxPrefix  string        `yaml:"inbox_prefix" doc:"Where replies come back, for accounts that may not use _INBOX; empty: the context's, otherwise _INBOX."`
+	TLS          TLS           `yaml:"tls" doc:"Certificates for NATS. With any of these the connection is never plain text."`
+	AckTimeout   time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
+	Mode         string        `yaml:"mode" default:"client" enum:"client" refuse:"leaf=is not in this version; write client" doc:"client: connect to the servers."`
+}
+
+// TLS is a client's certificates.
+type TLS struct {
+	CA         string `yaml:"ca" file:"read" doc:"The CA certificates to trust, PEM; empty: the system's."`
+	Cert       string `yaml:"cert" file:"read" doc:"The client certificate, PEM; read again at every handshake."`
+	Key        string `yaml:"key" file:"read" doc:"The client certificate's key, PEM."`
+	ServerName string `yaml:"server_name" doc:"The name expected in the server's certificate; empty: the host of the URL."`
+}
+
+// Streams is the JetStream streams.
+type Streams struct {
+	Manage          Manage        `yaml:"manage" default:"create" enum:"create|verify|off" refuse:"apply=is a command, not a mode: run mqtt-nats-bridge streams apply, and write create, verify or off" doc:"create: make what is missing, change nothing; verify: only check; off: the streams are somebody else's."`
+	Replicas        int           `yaml:"replicas" default:"1" min:"1" max:"5" doc:"Copies of each stream; 3 in a cluster."`
+	DuplicateWindow time.Duration `yaml:"duplicate_window" default:"2m" min:"1s" max:"24h" doc:"How long JetStream remembers message ids. It must outlast an outage between stored and acknowledged."`
+	Telemetry       Stream        `yaml:"telemetry" defaults:"name=TELEMETRY,max_age=24h,max_bytes=10GiB" doc:"Telemetry: one type of message a subject."`
+	Shadow          Stream        `yaml:"shadow" defaults:"name=SHADOW,max_age=24h,max_bytes=1GiB" doc:"Reported shadows."`
+	Commands        Stream        `yaml:"commands" defaults:"name=COMMANDS,max_age=24h,max_bytes=1GiB" doc:"Acknowledged commands."`
+	Quarantine      Stream        `yaml:"quarantine" defaults:"name=QUARANTINE,max_age=7d,max_bytes=1GiB,max_per_subject=1000" doc:"Refused messages, under quarantine.<reason>."`
+}
+
+// Manage is how far the bridge may go with streams at start.
+type Manage string
+
+// The ways to manage streams.
+const (
+	ManageCreate Manage = "create"
+	ManageVerify Manage = "verify"
+	ManageOff    Manage = "off"
+)
+
+// Stream is one stream's name and limits. A limit of 0 is none.
+type Stream struct {
+	Name          string        `yaml:"name" doc:"The stream's name."`
+	MaxAge        time.Duration `yaml:"max_age" default:"0s" min:"0s" doc:"How long messages are kept; 0s: for ever."`
+	MaxBytes      Bytes         `yaml:"max_bytes" default:"0" doc:"The size at which the oldest are discarded; 0: none."`
+	MaxPerSubject int           `yaml:"max_per_subject" default:"0" min:"0" max:"1000000000" doc:"Messages kept of each subject; 0: all."`
+}
+
+// Quarantine is what becomes of refused messages.
+type Quarantine struct {
+	Store     bool      `yaml:"store" default:"true" doc:"Store refused messages under quarantine.>; false: count and log only."`
+	PerDevice RateLimit `yaml:"per_device" defaults:"rate=1,burst=10" doc:"How many refused messages of one device are stored; the rest is counted."`
+}
+
+// Admin is the HTTP endpoint for operators.
+type Admin struct {
+	Listen string `yaml:"listen" default:"127.0.0.1:9464" doc:"Address of /livez, /readyz, /metrics, /status and /devices; it has no authentication. Empty: none."`
+}
+
+// Log is the log's level and form.
+type Log struct {
+	Level  string `yaml:"level" default:"info" enum:"debug|info|warn|error" doc:"The least severe level shown."`
+	Format string `yaml:"format" default:"auto" enum:"auto|console|json" doc:"auto: console on a terminal, JSON elsewhere."`
+}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// environment applies MQTT_URL and NATS_URL, then every BRIDGE_ variable. An
+// empty variable counts as absent, as Compose's ${NAME:-} leaves it, except
+// where empty text is a value.
+func (l *loader) environment(environ []string) {
+	env := map[string]string{}
+	var names []string
+	for _, entry := range environ {
+		name, value, ok := strings.Cut(entry, "=")
+		// The first of two wins, as it does in os.Getenv.
+		if _, twice := env[name]; !ok || twice {
+			continue
+		}
+		env[name] = value
+		names = append(names, name)
+	}
+	slices.Sort(names)
+
+	for _, alias := range []struct{ name, path string }{{"MQTT_URL", "mqtt.url"}, {"NATS_URL", "nats.url"}} {
+		if value := env[alias.name]; value != "" {
+			l.text(l.leaves[alias.path], value, origin{layer: byPlainEnv, name: alias.name})
+		}
+	}
+	known := map[string]*leaf{}
+	for path, leaf := range l.leaves {
+		known[EnvName(path)] = leaf
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "BRIDGE_") {
+			continue
+		}
+		o := origin{layer: byEnv, name: name}
+		leaf, ok := known[name]
+		switch {
+		case !ok:
+			l.unknownVariable(name, known, o)
+		case env[name] != "" || leaf.isText():
+			l.text(leaf, env[name], o)
+		}
+	}
+}
+
+// unknownVariable: what looks like a typing error is a fault, for the setting
+// would be lost silently. Anything else may be somebody else's: a Kubernetes
+// service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
+func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) {
+	// BRIDGE_CONFIG names the file, which the command has read by now.
+	if name == "BRIDGE_CONFIG" || serviceVariable(name) {
+		return
+	}
+	var candidates []string
+	for k := range known {
+		if distance(name, k) <= 2 {
+			candidates = append(candidates, k)
+		}
+	}
+	slices.SortFunc(candidates, func(a, b string) int {
+		if d := distance(name, a) - distance(name, b); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	if len(candidates) > 0 {
+		l.fault(o, "", "unknown variable; did you mean "+candidates[0]+"?")
+		return
+	}
+	l.c.warnings = append(l.c.warnings, o.fault("", "is no setting of the bridge; it is ignored"))
+}
+
+// serviceVariable reports whether Kubernetes makes such names for services.
+func serviceVariable(name string) bool {
+	return regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`).MatchString(name)
+}

@@ -1,0 +1,46 @@
+package config
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write golden files and docs/configuration.md")
+
+// golden compares got with a file, or writes it with -update.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		require.NoError(t, os.WriteFile(name, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "run go test ./internal/config -update and read the difference")
+}
+
+func TestEveryFaultIsReportedWithItsLine(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/faults.*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			_, err := Load(Sources{File: file})
+			var faults *Faults
+			require.ErrorAs(t, err, &faults)
+			require.NotContains(t, err.Error(), "hunter2", "a secret in a fault")
+			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
+		})
+	}
+}
+
+func TestReferenceIsWhatTheDocsSay(t *testing.T) {
+	t.Parallel()
+	golden(t, filepath.Join("..", "..", "docs", "configuration.md"), Reference())
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Sources are where the configuration comes from, weakest first: defaults, the
+// file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
+type Sources struct {
+	// File is the YAML file; empty: none.
+	File string
+	// Env is the environment in the form of os.Environ.
+	Env []string
+	// Flags are the values of the command line; of two for one path the later
+	// wins.
+	Flags []Flag
+}
+
+// Flag is a value from the command line.
+type Flag struct {
+	// Name is the flag as typed, for faults: --mqtt-url. Empty: --Path.
+	Name string
+	// Path is the dotted path of the key: mqtt.url.
+	Path string
+	// Value is in the syntax of the environment.
+	Value string
+}
+
+// Load reads all sources and checks the whole. The error is always a *[Faults]
+// that holds everything wrong, not only the first; without faults the Config is
+// complete. The files that the configuration names are opened here; none is
+// passed over because it is missing.
+func Load(s Sources) (*Config, error) {
+	c := &Config{origins: map[string]origin{}}
+	l := newLoader(c)
+	l.defaults()
+	if s.File != "" {
+		l.file(s.File)
+	}
+	l.environment(s.Env)
+	l.flags(s.Flags)
+
+	l.files()
+	l.rules()
+	if err := l.faults.Err(); err != nil {
+		return nil, err
+	}
+	l.warn()
+	return c, nil
+}
+
+// loader is one Load under way.
+type loader struct {
+	c      *Config
+	root   *section
+	leaves map[string]*leaf
+	faults Faults
+	// bad are the paths whose value could not be read: no rule is applied to
+	// the default that stands in for them.
+	bad map[string]bool
+}
+
+func newLoader(c *Config) *loader {
+	root := schemaOf(reflect.ValueOf(c).Elem(), "", nil)
+	return &loader{c: c, root: root, leaves: root.all(), bad: map[string]bool{}}
+}
+
+func (l *loader) fault(o origin, path, message string) {
+	l.faults.Add(o.fault(path, message))
+}
+
+func (l *loader) defaults() {
+	l.root.walk(func(leaf *leaf) {
+		if leaf.def == "" {
+			return
+		}
+		if err := leaf.set(leaf.def); err != nil {
+			l.fault(origin{}, leaf.path, "default "+err.Error())
+		}
+	})
+	l.c.Topics = defaultTopics()
+}
+
+// set gives a leaf the text of one source.
+func (l *loader) set(leaf *leaf, text string, o origin) {
+	if err := leaf.set(text); err != nil {
+		l.reject(leaf.path, o, err.Error())
+		return
+	}
+	l.accept(leaf.path, o)
+}
+
+func (l *loader) reject(path string, o origin, message string) {
+	l.bad[path] = true
+	l.fault(o, path, message)
+}
+
+func (l *loader) accept(path string, o origin) {
+	delete(l.bad, path)
+	l.c.origins[path] = o
+}
+
+func (l *loader) flags(flags []Flag) {
+	for _, f := range flags {
+		o := origin{layer: byFlag, name: f.Name}
+		if o.name == "" {
+			o.name = "--" + f.Path
+		}
+		leaf, ok := l.leaves[f.Path]
+		if !ok {
+			message := "no such key"
+			if near := nearest(f.Path, l.paths()); near != "" {
+				message += "; did you mean " + near + "?"
+			}
+			l.fault(o, f.Path, message)
+			continue
+		}
+		l.text(leaf, f.Value, o)
+	}
+}
+
+// text gives a leaf a value from a place that knows only text.
+func (l *loader) text(leaf *leaf, text string, o origin) {
+	if leaf.isList() {
+		l.topicsText(leaf, text, o)
+		return
+	}
+	l.set(leaf, text, o)
+}
+
+func (l *loader) paths() []string {
+	paths := make([]string, 0, len(l.leaves))
+	for p := range l.leaves {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// topicsText reads a list from text: in brackets as YAML, else separated by
+// commas (a comma in a topic needs the brackets).
+func (l *loader) topicsText(leaf *leaf, text string, o origin) {
+	if strings.HasPrefix(strings.TrimSpace(text), "[") {
+		if n, ok := l.document([]byte(text), o, leaf.path); ok {
+			l.topics(n, leaf, o)
+		}
+		return
+	}
+	var topics []Topic
+	for part := range strings.SplitSeq(text, ",") {
+		t := Topic{Topic: strings.TrimSpace(part), Format: Raw}
+		if err := parseInto(reflect.ValueOf(&t.Topic).Elem(), t.Topic); err != nil {
+			l.reject(leaf.path, o, err.Error())
+			return
+		}
+		t.complete()
+		topics = append(topics, t)
+	}
+	l.replaceTopics(topics, o)
+}

@@ -1,0 +1,81 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const hexDigits = "0123456789abcdef"
+
+// Partitions are hex digits, ascending, each once.
+type Partitions []string
+
+// parse reads digits and ranges separated by commas: 0-f, a, 0-3,8-b.
+func (p *Partitions) parse(text string) error {
+	if text == "auto" {
+		return errors.New("auto is not in this version; write the partitions of this bridge, like 0-7")
+	}
+	bad := fmt.Errorf("%s is not a list of partitions; write hex digits like 0-f, 0-7, a or 0-3,8-b", quote(text))
+	var taken [len(hexDigits)]bool
+	for part := range strings.SplitSeq(strings.ToLower(text), ",") {
+		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			last = first
+		}
+		if len(first) != 1 || len(last) != 1 {
+			return bad
+		}
+		from, to := strings.Index(hexDigits, first), strings.Index(hexDigits, last)
+		if from < 0 || to < 0 {
+			return bad
+		}
+		if from > to {
+			return fmt.Errorf("%s runs backward; write %s-%s", quote(part), last, first)
+		}
+		for i := from; i <= to; i++ {
+			if taken[i] {
+				return fmt.Errorf("%s names partition %c twice; each can have one lane", quote(text), hexDigits[i])
+			}
+			taken[i] = true
+		}
+	}
+	*p = nil
+	for i, t := range taken {
+		if t {
+			*p = append(*p, hexDigits[i:i+1])
+		}
+	}
+	return nil
+}
+
+// String joins runs of digits again: 0-3,8-b.
+func (p Partitions) String() string {
+	var parts []string
+	for i := 0; i < len(p); {
+		j := i
+		for j+1 < len(p) && strings.Index(hexDigits, p[j+1]) == strings.Index(hexDigits, p[j])+1 {
+			j++
+		}
+		if i == j {
+			parts = append(parts, p[i])
+		} else {
+			parts = append(parts, p[i]+"-"+p[j])
+		}
+		i = j + 1
+	}
+	return strings.Join(parts, ",")
+}
+
+// ClientIDs are the MQTT client ids, one a lane: client_id-p<partition> in the
+// order of Lanes.Partitions, or client_id-0 … where topics are plain.
+func (c *Config) ClientIDs() []string {
+	var ids []string
+	for _, p := range c.Lanes.Partitions {
+		ids = append(ids, c.MQTT.ClientID+"-p"+p)
+	}
+	for i := range c.Lanes.Count {
+		ids = append(ids, fmt.Sprintf("%s-%d", c.MQTT.ClientID, i))
+	}
+	return ids
+}

@@ -1,0 +1,272 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// rules checks what no single value shows: values that contradict each other,
+// and texts with a grammar of their own.
+func (l *loader) rules() {
+	l.brokerRules()
+	l.natsRules()
+	l.laneRules()
+	l.limitRules()
+	l.streamRules()
+	l.topicRules()
+	l.adminRules()
+	l.stateRules()
+}
+
+// sound reports whether all these values are what was written, so that a rule
+// over them means something.
+func (l *loader) sound(paths ...string) bool {
+	for _, p := range paths {
+		if l.bad[p] {
+			return false
+		}
+	}
+	return true
+}
+
+// contradiction is a fault of the first of paths that was given.
+func (l *loader) contradiction(message string, paths ...string) {
+	for _, p := range paths {
+		if l.c.given(p) {
+			l.fault(l.c.origin(p), p, message)
+			return
+		}
+	}
+	l.fault(origin{}, paths[0], message)
+}
+
+func (l *loader) brokerRules() {
+	m := &l.c.MQTT
+	l.brokerCredentials()
+	if l.sound("mqtt.url") && !m.URL.Secure && m.TLS.Given() {
+		// Never plain text by accident: who names a CA means TLS.
+		l.contradiction("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.server_name")
+	}
+	if l.sound("mqtt.client_id") && !validClientID(m.ClientID) {
+		l.contradiction(quote(m.ClientID)+" does not serve as a client id; write 1 to 100 letters, digits, - or _", "mqtt.client_id")
+	}
+	if strings.ContainsAny(m.Share, "/+#") { // MQTT 5 §4.8.2; 3.1.1 has no shares of its own
+		l.contradiction(quote(m.Share)+" does not serve as a share group; write one without / + #", "mqtt.share")
+	}
+}
+
+// brokerCredentials moves user and password from the URL to their fields.
+func (l *loader) brokerCredentials() {
+	m := &l.c.MQTT
+	if user := m.URL.userinfo; user != nil && l.sound("mqtt.url") {
+		from := l.c.origin("mqtt.url")
+		if m.Username != "" || !m.Password.IsZero() || !l.sound("mqtt.password_file") {
+			l.fault(from, "mqtt.url", "holds credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
+		}
+		password, _ := user.Password()
+		m.Username, m.Password = user.Username(), Secret{password}
+		l.c.origins["mqtt.username"], l.c.origins["mqtt.password"] = from, from
+		m.URL.userinfo = nil
+	}
+	// [MQTT-3.1.2-22]: no user name, no password.
+	if l.sound("mqtt.username", "mqtt.url") && m.Username == "" && !m.Password.IsZero() {
+		l.contradiction("is given without mqtt.username; MQTT 3.1.1 has no password without a user name", "mqtt.password_file", "mqtt.password")
+	}
+}
+
+// validClientID: the id names a file and is part of message ids, which are NATS
+// headers, so it is held to what is safe in both.
+func validClientID(id string) bool {
+	if id == "" || len(id) > 100 {
+		return false
+	}
+	return !strings.ContainsFunc(id, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_')
+	})
+}
+
+func (l *loader) natsRules() {
+	n := &l.c.NATS
+	if n.Context != "" && !l.c.given("nats.url") {
+		n.URL = Servers{} // the context names them
+	}
+	methods := []struct {
+		path  string
+		given bool
+	}{
+		{"nats.context", n.Context != ""},
+		{"nats.creds", n.Creds != ""},
+		{"nats.user", n.User != ""},
+		{"nats.token", !n.Token.IsZero() || n.TokenFile != ""},
+		{"nats.nkey", n.NKey != ""},
+		{"nats.url", n.URL.hasUser()},
+	}
+	first := ""
+	for _, m := range methods {
+		switch {
+		case !m.given:
+		case first == "":
+			first = m.path
+		default:
+			at := m.path
+			if at == "nats.token" && n.TokenFile != "" {
+				at = "nats.token_file"
+			}
+			l.contradiction("gives credentials, and so does "+first+"; keep one of the two", at)
+		}
+	}
+	hasPassword := !n.Password.IsZero() || n.PasswordFile != ""
+	if l.sound("nats.user", "nats.password", "nats.password_file") && (n.User != "") != hasPassword {
+		if hasPassword {
+			l.contradiction("is given without nats.user; give both", "nats.password_file", "nats.password")
+		} else {
+			l.contradiction("is given without a password; give nats.password or nats.password_file too", "nats.user")
+		}
+	}
+	if n.InboxPrefix != "" && !validSubject(n.InboxPrefix) {
+		l.contradiction(quote(n.InboxPrefix)+" does not serve as an inbox prefix; write tokens separated by dots, without * > or spaces, like _INBOX_bridge", "nats.inbox_prefix")
+	}
+}
+
+func validSubject(s string) bool {
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || strings.ContainsAny(token, "*> \t") {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *loader) laneRules() {
+	c := l.c
+	if !l.sound("identity.mode") {
+		return
+	}
+	if c.Identity.Mode == Attested {
+		if c.given("lanes.count") {
+			l.contradiction("contradicts identity.mode attested, where each partition has its lane; drop it, or write lanes.partitions", "lanes.count")
+		}
+		if c.MQTT.Share != "" {
+			l.contradiction("contradicts identity.mode attested, where partitions share the work; drop it", "mqtt.share")
+		}
+		c.Lanes.Count = 0
+		l.prefixRule()
+		return
+	}
+	if c.given("lanes.partitions") {
+		l.contradiction("contradicts identity.mode off: plain topics have no partitions; write lanes.count, and mqtt.share where that is more than 1", "lanes.partitions")
+	}
+	c.Lanes.Partitions = nil
+	if l.sound("lanes.count", "mqtt.share") && c.Lanes.Count > 1 && c.MQTT.Share == "" {
+		l.contradiction("is "+strconv.Itoa(c.Lanes.Count)+" without mqtt.share: each lane would get every message; write a share group, or count: 1", "lanes.count")
+	}
+}
+
+func (l *loader) prefixRule() {
+	p := l.c.Identity.Prefix
+	if !l.sound("identity.prefix") {
+		return
+	}
+	for level := range strings.SplitSeq(p, "/") {
+		if level == "" || strings.ContainsAny(level, "+#{}") || strings.HasPrefix(p, "$") {
+			l.contradiction(quote(p)+" does not serve as a prefix; write levels without + # { } or a leading $, like bridge/v1", "identity.prefix")
+			return
+		}
+	}
+}
+
+func (l *loader) limitRules() {
+	c := l.c
+	if l.sound("limits.payload", "mqtt.max_packet") && c.Limits.Payload > c.MQTT.MaxPacket {
+		l.contradiction(fmt.Sprintf("limits.payload (%s) is over mqtt.max_packet (%s), and no such payload could come in; raise the packet or lower the payload", c.Limits.Payload, c.MQTT.MaxPacket), "limits.payload", "mqtt.max_packet")
+	}
+	for _, limit := range []struct {
+		path string
+		RateLimit
+	}{{"limits.device", c.Limits.Device}, {"limits.tenant", c.Limits.Tenant}, {"quarantine.per_device", c.Quarantine.PerDevice}} {
+		rate, burst := limit.path+".rate", limit.path+".burst"
+		if !l.sound(rate, burst, "limits.idle") {
+			continue
+		}
+		// A device forgotten sooner would come back with a full bucket.
+		if refill := limit.refill().Round(time.Second); refill > c.Limits.Idle {
+			l.contradiction(fmt.Sprintf("%s takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", limit.path, formatDuration(refill), formatDuration(c.Limits.Idle)), burst, rate, "limits.idle")
+		}
+	}
+}
+
+func (l *loader) streamRules() {
+	names := map[string]string{}
+	for _, s := range []struct {
+		path string
+		Stream
+	}{{"streams.telemetry", l.c.Streams.Telemetry}, {"streams.shadow", l.c.Streams.Shadow}, {"streams.commands", l.c.Streams.Commands}, {"streams.quarantine", l.c.Streams.Quarantine}} {
+		name, age := s.path+".name", s.path+".max_age"
+		switch other, twice := names[s.Name]; {
+		case !l.sound(name):
+		case s.Name == "" || len(s.Name) > 255 || strings.ContainsAny(s.Name, ". \t*>/\\"): // ADR-6
+			l.contradiction(quote(s.Name)+` does not serve as a stream name; write one without . * > / \ or spaces`, name)
+		case twice:
+			l.contradiction(quote(s.Name)+" is the name of "+other+" too; give each its own", name, other+".name")
+		default:
+			names[s.Name] = s.path
+		}
+		// nats-server refuses such a stream.
+		window := l.c.Streams.DuplicateWindow
+		if l.sound(age, "streams.duplicate_window") && s.MaxAge > 0 && s.MaxAge < window {
+			l.contradiction(fmt.Sprintf("%s (%s) is below streams.duplicate_window (%s); raise it or lower the window", age, formatDuration(s.MaxAge), formatDuration(window)), age, "streams.duplicate_window")
+		}
+	}
+}
+
+// topicRules looks at shape alone; whether a pattern means something is for the
+// package that matches topics, see [Config.Fault].
+func (l *loader) topicRules() {
+	seen := map[string]int{}
+	for i, t := range l.c.Topics {
+		path := fmt.Sprintf("topics[%d].topic", i)
+		if !l.sound("topics", path, strings.TrimSuffix(path, ".topic")) {
+			continue
+		}
+		if first, twice := seen[t.Topic]; twice {
+			l.fault(l.c.origin(path), path, fmt.Sprintf("%s is topics[%d] again; keep one", quote(t.Topic), first))
+			continue
+		}
+		seen[t.Topic] = i
+		switch {
+		case t.Topic == "":
+			l.fault(l.c.origin(path), path, "is empty; write a pattern like tenant/{tenant}/device/{device}/{type}")
+		case strings.ContainsAny(t.Topic, "+#"):
+			l.fault(l.c.origin(path), path, quote(t.Topic)+" holds an MQTT wildcard; write {name} for a level to capture")
+		case strings.HasPrefix(t.Topic, "$"):
+			l.fault(l.c.origin(path), path, quote(t.Topic)+" is the broker's own; a pattern must not begin with $")
+		}
+	}
+}
+
+func (l *loader) adminRules() {
+	listen := l.c.Admin.Listen
+	if listen == "" || !l.sound("admin.listen") {
+		return
+	}
+	_, port, err := net.SplitHostPort(listen)
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || strings.Contains(listen, " ") {
+		l.contradiction(quote(listen)+" is not an address to listen on; write host:port like 127.0.0.1:9464, or :9464 for all interfaces", "admin.listen")
+	}
+}
+
+// stateRules: the directory itself may still be missing, the journal makes it.
+func (l *loader) stateRules() {
+	dir := l.c.StateDir
+	if dir == "" || !l.sound("state_dir") {
+		return
+	}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		l.contradiction(quote(dir)+" is not a directory; name one, it is made where it is missing", "state_dir")
+	}
+}

@@ -1,0 +1,83 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a whole file contradicts is in testdata/faults.*.yaml; here is each rule
+// alone, and its neighbour that is allowed.
+func TestContradictions(t *testing.T) {
+	t.Parallel()
+	for _, rule := range []struct{ name, yaml, want string }{
+		{"attested lanes have no count", "lanes: {count: 1}", "lanes.count: contradicts identity.mode attested"},
+		{"attested topics have no share", "mqtt: {share: g}", "mqtt.share: contradicts identity.mode attested"},
+		{"plain lanes have no partitions", "identity: {mode: off}\nlanes: {partitions: 0-f}", "lanes.partitions: contradicts identity.mode off"},
+		{"plain lanes share", "identity: {mode: off}\nlanes: {count: 2}", "lanes.count: is 2 without mqtt.share"},
+		{"one plain lane", "identity: {mode: off}\nlanes: {count: 1}", ""},
+		{"plain lanes with share", "identity: {mode: off}\nlanes: {count: 2}\nmqtt: {share: g}", ""},
+		{"share has no wildcard", "identity: {mode: off}\nmqtt: {share: a/b}", "mqtt.share: \"a/b\" does not serve"},
+		{"tls never on plain text", "mqtt: {url: mqtt://h, tls: {server_name: x}}", "mqtt.tls.server_name: contradicts mqtt.url"},
+		{"tls with the default URL", "mqtt: {tls: {server_name: x}}", "mqtt.tls.server_name: contradicts mqtt.url"},
+		{"tls with mqtts", "mqtt: {url: mqtts://h, tls: {server_name: x}}", ""},
+		{"mqtts without tls block", "mqtt: {url: mqtts://h}", ""},
+		{"payload fits the packet", "limits: {payload: 2MiB}", "limits.payload: limits.payload (2MiB) is over mqtt.max_packet (1MiB)"},
+		{"payload as large as the packet", "limits: {payload: 1MiB}", ""},
+		{"password needs a user", "mqtt: {password: x}", "mqtt.password: is given without mqtt.username"},
+		{"user without password", "mqtt: {username: x}", ""},
+		{"client id for files and headers", "mqtt: {client_id: a/b}", "mqtt.client_id: \"a/b\" does not serve"},
+		{"client id not empty", "mqtt: {client_id: ''}", "mqtt.client_id: \"\" does not serve"},
+		{"keep-alive in seconds", "mqtt: {keepalive: 1500ms}", "mqtt.keepalive: \"1500ms\" is not a multiple of 1s"},
+		{"nats password needs a user", "nats: {password: x}", "nats.password: is given without nats.user"},
+		{"nats user needs a password", "nats: {user: x}", "nats.user: is given without a password"},
+		{"one way to authenticate", "nats: {user: x, password: y, token: z}", "nats.token: gives credentials, and so does nats.user"},
+		{"context brings credentials", "nats: {context: c, token: z}", "nats.token: gives credentials, and so does nats.context"},
+		{"inbox prefix is a subject", "nats: {inbox_prefix: a.*}", "nats.inbox_prefix: \"a.*\" does not serve"},
+		{"inbox prefix has no empty token", "nats: {inbox_prefix: a.}", "nats.inbox_prefix: \"a.\" does not serve"},
+		{"prefix is a topic", "identity: {prefix: bridge/+}", "identity.prefix: \"bridge/+\" does not serve"},
+		{"prefix has no empty level", "identity: {prefix: bridge/}", "identity.prefix: \"bridge/\" does not serve"},
+		{"prefix is not the broker's own", "identity: {prefix: $SYS/x}", "identity.prefix: \"$SYS/x\" does not serve"},
+		{"the limiter remembers a refill", "limits: {device: {rate: 1/h, burst: 25}}", "limits.device.burst: limits.device takes 25h to refill"},
+		{"the limiter remembers just so", "limits: {device: {rate: 1/h, burst: 24}}", ""},
+		{"stream names differ", "streams: {shadow: {name: COMMANDS}}", "\"COMMANDS\" is the name of streams.shadow too"},
+		{"stream names are tokens", "streams: {shadow: {name: a.b}}", "streams.shadow.name: \"a.b\" does not serve"},
+		{"age outlasts the window", "streams: {shadow: {max_age: 1m}}", "streams.shadow.max_age: streams.shadow.max_age (1m) is below streams.duplicate_window (2m)"},
+		{"no age at all", "streams: {shadow: {max_age: 0s}}", ""},
+		{"admin off", "admin: {listen: ''}", ""},
+		{"admin on any port", "admin: {listen: ':0'}", ""},
+		{"admin port in range", "admin: {listen: ':65536'}", "admin.listen: \":65536\" is not an address"},
+	} {
+		t.Run(rule.name, func(t *testing.T) {
+			t.Parallel()
+			if rule.want == "" {
+				load(t, rule.yaml)
+				return
+			}
+			got := faults(t, Sources{File: write(t, "bridge.yaml", rule.yaml)})
+			require.Len(t, got, 1)
+			require.Contains(t, got[0], rule.want)
+			require.Regexp(t, `^bridge\.yaml:\d+: `, got[0])
+		})
+	}
+}
+
+func TestContextNamesTheServersUnlessAURLIsGiven(t *testing.T) {
+	t.Parallel()
+	require.True(t, load(t, "nats: {context: c}").NATS.URL.IsZero())
+	require.Equal(t, "nats://h", load(t, "nats: {context: c, url: nats://h}").NATS.URL.Join())
+}
+
+func TestWarningsNameThePrice(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, load(t, "nats: {ack_timeout: 3s}").Warnings())
+	got := load(t, "nats: {ack_timeout: 5s}").Warnings()
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "bridge.yaml:1: nats.ack_timeout: above 3s")
+
+	got = load(t, "identity: {mode: off}").Warnings()
+	require.Len(t, got, 2)
+	require.Contains(t, got[0], "identity.mode: off: the broker's ACL alone decides")
+	require.Contains(t, got[1], "state_dir: empty")
+	require.Len(t, load(t, "identity: {mode: off}\nstate_dir: "+t.TempDir()).Warnings(), 1)
+}

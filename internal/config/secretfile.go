@@ -1,0 +1,87 @@
+package config
+
+import (
+	"bytes"
+	"strings"
+)
+
+// files opens what the configuration names: secrets are read into their
+// fields, certificates parsed, everything else seen to be readable.
+func (l *loader) files() {
+	l.root.walk(func(leaf *leaf) {
+		if leaf.tag.Get("file") == "" || leaf.value.String() == "" || l.bad[leaf.path] {
+			return
+		}
+		secret, isSecret := l.leaves[strings.TrimSuffix(leaf.path, "_file")]
+		if isSecret && strings.HasSuffix(leaf.path, "_file") {
+			l.secretFile(secret, leaf)
+			return
+		}
+		if _, err := readFile(leaf.value.String(), maxPEM); err != nil {
+			l.reject(leaf.path, l.c.origin(leaf.path), "the file "+fileName(leaf)+" "+err.Error())
+		}
+	})
+	l.certificates("mqtt.tls", l.c.MQTT.TLS)
+	l.certificates("nats.tls", l.c.NATS.TLS)
+}
+
+// secretFile reads a secret from its file. Given both in one source, nobody can
+// tell which was meant; from two sources, the stronger one counts.
+func (l *loader) secretFile(secret, file *leaf) {
+	from := l.c.origins[file.path]
+	if !secret.value.Interface().(Secret).IsZero() {
+		direct := l.c.origins[secret.path]
+		switch {
+		case direct.layer == from.layer:
+			l.reject(file.path, from, "contradicts "+secret.path+"; give one of the two")
+			return
+		case direct.layer > from.layer:
+			file.value.SetString("")
+			delete(l.c.origins, file.path)
+			return
+		}
+	}
+	data, err := readFile(file.value.String(), maxPEM)
+	if err != nil {
+		l.reject(file.path, from, "the file "+fileName(file)+" "+err.Error())
+		return
+	}
+	data = bytes.TrimRight(data, "\r\n")
+	if len(data) == 0 {
+		l.reject(file.path, from, "the file "+fileName(file)+" is empty; write the secret into it")
+		return
+	}
+	l.set(secret, string(data), from)
+}
+
+// certificates sees that the files hold what they should.
+func (l *loader) certificates(path string, t TLS) {
+	ca, cert, key := path+".ca", path+".cert", path+".key"
+	if t.CA != "" && l.sound(ca) {
+		if _, err := t.pool(); err != nil {
+			l.reject(ca, l.c.origin(ca), "the file "+quote(t.CA)+" "+err.Error())
+		}
+	}
+	switch {
+	case !l.sound(cert, key):
+	case t.Cert != "" && t.Key == "":
+		l.reject(cert, l.c.origin(cert), "is given without its key; give "+key+" too")
+	case t.Cert == "" && t.Key != "":
+		l.reject(key, l.c.origin(key), "is given without its certificate; give "+cert+" too")
+	case t.Cert != "":
+		if _, err := t.pair(); err != nil {
+			l.reject(cert, l.c.origin(cert), err.Error())
+		}
+	}
+}
+
+// fileName quotes a file's name, unless it looks like what belongs into the
+// file: a seed, a PEM block, a JWT.
+func fileName(leaf *leaf) string {
+	name := leaf.value.String()
+	seed := len(name) >= 56 && strings.HasPrefix(name, "S") && !strings.ContainsAny(name, "/.")
+	if seed || strings.HasPrefix(name, "-----BEGIN") || strings.HasPrefix(name, "eyJ") {
+		return "(not shown, it looks like the secret itself; name a file that holds it)"
+	}
+	return quote(name)
+}

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Bytes{"0": 0, "65536": 65536, "10B": 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "1 MiB": 1 << 20, "10GiB": 10 << 30, "2TiB": 2 << 40} {
+		var b Bytes
+		require.NoError(t, b.parse(text), text)
+		require.Equal(t, want, b, text)
+	}
+	for _, text := range []string{"", "KiB", "-1", "+1", "1.5MiB", "1MB", "1kib", "1_000", "9223372036854775808", "9000000TiB", "x"} {
+		var b Bytes
+		require.Error(t, b.parse(text), text)
+	}
+}
+
+func TestRates(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Rate{"0": 0, "10": 10, "0.5": 0.5, "10/s": 10, "30/m": 0.5, "3600/h": 1, "1/h": 1.0 / 3600, "1e3": 1000} {
+		var r Rate
+		require.NoError(t, r.parse(text), text)
+		require.InDelta(t, float64(want), float64(r), 1e-12, text)
+	}
+	for _, text := range []string{"", "/s", "-1", "NaN", "Inf", "1/d", "1/", "0x1p4", "1_0", "fast", "1e999", "0.5/h", "1/s/s"} {
+		var r Rate
+		require.Error(t, r.parse(text), text)
+	}
+}
+
+func TestBurstLeftOutIsTwiceTheRate(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 5, RateLimit{Rate: 10, Burst: 5}.Effective())
+	require.Equal(t, 20, RateLimit{Rate: 10}.Effective())
+	require.Equal(t, 1, RateLimit{Rate: 0.01}.Effective())
+	require.Equal(t, 7, RateLimit{Rate: 3.1}.Effective())
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"0": 0, "0s": 0, "500ms": 500 * time.Millisecond, "2m": 2 * time.Minute, "7d": 7 * day, "1d12h": 36 * time.Hour, "-1s": -time.Second} {
+		d, err := parseDuration(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, d, text)
+	}
+	for _, text := range []string{"", "30", "abc", "d", "-1d", "1d-1h", "1.5d", "200000d", "106750d2400h", "1 s", "99999999h"} {
+		_, err := parseDuration(text)
+		require.Error(t, err, text)
+	}
+}
+
+func TestPrintedValuesReadBack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		b := Bytes(rapid.Int64Min(0).Draw(t, "bytes"))
+		var b2 Bytes
+		require.NoError(t, b2.parse(b.String()))
+		require.Equal(t, b, b2)
+
+		d := time.Duration(rapid.Int64Min(0).Draw(t, "duration"))
+		d2, err := parseDuration(formatDuration(d))
+		require.NoError(t, err)
+		require.Equal(t, d, d2)
+
+		r := Rate(rapid.Float64Range(leastRate, 1e6).Draw(t, "rate"))
+		var r2 Rate
+		require.NoError(t, r2.parse(r.String()))
+		require.Equal(t, r, r2)
+
+		mask := rapid.IntRange(1, 1<<16-1).Draw(t, "partitions")
+		var p, p2 Partitions
+		for i := range 16 {
+			if mask>>i&1 == 1 {
+				p = append(p, hexDigits[i:i+1])
+			}
+		}
+		require.NoError(t, p2.parse(p.String()))
+		require.Equal(t, p, p2)
+	})
+}
+
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"0-f": "0123456789abcdef", "0-7": "01234567", "a": "a", "0-3,8-b": "012389ab", "8-b, 0": "089ab", "A-C": "abc", "3-3": "3"} {
+		var p Partitions
+		require.NoError(t, p.parse(text), text)
+		require.Equal(t, want, strings.Join(p, ""), text)
+	}
+	for text, want := range map[string]string{
+		"":      "is not a list of partitions",
+		"g":     "is not a list of partitions",
+		"0-":    "is not a list of partitions",
+		"00":    "is not a list of partitions",
+		"0-3-5": "is not a list of partitions",
+		"0,":    "is not a list of partitions",
+		"f-0":   `"f-0" runs backward; write 0-f`,
+		"0-3,2": "names partition 2 twice",
+		"auto":  "auto is not in this version",
+	} {
+		var p Partitions
+		require.ErrorContains(t, p.parse(text), want, text)
+	}
+}
+
+func TestClientIDsAreFixedByPartitionOrNumber(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"bridge-p0", "bridge-pd"}, load(t, "lanes: {partitions: '0,d'}").ClientIDs())
+	require.Equal(t, []string{"b-0", "b-1"}, load(t, "identity: {mode: off}\nlanes: {count: 2}\nmqtt: {client_id: b, share: g}").ClientIDs())
+}
+
+func TestBrokerURLs(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"mqtt://emqx":        "mqtt://emqx:1883",
+		"tcp://emqx:1884/":   "mqtt://emqx:1884",
+		"mqtts://emqx":       "mqtts://emqx:8883",
+		"ssl://emqx:1":       "mqtts://emqx:1",
+		"tls://emqx":         "mqtts://emqx:8883",
+		"mqtt://[::1]":       "mqtt://[::1]:1883",
+		"MQTT://10.0.0.1:99": "mqtt://10.0.0.1:99",
+	} {
+		var u BrokerURL
+		require.NoError(t, u.parse(text), text)
+		require.Equal(t, want, u.String(), text)
+	}
+	for text, want := range map[string]string{
+		"":                  "is not a URL",
+		"emqx:1883":         "is not a URL",
+		"mqtt:emqx":         "is not a URL",
+		"mqtt://":           "names no host",
+		"mqtt://:1883":      "names no host",
+		"mqtt://e:0":        "port outside",
+		"mqtt://e:65536":    "port outside",
+		"mqtt://e:x":        "is not a URL",
+		"ws://e":            "WebSocket is not supported",
+		"amqp://e":          `unknown scheme "amqp"`,
+		"mqtt://e/x":        "more than host and port",
+		"mqtt://e?x=1":      "more than host and port",
+		"mqtt://u:p#x@host": "not shown",
+	} {
+		var u BrokerURL
+		require.ErrorContains(t, u.parse(text), want, text)
+	}
+}
+
+func TestNATSServers(t *testing.T) {
+	t.Parallel()
+	var s Servers
+	require.NoError(t, s.parse("nats://a:4222, tls://b,c:4333"))
+	require.Equal(t, "nats://a:4222,tls://b,nats://c:4333", s.Join())
+	require.NoError(t, s.parse("ws://a/path,wss://b"))
+	for text, want := range map[string]string{
+		"":                 "names no server",
+		"nats://a,":        "names no server",
+		"http://a":         `unknown scheme "http"`,
+		"nats://":          "names no host",
+		"nats://a:99999":   "port outside",
+		"nats://a,ws://b":  "mixes ws://",
+		"nats://a?x=1":     "more than host and port",
+		"nats://a/path":    "more than host and port",
+		"nats://u:p%zz@a":  "not shown",
+		"nats://u:hun,a@h": "not shown",
+	} {
+		var s Servers
+		require.ErrorContains(t, s.parse(text), want, text)
+	}
+}
+
+func TestSuggestionsAreTypingErrorsOnly(t *testing.T) {
+	t.Parallel()
+	keys := []string{"keepalive", "url", "share", "manage"}
+	for word, want := range map[string]string{"keepaliv": "keepalive", "KeepAlive": "keepalive", "ulr": "url", "mange": "manage", "colour": "", "x": "", strings.Repeat("u", 1000): ""} {
+		require.Equal(t, want, nearest(word, keys), word)
+	}
+	require.Equal(t, 1, distance("ab", "ba"))
+	require.Equal(t, 3, distance("", "abc"))
+}

@@ -1,0 +1,33 @@
+package config
+
+import "time"
+
+// orderTimeout is the longest head timeout that keeps order on R3: nats-server's
+// shortest election takes 4 s. With 10 s and a frozen leader, 998 messages of
+// the next leader overtook (measured).
+const orderTimeout = 3 * time.Second
+
+// Warnings are what is allowed and has a price, each a line like a fault's, for
+// the log at start.
+func (c *Config) Warnings() []string {
+	lines := make([]string, len(c.warnings))
+	for i, w := range c.warnings {
+		lines[i] = w.Error()
+	}
+	return lines
+}
+
+func (l *loader) warn() {
+	c := l.c
+	add := func(path, message string) { c.warnings = append(c.warnings, c.Fault(path, message)) }
+	if c.NATS.AckTimeout > orderTimeout {
+		add("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
+	}
+	if c.Identity.Mode != IdentityOff {
+		return
+	}
+	add("identity.mode", "off: the broker's ACL alone decides who may publish as which device; no CN is checked and messages carry no Bridge-Cn")
+	if c.StateDir == "" {
+		add("state_dir", "empty: message ids of plain topics are kept in memory, and a crash of the bridge may duplicate what was in flight")
+	}
+}

@@ -1,0 +1,197 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// Options of a bridge. Config is required.
+type Options struct {
+	Config  *config.Config
+	Log     zerolog.Logger
+	Version string
+}
+
+// Bridge is a running bridge.
+type Bridge struct {
+	opts    Options
+	plan    *Plan
+	started time.Time
+	control *control
+	devices *bridge.Devices
+	tenants *bridge.Devices
+	lanes   []*laneUnit
+
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	fatal  chan error
+}
+
+// streamPatience is how long the start waits for the streams before the MQTT
+// sessions are opened without them. They are opened in any case: a broker keeps
+// messages only for a client id that it knows.
+const streamPatience = 2 * time.Second
+
+// Start starts a bridge. A broker or a NATS server that cannot be reached is no
+// error: the bridge goes on trying and is not ready. An error is a fault in the
+// configuration (*config.Faults) or a contradiction between it and the streams
+// that are there (jetstream.ErrContradiction).
+func Start(ctx context.Context, opts Options) (*Bridge, error) {
+	c := opts.Config
+	plan, err := Compile(c)
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := c.MQTT.TLSConfig()
+	if err != nil {
+		return nil, err
+	}
+	connect, err := ConnectOptions(c, c.MQTT.ClientID+"-control")
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range c.Warnings() {
+		opts.Log.Warn().Msg(w)
+	}
+	control, err := openControl(connect, opts.Log)
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.Background())
+	limits := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
+	b := &Bridge{
+		opts: opts, plan: plan, started: time.Now(), control: control,
+		devices: bridge.NewDevices(limits), tenants: bridge.NewDevices(limits),
+		cancel: cancel, fatal: make(chan error, 1),
+	}
+	for _, l := range plan.Lanes {
+		b.lanes = append(b.lanes, newLaneUnit(l, opts.Log))
+	}
+	streams := make(chan error, 1)
+	b.wait.Go(func() {
+		streams <- control.ensureStreams(run, jetstream.ManageMode(c.Streams.Manage), plan)
+	})
+	select {
+	case err := <-streams:
+		if err != nil {
+			b.Stop(ctx)
+			return nil, err
+		}
+	case <-time.After(streamPatience):
+		b.wait.Go(func() { b.fail(<-streams) })
+	case <-ctx.Done():
+		b.Stop(ctx)
+		return nil, ctx.Err()
+	}
+	shared := &laneShared{
+		config: c, tls: tlsConfig, rules: plan.Rules, devices: b.devices, tenants: b.tenants, nats: connect,
+	}
+	for _, u := range b.lanes {
+		b.wait.Go(func() { b.fail(u.run(run, shared)) })
+	}
+	b.wait.Go(func() { b.tick(run) })
+	return b, nil
+}
+
+func (b *Bridge) fail(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case b.fatal <- err:
+	default:
+	}
+}
+
+// Failed delivers an error that the bridge cannot go on after: a contradiction
+// found only after the start.
+func (b *Bridge) Failed() <-chan error { return b.fatal }
+
+// tick has the lanes note once a second that they live.
+func (b *Bridge) tick(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			for _, u := range b.lanes {
+				if lane, _, _ := u.parts(); lane != nil {
+					lane.Tick()
+				}
+			}
+		}
+	}
+}
+
+// Stop takes the bridge down and waits, at most the configured stop_timeout or
+// until ctx ends for messages under way. The error says what was abandoned: it
+// stays with the broker, which delivers it again.
+func (b *Bridge) Stop(ctx context.Context) error {
+	b.cancel()
+	b.wait.Wait()
+	ctx, cancel := context.WithTimeout(ctx, b.opts.Config.StopTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	abandoned := 0
+	for _, u := range b.lanes {
+		wait.Go(func() {
+			n := u.stop(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			abandoned += n
+		})
+	}
+	wait.Wait()
+	b.control.nc.Close()
+	if abandoned > 0 {
+		return fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned)
+	}
+	return nil
+}
+
+// ErrAbandoned: messages were still under way when the bridge stopped.
+var ErrAbandoned = errors.New("stopped before everything was stored")
+
+// Problem is why a part of the bridge is not ready.
+type Problem struct {
+	Component string    `json:"component"` // mqtt, nats, jetstream, streams, lane
+	Problem   string    `json:"problem"`
+	Advice    string    `json:"advice,omitempty"`
+	Since     time.Time `json:"since"`
+	Lanes     []string  `json:"lanes,omitempty"`
+}
+
+// Problems lists everything that keeps the bridge from being ready; the same
+// problem of several lanes once.
+func (b *Bridge) Problems() []Problem {
+	all := b.control.problems()
+	seen := map[string]int{}
+	for _, u := range b.lanes {
+		for _, p := range u.problems() {
+			key := p.Component + "\x00" + p.Problem
+			i, ok := seen[key]
+			if !ok {
+				seen[key] = len(all)
+				all = append(all, p)
+				continue
+			}
+			all[i].Lanes = append(all[i].Lanes, p.Lanes...)
+			if p.Since.Before(all[i].Since) {
+				all[i].Since = p.Since
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// ConnectOptions is how c says to reach NATS.
+func ConnectOptions(c *config.Config, name string) (jetstream.ConnectOptions, error) {
+	n := c.NATS
+	o := jetstream.ConnectOptions{
+		URL: n.URL.Join(), Name: name,
+		User: n.User, Password: n.Password.Reveal(), Token: n.Token.Reveal(),
+		Creds: n.Creds, NKeySeedFile: n.NKey,
+		Context: n.Context, InboxPrefix: n.InboxPrefix,
+	}
+	if n.TLS.Given() {
+		o.TLSFiles = jetstream.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, ServerName: n.TLS.ServerName}
+	}
+	return o, nil
+}
+
+// control is the connection that looks after the streams; messages have their
+// own, one a lane. It also speaks for NATS in the log: all lanes would say the
+// same.
+type control struct {
+	nc  *nats.Conn
+	js  natsjs.JetStream
+	log zerolog.Logger
+
+	mu       sync.Mutex
+	problem  string // empty: connected
+	since    time.Time
+	streams  string // what is wrong with the streams; empty: nothing
+	checked  bool
+	checking time.Time
+}
+
+func openControl(o jetstream.ConnectOptions, log zerolog.Logger) (*control, error) {
+	c := &control{log: log, problem: "not connected yet", since: time.Now(), checking: time.Now()}
+	o.Hooks = jetstream.ConnectHooks{
+		Connected: func(nc *nats.Conn) {
+			c.set("")
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")
+		},
+		Disconnected: func(_ *nats.Conn, err error) {
+			problem := "connection lost"
+			if err != nil {
+				problem += ": " + err.Error()
+			}
+			c.set(problem)
+			log.Warn().AnErr("problem", err).Msg("nats connection lost")
+		},
+		Reconnected: func(nc *nats.Conn) {
+			c.set("")
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
+		},
+		ConnectFailed: func(p jetstream.ConnectProblem) {
+			c.set(p.Error())
+			log.Error().Str("kind", p.Kind.String()).Str("problem", p.Error()).Msg("nats not connected")
+		},
+		Error: func(_ *nats.Conn, err error) {
+			log.Error().AnErr("problem", err).Msg("nats reports an error")
+		},
+	}
+	nc, err := jetstream.Connect(o)
+	if err != nil {
+		return nil, err
+	}
+	c.nc = nc
+	c.js, err = o.JetStream(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *control) set(problem string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if (problem == "") != (c.problem == "") {
+		c.since = time.Now()
+	}
+	c.problem = problem
+}
+
+// ensureStreams makes or checks the streams, again and again until that has
+// worked once. Only a contradiction is final.
+func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) error {
+	if mode == jetstream.ManageOff {
+		c.streamsAre("")
+		return nil
+	}
+	pause := 200 * time.Millisecond
+	for {
+		err := errors.New("nats is not connected")
+		if c.nc.IsConnected() {
+			var report *jetstream.Report
+			attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+			report, err = jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
+			cancel()
+			c.logReport(report)
+			if err == nil {
+				c.streamsAre("")
+				return nil
+			}
+			if errors.Is(err, jetstream.ErrContradiction) {
+				return err
+			}
+			if c.streamsAre(err.Error()) {
+				c.log.Error().AnErr("problem", err).Msg("streams not ready")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+			pause = min(2*pause, 10*time.Second)
+			if !c.nc.IsConnected() {
+				pause = 200 * time.Millisecond
+			}
+		}
+	}
+}
+
+func (c *control) logReport(r *jetstream.Report) {
+	if r == nil {
+		return
+	}
+	for _, name := range r.Created {
+		c.log.Info().Str("what", name).Msg("created in JetStream")
+	}
+	for _, note := range r.Notes {
+		c.log.Warn().Str("note", note).Msg("stream differs from the configuration")
+	}
+}
+
+// streamsAre notes what is wrong with the streams and tells whether that is
+// news.
+func (c *control) streamsAre(problem string) (news bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news = problem != c.streams
+	if c.checked != (problem == "") {
+		c.checking = time.Now()
+	}
+	c.streams, c.checked = problem, problem == ""
+	return news
+}
+
+// problems lists what keeps the NATS side from being ready.
+func (c *control) problems() []Problem {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []Problem
+	if c.problem != "" {
+		all = append(all, Problem{Component: "nats", Problem: c.problem, Since: c.since})
+	}
+	if !c.checked {
+		problem := c.streams
+		if problem == "" {
+			problem = "the streams have not been checked yet"
+		}
+		all = append(all, Problem{Component: "streams", Problem: problem, Since: c.checking})
+	}
+	return all
+}

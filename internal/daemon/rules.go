@@ -1,0 +1,183 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/subjects"
+)
+
+// Plan is what a configuration means: the rules of all lanes, the lanes, the
+// streams.
+type Plan struct {
+	Rules     *bridge.Rules
+	Lanes     []LanePlan
+	Streams   []jetstream.StreamSpec
+	Consumers []jetstream.ConsumerSpec
+}
+
+// LanePlan is one MQTT session to be.
+type LanePlan struct {
+	ClientID string
+	Filters  []string
+}
+
+// Compile turns a configuration into a plan. The error is a *config.Faults: what
+// only the patterns' own parser can find, at its place in the file.
+func Compile(c *config.Config) (*Plan, error) {
+	faults := &config.Faults{}
+	var prefix *subjects.Prefix
+	if c.Identity.Mode == config.Attested {
+		p, err := subjects.ParsePrefix(c.Identity.Prefix)
+		if err != nil {
+			faults.Add(c.Fault("identity.prefix", err.Error()))
+		}
+		prefix = p
+	}
+	var routes []subjects.Route
+	var formats []bridge.Format
+	for i, t := range c.Topics {
+		route, err := compileTopic(c, i, faults)
+		if err != nil {
+			continue
+		}
+		routes = append(routes, route)
+		format := bridge.Raw
+		if t.Format == config.Envelope {
+			format = bridge.Envelope
+		}
+		formats = append(formats, format)
+	}
+	if err := faults.Err(); err != nil {
+		return nil, err
+	}
+	set, err := subjects.NewSet(routes)
+	if err != nil {
+		faults.Add(c.Fault("topics", err.Error()))
+		return nil, faults.Err()
+	}
+	plan := &Plan{
+		Rules: &bridge.Rules{
+			Topics: set, Formats: formats, Attested: prefix,
+			MaxPayload:      int(c.Limits.Payload),
+			ForwardRetained: c.Retained == config.RetainedForward,
+			Device:          rate(c.Limits.Device),
+			Tenant:          rate(c.Limits.Tenant),
+			Quarantine:      bridge.QuarantineRules{Store: c.Quarantine.Store, PerDevice: rate(c.Quarantine.PerDevice)},
+		},
+		Lanes: lanePlans(c, prefix, set),
+	}
+	plan.Streams, plan.Consumers = streamPlans(c, set)
+	if err := jetstream.ValidateSpecs(plan.Streams, plan.Consumers); err != nil {
+		faults.Add(c.Fault("streams", err.Error()))
+		return nil, faults.Err()
+	}
+	return plan, nil
+}
+
+func rate(l config.RateLimit) bridge.Rate {
+	return bridge.Rate{Rate: float64(l.Rate), Burst: l.Effective()}
+}
+
+var errFault = errors.New("fault noted")
+
+func compileTopic(c *config.Config, i int, faults *config.Faults) (subjects.Route, error) {
+	t := c.Topics[i]
+	path := fmt.Sprintf("topics[%d]", i)
+	pattern, err := subjects.ParsePattern(t.Topic)
+	if err == nil {
+		err = pattern.RequireDevice()
+	}
+	if err != nil {
+		faults.Add(c.Fault(path+".topic", err.Error()))
+		return subjects.Route{}, errFault
+	}
+	route := subjects.Route{Pattern: pattern}
+	if t.Subject != "" {
+		route.Template, err = subjects.ParseTemplate(t.Subject, pattern)
+		if err != nil {
+			faults.Add(c.Fault(path+".subject", err.Error()))
+			return subjects.Route{}, errFault
+		}
+	}
+	if first, _, _ := strings.Cut(pattern.Template().StreamSubject(), "."); t.Subject == "" && first == bridge.QuarantineSubject ||
+		strings.HasPrefix(t.Subject, bridge.QuarantineSubject+".") {
+		faults.Add(c.Fault(path, "its subjects would begin with quarantine, where rejected messages go; give it another subject"))
+		return subjects.Route{}, errFault
+	}
+	return route, nil
+}
+
+// lanePlans gives each lane its client id and its filters. Two lanes never get
+// the same device: their partitions differ, or the broker shares the topics out
+// by client id ($share).
+func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []LanePlan {
+	var plans []LanePlan
+	for i, id := range c.ClientIDs() {
+		lane := LanePlan{ClientID: id}
+		for r := range set.Len() {
+			pattern := set.Route(r).Pattern
+			filter := pattern.Filter()
+			switch {
+			case prefix != nil:
+				filter = prefix.Filter(c.Lanes.Partitions[i], pattern)
+			case c.MQTT.Share != "":
+				filter = "$share/" + c.MQTT.Share + "/" + filter
+			}
+			lane.Filters = append(lane.Filters, filter)
+		}
+		plans = append(plans, lane)
+	}
+	return plans
+}
+
+// streamPlans declares the streams that the routes' subjects go to, and the
+// consumers that ingest expects.
+func streamPlans(c *config.Config, set *subjects.Set) ([]jetstream.StreamSpec, []jetstream.ConsumerSpec) {
+	var streams []jetstream.StreamSpec
+	var consumers []jetstream.ConsumerSpec
+	sections := []struct {
+		stream   config.TopicStream
+		spec     config.Stream
+		consumer string
+	}{
+		{config.Telemetry, c.Streams.Telemetry, "ingest-workers"},
+		{config.Shadow, c.Streams.Shadow, "ingest-shadow"},
+		{config.Commands, c.Streams.Commands, "ingest-commands"},
+	}
+	for _, s := range sections {
+		var held []string
+		for i, t := range c.Topics {
+			subject := set.Route(i).Template.StreamSubject()
+			if t.Stream == s.stream && !slices.Contains(held, subject) {
+				held = append(held, subject)
+			}
+		}
+		if len(held) == 0 {
+			continue
+		}
+		streams = append(streams, streamSpec(c, s.spec, held, "from MQTT by mqtt-nats-bridge"))
+		consumers = append(consumers, jetstream.ConsumerSpec{
+			Stream: s.spec.Name, Name: s.consumer,
+			AckWait: jetstream.DefaultAckWait, MaxAckPending: jetstream.DefaultMaxAckPending,
+		})
+	}
+	if c.Quarantine.Store {
+		streams = append(streams, streamSpec(c, c.Streams.Quarantine,
+			[]string{bridge.QuarantineSubject + ".>"}, "messages mqtt-nats-bridge refused, with the reason"))
+	}
+	return streams, consumers
+}
+
+func streamSpec(c *config.Config, s config.Stream, held []string, description string) jetstream.StreamSpec {
+	return jetstream.StreamSpec{
+		Name: s.Name, Description: description, Subjects: held,
+		MaxAge: s.MaxAge, MaxBytes: int64(s.MaxBytes), MaxMsgsPerSubject: int64(s.MaxPerSubject),
+		DuplicateWindow: c.Streams.DuplicateWindow, Replicas: c.Streams.Replicas,
+	}
+}

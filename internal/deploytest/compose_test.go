@@ -1,0 +1,308 @@
+package deploytest
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+)
+
+// loadCompose reads dir's docker-compose.yml as docker compose does.
+func loadCompose(ctx context.Context, dir string, env map[string]string) (*types.Project, error) {
+	return loader.LoadWithContext(ctx, types.ConfigDetails{
+		WorkingDir:  dir,
+		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(dir, "docker-compose.yml")}},
+		Environment: env,
+	})
+}
+
+// deployment is a staged tree after the script, and its Compose project.
+func deployment(t *testing.T) (dir string, project *types.Project) {
+	t.Helper()
+	dir = stage(t)
+	out, err := makeCerts(t, dir)
+	require.NoError(t, err, out)
+	env, err := dotenv.Read(filepath.Join(dir, ".env"))
+	require.NoError(t, err)
+	project, err = loadCompose(t.Context(), dir, env)
+	require.NoError(t, err)
+	return dir, project
+}
+
+// environment returns a service's variables.
+func environment(t *testing.T, project *types.Project, service string) map[string]string {
+	t.Helper()
+	env := map[string]string{}
+	for name, value := range project.Services[service].Environment {
+		require.NotNil(t, value, "%s: %s has no value", service, name)
+		env[name] = *value
+	}
+	return env
+}
+
+func TestComposeFindsEveryFileItMounts(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	require.ElementsMatch(t, []string{"emqx", "nats", "bridge"}, project.ServiceNames())
+	binds := 0
+	for _, service := range project.Services {
+		for _, v := range service.Volumes {
+			switch v.Type {
+			case types.VolumeTypeBind:
+				binds++
+				require.FileExists(t, v.Source, "Docker would make a directory of it")
+				require.True(t, v.ReadOnly, v.Source)
+				// EMQX and the bridge are not root: what they read must be open to
+				// others, and is kept from them on the host by its directory.
+				info, err := os.Stat(v.Source)
+				require.NoError(t, err)
+				require.NotZero(t, info.Mode().Perm()&0o004, v.Source)
+			case types.VolumeTypeVolume:
+				require.Contains(t, project.Volumes, v.Source, "not a named volume")
+			default:
+				require.Fail(t, "unexpected mount", "%s: %s", service.Name, v.Type)
+			}
+		}
+		for _, s := range service.Secrets {
+			require.Contains(t, project.Secrets, s.Source)
+		}
+	}
+	require.NotZero(t, binds)
+	for name, s := range project.Secrets {
+		info, err := os.Stat(s.File)
+		require.NoError(t, err, name)
+		require.NotZero(t, info.Mode().Perm()&0o004, name)
+	}
+}
+
+func TestComposeStopsWithoutTheScript(t *testing.T) {
+	t.Parallel()
+	_, err := loadCompose(t.Context(), stage(t), nil)
+	require.ErrorContains(t, err, "deploy/make-certs.sh")
+}
+
+func TestComposeHoldsNoPassword(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for line := range strings.Lines(read(t, "docker-compose.yml")) {
+		m := regexp.MustCompile(`^\s+([A-Z_]*(?:PASSWORD|COOKIE|TOKEN|SECRET)[A-Z_]*):\s*(.*)`).FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		found++
+		if strings.HasSuffix(m[1], "_FILE") {
+			require.Regexp(t, `^/run/secrets/\w+$`, m[2], m[1])
+		} else {
+			require.Regexp(t, `^\$\{[A-Z_]+:\?[^}]+\}$`, m[2], m[1])
+		}
+	}
+	require.Equal(t, 7, found)
+}
+
+func TestOnlyTheDevicesPortIsOpen(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	for _, service := range project.Services {
+		for _, p := range service.Ports {
+			if p.Target == 8883 {
+				require.Empty(t, p.HostIP)
+			} else {
+				require.Equal(t, "127.0.0.1", p.HostIP, "%s: %d", service.Name, p.Target)
+			}
+		}
+	}
+}
+
+func TestPortsAgreeWithTheServers(t *testing.T) {
+	setNATSPasswords(t)
+	_, project := deployment(t)
+	nats, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
+	require.NoError(t, err)
+	emqx := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?s)listeners\.(\w+)\.default \{\s+bind = "0\.0\.0\.0:(\d+)"`).FindAllStringSubmatch(read(t, "deploy/emqx/emqx.conf"), -1) {
+		emqx[m[1]] = m[2]
+	}
+	env := environment(t, project, "bridge")
+	_, admin, err := net.SplitHostPort(env["BRIDGE_ADMIN_LISTEN"])
+	require.NoError(t, err)
+	defaults, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	_, defaultAdmin, err := net.SplitHostPort(defaults.Admin.Listen)
+	require.NoError(t, err)
+
+	published := func(service string) (ports []string) {
+		for _, p := range project.Services[service].Ports {
+			require.Equal(t, p.Published, strconv.Itoa(int(p.Target)), "the host's port is the container's")
+			ports = append(ports, p.Published)
+		}
+		return ports
+	}
+	require.ElementsMatch(t, []string{strconv.Itoa(int(nats.Port)), strconv.Itoa(int(nats.HTTPPort))}, published("nats"))
+	require.ElementsMatch(t, []string{emqx["tcp"], emqx["ssl"], "18083"}, published("emqx"))
+	require.ElementsMatch(t, []string{admin}, published("bridge"))
+	require.Equal(t, defaultAdmin, admin)
+	require.Contains(t, read(t, "Dockerfile"), "EXPOSE "+admin+"\n")
+
+	for variable, want := range map[string]string{
+		"BRIDGE_MQTT_URL": "mqtt://emqx:" + emqx["tcp"],
+		"BRIDGE_NATS_URL": "nats://nats:" + strconv.Itoa(int(nats.Port)),
+	} {
+		u, err := url.Parse(env[variable])
+		require.NoError(t, err)
+		require.Equal(t, want, u.String(), variable)
+		require.Contains(t, project.Services["bridge"].DependsOn, u.Hostname())
+	}
+	health := strings.Join(project.Services["nats"].HealthCheck.Test, " ")
+	require.Contains(t, health, "http://127.0.0.1:"+strconv.Itoa(int(nats.HTTPPort))+"/healthz")
+}
+
+// loadConfig is the bridge's own reading of its environment.
+func loadConfig(t *testing.T, env map[string]string) *config.Config {
+	t.Helper()
+	var environ []string
+	for name, value := range env {
+		environ = append(environ, name+"="+value)
+	}
+	c, err := config.Load(config.Sources{Env: environ})
+	require.NoError(t, err)
+	require.Empty(t, c.Warnings())
+	return c
+}
+
+func TestBridgeAcceptsTheConfigurationOfItsContainer(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	env := environment(t, project, "bridge")
+	for name, value := range env {
+		if secret, ok := strings.CutPrefix(value, "/run/secrets/"); ok {
+			env[name] = project.Secrets[secret].File
+		}
+	}
+	c := loadConfig(t, env)
+	require.Equal(t, config.Attested, c.Identity.Mode)
+	require.Contains(t, read(t, "deploy/emqx/emqx.conf"), `topic = "`+c.Identity.Prefix+`/${p}/`)
+	require.Greater(t, time.Duration(*project.Services["bridge"].StopGracePeriod), c.StopTimeout)
+}
+
+func TestBridgeAcceptsTheConfigurationOfItsUnit(t *testing.T) {
+	t.Parallel()
+	unit := read(t, "deploy/systemd/mqtt-nats-bridge.service")
+	credentials := t.TempDir()
+	for _, m := range regexp.MustCompile(`(?m)^LoadCredential=(\w+):/`).FindAllStringSubmatch(unit, -1) {
+		require.NoError(t, os.WriteFile(filepath.Join(credentials, m[1]), []byte("secret\n"), 0o600))
+	}
+	// What the administrator adds in /etc/mqtt-nats-bridge/env.
+	env := map[string]string{
+		"BRIDGE_MQTT_URL": "mqtts://emqx.example.org", "BRIDGE_MQTT_USERNAME": "bridge",
+		"BRIDGE_NATS_URL": "tls://nats.example.org", "BRIDGE_NATS_USER": "bridge",
+	}
+	for _, m := range regexp.MustCompile(`(?m)^Environment=(\w+)=(.*)$`).FindAllStringSubmatch(unit, -1) {
+		env[m[1]] = strings.ReplaceAll(m[2], "%d", credentials)
+	}
+	c := loadConfig(t, env)
+	require.Equal(t, "/var/lib/"+firstGroup(t, `(?m)^StateDirectory=(\S+)`, unit), c.StateDir)
+	stop, err := strconv.Atoi(firstGroup(t, `(?m)^TimeoutStopSec=(\d+)$`, unit))
+	require.NoError(t, err)
+	require.Greater(t, time.Duration(stop)*time.Second, c.StopTimeout)
+}
+
+func TestUsersExistWhereTheyLogIn(t *testing.T) {
+	setNATSPasswords(t)
+	dir, project := deployment(t)
+	env := environment(t, project, "bridge")
+	nats, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
+	require.NoError(t, err)
+	i := slices.IndexFunc(nats.Users, func(u *server.User) bool { return u.Username == env["BRIDGE_NATS_USER"] })
+	require.GreaterOrEqual(t, i, 0)
+	require.Equal(t, []string{env["BRIDGE_NATS_INBOX_PREFIX"] + ".>"}, nats.Users[i].Permissions.Subscribe.Allow)
+	require.Len(t, nats.Users, len(natsPasswords))
+	for _, u := range nats.Users {
+		require.Contains(t, project.Services["nats"].Environment, "NATS_"+strings.ToUpper(u.Username)+"_PASSWORD")
+	}
+
+	// The password that the bridge reads is the one that the server expects.
+	secret := func(variable string) string {
+		name := strings.TrimPrefix(env[variable], "/run/secrets/")
+		require.True(t, slices.ContainsFunc(project.Services["bridge"].Secrets, func(s types.ServiceSecretConfig) bool { return s.Source == name }))
+		b, err := os.ReadFile(project.Secrets[name].File)
+		require.NoError(t, err)
+		return string(b)
+	}
+	require.Equal(t, environment(t, project, "nats")["NATS_BRIDGE_PASSWORD"], secret("BRIDGE_NATS_PASSWORD_FILE"))
+	users, err := os.ReadFile(filepath.Join(dir, "deploy/secrets/users.csv"))
+	require.NoError(t, err)
+	require.Contains(t, string(users), "\n"+env["BRIDGE_MQTT_USERNAME"]+","+secret("BRIDGE_MQTT_PASSWORD_FILE")+",false\n")
+	require.Contains(t, read(t, "deploy/emqx/acl.conf"), `{user, "`+env["BRIDGE_MQTT_USERNAME"]+`"}`)
+}
+
+func TestImagesArePinned(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	mod := read(t, "go.mod")
+	for _, service := range project.Services {
+		require.Regexp(t, `^[\w./-]+:\d+\.\d+\.\d+(-alpine)?$`, service.Image)
+	}
+	// The server that the tests embed is the one that is deployed.
+	require.Equal(t, "nats:"+firstGroup(t, `nats-server/v2 v(\S+)`, mod)+"-alpine", project.Services["nats"].Image)
+	dockerfile := read(t, "Dockerfile")
+	require.Equal(t, firstGroup(t, `(?m)^go (\d+\.\d+)`, mod), firstGroup(t, `FROM .*golang:(\S+) AS build`, dockerfile))
+	require.NotContains(t, dockerfile, "latest")
+}
+
+func TestEveryServiceIsCheckedBeforeTheBridgeStarts(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	for name, service := range project.Services {
+		require.NotNil(t, service.HealthCheck, name)
+		require.Equal(t, "CMD", service.HealthCheck.Test[0], "%s: there may be no shell", name)
+		if name != "bridge" {
+			require.Equal(t, types.ServiceConditionHealthy, project.Services["bridge"].DependsOn[name].Condition)
+		}
+	}
+	require.Equal(t, types.HealthCheckTest{"CMD", "/mqtt-nats-bridge", "healthcheck"}, project.Services["bridge"].HealthCheck.Test)
+}
+
+func TestBridgeContainerHasNoPrivileges(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	bridge := project.Services["bridge"]
+	require.True(t, bridge.ReadOnly)
+	require.Equal(t, []string{"ALL"}, bridge.CapDrop)
+	require.Contains(t, bridge.SecurityOpt, "no-new-privileges:true")
+	require.Contains(t, read(t, "Dockerfile"), "USER "+bridge.User+"\n")
+	require.NotContains(t, bridge.User, "0:")
+
+	// The state directory is the one thing that it writes to: a volume, owned by it.
+	state := environment(t, project, "bridge")["BRIDGE_STATE_DIR"]
+	require.True(t, slices.ContainsFunc(bridge.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == state }))
+	require.Contains(t, read(t, "Dockerfile"), "--chown="+bridge.User+" /out/state "+state+"\n")
+}
+
+func TestNATSKeepsItsStoreOnItsVolume(t *testing.T) {
+	setNATSPasswords(t)
+	_, project := deployment(t)
+	opts, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(project.Services["nats"].Volumes, func(v types.ServiceVolumeConfig) bool {
+		return v.Type == types.VolumeTypeVolume && strings.HasPrefix(opts.StoreDir, v.Target+"/")
+	}))
+	conf := project.Services["nats"].Command[len(project.Services["nats"].Command)-1]
+	require.True(t, slices.ContainsFunc(project.Services["nats"].Volumes, func(v types.ServiceVolumeConfig) bool {
+		return v.Target == conf && filepath.Base(v.Source) == "nats.conf"
+	}))
+}

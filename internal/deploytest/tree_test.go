@@ -1,0 +1,68 @@
+package deploytest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// root is the repository, seen from this package.
+const root = "../.."
+
+// read returns a file of the repository.
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, path))
+	require.NoError(t, err)
+	return string(b)
+}
+
+// firstGroup returns the first capture of pattern in s.
+func firstGroup(t *testing.T, pattern, s string) string {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(s)
+	require.NotNil(t, m, "no match for %s", pattern)
+	return m[1]
+}
+
+// stage copies what a deployment consists of to a directory of its own, without
+// the keys and passwords that lie in a developer's checkout.
+func stage(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, f := range []string{"docker-compose.yml", "nats.conf", "Dockerfile", ".dockerignore", "deploy/make-certs.sh"} {
+		info, err := os.Stat(filepath.Join(root, f))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, f)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, f), []byte(read(t, f)), info.Mode()))
+	}
+	require.NoError(t, os.CopyFS(filepath.Join(dir, "deploy/emqx"), os.DirFS(filepath.Join(root, "deploy/emqx"))))
+	return dir
+}
+
+// needPeer finds a program that not every machine has. Without it the test is
+// skipped, or fails where BRIDGE_REQUIRE_PEERS=1 says that it must be there.
+func needPeer(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if os.Getenv("BRIDGE_REQUIRE_PEERS") == "1" {
+			t.Fatalf("%s is not on PATH and BRIDGE_REQUIRE_PEERS=1", program)
+		}
+		t.Skipf("%s is not on PATH", program)
+	}
+	return path
+}
+
+// makeCerts runs deploy/make-certs.sh in a staged tree.
+func makeCerts(t *testing.T, dir string, args ...string) (output string, err error) {
+	t.Helper()
+	needPeer(t, "openssl")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "deploy/make-certs.sh"), args...)
+	b, err := cmd.CombinedOutput()
+	return string(b), err
+}

@@ -1,0 +1,108 @@
+package subjects
+
+import "bytes"
+
+// escaped has an x for each byte that a token holds only as %XX. It is a
+// constant, so that nothing can change it and a lookup is one load. A slash is
+// no part of any level; it is marked so that a token always stays one token and
+// ToTopic refuses it.
+const escaped = "" +
+	"xxxxxxxxxxxxxxxx" + // 00 control bytes
+	"xxxxxxxxxxxxxxxx" + // 10
+	"x----x----x---xx" + // 20 space % * . /
+	"--------------x-" + // 30 >
+	"----------------" + // 40
+	"----------------" + // 50
+	"----------------" + // 60
+	"---------------x" + // 70 DEL
+	"xxxxxxxxxxxxxxxx" + // 80 outside ASCII
+	"xxxxxxxxxxxxxxxx" + // 90
+	"xxxxxxxxxxxxxxxx" + // A0
+	"xxxxxxxxxxxxxxxx" + // B0
+	"xxxxxxxxxxxxxxxx" + // C0
+	"xxxxxxxxxxxxxxxx" + // D0
+	"xxxxxxxxxxxxxxxx" + // E0
+	"xxxxxxxxxxxxxxxx" //   F0
+
+const (
+	upperHex     = "0123456789ABCDEF"
+	emptyToken   = "%00"
+	dollarEscape = "%24"
+)
+
+// AppendToken appends one topic level as one subject token and returns the
+// extended buffer. It does not know where in a subject the token stands and so
+// leaves a leading $ alone: what begins a subject is the business of
+// [AppendSubject] and [Template.Append].
+//
+// A NUL is illegal in a topic; a level that is one NUL gives the token of the
+// empty level. [CheckTopic] finds it.
+func AppendToken(dst, level []byte) []byte {
+	if len(level) == 0 {
+		return append(dst, emptyToken...)
+	}
+	return appendEscaped(dst, level)
+}
+
+// appendEscaped is AppendToken without the rule for the empty level.
+func appendEscaped(dst, level []byte) []byte {
+	clean := 0 // level[clean:i] needs no escape and is not yet appended
+	for i, c := range level {
+		if escaped[c] != 'x' {
+			continue
+		}
+		dst = append(dst, level[clean:i]...)
+		dst = append(dst, '%', upperHex[c>>4], upperHex[c&0xF])
+		clean = i + 1
+	}
+	return append(dst, level[clean:]...)
+}
+
+// appendFirst is AppendToken for the token that begins a subject.
+func appendFirst(dst, level []byte) []byte {
+	if len(level) == 0 || level[0] != '$' {
+		return AppendToken(dst, level)
+	}
+	return appendEscaped(append(dst, dollarEscape...), level[1:])
+}
+
+// AppendSubject appends the subject of a topic, whatever stands in dst before
+// it, and returns the extended buffer. It checks nothing: see [CheckTopic] for
+// the topic and [CheckSubject] for the result.
+func AppendSubject(dst, topic []byte) []byte {
+	end := bytes.IndexByte(topic, '/')
+	if end < 0 {
+		return appendFirst(dst, topic)
+	}
+	dst = appendFirst(dst, topic[:end])
+	for end >= 0 {
+		topic = topic[end+1:]
+		level := topic
+		if end = bytes.IndexByte(topic, '/'); end >= 0 {
+			level = topic[:end]
+		}
+		dst = AppendToken(append(dst, '.'), level)
+	}
+	return dst
+}
+
+// NeedsEscape reports whether the subject of a topic is more than the topic
+// with dots for slashes. An escape never shortens: where the subject at hand is
+// the one of [AppendSubject], comparing the two lengths says the same.
+func NeedsEscape(topic []byte) bool {
+	if len(topic) == 0 || topic[0] == '$' {
+		return true
+	}
+	last := byte('/')
+	for _, c := range topic {
+		if c == '/' {
+			if last == '/' {
+				return true
+			}
+		} else if escaped[c] == 'x' {
+			return true
+		}
+		last = c
+	}
+	return last == '/'
+}

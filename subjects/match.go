@@ -1,0 +1,146 @@
+package subjects
+
+import (
+	"bytes"
+	"math"
+)
+
+// Match holds the captures of one topic, as slices into that topic: it is valid
+// as long as the topic is. Its zero value is ready, and one Match serves any
+// number of topics in turn.
+type Match struct {
+	pattern  *Pattern
+	captures [MaxCaptures][]byte
+}
+
+// Pattern is the pattern that matched, nil before the first match.
+func (m *Match) Pattern() *Pattern { return m.pattern }
+
+// Len is the number of captures.
+func (m *Match) Len() int {
+	if m.pattern == nil {
+		return 0
+	}
+	return len(m.pattern.names)
+}
+
+// At is the capture with that index, counted from the left. It panics where the
+// index is negative or not below [Match.Len].
+func (m *Match) At(i int) []byte { return m.captures[:m.Len()][i] }
+
+// Get is the capture of that name, nil where the pattern has none.
+func (m *Match) Get(name string) []byte {
+	if m.pattern == nil {
+		return nil
+	}
+	for i, n := range m.pattern.names {
+		if n == name {
+			return m.captures[i]
+		}
+	}
+	return nil
+}
+
+// Tenant is the capture {tenant}, nil where the pattern has none.
+func (m *Match) Tenant() []byte {
+	if m.pattern == nil || m.pattern.tenant < 0 {
+		return nil
+	}
+	return m.captures[m.pattern.tenant]
+}
+
+// Device is the capture {device}, nil where the pattern has none.
+func (m *Match) Device() []byte {
+	if m.pattern == nil || m.pattern.device < 0 {
+		return nil
+	}
+	return m.captures[m.pattern.device]
+}
+
+// CheckDevice reports an empty level where a name must be: [ErrTenantEmpty] or
+// [ErrDeviceEmpty]. A + of MQTT takes an empty level [MQTT-4.7.1-3], and so does
+// a capture.
+func (m *Match) CheckDevice() error {
+	if len(m.Tenant()) == 0 {
+		return ErrTenantEmpty
+	}
+	if len(m.Device()) == 0 {
+		return ErrDeviceEmpty
+	}
+	return nil
+}
+
+// Match reports whether the pattern takes a topic and, only then, writes the
+// captures to m. As [Pattern.Filter] does, a pattern that begins with a capture
+// leaves topics alone that begin with $ [MQTT-4.7.2-1]. A topic with a NUL
+// matches nothing.
+func (p *Pattern) Match(topic []byte, m *Match) bool {
+	var s split
+	if !s.split(topic) || !p.matches(topic, &s) {
+		return false
+	}
+	p.capture(topic, &s, m)
+	return true
+}
+
+// split is where the levels of a topic end.
+type split struct {
+	n    int
+	ends [MaxTokens]uint16
+}
+
+// split finds the levels. It is false for what no pattern takes: more than
+// MaxTokens levels, a NUL, no byte at all, or more than an MQTT topic can have.
+func (s *split) split(topic []byte) bool {
+	if len(topic) == 0 || len(topic) > math.MaxUint16 || bytes.IndexByte(topic, 0) >= 0 {
+		return false
+	}
+	s.n = 0
+	for at := 0; s.n < MaxTokens; s.n++ {
+		end := bytes.IndexByte(topic[at:], '/')
+		if end < 0 {
+			s.ends[s.n] = uint16(len(topic))
+			s.n++
+			return true
+		}
+		s.ends[s.n] = uint16(at + end)
+		at += end + 1
+	}
+	return false
+}
+
+// level is the level with that index.
+func (s *split) level(topic []byte, i int) []byte {
+	if i == 0 {
+		return topic[:s.ends[0]]
+	}
+	return topic[int(s.ends[i-1])+1 : s.ends[i]]
+}
+
+// matches compares the number of levels and the literals.
+func (p *Pattern) matches(topic []byte, s *split) bool {
+	if s.n != len(p.levels) {
+		return false
+	}
+	for i := range p.levels {
+		l := &p.levels[i]
+		if l.isCapture() {
+			if i == 0 && topic[0] == '$' {
+				return false
+			}
+		} else if string(s.level(topic, i)) != l.literal {
+			return false
+		}
+	}
+	return true
+}
+
+// capture writes the captures of a topic that matches.
+func (p *Pattern) capture(topic []byte, s *split, m *Match) {
+	m.pattern = p
+	for i := range p.levels {
+		if c := p.levels[i].capture; c >= 0 {
+			m.captures[c] = s.level(topic, i)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package subjects
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxCaptures is the most captures of a pattern.
+const MaxCaptures = 8
+
+// The captures that name a device.
+const (
+	captureTenant = "tenant"
+	captureDevice = "device"
+)
+
+// Pattern says which topics are taken and names their variable levels. It is
+// immutable and safe for concurrent use.
+type Pattern struct {
+	text   string
+	levels []level
+	names  []string
+	tenant int // index among the captures, -1: none
+	device int
+}
+
+// level is a literal, or the capture with that index.
+type level struct {
+	literal string
+	capture int // -1: a literal
+}
+
+func (l level) isCapture() bool { return l.capture >= 0 }
+
+// ParsePattern reads a pattern: levels between slashes, each a literal, compared
+// byte by byte and possibly empty as in MQTT, or a {name} that takes one whole
+// level of any content. A name is a lower-case letter followed by lower-case
+// letters, digits and underscores, and stands once in a pattern. An error says
+// the level and the column, counted in bytes from 1, and what would be right.
+func ParsePattern(text string) (*Pattern, error) {
+	p := &Pattern{text: text}
+	fault := func(at int, format string, args ...any) (*Pattern, error) {
+		return nil, fmt.Errorf("parse topic pattern %q: level %d, column %d: %w",
+			text, len(p.levels)+1, at+1, fmt.Errorf(format, args...))
+	}
+	switch {
+	case text == "":
+		return nil, errors.New(`parse topic pattern: it is empty, write one such as "tenant/{tenant}/device/{device}/{type}"`)
+	case len(text) > MaxSubjectBytes:
+		return nil, fmt.Errorf("parse topic pattern: it has %d bytes, a subject has at most %d", len(text), MaxSubjectBytes)
+	case !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0:
+		return nil, fmt.Errorf("parse topic pattern %q: a topic is UTF-8 without NUL", text)
+	}
+	for at, more := 0, true; more; {
+		var literal string
+		literal, _, more = strings.Cut(text[at:], "/")
+		if len(p.levels) == MaxTokens {
+			return fault(at, "a pattern has at most %d levels", MaxTokens)
+		}
+		if len(p.levels) == 0 && literal == "$share" {
+			return fault(at, "a shared subscription is no part of a pattern, set mqtt.share instead")
+		}
+		name, isCapture, bad, err := parseLevel(literal)
+		switch {
+		case err != nil:
+			return fault(at+bad, "%w", err)
+		case !isCapture:
+			p.levels = append(p.levels, level{literal: literal, capture: -1})
+		case slices.Contains(p.names, name):
+			return fault(at, "{%s} stands twice, every capture has its own name", name)
+		case len(p.names) == MaxCaptures:
+			return fault(at, "a pattern has at most %d captures", MaxCaptures)
+		default:
+			p.levels = append(p.levels, level{capture: len(p.names)})
+			p.names = append(p.names, name)
+		}
+		at += len(literal) + 1
+	}
+	p.tenant = slices.Index(p.names, captureTenant)
+	p.device = slices.Index(p.names, captureDevice)
+	return p, nil
+}
+
+// parseLevel tells a {name} from a literal. With an error, bad is the offset in
+// the level of what is wrong.
+func parseLevel(text string) (name string, isCapture bool, bad int, err error) {
+	if bad = strings.IndexByte(text, '+'); bad >= 0 {
+		return "", false, bad, errors.New(`"+" is a filter's wildcard, a pattern names what it takes: write a capture such as {name} for the whole level`)
+	}
+	if bad = strings.IndexByte(text, '#'); bad >= 0 {
+		return "", false, bad, errors.New(`"#" is a filter's wildcard, a pattern has a fixed number of levels: write a capture such as {name} for each of them`)
+	}
+	return parseCapture(text, "level")
+}
+
+// parseCapture tells a {name} from a literal without braces; whole names what a
+// capture fills.
+func parseCapture(text, whole string) (name string, isCapture bool, bad int, err error) {
+	if bad = strings.IndexAny(text, "{}"); bad < 0 {
+		return "", false, 0, nil
+	}
+	name, opened := strings.CutPrefix(text, "{")
+	name, closed := strings.CutSuffix(name, "}")
+	if !opened || !closed || strings.ContainsAny(name, "{}") {
+		return "", false, bad, fmt.Errorf("a capture fills a whole %s: write {name} and nothing beside it", whole)
+	}
+	for i, r := range name {
+		if r >= 'a' && r <= 'z' || i > 0 && (r >= '0' && r <= '9' || r == '_') {
+			continue
+		}
+		return "", false, 1 + i, fmt.Errorf("%q cannot stand there in a capture's name: write a lower-case letter, then lower-case letters, digits and underscores", r)
+	}
+	if name == "" {
+		return "", false, 0, errors.New("a capture has a name: write {name}")
+	}
+	return name, true, 0, nil
+}
+
+// String is the pattern as it was written.
+func (p *Pattern) String() string { return p.text }
+
+// Captures are the names of the captures, from left to right.
+func (p *Pattern) Captures() []string { return slices.Clone(p.names) }
+
+// Filter is the MQTT filter that takes the pattern's topics: + for a capture.
+func (p *Pattern) Filter() string {
+	var b strings.Builder
+	for i, l := range p.levels {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		if l.isCapture() {
+			b.WriteByte('+')
+		} else {
+			b.WriteString(l.literal)
+		}
+	}
+	return b.String()
+}
+
+// StreamSubject is the subject filter that takes all subjects of the pattern's
+// own template: see [Template.StreamSubject].
+func (p *Pattern) StreamSubject() string { return p.Template().StreamSubject() }
+
+// RequireDevice reports what keeps the pattern from naming a device: the
+// captures {tenant} and {device}, without which nothing can be checked.
+func (p *Pattern) RequireDevice() error {
+	var missing []string
+	if p.tenant < 0 {
+		missing = append(missing, "{tenant}")
+	}
+	if p.device < 0 {
+		missing = append(missing, "{device}")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("topic pattern %q does not say whose message it is: it lacks %s", p.text, strings.Join(missing, " and "))
+}

@@ -1,0 +1,228 @@
+package subjects_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/subjects"
+)
+
+const (
+	telemetryPattern = "tenant/{tenant}/device/{device}/{type}"
+	shadowPattern    = "tenant/{tenant}/device/{device}/shadow/reported"
+	commandsPattern  = "tenant/{tenant}/device/{device}/commands/ack"
+)
+
+func mustPattern(t require.TestingT, text string) *subjects.Pattern {
+	p, err := subjects.ParsePattern(text)
+	require.NoError(t, err)
+	return p
+}
+
+func TestPatternGivesFilterAndStreamSubject(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		pattern, filter, stream string
+		captures                []string
+	}{
+		{telemetryPattern, "tenant/+/device/+/+", "tenant.*.device.*.*", []string{"tenant", "device", "type"}},
+		{shadowPattern, "tenant/+/device/+/shadow/reported", "tenant.*.device.*.shadow.reported", []string{"tenant", "device"}},
+		{"plain", "plain", "plain", nil},
+		{"{a}", "+", "*", []string{"a"}},
+		{"/v1.0/{x_2}/", "/v1.0/+/", "%00.v1%2E0.*.%00", []string{"x_2"}},
+		{"$app/$x/{a}", "$app/$x/+", "%24app.$x.*", []string{"a"}},
+		{"größe/{a}", "größe/+", "gr%C3%B6%C3%9Fe.*", []string{"a"}},
+	} {
+		p := mustPattern(t, tc.pattern)
+		require.Equal(t, tc.pattern, p.String())
+		require.Equal(t, tc.filter, p.Filter())
+		require.Equal(t, tc.stream, p.StreamSubject())
+		require.Equal(t, tc.captures, p.Captures())
+	}
+}
+
+func TestPatternFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, pattern, says string }{
+		{"empty", "", "it is empty, write one such as"},
+		{"too long", strings.Repeat("a", 1025), "it has 1025 bytes"},
+		{"NUL", "a/\x00", "UTF-8 without NUL"},
+		{"not UTF-8", "a/\xff", "UTF-8 without NUL"},
+		{"plus", "tenant/+/x", `level 2, column 8: "+" is a filter's wildcard`},
+		{"plus in a level", "a/b+", `level 2, column 4: "+"`},
+		{"number sign", "tenant/{tenant}/#", `level 3, column 17: "#" is a filter's wildcard`},
+		{"shared", "$share/g/a", "level 1, column 1: a shared subscription"},
+		{"text before a capture", "a/x{b}", "level 2, column 4: a capture fills a whole level"},
+		{"text after a capture", "a/{b}x", "level 2, column 3: a capture fills a whole level"},
+		{"two captures in a level", "{a}{b}", "column 1: a capture fills a whole level"},
+		{"unclosed", "a/{b/c", "level 2, column 3: a capture fills a whole level"},
+		{"unopened", "a/b}", "level 2, column 4: a capture fills a whole level"},
+		{"one brace", "{", "column 1: a capture fills a whole level"},
+		{"nameless", "a/{}", "level 2, column 3: a capture has a name"},
+		{"upper case", "a/{bC}", `level 2, column 5: 'C' cannot stand there`},
+		{"digit first", "{1a}", `column 2: '1' cannot stand there`},
+		{"non-ASCII name", "{größe}", `column 4: 'ö' cannot stand there`},
+		{"twice", "{a}/b/{a}", "level 3, column 7: {a} stands twice"},
+		{"nine captures", "{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "level 9, column 33: a pattern has at most 8 captures"},
+		{"33 levels", strings.Repeat("a/", 32) + "a", "level 33, column 65: a pattern has at most 32 levels"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := subjects.ParsePattern(tc.pattern)
+			require.ErrorContains(t, err, tc.says)
+			require.Nil(t, p)
+		})
+	}
+}
+
+func TestPatternWithoutTenantOrDeviceIsNamed(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, mustPattern(t, telemetryPattern).RequireDevice())
+	require.ErrorContains(t, mustPattern(t, "a/{device}").RequireDevice(), "it lacks {tenant}")
+	require.ErrorContains(t, mustPattern(t, "a/{tenant}").RequireDevice(), "it lacks {device}")
+	require.ErrorContains(t, mustPattern(t, "a").RequireDevice(), "it lacks {tenant} and {device}")
+}
+
+func TestMatchCapturesWholeLevels(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		pattern, topic string
+		want           []string // nil: no match
+	}{
+		{telemetryPattern, "tenant/acme/device/dev-1/telemetry", []string{"acme", "dev-1", "telemetry"}},
+		{telemetryPattern, "tenant/a.b/device/*/>", []string{"a.b", "*", ">"}},
+		{telemetryPattern, "tenant//device//", []string{"", "", ""}},
+		{telemetryPattern, "tenant/acme/device/dev-1", nil},
+		{telemetryPattern, "tenant/acme/device/dev-1/telemetry/", nil},
+		{telemetryPattern, "/tenant/acme/device/dev-1/telemetry", nil},
+		{telemetryPattern, "tenant/acme/Device/dev-1/telemetry", nil},
+		{telemetryPattern, "tenant/acme/device/dev\x00/telemetry", nil},
+		{telemetryPattern, "", nil},
+		{shadowPattern, "tenant/acme/device/dev-1/shadow/reported", []string{"acme", "dev-1"}},
+		{shadowPattern, "tenant/acme/device/dev-1/shadow/report", nil},
+		{"a", "a", []string{}},
+		{"{x}", "a", []string{"a"}},
+		{"{x}", "", nil},
+		{"{x}/b", "/b", []string{""}},
+		{"{x}/b", "$SYS/b", nil}, // [MQTT-4.7.2-1]
+		{"$SYS/{x}", "$SYS/$b", []string{"$b"}},
+		{"a/", "a/", []string{}},
+		{"a/", "a", nil},
+		{"{x}", strings.Repeat("a", 65535), []string{strings.Repeat("a", 65535)}},
+		{"{x}", strings.Repeat("a", 65536), nil},
+		{"{x}", strings.Repeat("a/", 32) + "a", nil},
+		{strings.Repeat("a/", 31) + "{x}", strings.Repeat("a/", 31) + "b", []string{"b"}},
+	} {
+		var m subjects.Match
+		ok := mustPattern(t, tc.pattern).Match([]byte(tc.topic), &m)
+		require.Equal(t, tc.want != nil, ok, "%.60q %.60q", tc.pattern, tc.topic)
+		if !ok {
+			require.Nil(t, m.Pattern())
+			require.Zero(t, m.Len())
+			continue
+		}
+		got := make([]string, m.Len())
+		for i := range got {
+			got[i] = string(m.At(i))
+			require.Equal(t, m.At(i), m.Get(m.Pattern().Captures()[i]))
+		}
+		require.Equal(t, tc.want, got)
+		require.Nil(t, m.Get("no such name"))
+		require.Panics(t, func() { m.At(m.Len()) })
+	}
+}
+
+func TestEmptyTenantAndEmptyDeviceAreToldApart(t *testing.T) {
+	t.Parallel()
+	p := mustPattern(t, telemetryPattern)
+	for topic, want := range map[string]error{
+		"tenant/acme/device/dev-1/": nil,
+		"tenant//device/dev-1/x":    subjects.ErrTenantEmpty,
+		"tenant/acme/device//x":     subjects.ErrDeviceEmpty,
+		"tenant//device//x":         subjects.ErrTenantEmpty,
+	} {
+		var m subjects.Match
+		require.True(t, p.Match([]byte(topic), &m))
+		require.ErrorIs(t, m.CheckDevice(), want, topic)
+	}
+
+	var m subjects.Match
+	require.ErrorIs(t, m.CheckDevice(), subjects.ErrTenantEmpty, "nothing matched")
+	require.Nil(t, m.Get("tenant"))
+	require.True(t, mustPattern(t, "{tenant}/x").Match([]byte("acme/x"), &m))
+	require.Equal(t, "acme", string(m.Tenant()))
+	require.Nil(t, m.Device())
+	require.ErrorIs(t, m.CheckDevice(), subjects.ErrDeviceEmpty, "no such capture")
+}
+
+// genPattern draws valid patterns that often overlap.
+func genPattern() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		names := []string{"{tenant}", "{device}", "{c}", "{d}"}
+		levels := make([]string, rapid.IntRange(1, 4).Draw(t, "levels"))
+		for i := range levels {
+			levels[i] = rapid.SampledFrom([]string{"a", "b", "$s", "x.y", "ü", names[i], names[i], names[i]}).Draw(t, "level")
+		}
+		if len(levels) > 1 && rapid.Bool().Draw(t, "trailing slash") {
+			levels[len(levels)-1] = ""
+		}
+		return strings.Join(levels, "/")
+	})
+}
+
+// matchesFilter is MQTT's matching of a filter with + alone, written plainly.
+func matchesFilter(filter, topic string) bool {
+	f, l := strings.Split(filter, "/"), strings.Split(topic, "/")
+	if len(f) != len(l) || topic == "" || strings.HasPrefix(topic, "$") && f[0] == "+" {
+		return false
+	}
+	for i := range f {
+		if f[i] != "+" && f[i] != l[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func TestPatternTakesWhatItsFilterTakes(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		p := mustPattern(t, genPattern().Draw(t, "pattern"))
+		level := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "$s", "x.y", "ü", ""}), rapid.StringMatching(`[a-z]{1,3}`))
+		topic := strings.Join(rapid.SliceOfN(level, 1, 4).Draw(t, "topic"), "/")
+
+		var m subjects.Match
+		require.Equal(t, matchesFilter(p.Filter(), topic), p.Match([]byte(topic), &m))
+	})
+}
+
+func FuzzParsePattern(f *testing.F) {
+	for _, s := range []string{telemetryPattern, shadowPattern, commandsPattern, "a/+/#", "{a}/{a}", "{", "}", "a/{b}c", "//", "$share/a/b", "{x}/$y", "ü/{a}"} {
+		f.Add(s, "tenant/acme/device/dev-1/telemetry")
+	}
+	f.Fuzz(func(t *testing.T, text, topic string) {
+		p, err := subjects.ParsePattern(text)
+		if err != nil {
+			require.Nil(t, p)
+			return
+		}
+		require.Equal(t, text, p.String())
+		again := mustPattern(t, text)
+		require.Equal(t, p.Filter(), again.Filter())
+		example, ok := subjects.Overlap(p, again)
+		require.True(t, ok)
+
+		for _, topic := range []string{topic, example} {
+			var m subjects.Match
+			if !p.Match([]byte(topic), &m) {
+				require.NotEqual(t, example, topic)
+				continue
+			}
+			subject := p.Template().Append(nil, &m)
+			require.Equal(t, string(subjects.AppendSubject(nil, []byte(topic))), string(subject))
+		}
+	})
+}

@@ -1,0 +1,112 @@
+package subjects
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Route is a pattern and the subject for its topics.
+type Route struct {
+	Pattern *Pattern
+	// Template is for this very Pattern; nil: the pattern's own.
+	Template *Template
+}
+
+// Set is the routes of a configuration. No topic belongs to two of them. It is
+// immutable and safe for concurrent use.
+type Set struct {
+	routes []Route
+	// byLevels has the routes with that many levels: topics of one fleet
+	// differ in it more often than in anything else.
+	byLevels [MaxTokens + 1][]int
+}
+
+// NewSet compiles routes. It fails on an empty set and reports every pair that
+// overlaps, with a topic that both would take, and every route whose subjects
+// [CheckSubject] would all refuse.
+func NewSet(routes []Route) (*Set, error) {
+	if len(routes) == 0 {
+		return nil, errors.New("compile topic routes: there is none")
+	}
+	s := &Set{}
+	var faults []error
+	for i, r := range routes {
+		if r.Pattern == nil {
+			return nil, fmt.Errorf("compile topic routes: route %d has no pattern", i)
+		}
+		if r.Template == nil {
+			r.Template = r.Pattern.Template()
+		}
+		if r.Template.pattern != r.Pattern {
+			return nil, fmt.Errorf("compile topic routes: the subject template %q of %q was parsed for the pattern %q",
+				r.Template, r.Pattern, r.Template.pattern)
+		}
+		// No capture shortens a subject: if this one is unfit, all are.
+		if err := CheckSubject([]byte(r.Template.stream)); err != nil {
+			faults = append(faults, fmt.Errorf("compile topic routes: no message of %q could be published: %w", r.Pattern, err))
+		}
+		for _, other := range s.routes {
+			if example, ok := Overlap(other.Pattern, r.Pattern); ok {
+				faults = append(faults, fmt.Errorf("compile topic routes: %q and %q overlap, both take %q",
+					other.Pattern, r.Pattern, example))
+			}
+		}
+		n := len(r.Pattern.levels)
+		s.byLevels[n] = append(s.byLevels[n], i)
+		s.routes = append(s.routes, r)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return s, nil
+}
+
+// Len is the number of routes.
+func (s *Set) Len() int { return len(s.routes) }
+
+// Route is the route with that index, its Template never nil. The order is that
+// of [NewSet].
+func (s *Set) Route(i int) Route { return s.routes[i] }
+
+// Match finds the route of a topic as [Pattern.Match] does, and writes its
+// captures to m. Where none takes the topic, m is as it was.
+func (s *Set) Match(topic []byte, m *Match) (route int, ok bool) {
+	var levels split
+	if !levels.split(topic) {
+		return 0, false
+	}
+	for _, i := range s.byLevels[levels.n] {
+		if p := s.routes[i].Pattern; p.matches(topic, &levels) {
+			p.capture(topic, &levels, m)
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// Overlap reports whether two patterns share a topic, and gives one.
+func Overlap(a, b *Pattern) (example string, ok bool) {
+	if len(a.levels) != len(b.levels) {
+		return "", false
+	}
+	shared := make([]string, len(a.levels))
+	for i, la := range a.levels {
+		lb := b.levels[i]
+		switch {
+		case la.isCapture() && lb.isCapture():
+			shared[i] = a.names[la.capture] + "1" // tenant/tenant1/... reads well
+		case la.isCapture():
+			shared[i] = lb.literal
+		case lb.isCapture() || la.literal == lb.literal:
+			shared[i] = la.literal
+		default:
+			return "", false
+		}
+	}
+	// A first level that is a capture leaves $... alone, whatever the other says.
+	if strings.HasPrefix(shared[0], "$") && (a.levels[0].isCapture() || b.levels[0].isCapture()) {
+		return "", false
+	}
+	return strings.Join(shared, "/"), true
+}

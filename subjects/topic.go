@@ -1,0 +1,136 @@
+package subjects
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+const (
+	// MaxTokens is the most tokens a subject may have, and so the most levels
+	// of a topic. nats-server 2.15.2 splits subjects in a buffer of 32 tokens
+	// (client.go, tsa) and allocates for each message beyond.
+	MaxTokens = 32
+	// MaxSubjectBytes is the longest subject. nats-server's default limit for
+	// a protocol line, which holds the reply subject too, is 4,096 bytes.
+	MaxSubjectBytes = 1024
+)
+
+// reservedToken begins the subjects of replies: nats.go's default inbox prefix,
+// and the one that the shipped permissions allow.
+const reservedToken = "_INBOX"
+
+// FromTopic gives the subject of a topic. It fails with [ErrTopicEmpty],
+// [ErrTopicNUL], [ErrTooManyTokens] or [ErrSubjectTooLong].
+func FromTopic(topic string) (string, error) {
+	if len(topic) > MaxSubjectBytes {
+		return "", ErrSubjectTooLong
+	}
+	t := []byte(topic)
+	if err := CheckTopic(t); err != nil {
+		return "", err
+	}
+	subject := AppendSubject(make([]byte, 0, len(t)+len(t)/2), t)
+	if err := checkLimits(subject); err != nil {
+		return "", err
+	}
+	return string(subject), nil
+}
+
+// CheckTopic reports what makes a topic name illegal for the mapping: no byte
+// at all, or a NUL. A plus or a number sign is illegal in a topic name as well
+// [MQTT-3.3.2-2], which the broker enforces; the mapping carries them.
+func CheckTopic(topic []byte) error {
+	if len(topic) == 0 {
+		return ErrTopicEmpty
+	}
+	if bytes.IndexByte(topic, 0) >= 0 {
+		return ErrTopicNUL
+	}
+	return nil
+}
+
+// CheckSubject reports why a subject that was appended must not be published:
+// [ErrTooManyTokens], [ErrSubjectTooLong] or [ErrSubjectReserved].
+func CheckSubject(subject []byte) error {
+	if err := checkLimits(subject); err != nil {
+		return err
+	}
+	if rest, ok := bytes.CutPrefix(subject, []byte(reservedToken)); ok && (len(rest) == 0 || rest[0] == '.') {
+		return ErrSubjectReserved
+	}
+	return nil
+}
+
+func checkLimits(subject []byte) error {
+	if len(subject) > MaxSubjectBytes {
+		return ErrSubjectTooLong
+	}
+	if bytes.Count(subject, []byte{'.'}) >= MaxTokens {
+		return ErrTooManyTokens
+	}
+	return nil
+}
+
+// ToTopic gives the topic whose subject this is. It fails with
+// [ErrTooManyTokens], [ErrSubjectTooLong] or, where [FromTopic] never writes
+// such a subject, with an error that wraps [ErrNotCanonical] and says where.
+func ToTopic(subject string) (string, error) {
+	if err := checkLimits([]byte(subject)); err != nil {
+		return "", err
+	}
+	topic := make([]byte, 0, len(subject))
+	for at := 0; ; {
+		token, _, more := strings.Cut(subject[at:], ".")
+		var err error
+		if topic, err = appendLevel(topic, token, at); err != nil {
+			return "", err
+		}
+		if !more {
+			break
+		}
+		topic = append(topic, '/')
+		at += len(token) + 1
+	}
+	if len(topic) == 0 {
+		return "", fmt.Errorf("%w: it stands for the empty topic", ErrNotCanonical)
+	}
+	return string(topic), nil
+}
+
+// appendLevel appends the level of a token that begins at byte at of its
+// subject.
+func appendLevel(dst []byte, token string, at int) ([]byte, error) {
+	if token == "" {
+		return nil, fmt.Errorf("%w: empty token at byte %d, an empty level is %s", ErrNotCanonical, at, emptyToken)
+	}
+	if token == emptyToken {
+		return dst, nil
+	}
+	for i := 0; i < len(token); i++ {
+		c, first := token[i], at+i == 0
+		if c != '%' {
+			if escaped[c] == 'x' || c == '$' && first {
+				return nil, fmt.Errorf("%w: byte %d is 0x%02X, which is written %%%02X", ErrNotCanonical, at+i, c, c)
+			}
+			dst = append(dst, c)
+			continue
+		}
+		if i+2 >= len(token) {
+			return nil, fmt.Errorf("%w: escape at byte %d is cut off", ErrNotCanonical, at+i)
+		}
+		high, low := strings.IndexByte(upperHex, token[i+1]), strings.IndexByte(upperHex, token[i+2])
+		if high < 0 || low < 0 {
+			return nil, fmt.Errorf("%w: escape at byte %d is not two upper-case hexadecimal digits", ErrNotCanonical, at+i)
+		}
+		c = byte(high<<4 | low)
+		switch {
+		case c == '$' && first:
+		case escaped[c] != 'x', c == '/', c == 0:
+			return nil, fmt.Errorf("%w: byte %d escapes 0x%02X, which stands for itself there or in no topic", ErrNotCanonical, at+i, c)
+		}
+		dst = append(dst, c)
+		i += 2
+	}
+	return dst, nil
+}
