@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -224,7 +225,7 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 func (s *Session) granted(codes map[string]byte) bool {
 	var granted, refused []string
 	for _, f := range s.opts.Filters {
-		switch code := codes[f]; code {
+		switch code := codes[resultKey(f)]; code {
 		case 1:
 			granted = append(granted, f)
 		case 0:
@@ -253,6 +254,16 @@ func (s *Session) granted(codes map[string]byte) bool {
 			Strs("refused", refused).Msg("mqtt subscription refused")
 	}
 	return len(refused) == 0
+}
+
+// resultKey is under which key paho's SubscribeToken has a filter's return code:
+// it leaves the share's name out (paho v1.5.1, client.go).
+func resultKey(filter string) string {
+	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {
+		_, rest, _ = strings.Cut(rest, "/")
+		return rest
+	}
+	return filter
 }
 
 // Drain stops taking new messages: they stay with the broker, which sends them

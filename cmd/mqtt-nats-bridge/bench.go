@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"mqtt-nats-bridge/internal/bench"
+)
+
+// benchCommand measures the bridge on this machine. Its hidden commands are the
+// bodies of the processes it starts.
+type benchCommand struct {
+	Measure benchMeasure `cmd:"" default:"withargs" hidden:"" help:"Measure and print the table."`
+	Server  benchServer  `cmd:"" hidden:"" help:"The nats-server of a bench."`
+	Bare    benchBare    `cmd:"" hidden:"" help:"The bare publisher of a bench."`
+}
+
+// Help is what --help says beyond the flags.
+func (benchCommand) Help() string {
+	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Takes about two minutes and prints one table: messages a second, CPU time a message in the bridge and in nats-server, allocations, latency, memory.
+
+Example: mqtt-nats-bridge bench --rounds 1 --only "1 lane"`
+}
+
+type benchMeasure struct {
+	Messages int           `default:"300000" help:"Messages of a run at full speed."`
+	Size     int           `default:"256" help:"Payload in bytes."`
+	Window   int           `default:"1000" help:"Messages in flight for each lane."`
+	Rounds   int           `default:"3" help:"Rounds of each scenario; medians are printed."`
+	Devices  int           `default:"1000000" help:"Devices in the memory row; -1 leaves it out."`
+	Linger   time.Duration `default:"0s" help:"The bridge's lane.linger."`
+	Only     string        `help:"Run only the scenarios whose name holds this."`
+	Profile  string        `type:"existingdir" help:"Directory for CPU profiles of the bridge."`
+}
+
+func (c *benchMeasure) Run(ctx context.Context) error {
+	return bench.Run(ctx, bench.Options{
+		Messages: c.Messages, Size: c.Size, Window: c.Window, Rounds: c.Rounds, Devices: c.Devices,
+		Linger: c.Linger, Only: c.Only, Profile: c.Profile, Out: os.Stdout,
+	})
+}
+
+type benchServer struct {
+	Store string `required:"" help:"Directory of JetStream's files."`
+}
+
+func (c *benchServer) Run(ctx context.Context) error { return bench.Serve(ctx, os.Stdout, c.Store) }
+
+type benchBare struct {
+	URL      string `required:""`
+	Messages int    `required:""`
+	Size     int    `required:""`
+	Window   int    `required:""`
+	Devices  int    `required:""`
+}
+
+func (c *benchBare) Run(ctx context.Context) error {
+	return bench.PublishBare(ctx, os.Stdout, bench.BareOptions{
+		URL: c.URL, Messages: c.Messages, Size: c.Size, Window: c.Window, Devices: c.Devices,
+	})
+}

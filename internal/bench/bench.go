@@ -1,0 +1,241 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Options of a bench. The zero value of a field is its default.
+type Options struct {
+	Messages int           // of a run at full speed; default 300,000
+	Size     int           // bytes of payload; default 256
+	Window   int           // in flight for each lane; default 1,000
+	Rounds   int           // of each scenario; default 3, the median counts
+	Linger   time.Duration // the bridge's lane.linger
+	Devices  int           // in the memory row; default 1,000,000; -1: leave it out
+	Profile  string        // directory for CPU profiles of the bridge; empty: none
+	Only     string        // run the scenarios whose name holds this
+	Out      io.Writer
+}
+
+func (o *Options) setDefaults() {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.Messages, 300_000)
+	set(&o.Size, 256)
+	set(&o.Window, 1000)
+	set(&o.Rounds, 3)
+	set(&o.Devices, 1_000_000)
+	if o.Out == nil {
+		o.Out = os.Stdout
+	}
+}
+
+// scenarios are the rows of the table.
+func (o *Options) scenarios() []Scenario {
+	const devices = 1000
+	full := Scenario{Lanes: 1, Devices: devices, Window: o.Window, Messages: o.Messages}
+	attested, plain, lanes, slow, many := full, full, full, full, full
+	attested.Name, attested.Attested = "attested, 1 lane", true
+	plain.Name = "plain, 1 lane"
+	lanes.Name, lanes.Attested, lanes.Lanes = "attested, 16 lanes", true, 16
+	slow.Name, slow.Attested, slow.Rate, slow.Messages = "attested, 2,000/s", true, 2000, 10_000
+	all := []Scenario{attested, plain, lanes, slow}
+	if o.Devices > 0 {
+		many.Name, many.Attested = fmt.Sprintf("attested, %s devices", thousands(o.Devices)), true
+		many.Devices, many.Messages = o.Devices, o.Devices
+		all = append(all, many)
+	}
+	var chosen []Scenario
+	for _, s := range all {
+		if strings.Contains(s.Name, o.Only) {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen
+}
+
+// Run measures and prints a table.
+func Run(ctx context.Context, opts Options) error {
+	opts.setDefaults()
+	if runtime.GOOS != "linux" {
+		return errors.New("bench reads CPU times from /proc: it runs on Linux alone")
+	}
+	scenarios := opts.scenarios()
+	if len(scenarios) == 0 {
+		return fmt.Errorf("no scenario is called %q", opts.Only)
+	}
+	dir, err := os.MkdirTemp("", "mqtt-nats-bridge-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	server, err := start(ctx, nil, "bench", "server", "--store", dir)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	url, err := server.readLine(20 * time.Second)
+	if err != nil {
+		return err
+	}
+	b := &bench{opts: opts, dir: dir, server: server, url: url}
+	fmt.Fprintf(opts.Out, "%s, %d CPUs, %s; %d bytes at QoS 1, window %d a lane, journal, identity check and limiter on,\nJetStream file store, %d rounds, medians\n\n",
+		cpuName(), runtime.NumCPU(), runtime.Version(), opts.Size, opts.Window, opts.Rounds)
+	var rows []row
+	for _, s := range scenarios {
+		r, err := b.measure(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		rows = append(rows, r)
+	}
+	return printTable(opts.Out, rows)
+}
+
+// row is a scenario's median over all rounds.
+type row struct {
+	Result
+	bare    float64       // messages/s of the bare publisher, the median
+	bareCPU time.Duration // a message
+	ratio   float64       // the median of the ratios round by round
+}
+
+// measure runs a scenario and, before each round, the bare publisher: the
+// machine's speed drifts, and pairs drift together.
+func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
+	rounds := b.opts.Rounds
+	if s.Devices > 100_000 {
+		rounds = 1
+	}
+	if err := b.purge(ctx); err != nil {
+		return r, err
+	}
+	var results []Result
+	var bare, ratios []float64
+	var bareCPU []time.Duration
+	for range rounds {
+		var rate float64
+		if s.Rate == 0 {
+			var cpu time.Duration
+			rate, cpu, err = b.bare(ctx, s.Messages, s.Devices, s.Window)
+			if err != nil {
+				return r, err
+			}
+			bare, bareCPU = append(bare, rate), append(bareCPU, cpu)
+			if err := b.purge(ctx); err != nil {
+				return r, err
+			}
+		}
+		result, err := b.run(ctx, s)
+		if err != nil {
+			return r, err
+		}
+		results = append(results, result)
+		if rate > 0 {
+			ratios = append(ratios, result.PerSecond/rate)
+		}
+		if err := b.purge(ctx); err != nil {
+			return r, err
+		}
+	}
+	r.Result = medians(results)
+	if len(bare) > 0 {
+		r.bare, r.bareCPU, r.ratio = median(bare), median(bareCPU), median(ratios)
+	}
+	return r, nil
+}
+
+func medians(results []Result) Result {
+	r := results[0]
+	r.PerSecond = medianOf(results, func(r Result) float64 { return r.PerSecond })
+	r.BridgeCPU = medianOf(results, func(r Result) time.Duration { return r.BridgeCPU })
+	r.ServerCPU = medianOf(results, func(r Result) time.Duration { return r.ServerCPU })
+	r.Allocs = medianOf(results, func(r Result) float64 { return r.Allocs })
+	r.IdleRSS = medianOf(results, func(r Result) int64 { return r.IdleRSS })
+	r.RSS = medianOf(results, func(r Result) int64 { return r.RSS })
+	r.P50 = medianOf(results, func(r Result) time.Duration { return r.P50 })
+	r.P99 = medianOf(results, func(r Result) time.Duration { return r.P99 })
+	return r
+}
+
+func medianOf[T int64 | float64 | time.Duration](results []Result, field func(Result) T) T {
+	var values []T
+	for _, r := range results {
+		values = append(values, field(r))
+	}
+	return median(values)
+}
+
+// purge empties the stream between runs, and makes it for the first.
+func (b *bench) purge(ctx context.Context) error {
+	nc, err := nats.Connect(b.url)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return err
+	}
+	stream, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
+		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"},
+		MaxAge: 24 * time.Hour, MaxBytes: 4 << 30, Duplicates: 2 * time.Minute,
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Purge(ctx)
+}
+
+func printTable(out io.Writer, rows []row) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "scenario\tmsg/s\tbridge µs CPU\tserver µs CPU\tallocs\tbare msg/s\tbare µs CPU\tof bare\tp50 ms\tp99 ms\tidle MiB\tend MiB\t")
+	for _, r := range rows {
+		bare, bareCPU, ratio, p50, p99 := "-", "-", "-", "-", "-"
+		if r.bare > 0 {
+			bare, bareCPU, ratio = thousands(int(r.bare)), micros(r.bareCPU), fmt.Sprintf("%.0f %%", 100*r.ratio)
+		}
+		if r.P50 > 0 {
+			p50, p99 = fmt.Sprintf("%.2f", r.P50.Seconds()*1e3), fmt.Sprintf("%.2f", r.P99.Seconds()*1e3)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t\n",
+			r.Scenario.Name, thousands(int(r.PerSecond)), micros(r.BridgeCPU), micros(r.ServerCPU), r.Allocs,
+			bare, bareCPU, ratio, p50, p99, r.IdleRSS>>20, r.RSS>>20)
+	}
+	return w.Flush()
+}
+
+func micros(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/1e3) }
+
+// thousands writes n with commas.
+func thousands(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return thousands(n/1000) + fmt.Sprintf(",%03d", n%1000)
+}
+
+// cpuName is the processor's name as the kernel gives it.
+func cpuName() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.SplitSeq(string(info), "\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}

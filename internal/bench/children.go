@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// Serve is the body of the bench's nats-server process: it prints its URL and
+// runs until ctx ends.
+func Serve(ctx context.Context, out io.Writer, store string) error {
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	if err != nil {
+		return err
+	}
+	defer srv.Shutdown()
+	fmt.Fprintln(out, srv.URL())
+	<-ctx.Done()
+	return nil
+}
+
+// BareOptions describe the bare publisher's work.
+type BareOptions struct {
+	URL                    string
+	Messages, Size, Window int
+	Devices                int // subjects to go round
+}
+
+// bareResult is what the bare publisher prints.
+type bareResult struct {
+	Seconds float64 // from the first publish to the last PubAck
+	CPU     float64 // of the process meanwhile, s
+}
+
+// PublishBare is the body of the bare publisher's process: what a bridge cannot
+// do without (publish with a message id, take the PubAck on an inbox of its own,
+// keep to a window) and nothing else.
+func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
+	nc, err := nats.Connect(o.URL, nats.SkipSubjectValidation())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	inbox := nc.NewInbox() + "."
+	var mu sync.Mutex
+	room := sync.NewCond(&mu)
+	inFlight, bad := 0, 0
+	sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) {
+		mu.Lock()
+		if len(m.Data) < 10 || m.Data[2] != 's' { // {"stream":…
+			bad++
+		}
+		inFlight--
+		if inFlight <= o.Window/2 {
+			room.Signal()
+		}
+		mu.Unlock()
+	})
+	if err != nil {
+		return err
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	payload := make([]byte, o.Size)
+	id := []string{""}
+	subjects := make([]string, max(o.Devices, 1))
+	for d := range subjects {
+		subjects[d] = fmt.Sprintf("tenant.t%02d.device.l00-%07d.telemetry", d%16, d)
+	}
+	m := &nats.Msg{Data: payload, Header: nats.Header{nats.MsgIdHdr: id}}
+	started, err := cpuOf(os.Getpid())
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	run := strconv.FormatInt(begin.UnixNano(), 36) + "-"
+	for i := range o.Messages {
+		mu.Lock()
+		for inFlight >= o.Window && ctx.Err() == nil {
+			room.Wait()
+		}
+		inFlight++
+		mu.Unlock()
+		n := strconv.Itoa(i)
+		id[0], m.Reply, m.Subject = run+n, inbox+n, subjects[i%len(subjects)]
+		if err := nc.PublishMsg(m); err != nil {
+			return err
+		}
+	}
+	mu.Lock()
+	for inFlight > 0 && ctx.Err() == nil {
+		mu.Unlock()
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+	}
+	failures := bad
+	mu.Unlock()
+	if failures > 0 {
+		return fmt.Errorf("%d publishes were refused", failures)
+	}
+	used, err := cpuOf(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(bareResult{Seconds: time.Since(begin).Seconds(), CPU: (used - started).Seconds()})
+}

@@ -1,0 +1,194 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Scenario is one way of running the bridge.
+type Scenario struct {
+	Name     string
+	Attested bool // attested topics and the identity check; else plain ones
+	Lanes    int
+	Devices  int
+	Window   int // in flight for each lane
+	Messages int
+	Rate     int // messages a second over all lanes; 0: as fast as possible
+}
+
+// Result is what one run of a scenario gave.
+type Result struct {
+	Scenario   Scenario
+	PerSecond  float64
+	BridgeCPU  time.Duration // a message
+	ServerCPU  time.Duration // a message
+	Allocs     float64       // a message, in the whole bridge process
+	IdleRSS    int64         // bytes, connected and before the first message
+	RSS        int64         // bytes, at the end
+	P50, P99   time.Duration // from the broker's write to its reading the PUBACK
+	Duplicates int
+}
+
+// bench is what the runs of one call share.
+type bench struct {
+	opts   Options
+	dir    string
+	server *process
+	url    string
+}
+
+// run measures the bridge in one scenario.
+func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
+	load, err := newLoad(s, b.opts.Size)
+	if err != nil {
+		return res, err
+	}
+	defer load.close()
+	state, err := os.MkdirTemp(b.dir, "state")
+	if err != nil {
+		return res, err
+	}
+	admin, err := freePort()
+	if err != nil {
+		return res, err
+	}
+	bridge, err := start(ctx, b.environment(s, load.address(), state, admin), "run")
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, bridge.stop()) }()
+	conns, err := load.await(20 * time.Second)
+	if err != nil {
+		return res, fmt.Errorf("%w; the bridge said: %s", err, lastLines(bridge.stderr.String()))
+	}
+	if err := awaitReady(admin, 10*time.Second); err != nil {
+		return res, err
+	}
+	res.Scenario = s
+	if res.IdleRSS, err = bridge.rss(); err != nil {
+		return res, err
+	}
+	before, err := b.sample(bridge, admin)
+	if err != nil {
+		return res, err
+	}
+	stopProfile := b.profile(admin, s)
+	begin := time.Now()
+	errs := make(chan error, len(conns))
+	for i, c := range conns {
+		if s.Rate > 0 {
+			c.latency = make([]time.Duration, 0, s.Messages/len(conns)+1)
+		}
+		go func() { errs <- c.blast(i, s.Messages/len(conns), s.Rate/len(conns)) }()
+	}
+	for range conns {
+		err = errors.Join(err, <-errs)
+	}
+	elapsed := time.Since(begin)
+	stopProfile()
+	if err = errors.Join(err, load.failed()); err != nil {
+		return res, fmt.Errorf("%w; the bridge said: %s", err, lastLines(bridge.stderr.String()))
+	}
+	after, err := b.sample(bridge, admin)
+	if err != nil {
+		return res, err
+	}
+	n := s.Messages / len(conns) * len(conns)
+	if stored := int(after.stored - before.stored); stored != n {
+		return res, fmt.Errorf("%d messages sent and acknowledged, %d stored", n, stored)
+	}
+	res.PerSecond = float64(n) / elapsed.Seconds()
+	res.BridgeCPU = (after.bridge - before.bridge) / time.Duration(n)
+	res.ServerCPU = (after.server - before.server) / time.Duration(n)
+	res.Allocs = (after.mallocs - before.mallocs) / float64(n)
+	res.RSS, err = bridge.rss()
+	res.P50, res.P99 = quantiles(conns)
+	return res, err
+}
+
+// environment configures the bridge as an operator would: journal on disk,
+// identity check and limiter on, none of them in the way.
+func (b *bench) environment(s Scenario, broker, state string, admin string) []string {
+	env := []string{
+		"MQTT_URL=mqtt://" + broker, "NATS_URL=" + b.url,
+		"BRIDGE_ADMIN_LISTEN=" + admin, "BRIDGE_STATE_DIR=" + state,
+		"BRIDGE_LIMITS_DEVICE_RATE=1000000", "BRIDGE_LIMITS_DEVICE_BURST=1000000",
+		"BRIDGE_LIMITS_MAX_DEVICES=2000000",
+		"BRIDGE_LOG_LEVEL=warn", "BRIDGE_LOG_FORMAT=json",
+		"BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=4GiB",
+		"BRIDGE_LANE_LINGER=" + b.opts.Linger.String(),
+	}
+	if s.Attested {
+		return append(env, "BRIDGE_LANES_PARTITIONS=0-"+partition(s.Lanes-1))
+	}
+	return append(env, "BRIDGE_IDENTITY_MODE=off")
+}
+
+// sample is what is read before and after a run.
+type sample struct {
+	bridge, server  time.Duration
+	mallocs, stored float64
+}
+
+func (b *bench) sample(bridge *process, admin string) (s sample, err error) {
+	var errs [4]error
+	s.bridge, errs[0] = bridge.cpu()
+	s.server, errs[1] = b.server.cpu()
+	s.mallocs, errs[2] = metric(admin, "go_memstats_mallocs_total")
+	s.stored, errs[3] = metric(admin, "mqttbridge_stored_total")
+	return s, errors.Join(errs[:]...)
+}
+
+// bare runs the bare publisher.
+func (b *bench) bare(ctx context.Context, messages, devices, window int) (perSecond float64, cpu time.Duration, err error) {
+	p, err := start(ctx, nil, "bench", "bare", "--url", b.url, "--messages", strconv.Itoa(messages),
+		"--size", strconv.Itoa(b.opts.Size), "--window", strconv.Itoa(window), "--devices", strconv.Itoa(devices))
+	if err != nil {
+		return 0, 0, err
+	}
+	var r bareResult
+	if err := readJSON(p, &r); err != nil {
+		return 0, 0, err
+	}
+	return float64(messages) / r.Seconds, time.Duration(r.CPU * 1e9 / float64(messages)), nil
+}
+
+func quantiles(conns []*loadConn) (p50, p99 time.Duration) {
+	var all []time.Duration
+	for _, c := range conns {
+		all = append(all, c.latency...)
+	}
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], all[len(all)*99/100]
+}
+
+func median[T cmp.Ordered](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+// profile takes a CPU profile of the bridge while it runs, where wanted.
+func (b *bench) profile(admin string, s Scenario) (wait func()) {
+	if b.opts.Profile == "" {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		name := filepath.Join(b.opts.Profile, fileName(s.Name)+".pprof")
+		if err := fetch("http://"+admin+"/debug/pprof/profile?seconds=3", name); err != nil {
+			fmt.Fprintln(b.opts.Out, "profile:", err)
+		}
+	}()
+	return func() { <-done }
+}

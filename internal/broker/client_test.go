@@ -1,0 +1,111 @@
+package broker_test
+
+import (
+	"crypto/tls"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/pki"
+)
+
+// patience bounds every wait; no test passes by waiting.
+const patience = 20 * time.Second
+
+func start(t *testing.T, o broker.Options) *broker.Broker {
+	t.Helper()
+	b, err := broker.Start(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	return b
+}
+
+// options for a client of today's protocol that does nothing on its own.
+func options(url, id string) *paho.ClientOptions {
+	return paho.NewClientOptions().AddBroker(url).SetClientID(id).SetProtocolVersion(4).
+		SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(patience)
+}
+
+func try(o *paho.ClientOptions) (paho.Client, error) {
+	c := paho.NewClient(o)
+	token := c.Connect()
+	token.WaitTimeout(patience)
+	return c, token.Error()
+}
+
+func connect(t *testing.T, o *paho.ClientOptions) paho.Client {
+	t.Helper()
+	c, err := try(o)
+	require.NoError(t, err)
+	require.True(t, c.IsConnected())
+	t.Cleanup(func() { c.Disconnect(0) })
+	return c
+}
+
+func wait(t *testing.T, token paho.Token) {
+	t.Helper()
+	require.True(t, token.WaitTimeout(patience), "no answer")
+	require.NoError(t, token.Error())
+}
+
+// subscriber keeps a session that acknowledges only what the test acknowledges.
+type subscriber struct {
+	paho.Client
+	got chan paho.Message
+}
+
+func subscribe(t *testing.T, b *broker.Broker, id string, change func(*paho.ClientOptions), filters ...string) *subscriber {
+	t.Helper()
+	s := &subscriber{got: make(chan paho.Message, 70_000)}
+	o := options(b.URL(), id).SetCleanSession(false).SetAutoAckDisabled(true).
+		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { s.got <- m })
+	if change != nil {
+		change(o)
+	}
+	s.Client = connect(t, o)
+	for _, filter := range filters {
+		token := s.Subscribe(filter, 1, nil).(*paho.SubscribeToken)
+		wait(t, token)
+		require.Equal(t, []byte{1}, granted(token), filter)
+	}
+	return s
+}
+
+// granted are the SUBACK's codes. paho files them under the filter without its
+// $share/group, so the keys say nothing.
+func granted(token *paho.SubscribeToken) []byte {
+	return slices.Collect(maps.Values(token.Result()))
+}
+
+func (s *subscriber) next(t *testing.T) paho.Message {
+	t.Helper()
+	select {
+	case m := <-s.got:
+		return m
+	case <-time.After(patience):
+		require.FailNow(t, "no message came")
+		return nil
+	}
+}
+
+// device connects over mTLS with a certificate of this CN.
+func device(t *testing.T, b *broker.Broker, ca *pki.Authority, cn, username string) paho.Client {
+	t.Helper()
+	config, err := ca.ClientConfig(cn)
+	require.NoError(t, err)
+	return connect(t, options(b.TLSURL(), "device-"+t.Name()+cn).SetTLSConfig(config).SetUsername(username))
+}
+
+func authority(t *testing.T) (*pki.Authority, *tls.Config) {
+	t.Helper()
+	ca, err := pki.New()
+	require.NoError(t, err)
+	config, err := ca.ServerConfig()
+	require.NoError(t, err)
+	return ca, config
+}

@@ -1,0 +1,52 @@
+package peers
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// BridgeOptions describe one run of mqtt-nats-bridge.
+type BridgeOptions struct {
+	// Args are the command line, without the program's name.
+	Args []string
+	// Config is the text of a configuration file, passed as --config.
+	Config string
+	// Env are further variables, KEY=value. Nothing that would configure the
+	// bridge is taken from the test's own environment.
+	Env []string
+}
+
+// BridgeProcess is mqtt-nats-bridge as a process. It counts as started when it
+// runs: what it is ready for, its admin endpoint and its log tell.
+type BridgeProcess struct{ Process }
+
+// Bridge builds this module's mqtt-nats-bridge, once for each test binary, and
+// runs it.
+func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
+	t.Helper()
+	b := &BridgeProcess{}
+	b.Process = Process{t: t, name: "mqtt-nats-bridge", path: build(t, "mqtt-nats-bridge/cmd/mqtt-nats-bridge"), args: o.Args}
+	if o.Config != "" {
+		file := filepath.Join(t.TempDir(), "bridge.yaml")
+		b.must(os.WriteFile(file, []byte(o.Config), 0o600))
+		b.args = append(b.args, "--config="+file)
+	}
+	b.env = append(neutralEnv(os.Environ()), o.Env...)
+	b.start()
+	return b
+}
+
+// neutralEnv leaves out what the bridge reads as configuration.
+func neutralEnv(environ []string) []string {
+	var kept []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if name == "NATS_URL" || name == "MQTT_URL" || strings.HasPrefix(name, "BRIDGE_") {
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	return kept
+}

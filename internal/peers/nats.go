@@ -1,0 +1,97 @@
+package peers
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// NATSOptions describe one nats-server. The zero value has JetStream in a
+// directory of the test's own, and no accounts.
+type NATSOptions struct {
+	// Config is the text of a configuration file; its ports for clients and
+	// for monitoring, and its JetStream directory, are overridden.
+	Config string
+	// ConfigFile is a configuration file that exists, instead of Config.
+	ConfigFile string
+	// StoreDir holds JetStream's files; empty: a directory of the test's own.
+	StoreDir string
+	// Port to listen on at 127.0.0.1; 0: a free one.
+	Port int
+}
+
+// NATSProcess is a running nats-server.
+type NATSProcess struct {
+	Process
+	// URL is nats://127.0.0.1:port, without credentials.
+	URL string
+	// Addr is its host:port.
+	Addr string
+	// StoreDir is where JetStream keeps its files.
+	StoreDir string
+	// MonitorURL is http://127.0.0.1:port where the configuration asks for
+	// monitoring, else empty. Another one after each start.
+	MonitorURL string
+}
+
+// NATSServer starts a nats-server, the library that this module uses, in a
+// process of its own. Start after Kill9 or Stop finds the same port and store.
+func NATSServer(t testing.TB, o NATSOptions) *NATSProcess {
+	t.Helper()
+	n := &NATSProcess{StoreDir: o.StoreDir}
+	n.Process = Process{t: t, name: "nats-server", path: build(t, "mqtt-nats-bridge/internal/peers/natsd")}
+	if n.StoreDir == "" {
+		n.StoreDir = t.TempDir()
+	}
+	config := o.ConfigFile
+	if o.Config != "" {
+		config = filepath.Join(t.TempDir(), "nats.conf")
+		n.must(os.WriteFile(config, []byte(o.Config), 0o600))
+	}
+	n.arguments(config, o.Port)
+	n.ready = n.announced
+	n.start()
+	// From now on the port is known, and stays.
+	_, port, _ := net.SplitHostPort(n.Addr)
+	n.URL = "nats://" + n.Addr
+	n.args[1] = "-port=" + port
+	return n
+}
+
+func (n *NATSProcess) arguments(config string, port int) {
+	n.args = []string{"-store-dir=" + n.StoreDir, fmt.Sprintf("-port=%d", port)}
+	if port == 0 {
+		n.args[1] = "-port=-1"
+	}
+	if config != "" {
+		n.args = append(n.args, "-config="+config)
+	}
+}
+
+// announced waits for natsd's line "ready <host:port>" of this very life.
+func (n *NATSProcess) announced() error {
+	said := n.log.String()[n.running.from:]
+	addr, ok := line(said, "ready ")
+	if !ok {
+		return errors.New("no word that it takes connections")
+	}
+	n.Addr = addr
+	if monitor, ok := line(said, "monitor "); ok {
+		n.MonitorURL = "http://" + monitor
+	}
+	return nil
+}
+
+// line returns the rest of the first whole line that begins with prefix.
+func line(text, prefix string) (string, bool) {
+	for l := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(l, prefix); ok && strings.HasSuffix(rest, "\n") {
+			return strings.TrimSuffix(rest, "\n"), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,73 @@
+// Command natsd is nats-server for the tests, as a process that can be killed:
+// the library version of this module, with JetStream on.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// readyTimeout covers the recovery of a large store after a kill.
+const readyTimeout = 60 * time.Second
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "natsd:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	config := flag.String("config", "", "nats-server configuration `file`")
+	port := flag.Int("port", -1, "client `port` on 127.0.0.1; -1: a free one")
+	store := flag.String("store-dir", "", "JetStream `directory`")
+	flag.Parse()
+
+	options := &server.Options{}
+	if *config != "" {
+		var err error
+		if options, err = server.ProcessConfigFile(*config); err != nil {
+			return fmt.Errorf("read configuration: %w", err)
+		}
+	}
+	options.Host, options.Port = "127.0.0.1", *port
+	options.JetStream = true
+	if *store != "" {
+		options.StoreDir = *store
+	}
+	if options.HTTPPort != 0 {
+		// A fixed monitoring port would keep tests from running side by side.
+		options.HTTPHost, options.HTTPPort = "127.0.0.1", -1
+	}
+	options.NoSigs = true
+
+	// Before the server runs, so that no early SIGTERM is a kill.
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+
+	ns, err := server.NewServer(options)
+	if err != nil {
+		return fmt.Errorf("create server: %w", err)
+	}
+	ns.ConfigureLogger()
+	go ns.Start()
+	if !ns.ReadyForConnections(readyTimeout) {
+		return fmt.Errorf("start server: not ready after %v", readyTimeout)
+	}
+	// What the harness waits for. At the start of a line of its own: the
+	// server's log goes to the standard error output.
+	if monitor := ns.MonitorAddr(); monitor != nil {
+		fmt.Printf("monitor %v\n", monitor)
+	}
+	fmt.Printf("ready %v\n", ns.Addr())
+	<-stop
+	ns.Shutdown()
+	ns.WaitForShutdown()
+	return nil
+}

@@ -1,0 +1,51 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Files are the PEM files of one certificate.
+type Files struct {
+	Cert string
+	Key  string
+}
+
+// WriteCA writes the authority's certificate, never its key, to dir/ca.pem and
+// returns that path.
+func (a *Authority) WriteCA(dir string) (string, error) {
+	path := filepath.Join(dir, "ca.pem")
+	if err := writePEM(path, "CERTIFICATE", a.cert.Raw, 0o644); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// Write puts cert into dir as name.pem and name.key (PKCS #8, readable by the
+// owner only).
+func Write(dir, name string, cert tls.Certificate) (Files, error) {
+	files := Files{Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return Files{}, fmt.Errorf("encode key %s: %w", files.Key, err)
+	}
+	if err := writePEM(files.Cert, "CERTIFICATE", cert.Certificate[0], 0o644); err != nil {
+		return Files{}, err
+	}
+	if err := writePEM(files.Key, "PRIVATE KEY", key, 0o600); err != nil {
+		return Files{}, err
+	}
+	return files, nil
+}
+
+func writePEM(path, kind string, der []byte, mode os.FileMode) error {
+	data := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	if err := os.WriteFile(path, data, mode); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

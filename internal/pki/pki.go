@@ -1,0 +1,153 @@
+// Package pki makes certificates at run time: a CA, server certificates and
+// device certificates with any common name. The demo and the tests use it, so
+// that the repository holds no key and no certificate.
+//
+// Keys are ECDSA P-256; everything is valid from an hour ago (clocks differ) for
+// a day. An [Authority] lives in memory; [Authority.WriteCA] and [Write] put PEM
+// files where another process needs them.
+package pki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"time"
+)
+
+const (
+	backdate = time.Hour
+	lifetime = 24 * time.Hour
+)
+
+// Authority is a certificate authority. Its methods are safe for concurrent use.
+type Authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+// New makes an authority with a fresh key.
+func New() (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate CA key: %w", err)
+	}
+	template, err := newTemplate("mqtt-nats-bridge run-time CA")
+	if err != nil {
+		return nil, err
+	}
+	template.IsCA = true
+	template.BasicConstraintsValid = true
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("sign CA certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse CA certificate: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &Authority{cert: cert, key: key, pool: pool}, nil
+}
+
+// Pool holds the authority's certificate alone.
+func (a *Authority) Pool() *x509.CertPool { return a.pool.Clone() }
+
+// Server issues a server certificate for localhost, 127.0.0.1, ::1 and the
+// further host names and IP addresses given.
+func (a *Authority) Server(hosts ...string) (tls.Certificate, error) {
+	template, err := newTemplate("localhost")
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	for _, host := range append([]string{"localhost", "127.0.0.1", "::1"}, hosts...) {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	return a.issue(template)
+}
+
+// Device issues a client certificate with this common name, byte for byte. An
+// empty cn makes a certificate whose subject has no common name at all.
+func (a *Authority) Device(cn string) (tls.Certificate, error) {
+	template, err := newTemplate(cn)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return a.issue(template)
+}
+
+// ServerConfig is for a listener that takes only clients with a certificate of
+// this authority (mTLS). The hosts are those of [Authority.Server].
+func (a *Authority) ServerConfig(hosts ...string) (*tls.Config, error) {
+	cert, err := a.Server(hosts...)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{cert},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    a.Pool(),
+	}, nil
+}
+
+// ClientConfig is for a device that connects with a certificate of this common
+// name, issued now.
+func (a *Authority) ClientConfig(cn string) (*tls.Config, error) {
+	cert, err := a.Device(cn)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{cert},
+		RootCAs:      a.Pool(),
+	}, nil
+}
+
+func (a *Authority) issue(template *x509.Certificate) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("generate key for %q: %w", template.Subject.CommonName, err)
+	}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("sign certificate for %q: %w", template.Subject.CommonName, err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("parse certificate for %q: %w", template.Subject.CommonName, err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+func newTemplate(cn string) (*x509.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("choose serial number: %w", err)
+	}
+	now := time.Now()
+	return &x509.Certificate{
+		SerialNumber: serial,
+		// The organization keeps the subject from being empty where there is
+		// no common name.
+		Subject:   pkix.Name{CommonName: cn, Organization: []string{"mqtt-nats-bridge"}},
+		NotBefore: now.Add(-backdate),
+		NotAfter:  now.Add(lifetime),
+	}, nil
+}

@@ -1,0 +1,174 @@
+package jetstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// cliContext is a file of `nats context`, as far as the bridge follows it (field
+// names: natscli, jsm.go natscontext).
+type cliContext struct {
+	URL         string `json:"url"`
+	User        string `json:"user"`
+	Password    string `json:"password"`
+	Token       string `json:"token"`
+	Creds       string `json:"creds"`
+	NKey        string `json:"nkey"`
+	UserJWT     string `json:"user_jwt"`
+	UserSeed    string `json:"user_seed"`
+	Cert        string `json:"cert"`
+	Key         string `json:"key"`
+	CA          string `json:"ca"`
+	TLSFirst    bool   `json:"tls_first"`
+	InboxPrefix string `json:"inbox_prefix"`
+	Domain      string `json:"jetstream_domain"`
+	APIPrefix   string `json:"jetstream_api_prefix"`
+
+	// Understood by the CLI alone. Set, they are an error: without them the
+	// bridge would connect elsewhere, or as somebody else.
+	NSC          string `json:"nsc"`
+	SocksProxy   string `json:"socks_proxy"`
+	WinCertStore string `json:"windows_cert_store"`
+}
+
+func (o ConnectOptions) withContext() (ConnectOptions, error) {
+	path, err := o.contextPath()
+	if err != nil {
+		return o, err
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return o, fmt.Errorf("read nats context %q: %w", o.Context, err)
+	}
+	var c cliContext
+	if err := json.Unmarshal(content, &c); err != nil {
+		return o, fmt.Errorf("read nats context %q from %s: %w", o.Context, path, err)
+	}
+	if err := c.resolve(); err != nil {
+		return o, fmt.Errorf("read nats context %q from %s: %w", o.Context, path, err)
+	}
+
+	setString(&o.URL, c.URL)
+	setString(&o.InboxPrefix, c.InboxPrefix)
+	if o.Domain == "" && o.APIPrefix == "" {
+		o.Domain, o.APIPrefix = c.Domain, c.APIPrefix
+	}
+	if len(o.methods()) == 0 && !o.urlHasCredentials() {
+		o.User, o.Password, o.Token = c.User, c.Password, c.Token
+		o.Creds, o.NKeySeedFile = c.Creds, c.NKey
+		o.userJWT, o.userSeed = c.UserJWT, c.UserSeed
+	}
+	if o.TLS == nil {
+		setString(&o.TLSFiles.CA, c.CA)
+		if o.TLSFiles.Cert == "" && o.TLSFiles.Key == "" {
+			o.TLSFiles.Cert, o.TLSFiles.Key = c.Cert, c.Key
+		}
+		o.TLSFiles.HandshakeFirst = o.TLSFiles.HandshakeFirst || c.TLSFirst
+	}
+	o.Context = "" // resolved; a second Resolve changes nothing
+	return o, nil
+}
+
+func setString(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
+
+// contextPath is where natscli keeps a context.
+func (o ConnectOptions) contextPath() (string, error) {
+	if strings.ContainsAny(o.Context, `/\`) || strings.Contains(o.Context, "..") {
+		return "", fmt.Errorf("read nats context %q: a name, not a path, is expected", o.Context)
+	}
+	dir := o.ContextDir
+	if dir == "" {
+		root := os.Getenv("XDG_CONFIG_HOME")
+		if root == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", fmt.Errorf("find nats context %q: %w", o.Context, err)
+			}
+			root = filepath.Join(home, ".config")
+		}
+		dir = filepath.Join(root, "nats", "context")
+	}
+	return filepath.Join(dir, o.Context+".json"), nil
+}
+
+// resolve expands paths and references as the CLI does: ~ and $VAR in paths,
+// file:// everywhere, env:// in secrets.
+func (c *cliContext) resolve() error {
+	for field, value := range map[string]string{"nsc": c.NSC, "socks_proxy": c.SocksProxy, "windows_cert_store": c.WinCertStore} {
+		if value != "" {
+			return fmt.Errorf("%s is set, which the bridge does not support", field)
+		}
+	}
+	paths := []struct {
+		field string
+		value *string
+	}{{"creds", &c.Creds}, {"nkey", &c.NKey}, {"cert", &c.Cert}, {"key", &c.Key}, {"ca", &c.CA}}
+	for _, p := range paths {
+		path, err := expandPath(*p.value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.field, err)
+		}
+		*p.value = path
+	}
+	secrets := []struct {
+		field string
+		value *string
+	}{{"password", &c.Password}, {"token", &c.Token}, {"user_jwt", &c.UserJWT}, {"user_seed", &c.UserSeed}}
+	for _, s := range secrets {
+		secret, err := resolveSecret(*s.value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.field, err)
+		}
+		*s.value = secret
+	}
+	return nil
+}
+
+func expandPath(ref string) (string, error) {
+	path := strings.TrimPrefix(ref, "file://")
+	if scheme, _, found := strings.Cut(path, "://"); found {
+		return "", fmt.Errorf("a reference of kind %s:// is not supported, name a file", scheme)
+	}
+	path = os.ExpandEnv(path)
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("expand ~: %w", err)
+		}
+		path = filepath.Join(home, path[1:])
+	}
+	return path, nil
+}
+
+func resolveSecret(ref string) (string, error) {
+	switch scheme, rest, _ := strings.Cut(ref, "://"); scheme {
+	case "file":
+		path, err := expandPath(rest)
+		if err != nil {
+			return "", err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		return strings.TrimRight(string(content), "\r\n"), nil
+	case "env":
+		value := os.Getenv(rest)
+		if value == "" {
+			return "", fmt.Errorf("the environment variable %s is not set", rest)
+		}
+		return value, nil
+	case "op", "nsc":
+		if rest != "" {
+			return "", fmt.Errorf("a reference of kind %s:// is not supported", scheme)
+		}
+	}
+	return ref, nil
+}

@@ -1,0 +1,315 @@
+package jetstream
+
+import (
+	"crypto/tls"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Defaults of [ConnectOptions].
+const (
+	DefaultConnectTimeout   = 5 * time.Second
+	DefaultReconnectWait    = 100 * time.Millisecond
+	DefaultReconnectWaitMax = 2 * time.Second
+	// DefaultPingInterval finds a peer that vanished without a FIN within two
+	// intervals; nats.go's own default of 2 min would take four to six minutes.
+	DefaultPingInterval = 10 * time.Second
+)
+
+// ConnectOptions says how to reach NATS. The zero value is the server on this
+// machine, without credentials.
+//
+// Credentials are given once: in the URL, as User and Password, Token, Creds or
+// NKeySeedFile. Two of them at a time are a fault, because nats.go would pick
+// one in silence (userinfo in a URL beats all options).
+type ConnectOptions struct {
+	// URL is one server or several, comma-separated. Default: the Context's,
+	// else nats://127.0.0.1:4222. A tls:// scheme demands TLS.
+	URL string
+	// Name is the connection's name in the server's monitoring.
+	Name string
+
+	User, Password string
+	Token          string
+	// Creds is the path of a credentials file (JWT and seed). It is read again
+	// on every connect, so a renewed file takes effect by itself.
+	Creds string
+	// NKeySeedFile is the path of a user nkey seed.
+	NKeySeedFile string
+
+	// TLS wins over TLSFiles.
+	TLS      *tls.Config
+	TLSFiles TLSFiles
+
+	// Context names a context of the nats CLI. What is set here wins over what
+	// the context says; credentials win as a whole.
+	Context string
+	// ContextDir is where contexts are looked for. Default:
+	// $XDG_CONFIG_HOME/nats/context, else ~/.config/nats/context.
+	ContextDir string
+
+	// InboxPrefix replaces _INBOX, for accounts that may not subscribe to it.
+	InboxPrefix string
+	// Domain and APIPrefix say where JetStream's API is; at most one of them.
+	Domain, APIPrefix string
+
+	// ConnectTimeout bounds one attempt on one server, handshakes included.
+	ConnectTimeout time.Duration
+	// ReconnectWait is the first pause after all servers were tried. It doubles
+	// up to ReconnectWaitMax; up to half of it is added at random, so that a
+	// fleet of lanes does not come back in one instant.
+	ReconnectWait, ReconnectWaitMax time.Duration
+	PingInterval                    time.Duration
+
+	// InProcess connects to an embedded server without a socket; the URL is
+	// then not dialled. See [Server.InProcess].
+	InProcess nats.InProcessConnProvider
+
+	Hooks ConnectHooks
+
+	userJWT, userSeed string // from a CLI context
+}
+
+// ConnectHooks are told of state changes. Each may be nil. They must not block:
+// nats.go calls them from the goroutines that reconnect. ConnectFailed may
+// overlap with the others.
+type ConnectHooks struct {
+	// Connected: the first connection stands.
+	Connected func(nc *nats.Conn)
+	// Disconnected: an established connection was lost; err may be nil.
+	Disconnected func(nc *nats.Conn, err error)
+	// Reconnected: it stands again. New publishes may precede this call.
+	Reconnected func(nc *nats.Conn)
+	// ConnectFailed: an attempt failed, for another reason than the attempt
+	// before: once per change, not once per attempt.
+	ConnectFailed func(p ConnectProblem)
+	// Closed: nothing will be tried any more. Only after nc.Close, or where
+	// the server refused the protocol itself (nats.go closes on an unknown
+	// -ERR).
+	Closed func(nc *nats.Conn, err error)
+	// Error: what has no caller to be returned to: a permission violation, a
+	// slow consumer.
+	Error func(nc *nats.Conn, err error)
+}
+
+// Resolve returns the options with the CLI context and the defaults filled in.
+// The error names the file that was looked for.
+func (o ConnectOptions) Resolve() (ConnectOptions, error) {
+	if o.Context != "" {
+		merged, err := o.withContext()
+		if err != nil {
+			return o, err
+		}
+		o = merged
+	}
+	if o.URL == "" {
+		o.URL = nats.DefaultURL
+	}
+	setDefault(&o.ConnectTimeout, DefaultConnectTimeout)
+	setDefault(&o.ReconnectWait, DefaultReconnectWait)
+	setDefault(&o.ReconnectWaitMax, max(DefaultReconnectWaitMax, o.ReconnectWait))
+	setDefault(&o.PingInterval, DefaultPingInterval)
+	return o, nil
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d <= 0 {
+		*d = value
+	}
+}
+
+// Options returns what nats.Connect needs besides the URL. It reads every named
+// file: one that is missing or does not parse is an error that names it, never
+// a connection without it.
+func (o ConnectOptions) Options() ([]nats.Option, error) {
+	o, err := o.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	opts, _, err := o.options()
+	return opts, err
+}
+
+// Connect starts a connection that never gives up: an unreachable server and
+// refused credentials are retried for ever and told through Hooks. It blocks for
+// the first attempt only. An error means that the options cannot work. extra
+// come last and win; handlers among them run after the hooks, not instead.
+func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
+	o, err := o.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	opts, watch, err := o.options()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(o.URL, append(opts, keepHandlers(extra))...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), err)
+	}
+	watch.conn.Store(nc)
+	return nc, nil
+}
+
+// JetStream returns the API at the domain or prefix of o. No I/O.
+func (o ConnectOptions) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
+	o, err := o.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case o.Domain != "" && o.APIPrefix != "":
+		return nil, fmt.Errorf("choose jetstream api: both a domain (%s) and a prefix (%s) are set", o.Domain, o.APIPrefix)
+	case o.Domain != "":
+		return natsjs.NewWithDomain(nc, o.Domain)
+	case o.APIPrefix != "":
+		return natsjs.NewWithAPIPrefix(nc, o.APIPrefix)
+	}
+	return natsjs.New(nc)
+}
+
+// options expects resolved options.
+func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
+	if err := o.checkURLs(); err != nil {
+		return nil, nil, err
+	}
+	auth, err := o.credentials()
+	if err != nil {
+		return nil, nil, err
+	}
+	watch := newWatcher(o)
+	opts := []nats.Option{
+		nats.Name(o.Name),
+		nats.Timeout(o.ConnectTimeout),
+		nats.PingInterval(o.PingInterval),
+		nats.MaxPingsOutstanding(2),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		// Without it nats.go closes for good when a server answers the same
+		// authorization error twice, and credentials mended on the server
+		// side would need a restart here.
+		nats.IgnoreAuthErrorAbort(),
+		// A publish while disconnected fails at once: a buffered one would be
+		// sent on reconnect ahead of what the publisher resends.
+		nats.ReconnectBufSize(-1),
+		nats.CustomReconnectDelay(watch.delay),
+		nats.ConnectHandler(watch.connected),
+		nats.ReconnectHandler(watch.reconnected),
+		nats.ReconnectErrHandler(watch.attemptFailed),
+		nats.DisconnectErrHandler(watch.disconnected),
+		nats.ClosedHandler(watch.closed),
+		nats.ErrorHandler(watch.asyncError),
+	}
+	opts = append(opts, auth...)
+	tlsOpts, err := o.tlsOptions()
+	if err != nil {
+		return nil, nil, err
+	}
+	opts = append(opts, tlsOpts...)
+	if o.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(o.InboxPrefix))
+	}
+	if o.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(o.InProcess))
+	}
+	return opts, watch, nil
+}
+
+// keepHandlers applies extra so that both its handlers and those already set are
+// called.
+func keepHandlers(extra []nats.Option) nats.Option {
+	return func(opts *nats.Options) error {
+		own := *opts
+		opts.ConnectedCB, opts.ReconnectedCB, opts.ClosedCB = nil, nil, nil
+		opts.ReconnectErrCB, opts.DisconnectedErrCB, opts.AsyncErrorCB = nil, nil, nil
+		for _, option := range extra {
+			if option == nil {
+				continue
+			}
+			if err := option(opts); err != nil {
+				return err
+			}
+		}
+		opts.ConnectedCB = bothConn(own.ConnectedCB, opts.ConnectedCB)
+		opts.ReconnectedCB = bothConn(own.ReconnectedCB, opts.ReconnectedCB)
+		opts.ClosedCB = bothConn(own.ClosedCB, opts.ClosedCB)
+		opts.ReconnectErrCB = bothErr(own.ReconnectErrCB, opts.ReconnectErrCB)
+		opts.DisconnectedErrCB = bothErr(own.DisconnectedErrCB, opts.DisconnectedErrCB)
+		if first, second := own.AsyncErrorCB, opts.AsyncErrorCB; second == nil {
+			opts.AsyncErrorCB = first
+		} else {
+			opts.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
+				first(nc, sub, err)
+				second(nc, sub, err)
+			}
+		}
+		return nil
+	}
+}
+
+func bothConn(first, second nats.ConnHandler) nats.ConnHandler {
+	if second == nil {
+		return first
+	}
+	return func(nc *nats.Conn) {
+		first(nc)
+		second(nc)
+	}
+}
+
+func bothErr(first, second nats.ConnErrHandler) nats.ConnErrHandler {
+	if second == nil {
+		return first
+	}
+	return func(nc *nats.Conn, err error) {
+		first(nc, err)
+		second(nc, err)
+	}
+}
+
+// checkURLs is here because nats.go's own error for a bad URL quotes it, password
+// and all.
+func (o ConnectOptions) checkURLs() error {
+	for _, raw := range splitURLs(o.URL) {
+		text := raw
+		if !strings.Contains(text, "://") {
+			text = "nats://" + text
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" {
+			return fmt.Errorf("read nats url %q: not of the form nats://host:port; a special character in a password must be percent-encoded", RedactURL(raw))
+		}
+		switch u.Scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			return fmt.Errorf("read nats url %q: the scheme must be nats, tls, ws or wss", RedactURL(raw))
+		}
+	}
+	return nil
+}
+
+func splitURLs(urls string) []string {
+	var out []string
+	for part := range strings.SplitSeq(urls, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// backOff is the pause before round n (from 1) over all servers.
+func (o ConnectOptions) backOff(n int) time.Duration {
+	wait := o.ReconnectWait
+	for i := 1; i < n && wait < o.ReconnectWaitMax; i++ {
+		wait *= 2
+	}
+	wait = min(wait, o.ReconnectWaitMax)
+	return wait + rand.N(wait/2+1)
+}

@@ -1,0 +1,523 @@
+package jetstream_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/jwt/v2"
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+func withUser(user, password string) func(*natsd.Options) {
+	return func(o *natsd.Options) { o.Username, o.Password = user, password }
+}
+
+func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
+	t.Parallel()
+
+	t.Run("user and password", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, withUser("bridge", "s3cret"))
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+	})
+	t.Run("in the url", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, withUser("bridge", "s3cret"))
+		requireStored(t, jetstream.ConnectOptions{URL: "nats://bridge:s3cret@" + s.URL()[len("nats://"):]})
+	})
+	t.Run("token", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, func(o *natsd.Options) { o.Authorization = "t0ken" })
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), Token: "t0ken"})
+	})
+	t.Run("nkey", func(t *testing.T) {
+		t.Parallel()
+		pair, seed := newUser(t)
+		public, err := pair.PublicKey()
+		require.NoError(t, err)
+		s := boot(t, func(o *natsd.Options) { o.Nkeys = []*natsd.NkeyUser{{Nkey: public}} })
+		file := write(t, filepath.Join(t.TempDir(), "bridge.nk"), seed)
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), NKeySeedFile: file})
+	})
+	t.Run("creds", func(t *testing.T) {
+		t.Parallel()
+		configure, creds := decentralised(t)
+		s := boot(t, configure)
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), Creds: creds})
+	})
+	t.Run("in process", func(t *testing.T) {
+		t.Parallel()
+		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), NoListen: true})
+		require.NoError(t, err)
+		t.Cleanup(s.Shutdown)
+		require.Empty(t, s.URL())
+		requireStored(t, jetstream.ConnectOptions{InProcess: s.InProcess()})
+	})
+	t.Run("domain", func(t *testing.T) {
+		t.Parallel()
+		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Domain: "edge"})
+		require.NoError(t, err)
+		t.Cleanup(s.Shutdown)
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), Domain: "edge"})
+	})
+}
+
+func newUser(t *testing.T) (nkeys.KeyPair, []byte) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	require.NoError(t, err)
+	seed, err := pair.Seed()
+	require.NoError(t, err)
+	return pair, seed
+}
+
+// decentralised makes an operator, an account with JetStream and a user, the way
+// nsc does, and returns the server's side and the user's creds file.
+func decentralised(t *testing.T) (configure func(*natsd.Options), creds string) {
+	t.Helper()
+	operator, err := nkeys.CreateOperator()
+	require.NoError(t, err)
+	operatorKey, err := operator.PublicKey()
+	require.NoError(t, err)
+	account, err := nkeys.CreateAccount()
+	require.NoError(t, err)
+	accountKey, err := account.PublicKey()
+	require.NoError(t, err)
+	systemAccount, err := nkeys.CreateAccount()
+	require.NoError(t, err)
+	systemKey, err := systemAccount.PublicKey()
+	require.NoError(t, err)
+	user, seed := newUser(t)
+	userKey, err := user.PublicKey()
+	require.NoError(t, err)
+
+	operatorClaims := jwt.NewOperatorClaims(operatorKey)
+	operatorClaims.SystemAccount = systemKey
+	accountClaims := jwt.NewAccountClaims(accountKey)
+	accountClaims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	accountJWT, err := accountClaims.Encode(operator)
+	require.NoError(t, err)
+	systemJWT, err := jwt.NewAccountClaims(systemKey).Encode(operator)
+	require.NoError(t, err)
+	userJWT, err := jwt.NewUserClaims(userKey).Encode(account)
+	require.NoError(t, err)
+	content, err := jwt.FormatUserConfig(userJWT, seed)
+	require.NoError(t, err)
+
+	resolver := &natsd.MemAccResolver{}
+	require.NoError(t, resolver.Store(accountKey, accountJWT))
+	require.NoError(t, resolver.Store(systemKey, systemJWT))
+	return func(o *natsd.Options) {
+		o.TrustedOperators = []*jwt.OperatorClaims{operatorClaims}
+		o.AccountResolver = resolver
+		o.SystemAccount = systemKey
+	}, write(t, filepath.Join(t.TempDir(), "bridge.creds"), content)
+}
+
+func TestConnect_SpeaksTLSAndMutualTLS(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "ca")
+
+	t.Run("server certificate", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, false))
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file}})
+	})
+	t.Run("server name", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, false))
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, ServerName: "nats.test"}})
+	})
+	t.Run("client certificate", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, true))
+		cert, key := ca.issue(t, "bridge")
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, Cert: cert, Key: key}})
+	})
+	t.Run("handshake first", func(t *testing.T) {
+		t.Parallel()
+		configure := ca.serverTLS(t, false)
+		s := boot(t, func(o *natsd.Options) { configure(o); o.TLSHandshakeFirst = true })
+		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, HandshakeFirst: true}})
+	})
+}
+
+// problemOf connects and returns the first problem.
+func problemOf(t *testing.T, o jetstream.ConnectOptions) jetstream.ConnectProblem {
+	t.Helper()
+	failed := make(chan jetstream.ConnectProblem, 10)
+	o.Hooks.ConnectFailed = func(p jetstream.ConnectProblem) { failed <- p }
+	nc, err := jetstream.Connect(o)
+	require.NoError(t, err, "the bridge starts all the same")
+	t.Cleanup(nc.Close)
+	p := receive(t, "a problem", failed)
+	require.False(t, nc.IsClosed(), "it keeps trying")
+	return p
+}
+
+func TestConnect_TellsProblemsApart(t *testing.T) {
+	t.Parallel()
+	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
+	strangerCert, strangerKey := other.issue(t, "stranger")
+
+	t.Run("wrong password", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, withUser("bridge", "right"))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "wr0ng"})
+		require.Equal(t, jetstream.ProblemCredentials, p.Kind, p)
+		require.ErrorContains(t, p, "nats at "+s.URL()+" refuses the credentials")
+		require.NotContains(t, p.Error(), "wr0ng")
+	})
+	t.Run("wrong password in the url", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, withUser("bridge", "right"))
+		host := s.URL()[len("nats://"):]
+		p := problemOf(t, jetstream.ConnectOptions{URL: "nats://bridge:wr0ng@" + host})
+		require.Equal(t, jetstream.ProblemCredentials, p.Kind, p)
+		require.ErrorContains(t, p, "nats://bridge:xxxxx@"+host)
+		require.NotContains(t, p.Error(), "wr0ng")
+	})
+	t.Run("no credentials", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, withUser("bridge", "right"))
+		require.Equal(t, jetstream.ProblemCredentials, problemOf(t, jetstream.ConnectOptions{URL: s.URL()}).Kind)
+	})
+	t.Run("nothing listens", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, nil)
+		s.Shutdown()
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+		require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
+		require.ErrorContains(t, p, "nats at "+s.URL()+" cannot be reached")
+	})
+	t.Run("unknown host", func(t *testing.T) {
+		t.Parallel()
+		p := problemOf(t, jetstream.ConnectOptions{URL: "nats://no-such-host.invalid:4222"})
+		require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
+	})
+	t.Run("unknown authority", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, false))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: other.file}})
+		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+	})
+	t.Run("another server name", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, false))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, ServerName: "elsewhere.test"}})
+		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+	})
+	t.Run("no client certificate", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, true))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file}})
+		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+	})
+	t.Run("a stranger's client certificate", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, ca.serverTLS(t, true))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, Cert: strangerCert, Key: strangerKey}})
+		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+	})
+	t.Run("tls wanted from a plain server", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, nil)
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file}})
+		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+	})
+}
+
+func TestClassifyConnectError_Table(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want jetstream.ProblemKind
+	}{
+		{nats.ErrAuthorization, jetstream.ProblemCredentials},
+		{errors.New("nats: Authorization Violation"), jetstream.ProblemCredentials},
+		{errors.New("nats: User Authentication Expired"), jetstream.ProblemCredentials},
+		{errors.New("nats: User Authentication Revoked"), jetstream.ProblemCredentials},
+		{errors.New("nats: Account Authentication Expired"), jetstream.ProblemCredentials},
+		{nats.ErrNkeysNotSupported, jetstream.ProblemCredentials},
+		{&os.PathError{Op: "open", Path: "bridge.creds", Err: os.ErrNotExist}, jetstream.ProblemCredentials},
+		{nats.ErrNoServers, jetstream.ProblemUnreachable},
+		{nats.ErrNoInfoReceived, jetstream.ProblemUnreachable},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, jetstream.ProblemUnreachable},
+		{&net.OpError{Op: "dial", Err: syscall.EACCES}, jetstream.ProblemUnreachable},
+		{&net.DNSError{Err: "no such host", Name: "h"}, jetstream.ProblemUnreachable},
+		{os.ErrDeadlineExceeded, jetstream.ProblemUnreachable},
+		{io.EOF, jetstream.ProblemUnreachable},
+		{nats.ErrSecureConnWanted, jetstream.ProblemTLS},
+		{fmt.Errorf("%w: %w", nats.ErrTLS, io.EOF), jetstream.ProblemTLS},
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, jetstream.ProblemTLS},
+		{nats.ErrMaxConnectionsExceeded, jetstream.ProblemLimit},
+		{errors.New("nats: Maximum Account Active Connections Exceeded"), jetstream.ProblemLimit},
+		{errors.New("nats: something new"), jetstream.ProblemOther},
+	} {
+		p := jetstream.ClassifyConnectError(c.err, "nats://u:s3cret@h:1")
+		require.Equal(t, c.want, p.Kind, c.err)
+		require.ErrorIs(t, p, c.err)
+		require.ErrorContains(t, p, "nats://u:xxxxx@h:1")
+		require.NotContains(t, p.Error(), "s3cret")
+	}
+}
+
+// The sequence of a first start in a fleet: NATS is not there yet, then it is
+// there with another password, then somebody mends it.
+func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T) {
+	t.Parallel()
+	first := boot(t, nil)
+	port := first.Port()
+	first.Shutdown()
+
+	start := func(password string) *jetstream.Server {
+		s, err := jetstream.StartServer(jetstream.ServerOptions{
+			StoreDir: t.TempDir(), Port: port, Configure: withUser("bridge", password),
+		})
+		require.NoError(t, err)
+		t.Cleanup(s.Shutdown)
+		return s
+	}
+	problems := make(chan jetstream.ConnectProblem, 100)
+	up, again := make(chan struct{}, 1), make(chan struct{}, 1)
+	lost := make(chan struct{}, 1)
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+		URL: first.URL(), User: "bridge", Password: "right",
+		Hooks: jetstream.ConnectHooks{
+			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+			Connected:     func(*nats.Conn) { up <- struct{}{} },
+			Disconnected:  func(*nats.Conn, error) { lost <- struct{}{} },
+			Reconnected:   func(*nats.Conn) { again <- struct{}{} },
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	until := func(kind jetstream.ProblemKind) {
+		t.Helper()
+		for receive(t, kind.String(), problems).Kind != kind {
+		}
+	}
+	until(jetstream.ProblemUnreachable)
+	wrong := start("wrong")
+	until(jetstream.ProblemCredentials)
+	wrong.Shutdown()
+	until(jetstream.ProblemUnreachable)
+	right := start("right")
+	receive(t, "the first connection", up)
+
+	// And the same once it had been up.
+	right.Shutdown()
+	receive(t, "the loss", lost)
+	until(jetstream.ProblemUnreachable)
+	wrong = start("wrong")
+	until(jetstream.ProblemCredentials)
+	wrong.Shutdown()
+	start("right")
+	receive(t, "the reconnect", again)
+	require.True(t, nc.IsConnected())
+}
+
+func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	calls := make(chan string, 4)
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+		URL: s.URL(),
+		Hooks: jetstream.ConnectHooks{
+			Connected: func(*nats.Conn) { calls <- "hook connected" },
+			Closed:    func(*nats.Conn, error) { calls <- "hook closed" },
+		},
+	},
+		nats.ConnectHandler(func(*nats.Conn) { calls <- "own connected" }),
+		nats.ClosedHandler(func(*nats.Conn) { calls <- "own closed" }),
+	)
+	require.NoError(t, err)
+	require.Equal(t, "hook connected", receive(t, "connected", calls))
+	require.Equal(t, "own connected", receive(t, "connected", calls))
+	nc.Close()
+	require.Equal(t, "hook closed", receive(t, "closed", calls))
+	require.Equal(t, "own closed", receive(t, "closed", calls))
+}
+
+func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.T) {
+	t.Parallel()
+	s := boot(t, func(o *natsd.Options) {
+		o.Users = []*natsd.User{{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{
+			Publish: &natsd.SubjectPermission{Allow: []string{"tenant.>"}},
+		}}}
+	})
+	errs := make(chan error, 1)
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+		URL: s.URL(), User: "bridge", Password: "p",
+		Hooks: jetstream.ConnectHooks{
+			Error:         func(_ *nats.Conn, err error) { errs <- err },
+			ConnectFailed: func(p jetstream.ConnectProblem) { errs <- errors.New("not expected: " + p.Error()) },
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	require.NoError(t, nc.Publish("elsewhere", nil))
+	require.ErrorIs(t, receive(t, "the violation", errs), nats.ErrPermissionViolation)
+}
+
+func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing.file")
+	garbage := write(t, filepath.Join(dir, "garbage"), []byte("not what it should be"))
+	ca := newAuthority(t, "ca")
+	cert, key := ca.issue(t, "bridge")
+	_, otherKey := ca.issue(t, "other")
+
+	for name, c := range map[string]struct {
+		o    jetstream.ConnectOptions
+		says []string
+	}{
+		"creds missing":       {jetstream.ConnectOptions{Creds: missing}, []string{"creds", missing}},
+		"creds garbage":       {jetstream.ConnectOptions{Creds: garbage}, []string{"creds", garbage}},
+		"nkey missing":        {jetstream.ConnectOptions{NKeySeedFile: missing}, []string{"nkey", missing}},
+		"nkey garbage":        {jetstream.ConnectOptions{NKeySeedFile: garbage}, []string{"nkey", garbage}},
+		"ca missing":          {tlsOptions(missing, "", ""), []string{"ca", missing}},
+		"ca garbage":          {tlsOptions(garbage, "", ""), []string{"ca", garbage}},
+		"certificate missing": {tlsOptions("", missing, key), []string{"certificate", missing}},
+		"key missing":         {tlsOptions("", cert, missing), []string{"key", missing}},
+		"certificate garbage": {tlsOptions("", garbage, key), []string{"certificate", garbage}},
+		"another's key":       {tlsOptions("", cert, otherKey), []string{cert, otherKey}},
+		"certificate alone":   {tlsOptions("", cert, ""), []string{cert, "without its key"}},
+		"key alone":           {tlsOptions("", "", key), []string{key, "without its certificate"}},
+		"context missing": {
+			jetstream.ConnectOptions{Context: "prod", ContextDir: dir},
+			[]string{`context "prod"`, filepath.Join(dir, "prod.json")},
+		},
+		"context outside": {jetstream.ConnectOptions{Context: "../prod", ContextDir: dir}, []string{"../prod", "a name"}},
+		"two credentials": {jetstream.ConnectOptions{Token: "t", User: "u"}, []string{"user and password, token", "exactly one"}},
+		"two credentials, one in the url": {
+			jetstream.ConnectOptions{URL: "nats://u:s3cret@h:1", Token: "t"}, []string{"credentials in the url, token"},
+		},
+		"password without user": {jetstream.ConnectOptions{Password: "p"}, []string{"password", "without a user"}},
+		"bad url":               {jetstream.ConnectOptions{URL: "nats://u:s3cret#x@h:1"}, []string{"nats://u:xxxxx@h:1", "percent-encoded"}},
+		"bad scheme":            {jetstream.ConnectOptions{URL: "mqtt://h:1"}, []string{"mqtt://h:1", "scheme"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := c.o.Options()
+			for _, says := range c.says {
+				require.ErrorContains(t, err, says)
+			}
+			require.NotContains(t, err.Error(), "s3cret")
+			_, err = jetstream.Connect(c.o)
+			require.Error(t, err)
+		})
+	}
+}
+
+func tlsOptions(ca, cert, key string) jetstream.ConnectOptions {
+	return jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca, Cert: cert, Key: key}}
+}
+
+func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "ca")
+	cert, key := ca.issue(t, "bridge")
+	configureTLS := ca.serverTLS(t, true)
+	s := boot(t, func(o *natsd.Options) {
+		configureTLS(o)
+		o.Username, o.Password = "bridge", "s3cret"
+	})
+	dir := t.TempDir()
+	password := write(t, filepath.Join(dir, "password"), []byte("s3cret\n"))
+	context := func(name string, fields map[string]any) {
+		content, err := json.Marshal(fields)
+		require.NoError(t, err)
+		write(t, filepath.Join(dir, name+".json"), content)
+	}
+
+	context("good", map[string]any{
+		"description": "as natscli writes it", "url": s.URL(), "user": "bridge", "password": "s3cret",
+		"ca": ca.file, "cert": cert, "key": key, "inbox_prefix": "_INBOX_bridge", "color_scheme": "",
+	})
+	requireStored(t, jetstream.ConnectOptions{Context: "good", ContextDir: dir})
+
+	context("references", map[string]any{
+		"url": s.URL(), "user": "bridge", "password": "file://" + password,
+		"ca": "file://" + ca.file, "cert": cert, "key": key,
+	})
+	requireStored(t, jetstream.ConnectOptions{Context: "references", ContextDir: dir})
+
+	context("stale", map[string]any{"url": "nats://127.0.0.1:1", "token": "old", "ca": ca.file, "cert": cert, "key": key})
+	requireStored(t, jetstream.ConnectOptions{
+		Context: "stale", ContextDir: dir, URL: s.URL(), User: "bridge", Password: "s3cret",
+	})
+
+	resolved, err := jetstream.ConnectOptions{Context: "good", ContextDir: dir}.Resolve()
+	require.NoError(t, err)
+	require.Equal(t, s.URL(), resolved.URL)
+	require.Equal(t, "_INBOX_bridge", resolved.InboxPrefix)
+
+	for name, c := range map[string]struct {
+		fields map[string]any
+		says   string
+	}{
+		"op":     {map[string]any{"creds": "op://vault/item"}, "creds: a reference of kind op://"},
+		"socks":  {map[string]any{"socks_proxy": "socks5://h"}, "socks_proxy is set"},
+		"absent": {map[string]any{"password": "file://" + filepath.Join(dir, "nope")}, "password: open"},
+	} {
+		context(name, c.fields)
+		_, err := jetstream.ConnectOptions{Context: name, ContextDir: dir}.Options()
+		require.ErrorContains(t, err, filepath.Join(dir, name+".json"))
+		require.ErrorContains(t, err, c.says)
+	}
+	write(t, filepath.Join(dir, "broken.json"), []byte("{"))
+	_, err = jetstream.ConnectOptions{Context: "broken", ContextDir: dir}.Options()
+	require.ErrorContains(t, err, "broken.json")
+}
+
+func TestContext_IsLookedForWhereTheCLIKeepsIt(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", "")
+	_, err := jetstream.ConnectOptions{Context: "prod"}.Resolve()
+	require.ErrorContains(t, err, filepath.Join(home, ".config", "nats", "context", "prod.json"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	xdg := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", xdg)
+	t.Setenv("BRIDGE_TEST_TOKEN", "t0ken")
+	write(t, filepath.Join(xdg, "nats", "context", "prod.json"),
+		[]byte(`{"url":"nats://n1:4222,nats://n2:4222","token":"env://BRIDGE_TEST_TOKEN","ca":"~/ca.pem"}`))
+	o, err := jetstream.ConnectOptions{Context: "prod"}.Resolve()
+	require.NoError(t, err)
+	require.Equal(t, "t0ken", o.Token)
+	require.Equal(t, filepath.Join(home, "ca.pem"), o.TLSFiles.CA)
+}
+
+func TestRedactURL_LeavesNoSecret(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"nats://n:4222":                       "nats://n:4222",
+		"n:4222":                              "n:4222",
+		"nats://[::1]:4222":                   "nats://[::1]:4222",
+		"nats://u:p@n:4222":                   "nats://u:xxxxx@n:4222",
+		"nats://t0ken@n:4222":                 "nats://xxxxx@n:4222",
+		"u:p@n:4222":                          "u:xxxxx@n:4222",
+		"nats://u:p@q@n:4222":                 "nats://u:xxxxx@n:4222",
+		"nats://u:p/q@n:4222":                 "nats://u:xxxxx@n:4222",
+		"nats://u:p@n:4222, tls://v:q@m:4222": "nats://u:xxxxx@n:4222,tls://v:xxxxx@m:4222",
+		"nats://u:half,other@n:4222":          "nats://u:xxxxx,xxxxx@n:4222",
+		"":                                    "",
+	} {
+		require.Equal(t, want, jetstream.RedactURL(url))
+	}
+}

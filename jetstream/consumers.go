@@ -1,0 +1,101 @@
+package jetstream
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Defaults of [ConsumerSpec].
+const (
+	DefaultAckWait       = 30 * time.Second
+	DefaultMaxAckPending = 10_000
+)
+
+// ConsumerSpec is a durable pull consumer with explicit acknowledgement that
+// starts at the oldest message. The bridge itself reads nothing: these are for
+// ingest, made here so that nothing that arrives before the first worker is
+// missed.
+type ConsumerSpec struct {
+	Stream      string
+	Name        string
+	Description string // given on creation, never compared
+	// FilterSubjects narrows what is delivered. Empty: the whole stream.
+	FilterSubjects []string
+	AckWait        time.Duration // zero: DefaultAckWait
+	MaxAckPending  int           // zero: DefaultMaxAckPending; -1: no limit
+	MaxDeliver     int           // zero: no limit
+}
+
+// DefaultConsumers are the consumers of the wire contract.
+func DefaultConsumers() []ConsumerSpec {
+	return []ConsumerSpec{
+		{Stream: "TELEMETRY", Name: "ingest-workers", AckWait: DefaultAckWait, MaxAckPending: DefaultMaxAckPending},
+		{Stream: "SHADOW", Name: "ingest-shadow", AckWait: DefaultAckWait, MaxAckPending: DefaultMaxAckPending},
+		{Stream: "COMMANDS", Name: "ingest-commands", AckWait: DefaultAckWait, MaxAckPending: DefaultMaxAckPending},
+	}
+}
+
+func (c ConsumerSpec) key() string { return c.Stream + "/" + c.Name }
+
+func (c ConsumerSpec) normal() ConsumerSpec {
+	if c.AckWait <= 0 {
+		c.AckWait = DefaultAckWait
+	}
+	if c.MaxAckPending == 0 {
+		c.MaxAckPending = DefaultMaxAckPending
+	}
+	c.MaxAckPending = max(c.MaxAckPending, -1)
+	if c.MaxDeliver <= 0 {
+		c.MaxDeliver = -1
+	}
+	return c
+}
+
+func (c ConsumerSpec) config() natsjs.ConsumerConfig {
+	cfg := natsjs.ConsumerConfig{
+		Durable: c.Name, Description: c.Description,
+		AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverAllPolicy,
+	}
+	c.applyTo(&cfg)
+	return cfg
+}
+
+// applyTo sets what the spec speaks of and nats-server can change.
+func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
+	c = c.normal()
+	cfg.FilterSubject, cfg.FilterSubjects = "", nil
+	if len(c.FilterSubjects) == 1 {
+		// The single form keeps the subject in the API's own subject, where
+		// permissions can see it.
+		cfg.FilterSubject = c.FilterSubjects[0]
+	} else if len(c.FilterSubjects) > 1 {
+		cfg.FilterSubjects = slices.Clone(c.FilterSubjects)
+	}
+	cfg.AckWait, cfg.MaxAckPending, cfg.MaxDeliver = c.AckWait, c.MaxAckPending, c.MaxDeliver
+	cfg.BackOff = nil // would override AckWait
+}
+
+func (c ConsumerSpec) validate(streams map[string]bool) []error {
+	var faults []error
+	if !validName(c.Name) {
+		return []error{fmt.Errorf("consumer name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", c.Name)}
+	}
+	if !streams[c.Stream] {
+		faults = append(faults, fmt.Errorf("consumer %s: no stream %q is declared", c.Name, c.Stream))
+	}
+	for i, filter := range c.FilterSubjects {
+		if !validFilter(filter) {
+			faults = append(faults, fmt.Errorf("consumer %s: filter subject %q is not valid", c.key(), filter))
+			continue
+		}
+		for _, other := range c.FilterSubjects[:i] {
+			if validFilter(other) && collide(filter, other) {
+				faults = append(faults, fmt.Errorf("consumer %s: filter subjects %s and %s overlap", c.key(), other, filter))
+			}
+		}
+	}
+	return faults
+}

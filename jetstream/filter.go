@@ -1,0 +1,58 @@
+package jetstream
+
+import "strings"
+
+// A filter is a subject in which the token * stands for any one token and a last
+// token > for one or more.
+
+func validFilter(filter string) bool {
+	if filter == "" || strings.ContainsAny(filter, " \t\r\n\f\x00") {
+		return false
+	}
+	tokens := strings.Split(filter, ".")
+	for i, token := range tokens {
+		if token == "" || token == ">" && i < len(tokens)-1 {
+			return false
+		}
+	}
+	return true
+}
+
+// collide: some subject matches both.
+func collide(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i := 0; ; i++ {
+		switch {
+		case i == len(as) || i == len(bs):
+			return len(as) == len(bs)
+		case as[i] == ">" || bs[i] == ">":
+			return true
+		case as[i] != "*" && bs[i] != "*" && as[i] != bs[i]:
+			return false
+		}
+	}
+}
+
+// covers: every subject that matches narrow matches wide.
+func covers(wide, narrow string) bool {
+	ws, ns := strings.Split(wide, "."), strings.Split(narrow, ".")
+	for i := 0; ; i++ {
+		switch {
+		case i == len(ws) || i == len(ns):
+			return len(ws) == len(ns)
+		case ws[i] == ">":
+			return true
+		case ns[i] == ">" || ws[i] != "*" && ws[i] != ns[i]:
+			return false
+		}
+	}
+}
+
+func coveredBy(filter string, filters []string) bool {
+	for _, wide := range filters {
+		if covers(wide, filter) {
+			return true
+		}
+	}
+	return false
+}

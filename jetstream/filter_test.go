@@ -1,0 +1,71 @@
+package jetstream
+
+import (
+	"strings"
+	"testing"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// filters over an alphabet so small that they often meet.
+func filterGen() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		tokens := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "*"}), 1, 4).Draw(t, "tokens")
+		if rapid.Bool().Draw(t, "open") {
+			tokens = append(tokens, ">")
+		}
+		return strings.Join(tokens, ".")
+	})
+}
+
+func TestFilter_CollideAgreesWithNATSServer(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := filterGen().Draw(t, "a"), filterGen().Draw(t, "b")
+		if got, want := collide(a, b), natsd.SubjectsCollide(a, b); got != want {
+			t.Fatalf("collide(%s, %s) = %v", a, b, got)
+		}
+	})
+}
+
+func TestFilter_CoversMeansEverySubjectOfTheNarrowOne(t *testing.T) {
+	t.Parallel()
+	// Every subject of up to 6 tokens over {a, b, c}; no filter of the
+	// generator is longer, and c stands for every token it does not name.
+	var subjects []string
+	level := []string{""}
+	for range 6 {
+		var next []string
+		for _, prefix := range level {
+			for _, token := range []string{"a", "b", "c"} {
+				next = append(next, strings.TrimPrefix(prefix+"."+token, "."))
+			}
+		}
+		level = next
+		subjects = append(subjects, level...)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		wide, narrow := filterGen().Draw(t, "wide"), filterGen().Draw(t, "narrow")
+		want := true
+		for _, subject := range subjects {
+			if covers(narrow, subject) && !covers(wide, subject) {
+				want = false
+				break
+			}
+		}
+		if got := covers(wide, narrow); got != want {
+			t.Fatalf("covers(%s, %s) = %v", wide, narrow, got)
+		}
+	})
+}
+
+func TestFilter_CoversASubject(t *testing.T) {
+	t.Parallel()
+	require.True(t, covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.telemetry"))
+	require.False(t, covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.shadow.reported"))
+	require.True(t, covers("tenant.>", "tenant.*.device.*.*"))
+	require.False(t, covers("tenant.*", "tenant"))
+	require.False(t, covers("tenant.>", "tenant"))
+}

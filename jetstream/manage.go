@@ -1,0 +1,221 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// ManageMode says what the bridge may do to streams and consumers.
+type ManageMode string
+
+const (
+	// ManageCreate makes what is missing and changes nothing that exists.
+	ManageCreate ManageMode = "create"
+	// ManageVerify changes nothing; a missing stream is an error.
+	ManageVerify ManageMode = "verify"
+	// ManageApply makes what exists equal to what is declared.
+	ManageApply ManageMode = "apply"
+	// ManageOff does not look.
+	ManageOff ManageMode = "off"
+)
+
+// ParseManageMode takes create, verify, apply and off; empty is create.
+func ParseManageMode(text string) (ManageMode, error) {
+	switch mode := ManageMode(text); mode {
+	case "":
+		return ManageCreate, nil
+	case ManageCreate, ManageVerify, ManageApply, ManageOff:
+		return mode, nil
+	}
+	return "", fmt.Errorf("streams.manage %q: must be create, verify, apply or off", text)
+}
+
+// ErrContradiction is what exists in a way that no retry mends: a stream without
+// its subjects, with another retention or storage, a subject that another stream
+// holds, a stream that is missing under [ManageVerify]. The error around it says
+// which field and what to do. Other errors of [Manage] may pass.
+var ErrContradiction = errors.New("streams contradict the configuration")
+
+// Report says what Manage found and did.
+type Report struct {
+	// Difference is what was found before anything was done; nil under
+	// [ManageOff].
+	Difference *Difference
+	// Created and Updated hold "stream NAME" and "consumer STREAM/NAME".
+	Created, Updated []string
+	// Notes are sentences about what was left as it is: a limit that differs,
+	// a consumer that is missing under [ManageVerify].
+	Notes []string
+}
+
+// Manage brings streams and consumers to where the mode wants them. It needs a
+// standing connection. Two bridges that create the same streams at once are both
+// served. With an error the report holds what was done before it.
+//
+// Besides what [Plan] asks it uses $JS.API.STREAM.CREATE.<stream>,
+// $JS.API.CONSUMER.CREATE.<stream>.<consumer>[.<filter>] and, under apply,
+// $JS.API.STREAM.UPDATE.<stream>.
+func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams []StreamSpec, consumers []ConsumerSpec) (*Report, error) {
+	if mode == ManageOff {
+		return &Report{}, nil
+	}
+	report := &Report{}
+	// Another bridge may create a stream between our look and our step; what
+	// it made is then looked at like any other, once.
+	for attempt := 0; ; attempt++ {
+		d, err := Plan(ctx, js, streams, consumers)
+		if err != nil {
+			return report, err
+		}
+		if report.Difference == nil {
+			report.Difference = d
+		}
+		if err := d.contradictions(mode); err != nil {
+			return report, err
+		}
+		err = report.step(ctx, js, mode, d)
+		if err == nil {
+			report.Notes = d.notes(mode)
+			return report, nil
+		}
+		if !isRace(err) || attempt == 2 {
+			return report, err
+		}
+	}
+}
+
+// contradictions joins what stops the start under mode. Under apply that is only
+// what apply cannot change.
+func (d *Difference) contradictions(mode ManageMode) error {
+	var faults []error
+	for _, s := range d.Streams {
+		for _, h := range s.Holders {
+			faults = append(faults, fmt.Errorf("stream %s: subject %s is held by stream %s: take it out of that stream, declare that stream instead, or set streams.manage: off", s.Spec.Name, h.Subject, h.Stream))
+		}
+		if s.State == Missing && mode == ManageVerify {
+			faults = append(faults, fmt.Errorf("stream %s: does not exist: run mqtt-nats-bridge streams apply, or set streams.manage: create", s.Spec.Name))
+		}
+		for _, f := range s.Fields {
+			if fault := s.fault(f, mode); fault != nil {
+				faults = append(faults, fault)
+			}
+		}
+	}
+	if mode == ManageApply {
+		for _, c := range d.Consumers {
+			for _, f := range c.Fields {
+				if f.Fixed {
+					faults = append(faults, fmt.Errorf("consumer %s: %s is %s, must be %s, and cannot be changed on a consumer that exists: remove the consumer (its position goes with it) or declare another name", c.Spec.key(), f.Name, f.Is, f.Want))
+				}
+			}
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w:\n%w", ErrContradiction, errors.Join(faults...))
+}
+
+// fault is what f means for the start under mode, with the way to mend it; nil
+// where it means nothing.
+func (s StreamDifference) fault(f Field, mode ManageMode) error {
+	switch {
+	case f.Fixed:
+		instead := ""
+		if f.Name == "storage" || f.Name == "retention" {
+			instead = "declare " + f.Is + " instead, "
+		}
+		return fmt.Errorf("stream %s: %s is %s, must be %s, and cannot be changed on a stream that exists: %sremove the stream (its messages go with it), or set streams.manage: off", s.Spec.Name, f.Name, f.Is, f.Want, instead)
+	case f.Name == "subjects" && len(s.Holders) > 0:
+		return nil // apply would not help; the holder is named
+	case f.Contradicts && mode != ManageApply:
+		return fmt.Errorf("stream %s: %s is %s, must be %s: run mqtt-nats-bridge streams apply, or set streams.manage: off if the stream is somebody else's", s.Spec.Name, f.Name, f.Is, f.Want)
+	}
+	return nil
+}
+
+// step creates and, under apply, updates. It stops at the first error.
+func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode, d *Difference) error {
+	if mode == ManageVerify {
+		return nil
+	}
+	for _, s := range d.Streams {
+		name := s.Spec.Name
+		switch {
+		case s.State == Missing:
+			if _, err := js.CreateStream(ctx, s.Spec.config()); err != nil {
+				return fmt.Errorf("create stream %s: %w", name, explain(err, "$JS.API.STREAM.CREATE."+name))
+			}
+			r.Created = append(r.Created, "stream "+name)
+		case s.State == Differs && mode == ManageApply:
+			cfg := s.is
+			s.Spec.applyTo(&cfg)
+			if _, err := js.UpdateStream(ctx, cfg); err != nil {
+				return fmt.Errorf("update stream %s: %w", name, explain(err, "$JS.API.STREAM.UPDATE."+name))
+			}
+			r.Updated = append(r.Updated, "stream "+name)
+		}
+	}
+	for _, c := range d.Consumers {
+		api := "$JS.API.CONSUMER.CREATE." + c.Spec.Stream + "." + c.Spec.Name
+		switch {
+		case c.State == Missing:
+			if _, err := js.CreateConsumer(ctx, c.Spec.Stream, c.Spec.config()); err != nil {
+				return fmt.Errorf("create consumer %s: %w", c.Spec.key(), explain(err, api))
+			}
+			r.Created = append(r.Created, "consumer "+c.Spec.key())
+		case c.State == Differs && mode == ManageApply:
+			cfg := c.is
+			c.Spec.applyTo(&cfg)
+			if _, err := js.UpdateConsumer(ctx, c.Spec.Stream, cfg); err != nil {
+				return fmt.Errorf("update consumer %s: %w", c.Spec.key(), explain(err, api))
+			}
+			r.Updated = append(r.Updated, "consumer "+c.Spec.key())
+		}
+	}
+	return nil
+}
+
+// isRace: what we wanted to create came into being meanwhile, with another
+// configuration (the same one is not an error to nats-server).
+func isRace(err error) bool {
+	if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) || errors.Is(err, natsjs.ErrConsumerExists) {
+		return true
+	}
+	var api *natsjs.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case natsjs.JSErrCodeConsumerNameExists, natsjs.JSErrCodeConsumerAlreadyExists, natsjs.JSErrCodeConsumerExists,
+		10065: // subjects overlap: the new look will name the holder
+		return true
+	}
+	return false
+}
+
+func (d *Difference) notes(mode ManageMode) []string {
+	if mode == ManageApply {
+		return nil
+	}
+	var notes []string
+	left := func(what string, fields []Field) {
+		for _, f := range fields {
+			notes = append(notes, fmt.Sprintf("%s: %s is %s, declared is %s; left as it is", what, f.Name, f.Is, f.Want))
+		}
+	}
+	for _, s := range d.Streams {
+		left("stream "+s.Spec.Name, s.Fields)
+	}
+	for _, c := range d.Consumers {
+		if c.State == Missing && mode == ManageVerify {
+			// The bridge stores without it: no reason not to start.
+			notes = append(notes, fmt.Sprintf("consumer %s: does not exist", c.Spec.key()))
+		}
+		left("consumer "+c.Spec.key(), c.Fields)
+	}
+	return notes
+}

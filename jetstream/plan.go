@@ -1,0 +1,243 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// State is how a stream or consumer stands against its spec.
+type State int
+
+const (
+	// Missing: it does not exist.
+	Missing State = iota + 1
+	// Equal: nothing to do.
+	Equal
+	// Differs: Fields says where.
+	Differs
+	// Taken: it lacks subjects that another stream holds (Holders).
+	Taken
+)
+
+// Field is one difference, named as in nats-server's JSON and the nats CLI.
+type Field struct {
+	Name, Is, Want string
+	// Fixed: nats-server cannot change it on what exists.
+	Fixed bool
+	// Contradicts: with it, messages would not be stored, or not be kept as
+	// promised. Other differences are limits, the operator's business.
+	Contradicts bool
+}
+
+// Holder is a stream that holds a wanted subject.
+type Holder struct{ Subject, Stream string }
+
+// StreamDifference is one stream against its spec.
+type StreamDifference struct {
+	Spec    StreamSpec
+	State   State
+	Fields  []Field
+	Holders []Holder
+
+	is natsjs.StreamConfig
+}
+
+// ConsumerDifference is one consumer against its spec.
+type ConsumerDifference struct {
+	Spec   ConsumerSpec
+	State  State
+	Fields []Field
+
+	is natsjs.ConsumerConfig
+}
+
+// Difference is what exists against what must exist, in the order of the specs.
+type Difference struct {
+	Streams   []StreamDifference
+	Consumers []ConsumerDifference
+}
+
+// Plan compares and changes nothing. It needs a standing connection and the
+// permission to ask $JS.API.STREAM.INFO.<stream>, $JS.API.STREAM.NAMES (only
+// where a subject is not held by its own stream) and
+// $JS.API.CONSUMER.INFO.<stream>.<consumer>.
+func Plan(ctx context.Context, js natsjs.JetStream, streams []StreamSpec, consumers []ConsumerSpec) (*Difference, error) {
+	d := &Difference{}
+	for _, spec := range streams {
+		s, err := planStream(ctx, js, spec)
+		if err != nil {
+			return nil, fmt.Errorf("look up stream %s: %w", spec.Name, err)
+		}
+		d.Streams = append(d.Streams, s)
+	}
+	for _, spec := range consumers {
+		c, err := planConsumer(ctx, js, spec)
+		if err != nil {
+			return nil, fmt.Errorf("look up consumer %s: %w", spec.key(), explain(err, "$JS.API.CONSUMER.INFO."+spec.Stream+"."+spec.Name))
+		}
+		d.Consumers = append(d.Consumers, c)
+	}
+	return d, nil
+}
+
+func planStream(ctx context.Context, js natsjs.JetStream, spec StreamSpec) (StreamDifference, error) {
+	d := StreamDifference{Spec: spec, State: Missing}
+	stream, err := js.Stream(ctx, spec.Name)
+	switch {
+	case err == nil:
+		d.is = stream.CachedInfo().Config
+		d.Fields = streamFields(d.is, spec.normal())
+		d.State = Equal
+		if len(d.Fields) > 0 {
+			d.State = Differs
+		}
+	case !errors.Is(err, natsjs.ErrStreamNotFound):
+		return d, explain(err, "$JS.API.STREAM.INFO."+spec.Name)
+	}
+	for _, subject := range spec.Subjects {
+		if coveredBy(subject, d.is.Subjects) {
+			continue
+		}
+		names := js.StreamNames(ctx, natsjs.WithStreamListSubject(subject))
+		for name := range names.Name() {
+			if name != spec.Name {
+				d.Holders = append(d.Holders, Holder{subject, name})
+				d.State = Taken
+			}
+		}
+		if err := names.Err(); err != nil {
+			return d, fmt.Errorf("find the stream of %s: %w", subject, explain(err, "$JS.API.STREAM.NAMES"))
+		}
+	}
+	return d, nil
+}
+
+func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
+	var fields []Field
+	add := func(differs bool, f Field) {
+		if differs {
+			fields = append(fields, f)
+		}
+	}
+	if !sameSet(is.Subjects, want.Subjects) {
+		lacks := slices.ContainsFunc(want.Subjects, func(s string) bool { return !coveredBy(s, is.Subjects) })
+		fields = append(fields, Field{
+			Name: "subjects", Is: formatList(is.Subjects), Want: formatList(want.Subjects), Contradicts: lacks,
+		})
+	}
+	add(is.Storage != want.Storage, Field{
+		Name: "storage", Is: strings.ToLower(is.Storage.String()), Want: strings.ToLower(want.Storage.String()),
+		Fixed: true, Contradicts: true,
+	})
+	add(is.Retention != want.Retention, Field{
+		Name: "retention", Is: strings.ToLower(is.Retention.String()), Want: strings.ToLower(want.Retention.String()),
+		Fixed: is.Retention == natsjs.WorkQueuePolicy || want.Retention == natsjs.WorkQueuePolicy, Contradicts: true,
+	})
+	// The next three are never wanted: such a stream stores nothing of ours, or
+	// never says that it did.
+	add(is.Mirror != nil, Field{Name: "mirror", Is: mirrored(is), Want: "none", Fixed: true, Contradicts: true})
+	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
+	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
+
+	add(is.MaxAge != want.MaxAge, Field{Name: "max_age", Is: formatAge(is.MaxAge), Want: formatAge(want.MaxAge)})
+	add(is.MaxBytes != want.MaxBytes, Field{Name: "max_bytes", Is: formatBytes(is.MaxBytes), Want: formatBytes(want.MaxBytes)})
+	add(is.MaxMsgs != want.MaxMsgs, Field{Name: "max_msgs", Is: formatCount(is.MaxMsgs), Want: formatCount(want.MaxMsgs)})
+	add(is.MaxMsgsPerSubject != want.MaxMsgsPerSubject, Field{
+		Name: "max_msgs_per_subject", Is: formatCount(is.MaxMsgsPerSubject), Want: formatCount(want.MaxMsgsPerSubject),
+	})
+	add(is.Discard != want.Discard, Field{Name: "discard", Is: formatDiscard(is.Discard), Want: formatDiscard(want.Discard)})
+	add(is.Duplicates != want.DuplicateWindow, Field{
+		Name: "duplicate_window", Is: formatDuration(is.Duplicates), Want: formatDuration(want.DuplicateWindow),
+	})
+	add(is.Replicas != want.Replicas, Field{Name: "num_replicas", Is: strconv.Itoa(is.Replicas), Want: strconv.Itoa(want.Replicas)})
+	return fields
+}
+
+func mirrored(is natsjs.StreamConfig) string {
+	if is.Mirror == nil {
+		return "none"
+	}
+	return is.Mirror.Name
+}
+
+func planConsumer(ctx context.Context, js natsjs.JetStream, spec ConsumerSpec) (ConsumerDifference, error) {
+	d := ConsumerDifference{Spec: spec, State: Missing}
+	consumer, err := js.Consumer(ctx, spec.Stream, spec.Name)
+	switch {
+	case err == nil:
+		d.is = consumer.CachedInfo().Config
+	case errors.Is(err, natsjs.ErrNotPullConsumer):
+		push, err := js.PushConsumer(ctx, spec.Stream, spec.Name)
+		if err != nil {
+			return d, err
+		}
+		d.is = push.CachedInfo().Config
+	case errors.Is(err, natsjs.ErrConsumerNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
+		return d, nil
+	default:
+		return d, err
+	}
+	d.Fields = consumerFields(d.is, spec.normal())
+	d.State = Equal
+	if len(d.Fields) > 0 {
+		d.State = Differs
+	}
+	return d, nil
+}
+
+func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
+	var fields []Field
+	add := func(differs bool, f Field) {
+		if differs {
+			fields = append(fields, f)
+		}
+	}
+	filters := is.FilterSubjects
+	if is.FilterSubject != "" {
+		filters = []string{is.FilterSubject}
+	}
+	add(is.DeliverSubject != "", Field{Name: "deliver_subject", Is: is.DeliverSubject, Want: "none (pull)", Fixed: true})
+	add(is.AckPolicy != natsjs.AckExplicitPolicy, Field{
+		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit", Fixed: true,
+	})
+	add(!sameSet(filters, want.FilterSubjects), Field{
+		Name: "filter_subjects", Is: formatList(filters), Want: formatList(want.FilterSubjects),
+	})
+	add(is.AckWait != want.AckWait, Field{Name: "ack_wait", Is: formatDuration(is.AckWait), Want: formatDuration(want.AckWait)})
+	add(is.MaxAckPending != want.MaxAckPending, Field{
+		Name: "max_ack_pending", Is: formatCount(int64(is.MaxAckPending)), Want: formatCount(int64(want.MaxAckPending)),
+	})
+	add(is.MaxDeliver != want.MaxDeliver, Field{
+		Name: "max_deliver", Is: formatCount(int64(is.MaxDeliver)), Want: formatCount(int64(want.MaxDeliver)),
+	})
+	return fields
+}
+
+// explain adds what the bare errors of a JetStream request leave out. A request
+// that the user may not make gets no answer at all: the refusal goes to the
+// connection's error handler.
+func explain(err error, api string) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", api, err)
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("JetStream is not enabled for this account, or its domain is another: %w", err)
+	}
+	var api503 *natsjs.APIError
+	if errors.As(err, &api503) {
+		switch api503.ErrorCode {
+		case 10047, 10028: // insufficient storage; account resources exceeded
+			return fmt.Errorf("the streams' max_bytes are reserved at once and exceed what jetstream.max_file_store (or the account) allows: lower them or raise it: %w", err)
+		case 10074, 10005: // replicas > 1 without a cluster; too few peers
+			return fmt.Errorf("the servers cannot hold that many replicas: %w", err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,105 @@
+package jetstream_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	js := api(t, s)
+	mustCreate(t, js, natsjs.StreamConfig{Name: "T", Subjects: []string{"t"}})
+	_, err = js.Publish(within(t), "t", []byte("x"))
+	require.NoError(t, err)
+	url := s.URL()
+	s.Shutdown()
+	s.Shutdown() // again: nothing happens
+	require.Equal(t, url, s.URL())
+
+	again, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: s.Port()})
+	require.NoError(t, err)
+	t.Cleanup(again.Shutdown)
+	require.Equal(t, url, again.URL())
+	stream, err := api(t, again).Stream(within(t), "T")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
+}
+
+func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { taken.Close() })
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "file"), nil)
+	broken := write(t, filepath.Join(dir, "broken.conf"), []byte("jetstream {"))
+
+	for name, c := range map[string]struct {
+		o    jetstream.ServerOptions
+		says string
+	}{
+		"port in use":         {jetstream.ServerOptions{StoreDir: t.TempDir(), Port: taken.Addr().(*net.TCPAddr).Port}, "address already in use"},
+		"no directory":        {jetstream.ServerOptions{}, "a directory for JetStream is required"},
+		"a file for a store":  {jetstream.ServerOptions{StoreDir: file}, "start JetStream"},
+		"no such config":      {jetstream.ServerOptions{ConfigFile: filepath.Join(dir, "none.conf")}, "none.conf"},
+		"config that is none": {jetstream.ServerOptions{ConfigFile: broken}, "configuration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := jetstream.StartServer(c.o)
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := write(t, filepath.Join(dir, "nats.conf"), []byte(`
+		server_name: from-file
+		jetstream { store_dir: "`+filepath.Join(dir, "js")+`", max_file_store: 1GB }
+		authorization { user: bridge, password: s3cret }
+	`))
+	var lines atomic.Int64
+	s, err := jetstream.StartServer(jetstream.ServerOptions{
+		ConfigFile: config, HTTPPort: -1, Log: func(string, string) { lines.Add(1) },
+	})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	requireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+	require.Positive(t, lines.Load())
+
+	response, err := http.Get(s.MonitorURL() + "/varz")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"from-file"`)
+}
+
+// Not parallel: it counts goroutines.
+func TestServer_AndConnectionsLeaveNoGoroutineBehind(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	require.NoError(t, err)
+	requireStored(t, jetstream.ConnectOptions{URL: s.URL()})
+	s.Shutdown()
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL()}) // nobody there
+	require.NoError(t, err)
+	nc.Close()
+	goleak.VerifyNone(t, before)
+}

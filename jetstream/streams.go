@@ -1,0 +1,190 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	day = 24 * time.Hour
+	gib = 1 << 30
+
+	// defaultDuplicateWindow is nats-server's own.
+	defaultDuplicateWindow = 2 * time.Minute
+)
+
+// StreamSpec is a stream as it must be. The zero value of a field is
+// nats-server's default; what a spec does not speak of (compression, placement,
+// sources …) is left alone in a stream that exists.
+type StreamSpec struct {
+	Name        string
+	Description string // given on creation, never compared
+	Subjects    []string
+	Storage     natsjs.StorageType     // zero: file
+	Retention   natsjs.RetentionPolicy // zero: limits
+	Discard     natsjs.DiscardPolicy   // zero: old
+	MaxAge      time.Duration          // zero: no limit
+	// MaxBytes is reserved against the account's and the server's storage
+	// limit as soon as the stream exists. Zero: no limit.
+	MaxBytes          int64
+	MaxMsgs           int64 // zero: no limit
+	MaxMsgsPerSubject int64 // zero: no limit
+	// DuplicateWindow must outlast an outage between "stored" and
+	// "acknowledged". Zero: 2 min, or MaxAge where that is less.
+	DuplicateWindow time.Duration
+	Replicas        int // zero: 1
+}
+
+// DefaultStreams are the streams of the wire contract. Together they reserve
+// 13 GiB.
+func DefaultStreams() []StreamSpec {
+	return []StreamSpec{
+		{
+			Name: "TELEMETRY", Description: "device telemetry, from MQTT",
+			Subjects: []string{"tenant.*.device.*.*"},
+			MaxAge:   day, MaxBytes: 10 * gib, DuplicateWindow: defaultDuplicateWindow,
+		},
+		{
+			Name: "SHADOW", Description: "reported device state, from MQTT",
+			Subjects: []string{"tenant.*.device.*.shadow.reported"},
+			MaxAge:   day, MaxBytes: gib, DuplicateWindow: defaultDuplicateWindow,
+		},
+		{
+			Name: "COMMANDS", Description: "acknowledged commands, from MQTT",
+			Subjects: []string{"tenant.*.device.*.commands.ack"},
+			MaxAge:   day, MaxBytes: gib, DuplicateWindow: defaultDuplicateWindow,
+		},
+		{
+			Name: "QUARANTINE", Description: "messages the bridge refused, with the reason",
+			Subjects: []string{"quarantine.>"},
+			MaxAge:   7 * day, MaxBytes: gib, MaxMsgsPerSubject: 1000, DuplicateWindow: defaultDuplicateWindow,
+		},
+	}
+}
+
+// normal fills in what nats-server would (server/stream.go, checkStreamCfg), so
+// that a spec can be compared with a stream's configuration.
+func (s StreamSpec) normal() StreamSpec {
+	unlimited := func(v *int64) {
+		if *v <= 0 {
+			*v = -1
+		}
+	}
+	unlimited(&s.MaxBytes)
+	unlimited(&s.MaxMsgs)
+	unlimited(&s.MaxMsgsPerSubject)
+	s.MaxAge = max(s.MaxAge, 0)
+	if s.DuplicateWindow <= 0 {
+		s.DuplicateWindow = defaultDuplicateWindow
+		if s.MaxAge > 0 {
+			s.DuplicateWindow = min(s.DuplicateWindow, s.MaxAge)
+		}
+	}
+	s.Replicas = max(s.Replicas, 1)
+	return s
+}
+
+// config is what the stream is created with.
+func (s StreamSpec) config() natsjs.StreamConfig {
+	// Direct gets let `nats stream get` and `view` read without the leader's
+	// help; natscli creates streams that way too.
+	cfg := natsjs.StreamConfig{Name: s.Name, Description: s.Description, AllowDirect: true}
+	s.applyTo(&cfg)
+	return cfg
+}
+
+// applyTo sets what the spec speaks of and leaves the rest of cfg as it is.
+func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
+	s = s.normal()
+	cfg.Subjects = slices.Clone(s.Subjects)
+	cfg.Storage, cfg.Retention, cfg.Discard = s.Storage, s.Retention, s.Discard
+	cfg.MaxAge, cfg.MaxBytes, cfg.MaxMsgs = s.MaxAge, s.MaxBytes, s.MaxMsgs
+	cfg.MaxMsgsPerSubject = s.MaxMsgsPerSubject
+	cfg.Duplicates, cfg.Replicas = s.DuplicateWindow, s.Replicas
+	// A stream that does not acknowledge would hold every message for ever in
+	// the bridge.
+	cfg.NoAck = false
+}
+
+func (s StreamSpec) validate() []error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("stream %s: "+format, append([]any{s.Name}, args...)...))
+	}
+	if !validName(s.Name) {
+		return []error{fmt.Errorf("stream name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", s.Name)}
+	}
+	if len(s.Subjects) == 0 {
+		fault("no subjects")
+	}
+	for i, subject := range s.Subjects {
+		if !validFilter(subject) {
+			fault("subject %q is not valid", subject)
+			continue
+		}
+		for _, other := range s.Subjects[:i] {
+			if validFilter(other) && collide(subject, other) {
+				fault("subjects %s and %s overlap", other, subject)
+			}
+		}
+	}
+	// The bounds are nats-server's.
+	const least = 100 * time.Millisecond
+	if s.MaxAge != 0 && s.MaxAge < least {
+		fault("max_age %s: must be at least %s, or 0 for no limit", s.MaxAge, least)
+	}
+	if s.DuplicateWindow != 0 && s.DuplicateWindow < least {
+		fault("duplicate_window %s: must be at least %s", s.DuplicateWindow, least)
+	}
+	if s.MaxAge > 0 && s.DuplicateWindow > s.MaxAge {
+		fault("duplicate_window %s is longer than max_age %s", formatDuration(s.DuplicateWindow), formatDuration(s.MaxAge))
+	}
+	if s.Replicas < 0 || s.Replicas > 5 {
+		fault("replicas %d: must be 1 to 5", s.Replicas)
+	}
+	return faults
+}
+
+// ValidateSpecs finds every fault that shows without a server: names, subjects
+// that overlap within or between streams, consumers of streams that are not in
+// the list. The faults are joined; nil where there are none.
+func ValidateSpecs(streams []StreamSpec, consumers []ConsumerSpec) error {
+	var faults []error
+	names := map[string]bool{}
+	for i, s := range streams {
+		faults = append(faults, s.validate()...)
+		if names[s.Name] {
+			faults = append(faults, fmt.Errorf("stream %s: named twice", s.Name))
+		}
+		names[s.Name] = true
+		for _, other := range streams[:i] {
+			for _, subject := range s.Subjects {
+				for _, held := range other.Subjects {
+					if validFilter(subject) && validFilter(held) && collide(subject, held) {
+						faults = append(faults, fmt.Errorf("stream %s: subject %s overlaps with %s of stream %s", s.Name, subject, held, other.Name))
+					}
+				}
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for _, c := range consumers {
+		faults = append(faults, c.validate(names)...)
+		if seen[c.key()] {
+			faults = append(faults, fmt.Errorf("consumer %s: named twice", c.key()))
+		}
+		seen[c.key()] = true
+	}
+	return errors.Join(faults...)
+}
+
+func validName(name string) bool {
+	return name != "" && len(name) <= 255 && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || strings.ContainsRune(`.*>/\`, r)
+	})
+}

@@ -1,0 +1,474 @@
+package jetstream_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestDefaults_AreTheWireContract(t *testing.T) {
+	t.Parallel()
+	streams, consumers := jetstream.DefaultStreams(), jetstream.DefaultConsumers()
+	require.NoError(t, jetstream.ValidateSpecs(streams, consumers))
+	js := api(t, boot(t, nil))
+	ctx := within(t)
+	report, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, streams, consumers)
+	require.NoError(t, err)
+	require.Len(t, report.Created, 7)
+	require.Empty(t, report.Notes)
+
+	for subject, want := range map[string]string{
+		"tenant.acme.device.dev-1.telemetry":                        "TELEMETRY",
+		"tenant.acme.device.dev-1.shadow.reported":                  "SHADOW",
+		"tenant.acme.device.dev-1.commands.ack":                     "COMMANDS",
+		"quarantine.cn_mismatch.tenant.acme.device.dev-1.telemetry": "QUARANTINE",
+		"quarantine.bad_topic":                                      "QUARANTINE",
+		"quarantine.rate_limited.tenant.a.device.b.shadow.reported": "QUARANTINE",
+	} {
+		ack, err := js.Publish(ctx, subject, []byte("x"))
+		require.NoError(t, err, subject)
+		require.Equal(t, want, ack.Stream, subject)
+	}
+	info, err := js.Stream(ctx, "TELEMETRY")
+	require.NoError(t, err)
+	cfg := info.CachedInfo().Config
+	require.Equal(t, 24*time.Hour, cfg.MaxAge)
+	require.EqualValues(t, 10<<30, cfg.MaxBytes)
+	require.Equal(t, natsjs.FileStorage, cfg.Storage)
+	require.Equal(t, natsjs.DiscardOld, cfg.Discard)
+	require.Equal(t, 2*time.Minute, cfg.Duplicates)
+	consumer, err := js.Consumer(ctx, "TELEMETRY", "ingest-workers")
+	require.NoError(t, err)
+	c := consumer.CachedInfo().Config
+	require.Equal(t, "ingest-workers", c.Durable)
+	require.Equal(t, natsjs.AckExplicitPolicy, c.AckPolicy)
+	require.Equal(t, 10_000, c.MaxAckPending)
+	require.Equal(t, 30*time.Second, c.AckWait)
+	require.EqualValues(t, 1, consumer.CachedInfo().NumPending, "what came before the first worker is kept for it")
+
+	again, err := jetstream.Plan(ctx, js, streams, consumers)
+	require.NoError(t, err)
+	require.True(t, again.Empty(), again)
+}
+
+func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
+	t.Parallel()
+	err := jetstream.ValidateSpecs(
+		[]jetstream.StreamSpec{
+			{Name: "A", Subjects: []string{"a.>", "a.b", "bad..subject"}},
+			{Name: "A", Subjects: []string{"x"}, MaxAge: time.Second, DuplicateWindow: time.Minute},
+			{Name: "B", Subjects: []string{"*.b"}, Replicas: 7},
+			{Name: "C"},
+			{Name: "no good", Subjects: []string{"n"}},
+		},
+		[]jetstream.ConsumerSpec{
+			{Stream: "A", Name: "w"}, {Stream: "A", Name: "w", FilterSubjects: []string{"a.>", "a.*"}},
+			{Stream: "Z", Name: "w"}, {Stream: "A", Name: "w.x"},
+		})
+	for _, says := range []string{
+		"stream A: subjects a.> and a.b overlap",
+		`stream A: subject "bad..subject" is not valid`,
+		"stream A: named twice",
+		"stream A: duplicate_window 1m is longer than max_age 1s",
+		"stream B: subject *.b overlaps with a.> of stream A",
+		"stream B: replicas 7: must be 1 to 5",
+		"stream C: no subjects",
+		`stream name "no good"`,
+		"consumer A/w: named twice",
+		"consumer A/w: filter subjects a.> and a.* overlap",
+		`consumer w: no stream "Z" is declared`,
+		`consumer name "w.x"`,
+	} {
+		require.ErrorContains(t, err, says)
+	}
+}
+
+func TestParseManageMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify, jetstream.ManageApply, jetstream.ManageOff} {
+		got, err := jetstream.ParseManageMode(string(mode))
+		require.NoError(t, err)
+		require.Equal(t, mode, got)
+	}
+	got, err := jetstream.ParseManageMode("")
+	require.NoError(t, err)
+	require.Equal(t, jetstream.ManageCreate, got)
+	_, err = jetstream.ParseManageMode("maybe")
+	require.ErrorContains(t, err, "create, verify, apply or off")
+}
+
+// world is a server on which nothing is as declared: one stream is right, one is
+// missing, one has other limits, one cannot be mended, one has lost its subject
+// to a stranger.
+func world(t *testing.T) (natsjs.JetStream, []jetstream.StreamSpec, []jetstream.ConsumerSpec) {
+	t.Helper()
+	js := api(t, boot(t, nil))
+	ctx := within(t)
+	streams := append(jetstream.DefaultStreams(),
+		jetstream.StreamSpec{Name: "EVENTS", Subjects: []string{"events.>"}, MaxMsgs: 500, Discard: natsjs.DiscardNew})
+	consumers := append(jetstream.DefaultConsumers(),
+		jetstream.ConsumerSpec{Stream: "SHADOW", Name: "audit", FilterSubjects: []string{"tenant.acme.>"}, MaxDeliver: 5},
+		jetstream.ConsumerSpec{Stream: "SHADOW", Name: "pushed"})
+
+	mustCreate(t, js, natsjs.StreamConfig{
+		Name: "SHADOW", Subjects: []string{"tenant.*.device.*.shadow.reported"},
+		MaxAge: 12 * time.Hour, MaxBytes: 100 << 20, Duplicates: time.Minute, Discard: natsjs.DiscardNew,
+	})
+	mustCreate(t, js, natsjs.StreamConfig{
+		Name: "COMMANDS", Subjects: []string{"tenant.*.device.*.commands.ack"}, MaxAge: 24 * time.Hour, MaxBytes: 1 << 30,
+		Storage: natsjs.MemoryStorage, Retention: natsjs.WorkQueuePolicy,
+	})
+	mustCreate(t, js, natsjs.StreamConfig{
+		Name: "QUARANTINE", Subjects: []string{"quarantine.>"}, MaxAge: 7 * 24 * time.Hour, MaxBytes: 1 << 30, MaxMsgsPerSubject: 1000,
+	})
+	mustCreate(t, js, natsjs.StreamConfig{Name: "STRANGER", Subjects: []string{"events.important", "other"}})
+	_, err := js.CreateConsumer(ctx, "SHADOW", natsjs.ConsumerConfig{Durable: "ingest-shadow", AckPolicy: natsjs.AckExplicitPolicy, AckWait: time.Minute, MaxAckPending: 10_000})
+	require.NoError(t, err)
+	_, err = js.CreatePushConsumer(ctx, "SHADOW", natsjs.ConsumerConfig{Durable: "pushed", AckPolicy: natsjs.AckNonePolicy, DeliverSubject: "push.here"})
+	require.NoError(t, err)
+	return js, streams, consumers
+}
+
+func mustCreate(t *testing.T, js natsjs.JetStream, cfg natsjs.StreamConfig) {
+	t.Helper()
+	_, err := js.CreateStream(within(t), cfg)
+	require.NoError(t, err)
+}
+
+// golden compares with testdata; UPDATE_GOLDEN=1 writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		write(t, path, []byte(got))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
+	t.Parallel()
+
+	t.Run("nothing there", func(t *testing.T) {
+		t.Parallel()
+		d, err := jetstream.Plan(within(t), api(t, boot(t, nil)), jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+		require.NoError(t, err)
+		require.False(t, d.Empty())
+		golden(t, "plan.nothing-there.txt", d.String())
+	})
+	t.Run("all differs", func(t *testing.T) {
+		t.Parallel()
+		js, streams, consumers := world(t)
+		d, err := jetstream.Plan(within(t), js, streams, consumers)
+		require.NoError(t, err)
+		require.False(t, d.Empty())
+		golden(t, "plan.all-differs.txt", d.String())
+	})
+	t.Run("all as declared", func(t *testing.T) {
+		t.Parallel()
+		js := api(t, boot(t, nil))
+		_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+		require.NoError(t, err)
+		d, err := jetstream.Plan(within(t), js, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+		require.NoError(t, err)
+		require.True(t, d.Empty())
+		golden(t, "plan.all-as-declared.txt", d.String())
+	})
+}
+
+func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify, jetstream.ManageApply} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			js, streams, consumers := world(t)
+			before, err := jetstream.Plan(within(t), js, streams, consumers)
+			require.NoError(t, err)
+			report, err := jetstream.Manage(within(t), js, mode, streams, consumers)
+			require.ErrorIs(t, err, jetstream.ErrContradiction)
+			golden(t, "contradictions."+string(mode)+".txt", err.Error()+"\n")
+			require.Empty(t, report.Created)
+			require.Empty(t, report.Updated)
+			after, err := jetstream.Plan(within(t), js, streams, consumers)
+			require.NoError(t, err)
+			require.Equal(t, before.String(), after.String())
+		})
+	}
+}
+
+func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
+	t.Parallel()
+	js := api(t, boot(t, nil))
+	// Other limits, a wider subject and a setting that specs do not know.
+	mustCreate(t, js, natsjs.StreamConfig{
+		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*", "legacy.>"}, MaxAge: time.Hour, Compression: natsjs.S2Compression,
+	})
+	report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"stream SHADOW", "stream COMMANDS", "stream QUARANTINE",
+		"consumer TELEMETRY/ingest-workers", "consumer SHADOW/ingest-shadow", "consumer COMMANDS/ingest-commands",
+	}, report.Created)
+	require.Equal(t, []string{
+		"stream TELEMETRY: subjects is tenant.*.device.*.*, legacy.>, declared is tenant.*.device.*.*; left as it is",
+		"stream TELEMETRY: max_age is 1h, declared is 24h; left as it is",
+		"stream TELEMETRY: max_bytes is no limit, declared is 10 GiB; left as it is",
+	}, report.Notes)
+	s, err := js.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	require.Equal(t, time.Hour, s.CachedInfo().Config.MaxAge)
+
+	report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	require.NoError(t, err)
+	require.Equal(t, []string{"stream TELEMETRY"}, report.Updated)
+	require.Empty(t, report.Created)
+	s, err = js.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	require.Equal(t, []string{"tenant.*.device.*.*"}, s.CachedInfo().Config.Subjects)
+	require.Equal(t, natsjs.S2Compression, s.CachedInfo().Config.Compression, "what a spec does not speak of stays")
+	d, err := jetstream.Plan(within(t), js, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	require.NoError(t, err)
+	require.True(t, d.Empty(), d)
+}
+
+// Each contradiction alone: what is said, and what apply makes of it.
+func TestManage_EachContradiction(t *testing.T) {
+	t.Parallel()
+	spec := jetstream.StreamSpec{Name: "T", Subjects: []string{"t.*", "u"}}
+	sound := natsjs.StreamConfig{Name: "T", Subjects: []string{"t.*", "u"}}
+	for name, c := range map[string]struct {
+		change func(*natsjs.StreamConfig)
+		says   string
+		mends  bool // apply mends it
+	}{
+		"a subject missing":   {func(c *natsjs.StreamConfig) { c.Subjects = []string{"t.*"} }, "subjects is t.*, must be t.*, u: run mqtt-nats-bridge streams apply", true},
+		"a subject narrower":  {func(c *natsjs.StreamConfig) { c.Subjects = []string{"t.a", "u"} }, "subjects is t.a, u, must be t.*, u", true},
+		"interest retention":  {func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, "retention is interest, must be limits: run", true},
+		"work-queue":          {func(c *natsjs.StreamConfig) { c.Retention = natsjs.WorkQueuePolicy }, "retention is workqueue, must be limits, and cannot be changed", false},
+		"memory":              {func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, "storage is memory, must be file, and cannot be changed", false},
+		"sealed":              {func(c *natsjs.StreamConfig) { c.Sealed = true }, "sealed is true, must be false, and cannot be changed on a stream that exists: remove", false},
+		"a mirror":            {func(c *natsjs.StreamConfig) { c.Subjects, c.Mirror = nil, &natsjs.StreamSource{Name: "ORIGIN"} }, "mirror is ORIGIN, must be none, and cannot be changed", false},
+		"no acknowledgements": {func(c *natsjs.StreamConfig) { c.NoAck = true }, "no_ack is true, must be false", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			js := api(t, boot(t, nil))
+			cfg := sound
+			c.change(&cfg)
+			sealed := cfg.Sealed
+			cfg.Sealed = false // only an update can seal
+			mustCreate(t, js, cfg)
+			if sealed {
+				cfg.Sealed = true
+				_, err := js.UpdateStream(within(t), cfg)
+				require.NoError(t, err)
+			}
+			specs := []jetstream.StreamSpec{spec}
+			for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify} {
+				_, err := jetstream.Manage(within(t), js, mode, specs, nil)
+				require.ErrorIs(t, err, jetstream.ErrContradiction)
+				require.ErrorContains(t, err, "stream T: "+c.says)
+				require.ErrorContains(t, err, "streams.manage: off")
+			}
+			_, err := jetstream.Manage(within(t), js, jetstream.ManageApply, specs, nil)
+			if !c.mends {
+				require.ErrorIs(t, err, jetstream.ErrContradiction)
+				return
+			}
+			require.NoError(t, err)
+			_, err = jetstream.Manage(within(t), js, jetstream.ManageVerify, specs, nil)
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
+	t.Parallel()
+	js := api(t, boot(t, nil))
+	mustCreate(t, js, natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}})
+	report, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.*"}}}, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{"stream T: subjects is t.>, declared is t.*; left as it is"}, report.Notes)
+}
+
+func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
+	t.Parallel()
+	js := api(t, boot(t, nil))
+	streams, consumers := jetstream.DefaultStreams(), jetstream.DefaultConsumers()
+	_, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, consumers)
+	require.ErrorIs(t, err, jetstream.ErrContradiction)
+	for _, s := range streams {
+		require.ErrorContains(t, err, "stream "+s.Name+": does not exist: run mqtt-nats-bridge streams apply")
+		_, err := js.Stream(within(t), s.Name)
+		require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
+	}
+	_, err = jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
+	require.NoError(t, err)
+	report, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, consumers)
+	require.NoError(t, err, "the bridge stores without consumers")
+	require.Equal(t, "consumer TELEMETRY/ingest-workers: does not exist", report.Notes[0])
+}
+
+func TestManage_OffAsksNothing(t *testing.T) {
+	t.Parallel()
+	report, err := jetstream.Manage(t.Context(), nil, jetstream.ManageOff, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	require.NoError(t, err)
+	require.Nil(t, report.Difference)
+}
+
+func TestManage_ApplyUpdatesConsumers(t *testing.T) {
+	t.Parallel()
+	js := api(t, boot(t, nil))
+	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
+	consumers := []jetstream.ConsumerSpec{{Stream: "T", Name: "w"}}
+	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, consumers)
+	require.NoError(t, err)
+	for _, changed := range []jetstream.ConsumerSpec{
+		{Stream: "T", Name: "w", AckWait: time.Minute, MaxAckPending: 7, MaxDeliver: 3},
+		{Stream: "T", Name: "w", FilterSubjects: []string{"t.a"}},
+		{Stream: "T", Name: "w", FilterSubjects: []string{"t.a", "t.b"}},
+		{Stream: "T", Name: "w"},
+	} {
+		specs := []jetstream.ConsumerSpec{changed}
+		report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, specs)
+		require.NoError(t, err)
+		require.NotEmpty(t, report.Notes, "create leaves it")
+		report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, streams, specs)
+		require.NoError(t, err)
+		require.Equal(t, []string{"consumer T/w"}, report.Updated)
+		d, err := jetstream.Plan(within(t), js, streams, specs)
+		require.NoError(t, err)
+		require.True(t, d.Empty(), d)
+	}
+}
+
+func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	const bridges = 8
+	apis := make([]natsjs.JetStream, bridges)
+	for i := range apis {
+		apis[i] = api(t, s)
+	}
+	ctx := within(t)
+	errs := make(chan error, bridges)
+	var start sync.WaitGroup
+	start.Add(1)
+	for i, js := range apis {
+		// Not quite the same: the later ones find a stream with other limits.
+		streams := jetstream.DefaultStreams()
+		streams[0].MaxBytes -= int64(i)
+		consumers := jetstream.DefaultConsumers()
+		consumers[0].MaxAckPending -= i
+		go func() {
+			start.Wait()
+			_, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, streams, consumers)
+			errs <- err
+		}()
+	}
+	start.Done()
+	for range bridges {
+		require.NoError(t, receive(t, "a bridge", errs))
+	}
+}
+
+func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
+	t.Parallel()
+	spec := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t"}, MaxBytes: 1 << 30}}
+
+	t.Run("too little storage", func(t *testing.T) {
+		t.Parallel()
+		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), MaxStore: 1 << 20})
+		require.NoError(t, err)
+		t.Cleanup(s.Shutdown)
+		_, err = jetstream.Manage(within(t), api(t, s), jetstream.ManageCreate, spec, nil)
+		require.ErrorContains(t, err, "create stream T")
+		require.ErrorContains(t, err, "max_file_store")
+		require.NotErrorIs(t, err, jetstream.ErrContradiction)
+	})
+	t.Run("replicas without a cluster", func(t *testing.T) {
+		t.Parallel()
+		_, err := jetstream.Manage(within(t), api(t, boot(t, nil)), jetstream.ManageCreate,
+			[]jetstream.StreamSpec{{Name: "T", Subjects: []string{"t"}, Replicas: 3}}, nil)
+		require.ErrorContains(t, err, "replicas")
+	})
+	t.Run("no JetStream", func(t *testing.T) {
+		t.Parallel()
+		s := boot(t, func(o *natsd.Options) { o.JetStream = false })
+		_, err := jetstream.Plan(within(t), api(t, s), spec, nil)
+		require.ErrorContains(t, err, "JetStream is not enabled")
+	})
+}
+
+func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
+	t.Parallel()
+	allowed := []string{"$JS.API.STREAM.NAMES"}
+	for _, stream := range jetstream.DefaultStreams() {
+		for _, verb := range []string{"INFO", "CREATE"} {
+			allowed = append(allowed, "$JS.API.STREAM."+verb+"."+stream.Name)
+		}
+	}
+	for _, consumer := range jetstream.DefaultConsumers() {
+		for _, verb := range []string{"INFO", "CREATE"} {
+			allowed = append(allowed, "$JS.API.CONSUMER."+verb+"."+consumer.Stream+"."+consumer.Name)
+		}
+	}
+	s := boot(t, func(o *natsd.Options) {
+		o.Users = []*natsd.User{
+			{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{
+				Publish:   &natsd.SubjectPermission{Allow: allowed},
+				Subscribe: &natsd.SubjectPermission{Allow: []string{"_INBOX_bridge.>"}},
+			}},
+			{Username: "nobody", Password: "p", Permissions: &natsd.Permissions{
+				Publish: &natsd.SubjectPermission{Deny: []string{"$JS.>"}},
+			}},
+		}
+	})
+	as := func(user, inbox string) natsjs.JetStream {
+		o := jetstream.ConnectOptions{URL: s.URL(), User: user, Password: "p", InboxPrefix: inbox}
+		nc, err := jetstream.Connect(o)
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		js, err := o.JetStream(nc)
+		require.NoError(t, err)
+		return js
+	}
+	bridge := as("bridge", "_INBOX_bridge")
+	report, err := jetstream.Manage(within(t), bridge, jetstream.ManageCreate, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	require.NoError(t, err)
+	require.Len(t, report.Created, 7)
+	_, err = jetstream.Manage(within(t), bridge, jetstream.ManageVerify, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = jetstream.Plan(ctx, as("nobody", ""), jetstream.DefaultStreams(), nil)
+	require.ErrorContains(t, err, "no answer on $JS.API.STREAM.INFO.TELEMETRY: the user may lack the permission")
+}
+
+func TestDifference_MarksEveryBlock(t *testing.T) {
+	t.Parallel()
+	js, streams, consumers := world(t)
+	d, err := jetstream.Plan(within(t), js, streams, consumers)
+	require.NoError(t, err)
+	text := d.String()
+	for i, want := range "+~!=!" {
+		require.Contains(t, text, fmt.Sprintf("%c stream %s\n", want, streams[i].Name))
+	}
+	require.NotContains(t, text, "\t")
+	for line := range strings.Lines(text) {
+		require.Equal(t, strings.TrimRight(line, " \n")+"\n", line)
+	}
+}

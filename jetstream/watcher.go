@@ -1,0 +1,105 @@
+package jetstream
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// watcher turns nats.go's callbacks into [ConnectHooks].
+//
+// nats.go reports a failed attempt in three ways (read in 1.55.0): a dial error
+// through ReconnectErrCB; a refused CONNECT through AsyncErrorCB, but only once a
+// connection has stood before; a failed TLS handshake, or a refused CONNECT
+// before the first connection, through LastError alone, until the next attempt
+// overwrites it. The last is why delay looks at LastError: it is called between
+// attempts, outside nats.go's lock. With several servers of which one refuses
+// and the next cannot be dialled, only the second may be seen.
+type watcher struct {
+	options ConnectOptions
+	// conn is nil until nats.go handed the connection to a callback or Connect
+	// returned it.
+	conn atomic.Pointer[nats.Conn]
+
+	mu   sync.Mutex
+	last string // the problem reported last; empty while connected
+}
+
+func newWatcher(o ConnectOptions) *watcher { return &watcher{options: o} }
+
+func (w *watcher) delay(round int) time.Duration {
+	if nc := w.conn.Load(); nc != nil {
+		if err := nc.LastError(); err != nil {
+			w.failed(err)
+		}
+	}
+	return w.options.backOff(round)
+}
+
+func (w *watcher) failed(err error) {
+	hook := w.options.Hooks.ConnectFailed
+	if hook == nil {
+		return
+	}
+	problem := ClassifyConnectError(err, w.options.URL)
+	// Per kind: the error's text alternates between servers of a cluster.
+	key := problem.Kind.String()
+	w.mu.Lock()
+	repeated := w.last == key
+	w.last = key
+	w.mu.Unlock()
+	if !repeated {
+		hook(problem)
+	}
+}
+
+func (w *watcher) up(nc *nats.Conn) {
+	w.conn.Store(nc)
+	w.mu.Lock()
+	w.last = ""
+	w.mu.Unlock()
+}
+
+func (w *watcher) connected(nc *nats.Conn) {
+	w.up(nc)
+	if hook := w.options.Hooks.Connected; hook != nil {
+		hook(nc)
+	}
+}
+
+func (w *watcher) reconnected(nc *nats.Conn) {
+	w.up(nc)
+	if hook := w.options.Hooks.Reconnected; hook != nil {
+		hook(nc)
+	}
+}
+
+func (w *watcher) attemptFailed(nc *nats.Conn, err error) {
+	w.conn.Store(nc)
+	w.failed(err)
+}
+
+func (w *watcher) disconnected(nc *nats.Conn, err error) {
+	if hook := w.options.Hooks.Disconnected; hook != nil {
+		hook(nc, err)
+	}
+}
+
+func (w *watcher) closed(nc *nats.Conn) {
+	if hook := w.options.Hooks.Closed; hook != nil {
+		hook(nc, nc.LastError())
+	}
+}
+
+// asyncError also gets what ends an attempt to reconnect; sub is then nil.
+func (w *watcher) asyncError(nc *nats.Conn, sub *nats.Subscription, err error) {
+	if sub == nil && (isCredentialError(err) || !nc.IsConnected()) {
+		w.failed(err)
+		return
+	}
+	if hook := w.options.Hooks.Error; hook != nil {
+		hook(nc, err)
+	}
+}
