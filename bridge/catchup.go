@@ -15,12 +15,19 @@ const (
 	// minStall is how long a message must have waited for JetStream before
 	// the lane counts as having been held up.
 	minStall = int64(1e9)
-	// minCatchUp is the shortest time that a backlog is given to arrive in.
+	// minCatchUp and maxCatchUp bound the time that a backlog is given to
+	// arrive in.
 	minCatchUp = int64(5e9)
+	maxCatchUp = int64(300e9)
+	// unknownOutage is assumed where the broker kept a session and nothing
+	// says since when: the bridge was restarted and has no journal on disk.
+	// Too much credit lets a fast device through for once, too little
+	// rejects what honest ones sent while nobody listened.
+	unknownOutage = int64(3600e9)
 )
 
 // grant gives credit for an outage of that length that ended now. The backlog is
-// expected to arrive within the time in which it came to be.
+// expected to arrive within the time in which it came to be, or 5 min.
 func (c *catchUp) grant(now, outage int64) {
 	if outage <= 0 {
 		return
@@ -28,7 +35,7 @@ func (c *catchUp) grant(now, outage int64) {
 	if now < c.until {
 		outage = max(outage, c.length)
 	}
-	c.length, c.until = outage, now+max(outage, minCatchUp)
+	c.length, c.until = outage, now+min(max(outage, minCatchUp), maxCatchUp)
 }
 
 // waited is told how long the oldest message waited for its answer: while it

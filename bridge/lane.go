@@ -103,8 +103,12 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.opts.Now()
-	if sessionPresent && l.away > 0 && l.opts.Rules.Attested == nil {
-		l.catchUp.grant(now, now-l.away)
+	if sessionPresent && l.opts.Rules.Attested == nil {
+		outage := unknownOutage
+		if l.away > 0 {
+			outage = now - l.away
+		}
+		l.catchUp.grant(now, outage)
 	}
 	l.away, l.conn = 0, c
 	l.journal.SetAlive(now)

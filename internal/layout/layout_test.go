@@ -1,0 +1,123 @@
+// Package layout keeps the rules about which package may import which.
+package layout
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	module = "mqtt-nats-bridge"
+	paho   = "github.com/eclipse/paho.mqtt.golang"
+	natsgo = "github.com/nats-io/nats.go"
+	natsd  = "github.com/nats-io/nats-server/v2/server"
+	mochi  = "github.com/mochi-mqtt/server/v2"
+)
+
+type pkg struct {
+	ImportPath string
+	Imports    []string // direct
+	Deps       []string // all
+	Standard   bool
+}
+
+func list(t *testing.T) map[string]pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Standard", module+"/...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	all := map[string]pkg{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); err == io.EOF {
+			return all
+		} else {
+			require.NoError(t, err)
+		}
+		all[p.ImportPath] = p
+	}
+}
+
+// TestNoPackageReachesWhatItMustNotKnow: package → what it must not depend on,
+// however far away, and why.
+func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
+	t.Parallel()
+	banned := map[string]map[string]string{
+		"subjects": {
+			module + "/bridge": "subjects is pure",
+			"net":              "subjects does no I/O",
+			"os":               "subjects does no I/O",
+		},
+		"bridge": {
+			paho:   "the lane can be run against a simulated broker",
+			natsgo: "the lane can be run against a simulated JetStream",
+		},
+		"mqtt": {
+			natsgo: "the MQTT side knows nothing of NATS",
+		},
+		"jetstream": {
+			paho: "the NATS side knows nothing of MQTT",
+		},
+	}
+	packages := list(t)
+	for name, rules := range banned {
+		p, ok := packages[module+"/"+name]
+		require.True(t, ok, "package %s is gone", name)
+		for _, dep := range p.Deps {
+			for path, why := range rules {
+				if path == "os" && name == "subjects" {
+					// fmt reaches os; importing it is what counts.
+					require.NotContains(t, p.Imports, path, why)
+					continue
+				}
+				require.False(t, dep == path || strings.HasPrefix(dep, path+"/"), "%s depends on %s, but %s", name, dep, why)
+			}
+		}
+	}
+}
+
+// TestImportsPointOneWay: cmd → internal → {mqtt, jetstream} → bridge → subjects.
+func TestImportsPointOneWay(t *testing.T) {
+	t.Parallel()
+	rank := func(path string) int {
+		top, _, _ := strings.Cut(strings.TrimPrefix(path, module+"/"), "/")
+		switch top {
+		case "subjects":
+			return 0
+		case "bridge":
+			return 1
+		case "mqtt", "jetstream":
+			return 2
+		case "internal":
+			return 3
+		case "cmd":
+			return 4
+		}
+		t.Fatalf("package %s has no place in the layout", path)
+		return 0
+	}
+	for path, p := range list(t) {
+		for _, imported := range p.Imports {
+			if !strings.HasPrefix(imported, module+"/") {
+				continue
+			}
+			from, to := rank(path), rank(imported)
+			require.True(t, to < from || to == from && from == 3, "%s imports %s", path, imported)
+		}
+	}
+}
+
+// TestTheDaemonCarriesNoTestBroker: what runs in production must not start a
+// broker or a server by accident.
+func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
+	t.Parallel()
+	daemon := list(t)[module+"/internal/daemon"]
+	require.NotContains(t, daemon.Deps, mochi)
+	require.NotContains(t, daemon.Imports, natsd)
+}
