@@ -20,7 +20,8 @@ type Counts struct {
 	AckLatency        Histogram // of stored messages, from socket to PubAck
 
 	// Of the moment.
-	InFlight     int // in the ring
+	InFlight     int   // in the ring
+	OldestAge    int64 // of the first of them, ns since it was received; 0: none
 	RingCapacity int
 	CatchingUp   bool
 	Connected    bool
@@ -48,6 +49,9 @@ func (l *Lane) Counts() Counts {
 	defer l.mu.Unlock()
 	c := l.counts
 	c.InFlight = l.ring.len()
+	if oldest := l.ring.get(l.ring.head); oldest != nil && oldest.received > 0 {
+		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
+	}
 	c.RingCapacity = packetIDs + l.opts.QoS0Pending
 	c.CatchingUp = l.catchUp.credit(l.opts.Now()) > 0
 	c.Connected = l.conn != nil

@@ -117,6 +117,14 @@ func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
 	e := s.at(n)
 	e.received++
 	e.seen = uint32(wallTime / 1e9)
+	if e.clock > wallTime+int64(maxAhead) {
+		// The bridge's own clock was set back. The limits begin anew:
+		// they would stand still until the old time has come again.
+		e.clock, e.tat = 0, 0
+		if e.rejects != 0 {
+			s.rejects[e.rejects-1].quarantine = 0
+		}
+	}
 	return deviceRef{hash: hash, entry: n, known: true}
 }
 

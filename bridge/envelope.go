@@ -40,9 +40,12 @@ func (j *judge) messageType() []byte {
 	if t := j.match.Get("type"); t != nil {
 		return t
 	}
+	// The capture is a slice of the topic: where it ends there is known by its
+	// capacity, not by its text, which other levels may have too.
 	device := j.match.Device()
-	if i := bytes.Index(j.topic, append(append([]byte{'/'}, device...), '/')); i >= 0 {
-		return j.topic[i+len(device)+2:]
+	end := cap(j.topic) - cap(device) + len(device)
+	if end < len(j.topic) {
+		return j.topic[end+1:]
 	}
 	return nil
 }

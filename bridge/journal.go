@@ -87,6 +87,16 @@ func (j *Journal) Find(packetID uint16, hash uint64) (number uint64, stored, ok 
 	return number, word&storedBit != 0, true
 }
 
+// Forget drops every entry: the broker has lost the session that they belong to.
+// Numbers go on.
+func (j *Journal) Forget() {
+	for i, w := range j.words {
+		if w != 0 { // a blank page stays untouched
+			j.words[i] = 0
+		}
+	}
+}
+
 // age is how many messages ago the number was given out, not counting the gap
 // between two processes.
 func (j *Journal) age(number uint64) uint64 {

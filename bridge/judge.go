@@ -26,10 +26,11 @@ type judge struct {
 	subject  []byte
 	escaped  bool // the subject is not the topic with dots
 
-	clock  int64     // of the limits, ns since the epoch
-	sender deviceRef // whom the message counts for
-	reason Reason
-	detail string
+	received int64     // by the bridge's clock, ns since the epoch
+	clock    int64     // of the limits, ns since the epoch
+	sender   deviceRef // whom the message counts for
+	reason   Reason
+	detail   string
 
 	nameBuf    []byte
 	cnBuf      []byte
@@ -63,11 +64,12 @@ func (j *judge) read(d *Delivery) {
 	j.sender = deviceRef{}
 	j.attested = subjects.Attestation{}
 	j.route = -1
-	j.clock = d.ReceivedAt
+	j.received, j.clock = d.ReceivedAt, d.ReceivedAt
 	if j.rules.Attested != nil {
 		a, rest, err := j.rules.Attested.Cut(d.Topic)
 		if err != nil {
 			j.reject(BadTopic, "the broker's attestation cannot be read: %v", err)
+			j.count(d)
 			return
 		}
 		j.attested, j.topic = a, rest
@@ -126,8 +128,9 @@ func (j *judge) check(d *Delivery) {
 		j.reject(CNMismatch, "the certificate is that of %q, the topic belongs to %q", j.cn, j.name())
 		return
 	}
-	if d.PayloadSize > j.rules.MaxPayload {
-		j.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, j.rules.MaxPayload)
+	// A payload that came cut is over the limit of the packet size.
+	if d.PayloadSize > min(j.rules.MaxPayload, len(d.Payload)) {
+		j.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, min(j.rules.MaxPayload, len(d.Payload)))
 		return
 	}
 	if j.rules.format(j.route) == Envelope && !j.wrap(d) {
@@ -181,7 +184,7 @@ func (j *judge) charge(credit int64) {
 	if j.tenant.interval == 0 {
 		return
 	}
-	tenant := j.tenants.receive(j.match.Tenant(), j.clock)
+	tenant := j.tenants.receive(j.match.Tenant(), j.received)
 	if !j.tenants.take(tenant, j.tenant, j.clock, credit) {
 		j.devices.refund(j.sender, j.device)
 		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages a second (burst %d)",

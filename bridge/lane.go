@@ -52,8 +52,8 @@ func (o *LaneOptions) setDefaults() error {
 // is the [Receiver] of the session and the [Settler] of the publisher.
 //
 // What it promises: each QoS 1 delivery is acknowledged only after JetStream has
-// stored it (or its quarantine copy), after everything delivered before it was
-// acknowledged, and on the connection that delivered it. Messages are published
+// stored it (or its quarantine copy), on the connection that delivered it, and
+// after everything that this connection delivered before. Messages are published
 // in the order of delivery.
 type Lane struct {
 	opts      LaneOptions
@@ -75,6 +75,8 @@ type Lane struct {
 	qos0    uint64 // numbers their ids
 	away    int64  // since when there is no connection, ns; 0: there is one
 	conn    Conn
+	epoch   uint32 // numbers the connections
+	debts   debts
 	catchUp catchUp
 	counts  Counts
 	idle    chan struct{} // closed when the ring runs empty; nil: nobody waits
@@ -89,6 +91,7 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 		opts:    opts,
 		judge:   newJudge(opts.Rules, opts.Devices, opts.Tenants),
 		ring:    newRing(),
+		debts:   newDebts(),
 		journal: opts.Journal,
 		qos0:    uint64(opts.Now()),
 		away:    opts.Journal.Alive(),
@@ -110,7 +113,15 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 		}
 		l.catchUp.grant(now, outage)
 	}
+	if !sessionPresent {
+		// The broker numbers its packets anew: a packet id and the bytes
+		// that went with it in the lost session say nothing any more.
+		l.journal.Forget()
+		l.ring.forget()
+	}
 	l.away, l.conn = 0, c
+	l.epoch++
+	l.debts.head = l.debts.tail
 	l.journal.SetAlive(now)
 }
 
@@ -120,6 +131,7 @@ func (l *Lane) Disconnected(c Conn) {
 	defer l.mu.Unlock()
 	if l.conn == c {
 		l.conn, l.away = nil, l.opts.Now()
+		l.debts.head = l.debts.tail // what was not acknowledged comes again
 	}
 }
 
@@ -187,10 +199,10 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) (recurrence, uint64
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.Redelivered++
-	if s := l.ring.waiting(d.PacketID, hash); s != nil {
-		// Its publish is under way. The slot moves to the connection on
-		// which the PUBACK is due now.
-		s.conn = c
+	if token, ok := l.ring.waiting(d.PacketID, hash); ok {
+		// Its publish is under way, the PUBACK is due on this connection.
+		l.owe(c, token, d.PacketID)
+		l.advance()
 		return settledBefore, 0
 	}
 	number, stored, ok := l.journal.Find(d.PacketID, hash)
@@ -200,7 +212,8 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) (recurrence, uint64
 	if stored {
 		// Not acknowledged at once: PUBACKs go out in the order of the
 		// PUBLISHes [MQTT-4.6.0-2].
-		l.settleAt(l.ring.push(slot{conn: c, packetID: d.PacketID, hash: hash, settled: true}))
+		l.owe(c, l.ring.push(slot{packetID: d.PacketID, hash: hash, settled: true}), d.PacketID)
+		l.advance()
 		return settledBefore, 0
 	}
 	return isKnown, number
@@ -215,7 +228,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 	l.counts.Received++
 	l.counts.ReceivedBytes += uint64(d.PayloadSize)
 	s := slot{
-		conn: c, hash: hash, received: d.ReceivedAt, sender: j.sender,
+		hash: hash, received: d.ReceivedAt, sender: j.sender,
 		packetID: d.PacketID, reason: j.reason, number: number,
 	}
 	if j.reason != Accepted {
@@ -225,7 +238,6 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		}
 	}
 	if d.QoS == 0 {
-		s.conn = nil
 		if store && l.pending >= l.opts.QoS0Pending {
 			l.counts.QoS0Dropped++
 			return 0, 0, false
@@ -243,13 +255,26 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		if s.noted {
 			l.journal.Stored(s.packetID, s.number)
 		}
-		l.settleAt(l.ring.push(s))
-		return 0, 0, false
-	}
-	if d.QoS == 0 {
+	} else if d.QoS == 0 {
 		l.pending++
 	}
-	return l.ring.push(s), s.number, true
+	token = l.ring.push(s)
+	if d.QoS > 0 {
+		l.owe(c, token, d.PacketID)
+	}
+	if !store {
+		l.advance()
+	}
+	return token, s.number, store
+}
+
+// owe notes that the PUBACK of a slot is due on the connection c, once: a second
+// one could hit the next message under that packet id.
+func (l *Lane) owe(c Conn, token uint64, packetID uint16) {
+	if s := l.ring.at(token); c == l.conn && s.epoch != l.epoch {
+		s.epoch = l.epoch
+		l.debts.push(debt{token, packetID})
+	}
 }
 
 // skipRetained acknowledges a retained copy without storing it: it was sent
@@ -259,7 +284,8 @@ func (l *Lane) skipRetained(c Conn, d *Delivery) {
 	defer l.mu.Unlock()
 	l.counts.RetainedSkipped++
 	if d.QoS > 0 {
-		l.settleAt(l.ring.push(slot{conn: c, packetID: d.PacketID, settled: true}))
+		l.owe(c, l.ring.push(slot{packetID: d.PacketID, settled: true}), d.PacketID)
+		l.advance()
 	}
 }
 
@@ -289,38 +315,32 @@ func (l *Lane) Settle(r *Result) {
 	if s.noted {
 		l.journal.Stored(s.packetID, s.number)
 	}
-	if s.conn == nil {
+	if s.packetID == 0 {
 		l.pending--
 	}
 	s.settled = true
 	if r.Token == l.ring.head {
 		l.catchUp.waited(now, now-s.received)
-		l.advance()
 	}
+	l.advance()
 }
 
-// settleAt advances the ring where the slot just settled is its head.
-func (l *Lane) settleAt(token uint64) {
-	if token == l.ring.head {
-		l.advance()
-	}
-}
-
-// advance takes settled slots off the ring's head and appends their PUBACKs.
+// advance takes settled slots off the ring's head and appends the PUBACKs that
+// are due.
 func (l *Lane) advance() {
 	r := l.ring
-	for r.head < r.tail {
-		s := r.at(r.head)
-		if !s.settled {
-			return
-		}
-		if s.conn != nil {
-			s.conn.Ack(s.packetID)
-		}
-		*s = slot{}
+	for r.head < r.tail && r.at(r.head).settled {
+		*r.at(r.head) = slot{}
 		r.head++
 	}
-	if l.idle != nil {
+	for d := &l.debts; d.head < d.tail; d.head++ {
+		due := d.at(d.head)
+		if s := r.get(due.token); s != nil && !s.settled {
+			break
+		}
+		l.conn.Ack(due.packetID)
+	}
+	if l.idle != nil && r.len() == 0 {
 		close(l.idle)
 		l.idle = nil
 	}

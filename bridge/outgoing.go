@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"mqtt-nats-bridge/subjects"
@@ -120,8 +121,9 @@ func appendHeaderValue(dst, value []byte) []byte {
 
 // refused turns a message that JetStream will never take into its quarantine
 // copy, which takes over the slot. Should that be refused too, it goes without
-// payload, the smallest copy there is, and that one again until it is taken:
-// nothing is acknowledged that is stored nowhere.
+// payload and with the two headers of every rejection alone, the smallest copy
+// there is, and that one again until it is taken: nothing is acknowledged that is
+// stored nowhere.
 func (l *Lane) refused(s *slot, r *Result) {
 	m := *r.Message
 	if s.reason == Accepted {
@@ -134,10 +136,10 @@ func (l *Lane) refused(s *slot, r *Result) {
 			if s.noted {
 				l.journal.Stored(s.packetID, s.number)
 			}
-			if s.conn == nil {
+			if s.packetID == 0 {
 				l.pending--
 			}
-			l.settleAt(r.Token)
+			l.advance()
 			return
 		}
 		subject := []byte(QuarantineSubject + "." + Refused.String() + ".")
@@ -145,13 +147,16 @@ func (l *Lane) refused(s *slot, r *Result) {
 		m.Subject = append(subject, m.Subject...)
 		m.Headers = append([]Header{
 			{HeaderReason, []byte(Refused.String())},
-			{HeaderDetail, appendHeaderValue(nil, []byte("JetStream does not take it: "+r.Refused.Error()))},
+			{HeaderDetail, appendHeaderValue(nil, cut([]byte("JetStream does not take it: "+r.Refused.Error()), subjects.MaxSubjectBytes))},
 		}, m.Headers...)
 		if topic != "" && !hasHeader(m.Headers, HeaderTopic) {
 			m.Headers = append(m.Headers, Header{HeaderTopic, appendHeaderValue(nil, []byte(topic))})
 		}
 	} else {
 		m.Payload = nil
+		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool {
+			return h.Name != HeaderReason && h.Name != HeaderDetail
+		})
 	}
 	l.publisher.Publish(&m)
 }
@@ -168,8 +173,10 @@ func hasHeader(headers []Header, name string) bool {
 // stamp formats broker times; consecutive messages mostly share the second.
 type stamp struct {
 	second int64
-	text   [24]byte // 2006-01-02T15:04:05.000Z
+	text   [32]byte // stampLayout, and room for the nanoseconds that AppendFormat writes first
 }
+
+const stampLayout = "2006-01-02T15:04:05.000Z"
 
 // format returns ms since the epoch as RFC 3339. The bytes are valid until the
 // next call.
@@ -178,9 +185,9 @@ func (s *stamp) format(ms int64) []byte {
 	if second != s.second || s.text[0] == 0 {
 		const maxSecond = 253402300799 // 9999-12-31T23:59:59Z, the last of RFC 3339
 		s.second = min(second, maxSecond)
-		time.Unix(s.second, 0).UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05.000Z")
+		time.Unix(s.second, 0).UTC().AppendFormat(s.text[:0], stampLayout)
 	}
 	n := ms % 1000
 	s.text[20], s.text[21], s.text[22] = byte('0'+n/100), byte('0'+n/10%10), byte('0'+n%10)
-	return s.text[:]
+	return s.text[:len(stampLayout)]
 }

@@ -2,12 +2,12 @@ package bridge
 
 // slot is a delivery between its arrival and its PUBACK.
 type slot struct {
-	conn     Conn // nil at QoS 0
 	hash     uint64
 	number   uint64 // in the journal
 	received int64  // ns since the epoch
 	sender   deviceRef
-	packetID uint16
+	epoch    uint32 // of the connection that its PUBACK is due on
+	packetID uint16 // 0 at QoS 0
 	reason   Reason
 	settled  bool
 	noted    bool // the journal knows it
@@ -18,6 +18,7 @@ type slot struct {
 type ring struct {
 	slots      []slot // its length is a power of two
 	head, tail uint64
+	known      uint64 // slots before it belong to a session that the broker lost
 	// slotOf has the low half of the token of the latest slot of each packet
 	// id, to find a redelivery whose first delivery still waits.
 	slotOf [packetIDs]uint32
@@ -32,34 +33,35 @@ func (r *ring) len() int { return int(r.tail - r.head) }
 // push appends a slot and returns its token.
 func (r *ring) push(s slot) uint64 {
 	if r.len() == len(r.slots) {
-		old := *r
-		r.slots = make([]slot, 2*len(old.slots))
-		for t := old.head; t < old.tail; t++ {
-			*r.at(t) = old.slots[t&uint64(len(old.slots)-1)]
+		old := r.slots
+		r.slots = make([]slot, 2*len(old))
+		for t := r.head; t < r.tail; t++ {
+			*r.at(t) = old[t&uint64(len(old)-1)]
 		}
 	}
 	token := r.tail
 	r.tail++
 	*r.at(token) = s
-	if s.conn != nil {
+	if s.packetID != 0 {
 		r.slotOf[s.packetID] = uint32(token)
 	}
 	return token
 }
 
-// waiting finds the slot of an earlier delivery of the same message, nil where
-// it is not in the ring any more.
-func (r *ring) waiting(packetID uint16, hash uint64) *slot {
+// waiting finds the slot of an earlier delivery of the same message; ok is false
+// where it is not in the ring any more.
+func (r *ring) waiting(packetID uint16, hash uint64) (token uint64, ok bool) {
 	back := uint32(r.tail) - r.slotOf[packetID]
 	if back == 0 || uint64(back) > uint64(r.len()) {
-		return nil
+		return 0, false
 	}
-	s := r.at(r.tail - uint64(back))
-	if s.conn == nil || s.packetID != packetID || s.hash != hash {
-		return nil
-	}
-	return s
+	token = r.tail - uint64(back)
+	s := r.at(token)
+	return token, token >= r.known && s.packetID == packetID && s.hash == hash
 }
+
+// forget makes waiting find none of the slots there are.
+func (r *ring) forget() { r.known = r.tail }
 
 // get returns the slot of a token that is in the ring, nil for another.
 func (r *ring) get(token uint64) *slot {
@@ -67,4 +69,34 @@ func (r *ring) get(token uint64) *slot {
 		return nil
 	}
 	return r.at(token)
+}
+
+// debts are the PUBACKs due on the present connection, in the order in which it
+// delivered. That is not the ring's order: a redelivered message may stand
+// anywhere in the ring, or not at all.
+type debts struct {
+	due        []debt // its length is a power of two
+	head, tail uint64
+}
+
+// debt is due as soon as its slot is settled or gone.
+type debt struct {
+	token    uint64
+	packetID uint16
+}
+
+func newDebts() debts { return debts{due: make([]debt, 64)} }
+
+func (d *debts) at(i uint64) *debt { return &d.due[i&uint64(len(d.due)-1)] }
+
+func (d *debts) push(b debt) {
+	if int(d.tail-d.head) == len(d.due) {
+		old := d.due
+		d.due = make([]debt, 2*len(old))
+		for i := d.head; i < d.tail; i++ {
+			*d.at(i) = old[i&uint64(len(old)-1)]
+		}
+	}
+	*d.at(d.tail) = b
+	d.tail++
 }

@@ -85,6 +85,8 @@ func Classify(err error) Class {
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject),
 		errors.Is(err, nats.ErrHeadersNotSupported):
 		return Reject
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return Stop
 	}
 	return Retry
 }
@@ -106,6 +108,9 @@ func Advice(err error) string {
 		case 10002, 10028, 10047, 10023:
 			return "raise the JetStream limits of the account or the server, or free space"
 		}
+	}
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		return "give the bridge's NATS user permission to publish there; see nats.conf"
 	}
 	if errors.Is(err, ErrNoResponders) {
 		return "if this lasts, a stream is missing: compare with `mqtt-nats-bridge streams plan`"

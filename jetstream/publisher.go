@@ -70,10 +70,12 @@ type Publisher struct {
 	progress   time.Time // when the oldest message became the oldest, or was sent
 	refused    []refusal // by nats.go itself, not reported yet
 	recovery   recovery
+	denied     error // the latest permission violation the server has told of
 	timer      *time.Timer
 	armed      bool
 	closed     bool
 	stats      PublisherStats
+	reopening  sync.WaitGroup
 
 	// Scratch of send, under mu.
 	msg     nats.Msg
@@ -113,8 +115,16 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 	p.msg.Header = make(nats.Header, maxHeaders+1)
 	p.timer = time.AfterFunc(time.Hour, p.tick)
 	p.timer.Stop()
+	if err := p.connect(); err != nil {
+		return nil, fmt.Errorf("open publisher: %w", err)
+	}
+	return p, nil
+}
+
+// connect opens the connection and the reply inbox.
+func (p *Publisher) connect() error {
 	hurry := func(*nats.Conn) { p.hurry() }
-	nc, err := opts.Connect(
+	nc, err := p.opts.Connect(
 		nats.SetCustomDialer(p.dialer),
 		nats.ReconnectBufSize(-1), // what cannot be sent now is ours to keep
 		nats.SkipSubjectValidation(),
@@ -122,24 +132,65 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 		nats.ReconnectOnFlusherError(),
 		nats.ConnectHandler(hurry),
 		nats.ReconnectHandler(hurry),
+		nats.ErrorHandler(p.asyncError),
+		nats.ClosedHandler(p.connectionClosed),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("open publisher: %w", err)
+		return err
 	}
 	inbox := nc.NewInbox() + "."
 	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		nc.Close()
+		return nats.ErrConnectionClosed
+	}
 	p.nc, p.inbox = nc, inbox
 	p.mu.Unlock()
-	sub, err := nc.Subscribe(inbox+">", p.answer)
+	sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) { p.answer(m, len(inbox)) })
 	if err == nil {
 		// An answer dropped for slowness would cost a recovery.
 		err = sub.SetPendingLimits(-1, -1)
 	}
 	if err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("open publisher: subscribe to the reply inbox: %w", err)
+		return fmt.Errorf("subscribe to the reply inbox: %w", err)
 	}
-	return p, nil
+	return nil
+}
+
+// asyncError notes what the server says without being asked: that a publish was
+// not permitted, above all, for which there is no other answer.
+func (p *Publisher) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.denied = err
+}
+
+// connectionClosed opens a new connection where nats.go has given one up for
+// good, as it does on an error of the server that it does not know.
+func (p *Publisher) connectionClosed(nc *nats.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || nc != p.nc {
+		return
+	}
+	p.opts.Log.Warn().AnErr("problem", nc.LastError()).Msg("the NATS connection was closed for good: opening another")
+	p.reopening.Go(func() {
+		for p.connect() != nil {
+			time.Sleep(jitter(maxPause))
+			p.mu.Lock()
+			closed := p.closed
+			p.mu.Unlock()
+			if closed {
+				return
+			}
+		}
+		p.hurry()
+	})
 }
 
 // Publish implements [bridge.Publisher]. After Close it does nothing.
@@ -233,8 +284,8 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 
 // answer takes JetStream's answer to one message. It runs on the goroutine of
 // the inbox subscription.
-func (p *Publisher) answer(m *nats.Msg) {
-	seq, attempt, ok := parseReply(m.Subject[len(p.inbox):])
+func (p *Publisher) answer(m *nats.Msg, inbox int) {
+	seq, attempt, ok := parseReply(m.Subject[inbox:])
 	if ok {
 		duplicate, err := parsePubAck(m)
 		p.answered(seq, attempt, duplicate, err)
@@ -340,10 +391,13 @@ func (p *Publisher) Stats() PublisherStats {
 // MaxPayload is the largest message the server takes, headers included, in
 // bytes; 0 while it is not known.
 func (p *Publisher) MaxPayload() int64 {
-	if !p.nc.IsConnected() {
+	p.mu.Lock()
+	nc := p.nc
+	p.mu.Unlock()
+	if !nc.IsConnected() {
 		return 0
 	}
-	return p.nc.MaxPayload()
+	return nc.MaxPayload()
 }
 
 // Close ends the publisher and its connection. What is not settled is not
@@ -352,6 +406,8 @@ func (p *Publisher) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.timer.Stop()
+	nc := p.nc
 	p.mu.Unlock()
-	p.nc.Close()
+	nc.Close()
+	p.reopening.Wait()
 }

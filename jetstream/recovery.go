@@ -101,10 +101,19 @@ func (p *Publisher) resume() {
 		p.opts.Log.Info().Dur("after_ms", time.Since(r.since)).Msg("JetStream takes messages again")
 	}
 	*r = recovery{attempt: r.attempt + 1}
+	p.denied = nil
 	p.progress = time.Now()
 	p.win.rewind()
 	p.pump()
 	p.arm(p.opts.AckTimeout)
+}
+
+// silenceProblem says why there is no answer, as far as the server has told.
+func (p *Publisher) silenceProblem() error {
+	if p.denied != nil {
+		return p.denied
+	}
+	return ErrAckTimeout
 }
 
 // alarm logs a lasting fault once.
@@ -159,7 +168,7 @@ func (p *Publisher) tick() {
 	default:
 		silence := time.Since(p.progress)
 		if p.win.next > p.win.head && silence >= p.opts.AckTimeout {
-			p.recover(ErrAckTimeout)
+			p.recover(p.silenceProblem())
 			p.schedule(0)
 			return
 		}

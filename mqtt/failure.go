@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,14 +33,26 @@ func connectError(host string, code byte, err error) error {
 		return fmt.Errorf("connect to %s: %w (CONNACK %d): check mqtt.username and mqtt.password", host, ErrCredentials, code)
 	case packets.ErrRefusedIDRejected:
 		return fmt.Errorf("connect to %s: %w: client id rejected (CONNACK %d): check mqtt.client_id", host, ErrRefused, code)
-	case packets.ErrRefusedServerUnavailable, packets.ErrRefusedBadProtocolVersion:
-		return fmt.Errorf("connect to %s: %w (CONNACK %d)", host, ErrRefused, code)
+	case packets.ErrRefusedServerUnavailable:
+		return fmt.Errorf("connect to %s: %w: MQTT service unavailable (CONNACK %d)", host, ErrRefused, code)
+	case packets.ErrRefusedBadProtocolVersion:
+		return fmt.Errorf("connect to %s: %w: it does not take MQTT 3.1.1 (CONNACK %d)", host, ErrRefused, code)
+	}
+	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrProtocol) {
+		return fmt.Errorf("connect to %s: the answer to CONNECT is not MQTT 3.1.1: %w: check port and scheme of mqtt.url", host, err)
 	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "remote error" { // a TLS alert (crypto/tls)
 		return fmt.Errorf("connect to %s: %w: TLS alert %q: check mqtt.tls.cert and mqtt.tls.key", host, ErrCredentials, op.Err)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+	if op != nil && op.Op == "read" && op.Timeout() {
+		return fmt.Errorf("connect to %s: %w: no answer to CONNECT within %v", host, ErrUnreachable, connectTimeout)
+	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return fmt.Errorf("connect to %s: %w: %w: check mqtt.tls.ca and mqtt.tls.server_name", host, ErrUnreachable, untrusted)
+	}
+	if closedByPeer(err) {
 		return fmt.Errorf("connect to %s: the broker closed the connection instead of answering CONNECT: %w", host, ErrRefused)
 	}
 	return fmt.Errorf("connect to %s: %w: %w", host, ErrUnreachable, cause(err))
@@ -77,14 +90,28 @@ func endReason(t *tap, lost <-chan error) error {
 	if errors.Is(err, errClosedHere) {
 		select {
 		case err = <-lost:
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(time.Second):
 		}
 		return err
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+	if closedByPeer(err) {
 		return ErrClosedByBroker
 	}
 	return err
+}
+
+// errNoSuback: MQTT 3.1.1 wants an answer to every SUBSCRIBE [MQTT-3.8.4-1].
+var errNoSuback = errors.New("the broker does not answer SUBSCRIBE")
+
+// closedByPeer: the broker ended the connection. Under load a write notices it
+// as often as the read does; TLS has it unexpected without a close_notify.
+func closedByPeer(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // backoff paces connecting. The first three attempts after a connection that

@@ -17,6 +17,8 @@ const (
 	typeSuback   = 9
 	typeUnsuback = 11
 	typePingresp = 13
+	// typeDisconnect is the last that a client sends.
+	typeDisconnect = 14
 )
 
 // ErrMalformed is wrapped by every error about bytes that are no MQTT 3.1.1
@@ -122,8 +124,35 @@ func checkPassed(h header, filters int) error {
 	if !ok {
 		return fmt.Errorf("%w: packet type %d with %d remaining bytes", ErrMalformed, h.kind, h.rest)
 	}
+	if h.flags != 0 {
+		return fmt.Errorf("%w: packet type %d with flags 0x%x [MQTT-2.2.2-2]", ErrMalformed, h.kind, h.flags)
+	}
 	return nil
 }
+
+// checkTurn refuses what comes before CONNACK [MQTT-3.2.0-1], and another
+// CONNACK after it.
+func checkTurn(h header, connected bool) error {
+	switch first := h.kind == typeConnack; {
+	case connected && first:
+		return fmt.Errorf("%w: a second CONNACK", ErrProtocol)
+	case !connected && !first:
+		return fmt.Errorf("%w: packet type %d before CONNACK [MQTT-3.2.0-1]", ErrProtocol, h.kind)
+	}
+	return nil
+}
+
+// parseConnack reads a CONNACK's body (§3.2.2). A reserved return code is an
+// error: paho v1.5.1 has no error for it and takes it for success.
+func parseConnack(body []byte) (accepted, sessionPresent bool, err error) {
+	if code := body[1]; code > maxConnack {
+		return false, false, fmt.Errorf("%w: CONNACK with reserved return code %d", ErrMalformed, code)
+	}
+	return body[1] == 0, body[0]&1 == 1, nil
+}
+
+// maxConnack is the highest return code that MQTT 3.1.1 knows (§3.2.2.3).
+const maxConnack = 5
 
 // appendPuback appends a PUBACK (§3.4).
 func appendPuback(dst []byte, packetID uint16) []byte {

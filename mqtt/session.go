@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"slices"
@@ -26,7 +27,8 @@ type Options struct {
 	ClientID string      // fixed: the broker keeps the session under it
 	Username string
 	Password string
-	// KeepAlive is the longest silence; 0: 30 s.
+	// KeepAlive is the longest silence, in whole seconds up to 65,535, as MQTT
+	// has it (§3.1.2.10); 0: 30 s.
 	KeepAlive time.Duration
 	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered cut
 	// Linger delays a read that found nothing waiting: fewer wake-ups at
@@ -48,18 +50,54 @@ func (o *Options) setDefaults() error {
 	case o.Receiver == nil:
 		return errors.New("open MQTT session: no receiver")
 	}
+	// Each filter once: paho takes them as a map, and the SUBACK must have a
+	// code for each.
+	var filters []string
+	for _, f := range o.Filters {
+		if !validFilter(f) {
+			return fmt.Errorf("open MQTT session: %q is no topic filter", f)
+		}
+		if !slices.Contains(filters, f) {
+			filters = append(filters, f)
+		}
+	}
+	o.Filters = filters
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 30 * time.Second
 	}
+	// paho cuts to seconds, where 0 means none, and then to 16 bits.
+	o.KeepAlive = min(max(o.KeepAlive, time.Second), math.MaxUint16*time.Second)
 	return nil
+}
+
+// validFilter knows the rules for wildcards (§4.7.1). A broker may answer a
+// breach by closing the connection, again and again.
+func validFilter(f string) bool {
+	levels := strings.Split(f, "/")
+	for i, level := range levels {
+		if strings.ContainsAny(level, "+#") && len(level) > 1 || level == "#" && i < len(levels)-1 {
+			return false
+		}
+	}
+	return f != "" && len(f) <= math.MaxUint16
 }
 
 // connectTimeout bounds dialling and the wait for CONNACK and SUBACK, each.
 const connectTimeout = 10 * time.Second
 
+const (
+	// handOver bounds how long SUBSCRIBE waits for paho's writer to take it.
+	// paho's own default is 30 s, and it waits in vain where the connection
+	// ends just then (paho v1.5.1, client.go).
+	handOver = time.Second
+	// closeTimeout bounds the farewell to a broker that does not read.
+	closeTimeout = time.Second
+)
+
 // Session keeps one MQTT session connected.
 type Session struct {
 	opts   Options
+	dial   func(context.Context) (net.Conn, error)
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -73,12 +111,17 @@ type Session struct {
 // Open starts a session. It returns at once; what becomes of the connection is
 // in Status and in the log.
 func Open(opts Options) (*Session, error) {
+	return open(opts, opts.dial)
+}
+
+func open(opts Options, dial func(context.Context) (net.Conn, error)) (*Session, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Session{
 		opts:   opts,
+		dial:   dial,
 		cancel: cancel,
 		done:   make(chan struct{}),
 		status: Status{ClientID: opts.ClientID, Since: time.Now(), Problem: "not connected yet"},
@@ -90,6 +133,7 @@ func Open(opts Options) (*Session, error) {
 // run connects until the session is closed.
 func (s *Session) run(ctx context.Context) {
 	defer close(s.done)
+	defer s.closed()
 	var wait backoff
 	for ctx.Err() == nil {
 		lived, err := s.connection(ctx)
@@ -119,7 +163,10 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 			receiver: s.opts.Receiver, maxPacket: s.opts.MaxPacket,
 			filters: len(s.opts.Filters), linger: s.opts.Linger,
 		})
-		return t, s.adopt(t)
+		if err := s.adopt(ctx, t); err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+		return t, nil
 	}, lost))
 	token := client.Connect().(*paho.ConnectToken)
 	select {
@@ -157,6 +204,7 @@ func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false).SetConnectRetry(false)
 	o.SetConnectTimeout(connectTimeout)
+	o.SetWriteTimeout(handOver)
 	o.SetKeepAlive(s.opts.KeepAlive)
 	o.SetPingTimeout(min(s.opts.KeepAlive, 10*time.Second))
 	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return dial() })
@@ -169,18 +217,22 @@ func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error
 	return o
 }
 
-func (s *Session) dial(ctx context.Context) (net.Conn, error) {
+func (o *Options) dial(ctx context.Context) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: connectTimeout}
-	if s.opts.TLS != nil {
-		return (&tls.Dialer{NetDialer: dialer, Config: s.opts.TLS}).DialContext(ctx, "tcp", s.opts.Address)
+	if o.TLS != nil {
+		return (&tls.Dialer{NetDialer: dialer, Config: o.TLS}).DialContext(ctx, "tcp", o.Address)
 	}
-	return dialer.DialContext(ctx, "tcp", s.opts.Address)
+	return dialer.DialContext(ctx, "tcp", o.Address)
 }
 
-// adopt makes t the session's connection.
-func (s *Session) adopt(t *tap) error {
+// adopt makes t the session's connection, unless the session was closed while it
+// was dialled: then nobody else would close it.
+func (s *Session) adopt(ctx context.Context, t *tap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	t.discard.Store(s.stopping)
 	s.tap = t
 	return nil
@@ -202,12 +254,14 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-time.After(connectTimeout):
-			s.opts.Log.Error().Str("client_id", s.opts.ClientID).Msg("the broker does not answer SUBSCRIBE: connecting again")
-			t.Close()
+			t.closeBecause(errNoSuback)
 			return
 		}
-		if err := token.Error(); err != nil && len(token.Result()) == 0 {
-			return // the connection has ended
+		if err := token.Error(); err != nil {
+			// Most likely the connection has ended; if not, it is of no
+			// use without its subscription.
+			t.closeBecause(fmt.Errorf("subscribe: %w", err))
+			return
 		}
 		if s.granted(token.Result()) {
 			return
@@ -225,7 +279,7 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 func (s *Session) granted(codes map[string]byte) bool {
 	var granted, refused []string
 	for _, f := range s.opts.Filters {
-		switch code := codes[resultKey(f)]; code {
+		switch code := codes[f]; code {
 		case 1:
 			granted = append(granted, f)
 		case 0:
@@ -254,16 +308,6 @@ func (s *Session) granted(codes map[string]byte) bool {
 			Strs("refused", refused).Msg("mqtt subscription refused")
 	}
 	return len(refused) == 0
-}
-
-// resultKey is under which key paho's SubscribeToken has a filter's return code:
-// it leaves the share's name out (paho v1.5.1, client.go).
-func resultKey(filter string) string {
-	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {
-		_, rest, _ = strings.Cut(rest, "/")
-		return rest
-	}
-	return filter
 }
 
 // Drain stops taking new messages: they stay with the broker, which sends them
@@ -296,6 +340,8 @@ func (s *Session) closeTap() {
 }
 
 func (s *Session) disconnect(client paho.Client, t *tap) {
+	late := time.AfterFunc(closeTimeout, func() { t.closeSocket(errClosedHere) })
+	defer late.Stop()
 	t.Flush()
 	client.Disconnect(250)
 	t.Close()

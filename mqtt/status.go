@@ -51,6 +51,15 @@ func (s *Session) connected(sessionPresent bool) {
 	}
 }
 
+// closed is the last state.
+func (s *Session) closed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.status
+	st.Connected, st.Subscribed, st.Takeover, st.Granted, st.Refused = false, false, false, nil, nil
+	st.Since, st.Problem = time.Now(), "closed"
+}
+
 // lost notes the end of a connection or a failed attempt, and logs it once per
 // state change.
 func (s *Session) lost(lived time.Duration, err error) {

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -60,6 +61,10 @@ type tap struct {
 	acks    []byte
 	dead    bool // no more writes
 
+	// why the socket was closed from this side, the first reason; nil: it was
+	// not. The reader itself only sees a closed socket.
+	why atomic.Pointer[error]
+
 	ended  chan struct{} // closed once nothing more is delivered
 	finish sync.Once
 	err    error // why it ended; read after ended is closed
@@ -80,13 +85,15 @@ func newTap(conn net.Conn, opts tapOptions) *tap {
 var errClosedHere = errors.New("connection closed by this side")
 
 // Read serves paho. It returns only with bytes of a packet that is not a
-// PUBLISH, or with an error, which ends the connection.
+// PUBLISH, or with an error, which ends the connection. The error is never
+// net.ErrClosed: paho v1.5.1 passes over its text in silence and would keep its
+// goroutines until the next ping fails.
 func (t *tap) Read(p []byte) (int, error) {
 	t.readMu.Lock()
 	defer t.readMu.Unlock()
 	select {
 	case <-t.ended:
-		return 0, net.ErrClosed
+		return 0, t.err
 	default:
 	}
 	for len(t.pass) == 0 {
@@ -96,7 +103,7 @@ func (t *tap) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			t.end(err)
-			return 0, err
+			return 0, t.err
 		}
 	}
 	n := copy(p, t.pass)
@@ -121,6 +128,9 @@ func (t *tap) next() (more bool, err error) {
 		if err != nil || !ok {
 			return true, err
 		}
+		if err := checkTurn(h, t.connected); err != nil {
+			return false, err
+		}
 		if h.kind != typePublish {
 			if err := checkPassed(h, t.opts.filters); err != nil {
 				return false, err
@@ -128,12 +138,18 @@ func (t *tap) next() (more bool, err error) {
 			if len(b) < h.total() {
 				return true, nil
 			}
+			if h.kind == typeConnack {
+				accepted, present, err := parseConnack(b[h.len:h.total()])
+				if err != nil {
+					return false, err
+				}
+				if accepted {
+					t.connected = true
+					t.opts.receiver.Connected(t, present)
+				}
+			}
 			t.pass = b[:h.total()]
 			t.r += h.total()
-			if h.kind == typeConnack && t.pass[3] == 0 && !t.connected {
-				t.connected = true
-				t.opts.receiver.Connected(t, t.pass[2]&1 == 1)
-			}
 			return false, nil
 		}
 		// Of an oversize PUBLISH the first maxPacket bytes are delivered
@@ -157,9 +173,6 @@ func (t *tap) publish(h header, body []byte) error {
 	if err := parsePublish(h, body, d); err != nil {
 		return err
 	}
-	if !t.connected {
-		return errPublishBeforeConnack
-	}
 	if t.discard.Load() {
 		return nil
 	}
@@ -167,8 +180,6 @@ func (t *tap) publish(h header, body []byte) error {
 	t.opts.receiver.Deliver(t, d)
 	return nil
 }
-
-var errPublishBeforeConnack = errors.Join(ErrProtocol, errors.New("PUBLISH before CONNACK [MQTT-3.2.0-1]"))
 
 // reserve makes room for n unread bytes in one piece.
 func (t *tap) reserve(n int) error {
@@ -219,7 +230,11 @@ func (t *tap) Write(p []byte) (int, error) {
 	if err := t.flushLocked(); err != nil {
 		return 0, err
 	}
-	return t.writeLocked(p)
+	n, err := t.writeLocked(p)
+	if len(p) > 0 && p[0]>>4 == typeDisconnect {
+		t.dead = true // nothing may follow it [MQTT-3.14.4-2]
+	}
+	return n, err
 }
 
 // Ack implements [bridge.Conn].
@@ -260,24 +275,40 @@ func (t *tap) writeLocked(p []byte) (int, error) {
 	n, err := t.Conn.Write(p)
 	if err != nil {
 		t.dead = true
-		t.Conn.Close()
+		t.closeSocket(fmt.Errorf("write to the broker: %w", err))
 	}
 	return n, err
 }
 
 // Close ends the connection. When it returns, the last delivery has been made
 // and the receiver has been told.
-func (t *tap) Close() error {
-	err := t.Conn.Close()
+func (t *tap) Close() error { return t.closeBecause(errClosedHere) }
+
+func (t *tap) closeBecause(why error) error {
+	err := t.closeSocket(why)
 	t.readMu.Lock()
 	defer t.readMu.Unlock()
-	t.end(errClosedHere)
+	t.end(net.ErrClosed)
 	return err
+}
+
+// closeSocket needs no lock, so that it also ends a read or a write that hangs.
+func (t *tap) closeSocket(why error) error {
+	if !errors.Is(why, net.ErrClosed) {
+		t.why.CompareAndSwap(nil, &why)
+	}
+	return t.Conn.Close()
 }
 
 // end is called with readMu held.
 func (t *tap) end(err error) {
 	t.finish.Do(func() {
+		if errors.Is(err, net.ErrClosed) {
+			err = errClosedHere
+			if why := t.why.Load(); why != nil {
+				err = *why
+			}
+		}
 		t.err = err
 		t.Conn.Close()
 		t.writeMu.Lock()

@@ -129,6 +129,7 @@ func (b *Bridge) tick(ctx context.Context) {
 				if lane, _, _ := u.parts(); lane != nil {
 					lane.Tick()
 				}
+				u.watch()
 			}
 		}
 	}
@@ -173,15 +174,20 @@ type Problem struct {
 	Lanes     []string  `json:"lanes,omitempty"`
 }
 
-// Problems lists everything that keeps the bridge from being ready; the same
-// problem of several lanes once.
+// Problems lists everything that keeps the bridge from being ready: the same
+// problem of several lanes once, and a NATS server that is away once, not also
+// as what each lane's own connection makes of it.
 func (b *Bridge) Problems() []Problem {
 	all := b.control.problems()
+	natsDown := len(all) > 0 && all[0].Component == "nats"
 	seen := map[string]int{}
 	for _, u := range b.lanes {
 		for _, p := range u.problems() {
 			key := p.Component + "\x00" + p.Problem
 			i, ok := seen[key]
+			if natsDown && p.Component == "nats" {
+				i, ok = 0, true
+			}
 			if !ok {
 				seen[key] = len(all)
 				all = append(all, p)

@@ -3,7 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +28,8 @@ type laneUnit struct {
 	journal   *bridge.Journal
 	publisher *jetstream.Publisher
 	session   *mqtt.Session
+	unstored  time.Time // since when the publisher is seen without a connection
+	last      *LastProblem
 }
 
 // laneShared is what all lanes of a bridge have in common.
@@ -152,24 +154,66 @@ func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
 	problem, since := u.problem, u.since
 	u.mu.Unlock()
+	lanes := []string{u.plan.ClientID}
 	if problem != "" {
-		return []Problem{{Component: "lane", Problem: problem, Since: since, Lanes: []string{u.plan.ClientID}}}
+		return []Problem{{Component: "lane", Problem: problem, Since: since, Lanes: lanes}}
 	}
 	_, publisher, session := u.parts()
 	var all []Problem
 	if s := session.Status(); !s.Connected || !s.Subscribed || s.Takeover {
-		text := s.Problem
-		if text == "" {
-			text = fmt.Sprintf("another client seems to use the client id %s", u.plan.ClientID)
-		}
-		all = append(all, Problem{Component: "mqtt", Problem: text, Since: s.Since, Lanes: []string{u.plan.ClientID}})
+		text, advice := mqttProblem(&s)
+		all = append(all, Problem{Component: "mqtt", Problem: text, Advice: advice, Since: s.Since, Lanes: lanes})
 	}
-	if p := publisher.Stats(); p.Problem != "" {
-		since := p.Since
-		if since.IsZero() {
-			since = time.Now()
+	p := publisher.Stats()
+	since = u.unstoredSince(&p)
+	if p.Problem != "" {
+		component := "jetstream"
+		if !p.Connected {
+			component = "nats"
 		}
-		all = append(all, Problem{Component: "jetstream", Problem: p.Problem, Advice: p.Advice, Since: since, Lanes: []string{u.plan.ClientID}})
+		all = append(all, Problem{Component: component, Problem: p.Problem, Advice: p.Advice, Since: since, Lanes: lanes})
 	}
 	return all
+}
+
+// mqttProblem puts what is wrong with a session into words that do not name the
+// lane, so that lanes in the same trouble share one problem.
+func mqttProblem(s *mqtt.Status) (problem, advice string) {
+	switch {
+	case s.Takeover:
+		return "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id",
+			"stop the other bridge, or give this one another mqtt.client_id"
+	case len(s.Refused) > 0:
+		return s.Problem, "let mqtt.username subscribe to it in the broker's ACL"
+	case !s.Connected:
+		return withoutLocalAddress(s.Problem), "see that the broker runs at mqtt.url and lets the bridge in; it goes on trying"
+	}
+	return s.Problem, ""
+}
+
+// withoutLocalAddress takes the local end out of "read tcp LOCAL->REMOTE: …": its
+// port is another one for each connection.
+func withoutLocalAddress(text string) string {
+	local, remote, ok := strings.Cut(text, "->")
+	if !ok {
+		return text
+	}
+	return local[:strings.LastIndexByte(local, ' ')+1] + remote
+}
+
+// unstoredSince is since when the publisher stores nothing: it knows that itself
+// only once there was something to store.
+func (u *laneUnit) unstoredSince(p *jetstream.PublisherStats) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case p.Problem == "":
+		u.unstored = time.Time{}
+	case u.unstored.IsZero():
+		u.unstored = time.Now()
+	}
+	if !p.Since.IsZero() {
+		return p.Since
+	}
+	return u.unstored
 }

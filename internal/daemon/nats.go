@@ -103,11 +103,9 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 	}
 	pause := 200 * time.Millisecond
 	for {
-		err := errors.New("nats is not connected")
 		if c.nc.IsConnected() {
-			var report *jetstream.Report
 			attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-			report, err = jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
+			report, err := jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
 			cancel()
 			c.logReport(report)
 			if err == nil {
@@ -166,7 +164,8 @@ func (c *control) problems() []Problem {
 	if c.problem != "" {
 		all = append(all, Problem{Component: "nats", Problem: c.problem, Since: c.since})
 	}
-	if !c.checked {
+	// Without a connection there is no word on the streams.
+	if !c.checked && c.problem == "" {
 		problem := c.streams
 		if problem == "" {
 			problem = "the streams have not been checked yet"

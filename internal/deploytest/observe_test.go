@@ -11,7 +11,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// metrics are the names that operators see, and the labels that each may have.
+// metrics are the names that operators see, and the labels that each may have:
+// those of /metrics that the dashboard shows.
 var metrics = map[string][]string{
 	"mqttbridge_received_total":           {"lane"},
 	"mqttbridge_stored_total":             {"lane"},
@@ -22,6 +23,7 @@ var metrics = map[string][]string{
 	"mqttbridge_resent_total":             {"lane"},
 	"mqttbridge_in_flight":                {"lane"},
 	"mqttbridge_ring_fill_ratio":          {"lane"},
+	"mqttbridge_oldest_unsettled_seconds": {"lane"},
 	"mqttbridge_ack_latency_seconds":      {"lane"},
 	"mqttbridge_session_lost_total":       {"lane"},
 	"mqttbridge_mqtt_reconnects_total":    {"lane"},
@@ -30,6 +32,20 @@ var metrics = map[string][]string{
 	"mqttbridge_nats_connected":           {"lane"},
 	"mqttbridge_devices":                  nil,
 	"mqttbridge_build_info":               {"version"},
+}
+
+func TestMetricsAreThoseThatTheBridgeHas(t *testing.T) {
+	t.Parallel()
+	// internal/admin holds this file against a running bridge.
+	served := map[string][]string{}
+	for _, m := range regexp.MustCompile(`(?m)^(mqttbridge_\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})?$`).
+		FindAllStringSubmatch(read(t, "internal/admin/testdata/metrics.golden"), -1) {
+		served[m[1]] = append(served[m[1]], strings.Split(m[2], ",")...)
+	}
+	for name, labels := range metrics {
+		require.Contains(t, served, name)
+		require.Subset(t, served[name], labels, name)
+	}
 }
 
 // requireKnownMetrics checks a PromQL expression and returns the metrics in it.

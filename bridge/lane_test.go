@@ -1,0 +1,294 @@
+package bridge
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestNothingIsAcknowledgedBeforeItIsStored(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	s.SettleDone()
+	require.Empty(t, s.conn.acked())
+	s.stream.store(0)
+	require.Equal(t, []uint16{1}, s.conn.acked())
+}
+
+func TestAcknowledgementsGoOutInTheOrderOfReceipt(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	for id := range uint16(4) {
+		s.deliver(id+1, telemetry, "same")
+	}
+	s.stream.store(2)
+	s.stream.store(1)
+	s.stream.store(3)
+	require.Empty(t, s.conn.acked())
+	s.stream.store(0)
+	require.Equal(t, []uint16{1, 2, 3, 4}, s.conn.acked())
+	require.Zero(t, s.conn.flushes)
+	s.SettleDone()
+	require.Equal(t, 1, s.conn.flushes)
+}
+
+func TestAnAcknowledgementGoesOnlyToTheConnectionThatDelivered(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	first := s.conn
+	second := s.connect(true)
+	s.stream.store(0)
+	require.Empty(t, second.acked(), "the second connection did not deliver it yet")
+	require.Empty(t, first.acked())
+	s.deliver(1, telemetry, "a", dup)
+	require.Equal(t, []uint16{1}, second.acked())
+	require.Len(t, s.stream.all(), 1)
+}
+
+func TestARedeliveryOfAWaitingMessageTakesItsPlace(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	s.deliver(2, telemetry, "b")
+	first := s.conn
+	second := s.connect(true)
+	s.deliver(1, telemetry, "a", dup)
+	s.deliver(2, telemetry, "b", dup)
+	s.deliver(3, telemetry, "c")
+	require.Len(t, s.stream.all(), 3)
+	for i := range 3 {
+		s.stream.store(i)
+	}
+	require.Empty(t, first.acked())
+	require.Equal(t, []uint16{1, 2, 3}, second.acked())
+}
+
+func TestARetransmissionOnTheSameConnectionIsAcknowledgedOnce(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	s.deliver(2, telemetry, "b")
+	s.deliver(1, telemetry, "a", dup)
+	s.stream.store(0)
+	s.stream.store(1)
+	require.Equal(t, []uint16{1, 2}, s.conn.acked())
+}
+
+// MQTT-4.6.0-2: what was received first on a connection is acknowledged first,
+// also where it needs nothing but that.
+func TestARedeliveryOfAStoredMessageIsAcknowledgedInItsTurn(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	for id := range uint16(4) {
+		s.deliver(id+1, telemetry, "same")
+	}
+	s.stream.store(0) // 1 is acknowledged, and the PUBACK is lost
+	s.connect(true)
+	s.deliver(1, telemetry, "same", dup)
+	s.deliver(2, telemetry, "same", dup)
+	s.connect(true)
+	for id := range uint16(4) {
+		s.deliver(id+1, telemetry, "same", dup)
+	}
+	s.deliver(5, telemetry, "new")
+	require.Len(t, s.stream.all(), 5)
+	for i := 4; i >= 1; i-- {
+		s.stream.store(i)
+	}
+	require.Equal(t, []uint16{1, 2, 3, 4, 5}, s.conn.acked())
+	require.Equal(t, uint64(6), s.Counts().Redelivered)
+}
+
+func TestARedeliveryWithAnotherContentIsANewMessage(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	s.stream.store(0)
+	s.deliver(1, telemetry, "b", dup)
+	s.deliver(1, telemetry+"x", "b", dup)
+	all := s.stream.all()
+	require.Len(t, all, 3)
+	require.NotEqual(t, all[0].id, all[1].id)
+	require.NotEqual(t, all[1].id, all[2].id)
+}
+
+func TestAnUnknownRedeliveryIsStored(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "sent into a connection that died", dup)
+	require.Len(t, s.stream.all(), 1)
+	require.Empty(t, s.conn.acked())
+}
+
+func TestIdenticalMessagesAreAllStored(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	ids := map[string]bool{}
+	const n = 70_000 // once round the packet ids
+	for i := range n {
+		s.deliver(uint16(i%65_535)+1, telemetry, "same")
+		m := s.last()
+		require.False(t, ids[m.id], "id %s twice", m.id)
+		ids[m.id] = true
+		s.Settle(&Result{Token: m.token})
+		s.stream.messages = s.stream.messages[:0]
+	}
+	require.Len(t, s.conn.acked(), n)
+}
+
+// A broker that lost the session numbers its packets anew. A message that it
+// sent into a dying connection comes with DUP set, a packet id of the old session
+// and possibly the bytes that went with it then.
+func TestALostSessionsMessagesAreNotTakenForRedeliveries(t *testing.T) {
+	t.Parallel()
+	for name, storedBefore := range map[string]bool{"stored before": true, "still waiting": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t)
+			s.deliver(1, telemetry, "same")
+			if storedBefore {
+				s.stream.store(0)
+			}
+			s.connect(false)
+			s.connect(true)
+			s.deliver(1, telemetry, "same", dup)
+			all := s.stream.all()
+			require.Len(t, all, 2, "the new session's message was taken for the old one's")
+			require.NotEqual(t, all[0].id, all[1].id)
+		})
+	}
+}
+
+func TestRetainedCopiesAreSkippedAndAcknowledgedInOrder(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	s.deliver(2, telemetry, "old", retained)
+	s.deliver(0, telemetry, "older", retained, qos0)
+	require.Len(t, s.stream.all(), 1)
+	require.Empty(t, s.conn.acked())
+	s.stream.store(0)
+	require.Equal(t, []uint16{1, 2}, s.conn.acked())
+	require.Equal(t, uint64(2), s.Counts().RetainedSkipped)
+	require.Equal(t, uint64(1), s.Counts().Received)
+}
+
+func TestRetainedCopiesAreForwardedOnDemand(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) { o.Rules.ForwardRetained = true })
+	s.deliver(1, telemetry, "a", retained)
+	require.Equal(t, map[string]string{HeaderRetained: "true"}, s.only().headers)
+}
+
+func TestQoS0IsBoundedAndNeverAcknowledged(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) { o.QoS0Pending = 3 })
+	for range 5 {
+		s.deliver(0, telemetry, "same", qos0)
+	}
+	s.deliver(1, telemetry, "q1")
+	all := s.stream.all()
+	require.Len(t, all, 4)
+	require.NotEqual(t, all[0].id, all[1].id)
+	require.Equal(t, uint64(2), s.Counts().QoS0Dropped)
+	for i := range 4 {
+		s.stream.store(i)
+	}
+	require.Equal(t, []uint16{1}, s.conn.acked())
+	for range 4 {
+		s.deliver(0, telemetry, "same", qos0)
+	}
+	require.Equal(t, uint64(3), s.Counts().QoS0Dropped, "settled messages make room")
+}
+
+func TestASettledMessageSettlesOnce(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "a")
+	s.deliver(2, telemetry, "b")
+	for range 2 {
+		s.stream.store(1)
+		s.stream.store(0)
+	}
+	s.Settle(&Result{Token: 99})
+	require.Equal(t, []uint16{1, 2}, s.conn.acked())
+	require.Equal(t, uint64(2), s.Counts().Stored)
+}
+
+func TestIdleIsClosedOnceEverythingIsSettled(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	requireClosed(t, s.Idle(), true)
+	s.deliver(1, telemetry, "a")
+	s.deliver(0, telemetry, "b", qos0)
+	idle := s.Idle()
+	s.stream.store(0)
+	requireClosed(t, idle, false)
+	s.stream.store(1)
+	requireClosed(t, idle, true)
+	requireClosed(t, s.Idle(), true)
+}
+
+func requireClosed(t *testing.T, c <-chan struct{}, want bool) {
+	t.Helper()
+	select {
+	case <-c:
+		require.True(t, want)
+	default:
+		require.False(t, want)
+	}
+}
+
+func TestCountsAddUp(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) {
+		o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 2}
+		o.QoS0Pending = 1
+	})
+	for id := range uint16(5) {
+		s.deliver(id+1, telemetry, string(make([]byte, 2000)))
+	}
+	s.deliver(6, telemetry, "fine")
+	s.deliver(7, telemetry, "refused")
+	s.deliver(0, telemetry, "kept", qos0)
+	s.deliver(0, telemetry, "dropped", qos0)
+	s.tick(3 * time.Millisecond)
+	s.stream.store(0)
+	s.stream.store(1)
+	s.Settle(&Result{Token: s.stream.all()[2].token, Duplicate: true})
+	s.stream.refuse(3) // over the quarantine's bound
+	c := s.Counts()
+	require.Equal(t, 1, c.InFlight)
+	require.Equal(t, c.Received, c.Stored+c.QuarantinedTotal()+c.QuarantineSkipped+c.QoS0Dropped+uint64(c.InFlight))
+	require.Equal(t, uint64(9), c.Received)
+	require.Equal(t, uint64(5), c.Rejected[PayloadTooLarge])
+	require.Equal(t, uint64(2), c.Quarantined[PayloadTooLarge])
+	require.Equal(t, uint64(1), c.Rejected[Refused])
+	require.Equal(t, uint64(4), c.QuarantineSkipped)
+	require.Equal(t, uint64(1), c.Duplicates)
+	require.Equal(t, uint64(1), c.AckLatency.Count)
+	require.Equal(t, int64(3e6), c.AckLatency.Sum)
+	require.True(t, c.Connected)
+	require.Equal(t, []uint16{1, 2, 3, 4, 5, 6, 7}, s.conn.acked())
+}
+
+func TestALaneNeedsItsParts(t *testing.T) {
+	t.Parallel()
+	devices := NewDevices(DevicesOptions{})
+	rules := &Rules{Topics: routes(t, telemetryPattern), MaxPayload: 1}
+	for name, o := range map[string]LaneOptions{
+		"name":    {Rules: rules, Devices: devices, Tenants: devices},
+		"rules":   {Name: "l", Devices: devices, Tenants: devices},
+		"topics":  {Name: "l", Rules: &Rules{MaxPayload: 1}, Devices: devices, Tenants: devices},
+		"devices": {Name: "l", Rules: rules, Tenants: devices},
+		"tenants": {Name: "l", Rules: rules, Devices: devices},
+		"payload": {Name: "l", Rules: &Rules{Topics: rules.Topics}, Devices: devices, Tenants: devices},
+		"formats": {Name: "l", Rules: &Rules{Topics: rules.Topics, MaxPayload: 1, Formats: []Format{Raw, Raw}}, Devices: devices, Tenants: devices},
+	} {
+		_, err := NewLane(o)
+		require.ErrorContains(t, err, "make lane: ", name)
+	}
+}

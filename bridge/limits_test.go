@@ -1,0 +1,234 @@
+package bridge
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// limited sets the device limit.
+func limited(rate float64, burst int) func(*LaneOptions) {
+	return func(o *LaneOptions) { o.Rules.Device = Rate{Rate: rate, Burst: burst} }
+}
+
+// accepted counts the messages that were not rejected.
+func (s *script) accepted() uint64 {
+	c := s.Counts()
+	return c.Received - c.RejectedTotal()
+}
+
+func (s *script) rejected() uint64 {
+	c := s.Counts()
+	return c.RejectedTotal()
+}
+
+// send delivers n messages of a device under fresh packet ids, on a plain topic.
+func (s *script) send(n int, name string) {
+	for range n {
+		s.deliver(uint16(s.Counts().Received)+1, deviceTopic(name), "same")
+	}
+}
+
+// sendAt delivers an attested message that the broker received at that time.
+func (s *script) sendAt(at int64, cn, name string) {
+	n := s.Counts().Received + 1
+	s.deliver(uint16(n), vouched(fmt.Sprintf("id%d", n), at, cn, deviceTopic(name)), "same")
+}
+
+func TestADeviceIsLimitedAlone(t *testing.T) {
+	t.Parallel()
+	s := play(t, limited(10, 20))
+	s.send(30, "acme/loud")
+	require.Equal(t, uint64(10), s.Counts().Rejected[RateLimited])
+	require.Equal(t, "quarantine.rate_limited.tenant.acme.device.loud.telemetry", s.last().subject)
+	s.send(20, "acme/quiet")
+	require.Equal(t, uint64(10), s.Counts().Rejected[RateLimited])
+	s.tick(time.Second)
+	s.send(11, "acme/loud")
+	require.Equal(t, uint64(11), s.Counts().Rejected[RateLimited])
+}
+
+// An outage must not destroy data: ten minutes of a device's messages that come
+// in one second were sent evenly, and the broker says so.
+func TestABacklogIsJudgedByTheBrokersTime(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t), limited(1, 2))
+	for i := range int64(600) {
+		s.sendAt(noon-(600-i)*1e9, "acme/dev-1", "acme/dev-1")
+	}
+	require.Zero(t, s.rejected())
+	for range 3 {
+		s.sendAt(noon, "acme/dev-1", "acme/dev-1")
+	}
+	require.Equal(t, uint64(1), s.Counts().Rejected[RateLimited])
+}
+
+func TestABrokersClockFarAheadIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ahead time.Duration
+		want  uint64
+	}{
+		// In the future that the device spent, nothing more passes now.
+		"within five minutes": {5*time.Minute - time.Millisecond, 0},
+		"five minutes":        {5 * time.Minute, 1},
+		"a year":              {8766 * time.Hour, 1},
+		"the end of time":     {292 * 8766 * time.Hour, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t, attested(t), limited(1, 1))
+			s.sendAt(noon+int64(c.ahead)%(1<<62), "acme/dev-1", "acme/dev-1")
+			s.tick(time.Second)
+			s.sendAt(s.now, "acme/dev-1", "acme/dev-1")
+			require.Equal(t, 1+c.want, s.accepted())
+		})
+	}
+}
+
+func TestTheLimitersClockNeverRunsBackward(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t), limited(1, 5))
+	for i := range int64(50) {
+		// Back and forth: no budget comes of it.
+		s.sendAt(noon-(i%2)*60e9, "acme/dev-1", "acme/dev-1")
+	}
+	require.Equal(t, uint64(5), s.accepted())
+}
+
+// The bridge's own clock can be set back: a device whose limit ran in the future
+// must not stand still until that has come.
+func TestAClockSetBackDoesNotStopADevice(t *testing.T) {
+	t.Parallel()
+	for name, adjust := range map[string][]func(*LaneOptions){
+		"plain":  {limited(1, 2)},
+		"tenant": {func(o *LaneOptions) { o.Rules.Tenant = Rate{Rate: 1, Burst: 2} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t, adjust...)
+			s.tick(8766 * time.Hour)
+			s.send(5, "acme/dev-1")
+			require.Equal(t, uint64(2), s.accepted())
+			s.tick(-8766 * time.Hour)
+			for range 10 {
+				s.tick(time.Second)
+				s.send(1, "acme/dev-1")
+			}
+			require.Equal(t, uint64(12), s.accepted())
+		})
+	}
+}
+
+func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t), limited(1, 3), func(o *LaneOptions) {
+		o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 2}
+		o.Rules.Tenant = Rate{Rate: 1, Burst: 4}
+	})
+	for range 100 {
+		s.sendAt(noon, "acme/impostor", "acme/victim")
+	}
+	require.Len(t, s.stream.all(), 2, "the impostor's own quarantine bound")
+	for range 3 {
+		s.sendAt(noon, "acme/victim", "acme/victim")
+	}
+	require.Equal(t, uint64(3), s.accepted())
+	s.sendAt(noon, "acme/victim", "acme/victim")
+	require.Equal(t, "quarantine.rate_limited.tenant.acme.device.victim.telemetry", s.last().subject,
+		"the victim's quarantine bound is its own, too")
+	impostor, ok := s.opts.Devices.Lookup("acme", "impostor", Rate{})
+	require.True(t, ok)
+	require.Equal(t, map[string]uint64{"cn_mismatch": 100}, impostor.Rejected)
+	victim, ok := s.opts.Devices.Lookup("acme", "victim", Rate{})
+	require.True(t, ok)
+	require.Equal(t, uint64(4), victim.Received)
+}
+
+func TestARedeliveryIsNeverChargedTwice(t *testing.T) {
+	t.Parallel()
+	journal := NewJournal()
+	keep := func(o *LaneOptions) { o.Journal = journal }
+	s := play(t, limited(1, 2), keep)
+	s.catchUp = catchUp{}
+	s.deliver(1, telemetry, "a")
+	for range 3 {
+		s.connect(true)
+		s.catchUp = catchUp{}
+		s.deliver(1, telemetry, "a", dup)
+	}
+	s.stream.store(0)
+	s.connect(true)
+	s.catchUp = catchUp{}
+	s.deliver(1, telemetry, "a", dup)
+	s.deliver(2, telemetry, "b")
+	require.Equal(t, uint64(2), s.accepted())
+
+	// A bridge killed before the answer to b: the table of devices outlives it
+	// here so that a charge would show.
+	again := play(t, limited(1, 2), keep, func(o *LaneOptions) { o.Devices = s.opts.Devices })
+	again.catchUp = catchUp{}
+	again.deliver(2, telemetry, "b", dup)
+	require.Equal(t, uint64(1), again.accepted())
+	require.Equal(t, s.last().id, again.only().id)
+}
+
+func TestPlainTopicsGetCreditForAnOutage(t *testing.T) {
+	t.Parallel()
+	s := play(t, limited(1, 5))
+	s.send(5, "acme/dev-1")
+	s.Disconnected(s.conn)
+	s.tick(10 * time.Minute)
+	s.conn = nil
+	s.connect(true)
+	require.True(t, s.Counts().CatchingUp)
+	s.send(600, "acme/dev-1") // with the five before: the burst, and the rate times the outage
+	require.Zero(t, s.rejected())
+	s.send(10, "acme/dev-1")
+	require.Equal(t, uint64(10), s.rejected(), "and no more")
+	s.tick(11 * time.Minute)
+	require.False(t, s.Counts().CatchingUp)
+	s.send(10, "acme/dev-1")
+	require.Equal(t, uint64(15), s.rejected(), "caught up: the burst again")
+}
+
+func TestAHeldUpRingGivesCredit(t *testing.T) {
+	t.Parallel()
+	s := play(t, limited(1, 5))
+	s.send(5, "acme/dev-1")
+	s.tick(time.Minute)
+	s.stream.store(0) // JetStream was away for a minute
+	s.send(65, "acme/dev-1")
+	require.Equal(t, uint64(5), s.rejected(), "sixty of the minute are left to it")
+}
+
+func TestAttestedTopicsNeedNoCredit(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t), limited(1, 5))
+	s.tick(time.Hour)
+	s.connect(true)
+	for range 10 {
+		s.sendAt(s.now, "acme/dev-1", "acme/dev-1")
+	}
+	require.Equal(t, uint64(5), s.accepted())
+}
+
+func TestATenantsLimitGivesTheDeviceItsBudgetBack(t *testing.T) {
+	t.Parallel()
+	s := play(t, limited(1, 3), func(o *LaneOptions) { o.Rules.Tenant = Rate{Rate: 1, Burst: 4} })
+	s.send(2, "acme/a")
+	s.send(2, "acme/b")
+	s.send(5, "acme/c")
+	require.Equal(t, uint64(5), s.Counts().Rejected[TenantRateLimited])
+	require.Equal(t, "quarantine.tenant_rate_limited.tenant.acme.device.c.telemetry", s.last().subject)
+	c, ok := s.opts.Devices.Lookup("acme", "c", s.opts.Rules.Device)
+	require.True(t, ok)
+	require.Equal(t, 3, c.TokensLeft)
+	s.send(3, "other/c")
+	require.Equal(t, uint64(7), s.accepted(), "another tenant's budget is its own")
+	s.send(3, "acme/a") // the device's last one is refunded each time
+	require.Equal(t, uint64(8), s.Counts().Rejected[TenantRateLimited])
+	require.Zero(t, s.Counts().Rejected[RateLimited])
+}

@@ -1,0 +1,374 @@
+package bridge
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// TestALaneKeepsItsPromises runs lane, ring and journal against a model of a
+// broker and of a stream, with every fault between them in any order: connections
+// that die with packets and PUBACKs in them, retransmissions on the same
+// connection, answers in any order and lost ones, refusals, kill -9 of the bridge,
+// a broker that loses the session. At each step:
+//
+//   - what is acknowledged is stored,
+//   - nothing is stored under two ids,
+//   - PUBACKs go out in the order of receipt, on the connection that delivered,
+//   - messages are published in the order in which the broker sent them,
+//
+// and when all has come to rest, everything that the broker did not lose itself
+// is stored.
+func TestALaneKeepsItsPromises(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"":           w.check,
+			"publish":    w.publish,
+			"send":       w.send,
+			"read":       w.read,
+			"retransmit": w.retransmit,
+			"settle":     w.settle,
+			"store":      w.store,
+			"refuse":     w.refuse,
+			"takeAck":    w.takeAck,
+			"disconnect": w.disconnect,
+			"connect":    w.connect,
+			"kill":       w.kill,
+			"forget":     w.loseSession,
+		})
+		w.rest()
+	})
+}
+
+// letter is one message as its device published it. Its content is not its own:
+// devices send the same bytes again.
+type letter struct {
+	number         int // in the order of the broker's first sending
+	topic, payload string
+	ids            map[string]bool // under which it is stored
+	lost           bool            // by the broker
+	published      bool            // by the lane
+}
+
+func (l *letter) stored() bool { return len(l.ids) > 0 }
+
+// packet is a PUBLISH between broker and lane.
+type packet struct {
+	id  uint16
+	dup bool
+	*letter
+}
+
+type world struct {
+	t *rapid.T
+
+	lane    *Lane
+	journal *Journal
+	now     int64
+
+	// The broker.
+	letters  []*letter
+	queue    []*letter
+	inFlight []packet // in the order of sending, each once
+	nextID   uint16
+	sent     int
+	session  bool // kept
+
+	// The connection: packets on their way to the lane, and what the lane owes
+	// and has acknowledged on it.
+	conn  *brokerEnd
+	pipe  []packet
+	owed  []uint16
+	acked []uint16
+
+	// The stream: what was published and not answered, in order; which ids it
+	// holds, quarantine apart.
+	reading *letter
+	waiting []*outstanding
+	holds   map[string]*letter
+	newest  int // number of the letter published last
+}
+
+type outstanding struct {
+	*published
+	letter *letter
+	stored bool // the answer is under way
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{
+		t: t, now: noon, session: true, holds: map[string]*letter{},
+		journal: NewJournal(), nextID: uint16(rapid.SampledFrom([]int{1, 1000, 65_530}).Draw(t, "first id")),
+	}
+	w.start()
+	return w
+}
+
+// start starts a bridge with the journal there is.
+func (w *world) start() {
+	s := play(testingTB{w.t}, func(o *LaneOptions) {
+		o.Journal = w.journal
+		o.Now = func() int64 { return w.now }
+	})
+	s.Disconnected(s.conn)
+	w.lane = s.Lane
+	s.stream.onPublish = func(p *published) {
+		l := w.reading
+		for _, o := range w.waiting {
+			if o.token == p.token { // the quarantine copy of a refused one
+				l = o.letter
+			}
+		}
+		if !l.published {
+			require.Greater(w.t, l.number, w.newest, "published out of order")
+			w.newest, l.published = l.number, true
+		}
+		w.waiting = append(w.waiting, &outstanding{published: p, letter: l})
+	}
+	w.newest = 0
+	for _, l := range w.letters {
+		l.published = false
+	}
+}
+
+// testingTB lets a fixture for testing.TB serve rapid.
+type testingTB struct{ *rapid.T }
+
+func (testingTB) Setenv(string, string)     {}
+func (testingTB) TempDir() string           { return "" }
+func (testingTB) Chdir(string)              {}
+func (testingTB) ArtifactDir() string       { return "" }
+func (testingTB) Attr(string, string)       {}
+func (testingTB) Cleanup(func())            {}
+
+func (w *world) publish(t *rapid.T) {
+	l := &letter{
+		topic:   deviceTopic("acme/dev-" + rapid.SampledFrom([]string{"1", "2"}).Draw(t, "device")),
+		payload: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "payload"),
+		ids:     map[string]bool{},
+	}
+	w.letters, w.queue = append(w.letters, l), append(w.queue, l)
+}
+
+const brokerWindow = 6
+
+// send is the broker sending the next message, packet ids in turn.
+func (w *world) send(t *rapid.T) {
+	if w.conn == nil || len(w.queue) == 0 || len(w.inFlight) == brokerWindow {
+		t.Skip("nothing to send")
+	}
+	w.sent++
+	l := w.queue[0]
+	l.number = w.sent
+	p := packet{id: w.nextID, letter: l}
+	if w.nextID++; w.nextID == 0 {
+		w.nextID = 1
+	}
+	w.queue = w.queue[1:]
+	w.inFlight = append(w.inFlight, p)
+	w.pipe = append(w.pipe, p)
+}
+
+// retransmit is a broker's retry interval: DUP on the same connection.
+func (w *world) retransmit(t *rapid.T) {
+	if w.conn == nil || len(w.inFlight) == 0 {
+		t.Skip("nothing to send again")
+	}
+	p := rapid.SampledFrom(w.inFlight).Draw(t, "packet")
+	p.dup = true
+	w.pipe = append(w.pipe, p)
+}
+
+// read is the lane reading one packet.
+func (w *world) read(t *rapid.T) {
+	if len(w.pipe) == 0 {
+		t.Skip("nothing to read")
+	}
+	p := w.pipe[0]
+	w.pipe = w.pipe[1:]
+	owed := false
+	for _, id := range w.owed {
+		owed = owed || id == p.id
+	}
+	if !owed {
+		w.owed = append(w.owed, p.id)
+	}
+	w.reading = p.letter
+	topic := []byte(p.topic)
+	w.lane.Deliver(w.conn, &Delivery{
+		Topic: topic, Payload: []byte(p.payload), PayloadSize: len(p.payload),
+		PacketID: p.id, QoS: 1, Dup: p.dup, ReceivedAt: w.now,
+	})
+	copy(topic, "overwritten")
+	w.reading = nil
+}
+
+// acknowledged is a PUBACK as it enters the connection's buffer.
+func (w *world) acknowledged(id uint16) {
+	require.NotEmpty(w.t, w.owed, "PUBACK %d for nothing", id)
+	require.Equal(w.t, w.owed[0], id, "PUBACK out of order")
+	w.owed = w.owed[1:]
+	w.acked = append(w.acked, id)
+	for _, p := range w.inFlight {
+		if p.id == id {
+			require.True(w.t, p.stored(), "PUBACK %d before its message is stored", id)
+		}
+	}
+}
+
+// pick takes any unanswered message.
+func (w *world) pick(t *rapid.T) (int, *outstanding) {
+	if len(w.waiting) == 0 {
+		t.Skip("nothing to answer")
+	}
+	i := rapid.IntRange(0, len(w.waiting)-1).Draw(t, "message")
+	return i, w.waiting[i]
+}
+
+// keep is the stream storing a message.
+func (w *world) keep(o *outstanding) (duplicate bool) {
+	key := o.id
+	if o.headers[HeaderReason] != "" {
+		key = "quarantine " + o.id
+	}
+	if other, ok := w.holds[key]; ok && !o.stored {
+		require.Same(w.t, other, o.letter, "a message was taken for another's duplicate: lost")
+		duplicate = true
+	}
+	o.stored = true
+	w.holds[key] = o.letter
+	o.letter.ids[o.id] = true
+	require.Len(w.t, o.letter.ids, 1, "stored twice, under different ids")
+	return duplicate
+}
+
+func (w *world) settle(t *rapid.T) {
+	i, o := w.pick(t)
+	duplicate := w.keep(o)
+	w.waiting = append(w.waiting[:i:i], w.waiting[i+1:]...)
+	w.lane.Settle(&Result{Token: o.token, Duplicate: duplicate})
+}
+
+// store is the stream storing a message whose answer takes its time.
+func (w *world) store(t *rapid.T) {
+	_, o := w.pick(t)
+	w.keep(o)
+}
+
+func (w *world) refuse(t *rapid.T) {
+	i, o := w.pick(t)
+	if o.stored {
+		t.Skip("stored already")
+	}
+	w.lane.Settle(&Result{Token: o.token, Refused: errRefused, Message: o.message()})
+	w.waiting = append(w.waiting[:i:i], w.waiting[i+1:]...)
+}
+
+// takeAck is a PUBACK reaching the broker.
+func (w *world) takeAck(t *rapid.T) {
+	if len(w.acked) == 0 {
+		t.Skip("no PUBACK")
+	}
+	id := w.acked[0]
+	w.acked = w.acked[1:]
+	for i, p := range w.inFlight {
+		if p.id == id {
+			w.inFlight = append(w.inFlight[:i:i], w.inFlight[i+1:]...)
+			return
+		}
+	}
+}
+
+func (w *world) disconnect(t *rapid.T) {
+	if w.conn == nil {
+		t.Skip("not connected")
+	}
+	conn := w.conn
+	w.pipe, w.owed, w.acked, w.conn = nil, nil, nil, nil
+	w.lane.Disconnected(conn)
+	conn.onAck = func(id uint16) { require.Fail(w.t, "PUBACK on a dead connection", "%d", id) }
+}
+
+// connect resumes the session: what is in flight comes again, in its order, DUP
+// set (MQTT 3.1.1 §4.4).
+func (w *world) connect(t *rapid.T) {
+	if w.conn != nil {
+		t.Skip("connected")
+	}
+	w.conn = &brokerEnd{onAck: w.acknowledged}
+	w.lane.Connected(w.conn, w.session)
+	w.session = true
+	for _, p := range w.inFlight {
+		p.dup = true
+		w.pipe = append(w.pipe, p)
+	}
+}
+
+// kill is kill -9 of the bridge. Of what it published the stream stores the
+// beginning.
+func (w *world) kill(t *rapid.T) {
+	for _, o := range w.waiting[:rapid.IntRange(0, len(w.waiting)).Draw(t, "arrived")] {
+		w.keep(o)
+	}
+	w.waiting, w.pipe, w.owed, w.acked, w.conn = nil, nil, nil, nil, nil
+	// The mapped pages survive; a new process loads them.
+	next := &Journal{words: w.journal.words, header: &journalHeader{}}
+	next.header.magic, next.header.client = journalMagic, hashOf("lane")
+	require.NoError(t, next.load("lane"))
+	require.GreaterOrEqual(t, next.counter, w.journal.counter)
+	w.journal = next
+	w.start()
+}
+
+// loseSession is a broker that restarts without its sessions and numbers its
+// packets anew.
+func (w *world) loseSession(t *rapid.T) {
+	if w.conn != nil {
+		w.disconnect(t)
+	}
+	for _, p := range w.inFlight {
+		p.lost = true
+	}
+	for _, l := range w.queue {
+		l.lost = true
+	}
+	w.queue, w.inFlight, w.nextID, w.session = nil, nil, 1, false
+}
+
+func (w *world) check(t *rapid.T) {
+	if len(w.waiting) == 0 {
+		require.Empty(t, w.owed, "everything is answered, and PUBACKs are held back")
+	}
+}
+
+// rest lets everything come to its end.
+func (w *world) rest() {
+	if w.conn == nil {
+		w.connect(w.t)
+	}
+	for len(w.queue)+len(w.inFlight)+len(w.pipe)+len(w.waiting) > 0 {
+		switch {
+		case len(w.pipe) > 0:
+			w.read(w.t)
+		case len(w.waiting) > 0:
+			o := w.waiting[0]
+			w.waiting = w.waiting[1:]
+			w.lane.Settle(&Result{Token: o.token, Duplicate: w.keep(o)})
+		case len(w.acked) > 0:
+			w.takeAck(w.t)
+		case len(w.queue) > 0 && len(w.inFlight) < brokerWindow:
+			w.send(w.t)
+		default:
+			require.Fail(w.t, "packets without a PUBACK", fmt.Sprint(len(w.inFlight)))
+		}
+	}
+	for _, l := range w.letters {
+		require.True(w.t, l.lost || l.stored(), "lost")
+	}
+	require.Zero(w.t, w.lane.Counts().InFlight)
+	require.Zero(w.t, w.lane.pending)
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+)
+
+// timestamps are UTC, RFC 3339 with milliseconds.
+const timestamps = "2006-01-02T15:04:05.000Z07:00"
+
+// newLogger logs to w: for a reader on a terminal, as JSON elsewhere, unless the
+// configuration says which.
+func newLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
+	level, err := zerolog.ParseLevel(c.Level)
+	if err != nil {
+		return zerolog.Nop(), fmt.Errorf("set up the log: %w", err)
+	}
+	terminal := isTerminal(w)
+	log := zerolog.New(w)
+	if c.Format == "console" || c.Format == "auto" && terminal {
+		log = zerolog.New(zerolog.ConsoleWriter{
+			Out: w, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
+			TimeFormat: timestamps, TimeLocation: time.UTC,
+		})
+	}
+	// Not zerolog's own timestamp: its format is a variable of the package.
+	stamp := zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
+		e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format(timestamps))
+	})
+	return log.Level(level).Hook(stamp), nil
+}
+
+func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+
+	"mqtt-nats-bridge/internal/check"
+)
+
+// mapCommand explains topics.
+type mapCommand struct {
+	Topics []string `arg:"" name:"topic" help:"A device's topic, or an attested one as the broker's rule writes it."`
+}
+
+// Help is what --help says beyond the flags.
+func (mapCommand) Help() string {
+	return `Says for each topic which pattern it matches, what the pattern captures, under which subject and in which stream its messages are stored, or why they would be rejected and where in quarantine they would be. Nothing is connected to; payload and rate are not looked at.
+
+The exit code is 1 if a topic would be rejected.
+
+Examples:
+
+    mqtt-nats-bridge map tenant/acme/device/dev-1/telemetry
+
+    mqtt-nats-bridge map bridge/v1/d/000660F22358AE4BB44B/1795442951630/61636D652F6465762D31/tenant/acme/device/dev-1/telemetry`
+}
+
+// Run implements the command.
+func (m *mapCommand) Run(p *program) error {
+	c, plan, err := p.compile()
+	if err != nil {
+		return err
+	}
+	rejected := false
+	for i, topic := range m.Topics {
+		trace, err := check.Topic(c, plan, topic)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			fmt.Fprintln(p.out)
+		}
+		fmt.Fprint(p.out, trace)
+		rejected = rejected || trace.Rejected
+	}
+	if rejected {
+		return errSaid
+	}
+	return nil
+}

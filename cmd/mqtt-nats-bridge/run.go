@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/admin"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+)
+
+// runCommand is the daemon.
+type runCommand struct{}
+
+// Help is what --help says beyond the flags.
+func (runCommand) Help() string {
+	return `Connects to the broker and to NATS, makes the streams that are missing, and carries messages until a signal ends it. A broker or a NATS server that cannot be reached is no failure: the bridge logs it, is not ready (see /readyz) and goes on trying.
+
+The first SIGTERM or SIGINT stops it in order: nothing new is taken, what is under way is stored and acknowledged, for at most stop_timeout; what is left then stays with the broker, which delivers it again. A second signal ends it at once, with exit code 1.
+
+Examples:
+
+    mqtt-nats-bridge --config bridge.yaml
+
+    mqtt-nats-bridge run --mqtt-url mqtt://emqx:1883 --nats-url nats://nats:4222 --set mqtt.username=bridge --set mqtt.password_file=/run/secrets/mqtt`
+}
+
+// Run implements the command.
+func (runCommand) Run(ctx context.Context, p *program) error {
+	c, err := p.load()
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(p.err, c.Log)
+	if err != nil {
+		return err
+	}
+	build := readBuild()
+	announce(log, c, build)
+	err = serve(ctx, c, log, build.Version)
+	var faults *config.Faults
+	if err != nil && !errors.As(err, &faults) {
+		// Said twice: here for what collects logs, and by the caller for a
+		// reader, line by line.
+		log.Error().Err(err).Msg("failed")
+	}
+	return err
+}
+
+func announce(log zerolog.Logger, c *config.Config, build build) {
+	nats := c.NATS.URL.String()
+	if c.NATS.Context != "" {
+		nats = strings.TrimSpace("context " + c.NATS.Context + " " + nats)
+	}
+	log.Info().Str("version", build.Version).Str("revision", build.Revision).
+		Int("lanes", len(c.ClientIDs())).Str("broker", c.MQTT.URL.String()).Str("nats", nats).
+		Str("identity", string(c.Identity.Mode)).Msg("starting")
+}
+
+// serve runs the bridge until ctx ends or it cannot go on.
+func serve(ctx context.Context, c *config.Config, log zerolog.Logger, version string) error {
+	b, err := daemon.Start(ctx, daemon.Options{Config: c, Log: log, Version: version})
+	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
+		return stop(ctx, b, log)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Admin.Listen != "" {
+		server, err := admin.Start(c.Admin.Listen, b, log)
+		if err != nil {
+			err = fmt.Errorf("open the admin endpoint at %s: %w: set admin.listen to a free address, or to nothing", c.Admin.Listen, err)
+			return errors.Join(err, stop(ctx, b, log))
+		}
+		// Last: until then /livez and /readyz say how the stop goes.
+		defer server.Close()
+	}
+	select {
+	case <-ctx.Done():
+		return stop(ctx, b, log)
+	case err := <-b.Failed():
+		return errors.Join(err, stop(ctx, b, log))
+	}
+}
+
+// stop takes the bridge down and says what it left with the broker, which is no
+// failure. b is nil where it never ran.
+func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
+	why := "failure"
+	if cause := context.Cause(ctx); cause != nil {
+		why = cause.Error()
+	}
+	if b == nil {
+		log.Info().Str("cause", why).Msg("stopped")
+		return nil
+	}
+	log.Info().Str("cause", why).Msg("stopping; a second signal ends at once")
+	// Stop has a bound of its own, and ctx has ended already.
+	err := b.Stop(context.WithoutCancel(ctx))
+	switch {
+	case errors.Is(err, daemon.ErrAbandoned):
+		log.Warn().Str("abandoned", err.Error()).Msg("stopped")
+		return nil
+	case err != nil:
+		return err
+	}
+	log.Info().Msg("stopped, nothing was left under way")
+	return nil
+}

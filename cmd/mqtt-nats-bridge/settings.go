@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+)
+
+// settings are the flags that configure the bridge. Pointers tell an empty value
+// from none.
+type settings struct {
+	Config    string   `short:"c" placeholder:"FILE" env:"BRIDGE_CONFIG" help:"The YAML file to read."`
+	MQTTURL   *string  `name:"mqtt-url" placeholder:"URL" help:"The broker: mqtt://host:1883, or mqtts://host:8883 for TLS."`
+	NATSURL   *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, several separated by commas."`
+	LogLevel  *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogFormat *string  `placeholder:"FORMAT" help:"console, json, or auto: console on a terminal, JSON elsewhere."`
+	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Any key of the configuration by its path, like limits.payload=64KiB; may be given again. Not for secrets, which other users of the machine would see."`
+}
+
+// load reads the configuration. The error is a *config.Faults or a usageError.
+func (p *program) load() (*config.Config, error) {
+	flags, err := p.settings.flags()
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags})
+}
+
+// compile reads the configuration and finds out what it means.
+func (p *program) compile() (*config.Config, *daemon.Plan, error) {
+	c, err := p.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := daemon.Compile(c)
+	return c, plan, err
+}
+
+// flags gives --set the last word: it names its key in full.
+func (s *settings) flags() ([]config.Flag, error) {
+	var flags []config.Flag
+	for _, f := range []struct {
+		name, path string
+		value      *string
+	}{
+		{"--mqtt-url", "mqtt.url", s.MQTTURL},
+		{"--nats-url", "nats.url", s.NATSURL},
+		{"--log-level", "log.level", s.LogLevel},
+		{"--log-format", "log.format", s.LogFormat},
+	} {
+		if f.value != nil {
+			flags = append(flags, config.Flag{Name: f.name, Path: f.path, Value: *f.value})
+		}
+	}
+	for _, pair := range s.Set {
+		path, value, ok := strings.Cut(pair, "=")
+		if !ok || path == "" {
+			return nil, usageError{fmt.Errorf("--set %q: write KEY=VALUE, like --set limits.payload=64KiB", pair)}
+		}
+		flags = append(flags, config.Flag{Name: "--set", Path: path, Value: value})
+	}
+	return flags, nil
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// streamsCommand is streams and consumers as code.
+type streamsCommand struct {
+	Plan  streamsPlan  `cmd:"" help:"Print what differs between the streams and the configuration."`
+	Apply streamsApply `cmd:"" help:"Make the streams as configured."`
+}
+
+// Help is what --help says beyond the flags.
+func (streamsCommand) Help() string {
+	return `The bridge itself makes what is missing at start and changes nothing that exists. These two commands compare and change streams and their consumers, as a user who may, for instance the operator of nats.conf:
+
+    mqtt-nats-bridge streams apply --set nats.user=operator --set nats.password_file=operator.txt --set nats.inbox_prefix=_INBOX`
+}
+
+type streamsPlan struct{}
+
+// Help is what --help says beyond the flags.
+func (streamsPlan) Help() string {
+	return `Prints each stream and consumer: + to create, ~ to change, ! in conflict, = as declared; a field marked ! stops the start of the bridge. Nothing is changed.
+
+The exit code is 0 if everything is as declared, 1 if something differs or could not be compared.
+
+Example: mqtt-nats-bridge streams plan -c bridge.yaml`
+}
+
+// Run implements the command.
+func (streamsPlan) Run(ctx context.Context, p *program) error {
+	t, err := p.openStreams()
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	d, err := t.difference(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !d.Empty() {
+		return errSaid
+	}
+	return nil
+}
+
+type streamsApply struct {
+	Yes bool `short:"y" help:"Do not ask."`
+}
+
+// Help is what --help says beyond the flags.
+func (streamsApply) Help() string {
+	return `Prints the difference as streams plan does, asks, and makes it so. Limits that are lowered discard messages at once. What cannot be changed on a stream that exists is named, and nothing is changed then. Without a terminal --yes is required.
+
+Example: mqtt-nats-bridge streams apply -c bridge.yaml`
+}
+
+// Run implements the command.
+func (a *streamsApply) Run(ctx context.Context, p *program) error {
+	if !a.Yes && !isTerminal(p.in) {
+		return usageError{errors.New("streams apply: there is no terminal to ask on: look at streams plan, then give --yes")}
+	}
+	t, err := p.openStreams()
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if t.config.Streams.Manage == config.ManageOff {
+		faults := &config.Faults{}
+		faults.Add(t.config.Fault("streams.manage", "is off: the streams are somebody else's; write create or verify to apply them"))
+		return faults
+	}
+	d, err := t.difference(ctx, p)
+	if err != nil || d.Empty() {
+		return err
+	}
+	if !a.Yes {
+		ok, err := p.confirm(ctx, "Apply?")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			fmt.Fprintln(p.out, "nothing was changed")
+			return errSaid
+		}
+	}
+	return t.apply(ctx, p)
+}
+
+// streamsTask is one connection with what is to be compared.
+type streamsTask struct {
+	config *config.Config
+	plan   *daemon.Plan
+	js     natsjs.JetStream
+	close  func()
+}
+
+func (p *program) openStreams() (*streamsTask, error) {
+	c, plan, err := p.compile()
+	if err != nil {
+		return nil, err
+	}
+	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-streams")
+	if err != nil {
+		return nil, err
+	}
+	if options, err = options.Resolve(); err != nil {
+		return nil, err
+	}
+	nc, err := check.Dial(options)
+	if err != nil {
+		return nil, err
+	}
+	js, err := options.JetStream(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return &streamsTask{config: c, plan: plan, js: js, close: nc.Close}, nil
+}
+
+// streamsTimeout bounds a comparison or an application.
+const streamsTimeout = 30 * time.Second
+
+// difference prints what it returns.
+func (t *streamsTask) difference(ctx context.Context, p *program) (*jetstream.Difference, error) {
+	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
+	defer cancel()
+	d, err := jetstream.Plan(ctx, t.js, t.plan.Streams, t.plan.Consumers)
+	if err != nil {
+		return nil, fmt.Errorf("compare the streams: %w", err)
+	}
+	fmt.Fprint(p.out, d)
+	return d, nil
+}
+
+func (t *streamsTask) apply(ctx context.Context, p *program) error {
+	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
+	defer cancel()
+	report, err := jetstream.Manage(ctx, t.js, jetstream.ManageApply, t.plan.Streams, t.plan.Consumers)
+	if report != nil {
+		// Also with an error: what was done before it stays done.
+		for _, name := range report.Created {
+			fmt.Fprintln(p.out, "created", name)
+		}
+		for _, name := range report.Updated {
+			fmt.Fprintln(p.out, "updated", name)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("apply the streams: %w", err)
+	}
+	return nil
+}
+
+// confirm asks on the terminal; all but y and yes is no.
+func (p *program) confirm(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(p.out, "\n%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() {
+		// A signal leaves this read behind; the process ends with it.
+		text, _ := bufio.NewReader(p.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(text))
+	}()
+	select {
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	case text := <-answer:
+		return text == "y" || text == "yes", nil
+	}
+}

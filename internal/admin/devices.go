@@ -1,0 +1,77 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+const (
+	defaultTop = 20
+	// maxTop bounds an answer to some 250 KB.
+	maxTop = 1000
+)
+
+// topDevices is the body of /devices.
+type topDevices struct {
+	By      bridge.TopBy    `json:"by"`
+	Devices []bridge.Device `json:"devices"`
+}
+
+func (r *routes) top(w http.ResponseWriter, req *http.Request) {
+	n, by, err := parseTop(req.URL.RawQuery)
+	if err != nil {
+		writeJSON(w, http.StatusBadRequest, fault{err.Error()})
+		return
+	}
+	devices := r.bridge.TopDevices(n, by)
+	if devices == nil {
+		devices = []bridge.Device{}
+	}
+	writeJSON(w, http.StatusOK, topDevices{By: by, Devices: devices})
+}
+
+// parseTop reads /devices' parameters. The error says what would be right.
+func parseTop(query string) (n int, by bridge.TopBy, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return 0, "", fmt.Errorf("read parameters: %w", err)
+	}
+	n, by = defaultTop, bridge.ByReceived
+	for name, given := range values {
+		value := given[len(given)-1]
+		switch name {
+		case "top":
+			n, err = strconv.Atoi(value)
+			if err != nil || n < 1 || n > maxTop {
+				return 0, "", fmt.Errorf("top=%s: give a number from 1 to %d", value, maxTop)
+			}
+		case "by":
+			by = bridge.TopBy(value)
+			if !slices.Contains([]bridge.TopBy{bridge.ByReceived, bridge.ByRejected}, by) {
+				return 0, "", fmt.Errorf("by=%s: give %s or %s", value, bridge.ByReceived, bridge.ByRejected)
+			}
+		default:
+			return 0, "", fmt.Errorf("%s: there is no such parameter; there are top and by", name)
+		}
+	}
+	return n, by, nil
+}
+
+// device answers for one device. Tenant and device are path-escaped in the URL:
+// a slash within a name is %2F.
+func (r *routes) device(w http.ResponseWriter, req *http.Request) {
+	tenant, name := req.PathValue("tenant"), req.PathValue("device")
+	device, ok := r.bridge.Device(tenant, name)
+	if !ok || strings.Contains(tenant, "/") {
+		writeJSON(w, http.StatusNotFound, fault{fmt.Sprintf(
+			"no message of %s/%s since the bridge started, or it was idle for too long and forgotten", tenant, name)})
+		return
+	}
+	writeJSON(w, http.StatusOK, device)
+}

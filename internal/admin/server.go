@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/daemon"
+)
+
+// Server is a running endpoint.
+type Server struct {
+	http *http.Server
+	addr *net.TCPAddr
+	log  zerolog.Logger
+	done chan struct{} // closed when nothing is served any more
+}
+
+const (
+	// headerTimeout bounds reading a request's headers, so that clients that
+	// send nothing cannot hold connections.
+	headerTimeout = 5 * time.Second
+	// writeTimeout bounds an answer. net/http/pprof adds the seconds that a
+	// profile takes.
+	writeTimeout = 30 * time.Second
+	idleTimeout  = time.Minute
+	maxHeader    = 16 << 10
+	// closePatience is how long Close waits for answers under way.
+	closePatience = 2 * time.Second
+)
+
+// Start serves b at listen (host:port; port 0: the kernel chooses). It returns
+// once connections are taken. The error names the address and the key it is
+// configured by.
+func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*Server, error) {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("open the admin endpoint at %q (admin.listen): %w", listen, err)
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	s := &Server{addr: addr, log: log, done: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           newRoutes(b, addr.IP.IsLoopback()),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       headerTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          stdlog.New(log, "admin: ", 0),
+	}
+	go s.serve(l)
+	log.Info().Str("address", s.Addr()).Msg("admin endpoint open")
+	return s, nil
+}
+
+func (s *Server) serve(l net.Listener) {
+	defer close(s.done)
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		s.log.Error().Err(err).Msg("the admin endpoint has ended")
+	}
+}
+
+// Addr is where the server listens, as host:port.
+func (s *Server) Addr() string { return s.addr.String() }
+
+// Close stops serving and waits: for answers under way 2 s at most, then it cuts
+// them off. Further calls do nothing.
+func (s *Server) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close() // closes what Shutdown would have waited for
+	}
+	<-s.done
+}

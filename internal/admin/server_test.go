@@ -1,0 +1,283 @@
+package admin
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
+	t.Parallel()
+	s := serve(t, "MQTT_URL=mqtt://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1")
+
+	code, body := get(t, s, "/livez")
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "ok\n", body)
+
+	var problems []any
+	require.Eventually(t, func() bool {
+		code, body = get(t, s, "/readyz")
+		problems, _ = object(t, body)["problems"].([]any)
+		return len(problems) == 2 && strings.Contains(body, "broker unreachable")
+	}, patience, 10*time.Millisecond, "nothing but two peers is away")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, false, object(t, body)["ready"])
+	mqtt := problems[1].(map[string]any)
+	require.Equal(t, []string{"advice", "component", "lanes", "problem", "since"}, slices.Sorted(maps.Keys(mqtt)))
+	require.Equal(t, "mqtt", mqtt["component"])
+	require.Len(t, mqtt["lanes"], 16)
+
+	err := Healthcheck(t.Context(), s.Addr())
+	require.ErrorIs(t, err, ErrNotReady)
+	for _, p := range problems {
+		require.ErrorContains(t, err, p.(map[string]any)["problem"].(string))
+	}
+}
+
+func TestReadyBridge(t *testing.T) {
+	t.Parallel()
+	s, mqtt := serveWithPeers(t)
+	publish(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	publish(t, mqtt, "acme/a.b/c", "tenant/acme/device/dev-1/telemetry", 2)
+
+	t.Run("readyz", func(t *testing.T) {
+		code, body := get(t, s, "/readyz")
+		require.Equal(t, http.StatusOK, code)
+		require.JSONEq(t, `{"ready":true}`, body)
+	})
+	t.Run("status", func(t *testing.T) {
+		var status map[string]any
+		require.Eventually(t, func() bool {
+			_, body := get(t, s, "/status")
+			status = object(t, body)
+			return status["totals"].(map[string]any)["stored"] == 3.0
+		}, patience, 10*time.Millisecond)
+		golden(t, "status.golden", strings.Join(shape("", status), "\n")+"\n")
+		require.Equal(t, "1.2.3", status["version"])
+		require.Empty(t, status["problems"])
+		require.Len(t, status["lanes"], 16)
+		stream := status["streams"].([]any)[0].(map[string]any)
+		require.Equal(t, "TELEMETRY", stream["name"])
+		require.Equal(t, 3.0, stream["messages"])
+	})
+	t.Run("device", func(t *testing.T) {
+		code, body := get(t, s, "/devices/acme/dev-1")
+		require.Equal(t, http.StatusOK, code)
+		device := object(t, body)
+		require.Equal(t, []string{"device", "last_seen", "received", "stored", "tenant", "tokens_left"}, slices.Sorted(maps.Keys(device)))
+		require.Equal(t, 3.0, device["received"])
+	})
+	t.Run("device with a slash and a dot", func(t *testing.T) {
+		code, body := get(t, s, "/devices/acme/a%2Eb%2Fc")
+		require.Equal(t, http.StatusOK, code)
+		require.Equal(t, map[string]any{"cn_mismatch": 2.0}, object(t, body)["rejected"])
+	})
+	t.Run("no such device", func(t *testing.T) {
+		for _, path := range []string{"/devices/acme/dev-2", "/devices/acme%2Fa.b/c"} {
+			code, body := get(t, s, path)
+			require.Equal(t, http.StatusNotFound, code, path)
+			require.NotEmpty(t, object(t, body)["error"])
+		}
+	})
+	t.Run("top", func(t *testing.T) {
+		for path, want := range map[string][]string{
+			"/devices":                    {"dev-1", "a.b/c"},
+			"/devices?by=received&top=1":  {"dev-1"},
+			"/devices?top=20&by=rejected": {"a.b/c"},
+		} {
+			code, body := get(t, s, path)
+			require.Equal(t, http.StatusOK, code)
+			var names []string
+			for _, d := range object(t, body)["devices"].([]any) {
+				names = append(names, d.(map[string]any)["device"].(string))
+			}
+			require.Equal(t, want, names, path)
+		}
+	})
+	t.Run("metrics", func(t *testing.T) {
+		code, body := get(t, s, "/metrics")
+		require.Equal(t, http.StatusOK, code)
+		require.Contains(t, body, "mqttbridge_ready 1\n")
+		require.Contains(t, body, `mqttbridge_build_info{goversion="go`)
+	})
+}
+
+func TestBadParametersAreToldWhatIsRight(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]string{
+		"top=0":         "give a number from 1 to 1000",
+		"top=1001":      "give a number from 1 to 1000",
+		"top=x":         "give a number from 1 to 1000",
+		"top=":          "give a number from 1 to 1000",
+		"by=stored":     "give received or rejected",
+		"by=":           "give received or rejected",
+		"limit=5":       "there are top and by",
+		"top=%zz":       "read parameters",
+		"top=1&top=bad": "top=bad",
+	} {
+		_, _, err := parseTop(query)
+		require.ErrorContains(t, err, want, query)
+	}
+	n, by, err := parseTop("")
+	require.NoError(t, err)
+	require.Equal(t, 20, n)
+	require.EqualValues(t, "received", by)
+}
+
+func TestWhatIsNotServed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	code, body := get(t, s, "/devices?by=stored")
+	require.Equal(t, http.StatusBadRequest, code)
+	require.Contains(t, object(t, body)["error"], "give received or rejected")
+	code, body = get(t, s, "/devices")
+	require.Equal(t, http.StatusOK, code)
+	require.JSONEq(t, `{"by":"received","devices":[]}`, body)
+	for _, path := range []string{"/nothing", "/devices/acme", "/readyz/", "/debug/vars"} {
+		code, _ := get(t, s, path)
+		require.Equal(t, http.StatusNotFound, code, path)
+	}
+	for _, path := range []string{"/readyz", "/status", "/devices"} {
+		code, _, header := ask(t, http.MethodPost, s, path)
+		require.Equal(t, http.StatusMethodNotAllowed, code, path)
+		require.Contains(t, header.Get("Allow"), http.MethodGet)
+	}
+}
+
+func TestAnswersAreTypedAndNotKept(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	for path, kind := range map[string]string{
+		"/": "text/plain", "/livez": "text/plain", "/metrics": "text/plain",
+		"/readyz": "application/json", "/devices": "application/json", "/devices/a/b": "application/json",
+	} {
+		_, _, header := ask(t, http.MethodGet, s, path)
+		require.Contains(t, header.Get("Content-Type"), kind, path)
+		if path != "/metrics" {
+			require.Equal(t, "no-store", header.Get("Cache-Control"), path)
+		}
+	}
+}
+
+func TestProfilesAreForThisMachineOnly(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	code, _ := get(t, s, "/debug/pprof/goroutine")
+	require.Equal(t, http.StatusOK, code)
+	_, index := get(t, s, "/")
+	require.Contains(t, index, "/debug/pprof/")
+
+	open, err := Start("0.0.0.0:0", s.bridge, zerolog.Nop())
+	require.NoError(t, err)
+	defer open.Close()
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine", "/debug/pprof/cmdline"} {
+		code, _ := get(t, open, path)
+		require.Equal(t, http.StatusNotFound, code, path)
+	}
+	_, index = get(t, open, "/")
+	require.NotContains(t, index, "pprof")
+}
+
+func TestPortInUseNamesAddressAndKey(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	_, err := Start(s.Addr(), s.bridge, zerolog.Nop())
+	require.ErrorContains(t, err, s.Addr())
+	require.ErrorContains(t, err, "admin.listen")
+}
+
+func TestCloseEndsItAndMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	s.Close()
+	s.Close()
+	require.ErrorContains(t, Healthcheck(t.Context(), s.Addr()), "refused")
+}
+
+// TestMetricsKeepTheirNames compares what /metrics says of the bridge with a
+// file: a line for the labels of each metric, no values.
+func TestMetricsKeepTheirNames(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	_, body := get(t, s, "/metrics")
+	var lines []string
+	for line := range strings.Lines(body) {
+		line = strings.TrimSuffix(line, "\n")
+		if !strings.Contains(line, "mqttbridge_") {
+			continue
+		}
+		if !strings.HasPrefix(line, "#") {
+			line = withoutValues(line)
+		}
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	golden(t, "metrics.golden", strings.Join(lines, "\n")+"\n")
+}
+
+// withoutValues keeps the name and the names of the labels of a sample.
+func withoutValues(sample string) string {
+	name, rest, ok := strings.Cut(sample, "{")
+	if !ok {
+		name, _, _ = strings.Cut(sample, " ")
+		return name
+	}
+	var labels []string
+	for label := range strings.SplitSeq(rest[:strings.LastIndexByte(rest, '}')], ",") {
+		key, _, _ := strings.Cut(label, "=")
+		labels = append(labels, key)
+	}
+	return name + "{" + strings.Join(labels, ",") + "}"
+}
+
+// shape lists the paths of a JSON value with their types; of a list the first.
+func shape(path string, v any) []string {
+	switch v := v.(type) {
+	case map[string]any:
+		lines := []string{path + ": object"}
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			// What was wrong during the start depends on who was first.
+			if key != "last_error" {
+				lines = append(lines, shape(path+"."+key, v[key])...)
+			}
+		}
+		return lines
+	case []any:
+		lines := []string{path + ": list"}
+		if len(v) > 0 {
+			lines = append(lines, shape(path+"[]", v[0])...)
+		}
+		return lines
+	case string:
+		return []string{path + ": text"}
+	case float64:
+		return []string{path + ": number"}
+	}
+	return []string{fmt.Sprintf("%s: %T", path, v)}
+}
+
+// golden compares got with a file, or writes it with -update.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "run go test ./internal/admin -update and read the difference")
+}

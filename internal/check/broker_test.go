@@ -1,0 +1,291 @@
+package check
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+)
+
+// script is how a fake broker answers.
+type script struct {
+	connack byte
+	// hangUp ends the connection instead of answering a packet of this type.
+	hangUp byte
+	// grant gives SUBACK's code for a filter; nil: 1 for all.
+	grant func(filter string) byte
+	// versionTopic and version are a retained message for whoever subscribes
+	// to $SYS.
+	versionTopic, version string
+}
+
+// fakeBroker is one connection's worth of MQTT broker.
+type fakeBroker struct {
+	url     string
+	connect packets.ConnectPacket // read after the check has returned
+	filters []string
+	done    chan struct{}
+}
+
+func startBroker(t *testing.T, s script) *fakeBroker {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	b := &fakeBroker{url: "mqtt://" + l.Addr().String(), done: make(chan struct{})}
+	go func() {
+		defer close(b.done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		b.serve(conn, s)
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-b.done
+	})
+	return b
+}
+
+func (b *fakeBroker) serve(conn net.Conn, s script) {
+	r := bufio.NewReader(conn)
+	for {
+		p, err := packets.ReadPacket(r)
+		if err != nil {
+			return
+		}
+		switch p := p.(type) {
+		case *packets.ConnectPacket:
+			b.connect = *p
+			if s.hangUp == packets.Connect {
+				return
+			}
+			ack := packets.NewControlPacket(packets.Connack).(*packets.ConnackPacket)
+			ack.ReturnCode = s.connack
+			_ = ack.Write(conn)
+		case *packets.SubscribePacket:
+			if s.hangUp == packets.Subscribe {
+				return
+			}
+			b.suback(conn, p, s)
+		case *packets.DisconnectPacket:
+			return
+		}
+	}
+}
+
+func (b *fakeBroker) suback(conn net.Conn, p *packets.SubscribePacket, s script) {
+	ack := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+	ack.MessageID = p.MessageID
+	for _, f := range p.Topics {
+		code := byte(1)
+		if s.grant != nil {
+			code = s.grant(f)
+		}
+		ack.ReturnCodes = append(ack.ReturnCodes, code)
+	}
+	system := strings.HasPrefix(p.Topics[0], "$SYS/")
+	if !system {
+		b.filters = p.Topics
+		// A message of the live traffic may come before the SUBACK.
+		early := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+		early.TopicName, early.Payload = "tenant/a/device/b/t", []byte("x")
+		_ = early.Write(conn)
+	}
+	if system && s.version != "" {
+		retained := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+		retained.TopicName, retained.Payload, retained.Retain = s.versionTopic, []byte(s.version), true
+		_ = retained.Write(conn)
+		return
+	}
+	if system && s.grant == nil {
+		for i := range ack.ReturnCodes {
+			ack.ReturnCodes[i] = 0x80
+		}
+	}
+	_ = ack.Write(conn)
+}
+
+// load is a configuration from KEY=value pairs of the environment.
+func load(t *testing.T, env ...string) (*config.Config, *daemon.Plan) {
+	t.Helper()
+	c, err := config.Load(config.Sources{Env: env})
+	require.NoError(t, err)
+	plan, err := daemon.Compile(c)
+	require.NoError(t, err)
+	return c, plan
+}
+
+// checkBroker returns what the check of a broker prints.
+func checkBroker(t *testing.T, env ...string) (string, *Report) {
+	t.Helper()
+	c, plan := load(t, env...)
+	var out bytes.Buffer
+	r := NewReport(&out)
+	Broker(context.Background(), c, plan, r)
+	return out.String(), r
+}
+
+func TestBrokerFindingsAreToldApart(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		script script
+		env    []string
+		want   []string
+		fails  int
+	}{
+		"all well": {
+			script: script{versionTopic: "$SYS/brokers/emqx@127.0.0.1/version", version: "5.8.9"},
+			want: []string{
+				"ok    mqtt connect: accepted user bridge as client bridge-check-",
+				"ok    mqtt subscribe: all 3 filters granted at QoS 1: bridge/v1/0/+/+/+/tenant/+/device/+/+ ",
+				"ok    mqtt broker: EMQX 5.8.9\n",
+				"note  mqtt settings: mqtt.max_mqueue_len = 200000: ",
+			},
+		},
+		"wrong password": {
+			script: script{connack: 4}, fails: 1,
+			want: []string{"FAIL  mqtt connect: the broker refused the credentials of user bridge (CONNACK 4): check mqtt.username"},
+		},
+		"not authorized": {
+			script: script{connack: 5}, fails: 1,
+			want: []string{"FAIL  mqtt connect: the broker refused the credentials of user bridge (CONNACK 5): check mqtt.username"},
+		},
+		"no password configured": {
+			script: script{connack: 5}, env: []string{"BRIDGE_MQTT_USERNAME=", "BRIDGE_MQTT_PASSWORD="}, fails: 1,
+			want: []string{"the broker wants credentials (CONNACK 5) and none are configured"},
+		},
+		"client id refused": {
+			script: script{connack: 2}, fails: 1, want: []string{"refused the client id bridge-check-", "check mqtt.client_id"},
+		},
+		"not available": {script: script{connack: 3}, fails: 1, want: []string{"the broker is not available (CONNACK 3)"}},
+		"hangs up on CONNECT": {
+			script: script{hangUp: packets.Connect}, fails: 1,
+			want: []string{"no answer to CONNECT", "if this is a TLS port, write mqtts://"},
+		},
+		"hangs up on SUBSCRIBE": {
+			script: script{hangUp: packets.Subscribe}, fails: 1,
+			want: []string{"no answer to SUBSCRIBE bridge/v1/0/", "its ACL for user bridge"},
+		},
+		"one filter refused": {
+			script: script{grant: func(f string) byte {
+				if strings.HasSuffix(f, "commands/ack") {
+					return 0x80
+				}
+				return 1
+			}},
+			fails: 1,
+			want:  []string{"FAIL  mqtt subscribe: bridge/v1/0/+/+/+/tenant/+/device/+/commands/ack is refused (SUBACK 0x80): allow user bridge"},
+		},
+		"granted at QoS 0": {
+			script: script{grant: func(string) byte { return 0 }}, fails: 3,
+			want: []string{"is granted at QoS 0 only, messages could be lost"},
+		},
+		"EMQX too old": {
+			script: script{versionTopic: "$SYS/brokers/emqx@127.0.0.1/version", version: "5.8.4"},
+			want:   []string{"note  mqtt broker: EMQX 5.8.4 is older than 5.8.5: it lacks client_attrs_init"},
+		},
+		"version not shown": {want: []string{"note  mqtt broker: its version does not show ($SYS is not granted, or empty)"}},
+		"mosquitto": {
+			script: script{versionTopic: "$SYS/broker/version", version: "mosquitto version 2.0.11"},
+			want: []string{
+				"ok    mqtt broker: mosquitto 2.0.11\n",
+				"mosquitto has none, so nothing may arrive",
+				"note  mqtt settings: max_queued_messages = 0: ",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, test.script)
+			env := test.env
+			if env == nil {
+				env = []string{"BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=hunter2"}
+			}
+			out, r := checkBroker(t, append(env, "MQTT_URL="+b.url, "BRIDGE_LANES_PARTITIONS=0")...)
+			for _, want := range test.want {
+				require.Contains(t, out, want)
+			}
+			require.Equal(t, test.fails, r.Failed(), out)
+			require.Equal(t, test.fails, strings.Count(out, "FAIL  "), out)
+			require.NotContains(t, out, "hunter2")
+		})
+	}
+}
+
+func TestTheBridgesOwnSessionIsNotDisturbed(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, script{})
+	_, r := checkBroker(t, "MQTT_URL="+b.url, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=fleet", "BRIDGE_LANES_COUNT=4")
+	require.Zero(t, r.Failed())
+	<-b.done
+	require.True(t, b.connect.CleanSession)
+	require.Regexp(t, `^bridge-check-[a-z0-9]{8}$`, b.connect.ClientIdentifier)
+	require.Len(t, b.filters, 3)
+	for _, f := range b.filters {
+		require.Regexp(t, `^\$share/fleet-check-[a-z0-9]{8}/tenant/`, f, "a member of the bridge's own group would be given its messages")
+	}
+}
+
+func TestAnUnreachableBrokerIsNoWrongPassword(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	out, r := checkBroker(t, "MQTT_URL=mqtt://"+l.Addr().String())
+	require.Equal(t, 1, r.Failed())
+	require.Contains(t, out, "cannot be reached")
+	require.Contains(t, out, "nothing listens there")
+}
+
+func TestPlainTextBrokerBehindATLSURL(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Write([]byte("not a TLS record"))
+		_ = conn.Close()
+	}()
+	out, r := checkBroker(t, "MQTT_URL=mqtts://"+l.Addr().String())
+	require.Equal(t, 1, r.Failed())
+	require.Contains(t, out, "FAIL  mqtt tls: ")
+	require.Contains(t, out, "this port does not speak TLS")
+}
+
+func TestVersionsCompareByNumber(t *testing.T) {
+	t.Parallel()
+	for _, older := range []string{"5.8.4", "5.7.12", "4.4.19", "5.8", "5.8.0-rc.1", "v5.8.4"} {
+		require.True(t, before(older, leastEMQX), older)
+	}
+	for _, fine := range []string{"5.8.5", "5.8.10", "5.10.0", "6.0.0", "5.8.9-g123abc"} {
+		require.False(t, before(fine, leastEMQX), fine)
+	}
+}
+
+func TestWantedSettingsAreThoseOfTheShippedFile(t *testing.T) {
+	t.Parallel()
+	file, err := os.ReadFile("../../deploy/emqx/emqx.conf")
+	require.NoError(t, err)
+	for _, s := range emqxSettings() {
+		_, key, _ := strings.Cut(s.key, ".")
+		found := regexp.MustCompile(`\b` + key + ` = "?([A-Za-z0-9]+)`).FindSubmatch(file)
+		require.NotNil(t, found, s.key)
+		require.Equal(t, s.want, string(found[1]), s.key)
+	}
+}

@@ -1,0 +1,55 @@
+package check
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// deliver gives a new lane one message and returns what the lane publishes.
+func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
+	judged := *rules
+	// One message breaks no rate, and every verdict has to show.
+	judged.Device, judged.Tenant = bridge.Rate{}, bridge.Rate{}
+	judged.Quarantine = bridge.QuarantineRules{Store: true}
+	lane, err := bridge.NewLane(bridge.LaneOptions{
+		Name: "check", Rules: &judged,
+		Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept := &keeper{}
+	lane.Start(kept)
+	lane.Deliver(silence{}, &bridge.Delivery{
+		Topic: topic, Payload: []byte("{}"), PayloadSize: 2, // JSON, for the envelope
+		ReceivedAt: time.Now().UnixNano(), PacketID: 1, QoS: 1,
+	})
+	if kept.message == nil {
+		return nil, errors.New("judge the topic: the lane published nothing")
+	}
+	return kept.message, nil
+}
+
+// keeper is a publisher that keeps the latest message.
+type keeper struct{ message *bridge.Message }
+
+// Publish implements [bridge.Publisher].
+func (k *keeper) Publish(m *bridge.Message) {
+	kept := &bridge.Message{Subject: slices.Clone(m.Subject)}
+	for _, h := range m.Headers {
+		kept.Headers = append(kept.Headers, bridge.Header{Name: h.Name, Value: slices.Clone(h.Value)})
+	}
+	k.message = kept
+}
+
+// silence is a connection without a broker.
+type silence struct{}
+
+// Ack implements [bridge.Conn].
+func (silence) Ack(uint16) {}
+
+// Flush implements [bridge.Conn].
+func (silence) Flush() {}

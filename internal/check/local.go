@@ -1,0 +1,64 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+)
+
+// Local reports what shows without a peer: the lanes, the warnings that the
+// bridge logs at start, the directory of the journals.
+func Local(c *config.Config, plan *daemon.Plan, r *Report) {
+	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(plan), streams(plan))
+	for _, w := range c.Warnings() {
+		r.Note("config", "%s", w)
+	}
+	if c.StateDir != "" {
+		stateDir(c.StateDir, r)
+	}
+}
+
+func lanes(plan *daemon.Plan) string {
+	first, last := plan.Lanes[0].ClientID, plan.Lanes[len(plan.Lanes)-1].ClientID
+	if first == last {
+		return "1 lane " + first
+	}
+	return fmt.Sprintf("%d lanes %s to %s", len(plan.Lanes), first, last)
+}
+
+func streams(plan *daemon.Plan) string {
+	if len(plan.Streams) == 0 {
+		return "no stream of its own"
+	}
+	names := make([]string, len(plan.Streams))
+	for i, s := range plan.Streams {
+		names[i] = s.Name
+	}
+	return "streams " + strings.Join(names, ", ")
+}
+
+// stateDir does not make the directory: this user may be another than the
+// bridge's.
+func stateDir(dir string, r *Report) {
+	_, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Note("state_dir", "%s does not exist yet, the bridge makes it", dir)
+		return
+	}
+	file, err := os.CreateTemp(dir, "check-*")
+	if err != nil {
+		r.Fail("state_dir", "no file can be written: %v: let the user that runs the bridge write there, without a journal it takes no message", err)
+		return
+	}
+	_ = file.Close()
+	if err := os.Remove(file.Name()); err != nil {
+		r.Note("state_dir", "a test file was left behind: %v", err)
+		return
+	}
+	r.OK("state_dir", "%s can be written", dir)
+}

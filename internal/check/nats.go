@@ -1,0 +1,170 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// answerTimeout bounds each request to JetStream.
+const answerTimeout = 5 * time.Second
+
+// headerAllowance is what subject, headers and the envelope can add to a payload,
+// in bytes: topic, CN and reason, each of 1 KiB at most and with room for escapes.
+const headerAllowance = 16 << 10
+
+// NATS reports whether NATS can be reached, takes the credentials, has JetStream,
+// and lets the bridge do what it does there. Each step needs the one before.
+func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
+	watch := newViolations()
+	nc, js, ok := connectNATS(ctx, c, watch, r)
+	if !ok {
+		return
+	}
+	defer nc.Close()
+	n := &natsCheck{config: c, plan: plan, report: r, nc: nc, js: js, watch: watch}
+	if !n.inbox(ctx) {
+		return
+	}
+	n.payload()
+	missing, ok := n.streams(ctx)
+	if !ok {
+		return
+	}
+	n.account(ctx, missing)
+	n.creation(ctx, missing)
+	n.publish(ctx)
+}
+
+type natsCheck struct {
+	config *config.Config
+	plan   *daemon.Plan
+	report *Report
+	nc     *nats.Conn
+	js     natsjs.JetStream
+	watch  *violations
+}
+
+func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {
+	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-check")
+	if err == nil {
+		options, err = options.Resolve()
+	}
+	if err != nil {
+		r.Fail("nats", "%v: mend what nats in the configuration names", err)
+		return nil, nil, false
+	}
+	options.Hooks.Error = func(_ *nats.Conn, err error) { watch.note(err) }
+	nc, err := Dial(options)
+	if err != nil {
+		r.Fail("nats", "%v", err)
+		return nil, nil, false
+	}
+	js, err := options.JetStream(nc)
+	if err != nil {
+		nc.Close()
+		r.Fail("nats", "%v", err)
+		return nil, nil, false
+	}
+	if ctx.Err() != nil {
+		nc.Close()
+		return nil, nil, false
+	}
+	transport := "plain text"
+	if state, err := nc.TLSConnectionState(); err == nil {
+		transport = tls.VersionName(state.Version)
+	}
+	r.OK("nats", "connected to %s, nats-server %s, %s", nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion(), transport)
+	return nc, js, true
+}
+
+// Dial connects once to NATS instead of for ever; the error is a sentence that
+// tells an unreachable server from refused credentials and from TLS. o must have
+// been resolved.
+func Dial(o jetstream.ConnectOptions) (*nats.Conn, error) {
+	nc, err := jetstream.Connect(o, nats.RetryOnFailedConnect(false))
+	if err == nil {
+		return nc, nil
+	}
+	// What is no failed attempt is a fault of the options, and says so itself.
+	if cause := errors.Unwrap(err); cause != nil {
+		if p := jetstream.ClassifyConnectError(cause, o.URL); p.Kind != jetstream.ProblemOther {
+			return nil, p
+		}
+	}
+	return nil, err
+}
+
+// inbox: without it every answer of JetStream is lost.
+func (n *natsCheck) inbox(ctx context.Context) bool {
+	subject := n.nc.NewInbox() + ".>"
+	sub, err := n.nc.SubscribeSync(subject)
+	if err == nil {
+		defer func() { _ = sub.Unsubscribe() }()
+		// The server answers in order: a refusal comes before the PONG.
+		bounded, cancel := context.WithTimeout(ctx, answerTimeout)
+		defer cancel()
+		err = n.nc.FlushWithContext(bounded)
+	}
+	if last := n.nc.LastError(); err == nil && errors.Is(last, nats.ErrPermissionViolation) {
+		err = last
+	}
+	if err != nil {
+		n.report.Fail("nats inbox", "replies cannot be received: %v: allow the user to subscribe to its inboxes, or set nats.inbox_prefix to what it may use", err)
+		return false
+	}
+	return true
+}
+
+// payload holds the server's limit against the configuration's.
+func (n *natsCheck) payload() {
+	limit, want := n.nc.MaxPayload(), int64(n.config.Limits.Payload)+headerAllowance
+	if limit < want {
+		n.report.Fail("nats max_payload", "the server takes %s, limits.payload and headers need up to %s: raise max_payload in the server's configuration or lower limits.payload, else such messages are quarantined as refused",
+			size(limit), size(want))
+		return
+	}
+	n.report.OK("nats max_payload", "%s, at most %s are needed", size(limit), size(want))
+}
+
+// size is an amount of bytes, exact.
+func size[N int64 | uint64](n N) string {
+	if text := config.Bytes(n).String(); strings.HasSuffix(text, "B") {
+		return text
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// account holds the storage that missing streams reserve against the account's.
+func (n *natsCheck) account(ctx context.Context, missing []jetstream.StreamSpec) {
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	info, err := n.js.AccountInfo(bounded)
+	if err != nil {
+		n.report.Note("jetstream account", "its limits do not show: %v", n.watch.explain(bounded, err))
+		return
+	}
+	var want int64
+	for _, s := range missing {
+		want += s.MaxBytes * int64(max(s.Replicas, 1))
+	}
+	limit := info.Limits.MaxStore
+	switch free := limit - int64(max(info.Store, info.ReservedStore)); {
+	case limit < 0:
+		n.report.OK("jetstream account", "%d streams, %s stored, the account has no storage limit of its own", info.Streams, size(info.Store))
+	case want > free:
+		n.report.Fail("jetstream account", "the streams to be made reserve %s and the account has %s left: raise its limit or lower streams.*.max_bytes", size(want), size(free))
+	default:
+		n.report.OK("jetstream account", "%d streams, %s of %s left", info.Streams, size(free), size(limit))
+	}
+}

@@ -1,0 +1,235 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+func startNATS(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
+	t.Helper()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, Configure: configure})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// startNATSFile starts a server with a user admin/admin and the user bridge/bridge
+// with these permissions.
+func startNATSFile(t *testing.T, permissions string) *jetstream.Server {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
+		{ user: admin, password: admin }
+		{ user: bridge, password: bridge, permissions: {`+permissions+`} }
+	] }`), 0o600))
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// checkNATS returns what the check of a server prints.
+func checkNATS(t *testing.T, env ...string) (string, *Report) {
+	t.Helper()
+	c, plan := load(t, env...)
+	var out bytes.Buffer
+	r := NewReport(&out)
+	NATS(context.Background(), c, plan, r)
+	return out.String(), r
+}
+
+func openJetStream(t *testing.T, url string, options ...nats.Option) natsjs.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url, options...)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+func apply(t *testing.T, js natsjs.JetStream) {
+	t.Helper()
+	_, plan := load(t)
+	_, err := jetstream.Manage(context.Background(), js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	require.NoError(t, err)
+}
+
+func TestACheckOfNATSStoresNothing(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, nil)
+	js := openJetStream(t, s.URL())
+	apply(t, js)
+	out, r := checkNATS(t, "NATS_URL="+s.URL())
+	require.Zero(t, r.Failed(), out)
+	for _, want := range []string{
+		"ok    nats: connected to " + s.URL() + ", nats-server 2.",
+		"ok    nats max_payload: ",
+		"ok    stream TELEMETRY: as declared, holds tenant.*.device.*.*\n",
+		"ok    jetstream account: 4 streams",
+		"ok    nats publish: tenant.check.device.check.check is allowed and held by stream TELEMETRY (nothing was stored)",
+		"ok    nats publish: tenant.check.device.check.shadow.reported is allowed and held by stream SHADOW",
+		"ok    nats publish: tenant.check.device.check.commands.ack is allowed and held by stream COMMANDS",
+		"ok    nats publish: quarantine.check is allowed and held by stream QUARANTINE",
+	} {
+		require.Contains(t, out, want)
+	}
+	for _, name := range []string{"TELEMETRY", "SHADOW", "COMMANDS", "QUARANTINE"} {
+		stream, err := js.Stream(context.Background(), name)
+		require.NoError(t, err)
+		require.Zero(t, stream.CachedInfo().State.LastSeq, name)
+	}
+}
+
+func TestStreamsToBeMadeAreNoFailure(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, nil)
+	out, r := checkNATS(t, "NATS_URL="+s.URL())
+	require.Zero(t, r.Failed(), out)
+	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge makes it at start")
+	require.Contains(t, out, "ok    nats publish: tenant.check.device.check.check is allowed, stream TELEMETRY is made at start")
+	js := openJetStream(t, s.URL())
+	_, err := js.Stream(context.Background(), "TELEMETRY")
+	require.ErrorIs(t, err, natsjs.ErrStreamNotFound, "the probe of the permission made it")
+}
+
+func TestStreamsThatMustExistAreMissed(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, nil)
+	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=verify")
+	require.Equal(t, 8, r.Failed(), out) // each stream, and each subject without one
+	require.Contains(t, out, "FAIL  streams: stream TELEMETRY: does not exist: run mqtt-nats-bridge streams apply")
+	require.Contains(t, out, "FAIL  nats publish: quarantine.check is allowed, but no stream holds it")
+}
+
+func TestAMissingPermissionIsNamed(t *testing.T) {
+	t.Parallel()
+	const api, inbox = `"$JS.API.>"`, `subscribe: { allow: ["_INBOX.bridge.>"] }`
+	for name, test := range map[string]struct {
+		permissions string
+		made        bool // the streams exist
+		want        string
+		fails       int
+	}{
+		"publish": {
+			permissions: `publish: { allow: ["quarantine.>", ` + api + `] }, ` + inbox, made: true, fails: 3,
+			want: `FAIL  nats publish: tenant.check.device.check.check is refused: nats: permissions violation: Permissions Violation for Publish to "tenant.check.device.check.check"`,
+		},
+		"quarantine": {
+			permissions: `publish: { allow: ["tenant.>", ` + api + `] }, ` + inbox, made: true, fails: 1,
+			want: `FAIL  nats publish: quarantine.check is refused`,
+		},
+		"inbox": {
+			permissions: `publish: { allow: [">"] }, subscribe: { allow: ["_INBOX.other.>"] }`, fails: 1,
+			want: "FAIL  nats inbox: replies cannot be received: nats: permissions violation",
+		},
+		"stream info": {
+			permissions: `publish: { allow: ["tenant.>", "quarantine.>"] }, ` + inbox, made: true, fails: 1,
+			want: `FAIL  streams: nats: permissions violation: Permissions Violation for Publish to "$JS.API.STREAM.INFO.TELEMETRY"`,
+		},
+		"stream create": {
+			permissions: `publish: { allow: ["tenant.>", "quarantine.>", "$JS.API.INFO", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.NAMES", "$JS.API.CONSUMER.INFO.>"] }, ` + inbox, fails: 4,
+			want: `FAIL  stream TELEMETRY: the user may not make it`,
+		},
+		"none missing": {permissions: `publish: { allow: ["tenant.>", "quarantine.>", ` + api + `] }, ` + inbox, want: "ok    nats publish: quarantine.check"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startNATSFile(t, test.permissions)
+			if test.made {
+				apply(t, openJetStream(t, s.URL(), nats.UserInfo("admin", "admin")))
+			}
+			out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge", "BRIDGE_NATS_INBOX_PREFIX=_INBOX.bridge")
+			require.Contains(t, out, test.want)
+			require.Equal(t, test.fails, r.Failed(), out)
+		})
+	}
+}
+
+func TestWrongNATSPasswordIsNoUnreachableServer(t *testing.T) {
+	t.Parallel()
+	s := startNATSFile(t, `publish: { allow: [">"] }`)
+	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=hunter2")
+	require.Equal(t, 1, r.Failed())
+	require.Contains(t, out, "refuses the credentials")
+	require.NotContains(t, out, "hunter2")
+
+	url := s.URL()
+	s.Shutdown()
+	out, r = checkNATS(t, "NATS_URL="+url, "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=hunter2")
+	require.Equal(t, 1, r.Failed())
+	require.Contains(t, out, "cannot be reached")
+}
+
+func TestServerWithoutJetStream(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, func(o *natsd.Options) { o.JetStream = false })
+	out, r := checkNATS(t, "NATS_URL="+s.URL())
+	require.Equal(t, 1, r.Failed(), out)
+	require.Contains(t, out, "JetStream is not enabled")
+}
+
+func TestLimitsThatWouldLoseMessages(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, func(o *natsd.Options) { o.MaxPayload = 128 << 10 })
+	js := openJetStream(t, s.URL())
+	ctx := context.Background()
+	for _, cfg := range []natsjs.StreamConfig{
+		{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, MaxMsgSize: 1 << 10},
+		{Name: "SHADOW", Subjects: []string{"tenant.*.device.*.shadow.reported"}, MaxMsgs: 1, Discard: natsjs.DiscardNew},
+		{Name: "COMMANDS", Subjects: []string{"tenant.*.device.*.commands.ack"}, Storage: natsjs.MemoryStorage},
+		{Name: "OTHER", Subjects: []string{"quarantine.>"}},
+	} {
+		_, err := js.CreateStream(ctx, cfg)
+		require.NoError(t, err)
+	}
+	_, err := js.Publish(ctx, "tenant.a.device.b.shadow.reported", nil)
+	require.NoError(t, err)
+	out, r := checkNATS(t, "NATS_URL="+s.URL())
+	for _, want := range []string{
+		"FAIL  nats max_payload: the server takes 128KiB, limits.payload and headers need up to 272KiB",
+		"FAIL  stream TELEMETRY: max_msg_size is 1KiB, below limits.payload (256KiB)",
+		"FAIL  stream SHADOW: is full (1 messages, ",
+		"FAIL  streams: stream COMMANDS: storage is memory, must be file, and cannot be changed",
+		"FAIL  streams: stream QUARANTINE: subject quarantine.> is held by stream OTHER",
+		"FAIL  nats publish: quarantine.check goes to stream OTHER, declared is QUARANTINE",
+		"note  stream TELEMETRY: max_age is no limit, declared is 24h; the bridge leaves it",
+	} {
+		require.Contains(t, out, want)
+	}
+	require.Positive(t, r.Failed())
+}
+
+func TestStreamsOfSomebodyElseAreOnlyWrittenTo(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, nil)
+	js := openJetStream(t, s.URL())
+	_, err := js.CreateStream(context.Background(), natsjs.StreamConfig{Name: "ALL", Subjects: []string{"tenant.>", "quarantine.>"}})
+	require.NoError(t, err)
+	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=off")
+	require.Zero(t, r.Failed(), out)
+	require.Contains(t, out, "note  streams: streams.manage is off")
+	require.Contains(t, out, "is allowed and held by stream ALL")
+}
+
+func TestStorageTooSmallForTheStreams(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	require.NoError(t, os.WriteFile(file, []byte(`accounts { A: { jetstream: { max_file: 2GiB }, users: [{ user: bridge, password: bridge }] } }`), 0o600))
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")
+	require.Equal(t, 1, r.Failed(), out)
+	require.Contains(t, out, "FAIL  jetstream account: the streams to be made reserve 13GiB and the account has 2GiB left")
+}

@@ -1,0 +1,133 @@
+package check
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// session is an MQTT 3.1.1 session for a handful of packets. It is written out
+// because paho hides what a check is about: which step failed, and the return
+// code of each filter in order.
+type session struct {
+	conn net.Conn
+	r    *bufio.Reader
+	id   uint16
+}
+
+func newSession(conn net.Conn) *session { return &session{conn: conn, r: bufio.NewReader(conn)} }
+
+var errUnexpected = errors.New("the answer is not what MQTT 3.1.1 prescribes")
+
+// connect returns CONNACK's return code (§3.2.2.3).
+func (s *session) connect(clientID, username, password string) (byte, error) {
+	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
+	p.CleanSession, p.Keepalive = true, 60
+	p.ClientIdentifier = clientID
+	p.UsernameFlag, p.Username = username != "", username
+	p.PasswordFlag, p.Password = password != "", []byte(password)
+	if err := s.send(p); err != nil {
+		return 0, err
+	}
+	answer, err := s.read()
+	if err != nil {
+		return 0, err
+	}
+	ack, ok := answer.(*packets.ConnackPacket)
+	if !ok {
+		return 0, errUnexpected
+	}
+	return ack.ReturnCode, nil
+}
+
+// subscribe asks for filters at QoS 1 and returns one code each (§3.9.3).
+// Messages may arrive first [MQTT-3.8.4-3]; they are copies and are dropped.
+func (s *session) subscribe(filters []string) ([]byte, error) {
+	if err := s.sendSubscribe(filters); err != nil {
+		return nil, err
+	}
+	for {
+		answer, err := s.read()
+		if err != nil {
+			return nil, err
+		}
+		ack, ok := answer.(*packets.SubackPacket)
+		if !ok || ack.MessageID != s.id {
+			continue
+		}
+		if len(ack.ReturnCodes) != len(filters) {
+			return nil, fmt.Errorf("%w: %d return codes for %d filters", errUnexpected, len(ack.ReturnCodes), len(filters))
+		}
+		return ack.ReturnCodes, nil
+	}
+}
+
+// retained subscribes and returns the first retained message below prefix, ok
+// false where none comes within patience.
+func (s *session) retained(prefix string, patience time.Duration, filters ...string) (topic, payload string, ok bool) {
+	deadline := time.Now().Add(patience)
+	if err := s.sendSubscribe(filters); err != nil {
+		return "", "", false
+	}
+	for {
+		_ = s.conn.SetReadDeadline(deadline)
+		answer, err := packets.ReadPacket(s.r)
+		if err != nil {
+			return "", "", false
+		}
+		switch p := answer.(type) {
+		case *packets.PublishPacket:
+			if strings.HasPrefix(p.TopicName, prefix) {
+				return p.TopicName, string(p.Payload), true
+			}
+		case *packets.SubackPacket:
+			if p.MessageID == s.id && allRefused(p.ReturnCodes) {
+				return "", "", false
+			}
+		}
+	}
+}
+
+func allRefused(codes []byte) bool {
+	for _, c := range codes {
+		if c < 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *session) sendSubscribe(filters []string) error {
+	s.id++
+	p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+	p.MessageID, p.Topics = s.id, filters
+	for range filters {
+		p.Qoss = append(p.Qoss, 1)
+	}
+	return s.send(p)
+}
+
+// disconnect ends a clean session, and with it its subscriptions.
+func (s *session) disconnect() {
+	_ = s.send(packets.NewControlPacket(packets.Disconnect))
+}
+
+func (s *session) send(p packets.ControlPacket) error {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(stepTimeout)); err != nil {
+		return err
+	}
+	return p.Write(s.conn)
+}
+
+func (s *session) read() (packets.ControlPacket, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(stepTimeout)); err != nil {
+		return nil, err
+	}
+	return packets.ReadPacket(s.r)
+}

@@ -1,0 +1,211 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// streams compares the streams with the configuration as the start of the bridge
+// would, changes nothing, and returns those that the start would make. ok is
+// false where JetStream does not answer at all.
+func (n *natsCheck) streams(ctx context.Context) (missing []jetstream.StreamSpec, ok bool) {
+	if n.config.Streams.Manage == config.ManageOff {
+		n.report.Note("streams", "streams.manage is off: they are not compared, only written to")
+		return nil, true
+	}
+	bounded, stop := n.watch.guard(ctx)
+	d, err := jetstream.Plan(bounded, n.js, n.plan.Streams, n.plan.Consumers)
+	stop()
+	if err != nil {
+		advice := "enable JetStream, or see the server's log"
+		if refused(bounded) {
+			advice = "allow the user to publish there, or set streams.manage: off"
+		}
+		n.report.Fail("streams", "%v: %s", n.watch.explain(bounded, err), advice)
+		return nil, refused(bounded)
+	}
+	create := n.config.Streams.Manage == config.ManageCreate
+	var present []jetstream.StreamSpec
+	for _, s := range d.Streams {
+		if s.State == jetstream.Missing && create {
+			n.report.Note("stream "+s.Spec.Name, "does not exist yet, the bridge makes it at start")
+			missing = append(missing, s.Spec)
+			continue
+		}
+		present = append(present, s.Spec)
+	}
+	n.contradictions(ctx, d, present)
+	for _, s := range present {
+		n.room(ctx, s)
+	}
+	return missing, true
+}
+
+// contradictions reports what would stop the start, and what differs without
+// stopping it.
+func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference, present []jetstream.StreamSpec) {
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	if _, err := jetstream.Manage(bounded, n.js, jetstream.ManageVerify, present, nil); err != nil {
+		// The first line is the sentinel's, each other one names a stream, the
+		// field and the way to mend it.
+		_, faults, found := strings.Cut(err.Error(), "\n")
+		if !found {
+			faults = err.Error()
+		}
+		for fault := range strings.Lines(faults) {
+			n.report.Fail("streams", "%s", strings.TrimSpace(fault))
+		}
+	}
+	for _, s := range d.Streams {
+		if s.State == jetstream.Equal {
+			n.report.OK("stream "+s.Spec.Name, "as declared, holds %s", strings.Join(s.Spec.Subjects, " "))
+		}
+		for _, f := range s.Fields {
+			if !f.Contradicts && !f.Fixed {
+				n.report.Note("stream "+s.Spec.Name, "%s is %s, declared is %s; the bridge leaves it", f.Name, f.Is, f.Want)
+			}
+		}
+	}
+	for _, c := range d.Consumers {
+		switch {
+		case c.State == jetstream.Differs:
+			for _, f := range c.Fields {
+				n.report.Note("consumer "+c.Spec.Name, "of stream %s: %s is %s, declared is %s", c.Spec.Stream, f.Name, f.Is, f.Want)
+			}
+		case c.State == jetstream.Missing && n.config.Streams.Manage == config.ManageVerify:
+			n.report.Note("consumer "+c.Spec.Name, "of stream %s does not exist: run mqtt-nats-bridge streams apply", c.Spec.Stream)
+		}
+	}
+}
+
+// room reports what a stream cannot take: a message of the largest size, or any,
+// where it is full and discards new ones.
+func (n *natsCheck) room(ctx context.Context, spec jetstream.StreamSpec) {
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	stream, err := n.js.Stream(bounded, spec.Name)
+	if err != nil {
+		return // reported by the comparison
+	}
+	info := stream.CachedInfo()
+	limits, state := info.Config, info.State
+	if want := int64(n.config.Limits.Payload); limits.MaxMsgSize >= 0 && int64(limits.MaxMsgSize) < want+headerAllowance {
+		n.report.Fail("stream "+spec.Name, "max_msg_size is %s, below limits.payload (%s) and headers: raise it with nats stream edit, or lower limits.payload",
+			config.Bytes(limits.MaxMsgSize), config.Bytes(want))
+	}
+	full := limits.MaxBytes > 0 && state.Bytes >= uint64(limits.MaxBytes) || limits.MaxMsgs > 0 && state.Msgs >= uint64(limits.MaxMsgs)
+	if full && limits.Discard == natsjs.DiscardNew {
+		n.report.Fail("stream "+spec.Name, "is full (%d messages, %s) and discards new ones: raise its limits, free space, or set discard to old", state.Msgs, size(state.Bytes))
+	}
+}
+
+// creation reports whether the bridge may make what is missing. The probe is an
+// empty configuration, whose name contradicts the request's subject: nats-server
+// refuses it before it does anything.
+func (n *natsCheck) creation(ctx context.Context, missing []jetstream.StreamSpec) {
+	for _, s := range missing {
+		subject := "$JS.API.STREAM.CREATE." + s.Name
+		bounded, stop := n.watch.guard(ctx)
+		_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
+		stop()
+		switch {
+		case refused(bounded):
+			n.report.Fail("stream "+s.Name, "the user may not make it: %v: allow publishing to %s, or make it by hand and set streams.manage: verify", context.Cause(bounded), subject)
+		case err != nil:
+			n.report.Note("stream "+s.Name, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
+		}
+	}
+}
+
+// publish reports for each kind of subject whether the user may publish there and
+// which stream holds it.
+func (n *natsCheck) publish(ctx context.Context) {
+	ours := n.config.Streams.Manage != config.ManageOff
+	for i, t := range n.config.Topics {
+		subject := probeSubject(n.plan.Rules.Topics.Route(i).Template.StreamSubject())
+		n.probe(ctx, subject, streamOf(n.config, t.Topic), ours && t.Stream != config.NoStream)
+	}
+	if n.config.Quarantine.Store {
+		n.probe(ctx, bridge.QuarantineSubject+".check", n.config.Streams.Quarantine.Name, ours)
+	}
+}
+
+// probeSubject is a subject that the filter takes.
+func probeSubject(filter string) string {
+	tokens := strings.Split(filter, ".")
+	for i, t := range tokens {
+		if t == "*" || t == ">" {
+			tokens[i] = "check"
+		}
+	}
+	return strings.Join(tokens, ".")
+}
+
+// impossibleStream cannot be a stream's name: it holds a dot.
+const impossibleStream = "mqtt-nats-bridge.check"
+
+// expectedStreamMismatch is JetStream's answer to a message for another stream.
+const expectedStreamMismatch = 10060
+
+// probe publishes an empty message that no stream can store: nats-server compares
+// Nats-Expected-Stream before it stores or proposes a message (2.15.2: stream.go,
+// jetstream_batching.go), and its refusal names the stream.
+func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
+	what := "nats publish"
+	bounded, stop := n.watch.guard(ctx)
+	answer, err := n.nc.RequestMsgWithContext(bounded, &nats.Msg{
+		Subject: subject, Header: nats.Header{natsjs.ExpectedStreamHeader: {impossibleStream}},
+	})
+	stop()
+	switch {
+	case refused(bounded):
+		n.report.Fail(what, "%s is refused: %v: allow the user to publish there", subject, context.Cause(bounded))
+		return
+	case errors.Is(err, nats.ErrNoResponders) && own && n.config.Streams.Manage == config.ManageCreate:
+		n.report.OK(what, "%s is allowed, stream %s is made at start", subject, want)
+		return
+	case errors.Is(err, nats.ErrNoResponders):
+		n.report.Fail(what, "%s is allowed, but no stream holds it: make one that does, or JetStream is not enabled", subject)
+		return
+	case err != nil:
+		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream its leader", subject, n.watch.explain(bounded, err))
+		return
+	}
+	held, err := heldBy(answer.Data)
+	switch {
+	case err != nil:
+		n.report.Note(what, "%s: %v", subject, err)
+	case own && held != want:
+		n.report.Fail(what, "%s goes to stream %s, declared is %s: compare with mqtt-nats-bridge streams plan", subject, held, want)
+	default:
+		n.report.OK(what, "%s is allowed and held by stream %s (nothing was stored)", subject, held)
+	}
+}
+
+// heldBy reads the stream's name from its refusal.
+func heldBy(answer []byte) (string, error) {
+	var ack struct {
+		Stream string              `json:"stream"`
+		Error  *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(answer, &ack); {
+	case err != nil || ack.Stream == "":
+		return "", errors.New("something else than JetStream answers there")
+	case ack.Error == nil:
+		return "", fmt.Errorf("stream %s stored the probe, an empty message: its server does not know Nats-Expected-Stream", ack.Stream)
+	case ack.Error.ErrCode != expectedStreamMismatch:
+		return "", fmt.Errorf("stream %s answers: %w", ack.Stream, ack.Error)
+	}
+	return ack.Stream, nil
+}

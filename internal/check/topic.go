@@ -1,0 +1,201 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/subjects"
+)
+
+// Trace is what would become of one message, from the configuration alone.
+type Trace struct {
+	Topic    string
+	Fields   []Field // in the order of the message's way
+	Rejected bool
+}
+
+// Field is one line of a trace.
+type Field struct{ Name, Value string }
+
+// String is the topic and, indented, a line a field.
+func (t Trace) String() string {
+	var b strings.Builder
+	fmt.Fprintln(&b, printable(t.Topic))
+	for _, f := range t.Fields {
+		fmt.Fprintf(&b, "  %-11s %s\n", f.Name, f.Value)
+	}
+	return b.String()
+}
+
+func (t *Trace) add(name, format string, args ...any) {
+	t.Fields = append(t.Fields, Field{name, fmt.Sprintf(format, args...)})
+}
+
+// printable quotes what a terminal would not show as it is.
+func printable(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }) {
+		return fmt.Sprintf("%q", text)
+	}
+	return text
+}
+
+// Topic sends a message with this topic through a lane that stores nowhere and
+// says what the lane made of it, so that it cannot differ from what the bridge
+// does. Payload and rate are left out: a topic does not tell them.
+//
+// With attested identity a topic that begins with the prefix is taken as it is;
+// another is a device's own, which the broker would attest for the right CN.
+func Topic(c *config.Config, plan *daemon.Plan, topic string) (Trace, error) {
+	t := Trace{Topic: topic}
+	// [MQTT-3.3.2-2], [MQTT-1.5.3-1]: the broker ends such a connection.
+	if strings.ContainsAny(topic, "+#") || !utf8.ValidString(topic) || topic == "" {
+		t.Rejected = true
+		t.add("verdict", "no broker takes it: a topic is UTF-8, not empty, and without the wildcards + and #")
+		return t, nil
+	}
+	device, sent := t.attestation(c, plan.Rules, topic)
+	t.route(c, plan.Rules, device)
+	stored, err := deliver(plan.Rules, sent)
+	if err != nil {
+		return t, err
+	}
+	t.verdict(c, stored)
+	return t, nil
+}
+
+// attestation splits topic into the device's own, and what the bridge would
+// receive.
+func (t *Trace) attestation(c *config.Config, rules *bridge.Rules, topic string) (device, sent []byte) {
+	device = []byte(topic)
+	if rules.Attested == nil {
+		return device, device
+	}
+	if !strings.HasPrefix(topic, rules.Attested.String()+"/") {
+		cn := []byte("tenant/device")
+		var m subjects.Match
+		if _, ok := rules.Topics.Match(device, &m); ok && m.CheckDevice() == nil {
+			cn = slices.Concat(m.Tenant(), []byte("/"), m.Device())
+			t.add("cn", "must be %s, as the broker attests it", printable(string(cn)))
+		}
+		a := subjects.Attestation{Partition: []byte("0"), ID: []byte("0"), Millis: time.Now().UnixMilli(), CNHex: subjects.AppendCN(nil, cn)}
+		return device, rules.Attested.Append(nil, a, device)
+	}
+	a, rest, err := rules.Attested.Cut(device)
+	if err != nil {
+		t.add("attested", "unreadable: %v", err)
+		return nil, device
+	}
+	t.add("attested", "partition %s, id %s, received %s", a.Partition, a.ID, time.UnixMilli(a.Millis).UTC().Format("2006-01-02T15:04:05.000Z"))
+	if !slices.Contains(c.Lanes.Partitions, string(a.Partition)) {
+		t.add("lane", "none: lanes.partitions is %s", c.Lanes.Partitions)
+	}
+	t.cn(rules, a, rest)
+	t.add("topic", "%s", printable(string(rest)))
+	return rest, device
+}
+
+func (t *Trace) cn(rules *bridge.Rules, a subjects.Attestation, device []byte) {
+	cn, err := subjects.DecodeCN(nil, a.CNHex)
+	if err != nil {
+		t.add("cn", "%v", err)
+		return
+	}
+	var m subjects.Match
+	if _, ok := rules.Topics.Match(device, &m); !ok {
+		t.add("cn", "%s", printable(string(cn)))
+		return
+	}
+	want := string(m.Tenant()) + "/" + string(m.Device())
+	if string(cn) == want {
+		t.add("cn", "%s, matches", printable(want))
+		return
+	}
+	t.add("cn", "%s, must be %s", printable(string(cn)), printable(want))
+}
+
+// route shows the pattern, its captures, and how they are escaped.
+func (t *Trace) route(c *config.Config, rules *bridge.Rules, device []byte) {
+	var m subjects.Match
+	i, ok := rules.Topics.Match(device, &m)
+	if !ok {
+		return
+	}
+	route := rules.Topics.Route(i)
+	t.add("pattern", "%s", route.Pattern)
+	var captures, escapes []string
+	for k, name := range route.Pattern.Captures() {
+		value := m.At(k)
+		captures = append(captures, name+"="+printable(string(value)))
+		if token := subjects.AppendToken(nil, value); string(token) != string(value) {
+			escapes = append(escapes, fmt.Sprintf("%s: %q becomes %s", name, value, token))
+		}
+	}
+	t.add("captures", "%s", strings.Join(captures, " "))
+	if len(escapes) > 0 {
+		t.add("escapes", "%s", strings.Join(escapes, ", "))
+	}
+	if c.Topics[i].Format == config.Envelope {
+		t.add("format", "envelope: a payload that is not JSON is rejected as bad_payload")
+	}
+}
+
+// verdict says where the message went.
+func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
+	reason, detail := header(m, bridge.HeaderReason), header(m, bridge.HeaderDetail)
+	if reason == "" {
+		t.add("subject", "%s", m.Subject)
+		t.add("stream", "%s", streamOf(c, t.pattern()))
+		t.add("verdict", "stored")
+		return
+	}
+	t.Rejected = true
+	t.add("verdict", "rejected, %s: %s", reason, detail)
+	if !c.Quarantine.Store {
+		t.add("quarantine", "none: quarantine.store is false, the message is counted and acknowledged")
+		return
+	}
+	t.add("quarantine", "%s", m.Subject)
+	t.add("stream", "%s", c.Streams.Quarantine.Name)
+}
+
+func (t *Trace) pattern() string {
+	for _, f := range t.Fields {
+		if f.Name == "pattern" {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+func header(m *bridge.Message, name string) string {
+	for _, h := range m.Headers {
+		if h.Name == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// streamOf is the stream that the configuration means for a pattern.
+func streamOf(c *config.Config, pattern string) string {
+	for _, t := range c.Topics {
+		if t.Topic != pattern {
+			continue
+		}
+		switch t.Stream {
+		case config.Telemetry:
+			return c.Streams.Telemetry.Name
+		case config.Shadow:
+			return c.Streams.Shadow.Name
+		case config.Commands:
+			return c.Streams.Commands.Name
+		}
+	}
+	return "none of the bridge's own"
+}

@@ -1,0 +1,216 @@
+package daemon
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/mqtt"
+)
+
+// Status is a bridge at one moment, as /status shows it. Its lists are never nil.
+type Status struct {
+	Version       string         `json:"version"`
+	GoVersion     string         `json:"go_version"`
+	Started       time.Time      `json:"started"`
+	UptimeSeconds int64          `json:"uptime_seconds"`
+	Ready         bool           `json:"ready"`
+	Problems      []Problem      `json:"problems"`
+	Totals        CountsStatus   `json:"totals"` // of all lanes
+	Devices       DevicesStatus  `json:"devices"`
+	Lanes         []LaneStatus   `json:"lanes"`
+	Streams       []StreamStatus `json:"streams"`
+}
+
+// DevicesStatus is about the table of devices.
+type DevicesStatus struct {
+	Known   int    `json:"known"`
+	Evicted uint64 `json:"evicted"`
+}
+
+// LaneStatus is one lane.
+type LaneStatus struct {
+	ClientID string `json:"client_id"`
+	// Open: the lane has its journal and takes messages. Until then the rest
+	// is zero.
+	Open     bool                     `json:"open"`
+	Session  mqtt.Status              `json:"mqtt"`
+	NATS     jetstream.PublisherStats `json:"nats"`
+	Counts   CountsStatus             `json:"counts"`
+	RingFill float64                  `json:"ring_fill"` // 0 to 1
+	// CatchingUp: after an outage, devices have credit for the time of it.
+	CatchingUp bool         `json:"catching_up"`
+	LastError  *LastProblem `json:"last_error,omitempty"`
+}
+
+// LastProblem is the latest thing that kept a lane from working, over or not. A
+// lane is looked at once a second: what was shorter may not be seen.
+type LastProblem struct {
+	Component string    `json:"component"`
+	Problem   string    `json:"problem"`
+	At        time.Time `json:"at"` // when it was last seen
+}
+
+// CountsStatus is [bridge.Counts] for people. Received is the sum of Stored,
+// Quarantined, QuarantineSkipped, QoS0Dropped and InFlight. The maps hold the
+// reasons that occurred.
+type CountsStatus struct {
+	Received          uint64            `json:"received"`
+	ReceivedBytes     uint64            `json:"received_bytes"`
+	Stored            uint64            `json:"stored"`
+	Rejected          map[string]uint64 `json:"rejected"`
+	Quarantined       map[string]uint64 `json:"quarantined"`
+	QuarantineSkipped uint64            `json:"quarantine_skipped"`
+	Redelivered       uint64            `json:"redelivered"`
+	Duplicates        uint64            `json:"duplicates"`
+	RetainedSkipped   uint64            `json:"retained_skipped"`
+	QoS0Dropped       uint64            `json:"qos0_dropped"`
+	InFlight          int               `json:"in_flight"`
+	AckLatency        LatencyStatus     `json:"ack_latency"`
+}
+
+// LatencyStatus estimates how long stored messages took, from the socket to the
+// PubAck, since the start.
+type LatencyStatus struct {
+	P50 float64 `json:"p50_ms"`
+	P99 float64 `json:"p99_ms"`
+}
+
+// Status tells how the bridge is doing. The streams are read from the server,
+// which takes 2 s at most; a stream that could not be read says why.
+func (b *Bridge) Status(ctx context.Context) Status {
+	ready, problems := b.Ready()
+	if problems == nil {
+		problems = []Problem{}
+	}
+	totals := b.Totals()
+	s := Status{
+		Version: b.opts.Version, GoVersion: runtime.Version(),
+		Started: b.started.UTC(), UptimeSeconds: int64(time.Since(b.started).Seconds()),
+		Ready: ready, Problems: problems,
+		Totals:  countsStatus(&totals),
+		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
+		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
+		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
+	}
+	for _, u := range b.lanes {
+		u.watch()
+		r := u.read()
+		s.Lanes = append(s.Lanes, LaneStatus{
+			ClientID: u.plan.ClientID, Open: r.open, Session: r.session, NATS: r.publisher,
+			Counts: countsStatus(&r.counts), RingFill: r.ringFill(),
+			CatchingUp: r.counts.CatchingUp, LastError: r.last,
+		})
+	}
+	return s
+}
+
+// Ready tells whether the bridge takes and stores messages on all its lanes, and
+// if not, what is in the way.
+func (b *Bridge) Ready() (bool, []Problem) {
+	problems := b.Problems()
+	return len(problems) == 0, problems
+}
+
+// Totals sums up the counts of all lanes. Connected means all of them.
+func (b *Bridge) Totals() bridge.Counts {
+	total := bridge.Counts{Connected: true}
+	for _, u := range b.lanes {
+		r := u.read()
+		c := &r.counts
+		total.Received += c.Received
+		total.ReceivedBytes += c.ReceivedBytes
+		total.Stored += c.Stored
+		for i := range c.Rejected {
+			total.Rejected[i] += c.Rejected[i]
+			total.Quarantined[i] += c.Quarantined[i]
+		}
+		total.QuarantineSkipped += c.QuarantineSkipped
+		total.Redelivered += c.Redelivered
+		total.Duplicates += c.Duplicates
+		total.RetainedSkipped += c.RetainedSkipped
+		total.QoS0Dropped += c.QoS0Dropped
+		total.AckLatency.Add(&c.AckLatency)
+		total.InFlight += c.InFlight
+		total.RingCapacity += c.RingCapacity
+		total.CatchingUp = total.CatchingUp || c.CatchingUp
+		total.Connected = total.Connected && c.Connected
+	}
+	return total
+}
+
+// Device tells what is known of a device; false where it is not in the table.
+func (b *Bridge) Device(tenant, device string) (bridge.Device, bool) {
+	return b.devices.Lookup(tenant, device, b.plan.Rules.Device)
+}
+
+// TopDevices returns the n devices with the most messages received or rejected.
+func (b *Bridge) TopDevices(n int, by bridge.TopBy) []bridge.Device {
+	return b.devices.Top(n, by, b.plan.Rules.Device)
+}
+
+// laneReading is what a lane and its two ends say of themselves.
+type laneReading struct {
+	open      bool
+	counts    bridge.Counts
+	publisher jetstream.PublisherStats
+	session   mqtt.Status
+	last      *LastProblem
+}
+
+func (u *laneUnit) read() laneReading {
+	r := laneReading{session: mqtt.Status{ClientID: u.plan.ClientID}}
+	lane, publisher, session := u.parts()
+	if lane != nil {
+		r.open = true
+		r.counts, r.publisher, r.session = lane.Counts(), publisher.Stats(), session.Status()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r.last = u.last
+	return r
+}
+
+func (r *laneReading) ringFill() float64 {
+	if r.counts.RingCapacity == 0 {
+		return 0
+	}
+	return float64(r.counts.InFlight) / float64(r.counts.RingCapacity)
+}
+
+// watch remembers what is wrong with the lane just now.
+func (u *laneUnit) watch() {
+	problems := u.problems()
+	if len(problems) == 0 {
+		return
+	}
+	p := problems[0]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.last = &LastProblem{Component: p.Component, Problem: p.Problem, At: time.Now().UTC()}
+}
+
+func countsStatus(c *bridge.Counts) CountsStatus {
+	const ms = float64(time.Millisecond)
+	s := CountsStatus{
+		Received: c.Received, ReceivedBytes: c.ReceivedBytes, Stored: c.Stored,
+		Rejected: map[string]uint64{}, Quarantined: map[string]uint64{}, QuarantineSkipped: c.QuarantineSkipped,
+		Redelivered: c.Redelivered, Duplicates: c.Duplicates,
+		RetainedSkipped: c.RetainedSkipped, QoS0Dropped: c.QoS0Dropped, InFlight: c.InFlight,
+		AckLatency: LatencyStatus{
+			P50: float64(c.AckLatency.Quantile(0.5)) / ms,
+			P99: float64(c.AckLatency.Quantile(0.99)) / ms,
+		},
+	}
+	for _, reason := range bridge.Reasons() {
+		if n := c.Rejected[reason]; n > 0 {
+			s.Rejected[reason.String()] = n
+		}
+		if n := c.Quarantined[reason]; n > 0 {
+			s.Quarantined[reason.String()] = n
+		}
+	}
+	return s
+}

@@ -1,0 +1,255 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/mqtt"
+)
+
+// patience bounds every wait; no test passes by waiting.
+const patience = 30 * time.Second
+
+// nowhere is a port that nothing listens on.
+const nowhere = "127.0.0.1:1"
+
+// run starts a bridge with these settings and stops it at the end.
+func run(t *testing.T, env ...string) *Bridge {
+	t.Helper()
+	c, err := config.Load(config.Sources{Env: env})
+	require.NoError(t, err)
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
+	return b
+}
+
+func embeddedNATS(t *testing.T) *jetstream.Server {
+	t.Helper()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// attesting is a broker whose plain listener takes a user name as a device's CN.
+func attesting(t *testing.T) *broker.Broker {
+	t.Helper()
+	b, err := broker.Start(broker.Options{
+		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, AnyCN: true,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+func peers(b *broker.Broker, nats *jetstream.Server) []string {
+	return []string{
+		"MQTT_URL=" + b.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret",
+		"NATS_URL=" + nats.URL(),
+	}
+}
+
+// publish sends n messages of the device cn to topic and waits for their PUBACKs.
+func publish(t *testing.T, b *broker.Broker, cn, topic string, n int) {
+	t.Helper()
+	o := paho.NewClientOptions().AddBroker(b.URL()).SetClientID("device " + cn + topic).SetUsername(cn).SetAutoReconnect(false)
+	c := paho.NewClient(o)
+	connected := c.Connect()
+	require.True(t, connected.WaitTimeout(patience))
+	require.NoError(t, connected.Error())
+	defer c.Disconnect(250)
+	for i := range n {
+		sent := c.Publish(topic, 1, false, fmt.Sprintf(`{"n":%d}`, i))
+		require.True(t, sent.WaitTimeout(patience))
+		require.NoError(t, sent.Error())
+	}
+}
+
+func waitReady(t *testing.T, b *Bridge) {
+	t.Helper()
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, patience, 5*time.Millisecond)
+}
+
+func TestTwoPeersThatAreAwayAreTwoProblems(t *testing.T) {
+	t.Parallel()
+	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere)
+	var problems []Problem
+	require.Eventually(t, func() bool {
+		var ready bool
+		ready, problems = b.Ready()
+		return !ready && len(problems) == 2 && strings.Contains(problems[1].Problem, "refused")
+	}, patience, 5*time.Millisecond)
+	for i, component := range []string{"nats", "mqtt"} {
+		p := problems[i]
+		require.Equal(t, component, p.Component)
+		require.Contains(t, p.Problem, nowhere)
+		require.WithinDuration(t, time.Now(), p.Since, patience)
+		require.Len(t, p.Lanes, 16, component)
+	}
+	require.NotEmpty(t, problems[1].Advice)
+
+	s := b.Status(t.Context())
+	require.False(t, s.Ready)
+	require.Len(t, s.Problems, 2)
+	require.Len(t, s.Lanes, 16)
+	require.Equal(t, "bridge-p0", s.Lanes[0].ClientID)
+	require.Contains(t, s.Lanes[0].LastError.Problem, nowhere)
+	require.Len(t, s.Streams, 4)
+	for _, stream := range s.Streams {
+		require.Nil(t, stream.StreamState)
+		require.Contains(t, stream.Problem, "nats is not connected")
+	}
+}
+
+func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b := run(t, peers(devices, nats)...)
+	waitReady(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 5)
+	publish(t, devices, "acme/dev-2", "tenant/acme/device/dev-2/shadow/reported", 1)
+	publish(t, devices, "acme/evil", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool {
+		c := b.Totals()
+		return c.Received == 9 && c.InFlight == 0
+	}, patience, 5*time.Millisecond)
+
+	totals := b.Totals()
+	require.EqualValues(t, 6, totals.Stored)
+	require.EqualValues(t, 6, totals.AckLatency.Count)
+	require.EqualValues(t, 3, totals.Rejected[bridge.CNMismatch])
+	require.EqualValues(t, 3, totals.QuarantinedTotal())
+	require.True(t, totals.Connected)
+
+	s := b.Status(t.Context())
+	require.True(t, s.Ready)
+	require.Empty(t, s.Problems)
+	require.Equal(t, "1.2.3", s.Version)
+	require.Equal(t, map[string]uint64{"cn_mismatch": 3}, s.Totals.Quarantined)
+	require.Positive(t, s.Totals.AckLatency.P99)
+	require.Equal(t, 3, s.Devices.Known)
+	var received uint64
+	for _, lane := range s.Lanes {
+		require.True(t, lane.Open)
+		require.Len(t, lane.Session.Granted, 3)
+		require.True(t, lane.NATS.Connected)
+		received += lane.Counts.Received
+	}
+	require.Equal(t, s.Totals.Received, received)
+	held := map[string]uint64{}
+	for _, stream := range s.Streams {
+		require.Empty(t, stream.Problem)
+		held[stream.Name] = stream.Messages
+	}
+	require.Equal(t, map[string]uint64{"TELEMETRY": 5, "SHADOW": 1, "COMMANDS": 0, "QUARANTINE": 3}, held)
+	require.EqualValues(t, 5, s.Streams[0].LastSequence)
+	require.False(t, s.Streams[0].LastTime.IsZero())
+
+	device, ok := b.Device("acme", "dev-1")
+	require.True(t, ok)
+	require.EqualValues(t, 5, device.Stored)
+	_, ok = b.Device("acme", "dev-3")
+	require.False(t, ok)
+	require.Equal(t, "dev-1", b.TopDevices(1, bridge.ByReceived)[0].Device)
+	require.Equal(t, "evil", b.TopDevices(5, bridge.ByRejected)[0].Device)
+}
+
+func TestStreamThatIsGoneIsNamedInStatus(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0")...)
+	waitReady(t, b)
+	require.NoError(t, b.control.js.DeleteStream(t.Context(), "SHADOW"))
+	for _, stream := range b.Status(t.Context()).Streams {
+		require.Equal(t, stream.Name == "SHADOW", stream.Problem != "")
+		require.Equal(t, stream.Name != "SHADOW", stream.StreamState != nil)
+	}
+}
+
+func TestStatusDoesNotOutlastItsCaller(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0")...)
+	waitReady(t, b)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, stream := range b.Status(ctx).Streams {
+		require.Contains(t, stream.Problem, context.Canceled.Error())
+	}
+}
+
+func TestStreamsKeepTheirShapeInJSON(t *testing.T) {
+	t.Parallel()
+	written := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	body, err := json.Marshal([]StreamStatus{
+		{Name: "A", StreamState: &StreamState{Messages: 1, Bytes: 2, FirstSequence: 3, LastSequence: 4, FirstTime: written, LastTime: written}},
+		{Name: "B", StreamState: &StreamState{}},
+		{Name: "C", Problem: "away"},
+	})
+	require.NoError(t, err)
+	require.JSONEq(t, `[
+		{"name":"A","messages":1,"bytes":2,"first_sequence":3,"last_sequence":4,"first_time":"2026-01-02T03:04:05Z","last_time":"2026-01-02T03:04:05Z"},
+		{"name":"B","messages":0,"bytes":0,"first_sequence":0,"last_sequence":0},
+		{"name":"C","problem":"away"}]`, string(body))
+}
+
+func TestNATSThatWentAwayIsOneProblemOfAllLanes(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b := run(t, peers(devices, nats)...)
+	waitReady(t, b)
+	gone := time.Now()
+	nats.Shutdown()
+	var problems []Problem
+	require.Eventually(t, func() bool {
+		_, problems = b.Ready()
+		return len(problems) == 1 && len(problems[0].Lanes) == 16
+	}, patience, 5*time.Millisecond)
+	require.Equal(t, "nats", problems[0].Component)
+	require.False(t, problems[0].Since.Before(gone))
+	s := b.Status(t.Context())
+	require.Contains(t, s.Streams[0].Problem, "nats is not connected")
+	require.Equal(t, "nats", s.Lanes[0].LastError.Component)
+}
+
+func TestTakeoverOfSeveralLanesIsOneProblem(t *testing.T) {
+	t.Parallel()
+	first, _ := mqttProblem(&mqtt.Status{ClientID: "bridge-p0", Takeover: true, Problem: "… bridge-p0"})
+	second, advice := mqttProblem(&mqtt.Status{ClientID: "bridge-p1", Takeover: true, Connected: true})
+	require.Equal(t, first, second)
+	require.Contains(t, first, "same client id")
+	require.Contains(t, advice, "mqtt.client_id")
+}
+
+func TestRefusedFilterIsNamed(t *testing.T) {
+	t.Parallel()
+	problem, advice := mqttProblem(&mqtt.Status{Connected: true, Refused: []string{"a/#"}, Problem: "the broker refused the subscription to a/#"})
+	require.Contains(t, problem, "a/#")
+	require.Contains(t, advice, "ACL")
+}
+
+func TestSameTroubleOfTwoConnectionsReadsTheSame(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"read tcp 127.0.0.1:40001->127.0.0.1:1883: connection reset": "read tcp 127.0.0.1:1883: connection reset",
+		"read tcp [::1]:40002->[::1]:1883: connection reset":         "read tcp [::1]:1883: connection reset",
+		"127.0.0.1:40001->127.0.0.1:1883":                            "127.0.0.1:1883",
+		"connect to emqx:1883: broker unreachable":                   "connect to emqx:1883: broker unreachable",
+	} {
+		require.Equal(t, want, withoutLocalAddress(text))
+	}
+}

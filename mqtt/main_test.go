@@ -1,0 +1,13 @@
+package mqtt
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience bounds every wait on real time. No test passes by waiting.
+const patience = 25 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
