@@ -8,22 +8,8 @@ import (
 	"mqtt-nats-bridge/internal/bench"
 )
 
-// benchCommand measures the bridge on this machine. Its hidden commands are the
-// bodies of the processes it starts.
+// benchCommand measures the bridge on this machine.
 type benchCommand struct {
-	Measure benchMeasure `cmd:"" default:"withargs" hidden:"" help:"Measure and print the table."`
-	Server  benchServer  `cmd:"" hidden:"" help:"The nats-server of a bench."`
-	Bare    benchBare    `cmd:"" hidden:"" help:"The bare publisher of a bench."`
-}
-
-// Help is what --help says beyond the flags.
-func (benchCommand) Help() string {
-	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Takes about two minutes and prints one table: messages a second, CPU time a message in the bridge and in nats-server, allocations, latency, memory.
-
-Example: mqtt-nats-bridge bench --rounds 1 --only "1 lane"`
-}
-
-type benchMeasure struct {
 	Messages int           `default:"300000" help:"Messages of a run at full speed."`
 	Size     int           `default:"256" help:"Payload in bytes."`
 	Window   int           `default:"1000" help:"Messages in flight for each lane."`
@@ -34,13 +20,22 @@ type benchMeasure struct {
 	Profile  string        `type:"existingdir" help:"Directory for CPU profiles of the bridge."`
 }
 
-func (c *benchMeasure) Run(ctx context.Context) error {
+// Help is what --help says beyond the flags.
+func (benchCommand) Help() string {
+	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Takes about two minutes and prints one table: messages a second, CPU time a message in the bridge and in nats-server, allocations, latency, memory.
+
+Example: mqtt-nats-bridge bench --rounds 1 --only "1 lane"`
+}
+
+// Run runs the command.
+func (c *benchCommand) Run(ctx context.Context) error {
 	return bench.Run(ctx, bench.Options{
 		Messages: c.Messages, Size: c.Size, Window: c.Window, Rounds: c.Rounds, Devices: c.Devices,
 		Linger: c.Linger, Only: c.Only, Profile: c.Profile, Out: os.Stdout,
 	})
 }
 
+// benchServer and benchBare are the bodies of processes that bench starts.
 type benchServer struct {
 	Store string `required:"" help:"Directory of JetStream's files."`
 }

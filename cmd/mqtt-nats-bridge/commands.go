@@ -24,6 +24,9 @@ type commands struct {
 	Bench       benchCommand       `cmd:"" help:"Measure the bridge on this machine."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask the bridge running here whether it is ready."`
 	Version     versionCommand     `cmd:"" help:"Print the versions of the bridge and of what it is built with."`
+
+	BenchServer benchServer `cmd:"" hidden:"" help:"The nats-server of a bench."`
+	BenchBare   benchBare   `cmd:"" hidden:"" help:"The bare publisher of a bench."`
 }
 
 const description = `Carries MQTT messages (from EMQX) into NATS JetStream: checked, stored exactly once, and acknowledged to the broker only when stored.

@@ -42,7 +42,11 @@ Example: mqtt-nats-bridge streams plan -c bridge.yaml`
 
 // Run implements the command.
 func (streamsPlan) Run(ctx context.Context, p *program) error {
-	t, err := p.openStreams()
+	c, plan, err := p.compile()
+	if err != nil {
+		return err
+	}
+	t, err := openStreams(c, plan)
 	if err != nil {
 		return err
 	}
@@ -73,16 +77,20 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	if !a.Yes && !isTerminal(p.in) {
 		return usageError{errors.New("streams apply: there is no terminal to ask on: look at streams plan, then give --yes")}
 	}
-	t, err := p.openStreams()
+	c, plan, err := p.compile()
+	if err != nil {
+		return err
+	}
+	if c.Streams.Manage == config.ManageOff {
+		faults := &config.Faults{}
+		faults.Add(c.Fault("streams.manage", "is off: the streams are somebody else's; write create or verify to apply them"))
+		return faults
+	}
+	t, err := openStreams(c, plan)
 	if err != nil {
 		return err
 	}
 	defer t.close()
-	if t.config.Streams.Manage == config.ManageOff {
-		faults := &config.Faults{}
-		faults.Add(t.config.Fault("streams.manage", "is off: the streams are somebody else's; write create or verify to apply them"))
-		return faults
-	}
 	d, err := t.difference(ctx, p)
 	if err != nil || d.Empty() {
 		return err
@@ -102,17 +110,12 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 
 // streamsTask is one connection with what is to be compared.
 type streamsTask struct {
-	config *config.Config
-	plan   *daemon.Plan
-	js     natsjs.JetStream
-	close  func()
+	plan  *daemon.Plan
+	js    natsjs.JetStream
+	close func()
 }
 
-func (p *program) openStreams() (*streamsTask, error) {
-	c, plan, err := p.compile()
-	if err != nil {
-		return nil, err
-	}
+func openStreams(c *config.Config, plan *daemon.Plan) (*streamsTask, error) {
 	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-streams")
 	if err != nil {
 		return nil, err
@@ -129,7 +132,7 @@ func (p *program) openStreams() (*streamsTask, error) {
 		nc.Close()
 		return nil, err
 	}
-	return &streamsTask{config: c, plan: plan, js: js, close: nc.Close}, nil
+	return &streamsTask{plan: plan, js: js, close: nc.Close}, nil
 }
 
 // streamsTimeout bounds a comparison or an application.

@@ -83,7 +83,7 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	server, err := start(ctx, nil, "bench", "server", "--store", dir)
+	server, err := start(ctx, nil, "bench-server", "--store", dir)
 	if err != nil {
 		return err
 	}

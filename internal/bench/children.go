@@ -60,7 +60,7 @@ func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 			bad++
 		}
 		inFlight--
-		if inFlight <= o.Window/2 {
+		if inFlight <= o.Window*3/4 {
 			room.Signal()
 		}
 		mu.Unlock()

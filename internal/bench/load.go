@@ -139,6 +139,11 @@ func (c *loadConn) serve() {
 
 func (c *loadConn) packets() error {
 	for {
+		if some, err := c.pubacks(); err != nil {
+			return err
+		} else if some {
+			continue
+		}
 		kind, err := c.in.ReadByte()
 		if err != nil {
 			return err
@@ -146,16 +151,6 @@ func (c *loadConn) packets() error {
 		size, err := binary.ReadUvarint(c.in) // the same coding as MQTT's remaining length
 		if err != nil {
 			return err
-		}
-		if kind>>4 == 4 { // PUBACK
-			var id [2]byte
-			if _, err := io.ReadFull(c.in, id[:]); err != nil {
-				return err
-			}
-			if err := c.puback(binary.BigEndian.Uint16(id[:])); err != nil {
-				return err
-			}
-			continue
 		}
 		body := make([]byte, size)
 		if _, err := io.ReadFull(c.in, body); err != nil {
@@ -189,10 +184,37 @@ func (c *loadConn) packets() error {
 	}
 }
 
-// puback holds a PUBACK against the oldest packet in flight.
-func (c *loadConn) puback(id uint16) error {
+// pubacks takes the PUBACKs at hand off the buffer, all under one lock: the load
+// must cost as little as it can, it runs on the same machine. It tells whether
+// there were any.
+func (c *loadConn) pubacks() (some bool, err error) {
+	if head, err := c.in.Peek(1); err != nil || head[0] != 0x40 {
+		return false, nil // something else, or the end
+	}
+	if _, err := c.in.Peek(4); err != nil {
+		return false, err
+	}
+	b, _ := c.in.Peek(c.in.Buffered())
+	n := 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for ; len(b)-n >= 4 && b[n] == 0x40 && b[n+1] == 2; n += 4 {
+		if err := c.puback(binary.BigEndian.Uint16(b[n+2:])); err != nil {
+			return false, err
+		}
+	}
+	if n == 0 {
+		return false, errors.New("malformed PUBACK")
+	}
+	if c.inFlight() <= c.load.window*3/4 {
+		c.room.Signal()
+	}
+	_, err = c.in.Discard(n)
+	return true, err
+}
+
+// puback holds a PUBACK against the oldest packet in flight.
+func (c *loadConn) puback(id uint16) error {
 	if c.acked == len(c.ids) {
 		return fmt.Errorf("PUBACK %d for nothing in flight", id)
 	}
@@ -203,9 +225,6 @@ func (c *loadConn) puback(id uint16) error {
 		c.latency = append(c.latency, time.Since(c.sentAt[c.acked]))
 	}
 	c.acked++
-	if c.inFlight() <= c.load.window/2 {
-		c.room.Signal()
-	}
 	return nil
 }
 

@@ -189,7 +189,7 @@ func fetch(url, name string) error {
 func readJSON(p *process, v any) error {
 	text, err := p.stdout.ReadString('\n')
 	if exit := <-p.done; exit != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(p.cmd.Args[1:3], " "), exit, lastLines(p.stderr.String()))
+		return fmt.Errorf("%s: %w: %s", p.cmd.Args[1], exit, lastLines(p.stderr.String()))
 	}
 	if err != nil {
 		return err

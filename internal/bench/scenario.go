@@ -148,7 +148,7 @@ func (b *bench) sample(bridge *process, admin string) (s sample, err error) {
 
 // bare runs the bare publisher.
 func (b *bench) bare(ctx context.Context, messages, devices, window int) (perSecond float64, cpu time.Duration, err error) {
-	p, err := start(ctx, nil, "bench", "bare", "--url", b.url, "--messages", strconv.Itoa(messages),
+	p, err := start(ctx, nil, "bench-bare", "--url", b.url, "--messages", strconv.Itoa(messages),
 		"--size", strconv.Itoa(b.opts.Size), "--window", strconv.Itoa(window), "--devices", strconv.Itoa(devices))
 	if err != nil {
 		return 0, 0, err

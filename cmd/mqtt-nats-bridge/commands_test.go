@@ -1,0 +1,133 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
+	t.Parallel()
+	var all strings.Builder
+	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "healthcheck", "version"} {
+		got := run(t, append(strings.Fields(args), "--help")...)
+		require.Zero(t, got.code)
+		require.Empty(t, got.err)
+		all.WriteString("$ mqtt-nats-bridge " + strings.TrimSpace(args+" --help") + "\n" + got.out + "\n")
+	}
+	golden(t, "help", all.String())
+	for _, args := range []string{"demo", "bench"} {
+		got := run(t, args, "--help")
+		require.Zero(t, got.code)
+		require.Contains(t, got.out, "Example: mqtt-nats-bridge "+args)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
+	require.NoError(t, os.WriteFile(wrong, []byte("mqtt: {keepalive: soon}\nlogs: {}\n"), 0o600))
+	const unreachable = "nats://127.0.0.1:1"
+	for name, test := range map[string]struct {
+		args []string
+		code int
+		err  string
+	}{
+		"version":                   {[]string{"version"}, 0, ""},
+		"map, stored":               {[]string{"map", "tenant/a/device/b/t"}, 0, ""},
+		"map, rejected":             {[]string{"map", "tenant/a/device/b/t", "elsewhere"}, 1, ""},
+		"check":                     {[]string{"check"}, 0, ""},
+		"check, nobody there":       {[]string{"check", "--connect", "--mqtt-url=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, ""},
+		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask the bridge whether it is ready"},
+		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
+		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached"},
+		"apply, nobody to ask":      {[]string{"streams", "apply", "--nats-url=" + unreachable}, 2, "give --yes"},
+		"apply, not ours":           {[]string{"streams", "apply", "--yes", "--set", "streams.manage=off"}, 2, "streams.manage: is off"},
+		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
+		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},
+		"no topic":                  {[]string{"map"}, 2, "<topic>"},
+		"--set without a value":     {[]string{"check", "--set", "mqtt.url"}, 2, "write KEY=VALUE"},
+		"--set of no key":           {[]string{"check", "--set", "mqtt.ulr=x"}, 2, "did you mean mqtt.url?"},
+		"run, wrong configuration":  {[]string{"--config", wrong}, 2, "2 faults in the configuration"},
+		"map, wrong configuration":  {[]string{"map", "--config", wrong, "t"}, 2, "2 faults in the configuration"},
+		"no such file":              {[]string{"check", "-c", "/nowhere/bridge.yaml"}, 2, "1 fault in the configuration"},
+		"pattern that means nothing": {[]string{"check", "--set", "topics=a/{tenant}/b"}, 2,
+			"it lacks {device}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := run(t, test.args...)
+			require.Equal(t, test.code, got.code, "%s%s", got.out, got.err)
+			require.Contains(t, got.err, test.err)
+			if test.err == "" {
+				require.Empty(t, got.err)
+			}
+		})
+	}
+}
+
+func TestEveryFaultIsNamedWithItsLine(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, "run", "-c", "bridge.yaml", "--log-level", "loud")
+	cmd.Env = append(cmd.Env, "BRIDGE_LIMITS_PAYLOAD=lots")
+	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "bridge.yaml"), []byte(`mqtt:
+  url: mqtts://emqx:8883
+  keepalive: soon
+  tls: {ca: /nowhere/ca.pem}
+nats:
+  ulr: nats://nats:4222
+`), 0o600))
+	got := finish(t, cmd)
+	require.Equal(t, 2, got.code)
+	golden(t, "faults", got.err)
+}
+
+func TestMapFollowsATopic(t *testing.T) {
+	t.Parallel()
+	const attested = "bridge/v1/d/000660F22358AE4BB44B000005020002/1795442951630/"
+	got := run(t, "map",
+		"tenant/acme/device/dev-1/telemetry", "tenant/acme/device/dev-1/shadow/reported",
+		"tenant/a.b/device/*/c d", "tenant//device/dev-1/telemetry", "tenant/acme/telemetry",
+		"tenant/+/device/dev-1/telemetry", "tenant/acme/device/"+strings.Repeat("x", 1100)+"/telemetry",
+		attested+"61636D652F6465762D31/tenant/acme/device/dev-1/telemetry",
+		attested+"61636D652F6465762D31/tenant/acme/device/dev-2/telemetry",
+		attested+"61636D652F2B/tenant/acme/device/dev-2/telemetry",
+		attested+"756E646566696E6564/tenant/acme/device/dev-2/telemetry",
+		"bridge/v1/d/short")
+	require.Equal(t, 1, got.code)
+	require.Empty(t, got.err)
+	golden(t, "map", got.out)
+}
+
+func TestCheckShowsWhereEachValueCameFrom(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, "check", "-c", "bridge.yaml", "--set", "limits.payload=64KiB", "--mqtt-url", "mqtt://bridge:hunter2@emqx")
+	cmd.Env = append(cmd.Env, "BRIDGE_LIMITS_TENANT_RATE=100", "NATS_URL=nats://user:hunter3@nats:4222")
+	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "bridge.yaml"), []byte("\nidentity: {mode: off}\n"), 0o600))
+	got := finish(t, cmd)
+	require.Zero(t, got.code, got.err)
+	require.NotContains(t, got.out+got.err, "hunter")
+	golden(t, "check", got.out)
+}
+
+func TestCheckNamesAPeerThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	server := startNATS(t)
+	got := run(t, "check", "--connect", "--mqtt-url", "mqtt://127.0.0.1:1", "--nats-url", server.URL())
+	require.Equal(t, 1, got.code)
+	_, findings, _ := strings.Cut(got.out, "\n\n")
+	findings = regexp.MustCompile(`127\.0\.0\.1:\d\d+`).ReplaceAllString(findings, "127.0.0.1:PORT")
+	findings = regexp.MustCompile(`nats-server [\d.]+`).ReplaceAllString(findings, "nats-server VERSION")
+	golden(t, "check-connect", findings)
+}
+
+func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
+	t.Parallel()
+	got := run(t, "version")
+	require.Zero(t, got.code)
+	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.out)
+}

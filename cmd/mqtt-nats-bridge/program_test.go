@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// update writes the golden files anew: go test ./cmd/mqtt-nats-bridge -update
+var update = flag.Bool("update", false, "write the golden files")
+
+// binary is the program under test, built once by TestMain.
+var binary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mqtt-nats-bridge-cmd-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "mqtt-nats-bridge")
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=1.2.3-test", "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// command is the program in a directory of its own, without the configuration of
+// whoever runs the test.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = t.TempDir()
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if name != "NATS_URL" && name != "MQTT_URL" && name != "COLUMNS" && !strings.HasPrefix(name, "BRIDGE_") {
+			cmd.Env = append(cmd.Env, pair)
+		}
+	}
+	return cmd
+}
+
+// outcome is what a command left.
+type outcome struct {
+	code     int
+	out, err string
+}
+
+func run(t *testing.T, args ...string) outcome {
+	t.Helper()
+	return finish(t, command(t, args...))
+}
+
+func finish(t *testing.T, cmd *exec.Cmd) outcome {
+	t.Helper()
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func startNATS(t *testing.T) *jetstream.Server {
+	t.Helper()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// daemonProcess is a bridge under way.
+type daemonProcess struct {
+	cmd  *exec.Cmd
+	t    *testing.T
+	out  *bufio.Scanner
+	seen strings.Builder
+}
+
+func start(t *testing.T, args ...string) *daemonProcess {
+	t.Helper()
+	cmd := command(t, args...)
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	cmd.Stderr = write
+	require.NoError(t, cmd.Start())
+	require.NoError(t, write.Close())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // where it has ended, that is that
+		_ = cmd.Wait()
+		_ = read.Close()
+	})
+	return &daemonProcess{cmd: cmd, t: t, out: bufio.NewScanner(read)}
+}
+
+// waitLog returns the first line of the log that holds all of texts, which may
+// have been read already.
+func (d *daemonProcess) waitLog(texts ...string) string {
+	d.t.Helper()
+	for line := range strings.Lines(d.seen.String()) {
+		if containsAll(line, texts) {
+			return line
+		}
+	}
+	for d.out.Scan() {
+		line := d.out.Text()
+		fmt.Fprintln(&d.seen, line)
+		if containsAll(line, texts) {
+			return line
+		}
+	}
+	require.Failf(d.t, "the log ended", "before a line with %q:\n%s", texts, d.seen.String())
+	return ""
+}
+
+func containsAll(line string, texts []string) bool {
+	for _, text := range texts {
+		if !strings.Contains(line, text) {
+			return false
+		}
+	}
+	return true
+}
+
+// end waits for the process and returns its exit code and the whole log.
+func (d *daemonProcess) end() (int, string) {
+	d.t.Helper()
+	for d.out.Scan() {
+		fmt.Fprintln(&d.seen, d.out.Text())
+	}
+	err := d.cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) && !errors.Is(err, io.EOF) {
+		require.NoError(d.t, err)
+	}
+	return d.cmd.ProcessState.ExitCode(), d.seen.String()
+}

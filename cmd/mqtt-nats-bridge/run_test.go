@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+)
+
+const nobody = "127.0.0.1:1"
+
+func TestRunGoesOnWithoutItsPeersAndStopsOnASignal(t *testing.T) {
+	t.Parallel()
+	d := start(t, "--mqtt-url", "mqtt://bridge:hunter2@"+nobody, "--nats-url", "nats://bridge:hunter3@"+nobody, "--set", "admin.listen=127.0.0.1:0")
+	line := d.waitLog(`"message":"starting"`)
+	for _, want := range []string{`"version":"1.2.3-test"`, `"lanes":16`, `"broker":"mqtt://127.0.0.1:1"`, `"nats":"nats://redacted@127.0.0.1:1"`} {
+		require.Contains(t, line, want)
+	}
+	var fields struct{ Time string }
+	require.NoError(t, json.Unmarshal([]byte(line), &fields))
+	require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`, fields.Time)
+	d.waitLog(`"level":"error"`, "nats not connected")
+	var open struct{ Address string }
+	require.NoError(t, json.Unmarshal([]byte(d.waitLog("admin endpoint open")), &open))
+
+	health := run(t, "healthcheck", "--set", "admin.listen="+open.Address)
+	require.Equal(t, 1, health.code)
+	require.Contains(t, health.err, "the bridge is not ready")
+	require.Contains(t, health.err, "cannot be reached")
+
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	code, log := d.end()
+	require.Zero(t, code, log)
+	require.Contains(t, log, `"cause":"signal: terminated"`)
+	require.Contains(t, log, `"message":"stopped, nothing was left under way"`)
+	require.NotContains(t, log, "hunter")
+}
+
+func TestConsoleLogsAreForReaders(t *testing.T) {
+	t.Parallel()
+	d := start(t, "run", "--log-format", "console", "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen=")
+	require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INF starting .*lanes=16`, d.waitLog("starting"))
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGINT))
+	code, _ := d.end()
+	require.Zero(t, code)
+}
+
+func TestAContradictionIsReadable(t *testing.T) {
+	t.Parallel()
+	server := startNATS(t)
+	nc, err := nats.Connect(server.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	for _, cfg := range []natsjs.StreamConfig{
+		{Name: "SHADOW", Subjects: []string{"tenant.*.device.*.shadow.reported"}, Storage: natsjs.MemoryStorage},
+		{Name: "OTHER", Subjects: []string{"quarantine.>"}},
+	} {
+		_, err = js.CreateStream(context.Background(), cfg)
+		require.NoError(t, err)
+	}
+	got := run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", server.URL(), "--set", "admin.listen=")
+	require.Equal(t, 1, got.code)
+	require.Contains(t, got.err, "\nstream SHADOW: storage is memory, must be file")
+	require.Contains(t, got.err, "\nstream QUARANTINE: subject quarantine.> is held by stream OTHER")
+	require.Contains(t, got.err, `"message":"failed"`)
+}
+
+func TestAnAdminPortInUseIsNamed(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	got := run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen="+l.Addr().String())
+	require.Equal(t, 1, got.code)
+	last := got.err[strings.LastIndex(got.err, "mqtt-nats-bridge: "):]
+	require.Contains(t, last, l.Addr().String())
+	require.Contains(t, last, "admin.listen")
+	require.Contains(t, last, "address already in use")
+}
+
+// TestASecondSignalEndsAtOnce: NATS is away, so a message is under way for as
+// long as it takes.
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	d, _ := holding(t, "10m")
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	d.waitLog("stopping")
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	code, log := d.end()
+	require.Equal(t, 1, code, log)
+}
+
+func TestAStopSaysWhatItAbandoned(t *testing.T) {
+	t.Parallel()
+	d, b := holding(t, "100ms")
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	code, log := d.end()
+	require.Zero(t, code, log)
+	require.Contains(t, log, `1 messages were not stored in time; the broker keeps them`)
+	for _, c := range b.Clients() {
+		if c.ID == "bridge-0" {
+			require.Equal(t, 1, c.Pending)
+			return
+		}
+	}
+	require.Fail(t, "the session is gone")
+}
+
+// holding starts a bridge that has taken a message it cannot store.
+func holding(t *testing.T, stopTimeout string) (*daemonProcess, *broker.Broker) {
+	t.Helper()
+	b, err := broker.Start(broker.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	d := start(t, "--mqtt-url", b.URL(), "--nats-url", "nats://"+nobody, "--set", "identity.mode=off",
+		"--set", "admin.listen=127.0.0.1:0", "--set", "stop_timeout="+stopTimeout)
+	var open struct{ Address string }
+	require.NoError(t, json.Unmarshal([]byte(d.waitLog("admin endpoint open")), &open))
+	d.waitLog("mqtt connected")
+	publish(t, b.URL())
+	require.Eventually(t, func() bool {
+		return bytes.Contains(metrics(t, open.Address), []byte("mqttbridge_in_flight{lane=\"bridge-0\"} 1\n"))
+	},
+		20*time.Second, 10*time.Millisecond)
+	return d, b
+}
+
+func publish(t *testing.T, url string) {
+	t.Helper()
+	client := paho.NewClient(paho.NewClientOptions().AddBroker(url).SetClientID("device"))
+	require.True(t, client.Connect().WaitTimeout(20*time.Second))
+	defer client.Disconnect(0)
+	token := client.Publish("tenant/acme/device/dev-1/telemetry", 1, false, "21.5")
+	require.True(t, token.WaitTimeout(20*time.Second))
+	require.NoError(t, token.Error())
+}
+
+func metrics(t *testing.T, address string) []byte {
+	t.Helper()
+	resp, err := http.Get("http://" + address + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return body
+}
