@@ -3,9 +3,13 @@ package check
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -164,9 +168,9 @@ func TestWrongNATSPasswordIsNoUnreachableServer(t *testing.T) {
 	require.Contains(t, out, "refuses the credentials")
 	require.NotContains(t, out, "hunter2")
 
-	url := s.URL()
+	gone := s.URL()
 	s.Shutdown()
-	out, r = checkNATS(t, "NATS_URL="+url, "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=hunter2")
+	out, r = checkNATS(t, "NATS_URL="+gone, "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=hunter2")
 	require.Equal(t, 1, r.Failed())
 	require.Contains(t, out, "cannot be reached")
 }
@@ -232,4 +236,52 @@ func TestStorageTooSmallForTheStreams(t *testing.T) {
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")
 	require.Equal(t, 1, r.Failed(), out)
 	require.Contains(t, out, "FAIL  jetstream account: the streams to be made reserve 13GiB and the account has 2GiB left")
+}
+
+// TestAReplicatedStreamStoresNoProbe: in a cluster nats-server compares the
+// expected stream in other code, before it proposes the message to the replicas.
+func TestAReplicatedStreamStoresNoProbe(t *testing.T) {
+	t.Parallel()
+	server := startCluster(t)
+	js := openJetStream(t, server)
+	env := []string{"NATS_URL=" + server, "BRIDGE_STREAMS_REPLICAS=3"}
+	_, plan := load(t, env...)
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+		return err == nil
+	}, 60*time.Second, 50*time.Millisecond)
+	out, r := checkNATS(t, env...)
+	require.Zero(t, r.Failed(), out)
+	require.Contains(t, out, "tenant.check.device.check.check is allowed and held by stream TELEMETRY (nothing was stored)")
+	ack, err := js.Publish(context.Background(), "tenant.a.device.b.t", nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, ack.Sequence)
+}
+
+// startCluster starts three servers and returns the URL of one.
+func startCluster(t *testing.T) string {
+	t.Helper()
+	var routes []*url.URL
+	var ports []int
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
+		require.NoError(t, l.Close())
+	}
+	var first string
+	for i, port := range ports {
+		s := startNATS(t, func(o *natsd.Options) {
+			o.ServerName = fmt.Sprintf("n%d", i)
+			o.Cluster = natsd.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port}
+			o.Routes = routes
+		})
+		if first == "" {
+			first = s.URL()
+		}
+	}
+	return first
 }

@@ -26,19 +26,32 @@ type Field struct{ Name, Value string }
 // String is the topic and, indented, a line a field.
 func (t Trace) String() string {
 	var b strings.Builder
-	fmt.Fprintln(&b, printable(t.Topic))
+	fmt.Fprintln(&b, heading(t.Topic))
 	for _, f := range t.Fields {
 		fmt.Fprintf(&b, "  %-11s %s\n", f.Name, f.Value)
 	}
 	return b.String()
 }
 
+// heading is whole: it tells the topics of one call apart.
+func heading(topic string) string {
+	if quoted := printable(topic); strings.HasPrefix(quoted, `"`) {
+		return fmt.Sprintf("%q", topic)
+	}
+	return topic
+}
+
 func (t *Trace) add(name, format string, args ...any) {
 	t.Fields = append(t.Fields, Field{name, fmt.Sprintf(format, args...)})
 }
 
-// printable quotes what a terminal would not show as it is.
+// printable quotes what a terminal would not show as it is, and cuts what nobody
+// would read.
 func printable(text string) string {
+	const most = 128
+	if n := len(text); n > most {
+		return fmt.Sprintf("%s… (%d bytes)", printable(strings.ToValidUTF8(text[:most/2], "")), n)
+	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }) {
 		return fmt.Sprintf("%q", text)
 	}

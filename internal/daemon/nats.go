@@ -53,11 +53,10 @@ func openControl(o jetstream.ConnectOptions, log zerolog.Logger) (*control, erro
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")
 		},
 		Disconnected: func(_ *nats.Conn, err error) {
-			problem := "connection lost"
-			if err != nil {
-				problem += ": " + err.Error()
+			if err == nil {
+				return // closed from here
 			}
-			c.set(problem)
+			c.set("connection lost: " + err.Error())
 			log.Warn().AnErr("problem", err).Msg("nats connection lost")
 		},
 		Reconnected: func(nc *nats.Conn) {
