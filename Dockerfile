@@ -5,9 +5,10 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
+ARG VERSION=1.0.0
 # The version-control directory is not in the build context, hence -buildvcs=false.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags="-s -w" -o /out/mqtt-nats-bridge ./cmd/mqtt-nats-bridge
+    go build -trimpath -buildvcs=false -ldflags="-s -w -X main.version=$VERSION" -o /out/mqtt-nats-bridge ./cmd/mqtt-nats-bridge
 # A new volume takes its owner from the directory that it covers.
 RUN mkdir -p /out/state
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -118,14 +117,20 @@ var errRefused = errors.New("message size exceeds maximum allowed")
 // script is a lane between two scripted ends.
 type script struct {
 	*Lane
-	t      testing.TB
+	t      tester
 	conn   *brokerEnd
 	stream *streamEnd
 	now    int64
 }
 
+// tester is what *testing.T, *testing.B and *rapid.T have in common.
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
 // play makes a connected lane on plain topics, without limits, as adjusted.
-func play(t testing.TB, adjust ...func(*LaneOptions)) *script {
+func play(t tester, adjust ...func(*LaneOptions)) *script {
 	t.Helper()
 	s := &script{t: t, now: noon, stream: &streamEnd{}}
 	o := LaneOptions{
@@ -151,7 +156,7 @@ func play(t testing.TB, adjust ...func(*LaneOptions)) *script {
 	return s
 }
 
-func routes(t testing.TB, patterns ...string) *subjects.Set {
+func routes(t tester, patterns ...string) *subjects.Set {
 	t.Helper()
 	var r []subjects.Route
 	for _, text := range patterns {
@@ -165,7 +170,7 @@ func routes(t testing.TB, patterns ...string) *subjects.Set {
 }
 
 // attested makes the lane take attested topics.
-func attested(t testing.TB) func(*LaneOptions) {
+func attested(t tester) func(*LaneOptions) {
 	t.Helper()
 	prefix, err := subjects.ParsePrefix("bridge/v1")
 	require.NoError(t, err)

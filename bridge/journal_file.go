@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -133,22 +134,28 @@ func (j *Journal) load(clientID string) error {
 	if alive := j.header.alive; alive < 0 || alive > time.Now().Add(24*time.Hour).UnixNano() {
 		j.header.alive = 0
 	}
-	broken := 0
+	broken, torn := 0, 0
 	for i := 0; i < len(j.words); i += 2 {
 		word, hash := j.words[i], j.words[i+1]
 		if word == 0 && hash == 0 {
 			continue
 		}
 		if checksum(word, hash) != word&checksumMask {
-			broken++
-			j.words[i], j.words[i+1] = 0, 0
+			broken, torn = broken+1, i
 			continue
 		}
-		j.last = max(j.last, word>>numberShift)
+		j.older = append(j.older, word>>numberShift)
 	}
 	// A crash can cut one entry in two, the one being written.
 	if broken > 1 {
 		return fmt.Errorf("%w: %d of its entries are damaged", errJournalUnfit, broken)
+	}
+	if broken == 1 {
+		j.words[torn], j.words[torn+1] = 0, 0
+	}
+	slices.Sort(j.older)
+	if n := len(j.older); n > 0 {
+		j.last = j.older[n-1]
 	}
 	j.begin(time.Now())
 	return nil

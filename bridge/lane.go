@@ -80,6 +80,7 @@ type Lane struct {
 	catchUp catchUp
 	counts  Counts
 	idle    chan struct{} // closed when the ring runs empty; nil: nobody waits
+	room    chan struct{} // closed when deliveries may go on; nil: they may
 }
 
 // NewLane makes a lane. Start must be called before its session is opened.
@@ -284,6 +285,7 @@ func (l *Lane) skipRetained(c Conn, d *Delivery) {
 	defer l.mu.Unlock()
 	l.counts.RetainedSkipped++
 	if d.QoS > 0 {
+		l.journal.Pass()
 		l.owe(c, l.ring.push(slot{packetID: d.PacketID, settled: true}), d.PacketID)
 		l.advance()
 	}
@@ -340,6 +342,7 @@ func (l *Lane) advance() {
 		}
 		l.conn.Ack(due.packetID)
 	}
+	l.makeRoom()
 	if l.idle != nil && r.len() == 0 {
 		close(l.idle)
 		l.idle = nil

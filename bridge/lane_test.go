@@ -292,3 +292,22 @@ func TestALaneNeedsItsParts(t *testing.T) {
 		require.ErrorContains(t, err, "make lane: ", name)
 	}
 }
+
+func TestAFullLaneAsksForAPause(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	for id := range maxUnsettled {
+		require.Nil(t, s.Room())
+		s.deliver(uint16(id+1), telemetry, "a")
+	}
+	room := s.Room()
+	s.deliver(maxUnsettled+1, telemetry, "taken all the same")
+	for i := range maxUnsettled / 2 {
+		requireClosed(t, room, false)
+		s.Settle(&Result{Token: s.stream.messages[i].token})
+	}
+	requireClosed(t, room, false)
+	s.stream.store(maxUnsettled / 2)
+	requireClosed(t, room, true)
+	require.Nil(t, s.Room())
+}

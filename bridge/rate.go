@@ -22,7 +22,8 @@ func (r Rate) meter() meter {
 		return meter{}
 	}
 	interval := int64(math.Max(1, math.Min(1e9/r.Rate, math.MaxInt64/1e6)))
-	return meter{interval: interval, slack: interval * int64(max(r.Burst, 1)-1)}
+	const maxSlack = math.MaxInt64 / 4 // 73 years: a time of today and twice that is no overflow
+	return meter{interval: interval, slack: interval * min(int64(max(r.Burst, 1)-1), maxSlack/interval)}
 }
 
 // take charges one message to tat at the time now (ns). credit widens the bucket

@@ -17,7 +17,7 @@ import (
 // scripted is a broker that does what the test says, connection by connection.
 type scripted struct {
 	t     testing.TB
-	addr  string // empty: in memory
+	addr  string
 	conns chan net.Conn
 	wait  time.Duration // bounds every wait of the script
 }
@@ -52,10 +52,13 @@ func listen(t testing.TB, tlsConfig *tls.Config) *scripted {
 	return b
 }
 
+// memory is the address of a broker that has no socket.
+const memory = "memory:1883"
+
 // inMemory is a broker for virtual time: connections without buffers.
 func inMemory(t testing.TB) *scripted {
 	t.Helper()
-	return &scripted{t: t, conns: make(chan net.Conn, 1000), wait: time.Hour}
+	return &scripted{t: t, addr: memory, conns: make(chan net.Conn, 1000), wait: time.Hour}
 }
 
 func (b *scripted) dial(context.Context) (net.Conn, error) {
@@ -168,7 +171,7 @@ func (b *scripted) open(r *recorder, change ...func(*Options)) *Session {
 		c(&o)
 	}
 	dial := b.dial
-	if b.addr != "" {
+	if b.addr != memory {
 		dial = o.dial
 	}
 	s, err := open(o, dial)

@@ -122,8 +122,9 @@ const (
 	firstPause = 200 * time.Millisecond
 	maxPause   = 15 * time.Second
 	// settledAfter is how long a connection lives that counts as one that
-	// works.
-	settledAfter = 20 * time.Second
+	// works: longer than any pause, for as long does one live that another
+	// bridge takes over when it comes back from its own.
+	settledAfter = 2 * maxPause
 )
 
 // next returns the pause before the next attempt: with jitter, so that the lanes
@@ -146,7 +147,7 @@ type takeoverWatch struct{ ends []time.Time }
 
 const (
 	takeoverEnds   = 4
-	takeoverWithin = 2 * time.Minute
+	takeoverWithin = 5 * time.Minute
 )
 
 // ended notes the end of a connection and tells whether it looks like a takeover

@@ -16,6 +16,7 @@ const (
 	typePuback   = 4
 	typeSuback   = 9
 	typeUnsuback = 11
+	typePingreq  = 12
 	typePingresp = 13
 	// typeDisconnect is the last that a client sends.
 	typeDisconnect = 14

@@ -49,7 +49,7 @@ func TestEveryMalformedPacketIsToldByName(t *testing.T) {
 		{"QoS 2", connackNew, []byte{0x34, 5, 0, 1, 'a', 0, 1}, ErrProtocol, "PUBLISH at QoS 2 on a QoS 1 subscription [MQTT-3.8.4-6]"},
 		{"QoS 3", connackNew, []byte{0x36, 5, 0, 1, 'a', 0, 1}, ErrMalformed, "PUBLISH with both QoS bits set [MQTT-3.3.1-4]"},
 		{"PUBLISH before CONNACK", nil, publish("a", 1, nil), ErrProtocol, "packet type 3 before CONNACK [MQTT-3.2.0-1]"},
-		{"PINGRESP before CONNACK", nil, pingresp, ErrProtocol, "packet type 13 before CONNACK [MQTT-3.2.0-1]"},
+		{"PINGRESP before CONNACK", nil, pong, ErrProtocol, "packet type 13 before CONNACK [MQTT-3.2.0-1]"},
 		{"HTTP", nil, []byte("HTTP/1.1 400 Bad Request\r\n"), ErrProtocol, "packet type 4 before CONNACK"},
 		{"TLS alert in plain text", nil, []byte{0x15, 3, 1, 0, 2, 2, 80}, ErrProtocol, "packet type 1 before CONNACK"},
 		{"CONNACK twice", connackNew, connackNew, ErrProtocol, "a second CONNACK"},

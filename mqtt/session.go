@@ -249,12 +249,7 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 	}
 	for {
 		token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-		select {
-		case <-token.Done():
-		case <-stop:
-			return
-		case <-time.After(connectTimeout):
-			t.closeBecause(errNoSuback)
+		if !t.awaitSuback(token.Done(), stop) {
 			return
 		}
 		if err := token.Error(); err != nil {

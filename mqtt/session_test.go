@@ -80,7 +80,7 @@ func TestWhatWasAcknowledgedGoesOutBeforeDisconnect(t *testing.T) {
 	p.send(publish("a", 1, nil), publish("a", 2, nil), publish("a", 3, nil))
 	require.Eventually(t, func() bool { return len(r.deliveries()) == 3 }, patience, time.Millisecond)
 	s.Drain()
-	p.send(publish("a", 4, nil), pingresp)
+	p.send(publish("a", 4, nil), pong)
 	for _, d := range r.deliveries() {
 		d.conn.Ack(d.PacketID)
 	}
@@ -177,7 +177,7 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 		"CONNACK 6":         {[]byte{0x20, 2, 0, 6}, "reserved return code 6"},
 		"CONNACK 254":       {[]byte{0x20, 2, 0, 254}, "reserved return code 254"},
 		"HTTP":              {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), "the answer to CONNECT is not MQTT 3.1.1"},
-		"PINGRESP":          {pingresp, "packet type 13 before CONNACK"},
+		"PINGRESP":          {pong, "packet type 13 before CONNACK"},
 		"PUBLISH":           {publish("a", 1, nil), "packet type 3 before CONNACK"},
 		"endless length":    {bytes.Repeat([]byte{0xff}, 10), "the answer to CONNECT is not MQTT 3.1.1"},
 		"half a CONNACK":    {[]byte{0x20, 2, 0}, "closed the connection instead of answering CONNECT"},

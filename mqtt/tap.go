@@ -41,7 +41,9 @@ type tapOptions struct {
 // through it reaches the broker on this connection or not at all.
 type tap struct {
 	net.Conn
-	opts tapOptions
+	opts  tapOptions
+	pause pause
+	heard atomic.Int64 // when something last came, ns since the epoch; 0: not read from
 
 	// readMu is held while the reading goroutine is inside Read, so that
 	// Close can tell when the last delivery has been made.
@@ -66,6 +68,7 @@ type tap struct {
 	why atomic.Pointer[error]
 
 	ended  chan struct{} // closed once nothing more is delivered
+	hang   sync.Once
 	finish sync.Once
 	err    error // why it ended; read after ended is closed
 }
@@ -75,6 +78,7 @@ func newTap(conn net.Conn, opts tapOptions) *tap {
 	return &tap{
 		Conn:  conn,
 		opts:  opts,
+		pause: newPause(opts.receiver),
 		buf:   make([]byte, readBuffer),
 		acks:  make([]byte, 0, 4*ackBatch),
 		ended: make(chan struct{}),
@@ -207,9 +211,19 @@ func (t *tap) fill() error {
 	if t.opts.linger > 0 && t.connected && t.r == t.w {
 		time.Sleep(t.opts.linger)
 	}
+	t.heard.Store(0)
+	pinged, err := t.pause.wait()
+	t.heard.Store(time.Now().UnixNano())
+	if pinged {
+		t.pass = pingAnswer
+	}
+	if pinged || err != nil {
+		return err
+	}
 	n, err := t.Conn.Read(t.buf[t.w:])
 	t.w += n
 	t.readAt = time.Now().UnixNano()
+	t.heard.Store(t.readAt)
 	if n > 0 {
 		return nil
 	}
@@ -231,8 +245,13 @@ func (t *tap) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := t.writeLocked(p)
-	if len(p) > 0 && p[0]>>4 == typeDisconnect {
-		t.dead = true // nothing may follow it [MQTT-3.14.4-2]
+	if len(p) > 0 {
+		switch p[0] >> 4 {
+		case typePingreq:
+			t.pause.ping()
+		case typeDisconnect:
+			t.dead = true // nothing may follow it [MQTT-3.14.4-2]
+		}
 	}
 	return n, err
 }
@@ -297,6 +316,7 @@ func (t *tap) closeSocket(why error) error {
 	if !errors.Is(why, net.ErrClosed) {
 		t.why.CompareAndSwap(nil, &why)
 	}
+	t.hang.Do(func() { close(t.pause.hung) })
 	return t.Conn.Close()
 }
 

@@ -107,7 +107,7 @@ func TestAFailedWriteEndsTheConnectionWithItsReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := &recorder{}
-			conn := &memConn{chunks: [][]byte{connackNew, pingresp}, writeErr: &net.OpError{Op: "write", Err: syscall.EPIPE}}
+			conn := &memConn{chunks: [][]byte{connackNew, pong}, writeErr: &net.OpError{Op: "write", Err: syscall.EPIPE}}
 			tp := newTap(conn, tapOptions{receiver: r})
 			_, err := tp.Read(make([]byte, 4))
 			require.NoError(t, err)

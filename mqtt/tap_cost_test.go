@@ -51,7 +51,7 @@ func newLoop(t testing.TB, messages int) (*tap, *counter) {
 		wire = append(wire, publish("tenant/acme/device/dev-1/telemetry", uint16(id+1), pattern(256))...)
 	}
 	r := &counter{}
-	tp := newTap(&loopConn{wire: append(wire, pingresp...)}, tapOptions{receiver: r})
+	tp := newTap(&loopConn{wire: append(wire, pong...)}, tapOptions{receiver: r})
 	tp.buf = tp.buf[:len(connackNew)]
 	tp.w = copy(tp.buf, connackNew)
 	_, err := io.ReadFull(tp, make([]byte, len(connackNew)))
@@ -63,9 +63,9 @@ func newLoop(t testing.TB, messages int) (*tap, *counter) {
 // Not parallel: other tests' allocations would count.
 func TestADeliveredPublishAllocatesNothing(t *testing.T) {
 	tp, r := newLoop(t, 1000)
-	p := make([]byte, len(pingresp))
+	p := make([]byte, len(pong))
 	allocs := testing.AllocsPerRun(100, func() {
-		if n, err := tp.Read(p); err != nil || n != len(p) || !bytes.Equal(p, pingresp) {
+		if n, err := tp.Read(p); err != nil || n != len(p) || !bytes.Equal(p, pong) {
 			panic(err)
 		}
 	})
@@ -75,7 +75,7 @@ func TestADeliveredPublishAllocatesNothing(t *testing.T) {
 
 func BenchmarkTap(b *testing.B) {
 	tp, r := newLoop(b, 1000)
-	p := make([]byte, len(pingresp))
+	p := make([]byte, len(pong))
 	b.SetBytes(int64(len(publish("tenant/acme/device/dev-1/telemetry", 1, pattern(256)))))
 	b.ReportAllocs()
 	b.ResetTimer()

@@ -15,7 +15,7 @@ import (
 func FuzzTapRead(f *testing.F) {
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	pub := publish("tenant/a/device/d/t", 7, []byte("payload"))
-	f.Add(join(connackNew, suback(1, 1, 1), pub, pingresp, publish("q0", 0, nil)), []byte{1, 200}, byte(4), uint16(0))
+	f.Add(join(connackNew, suback(1, 1, 1), pub, pong, publish("q0", 0, nil)), []byte{1, 200}, byte(4), uint16(0))
 	f.Add(join(connackKept, publish("t", 1, pattern(300)), pub), []byte{7}, byte(1), uint16(40))
 	f.Add(join(connackNew, []byte{0x3b, 7, 0, 3, 'a', '/', 'b', 0xff, 0xff}, []byte{0x34, 5, 0, 1, 'a', 0, 1}), []byte{255}, byte(9), uint16(0))
 	f.Add(join(connackNew, []byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}), []byte{2}, byte(2), uint16(0))

@@ -15,7 +15,7 @@ import (
 
 func TestPahoGetsEverythingButPublish(t *testing.T) {
 	t.Parallel()
-	forPaho := [][]byte{connackKept, suback(1, 1), pingresp, {0xb0, 2, 0, 9}, pingresp}
+	forPaho := [][]byte{connackKept, suback(1, 1), pong, {0xb0, 2, 0, 9}, pong}
 	var wire []byte
 	for i, p := range forPaho {
 		wire = append(wire, p...)
@@ -69,13 +69,13 @@ func TestPacketsAcrossBufferBordersAreIntact(t *testing.T) {
 			for i, p := range payloads {
 				wire = append(wire, publish("t", uint16(i+1), p)...)
 			}
-			wire = append(wire, pingresp...)
+			wire = append(wire, pong...)
 			for _, size := range []int{1460, readBuffer, len(wire)} {
 				r := &recorder{}
 				tp := newTap(&memConn{chunks: chunked(wire, size)}, tapOptions{receiver: r, maxPacket: 1 << 20})
 				passed, err := readAll(tp)
 				require.Equal(t, io.EOF, err)
-				require.Equal(t, append(bytes.Clone(connackNew), pingresp...), passed)
+				require.Equal(t, append(bytes.Clone(connackNew), pong...), passed)
 				got := r.deliveries()
 				require.Len(t, got, len(payloads))
 				for i, p := range payloads {
@@ -106,7 +106,7 @@ func TestOversizePublishIsDeliveredCutAndTheNextIntact(t *testing.T) {
 		payload := pattern(limit - overhead + over)
 		big := publish("top", 1, payload)
 		require.Len(t, big, limit+over)
-		after := [][]byte{publish("next", 2, pattern(10)), pingresp, publish("last", 3, pattern(readBuffer))}
+		after := [][]byte{publish("next", 2, pattern(10)), pong, publish("last", 3, pattern(readBuffer))}
 		wire := append(bytes.Clone(connackNew), big...)
 		wire = append(wire, bytes.Join(after, nil)...)
 		// A split at every byte around the beginning, the maximum and the end.
@@ -124,7 +124,7 @@ func TestOversizePublishIsDeliveredCutAndTheNextIntact(t *testing.T) {
 			tp := newTap(conn, tapOptions{receiver: r, maxPacket: limit})
 			passed, err := readAll(tp)
 			require.Equal(t, io.EOF, err)
-			require.Equal(t, append(bytes.Clone(connackNew), pingresp...), passed)
+			require.Equal(t, append(bytes.Clone(connackNew), pong...), passed)
 			got := r.deliveries()
 			require.Len(t, got, 3, "over %d, split at %d", over, at)
 			require.Equal(t, "top", string(got[0].Topic))
@@ -161,12 +161,12 @@ func TestADrainedTapLeavesMessagesWithTheBroker(t *testing.T) {
 	t.Parallel()
 	r := &recorder{ack: true}
 	wire := append(bytes.Clone(connackNew), publish("t", 1, nil)...)
-	conn := &memConn{chunks: [][]byte{wire, append(publish("t", 2, pattern(200_000)), publish("t", 3, nil)...), pingresp}}
+	conn := &memConn{chunks: [][]byte{wire, append(publish("t", 2, pattern(200_000)), publish("t", 3, nil)...), pong}}
 	tp := newTap(conn, tapOptions{receiver: r})
 	conn.onRead = func() { tp.discard.Store(len(r.deliveries()) == 1) }
 	passed, err := readAll(tp)
 	require.Equal(t, io.EOF, err)
-	require.Equal(t, append(bytes.Clone(connackNew), pingresp...), passed, "keep-alive goes on")
+	require.Equal(t, append(bytes.Clone(connackNew), pong...), passed, "keep-alive goes on")
 	require.Len(t, r.deliveries(), 1)
 	require.Equal(t, pubacks(1), conn.sent())
 }
@@ -242,7 +242,7 @@ func TestLingerDelaysOnlyAReadThatWouldWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const linger = 5 * time.Millisecond
 		big := publish("t", 1, pattern(70_000))
-		conn := &memConn{chunks: [][]byte{connackNew, big[:100], big[100:], pingresp}}
+		conn := &memConn{chunks: [][]byte{connackNew, big[:100], big[100:], pong}}
 		var at []time.Duration
 		start := time.Now()
 		conn.onRead = func() { at = append(at, time.Since(start)) }

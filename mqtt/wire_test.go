@@ -20,7 +20,7 @@ import (
 var (
 	connackNew  = []byte{0x20, 2, 0, 0}
 	connackKept = []byte{0x20, 2, 1, 0}
-	pingresp    = []byte{0xd0, 0}
+	pong    = []byte{0xd0, 0}
 )
 
 // publish is a PUBLISH packet; id 0 makes it QoS 0.
@@ -135,6 +135,7 @@ func pipe() (near, far net.Conn) {
 type pipeConn struct {
 	net.Conn
 	closed atomic.Bool
+	broken atomic.Bool // writes meet a peer that is gone
 }
 
 func (c *pipeConn) Close() error {
@@ -144,22 +145,27 @@ func (c *pipeConn) Close() error {
 
 func (c *pipeConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	return n, c.asSocket(err)
+	return n, c.asSocket("read", err)
 }
 
 func (c *pipeConn) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, &net.OpError{Op: "write", Net: "pipe", Err: syscall.EPIPE}
+	}
 	n, err := c.Conn.Write(p)
-	return n, c.asSocket(err)
+	return n, c.asSocket("write", err)
 }
 
-func (c *pipeConn) asSocket(err error) error {
+func (c *pipeConn) asSocket(op string, err error) error {
 	switch {
-	case !errors.Is(err, io.ErrClosedPipe):
+	case err == nil || err == io.EOF:
 		return err
-	case c.closed.Load():
-		return net.ErrClosed
+	case errors.Is(err, io.ErrClosedPipe) && c.closed.Load():
+		err = net.ErrClosed
+	case errors.Is(err, io.ErrClosedPipe):
+		err = syscall.EPIPE
 	}
-	return syscall.EPIPE
+	return &net.OpError{Op: op, Net: "pipe", Err: err}
 }
 
 // chunked cuts b into pieces of the given sizes, again and again.

@@ -29,5 +29,6 @@ Example: mqtt-nats-bridge demo --for 10s`
 func (c *demoCommand) Run(ctx context.Context) error {
 	return demo.Run(ctx, demo.Options{
 		Out: os.Stdout, For: c.For, Plain: c.Plain, Devices: c.Devices, Rate: c.Rate,
+		Version: readBuild().Version,
 	})
 }

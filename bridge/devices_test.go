@@ -1,0 +1,227 @@
+package bridge
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestADevicesCountsAreKept(t *testing.T) {
+	t.Parallel()
+	d := NewDevices(DevicesOptions{})
+	now := time.Now().UnixNano()
+	limit := Rate{Rate: 1, Burst: 5}
+	for _, name := range []string{"acme/dev-1", "acme/" + strings.Repeat("x", 300), "acme/a/b", "/"} {
+		for i := range 3 {
+			r := d.receive([]byte(name), now)
+			require.True(t, d.take(r, limit.meter(), now, 0))
+			if i > 0 {
+				d.stored(r)
+			} else {
+				d.reject(r, BadPayload, meter{}, now)
+			}
+		}
+		tenant, device, _ := strings.Cut(name, "/")
+		got, ok := d.Lookup(tenant, device, limit)
+		require.True(t, ok)
+		require.Equal(t, uint64(1), got.Rejections())
+		require.InDelta(t, 2, got.TokensLeft, 1)
+		got.TokensLeft, got.rejected = 0, 0
+		require.Equal(t, Device{
+			Tenant: tenant, Device: device, Received: 3, Stored: 2,
+			Rejected: map[string]uint64{"bad_payload": 1}, LastSeen: time.Unix(now/1e9, 0).UTC(),
+		}, got)
+	}
+	_, ok := d.Lookup("acme", "dev-2", limit)
+	require.False(t, ok)
+	require.Equal(t, 4, d.Len())
+	require.Zero(t, d.Evicted())
+}
+
+func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
+	t.Parallel()
+	d := NewDevices(DevicesOptions{})
+	r := d.receive([]byte("acme/dev-1"), noon)
+	s := d.shard(r.hash)
+	s.mu.Lock()
+	d.forget(s, r.entry)
+	s.mu.Unlock()
+	other := d.insertWithHash(r.hash+1<<57, "acme/dev-2") // takes the entry over
+	require.Equal(t, r.entry, other)
+	m := Rate{Rate: 1, Burst: 1}.meter()
+	d.stored(r)
+	d.refund(r, m)
+	require.True(t, d.take(r, m, noon, 0))
+	require.True(t, d.reject(r, BadTopic, m, noon))
+	d.stored(deviceRef{})
+	require.Zero(t, s.at(other).stored)
+	require.Zero(t, s.at(other).rejects)
+}
+
+// insertWithHash adds a device whose hash the test chooses.
+func (d *Devices) insertWithHash(hash uint64, name string) uint32 {
+	s := d.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return d.insert(s, hash, []byte(name), noon)
+}
+
+func TestIdleDevicesAreForgotten(t *testing.T) {
+	t.Parallel()
+	d := NewDevices(DevicesOptions{Idle: time.Hour})
+	for i := range 10_000 {
+		d.receive(fmt.Appendf(nil, "acme/old-%d", i), noon)
+	}
+	later := noon + int64(61*time.Minute)
+	for i := range 10_000 {
+		d.receive(fmt.Appendf(nil, "acme/new-%d", i), later)
+	}
+	require.Less(t, d.Len(), 12_000)
+	require.Equal(t, uint64(20_000-d.Len()), d.Evicted())
+	for i := range 10_000 {
+		_, ok := d.Lookup("acme", fmt.Sprintf("new-%d", i), Rate{})
+		require.True(t, ok, "one in use was forgotten")
+	}
+}
+
+func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
+	t.Parallel()
+	const limit = 64 * 100
+	d := NewDevices(DevicesOptions{Max: limit})
+	m := Rate{Rate: 1, Burst: 1}.meter()
+	for i := range 10 * limit {
+		at := noon + int64(i)*1e9
+		r := d.receive(fmt.Appendf(nil, "acme/dev-%d", i), at)
+		d.reject(r, BadTopic, m, at)
+		d.receive([]byte("acme/busy"), at)
+	}
+	require.LessOrEqual(t, d.Len(), limit)
+	require.Greater(t, d.Len(), limit*9/10)
+	busy, ok := d.Lookup("acme", "busy", Rate{})
+	require.True(t, ok)
+	require.Equal(t, uint64(10*limit), busy.Received)
+	rejects := 0
+	for i := range d.shards {
+		rejects += len(d.shards[i].rejects)
+		require.LessOrEqual(t, len(d.shards[i].entriesInUse()), int(d.shards[i].entries))
+	}
+	require.LessOrEqual(t, rejects, limit, "what a device had is used again")
+}
+
+func (s *deviceShard) entriesInUse() (in []uint32) {
+	for n := range s.entries {
+		if s.at(n).used {
+			in = append(in, n)
+		}
+	}
+	return in
+}
+
+// The index is open-addressed: deletion must keep every run of colliding hashes
+// whole.
+func TestDeletionKeepsCollidingDevicesFindable(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := NewDevices(DevicesOptions{Max: 1 << 20})
+		s := &d.shards[0]
+		model := map[uint64]uint32{}
+		// Few home places, at both ends of the index, so that runs are long and
+		// wrap.
+		homes := rapid.SampledFrom([]uint64{0, 1, 2, 3, 13, 14, 15, 30, 31, 62, 63})
+		for i := range rapid.IntRange(1, 150).Draw(t, "steps") {
+			if len(model) == 0 || rapid.IntRange(0, 2).Draw(t, "what") > 0 {
+				hash := homes.Draw(t, "home") | uint64(i+1)<<32
+				model[hash] = d.insert(s, hash, fmt.Appendf(nil, "t/%d", hash), noon)
+			} else {
+				hashes := make([]uint64, 0, len(model))
+				for n := range s.entries {
+					if s.at(n).used {
+						hashes = append(hashes, s.at(n).hash)
+					}
+				}
+				hash := rapid.SampledFrom(hashes).Draw(t, "victim")
+				d.forget(s, model[hash])
+				delete(model, hash)
+				_, ok := s.find(hash)
+				require.False(t, ok)
+			}
+			for hash, want := range model {
+				n, ok := s.find(hash)
+				require.True(t, ok)
+				require.Equal(t, want, n)
+				require.Equal(t, fmt.Sprintf("t/%d", hash), s.nameOf(n))
+			}
+			require.Len(t, model, s.used)
+			require.Len(t, model, d.Len())
+		}
+	})
+}
+
+func TestDevicesAreSafeForManyLanes(t *testing.T) {
+	t.Parallel()
+	crowd(NewDevices(DevicesOptions{Max: 64 * 20, Idle: time.Second})) // with evictions
+	d := NewDevices(DevicesOptions{})
+	sent := crowd(d)
+	shared, ok := d.Lookup("acme", "shared", Rate{})
+	require.True(t, ok)
+	require.Equal(t, uint64(sent), shared.Received)
+}
+
+// crowd has many lanes use a table at once; all of them send for acme/shared.
+func crowd(d *Devices) (sent int) {
+	m := Rate{Rate: 1, Burst: 10}.meter()
+	const lanes, messages = 8, 5000
+	var wg sync.WaitGroup
+	for lane := range lanes {
+		wg.Go(func() {
+			for i := range messages {
+				at := noon + int64(i)*1e6
+				r := d.receive(fmt.Appendf(nil, "acme/dev-%d", (i*7+lane)%2000), at)
+				d.take(r, m, at, 0)
+				d.refund(r, m)
+				d.stored(r)
+				d.reject(r, Reason(1+i%int(reasons-1)), m, at)
+				d.receive([]byte("acme/shared"), at)
+				if i%500 == 0 {
+					d.Top(10, ByRejected, Rate{})
+					d.Lookup("acme", "shared", Rate{})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return lanes * messages
+}
+
+func TestTopRanksByWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	d := NewDevices(DevicesOptions{})
+	for i := range 100 {
+		name := fmt.Appendf(nil, "t%d/dev-%02d", i%3, i)
+		for range 100 - i {
+			d.receive(name, noon)
+		}
+		r := d.receive(name, noon)
+		for range i / 10 {
+			d.reject(r, RateLimited, meter{}, noon)
+		}
+	}
+	names := func(top []Device) (out []string) {
+		for _, x := range top {
+			out = append(out, x.Tenant+"/"+x.Device)
+		}
+		return out
+	}
+	require.Equal(t, []string{"t0/dev-00", "t1/dev-01", "t2/dev-02"}, names(d.Top(3, ByReceived, Rate{})))
+	require.Equal(t, []string{"t0/dev-90", "t0/dev-93", "t0/dev-96"}, names(d.Top(3, ByRejected, Rate{})),
+		"equal ones by name")
+	require.Len(t, d.Top(1000, ByReceived, Rate{}), 100)
+	require.Len(t, d.Top(1000, ByRejected, Rate{}), 90, "devices with none are left out")
+	require.Empty(t, d.Top(0, ByReceived, Rate{}))
+	require.Equal(t, -1, d.Top(1, ByReceived, Rate{})[0].TokensLeft)
+}

@@ -1,0 +1,59 @@
+package bridge
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// mount gives a file system of that many KiB.
+func mount(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("mounting needs root: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	return dir
+}
+
+// A store to a mapped page of a full disk would be a SIGBUS, so the space is
+// taken at the start or not at all.
+func TestAFullDiskIsAnErrorAtTheStart(t *testing.T) {
+	t.Parallel()
+	dir := mount(t, "256k")
+	for range 2 {
+		_, movedTo, _, err := OpenJournal(dir, "lane")
+		require.ErrorIs(t, err, unix.ENOSPC)
+		require.ErrorContains(t, err, filepath.Join(dir, "lane.journal"))
+		require.Empty(t, movedTo)
+	}
+	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=4m"))
+	openJournal(t, dir, "lane").Begin(1, 1)
+}
+
+func TestADiskThatFillsUpLaterDoesNoHarm(t *testing.T) {
+	t.Parallel()
+	dir := mount(t, "1100k")
+	j := openJournal(t, dir, "lane")
+	require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "other"), make([]byte, 1<<20), 0o600), unix.ENOSPC)
+	for id := range packetIDs - 1 {
+		j.Begin(uint16(id+1), uint64(id))
+	}
+	require.NoError(t, j.Close())
+}
+
+func TestAReadOnlyDiskIsAnError(t *testing.T) {
+	t.Parallel()
+	dir := mount(t, "4m")
+	require.NoError(t, openJournal(t, dir, "lane").Close())
+	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	for _, client := range []string{"lane", "other"} {
+		_, movedTo, _, err := OpenJournal(dir, client)
+		require.ErrorIs(t, err, unix.EROFS)
+		require.Empty(t, movedTo)
+	}
+}

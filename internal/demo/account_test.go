@@ -1,0 +1,108 @@
+package demo
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// balanced is an account in which everything holds.
+func balanced() *account {
+	a := &account{
+		Fleet:      tally{Sent: 100, Acked: 100, HonestAcked: 70, Connected: 5, Devices: 5},
+		Visits:     2,
+		Held:       []held{{"TELEMETRY", 60}, {"SHADOW", 10}, {"COMMANDS", 2}, {"QUARANTINE", 20}},
+		Quarantine: "QUARANTINE",
+		Provoked:   []bridge.Reason{bridge.CNMismatch, bridge.RateLimited},
+	}
+	c := &a.Bridge
+	c.Received, c.Stored, c.QuarantineSkipped = 101, 72, 9
+	c.RetainedSkipped = 1
+	c.Rejected[bridge.CNMismatch], c.Quarantined[bridge.CNMismatch] = 5, 5
+	c.Rejected[bridge.RateLimited], c.Quarantined[bridge.RateLimited] = 24, 15
+	return a
+}
+
+func TestABalancedAccountPasses(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, verdict(balanced().checks()))
+}
+
+func TestAPubAckAnsweredTwiceIsNoMissingMessage(t *testing.T) {
+	t.Parallel()
+	a := balanced()
+	a.Bridge.Duplicates = 1
+	require.Error(t, verdict(a.checks()))
+	a.Held[0].Messages--
+	require.NoError(t, verdict(a.checks()))
+}
+
+func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*account)
+		says   string
+	}{
+		"a publish without a PUBACK": {
+			func(a *account) { a.Fleet.Sent++ },
+			"every publish was acknowledged to its device (sent 101, acknowledged 100)",
+		},
+		"a PUBACK for what never came": {
+			func(a *account) { a.Fleet.Sent++; a.Fleet.Acked++ },
+			"the bridge received what was acknowledged, once each (acknowledged 103, received 102)",
+		},
+		"a visitor's message that never came": {
+			func(a *account) { a.Visits++ },
+			"(acknowledged 103, received 102)",
+		},
+		"a message received twice": {
+			func(a *account) { a.Bridge.Received++; a.Bridge.Stored++; a.Held[0].Messages++ },
+			"(acknowledged 102, received 103)",
+		},
+		"a message dropped silently": {
+			func(a *account) { a.Bridge.Stored--; a.Held[0].Messages-- },
+			"received = stored + quarantined + counted out (received 102, accounted for 101)",
+		},
+		"a message in flight": {
+			func(a *account) { a.Bridge.InFlight = 3 },
+			"nothing is in flight (expected 0, in flight 3)",
+		},
+		"a stored message that no stream holds": {
+			func(a *account) { a.Held[1].Messages-- },
+			"the streams hold what the bridge stored (stored 72, held 71)",
+		},
+		"a message too many in quarantine": {
+			func(a *account) { a.Held[3].Messages++ },
+			"QUARANTINE holds what the bridge quarantined (quarantined 20, held 21)",
+		},
+		"an honest message refused": {
+			func(a *account) { a.Fleet.HonestAcked = 73 },
+			"no message of an honest device was refused (sent 73, stored 72)",
+		},
+		"an offence not seen": {
+			func(a *account) { a.Provoked = append(a.Provoked, bridge.BadTopic, bridge.CNMissing) },
+			"each offence is in quarantine under its reason (no bad_topic, no cn_missing)",
+		},
+		"a message lost in the broker": {
+			func(a *account) { a.BrokerDropped = 1 },
+			"the demo's broker dropped nothing (dropped 1)",
+		},
+		"a fault": {
+			func(a *account) { a.fault(errors.New("a device fell off")) },
+			"nothing failed on the way (a device fell off)",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := balanced()
+			c.change(a)
+			err := verdict(a.checks())
+			require.ErrorIs(t, err, ErrUnaccounted)
+			require.ErrorContains(t, err, c.says)
+			require.Contains(t, summary(a, a.checks(), 0), "\n  FAILED  ")
+		})
+	}
+}

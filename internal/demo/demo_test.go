@@ -1,0 +1,158 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	temp := t.TempDir()
+	err := Run(context.Background(), Options{Out: &out, For: 3 * time.Second, temp: temp})
+	require.NoError(t, err, out.String())
+	text := out.String()
+	for _, section := range []string{
+		"35 devices -mTLS-> 127.0.0.1:",
+		"  nats -s nats://127.0.0.1:",
+		" stream ls\n",
+		" sub 'tenant.acme.>'\n",
+		" stream view QUARANTINE\n",
+		"  curl http://127.0.0.1:",
+		"  mosquitto_pub -h 127.0.0.1 -p ",
+		"\n  1s received ",
+		"\nSummary after ",
+		"received = stored + quarantined + counted out\n",
+	} {
+		require.Contains(t, text, section)
+	}
+	require.NotContains(t, text, "FAILED")
+	require.NotContains(t, text, "WRN", "a quiet bridge has nothing to warn of")
+	require.NotContains(t, text, "\x1b", "this is no terminal")
+	for _, reason := range []bridge.Reason{
+		bridge.BadTopic, bridge.PayloadTooLarge, bridge.CNMissing, bridge.CNMismatch, bridge.RateLimited,
+	} {
+		require.Regexp(t, `(?m)^  `+reason.String()+` +[1-9]\d* +[1-9]`, text)
+	}
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// signal closes seen when text has been written.
+type signal struct {
+	bytes.Buffer
+	text string
+	seen chan struct{}
+}
+
+func (s *signal) Write(p []byte) (int, error) {
+	if s.seen != nil && strings.Contains(string(p), s.text) {
+		close(s.seen)
+		s.seen = nil
+	}
+	return s.Buffer.Write(p)
+}
+
+func TestAnInterruptEndsADemoWithItsSummary(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	seen := make(chan struct{})
+	out := &signal{text: "  2s received", seen: seen}
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, Options{Out: out, Devices: 3, temp: t.TempDir()}) }()
+	<-seen
+	cancel()
+	require.NoError(t, <-ended)
+	require.Contains(t, out.String(), "\nSummary after ")
+}
+
+func TestADemoThatIsTooShortForItsOffencesFails(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := Run(context.Background(), Options{Out: &out, For: time.Nanosecond, temp: t.TempDir()})
+	require.ErrorIs(t, err, ErrUnaccounted)
+	require.ErrorContains(t, err, "no rate_limited")
+	require.Contains(t, out.String(), "FAILED  each offence is in quarantine under its reason: ")
+}
+
+func TestAnInterruptDuringTheStartLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	temp := t.TempDir()
+	require.ErrorIs(t, Run(ctx, Options{Out: io.Discard, temp: temp}), context.Canceled)
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestOptionsThatMakeNoDemoAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, o := range []Options{
+		{},
+		{Out: io.Discard, Devices: 2},
+		{Out: io.Discard, Devices: 10_001},
+		{Out: io.Discard, Rate: -1},
+		{Out: io.Discard, Rate: 1001},
+		{Out: io.Discard, For: -time.Second},
+	} {
+		require.ErrorContains(t, Run(t.Context(), o), "start demo: ")
+	}
+}
+
+// stage is a rig with a fleet that has nothing to do.
+func stage(t *testing.T, roles ...role) (*rig, *fleet) {
+	t.Helper()
+	o := Options{Out: io.Discard}
+	require.NoError(t, o.complete())
+	r, err := newRig(t.Context(), o, t.TempDir(), zerolog.New(zerolog.NewTestWriter(t)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.close()) })
+	f, err := newFleet(t.Context(), roles, r.broker.TLSURL(), r.authority)
+	require.NoError(t, err)
+	t.Cleanup(f.disconnect)
+	return r, f
+}
+
+func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
+	t.Parallel()
+	r, f := stage(t, role{cn: visitor, client: "visitor"})
+	d := f.devices[0]
+	for _, topic := range []string{
+		topicOf(visitor, "telemetry"),
+		topicOf("globex/other", "telemetry"), // refused, and received nevertheless
+		topicOf(visitor, "a/b/c"),            // attested, but nobody subscribes to it
+		"elsewhere",                          // not even attested
+	} {
+		require.NoError(t, await(t.Context(), d.client.Publish(topic, 1, false, "{}")))
+	}
+	a := settle(t.Context(), r, f, nil)
+	require.EqualValues(t, 2, a.Visits)
+	require.NoError(t, verdict(a.checks()))
+	require.EqualValues(t, 1, a.Bridge.Stored)
+	require.EqualValues(t, 1, a.Bridge.Quarantined[bridge.CNMismatch])
+}
+
+func TestAMessageThatTheBridgeDoesNotKnowOfIsFound(t *testing.T) {
+	t.Parallel()
+	r, f := stage(t)
+	_, err := r.js.Publish(t.Context(), "tenant.acme.device.ghost.telemetry", nil)
+	require.NoError(t, err)
+	err = verdict(settle(t.Context(), r, f, nil).checks())
+	require.ErrorIs(t, err, ErrUnaccounted)
+	require.ErrorContains(t, err, "the streams hold what the bridge stored (stored 0, held 1)")
+}

@@ -1,0 +1,15 @@
+// Package demo shows the whole job with nothing installed: devices with
+// certificates, an MQTT broker that attests their topics, the bridge, and a
+// nats-server with JetStream, all in this process but over real sockets and real
+// TLS.
+//
+// A few devices misbehave, each in its own way, so that every kind of quarantine
+// can be seen. At the end the demo does the books: what the devices got
+// acknowledgements for, what the bridge counted and what the streams hold must
+// agree to the message.
+//
+// The way through the files: [Run] in demo.go starts a rig (rig.go) and a fleet
+// (cast.go, device.go, fleet.go), prints what to try (intro.go) and shows how it
+// goes (view.go: watch.go, table.go, screen.go); then settle.go, account.go and
+// summary.go.
+package demo

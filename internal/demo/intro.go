@@ -1,0 +1,31 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+)
+
+// intro says what runs where, and what can be tried meanwhile. Every command is
+// complete: it can be pasted into a shell. It is 11 lines of at most 80 columns
+// where the temporary directory has a short name: with the table below, 24.
+func intro(r *rig, devices int, log string) string {
+	server := r.server.URL()
+	host, port, _ := strings.Cut(strings.TrimPrefix(r.broker.TLSURL(), "ssl://"), ":")
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d devices -mTLS-> %s:%s -> bridge -> %s\n", devices, host, port, server)
+	files := "certificates"
+	if log != "" {
+		files += ", " + log
+	}
+	fmt.Fprintf(&b, "%s (%s; gone at the end)\n", r.dir, files)
+	fmt.Fprintf(&b, "Try meanwhile, in another terminal:\n")
+	fmt.Fprintf(&b, "  nats -s %s stream ls\n", server)
+	fmt.Fprintf(&b, "  nats -s %s sub 'tenant.acme.>'\n", server)
+	fmt.Fprintf(&b, "  nats -s %s stream view QUARANTINE\n", server)
+	fmt.Fprintf(&b, "  curl http://%s/status\n", r.admin)
+	fmt.Fprintf(&b, "  cd %s && \\\n", r.dir)
+	fmt.Fprintf(&b, "  mosquitto_pub -h %s -p %s --cafile %s \\\n", host, port, r.files.ca)
+	fmt.Fprintf(&b, "    --cert %s --key %s -q 1 \\\n", r.files.cert, r.files.key)
+	fmt.Fprintf(&b, "    -t %s -m '{\"t\":21.5}'\n", topicOf(visitor, "telemetry"))
+	return b.String()
+}

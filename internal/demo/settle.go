@@ -1,0 +1,45 @@
+package demo
+
+import (
+	"context"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// settling bounds the wait for the last messages, once the devices have stopped.
+const settling = 10 * time.Second
+
+// settle waits until everything that was acknowledged to a device has gone
+// through the bridge and draws up the account. What did not come in time shows
+// there.
+func settle(ctx context.Context, r *rig, f *fleet, provoked []bridge.Reason) *account {
+	a := &account{Fleet: f.tally(), Quarantine: r.streams[len(r.streams)-1], Provoked: provoked}
+	deadline := time.After(settling)
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for waiting := true; waiting; {
+		// The visitor may still be publishing: both counts are of one round.
+		a.Visits, a.Bridge = r.visits.Load(), r.bridge.Totals()
+		if delivered(&a.Bridge) == a.Fleet.Acked+a.Visits && a.Bridge.InFlight == 0 {
+			break
+		}
+		select {
+		case <-poll.C:
+		case <-deadline:
+			waiting = false
+		}
+	}
+	var err error
+	a.Held, err = r.held(ctx)
+	a.fault(err)
+	a.fault(f.err())
+	a.BrokerDropped = r.broker.Dropped()
+	return a
+}
+
+func (a *account) fault(err error) {
+	if err != nil {
+		a.Faults = append(a.Faults, err)
+	}
+}

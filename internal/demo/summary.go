@@ -1,0 +1,126 @@
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// ErrUnaccounted: the books of the demo do not balance.
+var ErrUnaccounted = errors.New("not every message is accounted for")
+
+// verdict is nil where every check holds.
+func verdict(checks []check) error {
+	var failed []string
+	for _, c := range checks {
+		if !c.OK {
+			failed = append(failed, fmt.Sprintf("%s (%s)", c.What, c.Why))
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return fmt.Errorf("%w; this does not hold: %s", ErrUnaccounted, strings.Join(failed, "; "))
+}
+
+// summary renders the account and its checks.
+func summary(a *account, checks []check, took time.Duration) string {
+	var b strings.Builder
+	c := &a.Bridge
+	row := func(label string, n uint64, note string) {
+		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-30s%12s   %s", label, grouped(n), note), " ") + "\n")
+	}
+	fmt.Fprintf(&b, "\nSummary after %s\n\n", took.Round(100*time.Millisecond))
+	row("acknowledged to devices", a.Fleet.Acked, fmt.Sprintf("of %s sent", grouped(a.Fleet.Sent)))
+	if a.Visits > 0 {
+		row("sent by you as "+visitor, a.Visits, "")
+	}
+	row("received by the bridge", delivered(c), "")
+	row("  stored", c.Stored, latency(&c.AckLatency))
+	row("  quarantined", c.QuarantinedTotal(), "")
+	row("  counted out", countedOut(c), skipped(c))
+	row("  in flight", uint64(c.InFlight), "")
+
+	fmt.Fprintf(&b, "\n  %-20s%10s%13s      %-12s%12s\n", "reason", "rejected", "quarantined", "stream", "messages")
+	reasons := shown(c, a.Provoked)
+	for i := range max(len(reasons), len(a.Held)) {
+		left, right := strings.Repeat(" ", 43), ""
+		if i < len(reasons) {
+			left = reasonRow(c, reasons[i])
+		}
+		if i < len(a.Held) {
+			right = fmt.Sprintf("      %-12s%12s", a.Held[i].Stream, grouped(a.Held[i].Messages))
+		}
+		b.WriteString(strings.TrimRight("  "+left+right, " ") + "\n")
+	}
+	b.WriteString("\n")
+	for _, c := range checks {
+		if c.OK {
+			fmt.Fprintf(&b, "  ok      %s\n", c.What)
+		} else {
+			fmt.Fprintf(&b, "  FAILED  %s: %s\n", c.What, c.Why)
+		}
+	}
+	return b.String()
+}
+
+// skipped says what was counted out, and why.
+func skipped(c *bridge.Counts) string {
+	var parts []string
+	for _, p := range []struct {
+		n    uint64
+		what string
+	}{
+		{c.QuarantineSkipped, "over the quarantine bound"},
+		{c.RetainedSkipped, "retained copies"},
+		{c.QoS0Dropped, "QoS 0 dropped"},
+	} {
+		if p.n > 0 {
+			parts = append(parts, grouped(p.n)+" "+p.what)
+		}
+	}
+	if len(parts) == 1 {
+		_, what, _ := strings.Cut(parts[0], " ") // the number stands before it
+		return what
+	}
+	return strings.Join(parts, ", ")
+}
+
+// shown are the reasons with a row: those the demo provokes and any other that
+// occurred.
+func shown(c *bridge.Counts, provoked []bridge.Reason) []bridge.Reason {
+	var list []bridge.Reason
+	for _, r := range bridge.Reasons() {
+		expected := false
+		for _, p := range provoked {
+			expected = expected || p == r
+		}
+		if expected || c.Rejected[r] > 0 {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// reasonRow is 43 columns wide.
+func reasonRow(c *bridge.Counts, r bridge.Reason) string {
+	return fmt.Sprintf("%-20s%10s%13s", r, grouped(c.Rejected[r]), grouped(c.Quarantined[r]))
+}
+
+func latency(h *bridge.Histogram) string {
+	return fmt.Sprintf("p50 %s, p99 %s", millis(h.Quantile(0.5)), millis(h.Quantile(0.99)))
+}
+
+func millis(ns int64) string { return fmt.Sprintf("%.1f ms", float64(ns)/1e6) }
+
+// grouped writes n with a comma after every three digits.
+func grouped(n uint64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,115 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// sample is the demo at one moment.
+type sample struct {
+	At       time.Duration // since the first publish
+	For      time.Duration // 0: until interrupted
+	Fleet    tally
+	Bridge   bridge.Counts
+	Held     []held
+	Rate     float64 // messages received a second, lately
+	Provoked []bridge.Reason
+	// Last is the latest quarantined message in one line, printable.
+	Last string
+}
+
+// tableHeight is how many lines the table has where no other reason occurs.
+func tableHeight(provoked []bridge.Reason) int { return 7 + len(provoked) }
+
+// wide is the narrowest table that has the streams beside the bridge's counts.
+const wide = 80
+
+// table renders the live table for a terminal of so many columns, of which it
+// leaves the last one free.
+func table(s *sample, columns int) []string {
+	c := &s.Bridge
+	left := []string{
+		fmt.Sprintf("%-12s%10s   in flight %11s", "received", grouped(delivered(c)), grouped(uint64(c.InFlight))),
+		fmt.Sprintf("%-12s%10s   msg/s %15.0f", "stored", grouped(c.Stored), s.Rate),
+		fmt.Sprintf("%-12s%10s   latency p50 %9s", "quarantined", grouped(c.QuarantinedTotal()), millis(c.AckLatency.Quantile(0.5))),
+		fmt.Sprintf("%-12s%10s   latency p99 %9s", "skipped", grouped(countedOut(c)), millis(c.AckLatency.Quantile(0.99))),
+	}
+	head := " " + clock(s)
+	if columns >= wide {
+		head = fmt.Sprintf("%-37s%42s", head, fmt.Sprintf("%d of %d devices connected", s.Fleet.Connected, s.Fleet.Devices))
+	}
+	lines := []string{head}
+	for i, l := range left {
+		if columns >= wide && i < len(s.Held) {
+			l = fmt.Sprintf("%-46s     %-14s%13s", l, s.Held[i].Stream, grouped(s.Held[i].Messages))
+		}
+		lines = append(lines, " "+l)
+	}
+	lines = append(lines, fmt.Sprintf(" %-20s%10s%13s", "refused as", "rejected", "quarantined"))
+	for _, r := range shown(c, s.Provoked) {
+		lines = append(lines, " "+reasonRow(c, r))
+	}
+	last := s.Last
+	if last == "" {
+		last = "nothing quarantined yet"
+	}
+	lines = append(lines, " last: "+last)
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(clip(l, min(columns, wide)-1), " ")
+	}
+	return lines
+}
+
+func clock(s *sample) string {
+	at := fmt.Sprintf("%d s", int(s.At.Seconds()))
+	if s.For > 0 {
+		at = fmt.Sprintf("%d of %d s", int(s.At.Seconds()), int(s.For.Seconds()))
+	}
+	return at + ", Ctrl-C ends"
+}
+
+// line is a sample for where there is no terminal.
+func line(s *sample) string {
+	c := &s.Bridge
+	var b strings.Builder
+	fmt.Fprintf(&b, "%3ds received %d stored %d quarantined %d", int(s.At.Round(time.Second).Seconds()), delivered(c), c.Stored, c.QuarantinedTotal())
+	var by []string
+	for _, r := range bridge.Reasons() {
+		if n := c.Quarantined[r]; n > 0 {
+			by = append(by, fmt.Sprintf("%s %d", r, n))
+		}
+	}
+	if by != nil {
+		fmt.Fprintf(&b, " (%s)", strings.Join(by, ", "))
+	}
+	fmt.Fprintf(&b, " skipped %d, %.0f msg/s, %s, in flight %d", countedOut(c), s.Rate, latency(&c.AckLatency), c.InFlight)
+	return b.String()
+}
+
+// clip shortens a line to so many columns; it ends in "..." where something is
+// missing.
+func clip(s string, columns int) string {
+	if utf8.RuneCountInString(s) <= columns {
+		return s
+	}
+	r := []rune(s)
+	if columns < 4 {
+		return string(r[:max(columns, 0)])
+	}
+	return string(r[:columns-3]) + "..."
+}
+
+// printable keeps a device's text from commanding the terminal: all but ASCII
+// letters, digits and signs becomes a question mark, one column each.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}

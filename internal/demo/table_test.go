@@ -1,0 +1,108 @@
+package demo
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// update writes the golden files anew: go test ./internal/demo -update
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+// fixed is a sample of fixed numbers; with its 12 lines it is as high as the
+// table usually gets.
+func fixed() *sample {
+	s := &sample{
+		At: 12*time.Second + 400*time.Millisecond, For: 30 * time.Second, Rate: 204.4,
+		Fleet: tally{Connected: 34, Devices: 35},
+		Held:  []held{{"TELEMETRY", 1_234_567}, {"SHADOW", 12_345}, {"COMMANDS", 88}, {"QUARANTINE", 210}},
+		Provoked: []bridge.Reason{
+			bridge.BadTopic, bridge.PayloadTooLarge, bridge.CNMissing, bridge.CNMismatch, bridge.RateLimited,
+		},
+		Last: `cn_mismatch, the certificate is that of "globex/impostor", the topic belongs to "acme/pump-1"`,
+	}
+	c := &s.Bridge
+	c.Received, c.Stored, c.QuarantineSkipped, c.RetainedSkipped, c.InFlight = 1_248_000, 1_247_000, 788, 2, 3
+	c.Rejected[bridge.CNMismatch], c.Quarantined[bridge.CNMismatch] = 12, 12
+	c.Rejected[bridge.RateLimited], c.Quarantined[bridge.RateLimited] = 986, 198
+	c.AckLatency.Buckets[1], c.AckLatency.Buckets[5] = 90, 10
+	c.AckLatency.Count = 100
+	return s
+}
+
+func TestTableOfFixedNumbers(t *testing.T) {
+	t.Parallel()
+	golden(t, "table.golden", strings.Join(table(fixed(), 80), "\n")+"\n")
+	golden(t, "table-narrow.golden", strings.Join(table(fixed(), 50), "\n")+"\n")
+}
+
+func TestLineOfFixedNumbers(t *testing.T) {
+	t.Parallel()
+	golden(t, "line.golden", line(fixed())+"\n"+line(&sample{})+"\n")
+}
+
+func TestSummaryOfFixedNumbers(t *testing.T) {
+	t.Parallel()
+	a := balanced()
+	a.Bridge.AckLatency = fixed().Bridge.AckLatency
+	golden(t, "summary.golden", summary(a, a.checks(), 10*time.Second))
+}
+
+func TestTableFitsItsTerminal(t *testing.T) {
+	t.Parallel()
+	s := fixed()
+	s.Last = strings.Repeat("x", 300)
+	require.Len(t, table(s, 80), tableHeight(s.Provoked))
+	for _, columns := range []int{leastColumns, 79, 80, 200} {
+		for _, l := range table(s, columns) {
+			require.Less(t, utf8.RuneCountInString(l), min(columns, 80), l)
+		}
+	}
+}
+
+func TestAReasonThatNobodyExpectedGetsItsRow(t *testing.T) {
+	t.Parallel()
+	s := fixed()
+	s.Bridge.Rejected[bridge.Refused] = 1
+	require.Len(t, table(s, 80), tableHeight(s.Provoked)+1)
+	require.Contains(t, strings.Join(table(s, 80), "\n"), "\n refused  ")
+}
+
+func TestADeviceCannotCommandTheTerminal(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "a?[2Jb??c?d", printable("a\x1b[2Jb\r\nc\u202ed"))
+}
+
+func TestClipKeepsToItsColumns(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "abcdef", clip("abcdef", 6))
+	require.Equal(t, "ab...", clip("abcdef", 5))
+	require.Equal(t, "abc", clip("abcdef", 3))
+	require.Equal(t, "", clip("abcdef", -1))
+}
+
+func TestGroupedSetsACommaAfterThreeDigits(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
+		require.Equal(t, want, grouped(n))
+	}
+}

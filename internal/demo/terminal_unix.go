@@ -1,0 +1,19 @@
+//go:build unix
+
+package demo
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminalSize is false where f is no terminal, or one that does not know its
+// size.
+func terminalSize(f *os.File) (columns, rows int, ok bool) {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 || size.Row == 0 {
+		return 0, 0, false
+	}
+	return int(size.Col), int(size.Row), true
+}

@@ -1,0 +1,103 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// window is how far back the message rate looks.
+const window = 3 * time.Second
+
+// watch takes samples of a running demo. It belongs to one goroutine.
+type watch struct {
+	rig      *rig
+	fleet    *fleet
+	provoked []bridge.Reason
+	started  time.Time
+	length   time.Duration
+
+	past []point // the last few samples, oldest first
+	held []held
+	last *lastQuarantined
+}
+
+type point struct {
+	at       time.Duration
+	received uint64
+}
+
+func newWatch(r *rig, f *fleet, provoked []bridge.Reason, length time.Duration) (*watch, error) {
+	last, err := watchQuarantine(r.nc)
+	if err != nil {
+		return nil, err
+	}
+	return &watch{
+		rig: r, fleet: f, provoked: provoked, length: length,
+		started: time.Now(), past: []point{{}}, last: last,
+	}, nil
+}
+
+// sample is the present state but for the streams.
+func (w *watch) sample() *sample {
+	counts := w.rig.bridge.Totals()
+	now := point{at: time.Since(w.started), received: delivered(&counts)}
+	for len(w.past) > 1 && now.at-w.past[1].at >= window {
+		w.past = w.past[1:]
+	}
+	s := &sample{
+		At: now.at, For: w.length, Fleet: w.fleet.tally(), Bridge: counts,
+		Rate: now.rateSince(w.past[0]), Provoked: w.provoked, Last: w.last.text(),
+	}
+	w.past = append(w.past, now)
+	return s
+}
+
+// streams asks nats-server. What cannot be had at once stays as it was: the end
+// asks again, and then an error counts.
+func (w *watch) streams(ctx context.Context) []held {
+	if h, err := w.rig.held(ctx); err == nil {
+		w.held = h
+	}
+	return w.held
+}
+
+func (p point) rateSince(past point) float64 {
+	if p.at <= past.at {
+		return 0
+	}
+	return float64(p.received-past.received) / (p.at - past.at).Seconds()
+}
+
+// lastQuarantined is the latest message in quarantine.
+type lastQuarantined struct {
+	mu   sync.Mutex
+	line string
+}
+
+// watchQuarantine listens to the subjects themselves: what goes to a stream
+// passes every plain subscriber too.
+func watchQuarantine(nc *nats.Conn) (*lastQuarantined, error) {
+	q := &lastQuarantined{}
+	_, err := nc.Subscribe(bridge.QuarantineSubject+".>", func(m *nats.Msg) {
+		line := printable(m.Header.Get(bridge.HeaderReason) + ", " + m.Header.Get(bridge.HeaderDetail))
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.line = line
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch quarantine: %w", err)
+	}
+	return q, nil
+}
+
+func (q *lastQuarantined) text() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.line
+}

@@ -1,0 +1,13 @@
+// Package proof holds the bridge to its promise: a message that the broker
+// handed to it at QoS 1 is stored in JetStream exactly once, in its device's
+// order, or is in quarantine with the reason.
+//
+// There are only tests here. Most run a real mosquitto, a real nats-server and
+// the bridge as processes that are killed, frozen and cut off while a load runs;
+// the others run the bridge in process between the embedded broker and the
+// embedded nats-server. A checker then holds what the publisher got a PUBACK for
+// against what the stream has.
+//
+// BRIDGE_PROOF_SEED repeats the moments of a run, BRIDGE_REQUIRE_PEERS=1 makes a
+// missing program a failure.
+package proof

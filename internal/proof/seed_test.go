@@ -1,0 +1,30 @@
+package proof
+
+import (
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// seedVariable repeats the moments of an earlier run.
+const seedVariable = "BRIDGE_PROOF_SEED"
+
+// moments are a test's random choices. Which they were the log says.
+func moments(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv(seedVariable); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatalf("read %s: %v", seedVariable, err)
+		}
+	}
+	t.Logf("%s=%d", seedVariable, seed)
+	// Tests under one seed still choose differently.
+	name := fnv.New64a()
+	name.Write([]byte(t.Name()))
+	return rand.New(rand.NewPCG(seed, name.Sum64()))
+}

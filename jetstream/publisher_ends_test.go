@@ -1,0 +1,293 @@
+package jetstream_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// outcome is what a settler was told of one message.
+type outcome struct {
+	token     uint64
+	duplicate bool
+	refused   error
+	message   bridge.Message // a copy of what was refused
+}
+
+// outcomes is a settler that hands results to the test. It fails the test where
+// a message is settled twice.
+type outcomes struct {
+	t       *testing.T
+	results chan outcome
+	done    atomic.Int64 // calls of SettleDone
+
+	mu      sync.Mutex
+	settled map[uint64]bool
+	before  func() // runs at the beginning of each Settle
+}
+
+func newOutcomes(t *testing.T) *outcomes {
+	return &outcomes{t: t, results: make(chan outcome, 1<<18), settled: map[uint64]bool{}}
+}
+
+func (o *outcomes) Settle(r *bridge.Result) {
+	o.mu.Lock()
+	before := o.before
+	twice := o.settled[r.Token]
+	o.settled[r.Token] = true
+	o.mu.Unlock()
+	if twice {
+		o.t.Errorf("message %d was settled twice", r.Token)
+	}
+	if before != nil {
+		before()
+	}
+	x := outcome{token: r.Token, duplicate: r.Duplicate, refused: r.Refused}
+	if m := r.Message; m != nil {
+		x.message = bridge.Message{
+			Token: m.Token, Subject: slices.Clone(m.Subject), ID: slices.Clone(m.ID), Payload: slices.Clone(m.Payload),
+		}
+		for _, h := range m.Headers {
+			x.message.Headers = append(x.message.Headers, bridge.Header{Name: h.Name, Value: slices.Clone(h.Value)})
+		}
+	}
+	o.results <- x
+}
+
+func (o *outcomes) SettleDone() { o.done.Add(1) }
+
+// wait takes n results.
+func (o *outcomes) wait(n int) []outcome {
+	o.t.Helper()
+	out := make([]outcome, n)
+	for i := range out {
+		out[i] = receive(o.t, fmt.Sprintf("result %d of %d", i+1, n), o.results)
+	}
+	return out
+}
+
+// publisher is one under test, its options adjusted.
+func publisher(t *testing.T, url string, o *outcomes, adjust ...func(*jetstream.PublisherOptions)) *jetstream.Publisher {
+	t.Helper()
+	opts := jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			return jetstream.Connect(jetstream.ConnectOptions{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
+		},
+		Settler:    o,
+		AckTimeout: time.Second,
+	}
+	for _, f := range adjust {
+		f(&opts)
+	}
+	p, err := jetstream.NewPublisher(opts)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// numbered is the message whose token, id and payload are n, in buffers that the
+// next one overwrites.
+type numbered struct {
+	payload, id []byte
+}
+
+func (b *numbered) message(n int) *bridge.Message {
+	b.payload = strconv.AppendInt(b.payload[:0], int64(n), 10)
+	b.id = append(append(b.id[:0], "id-"...), b.payload...)
+	return &bridge.Message{Token: uint64(n), Subject: []byte("t.x"), ID: b.id, Payload: b.payload}
+}
+
+// stream declares a stream for t.>, as adjusted.
+func stream(t *testing.T, js natsjs.JetStream, adjust ...func(*natsjs.StreamConfig)) natsjs.Stream {
+	t.Helper()
+	c := natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}, Storage: natsjs.FileStorage, Duplicates: 10 * time.Minute}
+	for _, f := range adjust {
+		f(&c)
+	}
+	s, err := js.CreateOrUpdateStream(within(t), c)
+	require.NoError(t, err)
+	return s
+}
+
+// requireExactly asserts that the stream holds the messages 0 to n-1, once each
+// and in that order.
+func requireExactly(t *testing.T, s natsjs.Stream, n int) {
+	t.Helper()
+	info, err := s.Info(within(t))
+	require.NoError(t, err)
+	consumer, err := s.OrderedConsumer(within(t), natsjs.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	it, err := consumer.Messages()
+	require.NoError(t, err)
+	defer it.Stop()
+	missing, wrong := n, 0
+	for i := range int(info.State.Msgs) {
+		m, err := it.Next(natsjs.NextContext(within(t)))
+		require.NoError(t, err)
+		missing--
+		if string(m.Data()) != strconv.Itoa(i) {
+			wrong++
+			if wrong <= 5 {
+				t.Logf("message %d of the stream is %s", i, m.Data())
+			}
+		}
+	}
+	require.Zero(t, wrong, "out of order, lost or stored twice")
+	require.Zero(t, missing)
+}
+
+// load publishes numbered messages until stop is closed, with a bound on what is
+// unsettled, and returns how many it was once all are stored.
+func load(t *testing.T, p *jetstream.Publisher, o *outcomes, stop <-chan struct{}) (sent int) {
+	t.Helper()
+	var b numbered
+	settled := 0
+	for {
+		select {
+		case <-stop:
+			for _, x := range o.wait(sent - settled) {
+				require.NoError(t, x.refused)
+			}
+			return sent
+		default:
+		}
+		if sent-settled >= 4000 {
+			x := receive(t, "a result", o.results)
+			require.NoError(t, x.refused)
+			settled++
+		}
+		p.Publish(b.message(sent))
+		sent++
+	}
+}
+
+// cutter is a TCP proxy that cuts its connections.
+type cutter struct {
+	t        *testing.T
+	listener net.Listener
+	target   string
+	wg       sync.WaitGroup
+	cuts     chan struct{} // one for each cut made by a budget
+
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	budget int64 // bytes to the server until the next cut; negative: none
+	closed bool
+}
+
+func newCutter(t *testing.T, target string) *cutter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	c := &cutter{t: t, listener: l, target: target, conns: map[net.Conn]bool{}, budget: -1, cuts: make(chan struct{}, 1000)}
+	c.wg.Go(c.accept)
+	t.Cleanup(func() {
+		l.Close()
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
+		c.cut()
+		c.wg.Wait()
+	})
+	return c
+}
+
+func (c *cutter) url() string { return "nats://" + c.listener.Addr().String() }
+
+func (c *cutter) accept() {
+	for {
+		client, err := c.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", c.target)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		c.mu.Lock()
+		if c.closed {
+			client.Close()
+			server.Close()
+		}
+		c.conns[client], c.conns[server] = true, true
+		c.mu.Unlock()
+		c.wg.Go(func() { c.pipe(server, client, true) })
+		c.wg.Go(func() { c.pipe(client, server, false) })
+	}
+}
+
+func (c *cutter) pipe(to, from net.Conn, counted bool) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buf)
+		cut := false
+		if counted {
+			n, cut = c.spend(n)
+		}
+		if n > 0 {
+			to.Write(buf[:n])
+		}
+		if cut {
+			c.cut()
+			c.cuts <- struct{}{}
+		}
+		if err != nil || cut {
+			break
+		}
+	}
+	to.Close()
+	from.Close()
+	c.mu.Lock()
+	delete(c.conns, to)
+	delete(c.conns, from)
+	c.mu.Unlock()
+}
+
+// spend takes n bytes off the budget and tells how many may pass before the cut.
+func (c *cutter) spend(n int) (int, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.budget < 0 {
+		return n, false
+	}
+	if int64(n) < c.budget {
+		c.budget -= int64(n)
+		return n, false
+	}
+	n, c.budget = int(c.budget), -1
+	return n, true
+}
+
+// cutWithin cuts at a random byte of the next ones to the server: in the middle
+// of a message, more often than not.
+func (c *cutter) cutWithin(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget = rand.Int64N(bytes)
+}
+
+// cut closes all connections now, with what is in them.
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.conns {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			tcp.SetLinger(0)
+		}
+		conn.Close()
+	}
+}

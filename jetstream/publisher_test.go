@@ -1,0 +1,367 @@
+package jetstream_test
+
+import (
+	"errors"
+	"net/url"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := stream(t, api(t, srv))
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	var b numbered
+	const n = 20_000
+	for i := range n {
+		p.Publish(b.message(i))
+	}
+	for _, x := range o.wait(n) {
+		require.NoError(t, x.refused)
+		require.False(t, x.duplicate)
+	}
+	requireExactly(t, s, n)
+	require.Positive(t, o.done.Load())
+	stats := p.Stats()
+	require.Equal(t, uint64(n), stats.Sent)
+	require.Zero(t, stats.Resent)
+	require.Zero(t, stats.Unsettled)
+	require.Empty(t, stats.Problem)
+	require.True(t, stats.Connected)
+	require.Equal(t, int64(1<<20), p.MaxPayload())
+}
+
+func TestAMessageArrivesAsItWasGiven(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := stream(t, api(t, srv))
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	payload := []byte("\x00\r\n\xff")
+	m := &bridge.Message{Token: 1, Subject: []byte("t.a%2Eb"), ID: []byte("id 1"), Payload: payload, Headers: []bridge.Header{
+		{Name: "Mqtt-Topic", Value: []byte("t/ü\xff")}, {Name: "Bridge-Cn", Value: []byte("acme/dev-1")},
+		{Name: "A", Value: []byte("1")}, {Name: "B", Value: []byte("2")}, {Name: "C", Value: []byte("3")}, {Name: "D", Value: nil},
+	}}
+	p.Publish(m)
+	p.Publish(&bridge.Message{Token: 2, Subject: []byte("t.bare")})
+	p.Publish(m)
+	results := o.wait(3)
+	require.True(t, results[2].duplicate, "the stream had its id")
+	got, err := s.GetMsg(within(t), 1)
+	require.NoError(t, err)
+	require.Equal(t, "t.a%2Eb", got.Subject)
+	require.Equal(t, payload, got.Data)
+	require.Equal(t, nats.Header{
+		"Nats-Msg-Id": {"id 1"}, "Mqtt-Topic": {"t/ü\xff"}, "Bridge-Cn": {"acme/dev-1"},
+		"A": {"1"}, "B": {"2"}, "C": {"3"}, "D": {""},
+	}, got.Header)
+	got, err = s.GetMsg(within(t), 2)
+	require.NoError(t, err)
+	require.Empty(t, got.Header)
+	require.Empty(t, got.Data)
+}
+
+func TestAServerMayBeAwayAtTheStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
+	require.NoError(t, err)
+	stream(t, api(t, srv))
+	port := srv.Port()
+	srv.Shutdown()
+
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	var b numbered
+	for i := range 100 {
+		p.Publish(b.message(i))
+	}
+	require.Zero(t, p.MaxPayload())
+	require.Equal(t, 100, p.Stats().Unsettled)
+	require.NotEmpty(t, p.Stats().Problem)
+
+	srv, err = jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
+	require.NoError(t, err)
+	t.Cleanup(srv.Shutdown)
+	o.wait(100)
+	s, err := api(t, srv).Stream(within(t), "T")
+	require.NoError(t, err)
+	requireExactly(t, s, 100)
+}
+
+func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
+	require.NoError(t, err)
+	stream(t, api(t, srv))
+	port := srv.Port()
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+
+	stop, restarted := make(chan struct{}), make(chan *jetstream.Server, 1)
+	go func() {
+		defer close(stop)
+		current := srv
+		for range 3 {
+			for from := p.Stats().Sent; p.Stats().Sent < from+5000; {
+				time.Sleep(time.Millisecond)
+			}
+			current.Shutdown()
+			next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
+			if err != nil {
+				t.Errorf("restart: %v", err)
+				break
+			}
+			current = next
+		}
+		restarted <- current
+	}()
+	n := load(t, p, o, stop)
+	srv = receive(t, "the last server", restarted)
+	t.Cleanup(srv.Shutdown)
+	s, err := api(t, srv).Stream(within(t), "T")
+	require.NoError(t, err)
+	requireExactly(t, s, n)
+	require.GreaterOrEqual(t, p.Stats().Connects, uint64(4))
+}
+
+func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := stream(t, api(t, srv))
+	target, err := url.Parse(srv.URL())
+	require.NoError(t, err)
+	proxy := newCutter(t, target.Host)
+	o := newOutcomes(t)
+	p := publisher(t, proxy.url(), o)
+	const cuts = 20
+	stop := make(chan struct{})
+	go func() {
+		defer close(stop)
+		for i := range cuts {
+			proxy.cutWithin(1 << (8 + i%12))
+			select {
+			case <-proxy.cuts:
+			case <-time.After(patience):
+				t.Error("no cut came")
+				return
+			}
+		}
+	}()
+	n := load(t, p, o, stop)
+	requireExactly(t, s, n)
+	stats := p.Stats()
+	require.GreaterOrEqual(t, stats.Connects, uint64(cuts))
+	t.Logf("%d messages, %d sent again, %d recoveries", n, stats.Resent, stats.Recoveries)
+}
+
+func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	var b numbered
+	for i := range 100 {
+		p.Publish(b.message(i))
+	}
+	requireProblem(t, p, jetstream.ErrNoResponders.Error())
+	require.NotEmpty(t, p.Stats().Advice)
+	require.False(t, p.Stats().Since.IsZero())
+	s := stream(t, api(t, srv))
+	o.wait(100)
+	requireExactly(t, s, 100)
+	require.Empty(t, p.Stats().Problem)
+}
+
+// requireProblem waits until a publisher probes in vain, and so has nothing else
+// under way.
+func requireProblem(t *testing.T, p *jetstream.Publisher, problem string) {
+	t.Helper()
+	sent := uint64(0)
+	require.Eventually(t, func() bool {
+		s := p.Stats()
+		if sent == 0 && s.Problem == problem {
+			sent = s.Sent
+		}
+		return s.Problem == problem && s.Sent >= sent+2
+	}, patience, time.Millisecond, "%+v", p.Stats())
+}
+
+func TestAFullStreamHoldsMessagesUntilItHasRoom(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	js := api(t, srv)
+	bounded := func(n int64) func(*natsjs.StreamConfig) {
+		return func(c *natsjs.StreamConfig) { c.MaxMsgs, c.Discard = n, natsjs.DiscardNew }
+	}
+	stream(t, js, bounded(30))
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	var b numbered
+	for i := range 100 {
+		p.Publish(b.message(i))
+	}
+	o.wait(30)
+	requireProblem(t, p, "JetStream error 10077: maximum messages exceeded")
+	require.Contains(t, p.Stats().Advice, "full")
+	require.Equal(t, 70, p.Stats().Unsettled)
+	s := stream(t, js, bounded(1000))
+	for _, x := range o.wait(70) {
+		require.NoError(t, x.refused)
+	}
+	requireExactly(t, s, 100)
+}
+
+// A message that JetStream will never take costs itself alone.
+func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
+	s := stream(t, api(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	for name, size := range map[string]int{"over the stream's size": 5 << 10, "over the server's size": 9 << 10} {
+		t.Run(name, func(t *testing.T) {
+			var b numbered
+			info, err := s.Info(within(t))
+			require.NoError(t, err)
+			before := info.State.Msgs
+			for i := range 50 {
+				p.Publish(b.message(int(before)*10 + i*10))
+				p.Publish(&bridge.Message{
+					Token: before*10 + uint64(i)*10 + 1, Subject: []byte("t.poison"), ID: []byte("poison"),
+					Headers: []bridge.Header{{Name: "Mqtt-Topic", Value: []byte("t/poison")}}, Payload: make([]byte, size),
+				})
+			}
+			stored := 0
+			for _, x := range o.wait(100) {
+				if x.refused == nil {
+					stored++
+					continue
+				}
+				require.Equal(t, jetstream.Reject, jetstream.Classify(x.refused))
+				require.Equal(t, bridge.Message{
+					Token: x.token, Subject: []byte("t.poison"), ID: []byte("poison"),
+					Headers: []bridge.Header{{Name: "Mqtt-Topic", Value: []byte("t/poison")}}, Payload: make([]byte, size),
+				}, x.message)
+			}
+			require.Equal(t, 50, stored)
+			info, err = s.Info(within(t))
+			require.NoError(t, err)
+			require.Equal(t, before+50, info.State.Msgs)
+		})
+	}
+	require.Zero(t, p.Stats().Recoveries)
+}
+
+func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	var b numbered
+	poison := func(token uint64, size int) {
+		p.Publish(&bridge.Message{Token: token, Subject: []byte("t.poison"), Payload: make([]byte, size)})
+	}
+	const n = 40
+	for i := range n {
+		// The oldest is one: it is what probes are made with.
+		poison(uint64(1000+i), 5<<10)
+		poison(uint64(2000+i), 9<<10)
+		p.Publish(b.message(i))
+	}
+	requireProblem(t, p, jetstream.ErrNoResponders.Error())
+	for i := range n {
+		poison(uint64(3000+i), 9<<10)
+	}
+	s := stream(t, api(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
+	for _, x := range o.wait(4 * n) {
+		require.Equal(t, x.token >= 1000, x.refused != nil, x.token)
+	}
+	requireExactly(t, s, n)
+}
+
+// The lane calls Publish while it holds what Settle needs.
+func TestSettleIsNeverCalledFromPublish(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
+	stream(t, api(t, srv))
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	held := make(chan struct{}, 1)
+	o.before = func() {
+		held <- struct{}{}
+		<-held
+	}
+	published := make(chan struct{})
+	go func() {
+		defer close(published)
+		for i := range 100 {
+			held <- struct{}{}
+			p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.x"), Payload: make([]byte, 1<<(i%12))})
+			<-held
+		}
+	}()
+	receive(t, "the end of Publish", published)
+	o.wait(100)
+}
+
+func TestARefusedMessageMayBePublishedAgainFromSettle(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
+	s := stream(t, api(t, srv))
+	o := newOutcomes(t)
+	again := &republisher{outcomes: o}
+	p := publisher(t, srv.URL(), o, func(opts *jetstream.PublisherOptions) { opts.Settler = again })
+	again.publisher = p
+	for i := range 50 {
+		p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.big"), Payload: make([]byte, 2<<10)})
+	}
+	for _, x := range o.wait(50) {
+		require.NoError(t, x.refused)
+	}
+	info, err := s.Info(within(t))
+	require.NoError(t, err)
+	require.Equal(t, uint64(50), info.State.Msgs)
+}
+
+// republisher does what a lane does with a refused message: it sends less of it.
+type republisher struct {
+	*outcomes
+	publisher *jetstream.Publisher
+}
+
+func (r *republisher) Settle(x *bridge.Result) {
+	if x.Refused == nil {
+		r.outcomes.Settle(x)
+		return
+	}
+	m := *x.Message
+	m.Payload = m.Payload[:100]
+	r.publisher.Publish(&m)
+}
+
+func TestAPublisherNeedsItsEnds(t *testing.T) {
+	t.Parallel()
+	_, err := jetstream.NewPublisher(jetstream.PublisherOptions{Settler: newOutcomes(t)})
+	require.ErrorContains(t, err, "open publisher: ")
+	_, err = jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(...nats.Option) (*nats.Conn, error) { return nil, nats.ErrNoServers },
+	})
+	require.ErrorContains(t, err, "open publisher: ")
+	refused := errors.New("bad options")
+	_, err = jetstream.NewPublisher(jetstream.PublisherOptions{
+		Settler: newOutcomes(t), Connect: func(...nats.Option) (*nats.Conn, error) { return nil, refused },
+	})
+	require.ErrorIs(t, err, refused)
+}

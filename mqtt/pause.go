@@ -1,0 +1,81 @@
+package mqtt
+
+import (
+	"net"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// pause keeps the tap from reading while the receiver has no room: TCP then
+// holds back the broker, the only thing in MQTT 3.1.1 that does. The broker's
+// PINGRESP waits behind the messages, and paho, which must not take the
+// connection for dead, is answered from here.
+type pause struct {
+	throttle bridge.Throttle // nil: the receiver always has room
+	pinged   chan struct{}   // holds a token from paho's PINGREQ to its answer
+	hung     chan struct{}   // closed with the socket
+}
+
+func newPause(r bridge.Receiver) pause {
+	throttle, _ := r.(bridge.Throttle)
+	return pause{throttle: throttle, pinged: make(chan struct{}, 1), hung: make(chan struct{})}
+}
+
+// pingAnswer is a PINGRESP (§3.13).
+var pingAnswer = []byte{typePingresp << 4, 0}
+
+// ping notes that paho wants an answer.
+func (p *pause) ping() {
+	select {
+	case p.pinged <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when there is room, with pinged true when paho has to be answered
+// before.
+func (p *pause) wait() (pinged bool, err error) {
+	if p.throttle == nil {
+		return false, nil
+	}
+	room := p.throttle.Room()
+	if room == nil {
+		return false, nil
+	}
+	select {
+	case <-room:
+		return false, nil
+	case <-p.pinged:
+		return true, nil
+	case <-p.hung:
+		return false, net.ErrClosed
+	}
+}
+
+// awaitSuback is false where none comes. It may come late, behind the messages
+// of a long backlog: a broker that sends something has not stopped working.
+func (t *tap) awaitSuback(suback, stop <-chan struct{}) bool {
+	for {
+		select {
+		case <-suback:
+			return true
+		case <-stop:
+			return false
+		case <-time.After(connectTimeout):
+			if t.quiet() >= connectTimeout/2 {
+				t.closeBecause(errNoSuback)
+				return false
+			}
+		}
+	}
+}
+
+// quiet is how long nothing has come from the broker although it was read from.
+func (t *tap) quiet() time.Duration {
+	at := t.heard.Load()
+	if at == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - at)
+}
