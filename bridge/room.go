@@ -6,7 +6,7 @@ package bridge
 // whole further window in flight (db__message_delete_outgoing, its issue 2301),
 // so that all of a long backlog comes at once. More than the 65,535 packet ids
 // could not be told apart when they come again, and would not fit in memory.
-const maxUnsettled = packetIDs / 4
+const maxUnsettled = packetIDs / 8
 
 // Throttle is what a [Receiver] implements that may have no room.
 type Throttle interface {

@@ -82,10 +82,11 @@ func Classify(err error) Class {
 		return Retry
 	}
 	switch {
-	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject),
-		errors.Is(err, nats.ErrHeadersNotSupported):
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
 		return Reject
-	case errors.Is(err, nats.ErrPermissionViolation):
+	case errors.Is(err, nats.ErrPermissionViolation),
+		// nats.go says so too before it has ever reached a server.
+		errors.Is(err, nats.ErrHeadersNotSupported):
 		return Stop
 	}
 	return Retry
@@ -111,6 +112,9 @@ func Advice(err error) string {
 	}
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		return "give the bridge's NATS user permission to publish there; see nats.conf"
+	}
+	if errors.Is(err, nats.ErrHeadersNotSupported) {
+		return "the server has headers switched off: remove no_header_support from its configuration"
 	}
 	if errors.Is(err, ErrNoResponders) {
 		return "if this lasts, a stream is missing: compare with `mqtt-nats-bridge streams plan`"

@@ -64,6 +64,10 @@ type Publisher struct {
 	nc     *nats.Conn
 	inbox  string // reply subjects are inbox, number and attempt
 
+	// calls is held for reading around calls of the settler. It is taken
+	// before mu.
+	calls sync.RWMutex
+
 	mu         sync.Mutex
 	win        window
 	generation uint64    // of the connection on which the window was sent
@@ -112,6 +116,7 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 		return nil, err
 	}
 	p := &Publisher{opts: opts, win: newWindow(), dialer: &dialer{timeout: 5 * time.Second}}
+	p.recovery.attempt = 1
 	p.msg.Header = make(nats.Header, maxHeaders+1)
 	p.timer = time.AfterFunc(time.Hour, p.tick)
 	p.timer.Stop()
@@ -123,15 +128,14 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 
 // connect opens the connection and the reply inbox.
 func (p *Publisher) connect() error {
-	hurry := func(*nats.Conn) { p.hurry() }
 	nc, err := p.opts.Connect(
 		nats.SetCustomDialer(p.dialer),
 		nats.ReconnectBufSize(-1), // what cannot be sent now is ours to keep
 		nats.SkipSubjectValidation(),
 		nats.FlusherTimeout(writeTimeout),
 		nats.ReconnectOnFlusherError(),
-		nats.ConnectHandler(hurry),
-		nats.ReconnectHandler(hurry),
+		nats.ConnectHandler(func(*nats.Conn) { p.hurry() }),
+		nats.ReconnectHandler(func(*nats.Conn) { p.reconnected() }),
 		nats.ErrorHandler(p.asyncError),
 		nats.ClosedHandler(p.connectionClosed),
 	)
@@ -189,7 +193,7 @@ func (p *Publisher) connectionClosed(nc *nats.Conn) {
 				return
 			}
 		}
-		p.hurry()
+		p.reconnected()
 	})
 }
 
@@ -212,14 +216,14 @@ func (p *Publisher) Publish(m *bridge.Message) {
 
 // pump sends what waits, in order, as far as the bounds allow.
 func (p *Publisher) pump() {
-	if g := p.dialer.generation.Load(); g != p.generation {
-		if p.win.next > p.win.head {
-			p.recover(ErrDisconnected)
-			return
-		}
-		p.generation = g
-	}
 	for {
+		if g := p.dialer.generation.Load(); g != p.generation {
+			if p.win.next > p.win.head {
+				p.recover(ErrDisconnected)
+				return
+			}
+			p.generation = g
+		}
 		p.win.skipDone()
 		if p.win.next == p.win.tail {
 			return
@@ -285,13 +289,16 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 // answer takes JetStream's answer to one message. It runs on the goroutine of
 // the inbox subscription.
 func (p *Publisher) answer(m *nats.Msg, inbox int) {
+	p.calls.RLock()
+	defer p.calls.RUnlock()
+	open := true
 	seq, attempt, ok := parseReply(m.Subject[inbox:])
 	if ok {
 		duplicate, err := parsePubAck(m)
-		p.answered(seq, attempt, duplicate, err)
+		open = p.answered(seq, attempt, duplicate, err)
 	}
 	// The message at hand still counts as pending.
-	if n, _, err := m.Sub.Pending(); err != nil || n <= 1 {
+	if n, _, err := m.Sub.Pending(); open && (err != nil || n <= 1) {
 		p.opts.Settler.SettleDone()
 	}
 }
@@ -309,26 +316,29 @@ func parseReply(s string) (seq uint64, attempt uint32, ok bool) {
 }
 
 // answered applies an answer. A positive one counts whichever attempt it
-// answers; a negative one only if it answers the latest.
-func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err error) {
+// answers; a negative one only if it answers the latest. It reports false once
+// the publisher is closed.
+func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err error) (open bool) {
 	p.mu.Lock()
 	e := p.win.waiting(seq)
 	if p.closed || e == nil || err != nil && attempt != e.attempt {
+		open = !p.closed
 		p.mu.Unlock()
-		return
+		return open
 	}
 	result := bridge.Result{Token: e.token, Duplicate: duplicate}
 	if err != nil {
 		if Classify(err) != Reject {
 			p.refusedForNow(seq, err)
 			p.mu.Unlock()
-			return
+			return true
 		}
 		result.Refused, result.Message = err, e.clone()
 	}
 	p.settled(seq)
 	p.mu.Unlock()
 	p.opts.Settler.Settle(&result)
+	return true
 }
 
 // settled removes a message from the window and sends what may follow.
@@ -401,7 +411,8 @@ func (p *Publisher) MaxPayload() int64 {
 }
 
 // Close ends the publisher and its connection. What is not settled is not
-// reported any more.
+// reported any more: when Close returns, no call of the settler is under way, and
+// none follows. The settler must not call it.
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -410,4 +421,6 @@ func (p *Publisher) Close() {
 	p.mu.Unlock()
 	nc.Close()
 	p.reopening.Wait()
+	p.calls.Lock() // waits for those under way
+	defer p.calls.Unlock()
 }

@@ -54,6 +54,7 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 	}}
 	p.Publish(m)
 	p.Publish(&bridge.Message{Token: 2, Subject: []byte("t.bare")})
+	m.Token = 3
 	p.Publish(m)
 	results := o.wait(3)
 	require.True(t, results[2].duplicate, "the stream had its id")
@@ -93,7 +94,9 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	srv, err = jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
 	require.NoError(t, err)
 	t.Cleanup(srv.Shutdown)
-	o.wait(100)
+	for _, x := range o.wait(100) {
+		require.NoError(t, x.refused)
+	}
 	s, err := api(t, srv).Stream(within(t), "T")
 	require.NoError(t, err)
 	requireExactly(t, s, 100)

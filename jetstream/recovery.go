@@ -127,17 +127,24 @@ func (p *Publisher) alarm() {
 		Int("waiting", p.win.len()).Msg("JetStream does not take messages: they are kept and tried again")
 }
 
-// hurry probes at once: the connection is back.
+// reconnected goes back, unless a send has seen the new connection first and
+// that has begun.
+func (p *Publisher) reconnected() {
+	p.mu.Lock()
+	g := p.dialer.generation.Load()
+	// A connection within the process is not dialled: its generation stays 0.
+	if !p.closed && !p.recovery.active && p.win.sent > p.win.head && (g != p.generation || g == 0) {
+		p.recover(ErrDisconnected)
+	}
+	p.mu.Unlock()
+	p.hurry()
+}
+
+// hurry probes at once: there is a connection.
 func (p *Publisher) hurry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return
-	}
-	if !p.recovery.active && p.win.sent > p.win.head {
-		p.recover(ErrDisconnected)
-	}
-	if p.recovery.active {
+	if !p.closed && p.recovery.active {
 		p.recovery.pause = minPause
 		p.schedule(0)
 	}
@@ -157,7 +164,9 @@ func (p *Publisher) arm(d time.Duration) {
 
 // tick is the timer: it reports refusals, probes, and notices silence.
 func (p *Publisher) tick() {
+	p.calls.RLock()
 	p.reportRefused()
+	p.calls.RUnlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.armed = false

@@ -18,6 +18,9 @@ type fault struct {
 	strike func(r *plainRig, random *rand.Rand)
 }
 
+// cut is the fault that needs a proxy between bridge and broker.
+const cut = "connection cut"
+
 // faults are fewer and shorter in a short run.
 func faults() []fault {
 	times, down := 10, 10*time.Second
@@ -35,13 +38,14 @@ func faults() []fault {
 			r.startBridge()
 			r.awaitSession()
 		}},
-		{"bridge kicked", times, func(r *plainRig, random *rand.Rand) {
+		{"bridge kicked", times, func(r *plainRig, _ *rand.Rand) {
 			r.said = len(r.bridge.Log().String())
-			if random.IntN(2) < 2 {
-				r.broker.Kick(clientID)
-			} else {
-				require.Positive(r.t, r.proxy.Cut())
-			}
+			r.broker.Kick(clientID)
+			r.awaitSession()
+		}},
+		{cut, times, func(r *plainRig, _ *rand.Rand) {
+			r.said = len(r.bridge.Log().String())
+			require.Positive(r.t, r.proxy.Cut())
 			r.awaitSession()
 		}},
 		{"nats-server killed", 1, func(r *plainRig, _ *rand.Rand) {
@@ -98,7 +102,7 @@ func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
 // begins when the strike is over, so that none goes into silence.
 func run(t *testing.T, o loadOptions, f fault) verdict {
 	random := moments(t)
-	r := newPlainRig(t)
+	r := newPlainRig(t, f.name == cut)
 	o.Addr = r.broker.Addr
 	l := startLoad(t, o)
 	for i := range f.times {

@@ -21,11 +21,11 @@ const patience = 60 * time.Second
 const maxStore = "jetstream { max_file: 64GiB }\n"
 
 // plainRig is a real mosquitto, a real nats-server and the bridge as processes,
-// on plain topics, with a proxy between bridge and broker.
+// on plain topics.
 type plainRig struct {
 	t      testing.TB
 	broker *peers.MosquittoProcess
-	proxy  *peers.TCPProxy
+	proxy  *peers.TCPProxy // nil: none
 	nats   *peers.NATSProcess
 	bridge *peers.BridgeProcess
 	js     natsjs.JetStream
@@ -37,15 +37,19 @@ const clientID = "bridge-0"
 
 // newPlainRig returns once the bridge's session exists: from then on the broker
 // keeps what is published.
-func newPlainRig(t testing.TB) *plainRig {
+func newPlainRig(t testing.TB, proxied bool) *plainRig {
 	t.Helper()
 	r := &plainRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
-	r.proxy = peers.Proxy(t, r.broker.Addr)
+	addr := r.broker.Addr
+	if proxied {
+		r.proxy = peers.Proxy(t, addr)
+		addr = r.proxy.Addr
+	}
 	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
 	r.js = connectNATS(t, r.nats.URL)
 	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
-		"MQTT_URL=mqtt://" + r.broker.Addr,
+		"MQTT_URL=mqtt://" + addr,
 		"NATS_URL=" + r.nats.URL,
 		"BRIDGE_IDENTITY_MODE=off",
 		"BRIDGE_LIMITS_DEVICE_RATE=0",
