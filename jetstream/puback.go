@@ -87,9 +87,13 @@ func cutString(b, prefix []byte) ([]byte, bool) {
 	if !ok {
 		return b, false
 	}
-	i := bytes.IndexByte(rest, '"')
-	if i <= 0 || bytes.IndexByte(rest[:i], '\\') >= 0 {
-		return b, false
+	for i, c := range rest {
+		switch {
+		case c == '"':
+			return rest[i+1:], i > 0
+		case c == '\\' || c < ' ':
+			return b, false
+		}
 	}
-	return rest[i+1:], true
+	return b, false
 }

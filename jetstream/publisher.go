@@ -216,14 +216,16 @@ func (p *Publisher) Publish(m *bridge.Message) {
 
 // pump sends what waits, in order, as far as the bounds allow.
 func (p *Publisher) pump() {
-	for {
-		if g := p.dialer.generation.Load(); g != p.generation {
-			if p.win.next > p.win.head {
-				p.recover(ErrDisconnected)
-				return
-			}
-			p.generation = g
+	p.dialer.sending.Store(true)
+	defer p.dialer.sending.Store(false)
+	if g := p.dialer.generation.Load(); g != p.generation {
+		if p.win.next > p.win.head {
+			p.recover(ErrDisconnected)
+			return
 		}
+		p.generation = g
+	}
+	for {
 		p.win.skipDone()
 		if p.win.next == p.win.tail {
 			return

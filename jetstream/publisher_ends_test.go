@@ -150,8 +150,9 @@ func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 }
 
 // load publishes numbered messages until stop is closed, with a bound on what is
-// unsettled, and returns how many it was once all are stored.
-func load(t *testing.T, p *jetstream.Publisher, o *outcomes, stop <-chan struct{}) (sent int) {
+// unsettled, and returns how many it was once all are stored. pulse, of capacity
+// 1, gets a value after each thousand.
+func load(t *testing.T, p *jetstream.Publisher, o *outcomes, stop <-chan struct{}, pulse chan struct{}) (sent int) {
 	t.Helper()
 	var b numbered
 	settled := 0
@@ -170,7 +171,12 @@ func load(t *testing.T, p *jetstream.Publisher, o *outcomes, stop <-chan struct{
 			settled++
 		}
 		p.Publish(b.message(sent))
-		sent++
+		if sent++; sent%1000 == 0 {
+			select {
+			case pulse <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 

@@ -112,13 +112,17 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	o := newOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 
-	stop, restarted := make(chan struct{}), make(chan *jetstream.Server, 1)
+	stop, restarted, pulse := make(chan struct{}), make(chan *jetstream.Server, 1), make(chan struct{}, 1)
 	go func() {
 		defer close(stop)
 		current := srv
 		for range 3 {
-			for from := p.Stats().Sent; p.Stats().Sent < from+5000; {
-				time.Sleep(time.Millisecond)
+			for range 5 {
+				select {
+				case <-pulse:
+				case <-time.After(patience):
+					t.Error("the load does not go on")
+				}
 			}
 			current.Shutdown()
 			next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
@@ -130,7 +134,7 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 		}
 		restarted <- current
 	}()
-	n := load(t, p, o, stop)
+	n := load(t, p, o, stop, pulse)
 	srv = receive(t, "the last server", restarted)
 	t.Cleanup(srv.Shutdown)
 	s, err := api(t, srv).Stream(within(t), "T")
@@ -162,7 +166,7 @@ func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 			}
 		}
 	}()
-	n := load(t, p, o, stop)
+	n := load(t, p, o, stop, nil)
 	requireExactly(t, s, n)
 	stats := p.Stats()
 	require.GreaterOrEqual(t, stats.Connects, uint64(cuts))

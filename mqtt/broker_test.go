@@ -12,6 +12,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
 )
 
 // scripted is a broker that does what the test says, connection by connection.
@@ -162,6 +164,11 @@ func (p *peer) reset() {
 
 // open starts a session towards b and closes it with the test.
 func (b *scripted) open(r *recorder, change ...func(*Options)) *Session {
+	b.t.Helper()
+	return b.openFor(r, change...)
+}
+
+func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session {
 	b.t.Helper()
 	o := Options{
 		Address: b.addr, ClientID: "bridge-0", Filters: []string{"tenant/+/device/+/+"},

@@ -193,7 +193,11 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	}
 	close(stop)
 	<-subscribed
-	return time.Since(connectedAt), endReason(t, lost)
+	lived = time.Since(connectedAt)
+	if err := ctx.Err(); err != nil {
+		return lived, err // closed: nobody asks why
+	}
+	return lived, endReason(t, lost)
 }
 
 func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {

@@ -54,7 +54,7 @@ func TestASessionFromConnectToDisconnect(t *testing.T) {
 	require.False(t, st.SessionPresent)
 	require.Equal(t, uint64(1), st.Connects)
 
-	p.send(publish("a/b", 3, []byte("x")), publish("a/c", 1, nil), publish("a/d", 0, nil))
+	p.send(publish("a/d", 0, nil), publish("a/b", 3, []byte("x")), publish("a/c", 1, nil))
 	require.Equal(t, uint16(3), p.read().Details().MessageID)
 	require.Equal(t, uint16(1), p.read().Details().MessageID)
 	done := make(chan []packets.ControlPacket)
@@ -379,19 +379,16 @@ func TestCloseReturnsInEveryState(t *testing.T) {
 func TestAConnectionAfterCloseIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	// The dial may succeed just as Close has found nothing to close.
-	dialled := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var s Session
 	near, far := pipe()
-	s, err := open(Options{Address: "x", ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}, Log: zerolog.Nop()},
-		func(ctx context.Context) (net.Conn, error) {
-			close(dialled)
-			<-ctx.Done()
-			return near, nil
-		})
-	require.NoError(t, err)
-	<-dialled
-	s.Close() // the peer says nothing: only adopt can end this
-	_, err = far.Read(make([]byte, 1))
-	require.Error(t, err)
+	defer far.Close()
+	tp := newTap(near, tapOptions{})
+	require.NoError(t, s.adopt(ctx, tp))
+	cancel()
+	s.closeTap()
+	require.ErrorIs(t, s.adopt(ctx, newTap(near, tapOptions{})), context.Canceled)
+	require.Same(t, tp, s.tap)
 }
 
 func TestALossRightAfterConnackNeverHoldsUpTheNextAttempt(t *testing.T) {

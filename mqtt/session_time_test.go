@@ -134,6 +134,20 @@ func TestCloseDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
 	})
 }
 
+func TestCloseOfAWorkingConnectionTakesNoTime(t *testing.T) {
+	virtual(t, func(t *testing.T, b *scripted) {
+		s := b.open(&recorder{})
+		p := b.connected(false)
+		synctest.Wait()
+		start := time.Now()
+		done := make(chan []packets.ControlPacket)
+		go func() { done <- p.rest() }()
+		s.Close()
+		require.Len(t, <-done, 1)
+		require.Zero(t, time.Since(start))
+	})
+}
+
 func TestCloseEndsAPauseAtOnce(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{})
@@ -201,6 +215,9 @@ func TestATakeoverByAnotherBridgeIsNamedForAsLongAsItLasts(t *testing.T) {
 			p.connack(true)
 			p.grant(func(string) byte { return 1 })
 			time.Sleep(pause) // virtual
+			if rounds > 2*takeoverEnds {
+				require.True(t, s.Status().Takeover, "round %d, connected for %v", rounds, pause)
+			}
 			p.Close()
 			otherSince = time.Now()
 			synctest.Wait()

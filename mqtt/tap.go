@@ -211,14 +211,16 @@ func (t *tap) fill() error {
 	if t.opts.linger > 0 && t.connected && t.r == t.w {
 		time.Sleep(t.opts.linger)
 	}
-	t.heard.Store(0)
-	pinged, err := t.pause.wait()
-	t.heard.Store(time.Now().UnixNano())
-	if pinged {
-		t.pass = pingAnswer
-	}
-	if pinged || err != nil {
-		return err
+	if t.connected { // nothing is delivered before CONNACK, so it needs no room
+		t.heard.Store(0)
+		pinged, err := t.pause.wait()
+		t.heard.Store(time.Now().UnixNano())
+		if pinged {
+			t.pass = pingAnswer
+		}
+		if pinged || err != nil {
+			return err
+		}
 	}
 	n, err := t.Conn.Read(t.buf[t.w:])
 	t.w += n

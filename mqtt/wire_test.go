@@ -20,7 +20,7 @@ import (
 var (
 	connackNew  = []byte{0x20, 2, 0, 0}
 	connackKept = []byte{0x20, 2, 1, 0}
-	pong    = []byte{0xd0, 0}
+	pong        = []byte{0xd0, 0}
 )
 
 // publish is a PUBLISH packet; id 0 makes it QoS 0.

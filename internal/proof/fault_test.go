@@ -85,6 +85,9 @@ func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
 	t.Run("under", func(t *testing.T) {
 		for what, o := range loads() {
 			for _, f := range faults() {
+				if f.name == cut && o.Identical {
+					continue // the kick is the same to the bridge
+				}
 				t.Run(f.name+"/"+what, func(t *testing.T) {
 					t.Parallel()
 					v := run(t, o, f)

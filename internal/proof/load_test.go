@@ -36,7 +36,7 @@ const window = 1000
 type load struct {
 	loadOptions
 	conn net.Conn
-	done    chan struct{} // closed once everything is acknowledged, or nothing more will be
+	done chan struct{} // closed once everything is acknowledged, or nothing more will be
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -60,7 +60,7 @@ func startLoad(t testing.TB, o loadOptions) *load {
 	}
 	l := &load{loadOptions: o, acked: make([]bool, o.Total), done: make(chan struct{})}
 	l.changed = sync.NewCond(&l.mu)
-	conn, err := dialMQTT(o.Addr, "load")
+	conn, err := dialMQTT(o.Addr, "load", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,18 +105,18 @@ func (l *load) release(n int) {
 func (l *load) publish() error {
 	const batch = 64
 	var buf []byte
-	var pace pace
+	var due pace
 	for next := 0; next < l.Total; {
 		n, held, err := l.take(next, batch)
 		if err != nil {
 			return err
 		}
 		if held {
-			pace = l.pace(next)
+			due = pace{l.Rate, next, time.Now()}
 		}
 		buf = buf[:0]
 		for i := range n {
-			if pause := pace.until(next + i); pause > 0 {
+			if pause := due.until(next + i); pause > 0 {
 				if _, err := l.conn.Write(buf); err != nil {
 					return fmt.Errorf("publish: %w", err)
 				}
@@ -139,8 +139,6 @@ type pace struct {
 	from  int
 	began time.Time
 }
-
-func (l *load) pace(from int) pace { return pace{l.Rate, from, time.Now()} }
 
 func (p pace) until(message int) time.Duration {
 	if p.rate == 0 {
@@ -238,14 +236,34 @@ func (l *load) await(n int) bool {
 	return l.acks >= n
 }
 
-// dialMQTT connects with a clean session (§3.1).
-func dialMQTT(addr, clientID string) (net.Conn, error) {
+// awaitEnd waits until everything is published and acknowledged.
+func (l *load) awaitEnd(t testing.TB) {
+	t.Helper()
+	l.release(l.Total)
+	select {
+	case <-l.done:
+	case <-time.After(5 * patience):
+		t.Fatal("the load does not end")
+	}
+	if l.err != nil {
+		t.Fatalf("the broker ended the load: %v", l.err)
+	}
+}
+
+// dialMQTT connects with a clean session, under a user name where one is given
+// (§3.1).
+func dialMQTT(addr, clientID, username string) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}
 	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0}, 0, byte(len(clientID)))
 	body = append(body, clientID...)
+	if username != "" {
+		body[7] |= 0x80
+		body = append(body, 0, byte(len(username)))
+		body = append(body, username...)
+	}
 	var answer [4]byte
 	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
 	if err == nil {

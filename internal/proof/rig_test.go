@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -96,7 +95,7 @@ const (
 
 func mark(t testing.TB, addr string) {
 	t.Helper()
-	conn, err := dialMQTT(addr, "marker")
+	conn, err := dialMQTT(addr, "marker", "")
 	require.NoError(t, err)
 	defer conn.Close()
 	_, err = conn.Write(appendPublish(nil, markerTopic, 1, []byte("the end")))
@@ -143,18 +142,9 @@ func awaitMarker(t testing.TB, js natsjs.JetStream) {
 // stopped by itself and left nothing behind. It returns what became of the load.
 func (r *plainRig) finish(l *load) verdict {
 	r.t.Helper()
-	select {
-	case <-l.done:
-	case <-time.After(5 * patience):
-		require.FailNow(r.t, "the load does not end")
-	}
-	require.NoError(r.t, l.err, "the broker ended the load")
+	l.awaitEnd(r.t)
 	mark(r.t, r.broker.Addr)
 	awaitMarker(r.t, r.js)
 	require.Zero(r.t, r.bridge.Stop(), "exit code")
-	all := readLoad(r.t, r.js, "TELEMETRY")
-	dbg(r.t, all)
-	return l.judge(all)
+	return l.judge(readLoad(r.t, r.js, "TELEMETRY"))
 }
-
-func (r *plainRig) String() string { return fmt.Sprintf("%s -> %s", r.broker.Addr, r.nats.Addr) }

@@ -1,0 +1,309 @@
+package proof
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// attestedRig is the whole way of a device's message in one process: an mTLS
+// device, a broker that attests as the EMQX rule does, the bridge with its 16
+// lanes, JetStream.
+type attestedRig struct {
+	t      testing.TB
+	ca     *pki.Authority
+	broker *broker.Broker
+	bridge *daemon.Bridge
+	js     natsjs.JetStream
+	// at is when the broker receives whatever it receives.
+	at time.Time
+
+	mu       sync.Mutex
+	attested map[string]broker.Attestation // by topic, the latest
+}
+
+const bridgePassword = "bridge-at-broker"
+
+// maxPayload is the rig's limits.payload, in bytes.
+const maxPayload = 4096
+
+// newAttestedRig returns when the bridge is ready. prepare, if any, runs between
+// broker and bridge.
+func newAttestedRig(t testing.TB, prepare func(*attestedRig)) *attestedRig {
+	t.Helper()
+	r := &attestedRig{t: t, at: time.Now().Truncate(time.Millisecond), attested: map[string]broker.Attestation{}}
+	var err error
+	r.ca, err = pki.New()
+	require.NoError(t, err)
+	devices, err := r.ca.ServerConfig()
+	require.NoError(t, err)
+	r.broker, err = broker.Start(broker.Options{
+		TLS: devices, Username: "bridge", Password: bridgePassword,
+		Attest: true, AnyCN: true, DeviceUsernames: true,
+		Tamper: r.note, Now: func() time.Time { return r.at },
+		MaxPacket: 2 << 20,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.broker.Close()) })
+	server := startJetStream(t, jetstream.ServerOptions{})
+	r.js = connectNATS(t, server.URL())
+	if prepare != nil {
+		prepare(r)
+	}
+	r.bridge = startInProcess(t, settings{
+		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
+		"mqtt.max_packet": "128KiB", "nats.url": server.URL(),
+		"limits.payload": fmt.Sprint(maxPayload),
+	})
+	awaitReady(t, r.bridge)
+	return r
+}
+
+// note remembers attestations, and spoils that of a device called spoilt.
+func (r *attestedRig) note(a *broker.Attestation) {
+	if strings.Contains(a.Topic, "/device/spoilt/") {
+		a.CN = "no-hex"
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attested[a.Topic] = *a
+}
+
+func (r *attestedRig) id(topic string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.attested[topic].ID
+}
+
+// device connects with a certificate of this common name; empty: without one.
+func (r *attestedRig) device(cn string) paho.Client {
+	r.t.Helper()
+	certificate, err := r.ca.ClientConfig(cn)
+	require.NoError(r.t, err)
+	return r.connect(paho.NewClientOptions().AddBroker(r.broker.TLSURL()).SetTLSConfig(certificate).SetClientID("device " + cn))
+}
+
+func (r *attestedRig) connect(o *paho.ClientOptions) paho.Client {
+	r.t.Helper()
+	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(patience))
+	await(r.t, c.Connect())
+	r.t.Cleanup(func() { c.Disconnect(0) })
+	return c
+}
+
+func await(t testing.TB, token paho.Token) {
+	t.Helper()
+	require.True(t, token.WaitTimeout(patience), "no answer from the broker")
+	require.NoError(t, token.Error())
+}
+
+func everyByte() []byte {
+	b := make([]byte, 0, 261)
+	for i := range 256 {
+		b = append(b, byte(i))
+	}
+	return append(b, 0xC3, 0x28, 0xFF, 0xFE, 0x00) // no UTF-8
+}
+
+func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
+	t.Parallel()
+	r := newAttestedRig(t, nil)
+	lanes := map[string]bool{}
+	for i := 0; len(lanes) < 16; i++ {
+		cn := fmt.Sprintf("acme/dev-%d", i)
+		if lanes[broker.Partition(cn)] {
+			continue
+		}
+		lanes[broker.Partition(cn)] = true
+		dev := r.device(cn)
+		for qos, kind := range []string{"unsure", "telemetry"} { // QoS 0 is stored too
+			topic := fmt.Sprintf("tenant/acme/device/dev-%d/%s", i, kind)
+			await(t, dev.Publish(topic, byte(qos), false, everyByte()))
+			m := awaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic, "/", "."))
+			require.Equal(t, everyByte(), m.Data)
+			require.Equal(t, map[string][]string{
+				"Nats-Msg-Id": {r.id(topic)},
+				"Bridge-Cn":   {cn},
+				"Bridge-Time": {r.at.UTC().Format("2006-01-02T15:04:05.000Z")},
+			}, map[string][]string(m.Header), "these headers and no others")
+		}
+		await(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/shadow/reported", i), 1, false, "{}"))
+		awaitMessage(t, r.js, "SHADOW", fmt.Sprintf("tenant.acme.device.dev-%d.shadow.reported", i))
+		await(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/commands/ack", i), 1, false, "{}"))
+		awaitMessage(t, r.js, "COMMANDS", fmt.Sprintf("tenant.acme.device.dev-%d.commands.ack", i))
+	}
+	for _, lane := range r.bridge.Status(t.Context()).Lanes {
+		require.EqualValues(t, 4, lane.Counts.Stored, lane.ClientID)
+	}
+	require.Zero(t, r.broker.Dropped())
+}
+
+func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
+	t.Parallel()
+	r := newAttestedRig(t, nil)
+	const victim = "tenant/acme/device/victim/telemetry"
+	big := strings.Repeat("x", maxPayload+1)
+	huge := strings.Repeat("y", 1<<20) // more than mqtt.max_packet
+	for _, c := range []struct {
+		name, cn, topic, payload string
+		subject                  string // in quarantine
+		detail                   string
+	}{
+		{"impostor", "globex/impostor", victim, "x", "cn_mismatch.tenant.acme.device.victim.telemetry", `"globex/impostor"`},
+		{"another tenant's namesake", "globex/victim", victim, "x", "cn_mismatch.tenant.acme.device.victim.telemetry", `"globex/victim"`},
+		{"no CN", "", "tenant/acme/device/nameless/telemetry", "x", "cn_missing.tenant.acme.device.nameless.telemetry", "no certificate name"},
+		{"CN with extra levels", "acme/dev-1/x", "tenant/acme/device/dev-1/telemetry", "x", "cn_mismatch.tenant.acme.device.dev-1.telemetry", `"acme/dev-1/x"`},
+		{"CN of one level", "dev-2", "tenant/acme/device/dev-2/telemetry", "x", "cn_mismatch.tenant.acme.device.dev-2.telemetry", `"dev-2"`},
+		{"CN with a wildcard", "acme/+", "tenant/acme/device/dev-3/telemetry", "x", "cn_mismatch.tenant.acme.device.dev-3.telemetry", `"acme/+"`},
+		{"CN with all below", "acme/#", "tenant/acme/device/dev-4/telemetry", "x", "cn_mismatch.tenant.acme.device.dev-4.telemetry", `"acme/#"`},
+		{"CN of another case", "acme/DEV-5", "tenant/acme/device/dev-5/telemetry", "x", "cn_mismatch.tenant.acme.device.dev-5.telemetry", `"acme/DEV-5"`},
+		{"CN that is no hex", "acme/spoilt", "tenant/acme/device/spoilt/telemetry", "x", "cn_missing.tenant.acme.device.spoilt.telemetry", "no certificate name"},
+		{"empty device", "acme/", "tenant/acme/device//telemetry", "x", "bad_topic", "device"},
+		{"subject too long", "acme/long", "tenant/acme/device/long/" + strings.Repeat("l", 1024), "x", "bad_topic", ""},
+		{"payload too large", "acme/big", "tenant/acme/device/big/telemetry", big, "payload_too_large.tenant.acme.device.big.telemetry", fmt.Sprint(maxPayload + 1)},
+		{"packet too large", "acme/huge", "tenant/acme/device/huge/telemetry", huge, "payload_too_large.tenant.acme.device.huge.telemetry", fmt.Sprint(1 << 20)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dev := r.device(c.cn)
+			await(t, dev.Publish(c.topic, 1, false, c.payload))
+			subject := "quarantine." + c.subject
+			var m *natsjs.RawStreamMsg
+			eventually(t, func() bool {
+				m = awaitMessage(t, r.js, "QUARANTINE", subject)
+				return m.Header.Get("Nats-Msg-Id") == r.id(c.topic)
+			}, func() any { return m.Header })
+			reason, _, _ := strings.Cut(c.subject, ".")
+			require.Equal(t, reason, m.Header.Get("Bridge-Reason"))
+			require.Contains(t, m.Header.Get("Bridge-Detail"), c.detail)
+			require.Equal(t, c.topic[:min(len(c.topic), 1024)], m.Header.Get("Mqtt-Topic"))
+			require.Equal(t, r.at.UTC().Format("2006-01-02T15:04:05.000Z"), m.Header.Get("Bridge-Time"))
+			if reason == "cn_missing" {
+				require.NotContains(t, m.Header, "Bridge-Cn")
+			} else {
+				require.Equal(t, c.cn, m.Header.Get("Bridge-Cn"))
+			}
+			require.Equal(t, c.payload[:min(len(c.payload), maxPayload)], string(m.Data))
+			// The lane goes on, and for this very device where it may.
+			next := r.device("acme/next")
+			await(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
+			eventually(t, func() bool {
+				return string(awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.next.telemetry").Data) == c.name
+			}, func() any { return r.bridge.Problems() })
+			next.Disconnect(100)
+		})
+	}
+	total := r.bridge.Totals()
+	require.EqualValues(t, 26, total.Received)
+	require.EqualValues(t, 13, total.Stored)
+	require.EqualValues(t, 13, total.QuarantinedTotal())
+	telemetry, err := r.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	require.EqualValues(t, 13, telemetry.CachedInfo().State.Msgs, "nothing refused is among the devices' messages")
+}
+
+// The broker's clock stands still here: whatever comes after the burst is over
+// the limit of 10 a second.
+func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
+	t.Parallel()
+	r := newAttestedRig(t, nil)
+	dev := r.device("acme/fast")
+	for i := range 25 {
+		await(t, dev.Publish("tenant/acme/device/fast/telemetry", 1, false, fmt.Sprint(i)))
+	}
+	await(t, r.device("acme/calm").Publish("tenant/acme/device/calm/telemetry", 1, false, "x"))
+	awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.calm.telemetry")
+	const subject = "quarantine.rate_limited.tenant.acme.device.fast.telemetry"
+	eventually(t, func() bool { return string(awaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
+	require.Equal(t, "rate_limited", awaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
+	total := r.bridge.Totals()
+	require.EqualValues(t, 21, total.Stored)
+	require.EqualValues(t, 5, total.Quarantined[bridge.RateLimited])
+}
+
+func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
+	t.Parallel()
+	n := 100_000
+	if testing.Short() {
+		n = 10_000
+	}
+	r := newAttestedRig(t, nil)
+	flood(t, strings.TrimPrefix(r.broker.URL(), "tcp://"), "globex/poison", "tenant/acme/device/victim/telemetry", n)
+	good := r.device("acme/good")
+	sent := time.Now()
+	await(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
+	awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
+	t.Logf("the next good message was stored after %v", time.Since(sent))
+	eventually(t, func() bool { return r.bridge.Totals().Rejected[bridge.CNMismatch] == uint64(n) }, func() any { return r.bridge.Totals() })
+	require.Zero(t, r.broker.Dropped())
+	total := r.bridge.Totals()
+	require.EqualValues(t, n, total.Quarantined[bridge.CNMismatch]+total.QuarantineSkipped+uint64(total.InFlight))
+	// The broker's clock stands still, so the bound is the burst of 10.
+	require.EqualValues(t, 10, total.Quarantined[bridge.CNMismatch])
+	eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
+}
+
+// pending is how many messages the broker waits to see acknowledged.
+func (r *attestedRig) pending() (n int) {
+	for _, c := range r.broker.Clients() {
+		n += c.Pending
+	}
+	return n
+}
+
+// flood publishes n messages at QoS 1 as the device cn, a window at a time.
+func flood(t testing.TB, addr, cn, topic string, n int) {
+	t.Helper()
+	conn, err := dialMQTT(addr, cn, cn)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*patience)))
+	acks := make([]byte, 4*window)
+	for sent := 0; sent < n; sent += window {
+		var batch []byte
+		for i := range window {
+			batch = appendPublish(batch, topic, packetID(sent+i), []byte("poison"))
+		}
+		var write error
+		var both sync.WaitGroup
+		both.Go(func() { _, write = conn.Write(batch) })
+		_, err := io.ReadFull(conn, acks)
+		both.Wait()
+		require.NoError(t, write)
+		require.NoError(t, err)
+	}
+}
+
+func TestRetainedCopiesAreSkippedAndCounted(t *testing.T) {
+	t.Parallel()
+	topic := func(i int) string { return fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", i) }
+	const copies = 40
+	r := newAttestedRig(t, func(r *attestedRig) {
+		service := r.connect(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID("service").
+			SetUsername("bridge").SetPassword(bridgePassword))
+		for i := range copies {
+			cn := fmt.Sprintf("acme/dev-%d", i)
+			a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", i), r.at, cn, topic(i))
+			await(r.t, service.Publish(a.Render(), 1, true, "stale"))
+		}
+	})
+	eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
+	await(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
+	require.Equal(t, "fresh", string(awaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))
+	stream, err := r.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
+	require.EqualValues(t, 1, r.bridge.Totals().Received)
+}

@@ -1,0 +1,132 @@
+package proof
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// needProgram finds a program that an operator has, or skips; a build that must
+// have it sets BRIDGE_REQUIRE_PEERS=1.
+func needProgram(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("BRIDGE_REQUIRE_PEERS") == "1" {
+		t.Fatalf("%v, and BRIDGE_REQUIRE_PEERS=1 demands it", err)
+	}
+	t.Skipf("%v; install it, or set BRIDGE_REQUIRE_PEERS=1 to make this a failure", err)
+	return ""
+}
+
+// publishReadings has device acme/dev-1 publish one good message and one under
+// another device's name, through a bridge with these NATS settings.
+func publishReadings(t *testing.T, natsSettings settings, js natsjs.JetStream) {
+	t.Helper()
+	b, addr := startBroker(t, broker.Options{Username: "bridge", Password: bridgePassword, Attest: true, DeviceUsernames: true})
+	s := settings{"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": bridgePassword}
+	for path, value := range natsSettings {
+		s[path] = value
+	}
+	awaitReady(t, startInProcess(t, s))
+	dev := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID("dev-1").SetUsername("acme/dev-1").SetProtocolVersion(4))
+	await(t, dev.Connect())
+	t.Cleanup(func() { dev.Disconnect(0) })
+	await(t, dev.Publish("tenant/acme/device/dev-1/telemetry", 1, false, `{"temperature":21.5}`))
+	await(t, dev.Publish("tenant/acme/device/dev-2/telemetry", 1, false, `{"temperature":-40}`))
+	awaitMessage(t, js, "TELEMETRY", "tenant.acme.device.dev-1.telemetry")
+	awaitMessage(t, js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry")
+}
+
+func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
+	t.Parallel()
+	program := needProgram(t, "nats")
+	server := startJetStream(t, jetstream.ServerOptions{})
+	publishReadings(t, settings{"nats.url": server.URL()}, connectNATS(t, server.URL()))
+	for _, c := range []struct {
+		command  string
+		terminal bool
+		shows    []string
+	}{
+		{"stream ls", false, []string{"TELEMETRY", "QUARANTINE"}},
+		// It asks whether to show more, and so insists on a terminal.
+		{"stream view TELEMETRY", true, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
+		{"stream view QUARANTINE", true, []string{"quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry", "Bridge-Reason: cn_mismatch", "-40"}},
+		{"stream get TELEMETRY 1", false, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
+		{"sub --stream TELEMETRY --count 1 tenant.acme.>", false, []string{"Bridge-Cn: acme/dev-1", "21.5"}},
+		{"consumer next TELEMETRY ingest-workers --count 1", false, []string{"tenant.acme.device.dev-1.telemetry", "Bridge-Cn: acme/dev-1", "21.5"}},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			out := runNATS(t, program, server.URL(), c.command, c.terminal)
+			for _, text := range c.shows {
+				require.Contains(t, out, text)
+			}
+		})
+	}
+}
+
+// runNATS runs the nats CLI with an empty home, on a terminal of its own where it
+// needs one.
+func runNATS(t *testing.T, program, url, command string, terminal bool) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	args := append([]string{"--server", url}, strings.Fields(command)...)
+	cmd := exec.CommandContext(ctx, program, args...)
+	if terminal {
+		cmd = exec.CommandContext(ctx, needProgram(t, "script"), "-qec", program+" "+strings.Join(args, " "), "/dev/null")
+	}
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home, "TERM=dumb")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return string(out)
+}
+
+// Not parallel: the passwords come from the environment.
+func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) {
+	passwords := map[string]string{"bridge": "pb-7f2", "ingest": "pi-7f2", "operator": "po-7f2"}
+	for user, password := range passwords {
+		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
+	}
+	var mu sync.Mutex
+	var violations []string
+	server := startJetStream(t, jetstream.ServerOptions{
+		ConfigFile: "../../nats.conf", Host: "127.0.0.1", Port: -1, HTTPPort: -1,
+		Log: func(_, line string) {
+			if strings.Contains(line, "Violation") {
+				mu.Lock()
+				defer mu.Unlock()
+				violations = append(violations, line)
+			}
+		},
+	})
+	publishReadings(t, settings{
+		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
+	}, connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"])))
+
+	ingest := connectNATS(t, server.URL(), nats.UserInfo("ingest", passwords["ingest"]), nats.CustomInboxPrefix("_INBOX.ingest"))
+	workers, err := ingest.Consumer(t.Context(), "TELEMETRY", "ingest-workers")
+	require.NoError(t, err)
+	m, err := workers.Next(natsjs.FetchMaxWait(patience))
+	require.NoError(t, err)
+	require.Equal(t, "tenant.acme.device.dev-1.telemetry", m.Subject())
+	require.Equal(t, "acme/dev-1", m.Headers().Get("Bridge-Cn"))
+	require.NoError(t, m.DoubleAck(t.Context()))
+	mu.Lock()
+	defer mu.Unlock()
+	require.Empty(t, violations, "neither asks for more than it is allowed")
+}

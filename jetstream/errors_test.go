@@ -1,0 +1,58 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+)
+
+// The classes of nats-server's error numbers (server/errors.json) and of
+// nats.go's errors.
+func TestErrorsHaveTheirClass(t *testing.T) {
+	t.Parallel()
+	api := func(code int) error { return &APIError{Code: 400, ErrCode: code, Description: "text"} }
+	for class, errs := range map[Class][]error{
+		Retry: {
+			api(10008), api(10009), api(10118), api(10158), api(10023), api(10028), api(10047), api(10167), api(10002), api(10077),
+			api(0), api(99999), // unknown: to try again loses nothing
+			ErrNoResponders, ErrAckTimeout, ErrDisconnected, ErrBadAck,
+			nats.ErrConnectionClosed, nats.ErrReconnectBufExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
+			context.DeadlineExceeded, io.EOF, errors.New("anything"),
+		},
+		Reject: {api(10054), api(10097), api(10165), api(10166), nats.ErrMaxPayload, nats.ErrBadSubject},
+		Stop: {
+			api(10060), api(10109), api(10076), api(10039),
+			// Not a fault of the message, so no message is lost for it: nats.go
+			// says so of every one before it has reached a server.
+			nats.ErrHeadersNotSupported,
+			nats.ErrPermissionViolation,
+		},
+	} {
+		for _, err := range errs {
+			require.Equal(t, class, Classify(err), "%v", err)
+			require.Equal(t, class, Classify(fmt.Errorf("publish: %w", err)), "%v, wrapped", err)
+		}
+	}
+	require.Equal(t, []string{"retry", "reject", "stop"}, []string{Retry.String(), Reject.String(), Stop.String()})
+}
+
+// What waiting does not mend comes with what does.
+func TestLastingFaultsComeWithAdvice(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{10060, 10109, 10076, 10039, 10077, 10002, 10028, 10047, 10023} {
+		require.NotEmpty(t, Advice(&APIError{ErrCode: code}), code)
+	}
+	for _, err := range []error{ErrNoResponders, nats.ErrHeadersNotSupported, nats.ErrPermissionViolation} {
+		require.NotEmpty(t, Advice(fmt.Errorf("publish: %w", err)), "%v", err)
+	}
+	for _, err := range []error{ErrAckTimeout, ErrDisconnected, &APIError{ErrCode: 10009}} {
+		require.Empty(t, Advice(err), "%v", err)
+	}
+	require.Equal(t, "JetStream error 10077: maximum messages exceeded",
+		(&APIError{ErrCode: 10077, Description: "maximum messages exceeded"}).Error())
+}

@@ -1,0 +1,316 @@
+package jetstream_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// scripted is a stream whose answers the test gives.
+type scripted struct {
+	t        *testing.T
+	nc       *nats.Conn
+	messages chan *nats.Msg
+}
+
+func newScripted(t *testing.T, url string) *scripted {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	s := &scripted{t: t, nc: nc, messages: make(chan *nats.Msg, 1<<16)}
+	_, err = nc.ChanSubscribe("t.>", s.messages)
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	return s
+}
+
+// next is the message that came next; it must be the one numbered n.
+func (s *scripted) next(n int) *nats.Msg {
+	s.t.Helper()
+	m := receive(s.t, fmt.Sprintf("message %d", n), s.messages)
+	require.Equal(s.t, fmt.Sprint(n), string(m.Data))
+	return m
+}
+
+const (
+	ackStored    = `{"stream":"T","seq":1}`
+	ackDuplicate = `{"stream":"T","seq":1,"duplicate": true}`
+	ackFull      = `{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"T","seq":0}`
+	ackTooLarge  = `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"T","seq":0}`
+)
+
+func (s *scripted) answer(m *nats.Msg, with string) {
+	s.t.Helper()
+	require.NoError(s.t, s.nc.Publish(m.Reply, []byte(with)))
+}
+
+// patient never goes back for want of an answer.
+func patient(o *jetstream.PublisherOptions) { o.AckTimeout = time.Hour }
+
+func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, patient)
+	var b numbered
+	for i := range 3 {
+		p.Publish(b.message(i))
+	}
+	zero, one, two := s.next(0), s.next(1), s.next(2)
+	s.answer(zero, ackFull)
+	probe := s.next(0)
+	require.NotEqual(t, zero.Reply, probe.Reply)
+	require.Equal(t, zero.Header, probe.Header)
+	s.answer(zero, ackTooLarge) // to the older attempt: it says nothing any more
+	s.answer(two, ackDuplicate) // stored is stored
+	x := o.wait(1)[0]
+	require.Equal(t, outcome{token: 2, duplicate: true}, x)
+	s.answer(probe, ackStored)
+	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
+	again := s.next(1)
+	s.answer(one, ackTooLarge)
+	s.answer(again, ackStored)
+	require.Equal(t, outcome{token: 1}, o.wait(1)[0])
+	p.Publish(b.message(3))
+	s.answer(s.next(3), ackStored)
+	o.wait(1)
+	stats := p.Stats()
+	require.Equal(t, uint64(6), stats.Sent)
+	require.Equal(t, uint64(2), stats.Resent)
+	require.Equal(t, uint64(1), stats.Recoveries)
+}
+
+func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, patient)
+	var b numbered
+	for i := range 4 {
+		p.Publish(b.message(i))
+	}
+	s.next(0)
+	one := s.next(1)
+	s.next(2)
+	s.next(3)
+	s.answer(one, ackFull)
+	for range 3 {
+		probe := s.next(0)
+		p.Publish(&bridge.Message{Token: 100, Subject: []byte("other")}) // holds back
+		s.answer(probe, ackFull)
+	}
+	require.Equal(t, "JetStream error 10077: maximum messages exceeded", p.Stats().Problem)
+	s.answer(s.next(0), ackDuplicate)
+	for i := 1; i < 4; i++ {
+		s.answer(s.next(i), ackStored)
+	}
+	require.True(t, o.wait(4)[0].duplicate)
+	require.Empty(t, p.Stats().Problem)
+}
+
+func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, func(o *jetstream.PublisherOptions) { o.AckTimeout = 20 * time.Millisecond })
+	var b numbered
+	p.Publish(b.message(0))
+	p.Publish(b.message(1))
+	s.next(0)
+	s.next(1)
+	s.next(0)
+	require.Equal(t, jetstream.ErrAckTimeout.Error(), p.Stats().Problem)
+	last := s.next(0) // probes go on
+	s.answer(last, ackStored)
+	for answered := false; !answered; {
+		m := receive(t, "the second message", s.messages)
+		if answered = string(m.Data) == "1"; answered {
+			s.answer(m, ackStored)
+		}
+	}
+	o.wait(2)
+}
+
+func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, patient)
+	var b numbered
+	p.Publish(b.message(0))
+	m := s.next(0)
+	inbox := m.Reply[:bytes.LastIndexByte([]byte(m.Reply[:len(m.Reply)-2]), '.')]
+	for _, reply := range []string{inbox + ".x", inbox + ".!.1", inbox + ".zzzzzzzzzzzzzzzzzzzz.1", inbox + ".99.1", inbox + ".1.zzzzzzzzzzzz"} {
+		s.answer(&nats.Msg{Reply: reply}, ackStored)
+	}
+	for _, answer := range []string{"x", "{}", `{"stream":"T"}`, `{"stream":"T","seq":0}`, "null", "[]", ""} {
+		s.answer(m, answer)
+		m = s.next(0)
+		require.Contains(t, p.Stats().Problem, jetstream.ErrBadAck.Error())
+	}
+	s.answer(m, ackStored)
+	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
+}
+
+func TestWhatIsInFlightIsBounded(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		adjust func(*jetstream.PublisherOptions)
+		size   int
+		want   int
+	}{
+		"messages":       {func(o *jetstream.PublisherOptions) { o.MaxInFlight = 10 }, 100, 10},
+		"bytes":          {func(o *jetstream.PublisherOptions) { o.MaxBytesInFlight = 10_000 }, 2_000, 4},
+		"one at a time":  {func(o *jetstream.PublisherOptions) { o.MaxBytesInFlight = 10 }, 2_000, 1},
+		"in number only": {func(o *jetstream.PublisherOptions) {}, 0, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := boot(t, nil)
+			s := newScripted(t, srv.URL())
+			o := newOutcomes(t)
+			var nc *nats.Conn
+			p := publisher(t, srv.URL(), o, patient, c.adjust, func(o *jetstream.PublisherOptions) {
+				connect := o.Connect
+				o.Connect = func(extra ...nats.Option) (_ *nats.Conn, err error) {
+					nc, err = connect(extra...)
+					return nc, err
+				}
+			})
+			const n = 100
+			for i := range n {
+				p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.x"), Payload: make([]byte, c.size)})
+			}
+			var held []*nats.Msg
+			settled := 0
+			for settled < n {
+				// All that was sent is there once the server has answered.
+				require.NoError(t, nc.Flush())
+				require.NoError(t, s.nc.Flush())
+				for len(s.messages) > 0 {
+					held = append(held, <-s.messages)
+				}
+				require.Len(t, held, min(c.want, n-settled))
+				for _, m := range held {
+					s.answer(m, ackStored)
+				}
+				settled += len(held)
+				o.wait(len(held))
+				held = held[:0]
+			}
+			require.Zero(t, p.Stats().Resent)
+		})
+	}
+}
+
+// Not parallel: it looks at the goroutines of the process.
+func TestClosingLeavesNothingBehind(t *testing.T) {
+	var b numbered
+	for name, use := range map[string]func(t *testing.T, url string, p *jetstream.Publisher, o *outcomes){
+		"unused": func(*testing.T, string, *jetstream.Publisher, *outcomes) {},
+		"settled": func(t *testing.T, url string, p *jetstream.Publisher, o *outcomes) {
+			s := newScripted(t, url)
+			p.Publish(b.message(0))
+			s.answer(s.next(0), ackStored)
+			o.wait(1)
+			s.nc.Close()
+		},
+		"in flight": func(t *testing.T, url string, p *jetstream.Publisher, _ *outcomes) {
+			s := newScripted(t, url)
+			p.Publish(b.message(0))
+			s.next(0)
+			s.nc.Close()
+		},
+		"probing": func(t *testing.T, _ string, p *jetstream.Publisher, _ *outcomes) {
+			p.Publish(b.message(0))
+			requireProblem(t, p, jetstream.ErrNoResponders.Error())
+		},
+		"refused and not told": func(_ *testing.T, _ string, p *jetstream.Publisher, _ *outcomes) {
+			p.Publish(&bridge.Message{Subject: []byte("t.x"), Payload: make([]byte, 2<<20)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := boot(t, nil)
+			before := goleak.IgnoreCurrent()
+			o := newOutcomes(t)
+			p := publisher(t, srv.URL(), o, patient)
+			use(t, srv.URL(), p, o)
+			p.Close()
+			p.Publish(b.message(1))
+			p.Close()
+			require.Zero(t, p.MaxPayload())
+			require.False(t, p.Stats().Connected)
+			srv.Shutdown()
+			goleak.VerifyNone(t, before)
+		})
+	}
+	t.Run("never connected", func(t *testing.T) {
+		srv := boot(t, nil)
+		srv.Shutdown()
+		before := goleak.IgnoreCurrent()
+		p := publisher(t, srv.URL(), newOutcomes(t))
+		p.Publish(b.message(0))
+		p.Close()
+		goleak.VerifyNone(t, before)
+	})
+}
+
+// Who closes the publisher may take away what its settler uses: the journal's
+// mapped memory.
+func TestCloseWaitsForTheSettler(t *testing.T) {
+	t.Parallel()
+	for name, message := range map[string]*bridge.Message{
+		"on an answer":               {Subject: []byte("t.x")},
+		"on a refusal by the client": {Subject: []byte("t.x"), Payload: make([]byte, 2<<20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := boot(t, nil)
+			stream(t, api(t, srv))
+			o := newOutcomes(t)
+			entered, release, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			o.before = func() {
+				close(entered)
+				<-release
+				select {
+				case <-closed:
+					t.Error("Close returned before the settler did")
+				default:
+				}
+			}
+			var nc *nats.Conn
+			p := publisher(t, srv.URL(), o, func(o *jetstream.PublisherOptions) {
+				connect := o.Connect
+				o.Connect = func(extra ...nats.Option) (_ *nats.Conn, err error) {
+					nc, err = connect(extra...)
+					return nc, err
+				}
+			})
+			p.Publish(message)
+			receive(t, "a call of Settle", entered)
+			go func() {
+				p.Close()
+				close(closed)
+			}()
+			require.Eventually(t, nc.IsClosed, patience, time.Millisecond)
+			done := o.done.Load()
+			close(release)
+			receive(t, "the end of Close", closed)
+			o.wait(1)
+			require.LessOrEqual(t, o.done.Load(), done+1)
+		})
+	}
+}

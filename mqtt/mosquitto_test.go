@@ -1,0 +1,228 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/pki"
+)
+
+// The tests of this file run against real mosquitto processes.
+
+func openAt(t *testing.T, addr string, r *recorder, change ...func(*Options)) *Session {
+	t.Helper()
+	return (&scripted{t: t, addr: addr}).open(r, change...)
+}
+
+// publishAll publishes at QoS 1, one after the other, and returns when the broker
+// has acknowledged all.
+func publishAll(t *testing.T, m *peers.MosquittoProcess, n int) {
+	t.Helper()
+	c := paho.NewClient(paho.NewClientOptions().AddBroker(m.URL).SetClientID("device").SetProtocolVersion(4))
+	token := c.Connect()
+	require.True(t, token.WaitTimeout(patience))
+	require.NoError(t, token.Error())
+	defer c.Disconnect(250)
+	for i := range n {
+		token := c.Publish("tenant/acme/device/d1/telemetry", 1, false, fmt.Sprint(i))
+		require.True(t, token.WaitTimeout(patience))
+		require.NoError(t, token.Error())
+	}
+}
+
+func awaitDeliveries(t *testing.T, r *recorder, n int) []event {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(r.deliveries()) >= n }, patience, time.Millisecond,
+		"%d deliveries", n)
+	return r.deliveries()
+}
+
+func payloads(events []event) (all []string) {
+	for _, e := range events {
+		all = append(all, string(e.Payload))
+	}
+	return all
+}
+
+func numbers(from, to int) (all []string) {
+	for i := from; i < to; i++ {
+		all = append(all, fmt.Sprint(i))
+	}
+	return all
+}
+
+func TestMosquittoRedeliversWhatWasNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 50})
+	r := &recorder{}
+	s := openAt(t, m.Addr, r)
+	eventually(t, s, subscribed)
+	publishAll(t, m, 70)
+	for _, d := range awaitDeliveries(t, r, 50) {
+		require.False(t, d.Dup)
+		if d.PacketID <= 20 {
+			d.conn.Ack(d.PacketID)
+		}
+	}
+	r.deliveries()[0].conn.Flush()
+	// Twenty more come once mosquitto has taken twenty PUBACKs.
+	first := awaitDeliveries(t, r, 70)
+	require.Equal(t, numbers(0, 70), payloads(first))
+	m.Kick("bridge-0")
+	all := awaitDeliveries(t, r, 120)
+	require.Equal(t, numbers(20, 70), payloads(all[70:]), "all the others again, in order")
+	for i, d := range all[70:] {
+		require.True(t, d.Dup)
+		require.Equal(t, first[20+i].PacketID, d.PacketID)
+		require.NotSame(t, first[0].conn, d.conn)
+		first[20+i].conn.Ack(first[20+i].PacketID) // stale: says nothing to the broker
+		d.conn.Ack(d.PacketID)
+	}
+	st := s.Status()
+	require.True(t, st.SessionPresent)
+	require.Zero(t, st.SessionsLost)
+	s.Close() // writes the PUBACKs
+
+	again := &recorder{}
+	eventually(t, openAt(t, m.Addr, again), subscribed)
+	publishAll(t, m, 1)
+	require.Equal(t, []string{"0"}, payloads(awaitDeliveries(t, again, 1)), "nothing of before")
+}
+
+func TestMosquittoTakesCoalescedPubacks(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 300})
+	r := &recorder{ack: true}
+	s := openAt(t, m.Addr, r, func(o *Options) { o.ClientID = "bridge-acks" })
+	eventually(t, s, subscribed)
+	s.Close()
+	publishAll(t, m, 2000) // queued: they come as fast as PUBACKs let them
+	s = openAt(t, m.Addr, r, func(o *Options) { o.ClientID = "bridge-acks" })
+	require.Equal(t, numbers(0, 2000), payloads(awaitDeliveries(t, r, 2000)))
+	eventually(t, s, subscribed)
+	require.Equal(t, uint64(1), s.Status().Connects)
+	s.Close()
+	require.NotContains(t, m.Log().String(), "rror")
+}
+
+func TestMosquittoKeepsWhatCameAfterDrain(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 100})
+	r := &recorder{}
+	s := openAt(t, m.Addr, r)
+	eventually(t, s, subscribed)
+	publishAll(t, m, 3)
+	awaitDeliveries(t, r, 3)
+	s.Drain()
+	publishAll(t, m, 5)
+	for _, d := range r.deliveries() {
+		d.conn.Ack(d.PacketID)
+	}
+	s.Close() // writes the PUBACKs
+	require.Len(t, r.deliveries(), 3)
+
+	next := &recorder{ack: true}
+	openAt(t, m.Addr, next)
+	require.Equal(t, numbers(0, 5), payloads(awaitDeliveries(t, next, 5)))
+	require.True(t, next.all()[0].present)
+}
+
+func TestMosquittoWithoutItsSessionsIsAnAlarm(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{})
+	log := &lines{}
+	s := openAt(t, m.Addr, &recorder{}, log.into)
+	eventually(t, s, subscribed)
+	m.Kick("bridge-0")
+	eventually(t, s, func(st Status) bool { return st.Subscribed && st.Connects == 2 })
+	require.True(t, s.Status().SessionPresent)
+	require.Zero(t, s.Status().SessionsLost)
+	m.Restart() // nothing was kept on disk
+	eventually(t, s, func(st Status) bool { return st.Subscribed && st.Connects == 3 })
+	require.False(t, s.Status().SessionPresent)
+	require.Equal(t, uint64(1), s.Status().SessionsLost)
+	require.Equal(t, 1, log.count("the broker has lost the session"))
+}
+
+func TestMosquittoTellsWrongPasswords(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
+	for _, password := range []string{"wrong", ""} {
+		s := openAt(t, m.Addr, &recorder{}, func(o *Options) {
+			o.ClientID, o.Username, o.Password = "bridge-"+password, "bridge", password
+		})
+		eventually(t, s, func(st Status) bool { return strings.Contains(st.Problem, ErrCredentials.Error()) })
+	}
+	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { o.Username, o.Password = "bridge", "right" })
+	eventually(t, s, subscribed)
+}
+
+func TestTwoSessionsWithOneClientIDNameEachOther(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{})
+	a, b := openAt(t, m.Addr, &recorder{}), openAt(t, m.Addr, &recorder{})
+	var named [2]bool
+	require.Eventually(t, func() bool {
+		for i, s := range []*Session{a, b} {
+			named[i] = named[i] || s.Status().Takeover
+		}
+		return named[0] && named[1]
+	}, patience, time.Millisecond)
+	require.Less(t, a.Status().Connects+b.Status().Connects, uint64(30), "not fought at full speed")
+}
+
+func TestAFrozenMosquittoIsLeftAndFoundAgain(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{})
+	r := &recorder{ack: true}
+	log := &lines{}
+	s := openAt(t, m.Addr, r, log.into, func(o *Options) { o.KeepAlive = time.Second })
+	eventually(t, s, subscribed)
+	m.Freeze()
+	eventually(t, s, func(st Status) bool { return !st.Connected })
+	m.Thaw()
+	eventually(t, s, func(st Status) bool { return st.Subscribed && st.SessionPresent })
+	require.Equal(t, 1, log.count("mqtt connection lost"))
+	require.Equal(t, 1, log.count("pingresp not received"))
+	publishAll(t, m, 3)
+	require.Equal(t, numbers(0, 3), payloads(awaitDeliveries(t, r, 3)))
+}
+
+func TestMosquittoWithMutualTLS(t *testing.T) {
+	t.Parallel()
+	ca, stranger := authority(t), authority(t)
+	dir := t.TempDir()
+	caFile, err := ca.WriteCA(dir)
+	require.NoError(t, err)
+	cert, err := ca.Server()
+	require.NoError(t, err)
+	files, err := pki.Write(dir, "server", cert)
+	require.NoError(t, err)
+	m := peers.Mosquitto(t, peers.MosquittoOptions{CAFile: caFile, CertFile: files.Cert, KeyFile: files.Key})
+	good, err := ca.ClientConfig("bridge")
+	require.NoError(t, err)
+	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { o.TLS = good })
+	eventually(t, s, subscribed)
+
+	without := good.Clone()
+	without.Certificates = nil
+	s = openAt(t, m.Addr, &recorder{}, func(o *Options) { o.ClientID, o.TLS = "without", without })
+	// The alert, or where the close overtakes it, the close.
+	eventually(t, s, func(st Status) bool {
+		return slices.ContainsFunc([]error{ErrCredentials, ErrRefused}, func(err error) bool {
+			return strings.Contains(st.Problem, err.Error())
+		})
+	})
+	s = openAt(t, m.Addr, &recorder{}, func(o *Options) {
+		o.ClientID, o.TLS = "untrusting", &tls.Config{RootCAs: stranger.Pool(), MinVersion: tls.VersionTLS12}
+	})
+	eventually(t, s, func(st Status) bool { return strings.Contains(st.Problem, "check mqtt.tls.ca") })
+}
