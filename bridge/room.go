@@ -1,8 +1,8 @@
 package bridge
 
 // maxUnsettled is how many deliveries a lane takes before it has the connection
-// pause. A broker's in-flight window is smaller where it is kept. mosquitto up
-// to 2.0.18 does not keep it once messages queue: each PUBACK in order puts a
+// pause. A broker's in-flight window is smaller where it is kept. mosquitto
+// 2.0.11 does not keep it once messages queue: each PUBACK in order puts a
 // whole further window in flight (db__message_delete_outgoing, its issue 2301),
 // so that all of a long backlog comes at once. More than the 65,535 packet ids
 // could not be told apart when they come again, and would not fit in memory.

@@ -89,7 +89,9 @@ func TestMosquittoRedeliversWhatWasNotAcknowledged(t *testing.T) {
 	st := s.Status()
 	require.True(t, st.SessionPresent)
 	require.Zero(t, st.SessionsLost)
+	at := len(m.Log().String())
 	s.Close() // writes the PUBACKs
+	m.Log().Await(t, at, "Client bridge-0 disconnected.")
 
 	again := &recorder{}
 	eventually(t, openAt(t, m.Addr, again), subscribed)
@@ -126,13 +128,37 @@ func TestMosquittoKeepsWhatCameAfterDrain(t *testing.T) {
 	for _, d := range r.deliveries() {
 		d.conn.Ack(d.PacketID)
 	}
+	at := len(m.Log().String())
 	s.Close() // writes the PUBACKs
+	m.Log().Await(t, at, "Client bridge-0 disconnected.")
 	require.Len(t, r.deliveries(), 3)
 
 	next := &recorder{ack: true}
 	openAt(t, m.Addr, next)
 	require.Equal(t, numbers(0, 5), payloads(awaitDeliveries(t, next, 5)))
 	require.True(t, next.all()[0].present)
+}
+
+func TestMosquittoTakesTheLastPubacksUnderLoad(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 100})
+	r := &recorder{}
+	s := openAt(t, m.Addr, r)
+	eventually(t, s, subscribed)
+	publishAll(t, m, 300)
+	awaitDeliveries(t, r, 100)
+	s.Drain()
+	given := r.deliveries()
+	for _, d := range given {
+		d.conn.Ack(d.PacketID)
+	}
+	at := len(m.Log().String())
+	s.Close() // while mosquitto sends the next ones
+	m.Log().Await(t, at, "Client bridge-0 disconnected.")
+
+	next := &recorder{}
+	openAt(t, m.Addr, next)
+	require.Equal(t, fmt.Sprint(len(given)), payloads(awaitDeliveries(t, next, 1))[0], "nothing acknowledged comes again")
 }
 
 func TestMosquittoWithoutItsSessionsIsAnAlarm(t *testing.T) {

@@ -61,7 +61,8 @@ type tap struct {
 
 	writeMu sync.Mutex
 	acks    []byte
-	dead    bool // no more writes
+	dead    bool        // no more writes
+	left    atomic.Bool // DISCONNECT is written
 
 	// why the socket was closed from this side, the first reason; nil: it was
 	// not. The reader itself only sees a closed socket.
@@ -253,6 +254,7 @@ func (t *tap) Write(p []byte) (int, error) {
 			t.pause.ping()
 		case typeDisconnect:
 			t.dead = true // nothing may follow it [MQTT-3.14.4-2]
+			t.left.Store(err == nil)
 		}
 	}
 	return n, err
@@ -303,7 +305,27 @@ func (t *tap) writeLocked(p []byte) (int, error) {
 
 // Close ends the connection. When it returns, the last delivery has been made
 // and the receiver has been told.
-func (t *tap) Close() error { return t.closeBecause(errClosedHere) }
+func (t *tap) Close() error {
+	if t.left.Load() {
+		t.awaitBroker()
+	}
+	return t.closeBecause(errClosedHere)
+}
+
+// awaitBroker lets the broker read to the DISCONNECT and close (§3.14.4), while
+// the reader goes on. A socket closed earlier resets the connection when the
+// next PUBLISH comes, and the broker forgets the PUBACKs it has not read:
+// mosquitto 2.0.11 lost 99 of 100.
+func (t *tap) awaitBroker() {
+	half, ok := t.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	select {
+	case <-t.ended:
+	case <-time.After(closeTimeout):
+	}
+}
 
 func (t *tap) closeBecause(why error) error {
 	err := t.closeSocket(why)

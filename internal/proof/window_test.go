@@ -1,0 +1,92 @@
+package proof
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// keepsWindow tells whether this mosquitto keeps max_inflight_messages once
+// messages queue. 2.0.11 does not: each PUBACK in order puts a whole further
+// window in flight (its issue 2301), so that everything queued is soon in flight
+// at once. It also reads one packet of a client for each turn of its loop, so
+// that tens of thousands of PUBACKs wait in its socket buffer (170 KB seen) and
+// are gone with the connection.
+//
+// After that it redelivers more than the 65,535 packet ids can tell apart: a
+// bridge cannot know again what it has stored. A broker that keeps its window
+// redelivers at most that.
+func keepsWindow(t testing.TB) bool {
+	t.Helper()
+	const inflight, queued = 10, 500
+	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: inflight})
+	c := dialSession(t, m.Addr)
+	c.send(0x82, append([]byte{0, 1, 0, 8}, "tenant/#\x01"...))
+	require.EqualValues(t, 9, c.next(), "SUBACK")
+	c.conn.Close()
+	startLoad(t, loadOptions{Addr: m.Addr, Devices: 1, Total: queued}).awaitEnd(t)
+
+	c = dialSession(t, m.Addr)
+	for range inflight {
+		require.EqualValues(t, 3, c.next(), "PUBLISH")
+	}
+	c.send(0x40, c.packetID[:])
+	c.send(0xc0, nil)
+	more := 0
+	for c.next() == 3 { // until the PINGRESP
+		more++
+	}
+	return more <= 1
+}
+
+// session is a raw MQTT connection with a kept session.
+type session struct {
+	t    testing.TB
+	conn net.Conn
+	in   *bufio.Reader
+	// packetID is that of the first PUBLISH.
+	packetID [2]byte
+	known    bool
+}
+
+func dialSession(t testing.TB, addr string) *session {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	c := &session{t: t, conn: conn, in: bufio.NewReader(conn)}
+	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 5}, "probe"...))
+	require.EqualValues(t, 2, c.next(), "CONNACK")
+	return c
+}
+
+func (c *session) send(first byte, body []byte) {
+	c.t.Helper()
+	_, err := c.conn.Write(append([]byte{first, byte(len(body))}, body...))
+	require.NoError(c.t, err)
+}
+
+// next reads a packet and returns its type (§2.2.1).
+func (c *session) next() byte {
+	c.t.Helper()
+	first, err := c.in.ReadByte()
+	require.NoError(c.t, err)
+	size, err := binary.ReadUvarint(c.in)
+	require.NoError(c.t, err)
+	body := make([]byte, size)
+	_, err = io.ReadFull(c.in, body)
+	require.NoError(c.t, err)
+	if first>>4 == 3 && !c.known {
+		topic := 2 + int(binary.BigEndian.Uint16(body))
+		c.known = copy(c.packetID[:], body[topic:]) == 2
+	}
+	return first >> 4
+}
