@@ -20,11 +20,12 @@ type Counts struct {
 	AckLatency        Histogram // of stored messages, from socket to PubAck
 
 	// Of the moment.
-	InFlight     int   // in the ring
-	OldestAge    int64 // of the first of them, ns since it was received; 0: none
-	RingCapacity int
-	CatchingUp   bool
-	Connected    bool
+	InFlight   int     // in the ring
+	OldestAge  int64   // of the first of them, ns since it was received; 0: none
+	Fill       float64 // 1: the lane reads no more until JetStream has taken some
+	HeldBytes  int     // of messages that wait for JetStream
+	CatchingUp bool
+	Connected  bool
 }
 
 // RejectedTotal is the sum over all reasons.
@@ -52,7 +53,7 @@ func (l *Lane) Counts() Counts {
 	if oldest := l.ring.get(l.ring.head); oldest != nil && oldest.received > 0 {
 		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
 	}
-	c.RingCapacity = packetIDs + l.opts.QoS0Pending
+	c.Fill, c.HeldBytes = l.fill(), l.held
 	c.CatchingUp = l.catchUp.credit(l.opts.Now()) > 0
 	c.Connected = l.conn != nil
 	return c

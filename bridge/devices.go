@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"strings"
 	"sync"
@@ -34,7 +35,7 @@ type DevicesOptions struct {
 const (
 	deviceShards = 64
 	// nameBytes is how much of a device's tenant/device name lies in its
-	// entry; longer names are kept aside at their own cost.
+	// entry; longer names are kept aside and cost their length.
 	nameBytes  = 24
 	chunkShift = 6
 	chunkSize  = 1 << chunkShift
@@ -47,10 +48,10 @@ type device struct {
 	clock    int64 // latest time the limit ran on, ns since the epoch; never goes back
 	received uint64
 	stored   uint64
-	seen     uint32 // when the latest message came, s since the epoch
-	rejects  uint32 // 1 + index of its rejections; 0: none so far
-	name     [nameBytes]byte
-	nameLen  uint8 // nameLong: kept aside
+	seen     uint32          // when the latest message came, s since the epoch
+	rejects  uint32          // 1 + index of its rejections; 0: none so far
+	name     [nameBytes]byte // or, of a long one, where it lies in the shard's names
+	nameLen  uint8           // nameLong: kept aside
 	used     bool
 }
 
@@ -72,8 +73,9 @@ type deviceShard struct {
 	hand    uint32 // of the sweep
 	rejects []rejections
 	spare   []uint32 // free in rejects
-	long    map[uint32]string
-	_       [40]byte // keeps the locks of two shards on different cache lines
+	names   []byte   // the long ones, one behind the other
+	dead    int      // bytes of names that nobody has any more
+	_       [24]byte // keeps the locks of two shards on different cache lines
 }
 
 // NewDevices makes an empty table.
@@ -247,11 +249,7 @@ func (d *Devices) insert(s *deviceShard, hash uint64, name []byte, wallTime int6
 	if len(name) <= nameBytes {
 		e.nameLen = uint8(copy(e.name[:], name))
 	} else {
-		e.nameLen = nameLong
-		if s.long == nil {
-			s.long = make(map[uint32]string)
-		}
-		s.long[n] = string(name)
+		s.keepName(e, name)
 	}
 	s.link(hash, n)
 	s.used++
@@ -342,7 +340,7 @@ unlinked:
 		s.spare = append(s.spare, e.rejects-1)
 	}
 	if e.nameLen == nameLong {
-		delete(s.long, n)
+		s.dead += int(binary.LittleEndian.Uint32(e.name[4:]))
 	}
 	*e = device{}
 	s.free = append(s.free, n)
@@ -351,10 +349,35 @@ unlinked:
 	d.evict.Add(1)
 }
 
+// keepName puts a long name behind the others; where half of them are dead it
+// moves the living together first. e is not in use yet.
+func (s *deviceShard) keepName(e *device, name []byte) {
+	if 2*s.dead > len(s.names) {
+		living := make([]byte, 0, len(s.names)-s.dead+len(name))
+		for i := range s.entries {
+			if other := s.at(i); other != e && other.used && other.nameLen == nameLong {
+				at := len(living)
+				living = append(living, s.longName(other)...)
+				binary.LittleEndian.PutUint32(other.name[:], uint32(at))
+			}
+		}
+		s.names, s.dead = living, 0
+	}
+	e.nameLen = nameLong
+	binary.LittleEndian.PutUint32(e.name[:], uint32(len(s.names)))
+	binary.LittleEndian.PutUint32(e.name[4:], uint32(len(name)))
+	s.names = append(s.names, name...)
+}
+
+func (s *deviceShard) longName(e *device) []byte {
+	at, n := binary.LittleEndian.Uint32(e.name[:]), binary.LittleEndian.Uint32(e.name[4:])
+	return s.names[at : at+n]
+}
+
 func (s *deviceShard) nameOf(n uint32) string {
 	e := s.at(n)
 	if e.nameLen == nameLong {
-		return s.long[n]
+		return string(s.longName(e))
 	}
 	return string(e.name[:e.nameLen])
 }

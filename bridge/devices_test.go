@@ -225,3 +225,31 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 	require.Empty(t, d.Top(0, ByReceived, Rate{}))
 	require.Equal(t, -1, d.Top(1, ByReceived, Rate{})[0].TokensLeft)
 }
+
+func TestLongNamesAreKeptAndTheirRoomIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	d := NewDevices(DevicesOptions{Idle: time.Minute})
+	name := func(i int) string { return fmt.Sprintf("tenant-%02d/%s-%06d", i%10, strings.Repeat("device", 6), i) }
+	now := noon
+	for round := range 20 {
+		for i := range 2000 {
+			d.receive([]byte(name(2000*round+i)), now)
+			now += int64(100 * time.Millisecond)
+		}
+	}
+	bytes := 0
+	for i := range d.shards {
+		bytes += cap(d.shards[i].names)
+	}
+	require.Less(t, bytes, 4*d.Len()*len(name(0)), "names of forgotten devices are given up")
+	found := 0
+	for i := range 40_000 {
+		tenant, device, _ := strings.Cut(name(i), "/")
+		if x, ok := d.Lookup(tenant, device, Rate{}); ok {
+			require.Equal(t, tenant+"/"+device, x.Tenant+"/"+x.Device)
+			found++
+		}
+	}
+	require.Equal(t, d.Len(), found)
+	require.Less(t, found, 10_000)
+}

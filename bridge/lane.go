@@ -25,6 +25,10 @@ type LaneOptions struct {
 	// beyond is counted and dropped: at most once is what they asked for.
 	// 0: 10,000.
 	QoS0Pending int
+	// MaxBytes bounds the messages that wait for JetStream, in bytes: beyond
+	// it the connection pauses, and QoS 0 messages are dropped at half of it.
+	// 0: 32 MiB.
+	MaxBytes int
 	// Now is the clock, in ns since the epoch; nil: time.Now.
 	Now func() int64
 }
@@ -41,6 +45,9 @@ func (o *LaneOptions) setDefaults() error {
 	}
 	if o.QoS0Pending <= 0 {
 		o.QoS0Pending = 10_000
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 32 << 20
 	}
 	if o.Now == nil {
 		o.Now = func() int64 { return time.Now().UnixNano() }
@@ -71,7 +78,8 @@ type Lane struct {
 	mu      sync.Mutex
 	ring    *ring
 	journal *Journal
-	pending int    // QoS 0 messages in the ring
+	pending int    // QoS 0 messages that are not settled
+	held    int    // bytes of all messages that are not settled
 	qos0    uint64 // numbers their ids
 	away    int64  // since when there is no connection, ns; 0: there is one
 	conn    Conn
@@ -231,6 +239,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 	s := slot{
 		hash: hash, received: d.ReceivedAt, sender: j.sender,
 		packetID: d.PacketID, reason: j.reason, number: number,
+		size: len(d.Topic) + len(d.Payload),
 	}
 	if j.reason != Accepted {
 		l.counts.Rejected[j.reason]++
@@ -239,7 +248,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		}
 	}
 	if d.QoS == 0 {
-		if store && l.pending >= l.opts.QoS0Pending {
+		if store && (l.pending >= l.opts.QoS0Pending || l.held >= l.opts.MaxBytes/2) {
 			l.counts.QoS0Dropped++
 			return 0, 0, false
 		}
@@ -251,15 +260,14 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		}
 		s.noted = true
 	}
-	if !store {
-		s.settled = true
-		if s.noted {
-			l.journal.Stored(s.packetID, s.number)
-		}
-	} else if d.QoS == 0 {
+	if d.QoS == 0 {
 		l.pending++
 	}
+	l.held += s.size
 	token = l.ring.push(s)
+	if !store {
+		l.finish(l.ring.at(token))
+	}
 	if d.QoS > 0 {
 		l.owe(c, token, d.PacketID)
 	}
@@ -314,17 +322,23 @@ func (l *Lane) Settle(r *Result) {
 	} else {
 		l.counts.Quarantined[s.reason]++
 	}
+	l.finish(s)
+	if r.Token == l.ring.head {
+		l.catchUp.waited(now, now-s.received)
+	}
+	l.advance()
+}
+
+// finish settles a slot: its message is stored, or counted out.
+func (l *Lane) finish(s *slot) {
+	s.settled = true
+	l.held -= s.size
 	if s.noted {
 		l.journal.Stored(s.packetID, s.number)
 	}
 	if s.packetID == 0 {
 		l.pending--
 	}
-	s.settled = true
-	if r.Token == l.ring.head {
-		l.catchUp.waited(now, now-s.received)
-	}
-	l.advance()
 }
 
 // advance takes settled slots off the ring's head and appends the PUBACKs that

@@ -122,8 +122,8 @@ func appendHeaderValue(dst, value []byte) []byte {
 // refused turns a message that JetStream will never take into its quarantine
 // copy, which takes over the slot. Should that be refused too, it goes without
 // payload and with the two headers of every rejection alone, the smallest copy
-// there is, and that one again until it is taken: nothing is acknowledged that is
-// stored nowhere.
+// there is, and the publisher keeps that one until it is taken: nothing is
+// acknowledged that is stored nowhere.
 func (l *Lane) refused(s *slot, r *Result) {
 	m := *r.Message
 	if s.reason == Accepted {
@@ -132,13 +132,7 @@ func (l *Lane) refused(s *slot, r *Result) {
 		s.reason = Refused
 		if !store {
 			l.counts.QuarantineSkipped++
-			s.settled = true
-			if s.noted {
-				l.journal.Stored(s.packetID, s.number)
-			}
-			if s.packetID == 0 {
-				l.pending--
-			}
+			l.finish(s)
 			l.advance()
 			return
 		}
@@ -153,7 +147,7 @@ func (l *Lane) refused(s *slot, r *Result) {
 			m.Headers = append(m.Headers, Header{HeaderTopic, appendHeaderValue(nil, []byte(topic))})
 		}
 	} else {
-		m.Payload = nil
+		m.Payload, m.Final = nil, true
 		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool {
 			return h.Name != HeaderReason && h.Name != HeaderDetail
 		})

@@ -62,6 +62,9 @@ type Message struct {
 	ID      []byte
 	Headers []Header
 	Payload []byte
+	// Final: there is nothing left to do with the message should JetStream
+	// refuse it. The publisher then keeps it and tries again.
+	Final bool
 }
 
 // Header is one NATS header line. Value holds no CR or LF.

@@ -6,6 +6,7 @@ type slot struct {
 	number   uint64 // in the journal
 	received int64  // ns since the epoch
 	sender   deviceRef
+	size     int    // bytes held until it is settled
 	epoch    uint32 // of the connection that its PUBACK is due on
 	packetID uint16 // 0 at QoS 0
 	reason   Reason

@@ -37,6 +37,9 @@ var (
 	// ErrNoResponders: no stream listens on the subject, or JetStream has no
 	// leader just now; the server answers both alike (status 503, empty body).
 	ErrNoResponders = errors.New("no stream holds the subject, or JetStream is away")
+	// ErrUnheld: no stream holds the subject, though streams hold others of
+	// its kind.
+	ErrUnheld = errors.New("no stream holds the subject")
 	// ErrAckTimeout: the oldest message had no answer in time. A server that
 	// fails to write to its disk sends none.
 	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
@@ -82,7 +85,7 @@ func Classify(err error) Class {
 		return Retry
 	}
 	switch {
-	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
+	case errors.Is(err, ErrUnheld), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
 		return Reject
 	case errors.Is(err, nats.ErrPermissionViolation),
 		// nats.go says so too before it has ever reached a server.
@@ -100,6 +103,8 @@ func Advice(err error) string {
 		switch api.ErrCode {
 		case 10060, 10109:
 			return "the stream is sealed or not the one expected: look at it with `nats stream info`"
+		case 10054, 10097:
+			return "the quarantine stream refuses even the smallest copy of a message: raise its max_msg_size"
 		case 10076:
 			return "enable JetStream in the server's configuration (jetstream { store_dir: … })"
 		case 10039:

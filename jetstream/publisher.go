@@ -32,7 +32,12 @@ type PublisherOptions struct {
 	// MaxBytesInFlight bounds them in bytes, so that a stalled server is
 	// noticed by its silence and not by a blocked write; 0: 8 MiB.
 	MaxBytesInFlight int
-	Log              zerolog.Logger
+	// Unheld tells, when a message has had no responders for a while,
+	// whether it is certain that no stream holds its subject although
+	// streams hold others of its kind: then the message is refused. It may
+	// ask the server. nil: such messages wait.
+	Unheld func(subject string) bool
+	Log    zerolog.Logger
 }
 
 func (o *PublisherOptions) setDefaults() error {
@@ -107,6 +112,8 @@ type PublisherStats struct {
 	Problem string    `json:"problem,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
 	Advice  string    `json:"advice,omitempty"`
+	// Subject is of the message that waits longest.
+	Subject string `json:"subject,omitempty"`
 }
 
 // NewPublisher opens a publisher and its connection. With
@@ -143,14 +150,6 @@ func (p *Publisher) connect() error {
 		return err
 	}
 	inbox := nc.NewInbox() + "."
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		nc.Close()
-		return nats.ErrConnectionClosed
-	}
-	p.nc, p.inbox = nc, inbox
-	p.mu.Unlock()
 	sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) { p.answer(m, len(inbox)) })
 	if err == nil {
 		// An answer dropped for slowness would cost a recovery.
@@ -160,6 +159,13 @@ func (p *Publisher) connect() error {
 		nc.Close()
 		return fmt.Errorf("subscribe to the reply inbox: %w", err)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || nc.IsClosed() {
+		nc.Close()
+		return nats.ErrConnectionClosed
+	}
+	p.nc, p.inbox = nc, inbox
 	return nil
 }
 
@@ -275,7 +281,7 @@ func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) 
 // sendFailed deals with a message that nats.go did not take, and tells whether
 // others may still be sent.
 func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
-	if Classify(err) == Reject {
+	if Classify(err) == Reject && !p.win.at(seq).final {
 		// The settler may not be called from within Publish.
 		p.refused = append(p.refused, refusal{seq, err})
 		p.schedule(0)
@@ -330,7 +336,7 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 	}
 	result := bridge.Result{Token: e.token, Duplicate: duplicate}
 	if err != nil {
-		if Classify(err) != Reject {
+		if Classify(err) != Reject || e.final {
 			p.refusedForNow(seq, err)
 			p.mu.Unlock()
 			return true
@@ -391,6 +397,9 @@ func (p *Publisher) Stats() PublisherStats {
 	s.Connected = p.nc.IsConnected()
 	if p.recovery.active {
 		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
+		if e := p.win.waiting(p.win.head); e != nil {
+			s.Subject = string(e.buf[:e.subject])
+		}
 	} else if !s.Connected {
 		s.Problem = ErrDisconnected.Error()
 		if err := p.nc.LastError(); err != nil {

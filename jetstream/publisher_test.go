@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"errors"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -371,4 +372,58 @@ func TestAPublisherNeedsItsEnds(t *testing.T) {
 		Settler: newOutcomes(t), Connect: func(...nats.Option) (*nats.Conn, error) { return nil, refused },
 	})
 	require.ErrorIs(t, err, refused)
+}
+
+func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	js := api(t, srv)
+	small := func(n int32) func(*natsjs.StreamConfig) {
+		return func(c *natsjs.StreamConfig) { c.MaxMsgSize = n }
+	}
+	stream(t, js, small(80))
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o)
+	var b numbered
+	m := b.message(0)
+	m.Payload, m.Final = make([]byte, 200), true
+	p.Publish(m)
+	p.Publish(b.message(1))
+	requireProblem(t, p, "JetStream error 10054: message size exceeds maximum allowed")
+	require.Contains(t, p.Stats().Advice, "max_msg_size")
+	require.Equal(t, "t.x", p.Stats().Subject)
+	stream(t, js, small(-1))
+	for _, x := range o.wait(2) {
+		require.NoError(t, x.refused)
+	}
+}
+
+func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := stream(t, api(t, srv))
+	var asked atomic.Int32
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, func(opts *jetstream.PublisherOptions) {
+		opts.Unheld = func(subject string) bool {
+			require.Equal(t, "elsewhere", subject)
+			return asked.Add(1) > 1
+		}
+	})
+	var b numbered
+	odd := b.message(1000)
+	odd.Subject = []byte("elsewhere")
+	p.Publish(odd)
+	for i := range 10 {
+		p.Publish(b.message(i))
+	}
+	for _, x := range o.wait(11) {
+		if x.token == 1000 {
+			require.ErrorIs(t, x.refused, jetstream.ErrUnheld)
+			continue
+		}
+		require.NoError(t, x.refused)
+	}
+	require.EqualValues(t, 2, asked.Load())
+	requireExactly(t, s, 10)
 }

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -12,7 +13,8 @@ import (
 // with new ones.
 //
 // That keeps the order because what the stream holds is at any time a prefix of
-// what was sent. Measured on three replicas with five leaders killed at 5,000
+// what was sent; a full stream with discard new and max_bytes is the exception: it
+// refuses a large message and takes smaller ones behind it. Measured on three replicas with five leaders killed at 5,000
 // messages a second: 0 lost, 0 duplicates, 0 inversions; retrying single
 // messages instead gave 9,462 inversions.
 type recovery struct {
@@ -32,6 +34,9 @@ const (
 	// alarmAfter is how long a fault lasts before it is logged as an error:
 	// shorter ones belong to every leader election.
 	alarmAfter = 10 * time.Second
+	// unheldAfter is how long "no responders" lasts before the question is
+	// asked whether any stream holds the subject.
+	unheldAfter = time.Second
 )
 
 // jitter spreads d by half either way: the lanes of a bridge, and the bridges of
@@ -80,7 +85,7 @@ func (p *Publisher) probe() {
 	p.generation = p.dialer.generation.Load()
 	r.attempt++
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
-		if Classify(err) == Reject {
+		if Classify(err) == Reject && !p.win.at(p.win.head).final {
 			p.sendFailed(p.win.head, err)
 			return
 		}
@@ -162,9 +167,35 @@ func (p *Publisher) arm(d time.Duration) {
 	}
 }
 
+// refuseUnheld refuses the oldest message where nobody holds its subject and
+// nobody will: a device that makes up the last level of its topic must not stop
+// the others. A stream that is merely missing is another matter: its messages
+// wait for it.
+func (p *Publisher) refuseUnheld() {
+	p.mu.Lock()
+	seq := p.win.head
+	e := p.win.waiting(seq)
+	if p.closed || p.opts.Unheld == nil || e == nil || !p.recovery.active ||
+		!errors.Is(p.recovery.problem, ErrNoResponders) || time.Since(p.recovery.since) < unheldAfter {
+		p.mu.Unlock()
+		return
+	}
+	subject := string(e.buf[:e.subject])
+	p.mu.Unlock()
+	if !p.opts.Unheld(subject) {
+		return
+	}
+	p.mu.Lock()
+	if p.win.head == seq && p.win.waiting(seq) != nil {
+		p.refused = append(p.refused, refusal{seq, ErrUnheld})
+	}
+	p.mu.Unlock()
+}
+
 // tick is the timer: it reports refusals, probes, and notices silence.
 func (p *Publisher) tick() {
 	p.calls.RLock()
+	p.refuseUnheld()
 	p.reportRefused()
 	p.calls.RUnlock()
 	p.mu.Lock()

@@ -20,6 +20,7 @@ type entry struct {
 	header  [maxHeaders]headerEnd
 	attempt uint32 // of the latest send; 0: not sent
 	done    bool
+	final   bool // a refusal is no answer: see [bridge.Message]
 }
 
 // maxHeaders is the most headers a message may have besides its id.
@@ -32,7 +33,7 @@ type headerEnd struct {
 
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
-	e.token, e.attempt, e.done = m.Token, 0, false
+	e.token, e.attempt, e.done, e.final = m.Token, 0, false, m.Final
 	b := append(e.buf[:0], m.Subject...)
 	e.subject = int32(len(b))
 	b = append(b, m.ID...)

@@ -33,10 +33,14 @@ type Options struct {
 	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered cut
 	// Linger delays a read that found nothing waiting: fewer wake-ups at
 	// low rates for that much more latency.
-	Linger   time.Duration
-	Filters  []string // subscribed at QoS 1
-	Receiver bridge.Receiver
-	Log      zerolog.Logger
+	Linger  time.Duration
+	Filters []string // subscribed at QoS 1
+	// HadSession: the broker kept a session for this client id when an
+	// earlier process was last connected. Should it have none now, it has
+	// lost messages.
+	HadSession bool
+	Receiver   bridge.Receiver
+	Log        zerolog.Logger
 }
 
 func (o *Options) setDefaults() error {

@@ -36,7 +36,7 @@ func (s *Session) Status() Status {
 func (s *Session) connected(sessionPresent bool) {
 	s.mu.Lock()
 	st := &s.status
-	lostSession := st.Connects > 0 && !sessionPresent
+	lostSession := (st.Connects > 0 || s.opts.HadSession) && !sessionPresent
 	st.Connected, st.Subscribed, st.SessionPresent = true, false, sessionPresent
 	st.Since = time.Now()
 	st.Problem = "waiting for the broker to grant the subscription"

@@ -78,7 +78,12 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	}
 	streams := make(chan error, 1)
 	b.wait.Go(func() {
-		streams <- control.ensureStreams(run, jetstream.ManageMode(c.Streams.Manage), plan)
+		mode := jetstream.ManageMode(c.Streams.Manage)
+		err := control.ensureStreams(run, mode, plan)
+		streams <- err
+		if err == nil {
+			control.watchStreams(run, mode, plan)
+		}
 	})
 	select {
 	case err := <-streams:
@@ -94,6 +99,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	}
 	shared := &laneShared{
 		config: c, tls: tlsConfig, rules: plan.Rules, devices: b.devices, tenants: b.tenants, nats: connect,
+		unheld: func(subject string) bool { return control.unheld(run, plan, subject) },
 	}
 	for _, u := range b.lanes {
 		b.wait.Go(func() { b.fail(u.run(run, shared)) })
@@ -167,11 +173,13 @@ var ErrAbandoned = errors.New("stopped before everything was stored")
 
 // Problem is why a part of the bridge is not ready.
 type Problem struct {
-	Component string    `json:"component"` // mqtt, nats, jetstream, streams, lane
-	Problem   string    `json:"problem"`
-	Advice    string    `json:"advice,omitempty"`
-	Since     time.Time `json:"since"`
-	Lanes     []string  `json:"lanes,omitempty"`
+	Component string `json:"component"` // mqtt, nats, jetstream, streams, lane
+	Problem   string `json:"problem"`
+	Advice    string `json:"advice,omitempty"`
+	// Subject is of a message that waits, where that says more.
+	Subject string    `json:"subject,omitempty"`
+	Since   time.Time `json:"since"`
+	Lanes   []string  `json:"lanes,omitempty"`
 }
 
 // Problems lists everything that keeps the bridge from being ready: the same

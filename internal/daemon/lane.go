@@ -40,6 +40,7 @@ type laneShared struct {
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	nats    jetstream.ConnectOptions
+	unheld  func(subject string) bool
 }
 
 func newLaneUnit(plan LanePlan, log zerolog.Logger) *laneUnit {
@@ -97,9 +98,10 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	connect.Name = u.plan.ClientID
 	publisher, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
-		Settler: lane, AckTimeout: c.NATS.AckTimeout, Log: u.log,
+		Settler: lane, AckTimeout: c.NATS.AckTimeout, Unheld: shared.unheld, Log: u.log,
 	})
 	if err != nil {
+		journal.Close()
 		return err
 	}
 	lane.Start(publisher)
@@ -107,10 +109,11 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 		Address: c.MQTT.URL.Address(), TLS: shared.tls, ClientID: u.plan.ClientID,
 		Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
 		KeepAlive: c.MQTT.KeepAlive, MaxPacket: int(c.MQTT.MaxPacket), Linger: c.Lane.Linger,
-		Filters: u.plan.Filters, Receiver: lane, Log: u.log,
+		Filters: u.plan.Filters, HadSession: journal.Alive() > 0, Receiver: lane, Log: u.log,
 	})
 	if err != nil {
 		publisher.Close()
+		journal.Close()
 		return err
 	}
 	u.mu.Lock()
@@ -171,7 +174,7 @@ func (u *laneUnit) problems() []Problem {
 		if !p.Connected {
 			component = "nats"
 		}
-		all = append(all, Problem{Component: component, Problem: p.Problem, Advice: p.Advice, Since: since, Lanes: lanes})
+		all = append(all, Problem{Component: component, Problem: p.Problem, Advice: p.Advice, Subject: p.Subject, Since: since, Lanes: lanes})
 	}
 	return all
 }

@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -43,10 +41,14 @@ type control struct {
 	streams  string // what is wrong with the streams; empty: nothing
 	checked  bool
 	checking time.Time
+	again    chan struct{} // holds a token when the streams want another look
 }
 
 func openControl(o jetstream.ConnectOptions, log zerolog.Logger) (*control, error) {
-	c := &control{log: log, problem: "not connected yet", since: time.Now(), checking: time.Now()}
+	c := &control{
+		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
+		again: make(chan struct{}, 1),
+	}
 	o.Hooks = jetstream.ConnectHooks{
 		Connected: func(nc *nats.Conn) {
 			c.set("")
@@ -62,6 +64,10 @@ func openControl(o jetstream.ConnectOptions, log zerolog.Logger) (*control, erro
 		Reconnected: func(nc *nats.Conn) {
 			c.set("")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
+			select {
+			case c.again <- struct{}{}:
+			default:
+			}
 		},
 		ConnectFailed: func(p jetstream.ConnectProblem) {
 			c.set(p.Error())
@@ -91,68 +97,6 @@ func (c *control) set(problem string) {
 		c.since = time.Now()
 	}
 	c.problem = problem
-}
-
-// ensureStreams makes or checks the streams, again and again until that has
-// worked once. Only a contradiction is final.
-func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) error {
-	if mode == jetstream.ManageOff {
-		c.streamsAre("")
-		return nil
-	}
-	pause := 200 * time.Millisecond
-	for {
-		if c.nc.IsConnected() {
-			attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-			report, err := jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
-			cancel()
-			c.logReport(report)
-			if err == nil {
-				c.streamsAre("")
-				return nil
-			}
-			if errors.Is(err, jetstream.ErrContradiction) {
-				return err
-			}
-			if c.streamsAre(err.Error()) {
-				c.log.Error().AnErr("problem", err).Msg("streams not ready")
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-			pause = min(2*pause, 10*time.Second)
-			if !c.nc.IsConnected() {
-				pause = 200 * time.Millisecond
-			}
-		}
-	}
-}
-
-func (c *control) logReport(r *jetstream.Report) {
-	if r == nil {
-		return
-	}
-	for _, name := range r.Created {
-		c.log.Info().Str("what", name).Msg("created in JetStream")
-	}
-	for _, note := range r.Notes {
-		c.log.Warn().Str("note", note).Msg("stream differs from the configuration")
-	}
-}
-
-// streamsAre notes what is wrong with the streams and tells whether that is
-// news.
-func (c *control) streamsAre(problem string) (news bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	news = problem != c.streams
-	if c.checked != (problem == "") {
-		c.checking = time.Now()
-	}
-	c.streams, c.checked = problem, problem == ""
-	return news
 }
 
 // problems lists what keeps the NATS side from being ready.

@@ -134,7 +134,9 @@ func (b *Bridge) Totals() bridge.Counts {
 		total.QoS0Dropped += c.QoS0Dropped
 		total.AckLatency.Add(&c.AckLatency)
 		total.InFlight += c.InFlight
-		total.RingCapacity += c.RingCapacity
+		total.HeldBytes += c.HeldBytes
+		total.Fill = max(total.Fill, c.Fill)
+		total.OldestAge = max(total.OldestAge, c.OldestAge)
 		total.CatchingUp = total.CatchingUp || c.CatchingUp
 		total.Connected = total.Connected && c.Connected
 	}
@@ -173,12 +175,7 @@ func (u *laneUnit) read() laneReading {
 	return r
 }
 
-func (r *laneReading) ringFill() float64 {
-	if r.counts.RingCapacity == 0 {
-		return 0
-	}
-	return float64(r.counts.InFlight) / float64(r.counts.RingCapacity)
-}
+func (r *laneReading) ringFill() float64 { return r.counts.Fill }
 
 // watch remembers what is wrong with the lane just now.
 func (u *laneUnit) watch() {

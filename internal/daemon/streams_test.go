@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	store := t.TempDir()
+	nats, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	require.NoError(t, err)
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f")...)
+	waitReady(t, b)
+	nats.Shutdown()
+	require.NoError(t, os.RemoveAll(store))
+	back, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: nats.Port()})
+	require.NoError(t, err)
+	t.Cleanup(back.Shutdown)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 10*time.Millisecond)
+}
+
+// A stream that holds only some of a route's subjects is somebody else's choice:
+// a device that makes up another type must not stop the others.
+func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
+	for name, subject := range map[string]string{"NARROW": "tenant.*.device.*.telemetry", "Q": "quarantine.>"} {
+		_, err := b.control.js.CreateStream(t.Context(), natsjs.StreamConfig{Name: name, Subjects: []string{subject}})
+		require.NoError(t, err)
+	}
+	waitReady(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/typo", 1)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool {
+		total := b.Totals()
+		return total.Stored == 3 && total.QuarantinedTotal() == 1
+	}, patience, 10*time.Millisecond)
+	q, err := b.control.js.Stream(t.Context(), "Q")
+	require.NoError(t, err)
+	_, err = q.GetLastMsgForSubject(t.Context(), "quarantine.refused.tenant.acme.device.dev-1.typo")
+	require.NoError(t, err)
+}
+
+func TestOfKind(t *testing.T) {
+	t.Parallel()
+	require.True(t, ofKind("a.b.c", "a.*.c"))
+	require.False(t, ofKind("a.b.d", "a.*.c"))
+	require.False(t, ofKind("a.b", "a.*.c"))
+}

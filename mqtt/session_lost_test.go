@@ -1,0 +1,29 @@
+package mqtt
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestASessionLostWhileTheBridgeWasDownIsCounted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		had, present bool
+		lost         uint64
+	}{
+		"kept":          {had: true, present: true},
+		"lost":          {had: true, lost: 1},
+		"the first one": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := listen(t, nil)
+			s := b.open(&recorder{}, func(o *Options) { o.HadSession = c.had })
+			b.connected(c.present)
+			require.Eventually(t, func() bool { return s.Status().Subscribed }, patience, time.Millisecond)
+			require.Equal(t, c.lost, s.Status().SessionsLost)
+		})
+	}
+}
