@@ -3,6 +3,7 @@ package proof
 import (
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +43,7 @@ const maxPayload = 4096
 
 // newAttestedRig returns when the bridge is ready. prepare, if any, runs between
 // broker and bridge.
-func newAttestedRig(t testing.TB, prepare func(*attestedRig)) *attestedRig {
+func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) *attestedRig {
 	t.Helper()
 	r := &attestedRig{t: t, at: time.Now().Truncate(time.Millisecond), attested: map[string]broker.Attestation{}}
 	var err error
@@ -63,11 +64,15 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig)) *attestedRig {
 	if prepare != nil {
 		prepare(r)
 	}
-	r.bridge = startInProcess(t, settings{
+	all := settings{
 		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
 		"mqtt.max_packet": "128KiB", "nats.url": server.URL(),
 		"limits.payload": fmt.Sprint(maxPayload),
-	})
+	}
+	for _, m := range more {
+		maps.Copy(all, m)
+	}
+	r.bridge = startInProcess(t, all)
 	awaitReady(t, r.bridge)
 	return r
 }
@@ -239,20 +244,41 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	if testing.Short() {
 		n = 10_000
 	}
-	r := newAttestedRig(t, nil)
-	flood(t, strings.TrimPrefix(r.broker.URL(), "tcp://"), "globex/poison", "tenant/acme/device/victim/telemetry", n)
-	good := r.device("acme/good")
-	sent := time.Now()
-	await(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
-	awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
-	t.Logf("the next good message was stored after %v", time.Since(sent))
-	eventually(t, func() bool { return r.bridge.Totals().Rejected[bridge.CNMismatch] == uint64(n) }, func() any { return r.bridge.Totals() })
-	require.Zero(t, r.broker.Dropped())
-	total := r.bridge.Totals()
-	require.EqualValues(t, n, total.Quarantined[bridge.CNMismatch]+total.QuarantineSkipped+uint64(total.InFlight))
-	// The broker's clock stands still, so the bound is the burst of 10.
-	require.EqualValues(t, 10, total.Quarantined[bridge.CNMismatch])
-	eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
+	const own = "tenant/globex/device/poison/telemetry"
+	for name, poison := range map[string]struct {
+		topic, payload string
+		reason         bridge.Reason
+	}{
+		"of an impostor":       {"tenant/acme/device/victim/telemetry", "poison", bridge.CNMismatch},
+		"without a subject":    {"tenant/globex/device//telemetry", "poison", bridge.BadTopic},
+		"too large":            {own, strings.Repeat("x", maxPayload+1), bridge.PayloadTooLarge},
+		"refused by JetStream": {own, strings.Repeat("x", 1000), bridge.Refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newAttestedRig(t, nil, settings{"limits.device.rate": "0"})
+			stream, err := r.js.Stream(t.Context(), "TELEMETRY")
+			require.NoError(t, err)
+			small := stream.CachedInfo().Config
+			small.MaxMsgSize = 500
+			_, err = r.js.UpdateStream(t.Context(), small)
+			require.NoError(t, err)
+			flood(t, strings.TrimPrefix(r.broker.URL(), "tcp://"), "globex/poison", poison.topic, poison.payload, n)
+			good := r.device("acme/good")
+			sent := time.Now()
+			await(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
+			awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
+			t.Logf("the next good message was stored after %v", time.Since(sent))
+			eventually(t, func() bool { return r.bridge.Totals().Rejected[poison.reason] == uint64(n) }, func() any { return r.bridge.Totals() })
+			require.Zero(t, r.broker.Dropped())
+			eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
+			total := r.bridge.Totals()
+			require.EqualValues(t, n, total.Quarantined[poison.reason]+total.QuarantineSkipped+uint64(total.InFlight))
+			if poison.reason != bridge.Refused { // which goes by the bridge's own clock
+				// The broker's clock stands still, so the bound is the burst of 10.
+				require.EqualValues(t, 10, total.Quarantined[poison.reason])
+			}
+		})
+	}
 }
 
 // pending is how many messages the broker waits to see acknowledged.
@@ -264,7 +290,7 @@ func (r *attestedRig) pending() (n int) {
 }
 
 // flood publishes n messages at QoS 1 as the device cn, a window at a time.
-func flood(t testing.TB, addr, cn, topic string, n int) {
+func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	t.Helper()
 	conn, err := dialMQTT(addr, cn, cn)
 	require.NoError(t, err)
@@ -274,7 +300,7 @@ func flood(t testing.TB, addr, cn, topic string, n int) {
 	for sent := 0; sent < n; sent += window {
 		var batch []byte
 		for i := range window {
-			batch = appendPublish(batch, topic, packetID(sent+i), []byte("poison"))
+			batch = appendPublish(batch, topic, packetID(sent+i), []byte(payload))
 		}
 		var write error
 		var both sync.WaitGroup
