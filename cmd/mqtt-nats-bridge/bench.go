@@ -48,10 +48,11 @@ type benchBare struct {
 	Size     int    `required:""`
 	Window   int    `required:""`
 	Devices  int    `required:""`
+	Attested bool
 }
 
 func (c *benchBare) Run(ctx context.Context) error {
 	return bench.PublishBare(ctx, os.Stdout, bench.BareOptions{
-		URL: c.URL, Messages: c.Messages, Size: c.Size, Window: c.Window, Devices: c.Devices,
+		URL: c.URL, Messages: c.Messages, Size: c.Size, Window: c.Window, Devices: c.Devices, Attested: c.Attested,
 	})
 }

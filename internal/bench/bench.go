@@ -131,7 +131,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 		var rate float64
 		if s.Rate == 0 {
 			var cpu time.Duration
-			rate, cpu, err = b.bare(ctx, s.Messages, s.Devices, s.Window)
+			rate, cpu, err = b.bare(ctx, s)
 			if err != nil {
 				return r, err
 			}

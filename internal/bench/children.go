@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -28,11 +29,16 @@ func Serve(ctx context.Context, out io.Writer, store string) error {
 	return nil
 }
 
+// place fills numbers up to the length of half a broker's id.
+const place = "0000000000000000"
+
 // BareOptions describe the bare publisher's work.
 type BareOptions struct {
 	URL                    string
 	Messages, Size, Window int
 	Devices                int // subjects to go round
+	// Attested: the messages carry what those of attested topics do.
+	Attested bool
 }
 
 // bareResult is what the bare publisher prints.
@@ -41,9 +47,9 @@ type bareResult struct {
 	CPU     float64 // of the process meanwhile, s
 }
 
-// PublishBare is the body of the bare publisher's process: what a bridge cannot
-// do without (publish with a message id, take the PubAck on an inbox of its own,
-// keep to a window) and nothing else.
+// PublishBare is the body of the bare publisher's process: it stores the messages
+// that the bridge stores, headers and all, and does what cannot be done without
+// (a message id, the PubAck on an inbox of its own, a window), and nothing else.
 func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 	nc, err := nats.Connect(o.URL, nats.SkipSubjectValidation())
 	if err != nil {
@@ -78,12 +84,16 @@ func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 		subjects[d] = fmt.Sprintf("tenant.t%02d.device.l00-%07d.telemetry", d%16, d)
 	}
 	m := &nats.Msg{Data: payload, Header: nats.Header{nats.MsgIdHdr: id}}
+	if o.Attested {
+		m.Header[bridge.HeaderCN] = []string{"t00/l00-0000000"}
+		m.Header[bridge.HeaderTime] = []string{"2026-01-01T00:00:00.000Z"}
+	}
 	started, err := cpuOf(os.Getpid())
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	run := strconv.FormatInt(begin.UnixNano(), 36) + "-"
+	run := fmt.Sprintf("%016X", begin.UnixNano())
 	for i := range o.Messages {
 		mu.Lock()
 		for inFlight >= o.Window && ctx.Err() == nil {
@@ -92,7 +102,7 @@ func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 		inFlight++
 		mu.Unlock()
 		n := strconv.Itoa(i)
-		id[0], m.Reply, m.Subject = run+n, inbox+n, subjects[i%len(subjects)]
+		id[0], m.Reply, m.Subject = run+place[:16-len(n)]+n, inbox+n, subjects[i%len(subjects)]
 		if err := nc.PublishMsg(m); err != nil {
 			return err
 		}

@@ -147,9 +147,10 @@ func (b *bench) sample(bridge *process, admin string) (s sample, err error) {
 }
 
 // bare runs the bare publisher.
-func (b *bench) bare(ctx context.Context, messages, devices, window int) (perSecond float64, cpu time.Duration, err error) {
-	p, err := start(ctx, nil, "bench-bare", "--url", b.url, "--messages", strconv.Itoa(messages),
-		"--size", strconv.Itoa(b.opts.Size), "--window", strconv.Itoa(window), "--devices", strconv.Itoa(devices))
+func (b *bench) bare(ctx context.Context, s Scenario) (perSecond float64, cpu time.Duration, err error) {
+	p, err := start(ctx, nil, "bench-bare", "--url", b.url, "--messages", strconv.Itoa(s.Messages),
+		"--size", strconv.Itoa(b.opts.Size), "--window", strconv.Itoa(s.Window), "--devices", strconv.Itoa(s.Devices),
+		"--attested="+strconv.FormatBool(s.Attested))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -157,7 +158,7 @@ func (b *bench) bare(ctx context.Context, messages, devices, window int) (perSec
 	if err := readJSON(p, &r); err != nil {
 		return 0, 0, err
 	}
-	return float64(messages) / r.Seconds, time.Duration(r.CPU * 1e9 / float64(messages)), nil
+	return float64(s.Messages) / r.Seconds, time.Duration(r.CPU * 1e9 / float64(s.Messages)), nil
 }
 
 func quantiles(conns []*loadConn) (p50, p99 time.Duration) {
