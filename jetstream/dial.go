@@ -22,6 +22,7 @@ type dialer struct {
 	timeout    time.Duration
 	generation atomic.Uint64
 	sending    atomic.Bool
+	sink       atomic.Pointer[answerSink] // nil: answers come through nats.go
 }
 
 var errSending = errors.New("connection came about in the middle of sending")
@@ -37,7 +38,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		conn.Close()
 		return nil, errSending
 	}
-	return &failFastConn{Conn: conn}, nil
+	return &answerConn{failFastConn: failFastConn{conn}, sink: d.sink.Load}, nil
 }
 
 // failFastConn closes itself on the first failed write. nats.go throws its

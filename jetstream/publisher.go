@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -14,11 +15,15 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// PublisherOptions describe a publisher. Connect and Settler are required.
+// PublisherOptions describe a publisher. Settler is required, and Connect or
+// Open.
 type PublisherOptions struct {
 	// Connect opens the publisher's own connection; the options given win
 	// over those it has of itself.
 	Connect func(...nats.Option) (*nats.Conn, error)
+	// Open opens another kind of link, with the beginning of the reply
+	// subjects that its answers come back under.
+	Open    func(LinkHandlers) (Link, string, error)
 	Settler bridge.Settler
 	// AckTimeout is how long the oldest message may be without an answer
 	// before the publisher goes back to it; 0: 3 s. Above that the order is
@@ -37,12 +42,20 @@ type PublisherOptions struct {
 	// streams hold others of its kind: then the message is refused. It may
 	// ask the server. nil: such messages wait.
 	Unheld func(subject string) bool
+	// Jitter spreads a pause; nil: by half either way, at random.
+	Jitter func(time.Duration) time.Duration
 	Log    zerolog.Logger
 }
 
 func (o *PublisherOptions) setDefaults() error {
-	if o.Connect == nil || o.Settler == nil {
+	if o.Connect == nil && o.Open == nil || o.Settler == nil {
 		return errors.New("open publisher: Connect and Settler are required")
+	}
+	if o.Open == nil {
+		o.Open = openNATS(o.Connect, &dialer{timeout: 5 * time.Second})
+	}
+	if o.Jitter == nil {
+		o.Jitter = jitter
 	}
 	if o.AckTimeout <= 0 {
 		o.AckTimeout = 3 * time.Second
@@ -64,10 +77,9 @@ const writeTimeout = 2 * time.Second
 // exactly once, through whatever happens to the connection and to the servers:
 // it goes back N (recovery.go).
 type Publisher struct {
-	opts   PublisherOptions
-	dialer *dialer
-	nc     *nats.Conn
-	inbox  string // reply subjects are inbox, number and attempt
+	opts  PublisherOptions
+	link  Link
+	inbox string // reply subjects are inbox, number and attempt
 
 	// calls is held for reading around calls of the settler. It is taken
 	// before mu.
@@ -122,7 +134,7 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{opts: opts, win: newWindow(), dialer: &dialer{timeout: 5 * time.Second}}
+	p := &Publisher{opts: opts, win: newWindow()}
 	p.recovery.attempt = 1
 	p.msg.Header = make(nats.Header, maxHeaders+1)
 	p.timer = time.AfterFunc(time.Hour, p.tick)
@@ -133,45 +145,28 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 	return p, nil
 }
 
-// connect opens the connection and the reply inbox.
+// connect opens the link.
 func (p *Publisher) connect() error {
-	nc, err := p.opts.Connect(
-		nats.SetCustomDialer(p.dialer),
-		nats.ReconnectBufSize(-1), // what cannot be sent now is ours to keep
-		nats.SkipSubjectValidation(),
-		nats.FlusherTimeout(writeTimeout),
-		nats.ReconnectOnFlusherError(),
-		nats.ConnectHandler(func(*nats.Conn) { p.hurry() }),
-		nats.ReconnectHandler(func(*nats.Conn) { p.reconnected() }),
-		nats.ErrorHandler(p.asyncError),
-		nats.ClosedHandler(p.connectionClosed),
-	)
+	link, inbox, err := p.opts.Open(LinkHandlers{
+		Answer: p.answer, Connected: p.hurry, Reconnected: p.reconnected,
+		Failed: p.asyncError, Closed: p.connectionClosed,
+	})
 	if err != nil {
 		return err
 	}
-	inbox := nc.NewInbox() + "."
-	sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) { p.answer(m, len(inbox)) })
-	if err == nil {
-		// An answer dropped for slowness would cost a recovery.
-		err = sub.SetPendingLimits(-1, -1)
-	}
-	if err != nil {
-		nc.Close()
-		return fmt.Errorf("subscribe to the reply inbox: %w", err)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || nc.IsClosed() {
-		nc.Close()
+	if p.closed {
+		link.Close()
 		return nats.ErrConnectionClosed
 	}
-	p.nc, p.inbox = nc, inbox
+	p.link, p.inbox = link, inbox
 	return nil
 }
 
 // asyncError notes what the server says without being asked: that a publish was
 // not permitted, above all, for which there is no other answer.
-func (p *Publisher) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
+func (p *Publisher) asyncError(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
 	}
@@ -182,16 +177,16 @@ func (p *Publisher) asyncError(_ *nats.Conn, _ *nats.Subscription, err error) {
 
 // connectionClosed opens a new connection where nats.go has given one up for
 // good, as it does on an error of the server that it does not know.
-func (p *Publisher) connectionClosed(nc *nats.Conn) {
+func (p *Publisher) connectionClosed(link Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || nc != p.nc {
+	if p.closed || link != p.link {
 		return
 	}
-	p.opts.Log.Warn().AnErr("problem", nc.LastError()).Msg("the NATS connection was closed for good: opening another")
+	p.opts.Log.Warn().AnErr("problem", link.LastError()).Msg("the NATS connection was closed for good: opening another")
 	p.reopening.Go(func() {
 		for p.connect() != nil {
-			time.Sleep(jitter(maxPause))
+			time.Sleep(p.opts.Jitter(maxPause))
 			p.mu.Lock()
 			closed := p.closed
 			p.mu.Unlock()
@@ -222,9 +217,9 @@ func (p *Publisher) Publish(m *bridge.Message) {
 
 // pump sends what waits, in order, as far as the bounds allow.
 func (p *Publisher) pump() {
-	p.dialer.sending.Store(true)
-	defer p.dialer.sending.Store(false)
-	if g := p.dialer.generation.Load(); g != p.generation {
+	p.link.Sending(true)
+	defer p.link.Sending(false)
+	if g := p.link.Generation(); g != p.generation {
 		if p.win.next > p.win.head {
 			p.recover(ErrDisconnected)
 			return
@@ -271,7 +266,7 @@ func (p *Publisher) send(seq uint64, e *entry) error {
 	p.reply = append(p.reply, '.')
 	p.reply = strconv.AppendUint(p.reply, uint64(e.attempt), 36)
 	p.msg.Subject, p.msg.Reply, p.msg.Data = alias(p.scratch.Subject), alias(p.reply), p.scratch.Payload
-	return p.nc.PublishMsg(&p.msg)
+	return p.link.PublishMsg(&p.msg)
 }
 
 // alias gives b's bytes as a string without copying. nats.go copies a message
@@ -287,7 +282,7 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 		p.schedule(0)
 		return true
 	}
-	if !p.nc.IsConnected() {
+	if !p.link.IsConnected() {
 		err = ErrDisconnected
 	}
 	p.recover(err)
@@ -296,31 +291,30 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 
 // answer takes JetStream's answer to one message. It runs on the goroutine of
 // the inbox subscription.
-func (p *Publisher) answer(m *nats.Msg, inbox int) {
+func (p *Publisher) answer(m *nats.Msg, more bool) {
 	p.calls.RLock()
 	defer p.calls.RUnlock()
 	open := true
-	seq, attempt, ok := parseReply(m.Subject[inbox:])
+	seq, attempt, ok := parseReply(m.Subject)
 	if ok {
 		duplicate, err := parsePubAck(m)
 		open = p.answered(seq, attempt, duplicate, err)
 	}
-	// The message at hand still counts as pending.
-	if n, _, err := m.Sub.Pending(); open && (err != nil || n <= 1) {
+	if open && !more {
 		p.opts.Settler.SettleDone()
 	}
 }
 
-// parseReply reads number and attempt off the end of a reply subject.
+// parseReply reads number and attempt, the last two tokens of a reply subject.
 func parseReply(s string) (seq uint64, attempt uint32, ok bool) {
-	for i := range len(s) {
-		if s[i] == '.' {
-			seq, err1 := strconv.ParseUint(s[:i], 36, 64)
-			attempt, err2 := strconv.ParseUint(s[i+1:], 36, 32)
-			return seq, uint32(attempt), err1 == nil && err2 == nil
-		}
+	dot := strings.LastIndexByte(s, '.')
+	if dot < 0 {
+		return 0, 0, false
 	}
-	return 0, 0, false
+	last, err1 := strconv.ParseUint(s[dot+1:], 36, 32)
+	s = s[:dot]
+	seq, err2 := strconv.ParseUint(s[strings.LastIndexByte(s, '.')+1:], 36, 64)
+	return seq, uint32(last), err1 == nil && err2 == nil
 }
 
 // answered applies an answer. A positive one counts whichever attempt it
@@ -392,9 +386,9 @@ func (p *Publisher) Stats() PublisherStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats
-	s.Connects = p.dialer.generation.Load()
+	s.Connects = p.link.Generation()
 	s.Unsettled = p.win.len()
-	s.Connected = p.nc.IsConnected()
+	s.Connected = p.link.IsConnected()
 	if p.recovery.active {
 		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
 		if e := p.win.waiting(p.win.head); e != nil {
@@ -402,7 +396,7 @@ func (p *Publisher) Stats() PublisherStats {
 		}
 	} else if !s.Connected {
 		s.Problem = ErrDisconnected.Error()
-		if err := p.nc.LastError(); err != nil {
+		if err := p.link.LastError(); err != nil {
 			s.Problem += ": " + err.Error()
 		}
 	}
@@ -413,12 +407,12 @@ func (p *Publisher) Stats() PublisherStats {
 // bytes; 0 while it is not known.
 func (p *Publisher) MaxPayload() int64 {
 	p.mu.Lock()
-	nc := p.nc
+	link := p.link
 	p.mu.Unlock()
-	if !nc.IsConnected() {
+	if !link.IsConnected() {
 		return 0
 	}
-	return nc.MaxPayload()
+	return link.MaxPayload()
 }
 
 // Close ends the publisher and its connection. What is not settled is not
@@ -428,9 +422,9 @@ func (p *Publisher) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.timer.Stop()
-	nc := p.nc
+	link := p.link
 	p.mu.Unlock()
-	nc.Close()
+	link.Close()
 	p.reopening.Wait()
 	p.calls.Lock() // waits for those under way
 	defer p.calls.Unlock()

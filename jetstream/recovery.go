@@ -51,7 +51,7 @@ func (p *Publisher) recover(problem error) {
 		p.stats.Recoveries++
 	}
 	r.problem = problem
-	p.schedule(jitter(r.pause))
+	p.schedule(p.opts.Jitter(r.pause))
 }
 
 // refusedForNow deals with a refusal that may pass, and with one that lasts
@@ -64,7 +64,7 @@ func (p *Publisher) refusedForNow(seq uint64, err error) {
 	if seq == p.win.head {
 		p.recovery.problem = err
 		p.recovery.pause = min(2*p.recovery.pause, maxPause)
-		p.schedule(jitter(p.recovery.pause))
+		p.schedule(p.opts.Jitter(p.recovery.pause))
 	}
 }
 
@@ -76,13 +76,13 @@ func (p *Publisher) probe() {
 		p.resume()
 		return
 	}
-	if !p.nc.IsConnected() {
+	if !p.link.IsConnected() {
 		r.problem = ErrDisconnected
 		r.pause = min(2*r.pause, maxPause)
-		p.schedule(jitter(r.pause))
+		p.schedule(p.opts.Jitter(r.pause))
 		return
 	}
-	p.generation = p.dialer.generation.Load()
+	p.generation = p.link.Generation()
 	r.attempt++
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
 		if Classify(err) == Reject && !p.win.at(p.win.head).final {
@@ -91,7 +91,7 @@ func (p *Publisher) probe() {
 		}
 		r.problem = err
 		r.pause = min(2*r.pause, maxPause)
-		p.schedule(jitter(r.pause))
+		p.schedule(p.opts.Jitter(r.pause))
 		return
 	}
 	// Silence is the answer of a server that cannot write: the next probe
@@ -136,7 +136,7 @@ func (p *Publisher) alarm() {
 // that has begun.
 func (p *Publisher) reconnected() {
 	p.mu.Lock()
-	g := p.dialer.generation.Load()
+	g := p.link.Generation()
 	// A connection within the process is not dialled: its generation stays 0.
 	if !p.closed && !p.recovery.active && p.win.sent > p.win.head && (g != p.generation || g == 0) {
 		p.recover(ErrDisconnected)

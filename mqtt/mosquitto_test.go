@@ -86,9 +86,7 @@ func TestMosquittoRedeliversWhatWasNotAcknowledged(t *testing.T) {
 		first[20+i].conn.Ack(first[20+i].PacketID) // stale: says nothing to the broker
 		d.conn.Ack(d.PacketID)
 	}
-	st := s.Status()
-	require.True(t, st.SessionPresent)
-	require.Zero(t, st.SessionsLost)
+	eventually(t, s, func(st Status) bool { return st.Connects == 2 && st.SessionPresent && st.SessionsLost == 0 })
 	at := len(m.Log().String())
 	s.Close() // writes the PUBACKs
 	m.Log().Await(t, at, "Client bridge-0 disconnected.")

@@ -176,7 +176,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	select {
 	case <-token.Done():
 	case <-ctx.Done():
-		s.closeTap() // ends the handshake
+		s.endHandshake()
 		<-token.Done()
 	}
 	if err := token.Error(); err != nil {
@@ -192,10 +192,11 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	}()
 	select {
 	case <-t.ended:
+		close(stop)
 	case <-ctx.Done():
+		close(stop) // before paho refuses SUBSCRIBE, which would end the tap
 		s.disconnect(client, t)
 	}
-	close(stop)
 	<-subscribed
 	lived = time.Since(connectedAt)
 	if err := ctx.Err(); err != nil {
@@ -261,6 +262,11 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 			return
 		}
 		if err := token.Error(); err != nil {
+			select {
+			case <-stop:
+				return
+			default:
+			}
 			// Most likely the connection has ended; if not, it is of no
 			// use without its subscription.
 			t.closeBecause(fmt.Errorf("subscribe: %w", err))
@@ -333,11 +339,14 @@ func (s *Session) Close() {
 	<-s.done
 }
 
-func (s *Session) closeTap() {
+// endHandshake closes a connection that waits for CONNACK. One that has it may
+// have acknowledged messages already: paho reports it at once, and it ends with
+// DISCONNECT.
+func (s *Session) endHandshake() {
 	s.mu.Lock()
 	t := s.tap
 	s.mu.Unlock()
-	if t != nil {
+	if t != nil && !t.connected.Load() {
 		t.Close()
 	}
 }

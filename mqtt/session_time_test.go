@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -8,6 +10,8 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
 )
 
 // The tests of this file run whole sessions, paho included, over connections in
@@ -146,6 +150,40 @@ func TestCloseOfAWorkingConnectionTakesNoTime(t *testing.T) {
 		require.Len(t, <-done, 1)
 		require.Zero(t, time.Since(start))
 	})
+}
+
+// A kept session's messages come right behind CONNACK, before paho has reported
+// the connection.
+func TestWhatWasAcknowledgedRightAfterConnackGoesOutToo(t *testing.T) {
+	virtual(t, func(t *testing.T, b *scripted) {
+		for range 200 {
+			r := &closer{}
+			s := b.openFor(r)
+			p := b.accept()
+			p.read()
+			r.s = s
+			go func() { _, _ = p.Write(append(bytes.Clone(connackKept), publish("a", 7, nil)...)) }()
+			var got []string
+			for _, cp := range p.rest() {
+				if _, ok := cp.(*packets.SubscribePacket); !ok {
+					got = append(got, fmt.Sprintf("%T", cp))
+				}
+			}
+			require.Equal(t, []string{"*packets.PubackPacket", "*packets.DisconnectPacket"}, got)
+			<-s.done
+		}
+	})
+}
+
+// closer acknowledges and then closes the session at once.
+type closer struct {
+	recorder
+	s *Session
+}
+
+func (c *closer) Deliver(conn bridge.Conn, d *bridge.Delivery) {
+	conn.Ack(d.PacketID)
+	c.s.cancel()
 }
 
 func TestCloseEndsAPauseAtOnce(t *testing.T) {

@@ -53,7 +53,7 @@ type tap struct {
 	pass      []byte // rest of a packet for paho; aliases buf
 	skip      int    // bytes of an oversize PUBLISH still to be thrown away
 	readAt    int64
-	connected bool
+	connected atomic.Bool // CONNACK said yes
 	delivery  bridge.Delivery
 
 	// discard: a stopping session leaves new messages with the broker.
@@ -133,7 +133,7 @@ func (t *tap) next() (more bool, err error) {
 		if err != nil || !ok {
 			return true, err
 		}
-		if err := checkTurn(h, t.connected); err != nil {
+		if err := checkTurn(h, t.connected.Load()); err != nil {
 			return false, err
 		}
 		if h.kind != typePublish {
@@ -149,7 +149,7 @@ func (t *tap) next() (more bool, err error) {
 					return false, err
 				}
 				if accepted {
-					t.connected = true
+					t.connected.Store(true)
 					t.opts.receiver.Connected(t, present)
 				}
 			}
@@ -209,10 +209,10 @@ func (t *tap) fill() error {
 		t.r = 0
 	}
 	t.Flush()
-	if t.opts.linger > 0 && t.connected && t.r == t.w {
+	if t.opts.linger > 0 && t.connected.Load() && t.r == t.w {
 		time.Sleep(t.opts.linger)
 	}
-	if t.connected { // nothing is delivered before CONNACK, so it needs no room
+	if t.connected.Load() { // nothing is delivered before CONNACK, so it needs no room
 		t.heard.Store(0)
 		pinged, err := t.pause.wait()
 		t.heard.Store(time.Now().UnixNano())
@@ -358,7 +358,7 @@ func (t *tap) end(err error) {
 		t.writeMu.Lock()
 		t.dead = true
 		t.writeMu.Unlock()
-		if t.connected {
+		if t.connected.Load() {
 			t.opts.receiver.Disconnected(t)
 		}
 		close(t.ended)

@@ -1,0 +1,150 @@
+package jetstream
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+)
+
+// chunksConn gives its bytes in chunks of the sizes given, again and again.
+type chunksConn struct {
+	net.Conn
+	rest  []byte
+	sizes []byte
+	turn  int
+}
+
+func (c *chunksConn) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := len(c.rest)
+	if len(c.sizes) > 0 {
+		n = int(c.sizes[c.turn%len(c.sizes)])%64 + 1
+		c.turn++
+	}
+	n = copy(p, c.rest[:min(n, len(c.rest))])
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+const testInbox = "_INBOX.abc."
+
+// through reads a stream through an answerConn: what is passed, and the answers.
+func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []string) {
+	t.Helper()
+	sink := newAnswerSink(testInbox, func(m *nats.Msg, _ bool) {
+		answers = append(answers, m.Subject+" "+string(m.Data))
+	})
+	c := &answerConn{
+		failFastConn: failFastConn{&chunksConn{rest: bytes.Clone(stream), sizes: sizes}},
+		sink:         func() *answerSink { return sink },
+	}
+	var err error
+	buf := make([]byte, 100)
+	for err == nil {
+		var n int
+		n, err = c.Read(buf)
+		passed = append(passed, buf[:n]...)
+	}
+	require.ErrorIs(t, err, io.EOF)
+	return append(passed, c.buf[c.r:c.w]...), answers
+}
+
+func ack(seq int) string {
+	const data = `{"stream":"T","seq":1}`
+	return fmt.Sprintf("MSG %s%d.1 1 %d\r\n%s\r\n", testInbox, seq, len(data), data)
+}
+
+func TestAnswersAreTakenAndTheRestPasses(t *testing.T) {
+	t.Parallel()
+	others := []string{
+		"INFO {\"server_id\":\"x\"}\r\n", "PONG\r\n", "-ERR 'Permissions Violation'\r\n", "+OK\r\n",
+		"MSG other.subject 2 5\r\nMSG _\r\n",
+		"MSG other.subject 2 reply 5\r\nhello\r\n",
+		"MSG " + testInbox + "9.9 1 5000\r\n" + strings.Repeat("x", 5000) + "\r\n",
+		"HMSG " + testInbox + "1.1 1 30 30\r\nNATS/1.0 503\r\n\r\n" + strings.Repeat("y", 14) + "\r\n",
+		"PING\r\n",
+	}
+	var stream, want strings.Builder
+	n := 0
+	for _, o := range others {
+		for range 3 {
+			n++
+			stream.WriteString(ack(n))
+		}
+		stream.WriteString(o)
+		want.WriteString(o)
+	}
+	for size := range 64 {
+		passed, answers := through(t, []byte(stream.String()), []byte{byte(size), byte(3 * size)})
+		require.Equal(t, want.String(), string(passed))
+		require.Len(t, answers, n)
+		require.Equal(t, testInbox+`1.1 {"stream":"T","seq":1}`, answers[0])
+	}
+}
+
+func TestWhatIsNoNATSProtocolPassesUntouched(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]string{
+		"TLS":       "\x16\x03\x03\x00\x7a\x02\r\nM" + ack(1),
+		"WebSocket": "HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x10" + ack(1),
+		"binary":    "\xff\xfe" + ack(1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stream := "INFO {}\r\n" + after
+			passed, answers := through(t, []byte(stream), []byte{7})
+			require.Equal(t, stream, string(passed))
+			require.Empty(t, answers)
+		})
+	}
+}
+
+// Not parallel: other tests' allocations would count.
+func TestAnAnswerAllocatesNothing(t *testing.T) {
+	stream := []byte(strings.Repeat(ack(1), 1000) + "PING\r\n")
+	n := 0
+	sink := newAnswerSink(testInbox, func(*nats.Msg, bool) { n++ })
+	source := &chunksConn{}
+	c := &answerConn{failFastConn: failFastConn{source}, sink: func() *answerSink { return sink }}
+	buf := make([]byte, 100)
+	allocs := testing.AllocsPerRun(10, func() {
+		source.rest = stream
+		if got, err := c.Read(buf); err != nil || got != len("PING\r\n") {
+			panic(fmt.Sprint(got, err))
+		}
+	})
+	require.Equal(t, 11_000, n)
+	require.Less(t, allocs, 3.0)
+}
+
+// What is passed and what is taken are together what came, in order, however the
+// stream was cut up.
+func FuzzAnswerConn(f *testing.F) {
+	f.Add([]byte("INFO {}\r\n"+ack(1)+"PING\r\n"+ack(2)), []byte{1, 5})
+	f.Add([]byte("MSG x 1 3\r\nabc\r\n"+ack(3)), []byte{})
+	f.Add([]byte("MSG "+testInbox+" 1\r\n\r\n"), []byte{2})
+	f.Fuzz(func(t *testing.T, stream, sizes []byte) {
+		whole, answers := through(t, stream, nil)
+		cut, again := through(t, stream, sizes)
+		require.Equal(t, string(whole), string(cut))
+		require.Equal(t, answers, again)
+		taken := 0
+		for _, a := range answers {
+			_, data, _ := strings.Cut(a, " ")
+			taken += len("MSG ") + len(a) - len(data) + len(data)
+		}
+		require.LessOrEqual(t, len(whole)+taken, len(stream)+len(answers)*8)
+		require.LessOrEqual(t, len(whole), len(stream))
+		if len(answers) == 0 {
+			require.Equal(t, string(stream), string(whole))
+		}
+	})
+}

@@ -1,0 +1,88 @@
+package jetstream
+
+import (
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Link is the connection that a publisher sends on: one of nats.go, or a
+// simulated one.
+type Link interface {
+	// PublishMsg puts m into the write buffer. It keeps nothing of m.
+	PublishMsg(m *nats.Msg) error
+	IsConnected() bool
+	// Generation counts the sockets opened. It grows before any byte can go
+	// out on the new one.
+	Generation() uint64
+	// Sending(true) begins a look at Generation and the sends that rely on
+	// it, Sending(false) ends them: on a socket opened in between nothing may
+	// go out.
+	Sending(bool)
+	LastError() error
+	MaxPayload() int64
+	Close()
+}
+
+// LinkHandlers are what a link tells its publisher, each from any goroutine.
+type LinkHandlers struct {
+	// Answer takes one answer, with more set where another is at hand.
+	Answer func(m *nats.Msg, more bool)
+	// Connected and Reconnected come some time after the fact: messages may
+	// have been sent on the new connection before.
+	Connected   func()
+	Reconnected func()
+	// Failed is what the server says without being asked.
+	Failed func(error)
+	// Closed: the link does not reconnect any more.
+	Closed func(Link)
+}
+
+// natsLink is a connection of nats.go with the dialer that counts its sockets.
+type natsLink struct {
+	*nats.Conn
+	dialer *dialer
+}
+
+func (l natsLink) Generation() uint64   { return l.dialer.generation.Load() }
+func (l natsLink) Sending(sending bool) { l.dialer.sending.Store(sending) }
+
+// openNATS returns what opens a link of nats.go and its reply inbox, whose name
+// ends in a dot.
+func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(LinkHandlers) (Link, string, error) {
+	return func(h LinkHandlers) (Link, string, error) {
+		nc, err := connect(
+			nats.SetCustomDialer(d),
+			nats.ReconnectBufSize(-1), // what cannot be sent now is the publisher's to keep
+			nats.SkipSubjectValidation(),
+			nats.FlusherTimeout(writeTimeout),
+			nats.ReconnectOnFlusherError(),
+			nats.ConnectHandler(func(*nats.Conn) { h.Connected() }),
+			nats.ReconnectHandler(func(*nats.Conn) { h.Reconnected() }),
+			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { h.Failed(err) }),
+			nats.ClosedHandler(func(nc *nats.Conn) { h.Closed(natsLink{nc, d}) }),
+		)
+		if err != nil {
+			return nil, "", err
+		}
+		inbox := nc.NewInbox() + "."
+		sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) {
+			// The message at hand still counts as pending.
+			n, _, err := m.Sub.Pending()
+			h.Answer(m, err == nil && n > 1)
+		})
+		if err == nil {
+			// An answer dropped for slowness would cost a recovery.
+			err = sub.SetPendingLimits(-1, -1)
+		}
+		if err != nil {
+			nc.Close()
+			return nil, "", fmt.Errorf("subscribe to the reply inbox: %w", err)
+		}
+		// From here on answers are taken off the socket. The subscription
+		// stays: the server must know the inbox, and what the socket does
+		// not take (a "no responders" with its header; TLS) comes that way.
+		d.sink.Store(newAnswerSink(inbox, h.Answer))
+		return natsLink{nc, d}, inbox, nil
+	}
+}
