@@ -29,15 +29,6 @@ type ConsumerSpec struct {
 	MaxDeliver     int           // zero: no limit
 }
 
-// DefaultConsumers are the consumers of the wire contract.
-func DefaultConsumers() []ConsumerSpec {
-	return []ConsumerSpec{
-		{Stream: "TELEMETRY", Name: "ingest-workers", AckWait: DefaultAckWait, MaxAckPending: DefaultMaxAckPending},
-		{Stream: "SHADOW", Name: "ingest-shadow", AckWait: DefaultAckWait, MaxAckPending: DefaultMaxAckPending},
-		{Stream: "COMMANDS", Name: "ingest-commands", AckWait: DefaultAckWait, MaxAckPending: DefaultMaxAckPending},
-	}
-}
-
 func (c ConsumerSpec) key() string { return c.Stream + "/" + c.Name }
 
 func (c ConsumerSpec) normal() ConsumerSpec {

@@ -150,6 +150,7 @@ func formatAge(d time.Duration) string {
 
 // formatDuration writes 24h for 24h0m0s and 7d for 168h0m0s.
 func formatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
 	if d >= 2*day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}

@@ -22,17 +22,6 @@ const (
 	Stop
 )
 
-func (c Class) String() string {
-	switch c {
-	case Retry:
-		return "retry"
-	case Reject:
-		return "reject"
-	default:
-		return "stop"
-	}
-}
-
 var (
 	// ErrNoResponders: no stream listens on the subject, or JetStream has no
 	// leader just now; the server answers both alike (status 503, empty body).

@@ -22,17 +22,6 @@ const (
 	ManageOff ManageMode = "off"
 )
 
-// ParseManageMode takes create, verify, apply and off; empty is create.
-func ParseManageMode(text string) (ManageMode, error) {
-	switch mode := ManageMode(text); mode {
-	case "":
-		return ManageCreate, nil
-	case ManageCreate, ManageVerify, ManageApply, ManageOff:
-		return mode, nil
-	}
-	return "", fmt.Errorf("streams.manage %q: must be create, verify, apply or off", text)
-}
-
 // ErrContradiction is what exists in a way that no retry mends: a stream without
 // its subjects, with another retention or storage, a subject that another stream
 // holds, a stream that is missing under [ManageVerify]. The error around it says

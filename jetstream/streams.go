@@ -10,13 +10,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-const (
-	day = 24 * time.Hour
-	gib = 1 << 30
-
-	// defaultDuplicateWindow is nats-server's own.
-	defaultDuplicateWindow = 2 * time.Minute
-)
+// defaultDuplicateWindow is nats-server's own.
+const defaultDuplicateWindow = 2 * time.Minute
 
 // StreamSpec is a stream as it must be. The zero value of a field is
 // nats-server's default; what a spec does not speak of (compression, placement,
@@ -38,33 +33,6 @@ type StreamSpec struct {
 	// "acknowledged". Zero: 2 min, or MaxAge where that is less.
 	DuplicateWindow time.Duration
 	Replicas        int // zero: 1
-}
-
-// DefaultStreams are the streams of the wire contract. Together they reserve
-// 13 GiB.
-func DefaultStreams() []StreamSpec {
-	return []StreamSpec{
-		{
-			Name: "TELEMETRY", Description: "device telemetry, from MQTT",
-			Subjects: []string{"tenant.*.device.*.*"},
-			MaxAge:   day, MaxBytes: 10 * gib, DuplicateWindow: defaultDuplicateWindow,
-		},
-		{
-			Name: "SHADOW", Description: "reported device state, from MQTT",
-			Subjects: []string{"tenant.*.device.*.shadow.reported"},
-			MaxAge:   day, MaxBytes: gib, DuplicateWindow: defaultDuplicateWindow,
-		},
-		{
-			Name: "COMMANDS", Description: "acknowledged commands, from MQTT",
-			Subjects: []string{"tenant.*.device.*.commands.ack"},
-			MaxAge:   day, MaxBytes: gib, DuplicateWindow: defaultDuplicateWindow,
-		},
-		{
-			Name: "QUARANTINE", Description: "messages the bridge refused, with the reason",
-			Subjects: []string{"quarantine.>"},
-			MaxAge:   7 * day, MaxBytes: gib, MaxMsgsPerSubject: 1000, DuplicateWindow: defaultDuplicateWindow,
-		},
-	}
 }
 
 // normal fills in what nats-server would (server/stream.go, checkStreamCfg), so
@@ -129,7 +97,7 @@ func (s StreamSpec) validate() []error {
 		}
 		for _, other := range s.Subjects[:i] {
 			if validFilter(other) && collide(subject, other) {
-				fault("subjects %s and %s overlap", other, subject)
+				faults = append(faults, &OverlapError{s.Name, subject, s.Name, other})
 			}
 		}
 	}
@@ -150,9 +118,25 @@ func (s StreamSpec) validate() []error {
 	return faults
 }
 
+// OverlapError: some subject would belong to both, which nats-server refuses
+// within a stream as between two.
+type OverlapError struct {
+	Stream, Subject           string
+	OtherStream, OtherSubject string // declared earlier
+}
+
+// Error names both.
+func (e *OverlapError) Error() string {
+	if e.Stream == e.OtherStream {
+		return fmt.Sprintf("stream %s: subjects %s and %s overlap", e.Stream, e.OtherSubject, e.Subject)
+	}
+	return fmt.Sprintf("stream %s: subject %s overlaps with %s of stream %s", e.Stream, e.Subject, e.OtherSubject, e.OtherStream)
+}
+
 // ValidateSpecs finds every fault that shows without a server: names, subjects
 // that overlap within or between streams, consumers of streams that are not in
-// the list. The faults are joined; nil where there are none.
+// the list. The faults are joined, an [OverlapError] for what overlaps; nil where
+// there are none.
 func ValidateSpecs(streams []StreamSpec, consumers []ConsumerSpec) error {
 	var faults []error
 	names := map[string]bool{}
@@ -166,7 +150,7 @@ func ValidateSpecs(streams []StreamSpec, consumers []ConsumerSpec) error {
 			for _, subject := range s.Subjects {
 				for _, held := range other.Subjects {
 					if validFilter(subject) && validFilter(held) && collide(subject, held) {
-						faults = append(faults, fmt.Errorf("stream %s: subject %s overlaps with %s of stream %s", s.Name, subject, held, other.Name))
+						faults = append(faults, &OverlapError{s.Name, subject, other.Name, held})
 					}
 				}
 			}

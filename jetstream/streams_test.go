@@ -17,51 +17,6 @@ import (
 	"mqtt-nats-bridge/jetstream"
 )
 
-func TestDefaults_AreTheWireContract(t *testing.T) {
-	t.Parallel()
-	streams, consumers := jetstream.DefaultStreams(), jetstream.DefaultConsumers()
-	require.NoError(t, jetstream.ValidateSpecs(streams, consumers))
-	js := api(t, boot(t, nil))
-	ctx := within(t)
-	report, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, streams, consumers)
-	require.NoError(t, err)
-	require.Len(t, report.Created, 7)
-	require.Empty(t, report.Notes)
-
-	for subject, want := range map[string]string{
-		"tenant.acme.device.dev-1.telemetry":                        "TELEMETRY",
-		"tenant.acme.device.dev-1.shadow.reported":                  "SHADOW",
-		"tenant.acme.device.dev-1.commands.ack":                     "COMMANDS",
-		"quarantine.cn_mismatch.tenant.acme.device.dev-1.telemetry": "QUARANTINE",
-		"quarantine.bad_topic":                                      "QUARANTINE",
-		"quarantine.rate_limited.tenant.a.device.b.shadow.reported": "QUARANTINE",
-	} {
-		ack, err := js.Publish(ctx, subject, []byte("x"))
-		require.NoError(t, err, subject)
-		require.Equal(t, want, ack.Stream, subject)
-	}
-	info, err := js.Stream(ctx, "TELEMETRY")
-	require.NoError(t, err)
-	cfg := info.CachedInfo().Config
-	require.Equal(t, 24*time.Hour, cfg.MaxAge)
-	require.EqualValues(t, 10<<30, cfg.MaxBytes)
-	require.Equal(t, natsjs.FileStorage, cfg.Storage)
-	require.Equal(t, natsjs.DiscardOld, cfg.Discard)
-	require.Equal(t, 2*time.Minute, cfg.Duplicates)
-	consumer, err := js.Consumer(ctx, "TELEMETRY", "ingest-workers")
-	require.NoError(t, err)
-	c := consumer.CachedInfo().Config
-	require.Equal(t, "ingest-workers", c.Durable)
-	require.Equal(t, natsjs.AckExplicitPolicy, c.AckPolicy)
-	require.Equal(t, 10_000, c.MaxAckPending)
-	require.Equal(t, 30*time.Second, c.AckWait)
-	require.EqualValues(t, 1, consumer.CachedInfo().NumPending, "what came before the first worker is kept for it")
-
-	again, err := jetstream.Plan(ctx, js, streams, consumers)
-	require.NoError(t, err)
-	require.True(t, again.Empty(), again)
-}
-
 func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
 	t.Parallel()
 	err := jetstream.ValidateSpecs(
@@ -94,20 +49,6 @@ func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
 	}
 }
 
-func TestParseManageMode(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify, jetstream.ManageApply, jetstream.ManageOff} {
-		got, err := jetstream.ParseManageMode(string(mode))
-		require.NoError(t, err)
-		require.Equal(t, mode, got)
-	}
-	got, err := jetstream.ParseManageMode("")
-	require.NoError(t, err)
-	require.Equal(t, jetstream.ManageCreate, got)
-	_, err = jetstream.ParseManageMode("maybe")
-	require.ErrorContains(t, err, "create, verify, apply or off")
-}
-
 // world is a server on which nothing is as declared: one stream is right, one is
 // missing, one has other limits, one cannot be mended, one has lost its subject
 // to a stranger.
@@ -115,9 +56,9 @@ func world(t *testing.T) (natsjs.JetStream, []jetstream.StreamSpec, []jetstream.
 	t.Helper()
 	js := api(t, boot(t, nil))
 	ctx := within(t)
-	streams := append(jetstream.DefaultStreams(),
+	streams := append(fleetStreams(),
 		jetstream.StreamSpec{Name: "EVENTS", Subjects: []string{"events.>"}, MaxMsgs: 500, Discard: natsjs.DiscardNew})
-	consumers := append(jetstream.DefaultConsumers(),
+	consumers := append(fleetConsumers(),
 		jetstream.ConsumerSpec{Stream: "SHADOW", Name: "audit", FilterSubjects: []string{"tenant.acme.>"}, MaxDeliver: 5},
 		jetstream.ConsumerSpec{Stream: "SHADOW", Name: "pushed"})
 
@@ -163,7 +104,7 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 
 	t.Run("nothing there", func(t *testing.T) {
 		t.Parallel()
-		d, err := jetstream.Plan(within(t), api(t, boot(t, nil)), jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+		d, err := jetstream.Plan(within(t), api(t, boot(t, nil)), fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
 		require.False(t, d.Empty())
 		golden(t, "plan.nothing-there.txt", d.String())
@@ -179,9 +120,9 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 	t.Run("all as declared", func(t *testing.T) {
 		t.Parallel()
 		js := api(t, boot(t, nil))
-		_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+		_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
-		d, err := jetstream.Plan(within(t), js, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+		d, err := jetstream.Plan(within(t), js, fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
 		require.True(t, d.Empty())
 		golden(t, "plan.all-as-declared.txt", d.String())
@@ -215,7 +156,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	mustCreate(t, js, natsjs.StreamConfig{
 		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*", "legacy.>"}, MaxAge: time.Hour, Compression: natsjs.S2Compression,
 	})
-	report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"stream SHADOW", "stream COMMANDS", "stream QUARANTINE",
@@ -230,7 +171,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, time.Hour, s.CachedInfo().Config.MaxAge)
 
-	report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Equal(t, []string{"stream TELEMETRY"}, report.Updated)
 	require.Empty(t, report.Created)
@@ -238,7 +179,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"tenant.*.device.*.*"}, s.CachedInfo().Config.Subjects)
 	require.Equal(t, natsjs.S2Compression, s.CachedInfo().Config.Compression, "what a spec does not speak of stays")
-	d, err := jetstream.Plan(within(t), js, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	d, err := jetstream.Plan(within(t), js, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.True(t, d.Empty(), d)
 }
@@ -306,7 +247,7 @@ func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
 func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 	t.Parallel()
 	js := api(t, boot(t, nil))
-	streams, consumers := jetstream.DefaultStreams(), jetstream.DefaultConsumers()
+	streams, consumers := fleetStreams(), fleetConsumers()
 	_, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, consumers)
 	require.ErrorIs(t, err, jetstream.ErrContradiction)
 	for _, s := range streams {
@@ -323,7 +264,7 @@ func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 
 func TestManage_OffAsksNothing(t *testing.T) {
 	t.Parallel()
-	report, err := jetstream.Manage(t.Context(), nil, jetstream.ManageOff, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	report, err := jetstream.Manage(t.Context(), nil, jetstream.ManageOff, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Nil(t, report.Difference)
 }
@@ -368,10 +309,10 @@ func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
 	start.Add(1)
 	for i, js := range apis {
 		// Not quite the same: the later ones find a stream with other limits.
-		streams := jetstream.DefaultStreams()
+		streams := fleetStreams()
 		streams[0].MaxBytes -= int64(i)
-		consumers := jetstream.DefaultConsumers()
-		consumers[0].MaxAckPending -= i
+		consumers := fleetConsumers()
+		consumers[0].MaxAckPending = jetstream.DefaultMaxAckPending - i
 		go func() {
 			start.Wait()
 			_, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, streams, consumers)
@@ -415,12 +356,12 @@ func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
 func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 	t.Parallel()
 	allowed := []string{"$JS.API.STREAM.NAMES"}
-	for _, stream := range jetstream.DefaultStreams() {
+	for _, stream := range fleetStreams() {
 		for _, verb := range []string{"INFO", "CREATE"} {
 			allowed = append(allowed, "$JS.API.STREAM."+verb+"."+stream.Name)
 		}
 	}
-	for _, consumer := range jetstream.DefaultConsumers() {
+	for _, consumer := range fleetConsumers() {
 		for _, verb := range []string{"INFO", "CREATE"} {
 			allowed = append(allowed, "$JS.API.CONSUMER."+verb+"."+consumer.Stream+"."+consumer.Name)
 		}
@@ -446,15 +387,15 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 		return js
 	}
 	bridge := as("bridge", "_INBOX_bridge")
-	report, err := jetstream.Manage(within(t), bridge, jetstream.ManageCreate, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	report, err := jetstream.Manage(within(t), bridge, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Len(t, report.Created, 7)
-	_, err = jetstream.Manage(within(t), bridge, jetstream.ManageVerify, jetstream.DefaultStreams(), jetstream.DefaultConsumers())
+	_, err = jetstream.Manage(within(t), bridge, jetstream.ManageVerify, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err = jetstream.Plan(ctx, as("nobody", ""), jetstream.DefaultStreams(), nil)
+	_, err = jetstream.Plan(ctx, as("nobody", ""), fleetStreams(), nil)
 	require.ErrorContains(t, err, "no answer on $JS.API.STREAM.INFO.TELEMETRY: the user may lack the permission")
 }
 

@@ -39,8 +39,3 @@ func TestEveryFaultIsReportedWithItsLine(t *testing.T) {
 		})
 	}
 }
-
-func TestReferenceIsWhatTheDocsSay(t *testing.T) {
-	t.Parallel()
-	golden(t, filepath.Join("..", "..", "docs", "configuration.md"), Reference())
-}

@@ -11,9 +11,6 @@ const redacted = "(redacted)"
 // itself comes only from Reveal.
 type Secret struct{ text string }
 
-// NewSecret wraps a text.
-func NewSecret(text string) Secret { return Secret{text} }
-
 // Reveal is the text in clear.
 func (s Secret) Reveal() string { return s.text }
 

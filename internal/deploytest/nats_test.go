@@ -15,6 +15,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -117,10 +119,21 @@ var examples = map[string]string{
 	"QUARANTINE": "quarantine.cn_mismatch." + telemetry,
 }
 
+// defaultPlan is what a bridge without configuration makes.
+func defaultPlan(t *testing.T) *daemon.Plan {
+	t.Helper()
+	c, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	plan, err := daemon.Compile(c)
+	require.NoError(t, err)
+	return plan
+}
+
 // createStreams does what the bridge does at its start, by the bridge's own code.
 func createStreams(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
-	streams, consumers := jetstream.DefaultStreams(), jetstream.DefaultConsumers()
+	plan := defaultPlan(t)
+	streams, consumers := plan.Streams, plan.Consumers
 	report, err := jetstream.Manage(t.Context(), js, jetstream.ManageCreate, streams, consumers)
 	require.NoError(t, err)
 	require.Len(t, report.Created, len(streams)+len(consumers))
@@ -173,7 +186,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 
 	t.Run("ingest", func(t *testing.T) {
 		ingest := connectNATS(t, s, "ingest")
-		for _, spec := range jetstream.DefaultConsumers() {
+		for _, spec := range defaultPlan(t).Consumers {
 			consumer, err := ingest.js.Consumer(t.Context(), spec.Stream, spec.Name)
 			require.NoError(t, err)
 			msg, err := consumer.Next(natsjs.FetchMaxWait(patience))
@@ -207,9 +220,9 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "live", string(msg.Data))
 
-		changed := jetstream.DefaultStreams()
-		changed[0].MaxAge *= 2
-		report, err := jetstream.Manage(t.Context(), operator.js, jetstream.ManageApply, changed, jetstream.DefaultConsumers())
+		changed := defaultPlan(t)
+		changed.Streams[0].MaxAge *= 2
+		report, err := jetstream.Manage(t.Context(), operator.js, jetstream.ManageApply, changed.Streams, changed.Consumers)
 		require.NoError(t, err)
 		require.Equal(t, []string{"stream TELEMETRY"}, report.Updated)
 		stream, err := operator.js.Stream(t.Context(), "QUARANTINE")

@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strings"
+	"testing"
 )
 
 const referenceIntroduction = `# Configuration
@@ -25,9 +27,14 @@ Durations are written ` + "`500ms`, `30s`, `2m`, `24h` or `7d`" + `; sizes ` + "
 Within ` + "`[ ]` and `{ }`" + ` a topic with braces needs quotes: ` + "`{topic: \"a/{tenant}/{device}\", format: envelope}`" + `.
 `
 
-// Reference is docs/configuration.md: every key with its type, default,
+func TestReferenceIsWhatTheDocsSay(t *testing.T) {
+	t.Parallel()
+	golden(t, filepath.Join("..", "..", "docs", "configuration.md"), reference())
+}
+
+// reference is docs/configuration.md: every key with its type, default,
 // environment variable and meaning.
-func Reference() string {
+func reference() string {
 	root := schemaOf(reflect.ValueOf(&Config{}).Elem(), "", nil)
 	var b strings.Builder
 	b.WriteString(referenceIntroduction)
