@@ -59,7 +59,8 @@ type ConnectOptions struct {
 	// Domain and APIPrefix say where JetStream's API is; at most one of them.
 	Domain, APIPrefix string
 
-	// ConnectTimeout bounds one attempt on one server, handshakes included.
+	// ConnectTimeout bounds one attempt on one address of a server, and each
+	// handshake after it.
 	ConnectTimeout time.Duration
 	// ReconnectWait is the first pause after all servers were tried. It doubles
 	// up to ReconnectWaitMax; up to half of it is added at random, so that a
@@ -151,7 +152,7 @@ func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(o.URL, append(opts, keepHandlers(extra))...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), err)
+		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), watch.cause(err))
 	}
 	watch.conn.Store(nc)
 	return nc, nil
@@ -199,6 +200,7 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 		// sent on reconnect ahead of what the publisher resends.
 		nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(watch.delay),
+		nats.SetCustomDialer(&watch.dialer),
 		nats.ConnectHandler(watch.connected),
 		nats.ReconnectHandler(watch.reconnected),
 		nats.ReconnectErrHandler(watch.attemptFailed),

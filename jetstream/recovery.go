@@ -128,8 +128,11 @@ func (p *Publisher) alarm() {
 		return
 	}
 	r.alarmed = true
-	p.opts.Log.Error().AnErr("problem", r.problem).Str("advice", Advice(r.problem)).
-		Int("waiting", p.win.len()).Msg("JetStream does not take messages: they are kept and tried again")
+	line := p.opts.Log.Error().AnErr("problem", r.problem)
+	if advice := Advice(r.problem); advice != "" {
+		line.Str("advice", advice)
+	}
+	line.Int("waiting", p.win.len()).Msg("JetStream does not take messages: they are kept and tried again")
 }
 
 // reconnected goes back, unless a send has seen the new connection first and

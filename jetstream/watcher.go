@@ -1,6 +1,8 @@
 package jetstream
 
 import (
+	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,7 @@ import (
 // and the next cannot be dialled, only the second may be seen.
 type watcher struct {
 	options ConnectOptions
+	dialer  rememberingDialer
 	// conn is nil until nats.go handed the connection to a callback or Connect
 	// returned it.
 	conn atomic.Pointer[nats.Conn]
@@ -27,7 +30,36 @@ type watcher struct {
 	last string // the problem reported last; empty while connected
 }
 
-func newWatcher(o ConnectOptions) *watcher { return &watcher{options: o} }
+func newWatcher(o ConnectOptions) *watcher {
+	return &watcher{options: o, dialer: rememberingDialer{timeout: o.ConnectTimeout}}
+}
+
+// rememberingDialer keeps why the last dial failed: nats.go drops a "connection
+// refused" and says "no servers available for connection" (1.55.0,
+// Conn.connect). It goes unused where another dialer is among the options.
+type rememberingDialer struct {
+	timeout time.Duration
+	failed  atomic.Pointer[error] // nil: the last dial succeeded, or there was none
+}
+
+// Dial implements nats.CustomDialer.
+func (d *rememberingDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := net.DialTimeout(network, address, d.timeout)
+	if err != nil {
+		d.failed.Store(&err)
+		return nil, err
+	}
+	d.failed.Store(nil)
+	return conn, nil
+}
+
+// cause is err, or what is behind nats.go's word that no server is available.
+func (w *watcher) cause(err error) error {
+	if dial := w.dialer.failed.Load(); dial != nil && errors.Is(err, nats.ErrNoServers) {
+		return *dial
+	}
+	return err
+}
 
 func (w *watcher) delay(round int) time.Duration {
 	if nc := w.conn.Load(); nc != nil {
@@ -43,7 +75,7 @@ func (w *watcher) failed(err error) {
 	if hook == nil {
 		return
 	}
-	problem := ClassifyConnectError(err, w.options.URL)
+	problem := ClassifyConnectError(w.cause(err), w.options.URL)
 	// Per kind: the error's text alternates between servers of a cluster.
 	key := problem.Kind.String()
 	w.mu.Lock()

@@ -73,8 +73,9 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		devices: bridge.NewDevices(limits), tenants: bridge.NewDevices(limits),
 		cancel: cancel, fatal: make(chan error, 1),
 	}
+	sessions := newChorus(opts.Log, len(plan.Lanes))
 	for _, l := range plan.Lanes {
-		b.lanes = append(b.lanes, newLaneUnit(l, opts.Log))
+		b.lanes = append(b.lanes, newLaneUnit(l, opts.Log, sessions))
 	}
 	streams := make(chan error, 1)
 	b.wait.Go(func() {

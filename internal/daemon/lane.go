@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,11 +17,13 @@ import (
 
 // laneUnit is a lane with its two ends and its journal.
 type laneUnit struct {
-	plan LanePlan
-	log  zerolog.Logger
+	plan    LanePlan
+	log     zerolog.Logger
+	mqttLog zerolog.Logger // the session names the lane by its client id
 
 	mu        sync.Mutex
 	problem   string // why the lane is not open yet; empty: it is
+	advice    string
 	since     time.Time
 	lane      *bridge.Lane
 	journal   *bridge.Journal
@@ -43,10 +44,11 @@ type laneShared struct {
 	unheld  func(subject string) bool
 }
 
-func newLaneUnit(plan LanePlan, log zerolog.Logger) *laneUnit {
+func newLaneUnit(plan LanePlan, log zerolog.Logger, sessions *chorus) *laneUnit {
 	return &laneUnit{
 		plan: plan, problem: "not opened yet", since: time.Now(),
-		log: log.With().Str("lane", plan.ClientID).Logger(),
+		log:     log.With().Str("lane", plan.ClientID).Logger(),
+		mqttLog: sessions.voice(plan.ClientID),
 	}
 }
 
@@ -60,10 +62,10 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 		}
 		u.mu.Lock()
 		news := u.problem != err.Error()
-		u.problem = err.Error()
+		u.problem, u.advice = err.Error(), journalAdvice(err)
 		u.mu.Unlock()
 		if news {
-			u.log.Error().Err(err).Msg("the lane takes no messages without its journal; trying again")
+			u.log.Error().Err(err).Str("advice", journalAdvice(err)).Msg("the lane takes no messages without its journal; trying again")
 		}
 		select {
 		case <-ctx.Done():
@@ -109,7 +111,7 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 		Address: c.MQTT.URL.Address(), TLS: shared.tls, ClientID: u.plan.ClientID,
 		Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
 		KeepAlive: c.MQTT.KeepAlive, MaxPacket: int(c.MQTT.MaxPacket), Linger: c.Lane.Linger,
-		Filters: u.plan.Filters, HadSession: journal.Alive() > 0, Receiver: lane, Log: u.log,
+		Filters: u.plan.Filters, HadSession: journal.Alive() > 0, Receiver: lane, Log: u.mqttLog,
 	})
 	if err != nil {
 		publisher.Close()
@@ -118,7 +120,7 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.problem, u.since = "", time.Now()
+	u.problem, u.advice, u.since = "", "", time.Now()
 	u.lane, u.journal, u.publisher, u.session = lane, journal, publisher, session
 	return nil
 }
@@ -155,11 +157,11 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 // problems lists what keeps the lane from being ready.
 func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
-	problem, since := u.problem, u.since
+	problem, advice, since := u.problem, u.advice, u.since
 	u.mu.Unlock()
 	lanes := []string{u.plan.ClientID}
 	if problem != "" {
-		return []Problem{{Component: "lane", Problem: problem, Since: since, Lanes: lanes}}
+		return []Problem{{Component: "lane", Problem: problem, Advice: advice, Since: since, Lanes: lanes}}
 	}
 	_, publisher, session := u.parts()
 	var all []Problem
@@ -177,31 +179,6 @@ func (u *laneUnit) problems() []Problem {
 		all = append(all, Problem{Component: component, Problem: p.Problem, Advice: p.Advice, Subject: p.Subject, Since: since, Lanes: lanes})
 	}
 	return all
-}
-
-// mqttProblem puts what is wrong with a session into words that do not name the
-// lane, so that lanes in the same trouble share one problem.
-func mqttProblem(s *mqtt.Status) (problem, advice string) {
-	switch {
-	case s.Takeover:
-		return "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id",
-			"stop the other bridge, or give this one another mqtt.client_id"
-	case len(s.Refused) > 0:
-		return s.Problem, "let mqtt.username subscribe to it in the broker's ACL"
-	case !s.Connected:
-		return withoutLocalAddress(s.Problem), "see that the broker runs at mqtt.url and lets the bridge in; it goes on trying"
-	}
-	return s.Problem, ""
-}
-
-// withoutLocalAddress takes the local end out of "read tcp LOCAL->REMOTE: …": its
-// port is another one for each connection.
-func withoutLocalAddress(text string) string {
-	local, remote, ok := strings.Cut(text, "->")
-	if !ok {
-		return text
-	}
-	return local[:strings.LastIndexByte(local, ' ')+1] + remote
 }
 
 // unstoredSince is since when the publisher stores nothing: it knows that itself
