@@ -75,9 +75,26 @@ func execute(ctx context.Context, args []string) int {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return conclude(p.err, usageError{err})
+		return conclude(p.err, usageError{withExample(err)})
 	}
 	return conclude(p.err, parsed.Run())
+}
+
+// withExample adds how the command is called to an error of the parser, where
+// the command has an example.
+func withExample(err error) error {
+	var parse *kong.ParseError
+	if !errors.As(err, &parse) {
+		return err
+	}
+	node := parse.Context.Selected()
+	if node == nil || !node.Target.CanAddr() {
+		return err
+	}
+	if c, ok := node.Target.Addr().Interface().(interface{ example() string }); ok {
+		return fmt.Errorf("%w\nExample: %s", err, c.example())
+	}
+	return err
 }
 
 // conclude prints what is wrong for a reader, not as a log line, and returns the

@@ -44,12 +44,12 @@ func TestExitCodes(t *testing.T) {
 		"check, nobody there":       {[]string{"check", "--connect", "--mqtt-url=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, ""},
 		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask the bridge whether it is ready"},
 		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
-		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached"},
+		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},
 		"apply, nobody to ask":      {[]string{"streams", "apply", "--nats-url=" + unreachable}, 2, "give --yes"},
 		"apply, not ours":           {[]string{"streams", "apply", "--yes", "--set", "streams.manage=off"}, 2, "streams.manage: is off"},
 		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
 		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},
-		"no topic":                  {[]string{"map"}, 2, "<topic>"},
+		"no topic":                  {[]string{"map"}, 2, "expected \"<topic> ...\"\nExample: mqtt-nats-bridge map tenant/acme/"},
 		"--set without a value":     {[]string{"check", "--set", "mqtt.url"}, 2, "write KEY=VALUE"},
 		"--set of no key":           {[]string{"check", "--set", "mqtt.ulr=x"}, 2, "did you mean mqtt.url?"},
 		"run, wrong configuration":  {[]string{"--config", wrong}, 2, "2 faults in the configuration"},
@@ -84,6 +84,30 @@ nats:
 	got := finish(t, cmd)
 	require.Equal(t, 2, got.code)
 	golden(t, "faults", got.err)
+}
+
+func TestFaultsOfTopicsComeWithAllOthers(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, "run", "-c", "bridge.yaml")
+	cmd.Env = append(cmd.Env, "BRIDGE_IDENTITY_PREFIX=bridge/{x")
+	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "bridge.yaml"), []byte(`log:
+  level: loud
+topics:
+  - tenant/{tenant}/device/{device}/{type}
+  - tenant/{tenant}/device/{device}/telemetry
+  - tenant/{tenant}/state
+  - topic: site/{tenant}/{device}
+    subject: site.{plant}.{device}
+  - topic: quarantine/{tenant}/{device}
+  - topic: alarm/{tenant}/{device}
+    subject: tenant.{tenant}.device.{device}.alarm
+    stream: shadow
+streams:
+  shadow: {max_age: 1m}
+`), 0o600))
+	got := finish(t, cmd)
+	require.Equal(t, 2, got.code)
+	golden(t, "faults-topics", got.err)
 }
 
 func TestMapFollowsATopic(t *testing.T) {

@@ -12,16 +12,20 @@ type mapCommand struct {
 }
 
 // Help is what --help says beyond the flags.
-func (mapCommand) Help() string {
+func (m mapCommand) Help() string {
 	return `Says for each topic which pattern it matches, what the pattern captures, under which subject and in which stream its messages are stored, or why they would be rejected and where in quarantine they would be. Nothing is connected to; payload and rate are not looked at.
 
 The exit code is 1 if a topic would be rejected.
 
 Examples:
 
-    mqtt-nats-bridge map tenant/acme/device/dev-1/telemetry
+    ` + m.example() + `
 
     mqtt-nats-bridge map bridge/v1/d/000660F22358AE4BB44B/1795442951630/61636D652F6465762D31/tenant/acme/device/dev-1/telemetry`
+}
+
+func (mapCommand) example() string {
+	return "mqtt-nats-bridge map tenant/acme/device/dev-1/telemetry"
 }
 
 // Run implements the command.

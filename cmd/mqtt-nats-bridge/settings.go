@@ -25,7 +25,7 @@ func (p *program) load() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags})
+	return config.Load(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags, Check: daemon.Check})
 }
 
 // compile reads the configuration and finds out what it means.

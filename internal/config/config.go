@@ -50,7 +50,7 @@ type MQTT struct {
 	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
 	TLS          TLS           `yaml:"tls" doc:"Certificates for mqtts://."`
 	KeepAlive    time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"65535s" step:"1s" doc:"The MQTT keep-alive, in whole seconds (16 bits on the wire)."`
-	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"1KiB" max:"256MiB" doc:"The largest packet taken from the broker: topic, payload and framing."`
+	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"80KiB" max:"256MiB" doc:"The largest packet taken from the broker whole: topic, payload and framing. A longer one goes to quarantine, cut. Not below 80KiB, so that the longest topic of MQTT (64 KiB) has room."`
 	Share        string        `yaml:"share" doc:"The $share group of plain topics, needed as soon as two lanes or two bridges take the same topics."`
 }
 

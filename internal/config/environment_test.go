@@ -45,7 +45,7 @@ func other(t *testing.T, l *leaf, files map[string]string) string {
 	case "list":
 		return "a/{tenant}/{device}"
 	case "size":
-		return "2KiB"
+		return "128KiB" // within every bound
 	case "number":
 		return "3"
 	case "rate":

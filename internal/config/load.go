@@ -16,6 +16,10 @@ type Sources struct {
 	// Flags are the values of the command line; of two for one path the later
 	// wins.
 	Flags []Flag
+	// Check adds faults that only those can see who give values their
+	// meaning; see [Config.Fault]. It gets what could be read, which may be at
+	// fault already: what it says about such a value is dropped.
+	Check func(*Config) []Fault
 }
 
 // Flag is a value from the command line.
@@ -44,6 +48,9 @@ func Load(s Sources) (*Config, error) {
 
 	l.files()
 	l.rules()
+	if s.Check != nil {
+		l.further(s.Check(c))
+	}
 	if err := l.faults.Err(); err != nil {
 		return nil, err
 	}
@@ -69,6 +76,23 @@ func newLoader(c *Config) *loader {
 
 func (l *loader) fault(o origin, path, message string) {
 	l.faults.Add(o.fault(path, message))
+}
+
+// further adds faults of values that have none yet: a pattern that is no text
+// must not also be called a pattern that means nothing.
+func (l *loader) further(faults []Fault) {
+	known := slices.Clone(l.faults.List)
+	for _, f := range faults {
+		if !slices.ContainsFunc(known, func(k Fault) bool { return within(f.Path, k.Path) || within(k.Path, f.Path) }) {
+			l.faults.Add(f)
+		}
+	}
+}
+
+// within reports whether path is that of outer, or of something in it.
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && outer != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 func (l *loader) defaults() {

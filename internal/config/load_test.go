@@ -142,6 +142,26 @@ func TestFaultsOfAllSourcesComeAtOnceInOrder(t *testing.T) {
 	}, got)
 }
 
+func TestWhatOthersFindComesInTheSameList(t *testing.T) {
+	t.Parallel()
+	check := func(c *Config) []Fault {
+		return []Fault{c.Fault("topics[0].topic", "means nothing"), c.Fault("topics", "are few"), c.Fault("mqtt.url", "is slow"), c.Fault("mqtt.share", "is odd")}
+	}
+	got := faults(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt:\n  url: mqtt://h\n  keepalive: abc\ntopics:\n- topic: a/{tenant}/{device}\n")})
+	require.Equal(t, []string{
+		`mqtt.share: is odd`,
+		`bridge.yaml:2: mqtt.url: is slow`,
+		`bridge.yaml:3: mqtt.keepalive: "abc" is not a duration; write it like 30s or 2m`,
+		`bridge.yaml:5: topics[0].topic: means nothing`,
+		`bridge.yaml:5: topics: are few`,
+	}, got)
+	got = faults(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt: {url: ftp://h}\ntopics: [a/+]\n")})
+	require.Len(t, got, 3, "not what holds a fault already, nor what is in it: %q", got)
+	require.Contains(t, got[0], "mqtt.share: is odd")
+	require.Contains(t, got[1], "mqtt.url: \"ftp://h\" has the unknown scheme")
+	require.Contains(t, got[2], "topics[0].topic: \"a/+\" holds an MQTT wildcard")
+}
+
 func TestMissingConfigurationFileIsAFault(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "bridge.yaml")

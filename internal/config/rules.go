@@ -182,7 +182,12 @@ func (l *loader) prefixRule() {
 func (l *loader) limitRules() {
 	c := l.c
 	if l.sound("limits.payload", "mqtt.max_packet") && c.Limits.Payload > c.MQTT.MaxPacket {
-		l.contradiction(fmt.Sprintf("limits.payload (%s) is over mqtt.max_packet (%s), and no such payload could come in; raise the packet or lower the payload", c.Limits.Payload, c.MQTT.MaxPacket), "limits.payload", "mqtt.max_packet")
+		payload, packet := c.Limits.Payload, c.MQTT.MaxPacket
+		if c.given("limits.payload") {
+			l.contradiction(fmt.Sprintf("%s is over mqtt.max_packet (%s), and no such payload could come in; lower it or raise the packet", payload, packet), "limits.payload")
+		} else {
+			l.contradiction(fmt.Sprintf("%s is below limits.payload (%s), and no such payload could come in; raise it or lower the payload", packet, payload), "mqtt.max_packet")
+		}
 	}
 	for _, limit := range []struct {
 		path string
@@ -194,7 +199,7 @@ func (l *loader) limitRules() {
 		}
 		// A device forgotten sooner would come back with a full bucket.
 		if refill := limit.refill().Round(time.Second); refill > c.Limits.Idle {
-			l.contradiction(fmt.Sprintf("%s takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", limit.path, formatDuration(refill), formatDuration(c.Limits.Idle)), burst, rate, "limits.idle")
+			l.contradiction(fmt.Sprintf("takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", formatDuration(refill), formatDuration(c.Limits.Idle)), burst, rate)
 		}
 	}
 }
@@ -215,16 +220,17 @@ func (l *loader) streamRules() {
 		default:
 			names[s.Name] = s.path
 		}
-		// nats-server refuses such a stream.
+		// nats-server refuses such a stream. No default is one, so the age
+		// was given.
 		window := l.c.Streams.DuplicateWindow
 		if l.sound(age, "streams.duplicate_window") && s.MaxAge > 0 && s.MaxAge < window {
-			l.contradiction(fmt.Sprintf("%s (%s) is below streams.duplicate_window (%s); raise it or lower the window", age, formatDuration(s.MaxAge), formatDuration(window)), age, "streams.duplicate_window")
+			l.contradiction(fmt.Sprintf("%s is below streams.duplicate_window (%s); raise it or lower the window", formatDuration(s.MaxAge), formatDuration(window)), age)
 		}
 	}
 }
 
-// topicRules looks at shape alone; whether a pattern means something is for the
-// package that matches topics, see [Config.Fault].
+// topicRules looks at shape alone; whether a pattern means something is for
+// [Sources].Check.
 func (l *loader) topicRules() {
 	seen := map[string]int{}
 	for i, t := range l.c.Topics {

@@ -1,10 +1,7 @@
 package daemon
 
 import (
-	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
@@ -28,89 +25,40 @@ type LanePlan struct {
 }
 
 // Compile turns a configuration into a plan. The error is a *config.Faults: what
-// only the patterns' own parser can find, at its place in the file.
+// [Check] finds.
 func Compile(c *config.Config) (*Plan, error) {
-	faults := &config.Faults{}
-	var prefix *subjects.Prefix
-	if c.Identity.Mode == config.Attested {
-		p, err := subjects.ParsePrefix(c.Identity.Prefix)
-		if err != nil {
-			faults.Add(c.Fault("identity.prefix", err.Error()))
-		}
-		prefix = p
-	}
-	var routes []subjects.Route
-	var formats []bridge.Format
-	for i, t := range c.Topics {
-		route, err := compileTopic(c, i, faults)
-		if err != nil {
-			continue
-		}
-		routes = append(routes, route)
-		format := bridge.Raw
-		if t.Format == config.Envelope {
-			format = bridge.Envelope
-		}
-		formats = append(formats, format)
-	}
-	if err := faults.Err(); err != nil {
+	m := meaningOf(c)
+	if err := (&config.Faults{List: m.faults}).Err(); err != nil {
 		return nil, err
 	}
-	set, err := subjects.NewSet(routes)
+	set, err := subjects.NewSet(m.routes)
 	if err != nil {
+		faults := &config.Faults{}
 		faults.Add(c.Fault("topics", err.Error()))
-		return nil, faults.Err()
+		return nil, faults
 	}
-	plan := &Plan{
+	formats := make([]bridge.Format, len(c.Topics))
+	for i, t := range c.Topics {
+		if t.Format == config.Envelope {
+			formats[i] = bridge.Envelope
+		}
+	}
+	return &Plan{
 		Rules: &bridge.Rules{
-			Topics: set, Formats: formats, Attested: prefix,
+			Topics: set, Formats: formats, Attested: m.prefix,
 			MaxPayload:      int(c.Limits.Payload),
 			ForwardRetained: c.Retained == config.RetainedForward,
 			Device:          rate(c.Limits.Device),
 			Tenant:          rate(c.Limits.Tenant),
 			Quarantine:      bridge.QuarantineRules{Store: c.Quarantine.Store, PerDevice: rate(c.Quarantine.PerDevice)},
 		},
-		Lanes: lanePlans(c, prefix, set),
-	}
-	plan.Streams, plan.Consumers = streamPlans(c, set)
-	if err := jetstream.ValidateSpecs(plan.Streams, plan.Consumers); err != nil {
-		faults.Add(c.Fault("streams", err.Error()))
-		return nil, faults.Err()
-	}
-	return plan, nil
+		Lanes:   lanePlans(c, m.prefix, set),
+		Streams: m.streams, Consumers: m.consumers,
+	}, nil
 }
 
 func rate(l config.RateLimit) bridge.Rate {
 	return bridge.Rate{Rate: float64(l.Rate), Burst: l.Effective()}
-}
-
-var errFault = errors.New("fault noted")
-
-func compileTopic(c *config.Config, i int, faults *config.Faults) (subjects.Route, error) {
-	t := c.Topics[i]
-	path := fmt.Sprintf("topics[%d]", i)
-	pattern, err := subjects.ParsePattern(t.Topic)
-	if err == nil {
-		err = pattern.RequireDevice()
-	}
-	if err != nil {
-		faults.Add(c.Fault(path+".topic", err.Error()))
-		return subjects.Route{}, errFault
-	}
-	route := subjects.Route{Pattern: pattern}
-	if t.Subject != "" {
-		route.Template, err = subjects.ParseTemplate(t.Subject, pattern)
-		if err != nil {
-			faults.Add(c.Fault(path+".subject", err.Error()))
-			return subjects.Route{}, errFault
-		}
-	}
-	if first, _, _ := strings.Cut(pattern.Template().StreamSubject(), "."); t.Subject == "" && first == bridge.QuarantineSubject ||
-		strings.HasPrefix(t.Subject, bridge.QuarantineSubject+".") {
-		faults.Add(c.Fault(path, "its subjects would begin with quarantine, where rejected messages go; give it another subject"))
-		return subjects.Route{}, errFault
-	}
-	return route, nil
 }
 
 // lanePlans gives each lane its client id and its filters. Two lanes never get
@@ -137,8 +85,8 @@ func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []L
 }
 
 // streamPlans declares the streams that the routes' subjects go to, and the
-// consumers that ingest expects.
-func streamPlans(c *config.Config, set *subjects.Set) ([]jetstream.StreamSpec, []jetstream.ConsumerSpec) {
+// consumers that ingest expects. A route without a pattern is passed over.
+func streamPlans(c *config.Config, routes []subjects.Route) ([]jetstream.StreamSpec, []jetstream.ConsumerSpec) {
 	var streams []jetstream.StreamSpec
 	var consumers []jetstream.ConsumerSpec
 	sections := []struct {
@@ -153,8 +101,10 @@ func streamPlans(c *config.Config, set *subjects.Set) ([]jetstream.StreamSpec, [
 	for _, s := range sections {
 		var held []string
 		for i, t := range c.Topics {
-			subject := set.Route(i).Template.StreamSubject()
-			if t.Stream == s.stream && !slices.Contains(held, subject) {
+			if t.Stream != s.stream || routes[i].Pattern == nil {
+				continue
+			}
+			if subject := routes[i].Template.StreamSubject(); !slices.Contains(held, subject) {
 				held = append(held, subject)
 			}
 		}

@@ -1,0 +1,129 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestDefaultsAreTheWireContract(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	o := jetstream.ConnectOptions{URL: embeddedNATS(t).URL()}
+	nc, err := jetstream.Connect(o)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := o.JetStream(nc)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	report, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	require.NoError(t, err)
+	require.Len(t, report.Created, 7)
+	require.Empty(t, report.Notes)
+
+	for subject, want := range map[string]string{
+		"tenant.acme.device.dev-1.telemetry":                        "TELEMETRY",
+		"tenant.acme.device.dev-1.shadow.reported":                  "SHADOW",
+		"tenant.acme.device.dev-1.commands.ack":                     "COMMANDS",
+		"quarantine.cn_mismatch.tenant.acme.device.dev-1.telemetry": "QUARANTINE",
+		"quarantine.bad_topic":                                      "QUARANTINE",
+		"quarantine.rate_limited.tenant.a.device.b.shadow.reported": "QUARANTINE",
+	} {
+		ack, err := js.Publish(ctx, subject, []byte("x"))
+		require.NoError(t, err, subject)
+		require.Equal(t, want, ack.Stream, subject)
+	}
+	const day, gib = 24 * time.Hour, 1 << 30
+	for name, want := range map[string]natsjs.StreamConfig{
+		"TELEMETRY":  {MaxAge: day, MaxBytes: 10 * gib, MaxMsgsPerSubject: -1},
+		"SHADOW":     {MaxAge: day, MaxBytes: gib, MaxMsgsPerSubject: -1},
+		"COMMANDS":   {MaxAge: day, MaxBytes: gib, MaxMsgsPerSubject: -1},
+		"QUARANTINE": {MaxAge: 7 * day, MaxBytes: gib, MaxMsgsPerSubject: 1000},
+	} {
+		stream, err := js.Stream(ctx, name)
+		require.NoError(t, err)
+		got := stream.CachedInfo().Config
+		require.Equal(t, want.MaxAge, got.MaxAge, name)
+		require.Equal(t, want.MaxBytes, got.MaxBytes, name)
+		require.Equal(t, want.MaxMsgsPerSubject, got.MaxMsgsPerSubject, name)
+		require.Equal(t, natsjs.FileStorage, got.Storage, name)
+		require.Equal(t, natsjs.DiscardOld, got.Discard, name)
+		require.Equal(t, 2*time.Minute, got.Duplicates, name)
+		require.Equal(t, 1, got.Replicas, name)
+	}
+	for stream, name := range map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"} {
+		consumer, err := js.Consumer(ctx, stream, name)
+		require.NoError(t, err)
+		got := consumer.CachedInfo()
+		require.Equal(t, name, got.Config.Durable)
+		require.Equal(t, natsjs.AckExplicitPolicy, got.Config.AckPolicy)
+		require.Equal(t, 10_000, got.Config.MaxAckPending)
+		require.Equal(t, 30*time.Second, got.Config.AckWait)
+		require.EqualValues(t, 1, got.NumPending, "what came before the first worker is kept for it")
+	}
+	again, err := jetstream.Plan(ctx, js, plan.Streams, plan.Consumers)
+	require.NoError(t, err)
+	require.True(t, again.Empty(), again)
+}
+
+// faultsOf is what is wrong with a file, a line a fault.
+func faultsOf(t *testing.T, yaml string) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "bridge.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(yaml), 0o600))
+	_, err := config.Load(config.Sources{File: file, Check: Check})
+	if err == nil {
+		return nil
+	}
+	return strings.Split(strings.ReplaceAll(err.Error(), file, "bridge.yaml"), "\n")
+}
+
+func TestWhatTopicsMeanIsCheckedWithTheRestOfTheFile(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		yaml string
+		want []string // beginning of each fault
+	}{
+		"nothing wrong": {"topics: ['a/{tenant}/{device}']", nil},
+		"no device":     {"topics:\n- a/{tenant}/b", []string{"bridge.yaml:2: topics[0].topic: topic pattern \"a/{tenant}/b\" does not say whose message it is: it lacks {device}"}},
+		"all of them": {"log: {level: loud}\ntopics:\n- a/{tenant\n- b/{tenant}/{device}\n- topic: c/{tenant}/{device}\n  subject: c.{x}\n- b/{device}/{tenant}\n", []string{
+			"bridge.yaml:1: log.level: ",
+			"bridge.yaml:3: topics[0].topic: ",
+			"bridge.yaml:6: topics[2].subject: ",
+			`bridge.yaml:7: topics[3].topic: "b/{device}/{tenant}" overlaps with "b/{tenant}/{device}" of topics[1]: both take "b/`,
+		}},
+		"subjects that overlap in one stream":  {"topics:\n- a/{tenant}/{device}\n- {topic: 'b/{tenant}/{device}', subject: 'a.{tenant}.{device}'}\n- {topic: 'c/{tenant}/{device}', subject: 'a.c.{device}'}", []string{"bridge.yaml:4: topics[2].subject: stream TELEMETRY: subjects a.*.* and a.c.* overlap"}},
+		"subjects that overlap in two streams": {"topics:\n- a/{tenant}/{device}\n- topic: b/{tenant}/{device}\n  stream: shadow\n  subject: a.b.{device}", []string{"bridge.yaml:5: topics[1].subject: stream SHADOW: subject a.b.* overlaps with a.*.* of stream TELEMETRY"}},
+		"quarantine by topic":                  {"topics: ['quarantine/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: its subjects would begin with quarantine"}},
+		"quarantine by template":               {"topics:\n- topic: a/{tenant}/{device}\n  subject: quarantine.{device}", []string{"bridge.yaml:3: topics[0].subject: its subjects would begin with quarantine"}},
+		"quarantine by capture":                {"topics: ['{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: stream QUARANTINE: subject quarantine.> overlaps with *.* of stream TELEMETRY"}},
+		"replies":                              {"topics: ['_INBOX/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: no message of it could be published: subject would begin with _INBOX"}},
+		"prefix once":                          {"identity: {prefix: 'a//b'}", []string{"bridge.yaml:1: identity.prefix: "}},
+		"wildcard once":                        {"topics: ['a/+/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: \"a/+/{tenant}/{device}\" holds an MQTT wildcard"}},
+		"topic twice once":                     {"topics:\n- a/{tenant}/{device}\n- a/{tenant}/{device}", []string{"bridge.yaml:3: topics[1].topic: \"a/{tenant}/{device}\" is topics[0] again"}},
+		"no topic once":                        {"topics:\n- {format: raw}", []string{"bridge.yaml:2: topics[0]: has no topic"}},
+		"stream's name once":                   {"streams: {shadow: {name: a.b}}", []string{"bridge.yaml:1: streams.shadow.name: "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := faultsOf(t, test.yaml)
+			require.Len(t, got, len(test.want), "%q", got)
+			for i := range got {
+				require.True(t, strings.HasPrefix(got[i], test.want[i]), got[i])
+			}
+		})
+	}
+}
