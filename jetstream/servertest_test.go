@@ -68,7 +68,6 @@ func receive[T any](t *testing.T, what string, from <-chan T) T {
 
 // authority signs certificates and writes them as PEM files.
 type authority struct {
-	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	file string
@@ -87,7 +86,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
-	a := &authority{dir: t.TempDir(), cert: cert, key: key}
+	a := &authority{cert: cert, key: key}
 	a.file = a.write(t, name+".crt", "CERTIFICATE", der)
 	return a
 }
@@ -112,7 +111,8 @@ func (a *authority) issue(t *testing.T, name string) (cert, key string) {
 
 func (a *authority) write(t *testing.T, name, kind string, der []byte) string {
 	t.Helper()
-	return write(t, filepath.Join(a.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	// A directory of its own: parallel tests issue under one name.
+	return write(t, filepath.Join(t.TempDir(), name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
 func write(t *testing.T, path string, content []byte) string {
