@@ -110,8 +110,12 @@ func (j *Journal) Forget() {
 	j.put(0, j.counter, 0, 0)
 }
 
-// Pass counts a message that used up a packet id without an entry.
-func (j *Journal) Pass() { j.counter++ }
+// Pass notes a message that is not to be stored. It has an entry like any other:
+// it used up a packet id, and the table must know that after a crash too.
+func (j *Journal) Pass(packetID uint16, hash uint64) {
+	j.counter++
+	j.put(packetID, j.counter, storedBit, hash)
+}
 
 // age is how many messages ago the number was given out, not counting the gaps
 // between processes: a message can outlive several of them unacknowledged.

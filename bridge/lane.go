@@ -148,13 +148,13 @@ func (l *Lane) Disconnected(c Conn) {
 // id, takes its place in the ring and goes to the publisher; its PUBACK follows
 // when Settle says so.
 func (l *Lane) Deliver(c Conn, d *Delivery) {
-	if d.Retain && !l.opts.Rules.ForwardRetained {
-		l.skipRetained(c, d)
-		return
-	}
 	hash := l.hash(d)
 	again, number := l.redelivered(c, d, hash)
 	if again == settledBefore {
+		return
+	}
+	if d.Retain && !l.opts.Rules.ForwardRetained {
+		l.skipRetained(c, d, hash)
 		return
 	}
 	j := l.judge
@@ -288,13 +288,13 @@ func (l *Lane) owe(c Conn, token uint64, packetID uint16) {
 
 // skipRetained acknowledges a retained copy without storing it: it was sent
 // because the bridge subscribed, not because a device published.
-func (l *Lane) skipRetained(c Conn, d *Delivery) {
+func (l *Lane) skipRetained(c Conn, d *Delivery, hash uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.RetainedSkipped++
 	if d.QoS > 0 {
-		l.journal.Pass()
-		l.owe(c, l.ring.push(slot{packetID: d.PacketID, settled: true}), d.PacketID)
+		l.journal.Pass(d.PacketID, hash)
+		l.owe(c, l.ring.push(slot{packetID: d.PacketID, hash: hash, settled: true}), d.PacketID)
 		l.advance()
 	}
 }

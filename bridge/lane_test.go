@@ -176,6 +176,17 @@ func TestRetainedCopiesAreSkippedAndAcknowledgedInOrder(t *testing.T) {
 	require.Equal(t, uint64(1), s.Counts().Received)
 }
 
+func TestARetainedCopySentAgainGetsOnePuback(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.deliver(1, telemetry, "new")
+	s.deliver(2, telemetry, "old", retained)
+	s.deliver(2, telemetry, "old", retained, dup) // a broker that does not wait
+	s.stream.store(0)
+	require.Equal(t, []uint16{1, 2}, s.conn.acked())
+	require.Equal(t, uint64(1), s.Counts().RetainedSkipped)
+}
+
 func TestRetainedCopiesAreForwardedOnDemand(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.ForwardRetained = true })
