@@ -62,7 +62,8 @@ func TestReadyBridge(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, body := get(t, s, "/status")
 			status = object(t, body)
-			return status["totals"].(map[string]any)["stored"] == 3.0
+			totals := status["totals"].(map[string]any)
+			return totals["received"] == 5.0 && totals["in_flight"] == 0.0
 		}, patience, 10*time.Millisecond)
 		golden(t, "status.golden", strings.Join(shape("", status), "\n")+"\n")
 		require.Equal(t, "1.2.3", status["version"])
