@@ -279,7 +279,7 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 	if Classify(err) == Reject && !p.win.at(seq).final {
 		// The settler may not be called from within Publish.
 		p.refused = append(p.refused, refusal{seq, err})
-		p.schedule(0)
+		p.schedule(atOnce)
 		return true
 	}
 	if !p.link.IsConnected() {

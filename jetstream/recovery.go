@@ -29,6 +29,9 @@ type recovery struct {
 }
 
 const (
+	// atOnce is not 0, so that what follows comes after the present call, under
+	// virtual time too.
+	atOnce   = time.Microsecond
 	minPause = 50 * time.Millisecond
 	maxPause = 2 * time.Second
 	// alarmAfter is how long a fault lasts before it is logged as an error:
@@ -154,7 +157,7 @@ func (p *Publisher) hurry() {
 	defer p.mu.Unlock()
 	if !p.closed && p.recovery.active {
 		p.recovery.pause = minPause
-		p.schedule(0)
+		p.schedule(atOnce)
 	}
 }
 
@@ -212,7 +215,7 @@ func (p *Publisher) tick() {
 		silence := time.Since(p.progress)
 		if p.win.next > p.win.head && silence >= p.opts.AckTimeout {
 			p.recover(p.silenceProblem())
-			p.schedule(0)
+			p.schedule(atOnce)
 			return
 		}
 		p.arm(max(p.opts.AckTimeout-silence, minPause))

@@ -1,0 +1,37 @@
+// Package simulate runs a bridge (the real lane, journal and publisher) between
+// a simulated MQTT broker and a simulated JetStream under virtual time, through
+// faults drawn from a seed, and holds it to its promises after each step.
+//
+//   - schedule.go, generate.go: what happens in a run, as text and from a seed
+//   - broker.go: MQTT 3.1.1 §4.4, packet ids in turn, a window, a session
+//   - link.go, stream.go: a NATS connection and the streams behind it
+//   - process.go: one bridge from its start to its end, and the ports around it
+//   - world.go, judgement.go, rest.go: the steps, the promises, the end
+//   - sabotage.go: bridges broken on purpose, which the simulation must catch
+//   - shorten.go: a failing schedule without what it does not need
+//
+// Nothing here runs in production.
+//
+// # What is simulated
+//
+// Everything that happens is an event of the schedule: that the broker sends, the
+// bridge reads, a server stores or answers, a connection dies with what is in it,
+// the bridge is killed with its journal as it stands at that instant. An event can
+// also happen in the middle of another one, where the lane hands over to the
+// publisher or the publisher to the lane. One goroutine drives all of it; the
+// publisher's timer runs whenever time passes.
+//
+// # What is taken for granted
+//
+// The order of a device's messages needs a few things of the world, which the
+// simulation keeps unless its set-up says "ragged":
+//
+//   - a server that stops taking messages, be it silently, goes on refusing until
+//     the publisher has learned of it: a leader election (4 s at the least) is
+//     longer than the acknowledgement timeout (3 s);
+//   - what a server still holds of a dead connection is handled, and its answer arrives, within about 10 s each.
+//
+// And a second copy in the stream is no fault where the design says that there
+// can be one: the duplicate window closed before the message's PubAck came back,
+// or a bridge without state on disk was killed.
+package simulate

@@ -1,0 +1,85 @@
+package simulate
+
+import "math/rand/v2"
+
+// weights say how often each kind of event is drawn.
+type weights [ops]int
+
+// quiet is a world where nothing fails; what goes wrong comes on top.
+var quiet = weights{
+	publish: 160, send: 110, takeAcks: 90, connect: 60,
+	read: 130, flush: 40, notice: 40, tick: 3, start: 60,
+	store: 130, commit: 80, answer: 130,
+	natsNotice: 40, natsDial: 60, natsCall: 40,
+	heal: 12, wait: 50, between: 50,
+}
+
+// faults are drawn for each run at a strength of their own, so that there are
+// runs with one kind only and runs with all.
+var faults = weights{
+	retry: 12, cut: 16, lose: 4,
+	kill: 12, stop: 5,
+	dropAnswer: 10, fault: 12, leader: 12, natsCut: 16, natsClose: 3, failWrite: 6,
+}
+
+// generate draws a run from a seed.
+func generate(seed uint64) schedule {
+	r := rand.New(rand.NewPCG(seed, 0x6d716e74))
+	one := func(in int) bool { return r.IntN(in) == 0 }
+	s := schedule{setup: setup{
+		Attested: one(3), Memory: one(4), Replicated: one(2), Ragged: one(6),
+		Limited: one(8), Bounded: one(3), NoStore: one(10), Retained: one(4),
+		Window:   []int{1, 3, 8, 20}[r.IntN(4)],
+		InFlight: []int{1, 4, 12, 4096}[r.IntN(4)],
+		Bytes:    []int{300, 8 << 20}[min(r.IntN(4), 1)],
+		Devices:  1 + r.IntN(3),
+		FirstID:  []int{1, 1000, 65_530}[r.IntN(3)],
+	}}
+	w := quiet
+	for o, n := range faults {
+		w[o] += n * []int{0, 0, 1, 2, 5}[r.IntN(5)]
+	}
+	if !s.setup.Replicated {
+		w[commit], w[leader] = 0, 0
+	}
+	if one(150) {
+		w[flood] = 60
+	}
+	total := 0
+	for _, n := range w {
+		total += n
+	}
+	for range 60 + r.IntN(240) {
+		e := event{}
+		for n := r.IntN(total); n >= w[e.op]; e.op++ {
+			n -= w[e.op]
+		}
+		e.a, e.b = arguments(e.op, r)
+		s.events = append(s.events, e)
+	}
+	return s
+}
+
+// arguments draws what an event's numbers mostly are: small, and none where they
+// say how much of a lost connection arrives.
+func arguments(o op, r *rand.Rand) (a, b int) {
+	small := func() int { return min(r.IntN(8), r.IntN(8)) }
+	switch o {
+	case publish:
+		a, b = r.IntN(8), r.IntN(2)
+		if r.IntN(3) == 0 {
+			b += 2 * r.IntN(kinds)
+		}
+	case cut, kill, natsCut, leader:
+		a, b = small(), small()
+	case answer:
+		a, b = small(), max(r.IntN(10)-6, 0)
+	case fault:
+		a, b = r.IntN(64), r.IntN(1<<12)
+	case wait:
+		a = min(r.IntN(len(pauses)), r.IntN(2*len(pauses)))
+	default:
+		a, b = small(), r.IntN(4)
+	}
+	return a, b
+}

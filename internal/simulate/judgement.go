@@ -1,0 +1,124 @@
+package simulate
+
+import (
+	"fmt"
+	"time"
+)
+
+// promise is what a run can find broken.
+type promise string
+
+const (
+	ackedUnstored  promise = "a PUBACK for a message that is not stored"
+	storedTwice    promise = "a message is stored twice"
+	falseDuplicate promise = "a new message is taken for another's duplicate"
+	lost           promise = "a message is lost"
+	countedOut     promise = "a message that no check refuses is only counted"
+	ackOrder       promise = "PUBACKs are out of order"
+	strayAck       promise = "a PUBACK that nobody is owed"
+	deviceOrder    promise = "a device's messages are stored out of order"
+	overtaking     promise = "the lane publishes out of order"
+	stuck          promise = "the bridge does not come to rest"
+	badJournal     promise = "a journal does not survive a kill"
+	broken         promise = "something broke"
+)
+
+// violation is a promise that a run found broken.
+type violation struct {
+	promise
+	detail string
+}
+
+func (v *violation) String() string { return fmt.Sprintf("%s: %s", v.promise, v.detail) }
+
+// fail notes the first violation.
+func (w *world) fail(p promise, format string, args ...any) {
+	if w.violation == nil {
+		w.violation = &violation{p, fmt.Sprintf(format, args...)}
+		w.logf("!!! %v", w.violation)
+	}
+}
+
+// count notes that the lane has counted a message instead of storing it.
+func (w *world) count(l *letter) {
+	l.counted = true
+	if !l.expects {
+		w.fail(countedOut, "message %d", l.number)
+	}
+}
+
+// safe tells whether a message needs the broker no more.
+func (l *letter) safe() bool {
+	for _, c := range l.copies {
+		if c.safe {
+			return true
+		}
+	}
+	return l.counted
+}
+
+// judgeAcks holds the PUBACKs of a step against the streams.
+func (w *world) judgeAcks() {
+	for _, l := range w.acked {
+		if !l.safe() {
+			w.fail(ackedUnstored, "message %d", l.number)
+		}
+	}
+	w.acked = w.acked[:0]
+}
+
+// judgePublished is told what the lane publishes for the first time.
+func (w *world) judgePublished(p *process, token uint64, l *letter) {
+	if token <= p.lastToken {
+		w.fail(overtaking, "slot %d after slot %d", token, p.lastToken)
+	}
+	p.lastToken = token
+	if p.given[l] {
+		return // it may be published again: what counts is how often it is stored
+	}
+	p.given[l] = true
+	if l.sent <= p.lastSent {
+		w.fail(overtaking, "message %d, sent as the broker's %d., after its %d.", l.number, l.sent, p.lastSent)
+	}
+	p.lastSent = l.sent
+}
+
+// judgeStored is told that a stream is about to store a message.
+func (w *world) judgeStored(m sent, from *socket) {
+	l := m.letter
+	if len(l.copies) > 0 {
+		if first := l.copies[0]; !w.excused(m, first, from.link.p.life) {
+			w.fail(storedTwice, "message %d, as %s in %s and as %s in %s", l.number, first.id, first.stream, m.id, m.stream)
+		}
+		return
+	}
+	if m.stream != mainStream {
+		return
+	}
+	newest := w.server.newest[l.device]
+	switch {
+	case newest == nil || newest.sent < l.sent:
+		w.server.newest[l.device] = l
+	case w.setup.Ragged || l.lost:
+	case l.qos == 0 && from.link.p.dead:
+		// What is sent at most once does not come again, and may be late
+		// after its bridge.
+	default:
+		w.fail(deviceOrder, "message %d, the broker's %d., after message %d, its %d.", l.number, l.sent, newest.number, newest.sent)
+	}
+}
+
+// excused tells whether the design allows for a second copy.
+func (w *world) excused(m sent, first copied, life int) bool {
+	killed := life != first.life
+	unknown := m.settled.IsZero() || !m.at.After(m.settled)
+	switch {
+	case unknown && time.Since(first.at) > duplicateWindow:
+		return true // the streams had forgotten its id, and nobody else knew it
+	case w.setup.Memory && !w.setup.Attested && killed:
+		return true // nobody knows its id any more
+	case w.setup.Limited && killed && m.stream != first.stream:
+		return true // the limits began anew
+	}
+	return false
+}

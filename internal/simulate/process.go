@@ -1,0 +1,366 @@
+package simulate
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/subjects"
+)
+
+// process is one bridge from its start to its end. It stands between lane and
+// publisher, as the one's [bridge.Publisher] and the other's [bridge.Settler], to
+// see what they tell each other, and to interrupt them.
+type process struct {
+	w         *world
+	life      int  // the how many-th it is
+	dead      bool // killed: nothing that it still does has any effect
+	dir       string
+	lane      *bridge.Lane
+	publisher *jetstream.Publisher
+	journal   *bridge.Journal
+
+	link       *link
+	generation uint64
+	away       bool // NATS, at the start
+
+	reading   *letter            // what Deliver is at
+	tokens    map[uint64]*letter // what has been published
+	packets   map[uint64]uint16  // under which packet id it came
+	packetID  uint16             // of what is being read
+	given     map[*letter]bool
+	lastToken uint64
+	lastSent  int      // of what was published for the first time
+	skipped   uint64   // counted instead of stored, by Settle
+	entry     [16]byte // the journal's, before Deliver
+	entryID   uint16
+	settling  bool
+
+	next   bridge.Publisher // what the lane's messages go on to
+	answer bridge.Settler   // what the publisher's results go on to
+}
+
+// identity is the header that tells which of several equal messages this is.
+const identity = "Simulated"
+
+const (
+	clientID = "lane"
+	// An entry of the journal's file.
+	journalHeader = 4096
+	journalEntry  = 16
+)
+
+func (w *world) start(away bool) {
+	if w.process != nil {
+		return
+	}
+	w.sleep(5 * time.Millisecond)
+	w.lives++
+	p := &process{w: w, life: w.lives, dir: w.dir, tokens: map[uint64]*letter{}, packets: map[uint64]uint16{}, given: map[*letter]bool{}, away: away}
+	var err error
+	if w.setup.Memory {
+		p.journal = bridge.NewJournal()
+	} else {
+		var moved string
+		p.journal, moved, _, err = bridge.OpenJournal(p.dir, clientID)
+		if moved != "" {
+			w.fail(badJournal, "the journal was moved aside")
+		}
+	}
+	if err == nil {
+		p.lane, err = bridge.NewLane(bridge.LaneOptions{
+			Name: clientID, Rules: w.rules(), Journal: p.journal,
+			Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
+		})
+	}
+	if err == nil {
+		w.process = p // the publisher opens its link at once
+		p.answer = settler{p}
+		if f := w.sabotage.settler; f != nil {
+			p.answer = f(p, p.answer)
+		}
+		p.publisher, err = jetstream.NewPublisher(jetstream.PublisherOptions{
+			Open: p.open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
+			Jitter: w.jitter, Log: zerolog.Nop(),
+		})
+	}
+	if err != nil {
+		w.fail(broken, "start the bridge: %v", err)
+		return
+	}
+	p.next = p.publisher
+	if f := w.sabotage.publisher; f != nil {
+		p.next = f(p, p.next)
+	}
+	p.lane.Start(p)
+	w.logf("the bridge starts")
+}
+
+// jitter spreads pauses like the publisher's own, but not at random.
+func (w *world) jitter(d time.Duration) time.Duration {
+	w.meet()
+	w.pauses++
+	return d/2 + d*time.Duration(w.pauses*7%16)/16
+}
+
+// rules are what the bridge judges by.
+func (w *world) rules() *bridge.Rules {
+	pattern, err := subjects.ParsePattern("tenant/{tenant}/device/{device}/{type}")
+	if err != nil {
+		panic(err)
+	}
+	topics, err := subjects.NewSet([]subjects.Route{{Pattern: pattern}})
+	if err != nil {
+		panic(err)
+	}
+	r := &bridge.Rules{
+		Topics: topics, MaxPayload: payloadLimit, ForwardRetained: w.setup.Retained,
+		Quarantine: bridge.QuarantineRules{Store: !w.setup.NoStore},
+	}
+	if w.setup.Bounded {
+		r.Quarantine.PerDevice = bridge.Rate{Rate: 1, Burst: 2}
+	}
+	if w.setup.Limited {
+		r.Device = bridge.Rate{Rate: 2, Burst: 4}
+	}
+	if w.setup.Attested {
+		if r.Attested, err = subjects.ParsePrefix("bridge/v1"); err != nil {
+			panic(err)
+		}
+	}
+	return r
+}
+
+// deliver hands one packet to the lane.
+func (w *world) deliver(p packet) {
+	d := w.process
+	if w.setup.Memory || !w.tearing() {
+		d.entryID = 0
+	} else {
+		d.readEntry(p.id)
+	}
+	buf := []byte(p.topic + p.payload)
+	n := len(p.topic)
+	conn, before, beforeID := w.broker.conn, d.reading, d.packetID
+	d.reading, d.packetID = p.letter, p.id
+	p.lifetime = w.lives
+	if p.qos > 0 {
+		conn.owe(p)
+	}
+	counts, skipped := d.lane.Counts(), d.skipped
+	d.lane.Deliver(conn, &bridge.Delivery{
+		Topic: buf[:n:n], Payload: buf[n:], PayloadSize: len(p.payload), ReceivedAt: time.Now().UnixNano(),
+		PacketID: p.id, QoS: p.qos, Dup: p.dup, Retain: p.retain,
+	})
+	for i := range buf { // it is the read buffer, which the next packet overwrites
+		buf[i] = '?'
+	}
+	d.reading, d.packetID, d.entryID = before, beforeID, 0
+	now := d.lane.Counts()
+	if now.RetainedSkipped > counts.RetainedSkipped || now.QoS0Dropped > counts.QoS0Dropped ||
+		now.QuarantineSkipped-counts.QuarantineSkipped > d.skipped-skipped {
+		w.count(p.letter)
+	}
+}
+
+// Publish implements [bridge.Publisher].
+func (p *process) Publish(m *bridge.Message) {
+	if p.dead {
+		return
+	}
+	l, again := p.tokens[m.Token]
+	if !again {
+		l = p.reading
+		p.tokens[m.Token], p.packets[m.Token] = l, p.packetID
+		p.w.judgePublished(p, m.Token, l)
+		if !p.settling {
+			p.w.crossing(atPublish)
+			if p.dead {
+				return
+			}
+		}
+	}
+	c := *m
+	c.Headers = append([]bridge.Header{{Name: identity, Value: strconv.AppendInt(nil, int64(l.number), 10)}}, m.Headers...)
+	p.next.Publish(&c)
+}
+
+// Settle implements [bridge.Settler].
+func (p *process) Settle(r *bridge.Result) {
+	p.w.meet()
+	p.w.crossing(atSettle)
+	if p.dead {
+		return
+	}
+	if r.Refused != nil {
+		c := *r
+		m := *r.Message
+		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h bridge.Header) bool { return h.Name == identity })
+		c.Message, r = &m, &c
+	}
+	p.answer.Settle(r)
+}
+
+// SettleDone implements [bridge.Settler].
+func (p *process) SettleDone() {
+	p.w.meet()
+	if !p.dead {
+		p.lane.SettleDone()
+	}
+}
+
+// settler is the lane's side of Settle.
+type settler struct{ *process }
+
+func (s settler) Settle(r *bridge.Result) {
+	p := s.process
+	l := p.tokens[r.Token]
+	before, settling := p.lane.Counts().QuarantineSkipped, p.settling
+	p.settling = true
+	p.lane.Settle(r)
+	p.settling = settling
+	if n := p.lane.Counts().QuarantineSkipped - before; n > 0 {
+		p.skipped += n
+		p.w.count(l)
+	}
+	if r.Refused == nil {
+		l.settled = time.Now()
+	}
+}
+
+// outermost is the link as the publisher knows it.
+func (p *process) outermost() jetstream.Link {
+	if f := p.w.sabotage.link; f != nil {
+		return f(p.link)
+	}
+	return p.link
+}
+
+func (p *process) linkUp() *link {
+	if p == nil {
+		return nil
+	}
+	return p.link
+}
+
+// kill is kill -9: of what is in the bridge's sockets some still arrives, and its
+// journal is what its memory holds at this instant.
+func (w *world) kill(messages, acks int, torn bool) {
+	p := w.process
+	if p == nil {
+		return
+	}
+	w.logf("the bridge is killed, torn entry: %v", torn && p.entryID != 0)
+	if !w.setup.Memory && w.inside {
+		w.copyJournal(p, torn) // the rest of the step still runs on the old one
+	}
+	p.dead = true
+	if c := w.broker.conn; c != nil {
+		w.broker.cut(0, acks)
+		w.broker.disconnected()
+	}
+	p.link.cut(messages, 0)
+	w.gone(p)
+}
+
+// gone is the end of a process, however it came.
+func (w *world) gone(p *process) {
+	for _, l := range w.letters {
+		if l.qos == 0 && l.lifetime == w.lives && l.settled.IsZero() {
+			l.mayFail = true
+		}
+		if w.setup.Memory {
+			l.settled = time.Time{}
+		}
+	}
+	w.answers, w.process = nil, nil
+	w.remains = append(w.remains, p)
+}
+
+// bury closes what a process leaves. It must not be called from within it.
+func (w *world) bury() {
+	for _, p := range w.remains {
+		p.publisher.Close()
+		if err := p.journal.Close(); err != nil {
+			w.fail(broken, "close the journal: %v", err)
+		}
+		if p.dir != w.dir {
+			os.RemoveAll(p.dir)
+		}
+	}
+	w.remains = nil
+}
+
+// copyJournal gives the next process the journal's bytes in a file of its own.
+func (w *world) copyJournal(p *process, torn bool) {
+	image, err := os.ReadFile(filepath.Join(p.dir, clientID+".journal"))
+	w.journals++
+	w.dir = filepath.Join(w.home, strconv.Itoa(w.journals))
+	if err == nil {
+		err = os.Mkdir(w.dir, 0o700)
+	}
+	if torn && p.entryID != 0 {
+		// Only the first of the entry's two words was written.
+		at := journalHeader + journalEntry*int(p.entryID)
+		copy(image[at+8:at+16], p.entry[8:])
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(w.dir, clientID+".journal"), image, 0o600)
+	}
+	if err != nil {
+		w.fail(broken, "copy the journal: %v", err)
+	}
+}
+
+// readEntry notes an entry as it is on disk.
+func (p *process) readEntry(id uint16) {
+	f, err := os.Open(filepath.Join(p.dir, clientID+".journal"))
+	if err == nil {
+		_, err = f.ReadAt(p.entry[:], journalHeader+journalEntry*int64(id))
+		f.Close()
+	}
+	if err != nil {
+		p.w.fail(broken, "read the journal: %v", err)
+	}
+	p.entryID = id
+}
+
+// stop is SIGTERM: nothing more is read, what is under way is waited for, its
+// PUBACKs are written.
+func (w *world) stop() {
+	p := w.process
+	if p == nil {
+		return
+	}
+	w.logf("the bridge stops")
+	w.broker.pipe = nil
+	idle := p.lane.Idle()
+wait:
+	for range 200 {
+		select {
+		case <-idle:
+			break wait
+		default:
+		}
+		w.drain()
+		w.commit(1 << 20)
+		p.link.call()
+		w.sleep(50 * time.Millisecond)
+	}
+	if c := w.broker.conn; c != nil {
+		c.Flush()
+		w.broker.takeAcks(packetIDs)
+		p.lane.Disconnected(c)
+		w.broker.disconnected()
+	}
+	p.dead = true
+	p.link.cut(1<<20, 0)
+	w.gone(p)
+	w.bury()
+}

@@ -1,0 +1,77 @@
+package simulate
+
+import "time"
+
+// rest takes all faults away and waits until everything has come to its end: then
+// each message is stored, unless the broker lost it or a check refused it.
+func (w *world) rest() {
+	w.logf("--- rest")
+	w.heal()
+	for range 2000 {
+		if w.violation != nil || w.resting() {
+			break
+		}
+		w.driving = true
+		w.mend()
+		w.driving = false
+		w.settleDown()
+		w.sleep(50 * time.Millisecond)
+		w.judgeAcks()
+	}
+	b := &w.broker
+	if !w.resting() {
+		w.fail(stuck, "%d messages queued, %d in flight, %d in the ring, %d in the publisher's window",
+			len(b.queue), len(b.inFlight), w.process.lane.Counts().InFlight, w.process.publisher.Stats().Unsettled)
+	}
+	for _, l := range w.letters {
+		promised := l.sent > 0 && !l.lost
+		if l.qos == 0 { // what the bridge has not read, nobody sends again
+			promised = l.lifetime > 0 && !l.mayFail
+		}
+		if promised && !l.safe() {
+			w.fail(lost, "message %d", l.number)
+		}
+	}
+}
+
+// mend lets everybody do what is theirs to do.
+func (w *world) mend() {
+	b := &w.broker
+	w.start(false)
+	if w.process == nil {
+		return
+	}
+	if c := b.conn; c != nil && c.cut {
+		w.happen(event{op: notice})
+	}
+	b.connect()
+	l := w.process.link
+	l.failWrite = 0
+	l.notice()
+	l.dial()
+	l.call()
+	b.send(8)
+	w.read(len(b.pipe))
+	w.drain()
+	w.commit(1 << 20)
+	w.answer(len(w.answers), 0)
+	if b.conn != nil {
+		b.conn.Flush()
+	}
+	b.takeAcks(packetIDs)
+}
+
+// resting tells whether nothing is left to do.
+func (w *world) resting() bool {
+	b := &w.broker
+	if w.process == nil || b.conn == nil || len(b.queue)+len(b.inFlight)+len(b.pipe)+len(w.answers) > 0 {
+		return false
+	}
+	for _, s := range w.sockets {
+		if len(s.msgs) > 0 {
+			return false
+		}
+	}
+	return w.process.lane.Counts().InFlight == 0 && w.process.publisher.Stats().Unsettled == 0 &&
+		w.server.safe == len(w.server.log)
+}

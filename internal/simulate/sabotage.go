@@ -1,0 +1,119 @@
+package simulate
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// sabotage breaks the bridge at its ports. Nil: nothing is broken there.
+type sabotage struct {
+	publisher func(*process, bridge.Publisher) bridge.Publisher
+	settler   func(*process, bridge.Settler) bridge.Settler
+	link      func(*link) jetstream.Link
+	answer    func(*link, *nats.Msg) (taken bool)
+}
+
+// withoutStoredBit is a lane that does not learn from its journal that a message
+// is stored: each entry is put back as it was before Settle.
+func withoutStoredBit() sabotage {
+	return sabotage{settler: func(p *process, next bridge.Settler) bridge.Settler {
+		return forgetful{Settler: next, p: p}
+	}}
+}
+
+type forgetful struct {
+	bridge.Settler
+	p *process
+}
+
+func (f forgetful) Settle(r *bridge.Result) {
+	id := f.p.packets[r.Token]
+	if id == 0 || f.p.w.setup.Memory {
+		f.Settler.Settle(r)
+		return
+	}
+	f.p.readEntry(id)
+	before := f.p.entry
+	f.p.entryID = 0
+	f.Settler.Settle(r)
+	file, err := os.OpenFile(filepath.Join(f.p.dir, clientID+".journal"), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = file.WriteAt(before[:], journalHeader+journalEntry*int64(id))
+		file.Close()
+	}
+	if err != nil {
+		f.p.w.fail(broken, "write the journal: %v", err)
+	}
+}
+
+// ackOnPublish is a publisher that takes a message for stored as soon as it has
+// it.
+func ackOnPublish() sabotage {
+	return sabotage{publisher: func(p *process, next bridge.Publisher) bridge.Publisher {
+		return hasty{p, next}
+	}}
+}
+
+type hasty struct {
+	p    *process
+	next bridge.Publisher
+}
+
+func (h hasty) Publish(m *bridge.Message) {
+	h.next.Publish(m)
+	if !h.p.settling {
+		h.p.lane.Settle(&bridge.Result{Token: m.Token})
+	}
+}
+
+// resendSingly is a publisher that sends a refused message once more by itself,
+// while the others go on.
+func resendSingly() sabotage {
+	return sabotage{answer: func(l *link, m *nats.Msg) bool {
+		if len(m.Data) > 0 || l.socket.dead {
+			return false
+		}
+		// The message is still known by its reply subject.
+		s, ok := l.kept[m.Subject]
+		if ok {
+			time.AfterFunc(50*time.Millisecond, func() {
+				l.w.others.Lock()
+				defer l.w.others.Unlock()
+				s.at = time.Now()
+				l.socket.msgs = append(l.socket.msgs, s)
+			})
+		}
+		return ok
+	}}
+}
+
+// fenceOnReconnect is a publisher that learns of a new connection by the client's
+// handler alone.
+func fenceOnReconnect() sabotage {
+	return sabotage{link: func(l *link) jetstream.Link { return unnumbered{l} }}
+}
+
+type unnumbered struct{ *link }
+
+func (u unnumbered) Generation() uint64 { return min(u.link.Generation(), 1) }
+
+// contentAsID is a lane whose message ids are made of the content alone.
+func contentAsID() sabotage {
+	return sabotage{publisher: func(_ *process, next bridge.Publisher) bridge.Publisher {
+		return hashing{next}
+	}}
+}
+
+type hashing struct{ next bridge.Publisher }
+
+func (h hashing) Publish(m *bridge.Message) {
+	c := *m
+	c.ID = append(append([]byte("hash of "), m.Subject...), m.Payload...)
+	h.next.Publish(&c)
+}

@@ -1,0 +1,36 @@
+package simulate
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A simulation that finds nothing may be blind. Here the bridge is broken on
+// purpose, and it has to see.
+func TestTheSimulationCatches(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		broken sabotage
+		finds  []promise
+	}{
+		"the stored bit ignored":                   {withoutStoredBit(), []promise{storedTwice}},
+		"a PUBACK on publish":                      {ackOnPublish(), []promise{ackedUnstored}},
+		"single messages resent":                   {resendSingly(), []promise{deviceOrder}},
+		"a fence on OnConnect":                     {fenceOnReconnect(), []promise{deviceOrder}},
+		"a hash of the content for the message id": {contentAsID(), []promise{falseDuplicate}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			for seed := uint64(1); seed <= 2000; seed++ {
+				if v := run(t, generate(seed), c.broken, home, nil); v != nil {
+					require.Contains(t, c.finds, v.promise, "seed %d: %v", seed, v)
+					t.Logf("seed %d: %v", seed, v)
+					return
+				}
+			}
+			t.Fatal("nothing is found")
+		})
+	}
+}

@@ -1,0 +1,135 @@
+package simulate
+
+import (
+	"fmt"
+	"strings"
+)
+
+// op is what can happen. An event whose time has not come (a PUBACK where there
+// is none) does nothing, so that any schedule can be run.
+type op int
+
+const (
+	// The broker.
+	publish  op = iota // a device publishes: a device, b payload and kind
+	send               // the broker sends up to a+1 messages
+	retry              // sends one (b odd: all) of those in flight again, DUP set
+	takeAcks           // takes up to a+1 PUBACKs
+	cut                // the connection dies: a packets and b PUBACKs still arrive
+	connect            // the bridge connects again
+	lose               // the broker restarts without its sessions
+	flood              // retained copies until packet ids have come round but for a
+
+	// The bridge.
+	read   // up to a+1 packets
+	flush  // writes PUBACKs
+	notice // sees that the connection to the broker is gone
+	tick   // the lane's once a second
+	kill   // kill -9: a messages and b PUBACKs still arrive; inside Publish with b odd the journal's entry is torn
+	stop   // SIGTERM
+	start  // a odd: NATS is away at first
+
+	// NATS.
+	store      // a+1 messages are taken from connection b
+	commit     // a+1 of them are safe (replicated streams)
+	answer     // a+1 answers arrive; b: how far the first one has fallen behind
+	dropAnswer // one is lost
+	fault      // the streams refuse (a: how) from now on; ragged: those of the mask b
+	heal       // and take again
+	leader     // a new leader, who has a of what was not safe; b odd: meanwhile no answers, else refusals
+	natsCut    // the connection dies: a messages and b answers still arrive
+	natsNotice // the client sees that
+	natsDial   // and connects again
+	natsCall   // its handler runs
+	natsClose  // and gives up for good
+	failWrite  // the next write fails; a odd: and arrives all the same
+
+	wait    // time passes (a: how long)
+	between // the next event happens inside the one after it
+
+	ops // how many there are
+)
+
+var opNames = [ops]string{
+	"publish", "send", "retry", "takeAcks", "cut", "connect", "lose", "flood",
+	"read", "flush", "notice", "tick", "kill", "stop", "start",
+	"store", "commit", "answer", "dropAnswer", "fault", "heal", "leader", "natsCut", "natsNotice",
+	"natsDial", "natsCall", "natsClose", "failWrite",
+	"wait", "between",
+}
+
+// event is one step of a schedule.
+type event struct {
+	op   op
+	a, b int
+}
+
+func (e event) String() string { return fmt.Sprintf("%s %d %d", opNames[e.op], e.a, e.b) }
+
+// setup is what does not change during a run.
+type setup struct {
+	Attested   bool // topics carry the broker's id
+	Memory     bool // the journal is lost with the process
+	Replicated bool // stored and safe are two things
+	Ragged     bool // single messages are refused: order is not promised
+	Limited    bool // devices have a rate
+	Bounded    bool // so has their quarantine
+	NoStore    bool // rejected messages are only counted
+	Retained   bool // retained copies are forwarded
+	Window     int  // of the broker
+	InFlight   int  // of the publisher, messages
+	Bytes      int  // of the publisher, in flight
+	Devices    int
+	FirstID    int // of the broker's packets
+}
+
+// schedule is a whole run.
+type schedule struct {
+	setup  setup
+	events []event
+}
+
+// String is the form that parse reads.
+func (s schedule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "setup %s\n", strings.Trim(fmt.Sprintf("%v", s.setup), "{}"))
+	for _, e := range s.events {
+		fmt.Fprintln(&b, e)
+	}
+	return b.String()
+}
+
+// parse reads what String writes; lines that begin with # are comments.
+func parse(text string) (schedule, error) {
+	var s schedule
+	for n, line := range strings.Split(text, "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "setup "); ok {
+			c := &s.setup
+			if _, err := fmt.Sscan(rest, &c.Attested, &c.Memory, &c.Replicated, &c.Ragged, &c.Limited, &c.Bounded,
+				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID); err != nil {
+				return s, fmt.Errorf("line %d: read set-up: %w", n+1, err)
+			}
+			continue
+		}
+		var name string
+		var e event
+		if _, err := fmt.Sscan(line, &name, &e.a, &e.b); err != nil {
+			return s, fmt.Errorf("line %d: read event: %w", n+1, err)
+		}
+		for e.op = 0; e.op < ops && opNames[e.op] != name; e.op++ {
+		}
+		if e.op == ops {
+			return s, fmt.Errorf("line %d: no event is called %q", n+1, name)
+		}
+		s.events = append(s.events, e)
+	}
+	if s.setup.Window <= 0 || s.setup.Devices <= 0 {
+		return s, fmt.Errorf("the schedule has no set-up")
+	}
+	return s, nil
+}

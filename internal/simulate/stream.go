@@ -1,0 +1,276 @@
+package simulate
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	mainStream       = "TELEMETRY"
+	quarantineStream = "QUARANTINE"
+
+	// duplicateWindow is the streams'.
+	duplicateWindow = 2 * time.Minute
+)
+
+// refusals are the ways in which streams do not take a message for now. An empty
+// body stands for status 503, - for no answer at all.
+var refusals = []string{
+	"-", "-",
+	"", "",
+	`{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"TELEMETRY","seq":0}`,
+	`{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`,
+	`{"error":{"code":500,"err_code":10009,"description":"not the leader"}}`,
+	`{"error":{"code":500,"err_code":10118,"description":"stream is offline"}}`,
+	`{"error":{"code":429,"err_code":10167,"description":"too many requests"}}`,
+	`{"error":{"code":500,"err_code":10023,"description":"insufficient resources"}}`,
+	`{"error":{"code":500,"err_code":10028,"description":"resource limits exceeded for server"}}`,
+	`{"error":{"code":500,"err_code":10047,"description":"insufficient storage"}}`,
+	`{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}`,
+	`{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"}}`,
+	`{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"}}`,
+	`{"error":{"code":503,"err_code":10076,"description":"JetStream not enabled"}}`,
+	`{"error":{"code":503,"err_code":10039,"description":"JetStream not enabled for account"}}`,
+	`{"error":{"code":500,"err_code":99999,"description":"of a later version"}}`,
+	`{"stream":"TELEMETRY"}`,
+	`+ERR`,
+}
+
+const (
+	refuseForGood = `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"TELEMETRY","seq":0}`
+	// inFlightAlready is what a replicated stream says to an id whose first
+	// copy is not safe yet.
+	inFlightAlready = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"TELEMETRY","seq":0}`
+)
+
+// server is JetStream: two streams, which start and stop taking messages
+// together.
+type server struct {
+	held    map[string]entry // by stream and id
+	log     []entry          // in the order of storing; [safe:] can be forgotten
+	safe    int
+	refuses string // how; empty body is "503"
+	faulty  bool
+	mask    int              // ragged: which of the messages
+	seen    int              // messages under the fault
+	met     map[*letter]bool // the fault
+	lastBad time.Time        // when one first did
+	newest  map[int]*letter
+}
+
+// entry is one stored message.
+type entry struct {
+	*letter
+	key   string // stream and id
+	reply string
+	from  *socket
+	at    time.Time
+}
+
+// store has the server take n messages from one of the connections.
+func (w *world) store(n, which int) {
+	var open []*socket
+	for _, s := range w.sockets {
+		if len(s.msgs) > 0 {
+			open = append(open, s)
+		}
+	}
+	if len(open) == 0 {
+		return
+	}
+	s := open[which%len(open)]
+	for range min(n, len(s.msgs)) {
+		m := s.msgs[0]
+		s.msgs = s.msgs[1:]
+		w.take(m, s)
+	}
+	w.sweep()
+}
+
+// sweep forgets dead connections with nothing in them.
+func (w *world) sweep() {
+	kept := w.sockets[:0]
+	for _, s := range w.sockets {
+		if !s.dead || len(s.msgs) > 0 {
+			kept = append(kept, s)
+		}
+	}
+	clear(w.sockets[len(kept):])
+	w.sockets = kept
+}
+
+// take is what a stream does with a message.
+func (w *world) take(m sent, from *socket) {
+	v := &w.server
+	if v.faulty {
+		v.seen++
+		if !w.setup.Ragged || v.mask>>(v.seen%12)&1 == 1 {
+			if !v.met[m.letter] {
+				v.met[m.letter], v.lastBad = true, time.Now()
+			}
+			w.logf("the server refuses message %d: %q", m.number, v.refuses)
+			if v.refuses != "-" {
+				w.reply(from, m.reply, v.refuses)
+			}
+			return
+		}
+	}
+	key := m.stream + " " + m.id
+	if held, ok := v.held[key]; ok && time.Since(held.at) <= duplicateWindow {
+		if held.letter != m.letter {
+			w.fail(falseDuplicate, "message %d is dropped as a duplicate of message %d: %s", m.number, held.number, m.id)
+		}
+		if w.copyOf(held.letter, key).safe {
+			w.logf("the server has message %d already", m.number)
+			w.reply(from, m.reply, `{"stream":"TELEMETRY","seq":1,"duplicate": true}`)
+		} else {
+			w.reply(from, m.reply, inFlightAlready)
+		}
+		return
+	}
+	if m.stream == mainStream && strings.HasPrefix(m.payload, "refuse") || strings.HasPrefix(m.payload, "never") {
+		w.logf("the server refuses message %d for good", m.number)
+		w.reply(from, m.reply, refuseForGood)
+		return
+	}
+	w.logf("%s stores message %d", m.stream, m.number)
+	w.judgeStored(m, from)
+	e := entry{letter: m.letter, key: key, reply: m.reply, from: from, at: time.Now()}
+	v.held[key] = e
+	v.log = append(v.log, e)
+	m.copies = append(m.copies, copied{stream: m.stream, id: m.id, at: e.at, life: from.link.p.life})
+	if !w.setup.Replicated {
+		w.commit(1)
+	}
+}
+
+// copyOf finds a letter's copy that a stream holds.
+func (w *world) copyOf(l *letter, key string) *copied {
+	for i := len(l.copies) - 1; i >= 0; i-- {
+		if c := &l.copies[i]; c.stream+" "+c.id == key {
+			return c
+		}
+	}
+	panic(fmt.Sprintf("message %d has no copy %s", l.number, key))
+}
+
+// commit makes the oldest n stored messages safe and answers them.
+func (w *world) commit(n int) {
+	v := &w.server
+	for range n {
+		if v.safe == len(v.log) || v.faulty && w.setup.Replicated {
+			return
+		}
+		e := v.log[v.safe]
+		v.safe++
+		w.copyOf(e.letter, e.key).safe = true
+		w.reply(e.from, e.reply, `{"stream":"TELEMETRY","seq":1}`)
+	}
+}
+
+// reply sends an answer to where the message came from, if that still listens.
+func (w *world) reply(to *socket, subject, body string) {
+	if w.process == nil || to.link != w.process.link || !to.link.hears() {
+		return
+	}
+	m := nats.Msg{Subject: subject, Data: []byte(body)}
+	if body == "" {
+		m.Header = nats.Header{"Status": {"503"}}
+	}
+	w.answers = append(w.answers, answered{m, strings.HasPrefix(body, `{"stream":"TELEMETRY","seq"`), time.Now()})
+}
+
+// fault has the streams refuse from now on.
+func (w *world) fault(how, mask int) {
+	v := &w.server
+	if !v.faulty {
+		v.faulty, v.refuses, v.mask, v.lastBad = true, refusals[how%len(refusals)], mask, time.Now()
+		v.met = map[*letter]bool{}
+		w.logf("the streams begin to refuse: %q", v.refuses)
+	}
+}
+
+// leader is a leader that dies: its successor has kept of what was not safe, and
+// until it is elected nothing is taken.
+func (w *world) leader(kept int, silent bool) {
+	v := &w.server
+	if !w.setup.Replicated || v.faulty {
+		return
+	}
+	if silent {
+		w.fault(0, -1)
+	} else {
+		w.fault(2, -1)
+	}
+	gone := v.log[min(v.safe+kept, len(v.log)):]
+	for _, e := range gone {
+		w.logf("the new leader does not have message %d", e.number)
+		delete(v.held, e.key)
+		c := w.copyOf(e.letter, e.key)
+		e.copies = without(e.copies, c)
+		if v.newest[e.device] == e.letter {
+			delete(v.newest, e.device)
+		}
+	}
+	v.log = v.log[:len(v.log)-len(gone)]
+	w.renew()
+}
+
+func without(all []copied, one *copied) (rest []copied) {
+	for i := range all {
+		if &all[i] != one {
+			rest = append(rest, all[i])
+		}
+	}
+	return rest
+}
+
+// renew finds the newest message of each device again.
+func (w *world) renew() {
+	v := &w.server
+	clear(v.newest)
+	for _, e := range v.log {
+		if n := v.newest[e.device]; strings.HasPrefix(e.key, mainStream+" ") && (n == nil || e.sent > n.sent) {
+			v.newest[e.device] = e.letter
+		}
+	}
+}
+
+// heal ends a fault. It waits until the publisher must know of it: every message
+// sent so far has met it and every answer has arrived, and no message that met it
+// silently is younger than the acknowledgement timeout.
+func (w *world) heal() {
+	v := &w.server
+	for v.faulty && w.violation == nil {
+		for again := true; again; {
+			again = w.drain()
+		}
+		if quiet := min(time.Since(v.lastBad), time.Since(w.learned)); quiet < 3700*time.Millisecond {
+			w.sleep(max(3700*time.Millisecond-quiet, 50*time.Millisecond))
+			continue
+		}
+		v.faulty = false
+		w.commit(1 << 20)
+		w.logf("the streams take messages again")
+	}
+}
+
+// drain has the server take all that is on the wire, and the bridge its answers.
+func (w *world) drain() (any bool) {
+	for _, s := range w.sockets {
+		for len(s.msgs) > 0 {
+			m := s.msgs[0]
+			s.msgs = s.msgs[1:]
+			w.take(m, s)
+			any = true
+		}
+	}
+	w.sweep()
+	any = any || len(w.answers) > 0
+	w.answer(len(w.answers), 0)
+	w.settleDown()
+	return any
+}

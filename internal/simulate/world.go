@@ -1,0 +1,329 @@
+package simulate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// world is one run: the bridge, what is around it, and what has come of it.
+type world struct {
+	setup    setup
+	sabotage sabotage
+	home     string // of the journals
+
+	letters  []*letter
+	broker   broker
+	process  *process // nil: no bridge runs
+	remains  []*process
+	lives    int    // bridges started so far
+	dir      string // of the next one's journal
+	journals int
+	floods   int
+	pauses   int // of the publisher, so far
+
+	// others is taken by the publisher's own goroutines when they enter the
+	// simulation. They run only while the simulation's own waits, which takes
+	// it in passing for the race detector's sake.
+	others sync.Mutex
+
+	sockets []*socket
+	answers []answered
+	learned time.Time // when a positive answer last arrived
+	server  server
+
+	pending   *event    // to happen inside the one that comes
+	inside    bool      // one does just now
+	driving   bool      // the simulation's own goroutine is at work
+	acked     []*letter // in this step
+	violation *violation
+	trace     func(string) // nil: none
+}
+
+// pauses are what wait's a stands for.
+var pauses = []time.Duration{
+	time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond, 300 * time.Millisecond, time.Second,
+	3100 * time.Millisecond, 6 * time.Second, 45 * time.Second, 3 * time.Minute,
+}
+
+// run runs a schedule and returns what was wrong, nil if nothing was. The
+// directory is for its files.
+func run(t *testing.T, s schedule, broken sabotage, home string, trace func(string)) (found *violation) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		// The journal's numbers follow the clock and begin in 2020; a
+		// bubble's clock in 2000.
+		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+		w := &world{
+			setup: s.setup, sabotage: broken, home: home, dir: filepath.Join(home, "0"), trace: trace,
+			server: server{held: map[string]entry{}, newest: map[int]*letter{}},
+		}
+		w.broker = broker{w: w, nextID: uint16(s.setup.FirstID), kept: true}
+		defer w.end()
+		w.play(s.events)
+		found = w.violation
+	})
+	return found
+}
+
+// play goes through the events and lets everything come to rest.
+func (w *world) play(events []event) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.fail(broken, "panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	w.start(false)
+	w.broker.connect()
+	for i := range events {
+		if w.violation != nil {
+			return
+		}
+		if events[i].op == between {
+			w.logf("--- inside the next step:")
+			if i+1 < len(events) && w.pending == nil {
+				w.pending = &event{op: between}
+			}
+			continue
+		}
+		if w.pending != nil && w.pending.op == between {
+			w.pending = &events[i]
+			continue
+		}
+		w.step(events[i])
+		if w.pending != nil { // it did not fit in
+			e := *w.pending
+			w.pending = nil
+			w.step(e)
+		}
+	}
+	w.pending = nil
+	if w.violation == nil {
+		w.rest()
+	}
+}
+
+// step makes one event happen and checks what must hold after each.
+func (w *world) step(e event) {
+	if w.trace != nil {
+		w.logf("--- %s", e)
+	}
+	w.driving = true
+	w.happen(e)
+	w.driving = false
+	w.settleDown()
+	w.bury()
+	w.sleep(100 * time.Microsecond)
+	w.judgeAcks()
+}
+
+func (w *world) happen(e event) {
+	b, p := &w.broker, w.process
+	l := p.linkUp()
+	switch e.op {
+	case publish:
+		b.queue = append(b.queue, w.letter(e.a, e.b/2, e.b))
+	case send:
+		b.send(e.a + 1)
+	case retry:
+		b.retry(e.a, e.b%2 == 1)
+	case takeAcks:
+		b.takeAcks(e.a + 1)
+	case cut:
+		b.cut(e.a, e.b)
+	case connect:
+		b.connect()
+	case lose:
+		b.lose()
+	case flood:
+		b.flood(e.a)
+	case kill:
+		w.kill(e.a, e.b, e.b%2 == 1)
+	case stop:
+		w.stop()
+	case start:
+		w.start(e.a%2 == 1)
+	case store:
+		w.store(e.a+1, e.b)
+	case commit:
+		w.commit(e.a + 1)
+	case answer:
+		w.answer(e.a+1, e.b)
+	case dropAnswer:
+		if len(w.answers) > 0 {
+			i := e.a % len(w.answers)
+			w.answers = append(w.answers[:i:i], w.answers[i+1:]...)
+			w.server.lastBad = time.Now()
+			w.logf("an answer is lost")
+		}
+	case fault:
+		w.fault(e.a, e.b)
+	case heal:
+		w.heal()
+	case leader:
+		w.leader(e.a, e.b%2 == 1)
+	case wait:
+		w.sleep(pauses[e.a%len(pauses)])
+	}
+	if p == nil {
+		return
+	}
+	switch e.op {
+	case read:
+		w.read(e.a + 1)
+	case flush:
+		if b.conn != nil {
+			b.conn.Flush()
+		}
+	case notice:
+		if b.conn != nil && b.conn.cut {
+			w.logf("the bridge notices that the broker's connection is gone")
+			p.lane.Disconnected(b.conn)
+			b.disconnected()
+		}
+	case tick:
+		p.lane.Tick()
+	case natsCut:
+		l.cut(e.a, e.b)
+	case natsNotice:
+		l.notice()
+	case natsDial:
+		l.dial()
+	case natsCall:
+		l.call()
+	case natsClose:
+		l.giveUp()
+	case failWrite:
+		l.failWrite = 1 + e.a%2
+	}
+}
+
+// read has the bridge read up to n packets. PUBACKs are written when nothing is
+// left to read.
+func (w *world) read(n int) {
+	b := &w.broker
+	for range n {
+		if w.process == nil || b.conn == nil || len(b.pipe) == 0 || w.process.lane.Room() != nil {
+			break
+		}
+		p := b.pipe[0]
+		b.pipe = b.pipe[1:]
+		w.logf("the bridge reads %v", p)
+		w.deliver(p)
+	}
+	if b.conn != nil && len(b.pipe) == 0 {
+		b.conn.Flush()
+	}
+}
+
+// place is where an event can happen inside another.
+type place int
+
+const (
+	atPublish place = iota // the lane hands a message over; nobody holds a lock
+	atSettle               // the publisher hands a result over; the same
+)
+
+// inside has what other goroutines could do at that moment.
+var inside = [...]map[op]bool{
+	atPublish: {
+		store: true, commit: true, answer: true, dropAnswer: true, fault: true, leader: true, kill: true,
+		natsCut: true, natsNotice: true, natsDial: true, natsCall: true, natsClose: true, failWrite: true,
+		send: true, takeAcks: true, flush: true, cut: true,
+	},
+	atSettle: {
+		store: true, commit: true, dropAnswer: true, fault: true, leader: true, kill: true,
+		natsCut: true, natsNotice: true, natsDial: true, natsCall: true, natsClose: true, failWrite: true,
+		send: true, takeAcks: true, flush: true, cut: true, read: true, notice: true, connect: true, retry: true,
+	},
+}
+
+// crossing is where a pending event happens.
+func (w *world) crossing(at place) {
+	if e := w.pending; e != nil && w.driving && inside[at][e.op] {
+		w.pending, w.inside = nil, true
+		w.logf("--- inside: %s", e)
+		w.happen(*e)
+		w.inside = false
+	}
+}
+
+// meet orders what the simulation has done before what others do after.
+func (w *world) meet() {
+	w.others.Lock()
+	defer w.others.Unlock()
+}
+
+// tearing tells whether the bridge may be killed inside the next delivery.
+func (w *world) tearing() bool { return w.pending != nil && w.pending.op == kill }
+
+// settleDown waits until nothing runs any more.
+func (w *world) settleDown() {
+	driving := w.driving
+	w.driving = false
+	w.meet()
+	synctest.Wait()
+	w.driving = driving
+}
+
+// sleep lets time pass. Nothing stays on the wire for much longer than 10 s.
+func (w *world) sleep(d time.Duration) {
+	const (
+		slice = 5 * time.Second
+		bound = 10 * time.Second
+	)
+	driving := w.driving
+	w.driving = false
+	for ; d > 0; d -= slice {
+		for _, s := range w.sockets {
+			for len(s.msgs) > 0 && time.Since(s.msgs[0].at) > bound {
+				m := s.msgs[0]
+				s.msgs = s.msgs[1:]
+				w.take(m, s)
+			}
+		}
+		for v := &w.server; v.safe < len(v.log) && !v.faulty && time.Since(v.log[v.safe].at) > bound; {
+			w.commit(1)
+		}
+		for len(w.answers) > 0 && time.Since(w.answers[0].at) > bound {
+			w.answer(1, 0)
+		}
+		w.meet()
+		time.Sleep(min(d, slice))
+		synctest.Wait()
+	}
+	w.driving = driving
+}
+
+// end takes the run's remains away.
+func (w *world) end() {
+	if w.process != nil {
+		w.gone(w.process)
+	}
+	for _, p := range w.remains {
+		p.dead = true
+	}
+	w.bury()
+	os.RemoveAll(w.dir)
+}
+
+// identify finds a message by its header.
+func (w *world) identify(header []string) *letter {
+	n, err := strconv.Atoi(header[0])
+	if err != nil {
+		panic(err)
+	}
+	return w.letters[n-1]
+}
+
+func (w *world) logf(format string, args ...any) {
+	if w.trace != nil {
+		w.trace(fmt.Sprintf(format, args...))
+	}
+}
