@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export BRIDGE_REQUIRE_PEERS := $(PEERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint vet fuzz bench demo cover image certs ci
+.PHONY: help build test race lint vet fuzz simulate bench demo cover image certs ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ fuzz: ## Run every fuzzer in turn (FUZZTIME=30s each)
 	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; \
 	done
+
+simulate: ## Run the simulation from SEEDS=100000 seeds
+	SIMULATE_SEEDS=$(or $(SEEDS),100000) go test -count=1 -timeout 2h ./internal/simulate
 
 bench: ## Measure the bridge against the bare publisher on this machine
 	go run ./cmd/mqtt-nats-bridge bench
