@@ -64,7 +64,7 @@ type Lanes struct {
 // Lane is what holds for every lane.
 type Lane struct {
 	QoS0Pending int           `yaml:"qos0_pending" default:"10000" min:"0" max:"10000000" doc:"QoS 0 messages waiting to be stored, per lane; more are counted and dropped, for QoS 0 has no window to hold them back."`
-	Linger      time.Duration `yaml:"linger" default:"0s" min:"0s" max:"1s" doc:"How long to wait when nothing is left to read, so that low rates cost fewer wake-ups. It adds as much latency: 1ms costs nothing at full speed, 5ms halve the CPU at 2,000 messages a second."`
+	Linger      time.Duration `yaml:"linger" default:"0s" min:"0s" max:"1s" doc:"How long to wait before a read that found nothing waiting, so that low rates cost fewer wake-ups. It adds as much latency. Measured at 2,000 messages a second: 5ms took a fifth off the CPU time, 1ms nothing."`
 }
 
 // Topic is one pattern of topics and what becomes of its messages.
