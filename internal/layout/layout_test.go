@@ -120,4 +120,7 @@ func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
 	daemon := list(t)[module+"/internal/daemon"]
 	require.NotContains(t, daemon.Deps, mochi)
 	require.NotContains(t, daemon.Imports, natsd)
+	for path, p := range list(t) {
+		require.NotContains(t, p.Deps, module+"/internal/simulate", "%s depends on the simulation", path)
+	}
 }

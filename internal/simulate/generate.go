@@ -17,9 +17,24 @@ var quiet = weights{
 // faults are drawn for each run at a strength of their own, so that there are
 // runs with one kind only and runs with all.
 var faults = weights{
-	retry: 12, cut: 16, lose: 4,
+	retry: 12, cut: 20, lose: 10,
 	kill: 12, stop: 5,
 	dropAnswer: 10, fault: 12, leader: 12, natsCut: 16, natsClose: 3, failWrite: 6,
+}
+
+// courses are sequences that lead somewhere which single draws seldom reach.
+var courses = [][]op{
+	{publish, send, read},
+	{publish, send, cut, notice, connect, read},
+	{cut, notice, connect, read},
+	{lose, notice, connect, publish, send, read},
+	{kill, start, connect, read},
+	{stop, start, connect, read},
+	{publish, send, between, kill, read, start, connect, read},
+	{natsCut, natsNotice, natsDial, read},
+	{publish, send, read, publish, send, natsCut, natsNotice, natsDial, read},
+	{fault, send, read, store, answer},
+	{store, commit, answer, takeAcks},
 }
 
 // generate draws a run from a seed.
@@ -33,7 +48,8 @@ func generate(seed uint64) schedule {
 		InFlight: []int{1, 4, 12, 4096}[r.IntN(4)],
 		Bytes:    []int{300, 8 << 20}[min(r.IntN(4), 1)],
 		Devices:  1 + r.IntN(3),
-		FirstID:  []int{1, 1000, 65_530}[r.IntN(3)],
+		FirstID:  []int{1, 1, 1000, 65_530}[r.IntN(4)],
+		Pending:  []int{1, 3, 10_000}[r.IntN(3)],
 	}}
 	w := quiet
 	for o, n := range faults {
@@ -49,12 +65,26 @@ func generate(seed uint64) schedule {
 	for _, n := range w {
 		total += n
 	}
+	same := one(2)
+	var course []op
 	for range 60 + r.IntN(240) {
 		e := event{}
 		for n := r.IntN(total); n >= w[e.op]; e.op++ {
 			n -= w[e.op]
 		}
+		if len(course) == 0 && one(12) {
+			course = courses[r.IntN(len(courses))]
+		}
+		if len(course) > 0 {
+			if w[course[0]] > 0 {
+				e.op = course[0]
+			}
+			course = course[1:]
+		}
 		e.a, e.b = arguments(e.op, r)
+		if e.op == publish && same {
+			e.b &^= 1 // nothing but equal payloads
+		}
 		s.events = append(s.events, e)
 	}
 	return s

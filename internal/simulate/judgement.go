@@ -47,6 +47,19 @@ func (w *world) count(l *letter) {
 	}
 }
 
+// judgeDropped is told that the lane has dropped a message of QoS 0.
+func (w *world) judgeDropped(l *letter) {
+	waiting := 0
+	for _, o := range w.letters {
+		if o != l && o.qos == 0 && o.lifetime == w.lives && o.settled.IsZero() && !o.counted {
+			waiting++
+		}
+	}
+	if waiting < w.setup.Pending {
+		w.fail(countedOut, "message %d, while only %d of QoS 0 wait", l.number, waiting)
+	}
+}
+
 // safe tells whether a message needs the broker no more.
 func (l *letter) safe() bool {
 	for _, c := range l.copies {

@@ -75,7 +75,7 @@ func (w *world) start(away bool) {
 	}
 	if err == nil {
 		p.lane, err = bridge.NewLane(bridge.LaneOptions{
-			Name: clientID, Rules: w.rules(), Journal: p.journal,
+			Name: clientID, Rules: w.rules(), Journal: p.journal, QoS0Pending: w.setup.Pending,
 			Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
 		})
 	}
@@ -163,7 +163,11 @@ func (w *world) deliver(p packet) {
 	}
 	d.reading, d.packetID, d.entryID = before, beforeID, 0
 	now := d.lane.Counts()
-	if now.RetainedSkipped > counts.RetainedSkipped || now.QoS0Dropped > counts.QoS0Dropped ||
+	if now.QoS0Dropped > counts.QoS0Dropped {
+		w.judgeDropped(p.letter)
+		p.counted = true
+	}
+	if now.RetainedSkipped > counts.RetainedSkipped ||
 		now.QuarantineSkipped-counts.QuarantineSkipped > d.skipped-skipped {
 		w.count(p.letter)
 	}

@@ -17,6 +17,9 @@ type sabotage struct {
 	settler   func(*process, bridge.Settler) bridge.Settler
 	link      func(*link) jetstream.Link
 	answer    func(*link, *nats.Msg) (taken bool)
+	// impatient breaks the world instead: a fault may end before the publisher
+	// can have learned of it.
+	impatient bool
 }
 
 // withoutStoredBit is a lane that does not learn from its journal that a message

@@ -34,3 +34,19 @@ func TestTheSimulationCatches(t *testing.T) {
 		})
 	}
 }
+
+// What the order takes for granted (doc.go), it does need: a server that refuses
+// some messages on their way and takes the next ones stores these first. Nothing
+// is lost by it, and nothing is stored twice.
+func TestAFaultTooShortToBeNoticedCostsOrderAndNothingElse(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	found := 0
+	for seed := uint64(1); seed <= 400; seed++ {
+		if v := run(t, generate(seed), sabotage{impatient: true}, home, nil); v != nil {
+			require.Equal(t, deviceOrder, v.promise, "seed %d: %v", seed, v)
+			found++
+		}
+	}
+	require.Positive(t, found)
+}

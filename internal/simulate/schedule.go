@@ -81,6 +81,7 @@ type setup struct {
 	Bytes      int  // of the publisher, in flight
 	Devices    int
 	FirstID    int // of the broker's packets
+	Pending    int // bound of the QoS 0 messages that wait
 }
 
 // schedule is a whole run.
@@ -111,7 +112,7 @@ func parse(text string) (schedule, error) {
 		if rest, ok := strings.CutPrefix(line, "setup "); ok {
 			c := &s.setup
 			if _, err := fmt.Sscan(rest, &c.Attested, &c.Memory, &c.Replicated, &c.Ragged, &c.Limited, &c.Bounded,
-				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID); err != nil {
+				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending); err != nil {
 				return s, fmt.Errorf("line %d: read set-up: %w", n+1, err)
 			}
 			continue

@@ -56,9 +56,15 @@ type server struct {
 	faulty  bool
 	mask    int              // ragged: which of the messages
 	seen    int              // messages under the fault
-	met     map[*letter]bool // the fault
-	lastBad time.Time        // when one first did
+	met     map[meeting]bool // who has met the fault
+	lastBad time.Time        // when somebody first did
 	newest  map[int]*letter
+}
+
+// meeting is a bridge's first knowledge of a fault by one of its messages.
+type meeting struct {
+	letter *letter
+	bridge *process
 }
 
 // entry is one stored message.
@@ -108,8 +114,8 @@ func (w *world) take(m sent, from *socket) {
 	if v.faulty {
 		v.seen++
 		if !w.setup.Ragged || v.mask>>(v.seen%12)&1 == 1 {
-			if !v.met[m.letter] {
-				v.met[m.letter], v.lastBad = true, time.Now()
+			if by := (meeting{m.letter, from.link.p}); !v.met[by] {
+				v.met[by], v.lastBad = true, time.Now()
 			}
 			w.logf("the server refuses message %d: %q", m.number, v.refuses)
 			if v.refuses != "-" {
@@ -188,7 +194,7 @@ func (w *world) fault(how, mask int) {
 	v := &w.server
 	if !v.faulty {
 		v.faulty, v.refuses, v.mask, v.lastBad = true, refusals[how%len(refusals)], mask, time.Now()
-		v.met = map[*letter]bool{}
+		v.met = map[meeting]bool{}
 		w.logf("the streams begin to refuse: %q", v.refuses)
 	}
 }
@@ -245,6 +251,10 @@ func (w *world) renew() {
 func (w *world) heal() {
 	v := &w.server
 	for v.faulty && w.violation == nil {
+		if w.sabotage.impatient {
+			v.faulty = false
+			return
+		}
 		for again := true; again; {
 			again = w.drain()
 		}
