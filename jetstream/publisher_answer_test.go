@@ -116,7 +116,8 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 		s.answer(s.next(i), ackStored)
 	}
 	require.True(t, o.wait(4)[0].duplicate)
-	require.Empty(t, p.Stats().Problem)
+	// The three others have no stream, of which word may have come by now.
+	require.NotContains(t, p.Stats().Problem, "maximum messages exceeded")
 }
 
 func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
