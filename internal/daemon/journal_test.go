@@ -1,0 +1,32 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Without its journal a lane takes nothing in, and says so; it goes on by itself
+// once the state directory can be written.
+func TestALaneWithoutItsJournalIsNotReady(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	blocked := filepath.Join(t.TempDir(), "state")
+	require.NoError(t, os.WriteFile(blocked, nil, 0o600)) // a file where a directory must be
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0", "BRIDGE_STATE_DIR="+filepath.Join(blocked, "dir"))...)
+	var problems []Problem
+	require.Eventually(t, func() bool {
+		var ready bool
+		ready, problems = b.Ready()
+		return !ready && len(problems) == 1 && problems[0].Problem != "not opened yet"
+	}, patience, 5*time.Millisecond)
+	require.Equal(t, "lane", problems[0].Component)
+	require.Contains(t, problems[0].Problem, "open journal")
+	require.NotEmpty(t, problems[0].Advice)
+	require.Empty(t, devices.Clients(), "no session is opened")
+	require.NoError(t, os.Remove(blocked))
+	waitReady(t, b)
+}
