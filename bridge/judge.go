@@ -50,7 +50,8 @@ func newJudge(r *Rules, devices, tenants *Devices) *judge {
 // the time until then.
 const maxAhead = 5 * time.Minute
 
-// reject sets the verdict. The first one stands.
+// reject sets the verdict. The latest stands: what has no subject is a bad topic,
+// whatever else is wrong with it.
 func (j *judge) reject(r Reason, format string, args ...any) {
 	j.reason, j.detail = r, fmt.Sprintf(format, args...)
 }
@@ -106,10 +107,6 @@ func (j *judge) locate() bool {
 		j.reject(BadTopic, "%v", err)
 		return false
 	}
-	if err := subjects.CheckTopic(j.topic); err != nil {
-		j.reject(BadTopic, "%v", err)
-		return false
-	}
 	template := j.rules.Topics.Route(route).Template
 	j.subjectBuf = template.Append(j.subjectBuf[:0], &j.match)
 	if err := subjects.CheckSubject(j.subjectBuf); err != nil {
@@ -129,8 +126,8 @@ func (j *judge) check(d *Delivery) {
 		return
 	}
 	// A payload that came cut is over the limit of the packet size.
-	if d.PayloadSize > min(j.rules.MaxPayload, len(d.Payload)) {
-		j.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, min(j.rules.MaxPayload, len(d.Payload)))
+	if limit := min(j.rules.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
+		j.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
 		return
 	}
 	if j.rules.format(j.route) == Envelope && !j.wrap(d) {

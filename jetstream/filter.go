@@ -33,8 +33,9 @@ func collide(a, b string) bool {
 	}
 }
 
-// covers: every subject that matches narrow matches wide.
-func covers(wide, narrow string) bool {
+// Covers tells whether every subject that matches narrow, a filter or a subject,
+// matches the filter wide.
+func Covers(wide, narrow string) bool {
 	ws, ns := strings.Split(wide, "."), strings.Split(narrow, ".")
 	for i := 0; ; i++ {
 		switch {
@@ -50,7 +51,7 @@ func covers(wide, narrow string) bool {
 
 func coveredBy(filter string, filters []string) bool {
 	for _, wide := range filters {
-		if covers(wide, filter) {
+		if Covers(wide, filter) {
 			return true
 		}
 	}

@@ -50,22 +50,22 @@ func TestFilter_CoversMeansEverySubjectOfTheNarrowOne(t *testing.T) {
 		wide, narrow := filterGen().Draw(t, "wide"), filterGen().Draw(t, "narrow")
 		want := true
 		for _, subject := range subjects {
-			if covers(narrow, subject) && !covers(wide, subject) {
+			if Covers(narrow, subject) && !Covers(wide, subject) {
 				want = false
 				break
 			}
 		}
-		if got := covers(wide, narrow); got != want {
-			t.Fatalf("covers(%s, %s) = %v", wide, narrow, got)
+		if got := Covers(wide, narrow); got != want {
+			t.Fatalf("Covers(%s, %s) = %v", wide, narrow, got)
 		}
 	})
 }
 
 func TestFilter_CoversASubject(t *testing.T) {
 	t.Parallel()
-	require.True(t, covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.telemetry"))
-	require.False(t, covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.shadow.reported"))
-	require.True(t, covers("tenant.>", "tenant.*.device.*.*"))
-	require.False(t, covers("tenant.*", "tenant"))
-	require.False(t, covers("tenant.>", "tenant"))
+	require.True(t, Covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.telemetry"))
+	require.False(t, Covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.shadow.reported"))
+	require.True(t, Covers("tenant.>", "tenant.*.device.*.*"))
+	require.False(t, Covers("tenant.*", "tenant"))
+	require.False(t, Covers("tenant.>", "tenant"))
 }

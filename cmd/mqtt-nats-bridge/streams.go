@@ -116,11 +116,8 @@ type streamsTask struct {
 }
 
 func openStreams(c *config.Config, plan *daemon.Plan) (*streamsTask, error) {
-	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-streams")
+	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-streams").Resolve()
 	if err != nil {
-		return nil, err
-	}
-	if options, err = options.Resolve(); err != nil {
 		return nil, err
 	}
 	nc, err := check.Dial(options)

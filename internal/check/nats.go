@@ -56,10 +56,7 @@ type natsCheck struct {
 }
 
 func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {
-	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-check")
-	if err == nil {
-		options, err = options.Resolve()
-	}
+	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-check").Resolve()
 	if err != nil {
 		r.Fail("nats", "%v: mend what nats in the configuration names", err)
 		return nil, nil, false

@@ -55,10 +55,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	connect, err := ConnectOptions(c, c.MQTT.ClientID+"-control")
-	if err != nil {
-		return nil, err
-	}
+	connect := ConnectOptions(c, c.MQTT.ClientID+"-control")
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Msg(w)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"sync"
 	"time"
 
@@ -58,7 +59,10 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		journal, err := u.openJournal(shared.config.StateDir)
 		if err == nil {
-			return u.open(shared, journal)
+			if err := u.open(shared, journal); err != nil {
+				return errors.Join(err, journal.Close())
+			}
+			return nil
 		}
 		u.mu.Lock()
 		news := u.problem != err.Error()
@@ -103,7 +107,6 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 		Settler: lane, AckTimeout: c.NATS.AckTimeout, Unheld: shared.unheld, Log: u.log,
 	})
 	if err != nil {
-		journal.Close()
 		return err
 	}
 	lane.Start(publisher)
@@ -115,7 +118,6 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	})
 	if err != nil {
 		publisher.Close()
-		journal.Close()
 		return err
 	}
 	u.mu.Lock()

@@ -13,7 +13,7 @@ import (
 )
 
 // ConnectOptions is how c says to reach NATS.
-func ConnectOptions(c *config.Config, name string) (jetstream.ConnectOptions, error) {
+func ConnectOptions(c *config.Config, name string) jetstream.ConnectOptions {
 	n := c.NATS
 	o := jetstream.ConnectOptions{
 		URL: n.URL.Join(), Name: name,
@@ -24,7 +24,7 @@ func ConnectOptions(c *config.Config, name string) (jetstream.ConnectOptions, er
 	if n.TLS.Given() {
 		o.TLSFiles = jetstream.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, ServerName: n.TLS.ServerName}
 	}
-	return o, nil
+	return o
 }
 
 // control is the connection that looks after the streams; messages have their

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -104,7 +103,7 @@ func (c *control) unheld(ctx context.Context, plan *Plan, subject string) bool {
 	}
 	for i := range plan.Rules.Topics.Len() {
 		kind := plan.Rules.Topics.Route(i).Template.StreamSubject()
-		if !ofKind(subject, kind) {
+		if !jetstream.Covers(kind, subject) {
 			continue
 		}
 		if _, err := c.js.StreamNameBySubject(ctx, kind); err == nil {
@@ -112,19 +111,4 @@ func (c *control) unheld(ctx context.Context, plan *Plan, subject string) bool {
 		}
 	}
 	return false
-}
-
-// ofKind tells whether a subject matches a route's filter, which has * as its
-// only wildcard.
-func ofKind(subject, kind string) bool {
-	s, k := strings.Split(subject, "."), strings.Split(kind, ".")
-	if len(s) != len(k) {
-		return false
-	}
-	for i := range s {
-		if k[i] != "*" && k[i] != s[i] {
-			return false
-		}
-	}
-	return true
 }

@@ -51,9 +51,9 @@ func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestOfKind(t *testing.T) {
+func TestAKindOfSubject(t *testing.T) {
 	t.Parallel()
-	require.True(t, ofKind("a.b.c", "a.*.c"))
-	require.False(t, ofKind("a.b.d", "a.*.c"))
-	require.False(t, ofKind("a.b", "a.*.c"))
+	require.True(t, jetstream.Covers("a.*.c", "a.b.c"))
+	require.False(t, jetstream.Covers("a.*.c", "a.b.d"))
+	require.False(t, jetstream.Covers("a.*.c", "a.b"))
 }
