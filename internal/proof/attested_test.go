@@ -210,6 +210,8 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 			next.Disconnect(100)
 		})
 	}
+	// What is in the stream may not have been answered yet.
+	eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 26, total.Received)
 	require.EqualValues(t, 13, total.Stored)
@@ -233,6 +235,8 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 	const subject = "quarantine.rate_limited.tenant.acme.device.fast.telemetry"
 	eventually(t, func() bool { return string(awaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
 	require.Equal(t, "rate_limited", awaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
+	// What is in the stream may not have been answered yet.
+	eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 21, total.Stored)
 	require.EqualValues(t, 5, total.Quarantined[bridge.RateLimited])
