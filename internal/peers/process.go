@@ -22,7 +22,9 @@ type Process struct {
 	path string
 	args []string
 	env  []string // nil: the test's own
-	log  Log
+	// child is how it is forked; nil: it dies with the test binary.
+	child *syscall.SysProcAttr
+	log   Log
 	// ready returns nil once the process serves.
 	ready func() error
 
@@ -81,7 +83,10 @@ func (p *Process) spawn() (*run, error) {
 		cmd := exec.Command(p.path, p.args...)
 		cmd.Env = p.env
 		cmd.Stdout, cmd.Stderr = &p.log, &p.log
-		cmd.SysProcAttr = dieWithParent()
+		cmd.SysProcAttr = p.child
+		if p.child == nil {
+			cmd.SysProcAttr = dieWithParent()
+		}
 		// A grandchild that kept the pipe open must not hold up Wait.
 		cmd.WaitDelay = time.Second
 		err := cmd.Start()

@@ -1,0 +1,34 @@
+package peers
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPostgresKeepsWhatItHasAcrossARestartAndAKill(t *testing.T) {
+	t.Parallel()
+	p := Postgres(t)
+	query := func(sql string) (n int) {
+		t.Helper()
+		db, err := pgx.Connect(t.Context(), p.URL)
+		require.NoError(t, err)
+		defer db.Close(t.Context())
+		require.NoError(t, db.QueryRow(t.Context(), sql).Scan(&n))
+		return n
+	}
+	query("WITH t AS (SELECT 1) SELECT 1 FROM t")
+	db, err := pgx.Connect(t.Context(), p.URL)
+	require.NoError(t, err)
+	_, err = db.Exec(t.Context(), "CREATE TABLE t AS SELECT 7 AS n")
+	require.NoError(t, err)
+	url := p.URL
+	p.Restart() // with a client still there
+	require.Equal(t, url, p.URL)
+	require.Equal(t, 7, query("SELECT n FROM t"))
+	p.Kill9()
+	p.Start()
+	require.Equal(t, 7, query("SELECT n FROM t"))
+	require.NoError(t, db.Close(t.Context()))
+}
