@@ -62,7 +62,7 @@ func Mosquitto(t testing.TB, o MosquittoOptions) *MosquittoProcess {
 			return m
 		}
 		// The port was free when it was chosen; another took it since.
-		if attempt == 5 || !strings.Contains(m.log.String(), "Address already in use") {
+		if attempt == 5 || !portTaken(m.log.String()) {
 			m.must(err)
 		}
 	}

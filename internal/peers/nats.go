@@ -42,6 +42,13 @@ type NATSProcess struct {
 // process of its own. Start after Kill9 or Stop finds the same port and store.
 func NATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 	t.Helper()
+	n := newNATSServer(t, o)
+	n.must(n.begin())
+	return n
+}
+
+func newNATSServer(t testing.TB, o NATSOptions) *NATSProcess {
+	t.Helper()
 	n := &NATSProcess{StoreDir: o.StoreDir}
 	n.Process = Process{t: t, name: "nats-server", path: build(t, "mqtt-nats-bridge/internal/peers/natsd")}
 	if n.StoreDir == "" {
@@ -54,12 +61,19 @@ func NATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 	}
 	n.arguments(config, o.Port)
 	n.ready = n.announced
-	n.start()
-	// From now on the port is known, and stays.
+	return n
+}
+
+// begin is the first launch. From then on the port is known, and stays.
+func (n *NATSProcess) begin() error {
+	n.endWithTest()
+	if err := n.launch(); err != nil {
+		return err
+	}
 	_, port, _ := net.SplitHostPort(n.Addr)
 	n.URL = "nats://" + n.Addr
 	n.args[1] = "-port=" + port
-	return n
+	return nil
 }
 
 func (n *NATSProcess) arguments(config string, port int) {

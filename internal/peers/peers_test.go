@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -172,19 +173,7 @@ func TestNATSServerComesBackWithItsPortAndStore(t *testing.T) {
 
 func TestProxyCutsAndRecovers(t *testing.T) {
 	t.Parallel()
-	echo, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer echo.Close()
-	go func() {
-		for {
-			c, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
-		}
-	}()
-	p := Proxy(t, echo.Addr().String())
+	p := Proxy(t, echoes(t))
 	speak := func() (net.Conn, error) {
 		c, err := net.Dial("tcp", p.Addr)
 		if err != nil {
@@ -217,6 +206,86 @@ func TestProxyCutsAndRecovers(t *testing.T) {
 	_, err = speak()
 	require.NoError(t, err)
 	require.Equal(t, 4, p.Total())
+}
+
+// echoes serves a listener that sends back what it gets.
+func echoes(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestProxyImpairsALinkAndMendsIt(t *testing.T) {
+	t.Parallel()
+	p := Proxy(t, echoes(t))
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", p.Addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	say := func(c net.Conn, text string) {
+		t.Helper()
+		_, err := c.Write([]byte(text))
+		require.NoError(t, err)
+	}
+	hear := func(c net.Conn, text string) {
+		t.Helper()
+		got := make([]byte, len(text))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
+		_, err := io.ReadFull(c, got)
+		require.NoError(t, err)
+		require.Equal(t, text, string(got))
+	}
+	silent := func(c net.Conn) {
+		t.Helper()
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "neither a byte nor an end")
+	}
+	c := dial()
+	say(c, "a")
+	hear(c, "a")
+
+	p.Impair(Weather{}, Weather{Hold: true})
+	say(c, "b")
+	silent(c)
+	p.Mend()
+	hear(c, "b")
+
+	for _, w := range [][2]Weather{{{Vanish: true}, {}}, {{}, {Vanish: true}}} {
+		c := dial()
+		say(c, "c")
+		hear(c, "c")
+		p.Impair(w[0], w[1])
+		say(c, "d")
+		silent(c)
+		p.Mend()
+		say(c, "e")
+		silent(c)
+	}
+	say(c, "f")
+	hear(c, "f") // nothing of it was lost
+
+	p.Impair(Weather{Latency: 20 * time.Millisecond}, Weather{Rate: 100})
+	began := time.Now()
+	say(c, "0123456789")
+	hear(c, "0123456789")
+	require.GreaterOrEqual(t, time.Since(began), 120*time.Millisecond)
+	p.Mend()
+	require.Positive(t, p.Cut())
 }
 
 // refusal stands in for a test that the harness ends.

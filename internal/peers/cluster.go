@@ -1,0 +1,191 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// NATSCluster is three nats-servers that replicate streams among each other.
+type NATSCluster struct {
+	// Nodes are called n0, n1 and n2.
+	Nodes []*NATSProcess
+
+	t  testing.TB
+	js natsjs.JetStream
+}
+
+const clusterSize = 3
+
+// Cluster starts three nats-servers with JetStream and returns when they have a
+// leader. config is what each of them has besides.
+func Cluster(t testing.TB, config string) *NATSCluster {
+	t.Helper()
+	c := &NATSCluster{t: t}
+	for attempt := 1; ; attempt++ {
+		err := c.launch(config)
+		if err == nil {
+			break
+		}
+		for _, n := range c.Nodes {
+			if n.running != nil {
+				n.Kill9()
+			}
+		}
+		// The ports were free when they were chosen; another took one since.
+		last := c.Nodes[len(c.Nodes)-1]
+		if attempt == 5 || !portTaken(last.log.String()) {
+			last.must(err)
+		}
+	}
+	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		// A frozen node does not say goodbye.
+		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(patience))
+	if err != nil {
+		t.Fatalf("connect to the cluster: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	if c.js, err = natsjs.New(nc); err != nil {
+		t.Fatal(err)
+	}
+	c.await("a leader of the cluster", func(ctx context.Context) error {
+		_, err := c.js.AccountInfo(ctx)
+		return err
+	})
+	return c
+}
+
+// launch starts every node on ports of its own; Nodes ends with the one that
+// failed.
+func (c *NATSCluster) launch(config string) error {
+	c.t.Helper()
+	routes := make([]string, clusterSize)
+	for i := range routes {
+		routes[i] = fmt.Sprintf("127.0.0.1:%d", freePort(c.t))
+	}
+	c.Nodes = nil
+	for i := range routes {
+		// Clients learn only the addresses that they are given: a proxy in
+		// front of a node is not to be passed by.
+		text := fmt.Sprintf("%s\nserver_name: n%d\ncluster { name: peers, listen: %q, no_advertise: true, routes: [%s] }\n",
+			config, i, routes[i], "nats://"+strings.Join(routes, ", nats://"))
+		n := newNATSServer(c.t, NATSOptions{Config: text})
+		n.name = fmt.Sprintf("nats-server n%d", i)
+		c.Nodes = append(c.Nodes, n)
+		if err := n.begin(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// URL names all nodes, comma-separated.
+func (c *NATSCluster) URL() string {
+	urls := make([]string, len(c.Nodes))
+	for i, n := range c.Nodes {
+		urls[i] = n.URL
+	}
+	return strings.Join(urls, ",")
+}
+
+// Leader is the node that leads a stream; it waits for one to be elected.
+func (c *NATSCluster) Leader(stream string) *NATSProcess {
+	c.t.Helper()
+	var leader *NATSProcess
+	c.await("a leader of "+stream, func(ctx context.Context) error {
+		info, err := c.info(ctx, stream)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(c.Nodes, func(n *NATSProcess) bool { return strings.HasSuffix(n.name, " "+info.Cluster.Leader) })
+		if i < 0 {
+			return errors.New("none")
+		}
+		leader = c.Nodes[i]
+		return nil
+	})
+	return leader
+}
+
+// StepDown has the leader of a stream give it up. Who leads next Leader tells.
+func (c *NATSCluster) StepDown(stream string) {
+	c.t.Helper()
+	c.await("the step-down of "+stream, func(ctx context.Context) error {
+		answer, err := c.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(answer.Data), `"success":true`) {
+			return errors.New(string(answer.Data))
+		}
+		return nil
+	})
+}
+
+// AwaitCurrent waits until every replica of a stream has all of it.
+func (c *NATSCluster) AwaitCurrent(stream string) {
+	c.t.Helper()
+	c.await("all replicas of "+stream, func(ctx context.Context) error {
+		info, err := c.info(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if info.Cluster.Leader == "" {
+			return errors.New("no leader")
+		}
+		for _, r := range info.Cluster.Replicas {
+			if !r.Current || r.Offline {
+				return fmt.Errorf("replica %s: %+v", r.Name, *r)
+			}
+		}
+		return nil
+	})
+}
+
+// RollingRestart restarts one node after the other, each when the one before has
+// everything again.
+func (c *NATSCluster) RollingRestart(stream string) {
+	c.t.Helper()
+	for _, n := range c.Nodes {
+		n.Restart()
+		c.AwaitCurrent(stream)
+	}
+}
+
+func (c *NATSCluster) info(ctx context.Context, stream string) (*natsjs.StreamInfo, error) {
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	info := s.CachedInfo()
+	if info.Cluster == nil {
+		return nil, errors.New("it is not replicated")
+	}
+	return info, nil
+}
+
+// await asks until the answer is nil. An election takes 4 to 9 s, and several may
+// follow each other.
+func (c *NATSCluster) await(what string, ask func(context.Context) error) {
+	c.t.Helper()
+	deadline := time.Now().Add(2 * patience)
+	for {
+		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+		err := ask(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || c.t.Context().Err() != nil {
+			c.t.Fatalf("wait for %s: %v", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
