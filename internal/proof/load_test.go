@@ -24,6 +24,13 @@ type loadOptions struct {
 	Identical bool
 	// Topic is the part of a device's topic after its name; empty: telemetry.
 	Topic string
+	// Reconnect has the publisher come back when its connection ends, and send
+	// again, with DUP, what had no PUBACK: a device that does its duty.
+	Reconnect bool
+	// Twice sends every message twice on purpose, the second time with DUP:
+	// devices whose PUBACKs do not get through to them. To the broker these
+	// are two publishes (§4.3.2), and each is to be stored once.
+	Twice bool
 }
 
 // window is how many messages wait for their PUBACK at most. Below 65,535, so
@@ -35,18 +42,25 @@ const window = 1000
 // broker gets is in the order of every device.
 type load struct {
 	loadOptions
-	conn net.Conn
 	done chan struct{} // closed once everything is acknowledged, or nothing more will be
 
 	mu      sync.Mutex
 	changed *sync.Cond
+	conn    net.Conn
 	limit   int // messages that may be sent so far
-	sent    int
-	acked   []bool // by message
-	acks    int
-	flying  [1 << 16]int // by packet id: message+1
-	err     error        // why it ended early
+	sent    int // messages that were sent, once at least
+	acks    int // messages that were acknowledged, once at least
+	// sends and pubacks count what was published and what was acknowledged, by
+	// message.
+	sends, pubacks []uint8
+	flying         [1 << 16]flight // by packet id
+	packets        int             // packet ids given out
+	unacked        int             // of them
+	err            error           // why it ended early
 }
+
+// flight is a PUBLISH without its PUBACK.
+type flight struct{ message int } // plus 1; 0: none
 
 // startLoad connects and publishes as far as release allows. It ends with the
 // test.
@@ -58,19 +72,15 @@ func startLoad(t testing.TB, o loadOptions) *load {
 	if o.Topic == "" {
 		o.Topic = "telemetry"
 	}
-	l := &load{loadOptions: o, acked: make([]bool, o.Total), done: make(chan struct{})}
-	l.changed = sync.NewCond(&l.mu)
+	l := newLoad(o)
 	conn, err := dialMQTT(o.Addr, "load", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.conn = conn
-	var both sync.WaitGroup
-	both.Go(func() { l.end(l.publish()) })
-	both.Go(func() { l.end(l.acknowledgements()) })
 	go func() {
-		both.Wait()
-		close(l.done)
+		defer close(l.done)
+		l.serve()
 	}()
 	t.Cleanup(func() {
 		l.end(net.ErrClosed)
@@ -79,11 +89,75 @@ func startLoad(t testing.TB, o loadOptions) *load {
 	return l
 }
 
+func newLoad(o loadOptions) *load {
+	l := &load{loadOptions: o, sends: make([]uint8, o.Total), pubacks: make([]uint8, o.Total), done: make(chan struct{})}
+	l.changed = sync.NewCond(&l.mu)
+	return l
+}
+
+// serve publishes over one connection after the other until all is acknowledged,
+// or over one.
+func (l *load) serve() {
+	for {
+		var both sync.WaitGroup
+		var lost error
+		conn := l.conn
+		fail := func(err error) {
+			if err == nil {
+				return
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if lost == nil {
+				lost = err
+			}
+			conn.Close()
+			l.changed.Broadcast()
+		}
+		gone := func() bool { return lost != nil } // under mu
+		both.Go(func() { fail(l.publish(conn, gone)) })
+		both.Go(func() { fail(l.acknowledgements(conn)) })
+		both.Wait()
+		if lost == nil {
+			conn.Close()
+			return
+		}
+		if !l.Reconnect {
+			l.end(lost)
+		}
+		if !l.redial() {
+			return
+		}
+	}
+}
+
+// redial comes back with nothing in flight: what is unacknowledged is sent anew.
+// False: the load has ended.
+func (l *load) redial() bool {
+	for {
+		l.mu.Lock()
+		ended := l.err != nil
+		l.mu.Unlock()
+		if ended {
+			return false
+		}
+		conn, err := dialMQTT(l.Addr, "load", "")
+		if err != nil {
+			time.Sleep(50 * time.Millisecond) // between attempts
+			continue
+		}
+		l.mu.Lock()
+		l.conn, l.flying, l.unacked = conn, [1 << 16]flight{}, 0
+		if l.err != nil {
+			conn.Close()
+		}
+		l.mu.Unlock()
+		return true
+	}
+}
+
 // end notes the first reason and closes the connection.
 func (l *load) end(err error) {
-	if err == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil {
@@ -101,34 +175,34 @@ func (l *load) release(n int) {
 	l.changed.Broadcast()
 }
 
-// publish writes all messages, in batches as they fall due.
-func (l *load) publish() error {
+// publish writes all messages that have no PUBACK, in batches as they fall due.
+func (l *load) publish(conn net.Conn, gone func() bool) error {
 	const batch = 64
 	var buf []byte
 	var due pace
 	for next := 0; next < l.Total; {
-		n, held, err := l.take(next, batch)
+		todo, held, err := l.take(next, batch, gone)
 		if err != nil {
 			return err
 		}
 		if held {
-			due = pace{l.Rate, next, time.Now()}
+			due = pace{l.Rate, todo.first, time.Now()}
 		}
 		buf = buf[:0]
-		for i := range n {
-			if pause := due.until(next + i); pause > 0 {
-				if _, err := l.conn.Write(buf); err != nil {
+		for _, f := range todo.flights {
+			if pause := due.until(f.message); pause > 0 {
+				if _, err := conn.Write(buf); err != nil {
 					return fmt.Errorf("publish: %w", err)
 				}
 				buf = buf[:0]
 				time.Sleep(pause) // the pace of the load: nobody waits for it
 			}
-			buf = l.appendPublish(buf, next+i)
+			buf = l.appendPublish(buf, f)
 		}
-		if _, err := l.conn.Write(buf); err != nil {
+		if _, err := conn.Write(buf); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
-		next += n
+		next = todo.next
 	}
 	return nil
 }
@@ -151,35 +225,79 @@ func (p pace) until(message int) time.Duration {
 	return 0
 }
 
+// sending is what goes out in one write.
+type sending struct {
+	flights     []outgoing
+	first, next int // message, and the one after the last
+}
+
+type outgoing struct {
+	message  int
+	packetID uint16
+	dup      bool
+}
+
 // take waits until the next message may be sent, enters at most n of them and
 // tells whether the load had been held.
-func (l *load) take(next, n int) (_ int, held bool, _ error) {
+func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.err == nil && (next == l.limit || l.sent-l.acks >= window) {
+	each := 1
+	if l.Twice {
+		each = 2
+	}
+	for next < l.Total && l.pubacks[next] > 0 {
+		next++
+	}
+	todo.first, todo.next = next, next
+	if next == l.Total {
+		return todo, false, nil
+	}
+	for l.err == nil && !gone() && (next == l.limit || l.unacked+each > window) {
 		held = held || next == l.limit
 		l.changed.Wait()
 	}
 	if l.err != nil {
-		return 0, false, l.err
+		return todo, false, l.err
 	}
-	n = min(n, window-(l.sent-l.acks), l.limit-next)
-	for i := next; i < next+n; i++ {
-		l.flying[packetID(i)] = i + 1
+	if gone() {
+		return todo, false, net.ErrClosed
 	}
-	l.sent = next + n
-	return n, held || next == 0, nil
+	for ; todo.next < min(next+n, l.limit) && l.unacked+each <= window; todo.next++ {
+		if l.pubacks[todo.next] > 0 {
+			continue // on an earlier connection
+		}
+		for range each {
+			id := packetID(l.packets)
+			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0})
+			l.flying[id] = flight{todo.next + 1}
+			l.sends[todo.next]++
+			l.packets++
+			l.unacked++
+		}
+	}
+	l.sent = max(l.sent, todo.next)
+	return todo, held || todo.first == 0, nil
 }
 
-func packetID(message int) uint16 { return uint16(message%65535 + 1) }
+func packetID(packet int) uint16 { return uint16(packet%65535 + 1) }
 
 // device is the name of device i; they spread over ten tenants.
 func device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.Sprintf("d%05d", i) }
 
-func (l *load) appendPublish(b []byte, message int) []byte {
+func (l *load) appendPublish(b []byte, o outgoing) []byte {
+	at := len(b)
+	b = appendPublish(b, l.topic(o.message), o.packetID, l.payload(o.message))
+	if o.dup {
+		b[at] |= dupFlag
+	}
+	return b
+}
+
+// topic is the device's topic of a message.
+func (l *load) topic(message int) string {
 	tenant, name := device(message % l.Devices)
-	topic := "tenant/" + tenant + "/device/" + name + "/" + l.Topic
-	return appendPublish(b, topic, packetID(message), l.payload(message))
+	return "tenant/" + tenant + "/device/" + name + "/" + l.Topic
 }
 
 // payload begins with the message's number, unless all are the same.
@@ -196,8 +314,8 @@ func (l *load) payload(message int) []byte {
 }
 
 // acknowledgements reads PUBACKs until all have come.
-func (l *load) acknowledgements() error {
-	in := bufio.NewReaderSize(l.conn, 64<<10)
+func (l *load) acknowledgements(conn net.Conn) error {
+	in := bufio.NewReaderSize(conn, 64<<10)
 	for {
 		var p [4]byte
 		if _, err := io.ReadFull(in, p[:]); err != nil {
@@ -215,15 +333,19 @@ func (l *load) acknowledgements() error {
 func (l *load) puback(id uint16) (all bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	message := l.flying[id] - 1
-	if message < 0 {
+	f := l.flying[id]
+	if f.message == 0 {
 		return false, fmt.Errorf("read PUBACK: nothing waits for one with packet id %d", id)
 	}
-	l.flying[id] = 0
-	l.acked[message] = true
-	l.acks++
+	l.flying[id] = flight{}
+	l.unacked--
+	message := f.message - 1
+	if l.pubacks[message] == 0 {
+		l.acks++
+	}
+	l.pubacks[message]++
 	l.changed.Broadcast()
-	return l.acks == l.Total, nil
+	return l.acks == l.Total && l.unacked == 0, nil
 }
 
 // await waits until n messages are acknowledged. False: it ended before.
@@ -249,6 +371,10 @@ func (l *load) awaitEnd(t testing.TB) {
 		t.Fatalf("the broker ended the load: %v", l.err)
 	}
 }
+
+// dupFlag in the first byte of a PUBLISH says that it may have come before
+// (§3.3.1.1).
+const dupFlag = 0x08
 
 // dialMQTT connects with a clean session, under a user name where one is given
 // (§3.1).

@@ -24,13 +24,16 @@ type verdict struct {
 	Sent, Acked, Stored int
 	// Lost were acknowledged to the publisher and are not stored.
 	Lost int
-	// Duplicated counts every copy after the first.
+	// Duplicated counts every copy beyond as many as were published: one,
+	// unless the publisher itself sent again.
 	Duplicated int
 	// Inversions counts messages stored after a later one of their device;
 	// further copies do not count here.
 	Inversions int
 	// Foreign messages are not of this load, or under another's subject.
 	Foreign int
+	// Quarantined is how many messages are in quarantine, whosoever.
+	Quarantined int
 	// Gap is the longest time between two that were stored one after the
 	// other.
 	Gap time.Duration
@@ -41,12 +44,13 @@ func (v verdict) clean() bool {
 }
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%8d sent %8d acked %8d stored %6d lost %6d duplicated %6d inverted %4d foreign %8.1f s gap",
-		v.Sent, v.Acked, v.Stored, v.Lost, v.Duplicated, v.Inversions, v.Foreign, v.Gap.Seconds())
+	return fmt.Sprintf("%8d sent %8d acked %8d stored %6d lost %6d duplicated %6d inverted %4d foreign %4d quarantined %8.1f s gap",
+		v.Sent, v.Acked, v.Stored, v.Lost, v.Duplicated, v.Inversions, v.Foreign, v.Quarantined, v.Gap.Seconds())
 }
 
-// judge holds what the publisher knows against what the stream has. A message
-// without PUBACK may be stored or not, but once at most. Where all payloads are
+// judge holds what the publisher knows against what the stream has: of each
+// message as many copies as got a PUBACK at least, as many as were published at
+// most. A message without PUBACK may be stored or not. Where all payloads are
 // the same, messages are not to be told apart: it counts them for each device,
 // and order says nothing.
 func (l *load) judge(all []stored) verdict {
@@ -69,7 +73,9 @@ func (l *load) judge(all []stored) verdict {
 		}
 		copies[s.message]++
 		if copies[s.message] > 1 {
-			v.Duplicated++
+			if copies[s.message] > int(l.sends[s.message]) {
+				v.Duplicated++
+			}
 			continue
 		}
 		if last, ok := latest[s.subject]; ok && last > s.message {
@@ -79,9 +85,7 @@ func (l *load) judge(all []stored) verdict {
 		latest[s.subject] = s.message
 	}
 	for i, n := range copies {
-		if n == 0 && l.acked[i] {
-			v.Lost++
-		}
+		v.Lost += max(0, int(l.pubacks[i])-n)
 	}
 	return v
 }
@@ -89,10 +93,8 @@ func (l *load) judge(all []stored) verdict {
 func (l *load) countDevices(all []stored, v *verdict) {
 	sent, acked := make([]int, l.Devices), make([]int, l.Devices)
 	for i := range l.sent {
-		sent[i%l.Devices]++
-		if l.acked[i] {
-			acked[i%l.Devices]++
-		}
+		sent[i%l.Devices] += int(l.sends[i])
+		acked[i%l.Devices] += int(l.pubacks[i])
 	}
 	have := make(map[string]int, l.Devices)
 	for _, s := range all {
@@ -159,7 +161,7 @@ func TestVerdictSeesWhatWentWrong(t *testing.T) {
 	t.Parallel()
 	// Two devices, six messages; the last has no PUBACK.
 	l := &load{loadOptions: loadOptions{Devices: 2, Total: 6, Topic: "x"}, sent: 6, acks: 5,
-		acked: []bool{true, true, true, true, true, false}}
+		sends: []uint8{1, 1, 1, 1, 1, 1}, pubacks: []uint8{1, 1, 1, 1, 1, 0}}
 	stream := func(messages ...uint64) (all []stored) {
 		for i, m := range messages {
 			all = append(all, stored{subject: l.subject(int(m) % 2), message: m, at: time.Unix(int64(i), 0)})
@@ -189,6 +191,21 @@ func TestVerdictSeesWhatWentWrong(t *testing.T) {
 		require.Equal(t, want, got, name)
 		require.Equal(t, want.Lost+want.Duplicated+want.Inversions+want.Foreign == 0, got.clean(), name)
 	}
+	// Message 2 was published twice and acknowledged twice, message 4 once only.
+	l.sends, l.pubacks = []uint8{1, 1, 2, 1, 2, 1}, []uint8{1, 1, 2, 1, 1, 0}
+	for name, c := range map[string]struct {
+		stream []stored
+		want   verdict
+	}{
+		"as often as sent":    {stream(0, 1, 2, 3, 4, 5, 2, 4), verdict{}},
+		"the resent only":     {stream(0, 1, 2, 3, 4, 2), verdict{}},
+		"one of two":          {stream(0, 1, 2, 3, 4), verdict{Lost: 1}},
+		"once more than sent": {stream(0, 1, 2, 3, 4, 2, 2), verdict{Duplicated: 1}},
+	} {
+		c.want.Sent, c.want.Acked, c.want.Stored, c.want.Gap = 6, 5, len(c.stream), time.Second
+		require.Equal(t, c.want, l.judge(c.stream), name)
+	}
+	l.sends, l.pubacks = []uint8{1, 1, 1, 1, 1, 1}, []uint8{1, 1, 1, 1, 1, 0}
 	l.Identical = true
 	for name, c := range map[string]struct {
 		first, second int // copies that device 0 and device 1 have in the stream
