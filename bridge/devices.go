@@ -3,6 +3,7 @@ package bridge
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,7 +46,7 @@ const (
 type device struct {
 	hash     uint64
 	tat      int64 // of the rate limit
-	clock    int64 // latest time the limit ran on, ns since the epoch; never goes back
+	clock    int64 // latest time the limit ran on, ns since the epoch; see take
 	received uint64
 	stored   uint64
 	seen     uint32          // when the latest message came, s since the epoch
@@ -131,8 +132,24 @@ func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
 }
 
 // take charges a message to the device's limit. now is the limiter's clock, the
-// broker's where it is known, in ns; it never runs backward for a device.
+// broker's where it is known, in ns; it does not run backward, so that a queue
+// which is out of order makes no budget.
+//
+// A device's messages come in order, though: where its time goes back by more
+// than any queue explains, the broker's clock was set back. The limit follows with
+// what was spent. It would otherwise stand still until the old time has come
+// again, and refuse all that an honest device sends meanwhile.
 func (d *Devices) take(r deviceRef, m meter, now, credit int64) bool {
+	return d.charge(r, m, now, credit, int64(maxAhead))
+}
+
+// takeShared is take for a tenant, whose messages come through several lanes: one
+// of them may be far behind the others for as long as it catches up.
+func (d *Devices) takeShared(r deviceRef, m meter, now, credit int64) bool {
+	return d.charge(r, m, now, credit, math.MaxInt64)
+}
+
+func (d *Devices) charge(r deviceRef, m meter, now, credit, setBack int64) bool {
 	if m.interval == 0 {
 		return true
 	}
@@ -141,6 +158,9 @@ func (d *Devices) take(r deviceRef, m meter, now, credit int64) bool {
 		return true
 	}
 	defer unlock.Unlock()
+	if back := e.clock - now; back >= setBack {
+		e.clock, e.tat = now, e.tat-back
+	}
 	e.clock = max(e.clock, now)
 	var ok bool
 	e.tat, ok = m.take(e.tat, e.clock, credit)
@@ -184,6 +204,9 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) b
 	}
 	x := &s.rejects[e.rejects-1]
 	x.by[why]++
+	if x.quarantine-now > quarantine.slack+int64(maxAhead) {
+		x.quarantine = now // the broker's clock was set back, see take
+	}
 	var ok bool
 	x.quarantine, ok = quarantine.take(x.quarantine, now, 0)
 	return ok

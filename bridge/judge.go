@@ -182,7 +182,7 @@ func (j *judge) charge(credit int64) {
 		return
 	}
 	tenant := j.tenants.receive(j.match.Tenant(), j.received)
-	if !j.tenants.take(tenant, j.tenant, j.clock, credit) {
+	if !j.tenants.takeShared(tenant, j.tenant, j.clock, credit) {
 		j.devices.refund(j.sender, j.device)
 		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages a second (burst %d)",
 			j.rules.Tenant.Rate, j.rules.Tenant.Burst)

@@ -122,6 +122,38 @@ func TestAClockSetBackDoesNotStopADevice(t *testing.T) {
 	}
 }
 
+// A broker whose clock is set back by an hour: what its devices sent until then is
+// spent, and no honest one waits an hour for its next message.
+func TestABrokersClockSetBackStopsNoDevice(t *testing.T) {
+	t.Parallel()
+	for _, back := range []time.Duration{maxAhead, time.Hour, 8766 * time.Hour} {
+		s := play(t, attested(t), limited(1, 5))
+		for range 7 {
+			s.sendAt(s.now, "acme/dev-1", "acme/dev-1")
+		}
+		require.Equal(t, uint64(5), s.accepted())
+		s.sendAt(s.now-int64(back), "acme/dev-1", "acme/dev-1")
+		require.Equal(t, uint64(5), s.accepted(), "no budget comes of it")
+		for range 60 {
+			s.tick(time.Second)
+			s.sendAt(s.now-int64(back), "acme/dev-1", "acme/dev-1")
+		}
+		require.Equal(t, uint64(65), s.accepted(), back)
+
+		// Nor does the bound of its quarantine stand still.
+		s = play(t, attested(t), limited(1, 1), func(o *LaneOptions) { o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 1} })
+		for range 3 {
+			s.sendAt(s.now, "acme/dev-1", "acme/dev-1")
+		}
+		require.Equal(t, uint64(1), s.Counts().QuarantineSkipped)
+		s.tick(time.Minute)
+		for range 3 {
+			s.sendAt(s.now-int64(time.Minute+back), "acme/dev-1", "acme/dev-1")
+		}
+		require.Equal(t, uint64(3), s.Counts().QuarantineSkipped, "one of three is stored")
+	}
+}
+
 func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 3), func(o *LaneOptions) {

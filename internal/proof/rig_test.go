@@ -2,6 +2,7 @@ package proof
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,44 +20,92 @@ const patience = 60 * time.Second
 // has free: it is only counted.
 const maxStore = "jetstream { max_file: 64GiB }\n"
 
-// plainRig is a real mosquitto, a real nats-server and the bridge as processes,
-// on plain topics.
+// plainRig is a real mosquitto, real nats-servers and the bridge as processes, on
+// plain topics.
 type plainRig struct {
-	t      testing.TB
-	broker *peers.MosquittoProcess
-	proxy  *peers.TCPProxy // nil: none
-	nats   *peers.NATSProcess
-	bridge *peers.BridgeProcess
-	js     natsjs.JetStream
-	said   int // offset in the bridge's log up to which it has been read
+	t       testing.TB
+	broker  *peers.MosquittoProcess
+	proxy   *peers.TCPProxy    // between bridge and broker; nil: none
+	nats    *peers.NATSProcess // the only one; nil: a cluster
+	cluster *peers.NATSCluster
+	// natsProxies are between the bridge and each nats-server.
+	natsProxies []*peers.TCPProxy
+	bridge      *peers.BridgeProcess
+	js          natsjs.JetStream
+	stateDir    string
+	said        int // offset in the bridge's log up to which it has been read
 }
 
 // clientID is the session of the only lane.
 const clientID = "bridge-0"
 
-// newPlainRig returns once the bridge's session exists: from then on the broker
-// keeps what is published.
+// rigOptions describe a plainRig.
+type rigOptions struct {
+	// MQTTProxy and NATSProxy are for faults of the links.
+	MQTTProxy, NATSProxy bool
+	// Cluster has three nats-servers and three replicas of each stream.
+	Cluster bool
+	// StateDir of the bridge; empty: a directory of the test's own.
+	StateDir string
+	// Env are further variables of the bridge, KEY=value.
+	Env []string
+}
+
+// newPlainRig is a rig with one nats-server.
 func newPlainRig(t testing.TB, proxied bool) *plainRig {
 	t.Helper()
-	r := &plainRig{t: t}
+	return newRig(t, rigOptions{MQTTProxy: proxied})
+}
+
+// newRig returns once the bridge's session exists: from then on the broker keeps
+// what is published.
+func newRig(t testing.TB, o rigOptions) *plainRig {
+	t.Helper()
+	r := &plainRig{t: t, stateDir: o.StateDir}
+	if r.stateDir == "" {
+		r.stateDir = t.TempDir()
+	}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	addr := r.broker.Addr
-	if proxied {
+	if o.MQTTProxy {
 		r.proxy = peers.Proxy(t, addr)
 		addr = r.proxy.Addr
 	}
-	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
-	r.js = connectNATS(t, r.nats.URL)
-	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
+	var servers []*peers.NATSProcess
+	env := o.Env
+	if o.Cluster {
+		r.cluster = peers.Cluster(t, maxStore)
+		servers = r.cluster.Nodes
+		env = append([]string{"BRIDGE_STREAMS_REPLICAS=3"}, env...)
+		// A frozen server does not say goodbye.
+		r.js = connectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
+	} else {
+		r.nats = peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
+		servers = append(servers, r.nats)
+		r.js = connectNATS(t, r.nats.URL)
+	}
+	urls := make([]string, len(servers))
+	for i, s := range servers {
+		urls[i] = s.URL
+		if o.NATSProxy {
+			r.natsProxies = append(r.natsProxies, peers.Proxy(t, s.Addr))
+			urls[i] = "nats://" + r.natsProxies[i].Addr
+		}
+	}
+	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
 		"MQTT_URL=mqtt://" + addr,
-		"NATS_URL=" + r.nats.URL,
+		"NATS_URL=" + strings.Join(urls, ","),
 		"BRIDGE_IDENTITY_MODE=off",
 		"BRIDGE_LIMITS_DEVICE_RATE=0",
-		"BRIDGE_STATE_DIR=" + t.TempDir(),
+		"BRIDGE_STATE_DIR=" + r.stateDir,
 		"BRIDGE_ADMIN_LISTEN=",
 		"BRIDGE_LOG_FORMAT=json",
-	}})
+	}, env...)})
 	r.awaitSession()
+	if o.Cluster {
+		// The session may be there before the streams are.
+		r.cluster.AwaitCurrent("TELEMETRY")
+	}
 	return r
 }
 
@@ -119,16 +168,18 @@ func awaitMarker(t testing.TB, js natsjs.JetStream) {
 	var last uint64
 	progress := time.Now()
 	for {
+		// A replicated stream may be between two leaders.
 		s, err := js.Stream(t.Context(), "TELEMETRY")
-		require.NoError(t, err)
-		if _, err = s.GetLastMsgForSubject(t.Context(), markerSubject); err == nil {
-			return
-		}
-		if seq := s.CachedInfo().State.LastSeq; seq != last {
-			last, progress = seq, time.Now()
+		if err == nil {
+			if _, err = s.GetLastMsgForSubject(t.Context(), markerSubject); err == nil {
+				return
+			}
+			if seq := s.CachedInfo().State.LastSeq; seq != last {
+				last, progress = seq, time.Now()
+			}
 		}
 		if time.Since(progress) > patience {
-			require.FailNow(t, "the end of the load never came", "the stream stands at %d", last)
+			require.FailNow(t, "the end of the load never came", "the stream stands at %d: %v", last, err)
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -146,5 +197,12 @@ func (r *plainRig) finish(l *load) verdict {
 	mark(r.t, r.broker.Addr)
 	awaitMarker(r.t, r.js)
 	require.Zero(r.t, r.bridge.Stop(), "exit code")
-	return l.judge(readLoad(r.t, r.js, "TELEMETRY"))
+	if r.cluster != nil {
+		r.cluster.AwaitCurrent("TELEMETRY")
+	}
+	v := l.judge(readLoad(r.t, r.js, "TELEMETRY"))
+	quarantine, err := r.js.Stream(r.t.Context(), "QUARANTINE")
+	require.NoError(r.t, err)
+	v.Quarantined = int(quarantine.CachedInfo().State.Msgs)
+	return v
 }
