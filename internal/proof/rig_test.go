@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -33,7 +34,8 @@ type plainRig struct {
 	bridge      *peers.BridgeProcess
 	js          natsjs.JetStream
 	stateDir    string
-	said        int // offset in the bridge's log up to which it has been read
+	random      *rand.Rand // of the test's strikes
+	said        int        // offset in the bridge's log up to which it has been read
 }
 
 // clientID is the session of the only lane.

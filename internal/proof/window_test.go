@@ -27,13 +27,13 @@ func keepsWindow(t testing.TB) bool {
 	t.Helper()
 	const inflight, queued = 10, 500
 	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: inflight})
-	c := dialSession(t, m.Addr)
+	c := dialSession(t, m.Addr, "probe")
 	c.send(0x82, append([]byte{0, 1, 0, 8}, "tenant/#\x01"...))
 	require.EqualValues(t, 9, c.next(), "SUBACK")
 	c.conn.Close()
 	startLoad(t, loadOptions{Addr: m.Addr, Devices: 1, Total: queued}).awaitEnd(t)
 
-	c = dialSession(t, m.Addr)
+	c = dialSession(t, m.Addr, "probe")
 	for range inflight {
 		require.EqualValues(t, 3, c.next(), "PUBLISH")
 	}
@@ -56,14 +56,14 @@ type session struct {
 	known    bool
 }
 
-func dialSession(t testing.TB, addr string) *session {
+func dialSession(t testing.TB, addr, clientID string) *session {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	c := &session{t: t, conn: conn, in: bufio.NewReader(conn)}
-	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 5}, "probe"...))
+	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, byte(len(clientID))}, clientID...))
 	require.EqualValues(t, 2, c.next(), "CONNACK")
 	return c
 }

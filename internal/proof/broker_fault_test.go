@@ -1,0 +1,77 @@
+package proof
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// mosquitto writes its sessions to disk when it is told to stop. Devices come
+// back and send again what it had not acknowledged.
+func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
+	t.Parallel()
+	times := 5
+	if testing.Short() {
+		times = 2
+	}
+	survive(t, fault{name: "mosquitto restarted", times: times, strike: func(r *plainRig) {
+		r.said = len(r.bridge.Log().String())
+		r.broker.Restart()
+		r.awaitSession()
+	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
+}
+
+// A second client with the bridge's client id takes deliveries and acknowledges
+// none, until the bridge takes its session back; and does so again and again.
+func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
+	t.Parallel()
+	times := 5
+	if testing.Short() {
+		times = 2
+	}
+	survive(t, fault{name: "second client with the client id", times: times, strike: func(r *plainRig) {
+		r.said = len(r.bridge.Log().String())
+		dialSession(t, r.broker.Addr, clientID).untilClosed()
+		r.awaitSession()
+	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+}
+
+// Devices whose PUBACKs do not reach them send everything twice, and the broker
+// redelivers on top. MQTT makes two messages of a device's two publishes
+// [MQTT-4.3.2]; each is stored once.
+func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T) {
+	t.Parallel()
+	times := 4
+	if testing.Short() {
+		times = 2
+	}
+	for what, o := range map[string]loadOptions{
+		"everything twice":            {Devices: 200, Rate: 1500, Total: 3000 * times, Twice: true},
+		"everything twice, identical": {Devices: 1, Rate: 1500, Total: 3000 * times, Twice: true, Identical: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			survive(t, fault{name: "every device and the broker retransmit", times: times, strike: func(r *plainRig) {
+				r.said = len(r.bridge.Log().String())
+				r.broker.Kick(clientID)
+				r.awaitSession()
+			}}, what, o)
+		})
+	}
+}
+
+// untilClosed takes what the broker sends and acknowledges nothing, until the
+// broker closes the connection in favour of another.
+func (c *session) untilClosed() {
+	c.t.Helper()
+	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(patience)))
+	buf := make([]byte, 64<<10)
+	for {
+		if _, err := c.in.Read(buf); err != nil {
+			require.NotErrorIs(c.t, err, os.ErrDeadlineExceeded)
+			return
+		}
+	}
+}
