@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -54,4 +55,10 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// proxyTo is a proxy in front of a server's URL.
+func proxyTo(t testing.TB, url string) *peers.TCPProxy {
+	t.Helper()
+	return peers.Proxy(t, strings.TrimPrefix(url, "nats://"))
 }

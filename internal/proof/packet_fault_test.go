@@ -1,0 +1,145 @@
+package proof
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// scriptedRun bridges from a scripted broker until all is acknowledged.
+func scriptedRun(t *testing.T, name, what string, b *scriptedBroker) (*daemon.Bridge, natsjs.JetStream, verdict) {
+	t.Helper()
+	server := startJetStream(t, jetstream.ServerOptions{})
+	js := connectNATS(t, server.URL())
+	bridge := startInProcess(t, plain("mqtt://"+b.addr(), server.URL()).with("mqtt.max_packet", "128KiB").with("limits.payload", "64KiB"))
+	b.awaitAll(t)
+	eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
+	v := b.judge(readLoad(t, js, "TELEMETRY"))
+	quarantine, err := js.Stream(t.Context(), "QUARANTINE")
+	require.NoError(t, err)
+	v.Quarantined = int(quarantine.CachedInfo().State.Msgs)
+	outcome.add(name, what, v)
+	return bridge, js, v
+}
+
+// Malformed packets cost the connection they come on: the bridge says so, comes
+// back, and the broker redelivers what was under way.
+func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
+	t.Parallel()
+	errCut := errors.New("cut in the middle of a packet")
+	publish := appendPublish(nil, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
+	for name, bytes := range map[string][]byte{
+		"oversize, not a PUBLISH":        {0x90, 0xff, 0xff, 0xff, 0x7f},
+		"length of five bytes":           {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
+		"truncated":                      publish[:len(publish)/2],
+		"truncated in its length":        {0x32, 0x80},
+		"topic longer than the packet":   {0x32, 4, 0xff, 0xff, 'a', 'b'},
+		"no room for a packet id":        {0x32, 3, 0, 1, 'a'},
+		"packet id 0":                    {0x32, 5, 0, 1, 'a', 0, 0},
+		"QoS 3":                          {0x36, 5, 0, 1, 'a', 0, 1},
+		"reserved packet type":           {0xf0, 0},
+		"a second CONNACK":               {0x20, 2, 0, 0},
+		"SUBACK with codes of nobody":    {0x90, 6, 0, 9, 1, 1, 1, 1},
+		"a packet that only we may send": {0x82, 6, 0, 1, 0, 1, 'a', 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			strikes := 0
+			b := newScriptedBroker(t, loadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *scriptedBroker) {
+				b.between = func(at int, conn net.Conn) error {
+					if at%2000 != 1500 {
+						return nil
+					}
+					strikes++
+					if _, err := conn.Write(bytes); err != nil {
+						return err
+					}
+					if name == "truncated" || name == "truncated in its length" {
+						return errCut
+					}
+					return nil
+				}
+			})
+			_, _, v := scriptedRun(t, "malformed: "+name, "5,000 a second", b)
+			require.True(t, v.clean(), v)
+			require.Zero(t, v.Quarantined)
+			require.Equal(t, 2, strikes)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			require.Greater(t, b.connections, 1, "the connection ended")
+		})
+	}
+}
+
+// An oversize PUBLISH does not end the connection: the broker would send it again
+// for ever.
+func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
+	huge := appendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
+	b := newScriptedBroker(t, loadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *scriptedBroker) {
+		b.between = func(at int, conn net.Conn) (err error) {
+			if at%2000 == 1500 {
+				_, err = conn.Write(huge)
+			}
+			return err
+		}
+	})
+	_, js, v := scriptedRun(t, "malformed: oversize PUBLISH", "5,000 a second", b)
+	require.True(t, v.clean(), v)
+	require.Equal(t, 2, v.Quarantined)
+	m := awaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
+	require.Equal(t, "payload_too_large", m.Header.Get("Bridge-Reason"))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	require.Equal(t, 1, b.connections)
+	require.Equal(t, 2, b.strays, "and acknowledged")
+}
+
+// EMQX before 5.8 redelivers on the same connection after retry_interval. While
+// JetStream is away that is everything under way, again and again.
+func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
+	t.Parallel()
+	for what, o := range map[string]loadOptions{
+		"5,000 a second":            {Devices: 20, Rate: 5000, Total: 20_000},
+		"5,000 a second, identical": {Devices: 1, Rate: 5000, Total: 20_000, Identical: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			var pause func()
+			b := newScriptedBroker(t, o, func(b *scriptedBroker) {
+				b.again = 20 * time.Millisecond
+				b.between = func(at int, _ net.Conn) error {
+					if at == o.Total/2 {
+						pause()
+					}
+					return nil
+				}
+			})
+			server := startJetStream(t, jetstream.ServerOptions{})
+			proxied := proxyTo(t, server.URL())
+			pause = func() {
+				proxied.Down()
+				time.AfterFunc(500*time.Millisecond, proxied.Up)
+			}
+			js := connectNATS(t, server.URL())
+			bridge := startInProcess(t, plain("mqtt://"+b.addr(), "nats://"+proxied.Addr))
+			b.awaitAll(t)
+			eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
+			v := b.judge(readLoad(t, js, "TELEMETRY"))
+			outcome.add("redelivery on the same connection", what, v)
+			require.True(t, v.clean(), v)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			require.Positive(t, b.redelivered)
+			require.Equal(t, 1, b.connections)
+			t.Logf("%d redeliveries on one connection, %d PUBACKs came twice", b.redelivered, b.strays)
+		})
+	}
+}

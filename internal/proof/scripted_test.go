@@ -1,0 +1,279 @@
+package proof
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// scriptedBroker is the broker end of one kept session, for what no broker that
+// can be installed here does: it delivers the messages of a load with a window,
+// redelivers on a new connection what has no PUBACK, and misbehaves on the way.
+type scriptedBroker struct {
+	*load
+	listener net.Listener
+	// between is called under way, with the connection at a packet's end; an
+	// error ends the connection.
+	between func(at int, conn net.Conn) error
+	// again redelivers on the same connection, every so often, what has no
+	// PUBACK: retry_interval of an EMQX before 5.8. 0: never.
+	again time.Duration
+
+	wg          sync.WaitGroup
+	connections int
+	ended       error // why the latest connection ended
+	redelivered int
+	strays      int // PUBACKs for which nothing waited
+}
+
+// newScriptedBroker serves until the test ends. It begins to deliver with the
+// first subscription.
+func newScriptedBroker(t testing.TB, o loadOptions, script func(*scriptedBroker)) *scriptedBroker {
+	t.Helper()
+	o.Size, o.Topic = 64, "telemetry"
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	b := &scriptedBroker{load: newLoad(o), listener: l}
+	script(b)
+	b.wg.Go(b.accept)
+	t.Cleanup(func() {
+		l.Close()
+		b.mu.Lock()
+		b.err = net.ErrClosed
+		if b.conn != nil {
+			b.conn.Close()
+		}
+		b.changed.Broadcast()
+		b.mu.Unlock()
+		b.wg.Wait()
+	})
+	return b
+}
+
+func (b *scriptedBroker) addr() string { return b.listener.Addr().String() }
+
+func (b *scriptedBroker) accept() {
+	for {
+		conn, err := b.listener.Accept()
+		if err != nil {
+			return
+		}
+		b.mu.Lock()
+		if b.conn != nil {
+			b.conn.Close() // [MQTT-3.1.4-2]
+		}
+		b.conn = conn
+		b.connections++
+		present := b.connections > 1
+		b.mu.Unlock()
+		b.wg.Go(func() {
+			err := b.session(conn, present)
+			conn.Close()
+			b.mu.Lock()
+			b.ended = err
+			b.changed.Broadcast()
+			b.mu.Unlock()
+		})
+	}
+}
+
+// session is the life of one connection.
+func (b *scriptedBroker) session(conn net.Conn, present bool) error {
+	in := bufio.NewReader(conn)
+	out := &packetWriter{conn: conn}
+	ended := make(chan struct{}) // the connection has
+	var deliver sync.WaitGroup
+	defer deliver.Wait()
+	defer conn.Close()
+	begun := false
+	for {
+		first, body, err := readPacket(in)
+		if err != nil {
+			return err
+		}
+		switch first >> 4 {
+		case 1: // CONNECT
+			flag := byte(0)
+			if present {
+				flag = 1
+			}
+			err = out.write([]byte{0x20, 2, flag, 0})
+		case 8: // SUBSCRIBE: everything is granted at QoS 1
+			codes := 0
+			for rest := body[2:]; len(rest) > 2; codes++ {
+				rest = rest[2+int(binary.BigEndian.Uint16(rest))+1:]
+			}
+			suback := append([]byte{0x90, byte(2 + codes)}, body[:2]...)
+			for range codes {
+				suback = append(suback, 1)
+			}
+			err = out.write(suback)
+			if !begun {
+				begun = true
+				deliver.Go(func() {
+					if b.deliver(out, present) != nil {
+						conn.Close()
+					}
+				})
+				if b.again > 0 {
+					deliver.Go(func() { b.repeat(out, ended) })
+				}
+			}
+		case 4: // PUBACK
+			b.acknowledged(binary.BigEndian.Uint16(body))
+		case 12: // PINGREQ
+			err = out.write([]byte{0xd0, 0})
+		case 14: // DISCONNECT
+			close(ended)
+			return io.EOF
+		default:
+			err = fmt.Errorf("packet % x", first)
+		}
+		if err != nil {
+			close(ended)
+			return err
+		}
+	}
+}
+
+// packetWriter keeps packets whole that come from several goroutines.
+type packetWriter struct {
+	mu   sync.Mutex
+	conn net.Conn
+}
+
+func (w *packetWriter) write(p []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, err := w.conn.Write(p)
+	return err
+}
+
+func readPacket(in *bufio.Reader) (first byte, body []byte, err error) {
+	if first, err = in.ReadByte(); err != nil {
+		return 0, nil, err
+	}
+	size, err := binary.ReadUvarint(in)
+	if err != nil {
+		return 0, nil, err
+	}
+	body = make([]byte, size)
+	_, err = io.ReadFull(in, body)
+	return first, body, err
+}
+
+// unacknowledged are the messages without a PUBACK, in the order of their first
+// delivery.
+func (b *scriptedBroker) unacknowledged() (all []int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.sent {
+		if b.pubacks[i] == 0 {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+func (b *scriptedBroker) packet(message int, dup bool) []byte {
+	return b.appendPublish(nil, outgoing{message, packetID(message), dup})
+}
+
+// deliver redelivers what is due and goes on with new messages, at the load's
+// pace.
+func (b *scriptedBroker) deliver(out *packetWriter, present bool) error {
+	if present {
+		for _, message := range b.unacknowledged() {
+			if err := out.write(b.packet(message, true)); err != nil {
+				return err
+			}
+			b.mu.Lock()
+			b.redelivered++
+			b.mu.Unlock()
+		}
+	}
+	b.mu.Lock()
+	conn := b.conn
+	from := b.sent
+	b.mu.Unlock()
+	due := pace{b.Rate, from, time.Now()}
+	for message := from; message < b.Total; message++ {
+		time.Sleep(due.until(message)) // the pace of the load
+		b.mu.Lock()
+		for b.err == nil && b.conn == conn && b.sent-b.acks >= window {
+			b.changed.Wait()
+		}
+		if b.err != nil || b.conn != conn || b.conn != out.conn {
+			b.mu.Unlock()
+			return net.ErrClosed
+		}
+		b.sent, b.sends[message] = message+1, 1
+		b.mu.Unlock()
+		if err := out.write(b.packet(message, false)); err != nil {
+			return err
+		}
+		if b.between != nil {
+			out.mu.Lock()
+			err := b.between(message, out.conn)
+			out.mu.Unlock()
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// repeat redelivers on the same connection what has no PUBACK.
+func (b *scriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case <-time.After(b.again):
+		}
+		for _, message := range b.unacknowledged() {
+			// The PUBACK may come in this very moment, as with a real one.
+			if out.write(b.packet(message, true)) != nil {
+				return
+			}
+			b.mu.Lock()
+			b.redelivered++
+			b.mu.Unlock()
+		}
+	}
+}
+
+func (b *scriptedBroker) acknowledged(id uint16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	message := int(id) - 1
+	if message >= b.sent || b.pubacks[message] > 0 {
+		b.strays++
+		return
+	}
+	b.pubacks[message] = 1
+	b.acks++
+	b.changed.Broadcast()
+}
+
+// awaitAll waits until every message has its PUBACK.
+func (b *scriptedBroker) awaitAll(t testing.TB) {
+	t.Helper()
+	eventually(t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.acks == b.Total
+	}, func() any {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return fmt.Sprintf("%d of %d acknowledged, connection %d, the one before ended with %v", b.acks, b.sent, b.connections, b.ended)
+	})
+}
