@@ -29,10 +29,9 @@ type attestedRig struct {
 	broker *broker.Broker
 	bridge *daemon.Bridge
 	js     natsjs.JetStream
+	mu     sync.Mutex
 	// at is when the broker receives whatever it receives.
-	at time.Time
-
-	mu       sync.Mutex
+	at       time.Time
 	attested map[string]broker.Attestation // by topic, the latest
 }
 
@@ -54,7 +53,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 	r.broker, err = broker.Start(broker.Options{
 		TLS: devices, Username: "bridge", Password: bridgePassword,
 		Attest: true, AnyCN: true, DeviceUsernames: true,
-		Tamper: r.note, Now: func() time.Time { return r.at },
+		Tamper: r.note, Now: r.now,
 		MaxPacket: 2 << 20,
 	})
 	require.NoError(t, err)
@@ -75,6 +74,18 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 	r.bridge = startInProcess(t, all)
 	awaitReady(t, r.bridge)
 	return r
+}
+
+func (r *attestedRig) now() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at
+}
+
+func (r *attestedRig) setClock(at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = at
 }
 
 // note remembers attestations, and spoils that of a device called spoilt.

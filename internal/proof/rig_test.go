@@ -1,8 +1,10 @@
 package proof
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +126,26 @@ func (r *plainRig) startBridge() {
 	r.bridge.Start()
 }
 
+// redelivered asks the bridge how many messages came with DUP since it started.
+// It must have an admin endpoint.
+func (r *plainRig) redelivered() int {
+	r.t.Helper()
+	said := r.bridge.Log().String()
+	from := strings.LastIndex(said, `"admin endpoint open"`)
+	require.GreaterOrEqual(r.t, from, 0, said)
+	var line struct{ Address string }
+	begin := strings.LastIndex(said[:from], "\n") + 1
+	require.NoError(r.t, json.NewDecoder(strings.NewReader(said[begin:])).Decode(&line))
+	client := http.Client{Timeout: patience}
+	defer client.CloseIdleConnections()
+	response, err := client.Get("http://" + line.Address + "/status")
+	require.NoError(r.t, err)
+	defer response.Body.Close()
+	var status struct{ Totals struct{ Redelivered int } }
+	require.NoError(r.t, json.NewDecoder(response.Body).Decode(&status))
+	return status.Totals.Redelivered
+}
+
 func connectNATS(t testing.TB, url string, options ...nats.Option) natsjs.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(url, append([]nats.Option{
@@ -202,7 +224,11 @@ func (r *plainRig) finish(l *load) verdict {
 	if r.cluster != nil {
 		r.cluster.AwaitCurrent("TELEMETRY")
 	}
-	v := l.judge(readLoad(r.t, r.js, "TELEMETRY"))
+	all := readLoad(r.t, r.js, "TELEMETRY")
+	v := l.judge(all)
+	if !v.clean() && !l.Identical {
+		r.t.Logf("%v\n%s", v, l.explain(all))
+	}
 	quarantine, err := r.js.Stream(r.t.Context(), "QUARANTINE")
 	require.NoError(r.t, err)
 	v.Quarantined = int(quarantine.CachedInfo().State.Msgs)

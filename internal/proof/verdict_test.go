@@ -19,6 +19,10 @@ type stored struct {
 	at      time.Time
 }
 
+func (s stored) String() string {
+	return fmt.Sprintf("message %d of %s, id %s, at %s", s.message, s.subject, s.id, s.at.Format("15:04:05.000"))
+}
+
 // verdict is what became of a load.
 type verdict struct {
 	Sent, Acked, Stored int
@@ -46,6 +50,39 @@ func (v verdict) clean() bool {
 func (v verdict) String() string {
 	return fmt.Sprintf("%8d sent %8d acked %8d stored %6d lost %6d duplicated %6d inverted %4d foreign %4d quarantined %8.1f s gap",
 		v.Sent, v.Acked, v.Stored, v.Lost, v.Duplicated, v.Inversions, v.Foreign, v.Quarantined, v.Gap.Seconds())
+}
+
+// explain names the first few messages of a stream that judge found fault with.
+func (l *load) explain(all []stored) string {
+	const few = 12
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var said []string
+	copies := make([]int, l.Total)
+	latest := make(map[string]stored, l.Devices)
+	for i, s := range all {
+		if s.message >= uint64(l.sent) {
+			continue
+		}
+		copies[s.message]++
+		if copies[s.message] > int(l.sends[s.message]) {
+			said = append(said, fmt.Sprintf("place %d, once too often: %v", i, s))
+		}
+		if last := latest[s.subject]; copies[s.message] == 1 && last.message > s.message {
+			said = append(said, fmt.Sprintf("place %d, overtaken: %v; by %v", i, s, last))
+		} else if copies[s.message] == 1 {
+			latest[s.subject] = s
+		}
+	}
+	for i, n := range copies {
+		if int(l.pubacks[i]) > n {
+			said = append(said, fmt.Sprintf("acknowledged and not stored: message %d", i))
+		}
+	}
+	if len(said) > few {
+		said = append(said[:few], fmt.Sprintf("and %d more", len(said)-few))
+	}
+	return strings.Join(said, "\n")
 }
 
 // judge holds what the publisher knows against what the stream has: of each

@@ -1,0 +1,50 @@
+package proof
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/stretchr/testify/require"
+)
+
+// The broker's clock, on which the limits run, jumps forward and back: no honest
+// device pays for it. (The bridge's own clock is injected where it counts: see the
+// tests of package bridge on clocks, and the simulation.)
+func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
+	t.Parallel()
+	const devices, burst, rate = 3, 10, 10 // a device's messages at once, and a second
+	r := newAttestedRig(t, nil)
+	jumps := []time.Duration{0, time.Hour, 0, -time.Hour, -time.Hour, 0, 10 * time.Minute, -24 * time.Hour, 0}
+	l := newLoad(loadOptions{Devices: devices, Total: devices * burst * len(jumps), Size: 64, Topic: "telemetry"})
+	clients := make([]paho.Client, devices)
+	for d := range devices {
+		tenant, name := device(d)
+		clients[d] = r.device(tenant + "/" + name)
+	}
+	now := time.Now()
+	for _, jump := range jumps {
+		for range burst {
+			r.setClock(now.Add(jump))
+			for d := range devices {
+				await(t, clients[d].Publish(l.topic(l.sent), 1, false, l.payload(l.sent)))
+				l.sends[l.sent], l.pubacks[l.sent] = 1, 1
+				l.sent++
+			}
+			now = now.Add(time.Second / rate)
+		}
+		now = now.Add(2 * time.Second)
+	}
+	l.acks = l.sent
+	eventually(t, func() bool {
+		total := r.bridge.Totals()
+		return total.Received == uint64(l.sent) && total.InFlight == 0
+	}, func() any { return r.bridge.Totals() })
+	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	total := r.bridge.Totals()
+	v.Quarantined = int(total.QuarantinedTotal())
+	outcome.add("broker's clock jumps", fmt.Sprintf("%d jumps", len(jumps)-1), v)
+	require.True(t, v.clean(), v)
+	require.Zero(t, v.Quarantined)
+}

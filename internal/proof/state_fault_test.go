@@ -1,0 +1,59 @@
+package proof
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// journal is the file of the only lane.
+func (r *plainRig) journal() string { return filepath.Join(r.stateDir, clientID+".journal") }
+
+// A crash that takes the journal along, or leaves it unfit: nothing says any more
+// which of the redelivered messages are stored. So those that were in flight may be
+// stored a second time, at most these, and nothing is lost.
+func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
+	t.Parallel()
+	const times = 3
+	for name, damage := range map[string]func(path string) error{
+		"gone":      os.Remove,
+		"truncated": func(path string) error { return os.Truncate(path, 100_000) },
+		"cut to 0":  func(path string) error { return os.Truncate(path, 0) },
+		"garbage": func(path string) error {
+			noise := make([]byte, 1<<20)
+			_, _ = rand.Read(noise) // never fails since Go 1.24
+			return os.WriteFile(path, noise, 0o600)
+		},
+		"garbage in the middle": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			noise := make([]byte, 64<<10)
+			_, _ = rand.Read(noise)
+			_, err = f.WriteAt(noise, 4096)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redelivered := 0
+			v := run(t, fault{name: "bridge killed, its journal " + name, times: times, redelivers: true,
+				rig: rigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
+				strike: func(r *plainRig) {
+					r.bridge.Kill9()
+					require.NoError(t, damage(r.journal()))
+					r.startBridge()
+					r.awaitSession()
+					redelivered += r.redelivered()
+				}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+			require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
+			require.LessOrEqual(t, v.Duplicated, redelivered, v)
+			t.Logf("%d messages were in flight", redelivered)
+		})
+	}
+}
