@@ -129,14 +129,3 @@ func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAlone(t *testing.T) {
 	}}, "80 a second", replicated(t, 80, 30*time.Second))
 	requireOrderAlone(t, v, 1)
 }
-
-func TestFrozenTMP(t *testing.T) {
-	for i := range 3 {
-		t.Run(string(rune('a'+i)), func(t *testing.T) {
-			t.Parallel()
-			survive(t, fault{name: "TMP frozen", times: 3, rig: rigOptions{Cluster: true}, strike: func(r *plainRig) {
-				freezeLeader(r, 10*time.Second)
-			}}, "1,500 a second", replicated(t, 1500, 60*time.Second))
-		})
-	}
-}

@@ -180,12 +180,12 @@ func (l *load) publish(conn net.Conn, gone func() bool) error {
 	const batch = 64
 	var buf []byte
 	var due pace
-	for next := 0; next < l.Total; {
+	for next, begun := 0, false; next < l.Total; begun = true {
 		todo, held, err := l.take(next, batch, gone)
 		if err != nil {
 			return err
 		}
-		if held {
+		if held || !begun {
 			due = pace{l.Rate, todo.first, time.Now()}
 		}
 		buf = buf[:0]
@@ -277,7 +277,7 @@ func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 		}
 	}
 	l.sent = max(l.sent, todo.next)
-	return todo, held || todo.first == 0, nil
+	return todo, held, nil
 }
 
 func packetID(packet int) uint16 { return uint16(packet%65535 + 1) }

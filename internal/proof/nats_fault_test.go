@@ -32,23 +32,36 @@ func TestAFullStreamHoldsEverythingUntilItHasRoom(t *testing.T) {
 	t.Parallel()
 	full := shorter(10 * time.Second)
 	survive(t, fault{name: "stream full for " + full.String(), times: 2, strike: func(r *plainRig) {
-		stream, err := r.js.Stream(t.Context(), "TELEMETRY")
-		require.NoError(t, err)
-		info := stream.CachedInfo()
-		c := info.Config
-		c.Discard, c.MaxMsgs = natsjs.DiscardNew, int64(info.State.Msgs)+100
-		_, err = r.js.UpdateStream(t.Context(), c)
-		require.NoError(t, err)
-		eventually(t, func() bool {
-			info, err := stream.Info(t.Context())
-			return err == nil && info.State.Msgs >= uint64(c.MaxMsgs)
-		}, func() any { return "the stream does not fill up" })
+		most := r.limitStream(2000)
+		count := func() int64 {
+			s, err := r.js.Stream(t.Context(), "TELEMETRY")
+			require.NoError(t, err)
+			return int64(s.CachedInfo().State.Msgs)
+		}
+		eventually(t, func() bool { return count() >= most }, func() any { return "the stream does not fill up" })
+		held := count()
 		time.Sleep(full) // the fault itself
-		before, err := stream.Info(t.Context())
-		require.NoError(t, err)
-		require.EqualValues(t, c.MaxMsgs, before.State.Msgs)
-		c.MaxMsgs = -1
-		_, err = r.js.UpdateStream(t.Context(), c)
-		require.NoError(t, err)
+		require.Equal(t, held, count(), "a full stream takes nothing")
+		r.limitStream(-1)
 	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 2000 * int((2*full+8*time.Second)/time.Second)})
+}
+
+// limitStream lets the stream grow by so many messages and then discard new ones;
+// negative: without end. It returns how many it holds at most.
+func (r *plainRig) limitStream(more int64) (most int64) {
+	r.t.Helper()
+	eventually(r.t, func() bool {
+		s, err := r.js.Stream(r.t.Context(), "TELEMETRY")
+		if err != nil {
+			return false // between two leaders
+		}
+		c := s.CachedInfo().Config
+		if most = -1; more >= 0 {
+			most = int64(s.CachedInfo().State.Msgs) + more
+		}
+		c.Discard, c.MaxMsgs = natsjs.DiscardNew, most
+		_, err = r.js.UpdateStream(r.t.Context(), c)
+		return err == nil
+	}, func() any { return "the stream cannot be changed" })
+	return most
 }

@@ -1,0 +1,279 @@
+package proof
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// minutesVariable makes the mixed run long, in minutes.
+const minutesVariable = "FAULT_MINUTES"
+
+// mixedFor is how long faults strike in a mixed run.
+func mixedFor(t testing.TB) time.Duration {
+	t.Helper()
+	text := os.Getenv(minutesVariable)
+	if text == "" {
+		return 20 * time.Second
+	}
+	minutes, err := strconv.ParseFloat(text, 64)
+	if err != nil || minutes <= 0 {
+		t.Fatalf("%s=%s is no number of minutes", minutesVariable, text)
+	}
+	return time.Duration(minutes * float64(time.Minute))
+}
+
+// mixedRate is low enough that what queues in the longest outages stays below
+// what mosquitto 2.0.11 can tell apart, see keepsWindow.
+const mixedRate = 700
+
+// affliction is one fault of the mixed run: it begins, lasts and ends. Only one of
+// a side at a time, and any of one side with any of the other.
+type affliction struct {
+	name  string
+	lasts time.Duration // at most; 0: it is over as it begins
+	begin func(r *plainRig) (end func())
+}
+
+// mqttAfflictions are those of the bridge, the broker and the link between them.
+func mqttAfflictions() []affliction {
+	over := func() {}
+	weather := func(name string, towards, back peers.Weather) affliction {
+		return affliction{"MQTT link " + name, 6 * time.Second, func(r *plainRig) func() {
+			r.proxy.Impair(towards, back)
+			return r.proxy.Mend
+		}}
+	}
+	return []affliction{
+		{"bridge killed", 3 * time.Second, func(r *plainRig) func() {
+			r.bridge.Kill9()
+			return r.bridge.Start
+		}},
+		{"bridge stopped", 3 * time.Second, func(r *plainRig) func() {
+			// What NATS does not take within stop_timeout is abandoned,
+			// and the exit code says so.
+			r.bridge.Stop()
+			return r.bridge.Start
+		}},
+		{"bridge frozen", 6 * time.Second, func(r *plainRig) func() {
+			r.bridge.Freeze()
+			return r.bridge.Thaw
+		}},
+		{"bridge kicked", 0, func(r *plainRig) func() {
+			r.broker.Kick(clientID)
+			return over
+		}},
+		{"mosquitto restarted", 0, func(r *plainRig) func() {
+			r.broker.Restart()
+			return over
+		}},
+		{"MQTT link cut", 0, func(r *plainRig) func() {
+			r.proxy.Cut()
+			return over
+		}},
+		{"MQTT link down", 8 * time.Second, func(r *plainRig) func() {
+			r.proxy.Down()
+			return r.proxy.Up
+		}},
+		weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{}),
+		weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true}),
+		weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true}),
+		weather("late", peers.Weather{Latency: 20 * time.Millisecond}, peers.Weather{Latency: 20 * time.Millisecond}),
+		weather("slow back", peers.Weather{}, peers.Weather{Rate: 100 << 10}),
+	}
+}
+
+// natsAfflictions are those of the servers, the stream and the links to them.
+func natsAfflictions(cluster bool) []affliction {
+	over := func() {}
+	all := func(r *plainRig, do func(*peers.TCPProxy)) {
+		for _, p := range r.natsProxies {
+			do(p)
+		}
+	}
+	weather := func(name string, towards, back peers.Weather) affliction {
+		return affliction{"NATS link " + name, 8 * time.Second, func(r *plainRig) func() {
+			all(r, func(p *peers.TCPProxy) { p.Impair(towards, back) })
+			return func() { all(r, (*peers.TCPProxy).Mend) }
+		}}
+	}
+	list := []affliction{
+		{"NATS link cut", 0, func(r *plainRig) func() {
+			all(r, func(p *peers.TCPProxy) { p.Cut() })
+			return over
+		}},
+		{"NATS link down", 10 * time.Second, func(r *plainRig) func() {
+			all(r, func(p *peers.TCPProxy) { p.Down() })
+			return func() { all(r, (*peers.TCPProxy).Up) }
+		}},
+		weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{}),
+		weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true}),
+		weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true}),
+		weather("late", peers.Weather{Latency: 20 * time.Millisecond}, peers.Weather{Latency: 20 * time.Millisecond}),
+		weather("slow there", peers.Weather{Rate: 100 << 10}, peers.Weather{}),
+		{"stream full", 6 * time.Second, func(r *plainRig) func() {
+			r.limitStream(500)
+			return func() { r.limitStream(-1) }
+		}},
+	}
+	if !cluster {
+		return append(list,
+			affliction{"nats-server killed", 10 * time.Second, func(r *plainRig) func() {
+				r.nats.Kill9()
+				return r.nats.Start
+			}},
+			affliction{"nats-server frozen", 8 * time.Second, func(r *plainRig) func() {
+				r.nats.Freeze()
+				return r.nats.Thaw
+			}},
+		)
+	}
+	return append(list,
+		affliction{"leader killed", 10 * time.Second, func(r *plainRig) func() {
+			leader := r.cluster.Leader("TELEMETRY")
+			leader.Kill9()
+			return func() {
+				leader.Start()
+				r.cluster.AwaitCurrent("TELEMETRY")
+			}
+		}},
+		affliction{"leader steps down", 0, func(r *plainRig) func() {
+			r.cluster.StepDown("TELEMETRY")
+			return over
+		}},
+		affliction{"a follower frozen", 10 * time.Second, func(r *plainRig) func() {
+			leader := r.cluster.Leader("TELEMETRY")
+			others := slices.DeleteFunc(slices.Clone(r.cluster.Nodes), func(n *peers.NATSProcess) bool { return n == leader })
+			other := others[r.random.IntN(len(others))]
+			other.Freeze()
+			return func() {
+				other.Thaw()
+				r.cluster.AwaitCurrent("TELEMETRY")
+			}
+		}},
+		affliction{"rolling restart", 0, func(r *plainRig) func() {
+			r.cluster.RollingRestart("TELEMETRY")
+			return over
+		}},
+	)
+}
+
+// side draws afflictions one after the other, with pauses in between.
+type side struct {
+	random *rand.Rand
+	list   []affliction
+	order  []affliction // still to come in this round
+	now    affliction
+	end    func() // nil: well
+	next   time.Time
+}
+
+// draw gives every affliction its turn before any comes again.
+func (s *side) draw() affliction {
+	if len(s.order) == 0 {
+		s.order = slices.Clone(s.list)
+		s.random.Shuffle(len(s.order), func(i, j int) { s.order[i], s.order[j] = s.order[j], s.order[i] })
+	}
+	a := s.order[0]
+	s.order = s.order[1:]
+	return a
+}
+
+// turn begins or ends what is due, and says so.
+func (s *side) turn(r *plainRig, say func(string)) {
+	between := func(least, most time.Duration) time.Time {
+		return time.Now().Add(least + time.Duration(s.random.Int64N(int64(most-least)+1)))
+	}
+	if s.end != nil {
+		say("over: " + s.now.name)
+		s.end()
+		s.end = nil
+		s.next = between(time.Second, 5*time.Second)
+		return
+	}
+	s.now = s.draw()
+	say(s.now.name)
+	s.end = s.now.begin(r)
+	if s.now.lasts == 0 {
+		s.end = nil
+		s.next = between(time.Second, 5*time.Second)
+		return
+	}
+	s.next = between(s.now.lasts/4, s.now.lasts)
+}
+
+// All faults, on both sides at once, in an order drawn from the seed, against one
+// running system: FAULT_MINUTES says for how long.
+func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
+	t.Parallel()
+	if testing.Short() && os.Getenv(minutesVariable) == "" {
+		t.Skip("each fault has its own short test")
+	}
+	for name, cluster := range map[string]bool{"one nats-server": false, "three nats-servers": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mixed(t, name, cluster, mixedFor(t))
+		})
+	}
+}
+
+func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
+	random := moments(t)
+	o := bothProxied
+	o.Cluster = cluster
+	r := newRig(t, o)
+	r.random = random
+	l := startLoad(t, loadOptions{
+		Addr: r.broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true,
+		Total: mixedRate * int(lasts/time.Second),
+	})
+	l.release(l.Total)
+	began := time.Now()
+	var log []string
+	struck := map[string]int{}
+	say := func(what string) {
+		if !strings.HasPrefix(what, "over: ") {
+			struck[what]++
+		}
+		log = append(log, fmt.Sprintf("%7.2f s  %s", time.Since(began).Seconds(), what))
+	}
+	t.Cleanup(func() { t.Logf("what struck %s, and when:\n%s", name, strings.Join(log, "\n")) })
+	// Each side has choices of its own, whatever the other is up to.
+	sides := []*side{
+		{random: rand.New(rand.NewPCG(random.Uint64(), 1)), list: mqttAfflictions()},
+		{random: rand.New(rand.NewPCG(random.Uint64(), 2)), list: natsAfflictions(cluster)},
+	}
+	for _, s := range sides {
+		s.next = began.Add(time.Duration(s.random.Int64N(int64(3 * time.Second))))
+	}
+	for end := began.Add(lasts); time.Now().Before(end); {
+		s := sides[0]
+		if sides[1].next.Before(s.next) {
+			s = sides[1]
+		}
+		time.Sleep(time.Until(s.next)) // the schedule
+		s.turn(r, say)
+	}
+	for _, s := range sides {
+		if s.end != nil {
+			s.turn(r, say)
+		}
+	}
+	v := r.finish(l)
+	strikes := 0
+	for _, n := range struck {
+		strikes += n
+	}
+	outcome.add("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	t.Log(v)
+	require.True(t, v.clean(), v)
+}
