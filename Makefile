@@ -1,14 +1,16 @@
 # Every target with a "##" shows in `make help`.
 # PEERS=1: a test whose peer (mosquitto, nats, openssl) is missing fails.
+# BRIDGE_PROOF_SEED=17 make faults: the choices of an earlier run.
 PEERS    ?= $(BRIDGE_REQUIRE_PEERS)
 FUZZTIME ?= 30s
 PKG      ?= ./...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export BRIDGE_REQUIRE_PEERS := $(PEERS)
+export FAULT_MINUTES BRIDGE_PROOF_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint vet fuzz simulate bench demo cover image certs ci
+.PHONY: help build test race lint vet fuzz simulate faults bench demo cover image certs ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +42,9 @@ fuzz: ## Run every fuzzer in turn (FUZZTIME=30s each)
 
 simulate: ## Run the simulation from SEEDS=100000 seeds
 	SIMULATE_SEEDS=$(or $(SEEDS),100000) go test -count=1 -timeout 2h ./internal/simulate
+
+faults: ## Kill, cut and freeze everything under load (FAULT_MINUTES=30: all of it mixed)
+	go test -count=1 -v -timeout 0 $(if $(FAULT_MINUTES),-run '^TestAllFaultsMixed') ./internal/proof
 
 bench: ## Measure the bridge against the bare publisher on this machine
 	go run ./cmd/mqtt-nats-bridge bench

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -147,6 +148,10 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	for i, m := range all {
 		require.EqualValues(t, confirmed+i, m.message, "message "+strconv.Itoa(i)+" of the new stream")
 	}
+	v := l.judge(all)
+	require.Equal(t, confirmed, v.Lost, "what the deleted stream held")
+	v.Lost = 0
+	outcome.add("stream deleted and made anew", fmt.Sprintf("10,000 a second, %d went with it", confirmed), v)
 	awaitReady(t, bridge)
 	require.Zero(t, b.Dropped())
 }
