@@ -49,9 +49,13 @@ const (
 	// buffer and then redelivers up to 57,580 messages: measured.
 	redeliveryReach = packetIDs - 1 - 4096
 
-	storedBit    = 1 << 16
-	numberShift  = 17
-	numberBits   = 64 - numberShift
+	storedBit   = 1 << 16
+	numberShift = 17
+	numberBits  = 64 - numberShift
+	// numberEnd is beyond what a table may hold when it is opened: no clock
+	// before 2054 gives such a number, and the ones that follow it would not
+	// fit their bits and begin anew.
+	numberEnd    = 1<<numberBits - 1<<32
 	checksumMask = storedBit - 1
 )
 

@@ -140,7 +140,7 @@ func (j *Journal) load(clientID string) error {
 		if word == 0 && hash == 0 {
 			continue
 		}
-		if checksum(word, hash) != word&checksumMask {
+		if checksum(word, hash) != word&checksumMask || word>>numberShift >= numberEnd {
 			broken, torn = broken+1, i
 			continue
 		}

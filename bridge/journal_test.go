@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -403,51 +402,4 @@ func TestAKilledProcessLosesNoEntry(t *testing.T) {
 		require.LessOrEqual(t, missing, 1)
 		require.NoError(t, j.Close())
 	}
-}
-
-// FuzzJournalFile changes bytes of a journal's file. Whatever stands in it:
-// loading does not fail otherwise than by saying that it is unfit, what is found
-// was written so, and no number comes again.
-func FuzzJournalFile(f *testing.F) {
-	f.Add(uint32(0), []byte("MNBJRNL2"), uint32(0), []byte{})
-	f.Add(uint32(headerSize+16), []byte{0, 0, 0, 0, 0, 0, 0, 0}, uint32(headerSize+24), []byte{1})
-	f.Add(uint32(headerSize+16), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, uint32(16), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	dir := f.TempDir()
-	j, _, _, err := OpenJournal(dir, "lane")
-	require.NoError(f, err)
-	written := map[uint16]uint64{}
-	for id := range uint16(4) {
-		written[id+1] = j.Begin(id+1, uint64(id)+100)
-	}
-	j.Stored(2, written[2])
-	require.NoError(f, j.Close())
-	clean, err := os.ReadFile(filepath.Join(dir, "lane.journal"))
-	require.NoError(f, err)
-	f.Fuzz(func(t *testing.T, at1 uint32, patch1 []byte, at2 uint32, patch2 []byte) {
-		content := append([]byte(nil), clean...)
-		copy(content[int(at1)%len(content):], patch1)
-		copy(content[int(at2)%len(content):], patch2)
-		j := &Journal{header: &journalHeader{}, words: new([2 * packetIDs]uint64)}
-		copy(j.header.magic[:], content)
-		j.header.client = binary.LittleEndian.Uint64(content[8:])
-		j.header.alive = int64(binary.LittleEndian.Uint64(content[16:]))
-		for i := range j.words {
-			j.words[i] = binary.LittleEndian.Uint64(content[headerSize+8*i:])
-		}
-		if err := j.load("lane"); err != nil {
-			require.ErrorIs(t, err, errJournalUnfit)
-			return
-		}
-		require.GreaterOrEqual(t, j.Alive(), int64(0))
-		next := j.counter + 1
-		for id := range 8 {
-			for hash := range uint64(8) {
-				if n, _, ok := j.Find(uint16(id), hash+100); ok {
-					require.Less(t, n, next, fmt.Sprint(id, hash))
-				}
-			}
-		}
-		require.Equal(t, next, j.Begin(3, 7))
-		requireFound(t, j, 3, 7, next, false)
-	})
 }

@@ -132,9 +132,9 @@ func (c *answerConn) take(b []byte) (n int, more bool) {
 		return 0, bytes.HasPrefix(sink.prefix, b)
 	}
 	// MSG <subject> <sid> <size>\r\n<payload>\r\n
-	line := bytes.IndexByte(b, '\n') + 1
+	line, more := wholeLine(b)
 	if line == 0 {
-		return 0, len(b) < maxLine
+		return 0, more
 	}
 	size, ok := lastField(b[:line])
 	subject, _, two := bytes.Cut(b[len("MSG "):line], []byte{' '})
@@ -161,8 +161,8 @@ func (c *answerConn) other(b []byte) bool {
 		return true
 	}
 	// MSG or HMSG: the line says how much follows it.
-	line := bytes.IndexByte(b, '\n') + 1
-	if line == 0 && len(b) < maxLine {
+	line, more := wholeLine(b)
+	if more {
 		return false
 	}
 	size, ok := lastField(b[:line])
@@ -172,6 +172,15 @@ func (c *answerConn) other(b []byte) bool {
 	}
 	c.pass, c.body = line, size+len("\r\n")
 	return true
+}
+
+// wholeLine returns the length of the line that b begins with, its end included; 0
+// where it has no end within maxLine, or more where that cannot be told yet. Without
+// the bound a line and its answer could be more than the buffer holds, and the reader
+// would turn round and round with a full one.
+func wholeLine(b []byte) (n int, more bool) {
+	n = bytes.IndexByte(b[:min(len(b), maxLine)], '\n') + 1
+	return n, n == 0 && len(b) < maxLine
 }
 
 // lastField reads the number at the end of a protocol line.

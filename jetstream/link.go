@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -67,6 +68,12 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		}
 		inbox := nc.NewInbox() + "."
 		sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) {
+			// JetStream delivers a consumer's message to whatever inbox was asked
+			// for, under its own subject, whose last tokens are a device's: that
+			// is no answer.
+			if !strings.HasPrefix(m.Subject, inbox) {
+				return
+			}
 			// The message at hand still counts as pending.
 			n, _, err := m.Sub.Pending()
 			h.Answer(m, err == nil && n > 1)

@@ -198,31 +198,3 @@ func TestPatternTakesWhatItsFilterTakes(t *testing.T) {
 		require.Equal(t, matchesFilter(p.Filter(), topic), p.Match([]byte(topic), &m))
 	})
 }
-
-func FuzzParsePattern(f *testing.F) {
-	for _, s := range []string{telemetryPattern, shadowPattern, commandsPattern, "a/+/#", "{a}/{a}", "{", "}", "a/{b}c", "//", "$share/a/b", "{x}/$y", "ü/{a}"} {
-		f.Add(s, "tenant/acme/device/dev-1/telemetry")
-	}
-	f.Fuzz(func(t *testing.T, text, topic string) {
-		p, err := subjects.ParsePattern(text)
-		if err != nil {
-			require.Nil(t, p)
-			return
-		}
-		require.Equal(t, text, p.String())
-		again := mustPattern(t, text)
-		require.Equal(t, p.Filter(), again.Filter())
-		example, ok := subjects.Overlap(p, again)
-		require.True(t, ok)
-
-		for _, topic := range []string{topic, example} {
-			var m subjects.Match
-			if !p.Match([]byte(topic), &m) {
-				require.NotEqual(t, example, topic)
-				continue
-			}
-			subject := p.Template().Append(nil, &m)
-			require.Equal(t, string(subjects.AppendSubject(nil, []byte(topic))), string(subject))
-		}
-	})
-}

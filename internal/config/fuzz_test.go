@@ -2,13 +2,22 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
-// Whatever stands in the file or the environment: a complete Config or Faults,
-// never a panic.
+// canary is a password that nothing may show.
+const canary = "canary-83c1f0d2"
+
+// Whatever stands in the file or the environment: a complete Config or Faults. What
+// was read can be written, into a file or the environment, and is read the same; and
+// no fault and no listing shows a secret.
 func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -19,24 +28,168 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data, "a/{tenant}/{device}", "0-3,8-b")
+		f.Add(data, "TOPICS", "a/{tenant}/{device}")
 	}
-	f.Add([]byte("topics: &t [*t, {topic: *t}]\n? [a]\n: b"), "[{topic: x}]", "auto")
-	f.Add([]byte("mqtt: {url: 'mqtt://u:p@h'}\nlimits: {device: {rate: 1e-300, burst: 1}}"), "[", "-")
+	for _, seed := range []struct{ file, name, value string }{
+		{"topics: &t [*t, {topic: *t}]\n? [a]\n: b", "TOPICS", "[{topic: x}]"},
+		{"mqtt: {url: 'mqtt://u:p@h'}\nlimits: {device: {rate: 1e-300, burst: 1}}", "TOPICS", "["},
+		{"nats: {url: 'nats://u:p@a,tls://b:1'}\nadmin: {listen: ''}", "LANES_PARTITIONS", "0-3,8-b"},
+		{"identity: {mode: off}\nmqtt: {share: g}\nstate_dir: \"/s\\u00e4\"", "LANES_COUNT", "4"},
+		{"mqtt: {username: x, password: \"a\\tb\\0\"}", "MQTT_KEEPALIVE", "65535s"},
+		{"limits: {payload: 2MiB, device: {rate: 0.1, burst: 3}, idle: 1h1m}", "LIMITS_TENANT_RATE", "1e3"},
+		{"topics: [{topic: 'a/{tenant}/{device}', subject: 'x.{device}', format: envelope, stream: none}]", "STREAMS_TELEMETRY_MAX_BYTES", "1TiB"},
+	} {
+		f.Add([]byte(seed.file), seed.name, seed.value)
+	}
 	name := filepath.Join(f.TempDir(), "bridge.yaml")
-	f.Fuzz(func(t *testing.T, data []byte, topics, partitions string) {
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, err := Load(Sources{File: name, Env: []string{"BRIDGE_TOPICS=" + topics, "BRIDGE_LANES_PARTITIONS=" + partitions}})
-		var faults *Faults
-		switch {
-		case err == nil:
-			if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
-				t.Fatal("load an incomplete configuration without a fault")
-			}
-		case !errors.As(err, &faults) || len(faults.List) == 0:
-			t.Fatalf("fail without faults: %v", err)
+	standard := loadText(f, name, nil, nil)
+	f.Fuzz(func(t *testing.T, data []byte, variable, value string) {
+		if c := loadText(t, name, data, withCanary("BRIDGE_"+variable+"="+value)); c != nil {
+			requireWrittenIsRead(t, name, c, standard)
 		}
 	})
+}
+
+func withCanary(environ ...string) []string {
+	return append(environ, "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD="+canary)
+}
+
+func TestAConfigurationWrittenOutIsReadTheSame(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "bridge.yaml")
+	standard := loadText(t, name, nil, nil)
+	for _, file := range []string{
+		"", "admin: {listen: ''}\nlanes: {partitions: 0-3}", "nats: {url: 'nats://u:p@a,tls://b:1'}", "nats: {token: \"t\\x01\\x85\"}",
+		"identity: {mode: off}\nmqtt: {url: 'ssl://h'}\nlimits: {device: {rate: 0.1, burst: 3}, idle: 1h1m}\nstate_dir: /s",
+		"topics: [{topic: 'a/{tenant}/{device}', subject: 'x.{device}', format: envelope, stream: none}]",
+	} {
+		c := loadText(t, name, []byte(file), withCanary())
+		if c == nil {
+			t.Fatalf("%q has faults", file)
+		}
+		requireWrittenIsRead(t, name, c, standard)
+	}
+}
+
+// requireWrittenIsRead: what c holds can be written and is read the same.
+func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
+	t.Helper()
+	if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
+		t.Fatal("load an incomplete configuration without a fault")
+	}
+	want := values(c)
+	leaves := written(c, standard)
+	environ := make([]string, 0, len(leaves))
+	plain := true
+	for path, text := range leaves {
+		environ = append(environ, EnvName(path)+"="+text)
+		plain = plain && utf8.ValidString(text)
+	}
+	requireSame(t, want, loadText(t, name, nil, environ))
+	if plain { // YAML holds no other
+		requireSame(t, want, loadText(t, name, asFile(c, leaves), nil))
+	}
+}
+
+// loadText loads a file and an environment; nil where they have faults.
+func loadText(t testing.TB, name string, file []byte, environ []string) *Config {
+	t.Helper()
+	if err := os.WriteFile(name, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(Sources{File: name, Env: environ})
+	shown := fmt.Sprint(err)
+	if err == nil {
+		shown = c.Redacted() + fmt.Sprintf("%+v %#v", c, c.MQTT)
+	}
+	if strings.Contains(shown, canary) {
+		t.Fatalf("a secret is shown: %s", shown)
+	}
+	var faults *Faults
+	if err != nil && (!errors.As(err, &faults) || len(faults.List) == 0) {
+		t.Fatalf("fail without faults: %v", err)
+	}
+	return c
+}
+
+// text is a leaf's value in the syntax of the file, secrets in clear.
+func text(l *leaf) string {
+	switch v := l.value.Interface().(type) {
+	case Secret:
+		return v.Reveal()
+	case Servers:
+		return v.Join()
+	}
+	return l.show()
+}
+
+func walk(c *Config, visit func(*leaf)) { schemaOf(reflect.ValueOf(c).Elem(), "", nil).walk(visit) }
+
+// values is every value by its path.
+func values(c *Config) map[string]string {
+	all := map[string]string{}
+	walk(c, func(l *leaf) {
+		if l.isList() {
+			all[l.path] = fmt.Sprintf("%q", c.Topics)
+			return
+		}
+		all[l.path] = text(l)
+	})
+	return all
+}
+
+// written is what a file has to say to make c of the defaults.
+func written(c, standard *Config) map[string]string {
+	usual, all := values(standard), map[string]string{}
+	walk(c, func(l *leaf) {
+		switch _, isSecret := l.value.Interface().(Secret); {
+		case l.isList():
+			var topics []string
+			for _, topic := range c.Topics {
+				topics = append(topics, fmt.Sprintf("{topic: %+q, subject: %+q, format: %s, stream: %s}",
+					topic.Topic, topic.Subject, topic.Format, topic.Stream))
+			}
+			all[l.path] = "[" + strings.Join(topics, ", ") + "]"
+		case isSecret && values(c)[l.path+"_file"] != "": // it came from there
+		case c.given(l.path) || !l.value.IsZero() && text(l) != usual[l.path]:
+			all[l.path] = text(l)
+		}
+	})
+	return all
+}
+
+// asFile is a file with these values, each in quotes: Go's ASCII form is YAML's.
+func asFile(c *Config, leaves map[string]string) []byte {
+	var file strings.Builder
+	open := ""
+	walk(c, func(l *leaf) {
+		text, ok := leaves[l.path]
+		if !ok {
+			return
+		}
+		keys := strings.Split(l.path, ".")
+		for i, key := range keys[:len(keys)-1] {
+			if section := strings.Join(keys[:i+1], ".") + "."; !strings.HasPrefix(open, section) {
+				fmt.Fprintf(&file, "%s%s:\n", strings.Repeat("  ", i), key)
+			}
+		}
+		open = l.path
+		if !l.isList() {
+			text = strconv.QuoteToASCII(text)
+		}
+		fmt.Fprintf(&file, "%s%s: %s\n", strings.Repeat("  ", len(keys)-1), keys[len(keys)-1], text)
+	})
+	return []byte(file.String())
+}
+
+func requireSame(t *testing.T, want map[string]string, c *Config) {
+	t.Helper()
+	if c == nil {
+		t.Fatal("what was read cannot be written")
+	}
+	for path, text := range values(c) {
+		if text != want[path] {
+			t.Fatalf("%s: write %q, read %q", path, want[path], text)
+		}
+	}
 }
