@@ -70,12 +70,13 @@ func (b *bench) load(ctx context.Context) error {
 		payload := fmt.Sprintf(`{"ts":%d,"temperature":%.2f,"humidity":%d,"ok":true,"note":"`, began+int64(n), float64(n%4000)/100, n%100)
 		payload += strings.Repeat("x", max(0, b.Size-len(payload)-2)) + `"}`
 		msg := &nats.Msg{Subject: fmt.Sprintf("tenant.t%d.device.d%05d.telemetry", n%10, n%b.Devices), Data: []byte(payload), Header: nats.Header{
-			// As the bridge stores it from attested topics.
-			"Nats-Msg-Id": {fmt.Sprintf("%032X", uint64(n)*0x9E3779B97F4A7C15)},
+			// As the bridge stores it from attested topics; EMQX's ids begin
+			// with the time in µs.
+			"Nats-Msg-Id": {fmt.Sprintf("%016X4BB44B%010X", 1000*began+int64(n), n)},
 			"Bridge-Cn":   {fmt.Sprintf("t%d/d%05d", n%10, n%b.Devices)},
 			"Bridge-Time": {time.UnixMilli(began + int64(n)).UTC().Format("2006-01-02T15:04:05.000Z")},
 		}}
-		if _, err := js.PublishMsgAsync(msg); err != nil {
+		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(time.Minute)); err != nil {
 			return fmt.Errorf("fill the stream: %w", err)
 		}
 	}
