@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/cli"
 )
 
 // checkCommand looks before the bridge leaps.
@@ -47,5 +48,5 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	default:
 		fmt.Fprintf(p.out, "\n%d checks failed\n", n)
 	}
-	return errSaid
+	return cli.ErrSaid
 }

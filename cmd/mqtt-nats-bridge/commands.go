@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 
 	"github.com/alecthomas/kong"
 
-	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/cli"
 )
 
 // commands are the command line.
@@ -29,6 +26,8 @@ type commands struct {
 	BenchBare   benchBare   `cmd:"" hidden:"" help:"The bare publisher of a bench."`
 }
 
+const programName = "mqtt-nats-bridge"
+
 const description = `Carries MQTT messages (from EMQX) into NATS JetStream: checked, stored exactly once, and acknowledged to the broker only when stored.
 
 Without any configuration it connects to mqtt://127.0.0.1:1883 and nats://127.0.0.1:4222. Keys come from a YAML file, from BRIDGE_… variables (mqtt.keepalive is BRIDGE_MQTT_KEEPALIVE), and from flags; flags win over variables, variables over the file.
@@ -38,19 +37,6 @@ Try it, with nothing installed:
     mqtt-nats-bridge demo
 
 Exit codes: 0 it worked; 1 it failed while running, or a check failed; 2 the configuration or the command line is at fault.`
-
-// The exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-// errSaid ends a command with exitFailed; what is wrong has been printed.
-var errSaid = errors.New("said already")
-
-// usageError is a fault of the command line, or of how the command was called.
-type usageError struct{ error }
 
 // program is what the commands share.
 type program struct {
@@ -66,59 +52,16 @@ func execute(ctx context.Context, args []string) int {
 	line := &commands{}
 	p := &program{settings: &line.settings, env: os.Environ(), in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	parser, err := kong.New(line,
-		kong.Name("mqtt-nats-bridge"), kong.Description(description),
+		kong.Name(programName), kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.Bind(p), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
-		return conclude(p.err, err)
+		return cli.Conclude(p.err, programName, err)
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return conclude(p.err, usageError{withExample(err)})
+		return cli.Conclude(p.err, programName, cli.UsageError{Err: cli.WithExample(err)})
 	}
-	return conclude(p.err, parsed.Run())
-}
-
-// withExample adds how the command is called to an error of the parser, where
-// the command has an example.
-func withExample(err error) error {
-	var parse *kong.ParseError
-	if !errors.As(err, &parse) {
-		return err
-	}
-	node := parse.Context.Selected()
-	if node == nil || !node.Target.CanAddr() {
-		return err
-	}
-	if c, ok := node.Target.Addr().Interface().(interface{ example() string }); ok {
-		return fmt.Errorf("%w\nExample: %s", err, c.example())
-	}
-	return err
-}
-
-// conclude prints what is wrong for a reader, not as a log line, and returns the
-// exit code.
-func conclude(w io.Writer, err error) int {
-	var faults *config.Faults
-	var usage usageError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.Is(err, errSaid):
-		return exitFailed
-	case errors.As(err, &faults):
-		fmt.Fprintln(w, faults)
-		count := "1 fault"
-		if n := len(faults.List); n > 1 {
-			count = fmt.Sprintf("%d faults", n)
-		}
-		fmt.Fprintf(w, "%s in the configuration\n", count)
-		return exitUsage
-	case errors.As(err, &usage):
-		fmt.Fprintf(w, "mqtt-nats-bridge: %v\nTry mqtt-nats-bridge --help\n", err)
-		return exitUsage
-	}
-	fmt.Fprintf(w, "mqtt-nats-bridge: %v\n", err)
-	return exitFailed
+	return cli.Conclude(p.err, programName, parsed.Run())
 }

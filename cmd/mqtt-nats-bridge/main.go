@@ -5,8 +5,10 @@ package main
 import (
 	"os"
 	"syscall"
+
+	"mqtt-nats-bridge/internal/cli"
 )
 
 func main() {
-	os.Exit(execute(untilSignal(os.Interrupt, syscall.SIGTERM), os.Args[1:]))
+	os.Exit(execute(cli.UntilSignal(os.Interrupt, syscall.SIGTERM), os.Args[1:]))
 }

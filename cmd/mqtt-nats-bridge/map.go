@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/cli"
 )
 
 // mapCommand explains topics.
@@ -19,12 +20,12 @@ The exit code is 1 if a topic would be rejected.
 
 Examples:
 
-    ` + m.example() + `
+    ` + m.Example() + `
 
     mqtt-nats-bridge map bridge/v1/d/000660F22358AE4BB44B/1795442951630/61636D652F6465762D31/tenant/acme/device/dev-1/telemetry`
 }
 
-func (mapCommand) example() string {
+func (mapCommand) Example() string {
 	return "mqtt-nats-bridge map tenant/acme/device/dev-1/telemetry"
 }
 
@@ -47,7 +48,7 @@ func (m *mapCommand) Run(p *program) error {
 		rejected = rejected || trace.Rejected
 	}
 	if rejected {
-		return errSaid
+		return cli.ErrSaid
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/admin"
+	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 )
@@ -35,7 +36,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(p.err, c.Log)
+	log, err := cli.NewLogger(p.err, c.Log)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	return err
 }
 
-func announce(log zerolog.Logger, c *config.Config, build build) {
+func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 	nats := c.NATS.URL.String()
 	if c.NATS.Context != "" {
 		nats = strings.TrimSpace("context " + c.NATS.Context + " " + nats)

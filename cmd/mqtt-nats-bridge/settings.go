@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 )
@@ -19,7 +20,7 @@ type settings struct {
 	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Any key of the configuration by its path, like limits.payload=64KiB; may be given again. Not for secrets, which other users of the machine would see."`
 }
 
-// load reads the configuration. The error is a *config.Faults or a usageError.
+// load reads the configuration. The error is a *config.Faults or a cli.UsageError.
 func (p *program) load() (*config.Config, error) {
 	flags, err := p.settings.flags()
 	if err != nil {
@@ -57,7 +58,7 @@ func (s *settings) flags() ([]config.Flag, error) {
 	for _, pair := range s.Set {
 		path, value, ok := strings.Cut(pair, "=")
 		if !ok || path == "" {
-			return nil, usageError{fmt.Errorf("--set %q: write KEY=VALUE, like --set limits.payload=64KiB", pair)}
+			return nil, cli.UsageError{Err: fmt.Errorf("--set %q: write KEY=VALUE, like --set limits.payload=64KiB", pair)}
 		}
 		flags = append(flags, config.Flag{Name: "--set", Path: path, Value: value})
 	}

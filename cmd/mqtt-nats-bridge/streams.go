@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
@@ -56,7 +57,7 @@ func (streamsPlan) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if !d.Empty() {
-		return errSaid
+		return cli.ErrSaid
 	}
 	return nil
 }
@@ -74,8 +75,8 @@ Example: mqtt-nats-bridge streams apply -c bridge.yaml`
 
 // Run implements the command.
 func (a *streamsApply) Run(ctx context.Context, p *program) error {
-	if !a.Yes && !isTerminal(p.in) {
-		return usageError{errors.New("streams apply: there is no terminal to ask on: look at streams plan, then give --yes")}
+	if !a.Yes && !cli.IsTerminal(p.in) {
+		return cli.UsageError{Err: errors.New("streams apply: there is no terminal to ask on: look at streams plan, then give --yes")}
 	}
 	c, plan, err := p.compile()
 	if err != nil {
@@ -102,7 +103,7 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 		}
 		if !ok {
 			fmt.Fprintln(p.out, "nothing was changed")
-			return errSaid
+			return cli.ErrSaid
 		}
 	}
 	return t.apply(ctx, p)

@@ -3,53 +3,16 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
+
+	"mqtt-nats-bridge/internal/cli"
 )
 
 // version is set by the linker: -ldflags "-X main.version=1.0.0". Without that
 // it is the version of the module, as of the version control.
 var version string
 
-// build is what the binary knows of how it was made.
-type build struct {
-	Version  string
-	Revision string // of the version control, with +dirty; empty: not known
-	Go       string
-	// Libraries are the ones that speak to the peers, "path version".
-	Libraries []string
-}
-
-func readBuild() build {
-	b := build{Version: version, Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = &debug.BuildInfo{}
-	}
-	if b.Version == "" {
-		b.Version = info.Main.Version
-	}
-	if b.Version == "" || b.Version == "(devel)" {
-		b.Version = "devel"
-	}
-	dirty := ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			b.Revision = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "+dirty"
-		}
-	}
-	if b.Revision != "" {
-		b.Revision += dirty
-	}
-	for _, dep := range info.Deps {
-		switch dep.Path {
-		case "github.com/eclipse/paho.mqtt.golang", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2":
-			b.Libraries = append(b.Libraries, dep.Path+" "+dep.Version)
-		}
-	}
-	return b
+func readBuild() cli.Build {
+	return cli.ReadBuild(version, "github.com/eclipse/paho.mqtt.golang", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2")
 }
 
 // versionCommand prints the build.

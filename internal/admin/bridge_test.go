@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -30,14 +31,14 @@ func away() []string {
 	return []string{"MQTT_URL=mqtt://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1", "BRIDGE_STREAMS_MANAGE=off"}
 }
 
-// endpoint is a server and the bridge behind it.
-type endpoint struct {
-	*Server
+// served is a server and the bridge behind it.
+type served struct {
+	*endpoint.Server
 	bridge *daemon.Bridge
 }
 
 // serve runs a bridge with these settings and the endpoint for it.
-func serve(t *testing.T, env ...string) endpoint {
+func serve(t *testing.T, env ...string) served {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
@@ -47,11 +48,11 @@ func serve(t *testing.T, env ...string) endpoint {
 	s, err := Start("127.0.0.1:0", b, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	return endpoint{s, b}
+	return served{s, b}
 }
 
 // serveWithPeers also runs an MQTT broker that attests, and a NATS server.
-func serveWithPeers(t *testing.T) (endpoint, *broker.Broker) {
+func serveWithPeers(t *testing.T) (served, *broker.Broker) {
 	t.Helper()
 	mqtt, err := broker.Start(broker.Options{DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret"})
 	require.NoError(t, err)

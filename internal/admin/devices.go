@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/endpoint"
 )
 
 const (
@@ -26,14 +27,14 @@ type topDevices struct {
 func (r *routes) top(w http.ResponseWriter, req *http.Request) {
 	n, by, err := parseTop(req.URL.RawQuery)
 	if err != nil {
-		writeJSON(w, http.StatusBadRequest, fault{err.Error()})
+		endpoint.WriteJSON(w, http.StatusBadRequest, fault{err.Error()})
 		return
 	}
-	devices := r.bridge.TopDevices(n, by)
+	devices := r.TopDevices(n, by)
 	if devices == nil {
 		devices = []bridge.Device{}
 	}
-	writeJSON(w, http.StatusOK, topDevices{By: by, Devices: devices})
+	endpoint.WriteJSON(w, http.StatusOK, topDevices{By: by, Devices: devices})
 }
 
 // parseTop reads /devices' parameters. The error says what would be right.
@@ -67,11 +68,11 @@ func parseTop(query string) (n int, by bridge.TopBy, err error) {
 // a slash within a name is %2F.
 func (r *routes) device(w http.ResponseWriter, req *http.Request) {
 	tenant, name := req.PathValue("tenant"), req.PathValue("device")
-	device, ok := r.bridge.Device(tenant, name)
+	device, ok := r.Bridge.Device(tenant, name)
 	if !ok || strings.Contains(tenant, "/") {
-		writeJSON(w, http.StatusNotFound, fault{fmt.Sprintf(
+		endpoint.WriteJSON(w, http.StatusNotFound, fault{fmt.Sprintf(
 			"no message of %s/%s since the bridge started, or it was idle for too long and forgotten", tenant, name)})
 		return
 	}
-	writeJSON(w, http.StatusOK, device)
+	endpoint.WriteJSON(w, http.StatusOK, device)
 }

@@ -8,36 +8,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-)
 
-func TestListenAddressesAreAskedOnThisMachine(t *testing.T) {
-	t.Parallel()
-	for listen, want := range map[string]string{
-		"127.0.0.1:9464": "127.0.0.1:9464",
-		"0.0.0.0:9464":   "127.0.0.1:9464",
-		"[::]:9464":      "127.0.0.1:9464",
-		":9464":          "127.0.0.1:9464",
-		"[::1]:9464":     "[::1]:9464",
-		"10.1.2.3:9464":  "10.1.2.3:9464",
-		"localhost:9464": "localhost:9464",
-	} {
-		got, err := dialable(listen)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	for _, listen := range []string{"", "9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:", "::1:9464"} {
-		require.ErrorContains(t, Healthcheck(t.Context(), listen), "admin.listen", listen)
-	}
-}
+	"mqtt-nats-bridge/internal/endpoint"
+)
 
 func TestListenerOnAllAddressesAnswers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, away()...)
-	open, err := Start(":0", s.bridge, s.log)
+	open, err := Start(":0", s.bridge, zerolog.Nop())
 	require.NoError(t, err)
 	defer open.Close()
-	require.ErrorIs(t, Healthcheck(t.Context(), open.Addr()), ErrNotReady)
+	require.ErrorIs(t, Healthcheck(t.Context(), open.Addr()), endpoint.ErrNotReady)
 }
 
 func TestHealthcheckTellsAnotherServerFromTheBridge(t *testing.T) {
@@ -52,7 +35,7 @@ func TestHealthcheckTellsAnotherServerFromTheBridge(t *testing.T) {
 		err := Healthcheck(t.Context(), strings.TrimPrefix(other.URL, "http://"))
 		other.Close()
 		require.ErrorContains(t, err, "admin.listen")
-		require.NotErrorIs(t, err, ErrNotReady)
+		require.NotErrorIs(t, err, endpoint.ErrNotReady)
 	}
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)

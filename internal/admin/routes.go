@@ -1,52 +1,46 @@
 package admin
 
 import (
-	"fmt"
+	"context"
 	"net/http"
-	"net/http/pprof"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/endpoint"
 )
 
-// routes answers for one bridge.
-type routes struct {
-	bridge *daemon.Bridge
-	pprof  bool
+// Start serves b at listen, as [endpoint.Start] does.
+func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
+	return endpoint.Start(listen, &routes{b}, log)
 }
 
-// newRoutes is a mux of its own: net/http's default one is open to every package
-// in the binary, and holds pprof as soon as that is linked.
-func newRoutes(b *daemon.Bridge, loopback bool) http.Handler {
-	r := &routes{bridge: b, pprof: loopback}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", r.index)
-	mux.HandleFunc("GET /livez", live)
-	mux.HandleFunc("GET /readyz", r.ready)
-	mux.HandleFunc("GET /status", r.status)
+// Healthcheck asks the bridge that listens at listen on this machine whether it is
+// ready, as [endpoint.Healthcheck] does.
+func Healthcheck(ctx context.Context, listen string) error {
+	return endpoint.Healthcheck(ctx, "the bridge", listen)
+}
+
+// routes answers for one bridge.
+type routes struct{ *daemon.Bridge }
+
+// Status implements [endpoint.Program].
+func (r *routes) Status(ctx context.Context) any { return r.Bridge.Status(ctx) }
+
+// Routes implements [endpoint.Program].
+func (r *routes) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /devices", r.top)
 	mux.HandleFunc("GET /devices/{tenant}/{device}", r.device)
-	registry := b.Metrics()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		Registry: registry, // counts failed scrapes
-		// Each scrape locks every lane for a moment: scrapers gone wild must
-		// not come near the message path.
-		MaxRequestsInFlight: 4,
-	}))
-	if loopback {
-		// A profile costs CPU and a heap dump shows memory: for somebody on
-		// this machine only.
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	}
-	return mux
 }
 
-const indexText = `mqtt-nats-bridge
+// fault is the body of every answer that is an error.
+type fault struct {
+	Error string `json:"error"`
+}
+
+// Index implements [endpoint.Program].
+func (r *routes) Index() string {
+	return `mqtt-nats-bridge
 
 /livez                        200 while the process serves
 /readyz                       200, or 503 and what is in the way
@@ -55,21 +49,4 @@ const indexText = `mqtt-nats-bridge
 /devices?top=20&by=received   the devices with the most messages; or by=rejected
 /devices/{tenant}/{device}    one device
 `
-
-func (r *routes) index(w http.ResponseWriter, _ *http.Request) {
-	text := indexText
-	if r.pprof {
-		text += "/debug/pprof/                 profiles of the process\n"
-	}
-	writeText(w, text)
-}
-
-// live says that the process serves. It looks at nothing: restarting the bridge
-// mends no broker.
-func live(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }
-
-func writeText(w http.ResponseWriter, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = fmt.Fprint(w, text) // whoever asked has gone
 }

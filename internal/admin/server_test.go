@@ -14,6 +14,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/endpoint"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -40,7 +42,7 @@ func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 	require.Len(t, mqtt["lanes"], 16)
 
 	err := Healthcheck(t.Context(), s.Addr())
-	require.ErrorIs(t, err, ErrNotReady)
+	require.ErrorIs(t, err, endpoint.ErrNotReady)
 	for _, p := range problems {
 		require.ErrorContains(t, err, p.(map[string]any)["problem"].(string))
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/internal/measure"
 )
 
 // Options of a bench. The zero value of a field is its default.
@@ -55,7 +57,7 @@ func (o *Options) scenarios() []Scenario {
 	slow.Name, slow.Attested, slow.Rate, slow.Messages = "attested, 2,000/s", true, 2000, 10_000
 	all := []Scenario{attested, plain, lanes, slow}
 	if o.Devices > 0 {
-		many.Name, many.Attested = fmt.Sprintf("attested, %s devices", thousands(o.Devices)), true
+		many.Name, many.Attested = fmt.Sprintf("attested, %s devices", measure.Thousands(o.Devices)), true
 		many.Devices, many.Messages = o.Devices, o.Devices
 		all = append(all, many)
 	}
@@ -83,18 +85,18 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	server, err := start(ctx, nil, "bench-server", "--store", dir)
+	server, err := measure.Start(ctx, nil, "bench-server", "--store", dir)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	url, err := server.readLine(20 * time.Second)
+	defer server.Stop()
+	url, err := server.ReadLine(20 * time.Second)
 	if err != nil {
 		return err
 	}
 	b := &bench{opts: opts, dir: dir, server: server, url: url}
 	fmt.Fprintf(opts.Out, "%s, %d CPUs, %s; %d bytes at QoS 1, window %d a lane, journal, identity check and limiter on,\nJetStream file store, %d rounds, medians\n\n",
-		cpuName(), runtime.NumCPU(), runtime.Version(), opts.Size, opts.Window, opts.Rounds)
+		measure.CPUName(), runtime.NumCPU(), runtime.Version(), opts.Size, opts.Window, opts.Rounds)
 	var rows []row
 	for _, s := range scenarios {
 		r, err := b.measure(ctx, s)
@@ -154,7 +156,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 	}
 	r.Result = medians(results)
 	if len(bare) > 0 {
-		r.bare, r.bareCPU, r.ratio = median(bare), median(bareCPU), median(ratios)
+		r.bare, r.bareCPU, r.ratio = measure.Median(bare), measure.Median(bareCPU), measure.Median(ratios)
 	}
 	return r, nil
 }
@@ -177,7 +179,7 @@ func medianOf[T int64 | float64 | time.Duration](results []Result, field func(Re
 	for _, r := range results {
 		values = append(values, field(r))
 	}
-	return median(values)
+	return measure.Median(values)
 }
 
 // purge empties the stream between runs, and makes it for the first.
@@ -207,35 +209,16 @@ func printTable(out io.Writer, rows []row) error {
 	for _, r := range rows {
 		bare, bareCPU, ratio, p50, p99 := "-", "-", "-", "-", "-"
 		if r.bare > 0 {
-			bare, bareCPU, ratio = thousands(int(r.bare)), micros(r.bareCPU), fmt.Sprintf("%.0f %%", 100*r.ratio)
+			bare, bareCPU, ratio = measure.Thousands(int(r.bare)), micros(r.bareCPU), fmt.Sprintf("%.0f %%", 100*r.ratio)
 		}
 		if r.P50 > 0 {
 			p50, p99 = fmt.Sprintf("%.2f", r.P50.Seconds()*1e3), fmt.Sprintf("%.2f", r.P99.Seconds()*1e3)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t\n",
-			r.Scenario.Name, thousands(int(r.PerSecond)), micros(r.BridgeCPU), micros(r.ServerCPU), r.Allocs,
+			r.Scenario.Name, measure.Thousands(int(r.PerSecond)), micros(r.BridgeCPU), micros(r.ServerCPU), r.Allocs,
 			bare, bareCPU, ratio, p50, p99, r.IdleRSS>>20, r.RSS>>20)
 	}
 	return w.Flush()
 }
 
 func micros(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/1e3) }
-
-// thousands writes n with commas.
-func thousands(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return thousands(n/1000) + fmt.Sprintf(",%03d", n%1000)
-}
-
-// cpuName is the processor's name as the kernel gives it.
-func cpuName() string {
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.SplitSeq(string(info), "\n") {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
-}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/measure"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -88,7 +89,7 @@ func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 		m.Header[bridge.HeaderCN] = []string{"t00/l00-0000000"}
 		m.Header[bridge.HeaderTime] = []string{"2026-01-01T00:00:00.000Z"}
 	}
-	started, err := cpuOf(os.Getpid())
+	started, err := measure.CPUOf(os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 	if failures > 0 {
 		return fmt.Errorf("%d publishes were refused", failures)
 	}
-	used, err := cpuOf(os.Getpid())
+	used, err := measure.CPUOf(os.Getpid())
 	if err != nil {
 		return err
 	}

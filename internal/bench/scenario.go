@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"mqtt-nats-bridge/internal/measure"
 )
 
 // Scenario is one way of running the bridge.
@@ -40,7 +41,7 @@ type Result struct {
 type bench struct {
 	opts   Options
 	dir    string
-	server *process
+	server *measure.Process
 	url    string
 }
 
@@ -55,24 +56,24 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
-	admin, err := freePort()
+	admin, err := measure.FreePort()
 	if err != nil {
 		return res, err
 	}
-	bridge, err := start(ctx, b.environment(s, load.address(), state, admin), "run")
+	bridge, err := measure.Start(ctx, b.environment(s, load.address(), state, admin), "run")
 	if err != nil {
 		return res, err
 	}
-	defer func() { err = errors.Join(err, bridge.stop()) }()
+	defer func() { err = errors.Join(err, bridge.Stop()) }()
 	conns, err := load.await(20 * time.Second)
 	if err != nil {
-		return res, fmt.Errorf("%w; the bridge said: %s", err, lastLines(bridge.stderr.String()))
+		return res, fmt.Errorf("%w; the bridge said: %s", err, bridge.Said())
 	}
-	if err := awaitReady(admin, 10*time.Second); err != nil {
+	if err := measure.AwaitReady(admin, 10*time.Second); err != nil {
 		return res, err
 	}
 	res.Scenario = s
-	if res.IdleRSS, err = bridge.rss(); err != nil {
+	if res.IdleRSS, err = bridge.RSS(); err != nil {
 		return res, err
 	}
 	before, err := b.sample(bridge, admin)
@@ -94,7 +95,7 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	elapsed := time.Since(begin)
 	stopProfile()
 	if err = errors.Join(err, load.failed()); err != nil {
-		return res, fmt.Errorf("%w; the bridge said: %s", err, lastLines(bridge.stderr.String()))
+		return res, fmt.Errorf("%w; the bridge said: %s", err, bridge.Said())
 	}
 	after, err := b.sample(bridge, admin)
 	if err != nil {
@@ -108,7 +109,7 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	res.BridgeCPU = (after.bridge - before.bridge) / time.Duration(n)
 	res.ServerCPU = (after.server - before.server) / time.Duration(n)
 	res.Allocs = (after.mallocs - before.mallocs) / float64(n)
-	res.RSS, err = bridge.rss()
+	res.RSS, err = bridge.RSS()
 	res.P50, res.P99 = quantiles(conns)
 	return res, err
 }
@@ -137,25 +138,25 @@ type sample struct {
 	mallocs, stored float64
 }
 
-func (b *bench) sample(bridge *process, admin string) (s sample, err error) {
+func (b *bench) sample(bridge *measure.Process, admin string) (s sample, err error) {
 	var errs [4]error
-	s.bridge, errs[0] = bridge.cpu()
-	s.server, errs[1] = b.server.cpu()
-	s.mallocs, errs[2] = metric(admin, "go_memstats_mallocs_total")
-	s.stored, errs[3] = metric(admin, "mqttbridge_stored_total")
+	s.bridge, errs[0] = bridge.CPU()
+	s.server, errs[1] = b.server.CPU()
+	s.mallocs, errs[2] = measure.Metric(admin, "go_memstats_mallocs_total")
+	s.stored, errs[3] = measure.Metric(admin, "mqttbridge_stored_total")
 	return s, errors.Join(errs[:]...)
 }
 
 // bare runs the bare publisher.
 func (b *bench) bare(ctx context.Context, s Scenario) (perSecond float64, cpu time.Duration, err error) {
-	p, err := start(ctx, nil, "bench-bare", "--url", b.url, "--messages", strconv.Itoa(s.Messages),
+	p, err := measure.Start(ctx, nil, "bench-bare", "--url", b.url, "--messages", strconv.Itoa(s.Messages),
 		"--size", strconv.Itoa(b.opts.Size), "--window", strconv.Itoa(s.Window), "--devices", strconv.Itoa(s.Devices),
 		"--attested="+strconv.FormatBool(s.Attested))
 	if err != nil {
 		return 0, 0, err
 	}
 	var r bareResult
-	if err := readJSON(p, &r); err != nil {
+	if err := measure.ReadJSON(p, &r); err != nil {
 		return 0, 0, err
 	}
 	return float64(s.Messages) / r.Seconds, time.Duration(r.CPU * 1e9 / float64(s.Messages)), nil
@@ -173,11 +174,6 @@ func quantiles(conns []*loadConn) (p50, p99 time.Duration) {
 	return all[len(all)/2], all[len(all)*99/100]
 }
 
-func median[T cmp.Ordered](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
 // profile takes a CPU profile of the bridge while it runs, where wanted.
 func (b *bench) profile(admin string, s Scenario) (wait func()) {
 	if b.opts.Profile == "" {
@@ -186,8 +182,8 @@ func (b *bench) profile(admin string, s Scenario) (wait func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		name := filepath.Join(b.opts.Profile, fileName(s.Name)+".pprof")
-		if err := fetch("http://"+admin+"/debug/pprof/profile?seconds=3", name); err != nil {
+		name := filepath.Join(b.opts.Profile, measure.FileName(s.Name)+".pprof")
+		if err := measure.Fetch("http://"+admin+"/debug/pprof/profile?seconds=3", name); err != nil {
 			fmt.Fprintln(b.opts.Out, "profile:", err)
 		}
 	}()

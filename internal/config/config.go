@@ -14,6 +14,9 @@
 //	refuse    value=why pairs, separated by |: values that deserve their own answer
 //	file      "read": names a file that must be readable
 //	doc       the meaning, for the reference
+//
+// The fields of an embedded struct are keys of the struct around it. [Ingest] is
+// the configuration of the second program, read by the same rules.
 package config
 
 import "time"
@@ -36,9 +39,7 @@ type Config struct {
 	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Log         Log           `yaml:"log" doc:"What is logged, and how."`
 
-	// origins maps each path that was given to where; a default has none.
-	origins  map[string]origin
-	warnings []Fault
+	provenance `yaml:"-" json:"-"`
 }
 
 // MQTT is the broker's side.
@@ -142,19 +143,24 @@ const (
 
 // NATS is JetStream's side.
 type NATS struct {
-	URL          Servers       `yaml:"url" default:"nats://127.0.0.1:4222" doc:"The servers, separated by commas: nats://, tls://, ws:// or wss://. NATS_URL sets it too."`
-	Context      string        `yaml:"context" doc:"A context of the nats CLI to take servers and credentials from; a url given here comes first."`
-	Creds        string        `yaml:"creds" file:"read" doc:"A credentials file (JWT and seed)."`
-	User         string        `yaml:"user" doc:"The user name."`
-	Password     Secret        `yaml:"password" doc:"The user's password."`
-	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
-	Token        Secret        `yaml:"token" doc:"An authentication token."`
-	TokenFile    string        `yaml:"token_file" file:"read" doc:"A file that holds the token; a trailing newline is dropped."`
-	NKey         string        `yaml:"nkey" file:"read" doc:"A file that holds the seed of an nkey."`
-	InboxPrefix  string        `yaml:"inbox_prefix" doc:"Where replies come back, for accounts that may not use _INBOX; empty: the context's, otherwise _INBOX."`
-	TLS          TLS           `yaml:"tls" doc:"Certificates for NATS. With any of these the connection is never plain text."`
-	AckTimeout   time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
-	Mode         string        `yaml:"mode" default:"client" enum:"client" refuse:"leaf=is not in this version; write client" doc:"client: connect to the servers."`
+	Account    `yaml:",inline"`
+	AckTimeout time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
+	Mode       string        `yaml:"mode" default:"client" enum:"client" refuse:"leaf=is not in this version; write client" doc:"client: connect to the servers."`
+}
+
+// Account is the NATS servers and who connects to them.
+type Account struct {
+	URL          Servers `yaml:"url" default:"nats://127.0.0.1:4222" doc:"The servers, separated by commas: nats://, tls://, ws:// or wss://. NATS_URL sets it too."`
+	Context      string  `yaml:"context" doc:"A context of the nats CLI to take servers and credentials from; a url given here comes first."`
+	Creds        string  `yaml:"creds" file:"read" doc:"A credentials file (JWT and seed)."`
+	User         string  `yaml:"user" doc:"The user name."`
+	Password     Secret  `yaml:"password" doc:"The user's password."`
+	PasswordFile string  `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
+	Token        Secret  `yaml:"token" doc:"An authentication token."`
+	TokenFile    string  `yaml:"token_file" file:"read" doc:"A file that holds the token; a trailing newline is dropped."`
+	NKey         string  `yaml:"nkey" file:"read" doc:"A file that holds the seed of an nkey."`
+	InboxPrefix  string  `yaml:"inbox_prefix" doc:"Where replies come back, for accounts that may not use _INBOX; empty: the context's, otherwise _INBOX."`
+	TLS          TLS     `yaml:"tls" doc:"Certificates for NATS. With any of these the connection is never plain text."`
 }
 
 // TLS is a client's certificates.

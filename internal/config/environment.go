@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// environment applies MQTT_URL and NATS_URL, then every BRIDGE_ variable. An
+// environment applies the plain variables (NATS_URL), then the program's own. An
 // empty variable counts as absent, as Compose's ${NAME:-} leaves it, except
 // where empty text is a value.
 func (l *loader) environment(environ []string) {
@@ -23,17 +23,18 @@ func (l *loader) environment(environ []string) {
 	}
 	slices.Sort(names)
 
-	for _, alias := range []struct{ name, path string }{{"MQTT_URL", "mqtt.url"}, {"NATS_URL", "nats.url"}} {
-		if value := env[alias.name]; value != "" {
-			l.text(l.leaves[alias.path], value, origin{layer: byPlainEnv, name: alias.name})
+	for _, plain := range l.program.plain {
+		name, path := plain[0], plain[1]
+		if value := env[name]; value != "" {
+			l.text(l.leaves[path], value, origin{layer: byPlainEnv, name: name})
 		}
 	}
 	known := map[string]*leaf{}
 	for path, leaf := range l.leaves {
-		known[EnvName(path)] = leaf
+		known[l.program.variable(path)] = leaf
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, "BRIDGE_") {
+		if !strings.HasPrefix(name, l.program.prefix) {
 			continue
 		}
 		o := origin{layer: byEnv, name: name}
@@ -51,8 +52,8 @@ func (l *loader) environment(environ []string) {
 // would be lost silently. Anything else may be somebody else's: a Kubernetes
 // service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
 func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) {
-	// BRIDGE_CONFIG names the file, which the command has read by now.
-	if name == "BRIDGE_CONFIG" || serviceVariable(name) {
+	// It names the file, which the command has read by now.
+	if name == l.program.prefix+"CONFIG" || serviceVariable(name) {
 		return
 	}
 	var candidates []string
@@ -71,7 +72,7 @@ func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) 
 		l.fault(o, "", "unknown variable; did you mean "+candidates[0]+"?")
 		return
 	}
-	l.c.warnings = append(l.c.warnings, o.fault("", "is no setting of the bridge; it is ignored"))
+	l.p.warnings = append(l.p.warnings, o.fault("", "is no setting of "+l.program.name+"; it is ignored"))
 }
 
 // serviceVariable reports whether Kubernetes makes such names for services.

@@ -73,7 +73,7 @@ func TestEveryKeyIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 			name:        {Env: []string{name + "=" + value}},
 			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.path, Value: value}}},
 		} {
-			c := &Config{origins: map[string]origin{}}
+			c := &Config{}
 			ld := newLoader(c)
 			ld.defaults()
 			ld.environment(s.Env)

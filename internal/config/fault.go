@@ -33,7 +33,7 @@ func (f Fault) Error() string {
 		b.WriteString(": ")
 	}
 	// The variable's name already is the path.
-	if f.Path != "" && f.Source != EnvName(f.Path) {
+	if f.Path != "" && !strings.HasSuffix(f.Source, "_"+variableStem(f.Path)) {
 		b.WriteString(f.Path + ": ")
 	}
 	b.WriteString(f.Message)
@@ -62,7 +62,7 @@ func (f *Faults) Unwrap() []error {
 	return all
 }
 
-// Add appends faults found outside this package, see [Config.Fault].
+// Add appends faults found outside this package, see Config.Fault.
 func (f *Faults) Add(more ...Fault) { f.List = append(f.List, more...) }
 
 // Err is f in order, or nil where nothing is wrong.
@@ -100,28 +100,28 @@ func (o origin) fault(path, message string) Fault {
 
 // Fault is a fault of the value at a dotted path such as topics[1].topic, at the
 // place where it, or else what holds it, was given.
-func (c *Config) Fault(path, message string) Fault {
-	return c.origin(path).fault(path, message)
+func (p *provenance) Fault(path, message string) Fault {
+	return p.origin(path).fault(path, message)
 }
 
 // origin is where path was given, or the closest thing around it.
-func (c *Config) origin(path string) origin {
-	for p := path; p != ""; {
-		if o, ok := c.origins[p]; ok {
+func (p *provenance) origin(path string) origin {
+	for at := path; at != ""; {
+		if o, ok := p.origins[at]; ok {
 			return o
 		}
-		p = p[:max(strings.LastIndexAny(p, ".["), 0)]
+		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
 	}
 	return origin{}
 }
 
 // given reports whether path itself, or anything below it, was given.
-func (c *Config) given(path string) bool {
-	if _, ok := c.origins[path]; ok {
+func (p *provenance) given(path string) bool {
+	if _, ok := p.origins[path]; ok {
 		return true
 	}
-	for p := range c.origins {
-		if strings.HasPrefix(p, path+".") {
+	for known := range p.origins {
+		if strings.HasPrefix(known, path+".") {
 			return true
 		}
 	}

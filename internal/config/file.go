@@ -160,8 +160,8 @@ func (l *loader) topics(n *yaml.Node, leaf *leaf, o origin) {
 	topics := make([]Topic, len(value.Content))
 	given := map[string]origin{}
 	// Read beside the origins, for a list replaces the one before as a whole.
-	kept := l.c.origins
-	l.c.origins = given
+	kept := l.p.origins
+	l.p.origins = given
 	for i, item := range value.Content {
 		path := leaf.path + "[" + strconv.Itoa(i) + "]"
 		s := schemaOf(reflect.ValueOf(&topics[i]).Elem(), path, nil)
@@ -177,18 +177,18 @@ func (l *loader) topics(n *yaml.Node, leaf *leaf, o origin) {
 		}
 		topics[i].complete()
 	}
-	l.c.origins = kept
+	l.p.origins = kept
 	l.replaceTopics(topics, at)
 	for path, where := range given {
-		l.c.origins[path] = where
+		l.p.origins[path] = where
 	}
 }
 
 // replaceTopics puts a new list in place of the one of a weaker source.
 func (l *loader) replaceTopics(topics []Topic, o origin) {
-	for path := range l.c.origins {
+	for path := range l.p.origins {
 		if strings.HasPrefix(path, "topics[") {
-			delete(l.c.origins, path)
+			delete(l.p.origins, path)
 		}
 	}
 	l.c.Topics = topics

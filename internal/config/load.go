@@ -17,8 +17,9 @@ type Sources struct {
 	// wins.
 	Flags []Flag
 	// Check adds faults that only those can see who give values their
-	// meaning; see [Config.Fault]. It gets what could be read, which may be at
-	// fault already: what it says about such a value is dropped.
+	// meaning; see Config.Fault. It gets what could be read, which may be at
+	// fault already: what it says about such a value is dropped. [Load] alone
+	// calls it.
 	Check func(*Config) []Fault
 }
 
@@ -37,16 +38,11 @@ type Flag struct {
 // complete. The files that the configuration names are opened here; none is
 // passed over because it is missing.
 func Load(s Sources) (*Config, error) {
-	c := &Config{origins: map[string]origin{}}
+	c := &Config{}
 	l := newLoader(c)
-	l.defaults()
-	if s.File != "" {
-		l.file(s.File)
-	}
-	l.environment(s.Env)
-	l.flags(s.Flags)
-
-	l.files()
+	l.read(s)
+	l.certificates("mqtt.tls", c.MQTT.TLS)
+	l.certificates("nats.tls", c.NATS.TLS)
 	l.rules()
 	if s.Check != nil {
 		l.further(s.Check(c))
@@ -60,18 +56,40 @@ func Load(s Sources) (*Config, error) {
 
 // loader is one Load under way.
 type loader struct {
-	c      *Config
-	root   *section
-	leaves map[string]*leaf
-	faults Faults
+	program program
+	p       *provenance
+	c       *Config // nil: another program's
+	root    *section
+	leaves  map[string]*leaf
+	faults  Faults
 	// bad are the paths whose value could not be read: no rule is applied to
 	// the default that stands in for them.
 	bad map[string]bool
 }
 
 func newLoader(c *Config) *loader {
-	root := schemaOf(reflect.ValueOf(c).Elem(), "", nil)
-	return &loader{c: c, root: root, leaves: root.all(), bad: map[string]bool{}}
+	l := loaderOf(bridgeProgram(), c, &c.provenance)
+	l.c = c
+	return l
+}
+
+// loaderOf reads into the struct that configuration points to, which p is part of.
+func loaderOf(program program, configuration any, p *provenance) *loader {
+	p.origins = map[string]origin{}
+	root := schemaOf(reflect.ValueOf(configuration).Elem(), "", nil)
+	return &loader{program: program, p: p, root: root, leaves: root.all(), bad: map[string]bool{}}
+}
+
+// read takes the values of all sources, weakest first, and opens the files that
+// they name.
+func (l *loader) read(s Sources) {
+	l.defaults()
+	if s.File != "" {
+		l.file(s.File)
+	}
+	l.environment(s.Env)
+	l.flags(s.Flags)
+	l.files()
 }
 
 func (l *loader) fault(o origin, path, message string) {
@@ -104,7 +122,9 @@ func (l *loader) defaults() {
 			l.fault(origin{}, leaf.path, "default "+err.Error())
 		}
 	})
-	l.c.Topics = defaultTopics()
+	if l.c != nil {
+		l.c.Topics = defaultTopics()
+	}
 }
 
 // set gives a leaf the text of one source.
@@ -123,7 +143,7 @@ func (l *loader) reject(path string, o origin, message string) {
 
 func (l *loader) accept(path string, o origin) {
 	delete(l.bad, path)
-	l.c.origins[path] = o
+	l.p.origins[path] = o
 }
 
 func (l *loader) flags(flags []Flag) {

@@ -29,13 +29,13 @@ func (c *Config) redactTopics(b *strings.Builder) {
 	}
 }
 
-func (c *Config) line(b *strings.Builder, l *leaf) {
+func (p *provenance) line(b *strings.Builder, l *leaf) {
 	value := l.show()
 	if value == "" {
 		value = `""`
 	}
 	fmt.Fprintf(b, "%s: %s", l.path, value)
-	switch o := c.origin(l.path); {
+	switch o := p.origin(l.path); {
 	case o.line > 0:
 		fmt.Fprintf(b, "  # %s:%d", o.name, o.line)
 	case o.name != "":

@@ -13,12 +13,12 @@ import (
 // and texts with a grammar of their own.
 func (l *loader) rules() {
 	l.brokerRules()
-	l.natsRules()
+	l.accountRules(&l.c.NATS.Account)
 	l.laneRules()
 	l.limitRules()
 	l.streamRules()
 	l.topicRules()
-	l.adminRules()
+	l.adminRules(l.c.Admin.Listen, "127.0.0.1:9464")
 	l.stateRules()
 }
 
@@ -36,8 +36,8 @@ func (l *loader) sound(paths ...string) bool {
 // contradiction is a fault of the first of paths that was given.
 func (l *loader) contradiction(message string, paths ...string) {
 	for _, p := range paths {
-		if l.c.given(p) {
-			l.fault(l.c.origin(p), p, message)
+		if l.p.given(p) {
+			l.fault(l.p.origin(p), p, message)
 			return
 		}
 	}
@@ -89,9 +89,8 @@ func validClientID(id string) bool {
 	})
 }
 
-func (l *loader) natsRules() {
-	n := &l.c.NATS
-	if n.Context != "" && !l.c.given("nats.url") {
+func (l *loader) accountRules(n *Account) {
+	if n.Context != "" && !l.p.given("nats.url") {
 		n.URL = Servers{} // the context names them
 	}
 	methods := []struct {
@@ -254,15 +253,14 @@ func (l *loader) topicRules() {
 	}
 }
 
-func (l *loader) adminRules() {
-	listen := l.c.Admin.Listen
+func (l *loader) adminRules(listen, example string) {
 	if listen == "" || !l.sound("admin.listen") {
 		return
 	}
 	_, port, err := net.SplitHostPort(listen)
 	_, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || strings.Contains(listen, " ") {
-		l.contradiction(quote(listen)+" is not an address to listen on; write host:port like 127.0.0.1:9464, or :9464 for all interfaces", "admin.listen")
+		l.contradiction(quote(listen)+" is not an address to listen on; write host:port like "+example+", or "+example[strings.LastIndexByte(example, ':'):]+" for all interfaces", "admin.listen")
 	}
 }
 

@@ -31,14 +31,25 @@ type parser interface{ parse(text string) error }
 // schemaOf describes the struct v, whose leaves then write into v.
 func schemaOf(v reflect.Value, path string, defaults map[string]string) *section {
 	s := &section{path: path, leaves: map[string]*leaf{}, sections: map[string]*section{}}
+	s.add(v, defaults)
+	return s
+}
+
+// add appends the keys of v's fields.
+func (s *section) add(v reflect.Value, defaults map[string]string) {
 	for i := range v.NumField() {
-		tag := v.Type().Field(i).Tag
+		field := v.Type().Field(i)
+		tag := field.Tag
+		if field.Anonymous && field.IsExported() {
+			s.add(v.Field(i), defaults)
+			continue
+		}
 		key := tag.Get("yaml")
-		if key == "" {
+		if key == "" || key == "-" {
 			continue
 		}
 		s.keys = append(s.keys, key)
-		at := join(path, key)
+		at := join(s.path, key)
 		if isSection(v.Field(i)) {
 			sub := schemaOf(v.Field(i), at, pairs(tag.Get("defaults"), ","))
 			sub.doc = tag.Get("doc")
@@ -51,7 +62,6 @@ func schemaOf(v reflect.Value, path string, defaults map[string]string) *section
 		}
 		s.leaves[key] = &leaf{path: at, value: v.Field(i), tag: tag, def: def}
 	}
-	return s
 }
 
 func isSection(v reflect.Value) bool {
@@ -104,6 +114,8 @@ func (l *leaf) kind() string {
 		return "URL"
 	case Servers:
 		return "URLs"
+	case DatabaseURL:
+		return "database URL"
 	case Secret:
 		return "secret"
 	case bool:
@@ -122,11 +134,9 @@ func (l *leaf) kind() string {
 	return "text"
 }
 
-// EnvName is the environment variable of a dotted path: BRIDGE_MQTT_KEEPALIVE
-// for mqtt.keepalive.
-func EnvName(path string) string {
-	return "BRIDGE_" + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
-}
+// EnvName is the bridge's environment variable of a dotted path:
+// BRIDGE_MQTT_KEEPALIVE for mqtt.keepalive.
+func EnvName(path string) string { return bridgeProgram().variable(path) }
 
 func join(path, key string) string {
 	if path == "" {

@@ -6,7 +6,7 @@ import (
 )
 
 // files opens what the configuration names: secrets are read into their
-// fields, certificates parsed, everything else seen to be readable.
+// fields, everything else is seen to be readable.
 func (l *loader) files() {
 	l.root.walk(func(leaf *leaf) {
 		if leaf.tag.Get("file") == "" || leaf.value.String() == "" || l.bad[leaf.path] {
@@ -18,26 +18,24 @@ func (l *loader) files() {
 			return
 		}
 		if _, err := readFile(leaf.value.String(), maxPEM); err != nil {
-			l.reject(leaf.path, l.c.origin(leaf.path), "the file "+fileName(leaf)+" "+err.Error())
+			l.reject(leaf.path, l.p.origin(leaf.path), "the file "+fileName(leaf)+" "+err.Error())
 		}
 	})
-	l.certificates("mqtt.tls", l.c.MQTT.TLS)
-	l.certificates("nats.tls", l.c.NATS.TLS)
 }
 
 // secretFile reads a secret from its file. Given both in one source, nobody can
 // tell which was meant; from two sources, the stronger one counts.
 func (l *loader) secretFile(secret, file *leaf) {
-	from := l.c.origins[file.path]
+	from := l.p.origins[file.path]
 	if !secret.value.Interface().(Secret).IsZero() {
-		direct := l.c.origins[secret.path]
+		direct := l.p.origins[secret.path]
 		switch {
 		case direct.layer == from.layer:
 			l.reject(file.path, from, "contradicts "+secret.path+"; give one of the two")
 			return
 		case direct.layer > from.layer:
 			file.value.SetString("")
-			delete(l.c.origins, file.path)
+			delete(l.p.origins, file.path)
 			return
 		}
 	}
@@ -59,18 +57,18 @@ func (l *loader) certificates(path string, t TLS) {
 	ca, cert, key := path+".ca", path+".cert", path+".key"
 	if t.CA != "" && l.sound(ca) {
 		if _, err := t.pool(); err != nil {
-			l.reject(ca, l.c.origin(ca), "the file "+quote(t.CA)+" "+err.Error())
+			l.reject(ca, l.p.origin(ca), "the file "+quote(t.CA)+" "+err.Error())
 		}
 	}
 	switch {
 	case !l.sound(cert, key):
 	case t.Cert != "" && t.Key == "":
-		l.reject(cert, l.c.origin(cert), "is given without its key; give "+key+" too")
+		l.reject(cert, l.p.origin(cert), "is given without its key; give "+key+" too")
 	case t.Cert == "" && t.Key != "":
-		l.reject(key, l.c.origin(key), "is given without its certificate; give "+cert+" too")
+		l.reject(key, l.p.origin(key), "is given without its certificate; give "+cert+" too")
 	case t.Cert != "":
 		if _, err := t.pair(); err != nil {
-			l.reject(cert, l.c.origin(cert), err.Error())
+			l.reject(cert, l.p.origin(cert), err.Error())
 		}
 	}
 }

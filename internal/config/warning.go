@@ -9,9 +9,9 @@ const orderTimeout = 3 * time.Second
 
 // Warnings are what is allowed and has a price, each a line like a fault's, for
 // the log at start.
-func (c *Config) Warnings() []string {
-	lines := make([]string, len(c.warnings))
-	for i, w := range c.warnings {
+func (p *provenance) Warnings() []string {
+	lines := make([]string, len(p.warnings))
+	for i, w := range p.warnings {
 		lines[i] = w.Error()
 	}
 	return lines

@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -170,15 +171,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 var ErrAbandoned = errors.New("stopped before everything was stored")
 
 // Problem is why a part of the bridge is not ready.
-type Problem struct {
-	Component string `json:"component"` // mqtt, nats, jetstream, streams, lane
-	Problem   string `json:"problem"`
-	Advice    string `json:"advice,omitempty"`
-	// Subject is of a message that waits, where that says more.
-	Subject string    `json:"subject,omitempty"`
-	Since   time.Time `json:"since"`
-	Lanes   []string  `json:"lanes,omitempty"`
-}
+type Problem = endpoint.Problem
 
 // Problems lists everything that keeps the bridge from being ready: the same
 // problem of several lanes once, and a NATS server that is away once, not also

@@ -8,23 +8,14 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
 )
 
 // ConnectOptions is how c says to reach NATS.
 func ConnectOptions(c *config.Config, name string) jetstream.ConnectOptions {
-	n := c.NATS
-	o := jetstream.ConnectOptions{
-		URL: n.URL.Join(), Name: name,
-		User: n.User, Password: n.Password.Reveal(), Token: n.Token.Reveal(),
-		Creds: n.Creds, NKeySeedFile: n.NKey,
-		Context: n.Context, InboxPrefix: n.InboxPrefix,
-	}
-	if n.TLS.Given() {
-		o.TLSFiles = jetstream.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, ServerName: n.TLS.ServerName}
-	}
-	return o
+	return account.Options(c.NATS.Account, name)
 }
 
 // control is the connection that looks after the streams; messages have their

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -14,14 +14,14 @@ import (
 // timestamps are UTC, RFC 3339 with milliseconds.
 const timestamps = "2006-01-02T15:04:05.000Z07:00"
 
-// newLogger logs to w: for a reader on a terminal, as JSON elsewhere, unless the
+// NewLogger logs to w: for a reader on a terminal, as JSON elsewhere, unless the
 // configuration says which.
-func newLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
+func NewLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.Level)
 	if err != nil {
 		return zerolog.Nop(), fmt.Errorf("set up the log: %w", err)
 	}
-	terminal := isTerminal(w)
+	terminal := IsTerminal(w)
 	log := zerolog.New(w)
 	if c.Format == "console" || c.Format == "auto" && terminal {
 		log = zerolog.New(zerolog.ConsoleWriter{
@@ -36,4 +36,5 @@ func newLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
 	return log.Level(level).Hook(stamp), nil
 }
 
-func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
+// IsTerminal tells whether somebody looks at f.
+func IsTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }

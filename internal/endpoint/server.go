@@ -1,4 +1,4 @@
-package admin
+package endpoint
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"mqtt-nats-bridge/internal/daemon"
 )
 
 // Server is a running endpoint.
@@ -35,10 +33,10 @@ const (
 	closePatience = 2 * time.Second
 )
 
-// Start serves b at listen (host:port; port 0: the kernel chooses). It returns
-// once connections are taken. The error names the address and the key it is
-// configured by.
-func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*Server, error) {
+// Start serves the routes of p, and what it has besides, at listen (host:port; port
+// 0: the kernel chooses). It returns once connections are taken. The error names
+// the address and the key it is configured by.
+func Start(listen string, p Program, log zerolog.Logger) (*Server, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("open the admin endpoint at %q (admin.listen): %w", listen, err)
@@ -46,7 +44,7 @@ func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*Server, error)
 	addr := l.Addr().(*net.TCPAddr)
 	s := &Server{addr: addr, log: log, done: make(chan struct{})}
 	s.http = &http.Server{
-		Handler:           newRoutes(b, addr.IP.IsLoopback()),
+		Handler:           newMux(p, addr.IP.IsLoopback()),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout,
 		WriteTimeout:      writeTimeout,

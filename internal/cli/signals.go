@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -13,17 +13,17 @@ type stopSignal struct{ os.Signal }
 // Error implements error.
 func (s stopSignal) Error() string { return fmt.Sprintf("signal: %s", s.String()) }
 
-// untilSignal returns a context that ends with the first of the signals, its
-// cause a stopSignal. The second ends the process at once: what is unsettled
-// stays with the broker either way. Its goroutine lives as long as the process.
-func untilSignal(signals ...os.Signal) context.Context {
+// UntilSignal returns a context that ends with the first of the signals, its
+// cause a stopSignal. The second ends the process at once: what is under
+// way stays where it came from. Its goroutine lives as long as the process.
+func UntilSignal(signals ...os.Signal) context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	received := make(chan os.Signal, 2)
 	signal.Notify(received, signals...)
 	go func() {
 		cancel(stopSignal{<-received})
 		<-received
-		os.Exit(exitFailed)
+		os.Exit(ExitFailed)
 	}()
 	return ctx
 }

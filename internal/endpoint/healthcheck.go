@@ -1,4 +1,4 @@
-package admin
+package endpoint
 
 import (
 	"context"
@@ -10,25 +10,23 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"mqtt-nats-bridge/internal/daemon"
 )
 
-// ErrNotReady: the bridge answers, and says that it is not ready.
-var ErrNotReady = errors.New("the bridge is not ready")
+// ErrNotReady: the program answers, and says that it is not.
+var ErrNotReady = errors.New("not ready")
 
 const (
 	healthcheckTimeout = 5 * time.Second
 	maxHealthcheckBody = 1 << 20
 )
 
-// Healthcheck asks the bridge that listens at listen on this machine whether it
+// Healthcheck asks the program, called by name in errors, that listens at listen on this machine whether it
 // is ready. It takes 5 s at most. The error says what is in the way: it is
 // ErrNotReady with all problems, or that nobody answers.
-func Healthcheck(ctx context.Context, listen string) error {
+func Healthcheck(ctx context.Context, name, listen string) error {
 	address, err := dialable(listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("ask %s whether it is ready: %w", name, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
@@ -40,21 +38,21 @@ func Healthcheck(ctx context.Context, listen string) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the bridge whether it is ready: %w", err)
+		return fmt.Errorf("ask %s whether it is ready: %w", name, err)
 	}
 	defer resp.Body.Close()
 	var answer readiness
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxHealthcheckBody)).Decode(&answer)
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask the bridge whether it is ready: %s answers with %s and no readiness: is that the bridge's admin.listen?", address, resp.Status)
+		return fmt.Errorf("ask %s whether it is ready: %s answers with %s and no readiness: is that its admin.listen?", name, address, resp.Status)
 	case answer.Ready && resp.StatusCode == http.StatusOK:
 		return nil
 	}
-	return fmt.Errorf("%w: %s", ErrNotReady, sentences(answer.Problems))
+	return fmt.Errorf("%s is %w: %s", name, ErrNotReady, sentences(answer.Problems))
 }
 
-func sentences(problems []daemon.Problem) string {
+func sentences(problems []Problem) string {
 	all := make([]string, 0, len(problems))
 	for _, p := range problems {
 		text := p.Component + ": " + p.Problem
@@ -71,7 +69,7 @@ func sentences(problems []daemon.Problem) string {
 func dialable(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || port == "" || port == "0" {
-		return "", fmt.Errorf("ask the bridge whether it is ready: admin.listen is %q, which is no address with a port", listen)
+		return "", fmt.Errorf("admin.listen is %q, which is no address with a port", listen)
 	}
 	// A listener on [::] takes IPv4 as well, where ::1 may not exist.
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

@@ -1,4 +1,6 @@
-package bench
+// Package measure runs programs of this module as processes of their own and reads what
+// they cost, for the benches.
+package measure
 
 import (
 	"bufio"
@@ -18,21 +20,21 @@ import (
 	"time"
 )
 
-// process is a child of the bench: the bridge, the server, the bare publisher.
-type process struct {
+// Process is a child of a bench.
+type Process struct {
 	cmd    *exec.Cmd
 	stdout *bufio.Reader
 	stderr *bytes.Buffer
 	done   chan error
 }
 
-// start runs this very program with other arguments.
-func start(ctx context.Context, env []string, args ...string) (*process, error) {
+// Start runs this very program with other arguments.
+func Start(ctx context.Context, env []string, args ...string) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.CommandContext(ctx, self, args...), stderr: new(bytes.Buffer), done: make(chan error, 1)}
+	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: new(bytes.Buffer), done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
@@ -52,8 +54,8 @@ func start(ctx context.Context, env []string, args ...string) (*process, error) 
 	return p, nil
 }
 
-// stop ends the process by SIGTERM and waits.
-func (p *process) stop() error {
+// Stop ends the process by SIGTERM and waits.
+func (p *Process) Stop() error {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case err := <-p.done:
@@ -77,10 +79,11 @@ func lastLines(s string) string {
 // Linux.
 const clockTick = 10 * time.Millisecond
 
-// cpu is the user and system time the process has used, to 10 ms.
-func (p *process) cpu() (time.Duration, error) { return cpuOf(p.cmd.Process.Pid) }
+// CPU is the user and system time the process has used, to 10 ms.
+func (p *Process) CPU() (time.Duration, error) { return CPUOf(p.cmd.Process.Pid) }
 
-func cpuOf(pid int) (time.Duration, error) {
+// CPUOf is that of any process of this machine.
+func CPUOf(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read CPU time (Linux alone): %w", err)
@@ -96,23 +99,28 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-// rss is the resident memory of the process in bytes.
-func (p *process) rss() (int64, error) {
+// RSS is the resident memory of the process in bytes, PeakRSS the most it has been.
+func (p *Process) RSS() (int64, error) { return p.memory("VmRSS:") }
+
+// PeakRSS see RSS.
+func (p *Process) PeakRSS() (int64, error) { return p.memory("VmHWM:") }
+
+func (p *Process) memory(field string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.SplitSeq(string(status), "\n") {
-		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if kib, ok := strings.CutPrefix(line, field); ok {
 			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(kib), " kB"), 10, 64)
 			return n << 10, err
 		}
 	}
-	return 0, errors.New("read memory: no VmRSS")
+	return 0, fmt.Errorf("read memory: no %s", field)
 }
 
-// metric reads one unlabelled metric, or the sum over its labels.
-func metric(admin, name string) (float64, error) {
+// Metric reads one unlabelled metric, or the sum over its labels.
+func Metric(admin, name string) (float64, error) {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get("http://" + admin + "/metrics")
 	if err != nil {
@@ -141,8 +149,8 @@ func metric(admin, name string) (float64, error) {
 	return sum, nil
 }
 
-// freePort asks the kernel for an address nobody listens on.
-func freePort() (string, error) {
+// FreePort asks the kernel for an address nobody listens on.
+func FreePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -151,8 +159,8 @@ func freePort() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// awaitReady waits until the bridge says it is ready.
-func awaitReady(admin string, timeout time.Duration) error {
+// AwaitReady waits until the program at admin says it is ready.
+func AwaitReady(admin string, timeout time.Duration) error {
 	client := http.Client{Timeout: time.Second}
 	for deadline := time.Now().Add(timeout); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := client.Get("http://" + admin + "/readyz")
@@ -170,8 +178,8 @@ func awaitReady(admin string, timeout time.Duration) error {
 	}
 }
 
-// fetch stores what a URL gives in a file.
-func fetch(url, name string) error {
+// Fetch stores what a URL gives in a file.
+func Fetch(url, name string) error {
 	resp, err := http.Get(url)
 	if err != nil {
 		return err
@@ -185,8 +193,8 @@ func fetch(url, name string) error {
 	return errors.Join(err, f.Close())
 }
 
-// readJSON waits for a process and decodes the one line it prints.
-func readJSON(p *process, v any) error {
+// ReadJSON waits for a process and decodes the one line it prints.
+func ReadJSON(p *Process, v any) error {
 	text, err := p.stdout.ReadString('\n')
 	if exit := <-p.done; exit != nil {
 		return fmt.Errorf("%s: %w: %s", p.cmd.Args[1], exit, lastLines(p.stderr.String()))
@@ -197,8 +205,8 @@ func readJSON(p *process, v any) error {
 	return json.Unmarshal([]byte(text), v)
 }
 
-// readLine reads a line, waiting no longer than timeout.
-func (p *process) readLine(timeout time.Duration) (string, error) {
+// ReadLine reads a line, waiting no longer than timeout.
+func (p *Process) ReadLine(timeout time.Duration) (string, error) {
 	type line struct {
 		text string
 		err  error
@@ -216,8 +224,8 @@ func (p *process) readLine(timeout time.Duration) (string, error) {
 	}
 }
 
-// fileName makes a file name of a scenario's name.
-func fileName(s string) string {
+// FileName makes a file name of a scenario's name.
+func FileName(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
@@ -225,3 +233,6 @@ func fileName(s string) string {
 		return '-'
 	}, strings.ToLower(s))
 }
+
+// Said is the end of what the process wrote to its standard error output.
+func (p *Process) Said() string { return lastLines(p.stderr.String()) }

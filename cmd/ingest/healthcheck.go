@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/endpoint"
+)
+
+// healthcheckCommand is for containers without a shell.
+type healthcheckCommand struct {
+	Timeout time.Duration `default:"3s" help:"How long to wait for the answer."`
+}
+
+// Help is what --help says beyond the flags.
+func (healthcheckCommand) Help() string {
+	return `Asks /readyz of the ingest on this machine, at the address that the same configuration gives (admin.listen), and ends with 0 if it is ready. Otherwise it prints why not and ends with 1.
+
+Example, in a Dockerfile: HEALTHCHECK CMD ["/ingest", "healthcheck"]`
+}
+
+// Run implements the command.
+func (h *healthcheckCommand) Run(ctx context.Context, p *program) error {
+	c, err := p.load()
+	if err != nil {
+		return err
+	}
+	if c.Admin.Listen == "" {
+		faults := &config.Faults{}
+		faults.Add(c.Fault("admin.listen", "is empty, so there is nothing to ask; write an address like 127.0.0.1:9465"))
+		return faults
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
+	defer cancel()
+	return endpoint.Healthcheck(ctx, programName, c.Admin.Listen)
+}

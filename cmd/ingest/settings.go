@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/ingest"
+)
+
+// settings are the flags that configure ingest. Pointers tell an empty value from
+// none.
+type settings struct {
+	Config      string   `short:"c" placeholder:"FILE" env:"INGEST_CONFIG" help:"The YAML file to read."`
+	DatabaseURL *string  `name:"database-url" placeholder:"URL" help:"The database: postgres://user@host:port/name."`
+	NATSURL     *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, several separated by commas."`
+	LogLevel    *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogFormat   *string  `placeholder:"FORMAT" help:"console, json, or auto: console on a terminal, JSON elsewhere."`
+	Set         []string `sep:"none" placeholder:"KEY=VALUE" help:"Any key of the configuration by its path, like batch.messages=1000; may be given again. Not for secrets, which other users of the machine would see."`
+}
+
+// load reads the configuration. The error is a *config.Faults or a cli.UsageError.
+func (p *program) load() (*config.Ingest, error) {
+	flags, err := p.settings.flags()
+	if err != nil {
+		return nil, err
+	}
+	return config.LoadIngest(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags}, ingest.Check)
+}
+
+// flags gives --set the last word: it names its key in full.
+func (s *settings) flags() ([]config.Flag, error) {
+	var flags []config.Flag
+	for _, f := range []struct {
+		name, path string
+		value      *string
+	}{
+		{"--database-url", "database.url", s.DatabaseURL},
+		{"--nats-url", "nats.url", s.NATSURL},
+		{"--log-level", "log.level", s.LogLevel},
+		{"--log-format", "log.format", s.LogFormat},
+	} {
+		if f.value != nil {
+			flags = append(flags, config.Flag{Name: f.name, Path: f.path, Value: *f.value})
+		}
+	}
+	for _, pair := range s.Set {
+		path, value, ok := strings.Cut(pair, "=")
+		if !ok || path == "" {
+			return nil, cli.UsageError{Err: fmt.Errorf("--set %q: write KEY=VALUE, like --set batch.messages=1000", pair)}
+		}
+		flags = append(flags, config.Flag{Name: "--set", Path: path, Value: value})
+	}
+	return flags, nil
+}

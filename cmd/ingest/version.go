@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+
+	"mqtt-nats-bridge/internal/cli"
+)
+
+// version is set by the linker: -ldflags "-X main.version=1.0.0". Without that
+// it is the version of the module, as of the version control.
+var version string
+
+func readBuild() cli.Build {
+	return cli.ReadBuild(version, "github.com/jackc/pgx/v5", "github.com/nats-io/nats.go", "github.com/pressly/goose/v3")
+}
+
+// versionCommand prints the build.
+type versionCommand struct{}
+
+// Run implements the command.
+func (versionCommand) Run(p *program) error {
+	b := readBuild()
+	fmt.Fprintf(p.out, "ingest %s\n", b.Version)
+	if b.Revision != "" {
+		fmt.Fprintf(p.out, "revision %s\n", b.Revision)
+	}
+	fmt.Fprintf(p.out, "%s %s/%s\n", b.Go, runtime.GOOS, runtime.GOARCH)
+	for _, l := range b.Libraries {
+		fmt.Fprintln(p.out, l)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+// Package cli is what the command lines of this module's programs share: signals,
+// the log, exit codes, and how an error is shown.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/alecthomas/kong"
+
+	"mqtt-nats-bridge/internal/config"
+)
+
+// The exit codes.
+const (
+	ExitOK     = 0
+	ExitFailed = 1
+	ExitUsage  = 2
+)
+
+// ErrSaid ends a command with ExitFailed; what is wrong has been printed.
+var ErrSaid = errors.New("said already")
+
+// UsageError is a fault of the command line, or of how the command was called.
+type UsageError struct{ Err error }
+
+// Error implements error.
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// WithExample adds how the command is called to an error of the parser, where
+// the command has an example.
+func WithExample(err error) error {
+	var parse *kong.ParseError
+	if !errors.As(err, &parse) {
+		return err
+	}
+	node := parse.Context.Selected()
+	if node == nil || !node.Target.CanAddr() {
+		return err
+	}
+	if c, ok := node.Target.Addr().Interface().(interface{ Example() string }); ok {
+		return fmt.Errorf("%w\nExample: %s", err, c.Example())
+	}
+	return err
+}
+
+// Conclude prints what is wrong for a reader, not as a log line, and returns the
+// exit code.
+func Conclude(w io.Writer, program string, err error) int {
+	var faults *config.Faults
+	var usage UsageError
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, ErrSaid):
+		return ExitFailed
+	case errors.As(err, &faults):
+		fmt.Fprintln(w, faults)
+		count := "1 fault"
+		if n := len(faults.List); n > 1 {
+			count = fmt.Sprintf("%d faults", n)
+		}
+		fmt.Fprintf(w, "%s in the configuration\n", count)
+		return ExitUsage
+	case errors.As(err, &usage):
+		fmt.Fprintf(w, "%s: %v\nTry %[1]s --help\n", program, err)
+		return ExitUsage
+	}
+	fmt.Fprintf(w, "%s: %v\n", program, err)
+	return ExitFailed
+}

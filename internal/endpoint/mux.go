@@ -1,0 +1,81 @@
+// Package endpoint is the HTTP endpoint for operators that every program of this
+// module has: /livez, /readyz, /status, /metrics and, on loopback, profiles. What a
+// program has besides, it adds.
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Program is what an endpoint speaks for. Its methods are called at any time.
+type Program interface {
+	// Ready tells whether the program does its job, and what is in the way.
+	Ready() (bool, []Problem)
+	// Status is everything about it, for JSON.
+	Status(context.Context) any
+	// Metrics is called once.
+	Metrics() *prometheus.Registry
+	// Index is the text of /, without the line of the profiles.
+	Index() string
+	// Routes adds the program's own.
+	Routes(*http.ServeMux)
+}
+
+// newMux is a mux of its own: net/http's default one is open to every package in
+// the binary, and holds pprof as soon as that is linked.
+func newMux(p Program, loopback bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		text := p.Index()
+		if loopback {
+			text += "/debug/pprof/                 profiles of the process\n"
+		}
+		writeText(w, text)
+	})
+	mux.HandleFunc("GET /livez", live)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		ready, problems := p.Ready()
+		code := http.StatusOK
+		if !ready {
+			code = http.StatusServiceUnavailable
+		}
+		WriteJSON(w, code, readiness{Ready: ready, Problems: problems})
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, req *http.Request) {
+		WriteJSON(w, http.StatusOK, p.Status(req.Context()))
+	})
+	registry := p.Metrics()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry: registry, // counts failed scrapes
+		// Each scrape locks what works for a moment: scrapers gone wild must
+		// not come near the message path.
+		MaxRequestsInFlight: 4,
+	}))
+	if loopback {
+		// A profile costs CPU and a heap dump shows memory: for somebody on
+		// this machine only.
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	p.Routes(mux)
+	return mux
+}
+
+// live says that the process serves. It looks at nothing: restarting it mends no
+// peer.
+func live(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = fmt.Fprint(w, text) // whoever asked has gone
+}

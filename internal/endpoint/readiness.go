@@ -1,0 +1,37 @@
+package endpoint
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// Problem is why a part of a program is not ready.
+type Problem struct {
+	Component string `json:"component"` // mqtt, nats, jetstream, streams, lane; database, consumer, quarantine
+	Problem   string `json:"problem"`
+	Advice    string `json:"advice,omitempty"`
+	// Subject is of a message that waits, where that says more.
+	Subject string    `json:"subject,omitempty"`
+	Since   time.Time `json:"since"`
+	Lanes   []string  `json:"lanes,omitempty"`
+}
+
+// readiness is the body of /readyz, and what Healthcheck reads.
+type readiness struct {
+	Ready    bool      `json:"ready"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// WriteJSON answers with v, indented: people read it with curl.
+func WriteJSON(w http.ResponseWriter, code int, v any) {
+	body, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(body, '\n')) // whoever asked has gone
+}

@@ -1,0 +1,97 @@
+package ingest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// commandTable keeps the newest acknowledgement of each command: first "accepted",
+// later "done".
+func commandTable() *table {
+	return &table{
+		name: "device_commands",
+		stage: `CREATE TEMPORARY TABLE ingest_commands (
+			tenant_id text, device_id text, command_id text, status text, acknowledgement jsonb,
+			acknowledged_at timestamptz, received_at timestamptz
+		) ON COMMIT DELETE ROWS`,
+		load: `COPY pg_temp.ingest_commands FROM STDIN (FORMAT binary);
+			INSERT INTO device_commands AS c (tenant_id, device_id, command_id, status, acknowledgement, acknowledged_at, received_at)
+			SELECT DISTINCT ON (tenant_id, device_id, command_id)
+				tenant_id, device_id, command_id, status, acknowledgement, acknowledged_at, received_at
+			FROM pg_temp.ingest_commands
+			ORDER BY tenant_id, device_id, command_id, acknowledged_at DESC, received_at DESC
+			ON CONFLICT (tenant_id, device_id, command_id) DO UPDATE SET
+				status = excluded.status, acknowledgement = excluded.acknowledgement,
+				acknowledged_at = excluded.acknowledged_at, received_at = excluded.received_at
+			WHERE (excluded.acknowledged_at, excluded.received_at) > (c.acknowledged_at, c.received_at)`,
+		row: commandRow,
+	}
+}
+
+// commandRow takes {"command_id":"…","status":"…"}; id serves for command_id.
+func commandRow(a address, m *jetstream.Message) (row, error) {
+	var ts, command, id, status []byte
+	if err := inspect(m.Data, func(key, value []byte) {
+		switch string(key) {
+		case "ts":
+			ts = value
+		case "command_id":
+			command = value
+		case "id":
+			id = value
+		case "status":
+			status = value
+		}
+	}); err != nil {
+		return row{}, err
+	}
+	at, _ := received(m)
+	when, err := measured(ts, at)
+	if err != nil {
+		return row{}, err
+	}
+	if !given(command) {
+		command = id
+	}
+	name, err := scalarText("command_id", command)
+	if err != nil {
+		return row{}, err
+	}
+	if name == "" || len(name) > maxID {
+		return row{}, fmt.Errorf("the acknowledgement names no command: command_id must be a text of 1 to %d bytes or a number", maxID)
+	}
+	state, err := scalarText("status", status)
+	if err != nil {
+		return row{}, err
+	}
+	b := make([]byte, 0, 120+len(m.Data)+len(a.tenant)+len(a.device)+len(name)+len(state))
+	b = appendTuple(b, 7)
+	b = appendText(b, a.tenant)
+	b = appendText(b, a.device)
+	b = appendText(b, name)
+	b = appendOptional(b, state)
+	b = appendJSON(b, m.Data)
+	b = appendTime(b, when)
+	b = appendTime(b, at)
+	return row{m, a.tenant + "\x00" + a.device + "\x00" + name, b}, nil
+}
+
+// scalarText is a JSON text or number as text; empty where there is none.
+func scalarText(name string, value []byte) (string, error) {
+	switch {
+	case !given(value):
+		return "", nil
+	case value[0] == '"':
+		var text string
+		if err := json.Unmarshal(value, &text); err != nil {
+			return "", errors.New(name + " cannot be read")
+		}
+		return text, nil
+	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
+		return string(value), nil
+	}
+	return "", fmt.Errorf("%s is %s: must be a text or a number", name, shorten(value))
+}

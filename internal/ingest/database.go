@@ -1,0 +1,151 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/endpoint"
+)
+
+// database is the connections of all writers, and what is wrong with them.
+type database struct {
+	pool *pgxpool.Pool
+	log  zerolog.Logger
+
+	mu      sync.Mutex
+	problem endpoint.Problem // zero: none
+}
+
+// connConfig reads the database's address. The error holds no password.
+func connConfig(d config.Database) (*pgxpool.Config, error) {
+	conf, err := pgxpool.ParseConfig(d.URL.Reveal(d.Password))
+	if err != nil {
+		// pgx's own text quotes the URL, redacted only where it parses.
+		var parse *pgconn.ParseConfigError
+		if errors.As(err, &parse) && parse.Unwrap() != nil {
+			err = parse.Unwrap()
+		}
+		return nil, fmt.Errorf("is not understood: %w", err)
+	}
+	if _, set := conf.ConnConfig.RuntimeParams["application_name"]; !set {
+		conf.ConnConfig.RuntimeParams["application_name"] = "ingest"
+	}
+	if conf.ConnConfig.ConnectTimeout == 0 {
+		conf.ConnConfig.ConnectTimeout = 10 * time.Second
+	}
+	return conf, nil
+}
+
+// openDatabase makes no connection yet. Every connection gets the stages of all
+// tables; connections is how many batches are written at once.
+func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log zerolog.Logger) (*database, error) {
+	conf = conf.Copy()
+	conf.MaxConns = int32(connections)
+	conf.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		for _, t := range tables {
+			if err := conn.PgConn().Exec(ctx, t.stage).Close(); err != nil {
+				return fmt.Errorf("make the stage of %s: %w", t.name, err)
+			}
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), conf)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return &database{pool: pool, log: log, problem: endpoint.Problem{
+		Component: "database", Problem: "not connected yet", Since: time.Now(),
+	}}, nil
+}
+
+// exchange writes rows in one transaction and tells how many were new. It is one
+// round trip: the query, the rows and their end go out without waiting for an
+// answer, and the answer to all of them is one.
+func (d *database) exchange(ctx context.Context, t *table, rows []row) (added int64, err error) {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, t.load)
+	return tag.RowsAffected(), err
+}
+
+// works notes that the database does; once per change it is logged.
+func (d *database) works() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.problem.Problem == "" {
+		return
+	}
+	d.log.Info().Dur("after", time.Since(d.problem.Since)).Msg("the database takes what it gets")
+	d.problem = endpoint.Problem{}
+}
+
+// fails notes what keeps it from that.
+func (d *database) fails(err error) {
+	p := endpoint.Problem{Component: "database", Problem: problemText(err), Advice: advice(err), Since: time.Now()}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.problem.Problem == p.Problem {
+		return
+	}
+	if d.problem.Problem != "" {
+		p.Since = d.problem.Since
+	}
+	d.problem = p
+	d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
+}
+
+func (d *database) problems() []endpoint.Problem {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.problem.Problem == "" {
+		return nil
+	}
+	return []endpoint.Problem{d.problem}
+}
+
+// problemText is err without what changes from attempt to attempt.
+func problemText(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return fmt.Sprintf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
+	}
+	if connecting(err) {
+		return "PostgreSQL cannot be reached: " + rootOf(err).Error()
+	}
+	return "PostgreSQL: " + rootOf(err).Error()
+}
+
+// rootOf is the innermost of a chain of errors: "connection refused" without the
+// port that the kernel chose this time.
+func rootOf(err error) error {
+	for {
+		switch inner := err.(type) {
+		case interface{ Unwrap() error }:
+			next := inner.Unwrap()
+			if next == nil {
+				return err
+			}
+			err = next
+		case interface{ Unwrap() []error }:
+			all := inner.Unwrap()
+			if len(all) == 0 {
+				return err
+			}
+			err = all[len(all)-1]
+		default:
+			return err
+		}
+	}
+}

@@ -1,0 +1,354 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// Options of an ingest. Config is required.
+type Options struct {
+	Config  *config.Ingest
+	Log     zerolog.Logger
+	Version string
+}
+
+// Ingest is a running ingest.
+type Ingest struct {
+	opts     Options
+	started  time.Time
+	conf     *pgxpool.Config
+	nc       *nats.Conn
+	js       natsjs.JetStream
+	database *database
+	intakes  []*intake
+	nats     state
+
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+}
+
+// intake is one consumer and the table that it fills.
+type intake struct {
+	consumer jetstream.ConsumerSpec
+	writer   *writer
+	workers  *jetstream.Workers
+	count    int
+}
+
+// Check adds what only the parsers of patterns and of the database's address can
+// see. It is made for [config.LoadIngest].
+func Check(c *config.Ingest) []config.Fault {
+	var faults []config.Fault
+	if _, err := connConfig(c.Database); err != nil {
+		faults = append(faults, c.Fault("database.url", err.Error()))
+	}
+	for _, in := range sources(c) {
+		if _, err := parseAddresses(in.Topic, in.kinds); err != nil {
+			faults = append(faults, c.Fault(in.path+".topic", err.Error()))
+		}
+	}
+	return faults
+}
+
+// source is an intake that is switched on, as configured.
+type source struct {
+	config.Intake
+	path  string
+	kinds bool
+	table func() *table
+}
+
+func sources(c *config.Ingest) []source {
+	var all []source
+	for _, s := range []source{
+		{c.Telemetry, "telemetry", true, telemetryTable},
+		{c.Shadow, "shadow", false, stateTable},
+		{c.Commands, "commands", false, commandTable},
+	} {
+		if s.Stream != "" {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// ConnConfig is how c says to reach the database, for Migrate.
+func ConnConfig(c *config.Ingest) (*pgxpool.Config, error) {
+	conf, err := connConfig(c.Database)
+	if err != nil {
+		return nil, fmt.Errorf("database.url %w", err)
+	}
+	return conf, nil
+}
+
+// Start starts an ingest. A database or a NATS server that cannot be reached is no
+// error: it goes on trying and is not ready. An error is a fault in the
+// configuration.
+func Start(opts Options) (*Ingest, error) {
+	c := opts.Config
+	conf, err := ConnConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	i := &Ingest{opts: opts, started: time.Now(), conf: conf}
+	i.nats.set("not connected yet")
+	for _, w := range c.Warnings() {
+		opts.Log.Warn().Msg(w)
+	}
+	if err := i.connect(); err != nil {
+		return nil, err
+	}
+	if err := i.plan(); err != nil {
+		i.nc.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	i.cancel = cancel
+	ready := make(chan struct{})
+	i.wait.Go(func() {
+		if i.prepare(ctx) {
+			close(ready)
+		}
+	})
+	for _, in := range i.intakes {
+		i.wait.Go(func() {
+			select {
+			case <-ready:
+				in.workers.Run(ctx)
+			case <-ctx.Done():
+			}
+		})
+	}
+	return i, nil
+}
+
+func (i *Ingest) connect() error {
+	o := account.Options(i.opts.Config.NATS, "ingest")
+	o.Hooks = i.hooks()
+	o, err := o.Resolve()
+	if err != nil {
+		return err
+	}
+	if i.nc, err = jetstream.Connect(o); err != nil {
+		return err
+	}
+	if i.js, err = o.JetStream(i.nc); err != nil {
+		i.nc.Close()
+		return err
+	}
+	return nil
+}
+
+func (i *Ingest) hooks() jetstream.ConnectHooks {
+	log := i.opts.Log
+	return jetstream.ConnectHooks{
+		Connected: func(nc *nats.Conn) {
+			i.nats.set("")
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected")
+		},
+		Disconnected: func(_ *nats.Conn, err error) {
+			if err == nil {
+				return // closed from here
+			}
+			i.nats.set("connection lost: " + err.Error())
+			log.Warn().AnErr("problem", err).Msg("nats connection lost")
+		},
+		Reconnected: func(nc *nats.Conn) {
+			i.nats.set("")
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
+		},
+		ConnectFailed: func(p jetstream.ConnectProblem) {
+			i.nats.set(p.Error())
+			log.Error().Str("kind", p.Kind.String()).Str("problem", p.Error()).Msg("nats not connected")
+		},
+		Error: func(_ *nats.Conn, err error) {
+			log.Error().AnErr("problem", err).Msg("nats reports an error")
+		},
+	}
+}
+
+// plan makes the writers and the workers that feed them.
+func (i *Ingest) plan() error {
+	c := i.opts.Config
+	var tables []*table
+	connections := 0
+	for _, s := range sources(c) {
+		a, err := parseAddresses(s.Topic, s.kinds)
+		if err != nil {
+			return fmt.Errorf("%s.topic: %w", s.path, err)
+		}
+		t := s.table()
+		tables = append(tables, t)
+		connections += s.Workers
+		i.intakes = append(i.intakes, &intake{
+			consumer: jetstream.ConsumerSpec{
+				Stream: s.Stream, Name: s.Consumer,
+				AckWait: jetstream.DefaultAckWait, MaxAckPending: jetstream.DefaultMaxAckPending,
+			},
+			writer: &writer{table: t, addresses: a, timeout: c.Database.Timeout},
+			count:  s.Workers,
+		})
+	}
+	var err error
+	if i.database, err = openDatabase(i.conf, tables, connections, i.opts.Log); err != nil {
+		return err
+	}
+	for _, in := range i.intakes {
+		in.writer.database = i.database
+		if in.workers, err = jetstream.NewWorkers(i.workersOptions(in)); err != nil {
+			i.database.pool.Close()
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *Ingest) workersOptions(in *intake) jetstream.WorkersOptions {
+	c := i.opts.Config
+	log := i.opts.Log.With().Str("stream", in.consumer.Stream).Logger()
+	return jetstream.WorkersOptions{
+		JetStream: i.js, Stream: in.consumer.Stream, Consumer: in.consumer.Name, Handler: in.writer.handle,
+		Workers: in.count, Batch: c.Batch.Messages, BatchBytes: int(c.Batch.Bytes), BatchWait: c.Batch.Flush,
+		MaxDeliveries: c.MaxDeliveries, StopTimeout: c.StopTimeout,
+		Hooks: jetstream.WorkersHooks{
+			Trouble: func(err error) {
+				switch {
+				case err == nil:
+					log.Info().Msg("pulling messages")
+				case errors.Is(err, jetstream.ErrDisconnected): // said by the connection
+				default:
+					log.Error().AnErr("problem", err).Msg("no messages can be pulled")
+				}
+			},
+			Held: func(err error) {
+				if err == nil {
+					log.Info().Msg("quarantine takes messages again")
+					return
+				}
+				log.Error().AnErr("problem", err).Msg("a message belongs in quarantine, which does not take it")
+			},
+			Quarantined: func(m *jetstream.Message, err error) {
+				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("to quarantine")
+			},
+		},
+	}
+}
+
+// prepare makes or awaits the tables and the consumers, again and again until that
+// has worked; false where ctx ended first.
+func (i *Ingest) prepare(ctx context.Context) bool {
+	if !i.repeat(ctx, i.prepareTables, i.database.fails) {
+		return false
+	}
+	i.database.works()
+	// A consumer that is missing keeps its own workers alone waiting.
+	return i.opts.Config.Consumers == config.ConsumersVerify || i.repeat(ctx, i.prepareConsumers, func(err error) {
+		i.opts.Log.Error().AnErr("problem", err).Msg("the consumers could not be looked up or made")
+	})
+}
+
+// repeat calls do until it succeeds, and told with each error that is another than
+// the one before.
+func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, told func(error)) bool {
+	last := ""
+	for wait := pauseMin; ; wait = min(2*wait, pauseMax) {
+		attempt, cancel := context.WithTimeout(ctx, time.Minute)
+		err := do(attempt)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil && err.Error() != last && !errors.Is(err, jetstream.ErrDisconnected) {
+			last = err.Error()
+			told(err)
+		}
+		if !pause(ctx, wait) {
+			return false
+		}
+	}
+}
+
+func (i *Ingest) prepareTables(ctx context.Context) error {
+	if !i.opts.Config.Database.Migrate {
+		return migrated(ctx, i.conf.ConnConfig)
+	}
+	steps, err := Migrate(ctx, i.conf.ConnConfig)
+	for _, s := range steps {
+		i.opts.Log.Info().Int64("version", s.Version).Str("migration", s.Name).Msg("migrated the tables")
+	}
+	return err
+}
+
+// prepareConsumers makes what is missing and may be made: what the account may not
+// make, or has no stream yet, the workers wait for.
+func (i *Ingest) prepareConsumers(ctx context.Context) error {
+	if !i.nc.IsConnected() {
+		return jetstream.ErrDisconnected
+	}
+	for _, in := range i.intakes {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		report, err := jetstream.Manage(ctx, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{in.consumer})
+		cancel()
+		switch {
+		case errors.Is(err, natsjs.ErrStreamNotFound):
+			return fmt.Errorf("stream %s does not exist: start the bridge, which makes it: %w", in.consumer.Stream, err)
+		case err != nil:
+			return err
+		}
+		for _, name := range report.Created {
+			i.opts.Log.Info().Str("what", name).Msg("created in JetStream")
+		}
+		for _, note := range report.Notes {
+			i.opts.Log.Warn().Str("note", note).Msg("consumer differs from what is expected")
+		}
+	}
+	return nil
+}
+
+// Stop lets every batch that is being stored be finished, for at most the configured
+// stop_timeout, acknowledges it and leaves. What is left is delivered again, to this
+// or another ingest.
+func (i *Ingest) Stop() {
+	i.cancel()
+	i.wait.Wait()
+	i.nc.Close()
+	i.database.pool.Close()
+}
+
+// state is a problem and since when.
+type state struct {
+	mu      sync.Mutex
+	problem string
+	since   time.Time
+}
+
+func (s *state) set(problem string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (problem == "") != (s.problem == "") {
+		s.since = time.Now()
+	}
+	s.problem = problem
+}
+
+func (s *state) problems(component string) []endpoint.Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.problem == "" {
+		return nil
+	}
+	return []endpoint.Problem{{Component: component, Problem: s.problem, Since: s.since}}
+}

@@ -1,0 +1,225 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+const (
+	// maxDepth of nested lists and objects: PostgreSQL's depends on its
+	// max_stack_depth.
+	maxDepth = 512
+	// Bounds of numeric, into which jsonb puts its numbers (PostgreSQL, Numeric
+	// Types): digits before the point and after it.
+	maxWhole    = 131_072
+	maxFraction = 16_383
+)
+
+// errNotObject: what stands alone has no members to ask for.
+var errNotObject = errors.New("the payload is not a JSON object")
+
+// inspect sees that jsonb takes data and that it is an object, and calls member
+// with each of the object's own members, the key decoded, the value as it stands.
+// The error is one sentence. What slips through, the database refuses.
+func inspect(data []byte, member func(key, value []byte)) error {
+	switch {
+	case !utf8.Valid(data):
+		return errors.New("the payload is not UTF-8")
+	case !json.Valid(data):
+		return notJSON(data)
+	}
+	in := inspection{data: data, member: member}
+	return in.run()
+}
+
+func notJSON(data []byte) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return errors.New("the payload is empty")
+	}
+	var v json.RawMessage
+	err := json.Unmarshal(data, &v)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("the payload is not JSON: %w at byte %d", err, syntax.Offset)
+	}
+	return fmt.Errorf("the payload is not JSON: %w", err)
+}
+
+// inspection walks over bytes that are known to be JSON.
+type inspection struct {
+	data   []byte
+	member func(key, value []byte)
+
+	at    int
+	depth int
+	key   []byte // of the member being read, at depth 1
+	isKey bool   // at depth 1, the next text is a key
+	from  int    // where the member's value begins
+}
+
+func (in *inspection) run() error {
+	in.at = len(in.data) - len(bytes.TrimLeft(in.data, " \t\r\n"))
+	if in.data[in.at] != '{' {
+		return errNotObject
+	}
+	for in.at < len(in.data) {
+		var err error
+		switch c := in.data[in.at]; c {
+		case ' ', '\t', '\r', '\n', ':':
+			in.at++
+		case ',':
+			in.at++
+			in.isKey = in.depth == 1
+		case '{', '[':
+			if in.depth == 1 {
+				in.from = in.at
+			}
+			in.at++
+			in.depth++
+			in.isKey = in.depth == 1
+			if in.depth > maxDepth {
+				err = fmt.Errorf("the payload is nested deeper than %d", maxDepth)
+			}
+		case '}', ']':
+			in.at++
+			in.depth--
+			if in.depth == 1 {
+				in.member(in.key, in.data[in.from:in.at])
+			}
+		case '"':
+			err = in.text()
+		default:
+			err = in.scalar()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text passes over a string and looks at its escapes.
+func (in *inspection) text() error {
+	from := in.at
+	in.at++
+	escaped := false
+	for in.data[in.at] != '"' {
+		if in.data[in.at] != '\\' {
+			in.at++
+			continue
+		}
+		escaped = true
+		if in.data[in.at+1] != 'u' {
+			in.at += 2
+			continue
+		}
+		if err := in.unicode(); err != nil {
+			return err
+		}
+	}
+	in.at++
+	if in.depth != 1 {
+		return nil
+	}
+	whole := in.data[from:in.at]
+	if !in.isKey {
+		in.member(in.key, whole)
+		return nil
+	}
+	in.isKey = false
+	in.key = whole[1 : len(whole)-1]
+	if escaped {
+		var key string
+		if err := json.Unmarshal(whole, &key); err != nil {
+			return fmt.Errorf("the payload has a key that cannot be read: %w", err)
+		}
+		in.key = []byte(key)
+	}
+	return nil
+}
+
+// unicode passes over \uXXXX. jsonb stores text: no NUL, and no half of a
+// surrogate pair.
+func (in *inspection) unicode() error {
+	switch r := hex4(in.data[in.at+2:]); {
+	case r == 0:
+		return errors.New(`the payload holds \u0000, which PostgreSQL cannot store`)
+	case r >= 0xdc00 && r < 0xe000:
+		return errors.New("the payload holds half of a surrogate pair")
+	case r >= 0xd800 && r < 0xdc00:
+		second := in.data[in.at+6:]
+		if second[0] != '\\' || second[1] != 'u' {
+			return errors.New("the payload holds half of a surrogate pair")
+		}
+		if low := hex4(second[2:]); low < 0xdc00 || low >= 0xe000 {
+			return errors.New("the payload holds half of a surrogate pair")
+		}
+		in.at += 12
+	default:
+		in.at += 6
+	}
+	return nil
+}
+
+func hex4(b []byte) (r uint32) {
+	for _, c := range b[:4] {
+		r <<= 4
+		switch {
+		case c <= '9':
+			r |= uint32(c - '0')
+		default:
+			r |= uint32(c|0x20-'a') + 10
+		}
+	}
+	return r
+}
+
+// scalar passes over a number, true, false or null.
+func (in *inspection) scalar() error {
+	from := in.at
+	for in.at < len(in.data) {
+		c := in.data[in.at]
+		if c == ',' || c == '}' || c == ']' || c <= ' ' {
+			break
+		}
+		in.at++
+	}
+	value := in.data[from:in.at]
+	if c := value[0]; c == '-' || c >= '0' && c <= '9' {
+		if len(value) > 15 || bytes.ContainsAny(value, "eE") {
+			if err := checkNumber(value); err != nil {
+				return err
+			}
+		}
+	}
+	if in.depth == 1 {
+		in.member(in.key, value)
+	}
+	return nil
+}
+
+// checkNumber sees that numeric has room for it.
+func checkNumber(value []byte) error {
+	mantissa, exponent := value, 0
+	if i := bytes.IndexAny(value, "eE"); i >= 0 {
+		mantissa = value[:i]
+		n, err := strconv.Atoi(string(value[i+1:]))
+		if err != nil {
+			return numberRange(value)
+		}
+		exponent = n
+	}
+	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(mantissa, []byte("-")), []byte("."))
+	if len(whole)+exponent > maxWhole || len(fraction)-exponent > maxFraction {
+		return numberRange(value)
+	}
+	return nil
+}
+
+func numberRange(value []byte) error {
+	return fmt.Errorf("the payload holds the number %s, which is out of PostgreSQL's range", shorten(value))
+}

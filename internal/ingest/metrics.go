@@ -1,0 +1,91 @@
+package ingest
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Metrics implements [endpoint.Program]: ingest's metrics, Go's and the process's.
+// The only label is the table.
+func (i *Ingest) Metrics() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(&collector{i, tableMetrics(), describe("ready", "1 while /readyz says so."),
+		describe("build_info", "Always 1; the labels are the version of ingest and of Go.", "version", "goversion")},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return r
+}
+
+type collector struct {
+	ingest *Ingest
+	tables []tableMetric
+	ready  *prometheus.Desc
+	build  *prometheus.Desc
+}
+
+type tableMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*TableStatus) float64
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("mqttbridge_ingest_"+name, help, labels, nil)
+}
+
+func tableMetrics() []tableMetric {
+	counter := func(name, help string, value func(*TableStatus) uint64) tableMetric {
+		return tableMetric{describe(name, help, "table"), prometheus.CounterValue,
+			func(s *TableStatus) float64 { return float64(value(s)) }}
+	}
+	gauge := func(name, help string, value func(*TableStatus) float64) tableMetric {
+		return tableMetric{describe(name, help, "table"), prometheus.GaugeValue, value}
+	}
+	return []tableMetric{
+		counter("rows_total", "Rows added or made newer.", func(s *TableStatus) uint64 { return s.Rows }),
+		counter("duplicates_total", "Messages that changed nothing: stored before, or older than what is there.",
+			func(s *TableStatus) uint64 { return s.Duplicates }),
+		counter("batches_total", "Batches pulled from the stream.", func(s *TableStatus) uint64 { return s.Batches }),
+		counter("messages_total", "Messages pulled from the stream.", func(s *TableStatus) uint64 { return s.Messages }),
+		counter("redelivered_total", "Messages pulled that had been delivered before.",
+			func(s *TableStatus) uint64 { return s.Redelivered }),
+		counter("acknowledged_total", "Messages acknowledged to the stream, stored.",
+			func(s *TableStatus) uint64 { return s.acknowledged }),
+		counter("retried_total", "Messages given back to be delivered again.", func(s *TableStatus) uint64 { return s.Retried }),
+		counter("poison_total", "Messages put into quarantine.", func(s *TableStatus) uint64 { return s.Quarantined }),
+		counter("exchanges_total", "Transactions tried.", func(s *TableStatus) uint64 { return s.Exchanges }),
+		counter("exchange_failures_total", "Transactions that failed.", func(s *TableStatus) uint64 { return s.Failures }),
+		gauge("in_hand", "Messages that are being stored.", func(s *TableStatus) float64 { return float64(s.InHand) }),
+		gauge("lag", "Messages in the stream that no process has acknowledged, as of the last two seconds or so.",
+			func(s *TableStatus) float64 { return float64(s.Lag) }),
+		gauge("oldest_unacknowledged_seconds", "How long ago the stream took the oldest message in hand.",
+			func(s *TableStatus) float64 { return s.OldestSeconds }),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range c.tables {
+		out <- m.desc
+	}
+	out <- c.ready
+	out <- c.build
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	for _, s := range c.ingest.tables() {
+		for _, m := range c.tables {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Table)
+		}
+	}
+	ready := 0.0
+	if ok, _ := c.ingest.Ready(); ok {
+		ready = 1
+	}
+	out <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, ready)
+	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.ingest.opts.Version, runtime.Version())
+}

@@ -1,0 +1,82 @@
+package ingest
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// versionTable is not goose's own: the database may be another program's too.
+const versionTable = "ingest_migrations"
+
+// Migration is one step that Migrate took.
+type Migration struct {
+	Version int64
+	Name    string
+}
+
+// ErrNotMigrated: the tables are not those of this version.
+var ErrNotMigrated = errors.New("the tables are not there yet")
+
+// Migrate brings the tables to this version and returns what it did. Several may do
+// it at once: one works, the others wait.
+func Migrate(ctx context.Context, conf *pgx.ConnConfig) ([]Migration, error) {
+	var steps []Migration
+	err := withMigrations(conf, func(p *goose.Provider) error {
+		// Who may not create tables can still run where all are there.
+		pending, err := p.HasPending(ctx)
+		if err != nil || !pending {
+			return err
+		}
+		results, err := p.Up(ctx)
+		for _, r := range results {
+			steps = append(steps, Migration{r.Source.Version, r.Source.Path})
+		}
+		return err
+	})
+	if err != nil {
+		return steps, fmt.Errorf("migrate the tables: %w", err)
+	}
+	return steps, nil
+}
+
+// migrated is nil where there is nothing left to migrate.
+func migrated(ctx context.Context, conf *pgx.ConnConfig) error {
+	return withMigrations(conf, func(p *goose.Provider) error {
+		pending, err := p.HasPending(ctx)
+		if err == nil && pending {
+			err = ErrNotMigrated
+		}
+		return err
+	})
+}
+
+func withMigrations(conf *pgx.ConnConfig, do func(*goose.Provider) error) (err error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(stdlib.GetConnector(*conf))
+	defer func() { err = errors.Join(err, db.Close()) }()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithTableName(versionTable), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	return do(p)
+}

@@ -1,0 +1,102 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// class says what a failed exchange with the database calls for. It is decided here
+// and nowhere else.
+type class int
+
+const (
+	// hold: the database is away, full, or busy with itself. Nothing is wrong
+	// with the batch; the same one is tried until it is stored.
+	hold class = iota
+	// poison: a row is such that the database will never take it.
+	poison
+	// suspect: it may be one row or the database. After a few attempts the
+	// batch is halved; a row that fails alone is given back for later.
+	suspect
+	// stop: as hold, but only somebody's hand mends it. The advice says how.
+	stop
+)
+
+// classify goes by SQLSTATE (PostgreSQL, appendix A).
+func classify(err error) class {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		if errors.Is(err, context.DeadlineExceeded) && !connecting(err) {
+			return suspect // a statement took too long: half of it may not
+		}
+		if errors.Is(err, ErrNotMigrated) {
+			return stop
+		}
+		return hold // no connection, or it broke
+	}
+	if len(pg.Code) != 5 {
+		return suspect
+	}
+	switch pg.Code {
+	case "53200", // out of memory: for one huge row, too
+		"57014": // statement_timeout
+		return suspect
+	}
+	switch pg.Code[:2] {
+	case "22", // data exception
+		"23", // integrity constraint
+		"54": // program limit: index row too large, nested too deep
+		return poison
+	case "08", // connection
+		"25",       // read-only: a standby
+		"40",       // deadlock, serialization
+		"53", "55", // full; locked
+		"57": // shutting down, starting up
+		return hold
+	case "0A", "28", "2B", "3D", "3F", "42":
+		return stop
+	}
+	return suspect
+}
+
+func connecting(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
+}
+
+// advice is what an operator can do about err, one sentence; empty where waiting is
+// all.
+func advice(err error) string {
+	if errors.Is(err, ErrNotMigrated) {
+		return "run ingest migrate as a user who may create tables, or set database.migrate: true"
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		if connecting(err) {
+			return "see that PostgreSQL runs at the host and port of database.url; ingest goes on trying"
+		}
+		return ""
+	}
+	switch {
+	case strings.HasPrefix(pg.Code, "28"):
+		return "see that PostgreSQL knows the user of database.url with database.password, and lets it in (pg_hba.conf)"
+	case pg.Code == "3D000":
+		return "create the database, or name another in database.url"
+	case pg.Code == "42P01", pg.Code == "42703":
+		return "the tables are not those of this version: run ingest migrate"
+	case pg.Code == "42501":
+		return "grant the user of database.url SELECT, INSERT and UPDATE on telemetry, device_state and device_commands, and TEMPORARY on the database"
+	case pg.Code == "42P10":
+		return "a table lacks its primary key: compare it with ingest migrate on an empty database"
+	case pg.Code == "53100":
+		return "the database's disk is full: free space; ingest goes on by itself"
+	case pg.Code == "53300":
+		return "raise max_connections, or lower telemetry.workers"
+	case strings.HasPrefix(pg.Code, "25"):
+		return "database.url leads to a standby: name the primary, or add target_session_attrs=read-write"
+	}
+	return ""
+}

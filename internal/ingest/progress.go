@@ -1,0 +1,115 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	progressEvery = 500 * time.Millisecond
+	// behind is the lag from which on catching up is worth a line.
+	behind = 2000
+	// rateWindow is how far back the rate looks.
+	rateWindow = 5 * time.Second
+)
+
+// Progress is the line that a terminal shows while ingest catches up. It stands
+// below the log.
+type Progress struct {
+	out  io.Writer
+	live bool
+
+	mu    sync.Mutex
+	shown bool
+	past  []mark
+}
+
+type mark struct {
+	at           time.Time
+	acknowledged uint64
+}
+
+// NewProgress shows nothing where out is no terminal.
+func NewProgress(out io.Writer, terminal bool) *Progress {
+	return &Progress{out: out, live: terminal}
+}
+
+// Before returns the logger that takes the line away before it writes.
+func (p *Progress) Before(log zerolog.Logger) zerolog.Logger {
+	if !p.live {
+		return log
+	}
+	return log.Hook(zerolog.HookFunc(func(*zerolog.Event, zerolog.Level, string) { p.clear() }))
+}
+
+// Show blocks until ctx ends.
+func (p *Progress) Show(ctx context.Context, i *Ingest) {
+	if !p.live {
+		<-ctx.Done()
+		return
+	}
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	defer p.clear()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			p.draw(p.line(now, i.tables()))
+		}
+	}
+}
+
+func (p *Progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shown {
+		p.shown = false
+		_, _ = io.WriteString(p.out, "\r\x1b[K")
+	}
+}
+
+func (p *Progress) draw(line string) {
+	if line == "" {
+		p.clear()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shown = true
+	_, _ = io.WriteString(p.out, "\r"+line+"\x1b[K")
+}
+
+// line says how far behind it is, at which rate it works and how long that will
+// take; empty where it is not worth saying.
+func (p *Progress) line(now time.Time, tables []TableStatus) string {
+	var lag, acknowledged uint64
+	for _, t := range tables {
+		lag += t.Lag
+		acknowledged += t.acknowledged
+	}
+	for len(p.past) > 1 && now.Sub(p.past[1].at) >= rateWindow {
+		p.past = p.past[1:]
+	}
+	p.past = append(p.past, mark{now, acknowledged})
+	if lag < behind {
+		return ""
+	}
+	first := p.past[0]
+	rate := 0.0
+	if took := now.Sub(first.at).Seconds(); took > 0 {
+		rate = float64(acknowledged-first.acknowledged) / took
+	}
+	text := fmt.Sprintf("catching up: %d messages behind, %.0f a second", lag, rate)
+	if rate >= 1 {
+		left := time.Duration(float64(lag) / rate * float64(time.Second))
+		text += ", done in " + left.Round(time.Second).String()
+	}
+	return text
+}

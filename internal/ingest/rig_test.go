@@ -1,0 +1,242 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait; it is spent only by a test that fails.
+const patience = 30 * time.Second
+
+// postgres is a PostgreSQL that tests share, each with a database of its own.
+type postgres struct {
+	url     string
+	process *peers.PostgresProcess // nil where DATABASE_URL gave it
+}
+
+// sharedPostgres is the one that DATABASE_URL names, whose user may create
+// databases, or a process of the test's own.
+func sharedPostgres(t *testing.T) *postgres {
+	t.Helper()
+	if given := os.Getenv("DATABASE_URL"); given != "" {
+		return &postgres{url: given}
+	}
+	process := peers.Postgres(t, "fsync=off")
+	return &postgres{url: process.URL, process: process}
+}
+
+// rig is a NATS server with the bridge's streams and a database without tables.
+type rig struct {
+	t        *testing.T
+	server   *jetstream.Server
+	js       natsjs.JetStream
+	database string // its URL
+	db       *pgx.Conn
+}
+
+func newRig(t *testing.T, p *postgres) *rig {
+	t.Helper()
+	r := &rig{t: t}
+	r.startServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	r.database = createDatabase(t, p.url)
+	var err error
+	r.db, err = pgx.Connect(t.Context(), r.database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.db.Close(context.Background()) })
+	return r
+}
+
+func (r *rig) startServer(o jetstream.ServerOptions) {
+	r.t.Helper()
+	var err error
+	r.server, err = jetstream.StartServer(o)
+	require.NoError(r.t, err)
+	r.t.Cleanup(r.server.Shutdown)
+	nc, err := nats.Connect(r.server.URL())
+	require.NoError(r.t, err)
+	r.t.Cleanup(nc.Close)
+	r.js, err = natsjs.New(nc)
+	require.NoError(r.t, err)
+	c, err := config.Load(config.Sources{})
+	require.NoError(r.t, err)
+	plan, err := daemon.Compile(c)
+	require.NoError(r.t, err)
+	_, err = jetstream.Manage(r.t.Context(), r.js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	require.NoError(r.t, err)
+}
+
+// createDatabase makes one beside that of base and drops it at the end.
+func createDatabase(t *testing.T, base string) string {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), base)
+	require.NoError(t, err)
+	name := fmt.Sprintf("ingest_test_%d", time.Now().UnixNano())
+	_, err = admin.Exec(t.Context(), "CREATE DATABASE "+name)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, _ = admin.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)")
+		_ = admin.Close(context.Background())
+	})
+	u, err := url.Parse(base)
+	require.NoError(t, err)
+	u.Path = "/" + name
+	return u.String()
+}
+
+// ingest starts one; it stops with the test.
+func (r *rig) ingest(set ...string) *Ingest {
+	r.t.Helper()
+	i, stop := r.start(set...)
+	r.t.Cleanup(stop)
+	return i
+}
+
+func (r *rig) start(set ...string) (_ *Ingest, stop func()) {
+	r.t.Helper()
+	flags := []config.Flag{
+		{Path: "database.url", Value: r.database}, {Path: "nats.url", Value: r.server.URL()},
+		{Path: "batch.flush", Value: "50ms"}, {Path: "admin.listen", Value: ""},
+	}
+	for _, pair := range set {
+		path, value, _ := strings.Cut(pair, "=")
+		flags = append(flags, config.Flag{Path: path, Value: value})
+	}
+	c, err := config.LoadIngest(config.Sources{Flags: flags}, Check)
+	require.NoError(r.t, err)
+	var out io.Writer = zerolog.NewTestWriter(r.t)
+	i, err := Start(Options{Config: c, Log: zerolog.New(out).Level(zerolog.ErrorLevel), Version: "test"})
+	require.NoError(r.t, err)
+	done := false
+	return i, func() {
+		if !done {
+			done = true
+			i.Stop()
+		}
+	}
+}
+
+// migrate makes the tables before there is an ingest.
+func (r *rig) migrate() {
+	r.t.Helper()
+	conf, err := pgx.ParseConfig(r.database)
+	require.NoError(r.t, err)
+	_, err = Migrate(r.t.Context(), conf)
+	require.NoError(r.t, err)
+}
+
+// message is one to publish.
+type message struct {
+	subject, payload string
+	headers          map[string]string
+}
+
+func (r *rig) publish(messages ...message) {
+	r.t.Helper()
+	for _, m := range messages {
+		msg := &nats.Msg{Subject: m.subject, Data: []byte(m.payload), Header: nats.Header{}}
+		for name, value := range m.headers {
+			msg.Header.Set(name, value)
+		}
+		_, err := r.js.PublishMsg(r.t.Context(), msg)
+		require.NoError(r.t, err)
+	}
+}
+
+func id(text string) map[string]string { return map[string]string{"Nats-Msg-Id": text} }
+
+// telemetry is a message of device acme/dev-1.
+func telemetry(msgID, payload string) message {
+	return message{"tenant.acme.device.dev-1.telemetry", payload, id(msgID)}
+}
+
+// query is one column of a result as text, NULL as "null".
+func (r *rig) query(sql string) []string {
+	r.t.Helper()
+	rows, err := r.db.Query(r.t.Context(), sql)
+	require.NoError(r.t, err)
+	got, err := pgx.CollectRows(rows, pgx.RowTo[*string])
+	require.NoError(r.t, err)
+	texts := make([]string, len(got))
+	for i, s := range got {
+		texts[i] = "null"
+		if s != nil {
+			texts[i] = *s
+		}
+	}
+	return texts
+}
+
+// settled waits until the consumers have delivered everything and everything is
+// acknowledged.
+func (r *rig) settled() {
+	r.t.Helper()
+	for stream, consumer := range map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"} {
+		var info *natsjs.ConsumerInfo
+		r.eventually(func() bool {
+			c, err := r.js.Consumer(r.t.Context(), stream, consumer)
+			if err != nil {
+				return false
+			}
+			info = c.CachedInfo()
+			return info.NumPending == 0 && info.NumAckPending == 0
+		}, func() any { return info })
+	}
+}
+
+func (r *rig) eventually(done func() bool, said func() any) {
+	r.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !done() {
+		if time.Now().After(deadline) {
+			require.FailNow(r.t, "it did not come to pass", "%+v", said())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// quarantined is the messages in quarantine, oldest first.
+func (r *rig) quarantined() []*natsjs.RawStreamMsg {
+	r.t.Helper()
+	s, err := r.js.Stream(r.t.Context(), "QUARANTINE")
+	require.NoError(r.t, err)
+	var all []*natsjs.RawStreamMsg
+	if s.CachedInfo().State.Msgs == 0 {
+		return nil
+	}
+	for seq := s.CachedInfo().State.FirstSeq; seq <= s.CachedInfo().State.LastSeq; seq++ {
+		m, err := s.GetMsg(r.t.Context(), seq)
+		require.NoError(r.t, err)
+		all = append(all, m)
+	}
+	return all
+}
+
+// replay has the consumers begin at the first message again.
+func (r *rig) replay() {
+	r.t.Helper()
+	for stream, consumer := range map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"} {
+		require.NoError(r.t, r.js.DeleteConsumer(r.t.Context(), stream, consumer))
+		_, err := jetstream.Manage(r.t.Context(), r.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{{Stream: stream, Name: consumer}})
+		require.NoError(r.t, err)
+	}
+}

@@ -1,0 +1,105 @@
+package ingest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/subjects"
+)
+
+// row is one message on its way into a table.
+type row struct {
+	message *jetstream.Message
+	// key is what two workers that write at once must not lock in another
+	// order: they would wait for each other.
+	key   string
+	tuple []byte // as COPY has it
+}
+
+func (r row) compare(other row) int { return cmp.Compare(r.key, other.key) }
+
+// table is one destination.
+type table struct {
+	name string
+	// stage makes the table that COPY fills: temporary, so that it is this
+	// connection's own and never logged, and emptied by each commit.
+	stage string
+	// load is what one exchange runs: COPY, then the statement that merges the
+	// stage into the table. Sent as one query it is one transaction.
+	load string
+	// row turns a message into a row. An error is what is wrong with the
+	// message, in one sentence: no later attempt can succeed.
+	row func(a address, m *jetstream.Message) (row, error)
+}
+
+// address is what a subject says.
+type address struct{ tenant, device, kind string }
+
+// addresses reads subjects by the pattern of their topics.
+type addresses struct{ pattern *subjects.Pattern }
+
+// parseAddresses checks a pattern; kinds: it must say what becomes msg_type.
+func parseAddresses(text string, kinds bool) (addresses, error) {
+	pattern, err := subjects.ParsePattern(text)
+	if err == nil {
+		err = pattern.RequireDevice()
+	}
+	if err != nil {
+		return addresses{}, err
+	}
+	if kinds && !strings.Contains(text, "{type}") {
+		return addresses{}, errors.New("it lacks {type}, which goes into the column msg_type; write it like tenant/{tenant}/device/{device}/{type}")
+	}
+	return addresses{pattern}, nil
+}
+
+func (a addresses) of(m *jetstream.Message) (address, error) {
+	topic, err := subjects.ToTopic(m.Subject)
+	if err != nil {
+		return address{}, fmt.Errorf("the subject is no topic: %w", err)
+	}
+	var match subjects.Match
+	if !a.pattern.Match([]byte(topic), &match) {
+		return address{}, fmt.Errorf("the subject %s does not fit the topic %s", m.Subject, a.pattern)
+	}
+	found := address{string(match.Tenant()), string(match.Device()), string(match.Get("type"))}
+	for _, text := range []string{found.tenant, found.device, found.kind} {
+		if err := storable("the topic", text); err != nil {
+			return address{}, err
+		}
+	}
+	return found, nil
+}
+
+// storable: PostgreSQL's text is UTF-8 without NUL.
+func storable(what, text string) error {
+	if !utf8.ValidString(text) || strings.Contains(text, "\x00") {
+		return fmt.Errorf("%s holds what PostgreSQL cannot store as text: it is not UTF-8", what)
+	}
+	return nil
+}
+
+// maxID bounds what stands in an index, in bytes; an index takes 2,704.
+const maxID = 1024
+
+// identity is the message's id, fit for a column.
+func identity(m *jetstream.Message) (string, error) {
+	id := m.ID()
+	if len(id) > maxID {
+		return "", fmt.Errorf("the message id has %d bytes; at most %d are understood", len(id), maxID)
+	}
+	return id, storable("the message id", id)
+}
+
+func commonName(m *jetstream.Message) (string, error) {
+	if m.Header == nil {
+		return "", nil
+	}
+	cn := m.Header.Get(bridge.HeaderCN)
+	return cn, storable("the certificate's CN", cn)
+}

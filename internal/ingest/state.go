@@ -1,0 +1,78 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// stateTable: of the rows of a batch the newest of each device counts, and only
+// where it is newer than what the table has. Newer is a higher version; of the same
+// version, the later one. last_seen_at follows every message.
+func stateTable() *table {
+	return &table{
+		name: "device_state",
+		stage: `CREATE TEMPORARY TABLE ingest_state (
+			tenant_id text, device_id text, reported jsonb, version bigint, received_at timestamptz
+		) ON COMMIT DELETE ROWS`,
+		load: `COPY pg_temp.ingest_state FROM STDIN (FORMAT binary);
+			INSERT INTO device_state AS d (tenant_id, device_id, reported, version, last_seen_at, received_at)
+			SELECT DISTINCT ON (tenant_id, device_id) tenant_id, device_id, reported, version,
+				max(received_at) OVER (PARTITION BY tenant_id, device_id), received_at
+			FROM pg_temp.ingest_state
+			ORDER BY tenant_id, device_id, version DESC, received_at DESC
+			ON CONFLICT (tenant_id, device_id) DO UPDATE SET
+				reported = CASE WHEN (excluded.version, excluded.received_at) > (d.version, d.received_at) THEN excluded.reported ELSE d.reported END,
+				received_at = CASE WHEN (excluded.version, excluded.received_at) > (d.version, d.received_at) THEN excluded.received_at ELSE d.received_at END,
+				version = greatest(d.version, excluded.version),
+				last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at)
+			WHERE (excluded.version, excluded.received_at) > (d.version, d.received_at) OR excluded.last_seen_at > d.last_seen_at`,
+		row: stateRow,
+	}
+}
+
+// stateRow takes {"reported":{…},"version":7}, or an object that is the state
+// itself. Without a version, the time in µs is one: the device's own where it says
+// it, for a device that was away sends what is older later.
+func stateRow(a address, m *jetstream.Message) (row, error) {
+	var ts, version, reported []byte
+	if err := inspect(m.Data, func(key, value []byte) {
+		switch string(key) {
+		case "ts":
+			ts = value
+		case "version":
+			version = value
+		case "reported":
+			reported = value
+		}
+	}); err != nil {
+		return row{}, err
+	}
+	at, _ := received(m)
+	when, err := measured(ts, at)
+	if err != nil {
+		return row{}, err
+	}
+	number := when.UnixMicro()
+	if given(version) {
+		if number, err = strconv.ParseInt(string(version), 10, 64); err != nil {
+			return row{}, fmt.Errorf("version is %s: must be a whole number of 64 bits", shorten(version))
+		}
+	}
+	switch {
+	case reported == nil:
+		reported = bytes.TrimSpace(m.Data)
+	case reported[0] != '{':
+		return row{}, fmt.Errorf("reported is %s: must be an object", shorten(reported))
+	}
+	b := make([]byte, 0, 80+len(reported)+len(a.tenant)+len(a.device))
+	b = appendTuple(b, 5)
+	b = appendText(b, a.tenant)
+	b = appendText(b, a.device)
+	b = appendJSON(b, reported)
+	b = appendInt(b, number)
+	b = appendTime(b, at)
+	return row{m, a.tenant + "\x00" + a.device, b}, nil
+}

@@ -1,0 +1,113 @@
+package ingest
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// Status is everything about an ingest at one moment.
+type Status struct {
+	Version  string             `json:"version"`
+	Uptime   string             `json:"uptime"`
+	Problems []endpoint.Problem `json:"problems,omitempty"`
+	Tables   []TableStatus      `json:"tables"`
+}
+
+// TableStatus is one table and the consumer that feeds it.
+type TableStatus struct {
+	Table    string `json:"table"`
+	Stream   string `json:"stream"`
+	Consumer string `json:"consumer"`
+	// Rows were added; Duplicates had been before, or were older than what is
+	// there.
+	Rows        uint64 `json:"rows"`
+	Duplicates  uint64 `json:"duplicates"`
+	Batches     uint64 `json:"batches"`
+	Messages    uint64 `json:"messages"`
+	Redelivered uint64 `json:"redelivered"`
+	Retried     uint64 `json:"retried"`
+	Quarantined uint64 `json:"quarantined"`
+	// Exchanges with the database, of which Failures failed; Halvings of a
+	// batch, to find the row that fails.
+	Exchanges uint64 `json:"exchanges"`
+	Failures  uint64 `json:"failures"`
+	Halvings  uint64 `json:"halvings"`
+	InHand    int    `json:"in_hand"`
+	// Lag are messages that no worker of any process has acknowledged, LagKnown
+	// whether the server has told.
+	Lag      uint64 `json:"lag"`
+	LagKnown bool   `json:"lag_known"`
+	// OldestSeconds is how long ago the stream took the oldest message in hand.
+	OldestSeconds float64 `json:"oldest_seconds"`
+
+	trouble, held string
+	acknowledged  uint64
+}
+
+func (i *Ingest) tables() []TableStatus {
+	all := make([]TableStatus, 0, len(i.intakes))
+	for _, in := range i.intakes {
+		c, w := in.workers.Counts(), in.writer
+		all = append(all, TableStatus{
+			Table: w.table.name, Stream: in.consumer.Stream, Consumer: in.consumer.Name,
+			Rows: w.rows.Load(), Duplicates: w.duplicates.Load(),
+			Batches: c.Batches, Messages: c.Messages, Redelivered: c.Redelivered,
+			Retried: c.Retried, Quarantined: c.Quarantined,
+			Exchanges: w.exchanges.Load(), Failures: w.failures.Load(), Halvings: w.halvings.Load(),
+			InHand: c.InHand, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),
+			OldestSeconds: c.OldestAge.Seconds(),
+			trouble:       c.Trouble, held: c.Held, acknowledged: c.Done,
+		})
+	}
+	return all
+}
+
+// Tables is what became of the messages so far.
+func (i *Ingest) Tables() []TableStatus { return i.tables() }
+
+// Ready implements [endpoint.Program].
+func (i *Ingest) Ready() (bool, []endpoint.Problem) {
+	problems := i.Problems()
+	return len(problems) == 0, problems
+}
+
+// Problems lists everything that keeps messages from reaching the tables.
+func (i *Ingest) Problems() []endpoint.Problem {
+	all := append(i.nats.problems("nats"), i.database.problems()...)
+	for _, t := range i.tables() {
+		// Without a connection there is no word on the consumers.
+		if t.trouble != "" && t.trouble != jetstream.ErrDisconnected.Error() {
+			all = append(all, endpoint.Problem{Component: "consumer", Problem: t.trouble, Since: i.started})
+		}
+		if t.held != "" {
+			all = append(all, endpoint.Problem{Component: "quarantine", Problem: t.held, Since: i.started})
+		}
+	}
+	return all
+}
+
+// Status implements [endpoint.Program].
+func (i *Ingest) Status(context.Context) any {
+	return Status{
+		Version: i.opts.Version, Uptime: time.Since(i.started).Round(time.Second).String(),
+		Problems: i.Problems(), Tables: i.tables(),
+	}
+}
+
+// Routes implements [endpoint.Program].
+func (i *Ingest) Routes(*http.ServeMux) {}
+
+// Index implements [endpoint.Program].
+func (i *Ingest) Index() string {
+	return `ingest
+
+/livez                        200 while the process serves
+/readyz                       200, or 503 and what is in the way
+/status                       tables, consumers, counts
+/metrics                      for Prometheus
+`
+}

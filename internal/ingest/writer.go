@@ -1,0 +1,128 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+const (
+	// attempts on a batch that fails in a way that may pass, before it is
+	// halved.
+	attempts = 3
+	pauseMin = 100 * time.Millisecond
+	pauseMax = 10 * time.Second
+)
+
+// writer is a [jetstream.Handler] for one table.
+type writer struct {
+	table     *table
+	addresses addresses
+	database  *database
+	timeout   time.Duration // of one exchange
+
+	rows, duplicates, exchanges, failures, halvings atomic.Uint64
+}
+
+// handle stores a batch and says of each message what became of it. It returns when
+// that is decided, however long the database takes; only ctx ends it before.
+func (w *writer) handle(ctx context.Context, batch []*jetstream.Message) {
+	rows := make([]row, 0, len(batch))
+	for _, m := range batch {
+		a, err := w.addresses.of(m)
+		var r row
+		if err == nil {
+			r, err = w.table.row(a, m)
+		}
+		if err != nil {
+			m.Poison(err)
+			continue
+		}
+		rows = append(rows, r)
+	}
+	slices.SortStableFunc(rows, row.compare)
+	w.store(ctx, rows, attempts)
+}
+
+// store writes rows, or halves them to find those that fail.
+func (w *writer) store(ctx context.Context, rows []row, tries int) {
+	if len(rows) == 0 {
+		return
+	}
+	err := w.persist(ctx, rows, tries)
+	switch {
+	case err == nil:
+		for _, r := range rows {
+			r.message.Done()
+		}
+	case ctx.Err() != nil:
+		// Stopped: no word, so they go back at once.
+	case len(rows) > 1:
+		w.halvings.Add(1)
+		half := len(rows) / 2
+		w.store(ctx, rows[:half], 1)
+		w.store(ctx, rows[half:], 1)
+	case classify(err) == poison:
+		rows[0].message.Poison(fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err)))
+	default:
+		rows[0].message.Retry(later(rows[0].message.Delivered))
+	}
+}
+
+// later is when a message is tried again that failed for reasons that may be its
+// own.
+func later(delivered uint64) time.Duration {
+	return min(time.Second<<min(delivered, 8), 5*time.Minute)
+}
+
+// persist is one transaction, tried until it is done or one of its rows may be at
+// fault. That it was done and the answer lost is no harm: again it changes nothing.
+func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
+	wait := pauseMin
+	for suspects := 0; ; {
+		attempt, cancel := context.WithTimeout(ctx, w.timeout)
+		added, err := w.database.exchange(attempt, w.table, rows)
+		cancel()
+		w.exchanges.Add(1)
+		if err == nil {
+			w.rows.Add(uint64(added))
+			w.duplicates.Add(uint64(int64(len(rows)) - added))
+			w.database.works()
+			return nil
+		}
+		w.failures.Add(1)
+		switch classify(err) {
+		case poison:
+			// The database answers, and it is not its fault.
+			w.database.works()
+			return err
+		case suspect:
+			if suspects++; suspects >= tries {
+				return err
+			}
+		case hold, stop:
+			w.database.fails(err)
+		}
+		if !pause(ctx, wait+rand.N(wait/2)) {
+			return err
+		}
+		wait = min(2*wait, pauseMax)
+	}
+}
+
+// pause waits, and reports false where ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,48 @@
+package jetstream_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// The smallest consumer of one's own: it prints temperatures. Start it as often as
+// wanted; all of them share the messages.
+func ExampleWorkers() {
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: os.Getenv("NATS_URL"), Name: "printer"})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	defer nc.Close()
+	js, err := jetstream.ConnectOptions{}.JetStream(nc)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	workers, err := jetstream.NewWorkers(jetstream.WorkersOptions{
+		JetStream: js, Stream: "TELEMETRY", Consumer: "ingest-workers",
+		Handler: func(_ context.Context, batch []*jetstream.Message) {
+			for _, m := range batch {
+				var reading struct{ Temperature float64 }
+				if err := json.Unmarshal(m.Data, &reading); err != nil {
+					m.Poison(err) // a copy in quarantine, with the reason
+					continue
+				}
+				fmt.Println(m.Subject, reading.Temperature)
+				m.Done() // acknowledged once the handler has returned
+			}
+		},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	workers.Run(ctx) // until Ctrl-C; then the batches under way are finished
+}

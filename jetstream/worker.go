@@ -1,0 +1,230 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	fetchPauseMin = 100 * time.Millisecond
+	fetchPauseMax = 5 * time.Second
+	// retryMin and retryMax bound the delay of a message without a word; it
+	// doubles with each delivery.
+	retryMin = time.Second
+	retryMax = time.Minute
+)
+
+// worker works on one batch at a time.
+type worker struct {
+	*Workers
+	work context.Context // of the handler
+
+	consumer natsjs.Consumer // nil: to be looked up
+	ackWait  time.Duration
+	limit    uint64 // deliveries to a handler; 0: none
+	large    bool   // the next message alone is more than BatchBytes
+}
+
+func (w *worker) run(ctx context.Context) {
+	wait := fetchPauseMin
+	for ctx.Err() == nil {
+		batch, err := w.fetch(ctx)
+		if len(batch) > 0 {
+			w.handle(batch)
+		}
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			w.trouble.set(err)
+			pause(ctx, wait)
+			wait = min(2*wait, fetchPauseMax)
+		default:
+			w.trouble.set(nil)
+			wait = fetchPauseMin
+		}
+	}
+}
+
+// fetch pulls one batch. It may return messages and an error.
+func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
+	if !w.o.JetStream.Conn().IsConnected() {
+		return nil, ErrDisconnected
+	}
+	if w.consumer == nil {
+		if err := w.lookUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	// Not bound to ctx: a pull that is abandoned leaves messages on their way
+	// to nobody, which come again only after the ack wait.
+	began, wait, size := time.Now(), min(w.o.BatchWait, w.ackWait/3), 1
+	options := []natsjs.FetchOpt{natsjs.FetchMaxWait(wait)}
+	if !w.large {
+		size, options = w.o.Batch, append(options, natsjs.FetchMaxBytes(w.o.BatchBytes))
+	}
+	pull, err := w.consumer.Fetch(size, options...)
+	if err != nil {
+		w.consumer = nil
+		return nil, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, err)
+	}
+	var batch []*Message
+	for msg := range pull.Messages() {
+		m, err := receive(msg)
+		if err != nil {
+			continue // not of this consumer; there is nobody to answer to
+		}
+		if batch == nil {
+			batch = make([]*Message, 0, w.o.Batch)
+		}
+		batch = append(batch, m)
+	}
+	// The server ends a pull at once where the next message alone is over the
+	// bytes; nats.go 1.55.0 keeps that answer to itself.
+	w.large = !w.large && len(batch) == 0 && time.Since(began) < wait/2
+	if err := pull.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
+		w.consumer = nil // it may be gone, or another by now
+		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, explain(err, w.api()))
+	}
+	return batch, nil
+}
+
+func (w *worker) api() string {
+	return "$JS.API.CONSUMER.MSG.NEXT." + w.o.Stream + "." + w.o.Consumer
+}
+
+// lookUp finds the consumer and what it says about leases.
+func (w *worker) lookUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, DefaultConnectTimeout)
+	defer cancel()
+	consumer, err := w.o.JetStream.Consumer(ctx, w.o.Stream, w.o.Consumer)
+	switch {
+	case errors.Is(err, natsjs.ErrConsumerNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
+		return fmt.Errorf("consumer %s/%s does not exist: start the bridge, which makes it, or make it with `mqtt-nats-bridge streams apply`: %w", w.o.Stream, w.o.Consumer, err)
+	case err != nil:
+		return fmt.Errorf("look up consumer %s/%s: %w", w.o.Stream, w.o.Consumer,
+			explain(err, "$JS.API.CONSUMER.INFO."+w.o.Stream+"."+w.o.Consumer))
+	}
+	cfg := consumer.CachedInfo().Config
+	w.consumer, w.ackWait = consumer, cfg.AckWait
+	if w.ackWait <= 0 {
+		w.ackWait = DefaultAckWait
+	}
+	w.limit = uint64(w.o.MaxDeliveries)
+	if cfg.MaxDeliver > 0 {
+		// The server would give up after its last delivery, whatever became
+		// of it: that one is for quarantine.
+		if last := uint64(max(cfg.MaxDeliver-1, 1)); w.limit == 0 || last < w.limit {
+			w.limit = last
+		}
+	}
+	return nil
+}
+
+// handle has the handler work on what may still be tried, and does as it says.
+func (w *worker) handle(batch []*Message) {
+	w.counts.begin(w, batch)
+	defer w.counts.end(w)
+	release := w.lease(batch)
+	fresh := batch[:0:0]
+	for _, m := range batch {
+		if w.limit > 0 && m.Delivered > w.limit {
+			m.Poison(fmt.Errorf("given up after %d deliveries: no attempt has ended with a result", m.Delivered-1))
+			continue
+		}
+		fresh = append(fresh, m)
+	}
+	if len(fresh) > 0 {
+		w.o.Handler(w.work, fresh)
+	}
+	release()
+	for _, m := range batch {
+		w.settle(m)
+	}
+}
+
+// lease tells the server, three times within the ack wait, that the batch is
+// being worked on. The returned function ends that and waits.
+func (w *worker) lease(batch []*Message) (release func()) {
+	end := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		tick := time.NewTicker(w.ackWait / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+				for _, m := range batch {
+					// Without a connection the lease runs out; the message
+					// then comes twice.
+					_ = m.msg.InProgress()
+				}
+			}
+		}
+	})
+	return func() {
+		close(end)
+		wait.Wait()
+	}
+}
+
+// settle carries out the word on a message. Acknowledgements wait for no answer:
+// one that is lost brings the message again, which a handler bears anyway.
+func (w *worker) settle(m *Message) {
+	var err error
+	switch m.word {
+	case done:
+		if err = m.msg.Ack(); err == nil {
+			w.counts.done.Add(1)
+		}
+	case poison:
+		w.reject(m)
+		return
+	case retry:
+		w.counts.retried.Add(1)
+		err = m.msg.NakWithDelay(max(m.delay, 0))
+	default:
+		w.counts.retried.Add(1)
+		delay := retryDelay(m.Delivered)
+		if w.work.Err() != nil {
+			delay = 0 // stopped before its turn: whoever is there may have it
+		}
+		err = m.msg.NakWithDelay(delay)
+	}
+	if err != nil {
+		w.counts.unanswered.Add(1)
+	}
+}
+
+// reject stores the message in quarantine and only then terminates it.
+func (w *worker) reject(m *Message) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), DefaultConnectTimeout)
+	defer cancel()
+	if err := w.quarantine(ctx, m, m.cause); err != nil {
+		w.held.set(err)
+		w.counts.retried.Add(1)
+		if m.msg.NakWithDelay(retryDelay(m.Delivered)) != nil {
+			w.counts.unanswered.Add(1)
+		}
+		return
+	}
+	w.held.set(nil)
+	if m.msg.TermWithReason(oneLine(m.cause.Error())) != nil {
+		w.counts.unanswered.Add(1) // it comes again and is a duplicate there
+	}
+}
+
+func retryDelay(delivered uint64) time.Duration {
+	d := retryMin
+	for i := uint64(1); i < delivered && d < retryMax; i++ {
+		d *= 2
+	}
+	return min(d, retryMax)
+}

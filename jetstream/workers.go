@@ -1,0 +1,181 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Defaults of [WorkersOptions].
+const (
+	DefaultWorkers     = 4
+	DefaultBatch       = 500
+	DefaultBatchBytes  = 8 << 20
+	DefaultBatchWait   = time.Second
+	DefaultStopTimeout = 10 * time.Second
+)
+
+// Handler works on one batch and gives its word on each message: [Message.Done],
+// [Message.Retry] or [Message.Poison]. Nothing is acknowledged before it returns.
+// A message without a word is delivered again later, a second after the first
+// delivery and after twice as long with each further one, up to a minute.
+//
+// The handler may take as long as it needs, for instance wait for a database to
+// come back: its messages stay its own meanwhile. ctx ends only when a stop has
+// waited for StopTimeout. Several batches are handled at once, one a worker. A
+// message may come twice (an acknowledgement can be lost): what a handler does
+// must bear that.
+type Handler func(ctx context.Context, batch []*Message)
+
+// WorkersOptions describe workers on one durable pull consumer. JetStream, Stream,
+// Consumer and Handler are required.
+type WorkersOptions struct {
+	JetStream natsjs.JetStream
+	// Stream and Consumer name a consumer that exists; [Manage] makes it.
+	Stream, Consumer string
+	Handler          Handler
+
+	// Workers is how many batches are worked on at once in this process. Any
+	// number of processes may share the consumer.
+	Workers int
+	// A batch ends with Batch messages, before more than BatchBytes of them
+	// (payload, subject and headers; a single larger message comes alone), or
+	// BatchWait after the pull began. BatchWait is held to a third of the
+	// consumer's ack wait.
+	Batch      int
+	BatchBytes int
+	BatchWait  time.Duration
+	// MaxDeliveries is how often a message is handed to a handler at most;
+	// then it goes to quarantine. The workers count, not the server: a server
+	// that gives up tells it once, to whoever listens at that moment, and a
+	// consumer without max_deliver goes on delivering until a worker has seen
+	// to it. Zero: no limit.
+	MaxDeliveries int
+	// StopTimeout bounds the handlers' work after a stop.
+	StopTimeout time.Duration
+
+	Hooks WorkersHooks
+}
+
+// WorkersHooks are told of changes. Each may be nil, must not block and may be
+// called from several goroutines.
+type WorkersHooks struct {
+	// Trouble: nothing can be fetched, and why; nil: it goes on. Once per
+	// change.
+	Trouble func(err error)
+	// Quarantined: a message was stored in quarantine. err is its cause.
+	Quarantined func(m *Message, err error)
+	// Held: a message belongs in quarantine, which does not take it; it is
+	// delivered again later. Once per change; nil: it takes them again.
+	Held func(err error)
+}
+
+// Workers pull batches from one durable consumer and hand them to a handler.
+type Workers struct {
+	o       WorkersOptions
+	counts  workersCounts
+	trouble change
+	held    change
+}
+
+// NewWorkers checks the options and does no I/O.
+func NewWorkers(o WorkersOptions) (*Workers, error) {
+	switch {
+	case o.JetStream == nil:
+		return nil, errors.New("set up workers: JetStream is required")
+	case o.Handler == nil:
+		return nil, errors.New("set up workers: a handler is required")
+	case !validName(o.Stream) || !validName(o.Consumer):
+		return nil, fmt.Errorf("set up workers: %q and %q: the names of a stream and a consumer are required", o.Stream, o.Consumer)
+	case o.Workers < 0 || o.Batch < 0 || o.BatchBytes < 0 || o.MaxDeliveries < 0:
+		return nil, errors.New("set up workers: a number is negative")
+	}
+	setCount(&o.Workers, DefaultWorkers)
+	setCount(&o.Batch, DefaultBatch)
+	setCount(&o.BatchBytes, DefaultBatchBytes)
+	setDefault(&o.BatchWait, DefaultBatchWait)
+	setDefault(&o.StopTimeout, DefaultStopTimeout)
+	w := &Workers{o: o}
+	w.counts.inHand = map[*worker]handful{}
+	w.trouble.hook, w.held.hook = o.Hooks.Trouble, o.Hooks.Held
+	return w, nil
+}
+
+func setCount(n *int, value int) {
+	if *n == 0 {
+		*n = value
+	}
+}
+
+// Run works until ctx ends, then lets every worker finish its batch, acknowledges
+// it and returns. What keeps messages from coming (no connection, no such
+// consumer) is told through Hooks and tried again for ever.
+func (w *Workers) Run(ctx context.Context) {
+	// Handlers outlive ctx by StopTimeout.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(w.o.StopTimeout, cancel)
+		context.AfterFunc(work, func() { timer.Stop() })
+	})
+	defer stop()
+
+	var wait sync.WaitGroup
+	wait.Go(func() { w.observe(ctx) })
+	wait.Go(func() { w.watchAdvisories(ctx) })
+	for range w.o.Workers {
+		wait.Go(func() { (&worker{Workers: w, work: work}).run(ctx) })
+	}
+	wait.Wait()
+	// The acknowledgements are in the connection's buffer: see them out. The
+	// context is bounded, and where there is no connection they come again.
+	flush, cancelFlush := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancelFlush()
+	_ = w.o.JetStream.Conn().FlushWithContext(flush)
+}
+
+// change tells a hook of errors once per change.
+type change struct {
+	hook func(error)
+
+	mu   sync.Mutex
+	last string
+}
+
+func (c *change) set(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if text == c.last {
+		return
+	}
+	c.last = text
+	if c.hook != nil {
+		c.hook(err)
+	}
+}
+
+func (c *change) current() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// pause waits, and reports false where ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,497 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// shop is a server with a stream, a consumer and the quarantine.
+type shop struct {
+	t  *testing.T
+	js natsjs.JetStream
+	// spec is the consumer's.
+	spec jetstream.ConsumerSpec
+}
+
+func openShop(t *testing.T, spec jetstream.ConsumerSpec) *shop {
+	t.Helper()
+	s := &shop{t: t, js: api(t, boot(t, nil)), spec: spec}
+	s.spec.Stream, s.spec.Name = "T", "workers"
+	_, err := jetstream.Manage(within(t), s.js, jetstream.ManageCreate, []jetstream.StreamSpec{
+		{Name: "T", Subjects: []string{"t.>"}}, {Name: "QUARANTINE", Subjects: []string{"quarantine.>"}},
+	}, []jetstream.ConsumerSpec{s.spec})
+	require.NoError(t, err)
+	return s
+}
+
+func (s *shop) publish(from, n int) {
+	s.t.Helper()
+	for i := from; i < from+n; i++ {
+		_, err := s.js.Publish(within(s.t), fmt.Sprintf("t.%d", i), fmt.Append(nil, i), natsjs.WithMsgID(fmt.Sprint("m", i)))
+		require.NoError(s.t, err)
+	}
+}
+
+// work runs workers; stop ends them and waits.
+func (s *shop) work(o jetstream.WorkersOptions) (w *jetstream.Workers, stop func()) {
+	s.t.Helper()
+	o.Stream, o.Consumer = s.spec.Stream, s.spec.Name
+	if o.JetStream == nil {
+		o.JetStream = s.js
+	}
+	if o.BatchWait == 0 {
+		o.BatchWait = 50 * time.Millisecond
+	}
+	w, err := jetstream.NewWorkers(o)
+	require.NoError(s.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx)
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		receive(s.t, "the end of the workers", done)
+	})
+	s.t.Cleanup(stop)
+	return w, stop
+}
+
+// awaitAcknowledged waits until nothing is left to deliver or to acknowledge.
+func (s *shop) awaitAcknowledged() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		info := s.info()
+		return info.NumPending == 0 && info.NumAckPending == 0
+	}, patience, 10*time.Millisecond)
+}
+
+func (s *shop) info() *natsjs.ConsumerInfo {
+	s.t.Helper()
+	c, err := s.js.Consumer(within(s.t), s.spec.Stream, s.spec.Name)
+	require.NoError(s.t, err)
+	return c.CachedInfo()
+}
+
+func (s *shop) quarantined() []*natsjs.RawStreamMsg {
+	s.t.Helper()
+	stream, err := s.js.Stream(within(s.t), "QUARANTINE")
+	require.NoError(s.t, err)
+	var all []*natsjs.RawStreamMsg
+	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		m, err := stream.GetMsg(within(s.t), seq)
+		require.NoError(s.t, err)
+		all = append(all, m)
+	}
+	return all
+}
+
+// tally notes what handlers were given.
+type tally struct {
+	mu   sync.Mutex
+	seen map[string]int // by message id
+}
+
+func (c *tally) add(batch []*jetstream.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen == nil {
+		c.seen = map[string]int{}
+	}
+	for _, m := range batch {
+		c.seen[m.ID()]++
+	}
+}
+
+func (c *tally) of(id string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen[id]
+}
+
+func (c *tally) distinct() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.seen)
+}
+
+func allDone(batch []*jetstream.Message) {
+	for _, m := range batch {
+		m.Done()
+	}
+}
+
+func TestWorkersShareTheMessages(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	var seen tally
+	largest := make(chan int, 1000)
+	handler := func(_ context.Context, batch []*jetstream.Message) {
+		seen.add(batch)
+		largest <- len(batch)
+		allDone(batch)
+	}
+	s.publish(0, 500)
+	a, _ := s.work(jetstream.WorkersOptions{Handler: handler, Batch: 20, Workers: 2})
+	b, _ := s.work(jetstream.WorkersOptions{Handler: handler, Batch: 20, Workers: 2})
+	s.publish(500, 500)
+	s.awaitAcknowledged()
+	require.Equal(t, 1000, seen.distinct())
+	require.EqualValues(t, 1000, a.Counts().Done+b.Counts().Done)
+	for len(largest) > 0 {
+		require.LessOrEqual(t, <-largest, 20)
+	}
+}
+
+func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	s.publish(0, 3)
+	in, out := make(chan int), make(chan struct{})
+	w, _ := s.work(jetstream.WorkersOptions{Workers: 1, Handler: func(_ context.Context, batch []*jetstream.Message) {
+		in <- len(batch)
+		<-out
+		allDone(batch)
+	}})
+	require.Equal(t, 3, receive(t, "the batch", in))
+	require.Equal(t, 3, s.info().NumAckPending)
+	require.Equal(t, 3, w.Counts().InHand)
+	require.Positive(t, w.Counts().OldestAge)
+	close(out)
+	s.awaitAcknowledged()
+}
+
+func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{AckWait: 300 * time.Millisecond})
+	s.publish(0, 5)
+	var seen tally
+	deliveries := make(chan struct{}, 100)
+	_, stop := s.work(jetstream.WorkersOptions{Workers: 2, Handler: func(ctx context.Context, batch []*jetstream.Message) {
+		seen.add(batch)
+		deliveries <- struct{}{}
+		select { // several times the ack wait
+		case <-time.After(1500 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		allDone(batch)
+	}})
+	receive(t, "the batch", deliveries)
+	s.awaitAcknowledged()
+	stop()
+	for i := range 5 {
+		require.Equal(t, 1, seen.of(fmt.Sprint("m", i)), "delivered twice, though its worker was at it")
+	}
+}
+
+func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	s.publish(0, 4)
+	var mu sync.Mutex
+	first := map[string]time.Time{}
+	gaps := make(chan time.Duration, 4)
+	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, m := range batch {
+			switch {
+			case m.ID() == "m0":
+				m.Done()
+			case m.Delivered == 1:
+				first[m.ID()] = time.Now()
+				m.Retry(400 * time.Millisecond)
+			default:
+				gaps <- time.Since(first[m.ID()])
+				m.Done()
+			}
+		}
+	}})
+	for range 3 {
+		require.GreaterOrEqual(t, receive(t, "a redelivery", gaps), 400*time.Millisecond)
+	}
+	s.awaitAcknowledged()
+}
+
+func TestAMessageWithoutAWordComesAgain(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	s.publish(0, 1)
+	deliveries := make(chan uint64, 10)
+	w, _ := s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		deliveries <- batch[0].Delivered
+		if batch[0].Delivered > 1 {
+			batch[0].Done()
+		}
+	}})
+	require.EqualValues(t, 1, receive(t, "the first delivery", deliveries))
+	require.EqualValues(t, 2, receive(t, "the second", deliveries))
+	s.awaitAcknowledged()
+	require.EqualValues(t, 1, w.Counts().Retried)
+}
+
+func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	msg := &nats.Msg{Subject: "t.tenant.x%2Ey", Data: []byte("{"), Header: nats.Header{
+		"Nats-Msg-Id": {"abc"}, "Bridge-Cn": {"acme/dev-1"}, "Nats-Expected-Stream": {"T"}, "Other": {"kept"},
+	}}
+	_, err := s.js.PublishMsg(within(t), msg)
+	require.NoError(t, err)
+	s.publish(0, 2)
+	w, _ := s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		for _, m := range batch {
+			if m.ID() == "abc" {
+				m.Poison(errors.New("not\r\nJSON"))
+			} else {
+				m.Done()
+			}
+		}
+	}})
+	s.awaitAcknowledged()
+	all := s.quarantined()
+	require.Len(t, all, 1)
+	m := all[0]
+	require.Equal(t, "quarantine.bad_payload.t.tenant.x%2Ey", m.Subject)
+	require.Equal(t, "{", string(m.Data))
+	for name, want := range map[string]string{
+		"Bridge-Reason": "bad_payload", "Bridge-Detail": "not  JSON", "Bridge-Msg-Id": "abc", "Nats-Msg-Id": "abc.bad_payload",
+		"Bridge-Cn": "acme/dev-1", "Other": "kept", "Mqtt-Topic": "t/tenant/x.y", "Nats-Expected-Stream": "",
+	} {
+		require.Equal(t, want, m.Header.Get(name), name)
+	}
+	require.EqualValues(t, 1, w.Counts().Quarantined)
+	require.EqualValues(t, 2, w.Counts().Done)
+}
+
+func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	require.NoError(t, s.js.DeleteStream(within(t), "QUARANTINE"))
+	s.publish(0, 1)
+	held := make(chan error, 100)
+	_, _ = s.work(jetstream.WorkersOptions{
+		Handler: func(_ context.Context, batch []*jetstream.Message) { batch[0].Poison(errors.New("bad")) },
+		Hooks:   jetstream.WorkersHooks{Held: func(err error) { held <- err }},
+	})
+	require.ErrorContains(t, receive(t, "word of it", held), "quarantine")
+	require.Equal(t, 1, s.info().NumAckPending)
+	_, err := s.js.CreateStream(within(t), natsjs.StreamConfig{Name: "QUARANTINE", Subjects: []string{"quarantine.>"}})
+	require.NoError(t, err)
+	s.awaitAcknowledged()
+	require.Len(t, s.quarantined(), 1)
+	require.NoError(t, receive(t, "word that it is well again", held))
+}
+
+func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
+	t.Parallel()
+	for name, spec := range map[string]jetstream.ConsumerSpec{
+		"counted by the workers": {AckWait: time.Second},
+		"limited by the server":  {AckWait: time.Second, MaxDeliver: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openShop(t, spec)
+			s.publish(0, 2)
+			var seen tally
+			_, _ = s.work(jetstream.WorkersOptions{MaxDeliveries: 3, Handler: func(_ context.Context, batch []*jetstream.Message) {
+				seen.add(batch)
+				for _, m := range batch {
+					if m.ID() == "m0" {
+						m.Retry(0) // as if its worker had died
+					} else {
+						m.Done()
+					}
+				}
+			}})
+			s.awaitAcknowledged()
+			all := s.quarantined()
+			require.Len(t, all, 1)
+			require.Equal(t, "m0", all[0].Header.Get("Bridge-Msg-Id"))
+			require.Contains(t, all[0].Header.Get("Bridge-Detail"), "given up after 3 deliveries")
+			require.Equal(t, 3, seen.of("m0"))
+			require.Equal(t, 1, seen.of("m1"))
+		})
+	}
+}
+
+// TestWhatTheServerGaveUpOnEndsInQuarantine: its last deliveries went to somebody
+// who kept no count.
+func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{MaxDeliver: 1})
+	handled := make(chan string, 10)
+	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		for _, m := range batch {
+			m.Retry(0) // the first delivery is the last
+			handled <- m.ID()
+		}
+	}})
+	s.publish(0, 1)
+	receive(t, "the only delivery", handled)
+	require.Eventually(t, func() bool { return len(s.quarantined()) == 1 }, patience, 10*time.Millisecond)
+	require.Contains(t, s.quarantined()[0].Header.Get("Bridge-Detail"), "max_deliver")
+	require.Equal(t, "m0", s.quarantined()[0].Header.Get("Bridge-Msg-Id"))
+}
+
+func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	s.publish(0, 10)
+	in, out := make(chan struct{}, 10), make(chan struct{})
+	w, stop := s.work(jetstream.WorkersOptions{Workers: 1, Batch: 5, Handler: func(_ context.Context, batch []*jetstream.Message) {
+		in <- struct{}{}
+		<-out
+		allDone(batch)
+	}})
+	receive(t, "the batch", in)
+	time.AfterFunc(100*time.Millisecond, func() { close(out) })
+	stop()
+	require.EqualValues(t, 5, w.Counts().Done)
+	require.Empty(t, in, "a batch after the stop")
+	info := s.info()
+	require.Zero(t, info.NumAckPending)
+	require.EqualValues(t, 5, info.NumPending)
+}
+
+func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	s.publish(0, 5)
+	in := make(chan struct{}, 10)
+	_, stop := s.work(jetstream.WorkersOptions{Workers: 1, StopTimeout: 50 * time.Millisecond, Handler: func(ctx context.Context, _ []*jetstream.Message) {
+		in <- struct{}{}
+		<-ctx.Done()
+	}})
+	receive(t, "the batch", in)
+	stop()
+	// Another has them at once, not after the ack wait of 30 s.
+	again := make(chan int, 10)
+	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		again <- len(batch)
+		allDone(batch)
+	}})
+	for n := 0; n < 5; {
+		n += receive(t, "the messages given back", again)
+	}
+}
+
+func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	sizes := []int{10, 300_000, 20, 400_000, 30}
+	for i, size := range sizes {
+		_, err := s.js.Publish(within(t), fmt.Sprint("t.", i), make([]byte, size))
+		require.NoError(t, err)
+	}
+	var mu sync.Mutex
+	var got []int
+	_, _ = s.work(jetstream.WorkersOptions{Workers: 1, BatchBytes: 100_000, BatchWait: time.Second, Handler: func(_ context.Context, batch []*jetstream.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, m := range batch {
+			got = append(got, len(m.Data))
+			m.Done()
+		}
+	}})
+	s.awaitAcknowledged()
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, sizes, got)
+}
+
+func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	require.NoError(t, s.js.DeleteConsumer(within(t), "T", "workers"))
+	s.publish(0, 3)
+	trouble := make(chan error, 100)
+	_, _ = s.work(jetstream.WorkersOptions{
+		Handler: func(_ context.Context, batch []*jetstream.Message) { allDone(batch) },
+		Hooks:   jetstream.WorkersHooks{Trouble: func(err error) { trouble <- err }},
+	})
+	require.ErrorContains(t, receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
+	_, err := jetstream.Manage(within(t), s.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{s.spec})
+	require.NoError(t, err)
+	require.NoError(t, receive(t, "word that it goes on", trouble))
+	s.awaitAcknowledged()
+	// Deleted under their hands, they notice and wait again.
+	require.NoError(t, s.js.DeleteConsumer(within(t), "T", "workers"))
+	require.Eventually(t, func() bool {
+		select {
+		case err := <-trouble:
+			return err != nil
+		default:
+			return false
+		}
+	}, patience, 10*time.Millisecond)
+}
+
+func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	s.publish(0, 7)
+	out := make(chan struct{})
+	w, _ := s.work(jetstream.WorkersOptions{Workers: 1, Batch: 2, Handler: func(_ context.Context, batch []*jetstream.Message) {
+		<-out
+		allDone(batch)
+	}})
+	require.Eventually(t, func() bool {
+		c := w.Counts()
+		return c.Pending == 5 && c.AckPending == 2 && !c.ObservedAt.IsZero()
+	}, patience, 10*time.Millisecond)
+	close(out)
+	require.Eventually(t, func() bool { c := w.Counts(); return c.Pending+c.AckPending == 0 }, patience, 10*time.Millisecond)
+}
+
+func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {
+	t.Parallel()
+	js := api(t, boot(t, nil))
+	handler := func(context.Context, []*jetstream.Message) {}
+	for want, o := range map[string]jetstream.WorkersOptions{
+		"JetStream is required":         {Stream: "T", Consumer: "c", Handler: handler},
+		"handler is required":           {JetStream: js, Stream: "T", Consumer: "c"},
+		"names of a stream":             {JetStream: js, Stream: "T.x", Consumer: "c", Handler: handler},
+		"names of a stream and a consu": {JetStream: js, Stream: "T", Handler: handler},
+		"negative":                      {JetStream: js, Stream: "T", Consumer: "c", Handler: handler, Workers: -1},
+	} {
+		_, err := jetstream.NewWorkers(o)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestIDsOfMessagesWithoutOneDiffer(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	for range 3 {
+		_, err := s.js.Publish(within(t), "t.same", []byte("same"))
+		require.NoError(t, err)
+	}
+	var mu sync.Mutex
+	var ids []string
+	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, m := range batch {
+			ids = append(ids, m.ID())
+			m.Done()
+		}
+	}})
+	s.awaitAcknowledged()
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(ids)
+	require.Len(t, slices.Compact(ids), 3)
+}
