@@ -337,21 +337,20 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 		}
 		result.Refused, result.Message = err, e.clone()
 	}
-	p.settled(seq)
+	p.settled(seq, attempt)
 	p.mu.Unlock()
 	p.opts.Settler.Settle(&result)
 	return true
 }
 
-// settled removes a message from the window and sends what may follow.
-func (p *Publisher) settled(seq uint64) {
+// settled removes a message from the window and sends what may follow. attempt is
+// the one that was answered, 0 where the server was not asked.
+func (p *Publisher) settled(seq uint64, attempt uint32) {
 	head := p.win.head
 	p.win.settle(seq)
 	if p.win.head != head {
 		p.progress = time.Now()
-		if p.recovery.active {
-			p.resume()
-		}
+		p.headSettled(attempt)
 	}
 	if !p.recovery.active && p.win.next < p.win.tail {
 		p.pump()
@@ -374,7 +373,7 @@ func (p *Publisher) reportRefused() {
 			continue
 		}
 		result := bridge.Result{Token: e.token, Refused: r.err, Message: e.clone()}
-		p.settled(r.seq)
+		p.settled(r.seq, 0)
 		p.mu.Unlock()
 		p.opts.Settler.Settle(&result)
 		p.opts.Settler.SettleDone()

@@ -8,9 +8,14 @@ import (
 
 // recovery is going back N. When the connection was replaced, when the oldest
 // message has no answer in time or is refused for now, the publisher stops
-// sending, probes with the oldest message under its old id until that one is
+// sending, probes with the oldest message under its old id until a probe is
 // answered for good, sends all the others again in order, and only then goes on
 // with new ones.
+//
+// An answer to what was sent before says nothing about the way there: the new
+// leader of a replicated stream answers for messages that it has from its
+// predecessor before it takes any itself, and what is sent at that moment is
+// swallowed until, in the midst of it, the first one is not.
 //
 // That keeps the order because what the stream holds is at any time a prefix of
 // what was sent; a full stream with discard new and max_bytes is the exception: it
@@ -22,7 +27,9 @@ type recovery struct {
 	// attempt marks what is sent, so that a refusal of an older sending can
 	// be told from one of the latest. It grows with every probe and resume.
 	attempt uint32
-	problem error // the latest reason
+	probed  uint32 // the attempt of the first probe; 0: none yet
+	soon    bool   // the next probe is due within moments
+	problem error  // the latest reason
 	since   time.Time
 	pause   time.Duration // before the next probe
 	alarmed bool
@@ -74,8 +81,9 @@ func (p *Publisher) refusedForNow(seq uint64, err error) {
 // probe sends the oldest unsettled message once more.
 func (p *Publisher) probe() {
 	r := &p.recovery
+	r.soon = false
 	p.alarm()
-	if p.win.head == p.win.sent {
+	if p.win.len() == 0 {
 		p.resume()
 		return
 	}
@@ -87,6 +95,12 @@ func (p *Publisher) probe() {
 	}
 	p.generation = p.link.Generation()
 	r.attempt++
+	if r.probed == 0 {
+		r.probed = r.attempt
+	}
+	if p.win.head == p.win.sent {
+		p.win.advance() // the oldest has never been sent
+	}
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
 		if Classify(err) == Reject && !p.win.at(p.win.head).final {
 			p.sendFailed(p.win.head, err)
@@ -100,6 +114,20 @@ func (p *Publisher) probe() {
 	// Silence is the answer of a server that cannot write: the next probe
 	// follows when this one has had its time.
 	p.schedule(p.opts.AckTimeout)
+}
+
+// headSettled goes on from the next message: with all of them where the way there
+// is proven, else with another probe.
+func (p *Publisher) headSettled(attempt uint32) {
+	r := &p.recovery
+	switch {
+	case !r.active:
+	case r.probed != 0 && attempt >= r.probed, p.win.len() == 0:
+		p.resume()
+	case !r.soon:
+		r.soon, r.pause = true, minPause
+		p.schedule(p.opts.Jitter(r.pause))
+	}
 }
 
 // resume ends a recovery: everything unsettled goes out again, in order.

@@ -3,11 +3,16 @@ package jetstream
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
 )
 
 func TestALastingFaultIsLoggedWithAdviceWhereThereIsSome(t *testing.T) {
@@ -27,4 +32,82 @@ func TestALastingFaultIsLoggedWithAdviceWhereThereIsSome(t *testing.T) {
 			require.NotContains(t, line, "advice")
 		}
 	}
+}
+
+// wire is a link that notes what is sent.
+type wire struct {
+	sent []string // reply subjects
+}
+
+func (w *wire) PublishMsg(m *nats.Msg) error {
+	w.sent = append(w.sent, strings.Clone(m.Reply))
+	return nil
+}
+func (w *wire) IsConnected() bool  { return true }
+func (w *wire) Generation() uint64 { return 1 }
+func (w *wire) Sending(bool)       {}
+func (w *wire) LastError() error   { return nil }
+func (w *wire) MaxPayload() int64  { return 1 << 20 }
+func (w *wire) Close()             {}
+
+// taken are the reply subjects since the last call.
+func (w *wire) taken() []string {
+	synctest.Wait()
+	sent := w.sent
+	w.sent = nil
+	return sent
+}
+
+type settleNothing struct{}
+
+func (settleNothing) Settle(*bridge.Result) {}
+func (settleNothing) SettleDone()           {}
+
+// A new leader answers for messages that it has from its predecessor before it
+// takes any itself. That answer is no reason to send all the others.
+func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		link := &wire{}
+		var handlers LinkHandlers
+		p, err := NewPublisher(PublisherOptions{
+			Open:    func(h LinkHandlers) (Link, string, error) { handlers = h; return link, "r.", nil },
+			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
+		})
+		require.NoError(t, err)
+		answer := func(reply string) {
+			handlers.Answer(&nats.Msg{Subject: reply, Data: []byte(`{"stream":"S","seq":1}`)}, false)
+		}
+		for i := range uint64(4) {
+			p.Publish(&bridge.Message{Token: i, Subject: []byte("s"), Payload: []byte("x")})
+		}
+		first := link.taken()
+		require.Len(t, first, 4)
+		time.Sleep(3*time.Second + time.Millisecond) // the acknowledgement timeout
+		probe := link.taken()
+		require.Len(t, probe, 1, "a probe with the oldest")
+
+		answer(first[0])
+		require.Empty(t, link.taken(), "nothing follows at once")
+		time.Sleep(minPause + time.Millisecond)
+		probe = link.taken()
+		require.Len(t, probe, 1, "a probe with the next one")
+		answer(first[1])
+		answer(first[2])
+		time.Sleep(minPause + time.Millisecond)
+		probe = link.taken()
+		require.Len(t, probe, 1)
+
+		p.Publish(&bridge.Message{Token: 4, Subject: []byte("s"), Payload: []byte("x")})
+		answer(first[3])
+		time.Sleep(minPause + time.Millisecond)
+		probe = link.taken()
+		require.Len(t, probe, 1, "a probe with one that was never sent")
+		p.Publish(&bridge.Message{Token: 5, Subject: []byte("s"), Payload: []byte("x")})
+		require.Empty(t, link.taken())
+		answer(probe[0])
+		require.Len(t, link.taken(), 1, "the way is proven")
+		require.Empty(t, p.Stats().Problem)
+		p.Close()
+	})
 }

@@ -214,19 +214,27 @@ func (b *scriptedBroker) deliver(out *packetWriter, present bool) error {
 			b.mu.Unlock()
 			return net.ErrClosed
 		}
-		b.sent, b.sends[message] = message+1, 1
 		b.mu.Unlock()
-		if err := out.write(b.packet(message, false)); err != nil {
+		if err := b.first(message, out); err != nil {
 			return err
 		}
-		if b.between != nil {
-			out.mu.Lock()
-			err := b.between(message, out.conn)
-			out.mu.Unlock()
-			if err != nil {
-				return err
-			}
-		}
+	}
+	return nil
+}
+
+// first is a message's first delivery. Until it is on the wire nothing else is,
+// not its own redelivery.
+func (b *scriptedBroker) first(message int, out *packetWriter) error {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	b.mu.Lock()
+	b.sent, b.sends[message] = message+1, 1
+	b.mu.Unlock()
+	if _, err := out.conn.Write(b.packet(message, false)); err != nil {
+		return err
+	}
+	if b.between != nil {
+		return b.between(message, out.conn)
 	}
 	return nil
 }

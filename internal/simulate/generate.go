@@ -35,6 +35,7 @@ var courses = [][]op{
 	{publish, send, read, publish, send, natsCut, natsNotice, natsDial, read},
 	{fault, send, read, store, answer},
 	{store, commit, answer, takeAcks},
+	{publish, publish, publish, send, read, store, leader, heal},
 }
 
 // generate draws a run from a seed.

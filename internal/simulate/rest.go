@@ -6,7 +6,7 @@ import "time"
 // each message is stored, unless the broker lost it or a check refused it.
 func (w *world) rest() {
 	w.logf("--- rest")
-	w.heal()
+	w.heal(false)
 	for range 2000 {
 		if w.violation != nil || w.resting() {
 			break

@@ -35,7 +35,7 @@ const (
 	answer     // a+1 answers arrive; b: how far the first one has fallen behind
 	dropAnswer // one is lost
 	fault      // the streams refuse (a: how) from now on; ragged: those of the mask b
-	heal       // and take again
+	heal       // and take again; a odd: a new leader answers before it takes
 	leader     // a new leader, who has a of what was not safe; b odd: meanwhile no answers, else refusals
 	natsCut    // the connection dies: a messages and b answers still arrive
 	natsNotice // the client sees that

@@ -248,7 +248,11 @@ func (w *world) renew() {
 // heal ends a fault. It waits until the publisher must know of it: every message
 // sent so far has met it and every answer has arrived, and no message that met it
 // silently is younger than the acknowledgement timeout.
-func (w *world) heal() {
+//
+// early: a new leader answers for what it has from its predecessor while it takes
+// no messages of its own yet. What a publisher then sends is swallowed until, in
+// the midst of it, the leader does: order is promised all the same.
+func (w *world) heal(early bool) {
 	v := &w.server
 	for v.faulty && w.violation == nil {
 		if w.sabotage.impatient {
@@ -262,10 +266,33 @@ func (w *world) heal() {
 			w.sleep(max(3700*time.Millisecond-quiet, 50*time.Millisecond))
 			continue
 		}
+		if early && w.setup.Replicated && v.refuses == "-" {
+			w.inherit()
+		}
 		v.faulty = false
 		w.commit(1 << 20)
 		w.logf("the streams take messages again")
 	}
+}
+
+// inherit answers for everything that is not safe yet, lets the bridge act on it
+// and swallows the first half of what it sends.
+func (w *world) inherit() {
+	v := &w.server
+	v.faulty = false
+	w.commit(1 << 20)
+	v.faulty = true
+	w.logf("the new leader answers for what it has, and takes nothing yet")
+	w.answer(len(w.answers), 0)
+	w.sleep(100 * time.Millisecond)
+	for _, s := range w.sockets {
+		half := (len(s.msgs) + 1) / 2
+		for _, m := range s.msgs[:half] {
+			w.take(m, s)
+		}
+		s.msgs = s.msgs[half:]
+	}
+	w.sweep()
 }
 
 // drain has the server take all that is on the wire, and the bridge its answers.

@@ -165,7 +165,7 @@ func (w *world) happen(e event) {
 	case fault:
 		w.fault(e.a, e.b)
 	case heal:
-		w.heal()
+		w.heal(e.a%2 == 1)
 	case leader:
 		w.leader(e.a, e.b%2 == 1)
 	case wait:
