@@ -8,6 +8,10 @@
 // embedded nats-server. A checker then holds what the publisher got a PUBACK for
 // against what the stream has.
 //
-// BRIDGE_PROOF_SEED repeats the moments of a run, BRIDGE_REQUIRE_PEERS=1 makes a
-// missing program a failure.
+// Every load that goes through a fault is a row of the table that is printed at the
+// end (go test -v, make faults; see docs/faults.md).
+//
+// BRIDGE_PROOF_SEED repeats the random choices of a run, FAULT_MINUTES lets all
+// faults strike together for so long, BRIDGE_REQUIRE_PEERS=1 makes a missing
+// program a failure.
 package proof
