@@ -189,7 +189,7 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 		nats.Name(o.Name),
 		nats.Timeout(o.ConnectTimeout),
 		nats.PingInterval(o.PingInterval),
-		nats.MaxPingsOutstanding(2),
+		nats.MaxPingsOutstanding(1), // at the second tick without an answer
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		// Without it nats.go closes for good when a server answers the same

@@ -22,7 +22,7 @@ var onCluster = rigOptions{Cluster: true}
 
 func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
-	survive(t, fault{name: "R3: leader killed", times: 3, rig: onCluster, redelivers: true, strike: func(r *plainRig) {
+	survive(t, fault{name: "R3: leader killed", times: 3, rig: onCluster, strike: func(r *plainRig) {
 		leader := r.cluster.Leader("TELEMETRY")
 		leader.Kill9()
 		r.cluster.Leader("TELEMETRY")

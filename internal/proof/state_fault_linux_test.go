@@ -64,7 +64,7 @@ func (r *plainRig) takesNothing(why string) {
 func TestADiskThatIsFullCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	survive(t, fault{name: "disk of state_dir full", rig: rigOptions{StateDir: d.dir}, redelivers: true, times: 2, strike: func(r *plainRig) {
+	survive(t, fault{name: "disk of state_dir full", rig: rigOptions{StateDir: d.dir}, times: 2, strike: func(r *plainRig) {
 		// Under load, and for a bridge that starts again: the journal has
 		// its blocks.
 		d.fill()
@@ -87,7 +87,7 @@ func TestADiskThatIsFullCostsNothing(t *testing.T) {
 func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	survive(t, fault{name: "disk of state_dir read-only", rig: rigOptions{StateDir: d.dir}, redelivers: true, times: 2, strike: func(r *plainRig) {
+	survive(t, fault{name: "disk of state_dir read-only", rig: rigOptions{StateDir: d.dir}, times: 2, strike: func(r *plainRig) {
 		r.bridge.Kill9()
 		d.readOnly(true)
 		r.takesNothing("read-only file system")

@@ -42,7 +42,7 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redelivered := 0
-			v := run(t, fault{name: "bridge killed, its journal " + name, times: times, redelivers: true,
+			v := run(t, fault{name: "bridge killed, its journal " + name, times: times,
 				rig: rigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
 				strike: func(r *plainRig) {
 					r.bridge.Kill9()
