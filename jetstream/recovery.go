@@ -59,6 +59,7 @@ func (p *Publisher) recover(problem error) {
 	if !r.active {
 		*r = recovery{active: true, attempt: r.attempt, since: time.Now(), pause: minPause}
 		p.stats.Recoveries++
+		p.opts.Log.Debug().AnErr("problem", problem).Int("unsettled", p.win.len()).Msg("going back to the oldest unsettled message")
 	}
 	r.problem = problem
 	p.schedule(p.opts.Jitter(r.pause))
@@ -135,6 +136,8 @@ func (p *Publisher) resume() {
 	r := &p.recovery
 	if r.alarmed {
 		p.opts.Log.Info().Dur("after_ms", time.Since(r.since)).Msg("JetStream takes messages again")
+	} else {
+		p.opts.Log.Debug().Dur("after_ms", time.Since(r.since)).Int("unsettled", p.win.len()).Msg("sending again in order")
 	}
 	*r = recovery{attempt: r.attempt + 1}
 	p.denied = nil

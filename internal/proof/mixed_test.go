@@ -244,7 +244,8 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 		if !strings.HasPrefix(what, "over: ") {
 			struck[what]++
 		}
-		log = append(log, fmt.Sprintf("%7.2f s  %s", time.Since(began).Seconds(), what))
+		now := time.Now() // in UTC it is found again in the logs
+		log = append(log, fmt.Sprintf("%s  %7.2f s  %s", now.UTC().Format("15:04:05.000"), now.Sub(began).Seconds(), what))
 	}
 	t.Cleanup(func() { t.Logf("what struck %s, and when:\n%s", name, strings.Join(log, "\n")) })
 	// Each side has choices of its own, whatever the other is up to.

@@ -103,7 +103,7 @@ func newRig(t testing.TB, o rigOptions) *plainRig {
 		"BRIDGE_LIMITS_DEVICE_RATE=0",
 		"BRIDGE_STATE_DIR=" + r.stateDir,
 		"BRIDGE_ADMIN_LISTEN=",
-		"BRIDGE_LOG_FORMAT=json",
+		"BRIDGE_LOG_FORMAT=json", "BRIDGE_LOG_LEVEL=debug",
 	}, env...)})
 	r.awaitSession()
 	if o.Cluster {

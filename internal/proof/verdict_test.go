@@ -20,7 +20,7 @@ type stored struct {
 }
 
 func (s stored) String() string {
-	return fmt.Sprintf("message %d of %s, id %s, at %s", s.message, s.subject, s.id, s.at.Format("15:04:05.000"))
+	return fmt.Sprintf("message %d of %s, id %s, at %s", s.message, s.subject, s.id, s.at.UTC().Format("15:04:05.000"))
 }
 
 // verdict is what became of a load.
