@@ -120,6 +120,23 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	require.Equal(t, outcome{token: 0, duplicate: true}, o.wait(1)[0], "by its PubAck and nothing else")
 }
 
+// A limit, not a promise (docs/security.md): a PubAck does not say which publish it
+// answers. Who knows the inbox and may publish into some stream, with the inbox as the
+// reply subject, has JetStream acknowledge what was never stored.
+func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	_, err := api(t, srv).CreateStream(within(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	require.NoError(t, err)
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, patient)
+	var b numbered
+	p.Publish(b.message(0))
+	require.NoError(t, s.nc.PublishRequest("s.x", s.next(0).Reply, nil))
+	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
+}
+
 func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	t.Parallel()
 	srv := boot(t, nil)
