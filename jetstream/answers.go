@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,6 +25,9 @@ import (
 type answerConn struct {
 	failFastConn
 	sink func() *answerSink
+	// report, if any, is told why the connection must end: nats.go keeps the
+	// reason of a failed read to itself.
+	report func(error)
 
 	buf    []byte
 	r, w   int  // buf[r:w] is read and not yet taken
@@ -38,9 +40,11 @@ type answerConn struct {
 	msg    nats.Msg
 }
 
-// errServerProtocol is wrapped by what ends a connection on which the server does not
-// keep to the protocol.
-var errServerProtocol = errors.New("not the NATS protocol")
+// serverFault is why a connection had to end on which the server did not keep to the
+// protocol, or reported an error.
+type serverFault string
+
+func (f serverFault) Error() string { return string(f) }
 
 // answerSink is where answers go: those under the reply inbox.
 type answerSink struct {
@@ -141,9 +145,16 @@ func (c *answerConn) scan() bool {
 	return false
 }
 
-// fail ends the connection with what is wrong.
+// fail ends the connection with what is no NATS protocol.
 func (c *answerConn) fail(what string) bool {
-	c.pass, c.bad = 0, fmt.Errorf("%w: %s", errServerProtocol, what)
+	return c.end(serverFault("the NATS server does not keep to the protocol: " + what))
+}
+
+func (c *answerConn) end(why serverFault) bool {
+	c.pass, c.bad = 0, why
+	if c.report != nil {
+		c.report(c.bad)
+	}
 	return true
 }
 
@@ -255,7 +266,7 @@ func (c *answerConn) refusal(b []byte) bool {
 			return true
 		}
 	}
-	return c.fail(fmt.Sprintf("the server reports the error %.200q", text))
+	return c.end(serverFault(fmt.Sprintf("the NATS server reports the error %.200q", text)))
 }
 
 // wholeLine returns the length of the line that b begins with, its end included; 0

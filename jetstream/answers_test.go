@@ -55,7 +55,7 @@ func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []strin
 		n, err = c.Read(buf)
 		passed = append(passed, buf[:n]...)
 	}
-	if errors.Is(err, errServerProtocol) {
+	if why := serverFault(""); errors.As(err, &why) {
 		_, again := c.Read(buf)
 		require.Equal(t, err, again)
 		return passed, answers, true

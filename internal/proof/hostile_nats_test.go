@@ -226,7 +226,7 @@ func natsAttacks() []natsAttack {
 		{name: "closing", answer: always(""), ends: true},
 		{name: "floods of PING", answer: always(strings.Repeat("PING\r\n", 20_000)), says: []string{silence}},
 		{name: "floods of PONG", answer: always(strings.Repeat("PONG\r\n", 20_000)), says: []string{silence}},
-		{name: "a line without end", answer: always("+OK" + strings.Repeat("x", 1<<20))},
+		{name: "a line without end", answer: always("+OK" + strings.Repeat("x", 2<<20))},
 		{name: "a MSG line without end", answer: format("MSG REPLY" + strings.Repeat("x", 1<<20))},
 		{name: "bytes that are no line", answer: always("\x00\xff\x16\x03\r\n")},
 		{name: "INFO that is no JSON, later", answer: always("INFO {bad\r\n")},
@@ -234,8 +234,8 @@ func natsAttacks() []natsAttack {
 		{name: "INFO that shrinks the payload", answer: always("INFO {\"max_payload\":1,\"headers\":true}\r\n"), refused: true},
 
 		// MSG and HMSG that do not add up.
-		{name: "a negative size", answer: format("MSG REPLY 1 -5\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
-		{name: "a size beyond everything", answer: format("MSG REPLY 1 99999999999999999999\r\n{}\r\n")},
+		{name: "a negative size", answer: format("MSG REPLY 1 -5\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{"does not keep to the protocol", "impossible size"}},
+		{name: "a size beyond everything", answer: format("MSG REPLY 1 99999999999999999999\r\n{}\r\n"), says: []string{"does not keep to the protocol", "impossible size"}},
 		{name: "a size of 2 GB", answer: format("MSG REPLY 1 2147483647\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "a size that is too small", answer: format("MSG REPLY 1 5\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "a size that is too large", answer: format("MSG REPLY 1 23\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
@@ -316,6 +316,9 @@ func natsAttacks() []natsAttack {
 		"", "\xff\xfe", strings.Repeat("x", 1<<16),
 	} {
 		attacks = append(attacks, natsAttack{name: fmt.Sprintf("-ERR %.40q", text), answer: always("-ERR '" + text + "'\r\n")})
+		if text == "Maximum Payload Violation" || text == "Invalid Subject" || text == "Slow Consumer" { // nats.go does not know them
+			attacks[len(attacks)-1].says = []string{"the NATS server reports the error", text}
+		}
 	}
 	return attacks
 }
