@@ -10,10 +10,10 @@ export BRIDGE_REQUIRE_PEERS := $(PEERS)
 export FAULT_MINUTES BRIDGE_PROOF_SEED
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint vet fuzz simulate faults bench demo cover image certs ci
+.PHONY: help build test race lint vet vulncheck fuzz simulate faults bench demo cover image certs ci
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
@@ -30,6 +30,9 @@ vet: ## Check formatting and run go vet
 
 lint: vet ## Run staticcheck too
 	go run $(STATICCHECK) ./...
+
+vulncheck: ## Look for known vulnerabilities (GOVULNDB names a mirror of the database)
+	.ci/vulncheck
 
 fuzz: ## Run every fuzzer in turn (FUZZTIME=30s each)
 	@set -e; for pkg in $$(go list $(PKG)); do \

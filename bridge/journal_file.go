@@ -131,9 +131,6 @@ func (j *Journal) load(clientID string) error {
 	if j.header.client != xxhash.Sum64String(clientID) {
 		return fmt.Errorf("%w: another client id wrote it", errJournalUnfit)
 	}
-	if alive := j.header.alive; alive < 0 || alive > time.Now().Add(24*time.Hour).UnixNano() {
-		j.header.alive = 0
-	}
 	broken, torn := 0, 0
 	for i := 0; i < len(j.words); i += 2 {
 		word, hash := j.words[i], j.words[i+1]
@@ -149,6 +146,10 @@ func (j *Journal) load(clientID string) error {
 	// A crash can cut one entry in two, the one being written.
 	if broken > 1 {
 		return fmt.Errorf("%w: %d of its entries are damaged", errJournalUnfit, broken)
+	}
+	// It is fit: from here on it may be written to.
+	if alive := j.header.alive; alive < 0 || alive > time.Now().Add(24*time.Hour).UnixNano() {
+		j.header.alive = 0
 	}
 	if broken == 1 {
 		j.words[torn], j.words[torn+1] = 0, 0

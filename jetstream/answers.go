@@ -2,31 +2,49 @@ package jetstream
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
 
-// answerConn is the socket of a publisher's connection. PubAcks are taken off the
-// stream here, before nats.go's parser, which would copy each one three times and
-// hand it to another goroutine; everything else passes through untouched. It is
-// the counterpart of the tap on the MQTT side, and saves a quarter of the bridge's
-// CPU time and three allocations a message, measured.
+// answerConn is the socket of a connection to NATS, as nats.go sees it. On a
+// publisher's connection PubAcks are taken off the stream here, before nats.go's
+// parser, which would copy each one three times and hand it to another goroutine.
+// It is the counterpart of the tap on the MQTT side, and saves a quarter of the
+// bridge's CPU time and three allocations a message, measured.
 //
-// What it does not understand it does not touch: under TLS and WebSocket the bytes
-// are no NATS protocol, and the answers come through nats.go's subscription.
+// On every connection it stands guard: nats.go v1.55 believes the sizes that a server
+// states and panics on one that no memory holds, keeps a line without end until there
+// is no memory, and gives a connection up for good on an error that it does not know.
+// Here each of these is a failed read, after which it connects again.
+//
+// Under TLS and WebSocket the bytes are no NATS protocol: all of them pass, and the
+// answers come through nats.go's subscription.
 type answerConn struct {
 	failFastConn
 	sink func() *answerSink
+	// report, if any, is told why the connection must end: nats.go keeps the
+	// reason of a failed read to itself.
+	report func(error)
 
 	buf    []byte
-	r, w   int // buf[r:w] is read and not yet taken
-	pass   int // bytes from r on that are for nats.go
-	body   int // bytes of a message's payload that are for nats.go too
-	inLine bool
+	r, w   int  // buf[r:w] is read and not yet taken
+	pass   int  // bytes from r on that are for nats.go
+	body   int  // bytes of a message's payload that are for nats.go too
+	ending bool // then its CR LF
+	inLine int  // bytes of a line that passed, its end has not come; 0: none
 	raw    bool // not NATS protocol: everything is for nats.go
+	bad    error
 	msg    nats.Msg
 }
+
+// serverFault is why a connection had to end on which the server did not keep to the
+// protocol, or reported an error.
+type serverFault string
+
+func (f serverFault) Error() string { return string(f) }
 
 // answerSink is where answers go: those under the reply inbox.
 type answerSink struct {
@@ -43,6 +61,11 @@ const (
 	// protocol line of a message, both in bytes.
 	maxAnswer = 4 << 10
 	maxLine   = 8 << 10
+	// maxOther is the longest of the other lines. INFO may name many servers.
+	maxOther = 1 << 20
+	// maxMessage is the largest message: nats-server takes no max_payload above
+	// 64 MB (MAX_PAYLOAD_MAX_SIZE), headers included.
+	maxMessage = 64 << 20
 )
 
 // Read serves nats.go. It returns only with bytes that are for it, or an error.
@@ -53,6 +76,9 @@ func (c *answerConn) Read(p []byte) (int, error) {
 			c.r += n
 			c.pass -= n
 			return n, nil
+		}
+		if c.bad != nil {
+			return 0, c.bad
 		}
 		if c.r < c.w && c.scan() {
 			continue
@@ -81,7 +107,7 @@ func (c *answerConn) fill() error {
 	return err
 }
 
-// scan looks at what lies in the buffer: it takes answers and sets pass. It
+// scan looks at what lies in the buffer: it takes answers and sets pass, or bad. It
 // reports false where it needs more bytes to tell.
 func (c *answerConn) scan() bool {
 	for c.r < c.w {
@@ -94,13 +120,21 @@ func (c *answerConn) scan() bool {
 			c.pass = min(c.body, len(b))
 			c.body -= c.pass
 			return true
-		case c.inLine:
-			c.passLine(b)
-			return true
+		case c.ending:
+			if len(b) < len("\r\n") {
+				return false
+			}
+			c.ending, c.pass = false, len("\r\n")
+			return c.checkEnd(b)
+		case c.inLine > 0:
+			return c.passLine(b)
 		}
 		took, more := c.take(b)
 		if more {
 			return false
+		}
+		if c.bad != nil {
+			return true
 		}
 		if took > 0 {
 			c.r += took
@@ -111,14 +145,41 @@ func (c *answerConn) scan() bool {
 	return false
 }
 
-// passLine passes b to the end of the line.
-func (c *answerConn) passLine(b []byte) {
-	n := bytes.IndexByte(b, '\n') + 1
-	c.inLine = n == 0
-	if n == 0 {
-		n = len(b)
+// fail ends the connection with what is no NATS protocol.
+func (c *answerConn) fail(what string) bool {
+	return c.end(serverFault("the NATS server does not keep to the protocol: " + what))
+}
+
+func (c *answerConn) end(why serverFault) bool {
+	c.pass, c.bad = 0, why
+	if c.report != nil {
+		c.report(c.bad)
 	}
-	c.pass = n
+	return true
+}
+
+// checkEnd: the size that a message states is that of its payload. nats.go would look
+// for the next line somewhere else than this does.
+func (c *answerConn) checkEnd(b []byte) bool {
+	if string(b[:len("\r\n")]) != "\r\n" {
+		return c.fail("a message is not as long as it says")
+	}
+	return true
+}
+
+// passLine passes b to the end of the line.
+func (c *answerConn) passLine(b []byte) bool {
+	n := bytes.IndexByte(b, '\n') + 1
+	if n > 0 {
+		c.inLine, c.pass = 0, n
+		return true
+	}
+	c.inLine += len(b)
+	c.pass = len(b)
+	if c.inLine > maxOther {
+		return c.fail("a line without end")
+	}
+	return true
 }
 
 // take takes an answer that b begins with: it returns its length, 0 where b does
@@ -145,6 +206,10 @@ func (c *answerConn) take(b []byte) (n int, more bool) {
 	if len(b) < n {
 		return 0, true
 	}
+	if !bytes.HasSuffix(b[:n], []byte("\r\n")) {
+		c.fail("an answer is not as long as it says")
+		return 0, false
+	}
 	c.msg.Subject, c.msg.Data = alias(subject), b[line:line+size]
 	sink.answer(&c.msg, bytes.HasPrefix(b[n:], sink.prefix))
 	return n, false
@@ -156,22 +221,52 @@ func (c *answerConn) other(b []byte) bool {
 		c.raw = true // TLS and WebSocket records begin like this, no line does
 		return true
 	}
-	if b[0] != 'M' && b[0] != 'H' {
-		c.passLine(b)
-		return true
+	switch b[0] {
+	case 'M', 'm', 'H', 'h': // nats.go reads either case
+	case '-':
+		return c.refusal(b)
+	default:
+		return c.passLine(b)
 	}
 	// MSG or HMSG: the line says how much follows it.
 	line, more := wholeLine(b)
 	if more {
 		return false
 	}
-	size, ok := lastField(b[:line])
-	if !ok {
-		c.raw = true // HTTP, the beginning of WebSocket
+	if bytes.HasPrefix(b, []byte("HTTP/")) {
+		c.raw = true // the beginning of WebSocket
 		return true
 	}
-	c.pass, c.body = line, size+len("\r\n")
+	if !bytes.HasPrefix(b, []byte("MSG ")) && !bytes.HasPrefix(b, []byte("HMSG ")) {
+		return c.fail("an unknown line")
+	}
+	size, ok := lastField(b[:line])
+	if !ok || size > maxMessage {
+		return c.fail("a message with an impossible size")
+	}
+	c.pass, c.body, c.ending = line, size, true
 	return true
+}
+
+// refusal passes -ERR where nats.go deals with it; an error that nats.go does not know
+// would have it give the connection up for good (nats.go v1.55, processErr).
+func (c *answerConn) refusal(b []byte) bool {
+	line, more := wholeLine(b)
+	if more {
+		return false
+	}
+	text := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(b[:line])), "-ERR"), " '")
+	for _, known := range []string{
+		"stale connection", "maximum connections exceeded", "maximum account active connections exceeded",
+		"unknown protocol operation", "permissions violation", "maximum subscriptions exceeded", "authorization violation",
+		"user authentication expired", "user authentication revoked", "account authentication expired",
+	} {
+		if strings.HasPrefix(strings.ToLower(text), known) {
+			c.pass = line
+			return true
+		}
+	}
+	return c.end(serverFault(fmt.Sprintf("the NATS server reports the error %.200q", text)))
 }
 
 // wholeLine returns the length of the line that b begins with, its end included; 0

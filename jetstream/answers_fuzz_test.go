@@ -3,6 +3,7 @@ package jetstream
 import (
 	"encoding/json"
 	"math/big"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,43 +17,73 @@ import (
 )
 
 // referenceAnswers reads a whole stream at once, as answerConn must read it in
-// pieces: what is for nats.go, and the answers.
-func referenceAnswers(stream string) (passed string, answers []string) {
+// pieces: what is for nats.go, the answers, and whether the connection must end.
+func referenceAnswers(stream string) (passed string, answers []string, bad bool) {
 	for stream != "" {
 		if stream[0] < ' ' || stream[0] > '~' {
-			return passed + stream, answers
+			return passed + stream, answers, false
 		}
 		line, _, ended := strings.Cut(stream, "\n")
-		if stream[0] != 'M' && stream[0] != 'H' {
+		if !strings.Contains("MmHh-", stream[:1]) {
 			if !ended {
-				return passed + stream, answers
+				return passed + stream, answers, len(line) > maxOther
 			}
 			passed += line + "\n"
 			stream = stream[len(line)+1:]
 			continue
 		}
+		if !ended && len(line) < maxLine {
+			return passed + stream, answers, false // more is to come
+		}
+		if strings.HasPrefix(line, "HTTP/") {
+			return passed + stream, answers, false
+		}
 		if !ended || len(line) >= maxLine {
-			return passed + stream, answers
+			return passed, answers, true
 		}
-		fields := strings.Split(strings.TrimRight(line, "\r"), " ")
-		size, err := strconv.ParseInt("0"+fields[len(fields)-1], 10, 64)
-		if fields[len(fields)-1] == "" || err != nil || size >= 1<<31 {
-			return passed + stream, answers
-		}
-		total := len(line) + 1 + int(size) + len("\r\n")
-		if len(fields) < 3 || fields[0] != "MSG" || !strings.HasPrefix(fields[1], testInbox) || size > maxAnswer {
-			total = min(total, len(stream))
-			passed += stream[:total]
-			stream = stream[total:]
+		if stream[0] == '-' {
+			if !referenceKnown(line) {
+				return passed, answers, true
+			}
+			passed += line + "\n"
+			stream = stream[len(line)+1:]
 			continue
 		}
-		if total > len(stream) {
-			return passed + stream, answers
+		fields := strings.Split(strings.TrimRight(line, "\r"), " ")
+		last := fields[len(fields)-1]
+		size, err := strconv.ParseInt("0"+last, 10, 64)
+		if last == "" || err != nil || size > 64<<20 || len(fields) < 2 || fields[0] != "MSG" && fields[0] != "HMSG" {
+			return passed, answers, true
 		}
-		answers = append(answers, fields[1]+" "+stream[len(line)+1:total-len("\r\n")])
-		stream = stream[total:]
+		body := stream[len(line)+1:]
+		answer := len(fields) > 2 && fields[0] == "MSG" && strings.HasPrefix(fields[1], testInbox) && size <= maxAnswer
+		if len(body) < int(size)+2 {
+			return passed + stream, answers, false
+		}
+		if body[size:size+2] != "\r\n" {
+			if !answer {
+				passed += line + "\n" + body[:size]
+			}
+			return passed, answers, true
+		}
+		if answer {
+			answers = append(answers, fields[1]+" "+body[:size])
+		} else {
+			passed += line + "\n" + body[:size+2]
+		}
+		stream = body[size+2:]
 	}
-	return passed, answers
+	return passed, answers, false
+}
+
+var knownErrors = regexp.MustCompile(`^(stale connection|maximum (connections|account active connections|subscriptions) exceeded|unknown protocol operation|` +
+	`permissions violation|authorization violation|user authentication (expired|revoked)|account authentication expired)`)
+
+// referenceKnown tells whether nats.go goes on after that -ERR.
+func referenceKnown(line string) bool {
+	text := strings.TrimSpace(line)
+	text = strings.Trim(strings.TrimPrefix(text, "-ERR"), " '")
+	return knownErrors.MatchString(strings.ToLower(text))
 }
 
 // However the stream is cut up, what is passed and what is taken are what a reader
@@ -71,14 +102,16 @@ func FuzzAnswerConn(f *testing.F) {
 		"HMSG " + testInbox + "1.1 1 12 2\r\n" + ack(1),
 		"MSG " + testInbox + long + " 1 2\r\nab\r\n" + ack(1),
 		"+OK\r\n-ERR 'x'\r\n" + ack(1) + "\r\n" + ack(2),
-		"msg " + testInbox + "1.1 1 2\r\nab\r\n", "M\n", "H 0\r\n\r\n", "MSG  \r\n",
+		"msg " + testInbox + "1.1 1 2\r\nab\r\n", "M\n", "H 0\r\n\r\n", "MSG  \r\n", "MSG x 1 2\r\nabc\r\n",
+		"-ERR 'Permissions Violation for Publish to \"x\"'\r\n" + ack(1), "-ERR 'Stale Connection'\r\nMSG x 1 67108865\r\n", "HTTP/1.1 101 x\r\n",
 	} {
 		f.Add([]byte(stream), []byte{1, 5})
 		f.Add([]byte(stream), []byte{})
 	}
 	f.Fuzz(func(t *testing.T, stream, sizes []byte) {
-		passed, answers := through(t, stream, sizes)
-		wantPassed, wantAnswers := referenceAnswers(string(stream))
+		passed, answers, bad := through(t, stream, sizes)
+		wantPassed, wantAnswers, wantBad := referenceAnswers(string(stream))
+		require.Equal(t, wantBad, bad)
 		require.Equal(t, wantPassed, string(passed))
 		require.Equal(t, wantAnswers, answers)
 	})

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -36,8 +37,9 @@ func (c *chunksConn) Read(p []byte) (int, error) {
 
 const testInbox = "_INBOX.abc."
 
-// through reads a stream through an answerConn: what is passed, and the answers.
-func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []string) {
+// through reads a stream through an answerConn: what is passed, the answers, and
+// whether the connection was ended.
+func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []string, bad bool) {
 	t.Helper()
 	sink := newAnswerSink(testInbox, func(m *nats.Msg, _ bool) {
 		answers = append(answers, m.Subject+" "+string(m.Data))
@@ -53,8 +55,13 @@ func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []strin
 		n, err = c.Read(buf)
 		passed = append(passed, buf[:n]...)
 	}
+	if why := serverFault(""); errors.As(err, &why) {
+		_, again := c.Read(buf)
+		require.Equal(t, err, again)
+		return passed, answers, true
+	}
 	require.ErrorIs(t, err, io.EOF)
-	return append(passed, c.buf[c.r:c.w]...), answers
+	return append(passed, c.buf[c.r:c.w]...), answers, false
 }
 
 func ack(seq int) string {
@@ -83,7 +90,8 @@ func TestAnswersAreTakenAndTheRestPasses(t *testing.T) {
 		want.WriteString(o)
 	}
 	for size := range 64 {
-		passed, answers := through(t, []byte(stream.String()), []byte{byte(size), byte(3 * size)})
+		passed, answers, bad := through(t, []byte(stream.String()), []byte{byte(size), byte(3 * size)})
+		require.False(t, bad)
 		require.Equal(t, want.String(), string(passed))
 		require.Len(t, answers, n)
 		require.Equal(t, testInbox+`1.1 {"stream":"T","seq":1}`, answers[0])
@@ -100,7 +108,8 @@ func TestWhatIsNoNATSProtocolPassesUntouched(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			stream := "INFO {}\r\n" + after
-			passed, answers := through(t, []byte(stream), []byte{7})
+			passed, answers, bad := through(t, []byte(stream), []byte{7})
+			require.False(t, bad)
 			require.Equal(t, stream, string(passed))
 			require.Empty(t, answers)
 		})
@@ -109,20 +118,43 @@ func TestWhatIsNoNATSProtocolPassesUntouched(t *testing.T) {
 
 // A line and an answer that together are more than the buffer holds: the reader
 // must not wait for their end with a full one.
-func TestALineThatIsTooLongIsNoAnswer(t *testing.T) {
+func TestALineThatIsTooLongEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int{maxLine - 40, maxLine, 30_000, 40_000} {
 		answer := "MSG " + testInbox + strings.Repeat("1", length) + " 1 4000\r\n" + strings.Repeat("x", 4000) + "\r\n"
 		for _, sizes := range [][]byte{nil, {63}, {1, 7}} {
-			passed, answers := through(t, []byte(answer+"PING\r\n"), sizes)
+			passed, answers, bad := through(t, []byte(answer+"PING\r\n"), sizes)
 			if length < maxLine {
 				require.Equal(t, "PING\r\n", string(passed))
 				require.Len(t, answers, 1)
 				continue
 			}
-			require.True(t, answer+"PING\r\n" == string(passed), "a line of %d bytes is passed whole", length)
+			require.True(t, bad)
+			require.Empty(t, passed)
 			require.Empty(t, answers)
 		}
+	}
+}
+
+// nats.go v1.55 panics on the first three, keeps the fourth until there is no memory,
+// and gives the connection up for good on the last.
+func TestWhatNatsGoCannotBearEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	for name, stream := range map[string]string{
+		"a size beyond 64 bits":     "MSG x 1 99999999999999999999\r\n",
+		"a size that no memory has": "HMSG x 1 12 9000000000000000000\r\n",
+		"in lower case":             "msg x 1 99999999999999999999\r\n",
+		"a line without end":        "INFO " + strings.Repeat("x", 2*maxOther),
+		"an unknown error":          "-ERR 'Maximum Control Line Exceeded'\r\n",
+		"a size that is negative":   "MSG x 1 -1\r\n",
+		"a size and more":           "MSG x 1 2\r\nabMSG x 1 99999999999999999999\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, answers, bad := through(t, []byte("PONG\r\n"+stream+ack(1)), []byte{63})
+			require.True(t, bad)
+			require.Empty(t, answers)
+		})
 	}
 }
 

@@ -23,6 +23,26 @@ type dialer struct {
 	generation atomic.Uint64
 	sending    atomic.Bool
 	sink       atomic.Pointer[answerSink] // nil: answers come through nats.go
+	fault      atomic.Pointer[fault]      // the latest; nil: none
+}
+
+// fault is why a connection had to end.
+type fault struct {
+	err error
+	at  time.Time
+}
+
+// faultShown is how long a fault explains that there is no connection.
+const faultShown = 10 * time.Second
+
+func (d *dialer) note(err error) { d.fault.Store(&fault{err, time.Now()}) }
+
+// recentFault is nil where there was none of late.
+func (d *dialer) recentFault() error {
+	if f := d.fault.Load(); f != nil && time.Since(f.at) < faultShown {
+		return f.err
+	}
+	return nil
 }
 
 var errSending = errors.New("connection came about in the middle of sending")
@@ -38,7 +58,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		conn.Close()
 		return nil, errSending
 	}
-	return &answerConn{failFastConn: failFastConn{conn}, sink: d.sink.Load}, nil
+	return &answerConn{failFastConn: failFastConn{conn}, sink: d.sink.Load, report: d.note}, nil
 }
 
 // failFastConn closes itself on the first failed write. nats.go throws its

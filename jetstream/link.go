@@ -45,7 +45,13 @@ type natsLink struct {
 	dialer *dialer
 }
 
-func (l natsLink) Generation() uint64   { return l.dialer.generation.Load() }
+func (l natsLink) Generation() uint64 { return l.dialer.generation.Load() }
+func (l natsLink) LastError() error {
+	if err := l.dialer.recentFault(); err != nil {
+		return err
+	}
+	return l.Conn.LastError()
+}
 func (l natsLink) Sending(sending bool) { l.dialer.sending.Store(sending) }
 
 // openNATS returns what opens a link of nats.go and its reply inbox, whose name

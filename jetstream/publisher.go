@@ -390,6 +390,9 @@ func (p *Publisher) Stats() PublisherStats {
 	s.Connected = p.link.IsConnected()
 	if p.recovery.active {
 		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
+		if why := serverFault(""); errors.As(p.link.LastError(), &why) {
+			s.Problem += ": " + why.Error()
+		}
 		if e := p.win.waiting(p.win.head); e != nil {
 			s.Subject = string(e.buf[:e.subject])
 		}

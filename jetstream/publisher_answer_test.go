@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -88,6 +89,52 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	require.Equal(t, uint64(6), stats.Sent)
 	require.Equal(t, uint64(2), stats.Resent)
 	require.Equal(t, uint64(1), stats.Recoveries)
+}
+
+// Who may ask a consumer for a message names the inbox that it goes to, and a device
+// has chosen its payload and the last tokens of its subject.
+func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	js := api(t, srv)
+	stream, err := js.CreateStream(within(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	require.NoError(t, err)
+	consumer, err := stream.CreateConsumer(within(t), natsjs.ConsumerConfig{Name: "c", AckPolicy: natsjs.AckExplicitPolicy})
+	require.NoError(t, err)
+	_, err = js.Publish(within(t), "s.1.1", []byte(ackStored))
+	require.NoError(t, err)
+
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, patient)
+	var b numbered
+	p.Publish(b.message(0))
+	zero := s.next(0)
+	require.Regexp(t, `\.1\.1$`, zero.Reply)
+	require.NoError(t, s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.S.c", zero.Reply, nil))
+	require.Eventually(t, func() bool {
+		info, err := consumer.Info(within(t))
+		return err == nil && info.NumAckPending == 1
+	}, patience, time.Millisecond, "delivered")
+	s.answer(zero, ackDuplicate)
+	require.Equal(t, outcome{token: 0, duplicate: true}, o.wait(1)[0], "by its PubAck and nothing else")
+}
+
+// A limit, not a promise (docs/security.md): a PubAck does not say which publish it
+// answers. Who knows the inbox and may publish into some stream, with the inbox as the
+// reply subject, has JetStream acknowledge what was never stored.
+func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
+	t.Parallel()
+	srv := boot(t, nil)
+	s := newScripted(t, srv.URL())
+	_, err := api(t, srv).CreateStream(within(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	require.NoError(t, err)
+	o := newOutcomes(t)
+	p := publisher(t, srv.URL(), o, patient)
+	var b numbered
+	p.Publish(b.message(0))
+	require.NoError(t, s.nc.PublishRequest("s.x", s.next(0).Reply, nil))
+	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
 }
 
 func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {

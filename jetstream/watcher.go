@@ -50,8 +50,11 @@ func (d *rememberingDialer) Dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	d.failed.Store(nil)
-	return conn, nil
+	return &answerConn{failFastConn: failFastConn{conn}, sink: noAnswers}, nil
 }
+
+// noAnswers: nothing is taken off this connection.
+func noAnswers() *answerSink { return nil }
 
 // cause is err, or what is behind nats.go's word that no server is available.
 func (w *watcher) cause(err error) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -165,6 +166,7 @@ type brokerAttack struct {
 	// want is what is stored of it: "subject payload", the tenant left out.
 	want []string
 	slow bool // it takes a time-out of several seconds
+	with settings
 }
 
 func brokerAttacks() []brokerAttack {
@@ -215,7 +217,7 @@ func brokerAttacks() []brokerAttack {
 		{name: "a SUBACK of QoS 0", play: suback(func(b []byte) []byte { b[4] = 0; return b }), says: []string{"QoS 0 only"}},
 		{name: "a SUBACK for another SUBSCRIBE", play: suback(func(b []byte) []byte { b[3]++; return b }), says: []string{"does not answer SUBSCRIBE"}, slow: true},
 		{name: "a length of five bytes", play: after("\x30\xff\xff\xff\xff\x01"), says: []string{malformed, "longer than four bytes"}},
-		{name: "an endless PUBLISH", play: after("\x32\xff\xff\xff\x7f\x00\x05abc"), says: []string{"pingresp not received"}, slow: true},
+		{name: "an endless PUBLISH", play: after("\x32\xff\xff\xff\x7f\x00\x05abc"), says: []string{"pingresp not received"}, with: settings{"mqtt.keepalive": "1s"}},
 		{name: "a PUBLISH at QoS 3", play: publish(0x06, 1, "x"), says: []string{malformed, "both QoS bits"}},
 		{name: "a PUBLISH at QoS 2", play: publish(0x04, 1, "x"), says: []string{protocol, "QoS 2"}},
 		{name: "packet id 0", play: after("\x32\x06\x00\x02ab\x00\x00"), says: []string{malformed, "packet identifier 0"}},
@@ -311,7 +313,7 @@ type hostileRun struct {
 // witness is published by the broker when it serves well.
 const witness = "after all that"
 
-func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string)) *hostileRun {
+func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string), more ...settings) *hostileRun {
 	topic := "tenant/" + tenant + "/device/d/t"
 	r := &hostileRun{t: t, tenant: tenant, js: js}
 	r.broker = startHostileBroker(t,
@@ -321,7 +323,10 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 			c.Write(rawPublish(atQoS1, topic, 100, witness))
 			c.drain()
 		})
-	s := plain("mqtt://"+r.broker.addr, natsURL).with("mqtt.client_id", tenant).with("mqtt.keepalive", "1s")
+	s := plain("mqtt://"+r.broker.addr, natsURL).with("mqtt.client_id", tenant)
+	for _, m := range more {
+		maps.Copy(s, m)
+	}
 	r.bridge = startInProcess(t, s)
 	return r
 }
@@ -356,7 +361,7 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 			if a.slow && testing.Short() {
 				t.Skip("waits for a time-out of 10 s")
 			}
-			r := startHostileRun(t, js, server.URL(), fmt.Sprintf("a%d", i), a.play)
+			r := startHostileRun(t, js, server.URL(), fmt.Sprintf("a%d", i), a.play, a.with)
 			if a.says != nil {
 				p := awaitProblem(t, r.bridge, "mqtt", a.says...)
 				require.NotContains(t, p.Problem, "panic")
@@ -391,11 +396,11 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 	js := connectNATS(t, server.URL())
 	const payload = "whole"
 	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
-	step := 1
+	step := 2
 	if testing.Short() {
 		step = 7
 	}
-	for cut := 0; cut <= size; cut += step {
+	for cut := size; cut >= 0; cut -= step { // the whole of it first
 		t.Run(fmt.Sprint(cut), func(t *testing.T) {
 			t.Parallel()
 			r := startHostileRun(t, js, server.URL(), fmt.Sprintf("c%02d", cut), func(c *hostileConn, topic string) {
