@@ -1,6 +1,6 @@
-// Package peers runs the bridge's real counterparts, and the bridge itself, as
+// Package peers runs the bridge's real counterparts, and the programs themselves, as
 // processes of their own that a test can kill, stop, freeze and start again:
-// mosquitto, nats-server, PostgreSQL and mqtt-nats-bridge; and a TCP proxy in between that
+// mosquitto, nats-server, PostgreSQL, mqtt-nats-bridge and ingest; and a TCP proxy in between that
 // cuts connections.
 //
 // Every process ends with its test, also where the test binary itself is

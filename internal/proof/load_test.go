@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +25,9 @@ type loadOptions struct {
 	Identical bool
 	// Topic is the part of a device's topic after its name; empty: telemetry.
 	Topic string
+	// JSON makes payloads that ingest takes, telemetry or shadows: an object
+	// with the message's number.
+	JSON bool
 }
 
 // window is how many messages wait for their PUBACK at most. Below 65,535, so
@@ -60,7 +64,7 @@ func startLoad(t testing.TB, o loadOptions) *load {
 	}
 	l := &load{loadOptions: o, acked: make([]bool, o.Total), done: make(chan struct{})}
 	l.changed = sync.NewCond(&l.mu)
-	conn, err := dialMQTT(o.Addr, "load", "")
+	conn, err := dialMQTT(o.Addr, "load-"+o.Topic, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +188,10 @@ func (l *load) appendPublish(b []byte, message int) []byte {
 
 // payload begins with the message's number, unless all are the same.
 func (l *load) payload(message int) []byte {
+	if l.JSON {
+		p := fmt.Appendf(nil, `{"version":%d,"reported":{"n":%d},"pad":"`, message, message)
+		return append(append(p, bytes.Repeat([]byte("x"), max(0, l.Size-len(p)-2))...), `"}`...)
+	}
 	p := make([]byte, max(l.Size, 8))
 	for i := range p {
 		p[i] = byte(i)
