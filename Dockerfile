@@ -8,13 +8,15 @@ ARG TARGETOS TARGETARCH
 ARG VERSION=1.0.0
 # The version-control directory is not in the build context, hence -buildvcs=false.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags="-s -w -X main.version=$VERSION" -o /out/mqtt-nats-bridge ./cmd/mqtt-nats-bridge
+    go build -trimpath -buildvcs=false -ldflags="-s -w -X main.version=$VERSION" -o /out/ ./cmd/mqtt-nats-bridge ./cmd/ingest
 # A new volume takes its owner from the directory that it covers.
 RUN mkdir -p /out/state
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/mqtt-nats-bridge /mqtt-nats-bridge
+# The consumer into PostgreSQL: --entrypoint /ingest.
+COPY --from=build /out/ingest /ingest
 COPY --from=build --chown=65532:65532 /out/state /var/lib/mqtt-nats-bridge
 USER 65532:65532
 VOLUME ["/var/lib/mqtt-nats-bridge"]

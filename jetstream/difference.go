@@ -98,10 +98,16 @@ func (s StreamSpec) created() []Field {
 	s = s.normal()
 	fields := []Field{
 		{Name: "subjects", Want: formatList(s.Subjects)},
+		{Name: "sources", Want: s.Source.String()},
 		{Name: "storage", Want: strings.ToLower(s.Storage.String())},
 		{Name: "retention", Want: strings.ToLower(s.Retention.String())},
 		{Name: "max_age", Want: formatAge(s.MaxAge)},
 		{Name: "max_bytes", Want: formatBytes(s.MaxBytes)},
+	}
+	if s.Source != nil {
+		fields = slices.Delete(fields, 0, 1)
+	} else {
+		fields = slices.Delete(fields, 1, 2)
 	}
 	if s.MaxMsgs > 0 {
 		fields = append(fields, Field{Name: "max_msgs", Want: formatCount(s.MaxMsgs)})

@@ -146,6 +146,10 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
 
+	if want.Source != nil {
+		add(sourced(is) != want.Source.String(), Field{Name: "sources", Is: sourced(is), Want: want.Source.String(), Contradicts: true})
+	}
+
 	add(is.MaxAge != want.MaxAge, Field{Name: "max_age", Is: formatAge(is.MaxAge), Want: formatAge(want.MaxAge)})
 	add(is.MaxBytes != want.MaxBytes, Field{Name: "max_bytes", Is: formatBytes(is.MaxBytes), Want: formatBytes(want.MaxBytes)})
 	add(is.MaxMsgs != want.MaxMsgs, Field{Name: "max_msgs", Is: formatCount(is.MaxMsgs), Want: formatCount(want.MaxMsgs)})
@@ -158,6 +162,22 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 	})
 	add(is.Replicas != want.Replicas, Field{Name: "num_replicas", Is: strconv.Itoa(is.Replicas), Want: strconv.Itoa(want.Replicas)})
 	return fields
+}
+
+// sourced is what a stream's sources say, as [StreamSource.String] does of one.
+func sourced(is natsjs.StreamConfig) string {
+	if len(is.Sources) == 0 {
+		return "none"
+	}
+	var all []string
+	for _, s := range is.Sources {
+		one := StreamSource{Stream: s.Name, From: s.FilterSubject}
+		if len(s.SubjectTransforms) == 1 {
+			one.From, one.To = s.SubjectTransforms[0].Source, s.SubjectTransforms[0].Destination
+		}
+		all = append(all, one.String())
+	}
+	return strings.Join(all, ", ")
 }
 
 func mirrored(is natsjs.StreamConfig) string {
@@ -207,6 +227,9 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 	add(is.AckPolicy != natsjs.AckExplicitPolicy, Field{
 		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit", Fixed: true,
 	})
+	add((is.PriorityPolicy == natsjs.PriorityPolicyPinned) != want.OneAtATime, Field{
+		Name: "priority_policy", Is: priority(is.PriorityPolicy == natsjs.PriorityPolicyPinned), Want: priority(want.OneAtATime), Fixed: true,
+	})
 	add(!sameSet(filters, want.FilterSubjects), Field{
 		Name: "filter_subjects", Is: formatList(filters), Want: formatList(want.FilterSubjects),
 	})
@@ -218,6 +241,13 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 		Name: "max_deliver", Is: formatCount(int64(is.MaxDeliver)), Want: formatCount(int64(want.MaxDeliver)),
 	})
 	return fields
+}
+
+func priority(pinned bool) string {
+	if pinned {
+		return "pinned_client"
+	}
+	return "none"
 }
 
 // explain adds what the bare errors of a JetStream request leave out. A request

@@ -18,12 +18,14 @@ const defaultDuplicateWindow = 2 * time.Minute
 // sources …) is left alone in a stream that exists.
 type StreamSpec struct {
 	Name        string
-	Description string // given on creation, never compared
-	Subjects    []string
-	Storage     natsjs.StorageType     // zero: file
-	Retention   natsjs.RetentionPolicy // zero: limits
-	Discard     natsjs.DiscardPolicy   // zero: old
-	MaxAge      time.Duration          // zero: no limit
+	Description string   // given on creation, never compared
+	Subjects    []string // none where there is a Source
+	// Source fills the stream from another one instead of from its subjects.
+	Source    *StreamSource
+	Storage   natsjs.StorageType     // zero: file
+	Retention natsjs.RetentionPolicy // zero: limits
+	Discard   natsjs.DiscardPolicy   // zero: old
+	MaxAge    time.Duration          // zero: no limit
 	// MaxBytes is reserved against the account's and the server's storage
 	// limit as soon as the stream exists. Zero: no limit.
 	MaxBytes          int64
@@ -33,6 +35,21 @@ type StreamSpec struct {
 	// "acknowledged". Zero: 2 min, or MaxAge where that is less.
 	DuplicateWindow time.Duration
 	Replicas        int // zero: 1
+}
+
+// StreamSource is a stream whose messages come over, under other subjects.
+type StreamSource struct {
+	Stream string
+	// From is a filter; each of its wildcards goes into To, as {{wildcard(1)}},
+	// or {{partition(8,1,2)}} for the hash of two (NATS, subject mapping).
+	From, To string
+}
+
+func (s *StreamSource) String() string {
+	if s == nil {
+		return "none"
+	}
+	return s.Stream + " " + s.From + " as " + s.To
 }
 
 // normal fills in what nats-server would (server/stream.go, checkStreamCfg), so
@@ -74,6 +91,11 @@ func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
 	cfg.MaxAge, cfg.MaxBytes, cfg.MaxMsgs = s.MaxAge, s.MaxBytes, s.MaxMsgs
 	cfg.MaxMsgsPerSubject = s.MaxMsgsPerSubject
 	cfg.Duplicates, cfg.Replicas = s.DuplicateWindow, s.Replicas
+	if s.Source != nil {
+		cfg.Sources = []*natsjs.StreamSource{{
+			Name: s.Source.Stream, SubjectTransforms: []natsjs.SubjectTransformConfig{{Source: s.Source.From, Destination: s.Source.To}},
+		}}
+	}
 	// A stream that does not acknowledge would hold every message for ever in
 	// the bridge.
 	cfg.NoAck = false
@@ -87,8 +109,13 @@ func (s StreamSpec) validate() []error {
 	if !validName(s.Name) {
 		return []error{fmt.Errorf("stream name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", s.Name)}
 	}
-	if len(s.Subjects) == 0 {
+	switch {
+	case s.Source == nil && len(s.Subjects) == 0:
 		fault("no subjects")
+	case s.Source != nil && len(s.Subjects) > 0:
+		fault("both subjects and a source")
+	case s.Source != nil && (!validName(s.Source.Stream) || !validFilter(s.Source.From) || s.Source.To == ""):
+		fault("source %s is not valid", s.Source)
 	}
 	for i, subject := range s.Subjects {
 		if !validFilter(subject) {

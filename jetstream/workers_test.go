@@ -73,8 +73,11 @@ func (s *shop) work(o jetstream.WorkersOptions) (w *jetstream.Workers, stop func
 func (s *shop) awaitAcknowledged() {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
+		stream, err := s.js.Stream(within(s.t), s.spec.Stream)
+		require.NoError(s.t, err)
 		info := s.info()
-		return info.NumPending == 0 && info.NumAckPending == 0
+		// A consumer learns of new messages in its own time.
+		return info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= stream.CachedInfo().State.LastSeq
 	}, patience, 10*time.Millisecond)
 }
 

@@ -40,6 +40,8 @@ func other(t *testing.T, l *leaf, files map[string]string) string {
 		return "3"
 	case "URL":
 		return "mqtts://other:999"
+	case "database URL":
+		return "postgres://other@db:999/other"
 	case "URLs":
 		return "nats://other:999"
 	case "list":
@@ -117,6 +119,10 @@ func TestTagsAreConsistent(t *testing.T) {
 	}
 	root.walk(check)
 	schemaOf(reflect.ValueOf(&Topic{}).Elem(), "topics[]", nil).walk(check)
+
+	root = schemaOf(reflect.ValueOf(&Ingest{}).Elem(), "", nil)
+	all = root.all()
+	root.walk(check)
 }
 
 func TestEmptyVariableIsAbsentUnlessTextIsMeant(t *testing.T) {

@@ -81,6 +81,36 @@ func topicReference(b *strings.Builder, l *leaf) {
 	schemaOf(reflect.ValueOf(&Topic{}).Elem(), l.path+"[]", nil).walk(func(l *leaf) { tableRow(b, l, "") })
 }
 
+const ingestIntroduction = `# Configuration of ingest
+
+<!-- Made from the struct tags in internal/config: go test ./internal/config -run Reference -update -->
+
+As the bridge's ([configuration.md](configuration.md)): one YAML file, the environment, the command line; a stronger source replaces a weaker one key by key: flags, ` + "`INGEST_…`" + ` variables, ` + "`DATABASE_URL` and `NATS_URL`" + `, the file, the defaults below. Everything wrong is reported at once.
+`
+
+func TestReferenceOfIngestIsWhatTheDocsSay(t *testing.T) {
+	t.Parallel()
+	root := schemaOf(reflect.ValueOf(&Ingest{}).Elem(), "", nil)
+	var b strings.Builder
+	b.WriteString(ingestIntroduction)
+	b.WriteString("\n## Top level\n\n")
+	tableHead(&b)
+	for _, key := range root.keys {
+		if l, ok := root.leaves[key]; ok {
+			tableRow(&b, l, ingestProgram().variable(l.path))
+		}
+	}
+	for _, key := range root.keys {
+		if sub, ok := root.sections[key]; ok {
+			fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", key, sub.doc)
+			subsections(&b, sub)
+			tableHead(&b)
+			sub.walk(func(l *leaf) { tableRow(&b, l, ingestProgram().variable(l.path)) })
+		}
+	}
+	golden(t, filepath.Join("..", "..", "docs", "ingest-configuration.md"), b.String())
+}
+
 func tableHead(b *strings.Builder) {
 	b.WriteString("| key | type | default | environment | meaning |\n|---|---|---|---|---|\n")
 }

@@ -27,6 +27,8 @@ type account struct {
 	Visits uint64 // the visitor's messages, counted by the broker
 	Bridge bridge.Counts
 	Held   []held
+	// Written is nil without a database.
+	Written *written
 	// Quarantine is the name of the stream with refused messages.
 	Quarantine string
 	Provoked   []bridge.Reason
@@ -51,6 +53,15 @@ func (a *account) heldBy(quarantine bool) (n uint64) {
 		}
 	}
 	return n
+}
+
+// poison is what ingest quarantined: messages that the bridge stored, and that no
+// table can take. The visitor alone sends such.
+func (a *account) poison() uint64 {
+	if a.Written == nil {
+		return 0
+	}
+	return a.Written.Poison
 }
 
 // check is one equation of the account.
@@ -78,12 +89,17 @@ func (a *account) checks() []check {
 	if c.Duplicates == 0 {
 		all = append(all,
 			equal("the streams hold what the bridge stored", "stored", c.Stored, "held", a.heldBy(false)),
-			equal("QUARANTINE holds what the bridge quarantined", "quarantined", c.QuarantinedTotal(), "held", a.heldBy(true)),
+			equal("QUARANTINE holds what the bridge quarantined", "quarantined", c.QuarantinedTotal()+a.poison(), "held", a.heldBy(true)),
 		)
 	} else {
 		// A PubAck that was lost and came again is counted as stored twice.
 		all = append(all, equal("the streams hold what the bridge stored and quarantined",
-			"stored", c.Stored+c.QuarantinedTotal()-c.Duplicates, "held", a.heldBy(false)+a.heldBy(true)))
+			"stored", c.Stored+c.QuarantinedTotal()+a.poison()-c.Duplicates, "held", a.heldBy(false)+a.heldBy(true)))
+	}
+	if w := a.Written; w != nil {
+		all = append(all,
+			equal("ingest is done with what the streams hold", "held", a.heldBy(false), "stored or quarantined by ingest", w.Acknowledged+w.Poison),
+			equal("the database has each message of the first stream once", "held", a.Held[0].Messages-a.poison(), "rows", w.Telemetry))
 	}
 	honest := check{What: "no message of an honest device was refused", OK: c.Stored >= a.Fleet.HonestAcked}
 	honest.Why = fmt.Sprintf("sent %d, stored %d", a.Fleet.HonestAcked, c.Stored)

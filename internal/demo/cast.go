@@ -105,7 +105,7 @@ func daily(cn string) func(int) (string, []byte) {
 		case n%10 == 3:
 			return topicOf(cn, "shadow/reported"), fmt.Appendf(nil, `{"firmware":"1.4.2","n":%d}`, n)
 		case n%25 == 6:
-			return topicOf(cn, "commands/ack"), fmt.Appendf(nil, `{"command":%d,"ok":true}`, n)
+			return topicOf(cn, "commands/ack"), fmt.Appendf(nil, `{"command_id":"c-%d","status":"done"}`, n)
 		default:
 			return topicOf(cn, "telemetry"), reading(n)
 		}

@@ -23,6 +23,9 @@ type Options struct {
 	// Rate is what each honest device publishes, in messages a second; 0: 5.
 	Rate    float64
 	Version string
+	// DatabaseURL adds ingest into this PostgreSQL, in a schema that the demo
+	// makes and drops; empty: the demo ends at the streams.
+	DatabaseURL string
 
 	temp string // where the demo's directory is made; empty: the system's place
 }
@@ -67,7 +70,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 	roles := cast(o)
 	reasons := provoked(roles)
-	v, log, err := newView(o, dir, tableHeight(reasons))
+	v, log, err := newView(o, dir, tableHeight(reasons, o.DatabaseURL != ""))
 	if err != nil {
 		return err
 	}

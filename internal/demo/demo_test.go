@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/peers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,6 +52,28 @@ func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
 	left, err := os.ReadDir(temp)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+func TestADemoWithADatabaseAccountsForEveryRow(t *testing.T) {
+	t.Parallel()
+	postgres := peers.Postgres(t, "fsync=off")
+	var out bytes.Buffer
+	err := Run(context.Background(), Options{Out: &out, For: 3 * time.Second, temp: t.TempDir(), DatabaseURL: postgres.URL})
+	require.NoError(t, err, out.String())
+	text := out.String()
+	require.Contains(t, text, "-> ingest -> PostgreSQL\n")
+	require.Contains(t, text, "  psql 'postgres://postgres@"+postgres.Addr)
+	require.Regexp(t, `in flight 0?\d*, rows \d+, \d+ behind`, text)
+	require.Regexp(t, `in the database +[1-9]\d*   rows of telemetry; [1-9]\d* states, [1-9]\d* commands`, text)
+	require.Contains(t, text, "ok      the database has each message of the first stream once\n")
+	require.NotContains(t, text, "WRN")
+
+	db, err := pgx.Connect(t.Context(), postgres.URL)
+	require.NoError(t, err)
+	defer db.Close(t.Context())
+	left := -1
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'mqtt_nats_demo%'").Scan(&left))
+	require.Zero(t, left, "the schema stayed behind")
 }
 
 // signal closes seen when text has been written.

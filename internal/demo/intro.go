@@ -12,7 +12,11 @@ func intro(r *rig, devices int, log string) string {
 	server := r.server.URL()
 	host, port, _ := strings.Cut(strings.TrimPrefix(r.broker.TLSURL(), "ssl://"), ":")
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d devices -mTLS-> %s:%s -> bridge -> %s\n", devices, host, port, server)
+	fmt.Fprintf(&b, "%d devices -mTLS-> %s:%s -> bridge -> %s", devices, host, port, server)
+	if r.database != nil {
+		b.WriteString(" -> ingest -> PostgreSQL")
+	}
+	b.WriteByte('\n')
 	files := "certificates"
 	if log != "" {
 		files += ", " + log
@@ -22,6 +26,9 @@ func intro(r *rig, devices int, log string) string {
 	fmt.Fprintf(&b, "  nats -s %s stream ls\n", server)
 	fmt.Fprintf(&b, "  nats -s %s sub 'tenant.acme.>'\n", server)
 	fmt.Fprintf(&b, "  nats -s %s stream view QUARANTINE\n", server)
+	if r.database != nil {
+		fmt.Fprintf(&b, "  %s\n", r.database.query())
+	}
 	fmt.Fprintf(&b, "  curl http://%s/status\n", r.admin)
 	fmt.Fprintf(&b, "  cd %s && \\\n", r.dir)
 	fmt.Fprintf(&b, "  mosquitto_pub -h %s -p %s --cafile %s \\\n", host, port, r.files.ca)

@@ -47,7 +47,8 @@ type rig struct {
 	admin      string     // address of the bridge's endpoint for operators; empty: none
 	nc         *nats.Conn // the demo's own eyes
 	js         natsjs.JetStream
-	password   string // of the bridge at the broker
+	database   *database // nil: none
+	password   string    // of the bridge at the broker
 
 	topics  atomic.Pointer[subjects.Set] // the broker asks for it, from its start on
 	streams []string                     // by name, quarantine last
@@ -76,6 +77,7 @@ func newRig(ctx context.Context, o Options, dir string, log zerolog.Logger) (_ *
 		func() error { return r.startBridge(ctx, o, log) },
 		func() error { return r.startAdmin(log) },
 		r.connect,
+		func() error { return r.startIngest(ctx, o, log) },
 	} {
 		if err := step(); err != nil {
 			return nil, err

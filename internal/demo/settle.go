@@ -33,6 +33,12 @@ func settle(ctx context.Context, r *rig, f *fleet, provoked []bridge.Reason) *ac
 	var err error
 	a.Held, err = r.held(ctx)
 	a.fault(err)
+	if r.database != nil && err == nil {
+		a.Written, err = r.database.settled(ctx, a.heldBy(false), deadline)
+		a.fault(err)
+		a.Held, err = r.held(ctx) // with what ingest put into quarantine
+		a.fault(err)
+	}
 	a.fault(f.err())
 	a.BrokerDropped = r.broker.Dropped()
 	return a

@@ -44,6 +44,9 @@ func summary(a *account, checks []check, took time.Duration) string {
 	row("  counted out", countedOut(c), skipped(c))
 	row("  in flight", uint64(c.InFlight), "")
 
+	if w := a.Written; w != nil {
+		row("in the database", w.Telemetry, fmt.Sprintf("rows of telemetry; %s states, %s commands", grouped(w.States), grouped(w.Commands)))
+	}
 	fmt.Fprintf(&b, "\n  %-20s%10s%13s      %-12s%12s\n", "reason", "rejected", "quarantined", "stream", "messages")
 	reasons := shown(c, a.Provoked)
 	for i := range max(len(reasons), len(a.Held)) {

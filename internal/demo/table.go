@@ -20,10 +20,18 @@ type sample struct {
 	Provoked []bridge.Reason
 	// Last is the latest quarantined message in one line, printable.
 	Last string
+	// Written is nil without a database.
+	Written *written
 }
 
 // tableHeight is how many lines the table has where no other reason occurs.
-func tableHeight(provoked []bridge.Reason) int { return 7 + len(provoked) }
+func tableHeight(provoked []bridge.Reason, database bool) int {
+	height := 7 + len(provoked)
+	if database {
+		height++
+	}
+	return height
+}
 
 // wide is the narrowest table that has the streams beside the bridge's counts.
 const wide = 80
@@ -52,6 +60,10 @@ func table(s *sample, columns int) []string {
 	lines = append(lines, fmt.Sprintf(" %-20s%10s%13s", "refused as", "rejected", "quarantined"))
 	for _, r := range shown(c, s.Provoked) {
 		lines = append(lines, " "+reasonRow(c, r))
+	}
+	if w := s.Written; w != nil {
+		lines = append(lines, fmt.Sprintf(" database: %s rows, %s states, %s commands; %s messages behind",
+			grouped(w.Telemetry), grouped(w.States), grouped(w.Commands), grouped(w.Lag)))
 	}
 	last := s.Last
 	if last == "" {
@@ -87,6 +99,9 @@ func line(s *sample) string {
 		fmt.Fprintf(&b, " (%s)", strings.Join(by, ", "))
 	}
 	fmt.Fprintf(&b, " skipped %d, %.0f msg/s, %s, in flight %d", countedOut(c), s.Rate, latency(&c.AckLatency), c.InFlight)
+	if w := s.Written; w != nil {
+		fmt.Fprintf(&b, ", rows %d, %d behind", w.Telemetry, w.Lag)
+	}
 	return b.String()
 }
 

@@ -71,7 +71,7 @@ func TestTableFitsItsTerminal(t *testing.T) {
 	t.Parallel()
 	s := fixed()
 	s.Last = strings.Repeat("x", 300)
-	require.Len(t, table(s, 80), tableHeight(s.Provoked))
+	require.Len(t, table(s, 80), tableHeight(s.Provoked, false))
 	for _, columns := range []int{leastColumns, 79, 80, 200} {
 		for _, l := range table(s, columns) {
 			require.Less(t, utf8.RuneCountInString(l), min(columns, 80), l)
@@ -83,7 +83,7 @@ func TestAReasonThatNobodyExpectedGetsItsRow(t *testing.T) {
 	t.Parallel()
 	s := fixed()
 	s.Bridge.Rejected[bridge.Refused] = 1
-	require.Len(t, table(s, 80), tableHeight(s.Provoked)+1)
+	require.Len(t, table(s, 80), tableHeight(s.Provoked, false)+1)
 	require.Contains(t, strings.Join(table(s, 80), "\n"), "\n refused  ")
 }
 

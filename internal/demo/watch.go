@@ -53,6 +53,7 @@ func (w *watch) sample() *sample {
 	s := &sample{
 		At: now.at, For: w.length, Fleet: w.fleet.tally(), Bridge: counts,
 		Rate: now.rateSince(w.past[0]), Provoked: w.provoked, Last: w.last.text(),
+		Written: w.rig.database.written(),
 	}
 	w.past = append(w.past, now)
 	return s

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/ingest"
 )
 
 // loadCompose reads dir's docker-compose.yml as docker compose does.
@@ -58,7 +59,7 @@ func environment(t *testing.T, project *types.Project, service string) map[strin
 func TestComposeFindsEveryFileItMounts(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
-	require.ElementsMatch(t, []string{"emqx", "nats", "bridge"}, project.ServiceNames())
+	require.ElementsMatch(t, []string{"emqx", "nats", "bridge", "postgres", "ingest"}, project.ServiceNames())
 	binds := 0
 	for _, service := range project.Services {
 		for _, v := range service.Volumes {
@@ -111,7 +112,7 @@ func TestComposeHoldsNoPassword(t *testing.T) {
 			require.Regexp(t, `^\$\{[A-Z_]+:\?[^}]+\}$`, m[2], m[1])
 		}
 	}
-	require.Equal(t, 7, found)
+	require.Equal(t, 10, found)
 }
 
 func TestOnlyTheDevicesPortIsOpen(t *testing.T) {
@@ -155,6 +156,10 @@ func TestPortsAgreeWithTheServers(t *testing.T) {
 	require.ElementsMatch(t, []string{strconv.Itoa(int(nats.Port)), strconv.Itoa(int(nats.HTTPPort))}, published("nats"))
 	require.ElementsMatch(t, []string{emqx["tcp"], emqx["ssl"], "18083"}, published("emqx"))
 	require.ElementsMatch(t, []string{admin}, published("bridge"))
+	_, ingestAdmin, err := net.SplitHostPort(loadIngest(t, nil).Admin.Listen)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{ingestAdmin}, published("ingest"))
+	require.ElementsMatch(t, []string{"5432"}, published("postgres"))
 	require.Equal(t, defaultAdmin, admin)
 	require.Contains(t, read(t, "Dockerfile"), "EXPOSE "+admin+"\n")
 
@@ -197,6 +202,79 @@ func TestBridgeAcceptsTheConfigurationOfItsContainer(t *testing.T) {
 	require.Equal(t, config.Attested, c.Identity.Mode)
 	require.Contains(t, read(t, "deploy/emqx/emqx.conf"), `topic = "`+c.Identity.Prefix+`/${p}/`)
 	require.Greater(t, time.Duration(*project.Services["bridge"].StopGracePeriod), c.StopTimeout)
+}
+
+// loadIngest is ingest's own reading of its environment.
+func loadIngest(t *testing.T, env map[string]string) *config.Ingest {
+	t.Helper()
+	var environ []string
+	for name, value := range env {
+		environ = append(environ, name+"="+value)
+	}
+	c, err := config.LoadIngest(config.Sources{Env: environ}, ingest.Check)
+	require.NoError(t, err)
+	require.Empty(t, c.Warnings())
+	return c
+}
+
+func TestIngestAcceptsTheConfigurationOfItsContainer(t *testing.T) {
+	setNATSPasswords(t)
+	dir, project := deployment(t)
+	env := environment(t, project, "ingest")
+	postgres := environment(t, project, "postgres")
+	require.Equal(t, env["INGEST_DATABASE_PASSWORD_FILE"], postgres["POSTGRES_PASSWORD_FILE"])
+	for name, value := range env {
+		if secret, ok := strings.CutPrefix(value, "/run/secrets/"); ok {
+			require.True(t, slices.ContainsFunc(project.Services["ingest"].Secrets, func(s types.ServiceSecretConfig) bool { return s.Source == secret }))
+			env[name] = project.Secrets[secret].File
+		}
+	}
+	c := loadIngest(t, env)
+	require.Equal(t, "postgres://"+postgres["POSTGRES_USER"]+"@postgres:5432/"+postgres["POSTGRES_DB"], c.Database.URL.String())
+	require.Contains(t, project.Services["ingest"].DependsOn, "postgres")
+	require.Greater(t, time.Duration(*project.Services["ingest"].StopGracePeriod), c.StopTimeout)
+	require.Equal(t, environment(t, project, "nats")["NATS_INGEST_PASSWORD"], c.NATS.Password.Reveal())
+	// The user of nats.conf, and where its answers come.
+	nats, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
+	require.NoError(t, err)
+	i := slices.IndexFunc(nats.Users, func(u *server.User) bool { return u.Username == c.NATS.User })
+	require.GreaterOrEqual(t, i, 0)
+	require.Contains(t, nats.Users[i].Permissions.Subscribe.Allow, c.NATS.InboxPrefix+".>")
+}
+
+func TestIngestAcceptsTheConfigurationOfItsUnit(t *testing.T) {
+	t.Parallel()
+	unit := read(t, "deploy/systemd/ingest.service")
+	credentials := t.TempDir()
+	for _, m := range regexp.MustCompile(`(?m)^LoadCredential=(\w+):/`).FindAllStringSubmatch(unit, -1) {
+		require.NoError(t, os.WriteFile(filepath.Join(credentials, m[1]), []byte("secret\n"), 0o600))
+	}
+	env := map[string]string{ // what the administrator adds in /etc/ingest/env
+		"INGEST_DATABASE_URL": "postgres://ingest@db.example.org/telemetry?sslmode=verify-full",
+		"INGEST_NATS_URL":     "tls://nats.example.org", "INGEST_NATS_USER": "ingest",
+	}
+	for _, m := range regexp.MustCompile(`(?m)^Environment=(\w+)=(.*)$`).FindAllStringSubmatch(unit, -1) {
+		env[m[1]] = strings.ReplaceAll(m[2], "%d", credentials)
+	}
+	c := loadIngest(t, env)
+	require.Equal(t, "secret", c.Database.Password.Reveal())
+	stop, err := strconv.Atoi(firstGroup(t, `(?m)^TimeoutStopSec=(\d+)$`, unit))
+	require.NoError(t, err)
+	require.Greater(t, time.Duration(stop)*time.Second, c.StopTimeout)
+}
+
+func TestIngestContainerHasNoPrivileges(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	service := project.Services["ingest"]
+	require.True(t, service.ReadOnly)
+	require.Equal(t, []string{"ALL"}, service.CapDrop)
+	require.Contains(t, service.SecurityOpt, "no-new-privileges:true")
+	require.Empty(t, service.Volumes)
+	require.Equal(t, project.Services["bridge"].User, service.User)
+	require.Equal(t, project.Services["bridge"].Image, service.Image)
+	require.Equal(t, types.ShellCommand{"/ingest"}, service.Entrypoint)
+	require.Contains(t, read(t, "Dockerfile"), "COPY --from=build /out/ingest /ingest\n")
 }
 
 func TestBridgeAcceptsTheConfigurationOfItsUnit(t *testing.T) {
@@ -255,7 +333,7 @@ func TestImagesArePinned(t *testing.T) {
 	_, project := deployment(t)
 	mod := read(t, "go.mod")
 	for _, service := range project.Services {
-		require.Regexp(t, `^[\w./-]+:\d+\.\d+\.\d+(-alpine)?$`, service.Image)
+		require.Regexp(t, `^[\w./-]+:\d+\.\d+(\.\d+)?(-alpine)?$`, service.Image)
 	}
 	// The server that the tests embed is the one that is deployed.
 	require.Equal(t, "nats:"+firstGroup(t, `nats-server/v2 v(\S+)`, mod)+"-alpine", project.Services["nats"].Image)
@@ -264,17 +342,20 @@ func TestImagesArePinned(t *testing.T) {
 	require.NotContains(t, dockerfile, "latest")
 }
 
-func TestEveryServiceIsCheckedBeforeTheBridgeStarts(t *testing.T) {
+func TestEveryServiceIsCheckedBeforeWhatNeedsItStarts(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	for name, service := range project.Services {
 		require.NotNil(t, service.HealthCheck, name)
 		require.Equal(t, "CMD", service.HealthCheck.Test[0], "%s: there may be no shell", name)
-		if name != "bridge" {
-			require.Equal(t, types.ServiceConditionHealthy, project.Services["bridge"].DependsOn[name].Condition)
+	}
+	for service, peers := range map[string][]string{"bridge": {"emqx", "nats"}, "ingest": {"nats", "postgres"}} {
+		for _, name := range peers {
+			require.Equal(t, types.ServiceConditionHealthy, project.Services[service].DependsOn[name].Condition)
 		}
 	}
 	require.Equal(t, types.HealthCheckTest{"CMD", "/mqtt-nats-bridge", "healthcheck"}, project.Services["bridge"].HealthCheck.Test)
+	require.Equal(t, types.HealthCheckTest{"CMD", "/ingest", "healthcheck"}, project.Services["ingest"].HealthCheck.Test)
 }
 
 func TestBridgeContainerHasNoPrivileges(t *testing.T) {

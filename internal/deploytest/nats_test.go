@@ -197,16 +197,26 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		ack, err := ingest.js.Publish(t.Context(), "quarantine.bad_payload."+telemetry, []byte("{"))
 		require.NoError(t, err)
 		require.Equal(t, "QUARANTINE", ack.Stream)
+		for _, spec := range defaultPlan(t).Consumers {
+			stream, err := ingest.js.Stream(t.Context(), spec.Stream)
+			require.NoError(t, err)
+			raw, err := stream.GetMsg(t.Context(), 1)
+			require.NoError(t, err)
+			require.Equal(t, examples[spec.Stream], raw.Subject)
+			_, err = ingest.QueueSubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."+spec.Stream+"."+spec.Name, spec.Name)
+			require.NoError(t, err)
+		}
 		ingest.requireNoRefusals(t)
 
 		refusePublish(t, ingest,
 			telemetry, "quarantine.cn_mismatch."+telemetry, "quarantine.bad_payload",
 			"$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.TELEMETRY", "$JS.API.STREAM.DELETE.TELEMETRY",
 			"$JS.API.CONSUMER.CREATE.TELEMETRY.ingest-workers", "$JS.API.CONSUMER.DELETE.TELEMETRY.ingest-workers",
+			"$JS.API.STREAM.INFO.QUARANTINE", "$JS.API.DIRECT.GET.QUARANTINE", "$JS.API.DIRECT.GET.TELEMETRY.tenant.x", "$JS.API.STREAM.MSG.GET.TELEMETRY",
 			"$JS.API.CONSUMER.MSG.NEXT.QUARANTINE.operator", "$JS.API.CONSUMER.MSG.NEXT.TELEMETRY.other",
 			"$JS.ACK.QUARANTINE.operator.1.1.1.1.0", "_INBOX.bridge.x",
 		)
-		refuseSubscribe(t, ingest, ">", telemetry, "tenant.>", "quarantine.>", "_INBOX.>", "_INBOX.bridge.>")
+		refuseSubscribe(t, ingest, ">", telemetry, "tenant.>", "quarantine.>", "_INBOX.>", "_INBOX.bridge.>", "$JS.EVENT.ADVISORY.>")
 	})
 
 	t.Run("operator", func(t *testing.T) {

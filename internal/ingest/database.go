@@ -73,12 +73,17 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 func (d *database) exchange(ctx context.Context, t *table, rows []row) (added int64, err error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
-		return 0, err
+		return 0, &connectError{err}
 	}
 	defer conn.Release()
 	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, t.load)
 	return tag.RowsAffected(), err
 }
+
+// connectError: there is no connection to be had.
+type connectError struct{ error }
+
+func (e *connectError) Unwrap() error { return e.error }
 
 // works notes that the database does; once per change it is logged.
 func (d *database) works() {
@@ -123,6 +128,9 @@ func problemText(err error) string {
 	}
 	if connecting(err) {
 		return "PostgreSQL cannot be reached: " + rootOf(err).Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "PostgreSQL does not answer within database.timeout: a lock, or a disk that stands still"
 	}
 	return "PostgreSQL: " + rootOf(err).Error()
 }

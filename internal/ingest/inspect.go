@@ -214,7 +214,12 @@ func checkNumber(value []byte) error {
 		exponent = n
 	}
 	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(mantissa, []byte("-")), []byte("."))
-	if len(whole)+exponent > maxWhole || len(fraction)-exponent > maxFraction {
+	// Where the first digit stands that is not 0; it stands nowhere in 0.
+	weight := 0
+	if digits := append(bytes.Clone(whole), fraction...); len(bytes.TrimLeft(digits, "0")) > 0 {
+		weight = len(whole) - (len(digits) - len(bytes.TrimLeft(digits, "0"))) + exponent
+	}
+	if weight > maxWhole || len(fraction)-exponent > maxFraction {
 		return numberRange(value)
 	}
 	return nil

@@ -53,7 +53,7 @@ func tableMetrics() []tableMetric {
 		counter("redelivered_total", "Messages pulled that had been delivered before.",
 			func(s *TableStatus) uint64 { return s.Redelivered }),
 		counter("acknowledged_total", "Messages acknowledged to the stream, stored.",
-			func(s *TableStatus) uint64 { return s.acknowledged }),
+			func(s *TableStatus) uint64 { return s.Acknowledged }),
 		counter("retried_total", "Messages given back to be delivered again.", func(s *TableStatus) uint64 { return s.Retried }),
 		counter("poison_total", "Messages put into quarantine.", func(s *TableStatus) uint64 { return s.Quarantined }),
 		counter("exchanges_total", "Transactions tried.", func(s *TableStatus) uint64 { return s.Exchanges }),

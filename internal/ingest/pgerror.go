@@ -63,8 +63,9 @@ func classify(err error) class {
 }
 
 func connecting(err error) bool {
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
+	var driver *pgconn.ConnectError
+	var pool *connectError
+	return errors.As(err, &driver) || errors.As(err, &pool)
 }
 
 // advice is what an operator can do about err, one sentence; empty where waiting is

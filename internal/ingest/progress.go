@@ -92,7 +92,7 @@ func (p *Progress) line(now time.Time, tables []TableStatus) string {
 	var lag, acknowledged uint64
 	for _, t := range tables {
 		lag += t.Lag
-		acknowledged += t.acknowledged
+		acknowledged += t.Acknowledged
 	}
 	for len(p.past) > 1 && now.Sub(p.past[1].at) >= rateWindow {
 		p.past = p.past[1:]

@@ -11,7 +11,7 @@ func TestProgressSaysHowLongCatchingUpTakes(t *testing.T) {
 	t.Parallel()
 	p := NewProgress(nil, true)
 	begin := time.Unix(1e9, 0)
-	table := func(lag, done uint64) []TableStatus { return []TableStatus{{Lag: lag, acknowledged: done}} }
+	table := func(lag, done uint64) []TableStatus { return []TableStatus{{Lag: lag, Acknowledged: done}} }
 	require.Equal(t, "catching up: 100000 messages behind, 0 a second", p.line(begin, table(100_000, 0)))
 	require.Equal(t, "catching up: 90000 messages behind, 10000 a second, done in 9s", p.line(begin.Add(time.Second), table(90_000, 10_000)))
 	// Only the last seconds count.

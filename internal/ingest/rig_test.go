@@ -193,12 +193,18 @@ func (r *rig) settled() {
 	for stream, consumer := range map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"} {
 		var info *natsjs.ConsumerInfo
 		r.eventually(func() bool {
-			c, err := r.js.Consumer(r.t.Context(), stream, consumer)
+			s, err := r.js.Stream(r.t.Context(), stream)
+			if err != nil {
+				return false
+			}
+			c, err := s.Consumer(r.t.Context(), consumer)
 			if err != nil {
 				return false
 			}
 			info = c.CachedInfo()
-			return info.NumPending == 0 && info.NumAckPending == 0
+			// A consumer learns of new messages in its own time: no pending
+			// ones says nothing as long as it has not come to the last.
+			return info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= s.CachedInfo().State.LastSeq
 		}, func() any { return info })
 	}
 }

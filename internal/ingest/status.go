@@ -29,8 +29,10 @@ type TableStatus struct {
 	Batches     uint64 `json:"batches"`
 	Messages    uint64 `json:"messages"`
 	Redelivered uint64 `json:"redelivered"`
-	Retried     uint64 `json:"retried"`
-	Quarantined uint64 `json:"quarantined"`
+	// Acknowledged to the stream: stored.
+	Acknowledged uint64 `json:"acknowledged"`
+	Retried      uint64 `json:"retried"`
+	Quarantined  uint64 `json:"quarantined"`
 	// Exchanges with the database, of which Failures failed; Halvings of a
 	// batch, to find the row that fails.
 	Exchanges uint64 `json:"exchanges"`
@@ -45,7 +47,6 @@ type TableStatus struct {
 	OldestSeconds float64 `json:"oldest_seconds"`
 
 	trouble, held string
-	acknowledged  uint64
 }
 
 func (i *Ingest) tables() []TableStatus {
@@ -60,7 +61,7 @@ func (i *Ingest) tables() []TableStatus {
 			Exchanges: w.exchanges.Load(), Failures: w.failures.Load(), Halvings: w.halvings.Load(),
 			InHand: c.InHand, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),
 			OldestSeconds: c.OldestAge.Seconds(),
-			trouble:       c.Trouble, held: c.Held, acknowledged: c.Done,
+			Acknowledged:  c.Done, trouble: c.Trouble, held: c.Held,
 		})
 	}
 	return all

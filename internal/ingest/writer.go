@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -102,6 +103,9 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 			w.database.works()
 			return err
 		case suspect:
+			if errors.Is(err, context.DeadlineExceeded) {
+				w.database.fails(err) // no answer at all, from whatever cause
+			}
 			if suspects++; suspects >= tries {
 				return err
 			}

@@ -38,12 +38,27 @@ func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	return b
 }
 
-// neutralEnv leaves out what the bridge reads as configuration.
+// IngestProcess is ingest as a process. It counts as started when it runs.
+type IngestProcess struct{ Process }
+
+// Ingest builds this module's ingest, once for each test binary, and runs it with
+// args; env are further variables, KEY=value, and nothing else configures it.
+func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
+	t.Helper()
+	i := &IngestProcess{}
+	i.Process = Process{t: t, name: "ingest", path: build(t, "mqtt-nats-bridge/cmd/ingest"), args: args}
+	i.env = append(neutralEnv(os.Environ()), env...)
+	i.start()
+	return i
+}
+
+// neutralEnv leaves out what the programs read as configuration.
 func neutralEnv(environ []string) []string {
 	var kept []string
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
-		if name == "NATS_URL" || name == "MQTT_URL" || strings.HasPrefix(name, "BRIDGE_") {
+		if name == "NATS_URL" || name == "MQTT_URL" || name == "DATABASE_URL" ||
+			strings.HasPrefix(name, "BRIDGE_") || strings.HasPrefix(name, "INGEST_") {
 			continue
 		}
 		kept = append(kept, pair)

@@ -1,8 +1,8 @@
-// Package peers runs the bridge's real counterparts, and the bridge itself, as
+// Package peers runs the bridge's real counterparts, and the programs themselves, as
 // processes of their own that a test can kill, stop, freeze and start again:
-// mosquitto, nats-server, alone or three of them as a cluster, PostgreSQL and
-// mqtt-nats-bridge; and a TCP proxy in between that cuts connections, swallows what
-// they carry or slows it down.
+// mosquitto, nats-server, alone or three of them as a cluster, PostgreSQL,
+// mqtt-nats-bridge and ingest; and a TCP proxy in between that cuts connections,
+// swallows what they carry or slows it down.
 //
 // Every process ends with its test, also where the test binary itself is
 // killed. A program that is missing skips the test, unless BRIDGE_REQUIRE_PEERS=1

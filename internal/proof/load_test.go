@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type loadOptions struct {
 	// devices whose PUBACKs do not get through to them. To the broker these
 	// are two publishes (§4.3.2), and each is to be stored once.
 	Twice bool
+	// JSON makes payloads that ingest takes, telemetry or shadows: an object
+	// with the message's number.
+	JSON bool
 }
 
 // window is how many messages wait for their PUBACK at most. Below 65,535, so
@@ -73,7 +77,7 @@ func startLoad(t testing.TB, o loadOptions) *load {
 		o.Topic = "telemetry"
 	}
 	l := newLoad(o)
-	conn, err := dialMQTT(o.Addr, "load", "")
+	conn, err := dialMQTT(l.Addr, l.clientID(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +92,9 @@ func startLoad(t testing.TB, o loadOptions) *load {
 	})
 	return l
 }
+
+// clientID is a load's own: two of them may publish at a time, by topic.
+func (l *load) clientID() string { return "load-" + l.Topic }
 
 func newLoad(o loadOptions) *load {
 	l := &load{loadOptions: o, sends: make([]uint8, o.Total), pubacks: make([]uint8, o.Total), done: make(chan struct{})}
@@ -141,7 +148,7 @@ func (l *load) redial() bool {
 		if ended {
 			return false
 		}
-		conn, err := dialMQTT(l.Addr, "load", "")
+		conn, err := dialMQTT(l.Addr, l.clientID(), "")
 		if err != nil {
 			time.Sleep(50 * time.Millisecond) // between attempts
 			continue
@@ -302,6 +309,10 @@ func (l *load) topic(message int) string {
 
 // payload begins with the message's number, unless all are the same.
 func (l *load) payload(message int) []byte {
+	if l.JSON {
+		p := fmt.Appendf(nil, `{"version":%d,"reported":{"n":%d},"pad":"`, message, message)
+		return append(append(p, bytes.Repeat([]byte("x"), max(0, l.Size-len(p)-2))...), `"}`...)
+	}
 	p := make([]byte, max(l.Size, 8))
 	for i := range p {
 		p[i] = byte(i)

@@ -2,11 +2,13 @@ package proof
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/nats-io/nats.go"
@@ -118,14 +120,66 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
 	}, connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"])))
 
+	// A reading, a payload that no table takes, and one that the server gives up
+	// on: its consumer has been given a max_deliver by somebody.
+	operator := connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
+	stored := make(chan string, 10)
+	shadow, err := operator.Consumer(t.Context(), "SHADOW", "ingest-shadow")
+	require.NoError(t, err)
+	limited := shadow.CachedInfo().Config
+	limited.MaxDeliver = 1
+	_, err = operator.UpdateConsumer(t.Context(), "SHADOW", limited)
+	require.NoError(t, err)
+	bridge := connectNATS(t, server.URL(), nats.UserInfo("bridge", passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
+	for _, subject := range []string{"tenant.acme.device.dev-1.bad", "tenant.acme.device.dev-1.shadow.reported"} {
+		_, err := bridge.Publish(t.Context(), subject, []byte("{"))
+		require.NoError(t, err)
+	}
 	ingest := connectNATS(t, server.URL(), nats.UserInfo("ingest", passwords["ingest"]), nats.CustomInboxPrefix("_INBOX.ingest"))
-	workers, err := ingest.Consumer(t.Context(), "TELEMETRY", "ingest-workers")
-	require.NoError(t, err)
-	m, err := workers.Next(natsjs.FetchMaxWait(patience))
-	require.NoError(t, err)
-	require.Equal(t, "tenant.acme.device.dev-1.telemetry", m.Subject())
-	require.Equal(t, "acme/dev-1", m.Headers().Get("Bridge-Cn"))
-	require.NoError(t, m.DoubleAck(t.Context()))
+	running, stop := context.WithCancel(t.Context())
+	defer stop()
+	for stream, consumer := range consumers() {
+		w, err := jetstream.NewWorkers(jetstream.WorkersOptions{
+			JetStream: ingest, Stream: stream, Consumer: consumer, Workers: 1, BatchWait: 50 * time.Millisecond,
+			Handler: func(_ context.Context, batch []*jetstream.Message) {
+				for _, m := range batch {
+					switch {
+					case stream == "SHADOW":
+						m.Retry(0)
+					case string(m.Data) == "{":
+						m.Poison(errors.New("not JSON"))
+					default:
+						m.Done()
+						stored <- m.Subject + " " + m.Header.Get("Bridge-Cn")
+					}
+				}
+			},
+		})
+		require.NoError(t, err)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.Run(running)
+		}()
+		defer func() {
+			stop()
+			<-done
+		}()
+	}
+	select {
+	case got := <-stored:
+		require.Equal(t, "tenant.acme.device.dev-1.telemetry acme/dev-1", got)
+	case <-time.After(patience):
+		require.Fail(t, "the reading never came")
+	}
+	awaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")
+	awaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.shadow.reported")
+	for stream, consumer := range consumers() {
+		eventually(t, func() bool {
+			c, err := operator.Consumer(t.Context(), stream, consumer)
+			return err == nil && c.CachedInfo().NumAckPending == 0 && c.CachedInfo().NumPending == 0
+		}, func() any { return consumer })
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	require.Empty(t, violations, "neither asks for more than it is allowed")

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func loadIngest(t *testing.T, yaml string, env ...string) *Ingest {
+	t.Helper()
+	c, err := LoadIngest(Sources{File: write(t, "ingest.yaml", yaml), Env: env}, nil)
+	require.NoError(t, err)
+	return c
+}
+
+// ingestFaults is as faults.
+func ingestFaults(t *testing.T, s Sources) []string {
+	t.Helper()
+	_, err := LoadIngest(s, nil)
+	var all *Faults
+	require.ErrorAs(t, err, &all)
+	return strings.Split(strings.ReplaceAll(err.Error(), filepath.Dir(s.File)+"/", ""), "\n")
+}
+
+func TestIngestWithNothingGivenIsTheDefaults(t *testing.T) {
+	t.Parallel()
+	golden(t, "testdata/ingest-defaults.golden", loadIngest(t, "").Redacted())
+}
+
+func TestEveryKeyOfIngestIsAnEnvironmentVariableAndAFlag(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificates(t, dir)
+	files := map[string]string{
+		"ca": filepath.Join(dir, "ca.crt"), "cert": filepath.Join(dir, "bridge.crt"), "key": filepath.Join(dir, "bridge.key"),
+		"secret": write(t, "secret", "s3cret\n"),
+	}
+	n := 0
+	schemaOf(reflect.ValueOf(&Ingest{}).Elem(), "", nil).walk(func(l *leaf) {
+		n++
+		name := ingestProgram().variable(l.path)
+		require.True(t, strings.HasPrefix(name, "INGEST_"))
+		require.False(t, serviceVariable(name), "%s would be taken for a Kubernetes service's", name)
+		value := other(t, l, files)
+		for source, s := range map[string]Sources{
+			name:        {Env: []string{name + "=" + value}},
+			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.path, Value: value}}},
+		} {
+			c := &Ingest{}
+			ld := loaderOf(ingestProgram(), c, &c.provenance)
+			ld.defaults()
+			ld.environment(s.Env)
+			ld.flags(s.Flags)
+			require.NoError(t, ld.faults.Err(), l.path)
+			require.Equal(t, source, c.origin(l.path).name)
+			if got := ld.leaves[l.path]; got.kind() == "secret" {
+				require.Equal(t, value, got.value.Interface().(Secret).Reveal())
+			} else {
+				require.Equal(t, value, got.show(), l.path)
+			}
+		}
+	})
+	require.Greater(t, n, 30)
+}
+
+func TestIngestHonoursWhatEveryProgramOfItsKindDoes(t *testing.T) {
+	t.Parallel()
+	c := loadIngest(t, "", "DATABASE_URL=postgres://u:hunter2@db/x", "NATS_URL=nats://n:1", "MQTT_URL=rubbish", "BRIDGE_RUBBISH=1", "INGEST_CONFIG=x")
+	require.Equal(t, "postgres://u@db/x", c.Database.URL.String())
+	require.Equal(t, "postgres://u:hunter2@db/x", c.Database.URL.Reveal(Secret{}))
+	require.Equal(t, "nats://n:1", c.NATS.URL.String())
+	require.Empty(t, c.Warnings())
+	c = loadIngest(t, "database: {url: 'postgres://u@db/x?sslmode=require'}", "DATABASE_URL=postgres://other/x", "INGEST_DATABASE_URL=postgres://strongest/x")
+	require.Equal(t, "postgres://strongest/x", c.Database.URL.String())
+	c = loadIngest(t, "database: {url: 'postgres://u@db/x?sslmode=require', password: 'hunter2@'}")
+	require.Equal(t, "postgres://u:hunter2%40@db/x?sslmode=require", c.Database.URL.Reveal(c.Database.Password))
+	require.NotContains(t, c.Redacted(), "hunter2")
+}
+
+func TestFaultsOfIngestAreReportedTogether(t *testing.T) {
+	t.Parallel()
+	got := ingestFaults(t, Sources{File: write(t, "ingest.yaml", `
+database:
+  url: mysql://u:hunter2@db/x
+  timeout: soon
+nats: {user: ingest}
+telemetry: {workers: 0, stream: "a.b"}
+shadow: {consumer: ""}
+commands: {stream: SHADOW, consumer: ingest-shadow}
+batch: {mesages: 5}
+admin: {listen: nowhere}
+`), Env: []string{"INGEST_BATCH_FLUSH=1h", "INGEST_BATCH_FLUHS=1s"}})
+	golden(t, "testdata/ingest-faults.golden", strings.Join(got, "\n")+"\n")
+	require.NotContains(t, strings.Join(got, ""), "hunter2")
+	require.Equal(t, []string{"INGEST_TELEMETRY_STREAM: is empty, and so are all other streams: there is nothing to do; name one"},
+		ingestFaults(t, Sources{Env: []string{"INGEST_TELEMETRY_STREAM=", "INGEST_SHADOW_STREAM=", "INGEST_COMMANDS_STREAM="}}))
+	require.Equal(t, []string{"ingest.yaml:1: database.password: gives a password, and so does database.url; keep one of the two"},
+		ingestFaults(t, Sources{File: write(t, "ingest.yaml", "database: {url: 'postgres://u:p@h/x', password: q}")}))
+}

@@ -1,0 +1,132 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/ingest"
+)
+
+// database is ingest into the visitor's PostgreSQL, in a schema of the demo's own
+// that goes away with it.
+type database struct {
+	ingest *ingest.Ingest
+	db     *pgx.Conn
+	url    *url.URL // as given
+	schema string
+	stop   func() // further calls do nothing
+}
+
+// startIngest is part of the rig where the options name a database.
+func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) error {
+	if o.DatabaseURL == "" {
+		return nil
+	}
+	d := &database{schema: "mqtt_nats_demo_" + strconv.FormatInt(time.Now().UnixNano(), 36)}
+	var err error
+	if d.url, err = url.Parse(o.DatabaseURL); err != nil {
+		return fmt.Errorf("read the database's URL: it is not of the form postgres://user@host:port/name")
+	}
+	if d.db, err = pgx.Connect(ctx, o.DatabaseURL); err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	r.defers(func() error { return d.db.Close(context.Background()) })
+	if _, err := d.db.Exec(ctx, "CREATE SCHEMA "+d.schema); err != nil {
+		return fmt.Errorf("make a schema for the demo: %w", err)
+	}
+	r.defers(func() error {
+		_, err := d.db.Exec(context.Background(), "DROP SCHEMA "+d.schema+" CASCADE")
+		return err
+	})
+	if _, err := d.db.Exec(ctx, "SET search_path = "+d.schema); err != nil {
+		return err
+	}
+	target := *d.url
+	q := target.Query()
+	q.Set("search_path", d.schema)
+	target.RawQuery = q.Encode()
+	c, err := config.LoadIngest(config.Sources{Flags: []config.Flag{
+		{Path: "database.url", Value: target.String()},
+		{Path: "nats.url", Value: r.server.URL()},
+		{Path: "batch.flush", Value: "200ms"},
+		{Path: "admin.listen", Value: ""},
+	}}, ingest.Check)
+	if err != nil {
+		return fmt.Errorf("configure ingest: %w", err)
+	}
+	if d.ingest, err = ingest.Start(ingest.Options{Config: c, Log: log, Version: o.Version}); err != nil {
+		return fmt.Errorf("start ingest: %w", err)
+	}
+	d.stop = sync.OnceFunc(d.ingest.Stop)
+	r.defers(func() error { d.stop(); return nil })
+	r.database = d
+	return nil
+}
+
+// written is what came of the streams' messages in the database.
+type written struct {
+	Telemetry, States, Commands uint64 // rows
+	// Acknowledged and Poison are messages that ingest is done with.
+	Acknowledged, Poison uint64
+	Lag                  uint64 // in the streams, and not acknowledged
+}
+
+// written counts what ingest says; the rows are those it added.
+func (d *database) written() *written {
+	if d == nil {
+		return nil
+	}
+	w := &written{}
+	for _, t := range d.ingest.Tables() {
+		switch t.Table {
+		case "telemetry":
+			w.Telemetry = t.Rows
+		case "device_state":
+			w.States = t.Rows
+		case "device_commands":
+			w.Commands = t.Rows
+		}
+		w.Acknowledged += t.Acknowledged
+		w.Poison += t.Quarantined
+		w.Lag += t.Lag
+	}
+	return w
+}
+
+// settled waits, until the deadline, for ingest to be done with so many messages,
+// and counts the rows in the database itself.
+func (d *database) settled(ctx context.Context, messages uint64, deadline <-chan time.Time) (*written, error) {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	w := d.written()
+	for waiting := true; waiting && w.Acknowledged+w.Poison < messages; w = d.written() {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			waiting = false
+		}
+	}
+	err := d.db.QueryRow(ctx, `SELECT (SELECT count(*) FROM telemetry), (SELECT count(*) FROM device_state), (SELECT count(*) FROM device_commands)`).
+		Scan(&w.Telemetry, &w.States, &w.Commands)
+	if err != nil {
+		return w, fmt.Errorf("count the rows: %w", err)
+	}
+	return w, nil
+}
+
+// query is a command that looks at what was written; the password stays out of it.
+func (d *database) query() string {
+	shown := *d.url
+	if d.url.User != nil {
+		shown.User = url.User(d.url.User.Username())
+	}
+	return fmt.Sprintf("psql '%s' -c 'SELECT * FROM %s.telemetry ORDER BY time DESC LIMIT 5'", shown.String(), d.schema)
+}

@@ -1,0 +1,174 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// awaitProblem waits until ingest is not ready because of the database, in words
+// that hold these.
+func awaitProblem(r *rig, i *Ingest, words ...string) {
+	r.t.Helper()
+	r.eventually(func() bool {
+		for _, p := range i.Problems() {
+			text := p.Problem + " " + p.Advice
+			if p.Component == "database" && !strings.Contains(text, "not connected yet") && containsAll(text, words) {
+				return true
+			}
+		}
+		return false
+	}, func() any { return i.Problems() })
+}
+
+func containsAll(text string, words []string) bool {
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			return false
+		}
+	}
+	return true
+}
+
+func awaitWell(r *rig, i *Ingest) {
+	r.t.Helper()
+	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
+}
+
+// requireNothingAcknowledged: what came since is still the stream's.
+func requireUnacknowledged(r *rig, n int) {
+	r.t.Helper()
+	c, err := r.js.Consumer(r.t.Context(), "TELEMETRY", "ingest-workers")
+	require.NoError(r.t, err)
+	info := c.CachedInfo()
+	require.Equal(r.t, n, info.NumAckPending+int(info.NumPending))
+}
+
+// TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing: away at the start, killed,
+// and there without an answer.
+func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	process := peers.Postgres(t)
+	r := newRig(t, &postgres{url: process.URL, process: process})
+	require.NoError(t, r.db.Close(t.Context()))
+	process.Stop()
+	published := 0
+	publish := func(n int) {
+		for range n {
+			r.publish(telemetry(fmt.Sprint("m", published), `{}`))
+			published++
+		}
+	}
+	publish(10)
+	i := r.ingest("database.timeout=1s")
+	awaitProblem(r, i, "cannot be reached", "refused", "see that PostgreSQL runs")
+	requireUnacknowledged(r, 10)
+	process.Start()
+	r.settled()
+	awaitWell(r, i)
+
+	process.Kill9()
+	publish(10)
+	awaitProblem(r, i, "PostgreSQL")
+	requireUnacknowledged(r, 10)
+	process.Start()
+	r.settled()
+	awaitWell(r, i)
+
+	var err error
+	r.db, err = pgx.Connect(t.Context(), r.database)
+	require.NoError(t, err)
+	tx, err := r.db.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE telemetry")
+	require.NoError(t, err)
+	publish(10)
+	awaitProblem(r, i, "does not answer")
+	requireUnacknowledged(r, 10)
+	require.NoError(t, tx.Rollback(t.Context()))
+	r.settled()
+	awaitWell(r, i)
+
+	require.Equal(t, []string{"30"}, r.query(`SELECT count(*)::text FROM telemetry`))
+	require.Empty(t, r.quarantined())
+}
+
+// TestADatabaseThatTakesNothingIsWaitedFor: each refusal, what it says, and what
+// mends it.
+func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	p := sharedPostgres(t)
+	raise := func(code string) string {
+		return `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '` + code + `'; END $$;
+			CREATE TRIGGER refuse BEFORE INSERT ON telemetry FOR EACH ROW EXECUTE FUNCTION refuse()`
+	}
+	const mended = `DROP TRIGGER refuse ON telemetry`
+	for name, c := range map[string]struct {
+		breaks, mends string
+		says          []string
+	}{
+		"disk full":           {raise("53100"), mended, []string{"53100", "free space"}},
+		"shutting down":       {raise("57P01"), mended, []string{"57P01"}},
+		"locked":              {raise("55P03"), mended, []string{"55P03"}},
+		"read-only":           {raise("25006"), mended, []string{"25006", "standby"}},
+		"no privilege":        {raise("42501"), mended, []string{"42501", "grant"}},
+		"no table":            {`ALTER TABLE telemetry RENAME TO elsewhere`, `ALTER TABLE elsewhere RENAME TO telemetry`, []string{"42P01", "ingest migrate"}},
+		"no key":              {`ALTER TABLE telemetry DROP CONSTRAINT telemetry_pkey`, `ALTER TABLE telemetry ADD PRIMARY KEY (msg_id, time)`, []string{"42P10", "primary key"}},
+		"no column":           {`ALTER TABLE telemetry RENAME cn TO nc`, `ALTER TABLE telemetry RENAME nc TO cn`, []string{"42703", "ingest migrate"}},
+		"serialization fails": {raise("40001"), mended, []string{"40001"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, p)
+			r.migrate()
+			_, err := r.db.Exec(t.Context(), c.breaks)
+			require.NoError(t, err)
+			for n := range 20 {
+				r.publish(telemetry(fmt.Sprint("m", n), `{}`))
+			}
+			i := r.ingest()
+			awaitProblem(r, i, c.says...)
+			requireUnacknowledged(r, 20)
+			_, err = r.db.Exec(t.Context(), c.mends)
+			require.NoError(t, err)
+			r.settled()
+			awaitWell(r, i)
+			require.Equal(t, []string{"20"}, r.query(`SELECT count(*)::text FROM telemetry`))
+			require.Zero(t, i.Tables()[0].Halvings)
+			require.Empty(t, r.quarantined())
+		})
+	}
+}
+
+func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
+	t.Parallel()
+	process := peers.Postgres(t)
+	r := newRig(t, &postgres{url: process.URL, process: process})
+	require.NoError(t, r.db.Close(t.Context()))
+	r.migrate()
+	i, stop := r.start("stop_timeout=200ms")
+	awaitWell(r, i)
+	process.Stop()
+	r.publish(telemetry("m1", `{}`))
+	awaitProblem(r, i, "cannot be reached")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		require.Fail(t, "it does not stop")
+	}
+	// What it had comes at once, not after the ack wait.
+	process.Start()
+	r.ingest()
+	r.settled()
+}

@@ -1,0 +1,192 @@
+package proof
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// consumers are those of the bridge that ingest pulls from.
+func consumers() map[string]string {
+	return map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"}
+}
+
+// What mosquitto acknowledged to the publishers is in the table, once, whatever was
+// killed meanwhile; a replay of everything changes nothing; each device's state is
+// the newest.
+func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
+	t.Parallel()
+	messages, states, devices, kills := 200_000, 20_000, 1000, 5
+	ackWait := jetstream.DefaultAckWait
+	if testing.Short() {
+		messages, states, devices, kills, ackWait = 20_000, 4000, 100, 2, 2*time.Second
+	}
+	random := moments(t)
+	database := peers.Postgres(t)
+	r := newPlainRig(t, false)
+	shortenAckWait(t, r.js, ackWait)
+	ingest := peers.Ingest(t, []string{
+		"DATABASE_URL=" + database.URL, "NATS_URL=" + r.nats.URL, "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
+	})
+	telemetry := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: devices, Total: messages, JSON: true})
+	shadows := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
+
+	// As many legs as there are strikes, each strike at a random moment of its
+	// leg. In the middle it is the database that is struck; the last kill comes
+	// in the replay.
+	for leg := range kills {
+		from, to := leg*messages/kills, (leg+1)*messages/kills
+		telemetry.release(to)
+		shadows.release((leg + 1) * states / kills)
+		require.True(t, telemetry.await(from+random.IntN((to-from)/2)))
+		time.Sleep(time.Duration(random.IntN(int(200 * time.Millisecond)))) // any moment
+		if leg == kills/2 {
+			database.Restart()
+			continue
+		}
+		ingest.Kill9()
+		ingest.Start()
+	}
+	telemetry.awaitEnd(t)
+	shadows.awaitEnd(t)
+	mark(t, r.broker.Addr)
+	awaitMarker(t, r.js)
+	awaitConsumed(t, r.js)
+	db := newTables(t, database.URL)
+	v := db.judge(telemetry)
+	t.Logf("first time: %v", v)
+	require.True(t, v.clean(), v)
+	db.requireNewest(shadows)
+
+	rewind(t, r.js, ackWait)
+	time.Sleep(time.Duration(random.IntN(int(time.Second))))
+	ingest.Kill9()
+	ingest.Start()
+	awaitConsumed(t, r.js)
+	v = db.judge(telemetry)
+	t.Logf("after a replay of everything: %v", v)
+	require.True(t, v.clean(), v)
+	db.requireNewest(shadows)
+
+	// The marker is no JSON: it is in quarantine, once for each time it came
+	// outside the duplicate window, and not in the table.
+	awaitMessage(t, r.js, "QUARANTINE", "quarantine.bad_payload."+markerSubject)
+	require.Zero(t, ingest.Stop(), "exit code")
+	require.Zero(t, r.bridge.Stop(), "exit code")
+}
+
+// shortenAckWait: what a killed ingest had in hand comes again only after it.
+func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
+	t.Helper()
+	for stream, name := range consumers() {
+		eventually(t, func() bool {
+			c, err := js.Consumer(t.Context(), stream, name)
+			if err != nil {
+				return false
+			}
+			cfg := c.CachedInfo().Config
+			cfg.AckWait = wait
+			_, err = js.UpdateConsumer(t.Context(), stream, cfg)
+			return err == nil
+		}, func() any { return name })
+	}
+}
+
+// rewind has every consumer begin at the first message, as docs/replay.md does.
+func rewind(t *testing.T, js natsjs.JetStream, ackWait time.Duration) {
+	t.Helper()
+	for stream, name := range consumers() {
+		require.NoError(t, js.DeleteConsumer(t.Context(), stream, name))
+		_, err := jetstream.Manage(t.Context(), js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{{Stream: stream, Name: name, AckWait: ackWait}})
+		require.NoError(t, err)
+	}
+}
+
+// awaitConsumed waits until everything in the streams is acknowledged, however long
+// that takes, as long as it goes on.
+func awaitConsumed(t *testing.T, js natsjs.JetStream) {
+	t.Helper()
+	progress, last := time.Now(), uint64(0)
+	for {
+		left, floors := uint64(0), uint64(0)
+		for stream, name := range consumers() {
+			s, err := js.Stream(t.Context(), stream)
+			require.NoError(t, err)
+			c, err := s.Consumer(t.Context(), name)
+			require.NoError(t, err)
+			info := c.CachedInfo()
+			// A consumer learns of new messages in its own time.
+			left += info.NumPending + uint64(info.NumAckPending) + s.CachedInfo().State.LastSeq - info.Delivered.Stream
+			floors += info.AckFloor.Stream + info.Delivered.Consumer
+		}
+		if left == 0 {
+			return
+		}
+		if floors != last {
+			progress, last = time.Now(), floors
+		}
+		if time.Since(progress) > 2*patience {
+			require.FailNow(t, "the consumers stand still", "%d messages are not acknowledged", left)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// tables is what ingest wrote.
+type tables struct {
+	t  *testing.T
+	db *pgx.Conn
+}
+
+func newTables(t *testing.T, url string) *tables {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close(t.Context()) })
+	return &tables{t, db}
+}
+
+// judge holds the table telemetry against what the publisher knows.
+func (d *tables) judge(l *load) verdict {
+	d.t.Helper()
+	rows, err := d.db.Query(d.t.Context(), `SELECT (payload->>'version')::bigint, tenant_id, device_id FROM telemetry ORDER BY stream_seq`)
+	require.NoError(d.t, err)
+	var all []stored
+	var number uint64
+	var tenant, name string
+	_, err = pgx.ForEachRow(rows, []any{&number, &tenant, &name}, func() error {
+		all = append(all, stored{message: number, subject: "tenant." + tenant + ".device." + name + ".telemetry"})
+		return nil
+	})
+	require.NoError(d.t, err)
+	return l.judge(all)
+}
+
+// requireNewest: of every device the state is that of the last message of its that
+// was acknowledged, or of a later one that got no PUBACK.
+func (d *tables) requireNewest(l *load) {
+	d.t.Helper()
+	rows, err := d.db.Query(d.t.Context(), `SELECT device_id, version, (reported->>'n')::bigint FROM device_state`)
+	require.NoError(d.t, err)
+	newest := map[string]int64{}
+	var name string
+	var version, n int64
+	_, err = pgx.ForEachRow(rows, []any{&name, &version, &n}, func() error {
+		require.Equal(d.t, version, n, name)
+		newest[name] = version
+		return nil
+	})
+	require.NoError(d.t, err)
+	require.Len(d.t, newest, l.Devices)
+	for i := range l.Total {
+		if _, name := device(i % l.Devices); l.pubacks[i] > 0 {
+			require.GreaterOrEqual(d.t, newest[name], int64(i), name)
+		}
+	}
+}
