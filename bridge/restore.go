@@ -50,6 +50,10 @@ func (r *Rules) Restore(m *Rejected) Restored {
 	stay := func() Restored {
 		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
 	}
+	if m.ID == "" {
+		j.reject(Refused, "the copy has no message id, by which it could be told whether it is stored already")
+		return stay()
+	}
 	if m.Topic == nil {
 		j.reject(BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
 		return stay()
