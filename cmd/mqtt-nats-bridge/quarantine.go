@@ -13,9 +13,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/quarantine"
 )
 
@@ -38,16 +39,18 @@ type quarantineReplay struct {
 func (c quarantineReplay) Help() string {
 	return `Judges each selected message by the configuration given here, in everything but the rate. What passes is stored under its own subject, in its format and under its own message id, and then deleted from quarantine; the rest stays there, and why is printed. A message is stored once, however often this is run and wherever it was interrupted.
 
-It comes after what its device has sent since, with the header Bridge-Time for when it was sent. Only what quarantine holds can come back: at most quarantine.per_device messages were kept, and of payloads over the limit only the beginning.
+What a worker of ingest could not use (bad_payload) is sent to it once more, as it was.
+
+A replayed message comes after what its device has sent since, with the header Bridge-Time for when it was sent. Only what quarantine holds can come back: at most quarantine.per_device messages were kept, and of payloads over the limit only the beginning.
 
 The NATS user must be allowed to publish what it replays and quarantine.replay, and to read and delete in the quarantine stream ($JS.API.>).
 
 The exit code is 1 if a selected message stays.
 
-Example: ` + c.example()
+Example: ` + c.Example()
 }
 
-func (quarantineReplay) example() string {
+func (quarantineReplay) Example() string {
 	return "mqtt-nats-bridge quarantine replay --reason rate_limited --since 1h --dry-run -c bridge.yaml"
 }
 
@@ -55,13 +58,13 @@ func (quarantineReplay) example() string {
 func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	o, err := c.options(time.Now())
 	if err != nil {
-		return usageError{fmt.Errorf("quarantine replay: %w\nExample: %s", err, c.example())}
+		return cli.UsageError{Err: fmt.Errorf("quarantine replay: %w\nExample: %s", err, c.Example())}
 	}
 	conf, plan, err := p.compile()
 	if err != nil {
 		return err
 	}
-	connect, err := daemon.ConnectOptions(conf, conf.MQTT.ClientID+"-replay").Resolve()
+	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+"-replay").Resolve()
 	if err != nil {
 		return err
 	}
@@ -92,7 +95,7 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 		return fmt.Errorf("%w\nRun it again to go on; nothing is stored twice", err)
 	}
 	if len(report.Staying) > 0 {
-		return errSaid
+		return cli.ErrSaid
 	}
 	return nil
 }

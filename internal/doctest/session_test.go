@@ -36,13 +36,15 @@ type session struct {
 // endMark begins the line after a command's output.
 const endMark = "-- end of the command, exit status "
 
-// newSession starts bash in an empty directory and with an empty home, and with the
-// bridge on its PATH; programs are what else the page needs. addresses are pairs: the
+// newSession starts bash in an empty directory and with an empty home, and with this
+// module's programs on its PATH; programs are what else the page needs. addresses are pairs: the
 // page's, the test's.
 func newSession(t *testing.T, addresses []string, programs ...string) *session {
 	t.Helper()
 	bin := t.TempDir()
-	require.NoError(t, os.Symlink(peers.BridgeProgram(t), filepath.Join(bin, "mqtt-nats-bridge")))
+	for _, name := range []string{"mqtt-nats-bridge", "ingest"} {
+		require.NoError(t, os.Symlink(peers.Program(t, name), filepath.Join(bin, name)))
+	}
 	for _, name := range append(programs, "bash", "script") {
 		needProgram(t, name)
 	}

@@ -27,7 +27,7 @@ type BridgeProcess struct{ Process }
 func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	t.Helper()
 	b := &BridgeProcess{}
-	b.Process = Process{t: t, name: "mqtt-nats-bridge", path: BridgeProgram(t), args: o.Args}
+	b.Process = Process{t: t, name: "mqtt-nats-bridge", path: Program(t, "mqtt-nats-bridge"), args: o.Args}
 	if o.Config != "" {
 		file := filepath.Join(t.TempDir(), "bridge.yaml")
 		b.must(os.WriteFile(file, []byte(o.Config), 0o600))
@@ -38,11 +38,11 @@ func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	return b
 }
 
-// BridgeProgram builds this module's mqtt-nats-bridge, once for each test binary,
-// and returns the path of the executable, which is called as the command is.
-func BridgeProgram(t testing.TB) string {
+// Program builds a program of this module, once for each test binary, and returns
+// the path of the executable, which is called as the program is.
+func Program(t testing.TB, name string) string {
 	t.Helper()
-	return build(t, "mqtt-nats-bridge/cmd/mqtt-nats-bridge")
+	return build(t, "mqtt-nats-bridge/cmd/"+name)
 }
 
 // neutralEnv leaves out what the bridge reads as configuration.

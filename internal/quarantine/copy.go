@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
 )
 
 // stored is a message of the quarantine stream, read.
@@ -19,6 +20,9 @@ type stored struct {
 	bridge.Rejected
 	sequence uint64
 	stored   time.Time
+	// worker is not nil where a worker gave the message up after it had been in
+	// its stream: the message as it was there, under the copy's own id.
+	worker *nats.Msg
 }
 
 // parse reads what subject and headers of a quarantined message say.
@@ -41,6 +45,15 @@ func parse(m natsjs.Msg) (*stored, error) {
 	}
 	if at, err := time.Parse(time.RFC3339, h.Get(bridge.HeaderTime)); err == nil {
 		s.At = at
+	}
+	if h.Get(jetstream.HeaderMessageID) != "" {
+		s.worker = nats.NewMsg(s.Subject)
+		s.worker.Data = m.Data()
+		for name, values := range h {
+			if name != bridge.HeaderReason && name != bridge.HeaderDetail {
+				s.worker.Header[name] = values
+			}
+		}
 	}
 	return s, nil
 }

@@ -135,6 +135,14 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 			continue
 		}
 		r.report.Selected++
+		if copied.worker != nil {
+			if why := r.keeps(copied); why != "" {
+				r.report.stays(bridge.BadPayload, why)
+				continue
+			}
+			accepted = append(accepted, &moving{sequence: copied.sequence, message: copied.worker})
+			continue
+		}
 		if judged.Reason != bridge.Accepted {
 			r.report.stays(judged.Reason, judged.Detail)
 			continue
@@ -153,6 +161,22 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 		r.Progress(r.report)
 	}
 	return err
+}
+
+// keeps says why a message that a worker gave up must stay; empty: it may go. It was
+// judged when it was stored, so the rules have no say, and its payload may be in an
+// envelope. But a worker that still cannot use it gives its new copy the id of this
+// one, and JetStream would drop that.
+func (r *replay) keeps(m *stored) string {
+	if m.Size > len(m.Payload) {
+		return fmt.Sprintf("the copy does not have the payload of %d bytes", m.Size)
+	}
+	window := r.stream.CachedInfo().Config.Duplicates
+	if free := m.stored.Add(window); time.Now().Before(free) {
+		return fmt.Sprintf("a worker gave it up less than %s ago and could not put it back here should it fail again; try after %s",
+			window, free.UTC().Format(time.TimeOnly+" UTC"))
+	}
+	return ""
 }
 
 // move publishes messages and deletes from quarantine what JetStream has. Where it

@@ -297,6 +297,57 @@ func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
 	require.Equal(t, map[string]int{"1": 1, "2": 1, "3": 1, "6": 1}, left, "and no claim")
 }
 
+// What workers give up has been in its stream before.
+func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.Reasons = []bridge.Reason{bridge.BadPayload}
+	r.Rules.Formats = []bridge.Format{bridge.Envelope, bridge.Envelope}
+	gaveUp := func(id string, more map[string]string) {
+		more["Bridge-Msg-Id"] = id
+		r.reject("bad_payload", telemetry("acme", "dev-1"), id+".bad_payload", []byte("not JSON"), more)
+	}
+	gaveUp("1", map[string]string{"Bridge-Cn": "acme/dev-1", "Bridge-Time": "2026-11-23T12:00:00.123456789Z"})
+	gaveUp("2", map[string]string{"Bridge-Size": "5000"})
+	r.outlastIDs("QUARANTINE", "quarantine.probe")
+
+	r.Device = "dev-1"
+	report := r.replay()
+	require.Equal(t, 2, report.Selected)
+	require.Equal(t, 1, report.Stored)
+	require.Equal(t, map[Stay]int{{bridge.BadPayload, "the copy does not have the payload of 5000 bytes"}: 1}, report.Staying)
+	all := r.held("TELEMETRY")
+	require.Len(t, all, 1)
+	require.Equal(t, "tenant.acme.device.dev-1.telemetry", all[0].Subject())
+	require.Equal(t, "not JSON", string(all[0].Data()), "no envelope around what may have one")
+	require.Equal(t, nats.Header{
+		"Nats-Msg-Id": {"1.bad_payload"}, "Bridge-Msg-Id": {"1"}, "Bridge-Cn": {"acme/dev-1"},
+		"Bridge-Time": {"2026-11-23T12:00:00.123456789Z"}, "Mqtt-Topic": {"tenant/acme/device/dev-1/telemetry"},
+	}, all[0].Headers())
+}
+
+// A worker's second copy has the id of the first: while the stream remembers that, the
+// message would be in quarantine no more.
+func TestWhatAWorkerGaveUpJustNowStays(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.Reasons = []bridge.Reason{bridge.BadPayload}
+	q, err := r.js.Stream(t.Context(), "QUARANTINE")
+	require.NoError(t, err)
+	config := q.CachedInfo().Config
+	config.Duplicates = time.Hour
+	_, err = r.js.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	r.reject("bad_payload", telemetry("acme", "dev-1"), "1.bad_payload", nil, map[string]string{"Bridge-Msg-Id": "1"})
+	report := r.replay()
+	require.Len(t, report.Staying, 1)
+	for s := range report.Staying {
+		require.Contains(t, s.Detail, "less than 1h0m0s ago")
+	}
+	require.Empty(t, r.held("TELEMETRY"))
+	require.Len(t, r.held("QUARANTINE"), 1)
+}
+
 func TestAStreamThatIsMissingEndsTheReplayAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
