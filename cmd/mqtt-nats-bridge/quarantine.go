@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
@@ -68,6 +69,14 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	// A refusal reaches the connection, not the request: that would wait in vain.
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	connect.Hooks.Error = func(_ *nats.Conn, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refuse(err)
+		}
+	}
 	nc, err := check.Dial(connect)
 	if err != nil {
 		return err
@@ -90,6 +99,9 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	}
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
+	}
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+		return fmt.Errorf("%w\nUse a NATS user who may: see mqtt-nats-bridge quarantine replay --help. Nothing was lost or stored twice", cause)
 	}
 	if err != nil {
 		return fmt.Errorf("%w\nRun it again to go on; nothing is stored twice", err)

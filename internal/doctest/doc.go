@@ -9,11 +9,12 @@
 //	                                       and files last for the whole page
 //	Item: TELEMETRY#1 … on Subject …       what it prints: these lines in this order,
 //	                                       with others between them; blanks count as
-//	                                       one, … stands for anything
+//	                                       one, … stands for anything, and a message's
+//	                                       headers may change places
 //	# exit status 2                        where it is not 0
 //	```
 //
-// A command goes on in the next line after a backslash. After `console terminal` the
+// A command goes on in the next line after a backslash or a pipe. After `console terminal` the
 // commands get a terminal, which some insist on. A block `console elsewhere` holds
 // what only a machine of the reader's can run; its programs must be known to the test.
 // Other blocks hold no commands: yaml and sql are loaded by the tests that name

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,11 +104,11 @@ func (b *block) parse(lines []string) error {
 		switch {
 		case continued:
 			current.text += "\n" + line
-			continued = strings.HasSuffix(line, `\`)
+			continued = goesOn(line)
 		case isCommand:
 			b.commands = append(b.commands, command{line: at, text: text})
 			current = &b.commands[len(b.commands)-1]
-			continued = strings.HasSuffix(text, `\`)
+			continued = goesOn(text)
 		case strings.TrimSpace(line) == "":
 		case current == nil:
 			return fmt.Errorf("%d: output before any command", at)
@@ -124,20 +125,27 @@ func (b *block) parse(lines []string) error {
 	return nil
 }
 
+func goesOn(line string) bool { return strings.HasSuffix(line, `\`) || strings.HasSuffix(line, "|") }
+
+// headerLine is a line with a message's header, of which the CLI prints several in
+// whatever order.
+var headerLine = regexp.MustCompile(`^[A-Z][a-z]*-[A-Za-z-]+: `)
+
 // says tells whether out has the lines that the page promises, in that order; the
-// first that is missing where not.
+// first that is missing where not. Headers one below the other may change places.
 func (c *command) says(out string) (missing string, ok bool) {
-	rest := strings.Split(out, "\n")
-next:
-	for _, want := range c.prints {
+	lines := strings.Split(out, "\n")
+	from, next := 0, 0 // where to look for this line, and for the next that is no header
+	for i, want := range c.prints {
 		pattern := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(squeeze(want)), "…", ".*"))
-		for i, line := range rest {
-			if pattern.MatchString(squeeze(line)) {
-				rest = rest[i+1:]
-				continue next
-			}
+		if i == 0 || !headerLine.MatchString(want) || !headerLine.MatchString(c.prints[i-1]) {
+			from = next
 		}
-		return want, false
+		at := slices.IndexFunc(lines[from:], func(line string) bool { return pattern.MatchString(squeeze(line)) })
+		if at < 0 {
+			return want, false
+		}
+		next = max(next, from+at+1)
 	}
 	return "", true
 }
@@ -206,6 +214,13 @@ func TestAPageIsReadAsItIsMeant(t *testing.T) {
 	c.prints = []string{"b", "a"}
 	_, ok = c.says("a\nb\n")
 	require.False(t, ok, "in this order")
+	c.prints = []string{"a", "B-C: 1", "D-E: 2", "b"}
+	_, ok = c.says("a\nD-E: 2\nB-C: 1\nb\n")
+	require.True(t, ok, "but for headers")
+	_, ok = c.says("a\nD-E: 2\nb\nB-C: 1\n")
+	require.False(t, ok)
+	_, ok = c.says("D-E: 2\na\nB-C: 1\nb\n")
+	require.False(t, ok)
 }
 
 func TestAPageThatCouldHideACommandIsRefused(t *testing.T) {

@@ -154,9 +154,13 @@ func (s *session) play(p *page, hooks map[string]hook) {
 				around.before()
 			}
 			out, status := s.run(c.text, b.info == "terminal")
-			require.Equal(s.t, c.status, status, "%s:%d: the exit status of\n$ %s\n%s", p.name, c.line, c.text, out)
-			missing, ok := c.says(out)
-			require.True(s.t, ok, "%s:%d: no %q in what this printed\n$ %s\n%s", p.name, c.line, missing, c.text, out)
+			// All that is wrong with a page at once.
+			if status != c.status {
+				s.t.Errorf("%s:%d: exit status %d, the page says %d\n$ %s\n%s", p.name, c.line, status, c.status, c.text, out)
+			}
+			if missing, ok := c.says(out); !ok {
+				s.t.Errorf("%s:%d: no %q in what this printed\n$ %s\n%s", p.name, c.line, missing, c.text, out)
+			}
 			if around.after != nil {
 				around.after()
 			}

@@ -2,6 +2,8 @@ package proof
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,7 +11,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
 )
 
 // The streams forget ids after 100 ms here, so that it is not their memory that keeps
@@ -85,4 +90,48 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	left, err := quarantine.Info(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, left.State.Msgs, "nothing is left, no claim either")
+}
+
+// Not parallel: the passwords come from the environment.
+func TestTheOperatorReplaysOnceItMay(t *testing.T) {
+	for user, password := range map[string]string{"bridge": "pb-7f3", "ingest": "pi-7f3", "operator": "po-7f3"} {
+		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
+	}
+	shipped, err := os.ReadFile("../../nats.conf")
+	require.NoError(t, err)
+	const before = `"$SYS.REQ.USER.INFO"`
+	require.Equal(t, 1, strings.Count(string(shipped), before), "the operator's list")
+	allowed := strings.Replace(string(shipped), before, before+"\n\"tenant.>\"\n\"quarantine.replay\"", 1)
+	defaults, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		config, says string
+		code         int
+	}{
+		"as shipped":                  {string(shipped), `Permissions Violation for Publish to "quarantine.replay"`, 1},
+		"with the permission":         {allowed, "1 selected, 1 stored", 0},
+		"with but half of the two":    {strings.Replace(allowed, `"tenant.>"`+"\n\"quarantine", `"quarantine`, 1), `Permissions Violation for Publish to "tenant.acme.device.dev-1.telemetry"`, 1},
+		"with both and nothing there": {allowed, "0 selected, 0 stored", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := peers.NATSServer(t, peers.NATSOptions{Config: strings.Replace(c.config, "max_file: 16GiB", "max_file: 64GiB", 1)})
+			bridge := connectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
+			plan, err := daemon.Compile(defaults)
+			require.NoError(t, err)
+			_, err = jetstream.Manage(t.Context(), bridge, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+			require.NoError(t, err)
+			if !strings.Contains(name, "nothing") {
+				m := nats.NewMsg("quarantine.rate_limited.tenant.acme.device.dev-1.telemetry")
+				m.Header = nats.Header{"Nats-Msg-Id": {"1"}, "Bridge-Cn": {"acme/dev-1"}, "Mqtt-Topic": {"tenant/acme/device/dev-1/telemetry"}}
+				_, err = bridge.PublishMsg(t.Context(), m)
+				require.NoError(t, err)
+			}
+			replay := peers.Bridge(t, peers.BridgeOptions{
+				Args: []string{"quarantine", "replay", "--reason=rate_limited"},
+				Env:  []string{"NATS_URL=" + server.URL, "BRIDGE_NATS_USER=operator", "BRIDGE_NATS_PASSWORD=po-7f3"},
+			})
+			require.Equal(t, c.code, replay.Wait(), replay.Log().String())
+			require.Contains(t, replay.Log().String(), c.says)
+		})
+	}
 }

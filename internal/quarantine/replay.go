@@ -210,7 +210,7 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 			}
 		case <-answer.Done():
 			if failed == nil {
-				failed = fmt.Errorf("publish %s: no answer from JetStream: %w", m.message.Subject, answer.Err())
+				failed = fmt.Errorf("publish %s: no answer from JetStream: %w", m.message.Subject, context.Cause(answer))
 			}
 		}
 	}
