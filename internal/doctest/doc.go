@@ -14,11 +14,12 @@
 //	# exit status 2                        where it is not 0
 //	```
 //
-// A command goes on in the next line after a backslash or a pipe. After `console terminal` the
+// A command goes on in the next line after a backslash, a pipe, or a semicolon
+// (with or without a do). After `console terminal` the
 // commands get a terminal, which some insist on. A block `console elsewhere` holds
 // what only a machine of the reader's can run; its programs must be known to the test.
-// Other blocks hold no commands: yaml and sql are loaded by the tests that name
-// them, text is to be read.
+// Other blocks hold no commands. One that begins with a comment that is a file's name,
+// "# bridge.yaml" or "-- compare.sql", becomes that file.
 //
 // Pages write servers with their usual addresses, nats://127.0.0.1:4222 for one, and
 // the test puts its own there. Commands named in a sentence, in backquotes, must begin

@@ -38,13 +38,14 @@ type fleet struct {
 	ingest   *ingest.Ingest // nil while it is stopped
 }
 
-func newFleet(t *testing.T) *fleet {
+// newServers starts what a bridge and ingest need; the broker's clock is now, nil for
+// the time of day.
+func newServers(t *testing.T, now func() time.Time) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
 	var err error
 	f.broker, err = broker.Start(broker.Options{
-		Username: "bridge", Password: password, Attest: true, DeviceUsernames: true,
-		Now: func() time.Time { return noon },
+		Username: "bridge", Password: password, Attest: true, DeviceUsernames: true, Now: now,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.broker.Close()) })
@@ -55,6 +56,13 @@ func newFleet(t *testing.T) *fleet {
 	f.js, err = natsjs.New(nc)
 	require.NoError(t, err)
 	f.postgres = peers.Postgres(t, "fsync=off")
+	return f
+}
+
+// newFleet starts bridge and ingest too.
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := newServers(t, func() time.Time { return noon })
 	f.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Config: f.config("{rate: 1, burst: 2}")})
 	f.awaitBridge(0)
 	f.startIngest()
@@ -138,12 +146,17 @@ func (f *fleet) holds(stream string, n int) {
 // rows waits until the table telemetry has n.
 func (f *fleet) rows(n int) {
 	f.t.Helper()
+	f.rowsOf("telemetry", n)
+}
+
+func (f *fleet) rowsOf(table string, n int) {
+	f.t.Helper()
 	db, err := pgx.Connect(f.t.Context(), f.postgres.URL)
 	require.NoError(f.t, err)
 	defer func() { require.NoError(f.t, db.Close(f.t.Context())) }()
-	f.eventually(fmt.Sprint("rows of telemetry: ", n), func() bool {
+	f.eventually(fmt.Sprintf("%d rows of %s", n, table), func() bool {
 		var have int
-		return db.QueryRow(f.t.Context(), "SELECT count(*) FROM telemetry").Scan(&have) == nil && have == n
+		return db.QueryRow(f.t.Context(), "SELECT count(*) FROM "+table).Scan(&have) == nil && have == n
 	})
 }
 

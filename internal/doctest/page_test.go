@@ -125,7 +125,25 @@ func (b *block) parse(lines []string) error {
 	return nil
 }
 
-func goesOn(line string) bool { return strings.HasSuffix(line, `\`) || strings.HasSuffix(line, "|") }
+func goesOn(line string) bool {
+	for _, end := range []string{`\`, "|", "; do", ";"} {
+		if strings.HasSuffix(line, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// file is the name and the text of a block that is one: its first line is a comment
+// with the name alone.
+func (b *block) file() (name string, ok bool) {
+	first, _, _ := strings.Cut(b.text, "\n")
+	match := regexp.MustCompile(`^(?:#|--) ([a-z-]+\.(?:yaml|sql))$`).FindStringSubmatch(first)
+	if match == nil {
+		return "", false
+	}
+	return match[1], true
+}
 
 // headerLine is a line with a message's header, of which the CLI prints several in
 // whatever order.

@@ -18,7 +18,7 @@ func TestTheCommandsOfReplayDoWhatThePageSays(t *testing.T) {
 	p.check(t)
 	f := newFleet(t)
 	s := newSession(t, []string{
-		"nats://127.0.0.1:4222", f.nats.URL, "postgres://postgres@127.0.0.1:5432/postgres", f.postgres.URL,
+		"nats://127.0.0.1:4222", f.nats.URL, "postgres://postgres@127.0.0.1:5432", "postgres://postgres@" + f.postgres.Addr,
 	}, "nats", "psql", "awk", "base64")
 	require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "bridge.yaml"), []byte(f.config("{rate: 10, burst: 20}")), 0o600))
 

@@ -140,6 +140,10 @@ func (s *session) play(p *page, hooks map[string]hook) {
 	s.t.Helper()
 	used := map[string]bool{}
 	for _, b := range p.blocks {
+		if name, ok := b.file(); ok {
+			text := s.replace.Replace(b.text) + "\n"
+			require.NoError(s.t, os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o600))
+		}
 		for _, c := range b.commands {
 			if b.info == "elsewhere" {
 				continue
