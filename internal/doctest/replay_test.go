@@ -33,7 +33,8 @@ func TestTheCommandsOfReplayDoWhatThePageSays(t *testing.T) {
 
 	s.play(p, map[string]hook{
 		// The tables are those of a moment ago, or what a replay has just mended.
-		`psql -At "$DATABASE_URL" -c "SELECT count(*)`: {before: func() { f.rows(4) }},
+		`psql -At "$DATABASE_URL" -c "SELECT count(*)`:      {before: func() { f.rows(4) }},
+		`psql -At "$DATABASE_URL" -c "SELECT count(*), max`: {before: func() { f.rows(8) }},
 		"id=$(nats stream get QUARANTINE": {before: func() {
 			f.publish("acme/dev-6", "tenant/acme/device/dev-6/telemetry", `{"n":1}`, `{"n":2}`, `{"n":3}`)
 			f.holds("QUARANTINE", 3)

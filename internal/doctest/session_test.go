@@ -134,8 +134,8 @@ func (s *session) run(text string, terminal bool) (string, int) {
 	}
 }
 
-// play runs the whole page. before and after, where given, run around the command
-// with that beginning: what a page takes for granted, and what it does not show.
+// play runs the whole page. hooks run around the commands with that beginning, the
+// longest where several fit: what a page takes for granted, and what it does not show.
 func (s *session) play(p *page, hooks map[string]hook) {
 	s.t.Helper()
 	used := map[string]bool{}
@@ -148,12 +148,14 @@ func (s *session) play(p *page, hooks map[string]hook) {
 			if b.info == "elsewhere" {
 				continue
 			}
-			var around hook
-			for beginning, h := range hooks {
-				if strings.HasPrefix(c.text, beginning) {
-					around, used[beginning] = h, true
+			longest := ""
+			for beginning := range hooks {
+				if strings.HasPrefix(c.text, beginning) && len(beginning) > len(longest) {
+					longest = beginning
 				}
 			}
+			around := hooks[longest] // none where there is no beginning
+			used[longest] = true
 			if around.before != nil {
 				around.before()
 			}
