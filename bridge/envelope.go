@@ -3,13 +3,18 @@ package bridge
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
-// wrap builds the envelope around d's payload. It reports false where the
-// payload is no JSON.
+// wrap builds the envelope around d's payload, whose bytes stay as they are: a
+// number is not rounded, a name that stands twice stands twice. It reports false
+// where the payload is no JSON, which is UTF-8 (RFC 8259 section 8.1): encoding/json
+// passes other bytes in a string, and most decoders then refuse the whole envelope.
 func (j *judge) wrap(d *Delivery) bool {
-	if !json.Valid(d.Payload) {
+	if !json.Valid(d.Payload) || !utf8.Valid(d.Payload) {
 		return false
 	}
 	b := append(j.envelope[:0], `{"topic":`...)
@@ -20,6 +25,8 @@ func (j *judge) wrap(d *Delivery) bool {
 	b = appendJSONString(b, j.match.Device())
 	b = append(b, `,"msg_type":`...)
 	b = appendJSONString(b, j.messageType())
+	// Without attestation nobody vouches for a name. The field is there all the
+	// same, for consumers that demand it, and empty, which no name is.
 	b = append(b, `,"username":`...)
 	b = appendJSONString(b, j.cn)
 	b = append(b, `,"payload":`...)
@@ -32,6 +39,16 @@ func (j *judge) wrap(d *Delivery) bool {
 	b = strconv.AppendInt(b, ms, 10)
 	j.envelope = append(b, '}')
 	return true
+}
+
+// notJSON says what is wrong with a payload that wrap refused.
+func notJSON(payload []byte) string {
+	const what = "the payload is not JSON, which the envelope needs: "
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(payload, new(json.RawMessage)); errors.As(err, &syntax) {
+		return fmt.Sprintf("%s%v, at byte %d of %d", what, syntax, syntax.Offset, len(payload))
+	}
+	return what + "it is not UTF-8"
 }
 
 // messageType is the pattern's {type}, or what follows the device in the topic:

@@ -37,11 +37,12 @@ func FuzzEnvelope(f *testing.F) {
 			require.Equal(t, "payload_too_large", m.headers[HeaderReason])
 			return
 		case m.headers[HeaderReason] == "bad_payload":
-			require.False(t, json.Valid(payload))
+			require.False(t, json.Valid(payload) && utf8.Valid(payload))
 			require.Equal(t, string(payload), m.payload)
 			return
 		}
 		require.Empty(t, m.headers[HeaderReason])
+		require.True(t, utf8.ValidString(m.payload), "RFC 8259: JSON is UTF-8")
 		keys, values := decodeObject(t, m.payload)
 		require.Equal(t, []string{"topic", "tenant_id", "device_id", "msg_type", "username", "payload", "ts"}, keys)
 		for i, want := range []string{topic, tenant, device, kind, tenant + "/" + device} {

@@ -131,7 +131,7 @@ func (j *judge) check(d *Delivery) {
 		return
 	}
 	if j.rules.format(j.route) == Envelope && !j.wrap(d) {
-		j.reject(BadPayload, "the payload is not JSON, which the envelope needs")
+		j.reject(BadPayload, "%s", notJSON(d.Payload))
 	}
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"mqtt-nats-bridge/subjects"
@@ -25,6 +26,9 @@ const (
 	// token and one sentence.
 	HeaderReason = "Bridge-Reason"
 	HeaderDetail = "Bridge-Detail"
+	// HeaderSize stands on a quarantined message that does not have the whole
+	// payload: how many bytes the device sent.
+	HeaderSize = "Bridge-Size"
 )
 
 // QuarantineSubject is the first token of quarantined messages' subjects.
@@ -60,12 +64,16 @@ func (l *Lane) quarantined(d *Delivery, number uint64) {
 	if limit := l.opts.Rules.MaxPayload; len(m.Payload) > limit {
 		m.Payload = m.Payload[:limit]
 	}
-	if len(m.Payload) < d.PayloadSize {
+	whole := len(m.Payload) == d.PayloadSize
+	if !whole {
 		detail += fmt.Sprintf("; its first %d bytes are kept", len(m.Payload))
 	}
 	l.header(HeaderReason, []byte(j.reason.String()))
 	l.header(HeaderDetail, []byte(detail))
 	l.header(HeaderTopic, cut(j.topic, subjects.MaxSubjectBytes))
+	if !whole {
+		l.header(HeaderSize, strconv.AppendInt(nil, int64(d.PayloadSize), 10))
+	}
 	l.provenance(d)
 }
 

@@ -246,9 +246,13 @@ func TestTheEnvelopeNamesTheSender(t *testing.T) {
 
 func TestTheEnvelopeNeedsJSON(t *testing.T) {
 	t.Parallel()
-	for _, payload := range []string{"", "x", "{", `{"a":1}}`, "\xff", "{}{}"} {
+	for payload, why := range map[string]string{
+		"": "unexpected end", "x": "invalid character 'x'", "{": "unexpected end", `{"a":1}}`: "at byte 8 of 8",
+		"\xff": "at byte 1 of 1", "{}{}": "at byte 3 of 4", `{"a":"` + "\xff" + `"}`: "not UTF-8", "\xef\xbb\xbf{}": "at byte 1",
+	} {
 		s := play(t, envelopes)
 		s.deliver(1, telemetry, payload)
+		require.Contains(t, s.only().headers[HeaderDetail], why)
 		require.Equal(t, "quarantine.bad_payload."+telemetrySubject, s.only().subject)
 		require.Equal(t, payload, s.only().payload, "as the device sent it")
 	}

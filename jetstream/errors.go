@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // Class says what a failed publish calls for. It is decided here and nowhere
@@ -49,12 +50,25 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("JetStream error %d: %s", e.ErrCode, e.Description)
 }
 
+// apiError finds JetStream's answer in err, whoever read it: the publisher of this
+// package or nats.go. Nil: there is none.
+func apiError(err error) *APIError {
+	var own *APIError
+	if errors.As(err, &own) {
+		return own
+	}
+	var lib *natsjs.APIError
+	if errors.As(err, &lib) {
+		return &APIError{Code: lib.Code, ErrCode: int(lib.ErrorCode), Description: lib.Description}
+	}
+	return nil
+}
+
 // Classify tells what err, from a publish or from a PubAck, calls for. The
 // numbers are nats-server's (server/errors.json, 2.15); what is not known is
 // retried, because that loses nothing.
 func Classify(err error) Class {
-	var api *APIError
-	if errors.As(err, &api) {
+	if api := apiError(err); api != nil {
 		switch api.ErrCode {
 		case 10054, // message larger than the stream's max_msg_size
 			10097, // headers over 64 KiB
@@ -87,8 +101,7 @@ func Classify(err error) Class {
 // Advice is what an operator can do about err, one sentence; empty where
 // waiting is all.
 func Advice(err error) string {
-	var api *APIError
-	if errors.As(err, &api) {
+	if api := apiError(err); api != nil {
 		switch api.ErrCode {
 		case 10060, 10109:
 			return "the stream is sealed or not the one expected: look at it with `nats stream info`"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 		// The headers took it over the limit.
 		copy.Header.Set(bridge.HeaderDetail, copy.Header.Get(bridge.HeaderDetail)+
 			fmt.Sprintf("; its %d bytes are too large to be kept here, see sequence %d of stream %s", len(m.Data), m.Sequence, m.Stream))
+		copy.Header.Set(bridge.HeaderSize, strconv.Itoa(len(m.Data)))
 		copy.Data = nil
 		_, err = w.o.JetStream.PublishMsg(ctx, copy)
 	}

@@ -18,6 +18,7 @@ type commands struct {
 	Check       checkCommand       `cmd:"" help:"Check the configuration and, with --connect, both ends."`
 	Map         mapCommand         `cmd:"" help:"Say what would become of a topic."`
 	Streams     streamsCommand     `cmd:"" help:"Compare the JetStream streams with the configuration, or change them."`
+	Quarantine  quarantineCommand  `cmd:"" help:"Replay rejected messages after the configuration has changed."`
 	Bench       benchCommand       `cmd:"" help:"Measure the bridge on this machine."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask the bridge running here whether it is ready."`
 	Version     versionCommand     `cmd:"" help:"Print the versions of the bridge and of what it is built with."`

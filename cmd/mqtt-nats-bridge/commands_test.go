@@ -13,7 +13,7 @@ import (
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
-	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "healthcheck", "version"} {
+	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "healthcheck", "version"} {
 		got := run(t, append(strings.Fields(args), "--help")...)
 		require.Zero(t, got.code)
 		require.Empty(t, got.err)
@@ -49,6 +49,11 @@ func TestExitCodes(t *testing.T) {
 		"apply, not ours":           {[]string{"streams", "apply", "--yes", "--set", "streams.manage=off"}, 2, "streams.manage: is off"},
 		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
 		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},
+		"replay, no reason":         {[]string{"quarantine", "replay"}, 2, "say which --reason: bad_topic, "},
+		"replay, no such reason":    {[]string{"quarantine", "replay", "--reason=fast"}, 2, "--reason fast: there is no such reason"},
+		"replay, no time":           {[]string{"quarantine", "replay", "--reason=refused", "--since=yesterday"}, 2, "--since yesterday: write how long ago"},
+		"replay, backwards":         {[]string{"quarantine", "replay", "--reason=refused", "--since=1h", "--until=2h"}, 2, "--until is before --since"},
+		"replay, nobody there":      {[]string{"quarantine", "replay", "--reason=refused", "--nats-url=" + unreachable}, 1, "cannot be reached"},
 		"no topic":                  {[]string{"map"}, 2, "expected \"<topic> ...\"\nExample: mqtt-nats-bridge map tenant/acme/"},
 		"--set without a value":     {[]string{"check", "--set", "mqtt.url"}, 2, "write KEY=VALUE"},
 		"--set of no key":           {[]string{"check", "--set", "mqtt.ulr=x"}, 2, "did you mean mqtt.url?"},

@@ -111,6 +111,9 @@ func (l RateLimit) refill() time.Duration {
 
 const day = 24 * time.Hour
 
+// ParseDuration reads a duration as the configuration has it: 90s, 1h30m, 7d.
+func ParseDuration(text string) (time.Duration, error) { return parseDuration(text) }
+
 // parseDuration reads Go's syntax and, for retention, whole days before it: 7d,
 // 1d12h.
 func parseDuration(text string) (time.Duration, error) {

@@ -27,7 +27,7 @@ type BridgeProcess struct{ Process }
 func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	t.Helper()
 	b := &BridgeProcess{}
-	b.Process = Process{t: t, name: "mqtt-nats-bridge", path: build(t, "mqtt-nats-bridge/cmd/mqtt-nats-bridge"), args: o.Args}
+	b.Process = Process{t: t, name: "mqtt-nats-bridge", path: Program(t, "mqtt-nats-bridge"), args: o.Args}
 	if o.Config != "" {
 		file := filepath.Join(t.TempDir(), "bridge.yaml")
 		b.must(os.WriteFile(file, []byte(o.Config), 0o600))
@@ -46,10 +46,17 @@ type IngestProcess struct{ Process }
 func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	t.Helper()
 	i := &IngestProcess{}
-	i.Process = Process{t: t, name: "ingest", path: build(t, "mqtt-nats-bridge/cmd/ingest"), args: args}
+	i.Process = Process{t: t, name: "ingest", path: Program(t, "ingest"), args: args}
 	i.env = append(neutralEnv(os.Environ()), env...)
 	i.start()
 	return i
+}
+
+// Program builds a program of this module, once for each test binary, and returns
+// the path of the executable, which is called as the program is.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	return build(t, "mqtt-nats-bridge/cmd/"+name)
 }
 
 // neutralEnv leaves out what the programs read as configuration.

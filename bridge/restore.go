@@ -1,0 +1,117 @@
+package bridge
+
+import (
+	"bytes"
+	"time"
+
+	"mqtt-nats-bridge/subjects"
+)
+
+// Rejected is a message in quarantine, as its copy there tells of it.
+type Rejected struct {
+	// ID is the copy's Nats-Msg-Id: the message's own.
+	ID string
+	// Subject is what follows quarantine.<reason>. in the copy's subject; empty
+	// where there was none (bad_topic).
+	Subject string
+	// Topic is the header Mqtt-Topic; nil: the copy has none.
+	Topic []byte
+	// CN is the header Bridge-Cn; nil: the copy has none.
+	CN      []byte
+	Payload []byte
+	// Size is that of the payload as the device sent it, in bytes; more than
+	// len(Payload) where the copy holds only its beginning.
+	Size int
+	// At is when the broker received the message or, where nobody attested that,
+	// when it was quarantined.
+	At       time.Time
+	Retained bool
+}
+
+// Restored is what a message in quarantine becomes when it is judged again.
+type Restored struct {
+	// Reason is Accepted, or why it stays where it is, with the Detail.
+	Reason Reason
+	Detail string
+	// Tenant and Device are the topic's; nil where it matches no route.
+	Tenant, Device []byte
+	// Message is what to store; nil unless accepted. Its id is the one the
+	// message had: whoever has it already recognises it.
+	Message *Message
+}
+
+// Restore judges a message in quarantine again by these rules, which may be others
+// than when it was rejected, in everything but the rate. What it accepts, it makes
+// the message that the lane would have stored, with one difference: HeaderTime is
+// always there. The stream's own timestamp, which serves elsewhere, would be the
+// time of the replay.
+func (r *Rules) Restore(m *Rejected) Restored {
+	j := &judge{rules: r, cn: m.CN}
+	stay := func() Restored {
+		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
+	}
+	if m.ID == "" {
+		j.reject(Refused, "the copy has no message id, by which it could be told whether it is stored already")
+		return stay()
+	}
+	if m.Topic == nil {
+		j.reject(BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
+		return stay()
+	}
+	topic, whole := m.topic()
+	if !whole {
+		j.reject(BadTopic, "the copy has only the beginning of the topic")
+		return stay()
+	}
+	j.topic = topic
+	j.attested.Millis = m.At.UnixMilli()
+	d := &Delivery{Topic: topic, Payload: m.Payload, PayloadSize: m.Size, ReceivedAt: m.At.UnixNano(), Retain: m.Retained}
+	if !j.locate() {
+		return stay()
+	}
+	if r.Attested != nil && j.cn == nil {
+		j.reject(CNMissing, "the broker vouched for no certificate name")
+		return stay()
+	}
+	if j.check(d); j.reason != Accepted {
+		return stay()
+	}
+	restored := stay()
+	restored.Message = j.restored(d, m)
+	return restored
+}
+
+// topic finds the message's topic, and whether the copy has it whole. The header
+// cannot carry every byte, the subject can, but only where the route's template is
+// reversible: where both say the same, it is the subject's.
+func (m *Rejected) topic() (topic []byte, whole bool) {
+	if exact, err := subjects.ToTopic(m.Subject); err == nil && m.Subject != "" {
+		header := appendHeaderValue(nil, cut([]byte(exact), subjects.MaxSubjectBytes))
+		if bytes.Equal(header, m.Topic) {
+			return []byte(exact), true
+		}
+	}
+	return m.Topic, len(m.Topic) < subjects.MaxSubjectBytes
+}
+
+// restored makes the message of an accepted judgement, as Lane.accepted does.
+func (j *judge) restored(d *Delivery, m *Rejected) *Message {
+	message := &Message{ID: []byte(m.ID), Subject: j.subject, Payload: d.Payload}
+	if j.rules.format(j.route) == Envelope {
+		message.Payload = j.envelope
+	}
+	header := func(name string, value []byte) {
+		message.Headers = append(message.Headers, Header{name, appendHeaderValue(nil, value)})
+	}
+	if j.escaped {
+		header(HeaderTopic, j.topic)
+	}
+	if m.Retained {
+		header(HeaderRetained, []byte("true"))
+	}
+	if m.CN != nil {
+		header(HeaderCN, m.CN)
+	}
+	header(HeaderTime, new(stamp).format(m.At.UnixMilli()))
+	return message
+}

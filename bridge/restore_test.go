@@ -1,0 +1,196 @@
+package bridge
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/subjects"
+)
+
+// rejected is a published quarantine copy as a replay reads it.
+func rejected(t testing.TB, p *published) *Rejected {
+	t.Helper()
+	rest, ok := strings.CutPrefix(p.subject, QuarantineSubject+".")
+	require.True(t, ok, p.subject)
+	_, subject, _ := strings.Cut(rest, ".")
+	m := &Rejected{
+		ID: p.id, Subject: subject, Payload: []byte(p.payload), Size: len(p.payload),
+		At: time.Unix(0, noon).Add(time.Hour), Retained: p.headers[HeaderRetained] == "true",
+	}
+	if topic, ok := p.headers[HeaderTopic]; ok {
+		m.Topic = []byte(topic)
+	}
+	if cn, ok := p.headers[HeaderCN]; ok {
+		m.CN = []byte(cn)
+	}
+	if size, ok := p.headers[HeaderSize]; ok {
+		var err error
+		m.Size, err = strconv.Atoi(size)
+		require.NoError(t, err)
+	}
+	if at, ok := p.headers[HeaderTime]; ok {
+		var err error
+		m.At, err = time.Parse(time.RFC3339, at)
+		require.NoError(t, err)
+	}
+	return m
+}
+
+// asPublished copies what Restore made, as streamEnd does.
+func asPublished(m *Message) *published {
+	p := &published{subject: string(m.Subject), id: string(m.ID), payload: string(m.Payload), headers: map[string]string{}}
+	for _, h := range m.Headers {
+		p.headers[h.Name] = string(h.Value)
+	}
+	return p
+}
+
+func routed(t testing.TB, pattern, template string) func(*LaneOptions) {
+	t.Helper()
+	return func(o *LaneOptions) {
+		p, err := subjects.ParsePattern(pattern)
+		require.NoError(t, err)
+		tmpl, err := subjects.ParseTemplate(template, p)
+		require.NoError(t, err)
+		set, err := subjects.NewSet([]subjects.Route{{Pattern: p, Template: tmpl}})
+		require.NoError(t, err)
+		o.Rules.Topics, o.Rules.Formats = set, nil
+	}
+}
+
+// What would have been stored without a limit, and what a replay makes of the copy
+// in quarantine, is the same message.
+func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
+	t.Parallel()
+	everything := strings.Builder{}
+	for c := range 256 {
+		everything.WriteByte(byte(c))
+	}
+	type change = func(*LaneOptions)
+	for name, c := range map[string]struct {
+		topic, payload string
+		how            []change
+	}{
+		"plain":                 {topic: telemetry, payload: "21.5"},
+		"every byte":            {topic: telemetry, payload: everything.String()},
+		"no payload":            {topic: telemetry},
+		"escapes":               {topic: "tenant/a.b/device/* >%/\x01\xff"},
+		"line ends":             {topic: "tenant/acme/device/x/a\r\nb"},
+		"blanks at the end":     {topic: "tenant/acme/device/x/ "},
+		"percent, not a blank":  {topic: "tenant/acme/device/x/%20"},
+		"another subject":       {topic: telemetry, how: []change{routed(t, telemetryPattern, "telemetry.{tenant}")}},
+		"another, with escapes": {topic: "tenant/a b/device/c.d/e", how: []change{routed(t, telemetryPattern, "t.{device}.{tenant}")}},
+		"envelope":              {topic: telemetry, payload: ` {"v": 1.50} `, how: []change{envelopes}},
+	} {
+		for _, vouch := range []bool{false, true} {
+			topic, how := c.topic, c.how
+			if vouch {
+				parts := strings.Split(c.topic, "/")
+				topic = vouched(brokerID, noon-1500e6, parts[1]+"/"+parts[3], c.topic)
+				how = append(how[:len(how):len(how)], attested(t))
+			}
+			t.Run(name+", attested "+strconv.FormatBool(vouch), func(t *testing.T) {
+				t.Parallel()
+				free := play(t, how...)
+				free.deliver(1, topic, c.payload)
+				want := free.only()
+				tight := play(t, append(how[:len(how):len(how)], func(o *LaneOptions) { o.Rules.Device = Rate{Rate: 1, Burst: 1} })...)
+				tight.deliver(9, topic, "{}")
+				tight.deliver(1, topic, c.payload)
+				copied := tight.last()
+				require.Equal(t, "rate_limited", copied.headers[HeaderReason])
+
+				got := free.opts.Rules.Restore(rejected(t, copied))
+				require.Equal(t, Accepted, got.Reason, got.Detail)
+				m := asPublished(got.Message)
+				require.Equal(t, copied.id, m.id)
+				require.Equal(t, want.subject, m.subject)
+				if !vouch {
+					require.Equal(t, "2026-11-23T13:00:00.000Z", m.headers[HeaderTime], "when it was quarantined")
+					want.headers = maps.Clone(want.headers)
+					want.headers[HeaderTime] = m.headers[HeaderTime]
+					want.payload = strings.Replace(want.payload, formatInt(noon/1e6), formatInt(noon/1e6+3_600_000), 1)
+				}
+				require.Equal(t, want.headers, m.headers)
+				require.Equal(t, want.payload, m.payload)
+				require.Equal(t, strings.Split(c.topic, "/")[1], string(got.Tenant))
+				require.Equal(t, strings.Split(c.topic, "/")[3], string(got.Device))
+			})
+		}
+	}
+}
+
+func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
+	t.Parallel()
+	small := func(o *LaneOptions) { o.Rules.MaxPayload = 10 }
+	t.Run("a payload that was cut, whatever the limit is now", func(t *testing.T) {
+		t.Parallel()
+		s := play(t, small)
+		s.deliver(1, telemetry, "eleven bytes")
+		got := play(t).opts.Rules.Restore(rejected(t, s.only()))
+		require.Equal(t, PayloadTooLarge, got.Reason)
+		require.Contains(t, got.Detail, "12 bytes is over the limit of 10")
+	})
+	t.Run("a bad topic with a cut payload", func(t *testing.T) {
+		t.Parallel()
+		s := play(t, small)
+		s.deliver(1, "plant/acme/dev-1", "eleven bytes")
+		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).opts.Rules.Restore(rejected(t, s.only()))
+		require.Equal(t, PayloadTooLarge, got.Reason)
+	})
+	t.Run("a bad topic that is good now", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		s.deliver(1, "plant/acme/dev-1", "whole")
+		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).opts.Rules.Restore(rejected(t, s.only()))
+		require.Equal(t, Accepted, got.Reason)
+		require.Equal(t, "plant.acme", string(got.Message.Subject))
+	})
+	t.Run("a topic that was cut", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		s.deliver(1, "tenant/acme/device/dev-1/"+strings.Repeat("x", 1100), "p")
+		got := play(t).opts.Rules.Restore(rejected(t, s.only()))
+		require.Equal(t, BadTopic, got.Reason)
+		require.Contains(t, got.Detail, "beginning of the topic")
+	})
+	t.Run("an impostor", func(t *testing.T) {
+		t.Parallel()
+		s := play(t, attested(t))
+		s.deliver(1, vouched(brokerID, noon, "acme/dev-2", telemetry), "p")
+		got := s.opts.Rules.Restore(rejected(t, s.only()))
+		require.Equal(t, CNMismatch, got.Reason)
+	})
+	t.Run("nobody's", func(t *testing.T) {
+		t.Parallel()
+		m := rejected(t, &published{subject: "quarantine.rate_limited." + telemetrySubject, id: "1", headers: map[string]string{HeaderTopic: telemetry}})
+		require.Equal(t, Accepted, play(t).opts.Rules.Restore(m).Reason)
+		require.Equal(t, CNMissing, play(t, attested(t)).opts.Rules.Restore(m).Reason)
+	})
+	t.Run("no JSON where there must be", func(t *testing.T) {
+		t.Parallel()
+		s := play(t, envelopes)
+		s.deliver(1, telemetry, "not JSON")
+		require.Equal(t, BadPayload, s.opts.Rules.Restore(rejected(t, s.only())).Reason)
+		require.Equal(t, Accepted, play(t).opts.Rules.Restore(rejected(t, s.only())).Reason)
+	})
+	t.Run("the smallest copy of all, and one without an id", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		s.deliver(1, telemetry, "payload")
+		s.stream.refuse(0)
+		s.stream.refuse(1)
+		got := s.opts.Rules.Restore(rejected(t, s.last()))
+		require.Equal(t, BadTopic, got.Reason)
+		require.Contains(t, got.Detail, "neither the topic nor the payload")
+		m := rejected(t, s.stream.all()[1])
+		require.Equal(t, Accepted, s.opts.Rules.Restore(m).Reason)
+		m.ID = ""
+		require.Equal(t, Refused, s.opts.Rules.Restore(m).Reason)
+	})
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/quarantine"
+)
+
+// quarantineCommand is what can be done with rejected messages.
+type quarantineCommand struct {
+	Replay quarantineReplay `cmd:"" help:"Judge rejected messages again and move those that pass to their streams."`
+}
+
+// quarantineReplay takes messages out of quarantine.
+type quarantineReplay struct {
+	Reason []string `placeholder:"REASON" help:"The reason for which they were rejected, like rate_limited; may be given again."`
+	Since  string   `placeholder:"TIME" help:"Only what was quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
+	Until  string   `placeholder:"TIME" help:"Only what was quarantined until then, written likewise."`
+	Tenant string   `placeholder:"TENANT" help:"Only this tenant's."`
+	Device string   `placeholder:"DEVICE" help:"Only this device's, of any tenant unless --tenant names one."`
+	DryRun bool     `help:"Say what would be done, and do nothing."`
+}
+
+// Help is what --help says beyond the flags.
+func (c quarantineReplay) Help() string {
+	return `Judges each selected message by the configuration given here, in everything but the rate. What passes is stored under its own subject, in its format and under its own message id, and then deleted from quarantine; the rest stays there, and why is printed. A message is stored once, however often this is run and wherever it was interrupted.
+
+What a worker of ingest could not use (bad_payload) is sent to it once more, as it was.
+
+A replayed message comes after what its device has sent since, with the header Bridge-Time for when it was sent. Only what quarantine holds can come back: at most quarantine.per_device messages were kept, and of payloads over the limit only the beginning.
+
+The NATS user must be allowed to publish what it replays and quarantine.replay, and to read and delete in the quarantine stream ($JS.API.>).
+
+The exit code is 1 if a selected message stays.
+
+Example: ` + c.Example()
+}
+
+func (quarantineReplay) Example() string {
+	return "mqtt-nats-bridge quarantine replay --reason rate_limited --since 1h --dry-run -c bridge.yaml"
+}
+
+// Run implements the command.
+func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
+	o, err := c.options(time.Now())
+	if err != nil {
+		return cli.UsageError{Err: fmt.Errorf("quarantine replay: %w\nExample: %s", err, c.Example())}
+	}
+	conf, plan, err := p.compile()
+	if err != nil {
+		return err
+	}
+	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+"-replay").Resolve()
+	if err != nil {
+		return err
+	}
+	// A refusal reaches the connection, not the request: that would wait in vain.
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	connect.Hooks.Error = func(_ *nats.Conn, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refuse(err)
+		}
+	}
+	nc, err := check.Dial(connect)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if o.JetStream, err = connect.JetStream(nc); err != nil {
+		return err
+	}
+	o.Stream, o.Rules = conf.Streams.Quarantine.Name, plan.Rules
+	said := 0
+	o.Progress = func(r *quarantine.Report) {
+		if r.Stored-said >= progressEvery {
+			said = r.Stored
+			fmt.Fprintf(p.err, "%d stored so far\n", r.Stored)
+		}
+	}
+	report, err := quarantine.Replay(ctx, o)
+	if err == nil || report.Selected > 0 || report.Recovered > 0 {
+		printReplay(p.out, report, o.DryRun)
+	}
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
+	}
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+		return fmt.Errorf("%w\nUse a NATS user who may: see mqtt-nats-bridge quarantine replay --help. Nothing was lost or stored twice", cause)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nRun it again to go on; nothing is stored twice", err)
+	}
+	if len(report.Staying) > 0 {
+		return cli.ErrSaid
+	}
+	return nil
+}
+
+// progressEvery is after how many messages there is a line on standard error.
+const progressEvery = 10_000
+
+// options are those that the flags say.
+func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
+	o := quarantine.Options{Tenant: c.Tenant, Device: c.Device, DryRun: c.DryRun}
+	if len(c.Reason) == 0 {
+		return o, fmt.Errorf("say which --reason: %s", reasonList())
+	}
+	for _, token := range c.Reason {
+		i := slices.IndexFunc(bridge.Reasons(), func(r bridge.Reason) bool { return r.String() == token })
+		if i < 0 {
+			return o, fmt.Errorf("--reason %s: there is no such reason, write %s", token, reasonList())
+		}
+		o.Reasons = append(o.Reasons, bridge.Reasons()[i])
+	}
+	var err error
+	if o.Since, err = moment("--since", c.Since, now); err != nil {
+		return o, err
+	}
+	if o.Until, err = moment("--until", c.Until, now); err != nil {
+		return o, err
+	}
+	if !o.Since.IsZero() && !o.Until.IsZero() && o.Until.Before(o.Since) {
+		return o, errors.New("--until is before --since")
+	}
+	return o, nil
+}
+
+func reasonList() string {
+	var tokens []string
+	for _, r := range bridge.Reasons() {
+		tokens = append(tokens, r.String())
+	}
+	return strings.Join(tokens, ", ")
+}
+
+// moment reads a time, or a duration before now; empty: no time.
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	d, err := config.ParseDuration(text)
+	if err != nil || d < 0 {
+		return time.Time{}, fmt.Errorf("%s %s: write how long ago, like 90m, 1h or 7d, or a time like 2026-11-23T12:00:00Z", flag, text)
+	}
+	return now.Add(-d), nil
+}
+
+// printReplay says what became of the messages.
+func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
+	if r.Recovered > 0 {
+		fmt.Fprintf(w, "%d were stored by an interrupted replay and are out of quarantine now\n", r.Recovered)
+	}
+	verb := "stored"
+	if dry {
+		verb = "would be stored"
+	}
+	fmt.Fprintf(w, "%d selected, %d %s", r.Selected, r.Stored, verb)
+	if r.Duplicates > 0 {
+		fmt.Fprintf(w, " (%d of them were already)", r.Duplicates)
+	}
+	fmt.Fprintln(w)
+	stays := slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
+	for _, s := range stays {
+		fmt.Fprintf(w, "%d stay as %s, for instance: %s\n", r.Staying[s], s.Reason, s.Detail)
+	}
+}

@@ -1,0 +1,137 @@
+package proof
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// The streams forget ids after 100 ms here, so that it is not their memory that keeps
+// a message from being stored twice.
+func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
+	t.Parallel()
+	const n, kills = 6_000, 8
+	random := moments(t)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
+	js := connectNATS(t, server.URL)
+	for name, subject := range map[string]string{"TELEMETRY": "tenant.*.device.*.*", "QUARANTINE": "quarantine.>"} {
+		_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
+			Name: name, Subjects: []string{subject}, Duplicates: 100 * time.Millisecond, AllowDirect: true,
+		})
+		require.NoError(t, err)
+	}
+	for i := range n {
+		device := fmt.Sprintf("dev-%d", i%50)
+		m := nats.NewMsg("quarantine.rate_limited.tenant.acme.device." + device + ".telemetry")
+		m.Data = fmt.Appendf(nil, "%d", i)
+		m.Header.Set("Nats-Msg-Id", fmt.Sprint("id-", i))
+		m.Header.Set("Bridge-Cn", "acme/"+device)
+		m.Header.Set("Mqtt-Topic", "tenant/acme/device/"+device+"/telemetry")
+		_, err := js.PublishMsgAsync(m)
+		require.NoError(t, err)
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(patience):
+		require.Fail(t, "no answer from JetStream")
+	}
+	telemetry, err := js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	quarantine, err := js.Stream(t.Context(), "QUARANTINE")
+	require.NoError(t, err)
+	stored := func() int {
+		info, err := telemetry.Info(t.Context())
+		require.NoError(t, err)
+		return int(info.State.Msgs)
+	}
+
+	replay := peers.Bridge(t, peers.BridgeOptions{
+		Args: []string{"quarantine", "replay", "--reason=rate_limited"}, Env: []string{"NATS_URL=" + server.URL},
+	})
+	killed := 0
+	for i := range kills {
+		// Somewhere within the next part of all messages.
+		until := n*i/(kills+1) + random.IntN(n/(kills+1)) + 1
+		eventually(t, func() bool { return stored() >= until }, func() any { return replay.Log().String() })
+		replay.Kill9()
+		killed++
+		if left, err := quarantine.Info(t.Context()); err == nil {
+			t.Logf("killed with %d stored, %d in quarantine", stored(), left.State.Msgs)
+		}
+		time.Sleep(150 * time.Millisecond) // the streams forget the ids
+		replay.Start()
+	}
+	require.Zero(t, replay.Wait(), replay.Log().String())
+	require.Equal(t, kills, killed)
+
+	copies := map[string]int{}
+	consumer, err := telemetry.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	for range stored() {
+		m, err := consumer.Next(natsjs.FetchMaxWait(patience))
+		require.NoError(t, err)
+		copies[m.Headers().Get("Nats-Msg-Id")]++
+	}
+	require.Len(t, copies, n)
+	for id, count := range copies {
+		require.Equal(t, 1, count, id)
+	}
+	left, err := quarantine.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, left.State.Msgs, "nothing is left, no claim either")
+}
+
+// Not parallel: the passwords come from the environment.
+func TestTheOperatorReplaysOnceItMay(t *testing.T) {
+	for user, password := range map[string]string{"bridge": "pb-7f3", "ingest": "pi-7f3", "operator": "po-7f3"} {
+		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
+	}
+	shipped, err := os.ReadFile("../../nats.conf")
+	require.NoError(t, err)
+	const before = `"$SYS.REQ.USER.INFO"`
+	require.Equal(t, 1, strings.Count(string(shipped), before), "the operator's list")
+	allowed := strings.Replace(string(shipped), before, before+"\n\"tenant.>\"\n\"quarantine.replay\"", 1)
+	defaults, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		config, says string
+		code         int
+	}{
+		"as shipped":                  {string(shipped), `Permissions Violation for Publish to "quarantine.replay"`, 1},
+		"with the permission":         {allowed, "1 selected, 1 stored", 0},
+		"with but half of the two":    {strings.Replace(allowed, `"tenant.>"`+"\n\"quarantine", `"quarantine`, 1), `Permissions Violation for Publish to "tenant.acme.device.dev-1.telemetry"`, 1},
+		"with both and nothing there": {allowed, "0 selected, 0 stored", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := peers.NATSServer(t, peers.NATSOptions{Config: strings.Replace(c.config, "max_file: 16GiB", "max_file: 64GiB", 1)})
+			bridge := connectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
+			plan, err := daemon.Compile(defaults)
+			require.NoError(t, err)
+			_, err = jetstream.Manage(t.Context(), bridge, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+			require.NoError(t, err)
+			if !strings.Contains(name, "nothing") {
+				m := nats.NewMsg("quarantine.rate_limited.tenant.acme.device.dev-1.telemetry")
+				m.Header = nats.Header{"Nats-Msg-Id": {"1"}, "Bridge-Cn": {"acme/dev-1"}, "Mqtt-Topic": {"tenant/acme/device/dev-1/telemetry"}}
+				_, err = bridge.PublishMsg(t.Context(), m)
+				require.NoError(t, err)
+			}
+			replay := peers.Bridge(t, peers.BridgeOptions{
+				Args: []string{"quarantine", "replay", "--reason=rate_limited"},
+				Env:  []string{"NATS_URL=" + server.URL, "BRIDGE_NATS_USER=operator", "BRIDGE_NATS_PASSWORD=po-7f3"},
+			})
+			require.Equal(t, c.code, replay.Wait(), replay.Log().String())
+			require.Contains(t, replay.Log().String(), c.says)
+		})
+	}
+}

@@ -1,0 +1,162 @@
+package quarantine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// claimSubject is where claims are while a replay is under way. No reason is called
+// replay.
+const claimSubject = bridge.QuarantineSubject + ".replay"
+
+// claimed is a message that a run is about to publish.
+type claimed struct {
+	Sequence uint64 `json:"sequence"` // in quarantine
+	Subject  string `json:"subject"`
+	ID       string `json:"id"`
+}
+
+// claim stores what is about to be published and returns the claim's own sequence
+// in quarantine.
+func (r *replay) claim(ctx context.Context, messages []*moving) (uint64, error) {
+	list := make([]claimed, len(messages))
+	for i, m := range messages {
+		list[i] = claimed{m.sequence, m.message.Subject, m.id()}
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		return 0, err
+	}
+	ack, err := r.JetStream.Publish(ctx, claimSubject, data, natsjs.WithExpectStream(r.Stream))
+	if err != nil {
+		return 0, fmt.Errorf("publish %s, which says what is under way: %w", claimSubject, err)
+	}
+	return ack.Sequence, nil
+}
+
+// recover deletes from quarantine what runs that were interrupted have stored, and
+// their claims.
+func (r *replay) recover(ctx context.Context) error {
+	for {
+		m, err := r.stream.GetLastMsgForSubject(ctx, claimSubject)
+		if errors.Is(err, natsjs.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var list []claimed
+		if err := json.Unmarshal(m.Data, &list); err != nil {
+			return fmt.Errorf("message %d of %s is no claim of a replay: %w", m.Sequence, r.Stream, err)
+		}
+		found, err := r.find(ctx, list, m.Time)
+		if err != nil {
+			return err
+		}
+		if err := r.remove(ctx, append(found, m.Sequence)); err != nil {
+			return err
+		}
+		r.report.Recovered += len(found)
+	}
+}
+
+// find looks for claimed messages in the streams of their subjects and returns the
+// quarantine's sequences of those that are there.
+func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]uint64, error) {
+	type target struct {
+		subjects  map[string]bool
+		sequences map[string]uint64 // by message id
+	}
+	targets := map[string]*target{}
+	streams := map[string]string{} // by subject
+	for _, c := range list {
+		name, ok := streams[c.Subject]
+		if !ok {
+			var err error
+			name, err = r.JetStream.StreamNameBySubject(ctx, c.Subject)
+			if errors.Is(err, natsjs.ErrStreamNotFound) {
+				continue // then nothing was stored
+			}
+			if err != nil {
+				return nil, fmt.Errorf("find the stream of %s: %w", c.Subject, err)
+			}
+			streams[c.Subject] = name
+		}
+		if targets[name] == nil {
+			targets[name] = &target{map[string]bool{}, map[string]uint64{}}
+		}
+		targets[name].subjects[c.Subject] = true
+		targets[name].sequences[c.ID] = c.Sequence
+	}
+	// Where the leaders of two streams are two servers, so are their clocks.
+	since = since.Add(-time.Minute)
+	var found []uint64
+	for name, t := range targets {
+		stream, err := r.JetStream.Stream(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		cfg := natsjs.ConsumerConfig{
+			HeadersOnly: true, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &since,
+		}
+		for subject := range t.subjects {
+			cfg.FilterSubjects = append(cfg.FilterSubjects, subject)
+		}
+		err = read(ctx, stream, cfg, stream.CachedInfo().State.LastSeq, func(_ context.Context, messages []natsjs.Msg) error {
+			for _, m := range messages {
+				if sequence, ok := t.sequences[m.Headers().Get(natsjs.MsgIDHeader)]; ok {
+					found = append(found, sequence)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// removers is how many deletions wait for their answer at a time.
+const removers = 16
+
+// remove deletes messages from quarantine; one that is gone already is fine.
+func (r *replay) remove(ctx context.Context, sequences []uint64) error {
+	work := make(chan uint64)
+	errs := make([]error, removers)
+	var workers sync.WaitGroup
+	for i := range errs {
+		workers.Go(func() {
+			for sequence := range work {
+				if errs[i] == nil {
+					errs[i] = r.removeOne(ctx, sequence)
+				}
+			}
+		})
+	}
+	for _, sequence := range sequences {
+		work <- sequence
+	}
+	close(work)
+	workers.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *replay) removeOne(ctx context.Context, sequence uint64) error {
+	err := r.stream.DeleteMsg(ctx, sequence)
+	if err == nil {
+		return nil
+	}
+	if _, missing := r.stream.GetMsg(ctx, sequence); errors.Is(missing, natsjs.ErrMsgNotFound) {
+		return nil
+	}
+	return fmt.Errorf("delete message %d from %s: %w", sequence, r.Stream, err)
+}

@@ -1,0 +1,231 @@
+package quarantine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// Options say what to replay.
+type Options struct {
+	JetStream natsjs.JetStream
+	// Stream is the quarantine stream's name.
+	Stream string
+	// Rules judge the messages again.
+	Rules *bridge.Rules
+	// Reasons are those to replay, at least one.
+	Reasons []bridge.Reason
+	// Tenant and Device select by the topic's; empty: all.
+	Tenant, Device string
+	// Since and Until bound when a message was quarantined; zero: no bound.
+	Since, Until time.Time
+	// DryRun judges and changes nothing.
+	DryRun bool
+	// Progress is told of the counts so far now and then; nil: nobody is.
+	Progress func(*Report)
+}
+
+// Report counts what became of the selected messages.
+type Report struct {
+	Selected int
+	// Stored are in their streams and no longer in quarantine; under DryRun they
+	// would be.
+	Stored int
+	// Duplicates are those of Stored that the stream had already.
+	Duplicates int
+	// Staying are left in quarantine, counted by why.
+	Staying map[Stay]int
+	// Recovered were stored by a run that was interrupted; they are deleted from
+	// quarantine now and not counted in Selected.
+	Recovered int
+}
+
+// Stay is why messages stay in quarantine.
+type Stay struct {
+	Reason bridge.Reason
+	Detail string // of one of them
+}
+
+// stays counts by reason and keeps the first detail.
+func (r *Report) stays(reason bridge.Reason, detail string) {
+	for s := range r.Staying {
+		if s.Reason == reason {
+			r.Staying[s]++
+			return
+		}
+	}
+	r.Staying[Stay{reason, detail}] = 1
+}
+
+// chunk is how many messages are claimed, published and deleted together.
+const chunk = 200
+
+// replay is one run.
+type replay struct {
+	Options
+	stream natsjs.Stream
+	report *Report
+}
+
+// Replay moves the selected messages to their streams. The report is never nil and
+// says what was done also where an error ended the run; running it again goes on.
+func Replay(ctx context.Context, o Options) (*Report, error) {
+	r := &replay{Options: o, report: &Report{Staying: map[Stay]int{}}}
+	var err error
+	if r.stream, err = o.JetStream.Stream(ctx, o.Stream); err != nil {
+		return r.report, fmt.Errorf("look up the quarantine stream %s: %w", o.Stream, err)
+	}
+	if !o.DryRun {
+		if err := r.recover(ctx); err != nil {
+			return r.report, fmt.Errorf("clear up after an interrupted replay: %w", err)
+		}
+	}
+	last := r.stream.CachedInfo().State.LastSeq
+	cfg := natsjs.ConsumerConfig{FilterSubjects: filters(o.Reasons)}
+	if !o.Since.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &o.Since
+	}
+	err = read(ctx, r.stream, cfg, last, r.batch)
+	return r.report, err
+}
+
+// filters are the subjects of these reasons; a bad topic may have none of its own.
+func filters(reasons []bridge.Reason) []string {
+	var all []string
+	for _, reason := range reasons {
+		subject := bridge.QuarantineSubject + "." + reason.String()
+		all = append(all, subject+".>")
+		if reason == bridge.BadTopic {
+			all = append(all, subject)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// moving is a message on its way out of quarantine.
+type moving struct {
+	sequence uint64 // in quarantine
+	message  *nats.Msg
+	ack      natsjs.PubAckFuture
+}
+
+func (m *moving) id() string { return m.message.Header.Get(natsjs.MsgIDHeader) }
+
+// batch judges messages and moves those that pass.
+func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
+	var accepted []*moving
+	for _, m := range messages {
+		copied, err := parse(m)
+		if err != nil {
+			return err
+		}
+		if !r.Until.IsZero() && copied.stored.After(r.Until) {
+			continue
+		}
+		judged := r.Rules.Restore(&copied.Rejected)
+		if r.Tenant != "" && r.Tenant != string(judged.Tenant) || r.Device != "" && r.Device != string(judged.Device) {
+			continue
+		}
+		r.report.Selected++
+		if copied.worker != nil {
+			if why := r.keeps(copied); why != "" {
+				r.report.stays(bridge.BadPayload, why)
+				continue
+			}
+			accepted = append(accepted, &moving{sequence: copied.sequence, message: copied.worker})
+			continue
+		}
+		if judged.Reason != bridge.Accepted {
+			r.report.stays(judged.Reason, judged.Detail)
+			continue
+		}
+		accepted = append(accepted, &moving{sequence: copied.sequence, message: outgoing(judged.Message)})
+	}
+	if r.DryRun {
+		r.report.Stored += len(accepted)
+		return nil
+	}
+	if len(accepted) == 0 {
+		return nil
+	}
+	err := r.move(ctx, accepted)
+	if r.Progress != nil {
+		r.Progress(r.report)
+	}
+	return err
+}
+
+// keeps says why a message that a worker gave up must stay; empty: it may go. It was
+// judged when it was stored, so the rules have no say, and its payload may be in an
+// envelope. But a worker that still cannot use it gives its new copy the id of this
+// one, and JetStream would drop that.
+func (r *replay) keeps(m *stored) string {
+	if m.Size > len(m.Payload) {
+		return fmt.Sprintf("the copy does not have the payload of %d bytes", m.Size)
+	}
+	window := r.stream.CachedInfo().Config.Duplicates
+	if free := m.stored.Add(window); time.Now().Before(free) {
+		return fmt.Sprintf("a worker gave it up less than %s ago and could not put it back here should it fail again; try after %s",
+			window, free.UTC().Format(time.TimeOnly+" UTC"))
+	}
+	return ""
+}
+
+// move publishes messages and deletes from quarantine what JetStream has. Where it
+// fails the claim stays, for the next run.
+func (r *replay) move(ctx context.Context, messages []*moving) error {
+	claim, err := r.claim(ctx, messages)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if m.ack, err = r.JetStream.PublishMsgAsync(m.message); err != nil {
+			return fmt.Errorf("publish %s: %w", m.message.Subject, err)
+		}
+	}
+	var failed error
+	var stored []uint64
+	answer, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	for _, m := range messages {
+		select {
+		case ack := <-m.ack.Ok():
+			stored = append(stored, m.sequence)
+			if ack.Duplicate {
+				r.report.Duplicates++
+			}
+		case err := <-m.ack.Err():
+			if jetstream.Classify(err) == jetstream.Reject {
+				r.report.stays(bridge.Refused, err.Error())
+			} else if failed == nil {
+				failed = fmt.Errorf("publish %s: %w", m.message.Subject, err)
+			}
+		case <-answer.Done():
+			if failed == nil {
+				failed = fmt.Errorf("publish %s: no answer from JetStream: %w", m.message.Subject, context.Cause(answer))
+			}
+		}
+	}
+	// What is stored leaves quarantine also where the run was told to stop.
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	defer cancel()
+	if err := r.remove(finish, stored); err != nil {
+		return err
+	}
+	r.report.Stored += len(stored)
+	if failed != nil {
+		return failed
+	}
+	return r.remove(finish, []uint64{claim})
+}
+
+// answerTimeout bounds each wait for JetStream.
+const answerTimeout = 30 * time.Second
