@@ -27,6 +27,7 @@ type Bridge struct {
 	plan    *Plan
 	started time.Time
 	control *control
+	limits  *bridge.LiveLimits
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	lanes   []*laneUnit
@@ -55,6 +56,10 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	live, err := bridge.NewLiveLimits(plan.Limits, nil)
+	if err != nil {
+		return nil, err
+	}
 	connect := ConnectOptions(c, c.MQTT.ClientID+"-control")
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Msg(w)
@@ -64,10 +69,10 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		return nil, err
 	}
 	run, cancel := context.WithCancel(context.Background())
-	limits := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
+	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b := &Bridge{
 		opts: opts, plan: plan, started: time.Now(), control: control,
-		devices: bridge.NewDevices(limits), tenants: bridge.NewDevices(limits),
+		limits: live, devices: bridge.NewDevices(table), tenants: bridge.NewDevices(table),
 		cancel: cancel, fatal: make(chan error, 1),
 	}
 	sessions := newChorus(opts.Log, len(plan.Lanes))
@@ -96,7 +101,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		return nil, ctx.Err()
 	}
 	shared := &laneShared{
-		config: c, tls: tlsConfig, rules: plan.Rules, devices: b.devices, tenants: b.tenants, nats: connect,
+		config: c, tls: tlsConfig, rules: plan.Rules, limits: b.limits, devices: b.devices, tenants: b.tenants, nats: connect,
 		unheld: func(subject string) bool { return control.unheld(run, plan, subject) },
 	}
 	for _, u := range b.lanes {

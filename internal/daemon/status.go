@@ -145,12 +145,12 @@ func (b *Bridge) Totals() bridge.Counts {
 
 // Device tells what is known of a device; false where it is not in the table.
 func (b *Bridge) Device(tenant, device string) (bridge.Device, bool) {
-	return b.devices.Lookup(tenant, device, b.plan.Rules.Device)
+	return b.devices.Lookup(tenant, device, b.limits)
 }
 
 // TopDevices returns the n devices with the most messages received or rejected.
 func (b *Bridge) TopDevices(n int, by bridge.TopBy) []bridge.Device {
-	return b.devices.Top(n, by, b.plan.Rules.Device)
+	return b.devices.Top(n, by, b.limits)
 }
 
 // laneReading is what a lane and its two ends say of themselves.
