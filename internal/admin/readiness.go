@@ -11,6 +11,8 @@ import (
 type readiness struct {
 	Ready    bool             `json:"ready"`
 	Problems []daemon.Problem `json:"problems,omitempty"`
+	// Warnings do not keep it from being ready.
+	Warnings []daemon.Problem `json:"warnings,omitempty"`
 }
 
 func (r *routes) ready(w http.ResponseWriter, _ *http.Request) {
@@ -19,7 +21,7 @@ func (r *routes) ready(w http.ResponseWriter, _ *http.Request) {
 	if !ready {
 		code = http.StatusServiceUnavailable
 	}
-	writeJSON(w, code, readiness{Ready: ready, Problems: problems})
+	writeJSON(w, code, readiness{Ready: ready, Problems: problems, Warnings: r.bridge.Warnings()})
 }
 
 func (r *routes) status(w http.ResponseWriter, req *http.Request) {

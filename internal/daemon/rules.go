@@ -50,7 +50,7 @@ func Compile(c *config.Config) (*Plan, error) {
 			ForwardRetained: c.Retained == config.RetainedForward,
 			Quarantine:      c.Quarantine.Store,
 		},
-		Limits: limits(c),
+		Limits:  limits(c),
 		Lanes:   lanePlans(c, m.prefix, set),
 		Streams: m.streams, Consumers: m.consumers,
 	}, nil
