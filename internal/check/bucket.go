@@ -12,12 +12,13 @@ import (
 // buckets reports whether the bridge may follow the KV buckets that it reads.
 func (n *natsCheck) buckets(ctx context.Context) {
 	if name := n.config.Limits.Bucket; name != "" {
-		n.bucket(ctx, name, func(what string) {
+		// The bridge does without it.
+		n.bucket(ctx, name, n.report.Note, func(what string) {
 			n.report.Note(what, "does not exist; the limits of the configuration hold for all. To have others: nats kv add %s", name)
 		}, "or empty limits.bucket")
 	}
 	if r := n.config.Identity.Registry; r.Kind == config.RegistryKV {
-		n.bucket(ctx, r.Bucket, func(what string) {
+		n.bucket(ctx, r.Bucket, n.report.Fail, func(what string) {
 			n.report.Fail(what, "does not exist, and without the registry no message is taken: nats kv add %s", r.Bucket)
 		}, "without the registry no message is taken")
 	}
@@ -26,7 +27,7 @@ func (n *natsCheck) buckets(ctx context.Context) {
 // bucket asks for the bucket, then for a consumer of it. The probe is an empty
 // configuration, whose name contradicts the request's subject: nats-server refuses
 // it before it does anything.
-func (n *natsCheck) bucket(ctx context.Context, name string, missing func(what string), otherwise string) {
+func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, format string, args ...any), missing func(what string), otherwise string) {
 	what, stream := "bucket "+name, "KV_"+name
 	bounded, stop := n.watch.guard(ctx)
 	found, err := n.js.Stream(bounded, stream)
@@ -36,14 +37,14 @@ func (n *natsCheck) bucket(ctx context.Context, name string, missing func(what s
 		missing(what)
 		return
 	case refused(bounded):
-		n.report.Fail(what, "may not be read: %v: allow publishing to $JS.API.STREAM.INFO.%s, %s", context.Cause(bounded), stream, otherwise)
+		bad(what, "may not be read: %v: allow publishing to $JS.API.STREAM.INFO.%s, %s", context.Cause(bounded), stream, otherwise)
 		return
 	case err != nil:
-		n.report.Fail(what, "%v: see the server's log", n.watch.explain(bounded, err))
+		bad(what, "%v: see the server's log", n.watch.explain(bounded, err))
 		return
 	}
 	if found.CachedInfo().Config.MaxMsgsPerSubject < 1 {
-		n.report.Fail(what, "stream %s is no KV bucket: delete it and make one with nats kv add %s", stream, name)
+		bad(what, "stream %s is no KV bucket: delete it and make one with nats kv add %s", stream, name)
 		return
 	}
 	for _, subject := range []string{
@@ -56,7 +57,7 @@ func (n *natsCheck) bucket(ctx context.Context, name string, missing func(what s
 		_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
 		stop()
 		if refused(bounded) {
-			n.report.Fail(what, "may not be followed: %v: allow what nats.conf has for %s, %s", context.Cause(bounded), stream, otherwise)
+			bad(what, "may not be followed: %v: allow what nats.conf has for %s, %s", context.Cause(bounded), stream, otherwise)
 			return
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
