@@ -28,7 +28,7 @@ type path struct {
 
 func newPath(t tester, topic string, adjust ...func(*LaneOptions)) *path {
 	s := play(t, append(adjust, func(o *LaneOptions) {
-		o.Rules.Device, o.Rules.Tenant = Rate{Rate: 1e9, Burst: 1e12}, Rate{Rate: 1e9, Burst: 1e12}
+		o.Limits.edit(func(l *Limits) { l.Device, l.Tenant = Rate{Rate: 1e9, Burst: 1e12}, Rate{Rate: 1e9, Burst: 1e12} })
 	})...)
 	p := &path{lane: s.Lane, end: &sink{}}
 	s.Start(p.end)
@@ -46,11 +46,20 @@ func (p *path) message() {
 	p.lane.Settle(&Result{Token: p.end.token})
 }
 
-// wires are the two kinds of lanes.
+// wires are the two kinds of lanes, and one with overrides and a registry.
 func wires(t tester) map[string]*path {
 	return map[string]*path{
 		"plain":    newPath(t, telemetry),
 		"attested": newPath(t, vouched(brokerID, noon, "acme/dev-1", telemetry), attested(t)),
+		"everything": newPath(t, vouched(brokerID, noon, "acme/dev-1", telemetry), attested(t), func(o *LaneOptions) {
+			known := NewCertificates()
+			known.Table().Put("acme", "dev-1", StatusActive, 0)
+			o.Rules.Registry = known
+			o.Limits.SetOverrides([]Override{
+				{Tenant: "acme", Device: "dev-1", Rate: Rate{Rate: 1e9, Burst: 1e12}},
+				{Tenant: "acme", Rate: Rate{Rate: 1e9, Burst: 1e12}},
+			})
+		}),
 	}
 }
 

@@ -54,6 +54,7 @@ type device struct {
 	name     [nameBytes]byte // or, of a long one, where it lies in the shard's names
 	nameLen  uint8           // nameLong: kept aside
 	used     bool
+	scale    uint16 // of the rate that tat was counted by; 0: of none
 }
 
 const nameLong = 255
@@ -61,7 +62,8 @@ const nameLong = 255
 // rejections are kept for devices that had any.
 type rejections struct {
 	by         [reasons]uint64
-	quarantine int64 // TAT of the bound on its quarantined messages
+	quarantine int64  // TAT of the bound on its quarantined messages
+	scale      uint16 // of that bound
 }
 
 type deviceShard struct {
@@ -161,6 +163,9 @@ func (d *Devices) charge(r deviceRef, m meter, now, credit, setBack int64) bool 
 	if back := e.clock - now; back >= setBack {
 		e.clock, e.tat = now, e.tat-back
 	}
+	if e.scale != m.scale {
+		e.tat, e.scale = m.adopt(e.scale, e.tat, e.clock, max(e.clock, now)), m.scale
+	}
 	e.clock = max(e.clock, now)
 	var ok bool
 	e.tat, ok = m.take(e.tat, e.clock, credit)
@@ -204,6 +209,9 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) b
 	}
 	x := &s.rejects[e.rejects-1]
 	x.by[why]++
+	if x.scale != quarantine.scale {
+		x.quarantine, x.scale = quarantine.adopt(x.scale, x.quarantine, 0, now), quarantine.scale
+	}
 	if x.quarantine-now > quarantine.slack+int64(maxAhead) {
 		x.quarantine = now // the broker's clock was set back, see take
 	}
@@ -416,19 +424,27 @@ type Device struct {
 	// TokensLeft is how many messages the device may send at once; -1: no
 	// limit.
 	TokensLeft int `json:"tokens_left"`
-	rejected   uint64
+	// Limit is the rate in force for it; nil: no limit.
+	Limit    *Rate `json:"limit,omitempty"`
+	rejected uint64
 }
 
 // Rejections is the sum over all reasons.
 func (d Device) Rejections() uint64 { return d.rejected }
 
-func (s *deviceShard) export(n uint32, m meter, now int64) Device {
+func (s *deviceShard) export(n uint32, limits *LiveLimits, now int64) Device {
 	e := s.at(n)
 	tenant, name, _ := strings.Cut(s.nameOf(n), "/")
 	out := Device{
 		Tenant: tenant, Device: name, Received: e.received, Stored: e.stored,
-		LastSeen:   time.Unix(int64(e.seen), 0).UTC(),
-		TokensLeft: m.left(e.tat, max(e.clock, now)),
+		LastSeen: time.Unix(int64(e.seen), 0).UTC(), TokensLeft: -1,
+	}
+	if l := limits.current.Load().ofDevice([]byte(tenant), []byte(name)); l.interval > 0 {
+		tat := e.tat
+		if e.scale != l.scale {
+			tat = l.adopt(e.scale, tat, e.clock, max(e.clock, now))
+		}
+		out.TokensLeft, out.Limit = l.left(tat, max(e.clock, now)), &l.Rate
 	}
 	if e.rejects != 0 {
 		out.Rejected = make(map[string]uint64)
@@ -442,8 +458,8 @@ func (s *deviceShard) export(n uint32, m meter, now int64) Device {
 	return out
 }
 
-// Lookup returns what is known of a device under the limit given.
-func (d *Devices) Lookup(tenant, name string, limit Rate) (Device, bool) {
+// Lookup returns what is known of a device under the limits given.
+func (d *Devices) Lookup(tenant, name string, limits *LiveLimits) (Device, bool) {
 	hash := maphash.String(d.seed, tenant+"/"+name)
 	s := d.shard(hash)
 	s.mu.Lock()
@@ -452,5 +468,5 @@ func (d *Devices) Lookup(tenant, name string, limit Rate) (Device, bool) {
 	if !ok {
 		return Device{}, false
 	}
-	return s.export(n, limit.meter(), time.Now().UnixNano()), true
+	return s.export(n, limits, time.Now().UnixNano()), true
 }

@@ -27,17 +27,18 @@ func TestADevicesCountsAreKept(t *testing.T) {
 			}
 		}
 		tenant, device, _ := strings.Cut(name, "/")
-		got, ok := d.Lookup(tenant, device, limit)
+		got, ok := d.Lookup(tenant, device, atRate(limit))
 		require.True(t, ok)
 		require.Equal(t, uint64(1), got.Rejections())
 		require.InDelta(t, 2, got.TokensLeft, 1)
-		got.TokensLeft, got.rejected = 0, 0
+		require.Equal(t, &limit, got.Limit)
+		got.TokensLeft, got.Limit, got.rejected = 0, nil, 0
 		require.Equal(t, Device{
 			Tenant: tenant, Device: device, Received: 3, Stored: 2,
 			Rejected: map[string]uint64{"bad_payload": 1}, LastSeen: time.Unix(now/1e9, 0).UTC(),
 		}, got)
 	}
-	_, ok := d.Lookup("acme", "dev-2", limit)
+	_, ok := d.Lookup("acme", "dev-2", atRate(limit))
 	require.False(t, ok)
 	require.Equal(t, 4, d.Len())
 	require.Zero(t, d.Evicted())
@@ -84,7 +85,7 @@ func TestIdleDevicesAreForgotten(t *testing.T) {
 	require.Less(t, d.Len(), 12_000)
 	require.Equal(t, uint64(20_000-d.Len()), d.Evicted())
 	for i := range 10_000 {
-		_, ok := d.Lookup("acme", fmt.Sprintf("new-%d", i), Rate{})
+		_, ok := d.Lookup("acme", fmt.Sprintf("new-%d", i), unlimited())
 		require.True(t, ok, "one in use was forgotten")
 	}
 }
@@ -102,7 +103,7 @@ func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
 	}
 	require.LessOrEqual(t, d.Len(), limit)
 	require.Greater(t, d.Len(), limit*9/10)
-	busy, ok := d.Lookup("acme", "busy", Rate{})
+	busy, ok := d.Lookup("acme", "busy", unlimited())
 	require.True(t, ok)
 	require.Equal(t, uint64(10*limit), busy.Received)
 	rejects := 0
@@ -167,7 +168,7 @@ func TestDevicesAreSafeForManyLanes(t *testing.T) {
 	crowd(NewDevices(DevicesOptions{Max: 64 * 20, Idle: time.Second})) // with evictions
 	d := NewDevices(DevicesOptions{})
 	sent := crowd(d)
-	shared, ok := d.Lookup("acme", "shared", Rate{})
+	shared, ok := d.Lookup("acme", "shared", unlimited())
 	require.True(t, ok)
 	require.Equal(t, uint64(sent), shared.Received)
 }
@@ -188,8 +189,8 @@ func crowd(d *Devices) (sent int) {
 				d.reject(r, Reason(1+i%int(reasons-1)), m, at)
 				d.receive([]byte("acme/shared"), at)
 				if i%500 == 0 {
-					d.Top(10, ByRejected, Rate{})
-					d.Lookup("acme", "shared", Rate{})
+					d.Top(10, ByRejected, unlimited())
+					d.Lookup("acme", "shared", unlimited())
 				}
 			}
 		})
@@ -217,13 +218,13 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 		}
 		return out
 	}
-	require.Equal(t, []string{"t0/dev-00", "t1/dev-01", "t2/dev-02"}, names(d.Top(3, ByReceived, Rate{})))
-	require.Equal(t, []string{"t0/dev-90", "t0/dev-93", "t0/dev-96"}, names(d.Top(3, ByRejected, Rate{})),
+	require.Equal(t, []string{"t0/dev-00", "t1/dev-01", "t2/dev-02"}, names(d.Top(3, ByReceived, unlimited())))
+	require.Equal(t, []string{"t0/dev-90", "t0/dev-93", "t0/dev-96"}, names(d.Top(3, ByRejected, unlimited())),
 		"equal ones by name")
-	require.Len(t, d.Top(1000, ByReceived, Rate{}), 100)
-	require.Len(t, d.Top(1000, ByRejected, Rate{}), 90, "devices with none are left out")
-	require.Empty(t, d.Top(0, ByReceived, Rate{}))
-	require.Equal(t, -1, d.Top(1, ByReceived, Rate{})[0].TokensLeft)
+	require.Len(t, d.Top(1000, ByReceived, unlimited()), 100)
+	require.Len(t, d.Top(1000, ByRejected, unlimited()), 90, "devices with none are left out")
+	require.Empty(t, d.Top(0, ByReceived, unlimited()))
+	require.Equal(t, -1, d.Top(1, ByReceived, unlimited())[0].TokensLeft)
 }
 
 func TestLongNamesAreKeptAndTheirRoomIsUsedAgain(t *testing.T) {
@@ -245,7 +246,7 @@ func TestLongNamesAreKeptAndTheirRoomIsUsedAgain(t *testing.T) {
 	found := 0
 	for i := range 40_000 {
 		tenant, device, _ := strings.Cut(name(i), "/")
-		if x, ok := d.Lookup(tenant, device, Rate{}); ok {
+		if x, ok := d.Lookup(tenant, device, unlimited()); ok {
 			require.Equal(t, tenant+"/"+device, x.Tenant+"/"+x.Device)
 			found++
 		}

@@ -140,14 +140,15 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 		Now:     func() int64 { return s.now },
 		Rules: &Rules{
 			Topics:     routes(t, telemetryPattern, shadowPattern, commandsPattern),
-			MaxPayload: 1 << 10,
-			Quarantine: QuarantineRules{Store: true},
+			Quarantine: true,
 		},
 	}
+	var err error
+	o.Limits, err = NewLiveLimits(Limits{MaxPayload: 1 << 10}, o.Now)
+	require.NoError(t, err)
 	for _, f := range adjust {
 		f(&o)
 	}
-	var err error
 	s.Lane, err = NewLane(o)
 	require.NoError(t, err)
 	s.stream.lane = s.Lane
@@ -155,6 +156,26 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 	s.connect(o.Journal != nil) // a broker that kept the session gives credit
 	return s
 }
+
+// edit changes the limits in force.
+func (v *LiveLimits) edit(change func(*Limits)) {
+	l := v.Limits()
+	change(&l)
+	if err := v.Set(l); err != nil {
+		panic(err)
+	}
+}
+
+// atRate is a device limit and nothing else.
+func atRate(r Rate) *LiveLimits {
+	v, err := NewLiveLimits(Limits{MaxPayload: 1, Device: r}, nil)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func unlimited() *LiveLimits { return atRate(Rate{}) }
 
 func routes(t tester, patterns ...string) *subjects.Set {
 	t.Helper()

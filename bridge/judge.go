@@ -13,12 +13,12 @@ import (
 // the delivery and the judge's own buffers. The reading goroutine alone uses it.
 type judge struct {
 	rules   *Rules
+	live    *LiveLimits
 	devices *Devices
 	tenants *Devices
 
-	device, tenant, quarantine meter
-
-	topic    []byte // the device's topic: without the attestation
+	limits   *limitSet // in force for this message
+	topic    []byte    // the device's topic: without the attestation
 	route    int
 	match    subjects.Match
 	attested subjects.Attestation // zero on plain topics
@@ -38,11 +38,8 @@ type judge struct {
 	envelope   []byte
 }
 
-func newJudge(r *Rules, devices, tenants *Devices) *judge {
-	return &judge{
-		rules: r, devices: devices, tenants: tenants,
-		device: r.Device.meter(), tenant: r.Tenant.meter(), quarantine: r.Quarantine.PerDevice.meter(),
-	}
+func newJudge(o *LaneOptions) *judge {
+	return &judge{rules: o.Rules, live: o.Limits, devices: o.Devices, tenants: o.Tenants}
 }
 
 // maxAhead is how far a broker's clock may be ahead of the bridge's before the
@@ -59,6 +56,7 @@ func (j *judge) reject(r Reason, format string, args ...any) {
 // read finds out what the message is and who sent it: everything but the rate,
 // which must be charged once only.
 func (j *judge) read(d *Delivery) {
+	j.limits = j.live.current.Load()
 	j.reason, j.detail = Accepted, ""
 	j.topic, j.subject, j.cn = d.Topic, nil, nil
 	j.escaped = false
@@ -125,8 +123,11 @@ func (j *judge) check(d *Delivery) {
 		j.reject(CNMismatch, "the certificate is that of %q, the topic belongs to %q", j.cn, j.name())
 		return
 	}
+	if j.rules.Registry != nil && !j.certified() {
+		return
+	}
 	// A payload that came cut is over the limit of the packet size.
-	if limit := min(j.rules.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
+	if limit := min(j.limits.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
 		j.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
 		return
 	}
@@ -173,18 +174,20 @@ func (j *judge) charge(credit int64) {
 	if j.reason != Accepted {
 		return
 	}
-	if !j.devices.take(j.sender, j.device, j.clock, credit) {
+	device := j.limits.ofDevice(j.match.Tenant(), j.match.Device())
+	if !j.devices.take(j.sender, device.meter, j.clock, credit) {
 		j.reject(RateLimited, "the device sends more than %g messages a second (burst %d)",
-			j.rules.Device.Rate, j.rules.Device.Burst)
+			device.Rate.Rate, device.Burst)
 		return
 	}
-	if j.tenant.interval == 0 {
+	whole := j.limits.ofTenant(j.match.Tenant())
+	if whole.interval == 0 {
 		return
 	}
 	tenant := j.tenants.receive(j.match.Tenant(), j.received)
-	if !j.tenants.takeShared(tenant, j.tenant, j.clock, credit) {
-		j.devices.refund(j.sender, j.device)
+	if !j.tenants.takeShared(tenant, whole.meter, j.clock, credit) {
+		j.devices.refund(j.sender, device.meter)
 		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages a second (burst %d)",
-			j.rules.Tenant.Rate, j.rules.Tenant.Burst)
+			whole.Rate.Rate, whole.Burst)
 	}
 }

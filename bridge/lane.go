@@ -10,13 +10,15 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// LaneOptions describe a lane. Name, Rules, Devices and Tenants are required.
+// LaneOptions describe a lane. Name, Rules, Limits, Devices and Tenants are
+// required.
 type LaneOptions struct {
 	// Name is the client id of the lane's MQTT session and the beginning of
 	// the message ids it gives.
 	Name    string
 	Rules   *Rules
-	Devices *Devices // shared by all lanes, as is Tenants
+	Limits  *LiveLimits // shared by all lanes, as are Devices and Tenants
+	Devices *Devices
 	Tenants *Devices
 	// Journal tells redeliveries from new messages; nil: one in memory. The
 	// lane uses it, its owner closes it.
@@ -34,8 +36,8 @@ type LaneOptions struct {
 }
 
 func (o *LaneOptions) setDefaults() error {
-	if o.Name == "" || o.Rules == nil || o.Devices == nil || o.Tenants == nil {
-		return errors.New("make lane: Name, Rules, Devices and Tenants are required")
+	if o.Name == "" || o.Rules == nil || o.Limits == nil || o.Devices == nil || o.Tenants == nil {
+		return errors.New("make lane: Name, Rules, Limits, Devices and Tenants are required")
 	}
 	if err := o.Rules.validate(); err != nil {
 		return fmt.Errorf("make lane: %w", err)
@@ -98,7 +100,7 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 	}
 	return &Lane{
 		opts:    opts,
-		judge:   newJudge(opts.Rules, opts.Devices, opts.Tenants),
+		judge:   newJudge(&opts),
 		ring:    newRing(),
 		debts:   newDebts(),
 		journal: opts.Journal,
@@ -164,7 +166,7 @@ func (l *Lane) Deliver(c Conn, d *Delivery) {
 	}
 	store := true
 	if j.reason != Accepted {
-		store = l.opts.Devices.reject(j.sender, j.reason, j.quarantine, j.clock) && l.opts.Rules.Quarantine.Store
+		store = l.opts.Devices.reject(j.sender, j.reason, j.limits.quarantine.meter, j.clock) && l.opts.Rules.Quarantine
 	}
 	token, number, ok := l.enter(c, d, hash, number, store)
 	if !ok {

@@ -256,7 +256,7 @@ func requireClosed(t *testing.T, c <-chan struct{}, want bool) {
 func TestCountsAddUp(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
-		o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 2}
+		o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} })
 		o.QoS0Pending = 1
 	})
 	for id := range uint16(5) {
@@ -289,16 +289,22 @@ func TestCountsAddUp(t *testing.T) {
 func TestALaneNeedsItsParts(t *testing.T) {
 	t.Parallel()
 	devices := NewDevices(DevicesOptions{})
-	rules := &Rules{Topics: routes(t, telemetryPattern), MaxPayload: 1}
-	for name, o := range map[string]LaneOptions{
-		"name":    {Rules: rules, Devices: devices, Tenants: devices},
-		"rules":   {Name: "l", Devices: devices, Tenants: devices},
-		"topics":  {Name: "l", Rules: &Rules{MaxPayload: 1}, Devices: devices, Tenants: devices},
-		"devices": {Name: "l", Rules: rules, Tenants: devices},
-		"tenants": {Name: "l", Rules: rules, Devices: devices},
-		"payload": {Name: "l", Rules: &Rules{Topics: rules.Topics}, Devices: devices, Tenants: devices},
-		"formats": {Name: "l", Rules: &Rules{Topics: rules.Topics, MaxPayload: 1, Formats: []Format{Raw, Raw}}, Devices: devices, Tenants: devices},
+	rules, limits := &Rules{Topics: routes(t, telemetryPattern)}, unlimited()
+	whole := LaneOptions{Name: "l", Rules: rules, Limits: limits, Devices: devices, Tenants: devices}
+	_, err := NewLane(whole)
+	require.NoError(t, err)
+	for name, damage := range map[string]func(*LaneOptions){
+		"name":     func(o *LaneOptions) { o.Name = "" },
+		"rules":    func(o *LaneOptions) { o.Rules = nil },
+		"limits":   func(o *LaneOptions) { o.Limits = nil },
+		"topics":   func(o *LaneOptions) { o.Rules = &Rules{} },
+		"devices":  func(o *LaneOptions) { o.Devices = nil },
+		"tenants":  func(o *LaneOptions) { o.Tenants = nil },
+		"formats":  func(o *LaneOptions) { o.Rules = &Rules{Topics: rules.Topics, Formats: []Format{Raw, Raw}} },
+		"registry": func(o *LaneOptions) { o.Rules = &Rules{Topics: rules.Topics, Registry: NewCertificates()} },
 	} {
+		o := whole
+		damage(&o)
 		_, err := NewLane(o)
 		require.ErrorContains(t, err, "make lane: ", name)
 	}

@@ -10,7 +10,7 @@ import (
 
 // limited sets the device limit.
 func limited(rate float64, burst int) func(*LaneOptions) {
-	return func(o *LaneOptions) { o.Rules.Device = Rate{Rate: rate, Burst: burst} }
+	return func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: rate, Burst: burst} }) }
 }
 
 // accepted counts the messages that were not rejected.
@@ -104,7 +104,7 @@ func TestAClockSetBackDoesNotStopADevice(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string][]func(*LaneOptions){
 		"plain":  {limited(1, 2)},
-		"tenant": {func(o *LaneOptions) { o.Rules.Tenant = Rate{Rate: 1, Burst: 2} }},
+		"tenant": {func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Tenant = Rate{Rate: 1, Burst: 2} }) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -141,7 +141,9 @@ func TestABrokersClockSetBackStopsNoDevice(t *testing.T) {
 		require.Equal(t, uint64(65), s.accepted(), back)
 
 		// Nor does the bound of its quarantine stand still.
-		s = play(t, attested(t), limited(1, 1), func(o *LaneOptions) { o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 1} })
+		s = play(t, attested(t), limited(1, 1), func(o *LaneOptions) {
+			o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 1} })
+		})
 		for range 3 {
 			s.sendAt(s.now, "acme/dev-1", "acme/dev-1")
 		}
@@ -157,8 +159,8 @@ func TestABrokersClockSetBackStopsNoDevice(t *testing.T) {
 func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 3), func(o *LaneOptions) {
-		o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 2}
-		o.Rules.Tenant = Rate{Rate: 1, Burst: 4}
+		o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} })
+		o.Limits.edit(func(l *Limits) { l.Tenant = Rate{Rate: 1, Burst: 4} })
 	})
 	for range 100 {
 		s.sendAt(noon, "acme/impostor", "acme/victim")
@@ -171,10 +173,10 @@ func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
 	s.sendAt(noon, "acme/victim", "acme/victim")
 	require.Equal(t, "quarantine.rate_limited.tenant.acme.device.victim.telemetry", s.last().subject,
 		"the victim's quarantine bound is its own, too")
-	impostor, ok := s.opts.Devices.Lookup("acme", "impostor", Rate{})
+	impostor, ok := s.opts.Devices.Lookup("acme", "impostor", s.opts.Limits)
 	require.True(t, ok)
 	require.Equal(t, map[string]uint64{"cn_mismatch": 100}, impostor.Rejected)
-	victim, ok := s.opts.Devices.Lookup("acme", "victim", Rate{})
+	victim, ok := s.opts.Devices.Lookup("acme", "victim", s.opts.Limits)
 	require.True(t, ok)
 	require.Equal(t, uint64(4), victim.Received)
 }
@@ -249,13 +251,13 @@ func TestAttestedTopicsNeedNoCredit(t *testing.T) {
 
 func TestATenantsLimitGivesTheDeviceItsBudgetBack(t *testing.T) {
 	t.Parallel()
-	s := play(t, limited(1, 3), func(o *LaneOptions) { o.Rules.Tenant = Rate{Rate: 1, Burst: 4} })
+	s := play(t, limited(1, 3), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Tenant = Rate{Rate: 1, Burst: 4} }) })
 	s.send(2, "acme/a")
 	s.send(2, "acme/b")
 	s.send(5, "acme/c")
 	require.Equal(t, uint64(5), s.Counts().Rejected[TenantRateLimited])
 	require.Equal(t, "quarantine.tenant_rate_limited.tenant.acme.device.c.telemetry", s.last().subject)
-	c, ok := s.opts.Devices.Lookup("acme", "c", s.opts.Rules.Device)
+	c, ok := s.opts.Devices.Lookup("acme", "c", s.opts.Limits)
 	require.True(t, ok)
 	require.Equal(t, 3, c.TokensLeft)
 	s.send(3, "other/c")

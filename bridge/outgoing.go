@@ -61,7 +61,7 @@ func (l *Lane) quarantined(d *Delivery, number uint64) {
 	m.Subject = l.subject
 	detail := j.detail
 	m.Payload = d.Payload
-	if limit := l.opts.Rules.MaxPayload; len(m.Payload) > limit {
+	if limit := j.limits.MaxPayload; len(m.Payload) > limit {
 		m.Payload = m.Payload[:limit]
 	}
 	whole := len(m.Payload) == d.PayloadSize
@@ -136,7 +136,8 @@ func (l *Lane) refused(s *slot, r *Result) {
 	m := *r.Message
 	if s.reason == Accepted {
 		l.counts.Rejected[Refused]++
-		store := l.opts.Devices.reject(s.sender, Refused, l.judge.quarantine, l.opts.Now()) && l.opts.Rules.Quarantine.Store
+		bound := l.opts.Limits.current.Load().quarantine.meter
+		store := l.opts.Devices.reject(s.sender, Refused, bound, l.opts.Now()) && l.opts.Rules.Quarantine
 		s.reason = Refused
 		if !store {
 			l.counts.QuarantineSkipped++

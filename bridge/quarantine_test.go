@@ -17,7 +17,7 @@ func envelopes(o *LaneOptions) { o.Rules.Formats = []Format{Envelope, Envelope, 
 
 func TestQuarantineIsBoundedForEachDevice(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 2} })
+	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} }) })
 	big := strings.Repeat("x", 2000)
 	for id := range uint16(5) {
 		s.deliver(id+1, deviceTopic("acme/loud"), big)
@@ -39,7 +39,7 @@ func TestQuarantineIsBoundedForEachDevice(t *testing.T) {
 
 func TestWhatIsNotQuarantinedIsCountedAndAcknowledged(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine.Store = false })
+	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
 	s.deliver(1, "elsewhere", "a")
 	s.deliver(0, "elsewhere", "a", qos0)
 	require.Empty(t, s.stream.all())
@@ -49,7 +49,7 @@ func TestWhatIsNotQuarantinedIsCountedAndAcknowledged(t *testing.T) {
 
 func TestASkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 1} })
+	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 1} }) })
 	s.deliver(1, "elsewhere", "a")
 	s.deliver(2, "elsewhere", "a")
 	s.tick(time.Minute)
@@ -137,7 +137,7 @@ func TestTheSmallestQuarantineCopyIsSmall(t *testing.T) {
 
 func TestARefusalBeyondTheBoundIsCountedAndAcknowledged(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 1} })
+	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 1} }) })
 	s.deliver(1, telemetry, "a")
 	s.deliver(2, telemetry, "b")
 	s.deliver(0, telemetry, "c", qos0)

@@ -5,8 +5,8 @@ import "math"
 // Rate is a limit: messages a second in the long run, and how many may come at
 // once. A rate of 0 or less is no limit.
 type Rate struct {
-	Rate  float64
-	Burst int
+	Rate  float64 `json:"rate"`
+	Burst int     `json:"burst"`
 }
 
 // meter is a Rate as GCRA counts it: the bucket is one timestamp, the
@@ -15,6 +15,9 @@ type Rate struct {
 type meter struct {
 	interval int64 // ns between messages at the rate; 0: no limit
 	slack    int64 // ns by which the TAT may lie ahead of now
+	since    int64 // when the rate came into force, ns since the epoch
+	scale    uint16
+	scales   *scales // who gave the scale; nil: it has none
 }
 
 func (r Rate) meter() meter {

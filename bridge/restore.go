@@ -40,13 +40,14 @@ type Restored struct {
 	Message *Message
 }
 
-// Restore judges a message in quarantine again by these rules, which may be others
-// than when it was rejected, in everything but the rate. What it accepts, it makes
+// Restore judges a message in quarantine again by these rules and this longest
+// payload (bytes), which may be others than when it was rejected, in everything but
+// the rate. What it accepts, it makes
 // the message that the lane would have stored, with one difference: HeaderTime is
 // always there. The stream's own timestamp, which serves elsewhere, would be the
 // time of the replay.
-func (r *Rules) Restore(m *Rejected) Restored {
-	j := &judge{rules: r, cn: m.CN}
+func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
+	j := &judge{rules: r, limits: &limitSet{Limits: Limits{MaxPayload: maxPayload}}, cn: m.CN}
 	stay := func() Restored {
 		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
 	}

@@ -50,6 +50,11 @@ func asPublished(m *Message) *published {
 	return p
 }
 
+// restore judges a message in quarantine by what the scene has in force.
+func (s *script) restore(m *Rejected) Restored {
+	return s.opts.Rules.Restore(m, s.opts.Limits.current.Load().MaxPayload)
+}
+
 func routed(t testing.TB, pattern, template string) func(*LaneOptions) {
 	t.Helper()
 	return func(o *LaneOptions) {
@@ -99,13 +104,13 @@ func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 				free := play(t, how...)
 				free.deliver(1, topic, c.payload)
 				want := free.only()
-				tight := play(t, append(how[:len(how):len(how)], func(o *LaneOptions) { o.Rules.Device = Rate{Rate: 1, Burst: 1} })...)
+				tight := play(t, append(how[:len(how):len(how)], func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })...)
 				tight.deliver(9, topic, "{}")
 				tight.deliver(1, topic, c.payload)
 				copied := tight.last()
 				require.Equal(t, "rate_limited", copied.headers[HeaderReason])
 
-				got := free.opts.Rules.Restore(rejected(t, copied))
+				got := free.restore(rejected(t, copied))
 				require.Equal(t, Accepted, got.Reason, got.Detail)
 				m := asPublished(got.Message)
 				require.Equal(t, copied.id, m.id)
@@ -127,12 +132,12 @@ func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 
 func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 	t.Parallel()
-	small := func(o *LaneOptions) { o.Rules.MaxPayload = 10 }
+	small := func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.MaxPayload = 10 }) }
 	t.Run("a payload that was cut, whatever the limit is now", func(t *testing.T) {
 		t.Parallel()
 		s := play(t, small)
 		s.deliver(1, telemetry, "eleven bytes")
-		got := play(t).opts.Rules.Restore(rejected(t, s.only()))
+		got := play(t).restore(rejected(t, s.only()))
 		require.Equal(t, PayloadTooLarge, got.Reason)
 		require.Contains(t, got.Detail, "12 bytes is over the limit of 10")
 	})
@@ -140,14 +145,14 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		t.Parallel()
 		s := play(t, small)
 		s.deliver(1, "plant/acme/dev-1", "eleven bytes")
-		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).opts.Rules.Restore(rejected(t, s.only()))
+		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).restore(rejected(t, s.only()))
 		require.Equal(t, PayloadTooLarge, got.Reason)
 	})
 	t.Run("a bad topic that is good now", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, "plant/acme/dev-1", "whole")
-		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).opts.Rules.Restore(rejected(t, s.only()))
+		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).restore(rejected(t, s.only()))
 		require.Equal(t, Accepted, got.Reason)
 		require.Equal(t, "plant.acme", string(got.Message.Subject))
 	})
@@ -155,7 +160,7 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, "tenant/acme/device/dev-1/"+strings.Repeat("x", 1100), "p")
-		got := play(t).opts.Rules.Restore(rejected(t, s.only()))
+		got := play(t).restore(rejected(t, s.only()))
 		require.Equal(t, BadTopic, got.Reason)
 		require.Contains(t, got.Detail, "beginning of the topic")
 	})
@@ -163,21 +168,21 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		t.Parallel()
 		s := play(t, attested(t))
 		s.deliver(1, vouched(brokerID, noon, "acme/dev-2", telemetry), "p")
-		got := s.opts.Rules.Restore(rejected(t, s.only()))
+		got := s.restore(rejected(t, s.only()))
 		require.Equal(t, CNMismatch, got.Reason)
 	})
 	t.Run("nobody's", func(t *testing.T) {
 		t.Parallel()
 		m := rejected(t, &published{subject: "quarantine.rate_limited." + telemetrySubject, id: "1", headers: map[string]string{HeaderTopic: telemetry}})
-		require.Equal(t, Accepted, play(t).opts.Rules.Restore(m).Reason)
-		require.Equal(t, CNMissing, play(t, attested(t)).opts.Rules.Restore(m).Reason)
+		require.Equal(t, Accepted, play(t).restore(m).Reason)
+		require.Equal(t, CNMissing, play(t, attested(t)).restore(m).Reason)
 	})
 	t.Run("no JSON where there must be", func(t *testing.T) {
 		t.Parallel()
 		s := play(t, envelopes)
 		s.deliver(1, telemetry, "not JSON")
-		require.Equal(t, BadPayload, s.opts.Rules.Restore(rejected(t, s.only())).Reason)
-		require.Equal(t, Accepted, play(t).opts.Rules.Restore(rejected(t, s.only())).Reason)
+		require.Equal(t, BadPayload, s.restore(rejected(t, s.only())).Reason)
+		require.Equal(t, Accepted, play(t).restore(rejected(t, s.only())).Reason)
 	})
 	t.Run("the smallest copy of all, and one without an id", func(t *testing.T) {
 		t.Parallel()
@@ -185,12 +190,12 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		s.deliver(1, telemetry, "payload")
 		s.stream.refuse(0)
 		s.stream.refuse(1)
-		got := s.opts.Rules.Restore(rejected(t, s.last()))
+		got := s.restore(rejected(t, s.last()))
 		require.Equal(t, BadTopic, got.Reason)
 		require.Contains(t, got.Detail, "neither the topic nor the payload")
 		m := rejected(t, s.stream.all()[1])
-		require.Equal(t, Accepted, s.opts.Rules.Restore(m).Reason)
+		require.Equal(t, Accepted, s.restore(m).Reason)
 		m.ID = ""
-		require.Equal(t, Refused, s.opts.Rules.Restore(m).Reason)
+		require.Equal(t, Refused, s.restore(m).Reason)
 	})
 }

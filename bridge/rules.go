@@ -18,8 +18,8 @@ const (
 	Envelope
 )
 
-// Rules are what a message is judged by. They do not change once a lane has
-// them.
+// Rules are what a message is judged by and what does not change once a lane has
+// them. What may change is in [Limits].
 type Rules struct {
 	// Topics are the routes from topics to subjects. Each pattern has
 	// {tenant} and {device}.
@@ -29,20 +29,15 @@ type Rules struct {
 	// Attested is the prefix of attested topics; nil: topics are plain and
 	// the broker's ACL alone says who may publish what.
 	Attested *subjects.Prefix
-	// MaxPayload is the longest payload, in bytes.
-	MaxPayload int
 	// ForwardRetained forwards the retained copies that a broker sends on
 	// subscribe; otherwise they are counted and acknowledged.
 	ForwardRetained bool
-	Device          Rate
-	Tenant          Rate
-	Quarantine      QuarantineRules
-}
-
-// QuarantineRules bound what is stored of rejected messages.
-type QuarantineRules struct {
-	Store     bool // false: rejected messages are only counted
-	PerDevice Rate
+	// Quarantine stores rejected messages, within [Limits]; otherwise they are
+	// only counted.
+	Quarantine bool
+	// Registry knows the devices' certificates; nil: a common name that matches
+	// is enough. It needs attested topics.
+	Registry Registry
 }
 
 func (r *Rules) validate() error {
@@ -57,8 +52,8 @@ func (r *Rules) validate() error {
 			return err
 		}
 	}
-	if r.MaxPayload <= 0 {
-		return errors.New("the payload limit is not positive")
+	if r.Registry != nil && r.Attested == nil {
+		return errors.New("a certificate registry on plain topics, which name no certificate")
 	}
 	return nil
 }

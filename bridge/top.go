@@ -17,11 +17,11 @@ const (
 // Top returns the n devices with the most messages received or rejected, the
 // most first; devices with none are left out. It reads the whole table, holding up
 // one shard at a time.
-func (d *Devices) Top(n int, by TopBy, limit Rate) []Device {
-	m, now := limit.meter(), time.Now().UnixNano()
+func (d *Devices) Top(n int, by TopBy, limits *LiveLimits) []Device {
+	now := time.Now().UnixNano()
 	var top []Device
 	for i := range d.shards {
-		top = append(top, d.shards[i].top(n, by, m, now)...)
+		top = append(top, d.shards[i].top(n, by, limits, now)...)
 	}
 	slices.SortFunc(top, func(a, b Device) int {
 		return cmp.Or(cmp.Compare(by.of(b), by.of(a)), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Device, b.Device))
@@ -37,7 +37,7 @@ func (by TopBy) of(d Device) uint64 {
 }
 
 // top returns a shard's n first, in no order.
-func (s *deviceShard) top(n int, by TopBy, m meter, now int64) []Device {
+func (s *deviceShard) top(n int, by TopBy, limits *LiveLimits, now int64) []Device {
 	type candidate struct {
 		entry uint32
 		count uint64
@@ -63,7 +63,7 @@ func (s *deviceShard) top(n int, by TopBy, m meter, now int64) []Device {
 	slices.SortFunc(all, func(a, b candidate) int { return cmp.Compare(b.count, a.count) })
 	out := make([]Device, 0, min(n, len(all)))
 	for _, c := range all[:min(n, len(all))] {
-		out = append(out, s.export(c.entry, m, now))
+		out = append(out, s.export(c.entry, limits, now))
 	}
 	return out
 }

@@ -173,7 +173,7 @@ func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(t, attested(t), func(o *LaneOptions) { o.Rules.Quarantine.PerDevice = Rate{Rate: 1, Burst: 3} })
+			s := play(t, attested(t), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 3} }) })
 			for id := range uint16(10) {
 				s.deliver(id+1, topic, "payload")
 			}

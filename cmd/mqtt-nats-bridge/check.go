@@ -17,7 +17,7 @@ type checkCommand struct {
 func (checkCommand) Help() string {
 	return `Prints the configuration in force with the source of each value, and one line a finding: ok, note (know or verify it), FAIL (with what to do).
 
-With --connect it tries what the bridge will need: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits and every publish permission at NATS. It disturbs no bridge that runs: it has a client id and a $share group of its own, and what it publishes no stream can store. Plain subscribers of tenant.> would see a few empty messages.
+With --connect it tries what the bridge will need: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits, buckets and every publish permission at NATS; the table of certificates in PostgreSQL. It disturbs no bridge that runs: it has a client id and a $share group of its own, and what it publishes no stream can store. Plain subscribers of tenant.> would see a few empty messages.
 
 The exit code is 1 if a check failed, 2 if the configuration is at fault.
 
@@ -36,6 +36,7 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	if c.Connect {
 		check.Broker(ctx, conf, plan, report)
 		check.NATS(ctx, conf, plan, report)
+		check.Registry(ctx, conf, report)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

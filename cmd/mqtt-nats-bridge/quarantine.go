@@ -85,7 +85,7 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	if o.JetStream, err = connect.JetStream(nc); err != nil {
 		return err
 	}
-	o.Stream, o.Rules = conf.Streams.Quarantine.Name, plan.Rules
+	o.Stream, o.Rules, o.MaxPayload = conf.Streams.Quarantine.Name, plan.Rules, int(conf.Limits.Payload)
 	said := 0
 	o.Progress = func(r *quarantine.Report) {
 		if r.Stored-said >= progressEvery {

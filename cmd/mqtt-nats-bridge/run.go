@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -21,6 +22,8 @@ type runCommand struct{}
 func (runCommand) Help() string {
 	return `Connects to the broker and to NATS, makes the streams that are missing, and carries messages until a signal ends it. A broker or a NATS server that cannot be reached is no failure: the bridge logs it, is not ready (see /readyz) and goes on trying.
 
+SIGHUP reads file, environment and flags again. Limits, the bound of the quarantine and the level of the log change at once; what else differs is named in the log and needs a restart. With a fault in it nothing changes.
+
 The first SIGTERM or SIGINT stops it in order: nothing new is taken, what is under way is stored and acknowledged, for at most stop_timeout; what is left then stays with the broker, which delivers it again. A second signal ends it at once, with exit code 1.
 
 Examples:
@@ -32,6 +35,8 @@ Examples:
 
 // Run implements the command.
 func (runCommand) Run(ctx context.Context, p *program) error {
+	again, stop := hangups()
+	defer stop()
 	c, err := p.load()
 	if err != nil {
 		return err
@@ -42,7 +47,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	}
 	build := readBuild()
 	announce(log, c, build)
-	err = serve(ctx, c, log, build.Version)
+	err = p.serve(ctx, c, log, build.Version, again)
 	var faults *config.Faults
 	if err != nil && !errors.As(err, &faults) {
 		// Said twice: here for what collects logs, and by the caller for a
@@ -63,7 +68,7 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 }
 
 // serve runs the bridge until ctx ends or it cannot go on.
-func serve(ctx context.Context, c *config.Config, log zerolog.Logger, version string) error {
+func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logger, version string, again <-chan os.Signal) error {
 	b, err := daemon.Start(ctx, daemon.Options{Config: c, Log: log, Version: version})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		return stop(ctx, b, log)
@@ -80,11 +85,15 @@ func serve(ctx context.Context, c *config.Config, log zerolog.Logger, version st
 		// Last: until then /livez and /readyz say how the stop goes.
 		defer server.Close()
 	}
-	select {
-	case <-ctx.Done():
-		return stop(ctx, b, log)
-	case err := <-b.Failed():
-		return errors.Join(err, stop(ctx, b, log))
+	for {
+		select {
+		case <-ctx.Done():
+			return stop(ctx, b, log)
+		case err := <-b.Failed():
+			return errors.Join(err, stop(ctx, b, log))
+		case <-again:
+			p.reload(b, log)
+		}
 	}
 }
 

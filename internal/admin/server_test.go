@@ -79,7 +79,7 @@ func TestReadyBridge(t *testing.T) {
 		code, body := get(t, s, "/devices/acme/dev-1")
 		require.Equal(t, http.StatusOK, code)
 		device := object(t, body)
-		require.Equal(t, []string{"device", "last_seen", "received", "stored", "tenant", "tokens_left"}, slices.Sorted(maps.Keys(device)))
+		require.Equal(t, []string{"device", "last_seen", "limit", "received", "stored", "tenant", "tokens_left"}, slices.Sorted(maps.Keys(device)))
 		require.Equal(t, 3.0, device["received"])
 	})
 	t.Run("device with a slash and a dot", func(t *testing.T) {

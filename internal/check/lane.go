@@ -11,11 +11,13 @@ import (
 // deliver gives a new lane one message and returns what the lane publishes.
 func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 	judged := *rules
-	// One message breaks no rate, and every verdict has to show.
-	judged.Device, judged.Tenant = bridge.Rate{}, bridge.Rate{}
-	judged.Quarantine = bridge.QuarantineRules{Store: true}
+	judged.Quarantine = true // every verdict has to show
+	limits, err := bridge.NewLiveLimits(bridge.Limits{MaxPayload: 1 << 10}, nil)
+	if err != nil {
+		return nil, err
+	}
 	lane, err := bridge.NewLane(bridge.LaneOptions{
-		Name: "check", Rules: &judged,
+		Name: "check", Rules: &judged, Limits: limits,
 		Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -18,6 +19,8 @@ type Trace struct {
 	Topic    string
 	Fields   []Field // in the order of the message's way
 	Rejected bool
+
+	tenant, device string // of the topic
 }
 
 // Field is one line of a trace.
@@ -141,6 +144,7 @@ func (t *Trace) route(c *config.Config, rules *bridge.Rules, device []byte) {
 	}
 	route := rules.Topics.Route(i)
 	t.add("pattern", "%s", route.Pattern)
+	t.tenant, t.device = string(m.Tenant()), string(m.Device())
 	var captures, escapes []string
 	for k, name := range route.Pattern.Captures() {
 		value := m.At(k)
@@ -165,6 +169,7 @@ func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 		t.add("subject", "%s", m.Subject)
 		t.add("stream", "%s", streamOf(c, t.pattern()))
 		t.add("verdict", "stored")
+		t.limit(c)
 		return
 	}
 	t.Rejected = true
@@ -175,6 +180,25 @@ func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 	}
 	t.add("quarantine", "%s", m.Subject)
 	t.add("stream", "%s", c.Streams.Quarantine.Name)
+}
+
+// limit shows the device's limit, and the keys by which it may be changed and its
+// certificate revoked.
+func (t *Trace) limit(c *config.Config) {
+	limit := "none"
+	if r := c.Limits.Device; r.Rate > 0 {
+		limit = fmt.Sprintf("%s messages a second, %d at once", r.Rate, r.Effective())
+	}
+	t.add("limit", "%s", limit)
+	if bucket := c.Limits.Bucket; bucket != "" {
+		t.add("", "unless bucket %s has %s or %s", bucket,
+			daemon.OverrideKey(bridge.Override{Tenant: t.tenant, Device: t.device}), daemon.OverrideKey(bridge.Override{Tenant: t.tenant, Devices: true}))
+	}
+	if r := c.Identity.Registry; r.Kind == config.RegistryKV {
+		t.add("certificate", "must be active in bucket %s under %s", r.Bucket, registry.Key(t.tenant, t.device))
+	} else if r.Kind == config.RegistryPostgres {
+		t.add("certificate", "must be active in table %s", registry.Table)
+	}
 }
 
 func (t *Trace) pattern() string {

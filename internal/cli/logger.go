@@ -17,9 +17,8 @@ const timestamps = "2006-01-02T15:04:05.000Z07:00"
 // NewLogger logs to w: for a reader on a terminal, as JSON elsewhere, unless the
 // configuration says which.
 func NewLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
-	level, err := zerolog.ParseLevel(c.Level)
-	if err != nil {
-		return zerolog.Nop(), fmt.Errorf("set up the log: %w", err)
+	if err := SetLevel(c); err != nil {
+		return zerolog.Nop(), err
 	}
 	terminal := IsTerminal(w)
 	log := zerolog.New(w)
@@ -33,7 +32,18 @@ func NewLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
 	stamp := zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
 		e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format(timestamps))
 	})
-	return log.Level(level).Hook(stamp), nil
+	return log.Hook(stamp), nil
+}
+
+// SetLevel sets the least severe level shown. It is zerolog's own for the whole
+// process: a reload may change it, and loggers are copied as they are handed on.
+func SetLevel(c config.Log) error {
+	level, err := zerolog.ParseLevel(c.Level)
+	if err != nil {
+		return fmt.Errorf("set up the log: %w", err)
+	}
+	zerolog.SetGlobalLevel(level)
+	return nil
 }
 
 // IsTerminal tells whether somebody looks at f.

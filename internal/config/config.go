@@ -100,7 +100,7 @@ const (
 type Identity struct {
 	Mode     IdentityMode `yaml:"mode" default:"attested" enum:"attested|off" doc:"attested: the broker's rule names the certificate's CN in the topic, and the bridge compares; off: plain topics, the broker's ACL alone decides."`
 	Prefix   string       `yaml:"prefix" default:"bridge/v1" doc:"What the broker's rule puts before the attested topic."`
-	Registry Registry     `yaml:"registry" doc:"The register of certificates."`
+	Registry Registry     `yaml:"registry" doc:"The registry of certificates, with attested topics."`
 }
 
 // IdentityMode is attested or off.
@@ -114,14 +114,26 @@ const (
 
 // Registry is where certificates are looked up after the CN matched.
 type Registry struct {
-	Kind string `yaml:"kind" default:"none" enum:"none" refuse:"kv=is not in this version; write none|postgres=is not in this version; write none" doc:"none: a matching CN is enough."`
+	Kind            string        `yaml:"kind" default:"none" enum:"none|kv|postgres" doc:"none: a matching CN is enough; kv: a NATS KV bucket; postgres: a table. Certificates must then be known, active and not expired. See docs/registry.md."`
+	Bucket          string        `yaml:"bucket" default:"BRIDGE_CERTS" doc:"kv: the bucket."`
+	DatabaseURL     Secret        `yaml:"database_url" doc:"postgres: the database, like postgres://bridge:…@host/db?sslmode=verify-full."`
+	DatabaseURLFile string        `yaml:"database_url_file" file:"read" doc:"A file that holds the URL; a trailing newline is dropped."`
+	Refresh         time.Duration `yaml:"refresh" default:"30s" min:"1s" max:"24h" doc:"postgres: how often the table is read again. Where the database sends notifications, changes come at once."`
 }
+
+// The kinds of registries.
+const (
+	RegistryNone     = "none"
+	RegistryKV       = "kv"
+	RegistryPostgres = "postgres"
+)
 
 // Limits is what may be sent.
 type Limits struct {
 	Payload    Bytes         `yaml:"payload" default:"256KiB" min:"1" max:"256MiB" doc:"The largest payload; a larger one goes to quarantine, cut."`
 	Device     RateLimit     `yaml:"device" defaults:"rate=10,burst=20" doc:"The limit of each device."`
 	Tenant     RateLimit     `yaml:"tenant" doc:"The limit of each tenant, all its devices together."`
+	Bucket     string        `yaml:"bucket" default:"BRIDGE_LIMITS" doc:"The NATS KV bucket with limits of single tenants and devices, in force as they are written; see docs/limits.md. It need not exist. Empty: none."`
 	MaxDevices int           `yaml:"max_devices" default:"2000000" min:"1" max:"100000000" doc:"Devices remembered by the rate limiter at once."`
 	Idle       time.Duration `yaml:"idle" default:"24h" min:"1m" max:"365d" doc:"A device silent for so long is forgotten by the rate limiter."`
 }

@@ -15,6 +15,7 @@ func (l *loader) rules() {
 	l.brokerRules()
 	l.accountRules(&l.c.NATS.Account)
 	l.laneRules()
+	l.registryRules()
 	l.limitRules()
 	l.streamRules()
 	l.topicRules()
@@ -178,8 +179,39 @@ func (l *loader) prefixRule() {
 	}
 }
 
+func (l *loader) registryRules() {
+	r := &l.c.Identity.Registry
+	if !l.sound("identity.registry.kind", "identity.mode") {
+		return
+	}
+	if r.Kind != RegistryNone && l.c.Identity.Mode != Attested {
+		l.contradiction("contradicts identity.mode off: plain topics name no certificate; write none", "identity.registry.kind")
+	}
+	const url, file = "identity.registry.database_url", "identity.registry.database_url_file"
+	switch given := !r.DatabaseURL.IsZero(); {
+	case !l.sound(url, file):
+	case r.Kind == RegistryPostgres && !given:
+		l.contradiction("is postgres without a database; give identity.registry.database_url or identity.registry.database_url_file too", "identity.registry.kind")
+	case r.Kind != RegistryPostgres && given:
+		l.contradiction("is given, and identity.registry.kind is "+r.Kind+"; write postgres there, or drop this", file, url)
+	}
+	if r.Kind == RegistryKV {
+		l.bucketRule("identity.registry.bucket", r.Bucket)
+	}
+}
+
+// bucketRule: ADR-8.
+func (l *loader) bucketRule(path, name string) {
+	if l.sound(path) && !validClientID(name) {
+		l.contradiction(quote(name)+" does not serve as the name of a bucket; write 1 to 100 letters, digits, - or _", path)
+	}
+}
+
 func (l *loader) limitRules() {
 	c := l.c
+	if c.Limits.Bucket != "" {
+		l.bucketRule("limits.bucket", c.Limits.Bucket)
+	}
 	if l.sound("limits.payload", "mqtt.max_packet") && c.Limits.Payload > c.MQTT.MaxPacket {
 		payload, packet := c.Limits.Payload, c.MQTT.MaxPacket
 		if c.given("limits.payload") {

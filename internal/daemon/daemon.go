@@ -28,6 +28,9 @@ type Bridge struct {
 	plan    *Plan
 	started time.Time
 	control *control
+	limits  *bridge.LiveLimits
+	live    *live
+	reloads reloads
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	lanes   []*laneUnit
@@ -56,6 +59,10 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	limits, err := bridge.NewLiveLimits(plan.Limits, nil)
+	if err != nil {
+		return nil, err
+	}
 	connect := ConnectOptions(c, c.MQTT.ClientID+"-control")
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Msg(w)
@@ -64,17 +71,24 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	connect.Name = c.MQTT.ClientID + "-live"
+	live, err := openLive(c, connect, limits, opts.Log)
+	if err != nil {
+		control.nc.Close()
+		return nil, err
+	}
 	run, cancel := context.WithCancel(context.Background())
-	limits := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
+	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b := &Bridge{
 		opts: opts, plan: plan, started: time.Now(), control: control,
-		devices: bridge.NewDevices(limits), tenants: bridge.NewDevices(limits),
+		limits: limits, live: live, reloads: reloads{running: c}, devices: bridge.NewDevices(table), tenants: bridge.NewDevices(table),
 		cancel: cancel, fatal: make(chan error, 1),
 	}
 	sessions := newChorus(opts.Log, len(plan.Lanes))
 	for _, l := range plan.Lanes {
 		b.lanes = append(b.lanes, newLaneUnit(l, opts.Log, sessions))
 	}
+	live.run(run, &b.wait)
 	streams := make(chan error, 1)
 	b.wait.Go(func() {
 		mode := jetstream.ManageMode(c.Streams.Manage)
@@ -97,11 +111,15 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		return nil, ctx.Err()
 	}
 	shared := &laneShared{
-		config: c, tls: tlsConfig, rules: plan.Rules, devices: b.devices, tenants: b.tenants, nats: connect,
+		config: c, tls: tlsConfig, rules: live.rules(plan), limits: b.limits, devices: b.devices, tenants: b.tenants, nats: connect,
 		unheld: func(subject string) bool { return control.unheld(run, plan, subject) },
 	}
 	for _, u := range b.lanes {
-		b.wait.Go(func() { b.fail(u.run(run, shared)) })
+		b.wait.Go(func() {
+			if live.admit(run) {
+				b.fail(u.run(run, shared))
+			}
+		})
 	}
 	b.wait.Go(func() { b.tick(run) })
 	return b, nil
@@ -161,6 +179,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	}
 	wait.Wait()
 	b.control.nc.Close()
+	b.live.close()
 	if abandoned > 0 {
 		return fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned)
 	}
@@ -179,6 +198,7 @@ type Problem = endpoint.Problem
 func (b *Bridge) Problems() []Problem {
 	all := b.control.problems()
 	natsDown := len(all) > 0 && all[0].Component == "nats"
+	all = append(all, b.live.problems()...)
 	seen := map[string]int{}
 	for _, u := range b.lanes {
 		for _, p := range u.problems() {

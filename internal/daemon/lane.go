@@ -39,6 +39,7 @@ type laneShared struct {
 	config  *config.Config
 	tls     *tls.Config
 	rules   *bridge.Rules
+	limits  *bridge.LiveLimits
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	nats    jetstream.ConnectOptions
@@ -94,7 +95,7 @@ func (u *laneUnit) openJournal(dir string) (*bridge.Journal, error) {
 func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	c := shared.config
 	lane, err := bridge.NewLane(bridge.LaneOptions{
-		Name: u.plan.ClientID, Rules: shared.rules, Devices: shared.devices, Tenants: shared.tenants,
+		Name: u.plan.ClientID, Rules: shared.rules, Limits: shared.limits, Devices: shared.devices, Tenants: shared.tenants,
 		Journal: journal, QoS0Pending: c.Lane.QoS0Pending,
 	})
 	if err != nil {

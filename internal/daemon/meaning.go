@@ -36,6 +36,13 @@ func meaningOf(c *config.Config) *meaning {
 		}
 		m.prefix = prefix
 	}
+	if err := checkRegistry(c.Identity.Registry); err != nil {
+		path := "identity.registry.database_url"
+		if c.Identity.Registry.DatabaseURLFile != "" {
+			path += "_file"
+		}
+		m.fault(path, err)
+	}
 	for i := range c.Topics {
 		m.readTopic(i)
 		m.compareTopic(i)

@@ -121,6 +121,21 @@ func wholeMetrics() []wholeMetric {
 				ready, _ := b.Ready()
 				return truth(ready)
 			}},
+		{describe("limit_overrides", "Limits of single tenants and devices in force, from the bucket limits.bucket."), prometheus.GaugeValue,
+			func(b *Bridge) float64 { return float64(b.live.overrides.status().Overrides) }},
+		{describe("limit_overrides_refused", "Keys of that bucket that cannot be read; what they said before holds."), prometheus.GaugeValue,
+			func(b *Bridge) float64 { return float64(b.live.overrides.status().Refused) }},
+		{describe("limit_overrides_stale", "1 while that bucket is there and is not followed."), prometheus.GaugeValue,
+			func(b *Bridge) float64 {
+				_, stale := b.live.overrides.warning()
+				return truth(stale)
+			}},
+		{describe("registry_entries", "Certificates that the registry knows."), prometheus.GaugeValue,
+			func(b *Bridge) float64 { return float64(b.live.registryState().Entries) }},
+		{describe("registry_refused", "Entries of the registry that cannot be read; what was known of them holds."), prometheus.GaugeValue,
+			func(b *Bridge) float64 { return float64(b.live.registryState().Refused) }},
+		{describe("registry_stale", "1 while the certificate registry is not followed; the last known state serves."), prometheus.GaugeValue,
+			func(b *Bridge) float64 { return truth(b.live.registryState().Stale()) }},
 		{describe("devices", "Devices in the rate limiter's table."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return float64(b.devices.Len()) }},
 		{describe("devices_evicted_total", "Devices forgotten: idle, or the table was full."), prometheus.CounterValue,

@@ -13,6 +13,7 @@ import (
 // streams.
 type Plan struct {
 	Rules     *bridge.Rules
+	Limits    bridge.Limits
 	Lanes     []LanePlan
 	Streams   []jetstream.StreamSpec
 	Consumers []jetstream.ConsumerSpec
@@ -46,15 +47,23 @@ func Compile(c *config.Config) (*Plan, error) {
 	return &Plan{
 		Rules: &bridge.Rules{
 			Topics: set, Formats: formats, Attested: m.prefix,
-			MaxPayload:      int(c.Limits.Payload),
 			ForwardRetained: c.Retained == config.RetainedForward,
-			Device:          rate(c.Limits.Device),
-			Tenant:          rate(c.Limits.Tenant),
-			Quarantine:      bridge.QuarantineRules{Store: c.Quarantine.Store, PerDevice: rate(c.Quarantine.PerDevice)},
+			Quarantine:      c.Quarantine.Store,
 		},
+		Limits:  limits(c),
 		Lanes:   lanePlans(c, m.prefix, set),
 		Streams: m.streams, Consumers: m.consumers,
 	}, nil
+}
+
+// limits are what a reload may change.
+func limits(c *config.Config) bridge.Limits {
+	return bridge.Limits{
+		MaxPayload: int(c.Limits.Payload),
+		Device:     rate(c.Limits.Device),
+		Tenant:     rate(c.Limits.Tenant),
+		Quarantine: rate(c.Quarantine.PerDevice),
+	}
 }
 
 func rate(l config.RateLimit) bridge.Rate {

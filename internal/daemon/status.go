@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -18,8 +19,12 @@ type Status struct {
 	UptimeSeconds int64          `json:"uptime_seconds"`
 	Ready         bool           `json:"ready"`
 	Problems      []Problem      `json:"problems"`
-	Totals        CountsStatus   `json:"totals"` // of all lanes
+	Warnings      []Problem      `json:"warnings"` // do not keep it from being ready
+	Totals        CountsStatus   `json:"totals"`   // of all lanes
 	Devices       DevicesStatus  `json:"devices"`
+	Limits        LimitsStatus   `json:"limits"`
+	Registry      registry.State `json:"registry"`
+	Reload        ReloadStatus   `json:"reload"`
 	Lanes         []LaneStatus   `json:"lanes"`
 	Streams       []StreamStatus `json:"streams"`
 }
@@ -89,9 +94,10 @@ func (b *Bridge) Status(ctx context.Context) Status {
 	s := Status{
 		Version: b.opts.Version, GoVersion: runtime.Version(),
 		Started: b.started.UTC(), UptimeSeconds: int64(time.Since(b.started).Seconds()),
-		Ready: ready, Problems: problems,
+		Ready: ready, Problems: problems, Warnings: b.Warnings(),
 		Totals:  countsStatus(&totals),
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
+		Limits:  b.limitsStatus(), Registry: b.live.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
 	}
@@ -113,6 +119,10 @@ func (b *Bridge) Ready() (bool, []Problem) {
 	problems := b.Problems()
 	return len(problems) == 0, problems
 }
+
+// Warnings are what an operator should know although the bridge is ready: that
+// something is stale. Never nil.
+func (b *Bridge) Warnings() []Problem { return append([]Problem{}, b.live.warnings()...) }
 
 // Totals sums up the counts of all lanes. Connected means all of them.
 func (b *Bridge) Totals() bridge.Counts {
@@ -145,12 +155,12 @@ func (b *Bridge) Totals() bridge.Counts {
 
 // Device tells what is known of a device; false where it is not in the table.
 func (b *Bridge) Device(tenant, device string) (bridge.Device, bool) {
-	return b.devices.Lookup(tenant, device, b.plan.Rules.Device)
+	return b.devices.Lookup(tenant, device, b.limits)
 }
 
 // TopDevices returns the n devices with the most messages received or rejected.
 func (b *Bridge) TopDevices(n int, by bridge.TopBy) []bridge.Device {
-	return b.devices.Top(n, by, b.plan.Rules.Device)
+	return b.devices.Top(n, by, b.limits)
 }
 
 // laneReading is what a lane and its two ends say of themselves.

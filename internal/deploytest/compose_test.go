@@ -297,6 +297,7 @@ func TestBridgeAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 	stop, err := strconv.Atoi(firstGroup(t, `(?m)^TimeoutStopSec=(\d+)$`, unit))
 	require.NoError(t, err)
 	require.Greater(t, time.Duration(stop)*time.Second, c.StopTimeout)
+	require.Regexp(t, `(?m)^ExecReload=/bin/kill -HUP \$MAINPID$`, unit)
 }
 
 func TestUsersExistWhereTheyLogIn(t *testing.T) {

@@ -31,6 +31,12 @@ var metrics = map[string][]string{
 	"mqttbridge_mqtt_connected":           {"lane"},
 	"mqttbridge_nats_connected":           {"lane"},
 	"mqttbridge_devices":                  nil,
+	"mqttbridge_limit_overrides":          nil,
+	"mqttbridge_limit_overrides_refused":  nil,
+	"mqttbridge_limit_overrides_stale":    nil,
+	"mqttbridge_registry_entries":         nil,
+	"mqttbridge_registry_refused":         nil,
+	"mqttbridge_registry_stale":           nil,
 	"mqttbridge_build_info":               {"version"},
 }
 

@@ -17,6 +17,8 @@ import (
 type Program interface {
 	// Ready tells whether the program does its job, and what is in the way.
 	Ready() (bool, []Problem)
+	// Warnings are what does not keep it from doing its job.
+	Warnings() []Problem
 	// Status is everything about it, for JSON.
 	Status(context.Context) any
 	// Metrics is called once.
@@ -45,7 +47,7 @@ func newMux(p Program, loopback bool) http.Handler {
 		if !ready {
 			code = http.StatusServiceUnavailable
 		}
-		WriteJSON(w, code, readiness{Ready: ready, Problems: problems})
+		WriteJSON(w, code, readiness{Ready: ready, Problems: problems, Warnings: p.Warnings()})
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, req *http.Request) {
 		WriteJSON(w, http.StatusOK, p.Status(req.Context()))

@@ -8,7 +8,7 @@ import (
 
 // Problem is why a part of a program is not ready.
 type Problem struct {
-	Component string `json:"component"` // mqtt, nats, jetstream, streams, lane; database, consumer, quarantine
+	Component string `json:"component"` // mqtt, nats, jetstream, streams, lane, registry, limits; database, consumer, quarantine
 	Problem   string `json:"problem"`
 	Advice    string `json:"advice,omitempty"`
 	// Subject is of a message that waits, where that says more.
@@ -21,6 +21,8 @@ type Problem struct {
 type readiness struct {
 	Ready    bool      `json:"ready"`
 	Problems []Problem `json:"problems,omitempty"`
+	// Warnings do not keep it from being ready.
+	Warnings []Problem `json:"warnings,omitempty"`
 }
 
 // WriteJSON answers with v, indented: people read it with curl.

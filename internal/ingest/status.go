@@ -91,6 +91,10 @@ func (i *Ingest) Problems() []endpoint.Problem {
 	return all
 }
 
+// Warnings implements [endpoint.Program]: whatever goes wrong here keeps messages
+// from the tables.
+func (i *Ingest) Warnings() []endpoint.Problem { return nil }
+
 // Status implements [endpoint.Program].
 func (i *Ingest) Status(context.Context) any {
 	return Status{

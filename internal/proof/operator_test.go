@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -36,14 +37,15 @@ func needProgram(t *testing.T, name string) string {
 
 // publishReadings has device acme/dev-1 publish one good message and one under
 // another device's name, through a bridge with these NATS settings.
-func publishReadings(t *testing.T, natsSettings settings, js natsjs.JetStream) {
+func publishReadings(t *testing.T, natsSettings settings, js natsjs.JetStream) *daemon.Bridge {
 	t.Helper()
 	b, addr := startBroker(t, broker.Options{Username: "bridge", Password: bridgePassword, Attest: true, DeviceUsernames: true})
 	s := settings{"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": bridgePassword}
 	for path, value := range natsSettings {
 		s[path] = value
 	}
-	awaitReady(t, startInProcess(t, s))
+	running := startInProcess(t, s)
+	awaitReady(t, running)
 	dev := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID("dev-1").SetUsername("acme/dev-1").SetProtocolVersion(4))
 	await(t, dev.Connect())
 	t.Cleanup(func() { dev.Disconnect(0) })
@@ -51,6 +53,7 @@ func publishReadings(t *testing.T, natsSettings settings, js natsjs.JetStream) {
 	await(t, dev.Publish("tenant/acme/device/dev-2/telemetry", 1, false, `{"temperature":-40}`))
 	awaitMessage(t, js, "TELEMETRY", "tenant.acme.device.dev-1.telemetry")
 	awaitMessage(t, js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry")
+	return running
 }
 
 func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
@@ -116,13 +119,25 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 			}
 		},
 	})
-	publishReadings(t, settings{
+	operator := connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
+	certificates := newBucket(t, operator, "BRIDGE_CERTS")
+	putKey(t, certificates, "acme.dev-1", `{"status":"ACTIVE"}`)
+	putKey(t, certificates, "acme.dev-2", `{"status":"ACTIVE"}`)
+	putKey(t, newBucket(t, operator, "BRIDGE_LIMITS"), "tenant.acme", `{"rate":50,"burst":200}`)
+	b := publishReadings(t, settings{
 		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
-	}, connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"])))
+		"identity.registry.kind": "kv",
+	}, operator)
+	eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 1 },
+		func() any { return b.Status(t.Context()).Limits })
+	// A bucket made anew is read anew, and the old consumer is deleted.
+	require.NoError(t, operator.DeleteKeyValue(t.Context(), "BRIDGE_LIMITS"))
+	newBucket(t, operator, "BRIDGE_LIMITS")
+	eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 0 },
+		func() any { return b.Status(t.Context()).Limits })
 
 	// A reading, a payload that no table takes, and one that the server gives up
 	// on: its consumer has been given a max_deliver by somebody.
-	operator := connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
 	stored := make(chan string, 10)
 	shadow, err := operator.Consumer(t.Context(), "SHADOW", "ingest-shadow")
 	require.NoError(t, err)

@@ -18,8 +18,9 @@ type Options struct {
 	JetStream natsjs.JetStream
 	// Stream is the quarantine stream's name.
 	Stream string
-	// Rules judge the messages again.
-	Rules *bridge.Rules
+	// Rules and MaxPayload, in bytes, judge the messages again.
+	Rules      *bridge.Rules
+	MaxPayload int
 	// Reasons are those to replay, at least one.
 	Reasons []bridge.Reason
 	// Tenant and Device select by the topic's; empty: all.
@@ -130,7 +131,7 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 		if !r.Until.IsZero() && copied.stored.After(r.Until) {
 			continue
 		}
-		judged := r.Rules.Restore(&copied.Rejected)
+		judged := r.Rules.Restore(&copied.Rejected, r.MaxPayload)
 		if r.Tenant != "" && r.Tenant != string(judged.Tenant) || r.Device != "" && r.Device != string(judged.Device) {
 			continue
 		}

@@ -58,7 +58,7 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, err)
 	return &rig{t: t, js: js, Options: Options{
 		JetStream: js, Stream: "QUARANTINE", Reasons: []bridge.Reason{bridge.RateLimited},
-		Rules: &bridge.Rules{Topics: set, MaxPayload: 1 << 10},
+		Rules: &bridge.Rules{Topics: set}, MaxPayload: 1 << 10,
 	}}
 }
 

@@ -74,8 +74,13 @@ func (w *world) start(away bool) {
 		}
 	}
 	if err == nil {
+		var limits *bridge.LiveLimits
+		limits, err = bridge.NewLiveLimits(w.limits(), nil)
+		if err != nil {
+			panic(err)
+		}
 		p.lane, err = bridge.NewLane(bridge.LaneOptions{
-			Name: clientID, Rules: w.rules(), Journal: p.journal, QoS0Pending: w.setup.Pending,
+			Name: clientID, Rules: w.rules(), Limits: limits, Journal: p.journal, QoS0Pending: w.setup.Pending,
 			Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
 		})
 	}
@@ -120,14 +125,7 @@ func (w *world) rules() *bridge.Rules {
 		panic(err)
 	}
 	r := &bridge.Rules{
-		Topics: topics, MaxPayload: payloadLimit, ForwardRetained: w.setup.Retained,
-		Quarantine: bridge.QuarantineRules{Store: !w.setup.NoStore},
-	}
-	if w.setup.Bounded {
-		r.Quarantine.PerDevice = bridge.Rate{Rate: 1, Burst: 2}
-	}
-	if w.setup.Limited {
-		r.Device = bridge.Rate{Rate: 2, Burst: 4}
+		Topics: topics, ForwardRetained: w.setup.Retained, Quarantine: !w.setup.NoStore,
 	}
 	if w.setup.Attested {
 		if r.Attested, err = subjects.ParsePrefix("bridge/v1"); err != nil {
@@ -135,6 +133,17 @@ func (w *world) rules() *bridge.Rules {
 		}
 	}
 	return r
+}
+
+func (w *world) limits() bridge.Limits {
+	l := bridge.Limits{MaxPayload: payloadLimit}
+	if w.setup.Bounded {
+		l.Quarantine = bridge.Rate{Rate: 1, Burst: 2}
+	}
+	if w.setup.Limited {
+		l.Device = bridge.Rate{Rate: 2, Burst: 4}
+	}
+	return l
 }
 
 // deliver hands one packet to the lane.

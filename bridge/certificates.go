@@ -1,0 +1,246 @@
+package bridge
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Certificates is a [Registry] in memory. A source fills a [CertTable] with all it
+// has, puts it in force with Use, and then writes single changes into the table
+// that is in force.
+type Certificates struct{ table atomic.Pointer[CertTable] }
+
+// NewCertificates returns a registry that knows no certificate: nothing may be
+// judged by it before Use.
+func NewCertificates() *Certificates {
+	c := &Certificates{}
+	c.Use(NewCertTable())
+	return c
+}
+
+// Use puts a table in force. What the one before knew is gone.
+func (c *Certificates) Use(t *CertTable) { c.table.Store(t) }
+
+// Table returns the table in force.
+func (c *Certificates) Table() *CertTable { return c.table.Load() }
+
+// Certificate implements [Registry].
+func (c *Certificates) Certificate(name []byte) (Certificate, bool) {
+	return c.table.Load().find(name)
+}
+
+// CertTable maps names, tenant/device, to certificates. Safe for concurrent use.
+//
+// It compares whole names. A hash alone, as in [Devices], would merge two devices'
+// budgets when it collides; here it would let in a certificate that nobody knows,
+// or let a revoked one stand for a good one. So each shard has an open-addressed
+// index of 4 bytes a place over records that lie one behind the other, name
+// included: 44 bytes a certificate at a million with names of 24 bytes (measured).
+type CertTable struct {
+	seed   maphash.Seed
+	shards [certShards]certShard
+	count  atomic.Int64
+
+	statusMu sync.Mutex
+	statuses atomic.Pointer[[]string] // by number; 0 is ACTIVE, 1 anything beyond maxStatuses
+}
+
+const (
+	certShards = 64
+	// recordHead is what comes before the name: the end of validity and the
+	// status in 8 bytes, the name's length in 2.
+	recordHead  = 10
+	maxStatuses = 200
+	// gone marks the record of a certificate that was deleted. It stays until
+	// the shard is built anew, so that the index keeps its runs.
+	gone = 255
+	// maxNotAfter is the last ms that a record holds: in the year 10889.
+	maxNotAfter = 1<<48 - 1
+)
+
+// StatusActive is the status of a certificate that may be used. In any other it
+// may not.
+const StatusActive = "ACTIVE"
+
+type certShard struct {
+	mu      sync.RWMutex
+	index   []uint32 // 1 + where the record begins; 0: free
+	records []byte
+	used    int // places taken, by the deleted too
+	living  int
+	_       [24]byte // keeps the locks of two shards on different cache lines
+}
+
+// NewCertTable makes an empty table.
+func NewCertTable() *CertTable {
+	t := &CertTable{seed: maphash.MakeSeed()}
+	t.statuses.Store(&[]string{StatusActive, "not active"})
+	return t
+}
+
+// Len is how many certificates the table knows.
+func (t *CertTable) Len() int { return int(t.count.Load()) }
+
+// Put adds or replaces what is known of one certificate. Its status is active
+// where it says ACTIVE, in whatever case. notAfter is in ms since the epoch; 0:
+// no end.
+func (t *CertTable) Put(tenant, device, status string, notAfter int64) {
+	value := uint64(min(max(notAfter, 0), maxNotAfter))<<8 | uint64(t.number(status))
+	name := tenant + "/" + device
+	if len(name) > 1<<16-1 {
+		return // longer than any topic
+	}
+	s, hash := t.shard([]byte(name))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	place, at, ok := s.find(hash, []byte(name))
+	if ok {
+		if byte(s.value(at)) == gone {
+			s.living++
+			t.count.Add(1)
+		}
+		binary.LittleEndian.PutUint64(s.records[at:], value)
+		return
+	}
+	if 4*(s.used+1) > 3*len(s.index) {
+		s.rebuild(t.seed)
+		place, _, _ = s.find(hash, []byte(name))
+	}
+	s.index[place] = uint32(len(s.records)) + 1
+	s.append(value, []byte(name))
+	s.used++
+	s.living++
+	t.count.Add(1)
+}
+
+// Delete forgets one certificate.
+func (t *CertTable) Delete(tenant, device string) {
+	name := []byte(tenant + "/" + device)
+	s, hash := t.shard(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, at, ok := s.find(hash, name)
+	if !ok || byte(s.value(at)) == gone {
+		return
+	}
+	binary.LittleEndian.PutUint64(s.records[at:], gone)
+	s.living--
+	t.count.Add(-1)
+}
+
+// Pack gives back the room that the table kept for growing.
+func (t *CertTable) Pack() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.records = slices.Clip(slices.Clone(s.records))
+		s.mu.Unlock()
+	}
+}
+
+func (t *CertTable) find(name []byte) (Certificate, bool) {
+	s, hash := t.shard(name)
+	s.mu.RLock()
+	_, at, ok := s.find(hash, name)
+	var value uint64
+	if ok {
+		value = s.value(at)
+	}
+	s.mu.RUnlock()
+	status := byte(value)
+	if !ok || status == gone {
+		return Certificate{}, false
+	}
+	return Certificate{Active: status == 0, Status: (*t.statuses.Load())[status], NotAfter: int64(value >> 8)}, true
+}
+
+// number is that of a status. There are few of them; those beyond maxStatuses
+// share one.
+func (t *CertTable) number(status string) byte {
+	known := *t.statuses.Load()
+	if strings.EqualFold(status, StatusActive) {
+		return 0
+	}
+	if i := slices.Index(known, status); i >= 0 {
+		return byte(i)
+	}
+	t.statusMu.Lock()
+	defer t.statusMu.Unlock()
+	known = *t.statuses.Load()
+	if i := slices.Index(known, status); i >= 0 {
+		return byte(i)
+	}
+	if len(known) >= maxStatuses {
+		return 1
+	}
+	const longest = 64 // of a word that goes into a header
+	known = append(slices.Clone(known), strings.ToValidUTF8(status[:min(len(status), longest)], ""))
+	t.statuses.Store(&known)
+	return byte(len(known) - 1)
+}
+
+func (t *CertTable) shard(name []byte) (*certShard, uint64) {
+	hash := maphash.Bytes(t.seed, name)
+	return &t.shards[hash>>(64-6)], hash
+}
+
+// find returns where the record of a name begins, or the free place of the index
+// that it would take; there may be none while the index is empty.
+func (s *certShard) find(hash uint64, name []byte) (place uint32, at int, ok bool) {
+	if len(s.index) == 0 {
+		return 0, 0, false
+	}
+	mask := uint32(len(s.index) - 1)
+	for place = uint32(hash) & mask; s.index[place] != 0; place = (place + 1) & mask {
+		at = int(s.index[place] - 1)
+		if string(s.name(at)) == string(name) {
+			return place, at, true
+		}
+	}
+	return place, 0, false
+}
+
+func (s *certShard) value(at int) uint64 { return binary.LittleEndian.Uint64(s.records[at:]) }
+
+func (s *certShard) name(at int) []byte {
+	n := int(binary.LittleEndian.Uint16(s.records[at+8:]))
+	return s.records[at+recordHead : at+recordHead+n]
+}
+
+func (s *certShard) append(value uint64, name []byte) {
+	s.records = binary.LittleEndian.AppendUint64(s.records, value)
+	s.records = binary.LittleEndian.AppendUint16(s.records, uint16(len(name)))
+	s.records = append(s.records, name...)
+}
+
+// rebuild makes the index fit, with room to grow by as much again, and drops the
+// records of the deleted.
+func (s *certShard) rebuild(seed maphash.Seed) {
+	size := 16
+	for 4*(s.living+1) > 2*size {
+		size *= 2
+	}
+	old := s.records
+	s.index, s.records, s.used = make([]uint32, size), make([]byte, 0, len(old)+len(old)/4+64), 0
+	mask := uint32(size - 1)
+	for at := 0; at < len(old); {
+		head := binary.LittleEndian.Uint64(old[at:])
+		n := int(binary.LittleEndian.Uint16(old[at+8:]))
+		name := old[at+recordHead : at+recordHead+n]
+		at += recordHead + n
+		if byte(head) == gone {
+			continue
+		}
+		place := uint32(maphash.Bytes(seed, name)) & mask
+		for s.index[place] != 0 {
+			place = (place + 1) & mask
+		}
+		s.index[place] = uint32(len(s.records)) + 1
+		s.append(head, name)
+		s.used++
+	}
+}

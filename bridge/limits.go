@@ -1,0 +1,180 @@
+package bridge
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Limits are the rules that may change while lanes run.
+type Limits struct {
+	// MaxPayload is the longest payload, in bytes.
+	MaxPayload int
+	Device     Rate // of each device
+	Tenant     Rate // of each tenant, all its devices together
+	Quarantine Rate // of each device's messages in quarantine
+}
+
+// Override is a rate that holds instead of the one in [Limits]: of one device, of
+// each device of a tenant, or of the tenant as a whole.
+type Override struct {
+	Tenant string
+	Device string // one device; empty: see Devices
+	// Devices: the rate is that of each device of the tenant that has none of
+	// its own; false, and no Device: that of the tenant as a whole.
+	Devices bool
+	Rate    Rate
+}
+
+// LiveLimits are the limits in force. All lanes share one; each reads it once for
+// each message, which costs one atomic load. Safe for concurrent use.
+//
+// A change gives nothing away: what a device had left under the old limit it has
+// left under the new one, up to the new burst, from the moment of the change on
+// (see meter.adopt).
+type LiveLimits struct {
+	now     func() int64
+	scales  scales
+	current atomic.Pointer[limitSet]
+
+	mu        sync.Mutex // one change at a time
+	overrides []Override
+}
+
+// limit is a rate, and what it is counted by.
+type limit struct {
+	Rate
+	meter
+}
+
+// limitSet is what is in force at one moment. It does not change.
+type limitSet struct {
+	Limits
+	device, tenant, quarantine *limit
+	tenants                    map[string]*tenantLimits // nil: no overrides
+}
+
+// tenantLimits are the overrides of one tenant.
+type tenantLimits struct {
+	whole   *limit // of the tenant; nil: none
+	devices *limit // of each of its devices; nil: none
+	device  map[string]*limit
+}
+
+// NewLiveLimits puts limits in force. now is the clock, in ns since the epoch;
+// nil: time.Now.
+func NewLiveLimits(l Limits, now func() int64) (*LiveLimits, error) {
+	if now == nil {
+		now = func() int64 { return time.Now().UnixNano() }
+	}
+	v := &LiveLimits{now: now}
+	return v, v.Set(l)
+}
+
+// Set replaces the limits. Overrides stay.
+func (v *LiveLimits) Set(l Limits) error {
+	if l.MaxPayload <= 0 {
+		return errors.New("the payload limit is not positive")
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.put(l)
+	return nil
+}
+
+// SetOverrides replaces all overrides. Of two for the same thing the later
+// counts.
+func (v *LiveLimits) SetOverrides(all []Override) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.overrides = all
+	v.put(v.current.Load().Limits)
+}
+
+// Limits returns what is in force where there is no override.
+func (v *LiveLimits) Limits() Limits { return v.current.Load().Limits }
+
+// Device returns the rate in force for one device.
+func (v *LiveLimits) Device(tenant, device string) Rate {
+	return v.current.Load().ofDevice([]byte(tenant), []byte(device)).Rate
+}
+
+// Tenant returns the rate in force for a tenant as a whole.
+func (v *LiveLimits) Tenant(tenant string) Rate {
+	return v.current.Load().ofTenant([]byte(tenant)).Rate
+}
+
+// put builds the set anew. What did not change keeps its meter, and with it the
+// time since when it holds.
+func (v *LiveLimits) put(l Limits) {
+	old := v.current.Load()
+	if old == nil {
+		old = &limitSet{}
+	}
+	since := v.now()
+	keep := func(was *limit, r Rate) *limit {
+		if was != nil && was.Rate == r {
+			return was
+		}
+		return &limit{r, v.scales.meter(r, since)}
+	}
+	s := &limitSet{
+		Limits: l, device: keep(old.device, l.Device), tenant: keep(old.tenant, l.Tenant),
+		quarantine: keep(old.quarantine, l.Quarantine),
+	}
+	for _, o := range v.overrides {
+		if s.tenants == nil {
+			s.tenants = map[string]*tenantLimits{}
+		}
+		t, was := s.tenants[o.Tenant], old.tenants[o.Tenant]
+		if t == nil {
+			t = &tenantLimits{}
+			s.tenants[o.Tenant] = t
+		}
+		if was == nil {
+			was = &tenantLimits{}
+		}
+		switch {
+		case o.Device != "":
+			if t.device == nil {
+				t.device = map[string]*limit{}
+			}
+			t.device[o.Device] = keep(was.device[o.Device], o.Rate)
+		case o.Devices:
+			t.devices = keep(was.devices, o.Rate)
+		default:
+			t.whole = keep(was.whole, o.Rate)
+		}
+	}
+	v.current.Store(s)
+}
+
+// ofDevice is the limit of one device.
+func (s *limitSet) ofDevice(tenant, device []byte) *limit {
+	if s.tenants == nil {
+		return s.device
+	}
+	t := s.tenants[string(tenant)]
+	if t == nil {
+		return s.device
+	}
+	if own := t.device[string(device)]; own != nil {
+		return own
+	}
+	if t.devices != nil {
+		return t.devices
+	}
+	return s.device
+}
+
+// ofTenant is the limit of a tenant as a whole.
+func (s *limitSet) ofTenant(tenant []byte) *limit {
+	if s.tenants == nil {
+		return s.tenant
+	}
+	if t := s.tenants[string(tenant)]; t != nil && t.whole != nil {
+		return t.whole
+	}
+	return s.tenant
+}

@@ -1,0 +1,36 @@
+package check
+
+import (
+	"context"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/registry"
+)
+
+// Registry reports whether the table of certificates can be read, where the
+// configuration has one.
+func Registry(ctx context.Context, c *config.Config, r *Report) {
+	if c.Identity.Registry.Kind != config.RegistryPostgres {
+		return
+	}
+	const what = "registry"
+	bounded, cancel := context.WithTimeout(ctx, 2*answerTimeout)
+	defer cancel()
+	found, err := registry.Probe(bounded, c.Identity.Registry.DatabaseURL.Reveal())
+	if err != nil {
+		advice := registry.Advice(err)
+		if advice == "" {
+			advice = "see the log of the database"
+		}
+		r.Fail(what, "%v: %s", err, advice)
+		return
+	}
+	transport := "plain text"
+	if found.TLS {
+		transport = "TLS"
+	}
+	r.OK(what, "%s can be read, %s", registry.Table, transport)
+	if found.Triggers == 0 {
+		r.Note(what, "no trigger on %s notifies: changes come with the next refresh, every %s; see docs/registry.md", registry.Table, c.Identity.Registry.Refresh)
+	}
+}

@@ -1,0 +1,64 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxOverride bounds the value of an override, in bytes.
+const maxOverride = 1 << 10
+
+// ParseOverride reads the value of a live limit, {"rate": 50, "burst": 200}: the
+// keys of limits.device in the same syntax and with the same bounds, as JSON. A
+// rate may be a number or a text ("30/m"); without a burst it is twice the rate.
+// idle is limits.idle, which the bucket must refill within. The error is a sentence
+// that says what to write.
+func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
+	var limit RateLimit
+	if len(data) > maxOverride {
+		return limit, fmt.Errorf("holds %d bytes; write JSON like {\"rate\": 50, \"burst\": 200}", len(data))
+	}
+	var values map[string]json.RawMessage
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&values); err != nil || values == nil {
+		return limit, fmt.Errorf("%s is not a JSON object; write it like {\"rate\": 50, \"burst\": 200}", quote(string(data)))
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return limit, errors.New("holds more than one JSON object; write it like {\"rate\": 50, \"burst\": 200}")
+	}
+	schema := schemaOf(reflect.ValueOf(&limit).Elem(), "", nil)
+	for key := range values {
+		if !slices.Contains(schema.keys, key) {
+			return RateLimit{}, fmt.Errorf("%s is not known; write rate and burst", quote(key))
+		}
+	}
+	if _, ok := values["rate"]; !ok {
+		return limit, errors.New("has no rate; write it like {\"rate\": 50, \"burst\": 200}, 0 for no limit")
+	}
+	for _, key := range schema.keys {
+		raw, ok := values[key]
+		if !ok {
+			continue
+		}
+		text := string(raw)
+		if strings.HasPrefix(text, `"`) {
+			if err := json.Unmarshal(raw, &text); err != nil {
+				return RateLimit{}, fmt.Errorf("%s: %w", key, err)
+			}
+		}
+		if err := schema.leaves[key].set(text); err != nil {
+			return RateLimit{}, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if refill := limit.refill().Round(time.Second); refill > idle {
+		return RateLimit{}, fmt.Errorf("takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", formatDuration(refill), formatDuration(idle))
+	}
+	return limit, nil
+}

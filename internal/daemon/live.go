@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/registry"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// live is what changes while the bridge runs: the limits in their bucket and the
+// certificate registry. It has a NATS connection of its own, which one that looks
+// after the streams or stores messages does not wait for.
+type live struct {
+	nc        *nats.Conn // nil: nothing is followed in NATS
+	overrides *overrides // nil: none
+	registry  registry.Source
+	// certificates is what the registry fills; nil: there is none.
+	certificates *bridge.Certificates
+
+	mu       sync.Mutex
+	listener []func(error) // of errors on nc
+}
+
+func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge.LiveLimits, log zerolog.Logger) (*live, error) {
+	l := &live{}
+	r := c.Identity.Registry
+	if r.Kind != config.RegistryNone {
+		l.certificates = bridge.NewCertificates()
+	}
+	if r.Kind == config.RegistryPostgres {
+		p, err := registry.NewPostgres(registry.PostgresOptions{
+			URL: r.DatabaseURL.Reveal(), Refresh: r.Refresh, Certificates: l.certificates, Log: log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("identity.registry.database_url: %w", err)
+		}
+		l.registry = p
+	}
+	if c.Limits.Bucket == "" && r.Kind != config.RegistryKV {
+		return l, nil
+	}
+	connect.Hooks = jetstream.ConnectHooks{Error: func(_ *nats.Conn, err error) { l.heard(err) }}
+	nc, err := jetstream.Connect(connect)
+	if err != nil {
+		return nil, err
+	}
+	js, err := connect.JetStream(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	l.nc = nc
+	if c.Limits.Bucket != "" {
+		l.overrides = newOverrides(c, limits, log)
+		l.overrides.bucket = jetstream.NewBucket(jetstream.BucketOptions{
+			Conn: nc, JetStream: js, Name: c.Limits.Bucket, Reader: l.overrides, Changed: l.overrides.told,
+		})
+		l.listen(l.overrides.bucket.Violation)
+	}
+	if r.Kind == config.RegistryKV {
+		kv := registry.NewKV(registry.KVOptions{
+			Conn: nc, JetStream: js, Bucket: r.Bucket, Certificates: l.certificates, Log: log,
+		})
+		l.registry = kv
+		l.listen(kv.Violation)
+	}
+	return l, nil
+}
+
+func (l *live) listen(f func(error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listener = append(l.listener, f)
+}
+
+// heard is told of errors on the connection. What they mean to a bucket is in that
+// bucket's state.
+func (l *live) heard(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.listener {
+		f(err)
+	}
+}
+
+// run follows all there is until ctx ends; wait then ends.
+func (l *live) run(ctx context.Context, wait *sync.WaitGroup) {
+	if l.overrides != nil {
+		wait.Go(func() { l.overrides.bucket.Run(ctx) })
+	}
+	if l.registry != nil {
+		wait.Go(func() { l.registry.Run(ctx) })
+	}
+}
+
+func (l *live) close() {
+	if l.nc != nil {
+		l.nc.Close()
+	}
+}
+
+// admit waits until messages may be judged: the registry, if there is one, has
+// been read once. false: ctx ended first.
+func (l *live) admit(ctx context.Context) bool {
+	if l.registry == nil {
+		return true
+	}
+	select {
+	case <-l.registry.Loaded():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// rules are the plan's, with the registry.
+func (l *live) rules(plan *Plan) *bridge.Rules {
+	rules := *plan.Rules
+	if l.certificates != nil {
+		rules.Registry = l.certificates
+	}
+	return &rules
+}
+
+// registryState is the registry's; of kind none where there is none.
+func (l *live) registryState() registry.State {
+	if l.registry == nil {
+		return registry.State{Kind: config.RegistryNone}
+	}
+	return l.registry.State()
+}
+
+// problems is a registry that was never read: no message may be taken.
+func (l *live) problems() []Problem {
+	s := l.registryState()
+	if l.registry == nil || !s.LoadedAt.IsZero() {
+		return nil
+	}
+	return []Problem{{
+		Component: "registry", Since: s.StaleSince, Advice: s.Advice,
+		Problem: "the certificate registry has not been read yet, and no message is taken before it is: " + s.Problem,
+	}}
+}
+
+// warnings are what an operator should know although the bridge is ready.
+func (l *live) warnings() []Problem {
+	var all []Problem
+	if s := l.registryState(); s.Stale() && !s.LoadedAt.IsZero() {
+		all = append(all, Problem{
+			Component: "registry", Since: s.StaleSince, Advice: s.Advice,
+			Problem: "the certificate registry is stale, the last known state serves: " + s.Problem,
+		})
+	}
+	if p, ok := l.overrides.warning(); ok {
+		all = append(all, p)
+	}
+	return all
+}
+
+// checkRegistry finds what is wrong with a database URL.
+func checkRegistry(r config.Registry) error {
+	if r.Kind != config.RegistryPostgres || r.DatabaseURL.IsZero() {
+		return nil
+	}
+	_, err := registry.ParseURL(r.DatabaseURL.Reveal())
+	return err
+}

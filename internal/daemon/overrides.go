@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/registry"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/subjects"
+)
+
+// overrides are the limits in the KV bucket of limits.bucket: they go into the
+// lanes' limits as they are written. It is the bucket's reader.
+type overrides struct {
+	limits   *bridge.LiveLimits
+	idle     time.Duration
+	refusals *registry.Refusals
+	log      zerolog.Logger
+	name     string
+	bucket   *jetstream.Bucket
+
+	count atomic.Int64
+	// Of the goroutine that follows the bucket:
+	entries map[string]bridge.Override // by key
+	next    map[string]bridge.Override // of the reading under way; nil: none
+	changed []string                   // keys since the last Done
+}
+
+func newOverrides(c *config.Config, limits *bridge.LiveLimits, log zerolog.Logger) *overrides {
+	log = log.With().Str("bucket", c.Limits.Bucket).Logger()
+	return &overrides{
+		limits: limits, idle: c.Limits.Idle, name: c.Limits.Bucket, log: log,
+		refusals: registry.NewRefusals("limit", log), entries: map[string]bridge.Override{},
+	}
+}
+
+// ParseOverrideKey reads the key of a limit; the Rate is left out:
+//
+//	tenant.<tenant>                    the tenant as a whole
+//	tenant.<tenant>.devices            each of its devices
+//	tenant.<tenant>.device.<device>    one of them
+//
+// with tenant and device as subjects.AppendKey writes them.
+func ParseOverrideKey(key string) (bridge.Override, error) {
+	var o bridge.Override
+	tokens := strings.Split(key, ".")
+	names := []*string{&o.Tenant}
+	switch {
+	case len(tokens) == 2 && tokens[0] == "tenant":
+	case len(tokens) == 3 && tokens[0] == "tenant" && tokens[2] == "devices":
+		o.Devices = true
+	case len(tokens) == 4 && tokens[0] == "tenant" && tokens[2] == "device":
+		names = append(names, &o.Device)
+	default:
+		return o, errors.New("the key is none of tenant.<tenant>, tenant.<tenant>.devices, tenant.<tenant>.device.<device>")
+	}
+	for i, name := range names {
+		text, err := subjects.ParseKey(tokens[2*i+1])
+		if err != nil {
+			return o, err
+		}
+		if text == "" {
+			return o, errors.New("neither a tenant nor a device is empty")
+		}
+		*name = text
+	}
+	return o, nil
+}
+
+// OverrideKey is the inverse of ParseOverrideKey.
+func OverrideKey(o bridge.Override) string {
+	key := subjects.AppendKey([]byte("tenant."), o.Tenant)
+	switch {
+	case o.Device != "":
+		key = subjects.AppendKey(append(key, ".device."...), o.Device)
+	case o.Devices:
+		key = append(key, ".devices"...)
+	}
+	return string(key)
+}
+
+// Begin implements [jetstream.BucketReader].
+func (o *overrides) Begin() {
+	o.refusals.Begin()
+	o.next = map[string]bridge.Override{}
+}
+
+func (o *overrides) table() map[string]bridge.Override {
+	if o.next != nil {
+		return o.next
+	}
+	return o.entries
+}
+
+// Put implements [jetstream.BucketReader].
+func (o *overrides) Put(key string, value []byte) {
+	override, err := ParseOverrideKey(key)
+	if err == nil {
+		var limit config.RateLimit
+		limit, err = config.ParseOverride(value, o.idle)
+		override.Rate = rate(limit)
+	}
+	if err != nil {
+		o.refusals.Refuse(key, err)
+		if before, ok := o.entries[key]; ok {
+			o.table()[key] = before // the last good one stays
+		}
+		return
+	}
+	o.refusals.Accept(key)
+	o.set(key, override)
+}
+
+func (o *overrides) set(key string, override bridge.Override) {
+	o.table()[key] = override
+	if o.next == nil {
+		o.changed = append(o.changed, key)
+	}
+}
+
+// Delete implements [jetstream.BucketReader].
+func (o *overrides) Delete(key string) {
+	o.refusals.Accept(key)
+	if _, ok := o.table()[key]; ok {
+		delete(o.table(), key)
+		if o.next == nil {
+			o.changed = append(o.changed, key)
+		}
+	}
+}
+
+// Done implements [jetstream.BucketReader]: what has been read comes into force.
+func (o *overrides) Done() {
+	o.refusals.Done()
+	if o.next != nil {
+		for key, now := range o.next {
+			if was, ok := o.entries[key]; !ok || was != now {
+				o.changed = append(o.changed, key)
+			}
+		}
+		for key := range o.entries {
+			if _, ok := o.next[key]; !ok {
+				o.changed = append(o.changed, key)
+			}
+		}
+		o.entries, o.next = o.next, nil
+	}
+	if len(o.changed) == 0 {
+		return
+	}
+	all := slices.Collect(maps.Values(o.entries))
+	o.limits.SetOverrides(all)
+	o.count.Store(int64(len(all)))
+	slices.Sort(o.changed)
+	o.changed = slices.Compact(o.changed)
+	const shown = 10
+	o.log.Info().Int("overrides", len(all)).Int("changed", len(o.changed)).
+		Strs("keys", o.changed[:min(len(o.changed), shown)]).Msg("limits changed")
+	o.changed = o.changed[:0]
+}
+
+// told logs how the bucket is followed, once for each change.
+func (o *overrides) told(s jetstream.BucketState) {
+	switch {
+	case s.Live:
+		o.log.Info().Int64("overrides", o.count.Load()).Msg("limits are followed in their bucket")
+	case s.Missing && s.LoadedAt.IsZero():
+		o.log.Info().Str("advice", s.Advice).Msg("there is no bucket of limits; those of the configuration hold")
+	default:
+		o.log.Warn().Str("problem", s.Problem).Str("advice", s.Advice).Msg("limits are not followed in their bucket; the last known ones hold")
+	}
+}
+
+// OverridesStatus is about the limits in the bucket.
+type OverridesStatus struct {
+	// Bucket is empty where none is followed.
+	Bucket string `json:"bucket"`
+	jetstream.BucketState
+	Overrides int `json:"overrides"`
+	// Refused counts keys that cannot be read: what they said before holds.
+	Refused     int                `json:"refused"`
+	RefusedKeys []registry.Refusal `json:"refused_keys,omitempty"`
+}
+
+func (o *overrides) status() OverridesStatus {
+	if o == nil {
+		return OverridesStatus{}
+	}
+	s := OverridesStatus{Bucket: o.name, BucketState: o.bucket.State(), Overrides: int(o.count.Load())}
+	s.Refused, s.RefusedKeys = o.refusals.List()
+	return s
+}
+
+// warning is what is wrong with the bucket and does not stop the bridge; false:
+// nothing. A bucket that was never there is no more than a choice.
+func (o *overrides) warning() (Problem, bool) {
+	if o == nil {
+		return Problem{}, false
+	}
+	s := o.bucket.State()
+	if s.Live || s.LoadedAt.IsZero() && (s.Missing || time.Since(s.Since) < streamPatience) {
+		return Problem{}, false
+	}
+	return Problem{
+		Component: "limits", Advice: s.Advice, Since: s.Since,
+		Problem: fmt.Sprintf("bucket %s is not followed, the limits last known hold: %s", o.name, s.Problem),
+	}, true
+}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+)
+
+// reloads is what came of reading the configuration again.
+type reloads struct {
+	mu      sync.Mutex
+	running *config.Config // what is in force
+	at      time.Time      // of the last reload; zero: there was none
+	restart []string
+}
+
+// livePaths are the keys that a reload puts in force, each with what is below it.
+// log.level is the command's, which made the logger.
+func livePaths() []string {
+	return []string{"limits.payload", "limits.device", "limits.tenant", "quarantine.per_device", "log.level"}
+}
+
+// Reload puts in force what of c may change while the bridge runs: limits and the
+// quarantine's bound. It returns the paths that changed, log.level among them, and
+// those that differ and need a restart.
+func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error) {
+	r := &b.reloads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, path := range config.Differences(r.running, c) {
+		isLive := slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
+		if isLive {
+			changed = append(changed, path)
+		} else {
+			restart = append(restart, path)
+		}
+	}
+	if err := b.limits.Set(limits(c)); err != nil {
+		return nil, nil, err
+	}
+	r.running = r.running.With(c, changed...)
+	r.at, r.restart = time.Now(), restart
+	return changed, restart, nil
+}
+
+// LimitsStatus is what holds where no override does.
+type LimitsStatus struct {
+	Payload    int             `json:"payload"` // bytes
+	Device     bridge.Rate     `json:"device"`
+	Tenant     bridge.Rate     `json:"tenant"`
+	Quarantine bridge.Rate     `json:"quarantine"` // of each device
+	Overrides  OverridesStatus `json:"overrides"`
+}
+
+// ReloadStatus is about SIGHUP.
+type ReloadStatus struct {
+	At time.Time `json:"at,omitzero"` // zero: not since the start
+	// NeedsRestart are the keys that differ in the configuration as it was then
+	// read.
+	NeedsRestart []string `json:"needs_restart"`
+}
+
+func (b *Bridge) limitsStatus() LimitsStatus {
+	l := b.limits.Limits()
+	return LimitsStatus{
+		Payload: l.MaxPayload, Device: l.Device, Tenant: l.Tenant, Quarantine: l.Quarantine,
+		Overrides: b.live.overrides.status(),
+	}
+}
+
+func (b *Bridge) reloadStatus() ReloadStatus {
+	b.reloads.mu.Lock()
+	defer b.reloads.mu.Unlock()
+	return ReloadStatus{At: b.reloads.at, NeedsRestart: append([]string{}, b.reloads.restart...)}
+}

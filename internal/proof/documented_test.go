@@ -1,0 +1,71 @@
+package proof
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// The commands of docs/limits.md and docs/registry.md do what the pages say, one
+// after the other, on a bridge that runs.
+func TestTheDocumentedCommandsWork(t *testing.T) {
+	t.Parallel()
+	needProgram(t, "nats")
+	r := newLiveRig(t, func(*liveRig) settings {
+		return settings{"identity.registry.kind": "kv", "limits.device.rate": "10"}
+	})
+	overrides := func() int { return r.bridge.Status(t.Context()).Limits.Overrides.Overrides }
+	after := map[string]int{ // overrides after a command that holds this
+		`tenant.acme '{`: 1, `tenant.acme.devices '{`: 2, `tenant.acme.device.dev-1 '{`: 3, `nats kv del`: 2,
+	}
+	seen := 0
+	for _, command := range append(documentedCommands(t, "limits.md"), documentedCommands(t, "registry.md")...) {
+		r.shell(command)
+		for text, n := range after {
+			if strings.Contains(command, text) {
+				eventually(t, func() bool { return overrides() == n }, func() any { return overrides() })
+				seen++
+			}
+		}
+	}
+	require.Equal(t, len(after), seen)
+	awaitReady(t, r.bridge)
+	require.Zero(t, r.bridge.Status(t.Context()).Limits.Overrides.Refused)
+	eventually(t, func() bool { return r.bridge.Status(t.Context()).Registry.Entries == 1 },
+		func() any { return r.bridge.Status(t.Context()).Registry })
+	require.Zero(t, r.bridge.Status(t.Context()).Registry.Refused)
+	stop := r.load(2)
+	r.until("dev-1 is revoked, dev-0 unknown", func() bool { return r.reasons(bridge.CertRevoked) > 0 && r.reasons(bridge.CertUnknown) > 0 })
+	r.settled(stop())
+}
+
+// documentedCommands are the commands of the nats CLI in a page's code blocks.
+func documentedCommands(t *testing.T, page string) (commands []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/" + page)
+	require.NoError(t, err)
+	for i, block := range strings.Split(string(text), "```") {
+		for line := range strings.Lines(block) {
+			if line = strings.TrimSpace(line); i%2 == 1 && strings.HasPrefix(line, "nats ") {
+				commands = append(commands, line)
+			}
+		}
+	}
+	require.NotEmpty(t, commands)
+	return commands
+}
+
+// shell runs a command as an operator would, with an empty home.
+func (r *liveRig) shell(command string) {
+	r.t.Helper()
+	home := r.t.TempDir()
+	cmd := exec.CommandContext(r.t.Context(), "sh", "-c", command)
+	cmd.Env = append(os.Environ(), "NATS_URL="+r.nats.URL, "HOME="+home, "XDG_CONFIG_HOME="+home, "TERM=dumb")
+	out, err := cmd.CombinedOutput()
+	require.NoError(r.t, err, "%s\n%s", command, out)
+}

@@ -1,0 +1,78 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/subjects"
+)
+
+// maxEntry bounds the value of a key, in bytes.
+const maxEntry = 4 << 10
+
+// ParseKey reads the key of a certificate, tenant.device, each as
+// subjects.AppendKey writes it.
+func ParseKey(key string) (tenant, device string, err error) {
+	t, d, ok := strings.Cut(key, ".")
+	if !ok {
+		return "", "", errors.New("the key is not tenant.device")
+	}
+	if tenant, err = subjects.ParseKey(t); err == nil {
+		device, err = subjects.ParseKey(d)
+	}
+	if err == nil && (tenant == "" || device == "") {
+		err = errors.New("neither a tenant nor a device is empty")
+	}
+	return tenant, device, err
+}
+
+// Key is the inverse of ParseKey.
+func Key(tenant, device string) string {
+	return string(subjects.AppendKey(append(subjects.AppendKey(nil, tenant), '.'), device))
+}
+
+// Entry is what a key holds.
+type Entry struct {
+	Status   string
+	NotAfter int64 // ms since the epoch; 0: no end
+}
+
+// ParseEntry reads the value of a certificate, {"status": "ACTIVE", "not_after":
+// "2027-01-31T00:00:00Z"}; not_after may be left out. Further fields are the
+// owner's. Where the status can be read and is not active, that counts, whatever
+// else is wrong: the error then comes with an entry whose Status is not empty.
+func ParseEntry(value []byte) (Entry, error) {
+	if len(value) > maxEntry {
+		return Entry{}, fmt.Errorf("holds %d bytes; write JSON like {\"status\": \"ACTIVE\"}", len(value))
+	}
+	var v struct {
+		Status   any `json:"status"`
+		NotAfter any `json:"not_after"`
+	}
+	if err := json.Unmarshal(value, &v); err != nil {
+		return Entry{}, fmt.Errorf("is not a JSON object like {\"status\": \"ACTIVE\", \"not_after\": \"2027-01-31T00:00:00Z\"}: %w", err)
+	}
+	status, ok := v.Status.(string)
+	if status = strings.TrimSpace(status); !ok || status == "" {
+		return Entry{}, errors.New("has no status; write {\"status\": \"ACTIVE\"} or another word for not active, like REVOKED")
+	}
+	e := Entry{Status: status}
+	switch end := v.NotAfter.(type) {
+	case nil:
+		return e, nil
+	case string:
+		at, err := time.Parse(time.RFC3339, end)
+		if err == nil && at.UnixMilli() > 0 {
+			e.NotAfter = at.UnixMilli()
+			return e, nil
+		}
+	}
+	if strings.EqualFold(status, bridge.StatusActive) {
+		e = Entry{}
+	}
+	return e, fmt.Errorf("not_after is %v; write a time like \"2027-01-31T00:00:00Z\", or leave it out for no end", v.NotAfter)
+}

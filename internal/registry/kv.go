@@ -1,0 +1,142 @@
+package registry
+
+import (
+	"context"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// KVOptions say where the bucket is. All are required.
+type KVOptions struct {
+	Conn         *nats.Conn
+	JetStream    natsjs.JetStream
+	Bucket       string
+	Certificates *bridge.Certificates // to fill
+	Log          zerolog.Logger
+}
+
+// KV is a registry in a NATS KV bucket.
+type KV struct {
+	o        KVOptions
+	bucket   *jetstream.Bucket
+	refusals *Refusals
+	loaded   chan struct{}
+	once     sync.Once
+	next     *bridge.CertTable // of the reading under way; nil: none
+}
+
+// NewKV returns a registry that is not read yet; see Run.
+func NewKV(o KVOptions) *KV {
+	k := &KV{o: o, loaded: make(chan struct{}), refusals: NewRefusals("certificate", o.Log)}
+	k.bucket = jetstream.NewBucket(jetstream.BucketOptions{
+		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed,
+	})
+	return k
+}
+
+// Run implements [Source].
+func (k *KV) Run(ctx context.Context) { k.bucket.Run(ctx) }
+
+// Loaded implements [Source].
+func (k *KV) Loaded() <-chan struct{} { return k.loaded }
+
+// Violation is to be told of errors on the connection.
+func (k *KV) Violation(err error) { k.bucket.Violation(err) }
+
+// State implements [Source].
+func (k *KV) State() State {
+	b := k.bucket.State()
+	s := State{
+		Kind: "kv", Entries: k.o.Certificates.Table().Len(), LoadedAt: b.LoadedAt,
+		Problem: b.Problem, Advice: b.Advice,
+	}
+	if !b.Live {
+		s.StaleSince = b.Since
+	}
+	s.Refused, s.RefusedEntries = k.refusals.List()
+	return s
+}
+
+func (k *KV) changed(s jetstream.BucketState) {
+	switch log := k.o.Log.With().Str("bucket", k.o.Bucket).Logger(); {
+	case s.Live:
+		log.Info().Int("entries", k.o.Certificates.Table().Len()).Msg("certificate registry up to date")
+	case s.LoadedAt.IsZero():
+		log.Error().Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry not read yet; no message is taken")
+	default:
+		log.Warn().Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry stale; the last known state serves")
+	}
+}
+
+// kvReader keeps the reader's methods out of KV's own.
+type kvReader struct{ k *KV }
+
+// Begin implements [jetstream.BucketReader].
+func (r kvReader) Begin() {
+	r.k.refusals.Begin()
+	r.k.next = bridge.NewCertTable()
+}
+
+func (r kvReader) table() *bridge.CertTable {
+	if r.k.next != nil {
+		return r.k.next
+	}
+	return r.k.o.Certificates.Table()
+}
+
+// Put implements [jetstream.BucketReader].
+func (r kvReader) Put(key string, value []byte) {
+	k := r.k
+	tenant, device, err := ParseKey(key)
+	if err != nil {
+		k.refusals.Refuse(key, err)
+		return
+	}
+	e, err := ParseEntry(value)
+	if err != nil {
+		k.refusals.Refuse(key, err)
+		if e.Status == "" {
+			r.keep(tenant, device)
+			return
+		}
+	} else {
+		k.refusals.Accept(key)
+	}
+	r.table().Put(tenant, device, e.Status, e.NotAfter)
+}
+
+// keep takes what was known of a certificate over into the table to be.
+func (r kvReader) keep(tenant, device string) {
+	if r.k.next == nil {
+		return
+	}
+	if c, ok := r.k.o.Certificates.Certificate([]byte(tenant + "/" + device)); ok {
+		r.k.next.Put(tenant, device, c.Status, c.NotAfter)
+	}
+}
+
+// Delete implements [jetstream.BucketReader].
+func (r kvReader) Delete(key string) {
+	r.k.refusals.Accept(key)
+	if tenant, device, err := ParseKey(key); err == nil {
+		r.table().Delete(tenant, device)
+	}
+}
+
+// Done implements [jetstream.BucketReader].
+func (r kvReader) Done() {
+	k := r.k
+	k.refusals.Done()
+	if k.next != nil {
+		k.next.Pack()
+		k.o.Certificates.Use(k.next)
+		k.next = nil
+	}
+	k.once.Do(func() { close(k.loaded) })
+}

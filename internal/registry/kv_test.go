@@ -1,0 +1,97 @@
+package registry
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// journalOf is a log that a test reads.
+type journalOf struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *journalOf) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *journalOf) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.text.Bytes(), []byte(text))
+}
+
+func TestARegistryInABucket(t *testing.T) {
+	t.Parallel()
+	server := peers.NATSServer(t, peers.NATSOptions{})
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: server.URL})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	log := &journalOf{}
+	c := bridge.NewCertificates()
+	k := NewKV(KVOptions{Conn: nc, JetStream: js, Bucket: "BRIDGE_CERTS", Certificates: c, Log: zerolog.New(log)})
+	under(t, k)
+	eventually(t, "missing", k, func(s State) bool { return s.Advice == "make it with nats kv add BRIDGE_CERTS" })
+	require.False(t, loaded(k), "no state at all")
+	require.True(t, k.State().LoadedAt.IsZero())
+
+	kv, err := js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_CERTS"})
+	require.NoError(t, err)
+	put := func(key, value string) {
+		t.Helper()
+		_, err := kv.PutString(t.Context(), key, value)
+		require.NoError(t, err)
+	}
+	<-k.Loaded()
+	put("acme.dev-1", `{"status":"ACTIVE"}`)
+	put("acme=2Eeu.dev=201", `{"status":"ACTIVE","not_after":"2027-01-31T00:00:00Z"}`)
+	is(t, k, c, "acme/dev-1", active(0), true)
+	is(t, k, c, "acme.eu/dev 1", active(1801353600000), true)
+
+	put("acme.dev-1", `{"status":"REVOKED"}`)
+	t.Logf("a revocation is in force after %s", is(t, k, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true))
+
+	// What cannot be read leaves what was known, is named, and logged once.
+	put("acme.dev-1", `{"status":"ACTIVE"}`)
+	is(t, k, c, "acme/dev-1", active(0), true)
+	for range 3 {
+		put("acme.dev-1", `nonsense`)
+	}
+	put("not-a-key", `{"status":"ACTIVE"}`)
+	state := eventually(t, "refused", k, func(s State) bool { return s.Refused == 2 })
+	require.Equal(t, "acme.dev-1", state.RefusedEntries[0].Key)
+	require.Contains(t, state.RefusedEntries[0].Reason, "is not a JSON object")
+	require.Equal(t, "the key is not tenant.device", state.RefusedEntries[1].Reason)
+	is(t, k, c, "acme/dev-1", active(0), true)
+	require.Equal(t, 1, log.count(`"key":"acme.dev-1"`))
+
+	// The server restarts: stale, then everything again, the last good one too.
+	server.Stop()
+	state = eventually(t, "stale", k, State.Stale)
+	require.Equal(t, 2, state.Entries, "what is known serves")
+	server.Start()
+	eventually(t, "up to date", k, func(s State) bool { return !s.Stale() })
+	is(t, k, c, "acme/dev-1", active(0), true)
+	require.Eventually(t, nc.IsConnected, patience, time.Millisecond)
+	require.Equal(t, nats.CONNECTED, nc.Status())
+	put("acme.dev-1", `{"status":"ACTIVE"}`)
+	require.NoError(t, kv.Delete(t.Context(), "not-a-key"))
+	eventually(t, "accepted", k, func(s State) bool { return s.Refused == 0 })
+	require.NoError(t, kv.Delete(t.Context(), "acme.dev-1"))
+	is(t, k, c, "acme/dev-1", bridge.Certificate{}, false)
+}

@@ -1,0 +1,312 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// Table is where the certificates are, and the channel that changes of it are
+// notified on.
+const Table = "device_certificates"
+
+// PostgresOptions say where the table is. All are required.
+type PostgresOptions struct {
+	// URL is postgres://…, or key=value pairs; TLS as it says (sslmode).
+	URL string
+	// Refresh is how often the table is read again.
+	Refresh      time.Duration
+	Certificates *bridge.Certificates // to fill
+	Log          zerolog.Logger
+}
+
+// Postgres is a registry in a table of PostgreSQL:
+//
+//	device_certificates(tenant_id, device_id, status, not_after)
+//
+// It is read whole at the start and every Refresh. Where the database notifies on
+// the channel device_certificates, with tenant_id/device_id as the payload, that
+// one certificate is read at once; with an empty payload all are.
+type Postgres struct {
+	o      PostgresOptions
+	config *pgx.ConnConfig
+	loaded chan struct{}
+	once   sync.Once
+
+	mu    sync.Mutex
+	state State
+}
+
+const (
+	// dialPatience bounds one attempt to connect, queryPatience one reading of
+	// the whole table.
+	dialPatience  = 10 * time.Second
+	queryPatience = 2 * time.Minute
+	// settle is how long notifications are gathered, so that many changes in
+	// one go are one query.
+	settle = 20 * time.Millisecond
+	// maxNamed is how many certificates are read one by one; beyond it all are.
+	maxNamed = 1000
+)
+
+// ParseURL reads a database URL. The error does not show the password.
+func ParseURL(url string) (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("is no database URL, write it like postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
+	}
+	return c, nil
+}
+
+// NewPostgres returns a registry that is not read yet; see Run. The error is that
+// of the URL.
+func NewPostgres(o PostgresOptions) (*Postgres, error) {
+	c, err := ParseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	c.ConnectTimeout = dialPatience
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "mqtt-nats-bridge"
+	}
+	p := &Postgres{o: o, config: c, loaded: make(chan struct{})}
+	p.state = State{Kind: "postgres", StaleSince: time.Now(), Problem: "not read yet"}
+	return p, nil
+}
+
+// Loaded implements [Source].
+func (p *Postgres) Loaded() <-chan struct{} { return p.loaded }
+
+// State implements [Source].
+func (p *Postgres) State() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.state
+	s.Entries = p.o.Certificates.Table().Len()
+	return s
+}
+
+// Run implements [Source].
+func (p *Postgres) Run(ctx context.Context) {
+	for pause := 100 * time.Millisecond; ctx.Err() == nil; {
+		began := time.Now()
+		err := p.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		p.stale(err)
+		if time.Since(began) > time.Minute {
+			pause = 100 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
+}
+
+// follow reads the table over one connection until that fails.
+func (p *Postgres) follow(ctx context.Context) error {
+	dial, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	db, err := pgx.ConnectConfig(dial, p.config)
+	if err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = db.Close(closing) // there is nothing left to say on it
+	}()
+	// Before the first reading, so that no change falls between the two.
+	if _, err := db.Exec(dial, "LISTEN "+Table); err != nil {
+		return fmt.Errorf("listen for changes: %w", err)
+	}
+	for {
+		if err := p.load(ctx, db); err != nil {
+			return err
+		}
+		due := time.Now().Add(p.o.Refresh)
+		for {
+			names, whole, err := p.await(ctx, db, due)
+			if err != nil {
+				return fmt.Errorf("wait for changes: %w", err)
+			}
+			if whole {
+				break
+			}
+			if err := p.read(ctx, db, names); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// await waits for changes. whole: everything is to be read, since it is due or a
+// notification says so.
+func (p *Postgres) await(ctx context.Context, db *pgx.Conn, due time.Time) (names []string, whole bool, err error) {
+	until := due
+	for {
+		waiting, cancel := context.WithDeadline(ctx, until)
+		n, err := db.WaitForNotification(waiting)
+		over := waiting.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err != nil && over && !db.IsClosed():
+			return names, len(names) == 0, nil
+		case err != nil:
+			return nil, false, err
+		case n.Channel != Table:
+			continue
+		case !strings.Contains(n.Payload, "/") || len(names) >= maxNamed:
+			return nil, true, nil
+		}
+		if len(names) == 0 {
+			until = time.Now().Add(settle)
+		}
+		names = append(names, n.Payload)
+	}
+}
+
+const columns = `SELECT tenant_id::text, device_id::text, status::text, extract(epoch FROM not_after)::float8 FROM ` + Table
+
+// load reads the whole table and puts it in force.
+func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, queryPatience)
+	defer cancel()
+	table := bridge.NewCertTable()
+	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) }, columns); err != nil {
+		return err
+	}
+	table.Pack()
+	p.o.Certificates.Use(table)
+	p.fresh(table.Len())
+	return nil
+}
+
+// read reads single certificates into the table in force. What is no longer there
+// is forgotten.
+func (p *Postgres) read(ctx context.Context, db *pgx.Conn, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, queryPatience)
+	defer cancel()
+	gone := map[[2]string]bool{}
+	tenants, devices := make([]string, len(names)), make([]string, len(names))
+	for i, name := range names {
+		tenants[i], devices[i], _ = strings.Cut(name, "/")
+		gone[[2]string{tenants[i], devices[i]}] = true
+	}
+	table := p.o.Certificates.Table()
+	err := p.query(ctx, db, func(r row) {
+		delete(gone, [2]string{r.tenant, r.device})
+		table.Put(r.tenant, r.device, r.status, r.end())
+	}, columns+` WHERE (tenant_id::text, device_id::text) IN (SELECT * FROM unnest($1::text[], $2::text[]))`, tenants, devices)
+	if err != nil {
+		return err
+	}
+	for name := range gone {
+		table.Delete(name[0], name[1])
+	}
+	return nil
+}
+
+// row is one certificate of the table.
+type row struct {
+	tenant, device, status string
+	notAfter               *float64 // s since the epoch; nil: no end
+}
+
+// end is the end of validity in ms since the epoch, 0 where there is none.
+func (r row) end() int64 {
+	if r.notAfter == nil || math.IsInf(*r.notAfter, 1) {
+		return 0
+	}
+	const latest = 1 << 47 // ms: in the year 6429
+	return int64(max(1, min(*r.notAfter*1000, latest)))
+}
+
+func (p *Postgres) query(ctx context.Context, db *pgx.Conn, take func(row), sql string, args ...any) error {
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", Table, err)
+	}
+	var r row
+	var status *string
+	_, err = pgx.ForEachRow(rows, []any{&r.tenant, &r.device, &status, &r.notAfter}, func() error {
+		r.status = "without a status"
+		if status != nil {
+			r.status = *status
+		}
+		take(r)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", Table, err)
+	}
+	return nil
+}
+
+func (p *Postgres) fresh(entries int) {
+	p.mu.Lock()
+	was := p.state
+	p.state = State{Kind: "postgres", LoadedAt: time.Now()}
+	p.mu.Unlock()
+	if was.Stale() {
+		p.o.Log.Info().Int("entries", entries).Msg("certificate registry up to date")
+	}
+	p.once.Do(func() { close(p.loaded) })
+}
+
+func (p *Postgres) stale(err error) {
+	problem, advice := err.Error(), Advice(err)
+	p.mu.Lock()
+	was := p.state
+	if !p.state.Stale() {
+		p.state.StaleSince = time.Now()
+	}
+	p.state.Problem, p.state.Advice = problem, advice
+	p.mu.Unlock()
+	if was.Problem == problem {
+		return
+	}
+	if was.LoadedAt.IsZero() {
+		p.o.Log.Error().Str("problem", problem).Str("advice", advice).Msg("certificate registry not read yet; no message is taken")
+		return
+	}
+	p.o.Log.Warn().Str("problem", problem).Str("advice", advice).Msg("certificate registry stale; the last known state serves")
+}
+
+// Advice is what to do about an error of the database; empty: it says so itself,
+// or waiting is all.
+func Advice(err error) string {
+	var server *pgconn.PgError
+	var connect *pgconn.ConnectError
+	switch {
+	case errors.As(err, &server):
+		switch server.Code {
+		case "42P01":
+			return "make the table, see docs/registry.md"
+		case "42703":
+			return "the table needs the columns tenant_id, device_id, status and not_after, see docs/registry.md"
+		case "42501":
+			return "GRANT SELECT ON " + Table + " to the user of identity.registry.database_url"
+		case "28P01", "28000":
+			return "see user and password of identity.registry.database_url, and pg_hba.conf"
+		case "3D000":
+			return "see the database's name in identity.registry.database_url"
+		}
+	case errors.As(err, &connect):
+		return "see that PostgreSQL runs at the host and port of identity.registry.database_url"
+	}
+	return ""
+}

@@ -1,0 +1,85 @@
+package registry
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/rs/zerolog"
+)
+
+// Refusals are the entries that could not be read, by key. Each is logged once,
+// and again when its reason changes; beyond a hundred at a time they are only
+// counted. Safe for concurrent use.
+type Refusals struct {
+	log  zerolog.Logger
+	what string
+
+	mu   sync.Mutex
+	all  map[string]string // reason by key
+	next map[string]string // of the reading under way; nil: none
+}
+
+// maxLogged bounds the lines about refused entries: a bucket full of somebody
+// else's keys must not fill the log.
+const maxLogged = 100
+
+// NewRefusals keeps the refused entries of what, such as "limit".
+func NewRefusals(what string, log zerolog.Logger) *Refusals {
+	return &Refusals{log: log, what: what, all: map[string]string{}}
+}
+
+// Begin: a reading of all entries begins.
+func (r *Refusals) Begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = map[string]string{}
+}
+
+// Done: the reading is complete. What was not refused in it is no more.
+func (r *Refusals) Done() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next != nil {
+		r.all, r.next = r.next, nil
+	}
+}
+
+// Refuse notes an entry that cannot be read.
+func (r *Refusals) Refuse(key string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reason := err.Error()
+	news := r.all[key] != reason && len(r.all) < maxLogged
+	if r.next != nil {
+		r.next[key] = reason
+		news = news && len(r.next) < maxLogged
+	} else {
+		r.all[key] = reason
+	}
+	if news {
+		r.log.Error().Str("key", key).Str("problem", reason).Msg(r.what + " refused; what held before goes on")
+	}
+}
+
+// Accept: the entry can be read, or is gone.
+func (r *Refusals) Accept(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next != nil {
+		delete(r.next, key)
+		return
+	}
+	delete(r.all, key)
+}
+
+// List returns how many are refused, and the first of them by key.
+func (r *Refusals) List() (n int, some []Refusal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keys := slices.Sorted(maps.Keys(r.all))
+	for _, key := range keys[:min(len(keys), maxRefusals)] {
+		some = append(some, Refusal{key, r.all[key]})
+	}
+	return len(keys), some
+}

@@ -1,0 +1,437 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// BucketReader takes what a KV bucket holds. All calls come from one goroutine.
+type BucketReader interface {
+	// Begin: the bucket is read from its beginning. What was known goes on
+	// serving until Done, and what has not come by then is gone.
+	Begin()
+	// Put: the key has this value. value may be kept.
+	Put(key string, value []byte)
+	// Delete: the key was deleted.
+	Delete(key string)
+	// Done follows one or more of the calls above when nothing more is at hand.
+	// The first after Begin says that the bucket has been read to its end.
+	Done()
+}
+
+// BucketOptions say which bucket is followed, and by whom. All are required but
+// Changed and Probe.
+type BucketOptions struct {
+	Conn      *nats.Conn
+	JetStream natsjs.JetStream
+	Name      string
+	Reader    BucketReader
+	// Changed is told of every change of state, from the goroutine that runs.
+	Changed func(BucketState)
+	// Probe is how often the bucket is looked at, besides being followed. 0: 2 s.
+	Probe time.Duration
+}
+
+// BucketState is how a bucket is followed.
+type BucketState struct {
+	// Live: every change arrives as it is made.
+	Live  bool      `json:"live"`
+	Since time.Time `json:"since"` // of Live, or of not Live
+	// Problem is why the bucket is not followed; empty where it is.
+	Problem string `json:"problem,omitempty"`
+	Advice  string `json:"advice,omitempty"`
+	// Missing: the bucket does not exist.
+	Missing bool `json:"missing,omitempty"`
+	// LoadedAt is when the bucket was last read whole; zero: never.
+	LoadedAt time.Time `json:"loaded_at,omitzero"`
+	// ChangedAt is when the latest entry that was read was written.
+	ChangedAt time.Time `json:"changed_at,omitzero"`
+}
+
+// Bucket follows a KV bucket for as long as it runs: through reconnects, restarts
+// of the server, and the bucket's end and return.
+//
+// nats.go's watcher alone does not do that (read in 1.55.0). It is an ordered push
+// consumer: when the server has forgotten the consumer, which every restart of a
+// single server does, that shows only by two missing heartbeats, after 10 s; it
+// then goes on from the sequence after its last. In a bucket that was deleted and
+// made again that sequence lies in the future, and nothing would ever come. And
+// where the consumer cannot be made again, the watcher either ends or tries for
+// ever, in silence. So a new watcher is made at every reconnect, which reads the
+// whole bucket: a deletion that was missed meanwhile is seen by its absence. And
+// the stream is looked at every two seconds: whether it is the same stream still,
+// and whether what it holds has arrived.
+type Bucket struct {
+	o BucketOptions
+
+	mu       sync.Mutex
+	state    BucketState
+	violated error         // what the server says the user may not
+	poke     chan struct{} // holds a token when the server said so
+}
+
+const (
+	// probeInterval bounds how long a bucket that is made, deleted or made
+	// again goes unnoticed.
+	probeInterval = 2 * time.Second
+	// bucketPatience bounds each request.
+	bucketPatience = 5 * time.Second
+	// forbiddenPause is between attempts at what the user may not: each is a
+	// line in the server's log.
+	forbiddenPause = time.Minute
+)
+
+// NewBucket returns a bucket that is not followed yet; see Run.
+func NewBucket(o BucketOptions) *Bucket {
+	if o.Probe <= 0 {
+		o.Probe = probeInterval
+	}
+	if o.Changed == nil {
+		o.Changed = func(BucketState) {}
+	}
+	return &Bucket{
+		o: o, poke: make(chan struct{}, 1),
+		state: BucketState{Since: time.Now(), Problem: "not read yet"},
+	}
+}
+
+// State returns how the bucket is followed just now.
+func (b *Bucket) State() BucketState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state
+}
+
+// Violation is to be told of errors on the connection: JetStream does not answer a
+// request that the user may not make, the server only reports it. Others it passes
+// over.
+func (b *Bucket) Violation(err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), "KV_"+b.o.Name+".") &&
+		!strings.Contains(err.Error(), "KV_"+b.o.Name+`"`) {
+		return
+	}
+	b.mu.Lock()
+	b.violated = err
+	b.mu.Unlock()
+	select {
+	case b.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows the bucket until ctx ends. The connection stays open.
+func (b *Bucket) Run(ctx context.Context) {
+	changes := b.o.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
+	defer b.o.Conn.RemoveStatusListener(changes)
+	for ctx.Err() == nil {
+		if !b.o.Conn.IsConnected() {
+			b.stale(errNotConnected)
+			b.pause(ctx, changes, b.o.Probe)
+			continue
+		}
+		err := b.follow(ctx, changes)
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, errAgain):
+		case errors.Is(err, nats.ErrPermissionViolation):
+			b.stale(err)
+			b.pause(ctx, changes, forbiddenPause)
+		default:
+			b.stale(err)
+			b.pause(ctx, changes, b.o.Probe/2+rand.N(b.o.Probe/2+1))
+		}
+	}
+}
+
+var (
+	errNotConnected = errors.New("not connected to NATS")
+	// errAgain: the bucket is to be read anew.
+	errAgain = errors.New("read again")
+)
+
+// pause waits for that long, or until the connection changes.
+func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-changes:
+	case <-time.After(d):
+	}
+}
+
+// follow reads the bucket and delivers its changes until something is wrong with
+// that.
+func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
+	for len(changes) > 0 {
+		<-changes // told before this watcher began
+	}
+	generation := b.o.Conn.Stats().Reconnects
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := b.info(ctx, cancel)
+	if err != nil {
+		return err
+	}
+	watcher, err := b.watch(ctx, cancel)
+	if err != nil {
+		return err
+	}
+	defer stopWatcher(watcher)
+	r := &reading{
+		bucket: b, made: stream.Created, updates: watcher.Updates(),
+		deadline: time.Now().Add(bucketPatience),
+	}
+	b.o.Reader.Begin()
+	probe := time.NewTicker(b.o.Probe)
+	defer probe.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-changes:
+			if s == nats.CONNECTED {
+				return errAgain
+			}
+			b.stale(errNotConnected)
+		case <-b.poke:
+			if err := b.violation(); err != nil {
+				return err
+			}
+		case entry, ok := <-r.updates:
+			if !ok || !r.take(entry) {
+				return errors.New("the server ended the subscription")
+			}
+		case <-probe.C:
+			// The channel of changes drops what finds no room in it.
+			if b.o.Conn.IsConnected() && b.o.Conn.Stats().Reconnects != generation {
+				return errAgain
+			}
+			if err := b.look(ctx, cancel, r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// stopWatcher also empties the watcher: its callback would wait for ever for room
+// in the channel of updates. Where the connection is away the consumer is not
+// deleted; the server forgets it by itself.
+func stopWatcher(w natsjs.KeyWatcher) {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = w.Stop()
+	}()
+	patience := time.After(bucketPatience)
+	for updates := w.Updates(); updates != nil; {
+		select {
+		case _, ok := <-updates:
+			if !ok {
+				updates = nil
+			}
+		case <-patience:
+			updates = nil
+		}
+	}
+	<-stopped
+}
+
+// reading is a bucket being read.
+type reading struct {
+	bucket   *Bucket
+	made     time.Time // when the stream was: another one is another bucket
+	updates  <-chan natsjs.KeyValueEntry
+	complete bool
+	told     bool      // that it is
+	deadline time.Time // by which something must arrive, while not complete
+	last     uint64    // sequence of the latest entry
+	changed  time.Time
+	behind   uint64 // what the stream held at the last look and had not arrived; 0: nothing
+}
+
+// take delivers an entry and all others at hand; false where the watcher ended.
+func (r *reading) take(entry natsjs.KeyValueEntry) bool {
+	b, ended, news := r.bucket, false, false
+	for {
+		switch {
+		case entry == nil: // nats.go's mark: all that was there has come
+			r.complete = true
+		case entry.Operation() == natsjs.KeyValuePut:
+			b.o.Reader.Put(entry.Key(), entry.Value())
+		default:
+			b.o.Reader.Delete(entry.Key())
+		}
+		if entry != nil {
+			r.last, r.changed, news = entry.Revision(), entry.Created(), true
+		}
+		select {
+		case next, ok := <-r.updates:
+			if entry = next; ok {
+				continue
+			}
+			ended = true
+		default:
+		}
+		break
+	}
+	r.deadline = time.Now().Add(bucketPatience)
+	if r.complete {
+		b.o.Reader.Done()
+		b.live(r, news)
+	}
+	return !ended
+}
+
+// look finds what nobody tells: that the bucket is another one, or that the server
+// has forgotten the consumer.
+func (b *Bucket) look(ctx context.Context, cancel context.CancelFunc, r *reading) error {
+	if !b.o.Conn.IsConnected() {
+		return nil
+	}
+	info, err := b.info(ctx, cancel)
+	switch {
+	case err != nil:
+		return err
+	case !info.Created.Equal(r.made):
+		return errAgain
+	case !r.complete:
+		if time.Now().After(r.deadline) {
+			return fmt.Errorf("its entries do not arrive: none for %s", bucketPatience)
+		}
+		return nil
+	}
+	// The last sequence may be that of a purge, which leaves no message behind:
+	// what counts is that the same one is missing twice.
+	if last := info.State.LastSeq; last <= r.last || info.State.Msgs == 0 {
+		r.behind = 0
+	} else if r.behind == 0 {
+		r.behind = last
+	} else if r.last < r.behind {
+		return errAgain
+	}
+	return nil
+}
+
+// info reads the bucket's stream.
+func (b *Bucket) info(ctx context.Context, cancel context.CancelFunc) (*natsjs.StreamInfo, error) {
+	stream, err := ask(b, cancel, func() (natsjs.Stream, error) { return b.o.JetStream.Stream(ctx, "KV_"+b.o.Name) })
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
+// watch makes a watcher, which lives as long as ctx.
+func (b *Bucket) watch(ctx context.Context, cancel context.CancelFunc) (natsjs.KeyWatcher, error) {
+	kv, err := ask(b, cancel, func() (natsjs.KeyValue, error) { return b.o.JetStream.KeyValue(ctx, b.o.Name) })
+	if err != nil {
+		return nil, err
+	}
+	return ask(b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
+}
+
+// ask makes a request. It cancels it after bucketPatience, and where the server
+// says that the user may not make it.
+func ask[T any](b *Bucket, cancel context.CancelFunc, request func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		value, err := request()
+		done <- answer{value, err}
+	}()
+	timeout := time.NewTimer(bucketPatience)
+	defer timeout.Stop()
+	select {
+	case got := <-done:
+		return got.value, b.explain(got.err)
+	case <-b.poke:
+		cancel()
+		return (<-done).value, b.explain(errAgain)
+	case <-timeout.C:
+		cancel()
+		return (<-done).value, b.explain(context.DeadlineExceeded)
+	}
+}
+
+// explain replaces a request's error by the refusal behind it, if there is one.
+func (b *Bucket) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if violation := b.violation(); violation != nil {
+		return violation
+	}
+	switch {
+	case errors.Is(err, natsjs.ErrBucketNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
+		return errBucketMissing
+	case errors.Is(err, natsjs.ErrBadBucket):
+		return fmt.Errorf("stream KV_%s is no KV bucket", b.o.Name)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("JetStream did not answer within %s", bucketPatience)
+	}
+	return err
+}
+
+var errBucketMissing = errors.New("the bucket does not exist")
+
+// violation returns what the server refused since the last call.
+func (b *Bucket) violation() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.violated
+	b.violated = nil
+	return err
+}
+
+func (b *Bucket) live(r *reading, news bool) {
+	b.mu.Lock()
+	s := b.state
+	s.Problem, s.Advice, s.Missing = "", "", false
+	if !s.Live {
+		s.Live, s.Since = true, time.Now()
+	}
+	if !r.told {
+		s.LoadedAt, r.told = time.Now(), true
+	}
+	if news {
+		s.ChangedAt = r.changed
+	}
+	changed := s.Live != b.state.Live
+	b.state = s
+	b.mu.Unlock()
+	if changed {
+		b.o.Changed(s)
+	}
+}
+
+func (b *Bucket) stale(err error) {
+	advice := ""
+	switch {
+	case errors.Is(err, errBucketMissing):
+		advice = "make it with nats kv add " + b.o.Name
+	case errors.Is(err, nats.ErrPermissionViolation):
+		advice = "let the user read it, see the lines for KV_" + b.o.Name + " in nats.conf"
+	}
+	b.mu.Lock()
+	s := b.state
+	if s.Live {
+		s.Live, s.Since = false, time.Now()
+	}
+	s.Problem, s.Advice, s.Missing = err.Error(), advice, errors.Is(err, errBucketMissing)
+	told := s.Problem != b.state.Problem || s.Live != b.state.Live
+	b.state = s
+	b.mu.Unlock()
+	if told {
+		b.o.Changed(s)
+	}
+}

@@ -1,0 +1,383 @@
+package jetstream_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// shelf is a BucketReader that keeps what it is told.
+type shelf struct {
+	mu      sync.Mutex
+	coming  map[string]string // nil: the last reading is complete
+	entries map[string]string
+	reads   int
+}
+
+func (s *shelf) Begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.coming = map[string]string{}
+}
+
+func (s *shelf) at() map[string]string {
+	if s.coming != nil {
+		return s.coming
+	}
+	return s.entries
+}
+
+func (s *shelf) Put(key string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at()[key] = string(value)
+}
+
+func (s *shelf) Delete(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.at(), key)
+}
+
+func (s *shelf) Done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.coming != nil {
+		s.entries, s.coming = s.coming, nil
+		s.reads++
+	}
+}
+
+func (s *shelf) holds(want map[string]string) func() bool {
+	return func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.entries != nil && maps.Equal(s.entries, want)
+	}
+}
+
+// followed is a bucket that is followed until the test ends.
+type followed struct {
+	*jetstream.Bucket
+	*shelf
+	t      *testing.T
+	states chan jetstream.BucketState
+}
+
+func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
+	t.Helper()
+	f := &followed{shelf: &shelf{}, t: t, states: make(chan jetstream.BucketState, 1000)}
+	o.Hooks.Error = func(_ *nats.Conn, err error) { f.Violation(err) }
+	var nc *nats.Conn
+	ready := make(chan struct{})
+	hook := o.Hooks.Error
+	o.Hooks.Error = func(c *nats.Conn, err error) {
+		<-ready
+		hook(c, err)
+	}
+	nc, err := jetstream.Connect(o)
+	require.NoError(t, err)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	f.Bucket = jetstream.NewBucket(jetstream.BucketOptions{
+		Conn: nc, JetStream: js, Name: name, Reader: f.shelf, Probe: 100 * time.Millisecond,
+		Changed: func(s jetstream.BucketState) { f.states <- s },
+	})
+	close(ready)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		receive(t, "the end of Run", done)
+		nc.Close()
+	})
+	return f
+}
+
+func (f *followed) await(what string, done func() bool) {
+	f.t.Helper()
+	require.Eventually(f.t, done, patience, 5*time.Millisecond, what)
+}
+
+func (f *followed) awaitHeld(want map[string]string) {
+	f.t.Helper()
+	defer func() {
+		if f.t.Failed() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.t.Logf("it holds %v, %d readings, %+v", f.entries, f.reads, f.State())
+		}
+	}()
+	f.await(fmt.Sprint(want), f.holds(want))
+}
+
+// awaitState waits for a state that says so, and returns it.
+func (f *followed) awaitState(is func(jetstream.BucketState) bool) jetstream.BucketState {
+	f.t.Helper()
+	var s jetstream.BucketState
+	f.await("state", func() bool {
+		s = f.State()
+		return is(s)
+	})
+	return s
+}
+
+func live(s jetstream.BucketState) bool  { return s.Live }
+func stale(s jetstream.BucketState) bool { return !s.Live && s.Problem != "" }
+
+func newBucket(t *testing.T, js natsjs.JetStream, name string) natsjs.KeyValue {
+	t.Helper()
+	kv, err := js.CreateKeyValue(within(t), natsjs.KeyValueConfig{Bucket: name, Storage: natsjs.FileStorage})
+	require.NoError(t, err)
+	return kv
+}
+
+func put(t *testing.T, kv natsjs.KeyValue, key, value string) {
+	t.Helper()
+	_, err := kv.PutString(within(t), key, value)
+	require.NoError(t, err)
+}
+
+func TestABucketIsReadAndFollowed(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	kv := newBucket(t, api(t, s), "B")
+	put(t, kv, "a", "1")
+	put(t, kv, "b", "1")
+	put(t, kv, "b", "2")
+	put(t, kv, "c", "1")
+	require.NoError(t, kv.Delete(within(t), "c"))
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f.awaitHeld(map[string]string{"a": "1", "b": "2"})
+	put(t, kv, "d", "4")
+	require.NoError(t, kv.Delete(within(t), "a"))
+	require.NoError(t, kv.Purge(within(t), "b"))
+	f.awaitHeld(map[string]string{"d": "4"})
+	state := f.awaitState(live)
+	require.False(t, state.LoadedAt.IsZero())
+	require.False(t, state.ChangedAt.IsZero())
+	require.Equal(t, 1, f.reads, "nothing was read twice")
+}
+
+func TestAnEmptyBucketIsLive(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	newBucket(t, api(t, s), "B")
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f.awaitHeld(map[string]string{})
+	f.awaitState(live)
+}
+
+func TestABucketMayComeGoAndComeBack(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	js := api(t, s)
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	state := f.awaitState(func(s jetstream.BucketState) bool { return s.Missing })
+	require.Equal(t, "make it with nats kv add B", state.Advice)
+	require.Zero(t, state.LoadedAt)
+	kv := newBucket(t, js, "B")
+	for i := range 20 {
+		put(t, kv, "a", fmt.Sprint(i))
+	}
+	f.awaitHeld(map[string]string{"a": "19"})
+
+	require.NoError(t, js.DeleteKeyValue(within(t), "B"))
+	f.awaitState(func(s jetstream.BucketState) bool { return s.Missing && !s.Live })
+	require.True(t, f.holds(map[string]string{"a": "19"})(), "what was known goes on serving")
+	// Its sequences begin anew, below those that the old one had.
+	kv = newBucket(t, js, "B")
+	put(t, kv, "b", "1")
+	f.awaitHeld(map[string]string{"b": "1"})
+	put(t, kv, "b", "2")
+	f.awaitHeld(map[string]string{"b": "2"})
+}
+
+// Deleted and made again between two looks: nothing but the stream's age tells.
+func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	js := api(t, s)
+	kv := newBucket(t, js, "B")
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	for i := range 10 {
+		put(t, kv, "a", fmt.Sprint(i))
+	}
+	f.awaitHeld(map[string]string{"a": "9"})
+	require.NoError(t, js.DeleteKeyValue(within(t), "B"))
+	kv = newBucket(t, js, "B")
+	put(t, kv, "b", "1")
+	f.awaitHeld(map[string]string{"b": "1"})
+}
+
+// A deletion while the connection was away is seen by its absence.
+func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
+	t.Parallel()
+	n := peers.NATSServer(t, peers.NATSOptions{})
+	proxy := peers.Proxy(t, n.Addr)
+	direct, err := nats.Connect(n.URL, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(direct.Close)
+	js, err := natsjs.New(direct)
+	require.NoError(t, err)
+	kv := newBucket(t, js, "B")
+	put(t, kv, "stays", "1")
+	put(t, kv, "goes", "1")
+	f := follow(t, jetstream.ConnectOptions{URL: "nats://" + proxy.Addr}, "B")
+	f.awaitHeld(map[string]string{"stays": "1", "goes": "1"})
+
+	proxy.Cut()
+	require.NoError(t, kv.Purge(within(t), "goes"))
+	require.NoError(t, kv.PurgeDeletes(within(t), natsjs.DeleteMarkersOlderThan(-1)))
+	f.awaitHeld(map[string]string{"stays": "1"})
+
+	// Not killed: nats-server 2.15.2 would bring back what was purged just before.
+	n.Stop()
+	f.awaitState(stale)
+	require.True(t, f.holds(map[string]string{"stays": "1"})(), "what was known goes on serving")
+	n.Start()
+	f.awaitState(live)
+	f.await("the connection of the test", direct.IsConnected)
+	put(t, kv, "new", "1")
+	f.awaitHeld(map[string]string{"stays": "1", "new": "1"})
+}
+
+// The server forgets a consumer; nats.go alone would notice after 10 s.
+func TestALostConsumerIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	js := api(t, s)
+	kv := newBucket(t, js, "B")
+	put(t, kv, "a", "1")
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f.awaitHeld(map[string]string{"a": "1"})
+	stream, err := js.Stream(within(t), "KV_B")
+	require.NoError(t, err)
+	for name := range stream.ConsumerNames(within(t)).Name() {
+		require.NoError(t, stream.DeleteConsumer(within(t), name))
+	}
+	put(t, kv, "a", "2")
+	f.awaitHeld(map[string]string{"a": "2"})
+}
+
+func TestALargeBucketIsReadWhole(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	js := api(t, s)
+	kv := newBucket(t, js, "B")
+	want := map[string]string{}
+	for i := range 5000 {
+		key := fmt.Sprintf("k%d", i)
+		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")})
+		require.NoError(t, err)
+		want[key] = "v"
+	}
+	receive(t, "the answers", js.PublishAsyncComplete())
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f.awaitHeld(want)
+	_ = kv
+}
+
+func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
+		{ user: admin, password: admin }
+		{ user: none, password: none, permissions: { publish: { allow: ["x"] } } }
+		{ user: half, password: half, permissions: { publish: { allow: ["$JS.API.STREAM.INFO.KV_B"] } } }
+	] }`), 0o600))
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	nc, err := nats.Connect(s.URL(), nats.UserInfo("admin", "admin"))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	newBucket(t, js, "B")
+	for user, subject := range map[string]string{
+		"none": `"$JS.API.STREAM.INFO.KV_B"`, "half": `"$JS.API.CONSUMER.CREATE.KV_B.`,
+	} {
+		f := follow(t, jetstream.ConnectOptions{URL: s.URL(), User: user, Password: user}, "B")
+		state := f.awaitState(func(s jetstream.BucketState) bool { return s.Advice != "" })
+		require.Contains(t, state.Problem, "ermissions violation")
+		require.Contains(t, state.Problem, subject)
+		require.Contains(t, state.Advice, "KV_B in nats.conf")
+	}
+}
+
+func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	js := api(t, s)
+	_, err := js.CreateStream(within(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
+	require.NoError(t, err)
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f.awaitState(func(s jetstream.BucketState) bool { return s.Problem == "stream KV_B is no KV bucket" })
+}
+
+// Not parallel: it looks at all goroutines of the process.
+func TestFollowingLeavesNothingBehind(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	func() {
+		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
+		require.NoError(t, err)
+		defer s.Shutdown()
+		nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL()})
+		require.NoError(t, err)
+		defer nc.Close()
+		js, err := natsjs.New(nc)
+		require.NoError(t, err)
+		kv := newBucket(t, js, "B")
+		for i := range 2000 { // more than the watcher's channel holds
+			put(t, kv, fmt.Sprint(i), "x")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		began := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			jetstream.NewBucket(jetstream.BucketOptions{Conn: nc, JetStream: js, Name: "B", Reader: &stuck{began, ctx}}).Run(ctx)
+		}()
+		receive(t, "the first entry", began)
+		cancel()
+		receive(t, "the end of Run", done)
+	}()
+	goleak.VerifyNone(t, before)
+}
+
+// stuck is a reader that stops at the first entry until the end.
+type stuck struct {
+	began chan struct{}
+	ctx   context.Context
+}
+
+func (s *stuck) Begin() {}
+func (s *stuck) Put(string, []byte) {
+	select {
+	case <-s.began:
+	default:
+		close(s.began)
+	}
+	<-s.ctx.Done()
+}
+func (s *stuck) Delete(string) {}
+func (s *stuck) Done()         {}
