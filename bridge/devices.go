@@ -212,7 +212,7 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) b
 	if x.scale != quarantine.scale {
 		x.quarantine, x.scale = quarantine.adopt(x.scale, x.quarantine, 0, now), quarantine.scale
 	}
-	if x.quarantine-now > quarantine.slack+int64(maxAhead) {
+	if full := quarantine.slack + quarantine.interval; x.quarantine-now >= full+int64(maxAhead) {
 		x.quarantine = now // the broker's clock was set back, see take
 	}
 	var ok bool
