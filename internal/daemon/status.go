@@ -22,6 +22,7 @@ type Status struct {
 	Devices       DevicesStatus  `json:"devices"`
 	Lanes         []LaneStatus   `json:"lanes"`
 	Streams       []StreamStatus `json:"streams"`
+	Leaf          *LeafStatus    `json:"leaf,omitempty"` // in leaf mode
 }
 
 // DevicesStatus is about the table of devices.
@@ -94,6 +95,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
+		Leaf:    b.leaf.status(),
 	}
 	for _, u := range b.lanes {
 		u.watch()
