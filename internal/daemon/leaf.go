@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,8 +91,11 @@ func openLeaf(ctx context.Context, c *config.Config, plan *Plan, control *contro
 	}
 	o := LeafOptions(c, plan.Streams)
 	o.Log = func(level, line string) {
-		// Each attempt to link has its lines; what matters is said by look.
-		log.Debug().Str("server_level", level).Msg("leaf node: " + line)
+		e := log.Debug()
+		if level == "error" && !saidElsewhere(line) {
+			e = log.Error()
+		}
+		e.Str("server_level", level).Str("server_says", line).Msg("from the nats-server of the leaf node")
 	}
 	node, err := jetstream.StartLeaf(ctx, o)
 	if err != nil {
@@ -105,6 +109,12 @@ func openLeaf(ctx context.Context, c *config.Config, plan *Plan, control *contro
 		close(u.open)
 	}
 	return u, nil
+}
+
+// saidElsewhere: each attempt to link has its lines, and so has every ten seconds of
+// a full store; look says both once.
+func saidElsewhere(line string) bool {
+	return strings.Contains(strings.ToLower(line), "leafnode") || strings.Contains(line, "resource limits exceeded")
 }
 
 // run looks until ctx ends.

@@ -91,7 +91,7 @@ func (u *leafUnit) problems() []Problem {
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_bytes")
 	add(!v.old.IsZero(), v.old, "the oldest message has waited for the hub longer than nats.leaf.max_age",
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_age")
-	add(v.local != "", v.localSince, v.local, "see the disk of nats.leaf.store_dir")
+	add(v.local != "", v.localSince, v.local, "see the disk of nats.leaf.store_dir; nats-server switches JetStream off when that is full: make room and restart the bridge")
 	add(v.misfit != "", v.misfitSince, v.misfit, "update the hub's nats-server, or raise its max_payload or lower nats.leaf.max_payload")
 	if v.streams != "" {
 		all = append(all, Problem{Component: "streams", Problem: v.streams, Since: v.streamsSince})
