@@ -75,13 +75,12 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 	}
 	l.server, err = StartServer(ServerOptions{
 		StoreDir: o.StoreDir, Domain: o.Domain, ServerName: "mqtt-nats-bridge-" + o.Domain,
-		NoListen: true, MaxMemory: 1, MaxStore: o.MaxBytes, Log: l.note,
+		NoListen: true, MaxStore: o.MaxBytes, Log: l.note,
 		Configure: func(opts *natsd.Options) {
 			opts.MaxPayload = o.MaxPayload
 			opts.SyncInterval, opts.SyncAlways = o.SyncInterval, o.SyncInterval == 0
 			opts.LeafNode.Remotes = []*natsd.RemoteLeafOpts{remote}
 			opts.LeafNode.ReconnectInterval = leafReconnect
-			opts.NoSystemAccount = false
 		},
 	})
 	if err != nil {

@@ -70,6 +70,8 @@ const (
 	leafPurge = 15 * time.Second
 	// leafAnswer bounds what is asked of either end in one look.
 	leafAnswer = 3 * time.Second
+	// heardPerKeep is how many of the hub's words are remembered.
+	heardPerKeep = 300
 	// leafGuard is room for what a lane may have on its way, twice over.
 	leafGuard = 16 << 20
 )
@@ -215,7 +217,10 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 		return
 	}
 	u.view.hub = positions
-	u.heard = append(u.heard, heard{time.Now(), positions})
+	now := time.Now()
+	if n := len(u.heard); n == 0 || now.Sub(u.heard[n-1].at) >= u.config.Keep/heardPerKeep {
+		u.heard = append(u.heard, heard{now, positions})
+	}
 	if misfit != u.view.misfit {
 		u.view.misfit, u.view.misfitSince = misfit, time.Now()
 		if misfit != "" {
@@ -347,7 +352,7 @@ func (u *leafUnit) kept(now time.Time) map[string]uint64 {
 		for _, later := range u.heard[1:] {
 			at = min(at, later.hub[stream])
 		}
-		done[stream] = at
+		done[stream] = min(at, u.view.hub[stream])
 	}
 	return done
 }
