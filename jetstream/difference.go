@@ -109,6 +109,9 @@ func (s StreamSpec) created() []Field {
 	} else {
 		fields = slices.Delete(fields, 1, 2)
 	}
+	if len(s.Sources) > 0 {
+		fields = append(fields, Field{Name: "sources", Want: formatSources(addSources(nil, s.Sources))})
+	}
 	if s.MaxMsgs > 0 {
 		fields = append(fields, Field{Name: "max_msgs", Want: formatCount(s.MaxMsgs)})
 	}

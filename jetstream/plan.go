@@ -150,6 +150,9 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 		add(sourced(is) != want.Source.String(), Field{Name: "sources", Is: sourced(is), Want: want.Source.String(), Contradicts: true})
 	}
 
+	add(len(lacking(want.Sources, is.Sources)) > 0, Field{
+		Name: "sources", Is: formatSources(is.Sources), Want: formatSources(addSources(is.Sources, want.Sources)), Contradicts: true,
+	})
 	add(is.MaxAge != want.MaxAge, Field{Name: "max_age", Is: formatAge(is.MaxAge), Want: formatAge(want.MaxAge)})
 	add(is.MaxBytes != want.MaxBytes, Field{Name: "max_bytes", Is: formatBytes(is.MaxBytes), Want: formatBytes(want.MaxBytes)})
 	add(is.MaxMsgs != want.MaxMsgs, Field{Name: "max_msgs", Is: formatCount(is.MaxMsgs), Want: formatCount(want.MaxMsgs)})

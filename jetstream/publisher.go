@@ -21,6 +21,9 @@ type PublisherOptions struct {
 	// Connect opens the publisher's own connection; the options given win
 	// over those it has of itself.
 	Connect func(...nats.Option) (*nats.Conn, error)
+	// InProcess: Connect's socket is one within the process, to this server;
+	// the options of Connect must not name one themselves.
+	InProcess nats.InProcessConnProvider
 	// Open opens another kind of link, with the beginning of the reply
 	// subjects that its answers come back under.
 	Open    func(LinkHandlers) (Link, string, error)
@@ -52,7 +55,7 @@ func (o *PublisherOptions) setDefaults() error {
 		return errors.New("open publisher: Connect and Settler are required")
 	}
 	if o.Open == nil {
-		o.Open = openNATS(o.Connect, &dialer{timeout: 5 * time.Second})
+		o.Open = openNATS(o.Connect, &dialer{timeout: 5 * time.Second, inProcess: o.InProcess})
 	}
 	if o.Jitter == nil {
 		o.Jitter = jitter

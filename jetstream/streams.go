@@ -35,6 +35,9 @@ type StreamSpec struct {
 	// "acknowledged". Zero: 2 min, or MaxAge where that is less.
 	DuplicateWindow time.Duration
 	Replicas        int // zero: 1
+	// Sources are streams of leaf nodes that it must have as sources, among
+	// others. None: these are not looked at.
+	Sources []SourceSpec
 }
 
 // StreamSource is a stream whose messages come over, under other subjects.
@@ -95,6 +98,8 @@ func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
 		cfg.Sources = []*natsjs.StreamSource{{
 			Name: s.Source.Stream, SubjectTransforms: []natsjs.SubjectTransformConfig{{Source: s.Source.From, Destination: s.Source.To}},
 		}}
+	} else {
+		cfg.Sources = addSources(cfg.Sources, s.Sources)
 	}
 	// A stream that does not acknowledge would hold every message for ever in
 	// the bridge.

@@ -60,3 +60,28 @@ func TestApplyChangesNothingWhereItCannotChangeAll(t *testing.T) {
 	_, err = js.Stream(context.Background(), "TELEMETRY")
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 }
+
+// A hub whose streams were made in client mode gets this site as a source, and
+// keeps another's.
+func TestApplyAddsTheSiteAsASource(t *testing.T) {
+	t.Parallel()
+	server := startNATS(t)
+	at := "--nats-url=" + server.URL()
+	require.Zero(t, run(t, "streams", "apply", "--yes", at).code)
+	site := func(domain string) []string {
+		return []string{at, "--set=nats.mode=leaf", "--set=nats.leaf.url=nats-leaf://hub", "--set=nats.leaf.domain=" + domain, "--set=nats.leaf.store_dir=" + t.TempDir()}
+	}
+	for _, domain := range []string{"site-a", "site-b"} {
+		plan := run(t, append([]string{"streams", "plan"}, site(domain)...)...)
+		require.Equal(t, 1, plan.code, plan.err)
+		require.Contains(t, plan.out, "TELEMETRY of domain "+domain+"\n")
+		require.Contains(t, plan.out, "0 to create, 4 to change, 0 in conflict, 3 as declared")
+		applied := run(t, append([]string{"streams", "apply", "--yes"}, site(domain)...)...)
+		require.Zero(t, applied.code, applied.err)
+		require.Contains(t, applied.out, "updated stream TELEMETRY\n")
+	}
+	for _, domain := range []string{"site-a", "site-b"} {
+		again := run(t, append([]string{"streams", "plan"}, site(domain)...)...)
+		require.Zero(t, again.code, again.out)
+	}
+}

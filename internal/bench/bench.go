@@ -50,12 +50,13 @@ func (o *Options) setDefaults() {
 func (o *Options) scenarios() []Scenario {
 	const devices = 1000
 	full := Scenario{Lanes: 1, Devices: devices, Window: o.Window, Messages: o.Messages}
-	attested, plain, lanes, slow, many := full, full, full, full, full
+	attested, plain, lanes, slow, leaf, many := full, full, full, full, full, full
 	attested.Name, attested.Attested = "attested, 1 lane", true
 	plain.Name = "plain, 1 lane"
 	lanes.Name, lanes.Attested, lanes.Lanes = "attested, 16 lanes", true, 16
 	slow.Name, slow.Attested, slow.Rate, slow.Messages = "attested, 2,000/s", true, 2000, 10_000
-	all := []Scenario{attested, plain, lanes, slow}
+	leaf.Name, leaf.Attested, leaf.Leaf = "attested, 1 lane, leaf", true, true
+	all := []Scenario{attested, plain, lanes, slow, leaf}
 	if o.Devices > 0 {
 		many.Name, many.Attested = fmt.Sprintf("attested, %s devices", measure.Thousands(o.Devices)), true
 		many.Devices, many.Messages = o.Devices, o.Devices
@@ -94,7 +95,11 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{opts: opts, dir: dir, server: server, url: url}
+	leaf, err := server.ReadLine(20 * time.Second)
+	if err != nil {
+		return err
+	}
+	b := &bench{opts: opts, dir: dir, server: server, url: url, leaf: leaf}
 	fmt.Fprintf(opts.Out, "%s, %d CPUs, %s; %d bytes at QoS 1, window %d a lane, journal, identity check and limiter on,\nJetStream file store, %d rounds, medians\n\n",
 		measure.CPUName(), runtime.NumCPU(), runtime.Version(), opts.Size, opts.Window, opts.Rounds)
 	var rows []row
@@ -142,9 +147,20 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 				return r, err
 			}
 		}
+		if s.Leaf {
+			// The bridge makes the streams, with their sources, once it is linked.
+			if err := b.remove(ctx); err != nil {
+				return r, err
+			}
+		}
 		result, err := b.run(ctx, s)
 		if err != nil {
 			return r, err
+		}
+		if s.Leaf {
+			if err := b.remove(ctx); err != nil {
+				return r, err
+			}
 		}
 		results = append(results, result)
 		if rate > 0 {
@@ -182,8 +198,20 @@ func medianOf[T int64 | float64 | time.Duration](results []Result, field func(Re
 	return measure.Median(values)
 }
 
-// purge empties the stream between runs, and makes it for the first.
-func (b *bench) purge(ctx context.Context) error {
+// remove takes all streams away.
+func (b *bench) remove(ctx context.Context) error {
+	return b.withJetStream(func(js natsjs.JetStream) error {
+		names := js.StreamNames(ctx)
+		for name := range names.Name() {
+			if err := js.DeleteStream(ctx, name); err != nil {
+				return err
+			}
+		}
+		return names.Err()
+	})
+}
+
+func (b *bench) withJetStream(do func(natsjs.JetStream) error) error {
 	nc, err := nats.Connect(b.url)
 	if err != nil {
 		return err
@@ -193,6 +221,15 @@ func (b *bench) purge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return do(js)
+}
+
+// purge empties the stream between runs, and makes it for the first.
+func (b *bench) purge(ctx context.Context) error {
+	return b.withJetStream(func(js natsjs.JetStream) error { return purgeStream(ctx, js) })
+}
+
+func purgeStream(ctx context.Context, js natsjs.JetStream) error {
 	stream, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
 		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"},
 		MaxAge: 24 * time.Hour, MaxBytes: 4 << 30, Duplicates: 2 * time.Minute,

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
@@ -17,15 +18,20 @@ import (
 	"mqtt-nats-bridge/jetstream"
 )
 
-// Serve is the body of the bench's nats-server process: it prints its URL and
-// runs until ctx ends.
+// Serve is the body of the bench's nats-server process: it prints its URLs, for
+// clients and for leaf nodes, and runs until ctx ends.
 func Serve(ctx context.Context, out io.Writer, store string) error {
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	var options *natsd.Options
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1, Configure: func(o *natsd.Options) {
+		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", -1
+		options = o // the server writes the port that it got into it
+	}})
 	if err != nil {
 		return err
 	}
 	defer srv.Shutdown()
 	fmt.Fprintln(out, srv.URL())
+	fmt.Fprintf(out, "nats-leaf://127.0.0.1:%d\n", options.LeafNode.Port)
 	<-ctx.Done()
 	return nil
 }

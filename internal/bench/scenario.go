@@ -22,6 +22,9 @@ type Scenario struct {
 	Window   int // in flight for each lane
 	Messages int
 	Rate     int // messages a second over all lanes; 0: as fast as possible
+	// Leaf: the bridge stores in itself, as a leaf node from which the server
+	// sources. The CPU times are then those until the server has everything.
+	Leaf bool
 }
 
 // Result is what one run of a scenario gave.
@@ -43,6 +46,7 @@ type bench struct {
 	dir    string
 	server *measure.Process
 	url    string
+	leaf   string // the server's listener for leaf nodes
 }
 
 // run measures the bridge in one scenario.
@@ -97,6 +101,11 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	if err = errors.Join(err, load.failed()); err != nil {
 		return res, fmt.Errorf("%w; the bridge said: %s", err, bridge.Said())
 	}
+	if s.Leaf {
+		if err := awaitSourced(admin, time.Minute); err != nil {
+			return res, err
+		}
+	}
 	after, err := b.sample(bridge, admin)
 	if err != nil {
 		return res, err
@@ -114,6 +123,21 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	return res, err
 }
 
+// awaitSourced waits until the hub has all that the bridge stored.
+func awaitSourced(admin string, timeout time.Duration) error {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(100 * time.Millisecond) {
+		left, err := measure.Metric(admin, "mqttbridge_leaf_backlog_messages")
+		switch {
+		case err != nil:
+			return err
+		case left == 0:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%.0f messages have not come to the hub within %s", left, timeout)
+		}
+	}
+}
+
 // environment configures the bridge as an operator would: journal on disk,
 // identity check and limiter on, none of them in the way.
 func (b *bench) environment(s Scenario, broker, state string, admin string) []string {
@@ -125,6 +149,10 @@ func (b *bench) environment(s Scenario, broker, state string, admin string) []st
 		"BRIDGE_LOG_LEVEL=warn", "BRIDGE_LOG_FORMAT=json",
 		"BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=4GiB",
 		"BRIDGE_LANE_LINGER=" + b.opts.Linger.String(),
+	}
+	if s.Leaf {
+		env = append(env, "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL="+b.leaf, "BRIDGE_NATS_LEAF_DOMAIN=bench",
+			"BRIDGE_NATS_LEAF_STORE_DIR="+filepath.Join(state, "leaf"))
 	}
 	if s.Attested {
 		return append(env, "BRIDGE_LANES_PARTITIONS=0-"+partition(s.Lanes-1))

@@ -19,7 +19,11 @@ func Local(c *config.Config, plan *daemon.Plan, r *Report) {
 		r.Note("config", "%s", w)
 	}
 	if c.StateDir != "" {
-		stateDir(c.StateDir, r)
+		directory("state_dir", c.StateDir, r)
+	}
+	if c.NATS.Mode == config.LeafMode {
+		r.OK("leaf", "domain %s, stores up to %s for the hub at %s", c.NATS.Leaf.Domain, c.NATS.Leaf.MaxBytes, c.NATS.Leaf.URL)
+		directory("nats.leaf.store_dir", c.NATS.Leaf.StoreDir, r)
 	}
 }
 
@@ -42,23 +46,22 @@ func streams(plan *daemon.Plan) string {
 	return "streams " + strings.Join(names, ", ")
 }
 
-// stateDir does not make the directory: this user may be another than the
-// bridge's.
-func stateDir(dir string, r *Report) {
+// directory does not make it: this user may be another than the bridge's.
+func directory(what, dir string, r *Report) {
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Note("state_dir", "%s does not exist yet, the bridge makes it", dir)
+		r.Note(what, "%s does not exist yet, the bridge makes it", dir)
 		return
 	}
 	file, err := os.CreateTemp(dir, "check-*")
 	if err != nil {
-		r.Fail("state_dir", "no file can be written: %v: let the user that runs the bridge write there, without a journal it takes no message", err)
+		r.Fail(what, "no file can be written: %v: let the user that runs the bridge write there, without it no message is taken", err)
 		return
 	}
 	_ = file.Close()
 	if err := os.Remove(file.Name()); err != nil {
-		r.Note("state_dir", "a test file was left behind: %v", err)
+		r.Note(what, "a test file was left behind: %v", err)
 		return
 	}
-	r.OK("state_dir", "%s can be written", dir)
+	r.OK(what, "%s can be written", dir)
 }

@@ -36,14 +36,22 @@ func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
 	if !n.inbox(ctx) {
 		return
 	}
-	n.payload()
+	leaf := c.NATS.Mode == config.LeafMode
+	if leaf {
+		n.hub()
+		link(ctx, c, r)
+	} else {
+		n.payload()
+	}
 	missing, ok := n.streams(ctx)
 	if !ok {
 		return
 	}
 	n.account(ctx, missing)
 	n.creation(ctx, missing)
-	n.publish(ctx)
+	if !leaf { // messages are published within the bridge
+		n.publish(ctx)
+	}
 	n.buckets(ctx)
 }
 

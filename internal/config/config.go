@@ -157,7 +157,29 @@ const (
 type NATS struct {
 	Account    `yaml:",inline"`
 	AckTimeout time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
-	Mode       string        `yaml:"mode" default:"client" enum:"client" refuse:"leaf=is not in this version; write client" doc:"client: connect to the servers."`
+	Mode       NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: the lanes store at the servers; leaf: in a nats-server within the bridge, from which the servers' streams source. See docs/leaf.md."`
+	Leaf       Leaf          `yaml:"leaf" doc:"nats.mode leaf: the server within the bridge and its link to the hub, which takes the credentials and the certificates of nats too."`
+}
+
+// NATSMode is client or leaf.
+type NATSMode string
+
+// The modes.
+const (
+	ClientMode NATSMode = "client"
+	LeafMode   NATSMode = "leaf"
+)
+
+// Leaf is the embedded leaf node.
+type Leaf struct {
+	URL          LeafServers   `yaml:"url" doc:"The hub's listeners for leaf nodes, separated by commas: nats-leaf:// (port 7422), tls:// where it must be TLS, ws:// or wss://. nats.url stays that for clients."`
+	Domain       string        `yaml:"domain" doc:"The JetStream domain of this bridge, another one at each site. The hub's streams name it as their source; changed, what is stored here stays here."`
+	StoreDir     string        `yaml:"store_dir" doc:"The directory of what the hub has not stored yet."`
+	MaxBytes     Bytes         `yaml:"max_bytes" default:"10GiB" min:"16MiB" doc:"How much is stored here at most. Beyond it nothing is taken and nothing discarded: the broker holds what comes."`
+	MaxAge       time.Duration `yaml:"max_age" default:"0s" min:"0s" doc:"How old the oldest message that waits for the hub may get. Beyond it nothing is taken and nothing discarded, as with max_bytes; 0s: any age."`
+	Keep         time.Duration `yaml:"keep" default:"5m" min:"0s" max:"24h" doc:"How long what the hub has stored is kept here all the same, as far as there is room: a hub that a power cut sets back gets it again. Above the hub's sync_interval."`
+	MaxPayload   Bytes         `yaml:"max_payload" default:"1MiB" min:"64KiB" max:"64MiB" doc:"The largest message with its headers; not above the hub's max_payload, for what the hub does not take would end the link again and again."`
+	SyncInterval time.Duration `yaml:"sync_interval" default:"10s" min:"0s" max:"10m" doc:"When files are forced to the disk: what a power cut may cost. 0s: at each message, at a high price in throughput."`
 }
 
 // Account is the NATS servers and who connects to them.

@@ -47,7 +47,10 @@ func other(t *testing.T, l *leaf, files map[string]string) string {
 	case "list":
 		return "a/{tenant}/{device}"
 	case "size":
-		return "128KiB" // within every bound
+		if l.tag.Get("min") == "16MiB" {
+			return "32MiB"
+		}
+		return "128KiB" // within every other bound
 	case "number":
 		return "3"
 	case "rate":

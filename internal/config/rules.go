@@ -14,6 +14,7 @@ import (
 func (l *loader) rules() {
 	l.brokerRules()
 	l.accountRules(&l.c.NATS.Account)
+	l.leafRules()
 	l.laneRules()
 	l.registryRules()
 	l.limitRules()

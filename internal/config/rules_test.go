@@ -44,6 +44,17 @@ func TestContradictions(t *testing.T) {
 		{"context brings credentials", "nats: {context: c, token: z}", "nats.token: gives credentials, and so does nats.context"},
 		{"inbox prefix is a subject", "nats: {inbox_prefix: a.*}", "nats.inbox_prefix: \"a.*\" does not serve"},
 		{"inbox prefix has no empty token", "nats: {inbox_prefix: a.}", "nats.inbox_prefix: \"a.\" does not serve"},
+		{"leaf keys want leaf mode", "nats: {leaf: {domain: a}}", "nats.leaf.domain: is for nats.mode: leaf, and the mode is client"},
+		{"a leaf node", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", ""},
+		{"a leaf node has a hub", "nats: {mode: leaf, leaf: {domain: a, store_dir: d}}", "nats.leaf.url: is missing, and nats.mode is leaf"},
+		{"a leaf node has a domain", "nats: {mode: leaf, leaf: {url: nats-leaf://h, store_dir: d}}", "nats.leaf.domain: is missing"},
+		{"a leaf node has a store", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a}}", "nats.leaf.store_dir: is missing"},
+		{"a domain is a token", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a.b, store_dir: d}}", "nats.leaf.domain: \"a.b\" does not serve"},
+		{"the link has the credentials of nats", "nats: {mode: leaf, leaf: {url: 'nats-leaf://u:p@h', domain: a, store_dir: d}}", "the link takes its credentials from nats.user"},
+		{"a listener for leaf nodes", "nats: {mode: leaf, leaf: {url: 'http://h', domain: a, store_dir: d}}", "has the unknown scheme \"http\""},
+		{"the store holds a payload", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d, max_payload: 128KiB}}", "nats.leaf.max_payload: 128KiB is below limits.payload (256KiB)"},
+		{"the store is not the journals'", "state_dir: d\nnats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", "nats.leaf.store_dir: is state_dir too"},
+		{"a leaf node stores all topics", "topics: [{topic: 'a/{tenant}/{device}', stream: none}]\nnats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", "topics[0].stream: is none, and with nats.mode: leaf nothing here would store it"},
 		{"prefix is a topic", "identity: {prefix: bridge/+}", "identity.prefix: \"bridge/+\" does not serve"},
 		{"prefix has no empty level", "identity: {prefix: bridge/}", "identity.prefix: \"bridge/\" does not serve"},
 		{"prefix is not the broker's own", "identity: {prefix: $SYS/x}", "identity.prefix: \"$SYS/x\" does not serve"},
@@ -78,6 +89,12 @@ func TestContextNamesTheServersUnlessAURLIsGiven(t *testing.T) {
 	t.Parallel()
 	require.True(t, load(t, "nats: {context: c}").NATS.URL.IsZero())
 	require.Equal(t, "nats://h", load(t, "nats: {context: c, url: nats://h}").NATS.URL.Join())
+}
+
+func TestTheLeafPortIsTheServersUnlessGiven(t *testing.T) {
+	t.Parallel()
+	c := load(t, "nats: {mode: leaf, leaf: {url: 'nats-leaf://h,tls://i:1,wss://j', domain: a, store_dir: d}}")
+	require.Equal(t, "nats-leaf://h:7422,tls://i:1,wss://j", c.NATS.Leaf.URL.String())
 }
 
 func TestWarningsNameThePrice(t *testing.T) {

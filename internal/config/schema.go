@@ -112,7 +112,7 @@ func (l *leaf) kind() string {
 		return "partitions"
 	case BrokerURL:
 		return "URL"
-	case Servers:
+	case Servers, LeafServers:
 		return "URLs"
 	case DatabaseURL:
 		return "database URL"

@@ -31,6 +31,7 @@ type Bridge struct {
 	limits  *bridge.LiveLimits
 	live    *live
 	reloads reloads
+	leaf    *leafUnit // nil in client mode
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	lanes   []*laneUnit
@@ -77,10 +78,16 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		control.nc.Close()
 		return nil, err
 	}
+	leaf, err := openLeaf(ctx, c, plan, control, opts.Log)
+	if err != nil {
+		live.close()
+		control.nc.Close()
+		return nil, err
+	}
 	run, cancel := context.WithCancel(context.Background())
 	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b := &Bridge{
-		opts: opts, plan: plan, started: time.Now(), control: control,
+		opts: opts, plan: plan, started: time.Now(), control: control, leaf: leaf,
 		limits: limits, live: live, reloads: reloads{running: c}, devices: bridge.NewDevices(table), tenants: bridge.NewDevices(table),
 		cancel: cancel, fatal: make(chan error, 1),
 	}
@@ -92,6 +99,11 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	streams := make(chan error, 1)
 	b.wait.Go(func() {
 		mode := jetstream.ManageMode(c.Streams.Manage)
+		if leaf != nil {
+			streams <- nil
+			leaf.manageStreams(run, mode, plan)
+			return
+		}
 		err := control.ensureStreams(run, mode, plan)
 		streams <- err
 		if err == nil {
@@ -114,9 +126,13 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		config: c, tls: tlsConfig, rules: live.rules(plan), limits: b.limits, devices: b.devices, tenants: b.tenants, nats: connect,
 		unheld: func(subject string) bool { return control.unheld(run, plan, subject) },
 	}
+	b.laneLink(shared)
+	if leaf != nil {
+		b.wait.Go(func() { leaf.run(run) })
+	}
 	for _, u := range b.lanes {
 		b.wait.Go(func() {
-			if live.admit(run) {
+			if live.admit(run) && (leaf == nil || leaf.await(run)) {
 				b.fail(u.run(run, shared))
 			}
 		})
@@ -180,10 +196,11 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	wait.Wait()
 	b.control.nc.Close()
 	b.live.close()
+	err := b.leaf.close()
 	if abandoned > 0 {
-		return fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned)
+		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))
 	}
-	return nil
+	return err
 }
 
 // ErrAbandoned: messages were still under way when the bridge stopped.
@@ -196,7 +213,7 @@ type Problem = endpoint.Problem
 // problem of several lanes once, and a NATS server that is away once, not also
 // as what each lane's own connection makes of it.
 func (b *Bridge) Problems() []Problem {
-	all := b.control.problems()
+	all := b.natsProblems()
 	natsDown := len(all) > 0 && all[0].Component == "nats"
 	all = append(all, b.live.problems()...)
 	seen := map[string]int{}

@@ -44,6 +44,7 @@ type laneShared struct {
 	tenants *bridge.Devices
 	nats    jetstream.ConnectOptions
 	unheld  func(subject string) bool
+	local   nats.InProcessConnProvider // in leaf mode
 }
 
 func newLaneUnit(plan LanePlan, log zerolog.Logger, sessions *chorus) *laneUnit {
@@ -104,8 +105,8 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	connect := shared.nats
 	connect.Name = u.plan.ClientID
 	publisher, err := jetstream.NewPublisher(jetstream.PublisherOptions{
-		Connect: func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
-		Settler: lane, AckTimeout: c.NATS.AckTimeout, Unheld: shared.unheld, Log: u.log,
+		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
+		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, Unheld: shared.unheld, Log: u.log,
 	})
 	if err != nil {
 		return err

@@ -53,8 +53,12 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 func newCollector(b *Bridge) *collector {
+	wholes := wholeMetrics()
+	if b.leaf != nil {
+		wholes = append(wholes, leafMetrics()...)
+	}
 	return &collector{
-		bridge: b, lanes: laneMetrics(), wholes: wholeMetrics(),
+		bridge: b, lanes: laneMetrics(), wholes: wholes,
 		rejected: describe("rejected_total",
 			"Messages that a check refused, by reason, whether quarantine keeps them or not.", "lane", "reason"),
 		quarantined: describe("quarantined_total",

@@ -134,8 +134,12 @@ func streamPlans(c *config.Config, routes []subjects.Route) ([]jetstream.StreamS
 }
 
 func streamSpec(c *config.Config, s config.Stream, held []string, description string) jetstream.StreamSpec {
+	var sources []jetstream.SourceSpec
+	if c.NATS.Mode == config.LeafMode {
+		sources = []jetstream.SourceSpec{{Stream: s.Name, Domain: c.NATS.Leaf.Domain}}
+	}
 	return jetstream.StreamSpec{
-		Name: s.Name, Description: description, Subjects: held,
+		Name: s.Name, Sources: sources, Description: description, Subjects: held,
 		MaxAge: s.MaxAge, MaxBytes: int64(s.MaxBytes), MaxMsgsPerSubject: int64(s.MaxPerSubject),
 		DuplicateWindow: c.Streams.DuplicateWindow, Replicas: c.Streams.Replicas,
 	}

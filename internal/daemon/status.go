@@ -27,6 +27,7 @@ type Status struct {
 	Reload        ReloadStatus   `json:"reload"`
 	Lanes         []LaneStatus   `json:"lanes"`
 	Streams       []StreamStatus `json:"streams"`
+	Leaf          *LeafStatus    `json:"leaf,omitempty"` // in leaf mode
 }
 
 // DevicesStatus is about the table of devices.
@@ -100,6 +101,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Limits:  b.limitsStatus(), Registry: b.live.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
+		Leaf:    b.leaf.status(),
 	}
 	for _, u := range b.lanes {
 		u.watch()

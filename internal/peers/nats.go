@@ -36,6 +36,9 @@ type NATSProcess struct {
 	// MonitorURL is http://127.0.0.1:port where the configuration asks for
 	// monitoring, else empty. Another one after each start.
 	MonitorURL string
+	// LeafAddr is the host:port for leaf nodes where the configuration has a
+	// leafnodes block, else empty. It stays the same, like Addr.
+	LeafAddr string
 }
 
 // NATSServer starts a nats-server, the library that this module uses, in a
@@ -73,6 +76,10 @@ func (n *NATSProcess) begin() error {
 	_, port, _ := net.SplitHostPort(n.Addr)
 	n.URL = "nats://" + n.Addr
 	n.args[1] = "-port=" + port
+	if n.LeafAddr != "" {
+		_, port, _ := net.SplitHostPort(n.LeafAddr)
+		n.args = append(n.args, "-leaf-port="+port)
+	}
 	return nil
 }
 
@@ -94,6 +101,7 @@ func (n *NATSProcess) announced() error {
 		return errors.New("no word that it takes connections")
 	}
 	n.Addr = addr
+	n.LeafAddr, _ = line(said, "leaf ")
 	if monitor, ok := line(said, "monitor "); ok {
 		n.MonitorURL = "http://" + monitor
 	}

@@ -26,6 +26,7 @@ func main() {
 func run() error {
 	config := flag.String("config", "", "nats-server configuration `file`")
 	port := flag.Int("port", -1, "client `port` on 127.0.0.1; -1: a free one")
+	leaf := flag.Int("leaf-port", -1, "`port` for leaf nodes on 127.0.0.1, where the configuration has any")
 	store := flag.String("store-dir", "", "JetStream `directory`")
 	flag.Parse()
 
@@ -44,6 +45,9 @@ func run() error {
 	if options.HTTPPort != 0 {
 		// A fixed monitoring port would keep tests from running side by side.
 		options.HTTPHost, options.HTTPPort = "127.0.0.1", -1
+	}
+	if options.LeafNode.Port != 0 {
+		options.LeafNode.Host, options.LeafNode.Port = "127.0.0.1", *leaf
 	}
 	options.NoSigs = true
 
@@ -64,6 +68,9 @@ func run() error {
 	// server's log goes to the standard error output.
 	if monitor := ns.MonitorAddr(); monitor != nil {
 		fmt.Printf("monitor %v\n", monitor)
+	}
+	if options.LeafNode.Port != 0 {
+		fmt.Printf("leaf 127.0.0.1:%d\n", options.LeafNode.Port)
 	}
 	fmt.Printf("ready %v\n", ns.Addr())
 	<-stop

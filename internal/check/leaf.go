@@ -1,0 +1,67 @@
+package check
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// hub holds the hub against what a leaf node needs of it.
+func (n *natsCheck) hub() {
+	version := n.nc.ConnectedServerVersion()
+	if jetstream.TellsSourced(version) {
+		n.report.OK("hub", "nats-server %s tells how far it has sourced", version)
+	} else {
+		n.report.Fail("hub", "%v (it is %s): without that nothing that is stored here can be removed; update the hub", jetstream.ErrHubTooOld, version)
+	}
+	leaf, hub := int64(n.config.NATS.Leaf.MaxPayload), n.nc.MaxPayload()
+	if hub < leaf {
+		n.report.Fail("hub max_payload", "the hub takes %s, nats.leaf.max_payload is %s, and a message in between would end the link again and again: lower it, or raise max_payload at the hub", size(hub), size(leaf))
+	}
+	if want := int64(n.config.Limits.Payload) + headerAllowance; leaf < want {
+		n.report.Note("leaf max_payload", "nats.leaf.max_payload is %s, limits.payload and headers need up to %s: larger messages are quarantined as refused", size(leaf), size(want))
+	}
+}
+
+// link joins the hub for a moment as a leaf node that holds no stream, under a
+// domain of its own: the bridge's may be in use.
+func link(ctx context.Context, c *config.Config, r *Report) {
+	dir, err := os.MkdirTemp("", "mqtt-nats-bridge-check-")
+	if err != nil {
+		r.Fail("leaf link", "%v: let the check write to the directory for temporary files", err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	o := daemon.LeafOptions(c, nil)
+	o.Domain, o.StoreDir = c.NATS.Leaf.Domain+"-check", dir
+	node, err := jetstream.StartLeaf(ctx, o)
+	if err != nil {
+		r.Fail("leaf link", "%v: mend what nats in the configuration names", err)
+		return
+	}
+	defer node.Close()
+	bounded, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	for {
+		up, problem := node.Link()
+		switch {
+		case up:
+			r.OK("leaf link", "the hub takes a leaf node at %s", c.NATS.Leaf.URL)
+			return
+		case bounded.Err() != nil:
+			if problem == "" {
+				problem = "no answer within " + answerTimeout.String()
+			}
+			r.Fail("leaf link", "%s does not take a leaf node: %s: see that the hub has a leafnodes block that listens there and knows the credentials of nats", c.NATS.Leaf.URL, problem)
+			return
+		}
+		select {
+		case <-bounded.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package check
+
+import (
+	"bytes"
+	"net"
+	"strconv"
+	"testing"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+)
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	hub := startNATS(t, func(o *natsd.Options) {
+		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port
+		o.LeafNode.Username, o.LeafNode.Password = "bridge", "bridge"
+		o.Username, o.Password = "bridge", "bridge"
+	})
+	settings := []string{
+		"NATS_URL=" + hub.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge",
+		"BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR=" + t.TempDir(),
+	}
+	url := "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
+	out, r := checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+url)...)
+	require.Zero(t, r.Failed(), out)
+	require.Contains(t, out, "tells how far it has sourced")
+	require.Contains(t, out, "ok    leaf link: the hub takes a leaf node at "+url)
+	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge makes it at start")
+	require.NotContains(t, out, "nats publish", "messages are published within the bridge")
+
+	nobody := "nats-leaf://127.0.0.1:" + strconv.Itoa(freePort(t))
+	out, r = checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+nobody, "BRIDGE_NATS_LEAF_MAX_PAYLOAD=2MiB")...)
+	require.Equal(t, 2, r.Failed(), out)
+	require.Regexp(t, `FAIL  leaf link: .* does not take a leaf node: .*connection refused.*: see that the hub has a leafnodes block`, out)
+	require.Contains(t, out, "FAIL  hub max_payload: the hub takes 1MiB, nats.leaf.max_payload is 2MiB")
+}
+
+func TestAStreamWithoutOurSourceIsTold(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	hub := startNATS(t, func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port })
+	apply(t, openJetStream(t, hub.URL()))
+	out, r := checkNATS(t, "NATS_URL="+hub.URL(), "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_DOMAIN=site-a",
+		"BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir(), "BRIDGE_NATS_LEAF_URL=nats-leaf://127.0.0.1:"+strconv.Itoa(port))
+	require.Equal(t, 4, r.Failed(), out)
+	require.Contains(t, out, "FAIL  streams: stream TELEMETRY: sources is none, must be TELEMETRY of domain site-a: run mqtt-nats-bridge streams apply")
+}
+
+func TestTheStoreOfALeafNodeIsShown(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c, plan := load(t, "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL=nats-leaf://hub", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+dir)
+	var out bytes.Buffer
+	Local(c, plan, NewReport(&out))
+	require.Contains(t, out.String(), "ok    leaf: domain site-a, stores up to 10GiB for the hub at nats-leaf://hub:7422")
+	require.Contains(t, out.String(), "ok    nats.leaf.store_dir: "+dir+" can be written")
+}

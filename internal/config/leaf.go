@@ -1,0 +1,117 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// LeafServers are listeners for leaf nodes, without credentials.
+type LeafServers struct{ urls []*url.URL }
+
+// leafPort is nats-server's default for leaf nodes.
+const leafPort = "7422"
+
+func (s *LeafServers) parse(text string) error {
+	const example = "write it like nats-leaf://hub:7422, or tls://hub:7422 for TLS, several separated by commas"
+	shown := quoteURL(text)
+	var parsed LeafServers
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		u, err := url.Parse(part)
+		if err != nil || !strings.Contains(part, "://") {
+			return fmt.Errorf("%s is not a URL; %s", shown, example)
+		}
+		webSocket := u.Scheme == "ws" || u.Scheme == "wss"
+		switch {
+		case u.Scheme != "nats-leaf" && u.Scheme != "nats" && u.Scheme != "tls" && !webSocket:
+			return fmt.Errorf("%s has the unknown scheme %s; %s", shown, quote(u.Scheme), example)
+		case u.User != nil:
+			return fmt.Errorf("%s: the link takes its credentials from nats.user, nats.creds and so on; leave them out here", shown)
+		case u.RawQuery != "" || u.Fragment != "" || !webSocket && u.Path != "" && u.Path != "/":
+			return fmt.Errorf("%s has more than host and port; %s", shown, example)
+		}
+		if err := checkHost(u); err != nil {
+			return fmt.Errorf("%s %w; %s", shown, err, example)
+		}
+		if u.Port() == "" && !webSocket {
+			u.Host += ":" + leafPort
+		}
+		parsed.urls = append(parsed.urls, u)
+	}
+	*s = parsed
+	return nil
+}
+
+// String is the URLs separated by commas.
+func (s LeafServers) String() string {
+	all := make([]string, len(s.urls))
+	for i, u := range s.urls {
+		all[i] = u.String()
+	}
+	return strings.Join(all, ",")
+}
+
+// Format is String for every verb.
+func (s LeafServers) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, s.String()) }
+
+// MarshalText is String.
+func (s LeafServers) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// IsZero reports whether there are none.
+func (s LeafServers) IsZero() bool { return len(s.urls) == 0 }
+
+// leafRules hold for nats.mode leaf, and keep its keys out of the other mode:
+// whoever writes them believes that something is stored here.
+func (l *loader) leafRules() {
+	leaf := l.c.NATS.Leaf
+	if !l.sound("nats.mode") {
+		return
+	}
+	if l.c.NATS.Mode != LeafMode {
+		if l.c.given("nats.leaf") {
+			l.contradiction("is for nats.mode: leaf, and the mode is client; write nats.mode: leaf, or drop this", l.leafPaths()...)
+		}
+		return
+	}
+	needs := func(given bool, path, what string) {
+		if !given && l.sound(path) {
+			l.fault(l.c.origin("nats.mode"), path, "is missing, and nats.mode is leaf; "+what)
+		}
+	}
+	needs(!leaf.URL.IsZero(), "nats.leaf.url", "write the hub's listener for leaf nodes, like nats-leaf://hub:7422")
+	needs(leaf.Domain != "", "nats.leaf.domain", "write a name for this site, like site-a, that no other bridge has")
+	needs(leaf.StoreDir != "", "nats.leaf.store_dir", "name a directory for what the hub has not stored yet")
+	if l.sound("nats.leaf.domain") && leaf.Domain != "" && !validDomain(leaf.Domain) {
+		l.contradiction(quote(leaf.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
+	}
+	if info, err := os.Stat(leaf.StoreDir); leaf.StoreDir != "" && l.sound("nats.leaf.store_dir") && err == nil && !info.IsDir() {
+		l.contradiction(quote(leaf.StoreDir)+" is not a directory; name one, it is made where it is missing", "nats.leaf.store_dir")
+	}
+	if l.sound("nats.leaf.store_dir", "state_dir") && leaf.StoreDir != "" && leaf.StoreDir == l.c.StateDir {
+		l.contradiction("is state_dir too; give the store a directory of its own", "nats.leaf.store_dir")
+	}
+	if l.sound("limits.payload", "nats.leaf.max_payload") && l.c.Limits.Payload > leaf.MaxPayload {
+		l.contradiction(fmt.Sprintf("%s is below limits.payload (%s), and no such message could be stored; raise it, with the hub's max_payload, or lower the payload", leaf.MaxPayload, l.c.Limits.Payload), "nats.leaf.max_payload", "limits.payload")
+	}
+	for i, t := range l.c.Topics {
+		if path := fmt.Sprintf("topics[%d].stream", i); t.Stream == NoStream && l.sound(path) {
+			l.contradiction("is none, and with nats.mode: leaf nothing here would store it; write telemetry, shadow or commands", path)
+		}
+	}
+}
+
+func (l *loader) leafPaths() []string {
+	var paths []string
+	for _, p := range l.paths() {
+		if strings.HasPrefix(p, "nats.leaf.") {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// validDomain: the domain is a token of subjects and of a server's name.
+func validDomain(d string) bool { return len(d) <= 64 && validClientID(d) }

@@ -1,0 +1,430 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// leafUnit is the leaf node of nats.mode leaf: it looks once a second at both its
+// ends, removes what the hub has stored, and keeps the limits.
+type leafUnit struct {
+	node    *jetstream.Leaf
+	config  config.Leaf
+	lanes   int
+	control *control
+	streams []jetstream.StreamSpec
+	log     zerolog.Logger
+	// open is closed when lanes may store: at once, unless the store may have
+	// been set back by a power cut.
+	open chan struct{}
+
+	mu      sync.Mutex
+	view    leafView
+	purged  time.Time
+	heard   []heard
+	before  string // the store as the last look found it
+	shut    bool
+	waiting bool // for the hub's word after a power cut
+}
+
+// leafView is what the last look found.
+type leafView struct {
+	link         bool
+	linkSince    time.Time
+	linkProblem  string
+	hub          map[string]uint64 // nil: not asked yet
+	hubProblem   string
+	misfit       string // what about the hub will not pass by itself
+	misfitSince  time.Time
+	streams      string // how the hub's streams contradict the configuration
+	streamsSince time.Time
+	local        string // why the store could not be read
+	localSince   time.Time
+	backlog      []jetstream.Backlog
+	used         uint64
+	full         time.Time // since when nothing is taken for lack of room; zero: it is
+	old          time.Time // likewise for age
+}
+
+// heard is how far the hub had stored at a time.
+type heard struct {
+	at  time.Time
+	hub map[string]uint64
+}
+
+const (
+	leafLook = time.Second
+	// leafPurge is how often what the hub has is removed while there is room:
+	// each time costs the rewriting of a file.
+	leafPurge = 15 * time.Second
+	// leafAnswer bounds what is asked of either end in one look.
+	leafAnswer = 3 * time.Second
+	// heardPerKeep is how many of the hub's words are remembered.
+	heardPerKeep = 300
+	// leafGuard is room for what a lane may have on its way, twice over.
+	leafGuard = 16 << 20
+)
+
+// LeafOptions is the leaf node that c describes.
+func LeafOptions(c *config.Config, streams []jetstream.StreamSpec) jetstream.LeafOptions {
+	l := c.NATS.Leaf
+	return jetstream.LeafOptions{
+		Hub: ConnectOptions(c, c.MQTT.ClientID), URLs: l.URL.String(), Domain: l.Domain, StoreDir: l.StoreDir,
+		MaxBytes: int64(l.MaxBytes), MaxPayload: int32(l.MaxPayload), SyncInterval: l.SyncInterval,
+		DuplicateWindow: c.Streams.DuplicateWindow, Streams: streams,
+	}
+}
+
+// openLeaf returns nil in client mode.
+func openLeaf(ctx context.Context, c *config.Config, plan *Plan, control *control, log zerolog.Logger) (*leafUnit, error) {
+	if c.NATS.Mode != config.LeafMode {
+		return nil, nil
+	}
+	o := LeafOptions(c, plan.Streams)
+	o.Log = func(level, line string) {
+		e := log.Debug()
+		if level == "error" && !saidElsewhere(line) {
+			e = log.Error()
+		}
+		e.Str("server_level", level).Str("server_says", line).Msg("from the nats-server of the leaf node")
+	}
+	node, err := jetstream.StartLeaf(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	u := &leafUnit{
+		node: node, config: c.NATS.Leaf, lanes: len(plan.Lanes), control: control, streams: plan.Streams,
+		log: log, open: make(chan struct{}), view: leafView{linkSince: time.Now()},
+	}
+	if !node.Rebooted() {
+		close(u.open)
+	}
+	return u, nil
+}
+
+// saidElsewhere: each attempt to link has its lines, and so has every ten seconds of
+// a full store; look says both once.
+func saidElsewhere(line string) bool {
+	return strings.Contains(strings.ToLower(line), "leafnode") || strings.Contains(line, "resource limits exceeded")
+}
+
+// run looks until ctx ends.
+func (u *leafUnit) run(ctx context.Context) {
+	ticker := time.NewTicker(leafLook)
+	defer ticker.Stop()
+	for {
+		u.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// await returns true when lanes may store, false when ctx ends before.
+func (u *leafUnit) await(ctx context.Context) bool {
+	select {
+	case <-u.open:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (u *leafUnit) look(ctx context.Context) {
+	u.lookAtLink()
+	// Apart from what follows: a hub that is silent must not hold up the limits.
+	hub, stop := context.WithTimeout(ctx, leafAnswer)
+	u.lookAtHub(hub)
+	stop()
+	ctx, cancel := context.WithTimeout(ctx, leafAnswer)
+	defer cancel()
+	if u.node.Rebooted() {
+		u.renumber(ctx)
+	}
+	err := u.lookAtStore(ctx)
+	if err == nil {
+		err = u.keepLimits(ctx)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if errors.Is(err, context.Canceled) {
+		return // the bridge stops
+	}
+	news := err != nil && u.view.local == ""
+	if news {
+		u.view.localSince = time.Now()
+	}
+	u.view.local = ""
+	if err != nil {
+		u.view.local = err.Error()
+	}
+	if news {
+		u.log.Error().Err(err).Msg("the leaf node's store does not answer")
+	}
+}
+
+func (u *leafUnit) lookAtLink() {
+	up, problem := u.node.Link()
+	u.mu.Lock()
+	changed := up != u.view.link
+	if changed {
+		u.view.link, u.view.linkSince = up, time.Now()
+	}
+	news := problem != "" && u.view.linkProblem == ""
+	u.view.linkProblem = problem
+	u.mu.Unlock()
+	switch {
+	case changed && up:
+		u.log.Info().Str("hub", u.config.URL.String()).Msg("leaf node linked to the hub")
+	case changed:
+		u.log.Warn().Str("hub", u.config.URL.String()).Msg("the link to the hub is lost; messages are stored here until it is back")
+	case news && !up:
+		u.log.Warn().Str("hub", u.config.URL.String()).Str("problem", problem).Msg("no link to the hub; messages are stored here")
+	}
+}
+
+// lookAtHub asks how far the hub has stored. What it said last stays true while
+// it cannot be asked: it never goes back but by a loss of its own.
+func (u *leafUnit) lookAtHub(ctx context.Context) {
+	if !u.control.nc.IsConnected() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.view.hubProblem = jetstream.ErrDisconnected.Error()
+		return
+	}
+	positions, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)
+	misfit := hubMisfit(u.control.nc, u.config)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.view.hubProblem = ""
+	if err != nil {
+		u.view.hubProblem = err.Error()
+	}
+	if positions == nil {
+		return
+	}
+	u.view.hub = positions
+	now := time.Now()
+	if n := len(u.heard); n == 0 || now.Sub(u.heard[n-1].at) >= u.config.Keep/heardPerKeep {
+		u.heard = append(u.heard, heard{now, positions})
+	}
+	if misfit != u.view.misfit {
+		u.view.misfit, u.view.misfitSince = misfit, time.Now()
+		if misfit != "" {
+			u.log.Error().Str("problem", misfit).Msg("the hub does not fit")
+		}
+	}
+}
+
+// hubMisfit is what about the hub's server will not do, empty where it will or
+// where there is no connection.
+func hubMisfit(nc *nats.Conn, c config.Leaf) string {
+	version, payload := nc.ConnectedServerVersion(), nc.MaxPayload()
+	switch {
+	case version == "":
+	case !jetstream.TellsSourced(version):
+		return fmt.Sprintf("%v (it is %s)", jetstream.ErrHubTooOld, version)
+	case payload > 0 && payload < int64(c.MaxPayload):
+		return fmt.Sprintf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): a message in between would end the link again and again", payload, int64(c.MaxPayload))
+	}
+	return ""
+}
+
+// renumber opens the lanes once no sequence can come twice.
+func (u *leafUnit) renumber(ctx context.Context) {
+	u.mu.Lock()
+	hub := u.view.hub
+	u.mu.Unlock()
+	ask, err := u.node.Renumber(ctx, hub)
+	switch {
+	case err != nil:
+		u.log.Error().Err(err).Msg("the leaf node's sequences cannot be moved on; trying again")
+		return
+	case !ask:
+		close(u.open)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if ask && !u.waiting {
+		u.log.Warn().Msg("the machine went down with the store in use: what the hub has must be known before anything new is stored")
+	}
+	u.waiting = ask
+}
+
+func (u *leafUnit) lookAtStore(ctx context.Context) error {
+	u.mu.Lock()
+	hub := u.view.hub
+	u.mu.Unlock()
+	backlog, err := u.node.Backlog(ctx, hub)
+	if err != nil {
+		return err
+	}
+	used, err := u.node.Used(ctx)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.view.backlog, u.view.used = backlog, used
+	return nil
+}
+
+// keepLimits makes room, and shuts the store where the oldest message is too old.
+//
+// A store that is full refuses; if room came about while messages are on their way
+// to it, a later one of a device could be taken after an earlier one was refused.
+// So near the limit, room is made only when nothing has moved since the last look:
+// by then every lane that was refused waits with one message, and goes on in order
+// from there.
+func (u *leafUnit) keepLimits(ctx context.Context) error {
+	u.mu.Lock()
+	v := u.view
+	now := time.Now()
+	state := fmt.Sprint(v.used)
+	for _, b := range v.backlog {
+		state += fmt.Sprint(" ", b.Last)
+	}
+	still := state == u.before
+	u.before = state
+	limit := uint64(u.config.MaxBytes)
+	guard := min(uint64(u.lanes)*leafGuard, limit/2)
+	near := v.used+guard >= limit
+	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
+		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge
+	})
+	done := u.kept(now)
+	if near {
+		done = v.hub
+	}
+	purge := len(done) > 0 && (near && still || !near && now.Sub(u.purged) >= leafPurge)
+	shut := u.shut
+	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
+	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
+	u.mu.Unlock()
+
+	if purge {
+		if err := u.node.Purge(ctx, done); err != nil {
+			return err
+		}
+		u.mu.Lock()
+		u.purged = now
+		u.mu.Unlock()
+	}
+	// Opened again only when it has stood still, for the same reason.
+	if tooOld == shut || shut && !still {
+		return nil
+	}
+	if err := u.node.Shut(ctx, tooOld); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.shut = tooOld
+	return nil
+}
+
+// kept is what the hub had stored already nats.leaf.keep ago, and has still: a hub
+// that went back to an earlier state has not. nil: that is not known.
+func (u *leafUnit) kept(now time.Time) map[string]uint64 {
+	n := 0
+	for n < len(u.heard) && now.Sub(u.heard[n].at) >= u.config.Keep {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	u.heard = u.heard[n-1:]
+	done := map[string]uint64{}
+	for stream, at := range u.heard[0].hub {
+		for _, later := range u.heard[1:] {
+			at = min(at, later.hub[stream])
+		}
+		done[stream] = min(at, u.view.hub[stream])
+	}
+	return done
+}
+
+// mark notes since when a limit is reached, and logs its beginning and its end.
+func (u *leafUnit) mark(since *time.Time, is bool, message string, now time.Time) {
+	switch {
+	case is && since.IsZero():
+		*since = now
+		u.log.Error().Uint64("used_bytes", u.view.used).Msg(message)
+	case !is && !since.IsZero():
+		u.log.Info().Int64("after_ms", now.Sub(*since).Milliseconds()).Msg("the local store takes messages again")
+		*since = time.Time{}
+	}
+}
+
+// manageStreams makes or checks the hub's streams. Nothing about them ends the
+// bridge: it stores here meanwhile.
+func (u *leafUnit) manageStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) {
+	// A stream made before the link stands asks for its source in vain, and
+	// again only after half a minute.
+	u.awaitLink(ctx, 10*time.Second)
+	for {
+		var again <-chan time.Time
+		err := u.control.ensureStreams(ctx, mode, plan)
+		if err != nil {
+			u.control.streamsNotReady(err)
+			again = time.After(streamsAgain)
+		}
+		u.contradicted(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-u.control.again:
+		case <-again:
+		}
+	}
+}
+
+// contradicted notes what stands against the hub's streams; nil: nothing.
+func (u *leafUnit) contradicted(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.view.streams = ""
+	if err != nil {
+		u.view.streams, u.view.streamsSince = err.Error(), time.Now()
+	}
+}
+
+// streamsAgain is how soon it shows that streams apply has mended what was wrong.
+const streamsAgain = 30 * time.Second
+
+func (u *leafUnit) awaitLink(ctx context.Context, patience time.Duration) {
+	timeout := time.After(patience)
+	for {
+		if up, _ := u.node.Link(); up {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timeout:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// close ends the node; in client mode there is none.
+func (u *leafUnit) close() error {
+	if u == nil {
+		return nil
+	}
+	return u.node.Close()
+}

@@ -1,0 +1,209 @@
+package proof
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// leafHub is a hub with a listener for leaf nodes.
+const leafHub = maxStore + "server_name: hub\nleafnodes { port: 7422 }\n"
+
+// leafRig is a real mosquitto, the bridge as a leaf node and its hub as
+// processes, with a proxy on the link.
+type leafRig struct {
+	t      testing.TB
+	broker *peers.MosquittoProcess
+	hub    *peers.NATSProcess
+	link   *peers.TCPProxy
+	bridge *peers.BridgeProcess
+	js     natsjs.JetStream // the hub's
+	said   int
+}
+
+// newLeafRig returns once the bridge's session exists and the link stands.
+func newLeafRig(t testing.TB, env ...string) *leafRig {
+	t.Helper()
+	r := &leafRig{t: t}
+	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
+	r.hub = peers.NATSServer(t, peers.NATSOptions{Config: leafHub})
+	r.link = peers.Proxy(t, r.hub.LeafAddr)
+	r.js = connectNATS(t, r.hub.URL)
+	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
+		"MQTT_URL=mqtt://" + r.broker.Addr,
+		"NATS_URL=" + r.hub.URL,
+		"BRIDGE_NATS_MODE=leaf",
+		"BRIDGE_NATS_LEAF_URL=nats-leaf://" + r.link.Addr,
+		"BRIDGE_NATS_LEAF_DOMAIN=site-a",
+		"BRIDGE_NATS_LEAF_STORE_DIR=" + t.TempDir(),
+		"BRIDGE_IDENTITY_MODE=off",
+		"BRIDGE_LIMITS_DEVICE_RATE=0",
+		"BRIDGE_STATE_DIR=" + t.TempDir(),
+		"BRIDGE_ADMIN_LISTEN=127.0.0.1:0",
+		"BRIDGE_LOG_FORMAT=json",
+	}, env...)})
+	r.awaitSession()
+	r.bridge.Log().Await(t, 0, "leaf node linked to the hub")
+	return r
+}
+
+func (r *leafRig) awaitSession() {
+	r.t.Helper()
+	r.bridge.Log().Await(r.t, r.said, "mqtt connected")
+}
+
+// startBridge starts it again.
+func (r *leafRig) startBridge() {
+	r.t.Helper()
+	r.said = len(r.bridge.Log().String())
+	r.bridge.Start()
+	r.awaitSession()
+}
+
+// get reads a page of the admin endpoint, whose address is in the log.
+func (r *leafRig) get(path string, into any) int {
+	r.t.Helper()
+	const listening = `"address":"`
+	end := r.bridge.Log().Await(r.t, r.said, listening)
+	addr, _, _ := strings.Cut(r.bridge.Log().String()[end:], `"`)
+	answer, err := http.Get("http://" + addr + path)
+	require.NoError(r.t, err)
+	defer answer.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	require.NoError(r.t, json.NewDecoder(answer.Body).Decode(into))
+	return answer.StatusCode
+}
+
+func (r *leafRig) leaf() *daemon.LeafStatus {
+	r.t.Helper()
+	var s daemon.Status
+	r.get("/status", &s)
+	require.NotNil(r.t, s.Leaf)
+	return s.Leaf
+}
+
+// awaitDrained waits until the hub has all and says so, as long as the backlog
+// falls, and returns what the backlog was seen to be.
+func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
+	r.t.Helper()
+	var most uint64
+	var since time.Time // when it was seen at its highest for the last time
+	progress := time.Now()
+	for {
+		s := r.leaf()
+		if n := len(seen); n == 0 || seen[n-1] != s.Messages {
+			seen = append(seen, s.Messages)
+			progress = time.Now()
+		}
+		if s.Messages >= most {
+			most, since = s.Messages, time.Now()
+		}
+		if s.Messages == 0 && s.HubProblem == "" {
+			return seen, float64(most) / time.Since(since).Seconds()
+		}
+		require.Less(r.t, time.Since(progress), asksAgain, "the backlog does not fall: %+v", s)
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// A power cut takes from a hub what its disk had not got yet. The bridge keeps what
+// the hub has stored for a while, and the hub fetches it again.
+func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	r := newLeafRig(t)
+	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
+	l.release(2000)
+	require.True(t, l.await(2000))
+	r.awaitStored(2000)
+	require.Zero(t, r.hub.Stop())
+	old := t.TempDir()
+	require.NoError(t, os.CopyFS(old, os.DirFS(r.hub.StoreDir)))
+	r.hub.Start()
+	l.awaitEnd(t)
+	r.awaitStored(4000)
+	r.hub.Kill9()
+	require.NoError(t, os.RemoveAll(r.hub.StoreDir))
+	require.NoError(t, os.CopyFS(r.hub.StoreDir, os.DirFS(old)))
+	r.hub.Start()
+	s, err := r.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	require.Less(t, s.CachedInfo().State.Msgs, uint64(4000), "set back")
+	r.awaitStored(4000)
+	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	require.True(t, v.clean(), v)
+	require.Zero(t, r.bridge.Stop(), "exit code")
+}
+
+// awaitStored waits until the hub has n messages of telemetry.
+func (r *leafRig) awaitStored(n uint64) {
+	r.t.Helper()
+	deadline := time.Now().Add(asksAgain)
+	for {
+		s, err := r.js.Stream(r.t.Context(), "TELEMETRY")
+		if err == nil && s.CachedInfo().State.Msgs >= n {
+			return
+		}
+		require.True(r.t, time.Now().Before(deadline), "the hub does not get %d messages", n)
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// asksAgain is how long a hub may take to source again: a request that met no leaf
+// node is repeated after 30 s and a pause that grows with each time, to 2 min at
+// most (nats-server 2.15).
+const asksAgain = 3 * time.Minute
+
+// The link is cut under load, the bridge killed while it is cut and the hub
+// restarted: what the publisher got a PUBACK for is at the hub once, in order.
+func TestNothingIsLostAcrossACutLink(t *testing.T) {
+	t.Parallel()
+	rate, cut := 5000, 60*time.Second
+	if testing.Short() {
+		rate, cut = 2000, 4*time.Second
+	}
+	total := rate * int((cut+4*time.Second)/time.Second)
+	r := newLeafRig(t)
+	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 50, Total: total, Rate: rate})
+	l.release(total)
+	require.True(t, l.await(rate))
+	began := time.Now()
+	r.link.Down()
+	third := int(cut/time.Second) * rate / 3
+	require.True(t, l.await(rate+third))
+	r.bridge.Kill9()
+	r.startBridge()
+	require.True(t, l.await(rate+2*third))
+	r.hub.Restart()
+	l.awaitEnd(t)
+	if rest := cut - time.Since(began); rest > 0 {
+		time.Sleep(rest) // the cut is this long, whatever the load does
+	}
+	mark(t, r.broker.Addr)
+	s := r.leaf()
+	require.False(t, s.Link.Connected)
+	require.Positive(t, s.Messages)
+	ready := map[string]any{}
+	require.Equal(t, http.StatusOK, r.get("/readyz", &ready), "a link that is away is what it is for: %v", ready)
+
+	r.link.Up()
+	up := time.Now()
+	seen, perSecond := r.awaitDrained()
+	require.Greater(t, len(seen), 1, "the backlog was seen to fall")
+	awaitMarker(t, r.js)
+	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	t.Logf("%v; drained %v after the link came back, %.0f/s once the hub had asked, from %d; backlogs seen %v", v, time.Since(up).Round(time.Second), perSecond, s.Messages, seen)
+	require.True(t, v.clean(), v)
+	require.Zero(t, r.bridge.Stop(), "exit code")
+}

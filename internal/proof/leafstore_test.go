@@ -1,0 +1,94 @@
+package proof
+
+import (
+	"testing"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// leafInProcess is a bridge in this process whose link to the hub can be cut.
+func leafInProcess(t *testing.T, more settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
+	t.Helper()
+	leafAddr, leafPort := nobody(t)
+	hub := startJetStream(t, jetstream.ServerOptions{Configure: func(o *natsd.Options) {
+		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leafPort
+	}})
+	js = connectNATS(t, hub.URL())
+	link = peers.Proxy(t, leafAddr)
+	b, addr = startBroker(t, broker.Options{})
+	s := plain("mqtt://"+addr, hub.URL()).
+		with("nats.mode", "leaf").with("nats.leaf.url", "nats-leaf://"+link.Addr).
+		with("nats.leaf.domain", "site-a").with("nats.leaf.store_dir", t.TempDir())
+	for path, value := range more {
+		s.with(path, value)
+	}
+	bridge = startInProcess(t, s)
+	awaitReady(t, bridge)
+	awaitSubscribed(t, bridge)
+	eventually(t, func() bool {
+		_, err := js.Stream(t.Context(), "QUARANTINE") // the last that is made
+		return bridge.Status(t.Context()).Leaf.Link.Connected && err == nil
+	}, func() any { return bridge.Status(t.Context()).Leaf })
+	return bridge, b, addr, link, js
+}
+
+// A local store that is full refuses, nothing is acknowledged, the broker holds
+// what comes; nothing is discarded and nothing overtakes when there is room again.
+func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	bridge, b, addr, link, js := leafInProcess(t, settings{"nats.leaf.max_bytes": "16MiB"})
+	link.Down()
+	l := startLoad(t, loadOptions{Addr: addr, Devices: 20, Total: 10_000, Size: 4096})
+	l.release(l.Total)
+	p := awaitProblem(t, bridge, "leaf", "the local store is full", "16MiB", "nats.leaf.max_bytes")
+	require.False(t, p.Since.IsZero())
+	s := bridge.Status(t.Context()).Leaf
+	require.True(t, s.Full)
+	require.GreaterOrEqual(t, s.UsedBytes, s.MaxBytes)
+	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
+	link.Up()
+	l.awaitEnd(t)
+	mark(t, addr)
+	awaitMarker(t, js)
+	v := l.judge(readLoad(t, js, "TELEMETRY"))
+	require.True(t, v.clean(), v)
+	require.Zero(t, b.Dropped())
+	awaitReady(t, bridge)
+}
+
+// What has waited for longer than max_age stops the intake. It is not discarded:
+// the hub gets it as soon as it is back.
+func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	bridge, b, addr, link, js := leafInProcess(t, settings{"nats.leaf.max_age": "1s"})
+	link.Down()
+	l := startLoad(t, loadOptions{Addr: addr, Devices: 20, Total: 2000})
+	l.release(1000)
+	require.True(t, l.await(1000))
+	awaitProblem(t, bridge, "leaf", "longer than nats.leaf.max_age")
+	l.release(2000)
+	awaitProblem(t, bridge, "jetstream", "10077")
+	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
+	require.True(t, bridge.Status(t.Context()).Leaf.Full)
+	link.Up()
+	l.awaitEnd(t)
+	mark(t, addr)
+	awaitMarker(t, js)
+	v := l.judge(readLoad(t, js, "TELEMETRY"))
+	require.True(t, v.clean(), v)
+	require.Zero(t, b.Dropped())
+	awaitReady(t, bridge)
+}

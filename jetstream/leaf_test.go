@@ -1,0 +1,383 @@
+package jetstream_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// startHub starts a hub with a listener for leaf nodes and returns that one's URL.
+func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Options)) (*jetstream.Server, [2]int) {
+	t.Helper()
+	if ports[1] == 0 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ports[1] = l.Addr().(*net.TCPAddr).Port
+		require.NoError(t, l.Close())
+	}
+	hub, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: ports[0], ServerName: "hub", Configure: func(o *natsd.Options) {
+		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", ports[1]
+		if configure != nil {
+			configure(o)
+		}
+	}})
+	require.NoError(t, err)
+	t.Cleanup(hub.Shutdown)
+	return hub, [2]int{hub.Port(), ports[1]}
+}
+
+func leafURL(ports [2]int) string { return "nats-leaf://127.0.0.1:" + strconv.Itoa(ports[1]) }
+
+// outStreams are streams of the hub that source from a domain.
+func outStreams(domain string) []jetstream.StreamSpec {
+	return []jetstream.StreamSpec{
+		{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Sources: []jetstream.SourceSpec{{Stream: "TELEMETRY", Domain: domain}}},
+		{Name: "QUARANTINE", Subjects: []string{"quarantine.>"}, Sources: []jetstream.SourceSpec{{Stream: "QUARANTINE", Domain: domain}}},
+	}
+}
+
+func leafOptions(t *testing.T, urls, domain string) jetstream.LeafOptions {
+	return jetstream.LeafOptions{
+		URLs: urls, Domain: domain, StoreDir: t.TempDir(), MaxBytes: 1 << 30, MaxPayload: 1 << 20,
+		SyncInterval: time.Minute, DuplicateWindow: 2 * time.Minute, Streams: outStreams(domain),
+		Log: func(level, line string) {
+			if level != "info" {
+				t.Log(level, line)
+			}
+		},
+	}
+}
+
+func startLeaf(t *testing.T, o jetstream.LeafOptions) *jetstream.Leaf {
+	t.Helper()
+	l, err := jetstream.StartLeaf(within(t), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// inProcess is a client of the leaf node.
+func inProcess(t *testing.T, l *jetstream.Leaf) natsjs.JetStream {
+	t.Helper()
+	nc, err := nats.Connect("", nats.InProcessServer(l.InProcess()))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+func awaitLink(t *testing.T, l *jetstream.Leaf) {
+	t.Helper()
+	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, patience, 5*time.Millisecond)
+}
+
+// drainPatience covers nats-server's: a request to source that met no leaf node is
+// repeated after 30 s and a pause.
+const drainPatience = 90 * time.Second
+
+// awaitDrained waits until the hub has everything and the leaf node nothing.
+func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []jetstream.StreamSpec) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), drainPatience)
+	defer cancel()
+	require.Eventually(t, func() bool {
+		at, err := jetstream.SourcedUpTo(ctx, hub, streams)
+		if err != nil {
+			return false
+		}
+		require.NoError(t, l.Purge(ctx, at))
+		all, err := l.Backlog(ctx, nil)
+		require.NoError(t, err)
+		for _, b := range all {
+			if b.Messages > 0 {
+				return false
+			}
+		}
+		return true
+	}, drainPatience, 20*time.Millisecond)
+}
+
+func apply(t *testing.T, hub natsjs.JetStream, streams []jetstream.StreamSpec) *jetstream.Report {
+	t.Helper()
+	report, err := jetstream.Manage(within(t), hub, jetstream.ManageApply, streams, nil)
+	require.NoError(t, err)
+	return report
+}
+
+func newLeafPublisher(t *testing.T, l *jetstream.Leaf, settler bridge.Settler) *jetstream.Publisher {
+	t.Helper()
+	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			return jetstream.Connect(jetstream.ConnectOptions{}, extra...)
+		},
+		InProcess: l.InProcess(), Settler: settler,
+	})
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	return p
+}
+
+func requireMessage(t *testing.T, js natsjs.JetStream, stream, subject string) *natsjs.RawStreamMsg {
+	t.Helper()
+	s, err := js.Stream(within(t), stream)
+	require.NoError(t, err)
+	m, err := s.GetLastMsgForSubject(within(t), subject)
+	require.NoError(t, err)
+	return m
+}
+
+func TestAMessageOfALeafNodeArrivesAtTheHubAsItWasGiven(t *testing.T) {
+	t.Parallel()
+	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	js := api(t, hub)
+	streams := outStreams("site-a")
+	l := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
+	awaitLink(t, l)
+	apply(t, js, streams)
+	o := newOutcomes(t)
+	p := newLeafPublisher(t, l, o)
+	for i, subject := range []string{"tenant.acme.device.dev-1.telemetry", "quarantine.cn_mismatch.tenant.acme.device.dev-1.telemetry"} {
+		p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte(subject), ID: []byte("id-" + strconv.Itoa(i)), Payload: []byte("\x00payload"),
+			Headers: []bridge.Header{{Name: "Bridge-Cn", Value: []byte("acme/dev-1")}, {Name: "Bridge-Time", Value: []byte("2026-01-02T03:04:05.678Z")}}})
+	}
+	for _, x := range o.wait(2) {
+		require.NoError(t, x.refused)
+	}
+	require.EqualValues(t, 1, p.Stats().Connects, "counted, though not dialled")
+	awaitDrained(t, js, l, streams)
+	m := requireMessage(t, js, "TELEMETRY", "tenant.acme.device.dev-1.telemetry")
+	require.Equal(t, "\x00payload", string(m.Data))
+	require.Equal(t, "id-0", m.Header.Get("Nats-Msg-Id"))
+	require.Equal(t, "acme/dev-1", m.Header.Get("Bridge-Cn"))
+	require.Equal(t, "2026-01-02T03:04:05.678Z", m.Header.Get("Bridge-Time"))
+	require.NotEmpty(t, m.Header.Get("Nats-Stream-Source"), "the one header that is added")
+	m = requireMessage(t, js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.dev-1.telemetry")
+	require.Equal(t, "id-1", m.Header.Get("Nats-Msg-Id"))
+}
+
+// Hub and leaf node have streams with the same subjects. A publish belongs to the
+// side where it was made.
+func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
+	t.Parallel()
+	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	nc, err := nats.Connect(hub.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	streams := outStreams("site-a")
+	l := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
+	awaitLink(t, l)
+	apply(t, js, streams)
+	local := inProcess(t, l)
+	// The link has carried what each end subscribes to once the hub sources.
+	_, err = local.Publish(within(t), "tenant.acme.device.first.telemetry", nil)
+	require.NoError(t, err)
+	awaitDrained(t, js, l, streams)
+
+	answers, err := nc.SubscribeSync(nc.NewInbox())
+	require.NoError(t, err)
+	require.NoError(t, nc.PublishRequest("tenant.acme.device.dev-1.telemetry", answers.Subject, []byte("at the hub")))
+	ack, err := answers.NextMsg(patience)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"stream":"TELEMETRY","seq":2}`, string(ack.Data))
+	localAck, err := local.Publish(within(t), "tenant.acme.device.dev-2.telemetry", []byte("at the leaf"))
+	require.NoError(t, err)
+	require.Equal(t, "site-a", localAck.Domain)
+	awaitDrained(t, js, l, streams)
+	// By now a second answer to the publish at the hub would be here.
+	pending, _, err := answers.Pending()
+	require.NoError(t, err)
+	require.Zero(t, pending, "one PubAck, the hub's")
+
+	s, err := js.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	require.EqualValues(t, 3, s.CachedInfo().State.Msgs, "each once")
+	here, err := local.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	require.Equal(t, localAck.Sequence, here.CachedInfo().State.LastSeq, "nothing of the hub's came between")
+}
+
+func TestTwoSitesFeedOneStream(t *testing.T) {
+	t.Parallel()
+	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	js := api(t, hub)
+	first, second := outStreams("site-a"), outStreams("site-b")
+	a := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
+	b := startLeaf(t, leafOptions(t, leafURL(ports), "site-b"))
+	awaitLink(t, a)
+	awaitLink(t, b)
+	apply(t, js, first)
+	publish := func(l *jetstream.Leaf, device string) {
+		t.Helper()
+		_, err := inProcess(t, l).Publish(within(t), "tenant.acme.device."+device+".telemetry", nil, natsjs.WithMsgID(device))
+		require.NoError(t, err)
+	}
+	publish(b, "before") // stored before the hub's last message, and before the hub knows the site
+	publish(a, "dev-a")
+	awaitDrained(t, js, a, first)
+
+	d, err := jetstream.Plan(within(t), js, second, nil)
+	require.NoError(t, err)
+	require.Contains(t, d.String(), "! sources               TELEMETRY of domain site-a -> TELEMETRY of domain site-a, TELEMETRY of domain site-b")
+	_, err = jetstream.Manage(within(t), js, jetstream.ManageCreate, second, nil)
+	require.ErrorIs(t, err, jetstream.ErrContradiction)
+	require.ErrorContains(t, err, "run mqtt-nats-bridge streams apply")
+	_, err = jetstream.SourcedUpTo(within(t), js, second)
+	require.ErrorContains(t, err, "stream TELEMETRY at the hub does not source TELEMETRY of domain site-b")
+
+	apply(t, js, second)
+	for _, specs := range [][]jetstream.StreamSpec{first, second} {
+		d, err = jetstream.Plan(within(t), js, specs, nil)
+		require.NoError(t, err)
+		require.True(t, d.Empty(), "each site finds itself: %s", d)
+	}
+	publish(b, "dev-b")
+	awaitDrained(t, js, b, second)
+	s, err := js.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	require.EqualValues(t, 3, s.CachedInfo().State.Msgs)
+	requireMessage(t, js, "TELEMETRY", "tenant.acme.device.before.telemetry")
+}
+
+// pump publishes n numbered messages to the leaf node and waits until it has them.
+func fill(t *testing.T, l *jetstream.Leaf, from, n int) {
+	t.Helper()
+	o := newOutcomes(t)
+	p := newLeafPublisher(t, l, o)
+	defer p.Close()
+	for i := from; i < from+n; i++ {
+		id := strconv.Itoa(i)
+		p.Publish(&bridge.Message{Token: uint64(i - from), Subject: []byte("tenant.acme.device.dev-1.telemetry"), ID: []byte("id-" + id), Payload: []byte(id)})
+	}
+	for _, x := range o.wait(n) {
+		require.NoError(t, x.refused)
+	}
+}
+
+// requireNumbers demands 0 to n-1 in order, each once.
+func requireNumbers(t *testing.T, js natsjs.JetStream, n int) {
+	t.Helper()
+	s, err := js.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	c, err := s.OrderedConsumer(within(t), natsjs.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	messages, err := c.Messages()
+	require.NoError(t, err)
+	defer messages.Stop()
+	require.EqualValues(t, n, s.CachedInfo().State.Msgs)
+	for i := range n {
+		m, err := messages.Next(natsjs.NextMaxWait(patience))
+		require.NoError(t, err)
+		require.Equal(t, strconv.Itoa(i), string(m.Data()))
+	}
+}
+
+func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	dir := t.TempDir()
+	hub, ports := startHub(t, dir, [2]int{}, nil)
+	streams := outStreams("site-a")
+	l := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
+	awaitLink(t, l)
+	apply(t, api(t, hub), streams)
+	fill(t, l, 0, 2000)
+	awaitDrained(t, api(t, hub), l, streams)
+	fill(t, l, 2000, 2000)
+	hub.Shutdown()
+	fill(t, l, 4000, 2000)
+	hub, _ = startHub(t, dir, ports, nil)
+	js := api(t, hub)
+	awaitDrained(t, js, l, streams)
+	requireNumbers(t, js, 6000)
+}
+
+// A local store that is lost takes along what it held, and its sequence. The hub
+// must neither skip what comes after nor take anything twice.
+func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	js := api(t, hub)
+	streams := outStreams("site-a")
+	o := leafOptions(t, leafURL(ports), "site-a")
+	l := startLeaf(t, o)
+	awaitLink(t, l)
+	apply(t, js, streams)
+	fill(t, l, 0, 500)
+	awaitDrained(t, js, l, streams)
+	require.NoError(t, l.Close())
+
+	o.StoreDir = t.TempDir()
+	// The numbers come from a clock of whole seconds.
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+	l = startLeaf(t, o)
+	fill(t, l, 500, 3)
+	awaitDrained(t, js, l, streams)
+	requireNumbers(t, js, 503)
+}
+
+func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
+	t.Parallel()
+	pair, seed := newUser(t)
+	public, err := pair.PublicKey()
+	require.NoError(t, err)
+	seedFile := write(t, filepath.Join(t.TempDir(), "user.nk"), seed)
+	operated, creds := decentralised(t)
+	ca := newAuthority(t, "ca")
+	cert, key := ca.issue(t, "bridge.test")
+	password := func(o *natsd.Options) { o.LeafNode.Username, o.LeafNode.Password = "bridge", "s3cret" }
+	for name, c := range map[string]struct {
+		server func(*natsd.Options)
+		client jetstream.ConnectOptions
+	}{
+		"user and password": {password, jetstream.ConnectOptions{User: "bridge", Password: "s3cret"}},
+		"in the url":        {password, jetstream.ConnectOptions{URL: "nats://bridge:s3cret@127.0.0.1:1"}},
+		"token":             {func(o *natsd.Options) { o.Authorization = "t0ken" }, jetstream.ConnectOptions{Token: "t0ken"}},
+		"nkey":              {func(o *natsd.Options) { o.LeafNode.Nkey = public }, jetstream.ConnectOptions{NKeySeedFile: seedFile}},
+		"creds":             {operated, jetstream.ConnectOptions{Creds: creds}},
+		"certificate": {func(o *natsd.Options) {
+			ca.serverTLS(t, true)(o)
+			o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = o.TLSConfig, 5
+			o.TLS, o.TLSVerify, o.TLSConfig = false, false, nil
+		}, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.file, Cert: cert, Key: key}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, ports := startHub(t, t.TempDir(), [2]int{}, c.server)
+			o := leafOptions(t, leafURL(ports), "site-a")
+			o.Hub = c.client
+			l := startLeaf(t, o)
+			require.Eventually(t, func() bool { up, _ := l.Link(); return up }, patience, 5*time.Millisecond)
+
+			o = leafOptions(t, leafURL(ports), "site-b")
+			o.Hub = jetstream.ConnectOptions{User: "bridge", Password: "wrong"}
+			l = startLeaf(t, o)
+			require.Eventually(t, func() bool {
+				up, problem := l.Link()
+				return !up && problem != ""
+			}, patience, 5*time.Millisecond)
+		})
+	}
+	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
+	o.Hub = jetstream.ConnectOptions{User: "bridge", Password: "s3cret", Token: "t0ken"}
+	_, err = jetstream.StartLeaf(within(t), o)
+	require.ErrorContains(t, err, "user and password, token are all set")
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package jetstream
+
+import "os"
+
+// lockStore cannot keep a second process out here.
+func lockStore(string) (*os.File, error) { return os.Open(os.DevNull) }

@@ -1,0 +1,121 @@
+package jetstream_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// powerCut makes a store look as one that was in use when its machine went down.
+func powerCut(t *testing.T, dir string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "mqtt-nats-bridge.json"), []byte(`{"boot":"another"}`), 0o600))
+}
+
+// A power cut sets the store back to what the disk had, here to 300 messages,
+// while the hub has 500: what comes next must not get the numbers 301 to 500 again,
+// which the hub would skip. One that holds messages needs the hub's word for it,
+// an empty one only the clock.
+func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	for name, keep := range map[string]int{"holding messages": 300, "empty": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+			js := api(t, hub)
+			streams := outStreams("site-a")
+			o := leafOptions(t, leafURL(ports), "site-a")
+			l := startLeaf(t, o)
+			fill(t, l, 0, keep)
+			require.NoError(t, l.Close())
+			old := t.TempDir()
+			require.NoError(t, os.CopyFS(old, os.DirFS(o.StoreDir)))
+
+			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
+			l = startLeaf(t, o)
+			require.False(t, l.Rebooted(), "it was closed")
+			awaitLink(t, l)
+			apply(t, js, streams)
+			fill(t, l, keep, 500-keep)
+			awaitDrained(t, js, l, streams)
+			require.NoError(t, l.Close())
+
+			o.StoreDir = old
+			powerCut(t, old)
+			l = startLeaf(t, o)
+			require.True(t, l.Rebooted())
+			ask, err := l.Renumber(within(t), nil)
+			require.NoError(t, err)
+			require.Equal(t, keep > 0, ask)
+			if ask {
+				at, err := jetstream.SourcedUpTo(within(t), js, streams)
+				require.NoError(t, err)
+				ask, err = l.Renumber(within(t), at)
+				require.NoError(t, err)
+			}
+			require.False(t, ask)
+			require.False(t, l.Rebooted())
+			fill(t, l, 500, 3)
+			awaitDrained(t, js, l, streams)
+			requireNumbers(t, js, 503)
+		})
+	}
+}
+
+func TestAKilledBridgeIsNoPowerCut(t *testing.T) {
+	t.Parallel()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Skip("this system does not tell its boots apart")
+	}
+	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
+	l := startLeaf(t, o)
+	mark, err := os.ReadFile(filepath.Join(o.StoreDir, "mqtt-nats-bridge.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(mark), string(boot[:36]))
+	require.Contains(t, string(mark), `"clean":false`)
+	require.NoError(t, l.Close())
+	// As a kill leaves it.
+	require.NoError(t, os.WriteFile(filepath.Join(o.StoreDir, "mqtt-nats-bridge.json"), mark, 0o600))
+	l = startLeaf(t, o)
+	require.False(t, l.Rebooted())
+}
+
+func TestTwoBridgesDoNotShareAStore(t *testing.T) {
+	t.Parallel()
+	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
+	first := startLeaf(t, o)
+	_, err := jetstream.StartLeaf(within(t), o)
+	require.ErrorIs(t, err, jetstream.ErrStoreLocked)
+	require.ErrorContains(t, err, o.StoreDir)
+	require.NoError(t, first.Close())
+	startLeaf(t, o)
+}
+
+// A shut store refuses what comes and keeps what it has.
+func TestAShutStoreRefusesAndKeeps(t *testing.T) {
+	t.Parallel()
+	l := startLeaf(t, leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a"))
+	fill(t, l, 0, 10)
+	require.NoError(t, l.Shut(within(t), true))
+	_, err := inProcess(t, l).Publish(within(t), "tenant.acme.device.dev-1.telemetry", nil)
+	require.ErrorContains(t, err, "maximum bytes exceeded")
+	all, err := l.Backlog(within(t), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 10, all[0].Messages)
+	require.NoError(t, l.Shut(within(t), false))
+	fill(t, l, 10, 10)
+	all, err = l.Backlog(within(t), map[string]uint64{"TELEMETRY": all[0].Last})
+	require.NoError(t, err)
+	require.EqualValues(t, 10, all[0].Messages, "of which the hub has the first ten")
+	require.Positive(t, all[0].Bytes)
+	require.WithinDuration(t, time.Now(), all[0].Oldest, time.Minute)
+}

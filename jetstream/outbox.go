@@ -1,0 +1,191 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// The streams of a leaf node keep what the hub has not confirmed. The hub tells
+// in its stream's info up to which sequence of each source it has stored (field
+// seq, nats-server 2.15; from the store, not from what is on its way), and up to
+// there the local stream is purged. Nothing else ever leaves it.
+
+// Backlog is what waits in one local stream.
+type Backlog struct {
+	Stream   string
+	Messages uint64 // not known to be stored at the hub
+	Bytes    uint64
+	Oldest   time.Time // of the oldest message; zero: none waits
+	// Last is the newest sequence, Hub the one up to which the hub has stored;
+	// 0: nothing, or the hub has not been asked yet.
+	Last, Hub uint64
+}
+
+// Used is what all streams hold, in bytes, that included which the hub has and
+// that has not been purged yet.
+func (l *Leaf) Used(ctx context.Context) (uint64, error) {
+	info, err := l.js.AccountInfo(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the leaf node's usage: %w", err)
+	}
+	return info.Store, nil
+}
+
+// Backlog reads the local streams, in the order of the options. hub holds how far
+// the hub has stored, by stream.
+func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, error) {
+	var all []Backlog
+	for _, spec := range l.options.Streams {
+		stream, err := l.js.Stream(ctx, spec.Name)
+		if err != nil {
+			return nil, fmt.Errorf("read local stream %s: %w", spec.Name, err)
+		}
+		b := Backlog{Stream: spec.Name, Last: stream.CachedInfo().State.LastSeq, Hub: hub[spec.Name]}
+		s := stream.CachedInfo().State
+		// Nothing is ever deleted from within: what is there is contiguous.
+		if first := max(s.FirstSeq, b.Hub+1); s.Msgs > 0 && first <= s.LastSeq {
+			b.Messages = s.LastSeq - first + 1
+			b.Bytes = uint64(float64(s.Bytes) * float64(b.Messages) / float64(s.Msgs))
+			b.Oldest = s.FirstTime
+			if first > s.FirstSeq {
+				// It may have been purged since: then the next look tells.
+				if m, err := stream.GetMsg(ctx, first); err == nil {
+					b.Oldest = m.Time
+				}
+			}
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// Purge removes what the hub has stored.
+func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
+	for _, spec := range l.options.Streams {
+		stream, err := l.js.Stream(ctx, spec.Name)
+		if err != nil {
+			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
+		}
+		// Never beyond what is here: that would move the numbers on.
+		s := stream.CachedInfo().State
+		if upTo := min(hub[spec.Name], s.LastSeq); s.Msgs > 0 && upTo >= s.FirstSeq {
+			if err := stream.Purge(ctx, natsjs.WithPurgeSequence(upTo+1)); err != nil {
+				return fmt.Errorf("purge local stream %s: %w", spec.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Shut makes the local streams refuse every message (error 10077), and open take
+// them again. It is how a limit of age is kept without discarding anything.
+func (l *Leaf) Shut(ctx context.Context, shut bool) error {
+	for _, spec := range l.options.Streams {
+		stream, err := l.js.Stream(ctx, spec.Name)
+		if err != nil {
+			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
+		}
+		cfg := stream.CachedInfo().Config
+		// Lowered on a stream that discards new messages, a limit removes
+		// nothing; no message is as small as this one.
+		cfg.MaxBytes = -1
+		if shut {
+			cfg.MaxBytes = 1
+		}
+		if cfg.MaxBytes == stream.CachedInfo().Config.MaxBytes {
+			continue
+		}
+		if _, err := l.js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("update local stream %s: %w", spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// ErrHubTooOld: the hub's server does not tell how far a stream has sourced.
+var ErrHubTooOld = errors.New("the hub's nats-server does not tell how far it has sourced: it must be 2.15 or later")
+
+// TellsSourced tells whether a server of that version is new enough.
+func TellsSourced(version string) bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 2 || major == 2 && minor >= 15
+}
+
+// SourcedUpTo asks the hub up to which sequence each of the streams has stored
+// what comes from the domain. A stream that is missing or has no such source has
+// stored nothing; the error says so for those that exist.
+func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec) (map[string]uint64, error) {
+	positions := map[string]uint64{}
+	var faults []error
+	for _, spec := range streams {
+		stream, err := hub.Stream(ctx, spec.Name)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, explain(err, "$JS.API.STREAM.INFO."+spec.Name))
+		}
+		for _, want := range spec.Sources {
+			source := findSource(stream.CachedInfo().Sources, want)
+			switch {
+			case source == nil:
+				faults = append(faults, fmt.Errorf("stream %s at the hub does not source %s", spec.Name, want))
+				continue
+			case source.Error != nil:
+				faults = append(faults, fmt.Errorf("stream %s at the hub cannot source %s: %w", spec.Name, want, source.Error))
+			}
+			positions[want.Stream] = source.Seq
+		}
+	}
+	return positions, errors.Join(faults...)
+}
+
+func findSource(sources []*natsjs.StreamSourceInfo, want SourceSpec) *natsjs.StreamSourceInfo {
+	for _, s := range sources {
+		if s.Name == want.Stream && s.External != nil && s.External.APIPrefix == want.api() {
+			return s
+		}
+	}
+	return nil
+}
+
+// Rebooted tells whether the store may have gone back to an earlier state.
+func (l *Leaf) Rebooted() bool { return l.rebooted }
+
+// Renumber makes sure that no number is given out again that the hub has seen,
+// after the store may have gone back. It needs the hub's word only for streams
+// that hold something: an empty one takes its next number from the clock. With a
+// nil map it reports whether the hub must be asked.
+func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, err error) {
+	for _, spec := range l.options.Streams {
+		stream, err := l.js.Stream(ctx, spec.Name)
+		if err != nil {
+			return false, fmt.Errorf("read local stream %s: %w", spec.Name, err)
+		}
+		s := stream.CachedInfo().State
+		if s.Msgs > 0 && hub == nil {
+			ask = true
+			continue
+		}
+		// What the hub has beyond our last number we once had too, and all
+		// that is left here it has.
+		if s.Msgs > 0 && hub[spec.Name] <= s.LastSeq {
+			continue
+		}
+		next := max(sequenceFloor(time.Now()), hub[spec.Name]+1, s.LastSeq+1)
+		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
+			return false, fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
+		}
+	}
+	if !ask {
+		l.rebooted = false
+	}
+	return ask, nil
+}
