@@ -154,16 +154,40 @@ func (l *loader) laneRules() {
 		}
 		c.Lanes.Count = 0
 		l.prefixRule()
+		l.leaseRules()
 		return
 	}
 	if c.given("lanes.partitions") {
 		l.contradiction("contradicts identity.mode off: plain topics have no partitions; write lanes.count, and mqtt.share where that is more than 1", "lanes.partitions")
 	}
-	c.Lanes.Partitions = nil
+	c.Lanes.Partitions = Partitions{}
+	l.leaseRules()
 	if l.sound("lanes.count", "mqtt.share") && c.Lanes.Count > 1 && c.MQTT.Share == "" {
 		l.contradiction("is "+strconv.Itoa(c.Lanes.Count)+" without mqtt.share: each lane would get every message; write a share group, or count: 1", "lanes.count")
 	}
 }
+
+// leaseRules: the keys of the leases mean nothing where there are none.
+func (l *loader) leaseRules() {
+	lanes := &l.c.Lanes
+	if !l.sound("lanes.partitions") {
+		return
+	}
+	if !lanes.Partitions.Auto {
+		for _, path := range []string{"lanes.bucket", "lanes.ttl"} {
+			if l.c.given(path) {
+				l.contradiction("means something with lanes.partitions auto only; drop it, or write auto there", path)
+			}
+		}
+		return
+	}
+	if l.sound("lanes.bucket") && !validBucket(lanes.Bucket) {
+		l.contradiction(quote(lanes.Bucket)+" does not serve as a bucket's name; write letters, digits, - or _", "lanes.bucket")
+	}
+}
+
+// validBucket is nats.go's rule (ADR-8); the stream behind it is KV_ and the name.
+func validBucket(name string) bool { return validClientID(name) }
 
 func (l *loader) prefixRule() {
 	p := l.c.Identity.Prefix

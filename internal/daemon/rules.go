@@ -73,7 +73,7 @@ func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []L
 			filter := pattern.Filter()
 			switch {
 			case prefix != nil:
-				filter = prefix.Filter(c.Lanes.Partitions[i], pattern)
+				filter = prefix.Filter(c.Lanes.Partitions.List[i], pattern)
 			case c.MQTT.Share != "":
 				filter = "$share/" + c.MQTT.Share + "/" + filter
 			}
