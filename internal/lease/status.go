@@ -30,7 +30,7 @@ type PartitionStatus struct {
 }
 
 // Held is how many partitions this replica holds.
-func (s *Status) Held() (n int) {
+func (s Status) Held() (n int) {
 	for i := range s.Partitions {
 		if s.Partitions[i].Holder == s.Replica.ID {
 			n++
