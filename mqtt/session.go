@@ -39,8 +39,23 @@ type Options struct {
 	// earlier process was last connected. Should it have none now, it has
 	// lost messages.
 	HadSession bool
-	Receiver   bridge.Receiver
+	// Claim says whether the client id is this process's to use; nil: it always
+	// is.
+	Claim    Claim
+	Receiver bridge.Receiver
 	Log        zerolog.Logger
+}
+
+// Claim is a client id that several processes use in turn.
+type Claim interface {
+	// Permit is asked before each connection but the first, for the last may have
+	// ended because another process has the client id now, which MQTT 3.1.1 does
+	// not tell. It returns when the session may connect, or with an error once ctx
+	// has ended, as it does when the session is closed.
+	Permit(ctx context.Context) error
+	// Fenced tells that what the connection holds must wait: nothing more is
+	// taken from it until this is false. It is asked once a read.
+	Fenced() bool
 }
 
 func (o *Options) setDefaults() error {
@@ -150,6 +165,9 @@ func (s *Session) run(ctx context.Context) {
 			return
 		case <-time.After(wait.next(lived)):
 		}
+		if c := s.opts.Claim; c != nil && c.Permit(ctx) != nil {
+			return
+		}
 	}
 }
 
@@ -165,7 +183,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		}
 		t = newTap(conn, tapOptions{
 			receiver: s.opts.Receiver, maxPacket: s.opts.MaxPacket,
-			filters: len(s.opts.Filters), linger: s.opts.Linger,
+			filters: len(s.opts.Filters), linger: s.opts.Linger, claim: s.opts.Claim,
 		})
 		if err := s.adopt(ctx, t); err != nil {
 			return nil, errors.Join(err, t.Close())

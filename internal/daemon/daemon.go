@@ -31,6 +31,9 @@ type Bridge struct {
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	lanes   []*laneUnit
+	// replicas opens and closes the lanes; nil: they are open as long as the
+	// bridge runs.
+	replicas *replicas
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -73,7 +76,9 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	}
 	sessions := newChorus(opts.Log, len(plan.Lanes))
 	for _, l := range plan.Lanes {
-		b.lanes = append(b.lanes, newLaneUnit(l, opts.Log, sessions))
+		u := newLaneUnit(l, opts.Log, sessions)
+		u.leased = c.Lanes.Partitions.Auto
+		b.lanes = append(b.lanes, u)
 	}
 	streams := make(chan error, 1)
 	b.wait.Go(func() {
@@ -100,8 +105,12 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		config: c, tls: tlsConfig, rules: plan.Rules, devices: b.devices, tenants: b.tenants, nats: connect,
 		unheld: func(subject string) bool { return control.unheld(run, plan, subject) },
 	}
-	for _, u := range b.lanes {
-		b.wait.Go(func() { b.fail(u.run(run, shared)) })
+	if c.Lanes.Partitions.Auto {
+		b.replicas = startReplicas(b, shared, sessions)
+	} else {
+		for _, u := range b.lanes {
+			b.wait.Go(func() { b.fail(u.run(run, shared)) })
+		}
 	}
 	b.wait.Go(func() { b.tick(run) })
 	return b, nil
@@ -148,9 +157,21 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	b.wait.Wait()
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Config.StopTimeout)
 	defer cancel()
+	abandoned := b.stopLanes(ctx)
+	b.control.nc.Close()
+	if abandoned > 0 {
+		return fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned)
+	}
+	return nil
+}
+
+// stopLanes takes all lanes down at once and returns how many messages were left.
+func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
+	if b.replicas != nil {
+		return b.replicas.keeper.Stop(ctx)
+	}
 	var mu sync.Mutex
 	var wait sync.WaitGroup
-	abandoned := 0
 	for _, u := range b.lanes {
 		wait.Go(func() {
 			n := u.stop(ctx)
@@ -160,11 +181,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 		})
 	}
 	wait.Wait()
-	b.control.nc.Close()
-	if abandoned > 0 {
-		return fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned)
-	}
-	return nil
+	return abandoned
 }
 
 // ErrAbandoned: messages were still under way when the bridge stopped.
@@ -179,6 +196,9 @@ type Problem = endpoint.Problem
 func (b *Bridge) Problems() []Problem {
 	all := b.control.problems()
 	natsDown := len(all) > 0 && all[0].Component == "nats"
+	if b.replicas != nil {
+		all = append(all, b.replicas.problems(natsDown)...)
+	}
 	seen := map[string]int{}
 	for _, u := range b.lanes {
 		for _, p := range u.problems() {

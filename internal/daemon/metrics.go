@@ -32,6 +32,7 @@ type collector struct {
 	quarantined *prometheus.Desc
 	latency     *prometheus.Desc
 	build       *prometheus.Desc
+	leases      []leaseMetric
 }
 
 // laneMetric is a metric with one value for each lane.
@@ -54,7 +55,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 func newCollector(b *Bridge) *collector {
 	return &collector{
-		bridge: b, lanes: laneMetrics(), wholes: wholeMetrics(),
+		bridge: b, lanes: laneMetrics(), wholes: wholeMetrics(), leases: leaseMetrics(),
 		rejected: describe("rejected_total",
 			"Messages that a check refused, by reason, whether quarantine keeps them or not.", "lane", "reason"),
 		quarantined: describe("quarantined_total",
@@ -145,6 +146,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.wholes {
 		out <- m.desc
 	}
+	for _, m := range c.leases {
+		out <- m.desc
+	}
 	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build} {
 		out <- d
 	}
@@ -169,6 +173,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, m := range c.wholes {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(c.bridge))
+	}
+	if c.bridge.replicas != nil {
+		s := c.bridge.replicas.keeper.Status()
+		for _, m := range c.leases {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
+		}
 	}
 	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.bridge.opts.Version, runtime.Version())
 }

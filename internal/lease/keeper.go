@@ -60,10 +60,11 @@ type Keeper struct {
 	entries      <-chan Entry // nil: the store is not open
 	openAt       time.Time
 	renewAt      time.Time
-	retryAt      time.Time // when to try again to take what ought to have expired
-	contact      time.Time // the latest answer of the store
-	quietUntil   time.Time // until then nothing is taken that its holder has not left
-	echo         uint64    // a revision that the watch must have shown by the next renewal
+	retryAt      time.Time     // when to try again to take what ought to have expired
+	confirmed    time.Duration // when all leases were last confirmed or found lost, since base
+	contact      time.Time     // the latest answer of the store
+	quietUntil   time.Time     // until then nothing is taken that its holder has not left
+	echo         uint64        // a revision that the watch must have shown by the next renewal
 	holds        map[string]*Hold
 	mine         map[string]bool // lapsed here: nobody else can have been connected
 	idle         map[string]time.Time
@@ -163,16 +164,15 @@ func (k *Keeper) pass(ctx context.Context, now time.Time) {
 	if k.entries == nil && !now.Before(k.openAt) {
 		k.open(ctx)
 	}
-	confirmed := false
-	if k.entries != nil && !now.Before(k.renewAt) {
-		confirmed = k.renewAll(ctx)
+	if k.entries != nil && !now.Before(k.renewAt) && k.renewAll(ctx) {
+		k.confirmed = time.Since(k.base)
 	}
 	if k.entries != nil && !k.view.listing || k.leaving {
 		k.shareOut(ctx, time.Now())
 	}
 	// After a standstill only an answer of the store tells what became of the
 	// leases, and what was lost must be closed before the rest goes on.
-	if !k.fenced() || confirmed && !k.closing() {
+	if !k.fenced() || int64(k.confirmed) > k.alive.Load() && !k.closing() {
 		k.alive.Store(int64(time.Since(k.base)))
 	}
 }
