@@ -244,13 +244,11 @@ func (k *Keeper) open(ctx context.Context) {
 	k.limit.Store(int64(opened.TTL))
 	k.entries, k.view = opened.Entries, newView(opened.TTL)
 	k.renewAt, k.echo = now, 0
-	switch {
-	case first:
+	// The others' leases may have expired while nobody could renew them, or be gone
+	// with the bucket. Whoever is back first must not take everything.
+	k.quietUntil = now.Add(k.ttl)
+	if first {
 		k.quietUntil = now.Add(k.ttl / settles)
-	case now.Sub(k.contact) > k.ttl/renewals+k.ttl/answers:
-		// The others' leases may have expired while nobody could renew them.
-		// Whoever is back first must not take everything.
-		k.quietUntil = now.Add(k.ttl)
 	}
 	k.contact = now
 }

@@ -35,6 +35,8 @@ type entryAt struct {
 type link struct {
 	m       *memory
 	cut     bool
+	frozen  chan struct{} // nil: the process runs
+	mute    int           // so many answers to Write get lost
 	entries chan Entry
 }
 
@@ -96,6 +98,12 @@ func (l *link) put(key string, value []byte) uint64 {
 
 func (l *link) Put(_ context.Context, key string, value []byte) (uint64, error) {
 	l.m.mu.Lock()
+	frozen := l.frozen
+	l.m.mu.Unlock()
+	if frozen != nil { // no deadline ends a standstill
+		<-frozen
+	}
+	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	if l.cut {
 		return 0, errCut
@@ -116,7 +124,12 @@ func (l *link) Write(_ context.Context, key string, value []byte, revision uint6
 	if e.Revision != revision {
 		return 0, ErrChanged
 	}
-	return l.put(key, value), nil
+	written := l.put(key, value)
+	if l.mute > 0 {
+		l.mute--
+		return 0, context.DeadlineExceeded
+	}
+	return written, nil
 }
 
 func (l *link) Read(_ context.Context, key string) (Entry, error) {
@@ -146,6 +159,8 @@ type lanes struct {
 	name   string
 	broker *brokerSide
 	drain  time.Duration
+	// closing is how long Abandon takes.
+	closing time.Duration
 
 	mu   sync.Mutex
 	open map[string]*Hold
@@ -187,6 +202,7 @@ func (l *lanes) Close(ctx context.Context, p string) int {
 }
 
 func (l *lanes) Abandon(p string) {
+	time.Sleep(l.closing)
 	l.broker.mu.Lock()
 	if l.broker.connected[p] == l {
 		delete(l.broker.connected, p)
@@ -418,6 +434,65 @@ func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
 		w.everything(a, b)
 		require.Equal(t, 8, w.broker.takeovers, "nobody fought")
 		w.stop(a, b)
+	})
+}
+
+func TestAReplicaThatStoodStillTakesNothingInUntilItKnowsWhatIsStillItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		var holds []*Hold
+		for _, p := range a.lanes.held() {
+			require.False(t, a.lanes.open[p].Fenced())
+			holds = append(holds, a.lanes.open[p])
+		}
+		frozen := make(chan struct{})
+		w.memory.mu.Lock()
+		a.link.frozen = frozen
+		w.memory.mu.Unlock()
+		w.everything(b)
+		time.Sleep(5 * time.Minute)
+		for _, h := range holds {
+			require.True(t, h.Fenced())
+		}
+		// Closing a lane takes its time; until then the fence is up.
+		a.lanes.closing = time.Second
+		w.memory.mu.Lock()
+		a.link.frozen = nil
+		w.memory.mu.Unlock()
+		close(frozen)
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		require.Len(t, a.lanes.held(), len(holds))
+		require.True(t, holds[0].Fenced())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.EqualValues(t, len(holds), a.Status().Lost)
+		require.False(t, holds[0].Fenced())
+		w.everything(a, b)
+		w.stop(a, b)
+	})
+}
+
+func TestAnAnswerThatGotLostIsNoLostLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		w.memory.mu.Lock()
+		a.link.mute = 5 // writes are done, and nobody says so
+		w.memory.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Zero(t, a.link.mute)
+		require.Zero(t, a.Status().Lost)
+		require.Empty(t, a.Status().Problem)
+		require.Len(t, a.lanes.held(), 16)
+		w.stop(a)
 	})
 }
 
