@@ -44,6 +44,7 @@ func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
 	n.account(ctx, missing)
 	n.creation(ctx, missing)
 	n.publish(ctx)
+	n.leases(ctx)
 }
 
 type natsCheck struct {
