@@ -43,7 +43,7 @@ type Options struct {
 	// is.
 	Claim    Claim
 	Receiver bridge.Receiver
-	Log        zerolog.Logger
+	Log      zerolog.Logger
 }
 
 // Claim is a client id that several processes use in turn.
