@@ -161,6 +161,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, u := range c.bridge.lanes {
 		lane, r := u.plan.ClientID, u.read()
 		for _, m := range c.lanes {
+			// Of a lane that another replica has, only what was counted here
+			// means something.
+			if r.elsewhere && m.kind == prometheus.GaugeValue {
+				continue
+			}
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&r), lane)
 		}
 		for _, reason := range bridge.Reasons() {

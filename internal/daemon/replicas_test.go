@@ -107,6 +107,8 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	require.NoError(t, pedantic.Register(newCollector(a)))
 	sum, series := sums(t, pedantic)
 	require.Equal(t, 16, series["mqttbridge_received_total"])
+	require.Equal(t, 8, series["mqttbridge_mqtt_connected"], "no word on the lanes of others")
+	require.Equal(t, 8.0, sum["mqttbridge_mqtt_connected"])
 	for name, want := range map[string]float64{
 		"mqttbridge_ready": 1, "mqttbridge_replicas": 2, "mqttbridge_partitions_held": 8, "mqttbridge_partitions_unheld": 0,
 		"mqttbridge_leases_reachable": 1, "mqttbridge_partitions_taken_total": 16,
