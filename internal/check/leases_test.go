@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,10 @@ func TestACheckOfTheLeasesReadsTheBucketAndLeavesNoTrace(t *testing.T) {
 	require.NoError(t, err)
 	out, r = checkNATS(t, "NATS_URL="+s.URL(), auto)
 	require.Zero(t, r.Failed(), out)
+	c, plan := load(t, auto)
+	var local bytes.Buffer
+	Local(c, plan, NewReport(&local))
+	require.Contains(t, local.String(), "lanes bridge-p0 to bridge-pf shared with other replicas")
 	require.Contains(t, out, "note  leases: the bucket BRIDGE_LANES has a TTL of 1m0s, lanes.ttl is 10s")
 	require.Contains(t, out, "ok    leases: bucket BRIDGE_LANES can be read and watched, 1 replica takes part, 2 of 16 partitions are held: abc at one")
 	after, err := kv.Status(t.Context())

@@ -479,13 +479,15 @@ func (k *Keeper) end(ctx context.Context, e ending) {
 	}
 	k.handedOver++
 	k.opts.Log.Debug().Str("partition", h.partition).Msg("partition handed over")
-	// If that fails it expires.
+	if k.entries == nil {
+		return // out of reach: the lease expires
+	}
 	_, err := k.store(ctx, func(ctx context.Context) (uint64, error) {
 		return k.opts.Store.Write(ctx, partitionKey(h.partition), encode(Record{
 			Since: time.Now().UTC().Truncate(time.Millisecond), Session: h.session,
 		}), h.revision)
 	})
-	if err != nil && !errors.Is(err, ErrChanged) && k.entries != nil {
+	if err != nil && !errors.Is(err, ErrChanged) {
 		k.failed(fmt.Errorf("give back the lease of partition %s: %w", h.partition, err))
 	}
 }
