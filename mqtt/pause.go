@@ -66,12 +66,12 @@ func (p *pause) fence(c Claim) bool {
 	return true
 }
 
-// awaitSuback is false where none comes. It may come late, behind the messages
+// awaitAnswer is false where none comes to a SUBSCRIBE or UNSUBSCRIBE. It may come late, behind the messages
 // of a long backlog: a broker that sends something has not stopped working.
-func (t *tap) awaitSuback(suback, stop <-chan struct{}) bool {
+func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	for {
 		select {
-		case <-suback:
+		case <-answer:
 			return true
 		case <-stop:
 			return false

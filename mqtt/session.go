@@ -35,6 +35,9 @@ type Options struct {
 	// low rates for that much more latency.
 	Linger  time.Duration
 	Filters []string // subscribed at QoS 1
+	// Retiring: the filters are unsubscribed instead. The broker puts nothing more
+	// into the session, and delivers what is in it.
+	Retiring bool
 	// HadSession: the broker kept a session for this client id when an
 	// earlier process was last connected. Should it have none now, it has
 	// lost messages.
@@ -206,7 +209,11 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	subscribed := make(chan struct{})
 	go func() {
 		defer close(subscribed)
-		s.subscribe(client, t, stop)
+		if s.opts.Retiring {
+			s.unsubscribe(client, t, stop)
+		} else {
+			s.subscribe(client, t, stop)
+		}
 	}()
 	select {
 	case <-t.ended:
@@ -276,7 +283,7 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 	}
 	for {
 		token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-		if !t.awaitSuback(token.Done(), stop) {
+		if !t.awaitAnswer(token.Done(), stop) {
 			return
 		}
 		if err := token.Error(); err != nil {
@@ -299,6 +306,29 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 		case <-time.After(30 * time.Second):
 		}
 	}
+}
+
+// unsubscribe takes the session out of its share group (§3.10). What is in its queue
+// stays there [MQTT-3.10.4-3].
+func (s *Session) unsubscribe(client paho.Client, t *tap, stop <-chan struct{}) {
+	token := client.Unsubscribe(s.opts.Filters...)
+	if !t.awaitAnswer(token.Done(), stop) {
+		return
+	}
+	if err := token.Error(); err != nil {
+		select {
+		case <-stop:
+		default:
+			t.closeBecause(fmt.Errorf("unsubscribe: %w", err))
+		}
+		return
+	}
+	s.mu.Lock()
+	s.status.Subscribed, s.status.Retiring, s.status.Problem = true, true, ""
+	present := s.status.SessionPresent
+	s.mu.Unlock()
+	s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
+		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring: nothing new comes to this session")
 }
 
 // granted notes the SUBACK's return codes (§3.9.3) and tells whether all

@@ -23,7 +23,7 @@ type sessionsClear struct {
 func (sessionsClear) Help() string {
 	return `The broker keeps a lane's session while the lane is away, so that nothing is lost. For one that never comes back that is a trap: of a $share group EMQX goes on giving it its share of new messages until the session expires, and only then to the others.
 
-So when lanes.count was lowered, or a bridge of the group retired: stop that bridge, let it drain, and clear the client ids that nobody uses any more. What such a session still holds is thrown away: it has been acknowledged to the devices and is stored nowhere. A client that is connected under the id is thrown out; MQTT 3.1.1 does not tell whether there is one, so this asks first. Without a terminal --yes is required.
+What a session still holds when it is cleared is thrown away: it has been acknowledged to the devices and is stored nowhere. So let the lane retire first (lanes.retiring): it leaves its group and stores what is left. A client that is connected under the id is thrown out; MQTT 3.1.1 does not tell whether there is one, so this asks first. Without a terminal --yes is required.
 
 A client id of the configuration given is refused. The exit code is 1 if a session could not be ended.
 

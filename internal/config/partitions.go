@@ -85,7 +85,7 @@ func (c *Config) ClientIDs() []string {
 	for _, p := range c.Lanes.Partitions.List {
 		ids = append(ids, c.MQTT.ClientID+"-p"+p)
 	}
-	for i := range c.Lanes.Count {
+	for i := range c.Lanes.Count + c.Lanes.Retiring {
 		ids = append(ids, fmt.Sprintf("%s-%d", c.MQTT.ClientID, i))
 	}
 	return ids

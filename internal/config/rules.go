@@ -149,10 +149,13 @@ func (l *loader) laneRules() {
 		if c.given("lanes.count") {
 			l.contradiction("contradicts identity.mode attested, where each partition has its lane; drop it, or write lanes.partitions", "lanes.count")
 		}
+		if c.given("lanes.retiring") {
+			l.contradiction("contradicts identity.mode attested, where no lane is ever too many; drop it", "lanes.retiring")
+		}
 		if c.MQTT.Share != "" {
 			l.contradiction("contradicts identity.mode attested, where partitions share the work; drop it", "mqtt.share")
 		}
-		c.Lanes.Count = 0
+		c.Lanes.Count, c.Lanes.Retiring = 0, 0
 		l.prefixRule()
 		l.leaseRules()
 		return
@@ -162,6 +165,12 @@ func (l *loader) laneRules() {
 	}
 	c.Lanes.Partitions = Partitions{}
 	l.leaseRules()
+	if l.sound("lanes.retiring", "mqtt.share") && c.Lanes.Retiring > 0 && c.MQTT.Share == "" {
+		l.contradiction("is given without mqtt.share; a lane retires from a share group, so name the one that it is in", "lanes.retiring")
+	}
+	if l.sound("lanes.count", "lanes.retiring") && c.Lanes.Count+c.Lanes.Retiring == 0 {
+		l.contradiction("is 0 and no lane is retiring; write 1 or more", "lanes.count")
+	}
 	if l.sound("lanes.count", "mqtt.share") && c.Lanes.Count > 1 && c.MQTT.Share == "" {
 		l.contradiction("is "+strconv.Itoa(c.Lanes.Count)+" without mqtt.share: each lane would get every message; write a share group, or count: 1", "lanes.count")
 	}

@@ -138,7 +138,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 		Address: c.MQTT.URL.Address(), TLS: shared.tls, ClientID: u.plan.ClientID,
 		Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
 		KeepAlive: c.MQTT.KeepAlive, MaxPacket: int(c.MQTT.MaxPacket), Linger: c.Lane.Linger,
-		Filters: u.plan.Filters, HadSession: claim.hadSession, Claim: claim.of, Receiver: lane, Log: u.mqttLog,
+		Filters: u.plan.Filters, Retiring: u.plan.Retiring, HadSession: claim.hadSession, Claim: claim.of, Receiver: lane, Log: u.mqttLog,
 	})
 	if err != nil {
 		publisher.Close()

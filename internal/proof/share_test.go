@@ -12,17 +12,17 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// sharing starts a bridge with so many lanes in a $share group, and waits until all
-// have subscribed. It returns what the broker said of their sessions.
-func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string, lanes int) *peers.BridgeProcess {
+// sharing starts a bridge with so many lanes in a $share group, and more that retire
+// from it, and waits until all are connected.
+func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string, lanes, retiring int) *peers.BridgeProcess {
 	t.Helper()
 	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
 		"MQTT_URL=mqtt://" + broker.Addr, "NATS_URL=" + natsURL,
-		"BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers", fmt.Sprint("BRIDGE_LANES_COUNT=", lanes),
+		"BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers", fmt.Sprint("BRIDGE_LANES_COUNT=", lanes), fmt.Sprint("BRIDGE_LANES_RETIRING=", retiring),
 		"BRIDGE_LIMITS_DEVICE_RATE=0", "BRIDGE_STATE_DIR=" + state, "BRIDGE_ADMIN_LISTEN=", "BRIDGE_LOG_FORMAT=json",
 	}})
 	said := 0
-	for range lanes {
+	for range lanes + retiring {
 		said = b.Log().Await(t, said, "mqtt connected")
 	}
 	return b
@@ -63,10 +63,10 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
 	js := connectNATS(t, server.URL)
 	state := t.TempDir()
-	b := sharing(t, broker, server.URL, state, 2)
+	b := sharing(t, broker, server.URL, state, 2, 0)
 	require.Zero(t, b.Stop())
 	// lanes.count goes from 2 to 1.
-	b = sharing(t, broker, server.URL, state, 1)
+	b = sharing(t, broker, server.URL, state, 1, 0)
 
 	const n = 2000
 	l := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n})
@@ -91,11 +91,51 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 
 	// Two lanes again: what waited for the second does not come back.
 	require.Zero(t, b.Stop())
-	b = sharing(t, broker, server.URL, state, 2)
+	b = sharing(t, broker, server.URL, state, 2, 0)
 	require.Contains(t, b.Log().String(), "the broker has lost the session", "bridge-1's, as its journal remembers one")
 	markUntilStored(t, broker.Addr, js, 3)
 	require.Zero(t, b.Stop())
 	require.Equal(t, stored, len(readLoad(t, js, "TELEMETRY"))-n)
+}
+
+// The way down without a loss: what waits for the lane that goes is stored first.
+func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
+	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
+	js := connectNATS(t, server.URL)
+	state := t.TempDir()
+	b := sharing(t, broker, server.URL, state, 2, 0)
+	require.Zero(t, b.Stop())
+	const n = 2000
+	load1 := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	load1.awaitEnd(t) // half of it waits for bridge-1
+
+	b = sharing(t, broker, server.URL, state, 1, 1)
+	require.Contains(t, b.Log().String(), "retiring: nothing new comes to this session")
+	load2 := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	load2.awaitEnd(t)
+	s, err := js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		info, err := s.Info(t.Context())
+		require.NoError(t, err)
+		return info.State.Msgs >= 2*n
+	}, func() any { return s.CachedInfo().State })
+	require.Zero(t, b.Stop())
+
+	clear := peers.Bridge(t, peers.BridgeOptions{Args: []string{"sessions", "clear", "bridge-1", "--yes"}, Env: []string{
+		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
+	}})
+	require.Zero(t, clear.Wait())
+	all := readLoad(t, js, "TELEMETRY")
+	require.Len(t, all, 2*n)
+	for topic, l := range map[string]*load{".telemetry": load1, ".later": load2} {
+		v := l.judge(only(all, topic))
+		require.Zero(t, v.Lost, v)
+		require.Zero(t, v.Duplicated, v)
+		// The order is that of each lane: a device had two.
+	}
 }
 
 func only(all []stored, suffix string) (some []stored) {
