@@ -38,7 +38,7 @@ func TestARetiringSessionWithoutAnAnswerConnectsAgain(t *testing.T) {
 		begun := time.Now()
 		p.rest()
 		require.GreaterOrEqual(t, time.Since(begun), connectTimeout)
-		p = b.accept()
+		b.accept()
 		require.Contains(t, s.Status().Problem, errNoSuback.Error())
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/sessions"
 )
 
@@ -30,19 +31,19 @@ A client id of the configuration given is refused. The exit code is 1 if a sessi
 Example, after lanes.count went from 4 to 2: mqtt-nats-bridge sessions clear bridge-2 bridge-3 -c bridge.yaml`
 }
 
-func (sessionsClear) example() string { return "mqtt-nats-bridge sessions clear bridge-2 bridge-3" }
+func (sessionsClear) Example() string { return "mqtt-nats-bridge sessions clear bridge-2 bridge-3" }
 
 // Run implements the command.
 func (s *sessionsClear) Run(ctx context.Context, p *program) error {
-	if !s.Yes && !isTerminal(p.in) {
-		return usageError{errors.New("sessions clear: there is no terminal to ask on: make sure that nobody uses these client ids, then give --yes")}
+	if !s.Yes && !cli.IsTerminal(p.in) {
+		return cli.UsageError{Err: errors.New("sessions clear: there is no terminal to ask on: make sure that nobody uses these client ids, then give --yes")}
 	}
 	c, err := p.load()
 	if err != nil {
 		return err
 	}
 	if err := sessions.Check(c, s.ClientIDs); err != nil {
-		return usageError{fmt.Errorf("sessions clear: %w", err)}
+		return cli.UsageError{Err: fmt.Errorf("sessions clear: %w", err)}
 	}
 	if !s.Yes {
 		fmt.Fprintf(p.out, "At %s the sessions of %s end, with every message they hold.\nWhoever is connected under one of these client ids is thrown out.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
@@ -52,7 +53,7 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		}
 		if !ok {
 			fmt.Fprintln(p.out, "nothing was cleared")
-			return errSaid
+			return cli.ErrSaid
 		}
 	}
 	ok, err := sessions.Clear(ctx, c, s.ClientIDs, p.out)
@@ -60,7 +61,7 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if !ok {
-		return errSaid
+		return cli.ErrSaid
 	}
 	return nil
 }
