@@ -45,6 +45,10 @@ type PublisherOptions struct {
 	// streams hold others of its kind: then the message is refused. It may
 	// ask the server. nil: such messages wait.
 	Unheld func(subject string) bool
+	// Fenced tells that nothing may be sent a second time just now: it may be so
+	// old that JetStream would take it for new. nil: everything may. New messages
+	// are not its business.
+	Fenced func() bool
 	// Jitter spreads a pause; nil: by half either way, at random.
 	Jitter func(time.Duration) time.Duration
 	Log    zerolog.Logger

@@ -88,6 +88,10 @@ func (p *Publisher) probe() {
 		p.resume()
 		return
 	}
+	if p.opts.Fenced != nil && p.opts.Fenced() {
+		p.schedule(minPause)
+		return
+	}
 	if !p.link.IsConnected() {
 		r.problem = ErrDisconnected
 		r.pause = min(2*r.pause, maxPause)

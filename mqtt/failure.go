@@ -101,7 +101,7 @@ func endReason(t *tap, lost <-chan error) error {
 }
 
 // errNoSuback: MQTT 3.1.1 wants an answer to every SUBSCRIBE [MQTT-3.8.4-1].
-var errNoSuback = errors.New("the broker does not answer SUBSCRIBE")
+var errNoSuback = errors.New("the broker does not answer SUBSCRIBE or UNSUBSCRIBE")
 
 // closedByPeer: the broker ended the connection. Under load a write notices it
 // as often as the read does; TLS has it unexpected without a close_notify.

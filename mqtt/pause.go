@@ -53,12 +53,25 @@ func (p *pause) wait() (pinged bool, err error) {
 	}
 }
 
-// awaitSuback is false where none comes. It may come late, behind the messages
+// fence waits until what was read may be taken, and is false where the socket was
+// closed meanwhile. It waits only after the whole process has stood still.
+func (p *pause) fence(c Claim) bool {
+	for c.Fenced() {
+		select {
+		case <-p.hung:
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+// awaitAnswer is false where none comes to a SUBSCRIBE or UNSUBSCRIBE. It may come late, behind the messages
 // of a long backlog: a broker that sends something has not stopped working.
-func (t *tap) awaitSuback(suback, stop <-chan struct{}) bool {
+func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	for {
 		select {
-		case <-suback:
+		case <-answer:
 			return true
 		case <-stop:
 			return false

@@ -35,12 +35,30 @@ type Options struct {
 	// low rates for that much more latency.
 	Linger  time.Duration
 	Filters []string // subscribed at QoS 1
+	// Retiring: the filters are unsubscribed instead. The broker puts nothing more
+	// into the session, and delivers what is in it.
+	Retiring bool
 	// HadSession: the broker kept a session for this client id when an
 	// earlier process was last connected. Should it have none now, it has
 	// lost messages.
 	HadSession bool
-	Receiver   bridge.Receiver
-	Log        zerolog.Logger
+	// Claim says whether the client id is this process's to use; nil: it always
+	// is.
+	Claim    Claim
+	Receiver bridge.Receiver
+	Log      zerolog.Logger
+}
+
+// Claim is a client id that several processes use in turn.
+type Claim interface {
+	// Permit is asked before each connection but the first, for the last may have
+	// ended because another process has the client id now, which MQTT 3.1.1 does
+	// not tell. It returns when the session may connect, or with an error once ctx
+	// has ended, as it does when the session is closed.
+	Permit(ctx context.Context) error
+	// Fenced tells that what the connection holds must wait: nothing more is
+	// taken from it until this is false. It is asked once a read.
+	Fenced() bool
 }
 
 func (o *Options) setDefaults() error {
@@ -150,6 +168,9 @@ func (s *Session) run(ctx context.Context) {
 			return
 		case <-time.After(wait.next(lived)):
 		}
+		if c := s.opts.Claim; c != nil && c.Permit(ctx) != nil {
+			return
+		}
 	}
 }
 
@@ -165,7 +186,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		}
 		t = newTap(conn, tapOptions{
 			receiver: s.opts.Receiver, maxPacket: s.opts.MaxPacket,
-			filters: len(s.opts.Filters), linger: s.opts.Linger,
+			filters: len(s.opts.Filters), linger: s.opts.Linger, claim: s.opts.Claim,
 		})
 		if err := s.adopt(ctx, t); err != nil {
 			return nil, errors.Join(err, t.Close())
@@ -188,7 +209,11 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	subscribed := make(chan struct{})
 	go func() {
 		defer close(subscribed)
-		s.subscribe(client, t, stop)
+		if s.opts.Retiring {
+			s.unsubscribe(client, t, stop)
+		} else {
+			s.subscribe(client, t, stop)
+		}
 	}()
 	select {
 	case <-t.ended:
@@ -258,7 +283,7 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 	}
 	for {
 		token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-		if !t.awaitSuback(token.Done(), stop) {
+		if !t.awaitAnswer(token.Done(), stop) {
 			return
 		}
 		if err := token.Error(); err != nil {
@@ -281,6 +306,29 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
 		case <-time.After(30 * time.Second):
 		}
 	}
+}
+
+// unsubscribe takes the session out of its share group (§3.10). What is in its queue
+// stays there [MQTT-3.10.4-3].
+func (s *Session) unsubscribe(client paho.Client, t *tap, stop <-chan struct{}) {
+	token := client.Unsubscribe(s.opts.Filters...)
+	if !t.awaitAnswer(token.Done(), stop) {
+		return
+	}
+	if err := token.Error(); err != nil {
+		select {
+		case <-stop:
+		default:
+			t.closeBecause(fmt.Errorf("unsubscribe: %w", err))
+		}
+		return
+	}
+	s.mu.Lock()
+	s.status.Subscribed, s.status.Retiring, s.status.Problem = true, true, ""
+	present := s.status.SessionPresent
+	s.mu.Unlock()
+	s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
+		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring: nothing new comes to this session")
 }
 
 // granted notes the SUBACK's return codes (§3.9.3) and tells whether all

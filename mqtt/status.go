@@ -6,13 +6,15 @@ import (
 
 // Status is what is known of a session at one moment.
 type Status struct {
-	ClientID       string    `json:"client_id"`
-	Connected      bool      `json:"connected"`
-	Subscribed     bool      `json:"subscribed"` // every filter granted at QoS 1
-	SessionPresent bool      `json:"session_present"`
-	Since          time.Time `json:"since"` // of the present state
-	Granted        []string  `json:"granted,omitempty"`
-	Refused        []string  `json:"refused,omitempty"`
+	ClientID       string `json:"client_id"`
+	Connected      bool   `json:"connected"`
+	Subscribed     bool   `json:"subscribed"` // every filter granted at QoS 1, or, retiring, none any more
+	SessionPresent bool   `json:"session_present"`
+	// Retiring: the session is out of its share group, and runs empty.
+	Retiring bool      `json:"retiring,omitempty"`
+	Since    time.Time `json:"since"` // of the present state
+	Granted  []string  `json:"granted,omitempty"`
+	Refused  []string  `json:"refused,omitempty"`
 	// Problem is one sentence for the operator, empty where all is well.
 	Problem string `json:"problem,omitempty"`
 	// Takeover: the connection is taken over again and again, most likely

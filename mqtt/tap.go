@@ -30,6 +30,7 @@ type tapOptions struct {
 	maxPacket int // bytes
 	filters   int // in each SUBSCRIBE
 	linger    time.Duration
+	claim     Claim // nil: no other process uses the client id
 }
 
 // tap is the net.Conn handed to paho. Its Read gives paho every packet but
@@ -225,6 +226,9 @@ func (t *tap) fill() error {
 	}
 	n, err := t.Conn.Read(t.buf[t.w:])
 	t.w += n
+	if t.opts.claim != nil && t.connected.Load() && !t.pause.fence(t.opts.claim) {
+		return net.ErrClosed
+	}
 	t.readAt = time.Now().UnixNano()
 	t.heard.Store(t.readAt)
 	if n > 0 {

@@ -14,7 +14,7 @@ import (
 // Local reports what shows without a peer: the lanes, the warnings that the
 // bridge logs at start, the directory of the journals.
 func Local(c *config.Config, plan *daemon.Plan, r *Report) {
-	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(plan), streams(plan))
+	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(c, plan), streams(plan))
 	for _, w := range c.Warnings() {
 		r.Note("config", "%s", w)
 	}
@@ -27,10 +27,13 @@ func Local(c *config.Config, plan *daemon.Plan, r *Report) {
 	}
 }
 
-func lanes(plan *daemon.Plan) string {
+func lanes(c *config.Config, plan *daemon.Plan) string {
 	first, last := plan.Lanes[0].ClientID, plan.Lanes[len(plan.Lanes)-1].ClientID
 	if first == last {
 		return "1 lane " + first
+	}
+	if c.Lanes.Partitions.Auto {
+		return fmt.Sprintf("lanes %s to %s shared with other replicas", first, last)
 	}
 	return fmt.Sprintf("%d lanes %s to %s", len(plan.Lanes), first, last)
 }

@@ -53,6 +53,7 @@ func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
 		n.publish(ctx)
 	}
 	n.buckets(ctx)
+	n.leases(ctx)
 }
 
 type natsCheck struct {

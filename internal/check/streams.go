@@ -115,16 +115,20 @@ func (n *natsCheck) room(ctx context.Context, spec jetstream.StreamSpec) {
 // refuses it before it does anything.
 func (n *natsCheck) creation(ctx context.Context, missing []jetstream.StreamSpec) {
 	for _, s := range missing {
-		subject := "$JS.API.STREAM.CREATE." + s.Name
-		bounded, stop := n.watch.guard(ctx)
-		_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
-		stop()
-		switch {
-		case refused(bounded):
-			n.report.Fail("stream "+s.Name, "the user may not make it: %v: allow publishing to %s, or make it by hand and set streams.manage: verify", context.Cause(bounded), subject)
-		case err != nil:
-			n.report.Note("stream "+s.Name, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
-		}
+		n.mayCreate(ctx, "stream "+s.Name, s.Name)
+	}
+}
+
+func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
+	subject := "$JS.API.STREAM.CREATE." + stream
+	bounded, stop := n.watch.guard(ctx)
+	_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
+	stop()
+	switch {
+	case refused(bounded):
+		n.report.Fail(what, "the user may not make it: %v: allow publishing to %s, or make it by hand and set streams.manage: verify", context.Cause(bounded), subject)
+	case err != nil:
+		n.report.Note(what, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
 	}
 }
 

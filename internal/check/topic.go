@@ -108,7 +108,7 @@ func (t *Trace) attestation(c *config.Config, rules *bridge.Rules, topic string)
 		return nil, device
 	}
 	t.add("attested", "partition %s, id %s, received %s", a.Partition, a.ID, time.UnixMilli(a.Millis).UTC().Format("2006-01-02T15:04:05.000Z"))
-	if !slices.Contains(c.Lanes.Partitions, string(a.Partition)) {
+	if !slices.Contains(c.Lanes.Partitions.List, string(a.Partition)) {
 		t.add("lane", "none: lanes.partitions is %s", c.Lanes.Partitions)
 	}
 	t.cn(rules, a, rest)

@@ -56,10 +56,13 @@ type MQTT struct {
 }
 
 // Lanes says how many MQTT sessions there are. Load leaves exactly one of the
-// two filled: Partitions with attested topics, Count with plain ones.
+// first two filled: Partitions with attested topics, Count with plain ones.
 type Lanes struct {
-	Partitions Partitions `yaml:"partitions" default:"0-f" doc:"Attested topics: the partitions this bridge takes, one lane each: 0-f, 0-7, a, 0-3,8-b."`
-	Count      int        `yaml:"count" default:"1" min:"1" max:"256" doc:"Plain topics: the number of lanes; more than one needs mqtt.share."`
+	Partitions Partitions    `yaml:"partitions" default:"0-f" doc:"Attested topics: the partitions this bridge takes, one lane each: 0-f, 0-7, a, 0-3,8-b. auto: all replicas with this mqtt.client_id share them out by leases; see docs/replicas.md."`
+	Count      int           `yaml:"count" default:"1" min:"0" max:"256" doc:"Plain topics: the number of lanes; more than one needs mqtt.share. 0 only where all are retiring."`
+	Retiring   int           `yaml:"retiring" default:"0" min:"0" max:"256" doc:"Plain topics: further lanes, numbered on from count, that take no new messages from their share group and store what the broker still holds for them; see docs/replicas.md."`
+	Bucket     string        `yaml:"bucket" default:"BRIDGE_LANES" doc:"With partitions auto: the NATS KV bucket of the leases. Their keys begin with mqtt.client_id, so that fleets with different ones can share a bucket."`
+	TTL        time.Duration `yaml:"ttl" default:"10s" min:"2s" max:"5m" doc:"With partitions auto: how long a lease outlives its holder; what a killed replica held is with the others after that time. It is the bucket's: the bridge gives it to a bucket that it makes, and goes by that of a bucket that is there."`
 }
 
 // Lane is what holds for every lane.

@@ -136,7 +136,7 @@ func TestEmptyVariableIsAbsentUnlessTextIsMeant(t *testing.T) {
 	require.Empty(t, c.MQTT.Username)
 	require.Equal(t, "10s", c.MQTT.KeepAlive.String())
 	require.Len(t, c.Topics, 3)
-	require.Len(t, c.Lanes.Partitions, 16)
+	require.Len(t, c.Lanes.Partitions.List, 16)
 }
 
 func TestTopicsFromTheEnvironment(t *testing.T) {

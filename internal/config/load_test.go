@@ -62,7 +62,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	require.Equal(t, "127.0.0.1:1883", c.MQTT.URL.Address())
 	require.Equal(t, 30*time.Second, c.MQTT.KeepAlive)
 	require.Equal(t, Bytes(1<<20), c.MQTT.MaxPacket)
-	require.Len(t, c.Lanes.Partitions, 16)
+	require.Len(t, c.Lanes.Partitions.List, 16)
 	require.Zero(t, c.Lanes.Count)
 	require.Equal(t, Attested, c.Identity.Mode)
 	require.Equal(t, RateLimit{Rate: 10, Burst: 20}, c.Limits.Device)
@@ -197,7 +197,7 @@ func TestTextsStayWhatIsWritten(t *testing.T) {
 	require.Equal(t, "0123", c.MQTT.Username)
 	require.Equal(t, "no", c.MQTT.Password.Reveal())
 	require.Equal(t, "2001-01-01", c.MQTT.ClientID)
-	require.Equal(t, Partitions{"0"}, c.Lanes.Partitions)
+	require.Equal(t, Partitions{List: []string{"0"}}, c.Lanes.Partitions)
 }
 
 func TestFaultPointsWhereTheValueWasGiven(t *testing.T) {

@@ -1,22 +1,30 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
 
 const hexDigits = "0123456789abcdef"
 
-// Partitions are hex digits, ascending, each once.
-type Partitions []string
+// auto is the word for partitions that the replicas share out among themselves.
+const auto = "auto"
 
-// parse reads digits and ranges separated by commas: 0-f, a, 0-3,8-b.
+// Partitions are those that a bridge may take.
+type Partitions struct {
+	List []string // hex digits, ascending, each once
+	// Auto: of these, which are all there are, the bridge takes the ones that
+	// it holds the lease of.
+	Auto bool
+}
+
+// parse reads auto, or digits and ranges separated by commas: 0-f, a, 0-3,8-b.
 func (p *Partitions) parse(text string) error {
-	if text == "auto" {
-		return errors.New("auto is not in this version; write the partitions of this bridge, like 0-7")
+	if text == auto {
+		*p = Partitions{List: strings.Split(hexDigits, ""), Auto: true}
+		return nil
 	}
-	bad := fmt.Errorf("%s is not a list of partitions; write hex digits like 0-f, 0-7, a or 0-3,8-b", quote(text))
+	bad := fmt.Errorf("%s is not a list of partitions; write hex digits like 0-f, 0-7, a or 0-3,8-b, or auto", quote(text))
 	var taken [len(hexDigits)]bool
 	for part := range strings.SplitSeq(strings.ToLower(text), ",") {
 		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
@@ -40,10 +48,10 @@ func (p *Partitions) parse(text string) error {
 			taken[i] = true
 		}
 	}
-	*p = nil
+	*p = Partitions{}
 	for i, t := range taken {
 		if t {
-			*p = append(*p, hexDigits[i:i+1])
+			p.List = append(p.List, hexDigits[i:i+1])
 		}
 	}
 	return nil
@@ -51,16 +59,19 @@ func (p *Partitions) parse(text string) error {
 
 // String joins runs of digits again: 0-3,8-b.
 func (p Partitions) String() string {
+	if p.Auto {
+		return auto
+	}
 	var parts []string
-	for i := 0; i < len(p); {
+	for i := 0; i < len(p.List); {
 		j := i
-		for j+1 < len(p) && strings.Index(hexDigits, p[j+1]) == strings.Index(hexDigits, p[j])+1 {
+		for j+1 < len(p.List) && strings.Index(hexDigits, p.List[j+1]) == strings.Index(hexDigits, p.List[j])+1 {
 			j++
 		}
 		if i == j {
-			parts = append(parts, p[i])
+			parts = append(parts, p.List[i])
 		} else {
-			parts = append(parts, p[i]+"-"+p[j])
+			parts = append(parts, p.List[i]+"-"+p.List[j])
 		}
 		i = j + 1
 	}
@@ -71,10 +82,10 @@ func (p Partitions) String() string {
 // order of Lanes.Partitions, or client_id-0 … where topics are plain.
 func (c *Config) ClientIDs() []string {
 	var ids []string
-	for _, p := range c.Lanes.Partitions {
+	for _, p := range c.Lanes.Partitions.List {
 		ids = append(ids, c.MQTT.ClientID+"-p"+p)
 	}
-	for i := range c.Lanes.Count {
+	for i := range c.Lanes.Count + c.Lanes.Retiring {
 		ids = append(ids, fmt.Sprintf("%s-%d", c.MQTT.ClientID, i))
 	}
 	return ids

@@ -151,21 +151,57 @@ func (l *loader) laneRules() {
 		if c.given("lanes.count") {
 			l.contradiction("contradicts identity.mode attested, where each partition has its lane; drop it, or write lanes.partitions", "lanes.count")
 		}
+		if c.given("lanes.retiring") {
+			l.contradiction("contradicts identity.mode attested, where no lane is ever too many; drop it", "lanes.retiring")
+		}
 		if c.MQTT.Share != "" {
 			l.contradiction("contradicts identity.mode attested, where partitions share the work; drop it", "mqtt.share")
 		}
-		c.Lanes.Count = 0
+		c.Lanes.Count, c.Lanes.Retiring = 0, 0
 		l.prefixRule()
+		l.leaseRules()
 		return
 	}
 	if c.given("lanes.partitions") {
 		l.contradiction("contradicts identity.mode off: plain topics have no partitions; write lanes.count, and mqtt.share where that is more than 1", "lanes.partitions")
 	}
-	c.Lanes.Partitions = nil
+	c.Lanes.Partitions = Partitions{}
+	l.leaseRules()
+	if l.sound("lanes.retiring", "mqtt.share") && c.Lanes.Retiring > 0 && c.MQTT.Share == "" {
+		l.contradiction("is given without mqtt.share; a lane retires from a share group, so name the one that it is in", "lanes.retiring")
+	}
+	if l.sound("lanes.count", "lanes.retiring") && c.Lanes.Count+c.Lanes.Retiring == 0 {
+		l.contradiction("is 0 and no lane is retiring; write 1 or more", "lanes.count")
+	}
 	if l.sound("lanes.count", "mqtt.share") && c.Lanes.Count > 1 && c.MQTT.Share == "" {
 		l.contradiction("is "+strconv.Itoa(c.Lanes.Count)+" without mqtt.share: each lane would get every message; write a share group, or count: 1", "lanes.count")
 	}
 }
+
+// leaseRules: the keys of the leases mean nothing where there are none.
+func (l *loader) leaseRules() {
+	lanes := &l.c.Lanes
+	if !l.sound("lanes.partitions") {
+		return
+	}
+	if !lanes.Partitions.Auto {
+		for _, path := range []string{"lanes.bucket", "lanes.ttl"} {
+			if l.c.given(path) {
+				l.contradiction("means something with lanes.partitions auto only; drop it, or write auto there", path)
+			}
+		}
+		return
+	}
+	if l.sound("nats.mode") && l.c.NATS.Mode == LeafMode {
+		l.contradiction("auto contradicts nats.mode leaf: each replica would store in its own local stream, and a message that the broker sends again after a partition has moved would be in two of them; write the partitions of this bridge, like 0-f", "lanes.partitions")
+	}
+	if l.sound("lanes.bucket") && !validBucket(lanes.Bucket) {
+		l.contradiction(quote(lanes.Bucket)+" does not serve as a bucket's name; write letters, digits, - or _", "lanes.bucket")
+	}
+}
+
+// validBucket is nats.go's rule (ADR-8); the stream behind it is KV_ and the name.
+func validBucket(name string) bool { return validClientID(name) }
 
 func (l *loader) prefixRule() {
 	p := l.c.Identity.Prefix

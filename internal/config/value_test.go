@@ -78,7 +78,7 @@ func TestPrintedValuesReadBack(t *testing.T) {
 		var p, p2 Partitions
 		for i := range 16 {
 			if mask>>i&1 == 1 {
-				p = append(p, hexDigits[i:i+1])
+				p.List = append(p.List, hexDigits[i:i+1])
 			}
 		}
 		require.NoError(t, p2.parse(p.String()))
@@ -91,8 +91,13 @@ func TestPartitions(t *testing.T) {
 	for text, want := range map[string]string{"0-f": "0123456789abcdef", "0-7": "01234567", "a": "a", "0-3,8-b": "012389ab", "8-b, 0": "089ab", "A-C": "abc", "3-3": "3"} {
 		var p Partitions
 		require.NoError(t, p.parse(text), text)
-		require.Equal(t, want, strings.Join(p, ""), text)
+		require.Equal(t, want, strings.Join(p.List, ""), text)
 	}
+	var all Partitions
+	require.NoError(t, all.parse("auto"))
+	require.True(t, all.Auto)
+	require.Equal(t, "0123456789abcdef", strings.Join(all.List, ""))
+	require.Equal(t, "auto", all.String())
 	for text, want := range map[string]string{
 		"":      "is not a list of partitions",
 		"g":     "is not a list of partitions",
@@ -102,7 +107,7 @@ func TestPartitions(t *testing.T) {
 		"0,":    "is not a list of partitions",
 		"f-0":   `"f-0" runs backward; write 0-f`,
 		"0-3,2": "names partition 2 twice",
-		"auto":  "auto is not in this version",
+		"Auto":  "is not a list of partitions",
 	} {
 		var p Partitions
 		require.ErrorContains(t, p.parse(text), want, text)

@@ -23,6 +23,9 @@ func (l *loader) warn() {
 	if c.NATS.AckTimeout > orderTimeout {
 		add("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
 	}
+	if c.Lanes.Partitions.Auto && c.StateDir != "" {
+		add("state_dir", "is not used with lanes.partitions auto: a partition's journal would go stale while another replica holds it, and the broker's ids need none")
+	}
 	if c.Identity.Mode != IdentityOff {
 		return
 	}

@@ -83,6 +83,13 @@ func (c *chorus) note(clientID, message, problem string) (said bool) {
 	return said
 }
 
+// silent: the session is closed, whatever it said last.
+func (c *chorus) silent(clientID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.says, clientID)
+}
+
 // text is a JSON string's, empty where it is none.
 func text(raw json.RawMessage) string {
 	var s string

@@ -35,6 +35,9 @@ type Bridge struct {
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	lanes   []*laneUnit
+	// replicas opens and closes the lanes; nil: they are open as long as the
+	// bridge runs.
+	replicas *replicas
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -93,7 +96,9 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	}
 	sessions := newChorus(opts.Log, len(plan.Lanes))
 	for _, l := range plan.Lanes {
-		b.lanes = append(b.lanes, newLaneUnit(l, opts.Log, sessions))
+		u := newLaneUnit(l, opts.Log, sessions)
+		u.leased = c.Lanes.Partitions.Auto
+		b.lanes = append(b.lanes, u)
 	}
 	live.run(run, &b.wait)
 	streams := make(chan error, 1)
@@ -130,12 +135,16 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if leaf != nil {
 		b.wait.Go(func() { leaf.run(run) })
 	}
-	for _, u := range b.lanes {
-		b.wait.Go(func() {
-			if live.admit(run) && (leaf == nil || leaf.await(run)) {
-				b.fail(u.run(run, shared))
-			}
-		})
+	if c.Lanes.Partitions.Auto {
+		b.replicas = startReplicas(b, shared, sessions)
+	} else {
+		for _, u := range b.lanes {
+			b.wait.Go(func() {
+				if live.admit(run) && (leaf == nil || leaf.await(run)) {
+					b.fail(u.run(run, shared))
+				}
+			})
+		}
 	}
 	b.wait.Go(func() { b.tick(run) })
 	return b, nil
@@ -182,9 +191,23 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	b.wait.Wait()
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Config.StopTimeout)
 	defer cancel()
+	abandoned := b.stopLanes(ctx)
+	b.control.nc.Close()
+	b.live.close()
+	err := b.leaf.close()
+	if abandoned > 0 {
+		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))
+	}
+	return err
+}
+
+// stopLanes takes all lanes down at once and returns how many messages were left.
+func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
+	if b.replicas != nil {
+		return b.replicas.keeper.Stop(ctx)
+	}
 	var mu sync.Mutex
 	var wait sync.WaitGroup
-	abandoned := 0
 	for _, u := range b.lanes {
 		wait.Go(func() {
 			n := u.stop(ctx)
@@ -194,13 +217,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 		})
 	}
 	wait.Wait()
-	b.control.nc.Close()
-	b.live.close()
-	err := b.leaf.close()
-	if abandoned > 0 {
-		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))
-	}
-	return err
+	return abandoned
 }
 
 // ErrAbandoned: messages were still under way when the bridge stopped.
@@ -215,6 +232,9 @@ type Problem = endpoint.Problem
 func (b *Bridge) Problems() []Problem {
 	all := b.natsProblems()
 	natsDown := len(all) > 0 && all[0].Component == "nats"
+	if b.replicas != nil {
+		all = append(all, b.replicas.problems(natsDown)...)
+	}
 	all = append(all, b.live.problems()...)
 	seen := map[string]int{}
 	for _, u := range b.lanes {

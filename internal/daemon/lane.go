@@ -32,6 +32,12 @@ type laneUnit struct {
 	session   *mqtt.Session
 	unstored  time.Time // since when the publisher is seen without a connection
 	last      *LastProblem
+
+	// With partitions auto; see partition.go.
+	leased  bool          // the lane is open only while its partition is held here
+	held    bool          // that is so now
+	opening chan struct{} // closed when it is open, or has failed to open
+	past    laneReading   // what it counted each time it was open before
 }
 
 // laneShared is what all lanes of a bridge have in common.
@@ -61,10 +67,7 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		journal, err := u.openJournal(shared.config.StateDir)
 		if err == nil {
-			if err := u.open(shared, journal); err != nil {
-				return errors.Join(err, journal.Close())
-			}
-			return nil
+			return u.open(shared, journal, claim{hadSession: journal.Alive() > 0})
 		}
 		u.mu.Lock()
 		news := u.problem != err.Error()
@@ -93,7 +96,24 @@ func (u *laneUnit) openJournal(dir string) (*bridge.Journal, error) {
 	return journal, err
 }
 
-func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
+// claim is by what right a lane uses its client id.
+type claim struct {
+	// of is nil where no other process uses the client id.
+	of mqtt.Claim
+	// hadSession: the broker had a session for it when somebody was connected
+	// last.
+	hadSession bool
+}
+
+// open opens the lane. The journal is its own from now on.
+func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal, claim claim) error {
+	if err := u.openEnds(shared, journal, claim); err != nil {
+		return errors.Join(err, journal.Close())
+	}
+	return nil
+}
+
+func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim claim) error {
 	c := shared.config
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: u.plan.ClientID, Rules: shared.rules, Limits: shared.limits, Devices: shared.devices, Tenants: shared.tenants,
@@ -104,10 +124,14 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	}
 	connect := shared.nats
 	connect.Name = u.plan.ClientID
-	publisher, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+	options := jetstream.PublisherOptions{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, Unheld: shared.unheld, Log: u.log,
-	})
+	}
+	if claim.of != nil {
+		options.Fenced = claim.of.Fenced
+	}
+	publisher, err := jetstream.NewPublisher(options)
 	if err != nil {
 		return err
 	}
@@ -116,7 +140,7 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 		Address: c.MQTT.URL.Address(), TLS: shared.tls, ClientID: u.plan.ClientID,
 		Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
 		KeepAlive: c.MQTT.KeepAlive, MaxPacket: int(c.MQTT.MaxPacket), Linger: c.Lane.Linger,
-		Filters: u.plan.Filters, HadSession: journal.Alive() > 0, Receiver: lane, Log: u.mqttLog,
+		Filters: u.plan.Filters, Retiring: u.plan.Retiring, HadSession: claim.hadSession, Claim: claim.of, Receiver: lane, Log: u.mqttLog,
 	})
 	if err != nil {
 		publisher.Close()
@@ -162,12 +186,16 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
 	problem, advice, since := u.problem, u.advice, u.since
+	publisher, session := u.publisher, u.session
+	elsewhere := u.leased && !u.held
 	u.mu.Unlock()
+	if elsewhere {
+		return nil
+	}
 	lanes := []string{u.plan.ClientID}
 	if problem != "" {
 		return []Problem{{Component: "lane", Problem: problem, Advice: advice, Since: since, Lanes: lanes}}
 	}
-	_, publisher, session := u.parts()
 	var all []Problem
 	if s := session.Status(); !s.Connected || !s.Subscribed || s.Takeover {
 		text, advice := mqttProblem(&s)

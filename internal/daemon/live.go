@@ -113,11 +113,19 @@ func (l *live) admit(ctx context.Context) bool {
 		return true
 	}
 	select {
-	case <-l.registry.Loaded():
+	case <-l.admitted():
 		return true
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// admitted is closed once messages may be judged; nil where they may at once.
+func (l *live) admitted() <-chan struct{} {
+	if l.registry == nil {
+		return nil
+	}
+	return l.registry.Loaded()
 }
 
 // rules are the plan's, with the registry.

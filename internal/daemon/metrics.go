@@ -32,6 +32,7 @@ type collector struct {
 	quarantined *prometheus.Desc
 	latency     *prometheus.Desc
 	build       *prometheus.Desc
+	leases      []leaseMetric
 }
 
 // laneMetric is a metric with one value for each lane.
@@ -58,7 +59,7 @@ func newCollector(b *Bridge) *collector {
 		wholes = append(wholes, leafMetrics()...)
 	}
 	return &collector{
-		bridge: b, lanes: laneMetrics(), wholes: wholes,
+		bridge: b, lanes: laneMetrics(), wholes: wholes, leases: leaseMetrics(),
 		rejected: describe("rejected_total",
 			"Messages that a check refused, by reason, whether quarantine keeps them or not.", "lane", "reason"),
 		quarantined: describe("quarantined_total",
@@ -164,6 +165,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.wholes {
 		out <- m.desc
 	}
+	for _, m := range c.leases {
+		out <- m.desc
+	}
 	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build} {
 		out <- d
 	}
@@ -176,6 +180,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, u := range c.bridge.lanes {
 		lane, r := u.plan.ClientID, u.read()
 		for _, m := range c.lanes {
+			// Of a lane that another replica has, only what was counted here
+			// means something.
+			if r.elsewhere && m.kind == prometheus.GaugeValue {
+				continue
+			}
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&r), lane)
 		}
 		for _, reason := range bridge.Reasons() {
@@ -188,6 +197,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, m := range c.wholes {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(c.bridge))
+	}
+	if c.bridge.replicas != nil {
+		s := c.bridge.replicas.keeper.Status()
+		for _, m := range c.leases {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
+		}
 	}
 	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.bridge.opts.Version, runtime.Version())
 }

@@ -23,6 +23,8 @@ type Plan struct {
 type LanePlan struct {
 	ClientID string
 	Filters  []string
+	// Retiring: it takes nothing new, and stores what the broker holds for it.
+	Retiring bool
 }
 
 // Compile turns a configuration into a plan. The error is a *config.Faults: what
@@ -76,13 +78,13 @@ func rate(l config.RateLimit) bridge.Rate {
 func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []LanePlan {
 	var plans []LanePlan
 	for i, id := range c.ClientIDs() {
-		lane := LanePlan{ClientID: id}
+		lane := LanePlan{ClientID: id, Retiring: prefix == nil && i >= c.Lanes.Count}
 		for r := range set.Len() {
 			pattern := set.Route(r).Pattern
 			filter := pattern.Filter()
 			switch {
 			case prefix != nil:
-				filter = prefix.Filter(c.Lanes.Partitions[i], pattern)
+				filter = prefix.Filter(c.Lanes.Partitions.List[i], pattern)
 			case c.MQTT.Share != "":
 				filter = "$share/" + c.MQTT.Share + "/" + filter
 			}

@@ -27,7 +27,9 @@ type Status struct {
 	Reload        ReloadStatus   `json:"reload"`
 	Lanes         []LaneStatus   `json:"lanes"`
 	Streams       []StreamStatus `json:"streams"`
-	Leaf          *LeafStatus    `json:"leaf,omitempty"` // in leaf mode
+	// Replicas is nil unless lanes.partitions is auto.
+	Replicas *ReplicasStatus `json:"replicas,omitempty"`
+	Leaf     *LeafStatus     `json:"leaf,omitempty"` // in leaf mode
 }
 
 // DevicesStatus is about the table of devices.
@@ -41,7 +43,10 @@ type LaneStatus struct {
 	ClientID string `json:"client_id"`
 	// Open: the lane has its journal and takes messages. Until then the rest
 	// is zero.
-	Open     bool                     `json:"open"`
+	Open bool `json:"open"`
+	// Lease tells which replica has the lane's partition; nil where partitions
+	// are not leased.
+	Lease    *LeaseStatus             `json:"lease,omitempty"`
 	Session  mqtt.Status              `json:"mqtt"`
 	NATS     jetstream.PublisherStats `json:"nats"`
 	Counts   CountsStatus             `json:"counts"`
@@ -103,11 +108,19 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
 		Leaf:    b.leaf.status(),
 	}
-	for _, u := range b.lanes {
+	var leases []LeaseStatus
+	if b.replicas != nil {
+		s.Replicas, leases = b.replicas.status()
+	}
+	for i, u := range b.lanes {
 		u.watch()
 		r := u.read()
+		var lease *LeaseStatus
+		if leases != nil {
+			lease = &leases[i]
+		}
 		s.Lanes = append(s.Lanes, LaneStatus{
-			ClientID: u.plan.ClientID, Open: r.open, Session: r.session, NATS: r.publisher,
+			ClientID: u.plan.ClientID, Open: r.open, Lease: lease, Session: r.session, NATS: r.publisher,
 			Counts: countsStatus(&r.counts), RingFill: r.ringFill(),
 			CatchingUp: r.counts.CatchingUp, LastError: r.last,
 		})
@@ -126,33 +139,39 @@ func (b *Bridge) Ready() (bool, []Problem) {
 // something is stale. Never nil.
 func (b *Bridge) Warnings() []Problem { return append([]Problem{}, b.live.warnings()...) }
 
-// Totals sums up the counts of all lanes. Connected means all of them.
+// Totals sums up the counts of all lanes. Connected means all of them that are
+// not with another replica.
 func (b *Bridge) Totals() bridge.Counts {
 	total := bridge.Counts{Connected: true}
 	for _, u := range b.lanes {
 		r := u.read()
 		c := &r.counts
-		total.Received += c.Received
-		total.ReceivedBytes += c.ReceivedBytes
-		total.Stored += c.Stored
-		for i := range c.Rejected {
-			total.Rejected[i] += c.Rejected[i]
-			total.Quarantined[i] += c.Quarantined[i]
-		}
-		total.QuarantineSkipped += c.QuarantineSkipped
-		total.Redelivered += c.Redelivered
-		total.Duplicates += c.Duplicates
-		total.RetainedSkipped += c.RetainedSkipped
-		total.QoS0Dropped += c.QoS0Dropped
-		total.AckLatency.Add(&c.AckLatency)
+		addCounts(&total, c)
 		total.InFlight += c.InFlight
 		total.HeldBytes += c.HeldBytes
 		total.Fill = max(total.Fill, c.Fill)
 		total.OldestAge = max(total.OldestAge, c.OldestAge)
 		total.CatchingUp = total.CatchingUp || c.CatchingUp
-		total.Connected = total.Connected && c.Connected
+		total.Connected = total.Connected && (c.Connected || r.elsewhere)
 	}
 	return total
+}
+
+// addCounts adds up what is counted since the start, not what is of the moment.
+func addCounts(total, c *bridge.Counts) {
+	total.Received += c.Received
+	total.ReceivedBytes += c.ReceivedBytes
+	total.Stored += c.Stored
+	for i := range c.Rejected {
+		total.Rejected[i] += c.Rejected[i]
+		total.Quarantined[i] += c.Quarantined[i]
+	}
+	total.QuarantineSkipped += c.QuarantineSkipped
+	total.Redelivered += c.Redelivered
+	total.Duplicates += c.Duplicates
+	total.RetainedSkipped += c.RetainedSkipped
+	total.QoS0Dropped += c.QoS0Dropped
+	total.AckLatency.Add(&c.AckLatency)
 }
 
 // Device tells what is known of a device; false where it is not in the table.
@@ -168,6 +187,7 @@ func (b *Bridge) TopDevices(n int, by bridge.TopBy) []bridge.Device {
 // laneReading is what a lane and its two ends say of themselves.
 type laneReading struct {
 	open      bool
+	elsewhere bool // its partition is with another replica, or nobody
 	counts    bridge.Counts
 	publisher jetstream.PublisherStats
 	session   mqtt.Status
@@ -175,16 +195,34 @@ type laneReading struct {
 }
 
 func (u *laneUnit) read() laneReading {
-	r := laneReading{session: mqtt.Status{ClientID: u.plan.ClientID}}
-	lane, publisher, session := u.parts()
-	if lane != nil {
-		r.open = true
-		r.counts, r.publisher, r.session = lane.Counts(), publisher.Stats(), session.Status()
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	r := u.reading()
+	r.elsewhere = u.leased && !u.held
+	r.add(&u.past)
 	r.last = u.last
 	return r
+}
+
+// reading is of the lane as it is open now. u.mu is held.
+func (u *laneUnit) reading() laneReading {
+	r := laneReading{session: mqtt.Status{ClientID: u.plan.ClientID}}
+	if u.lane != nil {
+		r.open = true
+		r.counts, r.publisher, r.session = u.lane.Counts(), u.publisher.Stats(), u.session.Status()
+	}
+	return r
+}
+
+// add adds what is counted since the start.
+func (r *laneReading) add(past *laneReading) {
+	addCounts(&r.counts, &past.counts)
+	r.publisher.Sent += past.publisher.Sent
+	r.publisher.Resent += past.publisher.Resent
+	r.publisher.Recoveries += past.publisher.Recoveries
+	r.publisher.Connects += past.publisher.Connects
+	r.session.Connects += past.session.Connects
+	r.session.SessionsLost += past.session.SessionsLost
 }
 
 func (r *laneReading) ringFill() float64 { return r.counts.Fill }

@@ -180,6 +180,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 			"$JS.API.CONSUMER.CREATE.TELEMETRY.other", "$JS.API.CONSUMER.CREATE.QUARANTINE.ingest-workers",
 			"$JS.API.CONSUMER.DELETE.TELEMETRY.ingest-workers", "$JS.API.CONSUMER.MSG.NEXT.TELEMETRY.ingest-workers",
 			"$JS.ACK.TELEMETRY.ingest-workers.1.1.1.1.0", "_INBOX.ingest.x",
+			"$JS.API.STREAM.DELETE.KV_BRIDGE_LANES", "$JS.API.STREAM.PURGE.KV_BRIDGE_LANES", "$KV.OTHER.bridge.p0",
 		)
 		refuseSubscribe(t, bridge, ">", "tenant.>", "quarantine.>", "_INBOX.>", "_INBOX.ingest.>")
 	})

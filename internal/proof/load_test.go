@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mqtt-nats-bridge/internal/broker"
 )
 
 // loadOptions describe a load. Addr, Devices and Total are required.
@@ -35,6 +37,9 @@ type loadOptions struct {
 	// JSON makes payloads that ingest takes, telemetry or shadows: an object
 	// with the message's number.
 	JSON bool
+	// Attested publishes under the topics that the broker's rule would make of
+	// the devices'.
+	Attested bool
 }
 
 // window is how many messages wait for their PUBACK at most. Below 65,535, so
@@ -51,9 +56,10 @@ type load struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	conn    net.Conn
-	limit   int // messages that may be sent so far
-	sent    int // messages that were sent, once at least
-	acks    int // messages that were acknowledged, once at least
+	run     string // begins the ids of attested messages
+	limit   int    // messages that may be sent so far
+	sent    int    // messages that were sent, once at least
+	acks    int    // messages that were acknowledged, once at least
 	// sends and pubacks count what was published and what was acknowledged, by
 	// message.
 	sends, pubacks []uint8
@@ -99,6 +105,7 @@ func (l *load) clientID() string { return "load-" + l.Topic }
 func newLoad(o loadOptions) *load {
 	l := &load{loadOptions: o, sends: make([]uint8, o.Total), pubacks: make([]uint8, o.Total), done: make(chan struct{})}
 	l.changed = sync.NewCond(&l.mu)
+	l.run = fmt.Sprintf("%016X", time.Now().UnixNano())
 	return l
 }
 
@@ -304,7 +311,12 @@ func (l *load) appendPublish(b []byte, o outgoing) []byte {
 // topic is the device's topic of a message.
 func (l *load) topic(message int) string {
 	tenant, name := device(message % l.Devices)
-	return "tenant/" + tenant + "/device/" + name + "/" + l.Topic
+	topic := "tenant/" + tenant + "/device/" + name + "/" + l.Topic
+	if l.Attested {
+		attested := broker.Attest("bridge/v1", fmt.Sprintf("%s%016X", l.run, message), time.Now(), tenant+"/"+name, topic)
+		return attested.Render()
+	}
+	return topic
 }
 
 // payload begins with the message's number, unless all are the same.

@@ -1,0 +1,135 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/lease"
+)
+
+// leases reports whether the bridge could take part in sharing out the partitions:
+// the bucket with its settings, and every permission that its keys need.
+func (n *natsCheck) leases(ctx context.Context) {
+	if !n.config.Lanes.Partitions.Auto {
+		return
+	}
+	bucket := n.config.Lanes.Bucket
+	bounded, stop := n.watch.guard(ctx)
+	kv, err := n.js.KeyValue(bounded, bucket)
+	stop()
+	switch create := n.config.Streams.Manage == config.ManageCreate; {
+	case errors.Is(err, natsjs.ErrBucketNotFound) && create:
+		n.report.Note("leases", "the bucket %s does not exist yet, the bridge makes it at start", bucket)
+		n.mayCreate(ctx, "leases", "KV_"+bucket)
+	case errors.Is(err, natsjs.ErrBucketNotFound):
+		n.report.Fail("leases", "the bucket %s does not exist, and streams.manage is not create: nats kv add %s --ttl %s --replicas %d", bucket, bucket, n.config.Lanes.TTL, n.config.Streams.Replicas)
+		return
+	case refused(bounded):
+		n.report.Fail("leases", "%v: allow the user to publish to $JS.API.STREAM.INFO.KV_%s", context.Cause(bounded), bucket)
+		return
+	case err != nil:
+		n.report.Fail("leases", "the bucket %s: %v: see that it is a KV bucket, or name another in lanes.bucket", bucket, n.watch.explain(bounded, err))
+		return
+	}
+	key := n.config.MQTT.ClientID + ".check"
+	n.leaseRight(ctx, "write leases", "$KV."+bucket+"."+key, nats.Header{natsjs.ExpectedStreamHeader: {impossibleStream}}) // stores nothing
+	n.leaseRight(ctx, "answer the watch", "$JS.FC.KV_"+bucket+".check.check", nil)
+	if kv == nil {
+		return
+	}
+	n.leaseRight(ctx, "read leases", "$JS.API.DIRECT.GET.KV_"+bucket+".$KV."+bucket+"."+key, nil)
+	n.leaseSettings(ctx, kv)
+	n.replicas(ctx, kv)
+}
+
+// leaseRight reports whether the user may publish to a subject. The answer, or that
+// nobody gives one, means nothing else.
+func (n *natsCheck) leaseRight(ctx context.Context, what, subject string, header nats.Header) {
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	_, err := n.nc.RequestMsgWithContext(bounded, &nats.Msg{Subject: subject, Header: header})
+	if refused(bounded) {
+		n.report.Fail("leases", "the user may not %s: %v: allow publishing to %s", what, context.Cause(bounded), subject)
+	} else if err != nil && !errors.Is(err, nats.ErrNoResponders) {
+		n.report.Note("leases", "whether the user may %s does not show: %v", what, n.watch.explain(bounded, err))
+	}
+}
+
+func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	status, err := kv.Status(bounded)
+	if err != nil {
+		n.report.Fail("leases", "the settings of bucket %s do not show: %v", kv.Bucket(), n.watch.explain(bounded, err))
+		return
+	}
+	ttl, want := status.TTL(), n.config.Lanes.TTL
+	if err := lease.CheckTTL(kv.Bucket(), ttl); err != nil {
+		n.report.Fail("leases", "%v", err)
+		return
+	}
+	if ttl != want {
+		n.report.Note("leases", "the bucket %s has a TTL of %s, lanes.ttl is %s; the bridge goes by the bucket's", kv.Bucket(), ttl, want)
+	}
+	if s, ok := status.(*natsjs.KeyValueBucketStatus); ok {
+		if is, want := s.StreamInfo().Config.Replicas, n.config.Streams.Replicas; is < want {
+			n.report.Note("leases", "the bucket %s has %d replicas, streams.replicas is %d: nats kv edit %s --replicas %d", kv.Bucket(), is, want, kv.Bucket(), want)
+		}
+	}
+}
+
+// replicas watches the keys for as long as it takes to read them, as the bridge
+// does, and says who takes part.
+func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	prefix := n.config.MQTT.ClientID + "."
+	watch, err := kv.Watch(bounded, prefix+">")
+	if err != nil {
+		n.report.Fail("leases", "%v: allow the user to publish to $JS.API.CONSUMER.CREATE.KV_%s.>", n.watch.explain(bounded, err), kv.Bucket())
+		return
+	}
+	var hosts []string
+	held := 0
+	for e := range watch.Updates() {
+		if e == nil {
+			break
+		}
+		var r lease.Replica
+		var l lease.Record
+		key := strings.TrimPrefix(e.Key(), prefix)
+		switch {
+		case strings.HasPrefix(key, "replica.") && json.Unmarshal(e.Value(), &r) == nil && !r.Leaving:
+			hosts = append(hosts, fmt.Sprintf("%s at %s", r.ID, r.Host))
+		case json.Unmarshal(e.Value(), &l) == nil && l.Holder != "":
+			held++
+		}
+	}
+	err = watch.Stop()
+	// The server answers in order: a refusal comes before the PONG.
+	err = errors.Join(err, n.nc.FlushWithContext(bounded))
+	if refused(bounded) {
+		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to $JS.API.CONSUMER.DELETE.KV_%s.>", context.Cause(bounded), kv.Bucket())
+		return
+	}
+	if err != nil {
+		n.report.Note("leases", "end the watch of bucket %s: %v", kv.Bucket(), n.watch.explain(bounded, err))
+		return
+	}
+	who := "no replica runs"
+	if len(hosts) > 0 {
+		who = fmt.Sprintf("%d replicas take part", len(hosts))
+		if len(hosts) == 1 {
+			who = "1 replica takes part"
+		}
+		who += fmt.Sprintf(", %d of %d partitions are held: %s", held, len(n.config.Lanes.Partitions.List), strings.Join(hosts, ", "))
+	}
+	n.report.OK("leases", "bucket %s can be read and watched, %s", kv.Bucket(), who)
+}

@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/lease"
+)
+
+// take opens the lane of a partition that this replica now holds. It returns at
+// once.
+//
+// The journal is in memory, whatever state_dir says: on disk it would go stale
+// while another replica has the partition. Not that a stale one could do harm. It
+// knows an attested message by a hash of its topic, which holds the broker's own
+// id: what it calls stored is stored. But it would be of no use either, and the
+// replica is to be disposable.
+func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
+	opening := make(chan struct{})
+	u.mu.Lock()
+	u.held, u.opening = true, opening
+	u.problem, u.since = "being opened", time.Now()
+	u.mu.Unlock()
+	go func() { // give waits for it
+		defer close(opening)
+		err := u.open(r.shared, bridge.NewJournal(), claim{of: hold, hadSession: hadSession})
+		r.bridge.fail(err)
+	}()
+}
+
+// give closes the lane again and returns how many messages were left unsettled when
+// ctx ended.
+func (u *laneUnit) give(ctx context.Context, sessions *chorus) (abandoned int) {
+	u.mu.Lock()
+	opening := u.opening
+	u.mu.Unlock()
+	<-opening
+	abandoned = u.stop(ctx)
+	sessions.silent(u.plan.ClientID)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := u.reading()
+	u.past.add(&r)
+	u.held, u.problem, u.since = false, "", time.Now()
+	u.lane, u.journal, u.publisher, u.session = nil, nil, nil, nil
+	u.last, u.unstored = nil, time.Time{}
+	return abandoned
+}
+
+func (u *laneUnit) connected() bool {
+	_, _, session := u.parts()
+	return session != nil && session.Status().Connected
+}

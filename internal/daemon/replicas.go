@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/lease"
+)
+
+// replicas is this bridge among others that share the partitions: a lane is open
+// while its partition's lease is held here. It implements [lease.Lanes].
+type replicas struct {
+	bridge   *Bridge
+	shared   *laneShared
+	sessions *chorus
+	keeper   *lease.Keeper
+	units    map[string]*laneUnit // by partition
+	ids      []string             // the partitions, in the order of the lanes
+}
+
+func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
+	c := shared.config
+	r := &replicas{
+		bridge: b, shared: shared, sessions: sessions,
+		units: map[string]*laneUnit{}, ids: c.Lanes.Partitions.List,
+	}
+	for i, p := range r.ids {
+		r.units[p] = b.lanes[i]
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	r.keeper = lease.Start(lease.Options{
+		Store: lease.NewBucket(BucketOptions(c, b.control.nc, b.control.js)),
+		Lanes: r, Partitions: r.ids, HandOver: c.StopTimeout, Admitted: b.live.admitted(),
+		Replica: lease.Replica{
+			ID: strings.ToLower(rand.Text()[:8]), Host: host, Version: b.opts.Version,
+			Started: b.started.UTC().Truncate(time.Millisecond),
+		},
+		Log: b.opts.Log,
+	})
+	return r
+}
+
+// Open implements [lease.Lanes].
+func (r *replicas) Open(p string, hold *lease.Hold, hadSession bool) {
+	r.units[p].take(r, hold, hadSession)
+}
+
+// Connected implements [lease.Lanes].
+func (r *replicas) Connected(p string) bool { return r.units[p].connected() }
+
+// Close implements [lease.Lanes].
+func (r *replicas) Close(ctx context.Context, p string) (abandoned int) {
+	return r.units[p].give(ctx, r.sessions)
+}
+
+// Abandon implements [lease.Lanes].
+func (r *replicas) Abandon(p string) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.units[p].give(ended, r.sessions)
+}
+
+// unheldAfter is how long a partition may be nobody's before that is a problem: it
+// is so for a moment whenever one moves.
+const unheldAfter = 5 * time.Second
+
+// problems lists what keeps the partitions from being shared out. Which lanes
+// another replica has, and how they do, is its own affair.
+func (r *replicas) problems(natsDown bool) []Problem {
+	s := r.keeper.Status()
+	problem := func(text, advice string, since time.Time) Problem {
+		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}
+	}
+	switch {
+	case s.Problem != "" && natsDown:
+		return nil // the reason is given
+	case s.Problem != "":
+		return []Problem{problem("the leases cannot be reached: "+s.Problem, "what this replica holds it goes on with; see mqtt-nats-bridge check --connect", s.Since)}
+	case !s.Settled:
+		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
+	}
+	var idle Problem
+	for i, p := range s.Partitions {
+		if p.Holder != "" || time.Since(p.Since) < unheldAfter {
+			continue
+		}
+		if idle.Since.IsZero() || p.Since.Before(idle.Since) {
+			idle.Since = p.Since
+		}
+		idle.Lanes = append(idle.Lanes, r.bridge.lanes[i].plan.ClientID)
+	}
+	if len(idle.Lanes) == 0 {
+		return nil
+	}
+	lanes := idle.Lanes
+	idle = problem(fmt.Sprintf("%d partitions are held by no replica: what their devices send waits at the broker", len(lanes)),
+		"it passes when the lease of a dead replica expires; if it does not, see the replicas' logs", idle.Since)
+	idle.Lanes = lanes
+	return []Problem{idle}
+}
+
+// ReplicasStatus is this replica and the others.
+type ReplicasStatus struct {
+	Replica    string  `json:"replica"` // this one
+	Bucket     string  `json:"bucket"`
+	TTLSeconds float64 `json:"ttl_seconds"`
+	Held       int     `json:"held"`
+	Taken      uint64  `json:"taken"`
+	HandedOver uint64  `json:"handed_over"`
+	Lost       uint64  `json:"lost"`
+	// All lists those heard of within the TTL.
+	All []ReplicaStatus `json:"all"`
+}
+
+// ReplicaStatus is one of them.
+type ReplicaStatus struct {
+	ID         string    `json:"id"`
+	Host       string    `json:"host"`
+	Version    string    `json:"version"`
+	Started    time.Time `json:"started"`
+	Leaving    bool      `json:"leaving,omitempty"`
+	Partitions string    `json:"partitions"`
+}
+
+// LeaseStatus is who holds a lane's partition.
+type LeaseStatus struct {
+	Holder string `json:"holder"` // a replica; empty: nobody
+	Host   string `json:"host,omitempty"`
+	// Here: it is this replica.
+	Here  bool      `json:"here"`
+	Since time.Time `json:"since"` // of this holder, or of nobody
+	// Leaving: the lane is running empty, and the partition goes to another.
+	Leaving bool `json:"leaving,omitempty"`
+}
+
+// status returns a lease for each lane, too.
+func (r *replicas) status() (*ReplicasStatus, []LeaseStatus) {
+	k := r.keeper.Status()
+	s := &ReplicasStatus{
+		Replica: k.Replica.ID, Bucket: r.shared.config.Lanes.Bucket, TTLSeconds: k.TTL.Seconds(),
+		Held: k.Held(), Taken: k.Taken, HandedOver: k.HandedOver, Lost: k.Lost, All: []ReplicaStatus{},
+	}
+	held := map[string]*config.Partitions{}
+	var leases []LeaseStatus
+	for _, p := range k.Partitions {
+		leases = append(leases, LeaseStatus{
+			Holder: p.Holder, Host: p.Host, Here: p.Holder == k.Replica.ID, Since: p.Since.UTC(), Leaving: p.Leaving,
+		})
+		if held[p.Holder] == nil {
+			held[p.Holder] = &config.Partitions{}
+		}
+		held[p.Holder].List = append(held[p.Holder].List, p.Partition)
+	}
+	for _, other := range k.Replicas {
+		line := ReplicaStatus{ID: other.ID, Host: other.Host, Version: other.Version, Started: other.Started, Leaving: other.Leaving}
+		if p := held[other.ID]; p != nil {
+			line.Partitions = p.String()
+		}
+		s.All = append(s.All, line)
+	}
+	slices.SortFunc(s.All, func(a, b ReplicaStatus) int { return a.Started.Compare(b.Started) })
+	return s, leases
+}
+
+// leaseMetric is a metric of a bridge with leases.
+type leaseMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*lease.Status) float64
+}
+
+func leaseMetrics() []leaseMetric {
+	gauge := func(name, help string, value func(*lease.Status) float64) leaseMetric {
+		return leaseMetric{describe(name, help), prometheus.GaugeValue, value}
+	}
+	counter := func(name, help string, value func(*lease.Status) uint64) leaseMetric {
+		return leaseMetric{describe(name, help), prometheus.CounterValue, func(s *lease.Status) float64 { return float64(value(s)) }}
+	}
+	return []leaseMetric{
+		gauge("replicas", "Replicas heard of within the leases' time to live, this one included.",
+			func(s *lease.Status) float64 { return float64(len(s.Replicas)) }),
+		gauge("partitions_held", "Partitions that this replica holds.",
+			func(s *lease.Status) float64 { return float64(s.Held()) }),
+		gauge("partitions_unheld", "Partitions that no replica holds.", func(s *lease.Status) float64 {
+			n := 0
+			for _, p := range s.Partitions {
+				if p.Holder == "" {
+					n++
+				}
+			}
+			return float64(n)
+		}),
+		gauge("leases_reachable", "1 while the bucket of the leases answers.",
+			func(s *lease.Status) float64 { return truth(s.Problem == "") }),
+		counter("partitions_taken_total", "Partitions that this replica has taken.",
+			func(s *lease.Status) uint64 { return s.Taken }),
+		counter("partitions_handed_over_total", "Partitions that this replica has given to others, its lane run empty.",
+			func(s *lease.Status) uint64 { return s.HandedOver }),
+		counter("partitions_lost_total", "Partitions whose lease was another's before this replica gave it up.",
+			func(s *lease.Status) uint64 { return s.Lost }),
+	}
+}

@@ -1,0 +1,186 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// saying is a log that can be read while it is written.
+type saying struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *saying) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *saying) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// joined is a replica; the test stops it.
+func joined(t *testing.T, log *saying, env ...string) *Bridge {
+	t.Helper()
+	c, err := config.Load(config.Sources{Env: append(env, "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_LANES_TTL=2s")})
+	require.NoError(t, err)
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(log), Version: "1.2.3"})
+	require.NoError(t, err)
+	return b
+}
+
+// awaitHeld waits until a bridge is ready and holds n partitions, their lanes
+// subscribed and nothing else open.
+func awaitHeld(t *testing.T, b *Bridge, n int) Status {
+	t.Helper()
+	var s Status
+	require.Eventually(t, func() bool {
+		s = b.Status(t.Context())
+		open := 0
+		for _, l := range s.Lanes {
+			if l.Open != l.Lease.Here || l.Lease.Holder == "" {
+				return false
+			}
+			if l.Open {
+				open++
+			}
+		}
+		return s.Ready && open == n && s.Replicas.Held == n
+	}, patience, 5*time.Millisecond, "%+v", b.Problems())
+	return s
+}
+
+func TestReplicasShowWhoHoldsWhat(t *testing.T) {
+	t.Parallel()
+	mqtt, nats := attesting(t), embeddedNATS(t)
+	var log saying
+	a := joined(t, &log, peers(mqtt, nats)...)
+	s := awaitHeld(t, a, 16)
+	require.Len(t, s.Replicas.All, 1)
+	require.Equal(t, "0-f", s.Replicas.All[0].Partitions)
+	require.Equal(t, 2.0, s.Replicas.TTLSeconds)
+
+	// One message in each partition, for what each lane has counted.
+	partitions := map[string]string{}
+	for i := 0; len(partitions) < 16; i++ {
+		cn := fmt.Sprintf("acme/dev-%d", i)
+		if partitions[broker.Partition(cn)] == "" {
+			partitions[broker.Partition(cn)] = cn
+			publish(t, mqtt, cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry", 1)
+		}
+	}
+	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, patience, 5*time.Millisecond)
+
+	b := joined(t, &log, peers(mqtt, nats)...)
+	s = awaitHeld(t, a, 8)
+	theirs := awaitHeld(t, b, 8)
+	require.Len(t, s.Replicas.All, 2)
+	require.Len(t, theirs.Replicas.All, 2)
+	for i, l := range s.Lanes {
+		require.NotEqual(t, l.Lease.Here, theirs.Lanes[i].Lease.Here, "partition of %s", l.ClientID)
+		require.Equal(t, l.Lease.Holder, theirs.Lanes[i].Lease.Holder)
+		require.EqualValues(t, 1, l.Counts.Stored, "what a lane has counted stays when it moves")
+	}
+	require.EqualValues(t, 16, a.Totals().Stored)
+	require.True(t, a.Totals().Connected)
+
+	pedantic := prometheus.NewPedanticRegistry()
+	require.NoError(t, pedantic.Register(newCollector(a)))
+	sum, series := sums(t, pedantic)
+	require.Equal(t, 16, series["mqttbridge_received_total"])
+	require.Equal(t, 8, series["mqttbridge_mqtt_connected"], "no word on the lanes of others")
+	require.Equal(t, 8.0, sum["mqttbridge_mqtt_connected"])
+	for name, want := range map[string]float64{
+		"mqttbridge_ready": 1, "mqttbridge_replicas": 2, "mqttbridge_partitions_held": 8, "mqttbridge_partitions_unheld": 0,
+		"mqttbridge_leases_reachable": 1, "mqttbridge_partitions_taken_total": 16,
+		"mqttbridge_partitions_handed_over_total": 8, "mqttbridge_partitions_lost_total": 0,
+		"mqttbridge_received_total": 16, "mqttbridge_stored_total": 16, "mqttbridge_session_lost_total": 0,
+	} {
+		require.Equal(t, want, sum[name], name)
+	}
+
+	require.NoError(t, a.Stop(context.Background()))
+	awaitHeld(t, b, 16)
+	require.NoError(t, b.Stop(context.Background()))
+	require.NotContains(t, log.String(), `"level":"error"`)
+	require.NotContains(t, log.String(), `"level":"warn"`)
+}
+
+func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
+	t.Parallel()
+	mqtt, nats := attesting(t), embeddedNATS(t)
+	var log saying
+	b := joined(t, &log, peers(mqtt, nats)...)
+	awaitHeld(t, b, 16)
+	js := admin(t, nats)
+	// Somebody takes the bucket's TTL away, and the watch ends.
+	stream, err := js.Stream(t.Context(), "KV_BRIDGE_LANES")
+	require.NoError(t, err)
+	endless := stream.CachedInfo().Config
+	endless.MaxAge = 0
+	_, err = js.UpdateStream(t.Context(), endless)
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteConsumer(t.Context(), "KV_BRIDGE_LANES", watcher(t, stream)))
+	require.Eventually(t, func() bool {
+		p := b.Problems()
+		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "--ttl") && p[0].Advice != ""
+	}, patience, 5*time.Millisecond)
+	publish(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 5*time.Millisecond)
+	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LANES"))
+	awaitHeld(t, b, 16)
+	require.Zero(t, b.Status(t.Context()).Replicas.Lost)
+	require.NoError(t, b.Stop(context.Background()))
+}
+
+// watcher is the name of the only consumer of a stream: the bridge's watch.
+func watcher(t *testing.T, s natsjs.Stream) string {
+	t.Helper()
+	for name := range s.ConsumerNames(t.Context()).Name() {
+		return name
+	}
+	require.Fail(t, "nobody watches")
+	return ""
+}
+
+func admin(t *testing.T, s *jetstream.Server) natsjs.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(s.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
+	t.Parallel()
+	mqtt, nats := attesting(t), embeddedNATS(t)
+	var log saying
+	b := joined(t, &log, append(peers(mqtt, nats), "BRIDGE_STREAMS_MANAGE=off")...)
+	require.Eventually(t, func() bool {
+		p := b.Problems()
+		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "nats kv add BRIDGE_LANES --ttl 2s")
+	}, patience, 5*time.Millisecond)
+	require.Empty(t, mqtt.Clients(), "no lane without a lease")
+	require.NoError(t, b.Stop(context.Background()))
+}

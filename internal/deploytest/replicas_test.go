@@ -1,0 +1,96 @@
+package deploytest
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+)
+
+// buffer is a log of several writers.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// The user bridge of nats.conf may do all that replicas do, from making the bucket
+// to handing a partition over, and the server refuses nothing.
+func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
+	setNATSPasswords(t)
+	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
+	mqtt, err := broker.Start(broker.Options{Username: "bridge", Password: "pw", Attest: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = mqtt.Close() })
+	var log buffer
+	start := func() *daemon.Bridge {
+		c, err := config.Load(config.Sources{Env: []string{
+			"MQTT_URL=" + mqtt.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=pw",
+			"NATS_URL=" + s.ClientURL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=" + natsPasswords["bridge"],
+			"BRIDGE_NATS_INBOX_PREFIX=_INBOX.bridge", "BRIDGE_LANES_PARTITIONS=auto",
+		}})
+		require.NoError(t, err)
+		b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.New(&log)})
+		require.NoError(t, err)
+		return b
+	}
+	holds := func(b *daemon.Bridge, n int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			ready, _ := b.Ready()
+			return ready && b.Status(t.Context()).Replicas.Held == n
+		}, patience, 10*time.Millisecond, "%s", &log)
+	}
+	first := start()
+	holds(first, 16)
+	second := start()
+	holds(first, 8)
+	holds(second, 8)
+
+	served := map[string]bool{}
+	families, err := first.Metrics().Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		served[f.GetName()] = true
+	}
+	for _, name := range leaseMetrics { // what the dashboard shows
+		require.True(t, served[name], name)
+	}
+
+	if program, err := exec.LookPath("nats"); err == nil { // what docs/replicas.md has an operator do
+		home := t.TempDir()
+		cmd := exec.Command(program, "--server", s.ClientURL(), "--user", "operator", "--password", natsPasswords["operator"],
+			"kv", "get", "BRIDGE_LANES", "bridge.p3", "--raw")
+		cmd.Env = append(cmd.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), `"holder":"`)
+	}
+
+	require.NoError(t, first.Stop(context.Background()))
+	holds(second, 16)
+	require.NoError(t, second.Stop(context.Background()))
+	require.NotContains(t, log.String(), "iolation")
+	require.NotContains(t, log.String(), `"level":"error"`)
+}

@@ -1,0 +1,173 @@
+package lease
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// patience bounds every wait on the real server.
+const patience = 30 * time.Second
+
+func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
+	t.Helper()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	nc, err := nats.Connect(s.URL(), nats.ReconnectBufSize(-1))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	return nc, js
+}
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func next(t *testing.T, entries <-chan Entry) Entry {
+	t.Helper()
+	select {
+	case e, ok := <-entries:
+		require.True(t, ok, "the watch ended")
+		return e
+	case <-time.After(patience):
+		require.Fail(t, "nothing came")
+		return Entry{}
+	}
+}
+
+func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
+	t.Parallel()
+	nc, js := connect(t)
+	const ttl = 2 * time.Second
+	o := BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", TTL: ttl, Replicas: 1}
+	_, err := NewBucket(o).Open(within(t))
+	require.ErrorContains(t, err, "nats kv add LANES --ttl 2s", "streams.manage is not create")
+	o.Create = true
+	a := NewBucket(o)
+	t.Cleanup(a.Close)
+	opened, err := a.Open(within(t))
+	require.NoError(t, err)
+	require.Equal(t, ttl, opened.TTL)
+	require.True(t, next(t, opened.Entries).Listed, "nothing was there")
+
+	_, err = a.Read(within(t), "p3")
+	require.ErrorIs(t, err, ErrAbsent)
+	first, err := a.Write(within(t), "p3", []byte("one"), 0)
+	require.NoError(t, err)
+	require.Equal(t, Entry{Key: "p3", Value: []byte("one"), Revision: first}, next(t, opened.Entries))
+	_, err = a.Write(within(t), "p3", []byte("two"), 0)
+	require.ErrorIs(t, err, ErrChanged, "it is there already")
+	second, err := a.Write(within(t), "p3", []byte("two"), first)
+	require.NoError(t, err)
+	_, err = a.Write(within(t), "p3", []byte("three"), first)
+	require.ErrorIs(t, err, ErrChanged)
+	next(t, opened.Entries)
+
+	// Another fleet in the same bucket, with a TTL of its own mind.
+	o.Stem, o.TTL = "other", time.Minute
+	b := NewBucket(o)
+	t.Cleanup(b.Close)
+	theirs, err := b.Open(within(t))
+	require.NoError(t, err)
+	require.Equal(t, ttl, theirs.TTL, "the bucket's")
+	require.True(t, next(t, theirs.Entries).Listed, "nothing of the other fleet")
+	_, err = b.Put(within(t), "replica.x", []byte("{}"))
+	require.NoError(t, err)
+	require.Equal(t, "replica.x", next(t, theirs.Entries).Key)
+
+	// What is there comes first when it is opened again.
+	opened, err = a.Open(within(t))
+	require.NoError(t, err)
+	require.Equal(t, Entry{Key: "p3", Value: []byte("two"), Revision: second}, next(t, opened.Entries))
+	require.True(t, next(t, opened.Entries).Listed)
+
+	written := time.Now()
+	_, err = a.Write(within(t), "p3", []byte("three"), second)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := a.Write(within(t), "p3", []byte("another's"), 0)
+		return err == nil
+	}, patience, 10*time.Millisecond, "it expires")
+	require.GreaterOrEqual(t, time.Since(written), ttl, "and not before its time")
+	t.Logf("with a TTL of %v the key could be had after %v", ttl, time.Since(written))
+
+	nc.Close()
+	_, err = a.Write(within(t), "p3", nil, 0)
+	require.ErrorIs(t, err, errDisconnected)
+	_, err = a.Open(within(t))
+	require.ErrorIs(t, err, errDisconnected)
+}
+
+func TestABucketWhoseKeysNeverExpireIsRefused(t *testing.T) {
+	t.Parallel()
+	nc, js := connect(t)
+	_, err := js.CreateKeyValue(within(t), natsjs.KeyValueConfig{Bucket: "LANES"})
+	require.NoError(t, err)
+	_, err = NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: ttl}).Open(within(t))
+	require.ErrorContains(t, err, "nats kv edit LANES --ttl")
+}
+
+// The keeper over the real thing: the rest of its tests are under virtual time.
+func TestKeepersShareABucket(t *testing.T) {
+	t.Parallel()
+	nc, js := connect(t)
+	w := newWorld(t)
+	start := func(name string) *replica {
+		r := &replica{lanes: &lanes{name: name, broker: w.broker, open: map[string]*Hold{}, sessions: map[string]bool{}}}
+		r.Keeper = Start(Options{
+			Store: NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: 2 * time.Second, Replicas: 1}),
+			Lanes: r.lanes, Partitions: sixteen, HandOver: time.Second, Log: zerolog.Nop(),
+			Replica: Replica{ID: name, Host: "h"},
+		})
+		return r
+	}
+	held := func(want map[string]int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			n := map[string]int{}
+			w.broker.mu.Lock()
+			defer w.broker.mu.Unlock()
+			for _, l := range w.broker.connected {
+				n[l.name]++
+			}
+			for name := range want {
+				if n[name] != want[name] {
+					return false
+				}
+			}
+			return len(n) == len(want)
+		}, patience, 5*time.Millisecond)
+	}
+	a := start("a")
+	held(map[string]int{"a": 16})
+	b, c := start("b"), start("c")
+	held(map[string]int{"a": 6, "b": 5, "c": 5})
+	// The bucket goes, and with it all leases: they are written again.
+	require.NoError(t, js.DeleteKeyValue(within(t), "LANES"))
+	require.Eventually(t, func() bool {
+		kv, err := js.KeyValue(within(t), "LANES")
+		if err != nil {
+			return false
+		}
+		keys, err := kv.Keys(within(t))
+		return err == nil && len(keys) == 16+3
+	}, patience, 50*time.Millisecond)
+	held(map[string]int{"a": 6, "b": 5, "c": 5})
+	require.Zero(t, b.Stop(t.Context()))
+	held(map[string]int{"a": 8, "c": 8})
+	require.Zero(t, w.broker.takeovers)
+	require.Zero(t, a.Stop(t.Context()))
+	require.Zero(t, c.Stop(t.Context()))
+}

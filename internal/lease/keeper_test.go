@@ -1,0 +1,559 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+)
+
+const ttl = 10 * time.Second
+
+// memory is a store under virtual time, to which each replica has a link that can
+// be cut.
+type memory struct {
+	mu       sync.Mutex
+	revision uint64
+	keys     map[string]entryAt
+	links    map[*link]struct{}
+}
+
+type entryAt struct {
+	Entry
+	at time.Time
+}
+
+// link is one replica's way to the store.
+type link struct {
+	m       *memory
+	cut     bool
+	frozen  chan struct{} // nil: the process runs
+	mute    int           // so many answers to Write get lost
+	entries chan Entry
+}
+
+var errCut = errors.New("cut off")
+
+func newMemory() *memory {
+	return &memory{keys: map[string]entryAt{}, links: map[*link]struct{}{}}
+}
+
+func (m *memory) link() *link { return &link{m: m} }
+
+func (m *memory) live(key string) (Entry, bool) {
+	e, ok := m.keys[key]
+	return e.Entry, ok && time.Since(e.at) < ttl
+}
+
+func (l *link) Open(context.Context) (Opened, error) {
+	l.Close()
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if l.cut {
+		return Opened{}, errCut
+	}
+	l.entries = make(chan Entry, 10_000) // never full: a test writes less
+	for _, key := range slices.Sorted(maps.Keys(l.m.keys)) {
+		if e, ok := l.m.live(key); ok {
+			l.entries <- e
+		}
+	}
+	l.entries <- Entry{Listed: true}
+	l.m.links[l] = struct{}{}
+	return Opened{TTL: ttl, Entries: l.entries}, nil
+}
+
+func (l *link) Close() {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	delete(l.m.links, l)
+}
+
+func (l *link) setCut(cut bool) {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.cut = cut
+}
+
+func (l *link) put(key string, value []byte) uint64 {
+	m := l.m
+	m.revision++
+	e := Entry{Key: key, Value: value, Revision: m.revision}
+	m.keys[key] = entryAt{e, time.Now()}
+	for to := range m.links {
+		if !to.cut {
+			to.entries <- e
+		}
+	}
+	return m.revision
+}
+
+func (l *link) Put(_ context.Context, key string, value []byte) (uint64, error) {
+	l.m.mu.Lock()
+	frozen := l.frozen
+	l.m.mu.Unlock()
+	if frozen != nil { // no deadline ends a standstill
+		<-frozen
+	}
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if l.cut {
+		return 0, errCut
+	}
+	return l.put(key, value), nil
+}
+
+func (l *link) Write(_ context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if l.cut {
+		return 0, errCut
+	}
+	e, ok := l.m.live(key)
+	if !ok {
+		e.Revision = 0
+	}
+	if e.Revision != revision {
+		return 0, ErrChanged
+	}
+	written := l.put(key, value)
+	if l.mute > 0 {
+		l.mute--
+		return 0, context.DeadlineExceeded
+	}
+	return written, nil
+}
+
+func (l *link) Read(_ context.Context, key string) (Entry, error) {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if l.cut {
+		return Entry{}, errCut
+	}
+	e, ok := l.m.live(key)
+	if !ok {
+		return Entry{}, ErrAbsent
+	}
+	return e, nil
+}
+
+// brokerSide is the broker as the lanes see it: one connection a partition, the
+// latest wins.
+type brokerSide struct {
+	mu        sync.Mutex
+	connected map[string]*lanes // by partition
+	takeovers int
+	opened    map[string]int
+}
+
+// lanes are one replica's.
+type lanes struct {
+	name   string
+	broker *brokerSide
+	drain  time.Duration
+	// closing is how long Abandon takes.
+	closing time.Duration
+
+	mu   sync.Mutex
+	open map[string]*Hold
+	// sessions says of what lanes the broker was believed to have a session.
+	sessions map[string]bool
+}
+
+func (l *lanes) Open(p string, h *Hold, hadSession bool) {
+	l.mu.Lock()
+	l.open[p], l.sessions[p] = h, hadSession
+	l.mu.Unlock()
+	l.connect(p)
+}
+
+func (l *lanes) connect(p string) {
+	b := l.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.connected[p] != nil && b.connected[p] != l {
+		b.takeovers++
+	}
+	b.connected[p] = l
+	b.opened[p]++
+}
+
+func (l *lanes) Connected(p string) bool {
+	l.broker.mu.Lock()
+	defer l.broker.mu.Unlock()
+	return l.broker.connected[p] == l
+}
+
+func (l *lanes) Close(ctx context.Context, p string) int {
+	select {
+	case <-time.After(l.drain):
+	case <-ctx.Done():
+	}
+	l.Abandon(p)
+	return 0
+}
+
+func (l *lanes) Abandon(p string) {
+	time.Sleep(l.closing)
+	l.broker.mu.Lock()
+	if l.broker.connected[p] == l {
+		delete(l.broker.connected, p)
+	}
+	l.broker.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, p)
+}
+
+func (l *lanes) held() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.open))
+}
+
+// replica is a keeper with its link and its lanes.
+type replica struct {
+	*Keeper
+	link  *link
+	lanes *lanes
+}
+
+// world is a store, a broker, and who is there.
+type world struct {
+	t      *testing.T
+	memory *memory
+	broker *brokerSide
+	n      int
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{t: t, memory: newMemory(), broker: &brokerSide{connected: map[string]*lanes{}, opened: map[string]int{}}}
+}
+
+func (w *world) join() *replica {
+	w.n++
+	name := fmt.Sprintf("r%d", w.n)
+	r := &replica{link: w.memory.link(), lanes: &lanes{
+		name: name, broker: w.broker, drain: 50 * time.Millisecond, open: map[string]*Hold{}, sessions: map[string]bool{},
+	}}
+	r.Keeper = Start(Options{
+		Store: r.link, Lanes: r.lanes, Partitions: sixteen, HandOver: 5 * time.Second, Log: zerolog.Nop(),
+		Replica: Replica{ID: name, Host: "host-" + name, Started: time.Now()},
+	})
+	return r
+}
+
+// kill -9: it says nothing any more, and its connections end.
+func (w *world) kill(r *replica) {
+	r.link.setCut(true)
+	r.lanes.mu.Lock()
+	for p := range r.lanes.open {
+		w.broker.mu.Lock()
+		if w.broker.connected[p] == r.lanes {
+			delete(w.broker.connected, p)
+		}
+		w.broker.mu.Unlock()
+	}
+	r.lanes.mu.Unlock()
+}
+
+// everything waits until every partition is connected for one of the replicas, in
+// shares that differ by one at most, and returns how long that took.
+func (w *world) everything(replicas ...*replica) time.Duration {
+	w.t.Helper()
+	begun := time.Now()
+	for {
+		synctest.Wait()
+		share := map[string]string{}
+		n := map[string]int{}
+		w.broker.mu.Lock()
+		for p, l := range w.broker.connected {
+			share[p] = l.name
+			n[l.name]++
+		}
+		w.broker.mu.Unlock()
+		var sizes []int
+		for _, r := range replicas {
+			sizes = append(sizes, n[r.lanes.name])
+		}
+		if len(share) == len(sixteen) && len(n) == len(replicas) && slices.Max(sizes)-slices.Min(sizes) <= 1 {
+			return time.Since(begun)
+		}
+		if time.Since(begun) > 5*time.Minute {
+			require.Fail(w.t, "the partitions are not shared out", "%v", n)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (w *world) stop(replicas ...*replica) {
+	for _, r := range replicas {
+		require.Zero(w.t, r.Stop(context.Background()))
+		require.Empty(w.t, r.lanes.held())
+	}
+}
+
+func TestReplicasShareOutAndHandOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		require.Less(t, w.everything(a), 2*time.Second)
+		for range sixteen {
+			require.NotContains(t, a.lanes.sessions, true, "the broker had no session yet")
+		}
+		time.Sleep(time.Minute)
+		b, c := w.join(), w.join()
+		took := w.everything(a, b, c)
+		require.Less(t, took, 3*time.Second)
+		for p, n := range w.broker.opened {
+			require.LessOrEqual(t, n, 2, "partition %s moved once", p)
+		}
+		for _, had := range b.lanes.sessions {
+			require.True(t, had, "the broker has a session from before")
+		}
+		time.Sleep(time.Minute)
+		w.stop(b)
+		require.Less(t, w.everything(a, c), time.Second, "one that stops hands over at once")
+		require.Zero(t, w.broker.takeovers, "nobody was thrown out")
+		status := a.Status()
+		require.Empty(t, status.Problem)
+		require.True(t, status.Settled)
+		require.Equal(t, 8, status.Held())
+		require.EqualValues(t, 16+2, status.Taken)
+		require.EqualValues(t, 10, status.HandedOver)
+		w.stop(a, c)
+	})
+}
+
+func TestThreeReplicasThatStartTogetherMoveNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b, c := w.join(), w.join(), w.join()
+		w.everything(a, b, c)
+		for p, n := range w.broker.opened {
+			require.Equal(t, 1, n, "partition %s", p)
+		}
+		w.stop(a, b, c)
+	})
+}
+
+func TestWhatAKilledReplicaHeldIsTakenWithinFifteenSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b, c := w.join(), w.join(), w.join()
+		w.everything(a, b, c)
+		time.Sleep(95 * time.Second)
+		w.kill(b)
+		took := w.everything(a, c)
+		require.Less(t, took, 15*time.Second)
+		require.Greater(t, took, ttl-ttl/renewals-time.Second, "not before the lease has expired")
+		// Also by one that comes after.
+		w.kill(a)
+		d := w.join()
+		require.Less(t, w.everything(c, d), 15*time.Second)
+		b.link.setCut(false)
+		a.link.setCut(false)
+		w.stop(c, d, a, b)
+	})
+}
+
+func TestWithoutTheStoreEverybodyKeepsWhatItHas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		all := []*replica{w.join(), w.join(), w.join()}
+		w.everything(all...)
+		time.Sleep(time.Minute)
+		opened := maps.Clone(w.broker.opened)
+		for _, r := range all {
+			r.link.setCut(true)
+		}
+		time.Sleep(3 * time.Minute) // all leases expire
+		for i, r := range all {
+			require.NotEmpty(t, r.Status().Problem)
+			r.link.setCut(false)
+			time.Sleep(time.Duration(i) * 2 * time.Second) // back one after the other
+		}
+		time.Sleep(time.Minute)
+		w.everything(all...)
+		require.Equal(t, opened, w.broker.opened, "nothing moved")
+		for _, r := range all {
+			require.Empty(t, r.Status().Problem)
+			require.Zero(t, r.Status().Lost)
+		}
+		w.stop(all...)
+	})
+}
+
+// permit asks as a session does whose connection has ended.
+func permit(h *Hold) (granted bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	defer cancel()
+	return h.Permit(ctx) == nil
+}
+
+func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		p := a.lanes.held()[0]
+		hold := a.lanes.open[p]
+		require.True(t, permit(hold), "the lease stands")
+
+		a.link.setCut(true)
+		require.True(t, permit(hold), "the lease cannot have expired yet")
+		// The broker goes on serving a replica that only the store has lost…
+		time.Sleep(ttl - time.Second)
+		require.Len(t, a.lanes.held(), 8)
+		// …until another connects with the client id.
+		w.everything(b)
+		require.Equal(t, 8, w.broker.takeovers)
+		require.False(t, permit(hold), "it may have expired, and was taken")
+		require.NotContains(t, a.lanes.held(), p, "its lane is closed")
+		for _, p := range a.lanes.held() {
+			require.False(t, permit(a.lanes.open[p]))
+		}
+		require.Empty(t, a.lanes.held())
+		require.EqualValues(t, 8, a.Status().Lost)
+
+		a.link.setCut(false)
+		w.everything(a, b)
+		require.Equal(t, 8, w.broker.takeovers, "nobody fought")
+		w.stop(a, b)
+	})
+}
+
+func TestAReplicaThatStoodStillTakesNothingInUntilItKnowsWhatIsStillItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		var holds []*Hold
+		for _, p := range a.lanes.held() {
+			require.False(t, a.lanes.open[p].Fenced())
+			holds = append(holds, a.lanes.open[p])
+		}
+		frozen := make(chan struct{})
+		w.memory.mu.Lock()
+		a.link.frozen = frozen
+		w.memory.mu.Unlock()
+		w.everything(b)
+		time.Sleep(5 * time.Minute)
+		for _, h := range holds {
+			require.True(t, h.Fenced())
+		}
+		// Closing a lane takes its time; until then the fence is up.
+		a.lanes.closing = time.Second
+		w.memory.mu.Lock()
+		a.link.frozen = nil
+		w.memory.mu.Unlock()
+		close(frozen)
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		require.Len(t, a.lanes.held(), len(holds))
+		require.True(t, holds[0].Fenced())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.EqualValues(t, len(holds), a.Status().Lost)
+		require.False(t, holds[0].Fenced())
+		w.everything(a, b)
+		w.stop(a, b)
+	})
+}
+
+func TestAnAnswerThatGotLostIsNoLostLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		w.memory.mu.Lock()
+		a.link.mute = 5 // writes are done, and nobody says so
+		w.memory.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Zero(t, a.link.mute)
+		require.Zero(t, a.Status().Lost)
+		require.Empty(t, a.Status().Problem)
+		require.Len(t, a.lanes.held(), 16)
+		w.stop(a)
+	})
+}
+
+func TestALapsedLeaseOfTheOnlyReplicaIsTakenAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		a.link.setCut(true)
+		time.Sleep(time.Minute)
+		for p, h := range maps.Clone(a.lanes.open) { // the broker was away too
+			w.broker.mu.Lock()
+			delete(w.broker.connected, p)
+			w.broker.mu.Unlock()
+			require.False(t, permit(h))
+		}
+		require.Empty(t, a.lanes.held())
+		a.link.setCut(false)
+		require.Less(t, w.everything(a), 3*time.Second)
+		w.stop(a)
+	})
+}
+
+func TestALeaseDeletedByHandIsGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		w.memory.mu.Lock()
+		w.memory.link().put("p3", nil)
+		w.memory.mu.Unlock()
+		synctest.Wait()
+		require.EqualValues(t, 1, a.Status().Lost)
+		w.everything(a)
+		require.Equal(t, 2, w.broker.opened["3"])
+		w.stop(a)
+	})
+}
+
+func TestMoreReplicasThanPartitionsLeaveSomeIdle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var all []*replica
+		for range 18 {
+			all = append(all, w.join())
+		}
+		time.Sleep(time.Minute)
+		idle := 0
+		for _, r := range all {
+			if r.Status().Held() == 0 {
+				idle++
+			}
+		}
+		require.Equal(t, 2, idle)
+		w.stop(all[0])
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Len(t, w.broker.connected, 16)
+		w.stop(all[1:]...)
+	})
+}

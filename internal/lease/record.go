@@ -1,0 +1,50 @@
+package lease
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// Replica is a bridge that takes part, as its key says. The key lives as long as
+// it is renewed.
+type Replica struct {
+	ID      string    `json:"id"` // of this process, never used twice
+	Host    string    `json:"host"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Leaving: it is stopping, and is to be given nothing more.
+	Leaving bool `json:"leaving,omitempty"`
+}
+
+// Record is what a partition's key says.
+type Record struct {
+	// Holder is a replica's id; empty: the last one has left, and its client id
+	// may be used at once.
+	Holder string    `json:"holder"`
+	Host   string    `json:"host,omitempty"`
+	Since  time.Time `json:"since"`
+	// Session: the broker has a session for the partition. A holder that finds
+	// none has lost messages.
+	Session bool `json:"session,omitempty"`
+}
+
+// Keys are stem.pX for partitions and stem.replica.ID for replicas, the stem that
+// of the client ids.
+const replicaKey = "replica."
+
+func partitionKey(partition string) string { return "p" + partition }
+
+// partitionOf tells which partition a key is of.
+func partitionOf(key string) (string, bool) {
+	p, ok := strings.CutPrefix(key, "p")
+	return p, ok && len(p) == 1
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("encode lease: " + err.Error()) // texts, times and truths
+	}
+	return b
+}

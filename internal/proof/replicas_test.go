@@ -1,0 +1,303 @@
+package proof
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as
+// processes, each with a link of its own to NATS.
+type fleetRig struct {
+	t      testing.TB
+	broker *peers.MosquittoProcess
+	nats   *peers.NATSProcess
+	js     natsjs.JetStream
+	kv     natsjs.KeyValue // nil until a replica has made it
+}
+
+// replica is one of them.
+type replica struct {
+	*peers.BridgeProcess
+	name string
+	nats *peers.TCPProxy
+	id   string
+}
+
+func newFleetRig(t testing.TB) *fleetRig {
+	r := &fleetRig{t: t}
+	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
+	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
+	r.js = connectNATS(t, r.nats.URL)
+	return r
+}
+
+var replicaID = regexp.MustCompile(`"replica":"([0-9a-z]+)"`)
+
+// start starts a replica and waits until it takes part.
+func (r *fleetRig) start(name string) *replica {
+	r.t.Helper()
+	p := &replica{name: name, nats: peers.Proxy(r.t, r.nats.Addr)}
+	p.BridgeProcess = peers.Bridge(r.t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
+		"MQTT_URL=mqtt://" + r.broker.Addr,
+		"NATS_URL=nats://" + p.nats.Addr,
+		"BRIDGE_LANES_PARTITIONS=auto",
+		"BRIDGE_LIMITS_DEVICE_RATE=0",
+		"BRIDGE_ADMIN_LISTEN=",
+		"BRIDGE_LOG_FORMAT=json",
+	}})
+	p.Log().Await(r.t, 0, "the leases are in reach")
+	p.id = replicaID.FindStringSubmatch(p.Log().String())[1]
+	return p
+}
+
+// holders are the partitions that each replica holds, as the bucket says, by its
+// name; "" those that nobody does.
+func (r *fleetRig) holders(of ...*replica) map[string][]string {
+	r.t.Helper()
+	if r.kv == nil {
+		var err error
+		r.kv, err = r.js.KeyValue(r.t.Context(), "BRIDGE_LANES")
+		require.NoError(r.t, err)
+	}
+	held := map[string][]string{}
+	for _, p := range strings.Split("0123456789abcdef", "") {
+		var record lease.Record
+		if e, err := r.kv.Get(r.t.Context(), "bridge.p"+p); err == nil {
+			require.NoError(r.t, json.Unmarshal(e.Value(), &record))
+		}
+		name := record.Holder
+		for _, one := range of {
+			if one.id == record.Holder {
+				name = one.name
+			}
+		}
+		held[name] = append(held[name], p)
+	}
+	return held
+}
+
+// awaitShares waits until these replicas, and no others, hold all partitions in
+// shares that differ by one at most, and returns how long that took.
+func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
+	r.t.Helper()
+	begun := time.Now()
+	var held map[string][]string
+	eventually(r.t, func() bool {
+		held = r.holders(of...)
+		least, most := 16, 0
+		for _, one := range of {
+			n := len(held[one.name])
+			least, most = min(least, n), max(most, n)
+		}
+		return len(held) == len(of) && most-least <= 1
+	}, func() any { return held })
+	return time.Since(begun)
+}
+
+// partitionMarker begins the subjects of the markers, one of which follows a load
+// in each partition.
+const partitionMarker = "tenant.proof.device.marker-"
+
+// markPartitions publishes a marker in every partition and waits until all are
+// stored, however long that takes while the stream grows.
+func (r *fleetRig) markPartitions() {
+	r.t.Helper()
+	conn, err := dialMQTT(r.broker.Addr, "marker", "")
+	require.NoError(r.t, err)
+	defer conn.Close()
+	marked := map[string]string{}
+	for i := 0; len(marked) < 16; i++ {
+		cn := fmt.Sprintf("proof/marker-%d", i)
+		if marked[broker.Partition(cn)] != "" {
+			continue
+		}
+		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", partitionMarker, i)
+		a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", time.Now().UnixNano()), time.Now(), cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry")
+		_, err := conn.Write(appendPublish(nil, a.Render(), packetID(i), []byte("the end")))
+		require.NoError(r.t, err)
+		puback(r.t, conn, packetID(i))
+	}
+	var last uint64
+	progress := time.Now()
+	for len(marked) > 0 {
+		s, err := r.js.Stream(r.t.Context(), "TELEMETRY")
+		require.NoError(r.t, err)
+		for p, subject := range marked {
+			if _, err := s.GetLastMsgForSubject(r.t.Context(), subject); err == nil {
+				delete(marked, p)
+			}
+		}
+		if seq := s.CachedInfo().State.LastSeq; seq != last {
+			last, progress = seq, time.Now()
+		}
+		require.Less(r.t, time.Since(progress), patience, "the end of the load never came in %v; the stream stands at %d", marked, last)
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// event is something that happens to the fleet, with what was seen of it.
+type event struct {
+	name   string
+	strike func()
+	// share is how long it took until the partitions were shared out anew.
+	share time.Duration
+	from  time.Time
+}
+
+// silence is the longest time without a message stored in any one partition, from
+// a moment on until another, and how many inversions were stored in that time.
+func silence(l *load, all []stored, from, to time.Time) (longest time.Duration, inversions int) {
+	last := map[string]time.Time{}
+	latest := map[string]uint64{}
+	for _, s := range all {
+		tenant, name := device(int(s.message) % l.Devices)
+		p := broker.Partition(tenant + "/" + name)
+		within := s.at.After(from) && s.at.Before(to)
+		if before, ok := last[p]; ok && within {
+			longest = max(longest, s.at.Sub(before))
+		}
+		if within && s.message < latest[s.subject] {
+			inversions++
+		}
+		last[p], latest[s.subject] = s.at, max(latest[s.subject], s.message)
+	}
+	return longest, inversions
+}
+
+// A fleet grows to three replicas, of which one freezes and comes to, one loses
+// NATS and finds it again, one is killed and one stopped: what the broker
+// acknowledged to the publisher is stored, once. The load goes on all the while.
+func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
+	t.Parallel()
+	rate := 1500
+	if testing.Short() {
+		rate = 300
+	}
+	r := newFleetRig(t)
+	a := r.start("a")
+	r.awaitShares(a)
+	said := 0
+	for range 16 { // from then on the broker keeps what is published
+		said = a.Log().Await(t, said, "mqtt connected")
+	}
+	var b, c *replica
+	const more = 3500 * time.Millisecond // after it was replaced
+	events := []*event{
+		{name: "1 → 3: two join", strike: func() {
+			b, c = r.start("b"), r.start("c")
+			r.awaitShares(a, b, c)
+		}},
+		{name: "SIGSTOP, until replaced and 3.5 s more", strike: func() {
+			b.Freeze()
+			r.awaitShares(a, c)
+			time.Sleep(more) // the fault itself
+			b.Thaw()
+			r.awaitShares(a, b, c)
+		}},
+		{name: "cut off from NATS, as long", strike: func() {
+			c.nats.Down()
+			r.awaitShares(a, b)
+			time.Sleep(more)
+			c.nats.Up()
+			r.awaitShares(a, b, c)
+		}},
+		{name: "nats-server killed, back after 12 s", strike: func() {
+			// Longer than a lease lives: all expire, and nobody takes another's.
+			before := r.holders(a, b, c)
+			r.nats.Kill9()
+			time.Sleep(12 * time.Second)
+			r.nats.Start()
+			r.awaitShares(a, b, c)
+			require.Equal(t, before, r.holders(a, b, c), "nothing moved")
+		}},
+		{name: "3 → 2: kill -9", strike: func() {
+			b.Kill9()
+			r.awaitShares(a, c)
+		}},
+		{name: "2 → 1: SIGTERM", strike: func() {
+			begun := time.Now()
+			require.Zero(t, a.Stop(), "exit code")
+			require.NotContains(t, a.Log().String(), "abandoned")
+			t.Logf("the replica stopped within %.1f s", time.Since(begun).Seconds())
+			r.awaitShares(c)
+		}},
+	}
+	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 200, Total: 200 * rate, Rate: rate, Attested: true})
+	released := 0
+	// The load runs on while a strike lasts: a second's worth is released a second.
+	feed := make(chan struct{})
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				released = min(released+rate/10, l.Total)
+				l.release(released)
+			case <-feed:
+				return
+			}
+		}
+	}()
+	for _, e := range events {
+		l.mu.Lock()
+		sent := l.sent
+		l.mu.Unlock()
+		require.True(t, l.await(sent+2*rate), "under load")
+		e.from = time.Now()
+		e.strike()
+		e.share = time.Since(e.from)
+	}
+	l.mu.Lock()
+	sent := l.sent
+	l.mu.Unlock()
+	require.True(t, l.await(sent+rate))
+	close(feed)
+	<-fed
+	require.True(t, l.await(released))
+	r.markPartitions()
+	require.Zero(t, c.Stop(), "exit code")
+
+	all := readLoad(t, r.js, "TELEMETRY")
+	v := l.judge(all)
+	var table strings.Builder
+	for i, e := range events {
+		to := time.Now()
+		if i+1 < len(events) {
+			to = events[i+1].from
+		}
+		gap, inversions := silence(l, all, e.from, to)
+		fmt.Fprintf(&table, "%-40s shared out again after %5.1f s, longest silence of a partition %5.1f s, %d inversions\n",
+			e.name, e.share.Seconds(), gap.Seconds(), inversions)
+	}
+	t.Logf("%d messages a second:\n%s%v", rate, &table, v)
+	require.Equal(t, released, v.Acked)
+	require.Zero(t, v.Lost, v)
+	require.Zero(t, v.Duplicated, v)
+	require.Zero(t, v.Foreign, v)
+	require.Zero(t, v.Inversions, v)
+	for _, p := range []*replica{a, b, c} {
+		requireNoComplaints(t, p)
+	}
+}
+
+// requireNoComplaints: nobody fought for a client id, and no session was lost.
+func requireNoComplaints(t testing.TB, p *replica) {
+	t.Helper()
+	for _, bad := range []string{"another client seems to use", "the broker has lost the session", "ermissions"} {
+		require.NotContains(t, p.Log().String(), bad, p.name)
+	}
+}

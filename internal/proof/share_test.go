@@ -1,0 +1,183 @@
+package proof
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// sharing starts a bridge with so many lanes in a $share group, and more that retire
+// from it, and waits until all are connected.
+func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string, lanes, retiring int) *peers.BridgeProcess {
+	t.Helper()
+	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
+		"MQTT_URL=mqtt://" + broker.Addr, "NATS_URL=" + natsURL,
+		"BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers", fmt.Sprint("BRIDGE_LANES_COUNT=", lanes), fmt.Sprint("BRIDGE_LANES_RETIRING=", retiring),
+		"BRIDGE_LIMITS_DEVICE_RATE=0", "BRIDGE_STATE_DIR=" + state, "BRIDGE_ADMIN_LISTEN=", "BRIDGE_LOG_FORMAT=json",
+	}})
+	said := 0
+	for range lanes + retiring {
+		said = b.Log().Await(t, said, "mqtt connected")
+	}
+	return b
+}
+
+// markUntilStored publishes markers until one is stored: in a group a member that is
+// away may get some of them.
+func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
+	t.Helper()
+	conn, err := dialMQTT(addr, "marker", "")
+	require.NoError(t, err)
+	defer conn.Close()
+	s, err := js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	deadline := time.Now().Add(patience)
+	for i := 0; ; i++ {
+		require.True(t, time.Now().Before(deadline), "no marker is stored")
+		name := fmt.Sprintf("marker-%d-%d", run, i)
+		_, err := conn.Write(appendPublish(nil, "tenant/proof/device/"+name+"/telemetry", packetID(i), []byte("the end")))
+		require.NoError(t, err)
+		puback(t, conn, packetID(i))
+		for range 20 {
+			for k := range i + 1 {
+				if _, err := s.GetLastMsgForSubject(t.Context(), fmt.Sprintf("tenant.proof.device.marker-%d-%d.telemetry", run, k)); err == nil {
+					return
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// The trap of $share: a member that is away keeps getting its share. sessions clear
+// takes it out of the group, with all that waited for it.
+func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
+	t.Parallel()
+	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
+	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
+	js := connectNATS(t, server.URL)
+	state := t.TempDir()
+	b := sharing(t, broker, server.URL, state, 2, 0)
+	require.Zero(t, b.Stop())
+	// lanes.count goes from 2 to 1.
+	b = sharing(t, broker, server.URL, state, 1, 0)
+
+	const n = 2000
+	l := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	l.awaitEnd(t)
+	markUntilStored(t, broker.Addr, js, 1)
+	stored := len(readLoad(t, js, "TELEMETRY"))
+	t.Logf("with one of two members away, %d of %d messages are stored; the others wait for it", stored, n)
+	require.Less(t, stored, n)
+
+	clear := peers.Bridge(t, peers.BridgeOptions{Args: []string{"sessions", "clear", "bridge-1", "--yes"}, Env: []string{
+		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
+	}})
+	require.Zero(t, clear.Wait())
+	require.Contains(t, clear.Log().String(), "bridge-1: session ended, what it still held is gone")
+
+	l = startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	l.awaitEnd(t)
+	markUntilStored(t, broker.Addr, js, 2)
+	v := l.judge(only(readLoad(t, js, "TELEMETRY"), ".later"))
+	require.True(t, v.clean(), v)
+	require.Equal(t, n, v.Stored)
+
+	// Two lanes again: what waited for the second does not come back.
+	require.Zero(t, b.Stop())
+	b = sharing(t, broker, server.URL, state, 2, 0)
+	require.Contains(t, b.Log().String(), "the broker has lost the session", "bridge-1's, as its journal remembers one")
+	markUntilStored(t, broker.Addr, js, 3)
+	require.Zero(t, b.Stop())
+	require.Equal(t, stored, len(readLoad(t, js, "TELEMETRY"))-n)
+}
+
+// The way down without a loss: what waits for the lane that goes is stored first.
+func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
+	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
+	js := connectNATS(t, server.URL)
+	state := t.TempDir()
+	b := sharing(t, broker, server.URL, state, 2, 0)
+	require.Zero(t, b.Stop())
+	const n = 2000
+	load1 := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	load1.awaitEnd(t) // half of it waits for bridge-1
+
+	b = sharing(t, broker, server.URL, state, 1, 1)
+	require.Contains(t, b.Log().String(), "retiring: nothing new comes to this session")
+	load2 := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	load2.awaitEnd(t)
+	s, err := js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	eventually(t, func() bool {
+		info, err := s.Info(t.Context())
+		require.NoError(t, err)
+		return info.State.Msgs >= 2*n
+	}, func() any { return s.CachedInfo().State })
+	require.Zero(t, b.Stop())
+
+	clear := peers.Bridge(t, peers.BridgeOptions{Args: []string{"sessions", "clear", "bridge-1", "--yes"}, Env: []string{
+		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
+	}})
+	require.Zero(t, clear.Wait())
+	all := readLoad(t, js, "TELEMETRY")
+	require.Len(t, all, 2*n)
+	for topic, l := range map[string]*load{".telemetry": load1, ".later": load2} {
+		v := l.judge(only(all, topic))
+		require.Zero(t, v.Lost, v)
+		require.Zero(t, v.Duplicated, v)
+		// The order is that of each lane: a device had two.
+	}
+}
+
+func only(all []stored, suffix string) (some []stored) {
+	for _, s := range all {
+		if strings.HasSuffix(s.subject, suffix) {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// A plain lane is killed and started on another host, its journal left behind: what
+// was in flight comes again under new ids. Nothing is lost by it.
+func TestAPlainLaneWithoutItsJournalStoresAtMostWhatWasInFlightTwice(t *testing.T) {
+	t.Parallel()
+	rate, total := 3000, 20_000
+	if testing.Short() {
+		total = 6000
+	}
+	r := newPlainRig(t, false)
+	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 200, Total: total, Rate: rate})
+	l.release(total)
+	require.True(t, l.await(total/2))
+	// Until JetStream has taken some that the bridge does not know of, a kill says
+	// nothing: while the server stands still, messages are in flight.
+	r.nats.Freeze()
+	l.mu.Lock()
+	sent := l.acks
+	l.mu.Unlock()
+	require.True(t, l.await(min(sent+rate/4, total)))
+	r.nats.Thaw()
+	r.bridge.Kill9()
+	elsewhere := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
+		"MQTT_URL=mqtt://" + r.broker.Addr, "NATS_URL=" + r.nats.URL, "BRIDGE_IDENTITY_MODE=off",
+		"BRIDGE_LIMITS_DEVICE_RATE=0", "BRIDGE_STATE_DIR=" + t.TempDir(), "BRIDGE_ADMIN_LISTEN=", "BRIDGE_LOG_FORMAT=json",
+	}})
+	r.bridge = elsewhere
+	v := r.finish(l)
+	t.Logf("killed and started without its journal: %v", v)
+	require.Zero(t, v.Lost, v)
+	require.Zero(t, v.Foreign, v)
+	if keepsWindow(t) {
+		require.LessOrEqual(t, v.Duplicated, 1000, "the broker's in-flight window")
+	}
+}

@@ -1,0 +1,44 @@
+package jetstream_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// Somebody receives the messages who never answers, so that the publisher would
+// send them again.
+func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	nc, err := nats.Connect(s.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	seen := make(chan string, 100)
+	_, err = nc.Subscribe("t.>", func(m *nats.Msg) { seen <- string(m.Data) })
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+
+	var fenced atomic.Bool
+	var asked atomic.Int64
+	fenced.Store(true)
+	p := publisher(t, s.URL(), newOutcomes(t), func(o *jetstream.PublisherOptions) {
+		o.AckTimeout = 100 * time.Millisecond
+		o.Fenced = func() bool { asked.Add(1); return fenced.Load() }
+	})
+	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
+	b := &numbered{}
+	p.Publish(b.message(1))
+	require.Equal(t, "1", receive(t, "the first sending", seen))
+	require.Eventually(t, func() bool { return asked.Load() >= 5 }, patience, time.Millisecond)
+	require.NoError(t, nc.Flush())
+	require.Empty(t, seen, "it would have been sent again five times")
+	require.Zero(t, p.Stats().Resent)
+	fenced.Store(false)
+	require.Equal(t, "1", receive(t, "the second sending", seen))
+}

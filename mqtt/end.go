@@ -1,0 +1,78 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// EndSession ends the session that the broker keeps under o.ClientID: its
+// subscriptions and everything queued in it are gone, and a client that is connected
+// under that id is thrown out. existed tells whether there was one. Of o it needs
+// Address, TLS, ClientID, Username and Password.
+//
+// A clean session in CONNECT discards what was there (MQTT 3.1.1 [MQTT-3.1.2-6]),
+// and its CONNACK does not tell whether that was anything; so a first connection
+// asks.
+func EndSession(ctx context.Context, o Options) (existed bool, err error) {
+	existed, err = o.visit(ctx, false)
+	if err != nil {
+		return false, err
+	}
+	_, err = o.visit(ctx, true)
+	return existed, err
+}
+
+// visit connects and leaves again; what the broker sends is not read.
+func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := o.dial(ctx)
+	if err != nil {
+		return false, connectError(o.Address, 0, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
+	p.CleanSession, p.Keepalive, p.ClientIdentifier = clean, 60, o.ClientID
+	p.UsernameFlag, p.Username = o.Username != "", o.Username
+	p.PasswordFlag, p.Password = o.Password != "", []byte(o.Password)
+	if err := p.Write(conn); err != nil {
+		return false, connectError(o.Address, 0, err)
+	}
+	answer, err := packets.ReadPacket(conn)
+	if err != nil {
+		return false, connectError(o.Address, 0, err)
+	}
+	ack, ok := answer.(*packets.ConnackPacket)
+	switch {
+	case !ok:
+		return false, connectError(o.Address, 0, fmt.Errorf("%w: it sent %s", ErrProtocol, answer))
+	case ack.ReturnCode != packets.Accepted:
+		return false, connectError(o.Address, ack.ReturnCode, packets.ConnErrors[ack.ReturnCode])
+	}
+	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
+		return false, fmt.Errorf("say goodbye to %s: %w", o.Address, err)
+	}
+	farewell(conn)
+	return ack.SessionPresent, nil
+}
+
+// farewell lets the broker read to the DISCONNECT: closed at once, a socket that has
+// not been read resets the connection.
+func farewell(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	rest := make([]byte, 32<<10)
+	for {
+		if _, err := conn.Read(rest); err != nil {
+			return
+		}
+	}
+}

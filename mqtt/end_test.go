@@ -1,0 +1,52 @@
+package mqtt
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{})
+	filters := func(o *Options) { o.ClientID, o.Filters = "bridge-7", []string{"tenant/+/device/+/+"} }
+	s := openAt(t, m.Addr, &recorder{ack: true}, filters)
+	eventually(t, s, subscribed)
+	s.Close()
+	publishAll(t, m, 20) // queued for bridge-7
+
+	end := Options{Address: m.Addr, ClientID: "bridge-7"}
+	existed, err := EndSession(t.Context(), end)
+	require.NoError(t, err)
+	require.True(t, existed)
+	existed, err = EndSession(t.Context(), end)
+	require.NoError(t, err)
+	require.False(t, existed, "and the question has left none behind")
+
+	r := &recorder{ack: true}
+	s = openAt(t, m.Addr, r, filters)
+	eventually(t, s, subscribed)
+	require.False(t, s.Status().SessionPresent)
+	publishAll(t, m, 1)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, patience, time.Millisecond)
+}
+
+func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
+	_, err := EndSession(t.Context(), Options{Address: m.Addr, ClientID: "bridge-7", Username: "bridge", Password: "wrong"})
+	require.ErrorIs(t, err, ErrCredentials)
+	m.Stop()
+	_, err = EndSession(t.Context(), Options{Address: m.Addr, ClientID: "bridge-7"})
+	require.ErrorIs(t, err, ErrUnreachable)
+	// A broker that accepts the connection and says nothing.
+	b := listen(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = EndSession(ctx, Options{Address: b.addr, ClientID: "bridge-7"})
+	require.ErrorIs(t, err, ErrUnreachable)
+}
