@@ -106,7 +106,8 @@ func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal) error {
 	connect.Name = u.plan.ClientID
 	publisher, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
-		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, Unheld: shared.unheld, Log: u.log,
+		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.NATS.StrictOrder,
+		Unheld: shared.unheld, Log: u.log,
 	})
 	if err != nil {
 		return err
