@@ -33,6 +33,10 @@ type PublisherOptions struct {
 	// at risk on a replicated stream: nats-server's shortest election takes
 	// 4 s, and the new leader may not have what the old one had.
 	AckTimeout time.Duration
+	// StrictOrder sends a subject's next message only when the one before is
+	// answered for good. Then its order holds whatever the servers swallow,
+	// at the price of one message a round trip on each subject.
+	StrictOrder bool
 	// MaxInFlight bounds the messages sent and not answered; 0: 4,096.
 	// nats-server refuses more than 10,000 that wait for one stream (error
 	// 10167).
@@ -98,7 +102,8 @@ type Publisher struct {
 	progress   time.Time // when the oldest message became the oldest, or was sent
 	refused    []refusal // by nats.go itself, not reported yet
 	recovery   recovery
-	denied     error // the latest permission violation the server has told of
+	denied     error         // the latest permission violation the server has told of
+	busy       *busySubjects // nil: no strict order
 	timer      *time.Timer
 	armed      bool
 	closed     bool
@@ -142,6 +147,9 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 		return nil, err
 	}
 	p := &Publisher{opts: opts, win: newWindow()}
+	if opts.StrictOrder {
+		p.busy = new(busySubjects)
+	}
 	p.recovery.attempt = 1
 	p.msg.Header = make(nats.Header, maxHeaders+1)
 	p.timer = time.AfterFunc(time.Hour, p.tick)
@@ -238,12 +246,16 @@ func (p *Publisher) pump() {
 		if p.win.next == p.win.tail {
 			return
 		}
+		if p.busy.holds(p.win.at(p.win.next)) {
+			return
+		}
 		inFlight := int(p.win.next - p.win.head)
 		if inFlight >= p.opts.MaxInFlight ||
 			inFlight > 0 && p.win.bytes+len(p.win.at(p.win.next).buf) > p.opts.MaxBytesInFlight {
 			return
 		}
 		seq, e := p.win.advance()
+		p.busy.begin(e)
 		if err := p.send(seq, e); err != nil && !p.sendFailed(seq, err) {
 			return
 		}
@@ -354,6 +366,7 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 // the one that was answered, 0 where the server was not asked.
 func (p *Publisher) settled(seq uint64, attempt uint32) {
 	head := p.win.head
+	p.busy.end(p.win.at(seq))
 	p.win.settle(seq)
 	if p.win.head != head {
 		p.progress = time.Now()

@@ -12,7 +12,7 @@ import (
 // answered for good, sends all the others again in order, and only then goes on
 // with new ones.
 //
-// An answer to what was sent before says nothing about the way there: the new
+// It is the latest probe whose answer counts. An answer to what was sent before says nothing about the way there: the new
 // leader of a replicated stream answers for messages that it has from its
 // predecessor before it takes any itself, and what is sent at that moment is
 // swallowed until, in the midst of it, the first one is not.
@@ -28,6 +28,7 @@ type recovery struct {
 	// be told from one of the latest. It grows with every probe and resume.
 	attempt uint32
 	probed  uint32 // the attempt of the first probe; 0: none yet
+	late    int    // answers to probes that were not the latest any more
 	soon    bool   // the next probe is due within moments
 	problem error  // the latest reason
 	since   time.Time
@@ -103,8 +104,9 @@ func (p *Publisher) probe() {
 	if r.probed == 0 {
 		r.probed = r.attempt
 	}
-	if p.win.head == p.win.sent {
-		p.win.advance() // the oldest has never been sent
+	if p.win.head == p.win.sent { // the oldest has never been sent
+		_, e := p.win.advance()
+		p.busy.begin(e)
 	}
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
 		if Classify(err) == Reject && !p.win.at(p.win.head).final {
@@ -125,9 +127,17 @@ func (p *Publisher) probe() {
 // is proven, else with another probe.
 func (p *Publisher) headSettled(attempt uint32) {
 	r := &p.recovery
+	if !r.active {
+		return
+	}
+	probe := r.probed != 0 && attempt >= r.probed
+	if probe && attempt != r.attempt {
+		r.late++
+	}
 	switch {
-	case !r.active:
-	case r.probed != 0 && attempt >= r.probed, p.win.len() == 0:
+	// Two late answers, to two messages: no leader leaves so much behind. It
+	// is a server that takes longer than the acknowledgement timeout.
+	case probe && (attempt == r.attempt || r.late > 1), p.win.len() == 0:
 		p.resume()
 	case !r.soon:
 		r.soon, r.pause = true, minPause
@@ -146,6 +156,7 @@ func (p *Publisher) resume() {
 	*r = recovery{attempt: r.attempt + 1}
 	p.denied = nil
 	p.progress = time.Now()
+	p.busy.forget(&p.win)
 	p.win.rewind()
 	p.pump()
 	p.arm(p.opts.AckTimeout)

@@ -19,6 +19,8 @@ type entry struct {
 	headers int32 // number of headers
 	header  [maxHeaders]headerEnd
 	attempt uint32 // of the latest send; 0: not sent
+	bucket  uint16 // of its subject, see busySubjects
+	flying  bool   // counted there
 	done    bool
 	final   bool // a refusal is no answer: see [bridge.Message]
 }
@@ -33,7 +35,7 @@ type headerEnd struct {
 
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
-	e.token, e.attempt, e.done, e.final = m.Token, 0, false, m.Final
+	e.token, e.attempt, e.done, e.final, e.flying = m.Token, 0, false, m.Final, false
 	b := append(e.buf[:0], m.Subject...)
 	e.subject = int32(len(b))
 	b = append(b, m.ID...)

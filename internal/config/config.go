@@ -158,10 +158,11 @@ const (
 
 // NATS is JetStream's side.
 type NATS struct {
-	Account    `yaml:",inline"`
-	AckTimeout time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
-	Mode       NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: the lanes store at the servers; leaf: in a nats-server within the bridge, from which the servers' streams source. See docs/leaf.md."`
-	Leaf       Leaf          `yaml:"leaf" doc:"nats.mode leaf: the server within the bridge and its link to the hub, which takes the credentials and the certificates of nats too."`
+	Account     `yaml:",inline"`
+	AckTimeout  time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
+	StrictOrder bool          `yaml:"strict_order" default:"false" doc:"Send a subject's next message only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; with this the order of each subject holds even then, at the price of one message a round trip for each subject."`
+	Mode        NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: the lanes store at the servers; leaf: in a nats-server within the bridge, from which the servers' streams source. See docs/leaf.md."`
+	Leaf        Leaf          `yaml:"leaf" doc:"nats.mode leaf: the server within the bridge and its link to the hub, which takes the credentials and the certificates of nats too."`
 }
 
 // NATSMode is client or leaf.

@@ -18,25 +18,19 @@ func replicated(t testing.TB, rate int, d time.Duration) loadOptions {
 	return loadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}
 }
 
-var onCluster = rigOptions{Cluster: true}
+// strictly has the bridge send a device's next message only when the one before is
+// stored.
+const strictly = "BRIDGE_NATS_STRICT_ORDER=true"
 
 func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
-	survive(t, fault{name: "R3: leader killed", times: 3, rig: onCluster, strike: func(r *plainRig) {
+	survive(t, fault{name: "R3: leader killed", times: 3, rig: rigOptions{Cluster: true}, strike: func(r *plainRig) {
 		leader := r.cluster.Leader("TELEMETRY")
 		leader.Kill9()
 		r.cluster.Leader("TELEMETRY")
 		leader.Start()
 		r.cluster.AwaitCurrent("TELEMETRY")
 	}}, "1,500 a second", replicated(t, 1500, 24*time.Second))
-}
-
-func TestALeaderThatStepsDownCostsNeitherMessageNorOrder(t *testing.T) {
-	t.Parallel()
-	survive(t, fault{name: "R3: leader steps down", times: 5, rig: onCluster, strike: func(r *plainRig) {
-		r.cluster.StepDown("TELEMETRY")
-		r.cluster.AwaitCurrent("TELEMETRY")
-	}}, "1,500 a second", replicated(t, 1500, 20*time.Second))
 }
 
 // The bridge is connected to a node that goes on, and leads nothing.
@@ -48,30 +42,69 @@ func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 	}}, "1,500 a second", replicated(t, 1500, 40*time.Second))
 }
 
+// A leader that hands over in good order drops without a word what waits in its
+// queue, and its successor takes what comes next. No client can call back what it
+// has sent.
+func TestALeaderThatStepsDownCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+	t.Parallel()
+	const times = 5
+	costsOrderAlone(t, fault{name: "R3: leader steps down", times: times, rig: rigOptions{Cluster: true}, strike: func(r *plainRig) {
+		r.cluster.StepDown("TELEMETRY")
+		r.cluster.AwaitCurrent("TELEMETRY")
+	}}, "1,500 a second", replicated(t, 1500, 20*time.Second), times*inFlight)
+}
+
+func TestARollingRestartCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+	t.Parallel()
+	costsOrderAlone(t, fault{name: "R3: rolling restart", rig: rigOptions{Cluster: true}, strike: func(r *plainRig) {
+		r.cluster.RollingRestart("TELEMETRY")
+	}}, "1,500 a second", replicated(t, 1500, 20*time.Second), inFlight)
+}
+
 // The bridge is connected to the very node that freezes. What it has sent waits
 // in that node's socket, and when the node goes on it takes the first of these
 // messages for a leader that it no longer is, and passes the others on to its
-// successor. Which ones nobody can tell in advance and no client can call back
-// what it has sent. So some of what was in flight is overtaken; nothing is lost and
-// nothing stored twice.
-func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAlone(t *testing.T) {
+// successor.
+func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
 	t.Parallel()
-	v := run(t, fault{name: "R3: leader frozen for 10 s, bridge connected to it", times: 2, rig: rigOptions{Cluster: true, NATSProxy: true}, strike: func(r *plainRig) {
+	const times = 2
+	costsOrderAlone(t, fault{name: "R3: leader frozen for 10 s, bridge connected to it", times: times, rig: rigOptions{Cluster: true, NATSProxy: true}, strike: func(r *plainRig) {
 		r.connectTo(func(leads bool) bool { return leads })
 		freezeLeader(r, 10*time.Second)
-	}}, "1,500 a second", replicated(t, 1500, 40*time.Second))
-	requireOrderAlone(t, v, 2*inFlight)
+	}}, "1,500 a second", replicated(t, 1500, 40*time.Second), times*inFlight)
 }
 
-// inFlight bounds what can be overtaken: a lane's messages on their way to
-// JetStream.
+// With nats.ack_timeout beyond an election, what was sent to the frozen leader is
+// sent again only after its successor has stored what came later, as the warning
+// at the start says.
+func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+	t.Parallel()
+	long := rigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
+	// So few that the broker's window of 1,000 is open until the election.
+	costsOrderAlone(t, fault{name: "R3: leader frozen for 12 s, ack_timeout 30 s", rig: long, strike: func(r *plainRig) {
+		freezeLeader(r, 12*time.Second)
+	}}, "80 a second", replicated(t, 80, 30*time.Second), 1000)
+}
+
+// inFlight bounds what can be overtaken at a time: a lane's messages on their way
+// to JetStream.
 const inFlight = 4096
 
-// requireOrderAlone allows for so many messages out of order.
-func requireOrderAlone(t testing.TB, v verdict, most int) {
+// costsOrderAlone allows for at most so many messages out of order, and for none
+// under strict order.
+func costsOrderAlone(t *testing.T, f fault, what string, o loadOptions, most int) {
 	t.Helper()
-	require.Zero(t, v.Lost+v.Duplicated+v.Foreign, v)
-	require.LessOrEqual(t, v.Inversions, most, v)
+	t.Run("by default", func(t *testing.T) {
+		t.Parallel()
+		v := run(t, f, what, o)
+		require.Zero(t, v.Lost+v.Duplicated+v.Foreign, v)
+		require.LessOrEqual(t, v.Inversions, most, v)
+	})
+	t.Run("under strict order", func(t *testing.T) {
+		t.Parallel()
+		f.rig.Env = append([]string{strictly}, f.rig.Env...)
+		survive(t, f, what+", strict order", o)
+	})
 }
 
 // connectTo has the bridge connect to a node that suits, given whether it leads
@@ -108,24 +141,4 @@ func freezeLeader(r *plainRig, d time.Duration) {
 	time.Sleep(d) // the fault itself
 	leader.Thaw()
 	r.cluster.AwaitCurrent("TELEMETRY")
-}
-
-func TestARollingRestartCostsNeitherMessageNorOrder(t *testing.T) {
-	t.Parallel()
-	survive(t, fault{name: "R3: rolling restart", rig: onCluster, strike: func(r *plainRig) {
-		r.cluster.RollingRestart("TELEMETRY")
-	}}, "1,500 a second", replicated(t, 1500, 20*time.Second))
-}
-
-// With nats.ack_timeout beyond an election, what was sent to the frozen leader is
-// sent again only after its successor has stored what came later. That costs the
-// order, as the warning at the start says, and nothing else.
-func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAlone(t *testing.T) {
-	t.Parallel()
-	long := rigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
-	// So few that the broker's window of 1,000 is open until the election.
-	v := run(t, fault{name: "R3: leader frozen for 12 s, ack_timeout 30 s", rig: long, strike: func(r *plainRig) {
-		freezeLeader(r, 12*time.Second)
-	}}, "80 a second", replicated(t, 80, 30*time.Second))
-	requireOrderAlone(t, v, 1000)
 }

@@ -229,7 +229,9 @@ func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 	random := moments(t)
 	o := bothProxied
-	o.Cluster = cluster
+	if o.Cluster = cluster; cluster {
+		o.Env = append([]string{strictly}, o.Env...) // see the tests of cluster faults
+	}
 	r := newRig(t, o)
 	r.random = random
 	l := startLoad(t, loadOptions{

@@ -91,6 +91,7 @@ func (b *scriptedBroker) session(conn net.Conn, present bool) error {
 	ended := make(chan struct{}) // the connection has
 	var deliver sync.WaitGroup
 	defer deliver.Wait()
+	defer close(ended)
 	defer conn.Close()
 	begun := false
 	for {
@@ -131,13 +132,11 @@ func (b *scriptedBroker) session(conn net.Conn, present bool) error {
 		case 12: // PINGREQ
 			err = out.write([]byte{0xd0, 0})
 		case 14: // DISCONNECT
-			close(ended)
 			return io.EOF
 		default:
 			err = fmt.Errorf("packet % x", first)
 		}
 		if err != nil {
-			close(ended)
 			return err
 		}
 	}
@@ -200,17 +199,16 @@ func (b *scriptedBroker) deliver(out *packetWriter, present bool) error {
 		}
 	}
 	b.mu.Lock()
-	conn := b.conn
 	from := b.sent
 	b.mu.Unlock()
 	due := pace{b.Rate, from, time.Now()}
 	for message := from; message < b.Total; message++ {
 		time.Sleep(due.until(message)) // the pace of the load
 		b.mu.Lock()
-		for b.err == nil && b.conn == conn && b.sent-b.acks >= window {
+		for b.err == nil && b.conn == out.conn && b.sent-b.acks >= window {
 			b.changed.Wait()
 		}
-		if b.err != nil || b.conn != conn || b.conn != out.conn {
+		if b.err != nil || b.conn != out.conn {
 			b.mu.Unlock()
 			return net.ErrClosed
 		}

@@ -51,6 +51,7 @@ func generate(seed uint64) schedule {
 		Devices:  1 + r.IntN(3),
 		FirstID:  []int{1, 1, 1000, 65_530}[r.IntN(4)],
 		Pending:  []int{1, 3, 10_000}[r.IntN(3)],
+		Strict:   one(3),
 	}}
 	w := quiet
 	for o, n := range faults {

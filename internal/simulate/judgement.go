@@ -112,7 +112,7 @@ func (w *world) judgeStored(m sent, from *socket) {
 	switch {
 	case newest == nil || newest.sent < l.sent:
 		w.server.newest[l.device] = l
-	case w.setup.Ragged || l.lost:
+	case w.setup.Ragged && !w.setup.Strict || l.lost:
 	case l.qos == 0 && from.link.p.dead:
 		// What is sent at most once does not come again, and may be late
 		// after its bridge.

@@ -92,7 +92,7 @@ func (w *world) start(away bool) {
 		}
 		p.publisher, err = jetstream.NewPublisher(jetstream.PublisherOptions{
 			Open: p.open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
-			Jitter: w.jitter, Log: zerolog.Nop(),
+			StrictOrder: w.setup.Strict, Jitter: w.jitter, Log: zerolog.Nop(),
 		})
 	}
 	if err != nil {

@@ -80,8 +80,9 @@ type setup struct {
 	InFlight   int  // of the publisher, messages
 	Bytes      int  // of the publisher, in flight
 	Devices    int
-	FirstID    int // of the broker's packets
-	Pending    int // bound of the QoS 0 messages that wait
+	FirstID    int  // of the broker's packets
+	Pending    int  // bound of the QoS 0 messages that wait
+	Strict     bool // one message of a subject at a time: order is promised, ragged or not
 }
 
 // schedule is a whole run.
@@ -112,7 +113,7 @@ func parse(text string) (schedule, error) {
 		if rest, ok := strings.CutPrefix(line, "setup "); ok {
 			c := &s.setup
 			if _, err := fmt.Sscan(rest, &c.Attested, &c.Memory, &c.Replicated, &c.Ragged, &c.Limited, &c.Bounded,
-				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending); err != nil {
+				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending, &c.Strict); err != nil {
 				return s, fmt.Errorf("line %d: read set-up: %w", n+1, err)
 			}
 			continue

@@ -255,7 +255,7 @@ func (w *world) renew() {
 func (w *world) heal(early bool) {
 	v := &w.server
 	for v.faulty && w.violation == nil {
-		if w.sabotage.impatient {
+		if w.sabotage.impatient || w.setup.Strict {
 			v.faulty = false
 			return
 		}
