@@ -156,7 +156,19 @@ type answerModel struct {
 	done       [fuzzedMessages + 1]bool
 	latest     uint64
 	recovering bool
+	probed     uint64 // the attempt of the recovery's first probe; 0: none yet
 	want       verdicts
+}
+
+// tick is the publisher's timer: in a recovery it probes with the oldest message.
+func (m *answerModel) tick() {
+	if head := m.head(); m.recovering && head <= fuzzedMessages {
+		m.latest++
+		m.attempt[head] = m.latest
+		if m.probed == 0 {
+			m.probed = m.latest
+		}
+	}
 }
 
 func (m *answerModel) head() int {
@@ -205,8 +217,8 @@ func (m *answerModel) answer(subject, data string) {
 	m.want = append(m.want, verdict)
 	head := m.head()
 	m.done[number] = true
-	if m.head() != head && m.recovering {
-		m.recovering = false
+	if m.head() != head && m.recovering && m.probed != 0 && uint64(attempt) >= m.probed {
+		m.recovering, m.probed = false, 0
 		m.latest++
 		for i := range m.attempt {
 			if !m.done[i] {
@@ -228,12 +240,14 @@ func base36(s string) int {
 // Whatever comes to the reply inbox, a message is settled by a positive PubAck with
 // its own number, or refused by a final refusal of its latest attempt; once; and
 // nothing else is settled. Each line of the script is an answer: the end of the
-// reply subject, a blank, the data.
+// reply subject, a blank, the data; or a tick of the publisher's timer.
 func FuzzAnswers(f *testing.F) {
 	const good, full, large = `{"stream":"T","seq":1}`, `{"error":{"err_code":10077}}`, `{"error":{"err_code":10054}}`
 	for _, lines := range [][]string{
 		{"1.1 " + good, "2.1 " + `{"stream":"T","domain":"hub","seq":2,"duplicate": true}`},
 		{"1.1 " + full, "1.1 " + good, "2.1 " + large, "2.2 " + large, "3.1 " + good, "4.3 " + large},
+		{"1.1 " + full, "tick", "1.2 " + full, "tick", "1.2 " + large, "1.3 " + large, "2.1 " + large, "2.4 " + large, "tick"},
+		{"2.1 " + full, "tick", "2.1 " + good, "1.1 " + good, "3.1 " + full, "tick", "3.2 " + full, "3.3 " + good, "4.4 " + large, "5.4 " + good},
 		{"6.1 " + good, "0.1 " + good, "1 " + good, " " + good, "-1.1 " + good, "1.zzzzzzzz " + good, "1.1 " + full},
 		{"x.1.1 " + good, "2.1 {}", "3.1 " + `{"error":{}}`, "3.1 " + `{"error":null,"stream":"T","seq":3}`, "4.1 "},
 		{"5.1 " + good, "5.1 " + good, "4.1 " + large, "4.1 " + good, "1.1 " + `{"Stream":"T","SEQ":1}`},
@@ -260,6 +274,11 @@ func FuzzAnswers(f *testing.F) {
 			m.attempt[i+1] = 1
 		}
 		for line := range strings.SplitSeq(script, "\n") {
+			if line == "tick" {
+				p.tick()
+				m.tick()
+				continue
+			}
 			suffix, data, _ := strings.Cut(line, " ")
 			hear(&nats.Msg{Subject: testInbox + suffix, Data: []byte(data)}, false)
 			m.answer(testInbox+suffix, data)
