@@ -45,8 +45,6 @@ type TableStatus struct {
 	LagKnown bool   `json:"lag_known"`
 	// OldestSeconds is how long ago the stream took the oldest message in hand.
 	OldestSeconds float64 `json:"oldest_seconds"`
-
-	trouble, held string
 }
 
 func (i *Ingest) tables() []TableStatus {
@@ -61,7 +59,7 @@ func (i *Ingest) tables() []TableStatus {
 			Exchanges: w.exchanges.Load(), Failures: w.failures.Load(), Halvings: w.halvings.Load(),
 			InHand: c.InHand, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),
 			OldestSeconds: c.OldestAge.Seconds(),
-			Acknowledged:  c.Done, trouble: c.Trouble, held: c.Held,
+			Acknowledged:  c.Done,
 		})
 	}
 	return all
@@ -79,13 +77,17 @@ func (i *Ingest) Ready() (bool, []endpoint.Problem) {
 // Problems lists everything that keeps messages from reaching the tables.
 func (i *Ingest) Problems() []endpoint.Problem {
 	all := append(i.nats.problems("nats"), i.database.problems()...)
-	for _, t := range i.tables() {
-		// Without a connection there is no word on the consumers.
-		if t.trouble != "" && t.trouble != jetstream.ErrDisconnected.Error() {
-			all = append(all, endpoint.Problem{Component: "consumer", Problem: t.trouble, Since: i.started})
+	if len(all) > 0 {
+		return all // without them there is no word on the consumers
+	}
+	for _, in := range i.intakes {
+		c := in.workers.Counts()
+		all = append(all, in.found.problems("consumer")...)
+		if c.Trouble != "" && c.Trouble != jetstream.ErrDisconnected.Error() {
+			all = append(all, endpoint.Problem{Component: "consumer", Problem: c.Trouble, Since: c.TroubleSince})
 		}
-		if t.held != "" {
-			all = append(all, endpoint.Problem{Component: "quarantine", Problem: t.held, Since: i.started})
+		if c.Held != "" {
+			all = append(all, endpoint.Problem{Component: "quarantine", Problem: c.Held, Since: c.HeldSince})
 		}
 	}
 	return all
