@@ -47,7 +47,8 @@ type TableStatus struct {
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
-func (i *Ingest) tables() []TableStatus {
+// Tables is what became of the messages so far.
+func (i *Ingest) Tables() []TableStatus {
 	all := make([]TableStatus, 0, len(i.intakes))
 	for _, in := range i.intakes {
 		c, w := in.workers.Counts(), in.writer
@@ -64,9 +65,6 @@ func (i *Ingest) tables() []TableStatus {
 	}
 	return all
 }
-
-// Tables is what became of the messages so far.
-func (i *Ingest) Tables() []TableStatus { return i.tables() }
 
 // Ready implements [endpoint.Program].
 func (i *Ingest) Ready() (bool, []endpoint.Problem) {
@@ -101,7 +99,7 @@ func (i *Ingest) Warnings() []endpoint.Problem { return nil }
 func (i *Ingest) Status(context.Context) any {
 	return Status{
 		Version: i.opts.Version, Uptime: time.Since(i.started).Round(time.Second).String(),
-		Problems: i.Problems(), Tables: i.tables(),
+		Problems: i.Problems(), Tables: i.Tables(),
 	}
 }
 
