@@ -7,6 +7,9 @@
 //     reads, and the step between
 //   - publisher.go and its neighbours: messages in order, each until JetStream
 //     has it or will never take it
+//   - workers.go, worker.go, message.go: a durable consumer's messages in batches,
+//     acknowledged only after a handler's word; poison.go, advisory.go: what ends in
+//     quarantine instead; partition.go: the order of each device, where asked for
 //   - server.go: a nats-server inside this process, for the demo, the tests and
 //     bench
 //

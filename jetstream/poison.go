@@ -49,6 +49,12 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 	return nil
 }
 
+// quarantineAway: it is not about this message.
+func quarantineAway(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
+}
+
 func tooLarge(err error) bool {
 	var api *natsjs.APIError
 	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == 10054

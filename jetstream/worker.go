@@ -31,6 +31,7 @@ type worker struct {
 	limit    uint64 // deliveries to a handler; 0: none
 	large    bool   // the next message alone is more than BatchBytes
 	pinned   bool   // the consumer serves one at a time
+	refused  bool   // quarantine takes no message of this batch
 }
 
 func (w *worker) run(ctx context.Context) {
@@ -140,7 +141,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 func (w *worker) handle(batch []*Message) {
 	w.counts.begin(w, batch)
 	defer w.counts.end(w)
-	release := w.lease(batch)
+	defer w.lease(batch)()
 	fresh := batch[:0:0]
 	for _, m := range batch {
 		if w.limit > 0 && m.Delivered > w.limit {
@@ -152,7 +153,7 @@ func (w *worker) handle(batch []*Message) {
 	if len(fresh) > 0 {
 		w.o.Handler(w.work, fresh)
 	}
-	release()
+	w.refused = false
 	for _, m := range batch {
 		w.settle(m)
 	}
@@ -215,17 +216,21 @@ func (w *worker) settle(m *Message) {
 
 // reject stores the message in quarantine and only then terminates it.
 func (w *worker) reject(m *Message) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), DefaultConnectTimeout)
-	defer cancel()
-	if err := w.quarantine(ctx, m, m.cause); err != nil {
+	kept := false
+	if !w.refused { // else each of the batch would wait for its own refusal
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), DefaultConnectTimeout)
+		err := w.quarantine(ctx, m, m.cause)
+		cancel()
+		kept, w.refused = err == nil, quarantineAway(err)
 		w.held.set(err)
+	}
+	if !kept {
 		w.counts.retried.Add(1)
 		if m.msg.NakWithDelay(retryDelay(m.Delivered)) != nil {
 			w.counts.unanswered.Add(1)
 		}
 		return
 	}
-	w.held.set(nil)
 	if m.msg.TermWithReason(oneLine(m.cause.Error())) != nil {
 		w.counts.unanswered.Add(1) // it comes again and is a duplicate there
 	}

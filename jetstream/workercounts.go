@@ -30,7 +30,8 @@ type WorkersCounts struct {
 	ObservedAt          time.Time
 	// Trouble is why nothing comes, Held why quarantine does not take what
 	// belongs there; empty: all is well.
-	Trouble, Held string
+	Trouble, Held           string
+	TroubleSince, HeldSince time.Time
 }
 
 type workersCounts struct {
@@ -80,8 +81,9 @@ func (w *Workers) Counts() WorkersCounts {
 		Batches: c.batches.Load(), Messages: c.messages.Load(), Redelivered: c.redelivered.Load(),
 		Done: c.done.Load(), Retried: c.retried.Load(), Quarantined: c.quarantined.Load(), Unanswered: c.unanswered.Load(),
 		Pending: c.pending.Load(), AckPending: c.ackPending.Load(),
-		Trouble: w.trouble.current(), Held: w.held.current(),
 	}
+	counts.Trouble, counts.TroubleSince = w.trouble.current()
+	counts.Held, counts.HeldSince = w.held.current()
 	if ns := c.observed.Load(); ns != 0 {
 		counts.ObservedAt = time.Unix(0, ns)
 	}

@@ -145,8 +145,9 @@ func (w *Workers) Run(ctx context.Context) {
 type change struct {
 	hook func(error)
 
-	mu   sync.Mutex
-	last string
+	mu    sync.Mutex
+	last  string
+	since time.Time
 }
 
 func (c *change) set(err error) {
@@ -159,16 +160,19 @@ func (c *change) set(err error) {
 	if text == c.last {
 		return
 	}
+	if (text == "") != (c.last == "") {
+		c.since = time.Now()
+	}
 	c.last = text
 	if c.hook != nil {
 		c.hook(err)
 	}
 }
 
-func (c *change) current() string {
+func (c *change) current() (problem string, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last
+	return c.last, c.since
 }
 
 // pause waits, and reports false where ctx ended first.

@@ -46,6 +46,7 @@ type intake struct {
 	writer   *writer
 	workers  *jetstream.Workers
 	count    int
+	found    state // what keeps the consumer from being there
 }
 
 // Check adds what only the parsers of patterns and of the database's address can
@@ -119,7 +120,8 @@ func Start(opts Options) (*Ingest, error) {
 	i.cancel = cancel
 	ready := make(chan struct{})
 	i.wait.Go(func() {
-		if i.prepare(ctx) {
+		if i.repeat(ctx, i.prepareTables, i.database.fails) {
+			i.database.works()
 			close(ready)
 		}
 	})
@@ -127,7 +129,9 @@ func Start(opts Options) (*Ingest, error) {
 		i.wait.Go(func() {
 			select {
 			case <-ready:
-				in.workers.Run(ctx)
+				if i.prepareConsumer(ctx, in) {
+					in.workers.Run(ctx)
+				}
 			case <-ctx.Done():
 			}
 		})
@@ -201,6 +205,7 @@ func (i *Ingest) plan() error {
 			writer: &writer{table: t, addresses: a, timeout: c.Database.Timeout},
 			count:  s.Workers,
 		})
+		i.intakes[len(i.intakes)-1].found.set("consumer " + s.Stream + "/" + s.Consumer + " has not been looked up yet")
 	}
 	var err error
 	if i.database, err = openDatabase(i.conf, tables, connections, i.opts.Log); err != nil {
@@ -247,19 +252,6 @@ func (i *Ingest) workersOptions(in *intake) jetstream.WorkersOptions {
 	}
 }
 
-// prepare makes or awaits the tables and the consumers, again and again until that
-// has worked; false where ctx ended first.
-func (i *Ingest) prepare(ctx context.Context) bool {
-	if !i.repeat(ctx, i.prepareTables, i.database.fails) {
-		return false
-	}
-	i.database.works()
-	// A consumer that is missing keeps its own workers alone waiting.
-	return i.opts.Config.Consumers == config.ConsumersVerify || i.repeat(ctx, i.prepareConsumers, func(err error) {
-		i.opts.Log.Error().AnErr("problem", err).Msg("the consumers could not be looked up or made")
-	})
-}
-
 // repeat calls do until it succeeds, and told with each error that is another than
 // the one before.
 func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, told func(error)) bool {
@@ -292,28 +284,42 @@ func (i *Ingest) prepareTables(ctx context.Context) error {
 	return err
 }
 
-// prepareConsumers makes what is missing and may be made: what the account may not
-// make, or has no stream yet, the workers wait for.
-func (i *Ingest) prepareConsumers(ctx context.Context) error {
+// prepareConsumer makes the consumer of an intake where it is missing and may be
+// made, again and again until it is there: what the account may not make, or has no
+// stream yet, is waited for, and keeps no other intake waiting. False where ctx
+// ended first.
+func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
+	done := i.repeat(ctx, func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }, func(err error) {
+		in.found.set(err.Error())
+		i.opts.Log.Error().Str("stream", in.consumer.Stream).AnErr("problem", err).Msg("the consumer could not be looked up or made")
+	})
+	if done {
+		in.found.set("")
+	}
+	return done
+}
+
+func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec) error {
 	if !i.nc.IsConnected() {
 		return jetstream.ErrDisconnected
 	}
-	for _, in := range i.intakes {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		report, err := jetstream.Manage(ctx, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{in.consumer})
-		cancel()
-		switch {
-		case errors.Is(err, natsjs.ErrStreamNotFound):
-			return fmt.Errorf("stream %s does not exist: start the bridge, which makes it: %w", in.consumer.Stream, err)
-		case err != nil:
-			return err
-		}
-		for _, name := range report.Created {
-			i.opts.Log.Info().Str("what", name).Msg("created in JetStream")
-		}
-		for _, note := range report.Notes {
-			i.opts.Log.Warn().Str("note", note).Msg("consumer differs from what is expected")
-		}
+	if i.opts.Config.Consumers == config.ConsumersVerify {
+		return nil // the workers say where it is missing
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	report, err := jetstream.Manage(ctx, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{spec})
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s does not exist: start the bridge, which makes it, or name another: %w", spec.Stream, natsjs.ErrStreamNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range report.Created {
+		i.opts.Log.Info().Str("what", name).Msg("created in JetStream")
+	}
+	for _, note := range report.Notes {
+		i.opts.Log.Warn().Str("note", note).Msg("consumer differs from what is expected")
 	}
 	return nil
 }

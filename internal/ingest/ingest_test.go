@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ func TestIngest(t *testing.T) {
 		"a quarantined message comes back once":              aQuarantinedMessageComesBack,
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
+		"who may not create tables says so, and runs":        whoMayNotCreate,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,7 +71,7 @@ func (r *rig) contents() []string {
 }
 
 func whatComesAgainChangesNothing(t *testing.T, r *rig) {
-	i, stop := r.start()
+	_, stop := r.start()
 	for n := range 300 {
 		r.publish(
 			message{fmt.Sprintf("tenant.acme.device.d%d.telemetry", n%7), fmt.Sprintf(`{"n":%d}`, n), id(fmt.Sprint("m", n))},
@@ -84,7 +87,7 @@ func whatComesAgainChangesNothing(t *testing.T, r *rig) {
 	require.Len(t, r.query(`SELECT tenant_id FROM device_state`), 7)
 	stop()
 	r.replay()
-	i = r.ingest("batch.messages=37")
+	i := r.ingest("batch.messages=37")
 	r.settled()
 	require.EqualValues(t, 600, i.Tables()[0].Duplicates)
 	require.Zero(t, i.Tables()[0].Rows)
@@ -308,4 +311,34 @@ func consumersAreMade(t *testing.T, r *rig) {
 	info, err := r.js.Consumer(t.Context(), "TELEMETRY", "ingest-workers")
 	require.NoError(t, err)
 	require.Equal(t, 30*time.Second, info.CachedInfo().Config.AckWait)
+}
+
+// whoMayNotCreate runs where the tables are there, and says what to do where they
+// are not.
+func whoMayNotCreate(t *testing.T, r *rig) {
+	role := fmt.Sprintf("ingest_%d", time.Now().UnixNano())
+	_, err := r.db.Exec(t.Context(), `CREATE ROLE `+role+` LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, _ = r.db.Exec(context.Background(), `DROP OWNED BY `+role+`; DROP ROLE `+role)
+	})
+	owner := r.database
+	u, err := url.Parse(owner)
+	require.NoError(t, err)
+	u.User = url.User(role)
+	r.publish(telemetry("m1", `{}`))
+	r.database = u.String()
+	i := r.ingest()
+	awaitProblem(r, i, "42501", "run ingest migrate as a user who may create tables")
+	r.database = owner
+	r.migrate()
+	awaitProblem(r, i, "42501")
+	_, err = r.db.Exec(t.Context(), `GRANT SELECT ON ingest_migrations TO `+role)
+	require.NoError(t, err)
+	awaitProblem(r, i, "42501", "grant the user of database.url SELECT, INSERT and UPDATE")
+	_, err = r.db.Exec(t.Context(), `GRANT SELECT, INSERT, UPDATE ON telemetry, device_state, device_commands TO `+role)
+	require.NoError(t, err)
+	r.settled()
+	awaitWell(r, i)
+	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
 }

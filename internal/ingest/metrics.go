@@ -77,7 +77,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	for _, s := range c.ingest.tables() {
+	for _, s := range c.ingest.Tables() {
 		for _, m := range c.tables {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Table)
 		}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"github.com/jackc/pgx/v5"
@@ -46,10 +45,16 @@ func Migrate(ctx context.Context, conf *pgx.ConnConfig) ([]Migration, error) {
 		return err
 	})
 	if err != nil {
-		return steps, fmt.Errorf("migrate the tables: %w", err)
+		return steps, &migrateError{err}
 	}
 	return steps, nil
 }
+
+// migrateError: a migration failed, or could not be begun.
+type migrateError struct{ err error }
+
+func (e *migrateError) Error() string { return "migrate the tables: " + e.err.Error() }
+func (e *migrateError) Unwrap() error { return e.err }
 
 // migrated is nil where there is nothing left to migrate.
 func migrated(ctx context.Context, conf *pgx.ConnConfig) error {

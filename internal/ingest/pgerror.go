@@ -75,6 +75,7 @@ func advice(err error) string {
 		return "run ingest migrate as a user who may create tables, or set database.migrate: true"
 	}
 	var pg *pgconn.PgError
+	var migration *migrateError
 	if !errors.As(err, &pg) {
 		if connecting(err) {
 			return "see that PostgreSQL runs at the host and port of database.url; ingest goes on trying"
@@ -88,6 +89,8 @@ func advice(err error) string {
 		return "create the database, or name another in database.url"
 	case pg.Code == "42P01", pg.Code == "42703":
 		return "the tables are not those of this version: run ingest migrate"
+	case pg.Code == "42501" && errors.As(err, &migration):
+		return "run ingest migrate as a user who may create tables, and set database.migrate: false"
 	case pg.Code == "42501":
 		return "grant the user of database.url SELECT, INSERT and UPDATE on telemetry, device_state and device_commands, and TEMPORARY on the database"
 	case pg.Code == "42P10":

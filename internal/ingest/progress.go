@@ -61,7 +61,7 @@ func (p *Progress) Show(ctx context.Context, i *Ingest) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			p.draw(p.line(now, i.tables()))
+			p.draw(p.line(now, i.Tables()))
 		}
 	}
 }

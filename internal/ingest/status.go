@@ -45,11 +45,10 @@ type TableStatus struct {
 	LagKnown bool   `json:"lag_known"`
 	// OldestSeconds is how long ago the stream took the oldest message in hand.
 	OldestSeconds float64 `json:"oldest_seconds"`
-
-	trouble, held string
 }
 
-func (i *Ingest) tables() []TableStatus {
+// Tables is what became of the messages so far.
+func (i *Ingest) Tables() []TableStatus {
 	all := make([]TableStatus, 0, len(i.intakes))
 	for _, in := range i.intakes {
 		c, w := in.workers.Counts(), in.writer
@@ -61,14 +60,11 @@ func (i *Ingest) tables() []TableStatus {
 			Exchanges: w.exchanges.Load(), Failures: w.failures.Load(), Halvings: w.halvings.Load(),
 			InHand: c.InHand, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),
 			OldestSeconds: c.OldestAge.Seconds(),
-			Acknowledged:  c.Done, trouble: c.Trouble, held: c.Held,
+			Acknowledged:  c.Done,
 		})
 	}
 	return all
 }
-
-// Tables is what became of the messages so far.
-func (i *Ingest) Tables() []TableStatus { return i.tables() }
 
 // Ready implements [endpoint.Program].
 func (i *Ingest) Ready() (bool, []endpoint.Problem) {
@@ -79,13 +75,17 @@ func (i *Ingest) Ready() (bool, []endpoint.Problem) {
 // Problems lists everything that keeps messages from reaching the tables.
 func (i *Ingest) Problems() []endpoint.Problem {
 	all := append(i.nats.problems("nats"), i.database.problems()...)
-	for _, t := range i.tables() {
-		// Without a connection there is no word on the consumers.
-		if t.trouble != "" && t.trouble != jetstream.ErrDisconnected.Error() {
-			all = append(all, endpoint.Problem{Component: "consumer", Problem: t.trouble, Since: i.started})
+	if len(all) > 0 {
+		return all // without them there is no word on the consumers
+	}
+	for _, in := range i.intakes {
+		c := in.workers.Counts()
+		all = append(all, in.found.problems("consumer")...)
+		if c.Trouble != "" && c.Trouble != jetstream.ErrDisconnected.Error() {
+			all = append(all, endpoint.Problem{Component: "consumer", Problem: c.Trouble, Since: c.TroubleSince})
 		}
-		if t.held != "" {
-			all = append(all, endpoint.Problem{Component: "quarantine", Problem: t.held, Since: i.started})
+		if c.Held != "" {
+			all = append(all, endpoint.Problem{Component: "quarantine", Problem: c.Held, Since: c.HeldSince})
 		}
 	}
 	return all
@@ -99,7 +99,7 @@ func (i *Ingest) Warnings() []endpoint.Problem { return nil }
 func (i *Ingest) Status(context.Context) any {
 	return Status{
 		Version: i.opts.Version, Uptime: time.Since(i.started).Round(time.Second).String(),
-		Problems: i.Problems(), Tables: i.tables(),
+		Problems: i.Problems(), Tables: i.Tables(),
 	}
 }
 

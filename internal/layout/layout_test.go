@@ -64,6 +64,9 @@ func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
 		"jetstream": {
 			paho: "the NATS side knows nothing of MQTT",
 		},
+		"cmd/ingest": {
+			paho: "ingest knows nothing of MQTT",
+		},
 	}
 	packages := list(t)
 	for name, rules := range banned {

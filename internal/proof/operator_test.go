@@ -17,6 +17,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -101,24 +102,45 @@ func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 	return string(out)
 }
 
-// Not parallel: the passwords come from the environment.
-func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) {
-	passwords := map[string]string{"bridge": "pb-7f2", "ingest": "pi-7f2", "operator": "po-7f2"}
-	for user, password := range passwords {
+// guarded is a server with the users of nats.conf, and what it refused them.
+type guarded struct {
+	*jetstream.Server
+	passwords map[string]string
+
+	mu         sync.Mutex
+	violations []string
+}
+
+// startGuarded is not for parallel tests: the passwords come from the environment.
+func startGuarded(t *testing.T) *guarded {
+	t.Helper()
+	g := &guarded{passwords: map[string]string{"bridge": "pb-7f2", "ingest": "pi-7f2", "operator": "po-7f2"}}
+	for user, password := range g.passwords {
 		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
 	}
-	var mu sync.Mutex
-	var violations []string
-	server := startJetStream(t, jetstream.ServerOptions{
+	g.Server = startJetStream(t, jetstream.ServerOptions{
 		ConfigFile: "../../nats.conf", Host: "127.0.0.1", Port: -1, HTTPPort: -1,
 		Log: func(_, line string) {
 			if strings.Contains(line, "Violation") {
-				mu.Lock()
-				defer mu.Unlock()
-				violations = append(violations, line)
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.violations = append(g.violations, line)
 			}
 		},
 	})
+	return g
+}
+
+func (g *guarded) requireNoViolations(t *testing.T) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	require.Empty(t, g.violations, "nobody asks for more than it is allowed")
+}
+
+func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) {
+	server := startGuarded(t)
+	passwords := server.passwords
 	operator := connectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
 	certificates := newBucket(t, operator, "BRIDGE_CERTS")
 	putKey(t, certificates, "acme.dev-1", `{"status":"ACTIVE"}`)
@@ -195,7 +217,40 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 			return err == nil && c.CachedInfo().NumAckPending == 0 && c.CachedInfo().NumPending == 0
 		}, func() any { return consumer })
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	require.Empty(t, violations, "neither asks for more than it is allowed")
+	server.requireNoViolations(t)
+}
+
+func TestTheProgramIngestWorksUnderThePermissionsOfTheConfiguration(t *testing.T) {
+	database := peers.Postgres(t, "fsync=off")
+	server := startGuarded(t)
+	operator := connectNATS(t, server.URL(), nats.UserInfo("operator", server.passwords["operator"]))
+	publishReadings(t, settings{
+		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": server.passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
+	}, operator)
+	bridge := connectNATS(t, server.URL(), nats.UserInfo("bridge", server.passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
+	for subject, payload := range map[string]string{
+		"tenant.acme.device.dev-1.bad":             "{",
+		"tenant.acme.device.dev-1.shadow.reported": `{"version":1,"reported":{}}`,
+		"tenant.acme.device.dev-1.commands.ack":    `{"command_id":"c1","status":"done"}`,
+	} {
+		_, err := bridge.Publish(t.Context(), subject, []byte(payload))
+		require.NoError(t, err)
+	}
+	ingest := peers.Ingest(t, []string{
+		"DATABASE_URL=" + database.URL, "NATS_URL=" + server.URL(), "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=" + server.passwords["ingest"],
+		"INGEST_NATS_INBOX_PREFIX=_INBOX.ingest", "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
+	})
+	awaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")
+	awaitConsumed(t, operator)
+	db := newTables(t, database.URL)
+	for _, table := range []string{"telemetry", "device_state", "device_commands"} {
+		var rows int
+		require.NoError(t, db.db.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&rows))
+		require.Equal(t, 1, rows, table)
+	}
+	var cn string
+	require.NoError(t, db.db.QueryRow(t.Context(), "SELECT cn FROM telemetry").Scan(&cn))
+	require.Equal(t, "acme/dev-1", cn)
+	require.Zero(t, ingest.Stop(), "exit code")
+	server.requireNoViolations(t)
 }

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+const patience = 30 * time.Second
+
+func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
+	t.Parallel()
+	var all strings.Builder
+	for _, args := range []string{"", "run", "migrate", "check", "bench", "healthcheck", "version"} {
+		got := run(t, append(strings.Fields(args), "--help")...)
+		require.Zero(t, got.code)
+		require.Empty(t, got.err)
+		all.WriteString("$ ingest " + strings.TrimSpace(args+" --help") + "\n" + got.out + "\n")
+	}
+	golden(t, "help", all.String())
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	const nowhere = "--database-url=postgres://postgres@127.0.0.1:1/x"
+	for name, test := range map[string]struct {
+		args []string
+		code int
+		err  string
+	}{
+		"version":                   {[]string{"version"}, 0, ""},
+		"check":                     {[]string{"check"}, 0, ""},
+		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
+		"--set without a value":     {[]string{"check", "--set", "batch.messages"}, 2, "write KEY=VALUE"},
+		"--set of no key":           {[]string{"check", "--set", "batch.mesages=1"}, 2, "did you mean batch.messages?"},
+		"a pattern without {type}":  {[]string{"check", "--set", "telemetry.topic=t/{tenant}/{device}"}, 2, "lacks {type}"},
+		"a database parameter":      {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "database.url: is not understood: sslmode is invalid"},
+		"several faults":            {[]string{"run", "--set", "batch.flush=1", "--set", "telemetry.workers=0"}, 2, "2 faults in the configuration"},
+		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask ingest whether it is ready"},
+		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "is empty"},
+		"migrate, nobody there":     {[]string{"migrate", nowhere}, 1, "connection refused"},
+		"bench, nobody there":       {[]string{"bench", nowhere}, 1, "connection refused"},
+		"no such file":              {[]string{"check", "-c", "/nowhere/ingest.yaml"}, 2, "1 fault in the configuration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := run(t, test.args...)
+			require.Equal(t, test.code, got.code, "%s%s", got.out, got.err)
+			require.Contains(t, got.err, test.err)
+			if test.err == "" {
+				require.Empty(t, got.err)
+			}
+		})
+	}
+}
+
+func TestCheckShowsWhereEachValueCameFromAndNoSecret(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, "check", "-c", "ingest.yaml", "--set", "batch.messages=1000")
+	cmd.Env = append(cmd.Env, "DATABASE_URL=postgres://u:hunter2@db/x?password=hunter3", "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=hunter4")
+	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "ingest.yaml"), []byte("\nshadow: {stream: ''}\n"), 0o600))
+	got := finish(t, cmd)
+	require.Zero(t, got.code, got.err)
+	require.NotContains(t, got.out+got.err, "hunter")
+	for _, line := range []string{
+		"database.url: postgres://u@db/x  # DATABASE_URL\n", "nats.password: (redacted)  # INGEST_NATS_PASSWORD\n",
+		"shadow.stream: \"\"  # ingest.yaml:2\n", "batch.messages: 1000  # --set\n",
+	} {
+		require.Contains(t, got.out, line)
+	}
+}
+
+// TestAWrongPasswordIsNotShown: in no error of the driver either.
+func TestAWrongPasswordIsNotShown(t *testing.T) {
+	t.Parallel()
+	got := run(t, "migrate", "--database-url=postgres://postgres:hunter2@127.0.0.1:1/x")
+	require.Equal(t, 1, got.code)
+	require.NotContains(t, got.out+got.err, "hunter2")
+	got = run(t, "check", "--database-url=postgres://u:hunter2@h/x?sslmode=maybe")
+	require.Equal(t, 2, got.code)
+	require.NotContains(t, got.out+got.err, "hunter2")
+}
+
+func TestIngestRunsIsReadyAndStops(t *testing.T) {
+	t.Parallel()
+	database := peers.Postgres(t, "fsync=off")
+	nats := peers.NATSServer(t, peers.NATSOptions{})
+	migrated := run(t, "migrate", "--database-url", database.URL)
+	require.Zero(t, migrated.code, migrated.err)
+	require.Equal(t, "migrated 00001_tables.sql\n", migrated.out)
+	again := run(t, "migrate", "--database-url", database.URL)
+	require.Zero(t, again.code)
+	require.Equal(t, "the tables are those of this version\n", again.out)
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	listen := l.Addr().String()
+	require.NoError(t, l.Close())
+	i := peers.Ingest(t, []string{"DATABASE_URL=" + database.URL, "NATS_URL=" + nats.URL, "INGEST_ADMIN_LISTEN=" + listen, "INGEST_LOG_FORMAT=json"})
+	// The bridge has not made its streams yet: that is why it is not ready.
+	i.Log().Await(t, 0, "stream TELEMETRY does not exist")
+	got := run(t, "healthcheck", "--set", "admin.listen="+listen)
+	require.Equal(t, 1, got.code, got.out)
+
+	// The endpoint lives before that, and a bridge mends it.
+	bridge := peers.Bridge(t, peers.BridgeOptions{Env: []string{"NATS_URL=" + nats.URL, "MQTT_URL=mqtt://127.0.0.1:1", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=1GiB"}})
+	bridge.Log().Await(t, 0, "created in JetStream")
+	require.Eventually(t, func() bool {
+		got = run(t, "healthcheck", "--set", "admin.listen="+listen)
+		return got.code == 0
+	}, patience, 50*time.Millisecond)
+	i.Signal(syscall.SIGTERM)
+	require.Zero(t, i.Wait())
+	require.Contains(t, i.Log().String(), `"message":"stopped"`)
+
+	db, err := pgx.Connect(t.Context(), database.URL)
+	require.NoError(t, err)
+	defer db.Close(t.Context())
+	var n int
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM telemetry").Scan(&n))
+}
