@@ -124,31 +124,31 @@ func (m *moving) id() string { return m.message.Header.Get(natsjs.MsgIDHeader) }
 func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 	var accepted []*moving
 	for _, m := range messages {
-		copied, err := parse(m)
+		c, err := parse(m)
 		if err != nil {
 			return err
 		}
-		if !r.Until.IsZero() && copied.stored.After(r.Until) {
+		if !r.Until.IsZero() && c.stored.After(r.Until) {
 			continue
 		}
-		judged := r.Rules.Restore(&copied.Rejected, r.MaxPayload)
+		judged := r.Rules.Restore(&c.Rejected, r.MaxPayload)
 		if r.Tenant != "" && r.Tenant != string(judged.Tenant) || r.Device != "" && r.Device != string(judged.Device) {
 			continue
 		}
 		r.report.Selected++
-		if copied.worker != nil {
-			if why := r.keeps(copied); why != "" {
+		if c.worker != nil {
+			if why := r.keeps(c); why != "" {
 				r.report.stays(bridge.BadPayload, why)
 				continue
 			}
-			accepted = append(accepted, &moving{sequence: copied.sequence, message: copied.worker})
+			accepted = append(accepted, &moving{sequence: c.sequence, message: c.worker})
 			continue
 		}
 		if judged.Reason != bridge.Accepted {
 			r.report.stays(judged.Reason, judged.Detail)
 			continue
 		}
-		accepted = append(accepted, &moving{sequence: copied.sequence, message: outgoing(judged.Message)})
+		accepted = append(accepted, &moving{sequence: c.sequence, message: outgoing(judged.Message)})
 	}
 	if r.DryRun {
 		r.report.Stored += len(accepted)
@@ -168,7 +168,10 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 // judged when it was stored, so the rules have no say, and its payload may be in an
 // envelope. But a worker that still cannot use it gives its new copy the id of this
 // one, and JetStream would drop that.
-func (r *replay) keeps(m *stored) string {
+func (r *replay) keeps(m *copied) string {
+	if m.Subject == "" {
+		return "the copy does not say of which subject it is"
+	}
 	if m.Size > len(m.Payload) {
 		return fmt.Sprintf("the copy does not have the payload of %d bytes", m.Size)
 	}
