@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -132,4 +133,30 @@ func (k *Keeper) write(ctx context.Context, h *Hold, over uint64) error {
 		h.revision, h.until = revision, begun.Add(k.ttl)
 	}
 	return err
+}
+
+// answer decides whether a session may connect again.
+func (k *Keeper) answer(ctx context.Context, a ask) {
+	h := a.hold
+	if h.phase != holding || k.holds[h.partition] != h {
+		return // its lane is being closed
+	}
+	was, err := unknown, error(nil)
+	if k.entries != nil {
+		was, err = k.renew(ctx, h)
+	}
+	switch {
+	case was == lost:
+		k.lose(h)
+		return
+	case was == unknown && err != nil && !errors.Is(err, ErrChanged):
+		k.failed(fmt.Errorf("confirm the lease of partition %s: %w", h.partition, err))
+	}
+	if was == unknown && !time.Now().Before(h.until) {
+		h.why = "it may have expired, and the leases cannot be reached"
+		k.mine[h.partition] = true
+		k.lose(h)
+		return
+	}
+	close(a.granted)
 }

@@ -48,3 +48,5 @@ func encode(v any) []byte {
 	}
 	return b
 }
+
+func decode(b []byte, v any) bool { return json.Unmarshal(b, v) == nil }
