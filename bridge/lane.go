@@ -172,7 +172,7 @@ func (l *Lane) Deliver(c Conn, d *Delivery) {
 	if !ok {
 		return
 	}
-	l.message.Token = token
+	l.message.Token, l.message.Order = token, j.sender.hash
 	if j.reason == Accepted {
 		l.accepted(d, number)
 	} else {

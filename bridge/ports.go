@@ -56,7 +56,10 @@ type Receiver interface {
 // before Publish returns.
 type Message struct {
 	// Token is the caller's: it comes back in the Result.
-	Token   uint64
+	Token uint64
+	// Order is the same for all messages whose order counts: those of one
+	// device. A publisher that keeps a strict order goes by it.
+	Order   uint64
 	Subject []byte
 	// ID becomes the Nats-Msg-Id header; empty: none.
 	ID      []byte

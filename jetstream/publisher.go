@@ -33,9 +33,9 @@ type PublisherOptions struct {
 	// at risk on a replicated stream: nats-server's shortest election takes
 	// 4 s, and the new leader may not have what the old one had.
 	AckTimeout time.Duration
-	// StrictOrder sends a subject's next message only when the one before is
-	// answered for good. Then its order holds whatever the servers swallow,
-	// at the price of one message a round trip on each subject.
+	// StrictOrder sends a message only when the one before of the same Order
+	// (a device's) is answered for good. Then that order holds whatever the
+	// servers swallow, at the price of one message a round trip for each.
 	StrictOrder bool
 	// MaxInFlight bounds the messages sent and not answered; 0: 4,096.
 	// nats-server refuses more than 10,000 that wait for one stream (error
@@ -102,8 +102,8 @@ type Publisher struct {
 	progress   time.Time // when the oldest message became the oldest, or was sent
 	refused    []refusal // by nats.go itself, not reported yet
 	recovery   recovery
-	denied     error         // the latest permission violation the server has told of
-	busy       *busySubjects // nil: no strict order
+	denied     error      // the latest permission violation the server has told of
+	busy       busyOrders // nil: no strict order
 	timer      *time.Timer
 	armed      bool
 	closed     bool
@@ -148,7 +148,7 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 	}
 	p := &Publisher{opts: opts, win: newWindow()}
 	if opts.StrictOrder {
-		p.busy = new(busySubjects)
+		p.busy = busyOrders{}
 	}
 	p.recovery.attempt = 1
 	p.msg.Header = make(nats.Header, maxHeaders+1)

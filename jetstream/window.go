@@ -13,14 +13,14 @@ const keepBuffer = 4 << 10
 // payload.
 type entry struct {
 	token   uint64
+	order   uint64
 	buf     []byte
 	subject int32 // end of the subject in buf
 	id      int32 // end of the id
 	headers int32 // number of headers
 	header  [maxHeaders]headerEnd
 	attempt uint32 // of the latest send; 0: not sent
-	bucket  uint16 // of its subject, see busySubjects
-	flying  bool   // counted there
+	flying  bool   // its order is busy because of it, see busyOrders
 	done    bool
 	final   bool // a refusal is no answer: see [bridge.Message]
 }
@@ -35,7 +35,7 @@ type headerEnd struct {
 
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
-	e.token, e.attempt, e.done, e.final, e.flying = m.Token, 0, false, m.Final, false
+	e.token, e.order, e.attempt, e.done, e.final, e.flying = m.Token, m.Order, 0, false, m.Final, false
 	b := append(e.buf[:0], m.Subject...)
 	e.subject = int32(len(b))
 	b = append(b, m.ID...)
@@ -50,7 +50,7 @@ func (e *entry) set(m *bridge.Message) {
 
 // view fills m with slices into the entry.
 func (e *entry) view(m *bridge.Message) {
-	m.Token = e.token
+	m.Token, m.Order = e.token, e.order
 	m.Subject = e.buf[:e.subject]
 	m.ID = e.buf[e.subject:e.id]
 	m.Headers = m.Headers[:0]

@@ -160,7 +160,7 @@ const (
 type NATS struct {
 	Account     `yaml:",inline"`
 	AckTimeout  time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
-	StrictOrder bool          `yaml:"strict_order" default:"false" doc:"Send a subject's next message only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; with this the order of each subject holds even then, at the price of one message a round trip for each subject."`
+	StrictOrder StrictOrder   `yaml:"strict_order" default:"auto" enum:"auto|on|off" doc:"on: a device's next message is sent only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; with this a device's order holds even then, at the price of one message a round trip for each device. auto: on where streams.replicas is more than 1."`
 	Mode        NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: the lanes store at the servers; leaf: in a nats-server within the bridge, from which the servers' streams source. See docs/leaf.md."`
 	Leaf        Leaf          `yaml:"leaf" doc:"nats.mode leaf: the server within the bridge and its link to the hub, which takes the credentials and the certificates of nats too."`
 }
@@ -199,6 +199,22 @@ type Account struct {
 	NKey         string  `yaml:"nkey" file:"read" doc:"A file that holds the seed of an nkey."`
 	InboxPrefix  string  `yaml:"inbox_prefix" doc:"Where replies come back, for accounts that may not use _INBOX; empty: the context's, otherwise _INBOX."`
 	TLS          TLS     `yaml:"tls" doc:"Certificates for NATS. With any of these the connection is never plain text."`
+}
+
+// StrictOrder is whether the order of each device holds under every fault.
+type StrictOrder string
+
+// The ways with order.
+const (
+	StrictAuto StrictOrder = "auto"
+	StrictOn   StrictOrder = "on"
+	StrictOff  StrictOrder = "off"
+)
+
+// Strict tells whether a device's next message waits for the one before.
+func (c *Config) Strict() bool {
+	s := c.NATS.StrictOrder
+	return s == StrictOn || s == StrictAuto && c.Streams.Replicas > 1
 }
 
 // TLS is a client's certificates.

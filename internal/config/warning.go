@@ -20,7 +20,7 @@ func (p *provenance) Warnings() []string {
 func (l *loader) warn() {
 	c := l.c
 	add := func(path, message string) { c.warnings = append(c.warnings, c.Fault(path, message)) }
-	if c.NATS.AckTimeout > orderTimeout && !c.NATS.StrictOrder {
+	if c.NATS.AckTimeout > orderTimeout && !c.Strict() {
 		add("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
 	}
 	if c.Lanes.Partitions.Auto && c.StateDir != "" {

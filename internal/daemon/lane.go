@@ -126,7 +126,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	connect.Name = u.plan.ClientID
 	options := jetstream.PublisherOptions{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
-		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.NATS.StrictOrder,
+		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
 		Unheld: shared.unheld, Log: u.log,
 	}
 	if claim.of != nil {

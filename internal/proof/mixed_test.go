@@ -230,7 +230,6 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 	random := moments(t)
 	o := bothProxied
 	if o.Cluster = cluster; cluster {
-		o.Env = append([]string{strictly}, o.Env...) // see the tests of cluster faults
 	}
 	r := newRig(t, o)
 	r.random = random
