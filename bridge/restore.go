@@ -42,10 +42,9 @@ type Restored struct {
 
 // Restore judges a message in quarantine again by these rules and this longest
 // payload (bytes), which may be others than when it was rejected, in everything but
-// the rate. What it accepts, it makes
-// the message that the lane would have stored, with one difference: HeaderTime is
-// always there. The stream's own timestamp, which serves elsewhere, would be the
-// time of the replay.
+// the rate. What it accepts, it makes the message that the lane would have stored,
+// with one difference: HeaderTime is always there. The stream's own timestamp, which
+// serves elsewhere, would be the time of the replay.
 func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 	j := &judge{rules: r, limits: &limitSet{Limits: Limits{MaxPayload: maxPayload}}, cn: m.CN}
 	stay := func() Restored {
@@ -65,7 +64,7 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		return stay()
 	}
 	j.topic = topic
-	j.attested.Millis = m.At.UnixMilli()
+	j.attested.Millis, j.clock = m.At.UnixMilli(), m.At.UnixNano()
 	d := &Delivery{Topic: topic, Payload: m.Payload, PayloadSize: m.Size, ReceivedAt: m.At.UnixNano(), Retain: m.Retained}
 	if !j.locate() {
 		return stay()

@@ -65,6 +65,11 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	if conf.Identity.Registry.Kind != "none" {
+		if err := c.certified(o.Reasons); err != nil {
+			return err
+		}
+	}
 	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+"-replay").Resolve()
 	if err != nil {
 		return err
@@ -139,6 +144,19 @@ func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 		return o, errors.New("--until is before --since")
 	}
 	return o, nil
+}
+
+// certified refuses the reasons of messages that no certificate registry has passed: a
+// replay does not ask it, and would store what a revoked certificate sent.
+func (c *quarantineReplay) certified(reasons []bridge.Reason) error {
+	for _, r := range reasons {
+		switch r {
+		case bridge.PayloadTooLarge, bridge.RateLimited, bridge.TenantRateLimited, bridge.BadPayload, bridge.Refused:
+		default:
+			return cli.UsageError{Err: fmt.Errorf("quarantine replay: --reason %s: a replay does not ask the certificate registry (identity.registry), which has not passed these messages", r)}
+		}
+	}
+	return nil
 }
 
 func reasonList() string {
