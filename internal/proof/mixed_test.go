@@ -229,8 +229,7 @@ func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 	random := moments(t)
 	o := bothProxied
-	if o.Cluster = cluster; cluster {
-	}
+	o.Cluster = cluster
 	r := newRig(t, o)
 	r.random = random
 	l := startLoad(t, loadOptions{
