@@ -44,7 +44,7 @@ func (v *view) apply(e Entry, now time.Time) {
 	v.latest = max(v.latest, e.Revision)
 	if id, ok := strings.CutPrefix(e.Key, replicaKey); ok {
 		r := seenReplica{at: now}
-		if json.Unmarshal(e.Value, &r.Replica) != nil || r.ID != id {
+		if json.Unmarshal(e.Value, &r.Replica) != nil || r.ID != id || id == "" {
 			delete(v.replicas, id)
 			return
 		}

@@ -1,0 +1,59 @@
+package lease
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Anybody who may write into the bucket may write anything: what is no record counts
+// for nothing, and a key says only what belongs under it.
+func FuzzView(f *testing.F) {
+	for _, seed := range []struct {
+		key   string
+		value any
+	}{
+		{"pa", Record{Holder: "abc", Host: "h", Since: time.Unix(1, 0).UTC(), Session: true}},
+		{"p0", Record{}},
+		{"replica.abc", Replica{ID: "abc", Host: "h", Version: "1", Started: time.Unix(1, 0).UTC()}},
+		{"replica.abc", Replica{ID: "other", Leaving: true}},
+	} {
+		f.Add(seed.key, encode(seed.value), uint64(7))
+	}
+	f.Add("pa", []byte(`{"holder":"x","holder":7}`), uint64(0))
+	f.Add("p", []byte(nil), uint64(1))
+	f.Add("replica.", []byte(`{"id":""}`), uint64(1))
+	f.Fuzz(func(t *testing.T, key string, value []byte, revision uint64) {
+		now := time.Unix(1_000_000, 0)
+		v := newView(10 * time.Second)
+		v.apply(Entry{Key: key, Value: value, Revision: revision}, now)
+		for _, id := range v.members(now) {
+			require.NotEmpty(t, id)
+			require.Equal(t, replicaKey+id, key)
+			var r Replica
+			require.NoError(t, json.Unmarshal(value, &r))
+			require.Equal(t, id, r.ID)
+			require.False(t, r.Leaving)
+		}
+		for p := range v.leases {
+			require.Equal(t, partitionKey(p), key)
+			require.Len(t, p, 1)
+			l, free, _ := v.lease(p, now)
+			require.Equal(t, free, l.Holder == "")
+			var r Record
+			if json.Unmarshal(value, &r) != nil {
+				require.Empty(t, l.Holder, "no record names no holder")
+			}
+		}
+		require.Empty(t, v.members(now.Add(v.ttl)), "a key lives as long as it is renewed")
+		for p := range v.leases {
+			_, free, _ := v.lease(p, now.Add(v.ttl))
+			require.True(t, free)
+		}
+		if next := v.nextExpiry(now); !next.IsZero() {
+			require.Equal(t, now.Add(v.ttl), next)
+		}
+	})
+}
