@@ -82,8 +82,8 @@ func (p PartitionedStream) Spec() (StreamSpec, error) {
 	}
 	return StreamSpec{
 		Name: p.name(), Description: "messages of " + p.Source + " in partitions, until they are read",
-		Source:    &StreamSource{Stream: p.Source, From: p.Filter, To: partitionToken + ".{{partition(" + hash + ")}}." + strings.Join(tokens, ".")},
-		Retention: natsjs.WorkQueuePolicy, MaxAge: p.MaxAge, Replicas: p.Replicas,
+		Transformed: &TransformedSource{Stream: p.Source, From: p.Filter, To: partitionToken + ".{{partition(" + hash + ")}}." + strings.Join(tokens, ".")},
+		Retention:   natsjs.WorkQueuePolicy, MaxAge: p.MaxAge, Replicas: p.Replicas,
 	}, nil
 }
 

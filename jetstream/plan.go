@@ -146,8 +146,8 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
 
-	if want.Source != nil {
-		add(sourced(is) != want.Source.String(), Field{Name: "sources", Is: sourced(is), Want: want.Source.String(), Contradicts: true})
+	if want.Transformed != nil {
+		add(sourced(is) != want.Transformed.String(), Field{Name: "sources", Is: sourced(is), Want: want.Transformed.String(), Contradicts: true})
 	}
 
 	add(len(lacking(want.Sources, is.Sources)) > 0, Field{
@@ -167,14 +167,14 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 	return fields
 }
 
-// sourced is what a stream's sources say, as [StreamSource.String] does of one.
+// sourced is what a stream's sources say, as [TransformedSource.String] does of one.
 func sourced(is natsjs.StreamConfig) string {
 	if len(is.Sources) == 0 {
 		return "none"
 	}
 	var all []string
 	for _, s := range is.Sources {
-		one := StreamSource{Stream: s.Name, From: s.FilterSubject}
+		one := TransformedSource{Stream: s.Name, From: s.FilterSubject}
 		if len(s.SubjectTransforms) == 1 {
 			one.From, one.To = s.SubjectTransforms[0].Source, s.SubjectTransforms[0].Destination
 		}

@@ -19,13 +19,14 @@ const defaultDuplicateWindow = 2 * time.Minute
 type StreamSpec struct {
 	Name        string
 	Description string   // given on creation, never compared
-	Subjects    []string // none where there is a Source
-	// Source fills the stream from another one instead of from its subjects.
-	Source    *StreamSource
-	Storage   natsjs.StorageType     // zero: file
-	Retention natsjs.RetentionPolicy // zero: limits
-	Discard   natsjs.DiscardPolicy   // zero: old
-	MaxAge    time.Duration          // zero: no limit
+	Subjects    []string // none where it is Transformed
+	// Transformed fills the stream from another one, under other subjects,
+	// instead of from its own.
+	Transformed *TransformedSource
+	Storage     natsjs.StorageType     // zero: file
+	Retention   natsjs.RetentionPolicy // zero: limits
+	Discard     natsjs.DiscardPolicy   // zero: old
+	MaxAge      time.Duration          // zero: no limit
 	// MaxBytes is reserved against the account's and the server's storage
 	// limit as soon as the stream exists. Zero: no limit.
 	MaxBytes          int64
@@ -40,15 +41,15 @@ type StreamSpec struct {
 	Sources []SourceSpec
 }
 
-// StreamSource is a stream whose messages come over, under other subjects.
-type StreamSource struct {
+// TransformedSource is a stream whose messages come over, under other subjects.
+type TransformedSource struct {
 	Stream string
 	// From is a filter; each of its wildcards goes into To, as {{wildcard(1)}},
 	// or {{partition(8,1,2)}} for the hash of two (NATS, subject mapping).
 	From, To string
 }
 
-func (s *StreamSource) String() string {
+func (s *TransformedSource) String() string {
 	if s == nil {
 		return "none"
 	}
@@ -94,9 +95,9 @@ func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
 	cfg.MaxAge, cfg.MaxBytes, cfg.MaxMsgs = s.MaxAge, s.MaxBytes, s.MaxMsgs
 	cfg.MaxMsgsPerSubject = s.MaxMsgsPerSubject
 	cfg.Duplicates, cfg.Replicas = s.DuplicateWindow, s.Replicas
-	if s.Source != nil {
+	if s.Transformed != nil {
 		cfg.Sources = []*natsjs.StreamSource{{
-			Name: s.Source.Stream, SubjectTransforms: []natsjs.SubjectTransformConfig{{Source: s.Source.From, Destination: s.Source.To}},
+			Name: s.Transformed.Stream, SubjectTransforms: []natsjs.SubjectTransformConfig{{Source: s.Transformed.From, Destination: s.Transformed.To}},
 		}}
 	} else {
 		cfg.Sources = addSources(cfg.Sources, s.Sources)
@@ -115,12 +116,12 @@ func (s StreamSpec) validate() []error {
 		return []error{fmt.Errorf("stream name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", s.Name)}
 	}
 	switch {
-	case s.Source == nil && len(s.Subjects) == 0:
+	case s.Transformed == nil && len(s.Subjects) == 0:
 		fault("no subjects")
-	case s.Source != nil && len(s.Subjects) > 0:
+	case s.Transformed != nil && len(s.Subjects) > 0:
 		fault("both subjects and a source")
-	case s.Source != nil && (!validName(s.Source.Stream) || !validFilter(s.Source.From) || s.Source.To == ""):
-		fault("source %s is not valid", s.Source)
+	case s.Transformed != nil && (!validName(s.Transformed.Stream) || !validFilter(s.Transformed.From) || s.Transformed.To == ""):
+		fault("source %s is not valid", s.Transformed)
 	}
 	for i, subject := range s.Subjects {
 		if !validFilter(subject) {

@@ -99,6 +99,9 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	w.large = !w.large && len(batch) == 0 && time.Since(began) < wait/2
 	if err := pull.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		w.consumer = nil // it may be gone, or another by now
+		if errors.Is(err, nats.ErrNoResponders) {
+			return batch, fmt.Errorf("consumer %s/%s does not answer: it was removed, or has no leader just now: %w", w.o.Stream, w.o.Consumer, err)
+		}
 		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, explain(err, w.api()))
 	}
 	return batch, nil

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -33,7 +34,7 @@ func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) er
 	d := &database{schema: "mqtt_nats_demo_" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	var err error
 	if d.url, err = url.Parse(o.DatabaseURL); err != nil {
-		return fmt.Errorf("read the database's URL: it is not of the form postgres://user@host:port/name")
+		return errors.New("read the database's URL: it is not of the form postgres://user@host:port/name")
 	}
 	if d.db, err = pgx.Connect(ctx, o.DatabaseURL); err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
@@ -128,5 +129,8 @@ func (d *database) query() string {
 	if d.url.User != nil {
 		shown.User = url.User(d.url.User.Username())
 	}
+	q := shown.Query()
+	q.Del("password")
+	shown.RawQuery = q.Encode()
 	return fmt.Sprintf("psql '%s' -c 'SELECT * FROM %s.telemetry ORDER BY time DESC LIMIT 5'", shown.String(), d.schema)
 }

@@ -1,12 +1,14 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
@@ -171,4 +173,46 @@ func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 	process.Start()
 	r.ingest()
 	r.settled()
+}
+
+// TestANATSServerThatIsKilledIsCaughtUpWith: what was acknowledged into the void comes
+// again and changes nothing.
+func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
+	t.Parallel()
+	p := sharedPostgres(t)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: "jetstream { max_file: 64GiB }\n"})
+	r := &rig{t: t}
+	r.connect(server.URL)
+	r.database = createDatabase(t, p.url)
+	var err error
+	r.db, err = pgx.Connect(t.Context(), r.database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.db.Close(context.Background()) })
+	c, err := r.js.Consumer(t.Context(), "TELEMETRY", "ingest-workers")
+	require.NoError(t, err)
+	shorter := c.CachedInfo().Config
+	shorter.AckWait = 2 * time.Second // what was in hand comes after it
+	_, err = r.js.UpdateConsumer(t.Context(), "TELEMETRY", shorter)
+	require.NoError(t, err)
+	i := r.ingest("batch.messages=50", "batch.flush=20ms")
+	published := 0
+	for range 3 {
+		for range 500 {
+			_, err := r.js.PublishAsync("tenant.acme.device.dev-1.telemetry", []byte(`{}`), natsjs.WithMsgID(fmt.Sprint("m", published)))
+			require.NoError(t, err)
+			published++
+		}
+		select {
+		case <-r.js.PublishAsyncComplete():
+		case <-time.After(patience):
+			require.Fail(t, "not published")
+		}
+		server.Kill9()
+		r.eventually(func() bool { ready, _ := i.Ready(); return !ready }, func() any { return "it is ready without a server" })
+		server.Start()
+		awaitWell(r, i)
+	}
+	r.settled()
+	require.Equal(t, []string{"1500"}, r.query(`SELECT count(*)::text FROM telemetry`))
+	require.Empty(t, r.quarantined())
 }

@@ -48,7 +48,8 @@ func sharedPostgres(t *testing.T) *postgres {
 // rig is a NATS server with the bridge's streams and a database without tables.
 type rig struct {
 	t        *testing.T
-	server   *jetstream.Server
+	server   *jetstream.Server // nil where it is a process
+	nats     string            // its URL
 	js       natsjs.JetStream
 	database string // its URL
 	db       *pgx.Conn
@@ -72,7 +73,14 @@ func (r *rig) startServer(o jetstream.ServerOptions) {
 	r.server, err = jetstream.StartServer(o)
 	require.NoError(r.t, err)
 	r.t.Cleanup(r.server.Shutdown)
-	nc, err := nats.Connect(r.server.URL())
+	r.connect(r.server.URL())
+}
+
+// connect makes the streams and consumers as the bridge does.
+func (r *rig) connect(natsURL string) {
+	r.t.Helper()
+	r.nats = natsURL
+	nc, err := nats.Connect(natsURL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	require.NoError(r.t, err)
 	r.t.Cleanup(nc.Close)
 	r.js, err = natsjs.New(nc)
@@ -114,7 +122,7 @@ func (r *rig) ingest(set ...string) *Ingest {
 func (r *rig) start(set ...string) (_ *Ingest, stop func()) {
 	r.t.Helper()
 	flags := []config.Flag{
-		{Path: "database.url", Value: r.database}, {Path: "nats.url", Value: r.server.URL()},
+		{Path: "database.url", Value: r.database}, {Path: "nats.url", Value: r.nats},
 		{Path: "batch.flush", Value: "50ms"}, {Path: "admin.listen", Value: ""},
 	}
 	for _, pair := range set {
