@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/ingest"
@@ -29,28 +26,11 @@ func (p *program) load() (*config.Ingest, error) {
 	return config.LoadIngest(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags}, ingest.Check)
 }
 
-// flags gives --set the last word: it names its key in full.
 func (s *settings) flags() ([]config.Flag, error) {
-	var flags []config.Flag
-	for _, f := range []struct {
-		name, path string
-		value      *string
-	}{
-		{"--database-url", "database.url", s.DatabaseURL},
-		{"--nats-url", "nats.url", s.NATSURL},
-		{"--log-level", "log.level", s.LogLevel},
-		{"--log-format", "log.format", s.LogFormat},
-	} {
-		if f.value != nil {
-			flags = append(flags, config.Flag{Name: f.name, Path: f.path, Value: *f.value})
-		}
-	}
-	for _, pair := range s.Set {
-		path, value, ok := strings.Cut(pair, "=")
-		if !ok || path == "" {
-			return nil, cli.UsageError{Err: fmt.Errorf("--set %q: write KEY=VALUE, like --set batch.messages=1000", pair)}
-		}
-		flags = append(flags, config.Flag{Name: "--set", Path: path, Value: value})
-	}
-	return flags, nil
+	return cli.Flags([]cli.Flag{
+		{Name: "--database-url", Path: "database.url", Value: s.DatabaseURL},
+		{Name: "--nats-url", Path: "nats.url", Value: s.NATSURL},
+		{Name: "--log-level", Path: "log.level", Value: s.LogLevel},
+		{Name: "--log-format", Path: "log.format", Value: s.LogFormat},
+	}, s.Set, "batch.messages=1000")
 }

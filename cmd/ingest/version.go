@@ -1,11 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"runtime"
-
-	"mqtt-nats-bridge/internal/cli"
-)
+import "mqtt-nats-bridge/internal/cli"
 
 // version is set by the linker: -ldflags "-X main.version=1.0.0". Without that
 // it is the version of the module, as of the version control.
@@ -20,14 +15,6 @@ type versionCommand struct{}
 
 // Run implements the command.
 func (versionCommand) Run(p *program) error {
-	b := readBuild()
-	fmt.Fprintf(p.out, "ingest %s\n", b.Version)
-	if b.Revision != "" {
-		fmt.Fprintf(p.out, "revision %s\n", b.Revision)
-	}
-	fmt.Fprintf(p.out, "%s %s/%s\n", b.Go, runtime.GOOS, runtime.GOARCH)
-	for _, l := range b.Libraries {
-		fmt.Fprintln(p.out, l)
-	}
+	readBuild().Print(p.out, programName)
 	return nil
 }

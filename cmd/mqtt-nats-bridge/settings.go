@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
@@ -39,28 +36,11 @@ func (p *program) compile() (*config.Config, *daemon.Plan, error) {
 	return c, plan, err
 }
 
-// flags gives --set the last word: it names its key in full.
 func (s *settings) flags() ([]config.Flag, error) {
-	var flags []config.Flag
-	for _, f := range []struct {
-		name, path string
-		value      *string
-	}{
-		{"--mqtt-url", "mqtt.url", s.MQTTURL},
-		{"--nats-url", "nats.url", s.NATSURL},
-		{"--log-level", "log.level", s.LogLevel},
-		{"--log-format", "log.format", s.LogFormat},
-	} {
-		if f.value != nil {
-			flags = append(flags, config.Flag{Name: f.name, Path: f.path, Value: *f.value})
-		}
-	}
-	for _, pair := range s.Set {
-		path, value, ok := strings.Cut(pair, "=")
-		if !ok || path == "" {
-			return nil, cli.UsageError{Err: fmt.Errorf("--set %q: write KEY=VALUE, like --set limits.payload=64KiB", pair)}
-		}
-		flags = append(flags, config.Flag{Name: "--set", Path: path, Value: value})
-	}
-	return flags, nil
+	return cli.Flags([]cli.Flag{
+		{Name: "--mqtt-url", Path: "mqtt.url", Value: s.MQTTURL},
+		{Name: "--nats-url", Path: "nats.url", Value: s.NATSURL},
+		{Name: "--log-level", Path: "log.level", Value: s.LogLevel},
+		{Name: "--log-format", Path: "log.format", Value: s.LogFormat},
+	}, s.Set, "limits.payload=64KiB")
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -47,4 +49,16 @@ func ReadBuild(version string, libraries ...string) Build {
 		}
 	}
 	return b
+}
+
+// Print writes the build for a reader.
+func (b Build) Print(w io.Writer, program string) {
+	fmt.Fprintf(w, "%s %s\n", program, b.Version)
+	if b.Revision != "" {
+		fmt.Fprintf(w, "revision %s\n", b.Revision)
+	}
+	fmt.Fprintf(w, "%s %s/%s\n", b.Go, runtime.GOOS, runtime.GOARCH)
+	for _, l := range b.Libraries {
+		fmt.Fprintln(w, l)
+	}
 }
