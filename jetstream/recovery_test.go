@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,10 +37,13 @@ func TestALastingFaultIsLoggedWithAdviceWhereThereIsSome(t *testing.T) {
 
 // wire is a link that notes what is sent.
 type wire struct {
+	mu   sync.Mutex
 	sent []string // reply subjects
 }
 
 func (w *wire) PublishMsg(m *nats.Msg) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.sent = append(w.sent, strings.Clone(m.Reply))
 	return nil
 }
@@ -53,6 +57,8 @@ func (w *wire) Close()             {}
 // taken are the reply subjects since the last call.
 func (w *wire) taken() []string {
 	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	sent := w.sent
 	w.sent = nil
 	return sent

@@ -12,7 +12,9 @@ import (
 func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	t.Parallel()
 	c := Cluster(t, "")
-	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(patience))
+	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(patience),
+		// It may be connected to the node that is frozen, which does not say goodbye.
+		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)
