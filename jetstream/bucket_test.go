@@ -286,7 +286,7 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 	want := map[string]string{}
 	for i := range 5000 {
 		key := fmt.Sprintf("k%d", i)
-		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")})
+		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")}, natsjs.WithStallWait(patience))
 		require.NoError(t, err)
 		want[key] = "v"
 	}

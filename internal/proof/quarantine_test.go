@@ -38,7 +38,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 		m.Header.Set("Nats-Msg-Id", fmt.Sprint("id-", i))
 		m.Header.Set("Bridge-Cn", "acme/"+device)
 		m.Header.Set("Mqtt-Topic", "tenant/acme/device/"+device+"/telemetry")
-		_, err := js.PublishMsgAsync(m)
+		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(patience))
 		require.NoError(t, err)
 	}
 	select {
