@@ -216,7 +216,7 @@ func (l *Leaf) Close() error {
 		l.nc.Close()
 	}
 	l.server.Shutdown()
-	return errors.Join(closeStore(l.options.StoreDir), l.lock.Close())
+	return errors.Join(closeStore(l.options.StoreDir, l.rebooted), l.lock.Close())
 }
 
 // makeStreams makes what is missing and gives what exists its subjects.

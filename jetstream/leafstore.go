@@ -40,6 +40,10 @@ type storeMark struct {
 	Boot string `json:"boot"`
 	// Clean: the files were forced to the disk after the last write.
 	Clean bool `json:"clean"`
+	// SetBack: the files may lack writes of an earlier boot, and the numbers have
+	// not been moved on since ([Leaf.Renumber]). No end of the process mends that,
+	// however clean.
+	SetBack bool `json:"set_back,omitempty"`
 }
 
 const storeMarkFile = "mqtt-nats-bridge.json"
@@ -55,12 +59,12 @@ func openStore(dir string) (setBack bool, lock *os.File, err error) {
 		return false, nil, err
 	}
 	last, err := readStoreMark(dir)
-	mark := storeMark{Boot: bootID()}
+	boot := bootID()
 	if err == nil && last != nil {
-		setBack = !last.Clean && (mark.Boot == "" || last.Boot != mark.Boot)
+		setBack = last.SetBack || !last.Clean && (boot == "" || last.Boot != boot)
 	}
 	if err == nil {
-		err = writeStoreMark(dir, mark)
+		err = writeStoreMark(dir, storeMark{Boot: boot, SetBack: setBack})
 	}
 	if err != nil {
 		return false, nil, errors.Join(err, lock.Close())
@@ -68,8 +72,9 @@ func openStore(dir string) (setBack bool, lock *os.File, err error) {
 	return setBack, lock, nil
 }
 
-// closeStore forces all files to the disk.
-func closeStore(dir string) error {
+// closeStore forces all files to the disk. setBack: their numbers have not been
+// moved on.
+func closeStore(dir string, setBack bool) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -79,7 +84,7 @@ func closeStore(dir string) error {
 	if err != nil {
 		return fmt.Errorf("sync the leaf node's store: %w", err)
 	}
-	return writeStoreMark(dir, storeMark{Boot: bootID(), Clean: true})
+	return writeStoreMark(dir, storeMark{Boot: bootID(), Clean: true, SetBack: setBack})
 }
 
 func syncPath(path string) error {

@@ -70,6 +70,46 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 	}
 }
 
+// A bridge that waits for the hub's word is not ready, and somebody will restart it:
+// that must not make it forget why it waits.
+func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
+	t.Parallel()
+	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
+	l := startLeaf(t, o)
+	fill(t, l, 0, 10)
+	require.NoError(t, l.Close())
+	powerCut(t, o.StoreDir)
+
+	l = startLeaf(t, o)
+	require.True(t, l.Rebooted())
+	for _, hub := range []map[string]uint64{nil, {}} {
+		ask, err := l.Renumber(within(t), hub)
+		require.NoError(t, err)
+		require.True(t, ask, "the hub does not say of the stream that holds something")
+	}
+	path := filepath.Join(o.StoreDir, "mqtt-nats-bridge.json")
+	running, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+
+	l = startLeaf(t, o)
+	require.True(t, l.Rebooted(), "stopped in order meanwhile")
+	require.NoError(t, l.Close())
+	require.NoError(t, os.WriteFile(path, running, 0o600))
+	l = startLeaf(t, o)
+	require.True(t, l.Rebooted(), "killed meanwhile")
+
+	ask, err := l.Renumber(within(t), map[string]uint64{"TELEMETRY": 1, "QUARANTINE": 0})
+	require.NoError(t, err)
+	require.False(t, ask)
+	running, err = os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	require.NoError(t, os.WriteFile(path, running, 0o600))
+	l = startLeaf(t, o)
+	require.False(t, l.Rebooted(), "killed when the numbers had moved on")
+}
+
 func TestAKilledBridgeIsNoPowerCut(t *testing.T) {
 	t.Parallel()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

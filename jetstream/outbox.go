@@ -161,8 +161,8 @@ func (l *Leaf) Rebooted() bool { return l.rebooted }
 
 // Renumber makes sure that no number is given out again that the hub has seen,
 // after the store may have gone back. It needs the hub's word only for streams
-// that hold something: an empty one takes its next number from the clock. With a
-// nil map it reports whether the hub must be asked.
+// that hold something: an empty one takes its next number from the clock. ask: the
+// map does not say of one of them, and the hub must be asked.
 func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, err error) {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
@@ -170,22 +170,28 @@ func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, e
 			return false, fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
 		s := stream.CachedInfo().State
-		if s.Msgs > 0 && hub == nil {
+		at, known := hub[spec.Name]
+		switch {
+		case s.Msgs > 0 && !known:
+			// A hub that has just started tells of no source at first.
 			ask = true
+			continue
+		case s.Msgs > 0 && at <= s.LastSeq:
 			continue
 		}
 		// What the hub has beyond our last number we once had too, and all
 		// that is left here it has.
-		if s.Msgs > 0 && hub[spec.Name] <= s.LastSeq {
-			continue
-		}
-		next := max(sequenceFloor(time.Now()), hub[spec.Name]+1, s.LastSeq+1)
+		next := max(sequenceFloor(time.Now()), at+1, s.LastSeq+1)
 		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
 			return false, fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
 		}
 	}
-	if !ask {
-		l.rebooted = false
+	if ask || !l.rebooted {
+		return ask, nil
 	}
-	return ask, nil
+	if err := writeStoreMark(l.options.StoreDir, storeMark{Boot: bootID()}); err != nil {
+		return false, err
+	}
+	l.rebooted = false
+	return false, nil
 }
