@@ -128,6 +128,18 @@ func (l *live) admitted() <-chan struct{} {
 	return l.registry.Loaded()
 }
 
+func (l *live) isAdmitted() bool {
+	if l.registry == nil {
+		return true
+	}
+	select {
+	case <-l.admitted():
+		return true
+	default:
+		return false
+	}
+}
+
 // rules are the plan's, with the registry.
 func (l *live) rules(plan *Plan) *bridge.Rules {
 	rules := *plan.Rules

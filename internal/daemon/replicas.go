@@ -78,6 +78,9 @@ const unheldAfter = 5 * time.Second
 // problems lists what keeps the partitions from being shared out. Which lanes
 // another replica has, and how they do, is its own affair.
 func (r *replicas) problems(natsDown bool) []Problem {
+	if !r.bridge.live.isAdmitted() {
+		return nil // nothing is asked of the leases yet; the reason is given
+	}
 	s := r.keeper.Status()
 	problem := func(text, advice string, since time.Time) Problem {
 		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}

@@ -184,3 +184,27 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 	require.Empty(t, mqtt.Clients(), "no lane without a lease")
 	require.NoError(t, b.Stop(context.Background()))
 }
+
+// Until its registry is read a replica must not hold what others could carry.
+func TestAReplicaTakesNoPartBeforeItsRegistryIsRead(t *testing.T) {
+	t.Parallel()
+	mqtt, nats := attesting(t), embeddedNATS(t)
+	var log saying
+	a := joined(t, &log, peers(mqtt, nats)...)
+	awaitHeld(t, a, 16)
+	b := joined(t, &log, append(peers(mqtt, nats), "BRIDGE_IDENTITY_REGISTRY_KIND=kv")...)
+	require.Eventually(t, func() bool {
+		p := b.Problems()
+		return len(p) == 1 && p[0].Component == "registry" && strings.Contains(p[0].Problem, "does not exist")
+	}, patience, 5*time.Millisecond, "%+v", b.Problems())
+	require.Len(t, awaitHeld(t, a, 16).Replicas.All, 1)
+	_, err := admin(t, nats).CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_CERTS"})
+	require.NoError(t, err)
+	awaitHeld(t, a, 8)
+	awaitHeld(t, b, 8)
+	require.NoError(t, a.Stop(context.Background()))
+	require.NoError(t, b.Stop(context.Background()))
+
+	b = joined(t, &log, append(peers(mqtt, nats), "BRIDGE_IDENTITY_REGISTRY_KIND=kv", "BRIDGE_IDENTITY_REGISTRY_BUCKET=NONE")...)
+	require.NoError(t, b.Stop(context.Background()), "stopped while it waits")
+}
