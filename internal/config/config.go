@@ -135,7 +135,7 @@ const (
 type Limits struct {
 	Payload    Bytes         `yaml:"payload" default:"256KiB" min:"1" max:"256MiB" doc:"The largest payload; a larger one goes to quarantine, cut."`
 	Device     RateLimit     `yaml:"device" defaults:"rate=10,burst=20" doc:"The limit of each device."`
-	Tenant     RateLimit     `yaml:"tenant" doc:"The limit of each tenant, all its devices together."`
+	Tenant     RateLimit     `yaml:"tenant" doc:"The limit of each tenant, all its devices together, in each bridge by itself: of several that share the work each allows so much."`
 	Bucket     string        `yaml:"bucket" default:"BRIDGE_LIMITS" doc:"The NATS KV bucket with limits of single tenants and devices, in force as they are written; see docs/limits.md. It need not exist. Empty: none."`
 	MaxDevices int           `yaml:"max_devices" default:"2000000" min:"1" max:"100000000" doc:"Devices remembered by the rate limiter at once."`
 	Idle       time.Duration `yaml:"idle" default:"24h" min:"1m" max:"365d" doc:"A device silent for so long is forgotten by the rate limiter."`
@@ -160,7 +160,7 @@ const (
 type NATS struct {
 	Account     `yaml:",inline"`
 	AckTimeout  time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
-	StrictOrder StrictOrder   `yaml:"strict_order" default:"auto" enum:"auto|on|off" doc:"on: a device's next message is sent only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; with this a device's order holds even then, at the price of one message a round trip for each device. auto: on where streams.replicas is more than 1."`
+	StrictOrder StrictOrder   `yaml:"strict_order" default:"auto" enum:"auto|on|off" doc:"on: a device's next message is sent only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; with this a device's order holds even then, at the price of one message a round trip for each device, behind which the rest of its lane waits. auto: on where streams.replicas is more than 1 and the lanes store there (nats.mode client)."`
 	Mode        NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: the lanes store at the servers; leaf: in a nats-server within the bridge, from which the servers' streams source. See docs/leaf.md."`
 	Leaf        Leaf          `yaml:"leaf" doc:"nats.mode leaf: the server within the bridge and its link to the hub, which takes the credentials and the certificates of nats too."`
 }
@@ -211,10 +211,11 @@ const (
 	StrictOff  StrictOrder = "off"
 )
 
-// Strict tells whether a device's next message waits for the one before.
+// Strict tells whether a device's next message waits for the one before. A leaf
+// node is one server, with no leaders to change, and the hub sources in order.
 func (c *Config) Strict() bool {
 	s := c.NATS.StrictOrder
-	return s == StrictOn || s == StrictAuto && c.Streams.Replicas > 1
+	return s == StrictOn || s == StrictAuto && c.Streams.Replicas > 1 && c.NATS.Mode != LeafMode
 }
 
 // TLS is a client's certificates.

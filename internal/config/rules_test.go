@@ -97,12 +97,32 @@ func TestTheLeafPortIsTheServersUnlessGiven(t *testing.T) {
 	require.Equal(t, "nats-leaf://h:7422,tls://i:1,wss://j", c.NATS.Leaf.URL.String())
 }
 
+func TestOrderIsStrictWhereALeaderMayChange(t *testing.T) {
+	t.Parallel()
+	const leaf = "mode: leaf, leaf: {url: 'nats-leaf://h', domain: a, store_dir: d}"
+	for yaml, want := range map[string]bool{
+		"":                         false,
+		"streams: {replicas: 3}":   true,
+		"nats: {strict_order: on}": true,
+		"nats: {strict_order: off}\nstreams: {replicas: 3}": false,
+		"nats: {" + leaf + "}\nstreams: {replicas: 3}":      false, // the hub's replicas
+		"nats: {strict_order: on, " + leaf + "}":            true,
+	} {
+		require.Equal(t, want, load(t, yaml).Strict(), yaml)
+	}
+}
+
 func TestWarningsNameThePrice(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, load(t, "nats: {ack_timeout: 3s}").Warnings())
 	got := load(t, "nats: {ack_timeout: 5s}").Warnings()
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "bridge.yaml:1: nats.ack_timeout: above 3s")
+
+	got = load(t, "lanes: {partitions: auto}\nlimits: {tenant: {rate: 50}}").Warnings()
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "limits.tenant: is counted by each replica for itself")
+	require.Empty(t, load(t, "nats: {ack_timeout: 5s, mode: leaf, leaf: {url: 'nats-leaf://h', domain: a, store_dir: d}}").Warnings(), "one server has no leaders to change")
 
 	got = load(t, "identity: {mode: off}").Warnings()
 	require.Len(t, got, 2)

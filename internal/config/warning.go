@@ -20,11 +20,14 @@ func (p *provenance) Warnings() []string {
 func (l *loader) warn() {
 	c := l.c
 	add := func(path, message string) { c.warnings = append(c.warnings, c.Fault(path, message)) }
-	if c.NATS.AckTimeout > orderTimeout && !c.Strict() {
+	if c.NATS.AckTimeout > orderTimeout && !c.Strict() && c.NATS.Mode != LeafMode {
 		add("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
 	}
 	if c.Lanes.Partitions.Auto && c.StateDir != "" {
 		add("state_dir", "is not used with lanes.partitions auto: a partition's journal would go stale while another replica holds it, and the broker's ids need none")
+	}
+	if c.Lanes.Partitions.Auto && c.Limits.Tenant.Rate > 0 {
+		add("limits.tenant", "is counted by each replica for itself: a tenant with devices in the partitions of several may send as often as all of these allow together")
 	}
 	if c.Identity.Mode != IdentityOff {
 		return
