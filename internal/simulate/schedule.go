@@ -82,7 +82,7 @@ type setup struct {
 	Devices    int
 	FirstID    int  // of the broker's packets
 	Pending    int  // bound of the QoS 0 messages that wait
-	Strict     bool // one message of a subject at a time: order is promised, ragged or not
+	Strict     bool // one message of a device at a time: order is promised, ragged or not
 }
 
 // schedule is a whole run.
