@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -63,20 +64,38 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, w := range c.Warnings() {
+		opts.Log.Warn().Msg(w)
+	}
+	b, err := open(ctx, opts, plan)
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.live.run(run, &b.wait)
+	if err := b.startStreams(ctx, run); err != nil {
+		b.Stop(ctx)
+		return nil, err
+	}
+	b.startLanes(run, tlsConfig)
+	b.wait.Go(func() { b.tick(run) })
+	return b, nil
+}
+
+// open makes a bridge that has its connections to NATS, or is trying, and its leaf
+// node, and does nothing with them yet.
+func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
+	c := opts.Config
 	limits, err := bridge.NewLiveLimits(plan.Limits, nil)
 	if err != nil {
 		return nil, err
 	}
-	connect := ConnectOptions(c, c.MQTT.ClientID+"-control")
-	for _, w := range c.Warnings() {
-		opts.Log.Warn().Msg(w)
-	}
-	control, err := openControl(connect, opts.Log)
+	control, err := openControl(ConnectOptions(c, c.MQTT.ClientID+"-control"), opts.Log)
 	if err != nil {
 		return nil, err
 	}
-	connect.Name = c.MQTT.ClientID + "-live"
-	live, err := openLive(c, connect, limits, opts.Log)
+	live, err := openLive(c, ConnectOptions(c, c.MQTT.ClientID+"-live"), limits, opts.Log)
 	if err != nil {
 		control.nc.Close()
 		return nil, err
@@ -87,67 +106,68 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		control.nc.Close()
 		return nil, err
 	}
-	run, cancel := context.WithCancel(context.Background())
 	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
-	b := &Bridge{
-		opts: opts, plan: plan, started: time.Now(), control: control, leaf: leaf,
-		limits: limits, live: live, reloads: reloads{running: c}, devices: bridge.NewDevices(table), tenants: bridge.NewDevices(table),
-		cancel: cancel, fatal: make(chan error, 1),
+	return &Bridge{
+		opts: opts, plan: plan, started: time.Now(), control: control, live: live, leaf: leaf,
+		limits: limits, reloads: reloads{running: c}, devices: bridge.NewDevices(table), tenants: bridge.NewDevices(table),
+		fatal: make(chan error, 1),
+	}, nil
+}
+
+// startStreams looks after the streams until run ends, and waits for them, but not
+// for long. The error is a contradiction, or that of ctx.
+func (b *Bridge) startStreams(ctx, run context.Context) error {
+	mode := jetstream.ManageMode(b.opts.Config.Streams.Manage)
+	if b.leaf != nil { // lanes store here, whatever the hub has
+		b.wait.Go(func() { b.leaf.manageStreams(run, mode, b.plan) })
+		b.wait.Go(func() { b.leaf.run(run) })
+		return nil
 	}
-	sessions := newChorus(opts.Log, len(plan.Lanes))
-	for _, l := range plan.Lanes {
-		u := newLaneUnit(l, opts.Log, sessions)
-		u.leased = c.Lanes.Partitions.Auto
-		b.lanes = append(b.lanes, u)
-	}
-	live.run(run, &b.wait)
 	streams := make(chan error, 1)
 	b.wait.Go(func() {
-		mode := jetstream.ManageMode(c.Streams.Manage)
-		if leaf != nil {
-			streams <- nil
-			leaf.manageStreams(run, mode, plan)
-			return
-		}
-		err := control.ensureStreams(run, mode, plan)
+		err := b.control.ensureStreams(run, mode, b.plan)
 		streams <- err
 		if err == nil {
-			control.watchStreams(run, mode, plan)
+			b.control.watchStreams(run, mode, b.plan)
 		}
 	})
 	select {
 	case err := <-streams:
-		if err != nil {
-			b.Stop(ctx)
-			return nil, err
-		}
+		return err
 	case <-time.After(streamPatience):
 		b.wait.Go(func() { b.fail(<-streams) })
+		return nil
 	case <-ctx.Done():
-		b.Stop(ctx)
-		return nil, ctx.Err()
+		return ctx.Err()
+	}
+}
+
+// startLanes opens the lanes, each when it may be, until run ends.
+func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
+	c := b.opts.Config
+	sessions := newChorus(b.opts.Log, len(b.plan.Lanes))
+	for _, l := range b.plan.Lanes {
+		u := newLaneUnit(l, b.opts.Log, sessions)
+		u.leased = c.Lanes.Partitions.Auto
+		b.lanes = append(b.lanes, u)
 	}
 	shared := &laneShared{
-		config: c, tls: tlsConfig, rules: live.rules(plan), limits: b.limits, devices: b.devices, tenants: b.tenants, nats: connect,
-		unheld: func(subject string) bool { return control.unheld(run, plan, subject) },
+		config: c, tls: tlsConfig, rules: b.live.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
+		nats:   ConnectOptions(c, ""),
+		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}
 	b.laneLink(shared)
-	if leaf != nil {
-		b.wait.Go(func() { leaf.run(run) })
-	}
 	if c.Lanes.Partitions.Auto {
 		b.replicas = startReplicas(b, shared, sessions)
-	} else {
-		for _, u := range b.lanes {
-			b.wait.Go(func() {
-				if live.admit(run) && (leaf == nil || leaf.await(run)) {
-					b.fail(u.run(run, shared))
-				}
-			})
-		}
+		return
 	}
-	b.wait.Go(func() { b.tick(run) })
-	return b, nil
+	for _, u := range b.lanes {
+		b.wait.Go(func() {
+			if b.live.admit(run) && b.leaf.await(run) {
+				b.fail(u.run(run, shared))
+			}
+		})
+	}
 }
 
 func (b *Bridge) fail(err error) {

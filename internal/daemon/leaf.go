@@ -133,8 +133,12 @@ func (u *leafUnit) run(ctx context.Context) {
 	}
 }
 
-// await returns true when lanes may store, false when ctx ends before.
+// await returns true when lanes may store, false when ctx ends before. In client
+// mode they may.
 func (u *leafUnit) await(ctx context.Context) bool {
+	if u == nil {
+		return true
+	}
 	select {
 	case <-u.open:
 		return true
