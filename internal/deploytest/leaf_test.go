@@ -69,6 +69,19 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 		{Path: "identity.mode", Value: "off"}, {Path: "admin.listen", Value: ""},
 	}})
 	require.NoError(t, err)
+	nc, err := nats.Connect(hub.ClientURL(), nats.UserInfo("operator", natsPasswords["operator"]))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	limit := func(key string) {
+		t.Helper()
+		kv, err := js.CreateOrUpdateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_LIMITS"})
+		require.NoError(t, err)
+		_, err = kv.PutString(t.Context(), key, `{"rate":50}`)
+		require.NoError(t, err)
+	}
+	limit("tenant.acme")
 	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -76,11 +89,6 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 		defer cancel()
 		require.NoError(t, b.Stop(ctx))
 	})
-	nc, err := nats.Connect(hub.ClientURL(), nats.UserInfo("operator", natsPasswords["operator"]))
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := natsjs.New(nc)
-	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		_, err := js.Stream(t.Context(), "QUARANTINE")
 		return err == nil && b.Status(t.Context()).Lanes[0].Session.Subscribed
@@ -101,4 +109,14 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	}, 90*time.Second, 20*time.Millisecond)
 	ready, problems := b.Ready()
 	require.True(t, ready, problems)
+
+	// A bucket that is made again is followed again: that ends one consumer and
+	// makes another.
+	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LIMITS"))
+	limit("tenant.acme")
+	limit("tenant.other")
+	require.Eventually(t, func() bool {
+		s := b.Status(t.Context()).Limits.Overrides
+		return s.Live && s.Overrides == 2
+	}, patience, 10*time.Millisecond, "%+v", b.Status(t.Context()).Limits.Overrides)
 }
