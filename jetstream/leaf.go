@@ -24,7 +24,7 @@ type LeafOptions struct {
 	// client of the hub would give them; its URL is not dialled.
 	Hub ConnectOptions
 	// URLs are the hub's leaf node listeners, comma-separated: nats-leaf://,
-	// tls://, ws:// or wss://.
+	// tls://, ws:// or wss://. The link goes to no other.
 	URLs string
 	// Domain is the JetStream domain. The hub asks for the streams under
 	// $JS.<domain>.API, so no two sites may have the same.
@@ -115,7 +115,10 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 		return nil, err
 	}
 	user := hub.userinfo()
-	remote := &natsd.RemoteLeafOpts{Credentials: hub.Creds}
+	// The hub also tells at what addresses it listens, and the server would try
+	// these first when the link is lost: they are those of its own network, and of
+	// no use from far away.
+	remote := &natsd.RemoteLeafOpts{Credentials: hub.Creds, IgnoreDiscoveredServers: true}
 	for _, raw := range splitURLs(o.URLs) {
 		u, err := url.Parse(raw)
 		if err != nil {

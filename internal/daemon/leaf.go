@@ -54,7 +54,7 @@ type leafView struct {
 	backlog      []jetstream.Backlog
 	used         uint64
 	full         time.Time // since when nothing is taken for lack of room; zero: it is
-	old          time.Time // likewise for age
+	old          time.Time // likewise for age: since the store is shut
 }
 
 // heard is how far the hub had stored at a time.
@@ -316,7 +316,6 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	purge := len(done) > 0 && (near && still || !near && now.Sub(u.purged) >= leafPurge)
 	shut := u.shut
 	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
-	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
 	u.mu.Unlock()
 
 	if purge {
@@ -337,6 +336,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.shut = tooOld
+	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
 	return nil
 }
 

@@ -182,6 +182,7 @@ func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	r.link.Down()
 	third := int(cut/time.Second) * rate / 3
 	require.True(t, l.await(rate+third))
+	require.False(t, r.leaf().Link.Connected)
 	r.bridge.Kill9()
 	r.startBridge()
 	require.True(t, l.await(rate+2*third))

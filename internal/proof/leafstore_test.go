@@ -56,6 +56,7 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	require.True(t, s.Full)
 	require.GreaterOrEqual(t, s.UsedBytes, s.MaxBytes)
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
+	require.False(t, bridge.Status(t.Context()).Leaf.Link.Connected, "there is no other way to the hub")
 	link.Up()
 	l.awaitEnd(t)
 	mark(t, addr)
@@ -82,7 +83,9 @@ func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	l.release(2000)
 	awaitProblem(t, bridge, "jetstream", "10077")
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
-	require.True(t, bridge.Status(t.Context()).Leaf.Full)
+	s := bridge.Status(t.Context()).Leaf
+	require.True(t, s.Full)
+	require.False(t, s.Link.Connected, "there is no other way to the hub")
 	link.Up()
 	l.awaitEnd(t)
 	mark(t, addr)
