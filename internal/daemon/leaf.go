@@ -400,9 +400,12 @@ func (u *leafUnit) manageStreams(ctx context.Context, mode jetstream.ManageMode,
 func (u *leafUnit) contradicted(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.view.streams = ""
+	text := ""
 	if err != nil {
-		u.view.streams, u.view.streamsSince = err.Error(), time.Now()
+		text = err.Error()
+	}
+	if text != u.view.streams {
+		u.view.streams, u.view.streamsSince = text, time.Now()
 	}
 }
 
