@@ -102,10 +102,10 @@ func laneMetrics() []laneMetric {
 			func(r *laneReading) uint64 { return r.counts.QoS0Dropped }),
 		counter("session_lost_total", "Reconnects to a broker that had lost the session and what was queued in it.",
 			func(r *laneReading) uint64 { return r.session.SessionsLost }),
-		counter("mqtt_reconnects_total", "MQTT connections after the first.",
-			func(r *laneReading) uint64 { return afterFirst(r.session.Connects) }),
-		counter("nats_reconnects_total", "NATS connections opened after the first.",
-			func(r *laneReading) uint64 { return afterFirst(r.publisher.Connects) }),
+		counter("mqtt_reconnects_total", "MQTT connections after the first, each time that the lane was opened.",
+			func(r *laneReading) uint64 { return r.session.Connects - r.firstMQTT }),
+		counter("nats_reconnects_total", "NATS connections opened after the first, each time that the lane was opened.",
+			func(r *laneReading) uint64 { return r.publisher.Connects - r.firstNATS }),
 		gauge("in_flight", "Messages between arrival and acknowledgement to the broker.",
 			func(r *laneReading) float64 { return float64(r.counts.InFlight) }),
 		gauge("oldest_unsettled_seconds", "How long the oldest message in flight has waited for JetStream.",
@@ -147,8 +147,6 @@ func wholeMetrics() []wholeMetric {
 			func(b *Bridge) float64 { return float64(b.devices.Evicted()) }},
 	}
 }
-
-func afterFirst(n uint64) uint64 { return max(n, 1) - 1 }
 
 func truth(b bool) float64 {
 	if b {

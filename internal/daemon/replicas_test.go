@@ -120,6 +120,16 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 
 	require.NoError(t, a.Stop(context.Background()))
 	awaitHeld(t, b, 16)
+	c := joined(t, &log, peers(mqtt, nats)...)
+	awaitHeld(t, b, 8)
+	require.NoError(t, c.Stop(context.Background()))
+	awaitHeld(t, b, 16)
+	pedantic = prometheus.NewPedanticRegistry()
+	require.NoError(t, pedantic.Register(newCollector(b)))
+	sum, _ = sums(t, pedantic)
+	for _, name := range []string{"mqttbridge_mqtt_reconnects_total", "mqttbridge_nats_reconnects_total"} {
+		require.Zero(t, sum[name], "%s: a partition that comes back is no lost connection", name)
+	}
 	require.NoError(t, b.Stop(context.Background()))
 	require.NotContains(t, log.String(), `"level":"error"`)
 	require.NotContains(t, log.String(), `"level":"warn"`)

@@ -191,7 +191,9 @@ type laneReading struct {
 	counts    bridge.Counts
 	publisher jetstream.PublisherStats
 	session   mqtt.Status
-	last      *LastProblem
+	// Of the connections, those that no loss of another came before.
+	firstMQTT, firstNATS uint64
+	last                 *LastProblem
 }
 
 func (u *laneUnit) read() laneReading {
@@ -210,6 +212,7 @@ func (u *laneUnit) reading() laneReading {
 	if u.lane != nil {
 		r.open = true
 		r.counts, r.publisher, r.session = u.lane.Counts(), u.publisher.Stats(), u.session.Status()
+		r.firstMQTT, r.firstNATS = min(r.session.Connects, 1), min(r.publisher.Connects, 1)
 	}
 	return r
 }
@@ -223,6 +226,8 @@ func (r *laneReading) add(past *laneReading) {
 	r.publisher.Connects += past.publisher.Connects
 	r.session.Connects += past.session.Connects
 	r.session.SessionsLost += past.session.SessionsLost
+	r.firstMQTT += past.firstMQTT
+	r.firstNATS += past.firstNATS
 }
 
 func (r *laneReading) ringFill() float64 { return r.counts.Fill }
