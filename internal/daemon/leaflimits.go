@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// keepLimits makes room, and shuts the store where the oldest message is too old.
+//
+// A store that is full refuses; if room came about while messages are on their way
+// to it, a later one of a device could be taken after an earlier one was refused.
+// So near the limit, room is made only when nothing has moved since the last look:
+// by then every lane that was refused waits with one message, and goes on in order
+// from there.
+func (u *leafUnit) keepLimits(ctx context.Context) error {
+	u.mu.Lock()
+	v := u.view
+	now := time.Now()
+	state := fmt.Sprint(v.used)
+	for _, b := range v.backlog {
+		state += fmt.Sprint(" ", b.Last)
+	}
+	still := state == u.before
+	u.before = state
+	limit := uint64(u.config.MaxBytes)
+	guard := min(uint64(u.lanes)*leafGuard, limit/2)
+	near := v.used+guard >= limit
+	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
+		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge
+	})
+	done := u.kept(now)
+	if near {
+		done = v.hub
+	}
+	purge := len(done) > 0 && (near && still || !near && now.Sub(u.purged) >= leafPurge)
+	shut := u.shut
+	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
+	u.mu.Unlock()
+
+	if purge {
+		if err := u.node.Purge(ctx, done); err != nil {
+			return err
+		}
+		u.mu.Lock()
+		u.purged = now
+		u.mu.Unlock()
+	}
+	// Opened again only when it has stood still, for the same reason.
+	if tooOld == shut || shut && !still {
+		return nil
+	}
+	if err := u.node.Shut(ctx, tooOld); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.shut = tooOld
+	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
+	return nil
+}
+
+// kept is what the hub had stored already nats.leaf.keep ago, and has still: a hub
+// that went back to an earlier state has not. nil: that is not known.
+func (u *leafUnit) kept(now time.Time) map[string]uint64 {
+	n := 0
+	for n < len(u.heard) && now.Sub(u.heard[n].at) >= u.config.Keep {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	u.heard = u.heard[n-1:]
+	done := map[string]uint64{}
+	for stream, at := range u.heard[0].hub {
+		for _, later := range u.heard[1:] {
+			at = min(at, later.hub[stream])
+		}
+		done[stream] = min(at, u.view.hub[stream])
+	}
+	return done
+}
+
+// mark notes since when a limit is reached, and logs its beginning and its end.
+func (u *leafUnit) mark(since *time.Time, is bool, message string, now time.Time) {
+	switch {
+	case is && since.IsZero():
+		*since = now
+		u.log.Error().Uint64("used_bytes", u.view.used).Msg(message)
+	case !is && !since.IsZero():
+		u.log.Info().Int64("after_ms", now.Sub(*since).Milliseconds()).Msg("the local store takes messages again")
+		*since = time.Time{}
+	}
+}
