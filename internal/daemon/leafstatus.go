@@ -86,7 +86,7 @@ func (u *leafUnit) problems() []Problem {
 		}
 	}
 	add(u.waiting, v.linkSince, "the machine went down with the local store in use, and nothing is stored until the hub has said what it has",
-		"see that the hub can be reached at nats.url")
+		"see that the hub can be reached at nats.url, and that its streams source from here (mqtt-nats-bridge streams plan)")
 	add(!v.full.IsZero(), v.full, fmt.Sprintf("the local store is full: %s wait for the hub", config.Bytes(u.config.MaxBytes)),
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_bytes")
 	add(!v.old.IsZero(), v.old, "the oldest message has waited for the hub longer than nats.leaf.max_age",
