@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +22,10 @@ type database struct {
 	pool *pgxpool.Pool
 	log  zerolog.Logger
 
-	mu      sync.Mutex
-	problem endpoint.Problem // zero: none
+	mu sync.Mutex
+	// wrong is what keeps rows from a table, by its name, or from all of them
+	// ("", until the tables are found).
+	wrong map[string]endpoint.Problem
 }
 
 // connConfig reads the database's address. The error holds no password.
@@ -62,8 +65,8 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return &database{pool: pool, log: log, problem: endpoint.Problem{
-		Component: "database", Problem: "not connected yet", Since: time.Now(),
+	return &database{pool: pool, log: log, wrong: map[string]endpoint.Problem{
+		"": {Component: "database", Problem: "not connected yet", Since: time.Now()},
 	}}, nil
 }
 
@@ -85,39 +88,66 @@ type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
 
-// works notes that the database does; once per change it is logged.
-func (d *database) works() {
+// works notes that the database takes rows of a table; once per change it is logged.
+// What is wrong with another table, a missing grant for instance, stays wrong.
+func (d *database) works(table string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem.Problem == "" {
+	p, was := d.wrong[table]
+	if !was {
 		return
 	}
-	d.log.Info().Dur("after", time.Since(d.problem.Since)).Msg("the database takes what it gets")
-	d.problem = endpoint.Problem{}
+	delete(d.wrong, table)
+	if !d.says(p.Problem) {
+		d.log.Info().Dur("after", time.Since(p.Since)).Msg("the database takes what it gets")
+	}
 }
 
 // fails notes what keeps it from that.
-func (d *database) fails(err error) {
+func (d *database) fails(table string, err error) {
 	p := endpoint.Problem{Component: "database", Problem: problemText(err), Advice: advice(err), Since: time.Now()}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem.Problem == p.Problem {
+	old, was := d.wrong[table]
+	if was && old.Problem == p.Problem {
 		return
 	}
-	if d.problem.Problem != "" {
-		p.Since = d.problem.Since
+	if was {
+		p.Since = old.Since
 	}
-	d.problem = p
-	d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
+	known := d.says(p.Problem)
+	d.wrong[table] = p
+	if !known {
+		d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
+	}
 }
 
+// says: what is wrong with some table is this. d.mu is held.
+func (d *database) says(problem string) bool {
+	for _, p := range d.wrong {
+		if p.Problem == problem {
+			return true
+		}
+	}
+	return false
+}
+
+// problems are all that is wrong, each once, the oldest first.
 func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem.Problem == "" {
-		return nil
+	var all []endpoint.Problem
+	for _, p := range d.wrong {
+		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem })
+		switch {
+		case same < 0:
+			all = append(all, p)
+		case p.Since.Before(all[same].Since):
+			all[same] = p
+		}
 	}
-	return []endpoint.Problem{d.problem}
+	slices.SortFunc(all, func(p, q endpoint.Problem) int { return p.Since.Compare(q.Since) })
+	return all
 }
 
 // problemText is err without what changes from attempt to attempt.

@@ -32,6 +32,7 @@ func TestIngest(t *testing.T) {
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
+		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -341,4 +342,23 @@ func whoMayNotCreate(t *testing.T, r *rig) {
 	r.settled()
 	awaitWell(r, i)
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
+}
+
+// oneTableIsLockedOut: what is stored in another table does not hide it.
+func oneTableIsLockedOut(t *testing.T, r *rig) {
+	r.migrate()
+	_, err := r.db.Exec(t.Context(), `ALTER TABLE device_state RENAME TO elsewhere`)
+	require.NoError(t, err)
+	i := r.ingest()
+	r.publish(message{"tenant.acme.device.d1.shadow.reported", `{"version":1,"reported":{}}`, nil})
+	awaitProblem(r, i, "device_state", "42P01")
+	r.publish(telemetry("m1", `{}`))
+	r.eventually(func() bool { return i.Tables()[0].Acknowledged == 1 }, func() any { return i.Tables() })
+	ready, problems := i.Ready()
+	require.False(t, ready)
+	require.Len(t, problems, 1)
+	_, err = r.db.Exec(t.Context(), `ALTER TABLE elsewhere RENAME TO device_state`)
+	require.NoError(t, err)
+	r.settled()
+	awaitWell(r, i)
 }

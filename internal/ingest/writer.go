@@ -93,24 +93,24 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 		if err == nil {
 			w.rows.Add(uint64(added))
 			w.duplicates.Add(uint64(int64(len(rows)) - added))
-			w.database.works()
+			w.database.works(w.table.name)
 			return nil
 		}
 		w.failures.Add(1)
 		switch classify(err) {
 		case poison:
 			// The database answers, and it is not its fault.
-			w.database.works()
+			w.database.works(w.table.name)
 			return err
 		case suspect:
 			if errors.Is(err, context.DeadlineExceeded) {
-				w.database.fails(err) // no answer at all, from whatever cause
+				w.database.fails(w.table.name, err) // no answer at all, from whatever cause
 			}
 			if suspects++; suspects >= tries {
 				return err
 			}
 		case hold, stop:
-			w.database.fails(err)
+			w.database.fails(w.table.name, err)
 		}
 		if !pause(ctx, wait+rand.N(wait/2)) {
 			return err
