@@ -185,18 +185,23 @@ func whatOnlyTheDatabaseRefuses(t *testing.T, r *rig) {
 	require.NotZero(t, i.Tables()[0].Halvings)
 }
 
-// aRowThatAlwaysFails: with an error that says nothing of a row.
+// aRowThatAlwaysFails: with an error that says nothing of a row, or that elsewhere
+// is one of the whole table.
 func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-		BEGIN IF NEW.msg_id LIKE 'odd%' THEN RAISE EXCEPTION 'not today'; END IF; RETURN NEW; END $$;
+		BEGIN
+			IF NEW.msg_id LIKE 'odd%0' THEN RAISE EXCEPTION 'not today'; END IF;
+			IF NEW.msg_id LIKE 'odd%' THEN RAISE EXCEPTION 'no such function' USING ERRCODE = '42883'; END IF;
+			RETURN NEW;
+		END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON telemetry FOR EACH ROW EXECUTE FUNCTION refuse()`)
 	require.NoError(t, err)
 	for n := range 100 {
 		r.publish(telemetry(fmt.Sprint("m", n), `{}`))
 		if n%30 == 0 {
-			r.publish(telemetry(fmt.Sprint("odd", n), `{}`))
+			r.publish(telemetry(fmt.Sprint("odd", n+n/30%2), `{}`))
 		}
 	}
 	i := r.ingest()

@@ -22,6 +22,8 @@ const (
 	// batch is halved; a row that fails alone is given back for later.
 	suspect
 	// stop: as hold, but only somebody's hand mends it. The advice says how.
+	// Where the statement works without rows it is suspect after all: a
+	// trigger can raise anything.
 	stop
 )
 
@@ -54,7 +56,8 @@ func classify(err error) class {
 		"25",       // read-only: a standby
 		"40",       // deadlock, serialization
 		"53", "55", // full; locked
-		"57": // shutting down, starting up
+		"57", // shutting down, starting up
+		"58": // the disk does not read or write
 		return hold
 	case "0A", "28", "2B", "3D", "3F", "42":
 		return stop

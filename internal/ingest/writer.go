@@ -109,14 +109,33 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 			if suspects++; suspects >= tries {
 				return err
 			}
-		case hold, stop:
+		case hold:
 			w.database.fails(w.table.name, err)
+		case stop:
+			if !w.takesNone(ctx) {
+				w.database.fails(w.table.name, err)
+				break
+			}
+			w.database.works(w.table.name)
+			if suspects++; suspects >= tries {
+				return err
+			}
 		}
 		if !pause(ctx, wait+rand.N(wait/2)) {
 			return err
 		}
 		wait = min(2*wait, pauseMax)
 	}
+}
+
+// takesNone tells a table that can take no row from a row that the table cannot take:
+// the same statement is tried without any. What is wrong with it, or with its rights,
+// fails all the same; a trigger, a policy, a compressed chunk does not.
+func (w *writer) takesNone(ctx context.Context) bool {
+	attempt, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	_, err := w.database.exchange(attempt, w.table, nil)
+	return err == nil
 }
 
 // pause waits, and reports false where ctx ended first.
