@@ -32,6 +32,7 @@ func TestIngest(t *testing.T) {
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
+		"copies that come at once are one row":               copiesThatComeAtOnce,
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -366,4 +367,36 @@ func oneTableIsLockedOut(t *testing.T, r *rig) {
 	require.NoError(t, err)
 	r.settled()
 	awaitWell(r, i)
+}
+
+// copiesThatComeAtOnce: while ingest was away somebody published messages again,
+// after the stream's duplicate window, and nothing but their ids says so. Copies come
+// in one batch or to two workers at once.
+func copiesThatComeAtOnce(t *testing.T, r *rig) {
+	s, err := r.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	cfg := s.CachedInfo().Config
+	cfg.Duplicates = 100 * time.Millisecond
+	_, err = r.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	const ids = 50
+	stored := func() uint64 {
+		s, err := r.js.Stream(t.Context(), "TELEMETRY")
+		require.NoError(t, err)
+		return s.CachedInfo().State.Msgs
+	}
+	for round := range uint64(3) {
+		for n := range ids {
+			r.eventually(func() bool {
+				r.publish(telemetry(fmt.Sprint("m", n), `{}`))
+				return stored() == round*ids+uint64(n)+1
+			}, func() any { return stored() })
+		}
+	}
+	i := r.ingest("batch.messages=10")
+	r.settled()
+	require.Equal(t, []string{"50|50"}, r.query(`SELECT concat_ws('|', count(*), count(DISTINCT msg_id)) FROM telemetry`))
+	require.EqualValues(t, ids, i.Tables()[0].Rows)
+	require.EqualValues(t, 2*ids, i.Tables()[0].Duplicates)
+	require.EqualValues(t, 3*ids, i.Tables()[0].Acknowledged)
 }

@@ -47,7 +47,7 @@ func (w *writer) handle(ctx context.Context, batch []*jetstream.Message) {
 		rows = append(rows, r)
 	}
 	slices.SortStableFunc(rows, row.compare)
-	w.store(ctx, rows, attempts)
+	w.store(ctx, merge(rows), attempts)
 }
 
 // store writes rows, or halves them to find those that fail.
@@ -59,7 +59,8 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 	switch {
 	case err == nil:
 		for _, r := range rows {
-			r.message.Done()
+			r.each((*jetstream.Message).Done)
+			w.duplicates.Add(uint64(len(r.copies)))
 		}
 	case ctx.Err() != nil:
 		// Stopped: no word, so they go back at once.
@@ -69,9 +70,10 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		w.store(ctx, rows[:half], 1)
 		w.store(ctx, rows[half:], 1)
 	case classify(err) == poison:
-		rows[0].message.Poison(fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err)))
+		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
+		rows[0].each(func(m *jetstream.Message) { m.Poison(cause) })
 	default:
-		rows[0].message.Retry(later(rows[0].message.Delivered))
+		rows[0].each(func(m *jetstream.Message) { m.Retry(later(m.Delivered)) })
 	}
 }
 
