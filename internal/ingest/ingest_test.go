@@ -33,6 +33,7 @@ func TestIngest(t *testing.T) {
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
 		"copies that come at once are one row":               copiesThatComeAtOnce,
+		"metrics keep their names":                           metricsKeepTheirNames,
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
 	} {
