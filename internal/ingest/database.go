@@ -54,6 +54,11 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	conf = conf.Copy()
 	conf.MaxConns = int32(connections)
 	conf.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		// A merge must see what was stored while it waited for a lock, whatever
+		// the default of the database or of the role is.
+		if err := conn.PgConn().Exec(ctx, "SET default_transaction_isolation = 'read committed'").Close(); err != nil {
+			return fmt.Errorf("set the isolation of transactions: %w", err)
+		}
 		for _, t := range tables {
 			if err := conn.PgConn().Exec(ctx, t.stage).Close(); err != nil {
 				return fmt.Errorf("make the stage of %s: %w", t.name, err)
