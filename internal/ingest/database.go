@@ -25,8 +25,19 @@ type database struct {
 	mu sync.Mutex
 	// wrong is what keeps rows from a table, by its name, or from all of them
 	// ("", until the tables are found).
-	wrong map[string]endpoint.Problem
+	wrong map[string]wrong
 }
+
+// wrong is a problem, and when it was met last.
+type wrong struct {
+	endpoint.Problem
+	at time.Time
+}
+
+// wrongFor is longer than one attempt, and longer than a row that was given back waits
+// for the next. That may be another process's, and then nothing here would tell that it
+// went well.
+const wrongFor = 15 * time.Minute
 
 // connConfig reads the database's address. The error holds no password.
 func connConfig(d config.Database) (*pgxpool.Config, error) {
@@ -70,8 +81,8 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return &database{pool: pool, log: log, wrong: map[string]endpoint.Problem{
-		"": {Component: "database", Problem: "not connected yet", Since: time.Now()},
+	return &database{pool: pool, log: log, wrong: map[string]wrong{
+		"": {Problem: endpoint.Problem{Component: "database", Problem: "not connected yet", Since: time.Now()}},
 	}}, nil
 }
 
@@ -103,7 +114,7 @@ func (d *database) works(table string) {
 		return
 	}
 	delete(d.wrong, table)
-	if !d.says(p.Problem) {
+	if !d.says(p.Problem.Problem) {
 		d.log.Info().Dur("after", time.Since(p.Since)).Msg("the database takes what it gets")
 	}
 }
@@ -114,14 +125,11 @@ func (d *database) fails(table string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old, was := d.wrong[table]
-	if was && old.Problem == p.Problem {
-		return
-	}
 	if was {
 		p.Since = old.Since
 	}
 	known := d.says(p.Problem)
-	d.wrong[table] = p
+	d.wrong[table] = wrong{p, time.Now()}
 	if !known {
 		d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
 	}
@@ -130,7 +138,7 @@ func (d *database) fails(table string, err error) {
 // says: what is wrong with some table is this. d.mu is held.
 func (d *database) says(problem string) bool {
 	for _, p := range d.wrong {
-		if p.Problem == problem {
+		if p.Problem.Problem == problem {
 			return true
 		}
 	}
@@ -142,13 +150,17 @@ func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []endpoint.Problem
-	for _, p := range d.wrong {
-		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem })
+	for table, p := range d.wrong {
+		if table != "" && time.Since(p.at) > wrongFor {
+			delete(d.wrong, table)
+			continue
+		}
+		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem.Problem })
 		switch {
 		case same < 0:
-			all = append(all, p)
+			all = append(all, p.Problem)
 		case p.Since.Before(all[same].Since):
-			all[same] = p
+			all[same] = p.Problem
 		}
 	}
 	slices.SortFunc(all, func(p, q endpoint.Problem) int { return p.Since.Compare(q.Since) })
