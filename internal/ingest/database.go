@@ -26,6 +26,8 @@ type database struct {
 	// wrong is what keeps rows from a table, by its name, or from all of them
 	// ("", until the tables are found).
 	wrong map[string]wrong
+	// refused is why single rows were given back, by table.
+	refused map[string]wrong
 }
 
 // wrong is a problem, and when it was met last.
@@ -81,7 +83,7 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return &database{pool: pool, log: log, wrong: map[string]wrong{
+	return &database{pool: pool, log: log, refused: map[string]wrong{}, wrong: map[string]wrong{
 		"": {Problem: endpoint.Problem{Component: "database", Problem: "not connected yet", Since: time.Now()}},
 	}}, nil
 }
@@ -145,14 +147,45 @@ func (d *database) says(problem string) bool {
 	return false
 }
 
+// refuses notes why a row was given back: it keeps no other from its table, so it is no
+// reason not to be ready.
+func (d *database) refuses(table string, err error) {
+	p := endpoint.Problem{
+		Component: "database", Problem: "rows of " + table + " fail and are given back: " + problemText(err),
+		Advice: advice(err), Since: time.Now(),
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old, was := d.refused[table]
+	if was {
+		p.Since = old.Since
+	}
+	d.refused[table] = wrong{p, time.Now()}
+	if !was || old.Problem.Problem != p.Problem {
+		d.log.Warn().Str("table", table).Str("problem", problemText(err)).Msg("a row fails and is given back, to be tried later")
+	}
+}
+
 // problems are all that is wrong, each once, the oldest first.
 func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return list(d.wrong)
+}
+
+// warnings are why rows were given back lately.
+func (d *database) warnings() []endpoint.Problem {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return list(d.refused)
+}
+
+// list is each problem once, the oldest first. It forgets what has not been met for long.
+func list(of map[string]wrong) []endpoint.Problem {
 	var all []endpoint.Problem
-	for table, p := range d.wrong {
+	for table, p := range of {
 		if table != "" && time.Since(p.at) > wrongFor {
-			delete(d.wrong, table)
+			delete(of, table)
 			continue
 		}
 		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem.Problem })

@@ -33,6 +33,7 @@ func TestIngest(t *testing.T) {
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
 		"copies that come at once are one row":               copiesThatComeAtOnce,
+		"a partition that is missing is waited for":          aPartitionIsMissing,
 		"metrics keep their names":                           metricsKeepTheirNames,
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
@@ -212,6 +213,9 @@ func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	ready, problems := i.Ready()
 	require.True(t, ready, problems)
 	require.Empty(t, r.quarantined())
+	warnings := i.Warnings()
+	require.Len(t, warnings, 1)
+	require.Regexp(t, "^rows of telemetry fail and are given back: PostgreSQL: (not today|no such function)", warnings[0].Problem)
 	// It was given back, and once the fault is mended it is stored.
 	_, err = r.db.Exec(t.Context(), `DROP TRIGGER refuse ON telemetry`)
 	require.NoError(t, err)
@@ -404,4 +408,26 @@ func copiesThatComeAtOnce(t *testing.T, r *rig) {
 	require.EqualValues(t, ids, i.Tables()[0].Rows)
 	require.EqualValues(t, 2*ids, i.Tables()[0].Duplicates)
 	require.EqualValues(t, 3*ids, i.Tables()[0].Acknowledged)
+}
+
+// aPartitionIsMissing: telemetry was replaced by a partitioned table, and nobody has made
+// the next partition.
+func aPartitionIsMissing(t *testing.T, r *rig) {
+	r.migrate()
+	_, err := r.db.Exec(t.Context(), `
+		ALTER TABLE telemetry RENAME TO plain;
+		CREATE TABLE telemetry (LIKE plain INCLUDING DEFAULTS, PRIMARY KEY (msg_id, time)) PARTITION BY RANGE (time);
+		CREATE TABLE telemetry_2023 PARTITION OF telemetry FOR VALUES FROM ('2023-01-01') TO ('2024-01-01')`)
+	require.NoError(t, err)
+	r.publish(telemetry("m1", `{"ts":"2023-06-01T00:00:00Z"}`), telemetry("m2", `{"ts":"2024-06-01T00:00:00Z"}`), telemetry("m3", `{"ts":"2023-06-01T00:00:00Z"}`))
+	i := r.ingest()
+	r.eventually(func() bool { return len(i.Warnings()) == 1 && i.Tables()[0].Rows == 2 }, func() any { return i.Tables() })
+	require.Contains(t, i.Warnings()[0].Problem, "no partition")
+	require.Contains(t, i.Warnings()[0].Advice, "make the partition")
+	require.Empty(t, r.quarantined())
+	_, err = r.db.Exec(t.Context(), `CREATE TABLE telemetry_2024 PARTITION OF telemetry FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')`)
+	require.NoError(t, err)
+	r.settled()
+	require.Equal(t, []string{"m1", "m2", "m3"}, r.query(`SELECT msg_id FROM telemetry ORDER BY 1`))
+	require.Empty(t, r.quarantined())
 }

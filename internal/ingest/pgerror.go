@@ -47,6 +47,11 @@ func classify(err error) class {
 		"57014": // statement_timeout
 		return suspect
 	}
+	if pg.Code == "23514" && pg.ConstraintName == "" {
+		// A partition is missing: for this row alone, whose time is far away, or
+		// because nobody has made today's.
+		return suspect
+	}
 	switch pg.Code[:2] {
 	case "22", // data exception
 		"23", // integrity constraint
@@ -96,6 +101,8 @@ func advice(err error) string {
 		return "run ingest migrate as a user who may create tables, and set database.migrate: false"
 	case pg.Code == "42501":
 		return "grant the user of database.url SELECT, INSERT and UPDATE on telemetry, device_state and device_commands, and TEMPORARY on the database"
+	case pg.Code == "23514" && pg.ConstraintName == "":
+		return "make the partition, or a default one; the rows are tried again"
 	case pg.Code == "42P10":
 		return "a table lacks its primary key: compare it with ingest migrate on an empty database"
 	case pg.Code == "53100":

@@ -73,6 +73,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
 		rows[0].each(func(m *jetstream.Message) { m.Poison(cause) })
 	default:
+		w.database.refuses(w.table.name, err)
 		rows[0].each(func(m *jetstream.Message) { m.Retry(later(m.Delivered)) })
 	}
 }
