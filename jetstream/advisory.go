@@ -81,6 +81,9 @@ func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint
 // observe asks now and then how far behind the consumer is.
 func (w *Workers) observe(ctx context.Context) {
 	for {
+		// A message that was held here may have gone to quarantine by another
+		// process, or out of its stream: nothing here would ever tell.
+		w.held.fade(heldFor)
 		if w.o.JetStream.Conn().IsConnected() {
 			ask, cancel := context.WithTimeout(ctx, DefaultConnectTimeout)
 			consumer, err := w.o.JetStream.Consumer(ask, w.o.Stream, w.o.Consumer)
@@ -98,4 +101,8 @@ func (w *Workers) observe(ctx context.Context) {
 	}
 }
 
-const observeEvery = 2 * time.Second
+const (
+	observeEvery = 2 * time.Second
+	// heldFor is longer than a held message waits for its next delivery.
+	heldFor = 3 * retryMax
+)

@@ -25,7 +25,7 @@ func ExampleWorkers() {
 		return
 	}
 	workers, err := jetstream.NewWorkers(jetstream.WorkersOptions{
-		JetStream: js, Stream: "TELEMETRY", Consumer: "ingest-workers",
+		JetStream: js, Stream: "TELEMETRY", Consumer: "printer",
 		Handler: func(_ context.Context, batch []*jetstream.Message) {
 			for _, m := range batch {
 				var reading struct{ Temperature float64 }

@@ -148,6 +148,7 @@ type change struct {
 	mu    sync.Mutex
 	last  string
 	since time.Time
+	seen  time.Time // when it was set last, changed or not
 }
 
 func (c *change) set(err error) {
@@ -157,6 +158,7 @@ func (c *change) set(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.seen = time.Now()
 	if text == c.last {
 		return
 	}
@@ -166,6 +168,16 @@ func (c *change) set(err error) {
 	c.last = text
 	if c.hook != nil {
 		c.hook(err)
+	}
+}
+
+// fade forgets an error that has not been met again for so long.
+func (c *change) fade(after time.Duration) {
+	c.mu.Lock()
+	stale := c.last != "" && time.Since(c.seen) > after
+	c.mu.Unlock()
+	if stale {
+		c.set(nil)
 	}
 }
 

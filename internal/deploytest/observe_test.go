@@ -2,6 +2,7 @@ package deploytest
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,18 +47,60 @@ var leaseMetrics = []string{
 	"mqttbridge_partitions_taken_total", "mqttbridge_partitions_handed_over_total", "mqttbridge_partitions_lost_total",
 }
 
-func TestMetricsAreThoseThatTheBridgeHas(t *testing.T) {
-	t.Parallel()
-	// internal/admin holds this file against a running bridge.
-	served := map[string][]string{}
+// ingestMetrics are all of ingest's, with their labels.
+var ingestMetrics = map[string][]string{
+	"mqttbridge_ingest_rows_total":                    {"table"},
+	"mqttbridge_ingest_duplicates_total":              {"table"},
+	"mqttbridge_ingest_batches_total":                 {"table"},
+	"mqttbridge_ingest_messages_total":                {"table"},
+	"mqttbridge_ingest_redelivered_total":             {"table"},
+	"mqttbridge_ingest_acknowledged_total":            {"table"},
+	"mqttbridge_ingest_retried_total":                 {"table"},
+	"mqttbridge_ingest_poison_total":                  {"table"},
+	"mqttbridge_ingest_exchanges_total":               {"table"},
+	"mqttbridge_ingest_exchange_failures_total":       {"table"},
+	"mqttbridge_ingest_in_hand":                       {"table"},
+	"mqttbridge_ingest_lag":                           {"table"},
+	"mqttbridge_ingest_oldest_unacknowledged_seconds": {"table"},
+	"mqttbridge_ingest_ready":                         nil,
+	"mqttbridge_ingest_build_info":                    {"version"},
+}
+
+// served are the metrics of a golden file, with their labels.
+func served(t *testing.T, golden string) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
 	for _, m := range regexp.MustCompile(`(?m)^(mqttbridge_\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})?$`).
-		FindAllStringSubmatch(read(t, "internal/admin/testdata/metrics.golden"), -1) {
-		served[m[1]] = append(served[m[1]], strings.Split(m[2], ",")...)
+		FindAllStringSubmatch(read(t, golden), -1) {
+		all[m[1]] = append(all[m[1]], strings.Split(m[2], ",")...)
 	}
+	return all
+}
+
+func TestMetricsAreThoseThatTheProgramsHave(t *testing.T) {
+	t.Parallel()
+	// internal/admin holds this file against a running bridge, internal/ingest
+	// the other against a running ingest.
+	bridge := served(t, "internal/admin/testdata/metrics.golden")
 	for name, labels := range metrics {
-		require.Contains(t, served, name)
-		require.Subset(t, served[name], labels, name)
+		require.Contains(t, bridge, name)
+		require.Subset(t, bridge[name], labels, name)
 	}
+	ingest := served(t, "internal/ingest/testdata/metrics.golden")
+	require.ElementsMatch(t, slices.Collect(maps.Keys(ingest)), slices.Collect(maps.Keys(ingestMetrics)))
+	for name, labels := range ingestMetrics {
+		require.Subset(t, ingest[name], labels, name)
+	}
+}
+
+// labels are those of a metric of either program; leases have none.
+func labels(name string) (labels []string, known bool) {
+	for _, of := range []map[string][]string{metrics, ingestMetrics} {
+		if l, ok := of[name]; ok {
+			return l, true
+		}
+	}
+	return nil, slices.Contains(leaseMetrics, name)
 }
 
 // requireKnownMetrics checks a PromQL expression and returns the metrics in it.
@@ -65,15 +108,14 @@ func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 	t.Helper()
 	for _, name := range regexp.MustCompile(`\bmqttbridge_\w+`).FindAllString(expr, -1) {
 		name = strings.TrimSuffix(name, "_bucket")
-		if !slices.Contains(leaseMetrics, name) {
-			require.Contains(t, metrics, name, where)
-		}
+		_, known := labels(name)
+		require.True(t, known, "%s: no program has %s", where, name)
 		used = append(used, name)
 	}
 	for _, m := range regexp.MustCompile(`\bby \(([^)]*)\)`).FindAllStringSubmatch(expr, -1) {
 		for label := range strings.SplitSeq(m[1], ", ") {
 			known := label == "instance" || label == "le" ||
-				slices.ContainsFunc(used, func(name string) bool { return slices.Contains(metrics[name], label) })
+				slices.ContainsFunc(used, func(name string) bool { of, _ := labels(name); return slices.Contains(of, label) })
 			require.True(t, known, "%s: no metric there has the label %s", where, label)
 		}
 	}
@@ -85,8 +127,24 @@ func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 	return used
 }
 
-func TestDashboardShowsEveryMetric(t *testing.T) {
+func TestDashboardsShowEveryMetric(t *testing.T) {
 	t.Parallel()
+	shown := dashboard(t, "deploy/grafana/dashboard.json")
+	for name := range metrics {
+		require.True(t, shown[name], "no panel shows %s", name)
+	}
+	for _, name := range leaseMetrics {
+		require.True(t, shown[name], "no panel shows %s", name)
+	}
+	shown = dashboard(t, "deploy/grafana/ingest.json")
+	for name := range ingestMetrics {
+		require.True(t, shown[name], "no panel shows %s", name)
+	}
+}
+
+// dashboard checks one and returns the metrics that it shows.
+func dashboard(t *testing.T, file string) (shown map[string]bool) {
+	t.Helper()
 	type rectangle struct{ X, Y, W, H int }
 	var dashboard struct {
 		UID, Title    string
@@ -98,11 +156,11 @@ func TestDashboardShowsEveryMetric(t *testing.T) {
 			Targets     []struct{ RefID, Expr string }
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(read(t, "deploy/grafana/dashboard.json")), &dashboard))
+	require.NoError(t, json.Unmarshal([]byte(read(t, file)), &dashboard))
 	require.NotEmpty(t, dashboard.UID)
 	require.NotEmpty(t, dashboard.Title)
 
-	shown := map[string]bool{}
+	shown = map[string]bool{}
 	ids := map[int]bool{}
 	var placed []rectangle
 	for _, p := range dashboard.Panels {
@@ -122,12 +180,7 @@ func TestDashboardShowsEveryMetric(t *testing.T) {
 			}
 		}
 	}
-	for name := range metrics {
-		require.True(t, shown[name], "no panel shows %s", name)
-	}
-	for _, name := range leaseMetrics {
-		require.True(t, shown[name], "no panel shows %s", name)
-	}
+	return shown
 }
 
 func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
@@ -142,17 +195,29 @@ func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
 		}
 	}
 	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy/prometheus/alerts.yml")), &file))
-	require.Len(t, file.Groups, 1)
+	require.Len(t, file.Groups, 2)
+	watched := map[string]bool{}
+	prefixes := map[string]string{"mqtt-nats-bridge": "Bridge", "ingest": "Ingest"}
 	seen := map[string]bool{}
-	for _, r := range file.Groups[0].Rules {
-		require.Regexp(t, `^Bridge\w+$`, r.Alert)
-		require.False(t, seen[r.Alert], r.Alert)
-		seen[r.Alert] = true
-		require.NotEmpty(t, requireKnownMetrics(t, r.Alert, strings.ReplaceAll(r.Expr, "min_over_time", "")), r.Alert)
-		require.Contains(t, []string{"page", "ticket"}, r.Labels["severity"], r.Alert)
-		require.NotEmpty(t, r.Annotations["summary"], r.Alert)
-		if r.Labels["severity"] == "page" {
-			require.NotEmpty(t, r.Annotations["description"], r.Alert)
+	for _, group := range file.Groups {
+		for _, r := range group.Rules {
+			require.Regexp(t, `^`+prefixes[group.Name]+`[A-Z]\w+$`, r.Alert)
+			require.False(t, seen[r.Alert], r.Alert)
+			seen[r.Alert] = true
+			for _, name := range requireKnownMetrics(t, r.Alert, strings.NewReplacer("min_over_time", "", "max_over_time", "").Replace(r.Expr)) {
+				_, ofIngest := ingestMetrics[name]
+				require.Equal(t, group.Name == "ingest", ofIngest, "%s: %s is another program's", r.Alert, name)
+				watched[name] = true
+			}
+			require.NotEmpty(t, r.Expr, r.Alert)
+			require.Contains(t, []string{"page", "ticket"}, r.Labels["severity"], r.Alert)
+			require.NotEmpty(t, r.Annotations["summary"], r.Alert)
+			if r.Labels["severity"] == "page" {
+				require.NotEmpty(t, r.Annotations["description"], r.Alert)
+			}
 		}
+	}
+	for _, name := range []string{"ready", "lag", "oldest_unacknowledged_seconds", "poison_total", "retried_total", "build_info"} {
+		require.True(t, watched["mqttbridge_ingest_"+name], "no alert watches %s of ingest", name)
 	}
 }

@@ -76,7 +76,7 @@ func commandRow(a address, m *jetstream.Message) (row, error) {
 	b = appendJSON(b, m.Data)
 	b = appendTime(b, when)
 	b = appendTime(b, at)
-	return row{m, a.tenant + "\x00" + a.device + "\x00" + name, b}, nil
+	return row{message: m, key: a.tenant + "\x00" + a.device + "\x00" + name, tuple: b}, nil
 }
 
 // scalarText is a JSON text or number as text; empty where there is none.

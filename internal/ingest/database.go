@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,9 +22,24 @@ type database struct {
 	pool *pgxpool.Pool
 	log  zerolog.Logger
 
-	mu      sync.Mutex
-	problem endpoint.Problem // zero: none
+	mu sync.Mutex
+	// wrong is what keeps rows from a table, by its name, or from all of them
+	// ("", until the tables are found).
+	wrong map[string]wrong
+	// refused is why single rows were given back, by table.
+	refused map[string]wrong
 }
+
+// wrong is a problem, and when it was met last.
+type wrong struct {
+	endpoint.Problem
+	at time.Time
+}
+
+// wrongFor is longer than one attempt, and longer than a row that was given back waits
+// for the next. That may be another process's, and then nothing here would tell that it
+// went well.
+const wrongFor = 15 * time.Minute
 
 // connConfig reads the database's address. The error holds no password.
 func connConfig(d config.Database) (*pgxpool.Config, error) {
@@ -51,6 +67,11 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	conf = conf.Copy()
 	conf.MaxConns = int32(connections)
 	conf.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		// A merge must see what was stored while it waited for a lock, whatever
+		// the default of the database or of the role is.
+		if err := conn.PgConn().Exec(ctx, "SET default_transaction_isolation = 'read committed'").Close(); err != nil {
+			return fmt.Errorf("set the isolation of transactions: %w", err)
+		}
 		for _, t := range tables {
 			if err := conn.PgConn().Exec(ctx, t.stage).Close(); err != nil {
 				return fmt.Errorf("make the stage of %s: %w", t.name, err)
@@ -62,8 +83,8 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return &database{pool: pool, log: log, problem: endpoint.Problem{
-		Component: "database", Problem: "not connected yet", Since: time.Now(),
+	return &database{pool: pool, log: log, refused: map[string]wrong{}, wrong: map[string]wrong{
+		"": {Problem: endpoint.Problem{Component: "database", Problem: "not connected yet", Since: time.Now()}},
 	}}, nil
 }
 
@@ -85,39 +106,98 @@ type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
 
-// works notes that the database does; once per change it is logged.
-func (d *database) works() {
+// works notes that the database takes rows of a table; once per change it is logged.
+// What is wrong with another table, a missing grant for instance, stays wrong.
+func (d *database) works(table string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem.Problem == "" {
+	p, was := d.wrong[table]
+	if !was {
 		return
 	}
-	d.log.Info().Dur("after", time.Since(d.problem.Since)).Msg("the database takes what it gets")
-	d.problem = endpoint.Problem{}
+	delete(d.wrong, table)
+	if !d.says(p.Problem.Problem) {
+		d.log.Info().Dur("after", time.Since(p.Since)).Msg("the database takes what it gets")
+	}
 }
 
 // fails notes what keeps it from that.
-func (d *database) fails(err error) {
+func (d *database) fails(table string, err error) {
 	p := endpoint.Problem{Component: "database", Problem: problemText(err), Advice: advice(err), Since: time.Now()}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem.Problem == p.Problem {
-		return
+	old, was := d.wrong[table]
+	if was {
+		p.Since = old.Since
 	}
-	if d.problem.Problem != "" {
-		p.Since = d.problem.Since
+	known := d.says(p.Problem)
+	d.wrong[table] = wrong{p, time.Now()}
+	if !known {
+		d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
 	}
-	d.problem = p
-	d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
 }
 
+// says: what is wrong with some table is this. d.mu is held.
+func (d *database) says(problem string) bool {
+	for _, p := range d.wrong {
+		if p.Problem.Problem == problem {
+			return true
+		}
+	}
+	return false
+}
+
+// refuses notes why a row was given back: it keeps no other from its table, so it is no
+// reason not to be ready.
+func (d *database) refuses(table string, err error) {
+	p := endpoint.Problem{
+		Component: "database", Problem: "rows of " + table + " fail and are given back: " + problemText(err),
+		Advice: advice(err), Since: time.Now(),
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old, was := d.refused[table]
+	if was {
+		p.Since = old.Since
+	}
+	d.refused[table] = wrong{p, time.Now()}
+	if !was || old.Problem.Problem != p.Problem {
+		d.log.Warn().Str("table", table).Str("problem", problemText(err)).Msg("a row fails and is given back, to be tried later")
+	}
+}
+
+// problems are all that is wrong, each once, the oldest first.
 func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem.Problem == "" {
-		return nil
+	return list(d.wrong)
+}
+
+// warnings are why rows were given back lately.
+func (d *database) warnings() []endpoint.Problem {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return list(d.refused)
+}
+
+// list is each problem once, the oldest first. It forgets what has not been met for long.
+func list(of map[string]wrong) []endpoint.Problem {
+	var all []endpoint.Problem
+	for table, p := range of {
+		if table != "" && time.Since(p.at) > wrongFor {
+			delete(of, table)
+			continue
+		}
+		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem.Problem })
+		switch {
+		case same < 0:
+			all = append(all, p.Problem)
+		case p.Since.Before(all[same].Since):
+			all[same] = p.Problem
+		}
 	}
-	return []endpoint.Problem{d.problem}
+	slices.SortFunc(all, func(p, q endpoint.Problem) int { return p.Since.Compare(q.Since) })
+	return all
 }
 
 // problemText is err without what changes from attempt to attempt.

@@ -120,8 +120,8 @@ func Start(opts Options) (*Ingest, error) {
 	i.cancel = cancel
 	ready := make(chan struct{})
 	i.wait.Go(func() {
-		if i.repeat(ctx, i.prepareTables, i.database.fails) {
-			i.database.works()
+		if i.repeat(ctx, i.prepareTables, func(err error) { i.database.fails("", err) }) {
+			i.database.works("")
 			close(ready)
 		}
 	})

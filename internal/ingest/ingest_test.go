@@ -32,6 +32,11 @@ func TestIngest(t *testing.T) {
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
+		"copies that come at once are one row":               copiesThatComeAtOnce,
+		"a partition that is missing is waited for":          aPartitionIsMissing,
+		"metrics keep their names":                           metricsKeepTheirNames,
+		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
+		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -184,18 +189,23 @@ func whatOnlyTheDatabaseRefuses(t *testing.T, r *rig) {
 	require.NotZero(t, i.Tables()[0].Halvings)
 }
 
-// aRowThatAlwaysFails: with an error that says nothing of a row.
+// aRowThatAlwaysFails: with an error that says nothing of a row, or that elsewhere
+// is one of the whole table.
 func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-		BEGIN IF NEW.msg_id LIKE 'odd%' THEN RAISE EXCEPTION 'not today'; END IF; RETURN NEW; END $$;
+		BEGIN
+			IF NEW.msg_id LIKE 'odd%0' THEN RAISE EXCEPTION 'not today'; END IF;
+			IF NEW.msg_id LIKE 'odd%' THEN RAISE EXCEPTION 'no such function' USING ERRCODE = '42883'; END IF;
+			RETURN NEW;
+		END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON telemetry FOR EACH ROW EXECUTE FUNCTION refuse()`)
 	require.NoError(t, err)
 	for n := range 100 {
 		r.publish(telemetry(fmt.Sprint("m", n), `{}`))
 		if n%30 == 0 {
-			r.publish(telemetry(fmt.Sprint("odd", n), `{}`))
+			r.publish(telemetry(fmt.Sprint("odd", n+n/30%2), `{}`))
 		}
 	}
 	i := r.ingest()
@@ -203,6 +213,9 @@ func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	ready, problems := i.Ready()
 	require.True(t, ready, problems)
 	require.Empty(t, r.quarantined())
+	warnings := i.Warnings()
+	require.Len(t, warnings, 1)
+	require.Regexp(t, "^rows of telemetry fail and are given back: PostgreSQL: (not today|no such function)", warnings[0].Problem)
 	// It was given back, and once the fault is mended it is stored.
 	_, err = r.db.Exec(t.Context(), `DROP TRIGGER refuse ON telemetry`)
 	require.NoError(t, err)
@@ -341,4 +354,80 @@ func whoMayNotCreate(t *testing.T, r *rig) {
 	r.settled()
 	awaitWell(r, i)
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
+}
+
+// oneTableIsLockedOut: what is stored in another table does not hide it.
+func oneTableIsLockedOut(t *testing.T, r *rig) {
+	r.migrate()
+	_, err := r.db.Exec(t.Context(), `ALTER TABLE device_state RENAME TO elsewhere`)
+	require.NoError(t, err)
+	i := r.ingest()
+	r.publish(message{"tenant.acme.device.d1.shadow.reported", `{"version":1,"reported":{}}`, nil})
+	awaitProblem(r, i, "device_state", "42P01")
+	r.publish(telemetry("m1", `{}`))
+	r.eventually(func() bool { return i.Tables()[0].Acknowledged == 1 }, func() any { return i.Tables() })
+	ready, problems := i.Ready()
+	require.False(t, ready)
+	require.Len(t, problems, 1)
+	_, err = r.db.Exec(t.Context(), `ALTER TABLE elsewhere RENAME TO device_state`)
+	require.NoError(t, err)
+	r.settled()
+	awaitWell(r, i)
+}
+
+// copiesThatComeAtOnce: while ingest was away somebody published messages again,
+// after the stream's duplicate window, and nothing but their ids says so. Copies come
+// in one batch or to two workers at once.
+func copiesThatComeAtOnce(t *testing.T, r *rig) {
+	s, err := r.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	cfg := s.CachedInfo().Config
+	cfg.Duplicates = 100 * time.Millisecond
+	_, err = r.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	const ids = 50
+	stored := func() uint64 {
+		s, err := r.js.Stream(t.Context(), "TELEMETRY")
+		require.NoError(t, err)
+		return s.CachedInfo().State.Msgs
+	}
+	for round := range uint64(3) {
+		for n := range ids {
+			r.eventually(func() bool {
+				r.publish(telemetry(fmt.Sprint("m", n), `{}`))
+				return stored() == round*ids+uint64(n)+1
+			}, func() any { return stored() })
+		}
+	}
+	// A default of somebody else's must not matter.
+	_, err = r.db.Exec(t.Context(), "ALTER DATABASE "+r.query("SELECT current_database()::text")[0]+" SET default_transaction_isolation = 'repeatable read'")
+	require.NoError(t, err)
+	i := r.ingest("batch.messages=10")
+	r.settled()
+	require.Equal(t, []string{"50|50"}, r.query(`SELECT concat_ws('|', count(*), count(DISTINCT msg_id)) FROM telemetry`))
+	require.EqualValues(t, ids, i.Tables()[0].Rows)
+	require.EqualValues(t, 2*ids, i.Tables()[0].Duplicates)
+	require.EqualValues(t, 3*ids, i.Tables()[0].Acknowledged)
+}
+
+// aPartitionIsMissing: telemetry was replaced by a partitioned table, and nobody has made
+// the next partition.
+func aPartitionIsMissing(t *testing.T, r *rig) {
+	r.migrate()
+	_, err := r.db.Exec(t.Context(), `
+		ALTER TABLE telemetry RENAME TO plain;
+		CREATE TABLE telemetry (LIKE plain INCLUDING DEFAULTS, PRIMARY KEY (msg_id, time)) PARTITION BY RANGE (time);
+		CREATE TABLE telemetry_2023 PARTITION OF telemetry FOR VALUES FROM ('2023-01-01') TO ('2024-01-01')`)
+	require.NoError(t, err)
+	r.publish(telemetry("m1", `{"ts":"2023-06-01T00:00:00Z"}`), telemetry("m2", `{"ts":"2024-06-01T00:00:00Z"}`), telemetry("m3", `{"ts":"2023-06-01T00:00:00Z"}`))
+	i := r.ingest()
+	r.eventually(func() bool { return len(i.Warnings()) == 1 && i.Tables()[0].Rows == 2 }, func() any { return i.Tables() })
+	require.Contains(t, i.Warnings()[0].Problem, "no partition")
+	require.Contains(t, i.Warnings()[0].Advice, "make the partition")
+	require.Empty(t, r.quarantined())
+	_, err = r.db.Exec(t.Context(), `CREATE TABLE telemetry_2024 PARTITION OF telemetry FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')`)
+	require.NoError(t, err)
+	r.settled()
+	require.Equal(t, []string{"m1", "m2", "m3"}, r.query(`SELECT msg_id FROM telemetry ORDER BY 1`))
+	require.Empty(t, r.quarantined())
 }

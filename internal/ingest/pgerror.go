@@ -22,6 +22,8 @@ const (
 	// batch is halved; a row that fails alone is given back for later.
 	suspect
 	// stop: as hold, but only somebody's hand mends it. The advice says how.
+	// Where the statement works without rows it is suspect after all: a
+	// trigger can raise anything.
 	stop
 )
 
@@ -45,6 +47,11 @@ func classify(err error) class {
 		"57014": // statement_timeout
 		return suspect
 	}
+	if pg.Code == "23514" && pg.ConstraintName == "" {
+		// A partition is missing: for this row alone, whose time is far away, or
+		// because nobody has made today's.
+		return suspect
+	}
 	switch pg.Code[:2] {
 	case "22", // data exception
 		"23", // integrity constraint
@@ -54,7 +61,8 @@ func classify(err error) class {
 		"25",       // read-only: a standby
 		"40",       // deadlock, serialization
 		"53", "55", // full; locked
-		"57": // shutting down, starting up
+		"57", // shutting down, starting up
+		"58": // the disk does not read or write
 		return hold
 	case "0A", "28", "2B", "3D", "3F", "42":
 		return stop
@@ -93,6 +101,8 @@ func advice(err error) string {
 		return "run ingest migrate as a user who may create tables, and set database.migrate: false"
 	case pg.Code == "42501":
 		return "grant the user of database.url SELECT, INSERT and UPDATE on telemetry, device_state and device_commands, and TEMPORARY on the database"
+	case pg.Code == "23514" && pg.ConstraintName == "":
+		return "make the partition, or a default one; the rows are tried again"
 	case pg.Code == "42P10":
 		return "a table lacks its primary key: compare it with ingest migrate on an empty database"
 	case pg.Code == "53100":

@@ -19,9 +19,36 @@ type row struct {
 	// order: they would wait for each other.
 	key   string
 	tuple []byte // as COPY has it
+	// once: the key alone says that it is the same message. Its time does not:
+	// each copy in the stream has another.
+	once bool
+	// copies came in the same batch, and become of it what becomes of this.
+	copies []*jetstream.Message
 }
 
 func (r row) compare(other row) int { return cmp.Compare(r.key, other.key) }
+
+// each calls give for the message and its copies.
+func (r row) each(give func(*jetstream.Message)) {
+	give(r.message)
+	for _, m := range r.copies {
+		give(m)
+	}
+}
+
+// merge puts copies, which are neighbours in rows, into one. The merging statement
+// could not: it does not see what it adds.
+func merge(rows []row) []row {
+	kept := rows[:0]
+	for _, r := range rows {
+		if n := len(kept); n > 0 && r.once && kept[n-1].once && r.key == kept[n-1].key {
+			kept[n-1].copies = append(kept[n-1].copies, r.message)
+			continue
+		}
+		kept = append(kept, r)
+	}
+	return kept
+}
 
 // table is one destination.
 type table struct {

@@ -74,5 +74,5 @@ func stateRow(a address, m *jetstream.Message) (row, error) {
 	b = appendJSON(b, reported)
 	b = appendInt(b, number)
 	b = appendTime(b, at)
-	return row{m, a.tenant + "\x00" + a.device, b}, nil
+	return row{message: m, key: a.tenant + "\x00" + a.device, tuple: b}, nil
 }

@@ -14,6 +14,7 @@ type Status struct {
 	Version  string             `json:"version"`
 	Uptime   string             `json:"uptime"`
 	Problems []endpoint.Problem `json:"problems,omitempty"`
+	Warnings []endpoint.Problem `json:"warnings,omitempty"`
 	Tables   []TableStatus      `json:"tables"`
 }
 
@@ -91,15 +92,15 @@ func (i *Ingest) Problems() []endpoint.Problem {
 	return all
 }
 
-// Warnings implements [endpoint.Program]: whatever goes wrong here keeps messages
-// from the tables.
-func (i *Ingest) Warnings() []endpoint.Problem { return nil }
+// Warnings implements [endpoint.Program]: single rows that fail. Whatever else goes wrong
+// here keeps messages from the tables.
+func (i *Ingest) Warnings() []endpoint.Problem { return i.database.warnings() }
 
 // Status implements [endpoint.Program].
 func (i *Ingest) Status(context.Context) any {
 	return Status{
 		Version: i.opts.Version, Uptime: time.Since(i.started).Round(time.Second).String(),
-		Problems: i.Problems(), Tables: i.Tables(),
+		Problems: i.Problems(), Warnings: i.Warnings(), Tables: i.Tables(),
 	}
 }
 

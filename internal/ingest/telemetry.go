@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strconv"
 	"time"
 
 	"mqtt-nats-bridge/jetstream"
@@ -11,6 +12,9 @@ import (
 // messages for seven days. The ids alone then tell the two for one.
 const copies = "8 days"
 
+// lockClass sets the advisory lock apart from those of others in the database.
+const lockClass = 0x6d71_6e62
+
 func telemetryTable() *table {
 	return &table{
 		name: "telemetry",
@@ -18,7 +22,12 @@ func telemetryTable() *table {
 			time timestamptz, tenant_id text, device_id text, msg_type text, payload jsonb, cn text,
 			msg_id text, stream_seq bigint, received_at timestamptz, by_stream boolean
 		) ON COMMIT DELETE ROWS`,
+		// Of two copies that only their ids tell for one, stored at once, neither
+		// would see the other: batches with such messages wait for each other.
+		// The merge begins after the lock, and so sees what was stored before it.
 		load: `COPY pg_temp.ingest_telemetry FROM STDIN (FORMAT binary);
+			SELECT pg_advisory_xact_lock(` + strconv.Itoa(lockClass) + `, 'telemetry'::regclass::oid::integer)
+			WHERE EXISTS (SELECT FROM pg_temp.ingest_telemetry WHERE by_stream);
 			INSERT INTO telemetry (time, tenant_id, device_id, msg_type, payload, cn, msg_id, stream_seq, received_at)
 			SELECT time, tenant_id, device_id, msg_type, payload, cn, msg_id, stream_seq, received_at
 			FROM pg_temp.ingest_telemetry s
@@ -63,8 +72,9 @@ func telemetryRow(a address, m *jetstream.Message) (row, error) {
 	b = appendText(b, id)
 	b = appendInt(b, int64(m.Sequence))
 	b = appendTime(b, at)
-	b = appendBool(b, byStream && !given(ts))
-	return row{m, id, b}, nil
+	once := byStream && !given(ts)
+	b = appendBool(b, once)
+	return row{message: m, key: id, tuple: b, once: once}, nil
 }
 
 // measured is the device's own time, or at where it says none.

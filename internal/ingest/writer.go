@@ -47,7 +47,7 @@ func (w *writer) handle(ctx context.Context, batch []*jetstream.Message) {
 		rows = append(rows, r)
 	}
 	slices.SortStableFunc(rows, row.compare)
-	w.store(ctx, rows, attempts)
+	w.store(ctx, merge(rows), attempts)
 }
 
 // store writes rows, or halves them to find those that fail.
@@ -59,7 +59,8 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 	switch {
 	case err == nil:
 		for _, r := range rows {
-			r.message.Done()
+			r.each((*jetstream.Message).Done)
+			w.duplicates.Add(uint64(len(r.copies)))
 		}
 	case ctx.Err() != nil:
 		// Stopped: no word, so they go back at once.
@@ -69,9 +70,11 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		w.store(ctx, rows[:half], 1)
 		w.store(ctx, rows[half:], 1)
 	case classify(err) == poison:
-		rows[0].message.Poison(fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err)))
+		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
+		rows[0].each(func(m *jetstream.Message) { m.Poison(cause) })
 	default:
-		rows[0].message.Retry(later(rows[0].message.Delivered))
+		w.database.refuses(w.table.name, err)
+		rows[0].each(func(m *jetstream.Message) { m.Retry(later(m.Delivered)) })
 	}
 }
 
@@ -93,30 +96,49 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 		if err == nil {
 			w.rows.Add(uint64(added))
 			w.duplicates.Add(uint64(int64(len(rows)) - added))
-			w.database.works()
+			w.database.works(w.table.name)
 			return nil
 		}
 		w.failures.Add(1)
 		switch classify(err) {
 		case poison:
 			// The database answers, and it is not its fault.
-			w.database.works()
+			w.database.works(w.table.name)
 			return err
 		case suspect:
 			if errors.Is(err, context.DeadlineExceeded) {
-				w.database.fails(err) // no answer at all, from whatever cause
+				w.database.fails(w.table.name, err) // no answer at all, from whatever cause
 			}
 			if suspects++; suspects >= tries {
 				return err
 			}
-		case hold, stop:
-			w.database.fails(err)
+		case hold:
+			w.database.fails(w.table.name, err)
+		case stop:
+			if !w.takesNone(ctx) {
+				w.database.fails(w.table.name, err)
+				break
+			}
+			w.database.works(w.table.name)
+			if suspects++; suspects >= tries {
+				return err
+			}
 		}
 		if !pause(ctx, wait+rand.N(wait/2)) {
 			return err
 		}
 		wait = min(2*wait, pauseMax)
 	}
+}
+
+// takesNone tells a table that can take no row from a row that the table cannot take:
+// the same statement is tried without any. What is wrong with it, or with its rights,
+// fails all the same; a trigger, a policy, a compressed chunk does not.
+func (w *writer) takesNone(ctx context.Context) bool {
+	attempt, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	_, err := w.database.exchange(attempt, w.table, nil)
+	return err == nil
 }
 
 // pause waits, and reports false where ctx ended first.

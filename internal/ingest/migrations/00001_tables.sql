@@ -41,12 +41,23 @@ CREATE TABLE device_commands (
 );
 
 -- Where this database has TimescaleDB, telemetry is a hypertable. Elsewhere it is a
--- plain table whose key already holds the time, ready to be partitioned by it.
+-- plain table whose key already holds the time, ready to be partitioned by it. The
+-- function is called as text: only where the extension is does it have to be there, and
+-- in the extension's own schema, which need not be in the search_path. The key is the
+-- only unique index and holds the time, as a hypertable demands; an index by time alone
+-- would be one more to write.
 -- +goose StatementBegin
 DO $$
+DECLARE
+    schema text;
 BEGIN
-    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
-        PERFORM create_hypertable('telemetry', 'time', chunk_time_interval => interval '1 day');
+    SELECT n.nspname INTO schema
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'timescaledb';
+    IF FOUND THEN
+        EXECUTE format(
+            'SELECT %I.create_hypertable($1, $2, chunk_time_interval => $3, create_default_indexes => false)', schema)
+            USING 'telemetry'::regclass, 'time'::name, interval '1 day';
     END IF;
 END
 $$;

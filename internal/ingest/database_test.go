@@ -1,0 +1,37 @@
+package ingest
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+)
+
+func TestProblemsAreOfTheirTable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &database{log: zerolog.Nop(), wrong: map[string]wrong{}}
+		d.fails("", errors.New("no tables"))
+		time.Sleep(2 * wrongFor)
+		require.Len(t, d.problems(), 1, "it is told once and stays so until the tables are there")
+		d.works("")
+		require.Empty(t, d.problems())
+
+		began := time.Now()
+		d.fails("telemetry", errors.New("away"))
+		time.Sleep(time.Second)
+		d.fails("device_state", errors.New("away"))
+		require.Len(t, d.problems(), 1, "the same for both is told once")
+		require.Equal(t, began, d.problems()[0].Since)
+		d.works("telemetry")
+		require.Len(t, d.problems(), 1)
+		time.Sleep(wrongFor)
+		d.fails("device_state", errors.New("away"))
+		require.Len(t, d.problems(), 1)
+		time.Sleep(wrongFor + time.Second)
+		require.Empty(t, d.problems(), "another process has seen to it")
+	})
+}

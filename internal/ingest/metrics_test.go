@@ -1,0 +1,46 @@
+package ingest
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write testdata/metrics.golden")
+
+// metricsKeepTheirNames compares what /metrics says of ingest with a file: name, kind
+// and labels of each metric, no values. Dashboards and alerts rest on it.
+func metricsKeepTheirNames(t *testing.T, r *rig) {
+	families, err := r.ingest().Metrics().Gather()
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "mqttbridge_") {
+			continue
+		}
+		text.WriteString("# HELP " + f.GetName() + " " + f.GetHelp() + "\n# TYPE " + f.GetName() + " " + strings.ToLower(f.GetType().String()) + "\n")
+		var labels []string
+		for _, pair := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, pair.GetName())
+		}
+		slices.Sort(labels)
+		text.WriteString(f.GetName())
+		if len(labels) > 0 {
+			text.WriteString("{" + strings.Join(labels, ",") + "}")
+		}
+		text.WriteString("\n")
+	}
+	path := filepath.Join("testdata", "metrics.golden")
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), text.String(), "run go test ./internal/ingest -run TestIngest/metrics -update and read the difference")
+}

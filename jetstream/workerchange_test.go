@@ -1,0 +1,37 @@
+package jetstream
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What one process could not put into quarantine another may have: this one is not
+// unwell for ever.
+func TestWhatIsNotMetAgainFades(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var told []error
+		c := change{hook: func(err error) { told = append(told, err) }}
+		away := errors.New("quarantine is away")
+		c.set(away)
+		for range 10 { // met again and again
+			time.Sleep(retryMax)
+			c.fade(heldFor)
+			c.set(away)
+		}
+		problem, _ := c.current()
+		require.Equal(t, "quarantine is away", problem)
+		time.Sleep(heldFor)
+		c.fade(heldFor)
+		require.Len(t, told, 1)
+		time.Sleep(observeEvery)
+		c.fade(heldFor)
+		problem, _ = c.current()
+		require.Empty(t, problem)
+		require.Equal(t, []error{away, nil}, told)
+	})
+}
