@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,8 @@ func (s *saying) String() string {
 // joined is a replica; the test stops it.
 func joined(t *testing.T, log *saying, env ...string) *Bridge {
 	t.Helper()
-	c, err := config.Load(config.Sources{Env: append(env, "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_LANES_TTL=2s")})
+	// Of two values for one variable the first counts.
+	c, err := config.Load(config.Sources{Env: append(slices.Clip(env), "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_LANES_TTL=2s")})
 	require.NoError(t, err)
 	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(log), Version: "1.2.3"})
 	require.NoError(t, err)
@@ -73,11 +75,14 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying
-	a := joined(t, &log, peers(mqtt, nats)...)
+	// Long enough that a busy machine has the store's answers in time: a late one is a
+	// warning.
+	env := append(peers(mqtt, nats), "BRIDGE_LANES_TTL=20s")
+	a := joined(t, &log, env...)
 	s := awaitHeld(t, a, 16)
 	require.Len(t, s.Replicas.All, 1)
 	require.Equal(t, "0-f", s.Replicas.All[0].Partitions)
-	require.Equal(t, 2.0, s.Replicas.TTLSeconds)
+	require.Equal(t, 20.0, s.Replicas.TTLSeconds)
 
 	// One message in each partition, for what each lane has counted.
 	partitions := map[string]string{}
@@ -90,7 +95,7 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, patience, 5*time.Millisecond)
 
-	b := joined(t, &log, peers(mqtt, nats)...)
+	b := joined(t, &log, env...)
 	s = awaitHeld(t, a, 8)
 	theirs := awaitHeld(t, b, 8)
 	require.Len(t, s.Replicas.All, 2)
@@ -120,7 +125,7 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 
 	require.NoError(t, a.Stop(context.Background()))
 	awaitHeld(t, b, 16)
-	c := joined(t, &log, peers(mqtt, nats)...)
+	c := joined(t, &log, env...)
 	awaitHeld(t, b, 8)
 	require.NoError(t, c.Stop(context.Background()))
 	awaitHeld(t, b, 16)
