@@ -176,7 +176,11 @@ func (o *overrides) told(s jetstream.BucketState) {
 	case s.Missing && s.LoadedAt.IsZero():
 		o.log.Info().Str("advice", s.Advice).Msg("there is no bucket of limits; those of the configuration hold")
 	default:
-		o.log.Warn().Str("problem", s.Problem).Str("advice", s.Advice).Msg("limits are not followed in their bucket; the last known ones hold")
+		line := o.log.Warn().Str("problem", s.Problem)
+		if s.Advice != "" {
+			line.Str("advice", s.Advice)
+		}
+		line.Msg("limits are not followed in their bucket; the last known ones hold")
 	}
 }
 
