@@ -58,7 +58,9 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	require.NoError(t, err)
 
 	ingest := command(t)
-	cmd := exec.Command("script", "-qec", binary+" --set shadow.stream= --set commands.stream= --set admin.listen=", "/dev/null")
+	// exec: dash stays beside what it runs, is interrupted too, and then ends
+	// with 130 whatever the program ended with.
+	cmd := exec.Command("script", "-qec", "exec "+binary+" --set shadow.stream= --set commands.stream= --set admin.listen=", "/dev/null")
 	cmd.Dir, cmd.Env = ingest.Dir, append(ingest.Env, "DATABASE_URL="+database.URL, "NATS_URL="+server.URL)
 	out := &screen{}
 	cmd.Stdout = out
