@@ -115,14 +115,16 @@ func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
 		breaks, mends string
 		says          []string
 	}{
-		"disk full":           {raise("53100"), mended, []string{"53100", "free space"}},
-		"shutting down":       {raise("57P01"), mended, []string{"57P01"}},
-		"locked":              {raise("55P03"), mended, []string{"55P03"}},
-		"read-only":           {raise("25006"), mended, []string{"25006", "standby"}},
-		"I/O error":           {raise("58030"), mended, []string{"58030"}},
-		"no table":            {`ALTER TABLE telemetry RENAME TO elsewhere`, `ALTER TABLE elsewhere RENAME TO telemetry`, []string{"42P01", "ingest migrate"}},
-		"no key":              {`ALTER TABLE telemetry DROP CONSTRAINT telemetry_pkey`, `ALTER TABLE telemetry ADD PRIMARY KEY (msg_id, time)`, []string{"42P10", "primary key"}},
-		"no column":           {`ALTER TABLE telemetry RENAME cn TO nc`, `ALTER TABLE telemetry RENAME nc TO cn`, []string{"42703", "ingest migrate"}},
+		"disk full":     {raise("53100"), mended, []string{"53100", "free space"}},
+		"shutting down": {raise("57P01"), mended, []string{"57P01"}},
+		"locked":        {raise("55P03"), mended, []string{"55P03"}},
+		"read-only":     {raise("25006"), mended, []string{"25006", "standby"}},
+		"I/O error":     {raise("58030"), mended, []string{"58030"}},
+		"no table":      {`ALTER TABLE telemetry RENAME TO elsewhere`, `ALTER TABLE elsewhere RENAME TO telemetry`, []string{"42P01", "ingest migrate"}},
+		"no key":        {`ALTER TABLE telemetry DROP CONSTRAINT telemetry_pkey`, `ALTER TABLE telemetry ADD PRIMARY KEY (msg_id, time)`, []string{"42P10", "primary key"}},
+		"no column":     {`ALTER TABLE telemetry RENAME cn TO nc`, `ALTER TABLE telemetry RENAME nc TO cn`, []string{"42703", "ingest migrate"}},
+		"own column": {`ALTER TABLE telemetry ADD site text NOT NULL`,
+			`ALTER TABLE telemetry ALTER site SET DEFAULT 'unknown'`, []string{"23502", "give the column site of telemetry a default"}},
 		"serialization fails": {raise("40001"), mended, []string{"40001"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -52,6 +52,9 @@ func classify(err error) class {
 		// because nobody has made today's.
 		return suspect
 	}
+	if foreignColumn(pg) {
+		return hold // not the rows' fault: none would be taken
+	}
 	switch pg.Code[:2] {
 	case "22", // data exception
 		"23", // integrity constraint
@@ -68,6 +71,14 @@ func classify(err error) class {
 		return stop
 	}
 	return suspect
+}
+
+// foreignColumn: a column that ingest does not know, and so never fills, is NOT NULL and
+// has no default. Of its own it leaves cn and status empty where a message has none, so
+// that those may be made a condition that each row meets or not.
+func foreignColumn(pg *pgconn.PgError) bool {
+	ours := pg.ColumnName == "cn" || pg.ColumnName == "status" && pg.TableName == "device_commands"
+	return pg.Code == "23502" && !ours
 }
 
 func connecting(err error) bool {
@@ -101,6 +112,8 @@ func advice(err error) string {
 		return "run ingest migrate as a user who may create tables, and set database.migrate: false"
 	case pg.Code == "42501":
 		return "grant the user of database.url SELECT, INSERT and UPDATE on telemetry, device_state and device_commands, and TEMPORARY on the database"
+	case foreignColumn(pg):
+		return "give the column " + pg.ColumnName + " of " + pg.TableName + " a default, or let it be NULL: ingest does not fill it"
 	case pg.Code == "23514" && pg.ConstraintName == "":
 		return "make the partition, or a default one; the rows are tried again"
 	case pg.Code == "42P10":
