@@ -26,6 +26,13 @@ func EndSession(ctx context.Context, o Options) (existed bool, err error) {
 	return existed, err
 }
 
+// Reach connects to the broker under o.ClientID, with a clean session, and leaves again:
+// it returns why that is not possible. Of o it needs what EndSession needs.
+func Reach(ctx context.Context, o Options) error {
+	_, err := o.visit(ctx, true)
+	return err
+}
+
 // visit connects and leaves again; what the broker sends is not read.
 func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)

@@ -50,3 +50,15 @@ func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
 	_, err = EndSession(ctx, Options{Address: b.addr, ClientID: "bridge-7"})
 	require.ErrorIs(t, err, ErrUnreachable)
 }
+
+func TestABrokerInReachIsOneThatAcceptsTheUser(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
+	o := Options{Address: m.Addr, ClientID: "bridge-probe-1", Username: "bridge", Password: "right"}
+	require.NoError(t, Reach(t.Context(), o))
+	existed, err := EndSession(t.Context(), o)
+	require.NoError(t, err)
+	require.False(t, existed, "it leaves no session behind")
+	o.Password = "wrong"
+	require.ErrorIs(t, Reach(t.Context(), o), ErrCredentials)
+}

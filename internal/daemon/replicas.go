@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/mqtt"
 )
 
 // replicas is this bridge among others that share the partitions: a lane is open
@@ -24,6 +25,7 @@ type replicas struct {
 	keeper   *lease.Keeper
 	units    map[string]*laneUnit // by partition
 	ids      []string             // the partitions, in the order of the lanes
+	id       string               // of this replica
 }
 
 func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
@@ -31,6 +33,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 	r := &replicas{
 		bridge: b, shared: shared, sessions: sessions,
 		units: map[string]*laneUnit{}, ids: c.Lanes.Partitions.List,
+		id: strings.ToLower(rand.Text()[:8]),
 	}
 	for i, p := range r.ids {
 		r.units[p] = b.lanes[i]
@@ -43,7 +46,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 		Store: lease.NewBucket(BucketOptions(c, b.control.nc, b.control.js)),
 		Lanes: r, Partitions: r.ids, HandOver: c.StopTimeout, Admitted: b.live.admitted(),
 		Replica: lease.Replica{
-			ID: strings.ToLower(rand.Text()[:8]), Host: host, Version: b.opts.Version,
+			ID: r.id, Host: host, Version: b.opts.Version,
 			Started: b.started.UTC().Truncate(time.Millisecond),
 		},
 		Log: b.opts.Log,
@@ -71,6 +74,15 @@ func (r *replicas) Abandon(p string) {
 	r.units[p].give(ended, r.sessions)
 }
 
+// Try implements [lease.Lanes].
+func (r *replicas) Try(ctx context.Context) error {
+	m := &r.shared.config.MQTT
+	return mqtt.Reach(ctx, mqtt.Options{
+		Address: m.URL.Address(), TLS: r.shared.tls, ClientID: m.ClientID + "-probe-" + r.id,
+		Username: m.Username, Password: m.Password.Reveal(),
+	})
+}
+
 // unheldAfter is how long a partition may be nobody's before that is a problem: it
 // is so for a moment whenever one moves.
 const unheldAfter = 5 * time.Second
@@ -93,6 +105,13 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	case !s.Settled:
 		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
 	}
+	var all []Problem
+	if s.Unreached != "" {
+		p := problem("this replica cannot reach the broker, and leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached),
+			connectionAdvice(s.Unreached), s.UnreachedSince)
+		p.Component = "mqtt"
+		all = append(all, p)
+	}
 	var idle Problem
 	for i, p := range s.Partitions {
 		if p.Holder != "" || time.Since(p.Since) < unheldAfter {
@@ -104,13 +123,13 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		idle.Lanes = append(idle.Lanes, r.bridge.lanes[i].plan.ClientID)
 	}
 	if len(idle.Lanes) == 0 {
-		return nil
+		return all
 	}
 	lanes := idle.Lanes
 	idle = problem(fmt.Sprintf("%d partitions are held by no replica: what their devices send waits at the broker", len(lanes)),
 		"it passes when the lease of a dead replica expires; if it does not, see the replicas' logs", idle.Since)
 	idle.Lanes = lanes
-	return []Problem{idle}
+	return append(all, idle)
 }
 
 // ReplicasStatus is this replica and the others.
@@ -132,6 +151,7 @@ type ReplicaStatus struct {
 	Host       string    `json:"host"`
 	Version    string    `json:"version"`
 	Started    time.Time `json:"started"`
+	Connected  bool      `json:"connected"` // to the broker, by one lane at least
 	Leaving    bool      `json:"leaving,omitempty"`
 	Partitions string    `json:"partitions"`
 }
@@ -166,7 +186,7 @@ func (r *replicas) status() (*ReplicasStatus, []LeaseStatus) {
 		held[p.Holder].List = append(held[p.Holder].List, p.Partition)
 	}
 	for _, other := range k.Replicas {
-		line := ReplicaStatus{ID: other.ID, Host: other.Host, Version: other.Version, Started: other.Started, Leaving: other.Leaving}
+		line := ReplicaStatus{ID: other.ID, Host: other.Host, Version: other.Version, Started: other.Started, Connected: other.Connected, Leaving: other.Leaving}
 		if p := held[other.ID]; p != nil {
 			line.Partitions = p.String()
 		}

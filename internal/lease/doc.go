@@ -1,6 +1,6 @@
 // Package lease shares partitions out among the replicas of a bridge: who should
 // hold what (share.go), what is known of the others (view.go), and the keeper that
-// takes, renews, hands over and gives up (keeper.go, hold.go), over a KV bucket
+// takes, renews, hands over and gives up (keeper.go, moves.go, hold.go), over a KV bucket
 // (bucket.go).
 //
 // A lease is a key with a time to live, written by compare-and-set on its

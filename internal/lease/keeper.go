@@ -11,14 +11,18 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Lanes are what leases are for. Its methods are called by the keeper; Close and
-// Abandon on goroutines of their own, for each partition one at a time.
+// Lanes are what leases are for. Its methods are called by the keeper; Try, Close
+// and Abandon on goroutines of their own, Try one at a time, the others for each
+// partition one at a time.
 type Lanes interface {
 	// Open begins to open the partition's lane and returns at once. hadSession:
 	// the broker had a session for it when somebody was connected last.
 	Open(partition string, hold *Hold, hadSession bool)
 	// Connected tells whether the lane's session is connected.
 	Connected(partition string) bool
+	// Try connects to the broker as a lane would, under a client id of its own, and
+	// leaves again.
+	Try(ctx context.Context) error
 	// Close lets the lane run empty, until ctx ends, and returns when its session
 	// has left the broker; with how many messages were left unstored.
 	Close(ctx context.Context, partition string) (abandoned int)
@@ -48,6 +52,7 @@ type Keeper struct {
 	wait   sync.WaitGroup
 	asks   chan ask
 	ended  chan ending
+	tried  chan error
 	leave  chan context.Context
 	done   chan struct{}
 
@@ -70,6 +75,11 @@ type Keeper struct {
 	holds        map[string]*Hold
 	mine         map[string]bool // lapsed here: nobody else can have been connected
 	idle         map[string]time.Time
+	endTrial     context.CancelFunc // nil: none is under way
+	tryAt        time.Time          // when the next one begins
+	reached      bool               // the last one reached the broker
+	unreached    string             // why it did not
+	unreachedAt  time.Time          // since when none has
 	leaving      bool
 	until        context.Context // of the leave
 	settled      bool
@@ -110,7 +120,7 @@ func Start(o Options) *Keeper {
 	now := time.Now()
 	k := &Keeper{
 		opts: o, cancel: cancel, base: now,
-		asks: make(chan ask), ended: make(chan ending), leave: make(chan context.Context), done: make(chan struct{}),
+		asks: make(chan ask), ended: make(chan ending), tried: make(chan error), leave: make(chan context.Context), done: make(chan struct{}),
 		holds: map[string]*Hold{}, mine: map[string]bool{}, idle: map[string]time.Time{},
 		problem: "not reached yet", problemSince: now,
 	}
@@ -147,7 +157,7 @@ func (k *Keeper) run(ctx context.Context) {
 	for {
 		now := time.Now()
 		k.pass(ctx, now)
-		if k.leaving && len(k.holds) == 0 {
+		if k.leaving && len(k.holds) == 0 && k.endTrial == nil {
 			k.report(time.Now())
 			return
 		}
@@ -161,8 +171,13 @@ func (k *Keeper) run(ctx context.Context) {
 			k.answer(ctx, a)
 		case e := <-k.ended:
 			k.end(ctx, e)
+		case err := <-k.tried:
+			k.learn(err)
 		case k.until = <-k.leave:
 			k.leaving = true
+			if k.endTrial != nil {
+				k.endTrial()
+			}
 			k.renewAt = time.Time{} // the others are to know at once
 		}
 	}
@@ -178,6 +193,7 @@ func (k *Keeper) pass(ctx context.Context, now time.Time) {
 	}
 	if k.entries != nil && !k.view.listing || k.leaving {
 		k.shareOut(ctx, time.Now())
+		k.try(ctx, time.Now())
 	}
 	// After a standstill only an answer of the store tells what became of the
 	// leases, and what was lost must be closed before the rest goes on.
@@ -207,7 +223,7 @@ func (k *Keeper) next(now time.Time) time.Time {
 		return k.openAt
 	}
 	next := k.renewAt
-	for _, at := range []time.Time{k.retryAt, k.quietUntil, k.view.nextExpiry(now)} {
+	for _, at := range []time.Time{k.retryAt, k.quietUntil, k.tryAt, k.view.nextExpiry(now)} {
 		if at.After(now) && at.Before(next) {
 			next = at
 		}
@@ -322,7 +338,7 @@ func (k *Keeper) renewAll(ctx context.Context) bool {
 		return false
 	}
 	me := k.opts.Replica
-	me.Leaving = k.leaving
+	me.Leaving, me.Connected = k.leaving, k.connected()
 	// First: it expires first, too, so that nobody gives a dead replica a share.
 	revision, err := k.store(ctx, func(ctx context.Context) (uint64, error) {
 		return k.opts.Store.Put(ctx, replicaKey+me.ID, encode(me))

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,6 +163,9 @@ type lanes struct {
 	// closing is how long Abandon takes.
 	closing time.Duration
 
+	away  bool        // from the broker; under the broker's mu
+	hangs atomic.Bool // a trial has no answer
+
 	mu   sync.Mutex
 	open map[string]*Hold
 	// sessions says of what lanes the broker was believed to have a session.
@@ -172,6 +176,9 @@ func (l *lanes) Open(p string, h *Hold, hadSession bool) {
 	l.mu.Lock()
 	l.open[p], l.sessions[p] = h, hadSession
 	l.mu.Unlock()
+	l.broker.mu.Lock()
+	l.broker.opened[p]++
+	l.broker.mu.Unlock()
 	l.connect(p)
 }
 
@@ -179,11 +186,13 @@ func (l *lanes) connect(p string) {
 	b := l.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if l.away {
+		return
+	}
 	if b.connected[p] != nil && b.connected[p] != l {
 		b.takeovers++
 	}
 	b.connected[p] = l
-	b.opened[p]++
 }
 
 func (l *lanes) Connected(p string) bool {
@@ -213,6 +222,20 @@ func (l *lanes) Abandon(p string) {
 	delete(l.open, p)
 }
 
+// Try reaches the broker unless the way to it is cut.
+func (l *lanes) Try(ctx context.Context) error {
+	if l.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	l.broker.mu.Lock()
+	defer l.broker.mu.Unlock()
+	if l.away {
+		return errCut
+	}
+	return nil
+}
+
 func (l *lanes) held() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -238,11 +261,16 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, memory: newMemory(), broker: &brokerSide{connected: map[string]*lanes{}, opened: map[string]int{}}}
 }
 
-func (w *world) join() *replica {
+func (w *world) join() *replica { return w.start(true) }
+
+// joinWithoutBroker is join of one that never reached the broker.
+func (w *world) joinWithoutBroker() *replica { return w.start(false) }
+
+func (w *world) start(reaches bool) *replica {
 	w.n++
 	name := fmt.Sprintf("r%d", w.n)
 	r := &replica{link: w.memory.link(), lanes: &lanes{
-		name: name, broker: w.broker, drain: 50 * time.Millisecond, open: map[string]*Hold{}, sessions: map[string]bool{},
+		name: name, broker: w.broker, away: !reaches, drain: 50 * time.Millisecond, open: map[string]*Hold{}, sessions: map[string]bool{},
 	}}
 	r.Keeper = Start(Options{
 		Store: r.link, Lanes: r.lanes, Partitions: sixteen, HandOver: 5 * time.Second, Log: zerolog.Nop(),
@@ -263,6 +291,24 @@ func (w *world) kill(r *replica) {
 		w.broker.mu.Unlock()
 	}
 	r.lanes.mu.Unlock()
+}
+
+// part takes the broker from a replica.
+func (w *world) part(r *replica) {
+	w.broker.mu.Lock()
+	defer w.broker.mu.Unlock()
+	r.lanes.away = true
+	maps.DeleteFunc(w.broker.connected, func(_ string, l *lanes) bool { return l == r.lanes })
+}
+
+// rejoin gives it back.
+func (w *world) rejoin(r *replica) {
+	w.broker.mu.Lock()
+	r.lanes.away = false
+	w.broker.mu.Unlock()
+	for _, p := range r.lanes.held() {
+		r.lanes.connect(p)
+	}
 }
 
 // everything waits until every partition is connected for one of the replicas, in

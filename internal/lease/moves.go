@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -26,7 +25,7 @@ func (k *Keeper) shareOut(ctx context.Context, now time.Time) {
 		}
 	}
 	members := k.view.members(now)
-	if !slices.Contains(members, k.opts.Replica.ID) {
+	if !k.view.knows(k.opts.Replica.ID, now) {
 		return // what this replica said of itself has not come back yet
 	}
 	bounded, cancel := context.WithDeadline(ctx, now.Add(k.ttl/renewals))

@@ -13,6 +13,9 @@ type Replica struct {
 	Host    string    `json:"host"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
+	// Connected: it reached the broker when it wrote this, by one of its lanes at
+	// least or, without any, on trial.
+	Connected bool `json:"connected,omitempty"`
 	// Leaving: it is stopping, and is to be given nothing more.
 	Leaving bool `json:"leaving,omitempty"`
 }

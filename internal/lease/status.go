@@ -10,6 +10,10 @@ type Status struct {
 	// Problem is why the store cannot be reached, since Since; empty: it can.
 	Problem string
 	Since   time.Time
+	// Unreached is why this replica, which holds nothing, is not given any: it cannot
+	// reach the broker, since UnreachedSince. Empty: it can, or its lanes tell.
+	Unreached      string
+	UnreachedSince time.Time
 	// Settled: the partitions have been shared out once.
 	Settled    bool
 	Replicas   []Replica
@@ -50,10 +54,11 @@ func (k *Keeper) Status() Status {
 func (k *Keeper) report(now time.Time) {
 	s := Status{
 		Replica: k.opts.Replica, TTL: k.ttl, Problem: k.problem, Since: k.problemSince, Settled: k.settled,
+		Unreached: k.unreached, UnreachedSince: k.unreachedAt,
 		Taken: k.taken, HandedOver: k.handedOver, Lost: k.lostCount,
 		Partitions: make([]PartitionStatus, 0, len(k.opts.Partitions)),
 	}
-	s.Replica.Leaving = k.leaving
+	s.Replica.Leaving, s.Replica.Connected = k.leaving, k.connected()
 	if k.view != nil {
 		s.Replicas = k.view.present(now)
 	}

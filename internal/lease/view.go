@@ -22,6 +22,41 @@ type view struct {
 type seenReplica struct {
 	Replica
 	at time.Time
+	// turned is when Connected was first seen as it is now, ever whether it has been
+	// true, returning that the others had reason to take over, and it is not yet trusted
+	// again.
+	turned    time.Time
+	ever      bool
+	returning bool
+}
+
+// next is the replica as its next record shows it.
+func (r seenReplica) next(says Replica, now time.Time, ttl time.Duration) seenReplica {
+	n := seenReplica{Replica: says, at: now, turned: r.turned, ever: r.ever || says.Connected}
+	n.returning = r.returning && !r.trusted(now, ttl)
+	if r.ID == "" || says.Connected != r.Connected {
+		n.turned = now
+		n.returning = n.returning || r.ever && r.away(now, ttl)
+	}
+	return n
+}
+
+// How long a replica may be without the broker before the others take over, and how
+// long one must have had it to be believed. After an outage of the broker all lanes
+// that can are connected again sooner: a session waits 22.5 s at most between
+// attempts, of which one lasts 10 s. Where the TTL is long they are longer, too, for
+// what a replica says of itself may be a third of that old.
+const (
+	awayAfter    = 15 * time.Second
+	trustedAfter = 45 * time.Second
+)
+
+func (r *seenReplica) away(now time.Time, ttl time.Duration) bool {
+	return !r.Connected && (!r.ever || now.Sub(r.turned) >= max(awayAfter, ttl))
+}
+
+func (r *seenReplica) trusted(now time.Time, ttl time.Duration) bool {
+	return r.Connected && now.Sub(r.turned) >= max(trustedAfter, 2*ttl)
 }
 
 type seenLease struct {
@@ -43,12 +78,16 @@ func (v *view) apply(e Entry, now time.Time) {
 	}
 	v.latest = max(v.latest, e.Revision)
 	if id, ok := strings.CutPrefix(e.Key, replicaKey); ok {
-		r := seenReplica{at: now}
-		if json.Unmarshal(e.Value, &r.Replica) != nil || r.ID != id || id == "" {
+		var r Replica
+		if json.Unmarshal(e.Value, &r) != nil || r.ID != id || id == "" {
 			delete(v.replicas, id)
 			return
 		}
-		v.replicas[id] = r
+		before := v.replicas[id]
+		if now.Sub(before.at) >= v.ttl {
+			before = seenReplica{}
+		}
+		v.replicas[id] = before.next(r, now, v.ttl)
 		return
 	}
 	p, ok := partitionOf(e.Key)
@@ -62,15 +101,39 @@ func (v *view) apply(e Entry, now time.Time) {
 	v.leases[p] = l
 }
 
-// members are the replicas that may be given partitions.
+// members are the replicas that may be given partitions. One that cannot reach the
+// broker is none as long as another can, and has been able to for a while: where the
+// broker is away for all, nobody has reason to give anything up. One that has lost
+// its partitions for it is a member again when it may be trusted.
 func (v *view) members(now time.Time) []string {
-	var ids []string
-	for id, r := range v.replicas {
-		if now.Sub(r.at) < v.ttl && !r.Leaving {
-			ids = append(ids, id)
+	holders := map[string]bool{}
+	for p := range v.leases {
+		if l, free, _ := v.lease(p, now); !free {
+			holders[l.Holder] = true
 		}
 	}
-	return ids
+	var all, connected []string
+	trusted := false
+	for id, r := range v.replicas {
+		if now.Sub(r.at) >= v.ttl || r.Leaving {
+			continue
+		}
+		all = append(all, id)
+		trusted = trusted || r.trusted(now, v.ttl)
+		if !r.away(now, v.ttl) && (!r.returning || holders[id] || r.trusted(now, v.ttl)) {
+			connected = append(connected, id)
+		}
+	}
+	if trusted {
+		return connected
+	}
+	return all
+}
+
+// knows tells whether a replica has been heard of lately.
+func (v *view) knows(id string, now time.Time) bool {
+	r, ok := v.replicas[id]
+	return ok && now.Sub(r.at) < v.ttl
 }
 
 // present are all replicas that have been heard of lately, by id.

@@ -77,7 +77,12 @@ func awaitProblem(t testing.TB, b *daemon.Bridge, component string, words ...str
 // eventually waits, at most for patience; said tells what was there instead.
 func eventually(t testing.TB, done func() bool, said func() any) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	eventuallyWithin(t, patience, done, said)
+}
+
+func eventuallyWithin(t testing.TB, d time.Duration, done func() bool, said func() any) {
+	t.Helper()
+	deadline := time.Now().Add(d)
 	for !done() {
 		if time.Now().After(deadline) {
 			require.FailNow(t, "it did not come to pass", "%+v", said())

@@ -72,14 +72,20 @@ func (r *leafRig) startBridge() {
 // get reads a page of the admin endpoint, whose address is in the log.
 func (r *leafRig) get(path string, into any) int {
 	r.t.Helper()
+	return ask(r.t, r.bridge, r.said, path, into)
+}
+
+// ask gets a page of the bridge whose log says its address after byte from.
+func ask(t testing.TB, bridge *peers.BridgeProcess, from int, path string, into any) int {
+	t.Helper()
 	const listening = `"address":"`
-	end := r.bridge.Log().Await(r.t, r.said, listening)
-	addr, _, _ := strings.Cut(r.bridge.Log().String()[end:], `"`)
+	end := bridge.Log().Await(t, from, listening)
+	addr, _, _ := strings.Cut(bridge.Log().String()[end:], `"`)
 	answer, err := http.Get("http://" + addr + path)
-	require.NoError(r.t, err)
+	require.NoError(t, err)
 	defer answer.Body.Close()
 	defer http.DefaultClient.CloseIdleConnections()
-	require.NoError(r.t, json.NewDecoder(answer.Body).Decode(into))
+	require.NoError(t, json.NewDecoder(answer.Body).Decode(into))
 	return answer.StatusCode
 }
 

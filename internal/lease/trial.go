@@ -1,0 +1,52 @@
+package lease
+
+import (
+	"context"
+	"time"
+)
+
+// connected tells whether this replica reaches the broker.
+func (k *Keeper) connected() bool {
+	for p := range k.holds {
+		if k.opts.Lanes.Connected(p) {
+			return true
+		}
+	}
+	return len(k.holds) == 0 && k.reached
+}
+
+// try finds out whether a replica without any lane reaches the broker, where there are
+// others: on that depends whether it is given a share.
+func (k *Keeper) try(ctx context.Context, now time.Time) {
+	if len(k.holds) > 0 {
+		k.reached, k.unreached = false, "" // its lanes tell
+		return
+	}
+	if k.endTrial != nil || k.leaving || now.Before(k.tryAt) || len(k.view.present(now)) < 2 {
+		return
+	}
+	ctx, k.endTrial = context.WithCancel(ctx)
+	k.wait.Go(func() { k.tried <- k.opts.Lanes.Try(ctx) })
+}
+
+// learn is told how a trial went.
+func (k *Keeper) learn(err error) {
+	k.endTrial()
+	k.endTrial, k.tryAt = nil, time.Now().Add(k.ttl)
+	if len(k.holds) > 0 || k.leaving {
+		return
+	}
+	if k.reached != (err == nil) {
+		k.renewAt = time.Time{} // the others are to know at once
+	}
+	k.reached = err == nil
+	if err == nil {
+		k.unreached = ""
+		return
+	}
+	if k.unreached == "" {
+		k.unreachedAt = time.Now()
+		k.opts.Log.Warn().AnErr("problem", err).Msg("this replica cannot reach the broker and is given no partitions")
+	}
+	k.unreached = err.Error()
+}

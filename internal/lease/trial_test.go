@@ -1,0 +1,152 @@
+package lease
+
+import (
+	"maps"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAReplicaWithoutTheBrokerLeavesItsShareToThoseThatHaveIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b, c := w.join(), w.join(), w.join()
+		w.everything(a, b, c)
+		time.Sleep(time.Minute)
+		w.part(b)
+		took := w.everything(a, c)
+		require.Greater(t, took, awayAfter-time.Second, "not for a moment's interruption")
+		require.Less(t, took, awayAfter+2*ttl/renewals)
+		require.Zero(t, w.broker.takeovers, "it gave them up by itself")
+		require.Empty(t, b.lanes.held())
+		time.Sleep(ttl)
+		status := b.Status()
+		require.Zero(t, status.Lost)
+		require.False(t, status.Replica.Connected)
+		require.Equal(t, errCut.Error(), status.Unreached)
+		time.Sleep(10 * time.Minute)
+		require.Empty(t, b.lanes.held(), "and is given none as long as that is so")
+
+		moved := maps.Clone(w.broker.opened)
+		w.rejoin(b)
+		took = w.everything(a, b, c)
+		require.Greater(t, took, trustedAfter, "it must keep the broker for a while")
+		require.Less(t, took, trustedAfter+2*ttl)
+		total := 0
+		for p, n := range w.broker.opened {
+			total += n - moved[p]
+		}
+		require.Equal(t, 5, total, "it takes its share and nothing else moves")
+		require.Empty(t, b.Status().Unreached)
+		w.stop(a, b, c)
+	})
+}
+
+func TestNothingMovesWhileTheBrokerIsAwayForAll(t *testing.T) {
+	t.Parallel()
+	for _, away := range []time.Duration{5 * time.Second, 20 * time.Second, 5 * time.Minute} {
+		t.Run(away.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				all := []*replica{w.join(), w.join(), w.join()}
+				w.everything(all...)
+				time.Sleep(10 * time.Minute)
+				for i, r := range all { // noticed one after the other
+					w.part(r)
+					time.Sleep(time.Duration(i) * time.Second)
+				}
+				time.Sleep(away)
+				for _, r := range all { // and back as the sessions' pauses have it
+					w.rejoin(r)
+					time.Sleep(16 * time.Second)
+				}
+				time.Sleep(10 * time.Minute)
+				w.everything(all...)
+				for p, n := range w.broker.opened {
+					require.Equal(t, 1, n, "partition %s", p)
+				}
+				w.stop(all...)
+			})
+		})
+	}
+}
+
+func TestAReplicaThatIsLeftAloneTakesAllEvenWithoutTheBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		w.part(b)
+		w.everything(a)
+		w.kill(a)
+		time.Sleep(15 * time.Second)
+		require.Len(t, b.lanes.held(), 16, "somebody must be there when the broker is")
+		w.rejoin(b)
+		require.Less(t, w.everything(b), time.Second)
+		a.link.setCut(false)
+		w.stop(b, a)
+	})
+}
+
+func TestANewcomerThatCannotReachTheBrokerIsGivenNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.joinWithoutBroker()
+		time.Sleep(10 * time.Minute)
+		require.Empty(t, b.lanes.held())
+		require.Len(t, a.lanes.held(), 16)
+		w.rejoin(b)
+		require.Less(t, w.everything(a, b), 2*ttl, "it has lost nobody's trust")
+		w.stop(a, b)
+	})
+}
+
+func TestALinkThatComesAndGoesMovesNothingToAndFro(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		w.part(b)
+		w.everything(a)
+		for range 20 {
+			w.rejoin(b)
+			time.Sleep(trustedAfter - 2*ttl)
+			w.part(b)
+			time.Sleep(2 * ttl)
+		}
+		require.Len(t, a.lanes.held(), 16)
+		for p, n := range w.broker.opened {
+			require.LessOrEqual(t, n, 2, "partition %s", p)
+		}
+		w.stop(a, b)
+	})
+}
+
+func TestAStopEndsATrial(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.joinWithoutBroker()
+		b.lanes.hangs.Store(true)
+		time.Sleep(3 * ttl)
+		begun := time.Now()
+		w.stop(b)
+		require.Less(t, time.Since(begun), time.Second)
+		w.stop(a)
+	})
+}
