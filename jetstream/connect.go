@@ -90,10 +90,10 @@ type ConnectHooks struct {
 	// ConnectFailed: an attempt failed, for another reason than the attempt
 	// before: once per change, not once per attempt.
 	ConnectFailed func(p ConnectProblem)
-	// Closed: nothing will be tried any more. Only after nc.Close, or where
-	// the server refused the protocol itself (nats.go closes on an unknown
-	// -ERR).
-	Closed func(nc *nats.Conn, err error)
+	// GaveUp: nothing will be tried any more. Never after nc.Close: nats.go closes
+	// by itself on an -ERR that it does not know, and under TLS, where nothing here
+	// sees that first, only a new connection mends it.
+	GaveUp func(err error)
 	// Error: what has no caller to be returned to: a permission violation, a
 	// slow consumer.
 	Error func(nc *nats.Conn, err error)
@@ -200,6 +200,7 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 		// sent on reconnect ahead of what the publisher resends.
 		nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(watch.delay),
+		nats.NoCallbacksAfterClientClose(),
 		nats.SetCustomDialer(&watch.dialer),
 		nats.ConnectHandler(watch.connected),
 		nats.ReconnectHandler(watch.reconnected),

@@ -338,18 +338,14 @@ func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
 		URL: s.URL(),
 		Hooks: jetstream.ConnectHooks{
 			Connected: func(*nats.Conn) { calls <- "hook connected" },
-			Closed:    func(*nats.Conn, error) { calls <- "hook closed" },
 		},
 	},
 		nats.ConnectHandler(func(*nats.Conn) { calls <- "own connected" }),
-		nats.ClosedHandler(func(*nats.Conn) { calls <- "own closed" }),
 	)
 	require.NoError(t, err)
 	require.Equal(t, "hook connected", receive(t, "connected", calls))
 	require.Equal(t, "own connected", receive(t, "connected", calls))
 	nc.Close()
-	require.Equal(t, "hook closed", receive(t, "closed", calls))
-	require.Equal(t, "own closed", receive(t, "closed", calls))
 }
 
 func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.T) {

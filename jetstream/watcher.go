@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -123,8 +124,8 @@ func (w *watcher) disconnected(nc *nats.Conn, err error) {
 }
 
 func (w *watcher) closed(nc *nats.Conn) {
-	if hook := w.options.Hooks.Closed; hook != nil {
-		hook(nc, nc.LastError())
+	if hook := w.options.Hooks.GaveUp; hook != nil {
+		hook(fmt.Errorf("the connection to the NATS server was given up for good: %w", nc.LastError()))
 	}
 }
 

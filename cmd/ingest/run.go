@@ -55,9 +55,13 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 		// Last: until then /livez and /readyz say how the stop goes.
 		defer server.Close()
 	}
-	progress.Show(ctx, i)
-	log.Info().Str("cause", context.Cause(ctx).Error()).Msg("stopping; a second signal ends at once")
+	err = progress.Show(ctx, i)
+	cause := err
+	if err == nil {
+		cause = context.Cause(ctx)
+	}
+	log.Info().Str("cause", cause.Error()).Msg("stopping; a second signal ends at once")
 	i.Stop()
 	log.Info().Msg("stopped")
-	return nil
+	return err
 }

@@ -91,27 +91,25 @@ func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	control, err := openControl(ConnectOptions(c, c.MQTT.ClientID+"-control"), opts.Log)
+	b := &Bridge{opts: opts, plan: plan, started: time.Now(), limits: limits, reloads: reloads{running: c}, fatal: make(chan error, 1)}
+	b.control, err = openControl(ConnectOptions(c, c.MQTT.ClientID+"-control"), b.fail, opts.Log)
 	if err != nil {
 		return nil, err
 	}
-	live, err := openLive(c, ConnectOptions(c, c.MQTT.ClientID+"-live"), limits, opts.Log)
+	b.live, err = openLive(c, ConnectOptions(c, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
-		control.nc.Close()
+		b.control.nc.Close()
 		return nil, err
 	}
-	leaf, err := openLeaf(ctx, c, plan, control, opts.Log)
+	b.leaf, err = openLeaf(ctx, c, plan, b.control, opts.Log)
 	if err != nil {
-		live.close()
-		control.nc.Close()
+		b.live.close()
+		b.control.nc.Close()
 		return nil, err
 	}
 	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
-	return &Bridge{
-		opts: opts, plan: plan, started: time.Now(), control: control, live: live, leaf: leaf,
-		limits: limits, reloads: reloads{running: c}, devices: bridge.NewDevices(table), tenants: bridge.NewDevices(table),
-		fatal: make(chan error, 1),
-	}, nil
+	b.devices, b.tenants = bridge.NewDevices(table), bridge.NewDevices(table)
+	return b, nil
 }
 
 // startStreams looks after the streams until run ends, and waits for them, but not
@@ -180,8 +178,8 @@ func (b *Bridge) fail(err error) {
 	}
 }
 
-// Failed delivers an error that the bridge cannot go on after: a contradiction
-// found only after the start.
+// Failed delivers an error that the bridge cannot go on after, and a new process can: a
+// contradiction found only after the start, a connection that was given up for good.
 func (b *Bridge) Failed() <-chan error { return b.fatal }
 
 // tick has the lanes note once a second that they live.

@@ -28,7 +28,7 @@ type live struct {
 	listener []func(error) // of errors on nc
 }
 
-func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge.LiveLimits, log zerolog.Logger) (*live, error) {
+func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*live, error) {
 	l := &live{}
 	r := c.Identity.Registry
 	if r.Kind != config.RegistryNone {
@@ -46,7 +46,7 @@ func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge
 	if c.Limits.Bucket == "" && r.Kind != config.RegistryKV {
 		return l, nil
 	}
-	connect.Hooks = jetstream.ConnectHooks{Error: func(_ *nats.Conn, err error) { l.heard(err) }}
+	connect.Hooks = jetstream.ConnectHooks{GaveUp: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
 	nc, err := jetstream.Connect(connect)
 	if err != nil {
 		return nil, err

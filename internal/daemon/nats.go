@@ -44,12 +44,14 @@ type control struct {
 	again    chan struct{} // holds a token when the streams want another look
 }
 
-func openControl(o jetstream.ConnectOptions, log zerolog.Logger) (*control, error) {
+// openControl begins to connect. gaveUp is called where that ends for good.
+func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Logger) (*control, error) {
 	c := &control{
 		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
 		again: make(chan struct{}, 1),
 	}
 	o.Hooks = jetstream.ConnectHooks{
+		GaveUp: gaveUp,
 		Connected: func(nc *nats.Conn) {
 			c.set("")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")

@@ -57,10 +57,11 @@ func attesting(t *testing.T) *broker.Broker {
 }
 
 func peers(b *broker.Broker, nats *jetstream.Server) []string {
-	return []string{
-		"MQTT_URL=" + b.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret",
-		"NATS_URL=" + nats.URL(),
-	}
+	return append(brokerOf(b), "NATS_URL="+nats.URL())
+}
+
+func brokerOf(b *broker.Broker) []string {
+	return []string{"MQTT_URL=" + b.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret"}
 }
 
 // publish sends n messages of the device cn to topic and waits for their PUBACKs.

@@ -38,6 +38,7 @@ type Ingest struct {
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
+	failed chan error
 }
 
 // intake is one consumer and the table that it fills.
@@ -104,7 +105,7 @@ func Start(opts Options) (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Ingest{opts: opts, started: time.Now(), conf: conf}
+	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1)}
 	i.nats.set("not connected yet")
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Msg(w)
@@ -159,6 +160,7 @@ func (i *Ingest) connect() error {
 func (i *Ingest) hooks() jetstream.ConnectHooks {
 	log := i.opts.Log
 	return jetstream.ConnectHooks{
+		GaveUp: func(err error) { i.failed <- err }, // once
 		Connected: func(nc *nats.Conn) {
 			i.nats.set("")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected")
@@ -323,6 +325,10 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 	}
 	return nil
 }
+
+// Failed delivers an error that this ingest cannot go on after, and a new one can: its
+// connection to NATS was given up for good.
+func (i *Ingest) Failed() <-chan error { return i.failed }
 
 // Stop lets every batch that is being stored be finished, for at most the configured
 // stop_timeout, acknowledges it and leaves. What is left is delivered again, to this

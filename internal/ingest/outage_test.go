@@ -218,3 +218,23 @@ func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
 	require.Equal(t, []string{"1500"}, r.query(`SELECT count(*)::text FROM telemetry`))
 	require.Empty(t, r.quarantined())
 }
+
+// nats.go closes a connection for good on a line that the server finds too long, or on an
+// error that it does not know. Under TLS nothing sees that before it does.
+func TestAConnectionThatWasGivenUpForGoodEndsIngestWhichANewOneMends(t *testing.T) {
+	t.Parallel()
+	tls, ca := peers.NATSTLS(t)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: tls})
+	r := &rig{t: t, nats: server.URL, database: "postgres://127.0.0.1:1/nobody"}
+	i, stop := r.start("nats.tls.ca=" + ca)
+	require.Eventually(t, i.nc.IsConnected, patience, 5*time.Millisecond)
+	require.NoError(t, i.nc.Publish(strings.Repeat("x", 8<<10), nil))
+	select {
+	case err := <-i.Failed():
+		require.ErrorContains(t, err, "given up for good: nats: maximum control line exceeded")
+	case <-time.After(patience):
+		require.Fail(t, "it goes on without a connection")
+	}
+	stop()
+	require.Empty(t, i.Failed(), "its own end is no failure")
+}

@@ -47,21 +47,21 @@ func (p *Progress) Before(log zerolog.Logger) zerolog.Logger {
 	return log.Hook(zerolog.HookFunc(func(*zerolog.Event, zerolog.Level, string) { p.clear() }))
 }
 
-// Show blocks until ctx ends.
-func (p *Progress) Show(ctx context.Context, i *Ingest) {
-	if !p.live {
-		<-ctx.Done()
-		return
-	}
+// Show blocks until ctx ends, or ingest fails with the error returned.
+func (p *Progress) Show(ctx context.Context, i *Ingest) error {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	defer p.clear()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
+		case err := <-i.Failed():
+			return err
 		case now := <-tick.C:
-			p.draw(p.line(now, i.Tables()))
+			if p.live {
+				p.draw(p.line(now, i.Tables()))
+			}
 		}
 	}
 }

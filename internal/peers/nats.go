@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mqtt-nats-bridge/internal/pki"
 )
 
 // NATSOptions describe one nats-server. The zero value has JetStream in a
@@ -116,4 +119,26 @@ func line(text, prefix string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// NATSTLS makes a certificate and returns the tls block of a nats-server that shows it,
+// and the file of the authority that clients must trust.
+func NATSTLS(t testing.TB) (config, ca string) {
+	t.Helper()
+	dir := t.TempDir()
+	authority, err := pki.New()
+	if err == nil {
+		ca, err = authority.WriteCA(dir)
+	}
+	var files pki.Files
+	if err == nil {
+		var cert tls.Certificate
+		if cert, err = authority.Server("127.0.0.1"); err == nil {
+			files, err = pki.Write(dir, "nats", cert)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("tls { cert_file: %q, key_file: %q }\n", files.Cert, files.Key), ca
 }

@@ -1,0 +1,44 @@
+package daemon
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+	processes "mqtt-nats-bridge/internal/peers"
+)
+
+// nats.go closes a connection for good on an error that it does not know, and on a
+// line that the server finds too long. Under TLS nothing sees that before it does.
+func TestAConnectionThatWasGivenUpForGoodEndsTheBridgeWhichANewOneMends(t *testing.T) {
+	t.Parallel()
+	tls, ca := processes.NATSTLS(t)
+	server := processes.NATSServer(t, processes.NATSOptions{Config: tls})
+	for name, connection := range map[string]func(*Bridge) *nats.Conn{
+		"control": func(b *Bridge) *nats.Conn { return b.control.nc },
+		"live":    func(b *Bridge) *nats.Conn { return b.live.nc },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mqtt := attesting(t)
+			c, err := config.Load(config.Sources{Env: append(brokerOf(mqtt), "NATS_URL="+server.URL, "BRIDGE_NATS_TLS_CA="+ca)})
+			require.NoError(t, err)
+			b, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop()})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return len(b.Problems()) == 0 }, patience, 5*time.Millisecond)
+			require.NoError(t, connection(b).Publish(strings.Repeat("x", 8<<10), nil))
+			select {
+			case err := <-b.Failed():
+				require.ErrorContains(t, err, "given up for good: nats: maximum control line exceeded")
+			case <-time.After(patience):
+				require.Fail(t, "it goes on without a connection")
+			}
+			require.NoError(t, b.Stop(t.Context()))
+			require.Empty(t, b.Failed(), "its own end is no failure")
+		})
+	}
+}
