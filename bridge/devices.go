@@ -20,8 +20,8 @@ import (
 // can aim at one.
 type Devices struct {
 	seed   maphash.Seed
-	limit  int // devices at most
-	idle   int64
+	limit  int          // devices at most
+	idle   atomic.Int64 // ns
 	shards [deviceShards]deviceShard
 	count  atomic.Int64
 	evict  atomic.Uint64
@@ -89,8 +89,14 @@ func NewDevices(o DevicesOptions) *Devices {
 	if o.Idle <= 0 {
 		o.Idle = 24 * time.Hour
 	}
-	return &Devices{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1), idle: int64(o.Idle)}
+	d := &Devices{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1)}
+	d.SetIdle(o.Idle)
+	return d
 }
+
+// SetIdle changes after how long a device that was not seen is forgotten. Safe for
+// concurrent use.
+func (d *Devices) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 
 // deviceRef names an entry for the time between a message's arrival and its
 // settlement. The hash tells whether the entry is still that device's.
@@ -314,7 +320,7 @@ func (d *Devices) sweep(s *deviceShard, wallTime int64) {
 	}
 	for range 2 {
 		n := s.step()
-		if e := s.at(n); e.used && wallTime-int64(e.seen)*1e9 > d.idle {
+		if e := s.at(n); e.used && wallTime-int64(e.seen)*1e9 > d.idle.Load() {
 			d.forget(s, n)
 		}
 	}

@@ -75,15 +75,20 @@ func (d *Devices) insertWithHash(hash uint64, name string) uint32 {
 func TestIdleDevicesAreForgotten(t *testing.T) {
 	t.Parallel()
 	d := NewDevices(DevicesOptions{Idle: time.Hour})
-	for i := range 10_000 {
-		d.receive(fmt.Appendf(nil, "acme/old-%d", i), noon)
+	crowd := func(name string, at time.Duration) {
+		for i := range 10_000 {
+			d.receive(fmt.Appendf(nil, "acme/%s-%d", name, i), noon+int64(at))
+		}
 	}
-	later := noon + int64(61*time.Minute)
-	for i := range 10_000 {
-		d.receive(fmt.Appendf(nil, "acme/new-%d", i), later)
-	}
-	require.Less(t, d.Len(), 12_000)
-	require.Equal(t, uint64(20_000-d.Len()), d.Evicted())
+	crowd("old", 0)
+	d.SetIdle(2 * time.Hour)
+	crowd("new", 61*time.Minute)
+	require.Equal(t, 20_000, d.Len(), "not yet idle")
+	d.SetIdle(time.Hour)
+	crowd("newer", 62*time.Minute)
+	crowd("newest", 62*time.Minute)
+	require.Less(t, d.Len(), 32_000)
+	require.Equal(t, uint64(40_000-d.Len()), d.Evicted())
 	for i := range 10_000 {
 		_, ok := d.Lookup("acme", fmt.Sprintf("new-%d", i), unlimited())
 		require.True(t, ok, "one in use was forgotten")

@@ -72,8 +72,8 @@ func TestAHangUpReadsTheConfigurationAgain(t *testing.T) {
 	require.Equal(t, 5.0, r.status().Limits.Device.Rate)
 	require.Empty(t, r.status().Reload.At)
 
-	line := r.reload(reloadableBase+"limits: {payload: 32KiB, device: {rate: 30/m, burst: 3}}\nquarantine: {per_device: {rate: 2, burst: 4}}\n", "configuration read again")
-	require.Contains(t, line, `"changed":["limits.payload","limits.device.rate","limits.device.burst","quarantine.per_device.rate","quarantine.per_device.burst"]`)
+	line := r.reload(reloadableBase+"limits: {payload: 32KiB, device: {rate: 30/m, burst: 3}, idle: 2h}\nquarantine: {per_device: {rate: 2, burst: 4}}\n", "configuration read again")
+	require.Contains(t, line, `"changed":["limits.payload","limits.device.rate","limits.device.burst","limits.idle","quarantine.per_device.rate","quarantine.per_device.burst"]`)
 	s := r.status()
 	require.Equal(t, 32<<10, s.Limits.Payload)
 	require.Equal(t, 0.5, s.Limits.Device.Rate)
@@ -84,14 +84,14 @@ func TestAHangUpReadsTheConfigurationAgain(t *testing.T) {
 
 	// What needs a restart is named, again and again, and the rest is in force.
 	for range 2 {
-		line = r.reload(reloadableBase+"limits: {payload: 16KiB, idle: 2h}\nstate_dir: /tmp/elsewhere\n", "configuration differs in what needs a restart")
-		require.Contains(t, line, `"keys":["limits.idle","state_dir"]`)
+		line = r.reload(reloadableBase+"limits: {payload: 16KiB, max_devices: 1000}\nstate_dir: /tmp/elsewhere\n", "configuration differs in what needs a restart")
+		require.Contains(t, line, `"keys":["limits.max_devices","state_dir"]`)
 		r.waitLog("configuration read again")
 	}
 	s = r.status()
 	require.Equal(t, 16<<10, s.Limits.Payload)
 	require.Equal(t, 10.0, s.Limits.Device.Rate, "the default again")
-	require.Equal(t, []string{"limits.idle", "state_dir"}, s.Reload.NeedsRestart)
+	require.Equal(t, []string{"limits.max_devices", "state_dir"}, s.Reload.NeedsRestart)
 }
 
 func TestAFaultInTheFileChangesNothing(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 // lanes' limits as they are written. It is the bucket's reader.
 type overrides struct {
 	limits   *bridge.LiveLimits
-	idle     time.Duration
+	idle     atomic.Int64 // limits.idle, ns
 	refusals *registry.Refusals
 	log      zerolog.Logger
 	name     string
@@ -37,10 +37,12 @@ type overrides struct {
 
 func newOverrides(c *config.Config, limits *bridge.LiveLimits, log zerolog.Logger) *overrides {
 	log = log.With().Str("bucket", c.Limits.Bucket).Logger()
-	return &overrides{
-		limits: limits, idle: c.Limits.Idle, name: c.Limits.Bucket, log: log,
+	o := &overrides{
+		limits: limits, name: c.Limits.Bucket, log: log,
 		refusals: registry.NewRefusals("limit", log), entries: map[string]bridge.Override{},
 	}
+	o.idle.Store(int64(c.Limits.Idle))
+	return o
 }
 
 // ParseOverrideKey reads the key of a limit; the Rate is left out:
@@ -106,7 +108,7 @@ func (o *overrides) Put(key string, value []byte) {
 	override, err := ParseOverrideKey(key)
 	if err == nil {
 		var limit config.RateLimit
-		limit, err = config.ParseOverride(value, o.idle)
+		limit, err = config.ParseOverride(value, time.Duration(o.idle.Load()))
 		override.Rate = rate(limit)
 	}
 	if err != nil {

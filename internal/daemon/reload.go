@@ -21,7 +21,7 @@ type reloads struct {
 // livePaths are the keys that a reload puts in force, each with what is below it.
 // log.level is the command's, which made the logger.
 func livePaths() []string {
-	return []string{"limits.payload", "limits.device", "limits.tenant", "quarantine.per_device", "log.level"}
+	return []string{"limits.payload", "limits.device", "limits.tenant", "limits.idle", "quarantine.per_device", "log.level"}
 }
 
 // Reload puts in force what of c may change while the bridge runs: limits and the
@@ -41,6 +41,11 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	}
 	if err := b.limits.Set(limits(c)); err != nil {
 		return nil, nil, err
+	}
+	b.devices.SetIdle(c.Limits.Idle)
+	b.tenants.SetIdle(c.Limits.Idle)
+	if o := b.live.overrides; o != nil {
+		o.idle.Store(int64(c.Limits.Idle))
 	}
 	r.running = r.running.With(c, changed...)
 	r.at, r.restart = time.Now(), restart
