@@ -118,15 +118,20 @@ func TellsSourced(version string) bool {
 	return major > 2 || major == 2 && minor >= 15
 }
 
+// ErrUnsourced: a stream of the hub is missing or does not source from here, and
+// what is stored here goes nowhere.
+var ErrUnsourced = errors.New("the hub takes nothing from here")
+
 // SourcedUpTo asks the hub up to which sequence each of the streams has stored
 // what comes from the domain. A stream that is missing or has no such source has
-// stored nothing; the error says so for those that exist.
+// stored nothing, and the error, an [ErrUnsourced], says so.
 func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec) (map[string]uint64, error) {
 	positions := map[string]uint64{}
 	var faults []error
 	for _, spec := range streams {
 		stream, err := hub.Stream(ctx, spec.Name)
 		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			faults = append(faults, fmt.Errorf("%w: it has no stream %s", ErrUnsourced, spec.Name))
 			continue
 		}
 		if err != nil {
@@ -136,7 +141,7 @@ func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec
 			source := findSource(stream.CachedInfo().Sources, want)
 			switch {
 			case source == nil:
-				faults = append(faults, fmt.Errorf("stream %s at the hub does not source %s", spec.Name, want))
+				faults = append(faults, fmt.Errorf("%w: stream %s at the hub does not source %s", ErrUnsourced, spec.Name, want))
 				continue
 			case source.Error != nil:
 				faults = append(faults, fmt.Errorf("stream %s at the hub cannot source %s: %w", spec.Name, want, source.Error))

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// leafHub is a hub with a listener for leaf nodes, and its URL.
+func leafHub(t *testing.T) (hub *jetstream.Server, leafURL string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := l.Addr().(*net.TCPAddr).Port
+	require.NoError(t, l.Close())
+	hub, err = jetstream.StartServer(jetstream.ServerOptions{
+		StoreDir: t.TempDir(), Port: -1, ServerName: "hub",
+		Configure: func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port },
+	})
+	require.NoError(t, err)
+	t.Cleanup(hub.Shutdown)
+	return hub, "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
+}
+
+func leafPeers(t *testing.T, b *broker.Broker, hub *jetstream.Server, leafURL string) []string {
+	return append(peers(b, hub), "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL="+leafURL,
+		"BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir())
+}
+
+// awaitHubStreams returns once the hub's streams are as they should be.
+func awaitHubStreams(t *testing.T, b *Bridge) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(b.control.problems()) == 0 }, patience, 5*time.Millisecond)
+}
+
+// A stream that is deleted at the hub while the bridge is connected takes nothing
+// from here any more, and no connection ends to tell.
+func TestAStreamDeletedAtTheHubIsMadeAgainAndDrains(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	b := run(t, leafPeers(t, devices, hub, leafURL)...)
+	waitReady(t, b)
+	awaitHubStreams(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.NoError(t, b.control.js.DeleteStream(t.Context(), "TELEMETRY"))
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
+	require.Eventually(t, func() bool {
+		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+		return err == nil && s.CachedInfo().State.Msgs >= 4
+	}, 3*streamsAgain, 100*time.Millisecond)
+}
+
+// With streams.manage off nobody but the hub's own word tells that it does not source
+// from here.
+func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	env := leafPeers(t, devices, hub, leafURL)
+	c, err := config.Load(config.Sources{Env: env})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	b := run(t, append(env, "BRIDGE_STREAMS_MANAGE=off")...)
+	_, err = jetstream.Manage(t.Context(), b.control.js, jetstream.ManageCreate, plan.Streams, nil)
+	require.NoError(t, err)
+	waitReady(t, b)
+	telemetry, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	cfg := telemetry.CachedInfo().Config
+	sources := cfg.Sources
+	cfg.Sources = nil
+	_, err = b.control.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" })
+	}, 2*streamsAgain, 100*time.Millisecond)
+	cfg.Sources = sources
+	_, err = b.control.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain, 100*time.Millisecond)
+}
