@@ -44,6 +44,7 @@ type leafView struct {
 	linkSince      time.Time
 	linkProblem    string
 	hub            map[string]uint64 // nil: not asked yet
+	given          map[string]bool   // see jetstream.SourcedUpTo; nil: the hub has not said, this time
 	hubProblem     string
 	misfit         string // what about the hub will not pass by itself
 	misfitSince    time.Time
@@ -208,14 +209,14 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 	if !u.control.nc.IsConnected() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.view.hubProblem, u.view.unsourced = jetstream.ErrDisconnected.Error(), ""
+		u.view.hubProblem, u.view.unsourced, u.view.given = jetstream.ErrDisconnected.Error(), "", nil
 		return
 	}
-	positions, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)
+	positions, given, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)
 	misfit := hubMisfit(u.control.nc, u.config)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.view.hubProblem = ""
+	u.view.hubProblem, u.view.given = "", given
 	if err != nil {
 		u.view.hubProblem = err.Error()
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
@@ -90,4 +92,44 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	_, err = b.control.js.UpdateStream(t.Context(), cfg)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain, 100*time.Millisecond)
+}
+
+// The hub passes over a message that it has already, and counts only what it stores:
+// so that one seems to wait, for as long as none follows it. None could, if that
+// shut the store.
+func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	b := run(t, append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=2s")...)
+	awaitHubStreams(t, b)
+	waitReady(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+	awaitAtHub(t, b, 1)
+
+	nc, err := nats.Connect("", nats.InProcessServer(b.leaf.node.InProcess()))
+	require.NoError(t, err)
+	defer nc.Close()
+	local, err := natsjs.New(nc)
+	require.NoError(t, err)
+	for _, js := range []natsjs.JetStream{b.control.js, local} {
+		_, err := js.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil, natsjs.WithMsgID("both"))
+		require.NoError(t, err)
+	}
+	began := time.Now()
+	require.Eventually(t, func() bool {
+		s := b.leaf.status()
+		return s.Messages == 1 && time.Since(s.Oldest) > 4*time.Second && time.Since(began) > 4*time.Second
+	}, patience, 10*time.Millisecond)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+	awaitAtHub(t, b, 3)
+	waitReady(t, b)
+}
+
+func awaitAtHub(t *testing.T, b *Bridge, messages uint64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+		return err == nil && s.CachedInfo().State.Msgs == messages
+	}, 2*patience, 10*time.Millisecond)
 }
