@@ -181,12 +181,14 @@ func (p *Postgres) await(ctx context.Context, db *pgx.Conn, due time.Time) (name
 
 const columns = `SELECT tenant_id::text, device_id::text, status::text, extract(epoch FROM not_after)::float8 FROM ` + Table
 
-// load reads the whole table and puts it in force.
+// load reads the whole table and puts it in force. A row without a name names nobody:
+// a view may have some.
 func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, queryPatience)
 	defer cancel()
 	table := bridge.NewCertTable()
-	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) }, columns); err != nil {
+	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) },
+		columns+` WHERE tenant_id IS NOT NULL AND device_id IS NOT NULL`); err != nil {
 		return err
 	}
 	table.Pack()

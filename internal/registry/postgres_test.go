@@ -112,6 +112,24 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 	eventually(t, "none", p, func(s State) bool { return s.Entries == 0 })
 }
 
+// A view may have rows that name nobody: an outer join has. They must not keep the
+// others, and a revocation among them, from being read.
+func TestARowThatNamesNobodyIsPassedOver(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t,
+		`CREATE TABLE devices (tenant text, device text, status text)`,
+		`CREATE VIEW device_certificates AS SELECT tenant tenant_id, device device_id, status, NULL::timestamptz not_after FROM devices`,
+		`INSERT INTO devices VALUES ('acme', 'dev-1', 'ACTIVE')`)
+	p, c := d.follow(50 * time.Millisecond)
+	<-p.Loaded()
+	is(t, p, c, "acme/dev-1", active(0), true)
+	d.exec(`INSERT INTO devices VALUES ('acme', NULL, 'ACTIVE'), (NULL, 'dev-2', 'ACTIVE')`,
+		`UPDATE devices SET status = 'REVOKED' WHERE device = 'dev-1'`)
+	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	require.Equal(t, 1, p.State().Entries)
+	require.False(t, p.State().Stale())
+}
+
 func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, insert("acme", "dev-1", "ACTIVE", "NULL"))
