@@ -134,6 +134,11 @@ func (p *Postgres) follow(ctx context.Context) error {
 		return fmt.Errorf("listen for changes: %w", err)
 	}
 	for {
+		// A link that is gone without a word would hold the reading up for all of
+		// its time, and what is known would pass for fresh as long.
+		if err := p.ask(ctx, db); err != nil {
+			return err
+		}
 		if err := p.load(ctx, db); err != nil {
 			return err
 		}
@@ -151,6 +156,16 @@ func (p *Postgres) follow(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// ask has the database say something.
+func (p *Postgres) ask(ctx context.Context, db *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	if err := db.Ping(ctx); err != nil {
+		return fmt.Errorf("ask the database: %w", err)
+	}
+	return nil
 }
 
 // await waits for changes. whole: everything is to be read, since it is due or a
