@@ -34,6 +34,7 @@ type leafUnit struct {
 	heard   []heard
 	before  string // the store as the last look found it
 	shut    bool
+	ajar    bool      // the latest shutting or opening had an error: either may be, of each stream
 	waiting bool      // for the hub's word after a power cut
 	asked   time.Time // when the streams were looked at again because of unsourced
 }

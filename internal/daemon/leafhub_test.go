@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"net"
 	"slices"
 	"strconv"
@@ -132,4 +133,41 @@ func awaitAtHub(t *testing.T, b *Bridge, messages uint64) {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs == messages
 	}, 2*patience, 10*time.Millisecond)
+}
+
+// A disk that stands still answers too late: the streams are shut although the answer
+// was an error, and must be opened again like any that were.
+func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	c, err := config.Load(config.Sources{Env: append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=1h")})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	node, err := jetstream.StartLeaf(t.Context(), LeafOptions(c, plan.Streams))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, node.Close()) }()
+	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
+	require.NoError(t, err)
+	defer nc.Close()
+	local, err := natsjs.New(nc)
+	require.NoError(t, err)
+	store := func() error {
+		_, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
+		return err
+	}
+
+	u := &leafUnit{node: node, config: c.NATS.Leaf}
+	u.view.backlog = []jetstream.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, u.keepLimits(late))
+	require.NoError(t, node.Shut(t.Context(), true), "what the server did all the same")
+	require.Error(t, store())
+	u.view.backlog[0].Oldest = time.Now()
+	for range 2 { // the second time it has stood still
+		require.NoError(t, u.keepLimits(t.Context()))
+	}
+	require.NoError(t, store())
 }

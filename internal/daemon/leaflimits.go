@@ -39,7 +39,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 		done = v.hub
 	}
 	purge := len(done) > 0 && (near && still || !near && now.Sub(u.purged) >= leafPurge)
-	shut := u.shut
+	shut, ajar := u.shut, u.ajar
 	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
 	u.mu.Unlock()
 
@@ -52,15 +52,18 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 		u.mu.Unlock()
 	}
 	// Opened again only when it has stood still, for the same reason.
-	if tooOld == shut || shut && !still {
+	if tooOld == shut && !ajar || !tooOld && !still {
 		return nil
 	}
 	if err := u.node.Shut(ctx, tooOld); err != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.ajar = true
 		return err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.shut = tooOld
+	u.shut, u.ajar = tooOld, false
 	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
 	return nil
 }
