@@ -34,7 +34,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
 		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge && !v.given[b.Stream]
 	})
-	done := u.kept(now)
+	done := u.kept()
 	if near {
 		done = v.hub
 	}
@@ -68,11 +68,12 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	return nil
 }
 
-// kept is what the hub had stored already nats.leaf.keep ago, and has still: a hub
-// that went back to an earlier state has not. nil: that is not known.
-func (u *leafUnit) kept(now time.Time) map[string]uint64 {
+// kept is what the hub had stored already nats.leaf.keep before it was last heard, and
+// had still when it was: one that went back to an earlier state has not, and one that
+// is silent may have gone back with its last word. nil: that is not known.
+func (u *leafUnit) kept() map[string]uint64 {
 	n := 0
-	for n < len(u.heard) && now.Sub(u.heard[n].at) >= u.config.Keep {
+	for n < len(u.heard) && u.heard[len(u.heard)-1].at.Sub(u.heard[n].at) >= u.config.Keep {
 		n++
 	}
 	if n == 0 {
