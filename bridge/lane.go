@@ -71,7 +71,7 @@ type Lane struct {
 
 	// Of the reading goroutine alone.
 	message Message
-	headers [6]Header
+	headers [7]Header
 	idBuf   []byte
 	values  []byte
 	subject []byte

@@ -93,7 +93,7 @@ func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams
 	ctx, cancel := context.WithTimeout(t.Context(), drainPatience)
 	defer cancel()
 	require.Eventually(t, func() bool {
-		at, err := jetstream.SourcedUpTo(ctx, hub, streams)
+		at, _, err := jetstream.SourcedUpTo(ctx, hub, streams)
 		if err != nil {
 			return false
 		}
@@ -235,7 +235,7 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 	_, err = jetstream.Manage(within(t), js, jetstream.ManageCreate, second, nil)
 	require.ErrorIs(t, err, jetstream.ErrContradiction)
 	require.ErrorContains(t, err, "run mqtt-nats-bridge streams apply")
-	_, err = jetstream.SourcedUpTo(within(t), js, second)
+	_, _, err = jetstream.SourcedUpTo(within(t), js, second)
 	require.ErrorContains(t, err, "stream TELEMETRY at the hub does not source TELEMETRY of domain site-b")
 
 	apply(t, js, second)

@@ -56,7 +56,7 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, keep > 0, ask)
 			if ask {
-				at, err := jetstream.SourcedUpTo(within(t), js, streams)
+				at, _, err := jetstream.SourcedUpTo(within(t), js, streams)
 				require.NoError(t, err)
 				ask, err = l.Renumber(within(t), at)
 				require.NoError(t, err)

@@ -118,33 +118,45 @@ func TellsSourced(version string) bool {
 	return major > 2 || major == 2 && minor >= 15
 }
 
+// sourceSilence is how long a source that works is silent at most: its consumer sends
+// a heartbeat every second (nats-server 2.15, sourceHealthHB).
+const sourceSilence = 5 * time.Second
+
+// ErrUnsourced: a stream of the hub is missing or does not source from here, and
+// what is stored here goes nowhere.
+var ErrUnsourced = errors.New("the hub takes nothing from here")
+
 // SourcedUpTo asks the hub up to which sequence each of the streams has stored
 // what comes from the domain. A stream that is missing or has no such source has
-// stored nothing; the error says so for those that exist.
-func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec) (map[string]uint64, error) {
-	positions := map[string]uint64{}
+// stored nothing, and the error, an [ErrUnsourced], says so. given: the hub has been
+// given everything, just now; what is not stored then it has passed over, for it had
+// a message with that id.
+func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec) (positions map[string]uint64, given map[string]bool, err error) {
+	positions, given = map[string]uint64{}, map[string]bool{}
 	var faults []error
 	for _, spec := range streams {
 		stream, err := hub.Stream(ctx, spec.Name)
 		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			faults = append(faults, fmt.Errorf("%w: it has no stream %s", ErrUnsourced, spec.Name))
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, explain(err, "$JS.API.STREAM.INFO."+spec.Name))
+			return nil, nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, explain(err, "$JS.API.STREAM.INFO."+spec.Name))
 		}
 		for _, want := range spec.Sources {
 			source := findSource(stream.CachedInfo().Sources, want)
 			switch {
 			case source == nil:
-				faults = append(faults, fmt.Errorf("stream %s at the hub does not source %s", spec.Name, want))
+				faults = append(faults, fmt.Errorf("%w: stream %s at the hub does not source %s", ErrUnsourced, spec.Name, want))
 				continue
 			case source.Error != nil:
 				faults = append(faults, fmt.Errorf("stream %s at the hub cannot source %s: %w", spec.Name, want, source.Error))
 			}
 			positions[want.Stream] = source.Seq
+			given[want.Stream] = source.Error == nil && source.Lag == 0 && source.Active >= 0 && source.Active < sourceSilence
 		}
 	}
-	return positions, errors.Join(faults...)
+	return positions, given, errors.Join(faults...)
 }
 
 func findSource(sources []*natsjs.StreamSourceInfo, want SourceSpec) *natsjs.StreamSourceInfo {

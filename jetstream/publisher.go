@@ -109,6 +109,7 @@ type Publisher struct {
 	closed     bool
 	stats      PublisherStats
 	reopening  sync.WaitGroup
+	gone       Link // was closed for good and is not, or not yet, link
 
 	// Scratch of send, under mu.
 	msg     nats.Msg
@@ -176,6 +177,9 @@ func (p *Publisher) connect() error {
 		return nats.ErrConnectionClosed
 	}
 	p.link, p.inbox = link, inbox
+	if link == p.gone { // sooner than it was handed over
+		p.reopen()
+	}
 	return nil
 }
 
@@ -195,10 +199,18 @@ func (p *Publisher) asyncError(err error) {
 func (p *Publisher) connectionClosed(link Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || link != p.link {
-		return
+	switch {
+	case p.closed:
+	case link != p.link:
+		p.gone = link
+	default:
+		p.reopen()
 	}
-	p.opts.Log.Warn().AnErr("problem", link.LastError()).Msg("the NATS connection was closed for good: opening another")
+}
+
+// reopen opens a connection in place of the one that was closed for good.
+func (p *Publisher) reopen() {
+	p.opts.Log.Warn().AnErr("problem", p.link.LastError()).Msg("the NATS connection was closed for good: opening another")
 	p.reopening.Go(func() {
 		for p.connect() != nil {
 			time.Sleep(p.opts.Jitter(maxPause))

@@ -117,3 +117,35 @@ func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
 		p.Close()
 	})
 }
+
+// deadWire is a link that was closed for good.
+type deadWire struct{ wire }
+
+func (*deadWire) PublishMsg(*nats.Msg) error { return nats.ErrConnectionClosed }
+func (*deadWire) IsConnected() bool          { return false }
+
+// nats.go tells of a connection that is closed for good on a goroutine of its own:
+// the publisher may not have been given it yet.
+func TestALinkThatIsClosedForGoodBeforeItIsHandedOverIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		link, opened := &wire{}, 0
+		p, err := NewPublisher(PublisherOptions{
+			Open: func(h LinkHandlers) (Link, string, error) {
+				opened++
+				if opened < 4 {
+					dead := &deadWire{}
+					h.Closed(dead)
+					return dead, "r.", nil
+				}
+				return link, "r.", nil
+			},
+			Settler: settleNothing{},
+		})
+		require.NoError(t, err)
+		p.Publish(&bridge.Message{Token: 1, Subject: []byte("s"), Payload: []byte("x")})
+		time.Sleep(time.Minute)
+		require.NotEmpty(t, link.taken())
+		p.Close()
+	})
+}

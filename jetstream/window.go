@@ -26,7 +26,7 @@ type entry struct {
 }
 
 // maxHeaders is the most headers a message may have besides its id.
-const maxHeaders = 6
+const maxHeaders = 7
 
 type headerEnd struct {
 	name string

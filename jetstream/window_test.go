@@ -104,6 +104,22 @@ func TestAnEntryIsACopy(t *testing.T) {
 	}
 }
 
+// The quarantine copy that has most: of a retained message that somebody vouched for
+// and that does not have its whole payload.
+func TestNoHeaderOfAQuarantineCopyIsLeftOut(t *testing.T) {
+	t.Parallel()
+	m := bridge.Message{Subject: []byte("s")}
+	for _, name := range []string{
+		bridge.HeaderReason, bridge.HeaderDetail, bridge.HeaderTopic, bridge.HeaderSize,
+		bridge.HeaderRetained, bridge.HeaderCN, bridge.HeaderTime,
+	} {
+		m.Headers = append(m.Headers, bridge.Header{Name: name, Value: []byte(name)})
+	}
+	var e entry
+	e.set(&m)
+	require.Equal(t, m.Headers, e.clone().Headers)
+}
+
 func TestLargeBuffersAreNotKept(t *testing.T) {
 	t.Parallel()
 	w := newWindow()

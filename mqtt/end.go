@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -51,22 +52,38 @@ func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, e
 	if err := p.Write(conn); err != nil {
 		return false, connectError(o.Address, 0, err)
 	}
-	answer, err := packets.ReadPacket(conn)
+	sessionPresent, err = o.readConnack(conn)
 	if err != nil {
-		return false, connectError(o.Address, 0, err)
-	}
-	ack, ok := answer.(*packets.ConnackPacket)
-	switch {
-	case !ok:
-		return false, connectError(o.Address, 0, fmt.Errorf("%w: it sent %s", ErrProtocol, answer))
-	case ack.ReturnCode != packets.Accepted:
-		return false, connectError(o.Address, ack.ReturnCode, packets.ConnErrors[ack.ReturnCode])
+		return false, err
 	}
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
 		return false, fmt.Errorf("say goodbye to %s: %w", o.Address, err)
 	}
 	farewell(conn)
-	return ack.SessionPresent, nil
+	return sessionPresent, nil
+}
+
+// readConnack reads the four bytes of a CONNACK and nothing of what is none.
+func (o *Options) readConnack(conn net.Conn) (sessionPresent bool, err error) {
+	var b [4]byte
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return false, connectError(o.Address, 0, err)
+	}
+	err = checkTurn(header{kind: b[0] >> 4}, false)
+	if err == nil && b[1] != 2 {
+		err = fmt.Errorf("%w: a CONNACK with %d remaining bytes", ErrMalformed, b[1])
+	}
+	if err != nil {
+		return false, connectError(o.Address, 0, err)
+	}
+	accepted, sessionPresent, err := parseConnack(b[2:])
+	if err == nil && !accepted {
+		err = packets.ConnErrors[b[3]]
+	}
+	if err != nil {
+		return false, connectError(o.Address, b[3], err)
+	}
+	return sessionPresent, nil
 }
 
 // farewell lets the broker read to the DISCONNECT: closed at once, a socket that has

@@ -51,6 +51,29 @@ func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnreachable)
 }
 
+// What is no CONNACK is not read: a broker may send a quarter of a gigabyte in one
+// packet, to a replica that tries it again and again.
+func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
+	t.Parallel()
+	b := listen(t, nil)
+	flooded := make(chan int, 1)
+	go func() {
+		p := b.accept()
+		n, _ := p.Write([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
+		for zeros := make([]byte, 1<<20); n < 1<<28; {
+			m, err := p.Write(zeros)
+			n += m
+			if err != nil {
+				break
+			}
+		}
+		flooded <- n
+	}()
+	err := Reach(t.Context(), Options{Address: b.addr, ClientID: "bridge-probe-1"})
+	require.ErrorIs(t, err, ErrProtocol)
+	require.Less(t, <-flooded, 32<<20, "bytes")
+}
+
 func TestABrokerInReachIsOneThatAcceptsTheUser(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})

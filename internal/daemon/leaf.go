@@ -34,26 +34,31 @@ type leafUnit struct {
 	heard   []heard
 	before  string // the store as the last look found it
 	shut    bool
-	waiting bool // for the hub's word after a power cut
+	ajar    bool      // the latest shutting or opening had an error: either may be, of each stream
+	waiting bool      // for the hub's word after a power cut
+	asked   time.Time // when the streams were looked at again because of unsourced
 }
 
 // leafView is what the last look found.
 type leafView struct {
-	link         bool
-	linkSince    time.Time
-	linkProblem  string
-	hub          map[string]uint64 // nil: not asked yet
-	hubProblem   string
-	misfit       string // what about the hub will not pass by itself
-	misfitSince  time.Time
-	streams      string // how the hub's streams contradict the configuration
-	streamsSince time.Time
-	local        string // why the store could not be read
-	localSince   time.Time
-	backlog      []jetstream.Backlog
-	used         uint64
-	full         time.Time // since when nothing is taken for lack of room; zero: it is
-	old          time.Time // likewise for age: since the store is shut
+	link           bool
+	linkSince      time.Time
+	linkProblem    string
+	hub            map[string]uint64 // nil: not asked yet
+	given          map[string]bool   // see jetstream.SourcedUpTo; nil: the hub has not said, this time
+	hubProblem     string
+	misfit         string // what about the hub will not pass by itself
+	misfitSince    time.Time
+	streams        string // how the hub's streams contradict the configuration
+	streamsSince   time.Time
+	unsourced      string // what the hub says that it does not take from here
+	unsourcedSince time.Time
+	local          string // why the store could not be read
+	localSince     time.Time
+	backlog        []jetstream.Backlog
+	used           uint64
+	full           time.Time // since when nothing is taken for lack of room; zero: it is
+	old            time.Time // likewise for age: since the store is shut
 }
 
 // heard is how far the hub had stored at a time.
@@ -205,22 +210,23 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 	if !u.control.nc.IsConnected() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.view.hubProblem = jetstream.ErrDisconnected.Error()
+		u.view.hubProblem, u.view.unsourced, u.view.given = jetstream.ErrDisconnected.Error(), "", nil
 		return
 	}
-	positions, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)
+	positions, given, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)
 	misfit := hubMisfit(u.control.nc, u.config)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.view.hubProblem = ""
+	u.view.hubProblem, u.view.given = "", given
 	if err != nil {
 		u.view.hubProblem = err.Error()
 	}
+	now := time.Now()
+	u.sourced(err, now)
 	if positions == nil {
 		return
 	}
 	u.view.hub = positions
-	now := time.Now()
 	if n := len(u.heard); n == 0 || now.Sub(u.heard[n-1].at) >= u.config.Keep/heardPerKeep {
 		u.heard = append(u.heard, heard{now, positions})
 	}
@@ -229,6 +235,32 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 		if misfit != "" {
 			u.log.Error().Str("problem", misfit).Msg("the hub does not fit")
 		}
+	}
+}
+
+// sourced notes since when the hub does not take what is here. A hub that has just
+// started tells of no source at first; where it lasts, a stream was deleted or has
+// lost its source, no connection ended because of it, and somebody must look.
+func (u *leafUnit) sourced(err error, now time.Time) {
+	v := &u.view
+	if !errors.Is(err, jetstream.ErrUnsourced) {
+		v.unsourced = ""
+		return
+	}
+	if v.unsourced == "" {
+		v.unsourcedSince, u.asked = now, now
+	}
+	v.unsourced = err.Error()
+	if now.Sub(u.asked) < streamsAgain {
+		return
+	}
+	if u.asked.Equal(v.unsourcedSince) {
+		u.log.Error().Str("problem", v.unsourced).Msg("the hub takes nothing from here")
+	}
+	u.asked = now
+	select {
+	case u.control.again <- struct{}{}:
+	default:
 	}
 }
 

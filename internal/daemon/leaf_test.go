@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
 )
 
 // The hub's streams are looked at every half minute: what is wrong with them has
@@ -25,4 +27,25 @@ func TestWhatIsWrongWithTheHubsStreamsKeepsItsBeginning(t *testing.T) {
 		u.contradicted(errors.New("they do not source from here"))
 		require.Equal(t, time.Now(), u.problems()[0].Since)
 	})
+}
+
+// A power cut takes a hub away, and its latest minutes with it: what it had said
+// before that it has must be kept here until it is back and says so again.
+func TestWhatAHubSaidBeforeItWentAwayIsKept(t *testing.T) {
+	t.Parallel()
+	u := &leafUnit{config: config.Leaf{Keep: 5 * time.Minute}}
+	began := time.Now()
+	says := func(after time.Duration, upTo uint64) map[string]uint64 {
+		u.view.hub = map[string]uint64{"S": upTo}
+		u.heard = append(u.heard, heard{began.Add(after), u.view.hub})
+		return u.kept()
+	}
+	require.Empty(t, says(0, 1000))
+	require.Empty(t, says(time.Minute, 2000))
+	require.Equal(t, map[string]uint64{"S": 1000}, says(5*time.Minute, 2500))
+	// Away for an hour; and back without its latest minutes.
+	require.Equal(t, map[string]uint64{"S": 1000}, u.kept())
+	require.Equal(t, map[string]uint64{"S": 1800}, says(65*time.Minute, 1800))
+	require.Equal(t, map[string]uint64{"S": 1800}, says(66*time.Minute, 3000))
+	require.Equal(t, map[string]uint64{"S": 3000}, says(71*time.Minute, 3500))
 }

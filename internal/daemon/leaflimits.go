@@ -29,15 +29,17 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	limit := uint64(u.config.MaxBytes)
 	guard := min(uint64(u.lanes)*leafGuard, limit/2)
 	near := v.used+guard >= limit
+	// What the hub was given and passed over does not wait, and would seem to for ever
+	// in a store that takes nothing after it.
 	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
-		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge
+		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge && !v.given[b.Stream]
 	})
-	done := u.kept(now)
+	done := u.kept()
 	if near {
 		done = v.hub
 	}
 	purge := len(done) > 0 && (near && still || !near && now.Sub(u.purged) >= leafPurge)
-	shut := u.shut
+	shut, ajar := u.shut, u.ajar
 	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
 	u.mu.Unlock()
 
@@ -50,24 +52,28 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 		u.mu.Unlock()
 	}
 	// Opened again only when it has stood still, for the same reason.
-	if tooOld == shut || shut && !still {
+	if tooOld == shut && !ajar || !tooOld && !still {
 		return nil
 	}
 	if err := u.node.Shut(ctx, tooOld); err != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.ajar = true
 		return err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.shut = tooOld
+	u.shut, u.ajar = tooOld, false
 	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
 	return nil
 }
 
-// kept is what the hub had stored already nats.leaf.keep ago, and has still: a hub
-// that went back to an earlier state has not. nil: that is not known.
-func (u *leafUnit) kept(now time.Time) map[string]uint64 {
+// kept is what the hub had stored already nats.leaf.keep before it was last heard, and
+// had still when it was: one that went back to an earlier state has not, and one that
+// is silent may have gone back with its last word. nil: that is not known.
+func (u *leafUnit) kept() map[string]uint64 {
 	n := 0
-	for n < len(u.heard) && now.Sub(u.heard[n].at) >= u.config.Keep {
+	for n < len(u.heard) && u.heard[len(u.heard)-1].at.Sub(u.heard[n].at) >= u.config.Keep {
 		n++
 	}
 	if n == 0 {

@@ -93,8 +93,14 @@ func (u *leafUnit) problems() []Problem {
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_age")
 	add(v.local != "", v.localSince, v.local, "see the disk of nats.leaf.store_dir; nats-server switches JetStream off when that is full: make room and restart the bridge")
 	add(v.misfit != "", v.misfitSince, v.misfit, "update the hub's nats-server, or raise its max_payload or lower nats.leaf.max_payload")
-	if v.streams != "" {
+	switch {
+	case v.streams != "":
 		all = append(all, Problem{Component: "streams", Problem: v.streams, Since: v.streamsSince})
+	case v.unsourced != "" && time.Since(v.unsourcedSince) >= streamsAgain:
+		all = append(all, Problem{
+			Component: "streams", Problem: v.unsourced, Since: v.unsourcedSince,
+			Advice: "run mqtt-nats-bridge streams apply: it makes the stream, or gives it its source",
+		})
 	}
 	return all
 }

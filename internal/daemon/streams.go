@@ -77,17 +77,22 @@ func (c *control) streamsNotReady(err error) {
 }
 
 // watchStreams looks at the streams again after each reconnect: the server may
-// have come back without its store. A contradiction no longer ends the bridge; it
-// is not ready and looks again at the next reconnect.
+// have come back without its store. A contradiction no longer ends the bridge: it
+// is not ready, and looks again at the next reconnect and every half minute, for
+// whoever mends the streams does not end the connection.
 func (c *control) watchStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) {
+	var again <-chan time.Time // nil: the streams are as they should be
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.again:
-			if err := c.ensureStreams(ctx, mode, plan); err != nil {
-				c.streamsNotReady(err)
-			}
+		case <-again:
+		}
+		again = nil
+		if err := c.ensureStreams(ctx, mode, plan); err != nil {
+			c.streamsNotReady(err)
+			again = time.After(streamsAgain)
 		}
 	}
 }

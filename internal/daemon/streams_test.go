@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +28,34 @@ func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
 	t.Cleanup(back.Shutdown)
 	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 10*time.Millisecond)
+}
+
+// Whoever mends the streams does not end the bridge's connection to say so.
+func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	store := t.TempDir()
+	nats, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	require.NoError(t, err)
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f")...)
+	waitReady(t, b)
+	telemetry, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	right := telemetry.CachedInfo().Config
+	wrong := right
+	wrong.Subjects = []string{"tenant.*.device.*.telemetry"}
+	_, err = b.control.js.UpdateStream(t.Context(), wrong)
+	require.NoError(t, err)
+	nats.Shutdown()
+	back, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: nats.Port()})
+	require.NoError(t, err)
+	t.Cleanup(back.Shutdown)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" && strings.Contains(p.Problem, "TELEMETRY") })
+	}, patience, 10*time.Millisecond)
+	_, err = b.control.js.UpdateStream(t.Context(), right)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain, 10*time.Millisecond)
 }
 
 // A stream that holds only some of a route's subjects is somebody else's choice:

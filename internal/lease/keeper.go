@@ -252,7 +252,10 @@ func (k *Keeper) read(ctx context.Context, key string) (e Entry, err error) {
 
 // open finds the store and begins to look at it.
 func (k *Keeper) open(ctx context.Context) {
-	const patience = 5 * time.Second
+	patience := 5 * time.Second
+	if k.ttl > 0 { // a round that takes as long as a lease lives is a standstill
+		patience = min(patience, k.ttl/2)
+	}
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	opened, err := k.opts.Store.Open(bounded)

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type memory struct {
 	revision uint64
 	keys     map[string]entryAt
 	links    map[*link]struct{}
+	says     time.Duration // how long a key lives; 0: ttl, as it is
 }
 
 type entryAt struct {
@@ -37,6 +39,7 @@ type link struct {
 	m       *memory
 	cut     bool
 	frozen  chan struct{} // nil: the process runs
+	silent  bool          // requests get no answer
 	mute    int           // so many answers to Write get lost
 	entries chan Entry
 }
@@ -54,8 +57,22 @@ func (m *memory) live(key string) (Entry, bool) {
 	return e.Entry, ok && time.Since(e.at) < ttl
 }
 
-func (l *link) Open(context.Context) (Opened, error) {
+// unanswered waits where requests get no answer.
+func (l *link) unanswered(ctx context.Context) error {
+	l.m.mu.Lock()
+	silent := l.silent
+	l.m.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (l *link) Open(ctx context.Context) (Opened, error) {
 	l.Close()
+	if err := l.unanswered(ctx); err != nil {
+		return Opened{}, err
+	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	if l.cut {
@@ -69,7 +86,7 @@ func (l *link) Open(context.Context) (Opened, error) {
 	}
 	l.entries <- Entry{Listed: true}
 	l.m.links[l] = struct{}{}
-	return Opened{TTL: ttl, Entries: l.entries}, nil
+	return Opened{TTL: cmp.Or(l.m.says, ttl), Entries: l.entries}, nil
 }
 
 func (l *link) Close() {
@@ -97,7 +114,10 @@ func (l *link) put(key string, value []byte) uint64 {
 	return m.revision
 }
 
-func (l *link) Put(_ context.Context, key string, value []byte) (uint64, error) {
+func (l *link) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	if err := l.unanswered(ctx); err != nil {
+		return 0, err
+	}
 	l.m.mu.Lock()
 	frozen := l.frozen
 	l.m.mu.Unlock()
@@ -520,6 +540,33 @@ func TestAReplicaThatStoodStillTakesNothingInUntilItKnowsWhatIsStillItsOwn(t *te
 		require.False(t, holds[0].Fenced())
 		w.everything(a, b)
 		w.stop(a, b)
+	})
+}
+
+// To wait for a store that does not answer is no standstill: what the lanes hold they
+// go on with, however short a lease lives.
+func TestAStoreThatDoesNotAnswerHoldsUpNoLane(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.memory.says = 2 * time.Second // the least that lanes.ttl may be
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		w.memory.mu.Lock()
+		a.link.silent = true
+		w.memory.mu.Unlock()
+		hold := a.lanes.open[a.lanes.held()[0]]
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			require.False(t, hold.Fenced())
+		}
+		require.Len(t, a.lanes.held(), len(sixteen))
+		w.memory.mu.Lock()
+		a.link.silent = false
+		w.memory.mu.Unlock()
+		w.everything(a)
+		w.stop(a)
 	})
 }
 

@@ -134,6 +134,11 @@ func (p *Postgres) follow(ctx context.Context) error {
 		return fmt.Errorf("listen for changes: %w", err)
 	}
 	for {
+		// A link that is gone without a word would hold the reading up for all of
+		// its time, and what is known would pass for fresh as long.
+		if err := p.ask(ctx, db); err != nil {
+			return err
+		}
 		if err := p.load(ctx, db); err != nil {
 			return err
 		}
@@ -151,6 +156,16 @@ func (p *Postgres) follow(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// ask has the database say something.
+func (p *Postgres) ask(ctx context.Context, db *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, dialPatience)
+	defer cancel()
+	if err := db.Ping(ctx); err != nil {
+		return fmt.Errorf("ask the database: %w", err)
+	}
+	return nil
 }
 
 // await waits for changes. whole: everything is to be read, since it is due or a
@@ -181,12 +196,14 @@ func (p *Postgres) await(ctx context.Context, db *pgx.Conn, due time.Time) (name
 
 const columns = `SELECT tenant_id::text, device_id::text, status::text, extract(epoch FROM not_after)::float8 FROM ` + Table
 
-// load reads the whole table and puts it in force.
+// load reads the whole table and puts it in force. A row without a name names nobody:
+// a view may have some.
 func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, queryPatience)
 	defer cancel()
 	table := bridge.NewCertTable()
-	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) }, columns); err != nil {
+	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) },
+		columns+` WHERE tenant_id IS NOT NULL AND device_id IS NOT NULL`); err != nil {
 		return err
 	}
 	table.Pack()

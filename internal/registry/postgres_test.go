@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,44 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 	eventually(t, "5,000 more", p, func(s State) bool { return s.Entries == 5005 })
 	d.exec(`TRUNCATE device_certificates`)
 	eventually(t, "none", p, func(s State) bool { return s.Entries == 0 })
+}
+
+// A firewall forgets a connection on which little is said, and tells nobody. Until
+// that is noticed nothing is revoked, and the state must not pass for a fresh one.
+func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, table, trigger, insert("acme", "dev-1", "ACTIVE", "NULL"))
+	link := peers.Proxy(t, d.Addr)
+	c := bridge.NewCertificates()
+	p, err := NewPostgres(PostgresOptions{
+		URL: strings.Replace(d.URL, d.Addr, link.Addr, 1), Refresh: time.Second, Certificates: c, Log: quiet(),
+	})
+	require.NoError(t, err)
+	under(t, p)
+	<-p.Loaded()
+	link.Impair(peers.Weather{Vanish: true}, peers.Weather{Vanish: true})
+	d.exec(`UPDATE device_certificates SET status = 'REVOKED'`)
+	eventually(t, "stale", p, State.Stale)
+	link.Mend()
+	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+}
+
+// A view may have rows that name nobody: an outer join has. They must not keep the
+// others, and a revocation among them, from being read.
+func TestARowThatNamesNobodyIsPassedOver(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t,
+		`CREATE TABLE devices (tenant text, device text, status text)`,
+		`CREATE VIEW device_certificates AS SELECT tenant tenant_id, device device_id, status, NULL::timestamptz not_after FROM devices`,
+		`INSERT INTO devices VALUES ('acme', 'dev-1', 'ACTIVE')`)
+	p, c := d.follow(50 * time.Millisecond)
+	<-p.Loaded()
+	is(t, p, c, "acme/dev-1", active(0), true)
+	d.exec(`INSERT INTO devices VALUES ('acme', NULL, 'ACTIVE'), (NULL, 'dev-2', 'ACTIVE')`,
+		`UPDATE devices SET status = 'REVOKED' WHERE device = 'dev-1'`)
+	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	require.Equal(t, 1, p.State().Entries)
+	require.False(t, p.State().Stale())
 }
 
 func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {

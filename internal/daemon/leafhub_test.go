@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// leafHub is a hub with a listener for leaf nodes, and its URL.
+func leafHub(t *testing.T) (hub *jetstream.Server, leafURL string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := l.Addr().(*net.TCPAddr).Port
+	require.NoError(t, l.Close())
+	hub, err = jetstream.StartServer(jetstream.ServerOptions{
+		StoreDir: t.TempDir(), Port: -1, ServerName: "hub",
+		Configure: func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port },
+	})
+	require.NoError(t, err)
+	t.Cleanup(hub.Shutdown)
+	return hub, "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
+}
+
+func leafPeers(t *testing.T, b *broker.Broker, hub *jetstream.Server, leafURL string) []string {
+	return append(peers(b, hub), "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL="+leafURL,
+		"BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir())
+}
+
+// awaitHubStreams returns once the hub's streams are as they should be.
+func awaitHubStreams(t *testing.T, b *Bridge) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(b.control.problems()) == 0 }, patience, 5*time.Millisecond)
+}
+
+// A stream that is deleted at the hub while the bridge is connected takes nothing
+// from here any more, and no connection ends to tell.
+func TestAStreamDeletedAtTheHubIsMadeAgainAndDrains(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	b := run(t, leafPeers(t, devices, hub, leafURL)...)
+	waitReady(t, b)
+	awaitHubStreams(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.NoError(t, b.control.js.DeleteStream(t.Context(), "TELEMETRY"))
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
+	require.Eventually(t, func() bool {
+		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+		return err == nil && s.CachedInfo().State.Msgs >= 4
+	}, 3*streamsAgain, 100*time.Millisecond)
+}
+
+// With streams.manage off nobody but the hub's own word tells that it does not source
+// from here.
+func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	env := leafPeers(t, devices, hub, leafURL)
+	c, err := config.Load(config.Sources{Env: env})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	b := run(t, append(env, "BRIDGE_STREAMS_MANAGE=off")...)
+	_, err = jetstream.Manage(t.Context(), b.control.js, jetstream.ManageCreate, plan.Streams, nil)
+	require.NoError(t, err)
+	waitReady(t, b)
+	telemetry, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	cfg := telemetry.CachedInfo().Config
+	sources := cfg.Sources
+	cfg.Sources = nil
+	_, err = b.control.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" })
+	}, 2*streamsAgain, 100*time.Millisecond)
+	cfg.Sources = sources
+	_, err = b.control.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain, 100*time.Millisecond)
+}
+
+// The hub passes over a message that it has already, and counts only what it stores:
+// so that one seems to wait, for as long as none follows it. None could, if that
+// shut the store.
+func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	b := run(t, append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=2s")...)
+	awaitHubStreams(t, b)
+	waitReady(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+	awaitAtHub(t, b, 1)
+
+	nc, err := nats.Connect("", nats.InProcessServer(b.leaf.node.InProcess()))
+	require.NoError(t, err)
+	defer nc.Close()
+	local, err := natsjs.New(nc)
+	require.NoError(t, err)
+	for _, js := range []natsjs.JetStream{b.control.js, local} {
+		_, err := js.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil, natsjs.WithMsgID("both"))
+		require.NoError(t, err)
+	}
+	began := time.Now()
+	require.Eventually(t, func() bool {
+		s := b.leaf.status()
+		return s.Messages == 1 && time.Since(s.Oldest) > 4*time.Second && time.Since(began) > 4*time.Second
+	}, patience, 10*time.Millisecond)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+	awaitAtHub(t, b, 3)
+	waitReady(t, b)
+}
+
+func awaitAtHub(t *testing.T, b *Bridge, messages uint64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
+		return err == nil && s.CachedInfo().State.Msgs == messages
+	}, 2*patience, 10*time.Millisecond)
+}
+
+// A disk that stands still answers too late: the streams are shut although the answer
+// was an error, and must be opened again like any that were.
+func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	c, err := config.Load(config.Sources{Env: append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=1h")})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	node, err := jetstream.StartLeaf(t.Context(), LeafOptions(c, plan.Streams))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, node.Close()) }()
+	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
+	require.NoError(t, err)
+	defer nc.Close()
+	local, err := natsjs.New(nc)
+	require.NoError(t, err)
+	store := func() error {
+		_, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
+		return err
+	}
+
+	u := &leafUnit{node: node, config: c.NATS.Leaf}
+	u.view.backlog = []jetstream.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, u.keepLimits(late))
+	require.NoError(t, node.Shut(t.Context(), true), "what the server did all the same")
+	require.Error(t, store())
+	u.view.backlog[0].Oldest = time.Now()
+	for range 2 { // the second time it has stood still
+		require.NoError(t, u.keepLimits(t.Context()))
+	}
+	require.NoError(t, store())
+}
