@@ -28,6 +28,8 @@ type answerConn struct {
 	// report, if any, is told why the connection must end: nats.go keeps the
 	// reason of a failed read to itself.
 	report func(error)
+	// closed, if any, is told that nats.go has closed the connection.
+	closed func()
 
 	buf    []byte
 	r, w   int  // buf[r:w] is read and not yet taken
@@ -67,6 +69,14 @@ const (
 	// 64 MB (MAX_PAYLOAD_MAX_SIZE), headers included.
 	maxMessage = 64 << 20
 )
+
+// Close implements net.Conn.
+func (c *answerConn) Close() error {
+	if c.closed != nil {
+		c.closed()
+	}
+	return c.failFastConn.Close()
+}
 
 // Read serves nats.go. It returns only with bytes that are for it, or an error.
 func (c *answerConn) Read(p []byte) (int, error) {

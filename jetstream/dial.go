@@ -20,6 +20,10 @@ import (
 // connection ahead of all that were lost with the old one (measured: 1 in 600
 // cuts under load). So the publisher says that it is sending before it looks, and
 // a connection that comes about meanwhile is given up again.
+//
+// That lock is also what nats.go's IsConnected and LastError wait for, up to the connect
+// timeout where the server says nothing. So the dialer knows by itself that an attempt is
+// under way, and whoever asks meanwhile has its answer at once.
 type dialer struct {
 	timeout    time.Duration
 	inProcess  nats.InProcessConnProvider // not nil: instead of a socket
@@ -27,6 +31,18 @@ type dialer struct {
 	sending    atomic.Bool
 	sink       atomic.Pointer[answerSink] // nil: answers come through nats.go
 	fault      atomic.Pointer[fault]      // the latest; nil: none
+	attempt    atomic.Bool                // from a dial until its end, or until nats.go has told of the connection
+	failure    atomic.Pointer[error]      // of the latest attempt that nats.go told of; nil: none
+}
+
+// over: the attempt has ended, in a connection or without.
+func (d *dialer) over() { d.attempt.Store(false) }
+
+// failed: nats.go has told why an attempt failed, or a connection ended.
+func (d *dialer) failed(err error) {
+	if err != nil {
+		d.failure.Store(&err)
+	}
 }
 
 // fault is why a connection had to end.
@@ -52,16 +68,19 @@ var errSending = errors.New("connection came about in the middle of sending")
 
 // Dial implements nats.CustomDialer.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	d.attempt.Store(true)
 	conn, err := d.open(network, address)
 	if err != nil {
+		d.over()
 		return nil, err
 	}
 	d.generation.Add(1)
 	if d.sending.Load() {
+		d.over()
 		conn.Close()
 		return nil, errSending
 	}
-	return &answerConn{failFastConn: failFastConn{conn}, sink: d.sink.Load, report: d.note}, nil
+	return &answerConn{failFastConn: failFastConn{conn}, sink: d.sink.Load, report: d.note, closed: d.over}, nil
 }
 
 // open leaves it to nobody else to connect within the process: nats.go, given the

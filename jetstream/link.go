@@ -18,8 +18,8 @@ type Link interface {
 	Generation() uint64
 	// Sending(true) begins a look at Generation and the sends that rely on
 	// it, Sending(false) ends them: on a socket opened in between nothing may
-	// go out.
-	Sending(bool)
+	// go out. open is false where a send would wait for an attempt to connect.
+	Sending(bool) (open bool)
 	LastError() error
 	MaxPayload() int64
 	Close()
@@ -46,13 +46,29 @@ type natsLink struct {
 }
 
 func (l natsLink) Generation() uint64 { return l.dialer.generation.Load() }
+
+// IsConnected says no while an attempt is under way, also for the moment between its
+// success and nats.go's word of it, which the publisher waits for anyhow.
+func (l natsLink) IsConnected() bool { return !l.dialer.attempt.Load() && l.Conn.IsConnected() }
+
 func (l natsLink) LastError() error {
 	if err := l.dialer.recentFault(); err != nil {
 		return err
 	}
-	return l.Conn.LastError()
+	if !l.dialer.attempt.Load() {
+		return l.Conn.LastError()
+	}
+	if err := l.dialer.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
-func (l natsLink) Sending(sending bool) { l.dialer.sending.Store(sending) }
+
+// Sending implements [Link].
+func (l natsLink) Sending(sending bool) (open bool) {
+	l.dialer.sending.Store(sending)
+	return !l.dialer.attempt.Load()
+}
 
 // openNATS returns what opens a link of nats.go and its reply inbox, whose name
 // ends in a dot.
@@ -64,8 +80,16 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 			nats.SkipSubjectValidation(),
 			nats.FlusherTimeout(writeTimeout),
 			nats.ReconnectOnFlusherError(),
-			nats.ConnectHandler(func(*nats.Conn) { h.Connected() }),
-			nats.ReconnectHandler(func(*nats.Conn) { h.Reconnected() }),
+			nats.ConnectHandler(func(*nats.Conn) {
+				d.over()
+				h.Connected()
+			}),
+			nats.ReconnectHandler(func(*nats.Conn) {
+				d.over()
+				h.Reconnected()
+			}),
+			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { d.failed(err) }),
+			nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { d.failed(err) }),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { h.Failed(err) }),
 			nats.ClosedHandler(func(nc *nats.Conn) { h.Closed(natsLink{nc, d}) }),
 		)
@@ -91,6 +115,9 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		if err != nil {
 			nc.Close()
 			return nil, "", fmt.Errorf("subscribe to the reply inbox: %w", err)
+		}
+		if nc.IsConnected() {
+			d.over() // nats.go's word of the first attempt comes in its own time
 		}
 		// From here on answers are taken off the socket. The subscription
 		// stays: the server must know the inbox, and what the socket does

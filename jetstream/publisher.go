@@ -244,8 +244,12 @@ func (p *Publisher) Publish(m *bridge.Message) {
 
 // pump sends what waits, in order, as far as the bounds allow.
 func (p *Publisher) pump() {
-	p.link.Sending(true)
+	open := p.link.Sending(true)
 	defer p.link.Sending(false)
+	if !open && p.win.next < p.win.tail {
+		p.recover(ErrDisconnected)
+		return
+	}
 	if g := p.link.Generation(); g != p.generation {
 		if p.win.next > p.win.head {
 			p.recover(ErrDisconnected)

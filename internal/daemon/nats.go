@@ -101,6 +101,14 @@ func (c *control) set(problem string) {
 	c.problem = problem
 }
 
+// connected is what the connection last told. To ask it would be to wait for an attempt
+// that is under way.
+func (c *control) connected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.problem == ""
+}
+
 // problems lists what keeps the NATS side from being ready.
 func (c *control) problems() []Problem {
 	c.mu.Lock()

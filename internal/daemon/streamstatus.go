@@ -57,7 +57,7 @@ func (c *control) streamsStatus(ctx context.Context, specs []jetstream.StreamSpe
 }
 
 func (c *control) streamState(ctx context.Context, name string) (*StreamState, error) {
-	if !c.nc.IsConnected() {
+	if !c.connected() {
 		return nil, errors.New("not available: nats is not connected")
 	}
 	stream, err := c.js.Stream(ctx, name)

@@ -129,7 +129,7 @@ func (l *link) Generation() uint64 {
 	return l.p.generation
 }
 
-func (l *link) Sending(bool)      {}
+func (l *link) Sending(bool) bool { return true }
 func (l *link) LastError() error  { return nil }
 func (l *link) MaxPayload() int64 { return linkLimit }
 

@@ -1,0 +1,65 @@
+package jetstream_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// nats.go dials and waits for INFO under the lock that IsConnected and LastError need.
+// Here that lasts longer than the test has patience.
+func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		defer close(accepted)
+		if conn, err := listener.Accept(); err == nil {
+			accepted <- conn
+		}
+	}()
+	s := boot(t, nil)
+	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			return jetstream.Connect(jetstream.ConnectOptions{
+				URL:            s.URL() + ",nats://" + listener.Addr().String(),
+				ConnectTimeout: 10 * patience, ReconnectWait: time.Millisecond,
+			}, append([]nats.Option{nats.DontRandomize()}, extra...)...)
+		},
+		Settler: newOutcomes(t), Log: zerolog.Nop(),
+	})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
+	s.Shutdown()
+	var silent net.Conn
+	select {
+	case silent = <-accepted:
+		require.NotNil(t, silent)
+	case <-time.After(patience):
+		require.Fail(t, "no attempt")
+	}
+	answered := make(chan jetstream.PublisherStats)
+	go func() {
+		p.Publish(&bridge.Message{Subject: []byte("tenant.a.device.b.telemetry"), ID: []byte("1")})
+		answered <- p.Stats()
+	}()
+	select {
+	case stats := <-answered:
+		require.False(t, stats.Connected)
+		require.Equal(t, 1, stats.Unsettled)
+		require.Contains(t, stats.Problem, "not connected")
+	case <-time.After(patience):
+		require.Fail(t, "whoever asks waits for the server")
+	}
+	require.NoError(t, listener.Close())
+	require.NoError(t, silent.Close())
+	p.Close()
+}
