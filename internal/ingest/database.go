@@ -55,6 +55,9 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if _, set := conf.ConnConfig.RuntimeParams["application_name"]; !set {
 		conf.ConnConfig.RuntimeParams["application_name"] = "ingest"
 	}
+	// What is written is UTF-8. Left to itself a database of another encoding takes
+	// it for its own, and every letter beyond ASCII for several.
+	conf.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	if conf.ConnConfig.ConnectTimeout == 0 {
 		conf.ConnConfig.ConnectTimeout = 10 * time.Second
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
@@ -37,6 +38,7 @@ func TestIngest(t *testing.T) {
 		"metrics keep their names":                           metricsKeepTheirNames,
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
+		"a database that is not UTF-8 keeps the letters":     aDatabaseThatIsNotUTF8,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,6 +118,32 @@ func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
 	r.publish(same, same)
 	r.settled()
 	require.Equal(t, []string{"4"}, r.query(`SELECT count(*)::text FROM telemetry`))
+}
+
+// aDatabaseThatIsNotUTF8: what its encoding has is stored as it is, what it has not is
+// not stored as something else.
+func aDatabaseThatIsNotUTF8(t *testing.T, r *rig) {
+	_, err := r.db.Exec(t.Context(), "CREATE DATABASE "+r.db.Config().Database+"_latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+	require.NoError(t, err)
+	r.database = strings.Replace(r.database, r.db.Config().Database, r.db.Config().Database+"_latin", 1)
+	t.Cleanup(func() {
+		_, _ = r.db.Exec(context.Background(), "DROP DATABASE "+r.db.Config().Database+"_latin WITH (FORCE)")
+	})
+	r.publish(telemetry("m1", `{"v":"é"}`), telemetry("m2", `{"v":"😀"}`), message{"tenant.acm%C3%A9.device.d.t", `{}`, id("m3")})
+	r.ingest()
+	r.settled()
+	conf, err := pgx.ParseConfig(r.database)
+	require.NoError(t, err)
+	conf.RuntimeParams["client_encoding"] = "UTF8"
+	db, err := pgx.ConnectConfig(t.Context(), conf)
+	require.NoError(t, err)
+	defer db.Close(context.Background())
+	var got []string
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT array_agg(tenant_id || payload::text ORDER BY msg_id) FROM telemetry`).Scan(&got))
+	require.Equal(t, []string{`acme{"v": "é"}`, `acmé{}`}, got)
+	all := r.quarantined()
+	require.Len(t, all, 1)
+	require.Contains(t, all[0].Header.Get("Bridge-Detail"), "LATIN1")
 }
 
 func badInputGoesToQuarantine(t *testing.T, r *rig) {
