@@ -29,6 +29,7 @@ func TestIngest(t *testing.T) {
 		"a row that always fails blocks nothing":             aRowThatAlwaysFails,
 		"the newest state wins":                              theNewestStateWins,
 		"commands keep their newest acknowledgement":         commandsKeepTheNewest,
+		"within a millisecond the stream's order holds":      withinAMillisecond,
 		"a quarantined message comes back once":              aQuarantinedMessageComesBack,
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
@@ -288,6 +289,38 @@ func commandsKeepTheNewest(t *testing.T, r *rig) {
 	require.Len(t, r.quarantined(), 2)
 }
 
+// withinAMillisecond: a device that sends two messages at once gets one time for both
+// from the broker. Also over batches, and when it all comes again.
+func withinAMillisecond(t *testing.T, r *rig) {
+	send := func(status string) {
+		at := map[string]string{"Bridge-Time": "2026-01-01T00:00:00.001Z"}
+		r.publish(
+			message{"tenant.acme.device.d1.shadow.reported", `{"is":"` + status + `"}`, at},
+			message{"tenant.acme.device.d1.commands.ack", `{"command_id":"c1","status":"` + status + `"}`, at})
+	}
+	newest := func() []string {
+		return append(r.query(`SELECT reported->>'is' FROM device_state`), r.query(`SELECT status FROM device_commands`)...)
+	}
+	_, stop := r.start()
+	send("accepted")
+	r.settled()
+	send("running")
+	r.settled()
+	require.Equal(t, []string{"running", "running"}, newest(), "in batches of their own")
+	stop()
+	send("stopping")
+	send("done")
+	_, stop = r.start()
+	r.settled()
+	require.Equal(t, []string{"done", "done"}, newest(), "in one batch")
+	before := r.contents()
+	stop()
+	r.replay()
+	r.ingest("batch.messages=1")
+	r.settled()
+	require.Equal(t, before, r.contents())
+}
+
 // aQuarantinedMessageComesBack: after the cause is mended, messages are copied from
 // quarantine to their subject, by a hand that does it twice.
 func aQuarantinedMessageComesBack(t *testing.T, r *rig) {
@@ -336,7 +369,7 @@ func tablesAreAwaited(t *testing.T, r *rig) {
 	require.NoError(t, err)
 	steps, err := Migrate(t.Context(), conf.ConnConfig)
 	require.NoError(t, err)
-	require.Len(t, steps, 1)
+	require.Len(t, steps, 2)
 	r.settled()
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
 	steps, err = Migrate(t.Context(), conf.ConnConfig)
