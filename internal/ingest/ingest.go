@@ -35,6 +35,7 @@ type Ingest struct {
 	database *database
 	intakes  []*intake
 	nats     state
+	rights   rights
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -174,6 +175,7 @@ func (i *Ingest) hooks() jetstream.ConnectHooks {
 		},
 		Reconnected: func(nc *nats.Conn) {
 			i.nats.set("")
+			i.rights.granted()
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
 		},
 		ConnectFailed: func(p jetstream.ConnectProblem) {
@@ -181,6 +183,9 @@ func (i *Ingest) hooks() jetstream.ConnectHooks {
 			log.Error().Str("kind", p.Kind.String()).Str("problem", p.Error()).Msg("nats not connected")
 		},
 		Error: func(_ *nats.Conn, err error) {
+			if known, first := i.rights.refused(err); known && !first {
+				return // of every pull, and of every message
+			}
 			log.Error().AnErr("problem", err).Msg("nats reports an error")
 		},
 	}
