@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -413,6 +414,29 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, sizes, got)
+}
+
+// TestAMessageLargerThanABatchComesOverASlowLink: over which the server's word that it
+// is too large takes most of the time for which a pull waits.
+func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	_, err := s.js.Publish(within(t), "t.large", make([]byte, 20_000))
+	require.NoError(t, err)
+	s.publish(0, 1)
+	link := peers.Proxy(t, s.js.Conn().ConnectedAddr())
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: "nats://" + link.Addr, Name: t.Name()})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	link.Impair(peers.Weather{Latency: 80 * time.Millisecond}, peers.Weather{Latency: 80 * time.Millisecond})
+	_, _ = s.work(jetstream.WorkersOptions{JetStream: js, Workers: 1, BatchBytes: 10_000, BatchWait: 200 * time.Millisecond, Handler: func(_ context.Context, batch []*jetstream.Message) {
+		for _, m := range batch {
+			m.Done()
+		}
+	}})
+	s.awaitAcknowledged()
 }
 
 func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
