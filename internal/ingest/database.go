@@ -91,6 +91,24 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	}}, nil
 }
 
+// closePatience is how long close waits.
+const closePatience = 2 * time.Second
+
+// close waits for the connections to end, but not for a server that has stopped to
+// answer: pgx would give it 15 s to take back the statements that were cut off. That
+// goes on behind.
+func (d *database) close() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		d.pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closePatience):
+	}
+}
+
 // exchange writes rows in one transaction and tells how many were new. It is one
 // round trip: the query, the rows and their end go out without waiting for an
 // answer, and the answer to all of them is one.

@@ -342,7 +342,7 @@ func (i *Ingest) Stop() {
 	i.cancel()
 	i.wait.Wait()
 	i.nc.Close()
-	i.database.pool.Close()
+	i.database.close()
 }
 
 // state is a problem and since when.
