@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -297,6 +298,30 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	s.awaitAcknowledged()
 	require.Len(t, s.quarantined(), 1)
 	require.NoError(t, receive(t, "word that it is well again", held))
+}
+
+// TestPoisonUnderALongSubjectCutsNoConnection: with quarantine before it the subject is
+// too long for a line of the protocol.
+func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	subject := "t.some." + strings.Repeat("x", 4050)
+	require.NoError(t, s.js.Conn().Publish(subject, []byte("bad")))
+	require.NoError(t, s.js.Conn().Flush())
+	before := s.js.Conn().Stats().Reconnects
+	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		for _, m := range batch {
+			m.Poison(errors.New("no good"))
+		}
+	}})
+	s.awaitAcknowledged()
+	require.Equal(t, before, s.js.Conn().Stats().Reconnects)
+	all := s.quarantined()
+	require.Len(t, all, 1)
+	require.Equal(t, "quarantine.bad_payload.t.some", all[0].Subject)
+	require.Equal(t, "no good; its subject of 4057 bytes is too long to be kept here, see sequence 1 of stream T", all[0].Header.Get("Bridge-Detail"))
+	require.Equal(t, "3", all[0].Header.Get("Bridge-Size"))
+	require.Empty(t, all[0].Data)
 }
 
 func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
