@@ -131,7 +131,9 @@ func Start(opts Options) (*Ingest, error) {
 		i.wait.Go(func() {
 			select {
 			case <-ready:
+				reconnects := i.nc.Stats().Reconnects
 				if i.prepareConsumer(ctx, in) {
+					i.wait.Go(func() { i.keepConsumer(ctx, in, reconnects) })
 					in.workers.Run(ctx)
 				}
 			case <-ctx.Done():
@@ -305,6 +307,19 @@ func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 	}
 	return done
 }
+
+// keepConsumer looks for the consumer again after each reconnect, as the bridge does for
+// those that it makes: the server may have come back without its store.
+func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
+	for pause(ctx, keepEvery) {
+		if n := i.nc.Stats().Reconnects; n != reconnects {
+			reconnects = n
+			i.prepareConsumer(ctx, in)
+		}
+	}
+}
+
+const keepEvery = 2 * time.Second
 
 func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec) error {
 	if !i.nc.IsConnected() {

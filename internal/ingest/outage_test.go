@@ -203,6 +203,24 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	}
 }
 
+// TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect: one that the bridge does not know, at
+// a server that comes back without its store.
+func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPostgres(t))
+	link := peers.Proxy(t, r.js.Conn().ConnectedAddr())
+	r.nats = "nats://" + link.Addr
+	i := r.ingest("telemetry.consumer=own")
+	awaitWell(r, i)
+	link.Down()
+	r.eventually(func() bool { ready, _ := i.Ready(); return !ready }, func() any { return "it is ready without a server" })
+	require.NoError(t, r.js.DeleteConsumer(t.Context(), "TELEMETRY", "own"))
+	r.publish(telemetry("m1", `{}`))
+	link.Up()
+	r.eventually(func() bool { return i.Tables()[0].Rows == 1 }, func() any { return i.Problems() })
+	awaitWell(r, i)
+}
+
 // TestANATSServerThatIsKilledIsCaughtUpWith: what was acknowledged into the void comes
 // again and changes nothing.
 func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
