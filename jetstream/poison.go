@@ -21,6 +21,11 @@ var errNoCause = errors.New("the handler gave no cause")
 // maxDetail bounds the sentence in a header, in bytes.
 const maxDetail = 1024
 
+// maxCopySubject bounds a copy's subject, in bytes. It stands in one line with the
+// reply's, and nats-server cuts the connection of whoever sends a line of more than
+// 4,096 (max_control_line).
+const maxCopySubject = 3072
+
 // quarantine stores a copy of m under quarantine.bad_payload.<its subject> and
 // returns once JetStream has it. A second copy within the quarantine stream's
 // duplicate window is not stored again. Also for what no handler has seen.
@@ -30,13 +35,15 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 		m.cause = cause
 	}
 	copy := quarantineCopy(m, cause)
+	if len(copy.Subject) > maxCopySubject {
+		// It cannot go back from here: its subject is not the copy's.
+		withoutPayload(copy, m, fmt.Sprintf("its subject of %d bytes is too long", len(m.Subject)))
+		copy.Subject = copy.Subject[:strings.LastIndexByte(copy.Subject[:maxCopySubject], '.')]
+	}
 	_, err := w.o.JetStream.PublishMsg(ctx, copy)
 	if err != nil && tooLarge(err) {
 		// The headers took it over the limit.
-		copy.Header.Set(bridge.HeaderDetail, copy.Header.Get(bridge.HeaderDetail)+
-			fmt.Sprintf("; its %d bytes are too large to be kept here, see sequence %d of stream %s", len(m.Data), m.Sequence, m.Stream))
-		copy.Header.Set(bridge.HeaderSize, strconv.Itoa(len(m.Data)))
-		copy.Data = nil
+		withoutPayload(copy, m, fmt.Sprintf("its %d bytes are too large", len(m.Data)))
 		_, err = w.o.JetStream.PublishMsg(ctx, copy)
 	}
 	if err != nil {
@@ -47,6 +54,14 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 		w.o.Hooks.Quarantined(m, cause)
 	}
 	return nil
+}
+
+// withoutPayload makes copy a note of where m is.
+func withoutPayload(copy *nats.Msg, m *Message, why string) {
+	copy.Header.Set(bridge.HeaderDetail, copy.Header.Get(bridge.HeaderDetail)+
+		fmt.Sprintf("; %s to be kept here, see sequence %d of stream %s", why, m.Sequence, m.Stream))
+	copy.Header.Set(bridge.HeaderSize, strconv.Itoa(len(m.Data)))
+	copy.Data = nil
 }
 
 // quarantineAway: it is not about this message.

@@ -95,8 +95,9 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 		return batch, nil // another has taken over; nats.go asks anew
 	}
 	// The server ends a pull at once where the next message alone is over the
-	// bytes; nats.go 1.55.0 keeps that answer to itself.
-	w.large = !w.large && len(batch) == 0 && time.Since(began) < wait/2
+	// bytes; nats.go 1.55.0 keeps that answer to itself. Over a slow link it comes
+	// so late that only what the consumer says of itself is left to tell by.
+	w.large = !w.large && len(batch) == 0 && (time.Since(began) < wait/2 || w.counts.pending.Load() > 0)
 	if err := pull.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		w.consumer = nil // it may be gone, or another by now
 		if errors.Is(err, nats.ErrNoResponders) {

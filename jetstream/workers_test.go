@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -298,6 +300,30 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	require.NoError(t, receive(t, "word that it is well again", held))
 }
 
+// TestPoisonUnderALongSubjectCutsNoConnection: with quarantine before it the subject is
+// too long for a line of the protocol.
+func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	subject := "t.some." + strings.Repeat("x", 4050)
+	require.NoError(t, s.js.Conn().Publish(subject, []byte("bad")))
+	require.NoError(t, s.js.Conn().Flush())
+	before := s.js.Conn().Stats().Reconnects
+	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+		for _, m := range batch {
+			m.Poison(errors.New("no good"))
+		}
+	}})
+	s.awaitAcknowledged()
+	require.Equal(t, before, s.js.Conn().Stats().Reconnects)
+	all := s.quarantined()
+	require.Len(t, all, 1)
+	require.Equal(t, "quarantine.bad_payload.t.some", all[0].Subject)
+	require.Equal(t, "no good; its subject of 4057 bytes is too long to be kept here, see sequence 1 of stream T", all[0].Header.Get("Bridge-Detail"))
+	require.Equal(t, "3", all[0].Header.Get("Bridge-Size"))
+	require.Empty(t, all[0].Data)
+}
+
 func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	for name, spec := range map[string]jetstream.ConsumerSpec{
@@ -413,6 +439,29 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, sizes, got)
+}
+
+// TestAMessageLargerThanABatchComesOverASlowLink: over which the server's word that it
+// is too large takes most of the time for which a pull waits.
+func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, jetstream.ConsumerSpec{})
+	_, err := s.js.Publish(within(t), "t.large", make([]byte, 20_000))
+	require.NoError(t, err)
+	s.publish(0, 1)
+	link := peers.Proxy(t, s.js.Conn().ConnectedAddr())
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: "nats://" + link.Addr, Name: t.Name()})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	link.Impair(peers.Weather{Latency: 80 * time.Millisecond}, peers.Weather{Latency: 80 * time.Millisecond})
+	_, _ = s.work(jetstream.WorkersOptions{JetStream: js, Workers: 1, BatchBytes: 10_000, BatchWait: 200 * time.Millisecond, Handler: func(_ context.Context, batch []*jetstream.Message) {
+		for _, m := range batch {
+			m.Done()
+		}
+	}})
+	s.awaitAcknowledged()
 }
 
 func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {

@@ -9,24 +9,25 @@ import (
 )
 
 // commandTable keeps the newest acknowledgement of each command: first "accepted",
-// later "done".
+// later "done". Of two within one millisecond it is the later in the stream.
 func commandTable() *table {
 	return &table{
 		name: "device_commands",
 		stage: `CREATE TEMPORARY TABLE ingest_commands (
 			tenant_id text, device_id text, command_id text, status text, acknowledgement jsonb,
-			acknowledged_at timestamptz, received_at timestamptz
+			acknowledged_at timestamptz, received_at timestamptz, stream_seq bigint
 		) ON COMMIT DELETE ROWS`,
 		load: `COPY pg_temp.ingest_commands FROM STDIN (FORMAT binary);
-			INSERT INTO device_commands AS c (tenant_id, device_id, command_id, status, acknowledgement, acknowledged_at, received_at)
+			INSERT INTO device_commands AS c (tenant_id, device_id, command_id, status, acknowledgement, acknowledged_at, received_at, stream_seq)
 			SELECT DISTINCT ON (tenant_id, device_id, command_id)
-				tenant_id, device_id, command_id, status, acknowledgement, acknowledged_at, received_at
+				tenant_id, device_id, command_id, status, acknowledgement, acknowledged_at, received_at, stream_seq
 			FROM pg_temp.ingest_commands
-			ORDER BY tenant_id, device_id, command_id, acknowledged_at DESC, received_at DESC
+			ORDER BY tenant_id, device_id, command_id, acknowledged_at DESC, received_at DESC, stream_seq DESC
 			ON CONFLICT (tenant_id, device_id, command_id) DO UPDATE SET
 				status = excluded.status, acknowledgement = excluded.acknowledgement,
-				acknowledged_at = excluded.acknowledged_at, received_at = excluded.received_at
-			WHERE (excluded.acknowledged_at, excluded.received_at) > (c.acknowledged_at, c.received_at)`,
+				acknowledged_at = excluded.acknowledged_at, received_at = excluded.received_at,
+				stream_seq = excluded.stream_seq
+			WHERE (excluded.acknowledged_at, excluded.received_at, excluded.stream_seq) > (c.acknowledged_at, c.received_at, c.stream_seq)`,
 		row: commandRow,
 	}
 }
@@ -67,8 +68,8 @@ func commandRow(a address, m *jetstream.Message) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	b := make([]byte, 0, 120+len(m.Data)+len(a.tenant)+len(a.device)+len(name)+len(state))
-	b = appendTuple(b, 7)
+	b := make([]byte, 0, 132+len(m.Data)+len(a.tenant)+len(a.device)+len(name)+len(state))
+	b = appendTuple(b, 8)
 	b = appendText(b, a.tenant)
 	b = appendText(b, a.device)
 	b = appendText(b, name)
@@ -76,6 +77,7 @@ func commandRow(a address, m *jetstream.Message) (row, error) {
 	b = appendJSON(b, m.Data)
 	b = appendTime(b, when)
 	b = appendTime(b, at)
+	b = appendInt(b, int64(m.Sequence))
 	return row{message: m, key: a.tenant + "\x00" + a.device + "\x00" + name, tuple: b}, nil
 }
 

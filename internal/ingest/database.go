@@ -55,6 +55,9 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if _, set := conf.ConnConfig.RuntimeParams["application_name"]; !set {
 		conf.ConnConfig.RuntimeParams["application_name"] = "ingest"
 	}
+	// What is written is UTF-8. Left to itself a database of another encoding takes
+	// it for its own, and every letter beyond ASCII for several.
+	conf.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	if conf.ConnConfig.ConnectTimeout == 0 {
 		conf.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
@@ -86,6 +89,24 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	return &database{pool: pool, log: log, refused: map[string]wrong{}, wrong: map[string]wrong{
 		"": {Problem: endpoint.Problem{Component: "database", Problem: "not connected yet", Since: time.Now()}},
 	}}, nil
+}
+
+// closePatience is how long close waits.
+const closePatience = 2 * time.Second
+
+// close waits for the connections to end, but not for a server that has stopped to
+// answer: pgx would give it 15 s to take back the statements that were cut off. That
+// goes on behind.
+func (d *database) close() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		d.pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closePatience):
+	}
 }
 
 // exchange writes rows in one transaction and tells how many were new. It is one

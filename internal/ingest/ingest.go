@@ -35,6 +35,7 @@ type Ingest struct {
 	database *database
 	intakes  []*intake
 	nats     state
+	rights   rights
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -130,7 +131,9 @@ func Start(opts Options) (*Ingest, error) {
 		i.wait.Go(func() {
 			select {
 			case <-ready:
+				reconnects := i.nc.Stats().Reconnects
 				if i.prepareConsumer(ctx, in) {
+					i.wait.Go(func() { i.keepConsumer(ctx, in, reconnects) })
 					in.workers.Run(ctx)
 				}
 			case <-ctx.Done():
@@ -174,6 +177,7 @@ func (i *Ingest) hooks() jetstream.ConnectHooks {
 		},
 		Reconnected: func(nc *nats.Conn) {
 			i.nats.set("")
+			i.rights.granted()
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
 		},
 		ConnectFailed: func(p jetstream.ConnectProblem) {
@@ -181,6 +185,9 @@ func (i *Ingest) hooks() jetstream.ConnectHooks {
 			log.Error().Str("kind", p.Kind.String()).Str("problem", p.Error()).Msg("nats not connected")
 		},
 		Error: func(_ *nats.Conn, err error) {
+			if known, first := i.rights.refused(err); known && !first {
+				return // of every pull, and of every message
+			}
 			log.Error().AnErr("problem", err).Msg("nats reports an error")
 		},
 	}
@@ -301,6 +308,19 @@ func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 	return done
 }
 
+// keepConsumer looks for the consumer again after each reconnect, as the bridge does for
+// those that it makes: the server may have come back without its store.
+func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
+	for pause(ctx, keepEvery) {
+		if n := i.nc.Stats().Reconnects; n != reconnects {
+			reconnects = n
+			i.prepareConsumer(ctx, in)
+		}
+	}
+}
+
+const keepEvery = 2 * time.Second
+
 func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec) error {
 	if !i.nc.IsConnected() {
 		return jetstream.ErrDisconnected
@@ -337,7 +357,7 @@ func (i *Ingest) Stop() {
 	i.cancel()
 	i.wait.Wait()
 	i.nc.Close()
-	i.database.pool.Close()
+	i.database.close()
 }
 
 // state is a problem and since when.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +29,7 @@ func TestIngest(t *testing.T) {
 		"a row that always fails blocks nothing":             aRowThatAlwaysFails,
 		"the newest state wins":                              theNewestStateWins,
 		"commands keep their newest acknowledgement":         commandsKeepTheNewest,
+		"within a millisecond the stream's order holds":      withinAMillisecond,
 		"a quarantined message comes back once":              aQuarantinedMessageComesBack,
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
@@ -37,6 +39,7 @@ func TestIngest(t *testing.T) {
 		"metrics keep their names":                           metricsKeepTheirNames,
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
+		"a database that is not UTF-8 keeps the letters":     aDatabaseThatIsNotUTF8,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,6 +119,32 @@ func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
 	r.publish(same, same)
 	r.settled()
 	require.Equal(t, []string{"4"}, r.query(`SELECT count(*)::text FROM telemetry`))
+}
+
+// aDatabaseThatIsNotUTF8: what its encoding has is stored as it is, what it has not is
+// not stored as something else.
+func aDatabaseThatIsNotUTF8(t *testing.T, r *rig) {
+	_, err := r.db.Exec(t.Context(), "CREATE DATABASE "+r.db.Config().Database+"_latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+	require.NoError(t, err)
+	r.database = strings.Replace(r.database, r.db.Config().Database, r.db.Config().Database+"_latin", 1)
+	t.Cleanup(func() {
+		_, _ = r.db.Exec(context.Background(), "DROP DATABASE "+r.db.Config().Database+"_latin WITH (FORCE)")
+	})
+	r.publish(telemetry("m1", `{"v":"é"}`), telemetry("m2", `{"v":"😀"}`), message{"tenant.acm%C3%A9.device.d.t", `{}`, id("m3")})
+	r.ingest()
+	r.settled()
+	conf, err := pgx.ParseConfig(r.database)
+	require.NoError(t, err)
+	conf.RuntimeParams["client_encoding"] = "UTF8"
+	db, err := pgx.ConnectConfig(t.Context(), conf)
+	require.NoError(t, err)
+	defer db.Close(context.Background())
+	var got []string
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT array_agg(tenant_id || payload::text ORDER BY msg_id) FROM telemetry`).Scan(&got))
+	require.Equal(t, []string{`acme{"v": "é"}`, `acmé{}`}, got)
+	all := r.quarantined()
+	require.Len(t, all, 1)
+	require.Contains(t, all[0].Header.Get("Bridge-Detail"), "LATIN1")
 }
 
 func badInputGoesToQuarantine(t *testing.T, r *rig) {
@@ -260,6 +289,38 @@ func commandsKeepTheNewest(t *testing.T, r *rig) {
 	require.Len(t, r.quarantined(), 2)
 }
 
+// withinAMillisecond: a device that sends two messages at once gets one time for both
+// from the broker. Also over batches, and when it all comes again.
+func withinAMillisecond(t *testing.T, r *rig) {
+	send := func(status string) {
+		at := map[string]string{"Bridge-Time": "2026-01-01T00:00:00.001Z"}
+		r.publish(
+			message{"tenant.acme.device.d1.shadow.reported", `{"is":"` + status + `"}`, at},
+			message{"tenant.acme.device.d1.commands.ack", `{"command_id":"c1","status":"` + status + `"}`, at})
+	}
+	newest := func() []string {
+		return append(r.query(`SELECT reported->>'is' FROM device_state`), r.query(`SELECT status FROM device_commands`)...)
+	}
+	_, stop := r.start()
+	send("accepted")
+	r.settled()
+	send("running")
+	r.settled()
+	require.Equal(t, []string{"running", "running"}, newest(), "in batches of their own")
+	stop()
+	send("stopping")
+	send("done")
+	_, stop = r.start()
+	r.settled()
+	require.Equal(t, []string{"done", "done"}, newest(), "in one batch")
+	before := r.contents()
+	stop()
+	r.replay()
+	r.ingest("batch.messages=1")
+	r.settled()
+	require.Equal(t, before, r.contents())
+}
+
 // aQuarantinedMessageComesBack: after the cause is mended, messages are copied from
 // quarantine to their subject, by a hand that does it twice.
 func aQuarantinedMessageComesBack(t *testing.T, r *rig) {
@@ -308,7 +369,7 @@ func tablesAreAwaited(t *testing.T, r *rig) {
 	require.NoError(t, err)
 	steps, err := Migrate(t.Context(), conf.ConnConfig)
 	require.NoError(t, err)
-	require.Len(t, steps, 1)
+	require.Len(t, steps, 2)
 	r.settled()
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
 	steps, err = Migrate(t.Context(), conf.ConnConfig)

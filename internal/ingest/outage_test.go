@@ -177,6 +177,50 @@ func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 	r.settled()
 }
 
+// TestAStopDoesNotWaitForASilentDatabase: pgx does, for 15 s after stop_timeout.
+func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
+	t.Parallel()
+	process := peers.Postgres(t)
+	link := peers.Proxy(t, process.Addr)
+	r := newRig(t, &postgres{url: strings.Replace(process.URL, process.Addr, link.Addr, 1), process: process})
+	require.NoError(t, r.db.Close(t.Context()))
+	i, stop := r.start("stop_timeout=200ms")
+	r.publish(telemetry("m1", `{}`))
+	r.settled()
+	t.Cleanup(link.Mend) // before what drops the database
+	link.Impair(peers.Weather{Hold: true}, peers.Weather{Hold: true})
+	r.publish(telemetry("m2", `{}`))
+	r.eventually(func() bool { return i.Tables()[0].InHand == 1 }, func() any { return i.Tables() })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "it waits for the database")
+	}
+}
+
+// TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect: one that the bridge does not know, at
+// a server that comes back without its store.
+func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPostgres(t))
+	link := peers.Proxy(t, r.js.Conn().ConnectedAddr())
+	r.nats = "nats://" + link.Addr
+	i := r.ingest("telemetry.consumer=own")
+	awaitWell(r, i)
+	link.Down()
+	r.eventually(func() bool { ready, _ := i.Ready(); return !ready }, func() any { return "it is ready without a server" })
+	require.NoError(t, r.js.DeleteConsumer(t.Context(), "TELEMETRY", "own"))
+	r.publish(telemetry("m1", `{}`))
+	link.Up()
+	r.eventually(func() bool { return i.Tables()[0].Rows == 1 }, func() any { return i.Problems() })
+	awaitWell(r, i)
+}
+
 // TestANATSServerThatIsKilledIsCaughtUpWith: what was acknowledged into the void comes
 // again and changes nothing.
 func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {

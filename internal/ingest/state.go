@@ -10,25 +10,27 @@ import (
 
 // stateTable: of the rows of a batch the newest of each device counts, and only
 // where it is newer than what the table has. Newer is a higher version; of the same
-// version, the later one. last_seen_at follows every message.
+// version, the later one; and of two that the broker took within its clock's one
+// millisecond, the later in the stream. last_seen_at follows every message.
 func stateTable() *table {
 	return &table{
 		name: "device_state",
 		stage: `CREATE TEMPORARY TABLE ingest_state (
-			tenant_id text, device_id text, reported jsonb, version bigint, received_at timestamptz
+			tenant_id text, device_id text, reported jsonb, version bigint, received_at timestamptz, stream_seq bigint
 		) ON COMMIT DELETE ROWS`,
 		load: `COPY pg_temp.ingest_state FROM STDIN (FORMAT binary);
-			INSERT INTO device_state AS d (tenant_id, device_id, reported, version, last_seen_at, received_at)
+			INSERT INTO device_state AS d (tenant_id, device_id, reported, version, last_seen_at, received_at, stream_seq)
 			SELECT DISTINCT ON (tenant_id, device_id) tenant_id, device_id, reported, version,
-				max(received_at) OVER (PARTITION BY tenant_id, device_id), received_at
+				max(received_at) OVER (PARTITION BY tenant_id, device_id), received_at, stream_seq
 			FROM pg_temp.ingest_state
-			ORDER BY tenant_id, device_id, version DESC, received_at DESC
+			ORDER BY tenant_id, device_id, version DESC, received_at DESC, stream_seq DESC
 			ON CONFLICT (tenant_id, device_id) DO UPDATE SET
-				reported = CASE WHEN (excluded.version, excluded.received_at) > (d.version, d.received_at) THEN excluded.reported ELSE d.reported END,
-				received_at = CASE WHEN (excluded.version, excluded.received_at) > (d.version, d.received_at) THEN excluded.received_at ELSE d.received_at END,
+				reported = CASE WHEN (excluded.version, excluded.received_at, excluded.stream_seq) > (d.version, d.received_at, d.stream_seq) THEN excluded.reported ELSE d.reported END,
+				received_at = CASE WHEN (excluded.version, excluded.received_at, excluded.stream_seq) > (d.version, d.received_at, d.stream_seq) THEN excluded.received_at ELSE d.received_at END,
+				stream_seq = CASE WHEN (excluded.version, excluded.received_at, excluded.stream_seq) > (d.version, d.received_at, d.stream_seq) THEN excluded.stream_seq ELSE d.stream_seq END,
 				version = greatest(d.version, excluded.version),
 				last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at)
-			WHERE (excluded.version, excluded.received_at) > (d.version, d.received_at) OR excluded.last_seen_at > d.last_seen_at`,
+			WHERE (excluded.version, excluded.received_at, excluded.stream_seq) > (d.version, d.received_at, d.stream_seq) OR excluded.last_seen_at > d.last_seen_at`,
 		row: stateRow,
 	}
 }
@@ -67,12 +69,13 @@ func stateRow(a address, m *jetstream.Message) (row, error) {
 	case reported[0] != '{':
 		return row{}, fmt.Errorf("reported is %s: must be an object", shorten(reported))
 	}
-	b := make([]byte, 0, 80+len(reported)+len(a.tenant)+len(a.device))
-	b = appendTuple(b, 5)
+	b := make([]byte, 0, 92+len(reported)+len(a.tenant)+len(a.device))
+	b = appendTuple(b, 6)
 	b = appendText(b, a.tenant)
 	b = appendText(b, a.device)
 	b = appendJSON(b, reported)
 	b = appendInt(b, number)
 	b = appendTime(b, at)
+	b = appendInt(b, int64(m.Sequence))
 	return row{message: m, key: a.tenant + "\x00" + a.device, tuple: b}, nil
 }

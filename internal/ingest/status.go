@@ -79,6 +79,7 @@ func (i *Ingest) Problems() []endpoint.Problem {
 	if len(all) > 0 {
 		return all // without them there is no word on the consumers
 	}
+	all = i.rights.problems()
 	for _, in := range i.intakes {
 		c := in.workers.Counts()
 		all = append(all, in.found.problems("consumer")...)

@@ -100,6 +100,9 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 			return nil
 		}
 		w.failures.Add(1)
+		if ctx.Err() != nil {
+			return err // cut off from here, which says nothing of the database
+		}
 		switch classify(err) {
 		case poison:
 			// The database answers, and it is not its fault.

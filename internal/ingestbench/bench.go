@@ -114,9 +114,7 @@ func (b *bench) round(ctx context.Context, rows string, profiled bool) (r result
 	if err := b.exec(ctx, "CREATE SCHEMA "+b.schema, "SET search_path = "+b.schema); err != nil {
 		return r, err
 	}
-	defer func() {
-		err = errors.Join(err, b.exec(context.WithoutCancel(ctx), "DROP SCHEMA "+b.schema+" CASCADE"))
-	}()
+	defer func() { err = errors.Join(err, b.drop(context.WithoutCancel(ctx))) }()
 	conf := b.Database.Copy()
 	conf.RuntimeParams["search_path"] = b.schema
 	if _, err := ingest.Migrate(ctx, conf); err != nil {
@@ -134,6 +132,24 @@ func (b *bench) round(ctx context.Context, rows string, profiled bool) (r result
 	r.heapRate, err = b.copy(ctx, rows, "heap")
 	return r, err
 }
+
+// drop takes a connection of its own: pgx closes one whose statement was interrupted.
+func (b *bench) drop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	db, err := pgx.ConnectConfig(ctx, b.Database)
+	if err != nil {
+		return fmt.Errorf("drop schema %s: %w", b.schema, err)
+	}
+	defer db.Close(ctx)
+	if _, err := db.Exec(ctx, "DROP SCHEMA "+b.schema+" CASCADE"); err != nil {
+		return fmt.Errorf("drop schema %s: %w", b.schema, err)
+	}
+	return nil
+}
+
+// dropTimeout covers what an interrupted statement still holds.
+const dropTimeout = 30 * time.Second
 
 func (b *bench) exec(ctx context.Context, statements ...string) error {
 	for _, s := range statements {

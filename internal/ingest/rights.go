@@ -1,0 +1,92 @@
+package ingest
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/internal/endpoint"
+)
+
+// rights are those that the NATS user lacks, without which nothing is pulled or nothing
+// acknowledged. The server tells it to the connection alone: to who pulls it looks as if
+// there were no messages, and an acknowledgement waits for no answer.
+type rights struct {
+	mu      sync.Mutex
+	lacking map[string]wrong // by subject
+}
+
+// lackingFor is longer than a message that could not be acknowledged stays away, and
+// than a pull.
+const lackingFor = 2 * time.Minute
+
+// refused notes an error of the connection. known: it is of such a right; first: it was
+// not met before, or not lately.
+func (r *rights) refused(err error) (known, first bool) {
+	subject, what := "", ""
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		subject, what = lacks(err.Error())
+	}
+	if subject == "" {
+		return false, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, was := r.lacking[subject]
+	if !was || time.Since(old.at) > lackingFor {
+		old.Problem = endpoint.Problem{
+			Component: "nats", Problem: "the NATS user may not publish to " + subject + ": " + what,
+			Advice: "give it the permission; see nats.conf", Since: time.Now(),
+		}
+		first = true
+	}
+	old.at = time.Now()
+	if r.lacking == nil {
+		r.lacking = map[string]wrong{}
+	}
+	r.lacking[subject] = old
+	return true, first
+}
+
+// lacks reads the server's sentence: for which subject, and what comes of it; empty
+// where it is none of these.
+func lacks(text string) (subject, what string) {
+	_, text, ok := strings.Cut(text, `for Publish to "`)
+	subject, _, end := strings.Cut(text, `"`)
+	switch {
+	case !ok || !end:
+	case strings.Contains(subject, ".API.CONSUMER.MSG.NEXT."):
+		return subject, "nothing can be pulled"
+	case strings.HasPrefix(subject, "$JS.ACK."):
+		// Behind stream and consumer it says which message; before them, on newer
+		// servers, of which account.
+		tokens := strings.Split(subject, ".")
+		named := 4
+		if len(tokens) > 9 {
+			named = 6
+		}
+		return strings.Join(tokens[:min(named, len(tokens))], ".") + ".>", "what is stored cannot be acknowledged and comes again and again"
+	}
+	return "", ""
+}
+
+// granted forgets them all: on a new connection they may be others.
+func (r *rights) granted() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.lacking)
+}
+
+func (r *rights) problems() []endpoint.Problem {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for subject, w := range r.lacking {
+		if time.Since(w.at) > lackingFor {
+			delete(r.lacking, subject)
+		}
+	}
+	return list(r.lacking)
+}
