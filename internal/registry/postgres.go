@@ -79,6 +79,8 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "mqtt-nats-bridge"
 	}
+	// Left to itself a database of another encoding gives names that nobody has.
+	c.RuntimeParams["client_encoding"] = "UTF8"
 	p := &Postgres{o: o, config: c, loaded: make(chan struct{})}
 	p.state = State{Kind: "postgres", StaleSince: time.Now(), Problem: "not read yet"}
 	return p, nil

@@ -68,8 +68,13 @@ func (d *database) exec(statements ...string) {
 
 func (d *database) follow(refresh time.Duration) (*Postgres, *bridge.Certificates) {
 	d.t.Helper()
+	return d.followAt(d.URL, refresh)
+}
+
+func (d *database) followAt(url string, refresh time.Duration) (*Postgres, *bridge.Certificates) {
+	d.t.Helper()
 	c := bridge.NewCertificates()
-	p, err := NewPostgres(PostgresOptions{URL: d.URL, Refresh: refresh, Certificates: c, Log: quiet()})
+	p, err := NewPostgres(PostgresOptions{URL: url, Refresh: refresh, Certificates: c, Log: quiet()})
 	require.NoError(d.t, err)
 	under(d.t, p)
 	return p, c
@@ -149,6 +154,26 @@ func TestARowThatNamesNobodyIsPassedOver(t *testing.T) {
 	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
 	require.Equal(t, 1, p.State().Entries)
 	require.False(t, p.State().Stale())
+}
+
+func TestNamesInADatabaseThatIsNotUTF8AreThoseOfTheCertificates(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, `CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`)
+	url := strings.Replace(d.URL, "/postgres?", "/latin?", 1)
+	require.NotEqual(t, d.URL, url)
+	db, err := pgx.Connect(t.Context(), url+"&client_encoding=UTF8")
+	require.NoError(t, err)
+	defer db.Close(t.Context())
+	for _, s := range []string{table, trigger, insert("acmé", "dev-1", "REVOKED", "NULL")} {
+		_, err := db.Exec(t.Context(), s)
+		require.NoError(t, err)
+	}
+	p, c := d.followAt(url, 24*time.Hour)
+	<-p.Loaded()
+	is(t, p, c, "acmé/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	_, err = db.Exec(t.Context(), insert("acmé", "dev-2", "REVOKED", "NULL"))
+	require.NoError(t, err)
+	is(t, p, c, "acmé/dev-2", bridge.Certificate{Status: "REVOKED"}, true)
 }
 
 func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {
