@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -81,6 +82,14 @@ func foreignColumn(pg *pgconn.PgError) bool {
 	return pg.Code == "23502" && !ours
 }
 
+// staging: an error's sentence names one of the temporary tables, which are there for
+// each connection and for nobody else.
+func staging(text string) bool {
+	return slices.ContainsFunc([]string{"ingest_telemetry", "ingest_state", "ingest_commands"}, func(name string) bool {
+		return strings.Contains(text, name)
+	})
+}
+
 func connecting(err error) bool {
 	var driver *pgconn.ConnectError
 	var pool *connectError
@@ -106,6 +115,8 @@ func advice(err error) string {
 		return "see that PostgreSQL knows the user of database.url with database.password, and lets it in (pg_hba.conf)"
 	case pg.Code == "3D000":
 		return "create the database, or name another in database.url"
+	case (pg.Code == "42P01" || pg.Code == "42P07") && staging(pg.Message):
+		return "database.url leads through a pooler that gives each transaction another session: set its pool_mode to session, or name PostgreSQL itself"
 	case pg.Code == "42P01", pg.Code == "42703":
 		return "the tables are not those of this version: run ingest migrate"
 	case pg.Code == "42501" && errors.As(err, &migration):

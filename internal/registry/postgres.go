@@ -81,6 +81,8 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	}
 	// Left to itself a database of another encoding gives names that nobody has.
 	c.RuntimeParams["client_encoding"] = "UTF8"
+	// No statement is prepared: a pooler gives the next transaction another session.
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	p := &Postgres{o: o, config: c, loaded: make(chan struct{})}
 	p.state = State{Kind: "postgres", StaleSince: time.Now(), Problem: "not read yet"}
 	return p, nil
