@@ -16,6 +16,7 @@ type link struct {
 	p         *process
 	handlers  jetstream.LinkHandlers
 	connected bool // as far as the client knows
+	attempt   bool // it has dialled, and its handler has not run yet
 	closed    bool
 	socket    *socket // nil before the first one
 	callbacks []func()
@@ -53,6 +54,7 @@ func (p *process) open(h jetstream.LinkHandlers) (jetstream.Link, string, error)
 		p.away = false
 	} else {
 		l.dial()
+		l.attempt = false
 	}
 	if p.w.sabotage.answer != nil {
 		l.kept = map[string]sent{}
@@ -70,7 +72,7 @@ func (l *link) dial() {
 	l.w.logf("the bridge connects to NATS")
 	first := l.p.generation == 0
 	l.p.generation++
-	l.connected, l.socket = true, &socket{link: l}
+	l.connected, l.attempt, l.socket = true, true, &socket{link: l}
 	l.w.sockets = append(l.w.sockets, l.socket)
 	if first {
 		l.callbacks = append(l.callbacks, l.handlers.Connected)
@@ -121,7 +123,7 @@ func (l *link) PublishMsg(m *nats.Msg) error {
 
 func (l *link) IsConnected() bool {
 	l.w.meet()
-	return l.connected && !l.closed
+	return l.connected && !l.attempt && !l.closed
 }
 
 func (l *link) Generation() uint64 {
@@ -129,7 +131,12 @@ func (l *link) Generation() uint64 {
 	return l.p.generation
 }
 
-func (l *link) Sending(bool) bool { return true }
+// Sending implements [jetstream.Link].
+func (l *link) Sending(bool) (open bool) {
+	l.w.meet()
+	return !l.attempt
+}
+
 func (l *link) LastError() error  { return nil }
 func (l *link) MaxPayload() int64 { return linkLimit }
 
@@ -165,6 +172,7 @@ func (l *link) call() {
 	if len(l.callbacks) > 0 {
 		f := l.callbacks[0]
 		l.callbacks = l.callbacks[1:]
+		l.attempt = false
 		l.w.logf("the NATS client's handler runs")
 		f()
 	}
