@@ -36,8 +36,9 @@ type laneUnit struct {
 	// With partitions auto; see partition.go.
 	leased  bool          // the lane is open only while its partition is held here
 	held    bool          // that is so now
-	opening chan struct{} // closed when it is open, or has failed to open
-	past    laneReading   // what it counted each time it was open before
+	opening chan struct{} // closed when it is open, or nobody tries any more
+	endOpen context.CancelFunc
+	past    laneReading // what it counted each time it was open before
 }
 
 // laneShared is what all lanes of a bridge have in common.

@@ -9,7 +9,8 @@ import (
 )
 
 // take opens the lane of a partition that this replica now holds. It returns at
-// once.
+// once, and where that fails tries again until give: the configuration was in order at
+// the start, so a file that it names is away, and the other lanes go on.
 //
 // The journal is in memory, whatever state_dir says: on disk it would go stale
 // while another replica has the partition. Not that a stale one could do harm. It
@@ -18,14 +19,31 @@ import (
 // replica is to be disposable.
 func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
 	opening := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
 	u.mu.Lock()
-	u.held, u.opening = true, opening
+	u.held, u.opening, u.endOpen = true, opening, cancel
 	u.problem, u.since = "being opened", time.Now()
 	u.mu.Unlock()
-	go func() { // give waits for it
+	go func() { // give ends it, and waits for it
 		defer close(opening)
-		err := u.open(r.shared, bridge.NewJournal(), claim{of: hold, hadSession: hadSession})
-		r.bridge.fail(err)
+		for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+			err := u.open(r.shared, bridge.NewJournal(), claim{of: hold, hadSession: hadSession})
+			if err == nil {
+				return
+			}
+			u.mu.Lock()
+			news := u.problem != err.Error()
+			u.problem = err.Error()
+			u.mu.Unlock()
+			if news {
+				u.log.Error().Err(err).Msg("the lane cannot be opened; trying again")
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
 	}()
 }
 
@@ -33,8 +51,9 @@ func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
 // ctx ended.
 func (u *laneUnit) give(ctx context.Context, sessions *chorus) (abandoned int) {
 	u.mu.Lock()
-	opening := u.opening
+	opening, end := u.opening, u.endOpen
 	u.mu.Unlock()
+	end()
 	<-opening
 	abandoned = u.stop(ctx)
 	sessions.silent(u.plan.ClientID)

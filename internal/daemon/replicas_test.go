@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +20,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
+	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -138,6 +141,36 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	require.NoError(t, b.Stop(context.Background()))
 	require.NotContains(t, log.String(), `"level":"error"`)
 	require.NotContains(t, log.String(), `"level":"warn"`)
+}
+
+// A file that is away when a partition comes is no reason to end the lanes that run.
+func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	mqtt := attesting(t)
+	tls, ca := processes.NATSTLS(t)
+	server := processes.NATSServer(t, processes.NATSOptions{Config: tls})
+	var log saying
+	env := append(brokerOf(mqtt), "NATS_URL="+server.URL, "BRIDGE_LANES_TTL=20s")
+	a := joined(t, &log, append(env, "BRIDGE_NATS_TLS_CA="+ca)...)
+	awaitHeld(t, a, 16)
+	own := filepath.Join(t.TempDir(), "ca.pem")
+	content, err := os.ReadFile(ca)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(own, content, 0o600))
+	b := joined(t, &log, append(env, "BRIDGE_NATS_TLS_CA="+own)...)
+	awaitHeld(t, b, 8)
+	require.NoError(t, os.Remove(own))
+	require.NoError(t, a.Stop(context.Background()))
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(b.Problems(), func(p Problem) bool {
+			return p.Component == "lane" && strings.Contains(p.Problem, "ca.pem") && len(p.Lanes) == 8
+		})
+	}, patience, 5*time.Millisecond)
+	require.NoError(t, os.WriteFile(own, content, 0o600))
+	awaitHeld(t, b, 16)
+	require.NoError(t, os.Remove(own))
+	require.NoError(t, b.Stop(context.Background()))
+	require.Empty(t, b.Failed())
 }
 
 func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
