@@ -241,7 +241,8 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 	s := slot{
 		hash: hash, received: d.ReceivedAt, sender: j.sender,
 		packetID: d.PacketID, reason: j.reason, number: number,
-		size: len(d.Topic) + len(d.Payload),
+		size:    len(d.Topic) + len(d.Payload),
+		wrapped: j.reason == Accepted && l.opts.Rules.format(j.route) == Envelope,
 	}
 	if j.reason != Accepted {
 		l.counts.Rejected[j.reason]++
