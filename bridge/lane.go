@@ -80,8 +80,9 @@ type Lane struct {
 	mu      sync.Mutex
 	ring    *ring
 	journal *Journal
-	pending int    // QoS 0 messages that are not settled
-	held    int    // bytes of all messages that are not settled
+	waiting int    // messages that are not settled
+	pending int    // those of them at QoS 0
+	held    int    // their bytes
 	qos0    uint64 // numbers their ids
 	away    int64  // since when there is no connection, ns; 0: there is one
 	conn    Conn
@@ -266,6 +267,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 	if d.QoS == 0 {
 		l.pending++
 	}
+	l.waiting++
 	l.held += s.size
 	token = l.ring.push(s)
 	if !store {
@@ -335,6 +337,7 @@ func (l *Lane) Settle(r *Result) {
 // finish settles a slot: its message is stored, or counted out.
 func (l *Lane) finish(s *slot) {
 	s.settled = true
+	l.waiting--
 	l.held -= s.size
 	if s.noted {
 		l.journal.Stored(s.packetID, s.number)
