@@ -17,7 +17,9 @@ type Rejected struct {
 	// Topic is the header Mqtt-Topic; nil: the copy has none.
 	Topic []byte
 	// CN is the header Bridge-Cn; nil: the copy has none.
-	CN      []byte
+	CN []byte
+	// Reason is why it was rejected, the token.
+	Reason  string
 	Payload []byte
 	// Size is that of the payload as the device sent it, in bytes; more than
 	// len(Payload) where the copy holds only its beginning.
@@ -73,12 +75,25 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		j.reject(CNMissing, "the broker vouched for no certificate name")
 		return stay()
 	}
+	if name := j.name(); r.Attested != nil && m.owned() && bytes.Equal(m.CN, appendHeaderValue(nil, cut(name, subjects.MaxSubjectBytes))) {
+		j.cn = bytes.Clone(name)
+	}
 	if j.check(d); j.reason != Accepted {
 		return stay()
 	}
 	restored := stay()
 	restored.Message = j.restored(d, m)
 	return restored
+}
+
+// owned: the lane has found the CN to be the topic's. Only then is a CN that the header
+// could not carry, with a blank at its end, the name that looks like it there.
+func (m *Rejected) owned() bool {
+	switch m.Reason {
+	case "", BadTopic.String(), CNMissing.String(), CNMismatch.String():
+		return false
+	}
+	return true
 }
 
 // topic finds the message's topic, and whether the copy has it whole. The header
