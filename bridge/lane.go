@@ -252,7 +252,10 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		}
 	}
 	if d.QoS == 0 {
-		if store && (l.pending >= l.opts.QoS0Pending || l.held >= l.opts.MaxBytes/2) {
+		if !store {
+			return 0, 0, false // nobody waits for its PUBACK
+		}
+		if l.pending >= l.opts.QoS0Pending || l.held >= l.opts.MaxBytes/2 {
 			l.counts.QoS0Dropped++
 			return 0, 0, false
 		}

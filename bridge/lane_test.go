@@ -355,3 +355,17 @@ func TestAFullLaneAsksForAPause(t *testing.T) {
 	requireClosed(t, room, true)
 	require.Nil(t, s.Room())
 }
+
+func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
+	s.deliver(1, telemetry, "waits for JetStream")
+	for range 2 * maxUnsettled {
+		s.deliver(0, "elsewhere", "counted out", qos0)
+	}
+	require.Nil(t, s.Room())
+	require.Equal(t, uint64(2*maxUnsettled), s.Counts().QuarantineSkipped)
+	require.Equal(t, 1, s.Counts().InFlight)
+	s.stream.store(0)
+	require.Equal(t, []uint16{1}, s.conn.acked())
+}
