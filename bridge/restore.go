@@ -60,9 +60,9 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		j.reject(BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
 		return stay()
 	}
-	topic, whole := m.topic()
-	if !whole {
-		j.reject(BadTopic, "the copy has only the beginning of the topic")
+	topic, lacks := m.topic()
+	if lacks != "" {
+		j.reject(BadTopic, "%s", lacks)
 		return stay()
 	}
 	j.topic = topic
@@ -96,17 +96,35 @@ func (m *Rejected) owned() bool {
 	return true
 }
 
-// topic finds the message's topic, and whether the copy has it whole. The header
+// topic finds the message's topic, or says why the copy does not have it. The header
 // cannot carry every byte, the subject can, but only where the route's template is
 // reversible: where both say the same, it is the subject's.
-func (m *Rejected) topic() (topic []byte, whole bool) {
+func (m *Rejected) topic() (topic []byte, lacks string) {
 	if exact, err := subjects.ToTopic(m.Subject); err == nil && m.Subject != "" {
 		header := appendHeaderValue(nil, cut([]byte(exact), subjects.MaxSubjectBytes))
 		if bytes.Equal(header, m.Topic) {
-			return []byte(exact), true
+			return []byte(exact), ""
 		}
 	}
-	return m.Topic, len(m.Topic) < subjects.MaxSubjectBytes
+	switch {
+	case len(m.Topic) >= subjects.MaxSubjectBytes:
+		return nil, "the copy has only the beginning of the topic"
+	case mayBeEscaped(m.Topic):
+		// Taken at its word it could be another device's.
+		return nil, "the copy may not have the topic byte for byte: a header carries no line end, and no blank at either end"
+	}
+	return m.Topic, ""
+}
+
+// mayBeEscaped tells whether a header's value holds what appendHeaderValue writes for
+// what a header cannot carry. The device may have written just that.
+func mayBeEscaped(value []byte) bool {
+	for _, blank := range []string{"%20", "%09"} {
+		if bytes.HasPrefix(value, []byte(blank)) || bytes.HasSuffix(value, []byte(blank)) {
+			return true
+		}
+	}
+	return bytes.Contains(value, []byte("%0D")) || bytes.Contains(value, []byte("%0A"))
 }
 
 // restored makes the message of an accepted judgement, as Lane.accepted does.

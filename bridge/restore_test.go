@@ -228,3 +228,25 @@ func TestAnImpostorWhoLooksAlikeInAHeaderStays(t *testing.T) {
 	require.Equal(t, "cn_mismatch", s.last().headers[HeaderReason])
 	require.Equal(t, CNMismatch, s.restore(rejected(t, s.last())).Reason)
 }
+
+// Where the subject does not hold the whole topic, an escape in the header may be one, or
+// what the device wrote: the message would be stored as another device's.
+func TestATopicThatTheHeaderCouldNotCarryStays(t *testing.T) {
+	t.Parallel()
+	for _, device := range []string{"dev ", "dev\t", "de\rv", "de\nv", "dev%20", "de%0Av"} {
+		for _, vouch := range []bool{false, true} {
+			how := []func(*LaneOptions){routed(t, "plant/{tenant}/{device}", "plant.{device}")}
+			topic := "plant/acme/" + device
+			if vouch {
+				how, topic = append(how, attested(t)), vouched(brokerID, noon, "acme/"+device, topic)
+			}
+			s := play(t, append(how, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })...)
+			s.deliver(1, topic, "first")
+			s.deliver(2, topic, "second")
+			require.Equal(t, "rate_limited", s.last().headers[HeaderReason])
+			got := s.restore(rejected(t, s.last()))
+			require.Equal(t, BadTopic, got.Reason, "%q", device)
+			require.Contains(t, got.Detail, "byte for byte")
+		}
+	}
+}
