@@ -20,7 +20,7 @@ type Counts struct {
 	AckLatency        Histogram // of stored messages, from socket to PubAck
 
 	// Of the moment.
-	InFlight   int     // in the ring
+	InFlight   int     // judged and not settled
 	OldestAge  int64   // of the first of them, ns since it was received; 0: none
 	Fill       float64 // 1: the lane reads no more until JetStream has taken some
 	HeldBytes  int     // of messages that wait for JetStream
@@ -49,7 +49,7 @@ func (l *Lane) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.counts
-	c.InFlight = l.ring.len()
+	c.InFlight = l.waiting
 	if oldest := l.ring.get(l.ring.head); oldest != nil && oldest.received > 0 {
 		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
 	}

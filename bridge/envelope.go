@@ -41,6 +41,17 @@ func (j *judge) wrap(d *Delivery) bool {
 	return true
 }
 
+// unwrap is the payload within what wrap built. A quote within a JSON string has a
+// backslash before it, so the first payload is the field; nothing but digits and a brace
+// follows the last ts.
+func unwrap(envelope []byte) []byte {
+	_, rest, _ := bytes.Cut(envelope, []byte(`,"payload":`))
+	if end := bytes.LastIndex(rest, []byte(`,"ts":`)); end >= 0 {
+		return rest[:end]
+	}
+	return rest
+}
+
 // notJSON says what is wrong with a payload that wrap refused.
 func notJSON(payload []byte) string {
 	const what = "the payload is not JSON, which the envelope needs: "

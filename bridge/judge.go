@@ -111,6 +111,12 @@ func (j *judge) locate() bool {
 		j.reject(BadTopic, "%v", err)
 		return false
 	}
+	// A capture may begin a subject: there a device would write what looks rejected,
+	// or the notes of a replay.
+	if bytes.HasPrefix(j.subjectBuf, []byte(QuarantineSubject+".")) {
+		j.reject(BadTopic, "subject would begin with quarantine, where rejected messages go")
+		return false
+	}
 	j.route, j.subject = route, j.subjectBuf
 	// An escape is longer than what it stands for.
 	j.escaped = !template.Reversible() || len(j.subject) != len(j.topic)

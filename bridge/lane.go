@@ -80,8 +80,9 @@ type Lane struct {
 	mu      sync.Mutex
 	ring    *ring
 	journal *Journal
-	pending int    // QoS 0 messages that are not settled
-	held    int    // bytes of all messages that are not settled
+	waiting int    // messages that are not settled
+	pending int    // those of them at QoS 0
+	held    int    // their bytes
 	qos0    uint64 // numbers their ids
 	away    int64  // since when there is no connection, ns; 0: there is one
 	conn    Conn
@@ -241,7 +242,8 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 	s := slot{
 		hash: hash, received: d.ReceivedAt, sender: j.sender,
 		packetID: d.PacketID, reason: j.reason, number: number,
-		size: len(d.Topic) + len(d.Payload),
+		size:    len(d.Topic) + len(d.Payload),
+		wrapped: j.reason == Accepted && l.opts.Rules.format(j.route) == Envelope,
 	}
 	if j.reason != Accepted {
 		l.counts.Rejected[j.reason]++
@@ -250,7 +252,10 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		}
 	}
 	if d.QoS == 0 {
-		if store && (l.pending >= l.opts.QoS0Pending || l.held >= l.opts.MaxBytes/2) {
+		if !store {
+			return 0, 0, false // nobody waits for its PUBACK
+		}
+		if l.pending >= l.opts.QoS0Pending || l.held >= l.opts.MaxBytes/2 {
 			l.counts.QoS0Dropped++
 			return 0, 0, false
 		}
@@ -265,6 +270,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 	if d.QoS == 0 {
 		l.pending++
 	}
+	l.waiting++
 	l.held += s.size
 	token = l.ring.push(s)
 	if !store {
@@ -334,6 +340,7 @@ func (l *Lane) Settle(r *Result) {
 // finish settles a slot: its message is stored, or counted out.
 func (l *Lane) finish(s *slot) {
 	s.settled = true
+	l.waiting--
 	l.held -= s.size
 	if s.noted {
 		l.journal.Stored(s.packetID, s.number)

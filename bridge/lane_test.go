@@ -286,6 +286,33 @@ func TestCountsAddUp(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3, 4, 5, 6, 7}, s.conn.acked())
 }
 
+// While a message waits, others behind it are counted out or stored already: they are
+// in the ring for their turn to be acknowledged, and in flight no more.
+func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
+	add := func(inFlight int) {
+		t.Helper()
+		c := s.Counts()
+		require.Equal(t, inFlight, c.InFlight)
+		require.Equal(t, c.Received, c.Stored+c.QuarantinedTotal()+c.QuarantineSkipped+c.QoS0Dropped+uint64(c.InFlight))
+	}
+	s.deliver(1, telemetry, "waits")
+	s.deliver(2, "elsewhere", "counted out")
+	s.deliver(3, telemetry, "stored before")
+	s.deliver(4, telemetry, "retained", retained)
+	add(2)
+	s.stream.store(1)
+	add(1)
+	s.connect(true)
+	s.deliver(1, telemetry, "waits", dup)
+	s.deliver(2, "elsewhere", "counted out", dup)
+	add(1)
+	s.stream.store(0)
+	add(0)
+	require.Equal(t, []uint16{1, 2}, s.conn.acked())
+}
+
 func TestALaneNeedsItsParts(t *testing.T) {
 	t.Parallel()
 	devices := NewDevices(DevicesOptions{})
@@ -327,4 +354,18 @@ func TestAFullLaneAsksForAPause(t *testing.T) {
 	s.stream.store(maxUnsettled / 2)
 	requireClosed(t, room, true)
 	require.Nil(t, s.Room())
+}
+
+func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
+	s.deliver(1, telemetry, "waits for JetStream")
+	for range 2 * maxUnsettled {
+		s.deliver(0, "elsewhere", "counted out", qos0)
+	}
+	require.Nil(t, s.Room())
+	require.Equal(t, uint64(2*maxUnsettled), s.Counts().QuarantineSkipped)
+	require.Equal(t, 1, s.Counts().InFlight)
+	s.stream.store(0)
+	require.Equal(t, []uint16{1}, s.conn.acked())
 }

@@ -139,6 +139,9 @@ func (l *Lane) refused(s *slot, r *Result) {
 		bound := l.opts.Limits.current.Load().quarantine.meter
 		store := l.opts.Devices.reject(s.sender, Refused, bound, l.opts.Now()) && l.opts.Rules.Quarantine
 		s.reason = Refused
+		if s.wrapped {
+			m.Payload = unwrap(m.Payload)
+		}
 		if !store {
 			l.counts.QuarantineSkipped++
 			l.finish(s)

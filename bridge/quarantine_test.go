@@ -150,3 +150,30 @@ func TestARefusalBeyondTheBoundIsCountedAndAcknowledged(t *testing.T) {
 	require.Equal(t, []uint16{1, 2}, s.conn.acked())
 	require.Zero(t, s.Counts().InFlight)
 }
+
+// What is in quarantine is what the device sent, or a replay would wrap it twice.
+func TestARefusedEnvelopeIsInQuarantineAsTheDeviceSentIt(t *testing.T) {
+	t.Parallel()
+	for name, payload := range map[string]string{
+		"an object":       ` {"v": 1.50} `,
+		"like an end":     `{"x":{},"ts":1}`,
+		"like a begin":    `{"a":"b","payload":{"ts":2},"ts":1}`,
+		"a string":        `",\"payload\":1,\"ts\":2"`,
+		"a number, alone": `1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			topic := `tenant/a,"payload":/device/d,"ts":/x`
+			s := play(t, attested(t), envelopes)
+			s.deliver(1, vouched(brokerID, noon, `a,"payload":/d,"ts":`, topic), payload)
+			want := s.only()
+			s.stream.refuse(0)
+			copied := s.last()
+			require.Equal(t, "refused", copied.headers[HeaderReason])
+			require.Equal(t, payload, copied.payload)
+			got := s.restore(rejected(t, copied))
+			require.Equal(t, Accepted, got.Reason, got.Detail)
+			require.Equal(t, want.payload, asPublished(got.Message).payload)
+		})
+	}
+}

@@ -17,7 +17,9 @@ type Rejected struct {
 	// Topic is the header Mqtt-Topic; nil: the copy has none.
 	Topic []byte
 	// CN is the header Bridge-Cn; nil: the copy has none.
-	CN      []byte
+	CN []byte
+	// Reason is why it was rejected, the token.
+	Reason  string
 	Payload []byte
 	// Size is that of the payload as the device sent it, in bytes; more than
 	// len(Payload) where the copy holds only its beginning.
@@ -58,9 +60,9 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		j.reject(BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
 		return stay()
 	}
-	topic, whole := m.topic()
-	if !whole {
-		j.reject(BadTopic, "the copy has only the beginning of the topic")
+	topic, lacks := m.topic()
+	if lacks != "" {
+		j.reject(BadTopic, "%s", lacks)
 		return stay()
 	}
 	j.topic = topic
@@ -73,6 +75,9 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		j.reject(CNMissing, "the broker vouched for no certificate name")
 		return stay()
 	}
+	if name := j.name(); r.Attested != nil && m.owned() && bytes.Equal(m.CN, appendHeaderValue(nil, cut(name, subjects.MaxSubjectBytes))) {
+		j.cn = bytes.Clone(name)
+	}
 	if j.check(d); j.reason != Accepted {
 		return stay()
 	}
@@ -81,17 +86,45 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 	return restored
 }
 
-// topic finds the message's topic, and whether the copy has it whole. The header
+// owned: the lane has found the CN to be the topic's. Only then is a CN that the header
+// could not carry, with a blank at its end, the name that looks like it there.
+func (m *Rejected) owned() bool {
+	switch m.Reason {
+	case "", BadTopic.String(), CNMissing.String(), CNMismatch.String():
+		return false
+	}
+	return true
+}
+
+// topic finds the message's topic, or says why the copy does not have it. The header
 // cannot carry every byte, the subject can, but only where the route's template is
 // reversible: where both say the same, it is the subject's.
-func (m *Rejected) topic() (topic []byte, whole bool) {
+func (m *Rejected) topic() (topic []byte, lacks string) {
 	if exact, err := subjects.ToTopic(m.Subject); err == nil && m.Subject != "" {
 		header := appendHeaderValue(nil, cut([]byte(exact), subjects.MaxSubjectBytes))
 		if bytes.Equal(header, m.Topic) {
-			return []byte(exact), true
+			return []byte(exact), ""
 		}
 	}
-	return m.Topic, len(m.Topic) < subjects.MaxSubjectBytes
+	switch {
+	case len(m.Topic) >= subjects.MaxSubjectBytes:
+		return nil, "the copy has only the beginning of the topic"
+	case mayBeEscaped(m.Topic):
+		// Taken at its word it could be another device's.
+		return nil, "the copy may not have the topic byte for byte: a header carries no line end, and no blank at either end"
+	}
+	return m.Topic, ""
+}
+
+// mayBeEscaped tells whether a header's value holds what appendHeaderValue writes for
+// what a header cannot carry. The device may have written just that.
+func mayBeEscaped(value []byte) bool {
+	for _, blank := range []string{"%20", "%09"} {
+		if bytes.HasPrefix(value, []byte(blank)) || bytes.HasSuffix(value, []byte(blank)) {
+			return true
+		}
+	}
+	return bytes.Contains(value, []byte("%0D")) || bytes.Contains(value, []byte("%0A"))
 }
 
 // restored makes the message of an accepted judgement, as Lane.accepted does.

@@ -17,9 +17,9 @@ func rejected(t testing.TB, p *published) *Rejected {
 	t.Helper()
 	rest, ok := strings.CutPrefix(p.subject, QuarantineSubject+".")
 	require.True(t, ok, p.subject)
-	_, subject, _ := strings.Cut(rest, ".")
+	reason, subject, _ := strings.Cut(rest, ".")
 	m := &Rejected{
-		ID: p.id, Subject: subject, Payload: []byte(p.payload), Size: len(p.payload),
+		ID: p.id, Reason: reason, Subject: subject, Payload: []byte(p.payload), Size: len(p.payload),
 		At: time.Unix(0, noon).Add(time.Hour), Retained: p.headers[HeaderRetained] == "true",
 	}
 	if topic, ok := p.headers[HeaderTopic]; ok {
@@ -198,4 +198,55 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		m.ID = ""
 		require.Equal(t, Refused, s.restore(m).Reason)
 	})
+}
+
+// A header cannot carry a blank at its end, and so neither can the name in it.
+func TestADeviceWithABlankAtItsEndIsKnownByItsCertificate(t *testing.T) {
+	t.Parallel()
+	for _, cn := range []string{"acme/dev ", " acme/dev", "acme/\tdev\t", "acme/dev\n", "acme/dev\r\n", " / "} {
+		tenant, device, _ := strings.Cut(cn, "/")
+		topic := "tenant/" + tenant + "/device/" + device + "/telemetry"
+		s := play(t, attested(t), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })
+		s.deliver(1, vouched(brokerID, noon, cn, topic), "first")
+		want := s.last()
+		s.deliver(2, vouched(brokerID+"2", noon, cn, topic), "second")
+		require.Equal(t, "rate_limited", s.last().headers[HeaderReason])
+		got := s.restore(rejected(t, s.last()))
+		require.Equal(t, Accepted, got.Reason, "%q: %s", cn, got.Detail)
+		m := asPublished(got.Message)
+		require.Equal(t, want.headers, m.headers)
+		require.Equal(t, want.subject, m.subject)
+	}
+}
+
+// Two names may look alike in a header. The check of the lane has told them apart: a
+// replay does not take that back.
+func TestAnImpostorWhoLooksAlikeInAHeaderStays(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t))
+	s.deliver(1, vouched(brokerID, noon, "acme/dev%20", "tenant/acme/device/dev /telemetry"), "p")
+	require.Equal(t, "cn_mismatch", s.last().headers[HeaderReason])
+	require.Equal(t, CNMismatch, s.restore(rejected(t, s.last())).Reason)
+}
+
+// Where the subject does not hold the whole topic, an escape in the header may be one, or
+// what the device wrote: the message would be stored as another device's.
+func TestATopicThatTheHeaderCouldNotCarryStays(t *testing.T) {
+	t.Parallel()
+	for _, device := range []string{"dev ", "dev\t", "de\rv", "de\nv", "dev%20", "de%0Av"} {
+		for _, vouch := range []bool{false, true} {
+			how := []func(*LaneOptions){routed(t, "plant/{tenant}/{device}", "plant.{device}")}
+			topic := "plant/acme/" + device
+			if vouch {
+				how, topic = append(how, attested(t)), vouched(brokerID, noon, "acme/"+device, topic)
+			}
+			s := play(t, append(how, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })...)
+			s.deliver(1, topic, "first")
+			s.deliver(2, topic, "second")
+			require.Equal(t, "rate_limited", s.last().headers[HeaderReason])
+			got := s.restore(rejected(t, s.last()))
+			require.Equal(t, BadTopic, got.Reason, "%q", device)
+			require.Contains(t, got.Detail, "byte for byte")
+		}
+	}
 }

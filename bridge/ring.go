@@ -12,6 +12,7 @@ type slot struct {
 	reason   Reason
 	settled  bool
 	noted    bool // the journal knows it
+	wrapped  bool // its payload is in an envelope
 }
 
 // ring holds a lane's slots in the order of arrival. A slot's token is its

@@ -160,6 +160,27 @@ func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
 	}
 }
 
+func TestATenantCalledQuarantineDoesNotWriteThere(t *testing.T) {
+	t.Parallel()
+	for topic, stored := range map[string]string{
+		"quarantine/replay": "", "quarantine/bad_topic": "",
+		"quarantine2/replay": "quarantine2.replay", "acme/quarantine": "acme.quarantine",
+	} {
+		s := play(t, func(o *LaneOptions) { o.Rules.Topics = routes(t, "{tenant}/{device}") })
+		s.deliver(1, topic, "payload")
+		if stored != "" {
+			require.Equal(t, stored, s.only().subject)
+			continue
+		}
+		require.Equal(t, "quarantine.bad_topic", s.only().subject)
+		require.Equal(t, topic, s.only().headers[HeaderTopic])
+	}
+	// In its place a tenant may be called anything.
+	s := play(t)
+	s.deliver(1, "tenant/quarantine/device/replay/telemetry", "payload")
+	require.Equal(t, "tenant.quarantine.device.replay.telemetry", s.only().subject)
+}
+
 // Whoever gets a message to the bridge past the broker's rule is bounded like a
 // device.
 func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {

@@ -67,6 +67,10 @@ type ConnectOptions struct {
 	// fleet of lanes does not come back in one instant.
 	ReconnectWait, ReconnectWaitMax time.Duration
 	PingInterval                    time.Duration
+	// FirstWait bounds how long Connect waits for the first attempt, which then goes
+	// on in the background. 0: until it has ended, which with servers that say nothing
+	// takes a connect timeout for each.
+	FirstWait time.Duration
 
 	// InProcess connects to an embedded server without a socket; the URL is
 	// then not dialled. See [Server.InProcess].
@@ -139,7 +143,7 @@ func (o ConnectOptions) Options() ([]nats.Option, error) {
 
 // Connect starts a connection that never gives up: an unreachable server and
 // refused credentials are retried for ever and told through Hooks. It blocks for
-// the first attempt only. An error means that the options cannot work. extra
+// the first attempt only, for FirstWait at most. An error means that the options cannot work. extra
 // come last and win; handlers among them run after the hooks, not instead.
 func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
 	o, err := o.Resolve()
@@ -155,6 +159,12 @@ func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), watch.cause(err))
 	}
 	watch.conn.Store(nc)
+	if o.FirstWait > 0 {
+		select {
+		case <-watch.tried:
+		case <-time.After(o.FirstWait):
+		}
+	}
 	return nc, nil
 }
 

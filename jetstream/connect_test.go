@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	natsd "github.com/nats-io/nats-server/v2/server"
@@ -367,6 +368,55 @@ func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.
 	t.Cleanup(nc.Close)
 	require.NoError(t, nc.Publish("elsewhere", nil))
 	require.ErrorIs(t, receive(t, "the violation", errs), nats.ErrPermissionViolation)
+}
+
+// The connect timeout is longer than the test has patience.
+func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		defer close(accepted)
+		if conn, err := silent.Accept(); err == nil {
+			accepted <- conn
+		}
+	}()
+	problems := make(chan jetstream.ConnectProblem, 10)
+	returned := make(chan *nats.Conn, 1)
+	go func() {
+		nc, err := jetstream.Connect(jetstream.ConnectOptions{
+			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * patience, FirstWait: time.Millisecond,
+			Hooks: jetstream.ConnectHooks{ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p }},
+		})
+		if err != nil {
+			close(returned)
+			return
+		}
+		returned <- nc
+	}()
+	nc := receive(t, "the connection that is not there yet", returned)
+	require.NotNil(t, nc)
+	conn := receive(t, "the first attempt", accepted)
+	require.Empty(t, problems, "that it was not tried yet is none")
+	require.NoError(t, silent.Close())
+	require.NoError(t, conn.Close())
+	require.Equal(t, jetstream.ProblemUnreachable, receive(t, "a problem", problems).Kind)
+	nc.Close()
+
+	s := boot(t, nil)
+	up := make(chan struct{}, 1)
+	good, err := jetstream.Connect(jetstream.ConnectOptions{
+		URL: s.URL(), FirstWait: 10 * patience,
+		Hooks: jetstream.ConnectHooks{
+			Connected:     func(*nats.Conn) { up <- struct{}{} },
+			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(good.Close)
+	receive(t, "the connection", up)
+	require.True(t, good.IsConnected(), "it was waited for")
 }
 
 func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {

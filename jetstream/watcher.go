@@ -27,12 +27,17 @@ type watcher struct {
 	// returned it.
 	conn atomic.Pointer[nats.Conn]
 
+	tried chan struct{} // closed when the first attempt has ended
+	first sync.Once
+
 	mu   sync.Mutex
 	last string // the problem reported last; empty while connected
 }
 
 func newWatcher(o ConnectOptions) *watcher {
-	return &watcher{options: o, dialer: rememberingDialer{timeout: o.ConnectTimeout}}
+	w := &watcher{options: o, tried: make(chan struct{}), dialer: rememberingDialer{timeout: o.ConnectTimeout}}
+	w.dialer.later.Store(o.FirstWait > 0)
+	return w
 }
 
 // rememberingDialer keeps why the last dial failed: nats.go drops a "connection
@@ -41,10 +46,17 @@ func newWatcher(o ConnectOptions) *watcher {
 type rememberingDialer struct {
 	timeout time.Duration
 	failed  atomic.Pointer[error] // nil: the last dial succeeded, or there was none
+	later   atomic.Bool           // until all servers were tried once, which is in the background
 }
+
+// errLater fails a first attempt, which nats.Connect makes before it returns.
+var errLater = errors.New("not tried yet")
 
 // Dial implements nats.CustomDialer.
 func (d *rememberingDialer) Dial(network, address string) (net.Conn, error) {
+	if d.later.Load() {
+		return nil, errLater
+	}
 	conn, err := net.DialTimeout(network, address, d.timeout)
 	if err != nil {
 		d.failed.Store(&err)
@@ -66,6 +78,9 @@ func (w *watcher) cause(err error) error {
 }
 
 func (w *watcher) delay(round int) time.Duration {
+	if w.dialer.later.Swap(false) {
+		return 0
+	}
 	if nc := w.conn.Load(); nc != nil {
 		if err := nc.LastError(); err != nil {
 			w.failed(err)
@@ -75,6 +90,10 @@ func (w *watcher) delay(round int) time.Duration {
 }
 
 func (w *watcher) failed(err error) {
+	if errors.Is(err, errLater) {
+		return
+	}
+	w.first.Do(func() { close(w.tried) })
 	hook := w.options.Hooks.ConnectFailed
 	if hook == nil {
 		return
@@ -93,6 +112,7 @@ func (w *watcher) failed(err error) {
 
 func (w *watcher) up(nc *nats.Conn) {
 	w.conn.Store(nc)
+	w.first.Do(func() { close(w.tried) })
 	w.mu.Lock()
 	w.last = ""
 	w.mu.Unlock()

@@ -17,6 +17,8 @@ func mqttProblem(s *mqtt.Status) (problem, advice string) {
 	case s.Takeover:
 		return "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id",
 			"stop the other bridge, or give this one another mqtt.client_id"
+	case len(s.Refused) > 0 && strings.Contains(s.Problem, "granted at QoS 0 only"):
+		return s.Problem, "allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed, mosquitto: max_qos)"
 	case len(s.Refused) > 0:
 		return s.Problem, "let mqtt.username subscribe to it in the broker's ACL"
 	case s.Connected:

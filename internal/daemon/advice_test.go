@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -90,4 +92,19 @@ func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, _, _, err := bridge.OpenJournal(filepath.Join(file, "below"), "bridge-0")
 	require.Contains(t, journalAdvice(err), "is a directory")
+}
+
+// The broker's ACL has nothing to do with it.
+func TestASubscriptionAtQoS0IsToldFromOneThatIsRefused(t *testing.T) {
+	t.Parallel()
+	mosquitto := processes.Mosquitto(t, processes.MosquittoOptions{Extra: []string{"max_qos 0"}})
+	b := run(t, "MQTT_URL="+mosquitto.URL, "NATS_URL="+embeddedNATS(t).URL(), "BRIDGE_IDENTITY_MODE=off")
+	var found []Problem
+	require.Eventually(t, func() bool {
+		found = b.Problems()
+		return len(found) == 1 && strings.Contains(found[0].Problem, "granted at QoS 0 only")
+	}, patience, 5*time.Millisecond)
+	require.Contains(t, found[0].Advice, "allow QoS 1")
+	_, advice := mqttProblem(&mqtt.Status{Connected: true, Refused: []string{"x"}, Problem: "the broker refused the subscription to x"})
+	require.Contains(t, advice, "ACL")
 }

@@ -50,6 +50,10 @@ type Bridge struct {
 // messages only for a client id that it knows.
 const streamPatience = 2 * time.Second
 
+// firstWait is how long the start waits for each of the two NATS connections that are
+// not a lane's. Until then nobody answers at /livez, and no signal ends the start.
+const firstWait = time.Second
+
 // Start starts a bridge. A broker or a NATS server that cannot be reached is no
 // error: the bridge goes on trying and is not ready. An error is a fault in the
 // configuration (*config.Faults) or a contradiction between it and the streams

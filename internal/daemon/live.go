@@ -46,6 +46,7 @@ func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge
 	if c.Limits.Bucket == "" && r.Kind != config.RegistryKV {
 		return l, nil
 	}
+	connect.FirstWait = firstWait
 	connect.Hooks = jetstream.ConnectHooks{GaveUp: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
 	nc, err := jetstream.Connect(connect)
 	if err != nil {

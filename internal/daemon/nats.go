@@ -50,6 +50,7 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
 		again: make(chan struct{}, 1),
 	}
+	o.FirstWait = firstWait
 	o.Hooks = jetstream.ConnectHooks{
 		GaveUp: gaveUp,
 		Connected: func(nc *nats.Conn) {

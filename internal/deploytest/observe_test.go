@@ -31,6 +31,7 @@ var metrics = map[string][]string{
 	"mqttbridge_nats_reconnects_total":    {"lane"},
 	"mqttbridge_mqtt_connected":           {"lane"},
 	"mqttbridge_nats_connected":           {"lane"},
+	"mqttbridge_ready":                    nil,
 	"mqttbridge_devices":                  nil,
 	"mqttbridge_limit_overrides":          nil,
 	"mqttbridge_limit_overrides_refused":  nil,
@@ -217,6 +218,7 @@ func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
 			}
 		}
 	}
+	require.True(t, watched["mqttbridge_ready"], "a bridge that is connected and takes nothing would go unnoticed")
 	for _, name := range []string{"ready", "lag", "oldest_unacknowledged_seconds", "poison_total", "retried_total", "build_info"} {
 		require.True(t, watched["mqttbridge_ingest_"+name], "no alert watches %s of ingest", name)
 	}

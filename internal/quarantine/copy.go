@@ -37,7 +37,7 @@ func parse(m natsjs.Msg) (*copied, error) {
 		Retained: h.Get(bridge.HeaderRetained) == "true",
 	}
 	rest := strings.TrimPrefix(m.Subject(), bridge.QuarantineSubject+".")
-	_, s.Subject, _ = strings.Cut(rest, ".")
+	s.Reason, s.Subject, _ = strings.Cut(rest, ".")
 	if size, err := strconv.Atoi(h.Get(bridge.HeaderSize)); err == nil {
 		s.Size = size
 	}

@@ -363,3 +363,18 @@ func TestAStreamThatIsMissingEndsTheReplayAndLosesNothing(t *testing.T) {
 	require.Equal(t, 1, r.replay().Stored)
 	require.Empty(t, r.held("QUARANTINE"))
 }
+
+func TestADeviceWhoseNameEndsInABlankIsReplayed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var err error
+	r.Rules.Attested, err = subjects.ParsePrefix("bridge/v1")
+	require.NoError(t, err)
+	r.reject("rate_limited", telemetry("acme", "dev "), "1", nil, map[string]string{"Bridge-Cn": "acme/dev%20"})
+	r.reject("cn_mismatch", telemetry("acme", "dev "), "2", nil, map[string]string{"Bridge-Cn": "acme/dev%20"})
+	r.Reasons = append(r.Reasons, bridge.CNMismatch)
+	report := r.replay()
+	require.Equal(t, 1, report.Stored)
+	require.Equal(t, map[string]int{"1": 1}, r.ids("TELEMETRY"))
+	require.Equal(t, map[string]int{"2": 1}, r.ids("QUARANTINE"))
+}
