@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -27,6 +28,21 @@ func (k *Keeper) try(ctx context.Context, now time.Time) {
 	}
 	ctx, k.endTrial = context.WithCancel(ctx)
 	k.wait.Go(func() { k.tried <- k.opts.Lanes.Try(ctx) })
+}
+
+// stepOutOrIn decides whether this replica is out (see Replica.Out). Where all are, none
+// is; but those that come back with the store are waited for.
+func (k *Keeper) stepOutOrIn(members []string, now time.Time) {
+	r := k.view.replicas[k.opts.Replica.ID]
+	if r.Out != k.out {
+		return // what this replica said last has not come back yet
+	}
+	member := slices.Contains(members, r.ID)
+	believed := r.trusted(now, k.ttl) || r.Connected && k.taken == 0 // which never lost any
+	if !k.out && !member || k.out && (believed || member && !now.Before(k.quietUntil)) {
+		k.out = !k.out
+		k.renewAt = time.Time{} // the others are to know at once
+	}
 }
 
 // learn is told how a trial went.

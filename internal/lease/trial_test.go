@@ -150,3 +150,68 @@ func TestAStopEndsATrial(t *testing.T) {
 		w.stop(a)
 	})
 }
+
+func TestWhatAReplicaWithoutTheBrokerLeftDoesNotComeBackToItBeforeTheBrokerDoes(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]func(w *world, a, b *replica){
+		"the broker restarts": func(w *world, a, _ *replica) {
+			w.part(a)
+			time.Sleep(2 * ttl / renewals)
+			w.rejoin(a)
+		},
+		"the store is away for a moment": func(_ *world, a, b *replica) {
+			for _, r := range []*replica{a, b} {
+				r.link.setCut(true)
+			}
+			time.Sleep(ttl)
+			for _, r := range []*replica{a, b} {
+				r.link.setCut(false)
+			}
+		},
+		"one of them loses the store for a moment": func(_ *world, a, _ *replica) {
+			a.link.setCut(true)
+			time.Sleep(ttl / 2)
+			a.link.setCut(false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				a, b := w.join(), w.join()
+				w.everything(a, b)
+				time.Sleep(time.Minute)
+				w.part(b)
+				w.everything(a)
+				time.Sleep(10 * time.Minute)
+				moved := maps.Clone(w.broker.opened)
+				event(w, a, b)
+				for range 120 {
+					time.Sleep(time.Second)
+					require.Empty(t, b.lanes.held())
+				}
+				require.Len(t, a.lanes.held(), 16)
+				require.Equal(t, moved, w.broker.opened)
+				w.rejoin(b)
+				w.everything(a, b)
+				w.stop(a, b)
+			})
+		})
+	}
+}
+
+func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		w.part(b)
+		w.everything(a)
+		time.Sleep(time.Minute)
+		c := w.join()
+		require.Less(t, w.everything(a, c), ttl)
+		w.stop(a, b, c)
+	})
+}
