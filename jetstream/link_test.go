@@ -1,7 +1,10 @@
 package jetstream_test
 
 import (
+	"context"
+	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,5 +64,51 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	}
 	require.NoError(t, listener.Close())
 	require.NoError(t, silent.Close())
+	p.Close()
+}
+
+// nats.go would look the server's name up under the same lock, before it dials. Not
+// parallel: the resolver is everybody's.
+func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
+	var silent atomic.Bool
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	system := net.DefaultResolver
+	defer func() { net.DefaultResolver = system }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		if silent.Load() {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			<-release
+		}
+		return nil, errors.New("no name server")
+	}}
+	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			return jetstream.Connect(jetstream.ConnectOptions{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
+		},
+		Settler: newOutcomes(t), Log: zerolog.Nop(),
+	})
+	require.NoError(t, err)
+	silent.Store(true)
+	select {
+	case <-asked:
+	case <-time.After(patience):
+		require.Fail(t, "no attempt")
+	}
+	answered := make(chan jetstream.PublisherStats, 1)
+	go func() {
+		p.Publish(&bridge.Message{Subject: []byte("tenant.a.device.b.telemetry"), ID: []byte("1")})
+		answered <- p.Stats()
+	}()
+	select {
+	case stats := <-answered:
+		require.Equal(t, 1, stats.Unsettled)
+		require.False(t, stats.Connected)
+	case <-time.After(patience):
+		t.Error("whoever asks waits for the name server")
+	}
+	close(release)
 	p.Close()
 }
