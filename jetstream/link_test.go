@@ -112,3 +112,30 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	close(release)
 	p.Close()
 }
+
+// A server of a cluster that is about to stop takes a connection and ends it, and
+// nats.go is at the next one at once: all that may be over before Connect returns.
+func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
+	t.Parallel()
+	first, second := boot(t, nil), boot(t, nil)
+	o := newOutcomes(t)
+	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
+				append([]nats.Option{nats.DontRandomize()}, extra...)...)
+			if err == nil {
+				first.Shutdown()
+				require.Eventually(t, func() bool { return nc.ConnectedUrl() == second.URL() }, patience, time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // the handlers run in their own time
+			}
+			return nc, err
+		},
+		Settler: o, Log: zerolog.Nop(),
+	})
+	require.NoError(t, err)
+	defer p.Close()
+	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
+	stream(t, api(t, second))
+	p.Publish(new(numbered).message(0))
+	require.NoError(t, o.wait(1)[0].refused)
+}
