@@ -81,6 +81,8 @@ type Keeper struct {
 	unreached    string             // why it did not
 	unreachedAt  time.Time          // since when none has
 	out          bool               // see Replica.Out
+	served       bool               // a lane has been connected since the latest share was given
+	vain         int                // how often in a row it was out without
 	leaving      bool
 	until        context.Context // of the leave
 	settled      bool

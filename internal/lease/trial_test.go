@@ -215,3 +215,27 @@ func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
 		w.stop(a, b, c)
 	})
 }
+
+// A file that its lanes need is away, or a rule of the broker's is by client id.
+func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.start(false)
+		b.lanes.vain.Store(true)
+		w.rejoin(b)
+		time.Sleep(4 * time.Hour)
+		for p, n := range w.broker.opened {
+			require.LessOrEqual(t, n, 1+2*14, "partition %s", p)
+		}
+		require.NotEmpty(t, b.Status().Unreached)
+		b.lanes.vain.Store(false)
+		time.Sleep(maxVain)
+		require.Less(t, w.everything(a, b), 2*time.Minute)
+		require.Empty(t, b.Status().Unreached)
+		w.stop(a, b)
+	})
+}
