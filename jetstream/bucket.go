@@ -185,7 +185,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	}
 	defer stopWatcher(watcher)
 	r := &reading{
-		bucket: b, made: stream.Created, updates: watcher.Updates(),
+		bucket: b, made: stream.Created, held: stream.State.LastSeq, updates: watcher.Updates(),
 		deadline: time.Now().Add(bucketPatience),
 	}
 	b.o.Reader.Begin()
@@ -247,11 +247,12 @@ func stopWatcher(w natsjs.KeyWatcher) {
 type reading struct {
 	bucket   *Bucket
 	made     time.Time // when the stream was: another one is another bucket
+	held     uint64    // its last sequence when this reading began
 	updates  <-chan natsjs.KeyValueEntry
 	complete bool
 	told     bool      // that it is
 	deadline time.Time // by which something must arrive, while not complete
-	last     uint64    // sequence of the latest entry
+	last     uint64    // sequence up to which everything has come
 	changed  time.Time
 	behind   uint64 // what the stream held at the last look and had not arrived; 0: nothing
 }
@@ -262,14 +263,16 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 	for {
 		switch {
 		case entry == nil: // nats.go's mark: all that was there has come
-			r.complete = true
+			// Up to held everything has come, though the last message may have been
+			// removed, as a mark of a deletion is by nats kv compact.
+			r.complete, r.last = true, max(r.last, r.held)
 		case entry.Operation() == natsjs.KeyValuePut:
 			b.o.Reader.Put(entry.Key(), entry.Value())
 		default:
 			b.o.Reader.Delete(entry.Key())
 		}
 		if entry != nil {
-			r.last, r.changed, news = entry.Revision(), entry.Created(), true
+			r.last, r.changed, news = max(r.last, entry.Revision()), entry.Created(), true
 		}
 		select {
 		case next, ok := <-r.updates:

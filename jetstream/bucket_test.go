@@ -296,6 +296,24 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 	_ = kv
 }
 
+// nats kv compact takes the marks of deleted keys away, and with them what may be the
+// last message.
+func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	kv := newBucket(t, api(t, s), "B")
+	put(t, kv, "a", "1")
+	put(t, kv, "b", "1")
+	require.NoError(t, kv.Delete(within(t), "b"))
+	require.NoError(t, kv.PurgeDeletes(within(t), natsjs.DeleteMarkersOlderThan(-1)))
+	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f.awaitHeld(map[string]string{"a": "1"})
+	time.Sleep(20 * 100 * time.Millisecond) // looks
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	require.Equal(t, 1, f.reads)
+}
+
 func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")

@@ -1,7 +1,10 @@
 package jetstream_test
 
 import (
+	"context"
+	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,4 +65,77 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	require.NoError(t, listener.Close())
 	require.NoError(t, silent.Close())
 	p.Close()
+}
+
+// nats.go would look the server's name up under the same lock, before it dials. Not
+// parallel: the resolver is everybody's.
+func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
+	var silent atomic.Bool
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	system := net.DefaultResolver
+	defer func() { net.DefaultResolver = system }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		if silent.Load() {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			<-release
+		}
+		return nil, errors.New("no name server")
+	}}
+	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			return jetstream.Connect(jetstream.ConnectOptions{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
+		},
+		Settler: newOutcomes(t), Log: zerolog.Nop(),
+	})
+	require.NoError(t, err)
+	silent.Store(true)
+	select {
+	case <-asked:
+	case <-time.After(patience):
+		require.Fail(t, "no attempt")
+	}
+	answered := make(chan jetstream.PublisherStats, 1)
+	go func() {
+		p.Publish(&bridge.Message{Subject: []byte("tenant.a.device.b.telemetry"), ID: []byte("1")})
+		answered <- p.Stats()
+	}()
+	select {
+	case stats := <-answered:
+		require.Equal(t, 1, stats.Unsettled)
+		require.False(t, stats.Connected)
+	case <-time.After(patience):
+		t.Error("whoever asks waits for the name server")
+	}
+	close(release)
+	p.Close()
+}
+
+// A server of a cluster that is about to stop takes a connection and ends it, and
+// nats.go is at the next one at once: all that may be over before Connect returns.
+func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
+	t.Parallel()
+	first, second := boot(t, nil), boot(t, nil)
+	o := newOutcomes(t)
+	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
+				append([]nats.Option{nats.DontRandomize()}, extra...)...)
+			if err == nil {
+				first.Shutdown()
+				require.Eventually(t, func() bool { return nc.ConnectedUrl() == second.URL() }, patience, time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // the handlers run in their own time
+			}
+			return nc, err
+		},
+		Settler: o, Log: zerolog.Nop(),
+	})
+	require.NoError(t, err)
+	defer p.Close()
+	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
+	stream(t, api(t, second))
+	p.Publish(new(numbered).message(0))
+	require.NoError(t, o.wait(1)[0].refused)
 }

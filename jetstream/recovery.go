@@ -188,6 +188,10 @@ func (p *Publisher) alarm() {
 // that has begun.
 func (p *Publisher) reconnected() {
 	p.mu.Lock()
+	if p.link == nil { // sooner than it was handed over: nothing has been sent on it
+		p.mu.Unlock()
+		return
+	}
 	g := p.link.Generation()
 	// A connection within the process is not dialled: its generation stays 0.
 	if !p.closed && !p.recovery.active && p.win.sent > p.win.head && (g != p.generation || g == 0) {

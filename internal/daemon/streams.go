@@ -103,7 +103,11 @@ func (c *control) watchStreams(ctx context.Context, mode jetstream.ManageMode, p
 func (c *control) unheld(ctx context.Context, plan *Plan, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if _, err := c.js.StreamNameBySubject(ctx, subject); !errors.Is(err, natsjs.ErrStreamNotFound) {
+	nobody := func() bool {
+		_, err := c.js.StreamNameBySubject(ctx, subject)
+		return errors.Is(err, natsjs.ErrStreamNotFound)
+	}
+	if !nobody() {
 		return false
 	}
 	for i := range plan.Rules.Topics.Len() {
@@ -112,7 +116,7 @@ func (c *control) unheld(ctx context.Context, plan *Plan, subject string) bool {
 			continue
 		}
 		if _, err := c.js.StreamNameBySubject(ctx, kind); err == nil {
-			return true
+			return nobody() // it may have been made just now
 		}
 	}
 	return false

@@ -1,15 +1,18 @@
 package daemon
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	natsjs "github.com/nats-io/nats.go/jetstream"
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -79,6 +82,41 @@ func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
 	require.NoError(t, err)
 	_, err = q.GetLastMsgForSubject(t.Context(), "quarantine.refused.tenant.acme.device.dev-1.typo")
 	require.NoError(t, err)
+}
+
+// between is JetStream in which something happens after the first look for a subject.
+type between struct {
+	natsjs.JetStream
+	happens func()
+}
+
+func (b *between) StreamNameBySubject(ctx context.Context, subject string) (string, error) {
+	name, err := b.JetStream.StreamNameBySubject(ctx, subject)
+	if b.happens != nil {
+		b.happens()
+		b.happens = nil
+	}
+	return name, err
+}
+
+// Its messages wait for it. One that is made while that is asked must not pass for one
+// that does not hold them.
+func TestAStreamThatIsMadeJustNowRefusesNothing(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	nc, err := nats.Connect("", nats.InProcessServer(embeddedNATS(t).InProcess()))
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	made := &control{js: &between{js, func() {
+		_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}})
+		require.NoError(t, err)
+	}}}
+	require.False(t, made.unheld(t.Context(), plan, "tenant.acme.device.dev-1.telemetry"))
 }
 
 func TestAKindOfSubject(t *testing.T) {

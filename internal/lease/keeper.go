@@ -80,6 +80,9 @@ type Keeper struct {
 	reached      bool               // the last one reached the broker
 	unreached    string             // why it did not
 	unreachedAt  time.Time          // since when none has
+	out          bool               // see Replica.Out
+	served       bool               // a lane has been connected since the latest share was given
+	vain         int                // how often in a row it was out without
 	leaving      bool
 	until        context.Context // of the leave
 	settled      bool
@@ -341,7 +344,7 @@ func (k *Keeper) renewAll(ctx context.Context) bool {
 		return false
 	}
 	me := k.opts.Replica
-	me.Leaving, me.Connected = k.leaving, k.connected()
+	me.Leaving, me.Connected, me.Out = k.leaving, k.connected(), k.out
 	// First: it expires first, too, so that nobody gives a dead replica a share.
 	revision, err := k.store(ctx, func(ctx context.Context) (uint64, error) {
 		return k.opts.Store.Put(ctx, replicaKey+me.ID, encode(me))

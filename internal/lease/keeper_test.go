@@ -185,6 +185,7 @@ type lanes struct {
 
 	away  bool        // from the broker; under the broker's mu
 	hangs atomic.Bool // a trial has no answer
+	vain  atomic.Bool // a trial succeeds, and no lane ever connects
 
 	mu   sync.Mutex
 	open map[string]*Hold
@@ -206,7 +207,7 @@ func (l *lanes) connect(p string) {
 	b := l.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l.away {
+	if l.away || l.vain.Load() {
 		return
 	}
 	if b.connected[p] != nil && b.connected[p] != l {

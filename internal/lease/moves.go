@@ -28,6 +28,7 @@ func (k *Keeper) shareOut(ctx context.Context, now time.Time) {
 	if !k.view.knows(k.opts.Replica.ID, now) {
 		return // what this replica said of itself has not come back yet
 	}
+	k.stepOutOrIn(members, now)
 	bounded, cancel := context.WithDeadline(ctx, now.Add(k.ttl/renewals))
 	defer cancel()
 	share := Share(k.opts.Partitions, members, holders)

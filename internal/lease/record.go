@@ -16,6 +16,10 @@ type Replica struct {
 	// Connected: it reached the broker when it wrote this, by one of its lanes at
 	// least or, without any, on trial.
 	Connected bool `json:"connected,omitempty"`
+	// Out: without the broker it has left its share to the others, and wants none until
+	// it has had the broker again for a while. It says so itself: of the others one may
+	// have come since, or have lost the store and forgotten what it had seen.
+	Out bool `json:"out,omitempty"`
 	// Leaving: it is stopping, and is to be given nothing more.
 	Leaving bool `json:"leaving,omitempty"`
 }

@@ -2,6 +2,8 @@ package lease
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 )
 
@@ -9,6 +11,7 @@ import (
 func (k *Keeper) connected() bool {
 	for p := range k.holds {
 		if k.opts.Lanes.Connected(p) {
+			k.served, k.vain = true, 0
 			return true
 		}
 	}
@@ -19,7 +22,10 @@ func (k *Keeper) connected() bool {
 // others: on that depends whether it is given a share.
 func (k *Keeper) try(ctx context.Context, now time.Time) {
 	if len(k.holds) > 0 {
-		k.reached, k.unreached = false, "" // its lanes tell
+		k.reached = false // its lanes tell
+		if !k.out {
+			k.unreached = ""
+		}
 		return
 	}
 	if k.endTrial != nil || k.leaving || now.Before(k.tryAt) || len(k.view.present(now)) < 2 {
@@ -27,6 +33,52 @@ func (k *Keeper) try(ctx context.Context, now time.Time) {
 	}
 	ctx, k.endTrial = context.WithCancel(ctx)
 	k.wait.Go(func() { k.tried <- k.opts.Lanes.Try(ctx) })
+}
+
+// stepOutOrIn decides whether this replica is out (see Replica.Out). Where all are, none
+// is; but those that come back with the store are waited for.
+func (k *Keeper) stepOutOrIn(members []string, now time.Time) {
+	r := k.view.replicas[k.opts.Replica.ID]
+	if r.Out != k.out {
+		return // what this replica said last has not come back yet
+	}
+	member := slices.Contains(members, r.ID)
+	believed := r.trusted(now, k.ttl) || r.Connected && k.taken == 0 // which never lost any
+	if !k.out && !member || k.out && (believed || member && !now.Before(k.quietUntil)) {
+		k.out = !k.out
+		k.renewAt = time.Time{} // the others are to know at once
+		if k.out && !k.served {
+			k.inVain(now)
+		}
+		k.served = false
+	}
+}
+
+// vainPause is how long a replica whose lanes never connected leaves the broker alone
+// when that happens a second time, and twice as long each time after, up to maxVain.
+const (
+	vainPause = 2 * time.Minute
+	maxVain   = 30 * time.Minute
+)
+
+var errVain = errors.New("a trial of the broker goes well, but of the lanes that it is given then none connects")
+
+// inVain puts the next trial off: it says nothing of what keeps the lanes, and to give
+// them to this replica costs their devices' messages a wait each time.
+func (k *Keeper) inVain(now time.Time) {
+	if k.taken == 0 {
+		return // it had none
+	}
+	if k.vain++; k.vain < 2 {
+		return
+	}
+	k.tryAt = now.Add(min(vainPause<<min(k.vain-2, 10), maxVain))
+	k.reached = false
+	if k.unreached == "" {
+		k.unreachedAt = now
+		k.opts.Log.Error().AnErr("problem", errVain).Msg("this replica's lanes do not connect, and it is given partitions seldom")
+	}
+	k.unreached = errVain.Error()
 }
 
 // learn is told how a trial went.

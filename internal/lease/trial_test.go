@@ -150,3 +150,92 @@ func TestAStopEndsATrial(t *testing.T) {
 		w.stop(a)
 	})
 }
+
+func TestWhatAReplicaWithoutTheBrokerLeftDoesNotComeBackToItBeforeTheBrokerDoes(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]func(w *world, a, b *replica){
+		"the broker restarts": func(w *world, a, _ *replica) {
+			w.part(a)
+			time.Sleep(2 * ttl / renewals)
+			w.rejoin(a)
+		},
+		"the store is away for a moment": func(_ *world, a, b *replica) {
+			for _, r := range []*replica{a, b} {
+				r.link.setCut(true)
+			}
+			time.Sleep(ttl)
+			for _, r := range []*replica{a, b} {
+				r.link.setCut(false)
+			}
+		},
+		"one of them loses the store for a moment": func(_ *world, a, _ *replica) {
+			a.link.setCut(true)
+			time.Sleep(ttl / 2)
+			a.link.setCut(false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				a, b := w.join(), w.join()
+				w.everything(a, b)
+				time.Sleep(time.Minute)
+				w.part(b)
+				w.everything(a)
+				time.Sleep(10 * time.Minute)
+				moved := maps.Clone(w.broker.opened)
+				event(w, a, b)
+				for range 120 {
+					time.Sleep(time.Second)
+					require.Empty(t, b.lanes.held())
+				}
+				require.Len(t, a.lanes.held(), 16)
+				require.Equal(t, moved, w.broker.opened)
+				w.rejoin(b)
+				w.everything(a, b)
+				w.stop(a, b)
+			})
+		})
+	}
+}
+
+func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		time.Sleep(time.Minute)
+		w.part(b)
+		w.everything(a)
+		time.Sleep(time.Minute)
+		c := w.join()
+		require.Less(t, w.everything(a, c), ttl)
+		w.stop(a, b, c)
+	})
+}
+
+// A file that its lanes need is away, or a rule of the broker's is by client id.
+func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.start(false)
+		b.lanes.vain.Store(true)
+		w.rejoin(b)
+		time.Sleep(4 * time.Hour)
+		for p, n := range w.broker.opened {
+			require.LessOrEqual(t, n, 1+2*14, "partition %s", p)
+		}
+		require.NotEmpty(t, b.Status().Unreached)
+		b.lanes.vain.Store(false)
+		time.Sleep(maxVain)
+		require.Less(t, w.everything(a, b), 2*time.Minute)
+		require.Empty(t, b.Status().Unreached)
+		w.stop(a, b)
+	})
+}

@@ -103,8 +103,9 @@ func (v *view) apply(e Entry, now time.Time) {
 
 // members are the replicas that may be given partitions. One that cannot reach the
 // broker is none as long as another can, and has been able to for a while: where the
-// broker is away for all, nobody has reason to give anything up. One that has lost
-// its partitions for it is a member again when it may be trusted.
+// broker is away for all, nobody has reason to give anything up, and none to give it to
+// one that had to leave its share before. One that has lost its partitions for it is a
+// member again when it may be trusted.
 func (v *view) members(now time.Time) []string {
 	holders := map[string]bool{}
 	for p := range v.leases {
@@ -112,20 +113,27 @@ func (v *view) members(now time.Time) []string {
 			holders[l.Holder] = true
 		}
 	}
-	var all, connected []string
+	var all, in, connected []string
 	trusted := false
 	for id, r := range v.replicas {
 		if now.Sub(r.at) >= v.ttl || r.Leaving {
 			continue
 		}
 		all = append(all, id)
+		if r.Out {
+			continue
+		}
+		in = append(in, id)
 		trusted = trusted || r.trusted(now, v.ttl)
 		if !r.away(now, v.ttl) && (!r.returning || holders[id] || r.trusted(now, v.ttl)) {
 			connected = append(connected, id)
 		}
 	}
-	if trusted {
+	switch {
+	case trusted:
 		return connected
+	case len(in) > 0:
+		return in
 	}
 	return all
 }
