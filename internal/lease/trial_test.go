@@ -239,3 +239,24 @@ func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T
 		w.stop(a, b)
 	})
 }
+
+// Then there is nobody better: what kept its lanes may have been mended.
+func TestAReplicaThatWasGivenPartitionsInVainTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.start(false)
+		b.lanes.vain.Store(true)
+		w.rejoin(b)
+		time.Sleep(4 * time.Hour)
+		b.lanes.vain.Store(false)
+		w.part(a)
+		require.Less(t, w.everything(b), 3*time.Minute)
+		w.rejoin(a)
+		w.everything(a, b)
+		w.stop(a, b)
+	})
+}
