@@ -260,3 +260,32 @@ func TestAReplicaThatWasGivenPartitionsInVainTriesAgainWhereNobodyElseHasTheBrok
 		w.stop(a, b)
 	})
 }
+
+func TestPartitionsGivenInVainAreForgottenOnceALaneConnects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.start(false)
+		b.lanes.vain.Store(true)
+		w.rejoin(b)
+		time.Sleep(2 * time.Hour)
+		for len(b.lanes.held()) == 0 {
+			time.Sleep(time.Second)
+		}
+		w.everything(a) // it has just been left out again, for half an hour
+		b.lanes.vain.Store(false)
+		w.kill(a)
+		w.everything(b)
+		c := w.join()
+		w.everything(b, c)
+		time.Sleep(time.Minute)
+		w.part(b)
+		w.everything(c)
+		w.rejoin(b)
+		require.Less(t, w.everything(b, c), 2*time.Minute)
+		w.stop(a, b, c)
+	})
+}
