@@ -212,6 +212,7 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 		nats.CustomReconnectDelay(watch.delay),
 		nats.NoCallbacksAfterClientClose(),
 		nats.SetCustomDialer(&watch.dialer),
+		nats.SkipHostLookup(), // the dialer's: see dial
 		nats.ConnectHandler(watch.connected),
 		nats.ReconnectHandler(watch.reconnected),
 		nats.ReconnectErrHandler(watch.attemptFailed),

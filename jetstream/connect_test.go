@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -417,6 +418,36 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 	t.Cleanup(good.Close)
 	receive(t, "the connection", up)
 	require.True(t, good.IsConnected(), "it was waited for")
+}
+
+// Nor may the name server's silence hold it up: nats.go would look the name up before it
+// dials. Not parallel: the resolver is everybody's.
+func TestConnect_FirstWaitBoundsTheLookUp(t *testing.T) {
+	release := make(chan struct{})
+	system := net.DefaultResolver
+	defer func() { net.DefaultResolver = system }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		<-release
+		return nil, errors.New("no name server")
+	}}
+	returned := make(chan *nats.Conn, 1)
+	go func() {
+		defer close(returned)
+		if nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: "nats://nats.test:4222", FirstWait: time.Millisecond}); err == nil {
+			returned <- nc
+		}
+	}()
+	select {
+	case nc := <-returned:
+		require.NotNil(t, nc)
+		defer nc.Close()
+	case <-time.After(patience):
+		t.Error("the start waits for the name server")
+	}
+	close(release)
+	for nc := range returned {
+		nc.Close()
+	}
 }
 
 func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {

@@ -87,23 +87,28 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 
 // open leaves it to nobody else to connect within the process: nats.go, given the
 // server, would go past this dialer, and connections would neither be counted nor
-// their answers taken off. It looks names up itself, for nats.go would do so before it
-// dials, and takes the addresses of a name in any order, as nats.go does: a fleet's
-// lanes spread over the servers behind it.
+// their answers taken off.
 func (d *dialer) open(network, address string) (net.Conn, error) {
 	if d.inProcess != nil {
 		return d.inProcess.InProcessConn()
 	}
+	return dial(network, address, d.timeout)
+}
+
+// dial looks the name up itself, for nats.go would do so before it dials, and takes
+// the addresses of a name in any order, as nats.go does: a fleet's connections spread
+// over the servers behind it.
+func dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
 	for _, i := range rand.Perm(len(addresses)) {
 		var conn net.Conn
-		if conn, err = net.DialTimeout(network, net.JoinHostPort(addresses[i], port), d.timeout); err == nil {
+		if conn, err = net.DialTimeout(network, net.JoinHostPort(addresses[i], port), timeout); err == nil {
 			return conn, nil
 		}
 	}

@@ -76,7 +76,7 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 	return func(h LinkHandlers) (Link, string, error) {
 		nc, err := connect(
 			nats.SetCustomDialer(d),
-			nats.SkipHostLookup(),     // the dialer's, see there
+			nats.SkipHostLookup(),     // the dialer's: see dial
 			nats.ReconnectBufSize(-1), // what cannot be sent now is the publisher's to keep
 			nats.SkipSubjectValidation(),
 			nats.FlusherTimeout(writeTimeout),

@@ -57,7 +57,7 @@ func (d *rememberingDialer) Dial(network, address string) (net.Conn, error) {
 	if d.later.Load() {
 		return nil, errLater
 	}
-	conn, err := net.DialTimeout(network, address, d.timeout)
+	conn, err := dial(network, address, d.timeout)
 	if err != nil {
 		d.failed.Store(&err)
 		return nil, err

@@ -83,6 +83,7 @@ type Keeper struct {
 	out          bool               // see Replica.Out
 	served       bool               // a lane has been connected since the latest share was given
 	vain         int                // how often in a row it was out without
+	vainUntil    time.Time          // until then a trial is of no use while another has the broker
 	leaving      bool
 	until        context.Context // of the leave
 	settled      bool

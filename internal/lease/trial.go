@@ -11,7 +11,7 @@ import (
 func (k *Keeper) connected() bool {
 	for p := range k.holds {
 		if k.opts.Lanes.Connected(p) {
-			k.served, k.vain = true, 0
+			k.served, k.vain, k.vainUntil = true, 0, time.Time{}
 			return true
 		}
 	}
@@ -26,6 +26,10 @@ func (k *Keeper) try(ctx context.Context, now time.Time) {
 		if !k.out {
 			k.unreached = ""
 		}
+		return
+	}
+	if now.Before(k.vainUntil) && k.view.reachedByAnother(k.opts.Replica.ID, now) {
+		k.leaveAlone(now)
 		return
 	}
 	if k.endTrial != nil || k.leaving || now.Before(k.tryAt) || len(k.view.present(now)) < 2 {
@@ -55,7 +59,8 @@ func (k *Keeper) stepOutOrIn(members []string, now time.Time) {
 }
 
 // vainPause is how long a replica whose lanes never connected leaves the broker alone
-// when that happens a second time, and twice as long each time after, up to maxVain.
+// when that happens a second time, and twice as long each time after, up to maxVain;
+// but only as long as another has the broker.
 const (
 	vainPause = 2 * time.Minute
 	maxVain   = 30 * time.Minute
@@ -72,8 +77,15 @@ func (k *Keeper) inVain(now time.Time) {
 	if k.vain++; k.vain < 2 {
 		return
 	}
-	k.tryAt = now.Add(min(vainPause<<min(k.vain-2, 10), maxVain))
-	k.reached = false
+	k.vainUntil = now.Add(min(vainPause<<min(k.vain-2, 10), maxVain))
+	k.leaveAlone(now)
+}
+
+// leaveAlone: what a trial found while nobody had the broker does not count either.
+func (k *Keeper) leaveAlone(now time.Time) {
+	if k.reached {
+		k.reached, k.renewAt = false, time.Time{} // the others are to know at once
+	}
 	if k.unreached == "" {
 		k.unreachedAt = now
 		k.opts.Log.Error().AnErr("problem", errVain).Msg("this replica's lanes do not connect, and it is given partitions seldom")

@@ -239,3 +239,53 @@ func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T
 		w.stop(a, b)
 	})
 }
+
+// Then there is nobody better: what kept its lanes may have been mended.
+func TestAReplicaThatWasGivenPartitionsInVainTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.start(false)
+		b.lanes.vain.Store(true)
+		w.rejoin(b)
+		time.Sleep(4 * time.Hour)
+		b.lanes.vain.Store(false)
+		w.part(a)
+		require.Less(t, w.everything(b), 3*time.Minute)
+		w.rejoin(a)
+		w.everything(a, b)
+		w.stop(a, b)
+	})
+}
+
+func TestPartitionsGivenInVainAreForgottenOnceALaneConnects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		time.Sleep(time.Minute)
+		b := w.start(false)
+		b.lanes.vain.Store(true)
+		w.rejoin(b)
+		time.Sleep(2 * time.Hour)
+		for len(b.lanes.held()) == 0 {
+			time.Sleep(time.Second)
+		}
+		w.everything(a) // it has just been left out again, for half an hour
+		b.lanes.vain.Store(false)
+		w.kill(a)
+		w.everything(b)
+		c := w.join()
+		w.everything(b, c)
+		time.Sleep(time.Minute)
+		w.part(b)
+		w.everything(c)
+		w.rejoin(b)
+		require.Less(t, w.everything(b, c), 2*time.Minute)
+		w.stop(a, b, c)
+	})
+}

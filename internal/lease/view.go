@@ -144,6 +144,17 @@ func (v *view) knows(id string, now time.Time) bool {
 	return ok && now.Sub(r.at) < v.ttl
 }
 
+// reachedByAnother tells whether a replica other than id has the broker, or had it a
+// moment ago.
+func (v *view) reachedByAnother(id string, now time.Time) bool {
+	for other, r := range v.replicas {
+		if other != id && now.Sub(r.at) < v.ttl && !r.Leaving && !r.away(now, v.ttl) {
+			return true
+		}
+	}
+	return false
+}
+
 // present are all replicas that have been heard of lately, by id.
 func (v *view) present(now time.Time) []Replica {
 	var all []Replica
