@@ -9,8 +9,9 @@ import (
 )
 
 // take opens the lane of a partition that this replica now holds. It returns at
-// once, and where that fails tries again until give: the configuration was in order at
-// the start, so a file that it names is away, and the other lanes go on.
+// once, and where that fails tries again, for openPatience: the configuration was in order
+// at the start, so a file that it names is away, perhaps for a moment. After that the bridge
+// ends, for others to take what it cannot.
 //
 // The journal is in memory, whatever state_dir says: on disk it would go stale
 // while another replica has the partition. Not that a stale one could do harm. It
@@ -26,9 +27,14 @@ func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
 	u.mu.Unlock()
 	go func() { // give ends it, and waits for it
 		defer close(opening)
-		for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+		begun := time.Now()
+		for {
 			err := u.open(r.shared, bridge.NewJournal(), claim{of: hold, hadSession: hadSession})
 			if err == nil {
+				return
+			}
+			if time.Since(begun) > openPatience {
+				r.bridge.fail(err)
 				return
 			}
 			u.mu.Lock()
@@ -41,11 +47,15 @@ func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(pause):
+			case <-time.After(time.Second):
 			}
 		}
 	}()
 }
+
+// openPatience is how long a partition may be nobody's because its holder cannot open
+// the lane.
+const openPatience = 30 * time.Second
 
 // give closes the lane again and returns how many messages were left unsettled when
 // ctx ended.

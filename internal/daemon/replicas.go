@@ -107,7 +107,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	}
 	var all []Problem
 	if s.Unreached != "" {
-		p := problem("this replica cannot reach the broker, and leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached),
+		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached),
 			connectionAdvice(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)
