@@ -239,6 +239,8 @@ func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	}
 	i := r.ingest()
 	r.eventually(func() bool { return r.query(`SELECT count(*)::text FROM telemetry`)[0] == "100" }, func() any { return i.Tables() })
+	// A row that fails is found by halving, perhaps after all others are stored.
+	r.eventually(func() bool { return len(i.Warnings()) > 0 }, func() any { return i.Tables() })
 	ready, problems := i.Ready()
 	require.True(t, ready, problems)
 	require.Empty(t, r.quarantined())
