@@ -23,20 +23,16 @@ type seenReplica struct {
 	Replica
 	at time.Time
 	// turned is when Connected was first seen as it is now, ever whether it has been
-	// true, returning that the others had reason to take over, and it is not yet trusted
-	// again.
-	turned    time.Time
-	ever      bool
-	returning bool
+	// true.
+	turned time.Time
+	ever   bool
 }
 
 // next is the replica as its next record shows it.
-func (r seenReplica) next(says Replica, now time.Time, ttl time.Duration) seenReplica {
+func (r seenReplica) next(says Replica, now time.Time) seenReplica {
 	n := seenReplica{Replica: says, at: now, turned: r.turned, ever: r.ever || says.Connected}
-	n.returning = r.returning && !r.trusted(now, ttl)
 	if r.ID == "" || says.Connected != r.Connected {
 		n.turned = now
-		n.returning = n.returning || r.ever && r.away(now, ttl)
 	}
 	return n
 }
@@ -87,7 +83,7 @@ func (v *view) apply(e Entry, now time.Time) {
 		if now.Sub(before.at) >= v.ttl {
 			before = seenReplica{}
 		}
-		v.replicas[id] = before.next(r, now, v.ttl)
+		v.replicas[id] = before.next(r, now)
 		return
 	}
 	p, ok := partitionOf(e.Key)
@@ -104,15 +100,8 @@ func (v *view) apply(e Entry, now time.Time) {
 // members are the replicas that may be given partitions. One that cannot reach the
 // broker is none as long as another can, and has been able to for a while: where the
 // broker is away for all, nobody has reason to give anything up, and none to give it to
-// one that had to leave its share before. One that has lost its partitions for it is a
-// member again when it may be trusted.
+// one that had to leave its share before: that is out until it may be trusted.
 func (v *view) members(now time.Time) []string {
-	holders := map[string]bool{}
-	for p := range v.leases {
-		if l, free, _ := v.lease(p, now); !free {
-			holders[l.Holder] = true
-		}
-	}
 	var all, in, connected []string
 	trusted := false
 	for id, r := range v.replicas {
@@ -125,7 +114,7 @@ func (v *view) members(now time.Time) []string {
 		}
 		in = append(in, id)
 		trusted = trusted || r.trusted(now, v.ttl)
-		if !r.away(now, v.ttl) && (!r.returning || holders[id] || r.trusted(now, v.ttl)) {
+		if !r.away(now, v.ttl) {
 			connected = append(connected, id)
 		}
 	}
