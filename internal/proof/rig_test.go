@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -131,18 +130,10 @@ func (r *plainRig) startBridge() {
 func (r *plainRig) redelivered() int {
 	r.t.Helper()
 	said := r.bridge.Log().String()
-	from := strings.LastIndex(said, `"admin endpoint open"`)
+	from := strings.LastIndex(said, `"address":"`)
 	require.GreaterOrEqual(r.t, from, 0, said)
-	var line struct{ Address string }
-	begin := strings.LastIndex(said[:from], "\n") + 1
-	require.NoError(r.t, json.NewDecoder(strings.NewReader(said[begin:])).Decode(&line))
-	client := http.Client{Timeout: patience}
-	defer client.CloseIdleConnections()
-	response, err := client.Get("http://" + line.Address + "/status")
-	require.NoError(r.t, err)
-	defer response.Body.Close()
 	var status struct{ Totals struct{ Redelivered int } }
-	require.NoError(r.t, json.NewDecoder(response.Body).Decode(&status))
+	require.Equal(r.t, http.StatusOK, ask(r.t, r.bridge, from, "/status", &status))
 	return status.Totals.Redelivered
 }
 
