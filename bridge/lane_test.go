@@ -369,3 +369,44 @@ func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
 	s.stream.store(0)
 	require.Equal(t, []uint16{1}, s.conn.acked())
 }
+
+// stuckConn is a connection to a broker that has stopped reading.
+type stuckConn struct {
+	brokerEnd
+	writing chan struct{} // gets a token when a write begins
+	reads   chan struct{} // closed: the broker reads again
+}
+
+func (c *stuckConn) Flush() {
+	c.writing <- struct{}{}
+	<-c.reads
+}
+
+func TestABrokerThatNeverReadsHoldsNoLock(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.Disconnected(s.conn)
+	stuck := &stuckConn{writing: make(chan struct{}, 2), reads: make(chan struct{})}
+	s.Connected(stuck, true)
+	for id := range uint16(ackBatch + 1) {
+		d := Delivery{Topic: []byte(telemetry), PacketID: id + 1, QoS: 1, ReceivedAt: s.now}
+		s.Deliver(stuck, &d)
+	}
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		for i := range ackBatch {
+			s.stream.store(i)
+		}
+	}()
+	<-stuck.writing // Settle writes a full batch, and the broker does not read
+	require.EqualValues(t, ackBatch, s.Counts().Stored, "the counts can be read")
+	require.Nil(t, s.Room())
+	s.Tick()
+	require.NotNil(t, s.Idle())
+	s.Deliver(stuck, &Delivery{Topic: []byte(telemetry), PacketID: 1000, QoS: 1, ReceivedAt: s.now})
+	require.EqualValues(t, ackBatch+2, s.Counts().Received)
+	close(stuck.reads)
+	<-settled
+	require.Len(t, stuck.acked(), ackBatch)
+}

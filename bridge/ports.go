@@ -31,10 +31,13 @@ type Delivery struct {
 // can go only there: once the connection is closed both methods do nothing
 // (MQTT 3.1.1 §4.4: what was not acknowledged comes again on the next one).
 type Conn interface {
-	// Ack appends a PUBACK to the connection's write buffer. No I/O unless
-	// the buffer is full. Safe for concurrent use.
+	// Ack appends a PUBACK to the connection's write buffer and never waits:
+	// it is called under the lane's lock. Safe for concurrent use.
 	Ack(packetID uint16)
-	// Flush writes what Ack appended. Safe for concurrent use.
+	// Flush writes what Ack appended. It may wait for a broker that does not
+	// read, so no lock that others need is held. The connection itself calls it
+	// before it waits for the broker; after Settle the lane does. Safe for
+	// concurrent use.
 	Flush()
 }
 

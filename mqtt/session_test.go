@@ -168,7 +168,7 @@ func TestAcksOfAnOldConnectionNeverReachTheNewOne(t *testing.T) {
 	redelivered[0] |= 8
 	second.send(redelivered)
 	require.Eventually(t, func() bool { return len(r.deliveries()) == 3 }, patience, time.Millisecond)
-	for range 2 * ackBatch {
+	for range 256 {
 		old[1].conn.Ack(2)
 	}
 	old[1].conn.Flush()

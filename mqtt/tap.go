@@ -17,9 +17,8 @@ const (
 	// minPacket lets the longest topic of MQTT (65,535 bytes) and its packet
 	// identifier fit whatever the configured maximum is.
 	minPacket = 80 << 10
-	// ackBatch PUBACKs are written at once at the latest: at 100,000
-	// messages a second that is about 1 ms.
-	ackBatch = 128
+	// ackRoom is how many PUBACKs a write buffer has room for from the start.
+	ackRoom = 256
 	// writeTimeout bounds a write to a broker that has stopped reading.
 	writeTimeout = 10 * time.Second
 )
@@ -60,9 +59,16 @@ type tap struct {
 	// discard: a stopping session leaves new messages with the broker.
 	discard atomic.Bool
 
+	// Two locks, writeMu before ackMu. Only writeMu is held during a write:
+	// Ack is called under locks that the admin endpoint needs too, and must not
+	// wait for a broker that has stopped reading. The buffer is bounded although
+	// Ack never waits: whoever appends calls Flush before it takes more from the
+	// broker or from JetStream.
 	writeMu sync.Mutex
-	acks    []byte
-	dead    bool        // no more writes
+	written []byte // the buffer that was written last, for the next one
+	ackMu   sync.Mutex
+	acks    []byte      // PUBACKs not written yet
+	dead    atomic.Bool // no more writes
 	left    atomic.Bool // DISCONNECT is written
 
 	// why the socket was closed from this side, the first reason; nil: it was
@@ -82,7 +88,7 @@ func newTap(conn net.Conn, opts tapOptions) *tap {
 		opts:  opts,
 		pause: newPause(opts.receiver),
 		buf:   make([]byte, readBuffer),
-		acks:  make([]byte, 0, 4*ackBatch),
+		acks:  make([]byte, 0, 4*ackRoom),
 		ended: make(chan struct{}),
 	}
 }
@@ -244,7 +250,7 @@ func (t *tap) fill() error {
 func (t *tap) Write(p []byte) (int, error) {
 	t.writeMu.Lock()
 	defer t.writeMu.Unlock()
-	if t.dead {
+	if t.dead.Load() {
 		return 0, net.ErrClosed
 	}
 	// What was acknowledged first goes first, above all before DISCONNECT.
@@ -257,7 +263,7 @@ func (t *tap) Write(p []byte) (int, error) {
 		case typePingreq:
 			t.pause.ping()
 		case typeDisconnect:
-			t.dead = true // nothing may follow it [MQTT-3.14.4-2]
+			t.die() // nothing may follow it [MQTT-3.14.4-2]
 			t.left.Store(err == nil)
 		}
 	}
@@ -266,14 +272,10 @@ func (t *tap) Write(p []byte) (int, error) {
 
 // Ack implements [bridge.Conn].
 func (t *tap) Ack(packetID uint16) {
-	t.writeMu.Lock()
-	defer t.writeMu.Unlock()
-	if t.dead {
-		return
-	}
-	t.acks = appendPuback(t.acks, packetID)
-	if len(t.acks) == cap(t.acks) {
-		t.flushLocked() // an error closes the socket: the reader meets it
+	t.ackMu.Lock()
+	defer t.ackMu.Unlock()
+	if !t.dead.Load() {
+		t.acks = appendPuback(t.acks, packetID)
 	}
 }
 
@@ -281,17 +283,24 @@ func (t *tap) Ack(packetID uint16) {
 func (t *tap) Flush() {
 	t.writeMu.Lock()
 	defer t.writeMu.Unlock()
-	if !t.dead {
-		t.flushLocked()
+	if !t.dead.Load() {
+		t.flushLocked() // an error closes the socket: the reader meets it
 	}
 }
 
+// flushLocked is called with writeMu held.
 func (t *tap) flushLocked() error {
-	if len(t.acks) == 0 {
+	t.ackMu.Lock()
+	acks := t.acks
+	if len(acks) > 0 {
+		t.acks = t.written[:0]
+	}
+	t.ackMu.Unlock()
+	if len(acks) == 0 {
 		return nil
 	}
-	_, err := t.writeLocked(t.acks)
-	t.acks = t.acks[:0]
+	_, err := t.writeLocked(acks)
+	t.written = acks
 	return err
 }
 
@@ -301,10 +310,18 @@ func (t *tap) writeLocked(p []byte) (int, error) {
 	t.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	n, err := t.Conn.Write(p)
 	if err != nil {
-		t.dead = true
+		t.die()
 		t.closeSocket(fmt.Errorf("write to the broker: %w", err))
 	}
 	return n, err
+}
+
+// die makes Ack, Flush and Write do nothing from now on.
+func (t *tap) die() {
+	t.ackMu.Lock()
+	defer t.ackMu.Unlock()
+	t.dead.Store(true)
+	t.acks = nil
 }
 
 // Close ends the connection. When it returns, the last delivery has been made
@@ -359,9 +376,7 @@ func (t *tap) end(err error) {
 		}
 		t.err = err
 		t.Conn.Close()
-		t.writeMu.Lock()
-		t.dead = true
-		t.writeMu.Unlock()
+		t.die()
 		if t.connected.Load() {
 			t.opts.receiver.Disconnected(t)
 		}

@@ -34,23 +34,43 @@ func TestPubacksGoOutTogetherWhenTheReadRunsDry(t *testing.T) {
 	require.Equal(t, []int{0, 0, 1, 2}, before, "written before the reader waits")
 }
 
-func TestABatchOfPubacksIsBounded(t *testing.T) {
+func TestAckOnlyAppends(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
 	tp := newTap(conn, tapOptions{receiver: &recorder{}})
 	var ids []uint16
-	for id := uint16(1); id <= 3*ackBatch+5; id++ {
-		tp.Ack(id)
-		ids = append(ids, id)
+	for range 3 {
+		for id := uint16(1); id <= 1000; id++ {
+			tp.Ack(id)
+			ids = append(ids, id)
+		}
+		before := len(conn.writes())
+		tp.Flush()
+		tp.Flush()
+		require.Len(t, conn.writes(), before+1, "an empty flush writes nothing")
 	}
-	require.Len(t, conn.writes(), 3)
-	for _, w := range conn.writes() {
-		require.Len(t, w, 4*ackBatch)
-	}
-	tp.Flush()
-	tp.Flush()
-	require.Len(t, conn.writes(), 4, "an empty flush writes nothing")
 	require.Equal(t, pubacks(ids...), conn.sent())
+}
+
+func TestAckNeverWaits(t *testing.T) {
+	t.Parallel()
+	near, far := pipe()
+	defer far.Close()
+	tp := newTap(near, tapOptions{receiver: &recorder{}})
+	fill(tp)
+	done := make(chan struct{})
+	go func() { tp.Flush(); close(done) }()
+	// One byte of the batch shows that the write has begun, and the broker reads
+	// no further.
+	_, err := io.ReadFull(far, make([]byte, 1))
+	require.NoError(t, err)
+	for id := range uint16(10_000) {
+		tp.Ack(id) // would hang here for ever
+	}
+	require.Len(t, tp.acks, 4*10_000)
+	tp.Close()
+	<-done
+	require.Empty(t, tp.acks)
 }
 
 func TestPubacksPrecedePahosOwnPacketsAndNothingFollowsDisconnect(t *testing.T) {
@@ -84,7 +104,7 @@ func TestStaleAcksAreDropped(t *testing.T) {
 			tp := newTap(conn, tapOptions{receiver: &recorder{}})
 			end(tp)
 			before := len(conn.sent())
-			for id := range uint16(2 * ackBatch) {
+			for id := range uint16(1000) {
 				tp.Ack(id)
 			}
 			tp.Flush()
@@ -99,10 +119,10 @@ func TestStaleAcksAreDropped(t *testing.T) {
 func TestAFailedWriteEndsTheConnectionWithItsReason(t *testing.T) {
 	t.Parallel()
 	for name, write := range map[string]func(*tap){
-		"flush":      func(tp *tap) { tp.Ack(1); tp.Flush() },
-		"full batch": func(tp *tap) { fill(tp) },
-		"paho":       func(tp *tap) { _, _ = tp.Write([]byte{0xc0, 0}) },
-		"both":       func(tp *tap) { tp.Ack(1); _, _ = tp.Write([]byte{0xc0, 0}) },
+		"flush": func(tp *tap) { tp.Ack(1); tp.Flush() },
+		"many":  func(tp *tap) { fill(tp); tp.Flush() },
+		"paho":  func(tp *tap) { _, _ = tp.Write([]byte{0xc0, 0}) },
+		"both":  func(tp *tap) { tp.Ack(1); _, _ = tp.Write([]byte{0xc0, 0}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +142,7 @@ func TestAFailedWriteEndsTheConnectionWithItsReason(t *testing.T) {
 }
 
 func fill(tp *tap) {
-	for id := range uint16(ackBatch) {
+	for id := range uint16(128) {
 		tp.Ack(id + 1)
 	}
 }
@@ -138,7 +158,8 @@ func TestABrokerThatNeverReadsIsLeft(t *testing.T) {
 		_, err := tp.Read(make([]byte, 4))
 		require.NoError(t, err)
 		start := time.Now()
-		fill(tp) // the pipe holds nothing: this waits for the broker
+		fill(tp)
+		tp.Flush() // the pipe holds nothing: this waits for the broker
 		require.Equal(t, writeTimeout, time.Since(start))
 		_, err = tp.Read(make([]byte, 4))
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
@@ -153,7 +174,7 @@ func TestCloseEndsAWriteThatHangs(t *testing.T) {
 	defer far.Close()
 	tp := newTap(near, tapOptions{receiver: &recorder{}})
 	done := make(chan struct{})
-	go func() { fill(tp); close(done) }()
+	go func() { fill(tp); tp.Flush(); close(done) }()
 	// One byte of the batch shows that the write has begun.
 	_, err := io.ReadFull(far, make([]byte, 1))
 	require.NoError(t, err)
