@@ -71,6 +71,11 @@ type Message struct {
 	// Final: there is nothing left to do with the message should JetStream
 	// refuse it. The publisher then keeps it and tries again.
 	Final bool
+	// FirstAttempt is no later than the first time that anybody may have sent the
+	// message to JetStream, in ns since the Unix epoch; 0: nobody has. JetStream
+	// forgets an id after its duplicate window, so a publisher that finds this
+	// longer ago asks the stream before it sends the message.
+	FirstAttempt int64
 }
 
 // Header is one NATS header line. Value holds no CR or LF.
