@@ -96,7 +96,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	nats := peers.NATSServer(t, peers.NATSOptions{})
 	migrated := run(t, "migrate", "--database-url", database.URL)
 	require.Zero(t, migrated.code, migrated.err)
-	require.Equal(t, "migrated 00001_tables.sql\nmigrated 00002_order_within_a_millisecond.sql\n", migrated.out)
+	require.Equal(t, "migrated 00001_tables.sql\nmigrated 00002_order_within_a_millisecond.sql\nmigrated 00003_believed_clock.sql\n", migrated.out)
 	again := run(t, "migrate", "--database-url", database.URL)
 	require.Zero(t, again.code)
 	require.Equal(t, "the tables are those of this version\n", again.out)

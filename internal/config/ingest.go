@@ -10,17 +10,17 @@ import (
 // Ingest is the configuration of ingest, the program that writes the streams into
 // PostgreSQL. It is read as the bridge's is.
 type Ingest struct {
-	Database      Database      `yaml:"database" doc:"The PostgreSQL database."`
-	NATS          Account       `yaml:"nats" doc:"The NATS servers and the account used there. At most one of creds, user, token, nkey, context or credentials in the URL."`
-	Consumers     ConsumerMode  `yaml:"consumers" default:"create" enum:"create|verify" doc:"create: make a durable consumer that is missing, where the account may; verify: only wait for it. The bridge makes them too."`
-	Telemetry     Intake        `yaml:"telemetry" defaults:"stream=TELEMETRY,consumer=ingest-workers,topic=tenant/{tenant}/device/{device}/{type},workers=4" doc:"What goes into the table telemetry."`
-	Shadow        Intake        `yaml:"shadow" defaults:"stream=SHADOW,consumer=ingest-shadow,topic=tenant/{tenant}/device/{device}/shadow/reported,workers=1" doc:"What goes into the table device_state."`
-	Commands      Intake        `yaml:"commands" defaults:"stream=COMMANDS,consumer=ingest-commands,topic=tenant/{tenant}/device/{device}/commands/ack,workers=1" doc:"What goes into the table device_commands."`
-	Batch         Batch         `yaml:"batch" doc:"How many messages share one transaction."`
-	MaxDeliveries int           `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"How often a message is tried before it goes to quarantine; 0: for ever. A database that is away is not a try: only attempts that ended with this process, or with an error of this one message, count."`
-	StopTimeout   time.Duration `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"On SIGTERM, how long to wait for batches that are being stored. What is left is delivered again."`
-	Admin         IngestAdmin   `yaml:"admin" doc:"The HTTP endpoint for operators."`
-	Log           Log           `yaml:"log" doc:"What is logged, and how."`
+	Database      Database        `yaml:"database" doc:"The PostgreSQL database."`
+	NATS          Account         `yaml:"nats" doc:"The NATS servers and the account used there. At most one of creds, user, token, nkey, context or credentials in the URL."`
+	Consumers     ConsumerMode    `yaml:"consumers" default:"create" enum:"create|verify" doc:"create: make a durable consumer that is missing, where the account may; verify: only wait for it. The bridge makes them too."`
+	Telemetry     TelemetryIntake `yaml:"telemetry" defaults:"stream=TELEMETRY,consumer=ingest-workers,topic=tenant/{tenant}/device/{device}/{type},workers=4" doc:"What goes into the table telemetry."`
+	Shadow        Intake          `yaml:"shadow" defaults:"stream=SHADOW,consumer=ingest-shadow,topic=tenant/{tenant}/device/{device}/shadow/reported,workers=1" doc:"What goes into the table device_state."`
+	Commands      Intake          `yaml:"commands" defaults:"stream=COMMANDS,consumer=ingest-commands,topic=tenant/{tenant}/device/{device}/commands/ack,workers=1" doc:"What goes into the table device_commands."`
+	Batch         Batch           `yaml:"batch" doc:"How many messages share one transaction."`
+	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"How often a message is tried before it goes to quarantine; 0: for ever. A database that is away is not a try: only attempts that ended with this process, or with an error of this one message, count."`
+	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"On SIGTERM, how long to wait for batches that are being stored. What is left is delivered again."`
+	Admin         IngestAdmin     `yaml:"admin" doc:"The HTTP endpoint for operators."`
+	Log           Log             `yaml:"log" doc:"What is logged, and how."`
 
 	provenance `yaml:"-" json:"-"`
 }
@@ -41,6 +41,22 @@ type Intake struct {
 	Topic    string `yaml:"topic" doc:"The pattern of the topics behind the stream's subjects, as in the bridge's topics. It captures {tenant} and {device}; for telemetry {type} too."`
 	Workers  int    `yaml:"workers" min:"1" max:"256" doc:"Batches worked on at once, each on a database connection of its own."`
 }
+
+// TelemetryIntake is the stream of measurements.
+type TelemetryIntake struct {
+	Intake
+	Payload PayloadMode `yaml:"payload" default:"object" enum:"object|wrap|split" doc:"What a payload may be. object: a JSON object; anything else goes to quarantine. wrap: other JSON values and plain text are stored as {\"value\": …}. split: as wrap, but each element of an array becomes a row of its own, with the id <message id>/<index>."`
+}
+
+// PayloadMode is how payloads that are not JSON objects are stored.
+type PayloadMode string
+
+// The modes of PayloadMode.
+const (
+	PayloadObject PayloadMode = "object"
+	PayloadWrap   PayloadMode = "wrap"
+	PayloadSplit  PayloadMode = "split"
+)
 
 // Batch bounds a transaction.
 type Batch struct {
@@ -97,7 +113,7 @@ func (l *loader) intakeRules(c *Ingest) {
 	for _, in := range []struct {
 		path string
 		Intake
-	}{{"telemetry", c.Telemetry}, {"shadow", c.Shadow}, {"commands", c.Commands}} {
+	}{{"telemetry", c.Telemetry.Intake}, {"shadow", c.Shadow}, {"commands", c.Commands}} {
 		stream, consumer := in.path+".stream", in.path+".consumer"
 		if in.Stream == "" {
 			continue

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 )
 
@@ -50,6 +51,21 @@ func (l *loader) secretFile(secret, file *leaf) {
 		return
 	}
 	l.set(secret, string(data), from)
+}
+
+// ReadSecret reads a secret from a file as it is now; a trailing newline is dropped. The error
+// quotes nothing of the content.
+func ReadSecret(file string) (Secret, error) {
+	data, err := readFile(file, maxPEM)
+	if err != nil {
+		return Secret{}, fmt.Errorf("the file %s %w", quote(file), err)
+	}
+	data = bytes.TrimRight(data, "\r\n")
+	if len(data) == 0 {
+		return Secret{}, fmt.Errorf("the file %s is empty; write the secret into it", quote(file))
+	}
+	var s Secret
+	return s, s.parse(string(data))
 }
 
 // certificates sees that the files hold what they should.

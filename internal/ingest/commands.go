@@ -28,6 +28,9 @@ func commandTable() *table {
 				acknowledged_at = excluded.acknowledged_at, received_at = excluded.received_at,
 				stream_seq = excluded.stream_seq
 			WHERE (excluded.acknowledged_at, excluded.received_at, excluded.stream_seq) > (c.acknowledged_at, c.received_at, c.stream_seq)`,
+		missing: `SELECT FROM pg_temp.ingest_commands s WHERE NOT EXISTS (
+			SELECT FROM device_commands c
+			WHERE c.tenant_id = s.tenant_id AND c.device_id = s.device_id AND c.command_id = s.command_id)`,
 		row: commandRow,
 	}
 }
@@ -35,7 +38,8 @@ func commandTable() *table {
 // commandRow takes {"command_id":"…","status":"…"}; id serves for command_id.
 func commandRow(a address, m *jetstream.Message) (row, error) {
 	var ts, command, id, status []byte
-	if err := inspect(m.Data, func(key, value []byte) {
+	data := clean(m.Data)
+	if err := inspect(data, func(key, value []byte) {
 		switch string(key) {
 		case "ts":
 			ts = value
@@ -50,10 +54,11 @@ func commandRow(a address, m *jetstream.Message) (row, error) {
 		return row{}, err
 	}
 	at, _ := received(m)
-	when, err := measured(ts, at)
+	device, err := readClock(ts)
 	if err != nil {
 		return row{}, err
 	}
+	when, believed := device.measured(at)
 	if !given(command) {
 		command = id
 	}
@@ -68,17 +73,20 @@ func commandRow(a address, m *jetstream.Message) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	b := make([]byte, 0, 132+len(m.Data)+len(a.tenant)+len(a.device)+len(name)+len(state))
+	b := make([]byte, 0, 132+len(data)+len(a.tenant)+len(a.device)+len(name)+len(state))
 	b = appendTuple(b, 8)
 	b = appendText(b, a.tenant)
 	b = appendText(b, a.device)
 	b = appendText(b, name)
 	b = appendOptional(b, state)
-	b = appendJSON(b, m.Data)
+	b = appendJSON(b, data)
 	b = appendTime(b, when)
 	b = appendTime(b, at)
 	b = appendInt(b, int64(m.Sequence))
-	return row{message: m, key: a.tenant + "\x00" + a.device + "\x00" + name, tuple: b}, nil
+	return row{
+		message: m, key: a.tenant + "\x00" + a.device + "\x00" + name, tuple: b, tuples: 1,
+		clockIgnored: device.given && !believed,
+	}, nil
 }
 
 // scalarText is a JSON text or number as text; empty where there is none.

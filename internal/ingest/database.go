@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,8 +29,22 @@ type database struct {
 	// ("", until the tables are found).
 	wrong map[string]wrong
 	// refused is why single rows were given back, by table.
-	refused map[string]wrong
+	refused map[string]refusal
+	// stored are the tables that have taken rows.
+	stored map[string]bool
 }
+
+// refusal is a reason why rows are given back.
+type refusal struct {
+	wrong
+	// since are the messages that were given back since the last one that was stored, by their
+	// sequence; up to refusedInRow.
+	since map[uint64]struct{}
+}
+
+// refusedInRow is how many different messages a table must refuse, with none stored in between,
+// to be a table that takes no row. Where this process has not stored any yet, one is enough.
+const refusedInRow = 10
 
 // wrong is a problem, and when it was met last.
 type wrong struct {
@@ -41,8 +57,15 @@ type wrong struct {
 // went well.
 const wrongFor = 15 * time.Minute
 
-// connConfig reads the database's address. The error holds no password.
+// connConfig reads the database's address and the files of certificates and password that it
+// names, as they are now. The error holds no password.
 func connConfig(d config.Database) (*pgxpool.Config, error) {
+	if d.PasswordFile != "" {
+		var err error
+		if d.Password, err = config.ReadSecret(d.PasswordFile); err != nil {
+			return nil, fmt.Errorf("password_file: %w", err)
+		}
+	}
 	conf, err := pgxpool.ParseConfig(d.URL.Reveal(d.Password))
 	if err != nil {
 		// pgx's own text quotes the URL, redacted only where it parses.
@@ -61,19 +84,29 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if conf.ConnConfig.ConnectTimeout == 0 {
 		conf.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
+	conf.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		now, err := connConfig(d)
+		if err != nil {
+			return fmt.Errorf("read database.url's credentials: %w", err)
+		}
+		c.Password, c.TLSConfig, c.Fallbacks = now.ConnConfig.Password, now.ConnConfig.TLSConfig, now.ConnConfig.Fallbacks
+		return nil
+	}
 	return conf, nil
 }
 
 // openDatabase makes no connection yet. Every connection gets the stages of all
 // tables; connections is how many batches are written at once.
-func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log zerolog.Logger) (*database, error) {
+func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, connections int, log zerolog.Logger) (*database, error) {
 	conf = conf.Copy()
 	conf.MaxConns = int32(connections)
+	session := fmt.Sprintf("SET default_transaction_isolation = 'read committed'; SET lock_timeout = %d", (timeout / 2).Milliseconds())
 	conf.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		// A merge must see what was stored while it waited for a lock, whatever
-		// the default of the database or of the role is.
-		if err := conn.PgConn().Exec(ctx, "SET default_transaction_isolation = 'read committed'").Close(); err != nil {
-			return fmt.Errorf("set the isolation of transactions: %w", err)
+		// the default of the database or of the role is. lock_timeout says that it was
+		// a lock, where the timeout of an exchange could be anything.
+		if err := conn.PgConn().Exec(ctx, session).Close(); err != nil {
+			return fmt.Errorf("set isolation and lock_timeout: %w", err)
 		}
 		for _, t := range tables {
 			if err := conn.PgConn().Exec(ctx, t.stage).Close(); err != nil {
@@ -86,7 +119,7 @@ func openDatabase(conf *pgxpool.Config, tables []*table, connections int, log ze
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	return &database{pool: pool, log: log, refused: map[string]wrong{}, wrong: map[string]wrong{
+	return &database{pool: pool, log: log, refused: map[string]refusal{}, stored: map[string]bool{}, wrong: map[string]wrong{
 		"": {Problem: endpoint.Problem{Component: "database", Problem: "not connected yet", Since: time.Now()}},
 	}}, nil
 }
@@ -109,9 +142,11 @@ func (d *database) close() {
 	}
 }
 
-// exchange writes rows in one transaction and tells how many were new. It is one
+// exchange writes rows in one transaction and returns how many were new. It is one
 // round trip: the query, the rows and their end go out without waiting for an
-// answer, and the answer to all of them is one.
+// answer, and the answer to all of them is one. Where fewer rows were new than there are,
+// the others are looked for in the table: nothing is taken for stored on the statement's word
+// alone.
 func (d *database) exchange(ctx context.Context, t *table, rows []row) (added int64, err error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
@@ -119,13 +154,44 @@ func (d *database) exchange(ctx context.Context, t *table, rows []row) (added in
 	}
 	defer conn.Release()
 	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, t.load)
+	if err == nil && tag.RowsAffected() < tuples(rows) {
+		err = d.verify(ctx, conn, t, rows)
+	}
+	if readOnly(err) {
+		d.pool.Reset() // the others lead to the same server
+		_ = conn.Conn().Close(ctx)
+	}
 	return tag.RowsAffected(), err
+}
+
+// verify returns errMissing where a row is not in the table.
+func (d *database) verify(ctx context.Context, conn *pgxpool.Conn, t *table, rows []row) error {
+	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, copyOnly(t.load)+";"+t.missing)
+	if err == nil && tag.RowsAffected() > 0 {
+		err = errMissing
+	}
+	return err
+}
+
+// copyOnly is the first statement of load.
+func copyOnly(load string) string {
+	statement, _, _ := strings.Cut(load, ";")
+	return statement
 }
 
 // connectError: there is no connection to be had.
 type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
+
+// stores notes that rows of a table were stored.
+func (d *database) stores(table string) {
+	d.mu.Lock()
+	d.stored[table] = true
+	clear(d.refused[table].since)
+	d.mu.Unlock()
+	d.works(table)
+}
 
 // works notes that the database takes rows of a table; once per change it is logged.
 // What is wrong with another table, a missing grant for instance, stays wrong.
@@ -168,9 +234,9 @@ func (d *database) says(problem string) bool {
 	return false
 }
 
-// refuses notes why a row was given back: it keeps no other from its table, so it is no
-// reason not to be ready.
-func (d *database) refuses(table string, err error) {
+// refuses notes why the row of a message was given back. It keeps no other from its table, so
+// it is no reason not to be ready, unless the table takes no row at all.
+func (d *database) refuses(table string, sequence uint64, err error) {
 	p := endpoint.Problem{
 		Component: "database", Problem: "rows of " + table + " fail and are given back: " + problemText(err),
 		Advice: advice(err), Since: time.Now(),
@@ -178,12 +244,19 @@ func (d *database) refuses(table string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old, was := d.refused[table]
+	next := refusal{wrong{p, time.Now()}, old.since}
 	if was {
-		p.Since = old.Since
+		next.Since = old.Since
+	} else {
+		next.since = map[uint64]struct{}{}
 	}
-	d.refused[table] = wrong{p, time.Now()}
+	if len(next.since) < refusedInRow {
+		next.since[sequence] = struct{}{}
+	}
+	d.refused[table] = next
 	if !was || old.Problem.Problem != p.Problem {
-		d.log.Warn().Str("table", table).Str("problem", problemText(err)).Msg("a row fails and is given back, to be tried later")
+		d.log.Warn().Str("component", "database").Str("table", table).Str("problem", problemText(err)).
+			Str("advice", p.Advice).Msg("row failed, trying it again later")
 	}
 }
 
@@ -191,24 +264,49 @@ func (d *database) refuses(table string, err error) {
 func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return list(d.wrong)
+	forget(d.wrong)
+	all := maps.Clone(d.wrong)
+	for table, r := range d.refusals() {
+		if d.takesNone(table, r) {
+			all["rows of "+table] = r.wrong
+		}
+	}
+	return list(all)
 }
 
 // warnings are why rows were given back lately.
 func (d *database) warnings() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return list(d.refused)
+	all := map[string]wrong{}
+	for table, r := range d.refusals() {
+		if !d.takesNone(table, r) {
+			all[table] = r.wrong
+		}
+	}
+	return list(all)
 }
 
-// list is each problem once, the oldest first. It forgets what has not been met for long.
+// takesNone reports whether a table takes no row at all. d.mu is held.
+func (d *database) takesNone(table string, r refusal) bool {
+	return len(r.since) >= refusedInRow || len(r.since) > 0 && !d.stored[table]
+}
+
+// refusals are those that are not forgotten yet. d.mu is held.
+func (d *database) refusals() map[string]refusal {
+	maps.DeleteFunc(d.refused, func(_ string, r refusal) bool { return time.Since(r.at) > wrongFor })
+	return d.refused
+}
+
+// forget drops what has not been met for long; that the tables were not found stays.
+func forget(of map[string]wrong) {
+	maps.DeleteFunc(of, func(table string, p wrong) bool { return table != "" && time.Since(p.at) > wrongFor })
+}
+
+// list is each problem once, the oldest first.
 func list(of map[string]wrong) []endpoint.Problem {
 	var all []endpoint.Problem
-	for table, p := range of {
-		if table != "" && time.Since(p.at) > wrongFor {
-			delete(of, table)
-			continue
-		}
+	for _, p := range of {
 		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem.Problem })
 		switch {
 		case same < 0:

@@ -77,7 +77,7 @@ type source struct {
 func sources(c *config.Ingest) []source {
 	var all []source
 	for _, s := range []source{
-		{c.Telemetry, "telemetry", true, telemetryTable},
+		{c.Telemetry.Intake, "telemetry", true, func() *table { return telemetryTable(c.Telemetry.Payload) }},
 		{c.Shadow, "shadow", false, stateTable},
 		{c.Commands, "commands", false, commandTable},
 	} {
@@ -217,7 +217,7 @@ func (i *Ingest) plan() error {
 		i.intakes[len(i.intakes)-1].found.set("consumer " + s.Stream + "/" + s.Consumer + " has not been looked up yet")
 	}
 	var err error
-	if i.database, err = openDatabase(i.conf, tables, connections, i.opts.Log); err != nil {
+	if i.database, err = openDatabase(i.conf, tables, c.Database.Timeout, connections, i.opts.Log); err != nil {
 		return err
 	}
 	for _, in := range i.intakes {
@@ -283,10 +283,14 @@ func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, tol
 }
 
 func (i *Ingest) prepareTables(ctx context.Context) error {
-	if !i.opts.Config.Database.Migrate {
-		return migrated(ctx, i.conf.ConnConfig)
+	conf, err := ConnConfig(i.opts.Config) // with the credentials of now
+	if err != nil {
+		return err
 	}
-	steps, err := Migrate(ctx, i.conf.ConnConfig)
+	if !i.opts.Config.Database.Migrate {
+		return migrated(ctx, conf.ConnConfig)
+	}
+	steps, err := Migrate(ctx, conf.ConnConfig)
 	for _, s := range steps {
 		i.opts.Log.Info().Int64("version", s.Version).Str("migration", s.Name).Msg("migrated the tables")
 	}

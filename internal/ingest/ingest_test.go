@@ -40,6 +40,11 @@ func TestIngest(t *testing.T) {
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
 		"a database that is not UTF-8 keeps the letters":     aDatabaseThatIsNotUTF8,
+		"a clock that is wrong is not believed":              aWrongClock,
+		"a stored time from the future is forgotten":         futureIsForgotten,
+		"arrays are split into rows":                         arraysAreSplit,
+		"rows that vanish are not acknowledged":              vanishingRows,
+		"row level security is named":                        rowLevelSecurity,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,13 +166,9 @@ func badInputGoesToQuarantine(t *testing.T, r *rig) {
 		`{"a":1e200000}`:                 "out of PostgreSQL's range",
 		`{"a":[{"b":-1e99999999999}]}`:   "out of PostgreSQL's range",
 		`{"a":1e-20000}`:                 "out of PostgreSQL's range",
-		`{"ts":1200000000000000}`:        "between 1970 and 2100", // the year 40000
 		`{"ts":"40000-01-01T00:00:00Z"}`: "RFC 3339",
-		`{"ts":"3000-01-01T00:00:00Z"}`:  "between 1970 and 2100",
-		`{"ts":-5}`:                      "between 1970 and 2100",
-		`{"ts":1e300}`:                   "between 1970 and 2100",
-		`{"ts":true}`:                    "seconds, milliseconds",
-		`{"ts":{"s":1}}`:                 "seconds, milliseconds",
+		`{"ts":true}`:                    "seconds, ms",
+		`{"ts":{"s":1}}`:                 "seconds, ms",
 		"{\"a\":\"\xff\"}":               "not UTF-8",
 		strings.Repeat(`{"a":`, 600) + "1" + strings.Repeat("}", 600):       "nested deeper",
 		strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000): "not JSON",
@@ -281,9 +282,9 @@ func theNewestStateWins(t *testing.T, r *rig) {
 func commandsKeepTheNewest(t *testing.T, r *rig) {
 	r.ingest()
 	ack := func(payload string) { r.publish(message{"tenant.acme.device.d1.commands.ack", payload, nil}) }
-	ack(`{"command_id":"c1","status":"done","ts":20}`)
-	ack(`{"command_id":"c1","status":"accepted","ts":10}`)
-	ack(`{"id":7,"ts":10}`)
+	ack(`{"command_id":"c1","status":"done","ts":1700000020}`)
+	ack(`{"command_id":"c1","status":"accepted","ts":1700000010}`)
+	ack(`{"id":7,"ts":1700000010}`)
 	ack(`{"status":"done"}`)
 	ack(`{"command_id":["x"]}`)
 	r.settled()
@@ -371,7 +372,7 @@ func tablesAreAwaited(t *testing.T, r *rig) {
 	require.NoError(t, err)
 	steps, err := Migrate(t.Context(), conf.ConnConfig)
 	require.NoError(t, err)
-	require.Len(t, steps, 2)
+	require.Len(t, steps, 3)
 	r.settled()
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
 	steps, err = Migrate(t.Context(), conf.ConnConfig)

@@ -48,6 +48,8 @@ func tableMetrics() []tableMetric {
 		counter("rows_total", "Rows added or made newer.", func(s *TableStatus) uint64 { return s.Rows }),
 		counter("duplicates_total", "Messages that changed nothing: stored before, or older than what is there.",
 			func(s *TableStatus) uint64 { return s.Duplicates }),
+		counter("clock_ignored_total", "Messages whose ts was not believed; the time of receipt was used.",
+			func(s *TableStatus) uint64 { return s.ClockIgnored }),
 		counter("batches_total", "Batches pulled from the stream.", func(s *TableStatus) uint64 { return s.Batches }),
 		counter("messages_total", "Messages pulled from the stream.", func(s *TableStatus) uint64 { return s.Messages }),
 		counter("redelivered_total", "Messages pulled that had been delivered before.",

@@ -92,7 +92,7 @@ func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "LOCK TABLE telemetry")
 	require.NoError(t, err)
 	publish(10)
-	awaitProblem(r, i, "does not answer")
+	awaitProblem(r, i, "55P03", "pg_locks")
 	requireUnacknowledged(r, 10)
 	require.NoError(t, tx.Rollback(t.Context()))
 	r.settled()

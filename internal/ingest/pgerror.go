@@ -22,18 +22,30 @@ const (
 	// suspect: it may be one row or the database. After a few attempts the
 	// batch is halved; a row that fails alone is given back for later.
 	suspect
-	// stop: as hold, but only somebody's hand mends it. The advice says how.
-	// Where the statement works without rows it is suspect after all: a
-	// trigger can raise anything.
+	// probe: it took too long, because of a row or because of a lock or a slow disk.
+	// Where the statement fails without rows too it is hold, else suspect.
+	probe
+	// stop: as probe, but only an operator can fix the cause. The advice says how. A
+	// trigger can raise anything, so this may be a single row too.
 	stop
 )
+
+// errMissing means that rows of a batch are in the table neither as added nor as known
+// before, although the statement succeeded: a trigger or a rule dropped them, or the
+// statement ended early (TimescaleDB before 2.17.3 ends INSERT … SELECT … ON CONFLICT DO
+// NOTHING on a compressed chunk at the first conflict). Alone, a row is not affected by the
+// latter.
+var errMissing = errors.New("the statement succeeded, but rows are missing from the table")
 
 // classify goes by SQLSTATE (PostgreSQL, appendix A).
 func classify(err error) class {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		if errors.Is(err, context.DeadlineExceeded) && !connecting(err) {
-			return suspect // a statement took too long: half of it may not
+			return probe
+		}
+		if errors.Is(err, errMissing) {
+			return suspect
 		}
 		if errors.Is(err, ErrNotMigrated) {
 			return stop
@@ -44,9 +56,13 @@ func classify(err error) class {
 		return suspect
 	}
 	switch pg.Code {
-	case "53200", // out of memory: for one huge row, too
-		"57014": // statement_timeout
+	case "53200": // out of memory: for one huge row, too
 		return suspect
+	case "57014": // statement_timeout
+		return probe
+	}
+	if byPolicy(pg) {
+		return suspect // a policy may take the rows of one tenant and refuse those of another
 	}
 	if pg.Code == "23514" && pg.ConstraintName == "" {
 		// A partition is missing: for this row alone, whose time is far away, or
@@ -82,6 +98,20 @@ func foreignColumn(pg *pgconn.PgError) bool {
 	return pg.Code == "23502" && !ours
 }
 
+// byPolicy reports that row level security refused a row. It shares its SQLSTATE with a
+// missing grant; only the function that raises it differs (PostgreSQL, execMain.c), since
+// the text depends on lc_messages.
+func byPolicy(pg *pgconn.PgError) bool {
+	return pg.Code == "42501" && pg.Routine == "ExecWithCheckOptions"
+}
+
+// readOnly reports that this connection leads to a server that takes no writes: a standby, or
+// a primary that was demoted. A new connection may lead to another one.
+func readOnly(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "25006"
+}
+
 // staging: an error's sentence names one of the temporary tables, which are there for
 // each connection and for nobody else.
 func staging(text string) bool {
@@ -102,6 +132,9 @@ func advice(err error) string {
 	if errors.Is(err, ErrNotMigrated) {
 		return "run ingest migrate as a user who may create tables, or set database.migrate: true"
 	}
+	if errors.Is(err, errMissing) {
+		return "look for a trigger or rule on the table that drops rows; on TimescaleDB 2.17.2 or older, upgrade"
+	}
 	var pg *pgconn.PgError
 	var migration *migrateError
 	if !errors.As(err, &pg) {
@@ -121,6 +154,10 @@ func advice(err error) string {
 		return "the tables are not those of this version: run ingest migrate"
 	case pg.Code == "42501" && errors.As(err, &migration):
 		return "run ingest migrate as a user who may create tables, and set database.migrate: false"
+	case byPolicy(pg):
+		return "add a policy that lets the user of database.url SELECT, INSERT and UPDATE these rows (CREATE POLICY … ON the table), or give it BYPASSRLS"
+	case pg.Code == "55P03":
+		return "end the transaction that locks the table (pg_locks, pg_stat_activity); ingest goes on by itself"
 	case pg.Code == "42501":
 		return "grant the user of database.url SELECT, INSERT and UPDATE on telemetry, device_state and device_commands, and TEMPORARY on the database"
 	case foreignColumn(pg):
@@ -134,7 +171,7 @@ func advice(err error) string {
 	case pg.Code == "53300":
 		return "raise max_connections, or lower telemetry.workers"
 	case strings.HasPrefix(pg.Code, "25"):
-		return "database.url leads to a standby: name the primary, or add target_session_attrs=read-write"
+		return "the server is read-only, a standby or a demoted primary: name the primary, or all servers and target_session_attrs=read-write; each attempt connects anew"
 	}
 	return ""
 }

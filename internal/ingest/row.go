@@ -18,7 +18,11 @@ type row struct {
 	// key is what two workers that write at once must not lock in another
 	// order: they would wait for each other.
 	key   string
-	tuple []byte // as COPY has it
+	tuple []byte // as COPY has it; several, one behind the other, where an array was split
+	// tuples is how many rows of the table tuple contains.
+	tuples int
+	// clockIgnored reports that the message has a ts that was not believed.
+	clockIgnored bool
 	// once: the key alone says that it is the same message. Its time does not:
 	// each copy in the stream has another.
 	once bool
@@ -59,6 +63,9 @@ type table struct {
 	// load is what one exchange runs: COPY, then the statement that merges the
 	// stage into the table. Sent as one query it is one transaction.
 	load string
+	// missing selects the rows of the stage that are in the table neither as they are nor as
+	// newer ones; it is right only after load, within the same transaction.
+	missing string
 	// row turns a message into a row. An error is what is wrong with the
 	// message, in one sentence: no later attempt can succeed.
 	row func(a address, m *jetstream.Message) (row, error)

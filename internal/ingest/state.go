@@ -31,16 +31,19 @@ func stateTable() *table {
 				version = greatest(d.version, excluded.version),
 				last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at)
 			WHERE (excluded.version, excluded.received_at, excluded.stream_seq) > (d.version, d.received_at, d.stream_seq) OR excluded.last_seen_at > d.last_seen_at`,
+		missing: `SELECT FROM pg_temp.ingest_state s WHERE NOT EXISTS (
+			SELECT FROM device_state d WHERE d.tenant_id = s.tenant_id AND d.device_id = s.device_id)`,
 		row: stateRow,
 	}
 }
 
 // stateRow takes {"reported":{…},"version":7}, or an object that is the state
-// itself. Without a version, the time in µs is one: the device's own where it says
-// it, for a device that was away sends what is older later.
+// itself. Without a version, the time in µs is one: the device's own where its clock can be
+// believed, since a device that was offline sends older reports later.
 func stateRow(a address, m *jetstream.Message) (row, error) {
 	var ts, version, reported []byte
-	if err := inspect(m.Data, func(key, value []byte) {
+	data := clean(m.Data)
+	if err := inspect(data, func(key, value []byte) {
 		switch string(key) {
 		case "ts":
 			ts = value
@@ -53,10 +56,11 @@ func stateRow(a address, m *jetstream.Message) (row, error) {
 		return row{}, err
 	}
 	at, _ := received(m)
-	when, err := measured(ts, at)
+	device, err := readClock(ts)
 	if err != nil {
 		return row{}, err
 	}
+	when, believed := device.measured(at)
 	number := when.UnixMicro()
 	if given(version) {
 		if number, err = strconv.ParseInt(string(version), 10, 64); err != nil {
@@ -65,7 +69,7 @@ func stateRow(a address, m *jetstream.Message) (row, error) {
 	}
 	switch {
 	case reported == nil:
-		reported = bytes.TrimSpace(m.Data)
+		reported = bytes.TrimSpace(data)
 	case reported[0] != '{':
 		return row{}, fmt.Errorf("reported is %s: must be an object", shorten(reported))
 	}
@@ -77,5 +81,8 @@ func stateRow(a address, m *jetstream.Message) (row, error) {
 	b = appendInt(b, number)
 	b = appendTime(b, at)
 	b = appendInt(b, int64(m.Sequence))
-	return row{message: m, key: a.tenant + "\x00" + a.device, tuple: b}, nil
+	return row{
+		message: m, key: a.tenant + "\x00" + a.device, tuple: b, tuples: 1,
+		clockIgnored: device.given && !believed && !given(version),
+	}, nil
 }

@@ -25,11 +25,13 @@ type TableStatus struct {
 	Consumer string `json:"consumer"`
 	// Rows were added; Duplicates had been before, or were older than what is
 	// there.
-	Rows        uint64 `json:"rows"`
-	Duplicates  uint64 `json:"duplicates"`
-	Batches     uint64 `json:"batches"`
-	Messages    uint64 `json:"messages"`
-	Redelivered uint64 `json:"redelivered"`
+	Rows       uint64 `json:"rows"`
+	Duplicates uint64 `json:"duplicates"`
+	// ClockIgnored are messages whose ts was not believed.
+	ClockIgnored uint64 `json:"clock_ignored"`
+	Batches      uint64 `json:"batches"`
+	Messages     uint64 `json:"messages"`
+	Redelivered  uint64 `json:"redelivered"`
 	// Acknowledged to the stream: stored.
 	Acknowledged uint64 `json:"acknowledged"`
 	Retried      uint64 `json:"retried"`
@@ -56,7 +58,8 @@ func (i *Ingest) Tables() []TableStatus {
 		all = append(all, TableStatus{
 			Table: w.table.name, Stream: in.consumer.Stream, Consumer: in.consumer.Name,
 			Rows: w.rows.Load(), Duplicates: w.duplicates.Load(),
-			Batches: c.Batches, Messages: c.Messages, Redelivered: c.Redelivered,
+			ClockIgnored: w.clocksIgnored.Load(),
+			Batches:      c.Batches, Messages: c.Messages, Redelivered: c.Redelivered,
 			Retried: c.Retried, Quarantined: c.Quarantined,
 			Exchanges: w.exchanges.Load(), Failures: w.failures.Load(), Halvings: w.halvings.Load(),
 			InHand: c.InHand, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),

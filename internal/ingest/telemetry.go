@@ -2,8 +2,8 @@ package ingest
 
 import (
 	"strconv"
-	"time"
 
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -15,7 +15,7 @@ const copies = "8 days"
 // lockClass sets the advisory lock apart from those of others in the database.
 const lockClass = 0x6d71_6e62
 
-func telemetryTable() *table {
+func telemetryTable(mode config.PayloadMode) *table {
 	return &table{
 		name: "telemetry",
 		stage: `CREATE TEMPORARY TABLE ingest_telemetry (
@@ -35,11 +35,16 @@ func telemetryTable() *table {
 				SELECT FROM telemetry t WHERE t.msg_id = s.msg_id
 				AND t.time > s.time - interval '` + copies + `' AND t.time < s.time + interval '` + copies + `')
 			ON CONFLICT (msg_id, time) DO NOTHING`,
-		row: telemetryRow,
+		missing: `SELECT FROM pg_temp.ingest_telemetry s WHERE NOT EXISTS (
+			SELECT FROM telemetry t WHERE t.msg_id = s.msg_id AND (t.time = s.time OR s.by_stream
+				AND t.time > s.time - interval '` + copies + `' AND t.time < s.time + interval '` + copies + `'))`,
+		row: func(a address, m *jetstream.Message) (row, error) { return telemetryRow(a, m, mode) },
 	}
 }
 
-func telemetryRow(a address, m *jetstream.Message) (row, error) {
+// telemetryRow stores a message as one row, or an array in mode split as one for each of its
+// elements.
+func telemetryRow(a address, m *jetstream.Message, mode config.PayloadMode) (row, error) {
 	id, err := identity(m)
 	if err != nil {
 		return row{}, err
@@ -48,41 +53,48 @@ func telemetryRow(a address, m *jetstream.Message) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	var ts []byte
-	if err := inspect(m.Data, func(key, value []byte) {
-		if string(key) == "ts" {
-			ts = value
-		}
-	}); err != nil {
-		return row{}, err
-	}
-	at, byStream := received(m)
-	when, err := measured(ts, at)
+	objects, split, err := elements(m.Data, mode)
 	if err != nil {
 		return row{}, err
 	}
+	at, byStream := received(m)
+	r := row{message: m, key: id, tuples: len(objects)}
 	b := make([]byte, 0, 160+len(m.Data)+len(id)+len(cn)+len(a.tenant)+len(a.device)+len(a.kind))
-	b = appendTuple(b, 10)
-	b = appendTime(b, when)
-	b = appendText(b, a.tenant)
-	b = appendText(b, a.device)
-	b = appendText(b, a.kind)
-	b = appendJSON(b, m.Data)
-	b = appendOptional(b, cn)
-	b = appendText(b, id)
-	b = appendInt(b, int64(m.Sequence))
-	b = appendTime(b, at)
-	once := byStream && !given(ts)
-	b = appendBool(b, once)
-	return row{message: m, key: id, tuple: b, once: once}, nil
-}
-
-// measured is the device's own time, or at where it says none.
-func measured(ts []byte, at time.Time) (time.Time, error) {
-	if !given(ts) {
-		return at, nil
+	for i, object := range objects {
+		var ts []byte
+		if err := inspect(object, func(key, value []byte) {
+			if string(key) == "ts" {
+				ts = value
+			}
+		}); err != nil {
+			return row{}, err
+		}
+		device, err := readClock(ts)
+		if err != nil {
+			return row{}, err
+		}
+		when, believed := device.measured(at)
+		r.clockIgnored = r.clockIgnored || device.given && !believed
+		once := byStream && !believed
+		r.once = r.once || once
+		b = appendTuple(b, 10)
+		b = appendTime(b, when)
+		b = appendText(b, a.tenant)
+		b = appendText(b, a.device)
+		b = appendText(b, a.kind)
+		b = appendJSON(b, object)
+		b = appendOptional(b, cn)
+		if split {
+			b = appendText(b, id+"/"+strconv.Itoa(i))
+		} else {
+			b = appendText(b, id)
+		}
+		b = appendInt(b, int64(m.Sequence))
+		b = appendTime(b, at)
+		b = appendBool(b, once)
 	}
-	return parseTimestamp(ts)
+	r.tuple = b
+	return r, nil
 }
 
 // given: a member that is null says nothing.

@@ -1,10 +1,12 @@
 package ingest
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"mqtt-nats-bridge/bridge"
@@ -12,72 +14,117 @@ import (
 )
 
 const (
-	// minTime and maxTime bound what a device may say of the time, in s. A
-	// clock that was never set says 1970; what lies after 2100 is a unit or a
-	// field gone wrong, and would be the latest of its device for ever.
-	minTime = 0
-	maxTime = 4102444800 // 2100-01-01
-	// leastMillis is where a number stops being seconds: 1e11 s is the year
-	// 5138, 1e11 ms is March 1973.
-	leastMillis = 1e11
+	// maxAhead is how far a device's clock may be ahead of the broker's and still be
+	// believed. Clocks of one fleet differ by seconds; minutes ahead is a clock that was
+	// set wrong, and its newest report would stay the newest until that time has come.
+	maxAhead = 5 * time.Minute
+	// minTime is the earliest time that a device's clock is believed to have measured,
+	// 1980-01-01: a clock that was never set counts from 1970 (Unix) or 1980 (GPS, FAT).
+	minTime = 315532800
+	// maxTime bounds what the stream's headers may say, 2100-01-01.
+	maxTime = 4102444800
 )
 
-// parseTimestamp reads the payload's ts: a number of seconds or milliseconds since
-// 1970, or text as of RFC 3339. It is a function of the bytes alone.
+// clock is what a payload's ts says of the time of measurement.
+type clock struct {
+	time time.Time // zero: ts is absent, null, or of no year that time.Time covers
+	// given reports whether the payload has a ts at all.
+	given bool
+}
+
+// readClock parses the payload's ts: a number of seconds, milliseconds, microseconds or
+// nanoseconds since 1970, or text of RFC 3339. The error is one sentence and means that the
+// value is no time at all; a time that cannot be right is none.
+func readClock(ts []byte) (clock, error) {
+	if !given(ts) {
+		return clock{}, nil
+	}
+	t, err := parseTimestamp(ts)
+	return clock{time: t, given: true}, err
+}
+
+// measured is the device's own time where its clock can be believed, else at, which is when
+// the message was received. believed reports which.
+func (c clock) measured(at time.Time) (t time.Time, believed bool) {
+	if !c.given || c.time.Unix() < minTime || c.time.After(at.Add(maxAhead)) {
+		return at, false
+	}
+	return c.time, true
+}
+
+// parseTimestamp is a function of the bytes alone. The magnitude of a number decides its
+// unit: 1e11 s is the year 5138 and 1e11 ms is 1973, and so on by factors of 1,000.
 func parseTimestamp(value []byte) (time.Time, error) {
 	if value[0] == '"' {
 		var text string
 		if err := json.Unmarshal(value, &text); err != nil {
 			return time.Time{}, fmt.Errorf("ts is no text: %w", err)
 		}
-		t, err := time.Parse(time.RFC3339, text)
+		t, err := parseRFC3339(text)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("ts is %s, which is no time of RFC 3339 such as 2026-01-31T12:00:00Z", shorten(value))
+			return time.Time{}, fmt.Errorf("ts is %s, which is not a time of RFC 3339 such as 2026-01-31T12:00:00Z", shorten(value))
 		}
-		return t, checkTime(t, value)
+		return t, nil
 	}
-	// Whole numbers exactly; with a fraction or an exponent a float64 is exact
-	// to less than a µs.
 	if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
-		if n >= leastMillis || n <= -leastMillis {
-			t := time.UnixMilli(n)
-			return t, checkTime(t, value)
-		}
-		t := time.Unix(n, 0)
-		return t, checkTime(t, value)
+		return fromInteger(n), nil
 	}
+	// With a fraction or an exponent, a float64 of seconds is exact to less than a µs.
 	f, err := strconv.ParseFloat(string(value), 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ts is %s: must be seconds, milliseconds or a time of RFC 3339", shorten(value))
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return time.Time{}, fmt.Errorf("ts is %s: must be a number of seconds, ms, µs or ns since 1970, or a time of RFC 3339", shorten(value))
 	}
-	if f >= leastMillis || f <= -leastMillis {
-		f /= 1000
+	for unit := 1.0; unit <= 1e9; unit *= 1000 {
+		if math.Abs(f) < 1e11*unit {
+			return time.UnixMicro(int64(math.Floor(f/unit*1e6 + 0.5))), nil
+		}
 	}
-	if !(f >= minTime && f < maxTime) {
-		return time.Time{}, timeRange(value)
-	}
-	t := time.UnixMicro(int64(f*1e6 + 0.5))
-	return t, checkTime(t, value)
+	return time.Time{}, nil
 }
 
-func checkTime(t time.Time, value []byte) error {
-	if s := t.Unix(); s < minTime || s >= maxTime {
-		return timeRange(value)
+func fromInteger(n int64) time.Time {
+	switch size := n; {
+	case size > -1e11 && size < 1e11:
+		return time.Unix(n, 0)
+	case size > -1e14 && size < 1e14:
+		return time.UnixMilli(n)
+	case size > -1e17 && size < 1e17:
+		return time.UnixMicro(n)
 	}
-	return nil
+	return time.Unix(0, n)
 }
 
-func timeRange(value []byte) error {
-	return fmt.Errorf("ts is %s, which is not between 1970 and 2100: seconds, milliseconds or a time of RFC 3339 are understood", shorten(value))
+// parseRFC3339 also takes what RFC 3339 allows and package time does not: lower-case t and z
+// and a space between date and time (§5.6), and the second 60 (§5.7), which is the first of
+// the next minute.
+func parseRFC3339(text string) (time.Time, error) {
+	const date, minute = len("2026-01-31"), len("2026-01-31T12:00:")
+	if len(text) < minute+2 {
+		return time.Time{}, errors.New("too short")
+	}
+	separator := strings.ToUpper(text[date : date+1])
+	if separator == " " {
+		separator = "T"
+	}
+	text = text[:date] + separator + strings.ToUpper(text[date+1:])
+	leap := text[minute:minute+2] == "60"
+	if leap {
+		text = text[:minute] + "59" + text[minute+2:]
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err == nil && leap {
+		t = t.Truncate(time.Second).Add(time.Second)
+	}
+	return t, err
 }
 
-// received is when the message was: the broker's word where there is one, else the
-// stream's. byStream: only the latter is known, which a copy of the message has
-// its own of.
+// received is when the message was received: the broker's word where there is one, else the
+// stream's. byStream reports that only the latter is known, which differs between a message
+// and a copy of it.
 func received(m *jetstream.Message) (t time.Time, byStream bool) {
 	if m.Header != nil {
 		if text := m.Header.Get(bridge.HeaderTime); text != "" {
-			if t, err := time.Parse(time.RFC3339Nano, text); err == nil && checkTime(t, nil) == nil {
+			if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.Unix() >= 0 && t.Unix() < maxTime {
 				return t, false
 			}
 		}
@@ -88,9 +135,9 @@ func received(m *jetstream.Message) (t time.Time, byStream bool) {
 // shorten is a value of a device's, fit for a sentence.
 func shorten(value []byte) string {
 	const limit = 40
-	value = bytes.ToValidUTF8(value, []byte("?"))
+	value = []byte(strings.ToValidUTF8(string(value), "?"))
 	if len(value) > limit {
-		return string(bytes.ToValidUTF8(value[:limit], nil)) + "…"
+		return strings.ToValidUTF8(string(value[:limit]), "") + "…"
 	}
 	return string(value)
 }

@@ -28,6 +28,7 @@ type writer struct {
 	timeout   time.Duration // of one exchange
 
 	rows, duplicates, exchanges, failures, halvings atomic.Uint64
+	clocksIgnored                                   atomic.Uint64
 }
 
 // handle stores a batch and says of each message what became of it. It returns when
@@ -43,6 +44,9 @@ func (w *writer) handle(ctx context.Context, batch []*jetstream.Message) {
 		if err != nil {
 			m.Poison(err)
 			continue
+		}
+		if r.clockIgnored {
+			w.clocksIgnored.Add(1)
 		}
 		rows = append(rows, r)
 	}
@@ -73,7 +77,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
 		rows[0].each(func(m *jetstream.Message) { m.Poison(cause) })
 	default:
-		w.database.refuses(w.table.name, err)
+		w.database.refuses(w.table.name, rows[0].message.Sequence, err)
 		rows[0].each(func(m *jetstream.Message) { m.Retry(later(m.Delivered)) })
 	}
 }
@@ -95,8 +99,8 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 		w.exchanges.Add(1)
 		if err == nil {
 			w.rows.Add(uint64(added))
-			w.duplicates.Add(uint64(int64(len(rows)) - added))
-			w.database.works(w.table.name)
+			w.duplicates.Add(uint64(max(tuples(rows)-added, 0)))
+			w.database.stores(w.table.name)
 			return nil
 		}
 		w.failures.Add(1)
@@ -109,15 +113,15 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 			w.database.works(w.table.name)
 			return err
 		case suspect:
-			if errors.Is(err, context.DeadlineExceeded) {
-				w.database.fails(w.table.name, err) // no answer at all, from whatever cause
-			}
 			if suspects++; suspects >= tries {
 				return err
 			}
 		case hold:
 			w.database.fails(w.table.name, err)
-		case stop:
+		case probe, stop:
+			if errors.Is(err, context.DeadlineExceeded) {
+				w.database.fails(w.table.name, err) // no answer at all, from whatever cause
+			}
 			if !w.takesNone(ctx) {
 				w.database.fails(w.table.name, err)
 				break
@@ -142,6 +146,14 @@ func (w *writer) takesNone(ctx context.Context) bool {
 	defer cancel()
 	_, err := w.database.exchange(attempt, w.table, nil)
 	return err == nil
+}
+
+// tuples is how many rows of the table rows are.
+func tuples(rows []row) (n int64) {
+	for _, r := range rows {
+		n += int64(r.tuples)
+	}
+	return n
 }
 
 // pause waits, and reports false where ctx ended first.

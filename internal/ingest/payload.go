@@ -1,0 +1,57 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"unicode/utf8"
+
+	"mqtt-nats-bridge/internal/config"
+)
+
+// clean drops what devices send around their JSON and jsonb does not take: a byte order
+// mark in front, NULs and white space behind.
+func clean(data []byte) []byte {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	return bytes.TrimRight(data, "\x00 \t\r\n")
+}
+
+// elements returns the JSON objects that a payload is stored as, in mode. It is one,
+// except for an array in mode split; split reports that, since such objects need ids of
+// their own. The error is one sentence.
+func elements(data []byte, mode config.PayloadMode) (objects [][]byte, split bool, err error) {
+	data = clean(data)
+	begins := bytes.TrimLeft(data, " \t\r\n")
+	if mode == config.PayloadObject || len(begins) == 0 || begins[0] == '{' {
+		return [][]byte{data}, false, nil
+	}
+	if !json.Valid(data) {
+		if !utf8.Valid(data) {
+			return nil, false, errors.New("the payload is not UTF-8")
+		}
+		text, err := json.Marshal(string(data))
+		return [][]byte{wrapped(text)}, false, err
+	}
+	if mode == config.PayloadWrap || begins[0] != '[' {
+		return [][]byte{wrapped(data)}, false, nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, false, notJSON(data)
+	}
+	for _, e := range list {
+		if e[0] != '{' {
+			e = wrapped(e)
+		}
+		objects = append(objects, e)
+	}
+	return objects, true, nil
+}
+
+// wrapped is a JSON value as the member "value" of an object.
+func wrapped(value []byte) []byte {
+	b := make([]byte, 0, len(value)+len(`{"value":}`))
+	b = append(b, `{"value":`...)
+	b = append(b, value...)
+	return append(b, '}')
+}
