@@ -160,7 +160,7 @@ const (
 type NATS struct {
 	Account     `yaml:",inline"`
 	AckTimeout  time.Duration `yaml:"ack_timeout" default:"3s" min:"100ms" max:"1m" doc:"How long the oldest unsettled message waits for its PubAck before it is sent again. Above 3s order is at risk on replicated streams."`
-	StrictOrder StrictOrder   `yaml:"strict_order" default:"auto" enum:"auto|on|off" doc:"on: a device's next message is sent only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; with this a device's order holds even then, at the price of one message a round trip for each device, behind which the rest of its lane waits. auto: on where streams.replicas is more than 1 and the lanes store there (nats.mode client)."`
+	StrictOrder StrictOrder   `yaml:"strict_order" default:"auto" enum:"auto|on|off" doc:"on: a device's next message is sent only when the one before is stored. On replicated streams a leader that steps down or freezes can swallow a message while its successor stores later ones; a leaf node's full store can refuse a message and take a later one as soon as it has room. With this a device's order holds even then, at the price of one message per round trip for each device, behind which the rest of its lane waits. auto: on where streams.replicas is more than 1 and in nats.mode leaf."`
 	Mode        NATSMode      `yaml:"mode" default:"client" enum:"client|leaf" doc:"client: the lanes store at the servers; leaf: in a nats-server within the bridge, from which the servers' streams source. See docs/leaf.md."`
 	Leaf        Leaf          `yaml:"leaf" doc:"nats.mode leaf: the server within the bridge and its link to the hub, which takes the credentials and the certificates of nats too."`
 }
@@ -211,11 +211,13 @@ const (
 	StrictOff  StrictOrder = "off"
 )
 
-// Strict tells whether a device's next message waits for the one before. A leaf
-// node is one server, with no leaders to change, and the hub sources in order.
+// Strict reports whether a device's next message waits for the one before. In auto
+// it does where a server may refuse some messages of a pipeline and store later ones:
+// a replicated stream that changes its leader, and a leaf node's store, which is full
+// and gets room again at any moment.
 func (c *Config) Strict() bool {
 	s := c.NATS.StrictOrder
-	return s == StrictOn || s == StrictAuto && c.Streams.Replicas > 1 && c.NATS.Mode != LeafMode
+	return s == StrictOn || s == StrictAuto && (c.Streams.Replicas > 1 || c.NATS.Mode == LeafMode)
 }
 
 // TLS is a client's certificates.

@@ -32,7 +32,6 @@ type leafUnit struct {
 	view    leafView
 	purged  time.Time
 	heard   []heard
-	before  string // the store as the last look found it
 	shut    bool
 	ajar    bool      // the latest shutting or opening had an error: either may be, of each stream
 	waiting bool      // for the hub's word after a power cut

@@ -166,8 +166,6 @@ func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 	require.NoError(t, node.Shut(t.Context(), true), "what the server did all the same")
 	require.Error(t, store())
 	u.view.backlog[0].Oldest = time.Now()
-	for range 2 { // the second time it has stood still
-		require.NoError(t, u.keepLimits(t.Context()))
-	}
+	require.NoError(t, u.keepLimits(t.Context()))
 	require.NoError(t, store())
 }

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -10,22 +9,12 @@ import (
 )
 
 // keepLimits makes room, and shuts the store where the oldest message is too old.
-//
-// A store that is full refuses; if room came about while messages are on their way
-// to it, a later one of a device could be taken after an earlier one was refused.
-// So near the limit, room is made only when nothing has moved since the last look:
-// by then every lane that was refused waits with one message, and goes on in order
-// from there.
+// Both may happen while messages are in flight to it, some of which it refuses and
+// some of which it then stores: strict order (nats.strict_order) keeps the devices'.
 func (u *leafUnit) keepLimits(ctx context.Context) error {
 	u.mu.Lock()
 	v := u.view
 	now := time.Now()
-	state := fmt.Sprint(v.used)
-	for _, b := range v.backlog {
-		state += fmt.Sprint(" ", b.Last)
-	}
-	still := state == u.before
-	u.before = state
 	limit := uint64(u.config.MaxBytes)
 	guard := min(uint64(u.lanes)*leafGuard, limit/2)
 	near := v.used+guard >= limit
@@ -38,7 +27,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	if near {
 		done = v.hub
 	}
-	purge := len(done) > 0 && (near && still || !near && now.Sub(u.purged) >= leafPurge)
+	purge := len(done) > 0 && (near || now.Sub(u.purged) >= leafPurge)
 	shut, ajar := u.shut, u.ajar
 	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
 	u.mu.Unlock()
@@ -51,8 +40,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 		u.purged = now
 		u.mu.Unlock()
 	}
-	// Opened again only when it has stood still, for the same reason.
-	if tooOld == shut && !ajar || !tooOld && !still {
+	if tooOld == shut && !ajar {
 		return nil
 	}
 	if err := u.node.Shut(ctx, tooOld); err != nil {
