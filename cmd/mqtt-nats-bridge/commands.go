@@ -15,6 +15,7 @@ type commands struct {
 
 	Run         runCommand         `cmd:"" default:"1" help:"Run the bridge. This is what happens without a command, too."`
 	Demo        demoCommand        `cmd:"" help:"Show the whole job on this machine; nothing needs to be installed."`
+	Drill       drillCommand       `cmd:"" help:"Prove a deployment: a fleet of devices, and every message accounted for."`
 	Check       checkCommand       `cmd:"" help:"Check the configuration and, with --connect, both ends."`
 	Map         mapCommand         `cmd:"" help:"Say what would become of a topic."`
 	Streams     streamsCommand     `cmd:"" help:"Compare the JetStream streams with the configuration, or change them."`
@@ -56,6 +57,7 @@ func execute(ctx context.Context, args []string) int {
 	parser, err := kong.New(line,
 		kong.Name(programName), kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 100}),
+		kong.Vars(drillDefaults()),
 		kong.Bind(p), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {

@@ -20,7 +20,7 @@ func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 		all.WriteString("$ mqtt-nats-bridge " + strings.TrimSpace(args+" --help") + "\n" + got.out + "\n")
 	}
 	golden(t, "help", all.String())
-	for _, args := range []string{"demo", "bench"} {
+	for _, args := range []string{"demo", "bench", "drill"} {
 		got := run(t, args, "--help")
 		require.Zero(t, got.code)
 		require.Contains(t, got.out, "Example: mqtt-nats-bridge "+args)
@@ -47,6 +47,11 @@ func TestExitCodes(t *testing.T) {
 		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},
 		"apply, nobody to ask":      {[]string{"streams", "apply", "--nats-url=" + unreachable}, 2, "give --yes"},
 		"apply, not ours":           {[]string{"streams", "apply", "--yes", "--set", "streams.manage=off"}, 2, "streams.manage: is off"},
+		"drill, no broker":          {[]string{"drill"}, 2, "missing flags: --broker=URL"},
+		"drill, a password":         {[]string{"drill", "--broker=mqtt://u:p@127.0.0.1"}, 2, "must have no user and password"},
+		"drill, a key alone":        {[]string{"drill", "--broker=mqtts://127.0.0.1", "--ca-key=x"}, 2, "--ca-key needs --ca-cert"},
+		"drill, a topic of nobody":  {[]string{"drill", "--broker=mqtt://127.0.0.1", "--topic=x/{tenant}/{device}"}, 2, "matches none of the topics"},
+		"drill, nobody there":       {[]string{"drill", "--broker=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, "cannot be reached"},
 		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
 		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},
 		"replay, no reason":         {[]string{"quarantine", "replay"}, 2, "say which --reason: bad_topic, "},

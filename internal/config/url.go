@@ -185,3 +185,16 @@ func quoteURL(text string) string {
 	}
 	return quote(text)
 }
+
+// ParseBrokerURL reads a broker's URL that is no part of a configuration. One with user
+// and password is refused: other users of the machine see a command line.
+func ParseBrokerURL(text string) (BrokerURL, error) {
+	var b BrokerURL
+	if err := b.parse(text); err != nil {
+		return b, err
+	}
+	if b.userinfo != nil {
+		return b, errors.New("the URL must have no user and password")
+	}
+	return b, nil
+}

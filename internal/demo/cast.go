@@ -23,6 +23,7 @@ type role struct {
 	// the case of rate_limited; Accepted: an honest device.
 	breaks bridge.Reason
 	every  time.Duration
+	window int // messages in flight; 0: 1
 	// message is its n-th publish, from 0.
 	message func(n int) (topic string, payload []byte)
 }
@@ -40,6 +41,7 @@ func cast(o Options) []role {
 		},
 		role{
 			cn: "acme/chatterbox", breaks: bridge.RateLimited,
+			window:  100, // it does not wait for a broker that is slow
 			every:   time.Duration(float64(time.Second) / (5 * o.limit())),
 			message: telemetry("acme/chatterbox"),
 		},

@@ -80,23 +80,23 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	f, err := newFleet(ctx, roles, r.broker.TLSURL(), r.authority)
+	f, err := newCrew(ctx, roles, r.broker.TLSURL(), r.authority)
 	if err != nil {
 		return err
 	}
-	defer f.disconnect()
+	defer f.Disconnect()
 	w, err := newWatch(r, f, reasons, o.For)
 	if err != nil {
 		return err
 	}
 
 	v.begin(intro(r, len(roles), v.logFile()))
-	f.start()
+	f.Start()
 	failed := v.run(ctx, w)
 	// First of all: whoever is impatient and interrupts once more gets the
 	// cursor back.
 	v.end()
-	f.stop()
+	f.Stop()
 	took := time.Since(w.started)
 
 	a := settle(context.WithoutCancel(ctx), r, f, reasons)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 )
 
@@ -139,31 +140,38 @@ func TestOptionsThatMakeNoDemoAreRefused(t *testing.T) {
 }
 
 // stage is a rig with a fleet that has nothing to do.
-func stage(t *testing.T, roles ...role) (*rig, *fleet) {
+func stage(t *testing.T, roles ...role) (*rig, *crew) {
 	t.Helper()
 	o := Options{Out: io.Discard}
 	require.NoError(t, o.complete())
 	r, err := newRig(t.Context(), o, t.TempDir(), zerolog.New(zerolog.NewTestWriter(t)))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.close()) })
-	f, err := newFleet(t.Context(), roles, r.broker.TLSURL(), r.authority)
+	f, err := newCrew(t.Context(), roles, r.broker.TLSURL(), r.authority)
 	require.NoError(t, err)
-	t.Cleanup(f.disconnect)
+	t.Cleanup(f.Disconnect)
 	return r, f
 }
 
 func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
 	t.Parallel()
-	r, f := stage(t, role{cn: visitor, client: "visitor"})
-	d := f.devices[0]
-	for _, topic := range []string{
+	topics := []string{
 		topicOf(visitor, "telemetry"),
 		topicOf("globex/other", "telemetry"), // refused, and received nevertheless
 		topicOf(visitor, "a/b/c"),            // attested, but nobody subscribes to it
 		"elsewhere",                          // not even attested
-	} {
-		require.NoError(t, await(t.Context(), d.client.Publish(topic, 1, false, "{}")))
 	}
+	r, f := stage(t)
+	certificate, err := r.authority.ClientConfig(visitor)
+	require.NoError(t, err)
+	d := fleet.New(fleet.Options{
+		Address: strings.TrimPrefix(r.broker.TLSURL(), "ssl://"), TLS: certificate,
+		Connect: fleet.Connect{ClientID: "visitor"}, Count: len(topics),
+		Message: func(n int) (string, []byte) { return topics[n], []byte("{}") },
+	})
+	require.NoError(t, d.Connect(t.Context()))
+	t.Cleanup(d.Disconnect)
+	require.NoError(t, d.Run(t.Context()))
 	a := settle(t.Context(), r, f, nil)
 	require.EqualValues(t, 2, a.Visits)
 	require.NoError(t, verdict(a.checks()))

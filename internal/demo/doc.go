@@ -9,7 +9,7 @@
 // agree to the message.
 //
 // The way through the files: [Run] in demo.go starts a rig (rig.go) and a fleet
-// (cast.go, device.go, fleet.go), prints what to try (intro.go) and shows how it
-// goes (view.go: watch.go, table.go, screen.go); then settle.go, account.go and
+// (cast.go, fleet.go), prints what to try (intro.go) and shows how it
+// goes (view.go: watch.go, table.go); then settle.go, account.go and
 // summary.go.
 package demo

@@ -13,7 +13,7 @@ const settling = 10 * time.Second
 // settle waits until everything that was acknowledged to a device has gone
 // through the bridge and draws up the account. What did not come in time shows
 // there.
-func settle(ctx context.Context, r *rig, f *fleet, provoked []bridge.Reason) *account {
+func settle(ctx context.Context, r *rig, f *crew, provoked []bridge.Reason) *account {
 	a := &account{Fleet: f.tally(), Quarantine: r.streams[len(r.streams)-1], Provoked: provoked}
 	deadline := time.After(settling)
 	poll := time.NewTicker(10 * time.Millisecond)
@@ -39,7 +39,7 @@ func settle(ctx context.Context, r *rig, f *fleet, provoked []bridge.Reason) *ac
 		a.Held, err = r.held(ctx) // with what ingest put into quarantine
 		a.fault(err)
 	}
-	a.fault(f.err())
+	a.fault(f.Err())
 	a.BrokerDropped = r.broker.Dropped()
 	return a
 }

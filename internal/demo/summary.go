@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/screen"
 )
 
 // ErrUnaccounted: the books of the demo do not balance.
@@ -31,10 +32,10 @@ func summary(a *account, checks []check, took time.Duration) string {
 	var b strings.Builder
 	c := &a.Bridge
 	row := func(label string, n uint64, note string) {
-		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-30s%12s   %s", label, grouped(n), note), " ") + "\n")
+		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-30s%12s   %s", label, screen.Grouped(n), note), " ") + "\n")
 	}
 	fmt.Fprintf(&b, "\nSummary after %s\n\n", took.Round(100*time.Millisecond))
-	row("acknowledged to devices", a.Fleet.Acked, fmt.Sprintf("of %s sent", grouped(a.Fleet.Sent)))
+	row("acknowledged to devices", a.Fleet.Acked, fmt.Sprintf("of %s sent", screen.Grouped(a.Fleet.Sent)))
 	if a.Visits > 0 {
 		row("sent by you as "+visitor, a.Visits, "")
 	}
@@ -45,7 +46,7 @@ func summary(a *account, checks []check, took time.Duration) string {
 	row("  in flight", uint64(c.InFlight), "")
 
 	if w := a.Written; w != nil {
-		row("in the database", w.Telemetry, fmt.Sprintf("rows of telemetry; %s states, %s commands", grouped(w.States), grouped(w.Commands)))
+		row("in the database", w.Telemetry, fmt.Sprintf("rows of telemetry; %s states, %s commands", screen.Grouped(w.States), screen.Grouped(w.Commands)))
 	}
 	fmt.Fprintf(&b, "\n  %-20s%10s%13s      %-12s%12s\n", "reason", "rejected", "quarantined", "stream", "messages")
 	reasons := shown(c, a.Provoked)
@@ -55,7 +56,7 @@ func summary(a *account, checks []check, took time.Duration) string {
 			left = reasonRow(c, reasons[i])
 		}
 		if i < len(a.Held) {
-			right = fmt.Sprintf("      %-12s%12s", a.Held[i].Stream, grouped(a.Held[i].Messages))
+			right = fmt.Sprintf("      %-12s%12s", a.Held[i].Stream, screen.Grouped(a.Held[i].Messages))
 		}
 		b.WriteString(strings.TrimRight("  "+left+right, " ") + "\n")
 	}
@@ -82,7 +83,7 @@ func skipped(c *bridge.Counts) string {
 		{c.QoS0Dropped, "QoS 0 dropped"},
 	} {
 		if p.n > 0 {
-			parts = append(parts, grouped(p.n)+" "+p.what)
+			parts = append(parts, screen.Grouped(p.n)+" "+p.what)
 		}
 	}
 	if len(parts) == 1 {
@@ -110,7 +111,7 @@ func shown(c *bridge.Counts, provoked []bridge.Reason) []bridge.Reason {
 
 // reasonRow is 43 columns wide.
 func reasonRow(c *bridge.Counts, r bridge.Reason) string {
-	return fmt.Sprintf("%-20s%10s%13s", r, grouped(c.Rejected[r]), grouped(c.Quarantined[r]))
+	return fmt.Sprintf("%-20s%10s%13s", r, screen.Grouped(c.Rejected[r]), screen.Grouped(c.Quarantined[r]))
 }
 
 func latency(h *bridge.Histogram) string {
@@ -118,12 +119,3 @@ func latency(h *bridge.Histogram) string {
 }
 
 func millis(ns int64) string { return fmt.Sprintf("%.1f ms", float64(ns)/1e6) }
-
-// grouped writes n with a comma after every three digits.
-func grouped(n uint64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}

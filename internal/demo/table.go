@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/screen"
 )
 
 // sample is the demo at one moment.
@@ -41,10 +41,10 @@ const wide = 80
 func table(s *sample, columns int) []string {
 	c := &s.Bridge
 	left := []string{
-		fmt.Sprintf("%-12s%10s   in flight %11s", "received", grouped(delivered(c)), grouped(uint64(c.InFlight))),
-		fmt.Sprintf("%-12s%10s   msg/s %15.0f", "stored", grouped(c.Stored), s.Rate),
-		fmt.Sprintf("%-12s%10s   latency p50 %9s", "quarantined", grouped(c.QuarantinedTotal()), millis(c.AckLatency.Quantile(0.5))),
-		fmt.Sprintf("%-12s%10s   latency p99 %9s", "skipped", grouped(countedOut(c)), millis(c.AckLatency.Quantile(0.99))),
+		fmt.Sprintf("%-12s%10s   in flight %11s", "received", screen.Grouped(delivered(c)), screen.Grouped(uint64(c.InFlight))),
+		fmt.Sprintf("%-12s%10s   msg/s %15.0f", "stored", screen.Grouped(c.Stored), s.Rate),
+		fmt.Sprintf("%-12s%10s   latency p50 %9s", "quarantined", screen.Grouped(c.QuarantinedTotal()), millis(c.AckLatency.Quantile(0.5))),
+		fmt.Sprintf("%-12s%10s   latency p99 %9s", "skipped", screen.Grouped(countedOut(c)), millis(c.AckLatency.Quantile(0.99))),
 	}
 	head := " " + clock(s)
 	if columns >= wide {
@@ -53,7 +53,7 @@ func table(s *sample, columns int) []string {
 	lines := []string{head}
 	for i, l := range left {
 		if columns >= wide && i < len(s.Held) {
-			l = fmt.Sprintf("%-46s     %-14s%13s", l, s.Held[i].Stream, grouped(s.Held[i].Messages))
+			l = fmt.Sprintf("%-46s     %-14s%13s", l, s.Held[i].Stream, screen.Grouped(s.Held[i].Messages))
 		}
 		lines = append(lines, " "+l)
 	}
@@ -63,7 +63,7 @@ func table(s *sample, columns int) []string {
 	}
 	if w := s.Written; w != nil {
 		lines = append(lines, fmt.Sprintf(" database: %s rows, %s states, %s commands; %s messages behind",
-			grouped(w.Telemetry), grouped(w.States), grouped(w.Commands), grouped(w.Lag)))
+			screen.Grouped(w.Telemetry), screen.Grouped(w.States), screen.Grouped(w.Commands), screen.Grouped(w.Lag)))
 	}
 	last := s.Last
 	if last == "" {
@@ -71,7 +71,7 @@ func table(s *sample, columns int) []string {
 	}
 	lines = append(lines, " last: "+last)
 	for i, l := range lines {
-		lines[i] = strings.TrimRight(clip(l, min(columns, wide)-1), " ")
+		lines[i] = strings.TrimRight(screen.Clip(l, min(columns, wide)-1), " ")
 	}
 	return lines
 }
@@ -103,28 +103,4 @@ func line(s *sample) string {
 		fmt.Fprintf(&b, ", rows %d, %d behind", w.Telemetry, w.Lag)
 	}
 	return b.String()
-}
-
-// clip shortens a line to so many columns; it ends in "..." where something is
-// missing.
-func clip(s string, columns int) string {
-	if utf8.RuneCountInString(s) <= columns {
-		return s
-	}
-	r := []rune(s)
-	if columns < 4 {
-		return string(r[:max(columns, 0)])
-	}
-	return string(r[:columns-3]) + "..."
-}
-
-// printable keeps a device's text from commanding the terminal: all but ASCII
-// letters, digits and signs becomes a question mark, one column each.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
 }

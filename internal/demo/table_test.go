@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/screen"
 )
 
 // update writes the golden files anew: go test ./internal/demo -update
@@ -72,7 +73,7 @@ func TestTableFitsItsTerminal(t *testing.T) {
 	s := fixed()
 	s.Last = strings.Repeat("x", 300)
 	require.Len(t, table(s, 80), tableHeight(s.Provoked, false))
-	for _, columns := range []int{leastColumns, 79, 80, 200} {
+	for _, columns := range []int{screen.LeastColumns, 79, 80, 200} {
 		for _, l := range table(s, columns) {
 			require.Less(t, utf8.RuneCountInString(l), min(columns, 80), l)
 		}
@@ -85,24 +86,4 @@ func TestAReasonThatNobodyExpectedGetsItsRow(t *testing.T) {
 	s.Bridge.Rejected[bridge.Refused] = 1
 	require.Len(t, table(s, 80), tableHeight(s.Provoked, false)+1)
 	require.Contains(t, strings.Join(table(s, 80), "\n"), "\n refused  ")
-}
-
-func TestADeviceCannotCommandTheTerminal(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "a?[2Jb??c?d", printable("a\x1b[2Jb\r\nc\u202ed"))
-}
-
-func TestClipKeepsToItsColumns(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "abcdef", clip("abcdef", 6))
-	require.Equal(t, "ab...", clip("abcdef", 5))
-	require.Equal(t, "abc", clip("abcdef", 3))
-	require.Equal(t, "", clip("abcdef", -1))
-}
-
-func TestGroupedSetsACommaAfterThreeDigits(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		require.Equal(t, want, grouped(n))
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/screen"
 )
 
 const frame = 500 * time.Millisecond // between two pictures of the table
@@ -18,7 +20,7 @@ const frame = 500 * time.Millisecond // between two pictures of the table
 // view shows a demo: as a live table on a terminal, elsewhere as lines.
 type view struct {
 	out    io.Writer
-	screen *screen // nil: lines
+	screen *screen.Screen // nil: lines
 	// log takes the bridge's log where it would disturb the table; nil: its
 	// warnings come between the lines.
 	log    *os.File
@@ -37,7 +39,7 @@ func (v *view) Write(p []byte) (int, error) {
 func newView(o Options, dir string, height int) (*view, zerolog.Logger, error) {
 	v := &view{out: &lockedWriter{out: o.Out}}
 	if !o.Plain {
-		v.screen = newScreen(o.Out, height)
+		v.screen = screen.New(o.Out, height)
 	}
 	if v.screen == nil {
 		console := zerolog.ConsoleWriter{Out: v, NoColor: true, TimeFormat: time.TimeOnly}
@@ -73,7 +75,7 @@ func (v *view) close() {
 func (v *view) begin(intro string) {
 	fmt.Fprintln(v.out, intro)
 	if v.screen != nil {
-		v.screen.intro = intro + "\n"
+		v.screen.Intro = intro + "\n"
 	}
 }
 
@@ -109,7 +111,7 @@ func (v *view) show(ctx context.Context, w *watch) {
 	switch {
 	case v.screen != nil:
 		s.Held = w.streams(ctx)
-		v.screen.draw(func(columns int) []string { return table(s, columns) })
+		v.screen.Draw(func(columns int) []string { return table(s, columns) })
 	case s.At >= time.Second/2: // there is nothing to tell before
 		fmt.Fprintln(v.out, line(s))
 	}
@@ -118,7 +120,7 @@ func (v *view) show(ctx context.Context, w *watch) {
 // end takes the table away.
 func (v *view) end() {
 	if v.screen != nil {
-		v.screen.end()
+		v.screen.End()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/screen"
 )
 
 // window is how far back the message rate looks.
@@ -17,7 +18,7 @@ const window = 3 * time.Second
 // watch takes samples of a running demo. It belongs to one goroutine.
 type watch struct {
 	rig      *rig
-	fleet    *fleet
+	fleet    *crew
 	provoked []bridge.Reason
 	started  time.Time
 	length   time.Duration
@@ -32,7 +33,7 @@ type point struct {
 	received uint64
 }
 
-func newWatch(r *rig, f *fleet, provoked []bridge.Reason, length time.Duration) (*watch, error) {
+func newWatch(r *rig, f *crew, provoked []bridge.Reason, length time.Duration) (*watch, error) {
 	last, err := watchQuarantine(r.nc)
 	if err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ type lastQuarantined struct {
 func watchQuarantine(nc *nats.Conn) (*lastQuarantined, error) {
 	q := &lastQuarantined{}
 	_, err := nc.Subscribe(bridge.QuarantineSubject+".>", func(m *nats.Msg) {
-		line := printable(m.Header.Get(bridge.HeaderReason) + ", " + m.Header.Get(bridge.HeaderDetail))
+		line := screen.Printable(m.Header.Get(bridge.HeaderReason) + ", " + m.Header.Get(bridge.HeaderDetail))
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.line = line

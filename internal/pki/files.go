@@ -49,3 +49,9 @@ func writePEM(path, kind string, der []byte, mode os.FileMode) error {
 	}
 	return nil
 }
+
+// WriteFiles writes the authority's certificate and its key to dir, for a program that
+// signs with them.
+func (a *Authority) WriteFiles(dir string) (Files, error) {
+	return Write(dir, "signing-ca", tls.Certificate{Certificate: [][]byte{a.cert.Raw}, PrivateKey: a.key})
+}

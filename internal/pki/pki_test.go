@@ -114,3 +114,26 @@ func TestUnwritableDirectoryIsNamed(t *testing.T) {
 	_, err = ca.WriteCA(t.TempDir() + "/missing")
 	require.ErrorContains(t, err, "write ca.pem")
 }
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := pki.New()
+	require.NoError(t, err)
+	files, err := first.WriteFiles(dir)
+	require.NoError(t, err)
+
+	ca, err := pki.Load(files.Cert, files.Key)
+	require.NoError(t, err)
+	cert, err := ca.Device("acme/dev-1")
+	require.NoError(t, err)
+	_, err = cert.Leaf.Verify(x509.VerifyOptions{Roots: first.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	require.NoError(t, err)
+
+	leaf, err := pki.Write(dir, "leaf", cert)
+	require.NoError(t, err)
+	_, err = pki.Load(leaf.Cert, leaf.Key)
+	require.ErrorContains(t, err, "is not the certificate of a CA")
+	_, err = pki.LoadPool(files.Key)
+	require.ErrorContains(t, err, "contains no certificate")
+}

@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/jetstream"
 )
@@ -315,7 +316,7 @@ func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	for sent := 0; sent < n; sent += window {
 		var batch []byte
 		for i := range window {
-			batch = appendPublish(batch, topic, packetID(sent+i), []byte(payload))
+			batch = fleet.AppendPublish(batch, topic, packetID(sent+i), []byte(payload))
 		}
 		var write error
 		var both sync.WaitGroup

@@ -45,6 +45,6 @@ func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
 	total := r.bridge.Totals()
 	v.Quarantined = int(total.QuarantinedTotal())
 	outcome.add("broker's clock jumps", fmt.Sprintf("%d jumps", len(jumps)-1), v)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Zero(t, v.Quarantined)
 }

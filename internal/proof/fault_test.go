@@ -111,7 +111,7 @@ func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
 func survive(t *testing.T, f fault, what string, o loadOptions) {
 	t.Helper()
 	v := run(t, f, what, o)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 }
 
 // run puts a load through a fault and enters the outcome in the report. The load

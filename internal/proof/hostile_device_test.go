@@ -20,6 +20,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -105,7 +106,7 @@ func (d *rawDevice) send(packets []byte) (acks int, open bool) {
 
 // rawPublish is a PUBLISH with any flags; id 0: none is written.
 func rawPublish(flags byte, topic string, id uint16, payload string) []byte {
-	b := appendPublish(nil, topic, id, []byte(payload))
+	b := fleet.AppendPublish(nil, topic, id, []byte(payload))
 	b[0] = 0x30 | flags
 	return b
 }

@@ -61,7 +61,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	db := newTables(t, database.URL)
 	v := db.judge(telemetry)
 	t.Logf("first time: %v", v)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	db.requireNewest(shadows)
 
 	rewind(t, r.js, ackWait)
@@ -71,7 +71,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	awaitConsumed(t, r.js)
 	v = db.judge(telemetry)
 	t.Logf("after a replay of everything: %v", v)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	db.requireNewest(shadows)
 
 	// The marker is no JSON: it is in quarantine, once for each time it came

@@ -152,7 +152,7 @@ func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	require.Less(t, s.CachedInfo().State.Msgs, uint64(4000), "set back")
 	r.awaitStored(4000)
 	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Zero(t, r.bridge.Stop(), "exit code")
 }
 
@@ -215,6 +215,6 @@ func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	awaitMarker(t, r.js)
 	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
 	t.Logf("%v; drained %v after the link came back, %.0f/s once the hub had asked, from %d; backlogs seen %v", v, time.Since(up).Round(time.Second), perSecond, s.Messages, seen)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Zero(t, r.bridge.Stop(), "exit code")
 }

@@ -62,7 +62,7 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	mark(t, addr)
 	awaitMarker(t, js)
 	v := l.judge(readLoad(t, js, "TELEMETRY"))
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
 	awaitReady(t, bridge)
 }
@@ -91,7 +91,7 @@ func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	mark(t, addr)
 	awaitMarker(t, js)
 	v := l.judge(readLoad(t, js, "TELEMETRY"))
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
 	awaitReady(t, bridge)
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/fleet"
 )
 
 // loadOptions describe a load. Addr, Devices and Total are required.
@@ -301,9 +301,9 @@ func device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.
 
 func (l *load) appendPublish(b []byte, o outgoing) []byte {
 	at := len(b)
-	b = appendPublish(b, l.topic(o.message), o.packetID, l.payload(o.message))
+	b = fleet.AppendPublish(b, l.topic(o.message), o.packetID, l.payload(o.message))
 	if o.dup {
-		b[at] |= dupFlag
+		b[at] |= fleet.DupFlag
 	}
 	return b
 }
@@ -395,50 +395,15 @@ func (l *load) awaitEnd(t testing.TB) {
 	}
 }
 
-// dupFlag in the first byte of a PUBLISH says that it may have come before
-// (§3.3.1.1).
-const dupFlag = 0x08
-
-// dialMQTT connects with a clean session, under a user name where one is given
-// (§3.1).
+// dialMQTT connects with a clean session, under a user name where one is given.
 func dialMQTT(addr, clientID, username string) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}
-	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0}, 0, byte(len(clientID)))
-	body = append(body, clientID...)
-	if username != "" {
-		body[7] |= 0x80
-		body = append(body, 0, byte(len(username)))
-		body = append(body, username...)
-	}
-	var answer [4]byte
-	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
-	if err == nil {
-		_, err = io.ReadFull(conn, answer[:])
-	}
-	if err == nil && (answer[0] != 0x20 || answer[3] != 0) {
-		err = errors.New("refused")
-	}
-	if err != nil {
+	if _, err = (&fleet.Connect{ClientID: clientID, Username: username}).Handshake(conn); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}
 	return conn, nil
-}
-
-// appendPublish appends a PUBLISH at QoS 1, at QoS 0 where id is 0 (§3.3).
-func appendPublish(b []byte, topic string, id uint16, payload []byte) []byte {
-	kind, size := byte(0x30), 2+len(topic)+len(payload)
-	if id != 0 {
-		kind, size = 0x32, size+2
-	}
-	b = binary.AppendUvarint(append(b, kind), uint64(size)) // the same coding as MQTT's remaining length
-	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
-	b = append(b, topic...)
-	if id != 0 {
-		b = binary.BigEndian.AppendUint16(b, id)
-	}
-	return append(b, payload...)
 }

@@ -276,5 +276,5 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 	}
 	outcome.add("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
 	t.Log(v)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 }

@@ -56,7 +56,7 @@ func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
 	awaitReady(t, bridge)
 	awaitMessage(t, js, "TELEMETRY", markerSubject)
 	v := l.judge(readLoad(t, js, "TELEMETRY"))
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
 }
 
@@ -74,7 +74,7 @@ func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 	mark(t, addr)
 	awaitMessage(t, js, "TELEMETRY", markerSubject)
 	v := l.judge(readLoad(t, js, "TELEMETRY"))
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 }
 
 func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -34,7 +35,7 @@ func scriptedRun(t *testing.T, name, what string, b *scriptedBroker) (*daemon.Br
 func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 	t.Parallel()
 	errCut := errors.New("cut in the middle of a packet")
-	publish := appendPublish(nil, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
+	publish := fleet.AppendPublish(nil, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
 	for name, bytes := range map[string][]byte{
 		"oversize, not a PUBLISH":        {0x90, 0xff, 0xff, 0xff, 0x7f},
 		"length of five bytes":           {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
@@ -68,7 +69,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 				}
 			})
 			_, _, v := scriptedRun(t, "malformed: "+name, "5,000 a second", b)
-			require.True(t, v.clean(), v)
+			require.True(t, v.Clean(), v)
 			require.Zero(t, v.Quarantined)
 			require.Equal(t, 2, strikes)
 			b.mu.Lock()
@@ -82,7 +83,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 // for ever.
 func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
-	huge := appendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
+	huge := fleet.AppendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
 	b := newScriptedBroker(t, loadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *scriptedBroker) {
 		b.between = func(at int, conn net.Conn) (err error) {
 			if at%2000 == 1500 {
@@ -92,7 +93,7 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 		}
 	})
 	_, js, v := scriptedRun(t, "malformed: oversize PUBLISH", "5,000 a second", b)
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Equal(t, 2, v.Quarantined)
 	m := awaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
 	require.Equal(t, "payload_too_large", m.Header.Get("Bridge-Reason"))
@@ -134,7 +135,7 @@ func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 			eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
 			v := b.judge(readLoad(t, js, "TELEMETRY"))
 			outcome.add("redelivery on the same connection", what, v)
-			require.True(t, v.clean(), v)
+			require.True(t, v.Clean(), v)
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			require.Positive(t, b.redelivered)

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/peers"
 )
@@ -128,7 +129,7 @@ func (r *fleetRig) markPartitions() {
 		}
 		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", partitionMarker, i)
 		a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", time.Now().UnixNano()), time.Now(), cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry")
-		_, err := conn.Write(appendPublish(nil, a.Render(), packetID(i), []byte("the end")))
+		_, err := conn.Write(fleet.AppendPublish(nil, a.Render(), packetID(i), []byte("the end")))
 		require.NoError(r.t, err)
 		puback(r.t, conn, packetID(i))
 	}

@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 )
 
@@ -162,7 +163,7 @@ func mark(t testing.TB, addr string) {
 	conn, err := dialMQTT(addr, "marker", "")
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = conn.Write(appendPublish(nil, markerTopic, 1, []byte("the end")))
+	_, err = conn.Write(fleet.AppendPublish(nil, markerTopic, 1, []byte("the end")))
 	require.NoError(t, err)
 	puback(t, conn, 1)
 }
@@ -217,7 +218,7 @@ func (r *plainRig) finish(l *load) verdict {
 	}
 	all := readLoad(r.t, r.js, "TELEMETRY")
 	v := l.judge(all)
-	if !v.clean() && !l.Identical {
+	if !v.Clean() && !l.Identical {
 		r.t.Logf("%v\n%s", v, l.explain(all))
 	}
 	quarantine, err := r.js.Stream(r.t.Context(), "QUARANTINE")

@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 )
 
@@ -41,7 +42,7 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	for i := 0; ; i++ {
 		require.True(t, time.Now().Before(deadline), "no marker is stored")
 		name := fmt.Sprintf("marker-%d-%d", run, i)
-		_, err := conn.Write(appendPublish(nil, "tenant/proof/device/"+name+"/telemetry", packetID(i), []byte("the end")))
+		_, err := conn.Write(fleet.AppendPublish(nil, "tenant/proof/device/"+name+"/telemetry", packetID(i), []byte("the end")))
 		require.NoError(t, err)
 		puback(t, conn, packetID(i))
 		for range 20 {
@@ -86,7 +87,7 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	l.awaitEnd(t)
 	markUntilStored(t, broker.Addr, js, 2)
 	v := l.judge(only(readLoad(t, js, "TELEMETRY"), ".later"))
-	require.True(t, v.clean(), v)
+	require.True(t, v.Clean(), v)
 	require.Equal(t, n, v.Stored)
 
 	// Two lanes again: what waited for the second does not come back.

@@ -1,4 +1,4 @@
-package demo
+package screen
 
 import (
 	"bytes"
@@ -14,42 +14,43 @@ const (
 	clearBelow = "\x1b[J"
 	clearAll   = "\x1b[2J\x1b[H"
 
-	leastColumns = 50 // of the table without the streams
+	// LeastColumns is the narrowest terminal that gets a table.
+	LeastColumns = 50
 )
 
-// screen redraws lines in place on a terminal. Each frame is one write, and
+// Screen redraws lines in place on a terminal. Each frame is one write, and
 // nothing is cleared before it is overwritten: it does not flicker.
-type screen struct {
+type Screen struct {
 	out  io.Writer
 	size func() (columns, rows int, ok bool)
-	// intro is printed again where the terminal's size changed: what stands
-	// there then has been wrapped anew, and is not where it was.
-	intro string
+	// Intro is printed again where the terminal's size changed: what is there
+	// then has been wrapped anew, and is not where it was.
+	Intro string
 
 	columns, rows int
 	drawn         int // lines of the last frame; the cursor is in the last of them
 }
 
-// newScreen returns nil where out is no terminal that a table fits on.
-func newScreen(out io.Writer, height int) *screen {
+// New returns nil where out is no terminal that a table fits on.
+func New(out io.Writer, height int) *Screen {
 	file, ok := out.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {
 		return nil
 	}
-	s := &screen{out: out, size: func() (int, int, bool) { return terminalSize(file) }}
-	if s.columns, s.rows, ok = s.size(); !ok || s.columns < leastColumns || s.rows <= height {
+	s := &Screen{out: out, size: func() (int, int, bool) { return terminalSize(file) }}
+	if s.columns, s.rows, ok = s.size(); !ok || s.columns < LeastColumns || s.rows <= height {
 		return nil
 	}
 	return s
 }
 
-// draw replaces the frame by what render makes for so many columns.
-func (s *screen) draw(render func(columns int) []string) {
+// Draw replaces the frame by what render makes for so many columns.
+func (s *Screen) Draw(render func(columns int) []string) {
 	var b bytes.Buffer
 	b.WriteString(hideCursor)
 	if columns, rows, ok := s.size(); ok && (columns != s.columns || rows != s.rows) {
 		s.columns, s.rows, s.drawn = columns, rows, 0
-		b.WriteString(clearAll + s.intro)
+		b.WriteString(clearAll + s.Intro)
 	}
 	s.toTop(&b)
 	// The cursor stays in the last line, so that a frame may fill the terminal
@@ -62,15 +63,15 @@ func (s *screen) draw(render func(columns int) []string) {
 		if i > 0 {
 			b.WriteString("\r\n")
 		}
-		b.WriteString(clip(l, s.columns-1) + clearLine)
+		b.WriteString(Clip(l, s.columns-1) + clearLine)
 	}
 	b.WriteString(clearBelow)
 	s.drawn = len(lines)
 	_, _ = s.out.Write(b.Bytes()) // a terminal that went away: the context ends it
 }
 
-// end removes the frame and gives the cursor back.
-func (s *screen) end() {
+// End removes the frame and gives the cursor back.
+func (s *Screen) End() {
 	var b bytes.Buffer
 	s.toTop(&b)
 	b.WriteString(clearBelow + showCursor)
@@ -78,7 +79,7 @@ func (s *screen) end() {
 	_, _ = s.out.Write(b.Bytes())
 }
 
-func (s *screen) toTop(b *bytes.Buffer) {
+func (s *Screen) toTop(b *bytes.Buffer) {
 	if s.drawn > 0 {
 		b.WriteString("\r")
 	}

@@ -1,4 +1,4 @@
-package demo
+package screen
 
 import (
 	"bytes"
@@ -87,19 +87,19 @@ func TestWhateverWasDrawnBeforeTheTerminalShowsTheLastFrame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		columns, rows := rapid.IntRange(10, 90).Draw(t, "columns"), rapid.IntRange(3, 30).Draw(t, "rows")
 		term := newTerminal(t, columns, rows)
-		s := &screen{out: term, columns: columns, rows: rows, size: func() (int, int, bool) { return columns, rows, true }}
+		s := &Screen{out: term, columns: columns, rows: rows, size: func() (int, int, bool) { return columns, rows, true }}
 		frames := rapid.SliceOfN(rapid.SliceOfN(rapid.StringMatching(`[a-z]{0,100}`), 1, 40), 1, 5).Draw(t, "frames")
 		for i, frame := range frames {
-			s.draw(func(int) []string { return frame })
+			s.Draw(func(int) []string { return frame })
 			require.Equal(t, i+1, term.writes, "a frame is one write")
 			require.False(t, term.cursor)
 			var want []string
 			for _, l := range frame[:min(len(frame), rows)] {
-				want = append(want, clip(l, columns-1))
+				want = append(want, Clip(l, columns-1))
 			}
 			require.Equal(t, strings.TrimRight(strings.Join(want, "\n"), "\n"), term.text())
 		}
-		s.end()
+		s.End()
 		require.True(t, term.cursor, "the cursor is back")
 		require.Empty(t, term.text())
 	})
@@ -109,24 +109,24 @@ func TestATerminalOfAnotherSizeIsDrawnFromTheTop(t *testing.T) {
 	t.Parallel()
 	term := newTerminal(t, 80, 24)
 	columns := 80
-	s := &screen{
-		out: term, columns: columns, rows: 24, intro: "intro\r\n",
+	s := &Screen{
+		out: term, columns: columns, rows: 24, Intro: "intro\r\n",
 		size: func() (int, int, bool) { return columns, 24, true },
 	}
 	frame := func(columns int) []string { return []string{fmt.Sprint(columns), "second"} }
-	s.draw(frame)
+	s.Draw(frame)
 	columns = 70
-	s.draw(frame)
+	s.Draw(frame)
 	require.Equal(t, "intro\n70\nsecond", term.text())
-	s.draw(frame)
+	s.Draw(frame)
 	require.Equal(t, "intro\n70\nsecond", term.text())
 }
 
 func TestWithoutATerminalThereIsNoScreen(t *testing.T) {
 	t.Parallel()
-	require.Nil(t, newScreen(&bytes.Buffer{}, 12))
+	require.Nil(t, New(&bytes.Buffer{}, 12))
 	file, err := os.Create(t.TempDir() + "/out")
 	require.NoError(t, err)
 	defer file.Close()
-	require.Nil(t, newScreen(file, 12))
+	require.Nil(t, New(file, 12))
 }

@@ -1,8 +1,8 @@
 //go:build !unix
 
-package demo
+package screen
 
 import "os"
 
-// terminalSize finds no terminal: the demo prints lines.
+// terminalSize finds no terminal.
 func terminalSize(*os.File) (columns, rows int, ok bool) { return 0, 0, false }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/drill"
+)
+
+// drillCommand proves a deployment while its operator breaks things.
+type drillCommand struct {
+	Broker string        `required:"" placeholder:"URL" help:"The devices' listener: mqtts://host:8883, or mqtt://host:1883 without TLS."`
+	For    time.Duration `placeholder:"60s" help:"End after this time; without it Ctrl-C ends the drill."`
+	Output string        `short:"o" enum:"text,json" default:"text" help:"Format of the report: text or json."`
+	Plain  bool          `help:"Print a line per second, even on a terminal."`
+
+	CACert       string `name:"ca-cert" placeholder:"FILE" help:"Certificates that verify the broker; default: the system's."`
+	CAKey        string `name:"ca-key" placeholder:"FILE" help:"Key of the CA in --ca-cert: each device gets a certificate signed now, valid for a day."`
+	Certs        string `placeholder:"DIR" help:"Directory of existing device certificates instead: NAME.pem with NAME.key, as deploy/certs/devices."`
+	Username     string `placeholder:"NAME" help:"User name of every device; default: none."`
+	PasswordFile string `placeholder:"FILE" help:"File with the password of every device."`
+
+	Devices   int           `default:"${drill_devices}" help:"Simulated devices."`
+	Rate      float64       `default:"${drill_rate}" help:"Messages per second, of all devices together."`
+	Window    int           `default:"${drill_window}" help:"Messages in flight, of each device."`
+	Size      int           `default:"${drill_size}" help:"Payload in bytes."`
+	KeepAlive time.Duration `name:"keepalive" default:"${drill_keepalive}" help:"Keep-alive of each device."`
+	Tenant    string        `default:"${drill_tenant}" help:"Tenant of the devices; with --certs the certificates say."`
+	Topic     string        `default:"${drill_topic}" help:"Topic of a device."`
+	Settle    time.Duration `default:"${drill_settle}" help:"At the end: give up on missing messages when none has arrived for this time."`
+
+	Hijack       bool   `help:"A device connects under the client id of a lane, with clean session 0 and 1."`
+	LaneClientID string `name:"lane-client-id" placeholder:"ID" help:"Which lane; default: the first of the configuration."`
+	Burst        int    `placeholder:"N" help:"A device comes back from an outage with N messages at once."`
+	Will         bool   `help:"Devices with a last will are cut off."`
+	Impostor     bool   `help:"A device publishes under the topic of another."`
+}
+
+// Help is what --help says beyond the flags.
+func (drillCommand) Help() string {
+	return `Runs a fleet of devices against a broker, a bridge and a NATS that are running, and reconciles every PUBACK that a device got with what the streams contain: acknowledged, stored, lost, duplicated, inversions, quarantined, wrong device, longest gap. While it runs, break things. docs/drill.md has the drills to run before going live.
+
+The configuration is the bridge's (-c): its topics and streams say where messages belong, its nats section where the streams are. The NATS user must be allowed to read the streams, which the bridge's own is not: give another with --set nats.user=... and the like. What the drill publishes is stored, and consumers will see it; --hijack harms a broker that permits it.
+
+The exit code is 1 if a message was lost, duplicated, out of order or under a wrong device, if nothing was acknowledged, or if a misbehavior did not end as expected. Quarantined messages are reported and do not fail a drill, except with --burst.
+
+Example: mqtt-nats-bridge drill -c bridge.yaml --broker mqtts://emqx:8883 --ca-cert ca.pem --ca-key ca.key --for 60s`
+}
+
+func (drillCommand) Example() string {
+	return "mqtt-nats-bridge drill --broker mqtts://emqx:8883 --ca-cert ca.pem --ca-key ca.key --for 60s"
+}
+
+// drillDefaults are the variables in the tags above.
+func drillDefaults() map[string]string {
+	return map[string]string{
+		"drill_devices": fmt.Sprint(drill.DefaultDevices), "drill_rate": fmt.Sprint(drill.DefaultRate),
+		"drill_window": fmt.Sprint(drill.DefaultWindow), "drill_size": fmt.Sprint(drill.DefaultSize),
+		"drill_keepalive": drill.DefaultKeepAlive.String(), "drill_tenant": drill.DefaultTenant,
+		"drill_topic": drill.DefaultTopic, "drill_settle": drill.DefaultSettle.String(),
+	}
+}
+
+// Run implements the command.
+func (d *drillCommand) Run(ctx context.Context, p *program) error {
+	o, err := d.options(p)
+	if err != nil {
+		return err
+	}
+	err = drill.Run(ctx, *o)
+	if errors.Is(err, drill.ErrFailed) {
+		return cli.ErrSaid
+	}
+	return err
+}
+
+func (d *drillCommand) options(p *program) (*drill.Options, error) {
+	broker, err := config.ParseBrokerURL(d.Broker)
+	if err != nil {
+		return nil, cli.UsageError{Err: fmt.Errorf("--broker: %w", err)}
+	}
+	c, plan, err := p.compile()
+	if err != nil {
+		return nil, err
+	}
+	o := &drill.Options{
+		Out: p.out, JSON: d.Output == "json", Plain: d.Plain, For: d.For, Settle: d.Settle,
+		Broker: broker, CACert: d.CACert, CAKey: d.CAKey, Certs: d.Certs, Username: d.Username,
+		Devices: d.Devices, Rate: d.Rate, Window: d.Window, Size: d.Size, KeepAlive: d.KeepAlive,
+		Tenant: d.Tenant, Topic: d.Topic,
+		NATS: daemon.ConnectOptions(c, c.MQTT.ClientID+"-drill"), Topics: plan.Rules.Topics,
+		Hijack: d.Hijack, LaneClientID: d.LaneClientID, Burst: d.Burst, Will: d.Will, Impostor: d.Impostor,
+	}
+	if d.PasswordFile != "" {
+		password, err := os.ReadFile(d.PasswordFile)
+		if err != nil {
+			return nil, cli.UsageError{Err: fmt.Errorf("--password-file: %w", err)}
+		}
+		o.Password = strings.TrimRight(string(password), "\r\n")
+	}
+	for _, s := range plan.Streams {
+		o.Streams = append(o.Streams, s.Name)
+	}
+	if c.Quarantine.Store {
+		o.Quarantine = c.Streams.Quarantine.Name
+	}
+	if ids := c.ClientIDs(); o.LaneClientID == "" && len(ids) > 0 {
+		o.LaneClientID = ids[0]
+	}
+	if err := o.Check(); err != nil {
+		return nil, cli.UsageError{Err: fmt.Errorf("drill: %w", err)}
+	}
+	return o, nil
+}

@@ -1,0 +1,297 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/jetstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait. It decides nothing but how long a failure takes.
+const patience = 30 * time.Second
+
+// rig is a broker, a nats-server and a bridge between them, as an operator has them.
+type rig struct {
+	t      *testing.T
+	broker *broker.Broker // nil: a mosquitto
+	js     natsjs.JetStream
+	o      Options // of a drill against them
+	out    *bytes.Buffer
+}
+
+// newRig has devices on mTLS, whose certificates the drill signs. tamper may be nil.
+func newRig(t *testing.T, tamper func(*broker.Attestation), settings ...config.Flag) *rig {
+	t.Helper()
+	authority, err := pki.New()
+	require.NoError(t, err)
+	ca, err := authority.WriteFiles(t.TempDir())
+	require.NoError(t, err)
+	server, err := authority.ServerConfig()
+	require.NoError(t, err)
+	b, err := broker.Start(broker.Options{TLS: server, Username: "bridge", Password: "secret", Attest: true, Tamper: tamper})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	r := bridged(t, b.URL(), append([]config.Flag{
+		{Path: "mqtt.username", Value: "bridge"}, {Path: "mqtt.password", Value: "secret"},
+	}, settings...))
+	r.broker = b
+	r.o.Broker = brokerURL(t, strings.Replace(b.TLSURL(), "ssl://", "mqtts://", 1))
+	r.o.CACert, r.o.CAKey = ca.Cert, ca.Key
+	return r
+}
+
+func brokerURL(t *testing.T, text string) config.BrokerURL {
+	t.Helper()
+	u, err := config.ParseBrokerURL(text)
+	require.NoError(t, err)
+	return u
+}
+
+// bridged starts a nats-server and the bridge, and waits until it is ready.
+func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
+	t.Helper()
+	server, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	require.NoError(t, err)
+	t.Cleanup(server.Shutdown)
+	c, err := config.Load(config.Sources{Flags: append([]config.Flag{
+		{Path: "mqtt.url", Value: mqttURL}, {Path: "nats.url", Value: server.URL()},
+		{Path: "limits.device.rate", Value: "0"}, {Path: "state_dir", Value: t.TempDir()},
+	}, settings...)})
+	require.NoError(t, err)
+	plan, err := daemon.Compile(c)
+	require.NoError(t, err)
+	d, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = d.Stop(context.Background()) })
+	require.Eventually(t, func() bool { return len(d.Problems()) == 0 }, patience, 5*time.Millisecond)
+
+	nc, err := nats.Connect(server.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	out := &bytes.Buffer{}
+	r := &rig{t: t, js: js, out: out, o: Options{
+		Out: out, JSON: true, For: 2 * time.Second, Settle: patience,
+		Devices: 8, Rate: 400, Window: 20, Size: 128, KeepAlive: DefaultKeepAlive, Tenant: DefaultTenant, Topic: DefaultTopic,
+		NATS: daemon.ConnectOptions(c, "drill"), Topics: plan.Rules.Topics, Quarantine: c.Streams.Quarantine.Name,
+		LaneClientID: c.ClientIDs()[0],
+		lead:         50 * time.Millisecond, hold: 100 * time.Millisecond,
+	}}
+	for _, s := range plan.Streams {
+		r.o.Streams = append(r.o.Streams, s.Name)
+	}
+	return r
+}
+
+// drill runs one and returns its report.
+func (r *rig) drill(ctx context.Context) (*Report, error) {
+	r.t.Helper()
+	err := Run(ctx, r.o)
+	report := &Report{}
+	require.NoError(r.t, json.Unmarshal(r.out.Bytes(), report), "%v", err)
+	require.Equal(r.t, err == nil, report.OK)
+	return report, err
+}
+
+// expectation is the report's of that name.
+func (r *Report) expectation(t *testing.T, name string) Expectation {
+	t.Helper()
+	for _, e := range r.Expectations {
+		if e.Name == name {
+			return e
+		}
+	}
+	require.Fail(t, "no expectation "+name)
+	return Expectation{}
+}
+
+func TestDrillLosesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.o.Burst, r.o.Impostor, r.o.Will, r.o.Window = 500, true, true, 100
+	report, err := r.drill(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, report.Acknowledged, 500)
+	require.Equal(t, report.Published, report.Acknowledged)
+	require.Equal(t, report.Acknowledged, report.Stored)
+	require.Empty(t, report.Quarantined)
+	require.Len(t, report.Expectations, 3)
+	for _, e := range report.Expectations {
+		require.True(t, e.OK, e)
+	}
+	require.Regexp(t, `0 stored as drill/d-1, \d in quarantine \(\d cn_mismatch\)`, report.expectation(t, "impostor").Seen)
+	require.Equal(t, "500 acknowledged, 500 stored, 0 rejected, 0 lost", report.expectation(t, "burst").Seen)
+	require.Equal(t, "3 connections cut, 3 wills stored", report.expectation(t, "will").Seen)
+}
+
+// A broker whose devices choose their client ids gives a lane's session away.
+func TestDrillHijack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.o.Hijack, r.o.Settle = true, time.Second
+	report, err := r.drill(t.Context())
+	require.ErrorIs(t, err, ErrFailed)
+	e := report.expectation(t, "hijack")
+	require.False(t, e.OK)
+	require.Contains(t, e.Seen, "clean session 0: accepted, session present true")
+}
+
+func TestDrillRejectedBurst(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, config.Flag{Path: "limits.device.rate", Value: "100"}, config.Flag{Path: "limits.device.burst", Value: "100"},
+		config.Flag{Path: "quarantine.per_device.burst", Value: "10000"})
+	r.o.Burst, r.o.Window = 1000, 1000
+	report, err := r.drill(t.Context())
+	require.ErrorIs(t, err, ErrFailed)
+	require.False(t, report.expectation(t, "burst").OK)
+	require.Positive(t, report.Quarantined["rate_limited"])
+	require.Zero(t, report.Lost, "a quarantined message is no loss")
+}
+
+// What the broker acknowledges and drops is found, with device and time.
+func TestDrillFindsALoss(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	r := newRig(t, func(a *broker.Attestation) {
+		if n.Add(1)%100 == 50 {
+			a.Prefix = "elsewhere" // to which nobody subscribes
+		}
+	})
+	r.o.Settle = time.Second
+	before := time.Now()
+	report, err := r.drill(t.Context())
+	require.ErrorIs(t, err, ErrFailed)
+	require.ErrorContains(t, err, fmt.Sprintf("%d lost", report.Lost))
+	require.EqualValues(t, (n.Load()+50)/100, report.Lost)
+	require.Len(t, report.FirstLost, min(report.Lost, fewLost))
+	require.Regexp(t, `^drill/d-\d$`, report.FirstLost[0].Device)
+	require.WithinRange(t, report.FirstLost[0].At, before, time.Now())
+	require.Zero(t, report.Duplicated+report.Inversions+report.WrongDevice)
+}
+
+// A message that is stored late, one that is stored twice and one under another device's
+// subject, planted in the stream.
+func TestDrillFindsWhatIsPlanted(t *testing.T) {
+	t.Parallel()
+	var diverted atomic.Bool
+	r := newRig(t, func(a *broker.Attestation) {
+		if !strings.HasSuffix(a.Topic, "/d-1/telemetry") {
+			return
+		}
+		if diverted.CompareAndSwap(false, true) {
+			a.Prefix = "elsewhere"
+		}
+	})
+	client := paho.NewClient(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID("thief").
+		SetUsername("bridge").SetPassword("secret").SetProtocolVersion(4))
+	wait := func(token paho.Token) {
+		require.True(t, token.WaitTimeout(patience))
+		require.NoError(t, token.Error())
+	}
+	wait(client.Connect())
+	t.Cleanup(func() { client.Disconnect(0) })
+	stolen := make(chan []byte, 1)
+	wait(client.Subscribe("elsewhere/#", 1, func(_ paho.Client, m paho.Message) { stolen <- m.Payload() }))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	r.o.For = 0
+	planted := make(chan error, 1)
+	go func() {
+		planted <- func() error {
+			defer cancel()
+			payload := <-stolen
+			const own, other = "tenant.drill.device.d-1.telemetry", "tenant.drill.device.d-2.telemetry"
+			stream, err := r.js.Stream(ctx, "TELEMETRY")
+			for err == nil { // until a later message of the device is stored
+				if _, err = stream.GetLastMsgForSubject(ctx, own); err == nil {
+					break
+				}
+				if strings.Contains(err.Error(), "not found") {
+					err = nil
+				}
+				time.Sleep(5 * time.Millisecond) // between two questions
+			}
+			for _, subject := range []string{own, own, other} {
+				if err == nil {
+					_, err = r.js.Publish(ctx, subject, payload)
+				}
+			}
+			return err
+		}()
+	}()
+	report, err := r.drill(ctx)
+	require.NoError(t, <-planted)
+	require.ErrorIs(t, err, ErrFailed)
+	require.Equal(t, []int{0, 1, 1, 1}, []int{report.Lost, report.Duplicated, report.Inversions, report.WrongDevice})
+	var kinds []string
+	for _, m := range report.Findings {
+		kinds = append(kinds, m.Kind)
+		require.Equal(t, "drill/d-1", m.Device)
+	}
+	require.Equal(t, []string{"inverted", "duplicated", "wrong_device"}, kinds)
+}
+
+// On plain topics, through a restart of a real broker that keeps its sessions: devices
+// come back and send again what had no PUBACK.
+func TestDrillMosquittoRestarts(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
+	r := bridged(t, m.URL, []config.Flag{{Path: "identity.mode", Value: "off"}})
+	r.o.Broker, r.o.For = brokerURL(t, "mqtt://"+m.Addr), 0
+	ctx, cancel := context.WithCancel(t.Context())
+	stored := func(n uint64) uint64 {
+		var last uint64
+		require.Eventually(t, func() bool {
+			s, err := r.js.Stream(t.Context(), "TELEMETRY")
+			if err == nil {
+				last = s.CachedInfo().State.LastSeq
+			}
+			return last >= n
+		}, patience, 10*time.Millisecond)
+		return last
+	}
+	restarted := make(chan struct{})
+	go func() {
+		defer close(restarted)
+		defer cancel()
+		last := stored(200)
+		m.Restart()
+		stored(last + 400)
+	}()
+	report, err := r.drill(ctx)
+	<-restarted
+	require.NoError(t, err, r.out.String())
+	require.GreaterOrEqual(t, report.ConnectionsLost, uint64(r.o.Devices))
+	require.Equal(t, report.Published, report.Acknowledged)
+	require.Equal(t, report.Acknowledged+report.Resent, report.Stored)
+}
+
+func TestDrillNobodyThere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	r.o.Broker = brokerURL(t, "mqtts://127.0.0.1:1")
+	require.ErrorContains(t, Run(t.Context(), r.o), "connection refused")
+	r.o.NATS.URL = "nats://127.0.0.1:1"
+	require.ErrorContains(t, Run(t.Context(), r.o), "cannot be reached")
+}

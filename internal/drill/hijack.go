@@ -1,0 +1,90 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"mqtt-nats-bridge/internal/fleet"
+)
+
+// hijack is a device that connects under the client id of a lane, first keeping the
+// session that it finds, then with a clean one.
+type hijack struct {
+	d        *drill
+	attempts []*attempt
+}
+
+type attempt struct {
+	clean    bool
+	refused  error
+	present  bool
+	received atomic.Int64
+	ended    bool // the broker closed the connection
+}
+
+func (h *hijack) act(ctx context.Context) {
+	for i, clean := range []bool{false, true} {
+		wait := h.d.o.hold
+		if i == 0 {
+			wait = h.d.o.lead
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+		h.try(ctx, clean)
+	}
+}
+
+func (h *hijack) try(ctx context.Context, clean bool) {
+	a := &attempt{clean: clean}
+	o := h.d.o.device(h.d.crew.other, h.d.o.LaneClientID)
+	o.Connect.KeepSession = !clean
+	o.Received = func(string) { a.received.Add(1) }
+	device := fleet.New(o)
+	err := device.Connect(ctx)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	h.attempts = append(h.attempts, a)
+	if err != nil {
+		a.refused = err
+		return
+	}
+	a.present = device.SessionPresent()
+	pause(ctx, h.d.o.hold)
+	// Without DISCONNECT nothing else of the session changes.
+	device.Kill()
+}
+
+func (h *hijack) outcome() Expectation {
+	e := Expectation{
+		Name:     "hijack",
+		Expected: fmt.Sprintf("a device that connects as %s gets neither a session nor a message, with clean session 0 and 1", h.d.o.LaneClientID),
+		OK:       len(h.attempts) == 2,
+	}
+	var seen []string
+	for _, a := range h.attempts {
+		text := fmt.Sprintf("clean session %d: ", map[bool]int{true: 1}[a.clean])
+		var refused *fleet.RefusedError
+		switch {
+		case errors.As(a.refused, &refused):
+			text += fmt.Sprintf("refused with code %d", refused.Code)
+		case a.refused != nil:
+			// No answer of the broker's: nothing was tried.
+			text += a.refused.Error()
+			e.OK = false
+		default:
+			text += fmt.Sprintf("accepted, session present %t, %s received", a.present, plural(int(a.received.Load()), "message"))
+			e.OK = e.OK && !a.present && a.received.Load() == 0
+		}
+		seen = append(seen, text)
+	}
+	if len(h.attempts) < 2 {
+		seen = append(seen, "the drill ended before both were tried")
+	}
+	e.Seen = strings.Join(seen, "; ")
+	return e
+}

@@ -1,0 +1,136 @@
+package drill
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/pki"
+)
+
+// Identity is who a device is.
+type Identity struct {
+	CN  string // tenant/device
+	TLS *tls.Config
+}
+
+// crew is the identities of a drill.
+type crew struct {
+	fleet []Identity
+	burst Identity
+	// other is for devices that misbehave: several connections under one name.
+	other Identity
+}
+
+// identities are as many as the options ask for.
+func identities(o *Options) (*crew, error) {
+	if o.Certs != "" {
+		return fromDirectory(o)
+	}
+	base, authority, err := trust(o)
+	if err != nil {
+		return nil, err
+	}
+	named := func(device string) (Identity, error) {
+		id := Identity{CN: o.Tenant + "/" + device, TLS: base}
+		if authority != nil {
+			id.TLS, err = authority.ClientConfig(id.CN)
+		}
+		return id, err
+	}
+	c := &crew{}
+	for i := range o.Devices {
+		id, err := named(fmt.Sprintf("d-%d", i+1))
+		if err != nil {
+			return nil, err
+		}
+		c.fleet = append(c.fleet, id)
+	}
+	if c.burst, err = named("burst"); err != nil {
+		return nil, err
+	}
+	c.other, err = named("other")
+	return c, err
+}
+
+// trust is what every device has: nil where the broker has no TLS; the authority is nil
+// where no certificates are signed.
+func trust(o *Options) (*tls.Config, *pki.Authority, error) {
+	if !o.Broker.Secure {
+		return nil, nil, nil
+	}
+	if o.CAKey != "" {
+		authority, err := pki.Load(o.CACert, o.CAKey)
+		return nil, authority, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CACert != "" {
+		pool, err := pki.LoadPool(o.CACert)
+		if err != nil {
+			return nil, nil, err
+		}
+		config.RootCAs = pool
+	}
+	return config, nil, nil
+}
+
+// fromDirectory takes the names from the certificates, not from the files: a _ in a file
+// name may stand for a / or for itself.
+func fromDirectory(o *Options) (*crew, error) {
+	base, _, err := trust(o)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(o.Certs, "*.pem"))
+	if err != nil {
+		return nil, err
+	}
+	var all []Identity
+	for _, file := range files {
+		pair, err := tls.LoadX509KeyPair(file, strings.TrimSuffix(file, ".pem")+".key")
+		if err != nil {
+			return nil, fmt.Errorf("load device certificate %s: %w", file, err)
+		}
+		leaf, err := x509.ParseCertificate(pair.Certificate[0])
+		if err != nil {
+			return nil, fmt.Errorf("load device certificate %s: %w", file, err)
+		}
+		cn := leaf.Subject.CommonName
+		if tenant, device, ok := strings.Cut(cn, "/"); !ok || tenant == "" || device == "" || strings.ContainsAny(cn, "+#") || strings.Contains(device, "/") {
+			return nil, fmt.Errorf("load device certificate %s: its CN %q is not tenant/device", file, cn)
+		}
+		config := base.Clone()
+		config.Certificates = []tls.Certificate{pair}
+		all = append(all, Identity{CN: cn, TLS: config})
+	}
+	slices.SortFunc(all, func(a, b Identity) int { return strings.Compare(a.CN, b.CN) })
+	c := &crew{}
+	take := func(wanted bool) (last Identity) {
+		if wanted && len(all) > 0 {
+			last, all = all[len(all)-1], all[:len(all)-1]
+		}
+		return last
+	}
+	c.burst = take(o.Burst > 0)
+	c.other = take(o.Hijack || o.Will || o.Impostor)
+	if len(all) == 0 {
+		return nil, errors.New("load device certificates: too few in " + o.Certs + ": --burst takes one, the other misbehavior one, and the fleet at least one")
+	}
+	c.fleet = all[:min(len(all), o.Devices)]
+	return c, nil
+}
+
+// device is a device's options but for what it publishes.
+func (o *Options) device(id Identity, clientID string) fleet.Options {
+	return fleet.Options{
+		Address: o.Broker.Address(), TLS: id.TLS, Window: o.Window,
+		Connect: fleet.Connect{
+			ClientID: clientID, Username: o.Username, Password: o.Password, KeepAlive: o.KeepAlive,
+		},
+	}
+}

@@ -1,0 +1,218 @@
+package fleet_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/fleet"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait; no test passes by waiting.
+const patience = 20 * time.Second
+
+func message(n int) (string, []byte) { return "t", []byte{byte(n)} }
+
+func address(b *broker.Broker) string { return b.URL()[len("tcp://"):] }
+
+func TestDevicePublishesAll(t *testing.T) {
+	t.Parallel()
+	b, err := broker.Start(broker.Options{Username: "u", Password: "p"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	d := fleet.New(fleet.Options{
+		Address: address(b), Connect: fleet.Connect{ClientID: "d", Username: "u", Password: "p", KeepAlive: time.Minute},
+		Window: 10, Count: 1000, Message: message,
+	})
+	require.NoError(t, d.Connect(t.Context()))
+	require.True(t, d.Connected())
+	require.NoError(t, d.Run(t.Context()))
+	require.EqualValues(t, 1000, d.Sent())
+	require.EqualValues(t, 1000, d.Acked())
+	d.Disconnect()
+	require.False(t, d.Connected())
+	require.Eventually(t, func() bool { return len(b.Clients()) == 0 }, patience, time.Millisecond)
+}
+
+func TestDeviceRefused(t *testing.T) {
+	t.Parallel()
+	b, err := broker.Start(broker.Options{Username: "u", Password: "p"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	f := &fleet.Fleet{Devices: []*fleet.Device{fleet.New(fleet.Options{
+		Address: address(b), Connect: fleet.Connect{ClientID: "d", Username: "u", Password: "wrong"},
+	})}}
+	err = f.Connect(t.Context())
+	var refused *fleet.RefusedError
+	require.ErrorAs(t, err, &refused)
+	require.ErrorContains(t, err, `connect device "d": the broker refuses the connection: code`)
+}
+
+// The end of a connection is an error for a device that does not come back.
+func TestDeviceWithoutReconnect(t *testing.T) {
+	t.Parallel()
+	b, err := broker.Start(broker.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	var once sync.Once
+	d := fleet.New(fleet.Options{
+		Address: address(b), Connect: fleet.Connect{ClientID: "d"}, Message: message,
+		Acked: func(int) { once.Do(func() { go b.Kick("d") }) },
+	})
+	require.NoError(t, d.Connect(t.Context()))
+	require.ErrorContains(t, d.Run(t.Context()), `publish as device "d", message `)
+	d.Disconnect()
+}
+
+func TestDeviceWill(t *testing.T) {
+	t.Parallel()
+	b, err := broker.Start(broker.Options{Attest: true, DeviceUsernames: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	will := &fleet.Will{Topic: "tenant/a/device/b/status", Payload: []byte("gone")}
+	for i, kill := range []bool{false, true} {
+		d := fleet.New(fleet.Options{Address: address(b), Connect: fleet.Connect{ClientID: "d", Username: "a/b", Will: will}})
+		require.NoError(t, d.Connect(t.Context()))
+		if kill {
+			d.Kill()
+		} else {
+			d.Disconnect()
+		}
+		require.Eventually(t, func() bool { return b.Stats().Attested == int64(i) }, patience, time.Millisecond)
+	}
+}
+
+// scripted is a broker that answers CONNECT and hands over every PUBLISH.
+type scripted struct {
+	net.Listener
+	publishes chan publish
+}
+
+type publish struct {
+	conn net.Conn
+	dup  bool
+	id   uint16
+	n    byte
+}
+
+func newScripted(t *testing.T) *scripted {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &scripted{Listener: l, publishes: make(chan publish, 100)}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wait.Go(func() { s.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		wait.Wait()
+	})
+	return s
+}
+
+func (s *scripted) serve(conn net.Conn) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for {
+		first, err := in.ReadByte()
+		if err != nil {
+			return
+		}
+		size, err := binary.ReadUvarint(in)
+		if err != nil {
+			return
+		}
+		body := make([]byte, size)
+		if _, err := io.ReadFull(in, body); err != nil {
+			return
+		}
+		switch first >> 4 {
+		case 1:
+			_, _ = conn.Write([]byte{0x20, 2, 1, 0})
+		case 3:
+			s.publishes <- publish{conn, first&fleet.DupFlag != 0, binary.BigEndian.Uint16(body[3:]), body[5]}
+		}
+	}
+}
+
+func (p publish) ack() { _, _ = p.conn.Write([]byte{0x40, 2, byte(p.id >> 8), byte(p.id)}) }
+
+// What has no PUBACK comes again on the next connection: in order, with DUP and under the
+// same packet ids, and before anything new.
+func TestDeviceResends(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	var mu sync.Mutex
+	sends, acks, lost := map[int]int{}, map[int]int{}, 0
+	d := fleet.New(fleet.Options{
+		Address: s.Addr().String(), Connect: fleet.Connect{ClientID: "d", KeepSession: true}, Window: 3, Count: 5, Reconnect: true, Message: message,
+		Sent:  func(n int) { mu.Lock(); defer mu.Unlock(); sends[n]++ },
+		Acked: func(n int) { mu.Lock(); defer mu.Unlock(); acks[n]++ },
+		Lost:  func(error) { mu.Lock(); defer mu.Unlock(); lost++ },
+	})
+	require.NoError(t, d.Connect(t.Context()))
+	require.True(t, d.SessionPresent())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(t.Context()) }()
+
+	first := []publish{<-s.publishes, <-s.publishes, <-s.publishes}
+	first[1].ack()
+	next := <-s.publishes // the PUBACK has made room
+	require.EqualValues(t, 3, next.n)
+	next.conn.Close()
+	for _, want := range []publish{first[0], first[2], next} {
+		again := <-s.publishes
+		require.Equal(t, want.n, again.n)
+		require.Equal(t, want.id, again.id)
+		require.True(t, again.dup)
+		again.ack()
+	}
+	last := <-s.publishes
+	require.EqualValues(t, 4, last.n)
+	require.False(t, last.dup)
+	last.ack()
+	require.NoError(t, <-ended)
+	d.Disconnect()
+	require.Equal(t, map[int]int{0: 2, 1: 1, 2: 2, 3: 2, 4: 1}, sends)
+	require.Equal(t, map[int]int{0: 1, 1: 1, 2: 1, 3: 1, 4: 1}, acks)
+	require.Equal(t, 1, lost)
+	require.EqualValues(t, 5, d.Sent())
+	require.EqualValues(t, 2, d.Connections())
+}
+
+// A device that is stopped waits for its PUBACKs, and gives up in the end.
+func TestDeviceGivesUp(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	d := fleet.New(fleet.Options{
+		Address: s.Addr().String(), Connect: fleet.Connect{ClientID: "d"}, Reconnect: true, Drain: time.Millisecond, Message: message,
+	})
+	require.NoError(t, d.Connect(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	<-s.publishes
+	cancel()
+	err := <-ended
+	require.True(t, errors.Is(err, fleet.ErrNoAnswer), err)
+	d.Disconnect()
+}
