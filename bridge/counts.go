@@ -54,7 +54,7 @@ func (l *Lane) Counts() Counts {
 		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
 	}
 	c.Fill, c.HeldBytes = l.fill(), l.held
-	c.CatchingUp = l.catchUp.credit(l.opts.Now()) > 0
+	c.CatchingUp = l.catchUp.active(l.opts.Now(), l.ring.len() > 0)
 	c.Connected = l.conn != nil
 	return c
 }

@@ -19,6 +19,9 @@ import (
 // secret seed: a collision among a million has a chance of 3 in 10^8, and nobody
 // can aim at one.
 type Devices struct {
+	// Arrears is how far back budgets reach on plain topics just now.
+	arrears arrears
+
 	seed   maphash.Seed
 	limit  int          // devices at most
 	idle   atomic.Int64 // ns
@@ -78,7 +81,9 @@ type deviceShard struct {
 	spare   []uint32 // free in rejects
 	names   []byte   // the long ones, one behind the other
 	dead    int      // bytes of names that nobody has any more
-	_       [24]byte // keeps the locks of two shards on different cache lines
+	// histories are those of entries that takeDated has charged.
+	histories map[uint32]*history
+	_         [16]byte // keeps the locks of two shards on different cache lines
 }
 
 // NewDevices makes an empty table.
@@ -101,9 +106,10 @@ func (d *Devices) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 // deviceRef names an entry for the time between a message's arrival and its
 // settlement. The hash tells whether the entry is still that device's.
 type deviceRef struct {
-	hash  uint64
-	entry uint32
-	known bool
+	hash    uint64
+	entry   uint32
+	known   bool
+	silence uint16 // seconds since the message before it arrived
 }
 
 func (d *Devices) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
@@ -126,38 +132,31 @@ func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
 		n = d.insert(s, hash, name, wallTime)
 	}
 	e := s.at(n)
+	silence := min(max(wallTime/1e9-int64(e.seen), 0), math.MaxUint16)
 	e.received++
 	e.seen = uint32(wallTime / 1e9)
-	if e.clock > wallTime+int64(maxAhead) {
+	if e.clock > wallTime+int64(farAhead) {
 		// The bridge's own clock was set back. The limits begin anew:
 		// they would stand still until the old time has come again.
 		e.clock, e.tat = 0, 0
+		delete(s.histories, n)
 		if e.rejects != 0 {
 			s.rejects[e.rejects-1].quarantine = 0
 		}
 	}
-	return deviceRef{hash: hash, entry: n, known: true}
+	return deviceRef{hash: hash, entry: n, known: true, silence: uint16(silence)}
 }
 
-// take charges a message to the device's limit. now is the limiter's clock, the
-// broker's where it is known, in ns; it does not run backward, so that a queue
-// which is out of order makes no budget.
+// take charges a message to a limit whose messages come in order: a device's, or a
+// tenant's on plain topics, where the time is that of arrival. now is the limiter's
+// clock in ns: when the broker received the message, where that is known. The clock
+// does not run backward, so that nobody gains budget by messages out of order.
 //
-// A device's messages come in order, though: where its time goes back by more
-// than any queue explains, the broker's clock was set back. The limit follows with
-// what was spent. It would otherwise stand still until the old time has come
-// again, and refuse all that an honest device sends meanwhile.
+// A device's time goes back where it moves to a broker node whose clock is behind
+// the last one's. Until that has caught up, the limiter's clock advances by the time
+// between arrivals, so that the device keeps its rate. After a step of farAhead or
+// more, which is a clock set back, the limiter follows with what was spent.
 func (d *Devices) take(r deviceRef, m meter, now, credit int64) bool {
-	return d.charge(r, m, now, credit, int64(maxAhead))
-}
-
-// takeShared is take for a tenant, whose messages come through several lanes: one
-// of them may be far behind the others for as long as it catches up.
-func (d *Devices) takeShared(r deviceRef, m meter, now, credit int64) bool {
-	return d.charge(r, m, now, credit, math.MaxInt64)
-}
-
-func (d *Devices) charge(r deviceRef, m meter, now, credit, setBack int64) bool {
 	if m.interval == 0 {
 		return true
 	}
@@ -166,16 +165,65 @@ func (d *Devices) charge(r deviceRef, m meter, now, credit, setBack int64) bool 
 		return true
 	}
 	defer unlock.Unlock()
-	if back := e.clock - now; back >= setBack {
+	switch back := e.clock - now; {
+	case back >= int64(farAhead):
 		e.clock, e.tat = now, e.tat-back
+	case back >= int64(maxAhead):
+		now = e.clock + int64(r.silence)*1e9
 	}
-	if e.scale != m.scale {
-		e.tat, e.scale = m.adopt(e.scale, e.tat, e.clock, max(e.clock, now)), m.scale
-	}
-	e.clock = max(e.clock, now)
+	now = max(e.clock, now)
+	e.convert(m, now)
+	e.clock = now
 	var ok bool
-	e.tat, ok = m.take(e.tat, e.clock, credit)
+	e.tat, ok = m.take(e.tat, now, credit)
 	return ok
+}
+
+// takeDated charges a message that the broker received at the time at (ns) to a
+// tenant, whose messages come through several lanes: any of them may be behind the
+// others for as long as it catches up. What comes in order is counted exactly, and
+// everything by the time it was sent; see [history].
+func (d *Devices) takeDated(r deviceRef, m meter, at int64) bool {
+	if m.interval == 0 {
+		return true
+	}
+	e, unlock := d.lock(r)
+	if e == nil {
+		return true
+	}
+	defer unlock.Unlock()
+	s := d.shard(r.hash)
+	h := s.histories[r.entry]
+	if h == nil || e.scale != m.scale {
+		// Counts mean nothing under another rate.
+		h = new(history)
+		if s.histories == nil {
+			s.histories = map[uint32]*history{}
+		}
+		s.histories[r.entry] = h
+	}
+	e.convert(m, max(e.clock, at))
+	tat, inOrder := e.tat, at >= e.clock
+	if inOrder {
+		var ok bool
+		if tat, ok = m.take(tat, at, 0); !ok {
+			return false
+		}
+	}
+	if !h.take(m, at) {
+		return false
+	}
+	if inOrder {
+		e.tat, e.clock = tat, at
+	}
+	return true
+}
+
+// convert makes the TAT one of m, where it was counted by another rate.
+func (e *device) convert(m meter, now int64) {
+	if e.scale != m.scale {
+		e.tat, e.scale = m.adopt(e.scale, e.tat, e.clock, now), m.scale
+	}
 }
 
 // refund gives back what take charged to a message that was not accepted after
@@ -218,7 +266,7 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) b
 	if x.scale != quarantine.scale {
 		x.quarantine, x.scale = quarantine.adopt(x.scale, x.quarantine, 0, now), quarantine.scale
 	}
-	if full := quarantine.slack + quarantine.interval; x.quarantine-now >= full+int64(maxAhead) {
+	if full := quarantine.slack + quarantine.interval; x.quarantine-now >= full+int64(farAhead) {
 		x.quarantine = now // the broker's clock was set back, see take
 	}
 	var ok bool
@@ -373,6 +421,7 @@ func (d *Devices) forget(s *deviceShard, n uint32) {
 		i = j
 	}
 unlinked:
+	delete(s.histories, n)
 	if e.rejects != 0 {
 		s.spare = append(s.spare, e.rejects-1)
 	}

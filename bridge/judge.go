@@ -42,10 +42,14 @@ func newJudge(o *LaneOptions) *judge {
 	return &judge{rules: o.Rules, live: o.Limits, devices: o.Devices, tenants: o.Tenants}
 }
 
-// maxAhead is how far a broker's clock may be ahead of the bridge's before the
-// bridge's is used instead: a clock far ahead would spend a device's budget for
-// the time until then.
-const maxAhead = 5 * time.Minute
+const (
+	// maxAhead is how far the limiter's clock may be ahead of the bridge's. A
+	// broker node whose clock is further ahead is not believed: what its messages
+	// spent would be missing until then.
+	maxAhead = time.Second
+	// farAhead is the least step of a clock that is taken for its being set.
+	farAhead = 5 * time.Minute
+)
 
 // reject sets the verdict. The latest stands: what has no subject is a bad topic,
 // whatever else is wrong with it.
@@ -72,11 +76,7 @@ func (j *judge) read(d *Delivery) {
 			return
 		}
 		j.attested, j.topic = a, rest
-		// The broker's time: after an outage the backlog comes at once but
-		// was sent evenly.
-		if a.Millis < (d.ReceivedAt+int64(maxAhead))/1e6 {
-			j.clock = a.Millis * 1e6
-		}
+		j.clock = limiterTime(a.Millis, d.ReceivedAt)
 		cn, err := subjects.DecodeCN(j.cnBuf[:0], a.CNHex)
 		if err != nil {
 			j.reject(CNMissing, "the broker vouches for no certificate name: %v", err)
@@ -92,6 +92,16 @@ func (j *judge) read(d *Delivery) {
 		j.check(d)
 	}
 	j.count(d)
+}
+
+// limiterTime is the time that limits go by for a message that the broker received
+// at that time, in ms, and the bridge at now, in ns: after an outage the backlog
+// comes all at once but was sent evenly. A clock too far ahead is not believed.
+func limiterTime(millis, now int64) int64 {
+	if millis > (now+int64(maxAhead))/1e6 {
+		return now
+	}
+	return millis * 1e6
 }
 
 // locate finds the topic's subject.
@@ -190,10 +200,19 @@ func (j *judge) charge(credit int64) {
 	if whole.interval == 0 {
 		return
 	}
-	tenant := j.tenants.receive(j.match.Tenant(), j.received)
-	if !j.tenants.takeShared(tenant, whole.meter, j.clock, credit) {
+	if !j.chargeTenant(whole.meter) {
 		j.devices.refund(j.sender, device.meter)
 		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages a second (burst %d)",
 			whole.Rate.Rate, whole.Burst)
 	}
+}
+
+// chargeTenant takes the message off its tenant's budget. On plain topics that
+// reaches as far back as any lane still has to catch up: they share the budget.
+func (j *judge) chargeTenant(m meter) bool {
+	tenant := j.tenants.receive(j.match.Tenant(), j.received)
+	if j.rules.Attested == nil {
+		return j.tenants.take(tenant, m, j.clock, j.tenants.arrears.longest.Load())
+	}
+	return j.tenants.takeDated(tenant, m, max(j.clock, j.received-historyReach))
 }

@@ -108,6 +108,7 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 		journal: opts.Journal,
 		qos0:    uint64(opts.Now()),
 		away:    opts.Journal.Alive(),
+		catchUp: catchUp{arrears: &opts.Tenants.arrears},
 	}, nil
 }
 
@@ -379,6 +380,9 @@ func (l *Lane) advance() {
 		l.conn.Ack(due.packetID)
 		l.acked++
 	}
+	if l.catchUp.length > 0 {
+		l.catchUp.idle = l.opts.Now()
+	}
 	l.makeRoom()
 	if l.idle != nil && r.len() == 0 {
 		close(l.idle)
@@ -405,17 +409,21 @@ func (l *Lane) credit(now int64) int64 {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.catchUp.arrives(now, l.ring.len() > 0)
 	return l.catchUp.credit(now)
 }
 
 // Tick is called about once a second: it notes in the journal that the broker is
-// there, so that after a crash the lane knows for how long it was away.
+// there, so that after a crash the lane knows for how long it was away. And it
+// notices that a lane without messages has caught up.
 func (l *Lane) Tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := l.opts.Now()
 	if l.conn != nil {
-		l.journal.SetAlive(l.opts.Now())
+		l.journal.SetAlive(now)
 	}
+	l.catchUp.tick(now, l.conn == nil || l.ring.len() > 0)
 }
 
 // Idle returns a channel that is closed once every delivery so far is settled.

@@ -1,0 +1,312 @@
+package bridge
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// lanes are several lanes of one bridge: they share the tables and the limits.
+func lanes(t tester, n int, adjust ...func(*LaneOptions)) []*script {
+	all := []*script{play(t, adjust...)}
+	for range n - 1 {
+		share := func(o *LaneOptions) {
+			first := all[0].opts
+			o.Devices, o.Tenants, o.Limits = first.Devices, first.Tenants, first.Limits
+		}
+		all = append(all, play(t, append(slices.Clone(adjust), share)...))
+	}
+	return all
+}
+
+func tenantLimited(rate float64, burst int) func(*LaneOptions) {
+	return func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Tenant = Rate{Rate: rate, Burst: burst} }) }
+}
+
+func rejectedBy(all []*script) (n uint64) {
+	for _, s := range all {
+		n += s.rejected()
+	}
+	return n
+}
+
+// An hour's backlog of a tenant that kept to a ninth of its limit, drained by
+// sixteen lanes one after the other, or as chance has it.
+func TestTenantBacklog(t *testing.T) {
+	t.Parallel()
+	const count, devices = 20_000, 48
+	for name, order := range map[string]func(all []*script, sent [][]int64) (lane int){
+		"one lane after the other": func(_ []*script, sent [][]int64) int {
+			return slices.IndexFunc(sent, func(s []int64) bool { return len(s) > 0 })
+		},
+		"at random": func(all []*script, sent [][]int64) int {
+			for {
+				if i := rand.IntN(len(all)); len(sent[i]) > 0 {
+					return i
+				}
+			}
+		},
+	} {
+		for factor, want := range map[int64]uint64{1: 0, 90: 1} { // times as many in the same time
+			t.Run(fmt.Sprintf("%s, %d times the rate", name, factor), func(t *testing.T) {
+				t.Parallel()
+				all := lanes(t, 16, attested(t), tenantLimited(50, 100))
+				sent := make([][]int64, len(all))
+				length := int64(time.Hour) / factor
+				for i := range int64(count) {
+					lane := int(i%devices) % len(all)
+					sent[lane] = append(sent[lane], noon-length+i*length/count)
+				}
+				for range count {
+					i := order(all, sent)
+					device := fmt.Sprintf("acme/dev-%d", i)
+					all[i].sendAt(sent[i][0], device, device)
+					sent[i] = sent[i][1:]
+				}
+				if want == 0 {
+					require.Zero(t, rejectedBy(all))
+					return
+				}
+				// 500 a second for 40 s: what is over the limit is still refused.
+				accepted := count - int64(rejectedBy(all))
+				require.InDelta(t, 100+50*40, accepted, 0.15*(100+50*40))
+			})
+		}
+	}
+}
+
+// compliant is a list of the times at which a tenant sent, in order, that keeps to
+// its limit.
+func compliant(t *rapid.T, m meter) []int64 {
+	var sent []int64
+	tat, now := int64(0), noon-int64(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(t, "ago"))
+	for range rapid.IntRange(1, 300).Draw(t, "messages") {
+		now += rapid.Int64Range(0, 2*m.interval).Draw(t, "pause")
+		at := now / 1e6 * 1e6
+		var ok bool
+		if tat, ok = m.take(tat, at, 0); ok && at <= noon {
+			sent = append(sent, at)
+		}
+	}
+	return sent
+}
+
+func TestTenantHistory(t *testing.T) {
+	t.Parallel()
+	rate := func(t *rapid.T) meter {
+		return Rate{
+			Rate:  rapid.SampledFrom([]float64{0.01, 0.3, 1, 7, 50, 1000}).Draw(t, "rate"),
+			Burst: rapid.IntRange(1, 50).Draw(t, "burst"),
+		}.meter()
+	}
+	t.Run("a compliant one passes in any order", func(t *testing.T) {
+		t.Parallel()
+		rapid.Check(t, func(t *rapid.T) {
+			m := rate(t)
+			d := NewDevices(DevicesOptions{})
+			for _, at := range rapid.Permutation(compliant(t, m)).Draw(t, "order") {
+				require.True(t, d.takeDated(d.receive([]byte("acme"), noon), m, at))
+			}
+		})
+	})
+	t.Run("an excess is refused in any order", func(t *testing.T) {
+		t.Parallel()
+		rapid.Check(t, func(t *rapid.T) {
+			m := rate(t)
+			length := rapid.Int64Range(4*int64(time.Second), 24*int64(time.Hour)).Draw(t, "length")
+			sent := make([]int64, 3*(m.slack/m.interval+length/m.interval)+3)
+			if len(sent) > 20_000 {
+				t.Skip("too many")
+			}
+			for i := range sent {
+				sent[i] = noon - rapid.Int64Range(0, length).Draw(t, "ago")
+			}
+			d := NewDevices(DevicesOptions{})
+			accepted := int64(0)
+			for _, at := range sent {
+				if d.takeDated(d.receive([]byte("acme"), noon), m, at) {
+					accepted++
+				}
+			}
+			// The width of the finest windows that reach back so far, both ends.
+			width := finestWindow
+			for historySlots*width <= length+width {
+				width *= 4
+			}
+			windows := length/width + 2
+			most := windows * ((m.slack+width)/m.interval + 1)
+			require.LessOrEqual(t, accepted, most)
+			// And never more than the widest window over all of it allows.
+			for width <= length {
+				width *= 4
+			}
+			require.LessOrEqual(t, accepted, 2*((m.slack+width)/m.interval+1))
+		})
+	})
+}
+
+func TestBrokerClockAhead(t *testing.T) {
+	t.Parallel()
+	t.Run("harms no other device of the tenant", func(t *testing.T) {
+		t.Parallel()
+		all := lanes(t, 4, attested(t), tenantLimited(10, 20))
+		all[0].sendAt(noon+int64(290*time.Second), "acme/ahead", "acme/ahead")
+		for i := range 1200 {
+			s := all[i%len(all)]
+			for _, lane := range all {
+				lane.now = noon + int64(i)*int64(250*time.Millisecond)
+			}
+			s.sendAt(s.now-int64(i%7)*1e6, "acme/dev-1", "acme/dev-1")
+		}
+		require.Zero(t, rejectedBy(all))
+	})
+	t.Run("nor the device when it moves to another node", func(t *testing.T) {
+		t.Parallel()
+		for _, skew := range []time.Duration{290 * time.Second, 2 * time.Second, time.Second, -2 * time.Second, -290 * time.Second, -time.Hour} {
+			s := play(t, attested(t), limited(10, 20))
+			for i := range 600 {
+				at := s.now
+				if i%200 < 100 {
+					at += int64(skew)
+				}
+				s.sendAt(at, "acme/dev-1", "acme/dev-1")
+				s.tick(125 * time.Millisecond)
+			}
+			require.Zero(t, s.rejected(), skew)
+		}
+	})
+	t.Run("gives no budget away", func(t *testing.T) {
+		t.Parallel()
+		for _, skew := range []time.Duration{290 * time.Second, -2 * time.Second, -290 * time.Second} {
+			s := play(t, attested(t), limited(10, 20))
+			for i := range 2000 {
+				s.sendAt(s.now+int64(i%2)*int64(skew), "acme/dev-1", "acme/dev-1")
+				s.tick(10 * time.Millisecond)
+			}
+			require.LessOrEqual(t, s.accepted(), uint64(20+10*(20+2)), skew)
+		}
+	})
+}
+
+// backlog delivers what devices sent at a message a second each, in real time since
+// the outage began, at a multiple of that rate until it has caught up, and then for
+// some time as it comes. Each message is stored before the next one.
+type backlog struct {
+	*script
+	devices int
+	sent    int64 // messages so far
+	from    int64 // when the outage began
+}
+
+func (b *backlog) deliver(n int) {
+	for range n {
+		b.send(1, fmt.Sprintf("acme/dev-%d", b.sent%int64(b.devices)))
+		b.stream.store(0)
+		b.stream.messages = b.stream.messages[:0]
+		b.sent++
+	}
+}
+
+// behind is how many messages the broker has.
+func (b *backlog) behind() int64 {
+	return (b.now-b.from)/int64(time.Second)*int64(b.devices) - b.sent
+}
+
+func TestPlainBacklog(t *testing.T) {
+	t.Parallel()
+	const devices = 10
+	for _, c := range []struct {
+		outage  time.Duration
+		speed   int
+		tenants float64
+	}{
+		{2 * time.Hour, 20, 0}, {2 * time.Hour, 2, 0}, {20 * time.Second, 30, 0}, {20 * time.Minute, 5, 12},
+	} {
+		t.Run(fmt.Sprintf("%v at %d times the rate", c.outage, c.speed), func(t *testing.T) {
+			t.Parallel()
+			s := play(t, limited(1.5, 3), tenantLimited(c.tenants, 20))
+			b := &backlog{script: s, devices: devices, from: s.now}
+			s.Disconnected(s.conn)
+			s.conn = nil
+			s.tick(c.outage)
+			s.connect(true)
+			for b.behind() > 0 {
+				for range 10 { // of a second
+					b.deliver(devices * c.speed / 10)
+					s.tick(100 * time.Millisecond)
+				}
+			}
+			require.Zero(t, s.rejected())
+			for range 60 { // live: as it comes
+				for range 10 {
+					b.deliver(devices / 10)
+					s.tick(100 * time.Millisecond)
+				}
+			}
+			require.Zero(t, s.rejected())
+			require.False(t, s.Counts().CatchingUp)
+			require.Zero(t, s.opts.Tenants.arrears.longest.Load())
+			s.send(10, "acme/dev-0")
+			require.GreaterOrEqual(t, s.rejected(), uint64(7), "as before the outage")
+		})
+	}
+	t.Run("a device that sent too much is limited", func(t *testing.T) {
+		t.Parallel()
+		s := play(t, limited(1, 5))
+		s.Disconnected(s.conn)
+		s.conn = nil
+		s.tick(10 * time.Minute)
+		s.connect(true)
+		b := &backlog{script: s, devices: 1}
+		b.deliver(6000)
+		require.InDelta(t, 605, s.accepted(), 1)
+	})
+	t.Run("two lanes share the tenant's budget", func(t *testing.T) {
+		t.Parallel()
+		all := lanes(t, 2, tenantLimited(20, 40))
+		for _, s := range all {
+			s.Disconnected(s.conn)
+			s.conn = nil
+			s.tick(time.Hour)
+			s.connect(true)
+		}
+		quick, slow := &backlog{script: all[0], devices: 9}, &backlog{script: all[1], devices: 9}
+		quick.deliver(9 * 3600)
+		for range 600 {
+			for range 10 {
+				quick.deliver(1)
+				slow.deliver(6) // seven times as fast as it came
+				quick.tick(100 * time.Millisecond)
+				slow.tick(100 * time.Millisecond)
+			}
+		}
+		require.Zero(t, rejectedBy(all))
+	})
+	t.Run("JetStream that stalls does not end it", func(t *testing.T) {
+		t.Parallel()
+		s := play(t, limited(1.5, 3))
+		s.Disconnected(s.conn)
+		s.conn = nil
+		s.tick(time.Hour)
+		s.connect(true)
+		b := &backlog{script: s, devices: 10}
+		for i := range 180 {
+			if i%60 == 59 {
+				s.send(1, "acme/dev-0")
+				s.tick(20 * time.Second)
+				s.stream.store(0)
+				s.stream.messages = s.stream.messages[:0]
+			}
+			for range 10 {
+				b.deliver(20)
+				s.tick(100 * time.Millisecond)
+			}
+		}
+		require.Zero(t, s.rejected())
+	})
+}

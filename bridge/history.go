@@ -1,0 +1,55 @@
+package bridge
+
+import "time"
+
+// history is what a tenant was charged for in the past, as counts of messages by
+// the time they were sent. Each scale counts in windows of its own width, from a
+// second up by factors of four, and remembers the latest of them. A message that
+// arrives late is checked against the time in which it was sent, whatever has been
+// charged since: the order in which lanes deliver a backlog does not matter.
+//
+// A tenant that keeps to its limit sends at most burst + rate × width within any
+// window, so none of its messages is ever refused. One that does not is held to
+// that in every window that is still remembered: a message of age A is checked
+// with windows of A/16 and wider. See DESIGN.md, "Rate".
+type history [historyScales][historySlots]window
+
+const (
+	historyScales = 9 // 1 s, 4 s, 16 s … 65,536 s
+	historySlots  = 64
+	finestWindow  = int64(time.Second)
+	// historyReach is how far back a message is told from an older one: 47 days.
+	// What is older counts as just as old.
+	historyReach = (historySlots - 1) * finestWindow << (2 * (historyScales - 1))
+)
+
+// window counts the messages of one span of time; number is how many spans of that
+// width lie between the epoch and it.
+type window struct{ number, count uint32 }
+
+// take charges one message sent at that time (ns since the epoch) and reports
+// whether it conforms. One that does not is not charged.
+func (h *history) take(m meter, at int64) bool {
+	var charged [historyScales]*window
+	width := finestWindow
+	for i := range h {
+		number := uint32(at / width)
+		w := &h[i][number%historySlots]
+		if w.number < number {
+			*w = window{number: number}
+		}
+		if w.number == number { // else the message is older than this scale reaches
+			if int64(w.count)*m.interval > m.slack+width {
+				return false
+			}
+			charged[i] = w
+		}
+		width <<= 2
+	}
+	for _, w := range charged {
+		if w != nil {
+			w.count++
+		}
+	}
+	return true
+}
