@@ -53,6 +53,16 @@ type MQTT struct {
 	KeepAlive    time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"65535s" step:"1s" doc:"The MQTT keep-alive, in whole seconds (16 bits on the wire)."`
 	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"80KiB" max:"256MiB" doc:"The largest packet taken from the broker whole: topic, payload and framing. A longer one goes to quarantine, cut. Not below 80KiB, so that the longest topic of MQTT (64 KiB) has room."`
 	Share        string        `yaml:"share" doc:"The $share group of plain topics, needed as soon as two lanes or two bridges take the same topics."`
+	EMQX         EMQX          `yaml:"emqx" doc:"The HTTP API of an EMQX broker: queue lengths and drops of the lanes' sessions in /metrics and /status, warnings in /readyz. See docs/emqx.md."`
+}
+
+// EMQX is access to the HTTP API of an EMQX broker.
+type EMQX struct {
+	API        APIURL `yaml:"api" doc:"The base URL of EMQX's HTTP API, like http://emqx:18083; https:// for TLS. Empty: the API is not used."`
+	Key        string `yaml:"key" doc:"The API key. EMQX Enterprise has the role viewer, which is enough here; the gate command needs administrator."`
+	Secret     Secret `yaml:"secret" doc:"The secret of the API key."`
+	SecretFile string `yaml:"secret_file" file:"read" doc:"A file that holds the secret; it is read again at every poll, and a trailing newline is dropped."`
+	CA         string `yaml:"ca" file:"read" doc:"With https://, the CA certificates to trust, PEM; empty: the system's."`
 }
 
 // Lanes says how many MQTT sessions there are. Load leaves exactly one of the

@@ -38,6 +38,8 @@ func other(t *testing.T, l *leaf, files map[string]string) string {
 		return "false"
 	case "partitions":
 		return "3"
+	case "HTTP URL":
+		return "https://other:999"
 	case "URL":
 		return "mqtts://other:999"
 	case "database URL":

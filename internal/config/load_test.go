@@ -109,6 +109,7 @@ func TestFullExampleLoadsAndNamesEveryKey(t *testing.T) {
 	certificates(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mqtt"), []byte("m\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "nats"), []byte("n\r\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "emqx_api"), []byte("e\n"), 0o600))
 	example, err := os.ReadFile("testdata/full.yaml")
 	require.NoError(t, err)
 	here := strings.NewReplacer("/etc/mqtt-nats-bridge", dir, "/run/secrets", dir, "/var/lib/mqtt-nats-bridge", dir)

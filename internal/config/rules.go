@@ -13,6 +13,7 @@ import (
 // and texts with a grammar of their own.
 func (l *loader) rules() {
 	l.brokerRules()
+	l.emqxRules()
 	l.accountRules(&l.c.NATS.Account)
 	l.leafRules()
 	l.laneRules()

@@ -112,6 +112,8 @@ func (l *leaf) kind() string {
 		return "partitions"
 	case BrokerURL:
 		return "URL"
+	case APIURL:
+		return "HTTP URL"
 	case Servers, LeafServers:
 		return "URLs"
 	case DatabaseURL:

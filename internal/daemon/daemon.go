@@ -32,7 +32,8 @@ type Bridge struct {
 	limits  *bridge.LiveLimits
 	live    *live
 	reloads reloads
-	leaf    *leafUnit // nil in client mode
+	leaf    *leafUnit    // nil in client mode
+	broker  *brokerWatch // nil without mqtt.emqx
 	devices *bridge.Devices
 	tenants *bridge.Devices
 	lanes   []*laneUnit
@@ -84,6 +85,9 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	}
 	b.startLanes(run, tlsConfig)
 	b.wait.Go(func() { b.tick(run) })
+	if b.broker != nil {
+		b.wait.Go(func() { b.broker.run(run) })
+	}
 	return b, nil
 }
 
@@ -111,6 +115,7 @@ func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
 		b.control.nc.Close()
 		return nil, err
 	}
+	b.broker = newBrokerWatch(c, plan, opts.Log)
 	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b.devices, b.tenants = bridge.NewDevices(table), bridge.NewDevices(table)
 	return b, nil
@@ -159,6 +164,9 @@ func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}
 	b.laneLink(shared)
+	if b.broker != nil {
+		b.broker.elsewhere = b.isElsewhere
+	}
 	if c.Lanes.Partitions.Auto {
 		b.replicas = startReplicas(b, shared, sessions)
 		return
@@ -170,6 +178,18 @@ func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
 			}
 		})
 	}
+}
+
+// isElsewhere reports whether another replica, or none, serves a lane.
+func (b *Bridge) isElsewhere(clientID string) bool {
+	for _, u := range b.lanes {
+		if u.plan.ClientID == clientID {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return u.leased && !u.held
+		}
+	}
+	return false
 }
 
 func (b *Bridge) fail(err error) {

@@ -33,6 +33,7 @@ type collector struct {
 	latency     *prometheus.Desc
 	build       *prometheus.Desc
 	leases      []leaseMetric
+	broker      *brokerMetrics // nil without mqtt.emqx
 }
 
 // laneMetric is a metric with one value for each lane.
@@ -58,7 +59,7 @@ func newCollector(b *Bridge) *collector {
 	if b.leaf != nil {
 		wholes = append(wholes, leafMetrics()...)
 	}
-	return &collector{
+	c := &collector{
 		bridge: b, lanes: laneMetrics(), wholes: wholes, leases: leaseMetrics(),
 		rejected: describe("rejected_total",
 			"Messages that a check refused, by reason, whether quarantine keeps them or not.", "lane", "reason"),
@@ -69,6 +70,10 @@ func newCollector(b *Bridge) *collector {
 		build: describe("build_info",
 			"Always 1; the labels are the version of the bridge and of Go.", "version", "goversion"),
 	}
+	if b.broker != nil {
+		c.broker = newBrokerMetrics()
+	}
+	return c
 }
 
 func laneMetrics() []laneMetric {
@@ -166,6 +171,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.leases {
 		out <- m.desc
 	}
+	if c.broker != nil {
+		c.broker.describe(out)
+	}
 	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build} {
 		out <- d
 	}
@@ -201,6 +209,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for _, m := range c.leases {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 		}
+	}
+	if c.broker != nil {
+		c.broker.collect(c.bridge.broker, out)
 	}
 	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.bridge.opts.Version, runtime.Version())
 }

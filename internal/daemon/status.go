@@ -30,6 +30,8 @@ type Status struct {
 	// Replicas is nil unless lanes.partitions is auto.
 	Replicas *ReplicasStatus `json:"replicas,omitempty"`
 	Leaf     *LeafStatus     `json:"leaf,omitempty"` // in leaf mode
+	// Broker is nil without mqtt.emqx.
+	Broker *BrokerStatus `json:"broker,omitempty"`
 }
 
 // DevicesStatus is about the table of devices.
@@ -106,7 +108,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Limits:  b.limitsStatus(), Registry: b.live.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
-		Leaf:    b.leaf.status(),
+		Leaf:    b.leaf.status(), Broker: b.broker.status(),
 	}
 	var leases []LeaseStatus
 	if b.replicas != nil {
@@ -137,7 +139,9 @@ func (b *Bridge) Ready() (bool, []Problem) {
 
 // Warnings are what an operator should know although the bridge is ready: that
 // something is stale. Never nil.
-func (b *Bridge) Warnings() []Problem { return append([]Problem{}, b.live.warnings()...) }
+func (b *Bridge) Warnings() []Problem {
+	return append(append([]Problem{}, b.live.warnings()...), b.broker.warnings()...)
+}
 
 // Totals sums up the counts of all lanes. Connected means all of them that are
 // not with another replica.

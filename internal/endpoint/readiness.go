@@ -8,7 +8,7 @@ import (
 
 // Problem is why a part of a program is not ready.
 type Problem struct {
-	Component string `json:"component"` // mqtt, nats, leaf, jetstream, streams, lane, leases, registry, limits; database, consumer, quarantine
+	Component string `json:"component"` // mqtt, nats, leaf, jetstream, streams, lane, leases, registry, limits, broker; database, consumer, quarantine
 	Problem   string `json:"problem"`
 	Advice    string `json:"advice,omitempty"`
 	// Subject is of a message that waits, where that says more.

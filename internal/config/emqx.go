@@ -1,0 +1,94 @@
+package config
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// APIURL is the base URL of an HTTP API, without a path.
+type APIURL struct{ base string }
+
+func (a *APIURL) parse(text string) error {
+	const example = "write it like http://emqx:18083, or https://emqx:18084 for TLS"
+	if text == "" {
+		*a = APIURL{}
+		return nil
+	}
+	shown := quoteURL(text)
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%s is not an http:// or https:// URL; %s", shown, example)
+	}
+	if u.User != nil {
+		return fmt.Errorf("%s holds credentials; give mqtt.emqx.key and mqtt.emqx.secret_file instead", shown)
+	}
+	if err := checkHost(u); err != nil {
+		return fmt.Errorf("%s %w; %s", shown, err, example)
+	}
+	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return fmt.Errorf("%s has more than host and port; %s", shown, example)
+	}
+	a.base = u.Scheme + "://" + u.Host
+	return nil
+}
+
+// IsZero reports whether there is none.
+func (a APIURL) IsZero() bool { return a.base == "" }
+
+// String is the URL without a trailing slash.
+func (a APIURL) String() string { return a.base }
+
+// MarshalText is String.
+func (a APIURL) MarshalText() ([]byte, error) { return []byte(a.base), nil }
+
+// CurrentSecret returns the secret of the API key, read from its file again where
+// there is one.
+func (e EMQX) CurrentSecret() (string, error) {
+	if e.SecretFile == "" {
+		return e.Secret.Reveal(), nil
+	}
+	data, err := readFile(e.SecretFile, maxPEM)
+	if err != nil {
+		return "", fmt.Errorf("read mqtt.emqx.secret_file %s: the file %w", e.SecretFile, err)
+	}
+	data = bytes.TrimRight(data, "\r\n")
+	if len(data) == 0 {
+		return "", fmt.Errorf("read mqtt.emqx.secret_file %s: %w", e.SecretFile, errors.New("the file is empty"))
+	}
+	return string(data), nil
+}
+
+// ClientTLS returns the TLS configuration for the API, its CA read again.
+func (e EMQX) ClientTLS() (*tls.Config, error) { return TLS{CA: e.CA}.Client() }
+
+// emqxRules checks that the API's keys are complete, or absent.
+func (l *loader) emqxRules() {
+	const api, key, secret, file, ca = "mqtt.emqx.api", "mqtt.emqx.key", "mqtt.emqx.secret", "mqtt.emqx.secret_file", "mqtt.emqx.ca"
+	e := &l.c.MQTT.EMQX
+	if !l.sound(api, key, secret, file, ca) {
+		return
+	}
+	if e.API.IsZero() {
+		if e.Key != "" || !e.Secret.IsZero() || e.CA != "" {
+			l.contradiction("is given without mqtt.emqx.api; give the URL of EMQX's API too, or drop this", key, file, secret, ca)
+		}
+		return
+	}
+	switch {
+	case e.Key == "" || e.Secret.IsZero():
+		l.contradiction("is given without an API key; give mqtt.emqx.key and mqtt.emqx.secret_file too", api)
+	case strings.Contains(e.Key, ":"): // HTTP basic authentication ends the user there
+		l.contradiction(quote(e.Key)+" contains a colon; give the key alone, and the secret in mqtt.emqx.secret_file", key)
+	}
+	if e.CA != "" {
+		if !strings.HasPrefix(e.API.base, "https://") {
+			l.contradiction("contradicts mqtt.emqx.api, which is plain text; write https:// there, or drop this", ca)
+			return
+		}
+		l.certificates("mqtt.emqx", TLS{CA: e.CA})
+	}
+}

@@ -1,0 +1,188 @@
+package daemon
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mqtt-nats-bridge/internal/emqx"
+)
+
+// queueWarnFill is the used share of a queue from which on there is a warning.
+const queueWarnFill = 0.5
+
+// emqxDefaultQueue is max_mqueue_len where a zone does not set it.
+const emqxDefaultQueue = 1000
+
+// warnings lists what an operator should know of the broker; none of it keeps the bridge
+// from being ready.
+func (w *brokerWatch) warnings() []Problem {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if w.problem != nil && now.Sub(w.polled) > brokerFresh {
+		return []Problem{{
+			Component: "broker", Since: w.since, Advice: emqxAdvice(w.problem),
+			Problem: "EMQX's API at " + w.api + " gives no answer, broker queues are not watched: " + w.problem.Error(),
+		}}
+	}
+	all := slices.Concat(w.fillWarnings(), w.dropWarnings(now), w.limitWarnings(), w.groupWarnings())
+	current := map[string]bool{}
+	for i := range all {
+		kind := all[i].Subject
+		all[i].Subject = ""
+		current[kind] = true
+		if w.found[kind].IsZero() {
+			w.found[kind] = now
+		}
+		if all[i].Since.IsZero() {
+			all[i].Since = w.found[kind]
+		}
+	}
+	maps.DeleteFunc(w.found, func(kind string, _ time.Time) bool { return !current[kind] })
+	return all
+}
+
+// warning is a problem whose start is remembered by kind.
+func warning(kind, advice, format string, args ...any) Problem {
+	return Problem{Component: "broker", Subject: kind, Advice: advice, Problem: fmt.Sprintf(format, args...)}
+}
+
+// mine are the queues of the lanes that this replica serves, by client id.
+func (w *brokerWatch) mine() (ids []string) {
+	for _, id := range w.lanes {
+		if w.queues[id] != nil && !w.elsewhere(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// fillWarnings is one warning for all queues that are half full, about the one that is
+// full first.
+func (w *brokerWatch) fillWarnings() []Problem {
+	var lanes []string
+	worst := ""
+	for _, id := range w.mine() {
+		if w.queues[id].fill() < queueWarnFill {
+			continue
+		}
+		lanes = append(lanes, id)
+		if worst == "" || fullSooner(w.queues[id], w.queues[worst]) {
+			worst = id
+		}
+	}
+	if worst == "" {
+		return nil
+	}
+	q := w.queues[worst]
+	when := "does not grow"
+	if left, grows := q.left(); grows {
+		when = "is full in about " + minutes(left) + " at the present rate"
+	}
+	p := warning("fill", "find out why messages are not stored faster: problems in /readyz, mqttbridge_ack_latency_seconds, JetStream",
+		"EMQX's queue for %s holds %d of %d messages (%.0f %%) and %s; a full queue drops its oldest messages",
+		worst, q.session.QueueLength, q.session.QueueLimit, 100*q.fill(), when)
+	p.Lanes = lanes
+	return []Problem{p}
+}
+
+func fullSooner(a, b *brokerQueue) bool {
+	leftA, growsA := a.left()
+	leftB, growsB := b.left()
+	if growsA && growsB {
+		return leftA < leftB
+	}
+	return growsA || !growsB && a.fill() > b.fill()
+}
+
+func minutes(d time.Duration) string {
+	switch n := int(d.Round(time.Minute).Minutes()); {
+	case d < time.Minute:
+		return "1 minute"
+	case n < 120:
+		return strconv.Itoa(n) + " minutes"
+	default:
+		return strconv.Itoa(n/60) + " hours"
+	}
+}
+
+// dropWarnings is about messages that EMQX dropped from a lane's full queue.
+func (w *brokerWatch) dropWarnings(now time.Time) []Problem {
+	var lanes []string
+	var dropped uint64
+	for _, id := range w.mine() {
+		if q := w.queues[id]; q.dropped > 0 && now.Sub(q.droppedAt) < dropsShown {
+			lanes = append(lanes, id)
+			dropped += q.dropped
+		}
+	}
+	if len(lanes) == 0 {
+		return nil
+	}
+	p := warning("drops", "the messages are lost; raise zones.<zone>.mqtt.max_mqueue_len in EMQX, and find out why the queue filled up",
+		"EMQX dropped %d messages from full queues of the bridge", dropped)
+	p.Lanes = lanes
+	return []Problem{p}
+}
+
+// limitWarnings is about queues that hold less than they should: a session keeps the
+// limits of the zone that it was created in.
+func (w *brokerWatch) limitWarnings() []Problem {
+	// The API does not show zones: the lanes are compared with each other.
+	var most emqx.Limit
+	for _, q := range w.queues {
+		most = max(most, q.session.QueueLimit)
+	}
+	var stale, small []string
+	var least emqx.Limit
+	for _, id := range w.mine() {
+		switch limit := w.queues[id].session.QueueLimit; {
+		case limit > 0 && limit < most:
+			stale, least = append(stale, id), limit
+		case limit == emqxDefaultQueue:
+			small = append(small, id)
+		}
+	}
+	var all []Problem
+	if len(stale) > 0 {
+		p := warning("limit", "once its queue is empty, run emqx ctl clients kick "+stale[0]+": the lane reconnects and creates a new session",
+			"EMQX keeps at most %d messages for %s, and %d for other lanes: a session keeps the limits of the zone and the settings that it was created with",
+			least, strings.Join(stale, ", "), most)
+		p.Lanes = stale
+		all = append(all, p)
+	}
+	if len(small) > 0 {
+		p := warning("default", "set max_mqueue_len in the zone of the bridge's listener, as deploy/emqx/emqx.conf does; see docs/emqx.md",
+			"EMQX keeps at most %d messages for a lane, its default, and then drops the oldest ", emqxDefaultQueue)
+		p.Lanes = small
+		all = append(all, p)
+	}
+	return all
+}
+
+// groupWarnings is about share groups: members that are no lane, and the strategy.
+func (w *brokerWatch) groupWarnings() []Problem {
+	var all []Problem
+	for _, m := range w.members {
+		p := warning("member "+m.ClientID+" "+m.Filter, "make sure that nothing uses this client id, then run mqtt-nats-bridge sessions clear "+m.ClientID,
+			"client %s is subscribed to %s, a $share group of the bridge: EMQX gives it messages that the bridge never sees, also while it is disconnected", m.ClientID, m.Filter)
+		all = append(all, p)
+	}
+	if w.settings == nil {
+		return all
+	}
+	for _, group := range slices.Sorted(maps.Keys(w.groups)) {
+		if s := w.settings.Strategy(group); s != emqx.HashClientID {
+			return append(all, warning("strategy", "set mqtt.shared_subscription_strategy = "+emqx.HashClientID+" in emqx.conf",
+				"EMQX distributes the bridge's $share groups by %s: order is lost, or messages are, while a lane's session is taken over", s))
+		}
+	}
+	return all
+}

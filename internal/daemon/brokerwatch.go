@@ -1,0 +1,199 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/emqx"
+)
+
+const (
+	// brokerPoll is how often the queues are read. EMQX refreshes its own figures of a
+	// session every 15 s.
+	brokerPoll = 10 * time.Second
+	// brokerSurvey is how often settings and share groups are read: EMQX searches its
+	// whole table of subscriptions for a group.
+	brokerSurvey = 5 * time.Minute
+	// brokerFresh is how long the last readings are shown once the API is silent.
+	brokerFresh = time.Minute
+)
+
+// brokerWatch polls EMQX's API for what happens to the lanes' messages before the bridge
+// sees them. It only observes: without the API nothing else changes.
+type brokerWatch struct {
+	client *emqx.Client
+	api    string
+	// lanes are client ids, groups the lane of each $share group.
+	lanes  []string
+	groups map[string]string
+	// elsewhere reports whether another replica serves a lane.
+	elsewhere func(clientID string) bool
+	log       zerolog.Logger
+
+	mu       sync.Mutex
+	problem  error
+	since    time.Time // of the problem
+	polled   time.Time // the last success
+	surveyed time.Time
+	counters emqx.Counters
+	queues   map[string]*brokerQueue
+	settings *emqx.Settings // nil: not known
+	members  []emqx.Subscription
+	found    map[string]time.Time // since when a warning is given
+}
+
+// newBrokerWatch returns nil where the API is not configured.
+func newBrokerWatch(c *config.Config, plan *Plan, log zerolog.Logger) *brokerWatch {
+	e := c.MQTT.EMQX
+	if e.API.IsZero() {
+		return nil
+	}
+	w := &brokerWatch{
+		client: EMQXClient(e), api: e.API.String(), groups: map[string]string{},
+		elsewhere: func(string) bool { return false }, log: log,
+		queues: map[string]*brokerQueue{}, found: map[string]time.Time{},
+	}
+	for _, l := range plan.Lanes {
+		w.lanes = append(w.lanes, l.ClientID)
+		if c.Identity.Mode != config.Attested {
+			continue // other bridges may be members of mqtt.share
+		}
+		for _, f := range l.Filters {
+			if group, ok := shareGroup(f); ok {
+				w.groups[group] = l.ClientID
+			}
+		}
+	}
+	return w
+}
+
+// EMQXClient returns a client of the API that the configuration names.
+func EMQXClient(e config.EMQX) *emqx.Client {
+	return emqx.New(emqx.Options{API: e.API.String(), Key: e.Key, Secret: e.CurrentSecret, TLS: e.ClientTLS})
+}
+
+// shareGroup returns the group of a shared filter.
+func shareGroup(filter string) (string, bool) {
+	rest, ok := strings.CutPrefix(filter, "$share/")
+	group, _, _ := strings.Cut(rest, "/")
+	return group, ok
+}
+
+// run polls until ctx ends.
+func (w *brokerWatch) run(ctx context.Context) {
+	defer w.client.Close()
+	ticker := time.NewTicker(brokerPoll)
+	defer ticker.Stop()
+	for {
+		w.poll(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// poll reads the API once.
+func (w *brokerWatch) poll(ctx context.Context) {
+	sessions, err := w.client.Sessions(ctx, w.lanes)
+	var counters emqx.Counters
+	if err == nil {
+		counters, err = w.client.Counters(ctx)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	w.note(err)
+	if err != nil {
+		return
+	}
+	now := time.Now()
+	w.mu.Lock()
+	w.polled, w.counters = now, counters
+	for id, s := range sessions {
+		q := w.queues[id]
+		if q == nil {
+			q = &brokerQueue{}
+			w.queues[id] = q
+		}
+		q.observe(now, s)
+	}
+	for id := range w.queues {
+		if _, ok := sessions[id]; !ok {
+			delete(w.queues, id)
+		}
+	}
+	survey := now.Sub(w.surveyed) >= brokerSurvey
+	w.mu.Unlock()
+	if survey {
+		w.survey(ctx, now)
+	}
+}
+
+// note keeps the state of the API and logs its changes.
+func (w *brokerWatch) note(err error) {
+	w.mu.Lock()
+	before := w.problem
+	w.problem = err
+	if err != nil && before == nil {
+		w.since = time.Now()
+	}
+	w.mu.Unlock()
+	switch {
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		w.log.Warn().Err(err).Str("api", w.api).Str("advice", emqxAdvice(err)).Msg("EMQX API unavailable, broker queues are not watched")
+	case err == nil && before != nil:
+		w.log.Info().Str("api", w.api).Msg("EMQX API available again")
+	}
+}
+
+// survey reads what changes rarely. What the key's role does not allow stays unknown.
+func (w *brokerWatch) survey(ctx context.Context, now time.Time) {
+	var members []emqx.Subscription
+	for group, lane := range w.groups {
+		found, err := w.client.GroupMembers(ctx, group)
+		if err != nil {
+			w.log.Debug().Err(err).Str("group", group).Msg("read members of share group")
+			continue
+		}
+		for _, m := range found {
+			if m.ClientID != lane {
+				members = append(members, m)
+			}
+		}
+	}
+	settings, err := w.client.Settings(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.surveyed, w.members, w.settings = now, members, nil
+	if err != nil {
+		w.log.Debug().Err(err).Msg("read EMQX configuration")
+		return
+	}
+	w.settings = &settings
+}
+
+// emqxAdvice is what to do where the API gives no answer.
+func emqxAdvice(err error) string {
+	switch {
+	case errors.Is(err, emqx.ErrUnauthorized):
+		return "check mqtt.emqx.key and mqtt.emqx.secret_file against EMQX's API keys"
+	case errors.Is(err, emqx.ErrForbidden):
+		return "give the API key a role that may read: viewer, or administrator"
+	case errors.Is(err, emqx.ErrUnreachable):
+		return "check mqtt.emqx.api and that EMQX's dashboard listener runs there"
+	case errors.Is(err, emqx.ErrNotFound), errors.Is(err, emqx.ErrUnexpected):
+		return "check that EMQX 5.8 or later answers at mqtt.emqx.api"
+	}
+	return ""
+}

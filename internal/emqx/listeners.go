@@ -1,0 +1,30 @@
+package emqx
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// Listener is one listener of EMQX.
+type Listener struct {
+	ID      string `json:"id"` // ssl:default
+	Type    string `json:"type"`
+	Zone    string `json:"zone"`
+	Enabled bool   `json:"enable"`
+	Running bool   `json:"running"`
+}
+
+// Listener returns one listener.
+func (c *Client) Listener(ctx context.Context, id string) (Listener, error) {
+	var answer Listener
+	err := c.get(ctx, "/listeners/"+url.PathEscape(id), nil, &answer)
+	return answer, err
+}
+
+// StartListener enables and starts a listener on all nodes. EMQX writes that to its data
+// directory; emqx.conf overrules it at the next start.
+func (c *Client) StartListener(ctx context.Context, id string) error {
+	_, err := c.do(ctx, http.MethodPost, "/listeners/"+url.PathEscape(id)+"/start")
+	return err
+}
