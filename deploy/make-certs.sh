@@ -113,16 +113,22 @@ for cn in acme/dev-1 acme/dev-2 globex/dev-1 "$@"; do
   fi
 done
 
-for user in mqtt_bridge nats_bridge nats_ingest nats_operator postgres_ingest emqx_dashboard emqx_cookie; do
+for user in mqtt_bridge nats_bridge nats_ingest nats_operator postgres_ingest emqx_dashboard emqx_cookie emqx_api_bridge emqx_api_gate; do
   password "$secrets/$user.txt"
 done
 
-# EMQX's bootstrap file and Compose's .env say again what the password files say, so
+# EMQX's bootstrap files and Compose's .env say again what the password files say, so
 # they are written on every run and cannot disagree with them.
 install_as "$secrets/users.csv" <<USERS
 user_id,password,is_superuser
 bridge,$(cat "$secrets/mqtt_bridge.txt"),false
 USERS
+# No roles: the open-source edition has administrator alone, and refuses the rest of the
+# file after a role that it does not know.
+install_as "$secrets/api_keys.txt" <<KEYS
+bridge:$(cat "$secrets/emqx_api_bridge.txt")
+gate:$(cat "$secrets/emqx_api_gate.txt")
+KEYS
 install_as "$root/.env" 600 <<ENV
 # Made by deploy/make-certs.sh; read by docker compose.
 NATS_BRIDGE_PASSWORD=$(cat "$secrets/nats_bridge.txt")

@@ -21,6 +21,7 @@ type commands struct {
 	Streams     streamsCommand     `cmd:"" help:"Compare the JetStream streams with the configuration, or change them."`
 	Quarantine  quarantineCommand  `cmd:"" help:"Replay rejected messages after the configuration has changed."`
 	Sessions    sessionsCommand    `cmd:"" help:"End MQTT sessions that no lane will come back for."`
+	Gate        gateCommand        `cmd:"" help:"Open EMQX's listener for devices once the bridge is ready."`
 	Bench       benchCommand       `cmd:"" help:"Measure the bridge on this machine."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask the bridge running here whether it is ready."`
 	Version     versionCommand     `cmd:"" help:"Print the versions of the bridge and of what it is built with."`

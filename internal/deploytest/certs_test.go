@@ -164,6 +164,7 @@ func TestPasswordsAreRandomAndOutOfReach(t *testing.T) {
 	for name, variable := range map[string]string{
 		"mqtt_bridge": "", "nats_bridge": "NATS_BRIDGE_PASSWORD", "nats_ingest": "NATS_INGEST_PASSWORD",
 		"nats_operator": "NATS_OPERATOR_PASSWORD", "emqx_dashboard": "EMQX_DASHBOARD_PASSWORD", "emqx_cookie": "EMQX_NODE_COOKIE",
+		"emqx_api_bridge": "", "emqx_api_gate": "",
 	} {
 		password := secret(name + ".txt")
 		// A letter first: nats-server would read 123e4 as a number. No newline: not

@@ -59,7 +59,7 @@ func environment(t *testing.T, project *types.Project, service string) map[strin
 func TestComposeFindsEveryFileItMounts(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
-	require.ElementsMatch(t, []string{"emqx", "nats", "bridge", "postgres", "ingest"}, project.ServiceNames())
+	require.ElementsMatch(t, []string{"emqx", "nats", "bridge", "gate", "postgres", "ingest"}, project.ServiceNames())
 	binds := 0
 	for _, service := range project.Services {
 		for _, v := range service.Volumes {
@@ -112,7 +112,7 @@ func TestComposeHoldsNoPassword(t *testing.T) {
 			require.Regexp(t, `^\$\{[A-Z_]+:\?[^}]+\}$`, m[2], m[1])
 		}
 	}
-	require.Equal(t, 10, found)
+	require.Equal(t, 12, found)
 }
 
 func TestOnlyTheDevicesPortIsOpen(t *testing.T) {

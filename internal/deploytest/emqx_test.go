@@ -1,12 +1,17 @@
 package deploytest
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
 )
 
 func TestEMQXFindsEveryFileItNames(t *testing.T) {
@@ -17,7 +22,7 @@ func TestEMQXFindsEveryFileItNames(t *testing.T) {
 		mounted[v.Target] = v
 	}
 	paths := regexp.MustCompile(`"(/[\w./-]+)"`).FindAllStringSubmatch(read(t, "deploy/emqx/emqx.conf"), -1)
-	require.Len(t, paths, 6)
+	require.Len(t, paths, 7)
 	for _, m := range paths {
 		require.Contains(t, mounted, m[1])
 	}
@@ -56,9 +61,94 @@ func TestEMQXSettingsThatThePromisesRestOn(t *testing.T) {
 		"the payload is the device's":                     `payload = "${payload}"`,
 		"attested copies are not retained":                `retain = false`,
 		"what no rule allows is denied":                   `no_match = deny`,
+		"a refused publish is not acknowledged":           `deny_action = disconnect`,
+		"a refusal is not repeated from a cache":          `cache.enable = false`,
+		"devices wait until the bridge is ready":          `listeners.ssl.default { bind = "0.0.0.0:8883" enable = false`,
+		"no device has the client id of a lane":           `clientid_override = "concat([cn, '/', clientid])"`,
+		"a takeover keeps each device's order":            `mqtt.shared_subscription_strategy = hash_clientid`,
 	} {
 		require.Contains(t, conf, setting, promise)
 	}
+}
+
+// What is right for devices alone must not reach the bridge: its client id is its own, and
+// its user name is no certificate's.
+func TestEMQXZones(t *testing.T) {
+	t.Parallel()
+	conf := settings(read(t, "deploy/emqx/emqx.conf"))
+	zones := map[string]string{}
+	for _, m := range regexp.MustCompile(`zones\.(\w+)(?:\.mqtt)? \{(.*?) (?:zones|authorization)\b`).FindAllStringSubmatch(strings.ReplaceAll(conf, "zones.", "zones zones."), -1) {
+		zones[m[1]] = m[2]
+	}
+	for _, setting := range []string{"peer_cert_as_username", "clientid_override", "client_attrs_init"} {
+		require.Contains(t, zones["devices"], setting)
+		require.NotContains(t, zones["bridge"], setting)
+		require.Equal(t, 1, strings.Count(conf, setting+" ="), setting)
+	}
+	require.Contains(t, conf, `listeners.tcp.default { bind = "0.0.0.0:1883" zone = bridge`)
+	require.Regexp(t, `listeners\.ssl\.default \{[^}]* zone = devices `, conf)
+}
+
+func TestGateOpensTheListenerThatIsClosed(t *testing.T) {
+	t.Parallel()
+	dir, project := deployment(t)
+	gate := project.Services["gate"]
+	require.Equal(t, types.ShellCommand{"gate", "--bridge", "bridge:9464"}, gate.Command)
+	require.Equal(t, types.HealthCheckTest{"CMD", "/mqtt-nats-bridge", "gate", "--once", "--bridge", "bridge:9464"}, gate.HealthCheck.Test)
+	require.Equal(t, project.Services["bridge"].Image, gate.Image)
+	require.Equal(t, project.Services["bridge"].User, gate.User)
+	require.True(t, gate.ReadOnly)
+	require.Equal(t, []string{"ALL"}, gate.CapDrop)
+	require.Contains(t, gate.SecurityOpt, "no-new-privileges:true")
+	require.NotContains(t, gate.DependsOn, "nats")
+
+	keys, err := os.ReadFile(filepath.Join(dir, "deploy/secrets/api_keys.txt"))
+	require.NoError(t, err)
+	require.Contains(t, settings(read(t, "deploy/emqx/emqx.conf")), `api_key.bootstrap_file = "/opt/emqx/etc/api_keys.txt"`)
+	bridge := loadConfig(t, environment(t, withSecrets(t, project, "bridge"), "bridge"))
+	of := loadConfig(t, environment(t, withSecrets(t, project, "gate"), "gate"))
+	require.Equal(t, of.ClientIDs(), bridge.ClientIDs(), "the gate waits for the lanes that there are")
+	require.Equal(t, of.Identity.Prefix, bridge.Identity.Prefix)
+	for _, c := range []*config.Config{bridge, of} {
+		require.Equal(t, "http://emqx:18083", c.MQTT.EMQX.API.String())
+		require.Contains(t, strings.Split(string(keys), "\n"), c.MQTT.EMQX.Key+":"+c.MQTT.EMQX.Secret.Reveal())
+	}
+	require.NotEqual(t, bridge.MQTT.EMQX.Key, of.MQTT.EMQX.Key)
+	// The role viewer is not known to the open-source edition, which then skips the rest.
+	require.NotRegexp(t, `(?m):.*:`, string(keys))
+}
+
+// withSecrets has a service's secrets where its variables say.
+func withSecrets(t *testing.T, project *types.Project, service string) *types.Project {
+	t.Helper()
+	for name, value := range project.Services[service].Environment {
+		if secret, ok := strings.CutPrefix(*value, "/run/secrets/"); ok {
+			require.True(t, slices.ContainsFunc(project.Services[service].Secrets, func(s types.ServiceSecretConfig) bool { return s.Source == secret }), secret)
+			file := project.Secrets[secret].File
+			project.Services[service].Environment[name] = &file
+		}
+	}
+	return project
+}
+
+func TestGateAcceptsTheConfigurationOfItsUnit(t *testing.T) {
+	t.Parallel()
+	unit := read(t, "deploy/systemd/mqtt-nats-bridge-gate.service")
+	credentials := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(credentials, firstGroup(t, `(?m)^LoadCredential=(\w+):`, unit)), []byte("secret\n"), 0o600))
+	env := map[string]string{ // what the administrator adds
+		"BRIDGE_MQTT_URL": "mqtts://emqx.example.org", "BRIDGE_MQTT_USERNAME": "bridge",
+		"BRIDGE_MQTT_EMQX_API": "http://127.0.0.1:18083", "BRIDGE_MQTT_EMQX_KEY": "gate",
+	}
+	for _, m := range regexp.MustCompile(`(?m)^Environment=(\w+)=(.*)$`).FindAllStringSubmatch(unit, -1) {
+		env[m[1]] = strings.ReplaceAll(m[2], "%d", credentials)
+	}
+	require.Equal(t, "secret", loadConfig(t, env).MQTT.EMQX.Secret.Reveal())
+	require.Regexp(t, `(?m)^ExecStart=/usr/local/bin/mqtt-nats-bridge gate `, unit)
+	// What confines the bridge confines the gate.
+	bridge := read(t, "deploy/systemd/mqtt-nats-bridge.service")
+	_, confined, _ := strings.Cut(bridge, "CapabilityBoundingSet=")
+	require.Contains(t, unit, "CapabilityBoundingSet="+confined)
 }
 
 func TestACLDeniesAttestedTopicsBeforeItAllowsDevices(t *testing.T) {

@@ -89,10 +89,7 @@ func (c *Client) dialTLS(ctx context.Context, network, address string) (net.Conn
 
 // get decodes the JSON answer of a GET into answer.
 func (c *Client) get(ctx context.Context, path string, query url.Values, answer any) error {
-	if len(query) > 0 {
-		path += "?" + query.Encode()
-	}
-	body, err := c.do(ctx, http.MethodGet, path)
+	body, err := c.do(ctx, http.MethodGet, path, query)
 	if err != nil {
 		return err
 	}
@@ -103,13 +100,13 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, answer 
 }
 
 // do sends one request without a body and returns the body of a 2xx answer.
-func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
+func (c *Client) do(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
 	what := method + " " + path
 	secret, err := c.opts.Secret()
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.opts.API+"/api/v5"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, c.opts.API+"/api/v5"+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}

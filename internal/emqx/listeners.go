@@ -25,6 +25,6 @@ func (c *Client) Listener(ctx context.Context, id string) (Listener, error) {
 // StartListener enables and starts a listener on all nodes. EMQX writes that to its data
 // directory; emqx.conf overrules it at the next start.
 func (c *Client) StartListener(ctx context.Context, id string) error {
-	_, err := c.do(ctx, http.MethodPost, "/listeners/"+url.PathEscape(id)+"/start")
+	_, err := c.do(ctx, http.MethodPost, "/listeners/"+url.PathEscape(id)+"/start", nil)
 	return err
 }

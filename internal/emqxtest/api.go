@@ -29,6 +29,7 @@ type State struct {
 	Counters  emqx.Counters
 	Members   map[string][]emqx.Subscription // by $share group
 	Listeners map[string]emqx.Listener
+	Rules     []emqx.Rule
 	Strategy  string
 	Override  any // mqtt.clientid_override
 	Authz     emqx.Authorization
@@ -49,6 +50,9 @@ func Start(t *testing.T) *API {
 	a := &API{state: State{
 		Secret: Secret, Strategy: emqx.HashClientID, Override: "disabled",
 		Sessions: map[string]emqx.Session{}, Members: map[string][]emqx.Subscription{}, Listeners: map[string]emqx.Listener{},
+		Rules: []emqx.Rule{{ID: "attest", Enabled: true, From: []string{"tenant/+/device/+/#"}, Actions: []json.RawMessage{
+			[]byte(`{"function":"republish","args":{"topic":"bridge/v1/${p}/${id}/${ts}/${cn}/${topic}"}}`),
+		}}},
 		Authz: emqx.Authorization{NoMatch: "deny", DenyAction: "disconnect"},
 	}}
 	mux := http.NewServeMux()
@@ -57,6 +61,7 @@ func Start(t *testing.T) *API {
 	mux.HandleFunc("GET /api/v5/subscriptions", func(w http.ResponseWriter, r *http.Request) {
 		list(w, a.state.Members[r.URL.Query().Get("share_group")])
 	})
+	mux.HandleFunc("GET /api/v5/rules", func(w http.ResponseWriter, _ *http.Request) { list(w, a.state.Rules) })
 	mux.HandleFunc("GET /api/v5/configs/global_zone", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]any{"mqtt": map[string]any{"shared_subscription_strategy": a.state.Strategy, "clientid_override": a.state.Override, "peer_cert_as_clientid": "disabled"}})
 	})

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mqtt-nats-bridge/internal/admin"
+	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/gate"
+)
+
+// gateCommand opens EMQX to devices.
+type gateCommand struct {
+	Listener string   `default:"ssl:default" help:"The devices' listener in EMQX."`
+	Bridge   []string `placeholder:"HOST:PORT" help:"The admin endpoint of a bridge; of several, one has to be ready. Default: admin.listen."`
+	Once     bool     `help:"Try once: exit code 0 if the listener is open now, 1 if not."`
+}
+
+// Help is what --help says beyond the flags.
+func (gateCommand) Help() string {
+	return `EMQX accepts connections before it has loaded its ACL and rules, and before the bridge has its sessions back. What devices publish in that time is acknowledged and lost. Set enable = false on their listener in emqx.conf (deploy/emqx/emqx.conf does): EMQX then starts with the listener closed, and this command opens it through EMQX's API when
+
+  - the rule that republishes to identity.prefix is loaded,
+  - every lane of the configuration is connected to EMQX,
+  - the bridge is ready (/readyz).
+
+It then goes on watching, and opens the listener again after each restart of EMQX. It never closes it. It needs mqtt.emqx.api with a key that may write. Of the configuration it uses mqtt.emqx, mqtt.client_id, lanes, identity, admin.listen and log. In a cluster run one beside each node, with that node's API.
+
+Example: mqtt-nats-bridge gate --bridge bridge:9464`
+}
+
+// Run implements the command.
+func (g *gateCommand) Run(ctx context.Context, p *program) error {
+	c, plan, err := p.compile()
+	if err != nil {
+		return err
+	}
+	log, err := cli.NewLogger(p.err, c.Log)
+	if err != nil {
+		return err
+	}
+	if err := g.complete(c); err != nil {
+		return err
+	}
+	opts := gate.Options{EMQX: daemon.EMQXClient(c.MQTT.EMQX), Listener: g.Listener, Ready: g.ready, Log: log}
+	defer opts.EMQX.Close()
+	for _, l := range plan.Lanes {
+		opts.Lanes = append(opts.Lanes, l.ClientID)
+	}
+	if c.Identity.Mode == config.Attested {
+		opts.Prefix = c.Identity.Prefix
+	}
+	if g.Once {
+		return gate.Open(ctx, opts)
+	}
+	return gate.Run(ctx, opts)
+}
+
+// complete fills in what the configuration says, and refuses one that says too little.
+func (g *gateCommand) complete(c *config.Config) error {
+	faults := &config.Faults{}
+	if c.MQTT.EMQX.API.IsZero() {
+		faults.Add(c.Fault("mqtt.emqx.api", "is not given, so there is no API to open the listener with; write it like http://emqx:18083"))
+	}
+	if len(g.Bridge) == 0 {
+		if c.Admin.Listen == "" {
+			faults.Add(c.Fault("admin.listen", "is empty, so there is no bridge to ask; give --bridge"))
+		}
+		g.Bridge = []string{c.Admin.Listen}
+	}
+	return faults.Err()
+}
+
+// ready returns nil if one of the bridges is ready, otherwise what each of them says.
+func (g *gateCommand) ready(ctx context.Context) error {
+	var all []error
+	for _, address := range g.Bridge {
+		err := admin.Healthcheck(ctx, address)
+		if err == nil {
+			return nil
+		}
+		all = append(all, fmt.Errorf("%s: %w", address, err))
+	}
+	return errors.Join(all...)
+}
