@@ -13,7 +13,7 @@ import (
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
-	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "healthcheck", "version"} {
+	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "version"} {
 		got := run(t, append(strings.Fields(args), "--help")...)
 		require.Zero(t, got.code)
 		require.Empty(t, got.err)
@@ -44,6 +44,8 @@ func TestExitCodes(t *testing.T) {
 		"check, nobody there":       {[]string{"check", "--connect", "--mqtt-url=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, ""},
 		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask the bridge whether it is ready"},
 		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
+		"gate, no API":              {[]string{"gate"}, 2, "mqtt.emqx.api: is not given"},
+		"gate, API nobody":          {[]string{"gate", "--once", "--set=mqtt.emqx.api=http://127.0.0.1:1", "--set=mqtt.emqx.key=k", "--set=mqtt.emqx.secret=s"}, 1, "the API cannot be reached"},
 		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},
 		"apply, nobody to ask":      {[]string{"streams", "apply", "--nats-url=" + unreachable}, 2, "give --yes"},
 		"apply, not ours":           {[]string{"streams", "apply", "--yes", "--set", "streams.manage=off"}, 2, "streams.manage: is off"},

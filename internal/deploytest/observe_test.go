@@ -48,6 +48,13 @@ var leaseMetrics = []string{
 	"mqttbridge_partitions_taken_total", "mqttbridge_partitions_handed_over_total", "mqttbridge_partitions_lost_total",
 }
 
+// brokerMetrics are those that a bridge has with mqtt.emqx alone.
+var brokerMetrics = map[string][]string{
+	"mqttbridge_broker_api_up": nil, "mqttbridge_broker_dropped_total": {"reason"},
+	"mqttbridge_broker_queue_length": {"lane"}, "mqttbridge_broker_queue_limit": {"lane"},
+	"mqttbridge_broker_queue_dropped_total": {"lane"}, "mqttbridge_broker_in_flight": {"lane"},
+}
+
 // ingestMetrics are all of ingest's, with their labels.
 var ingestMetrics = map[string][]string{
 	"mqttbridge_ingest_rows_total":                    {"table"},
@@ -96,7 +103,7 @@ func TestMetricsAreThoseThatTheProgramsHave(t *testing.T) {
 
 // labels are those of a metric of either program; leases have none.
 func labels(name string) (labels []string, known bool) {
-	for _, of := range []map[string][]string{metrics, ingestMetrics} {
+	for _, of := range []map[string][]string{metrics, brokerMetrics, ingestMetrics} {
 		if l, ok := of[name]; ok {
 			return l, true
 		}
@@ -135,6 +142,9 @@ func TestDashboardsShowEveryMetric(t *testing.T) {
 		require.True(t, shown[name], "no panel shows %s", name)
 	}
 	for _, name := range leaseMetrics {
+		require.True(t, shown[name], "no panel shows %s", name)
+	}
+	for name := range brokerMetrics {
 		require.True(t, shown[name], "no panel shows %s", name)
 	}
 	shown = dashboard(t, "deploy/grafana/ingest.json")
