@@ -2,7 +2,9 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"mqtt-nats-bridge/internal/fleet"
 )
@@ -11,15 +13,30 @@ import (
 type burst struct {
 	d      *drill
 	device *fleet.Device
+	acked  chan struct{} // capacity 1: a PUBACK has come
 	err    error
 }
 
+var errNotRun = errors.New("the drill ended before it began")
+
 func newBurst(d *drill) *burst {
+	b := &burst{d: d, acked: make(chan struct{}, 1), err: errNotRun}
 	o := d.accounted(d.o.device(d.crew.burst, "drill-"+d.run+"-burst"), len(d.crew.fleet), d.crew.burst)
 	o.Count = d.o.Burst
-	return &burst{d: d, device: fleet.New(o)}
+	note := o.Acked
+	o.Acked = func(n int) {
+		note(n)
+		select {
+		case b.acked <- struct{}{}:
+		default:
+		}
+	}
+	b.device = fleet.New(o)
+	return b
 }
 
+// act goes on when the drill's time is over, as long as PUBACKs come: a broker that limits
+// the device takes its time.
 func (b *burst) act(ctx context.Context) {
 	if !pause(ctx, b.d.o.lead) {
 		return
@@ -27,8 +44,23 @@ func (b *burst) act(ctx context.Context) {
 	if b.err = b.device.Connect(ctx); b.err != nil {
 		return
 	}
-	b.err = b.device.Run(ctx)
-	b.device.Disconnect()
+	defer b.device.Disconnect()
+	going, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- b.device.Run(going) }()
+	quiet := time.NewTimer(b.d.o.Settle)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-b.acked:
+			quiet.Reset(b.d.o.Settle)
+		case <-quiet.C:
+			cancel() // it may still take the device's drain
+		case b.err = <-ended:
+			return
+		}
+	}
 }
 
 func (b *burst) outcome() Expectation {

@@ -49,6 +49,7 @@ type drill struct {
 	lostMu   sync.Mutex
 	lostAt   time.Time
 	lostLast error
+	lostOf   map[int][]time.Time // by device
 }
 
 // Run runs the drill and prints its report. The error wraps [ErrFailed] where the report
@@ -145,11 +146,32 @@ func (d *drill) startReaders(ctx context.Context, nc *nats.Conn, api jetStreamAP
 	return nil
 }
 
-func (d *drill) connectionLost(err error) {
+// connectionLost notes that device i lost its connection.
+func (d *drill) connectionLost(i int, err error) {
 	d.lost.Add(1)
 	d.lostMu.Lock()
 	defer d.lostMu.Unlock()
 	d.lostAt, d.lostLast = d.o.now(), err
+	if d.lostOf == nil {
+		d.lostOf = map[int][]time.Time{}
+	}
+	d.lostOf[i] = append(d.lostOf[i], d.lostAt)
+}
+
+// lastWords is how long before the end of its connection a device's message counts as one
+// that a broker may have had in memory alone when it was killed.
+const lastWords = 2 * time.Second
+
+// beforeDisconnect reports whether device i lost its connection soon after a moment.
+func (d *drill) beforeDisconnect(i int, at time.Time) bool {
+	d.lostMu.Lock()
+	defer d.lostMu.Unlock()
+	for _, lost := range d.lostOf[i] {
+		if after := lost.Sub(at); after >= 0 && after <= lastWords {
+			return true
+		}
+	}
+	return false
 }
 
 // act starts the fleet and the misbehavior; the function returned ends them and waits for

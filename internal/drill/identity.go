@@ -122,7 +122,8 @@ func fromDirectory(o *Options) (*crew, error) {
 		return nil, errors.New("load device certificates: too few in " + o.Certs + ": --burst takes one, the other misbehavior one, and the fleet at least one")
 	}
 	c.fleet = all[:min(len(all), o.Devices)]
-	return c, nil
+	o.Devices = len(c.fleet)
+	return c, o.Check() // fewer devices are faster ones
 }
 
 // device is a device's options but for what it publishes.

@@ -76,7 +76,7 @@ func (d *drill) accounted(o fleet.Options, i int, id Identity) fleet.Options {
 	}
 	o.Sent = func(n int) { d.ledger.Sent(i, n) }
 	o.Acked = func(n int) { d.ledger.Acked(i, n, d.o.now()) }
-	o.Lost = d.connectionLost
+	o.Lost = func(err error) { d.connectionLost(i, err) }
 	return o
 }
 

@@ -45,6 +45,9 @@ type Options struct {
 	NATS jetstream.ConnectOptions
 	// Topics are the bridge's routes: where a device's message belongs.
 	Topics *subjects.Set
+	// DeviceRate is what the bridge lets one device publish, messages per second; 0: no
+	// limit.
+	DeviceRate float64
 	// Streams are the streams to read; Quarantine is one of them, or empty.
 	Streams    []string
 	Quarantine string
@@ -99,6 +102,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("certificates are for TLS: write --broker mqtts://%s", o.Broker.Address())
 	case o.Tenant == "" || strings.ContainsAny(o.Tenant, "/+#"):
 		return fmt.Errorf("--tenant %q: must be one topic level", o.Tenant)
+	case o.DeviceRate > 0 && o.Rate/float64(o.Devices) > o.DeviceRate:
+		return fmt.Errorf("--rate %g of %d devices is %.1f messages per second of each, and limits.device.rate is %g: more would be rejected; give more --devices or a lower --rate", o.Rate, o.Devices, o.Rate/float64(o.Devices), o.DeviceRate)
 	case o.Hijack && o.LaneClientID == "":
 		return errors.New("--hijack needs --lane-client-id: the configuration has no lane of its own")
 	}

@@ -34,13 +34,17 @@ type Report struct {
 	// Quarantined is by reason.
 	Quarantined map[string]int `json:"quarantined"`
 
-	LongestGap        float64 `json:"longest_gap_seconds"`
-	LongestDeviceGap  float64 `json:"longest_device_gap_seconds"`
-	LongestGapDevice  string  `json:"longest_gap_device,omitempty"`
-	ConnectionsLost   uint64  `json:"connections_lost"`
-	ConnectsFailed    uint64  `json:"connects_failed"`
-	Incomplete        string  `json:"incomplete,omitempty"` // what the streams could not be read for
-	LostInQuarantined int     `json:"lost_of_quarantined_devices,omitempty"`
+	LongestGap       float64 `json:"longest_gap_seconds"`
+	LongestDeviceGap float64 `json:"longest_device_gap_seconds"`
+	LongestGapDevice string  `json:"longest_gap_device,omitempty"`
+	ConnectionsLost  uint64  `json:"connections_lost"`
+	ConnectsFailed   uint64  `json:"connects_failed"`
+	Incomplete       string  `json:"incomplete,omitempty"` // what the streams could not be read for
+	// LostInQuarantined is how many of the lost are of devices that have messages in
+	// quarantine, LostBeforeEnd how many got their PUBACK shortly before the device's
+	// connection ended.
+	LostInQuarantined int `json:"lost_of_quarantined_devices,omitempty"`
+	LostBeforeEnd     int `json:"lost_before_disconnect,omitempty"`
 
 	FirstLost    []Message     `json:"first_lost,omitempty"`
 	LastLost     *Message      `json:"last_lost,omitempty"`
@@ -99,6 +103,9 @@ func (d *drill) name(r *Report) {
 		m := d.message(f)
 		if d.in.quarant[m.Device] > 0 {
 			r.LostInQuarantined++
+		}
+		if d.beforeDisconnect(f.Device, f.At) {
+			r.LostBeforeEnd++
 		}
 		if i < fewLost {
 			r.FirstLost = append(r.FirstLost, m)

@@ -78,12 +78,16 @@ func (r *Report) messages(b *strings.Builder) {
 	}
 }
 
-// lostNote points at rejections, beyond whose bound the bridge keeps no copy.
+// lostNote points at rejections, beyond whose bound the bridge keeps no copy, and at what
+// a broker had in memory alone when it was killed.
 func (r *Report) lostNote() string {
-	if r.LostInQuarantined == 0 {
-		return ""
+	switch {
+	case r.LostInQuarantined > 0:
+		return fmt.Sprintf("%s of devices with messages in quarantine: beyond quarantine.per_device no copy is kept", screen.Grouped(uint64(r.LostInQuarantined)))
+	case r.LostBeforeEnd > 0:
+		return fmt.Sprintf("%s acknowledged less than %s before the device's connection ended", screen.Grouped(uint64(r.LostBeforeEnd)), lastWords)
 	}
-	return fmt.Sprintf("%s of devices with messages in quarantine: beyond quarantine.per_device no copy is kept", screen.Grouped(uint64(r.LostInQuarantined)))
+	return ""
 }
 
 func resentNote(n int) string {
