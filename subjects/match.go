@@ -41,18 +41,24 @@ func (m *Match) Get(name string) []byte {
 	return nil
 }
 
-// Tenant is the capture {tenant}, nil where the pattern has none.
+// Tenant is the capture {tenant}, or the pattern's fixed name; nil where it has neither.
 func (m *Match) Tenant() []byte {
-	if m.pattern == nil || m.pattern.tenant < 0 {
+	switch {
+	case m.pattern == nil:
 		return nil
+	case m.pattern.tenant < 0:
+		return m.pattern.fixedTenant
 	}
 	return m.captures[m.pattern.tenant]
 }
 
-// Device is the capture {device}, nil where the pattern has none.
+// Device is the capture {device}, or the pattern's fixed name; nil where it has neither.
 func (m *Match) Device() []byte {
-	if m.pattern == nil || m.pattern.device < 0 {
+	switch {
+	case m.pattern == nil:
 		return nil
+	case m.pattern.device < 0:
+		return m.pattern.fixedDevice
 	}
 	return m.captures[m.pattern.device]
 }
@@ -117,9 +123,15 @@ func (s *split) level(topic []byte, i int) []byte {
 	return topic[int(s.ends[i-1])+1 : s.ends[i]]
 }
 
+// takes reports whether the pattern has topics of n levels.
+func (p *Pattern) takes(n int) bool { return n == len(p.levels) || p.tail && n > len(p.levels) }
+
+// levelAt is the level that a topic's level with that index is compared with.
+func (p *Pattern) levelAt(i int) level { return p.levels[min(i, len(p.levels)-1)] }
+
 // matches compares the number of levels and the literals.
 func (p *Pattern) matches(topic []byte, s *split) bool {
-	if s.n != len(p.levels) {
+	if !p.takes(s.n) {
 		return false
 	}
 	for i := range p.levels {
@@ -142,5 +154,13 @@ func (p *Pattern) capture(topic []byte, s *split, m *Match) {
 		if c := p.levels[i].capture; c >= 0 {
 			m.captures[c] = s.level(topic, i)
 		}
+	}
+	if p.tail {
+		last := len(p.levels) - 1
+		begin := 0
+		if last > 0 {
+			begin = int(s.ends[last-1]) + 1
+		}
+		m.captures[p.levels[last].capture] = topic[begin:]
 	}
 }

@@ -25,6 +25,11 @@ type Pattern struct {
 	names  []string
 	tenant int // index among the captures, -1: none
 	device int
+	// tail reports that the last level is a capture {name...} of all levels that are left,
+	// one or more.
+	tail bool
+	// Names for topics that contain none: see [Pattern.WithDevice].
+	fixedTenant, fixedDevice []byte
 }
 
 // level is a literal, or the capture with that index.
@@ -37,7 +42,8 @@ func (l level) isCapture() bool { return l.capture >= 0 }
 
 // ParsePattern reads a pattern: levels between slashes, each a literal, compared
 // byte by byte and possibly empty as in MQTT, or a {name} that takes one whole
-// level of any content. A name is a lower-case letter followed by lower-case
+// level of any content. The last level may be a {name...}, which takes one level or more. A
+// name is a lower-case letter followed by lower-case
 // letters, digits and underscores, and stands once in a pattern. An error says
 // the level and the column, counted in bytes from 1, and what would be right.
 func ParsePattern(text string) (*Pattern, error) {
@@ -60,10 +66,14 @@ func ParsePattern(text string) (*Pattern, error) {
 		if len(p.levels) == MaxTokens {
 			return fault(at, "a pattern has at most %d levels", MaxTokens)
 		}
+		if p.tail {
+			return fault(at, "{%s...} takes all levels that are left: it is the last one", p.names[len(p.names)-1])
+		}
 		if len(p.levels) == 0 && literal == "$share" {
 			return fault(at, "a shared subscription is no part of a pattern, set mqtt.share instead")
 		}
-		name, isCapture, bad, err := parseLevel(literal)
+		single, tail := cutTail(literal)
+		name, isCapture, bad, err := parseLevel(single)
 		switch {
 		case err != nil:
 			return fault(at+bad, "%w", err)
@@ -76,12 +86,21 @@ func ParsePattern(text string) (*Pattern, error) {
 		default:
 			p.levels = append(p.levels, level{capture: len(p.names)})
 			p.names = append(p.names, name)
+			p.tail = tail
 		}
 		at += len(literal) + 1
 	}
 	p.tenant = slices.Index(p.names, captureTenant)
 	p.device = slices.Index(p.names, captureDevice)
 	return p, nil
+}
+
+// cutTail turns {name...} into {name}.
+func cutTail(text string) (single string, tail bool) {
+	if name, ok := strings.CutSuffix(text, "...}"); ok && strings.HasPrefix(name, "{") {
+		return name + "}", true
+	}
+	return text, false
 }
 
 // parseLevel tells a {name} from a literal. With an error, bad is the offset in
@@ -91,7 +110,7 @@ func parseLevel(text string) (name string, isCapture bool, bad int, err error) {
 		return "", false, bad, errors.New(`"+" is a filter's wildcard, a pattern names what it takes: write a capture such as {name} for the whole level`)
 	}
 	if bad = strings.IndexByte(text, '#'); bad >= 0 {
-		return "", false, bad, errors.New(`"#" is a filter's wildcard, a pattern has a fixed number of levels: write a capture such as {name} for each of them`)
+		return "", false, bad, errors.New(`"#" is a filter's wildcard, write a capture such as {name} for a level, or {rest...} at the end for all that are left`)
 	}
 	return parseCapture(text, "level")
 }
@@ -125,16 +144,20 @@ func (p *Pattern) String() string { return p.text }
 // Captures are the names of the captures, from left to right.
 func (p *Pattern) Captures() []string { return slices.Clone(p.names) }
 
-// Filter is the MQTT filter that takes the pattern's topics: + for a capture.
+// Filter is the MQTT filter that takes the pattern's topics: + for a capture, # for {name...},
+// which also takes the topic without any further level [MQTT-4.7.1-2].
 func (p *Pattern) Filter() string {
 	var b strings.Builder
 	for i, l := range p.levels {
 		if i > 0 {
 			b.WriteByte('/')
 		}
-		if l.isCapture() {
+		switch {
+		case p.tail && i == len(p.levels)-1:
+			b.WriteByte('#')
+		case l.isCapture():
 			b.WriteByte('+')
-		} else {
+		default:
 			b.WriteString(l.literal)
 		}
 	}
@@ -145,18 +168,68 @@ func (p *Pattern) Filter() string {
 // own template: see [Template.StreamSubject].
 func (p *Pattern) StreamSubject() string { return p.Template().StreamSubject() }
 
-// RequireDevice reports what keeps the pattern from naming a device: the
-// captures {tenant} and {device}, without which nothing can be checked.
+// WithDevice returns the pattern with fixed names for what its topics do not contain; an empty
+// name is none. It fails where the pattern captures what is given, and on a name that no level
+// could be.
+func (p *Pattern) WithDevice(tenant, device string) (*Pattern, error) {
+	named := *p
+	for _, n := range []struct {
+		capture string
+		index   int
+		name    string
+		to      *[]byte
+	}{{captureTenant, p.tenant, tenant, &named.fixedTenant}, {captureDevice, p.device, device, &named.fixedDevice}} {
+		switch {
+		case n.name == "":
+			continue
+		case n.index >= 0:
+			return nil, fmt.Errorf("topic pattern %q captures {%s}: leave out either the capture or the fixed name %q", p.text, n.capture, n.name)
+		case !utf8.ValidString(n.name) || strings.ContainsAny(n.name, "/+#\x00"):
+			return nil, fmt.Errorf("the fixed %s %q cannot be a level of a topic: write UTF-8 without / + # and NUL", n.capture, n.name)
+		}
+		*n.to = []byte(n.name)
+	}
+	return &named, nil
+}
+
+// fixed is the fixed name that {name} stands for in a template, nil where there is none.
+func (p *Pattern) fixed(name string) []byte {
+	switch name {
+	case captureTenant:
+		return p.fixedTenant
+	case captureDevice:
+		return p.fixedDevice
+	}
+	return nil
+}
+
+// isTail reports whether the capture with that index is the {name...}.
+func (p *Pattern) isTail(capture int) bool { return p.tail && capture == len(p.names)-1 }
+
+// captureText is a capture as it is written between its braces.
+func (p *Pattern) captureText(capture int) string {
+	if p.isTail(capture) {
+		return p.names[capture] + "..."
+	}
+	return p.names[capture]
+}
+
+// NamesDevice reports whether the topics contain the device, so that each topic of a tenant
+// is not of the same one.
+func (p *Pattern) NamesDevice() bool { return p.device >= 0 }
+
+// RequireDevice reports what keeps the pattern from naming a device: tenant and device, each
+// captured or fixed, without which nothing can be checked.
 func (p *Pattern) RequireDevice() error {
 	var missing []string
-	if p.tenant < 0 {
+	if p.tenant < 0 && p.fixedTenant == nil {
 		missing = append(missing, "{tenant}")
 	}
-	if p.device < 0 {
+	if p.device < 0 && p.fixedDevice == nil {
 		missing = append(missing, "{device}")
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("topic pattern %q does not say whose message it is: it lacks %s", p.text, strings.Join(missing, " and "))
+	return fmt.Errorf("topic pattern %q does not say whose message it is: it lacks %s, as a capture or as a fixed name", p.text, strings.Join(missing, " and "))
 }

@@ -35,6 +35,7 @@ func TestPatternGivesFilterAndStreamSubject(t *testing.T) {
 		{"/v1.0/{x_2}/", "/v1.0/+/", "%00.v1%2E0.*.%00", []string{"x_2"}},
 		{"$app/$x/{a}", "$app/$x/+", "%24app.$x.*", []string{"a"}},
 		{"größe/{a}", "größe/+", "gr%C3%B6%C3%9Fe.*", []string{"a"}},
+		{"owntracks/{tenant}/{device}/{rest...}", "owntracks/+/+/#", "owntracks.*.*.>", []string{"tenant", "device", "rest"}},
 	} {
 		p := mustPattern(t, tc.pattern)
 		require.Equal(t, tc.pattern, p.String())
@@ -54,6 +55,9 @@ func TestPatternFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
 		{"plus", "tenant/+/x", `level 2, column 8: "+" is a filter's wildcard`},
 		{"plus in a level", "a/b+", `level 2, column 4: "+"`},
 		{"number sign", "tenant/{tenant}/#", `level 3, column 17: "#" is a filter's wildcard`},
+		{"tail that is not the last", "a/{rest...}/b", "level 3, column 13: {rest...} takes all levels that are left"},
+		{"tail without a name", "a/{...}", "level 2, column 3: a capture has a name"},
+		{"tail twice", "{a...}/{b...}", "level 2, column 8: {a...} takes all"},
 		{"shared", "$share/g/a", "level 1, column 1: a shared subscription"},
 		{"text before a capture", "a/x{b}", "level 2, column 4: a capture fills a whole level"},
 		{"text after a capture", "a/{b}x", "level 2, column 3: a capture fills a whole level"},
@@ -176,15 +180,18 @@ func genPattern() *rapid.Generator[string] {
 // matchesFilter is MQTT's matching of a filter with + alone, written plainly.
 func matchesFilter(filter, topic string) bool {
 	f, l := strings.Split(filter, "/"), strings.Split(topic, "/")
-	if len(f) != len(l) || topic == "" || strings.HasPrefix(topic, "$") && f[0] == "+" {
+	if topic == "" || strings.HasPrefix(topic, "$") && (f[0] == "+" || f[0] == "#") {
 		return false
 	}
 	for i := range f {
-		if f[i] != "+" && f[i] != l[i] {
+		if f[i] == "#" {
+			return true // the parent too
+		}
+		if i == len(l) || f[i] != "+" && f[i] != l[i] {
 			return false
 		}
 	}
-	return true
+	return len(f) == len(l)
 }
 
 func TestPatternTakesWhatItsFilterTakes(t *testing.T) {
@@ -197,4 +204,65 @@ func TestPatternTakesWhatItsFilterTakes(t *testing.T) {
 		var m subjects.Match
 		require.Equal(t, matchesFilter(p.Filter(), topic), p.Match([]byte(topic), &m))
 	})
+}
+
+func TestPatternTail(t *testing.T) {
+	t.Parallel()
+	p := mustPattern(t, "zigbee2mqtt/{device}/{rest...}")
+	var m subjects.Match
+	require.True(t, p.Match([]byte("zigbee2mqtt/lamp/a.b//c"), &m))
+	require.Equal(t, "a.b//c", string(m.Get("rest")))
+	require.Equal(t, "zigbee2mqtt.lamp.a%2Eb.%00.c", string(p.Template().Append(nil, &m)))
+	require.False(t, p.Match([]byte("zigbee2mqtt/lamp"), &m))
+	require.False(t, p.Match([]byte("zigbee2mqtt/lamp/"+strings.Repeat("x/", 30)+"x"), &m), "more tokens than a subject has")
+
+	all := mustPattern(t, "{all...}")
+	require.Equal(t, "#", all.Filter())
+	require.Equal(t, ">", all.StreamSubject())
+	require.True(t, all.Match([]byte("a/b"), &m))
+	require.False(t, all.Match([]byte("$SYS/a"), &m))
+
+	template, err := subjects.ParseTemplate("home.{device}.{rest...}", p)
+	require.NoError(t, err)
+	require.Equal(t, "home.*.>", template.StreamSubject())
+	for text, says := range map[string]string{
+		"home.{rest...}.{device}": "column 6: {rest...} is of any number of levels: it stands at the end",
+		"home.{device}.{rest}":    "write it as the topic has it: {rest...}",
+		"home.{device...}.x":      "write it as the topic has it: {device}",
+		"home.{rest...}x":         "a capture fills a whole token",
+		"home.{a.b...}":           "a capture fills a whole token",
+	} {
+		_, err := subjects.ParseTemplate(text, p)
+		require.ErrorContains(t, err, says)
+	}
+}
+
+func TestPatternFixedDevice(t *testing.T) {
+	t.Parallel()
+	p, err := mustPattern(t, "tele/{device}/{type}").WithDevice("home.1", "")
+	require.NoError(t, err)
+	require.NoError(t, p.RequireDevice())
+	require.True(t, p.NamesDevice())
+	var m subjects.Match
+	require.True(t, p.Match([]byte("tele/plug/STATE"), &m))
+	require.Equal(t, "home.1/plug", string(m.Tenant())+"/"+string(m.Device()))
+	require.NoError(t, m.CheckDevice())
+	template, err := subjects.ParseTemplate("{tenant}.{device}.{type}", p)
+	require.NoError(t, err)
+	require.Equal(t, "home%2E1.plug.STATE", string(template.Append(nil, &m)))
+
+	fixed, err := mustPattern(t, "spBv1.0/STATE/host").WithDevice("default", "host")
+	require.NoError(t, err)
+	require.False(t, fixed.NamesDevice())
+	require.NoError(t, fixed.RequireDevice())
+
+	_, err = mustPattern(t, "{tenant}/x").WithDevice("a", "b")
+	require.ErrorContains(t, err, "captures {tenant}: leave out either")
+	for _, bad := range []string{"a/b", "+", "#", "a\x00", "\xff"} {
+		_, err = mustPattern(t, "x").WithDevice("a", bad)
+		require.ErrorContains(t, err, "the fixed device", bad)
+	}
+	_, err = mustPattern(t, "x/{device}").WithDevice("", "")
+	require.NoError(t, err)
+	require.ErrorContains(t, mustPattern(t, "x/{device}").RequireDevice(), "it lacks {tenant}")
 }

@@ -50,10 +50,18 @@ func NewSet(routes []Route) (*Set, error) {
 			if example, ok := Overlap(other.Pattern, r.Pattern); ok {
 				faults = append(faults, fmt.Errorf("compile topic routes: %q and %q overlap, both take %q",
 					other.Pattern, r.Pattern, example))
+			} else if a, b := other.Pattern.Filter(), r.Pattern.Filter(); filtersCross(a, b) {
+				faults = append(faults, fmt.Errorf("compile topic routes: the filters %q and %q of %q and %q overlap and neither contains the other: a broker may deliver a message twice; change one of the two",
+					a, b, other.Pattern, r.Pattern))
 			}
 		}
-		n := len(r.Pattern.levels)
-		s.byLevels[n] = append(s.byLevels[n], i)
+		n, last := len(r.Pattern.levels), len(r.Pattern.levels)
+		if r.Pattern.tail {
+			last = MaxTokens
+		}
+		for ; n <= last; n++ {
+			s.byLevels[n] = append(s.byLevels[n], i)
+		}
 		s.routes = append(s.routes, r)
 	}
 	if len(faults) > 0 {
@@ -85,14 +93,81 @@ func (s *Set) Match(topic []byte, m *Match) (route int, ok bool) {
 	return 0, false
 }
 
+// Filters are the MQTT filters that take the topics of all routes, in the order of the routes.
+// Left out is what another one contains: a broker may deliver a message once for each
+// subscription that it matches [MQTT-3.3.5-1].
+func (s *Set) Filters() []string {
+	var filters []string
+	for i, r := range s.routes {
+		f := r.Pattern.Filter()
+		covered := false
+		for j, other := range s.routes {
+			g := other.Pattern.Filter()
+			covered = covered || j != i && filterCovers(g, f) && (g != f || j < i)
+		}
+		if !covered {
+			filters = append(filters, f)
+		}
+	}
+	return filters
+}
+
+// filterCovers reports whether filter a takes every topic that b takes.
+func filterCovers(a, b string) bool {
+	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
+	for i, l := range as {
+		switch {
+		case l == "#":
+			// a/# takes a too, so it has no level less than it covers. A wildcard in
+			// front leaves $... alone.
+			return i > 0 || !strings.HasPrefix(b, "$")
+		case i == len(bs) || bs[i] == "#":
+			return false
+		case l == "+" && (i > 0 || !strings.HasPrefix(bs[i], "$")):
+		case l != bs[i]:
+			return false
+		}
+	}
+	return len(as) == len(bs)
+}
+
+// filtersCross reports whether two filters share a topic although neither covers the other.
+func filtersCross(a, b string) bool {
+	if filterCovers(a, b) || filterCovers(b, a) {
+		return false
+	}
+	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
+	for i := 0; ; i++ {
+		aEnds, bEnds := i == len(as), i == len(bs)
+		switch {
+		case aEnds && bEnds:
+			return true
+		case aEnds:
+			return bs[i] == "#"
+		case bEnds:
+			return as[i] == "#"
+		case as[i] == "#" || bs[i] == "#":
+			return i > 0 || !strings.HasPrefix(as[0], "$") && !strings.HasPrefix(bs[0], "$")
+		case as[i] == bs[i]:
+		case as[i] == "+" || bs[i] == "+":
+			if i == 0 && (strings.HasPrefix(as[0], "$") || strings.HasPrefix(bs[0], "$")) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+}
+
 // Overlap reports whether two patterns share a topic, and gives one.
 func Overlap(a, b *Pattern) (example string, ok bool) {
-	if len(a.levels) != len(b.levels) {
+	n := max(len(a.levels), len(b.levels))
+	if !a.takes(n) || !b.takes(n) {
 		return "", false
 	}
-	shared := make([]string, len(a.levels))
-	for i, la := range a.levels {
-		lb := b.levels[i]
+	shared := make([]string, n)
+	for i := range shared {
+		la, lb := a.levelAt(i), b.levelAt(i)
 		switch {
 		case la.isCapture() && lb.isCapture():
 			shared[i] = a.names[la.capture] + "1" // tenant/tenant1/... reads well

@@ -212,3 +212,27 @@ func TestTemplateOfAnyMatchIsTheSubjectOfTheTopic(t *testing.T) {
 		require.True(t, p.Template().Reversible())
 	})
 }
+
+func TestSetFilters(t *testing.T) {
+	t.Parallel()
+	set := func(texts ...string) (*subjects.Set, error) {
+		var routes []subjects.Route
+		for _, text := range texts {
+			routes = append(routes, subjects.Route{Pattern: mustPattern(t, text)})
+		}
+		return subjects.NewSet(routes)
+	}
+	for _, c := range []struct{ patterns, filters []string }{
+		{[]string{"z/{device}", "z/{device}/{rest...}"}, []string{"z/+/#"}},
+		{[]string{"a/{x}", "b/{x}"}, []string{"a/+", "b/+"}},
+		{[]string{"{all...}", "$SYS/{rest...}"}, []string{"#", "$SYS/#"}},
+	} {
+		s, err := set(c.patterns...)
+		require.NoError(t, err)
+		require.Equal(t, c.filters, s.Filters())
+	}
+	_, err := set("a/{x}/{rest...}", "{y}/b")
+	require.ErrorContains(t, err, `the filters "a/+/#" and "+/b"`)
+	_, err = set("a/{x}/{rest...}", "a/{x}/b/{y}")
+	require.ErrorContains(t, err, "overlap, both take")
+}

@@ -1,6 +1,7 @@
 package subjects
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,6 +23,7 @@ type Template struct {
 type part struct {
 	literal string
 	capture int
+	tail    bool // the capture is of several levels, each a token
 }
 
 // Template is the pattern's own template: every level a token, as [FromTopic]
@@ -44,7 +46,8 @@ func (p *Pattern) Template() *Template {
 // ParseTemplate reads the subject for the topics of p: tokens between dots, each
 // a literal or a {name} of the pattern's captures, which may be left out, stand
 // in another order or more than once. A literal holds only bytes that need no
-// escape, and a subject begins neither with $ nor with _INBOX. An error says the
+// escape, and a subject begins neither with $ nor with _INBOX. A {name...} of the pattern stands
+// only at the end; {tenant} and {device} stand for the fixed names too. An error says the
 // token and the column, counted in bytes from 1, and what would be right.
 //
 // A template that leaves a capture out gives several topics one subject.
@@ -60,21 +63,30 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 	}
 	for at, more := 0, true; more; n++ {
 		var token string
-		token, _, more = strings.Cut(text[at:], ".")
+		token, more = cutToken(text[at:])
 		if n == MaxTokens {
 			return fault(at, "a subject has at most %d tokens", MaxTokens)
 		}
-		name, isCapture, bad, err := parseCapture(token, "token")
+		single, tail := cutTail(token)
+		name, isCapture, bad, err := parseCapture(single, "token")
 		if err != nil {
 			return fault(at+bad, "%w", err)
 		}
-		if isCapture {
-			c := slices.Index(p.names, name)
-			if c < 0 {
-				return fault(at, "{%s} is not a capture of the topic %q, which has %s", name, p.text, braced(p.names))
-			}
+		c := slices.Index(p.names, name)
+		switch fixed := p.fixed(name); {
+		case isCapture && c >= 0 && p.isTail(c) != tail:
+			return fault(at, "write it as the topic has it: {%s}", p.captureText(c))
+		case isCapture && c >= 0 && tail && more:
+			return fault(at, "{%s...} is of any number of levels: it stands at the end", name)
+		case isCapture && c >= 0:
 			t.add(n, "", c)
-		} else {
+		case isCapture && fixed != nil && n == 0:
+			t.add(n, string(appendFirst(nil, fixed)), -1)
+		case isCapture && fixed != nil:
+			t.add(n, string(AppendToken(nil, fixed)), -1)
+		case isCapture:
+			return fault(at, "{%s} is not a capture of the topic %q, which has %s", name, p.text, braced(p.names))
+		default:
 			if bad, err := checkLiteral(token, n == 0); err != nil {
 				return fault(at+bad, "%w", err)
 			}
@@ -87,6 +99,17 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 	}
 	t.derived = t.text == p.Template().text
 	return t, nil
+}
+
+// cutToken cuts the first token off; the dots of a {name...} are none that separate.
+func cutToken(text string) (token string, more bool) {
+	if end := strings.Index(text, "...}") + len("...}"); strings.HasPrefix(text, "{") && end > len("...}") &&
+		!strings.ContainsAny(text[:end-len("...}")], ".}") {
+		beside, _, more := strings.Cut(text[end:], ".")
+		return text[:end] + beside, more
+	}
+	token, _, more = strings.Cut(text, ".")
+	return token, more
 }
 
 // checkLiteral reports what a literal token must not hold, and where.
@@ -132,9 +155,14 @@ func (t *Template) add(n int, literal string, capture int) {
 		t.tail += literal
 		return
 	}
-	t.text += "{" + t.pattern.names[capture] + "}"
-	t.stream += "*"
-	t.parts = append(t.parts, part{literal: t.tail, capture: capture})
+	t.text += "{" + t.pattern.captureText(capture) + "}"
+	tail := t.pattern.isTail(capture)
+	if tail {
+		t.stream += ">"
+	} else {
+		t.stream += "*"
+	}
+	t.parts = append(t.parts, part{literal: t.tail, capture: capture, tail: tail})
 	t.tail = ""
 }
 
@@ -150,7 +178,7 @@ func (t *Template) Pattern() *Pattern { return t.pattern }
 func (t *Template) Reversible() bool { return t.derived }
 
 // StreamSubject is the subject filter that takes all subjects of the template:
-// * for a capture. nats-server refuses a stream whose subject begins with * and
+// * for a capture, > for a {name...}. nats-server refuses a stream whose subject begins with * and
 // has more than one token, since that takes $SYS in (checkStreamCfgLocked in
 // stream.go of 2.15.2); such a template needs a stream for each first token.
 func (t *Template) StreamSubject() string { return t.stream }
@@ -162,11 +190,32 @@ func (t *Template) Append(dst []byte, m *Match) []byte {
 	for i := range t.parts {
 		p := &t.parts[i]
 		dst = append(dst, p.literal...)
-		if i == 0 && p.literal == "" {
-			dst = appendFirst(dst, m.captures[p.capture])
+		first := i == 0 && p.literal == ""
+		if p.tail {
+			dst = appendLevels(dst, m.captures[p.capture], first)
 		} else {
-			dst = AppendToken(dst, m.captures[p.capture])
+			dst = appendToken(dst, m.captures[p.capture], first)
 		}
 	}
 	return append(dst, t.tail...)
+}
+
+// appendToken appends a level as a token; first: it begins the subject.
+func appendToken(dst, level []byte, first bool) []byte {
+	if first {
+		return appendFirst(dst, level)
+	}
+	return AppendToken(dst, level)
+}
+
+// appendLevels appends the levels of a {name...} as tokens.
+func appendLevels(dst, levels []byte, first bool) []byte {
+	for {
+		end := bytes.IndexByte(levels, '/')
+		if end < 0 {
+			return appendToken(dst, levels, first)
+		}
+		dst = append(appendToken(dst, levels[:end], first), '.')
+		levels, first = levels[end+1:], false
+	}
 }
