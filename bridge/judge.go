@@ -180,6 +180,11 @@ func (j *judge) count(d *Delivery) {
 		j.sender = j.devices.receive(j.cn, d.ReceivedAt)
 	case j.rules.Attested != nil || j.route < 0:
 		j.sender = j.devices.receive(unattested, d.ReceivedAt)
+	case !j.match.Pattern().NamesDevice():
+		// Each topic has a budget and a quarantine bound of its own.
+		name := append(j.name(), '/')
+		j.nameBuf = append(name, j.topic...)
+		j.sender = j.devices.receive(j.nameBuf, d.ReceivedAt)
 	default:
 		j.sender = j.devices.receive(j.name(), d.ReceivedAt)
 	}

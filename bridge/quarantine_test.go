@@ -37,6 +37,29 @@ func TestQuarantineIsBoundedForEachDevice(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3, 4, 5, 6, 7}, s.conn.acked())
 }
 
+// Where the topics name no device, each topic has the bound of one.
+func TestQuarantineFixedDevice(t *testing.T) {
+	t.Parallel()
+	s := play(t, func(o *LaneOptions) {
+		pattern, err := subjects.ParsePattern("sensors/{name}")
+		require.NoError(t, err)
+		pattern, err = pattern.WithDevice("home", "hub")
+		require.NoError(t, err)
+		o.Rules.Topics, err = subjects.NewSet([]subjects.Route{{Pattern: pattern}})
+		require.NoError(t, err)
+		o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} })
+	})
+	big := strings.Repeat("x", 2000)
+	for id := range uint16(5) {
+		s.deliver(id+1, "sensors/loud", big)
+	}
+	s.deliver(6, "sensors/quiet", big)
+	require.Len(t, s.stream.all(), 3)
+	require.Equal(t, "quarantine.payload_too_large.sensors.quiet", s.last().subject)
+	s.deliver(7, "sensors/quiet", "small")
+	require.Equal(t, "sensors.quiet", s.last().subject)
+}
+
 func TestWhatIsNotQuarantinedIsCountedAndAcknowledged(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })

@@ -32,7 +32,8 @@
 // # Patterns
 //
 // A [Pattern] such as tenant/{tenant}/device/{device}/{type} says which topics
-// are taken and names their variable levels, a [Template] says which subject
+// are taken and names their variable levels; {name...} at its end takes all levels that are
+// left. A [Template] says which subject
 // they get, a [Set] holds the routes of a configuration. A [Prefix] cuts what
 // the broker vouches for off an attested topic.
 //

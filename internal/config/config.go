@@ -83,7 +83,9 @@ type Lane struct {
 
 // Topic is one pattern of topics and what becomes of its messages.
 type Topic struct {
-	Topic   string      `yaml:"topic" doc:"The pattern; {name} captures one level. It must capture {tenant} and {device}."`
+	Topic   string      `yaml:"topic" doc:"The pattern; {name} captures one level, {name...} at the end all that are left. {tenant} and {device} are captured or given below."`
+	Tenant  string      `yaml:"tenant" doc:"The tenant of all messages, where the topic has no {tenant}."`
+	Device  string      `yaml:"device" doc:"The device of all messages, where the topic has no {device}. Limits and quarantine bounds of a device then apply to each topic."`
 	Subject string      `yaml:"subject" doc:"A template for the subject, such as telemetry.{tenant}.{device}; empty: the topic's levels as tokens."`
 	Format  Format      `yaml:"format" default:"raw" enum:"raw|envelope" doc:"raw: the device's bytes, untouched; envelope: wrapped in JSON with topic, tenant, device and time."`
 	Stream  TopicStream `yaml:"stream" enum:"telemetry|shadow|commands|none" doc:"Which of the streams below holds it; none: a stream of somebody else's. Left out: that of the default topic written the same, otherwise telemetry."`

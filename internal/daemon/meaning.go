@@ -71,6 +71,9 @@ func (m *meaning) readTopic(i int) {
 	t := m.config.Topics[i]
 	pattern, err := subjects.ParsePattern(t.Topic)
 	if err == nil {
+		pattern, err = pattern.WithDevice(t.Tenant, t.Device)
+	}
+	if err == nil {
 		err = pattern.RequireDevice()
 	}
 	if err != nil {

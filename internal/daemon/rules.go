@@ -79,16 +79,17 @@ func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []L
 	var plans []LanePlan
 	for i, id := range c.ClientIDs() {
 		lane := LanePlan{ClientID: id, Retiring: prefix == nil && i >= c.Lanes.Count}
-		for r := range set.Len() {
-			pattern := set.Route(r).Pattern
-			filter := pattern.Filter()
-			switch {
-			case prefix != nil:
-				filter = prefix.Filter(c.Lanes.Partitions.List[i], pattern)
-			case c.MQTT.Share != "":
-				filter = "$share/" + c.MQTT.Share + "/" + filter
+		if prefix != nil {
+			for r := range set.Len() {
+				lane.Filters = append(lane.Filters, prefix.Filter(c.Lanes.Partitions.List[i], set.Route(r).Pattern))
 			}
-			lane.Filters = append(lane.Filters, filter)
+		} else {
+			for _, filter := range set.Filters() {
+				if c.MQTT.Share != "" {
+					filter = "$share/" + c.MQTT.Share + "/" + filter
+				}
+				lane.Filters = append(lane.Filters, filter)
+			}
 		}
 		plans = append(plans, lane)
 	}
