@@ -1,0 +1,42 @@
+package deploytest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/drill"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// The operator of nats.conf may do what a drill does; the bridge's own user may not read.
+func TestNATSUsersOfADrill(t *testing.T) {
+	setNATSPasswords(t)
+	s, _ := startNATS(t, "../../nats.conf")
+	operator := connectNATS(t, s, "operator")
+	createStreams(t, operator.js)
+	b, err := broker.Start(broker.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	url, err := config.ParseBrokerURL(b.URL())
+	require.NoError(t, err)
+	plan := defaultPlan(t)
+	o := drill.Options{
+		Out: t.Output(), JSON: true, For: 100 * time.Millisecond, Settle: 100 * time.Millisecond, Broker: url,
+		Devices: 1, Rate: 10, Window: 1, KeepAlive: drill.DefaultKeepAlive, Tenant: drill.DefaultTenant, Topic: drill.DefaultTopic,
+		Topics: plan.Rules.Topics,
+		NATS:   jetstream.ConnectOptions{URL: s.ClientURL(), User: "operator", Password: natsPasswords["operator"]},
+	}
+	for _, spec := range plan.Streams {
+		o.Streams = append(o.Streams, spec.Name)
+	}
+	// There is no bridge: everything is lost, and the streams were read.
+	require.ErrorIs(t, drill.Run(t.Context(), o), drill.ErrFailed)
+	operator.requireNoRefusals(t)
+
+	o.NATS.User, o.NATS.Password, o.NATS.InboxPrefix = "bridge", natsPasswords["bridge"], "_INBOX.bridge"
+	require.ErrorContains(t, drill.Run(t.Context(), o), "must be allowed to create consumers")
+}
