@@ -185,6 +185,20 @@ func (o ConnectOptions) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
 	return natsjs.New(nc)
 }
 
+// API begins the subjects of JetStream's API at the domain or prefix of o.
+func (o ConnectOptions) API() (string, error) {
+	o, err := o.Resolve()
+	switch {
+	case err != nil:
+		return "", err
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API", nil
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, "."), nil
+	}
+	return "$JS.API", nil
+}
+
 // options expects resolved options.
 func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 	if err := o.checkURLs(); err != nil {

@@ -53,6 +53,9 @@ type PublisherOptions struct {
 	// old that JetStream would take it for new. nil: everything may. New messages
 	// are not its business.
 	Fenced func() bool
+	// Lookup has the streams asked for what is to be sent again and JetStream may
+	// have forgotten; nil: it is sent.
+	Lookup *LookupOptions
 	// Jitter spreads a pause; nil: by half either way, at random.
 	Jitter func(time.Duration) time.Duration
 	Log    zerolog.Logger
@@ -102,10 +105,12 @@ type Publisher struct {
 	progress   time.Time // when the oldest message became the oldest, or was sent
 	refused    []refusal // by nats.go itself, not reported yet
 	recovery   recovery
+	looking    lookups
 	denied     error      // the latest permission violation the server has told of
 	busy       busyOrders // nil: no strict order
 	timer      *time.Timer
 	armed      bool
+	due        time.Time // the timer
 	closed     bool
 	stats      PublisherStats
 	reopening  sync.WaitGroup
@@ -130,8 +135,15 @@ type PublisherStats struct {
 	Resent     uint64 `json:"resent"`
 	Recoveries uint64 `json:"recoveries"`
 	Connects   uint64 `json:"connects"` // sockets opened
-	Unsettled  int    `json:"unsettled"`
-	Connected  bool   `json:"connected"`
+	// Lookups are the subjects that streams were asked for, Found the messages that
+	// they had stored and JetStream may have forgotten.
+	Lookups uint64 `json:"lookups"`
+	Found   uint64 `json:"found"`
+	// LookupProblem is why streams cannot be asked; empty: they can, or no question
+	// has come up on this connection.
+	LookupProblem string `json:"lookup_problem,omitempty"`
+	Unsettled     int    `json:"unsettled"`
+	Connected     bool   `json:"connected"`
 	// Problem is why nothing is stored just now, with since when and what
 	// to do about it; empty while messages flow.
 	Problem string    `json:"problem,omitempty"`
@@ -191,6 +203,12 @@ func (p *Publisher) asyncError(err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if isLookupDenial(err) {
+		if p.looking.active {
+			p.denyLookups(err)
+		}
+		return
+	}
 	p.denied = err
 }
 
@@ -244,6 +262,9 @@ func (p *Publisher) Publish(m *bridge.Message) {
 
 // pump sends what waits, in order, as far as the bounds allow.
 func (p *Publisher) pump() {
+	if p.looking.active {
+		return
+	}
 	open := p.link.Sending(true)
 	defer p.link.Sending(false)
 	if !open && p.win.next < p.win.tail {
@@ -270,6 +291,9 @@ func (p *Publisher) pump() {
 			inFlight > 0 && p.win.bytes+len(p.win.at(p.win.next).buf) > p.opts.MaxBytesInFlight {
 			return
 		}
+		if e := p.win.at(p.win.next); !e.first.IsZero() && p.mayBeForgotten(e, time.Now()) && p.lookUp(p.win.next) {
+			return
+		}
 		seq, e := p.win.advance()
 		p.busy.begin(e)
 		if err := p.send(seq, e); err != nil && !p.sendFailed(seq, err) {
@@ -284,6 +308,9 @@ func (p *Publisher) send(seq uint64, e *entry) error {
 		p.stats.Resent++
 	}
 	p.stats.Sent++
+	if e.first.IsZero() {
+		e.first = p.progress
+	}
 	e.attempt = p.recovery.attempt
 	e.view(&p.scratch)
 	h := p.msg.Header
@@ -331,7 +358,9 @@ func (p *Publisher) answer(m *nats.Msg, more bool) {
 	defer p.calls.RUnlock()
 	open := true
 	seq, attempt, ok := parseReply(m.Subject)
-	if ok {
+	if !ok {
+		open = p.lookedUp(m)
+	} else {
 		duplicate, err := parsePubAck(m)
 		open = p.answered(seq, attempt, duplicate, err)
 	}
@@ -424,6 +453,9 @@ func (p *Publisher) Stats() PublisherStats {
 	s.Connects = p.link.Generation()
 	s.Unsettled = p.win.len()
 	s.Connected = p.link.IsConnected()
+	if p.lookupsDenied() {
+		s.LookupProblem = p.looking.denied.Error()
+	}
 	if p.recovery.active {
 		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
 		if why := serverFault(""); errors.As(p.link.LastError(), &why) {

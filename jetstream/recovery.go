@@ -57,6 +57,7 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // recover begins going back.
 func (p *Publisher) recover(problem error) {
 	r := &p.recovery
+	p.endLookups()
 	if !r.active {
 		*r = recovery{active: true, attempt: r.attempt, since: time.Now(), pause: minPause}
 		p.stats.Recoveries++
@@ -100,6 +101,9 @@ func (p *Publisher) probe() {
 		return
 	}
 	p.generation = p.link.Generation()
+	if p.awaitsLookups() || p.mayBeForgotten(p.win.at(p.win.head), time.Now()) && p.lookUp(p.win.head) {
+		return
+	}
 	r.attempt++
 	if r.probed == 0 {
 		r.probed = r.attempt
@@ -107,6 +111,9 @@ func (p *Publisher) probe() {
 	if p.win.head == p.win.sent { // the oldest has never been sent
 		_, e := p.win.advance()
 		p.busy.begin(e)
+	}
+	if e := p.win.at(p.win.head); e.first.IsZero() {
+		e.first = time.Now() // progress may be from long before
 	}
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
 		if Classify(err) == Reject && !p.win.at(p.win.head).final {
@@ -194,7 +201,7 @@ func (p *Publisher) reconnected() {
 	}
 	g := p.link.Generation()
 	// A connection within the process is not dialled: its generation stays 0.
-	if !p.closed && !p.recovery.active && p.win.sent > p.win.head && (g != p.generation || g == 0) {
+	if !p.closed && !p.recovery.active && (p.win.sent > p.win.head || p.looking.active) && (g != p.generation || g == 0) {
 		p.recover(ErrDisconnected)
 	}
 	p.mu.Unlock()
@@ -214,6 +221,7 @@ func (p *Publisher) hurry() {
 // schedule sets the timer, arm does where it is not set.
 func (p *Publisher) schedule(d time.Duration) {
 	p.armed = true
+	p.due = time.Now().Add(d)
 	p.timer.Reset(d)
 }
 
@@ -261,6 +269,11 @@ func (p *Publisher) tick() {
 	case p.closed || p.win.len() == 0:
 	case p.recovery.active:
 		p.probe()
+	case time.Since(p.due) > lateTimer:
+		// The process has not run. Answers may lie in the socket: they come first.
+		p.progress, p.looking.progress = time.Now(), time.Now()
+		p.arm(p.opts.AckTimeout)
+	case p.awaitsLookups():
 	default:
 		silence := time.Since(p.progress)
 		if p.win.next > p.win.head && silence >= p.opts.AckTimeout {

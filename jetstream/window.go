@@ -1,6 +1,8 @@
 package jetstream
 
 import (
+	"time"
+
 	"mqtt-nats-bridge/bridge"
 )
 
@@ -19,8 +21,10 @@ type entry struct {
 	id      int32 // end of the id
 	headers int32 // number of headers
 	header  [maxHeaders]headerEnd
-	attempt uint32 // of the latest send; 0: not sent
-	flying  bool   // its order is busy because of it, see busyOrders
+	attempt uint32    // of the latest send; 0: not sent
+	first   time.Time // no later than the first attempt; zero: there was none
+	foreign bool      // first is somebody else's word
+	flying  bool      // its order is busy because of it, see busyOrders
 	done    bool
 	final   bool // a refusal is no answer: see [bridge.Message]
 }
@@ -36,6 +40,10 @@ type headerEnd struct {
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
 	e.token, e.order, e.attempt, e.done, e.final, e.flying = m.Token, m.Order, 0, false, m.Final, false
+	e.first, e.foreign = time.Time{}, m.FirstAttempt != 0
+	if e.foreign {
+		e.first = time.Unix(0, m.FirstAttempt)
+	}
 	b := append(e.buf[:0], m.Subject...)
 	e.subject = int32(len(b))
 	b = append(b, m.ID...)
@@ -51,6 +59,10 @@ func (e *entry) set(m *bridge.Message) {
 // view fills m with slices into the entry.
 func (e *entry) view(m *bridge.Message) {
 	m.Token, m.Order = e.token, e.order
+	m.FirstAttempt = 0
+	if !e.first.IsZero() {
+		m.FirstAttempt = e.first.UnixNano()
+	}
 	m.Subject = e.buf[:e.subject]
 	m.ID = e.buf[e.subject:e.id]
 	m.Headers = m.Headers[:0]
@@ -121,6 +133,9 @@ func (w *window) skipDone() {
 		w.next++
 	}
 }
+
+// reach makes the entry seq one that waits to be sent again.
+func (w *window) reach(seq uint64) { w.sent = max(w.sent, seq+1) }
 
 // waiting returns the entry seq where it was sent and has no final answer yet,
 // else nil.

@@ -51,6 +51,7 @@ func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
 	n.creation(ctx, missing)
 	if !leaf { // messages are published within the bridge
 		n.publish(ctx)
+		n.lookups(ctx)
 	}
 	n.buckets(ctx)
 	n.leases(ctx)

@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -129,6 +130,26 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 		n.report.Fail(what, "the user may not make it: %v: allow publishing to %s, or make it by hand and set streams.manage: verify", context.Cause(bounded), subject)
 	case err != nil:
 		n.report.Note(what, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
+	}
+}
+
+// lookups reports whether the streams may be asked for what JetStream has forgotten.
+func (n *natsCheck) lookups(ctx context.Context) {
+	api, err := daemon.ConnectOptions(n.config, "").API()
+	if err != nil {
+		return // reported by the connection
+	}
+	for _, s := range n.plan.Streams {
+		subject := jetstream.LookupSubject(api, s.Name)
+		bounded, stop := n.watch.guard(ctx)
+		_, err := n.nc.RequestWithContext(bounded, subject, []byte(`{"seq":1}`))
+		stop()
+		switch {
+		case refused(bounded):
+			n.report.Note("stream "+s.Name, "may not be asked for what it has stored: after an outage longer than its duplicate window messages can be stored twice: allow publishing to %s, see nats.conf", subject)
+		case err != nil:
+			n.report.Note("stream "+s.Name, "whether it may be asked for what it has stored does not show: %v", n.watch.explain(bounded, err))
+		}
 	}
 }
 

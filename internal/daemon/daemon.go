@@ -163,6 +163,7 @@ func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
 		nats:   ConnectOptions(c, ""),
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}
+	shared.lookup = b.control.lookupOptions(b.plan)
 	b.laneLink(shared)
 	if b.broker != nil {
 		b.broker.elsewhere = b.isElsewhere

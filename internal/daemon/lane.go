@@ -51,6 +51,7 @@ type laneShared struct {
 	tenants *bridge.Devices
 	nats    jetstream.ConnectOptions
 	unheld  func(subject string) bool
+	lookup  *jetstream.LookupOptions
 	local   nats.InProcessConnProvider // in leaf mode
 }
 
@@ -128,7 +129,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	options := jetstream.PublisherOptions{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
-		Unheld: shared.unheld, Log: u.log,
+		Unheld: shared.unheld, Lookup: shared.lookup, Log: u.log,
 	}
 	if claim.of != nil {
 		options.Fenced = claim.of.Fenced

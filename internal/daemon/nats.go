@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,6 +42,9 @@ type control struct {
 	streams  string // what is wrong with the streams; empty: nothing
 	checked  bool
 	checking time.Time
+	lookups  Problem       // why the streams may not be asked; zero: they may
+	window   atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
+	api      string        // of JetStream
 	again    chan struct{} // holds a token when the streams want another look
 }
 
@@ -78,6 +82,7 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 		},
 		Error: func(_ *nats.Conn, err error) {
 			log.Error().AnErr("problem", err).Msg("nats reports an error")
+			c.lookupError(err)
 		},
 	}
 	nc, err := jetstream.Connect(o)
@@ -85,6 +90,10 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 		return nil, err
 	}
 	c.nc = nc
+	if c.api, err = o.API(); err != nil {
+		nc.Close()
+		return nil, err
+	}
 	c.js, err = o.JetStream(nc)
 	if err != nil {
 		nc.Close()

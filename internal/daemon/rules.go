@@ -17,6 +17,8 @@ type Plan struct {
 	Lanes     []LanePlan
 	Streams   []jetstream.StreamSpec
 	Consumers []jetstream.ConsumerSpec
+	// Local: the lanes store in the leaf node's streams of the same names.
+	Local bool
 }
 
 // LanePlan is one MQTT session to be.
@@ -54,7 +56,7 @@ func Compile(c *config.Config) (*Plan, error) {
 		},
 		Limits:  limits(c),
 		Lanes:   lanePlans(c, m.prefix, set),
-		Streams: m.streams, Consumers: m.consumers,
+		Streams: m.streams, Consumers: m.consumers, Local: c.NATS.Mode == config.LeafMode,
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"runtime"
+	"slices"
 	"time"
 
 	"mqtt-nats-bridge/bridge"
@@ -140,7 +141,7 @@ func (b *Bridge) Ready() (bool, []Problem) {
 // Warnings are what an operator should know although the bridge is ready: that
 // something is stale. Never nil.
 func (b *Bridge) Warnings() []Problem {
-	return append(append([]Problem{}, b.live.warnings()...), b.broker.warnings()...)
+	return slices.Concat([]Problem{}, b.live.warnings(), b.broker.warnings(), b.control.warnings())
 }
 
 // Totals sums up the counts of all lanes. Connected means all of them that are

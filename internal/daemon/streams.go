@@ -15,6 +15,7 @@ import (
 func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) error {
 	if mode == jetstream.ManageOff {
 		c.streamsAre("")
+		c.probeLookups(ctx, plan)
 		return nil
 	}
 	pause := 200 * time.Millisecond
@@ -26,6 +27,7 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 			c.logReport(report)
 			if err == nil {
 				c.streamsAre("")
+				c.probeLookups(ctx, plan)
 				return nil
 			}
 			if errors.Is(err, jetstream.ErrContradiction) {

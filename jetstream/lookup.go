@@ -1,0 +1,366 @@
+package jetstream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// LookupOptions let a publisher ask a stream for what JetStream may have forgotten.
+// All fields are required.
+type LookupOptions struct {
+	// Window returns the shortest duplicate window of the streams. No I/O, as StreamOf.
+	Window func() time.Duration
+	// StreamOf returns the name of the stream that stores a subject; empty: that is
+	// not known, and its messages are sent without asking.
+	StreamOf func(subject string) string
+	// API begins the subjects of JetStream's API, as in [ConnectOptions.API].
+	API string
+}
+
+// lookups are the questions to the streams that precede a send. JetStream drops a
+// message whose id it has seen within the duplicate window. What may have been
+// stored longer ago than that is looked up in its stream, subject by subject, from
+// the time of the first attempt on, by the id in its header. What is found is
+// settled as a duplicate; the rest is sent, and counts as first attempted when the
+// look-up began.
+//
+// The questions go to the leader (STREAM.MSG.GET). A direct get may be answered by a
+// follower that lags behind, and "not found" would be a second copy.
+type lookups struct {
+	active   bool
+	round    uint32    // tells the answers from those to earlier questions
+	began    time.Time // what is not found was not stored before
+	progress time.Time // the latest answer
+	scans    []*scan
+	next     int // the first scan that has not begun
+	pending  int // questions without an answer
+	// denied is why the streams cannot be asked on this connection.
+	denied     error
+	generation uint64 // of that connection
+}
+
+// scan walks the messages of one subject. Its first question is for the server's
+// clock, by which the time of the first attempt is told.
+type scan struct {
+	stream, subject string
+	age             time.Duration // of the oldest first attempt, with its margin
+	from            time.Time     // zero: the clock has not been asked yet
+	seq             uint64        // where the next question begins; 0: at from
+	ids             map[string]uint64
+	found           []uint64
+}
+
+const (
+	// lookupsInFlight bounds the questions of one publisher. nats-server drops all
+	// of its API queue beyond 10,000 requests, and a fleet shares it.
+	lookupsInFlight = 64
+	// startMargin covers the way of the first attempt's message, and how much the
+	// clocks of a cluster's servers differ.
+	startMargin = 10 * time.Second
+	// foreignMargin is how much the clock may differ that told a first attempt which
+	// was not this process's.
+	foreignMargin = time.Minute
+	// lateTimer is how late a timer is where the process has not run.
+	lateTimer = 500 * time.Millisecond
+)
+
+// resendMargin is how much earlier than the duplicate window a message counts as
+// forgotten: the time that a message may be on its way.
+func resendMargin(window time.Duration) time.Duration { return min(window/4, 15*time.Second) }
+
+// LookupSubject is where a stream is asked. Both empty: the part that all these
+// subjects have in common.
+func LookupSubject(api, stream string) string { return api + ".STREAM.MSG.GET." + stream }
+
+// ErrLookupDenied means that the publisher may not read its own streams.
+var ErrLookupDenied = errors.New("the streams may not be asked for what they have stored")
+
+// mayBeForgotten reports whether JetStream may have stored e and forgotten its id.
+func (p *Publisher) mayBeForgotten(e *entry, now time.Time) bool {
+	o := p.opts.Lookup
+	if o == nil || e.first.IsZero() || e.done || e.id == e.subject || p.lookupsDenied() {
+		return false
+	}
+	window := o.Window()
+	return e.age(now) > window-resendMargin(window)
+}
+
+// age is how long ago the first attempt was at most, by the clock that has gone
+// further: the monotonic one stands still while the machine is suspended, the other
+// one may be set back.
+func (e *entry) age(now time.Time) time.Duration {
+	age := max(now.Sub(e.first), now.Round(0).Sub(e.first.Round(0)))
+	if e.foreign {
+		age += foreignMargin
+	}
+	return age
+}
+
+func (p *Publisher) lookupsDenied() bool {
+	return p.looking.denied != nil && p.looking.generation == p.link.Generation()
+}
+
+// lookUp asks the streams for every unsettled message from seq on that may be
+// forgotten. It reports false where there is nothing to wait for.
+func (p *Publisher) lookUp(from uint64) bool {
+	l := &p.looking
+	if l.active {
+		return true
+	}
+	now := time.Now()
+	*l = lookups{active: true, round: l.round + 1, began: now, progress: now, scans: l.scans[:0]}
+	bySubject := map[string]*scan{}
+	for seq := from; seq < p.win.tail; seq++ {
+		e := p.win.at(seq)
+		if !p.mayBeForgotten(e, now) {
+			continue
+		}
+		s := bySubject[string(e.buf[:e.subject])]
+		if s == nil {
+			subject := string(e.buf[:e.subject])
+			s = &scan{subject: subject, stream: p.opts.Lookup.StreamOf(subject), ids: map[string]uint64{}}
+			bySubject[subject] = s
+			if s.stream != "" {
+				l.scans = append(l.scans, s)
+			}
+		}
+		if s.stream == "" {
+			e.first, e.foreign = now, false // nobody to ask
+			continue
+		}
+		s.ids[string(e.buf[e.subject:e.id])] = seq
+		s.age = max(s.age, e.age(now)+startMargin)
+	}
+	if len(l.scans) == 0 {
+		p.endLookups()
+		return false
+	}
+	p.stats.Lookups += uint64(len(l.scans))
+	p.opts.Log.Debug().Int("subjects", len(l.scans)).Msg("asking the streams for what JetStream may have forgotten")
+	p.schedule(p.opts.AckTimeout)
+	p.beginScans()
+	return true
+}
+
+// beginScans begins scans as far as the bound allows.
+func (p *Publisher) beginScans() {
+	l := &p.looking
+	for l.active && l.pending < lookupsInFlight && l.next < len(l.scans) {
+		l.next++
+		p.ask(l.next - 1)
+	}
+}
+
+// ask sends the next question of a scan.
+func (p *Publisher) ask(index int) {
+	l := &p.looking
+	s := l.scans[index]
+	api := p.opts.Lookup.API
+	m := nats.Msg{Reply: fmt.Sprintf("%s-%s.%s", p.inbox, strconv.FormatUint(uint64(l.round), 36), strconv.FormatInt(int64(index), 36))}
+	if s.from.IsZero() {
+		m.Subject = api + ".STREAM.INFO." + s.stream
+	} else {
+		m.Subject = LookupSubject(api, s.stream)
+		request := map[string]any{"next_by_subj": s.subject}
+		if s.seq > 0 {
+			request["seq"] = s.seq
+		} else {
+			request["start_time"] = s.from
+		}
+		m.Data, _ = json.Marshal(request)
+	}
+	if err := p.link.PublishMsg(&m); err != nil {
+		if !p.link.IsConnected() {
+			err = ErrDisconnected
+		}
+		p.recover(err)
+		return
+	}
+	l.pending++
+}
+
+// lookupAnswer is what matters of an answer to either question.
+type lookupAnswer struct {
+	Error   *APIError `json:"error"`
+	TS      time.Time `json:"ts"`
+	Message *struct {
+		Seq  uint64 `json:"seq"`
+		Hdrs []byte `json:"hdrs"`
+	} `json:"message"`
+}
+
+const (
+	errCodeNoMessage = 10037
+	errCodeNoStream  = 10059
+)
+
+// parseLookupReply reads round and scan from the last two tokens of a reply subject.
+func parseLookupReply(s string) (round uint32, index int, ok bool) {
+	at := strings.LastIndexByte(s, '-') + 1
+	first, second, dot := strings.Cut(s[at:], ".")
+	r, err1 := strconv.ParseUint(first, 36, 32)
+	i, err2 := strconv.ParseInt(second, 36, 32)
+	return uint32(r), int(i), at > 0 && dot && err1 == nil && err2 == nil
+}
+
+// lookedUp takes the answer to a question. open is false once the publisher is closed.
+func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
+	round, index, ok := parseLookupReply(m.Subject)
+	if !ok {
+		return true
+	}
+	var a lookupAnswer
+	err := json.Unmarshal(m.Data, &a)
+	switch {
+	case len(m.Data) == 0 && m.Header.Get("Status") == "503":
+		err = ErrNoResponders
+	case err != nil:
+		err = fmt.Errorf("%w: %w", ErrBadAck, err)
+	case a.Error != nil && a.Error.ErrCode != errCodeNoMessage && a.Error.ErrCode != errCodeNoStream:
+		err = a.Error
+	}
+	p.mu.Lock()
+	l := &p.looking
+	if p.closed || !l.active || round != l.round || index >= l.next {
+		open = !p.closed
+		p.mu.Unlock()
+		return open
+	}
+	l.pending--
+	l.progress = time.Now()
+	if err != nil {
+		p.recover(err)
+		p.mu.Unlock()
+		return true
+	}
+	if l.scans[index].take(&a, l.progress) {
+		p.ask(index)
+	}
+	p.beginScans()
+	var results []bridge.Result
+	if l.active && l.pending == 0 && l.next == len(l.scans) {
+		results = p.concludeLookups()
+	}
+	p.mu.Unlock()
+	for i := range results {
+		p.opts.Settler.Settle(&results[i])
+	}
+	return true
+}
+
+// take reads an answer and reports whether there is more to ask.
+func (s *scan) take(a *lookupAnswer, now time.Time) bool {
+	switch {
+	case a.Error != nil:
+		return false
+	case a.Message == nil:
+		if a.TS.IsZero() {
+			a.TS = now // of a server that does not tell its time
+		}
+		s.from = a.TS.Add(-s.age).UTC()
+		return true
+	}
+	s.seq = a.Message.Seq + 1
+	if h, err := nats.DecodeHeadersMsg(a.Message.Hdrs); err == nil {
+		if seq, ok := s.ids[h.Get(nats.MsgIdHdr)]; ok {
+			s.found = append(s.found, seq)
+			delete(s.ids, h.Get(nats.MsgIdHdr))
+		}
+	}
+	return len(s.ids) > 0
+}
+
+// concludeLookups settles what was found and sends what may follow.
+func (p *Publisher) concludeLookups() (found []bridge.Result) {
+	l := &p.looking
+	hits := map[uint64]bool{}
+	for _, s := range l.scans {
+		for _, seq := range s.found {
+			hits[seq] = true
+		}
+		for _, seq := range s.ids {
+			if seq >= p.win.head {
+				e := p.win.at(seq)
+				e.first, e.foreign = l.began, false
+			}
+		}
+	}
+	head := p.win.head
+	for seq := head; seq < p.win.tail; seq++ {
+		e := p.win.at(seq)
+		if !hits[seq] || e.done {
+			continue
+		}
+		found = append(found, bridge.Result{Token: e.token, Duplicate: true})
+		p.busy.end(e)
+		p.win.reach(seq)
+		p.win.settle(seq)
+	}
+	p.endLookups()
+	p.stats.Found += uint64(len(found))
+	p.opts.Log.Debug().Int("found", len(found)).Msg("the streams have been asked")
+	if p.win.head != head {
+		p.progress = time.Now()
+	}
+	p.goOn()
+	return found
+}
+
+// goOn sends what waited for the streams' answers.
+func (p *Publisher) goOn() {
+	switch {
+	case p.recovery.active && p.win.len() == 0:
+		p.resume()
+	case p.recovery.active:
+		p.schedule(atOnce)
+	default:
+		p.pump()
+		p.arm(p.opts.AckTimeout)
+	}
+}
+
+// awaitsLookups reports whether questions are in flight, and gives them up when the
+// streams have been silent for too long.
+func (p *Publisher) awaitsLookups() bool {
+	l := &p.looking
+	if !l.active {
+		return false
+	}
+	silence := time.Since(l.progress)
+	if silence >= p.opts.AckTimeout {
+		p.recovery.pause = min(2*p.recovery.pause, maxPause)
+		p.recover(ErrAckTimeout)
+		return true
+	}
+	p.schedule(max(p.opts.AckTimeout-silence, minPause))
+	return true
+}
+
+func (p *Publisher) endLookups() {
+	p.looking.active = false
+	clear(p.looking.scans)
+	p.looking.scans = p.looking.scans[:0]
+}
+
+// denyLookups ends the questions where the server does not permit them: what
+// JetStream may have forgotten is sent again, as if there were no look-ups.
+func (p *Publisher) denyLookups(err error) {
+	p.endLookups()
+	p.looking.denied = fmt.Errorf("%w: %w", ErrLookupDenied, err)
+	p.looking.generation = p.link.Generation()
+	p.opts.Log.Warn().AnErr("problem", err).Msg("look-ups are not permitted, sending again what JetStream may have forgotten")
+	p.goOn()
+}
+
+// isLookupDenial reports whether a permission violation is about a question.
+func isLookupDenial(err error) bool {
+	return strings.Contains(err.Error(), LookupSubject("", "")) || strings.Contains(err.Error(), ".STREAM.INFO.")
+}

@@ -1,0 +1,187 @@
+package jetstream
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// storage is a link to a stream in memory with a duplicate window.
+type storage struct {
+	handlers LinkHandlers
+	window   time.Duration
+
+	mu        sync.Mutex
+	mute      bool // stores and does not answer
+	deaf      bool // does not store
+	silent    bool // does not answer questions
+	log       []stored
+	questions int
+}
+
+type stored struct {
+	subject, id string
+	at          time.Time
+}
+
+func (s *storage) PublishMsg(m *nats.Msg) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answer := func(body string) {
+		if !s.mute {
+			reply := strings.Clone(m.Reply)
+			go s.handlers.Answer(&nats.Msg{Subject: reply, Data: []byte(body)}, false)
+		}
+	}
+	if strings.HasPrefix(m.Subject, "$JS.API.") {
+		s.questions++
+		if !s.silent {
+			answer(s.ask(m))
+		}
+		return nil
+	}
+	if s.deaf {
+		return nil
+	}
+	id := m.Header.Get(nats.MsgIdHdr)
+	for _, e := range s.log {
+		if e.id == id && time.Since(e.at) < s.window {
+			answer(`{"stream":"S","seq":1,"duplicate":true}`)
+			return nil
+		}
+	}
+	s.log = append(s.log, stored{strings.Clone(m.Subject), strings.Clone(id), time.Now()})
+	answer(`{"stream":"S","seq":1}`)
+	return nil
+}
+
+func (s *storage) ask(m *nats.Msg) string {
+	if strings.Contains(m.Subject, ".INFO.") {
+		return `{"ts":"` + time.Now().UTC().Format(time.RFC3339Nano) + `"}`
+	}
+	var q struct {
+		Subject string    `json:"next_by_subj"`
+		Seq     int       `json:"seq"`
+		Start   time.Time `json:"start_time"`
+	}
+	if err := json.Unmarshal(m.Data, &q); err != nil {
+		panic(err)
+	}
+	for i, e := range s.log {
+		if e.subject == q.Subject && i+1 >= q.Seq && !e.at.Before(q.Start) {
+			return fmt.Sprintf(`{"message":{"seq":%d,"hdrs":%q}}`, i+1, base64.StdEncoding.EncodeToString([]byte("NATS/1.0\r\nNats-Msg-Id: "+e.id+"\r\n\r\n")))
+		}
+	}
+	return `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`
+}
+
+func (s *storage) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *storage) ids() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.log {
+		ids = append(ids, e.id)
+	}
+	return ids
+}
+
+func (s *storage) IsConnected() bool  { return true }
+func (s *storage) Generation() uint64 { return 1 }
+func (s *storage) Sending(bool) bool  { return true }
+func (s *storage) LastError() error   { return nil }
+func (s *storage) MaxPayload() int64  { return 1 << 20 }
+func (s *storage) Close()             {}
+
+func TestLookupAfterSilence(t *testing.T) {
+	t.Parallel()
+	const window = 2 * time.Minute
+	open := func(t *testing.T, s *storage) *Publisher {
+		s.window = window
+		p, err := NewPublisher(PublisherOptions{
+			Open:    func(h LinkHandlers) (Link, string, error) { s.handlers = h; return s, "r.", nil },
+			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
+			Lookup: &LookupOptions{
+				API: "$JS.API", StreamOf: func(string) string { return "S" }, Window: func() time.Duration { return window },
+			},
+		})
+		require.NoError(t, err)
+		return p
+	}
+	publish := func(p *Publisher, n ...int) {
+		for _, i := range n {
+			p.Publish(&bridge.Message{Token: uint64(i), Subject: fmt.Appendf(nil, "s.%d", i%2), ID: fmt.Append(nil, i), Payload: []byte("x")})
+		}
+	}
+	settled := func(t *testing.T, p *Publisher) {
+		t.Helper()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.Zero(t, p.Stats().Unsettled)
+		require.Empty(t, p.Stats().Problem)
+	}
+	for _, outage := range []time.Duration{10 * time.Second, window, time.Hour} {
+		t.Run("outage of "+outage.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &storage{}
+				p := open(t, s)
+				defer p.Close()
+				publish(p, 0, 1)
+				settled(t, p)
+				s.set(func() { s.mute = true })
+				publish(p, 2, 3, 4) // stored, and nobody learns of it
+				synctest.Wait()
+				s.set(func() { s.deaf = true })
+				publish(p, 5, 6)
+				time.Sleep(outage)
+				s.set(func() { s.deaf, s.mute = false, false })
+				publish(p, 7)
+				settled(t, p)
+				require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7"}, s.ids())
+			})
+		})
+	}
+	t.Run("nothing is asked in normal running", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := &storage{}
+			p := open(t, s)
+			defer p.Close()
+			for i := range 1000 {
+				publish(p, i)
+				time.Sleep(time.Second)
+			}
+			require.Zero(t, s.questions)
+		})
+	})
+	t.Run("no answer to a question", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := &storage{mute: true, silent: true}
+			p := open(t, s)
+			defer p.Close()
+			publish(p, 0, 1)
+			time.Sleep(time.Hour)
+			require.Equal(t, []string{"0", "1"}, s.ids(), "never sent without an answer")
+			require.Equal(t, ErrAckTimeout.Error(), p.Stats().Problem)
+			s.set(func() { s.mute, s.silent = false, false })
+			settled(t, p)
+			require.Equal(t, []string{"0", "1"}, s.ids())
+		})
+	})
+}
