@@ -141,7 +141,7 @@ func (b *Bridge) Ready() (bool, []Problem) {
 // Warnings are what an operator should know although the bridge is ready: that
 // something is stale. Never nil.
 func (b *Bridge) Warnings() []Problem {
-	return slices.Concat([]Problem{}, b.live.warnings(), b.broker.warnings(), b.control.warnings())
+	return append([]Problem{}, slices.Concat(b.live.warnings(), b.broker.warnings(), b.control.warnings())...)
 }
 
 // Totals sums up the counts of all lanes. Connected means all of them that are
