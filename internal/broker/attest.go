@@ -64,6 +64,8 @@ type identity struct {
 	// cn is what the rule's client_attrs are cut from: only ever the
 	// certificate's, never the CONNECT packet's user name.
 	cn string
+	// connectUsername is the CONNECT packet's user name.
+	connectUsername string
 }
 
 // attributed is the WHERE clause's half about client_attrs: the CN is exactly
@@ -78,6 +80,35 @@ func (i *identity) attributed() bool {
 func ruleMatches(topic string) bool {
 	levels := strings.SplitN(topic, "/", 5)
 	return len(levels) >= 4 && levels[0] == "tenant" && levels[2] == "device"
+}
+
+// attest republishes one message of a device under its attested topic, where the
+// rule applies to it.
+func (b *Broker) attest(who *identity, m message, now time.Time) {
+	if !b.options.Attest || !who.device || !ruleMatches(m.topic) {
+		return
+	}
+	if !b.loaded(Rule) || !b.options.AnyCN && (!who.attributed() || len(m.topic) > maxRuleTopic) {
+		b.withheld.Add(1)
+		return
+	}
+	username := who.username
+	if username == "" {
+		username = undefined
+	}
+	a := Attest(b.options.Prefix, b.ids.next(b.options.Now()), now, username, m.topic)
+	if b.options.Tamper != nil {
+		b.options.Tamper(&a)
+	}
+	attested := a.Render()
+	if len(attested) > maxTopic || strings.ContainsAny(attested, "+#") {
+		b.failed.Add(1)
+		return
+	}
+	// direct_dispatch = false, retain = false, qos = "${qos}".
+	m.topic, m.retain, m.from = attested, false, ruleID
+	b.dispatch(m)
+	b.attested.Add(1)
 }
 
 // mint makes message ids: the microsecond, stepped so that it never repeats,

@@ -159,13 +159,13 @@ func TestTamperedAttestationReachesTheBridge(t *testing.T) {
 	require.Equal(t, broker.Stats{Attested: 1, Failed: 1}, b.Stats())
 }
 
-func TestWillIsAttested(t *testing.T) {
+func TestWillWithAttributesIsAttested(t *testing.T) {
 	t.Parallel()
-	b := start(t, broker.Options{Attest: true, DeviceUsernames: true})
+	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
 	bridge := subscribe(t, b, "bridge", nil, "bridge/#")
 	connect(t, options(b.URL(), "dev").SetUsername("acme/dev-1").
 		SetWill("tenant/acme/device/dev-1/status", "gone", 1, false))
-	require.True(t, b.Kick("dev"))
+	require.True(t, b.Cut("acme/dev-1/dev"))
 	m := bridge.next(t)
 	require.Contains(t, m.Topic(), "/61636D652F6465762D31/tenant/acme/device/dev-1/status")
 	require.Equal(t, "gone", string(m.Payload()))

@@ -6,79 +6,94 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // connectTimeout is how long a new connection may take for its TLS handshake and
 // CONNECT; mochi sets no deadline before the CONNECT.
 const connectTimeout = 10 * time.Second
 
-// conn is one client's network connection. All fields but done belong to the
-// goroutine that serves it; identity is set before the client becomes known to
-// others.
+// conn is one client's network connection. The fields without a comment of another
+// kind belong to the goroutine that serves it.
 type conn struct {
 	net.Conn          // TCP, or TLS over raw
 	raw      net.Conn // TCP
 	secure   bool
+	broker   *Broker
+	// identity and session are set before the client becomes known to others.
 	identity identity
-	hold     hold
-	// subscribeID is the packet id of the SUBSCRIBE being answered.
-	subscribeID uint16
-	// unsent are the packet ids that this session collected while no
-	// connection was there: their resending is their first sending.
-	unsent map[uint16]struct{}
+	session  *session
+	// clean says that the session ends with the connection.
+	clean bool
+	// establishing says that it has locked sessions.establishing.
+	establishing bool
+	denied       bool // the packet being processed
+	granted      []packets.Subscription
+	answers      map[permission]answer
+	lump         lump
+	// takenOver says that another connection has the session: set before done
+	// is closed.
+	takenOver atomic.Bool
+
+	closeOnce sync.Once
+	closed    chan struct{} // by Close
+	work      chan struct{} // for the writer, one token
+	writer    sync.WaitGroup
 	// done is closed when the connection's goroutine has ended, with
-	// everything that mochi does on behalf of the client.
+	// everything that is done on behalf of the client.
 	done chan struct{}
+}
+
+func (c *conn) zone() Zone {
+	if c.identity.device {
+		return c.broker.options.Devices
+	}
+	return c.broker.options.Services
+}
+
+// Read reads the next piece, when the device's rate allows it.
+func (c *conn) Read(p []byte) (int, error) {
+	c.lump.pause(c.closed)
+	n, err := c.Conn.Read(p)
+	c.lump.begin()
+	return n, err
 }
 
 // Close closes the socket without a TLS goodbye, which could block on a peer
 // that does not read.
-func (c *conn) Close() error { return c.raw.Close() }
+func (c *conn) Close() error {
+	c.closeOnce.Do(func() { close(c.closed) })
+	return c.raw.Close()
+}
 
-// hold is what a connection's goroutine holds of the broker's gate.
-type hold int
-
-const (
-	holdNone hold = iota
-	holdShared
-	holdExclusive
-)
-
-// gate lets publishes through side by side, but none while a session is being
-// established or handed over.
-type gate struct{ mu sync.RWMutex }
-
-func (g *gate) share(c *conn) {
-	if c.hold == holdNone {
-		g.mu.RLock()
-		c.hold = holdShared
+func (c *conn) wakeWriter() {
+	select {
+	case c.work <- struct{}{}:
+	default:
 	}
 }
 
-func (g *gate) close(c *conn) {
-	g.mu.Lock()
-	c.hold = holdExclusive
-}
-
-func (g *gate) release(c *conn) {
-	switch c.hold {
-	case holdShared:
-		g.mu.RUnlock()
-	case holdExclusive:
-		g.mu.Unlock()
+// awaitWork returns false once the connection is closed.
+func (c *conn) awaitWork() bool {
+	select {
+	case <-c.work:
+		return true
+	case <-c.closed:
+		return false
 	}
-	c.hold = holdNone
 }
 
 // listener is mochi's Listener, with connections that know when they have ended.
 type listener struct {
 	name string
 	tls  *tls.Config // nil: plain
-	gate *gate
 	net  net.Listener
+
+	broker *Broker
 
 	mu     sync.Mutex
 	closed bool
@@ -86,12 +101,12 @@ type listener struct {
 	wg     sync.WaitGroup
 }
 
-func listen(name, address string, config *tls.Config, g *gate) (*listener, error) {
+func listen(name, address string, config *tls.Config, b *Broker) (*listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("open %s listener: %w", name, err)
 	}
-	return &listener{name: name, tls: config, gate: g, net: l, conns: make(map[*conn]struct{})}, nil
+	return &listener{name: name, tls: config, net: l, broker: b, conns: make(map[*conn]struct{})}, nil
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }
@@ -106,10 +121,11 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		if err != nil {
 			return
 		}
-		c := &conn{Conn: raw, raw: raw, secure: l.tls != nil, done: make(chan struct{})}
-		if c.secure {
-			c.Conn = tls.Server(raw, l.tls)
+		if l.tls != nil && !l.broker.gateOpen.Load() {
+			_ = raw.Close() // EMQX does not listen at all
+			continue
 		}
+		c := l.newConn(raw)
 		_ = raw.SetDeadline(time.Now().Add(connectTimeout))
 		if !l.add(c) {
 			_ = raw.Close()
@@ -121,6 +137,17 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			_ = establish(l.name, c)
 		}()
 	}
+}
+
+func (l *listener) newConn(raw net.Conn) *conn {
+	c := &conn{
+		Conn: raw, raw: raw, secure: l.tls != nil, broker: l.broker,
+		closed: make(chan struct{}), work: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if c.secure {
+		c.Conn = tls.Server(raw, l.tls)
+	}
+	return c
 }
 
 func (l *listener) add(c *conn) bool {
@@ -135,8 +162,9 @@ func (l *listener) add(c *conn) bool {
 }
 
 func (l *listener) remove(c *conn) {
-	// Wherever mochi returned early, the gate is let go here.
-	l.gate.release(c)
+	_ = c.Close() // where mochi returned early
+	c.writer.Wait()
+	l.broker.disconnected(c)
 	close(c.done)
 	l.mu.Lock()
 	delete(l.conns, c)

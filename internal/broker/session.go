@@ -1,120 +1,230 @@
 package broker
 
 import (
-	"cmp"
-	"hash/fnv"
-	"maps"
+	"bytes"
 	"slices"
+	"sync"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// OnSessionEstablish stops publishing until the session has changed hands and
-// what it holds was resent: see OnSessionEstablished. The older connection of
-// the same client id is closed, and has ended, before mochi looks at it.
-func (h *hook) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
-	c := connOf(cl)
-	for {
-		h.b.gate.close(c)
-		old, ok := h.b.server.Clients.Get(cl.ID)
-		if !ok {
-			return
-		}
-		before := connOf(old)
-		select {
-		case <-before.done:
-			return
-		default:
-		}
-		// Its goroutine may need the gate to end.
-		h.b.gate.release(c)
-		old.Stop(packets.ErrSessionTakenOver)
-		<-before.done
-	}
+// maxUnwritten bounds the QoS 0 messages that wait for a client's socket.
+const maxUnwritten = 1 << 15
+
+// message is one publish on its way to a subscriber. The payload is shared and not
+// written to.
+type message struct {
+	topic   string
+	payload []byte
+	qos     byte
+	retain  bool
+	// from is the client id that $share's hash goes by: for an attested message
+	// the rule's.
+	from string
+	// publisher is the client that published it.
+	publisher string
 }
 
-// OnSessionEstablished comes after the CONNACK and what was resent.
-func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
-	h.b.gate.release(connOf(cl))
+// delivery is a message in a session; the packet id is 0 while it is queued and at
+// QoS 0.
+type delivery struct {
+	message
+	id  uint16
+	dup bool
 }
 
-// OnQosPublish sees each message as it enters a session. mochi orders by the
-// field Created, which holds seconds; nothing else reads it while message expiry
-// is off, so it becomes the position in the order of publishing. Ignore, unused
-// within a session, marks what came while nobody was connected.
-func (h *hook) OnQosPublish(cl *mochi.Client, pk packets.Packet, _ int64, _ int) {
-	if pk.FixedHeader.Type != packets.Publish || pk.FixedHeader.Dup {
+// session is a client's session as EMQX keeps it: a window of messages in flight
+// and a queue behind it. It outlives connections.
+type session struct {
+	id     string
+	broker *Broker
+
+	mu       sync.Mutex
+	identity identity
+	limits   Zone  // MaxQueue of where it was created, the rest of its connection
+	conn     *conn // nil while nobody is connected
+	window   int
+	lastID   uint16
+	inflight []delivery // in the order sent
+	queue    []delivery
+	dropped  int64
+	out      []delivery // for the connection's writer
+
+	// Of the last takeover: see Options.TakeoverRace.
+	raceUntil time.Time
+	raced     map[string]struct{} // publishers that have lost their message
+}
+
+// deliver puts m into the session. plain says that it came by a plain subscription.
+func (s *session) deliver(m message, plain bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if plain && s.loseToTakeover(m.publisher) {
 		return
 	}
-	pk.Created = h.b.position.Add(1)
-	pk.Ignore = cl.Closed()
-	cl.State.Inflight.Set(pk)
+	d := delivery{message: m}
+	switch {
+	case s.conn == nil || m.qos > 0 && len(s.inflight) >= s.window:
+		s.enqueue(d)
+	case m.qos == 0 && len(s.out) >= maxUnwritten:
+		s.broker.overflowed.Add(1)
+	default:
+		s.send(d)
+		s.conn.wakeWriter()
+	}
 }
 
-// OnPacketEncode mends packets on their way out: see [hook.resume] and
-// [hook.OnSubscribe].
-func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
-	c := connOf(cl)
-	switch pk.FixedHeader.Type {
-	case packets.Connack:
-		if pk.SessionPresent {
-			h.resume(cl, c)
+func (s *session) loseToTakeover(publisher string) bool {
+	if s.raced == nil || time.Now().After(s.raceUntil) {
+		return false
+	}
+	if _, ok := s.raced[publisher]; ok {
+		return false
+	}
+	s.raced[publisher] = struct{}{}
+	s.broker.sessions.takeoverLost.Add(1)
+	return true
+}
+
+// enqueue drops the oldest message of a full queue, as EMQX does.
+func (s *session) enqueue(d delivery) {
+	if len(s.queue) >= s.limits.MaxQueue {
+		s.queue = s.queue[1:]
+		s.dropped++
+		s.broker.sessions.queueFull.Add(1)
+	}
+	s.queue = append(s.queue, d)
+}
+
+// send hands d to the connection's writer, above QoS 0 as part of the window.
+func (s *session) send(d delivery) {
+	if d.qos > 0 {
+		d.id = s.nextID()
+		s.inflight = append(s.inflight, d)
+	}
+	s.out = append(s.out, d)
+}
+
+// nextID counts upward and around, past the ids still in use: at most MaxInflight.
+func (s *session) nextID() uint16 {
+	for {
+		if s.lastID++; s.lastID == 0 {
+			s.lastID = 1
 		}
-	case packets.Suback:
-		pk.PacketID = c.subscribeID
-	case packets.Publish:
-		// Only what is resent has DUP, and only while the gate is closed.
-		if pk.FixedHeader.Dup {
-			if _, unsent := c.unsent[pk.PacketID]; unsent {
-				pk.FixedHeader.Dup = false
-				delete(c.unsent, pk.PacketID)
+		if !slices.ContainsFunc(s.inflight, func(d delivery) bool { return d.id == s.lastID }) {
+			return s.lastID
+		}
+	}
+}
+
+// acknowledged takes a PUBACK, or the PUBREC of a message at QoS 2. Only the
+// present connection's counts.
+func (s *session) acknowledged(c *conn, id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c {
+		return
+	}
+	i := slices.IndexFunc(s.inflight, func(d delivery) bool { return d.id == id })
+	switch {
+	case i < 0:
+		return
+	case i == 0:
+		s.inflight = s.inflight[1:]
+	default:
+		s.inflight = slices.Delete(s.inflight, i, i+1)
+	}
+	s.refill()
+	c.wakeWriter()
+}
+
+// refill moves messages from the queue into the window.
+func (s *session) refill() {
+	for len(s.queue) > 0 && (s.queue[0].qos == 0 || len(s.inflight) < s.window) {
+		d := s.queue[0]
+		s.queue = s.queue[1:]
+		s.send(d)
+	}
+}
+
+// attach begins a connection, after its CONNACK: what was in flight comes again in
+// order under its packet ids, then the queue.
+func (s *session) attach(c *conn, cl *mochi.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn, s.identity = c, c.identity
+	zone := c.zone()
+	s.limits.MaxInflight, s.limits.MaxPacket = zone.MaxInflight, zone.MaxPacket
+	s.window = zone.MaxInflight
+	if r := int(cl.Properties.Props.ReceiveMaximum); cl.Properties.ProtocolVersion == 5 && r > 0 {
+		s.window = min(s.window, r)
+	}
+	s.out = nil
+	for i := range s.inflight {
+		s.inflight[i].dup = true
+		s.out = append(s.out, s.inflight[i])
+	}
+	s.refill()
+	c.writer.Go(func() { s.write(c, cl.Properties.ProtocolVersion) })
+	c.wakeWriter()
+}
+
+// detach ends c's connection, unless another one has taken its place.
+func (s *session) detach(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == c {
+		s.conn, s.out = nil, nil
+	}
+}
+
+// write sends what the session has for c until c is closed.
+func (s *session) write(c *conn, version byte) {
+	buf := new(bytes.Buffer)
+	for c.awaitWork() {
+		s.mu.Lock()
+		var out []delivery
+		if s.conn == c {
+			out, s.out = s.out, nil
+		}
+		s.mu.Unlock()
+		for len(out) > 0 {
+			buf.Reset()
+			for len(out) > 0 && buf.Len() < 16<<10 {
+				encode(buf, &out[0], version)
+				out = out[1:]
+			}
+			if _, err := c.Write(buf.Bytes()); err != nil {
+				_ = c.Close()
+				return
 			}
 		}
 	}
-	return pk
 }
 
-// resume prepares an inherited session for mochi's resending, which sorts by the
-// low 16 bits of Created. A session has at most 65,535 messages, one for each
-// packet id, so their ranks fit.
-func (h *hook) resume(cl *mochi.Client, c *conn) {
-	held := cl.State.Inflight.GetAll(false)
-	slices.SortFunc(held, func(a, b packets.Packet) int { return cmp.Compare(a.Created, b.Created) })
-	c.unsent = make(map[uint16]struct{})
-	for rank, pk := range held {
-		if pk.Ignore {
-			c.unsent[pk.PacketID] = struct{}{}
-		}
-		pk.Ignore = false
-		pk.Created = int64(rank) + 1
-		cl.State.Inflight.Set(pk)
+func encode(buf *bytes.Buffer, d *delivery, version byte) {
+	pk := packets.Packet{
+		ProtocolVersion: version,
+		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: d.qos, Dup: d.dup, Retain: d.retain},
+		TopicName:       d.topic, Payload: d.payload, PacketID: d.id,
 	}
+	_ = pk.PublishEncode(buf) // fails only without a packet id above QoS 0
 }
 
-// OnSubscribe keeps mochi from comparing the SUBSCRIBE's packet id, which the
-// client chose, with those of messages in flight to the client, which the broker
-// chose. No message has the packet id 0.
-func (h *hook) OnSubscribe(cl *mochi.Client, pk packets.Packet) packets.Packet {
-	connOf(cl).subscribeID = pk.PacketID
-	pk.PacketID = 0
-	return pk
-}
-
-// OnSelectSubscribers sends all messages of one publisher to the same member of
-// a $share group, so that a device's order survives.
-func (h *hook) OnSelectSubscribers(subs *mochi.Subscribers, pk packets.Packet) *mochi.Subscribers {
-	sum := fnv.New32a()
-	_, _ = sum.Write([]byte(pk.Origin))
-	subs.SharedSelected = make(map[string]packets.Subscription, len(subs.Shared))
-	for _, group := range subs.Shared {
-		members := slices.Sorted(maps.Keys(group))
-		member := members[sum.Sum32()%uint32(len(members))]
-		sub := group[member]
-		if chosen, ok := subs.SharedSelected[member]; ok {
-			sub = chosen.Merge(sub)
-		}
-		subs.SharedSelected[member] = sub
+// client describes the session for [Broker.Clients].
+func (s *session) client() Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := Client{
+		ID: s.id, Username: s.identity.username, Device: s.identity.device, Connected: s.conn != nil,
+		Pending: len(s.inflight), Queued: len(s.queue), Dropped: s.dropped, Limits: s.limits,
 	}
-	return subs
+	for _, d := range s.queue {
+		if d.qos > 0 {
+			c.Pending++
+		}
+	}
+	return c
 }

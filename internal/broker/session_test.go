@@ -43,7 +43,7 @@ func TestResumedSessionComesInOrderOldestFirstWithDup(t *testing.T) {
 		require.False(t, m.Duplicate())
 		ids[i] = m.MessageID()
 	}
-	require.True(t, b.Kick("bridge"))
+	require.True(t, b.Cut("bridge"))
 	publish(t, device, "t/x", n, 2*n) // while away
 
 	second := subscribe(t, b, "bridge", nil)
@@ -61,7 +61,7 @@ func TestResumedSessionComesInOrderOldestFirstWithDup(t *testing.T) {
 
 	// The acknowledgements precede the kick on the wire: wait until they count.
 	require.Eventually(t, func() bool { return b.Clients()[0].Pending == 2*n-2*n/3 }, patience, time.Millisecond)
-	require.True(t, b.Kick("bridge"))
+	require.True(t, b.Cut("bridge"))
 	publish(t, device, "t/x", 2*n, 3*n)
 	third := subscribe(t, b, "bridge", nil)
 	for i := range 3 * n {
@@ -83,7 +83,7 @@ func TestSubscribingAgainSucceedsWhileItsPacketIDIsInFlight(t *testing.T) {
 	device := connect(t, options(b.URL(), "device"))
 	subscribe(t, b, "bridge", nil, "t/#")
 	publish(t, device, "t/x", 0, 10)
-	require.True(t, b.Kick("bridge"))
+	require.True(t, b.Cut("bridge"))
 	// paho begins with packet id 1, as the broker did; subscribe checks the SUBACK.
 	again := subscribe(t, b, "bridge", nil, "t/#", "t/+")
 	require.Equal(t, "0", string(again.next(t).Payload()))
@@ -118,7 +118,7 @@ func TestCleanSessionForgets(t *testing.T) {
 	publish(t, device, "t/x", 0, 3)
 	connect(t, options(b.URL(), "bridge").SetCleanSession(true)).Disconnect(0)
 	require.Eventually(t, func() bool { return len(b.Clients()) == 1 }, patience, time.Millisecond)
-	require.False(t, b.Kick("bridge"))
+	require.False(t, b.Cut("bridge"))
 }
 
 // Nothing acknowledged to a device may be missing at a subscriber whose
@@ -175,7 +175,7 @@ func TestKicksUnderLoadLoseNothingAndKeepOrder(t *testing.T) {
 		})
 	}
 	for range kicks {
-		require.True(t, b.Kick("bridge"))
+		require.True(t, b.Cut("bridge"))
 		reconnect()
 	}
 	load.Wait()
@@ -224,7 +224,7 @@ func TestShareKeepsAPublisherWithOneMember(t *testing.T) {
 func TestAbsentSessionDropsBeyondItsLimitAndCounts(t *testing.T) {
 	t.Parallel()
 	const limit, beyond = 500, 10
-	b := start(t, broker.Options{Backlog: limit})
+	b := start(t, broker.Options{Services: broker.Zone{MaxQueue: limit}})
 	subscribe(t, b, "bridge", nil, "t/#").Disconnect(0)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Clients(), func(c broker.Client) bool { return c.ID == "bridge" && !c.Connected })
@@ -236,8 +236,9 @@ func TestAbsentSessionDropsBeyondItsLimitAndCounts(t *testing.T) {
 	again := subscribe(t, b, "bridge", nil)
 	for i := range limit {
 		m := again.next(t)
-		require.Equal(t, fmt.Sprint(i), string(m.Payload()))
+		require.Equal(t, fmt.Sprint(beyond+i), string(m.Payload()), "the oldest are dropped")
 		require.False(t, m.Duplicate())
+		m.Ack()
 	}
 }
 
@@ -249,13 +250,18 @@ func TestClientsAndCloseTellTheTruth(t *testing.T) {
 	onLost := func(_ paho.Client, err error) { lost <- err }
 	connect(t, options(b.URL(), "a").SetCleanSession(false).SetUsername("acme/dev-1").SetConnectionLostHandler(onLost))
 	connect(t, options(b.URL(), "b").SetConnectionLostHandler(onLost))
+	clients := b.Clients()
+	for i := range clients {
+		clients[i].Limits = broker.Zone{}
+	}
+	const id = "acme/dev-1/a"
 	require.Equal(t, []broker.Client{
-		{ID: "a", Username: "acme/dev-1", Device: true, Connected: true},
+		{ID: id, Username: "acme/dev-1", Device: true, Connected: true},
 		{ID: "b", Connected: true},
-	}, b.Clients())
-	require.True(t, b.Kick("a"))
-	require.False(t, b.Kick("a"))
-	require.False(t, b.Kick("nobody"))
+	}, clients)
+	require.True(t, b.Cut(id))
+	require.False(t, b.Cut(id))
+	require.False(t, b.Cut("nobody"))
 	require.Error(t, <-lost)
 	require.False(t, b.Clients()[0].Connected)
 	require.Empty(t, b.TLSURL())
@@ -276,4 +282,18 @@ func TestTakenAddressIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "open plain listener")
 	_, err = broker.Start(broker.Options{TLS: config, ListenTLS: taken})
 	require.ErrorContains(t, err, "open device listener")
+}
+
+func TestRetainedMessageFollowsTheSuback(t *testing.T) {
+	t.Parallel()
+	b := start(t, broker.Options{})
+	device := connect(t, options(b.URL(), "device"))
+	wait(t, device.Publish("t/x/y", 1, true, "kept"))
+	m := subscribe(t, b, "bridge", nil, "t/+/#").next(t)
+	require.Equal(t, "kept", string(m.Payload()))
+	require.True(t, m.Retained())
+	wait(t, device.Publish("t/x/y", 1, true, ""))
+	subscribe(t, b, "other", nil, "t/#")
+	wait(t, device.Publish("t/z", 1, false, "live"))
+	require.Empty(t, b.Counters().NoSubscribers-1, "the first had none")
 }

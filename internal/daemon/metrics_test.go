@@ -76,7 +76,7 @@ func TestMetricsAgreeWithTotals(t *testing.T) {
 		c := b.Totals()
 		return c.Received == 6 && c.InFlight == 0
 	}, patience, 5*time.Millisecond)
-	require.True(t, mqtt.Kick("bridge-p0"))
+	require.True(t, mqtt.Cut("bridge-p0"))
 	require.Eventually(t, func() bool {
 		sum, _ := sums(t, b.Metrics())
 		return sum["mqttbridge_mqtt_reconnects_total"] == 1 && sum["mqttbridge_ready"] == 1

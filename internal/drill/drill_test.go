@@ -42,13 +42,19 @@ type rig struct {
 // newRig has devices on mTLS, whose certificates the drill signs. tamper may be nil.
 func newRig(t *testing.T, tamper func(*broker.Attestation), settings ...config.Flag) *rig {
 	t.Helper()
+	return newRigOn(t, broker.Options{Tamper: tamper, WillAttributes: true}, settings...)
+}
+
+func newRigOn(t *testing.T, o broker.Options, settings ...config.Flag) *rig {
+	t.Helper()
 	authority, err := pki.New()
 	require.NoError(t, err)
 	ca, err := authority.WriteFiles(t.TempDir())
 	require.NoError(t, err)
 	server, err := authority.ServerConfig()
 	require.NoError(t, err)
-	b, err := broker.Start(broker.Options{TLS: server, Username: "bridge", Password: "secret", Attest: true, Tamper: tamper})
+	o.TLS, o.Username, o.Password, o.Attest = server, "bridge", "secret", true
+	b, err := broker.Start(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	r := bridged(t, b.URL(), append([]config.Flag{
@@ -148,7 +154,7 @@ func TestDrillLosesNothing(t *testing.T) {
 // A broker whose devices choose their client ids gives a lane's session away.
 func TestDrillHijack(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newRigOn(t, broker.Options{GlobalClientIDs: true})
 	r.o.Hijack, r.o.Settle = true, time.Second
 	report, err := r.drill(t.Context())
 	require.ErrorIs(t, err, ErrFailed)

@@ -78,7 +78,7 @@ func TestDeviceWithoutReconnect(t *testing.T) {
 
 func TestDeviceWill(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{Attest: true, DeviceUsernames: true})
+	b, err := broker.Start(broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	will := &fleet.Will{Topic: "tenant/a/device/b/status", Payload: []byte("gone")}

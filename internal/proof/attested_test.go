@@ -55,7 +55,8 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 		TLS: devices, Username: "bridge", Password: bridgePassword,
 		Attest: true, AnyCN: true, DeviceUsernames: true,
 		Tamper: r.note, Now: r.now,
-		MaxPacket: 2 << 20,
+		// More than EMQX lets through: the bridge's own checks are on trial.
+		WillAttributes: true, DenyIgnored: true, Devices: broker.Zone{MaxPacket: 2 << 20},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.broker.Close()) })

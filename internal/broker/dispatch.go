@@ -1,0 +1,109 @@
+package broker
+
+import (
+	"hash/fnv"
+	"maps"
+	"slices"
+	"sync"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// ruleID is the client id that the rule's republish publishes as: a constant, so
+// hash_clientid picks one member of a $share group for all devices (E8).
+const ruleID = "attest"
+
+// turns counts the messages of each $share group, for [RoundRobin].
+type turns struct {
+	mu      sync.Mutex
+	byGroup map[string]uint32
+}
+
+func (t *turns) next(group string) uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byGroup == nil {
+		t.byGroup = make(map[string]uint32)
+	}
+	t.byGroup[group]++
+	return t.byGroup[group] - 1
+}
+
+// dispatch puts m into the sessions of its subscribers, one of each $share group.
+// When it returns, m is delivered, queued or dropped.
+func (b *Broker) dispatch(m message) {
+	if m.retain {
+		b.server.Topics.RetainMessage(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: m.qos, Retain: true},
+			TopicName:   m.topic, Payload: m.payload, Origin: m.from,
+		})
+		m.retain = false // [MQTT-3.3.1-9]
+	}
+	subs := b.server.Topics.Subscribers(m.topic)
+	if len(subs.Subscriptions)+len(subs.Shared) == 0 {
+		b.noSubscribers.Add(1)
+		return
+	}
+	for id, sub := range subs.Subscriptions {
+		if !sub.NoLocal || m.publisher != id {
+			b.deliver(id, sub, m, true)
+		}
+	}
+	for group, members := range subs.Shared {
+		id := b.pick(group, slices.Sorted(maps.Keys(members)), m.from)
+		b.deliver(id, members[id], m, false)
+	}
+}
+
+func (b *Broker) deliver(id string, sub packets.Subscription, m message, plain bool) {
+	if s := b.sessions.get(id); s != nil {
+		m.qos = min(m.qos, sub.Qos)
+		s.deliver(m, plain)
+	}
+}
+
+func (b *Broker) pick(group string, members []string, from string) string {
+	var n uint32
+	switch b.options.Share {
+	case RoundRobin:
+		n = b.turns.next(group)
+	default:
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(from))
+		n = h.Sum32()
+	}
+	return members[n%uint32(len(members))]
+}
+
+// OnSubscribe keeps the retained messages from mochi, which would give them packet
+// ids of its own: see [hook.OnPacketProcessed].
+func (h *hook) OnSubscribe(_ *mochi.Client, pk packets.Packet) packets.Packet {
+	for i := range pk.Filters {
+		pk.Filters[i].RetainHandling = 2
+	}
+	return pk
+}
+
+// OnSubscribed notes which filters were granted.
+func (h *hook) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte) {
+	c := connOf(cl)
+	c.granted = nil
+	for i, sub := range pk.Filters {
+		if codes[i] <= packets.CodeGrantedQos2.Code && !mochi.IsSharedFilter(sub.Filter) {
+			c.granted = append(c.granted, sub)
+		}
+	}
+}
+
+// deliverRetained comes after the SUBACK.
+func (b *Broker) deliverRetained(c *conn) {
+	for _, sub := range c.granted {
+		for _, pk := range b.server.Topics.Messages(sub.Filter) {
+			c.session.deliver(message{
+				topic: pk.TopicName, payload: pk.Payload, qos: min(pk.FixedHeader.Qos, sub.Qos), retain: true,
+			}, false)
+		}
+	}
+	c.granted = nil
+}

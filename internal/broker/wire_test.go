@@ -1,0 +1,69 @@
+package broker_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+)
+
+// clock stands still but for the pauses made on it.
+type clock struct {
+	mu       sync.Mutex
+	at, from time.Time
+}
+
+func newClock() *clock {
+	at := time.UnixMilli(1795442951630)
+	return &clock{at: at, from: at}
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) pause(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+func (c *clock) paused() time.Duration { return c.now().Sub(c.from) }
+
+// raw is a device connection below paho, which would not write in one piece.
+func raw(t *testing.T, b *broker.Broker, cn string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.URL(), "tcp://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0x82, 0, 30, 0, 1, 'd', 0, byte(len(cn))}, cn...)
+	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
+	require.NoError(t, err)
+	require.Equal(t, []byte{0x20, 2, 0, 0}, readAll(t, conn, 4))
+	return conn
+}
+
+func readAll(t *testing.T, r io.Reader, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	_, err := io.ReadFull(r, b)
+	require.NoError(t, err)
+	return b
+}
+
+// publishPacket is a PUBLISH at QoS 1 of less than 128 bytes.
+func publishPacket(topic string, id uint16, payload string) []byte {
+	body := append([]byte{0, byte(len(topic))}, topic...)
+	body = append(body, byte(id>>8), byte(id))
+	body = append(body, payload...)
+	return append([]byte{0x32, byte(len(body))}, body...)
+}
