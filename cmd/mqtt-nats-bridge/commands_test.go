@@ -53,7 +53,7 @@ func TestExitCodes(t *testing.T) {
 		"drill, a password":         {[]string{"drill", "--broker=mqtt://u:p@127.0.0.1"}, 2, "must have no user and password"},
 		"drill, a key alone":        {[]string{"drill", "--broker=mqtts://127.0.0.1", "--ca-key=x"}, 2, "--ca-key needs --ca-cert"},
 		"drill, a topic of nobody":  {[]string{"drill", "--broker=mqtt://127.0.0.1", "--topic=x/{tenant}/{device}"}, 2, "matches none of the topics"},
-		"drill, over the limit":     {[]string{"drill", "--broker=mqtt://127.0.0.1", "--devices=2"}, 2, "50.0 messages per second of each, and limits.device.rate is 10"},
+		"drill, over the limit":     {[]string{"drill", "--broker=mqtt://127.0.0.1", "--devices=2", "--set=limits.device.rate=10"}, 2, "50.0 messages per second of each, and limits.device.rate is 10"},
 		"drill, nobody there":       {[]string{"drill", "--broker=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, "cannot be reached"},
 		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
 		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},

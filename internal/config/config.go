@@ -146,7 +146,7 @@ const (
 // Limits is what may be sent.
 type Limits struct {
 	Payload    Bytes         `yaml:"payload" default:"256KiB" min:"1" max:"256MiB" doc:"The largest payload; a larger one goes to quarantine, cut."`
-	Device     RateLimit     `yaml:"device" defaults:"rate=10,burst=20" doc:"The limit of each device."`
+	Device     RateLimit     `yaml:"device" defaults:"rate=100,burst=1000" doc:"The limit of each device. Not below what the broker lets pass (EMQX: messages_rate), or it rejects what the broker acknowledged; see docs/emqx.md, E4."`
 	Tenant     RateLimit     `yaml:"tenant" doc:"The limit of each tenant, all its devices together, in each bridge by itself: of several that share the work each allows so much."`
 	Bucket     string        `yaml:"bucket" default:"BRIDGE_LIMITS" doc:"The NATS KV bucket with limits of single tenants and devices, in force as they are written; see docs/limits.md. It need not exist. Empty: none."`
 	MaxDevices int           `yaml:"max_devices" default:"2000000" min:"1" max:"100000000" doc:"Devices remembered by the rate limiter at once."`

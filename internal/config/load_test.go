@@ -65,7 +65,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	require.Len(t, c.Lanes.Partitions.List, 16)
 	require.Zero(t, c.Lanes.Count)
 	require.Equal(t, Attested, c.Identity.Mode)
-	require.Equal(t, RateLimit{Rate: 10, Burst: 20}, c.Limits.Device)
+	require.Equal(t, RateLimit{Rate: 100, Burst: 1000}, c.Limits.Device)
 	require.Equal(t, RateLimit{}, c.Limits.Tenant)
 	require.Equal(t, "nats://127.0.0.1:4222", c.NATS.URL.Join())
 	require.Equal(t, 3*time.Second, c.NATS.AckTimeout)

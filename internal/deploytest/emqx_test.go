@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -87,6 +88,20 @@ func TestEMQXZones(t *testing.T) {
 	}
 	require.Contains(t, conf, `listeners.tcp.default { bind = "0.0.0.0:1883" zone = bridge`)
 	require.Regexp(t, `listeners\.ssl\.default \{[^}]* zone = devices `, conf)
+}
+
+// What EMQX lets pass, the bridge's default must not reject: EMQX reads up to a TLS record
+// (16 KiB) at once, stamps its messages with one time, and has another second's worth in
+// hand.
+func TestDeviceLimitsAgree(t *testing.T) {
+	t.Parallel()
+	defaults, err := config.Load(config.Sources{})
+	require.NoError(t, err)
+	rate, err := strconv.Atoi(firstGroup(t, `(?m)^  messages_rate = "(\d+)/s"$`, read(t, "deploy/emqx/emqx.conf")))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, float64(defaults.Limits.Device.Rate), float64(rate))
+	const leastPublish = 2 + 2 + len("tenant/a/device/b/t") + 2 + 1
+	require.GreaterOrEqual(t, defaults.Limits.Device.Burst, rate+16<<10/leastPublish)
 }
 
 func TestGateOpensTheListenerThatIsClosed(t *testing.T) {
