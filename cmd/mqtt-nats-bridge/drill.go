@@ -34,7 +34,7 @@ type drillCommand struct {
 	KeepAlive time.Duration `name:"keepalive" default:"${drill_keepalive}" help:"Keep-alive of each device."`
 	Tenant    string        `default:"${drill_tenant}" help:"Tenant of the devices; with --certs the certificates say."`
 	Topic     string        `default:"${drill_topic}" help:"Topic of a device."`
-	Settle    time.Duration `default:"${drill_settle}" help:"At the end: give up on missing messages when none has arrived for this time."`
+	Settle    time.Duration `default:"${drill_settle}" help:"At the end: how long to wait for PUBACKs, and for missing messages after the last that arrived."`
 
 	Hijack       bool   `help:"A device connects under the client id of a lane, with clean session 0 and 1."`
 	LaneClientID string `name:"lane-client-id" placeholder:"ID" help:"Which lane; default: the first of the configuration."`

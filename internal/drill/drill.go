@@ -16,9 +16,6 @@ import (
 	"mqtt-nats-bridge/internal/reconcile"
 )
 
-// drain is how long a device goes on for its outstanding PUBACKs at the end.
-const drain = 30 * time.Second
-
 // ErrFailed means that a message was lost, duplicated, out of order or under a wrong
 // device, or that an expectation was not met.
 var ErrFailed = errors.New("the drill failed")

@@ -70,7 +70,7 @@ func (d *drill) newFleet() {
 // accounted has the ledger note what device i publishes.
 func (d *drill) accounted(o fleet.Options, i int, id Identity) fleet.Options {
 	topic := d.o.topic(id)
-	o.Reconnect, o.Drain = true, drain
+	o.Reconnect, o.Drain = true, d.o.Settle
 	o.Message = func(n int) (string, []byte) {
 		return topic, mark{d.run, roleFleet, id.CN, n}.payload(d.o.Size)
 	}
