@@ -68,7 +68,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 	all := settings{
 		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
 		"mqtt.max_packet": "128KiB", "nats.url": server.URL(),
-		"limits.payload": fmt.Sprint(maxPayload),
+		"limits.payload": fmt.Sprint(maxPayload), "limits.device.rate": "10", "limits.device.burst": "20",
 	}
 	for _, m := range more {
 		maps.Copy(all, m)
