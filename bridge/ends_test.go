@@ -60,6 +60,7 @@ type published struct {
 	id      string
 	headers map[string]string
 	payload string
+	first   int64
 }
 
 // message is the published message as a publisher hands a refused one back.
@@ -83,7 +84,7 @@ type streamEnd struct {
 func (p *streamEnd) Publish(m *Message) {
 	c := &published{
 		token: m.Token, subject: string(m.Subject), id: string(m.ID),
-		payload: string(m.Payload), headers: map[string]string{},
+		payload: string(m.Payload), headers: map[string]string{}, first: m.FirstAttempt,
 	}
 	for _, h := range m.Headers {
 		c.headers[h.Name] = string(h.Value)

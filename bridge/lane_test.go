@@ -123,6 +123,19 @@ func TestAnUnknownRedeliveryIsStored(t *testing.T) {
 	require.Empty(t, s.conn.acked())
 }
 
+// An earlier process may have sent it to JetStream, at the broker's time at the earliest.
+func TestAnUnknownRedeliveryMayHaveBeenSentBefore(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t))
+	sent := noon - int64(time.Hour)
+	s.deliver(1, vouched("0A", sent, "acme/dev-1", telemetry), "a", dup)
+	s.deliver(2, vouched("0B", sent, "acme/dev-2", telemetry), "an impostor's", dup)
+	s.deliver(3, vouched("0C", noon, "acme/dev-1", telemetry), "new")
+	all := s.stream.all()
+	require.Len(t, all, 3)
+	require.Equal(t, []int64{sent, sent, 0}, []int64{all[0].first, all[1].first, all[2].first})
+}
+
 func TestIdenticalMessagesAreAllStored(t *testing.T) {
 	t.Parallel()
 	s := play(t)

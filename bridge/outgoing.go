@@ -89,6 +89,10 @@ func (l *Lane) begin(d *Delivery, number uint64) {
 	l.idBuf = l.appendID(l.idBuf[:0], d, number)
 	l.values = l.values[:0]
 	l.message.ID = l.idBuf
+	l.message.FirstAttempt = 0
+	if d.Dup && l.judge.attested.ID != nil { // an earlier process may have sent it
+		l.message.FirstAttempt = l.judge.attested.Millis * int64(time.Millisecond)
+	}
 	l.message.Headers = l.headers[:0]
 }
 
