@@ -1,0 +1,74 @@
+package proof
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// forgetful is a rig whose streams forget ids after two seconds.
+func forgetful(cluster bool) rigOptions {
+	return rigOptions{NATSProxy: true, Cluster: cluster, Env: []string{"BRIDGE_STREAMS_DUPLICATE_WINDOW=2s"}}
+}
+
+// JetStream forgets ids after the duplicate window. An outage that lasts longer, with
+// messages stored whose acknowledgements never arrived, stores none of them twice.
+func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the outage is longer than the window")
+	}
+	const away = 6 * time.Second // three windows
+	strikes := map[string]func(*plainRig){
+		"answers lost, then unreachable": func(r *plainRig) {
+			for _, p := range r.natsProxies {
+				p.Impair(peers.Weather{}, peers.Weather{Vanish: true})
+			}
+			time.Sleep(time.Second) // what is sent now is stored, and nobody learns of it
+			for _, p := range r.natsProxies {
+				p.Down()
+			}
+			time.Sleep(away)
+			for _, p := range r.natsProxies {
+				p.Mend()
+				p.Up()
+			}
+		},
+		"bridge frozen": func(r *plainRig) {
+			r.bridge.Freeze()
+			time.Sleep(away)
+			r.bridge.Thaw()
+		},
+		"nats-server killed": func(r *plainRig) {
+			servers := []*peers.NATSProcess{r.nats}
+			if r.cluster != nil {
+				servers = r.cluster.Nodes
+			}
+			for _, s := range servers {
+				s.Kill9()
+			}
+			time.Sleep(away)
+			for _, s := range servers {
+				s.Start()
+			}
+		},
+	}
+	for name, strike := range strikes {
+		for _, cluster := range []bool{false, true} {
+			title := name
+			if cluster {
+				title = "R3: " + name
+			}
+			t.Run(title, func(t *testing.T) {
+				t.Parallel()
+				o := loadOptions{Devices: 100, Rate: 2000, Total: 30_000}
+				f := fault{name: title + ", longer than the duplicate window", times: 2, rig: forgetful(cluster), strike: strike}
+				v := run(t, f, "2,000 a second", o)
+				require.True(t, v.Clean(), v)
+			})
+		}
+	}
+}
