@@ -171,7 +171,7 @@ func (b *scripted) open(r *recorder, change ...func(*Options)) *Session {
 func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session {
 	b.t.Helper()
 	o := Options{
-		Address: b.addr, ClientID: "bridge-0", Filters: []string{"tenant/+/device/+/+"},
+		Address: b.addr, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
 		Receiver: r, Log: zerolog.Nop(),
 	}
 	for _, c := range change {

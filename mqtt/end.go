@@ -36,7 +36,7 @@ func Reach(ctx context.Context, o Options) error {
 
 // visit connects and leaves again; what the broker sends is not read.
 func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout+connackTimeout)
 	defer cancel()
 	conn, err := o.dial(ctx)
 	if err != nil {

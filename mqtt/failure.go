@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,6 +22,9 @@ var (
 	ErrCredentials = errors.New("broker refused the credentials")
 	// ErrRefused: the broker answered CONNECT with another refusal.
 	ErrRefused = errors.New("broker refused the connection")
+	// ErrSubscriptionRefused means that the broker answered SUBSCRIBE with a
+	// refusal, or by closing the connection.
+	ErrSubscriptionRefused = errors.New("the broker refused the subscription")
 	// ErrClosedByBroker: the broker ended a working connection without a
 	// word; a takeover of the client id looks like this in MQTT 3.1.1.
 	ErrClosedByBroker = errors.New("connection closed by the broker")
@@ -46,7 +50,7 @@ func connectError(host string, code byte, err error) error {
 		return fmt.Errorf("connect to %s: %w: TLS alert %q: check mqtt.tls.cert and mqtt.tls.key", host, ErrCredentials, op.Err)
 	}
 	if op != nil && op.Op == "read" && op.Timeout() {
-		return fmt.Errorf("connect to %s: %w: no answer to CONNECT within %v", host, ErrUnreachable, connectTimeout)
+		return fmt.Errorf("connect to %s: %w: no answer to CONNECT within %v", host, ErrUnreachable, connackTimeout)
 	}
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) {
@@ -115,12 +119,24 @@ func closedByPeer(err error) bool {
 }
 
 // backoff paces connecting. The first three attempts after a connection that
-// worked come quickly, then the pause doubles up to maxPause.
-type backoff struct{ failures int }
+// worked come quickly, then the pause doubles up to maxPause. After a refusal it
+// begins at a second: a broker that has just started may refuse what it accepts a
+// moment later.
+type backoff struct {
+	failures int
+	refusals int       // in a row
+	worked   time.Time // when a connection that worked ended
+}
 
 const (
-	firstPause = 200 * time.Millisecond
-	maxPause   = 15 * time.Second
+	firstPause   = 200 * time.Millisecond
+	refusedPause = time.Second
+	maxPause     = 15 * time.Second
+	// recentPause is the longest pause while a connection worked less than
+	// recently ago: the broker is then most likely restarting, and its devices
+	// come back within a second.
+	recentPause = 1600 * time.Millisecond
+	recently    = 5 * time.Minute
 	// settledAfter is how long a connection lives that counts as one that
 	// works: longer than any pause, for as long does one live that another
 	// bridge takes over when it comes back from its own.
@@ -129,16 +145,29 @@ const (
 
 // next returns the pause before the next attempt: with jitter, so that the lanes
 // of a fleet do not come back in one instant.
-func (b *backoff) next(lived time.Duration) time.Duration {
+func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Duration {
 	if lived >= settledAfter {
-		b.failures = 0
+		b.failures, b.worked = 0, now
 	}
 	b.failures++
-	d := firstPause
-	if b.failures > 3 {
-		d = min(maxPause, firstPause<<min(b.failures-3, 10))
+	d := min(maxPause, firstPause<<min(max(b.failures-3, 0), 10))
+	if refusal(err) {
+		d = min(maxPause, refusedPause<<min(b.refusals, 10))
+		b.refusals++
+	} else {
+		b.refusals = 0
 	}
-	return d/2 + rand.N(d)
+	// Two bridges with one client id must not take it from each other at this pace.
+	fight := errors.Is(err, ErrClosedByBroker) && lived < settledAfter
+	if !fight && !b.worked.IsZero() && now.Sub(b.worked) < recently {
+		d = min(d, recentPause)
+	}
+	return d*3/4 + rand.N(d/2)
+}
+
+// refusal tells whether the broker answered and did not want the client.
+func refusal(err error) bool {
+	return errors.Is(err, ErrSubscriptionRefused) || errors.Is(err, ErrCredentials) || errors.Is(err, ErrRefused)
 }
 
 // takeoverWatch notices two clients fighting over one client id: the broker
@@ -150,14 +179,25 @@ const (
 	takeoverWithin = 5 * time.Minute
 )
 
-// ended notes the end of a connection and tells whether it looks like a takeover
-// loop.
+// ended notes the end of a connection or a failed attempt and tells whether it looks
+// like a takeover loop. In one the broker is there all the time: a failed attempt
+// in between says that it was restarting instead.
 func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) bool {
-	if errors.Is(err, ErrClosedByBroker) && lived < settledAfter {
-		w.ends = append(w.ends, now)
+	switch {
+	case errors.Is(err, ErrClosedByBroker):
+		if lived < settledAfter {
+			w.ends = append(w.ends, now)
+		}
+	case lived == 0 || refusal(err):
+		w.ends = nil
 	}
 	for len(w.ends) > 0 && now.Sub(w.ends[0]) > takeoverWithin {
 		w.ends = w.ends[1:]
 	}
 	return len(w.ends) >= takeoverEnds
+}
+
+// forgive drops the latest end: the other lanes' connections ended with it.
+func (w *takeoverWatch) forgive(at time.Time) {
+	w.ends = slices.DeleteFunc(w.ends, at.Equal)
 }

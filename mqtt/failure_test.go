@@ -34,7 +34,7 @@ func TestConnectErrorsAreToldApart(t *testing.T) {
 		{"not authorized", 5, packets.ErrorRefusedNotAuthorised, ErrCredentials, "(CONNACK 5): check mqtt.username and mqtt.password"},
 		{"nobody listens", 0xfe, network(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), ErrUnreachable, "connection refused"},
 		{"dial timeout", 0xfe, network(&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}), ErrUnreachable, "dial: i/o timeout"},
-		{"silence", 0xfe, network(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}), ErrUnreachable, "no answer to CONNECT within 10s"},
+		{"silence", 0xfe, network(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}), ErrUnreachable, "no answer to CONNECT within 25s"},
 		{"closed", 0xfe, network(io.EOF), ErrRefused, "closed the connection instead of answering CONNECT"},
 		{"reset", 0xfe, network(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), ErrRefused, "closed the connection instead of answering CONNECT"},
 		{"reset at CONNECT", 0xfe, &net.OpError{Op: "write", Err: syscall.EPIPE}, ErrRefused, "closed the connection instead of answering CONNECT"},
@@ -54,8 +54,16 @@ func TestConnectErrorsAreToldApart(t *testing.T) {
 	}
 }
 
+// requirePause checks a pause against its base, jitter allowed for.
+func requirePause(t *testing.T, base, pause time.Duration, what string, n int) {
+	t.Helper()
+	require.GreaterOrEqual(t, pause, base*3/4, "%s %d", what, n)
+	require.Less(t, pause, base*5/4, "%s %d", what, n)
+}
+
 func TestPausesGrowWhileConnectionsDoNotLast(t *testing.T) {
 	t.Parallel()
+	now := time.Unix(1_000_000, 0)
 	var b backoff
 	base := firstPause
 	for n := 1; n < 50; n++ {
@@ -63,34 +71,79 @@ func TestPausesGrowWhileConnectionsDoNotLast(t *testing.T) {
 			base = min(2*base, maxPause)
 		}
 		// A connection that was accepted but soon lost is a failure too.
-		pause := b.next(settledAfter - 1)
-		require.GreaterOrEqual(t, pause, base/2, "failure %d", n)
-		require.Less(t, pause, base/2+base, "failure %d", n)
+		requirePause(t, base, b.next(now, settledAfter-1, ErrClosedByBroker), "failure", n)
 	}
-	require.Less(t, b.next(settledAfter), 2*firstPause, "a connection that worked begins anew")
+	requirePause(t, firstPause, b.next(now, settledAfter, ErrClosedByBroker), "after a connection that worked", 0)
+}
+
+func TestPausesAfterARefusalBeginAtASecond(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	for _, err := range []error{ErrCredentials, ErrRefused, fmt.Errorf("%w to a/#", ErrSubscriptionRefused)} {
+		b := backoff{failures: 3}
+		base := refusedPause
+		for n := range 10 {
+			requirePause(t, base, b.next(now, 0, err), err.Error(), n)
+			base = min(2*base, maxPause)
+		}
+		b.next(now, 0, ErrUnreachable)
+		requirePause(t, refusedPause, b.next(now, 0, err), "after another failure", 0)
+	}
+}
+
+func TestPausesStayShortAfterALinkThatHadWorked(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	var b backoff
+	b.next(now, settledAfter, ErrClosedByBroker)
+	for n := 0; ; n++ {
+		err := []error{ErrUnreachable, ErrCredentials, ErrSubscriptionRefused, ErrRefused}[n%4]
+		pause := b.next(now, 0, err)
+		if now.Sub(b.worked) >= recently {
+			require.Greater(t, pause, 2*time.Second, "the outage is a long one")
+			break
+		}
+		require.LessOrEqual(t, pause, 2*time.Second)
+		now = now.Add(pause)
+	}
+	b = backoff{}
+	b.next(now, settledAfter, ErrClosedByBroker)
+	var pause time.Duration
+	for range 12 {
+		pause = b.next(now, time.Second, ErrClosedByBroker)
+	}
+	require.Greater(t, pause, 10*time.Second, "two bridges do not fight at that pace")
 }
 
 func TestTakeoverIsSeenOnlyInClosesSoonAfterConnecting(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)
+	type end struct {
+		lived time.Duration
+		err   error
+	}
+	closed := end{time.Second, ErrClosedByBroker}
 	for _, c := range []struct {
 		name  string
-		lived time.Duration
 		every time.Duration
-		err   error
+		ends  []end // again and again
 		want  bool
 	}{
-		{"closed again and again", time.Second, 2 * time.Second, ErrClosedByBroker, true},
-		{"each lived long", time.Hour, time.Hour, ErrClosedByBroker, false},
-		{"far apart", time.Second, time.Hour, ErrClosedByBroker, false},
-		{"no answer to a ping", time.Second, 2 * time.Second, errors.New("pingresp not received, disconnecting"), false},
-		{"malformed", time.Second, 2 * time.Second, ErrMalformed, false},
-		{"unreachable", 0, 2 * time.Second, ErrUnreachable, false},
+		{"closed again and again", 2 * time.Second, []end{closed}, true},
+		{"each lived long", time.Hour, []end{{time.Hour, ErrClosedByBroker}}, false},
+		{"far apart", time.Hour, []end{closed}, false},
+		{"no answer to a ping", 2 * time.Second, []end{{time.Second, errors.New("pingresp not received, disconnecting")}}, false},
+		{"malformed", 2 * time.Second, []end{{time.Second, ErrMalformed}}, false},
+		{"unreachable", 2 * time.Second, []end{{0, ErrUnreachable}}, false},
+		{"a broker that restarts", 2 * time.Second, []end{closed, {0, ErrUnreachable}}, false},
+		{"a broker that is not ready yet", 2 * time.Second, []end{closed, {0, ErrRefused}}, false},
+		{"a broker whose ACL is not loaded yet", 2 * time.Second, []end{closed, {time.Millisecond, ErrSubscriptionRefused}}, false},
 	} {
 		var w takeoverWatch
 		var got bool
 		for n := range 20 {
-			got = w.ended(now.Add(time.Duration(n)*c.every), c.lived, c.err)
+			e := c.ends[n%len(c.ends)]
+			got = w.ended(now.Add(time.Duration(n)*c.every), e.lived, e.err)
 			require.False(t, got && n < takeoverEnds-1, "%s: end %d", c.name, n+1)
 		}
 		require.Equal(t, c.want, got, c.name)

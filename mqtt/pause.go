@@ -66,8 +66,9 @@ func (p *pause) fence(c Claim) bool {
 	return true
 }
 
-// awaitAnswer is false where none comes to a SUBSCRIBE or UNSUBSCRIBE. It may come late, behind the messages
-// of a long backlog: a broker that sends something has not stopped working.
+// awaitAnswer is false where none comes to a SUBSCRIBE or UNSUBSCRIBE. It may come
+// late, behind the messages of a long backlog: a broker that sends something has not
+// stopped working.
 func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	for {
 		select {
@@ -75,8 +76,8 @@ func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 			return true
 		case <-stop:
 			return false
-		case <-time.After(connectTimeout):
-			if t.quiet() >= connectTimeout/2 {
+		case <-time.After(answerTimeout):
+			if t.quiet() >= answerTimeout/2 {
 				t.closeBecause(errNoSuback)
 				return false
 			}

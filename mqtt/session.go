@@ -35,6 +35,14 @@ type Options struct {
 	// low rates for that much more latency.
 	Linger  time.Duration
 	Filters []string // subscribed at QoS 1
+	// Former are filters that an earlier configuration or version may have left in
+	// the session. They are unsubscribed, except where they are in Filters too.
+	Former []string
+	// FilterFile remembers across processes which filters the broker has in the
+	// session; empty: nothing does. See filters.go.
+	FilterFile string
+	// Peers are the other sessions of this bridge; nil: there are none.
+	Peers *Peers
 	// Retiring: the filters are unsubscribed instead. The broker puts nothing more
 	// into the session, and delivers what is in it.
 	Retiring bool
@@ -104,10 +112,14 @@ func validFilter(f string) bool {
 	return f != "" && len(f) <= math.MaxUint16
 }
 
-// connectTimeout bounds dialling and the wait for CONNACK and SUBACK, each.
-const connectTimeout = 10 * time.Second
-
 const (
+	dialTimeout = 10 * time.Second // TCP and TLS
+	// connackTimeout is above the 15 s that EMQX gives itself to take a session
+	// over from another connection. A client that left earlier would find its
+	// own attempt in the way of the next one.
+	connackTimeout = 25 * time.Second
+	// answerTimeout bounds the wait for SUBACK and UNSUBACK.
+	answerTimeout = 10 * time.Second
 	// handOver bounds how long SUBSCRIBE waits for paho's writer to take it.
 	// paho's own default is 30 s, and it waits in vain where the connection
 	// ends just then (paho v1.5.1, client.go).
@@ -128,6 +140,9 @@ type Session struct {
 	tap      *tap
 	stopping bool
 	watch    takeoverWatch
+	closedAt time.Time // when the broker closed a working connection; zero: it did not, or went away itself
+
+	filters filterMemory // used only by the goroutine that subscribes
 }
 
 // Open starts a session. It returns at once; what becomes of the connection is
@@ -148,6 +163,8 @@ func open(opts Options, dial func(context.Context) (net.Conn, error)) (*Session,
 		done:   make(chan struct{}),
 		status: Status{ClientID: opts.ClientID, Since: time.Now(), Problem: "not connected yet"},
 	}
+	s.filters.load(&s.opts)
+	opts.Peers.join(opts.ClientID)
 	go s.run(ctx)
 	return s, nil
 }
@@ -166,7 +183,7 @@ func (s *Session) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait.next(lived)):
+		case <-time.After(wait.next(time.Now(), lived, err)):
 		}
 		if c := s.opts.Claim; c != nil && c.Permit(ctx) != nil {
 			return
@@ -206,28 +223,34 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	connectedAt := time.Now()
 	s.connected(token.SessionPresent())
 	stop := make(chan struct{})
-	subscribed := make(chan struct{})
-	go func() {
-		defer close(subscribed)
-		if s.opts.Retiring {
-			s.unsubscribe(client, t, stop)
-		} else {
-			s.subscribe(client, t, stop)
+	arranged := make(chan error, 1)
+	go func() { arranged <- s.arrange(client, t, stop, token.SessionPresent()) }()
+	refused, pending := error(nil), arranged
+	for going := true; going; {
+		select {
+		case refused = <-pending:
+			pending, going = nil, refused == nil
+		case <-t.ended:
+			going = false
+		case <-ctx.Done():
+			going = false
 		}
-	}()
-	select {
-	case <-t.ended:
-		close(stop)
-	case <-ctx.Done():
-		close(stop) // before paho refuses SUBSCRIBE, which would end the tap
+	}
+	close(stop) // before paho refuses SUBSCRIBE, which would end the tap
+	if refused != nil || ctx.Err() != nil {
 		s.disconnect(client, t)
 	}
-	<-subscribed
-	lived = time.Since(connectedAt)
-	if err := ctx.Err(); err != nil {
-		return lived, err // closed: nobody asks why
+	if pending != nil {
+		refused = <-pending
 	}
-	return lived, endReason(t, lost)
+	lived = time.Since(connectedAt)
+	switch err := ctx.Err(); {
+	case err != nil:
+		return lived, err // closed: nobody asks why
+	case refused != nil:
+		return lived, refused
+	}
+	return lived, s.endedEarly(endReason(t, lost))
 }
 
 func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
@@ -237,7 +260,7 @@ func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error
 	o.SetProtocolVersion(4) // explicit: no silent fall-back to 3.1
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false).SetConnectRetry(false)
-	o.SetConnectTimeout(connectTimeout)
+	o.SetConnectTimeout(connackTimeout)
 	o.SetWriteTimeout(handOver)
 	o.SetKeepAlive(s.opts.KeepAlive)
 	o.SetPingTimeout(min(s.opts.KeepAlive, 10*time.Second))
@@ -252,7 +275,7 @@ func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error
 }
 
 func (o *Options) dial(ctx context.Context) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: connectTimeout}
+	dialer := &net.Dialer{Timeout: dialTimeout}
 	if o.TLS != nil {
 		return (&tls.Dialer{NetDialer: dialer, Config: o.TLS}).DialContext(ctx, "tcp", o.Address)
 	}
@@ -270,101 +293,6 @@ func (s *Session) adopt(ctx context.Context, t *tap) error {
 	t.discard.Store(s.stopping)
 	s.tap = t
 	return nil
-}
-
-// subscribe subscribes on every connection, also where the broker kept the
-// session: the filters may have changed, and to subscribe twice does no harm
-// (MQTT 3.1.1 §3.8.4). A refused filter is tried again: the others go on
-// working meanwhile.
-func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) {
-	filters := make(map[string]byte, len(s.opts.Filters))
-	for _, f := range s.opts.Filters {
-		filters[f] = 1
-	}
-	for {
-		token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-		if !t.awaitAnswer(token.Done(), stop) {
-			return
-		}
-		if err := token.Error(); err != nil {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			// Most likely the connection has ended; if not, it is of no
-			// use without its subscription.
-			t.closeBecause(fmt.Errorf("subscribe: %w", err))
-			return
-		}
-		if s.granted(token.Result()) {
-			return
-		}
-		select {
-		case <-stop:
-			return
-		case <-time.After(30 * time.Second):
-		}
-	}
-}
-
-// unsubscribe takes the session out of its share group (§3.10). What is in its queue
-// stays there [MQTT-3.10.4-3].
-func (s *Session) unsubscribe(client paho.Client, t *tap, stop <-chan struct{}) {
-	token := client.Unsubscribe(s.opts.Filters...)
-	if !t.awaitAnswer(token.Done(), stop) {
-		return
-	}
-	if err := token.Error(); err != nil {
-		select {
-		case <-stop:
-		default:
-			t.closeBecause(fmt.Errorf("unsubscribe: %w", err))
-		}
-		return
-	}
-	s.mu.Lock()
-	s.status.Subscribed, s.status.Retiring, s.status.Problem = true, true, ""
-	present := s.status.SessionPresent
-	s.mu.Unlock()
-	s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
-		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring: nothing new comes to this session")
-}
-
-// granted notes the SUBACK's return codes (§3.9.3) and tells whether all
-// filters are in force at QoS 1.
-func (s *Session) granted(codes map[string]byte) bool {
-	var granted, refused []string
-	for _, f := range s.opts.Filters {
-		switch code := codes[f]; code {
-		case 1:
-			granted = append(granted, f)
-		case 0:
-			refused = append(refused, f+" (granted at QoS 0 only: messages could be lost)")
-		default:
-			refused = append(refused, fmt.Sprintf("%s (return code 0x%02x: not allowed for this user, see the broker's ACL)", f, code))
-		}
-	}
-	s.mu.Lock()
-	same := slices.Equal(s.status.Refused, refused) && len(refused) > 0
-	s.status.Granted, s.status.Refused = granted, refused
-	s.status.Subscribed = len(refused) == 0
-	if s.status.Subscribed {
-		s.status.Problem = ""
-	} else {
-		s.status.Problem = "the broker refused the subscription to " + refused[0]
-	}
-	present := s.status.SessionPresent
-	s.mu.Unlock()
-	switch {
-	case len(refused) == 0:
-		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
-			Strs("granted", granted).Msg("mqtt connected")
-	case !same:
-		s.opts.Log.Error().Str("client_id", s.opts.ClientID).Strs("granted", granted).
-			Strs("refused", refused).Msg("mqtt subscription refused")
-	}
-	return len(refused) == 0
 }
 
 // Drain stops taking new messages: they stay with the broker, which sends them

@@ -29,11 +29,11 @@ func TestSilenceInsteadOfConnackIsGivenUpAndTold(t *testing.T) {
 		log := &lines{}
 		s := b.open(&recorder{}, log.into)
 		b.accept().rest()
-		require.Equal(t, connectTimeout, time.Since(start))
+		require.Equal(t, connackTimeout, time.Since(start))
 		for range 4 {
 			b.accept().rest()
 		}
-		require.Equal(t, 1, log.count("no answer to CONNECT within 10s"), "told, not repeated")
+		require.Equal(t, 1, log.count("no answer to CONNECT within 25s"), "told, not repeated")
 		b.connected(false)
 		synctest.Wait()
 		require.True(t, s.Status().Subscribed)
@@ -49,7 +49,7 @@ func TestSilenceInsteadOfSubackIsGivenUpAndTold(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "waiting for the broker to grant the subscription", s.Status().Problem)
 		p.rest()
-		require.Equal(t, connectTimeout, time.Since(start))
+		require.Equal(t, answerTimeout, time.Since(start))
 		next := b.accept()
 		require.Equal(t, errNoSuback.Error(), s.Status().Problem)
 		require.False(t, s.Status().Connected)
@@ -199,28 +199,6 @@ func TestCloseEndsAPauseAtOnce(t *testing.T) {
 	})
 }
 
-func TestARefusedFilterIsTriedAgainOnTheSameConnection(t *testing.T) {
-	virtual(t, func(t *testing.T, b *scripted) {
-		log := &lines{}
-		s := b.open(&recorder{}, log.into, func(o *Options) { o.KeepAlive = time.Hour })
-		p := b.accept()
-		p.connack(false)
-		for range 5 {
-			p.grant(func(string) byte { return 0x80 })
-		}
-		synctest.Wait()
-		require.NotEmpty(t, s.Status().Refused)
-		require.Equal(t, 1, log.count("mqtt subscription refused"), "said once")
-		p.grant(func(string) byte { return 1 })
-		synctest.Wait()
-		st := s.Status()
-		require.True(t, st.Subscribed)
-		require.Empty(t, st.Problem)
-		require.Equal(t, uint64(1), st.Connects)
-		require.Equal(t, 1, log.count("mqtt connected"))
-	})
-}
-
 func TestABrokerThatRefusesIsNotStormed(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		b.open(&recorder{})
@@ -249,7 +227,7 @@ func TestATakeoverByAnotherBridgeIsNamedForAsLongAsItLasts(t *testing.T) {
 		otherSince := start
 		for ; time.Since(start) < 30*time.Minute; rounds++ {
 			p := b.accept() // now the other is out
-			pause := other.next(time.Since(otherSince))
+			pause := other.next(time.Now(), time.Since(otherSince), ErrClosedByBroker)
 			p.connack(true)
 			p.grant(func(string) byte { return 1 })
 			time.Sleep(pause) // virtual
@@ -272,7 +250,9 @@ func TestATakeoverThatIsOverIsForgotten(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, func(o *Options) { o.KeepAlive = time.Hour })
 		for range takeoverEnds {
-			b.connected(true).Close()
+			p := b.connected(true)
+			synctest.Wait()
+			p.Close()
 		}
 		b.connected(true)
 		synctest.Wait()

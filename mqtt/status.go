@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"time"
 )
 
@@ -22,6 +23,14 @@ type Status struct {
 	Takeover     bool   `json:"takeover,omitempty"`
 	Connects     uint64 `json:"connects"`
 	SessionsLost uint64 `json:"sessions_lost"` // reconnects without a session at the broker
+	// SubscribedAt is when the filters were last known to be in force.
+	SubscribedAt time.Time `json:"subscribed_at,omitzero"`
+	// LostAt is when the latest of the lost sessions was noticed.
+	LostAt time.Time `json:"session_lost_at,omitzero"`
+	// TakenOverAt is when it was last noticed that the broker had closed this
+	// lane's connection alone, and was there all the time: that is how it looks
+	// when another client connects with the client id.
+	TakenOverAt time.Time `json:"taken_over_at,omitzero"`
 }
 
 // Status returns the present state. Safe for concurrent use.
@@ -45,8 +54,23 @@ func (s *Session) connected(sessionPresent bool) {
 	st.Connects++
 	if lostSession {
 		st.SessionsLost++
+		st.LostAt = st.Since
+	}
+	alone := !s.closedAt.IsZero()
+	if alone && s.opts.Peers.together(s.opts.ClientID, s.closedAt) {
+		s.watch.forgive(s.closedAt)
+		alone = false
+	}
+	s.closedAt = time.Time{}
+	takenOver := alone && sessionPresent
+	if takenOver {
+		st.TakenOverAt = st.Since
 	}
 	s.mu.Unlock()
+	if takenOver {
+		s.opts.Log.Warn().Str("client_id", s.opts.ClientID).
+			Msg("mqtt connection closed by the broker alone of all lanes: another client may have used the client id")
+	}
 	if lostSession {
 		s.opts.Log.Error().Str("client_id", s.opts.ClientID).
 			Msg("the broker has lost the session: what it had queued for this client id is gone; see its session expiry, queue and memory settings")
@@ -55,6 +79,7 @@ func (s *Session) connected(sessionPresent bool) {
 
 // closed is the last state.
 func (s *Session) closed() {
+	s.opts.Peers.leave(s.opts.ClientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := &s.status
@@ -67,7 +92,13 @@ func (s *Session) closed() {
 func (s *Session) lost(lived time.Duration, err error) {
 	s.mu.Lock()
 	st := &s.status
-	takeover := s.watch.ended(time.Now(), lived, err)
+	now := time.Now()
+	takeover := s.watch.ended(now, lived, err)
+	s.closedAt = time.Time{}
+	if errors.Is(err, ErrClosedByBroker) {
+		s.closedAt = now
+		s.opts.Peers.end(s.opts.ClientID, now)
+	}
 	problem := err.Error()
 	if takeover {
 		problem = "the broker keeps closing the connection soon after accepting it: another client seems to use the client id " + s.opts.ClientID
@@ -79,7 +110,10 @@ func (s *Session) lost(lived time.Duration, err error) {
 	}
 	was := st.Connected
 	st.Connected, st.Subscribed, st.Problem, st.Takeover = false, false, problem, takeover
-	st.Granted, st.Refused = nil, nil
+	st.Granted = nil
+	if !errors.Is(err, ErrSubscriptionRefused) {
+		st.Refused = nil
+	}
 	s.mu.Unlock()
 	switch {
 	case takeover && !news:

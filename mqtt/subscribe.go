@@ -1,0 +1,187 @@
+package mqtt
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+)
+
+// partlyGranted is how long a connection is kept on which some filters were granted
+// and others refused. A broker may remember a refusal for as long as the connection
+// lives (EMQX's ACL cache), so the next attempt takes a new one.
+const partlyGranted = 30 * time.Second
+
+// arrange brings the broker's subscriptions in line with the filters. It returns nil
+// once they are, or where the connection ended first; an error where the broker
+// refused, and a new connection has to try again.
+func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, present bool) error {
+	if s.opts.Retiring {
+		s.retire(client, t, stop)
+		return nil
+	}
+	m := &s.filters
+	if !present {
+		m.forget()
+	}
+	if m.complete && !s.suspicious() && !slices.ContainsFunc(s.opts.Filters, shared) {
+		// To subscribe again would have the broker send all retained messages
+		// again [MQTT-3.8.4-3], in front of which it may drop others.
+		s.granted(nil)
+		return nil
+	}
+	stale := m.stale(&s.opts)
+	if err := s.subscribe(client, t, stop); err != nil || !s.isSubscribed() {
+		return err
+	}
+	// SUBSCRIBE first: between the two a message may come twice, and none is missed.
+	if len(stale) > 0 {
+		if !s.ask(client.Unsubscribe(stale...), t, stop, "unsubscribe") {
+			return nil
+		}
+		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Strs("unsubscribed", stale).
+			Msg("mqtt filters that are no longer configured unsubscribed")
+	}
+	s.remember(m.settle(&s.opts))
+	return nil
+}
+
+// shared tells whether a filter is that of a share group. The broker sends no retained
+// messages for it (MQTT 5 §4.8.2; EMQX 5.8 and mosquitto 2 in 3.1.1 too), so that
+// subscribing again costs nothing, and restores what another client may have
+// unsubscribed.
+func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+
+// suspicious tells whether the session may have been another client's since this
+// process last had it.
+func (s *Session) suspicious() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.TakenOverAt.After(s.status.SubscribedAt)
+}
+
+func (s *Session) isSubscribed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.Subscribed
+}
+
+// subscribe sends SUBSCRIBE and waits for its answer.
+func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) error {
+	s.remember(s.filters.attempt(&s.opts))
+	filters := make(map[string]byte, len(s.opts.Filters))
+	for _, f := range s.opts.Filters {
+		filters[f] = 1
+	}
+	token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
+	if !s.ask(token, t, stop, "subscribe") {
+		return nil
+	}
+	granted, refused := s.granted(token.Result())
+	if len(refused) == 0 {
+		return nil
+	}
+	if granted > 0 {
+		select {
+		case <-stop:
+		case <-time.After(partlyGranted):
+		}
+	}
+	return fmt.Errorf("%w to %s", ErrSubscriptionRefused, refused[0])
+}
+
+// ask waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: the connection has
+// ended, or is of no use.
+func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what string) bool {
+	if !t.awaitAnswer(token.Done(), stop) {
+		return false
+	}
+	if err := token.Error(); err != nil {
+		select {
+		case <-stop:
+		default:
+			// Most likely the connection has ended.
+			t.closeBecause(fmt.Errorf("%s: %w", what, err))
+		}
+		return false
+	}
+	return true
+}
+
+// endedEarly names a connection that the broker closed before it answered SUBSCRIBE.
+// EMQX's deny_action = disconnect does that.
+func (s *Session) endedEarly(err error) error {
+	if errors.Is(err, ErrClosedByBroker) && !s.isSubscribed() {
+		return fmt.Errorf("%w to %s: it closed the connection instead of answering SUBSCRIBE", ErrSubscriptionRefused, s.opts.Filters[0])
+	}
+	return err
+}
+
+// remember logs that the memory of the filters cannot be written. The bridge works
+// without it: it subscribes once more than necessary after a restart.
+func (s *Session) remember(err error) {
+	if err != nil {
+		s.opts.Log.Warn().Err(err).Str("client_id", s.opts.ClientID).Msg("mqtt filters cannot be remembered")
+	}
+}
+
+// retire takes the session out of its share group (§3.10). What is in its queue
+// stays there [MQTT-3.10.4-3].
+func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
+	if !s.ask(client.Unsubscribe(s.opts.Filters...), t, stop, "unsubscribe") {
+		return
+	}
+	s.mu.Lock()
+	s.status.Subscribed, s.status.Retiring, s.status.Problem = true, true, ""
+	present := s.status.SessionPresent
+	s.mu.Unlock()
+	s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
+		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring: nothing new comes to this session")
+}
+
+// granted notes the SUBACK's return codes (§3.9.3); nil: the filters are in force from
+// before. It returns how many filters were granted in any way, and those that are not
+// in force at QoS 1.
+func (s *Session) granted(codes map[string]byte) (inForce int, refused []string) {
+	var granted []string
+	for _, f := range s.opts.Filters {
+		code := byte(1)
+		if codes != nil {
+			code = codes[f]
+		}
+		switch code {
+		case 1:
+			granted = append(granted, f)
+			inForce++
+		case 0:
+			refused = append(refused, f+" (granted at QoS 0 only: messages could be lost)")
+			inForce++
+		default:
+			refused = append(refused, fmt.Sprintf("%s (return code 0x%02x: not allowed for this user, see the broker's ACL)", f, code))
+		}
+	}
+	s.mu.Lock()
+	st := &s.status
+	same := slices.Equal(st.Refused, refused)
+	st.Granted, st.Refused = granted, refused
+	st.Subscribed = len(refused) == 0
+	if st.Subscribed {
+		st.Problem, st.SubscribedAt = "", time.Now()
+	} else {
+		st.Problem = ErrSubscriptionRefused.Error() + " to " + refused[0]
+	}
+	present := st.SessionPresent
+	s.mu.Unlock()
+	switch {
+	case len(refused) == 0:
+		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
+			Strs("granted", granted).Msg("mqtt connected")
+	case !same:
+		s.opts.Log.Error().Str("client_id", s.opts.ClientID).Strs("granted", granted).
+			Strs("refused", refused).Msg("mqtt subscription refused")
+	}
+	return inForce, refused
+}
