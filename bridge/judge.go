@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
@@ -70,6 +71,11 @@ func (j *judge) read(d *Delivery) {
 	j.received, j.clock = d.ReceivedAt, d.ReceivedAt
 	if j.rules.Attested != nil {
 		a, rest, err := j.rules.Attested.Cut(d.Topic)
+		if errors.Is(err, subjects.ErrNotAttested) {
+			j.notSubscribed()
+			j.count(d)
+			return
+		}
 		if err != nil {
 			j.reject(BadTopic, "the broker's attestation cannot be read: %v", err)
 			j.count(d)
@@ -108,7 +114,11 @@ func limiterTime(millis, now int64) int64 {
 func (j *judge) locate() bool {
 	route, ok := j.rules.Topics.Match(j.topic, &j.match)
 	if !ok {
-		j.reject(BadTopic, "the topic matches none of the configured ones")
+		if j.rules.Attested == nil {
+			j.notSubscribed()
+		} else { // a lane takes its whole partition
+			j.reject(BadTopic, "the topic matches none of the configured ones")
+		}
 		return false
 	}
 	if err := j.match.CheckDevice(); err != nil {
@@ -131,6 +141,17 @@ func (j *judge) locate() bool {
 	// An escape is longer than what it stands for.
 	j.escaped = !template.Reversible() || len(j.subject) != len(j.topic)
 	return true
+}
+
+// notSubscribed rejects a topic that no filter of this configuration takes. The copy
+// gets the subject that the topic maps to, so that the stream's limits per subject
+// apply to each topic and not to all of them together.
+func (j *judge) notSubscribed() {
+	j.reject(NotSubscribed, "no configured topic takes it: an earlier subscription of this session still delivers it")
+	j.subjectBuf = subjects.AppendSubject(j.subjectBuf[:0], j.topic)
+	if subjects.CheckSubject(j.subjectBuf) == nil {
+		j.subject = j.subjectBuf
+	}
 }
 
 // check holds payload and name against the rules.

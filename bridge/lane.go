@@ -169,7 +169,8 @@ func (l *Lane) Deliver(c Conn, d *Delivery) {
 	}
 	store := true
 	if j.reason != Accepted {
-		store = l.opts.Devices.reject(j.sender, j.reason, j.limits.quarantine.meter, j.clock) && l.opts.Rules.Quarantine
+		within := l.opts.Devices.reject(j.sender, j.reason, j.limits.quarantine.meter, j.clock)
+		store = (within || j.reason == NotSubscribed) && l.opts.Rules.Quarantine
 	}
 	token, number, ok := l.enter(c, d, hash, number, store)
 	if !ok {

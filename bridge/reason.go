@@ -28,6 +28,10 @@ const (
 	BadPayload
 	// Refused: JetStream will never take the message.
 	Refused
+	// NotSubscribed means that the broker delivers what this configuration does
+	// not subscribe to: a subscription of an earlier one is still in the session.
+	// The device did nothing wrong, so its quarantine bound does not apply.
+	NotSubscribed
 
 	reasons // how many there are
 )
@@ -36,6 +40,7 @@ var reasonTokens = [reasons]string{
 	"accepted", "bad_topic", "payload_too_large", "cn_missing", "cn_mismatch",
 	"cert_unknown", "cert_revoked", "cert_expired", "rate_limited",
 	"tenant_rate_limited", "bad_payload", "refused",
+	"not_subscribed",
 }
 
 // String returns the token that stands for r in subjects and labels.

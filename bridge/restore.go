@@ -90,7 +90,7 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 // could not carry, with a blank at its end, the name that looks like it there.
 func (m *Rejected) owned() bool {
 	switch m.Reason {
-	case "", BadTopic.String(), CNMissing.String(), CNMismatch.String():
+	case "", BadTopic.String(), NotSubscribed.String(), CNMissing.String(), CNMismatch.String():
 		return false
 	}
 	return true

@@ -62,15 +62,10 @@ func (s *Session) connected(sessionPresent bool) {
 		alone = false
 	}
 	s.closedAt = time.Time{}
-	takenOver := alone && sessionPresent
-	if takenOver {
+	if alone && sessionPresent {
 		st.TakenOverAt = st.Since
 	}
 	s.mu.Unlock()
-	if takenOver {
-		s.opts.Log.Warn().Str("client_id", s.opts.ClientID).
-			Msg("mqtt connection closed by the broker alone of all lanes: another client may have used the client id")
-	}
 	if lostSession {
 		s.opts.Log.Error().Str("client_id", s.opts.ClientID).
 			Msg("the broker has lost the session: what it had queued for this client id is gone; see its session expiry, queue and memory settings")

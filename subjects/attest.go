@@ -81,6 +81,10 @@ func (p *Prefix) Filter(partition string, pattern *Pattern) string {
 	return p.lead + partition + "/+/+/+/" + pattern.Filter()
 }
 
+// Partition is the MQTT filter for everything that the broker attests in one
+// partition, whatever the device's topic is.
+func (p *Prefix) Partition(partition string) string { return p.lead + partition + "/#" }
+
 // Cut splits an attested topic into what the broker says and the device's
 // topic, which is not empty. It fails with [ErrNotAttested],
 // [ErrAttestationShort], [ErrPartition], [ErrBrokerID] or [ErrBrokerTime], and

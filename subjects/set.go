@@ -112,6 +112,17 @@ func (s *Set) Filters() []string {
 	return filters
 }
 
+// Subscribed reports whether one of the filters takes a topic. It is for topics that
+// match no route, which a filter may take all the same: a/# takes a.
+func (s *Set) Subscribed(topic string) bool {
+	for _, r := range s.routes {
+		if filterCovers(r.Pattern.Filter(), topic) {
+			return true
+		}
+	}
+	return false
+}
+
 // filterCovers reports whether filter a takes every topic that b takes.
 func filterCovers(a, b string) bool {
 	as, bs := strings.Split(a, "/"), strings.Split(b, "/")

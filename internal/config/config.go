@@ -52,7 +52,7 @@ type MQTT struct {
 	TLS          TLS           `yaml:"tls" doc:"Certificates for mqtts://."`
 	KeepAlive    time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"65535s" step:"1s" doc:"The MQTT keep-alive, in whole seconds (16 bits on the wire)."`
 	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"80KiB" max:"256MiB" doc:"The largest packet taken from the broker whole: topic, payload and framing. A longer one goes to quarantine, cut. Not below 80KiB, so that the longest topic of MQTT (64 KiB) has room."`
-	Share        string        `yaml:"share" doc:"The $share group of plain topics, needed as soon as two lanes or two bridges take the same topics."`
+	Share        string        `yaml:"share" doc:"Plain topics: the $share group, needed as soon as two lanes or two bridges take the same topics. Attested topics: empty, so that each lane is the only member of a share group of its own, bridge-p0 …; or off for plain subscriptions, where the broker does not support $share."`
 	EMQX         EMQX          `yaml:"emqx" doc:"The HTTP API of an EMQX broker: queue lengths and drops of the lanes' sessions in /metrics and /status, warnings in /readyz. See docs/emqx.md."`
 }
 
@@ -64,6 +64,9 @@ type EMQX struct {
 	SecretFile string `yaml:"secret_file" file:"read" doc:"A file that holds the secret; it is read again at every poll, and a trailing newline is dropped."`
 	CA         string `yaml:"ca" file:"read" doc:"With https://, the CA certificates to trust, PEM; empty: the system's."`
 }
+
+// ShareOff is the value of mqtt.share that turns share groups off.
+const ShareOff = "off"
 
 // Lanes says how many MQTT sessions there are. Load leaves exactly one of the
 // first two filled: Partitions with attested topics, Count with plain ones.

@@ -155,13 +155,16 @@ func (l *loader) laneRules() {
 		if c.given("lanes.retiring") {
 			l.contradiction("contradicts identity.mode attested, where no lane is ever too many; drop it", "lanes.retiring")
 		}
-		if c.MQTT.Share != "" {
-			l.contradiction("contradicts identity.mode attested, where partitions share the work; drop it", "mqtt.share")
+		if c.MQTT.Share != "" && c.MQTT.Share != ShareOff {
+			l.contradiction("names a share group, and with identity.mode attested each lane has one of its own; drop it, or write off", "mqtt.share")
 		}
 		c.Lanes.Count, c.Lanes.Retiring = 0, 0
 		l.prefixRule()
 		l.leaseRules()
 		return
+	}
+	if c.MQTT.Share == ShareOff {
+		c.MQTT.Share = "" // plain topics have no group unless one is named
 	}
 	if c.given("lanes.partitions") {
 		l.contradiction("contradicts identity.mode off: plain topics have no partitions; write lanes.count, and mqtt.share where that is more than 1", "lanes.partitions")

@@ -23,6 +23,8 @@ func mqttProblem(s *mqtt.Status) (problem, advice string) {
 		return s.Problem, "let mqtt.username subscribe to it in the broker's ACL"
 	case s.Connected:
 		return s.Problem, ""
+	case strings.Contains(s.Problem, mqtt.ErrSubscriptionRefused.Error()):
+		return s.Problem, "allow the bridge's user to subscribe to it in the broker's ACL; while a broker starts this passes by itself"
 	}
 	return withoutLocalAddress(s.Problem), connectionAdvice(s.Problem)
 }

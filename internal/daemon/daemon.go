@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/mqtt"
 )
 
 // Options of a bridge. Config is required.
@@ -161,6 +162,7 @@ func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
 	shared := &laneShared{
 		config: c, tls: tlsConfig, rules: b.live.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
 		nats:   ConnectOptions(c, ""),
+		peers:  mqtt.NewPeers(),
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}
 	shared.lookup = b.control.lookupOptions(b.plan)
@@ -211,6 +213,7 @@ func (b *Bridge) Failed() <-chan error { return b.fatal }
 func (b *Bridge) tick(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	log := warningLog{log: b.opts.Log}
 	for {
 		select {
 		case <-ctx.Done():
@@ -221,7 +224,9 @@ func (b *Bridge) tick(ctx context.Context) {
 					lane.Tick()
 				}
 				u.watch()
+				u.noteStrays(time.Now())
 			}
+			log.note(b.laneWarnings(time.Now()))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type laneUnit struct {
 	session   *mqtt.Session
 	unstored  time.Time // since when the publisher is seen without a connection
 	last      *LastProblem
+	strays    strays
 
 	// With partitions auto; see partition.go.
 	leased  bool          // the lane is open only while its partition is held here
@@ -53,6 +55,7 @@ type laneShared struct {
 	unheld  func(subject string) bool
 	lookup  *jetstream.LookupOptions
 	local   nats.InProcessConnProvider // in leaf mode
+	peers   *mqtt.Peers
 }
 
 func newLaneUnit(plan LanePlan, log zerolog.Logger, sessions *chorus) *laneUnit {
@@ -143,7 +146,8 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 		Address: c.MQTT.URL.Address(), TLS: shared.tls, ClientID: u.plan.ClientID,
 		Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
 		KeepAlive: c.MQTT.KeepAlive, MaxPacket: int(c.MQTT.MaxPacket), Linger: c.Lane.Linger,
-		Filters: u.plan.Filters, Retiring: u.plan.Retiring, HadSession: claim.hadSession, Claim: claim.of, Receiver: lane, Log: u.mqttLog,
+		Filters: u.plan.Filters, Former: u.plan.Former, FilterFile: u.filterFile(c, claim), Peers: shared.peers,
+		Retiring: u.plan.Retiring, HadSession: claim.hadSession, Claim: claim.of, Receiver: lane, Log: u.mqttLog,
 	})
 	if err != nil {
 		publisher.Close()
@@ -154,6 +158,15 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	u.problem, u.advice, u.since = "", "", time.Now()
 	u.lane, u.journal, u.publisher, u.session = lane, journal, publisher, session
 	return nil
+}
+
+// filterFile is where the session remembers its filters. A leased lane has none: the
+// file would go stale while another replica has the partition.
+func (u *laneUnit) filterFile(c *config.Config, claim claim) string {
+	if c.StateDir == "" || claim.of != nil {
+		return ""
+	}
+	return filepath.Join(c.StateDir, u.plan.ClientID+".filters")
 }
 
 // parts returns what there is of the lane; all nil before it is open.

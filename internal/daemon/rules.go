@@ -25,6 +25,9 @@ type Plan struct {
 type LanePlan struct {
 	ClientID string
 	Filters  []string
+	// Former are filters that other configurations and versions subscribe to for
+	// this client id.
+	Former []string
 	// Retiring: it takes nothing new, and stores what the broker holds for it.
 	Retiring bool
 }
@@ -80,22 +83,38 @@ func rate(l config.RateLimit) bridge.Rate {
 func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []LanePlan {
 	var plans []LanePlan
 	for i, id := range c.ClientIDs() {
-		lane := LanePlan{ClientID: id, Retiring: prefix == nil && i >= c.Lanes.Count}
 		if prefix != nil {
-			for r := range set.Len() {
-				lane.Filters = append(lane.Filters, prefix.Filter(c.Lanes.Partitions.List[i], set.Route(r).Pattern))
+			plans = append(plans, attestedLane(c, prefix, set, id, c.Lanes.Partitions.List[i]))
+			continue
+		}
+		lane := LanePlan{ClientID: id, Retiring: i >= c.Lanes.Count}
+		for _, filter := range set.Filters() {
+			if c.MQTT.Share != "" {
+				lane.Former = append(lane.Former, filter)
+				filter = "$share/" + c.MQTT.Share + "/" + filter
 			}
-		} else {
-			for _, filter := range set.Filters() {
-				if c.MQTT.Share != "" {
-					filter = "$share/" + c.MQTT.Share + "/" + filter
-				}
-				lane.Filters = append(lane.Filters, filter)
-			}
+			lane.Filters = append(lane.Filters, filter)
 		}
 		plans = append(plans, lane)
 	}
 	return plans
+}
+
+// attestedLane takes a whole partition: what matches no topic pattern is then in
+// quarantine, and not nowhere. It is the only member of a share group that is named
+// after its client id. EMQX hands what is published during a session takeover to the
+// member of a group more surely than to a plain subscriber (DESIGN.md, Subscriptions).
+func attestedLane(c *config.Config, prefix *subjects.Prefix, set *subjects.Set, id, partition string) LanePlan {
+	whole := prefix.Partition(partition)
+	share := "$share/" + id + "/" + whole
+	lane := LanePlan{ClientID: id, Filters: []string{share}, Former: []string{whole}}
+	if c.MQTT.Share == config.ShareOff {
+		lane.Filters, lane.Former = []string{whole}, []string{share}
+	}
+	for r := range set.Len() { // what versions before the share group subscribed to
+		lane.Former = append(lane.Former, prefix.Filter(partition, set.Route(r).Pattern))
+	}
+	return lane
 }
 
 // streamPlans declares the streams that the routes' subjects go to, and the

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"runtime"
-	"slices"
 	"time"
 
 	"mqtt-nats-bridge/bridge"
@@ -136,12 +135,6 @@ func (b *Bridge) Status(ctx context.Context) Status {
 func (b *Bridge) Ready() (bool, []Problem) {
 	problems := b.Problems()
 	return len(problems) == 0, problems
-}
-
-// Warnings are what an operator should know although the bridge is ready: that
-// something is stale. Never nil.
-func (b *Bridge) Warnings() []Problem {
-	return append([]Problem{}, slices.Concat(b.live.warnings(), b.broker.warnings(), b.control.warnings())...)
 }
 
 // Totals sums up the counts of all lanes. Connected means all of them that are

@@ -34,7 +34,7 @@ type scriptedBroker struct {
 }
 
 // newScriptedBroker serves until the test ends. It begins to deliver with the
-// first subscription.
+// first subscription, and to a session that it kept right after CONNACK.
 func newScriptedBroker(t testing.TB, o loadOptions, script func(*scriptedBroker)) *scriptedBroker {
 	t.Helper()
 	o.Size, o.Topic = 64, "telemetry"
@@ -94,6 +94,17 @@ func (b *scriptedBroker) session(conn net.Conn, present bool) error {
 	defer close(ended)
 	defer conn.Close()
 	begun := false
+	begin := func() {
+		begun = true
+		deliver.Go(func() {
+			if b.deliver(out, present) != nil {
+				conn.Close()
+			}
+		})
+		if b.again > 0 {
+			deliver.Go(func() { b.repeat(out, ended) })
+		}
+	}
 	for {
 		first, body, err := readPacket(in)
 		if err != nil {
@@ -106,6 +117,9 @@ func (b *scriptedBroker) session(conn net.Conn, present bool) error {
 				flag = 1
 			}
 			err = out.write([]byte{0x20, 2, flag, 0})
+			if present { // the session has its subscription
+				begin()
+			}
 		case 8: // SUBSCRIBE: everything is granted at QoS 1
 			codes := 0
 			for rest := body[2:]; len(rest) > 2; codes++ {
@@ -117,15 +131,7 @@ func (b *scriptedBroker) session(conn net.Conn, present bool) error {
 			}
 			err = out.write(suback)
 			if !begun {
-				begun = true
-				deliver.Go(func() {
-					if b.deliver(out, present) != nil {
-						conn.Close()
-					}
-				})
-				if b.again > 0 {
-					deliver.Go(func() { b.repeat(out, ended) })
-				}
+				begin()
 			}
 		case 4: // PUBACK
 			b.acknowledged(binary.BigEndian.Uint16(body))

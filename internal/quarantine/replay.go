@@ -103,7 +103,7 @@ func filters(reasons []bridge.Reason) []string {
 	for _, reason := range reasons {
 		subject := bridge.QuarantineSubject + "." + reason.String()
 		all = append(all, subject+".>")
-		if reason == bridge.BadTopic {
+		if reason == bridge.BadTopic || reason == bridge.NotSubscribed {
 			all = append(all, subject)
 		}
 	}

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+)
+
+const (
+	// warnFor is how long an event stays a warning: a person has to see it.
+	warnFor = 10 * time.Minute
+	// silentAfter is how long the lanes may be subscribed without any message
+	// before that is a warning.
+	silentAfter = time.Minute
+)
+
+// Warnings are what an operator should know although the bridge is ready. Never nil.
+func (b *Bridge) Warnings() []Problem {
+	return append([]Problem{}, slices.Concat(b.live.warnings(), b.laneWarnings(time.Now()), b.broker.warnings(), b.control.warnings())...)
+}
+
+// laneWarnings are those of the lanes, the same of several lanes once.
+func (b *Bridge) laneWarnings(now time.Time) []Problem {
+	var all []Problem
+	if p, ok := b.silence(now); ok {
+		all = append(all, p)
+	}
+	at := map[string]int{}
+	for _, u := range b.lanes {
+		for _, p := range u.warnings(now) {
+			i, ok := at[p.Problem]
+			if !ok {
+				at[p.Problem] = len(all)
+				all = append(all, p)
+				continue
+			}
+			all[i].Lanes = append(all[i].Lanes, p.Lanes...)
+			if p.Since.Before(all[i].Since) {
+				all[i].Since = p.Since
+			}
+		}
+	}
+	return all
+}
+
+func (u *laneUnit) warnings(now time.Time) []Problem {
+	_, _, session := u.parts()
+	if session == nil {
+		return nil
+	}
+	var all []Problem
+	lanes := []string{u.plan.ClientID}
+	warn := func(at time.Time, text, advice string) {
+		if !at.IsZero() && now.Sub(at) < warnFor {
+			all = append(all, Problem{Component: "mqtt", Problem: text, Advice: advice, Since: at, Lanes: lanes})
+		}
+	}
+	u.mu.Lock()
+	strays := u.strays.at
+	u.mu.Unlock()
+	st := session.Status()
+	warn(st.LostAt, sessionLost,
+		"find out what ended it: a client kicked by hand, a restart of a broker that does not keep sessions, its session expiry, queue or memory limits, or another client that connected with this client id and a clean session (docs/security.md)")
+	warn(st.TakenOverAt, "the broker closed the connection of these lanes and not of the others, and stayed up: another client may have used the client id",
+		"look in the broker's log for clients with this client id; let no device choose it (EMQX: clientid_override in the devices' zone, docs/security.md). What that client acknowledged is lost, and with a clean session everything that was queued")
+	warn(strays, "the broker delivers topics that are not subscribed any more; they go to quarantine as not_subscribed",
+		"the subscription of an earlier configuration is still in the session: put the topic back into topics, or end the subscription at the broker (EMQX: emqx ctl subscriptions del CLIENT_ID TOPIC); then mqtt-nats-bridge quarantine replay")
+	return all
+}
+
+// sessionLost is logged by the session itself.
+const sessionLost = "the broker has lost the session: what it had queued for these lanes is gone"
+
+// strays notes when messages last came that are not subscribed.
+type strays struct {
+	count uint64
+	at    time.Time
+}
+
+// noteStrays is called once a second.
+func (u *laneUnit) noteStrays(now time.Time) {
+	lane, _, _ := u.parts()
+	if lane == nil {
+		return
+	}
+	counts := lane.Counts()
+	count := counts.Rejected[bridge.NotSubscribed]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if count > u.strays.count {
+		u.strays.at = now
+	}
+	u.strays.count = count
+}
+
+// silence is that nothing has ever arrived, although every lane that this bridge has
+// is subscribed.
+func (b *Bridge) silence(now time.Time) (Problem, bool) {
+	var since time.Time
+	open := 0
+	for _, u := range b.lanes {
+		r := u.read()
+		switch {
+		case r.counts.Received > 0 || r.counts.Redelivered > 0 || r.counts.RetainedSkipped > 0:
+			return Problem{}, false
+		case r.elsewhere || u.plan.Retiring:
+			continue
+		case !r.session.Subscribed || now.Sub(r.session.Since) < silentAfter:
+			return Problem{}, false
+		}
+		open++
+		if r.session.Since.After(since) {
+			since = r.session.Since
+		}
+	}
+	if open == 0 {
+		return Problem{}, false
+	}
+	return Problem{
+		Component: "mqtt", Since: since, Advice: silenceAdvice(b.opts.Config),
+		Problem: "every lane is subscribed and no message has ever arrived",
+	}, true
+}
+
+func silenceAdvice(c *config.Config) string {
+	const look = "; mqtt-nats-bridge check --connect looks at the broker"
+	switch {
+	case c.Identity.Mode != config.Attested && c.MQTT.Share != "":
+		return "make sure that devices publish to the configured topics, that the broker's ACL lets the bridge read them, and that the broker supports $share (without it, remove mqtt.share)" + look
+	case c.Identity.Mode != config.Attested:
+		return "make sure that devices publish to the configured topics and that the broker's ACL lets the bridge read them: mosquitto withholds messages without refusing the subscription" + look
+	case c.MQTT.Share == config.ShareOff:
+		return "make sure that the broker has the rule of deploy/emqx, which republishes to " + c.Identity.Prefix + "; a broker without rules, like mosquitto, needs identity.mode: off" + look
+	}
+	return "make sure that the broker has the rule of deploy/emqx, which republishes to " + c.Identity.Prefix + "; a broker without rules, like mosquitto, needs identity.mode: off, one without $share needs mqtt.share: off" + look
+}
+
+// warningLog logs the lanes' warnings when they begin.
+type warningLog struct {
+	log  zerolog.Logger
+	said map[string]bool
+}
+
+// note is called once a second.
+func (w *warningLog) note(warnings []Problem) {
+	now := map[string]bool{}
+	for _, p := range warnings {
+		now[p.Problem] = true
+		if !w.said[p.Problem] && p.Problem != sessionLost {
+			w.log.Warn().Str("component", p.Component).Strs("lanes", p.Lanes).Str("advice", p.Advice).Msg(p.Problem)
+		}
+	}
+	w.said = now
+}
