@@ -154,14 +154,14 @@ func TestTheQuarantineBoundMayChange(t *testing.T) {
 		o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1.0 / 3600, Burst: 2} })
 	})
 	for id := range 5 {
-		s.deliver(uint16(id+1), "not/ours", "x")
+		s.deliver(uint16(id+1), noDevice, "x")
 	}
 	require.Len(t, s.stream.all(), 2)
 	s.opts.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 10} })
-	s.deliver(6, "not/ours", "x")
+	s.deliver(6, noDevice, "x")
 	require.Len(t, s.stream.all(), 2, "spent stays spent")
 	s.tick(time.Second)
-	s.deliver(7, "not/ours", "x")
+	s.deliver(7, noDevice, "x")
 	require.Len(t, s.stream.all(), 3)
 }
 

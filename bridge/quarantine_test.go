@@ -70,15 +70,18 @@ func TestWhatIsNotQuarantinedIsCountedAndAcknowledged(t *testing.T) {
 	require.Equal(t, uint64(2), s.Counts().QuarantineSkipped)
 }
 
+// noDevice matches a topic pattern, and is rejected as bad_topic.
+const noDevice = "tenant/acme/device//telemetry"
+
 func TestASkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 1} }) })
-	s.deliver(1, "elsewhere", "a")
-	s.deliver(2, "elsewhere", "a")
+	s.deliver(1, noDevice, "a")
+	s.deliver(2, noDevice, "a")
 	s.tick(time.Minute)
 	s.connect(true)
-	s.deliver(1, "elsewhere", "a", dup)
-	s.deliver(2, "elsewhere", "a", dup)
+	s.deliver(1, noDevice, "a", dup)
+	s.deliver(2, noDevice, "a", dup)
 	require.Len(t, s.stream.all(), 1)
 	s.stream.store(0)
 	require.Equal(t, []uint16{1, 2}, s.conn.acked())

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,18 +145,60 @@ func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
 		"escapes":      "tenant/acme/device/dev-1/" + strings.Repeat(".", 400),
 		"NUL":          "tenant/acme/device/dev-1/\x00",
 		"levels":       strings.Repeat("x/", 40),
-		"huge":         strings.Repeat("\n", 65_535),
+		"huge":         strings.Repeat("\n", 60_000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(t)
-			s.deliver(1, topic, "payload")
-			m := s.only()
+			s := play(t, attested(t), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 3} }) })
+			for id := range uint16(10) {
+				s.deliver(id+1, vouched(brokerID+strconv.Itoa(int(id)), noon, "acme/dev-1", topic), "payload")
+			}
+			all := s.stream.all()
+			require.Len(t, all, 3, "bounded for each device")
+			m := all[0]
 			require.Equal(t, "quarantine.bad_topic", m.subject)
 			require.Equal(t, "bad_topic", m.headers[HeaderReason])
+			require.Equal(t, "acme/dev-1", m.headers[HeaderCN])
 			require.Equal(t, string(appendHeaderValue(nil, []byte(topic[:min(len(topic), 1024)]))), m.headers[HeaderTopic])
 			require.Equal(t, "payload", m.payload)
-			require.Equal(t, uint64(1), s.Counts().Rejected[BadTopic])
+			require.Equal(t, uint64(10), s.Counts().Rejected[BadTopic])
+			s.deliver(100, vouched(brokerID+"x", noon, "acme/dev-2", topic), "payload")
+			require.Len(t, s.stream.all(), 4, "another device is not held to it")
+		})
+	}
+}
+
+// What no filter takes can only come from a subscription of an earlier configuration.
+// No device is to blame for it, and none of it is dropped.
+func TestWhatIsNotSubscribedIsKept(t *testing.T) {
+	t.Parallel()
+	bound := func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 3} }) }
+	for name, c := range map[string]struct {
+		topic, subject string
+		adjust         []func(*LaneOptions)
+	}{
+		"plain":                    {"old/acme/dev-1", "quarantine.not_subscribed.old.acme.dev-1", nil},
+		"plain, escaped":           {"old/dev 1/a.b", "quarantine.not_subscribed.old.dev%201.a%2Eb", nil},
+		"plain, too long":          {"old/" + strings.Repeat("x", 1024), "quarantine.not_subscribed", nil},
+		"attested, no attestation": {telemetry, "quarantine.not_subscribed." + telemetrySubject, []func(*LaneOptions){attested(t)}},
+		"attested, another prefix": {"bridge/v0/" + telemetry, "quarantine.not_subscribed.bridge.v0." + telemetrySubject, []func(*LaneOptions){attested(t)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t, append(c.adjust, bound)...)
+			for id := range uint16(10) {
+				s.deliver(id+1, c.topic, "payload")
+			}
+			all := s.stream.all()
+			require.Len(t, all, 10)
+			for i, m := range all {
+				require.Equal(t, c.subject, m.subject)
+				require.Equal(t, "not_subscribed", m.headers[HeaderReason])
+				require.Equal(t, c.topic[:min(len(c.topic), 1024)], m.headers[HeaderTopic])
+				s.stream.store(i)
+			}
+			require.EqualValues(t, 10, s.Counts().Quarantined[NotSubscribed])
+			require.Len(t, s.conn.acked(), 10)
 		})
 	}
 }
@@ -186,7 +229,6 @@ func TestATenantCalledQuarantineDoesNotWriteThere(t *testing.T) {
 func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {
 	t.Parallel()
 	for name, topic := range map[string]string{
-		"plain":     telemetry,
 		"short":     "bridge/v1/d/" + brokerID + "/1/41",
 		"no id":     "bridge/v1/d//1/41/" + telemetry,
 		"bad time":  "bridge/v1/d/" + brokerID + "/now/41/" + telemetry,
@@ -287,5 +329,5 @@ func TestEveryReasonHasItsToken(t *testing.T) {
 		require.False(t, seen[r.String()])
 		seen[r.String()] = true
 	}
-	require.Len(t, seen, 11)
+	require.Len(t, seen, 12)
 }

@@ -12,7 +12,7 @@ func TestContradictions(t *testing.T) {
 	t.Parallel()
 	for _, rule := range []struct{ name, yaml, want string }{
 		{"attested lanes have no count", "lanes: {count: 1}", "lanes.count: contradicts identity.mode attested"},
-		{"attested topics have no share", "mqtt: {share: g}", "mqtt.share: contradicts identity.mode attested"},
+		{"attested topics have no share", "mqtt: {share: g}", "mqtt.share: names a share group"},
 		{"plain lanes have no partitions", "identity: {mode: off}\nlanes: {partitions: 0-f}", "lanes.partitions: contradicts identity.mode off"},
 		{"plain lanes share", "identity: {mode: off}\nlanes: {count: 2}", "lanes.count: is 2 without mqtt.share"},
 		{"one plain lane", "identity: {mode: off}\nlanes: {count: 1}", ""},

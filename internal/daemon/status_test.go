@@ -146,7 +146,7 @@ func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
 	var received uint64
 	for _, lane := range s.Lanes {
 		require.True(t, lane.Open)
-		require.Len(t, lane.Session.Granted, 3)
+		require.Len(t, lane.Session.Granted, 1)
 		require.True(t, lane.NATS.Connected)
 		received += lane.Counts.Received
 	}

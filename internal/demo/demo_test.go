@@ -158,7 +158,7 @@ func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
 	topics := []string{
 		topicOf(visitor, "telemetry"),
 		topicOf("globex/other", "telemetry"), // refused, and received nevertheless
-		topicOf(visitor, "a/b/c"),            // attested, but nobody subscribes to it
+		topicOf(visitor, "a/b/c"),            // attested, and matches no topic pattern
 		"elsewhere",                          // not even attested
 	}
 	r, f := stage(t)
@@ -173,10 +173,11 @@ func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
 	t.Cleanup(d.Disconnect)
 	require.NoError(t, d.Run(t.Context()))
 	a := settle(t.Context(), r, f, nil)
-	require.EqualValues(t, 2, a.Visits)
+	require.EqualValues(t, 3, a.Visits)
 	require.NoError(t, verdict(a.checks()))
 	require.EqualValues(t, 1, a.Bridge.Stored)
 	require.EqualValues(t, 1, a.Bridge.Quarantined[bridge.CNMismatch])
+	require.EqualValues(t, 1, a.Bridge.Quarantined[bridge.BadTopic])
 }
 
 func TestAMessageThatTheBridgeDoesNotKnowOfIsFound(t *testing.T) {

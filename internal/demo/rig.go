@@ -22,7 +22,6 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/jetstream"
-	"mqtt-nats-bridge/subjects"
 )
 
 const (
@@ -50,11 +49,8 @@ type rig struct {
 	database   *database // nil: none
 	password   string    // of the bridge at the broker
 
-	topics  atomic.Pointer[subjects.Set] // the broker asks for it, from its start on
-	streams []string                     // by name, quarantine last
-	// visits counts the messages that the broker attested for the visitor and
-	// that a lane has subscribed to.
-	visits atomic.Uint64
+	streams []string      // by name, quarantine last
+	visits  atomic.Uint64 // messages that the broker attested for the visitor
 
 	undo []func() error // last in, first out
 }
@@ -144,12 +140,7 @@ func (r *rig) startBroker() error {
 
 // noteVisit counts the visitor's messages; it changes nothing.
 func (r *rig) noteVisit(a *broker.Attestation) {
-	topics := r.topics.Load()
-	if topics == nil || a.CN != fmt.Sprintf("%X", visitor) {
-		return
-	}
-	var m subjects.Match
-	if _, ok := topics.Match([]byte(a.Topic), &m); ok {
+	if a.CN == fmt.Sprintf("%X", visitor) {
 		r.visits.Add(1)
 	}
 }
@@ -182,7 +173,6 @@ func (r *rig) startBridge(ctx context.Context, o Options, log zerolog.Logger) er
 	if err != nil {
 		return fmt.Errorf("configure bridge: %w", err)
 	}
-	r.topics.Store(plan.Rules.Topics)
 	for _, s := range plan.Streams {
 		r.streams = append(r.streams, s.Name)
 	}
