@@ -114,7 +114,7 @@ func limiterTime(millis, now int64) int64 {
 func (j *judge) locate() bool {
 	route, ok := j.rules.Topics.Match(j.topic, &j.match)
 	if !ok {
-		if j.rules.Attested == nil && subjects.CheckTopic(j.topic) == nil {
+		if j.rules.Attested == nil && subjects.CheckTopic(j.topic) == nil && !j.rules.Topics.Subscribed(string(j.topic)) {
 			j.notSubscribed()
 		} else { // a lane takes its whole partition
 			j.reject(BadTopic, "the topic matches none of the configured ones")

@@ -236,3 +236,14 @@ func TestSetFilters(t *testing.T) {
 	_, err = set("a/{x}/{rest...}", "a/{x}/b/{y}")
 	require.ErrorContains(t, err, "overlap, both take")
 }
+
+func TestSubscribed(t *testing.T) {
+	t.Parallel()
+	s := mustSet(t, "a/{tenant}/{device}/{rest...}", "b/{tenant}/{device}")
+	for topic, want := range map[string]bool{
+		"a/t/d": true, "a/t/d/x/y": true, "b/t/d": true, "b//": true,
+		"a/t": false, "b/t": false, "b/t/d/x": false, "c/t/d": false, "$b/t/d": false,
+	} {
+		require.Equal(t, want, s.Subscribed(topic), topic)
+	}
+}

@@ -4,8 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"maps"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,8 +36,14 @@ func Broker(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report)
 	if !b.connect(s) || !b.subscribe(s, plan) {
 		return
 	}
-	b.settings(b.version(s))
+	who := b.version(s)
 	s.disconnect()
+	b.limits(ctx, usesShare(plan))
+	b.settings(who)
+}
+
+func usesShare(plan *daemon.Plan) bool {
+	return len(plan.Lanes) > 0 && strings.HasPrefix(plan.Lanes[0].Filters[0], "$share/")
 }
 
 type brokerCheck struct {
@@ -44,7 +55,11 @@ type brokerCheck struct {
 
 // dial opens the connection, with TLS where the URL says so.
 func (b *brokerCheck) dial(ctx context.Context) (net.Conn, bool) {
-	m, r := b.config.MQTT, b.report
+	return b.dialInto(ctx, b.report)
+}
+
+func (b *brokerCheck) dialInto(ctx context.Context, r *Report) (net.Conn, bool) {
+	m := b.config.MQTT
 	dialer := net.Dialer{Timeout: stepTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", m.URL.Address())
 	if err != nil {
@@ -106,11 +121,47 @@ func user(name string) string {
 	return "user " + name
 }
 
-// subscribe asks for every lane's filters and names each that is refused.
+// who names the user that the broker's ACL sees, as far as that is known: with a
+// client certificate EMQX takes the user name from it (peer_cert_as_username).
+func (b *brokerCheck) who() string {
+	m := &b.config.MQTT
+	cn := certificateCN(m.TLS.Cert)
+	switch {
+	case cn == "" || cn == m.Username:
+		return user(m.Username)
+	case m.Username == "":
+		return "user " + cn + " (the certificate's CN)"
+	}
+	return fmt.Sprintf("user %s (or %s, the certificate's CN, where the broker takes the user name from it)", m.Username, cn)
+}
+
+// certificateCN is the CN of the first certificate in a PEM file; empty where there
+// is none.
+func certificateCN(file string) string {
+	if file == "" {
+		return ""
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return ""
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return ""
+	}
+	return cert.Subject.CommonName
+}
+
+// subscribe asks for every lane's filters. Filters that are refused for one reason
+// make one line.
 func (b *brokerCheck) subscribe(s *session, plan *daemon.Plan) bool {
 	r := b.report
 	lanes := plan.Lanes
-	if b.config.MQTT.Share != "" {
+	if b.config.Identity.Mode != config.Attested && b.config.MQTT.Share != "" {
 		lanes = lanes[:1] // the members of a group have the same filters
 	}
 	var filters, asked []string
@@ -122,22 +173,26 @@ func (b *brokerCheck) subscribe(s *session, plan *daemon.Plan) bool {
 	codes, err := s.subscribe(asked)
 	if err != nil {
 		r.Fail("mqtt subscribe", "no answer to SUBSCRIBE %s: %v: a broker may close the connection instead of refusing a filter; see its log and its ACL for %s",
-			strings.Join(filters, " "), err, user(b.config.MQTT.Username))
+			examples(filters), err, b.who())
 		return false
 	}
-	granted := 0
+	byCode := map[byte][]string{}
 	for i, f := range filters {
-		switch codes[i] {
-		case 1:
-			granted++
-		case 0:
-			r.Fail("mqtt subscribe", "%s is granted at QoS 0 only, messages could be lost: allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed)", f)
-		default:
-			r.Fail("mqtt subscribe", "%s is refused (SUBACK 0x%02x): allow %s to subscribe to it in the broker's ACL", f, codes[i], user(b.config.MQTT.Username))
-		}
+		byCode[codes[i]] = append(byCode[codes[i]], f)
 	}
-	if granted == len(filters) {
-		r.OK("mqtt subscribe", "all %d filters granted at QoS 1: %s", granted, examples(filters))
+	for _, code := range slices.Sorted(maps.Keys(byCode)) {
+		which := byCode[code]
+		count := fmt.Sprintf("%d of %d filters", len(which), len(filters))
+		switch code {
+		case 1:
+			if len(which) == len(filters) {
+				r.OK("mqtt subscribe", "all %d filters granted at QoS 1: %s", len(which), examples(which))
+			}
+		case 0:
+			r.Fail("mqtt subscribe", "%s granted at QoS 0 only, messages could be lost: %s: allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed)", count, examples(which))
+		default:
+			r.Fail("mqtt subscribe", "%s refused (SUBACK 0x%02x): %s: allow %s to subscribe to them in the broker's ACL", count, code, examples(which), b.who())
+		}
 	}
 	return true
 }
@@ -145,11 +200,12 @@ func (b *brokerCheck) subscribe(s *session, plan *daemon.Plan) bool {
 // ownGroup moves a shared filter to a group of its own: as a member of the
 // bridge's group the check would be given messages meant for the bridge.
 func (b *brokerCheck) ownGroup(filter string) string {
-	prefix := "$share/" + b.config.MQTT.Share + "/"
-	if rest, ok := strings.CutPrefix(filter, prefix); ok && b.config.MQTT.Share != "" {
-		return "$share/" + b.config.MQTT.Share + b.suffix + "/" + rest
+	rest, ok := strings.CutPrefix(filter, "$share/")
+	if !ok {
+		return filter
 	}
-	return filter
+	group, topic, _ := strings.Cut(rest, "/")
+	return "$share/" + group + b.suffix + "/" + topic
 }
 
 func examples(filters []string) string {

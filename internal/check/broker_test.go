@@ -3,6 +3,7 @@ package check
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"net"
 	"os"
@@ -27,13 +28,17 @@ type script struct {
 	// versionTopic and version are a retained message for whoever subscribes
 	// to $SYS.
 	versionTopic, version string
+	// connack5 answers CONNECT with MQTT 5; nil: with Receive Maximum 1000; empty: not
+	// at all.
+	connack5 []byte
+	echo     func(topic string) bool // publishes that come back
 }
 
-// fakeBroker is one connection's worth of MQTT broker.
+// fakeBroker is an MQTT broker that serves one connection at a time.
 type fakeBroker struct {
 	url     string
-	connect packets.ConnectPacket // read after the check has returned
-	filters []string
+	connect packets.ConnectPacket // the first; read after the check has returned
+	filters []string              // of the first SUBSCRIBE
 	done    chan struct{}
 }
 
@@ -44,12 +49,14 @@ func startBroker(t *testing.T, s script) *fakeBroker {
 	b := &fakeBroker{url: "mqtt://" + l.Addr().String(), done: make(chan struct{})}
 	go func() {
 		defer close(b.done)
-		conn, err := l.Accept()
-		if err != nil {
-			return
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b.serve(conn, s)
+			conn.Close()
 		}
-		defer conn.Close()
-		b.serve(conn, s)
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -60,6 +67,14 @@ func startBroker(t *testing.T, s script) *fakeBroker {
 
 func (b *fakeBroker) serve(conn net.Conn, s script) {
 	r := bufio.NewReader(conn)
+	// paho's decoder does not know MQTT 5.
+	if head, err := r.Peek(9); err == nil && head[8] == 5 {
+		if s.connack5 == nil {
+			s.connack5 = receiveMaximum(1000)
+		}
+		_, _ = conn.Write(s.connack5)
+		return
+	}
 	for {
 		p, err := packets.ReadPacket(r)
 		if err != nil {
@@ -67,7 +82,9 @@ func (b *fakeBroker) serve(conn net.Conn, s script) {
 		}
 		switch p := p.(type) {
 		case *packets.ConnectPacket:
-			b.connect = *p
+			if b.connect.ProtocolVersion == 0 {
+				b.connect = *p
+			}
 			if s.hangUp == packets.Connect {
 				return
 			}
@@ -79,6 +96,10 @@ func (b *fakeBroker) serve(conn net.Conn, s script) {
 				return
 			}
 			b.suback(conn, p, s)
+		case *packets.PublishPacket:
+			if s.echo != nil && s.echo(p.TopicName) {
+				_ = p.Write(conn)
+			}
 		case *packets.DisconnectPacket:
 			return
 		}
@@ -97,7 +118,9 @@ func (b *fakeBroker) suback(conn net.Conn, p *packets.SubscribePacket, s script)
 	}
 	system := strings.HasPrefix(p.Topics[0], "$SYS/")
 	if !system {
-		b.filters = p.Topics
+		if b.filters == nil {
+			b.filters = p.Topics
+		}
 		// A message of the live traffic may come before the SUBACK.
 		early := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 		early.TopicName, early.Payload = "tenant/a/device/b/t", []byte("x")
@@ -115,6 +138,12 @@ func (b *fakeBroker) suback(conn net.Conn, p *packets.SubscribePacket, s script)
 		}
 	}
 	_ = ack.Write(conn)
+}
+
+// receiveMaximum is a CONNACK of MQTT 5.
+func receiveMaximum(n uint16, more ...byte) []byte {
+	properties := append([]byte{0x21, byte(n >> 8), byte(n)}, more...)
+	return append([]byte{0x20, byte(3 + len(properties)), 0, 0, byte(len(properties))}, properties...)
 }
 
 // load is a configuration from KEY=value pairs of the environment.
@@ -140,16 +169,18 @@ func checkBroker(t *testing.T, env ...string) (string, *Report) {
 func TestBrokerFindingsAreToldApart(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		script script
-		env    []string
-		want   []string
-		fails  int
+		script     script
+		env        []string
+		partitions string // 0
+		want       []string
+		fails      int
 	}{
 		"all well": {
 			script: script{versionTopic: "$SYS/brokers/emqx@127.0.0.1/version", version: "5.8.9"},
 			want: []string{
 				"ok    mqtt connect: accepted user bridge as client bridge-check-",
-				"ok    mqtt subscribe: all 3 filters granted at QoS 1: bridge/v1/0/+/+/+/tenant/+/device/+/+ ",
+				"ok    mqtt subscribe: all 1 filters granted at QoS 1: $share/bridge-p0/bridge/v1/0/#",
+				"ok    mqtt limits: Receive Maximum 1000\n",
 				"ok    mqtt broker: EMQX 5.8.9\n",
 				"note  mqtt settings: mqtt.max_mqueue_len = 200000: ",
 			},
@@ -176,27 +207,62 @@ func TestBrokerFindingsAreToldApart(t *testing.T) {
 		},
 		"hangs up on SUBSCRIBE": {
 			script: script{hangUp: packets.Subscribe}, fails: 1,
-			want: []string{"no answer to SUBSCRIBE bridge/v1/0/", "its ACL for user bridge"},
+			want: []string{"no answer to SUBSCRIBE $share/bridge-p0/bridge/v1/0/#", "its ACL for user bridge"},
 		},
-		"one filter refused": {
+		"one cause, one line": {
+			script: script{grant: func(string) byte { return 0x80 }}, fails: 1,
+			partitions: "0-f",
+			want:       []string{"FAIL  mqtt subscribe: 16 of 16 filters refused (SUBACK 0x80): $share/bridge-p0/bridge/v1/0/# $share/bridge-p1/bridge/v1/1/# $share/bridge-p2/bridge/v1/2/# … $share/bridge-pf/bridge/v1/f/#: allow user bridge"},
+		},
+		"two causes": {
 			script: script{grant: func(f string) byte {
-				if strings.HasSuffix(f, "commands/ack") {
+				switch {
+				case strings.HasSuffix(f, "/0/#"):
+					return 0
+				case strings.HasSuffix(f, "/1/#"):
 					return 0x80
 				}
 				return 1
 			}},
-			fails: 1,
-			want:  []string{"FAIL  mqtt subscribe: bridge/v1/0/+/+/+/tenant/+/device/+/commands/ack is refused (SUBACK 0x80): allow user bridge"},
+			partitions: "0-f",
+			fails:      2,
+			want: []string{
+				"1 of 16 filters granted at QoS 0 only, messages could be lost: $share/bridge-p0/bridge/v1/0/#",
+				"1 of 16 filters refused (SUBACK 0x80): $share/bridge-p1/bridge/v1/1/#",
+			},
 		},
-		"granted at QoS 0": {
-			script: script{grant: func(string) byte { return 0 }}, fails: 3,
-			want: []string{"is granted at QoS 0 only, messages could be lost"},
+		"EMQX's default zone": {
+			script: script{connack5: receiveMaximum(32)}, fails: 1,
+			want: []string{"FAIL  mqtt limits: Receive Maximum is 32, EMQX's default: ", "holds 1,000 messages"},
+		},
+		"a small window": {
+			script: script{connack5: receiveMaximum(20)},
+			want:   []string{"note  mqtt limits: Receive Maximum is 20 messages in flight"},
+		},
+		"small packets": {
+			script: script{connack5: receiveMaximum(1000, 0x27, 0, 0, 0xff, 0xff)},
+			want:   []string{"ok    mqtt limits: Receive Maximum 1000", "Maximum Packet Size is 65535 bytes, below limits.payload (262144)"},
+		},
+		"no $share, said": {
+			script: script{connack5: receiveMaximum(1000, 0x2a, 0)}, fails: 1,
+			want: []string{"FAIL  mqtt share: the broker says that it does not support $share, so nothing would arrive: write mqtt.share: off"},
+		},
+		"no $share, granted as a plain filter": {
+			script: script{connack5: []byte{}, echo: func(topic string) bool { return strings.HasSuffix(topic, "/plain") }}, fails: 1,
+			want: []string{"FAIL  mqtt share: the broker grants $share and delivers nothing for it: write mqtt.share: off"},
+		},
+		"$share without MQTT 5": {
+			script: script{connack5: []byte{}, echo: func(string) bool { return true }},
+			want:   []string{"ok    mqtt share: the broker supports $share"},
+		},
+		"$share that cannot be tried out": {
+			script: script{connack5: []byte{0x20, 2, 0, 1}},
+			want:   []string{"note  mqtt share: the broker does not accept MQTT 5, and may not support $share"},
 		},
 		"EMQX too old": {
 			script: script{versionTopic: "$SYS/brokers/emqx@127.0.0.1/version", version: "5.8.4"},
 			want:   []string{"note  mqtt broker: EMQX 5.8.4 is older than 5.8.5: it lacks client_attrs_init"},
 		},
-		"version not shown": {want: []string{"note  mqtt broker: its version does not show ($SYS is not granted, or empty)"}},
 		"mosquitto": {
 			script: script{versionTopic: "$SYS/broker/version", version: "mosquitto version 2.0.11"},
 			want: []string{
@@ -213,7 +279,7 @@ func TestBrokerFindingsAreToldApart(t *testing.T) {
 			if env == nil {
 				env = []string{"BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=hunter2"}
 			}
-			out, r := checkBroker(t, append(env, "MQTT_URL="+b.url, "BRIDGE_LANES_PARTITIONS=0")...)
+			out, r := checkBroker(t, append(env, "MQTT_URL="+b.url, "BRIDGE_LANES_PARTITIONS="+cmp.Or(test.partitions, "0"))...)
 			for _, want := range test.want {
 				require.Contains(t, out, want)
 			}
@@ -229,7 +295,6 @@ func TestTheBridgesOwnSessionIsNotDisturbed(t *testing.T) {
 	b := startBroker(t, script{})
 	_, r := checkBroker(t, "MQTT_URL="+b.url, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=fleet", "BRIDGE_LANES_COUNT=4")
 	require.Zero(t, r.Failed())
-	<-b.done
 	require.True(t, b.connect.CleanSession)
 	require.Regexp(t, `^bridge-check-[a-z0-9]{8}$`, b.connect.ClientIdentifier)
 	require.Len(t, b.filters, 3)

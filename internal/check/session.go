@@ -94,6 +94,31 @@ func (s *session) retained(prefix string, patience time.Duration, filters ...str
 	}
 }
 
+// roundTrip publishes an empty message to each topic and returns those that come back
+// within patience.
+func (s *session) roundTrip(topics []string, patience time.Duration) map[string]bool {
+	got := map[string]bool{}
+	for _, topic := range topics {
+		p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+		p.TopicName = topic
+		if s.send(p) != nil {
+			return got
+		}
+	}
+	deadline := time.Now().Add(patience)
+	for len(got) < len(topics) {
+		_ = s.conn.SetReadDeadline(deadline)
+		answer, err := packets.ReadPacket(s.r)
+		if err != nil {
+			return got
+		}
+		if p, ok := answer.(*packets.PublishPacket); ok {
+			got[p.TopicName] = true
+		}
+	}
+	return got
+}
+
 func allRefused(codes []byte) bool {
 	for _, c := range codes {
 		if c < 0x80 {

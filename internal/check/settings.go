@@ -2,6 +2,9 @@ package check
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -25,9 +28,10 @@ const leastEMQX = "5.8.5"
 // drop the connection over it, so it comes last and decides nothing.
 func (b *brokerCheck) version(s *session) maker {
 	r := b.report
+	// EMQX publishes its version from time to time and not retained, and its shipped
+	// ACL refuses it: then nothing is said.
 	topic, text, ok := s.retained("$SYS/broker", time.Second, "$SYS/brokers/+/version", "$SYS/broker/version")
 	if !ok {
-		r.Note("mqtt broker", "its version does not show ($SYS is not granted, or empty): attested topics need EMQX %s or later", leastEMQX)
 		return unknownMaker
 	}
 	if rest, ok := strings.CutPrefix(text, "mosquitto version "); ok {
@@ -101,10 +105,91 @@ func (b *brokerCheck) settings(who maker) {
 	if who == mosquitto {
 		list, where = mosquittoSettings(), "mosquitto.conf"
 		// Seen with mosquitto 2.0.11.
-		b.report.Note("mqtt subscribe", "an acl_file of mosquitto grants every filter and withholds the messages: verify that %s may read these topics", user(b.config.MQTT.Username))
+		b.report.Note("mqtt subscribe", "an acl_file of mosquitto grants every filter and withholds the messages: verify that %s may read these topics", b.who())
 	}
 	b.report.Note("mqtt settings", "a client cannot see these; verify them in the broker's %s:", where)
 	for _, s := range list {
 		b.report.Note("mqtt settings", "%s = %s: %s", s.key, s.want, s.why)
 	}
+}
+
+// emqxDefaultInflight is mqtt.max_inflight where nobody has set it.
+const emqxDefaultInflight = 32
+
+// limits connects once more, with MQTT 5, whose CONNACK names limits that hold for
+// the bridge's MQTT 3.1.1 too.
+func (b *brokerCheck) limits(ctx context.Context, share bool) {
+	conn, ok := b.dialInto(ctx, NewReport(io.Discard))
+	if !ok {
+		return
+	}
+	defer conn.Close()
+	m, r := &b.config.MQTT, b.report
+	a, err := announce(conn, m.ClientID+b.suffix, m.Username, m.Password.Reveal())
+	switch {
+	case errors.Is(err, errNotMQTT5):
+		if share {
+			b.probeShare(ctx)
+		}
+		return
+	case err != nil:
+		r.Note("mqtt limits", "the broker's limits do not show: CONNECT with MQTT 5: %v", err)
+		return
+	}
+	b.judgeLimits(a, share)
+}
+
+func (b *brokerCheck) judgeLimits(a announced, share bool) {
+	r := b.report
+	if share && a.noShare {
+		r.Fail("mqtt share", "the broker says that it does not support $share, so nothing would arrive: %s", b.shareAdvice())
+	}
+	switch inflight := a.receiveMaximum; {
+	case inflight == emqxDefaultInflight && b.config.Identity.Mode == config.Attested:
+		r.Fail("mqtt limits", "Receive Maximum is %d, EMQX's default: the bridge's listener is in a zone that was not set up for it, whose queue holds 1,000 messages and drops the oldest beyond while the bridge or NATS is away: give the listener the zone of deploy/emqx/emqx.conf; sessions that exist keep their limits until they end (sessions clear)", inflight)
+	case inflight < 1000:
+		r.Note("mqtt limits", "Receive Maximum is %d messages in flight for each lane, which slows the bridge down: raise the broker's in-flight window to 1000", inflight)
+	default:
+		r.OK("mqtt limits", "Receive Maximum %d", inflight)
+	}
+	if limit, payload := int64(a.maxPacket), int64(b.config.Limits.Payload); limit > 0 && limit < payload {
+		r.Note("mqtt limits", "Maximum Packet Size is %d bytes, below limits.payload (%d): the broker does not deliver longer messages: raise it (EMQX: mqtt.max_packet_size)", limit, payload)
+	}
+}
+
+func (b *brokerCheck) shareAdvice() string {
+	if b.config.Identity.Mode == config.Attested {
+		return "write mqtt.share: off"
+	}
+	return "remove mqtt.share and use one lane"
+}
+
+// probeShare tries $share out on a broker that does not speak MQTT 5: one that does
+// not know it grants the filter as it is written, and nothing ever matches it.
+func (b *brokerCheck) probeShare(ctx context.Context) {
+	conn, ok := b.dialInto(ctx, NewReport(io.Discard))
+	if !ok {
+		return
+	}
+	defer conn.Close()
+	m, r, s := &b.config.MQTT, b.report, newSession(conn)
+	id := m.ClientID + b.suffix
+	if code, err := s.connect(id, m.Username, m.Password.Reveal()); err != nil || code != 0 {
+		return
+	}
+	defer s.disconnect()
+	plain, shared := id+"/plain", id+"/shared"
+	codes, err := s.subscribe([]string{plain, "$share/" + id + "/" + shared})
+	if err == nil && codes[0] < 0x80 && codes[1] < 0x80 {
+		got := s.roundTrip([]string{shared, plain}, 2*time.Second)
+		switch {
+		case got[shared]:
+			r.OK("mqtt share", "the broker supports $share")
+			return
+		case got[plain]:
+			r.Fail("mqtt share", "the broker grants $share and delivers nothing for it: %s", b.shareAdvice())
+			return
+		}
+	}
+	r.Note("mqtt share", "the broker does not accept MQTT 5, and may not support $share; that could not be tried out with the topics %s/…: if nothing arrives, %s", id, b.shareAdvice())
 }
