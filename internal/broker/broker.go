@@ -116,6 +116,7 @@ type Client struct {
 	Device    bool
 	Connected bool
 	Pending   int   // messages above QoS 0 sent and not acknowledged, or queued
+	InFlight  int   // those that were sent
 	Queued    int   // those that are queued, QoS 0 included
 	Dropped   int64 // by the full queue
 	Limits    Zone  // the queue's of where the session was created

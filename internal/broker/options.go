@@ -145,6 +145,14 @@ const (
 	RoundRobin
 )
 
+// String is EMQX's word for it.
+func (s ShareStrategy) String() string {
+	if s == RoundRobin {
+		return "round_robin"
+	}
+	return "hash_clientid"
+}
+
 func (o *Options) setDefaults() error {
 	if o.TLS != nil && o.TLS.ClientAuth != tls.RequireAndVerifyClientCert {
 		return errors.New("open device listener: its TLS configuration does not demand a verified client certificate")

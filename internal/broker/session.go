@@ -219,7 +219,7 @@ func (s *session) client() Client {
 	defer s.mu.Unlock()
 	c := Client{
 		ID: s.id, Username: s.identity.username, Device: s.identity.device, Connected: s.conn != nil,
-		Pending: len(s.inflight), Queued: len(s.queue), Dropped: s.dropped, Limits: s.limits,
+		Pending: len(s.inflight), InFlight: len(s.inflight), Queued: len(s.queue), Dropped: s.dropped, Limits: s.limits,
 	}
 	for _, d := range s.queue {
 		if d.qos > 0 {

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"context"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+)
+
+// The rows E7 and E10 of docs/emqx.md, end to end: a bridge without NATS, the broker's
+// queue behind it, and the watch that reads it through the API.
+func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
+	t.Parallel()
+	b, err := broker.Start(broker.Options{
+		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, Services: broker.DefaultZone(),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
+	api := httptest.NewServer(b.API())
+	t.Cleanup(api.Close)
+	env := append(brokerOf(b), "NATS_URL=nats://"+nowhere, "BRIDGE_STOP_TIMEOUT=100ms",
+		"BRIDGE_MQTT_EMQX_API="+api.URL, "BRIDGE_MQTT_EMQX_KEY=k", "BRIDGE_MQTT_EMQX_SECRET=s")
+	c, err := config.Load(config.Sources{Env: env})
+	require.NoError(t, err)
+	bridge, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = bridge.Stop(context.Background()) }) // leaves messages with the broker
+	require.Eventually(t, func() bool {
+		lanes := bridge.Status(t.Context()).Lanes
+		return !slices.ContainsFunc(lanes, func(l LaneStatus) bool { return !l.Session.Subscribed })
+	}, patience, 5*time.Millisecond)
+
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	w := newBrokerWatch(c, plan, zerolog.Nop())
+	t.Cleanup(w.client.Close)
+	said := func() (all string) {
+		w.poll(t.Context())
+		for _, warning := range w.warnings() {
+			all += warning.Problem + "\n"
+		}
+		return all
+	}
+	require.Contains(t, said(), "at most 1000 messages for a lane, its default")
+
+	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
+	require.Contains(t, said(), "of 1000 messages")
+	require.Zero(t, b.Dropped())
+	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
+	require.Positive(t, b.Dropped())
+	require.Contains(t, said(), "dropped")
+}

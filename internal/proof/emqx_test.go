@@ -1,0 +1,399 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/gate"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// The tests of this file are named after the rows of docs/emqx.md. What the embedded
+// broker does there as EMQX does is tested in internal/broker; here is what becomes of
+// an acknowledged message.
+
+// emqxRig is a bridge in the process, and a broker that can be restarted as EMQX is.
+type emqxRig struct {
+	t      *testing.T
+	bridge *daemon.Bridge
+	js     natsjs.JetStream
+	api    *httptest.Server // of the present broker
+
+	mu     sync.Mutex
+	broker *broker.Broker
+	acked  map[string]bool // payloads
+	sent   int
+}
+
+const emqxDevices = 4
+
+func newEMQXRig(t *testing.T, o broker.Options, more settings) *emqxRig {
+	t.Helper()
+	r := &emqxRig{t: t, acked: map[string]bool{}}
+	r.start(o)
+	t.Cleanup(func() { require.NoError(t, r.now().Close()) })
+	r.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.now().API().ServeHTTP(w, q) }))
+	t.Cleanup(r.api.Close)
+	server := startJetStream(t, jetstream.ServerOptions{})
+	r.js = connectNATS(t, server.URL())
+	all := settings{
+		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": bridgePassword, "nats.url": server.URL(),
+	}
+	for path, value := range more {
+		all[path] = value
+	}
+	r.bridge = startInProcess(t, all)
+	awaitReady(t, r.bridge)
+	return r
+}
+
+// start starts a broker, in the place of the last one.
+func (r *emqxRig) start(o broker.Options) {
+	r.t.Helper()
+	o.Attest, o.DeviceUsernames, o.Username, o.Password = true, true, "bridge", bridgePassword
+	if r.broker != nil {
+		o.Listen = strings.TrimPrefix(r.broker.URL(), "tcp://")
+	}
+	b, err := broker.Start(o)
+	require.NoError(r.t, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broker = b
+}
+
+func (r *emqxRig) now() *broker.Broker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.broker
+}
+
+func (r *emqxRig) dial(cn, id string, change func(*paho.ClientOptions)) (paho.Client, error) {
+	o := paho.NewClientOptions().AddBroker(r.now().URL()).SetClientID(id).SetUsername(cn).SetProtocolVersion(4).
+		SetAutoReconnect(false).SetConnectTimeout(patience)
+	if change != nil {
+		change(o)
+	}
+	c := paho.NewClient(o)
+	token := c.Connect()
+	token.WaitTimeout(patience)
+	return c, token.Error()
+}
+
+func (r *emqxRig) device(cn, id string, change func(*paho.ClientOptions)) paho.Client {
+	r.t.Helper()
+	c, err := r.dial(cn, id, change)
+	require.NoError(r.t, err)
+	r.t.Cleanup(func() { c.Disconnect(0) })
+	return c
+}
+
+// publish sends one message of device n; false where the broker did not acknowledge it.
+func (r *emqxRig) publish(c paho.Client, n int) bool {
+	r.mu.Lock()
+	r.sent++
+	payload := fmt.Sprint(r.sent)
+	r.mu.Unlock()
+	token := c.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", n), 1, false, payload)
+	if !token.WaitTimeout(patience) || token.Error() != nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acked[payload] = true
+	return true
+}
+
+// load has devices that reconnect at once and publish until stop.
+func (r *emqxRig) load() (stop func()) {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	var wait sync.WaitGroup
+	for n := range emqxDevices {
+		wait.Go(func() {
+			for ctx.Err() == nil {
+				c, err := r.dial(fmt.Sprintf("acme/dev-%d", n), "d", nil)
+				for err == nil && ctx.Err() == nil && r.publish(c, n) {
+					pause(ctx, 20*time.Millisecond)
+				}
+				c.Disconnect(0)
+				pause(ctx, 20*time.Millisecond)
+			}
+		})
+	}
+	return func() { cancel(); wait.Wait() }
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func (r *emqxRig) ackedCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.acked)
+}
+
+// lost waits until nothing is on its way and returns how many acknowledged messages
+// are in no stream.
+func (r *emqxRig) lost() int {
+	r.t.Helper()
+	eventually(r.t, func() bool {
+		for _, c := range r.now().Clients() {
+			if c.Pending > 0 {
+				return false
+			}
+		}
+		return r.bridge.Totals().InFlight == 0
+	}, func() any { return r.now().Clients() })
+	stored := map[string]bool{}
+	for _, name := range []string{"TELEMETRY", "QUARANTINE"} {
+		stream, err := r.js.Stream(r.t.Context(), name)
+		require.NoError(r.t, err)
+		for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+			m, err := stream.GetMsg(r.t.Context(), seq)
+			require.NoError(r.t, err)
+			stored[string(m.Data)] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for payload := range r.acked {
+		if !stored[payload] {
+			n++
+		}
+	}
+	return n
+}
+
+// gated runs the gate against the present broker's API until the test ends.
+func (r *emqxRig) gated() {
+	client := emqx.New(emqx.Options{API: r.api.URL, Key: "k", Secret: func() (string, error) { return "s", nil }})
+	ctx, cancel := context.WithCancel(r.t.Context())
+	var wait sync.WaitGroup
+	lanes := make([]string, 16)
+	for i := range lanes {
+		lanes[i] = fmt.Sprintf("bridge-p%x", i)
+	}
+	wait.Go(func() {
+		_ = gate.Run(ctx, gate.Options{
+			EMQX: client, Listener: "ssl:default", Lanes: lanes, Prefix: "bridge/v1", Log: zerolog.Nop(),
+			Ready: func(context.Context) error {
+				if ready, problems := r.bridge.Ready(); !ready {
+					return fmt.Errorf("%v", problems)
+				}
+				return nil
+			},
+		})
+	})
+	r.t.Cleanup(func() { cancel(); wait.Wait(); client.Close() })
+}
+
+// restart restarts the broker while nothing is on its way in it: what EMQX loses of
+// its own queues is not counted here. Its parts load once the bridge was refused.
+func (r *emqxRig) restart(o broker.Options) {
+	r.t.Helper()
+	require.Zero(r.t, r.lost())
+	require.NoError(r.t, r.now().Close())
+	o.Unloaded = broker.Everything
+	r.start(o)
+}
+
+func (r *emqxRig) refused() bool {
+	for _, p := range r.bridge.Problems() {
+		if p.Component == "mqtt" && strings.Contains(p.Problem, "CONNACK 5") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestE1RestartWithTheGateLosesNothing(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{}, settings{"limits.device.rate": "0"})
+	r.gated()
+	c := r.device("acme/dev-0", "before", nil)
+	require.True(t, r.publish(c, 0))
+	r.restart(broker.Options{Gate: true})
+	stop := r.load()
+	eventually(t, r.refused, func() any { return r.bridge.Problems() })
+	require.Equal(t, 1, r.ackedCount(), "no device gets in")
+	r.now().Load(broker.Everything)
+	eventually(t, func() bool { return r.ackedCount() > 100 }, func() any { return r.bridge.Problems() })
+	stop()
+	require.Zero(t, r.lost())
+	require.Zero(t, r.now().Stats().Denied+r.now().Stats().Withheld)
+}
+
+// What the gate is for: this is EMQX's own loss, before the bridge sees anything.
+func TestE1RestartWithoutTheGateLoses(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{}, settings{"limits.device.rate": "0"})
+	r.restart(broker.Options{DenyIgnored: true, AuthzCache: time.Minute})
+	stop := r.load()
+	eventually(t, func() bool { return r.ackedCount() >= 20 }, func() any { return r.now().Stats() })
+	r.now().Load(broker.Everything)
+	stop()
+	awaitReady(t, r.bridge)
+	require.Equal(t, r.ackedCount(), r.lost())
+	require.EqualValues(t, r.ackedCount(), r.now().Stats().Denied)
+}
+
+func TestE2OverrideKeepsALaneItsSession(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{}, nil)
+	lane := "bridge-p" + broker.Partition("acme/dev-1")
+	var stolen atomic.Int64
+	for _, clean := range []bool{false, true} {
+		r.device("globex/thief", lane, func(o *paho.ClientOptions) {
+			o.SetCleanSession(clean).SetDefaultPublishHandler(func(paho.Client, paho.Message) { stolen.Add(1) })
+		})
+	}
+	c := r.device("acme/dev-1", "d", nil)
+	for range 10 {
+		require.True(t, r.publish(c, 1))
+	}
+	require.Zero(t, r.lost())
+	require.Zero(t, stolen.Load())
+	require.Len(t, r.bridge.Problems(), 0)
+	for _, l := range r.bridge.Status(t.Context()).Lanes {
+		require.EqualValues(t, 1, l.Session.Connects, l.ClientID)
+	}
+}
+
+// A device back from an outage writes 500 messages at once. The broker's rate limit
+// releases them in lumps of one time stamp; with the limits that ship none of them is
+// too fast for the bridge.
+func TestE4ReleasedLumpsAreNotRejected(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		window, rate int
+		more         settings
+		rejects      bool
+	}{
+		"20 in flight":             {20, 100, nil, false},
+		"100 in flight":            {100, 100, nil, false},
+		"500 in flight":            {500, 100, nil, false},
+		"limits 10/s, burst of 20": {500, 10, settings{"limits.device.rate": "10", "limits.device.burst": "20"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := &lumpClock{at: time.Now().Add(-time.Hour)}
+			r := newEMQXRig(t, broker.Options{MessagesRate: float64(tc.rate), Now: clock.now, Pause: clock.pause}, tc.more)
+			const messages = 500
+			conn, err := dialMQTT(strings.TrimPrefix(r.now().URL(), "tcp://"), "d", "acme/dev-1")
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			for sent := 0; sent < messages; sent += tc.window {
+				var batch []byte
+				for i := range tc.window {
+					batch = fleet.AppendPublish(batch, "tenant/acme/device/dev-1/telemetry", packetID(sent+i), []byte("x"))
+				}
+				_, err = conn.Write(batch)
+				require.NoError(t, err)
+				_, err = io.ReadFull(conn, make([]byte, 4*tc.window))
+				require.NoError(t, err)
+			}
+			eventually(t, func() bool { c := r.bridge.Totals(); return c.Received == messages && c.InFlight == 0 }, func() any { return r.bridge.Totals() })
+			require.Equal(t, tc.rejects, r.bridge.Totals().Rejected[bridge.RateLimited] > 0)
+		})
+	}
+}
+
+// lumpClock moves only with the pauses of the rate limit.
+type lumpClock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *lumpClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *lumpClock) pause(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+func TestE8TakeoverLosesOneMessagePerDeviceAtMost(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{TakeoverRace: time.Hour}, settings{"limits.device.rate": "0"})
+	lane := "bridge-p" + broker.Partition("acme/dev-1")
+	c := r.device("acme/dev-1", "d", nil)
+	for i := range 5 {
+		require.True(t, r.publish(c, 1))
+		require.True(t, r.now().Cut(lane))
+		eventually(t, func() bool {
+			for _, l := range r.bridge.Status(t.Context()).Lanes {
+				if l.ClientID == lane {
+					return l.Session.Connects == uint64(i)+2 && l.Session.Subscribed
+				}
+			}
+			return false
+		}, func() any { return r.bridge.Problems() })
+	}
+	require.True(t, r.publish(c, 1))
+	lost := r.now().Counters().TakeoverLost
+	require.LessOrEqual(t, lost, int64(5))
+	require.EqualValues(t, lost, r.lost(), "what the broker handed over is stored")
+}
+
+func TestE9KickedLaneComesBack(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{}, settings{"limits.device.rate": "0"})
+	lane := "bridge-p" + broker.Partition("acme/dev-1")
+	c := r.device("acme/dev-1", "d", nil)
+	require.True(t, r.publish(c, 1))
+	require.Zero(t, r.lost())
+	require.True(t, r.now().Kick(lane))
+	eventually(t, func() bool {
+		for _, l := range r.bridge.Status(t.Context()).Lanes {
+			if l.ClientID == lane {
+				return l.Session.SessionsLost == 1 && l.Session.Subscribed
+			}
+		}
+		return false
+	}, func() any { return r.bridge.Problems() })
+	require.True(t, r.publish(c, 1))
+	require.Zero(t, r.lost())
+}
+
+func TestE11ImpostorIsNotInQuarantine(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{DeviceACL: true}, nil)
+	lost := make(chan error, 1)
+	c := r.device("globex/impostor", "d", func(o *paho.ClientOptions) {
+		o.SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err })
+	})
+	require.False(t, r.publish(c, 1))
+	require.Error(t, <-lost)
+	honest := r.device("acme/dev-1", "d", nil)
+	require.True(t, r.publish(honest, 1))
+	require.Zero(t, r.lost())
+	require.Zero(t, r.bridge.Totals().Rejected[bridge.CNMismatch])
+	require.EqualValues(t, 1, r.now().Stats().Denied)
+}
