@@ -25,6 +25,11 @@ type Backlog struct {
 	Last, Hub uint64
 }
 
+// Ahead reports whether the hub claims to have stored more than there ever was here:
+// the store was put back from an older copy, or another bridge uses the domain. Then it
+// is not known what the hub has of what is here.
+func (b Backlog) Ahead() bool { return b.Hub > b.Last }
+
 // Used is what all streams hold, in bytes, that included which the hub has and
 // that has not been purged yet.
 func (l *Leaf) Used(ctx context.Context) (uint64, error) {
@@ -47,7 +52,11 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 		b := Backlog{Stream: spec.Name, Last: stream.CachedInfo().State.LastSeq, Hub: hub[spec.Name]}
 		s := stream.CachedInfo().State
 		// Nothing is ever deleted from within: what is there is contiguous.
-		if first := max(s.FirstSeq, b.Hub+1); s.Msgs > 0 && first <= s.LastSeq {
+		first := max(s.FirstSeq, b.Hub+1)
+		if b.Ahead() {
+			first = s.FirstSeq
+		}
+		if s.Msgs > 0 && first <= s.LastSeq {
 			b.Messages = s.LastSeq - first + 1
 			b.Bytes = uint64(float64(s.Bytes) * float64(b.Messages) / float64(s.Msgs))
 			b.Oldest = s.FirstTime
@@ -70,12 +79,33 @@ func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
 		if err != nil {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
-		// Never beyond what is here: that would move the numbers on.
+		// Nothing where the hub claims to have more than there is: see Ahead.
 		s := stream.CachedInfo().State
-		if upTo := min(hub[spec.Name], s.LastSeq); s.Msgs > 0 && upTo >= s.FirstSeq {
+		if upTo := hub[spec.Name]; s.Msgs > 0 && upTo <= s.LastSeq && upTo >= s.FirstSeq {
 			if err := stream.Purge(ctx, natsjs.WithPurgeSequence(upTo+1)); err != nil {
 				return fmt.Errorf("purge local stream %s: %w", spec.Name, err)
 			}
+		}
+	}
+	return nil
+}
+
+// MoveOn moves the numbers of empty local streams beyond what the hub claims to have
+// stored: it would pass over those below. A stream that holds messages stays: see
+// [Backlog.Ahead].
+func (l *Leaf) MoveOn(ctx context.Context, hub map[string]uint64) error {
+	for _, spec := range l.options.Streams {
+		stream, err := l.js.Stream(ctx, spec.Name)
+		if err != nil {
+			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
+		}
+		s := stream.CachedInfo().State
+		if s.Msgs > 0 || hub[spec.Name] <= s.LastSeq {
+			continue
+		}
+		next := max(sequenceFloor(time.Now()), hub[spec.Name]+1)
+		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
+			return fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
 		}
 	}
 	return nil

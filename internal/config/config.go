@@ -247,7 +247,7 @@ type TLS struct {
 type Streams struct {
 	Manage          Manage        `yaml:"manage" default:"create" enum:"create|verify|off" refuse:"apply=is a command, not a mode: run mqtt-nats-bridge streams apply, and write create, verify or off" doc:"create: make what is missing, change nothing; verify: only check; off: the streams are somebody else's."`
 	Replicas        int           `yaml:"replicas" default:"1" min:"1" max:"5" doc:"Copies of each stream; 3 in a cluster. nats.strict_order goes by it, so say it also where the streams are somebody else's."`
-	DuplicateWindow time.Duration `yaml:"duplicate_window" default:"2m" min:"1s" max:"24h" doc:"How long JetStream remembers message ids. It must outlast an outage between stored and acknowledged."`
+	DuplicateWindow time.Duration `yaml:"duplicate_window" default:"2m" min:"1s" max:"24h" doc:"How long JetStream remembers message ids. What was first sent longer ago is looked up in the stream before it is sent again."`
 	Telemetry       Stream        `yaml:"telemetry" defaults:"name=TELEMETRY,max_age=24h,max_bytes=10GiB" doc:"Telemetry: one type of message a subject."`
 	Shadow          Stream        `yaml:"shadow" defaults:"name=SHADOW,max_age=24h,max_bytes=1GiB" doc:"Reported shadows."`
 	Commands        Stream        `yaml:"commands" defaults:"name=COMMANDS,max_age=24h,max_bytes=1GiB" doc:"Acknowledged commands."`

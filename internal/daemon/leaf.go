@@ -57,6 +57,7 @@ type leafView struct {
 	backlog        []jetstream.Backlog
 	used           uint64
 	full           time.Time // since when nothing is taken for lack of room; zero: it is
+	ahead          time.Time // likewise because the hub is ahead
 	old            time.Time // likewise for age: since the store is shut
 }
 

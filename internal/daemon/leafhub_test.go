@@ -11,6 +11,7 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
@@ -133,6 +134,54 @@ func awaitAtHub(t *testing.T, b *Bridge, messages uint64) {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs == messages
 	}, 2*patience, 10*time.Millisecond)
+}
+
+// A hub that claims more than there ever was here may lack what is here: the store was
+// put back from an older copy, or another bridge uses the domain.
+func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	c, err := config.Load(config.Sources{Env: leafPeers(t, devices, hub, leafURL)})
+	require.NoError(t, err)
+	plan, err := Compile(c)
+	require.NoError(t, err)
+	node, err := jetstream.StartLeaf(t.Context(), LeafOptions(c, plan.Streams))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, node.Close()) }()
+	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
+	require.NoError(t, err)
+	defer nc.Close()
+	local, err := natsjs.New(nc)
+	require.NoError(t, err)
+	ack, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
+	require.NoError(t, err)
+
+	u := &leafUnit{node: node, config: c.NATS.Leaf, log: zerolog.Nop()}
+	look := func(hub map[string]uint64) {
+		u.view.hub = hub
+		require.NoError(t, u.lookAtStore(t.Context()))
+		require.NoError(t, u.keepLimits(t.Context()))
+	}
+	ahead := map[string]uint64{"TELEMETRY": ack.Sequence + 1000, "SHADOW": ack.Sequence * 2}
+	look(ahead)
+	require.Len(t, u.problems(), 1)
+	require.Contains(t, u.problems()[0].Problem, "the hub claims to have stored more")
+	require.EqualValues(t, 1, u.status().Messages, "it waits for the hub")
+	_, err = local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
+	require.Error(t, err, "nothing is taken")
+	require.NoError(t, node.Purge(t.Context(), ahead))
+	stream, err := local.Stream(t.Context(), "TELEMETRY")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs, "nothing is removed")
+	stream, err = local.Stream(t.Context(), "SHADOW")
+	require.NoError(t, err)
+	require.EqualValues(t, 2*ack.Sequence, stream.CachedInfo().State.LastSeq, "an empty stream's numbers move on")
+
+	look(map[string]uint64{"TELEMETRY": ack.Sequence, "SHADOW": ack.Sequence * 2})
+	require.Empty(t, u.problems())
+	_, err = local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
+	require.NoError(t, err)
 }
 
 // A disk that stands still answers too late: the streams are shut although the answer

@@ -23,11 +23,13 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
 		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge && !v.given[b.Stream]
 	})
+	ahead := slices.ContainsFunc(v.backlog, jetstream.Backlog.Ahead)
+	u.mark(&u.view.ahead, ahead, "the hub claims to have stored more than there is here: nothing is taken and nothing removed", now)
 	done := u.kept()
 	if near {
 		done = v.hub
 	}
-	purge := len(done) > 0 && (near || now.Sub(u.purged) >= leafPurge)
+	purge := !ahead && len(done) > 0 && (near || now.Sub(u.purged) >= leafPurge)
 	shut, ajar := u.shut, u.ajar
 	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
 	u.mu.Unlock()
@@ -40,10 +42,16 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 		u.purged = now
 		u.mu.Unlock()
 	}
-	if tooOld == shut && !ajar {
+	if ahead {
+		if err := u.node.MoveOn(ctx, v.hub); err != nil {
+			return err
+		}
+	}
+	wanted := tooOld || ahead
+	if wanted == shut && !ajar {
 		return nil
 	}
-	if err := u.node.Shut(ctx, tooOld); err != nil {
+	if err := u.node.Shut(ctx, wanted); err != nil {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		u.ajar = true
@@ -51,7 +59,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.shut, u.ajar = tooOld, false
+	u.shut, u.ajar = wanted, false
 	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
 	return nil
 }

@@ -57,7 +57,7 @@ func (u *leafUnit) status() *LeafStatus {
 		Domain:     u.config.Domain,
 		Link:       LinkStatus{Connected: v.link, Since: v.linkSince.UTC(), Problem: v.linkProblem},
 		HubProblem: v.hubProblem, UsedBytes: v.used, MaxBytes: uint64(u.config.MaxBytes),
-		Full: !v.full.IsZero() || !v.old.IsZero(), Streams: make([]LeafStreamStatus, 0, len(v.backlog)),
+		Full: !v.full.IsZero() || !v.old.IsZero() || !v.ahead.IsZero(), Streams: make([]LeafStreamStatus, 0, len(v.backlog)),
 	}
 	for _, b := range v.backlog {
 		s.Messages += b.Messages
@@ -91,6 +91,8 @@ func (u *leafUnit) problems() []Problem {
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_bytes")
 	add(!v.old.IsZero(), v.old, "the oldest message has waited for the hub longer than nats.leaf.max_age",
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_age")
+	add(!v.ahead.IsZero(), v.ahead, "the hub claims to have stored more than there is in the local store: it was put back from an older copy, or another bridge uses this nats.leaf.domain",
+		"give each bridge its own nats.leaf.domain. For a store that was put back: stop the bridge, keep a copy of nats.leaf.store_dir, publish what the hub lacks from it, and start with an empty one")
 	add(v.local != "", v.localSince, v.local, "see the disk of nats.leaf.store_dir; nats-server switches JetStream off when that is full: make room and restart the bridge")
 	add(v.misfit != "", v.misfitSince, v.misfit, "update the hub's nats-server, or raise its max_payload or lower nats.leaf.max_payload")
 	switch {
