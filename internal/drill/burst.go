@@ -41,9 +41,7 @@ func (b *burst) act(ctx context.Context) {
 	if !pause(ctx, b.d.o.lead) {
 		return
 	}
-	if b.err = b.device.Connect(ctx); b.err != nil {
-		return
-	}
+	// The device is offline; Run connects it, and tries again where the broker is busy.
 	defer b.device.Disconnect()
 	going, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

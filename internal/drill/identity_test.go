@@ -68,7 +68,7 @@ func TestIdentitiesRefused(t *testing.T) {
 	require.ErrorContains(t, err, "too few in "+certs)
 
 	o = checked(t, certs, ca)
-	o.Rate = 50
+	o.Rate, o.DeviceRate = 50, 10
 	_, err = identities(o)
 	require.ErrorContains(t, err, "--rate 50 of 2 devices is 25.0 messages per second of each")
 
