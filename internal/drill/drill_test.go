@@ -151,16 +151,30 @@ func TestDrillLosesNothing(t *testing.T) {
 	require.Equal(t, "3 connections cut, 3 wills stored", report.expectation(t, "will").Seen)
 }
 
-// A broker whose devices choose their client ids gives a lane's session away.
-func TestDrillHijack(t *testing.T) {
+// A broker whose devices choose their client ids gives a lane's session away (E2); one
+// that publishes a will without attributes does not deliver it (E6).
+func TestDrillBroker(t *testing.T) {
 	t.Parallel()
-	r := newRigOn(t, broker.Options{GlobalClientIDs: true})
-	r.o.Hijack, r.o.Settle = true, time.Second
-	report, err := r.drill(t.Context())
-	require.ErrorIs(t, err, ErrFailed)
-	e := report.expectation(t, "hijack")
-	require.False(t, e.OK)
-	require.Contains(t, e.Seen, "clean session 0: accepted, session present true")
+	for name, c := range map[string]struct {
+		broker broker.Options
+		hijack string // what is seen
+		ok     bool
+	}{
+		"shipped":         {broker.Options{}, "clean session 0: accepted, session present false, 0 messages received; clean session 1: accepted, session present false, 0 messages received", true},
+		"open client ids": {broker.Options{GlobalClientIDs: true}, "clean session 0: accepted, session present true", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRigOn(t, c.broker)
+			r.o.Hijack, r.o.Will, r.o.Settle = true, true, time.Second
+			report, err := r.drill(t.Context())
+			require.ErrorIs(t, err, ErrFailed)
+			require.Equal(t, "3 connections cut, 0 wills stored", report.expectation(t, "will").Seen)
+			e := report.expectation(t, "hijack")
+			require.Equal(t, c.ok, e.OK)
+			require.Contains(t, e.Seen, c.hijack)
+		})
+	}
 }
 
 func TestDrillRejectedBurst(t *testing.T) {
