@@ -66,6 +66,7 @@ func TestEMQXSettingsThatThePromisesRestOn(t *testing.T) {
 		"a refusal is not repeated from a cache":          `cache.enable = false`,
 		"devices wait until the bridge is ready":          `listeners.ssl.default { bind = "0.0.0.0:8883" enable = false`,
 		"no device has the client id of a lane":           `clientid_override = "concat([cn, '/', clientid])"`,
+		"presence is told by EMQX, as the device's own":   `topic = "bridge/v1/${p}/${id}/${ts}/${cn}/tenant/${client_attrs.tenant}/device/${client_attrs.device}/presence"`,
 		"a takeover keeps each device's order":            `mqtt.shared_subscription_strategy = hash_clientid`,
 	} {
 		require.Contains(t, conf, setting, promise)
@@ -169,9 +170,10 @@ func TestGateAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 func TestACLDeniesAttestedTopicsBeforeItAllowsDevices(t *testing.T) {
 	t.Parallel()
 	rules := regexp.MustCompile(`(?m)^\{.*\}\.$`).FindAllString(read(t, "deploy/emqx/acl.conf"), -1)
-	require.Len(t, rules, 4)
+	require.Len(t, rules, 5)
 	require.Equal(t, `{allow, {user, "bridge"}, subscribe, ["bridge/#", "$share/+/bridge/#"]}.`, rules[0])
 	require.Contains(t, rules[1], `{deny, all, all, ["bridge/#", "$share/+/bridge/#",`)
-	require.Equal(t, `{allow, all, all, ["tenant/${client_attrs.tenant}/device/${client_attrs.device}/#"]}.`, rules[2])
-	require.Equal(t, `{deny, all}.`, rules[3])
+	require.Equal(t, `{deny, all, publish, ["tenant/+/device/+/presence"]}.`, rules[2])
+	require.Equal(t, `{allow, all, all, ["tenant/${client_attrs.tenant}/device/${client_attrs.device}/#"]}.`, rules[3])
+	require.Equal(t, `{deny, all}.`, rules[4])
 }
