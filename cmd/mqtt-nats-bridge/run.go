@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/endpoint"
 )
 
 // runCommand is the daemon.
@@ -69,6 +71,16 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 
 // serve runs the bridge until ctx ends or it cannot go on.
 func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logger, version string, again <-chan os.Signal) error {
+	// First: a second bridge on this host must not take the sessions of the one that
+	// is running before it finds out.
+	var listener net.Listener
+	if c.Admin.Listen != "" {
+		var err error
+		if listener, err = endpoint.Listen(c.Admin.Listen); err != nil {
+			return fmt.Errorf("%w: set admin.listen to a free address, or to nothing", err)
+		}
+		defer listener.Close()
+	}
 	b, err := daemon.Start(ctx, daemon.Options{Config: c, Log: log, Version: version})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		return stop(ctx, b, log)
@@ -76,12 +88,8 @@ func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logge
 	if err != nil {
 		return err
 	}
-	if c.Admin.Listen != "" {
-		server, err := admin.Start(c.Admin.Listen, b, log)
-		if err != nil {
-			err = fmt.Errorf("open the admin endpoint at %s: %w: set admin.listen to a free address, or to nothing", c.Admin.Listen, err)
-			return errors.Join(err, stop(ctx, b, log))
-		}
+	if listener != nil {
+		server := admin.Serve(listener, b, log)
 		// Last: until then /livez and /readyz say how the stop goes.
 		defer server.Close()
 	}

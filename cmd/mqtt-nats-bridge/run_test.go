@@ -90,6 +90,7 @@ func TestAnAdminPortInUseIsNamed(t *testing.T) {
 	last := got.err[strings.LastIndex(got.err, "mqtt-nats-bridge: "):]
 	require.Contains(t, last, l.Addr().String())
 	require.Contains(t, last, "admin.listen")
+	require.NotContains(t, got.err, "mqtt not connected", "no session was opened")
 	require.Contains(t, last, "address already in use")
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net"
 	"net/http"
 
 	"github.com/rs/zerolog"
@@ -13,6 +14,11 @@ import (
 // Start serves b at listen, as [endpoint.Start] does.
 func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
 	return endpoint.Start(listen, &routes{b}, log)
+}
+
+// Serve serves b on l, which [endpoint.Listen] has opened.
+func Serve(l net.Listener, b *daemon.Bridge, log zerolog.Logger) *endpoint.Server {
+	return endpoint.Serve(l, &routes{b}, log)
 }
 
 // Healthcheck asks the bridge that listens at listen on this machine whether it is

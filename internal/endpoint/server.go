@@ -37,10 +37,25 @@ const (
 // 0: the kernel chooses). It returns once connections are taken. The error names
 // the address and the key it is configured by.
 func Start(listen string, p Program, log zerolog.Logger) (*Server, error) {
+	l, err := Listen(listen)
+	if err != nil {
+		return nil, err
+	}
+	return Serve(l, p, log), nil
+}
+
+// Listen opens the address without serving anything yet: a program that finds it
+// taken has not done anything else.
+func Listen(listen string) (net.Listener, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("open the admin endpoint at %q (admin.listen): %w", listen, err)
 	}
+	return l, nil
+}
+
+// Serve serves the routes of p, and what it has besides, on l.
+func Serve(l net.Listener, p Program, log zerolog.Logger) *Server {
 	addr := l.Addr().(*net.TCPAddr)
 	s := &Server{addr: addr, log: log, done: make(chan struct{})}
 	s.http = &http.Server{
@@ -54,7 +69,7 @@ func Start(listen string, p Program, log zerolog.Logger) (*Server, error) {
 	}
 	go s.serve(l)
 	log.Info().Str("address", s.Addr()).Msg("admin endpoint open")
-	return s, nil
+	return s
 }
 
 func (s *Server) serve(l net.Listener) {
