@@ -29,15 +29,15 @@ type LookupOptions struct {
 // message whose id it has seen within the duplicate window. What may have been
 // stored longer ago than that is looked up in its stream, subject by subject, from
 // the time of the first attempt on, by the id in its header. What is found is
-// settled as a duplicate; the rest is sent, and counts as first attempted when the
-// look-up began.
+// settled as a duplicate; the rest is sent, and counts as first attempted when its
+// subject was last asked for.
 //
 // The questions go to the leader (STREAM.MSG.GET). A direct get may be answered by a
 // follower that lags behind, and "not found" would be a second copy.
 type lookups struct {
 	active   bool
-	round    uint32    // tells the answers from those to earlier questions
-	began    time.Time // what is not found was not stored before
+	round    uint32 // tells the answers from those to earlier questions
+	began    time.Time
 	progress time.Time // the latest answer
 	scans    []*scan
 	next     int // the first scan that has not begun
@@ -54,6 +54,7 @@ type scan struct {
 	age             time.Duration // of the oldest first attempt, with its margin
 	from            time.Time     // zero: the clock has not been asked yet
 	seq             uint64        // where the next question begins; 0: at from
+	asked           time.Time     // the latest question
 	ids             map[string]uint64
 	found           []uint64
 }
@@ -150,9 +151,19 @@ func (p *Publisher) lookUp(from uint64) bool {
 	return true
 }
 
-// beginScans begins scans as far as the bound allows.
+// beginScans begins scans as far as the bound allows, and none after half of the time
+// in which an answer is good: the rest is asked when its turn to be sent comes. Else
+// the first answers would be stale before the last ones are there.
 func (p *Publisher) beginScans() {
 	l := &p.looking
+	if !l.active {
+		return // a question could not be sent
+	}
+	window := p.opts.Lookup.Window()
+	if time.Since(l.began) > (window-resendMargin(window))/2 && l.next > 0 {
+		clear(l.scans[l.next:])
+		l.scans = l.scans[:l.next]
+	}
 	for l.active && l.pending < lookupsInFlight && l.next < len(l.scans) {
 		l.next++
 		p.ask(l.next - 1)
@@ -163,6 +174,7 @@ func (p *Publisher) beginScans() {
 func (p *Publisher) ask(index int) {
 	l := &p.looking
 	s := l.scans[index]
+	s.asked = time.Now()
 	api := p.opts.Lookup.API
 	m := nats.Msg{Reply: fmt.Sprintf("%s-%s.%s", p.inbox, strconv.FormatUint(uint64(l.round), 36), strconv.FormatInt(int64(index), 36))}
 	if s.from.IsZero() {
@@ -289,7 +301,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 		for _, seq := range s.ids {
 			if seq >= p.win.head {
 				e := p.win.at(seq)
-				e.first, e.foreign = l.began, false
+				e.first, e.foreign = s.asked, false
 			}
 		}
 	}

@@ -136,6 +136,21 @@ func TestLookup(t *testing.T) {
 		o.wait(1)
 		require.Equal(t, []string{"x"}, contents(t, s))
 	})
+	t.Run("more than can be asked within the window", func(t *testing.T) {
+		t.Parallel()
+		server := boot(t, nil)
+		s := stream(t, api(t, server), forgetful)
+		o := newOutcomes(t)
+		p := publisher(t, server.URL(), o, asking)
+		const n = 4000
+		for i := range n {
+			p.Publish(&bridge.Message{
+				Token: uint64(i), Subject: fmt.Append(nil, "t.", i), ID: fmt.Append(nil, i), Payload: fmt.Append(nil, i), FirstAttempt: 1,
+			})
+		}
+		o.wait(n)
+		requireExactly(t, s, n)
+	})
 	t.Run("purged in between", func(t *testing.T) {
 		t.Parallel()
 		server := boot(t, nil)
