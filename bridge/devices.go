@@ -22,6 +22,7 @@ type Devices struct {
 	// Arrears is how far back budgets reach on plain topics just now.
 	arrears arrears
 
+	kinds  kinds
 	seed   maphash.Seed
 	limit  int          // devices at most
 	idle   atomic.Int64 // ns
@@ -40,7 +41,10 @@ const (
 	deviceShards = 64
 	// nameBytes is how much of a device's tenant/device name lies in its
 	// entry; longer names are kept aside and cost their length.
-	nameBytes  = 24
+	nameBytes = 24
+	// maxName is how much is kept of a name at most: a common name may be of any
+	// length.
+	maxName    = 1 << 10
 	chunkShift = 6
 	chunkSize  = 1 << chunkShift
 )
@@ -58,6 +62,7 @@ type device struct {
 	nameLen  uint8           // nameLong: kept aside
 	used     bool
 	scale    uint16 // of the rate that tat was counted by; 0: of none
+	kinds    uint32 // the set of subjects that it has published under
 }
 
 const nameLong = 255
@@ -66,6 +71,7 @@ const nameLong = 255
 type rejections struct {
 	by         [reasons]uint64
 	quarantine int64  // TAT of the bound on its quarantined messages
+	clock      int64  // latest time that it ran on
 	scale      uint16 // of that bound
 }
 
@@ -123,15 +129,26 @@ func (d *Devices) Evicted() uint64 { return d.evict.Load() }
 // Receive counts a message of the device named tenant/device that came at
 // wallTime (ns since the epoch).
 func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
+	r, _ := d.receiveKind(name, wallTime, 0, 0)
+	return r
+}
+
+// receiveKind is receive for a message under a subject of that kind, 0 for one
+// without. It reports false where that is one kind more than the limit allows.
+func (d *Devices) receiveKind(name []byte, wallTime int64, kind uint64, limit int) (_ deviceRef, ok bool) {
 	hash := maphash.Bytes(d.seed, name)
 	s := d.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, ok := s.find(hash)
-	if !ok {
+	n, known := s.find(hash)
+	if !known {
 		n = d.insert(s, hash, name, wallTime)
 	}
 	e := s.at(n)
+	ok = true
+	if kind != 0 {
+		e.kinds, ok = d.kinds.with(e.kinds, kind, limit)
+	}
 	silence := min(max(wallTime/1e9-int64(e.seen), 0), math.MaxUint16)
 	e.received++
 	e.seen = uint32(wallTime / 1e9)
@@ -141,10 +158,10 @@ func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
 		e.clock, e.tat = 0, 0
 		delete(s.histories, n)
 		if e.rejects != 0 {
-			s.rejects[e.rejects-1].quarantine = 0
+			s.rejects[e.rejects-1].quarantine, s.rejects[e.rejects-1].clock = 0, 0
 		}
 	}
-	return deviceRef{hash: hash, entry: n, known: true, silence: uint16(silence)}
+	return deviceRef{hash: hash, entry: n, known: true, silence: uint16(silence)}, ok
 }
 
 // take charges a message to a limit whose messages come in order: a device's, or a
@@ -242,9 +259,13 @@ func (d *Devices) stored(r deviceRef) {
 	}
 }
 
+// quarantineUnit is how many bytes in quarantine count as a message.
+const quarantineUnit = 1 << 10
+
 // reject counts a rejection and tells whether the device's quarantine bound
-// allows it to be stored.
-func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) bool {
+// allows it to be stored. A copy of several units may be stored where there is room
+// for one, and the device has that much less from then on.
+func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64, size int) bool {
 	e, unlock := d.lock(r)
 	if e == nil {
 		return true
@@ -266,11 +287,14 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64) b
 	if x.scale != quarantine.scale {
 		x.quarantine, x.scale = quarantine.adopt(x.scale, x.quarantine, 0, now), quarantine.scale
 	}
-	if full := quarantine.slack + quarantine.interval; x.quarantine-now >= full+int64(farAhead) {
-		x.quarantine = now // the broker's clock was set back, see take
+	if x.clock-now >= int64(farAhead) {
+		x.quarantine, x.clock = now, now // the broker's clock was set back, see take
 	}
+	x.clock = max(x.clock, now)
 	var ok bool
-	x.quarantine, ok = quarantine.take(x.quarantine, now, 0)
+	if x.quarantine, ok = quarantine.take(x.quarantine, now, 0); ok {
+		x.quarantine += int64(max(size/quarantineUnit, 1)-1) * quarantine.interval
+	}
 	return ok
 }
 
@@ -331,6 +355,7 @@ func (d *Devices) insert(s *deviceShard, hash uint64, name []byte, wallTime int6
 	}
 	e := s.at(n)
 	*e = device{hash: hash, used: true, seen: uint32(wallTime / 1e9)}
+	name = cut(name, maxName)
 	if len(name) <= nameBytes {
 		e.nameLen = uint8(copy(e.name[:], name))
 	} else {

@@ -23,7 +23,7 @@ func TestADevicesCountsAreKept(t *testing.T) {
 			if i > 0 {
 				d.stored(r)
 			} else {
-				d.reject(r, BadPayload, meter{}, now)
+				d.reject(r, BadPayload, meter{}, now, 0)
 			}
 		}
 		tenant, device, _ := strings.Cut(name, "/")
@@ -58,7 +58,7 @@ func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
 	d.stored(r)
 	d.refund(r, m)
 	require.True(t, d.take(r, m, noon, 0))
-	require.True(t, d.reject(r, BadTopic, m, noon))
+	require.True(t, d.reject(r, BadTopic, m, noon, 0))
 	d.stored(deviceRef{})
 	require.Zero(t, s.at(other).stored)
 	require.Zero(t, s.at(other).rejects)
@@ -103,7 +103,7 @@ func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
 	for i := range 10 * limit {
 		at := noon + int64(i)*1e9
 		r := d.receive(fmt.Appendf(nil, "acme/dev-%d", i), at)
-		d.reject(r, BadTopic, m, at)
+		d.reject(r, BadTopic, m, at, 0)
 		d.receive([]byte("acme/busy"), at)
 	}
 	require.LessOrEqual(t, d.Len(), limit)
@@ -191,7 +191,7 @@ func crowd(d *Devices) (sent int) {
 				d.take(r, m, at, 0)
 				d.refund(r, m)
 				d.stored(r)
-				d.reject(r, Reason(1+i%int(reasons-1)), m, at)
+				d.reject(r, Reason(1+i%int(reasons-1)), m, at, 0)
 				d.receive([]byte("acme/shared"), at)
 				if i%500 == 0 {
 					d.Top(10, ByRejected, unlimited())
@@ -214,7 +214,7 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 		}
 		r := d.receive(name, noon)
 		for range i / 10 {
-			d.reject(r, RateLimited, meter{}, noon)
+			d.reject(r, RateLimited, meter{}, noon, 0)
 		}
 	}
 	names := func(top []Device) (out []string) {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"time"
+	"unsafe"
 
 	"mqtt-nats-bridge/subjects"
 )
@@ -125,6 +127,11 @@ func (j *judge) locate() bool {
 		j.reject(BadTopic, "%v", err)
 		return false
 	}
+	// A template that leaves a capture out has short subjects for topics of any length.
+	if len(j.topic) > maxTopic {
+		j.reject(BadTopic, "the topic has %d bytes, %d at most are stored", len(j.topic), maxTopic)
+		return false
+	}
 	template := j.rules.Topics.Route(route).Template
 	j.subjectBuf = template.Append(j.subjectBuf[:0], &j.match)
 	if err := subjects.CheckSubject(j.subjectBuf); err != nil {
@@ -157,7 +164,7 @@ func (j *judge) notSubscribed() {
 // check holds payload and name against the rules.
 func (j *judge) check(d *Delivery) {
 	if j.rules.Attested != nil && !j.owns(j.cn) {
-		j.reject(CNMismatch, "the certificate is that of %q, the topic belongs to %q", j.cn, j.name())
+		j.reject(CNMismatch, "the certificate is that of %s, the topic belongs to %s", excerpt(j.cn), excerpt(j.name()))
 		return
 	}
 	if j.rules.Registry != nil && !j.certified() {
@@ -194,21 +201,58 @@ var unattested = []byte("unattested")
 
 // count finds the entry that the message counts for: the device that the broker
 // says sent it. An impostor is counted under its own name, so that it cannot use
-// up what its victim may send.
+// up what its victim may send. A message under one subject more than a device may
+// use has none, not in quarantine either.
 func (j *judge) count(d *Delivery) {
+	name := unattested
 	switch {
 	case j.rules.Attested != nil && j.cn != nil:
-		j.sender = j.devices.receive(j.cn, d.ReceivedAt)
+		name = j.cn
 	case j.rules.Attested != nil || j.route < 0:
-		j.sender = j.devices.receive(unattested, d.ReceivedAt)
 	case !j.match.Pattern().NamesDevice():
 		// Each topic has a budget and a quarantine bound of its own.
-		name := append(j.name(), '/')
-		j.nameBuf = append(name, j.topic...)
-		j.sender = j.devices.receive(j.nameBuf, d.ReceivedAt)
+		j.nameBuf = append(append(j.name(), '/'), j.topic...)
+		name = j.nameBuf
 	default:
-		j.sender = j.devices.receive(j.name(), d.ReceivedAt)
+		name = j.name()
 	}
+	var ok bool
+	j.sender, ok = j.devices.receiveKind(name, d.ReceivedAt, j.kind(), j.limits.Subjects)
+	if ok {
+		return
+	}
+	j.subject = nil
+	if j.reason == Accepted {
+		j.reject(BadTopic, "the device has used %d subjects, no more are allowed to it", j.limits.Subjects)
+	}
+}
+
+// kind is what the subject is without the names of tenant and device; 0: there is
+// none.
+func (j *judge) kind() uint64 {
+	if j.subject == nil || j.limits.Subjects <= 0 {
+		return 0
+	}
+	seed := j.devices.seed
+	if j.reason == CNMismatch || j.reason == CNMissing {
+		return maphash.Bytes(seed, j.subject) | 1 // of another device's
+	}
+	h := uint64(j.route)
+	tenant, device := unsafe.SliceData(j.match.Tenant()), unsafe.SliceData(j.match.Device())
+	for i := range j.match.Len() {
+		capture := j.match.At(i)
+		if at := unsafe.SliceData(capture); at != tenant && at != device {
+			h = h*0x9e3779b97f4a7c15 + maphash.Bytes(seed, capture)
+		}
+	}
+	return h | 1
+}
+
+// reported counts the rejection and tells whether the device's bound allows a copy
+// in quarantine.
+func (j *judge) reported(d *Delivery) bool {
+	size := len(j.kept(d)) + min(len(j.topic), subjects.MaxSubjectBytes)
+	return j.devices.reject(j.sender, j.reason, j.limits.quarantine.meter, j.clock, size)
 }
 
 // charge takes the message off its device's and its tenant's budget.

@@ -169,7 +169,7 @@ func (l *Lane) Deliver(c Conn, d *Delivery) {
 	}
 	store := true
 	if j.reason != Accepted {
-		within := l.opts.Devices.reject(j.sender, j.reason, j.limits.quarantine.meter, j.clock)
+		within := j.reported(d)
 		store = (within || j.reason == NotSubscribed) && l.opts.Rules.Quarantine
 	}
 	token, number, ok := l.enter(c, d, hash, number, store)

@@ -11,9 +11,14 @@ import (
 type Limits struct {
 	// MaxPayload is the longest payload, in bytes.
 	MaxPayload int
-	Device     Rate // of each device
-	Tenant     Rate // of each tenant, all its devices together
-	Quarantine Rate // of each device's messages in quarantine
+	// Subjects is how many different subjects a device may publish under, not
+	// counting its own names in them. 0: no limit.
+	Subjects int
+	Device   Rate // of each device
+	Tenant   Rate // of each tenant, all its devices together
+	// Quarantine is of each device's messages in quarantine: a message of up to
+	// 2 KiB counts as one, a larger one as one for each KiB.
+	Quarantine Rate
 }
 
 // Override is a rate that holds instead of the one in [Limits]: of one device, of

@@ -1,9 +1,6 @@
 package bridge
 
 import (
-	"fmt"
-	"slices"
-	"strconv"
 	"time"
 
 	"mqtt-nats-bridge/subjects"
@@ -46,43 +43,6 @@ func (l *Lane) accepted(d *Delivery, number uint64) {
 		l.header(HeaderTopic, j.topic)
 	}
 	l.provenance(d)
-}
-
-// quarantined makes l.message the quarantine copy.
-func (l *Lane) quarantined(d *Delivery, number uint64) {
-	m, j := &l.message, l.judge
-	l.begin(d, number)
-	l.subject = append(l.subject[:0], QuarantineSubject+"."...)
-	l.subject = append(l.subject, j.reason.String()...)
-	if j.subject != nil {
-		l.subject = append(l.subject, '.')
-		l.subject = append(l.subject, j.subject...)
-	}
-	m.Subject = l.subject
-	detail := j.detail
-	m.Payload = d.Payload
-	if limit := j.limits.MaxPayload; len(m.Payload) > limit {
-		m.Payload = m.Payload[:limit]
-	}
-	whole := len(m.Payload) == d.PayloadSize
-	if !whole {
-		detail += fmt.Sprintf("; its first %d bytes are kept", len(m.Payload))
-	}
-	l.header(HeaderReason, []byte(j.reason.String()))
-	l.header(HeaderDetail, []byte(detail))
-	l.header(HeaderTopic, cut(j.topic, subjects.MaxSubjectBytes))
-	if !whole {
-		l.header(HeaderSize, strconv.AppendInt(nil, int64(d.PayloadSize), 10))
-	}
-	l.provenance(d)
-}
-
-// cut shortens what would make a header too long to be stored.
-func cut(b []byte, limit int) []byte {
-	if len(b) > limit {
-		return b[:limit]
-	}
-	return b
 }
 
 func (l *Lane) begin(d *Delivery, number uint64) {
@@ -129,55 +89,6 @@ func appendHeaderValue(dst, value []byte) []byte {
 		dst = append(dst, c)
 	}
 	return dst
-}
-
-// refused turns a message that JetStream will never take into its quarantine
-// copy, which takes over the slot. Should that be refused too, it goes without
-// payload and with the two headers of every rejection alone, the smallest copy
-// there is, and the publisher keeps that one until it is taken: nothing is
-// acknowledged that is stored nowhere.
-func (l *Lane) refused(s *slot, r *Result) {
-	m := *r.Message
-	if s.reason == Accepted {
-		l.counts.Rejected[Refused]++
-		bound := l.opts.Limits.current.Load().quarantine.meter
-		store := l.opts.Devices.reject(s.sender, Refused, bound, l.opts.Now()) && l.opts.Rules.Quarantine
-		s.reason = Refused
-		if s.wrapped {
-			m.Payload = unwrap(m.Payload)
-		}
-		if !store {
-			l.counts.QuarantineSkipped++
-			l.finish(s)
-			l.advance()
-			return
-		}
-		subject := []byte(QuarantineSubject + "." + Refused.String() + ".")
-		topic, _ := subjects.ToTopic(string(m.Subject)) // "" where the route's template is not reversible
-		m.Subject = append(subject, m.Subject...)
-		m.Headers = append([]Header{
-			{HeaderReason, []byte(Refused.String())},
-			{HeaderDetail, appendHeaderValue(nil, cut([]byte("JetStream does not take it: "+r.Refused.Error()), subjects.MaxSubjectBytes))},
-		}, m.Headers...)
-		if topic != "" && !hasHeader(m.Headers, HeaderTopic) {
-			m.Headers = append(m.Headers, Header{HeaderTopic, appendHeaderValue(nil, []byte(topic))})
-		}
-	} else {
-		m.Payload, m.Final = nil, true
-		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool {
-			return h.Name != HeaderReason && h.Name != HeaderDetail
-		})
-	}
-	l.publisher.Publish(&m)
-}
-
-func hasHeader(headers []Header, name string) bool {
-	for _, h := range headers {
-		if h.Name == name {
-			return true
-		}
-	}
-	return false
 }
 
 // stamp formats broker times; consecutive messages mostly share the second.

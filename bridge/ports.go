@@ -8,6 +8,8 @@
 // towards JetStream. DESIGN.md beside this file argues the choices.
 package bridge
 
+import "errors"
+
 // Delivery is one PUBLISH as the broker sent it. Topic and Payload alias the
 // connection's read buffer: they are valid only during the call that hands them
 // over.
@@ -101,6 +103,10 @@ type Settler interface {
 	// is at hand: the moment to write acknowledgements out.
 	SettleDone()
 }
+
+// ErrSubjectFull means that a message was refused for good because a stream keeps
+// only so many under its subject. It would be taken under another one.
+var ErrSubjectFull = errors.New("the subject is full")
 
 // Result is JetStream's final word on one message.
 type Result struct {

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -120,45 +121,157 @@ func forward(s *script) with {
 	return func(*Delivery) {}
 }
 
-func TestARefusedQuarantineCopyGoesWithoutPayload(t *testing.T) {
+func TestRefusedCopy(t *testing.T) {
 	t.Parallel()
-	s := play(t)
-	s.deliver(1, telemetry, "payload")
-	s.stream.refuse(0)
-	s.stream.refuse(1)
-	m := s.last()
-	require.Equal(t, "quarantine.refused."+telemetrySubject, m.subject)
-	require.Empty(t, m.payload)
-	require.Empty(t, s.conn.acked())
-	s.stream.store(2)
-	require.Equal(t, []uint16{1}, s.conn.acked())
+	long := strings.Repeat("x", 900)
+	t.Run("is cut to fit, then as small as can be", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		s.deliver(1, telemetry, long)
+		s.stream.refuse(0)
+		s.stream.refuse(1)
+		m := s.last()
+		require.Equal(t, "quarantine.refused."+telemetrySubject, m.subject)
+		require.Equal(t, long[:smallPayload], m.payload)
+		require.Equal(t, "900", m.headers[HeaderSize])
+		require.Equal(t, telemetry, m.headers[HeaderTopic])
+		s.stream.refuse(2)
+		m = s.last()
+		require.Empty(t, m.payload)
+		require.Equal(t, map[string]string{HeaderReason: "refused"}, m.headers)
+		require.Empty(t, s.conn.acked())
+		s.stream.store(3)
+		require.Equal(t, []uint16{1}, s.conn.acked())
+	})
+	t.Run("leaves a long topic out, which would be another one", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		s.deliver(1, telemetry+strings.Repeat("y", smallValue), "p")
+		s.stream.refuse(0)
+		s.stream.refuse(1)
+		require.NotContains(t, s.last().headers, HeaderTopic)
+		require.Equal(t, BadTopic, s.restore(rejected(t, s.last())).Reason)
+	})
+	t.Run("of a full subject goes under its own", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		full := func(i int) {
+			m := s.stream.all()[i]
+			s.Settle(&Result{Token: m.token, Refused: fmt.Errorf("by the server: %w", ErrSubjectFull), Message: m.message()})
+		}
+		s.deliver(1, telemetry, long)
+		s.deliver(2, telemetry, long)
+		for i := range 4 {
+			full(i)
+		}
+		m := s.stream.all()[4]
+		require.Regexp(t, `^quarantine\.refused\.overflow\.[0-9a-f]{16}$`, m.subject)
+		require.NotEqual(t, m.subject, s.stream.all()[5].subject)
+		require.Equal(t, long, m.payload)
+		require.Equal(t, telemetry, m.headers[HeaderTopic])
+		restored := s.restore(rejected(t, m))
+		require.Equal(t, Accepted, restored.Reason, restored.Detail)
+		require.Equal(t, telemetrySubject, string(restored.Message.Subject))
+		s.stream.refuse(4) // for its size this time
+		require.Equal(t, m.subject, s.last().subject)
+		require.Equal(t, long[:smallPayload], s.last().payload)
+		full(5)
+		require.Empty(t, s.last().payload, "it cannot be full, and is not sent in a circle")
+	})
+	t.Run("of what was rejected", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		s.deliver(1, "elsewhere", long)
+		s.stream.refuse(0)
+		require.Equal(t, "quarantine.bad_topic", s.last().subject)
+		require.Equal(t, "900", s.last().headers[HeaderSize])
+	})
 }
 
-// A template that drops a capture gives a short subject to a topic of any length:
-// its header alone can be over nats-server's 64 KiB. The last copy must fit
-// whatever made the others too large, or it would go round for ever.
-func TestTheSmallestQuarantineCopyIsSmall(t *testing.T) {
+// A device chooses its topic, its name and its payload, the broker's operator the
+// rest. None of that may make a message that JetStream cannot store.
+func TestHostileValues(t *testing.T) {
 	t.Parallel()
 	pattern, err := subjects.ParsePattern("{tenant}/{device}/{rest}")
 	require.NoError(t, err)
 	template, err := subjects.ParseTemplate("{tenant}.{device}", pattern)
 	require.NoError(t, err)
-	set, err := subjects.NewSet([]subjects.Route{{Pattern: pattern, Template: template}})
+	short, err := subjects.NewSet([]subjects.Route{{Pattern: pattern, Template: template}})
 	require.NoError(t, err)
-	s := play(t, func(o *LaneOptions) { o.Rules.Topics = set })
-	s.deliver(1, "acme/dev-1/"+strings.Repeat("\n", 40_000), "payload")
-	for i := range 2 {
-		if len(s.stream.all()) == i+1 {
-			s.stream.refuse(i)
+	names := map[string]string{
+		"control characters": strings.Repeat("\x01", 17_000), "line ends": strings.Repeat("\r\n", 2500),
+		"bytes": strings.Repeat("\xff", 3000), "wildcards": strings.Repeat("*", 65_000), "dots": strings.Repeat(".", 1000),
+		"levels": strings.Repeat("x/", 5_000), "Unicode": strings.Repeat("\U0010ffff", 800), "blanks": strings.Repeat(" ", 2000),
+		"nothing": "", "quotes": strings.Repeat("\"", 3000), "its own": "acme/dev-1",
+	}
+	for cnIs, cn := range names {
+		for topicIs, level := range names {
+			t.Run(cnIs+" and "+topicIs, func(t *testing.T) {
+				t.Parallel()
+				for _, adjust := range []func(*LaneOptions){
+					func(*LaneOptions) {}, envelopes,
+					func(o *LaneOptions) { o.Rules.Topics = short },
+					func(o *LaneOptions) { o.Rules.Registry = NewCertificates() },
+				} {
+					s := play(t, attested(t), adjust)
+					for i, topic := range []string{level, telemetry + level, "acme/dev-1/" + level, "tenant/" + level + "/device/x/y", level + "/" + level + "/x"} {
+						s.deliver(uint16(i+1), vouched(brokerID, noon, cn, topic), `{"p":1}`)
+						requireStorable(t, s.last())
+						s.stream.refuse(len(s.stream.all()) - 1)
+						requireStorable(t, s.last())
+					}
+				}
+			})
 		}
 	}
+}
+
+func requireStorable(t *testing.T, m *published) {
+	t.Helper()
 	size := 0
-	for name, value := range s.last().headers {
+	for name, value := range m.headers {
+		require.LessOrEqual(t, len(value), 3*maxTopic, name)
 		size += len(name) + len(value) + 4
 	}
-	require.Less(t, size, 8<<10)
-	require.Equal(t, "refused", s.last().headers[HeaderReason])
-	require.Equal(t, "quarantine.refused.acme.dev-1", s.last().subject)
+	require.LessOrEqual(t, size, 16<<10, "JetStream takes headers of 64 KiB")
+	require.LessOrEqual(t, len(m.subject), subjects.MaxSubjectBytes+64, "max_control_line is 4 KiB")
+}
+
+// One device fills no quarantine: a copy counts by its size.
+func TestQuarantineIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	bounded := func(o *LaneOptions) {
+		o.Limits.edit(func(l *Limits) { l.MaxPayload, l.Quarantine = 256<<10, Rate{Rate: 1, Burst: 10} })
+	}
+	for name, c := range map[string]struct {
+		topic   string
+		payload int
+		want    int // copies of it in 20 minutes
+	}{
+		"oversize payloads are cut short": {telemetry, 300_000, 1200 + 10},
+		"others count for each KiB":       {"elsewhere", 200 << 10, 1200/200 + 1},
+		"small ones count as one":         {"elsewhere", 900, 1200 + 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t, bounded)
+			payload := strings.Repeat("x", c.payload)
+			copies, bytes := 0, 0
+			for range 1200 {
+				s.deliver(1, c.topic, payload)
+				s.deliver(2, c.topic, payload)
+				for i, m := range s.stream.all() {
+					copies, bytes = copies+1, bytes+len(m.payload)
+					s.stream.store(i)
+				}
+				s.stream.messages = s.stream.messages[:0]
+				s.tick(time.Second)
+			}
+			require.LessOrEqual(t, copies, c.want)
+			require.GreaterOrEqual(t, copies, c.want-10)
+			require.Less(t, bytes, 1800<<10, "no more than its share of 1 GiB over the 7 days that it is kept")
+		})
+	}
 }
 
 func TestARefusalBeyondTheBoundIsCountedAndAcknowledged(t *testing.T) {

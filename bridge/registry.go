@@ -28,11 +28,11 @@ func (j *judge) certified() bool {
 	c, known := j.rules.Registry.Certificate(j.cn)
 	switch now := j.clock / 1e6; {
 	case !known:
-		j.reject(CertUnknown, "the certificate registry does not know %q", j.cn)
+		j.reject(CertUnknown, "the certificate registry does not know %s", excerpt(j.cn))
 	case !c.Active:
-		j.reject(CertRevoked, "the certificate registry says that %q is %s", j.cn, c.Status)
+		j.reject(CertRevoked, "the certificate registry says that %s is %s", excerpt(j.cn), c.Status)
 	case c.NotAfter != 0 && now >= c.NotAfter:
-		j.reject(CertExpired, "the certificate of %q ended at %s, the message is of %s", j.cn,
+		j.reject(CertExpired, "the certificate of %s ended at %s, the message is of %s", excerpt(j.cn),
 			time.UnixMilli(c.NotAfter).UTC().Format(time.RFC3339), time.UnixMilli(now).UTC().Format(time.RFC3339))
 	default:
 		return true

@@ -188,8 +188,9 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, telemetry, "payload")
-		s.stream.refuse(0)
-		s.stream.refuse(1)
+		for i := range 3 {
+			s.stream.refuse(i)
+		}
 		got := s.restore(rejected(t, s.last()))
 		require.Equal(t, BadTopic, got.Reason)
 		require.Contains(t, got.Detail, "neither the topic nor the payload")

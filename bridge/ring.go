@@ -13,6 +13,8 @@ type slot struct {
 	settled  bool
 	noted    bool // the journal knows it
 	wrapped  bool // its payload is in an envelope
+	// What became of its quarantine copy, see refused.
+	overflowed, shortened bool
 }
 
 // ring holds a lane's slots in the order of arrival. A slot's token is its

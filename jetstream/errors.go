@@ -6,6 +6,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
 )
 
 // Class says what a failed publish calls for. It is decided here and nowhere
@@ -50,6 +52,13 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("JetStream error %d: %s", e.ErrCode, e.Description)
 }
 
+// Is reports whether the error is [bridge.ErrSubjectFull]: a stream that discards
+// new messages, each subject by itself, answers with the code of a full stream.
+func (e *APIError) Is(target error) bool {
+	return target == bridge.ErrSubjectFull && e.ErrCode == 10077 &&
+		e.Description == "maximum messages per subject exceeded"
+}
+
 // apiError finds JetStream's answer in err, whoever read it: the publisher of this
 // package or nats.go. Nil: there is none.
 func apiError(err error) *APIError {
@@ -69,6 +78,9 @@ func apiError(err error) *APIError {
 // retried, because that loses nothing.
 func Classify(err error) Class {
 	if api := apiError(err); api != nil {
+		if errors.Is(api, bridge.ErrSubjectFull) {
+			return Reject // other devices' subjects have room
+		}
 		switch api.ErrCode {
 		case 10054, // message larger than the stream's max_msg_size
 			10097, // headers over 64 KiB

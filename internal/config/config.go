@@ -148,9 +148,10 @@ const (
 
 // Limits is what may be sent.
 type Limits struct {
-	Payload    Bytes         `yaml:"payload" default:"256KiB" min:"1" max:"256MiB" doc:"The largest payload; a larger one goes to quarantine, cut."`
+	Payload    Bytes         `yaml:"payload" default:"256KiB" min:"1" max:"256MiB" doc:"The largest payload; of a larger one the first KiB goes to quarantine."`
 	Device     RateLimit     `yaml:"device" defaults:"rate=100,burst=1000" doc:"The limit of each device. Not below what the broker lets pass (EMQX: messages_rate), or it rejects what the broker acknowledged; see docs/emqx.md, E4."`
 	Tenant     RateLimit     `yaml:"tenant" doc:"The limit of each tenant, all its devices together, in each bridge by itself: of several that share the work each allows so much."`
+	Subjects   int           `yaml:"subjects" default:"1000" min:"0" max:"1000000" doc:"The number of different subjects that a device may publish under; a message under one more is bad_topic. It bounds what one device can make nats-server remember. 0: no limit."`
 	Bucket     string        `yaml:"bucket" default:"BRIDGE_LIMITS" doc:"The NATS KV bucket with limits of single tenants and devices, in force as they are written; see docs/limits.md. It need not exist. Empty: none."`
 	MaxDevices int           `yaml:"max_devices" default:"2000000" min:"1" max:"100000000" doc:"Devices remembered by the rate limiter at once."`
 	Idle       time.Duration `yaml:"idle" default:"24h" min:"1m" max:"365d" doc:"A device silent for so long is forgotten by the rate limiter."`
@@ -275,7 +276,7 @@ type Stream struct {
 // Quarantine is what becomes of refused messages.
 type Quarantine struct {
 	Store     bool      `yaml:"store" default:"true" doc:"Store refused messages under quarantine.>; false: count and log only."`
-	PerDevice RateLimit `yaml:"per_device" defaults:"rate=1,burst=10" doc:"How many refused messages of one device are stored; the rest is counted."`
+	PerDevice RateLimit `yaml:"per_device" defaults:"rate=1,burst=10" doc:"How many refused messages of one device are stored; the rest is counted. A message of 2 KiB or more counts as one for each KiB."`
 }
 
 // Admin is the HTTP endpoint for operators.

@@ -21,7 +21,7 @@ type reloads struct {
 // livePaths are the keys that a reload puts in force, each with what is below it.
 // log.level is the command's, which made the logger.
 func livePaths() []string {
-	return []string{"limits.payload", "limits.device", "limits.tenant", "limits.idle", "quarantine.per_device", "log.level"}
+	return []string{"limits.payload", "limits.device", "limits.tenant", "limits.subjects", "limits.idle", "quarantine.per_device", "log.level"}
 }
 
 // Reload puts in force what of c may change while the bridge runs: limits and the
@@ -54,7 +54,8 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 
 // LimitsStatus is what holds where no override does.
 type LimitsStatus struct {
-	Payload    int             `json:"payload"` // bytes
+	Payload    int             `json:"payload"`  // bytes
+	Subjects   int             `json:"subjects"` // of each device; 0: no limit
 	Device     bridge.Rate     `json:"device"`
 	Tenant     bridge.Rate     `json:"tenant"`
 	Quarantine bridge.Rate     `json:"quarantine"` // of each device
@@ -72,7 +73,7 @@ type ReloadStatus struct {
 func (b *Bridge) limitsStatus() LimitsStatus {
 	l := b.limits.Limits()
 	return LimitsStatus{
-		Payload: l.MaxPayload, Device: l.Device, Tenant: l.Tenant, Quarantine: l.Quarantine,
+		Payload: l.MaxPayload, Subjects: l.Subjects, Device: l.Device, Tenant: l.Tenant, Quarantine: l.Quarantine,
 		Overrides: b.live.overrides.status(),
 	}
 }

@@ -67,6 +67,7 @@ func Compile(c *config.Config) (*Plan, error) {
 func limits(c *config.Config) bridge.Limits {
 	return bridge.Limits{
 		MaxPayload: int(c.Limits.Payload),
+		Subjects:   c.Limits.Subjects,
 		Device:     rate(c.Limits.Device),
 		Tenant:     rate(c.Limits.Tenant),
 		Quarantine: rate(c.Quarantine.PerDevice),

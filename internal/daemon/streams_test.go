@@ -84,6 +84,35 @@ func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A stream may keep so many messages of each subject and discard new ones. What a
+// device sends beyond that must stop neither the others nor end nowhere, even where
+// its subject in quarantine is full too.
+func TestFullSubject(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
+	for name, subject := range map[string]string{"T": "tenant.>", "Q": "quarantine.>"} {
+		_, err := b.control.js.CreateStream(t.Context(), natsjs.StreamConfig{
+			Name: name, Subjects: []string{subject},
+			MaxMsgsPerSubject: 3, Discard: natsjs.DiscardNew, DiscardNewPerSubject: true,
+		})
+		require.NoError(t, err)
+	}
+	waitReady(t, b)
+	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 10)
+	publish(t, devices, "acme/dev-2", "tenant/acme/device/dev-2/telemetry", 3)
+	require.Eventually(t, func() bool {
+		total := b.Totals()
+		return total.Stored == 6 && total.QuarantinedTotal() == 7 && total.InFlight == 0
+	}, patience, 10*time.Millisecond)
+	q, err := b.control.js.Stream(t.Context(), "Q")
+	require.NoError(t, err)
+	info, err := q.Info(t.Context(), natsjs.WithSubjectFilter(">"))
+	require.NoError(t, err)
+	require.Len(t, info.State.Subjects, 1+4)
+	require.Equal(t, uint64(3), info.State.Subjects["quarantine.refused.tenant.acme.device.dev-1.telemetry"])
+}
+
 // between is JetStream in which something happens after the first look for a subject.
 type between struct {
 	natsjs.JetStream

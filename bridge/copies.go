@@ -1,0 +1,160 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"mqtt-nats-bridge/subjects"
+)
+
+// What a quarantine copy may have, in bytes. A device chooses topic, common name and
+// payload, and none of them may make the copy one that cannot be stored: JetStream
+// takes headers of 64 KiB, and a protocol line of max_control_line, 4 KiB by default,
+// has the subject in it.
+const (
+	// maxDetail is of the sentence in HeaderDetail.
+	maxDetail = 512
+	// maxTopic is of the topic in HeaderTopic on a message that is stored as it is.
+	maxTopic = 4 * subjects.MaxSubjectBytes
+	// oversizeKept is how much is kept of a payload over the limit. It says what
+	// the message was; it could not be replayed whatever was kept.
+	oversizeKept = 1 << 10
+	// smallValue and smallPayload are what a copy keeps that is cut to fit.
+	smallValue, smallPayload = 128, 128
+	// maxExcerpt is how much of a name a detail quotes.
+	maxExcerpt = 64
+)
+
+// excerpt quotes a name of any length for a detail.
+func excerpt(b []byte) string {
+	if len(b) <= maxExcerpt {
+		return strconv.Quote(string(b))
+	}
+	return fmt.Sprintf("%q… (%d bytes)", b[:maxExcerpt], len(b))
+}
+
+// cut shortens what would make a header too long to be stored.
+func cut(b []byte, limit int) []byte {
+	if len(b) > limit {
+		return b[:limit]
+	}
+	return b
+}
+
+// kept is what a quarantine copy has of the payload.
+func (j *judge) kept(d *Delivery) []byte {
+	if d.PayloadSize > min(j.limits.MaxPayload, len(d.Payload)) {
+		return cut(d.Payload, min(j.limits.MaxPayload, oversizeKept))
+	}
+	return d.Payload
+}
+
+// quarantined makes l.message the quarantine copy.
+func (l *Lane) quarantined(d *Delivery, number uint64) {
+	m, j := &l.message, l.judge
+	l.begin(d, number)
+	l.subject = append(l.subject[:0], QuarantineSubject+"."...)
+	l.subject = append(l.subject, j.reason.String()...)
+	if j.subject != nil {
+		l.subject = append(l.subject, '.')
+		l.subject = append(l.subject, j.subject...)
+	}
+	m.Subject, m.Payload = l.subject, j.kept(d)
+	detail := cut([]byte(j.detail), maxDetail)
+	whole := len(m.Payload) == d.PayloadSize
+	if !whole {
+		detail = fmt.Appendf(detail, "; its first %d bytes are kept", len(m.Payload))
+	}
+	l.header(HeaderReason, []byte(j.reason.String()))
+	l.header(HeaderDetail, detail)
+	l.header(HeaderTopic, cut(j.topic, subjects.MaxSubjectBytes))
+	if !whole {
+		l.header(HeaderSize, strconv.AppendInt(nil, int64(d.PayloadSize), 10))
+	}
+	l.provenance(d)
+}
+
+// refused turns a message that JetStream will never take into its quarantine copy,
+// which takes over the slot. A copy under a subject that is full goes under one of
+// its own; a copy that is refused for another reason is cut to fit, and then goes as
+// the smallest there is, which the publisher keeps until it is taken: nothing is
+// acknowledged that is stored nowhere.
+func (l *Lane) refused(s *slot, r *Result) {
+	m := *r.Message
+	full := errors.Is(r.Refused, ErrSubjectFull)
+	switch {
+	case s.reason == Accepted:
+		if !l.refusedCopy(s, &m, r.Refused) {
+			l.finish(s)
+			l.advance()
+			return
+		}
+	case full && !s.overflowed:
+		s.overflowed = true
+		m.Subject = ownSubject(s.reason, m.ID)
+	case !full && !s.shortened:
+		s.shortened = true
+		cutToFit(&m)
+	default:
+		m.Payload, m.Final = nil, true
+		m.Headers = []Header{{HeaderReason, []byte(s.reason.String())}}
+	}
+	l.publisher.Publish(&m)
+}
+
+// refusedCopy makes m, which was accepted and refused, its copy. It reports false
+// where the device's bound on its messages in quarantine does not allow one.
+func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
+	s.reason = Refused
+	l.counts.Rejected[Refused]++
+	if s.wrapped {
+		m.Payload = unwrap(m.Payload)
+	}
+	bound := l.opts.Limits.current.Load().quarantine.meter
+	size := len(m.Payload) + len(m.Subject)
+	if !l.opts.Devices.reject(s.sender, Refused, bound, l.opts.Now(), size) || !l.opts.Rules.Quarantine {
+		l.counts.QuarantineSkipped++
+		return false
+	}
+	subject := []byte(QuarantineSubject + "." + Refused.String() + ".")
+	topic, _ := subjects.ToTopic(string(m.Subject)) // "" where the route's template is not reversible
+	m.Subject = append(subject, m.Subject...)
+	m.Headers = append([]Header{
+		{HeaderReason, []byte(Refused.String())},
+		{HeaderDetail, appendHeaderValue(nil, cut([]byte("JetStream does not take it: "+why.Error()), maxDetail))},
+	}, m.Headers...)
+	if topic != "" && !hasHeader(m.Headers, HeaderTopic) {
+		m.Headers = append(m.Headers, Header{HeaderTopic, appendHeaderValue(nil, []byte(topic))})
+	}
+	return true
+}
+
+// ownSubject is a subject that no other message has: there a stream that takes so
+// many messages for each subject has room for the copy.
+func ownSubject(r Reason, id []byte) []byte {
+	return fmt.Appendf(nil, "%s.%s.overflow.%016x", QuarantineSubject, r, xxhash.Sum64(id))
+}
+
+// cutToFit makes the copy one of less than 2 KiB that still says what the message
+// was. A topic or a name is left out rather than shortened: it would be another's.
+func cutToFit(m *Message) {
+	size := len(m.Payload)
+	m.Payload = cut(m.Payload, smallPayload)
+	m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool {
+		return len(h.Value) > smallValue && h.Name != HeaderDetail
+	})
+	for i, h := range m.Headers {
+		m.Headers[i].Value = cut(h.Value, smallValue)
+	}
+	if size > len(m.Payload) && !hasHeader(m.Headers, HeaderSize) {
+		m.Headers = append(m.Headers, Header{HeaderSize, strconv.AppendInt(nil, int64(size), 10)})
+	}
+}
+
+func hasHeader(headers []Header, name string) bool {
+	return slices.ContainsFunc(headers, func(h Header) bool { return h.Name == name })
+}

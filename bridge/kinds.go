@@ -1,0 +1,87 @@
+package bridge
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// kinds are the sets of subjects that devices publish under, without what names the
+// device: telemetry and shadow/reported are two kinds. Devices of a fleet use the
+// same few, so each set is kept once, as its number in the entries of all devices
+// that have it. A set is another one and a kind, whichever way it came about first:
+// devices that add the same kinds in another order end with the same number.
+type kinds struct {
+	sets  atomic.Pointer[[]kindSet] // [0] is the empty one
+	found [1 << foundBits]atomic.Uint64
+
+	mu   sync.Mutex
+	byID map[uint64]uint32
+}
+
+type kindSet struct {
+	kind   uint64
+	id     uint64 // the sum of its kinds, which are hashes with a secret seed
+	parent uint32
+	size   uint32
+}
+
+// maxKindSets bounds the table to some 64 MB. Only devices that make kinds up could
+// fill it, some thousands of them; then no further kinds are noticed.
+const maxKindSets = 1 << 20
+
+const foundBits = 13
+
+// with returns the number of the set with that kind added, and whether it is one of
+// at most limit kinds; 0: no limit.
+func (k *kinds) with(set uint32, kind uint64, limit int) (uint32, bool) {
+	all := k.sets.Load()
+	if limit <= 0 || all != nil && k.contains(*all, set, kind) {
+		return set, true
+	}
+	if all != nil && int((*all)[set].size) >= limit {
+		return set, false
+	}
+	return k.add(set, kind), true
+}
+
+func (k *kinds) contains(sets []kindSet, set uint32, kind uint64) bool {
+	// Of a large set what was found is remembered.
+	known := kind + uint64(set)*0x9e3779b97f4a7c15
+	place := &k.found[known>>(64-foundBits)]
+	large := sets[set].size > 16
+	if large && place.Load() == known {
+		return true
+	}
+	for n := set; n != 0; n = sets[n].parent {
+		if sets[n].kind == kind {
+			if large {
+				place.Store(known)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+func (k *kinds) add(set uint32, kind uint64) uint32 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sets := []kindSet{{}}
+	if all := k.sets.Load(); all != nil {
+		sets = *all
+	} else {
+		k.byID = map[uint64]uint32{}
+	}
+	id := sets[set].id + kind
+	if n, ok := k.byID[id]; ok {
+		return n
+	}
+	if len(sets) >= maxKindSets {
+		return set
+	}
+	n := uint32(len(sets))
+	sets = append(sets, kindSet{kind: kind, id: id, parent: set, size: sets[set].size + 1})
+	k.byID[id] = n
+	k.sets.Store(&sets) // readers of the old one do not look beyond its end
+	return n
+}
