@@ -181,7 +181,7 @@ func TestRefusedCopy(t *testing.T) {
 	t.Run("of what was rejected", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
-		s.deliver(1, "elsewhere", long)
+		s.deliver(1, "tenant//device/x/telemetry", long)
 		s.stream.refuse(0)
 		require.Equal(t, "quarantine.bad_topic", s.last().subject)
 		require.Equal(t, "900", s.last().headers[HeaderSize])
@@ -249,8 +249,8 @@ func TestQuarantineIsBoundedInBytes(t *testing.T) {
 		want    int // copies of it in 20 minutes
 	}{
 		"oversize payloads are cut short": {telemetry, 300_000, 1200 + 10},
-		"others count for each KiB":       {"elsewhere", 200 << 10, 1200/200 + 1},
-		"small ones count as one":         {"elsewhere", 900, 1200 + 10},
+		"others count for each KiB":       {"tenant//device/x/telemetry", 200 << 10, 1200/200 + 1},
+		"small ones count as one":         {"tenant//device/x/telemetry", 900, 1200 + 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
