@@ -35,6 +35,7 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	check.Local(conf, plan, report)
 	if c.Connect {
 		check.Broker(ctx, conf, plan, report)
+		check.EMQX(ctx, conf, report)
 		check.NATS(ctx, conf, plan, report)
 		check.Registry(ctx, conf, report)
 	}
