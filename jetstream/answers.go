@@ -3,8 +3,11 @@ package jetstream
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -30,6 +33,12 @@ type answerConn struct {
 	report func(error)
 	// closed, if any, is told that nats.go has closed the connection.
 	closed func()
+
+	// seen is what the other end has said; nil until its first byte. greeted is set when
+	// it is read from again after its greeting.
+	seen    atomic.Pointer[evidence]
+	greeted atomic.Bool
+	reads   int
 
 	buf    []byte
 	r, w   int  // buf[r:w] is read and not yet taken
@@ -109,13 +118,72 @@ func (c *answerConn) fill() error {
 		c.w = copy(c.buf, c.buf[c.r:c.w])
 		c.r = 0
 	}
+	if c.reads < 2 {
+		c.reads++
+		c.greeted.Store(c.reads == 2)
+	}
 	n, err := c.Conn.Read(c.buf[c.w:])
+	if n > 0 && c.seen.Load() == nil {
+		c.seen.Store(&evidence{first: string(c.buf[c.w : c.w+min(n, maxFirst)])})
+	}
 	c.w += n
 	if n > 0 {
 		return nil
 	}
 	return err
 }
+
+// Write implements net.Conn. A server that refuses a connection says why and closes it:
+// where the answer to its greeting cannot be written, the reason is still to be read.
+func (c *answerConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		if !c.greeted.Load() {
+			c.readRefusal()
+		}
+		c.Conn.Close()
+	}
+	return n, err
+}
+
+// readRefusal looks for -ERR in what the greeting left unread. Used only by the goroutine
+// that connects.
+func (c *answerConn) readRefusal() {
+	rest := slices.Clone(c.buf[c.r:c.w])
+	buf := make([]byte, maxLine)
+	_ = c.Conn.SetReadDeadline(time.Now().Add(refusalTimeout))
+	for len(rest) < 2*maxLine {
+		n, err := c.Conn.Read(buf)
+		rest = append(rest, buf[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	for line := range bytes.Lines(rest) {
+		if bytes.HasPrefix(line, []byte("-ERR")) {
+			c.refusedWith(refusalText(line))
+		}
+	}
+}
+
+func (c *answerConn) refusedWith(text string) {
+	e := evidence{refusal: text}
+	if seen := c.seen.Load(); seen != nil {
+		e.first = seen.first
+	}
+	c.seen.Store(&e)
+}
+
+func refusalText(line []byte) string {
+	return strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(line)), "-ERR"), " '")
+}
+
+const (
+	// maxFirst is how much of the first bytes is kept.
+	maxFirst = 4 << 10
+	// refusalTimeout bounds reading what has long arrived.
+	refusalTimeout = 20 * time.Millisecond
+)
 
 // scan looks at what lies in the buffer: it takes answers and sets pass, or bad. It
 // reports false where it needs more bytes to tell.
@@ -265,7 +333,8 @@ func (c *answerConn) refusal(b []byte) bool {
 	if more {
 		return false
 	}
-	text := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(b[:line])), "-ERR"), " '")
+	text := refusalText(b[:line])
+	c.refusedWith(text)
 	for _, known := range []string{
 		"stale connection", "maximum connections exceeded", "maximum account active connections exceeded",
 		"unknown protocol operation", "permissions violation", "maximum subscriptions exceeded", "authorization violation",

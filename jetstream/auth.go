@@ -5,22 +5,26 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // TLSFiles names the PEM files of a TLS connection. The zero value leaves TLS to
 // the server: nats.go upgrades where the server asks for it and then trusts the
-// system's roots.
+// system's roots. The files are read again at each connect.
 type TLSFiles struct {
 	CA string
-	// Cert and Key are read again on every handshake, so that a renewed
-	// certificate needs no restart. Both or neither.
+	// Cert and Key come together.
 	Cert, Key string
+	// PassphraseFile holds the passphrase of an encrypted key.
+	PassphraseFile string
 	// ServerName is what the server's certificate must say; default: the URL's
 	// host.
 	ServerName string
@@ -31,82 +35,57 @@ type TLSFiles struct {
 
 func (f TLSFiles) empty() bool { return f == TLSFiles{} }
 
-// Config reads the files. The error names the file at fault.
-func (f TLSFiles) Config() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: f.ServerName}
-	if f.CA != "" {
-		pem, err := os.ReadFile(f.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read nats tls ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read nats tls ca: %s holds no PEM certificate", f.CA)
-		}
-	}
-	switch {
-	case f.Cert == "" && f.Key == "":
-		return config, nil
-	case f.Key == "":
-		return nil, fmt.Errorf("read nats tls certificate: %s is named without its key", f.Cert)
-	case f.Cert == "":
-		return nil, fmt.Errorf("read nats tls key: %s is named without its certificate", f.Key)
-	}
-	if _, err := f.pair(); err != nil {
-		return nil, err
-	}
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.pair() }
-	return config, nil
+func (f TLSFiles) files() tlsfile.Files {
+	return tlsfile.Files{CA: f.CA, Cert: f.Cert, Key: f.Key, PassphraseFile: f.PassphraseFile}
 }
 
-func (f TLSFiles) pair() (*tls.Certificate, error) {
-	cert, err := os.ReadFile(f.Cert)
-	if err != nil {
-		return nil, fmt.Errorf("read nats tls certificate: %w", err)
-	}
-	key, err := os.ReadFile(f.Key)
-	if err != nil {
-		return nil, fmt.Errorf("read nats tls key: %w", err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("read nats tls certificate %s with key %s: %w", f.Cert, f.Key, err)
-	}
-	return &pair, nil
+// LocalFileError means that a file with credentials or certificates cannot be used.
+type LocalFileError struct{ Err error }
+
+// Error implements error.
+func (e *LocalFileError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *LocalFileError) Unwrap() error { return e.Err }
+
+// identity is what one attempt to connect presents and trusts: its files are read when
+// the attempt begins.
+type identity struct {
+	method         string // the kind of credentials; empty: none
+	user, password string
+	token          string
+	jwt, seed      string
+	public         string // of an nkey without JWT
+	roots          *x509.CertPool
+	certificate    *tls.Certificate
 }
 
-func (o ConnectOptions) tlsOptions() ([]nats.Option, error) {
-	config := o.TLS
-	if config == nil && !o.TLSFiles.empty() {
-		var err error
-		if config, err = o.TLSFiles.Config(); err != nil {
-			return nil, err
-		}
-	}
-	if config == nil {
-		return nil, nil
-	}
-	opts := []nats.Option{nats.Secure(config)}
-	if o.TLSFiles.HandshakeFirst {
-		opts = append(opts, nats.TLSHandshakeFirst())
-	}
-	return opts, nil
+// credentials are what the options hold: each kind, in words for an error, and how it is
+// read.
+type credentials struct {
+	method string
+	given  bool
+	read   func(*identity) error
 }
 
-// methods lists which kinds of credentials the options hold, in words for an
-// error.
+func (o ConnectOptions) credentials() []credentials {
+	return []credentials{
+		{"user and password", o.User != "" || o.Password != "" || o.PasswordFile != "", o.readPassword},
+		{"token", o.Token != "" || o.TokenFile != "", o.readToken},
+		{"creds", o.Creds != "", o.readCreds},
+		{"nkey", o.NKeySeedFile != "", o.readNKey},
+		{"user jwt", o.userJWT != "" || o.userSeed != "", o.readUserJWT},
+	}
+}
+
+// methods lists which kinds of credentials the options hold.
 func (o ConnectOptions) methods() []string {
 	var found []string
-	add := func(is bool, name string) {
-		if is {
-			found = append(found, name)
+	for _, c := range o.credentials() {
+		if c.given {
+			found = append(found, c.method)
 		}
 	}
-	add(o.User != "" || o.Password != "", "user and password")
-	add(o.Token != "", "token")
-	add(o.Creds != "", "creds")
-	add(o.NKeySeedFile != "", "nkey")
-	add(o.userJWT != "" || o.userSeed != "", "user jwt")
 	return found
 }
 
@@ -119,7 +98,17 @@ func (o ConnectOptions) urlHasCredentials() bool {
 	return false
 }
 
-func (o ConnectOptions) credentials() ([]nats.Option, error) {
+// identity reads the credentials and the certificates, those of a CLI context too. o must
+// have been resolved. An error names the file at fault and shows no secret.
+func (o ConnectOptions) identity() (*identity, error) {
+	if o.unresolved != nil {
+		now, err := o.unresolved.withContext()
+		if err != nil {
+			return nil, &LocalFileError{err}
+		}
+		now.URL = o.URL
+		o = now
+	}
 	methods := o.methods()
 	if o.urlHasCredentials() {
 		methods = append([]string{"credentials in the url"}, methods...)
@@ -127,51 +116,182 @@ func (o ConnectOptions) credentials() ([]nats.Option, error) {
 	if len(methods) > 1 {
 		return nil, fmt.Errorf("choose nats credentials: %s are all set, exactly one must be", strings.Join(methods, ", "))
 	}
-	switch {
-	case o.User != "":
-		return []nats.Option{nats.UserInfo(o.User, o.Password)}, nil
-	case o.Password != "":
-		return nil, errors.New("choose nats credentials: a password is set without a user")
-	case o.Token != "":
-		return []nats.Option{nats.Token(o.Token)}, nil
-	case o.Creds != "":
-		if err := checkCreds(o.Creds); err != nil {
-			return nil, err
+	id := &identity{}
+	for _, c := range o.credentials() {
+		if c.given {
+			id.method = c.method
+			if err := c.read(id); err != nil {
+				return nil, err
+			}
 		}
-		return []nats.Option{nats.UserCredentials(o.Creds)}, nil
-	case o.NKeySeedFile != "":
-		// Checked first: nats.go's error for content that is no seed does not
-		// name the file.
-		option, err := nats.NkeyOptionFromSeed(o.NKeySeedFile)
-		if err != nil {
-			return nil, fmt.Errorf("read nats nkey seed %s: %w", o.NKeySeedFile, err)
-		}
-		return []nats.Option{option}, nil
-	case o.userJWT != "" && o.userSeed != "":
-		if _, err := nkeys.FromSeed([]byte(o.userSeed)); err != nil {
-			return nil, fmt.Errorf("read nats user seed: %w", err)
-		}
-		return []nats.Option{nats.UserJWTAndSeed(o.userJWT, o.userSeed)}, nil
-	case o.userJWT != "" || o.userSeed != "":
-		return nil, errors.New("choose nats credentials: user_jwt and user_seed belong together")
 	}
-	return nil, nil
+	if o.TLS != nil {
+		return id, nil
+	}
+	var err error
+	if id.roots, err = o.TLSFiles.files().Roots(); err == nil {
+		id.certificate, err = o.TLSFiles.files().Certificate()
+	}
+	if err != nil {
+		return nil, &LocalFileError{fmt.Errorf("nats tls: %w", err)}
+	}
+	return id, nil
 }
 
-// checkCreds finds at start what nats.UserCredentials, which reads the file on
-// connect, would only find later.
-func checkCreds(path string) error {
-	content, err := os.ReadFile(path)
+func (o ConnectOptions) readPassword(id *identity) (err error) {
+	if o.User == "" {
+		return errors.New("choose nats credentials: a password is set without a user")
+	}
+	id.user, id.password = o.User, o.Password
+	if o.PasswordFile != "" {
+		id.password, err = readSecret("password", o.PasswordFile)
+	}
+	return err
+}
+
+func (o ConnectOptions) readToken(id *identity) (err error) {
+	id.token = o.Token
+	if o.TokenFile != "" {
+		id.token, err = readSecret("token", o.TokenFile)
+	}
+	return err
+}
+
+func (o ConnectOptions) readCreds(id *identity) error {
+	content, err := readFile("creds", o.Creds)
 	if err != nil {
-		return fmt.Errorf("read nats creds: %w", err)
+		return err
 	}
-	if _, err := nkeys.ParseDecoratedJWT(content); err != nil {
-		return fmt.Errorf("read nats creds %s: %w", path, err)
+	defer clear(content)
+	if id.jwt, err = nkeys.ParseDecoratedJWT(content); err != nil {
+		return &LocalFileError{fmt.Errorf("read nats creds %s: %w", o.Creds, err)}
 	}
-	seed, err := nkeys.ParseDecoratedNKey(content)
+	key, err := nkeys.ParseDecoratedNKey(content)
 	if err != nil {
-		return fmt.Errorf("read nats creds %s: %w", path, err)
+		return &LocalFileError{fmt.Errorf("read nats creds %s: %w", o.Creds, err)}
 	}
-	seed.Wipe()
+	defer key.Wipe()
+	seed, err := key.Seed()
+	id.seed = string(seed)
+	return err
+}
+
+func (o ConnectOptions) readNKey(id *identity) error {
+	content, err := readFile("nkey seed", o.NKeySeedFile)
+	if err != nil {
+		return err
+	}
+	defer clear(content)
+	// nkeys' error for content that is no seed does not name the file.
+	key, err := nkeys.ParseDecoratedNKey(content)
+	if err != nil {
+		return &LocalFileError{fmt.Errorf("read nats nkey seed %s: %w", o.NKeySeedFile, err)}
+	}
+	defer key.Wipe()
+	if id.public, err = key.PublicKey(); err != nil {
+		return &LocalFileError{fmt.Errorf("read nats nkey seed %s: %w", o.NKeySeedFile, err)}
+	}
+	seed, err := key.Seed()
+	id.seed = string(seed)
+	return err
+}
+
+func (o ConnectOptions) readUserJWT(id *identity) error {
+	if o.userJWT == "" || o.userSeed == "" {
+		return errors.New("choose nats credentials: user_jwt and user_seed belong together")
+	}
+	if _, err := nkeys.FromSeed([]byte(o.userSeed)); err != nil {
+		return &LocalFileError{fmt.Errorf("read nats user seed: %w", err)}
+	}
+	id.jwt, id.seed = o.userJWT, o.userSeed
 	return nil
+}
+
+// maxSecret bounds a file of credentials, in bytes.
+const maxSecret = 1 << 20
+
+// readSecret reads a secret of one line; a trailing newline is dropped.
+func readSecret(what, name string) (string, error) {
+	content, err := readFile(what, name)
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimRight(string(content), "\r\n")
+	if text == "" {
+		return "", &LocalFileError{fmt.Errorf("read nats %s %s: the file is empty", what, name)}
+	}
+	return text, nil
+}
+
+func readFile(what, name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, &LocalFileError{fmt.Errorf("read nats %s: %w", what, err)}
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
+	if err == nil && len(content) > maxSecret {
+		err = errors.New("the file is larger than 1 MiB")
+	}
+	if err != nil {
+		return nil, &LocalFileError{fmt.Errorf("read nats %s: %w", what, err)}
+	}
+	return content, nil
+}
+
+// sign answers the server's challenge.
+func (id *identity) sign(nonce []byte) ([]byte, error) {
+	key, err := nkeys.FromSeed([]byte(id.seed))
+	if err != nil {
+		return nil, fmt.Errorf("read nats user seed: %w", err)
+	}
+	defer key.Wipe()
+	return key.Sign(nonce)
+}
+
+// authOptions have nats.go ask for the identity of the attempt.
+func (w *watcher) authOptions() []nats.Option {
+	id := w.identity.Load()
+	sign := func(nonce []byte) ([]byte, error) { return w.identity.Load().sign(nonce) }
+	switch {
+	case id.public != "":
+		return []nats.Option{nats.Nkey(id.public, sign)}
+	case id.jwt != "":
+		return []nats.Option{nats.UserJWT(func() (string, error) { return w.identity.Load().jwt, nil }, sign)}
+	case id.user != "":
+		return []nats.Option{nats.UserInfoHandler(func() (string, string) {
+			id := w.identity.Load()
+			return id.user, id.password
+		})}
+	case id.token != "":
+		return []nats.Option{nats.TokenHandler(func() string { return w.identity.Load().token })}
+	}
+	return nil
+}
+
+func (w *watcher) tlsOptions() []nats.Option {
+	o := w.options
+	config := o.TLS
+	if config == nil {
+		if o.TLSFiles.empty() {
+			return nil
+		}
+		config = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.TLSFiles.ServerName}
+		if o.TLSFiles.Cert != "" {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return w.identity.Load().certificate, nil
+			}
+		}
+	}
+	opts := []nats.Option{nats.Secure(config)}
+	if o.TLS == nil {
+		opts = append(opts, func(n *nats.Options) error {
+			n.RootCAsCB = func() (*x509.CertPool, error) { return w.identity.Load().roots, nil }
+			return nil
+		})
+	}
+	if o.TLSFiles.HandshakeFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
+	}
+	return opts
 }

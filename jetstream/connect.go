@@ -26,8 +26,9 @@ const (
 // machine, without credentials.
 //
 // Credentials are given once: in the URL, as User and Password, Token, Creds or
-// NKeySeedFile. Two of them at a time are a fault, because nats.go would pick
-// one in silence (userinfo in a URL beats all options).
+// NKeySeedFile. Two of them at a time are an error, because nats.go would pick
+// one in silence (userinfo in a URL beats all options). What comes from a file, of a CLI
+// context too, is read again at each connect.
 type ConnectOptions struct {
 	// URL is one server or several, comma-separated. Default: the Context's,
 	// else nats://127.0.0.1:4222. A tls:// scheme demands TLS.
@@ -37,8 +38,10 @@ type ConnectOptions struct {
 
 	User, Password string
 	Token          string
-	// Creds is the path of a credentials file (JWT and seed). It is read again
-	// on every connect, so a renewed file takes effect by itself.
+	// PasswordFile and TokenFile name files that win over Password and Token; a trailing
+	// newline is dropped.
+	PasswordFile, TokenFile string
+	// Creds is the path of a credentials file (JWT and seed).
 	Creds string
 	// NKeySeedFile is the path of a user nkey seed.
 	NKeySeedFile string
@@ -78,7 +81,8 @@ type ConnectOptions struct {
 
 	Hooks ConnectHooks
 
-	userJWT, userSeed string // from a CLI context
+	userJWT, userSeed string          // from a CLI context
+	unresolved        *ConnectOptions // with the context, to be read again; nil: none
 }
 
 // ConnectHooks are told of state changes. Each may be nil. They must not block:
@@ -111,6 +115,8 @@ func (o ConnectOptions) Resolve() (ConnectOptions, error) {
 		if err != nil {
 			return o, err
 		}
+		unresolved := o
+		merged.unresolved = &unresolved
 		o = merged
 	}
 	if o.URL == "" {
@@ -129,21 +135,10 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Options returns what nats.Connect needs besides the URL. It reads every named
-// file: one that is missing or does not parse is an error that names it, never
-// a connection without it.
-func (o ConnectOptions) Options() ([]nats.Option, error) {
-	o, err := o.Resolve()
-	if err != nil {
-		return nil, err
-	}
-	opts, _, err := o.options()
-	return opts, err
-}
-
 // Connect starts a connection that never gives up: an unreachable server and
 // refused credentials are retried for ever and told through Hooks. It blocks for
-// the first attempt only, for FirstWait at most. An error means that the options cannot work. extra
+// the first attempt only, for FirstWait at most. An error means that the options cannot work,
+// or, with nats.RetryOnFailedConnect(false) among extra, is a [ConnectProblem]. extra
 // come last and win; handlers among them run after the hooks, not instead.
 func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
 	o, err := o.Resolve()
@@ -154,9 +149,13 @@ func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(o.URL, append(opts, keepHandlers(extra))...)
+	nc, err := nats.Connect(o.URL, append(opts, keepHandlers(extra), watch.dialer.wrap)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), watch.cause(err))
+		watch.dialer.closeLast()
+		if watch.dialer.dialled() {
+			return nil, watch.problem(err)
+		}
+		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), err)
 	}
 	watch.conn.Store(nc)
 	if o.FirstWait > 0 {
@@ -204,11 +203,10 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 	if err := o.checkURLs(); err != nil {
 		return nil, nil, err
 	}
-	auth, err := o.credentials()
-	if err != nil {
+	watch := newWatcher(o)
+	if err := watch.refresh(); err != nil {
 		return nil, nil, err
 	}
-	watch := newWatcher(o)
 	opts := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(o.ConnectTimeout),
@@ -225,7 +223,6 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 		nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(watch.delay),
 		nats.NoCallbacksAfterClientClose(),
-		nats.SetCustomDialer(&watch.dialer),
 		nats.SkipHostLookup(), // the dialer's: see dial
 		nats.ConnectHandler(watch.connected),
 		nats.ReconnectHandler(watch.reconnected),
@@ -234,12 +231,8 @@ func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
 		nats.ClosedHandler(watch.closed),
 		nats.ErrorHandler(watch.asyncError),
 	}
-	opts = append(opts, auth...)
-	tlsOpts, err := o.tlsOptions()
-	if err != nil {
-		return nil, nil, err
-	}
-	opts = append(opts, tlsOpts...)
+	opts = append(opts, watch.authOptions()...)
+	opts = append(opts, watch.tlsOptions()...)
 	if o.InboxPrefix != "" {
 		opts = append(opts, nats.CustomInboxPrefix(o.InboxPrefix))
 	}

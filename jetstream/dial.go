@@ -115,6 +115,12 @@ func dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	return nil, err
 }
 
+// evidence is what the other end of a socket has said.
+type evidence struct {
+	first   string // its first bytes
+	refusal string // the text of its latest -ERR; empty: none
+}
+
 // failFastConn closes itself on the first failed write. nats.go throws its
 // buffer away when a flush fails and, where not one byte went out, keeps the
 // connection (nats.go v1.55, natsWriter.flush): messages sent later would then

@@ -14,7 +14,6 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 )
 
 // LeafOptions describe an embedded leaf node. Hub, URLs, Domain, StoreDir and
@@ -111,10 +110,11 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 		return nil, err
 	}
 	// Reads every file, and finds two methods at a time.
-	if _, err := hub.credentials(); err != nil {
+	id, err := hub.identity()
+	if err != nil {
 		return nil, err
 	}
-	user := hub.userinfo()
+	user := hub.userinfo(id)
 	// The hub also tells at what addresses it listens, and the server would try
 	// these first when the link is lost: they are those of its own network, and of
 	// no use from far away.
@@ -128,19 +128,15 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 		remote.TLS = remote.TLS || u.Scheme == "tls" || u.Scheme == "wss"
 		remote.URLs = append(remote.URLs, u)
 	}
-	if hub.NKeySeedFile != "" {
-		seed, err := os.ReadFile(hub.NKeySeedFile)
-		if err != nil {
-			return nil, fmt.Errorf("read nats nkey seed: %w", err)
-		}
-		remote.Nkey = strings.TrimSpace(string(seed))
+	if id.public != "" {
+		remote.Nkey = id.seed
 	}
 	if hub.userJWT != "" {
-		remote.SignatureCB = signWith(hub.userJWT, hub.userSeed)
+		remote.SignatureCB = hub.signLeaf
 	}
 	if config := hub.TLS; config != nil || !hub.TLSFiles.empty() || remote.TLS {
 		if config == nil {
-			if config, err = hub.TLSFiles.Config(); err != nil {
+			if config, err = hub.TLSFiles.files().Config(hub.TLSFiles.ServerName); err != nil {
 				return nil, err
 			}
 		}
@@ -157,12 +153,12 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 }
 
 // userinfo is what a leaf node carries in its URL; nil: nothing.
-func (o ConnectOptions) userinfo() *url.Userinfo {
+func (o ConnectOptions) userinfo(id *identity) *url.Userinfo {
 	switch {
-	case o.User != "":
-		return url.UserPassword(o.User, o.Password)
-	case o.Token != "":
-		return url.User(o.Token)
+	case id.user != "":
+		return url.UserPassword(id.user, id.password)
+	case id.token != "":
+		return url.User(id.token)
 	}
 	for _, raw := range splitURLs(o.URL) {
 		if u, err := url.Parse(raw); err == nil && u.User != nil {
@@ -172,18 +168,15 @@ func (o ConnectOptions) userinfo() *url.Userinfo {
 	return nil
 }
 
-// signWith answers the hub's challenge with the JWT and the seed of a context of
-// the nats CLI.
-func signWith(jwt, seed string) natsd.SignatureHandler {
-	return func(nonce []byte) (string, []byte, error) {
-		key, err := nkeys.FromSeed([]byte(seed))
-		if err != nil {
-			return "", nil, fmt.Errorf("read nats user seed: %w", err)
-		}
-		defer key.Wipe()
-		signature, err := key.Sign(nonce)
-		return jwt, signature, err
+// signLeaf answers the hub's challenge with the JWT and the seed of a context of the nats
+// CLI, as they are now.
+func (o ConnectOptions) signLeaf(nonce []byte) (string, []byte, error) {
+	id, err := o.identity()
+	if err != nil {
+		return "", nil, err
 	}
+	signature, err := id.sign(nonce)
+	return id.jwt, signature, err
 }
 
 // note keeps what the server says of a failed link: it has no other way to tell.

@@ -1,12 +1,12 @@
 package jetstream
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -17,15 +17,16 @@ import (
 type ProblemKind int
 
 const (
-	// ProblemOther: none of the kinds below.
+	// ProblemOther is none of the kinds below.
 	ProblemOther ProblemKind = iota
-	// ProblemUnreachable: no NATS server answers there. Network, name, port.
+	// ProblemUnreachable means that no NATS server answers there. Network, name, port.
 	ProblemUnreachable
-	// ProblemCredentials: a server answers and refuses who we are.
+	// ProblemCredentials means that a server answers and refuses who we are, or that a
+	// file with credentials cannot be read.
 	ProblemCredentials
-	// ProblemTLS: the two ends do not agree on certificates or on TLS itself.
+	// ProblemTLS means that the two ends do not agree on certificates or on TLS itself.
 	ProblemTLS
-	// ProblemLimit: the server or the account has too many connections.
+	// ProblemLimit means that the server or the account has too many connections.
 	ProblemLimit
 )
 
@@ -44,66 +45,210 @@ func (k ProblemKind) String() string {
 	return "other"
 }
 
+// Cause says what exactly is wrong; each has an advice of its own.
+type Cause string
+
+// The causes.
+const (
+	CauseUnknown      Cause = "unknown"
+	CauseHost         Cause = "host"         // no such name
+	CauseRefused      Cause = "refused"      // nothing listens
+	CauseNoAnswer     Cause = "no_answer"    // packets get no answer
+	CauseSilent       Cause = "silent"       // a connection, and no greeting
+	CauseHungUp       Cause = "hung_up"      // closed after the greeting
+	CauseNetwork      Cause = "network"      // another error of the network
+	CauseNotNATS      Cause = "not_nats"     // another protocol
+	CauseNotClients   Cause = "not_clients"  // a port for routes, gateways or leaf nodes
+	CauseNotWebSocket Cause = "no_websocket" // ws:// to another listener
+
+	CauseCredentials Cause = "credentials"         // refused
+	CauseExpired     Cause = "credentials_expired" // a JWT, or an account
+	CauseLocalFile   Cause = "local_file"          // cannot be used
+
+	CauseServerLimit  Cause = "server_limit"  // max_connections of the server
+	CauseAccountLimit Cause = "account_limit" // of the account or the user
+
+	CausePlain        Cause = "plain"              // TLS is wanted here, the server has none
+	CauseGreetsFirst  Cause = "greets_first"       // no handshake_first there
+	CauseNotTLS       Cause = "not_tls"            // something else than TLS answers
+	CauseAuthority    Cause = "authority"          // an unknown CA
+	CauseChain        Cause = "chain"              // an intermediate certificate is missing
+	CauseNoSAN        Cause = "no_san"             // the certificate names no host
+	CauseHostname     Cause = "hostname"           // the certificate names another host
+	CauseDates        Cause = "dates"              // the certificate is expired or not valid yet
+	CauseUsage        Cause = "usage"              // the certificate is not made for a server
+	CauseClientCert   Cause = "client_certificate" // refused, or missing
+	CauseTLSVersion   Cause = "tls_version"
+	CauseTLSHandshake Cause = "tls_handshake" // any other failure
+)
+
+// String implements fmt.Stringer.
+func (c Cause) String() string { return string(c) }
+
 // ConnectProblem is a failed attempt to connect, classified.
 type ConnectProblem struct {
-	Kind ProblemKind
-	URL  string // redacted
-	Err  error
+	Kind  ProblemKind
+	Cause Cause
+	URL   string // redacted
+	Err   error
+
+	detail string // instead of Err's text
 }
 
-// Error is a sentence for the operator: what failed, where, what to look at. It
-// holds no secret.
+// sentences say what a server does, for each cause; the cause's detail follows.
+var sentences = map[Cause]string{
+	CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached", CauseNetwork: "cannot be reached",
+	CauseSilent: "takes the connection and does not greet", CauseHungUp: "closes the connection",
+	CauseNotNATS: "does not speak NATS", CauseNotClients: "takes no clients at this port", CauseNotWebSocket: "does not speak WebSocket",
+	CauseCredentials: "refuses the credentials", CauseExpired: "refuses the credentials, which have expired or were revoked",
+	CauseLocalFile:   "is not tried, for a file here cannot be used",
+	CauseServerLimit: "has reached its max_connections", CauseAccountLimit: "has reached the connection limit of this account or user",
+	CausePlain: "offers no TLS, which is required here", CauseGreetsFirst: "greets before TLS, and handshake_first is set here",
+	CauseNotTLS: "does not answer with TLS", CauseAuthority: "has a certificate of a CA that is not trusted here",
+	CauseChain: "has a certificate whose issuer is neither trusted here nor sent along", CauseNoSAN: "has a certificate without subject alternative names",
+	CauseHostname: "has a certificate for another host", CauseDates: "has a certificate that is not valid now",
+	CauseUsage: "has a certificate that is not made for servers", CauseClientCert: "refuses or misses the client certificate",
+	CauseTLSVersion: "has no TLS version in common", CauseTLSHandshake: "fails the TLS handshake",
+}
+
+// Error is a sentence for the operator: what failed and where. It holds no secret, and is
+// the same for each connection with this problem.
 func (p ConnectProblem) Error() string {
-	switch p.Kind {
-	case ProblemUnreachable:
-		if hungUp(p.Err) {
-			return fmt.Sprintf("nats at %s closes the connection: %v: check that a nats-server listens there, its log and its max_connections", p.URL, p.Err)
-		}
-		return fmt.Sprintf("nats at %s cannot be reached: %v: check the address and that nats-server runs", p.URL, p.Err)
-	case ProblemCredentials:
-		return fmt.Sprintf("nats at %s refuses the credentials: %v: check user, password, token, creds or nkey and that the server knows them", p.URL, p.Err)
-	case ProblemTLS:
-		return fmt.Sprintf("nats at %s and the bridge do not agree on tls: %v: check ca, cert, key, server_name and their dates", p.URL, p.Err)
-	case ProblemLimit:
-		return fmt.Sprintf("nats at %s takes no more connections: %v: raise max_connections of the server or the account", p.URL, p.Err)
+	detail := p.detail
+	if detail == "" && p.Err != nil {
+		detail = withoutLocalAddress(p.Err)
 	}
-	return fmt.Sprintf("connect to nats at %s: %v", p.URL, p.Err)
+	sentence, ok := sentences[p.Cause]
+	if !ok {
+		return fmt.Sprintf("connect to nats at %s: %s", p.URL, detail)
+	}
+	return strings.TrimSuffix(fmt.Sprintf("nats at %s %s: %s", p.URL, sentence, detail), ": ")
 }
 
+// Unwrap returns what nats.go reported.
 func (p ConnectProblem) Unwrap() error { return p.Err }
 
 // ClassifyConnectError tells why an attempt on urls failed. err is what nats.go
 // gave: mostly text from the server behind a few sentinels.
 func ClassifyConnectError(err error, urls string) ConnectProblem {
-	return ConnectProblem{Kind: connectKind(err), URL: RedactURL(urls), Err: err}
+	return classify(err, nil, urls)
 }
 
-func connectKind(err error) ProblemKind {
-	switch {
-	case err == nil:
-		return ProblemOther
-	case isCredentialError(err):
-		return ProblemCredentials
-	case isTLSError(err):
-		return ProblemTLS
-	case errors.Is(err, nats.ErrMaxConnectionsExceeded), errors.Is(err, nats.ErrMaxAccountConnectionsExceeded),
-		strings.Contains(strings.ToLower(err.Error()), "maximum account active connections"),
-		strings.Contains(strings.ToLower(err.Error()), "maximum connections exceeded"):
-		return ProblemLimit
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission) && !isNetError(err):
-		// A credentials file that went away since the start.
-		return ProblemCredentials
-	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoInfoReceived),
-		errors.Is(err, nats.ErrStaleConnection), errors.Is(err, io.EOF), isNetError(err):
-		return ProblemUnreachable
+// classify also goes by what the server has said; nil: nothing.
+func classify(err error, seen *evidence, urls string) ConnectProblem {
+	p := ConnectProblem{Cause: CauseUnknown, URL: RedactURL(urls), Err: err}
+	if err != nil {
+		p.Cause, p.detail = causeOf(err, seen)
 	}
-	return ProblemOther
+	p.Kind = kinds[p.Cause]
+	return p
 }
 
-// hungUp: something answered and went away. A server over its connection limit
-// also looks like this: it closes before nats.go has read why.
+var kinds = map[Cause]ProblemKind{
+	CauseHost: ProblemUnreachable, CauseRefused: ProblemUnreachable, CauseNoAnswer: ProblemUnreachable, CauseSilent: ProblemUnreachable,
+	CauseHungUp: ProblemUnreachable, CauseNetwork: ProblemUnreachable, CauseNotNATS: ProblemUnreachable, CauseNotClients: ProblemUnreachable,
+	CauseNotWebSocket: ProblemUnreachable,
+	CauseCredentials:  ProblemCredentials, CauseExpired: ProblemCredentials, CauseLocalFile: ProblemCredentials,
+	CauseServerLimit: ProblemLimit, CauseAccountLimit: ProblemLimit,
+	CausePlain: ProblemTLS, CauseGreetsFirst: ProblemTLS, CauseNotTLS: ProblemTLS, CauseAuthority: ProblemTLS, CauseChain: ProblemTLS,
+	CauseNoSAN: ProblemTLS, CauseHostname: ProblemTLS, CauseDates: ProblemTLS, CauseUsage: ProblemTLS, CauseClientCert: ProblemTLS,
+	CauseTLSVersion: ProblemTLS, CauseTLSHandshake: ProblemTLS,
+}
+
+// causeOf finds the cause; detail is empty where the error's text serves.
+func causeOf(err error, seen *evidence) (cause Cause, detail string) {
+	var file *LocalFileError
+	if errors.As(err, &file) || (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && !isNetError(err) {
+		return CauseLocalFile, ""
+	}
+	if seen != nil && seen.refusal != "" {
+		if cause := refusalCause(seen.refusal); cause != CauseUnknown {
+			return cause, seen.refusal
+		}
+	}
+	if cause := refusalCause(err.Error()); cause != CauseUnknown {
+		return cause, ""
+	}
+	if errors.Is(err, nats.ErrNkeysNotSupported) {
+		return CauseCredentials, "it has no user with an nkey or a JWT"
+	}
+	if cause, detail := tlsCause(err, seen); cause != CauseUnknown {
+		return cause, detail
+	}
+	return networkCause(err, seen)
+}
+
+// refusalCause reads what a server says when it refuses. It compares text: in the answer
+// to CONNECT nats.go 1.55.0 hands the server's -ERR through, which its sentinels match only
+// in part ("User Authentication Expired" is not ErrAuthExpired's text).
+func refusalCause(text string) Cause {
+	text = strings.ToLower(text)
+	for _, known := range []struct {
+		part  string
+		cause Cause
+	}{
+		{"maximum connections exceeded", CauseServerLimit},
+		{"maximum account active connections", CauseAccountLimit},
+		{"maximum user active connections", CauseAccountLimit},
+		{"authorization violation", CauseCredentials},
+		{"authentication expired", CauseExpired},
+		{"authentication revoked", CauseExpired},
+		{"attempted to connect to route port", CauseNotClients},
+		{"attempted to connect to leaf node port", CauseNotClients},
+		{"wrong gateway", CauseNotClients},
+	} {
+		if strings.Contains(text, known.part) {
+			return known.cause
+		}
+	}
+	return CauseUnknown
+}
+
+func networkCause(err error, seen *evidence) (Cause, string) {
+	var dns *net.DNSError
+	var op *net.OpError
+	dialling := errors.As(err, &op) && op.Op == "dial"
+	switch {
+	case errors.As(err, &dns):
+		return CauseHost, ""
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return CauseRefused, ""
+	case dialling && isTimeout(err):
+		return CauseNoAnswer, ""
+	case dialling:
+		return CauseNetwork, ""
+	case seen != nil && strings.HasPrefix(seen.first, "INFO ") && strings.Contains(err.Error(), "malformed HTTP"):
+		return CauseNotWebSocket, ""
+	case errors.Is(err, nats.ErrNoInfoReceived), seen != nil && !strings.HasPrefix(seen.first, "INFO ") && speaksText(seen.first):
+		return CauseNotNATS, saying(seen)
+	case strings.Contains(err.Error(), "invalid websocket connection"):
+		return CauseNotWebSocket, ""
+	case seen == nil && (hungUp(err) || isTimeout(err) || errors.Is(err, nats.ErrTimeout)):
+		return CauseSilent, ""
+	case hungUp(err):
+		return CauseHungUp, ""
+	case isTimeout(err), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrStaleConnection):
+		return CauseNoAnswer, ""
+	case errors.Is(err, nats.ErrNoServers), isNetError(err):
+		return CauseNetwork, ""
+	}
+	return CauseUnknown, ""
+}
+
+func speaksText(first string) bool { return first != "" && first[0] >= ' ' && first[0] <= '~' }
+
+// saying quotes the first words of what is no NATS server.
+func saying(seen *evidence) string {
+	if seen == nil || !speaksText(seen.first) {
+		return ""
+	}
+	line, _, _ := strings.Cut(seen.first, "\n")
+	return fmt.Sprintf("it says %.40q", strings.TrimSpace(line))
+}
+
+// hungUp: something took the connection and ended it.
 func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func isNetError(err error) bool {
@@ -111,38 +256,29 @@ func isNetError(err error) bool {
 	return errors.As(err, &netErr)
 }
 
-// isCredentialError also compares text: in the answer to CONNECT nats.go 1.55.0
-// hands the server's -ERR through, which its sentinels match only in part ("User
-// Authentication Expired" is not ErrAuthExpired's text).
-func isCredentialError(err error) bool {
-	for _, sentinel := range []error{
-		nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked,
-		nats.ErrAccountAuthExpired, nats.ErrNkeysNotSupported,
-	} {
-		if errors.Is(err, sentinel) {
-			return true
-		}
-	}
-	text := strings.ToLower(err.Error())
-	return strings.Contains(text, "authorization violation") ||
-		strings.Contains(text, "authentication expired") ||
-		strings.Contains(text, "authentication revoked")
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
 }
 
-func isTLSError(err error) bool {
-	if errors.Is(err, nats.ErrTLS) || errors.Is(err, nats.ErrSecureConnWanted) || errors.Is(err, nats.ErrSecureConnRequired) {
+// isCredentialError also stands for credentials that have expired.
+func isCredentialError(err error) bool {
+	switch refusalCause(err.Error()) {
+	case CauseCredentials, CauseExpired:
 		return true
 	}
-	var unknownCA x509.UnknownAuthorityError
-	var hostname x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &unknownCA) || errors.As(err, &hostname) || errors.As(err, &invalid) {
-		return true
-	}
-	// With TLS 1.3 a refused client certificate shows as an alert on the first
-	// read after the handshake.
+	return errors.Is(err, nats.ErrNkeysNotSupported)
+}
+
+// withoutLocalAddress is the error's text without the local end of its connection, whose
+// port is another one for each attempt.
+func withoutLocalAddress(err error) string {
+	text := err.Error()
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error" || strings.Contains(err.Error(), "tls: ")
+	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
+		text = strings.Replace(text, op.Source.String()+"->", "", 1)
+	}
+	return text
 }
 
 // RedactURL replaces what stands before the @ of each comma-separated URL: the

@@ -164,3 +164,9 @@ func requireStored(t *testing.T, o jetstream.ConnectOptions) {
 	_, err = js.Publish(ctx, "t", nil)
 	require.NoError(t, err)
 }
+
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}

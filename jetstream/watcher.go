@@ -1,9 +1,9 @@
 package jetstream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +21,9 @@ import (
 // attempts, outside nats.go's lock. With several servers of which one refuses
 // and the next cannot be dialled, only the second may be seen.
 type watcher struct {
-	options ConnectOptions
-	dialer  rememberingDialer
+	options  ConnectOptions
+	dialer   gate
+	identity atomic.Pointer[identity] // of the latest attempt
 	// conn is nil until nats.go handed the connection to a callback or Connect
 	// returned it.
 	conn atomic.Pointer[nats.Conn]
@@ -35,50 +36,50 @@ type watcher struct {
 }
 
 func newWatcher(o ConnectOptions) *watcher {
-	w := &watcher{options: o, tried: make(chan struct{}), dialer: rememberingDialer{timeout: o.ConnectTimeout}}
-	w.dialer.later.Store(o.FirstWait > 0)
+	w := &watcher{options: o, tried: make(chan struct{})}
+	w.dialer.refresh, w.dialer.later = w.refresh, o.FirstWait > 0
 	return w
 }
 
-// rememberingDialer keeps why the last dial failed: nats.go drops a "connection
-// refused" and says "no servers available for connection" (1.55.0,
-// Conn.connect). It goes unused where another dialer is among the options.
-type rememberingDialer struct {
-	timeout time.Duration
-	failed  atomic.Pointer[error] // nil: the last dial succeeded, or there was none
-	later   atomic.Bool           // until all servers were tried once, which is in the background
-}
-
-// errLater fails a first attempt, which nats.Connect makes before it returns.
-var errLater = errors.New("not tried yet")
-
-// Dial implements nats.CustomDialer.
-func (d *rememberingDialer) Dial(network, address string) (net.Conn, error) {
-	if d.later.Load() {
-		return nil, errLater
-	}
-	conn, err := dial(network, address, d.timeout)
+// refresh reads the credentials and certificates for the next attempt. It runs under
+// nats.go's lock, as every dial does.
+func (w *watcher) refresh() error {
+	now, err := w.options.identity()
 	if err != nil {
-		d.failed.Store(&err)
-		return nil, err
+		return err
 	}
-	d.failed.Store(nil)
-	return &answerConn{failFastConn: failFastConn{conn}, sink: noAnswers}, nil
+	if before := w.identity.Load(); before != nil {
+		if before.method != now.method {
+			return &LocalFileError{fmt.Errorf("read nats context: it has other credentials than at the start, %s instead of %s: restart to use them",
+				cmp.Or(now.method, "none"), cmp.Or(before.method, "none"))}
+		}
+		nc := w.conn.Load()
+		if now.public != before.public {
+			if nc == nil {
+				return nil // nats.go has the key of before, moments ago
+			}
+			nc.Opts.Nkey = now.public
+		}
+	}
+	w.identity.Store(now)
+	return nil
 }
 
-// noAnswers: nothing is taken off this connection.
-func noAnswers() *answerSink { return nil }
+// problem says why an attempt failed, for which nats.go gave err.
+func (w *watcher) problem(err error) ConnectProblem {
+	return classify(w.cause(err), w.dialer.evidence(), w.options.URL)
+}
 
 // cause is err, or what is behind nats.go's word that no server is available.
 func (w *watcher) cause(err error) error {
-	if dial := w.dialer.failed.Load(); dial != nil && errors.Is(err, nats.ErrNoServers) {
-		return *dial
+	if dial := w.dialer.dialError(); dial != nil && errors.Is(err, nats.ErrNoServers) {
+		return dial
 	}
 	return err
 }
 
 func (w *watcher) delay(round int) time.Duration {
-	if w.dialer.later.Swap(false) {
+	if w.dialer.connectNow() {
 		return 0
 	}
 	if nc := w.conn.Load(); nc != nil {
@@ -86,6 +87,7 @@ func (w *watcher) delay(round int) time.Duration {
 			w.failed(err)
 		}
 	}
+	w.dialer.closeLast()
 	return w.options.backOff(round)
 }
 
@@ -98,9 +100,9 @@ func (w *watcher) failed(err error) {
 	if hook == nil {
 		return
 	}
-	problem := ClassifyConnectError(w.cause(err), w.options.URL)
-	// Per kind: the error's text alternates between servers of a cluster.
-	key := problem.Kind.String()
+	problem := w.problem(err)
+	// Per cause: the error's text alternates between servers of a cluster.
+	key := problem.Cause.String()
 	w.mu.Lock()
 	repeated := w.last == key
 	w.last = key

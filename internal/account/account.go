@@ -1,5 +1,5 @@
 // Package account turns the configuration's account at NATS into options to connect
-// with, for every program of this module.
+// with, and a failed attempt into advice, for every program of this module.
 package account
 
 import (
@@ -8,16 +8,24 @@ import (
 )
 
 // Options is how a says to reach NATS; name is the connection's in the server's
-// monitoring.
+// monitoring. Secrets in files are left there, to be read at each connect.
 func Options(a config.Account, name string) jetstream.ConnectOptions {
 	o := jetstream.ConnectOptions{
 		URL: a.URL.Join(), Name: name,
-		User: a.User, Password: a.Password.Reveal(), Token: a.Token.Reveal(),
-		Creds: a.Creds, NKeySeedFile: a.NKey,
-		Context: a.Context, InboxPrefix: a.InboxPrefix,
+		User: a.User, Creds: a.Creds, NKeySeedFile: a.NKey,
+		PasswordFile: a.PasswordFile, TokenFile: a.TokenFile,
+		Context: a.Context, InboxPrefix: a.InboxPrefix, Domain: a.Domain,
 	}
-	if a.TLS.Given() {
-		o.TLSFiles = jetstream.TLSFiles{CA: a.TLS.CA, Cert: a.TLS.Cert, Key: a.TLS.Key, ServerName: a.TLS.ServerName}
+	if a.PasswordFile == "" {
+		o.Password = a.Password.Reveal()
+	}
+	if a.TokenFile == "" {
+		o.Token = a.Token.Reveal()
+	}
+	if t := a.TLS; t.Given() {
+		o.TLSFiles = jetstream.TLSFiles{
+			CA: t.CA, Cert: t.Cert, Key: t.Key, PassphraseFile: t.Passphrase, ServerName: t.ServerName, HandshakeFirst: t.HandshakeFirst,
+		}
 	}
 	return o
 }

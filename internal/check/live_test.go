@@ -32,7 +32,7 @@ func TestBucketsAreLookedFor(t *testing.T) {
 	}
 	out, r = checkNATS(t, env...)
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, `note  bucket BRIDGE_LIMITS: may not be followed: nats: permissions violation: Permissions Violation for Publish to "$JS.API.CONSUMER.CREATE.KV_BRIDGE_LIMITS.`)
+	require.Contains(t, out, `note  bucket BRIDGE_LIMITS: may not be followed: the NATS user may not publish to $JS.API.CONSUMER.CREATE.KV_BRIDGE_LIMITS.`)
 	require.Contains(t, out, `FAIL  bucket BRIDGE_CERTS: may not be followed`)
 
 	out, r = checkNATS(t, append(env, "BRIDGE_NATS_USER=admin", "BRIDGE_NATS_PASSWORD=admin", "BRIDGE_NATS_INBOX_PREFIX=_INBOX")[0],

@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
@@ -96,21 +96,14 @@ func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Re
 	return nc, js, true
 }
 
-// Dial connects once to NATS instead of for ever; the error is a sentence that
-// tells an unreachable server from refused credentials and from TLS. o must have
-// been resolved.
+// Dial connects once to NATS instead of forever; the error says what is wrong and what to
+// do about it. o must have been resolved.
 func Dial(o jetstream.ConnectOptions) (*nats.Conn, error) {
 	nc, err := jetstream.Connect(o, nats.RetryOnFailedConnect(false))
-	if err == nil {
-		return nc, nil
+	if advice := account.Advice(err); advice != "" {
+		err = fmt.Errorf("%w: %s", err, advice)
 	}
-	// What is no failed attempt is a fault of the options, and says so itself.
-	if cause := errors.Unwrap(err); cause != nil {
-		if p := jetstream.ClassifyConnectError(cause, o.URL); p.Kind != jetstream.ProblemOther {
-			return nil, p
-		}
-	}
-	return nil, err
+	return nc, err
 }
 
 // inbox: without it every answer of JetStream is lost.
@@ -124,8 +117,8 @@ func (n *natsCheck) inbox(ctx context.Context) bool {
 		defer cancel()
 		err = n.nc.FlushWithContext(bounded)
 	}
-	if last := n.nc.LastError(); err == nil && errors.Is(last, nats.ErrPermissionViolation) {
-		err = last
+	if denied := jetstream.Permission(n.nc.LastError()); err == nil && denied != nil {
+		err = denied
 	}
 	if err != nil {
 		n.report.Fail("nats inbox", "replies cannot be received: %v: allow the user to subscribe to its inboxes, or set nats.inbox_prefix to what it may use", err)

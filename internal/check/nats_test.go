@@ -127,7 +127,7 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 	}{
 		"publish": {
 			permissions: `publish: { allow: ["quarantine.>", ` + api + `] }, ` + inbox, made: true, fails: 3,
-			want: `FAIL  nats publish: tenant.check.device.check.check is refused: nats: permissions violation: Permissions Violation for Publish to "tenant.check.device.check.check"`,
+			want: `FAIL  nats publish: tenant.check.device.check.check is refused: the NATS user may not publish to tenant.check.device.check.check: allow the NATS user to publish to tenant.check.device.check.check; nats.conf`,
 		},
 		"quarantine": {
 			permissions: `publish: { allow: ["tenant.>", ` + api + `] }, ` + inbox, made: true, fails: 1,
@@ -135,15 +135,15 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 		},
 		"inbox": {
 			permissions: `publish: { allow: [">"] }, subscribe: { allow: ["_INBOX.other.>"] }`, fails: 1,
-			want: "FAIL  nats inbox: replies cannot be received: nats: permissions violation",
+			want: "FAIL  nats inbox: replies cannot be received: the NATS user may not subscribe to _INBOX.",
 		},
 		"stream info": {
 			permissions: `publish: { allow: ["tenant.>", "quarantine.>"] }, ` + inbox, made: true, fails: 1,
-			want: `FAIL  streams: nats: permissions violation: Permissions Violation for Publish to "$JS.API.STREAM.INFO.TELEMETRY"`,
+			want: `FAIL  streams: the NATS user may not publish to $JS.API.STREAM.INFO.TELEMETRY: allow the NATS user to publish to $JS.API.STREAM.INFO.TELEMETRY; nats.conf`,
 		},
 		"stream create": {
 			permissions: `publish: { allow: ["tenant.>", "quarantine.>", "$JS.API.INFO", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.NAMES", "$JS.API.CONSUMER.INFO.>"] }, ` + inbox, fails: 4,
-			want: `FAIL  stream TELEMETRY: the user may not make it`,
+			want: `FAIL  stream TELEMETRY: the bridge cannot create it: the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY: allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify`,
 		},
 		"none missing": {permissions: `publish: { allow: ["tenant.>", "quarantine.>", ` + api + `] }, ` + inbox, want: "ok    nats publish: quarantine.check"},
 	} {

@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
@@ -30,7 +31,7 @@ func (n *natsCheck) streams(ctx context.Context) (missing []jetstream.StreamSpec
 	if err != nil {
 		advice := "enable JetStream, or see the server's log"
 		if refused(bounded) {
-			advice = "allow the user to publish there, or set streams.manage: off"
+			advice = account.Advice(context.Cause(bounded))
 		}
 		n.report.Fail("streams", "%v: %s", n.watch.explain(bounded, err), advice)
 		return nil, refused(bounded)
@@ -127,7 +128,7 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 	stop()
 	switch {
 	case refused(bounded):
-		n.report.Fail(what, "the user may not make it: %v: allow publishing to %s, or make it by hand and set streams.manage: verify", context.Cause(bounded), subject)
+		n.report.Fail(what, "the bridge cannot create it: %v: %s", context.Cause(bounded), account.Advice(context.Cause(bounded)))
 	case err != nil:
 		n.report.Note(what, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
 	}
@@ -195,7 +196,7 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 	stop()
 	switch {
 	case refused(bounded):
-		n.report.Fail(what, "%s is refused: %v: allow the user to publish there", subject, context.Cause(bounded))
+		n.report.Fail(what, "%s is refused: %v: %s", subject, context.Cause(bounded), account.Advice(context.Cause(bounded)))
 		return
 	case errors.Is(err, nats.ErrNoResponders) && own && n.config.Streams.Manage == config.ManageCreate:
 		n.report.OK(what, "%s is allowed, stream %s is made at start", subject, want)

@@ -4,54 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
-	"github.com/nats-io/nats.go"
+	"mqtt-nats-bridge/jetstream"
 )
 
-// violations collects what NATS refuses. nats-server answers a publish without
-// permission with an -ERR on the connection and the request with nothing, so
-// that without this every refusal would be a timeout.
-type violations struct {
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // of the request under way; nil: none
-}
+// violations brings what NATS refuses to the requests that suffer from it.
+type violations struct{ jetstream.Violations }
 
 func newViolations() *violations { return &violations{} }
 
 // note is the connection's error hook.
-func (v *violations) note(err error) {
-	if !errors.Is(err, nats.ErrPermissionViolation) {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.cancel != nil {
-		v.cancel(err)
-	}
-}
+func (v *violations) note(err error) { v.Note(err) }
 
-// guard bounds a request, one at a time: it ends after answerTimeout, or at once
+// guard bounds a request, one at a time: it ends after answerTimeout, or immediately
 // where NATS refuses it. stop must be called.
 func (v *violations) guard(ctx context.Context) (_ context.Context, stop func()) {
-	guarded, cancel := context.WithCancelCause(ctx)
+	guarded, end := v.Guard(ctx, func(*jetstream.PermissionError) bool { return true })
 	bounded, release := context.WithTimeout(guarded, answerTimeout)
-	v.mu.Lock()
-	v.cancel = cancel
-	v.mu.Unlock()
 	return bounded, func() {
-		v.mu.Lock()
-		v.cancel = nil
-		v.mu.Unlock()
 		release()
-		cancel(nil)
+		end()
 	}
 }
 
 // explain replaces the error of a guarded request by the refusal behind it.
 func (v *violations) explain(guarded context.Context, err error) error {
-	if cause := context.Cause(guarded); errors.Is(cause, nats.ErrPermissionViolation) {
-		return cause
+	if refused(guarded) {
+		return context.Cause(guarded)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %s: %w", answerTimeout, err)
@@ -61,5 +40,6 @@ func (v *violations) explain(guarded context.Context, err error) error {
 
 // refused tells whether NATS refused a guarded request.
 func refused(guarded context.Context) bool {
-	return errors.Is(context.Cause(guarded), nats.ErrPermissionViolation)
+	var denied *jetstream.PermissionError
+	return errors.As(context.Cause(guarded), &denied)
 }

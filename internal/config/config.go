@@ -214,7 +214,8 @@ type Account struct {
 	TokenFile    string  `yaml:"token_file" file:"read" doc:"A file that holds the token; a trailing newline is dropped."`
 	NKey         string  `yaml:"nkey" file:"read" doc:"A file that holds the seed of an nkey."`
 	InboxPrefix  string  `yaml:"inbox_prefix" doc:"Where replies come back, for accounts that may not use _INBOX; empty: the context's, otherwise _INBOX."`
-	TLS          TLS     `yaml:"tls" doc:"Certificates for NATS. With any of these the connection is never plain text."`
+	Domain       string  `yaml:"domain" doc:"The JetStream domain of the streams; empty: the context's, otherwise the server's own."`
+	TLS          NATSTLS `yaml:"tls" doc:"Certificates for NATS, read again at each connect. With any of these the connection is never plain text."`
 }
 
 // StrictOrder is whether the order of each device holds under every fault.
@@ -239,10 +240,20 @@ func (c *Config) Strict() bool {
 // TLS is a client's certificates.
 type TLS struct {
 	CA         string `yaml:"ca" file:"read" doc:"The CA certificates to trust, PEM; empty: the system's."`
-	Cert       string `yaml:"cert" file:"read" doc:"The client certificate, PEM; read again at every handshake."`
+	Cert       string `yaml:"cert" file:"read" doc:"The client certificate, PEM."`
 	Key        string `yaml:"key" file:"read" doc:"The client certificate's key, PEM."`
+	Passphrase string `yaml:"passphrase_file" file:"read" doc:"A file that holds the passphrase of an encrypted key; a trailing newline is dropped."`
 	ServerName string `yaml:"server_name" doc:"The name expected in the server's certificate; empty: the host of the URL."`
 }
+
+// NATSTLS is what TLS takes for NATS.
+type NATSTLS struct {
+	TLS
+	HandshakeFirst bool `yaml:"handshake_first" default:"false" doc:"Start TLS before the server's greeting; for servers with handshake_first in their tls block."`
+}
+
+// Given reports whether any of the block was given.
+func (t NATSTLS) Given() bool { return t != NATSTLS{} }
 
 // Streams is the JetStream streams.
 type Streams struct {

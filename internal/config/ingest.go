@@ -85,7 +85,7 @@ func LoadIngest(s Sources, check func(*Ingest) []Fault) (*Ingest, error) {
 	c := &Ingest{}
 	l := loaderOf(ingestProgram(), c, &c.provenance)
 	l.read(s)
-	l.certificates("nats.tls", c.NATS.TLS)
+	l.certificates("nats.tls", c.NATS.TLS.TLS)
 	l.accountRules(&c.NATS)
 	l.adminRules(c.Admin.Listen, "127.0.0.1:9465")
 	l.databaseRules(c)

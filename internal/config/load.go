@@ -42,7 +42,7 @@ func Load(s Sources) (*Config, error) {
 	l := newLoader(c)
 	l.read(s)
 	l.certificates("mqtt.tls", c.MQTT.TLS)
-	l.certificates("nats.tls", c.NATS.TLS)
+	l.certificates("nats.tls", c.NATS.TLS.TLS)
 	l.rules()
 	if s.Check != nil {
 		l.further(s.Check(c))

@@ -52,7 +52,7 @@ func (l *loader) brokerRules() {
 	l.brokerCredentials()
 	if l.sound("mqtt.url") && !m.URL.Secure && m.TLS.Given() {
 		// Never plain text by accident: who names a CA means TLS.
-		l.contradiction("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.server_name")
+		l.contradiction("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name")
 	}
 	if l.sound("mqtt.client_id") && !validClientID(m.ClientID) {
 		l.contradiction(quote(m.ClientID)+" does not serve as a client id; write 1 to 100 letters, digits, - or _", "mqtt.client_id")
@@ -128,6 +128,9 @@ func (l *loader) accountRules(n *Account) {
 		} else {
 			l.contradiction("is given without a password; give nats.password or nats.password_file too", "nats.user")
 		}
+	}
+	if n.Domain != "" && l.sound("nats.domain") && !validDomain(n.Domain) {
+		l.contradiction(quote(n.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like hub", "nats.domain")
 	}
 	if n.InboxPrefix != "" && !validSubject(n.InboxPrefix) {
 		l.contradiction(quote(n.InboxPrefix)+" does not serve as an inbox prefix; write tokens separated by dots, without * > or spaces, like _INBOX_bridge", "nats.inbox_prefix")

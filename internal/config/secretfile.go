@@ -2,8 +2,11 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
+
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // files opens what the configuration names: secrets are read into their
@@ -68,24 +71,37 @@ func ReadSecret(file string) (Secret, error) {
 	return s, s.parse(string(data))
 }
 
-// certificates sees that the files hold what they should.
+// certificates checks that the files contain what they should.
 func (l *loader) certificates(path string, t TLS) {
-	ca, cert, key := path+".ca", path+".cert", path+".key"
+	ca, cert, key, passphrase := path+".ca", path+".cert", path+".key", path+".passphrase_file"
 	if t.CA != "" && l.sound(ca) {
-		if _, err := t.pool(); err != nil {
-			l.reject(ca, l.p.origin(ca), "the file "+quote(t.CA)+" "+err.Error())
+		if _, err := t.Files().Roots(); err != nil {
+			l.reject(ca, l.p.origin(ca), err.Error())
 		}
 	}
 	switch {
-	case !l.sound(cert, key):
+	case !l.sound(cert, key, passphrase):
 	case t.Cert != "" && t.Key == "":
 		l.reject(cert, l.p.origin(cert), "is given without its key; give "+key+" too")
 	case t.Cert == "" && t.Key != "":
 		l.reject(key, l.p.origin(key), "is given without its certificate; give "+cert+" too")
+	case t.Passphrase != "" && t.Key == "":
+		l.reject(passphrase, l.p.origin(passphrase), "is given without a key; give "+cert+" and "+key+" too")
 	case t.Cert != "":
-		if _, err := t.pair(); err != nil {
-			l.reject(cert, l.p.origin(cert), err.Error())
-		}
+		l.keyPair(path, t)
+	}
+}
+
+func (l *loader) keyPair(path string, t TLS) {
+	cert, key, passphrase := path+".cert", path+".key", path+".passphrase_file"
+	switch _, err := t.Files().Certificate(); {
+	case err == nil:
+	case errors.Is(err, tlsfile.ErrEncryptedKey):
+		l.reject(key, l.p.origin(key), err.Error()+"; name a file that holds it in "+passphrase)
+	case errors.Is(err, tlsfile.ErrPassphrase):
+		l.reject(passphrase, l.p.origin(passphrase), err.Error())
+	default:
+		l.reject(cert, l.p.origin(cert), err.Error())
 	}
 }
 

@@ -2,9 +2,9 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
+
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // maxPEM bounds certificates, keys, credentials and secrets, in bytes.
@@ -13,48 +13,15 @@ const maxPEM = 1 << 20
 // Given reports whether any of the block was given.
 func (t TLS) Given() bool { return t != TLS{} }
 
-// Client is the TLS configuration of a client: TLS 1.2 or later, the named CA
-// or the system's, the client certificate read again at each handshake, so that
-// a renewed one needs no restart. A file that is named and cannot be used is an
-// error that names it.
-func (t TLS) Client() (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		pool, err := t.pool()
-		if err != nil {
-			return nil, fmt.Errorf("read CA %s: %w", t.CA, err)
-		}
-		conf.RootCAs = pool
-	}
-	if t.Cert == "" && t.Key == "" {
-		return conf, nil
-	}
-	if _, err := t.pair(); err != nil {
-		return nil, err
-	}
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.pair() }
-	return conf, nil
+// Files are the files of the block.
+func (t TLS) Files() tlsfile.Files {
+	return tlsfile.Files{CA: t.CA, Cert: t.Cert, Key: t.Key, PassphraseFile: t.Passphrase}
 }
 
-func (t TLS) pool() (*x509.CertPool, error) {
-	pem, err := readFile(t.CA, maxPEM)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("holds no certificate; it must be PEM")
-	}
-	return pool, nil
-}
-
-func (t TLS) pair() (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate %s with key %s: %w", t.Cert, t.Key, err)
-	}
-	return &pair, nil
-}
+// Client is the TLS configuration of a client: TLS 1.2 or later, the named CA or the
+// system's. It reads the files: call it again for each connection, so that renewed files
+// need no restart. A file that is named and cannot be used is an error that names it.
+func (t TLS) Client() (*tls.Config, error) { return t.Files().Config(t.ServerName) }
 
 // TLSConfig is the TLS configuration for the broker, nil where the URL is plain
 // text. The server name is set: a tls.Client over an open connection does not

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,10 +90,35 @@ func TestNamedCertificatesMustServe(t *testing.T) {
 		"cert: " + dir + "/bridge.crt":                             "nats.tls.cert: is given without its key",
 		"key: " + dir + "/bridge.key":                              "nats.tls.key: is given without its certificate",
 		"cert: " + dir + "/bridge.crt, key: " + dir + "/other.key": "private key does not match public key",
-		"ca: " + dir + "/bridge.key":                               "holds no certificate; it must be PEM",
+		"ca: " + dir + "/bridge.key":                               "the file contains no PEM certificate",
 	} {
 		got := faults(t, Sources{File: write(t, "bridge.yaml", "nats: {tls: {"+block+"}}")})
 		require.Len(t, got, 1, block)
 		require.Contains(t, got[0], want)
 	}
+}
+
+func TestEncryptedKey(t *testing.T) {
+	t.Parallel()
+	const files = "../tlsfile/testdata/"
+	right, wrong := write(t, "right", "correct-horse\n"), write(t, "wrong", "guess")
+	for _, block := range []string{"nats", "mqtt"} {
+		file := func(more string) Sources {
+			return Sources{Env: []string{"MQTT_URL=mqtts://emqx"}, File: write(t, "bridge.yaml", block+": {tls: {cert: "+files+"client.crt, key: "+files+"pkcs8-aes256-sha256.pem"+more+"}}")}
+		}
+		got := faults(t, file(""))
+		require.Contains(t, strings.Join(got, "\n"), block+".tls.key: read key "+files+"pkcs8-aes256-sha256.pem: the private key is encrypted, and no passphrase is given; name a file that holds it in "+block+".tls.passphrase_file")
+		got = faults(t, file(", passphrase_file: "+wrong))
+		require.Contains(t, strings.Join(got, "\n"), block+".tls.passphrase_file: read key "+files+"pkcs8-aes256-sha256.pem with the passphrase in "+wrong+": the passphrase does not fit the private key")
+	}
+	c := load(t, "mqtt: {url: mqtts://emqx, tls: {cert: "+files+"client.crt, key: "+files+"pkcs8-aes256-sha256.pem, passphrase_file: "+right+"}}")
+	conf, err := c.MQTT.TLSConfig()
+	require.NoError(t, err)
+	pair, err := conf.GetClientCertificate(nil)
+	require.NoError(t, err)
+	require.NotNil(t, pair.PrivateKey)
+
+	got := faults(t, Sources{File: write(t, "bridge.yaml", "nats: {tls: {passphrase_file: "+right+"}}")})
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "nats.tls.passphrase_file: is given without a key")
 }

@@ -1,0 +1,207 @@
+package jetstream_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// withCertificate has a server show what template makes of a certificate of a.
+func (a *authority) withCertificate(t *testing.T, template func(*x509.Certificate), chain ...*authority) func(*natsd.Options) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "nats.test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if template != nil {
+		template(c)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, &key.PublicKey, a.key)
+	require.NoError(t, err)
+	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	for _, sent := range chain {
+		pair.Certificate = append(pair.Certificate, sent.cert.Raw)
+	}
+	return func(o *natsd.Options) {
+		o.TLS, o.TLSTimeout = true, 5
+		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+}
+
+// intermediate is a CA under a.
+func (a *authority) intermediate(t *testing.T, name string) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return &authority{cert: cert, key: key}
+}
+
+// listening is a server that says this to each client and reads what it answers.
+func listening(t *testing.T, greeting string) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = conn.Write([]byte(greeting))
+				_, _ = conn.Read(make([]byte, 4096))
+			}()
+		}
+	}()
+	return "nats://" + l.Addr().String()
+}
+
+func TestConnectProblem(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "root")
+	sub := ca.intermediate(t, "issuing")
+	trusting := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.file}}
+	first := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.file, HandshakeFirst: true}}
+	for name, test := range map[string]struct {
+		server  func(*natsd.Options)
+		options jetstream.ConnectOptions
+		scheme  string // instead of nats
+		cause   jetstream.Cause
+		says    string
+	}{
+		"tls to a plain server":      {nil, trusting, "", jetstream.CausePlain, "offers no TLS, which is required here"},
+		"tls scheme, plain server":   {nil, jetstream.ConnectOptions{}, "tls", jetstream.CausePlain, "offers no TLS, which is required here"},
+		"handshake first, plain":     {nil, first, "", jetstream.CausePlain, "offers no TLS, which is required here: it greets in plain text"},
+		"handshake first, not there": {ca.serverTLS(t, false), first, "", jetstream.CauseGreetsFirst, "greets before TLS, and handshake_first is set here"},
+		"handshake first, not here": {
+			func(o *natsd.Options) {
+				ca.serverTLS(t, false)(o)
+				o.TLSHandshakeFirst, o.TLSTimeout = true, 0.1
+			}, trusting, "", jetstream.CauseSilent, "takes the connection and does not greet",
+		},
+		"no san": {
+			ca.withCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", jetstream.CauseNoSAN,
+			`has a certificate without subject alternative names: it is for the common name "nats.test", which no client goes by`,
+		},
+		"another host": {
+			ca.withCertificate(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"nats.test"} }), trusting, "", jetstream.CauseHostname,
+			"has a certificate for another host: it is for nats.test, not for 127.0.0.1",
+		},
+		"expired": {
+			ca.withCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), trusting, "", jetstream.CauseDates,
+			"has a certificate that is not valid now: it is valid from",
+		},
+		"a client's certificate": {
+			ca.withCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", jetstream.CauseUsage,
+			"has a certificate that is not made for servers",
+		},
+		"missing intermediate": {
+			sub.withCertificate(t, nil), trusting, "", jetstream.CauseChain,
+			`has a certificate whose issuer is neither trusted here nor sent along: "CN=issuing" issued it`,
+		},
+		"unknown ca": {
+			sub.withCertificate(t, nil, sub), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: newAuthority(t, "another").file}}, "", jetstream.CauseAuthority,
+			`has a certificate of a CA that is not trusted here: its chain ends at "CN=root"`,
+		},
+		"ca of the same name": {
+			ca.withCertificate(t, nil), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: newAuthority(t, "root").file}}, "", jetstream.CauseAuthority,
+			`has a certificate of a CA that is not trusted here: "CN=root" issued it, and the CA of that name trusted here has another key`,
+		},
+		"no client certificate": {ca.serverTLS(t, true), trusting, "", jetstream.CauseClientCert, "refuses or misses the client certificate"},
+		"tls version": {
+			func(o *natsd.Options) {
+				ca.serverTLS(t, false)(o)
+				o.TLSConfig.MaxVersion, o.TLSConfig.MinVersion = tls.VersionTLS11, tls.VersionTLS10
+			}, trusting, "", jetstream.CauseTLSVersion, "has no TLS version in common",
+		},
+		"websocket to a client port": {nil, jetstream.ConnectOptions{}, "ws", jetstream.CauseNotWebSocket, "does not speak WebSocket"},
+		"server limit": {
+			func(o *natsd.Options) { o.MaxConn = -1 }, jetstream.ConnectOptions{}, "", jetstream.CauseServerLimit,
+			"has reached its max_connections: maximum connections exceeded",
+		},
+		"server limit before tls": {
+			func(o *natsd.Options) { ca.serverTLS(t, false)(o); o.MaxConn = -1 }, trusting, "", jetstream.CauseServerLimit,
+			"has reached its max_connections: maximum connections exceeded",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := boot(t, test.server)
+			o := test.options
+			o.URL = s.URL()
+			if test.scheme != "" {
+				o.URL = strings.Replace(o.URL, "nats", test.scheme, 1)
+			}
+			p := problemOf(t, o)
+			require.Equal(t, test.cause, p.Cause, p)
+			require.ErrorContains(t, p, "nats at "+o.URL+" "+test.says)
+		})
+	}
+}
+
+// TestConnectProblemOfStrangers: what else listens at a port.
+func TestConnectProblemOfStrangers(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		greeting string
+		cause    jetstream.Cause
+		says     string
+	}{
+		"another protocol":    {"SSH-2.0-OpenSSH_9.2\r\n", jetstream.CauseNotNATS, `does not speak NATS: it says "SSH-2.0-OpenSSH_9.2"`},
+		"a route port":        {"INFO {\"server_id\":\"x\"}\r\n-ERR 'attempted to connect to route port'\r\n", jetstream.CauseNotClients, "takes no clients at this port: attempted to connect to route port"},
+		"a server that waits": {"", jetstream.CauseSilent, "takes the connection and does not greet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := problemOf(t, jetstream.ConnectOptions{URL: listening(t, test.greeting), ConnectTimeout: 200 * time.Millisecond})
+			require.Equal(t, test.cause, p.Cause, p)
+			require.ErrorContains(t, p, test.says)
+		})
+	}
+}
+
+// TestRefusalIsReadWhereTheWriteFails: a server over its limit refuses and closes before
+// the client has answered its greeting.
+func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
+	t.Parallel()
+	s := boot(t, func(o *natsd.Options) { o.MaxConn = 6 })
+	limited := make(chan jetstream.ConnectProblem, 100)
+	for range 16 {
+		nc, err := jetstream.Connect(jetstream.ConnectOptions{
+			URL: s.URL(), FirstWait: time.Millisecond, ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond,
+			Hooks: jetstream.ConnectHooks{ConnectFailed: func(p jetstream.ConnectProblem) { limited <- p }},
+		}, nats.FlusherTimeout(2*time.Second))
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+	}
+	for range 10 {
+		p := receive(t, "a problem", limited)
+		require.EqualError(t, p, "nats at "+s.URL()+" has reached its max_connections: maximum connections exceeded")
+	}
+}

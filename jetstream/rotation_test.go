@@ -1,0 +1,222 @@
+package jetstream_test
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// rotation is a credential that is changed at the server, then in the client's file.
+type rotation struct {
+	before, after func(*natsd.Options) // the server's side
+	options       jetstream.ConnectOptions
+	rotate        func()
+	cause         jetstream.Cause // in between
+}
+
+// rotations are one for each kind of credential.
+func rotations(t *testing.T) map[string]rotation {
+	t.Helper()
+	file := func(name, content string) string {
+		return write(t, filepath.Join(t.TempDir(), name), []byte(content))
+	}
+	replace := func(name, from string) func() {
+		return func() {
+			content, err := os.ReadFile(from)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(name, content, 0o600))
+		}
+	}
+	all := map[string]rotation{}
+
+	password := file("password", "old\n")
+	all["password"] = rotation{
+		withUser("bridge", "old"), withUser("bridge", "new"),
+		jetstream.ConnectOptions{User: "bridge", PasswordFile: password},
+		replace(password, file("new", "new\n")), jetstream.CauseCredentials,
+	}
+	token := file("token", "old\n")
+	withToken := func(text string) func(*natsd.Options) {
+		return func(o *natsd.Options) { o.Authorization = text }
+	}
+	all["token"] = rotation{
+		withToken("old"), withToken("new"), jetstream.ConnectOptions{TokenFile: token},
+		replace(token, file("new", "new\n")), jetstream.CauseCredentials,
+	}
+	oldKey, oldSeed := newUser(t)
+	newKey, newSeed := newUser(t)
+	nkey := file("user.nk", string(oldSeed))
+	withNKey := func(key interface{ PublicKey() (string, error) }) func(*natsd.Options) {
+		public, err := key.PublicKey()
+		require.NoError(t, err)
+		return func(o *natsd.Options) { o.Nkeys = []*natsd.NkeyUser{{Nkey: public}} }
+	}
+	all["nkey"] = rotation{
+		withNKey(oldKey), withNKey(newKey), jetstream.ConnectOptions{NKeySeedFile: nkey},
+		replace(nkey, file("new.nk", string(newSeed))), jetstream.CauseCredentials,
+	}
+	oldServer, oldCreds := decentralised(t)
+	newServer, newCreds := decentralised(t)
+	all["creds"] = rotation{oldServer, newServer, jetstream.ConnectOptions{Creds: oldCreds}, replace(oldCreds, newCreds), jetstream.CauseCredentials}
+
+	dir, secret := t.TempDir(), file("secret", "old")
+	content, err := json.Marshal(map[string]any{"user": "bridge", "password": "file://" + secret})
+	require.NoError(t, err)
+	write(t, filepath.Join(dir, "prod.json"), content)
+	all["context"] = rotation{
+		withUser("bridge", "old"), withUser("bridge", "new"),
+		jetstream.ConnectOptions{Context: "prod", ContextDir: dir},
+		replace(secret, file("new", "new")), jetstream.CauseCredentials,
+	}
+
+	oldCA, newCA := newAuthority(t, "ca"), newAuthority(t, "ca")
+	trusted := file("ca.crt", "")
+	replace(trusted, oldCA.file)()
+	all["ca"] = rotation{
+		oldCA.serverTLS(t, false), newCA.serverTLS(t, false),
+		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: trusted}},
+		replace(trusted, newCA.file), jetstream.CauseAuthority,
+	}
+	// The server's certificate stays, and another CA's clients are let in.
+	cert, key := oldCA.issue(t, "bridge")
+	newCert, newKeyFile := newCA.issue(t, "bridge")
+	serverTLS := oldCA.serverTLS(t, true)
+	all["client certificate"] = rotation{
+		serverTLS,
+		func(o *natsd.Options) {
+			serverTLS(o)
+			o.TLSConfig = o.TLSConfig.Clone()
+			o.TLSConfig.ClientCAs = newCA.pool()
+		},
+		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: oldCA.file, Cert: cert, Key: key}},
+		func() { replace(cert, newCert)(); replace(key, newKeyFile)() }, jetstream.CauseClientCert,
+	}
+	return all
+}
+
+// otherDialer is one of the caller's own, as a publisher has.
+type otherDialer struct{ net.Dialer }
+
+func TestConnectReadsAgain(t *testing.T) {
+	t.Parallel()
+	for kind, extra := range map[string][]nats.Option{"own dialer": nil, "another dialer": {nats.SetCustomDialer(&otherDialer{})}} {
+		for name, r := range rotations(t) {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				server := boot(t, r.before)
+				o := r.options
+				o.URL = server.URL()
+				problems := make(chan jetstream.ConnectProblem, 100)
+				up := make(chan struct{}, 10)
+				o.Hooks = jetstream.ConnectHooks{
+					ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+					Connected:     func(*nats.Conn) { up <- struct{}{} },
+					Reconnected:   func(*nats.Conn) { up <- struct{}{} },
+				}
+				nc, err := jetstream.Connect(o, extra...)
+				require.NoError(t, err)
+				defer nc.Close()
+				receive(t, "the connection", up)
+				server.Shutdown()
+				next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: server.Port(), Configure: r.after})
+				require.NoError(t, err)
+				defer next.Shutdown()
+				for p := receive(t, "the refusal", problems); p.Cause != r.cause; p = receive(t, "the refusal", problems) {
+					require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
+				}
+				r.rotate()
+				receive(t, "the connection with the new credentials", up)
+			})
+		}
+	}
+}
+
+// TestConnectNamesTheFile: one that has gone since the start is named, and used again as
+// soon as it is back.
+func TestConnectNamesTheFile(t *testing.T) {
+	t.Parallel()
+	server := boot(t, withUser("bridge", "s3cret"))
+	file := write(t, filepath.Join(t.TempDir(), "password"), []byte("s3cret"))
+	problems, up := make(chan jetstream.ConnectProblem, 100), make(chan struct{}, 10)
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+		URL: server.URL(), User: "bridge", PasswordFile: file,
+		Hooks: jetstream.ConnectHooks{
+			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+			Connected:     func(*nats.Conn) { up <- struct{}{} },
+			Reconnected:   func(*nats.Conn) { up <- struct{}{} },
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	receive(t, "the connection", up)
+	require.NoError(t, os.Rename(file, file+".away"))
+	server.Shutdown()
+	for {
+		if p := receive(t, "the problem", problems); p.Cause == jetstream.CauseLocalFile {
+			require.EqualError(t, p, "nats at "+server.URL()+" is not tried, for a file here cannot be used: read nats password: open "+file+": no such file or directory")
+			break
+		}
+	}
+	next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: server.Port(), Configure: withUser("bridge", "s3cret")})
+	require.NoError(t, err)
+	t.Cleanup(next.Shutdown)
+	require.NoError(t, os.Rename(file+".away", file))
+	receive(t, "the connection", up)
+}
+
+// refusing counts the attempts that it refuses.
+type refusing struct{ attempts chan struct{} }
+
+func (r *refusing) Check(natsd.ClientAuthentication) bool {
+	select {
+	case r.attempts <- struct{}{}:
+	default:
+	}
+	return false
+}
+
+// closingDialer tells of each of its sockets that is closed.
+type closingDialer struct{ opened, closed chan struct{} }
+
+func (d *closingDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.opened <- struct{}{}
+	return &closingConn{Conn: conn, dialer: d}, nil
+}
+
+type closingConn struct {
+	net.Conn
+	dialer *closingDialer
+}
+
+func (c *closingConn) Close() error {
+	c.dialer.closed <- struct{}{}
+	return c.Conn.Close()
+}
+
+// TestFailedHandshakeIsClosed: nats.go leaves the socket of a refused connection to the
+// garbage collector.
+func TestFailedHandshakeIsClosed(t *testing.T) {
+	t.Parallel()
+	server := boot(t, func(o *natsd.Options) { o.CustomClientAuthentication = &refusing{make(chan struct{}, 1)} })
+	d := &closingDialer{make(chan struct{}, 1000), make(chan struct{}, 1000)}
+	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: server.URL(), User: "bridge", Password: "wrong", ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond}, nats.SetCustomDialer(d))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	for range 20 {
+		receive(t, "an attempt", d.opened)
+		receive(t, "the end of its socket", d.closed)
+	}
+}

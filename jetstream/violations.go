@@ -1,0 +1,107 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// PermissionError means that the NATS user lacks a permission.
+type PermissionError struct {
+	// Operation is "publish to" or "subscribe to".
+	Operation string
+	Subject   string
+	err       error
+}
+
+// Error implements error.
+func (e *PermissionError) Error() string {
+	return fmt.Sprintf("the NATS user may not %s %s", e.Operation, e.Subject)
+}
+
+// Unwrap returns what nats.go reported, a nats.ErrPermissionViolation.
+func (e *PermissionError) Unwrap() error { return e.err }
+
+// Permission reads a permission violation; nil where err is none.
+func Permission(err error) *PermissionError {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	text := err.Error()
+	for _, kind := range []struct{ marker, operation string }{
+		{`for Publish to "`, "publish to"}, {`for Subscription to "`, "subscribe to"},
+	} {
+		if _, rest, found := strings.Cut(text, kind.marker); found {
+			subject, _, _ := strings.Cut(rest, `"`)
+			return &PermissionError{kind.operation, subject, err}
+		}
+	}
+	return nil
+}
+
+// Violations brings the permission violations of a connection to the requests that suffer
+// from them: nats-server answers a publish without permission with an -ERR on the
+// connection, and the request with nothing, so that each refusal would be a timeout. The
+// zero value is ready.
+type Violations struct {
+	mu      sync.Mutex
+	guarded map[*guarded]struct{}
+}
+
+type guarded struct {
+	cancel context.CancelCauseFunc
+	mine   func(*PermissionError) bool
+}
+
+// Note takes an error of the connection, for [ConnectHooks].Error. It reports whether a
+// guarded request was ended by it.
+func (v *Violations) Note(err error) bool {
+	denied := Permission(err)
+	if denied == nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ended := false
+	for g := range v.guarded {
+		if g.mine(denied) {
+			g.cancel(denied)
+			ended = true
+		}
+	}
+	return ended
+}
+
+// Guard returns a context that ends when a violation comes for which mine is true; the
+// context's cause is then a [PermissionError]. stop must be called.
+func (v *Violations) Guard(ctx context.Context, mine func(*PermissionError) bool) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	g := &guarded{cancel, mine}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.guarded == nil {
+		v.guarded = map[*guarded]struct{}{}
+	}
+	v.guarded[g] = struct{}{}
+	return ctx, func() {
+		v.mu.Lock()
+		delete(v.guarded, g)
+		v.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// Manages reports whether the permission is one that [Manage] needs: to ask JetStream
+// about streams and consumers, and to hear its answers.
+func Manages(denied *PermissionError) bool {
+	if denied.Operation == "subscribe to" {
+		return true // an inbox
+	}
+	s := denied.Subject
+	return strings.HasPrefix(s, "$JS.") && !strings.Contains(s, ".KV_") &&
+		(strings.Contains(s, ".API.STREAM.") || strings.Contains(s, ".API.CONSUMER."))
+}
