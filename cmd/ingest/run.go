@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+
+	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/ingest"
 )
@@ -15,6 +19,8 @@ type runCommand struct{}
 // Help is what --help says beyond the flags.
 func (runCommand) Help() string {
 	return `Makes or updates its tables (unless database.migrate is false), then pulls from the durable consumers that the bridge makes, stores each batch in one transaction and only then acknowledges it. A database or a NATS server that is away is no failure: ingest logs it, acknowledges nothing, is not ready (see /readyz) and goes on by itself.
+
+SIGHUP reads file, environment and flags again: the level of the log changes immediately, what else differs is named in the log and needs a restart. With an error in it nothing changes. Secrets and certificates in files need neither: they are read at each connect.
 
 On a terminal, a line shows how far it is behind and how long it will take to catch up.
 
@@ -29,6 +35,8 @@ Examples:
 
 // Run implements the command.
 func (runCommand) Run(ctx context.Context, p *program) error {
+	again, stop := cli.Hangups()
+	defer stop()
 	c, err := p.load()
 	if err != nil {
 		return err
@@ -42,7 +50,12 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	build := readBuild()
 	log.Info().Str("version", build.Version).Str("revision", build.Revision).
 		Str("database", c.Database.URL.String()).Str("nats", c.NATS.URL.String()).Msg("starting")
-	i, err := ingest.Start(ingest.Options{Config: c, Log: log, Version: build.Version})
+	return cli.Failed(log, p.serve(ctx, c, progress, log, build.Version, again))
+}
+
+// serve runs ingest until ctx ends or it cannot go on.
+func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, version string, again <-chan os.Signal) error {
+	i, err := ingest.Start(ingest.Options{Config: c, Log: log, Version: version})
 	if err != nil {
 		return err
 	}
@@ -55,6 +68,9 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 		// Last: until then /livez and /readyz say how the stop goes.
 		defer server.Close()
 	}
+	reloading, stop := context.WithCancel(ctx)
+	defer stop()
+	go p.reloads(reloading, i, log, again)
 	err = progress.Show(ctx, i)
 	cause := err
 	if err == nil {
@@ -64,4 +80,22 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	i.Stop()
 	log.Info().Msg("stopped")
 	return err
+}
+
+// reloads reads file, environment and flags again at each SIGHUP until ctx ends.
+func (p *program) reloads(ctx context.Context, i *ingest.Ingest, log zerolog.Logger, again <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+			cli.Reload(log, p.load, func(c *config.Ingest) (changed, restart []string, err error) {
+				if err := cli.SetLevel(c.Log); err != nil {
+					return nil, nil, err
+				}
+				changed, restart = i.Reload(c)
+				return changed, restart, nil
+			})
+		}
+	}
 }

@@ -1,11 +1,6 @@
 package main
 
 import (
-	"errors"
-	"os"
-	"os/signal"
-	"syscall"
-
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/cli"
@@ -13,46 +8,13 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 )
 
-// hangups delivers SIGHUP until stop is called. From the first line of the program
-// on it no longer ends the process.
-func hangups() (received <-chan os.Signal, stop func()) {
-	c := make(chan os.Signal, 1) // one that comes during a reload is one more
-	signal.Notify(c, syscall.SIGHUP)
-	return c, func() { signal.Stop(c) }
-}
-
 // reload reads file, environment and flags again, as at the start, and puts in
-// force what may change meanwhile. A configuration with a fault changes nothing.
+// force what may change while the bridge runs.
 func (p *program) reload(b *daemon.Bridge, log zerolog.Logger) {
-	c, err := p.load()
-	if err != nil {
-		notReloaded(log, err)
-		return
-	}
-	changed, restart, err := b.Reload(c)
-	if err != nil {
-		notReloaded(log, err)
-		return
-	}
-	if err := cli.SetLevel(c.Log); err != nil {
-		notReloaded(log, err)
-		return
-	}
-	if len(restart) > 0 {
-		log.Warn().Strs("keys", restart).Msg("configuration differs in what needs a restart")
-	}
-	log.Info().Strs("changed", changed).Msg("configuration read again")
-}
-
-// notReloaded logs every fault by itself: each has its own line in the file.
-func notReloaded(log zerolog.Logger, err error) {
-	var faults *config.Faults
-	if !errors.As(err, &faults) {
-		log.Error().Err(err).Msg("configuration not read again; nothing has changed")
-		return
-	}
-	for _, f := range faults.List {
-		log.Error().Str("fault", f.Error()).Msg("fault in the configuration")
-	}
-	log.Error().Int("faults", len(faults.List)).Msg("configuration not read again; nothing has changed")
+	cli.Reload(log, p.load, func(c *config.Config) (changed, restart []string, err error) {
+		if changed, restart, err = b.Reload(c); err == nil {
+			err = cli.SetLevel(c.Log)
+		}
+		return changed, restart, err
+	})
 }

@@ -37,7 +37,7 @@ Examples:
 
 // Run implements the command.
 func (runCommand) Run(ctx context.Context, p *program) error {
-	again, stop := hangups()
+	again, stop := cli.Hangups()
 	defer stop()
 	c, err := p.load()
 	if err != nil {
@@ -49,14 +49,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	}
 	build := readBuild()
 	announce(log, c, build)
-	err = p.serve(ctx, c, log, build.Version, again)
-	var faults *config.Faults
-	if err != nil && !errors.As(err, &faults) {
-		// Said twice: here for what collects logs, and by the caller for a
-		// reader, line by line.
-		log.Error().Err(err).Msg("failed")
-	}
-	return err
+	return cli.Failed(log, p.serve(ctx, c, log, build.Version, again))
 }
 
 func announce(log zerolog.Logger, c *config.Config, build cli.Build) {

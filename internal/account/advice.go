@@ -13,7 +13,10 @@ import (
 // (jetstream.ConnectProblem) and missing permissions (jetstream.PermissionError).
 func Advice(err error) string {
 	var denied *jetstream.PermissionError
-	if errors.As(err, &denied) {
+	if !errors.As(err, &denied) {
+		denied = jetstream.Permission(err)
+	}
+	if denied != nil {
 		text := "allow the NATS user to " + denied.Operation + " " + denied.Subject
 		if strings.Contains(denied.Subject, ".API.STREAM.CREATE.") {
 			return text + ", or create the stream by hand and set streams.manage: verify"

@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// Differences returns the paths whose values differ between two configurations, in
-// the order of the file. The topics are one path. Secrets are compared and not
+// Differences returns the paths whose values differ between two configurations of one
+// program, in the order of the file. The topics are one path. Secrets are compared and not
 // shown.
-func Differences(a, b *Config) []string {
+func Differences[T Config | Ingest](a, b *T) []string {
 	var paths []string
-	of := func(c *Config) (leaves []*leaf) {
+	of := func(c *T) (leaves []*leaf) {
 		schemaOf(reflect.ValueOf(c).Elem(), "", nil).walk(func(l *leaf) { leaves = append(leaves, l) })
 		return leaves
 	}
@@ -23,8 +23,8 @@ func Differences(a, b *Config) []string {
 	return paths
 }
 
-// With returns c with the values of other at these paths.
-func (c *Config) With(other *Config, paths ...string) *Config {
+// With returns a copy of c with the values of other at these paths.
+func With[T Config | Ingest](c, other *T, paths ...string) *T {
 	next := *c
 	from := schemaOf(reflect.ValueOf(other).Elem(), "", nil).all()
 	for path, l := range schemaOf(reflect.ValueOf(&next).Elem(), "", nil).all() {
@@ -33,4 +33,17 @@ func (c *Config) With(other *Config, paths ...string) *Config {
 		}
 	}
 	return &next
+}
+
+// Reread are the secrets that come from the files from which those of running came. They are
+// read again at each connect, so that a new content needs no restart.
+func (a Account) Reread(running Account) []string {
+	var paths []string
+	if a.PasswordFile != "" && a.PasswordFile == running.PasswordFile {
+		paths = append(paths, "nats.password")
+	}
+	if a.TokenFile != "" && a.TokenFile == running.TokenFile {
+		paths = append(paths, "nats.token")
+	}
+	return paths
 }

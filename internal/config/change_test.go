@@ -12,7 +12,7 @@ func TestWhatDiffersIsNamed(t *testing.T) {
 	b := load(t, "limits: {device: {rate: 6}}\nnats: {user: x, password: two}\ntopics: ['a/{tenant}/{device}']\nlog: {level: debug}")
 	require.Equal(t, []string{"topics", "limits.device.rate", "nats.password", "log.level"}, Differences(a, b))
 	require.Empty(t, Differences(a, a))
-	next := a.With(b, "limits.device.rate", "log.level")
+	next := With(a, b, "limits.device.rate", "log.level")
 	require.Equal(t, []string{"topics", "nats.password"}, Differences(next, b))
 	require.Equal(t, Rate(5), a.Limits.Device.Rate, "the old one stays as it was")
 }

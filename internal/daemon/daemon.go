@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,6 +23,8 @@ type Options struct {
 	Config  *config.Config
 	Log     zerolog.Logger
 	Version string
+
+	streamsAgain time.Duration // 0: the default
 }
 
 // Bridge is a running bridge.
@@ -105,6 +108,7 @@ func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.control.every = cmp.Or(opts.streamsAgain, streamsAgain)
 	b.live, err = openLive(c, ConnectOptions(c, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
 		b.control.nc.Close()
@@ -155,7 +159,7 @@ func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
 	c := b.opts.Config
 	sessions := newChorus(b.opts.Log, len(b.plan.Lanes))
 	for _, l := range b.plan.Lanes {
-		u := newLaneUnit(l, b.opts.Log, sessions)
+		u := newLaneUnit(l, b.opts.Log, sessions, b.control.lanes)
 		u.leased = c.Lanes.Partitions.Auto
 		b.lanes = append(b.lanes, u)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/mqtt"
@@ -19,9 +20,10 @@ import (
 
 // laneUnit is a lane with its two ends and its journal.
 type laneUnit struct {
-	plan    LanePlan
-	log     zerolog.Logger
-	mqttLog zerolog.Logger // the session names the lane by its client id
+	plan        LanePlan
+	connections *laneConnections // to NATS, of all lanes
+	log         zerolog.Logger
+	mqttLog     zerolog.Logger // the session names the lane by its client id
 
 	mu        sync.Mutex
 	problem   string // why the lane is not open yet; empty: it is
@@ -58,9 +60,9 @@ type laneShared struct {
 	peers   *mqtt.Peers
 }
 
-func newLaneUnit(plan LanePlan, log zerolog.Logger, sessions *chorus) *laneUnit {
+func newLaneUnit(plan LanePlan, log zerolog.Logger, sessions *chorus, connections *laneConnections) *laneUnit {
 	return &laneUnit{
-		plan: plan, problem: "not opened yet", since: time.Now(),
+		plan: plan, connections: connections, problem: "not opened yet", since: time.Now(),
 		log:     log.With().Str("lane", plan.ClientID).Logger(),
 		mqttLog: sessions.voice(plan.ClientID),
 	}
@@ -128,7 +130,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 		return err
 	}
 	connect := shared.nats
-	connect.Name = u.plan.ClientID
+	connect.Name, connect.Hooks = u.plan.ClientID, u.connections.hooks(u.plan.ClientID)
 	options := jetstream.PublisherOptions{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
@@ -192,6 +194,7 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 	}
 	session.Close()
 	publisher.Close()
+	u.connections.forget(u.plan.ClientID)
 	if err := u.journal.Close(); err != nil {
 		u.log.Error().Err(err).Msg("close journal")
 	}
@@ -217,7 +220,7 @@ func (u *laneUnit) problems() []Problem {
 		text, advice := mqttProblem(&s)
 		all = append(all, Problem{Component: "mqtt", Problem: text, Advice: advice, Since: s.Since, Lanes: lanes})
 	}
-	p := publisher.Stats()
+	p := u.publisherStats(publisher)
 	since = u.unstoredSince(&p)
 	if p.Problem != "" {
 		component := "jetstream"
@@ -227,6 +230,16 @@ func (u *laneUnit) problems() []Problem {
 		all = append(all, Problem{Component: component, Problem: p.Problem, Advice: p.Advice, Subject: p.Subject, Since: since, Lanes: lanes})
 	}
 	return all
+}
+
+// publisherStats are the publisher's, with what kept it from connecting, which it does not
+// know.
+func (u *laneUnit) publisherStats(publisher *jetstream.Publisher) jetstream.PublisherStats {
+	s := publisher.Stats()
+	if p, failing := u.connections.problem(u.plan.ClientID); failing && !s.Connected {
+		s.Problem, s.Advice = p.Error(), account.Advice(p)
+	}
+	return s
 }
 
 // unstoredSince is since when the publisher stores nothing: it knows that itself

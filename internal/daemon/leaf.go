@@ -324,18 +324,13 @@ func (u *leafUnit) manageStreams(ctx context.Context, mode jetstream.ManageMode,
 	// again only after half a minute.
 	u.awaitLink(ctx, 10*time.Second)
 	for {
-		var again <-chan time.Time
 		err := u.control.ensureStreams(ctx, mode, plan)
 		if err != nil {
 			u.control.streamsNotReady(err)
-			again = time.After(streamsAgain)
 		}
 		u.contradicted(err)
-		select {
-		case <-ctx.Done():
+		if !u.control.awaitLook(ctx, mode, plan) {
 			return
-		case <-u.control.again:
-		case <-again:
 		}
 	}
 }

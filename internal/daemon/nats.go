@@ -38,38 +38,44 @@ type control struct {
 
 	mu       sync.Mutex
 	problem  string // empty: connected
+	advice   string
 	since    time.Time
 	streams  string // what is wrong with the streams; empty: nothing
+	remedy   string // the advice about streams
 	checked  bool
 	checking time.Time
 	lookups  Problem       // why the streams may not be asked; zero: they may
 	window   atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
 	api      string        // of JetStream
 	again    chan struct{} // holds a token when the streams want another look
+	every    time.Duration // between looks at the streams
+	notes    []string      // of the latest look, each in the log
+	lanes    *laneConnections
+	denied   jetstream.Violations // of requests about the streams
 }
 
 // openControl begins to connect. gaveUp is called where that ends for good.
 func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Logger) (*control, error) {
 	c := &control{
 		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
-		again: make(chan struct{}, 1),
+		again: make(chan struct{}, 1), lanes: newLaneConnections(log),
 	}
 	o.FirstWait = firstWait
 	o.Hooks = jetstream.ConnectHooks{
 		GaveUp: gaveUp,
 		Connected: func(nc *nats.Conn) {
-			c.set("")
+			c.set("", "")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")
 		},
 		Disconnected: func(_ *nats.Conn, err error) {
 			if err == nil {
 				return // closed from here
 			}
-			c.set("connection lost: " + err.Error())
-			log.Warn().AnErr("problem", err).Msg("nats connection lost")
+			c.set("connection lost: "+err.Error(), "")
+			log.Warn().Str("component", "nats").AnErr("problem", err).Msg("nats connection lost")
 		},
 		Reconnected: func(nc *nats.Conn) {
-			c.set("")
+			c.set("", "")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
 			select {
 			case c.again <- struct{}{}:
@@ -77,12 +83,17 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 			}
 		},
 		ConnectFailed: func(p jetstream.ConnectProblem) {
-			c.set(p.Error())
-			log.Error().Str("kind", p.Kind.String()).Str("problem", p.Error()).Msg("nats not connected")
+			advice := account.Advice(p)
+			c.set(p.Error(), advice)
+			log.Error().Str("component", "nats").Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
+				Str("problem", p.Error()).Str("advice", advice).Msg("nats not connected")
 		},
 		Error: func(_ *nats.Conn, err error) {
-			log.Error().AnErr("problem", err).Msg("nats reports an error")
 			c.lookupError(err)
+			if c.denied.Note(err) {
+				return // the streams are not ready, and say so
+			}
+			log.Error().Str("component", "nats").AnErr("problem", err).Str("advice", account.Advice(err)).Msg("nats reports an error")
 		},
 	}
 	nc, err := jetstream.Connect(o)
@@ -102,13 +113,14 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 	return c, nil
 }
 
-func (c *control) set(problem string) {
+func (c *control) set(problem, advice string) {
+	c.lanes.controlIs(problem == "")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if (problem == "") != (c.problem == "") {
 		c.since = time.Now()
 	}
-	c.problem = problem
+	c.problem, c.advice = problem, advice
 }
 
 // connected is what the connection last told. To ask it would be to wait for an attempt
@@ -125,7 +137,7 @@ func (c *control) problems() []Problem {
 	defer c.mu.Unlock()
 	var all []Problem
 	if c.problem != "" {
-		all = append(all, Problem{Component: "nats", Problem: c.problem, Since: c.since})
+		all = append(all, Problem{Component: "nats", Problem: c.problem, Advice: c.advice, Since: c.since})
 	}
 	// Without a connection there is no word on the streams.
 	if !c.checked && c.problem == "" {
@@ -133,7 +145,7 @@ func (c *control) problems() []Problem {
 		if problem == "" {
 			problem = "the streams have not been checked yet"
 		}
-		all = append(all, Problem{Component: "streams", Problem: problem, Since: c.checking})
+		all = append(all, Problem{Component: "streams", Problem: problem, Advice: c.remedy, Since: c.checking})
 	}
 	return all
 }

@@ -32,7 +32,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, path := range config.Differences(r.running, c) {
-		isLive := slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
+		isLive := slices.Contains(c.NATS.Reread(r.running.NATS.Account), path) || slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
 		if isLive {
 			changed = append(changed, path)
 		} else {
@@ -47,7 +47,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	if o := b.live.overrides; o != nil {
 		o.idle.Store(int64(c.Limits.Idle))
 	}
-	r.running = r.running.With(c, changed...)
+	r.running = config.With(r.running, c, changed...)
 	r.at, r.restart = time.Now(), restart
 	return changed, restart, nil
 }

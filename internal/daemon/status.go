@@ -209,7 +209,7 @@ func (u *laneUnit) reading() laneReading {
 	r := laneReading{session: mqtt.Status{ClientID: u.plan.ClientID}}
 	if u.lane != nil {
 		r.open = true
-		r.counts, r.publisher, r.session = u.lane.Counts(), u.publisher.Stats(), u.session.Status()
+		r.counts, r.publisher, r.session = u.lane.Counts(), u.publisherStats(u.publisher), u.session.Status()
 		r.firstMQTT, r.firstNATS = min(r.session.Connects, 1), min(r.publisher.Connects, 1)
 	}
 	return r

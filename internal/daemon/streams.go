@@ -3,10 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -21,9 +23,7 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 	pause := 200 * time.Millisecond
 	for {
 		if c.nc.IsConnected() {
-			attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-			report, err := jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
-			cancel()
+			report, err := c.manage(ctx, mode, plan)
 			c.logReport(report)
 			if err == nil {
 				c.streamsAre("")
@@ -47,6 +47,21 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 	}
 }
 
+// manage brings the streams once to where the mode wants them. A missing permission ends it
+// immediately, with a jetstream.PermissionError.
+func (c *control) manage(ctx context.Context, mode jetstream.ManageMode, plan *Plan) (*jetstream.Report, error) {
+	ctx, stop := c.denied.Guard(ctx, jetstream.Manages)
+	defer stop()
+	attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	report, err := jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
+	var denied *jetstream.PermissionError
+	if err != nil && errors.As(context.Cause(ctx), &denied) {
+		err = denied
+	}
+	return report, err
+}
+
 func (c *control) logReport(r *jetstream.Report) {
 	if r == nil {
 		return
@@ -55,7 +70,12 @@ func (c *control) logReport(r *jetstream.Report) {
 		c.log.Info().Str("what", name).Msg("created in JetStream")
 	}
 	for _, note := range r.Notes {
-		c.log.Warn().Str("note", note).Msg("stream differs from the configuration")
+		if !slices.Contains(c.notes, note) {
+			c.log.Warn().Str("component", "streams").Str("note", note).Msg("stream differs from the configuration")
+		}
+	}
+	if r.Difference != nil {
+		c.notes = r.Notes
 	}
 }
 
@@ -68,35 +88,62 @@ func (c *control) streamsAre(problem string) (news bool) {
 	if c.checked != (problem == "") {
 		c.checking = time.Now()
 	}
-	c.streams, c.checked = problem, problem == ""
+	c.streams, c.remedy, c.checked = problem, "", problem == ""
 	return news
 }
 
 func (c *control) streamsNotReady(err error) {
+	advice := account.Advice(err)
 	if c.streamsAre(err.Error()) {
-		c.log.Error().AnErr("problem", err).Msg("streams not ready")
+		c.log.Error().Str("component", "streams").AnErr("problem", err).Str("advice", advice).Msg("streams not ready")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams == err.Error() {
+		c.remedy = advice
 	}
 }
 
-// watchStreams looks at the streams again after each reconnect: the server may
-// have come back without its store. A contradiction no longer ends the bridge: it
-// is not ready, and looks again at the next reconnect and every half minute, for
-// whoever mends the streams does not end the connection.
+// watchStreams looks at the streams again after each reconnect, when the server may have
+// come back without its store, and every half minute: a stream can be deleted, changed or
+// corrected while the connection stands. A contradiction no longer ends the bridge: it is
+// not ready.
 func (c *control) watchStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) {
-	var again <-chan time.Time // nil: the streams are as they should be
+	for c.awaitLook(ctx, mode, plan) {
+		if err := c.ensureStreams(ctx, mode, plan); err != nil {
+			c.streamsNotReady(err)
+		}
+	}
+}
+
+// awaitLook returns true when the streams must be looked at, and false when ctx ends. What
+// a look finds in order, or one that gets no answer just once, is no reason.
+func (c *control) awaitLook(ctx context.Context, mode jetstream.ManageMode, plan *Plan) bool {
+	ticker := time.NewTicker(c.every)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-c.again:
-		case <-again:
+			return true
+		case <-ticker.C:
 		}
-		again = nil
-		if err := c.ensureStreams(ctx, mode, plan); err != nil {
-			c.streamsNotReady(err)
-			again = time.After(streamsAgain)
+		if mode == jetstream.ManageOff || !c.nc.IsConnected() {
+			continue
+		}
+		report, err := c.manage(ctx, mode, plan)
+		c.logReport(report)
+		if ctx.Err() == nil && (err != nil || !c.streamsChecked()) {
+			return true
 		}
 	}
+}
+
+func (c *control) streamsChecked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.checked
 }
 
 // unheld tells whether JetStream is certain that no stream holds the subject

@@ -40,7 +40,7 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	store := t.TempDir()
 	nats, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
 	require.NoError(t, err)
-	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f")...)
+	b, _ := runLogged(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f")...)
 	waitReady(t, b)
 	telemetry, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 	_, err = b.control.js.UpdateStream(t.Context(), right)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain, 10*time.Millisecond)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, patience, 10*time.Millisecond)
 }
 
 // A stream that holds only some of a route's subjects is somebody else's choice:

@@ -1,9 +1,11 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,19 +25,24 @@ type Options struct {
 	Config  *config.Ingest
 	Log     zerolog.Logger
 	Version string
+
+	lookEvery time.Duration // 0: the default
 }
 
 // Ingest is a running ingest.
 type Ingest struct {
-	opts     Options
-	started  time.Time
-	conf     *pgxpool.Config
-	nc       *nats.Conn
-	js       natsjs.JetStream
-	database *database
-	intakes  []*intake
-	nats     state
-	rights   rights
+	opts      Options
+	started   time.Time
+	conf      *pgxpool.Config
+	nc        *nats.Conn
+	js        natsjs.JetStream
+	database  *database
+	intakes   []*intake
+	nats      state
+	rights    rights
+	denied    jetstream.Violations // of requests about consumers
+	lookEvery time.Duration        // between looks at a consumer
+	reloads   reloads
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -106,8 +113,8 @@ func Start(opts Options) (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1)}
-	i.nats.set("not connected yet")
+	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1), lookEvery: cmp.Or(opts.lookEvery, lookEvery), reloads: reloads{running: c}}
+	i.nats.set("not connected yet", "")
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Msg(w)
 	}
@@ -165,30 +172,35 @@ func (i *Ingest) hooks() jetstream.ConnectHooks {
 	return jetstream.ConnectHooks{
 		GaveUp: func(err error) { i.failed <- err }, // once
 		Connected: func(nc *nats.Conn) {
-			i.nats.set("")
+			i.nats.set("", "")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected")
 		},
 		Disconnected: func(_ *nats.Conn, err error) {
 			if err == nil {
 				return // closed from here
 			}
-			i.nats.set("connection lost: " + err.Error())
-			log.Warn().AnErr("problem", err).Msg("nats connection lost")
+			i.nats.set("connection lost: "+err.Error(), "")
+			log.Warn().Str("component", "nats").AnErr("problem", err).Msg("nats connection lost")
 		},
 		Reconnected: func(nc *nats.Conn) {
-			i.nats.set("")
+			i.nats.set("", "")
 			i.rights.granted()
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
 		},
 		ConnectFailed: func(p jetstream.ConnectProblem) {
-			i.nats.set(p.Error())
-			log.Error().Str("kind", p.Kind.String()).Str("problem", p.Error()).Msg("nats not connected")
+			advice := account.Advice(p)
+			i.nats.set(p.Error(), advice)
+			log.Error().Str("component", "nats").Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
+				Str("problem", p.Error()).Str("advice", advice).Msg("nats not connected")
 		},
 		Error: func(_ *nats.Conn, err error) {
+			if i.denied.Note(err) {
+				return // the consumer cannot be looked up or made, and says so
+			}
 			if known, first := i.rights.refused(err); known && !first {
 				return // of every pull, and of every message
 			}
-			log.Error().AnErr("problem", err).Msg("nats reports an error")
+			log.Error().Str("component", "nats").AnErr("problem", err).Str("advice", account.Advice(err)).Msg("nats reports an error")
 		},
 	}
 }
@@ -214,7 +226,7 @@ func (i *Ingest) plan() error {
 			writer: &writer{table: t, addresses: a, timeout: c.Database.Timeout},
 			count:  s.Workers,
 		})
-		i.intakes[len(i.intakes)-1].found.set("consumer " + s.Stream + "/" + s.Consumer + " has not been looked up yet")
+		i.intakes[len(i.intakes)-1].found.set("consumer "+s.Stream+"/"+s.Consumer+" has not been looked up yet", "")
 	}
 	var err error
 	if i.database, err = openDatabase(i.conf, tables, c.Database.Timeout, connections, i.opts.Log); err != nil {
@@ -303,27 +315,39 @@ func (i *Ingest) prepareTables(ctx context.Context) error {
 // ended first.
 func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 	done := i.repeat(ctx, func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }, func(err error) {
-		in.found.set(err.Error())
-		i.opts.Log.Error().Str("stream", in.consumer.Stream).AnErr("problem", err).Msg("the consumer could not be looked up or made")
+		advice := account.Advice(err)
+		in.found.set(err.Error(), advice)
+		i.opts.Log.Error().Str("component", "consumer").Str("stream", in.consumer.Stream).AnErr("problem", err).Str("advice", advice).
+			Msg("the consumer could not be looked up or made")
 	})
 	if done {
-		in.found.set("")
+		in.found.set("", "")
 	}
 	return done
 }
 
-// keepConsumer looks for the consumer again after each reconnect, as the bridge does for
-// those that it makes: the server may have come back without its store.
+// keepConsumer looks for the consumer again after each reconnect, when the server may have
+// come back without its store, and every half minute, as the bridge does for those that it
+// makes: it can be deleted while the connection stands.
 func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
-	for pause(ctx, keepEvery) {
-		if n := i.nc.Stats().Reconnects; n != reconnects {
-			reconnects = n
+	looked := time.Now()
+	for pause(ctx, min(keepEvery, i.lookEvery)) {
+		n := i.nc.Stats().Reconnects
+		if n == reconnects && (time.Since(looked) < i.lookEvery || !i.nc.IsConnected()) {
+			continue
+		}
+		if n != reconnects || i.manageConsumer(ctx, in.consumer) != nil {
 			i.prepareConsumer(ctx, in)
 		}
+		reconnects, looked = n, time.Now()
 	}
 }
 
-const keepEvery = 2 * time.Second
+const (
+	keepEvery = 2 * time.Second
+	// lookEvery is the time between looks at a consumer.
+	lookEvery = 30 * time.Second
+)
 
 func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec) error {
 	if !i.nc.IsConnected() {
@@ -332,9 +356,15 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 	if i.opts.Config.Consumers == config.ConsumersVerify {
 		return nil // the workers say where it is missing
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, stop := i.denied.Guard(ctx, func(p *jetstream.PermissionError) bool { return concerns(p, spec) })
+	defer stop()
+	attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	report, err := jetstream.Manage(ctx, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{spec})
+	report, err := jetstream.Manage(attempt, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{spec})
+	var denied *jetstream.PermissionError
+	if err != nil && errors.As(context.Cause(ctx), &denied) {
+		return denied
+	}
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		return fmt.Errorf("stream %s does not exist: start the bridge, which makes it, or name another: %w", spec.Stream, natsjs.ErrStreamNotFound)
 	}
@@ -348,6 +378,21 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 		i.opts.Log.Warn().Str("note", note).Msg("consumer differs from what is expected")
 	}
 	return nil
+}
+
+// concerns reports whether the permission is one that looking up or making the consumer
+// needs.
+func concerns(p *jetstream.PermissionError, spec jetstream.ConsumerSpec) bool {
+	if p.Operation == "subscribe to" {
+		return true // an inbox
+	}
+	_, operation, _ := strings.Cut(p.Subject, ".API.")
+	for _, does := range []string{"CONSUMER.INFO.", "CONSUMER.CREATE.", "CONSUMER.DURABLE.CREATE."} {
+		if rest, ok := strings.CutPrefix(operation, does); ok {
+			return rest == spec.Stream+"."+spec.Name || strings.HasPrefix(rest, spec.Stream+"."+spec.Name+".")
+		}
+	}
+	return operation == "STREAM.INFO."+spec.Stream
 }
 
 // Failed delivers an error that this ingest cannot go on after, and a new one can: its
@@ -364,20 +409,21 @@ func (i *Ingest) Stop() {
 	i.database.close()
 }
 
-// state is a problem and since when.
+// state is a problem, what to do about it, and since when.
 type state struct {
 	mu      sync.Mutex
 	problem string
+	advice  string
 	since   time.Time
 }
 
-func (s *state) set(problem string) {
+func (s *state) set(problem, advice string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if (problem == "") != (s.problem == "") {
 		s.since = time.Now()
 	}
-	s.problem = problem
+	s.problem, s.advice = problem, advice
 }
 
 func (s *state) problems(component string) []endpoint.Problem {
@@ -386,5 +432,5 @@ func (s *state) problems(component string) []endpoint.Problem {
 	if s.problem == "" {
 		return nil
 	}
-	return []endpoint.Problem{{Component: component, Problem: s.problem, Since: s.since}}
+	return []endpoint.Problem{{Component: component, Problem: s.problem, Advice: s.advice, Since: s.since}}
 }

@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/config"
+)
+
+// Hangups delivers SIGHUP until stop is called. From the first line of the program
+// on it no longer ends the process.
+func Hangups() (received <-chan os.Signal, stop func()) {
+	c := make(chan os.Signal, 1) // one that comes during a reload is one more
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}
+
+// Reload puts in force what load has read: apply returns the paths that changed and those
+// that need a restart. A configuration with an error changes nothing.
+func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (changed, restart []string, err error)) {
+	c, err := load()
+	if err != nil {
+		notReloaded(log, err)
+		return
+	}
+	changed, restart, err := apply(c)
+	if err != nil {
+		notReloaded(log, err)
+		return
+	}
+	if len(restart) > 0 {
+		log.Warn().Strs("keys", restart).Msg("configuration differs in what needs a restart")
+	}
+	log.Info().Strs("changed", changed).Msg("configuration read again")
+}
+
+// notReloaded logs every error by itself: each has its own line in the file.
+func notReloaded(log zerolog.Logger, err error) {
+	var faults *config.Faults
+	if !errors.As(err, &faults) {
+		log.Error().Err(err).Msg("configuration not read again; nothing has changed")
+		return
+	}
+	for _, f := range faults.List {
+		log.Error().Str("fault", f.Error()).Msg("fault in the configuration")
+	}
+	log.Error().Int("faults", len(faults.List)).Msg("configuration not read again; nothing has changed")
+}

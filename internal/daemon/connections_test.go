@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// with returns the lines that contain text.
+func (b *logBook) with(text string) (found []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for line := range strings.Lines(b.buf.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// runLogged is run with a log and a short time between looks at the streams.
+func runLogged(t *testing.T, env ...string) (*Bridge, *logBook) {
+	t.Helper()
+	c, err := config.Load(config.Sources{Env: env})
+	require.NoError(t, err)
+	book := &logBook{}
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", streamsAgain: 20 * time.Millisecond})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
+	return b, book
+}
+
+func natsWith(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
+	t.Helper()
+	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, Configure: configure})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// TestConnectionLimitOfTheServer: 16 lanes and two more connections, of which six are let in.
+func TestConnectionLimitOfTheServer(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	nats := natsWith(t, func(o *natsd.Options) { o.MaxConn = 6 })
+	b, book := runLogged(t, peers(devices, nats)...)
+	want := "nats at " + nats.URL() + " has reached its max_connections: maximum connections exceeded"
+	const advice = "raise max_connections in the server's configuration"
+	var problems []Problem
+	require.Eventually(t, func() bool {
+		problems = b.Problems()
+		return len(problems) == 1 && len(problems[0].Lanes) >= 12 && problems[0].Problem == want
+	}, patience, 5*time.Millisecond, "%v", &problems)
+	require.Equal(t, "nats", problems[0].Component)
+	require.Contains(t, problems[0].Advice, advice)
+	require.Eventually(t, func() bool { return len(book.with(`"level":"warn"`)) == 1 }, patience, 5*time.Millisecond)
+	var line struct{ Component, Cause, Problem, Advice, Message string }
+	require.NoError(t, json.Unmarshal([]byte(book.with(`"level":"warn"`)[0]), &line))
+	require.Equal(t, "lane not connected to nats", line.Message)
+	require.Equal(t, want, line.Problem)
+	require.Equal(t, problems[0].Advice, line.Advice)
+	require.NotContains(t, book.with("")[0], "broken pipe")
+}
+
+// TestMissingPermission: it is named when the server says so, not after a timeout.
+func TestMissingPermission(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	nats := natsWith(t, func(o *natsd.Options) {
+		o.Users = []*natsd.User{{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{
+			Publish: &natsd.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}},
+		}}}
+	})
+	started := time.Now()
+	b, book := runLogged(t, append(brokerOf(devices), "NATS_URL="+strings.Replace(nats.URL(), "nats://", "nats://bridge:p@", 1))...)
+	var found Problem
+	require.Eventually(t, func() bool {
+		for _, p := range b.Problems() {
+			if p.Component == "streams" && p.Problem != "the streams have not been checked yet" {
+				found = p
+				return true
+			}
+		}
+		return false
+	}, patience, 5*time.Millisecond)
+	require.Less(t, time.Since(started), 8*time.Second, "the request's timeout is 10 s")
+	require.Equal(t, "the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY", found.Problem)
+	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify", found.Advice)
+	lines := book.with("STREAM.CREATE.TELEMETRY")
+	require.Len(t, lines, 1)
+	require.Contains(t, lines[0], `"message":"streams not ready"`)
+	require.Contains(t, lines[0], `"advice":"`+found.Advice)
+}
+
+// TestDeletedStreamIsCreatedAgain: nothing ends a connection when somebody deletes a stream
+// or a consumer.
+func TestDeletedStreamIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	devices, nats := attesting(t), embeddedNATS(t)
+	b, book := runLogged(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-1")...)
+	waitReady(t, b)
+	deleteAndAwait(t, b, book)
+	waitReady(t, b)
+}
+
+func TestDeletedStreamIsCreatedAgainAtTheHub(t *testing.T) {
+	t.Parallel()
+	devices := attesting(t)
+	hub, leafURL := leafHub(t)
+	b, book := runLogged(t, append(leafPeers(t, devices, hub, leafURL), "BRIDGE_LANES_PARTITIONS=0-1")...)
+	waitReady(t, b)
+	awaitHubStreams(t, b)
+	deleteAndAwait(t, b, book)
+}
+
+// deleteAndAwait deletes a consumer, then its stream, and waits for them.
+func deleteAndAwait(t *testing.T, b *Bridge, book *logBook) {
+	t.Helper()
+	js := b.control.js
+	created := func(what string) func() bool {
+		before := len(book.with(`"what":"` + what + `"`))
+		return func() bool { return len(book.with(`"what":"`+what+`"`)) > before }
+	}
+	again := created("consumer TELEMETRY/ingest-workers")
+	require.NoError(t, js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))
+	require.Eventually(t, again, patience, 5*time.Millisecond)
+	again = created("stream TELEMETRY")
+	require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
+	require.Eventually(t, again, patience, 5*time.Millisecond)
+}

@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// laneConnections is the log of the lanes' connections to NATS. Without a server all have
+// the same problem, which control logs: one of a lane is logged while control is connected,
+// once for all lanes that have it.
+type laneConnections struct {
+	log zerolog.Logger
+
+	mu      sync.Mutex
+	control bool                                // is connected
+	failing map[string]jetstream.ConnectProblem // by client id
+	logged  map[string]bool                     // by the problem's text
+}
+
+func newLaneConnections(log zerolog.Logger) *laneConnections {
+	return &laneConnections{log: log, failing: map[string]jetstream.ConnectProblem{}, logged: map[string]bool{}}
+}
+
+// hooks are those of one lane's connection.
+func (l *laneConnections) hooks(lane string) jetstream.ConnectHooks {
+	up := func(*nats.Conn) { l.set(lane, nil) }
+	return jetstream.ConnectHooks{
+		Connected: up, Reconnected: up,
+		ConnectFailed: func(p jetstream.ConnectProblem) { l.set(lane, &p) },
+	}
+}
+
+// set notes what is wrong with a lane's connection; nil: nothing.
+func (l *laneConnections) set(lane string, p *jetstream.ConnectProblem) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p == nil {
+		delete(l.failing, lane)
+	} else {
+		l.failing[lane] = *p
+	}
+	l.write()
+}
+
+// forget drops a lane that is closed.
+func (l *laneConnections) forget(lane string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, failing := l.failing[lane]
+	delete(l.failing, lane)
+	if failing && !l.anyHas(p.Error()) {
+		delete(l.logged, p.Error())
+	}
+}
+
+func (l *laneConnections) anyHas(text string) bool {
+	for _, p := range l.failing {
+		if p.Error() == text {
+			return true
+		}
+	}
+	return false
+}
+
+// controlIs notes whether control is connected.
+func (l *laneConnections) controlIs(connected bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.control = connected
+	l.write()
+}
+
+// write logs what is new. l.mu is held.
+func (l *laneConnections) write() {
+	for lane, p := range l.failing {
+		text := p.Error()
+		if l.control && !l.logged[text] {
+			l.logged[text] = true
+			l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
+				Str("problem", text).Str("advice", account.Advice(p)).Msg("lane not connected to nats")
+		}
+	}
+	for text := range l.logged {
+		if !l.anyHas(text) {
+			delete(l.logged, text)
+			if l.control {
+				l.log.Info().Str("component", "nats").Str("problem", text).Msg("all lanes connected to nats again")
+			}
+		}
+	}
+}
+
+// problem is why the lane's connection could not be made; false: it stands, or nothing has
+// failed yet.
+func (l *laneConnections) problem(lane string) (p jetstream.ConnectProblem, failing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, failing = l.failing[lane]
+	return p, failing
+}
