@@ -56,6 +56,8 @@ type Leaf struct {
 	js      natsjs.JetStream
 	// lastError is the latest line of the server about a link that failed.
 	lastError atomic.Pointer[string]
+	// presented is what the link presents and trusts, as of the latest Renew.
+	presented string
 	// rebooted: the machine went down with the store in use, so the store may
 	// have gone back to an earlier state. See [Leaf.Renumber].
 	rebooted bool
@@ -72,16 +74,8 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 	if l.rebooted, l.lock, err = openStore(o.StoreDir); err != nil {
 		return nil, err
 	}
-	l.server, err = StartServer(ServerOptions{
-		StoreDir: o.StoreDir, Domain: o.Domain, ServerName: "mqtt-nats-bridge-" + o.Domain,
-		NoListen: true, MaxStore: o.MaxBytes, Log: l.note,
-		Configure: func(opts *natsd.Options) {
-			opts.MaxPayload = o.MaxPayload
-			opts.SyncInterval, opts.SyncAlways = o.SyncInterval, o.SyncInterval == 0
-			opts.LeafNode.Remotes = []*natsd.RemoteLeafOpts{remote}
-			opts.LeafNode.ReconnectInterval = leafReconnect
-		},
-	})
+	l.presented = o.presented(remote)
+	l.server, err = StartServer(l.serverOptions(remote))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.lock.Close())
 	}
@@ -96,6 +90,20 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) ServerOptions {
+	o := l.options
+	return ServerOptions{
+		StoreDir: o.StoreDir, Domain: o.Domain, ServerName: "mqtt-nats-bridge-" + o.Domain,
+		NoListen: true, MaxStore: o.MaxBytes, Log: l.note,
+		Configure: func(opts *natsd.Options) {
+			opts.MaxPayload = o.MaxPayload
+			opts.SyncInterval, opts.SyncAlways = o.SyncInterval, o.SyncInterval == 0
+			opts.LeafNode.Remotes = []*natsd.RemoteLeafOpts{remote}
+			opts.LeafNode.ReconnectInterval = leafReconnect
+		},
+	}
 }
 
 // leafReconnect is the pause between attempts to reach the hub.

@@ -186,6 +186,11 @@ func (u *leafUnit) look(ctx context.Context) {
 
 func (u *leafUnit) lookAtLink() {
 	up, problem := u.node.Link()
+	if !up {
+		if err := u.node.Renew(); err != nil {
+			problem = err.Error()
+		}
+	}
 	u.mu.Lock()
 	changed := up != u.view.link
 	if changed {

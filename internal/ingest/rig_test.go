@@ -51,7 +51,8 @@ type rig struct {
 	server   *jetstream.Server // nil where it is a process
 	nats     string            // its URL
 	js       natsjs.JetStream
-	database string // its URL
+	database string        // its URL
+	look     time.Duration // between looks at a consumer; 0: the default
 	db       *pgx.Conn
 }
 
@@ -132,7 +133,7 @@ func (r *rig) start(set ...string) (_ *Ingest, stop func()) {
 	c, err := config.LoadIngest(config.Sources{Flags: flags}, Check)
 	require.NoError(r.t, err)
 	var out io.Writer = zerolog.NewTestWriter(r.t)
-	i, err := Start(Options{Config: c, Log: zerolog.New(out).Level(zerolog.ErrorLevel), Version: "test"})
+	i, err := Start(Options{Config: c, Log: zerolog.New(out).Level(zerolog.ErrorLevel), Version: "test", lookEvery: r.look})
 	require.NoError(r.t, err)
 	done := false
 	return i, func() {

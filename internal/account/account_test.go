@@ -1,0 +1,61 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/tlsfile"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// TestOptions: what a file holds is not taken along, so that it is read at each connect.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("s3cret"), 0o600))
+	load := func(env ...string) jetstream.ConnectOptions {
+		c, err := config.Load(config.Sources{Env: env})
+		require.NoError(t, err)
+		return Options(c.NATS.Account, "x")
+	}
+	o := load("BRIDGE_NATS_USER=u", "BRIDGE_NATS_PASSWORD_FILE="+secret, "BRIDGE_NATS_DOMAIN=hub", "BRIDGE_NATS_TLS_HANDSHAKE_FIRST=true")
+	require.Equal(t, secret, o.PasswordFile)
+	require.Empty(t, o.Password)
+	require.Equal(t, "hub", o.Domain)
+	require.True(t, o.TLSFiles.HandshakeFirst)
+	o = load("BRIDGE_NATS_TOKEN_FILE=" + secret)
+	require.Equal(t, secret, o.TokenFile)
+	require.Empty(t, o.Token)
+	require.Equal(t, "p", load("BRIDGE_NATS_USER=u", "BRIDGE_NATS_PASSWORD=p").Password)
+	require.Equal(t, "t", load("BRIDGE_NATS_TOKEN=t").Token)
+}
+
+func TestAdvice(t *testing.T) {
+	t.Parallel()
+	connect := func(err error) error { return jetstream.ClassifyConnectError(err, "nats://h:1") }
+	for _, test := range []struct {
+		err  error
+		says string
+	}{
+		{connect(syscall.ECONNREFUSED), "nothing listens there"},
+		{connect(nats.ErrMaxConnectionsExceeded), "raise max_connections"},
+		{connect(nats.ErrSecureConnWanted), "write nats:// in nats.url"},
+		{fmt.Errorf("open: %w", connect(nats.ErrAuthorization)), "read again at each connect"},
+		{fmt.Errorf("%w: Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.X\"", nats.ErrPermissionViolation), "allow the NATS user to publish to $JS.API.STREAM.CREATE.X, or create the stream by hand"},
+		{fmt.Errorf("%w: Permissions Violation for Subscription to \"_INBOX.>\"", nats.ErrPermissionViolation), "allow the NATS user to subscribe to _INBOX.>;"},
+		{connect(&jetstream.LocalFileError{Err: tlsfile.ErrEncryptedKey}), "nats.tls.passphrase_file"},
+	} {
+		require.Contains(t, Advice(test.err), test.says)
+	}
+	require.Empty(t, Advice(errors.New("something else")))
+	require.Empty(t, Advice(nil))
+}

@@ -1,0 +1,84 @@
+package ingest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream"
+)
+
+// TestDeletedConsumerIsCreatedAgain: nothing ends a connection when somebody deletes one.
+func TestDeletedConsumerIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, sharedPostgres(t))
+	r.look = 20 * time.Millisecond
+	i := r.ingest("shadow.stream=", "commands.stream=")
+	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
+	require.NoError(t, r.js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))
+	r.publish(telemetry("m1", `{}`))
+	r.eventually(func() bool { return i.Tables()[0].Rows == 1 }, func() any { return i.Problems() })
+}
+
+// TestMissingPermissionToCreate: it is named when the server says so.
+func TestMissingPermissionToCreate(t *testing.T) {
+	t.Parallel()
+	server := peers.NATSServer(t, peers.NATSOptions{Config: `
+		jetstream { max_file: 64GiB }
+		authorization { users: [
+			{ user: all, password: all },
+			{ user: some, password: some, permissions: { publish: { deny: ["$JS.API.CONSUMER.CREATE.>"] } } },
+		] }
+	`})
+	r := &rig{t: t, database: createDatabase(t, sharedPostgres(t).url)}
+	r.connect(strings.Replace(server.URL, "//", "//all:all@", 1))
+	require.NoError(t, r.js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))
+	r.nats = strings.Replace(server.URL, "//", "//some:some@", 1)
+	i := r.ingest("shadow.stream=", "commands.stream=")
+	const right = "$JS.API.CONSUMER.CREATE.TELEMETRY.ingest-workers"
+	r.eventually(func() bool {
+		for _, p := range i.Problems() {
+			if p.Component == "consumer" && p.Problem == "the NATS user may not publish to "+right {
+				return p.Advice == "allow the NATS user to publish to "+right+"; nats.conf has all permissions that are needed"
+			}
+		}
+		return false
+	}, func() any { return i.Problems() })
+}
+
+// TestRotatedPassword: the file is read again when NATS has been restarted with another
+// password, and until then ingest says what is wrong, and what to do.
+func TestRotatedPassword(t *testing.T) {
+	t.Parallel()
+	store, file := t.TempDir(), filepath.Join(t.TempDir(), "password")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	with := func(password string, port int) *jetstream.Server {
+		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: port, Configure: func(o *natsd.Options) { o.Username, o.Password = "u", password }})
+		require.NoError(t, err)
+		t.Cleanup(s.Shutdown)
+		return s
+	}
+	server := with("old", -1)
+	r := &rig{t: t, database: createDatabase(t, sharedPostgres(t).url)}
+	r.connect(strings.Replace(server.URL(), "//", "//u:old@", 1))
+	r.nats = server.URL()
+	write("old")
+	i := r.ingest("nats.user=u", "nats.password_file="+file, "shadow.stream=", "commands.stream=")
+	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
+	server.Shutdown()
+	server = with("new", server.Port())
+	r.eventually(func() bool {
+		p := i.Problems()
+		return len(p) == 1 && strings.HasPrefix(p[0].Problem, fmt.Sprintf("nats at %s refuses the credentials", server.URL())) &&
+			strings.Contains(p[0].Advice, "a secret in a file is read again at each connect")
+	}, func() any { return i.Problems() })
+	write("new")
+	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
+}

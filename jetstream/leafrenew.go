@@ -1,0 +1,48 @@
+package jetstream
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+)
+
+// Renew reads the credentials and the CA certificates of the link again and has the server
+// use them if they have changed. It is for a link that is down: the server itself reads
+// creds and the client certificate again at each attempt, and nothing else. Not to be
+// called twice at a time.
+func (l *Leaf) Renew() error {
+	remote, err := l.options.remote()
+	if err != nil {
+		return fmt.Errorf("read the credentials of the link: %w", err)
+	}
+	presented := l.options.presented(remote)
+	if presented == l.presented {
+		return nil
+	}
+	opts, err := l.serverOptions(remote).server()
+	if err == nil {
+		err = l.server.srv.ReloadOptions(opts)
+	}
+	if err != nil {
+		return fmt.Errorf("renew the credentials of the link: %w", err)
+	}
+	l.presented = presented
+	return nil
+}
+
+// presented is a fingerprint of what the server does not read by itself.
+func (o LeafOptions) presented(remote *natsd.RemoteLeafOpts) string {
+	var b strings.Builder
+	for _, u := range remote.URLs {
+		fmt.Fprintln(&b, u)
+	}
+	fmt.Fprintln(&b, remote.Nkey)
+	if hub, err := o.Hub.Resolve(); err == nil && hub.TLSFiles.CA != "" {
+		content, _ := os.ReadFile(hub.TLSFiles.CA)
+		b.Write(content)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(b.String())))
+}

@@ -1,0 +1,89 @@
+package jetstream_test
+
+import (
+	"crypto/tls"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream"
+)
+
+// TestLeafRenew: what the hub asks for changes, then the files do, and the link is back.
+func TestLeafRenew(t *testing.T) {
+	t.Parallel()
+	t.Run("password", func(t *testing.T) {
+		t.Parallel()
+		file := write(t, filepath.Join(t.TempDir(), "password"), []byte("old"))
+		with := func(password string) func(*natsd.Options) {
+			return func(o *natsd.Options) { o.LeafNode.Username, o.LeafNode.Password = "site", password }
+		}
+		testLeafRenew(t, jetstream.ConnectOptions{User: "site", PasswordFile: file}, "nats-leaf", with("old"), with("new"), func() {
+			require.NoError(t, os.WriteFile(file, []byte("new"), 0o600))
+		})
+	})
+	t.Run("nkey", func(t *testing.T) {
+		t.Parallel()
+		oldKey, oldSeed := newUser(t)
+		newKey, newSeed := newUser(t)
+		file := write(t, filepath.Join(t.TempDir(), "site.nk"), oldSeed)
+		with := func(key interface{ PublicKey() (string, error) }) func(*natsd.Options) {
+			public, err := key.PublicKey()
+			require.NoError(t, err)
+			return func(o *natsd.Options) { o.LeafNode.Nkey = public }
+		}
+		testLeafRenew(t, jetstream.ConnectOptions{NKeySeedFile: file}, "nats-leaf", with(oldKey), with(newKey), func() {
+			require.NoError(t, os.WriteFile(file, newSeed, 0o600))
+		})
+	})
+	t.Run("ca", func(t *testing.T) {
+		t.Parallel()
+		oldCA, newCA := newAuthority(t, "ca"), newAuthority(t, "ca")
+		copied := func(from string) []byte {
+			content, err := os.ReadFile(from)
+			require.NoError(t, err)
+			return content
+		}
+		file := write(t, filepath.Join(t.TempDir(), "ca.crt"), copied(oldCA.file))
+		with := func(ca *authority) func(*natsd.Options) {
+			cert, key := ca.issue(t, "hub")
+			pair, err := tls.LoadX509KeyPair(cert, key)
+			require.NoError(t, err)
+			return func(o *natsd.Options) {
+				o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, 5
+			}
+		}
+		testLeafRenew(t, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: file}}, "tls", with(oldCA), with(newCA), func() {
+			require.NoError(t, os.WriteFile(file, copied(newCA.file), 0o600))
+		})
+	})
+}
+
+func testLeafRenew(t *testing.T, hub jetstream.ConnectOptions, scheme string, before, after func(*natsd.Options), rotate func()) {
+	t.Helper()
+	server, ports := startHub(t, t.TempDir(), [2]int{-1, 0}, before)
+	o := leafOptions(t, strings.Replace(leafURL(ports), "nats-leaf", scheme, 1), "site")
+	o.Hub = hub
+	l := startLeaf(t, o)
+	awaitLink(t, l)
+	server.Shutdown()
+	startHub(t, t.TempDir(), ports, after)
+	require.Eventually(t, func() bool {
+		up, problem := l.Link()
+		require.NoError(t, l.Renew(), "nothing has changed")
+		return !up && problem != ""
+	}, patience, 10*time.Millisecond)
+	rotate()
+	require.Eventually(t, func() bool {
+		if up, _ := l.Link(); up {
+			return true
+		}
+		require.NoError(t, l.Renew())
+		return false
+	}, patience, 50*time.Millisecond)
+}
