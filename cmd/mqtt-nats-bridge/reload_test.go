@@ -90,7 +90,7 @@ func TestAHangUpReadsTheConfigurationAgain(t *testing.T) {
 	}
 	s = r.status()
 	require.Equal(t, 16<<10, s.Limits.Payload)
-	require.Equal(t, 10.0, s.Limits.Device.Rate, "the default again")
+	require.Equal(t, 100.0, s.Limits.Device.Rate, "the default again")
 	require.Equal(t, []string{"limits.max_devices", "state_dir"}, s.Reload.NeedsRestart)
 }
 
