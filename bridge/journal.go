@@ -1,163 +1,202 @@
 package bridge
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
 )
 
-// Journal is a lane's packet-id table: for each of the 65,535 packet ids of its
-// MQTT session the number that the latest message under it got, a hash of that
-// message, and whether it is stored. It is what tells a redelivery, which must
-// keep its message id, from a new message.
+// Journal is what a lane knows of its MQTT session: its latest QoS 1 deliveries in
+// the order of delivery, each with its packet id, a hash of its content, the number
+// in its message id and whether it is stored, and how far PUBACKs may have been
+// written. From this a redelivery is recognized, which must keep its message id
+// (redelivery.go).
 //
-// With a file (OpenJournal) it outlives the process; kill -9 takes nothing,
-// because the writes are stores to mapped memory, which the kernel keeps. Not
-// safe for concurrent use: the lane's lock covers it.
+// With a file (OpenJournal) it outlives the process. kill -9 takes nothing, because
+// the writes are stores to mapped memory, which the kernel keeps. Not safe for
+// concurrent use: the lane's lock covers it.
+//
+// A delivery's position counts from 1. DESIGN.md has the bytes of the file.
 type Journal struct {
-	// words holds two words for each packet id: [0] number, stored bit and
-	// checksum, [1] hash.
-	words  *[2 * packetIDs]uint64
-	header *journalHeader // nil without a file
-	unmap  func() error
+	header  *journalHeader
+	entries *[journalEntries]journalEntry
+	unmap   func() error // nil without a file
 
-	counter uint64 // the latest number
-	start   uint64 // the counter when the table was opened
-	last    uint64 // the latest number in the table at that time
-	// older are the numbers that were in the table at that time, ascending:
-	// between the processes that gave them out lie gaps, so that only their
-	// rank tells how many messages ago each was new.
-	older []uint64
+	number uint64 // the latest one given out
 }
+
+// journalHeader is the beginning of the file. All words are little-endian: see le.
+type journalHeader struct {
+	magic  [8]byte
+	client uint64 // hash of the client id
+	boot   uint64 // hash of the boot id of the machine that wrote last
+	alive  uint64 // when the lane last heard from the broker, ns since the epoch
+	beat   uint64 // when the process last gave a sign of life, ns since the epoch
+	end    uint64 // position of the next delivery
+	low    uint64 // deliveries before it are not redelivered any more
+	acked  uint64 // PUBACKs of those before it may have been written
+	start  uint64 // where the broker's present numbering of packets began
+	first  uint64 // its packet id
+	unsure uint64 // 1: the lane was away too long to trust content that recurs
+}
+
+// journalEntry is one delivery: the number in its message id; hash (47 bits), stored
+// bit and packet id (16 bits).
+type journalEntry struct{ number, message uint64 }
 
 const (
 	packetIDs = 1 << 16
 
-	// redeliveryReach is how many messages ago a redelivered one can have
-	// been new. A broker assigns packet ids in turn, as mosquitto and EMQX
-	// do, and so comes back to an id after 65,535 messages; what is younger
-	// than that comes "again", what is older came "before that". What is left
-	// up to there allows for packet ids that the broker used up for messages
-	// it then dropped. Without the limit, identical payloads are lost:
-	// measured 4,465 of 70,000 with a hash alone.
-	//
-	// It must cover what the lane holds unsettled (maxUnsettled) and the
-	// PUBACKs that the broker has not read when a connection ends. Under load
-	// mosquitto 2.0.11 leaves some 42,000 of them (170 KB) in its socket
-	// buffer and then redelivers up to 57,580 messages: measured.
-	redeliveryReach = packetIDs - 1 - 4096
+	// journalEntries bounds the deliveries in doubt: no broker can have more in
+	// flight than there are packet ids.
+	journalEntries = packetIDs
 
-	storedBit   = 1 << 16
-	numberShift = 17
-	numberBits  = 64 - numberShift
-	// numberEnd is beyond what a table may hold when it is opened: no clock
-	// before 2054 gives such a number, and the ones that follow it would not
-	// fit their bits and begin anew.
-	numberEnd    = 1<<numberBits - 1<<32
-	checksumMask = storedBit - 1
+	storedBit = 1 << 16
+	hashMask  = ^uint64(storedBit<<1 - 1)
+
+	// A number is seconds since 2020 (31 bits), a count within the second
+	// (17 bits) and an epoch (16 bits) that each opening of a journal draws anew.
+	epochBits    = 16
+	secondsShift = epochBits + 17
+	numbersBegin = 1577836800 // 2020-01-01
 )
 
-// NewJournal returns a table in memory: the ids of what was in flight are gone
-// with the process.
+// swapped says that this machine is not little-endian.
+var swapped = binary.NativeEndian.Uint16([]byte{1, 0}) != 1
+
+// le converts between a word of the file and one of this machine.
+func le(w uint64) uint64 {
+	if swapped {
+		return bits.ReverseBytes64(w)
+	}
+	return w
+}
+
+// NewJournal returns a journal in memory: it ends with the process.
 func NewJournal() *Journal {
-	j := &Journal{words: new([2 * packetIDs]uint64)}
-	j.begin(time.Now())
+	j := &Journal{header: new(journalHeader), entries: new([journalEntries]journalEntry)}
+	j.clear(1)
+	j.begin(time.Now(), 0)
 	return j
 }
 
-// begin sets the counter of a table just opened. Numbers follow the clock,
-// 131,072 a second: so none is given out that an earlier process used and the
-// table has forgotten, be it because there was no file or because a power cut
-// took its latest pages. Such a number could be a false duplicate, which is a
+// begin sets the numbers of a journal just opened. They follow the clock and have an
+// epoch, so none is given out that an earlier process used and the file has forgotten,
+// be it because there was no file, because a power cut took its latest pages, or
+// because a copy was put back. Such a number could be a false duplicate, which is a
 // lost message.
-func (j *Journal) begin(now time.Time) {
-	const epoch = 1577836800 // 2020-01-01; 30 bits of seconds reach to 2054
-	seconds := uint64(max(now.Unix()-epoch, 0))
-	j.start = max(j.last, seconds<<17&(1<<numberBits-1)+rand.Uint64N(1<<16))
-	j.counter = j.start
+func (j *Journal) begin(now time.Time, last uint64) {
+	j.number = last>>epochBits<<epochBits | rand.Uint64N(1<<epochBits)
+	j.follow(now.UnixNano())
 }
 
-// Begin gives a new message its number and writes the entry: before the message
-// is published, so that a redelivery after a crash finds it.
-func (j *Journal) Begin(packetID uint16, hash uint64) (number uint64) {
-	j.counter++
-	j.put(packetID, j.counter, 0, hash)
-	return j.counter
-}
-
-// Find tells whether a message that came with DUP set is the one last seen under
-// its packet id, and if so its number and whether it is stored.
-func (j *Journal) Find(packetID uint16, hash uint64) (number uint64, stored, ok bool) {
-	w := &j.words[2*int(packetID)]
-	word, known := atomic.LoadUint64(w), atomic.LoadUint64(&j.words[2*int(packetID)+1])
-	if word == 0 || known != hash || checksum(word, known) != word&checksumMask {
-		return 0, false, false
-	}
-	number = word >> numberShift
-	if j.age(number) > redeliveryReach {
-		return 0, false, false
-	}
-	return number, word&storedBit != 0, true
-}
-
-// Forget drops every entry: the broker has lost the session that they belong to.
-// Numbers go on.
-func (j *Journal) Forget() {
-	for i, w := range j.words {
-		if w != 0 { // a blank page stays untouched
-			j.words[i] = 0
-		}
-	}
-	// Packet id 0 belongs to no message; its entry keeps the latest number.
-	j.put(0, j.counter, 0, 0)
-}
-
-// Pass notes a message that is not to be stored. It has an entry like any other:
-// it used up a packet id, and the table must know that after a crash too.
-func (j *Journal) Pass(packetID uint16, hash uint64) {
-	j.counter++
-	j.put(packetID, j.counter, storedBit, hash)
-}
-
-// age is how many messages ago the number was given out, not counting the gaps
-// between processes: a message can outlive several of them unacknowledged.
-func (j *Journal) age(number uint64) uint64 {
-	if number > j.start {
-		return j.counter - number
-	}
-	rank, _ := slices.BinarySearch(j.older, number)
-	return j.counter - j.start + uint64(len(j.older)-rank) - 1
-}
-
-// Stored notes that the message with that number is stored. It does nothing
-// where the packet id has a newer message.
-func (j *Journal) Stored(packetID uint16, number uint64) {
-	i := 2 * int(packetID)
-	if j.words[i]>>numberShift == number {
-		j.put(packetID, number, storedBit, j.words[i+1])
+// follow lets the numbers follow the clock: the seconds in a number are no later than
+// when it was given out.
+func (j *Journal) follow(now int64) {
+	epoch := j.number & (1<<epochBits - 1)
+	if n := uint64(max(now/1e9-numbersBegin, 0))<<secondsShift | epoch; n > j.number {
+		j.number = n
 	}
 }
 
-// put writes an entry. The first word carries the checksum of both, so that an
-// entry cut in two by a crash is no entry: its message was not published yet.
-func (j *Journal) put(packetID uint16, number, stored, hash uint64) {
-	word := number<<numberShift | stored
-	word |= checksum(word, hash)
-	i := 2 * int(packetID)
-	atomic.StoreUint64(&j.words[i], word)
-	atomic.StoreUint64(&j.words[i+1], hash)
+// numberedAt is the earliest time at which a number was given out, in ns since the
+// epoch.
+func numberedAt(number uint64) int64 {
+	return (int64(number>>secondsShift) + numbersBegin) * 1e9
 }
 
-// checksum folds both words, the checksum's own place left out, to 16 bits, of
-// which none of the results is for two zero words what a blank entry holds.
-func checksum(word, hash uint64) uint64 {
-	x := (word &^ checksumMask) ^ 0x9e3779b97f4a7c15
-	x = (x ^ hash) * 0xd6e8feb86659fd93
-	x ^= x >> 32
-	x *= 0xd6e8feb86659fd93
-	return x >> 48
+// Append notes a new message before it is published, and returns its position and
+// the number for its message id.
+func (j *Journal) Append(packetID uint16, hash uint64, now int64) (pos, number uint64) {
+	j.number += 1 << epochBits
+	h := j.header
+	pos = le(h.end)
+	*j.at(pos) = journalEntry{le(j.number), le(hash&hashMask | uint64(packetID))}
+	h.alive, h.beat = le(uint64(now)), le(uint64(now))
+	// Last: an entry that a crash cut in two lies beyond the end.
+	atomic.StoreUint64(&h.end, le(pos+1))
+	return pos, j.number
+}
+
+// MarkStored notes that the message at a position is stored.
+func (j *Journal) MarkStored(pos uint64) {
+	if pos >= j.oldest() {
+		e := j.at(pos)
+		atomic.StoreUint64(&e.message, le(le(e.message)|storedBit))
+	}
+}
+
+// MarkAcked notes that the PUBACKs of the deliveries before a position may have been
+// written. It comes before the write.
+func (j *Journal) MarkAcked(end uint64) {
+	if end > le(j.header.acked) {
+		set(&j.header.acked, end)
+	}
+}
+
+// MarkConfirmed notes that the broker has handled the PUBACKs of the deliveries before a
+// position.
+func (j *Journal) MarkConfirmed(end uint64) {
+	if end > le(j.header.low) {
+		set(&j.header.low, end)
+	}
+}
+
+// Forget drops every delivery: the broker has lost the session. Numbers go on.
+func (j *Journal) Forget() { j.clear(le(j.header.end)) }
+
+// clear begins anew at a position.
+func (j *Journal) clear(end uint64) {
+	h := j.header
+	for _, w := range []*uint64{&h.start, &h.low, &h.acked, &h.end} {
+		set(w, end)
+	}
+	set(&h.first, 0)
+	set(&h.unsure, 0)
+}
+
+// Beat notes a sign of life of the process and, where it is connected, of the broker.
+func (j *Journal) Beat(now int64, connected bool) {
+	set(&j.header.beat, uint64(now))
+	if connected {
+		set(&j.header.alive, uint64(now))
+	}
+	j.follow(now)
+}
+
+// Alive returns when the lane last heard from the broker, in this process or an
+// earlier one, in ns since the Unix epoch; 0: never.
+func (j *Journal) Alive() int64 { return int64(le(atomic.LoadUint64(&j.header.alive))) }
+
+func set(word *uint64, value uint64) { atomic.StoreUint64(word, le(value)) }
+
+// at returns the place of a position. It must be no older than oldest.
+func (j *Journal) at(pos uint64) *journalEntry { return &j.entries[pos%journalEntries] }
+
+func (j *Journal) end() uint64 { return le(j.header.end) }
+
+// low is the first delivery that may still be redelivered.
+func (j *Journal) low() uint64 { return max(le(j.header.low), j.oldest()) }
+
+// unacked is the first delivery whose PUBACK was certainly never written.
+func (j *Journal) unacked() uint64 { return max(le(j.header.acked), j.low()) }
+
+// oldest is the first position that is still there. One less than there are places:
+// a crash may have begun to overwrite the one before.
+func (j *Journal) oldest() uint64 {
+	if end := j.end(); end > journalEntries {
+		return end - journalEntries + 1
+	}
+	return 1
+}
+
+func (j *Journal) packetID(pos uint64) uint16 { return uint16(le(j.at(pos).message)) }
+
+func (j *Journal) sameContent(pos, hash uint64) bool {
+	return (le(j.at(pos).message)^hash)&hashMask == 0
 }
 
 // Close gives the file back. The journal must not be used after it.
@@ -166,35 +205,12 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	unmap := j.unmap
-	j.unmap, j.words, j.header = nil, nil, nil
+	j.unmap, j.entries, j.header = nil, nil, nil
 	return unmap()
-}
-
-// journalHeader begins a journal's file.
-type journalHeader struct {
-	magic  [8]byte
-	client uint64 // hash of the client id
-	alive  int64  // when the lane last heard from the broker, ns since the epoch
-}
-
-// SetAlive notes when the lane last heard from the broker, in ns since the Unix
-// epoch.
-func (j *Journal) SetAlive(ns int64) {
-	if j.header != nil {
-		atomic.StoreInt64(&j.header.alive, ns)
-	}
-}
-
-// Alive returns what SetAlive noted last, in this process or an earlier one; 0:
-// never.
-func (j *Journal) Alive() int64 {
-	if j.header == nil {
-		return 0
-	}
-	return atomic.LoadInt64(&j.header.alive)
 }
 
 const (
 	headerSize  = 4096
-	journalSize = headerSize + int(unsafe.Sizeof([2 * packetIDs]uint64{}))
+	entrySize   = int(unsafe.Sizeof(journalEntry{}))
+	journalSize = headerSize + journalEntries*entrySize
 )

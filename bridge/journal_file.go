@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -17,35 +16,35 @@ import (
 )
 
 // journalMagic is the format's name and version.
-var journalMagic = [8]byte{'M', 'N', 'B', 'J', 'R', 'N', 'L', '1'}
+var journalMagic = [8]byte{'M', 'N', 'B', 'J', 'R', 'N', 'L', '2'}
 
-// ErrJournalLocked: another process has the journal open.
+// ErrJournalLocked means that another process has the journal open.
 var ErrJournalLocked = errors.New("journal is in use by another process")
 
 // errJournalUnfit is wrapped by what makes a file no journal of this client id.
 var errJournalUnfit = errors.New("not a journal of this client id")
 
-// OpenJournal opens or makes the journal of a client id in dir. A file that is
-// damaged, of another version or of another client id is moved aside and a fresh
-// one begun; movedTo then names it and why says what was wrong. Any other fault
-// (disk full, read-only, no permission, ErrJournalLocked) is an error: without
-// its journal a lane must not take messages.
-func OpenJournal(dir, clientID string) (j *Journal, movedTo string, why error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, "", nil, fmt.Errorf("open journal: %w", err)
+// OpenJournal opens or creates the journal of a client id. A file that is damaged, of
+// another version or of another client id is moved aside and a fresh one begun. Any
+// other error (disk full, read-only, no permission, ErrJournalLocked) is returned:
+// without its journal a lane must not take messages.
+func OpenJournal(o JournalOptions) (Opened, error) {
+	o.setDefaults()
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return Opened{}, fmt.Errorf("open journal: %w", err)
 	}
-	path := filepath.Join(dir, journalName(clientID))
-	j, err = mapJournal(path, clientID)
+	path := filepath.Join(o.Dir, journalName(o.ClientID))
+	opened, err := mapJournal(path, &o)
 	if !errors.Is(err, errJournalUnfit) {
-		return j, "", nil, err
+		return opened, err
 	}
-	why = err
-	movedTo = fmt.Sprintf("%s.%s.damaged", path, time.Now().UTC().Format("20060102T150405.000000000"))
+	movedTo, why := fmt.Sprintf("%s.%s.damaged", path, time.Now().UTC().Format("20060102T150405.000000000")), err
 	if err := os.Rename(path, movedTo); err != nil {
-		return nil, "", nil, fmt.Errorf("move damaged journal aside: %w", err)
+		return Opened{}, fmt.Errorf("move damaged journal aside: %w", err)
 	}
-	j, err = mapJournal(path, clientID)
-	return j, movedTo, why, err
+	opened, err = mapJournal(path, &o)
+	opened.MovedTo, opened.Reason = movedTo, why
+	return opened, err
 }
 
 // journalName makes a file name of a client id, which may hold any character.
@@ -63,103 +62,108 @@ func journalName(clientID string) string {
 	return name + ".journal"
 }
 
-func mapJournal(path, clientID string) (*Journal, error) {
+func mapJournal(path string, o *JournalOptions) (Opened, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return Opened{}, fmt.Errorf("open journal: %w", err)
 	}
-	j, err := mapFile(f, clientID)
+	opened, err := mapFile(f, o)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("open journal %s: %w", path, err)
+		return Opened{}, fmt.Errorf("open journal %s: %w", path, err)
 	}
-	return j, nil
+	return opened, nil
 }
 
-func mapFile(f *os.File, clientID string) (*Journal, error) {
+func mapFile(f *os.File, o *JournalOptions) (Opened, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, ErrJournalLocked
+			return Opened{}, ErrJournalLocked
 		}
-		return nil, fmt.Errorf("lock: %w", err)
+		return Opened{}, fmt.Errorf("lock: %w", err)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return Opened{}, err
 	}
 	fresh := info.Size() == 0
 	if !fresh && info.Size() != int64(journalSize) {
-		return nil, fmt.Errorf("%w: %d bytes, want %d", errJournalUnfit, info.Size(), journalSize)
+		return Opened{}, fmt.Errorf("%w: %d bytes, want %d", errJournalUnfit, info.Size(), journalSize)
 	}
 	if fresh {
 		// Every block is allocated now: a store to a mapped page that
 		// finds the disk full would be a SIGBUS.
 		if err := allocate(f, journalSize); err != nil {
 			f.Truncate(0)
-			return nil, fmt.Errorf("allocate %d bytes: %w", journalSize, err)
+			return Opened{}, fmt.Errorf("allocate %d bytes: %w", journalSize, err)
 		}
 	}
+	changed := o.ChangedAt(info)
 	mem, err := unix.Mmap(int(f.Fd()), 0, journalSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map: %w", err)
+		return Opened{}, fmt.Errorf("map: %w", err)
 	}
 	j := &Journal{
-		header: (*journalHeader)(unsafe.Pointer(&mem[0])),
-		words:  (*[2 * packetIDs]uint64)(unsafe.Pointer(&mem[headerSize])),
-		unmap: func() error {
-			return errors.Join(unix.Munmap(mem), f.Close())
-		},
+		header:  (*journalHeader)(unsafe.Pointer(&mem[0])),
+		entries: (*[journalEntries]journalEntry)(unsafe.Pointer(&mem[headerSize])),
 	}
+	opened := Opened{Journal: j}
 	if fresh {
-		j.header.client = xxhash.Sum64String(clientID)
+		set(&j.header.client, xxhash.Sum64String(o.ClientID))
+		j.clear(1)
 		j.header.magic = journalMagic
-		j.begin(time.Now())
-		return j, nil
-	}
-	if err := j.load(clientID); err != nil {
+		j.begin(time.Now(), 0)
+	} else if opened.Stale, err = j.load(o, changed); err != nil {
 		unix.Munmap(mem)
-		return nil, err
+		return Opened{}, err
 	}
-	return j, nil
+	set(&j.header.boot, xxhash.Sum64String(o.BootID))
+	set(&j.header.beat, uint64(time.Now().UnixNano()))
+	header := j.header
+	j.unmap = func() error {
+		set(&header.beat, uint64(time.Now().UnixNano()))
+		return errors.Join(unix.Munmap(mem), f.Close())
+	}
+	return opened, nil
 }
 
-// load checks a file that was there and finds the latest number in it.
-func (j *Journal) load(clientID string) error {
-	if j.header.magic != journalMagic {
-		return fmt.Errorf("%w: it begins with %q, want %q", errJournalUnfit, j.header.magic[:], journalMagic[:])
+// load checks a file that was there, finds the latest number in it, and forgets the
+// deliveries if they cannot be the latest ones: stale says why.
+func (j *Journal) load(o *JournalOptions, changed time.Time) (stale string, err error) {
+	h := j.header
+	if h.magic != journalMagic {
+		return "", fmt.Errorf("%w: it begins with %q, want %q", errJournalUnfit, h.magic[:], journalMagic[:])
 	}
-	if j.header.client != xxhash.Sum64String(clientID) {
-		return fmt.Errorf("%w: another client id wrote it", errJournalUnfit)
+	if le(h.client) != xxhash.Sum64String(o.ClientID) {
+		return "", fmt.Errorf("%w: another client id wrote it", errJournalUnfit)
 	}
-	broken, torn := 0, 0
-	for i := 0; i < len(j.words); i += 2 {
-		word, hash := j.words[i], j.words[i+1]
-		if word == 0 && hash == 0 {
-			continue
-		}
-		if checksum(word, hash) != word&checksumMask || word>>numberShift >= numberEnd {
-			broken, torn = broken+1, i
-			continue
-		}
-		j.older = append(j.older, word>>numberShift)
+	if end := j.end(); end == 0 || le(h.low) > end || le(h.start) > end || le(h.acked) > end {
+		return "", fmt.Errorf("%w: its positions contradict each other", errJournalUnfit)
 	}
-	// A crash can cut one entry in two, the one being written.
-	if broken > 1 {
-		return fmt.Errorf("%w: %d of its entries are damaged", errJournalUnfit, broken)
+	last, ok := j.ascending()
+	if !ok {
+		return "", fmt.Errorf("%w: its entries are damaged", errJournalUnfit)
 	}
 	// It is fit: from here on it may be written to.
-	if alive := j.header.alive; alive < 0 || alive > time.Now().Add(24*time.Hour).UnixNano() {
-		j.header.alive = 0
+	now := time.Now()
+	if alive := j.Alive(); alive < 0 || alive > now.Add(24*time.Hour).UnixNano() {
+		set(&h.alive, 0)
 	}
-	if broken == 1 {
-		j.words[torn], j.words[torn+1] = 0, 0
+	// A stop of the machine may have taken its latest pages; and what was changed
+	// after the last sign of life of its process is a copy, or was in other hands.
+	beat := time.Unix(0, int64(le(h.beat)))
+	switch {
+	case le(h.boot) != xxhash.Sum64String(o.BootID):
+		stale = "the machine was started anew, or is another one"
+	case changed.After(beat.Add(beatTolerance)):
+		stale = fmt.Sprintf("the file was changed %s after its process last wrote to it",
+			changed.Sub(beat).Round(time.Second))
 	}
-	slices.Sort(j.older)
-	if n := len(j.older); n > 0 {
-		j.last = j.older[n-1]
+	if stale != "" {
+		j.Forget()
 	}
-	j.begin(time.Now())
-	return nil
+	j.begin(now, last)
+	return stale, nil
 }
 
 // writeZeros allocates blocks on file systems without fallocate.

@@ -16,92 +16,97 @@ import (
 
 // journalReading is what a second reader finds in a journal's file.
 type journalReading struct {
-	fit     bool
-	alive   int64
-	entries map[uint16]journalEntry
-	last    uint64 // the highest number
+	fit                    bool
+	alive                  int64
+	end, low, acked, start uint64
+	boot                   uint64
+	entries                []fileEntry // from the oldest to the latest
 }
 
-type journalEntry struct {
+type fileEntry struct {
 	number, hash uint64
+	packetID     uint16
 	stored       bool
 }
 
-// readJournal reads the format: a page with magic, client and time, then for each
-// packet id two words, of which the first has 47 bits of number, the stored bit and
-// 16 bits of checksum.
+// readJournal reads the format by its table in DESIGN.md.
 func readJournal(content []byte, client string) (r journalReading) {
 	if len(content) == 0 {
-		return journalReading{fit: true}
+		return journalReading{fit: true, end: 1, low: 1, acked: 1, start: 1}
 	}
-	if len(content) != 4096+1<<20 || string(content[:8]) != "MNBJRNL1" ||
-		binary.NativeEndian.Uint64(content[8:]) != xxhash.Sum64String(client) {
+	if len(content) != 4096+1<<20 || string(content[:8]) != "MNBJRNL2" {
 		return r
 	}
-	if at := int64(binary.NativeEndian.Uint64(content[16:])); at >= 0 && at <= time.Now().Add(24*time.Hour).UnixNano() {
+	word := func(at int) uint64 { return binary.LittleEndian.Uint64(content[at:]) }
+	if word(8) != xxhash.Sum64String(client) {
+		return r
+	}
+	r.boot = word(16)
+	if at := int64(word(24)); at >= 0 && at <= time.Now().Add(24*time.Hour).UnixNano() {
 		r.alive = at
 	}
-	r.entries = map[uint16]journalEntry{}
-	broken := 0
-	for id := range 1 << 16 {
-		entry := content[4096+16*id:][:16]
-		if [16]byte(entry) == [16]byte{} {
-			continue
-		}
-		word, hash := binary.NativeEndian.Uint64(entry), binary.NativeEndian.Uint64(entry[8:])
-		sum := ((word >> 16 << 16) ^ 0x9e3779b97f4a7c15 ^ hash) * 0xd6e8feb86659fd93
-		sum = (sum ^ sum>>32) * 0xd6e8feb86659fd93
-		e := journalEntry{number: word >> 17, hash: hash, stored: word>>16&1 == 1}
-		if sum>>48 != word&0xffff || e.number >= 1<<47-1<<32 {
-			broken++
-			continue
-		}
-		r.entries[uint16(id)] = e
-		r.last = max(r.last, e.number)
+	r.end, r.low, r.acked, r.start = word(40), word(48), word(56), word(64)
+	r.fit = r.end > 0 && r.low <= r.end && r.acked <= r.end && r.start <= r.end
+	if !r.fit {
+		return r
 	}
-	r.fit = broken <= 1
+	oldest := uint64(1)
+	if r.end > 1<<16 {
+		oldest = r.end - 1<<16 + 1
+	}
+	for pos := oldest; pos < r.end; pos++ {
+		at := 4096 + 16*int(pos%(1<<16))
+		e := fileEntry{
+			number: word(at), hash: word(at+8) >> 17,
+			stored: content[at+10]&1 == 1, packetID: binary.LittleEndian.Uint16(content[at+8:]),
+		}
+		if n := len(r.entries); e.packetID == 0 || e.number == 0 || n > 0 && e.number <= r.entries[n-1].number {
+			r.fit = false
+		}
+		r.entries = append(r.entries, e)
+	}
 	return r
 }
 
-// FuzzJournalFile changes bytes and length of a journal's file. Whatever it holds
+// FuzzJournalFile changes bytes and length of a journal's file. Whatever it contains
 // then: it is opened or moved aside whole; nothing is found but what a second reader
-// finds; a message that was not stored never is because something else in the file
-// is damaged; and no number comes again.
+// finds; and no number comes again.
 func FuzzJournalFile(f *testing.F) {
 	ones := bytes.Repeat([]byte{0xff}, 8)
-	entry := func(number, stored, hash uint64) []byte {
-		word := number<<numberShift | stored
-		return binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, word|checksum(word, hash)), hash)
-	}
-	f.Add(int32(0), uint32(0), []byte("MNBJRNL2"), uint32(0), []byte{})
+	f.Add(int32(0), uint32(0), []byte("MNBJRNL1"), uint32(0), []byte{})
 	f.Add(int32(0), uint32(headerSize+16), make([]byte, 8), uint32(headerSize+24), []byte{1})
-	f.Add(int32(0), uint32(headerSize+16), ones, uint32(16), ones)
+	f.Add(int32(0), uint32(headerSize+16), ones, uint32(24), ones)
 	f.Add(int32(0), uint32(headerSize+16), ones, uint32(headerSize+32), ones)
-	f.Add(int32(0), uint32(headerSize+16), entry(1<<numberBits-1, 0, 100), uint32(8), []byte{})
-	f.Add(int32(0), uint32(headerSize+16), entry(1<<numberBits-1<<32-1, storedBit, 100), uint32(16), make([]byte, 8))
-	f.Add(int32(0), uint32(headerSize), entry(5, 0, 0), uint32(headerSize+16*65535), entry(6, storedBit, 9))
+	f.Add(int32(0), uint32(40), []byte{2}, uint32(8), []byte{})
+	f.Add(int32(0), uint32(40), []byte{1, 0, 1}, uint32(48), []byte{9, 0, 1})
+	f.Add(int32(0), uint32(47), []byte{0xff}, uint32(48), make([]byte, 24))
+	f.Add(int32(0), uint32(16), ones, uint32(32), ones)
 	f.Add(int32(-1), uint32(0), []byte{}, uint32(0), []byte{})
 	f.Add(int32(1), uint32(0), []byte{}, uint32(0), []byte{})
 	f.Add(int32(-journalSize), uint32(0), []byte{}, uint32(0), []byte{})
-	f.Add(int32(-16), uint32(journalSize-16), ones, uint32(8), ones)
 
 	dir := f.TempDir()
 	path := filepath.Join(dir, "lane.journal")
-	j, _, _, err := OpenJournal(dir, "lane")
+	o := JournalOptions{Dir: dir, ClientID: "lane", ChangedAt: func(os.FileInfo) time.Time { return time.Time{} }}
+	opened, err := OpenJournal(o)
 	require.NoError(f, err)
-	written := map[uint16]journalEntry{}
+	j := opened.Journal
+	var written []fileEntry
 	for id := uint16(1); id <= 4; id++ {
-		hash := uint64(id) + 99
-		number := j.Begin(id, hash)
+		hash := (uint64(id) + 99) << 17
+		pos, number := j.Append(id, hash, 0)
 		if id == 2 {
-			j.Stored(id, number)
+			j.MarkStored(pos)
 		}
-		written[id] = journalEntry{number, hash, id == 2}
+		written = append(written, fileEntry{number, hash >> 17, id, id == 2})
 	}
+	j.MarkAcked(3)
 	require.NoError(f, j.Close())
 	clean, err := os.ReadFile(path)
 	require.NoError(f, err)
-	require.Equal(f, written, readJournal(clean, "lane").entries)
+	reading := readJournal(clean, "lane")
+	require.Equal(f, written, reading.entries)
+	require.Equal(f, []uint64{5, 1, 3, 1}, []uint64{reading.end, reading.low, reading.acked, reading.start})
 
 	f.Fuzz(func(t *testing.T, longer int32, at1 uint32, patch1 []byte, at2 uint32, patch2 []byte) {
 		content := append([]byte(nil), clean...)
@@ -114,35 +119,38 @@ func FuzzJournalFile(f *testing.F) {
 		require.NoError(t, os.WriteFile(path, content, 0o600))
 		want := readJournal(content, "lane")
 
-		j, movedTo, why, err := OpenJournal(dir, "lane")
+		opened, err := OpenJournal(o)
 		require.NoError(t, err)
+		j := opened.Journal
 		defer j.Close()
-		require.Equal(t, want.fit, movedTo == "", "%v", why)
+		require.Equal(t, want.fit, opened.MovedTo == "", "%v", opened.Reason)
 		if !want.fit {
-			require.ErrorIs(t, why, errJournalUnfit)
-			kept, err := os.ReadFile(movedTo)
+			require.ErrorIs(t, opened.Reason, errJournalUnfit)
+			kept, err := os.ReadFile(opened.MovedTo)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(content, kept), "the evidence was changed")
-			require.NoError(t, os.Remove(movedTo))
-			want = journalReading{}
+			require.NoError(t, os.Remove(opened.MovedTo))
+			want = readJournal(nil, "lane")
 		}
 		require.Equal(t, want.alive, j.Alive())
-		for id := range 1 << 16 {
-			e, ok := want.entries[uint16(id)]
-			hash := e.hash
-			if was, wasThere := written[uint16(id)]; !ok && wasThere {
-				hash = was.hash
-			}
-			number, stored, found := j.Find(uint16(id), hash)
-			if ok != found || ok && e != (journalEntry{number, hash, stored}) {
-				t.Fatalf("packet id %d: found %t, number %d, stored %t; the file has %+v", id, found, number, stored, e)
-			}
+		require.Equal(t, want.end, j.end())
+		if len(content) > 0 && want.boot != reading.boot && want.boot > 0 {
+			require.NotEmpty(t, opened.Stale)
 		}
-		next := j.Begin(3, 7)
-		require.Greater(t, next, want.last)
-		require.Less(t, next, uint64(1)<<numberBits)
-		requireFound(t, j, 3, 7, next, false)
-		j.Stored(3, next)
-		requireFound(t, j, 3, 7, next, true)
+		if opened.Stale != "" {
+			require.Equal(t, j.end(), j.low(), "deliveries of a stale journal can be found")
+		}
+		for i, e := range want.entries {
+			number, stored := j.find(j.oldest() + uint64(i))
+			require.Equal(t, e, fileEntry{number, e.hash, e.packetID, stored})
+		}
+		pos, next := j.Append(3, 7, 0)
+		for _, e := range want.entries {
+			require.NotEqual(t, e.number, next)
+		}
+		j.MarkStored(pos)
+		number, stored := j.find(pos)
+		require.Equal(t, next, number)
+		require.True(t, stored)
 	})
 }

@@ -3,6 +3,8 @@ package bridge
 import (
 	"errors"
 	"os"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,4 +16,14 @@ func allocate(f *os.File, size int) error {
 		return writeZeros(f, size)
 	}
 	return err
+}
+
+// statusChanged returns the time of a file's last status change, which no program can
+// set: a copy that is put back, with or without its old times, has a new one.
+func statusChanged(info os.FileInfo) time.Time {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return info.ModTime()
+	}
+	return time.Unix(stat.Ctim.Unix())
 }

@@ -26,13 +26,13 @@ func TestAFullDiskIsAnErrorAtTheStart(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "256k")
 	for range 2 {
-		_, movedTo, _, err := OpenJournal(dir, "lane")
+		opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: "lane"})
 		require.ErrorIs(t, err, unix.ENOSPC)
 		require.ErrorContains(t, err, filepath.Join(dir, "lane.journal"))
-		require.Empty(t, movedTo)
+		require.Empty(t, opened.MovedTo)
 	}
 	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=4m"))
-	openJournal(t, dir, "lane").Begin(1, 1)
+	openJournal(t, dir, "lane").Append(1, 1, 0)
 }
 
 func TestADiskThatFillsUpLaterDoesNoHarm(t *testing.T) {
@@ -41,7 +41,7 @@ func TestADiskThatFillsUpLaterDoesNoHarm(t *testing.T) {
 	j := openJournal(t, dir, "lane")
 	require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "other"), make([]byte, 1<<20), 0o600), unix.ENOSPC)
 	for id := range packetIDs - 1 {
-		j.Begin(uint16(id+1), uint64(id))
+		j.Append(uint16(id+1), uint64(id), 0)
 	}
 	require.NoError(t, j.Close())
 }
@@ -52,8 +52,8 @@ func TestAReadOnlyDiskIsAnError(t *testing.T) {
 	require.NoError(t, openJournal(t, dir, "lane").Close())
 	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	for _, client := range []string{"lane", "other"} {
-		_, movedTo, _, err := OpenJournal(dir, client)
+		opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: client})
 		require.ErrorIs(t, err, unix.EROFS)
-		require.Empty(t, movedTo)
+		require.Empty(t, opened.MovedTo)
 	}
 }

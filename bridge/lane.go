@@ -69,7 +69,10 @@ type Lane struct {
 	judge     *judge
 	publisher Publisher
 
-	// Of the reading goroutine alone.
+	// reading is held while something is delivered. It covers what follows, is taken
+	// before mu and never waited for under another lock.
+	reading sync.Mutex
+	run     resumption
 	message Message
 	headers [7]Header
 	idBuf   []byte
@@ -87,10 +90,15 @@ type Lane struct {
 	away    int64  // since when there is no connection, ns; 0: there is one
 	conn    Conn
 	epoch   uint32 // numbers the connections
+	acking  bool   // PUBACKs went out on the present one
+	fenced  uint64 // the broker has handled those before this position
 	debts   debts
 	acked   int // PUBACKs appended since the lane last wrote them out
 	catchUp catchUp
 	counts  Counts
+	ranAt   int64         // when the process last showed that it runs, ns
+	stopped bool          // it was stopped since, and the connection may not have outlived it
+	calm    int           // ticks of the connection since then
 	idle    chan struct{} // closed when the ring runs empty; nil: nobody waits
 	room    chan struct{} // closed when deliveries may go on; nil: they may
 }
@@ -102,6 +110,7 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 	}
 	return &Lane{
 		opts:    opts,
+		ranAt:   opts.Now(),
 		judge:   newJudge(&opts),
 		ring:    newRing(),
 		debts:   newDebts(),
@@ -117,9 +126,12 @@ func (l *Lane) Start(p Publisher) { l.publisher = p }
 
 // Connected implements [Receiver].
 func (l *Lane) Connected(c Conn, sessionPresent bool) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.opts.Now()
+	l.awake(now)
 	if sessionPresent && l.opts.Rules.Attested == nil {
 		outage := unknownOutage
 		if l.away > 0 {
@@ -127,22 +139,29 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 		}
 		l.catchUp.grant(now, outage)
 	}
-	if !sessionPresent {
+	if sessionPresent {
+		if l.stopped || now-l.away > maxAbsence {
+			l.journal.setUnsure()
+		}
+		l.run.begin(beginning, l.journal.unsure())
+	} else {
 		// The broker numbers its packets anew: a packet id and the bytes
 		// that went with it in the lost session say nothing any more.
 		l.journal.Forget()
-		l.ring.forget()
+		l.run.begin(beginning, false)
 	}
 	l.away, l.conn = 0, c
+	l.stopped, l.acking, l.fenced = false, false, 0
 	l.epoch++
 	l.debts.head = l.debts.tail
-	l.journal.SetAlive(now)
+	l.journal.Beat(now, true)
 }
 
 // Disconnected implements [Receiver].
 func (l *Lane) Disconnected(c Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.awake(l.opts.Now())
 	if l.conn == c {
 		l.conn, l.away = nil, l.opts.Now()
 		l.debts.head = l.debts.tail // what was not acknowledged comes again
@@ -153,18 +172,52 @@ func (l *Lane) Disconnected(c Conn) {
 // id, takes its place in the ring and goes to the publisher; its PUBACK follows
 // when Settle says so.
 func (l *Lane) Deliver(c Conn, d *Delivery) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
 	hash := l.hash(d)
-	again, number := l.redelivered(c, d, hash)
-	if again == settledBefore {
+	if d.QoS > 0 && (d.Dup || l.run.phase != settled) && l.redelivered(c, d, hash) {
 		return
 	}
+	l.deliver(c, d, hash, known{})
+}
+
+// redelivered takes a delivery that can be the same as an earlier one, and returns
+// whether that was all there is to do with it now. DUP alone says nothing: the broker
+// may have sent the message into a connection that died before it arrived, and some
+// pass the flag of the device on.
+func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
+	l.mu.Lock()
+	if d.Dup {
+		l.counts.Redelivered++
+	}
+	owed := d.Dup && l.debts.owed(d.PacketID, hash)
+	position, crossed := uint64(0), false
+	var tokens map[uint64]uint64
+	if !owed && d.Dup && l.run.phase == settled {
+		if position, crossed = l.journal.sentAgain(d.PacketID, hash); crossed {
+			tokens = l.ring.tokens()
+		}
+	}
+	l.mu.Unlock()
+	switch {
+	case owed:
+		return true
+	case crossed:
+		l.again(c, d, hash, position, tokens)
+		return true
+	}
+	return l.run.phase != settled && l.resume(c, d, hash)
+}
+
+// deliver takes a message that is new, or known and perhaps not stored.
+func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	if d.Retain && !l.opts.Rules.ForwardRetained {
 		l.skipRetained(c, d, hash)
 		return
 	}
 	j := l.judge
 	j.read(d)
-	if again == isNew {
+	if k.position == 0 {
 		j.charge(l.credit(d.ReceivedAt))
 	}
 	store := true
@@ -172,15 +225,18 @@ func (l *Lane) Deliver(c Conn, d *Delivery) {
 		within := j.reported(d)
 		store = (within || j.reason == NotSubscribed) && l.opts.Rules.Quarantine
 	}
-	token, number, ok := l.enter(c, d, hash, number, store)
+	token, number, ok := l.enter(c, d, hash, k, store)
 	if !ok {
 		return
 	}
-	l.message.Token, l.message.Order = token, j.sender.hash
+	l.message.Token, l.message.Order, l.message.PacketID = token, j.sender.hash, d.PacketID
 	if j.reason == Accepted {
 		l.accepted(d, number)
 	} else {
 		l.quarantined(d, number)
+	}
+	if k.position > 0 && l.message.FirstAttempt == 0 { // an earlier process may have sent it
+		l.message.FirstAttempt = numberedAt(k.number)
 	}
 	l.publisher.Publish(&l.message)
 }
@@ -191,60 +247,23 @@ func (l *Lane) hash(d *Delivery) uint64 {
 	h := xxhash.Sum64(d.Topic)
 	if l.opts.Rules.Attested == nil {
 		h = h*0x9e3779b97f4a7c15 ^ xxhash.Sum64(d.Payload)
+		if d.Retain {
+			h = ^h // a retained copy is handled in another way
+		}
 	}
 	return h
 }
 
-// recurrence is what a delivery with DUP set turns out to be.
-type recurrence int
-
-const (
-	isNew         recurrence = iota // not seen, or not known any more
-	isKnown                         // has its number, but may not be stored
-	settledBefore                   // nothing to do but its PUBACK
-)
-
-// redelivered looks a delivery up that came with DUP set. DUP alone says nothing
-// (MQTT 3.1.1 §3.3.1.1): the broker may have sent the message into a connection
-// that died before it arrived.
-func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) (recurrence, uint64) {
-	if !d.Dup || d.QoS == 0 {
-		return isNew, 0
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.counts.Redelivered++
-	if token, ok := l.ring.waiting(d.PacketID, hash); ok {
-		// Its publish is under way, the PUBACK is due on this connection.
-		l.owe(c, token, d.PacketID)
-		l.advance()
-		return settledBefore, 0
-	}
-	number, stored, ok := l.journal.Find(d.PacketID, hash)
-	if !ok {
-		return isNew, 0
-	}
-	if stored {
-		// Not acknowledged at once: PUBACKs go out in the order of the
-		// PUBLISHes [MQTT-4.6.0-2].
-		l.owe(c, l.ring.push(slot{packetID: d.PacketID, hash: hash, settled: true}), d.PacketID)
-		l.advance()
-		return settledBefore, 0
-	}
-	return isKnown, number
-}
-
 // enter gives a judged delivery its number and its place in the ring. ok is
 // false where there is nothing to publish.
-func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (token, _ uint64, ok bool) {
+func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (token, number uint64, ok bool) {
 	j := l.judge
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.Received++
 	l.counts.ReceivedBytes += uint64(d.PayloadSize)
 	s := slot{
-		hash: hash, received: d.ReceivedAt, sender: j.sender,
-		packetID: d.PacketID, reason: j.reason, number: number,
+		received: d.ReceivedAt, sender: j.sender, reason: j.reason, position: k.position,
 		size:    len(d.Topic) + len(d.Payload),
 		wrapped: j.reason == Accepted && l.opts.Rules.format(j.route) == Envelope,
 	}
@@ -263,15 +282,13 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 			return 0, 0, false
 		}
 		l.qos0++
-		s.number = l.qos0
-	} else {
-		if number == 0 {
-			s.number = l.journal.Begin(d.PacketID, hash)
-		}
-		s.noted = true
-	}
-	if d.QoS == 0 {
 		l.pending++
+		number = l.qos0
+	} else {
+		number = k.number
+		if k.position == 0 {
+			s.position, number = l.journal.Append(d.PacketID, hash, d.ReceivedAt)
+		}
 	}
 	l.waiting++
 	l.held += s.size
@@ -280,21 +297,27 @@ func (l *Lane) enter(c Conn, d *Delivery, hash, number uint64, store bool) (toke
 		l.finish(l.ring.at(token))
 	}
 	if d.QoS > 0 {
-		l.owe(c, token, d.PacketID)
+		l.owe(c, debt{token, s.position, hash, d.PacketID})
 	}
 	if !store {
 		l.advance()
 	}
-	return token, s.number, store
+	return token, number, store
 }
 
-// owe notes that the PUBACK of a slot is due on the connection c, once: a second
-// one could hit the next message under that packet id.
-func (l *Lane) owe(c Conn, token uint64, packetID uint16) {
-	if s := l.ring.at(token); c == l.conn && s.epoch != l.epoch {
-		s.epoch = l.epoch
-		l.debts.push(debt{token, packetID})
+// owe notes that a PUBACK is due on the connection c, for a slot once: a second one
+// could hit the next message under that packet id.
+func (l *Lane) owe(c Conn, b debt) {
+	if c != l.conn {
+		return
 	}
+	if s := l.ring.get(b.token); s != nil {
+		if s.epoch == l.epoch {
+			return
+		}
+		s.epoch = l.epoch
+	}
+	l.debts.push(b)
 }
 
 // skipRetained acknowledges a retained copy without storing it: it was sent
@@ -304,8 +327,10 @@ func (l *Lane) skipRetained(c Conn, d *Delivery, hash uint64) {
 	defer l.mu.Unlock()
 	l.counts.RetainedSkipped++
 	if d.QoS > 0 {
-		l.journal.Pass(d.PacketID, hash)
-		l.owe(c, l.ring.push(slot{packetID: d.PacketID, hash: hash, settled: true}), d.PacketID)
+		// It used up a packet id and may be redelivered like any other.
+		position, _ := l.journal.Append(d.PacketID, hash, d.ReceivedAt)
+		l.journal.MarkStored(position)
+		l.owe(c, debt{0, position, hash, d.PacketID})
 		l.advance()
 	}
 }
@@ -357,10 +382,9 @@ func (l *Lane) finish(s *slot) {
 	s.settled = true
 	l.waiting--
 	l.held -= s.size
-	if s.noted {
-		l.journal.Stored(s.packetID, s.number)
-	}
-	if s.packetID == 0 {
+	if s.position > 0 {
+		l.journal.MarkStored(s.position)
+	} else {
 		l.pending--
 	}
 }
@@ -373,12 +397,18 @@ func (l *Lane) advance() {
 		*r.at(r.head) = slot{}
 		r.head++
 	}
-	for d := &l.debts; d.head < d.tail; d.head++ {
-		due := d.at(d.head)
-		if s := r.get(due.token); s != nil && !s.settled {
+	d, due := &l.debts, l.debts.head
+	for ; due < d.tail; due++ {
+		if s := r.get(d.at(due).token); s != nil && !s.settled {
 			break
 		}
-		l.conn.Ack(due.packetID)
+	}
+	if due > d.head {
+		l.journal.MarkAcked(d.at(due-1).position + 1)
+		l.acking = true
+	}
+	for ; d.head < due; d.head++ {
+		l.conn.Ack(d.at(d.head).packetID)
 		l.acked++
 	}
 	if l.catchUp.length > 0 {
@@ -414,17 +444,32 @@ func (l *Lane) credit(now int64) int64 {
 	return l.catchUp.credit(now)
 }
 
-// Tick is called about once a second: it notes in the journal that the broker is
-// there, so that after a crash the lane knows for how long it was away. And it
-// notices that a lane without messages has caught up.
+// Tick is called about once per second. It notes in the journal that process and broker
+// are there, so that after a crash the lane knows for how long it was away, notices that
+// a lane without messages has caught up, and gives up on redeliveries that do not come.
 func (l *Lane) Tick() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	now := l.opts.Now()
-	if l.conn != nil {
-		l.journal.SetAlive(now)
+	l.awake(now)
+	if l.stopped && l.conn != nil && l.fill() < 1 {
+		// Whatever ended the connection in that time would have been read by now.
+		l.calm++
+		l.stopped = l.calm < calmTicks
 	}
+	l.journal.Beat(now, l.conn != nil)
+	l.fence()
 	l.catchUp.tick(now, l.conn == nil || l.ring.len() > 0)
+	l.mu.Unlock()
+	l.probe()
+}
+
+// fence asks the broker for a sign that it has handled the PUBACKs: then nothing of
+// what they acknowledge can be redelivered. Attested messages need no such proof.
+func (l *Lane) fence() {
+	f, ok := l.conn.(Fencer)
+	if mark := le(l.journal.header.acked); ok && l.acking && mark > l.fenced && l.opts.Rules.Attested == nil {
+		f.Fence(mark)
+	}
 }
 
 // Idle returns a channel that is closed once every delivery so far is settled.
@@ -443,7 +488,7 @@ func (l *Lane) Idle() <-chan struct{} {
 }
 
 // appendID appends the message id: the broker's where it attests, else client
-// id, packet id and number. An id never comes from the content alone: devices
+// id and number. An id never comes from the content alone: devices
 // honestly send the same bytes twice.
 func (l *Lane) appendID(dst []byte, d *Delivery, number uint64) []byte {
 	if id := l.judge.attested.ID; id != nil {
@@ -451,7 +496,8 @@ func (l *Lane) appendID(dst []byte, d *Delivery, number uint64) []byte {
 	}
 	dst = append(dst, l.opts.Name...)
 	dst = append(dst, '-')
-	dst = strconv.AppendUint(dst, uint64(d.PacketID), 10)
-	dst = append(dst, '-')
+	if d.QoS == 0 {
+		dst = append(dst, "0-"...)
+	}
 	return strconv.AppendUint(dst, number, 36)
 }

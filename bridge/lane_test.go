@@ -82,23 +82,24 @@ func TestARetransmissionOnTheSameConnectionIsAcknowledgedOnce(t *testing.T) {
 func TestARedeliveryOfAStoredMessageIsAcknowledgedInItsTurn(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	for id := range uint16(4) {
+	for id := range uint16(5) {
 		s.deliver(id+1, telemetry, "same")
 	}
-	s.stream.store(0) // 1 is acknowledged, and the PUBACK is lost
+	s.stream.store(0)
+	s.stream.store(1) // 2 is acknowledged, and the PUBACK is lost
 	s.connect(true)
-	s.deliver(1, telemetry, "same", dup)
 	s.deliver(2, telemetry, "same", dup)
+	s.deliver(3, telemetry, "same", dup)
 	s.connect(true)
 	for id := range uint16(4) {
-		s.deliver(id+1, telemetry, "same", dup)
+		s.deliver(id+2, telemetry, "same", dup)
 	}
-	s.deliver(5, telemetry, "new")
-	require.Len(t, s.stream.all(), 5)
-	for i := 4; i >= 1; i-- {
+	s.deliver(6, telemetry, "new")
+	require.Len(t, s.stream.all(), 6)
+	for i := 5; i >= 2; i-- {
 		s.stream.store(i)
 	}
-	require.Equal(t, []uint16{1, 2, 3, 4, 5}, s.conn.acked())
+	require.Equal(t, []uint16{2, 3, 4, 5, 6}, s.conn.acked())
 	require.Equal(t, uint64(6), s.Counts().Redelivered)
 }
 
@@ -320,10 +321,13 @@ func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 	s.connect(true)
 	s.deliver(1, telemetry, "waits", dup)
 	s.deliver(2, "elsewhere", "counted out", dup)
+	s.deliver(3, telemetry, "stored before", dup)
+	require.Empty(t, s.conn.acked())
+	s.deliver(4, telemetry, "retained", retained, dup)
 	add(1)
 	s.stream.store(0)
 	add(0)
-	require.Equal(t, []uint16{1, 2}, s.conn.acked())
+	require.Equal(t, []uint16{1, 2, 3, 4}, s.conn.acked())
 }
 
 func TestALaneNeedsItsParts(t *testing.T) {

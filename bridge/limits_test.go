@@ -188,24 +188,26 @@ func TestARedeliveryIsNeverChargedTwice(t *testing.T) {
 	keep := func(o *LaneOptions) { o.Journal = journal }
 	s := play(t, limited(1, 2), keep)
 	s.catchUp = catchUp{}
-	s.deliver(1, telemetry, "a")
+	s.deliver(7, "elsewhere", "the first of this numbering")
+	s.stream.store(0)
+	s.deliver(8, telemetry, "a")
 	for range 3 {
 		s.connect(true)
 		s.catchUp = catchUp{}
-		s.deliver(1, telemetry, "a", dup)
+		s.deliver(8, telemetry, "a", dup)
 	}
-	s.stream.store(0)
+	s.stream.store(1)
 	s.connect(true)
 	s.catchUp = catchUp{}
-	s.deliver(1, telemetry, "a", dup)
-	s.deliver(2, telemetry, "b")
+	s.deliver(8, telemetry, "a", dup)
+	s.deliver(9, telemetry, "b")
 	require.Equal(t, uint64(2), s.accepted())
 
 	// A bridge killed before the answer to b: the table of devices outlives it
 	// here so that a charge would show.
 	again := play(t, limited(1, 2), keep, func(o *LaneOptions) { o.Devices = s.opts.Devices })
 	again.catchUp = catchUp{}
-	again.deliver(2, telemetry, "b", dup)
+	again.deliver(9, telemetry, "b", dup)
 	require.Equal(t, uint64(1), again.accepted())
 	require.Equal(t, s.last().id, again.only().id)
 }

@@ -42,27 +42,3 @@ func TestAStaleJournalNeverCallsANewAttestedMessageStored(t *testing.T) {
 		}
 	})
 }
-
-// Of a plain topic nothing but the packet id and the bytes tells a redelivery from a
-// new message. A journal that has missed what happened elsewhere can be wrong about
-// that, which is why a lane moves with its journal or without any.
-func TestAStaleJournalOfAPlainLaneCanBeWrong(t *testing.T) {
-	t.Parallel()
-	stale := NewJournal()
-	s := play(t, func(o *LaneOptions) { o.Journal = stale })
-	s.deliver(1, telemetry, "21.5")
-	s.stream.store(0)
-
-	// Elsewhere 65,534 messages went by; the next is the first again in all that
-	// shows, and is delivered a second time because the lane came back here.
-	back := play(t, func(o *LaneOptions) { o.Journal = stale })
-	back.deliver(1, telemetry, "21.5", dup)
-	require.Empty(t, back.stream.all(), "taken for the one that is stored")
-	require.Equal(t, []uint16{1}, back.conn.acked())
-
-	// Without a journal it is stored, twice at worst.
-	fresh := play(t)
-	fresh.connect(true)
-	fresh.deliver(1, telemetry, "21.5", dup)
-	require.Len(t, fresh.stream.all(), 1)
-}

@@ -43,6 +43,20 @@ type Conn interface {
 	Flush()
 }
 
+// Fencer is implemented by connections that can find out what the broker has handled.
+type Fencer interface {
+	// Fence asks the broker for a sign that it has handled every PUBACK appended so
+	// far; then Confirmed is called with the mark. It never waits, and does nothing
+	// while an earlier one is out.
+	Fence(mark uint64)
+}
+
+// Confirmer is implemented by receivers that use a [Fencer].
+type Confirmer interface {
+	// Confirmed is called like Deliver.
+	Confirmed(c Conn, mark uint64)
+}
+
 // Receiver is told what happens on an MQTT session. All calls for one
 // connection come from one goroutine, Connected first and Disconnected last; a
 // new connection's Connected comes after the old one's Disconnected.
@@ -70,6 +84,8 @@ type Message struct {
 	ID      []byte
 	Headers []Header
 	Payload []byte
+	// PacketID is under which the broker delivered the message; 0 at QoS 0.
+	PacketID uint16
 	// Final: there is nothing left to do with the message should JetStream
 	// refuse it. The publisher then keeps it and tries again.
 	Final bool

@@ -2,16 +2,13 @@ package bridge
 
 // slot is a delivery between its arrival and its PUBACK.
 type slot struct {
-	hash     uint64
-	number   uint64 // in the journal
 	received int64  // ns since the epoch
+	position uint64 // in the journal; 0 at QoS 0
 	sender   deviceRef
 	size     int    // bytes held until it is settled
 	epoch    uint32 // of the connection that its PUBACK is due on
-	packetID uint16 // 0 at QoS 0
 	reason   Reason
 	settled  bool
-	noted    bool // the journal knows it
 	wrapped  bool // its payload is in an envelope
 	// What became of its quarantine copy, see refused.
 	overflowed, shortened bool
@@ -22,10 +19,6 @@ type slot struct {
 type ring struct {
 	slots      []slot // its length is a power of two
 	head, tail uint64
-	known      uint64 // slots before it belong to a session that the broker lost
-	// slotOf has the low half of the token of the latest slot of each packet
-	// id, to find a redelivery whose first delivery still waits.
-	slotOf [packetIDs]uint32
 }
 
 func newRing() *ring { return &ring{slots: make([]slot, 64), head: 1, tail: 1} }
@@ -46,26 +39,19 @@ func (r *ring) push(s slot) uint64 {
 	token := r.tail
 	r.tail++
 	*r.at(token) = s
-	if s.packetID != 0 {
-		r.slotOf[s.packetID] = uint32(token)
-	}
 	return token
 }
 
-// waiting finds the slot of an earlier delivery of the same message; ok is false
-// where it is not in the ring any more.
-func (r *ring) waiting(packetID uint16, hash uint64) (token uint64, ok bool) {
-	back := uint32(r.tail) - r.slotOf[packetID]
-	if back == 0 || uint64(back) > uint64(r.len()) {
-		return 0, false
+// tokens returns the tokens of the slots by their position in the journal.
+func (r *ring) tokens() map[uint64]uint64 {
+	tokens := make(map[uint64]uint64, r.len())
+	for t := r.head; t < r.tail; t++ {
+		if p := r.at(t).position; p > 0 {
+			tokens[p] = t
+		}
 	}
-	token = r.tail - uint64(back)
-	s := r.at(token)
-	return token, token >= r.known && s.packetID == packetID && s.hash == hash
+	return tokens
 }
-
-// forget makes waiting find none of the slots there are.
-func (r *ring) forget() { r.known = r.tail }
 
 // get returns the slot of a token that is in the ring, nil for another.
 func (r *ring) get(token uint64) *slot {
@@ -85,7 +71,9 @@ type debts struct {
 
 // debt is due as soon as its slot is settled or gone.
 type debt struct {
-	token    uint64
+	token    uint64 // 0: it has no slot
+	position uint64 // in the journal
+	hash     uint64
 	packetID uint16
 }
 
@@ -103,4 +91,15 @@ func (d *debts) push(b debt) {
 	}
 	*d.at(d.tail) = b
 	d.tail++
+}
+
+// owed tells whether the PUBACK of this very message is still due: then its packet id
+// cannot be another message's.
+func (d *debts) owed(packetID uint16, hash uint64) bool {
+	for i := d.head; i < d.tail; i++ {
+		if b := d.at(i); b.packetID == packetID && b.hash == hash {
+			return true
+		}
+	}
+	return false
 }

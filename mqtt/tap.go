@@ -71,6 +71,12 @@ type tap struct {
 	dead    atomic.Bool // no more writes
 	left    atomic.Bool // DISCONNECT is written
 
+	// pings are the PINGREQs without an answer yet: the mark of a fence, or 0 for
+	// one of paho's. They are answered in order.
+	pingMu  sync.Mutex
+	pings   []uint64
+	fencing atomic.Bool // a fence is out
+
 	// why the socket was closed from this side, the first reason; nil: it was
 	// not. The reader itself only sees a closed socket.
 	why atomic.Pointer[error]
@@ -160,8 +166,14 @@ func (t *tap) next() (more bool, err error) {
 					t.opts.receiver.Connected(t, present)
 				}
 			}
-			t.pass = b[:h.total()]
+			pass := h.kind != typePingresp || t.answered()
+			if pass {
+				t.pass = b[:h.total()]
+			}
 			t.r += h.total()
+			if !pass {
+				continue
+			}
 			return false, nil
 		}
 		// Of an oversize PUBLISH the first maxPacket bytes are delivered
@@ -256,6 +268,9 @@ func (t *tap) Write(p []byte) (int, error) {
 	// What was acknowledged first goes first, above all before DISCONNECT.
 	if err := t.flushLocked(); err != nil {
 		return 0, err
+	}
+	if len(p) > 0 && p[0]>>4 == typePingreq {
+		t.expect(0)
 	}
 	n, err := t.writeLocked(p)
 	if len(p) > 0 {

@@ -34,7 +34,7 @@ type Config struct {
 	NATS        NATS          `yaml:"nats" doc:"The NATS servers and the account used there. At most one of creds, user, token, nkey, context or credentials in the URL."`
 	Streams     Streams       `yaml:"streams" doc:"The JetStream streams the bridge writes to."`
 	Quarantine  Quarantine    `yaml:"quarantine" doc:"Where refused messages go."`
-	StateDir    string        `yaml:"state_dir" doc:"Directory of the packet-id journals. Only plain topics need it; empty: in memory, and a crash of the bridge may duplicate what was in flight."`
+	StateDir    string        `yaml:"state_dir" doc:"Directory of the journals of the latest deliveries. Only plain topics need it; empty: in memory, and a crash of the bridge may duplicate what was in flight."`
 	StopTimeout time.Duration `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"On SIGTERM, how long to wait for messages in flight to be stored. What is left stays with the broker."`
 	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Log         Log           `yaml:"log" doc:"What is logged, and how."`

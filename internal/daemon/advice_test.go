@@ -70,7 +70,8 @@ func TestAJournalThatCannotBeHadComesWithAdvice(t *testing.T) {
 func TestTwoBridgesWithOneStateDirAreNamed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	journal, _, _, err := bridge.OpenJournal(dir, "bridge-0")
+	opened, err := bridge.OpenJournal(bridge.JournalOptions{Dir: dir, ClientID: "bridge-0"})
+	journal := opened.Journal
 	require.NoError(t, err)
 	defer journal.Close()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_STATE_DIR="+dir)
@@ -90,7 +91,7 @@ func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "state")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, _, _, err := bridge.OpenJournal(filepath.Join(file, "below"), "bridge-0")
+	_, err := bridge.OpenJournal(bridge.JournalOptions{Dir: filepath.Join(file, "below"), ClientID: "bridge-0"})
 	require.Contains(t, journalAdvice(err), "is a directory")
 }
 

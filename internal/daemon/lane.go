@@ -95,12 +95,16 @@ func (u *laneUnit) openJournal(dir string) (*bridge.Journal, error) {
 	if dir == "" {
 		return bridge.NewJournal(), nil
 	}
-	journal, movedTo, why, err := bridge.OpenJournal(dir, u.plan.ClientID)
-	if movedTo != "" {
-		u.log.Warn().AnErr("problem", why).Str("moved_to", movedTo).
+	opened, err := bridge.OpenJournal(bridge.JournalOptions{Dir: dir, ClientID: u.plan.ClientID})
+	if opened.MovedTo != "" {
+		u.log.Warn().AnErr("problem", opened.Reason).Str("moved_to", opened.MovedTo).
 			Msg("the journal was unusable and has been moved aside; what was in flight may be stored twice")
 	}
-	return journal, err
+	if opened.Stale != "" {
+		u.log.Warn().Str("reason", opened.Stale).
+			Msg("journal is stale and not used; messages that were in flight may be stored twice")
+	}
+	return opened.Journal, err
 }
 
 // claim is by what right a lane uses its client id.

@@ -28,6 +28,9 @@ type Process struct {
 	// ready returns nil once the process serves.
 	ready func() error
 
+	// slow is how long a slow starter may take; 0: patience.
+	slow time.Duration
+
 	running *run
 }
 
@@ -54,7 +57,7 @@ func (p *Process) launch() error {
 	if p.ready == nil {
 		return nil
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(max(patience, p.slow))
 	for {
 		err := p.ready()
 		if err == nil {

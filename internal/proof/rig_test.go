@@ -27,9 +27,10 @@ const maxStore = "jetstream { max_file: 64GiB }\n"
 // plain topics.
 type plainRig struct {
 	t       testing.TB
-	broker  *peers.MosquittoProcess
-	proxy   *peers.TCPProxy    // between bridge and broker; nil: none
-	nats    *peers.NATSProcess // the only one; nil: a cluster
+	broker  *peers.MosquittoProcess // nil: the test's own
+	addr    string                  // of the broker
+	proxy   *peers.TCPProxy         // between bridge and broker; nil: none
+	nats    *peers.NATSProcess      // the only one; nil: a cluster
 	cluster *peers.NATSCluster
 	// natsProxies are between the bridge and each nats-server.
 	natsProxies []*peers.TCPProxy
@@ -51,6 +52,8 @@ type rigOptions struct {
 	Cluster bool
 	// StateDir of the bridge; empty: a directory of the test's own.
 	StateDir string
+	// Broker is the host:port of an MQTT broker that takes mosquitto's place.
+	Broker string
 	// Env are further variables of the bridge, KEY=value.
 	Env []string
 }
@@ -69,8 +72,12 @@ func newRig(t testing.TB, o rigOptions) *plainRig {
 	if r.stateDir == "" {
 		r.stateDir = t.TempDir()
 	}
-	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
-	addr := r.broker.Addr
+	r.addr = o.Broker
+	if r.addr == "" {
+		r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
+		r.addr = r.broker.Addr
+	}
+	addr := r.addr
 	if o.MQTTProxy {
 		r.proxy = peers.Proxy(t, addr)
 		addr = r.proxy.Addr

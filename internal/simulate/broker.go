@@ -18,7 +18,12 @@ type letter struct {
 	retain  bool
 
 	sent    int  // its place in the order of the broker's first sending; 0: not sent
+	dup     bool // its device set DUP, and the broker passes it on
 	lost    bool // by the broker, with its session
+	excused bool // it may be stored twice: no rule can tell
+	other   bool // another process, or a broker set back, has stored it or may have
+	first   bool // it was the first delivery since nothing was known of packet ids
+	puback  bool // the bridge has acknowledged it, perhaps in vain
 	mayFail bool // nobody promises any more that it is stored: QoS 0, and the bridge ended
 	expects bool // a check refuses it, so that it may be counted instead of stored
 
@@ -80,14 +85,16 @@ func (w *world) letter(device, kind, payload int) *letter {
 		l.topic = fmt.Sprintf("bridge/v1/d/%032X/%d/%s/%s", l.number, time.Now().UnixMilli(),
 			hex.EncodeToString(fmt.Appendf(nil, "acme/dev-%d", l.device)), l.topic)
 	}
+	l.dup = w.setup.PassDup && l.number%3 > 0
 	w.letters = append(w.letters, l)
 	return l
 }
 
 // packet is a PUBLISH.
 type packet struct {
-	id  uint16 // 0 at QoS 0
-	dup bool
+	id   uint16 // 0 at QoS 0
+	dup  bool
+	pong uint64 // it is the answer to a ping with this mark
 	*letter
 }
 
@@ -103,6 +110,20 @@ type broker struct {
 
 	conn *conn // nil: none
 	pipe []packet
+
+	recent   []uint16 // the latest packet ids
+	saved    *snapshot
+	seen     time.Time // when the bridge was last known to be connected
+	stopped  bool      // the process stood still since
+	crossed  bool      // a message was sent again that was acknowledged
+	unproved bool      // nothing was delivered yet that shows how packets are numbered
+}
+
+// snapshot is a broker's state on disk.
+type snapshot struct {
+	queue    []*letter
+	inFlight []packet
+	nextID   uint16
 }
 
 // conn is one network connection, the bridge's end of which is a [bridge.Conn].
@@ -112,9 +133,12 @@ type conn struct {
 	owed     []packet // PUBACKs, in the order of delivery
 	answered map[*letter]bool
 	appended []uint16
-	wire     []uint16
-	cut      bool // on the broker's side
-	closed   bool // on the bridge's side
+	wire     []uint16           // 0 is a ping
+	letters  map[uint16]*letter // by the packet id under which they were delivered
+	resumes  int                // redelivered packets that are still to be read
+	mark     uint64             // of the fence that is out; 0: none
+	cut      bool               // on the broker's side
+	closed   bool               // on the bridge's side
 }
 
 // Ack implements [bridge.Conn].
@@ -123,6 +147,9 @@ func (c *conn) Ack(id uint16) {
 		return
 	}
 	c.w.logf("PUBACK %d", id)
+	if l := c.letters[id]; l != nil {
+		l.puback = true
+	}
 	for len(c.owed) > 0 && c.owed[0].id != id && c.answered[c.owed[0].letter] {
 		c.owed = c.owed[1:] // read again after its PUBACK: another one may follow
 	}
@@ -149,6 +176,19 @@ func (c *conn) Flush() {
 	c.appended = nil
 }
 
+// Fence implements [bridge.Fencer].
+func (c *conn) Fence(mark uint64) {
+	if c.mark == 0 && !c.closed && !c.w.sabotage.noFence {
+		c.mark = mark
+		c.Flush()
+		if c.w.sabotage.hastyFence {
+			c.w.broker.pipe = append([]packet{{pong: mark}}, c.w.broker.pipe...)
+		} else if !c.cut {
+			c.wire = append(c.wire, 0)
+		}
+	}
+}
+
 // owe notes that the bridge has been given a packet on this connection.
 func (c *conn) owe(p packet) {
 	for _, o := range c.owed {
@@ -171,7 +211,7 @@ func (b *broker) send(n int) {
 		b.queue = b.queue[1:]
 		b.sent++
 		l.sent = b.sent
-		p := packet{letter: l}
+		p := packet{letter: l, dup: l.dup}
 		if l.qos > 0 {
 			p.id = b.id()
 			b.inFlight = append(b.inFlight, p)
@@ -186,6 +226,7 @@ func (b *broker) id() uint16 {
 	if b.nextID++; b.nextID == 0 {
 		b.nextID = 1
 	}
+	b.recent = append(b.recent[max(len(b.recent)-15, 0):], id)
 	return id
 }
 
@@ -198,6 +239,8 @@ func (b *broker) retry(which int, all bool) {
 	for i, p := range b.inFlight {
 		if all || i == which {
 			p.dup = true
+			// It crosses its PUBACK, and is redelivered no more.
+			p.excused = p.excused || b.conn.answered[p.letter]
 			b.pipe = append(b.pipe, p)
 			b.w.logf("the broker sends %v", p)
 		}
@@ -211,6 +254,10 @@ func (b *broker) takeAcks(n int) {
 		}
 		id := b.conn.wire[0]
 		b.conn.wire = b.conn.wire[1:]
+		if id == 0 {
+			b.pipe = append(b.pipe, packet{pong: b.conn.mark})
+			continue
+		}
 		for i, p := range b.inFlight {
 			if p.id == id {
 				b.inFlight = append(b.inFlight[:i:i], b.inFlight[i+1:]...)
@@ -239,7 +286,14 @@ func (b *broker) connect() {
 	if b.conn != nil || p == nil {
 		return
 	}
-	b.conn, b.pipe = &conn{w: b.w, p: p, answered: map[*letter]bool{}}, nil
+	b.conn, b.pipe = &conn{w: b.w, p: p, answered: map[*letter]bool{}, letters: map[uint16]*letter{}}, nil
+	if b.w.setup.Anew {
+		b.nextID, b.unproved = 1, true
+		for i := range b.inFlight {
+			b.inFlight[i].id = b.id()
+		}
+	}
+	b.excuse()
 	b.w.logf("the bridge connects to the broker, session present: %v, %d messages in flight", b.kept, len(b.inFlight))
 	p.lane.Connected(b.conn, b.kept)
 	b.kept = true
@@ -247,6 +301,7 @@ func (b *broker) connect() {
 		f.dup = true
 		b.pipe = append(b.pipe, f)
 	}
+	b.conn.resumes = len(b.inFlight)
 }
 
 // disconnected is the bridge's end of a connection gone.
@@ -266,7 +321,7 @@ func (b *broker) lose() {
 	for _, l := range b.queue {
 		l.lost = true
 	}
-	b.queue, b.inFlight, b.nextID, b.kept = nil, nil, 1, false
+	b.queue, b.inFlight, b.nextID, b.kept, b.saved, b.unproved = nil, nil, 1, false, nil, true
 	b.w.logf("the broker loses the session")
 }
 
@@ -281,6 +336,7 @@ func (b *broker) flood(but int) {
 	l := b.w.letter(0, retainedCopy, 0)
 	for range packetIDs - 1 - but {
 		b.w.deliver(packet{id: b.id(), letter: l})
+		b.conn.letters[b.nextID-1] = l
 		b.conn.Flush()
 		if b.w.violation != nil {
 			return
@@ -292,6 +348,9 @@ func (b *broker) flood(but int) {
 const packetIDs = 1 << 16
 
 func (p packet) String() string {
+	if p.pong > 0 {
+		return "the answer to a ping"
+	}
 	s := fmt.Sprintf("message %d", p.number)
 	if p.id > 0 {
 		s += fmt.Sprintf(" (packet %d)", p.id)

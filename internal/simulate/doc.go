@@ -6,6 +6,8 @@
 //   - broker.go: MQTT 3.1.1 §4.4, packet ids in turn, a window, a session
 //   - link.go, stream.go: a NATS connection and the streams behind it
 //   - process.go: one bridge from its start to its end, and the ports around it
+//   - redelivery.go: brokers that number anew, use packet ids up, are set back; a
+//     session that was elsewhere; a journal that was set back
 //   - world.go, judgement.go, rest.go: the steps, the promises, the end
 //   - sabotage.go: bridges broken on purpose, which the simulation must catch
 //   - shorten.go: a failing schedule without what it does not need
@@ -31,7 +33,17 @@
 //     longer than the acknowledgement timeout (3 s);
 //   - what a server still holds of a dead connection is handled, and its answer arrives, within about 10 s each.
 //
+// That no new message is taken for a redelivered one needs this (bridge/DESIGN.md,
+// "Redelivery"):
+//
+//   - a broker that is set back to a snapshot gets one message without DUP through before
+//     its connection dies again;
+//   - before packet ids come round to the latest ones, a second passes in which the broker
+//     answers a ping; and a bridge that is started while another process had its
+//     session has been away for a minute.
+//
 // And a second copy in the stream is no fault where the design says that there
 // can be one: the duplicate window closed before the message's PubAck came back,
-// or a bridge without state on disk was killed.
+// or a bridge without state on disk was killed; or no rule can tell whether a message was
+// redelivered (broker.excuse).
 package simulate

@@ -18,13 +18,19 @@ var quiet = weights{
 // runs with one kind only and runs with all.
 var faults = weights{
 	retry: 12, cut: 20, lose: 10,
-	kill: 12, stop: 5,
+	kill: 12, stop: 5, skip: 10, save: 8, restore: 5, elsewhere: 6, keep: 8, setback: 6,
 	dropAnswer: 10, fault: 12, leader: 12, natsCut: 16, natsClose: 3, failWrite: 6,
 }
 
 // courses are sequences that lead somewhere which single draws seldom reach.
 var courses = [][]op{
 	{publish, send, read},
+	{publish, publish, send, read, skip, publish, publish, send, send, cut, notice, connect, read},
+	{publish, publish, send, read, skip, publish, publish, send, kill, start, connect, read},
+	{publish, send, read, store, answer, flush, kill, start, connect, publish, send, read},
+	{save, publish, send, read, store, answer, restore},
+	{publish, send, read, store, answer, elsewhere, notice, connect, read},
+	{keep, publish, send, read, store, answer, skip, publish, send, setback, start, connect, read},
 	{publish, send, cut, notice, connect, read},
 	{cut, notice, connect, read},
 	{lose, notice, connect, publish, send, read},
@@ -52,6 +58,7 @@ func generate(seed uint64) schedule {
 		FirstID:  []int{1, 1, 1000, 65_530}[r.IntN(4)],
 		Pending:  []int{1, 3, 10_000}[r.IntN(3)],
 		Strict:   one(3),
+		Anew:     one(4), PassDup: one(4),
 	}}
 	w := quiet
 	for o, n := range faults {

@@ -73,7 +73,10 @@ func (l *letter) safe() bool {
 // judgeAcks holds the PUBACKs of a step against the streams.
 func (w *world) judgeAcks() {
 	for _, l := range w.acked {
-		if !l.safe() {
+		if !l.safe() && !l.other {
+			w.judgeCounted(l)
+		}
+		if !w.stored(l, func(o *letter) bool { return o.puback && !o.counted }) {
 			w.fail(ackedUnstored, "message %d", l.number)
 		}
 	}
@@ -90,10 +93,10 @@ func (w *world) judgePublished(p *process, token uint64, l *letter) {
 		return // it may be published again: what counts is how often it is stored
 	}
 	p.given[l] = true
-	if l.sent <= p.lastSent {
+	if l.sent <= p.lastSent && !w.disordered && !l.excused {
 		w.fail(overtaking, "message %d, sent as the broker's %d., after its %d.", l.number, l.sent, p.lastSent)
 	}
-	p.lastSent = l.sent
+	p.lastSent = max(p.lastSent, l.sent)
 }
 
 // judgeStored is told that a stream is about to store a message.
@@ -112,7 +115,7 @@ func (w *world) judgeStored(m sent, from *socket) {
 	switch {
 	case newest == nil || newest.sent < l.sent:
 		w.server.newest[l.device] = l
-	case w.setup.Ragged && !w.setup.Strict || l.lost:
+	case w.setup.Ragged && !w.setup.Strict || l.lost || l.excused || newest.excused || w.disordered:
 	case l.qos == 0 && from.link.p.dead:
 		// What is sent at most once does not come again, and may be late
 		// after its bridge.
@@ -126,6 +129,8 @@ func (w *world) excused(m sent, first copied, life int) bool {
 	killed := life != first.life
 	unknown := m.settled.IsZero() || !m.at.After(m.settled)
 	switch {
+	case m.excused || m.other:
+		return true // no rule can tell
 	case unknown && time.Since(first.at) > duplicateWindow:
 		return true // the streams had forgotten its id, and nobody else knew it
 	case w.setup.Memory && !w.setup.Attested && killed:

@@ -1,6 +1,9 @@
 package simulate
 
 import (
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,14 +35,11 @@ type process struct {
 
 	reading   *letter            // what Deliver is at
 	tokens    map[uint64]*letter // what has been published
-	packets   map[uint64]uint16  // under which packet id it came
-	packetID  uint16             // of what is being read
 	given     map[*letter]bool
 	lastToken uint64
-	lastSent  int      // of what was published for the first time
-	skipped   uint64   // counted instead of stored, by Settle
-	entry     [16]byte // the journal's, before Deliver
-	entryID   uint16
+	lastSent  int    // of what was published for the first time
+	skipped   uint64 // counted instead of stored
+	end       uint64 // of its journal, before Deliver
 	settling  bool
 
 	next   bridge.Publisher // what the lane's messages go on to
@@ -54,6 +54,11 @@ const (
 	// An entry of the journal's file.
 	journalHeader = 4096
 	journalEntry  = 16
+	// Words of its header.
+	journalEnd   = 40
+	journalLow   = 48
+	journalAcked = 56
+	journalStart = 64
 )
 
 func (w *world) start(away bool) {
@@ -61,17 +66,37 @@ func (w *world) start(away bool) {
 		return
 	}
 	w.sleep(5 * time.Millisecond)
+	if w.broker.stopped {
+		w.sleep(time.Minute) // another process has the session for as long (doc.go)
+	}
 	w.lives++
-	p := &process{w: w, life: w.lives, dir: w.dir, tokens: map[uint64]*letter{}, packets: map[uint64]uint16{}, given: map[*letter]bool{}, away: away}
+	p := &process{w: w, life: w.lives, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{}, away: away}
 	var err error
 	if w.setup.Memory {
 		p.journal = bridge.NewJournal()
+		w.broker.unproved = true
 	} else {
-		var moved string
-		p.journal, moved, _, err = bridge.OpenJournal(p.dir, clientID)
-		if moved != "" {
-			w.fail(badJournal, "the journal was moved aside")
+		var opened bridge.Opened
+		opened, err = bridge.OpenJournal(bridge.JournalOptions{
+			Dir: p.dir, ClientID: clientID, BootID: fmt.Sprint("boot ", w.boots),
+			ChangedAt: func(os.FileInfo) time.Time { return w.changed },
+		})
+		if opened.Stale != "" && w.sabotage.trusting {
+			w.changed = time.Time{}
+			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(filepath.Join(p.dir, clientID+".journal"), w.image, 0o600))
+			opened, _ = bridge.OpenJournal(bridge.JournalOptions{
+				Dir: p.dir, ClientID: clientID, BootID: "boot 0",
+				ChangedAt: func(os.FileInfo) time.Time { return time.Time{} },
+			})
 		}
+		p.journal = opened.Journal
+		if opened.MovedTo != "" {
+			w.fail(badJournal, "the journal was moved aside: %v", opened.Reason)
+		}
+		if opened.Stale != "" {
+			w.logf("the journal is stale: %s", opened.Stale)
+		}
+		w.changed = time.Time{}
 	}
 	if err == nil {
 		var limits *bridge.LiveLimits
@@ -149,18 +174,22 @@ func (w *world) limits() bridge.Limits {
 // deliver hands one packet to the lane.
 func (w *world) deliver(p packet) {
 	d := w.process
-	if w.setup.Memory || !w.tearing() {
-		d.entryID = 0
-	} else {
-		d.readEntry(p.id)
+	if f := w.sabotage.deliver; f != nil && !w.setup.Memory {
+		defer f(d, p)()
+	}
+	d.end = 0
+	if !w.setup.Memory && w.tearing() {
+		d.word(journalEnd, func(end uint64) uint64 { d.end = end; return end })
 	}
 	buf := []byte(p.topic + p.payload)
 	n := len(p.topic)
-	conn, before, beforeID := w.broker.conn, d.reading, d.packetID
-	d.reading, d.packetID = p.letter, p.id
+	conn, before := w.broker.conn, d.reading
+	d.reading = p.letter
 	p.lifetime = w.lives
 	if p.qos > 0 {
 		conn.owe(p)
+		conn.letters[p.id] = p.letter
+		w.broker.delivered(conn, p)
 	}
 	counts, skipped := d.lane.Counts(), d.skipped
 	d.lane.Deliver(conn, &bridge.Delivery{
@@ -170,7 +199,10 @@ func (w *world) deliver(p packet) {
 	for i := range buf { // it is the read buffer, which the next packet overwrites
 		buf[i] = '?'
 	}
-	d.reading, d.packetID, d.entryID = before, beforeID, 0
+	d.reading, d.end = before, 0
+	if p.qos > 0 {
+		return
+	}
 	now := d.lane.Counts()
 	if now.QoS0Dropped > counts.QoS0Dropped {
 		w.judgeDropped(p.letter)
@@ -178,6 +210,8 @@ func (w *world) deliver(p packet) {
 	}
 	if now.RetainedSkipped > counts.RetainedSkipped ||
 		now.QuarantineSkipped-counts.QuarantineSkipped > d.skipped-skipped {
+		d.skipped++
+		w.counted++
 		w.count(p.letter)
 	}
 }
@@ -190,7 +224,10 @@ func (p *process) Publish(m *bridge.Message) {
 	l, again := p.tokens[m.Token]
 	if !again {
 		l = p.reading
-		p.tokens[m.Token], p.packets[m.Token] = l, p.packetID
+		if m.PacketID > 0 {
+			l = p.w.broker.conn.letters[m.PacketID]
+		}
+		p.tokens[m.Token] = l
 		p.w.judgePublished(p, m.Token, l)
 		if !p.settling {
 			p.w.crossing(atPublish)
@@ -240,6 +277,7 @@ func (s settler) Settle(r *bridge.Result) {
 	p.settling = settling
 	if n := p.lane.Counts().QuarantineSkipped - before; n > 0 {
 		p.skipped += n
+		p.w.counted += n
 		p.w.count(l)
 	}
 	if r.Refused == nil {
@@ -269,7 +307,7 @@ func (w *world) kill(messages, acks int, torn bool) {
 	if p == nil {
 		return
 	}
-	w.logf("the bridge is killed, torn entry: %v", torn && p.entryID != 0)
+	w.logf("the bridge is killed, torn entry: %v", torn && p.end > 0)
 	if !w.setup.Memory && w.inside {
 		w.copyJournal(p, torn) // the rest of the step still runs on the old one
 	}
@@ -293,6 +331,7 @@ func (w *world) gone(p *process) {
 		}
 	}
 	w.answers, w.process = nil, nil
+	w.skipped += p.skips()
 	w.remains = append(w.remains, p)
 }
 
@@ -318,10 +357,10 @@ func (w *world) copyJournal(p *process, torn bool) {
 	if err == nil {
 		err = os.Mkdir(w.dir, 0o700)
 	}
-	if torn && p.entryID != 0 {
-		// Only the first of the entry's two words was written.
-		at := journalHeader + journalEntry*int(p.entryID)
-		copy(image[at+8:at+16], p.entry[8:])
+	if end := binary.LittleEndian.Uint64(image[journalEnd:]) - 1; torn && p.end > 0 && end >= p.end {
+		// The latest entry was not written whole: the end is still before it.
+		binary.LittleEndian.PutUint64(image[journalEnd:], end)
+		clear(image[journalHeader+journalEntry*int(end%packetIDs):][:8])
 	}
 	if err == nil {
 		err = os.WriteFile(filepath.Join(w.dir, clientID+".journal"), image, 0o600)
@@ -331,17 +370,41 @@ func (w *world) copyJournal(p *process, torn bool) {
 	}
 }
 
-// readEntry notes an entry as it is on disk.
-func (p *process) readEntry(id uint16) {
-	f, err := os.Open(filepath.Join(p.dir, clientID+".journal"))
+// word changes a word of the header of the journal that a process has open.
+func (p *process) word(at int64, change func(uint64) uint64) {
+	var b [8]byte
+	f, err := os.OpenFile(filepath.Join(p.dir, clientID+".journal"), os.O_RDWR, 0)
 	if err == nil {
-		_, err = f.ReadAt(p.entry[:], journalHeader+journalEntry*int64(id))
+		_, err = f.ReadAt(b[:], at)
+		binary.LittleEndian.PutUint64(b[:], change(binary.LittleEndian.Uint64(b[:])))
+		if err == nil {
+			_, err = f.WriteAt(b[:], at)
+		}
 		f.Close()
 	}
 	if err != nil {
-		p.w.fail(broken, "read the journal: %v", err)
+		p.w.fail(broken, "change the journal: %v", err)
 	}
-	p.entryID = id
+}
+
+// forgetStored takes the stored bit off all entries of the journal.
+func (p *process) forgetStored() {
+	file := filepath.Join(p.dir, clientID+".journal")
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err == nil {
+		b := make([]byte, journalEntry*512)
+		_, err = f.ReadAt(b, journalHeader)
+		for at := 0; at < len(b); at += journalEntry {
+			b[at+10] &^= 1
+		}
+		if err == nil {
+			_, err = f.WriteAt(b, journalHeader)
+		}
+		f.Close()
+	}
+	if err != nil {
+		p.w.fail(broken, "change the journal: %v", err)
+	}
 }
 
 // stop is SIGTERM: nothing more is read, what is under way is waited for, its

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,6 +18,12 @@ type sabotage struct {
 	settler   func(*process, bridge.Settler) bridge.Settler
 	link      func(*link) jetstream.Link
 	answer    func(*link, *nats.Msg) (taken bool)
+	// deliver runs before a delivery, and what it returns after it.
+	deliver    func(*process, packet) (after func())
+	trusting   bool // a stale journal is taken for the latest
+	noFence    bool // the broker is never asked what it has handled
+	hastyFence bool // its answer comes before it has handled anything
+	restless   bool // a stop of the process is not noticed
 	// impatient breaks the world instead: a fault may end before the publisher
 	// can have learned of it.
 	impatient bool
@@ -36,22 +43,9 @@ type forgetful struct {
 }
 
 func (f forgetful) Settle(r *bridge.Result) {
-	id := f.p.packets[r.Token]
-	if id == 0 || f.p.w.setup.Memory {
-		f.Settler.Settle(r)
-		return
-	}
-	f.p.readEntry(id)
-	before := f.p.entry
-	f.p.entryID = 0
 	f.Settler.Settle(r)
-	file, err := os.OpenFile(filepath.Join(f.p.dir, clientID+".journal"), os.O_WRONLY, 0)
-	if err == nil {
-		_, err = file.WriteAt(before[:], journalHeader+journalEntry*int64(id))
-		file.Close()
-	}
-	if err != nil {
-		f.p.w.fail(broken, "write the journal: %v", err)
+	if !f.p.w.setup.Memory {
+		f.p.forgetStored()
 	}
 }
 
@@ -119,4 +113,53 @@ func (h hashing) Publish(m *bridge.Message) {
 	c := *m
 	c.ID = append(append([]byte("hash of "), m.Subject...), m.Payload...)
 	h.next.Publish(&c)
+}
+
+// headerWord is a lane whose journal always has the same in a word of its header.
+func headerWord(at int64, value uint64) sabotage {
+	return sabotage{deliver: func(p *process, _ packet) func() {
+		p.word(at, func(uint64) uint64 { return value })
+		return func() {}
+	}}
+}
+
+// believingTheFirst is a lane that takes the first packet that can begin a run for
+// redelivered, without waiting for the run to go on to its end.
+func believingTheFirst() sabotage {
+	return sabotage{deliver: func(p *process, k packet) func() {
+		if !k.dup || k.qos == 0 {
+			return func() {}
+		}
+		end := uint64(0)
+		p.word(journalEnd, func(e uint64) uint64 { end = e; return e })
+		at := p.latest(k.id, end)
+		if at == 0 {
+			return func() {}
+		}
+		p.word(journalEnd, func(uint64) uint64 { return at + 1 })
+		return func() {
+			p.word(journalEnd, func(e uint64) uint64 {
+				if e == at+1 {
+					return end
+				}
+				return e
+			})
+		}
+	}}
+}
+
+// latest finds the position of the latest delivery under a packet id in the journal; 0:
+// there is none.
+func (p *process) latest(id uint16, end uint64) uint64 {
+	image, err := os.ReadFile(filepath.Join(p.dir, clientID+".journal"))
+	if err != nil {
+		p.w.fail(broken, "read the journal: %v", err)
+		return 0
+	}
+	for at := end - 1; at > 0 && at+100 > end; at-- {
+		if binary.LittleEndian.Uint16(image[journalHeader+journalEntry*(at%packetIDs)+8:]) == id {
+			return at
+		}
+	}
+	return 0
 }

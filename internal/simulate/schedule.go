@@ -18,16 +18,22 @@ const (
 	cut                // the connection dies: a packets and b PUBACKs still arrive
 	connect            // the bridge connects again
 	lose               // the broker restarts without its sessions
+	skip               // packet ids are used up for messages that a full queue drops; the next is one of the latest (a)
+	save               // the broker writes a snapshot of its sessions
+	restore            // it loses its state and comes back with the snapshot
 	flood              // retained copies until packet ids have come round but for a
 
 	// The bridge.
-	read   // up to a+1 packets
-	flush  // writes PUBACKs
-	notice // sees that the connection to the broker is gone
-	tick   // the lane's once a second
-	kill   // kill -9: a messages and b PUBACKs still arrive; inside Publish with b odd the journal's entry is torn
-	stop   // SIGTERM
-	start  // a odd: NATS is away at first
+	read      // up to a+1 packets
+	flush     // writes PUBACKs
+	notice    // sees that the connection to the broker is gone
+	tick      // the lane's once a second
+	kill      // kill -9: a messages and b PUBACKs still arrive; inside Publish with b odd the journal's entry is torn
+	stop      // SIGTERM
+	elsewhere // the process stands still while another one has the session for a+b messages, of which a are left in flight
+	keep      // a copy of the journal is kept
+	setback   // kill -9, and the copy is put back; a odd: by a power cut
+	start     // a odd: NATS is away at first
 
 	// NATS.
 	store      // a+1 messages are taken from connection b
@@ -51,8 +57,8 @@ const (
 )
 
 var opNames = [ops]string{
-	"publish", "send", "retry", "takeAcks", "cut", "connect", "lose", "flood",
-	"read", "flush", "notice", "tick", "kill", "stop", "start",
+	"publish", "send", "retry", "takeAcks", "cut", "connect", "lose", "skip", "save", "restore", "flood",
+	"read", "flush", "notice", "tick", "kill", "stop", "elsewhere", "keep", "setback", "start",
 	"store", "commit", "answer", "dropAnswer", "fault", "heal", "leader", "natsCut", "natsNotice",
 	"natsDial", "natsCall", "natsClose", "failWrite",
 	"wait", "between",
@@ -82,6 +88,8 @@ type setup struct {
 	Devices    int
 	FirstID    int  // of the broker's packets
 	Pending    int  // bound of the QoS 0 messages that wait
+	Anew       bool // the broker numbers packets from 1 on each connection
+	PassDup    bool // and passes on the DUP flag of the device
 	Strict     bool // one message of a device at a time: order is promised, ragged or not
 }
 
@@ -113,7 +121,7 @@ func parse(text string) (schedule, error) {
 		if rest, ok := strings.CutPrefix(line, "setup "); ok {
 			c := &s.setup
 			if _, err := fmt.Sscan(rest, &c.Attested, &c.Memory, &c.Replicated, &c.Ragged, &c.Limited, &c.Bounded,
-				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending, &c.Strict); err != nil {
+				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending, &c.Anew, &c.PassDup, &c.Strict); err != nil {
 				return s, fmt.Errorf("line %d: read set-up: %w", n+1, err)
 			}
 			continue

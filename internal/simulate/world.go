@@ -18,15 +18,22 @@ type world struct {
 	sabotage sabotage
 	home     string // of the journals
 
-	letters  []*letter
-	broker   broker
-	process  *process // nil: no bridge runs
-	remains  []*process
-	lives    int    // bridges started so far
-	dir      string // of the next one's journal
-	journals int
-	floods   int
-	pauses   int // of the publisher, so far
+	letters   []*letter
+	broker    broker
+	process   *process // nil: no bridge runs
+	remains   []*process
+	lives     int    // bridges started so far
+	dir       string // of the next one's journal
+	journals  int
+	floods    int
+	image     []byte    // a copy of the journal
+	changed   time.Time // when the journal was changed by others; zero: it was not
+	boots     int       // of the machine
+	sinceTick time.Duration
+	skipped   uint64 // messages that earlier bridges counted instead of storing them
+	counted   uint64 // those that are known
+	still     bool   // the process stands still
+	pauses    int    // of the publisher, so far
 
 	// others is taken by the publisher's own goroutines when they enter the
 	// simulation. They run only while the simulation's own waits, which takes
@@ -38,12 +45,13 @@ type world struct {
 	learned time.Time // when a positive answer last arrived
 	server  server
 
-	pending   *event    // to happen inside the one that comes
-	inside    bool      // one does just now
-	driving   bool      // the simulation's own goroutine is at work
-	acked     []*letter // in this step
-	violation *violation
-	trace     func(string) // nil: none
+	pending    *event    // to happen inside the one that comes
+	inside     bool      // one does just now
+	driving    bool      // the simulation's own goroutine is at work
+	acked      []*letter // in this step
+	disordered bool      // messages may be stored out of order: a session was elsewhere, or set back
+	violation  *violation
+	trace      func(string) // nil: none
 }
 
 // pauses are what wait's a stands for.
@@ -64,7 +72,7 @@ func run(t *testing.T, s schedule, broken sabotage, home string, trace func(stri
 			setup: s.setup, sabotage: broken, home: home, dir: filepath.Join(home, "0"), trace: trace,
 			server: server{held: map[string]entry{}, newest: map[int]*letter{}},
 		}
-		w.broker = broker{w: w, nextID: uint16(s.setup.FirstID), kept: true}
+		w.broker = broker{w: w, nextID: uint16(s.setup.FirstID), kept: true, seen: time.Now(), unproved: true}
 		defer w.end()
 		w.play(s.events)
 		found = w.violation
@@ -141,6 +149,18 @@ func (w *world) happen(e event) {
 		b.connect()
 	case lose:
 		b.lose()
+	case skip:
+		b.skip(e.a)
+	case save:
+		b.save()
+	case restore:
+		b.restore()
+	case elsewhere:
+		b.elsewhere(e.a, e.b)
+	case keep:
+		w.keepCopy()
+	case setback:
+		w.setback(e.a%2 == 1)
 	case flood:
 		b.flood(e.a)
 	case kill:
@@ -188,7 +208,7 @@ func (w *world) happen(e event) {
 			b.disconnected()
 		}
 	case tick:
-		p.lane.Tick()
+		w.tick()
 	case natsCut:
 		l.cut(e.a, e.b)
 	case natsNotice:
@@ -215,6 +235,11 @@ func (w *world) read(n int) {
 		p := b.pipe[0]
 		b.pipe = b.pipe[1:]
 		w.logf("the bridge reads %v", p)
+		if p.pong > 0 {
+			b.conn.mark = 0
+			w.process.lane.Confirmed(b.conn, p.pong)
+			continue
+		}
 		w.deliver(p)
 	}
 	if b.conn != nil && len(b.pipe) == 0 {
@@ -295,7 +320,16 @@ func (w *world) sleep(d time.Duration) {
 			w.answer(1, 0)
 		}
 		w.meet()
-		time.Sleep(min(d, slice))
+		for rest := min(d, slice); rest > 0; {
+			second := min(rest, time.Second-w.sinceTick)
+			time.Sleep(second)
+			rest -= second
+			if w.sinceTick += second; w.sinceTick >= time.Second {
+				w.sinceTick = 0
+				synctest.Wait()
+				w.tick()
+			}
+		}
 		synctest.Wait()
 	}
 	w.driving = driving

@@ -1,0 +1,320 @@
+package bridge
+
+import (
+	"bytes"
+	"time"
+)
+
+// resumption follows what a connection delivers first, until it is known what of it is
+// redelivered. DESIGN.md, "Redelivery", argues the rules. It is covered by the lane's
+// reading lock.
+type resumption struct {
+	phase  phase
+	unsure bool // content that recurs proves nothing
+
+	// While the phase is following: the deliveries so far, and which of the lane's
+	// latest deliveries they can be. Their PUBACKs wait.
+	held   []Delivery
+	hashes []uint64
+	index  map[uint16]int // by packet id
+	bytes  int
+	kept   uint64 // the run began there and the packet ids are kept; 0: it cannot be
+	anew   bool   // the broker may number anew on each connection
+	byRun  uint64 // then it began there; 0: not known, or it cannot be
+	quiet  int    // ticks since the latest delivery
+	next   uint64 // while the phase is continuing: the position that comes next
+	asked  int    // how many deliveries there were when the broker was asked for more
+
+	// On attested topics: the latest deliveries by content, and the slots of those
+	// that were not settled when the connection began.
+	positions map[uint64]uint64
+	tokens    map[uint64]uint64
+}
+
+// phase is how far it is known what a connection redelivers.
+type phase int
+
+const (
+	settled    phase = iota // everything that comes now is new
+	beginning               // nothing was delivered yet
+	following               // what came so far can be the beginning of a run
+	continuing              // it is one, which the broker's window cut short
+)
+
+const (
+	// maxAbsence is how long a lane may be without its broker, and maxStop without
+	// running, before another process may have served the session long enough for a
+	// coincidence. Content that recurs proves nothing then.
+	maxAbsence = int64(time.Minute)
+	maxStop    = int64(5 * time.Second)
+	// calmTicks on a connection that is read from show that it outlived a stop of
+	// the process, and that a run which is not complete does not go on, where the broker
+	// cannot be asked.
+	calmTicks = 5
+	// askTicks is after how many it is.
+	askTicks = 2
+	// runMark is the mark of that fence, and beyond all positions.
+	runMark = ^uint64(0)
+)
+
+// begin prepares for a new connection.
+func (r *resumption) begin(p phase, unsure bool) { *r = resumption{phase: p, unsure: unsure} }
+
+// resume takes a QoS 1 delivery of a connection that may still redeliver. It returns
+// whether that was all there is to do with it now.
+func (l *Lane) resume(c Conn, d *Delivery, hash uint64) bool {
+	r := &l.run
+	if l.opts.Rules.Attested != nil {
+		return l.resumeAttested(c, d, hash)
+	}
+	if r.phase == continuing {
+		return l.goOn(c, d, hash)
+	}
+	if r.phase == beginning && !(d.Dup && l.follow(d, hash)) {
+		l.endRun(d.PacketID)
+		return false
+	}
+	if !d.Dup {
+		l.decide(c, false)
+		return false
+	}
+	if i, ok := r.index[d.PacketID]; ok && r.hashes[i] == hash {
+		return true // sent again on this connection, not acknowledged yet
+	}
+	r.index[d.PacketID] = len(r.held)
+	held := *d
+	held.Topic, held.Payload = bytes.Clone(d.Topic), bytes.Clone(d.Payload)
+	r.held, r.hashes = append(r.held, held), append(r.hashes, hash)
+	r.bytes += len(d.Topic) + len(d.Payload)
+	r.quiet = 0
+	if l.look() || r.bytes > 2*l.opts.MaxBytes {
+		l.decide(c, false)
+	}
+	return true
+}
+
+// follow decides by its first delivery whether a connection can begin with a run of
+// redeliveries.
+func (l *Lane) follow(d *Delivery, hash uint64) bool {
+	r, j := &l.run, l.journal
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if j.low() == j.end() {
+		return false
+	}
+	if pos, ok := j.startByID(d.PacketID, hash); ok {
+		r.kept = pos
+	}
+	r.anew = j.unacked() < j.end() && j.mayRenumber(d.PacketID)
+	if r.kept == 0 && !r.anew {
+		return false
+	}
+	r.phase, r.index = following, make(map[uint16]int)
+	return true
+}
+
+// look compares the latest delivery, and returns whether it is decided now what the
+// run is.
+func (l *Lane) look() bool {
+	r, j := &l.run, l.journal
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := uint64(len(r.held))
+	if r.kept > 0 {
+		pos := r.kept + n - 1
+		if j.packetID(pos) != r.held[n-1].PacketID || !j.sameContent(pos, r.hashes[n-1]) {
+			r.kept = 0
+		} else if pos == j.end()-1 {
+			return true
+		}
+	}
+	if r.anew && r.byRun == 0 && n >= j.end()-j.unacked() {
+		// The first that fits is the latest: what is taken for redelivered is then
+		// no more than what is.
+		if j.sameRun(r.hashes) {
+			r.byRun = j.end() - n
+		}
+		r.anew = n < j.end()-j.low()
+	}
+	return r.kept == 0 && (r.byRun > 0 || !r.anew)
+}
+
+// decide ends the run: what is known to be redelivered keeps its message id, all else
+// is stored as new.
+//
+// cut says that the broker sends no more before it has PUBACKs: mosquitto up to 2.0.18 has
+// more in flight than its window, and after a restart sends one window. Then a run
+// that keeps its packet ids is one even if it is not complete, where something waits
+// that must come before anything new, or where contents do not recur.
+func (l *Lane) decide(c Conn, cut bool) {
+	r, j := &l.run, l.journal
+	l.mu.Lock()
+	from, n, ids := uint64(0), 0, []uint16(nil)
+	short := r.kept > 0 && r.kept+uint64(len(r.held)) < j.end() && cut && (j.unacked() < j.end() || j.distinct(r.kept))
+	if r.kept > 0 && (short || r.kept+uint64(len(r.held)) == j.end()) {
+		from = r.kept
+	} else if r.byRun > 0 {
+		from, ids = r.byRun, []uint16{}
+	}
+	if from > 0 && r.unsure && !j.distinct(from) {
+		from = 0
+	}
+	var tokens map[uint64]uint64
+	if from > 0 {
+		n = min(int(j.end()-from), len(r.held))
+		for i := 0; ids != nil && i < n; i++ {
+			ids = append(ids, r.held[i].PacketID)
+		}
+		j.resume(from, ids)
+		tokens = l.ring.tokens()
+	}
+	l.mu.Unlock()
+	if from == 0 {
+		l.endRun(r.held[0].PacketID)
+	}
+	held, hashes := r.held, r.hashes
+	r.begin(settled, false)
+	if from > 0 && short {
+		r.phase, r.next, r.tokens = continuing, from+uint64(n), tokens
+	}
+	for i := range held {
+		if i < n {
+			l.again(c, &held[i], hashes[i], from+uint64(i), tokens)
+		} else {
+			l.deliver(c, &held[i], hashes[i], known{})
+		}
+	}
+}
+
+// goOn takes what may be the next of a run that was cut short, DUP or not.
+func (l *Lane) goOn(c Conn, d *Delivery, hash uint64) bool {
+	r, j := &l.run, l.journal
+	l.mu.Lock()
+	pos := r.next
+	ok := pos < j.end() && pos >= j.oldest() && j.packetID(pos) == d.PacketID && j.sameContent(pos, hash)
+	last := pos+1 == j.end()
+	l.mu.Unlock()
+	if !ok {
+		l.endRun(d.PacketID)
+		return false
+	}
+	if r.next++; last {
+		r.phase = settled
+	}
+	l.again(c, d, hash, pos, r.tokens)
+	return true
+}
+
+// endRun notes that nothing more is redelivered on this connection. The packet id is
+// that of its first delivery.
+func (l *Lane) endRun(packetID uint16) {
+	l.run.phase, l.run.positions, l.run.tokens = settled, nil, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.journal.settle(packetID, l.opts.Rules.Attested != nil)
+}
+
+// known is what the journal has of a redelivered message; zero: it is new.
+type known struct{ position, number uint64 }
+
+// again takes a delivery that is known to be the one at a position. tokens has the
+// slots of those that are not settled.
+func (l *Lane) again(c Conn, d *Delivery, hash, position uint64, tokens map[uint64]uint64) {
+	l.mu.Lock()
+	token := tokens[position]
+	number, stored := l.journal.find(position)
+	if l.ring.get(token) != nil || stored {
+		// Not acknowledged out of turn: PUBACKs go out in the order of the
+		// PUBLISHes [MQTT-4.6.0-2].
+		l.owe(c, debt{token, position, hash, d.PacketID})
+		l.advance()
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.deliver(c, d, hash, known{position, number})
+}
+
+// resumeAttested is resume where the broker's id is part of the topic: content that is
+// the same is proof, whatever the packet id, with DUP or without it (EMQX leaves it out
+// where a session was taken over while attached).
+func (l *Lane) resumeAttested(c Conn, d *Delivery, hash uint64) bool {
+	r := &l.run
+	l.mu.Lock()
+	if r.phase == beginning && (d.Dup || l.journal.contains(hash)) {
+		r.phase, r.positions, r.tokens = following, l.journal.byContent(), l.ring.tokens()
+	}
+	l.mu.Unlock()
+	position, ok := r.positions[hash&hashMask]
+	if ok {
+		delete(r.positions, hash&hashMask)
+		l.again(c, d, hash, position, r.tokens)
+	} else if !d.Dup {
+		l.endRun(d.PacketID)
+	}
+	return ok
+}
+
+// probe is called by Tick. A connection that delivers nothing redelivers nothing, and a
+// run that is not complete and does not go on is none: the broker may be waiting for its
+// PUBACKs. What it redelivers on its own comes before its answer to a fence.
+func (l *Lane) probe() {
+	if !l.reading.TryLock() {
+		return // something is being delivered
+	}
+	defer l.reading.Unlock()
+	r := &l.run
+	if r.phase == settled || r.phase == continuing || l.opts.Rules.Attested != nil {
+		return
+	}
+	l.mu.Lock()
+	c, paused, doubt := l.conn, l.fill() >= 1, l.journal.low() < l.journal.end()
+	l.mu.Unlock()
+	if c == nil || paused || !doubt {
+		return
+	}
+	r.quiet++
+	if f, ok := c.(Fencer); ok {
+		if r.quiet >= askTicks {
+			r.asked = len(r.held)
+			f.Fence(runMark)
+		}
+		return
+	}
+	if r.phase == following && r.quiet >= calmTicks {
+		l.decide(c, true)
+		l.SettleDone()
+	}
+}
+
+// Confirmed implements [Confirmer].
+func (l *Lane) Confirmed(c Conn, mark uint64) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	r := &l.run
+	if mark == runMark && r.phase == following {
+		if r.asked == len(r.held) {
+			l.decide(c, true)
+		}
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case c != l.conn:
+	case mark != runMark:
+		l.fenced = mark
+		l.journal.MarkConfirmed(mark)
+	case r.phase == beginning:
+		l.journal.MarkConfirmed(l.journal.end())
+	}
+}
+
+// awake is called whenever the process shows that it runs. A gap says that it was
+// stopped: another one may have had the session.
+func (l *Lane) awake(now int64) {
+	if now-l.ranAt > maxStop {
+		l.stopped, l.calm = true, 0
+	}
+	l.ranAt = now
+}

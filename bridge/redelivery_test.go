@@ -1,0 +1,425 @@
+package bridge
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const same = `{"state":"ON"}`
+
+// served is a lane that was given n messages with ids in turn from first, all equal,
+// stored and acknowledged.
+func served(t tester, first, n int, adjust ...func(*LaneOptions)) *script {
+	t.Helper()
+	s := play(t, adjust...)
+	for i := range n {
+		s.deliver(turn(first+i), telemetry, same)
+	}
+	s.storeAll()
+	require.Len(t, s.conn.acked(), n)
+	return s
+}
+
+// turn is the i-th packet id of a broker that gives them out in turn from 1.
+func turn(i int) uint16 { return uint16((i-1)%(packetIDs-1)) + 1 }
+
+// storeAll answers everything that was published.
+func (s *script) storeAll() {
+	for _, m := range s.stream.all() {
+		s.Settle(&Result{Token: m.token})
+	}
+}
+
+// again has the broker redeliver ids in turn.
+func (s *script) again(first, last int) {
+	for i := first; i <= last; i++ {
+		s.deliver(turn(i), telemetry, same, dup)
+	}
+}
+
+// pass lets time go by for a process that runs.
+func (s *script) pass(d time.Duration) {
+	for ; d > 0; d -= time.Second {
+		s.tick(time.Second)
+		s.Tick()
+	}
+}
+
+func (s *script) stored() int { return len(s.stream.all()) }
+
+// The broker keeps its packet ids. PUBACKs that were lost cost nothing.
+func TestARunThatGoesToTheLatestIsRedelivered(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]int{"in the middle": 100, "across the last packet id": 65_500} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := served(t, first, 60)
+			s.deliver(turn(first+60), telemetry, same) // waits for JetStream
+			c := s.connect(true)
+			s.again(first+20, first+59)
+			require.Empty(t, c.acked(), "nothing says yet that the run is one")
+			s.again(first+60, first+60)
+			require.Len(t, c.acked(), 40)
+			s.again(first+61, first+70) // sent into the old connection, and never read
+			s.storeAll()
+			require.Equal(t, 71, s.stored())
+			require.Len(t, c.acked(), 51)
+		})
+	}
+}
+
+// Everything was acknowledged, and the broker read it all: what it sent into the dead
+// connection after it comes with DUP, and with packet ids that were once others'.
+func TestARunThatEndsBeforeTheLatestIsNew(t *testing.T) {
+	t.Parallel()
+	for _, goOn := range []string{"new message", "contradiction", "silence"} {
+		t.Run(goOn, func(t *testing.T) {
+			t.Parallel()
+			s := served(t, 1, 15_000)
+			c := s.connect(true)
+			s.again(7_000, 7_499)
+			require.Empty(t, c.acked())
+			want := 15_500
+			switch goOn {
+			case "new message":
+				s.deliver(7_500, telemetry, same)
+				want++
+			case "contradiction":
+				s.deliver(9_000, telemetry, same, dup)
+				want++
+			case "silence":
+				s.pass(10 * time.Second)
+			}
+			require.Equal(t, want, s.stored())
+			s.storeAll()
+			require.Len(t, c.acked(), want-15_000)
+		})
+	}
+}
+
+// A device's own DUP flag, or a broker that numbers anew on each connection: the packet
+// ids are the same again, to the last.
+func TestTheSameMessagesAgainAreNew(t *testing.T) {
+	t.Parallel()
+	for name, adjust := range map[string]func(*script){
+		"reconnected": func(s *script) { s.connect(true) },
+		"restarted": func(s *script) {
+			old := s
+			*s = *play(s.t, func(o *LaneOptions) { o.Journal = old.journal })
+		},
+		"on the same connection": func(s *script) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := served(t, 1, 20)
+			adjust(s)
+			before, first := s.stored(), 1
+			if name == "on the same connection" {
+				first = 21 // there ids go on
+			}
+			s.again(first, first+19)
+			s.pass(10 * time.Second)
+			require.Equal(t, 20, s.stored()-before)
+			s.storeAll()
+			acked := s.conn.acked()
+			require.Len(t, acked[len(acked)-20:], 20)
+		})
+	}
+}
+
+// RabbitMQ numbers from 1 on each connection. What certainly comes again is known by
+// its content, and no more of it than there is.
+func TestABrokerThatNumbersAnew(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		content       func(int) string
+		lost, twice   int // PUBACKs, messages
+		waits, unread int
+	}{
+		"distinct, waiting":                        {distinct, 0, 0, 10, 0},
+		"distinct, waiting and lost PUBACKs":       {distinct, 4, 0, 6, 0},
+		"distinct, all three":                      {distinct, 3, 0, 4, 3},
+		"distinct, lost PUBACKs alone":             {distinct, 5, 5, 0, 0},
+		"identical, waiting":                       {identical, 0, 0, 10, 0},
+		"identical, waiting and never read":        {identical, 0, 0, 5, 5},
+		"identical, waiting and lost PUBACKs":      {identical, 4, 4, 6, 0},
+		"identical, lost PUBACKs alone":            {identical, 5, 5, 0, 0},
+		"identical, never read alone":              {identical, 0, 0, 0, 10},
+		"five devices in turn, waiting, lost":      {inTurns, 4, 0, 5, 0},
+		"five devices in turn, a whole turn twice": {inTurns, 5, 5, 5, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t)
+			const acked = 50
+			for i := range acked + c.waits {
+				s.deliver(uint16(i+1), telemetry, c.content(i))
+				if i < acked {
+					s.stream.store(i)
+				}
+			}
+			conn := s.connect(true)
+			from, n := acked-c.lost, c.lost+c.waits+c.unread
+			for i := range n {
+				s.deliver(uint16(i+1), telemetry, c.content(from+i), dup)
+			}
+			s.deliver(uint16(n+1), telemetry, "new")
+			s.storeAll()
+			require.Equal(t, acked+c.waits+c.unread+1+c.twice, s.stored())
+			require.Len(t, conn.acked(), n+1)
+		})
+	}
+}
+
+func distinct(i int) string { return fmt.Sprint(i) }
+
+func identical(int) string { return same }
+
+func inTurns(i int) string { return fmt.Sprint(i % 5) }
+
+// Another process had the session while this one was stopped, and its packet ids have
+// come round exactly to where they were.
+func TestAStoppedProcessTrustsNoContentThatRecurs(t *testing.T) {
+	t.Parallel()
+	stop := func(s *script) {
+		s.tick(10 * time.Second) // without a Tick
+		s.connect(true)
+	}
+	t.Run("identical", func(t *testing.T) {
+		t.Parallel()
+		s := served(t, 101, 900)
+		stop(s)
+		s.again(991, 1010)
+		s.storeAll()
+		require.Equal(t, 920, s.stored())
+		require.Len(t, s.conn.acked(), 20)
+	})
+	t.Run("distinct", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		for i := range 900 {
+			s.deliver(uint16(101+i), telemetry, distinct(i))
+		}
+		s.storeAll()
+		stop(s)
+		for i := range 10 {
+			s.deliver(uint16(991+i), telemetry, distinct(890+i), dup)
+		}
+		require.Len(t, s.conn.acked(), 10)
+		require.Equal(t, 900, s.stored())
+	})
+	t.Run("a long outage", func(t *testing.T) {
+		t.Parallel()
+		s := served(t, 101, 900)
+		s.Disconnected(s.conn)
+		s.pass(2 * time.Minute)
+		s.Connected(s.conn, true)
+		s.again(991, 1010)
+		require.Equal(t, 920, s.stored())
+	})
+	t.Run("outlived by the connection", func(t *testing.T) {
+		t.Parallel()
+		s := served(t, 101, 900)
+		s.tick(10 * time.Second)
+		s.pass(10 * time.Second)
+		s.connect(true)
+		s.again(991, 1000)
+		require.Equal(t, 900, s.stored())
+		require.Len(t, s.conn.acked(), 10)
+	})
+	t.Run("killed before it was known", func(t *testing.T) {
+		t.Parallel()
+		j := NewJournal()
+		s := served(t, 101, 900, func(o *LaneOptions) { o.Journal = j })
+		stop(s)
+		back := play(t, func(o *LaneOptions) { o.Journal = j })
+		back.now = s.now
+		back.again(991, 1010)
+		require.Equal(t, 20, back.stored())
+	})
+}
+
+// A broker that gives out the lowest free packet id.
+func TestPacketIDsNotInTurnProveNothing(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	for range 50 {
+		s.deliver(1, telemetry, same)
+		s.storeAll()
+	}
+	s.deliver(1, telemetry, same)
+	s.deliver(2, telemetry, same)
+	s.storeAll()
+	s.connect(true)
+	s.again(1, 2)
+	require.Equal(t, 54, s.stored())
+}
+
+// The broker waits for PUBACKs of what it redelivered, because its window is smaller
+// now than it was.
+func TestAWindowThatShrankIsNoDeadlock(t *testing.T) {
+	t.Parallel()
+	s := served(t, 1, 100)
+	c := s.connect(true)
+	for i := 60; i <= 100; {
+		if from := len(c.acked()); from == i-60 {
+			s.deliver(turn(i), telemetry, same, dup)
+			i++
+		}
+		s.pass(time.Second)
+		s.storeAll()
+	}
+	require.Len(t, c.acked(), 41)
+	require.Equal(t, 141, s.stored())
+}
+
+// Attested: the broker's id is proof, and EMQX leaves DUP out after a takeover.
+func TestAnAttestedMessageIsKnownByItsID(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t))
+	topic := func(n int) string { return vouched(fmt.Sprintf("%032X", n), noon, "acme/dev-1", telemetry) }
+	for i := range 20 {
+		s.deliver(uint16(i+1), topic(i), same)
+	}
+	for i := range 15 {
+		s.stream.store(i)
+	}
+	c := s.connect(true)
+	for i := 10; i < 20; i++ {
+		var how []with
+		if i%2 == 0 {
+			how = append(how, dup)
+		}
+		s.deliver(uint16(i+1), topic(i), same, how...)
+	}
+	s.deliver(21, topic(21), same)
+	require.Equal(t, 21, s.stored())
+	require.Equal(t, []uint16{11, 12, 13, 14, 15}, c.acked())
+	s.storeAll()
+	require.Len(t, c.acked(), 11)
+}
+
+// What is known and not stored goes out under its old id, and says since when.
+func TestAKilledLaneGoesOnUnderItsOldIDs(t *testing.T) {
+	t.Parallel()
+	j := NewJournal()
+	j.number = 1
+	s := play(t, func(o *LaneOptions) { o.Journal = j })
+	s.pass(time.Second)
+	for i := range 6 {
+		s.deliver(uint16(i+1), telemetry, distinct(i))
+	}
+	s.stream.store(0)
+	s.stream.store(3)
+	back := play(t, func(o *LaneOptions) { o.Journal = j })
+	for i := range 5 {
+		back.deliver(uint16(i+2), telemetry, distinct(i+1), dup)
+	}
+	was, is := s.stream.all(), back.stream.all()
+	require.Len(t, is, 4)
+	for i, k := range []int{1, 2, 4, 5} {
+		require.Equal(t, was[k].id, is[i].id)
+	}
+	back.storeAll()
+	require.Equal(t, []uint16{2, 3, 4, 5, 6}, back.conn.acked())
+	require.InDelta(t, float64(s.now), float64(back.message.FirstAttempt), 2e9)
+}
+
+// fencedEnd is a connection whose broker shows what it has handled.
+type fencedEnd struct {
+	brokerEnd
+	mark uint64
+}
+
+func (c *fencedEnd) Fence(mark uint64) { c.mark = mark }
+
+// What the broker has handled is not redelivered, whatever packet ids come: they have
+// come round.
+func TestWhatTheBrokerHasHandledIsNotRedelivered(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.Disconnected(s.conn)
+	c := &fencedEnd{}
+	s.Connected(c, true)
+	deliver := func(first, last int, how ...with) {
+		for i := first; i <= last; i++ {
+			d := Delivery{Topic: []byte(telemetry), Payload: []byte(same), PayloadSize: len(same), ReceivedAt: s.now, PacketID: turn(i), QoS: 1}
+			for _, f := range how {
+				f(&d)
+			}
+			s.Deliver(c, &d)
+		}
+		s.storeAll()
+	}
+	s.pass(time.Second)
+	require.Zero(t, c.mark, "there is nothing to ask for")
+	deliver(1, 100)
+	s.pass(time.Second)
+	deliver(101, 110)
+	s.Confirmed(c, c.mark)
+	s.Disconnected(c)
+	s.Connected(c, true)
+	deliver(96, 110, dup)
+	s.Deliver(c, &Delivery{Topic: []byte(telemetry), PacketID: 111, QoS: 1, ReceivedAt: s.now})
+	require.Equal(t, 126, s.stored(), "96 to 100 had arrived")
+	s.storeAll()
+	s.pass(time.Second)
+	s.Confirmed(c, c.mark)
+	s.Disconnected(c)
+	s.Connected(c, true)
+	deliver(111, 115, dup)
+	require.Equal(t, 131, s.stored())
+}
+
+// An idle connection: the broker has answered, and delivered nothing.
+func TestASilentConnectionRedeliversNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ held, more, want int }{
+		"nothing":                {0, 0, 0},
+		"part of a run":          {3, 0, 3},
+		"more before the answer": {3, 4, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := served(t, 1, 100)
+			s.Disconnected(s.conn)
+			end := &fencedEnd{}
+			s.Connected(end, true)
+			deliver := func(first, last int) {
+				for i := first; i <= last; i++ {
+					s.Deliver(end, &Delivery{Topic: []byte(telemetry), Payload: []byte(same), PayloadSize: len(same), ReceivedAt: s.now, PacketID: turn(i), QoS: 1, Dup: true})
+				}
+			}
+			deliver(91, 90+c.held)
+			s.pass(time.Second)
+			require.Zero(t, end.mark)
+			s.pass(2 * time.Second)
+			require.Equal(t, runMark, end.mark)
+			deliver(91+c.held, 90+c.held+c.more)
+			s.Confirmed(end, end.mark)
+			require.Equal(t, c.want, s.stored()-100)
+			if c.held == 0 {
+				deliver(91, 100)
+				require.Equal(t, 10, s.stored()-100)
+			}
+		})
+	}
+}
+
+// Where the first packet of a connection could follow the last one of the connection before
+// it in turn, it still is a new numbering.
+func TestEachConnectionMayBeginANumbering(t *testing.T) {
+	t.Parallel()
+	s := served(t, 1, 40_000)
+	s.connect(true)
+	for i := range 5 {
+		s.deliver(turn(1+i), telemetry, same)
+	}
+	s.storeAll()
+	s.connect(true)
+	s.again(1, 5)
+	require.Equal(t, 40_010, s.stored())
+}

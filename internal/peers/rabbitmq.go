@@ -1,0 +1,73 @@
+package peers
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// RabbitMQProcess is a running RabbitMQ with its MQTT plugin, as Debian packages it.
+type RabbitMQProcess struct {
+	Process
+	// Addr is the host:port of its MQTT listener.
+	Addr string
+}
+
+// RabbitMQ starts a RabbitMQ that lets anyone in. Each has a node name, a directory and a
+// port mapper of its own.
+func RabbitMQ(t testing.TB) *RabbitMQProcess {
+	t.Helper()
+	const pattern = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
+	found, _ := filepath.Glob(pattern) // the pattern is valid
+	if len(found) == 0 {
+		if os.Getenv("BRIDGE_REQUIRE_PEERS") == "1" {
+			t.Fatalf("BRIDGE_REQUIRE_PEERS is set, and there is no %s", pattern)
+		}
+		t.Skipf("there is no %s", pattern)
+	}
+	dir, mapper := t.TempDir(), freePort(t)
+	epmd := &Process{t: t, name: "epmd", path: program(t, "epmd")}
+	epmd.args = []string{"-address", "127.0.0.1", "-port", fmt.Sprint(mapper)}
+	epmd.ready = func() error { return listens(fmt.Sprintf("127.0.0.1:%d", mapper)) }
+	epmd.start()
+
+	r := &RabbitMQProcess{Addr: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	r.Process = Process{t: t, name: "rabbitmq", path: found[len(found)-1]}
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		r.must(os.WriteFile(file, []byte(text), 0o600))
+		return file
+	}
+	r.env = append(os.Environ(),
+		"HOME="+dir,
+		fmt.Sprint("ERL_EPMD_PORT=", mapper),
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		fmt.Sprintf("RABBITMQ_NODENAME=peer-%d@localhost", mapper),
+		fmt.Sprint("RABBITMQ_DIST_PORT=", freePort(t)),
+		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"),
+		"RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"),
+		"RABBITMQ_LOGS=-",
+		"RABBITMQ_CONF_ENV_FILE=/dev/null",
+		"RABBITMQ_CONFIG_FILE="+write("rabbitmq.conf", "listeners.tcp = none\nmqtt.allow_anonymous = true\n"+
+			"mqtt.subscription_ttl = 86400000\nmqtt.listeners.tcp.1 = "+r.Addr+"\n"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE="+write("enabled_plugins", "[rabbitmq_mqtt].\n"),
+		"RABBITMQ_ALLOW_INPUT=1", // the node takes the place of the script
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noshell -noinput",
+	)
+	r.ready = func() error { return listens(r.Addr) }
+	r.slow = 3 * time.Minute
+	r.start()
+	return r
+}
+
+// listens returns nil where a TCP connection is taken.
+func listens(addr string) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

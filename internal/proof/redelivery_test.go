@@ -1,0 +1,249 @@
+package proof
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// equal is what a device says that says the same each time.
+const equal = `{"state":"ON"}`
+
+// publishEqual has a device publish n equal messages and waits for their PUBACKs.
+func publishEqual(t testing.TB, addr string, n int, dup bool) {
+	t.Helper()
+	conn, err := dialMQTT(addr, "publisher", "")
+	require.NoError(t, err)
+	defer conn.Close()
+	go func() {
+		var b []byte
+		for i := range n {
+			at := len(b)
+			b = fleet.AppendPublish(b, "tenant/proof/device/equal/telemetry", packetID(i), []byte(equal))
+			if dup {
+				b[at] |= fleet.DupFlag
+			}
+			if len(b) > 1<<14 || i == n-1 {
+				if _, err := conn.Write(b); err != nil {
+					return // the reader meets it
+				}
+				b = b[:0]
+			}
+		}
+	}()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*patience)))
+	var p [4]byte
+	for range n {
+		_, err := io.ReadFull(conn, p[:])
+		require.NoError(t, err)
+		require.EqualValues(t, 0x40, p[0])
+		require.NotZero(t, binary.BigEndian.Uint16(p[2:]))
+	}
+}
+
+// storedCount is how many messages the stream has got.
+func storedCount(t testing.TB, js natsjs.JetStream) int {
+	t.Helper()
+	s, err := js.Stream(t.Context(), "TELEMETRY")
+	if err != nil {
+		return 0
+	}
+	return int(s.CachedInfo().State.Msgs)
+}
+
+func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*patience, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
+}
+
+// numbering starts the brokers that number packets anew on each connection.
+var numbering = map[string]func(testing.TB) (addr string){
+	"RabbitMQ": func(t testing.TB) string { return peers.RabbitMQ(t).Addr },
+	"nats-server": func(t testing.TB) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		addr := l.Addr().String()
+		require.NoError(t, l.Close())
+		peers.NATSServer(t, peers.NATSOptions{Config: "server_name: broker\nmqtt { listen: \"" + addr + "\" }\n" + maxStore})
+		return addr
+	},
+}
+
+// A device that sends the same again with DUP set, to a broker that numbers packets from
+// 1 on each connection, and, as RabbitMQ does, passes the flag on.
+func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("real brokers, up to 90,000 messages")
+	}
+	for name, start := range numbering {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, rigOptions{Broker: start(t)})
+			publishEqual(t, r.addr, 20, false)
+			awaitStored(t, r.js, 20)
+			r.bridge.Kill9()
+			publishEqual(t, r.addr, 20, true)
+			r.startBridge()
+			r.awaitSession()
+			mark(t, r.addr)
+			awaitMarker(t, r.js)
+			// Up to a window of 10 may not have been acknowledged when it was killed.
+			require.GreaterOrEqual(t, storedCount(t, r.js), 41)
+			require.LessOrEqual(t, storedCount(t, r.js), 51)
+		})
+	}
+}
+
+// Equal messages, NATS and then the bridge killed in the middle of them.
+func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("real brokers, up to 90,000 messages")
+	}
+	for name, start := range numbering {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, rigOptions{Broker: start(t)})
+			const n = 4000
+			publishEqual(t, r.addr, n/4, false)
+			awaitStored(t, r.js, 1)
+			r.nats.Kill9()
+			published := make(chan struct{})
+			go func() {
+				defer close(published)
+				publishEqual(t, r.addr, n*3/4, false)
+			}()
+			time.Sleep(500 * time.Millisecond)
+			r.bridge.Kill9()
+			r.nats.Start()
+			r.startBridge()
+			r.awaitSession()
+			<-published
+			mark(t, r.addr)
+			awaitMarker(t, r.js)
+			got := storedCount(t, r.js) - 1
+			t.Logf("%d of %d", got, n)
+			require.GreaterOrEqual(t, got, n, "lost")
+			if name == "RabbitMQ" {
+				require.LessOrEqual(t, got, n+10)
+			}
+		})
+	}
+}
+
+// A broker that uses packet ids up for what it drops from a full queue, and a bridge that
+// is killed before it has read what comes after them.
+func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("real brokers, up to 90,000 messages")
+	}
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
+	r := newRig(t, rigOptions{Broker: m.Addr})
+	publishEqual(t, r.addr, 1000, false)
+	awaitStored(t, r.js, 1000)
+	for range 14 {
+		before := storedCount(t, r.js)
+		publishEqual(t, r.addr, 1000, false)
+		awaitStored(t, r.js, before+1000)
+	}
+	r.bridge.Stop()
+	publishEqual(t, r.addr, 57_000, false)
+	r.startBridge()
+	r.awaitSession()
+	mark(t, r.addr)
+	awaitMarker(t, r.js)
+	before := storedCount(t, r.js)
+	publishEqual(t, r.addr, 1000, false)
+	awaitStored(t, r.js, before+1000)
+	r.bridge.Freeze()
+	publishEqual(t, r.addr, 500, false)
+	r.bridge.Kill9()
+	r.startBridge()
+	r.awaitSession()
+	awaitStored(t, r.js, before+1500)
+	publishEqual(t, r.addr, 1, false)
+	awaitStored(t, r.js, before+1501)
+	require.Equal(t, before+1501, storedCount(t, r.js))
+}
+
+// A process that was stopped while another one had its session, whose packet ids have
+// come round since.
+func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("real brokers, up to 90,000 messages")
+	}
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
+	a := newRig(t, rigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
+	inFlight := func(b *peers.BridgeProcess) int {
+		var status struct {
+			Totals struct {
+				InFlight int `json:"in_flight"`
+			}
+		}
+		require.Equal(t, http.StatusOK, ask(t, b, 0, "/status", &status))
+		return status.Totals.InFlight
+	}
+	publishEqual(t, a.addr, 65_000, false)
+	awaitStored(t, a.js, 65_000)
+	require.Eventually(t, func() bool { return inFlight(a.bridge) == 0 }, patience, 50*time.Millisecond)
+	a.bridge.Freeze()
+	proxy := peers.Proxy(t, a.nats.Addr)
+	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
+		"MQTT_URL=mqtt://" + a.addr, "NATS_URL=nats://" + proxy.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_LIMITS_DEVICE_RATE=0",
+		"BRIDGE_STATE_DIR=" + t.TempDir(), "BRIDGE_ADMIN_LISTEN=127.0.0.1:0", "BRIDGE_LOG_FORMAT=json", "BRIDGE_LOG_LEVEL=debug",
+	}})
+	b.Log().Await(t, 0, "mqtt connected")
+	publishEqual(t, a.addr, 20_000, false)
+	mark(t, a.addr)
+	awaitMarker(t, a.js)
+	// What the broker had not read the PUBACK of was given to the second process too.
+	before := storedCount(t, a.js)
+	require.GreaterOrEqual(t, before, 85_001)
+	proxy.Down()
+	publishEqual(t, a.addr, 150, false)
+	require.Eventually(t, func() bool { return inFlight(b) > 0 }, patience, 50*time.Millisecond)
+	b.Kill9()
+	a.bridge.Thaw()
+	awaitStored(t, a.js, before+150)
+	publishEqual(t, a.addr, 1, false)
+	awaitStored(t, a.js, before+151)
+	require.Equal(t, before+151, storedCount(t, a.js))
+}
+
+// A copy of the journal from before is put back.
+func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("real brokers, up to 90,000 messages")
+	}
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
+	r := newRig(t, rigOptions{Broker: m.Addr, NATSProxy: true})
+	publishEqual(t, r.addr, 65_000, false)
+	awaitStored(t, r.js, 65_000)
+	copied, err := os.ReadFile(r.journal())
+	require.NoError(t, err)
+	publishEqual(t, r.addr, 5000, false)
+	awaitStored(t, r.js, 70_000)
+	r.natsProxies[0].Down()
+	publishEqual(t, r.addr, 150, false)
+	r.bridge.Kill9()
+	require.NoError(t, os.WriteFile(r.journal(), copied, 0o600))
+	r.natsProxies[0].Up()
+	r.startBridge()
+	r.awaitSession()
+	awaitStored(t, r.js, 70_150)
+	require.Equal(t, 70_150, storedCount(t, r.js))
+}

@@ -1,0 +1,259 @@
+package simulate
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// excuse marks what is in flight where a connection begins of which no rule can tell
+// what it redelivers: then it may be stored twice. bridge/DESIGN.md lists the cases.
+func (b *broker) excuse() {
+	if len(b.inFlight) == 0 || b.w.setup.Attested {
+		return
+	}
+	first := b.inFlight[0]
+	vain := first.puback // its PUBACK was written and did not arrive
+	switch {
+	case b.stopped, time.Since(b.seen) > 55*time.Second:
+		b.stopped = true // others may have had the session
+	case b.crossed: // something the broker knows to be acknowledged may be the latest
+		b.crossed = false
+	case b.w.setup.Anew && vain:
+	case vain && (first.id == 1 || first.first): // a broker that numbers anew begins so
+	default:
+		return
+	}
+	b.forgive()
+}
+
+// forgive lets what is in flight be stored twice.
+func (b *broker) forgive() {
+	for _, p := range b.inFlight {
+		p.excused = true
+	}
+}
+
+// skip is a full queue: packet ids are used up for what the broker drops, until one of
+// the latest comes again. That takes a moment, in which it answers a ping.
+func (b *broker) skip(which int) {
+	w := b.w
+	if !b.up() || w.process == nil || w.setup.Anew || len(b.recent) == 0 {
+		return
+	}
+	for range 6 {
+		w.read(len(b.pipe))
+		if !w.server.faulty {
+			w.drain()
+			w.commit(1 << 20)
+			w.answer(len(w.answers), 0)
+		}
+		if w.process == nil || b.conn == nil {
+			return
+		}
+		b.conn.Flush()
+		b.takeAcks(packetIDs)
+		w.sleep(time.Second)
+	}
+	if w.process == nil || !b.up() || len(b.inFlight)+len(b.pipe) > 0 || w.process.lane.Counts().InFlight > 0 {
+		return
+	}
+	b.nextID = b.recent[len(b.recent)-1-which%min(len(b.recent), 3)]
+	b.unproved = true
+	w.logf("the broker drops messages; the next packet is %d", b.nextID)
+}
+
+func (b *broker) save() {
+	kept := slices.DeleteFunc(slices.Clone(b.queue), func(l *letter) bool { return l.qos == 0 })
+	b.saved = &snapshot{kept, slices.Clone(b.inFlight), b.nextID}
+	b.w.logf("the broker saves its state")
+}
+
+// restore is a broker that comes back with an older snapshot. What it has forgotten is
+// lost, what was acknowledged since is sent again. Its first connection gets as far as a
+// message that is new to it and has no DUP: else nothing would show that it was set back.
+func (b *broker) restore() {
+	w := b.w
+	if b.saved == nil || w.process == nil || w.setup.Retained {
+		return
+	}
+	if b.up() {
+		b.cut(0, 0)
+	}
+	if b.conn != nil {
+		w.process.lane.Disconnected(b.conn)
+		b.disconnected()
+	}
+	for _, p := range b.inFlight {
+		p.lost = true
+	}
+	for _, l := range b.queue {
+		l.lost = true
+	}
+	w.disordered = true
+	for _, p := range b.saved.inFlight {
+		p.lost, p.other = false, true
+	}
+	for _, l := range b.saved.queue {
+		l.lost, l.other = false, true
+	}
+	b.queue, b.inFlight, b.nextID = slices.Clone(b.saved.queue), slices.Clone(b.saved.inFlight), b.saved.nextID
+	b.unproved = true
+	w.logf("the broker comes back with its snapshot: %d in flight, %d queued, next packet %d", len(b.inFlight), len(b.queue), b.nextID)
+	b.connect()
+	if b.conn == nil {
+		return
+	}
+	w.read(len(b.pipe))
+	w.sleep(10 * time.Second)
+	news := w.letter(0, plain, 0)
+	news.dup = false
+	b.queue = append([]*letter{news}, b.queue...)
+	if window := w.setup.Window; len(b.inFlight) >= window {
+		w.setup.Window = len(b.inFlight) + 1
+		defer func() { w.setup.Window = window }()
+	}
+	b.send(1)
+	w.read(len(b.pipe))
+}
+
+// elsewhere has the process stand still, and another one serve the session for so long
+// that packet ids come round; it leaves some messages in flight.
+func (b *broker) elsewhere(left, served int) {
+	w := b.w
+	if b.conn == nil || w.process == nil || w.setup.Attested || w.setup.Retained {
+		return
+	}
+	w.logf("the process stands still, another one has the session")
+	b.cut(0, packetIDs)
+	w.disordered, b.stopped = true, true
+	w.still = true
+	w.sleep(10 * time.Second)
+	w.still = false
+	// It was given what is in flight and stored it, under ids of its own.
+	for _, p := range b.inFlight {
+		p.other = true
+	}
+	b.inFlight = nil
+	if len(b.recent) > 0 && !w.setup.Anew {
+		b.nextID = b.recent[served%len(b.recent)]
+	}
+	b.unproved = true
+	for range left {
+		l := w.letter(left, plain, 0)
+		b.sent++
+		l.sent = b.sent
+		b.inFlight = append(b.inFlight, packet{id: b.id(), letter: l})
+	}
+	w.logf("%d messages are left in flight, the next packet is %d", left, b.nextID)
+	w.process.lane.Disconnected(b.conn)
+	b.disconnected()
+}
+
+// keepCopy keeps a copy of the journal.
+func (w *world) keepCopy() {
+	if w.process == nil || w.setup.Memory {
+		return
+	}
+	image, err := os.ReadFile(filepath.Join(w.process.dir, clientID+".journal"))
+	if err != nil {
+		w.fail(broken, "copy the journal: %v", err)
+	}
+	w.image = image
+}
+
+// setback is kill -9, after which the journal is as it was before: because somebody puts
+// a copy back, or because a power cut took its latest pages.
+func (w *world) setback(power bool) {
+	if w.image == nil || w.process == nil || w.setup.Memory {
+		return
+	}
+	w.kill(0, packetIDs, false)
+	w.bury()
+	if err := os.WriteFile(filepath.Join(w.dir, clientID+".journal"), w.image, 0o600); err != nil {
+		w.fail(broken, "put the journal back: %v", err)
+	}
+	w.logf("the journal is as it was before")
+	w.broker.forgive()
+	w.broker.unproved = true
+	if power {
+		w.boots++
+	} else {
+		w.sleep(10 * time.Second)
+		w.changed = time.Now()
+	}
+}
+
+// delivered is told of each QoS 1 packet that the bridge reads.
+func (b *broker) delivered(c *conn, p packet) {
+	if b.unproved {
+		p.first, b.unproved = true, false
+	}
+	if c.answered[p.letter] { // it crossed its PUBACK
+		p.excused, b.crossed = true, true
+	}
+	if c.resumes > 0 && p.dup {
+		c.resumes--
+	} else {
+		c.resumes, b.stopped = 0, false
+	}
+}
+
+// tick is the lane's once a second.
+func (w *world) tick() {
+	p, c := w.process, w.broker.conn
+	if p == nil || w.still && !w.sabotage.restless {
+		return
+	}
+	if c != nil {
+		w.broker.seen = time.Now()
+	}
+	p.lane.Tick()
+}
+
+// judgeCounted is told of a PUBACK for a message that is not stored. If a check refuses it,
+// it may have been counted instead; the lane says how often it did that.
+func (w *world) judgeCounted(l *letter) {
+	skipped := w.skipped
+	if w.process != nil {
+		skipped += w.process.skips()
+	}
+	if l.expects && skipped > w.counted {
+		w.counted++
+		w.count(l)
+	}
+}
+
+// skips is how many messages a process has counted instead of storing them.
+func (p *process) skips() uint64 {
+	c := p.lane.Counts()
+	return c.RetainedSkipped + c.QuarantineSkipped
+}
+
+// stored tells whether a message needs the broker no more: it is stored, or, where no rule
+// can tell and so another one's redelivery may be taken for its own, as many
+// of its class are stored as were acknowledged.
+func (w *world) stored(l *letter, counts func(*letter) bool) bool {
+	if l.safe() || l.other {
+		return true
+	}
+	if w.setup.Attested || !w.setup.Anew && !l.excused {
+		return false
+	}
+	copies, needed := 0, 0
+	for _, o := range w.letters {
+		if o.topic != l.topic || o.payload != l.payload || o.qos == 0 || o.other || o.lost {
+			continue
+		}
+		for _, c := range o.copies {
+			if c.safe {
+				copies++
+			}
+		}
+		if o == l || counts(o) {
+			needed++
+		}
+	}
+	return copies >= needed
+}
