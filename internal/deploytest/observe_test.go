@@ -64,6 +64,7 @@ var ingestMetrics = map[string][]string{
 	"mqttbridge_ingest_redelivered_total":             {"table"},
 	"mqttbridge_ingest_acknowledged_total":            {"table"},
 	"mqttbridge_ingest_retried_total":                 {"table"},
+	"mqttbridge_ingest_clock_ignored_total":           {"table"},
 	"mqttbridge_ingest_poison_total":                  {"table"},
 	"mqttbridge_ingest_exchanges_total":               {"table"},
 	"mqttbridge_ingest_exchange_failures_total":       {"table"},

@@ -291,7 +291,7 @@ func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
 		stays[s.Reason] = n
 		require.NotEmpty(t, s.Detail)
 	}
-	require.Equal(t, map[bridge.Reason]int{bridge.PayloadTooLarge: 2, bridge.BadTopic: 1, bridge.Refused: 1}, stays)
+	require.Equal(t, map[bridge.Reason]int{bridge.PayloadTooLarge: 2, bridge.NotSubscribed: 1, bridge.Refused: 1}, stays)
 	require.Equal(t, map[string]int{"4": 1, "5": 1}, r.ids("TELEMETRY"))
 	left := r.ids("QUARANTINE")
 	require.Equal(t, map[string]int{"1": 1, "2": 1, "3": 1, "6": 1}, left, "and no claim")
