@@ -72,6 +72,10 @@ func (b *fakeBroker) serve(conn net.Conn, s script) {
 		if s.connack5 == nil {
 			s.connack5 = receiveMaximum(1000)
 		}
+		// EMQX does that to a client id whose last connection has just ended.
+		if id := b.connect.ClientIdentifier; strings.Contains(first(r), string(rune(len(id)))+id) {
+			s.connack5 = []byte{0x20, 3, 0, 0x89, 0}
+		}
 		_, _ = conn.Write(s.connack5)
 		return
 	}
@@ -104,6 +108,12 @@ func (b *fakeBroker) serve(conn net.Conn, s script) {
 			return
 		}
 	}
+}
+
+// first is the packet that r has buffered.
+func first(r *bufio.Reader) string {
+	p, _ := r.Peek(r.Buffered())
+	return string(p)
 }
 
 func (b *fakeBroker) suback(conn net.Conn, p *packets.SubscribePacket, s script) {
