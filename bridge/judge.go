@@ -234,8 +234,8 @@ func (j *judge) kind() uint64 {
 		return 0
 	}
 	seed := j.devices.seed
-	if j.reason == CNMismatch || j.reason == CNMissing {
-		return maphash.Bytes(seed, j.subject) | 1 // of another device's
+	if j.reason == CNMismatch || j.reason == CNMissing || j.reason == NotSubscribed {
+		return maphash.Bytes(seed, j.subject) | 1 // of another device's, or of nobody's
 	}
 	h := uint64(j.route)
 	tenant, device := unsafe.SliceData(j.match.Tenant()), unsafe.SliceData(j.match.Device())

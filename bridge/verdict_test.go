@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -199,6 +200,27 @@ func TestWhatIsNotSubscribedIsKept(t *testing.T) {
 			}
 			require.EqualValues(t, 10, s.Counts().Quarantined[NotSubscribed])
 			require.Len(t, s.conn.acked(), 10)
+		})
+	}
+}
+
+// Whoever publishes to the topics of an earlier subscription cannot create subjects
+// without end.
+func TestNotSubscribedSubjectsAreBounded(t *testing.T) {
+	t.Parallel()
+	for name, adjust := range map[string]func(*LaneOptions){
+		"plain": func(*LaneOptions) {}, "attested": attested(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t, adjust, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Subjects = 3 }) })
+			subjects := map[string]int{}
+			for id := range uint16(10) {
+				s.deliver(id+1, fmt.Sprintf("old/acme/dev-%d", id), "payload")
+				subjects[s.last().subject]++
+			}
+			require.Len(t, subjects, 4)
+			require.Equal(t, 7, subjects["quarantine.not_subscribed"])
 		})
 	}
 }
