@@ -77,6 +77,7 @@ func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
 	}
 	cfg.AckWait, cfg.MaxAckPending, cfg.MaxDeliver = c.AckWait, c.MaxAckPending, c.MaxDeliver
 	cfg.BackOff = nil // would override AckWait
+	cfg.HeadersOnly, cfg.InactiveThreshold = false, 0
 	if c.OneAtATime {
 		cfg.PriorityPolicy, cfg.PriorityGroups, cfg.PinnedTTL = natsjs.PriorityPolicyPinned, []string{pinnedGroup}, pinnedTTL
 	}

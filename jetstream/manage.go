@@ -24,7 +24,8 @@ const (
 
 // ErrContradiction is what exists in a way that no retry mends: a stream without
 // its subjects, with another retention or storage, a subject that another stream
-// holds, a stream that is missing under [ManageVerify]. The error around it says
+// holds, a stream that is missing under [ManageVerify], a consumer with a policy that
+// can lose messages. The error around it says
 // which field and what to do. Other errors of [Manage] may pass.
 var ErrContradiction = errors.New("streams contradict the configuration")
 
@@ -93,12 +94,10 @@ func (d *Difference) contradictions(mode ManageMode) error {
 			}
 		}
 	}
-	if mode == ManageApply {
-		for _, c := range d.Consumers {
-			for _, f := range c.Fields {
-				if f.Fixed {
-					faults = append(faults, fmt.Errorf("consumer %s: %s is %s, must be %s, and cannot be changed on a consumer that exists: remove the consumer (its position goes with it) or declare another name", c.Spec.key(), f.Name, f.Is, f.Want))
-				}
+	for _, c := range d.Consumers {
+		for _, f := range c.Fields {
+			if fault := c.fault(f, mode); fault != nil {
+				faults = append(faults, fault)
 			}
 		}
 	}
@@ -122,6 +121,18 @@ func (s StreamDifference) fault(f Field, mode ManageMode) error {
 		return nil // apply would not help; the holder is named
 	case f.Contradicts && mode != ManageApply:
 		return fmt.Errorf("stream %s: %s is %s, must be %s: run mqtt-nats-bridge streams apply, or set streams.manage: off if the stream is somebody else's", s.Spec.Name, f.Name, f.Is, f.Want)
+	}
+	return nil
+}
+
+// fault is what f means for the start under mode; nil where it means nothing. Under apply
+// that is what cannot be changed, otherwise what can lose messages.
+func (c ConsumerDifference) fault(f Field, mode ManageMode) error {
+	switch {
+	case f.Fixed && (f.Contradicts || mode == ManageApply):
+		return fmt.Errorf("consumer %s: %s is %s, must be %s, and cannot be changed on a consumer that exists: remove the consumer (its position goes with it) or declare another name", c.Spec.key(), f.Name, f.Is, f.Want)
+	case f.Contradicts && mode != ManageApply:
+		return fmt.Errorf("consumer %s: %s is %s, must be %s, or messages can be lost: run mqtt-nats-bridge streams apply, or change it with nats consumer edit", c.Spec.key(), f.Name, f.Is, f.Want)
 	}
 	return nil
 }

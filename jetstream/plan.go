@@ -226,15 +226,28 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 	if is.FilterSubject != "" {
 		filters = []string{is.FilterSubject}
 	}
-	add(is.DeliverSubject != "", Field{Name: "deliver_subject", Is: is.DeliverSubject, Want: "none (pull)", Fixed: true})
+	add(is.DeliverSubject != "", Field{Name: "deliver_subject", Is: is.DeliverSubject, Want: "none (pull)", Fixed: true, Contradicts: true})
 	add(is.AckPolicy != natsjs.AckExplicitPolicy, Field{
-		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit", Fixed: true,
+		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit",
+		Fixed: true, Contradicts: true,
+	})
+	// A consumer that starts later than the oldest message has skipped what was before it.
+	add(is.DeliverPolicy != natsjs.DeliverAllPolicy, Field{
+		Name: "deliver_policy", Is: is.DeliverPolicy.String(), Want: "all", Fixed: true, Contradicts: true,
+	})
+	// In memory the position is lost with the server, and with it redelivery under a
+	// stream that keeps messages only as long as somebody wants them.
+	add(is.MemoryStorage, Field{Name: "mem_storage", Is: "true", Want: "false", Fixed: true, Contradicts: true})
+	add(is.HeadersOnly, Field{Name: "headers_only", Is: "true", Want: "false", Contradicts: true})
+	add(is.InactiveThreshold > 0, Field{
+		Name: "inactive_threshold", Is: formatDuration(is.InactiveThreshold), Want: "none", Contradicts: true,
 	})
 	add((is.PriorityPolicy == natsjs.PriorityPolicyPinned) != want.OneAtATime, Field{
 		Name: "priority_policy", Is: priority(is.PriorityPolicy == natsjs.PriorityPolicyPinned), Want: priority(want.OneAtATime), Fixed: true,
 	})
 	add(!sameSet(filters, want.FilterSubjects), Field{
 		Name: "filter_subjects", Is: formatList(filters), Want: formatList(want.FilterSubjects),
+		Contradicts: narrower(filters, want.FilterSubjects),
 	})
 	add(is.AckWait != want.AckWait, Field{Name: "ack_wait", Is: formatDuration(is.AckWait), Want: formatDuration(want.AckWait)})
 	add(is.MaxAckPending != want.MaxAckPending, Field{
@@ -244,6 +257,18 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 		Name: "max_deliver", Is: formatCount(int64(is.MaxDeliver)), Want: formatCount(int64(want.MaxDeliver)),
 	})
 	return fields
+}
+
+// narrower reports whether the filters leave out a subject that is wanted. No filter
+// is the whole stream.
+func narrower(filters, want []string) bool {
+	if len(filters) == 0 {
+		return false
+	}
+	if len(want) == 0 {
+		want = []string{">"}
+	}
+	return slices.ContainsFunc(want, func(s string) bool { return !coveredBy(s, filters) })
 }
 
 func priority(pinned bool) string {

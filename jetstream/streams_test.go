@@ -283,15 +283,67 @@ func TestManage_ApplyUpdatesConsumers(t *testing.T) {
 		{Stream: "T", Name: "w"},
 	} {
 		specs := []jetstream.ConsumerSpec{changed}
-		report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, specs)
+		before, err := jetstream.Plan(within(t), js, streams, specs)
 		require.NoError(t, err)
-		require.NotEmpty(t, report.Notes, "create leaves it")
+		require.False(t, before.Empty())
+		report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, specs)
+		require.Empty(t, report.Updated, "create leaves it")
+		if err != nil {
+			require.ErrorIs(t, err, jetstream.ErrContradiction)
+			require.ErrorContains(t, err, "filter_subjects")
+		}
 		report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, streams, specs)
 		require.NoError(t, err)
 		require.Equal(t, []string{"consumer T/w"}, report.Updated)
 		d, err := jetstream.Plan(within(t), js, streams, specs)
 		require.NoError(t, err)
 		require.True(t, d.Empty(), d)
+	}
+}
+
+func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
+	t.Parallel()
+	s := boot(t, nil)
+	js := api(t, s)
+	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
+	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
+	require.NoError(t, err)
+	start := time.Now().Add(-time.Hour)
+	for field, tc := range map[string]struct {
+		cfg   natsjs.ConsumerConfig
+		fixed bool // apply cannot change it
+	}{
+		"ack_policy":         {natsjs.ConsumerConfig{AckPolicy: natsjs.AckNonePolicy}, true},
+		"ack_policy_all":     {natsjs.ConsumerConfig{AckPolicy: natsjs.AckAllPolicy}, true},
+		"deliver_policy":     {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverNewPolicy}, true},
+		"deliver_policy_by":  {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &start}, true},
+		"mem_storage":        {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, MemoryStorage: true}, true},
+		"headers_only":       {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, HeadersOnly: true}, false},
+		"inactive_threshold": {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, InactiveThreshold: time.Hour}, false},
+		"filter_subjects":    {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, FilterSubject: "t.a"}, false},
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			tc.cfg.Durable = field
+			_, err := js.CreateConsumer(within(t), "T", tc.cfg)
+			require.NoError(t, err)
+			specs := []jetstream.ConsumerSpec{{Stream: "T", Name: field}}
+			for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify} {
+				_, err = jetstream.Manage(within(t), js, mode, streams, specs)
+				require.ErrorIs(t, err, jetstream.ErrContradiction)
+				name := strings.TrimSuffix(strings.TrimSuffix(field, "_all"), "_by")
+				require.ErrorContains(t, err, "consumer T/"+field+": "+name+" is ")
+			}
+			_, err = jetstream.Manage(within(t), js, jetstream.ManageApply, streams, specs)
+			if tc.fixed {
+				require.ErrorIs(t, err, jetstream.ErrContradiction)
+				return
+			}
+			require.NoError(t, err)
+			d, err := jetstream.Plan(within(t), js, streams, specs)
+			require.NoError(t, err)
+			require.Empty(t, d.Consumers[0].Fields, "apply has changed it")
+		})
 	}
 }
 

@@ -107,6 +107,19 @@ func TestStreamsToBeMadeAreNoFailure(t *testing.T) {
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound, "the probe of the permission made it")
 }
 
+func TestAConsumerThatLosesFails(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, nil)
+	js := openJetStream(t, s.URL())
+	apply(t, js)
+	require.NoError(t, js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))
+	_, err := js.CreateConsumer(t.Context(), "TELEMETRY", natsjs.ConsumerConfig{Durable: "ingest-workers", AckPolicy: natsjs.AckNonePolicy})
+	require.NoError(t, err)
+	out, r := checkNATS(t, "NATS_URL="+s.URL())
+	require.Equal(t, 1, r.Failed(), out)
+	require.Contains(t, out, "FAIL  streams: consumer TELEMETRY/ingest-workers: ack_policy is none, must be explicit")
+}
+
 func TestStreamsThatMustExistAreMissed(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)

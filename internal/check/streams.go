@@ -58,7 +58,7 @@ func (n *natsCheck) streams(ctx context.Context) (missing []jetstream.StreamSpec
 func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference, present []jetstream.StreamSpec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
-	if _, err := jetstream.Manage(bounded, n.js, jetstream.ManageVerify, present, nil); err != nil {
+	if _, err := jetstream.Manage(bounded, n.js, jetstream.ManageVerify, present, n.plan.Consumers); err != nil {
 		// The first line is the sentinel's, each other one names a stream, the
 		// field and the way to mend it.
 		_, faults, found := strings.Cut(err.Error(), "\n")
@@ -83,6 +83,9 @@ func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference,
 		switch {
 		case c.State == jetstream.Differs:
 			for _, f := range c.Fields {
+				if f.Contradicts {
+					continue // failed above
+				}
 				n.report.Note("consumer "+c.Spec.Name, "of stream %s: %s is %s, declared is %s", c.Spec.Stream, f.Name, f.Is, f.Want)
 			}
 		case c.State == jetstream.Missing && n.config.Streams.Manage == config.ManageVerify:

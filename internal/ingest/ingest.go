@@ -353,13 +353,17 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 	if !i.nc.IsConnected() {
 		return jetstream.ErrDisconnected
 	}
-	if i.opts.Config.Consumers == config.ConsumersVerify {
-		return nil // the workers say where it is missing
-	}
 	ctx, stop := i.denied.Guard(ctx, func(p *jetstream.PermissionError) bool { return concerns(p, spec) })
 	defer stop()
 	attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if i.opts.Config.Consumers == config.ConsumersVerify {
+		_, err := jetstream.Manage(attempt, i.js, jetstream.ManageVerify, nil, []jetstream.ConsumerSpec{spec})
+		if errors.Is(err, jetstream.ErrContradiction) {
+			return err
+		}
+		return nil // the workers report what else is in the way
+	}
 	report, err := jetstream.Manage(attempt, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{spec})
 	var denied *jetstream.PermissionError
 	if err != nil && errors.As(context.Cause(ctx), &denied) {
