@@ -213,7 +213,11 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 			} else {
 				require.Equal(t, c.cn, m.Header.Get("Bridge-Cn"))
 			}
-			require.Equal(t, c.payload[:min(len(c.payload), maxPayload)], string(m.Data))
+			kept := len(c.payload)
+			if reason == "payload_too_large" {
+				kept = 1024 // its beginning, so that one device cannot fill the quarantine
+			}
+			require.Equal(t, c.payload[:kept], string(m.Data))
 			// The lane goes on, and for this very device where it may.
 			next := r.device("acme/next")
 			await(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
@@ -341,7 +345,7 @@ func TestRetainedCopiesAreSkippedAndCounted(t *testing.T) {
 			a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", i), r.at, cn, topic(i))
 			await(r.t, service.Publish(a.Render(), 1, true, "stale"))
 		}
-	})
+	}, settings{"mqtt.share": "off"}) // a share group is sent no retained messages
 	eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
 	await(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
 	require.Equal(t, "fresh", string(awaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))

@@ -246,7 +246,7 @@ func brokerAttacks() []brokerAttack {
 			c.open()
 			c.Write(rawPublish(atQoS1, "$JS/API/STREAM/DELETE/TELEMETRY", 1, topic))
 			c.drain()
-		}, want: []string{"quarantine.not_subscribed.$JS.API.STREAM.DELETE.TELEMETRY"}},
+		}, want: []string{"quarantine.not_subscribed.%24JS.API.STREAM.DELETE.TELEMETRY"}},
 		{name: "wildcards in topics", play: func(c *hostileConn, topic string) {
 			c.open()
 			c.Write(rawPublish(atQoS1, topic+"+#*>", 1, "x"))

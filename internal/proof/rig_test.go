@@ -26,12 +26,13 @@ const maxStore = "jetstream { max_file: 64GiB }\n"
 // plainRig is a real mosquitto, real nats-servers and the bridge as processes, on
 // plain topics.
 type plainRig struct {
-	t       testing.TB
-	broker  *peers.MosquittoProcess // nil: the test's own
-	addr    string                  // of the broker
-	proxy   *peers.TCPProxy         // between bridge and broker; nil: none
-	nats    *peers.NATSProcess      // the only one; nil: a cluster
-	cluster *peers.NATSCluster
+	beforeStop func() // at the end of a run, while the bridge still answers; nil: nothing
+	t          testing.TB
+	broker     *peers.MosquittoProcess // nil: the test's own
+	addr       string                  // of the broker
+	proxy      *peers.TCPProxy         // between bridge and broker; nil: none
+	nats       *peers.NATSProcess      // the only one; nil: a cluster
+	cluster    *peers.NATSCluster
 	// natsProxies are between the bridge and each nats-server.
 	natsProxies []*peers.TCPProxy
 	bridge      *peers.BridgeProcess
@@ -219,6 +220,9 @@ func (r *plainRig) finish(l *load) verdict {
 	l.awaitEnd(r.t)
 	mark(r.t, r.broker.Addr)
 	awaitMarker(r.t, r.js)
+	if r.beforeStop != nil {
+		r.beforeStop()
+	}
 	require.Zero(r.t, r.bridge.Stop(), "exit code")
 	if r.cluster != nil {
 		r.cluster.AwaitCurrent("TELEMETRY")

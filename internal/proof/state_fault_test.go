@@ -42,18 +42,17 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redelivered := 0
-			var rig *plainRig
 			v := run(t, fault{name: "bridge killed, its journal " + name, times: times,
 				rig: rigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
 				strike: func(r *plainRig) {
-					rig = r
-					redelivered += r.redelivered() // all that came since the last strike
+					count := func() { redelivered += r.redelivered() } // all that came since the last strike
+					count()
+					r.beforeStop = count
 					r.bridge.Kill9()
 					require.NoError(t, damage(r.journal()))
 					r.startBridge()
 					r.awaitSession()
 				}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
-			redelivered += rig.redelivered()
 			require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
 			require.LessOrEqual(t, v.Duplicated, redelivered, v)
 			t.Logf("%d messages were in flight", redelivered)
