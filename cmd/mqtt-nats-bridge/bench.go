@@ -14,7 +14,7 @@ type benchCommand struct {
 	Size     int           `default:"256" help:"Payload in bytes."`
 	Window   int           `default:"1000" help:"Messages in flight for each lane."`
 	Rounds   int           `default:"3" help:"Rounds of each scenario; medians are printed."`
-	Devices  int           `default:"1000000" help:"Devices in the memory row; -1 leaves it out."`
+	Devices  int           `default:"1000000" help:"Devices in the memory row; --devices=-1 leaves it out."`
 	Linger   time.Duration `default:"0s" help:"The bridge's lane.linger."`
 	Only     string        `help:"Run only the scenarios whose name holds this."`
 	Profile  string        `type:"existingdir" help:"Directory for CPU profiles of the bridge."`
@@ -22,7 +22,7 @@ type benchCommand struct {
 
 // Help is what --help says beyond the flags.
 func (benchCommand) Help() string {
-	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Takes about two minutes and prints one table: messages a second, CPU time a message in the bridge and in nats-server, allocations, latency, memory.
+	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Rows with R3 run on three nats-servers with strict order. Takes about three minutes and prints one table: messages a second, CPU time a message in the bridge and in nats-server, allocations, latency, memory.
 
 Example: mqtt-nats-bridge bench --rounds 1 --only "1 lane"`
 }
@@ -37,10 +37,15 @@ func (c *benchCommand) Run(ctx context.Context) error {
 
 // benchServer and benchBare are the bodies of processes that bench starts.
 type benchServer struct {
-	Store string `required:"" help:"Directory of JetStream's files."`
+	Store   string `required:"" help:"Directory of JetStream's files."`
+	Name    string `help:"Name of the server in its cluster."`
+	Cluster string `help:"host:port for routes; without it the server is not clustered."`
+	Routes  string `help:"URLs of the cluster's routes, comma-separated."`
 }
 
-func (c *benchServer) Run(ctx context.Context) error { return bench.Serve(ctx, os.Stdout, c.Store) }
+func (c *benchServer) Run(ctx context.Context) error {
+	return bench.Serve(ctx, os.Stdout, bench.ServerOptions{Store: c.Store, Name: c.Name, Cluster: c.Cluster, Routes: c.Routes})
+}
 
 type benchBare struct {
 	URL      string `required:""`

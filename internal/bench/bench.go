@@ -11,9 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
-
 	"mqtt-nats-bridge/internal/measure"
 )
 
@@ -50,13 +47,15 @@ func (o *Options) setDefaults() {
 func (o *Options) scenarios() []Scenario {
 	const devices = 1000
 	full := Scenario{Lanes: 1, Devices: devices, Window: o.Window, Messages: o.Messages}
-	attested, plain, lanes, slow, leaf, many := full, full, full, full, full, full
+	attested, plain, lanes, slow, leaf, many, r3, few := full, full, full, full, full, full, full, full
 	attested.Name, attested.Attested = "attested, 1 lane", true
 	plain.Name = "plain, 1 lane"
 	lanes.Name, lanes.Attested, lanes.Lanes = "attested, 16 lanes", true, 16
 	slow.Name, slow.Attested, slow.Rate, slow.Messages = "attested, 2,000/s", true, 2000, 10_000
 	leaf.Name, leaf.Attested, leaf.Leaf = "attested, 1 lane, leaf", true, true
-	all := []Scenario{attested, plain, lanes, slow, leaf}
+	r3.Name, r3.Attested, r3.Replicas = "attested, 1 lane, R3", true, 3
+	few.Name, few.Attested, few.Replicas, few.Devices, few.Messages = "attested, R3, 10 devices", true, 3, 10, max(o.Messages/10, 1)
+	all := []Scenario{attested, plain, lanes, slow, leaf, r3, few}
 	if o.Devices > 0 {
 		many.Name, many.Attested = fmt.Sprintf("attested, %s devices", measure.Thousands(o.Devices)), true
 		many.Devices, many.Messages = o.Devices, o.Devices
@@ -86,25 +85,17 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	server, err := measure.Start(ctx, nil, "bench-server", "--store", dir)
+	server, err := startServer(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer server.Stop()
-	url, err := server.ReadLine(20 * time.Second)
-	if err != nil {
-		return err
-	}
-	leaf, err := server.ReadLine(20 * time.Second)
-	if err != nil {
-		return err
-	}
-	b := &bench{opts: opts, dir: dir, server: server, url: url, leaf: leaf}
+	defer server.stop()
+	b := &bench{opts: opts, dir: dir, servers: server}
 	fmt.Fprintf(opts.Out, "%s, %d CPUs, %s; %d bytes at QoS 1, window %d a lane, journal, identity check and limiter on,\nJetStream file store, %d rounds, medians\n\n",
 		measure.CPUName(), runtime.NumCPU(), runtime.Version(), opts.Size, opts.Window, opts.Rounds)
 	var rows []row
 	for _, s := range scenarios {
-		r, err := b.measure(ctx, s)
+		r, err := b.row(ctx, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
@@ -121,6 +112,26 @@ type row struct {
 	ratio   float64       // the median of the ratios round by round
 }
 
+// row measures a scenario. One with replicas gets a cluster for as long as it
+// runs: idle servers would cost the other rows CPU time.
+func (b *bench) row(ctx context.Context, s Scenario) (r row, err error) {
+	if s.Replicas < 2 {
+		return b.measure(ctx, s)
+	}
+	dir, err := os.MkdirTemp(b.dir, "cluster")
+	if err != nil {
+		return r, err
+	}
+	cluster, err := startCluster(ctx, dir, s.Replicas)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, cluster.stop(), os.RemoveAll(dir)) }()
+	clustered := *b
+	clustered.servers = cluster
+	return clustered.measure(ctx, s)
+}
+
 // measure runs a scenario and, before each round, the bare publisher: the
 // machine's speed drifts, and pairs drift together.
 func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
@@ -128,7 +139,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 	if s.Devices > 100_000 {
 		rounds = 1
 	}
-	if err := b.purge(ctx); err != nil {
+	if err := b.servers.purge(ctx, s.Replicas); err != nil {
 		return r, err
 	}
 	var results []Result
@@ -143,13 +154,13 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 				return r, err
 			}
 			bare, bareCPU = append(bare, rate), append(bareCPU, cpu)
-			if err := b.purge(ctx); err != nil {
+			if err := b.servers.purge(ctx, s.Replicas); err != nil {
 				return r, err
 			}
 		}
 		if s.Leaf {
 			// The bridge makes the streams, with their sources, once it is linked.
-			if err := b.remove(ctx); err != nil {
+			if err := b.servers.remove(ctx); err != nil {
 				return r, err
 			}
 		}
@@ -158,7 +169,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 			return r, err
 		}
 		if s.Leaf {
-			if err := b.remove(ctx); err != nil {
+			if err := b.servers.remove(ctx); err != nil {
 				return r, err
 			}
 		}
@@ -166,7 +177,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 		if rate > 0 {
 			ratios = append(ratios, result.PerSecond/rate)
 		}
-		if err := b.purge(ctx); err != nil {
+		if err := b.servers.purge(ctx, s.Replicas); err != nil {
 			return r, err
 		}
 	}
@@ -196,48 +207,6 @@ func medianOf[T int64 | float64 | time.Duration](results []Result, field func(Re
 		values = append(values, field(r))
 	}
 	return measure.Median(values)
-}
-
-// remove takes all streams away.
-func (b *bench) remove(ctx context.Context) error {
-	return b.withJetStream(func(js natsjs.JetStream) error {
-		names := js.StreamNames(ctx)
-		for name := range names.Name() {
-			if err := js.DeleteStream(ctx, name); err != nil {
-				return err
-			}
-		}
-		return names.Err()
-	})
-}
-
-func (b *bench) withJetStream(do func(natsjs.JetStream) error) error {
-	nc, err := nats.Connect(b.url)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		return err
-	}
-	return do(js)
-}
-
-// purge empties the stream between runs, and makes it for the first.
-func (b *bench) purge(ctx context.Context) error {
-	return b.withJetStream(func(js natsjs.JetStream) error { return purgeStream(ctx, js) })
-}
-
-func purgeStream(ctx context.Context, js natsjs.JetStream) error {
-	stream, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
-		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"},
-		MaxAge: 24 * time.Hour, MaxBytes: 4 << 30, Duplicates: 2 * time.Minute,
-	})
-	if err != nil {
-		return err
-	}
-	return stream.Purge(ctx)
 }
 
 func printTable(out io.Writer, rows []row) error {

@@ -20,11 +20,11 @@ import (
 
 // Serve is the body of the bench's nats-server process: it prints its URLs, for
 // clients and for leaf nodes, and runs until ctx ends.
-func Serve(ctx context.Context, out io.Writer, store string) error {
+func Serve(ctx context.Context, out io.Writer, o ServerOptions) error {
 	var options *natsd.Options
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1, Configure: func(o *natsd.Options) {
-		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", -1
-		options = o // the server writes the port that it got into it
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: o.Store, Port: -1, Configure: func(opts *natsd.Options) {
+		o.configure(opts)
+		options = opts // the server writes the port that it got into it
 	}})
 	if err != nil {
 		return err

@@ -25,6 +25,9 @@ type Scenario struct {
 	// Leaf: the bridge stores in itself, as a leaf node from which the server
 	// sources. The CPU times are then those until the server has everything.
 	Leaf bool
+	// Replicas of the streams, on as many servers; 0: one server. With more
+	// than one the bridge keeps strict order.
+	Replicas int
 }
 
 // Result is what one run of a scenario gave.
@@ -42,11 +45,9 @@ type Result struct {
 
 // bench is what the runs of one call share.
 type bench struct {
-	opts   Options
-	dir    string
-	server *measure.Process
-	url    string
-	leaf   string // the server's listener for leaf nodes
+	opts    Options
+	dir     string
+	servers *servers
 }
 
 // run measures the bridge in one scenario.
@@ -142,7 +143,7 @@ func awaitSourced(admin string, timeout time.Duration) error {
 // identity check and limiter on, none of them in the way.
 func (b *bench) environment(s Scenario, broker, state string, admin string) []string {
 	env := []string{
-		"MQTT_URL=mqtt://" + broker, "NATS_URL=" + b.url,
+		"MQTT_URL=mqtt://" + broker, "NATS_URL=" + b.servers.url,
 		"BRIDGE_ADMIN_LISTEN=" + admin, "BRIDGE_STATE_DIR=" + state,
 		"BRIDGE_LIMITS_DEVICE_RATE=1000000", "BRIDGE_LIMITS_DEVICE_BURST=1000000",
 		"BRIDGE_LIMITS_MAX_DEVICES=2000000",
@@ -150,8 +151,11 @@ func (b *bench) environment(s Scenario, broker, state string, admin string) []st
 		"BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=4GiB",
 		"BRIDGE_LANE_LINGER=" + b.opts.Linger.String(),
 	}
+	if s.Replicas > 1 {
+		env = append(env, "BRIDGE_STREAMS_REPLICAS="+strconv.Itoa(s.Replicas))
+	}
 	if s.Leaf {
-		env = append(env, "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL="+b.leaf, "BRIDGE_NATS_LEAF_DOMAIN=bench",
+		env = append(env, "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL="+b.servers.leaf, "BRIDGE_NATS_LEAF_DOMAIN=bench",
 			"BRIDGE_NATS_LEAF_STORE_DIR="+filepath.Join(state, "leaf"))
 	}
 	if s.Attested {
@@ -169,7 +173,7 @@ type sample struct {
 func (b *bench) sample(bridge *measure.Process, admin string) (s sample, err error) {
 	var errs [4]error
 	s.bridge, errs[0] = bridge.CPU()
-	s.server, errs[1] = b.server.CPU()
+	s.server, errs[1] = b.servers.cpu()
 	s.mallocs, errs[2] = measure.Metric(admin, "go_memstats_mallocs_total")
 	s.stored, errs[3] = measure.Metric(admin, "mqttbridge_stored_total")
 	return s, errors.Join(errs[:]...)
@@ -177,7 +181,7 @@ func (b *bench) sample(bridge *measure.Process, admin string) (s sample, err err
 
 // bare runs the bare publisher.
 func (b *bench) bare(ctx context.Context, s Scenario) (perSecond float64, cpu time.Duration, err error) {
-	p, err := measure.Start(ctx, nil, "bench-bare", "--url", b.url, "--messages", strconv.Itoa(s.Messages),
+	p, err := measure.Start(ctx, nil, "bench-bare", "--url", b.servers.url, "--messages", strconv.Itoa(s.Messages),
 		"--size", strconv.Itoa(b.opts.Size), "--window", strconv.Itoa(s.Window), "--devices", strconv.Itoa(s.Devices),
 		"--attested="+strconv.FormatBool(s.Attested))
 	if err != nil {
