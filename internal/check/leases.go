@@ -1,16 +1,19 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/lease"
 )
 
@@ -97,6 +100,8 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		return
 	}
 	var hosts []string
+	host, _ := os.Hostname()
+	own := daemon.BrokerIdentity(n.config, cmp.Or(host, "unknown"))
 	held := 0
 	for e := range watch.Updates() {
 		if e == nil {
@@ -108,6 +113,9 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		switch {
 		case strings.HasPrefix(key, "replica.") && json.Unmarshal(e.Value(), &r) == nil && !r.Leaving:
 			hosts = append(hosts, fmt.Sprintf("%s at %s", r.ID, r.Host))
+			if r.Broker != "" && r.Broker != own {
+				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, daemon.OtherBrokerAdvice)
+			}
 		case json.Unmarshal(e.Value(), &l) == nil && l.Holder != "":
 			held++
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -46,13 +47,26 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 		Store: lease.NewBucket(BucketOptions(c, b.control.nc, b.control.js)),
 		Lanes: r, Partitions: r.ids, HandOver: c.StopTimeout, Admitted: b.live.admitted(),
 		Replica: lease.Replica{
-			ID: r.id, Host: host, Version: b.opts.Version,
+			ID: r.id, Host: host, Version: b.opts.Version, Broker: BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),
 		},
 		Log: b.opts.Log,
 	})
 	return r
 }
+
+// BrokerIdentity is what a bridge on host calls its broker in the leases: the address in
+// mqtt.url, with the host where that address means another machine on each.
+func BrokerIdentity(c *config.Config, host string) string {
+	name := strings.ToLower(c.MQTT.URL.Address())
+	if ip := net.ParseIP(c.MQTT.URL.Host); strings.EqualFold(c.MQTT.URL.Host, "localhost") || ip != nil && ip.IsLoopback() {
+		name += " on " + host
+	}
+	return name
+}
+
+// OtherBrokerAdvice is what to do about replicas under one client id at several brokers.
+const OtherBrokerAdvice = "give each broker's bridges an mqtt.client_id of their own; bridges of one broker write the same host and port in mqtt.url"
 
 // Open implements [lease.Lanes].
 func (r *replicas) Open(p string, hold *lease.Hold, hadSession bool) {
@@ -106,6 +120,11 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
 	}
 	var all []Problem
+	if len(s.Elsewhere) > 0 {
+		other := s.Elsewhere[0]
+		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
+			other.ID, other.Host, other.Broker, s.Replica.Broker), OtherBrokerAdvice, later(other.Started, r.bridge.started)))
+	}
 	if s.Unreached != "" {
 		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached),
 			connectionAdvice(s.Unreached), s.UnreachedSince)
@@ -130,6 +149,13 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		"it passes when the lease of a dead replica expires; if it does not, see the replicas' logs", idle.Since)
 	idle.Lanes = lanes
 	return append(all, idle)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // ReplicasStatus is this replica and the others.

@@ -144,6 +144,26 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 }
 
 // A file that is away when a partition comes is no reason to end the lanes that run.
+func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
+	t.Parallel()
+	nats := embeddedNATS(t)
+	var log saying
+	a := joined(t, &log, peers(attesting(t), nats)...)
+	t.Cleanup(func() { _ = a.Stop(context.Background()) })
+	awaitHeld(t, a, 16)
+	b := joined(t, &log, peers(attesting(t), nats)...)
+	t.Cleanup(func() { _ = b.Stop(context.Background()) })
+	for _, r := range []*Bridge{a, b} {
+		require.Eventually(t, func() bool {
+			ready, problems := r.Ready()
+			return !ready && slices.ContainsFunc(problems, func(p Problem) bool {
+				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && p.Advice == OtherBrokerAdvice
+			})
+		}, patience, 5*time.Millisecond, "%+v", r.Problems())
+	}
+	require.Contains(t, log.String(), "replicas with this client id connect to another broker")
+}
+
 func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	mqtt := attesting(t)

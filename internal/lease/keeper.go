@@ -87,6 +87,7 @@ type Keeper struct {
 	leaving      bool
 	until        context.Context // of the leave
 	settled      bool
+	elsewhere    []string // the replicas at another broker, as logged
 	problem      string
 	problemSince time.Time
 	taken        uint64

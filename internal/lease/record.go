@@ -13,6 +13,9 @@ type Replica struct {
 	Host    string    `json:"host"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
+	// Broker identifies the broker that its lanes connect to. Empty: an earlier version,
+	// which did not write it.
+	Broker string `json:"broker,omitempty"`
 	// Connected: it reached the broker when it wrote this, by one of its lanes at
 	// least or, without any, on trial.
 	Connected bool `json:"connected,omitempty"`

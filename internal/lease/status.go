@@ -1,6 +1,9 @@
 package lease
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Status is what a keeper knows at one moment.
 type Status struct {
@@ -15,8 +18,11 @@ type Status struct {
 	Unreached      string
 	UnreachedSince time.Time
 	// Settled: the partitions have been shared out once.
-	Settled    bool
-	Replicas   []Replica
+	Settled  bool
+	Replicas []Replica
+	// Elsewhere are those of Replicas that connect to another broker: what they lease is
+	// served by nobody here.
+	Elsewhere  []Replica
 	Partitions []PartitionStatus // of all partitions, in their order
 	Taken      uint64            // since the start, as are those below
 	HandedOver uint64
@@ -50,6 +56,24 @@ func (k *Keeper) Status() Status {
 	return k.status
 }
 
+// logElsewhere logs the replicas at another broker, once for each set of them.
+func (k *Keeper) logElsewhere(replicas []Replica) {
+	var ids []string
+	for i := range replicas {
+		ids = append(ids, replicas[i].ID)
+	}
+	if slices.Equal(ids, k.elsewhere) {
+		return
+	}
+	k.elsewhere = ids
+	if len(replicas) > 0 {
+		r := &replicas[0]
+		k.opts.Log.Error().Str("component", "leases").Strs("replicas", ids).Str("host", r.Host).
+			Str("broker", r.Broker).Str("own_broker", k.opts.Replica.Broker).
+			Msg("replicas with this client id connect to another broker")
+	}
+}
+
 // report publishes what the loop knows.
 func (k *Keeper) report(now time.Time) {
 	s := Status{
@@ -61,6 +85,8 @@ func (k *Keeper) report(now time.Time) {
 	s.Replica.Leaving, s.Replica.Connected = k.leaving, k.connected()
 	if k.view != nil {
 		s.Replicas = k.view.present(now)
+		s.Elsewhere = k.view.elsewhere(k.opts.Replica.Broker, now)
+		k.logElsewhere(s.Elsewhere)
 	}
 	for _, p := range k.opts.Partitions {
 		ps := PartitionStatus{Partition: p}

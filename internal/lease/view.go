@@ -155,6 +155,13 @@ func (v *view) present(now time.Time) []Replica {
 	return all
 }
 
+// elsewhere are the replicas present whose lanes connect to another broker than broker.
+func (v *view) elsewhere(broker string, now time.Time) []Replica {
+	return slices.DeleteFunc(v.present(now), func(r Replica) bool {
+		return r.Leaving || r.Broker == "" || broker == "" || r.Broker == broker
+	})
+}
+
 // lease is what is known of a partition: the record that stands, zero where there
 // is none, and the revision to write over. free: nobody holds it. left: its last
 // holder has said so.
