@@ -3,7 +3,6 @@ package proof
 import (
 	"encoding/binary"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"testing"
@@ -67,16 +66,8 @@ func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
 }
 
 // numbering starts the brokers that number packets anew on each connection.
-var numbering = map[string]func(testing.TB) (addr string){
-	"RabbitMQ": func(t testing.TB) string { return peers.RabbitMQ(t).Addr },
-	"nats-server": func(t testing.TB) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		addr := l.Addr().String()
-		require.NoError(t, l.Close())
-		peers.NATSServer(t, peers.NATSOptions{Config: "server_name: broker\nmqtt { listen: \"" + addr + "\" }\n" + maxStore})
-		return addr
-	},
+var numbering = map[string]func(testing.TB) (addr string, drain func(testing.TB, string)){
+	"RabbitMQ": rabbitBroker, "nats-server": natsBroker,
 }
 
 // A device that sends the same again with DUP set, to a broker that numbers packets from
@@ -89,7 +80,8 @@ func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
 	for name, start := range numbering {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, rigOptions{Broker: start(t)})
+			addr, _ := start(t)
+			r := newRig(t, rigOptions{Broker: addr})
 			publishEqual(t, r.addr, 20, false)
 			awaitStored(t, r.js, 20)
 			r.bridge.Kill9()
@@ -114,7 +106,8 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 	for name, start := range numbering {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, rigOptions{Broker: start(t)})
+			addr, drain := start(t)
+			r := newRig(t, rigOptions{Broker: addr, Topic: "telemetry"})
 			const n = 4000
 			publishEqual(t, r.addr, n/4, false)
 			awaitStored(t, r.js, 1)
@@ -130,6 +123,9 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 			r.startBridge()
 			r.awaitSession()
 			<-published
+			if drain != nil {
+				drain(t, "telemetry")
+			}
 			mark(t, r.addr)
 			awaitMarker(t, r.js)
 			got := storedCount(t, r.js) - 1

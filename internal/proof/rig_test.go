@@ -38,6 +38,7 @@ type plainRig struct {
 	bridge      *peers.BridgeProcess
 	js          natsjs.JetStream
 	stateDir    string
+	marker      string     // topic of the marker
 	random      *rand.Rand // of the test's strikes
 	said        int        // offset in the bridge's log up to which it has been read
 }
@@ -55,6 +56,9 @@ type rigOptions struct {
 	StateDir string
 	// Broker is the host:port of an MQTT broker that takes mosquitto's place.
 	Broker string
+	// Topic is the last level of the only topic of a bridge that shares its broker with
+	// others, and its client id; empty: the default topics.
+	Topic string
 	// Env are further variables of the bridge, KEY=value.
 	Env []string
 }
@@ -69,7 +73,7 @@ func newPlainRig(t testing.TB, proxied bool) *plainRig {
 // what is published.
 func newRig(t testing.TB, o rigOptions) *plainRig {
 	t.Helper()
-	r := &plainRig{t: t, stateDir: o.StateDir}
+	r := &plainRig{t: t, stateDir: o.StateDir, marker: markerTopic}
 	if r.stateDir == "" {
 		r.stateDir = t.TempDir()
 	}
@@ -84,7 +88,12 @@ func newRig(t testing.TB, o rigOptions) *plainRig {
 		addr = r.proxy.Addr
 	}
 	var servers []*peers.NATSProcess
-	env := o.Env
+	env, config := o.Env, ""
+	if o.Topic != "" {
+		env = append([]string{"BRIDGE_MQTT_CLIENT_ID=" + o.Topic}, env...)
+		config = "topics:\n  - tenant/{tenant}/device/{device}/" + o.Topic + "\n"
+		r.marker = markerDevice + o.Topic
+	}
 	if o.Cluster {
 		r.cluster = peers.Cluster(t, maxStore)
 		servers = r.cluster.Nodes
@@ -104,7 +113,7 @@ func newRig(t testing.TB, o rigOptions) *plainRig {
 			urls[i] = "nats://" + r.natsProxies[i].Addr
 		}
 	}
-	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
+	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Config: config, Env: append([]string{
 		"MQTT_URL=mqtt://" + addr,
 		"NATS_URL=" + strings.Join(urls, ","),
 		"BRIDGE_IDENTITY_MODE=off",
@@ -162,16 +171,22 @@ func connectNATS(t testing.TB, url string, options ...nats.Option) natsjs.JetStr
 // connection's broker. A lane stores in the order in which the broker delivers:
 // once the marker is in the stream, whatever came before it is too.
 const (
-	markerTopic   = "tenant/proof/device/marker/telemetry"
+	markerDevice  = "tenant/proof/device/marker/"
+	markerTopic   = markerDevice + "telemetry"
 	markerSubject = "tenant.proof.device.marker.telemetry"
 )
 
 func mark(t testing.TB, addr string) {
 	t.Helper()
-	conn, err := dialMQTT(addr, "marker", "")
+	markOn(t, addr, markerTopic)
+}
+
+func markOn(t testing.TB, addr, topic string) {
+	t.Helper()
+	conn, err := dialMQTT(addr, strings.ReplaceAll(topic, "/", "-"), "")
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = conn.Write(fleet.AppendPublish(nil, markerTopic, 1, []byte("the end")))
+	_, err = conn.Write(fleet.AppendPublish(nil, topic, 1, []byte("the end")))
 	require.NoError(t, err)
 	puback(t, conn, 1)
 }
@@ -189,13 +204,18 @@ func puback(t testing.TB, conn net.Conn, id uint16) {
 // meanwhile, however long that takes.
 func awaitMarker(t testing.TB, js natsjs.JetStream) {
 	t.Helper()
+	awaitMarkerOn(t, js, markerSubject)
+}
+
+func awaitMarkerOn(t testing.TB, js natsjs.JetStream, subject string) {
+	t.Helper()
 	var last uint64
 	progress := time.Now()
 	for {
 		// A replicated stream may be between two leaders.
 		s, err := js.Stream(t.Context(), "TELEMETRY")
 		if err == nil {
-			if _, err = s.GetLastMsgForSubject(t.Context(), markerSubject); err == nil {
+			if _, err = s.GetLastMsgForSubject(t.Context(), subject); err == nil {
 				return
 			}
 			if seq := s.CachedInfo().State.LastSeq; seq != last {
@@ -218,8 +238,8 @@ func awaitMarker(t testing.TB, js natsjs.JetStream) {
 func (r *plainRig) finish(l *load) verdict {
 	r.t.Helper()
 	l.awaitEnd(r.t)
-	mark(r.t, r.broker.Addr)
-	awaitMarker(r.t, r.js)
+	markOn(r.t, r.addr, r.marker)
+	awaitMarkerOn(r.t, r.js, strings.ReplaceAll(r.marker, "/", "."))
 	if r.beforeStop != nil {
 		r.beforeStop()
 	}

@@ -1,0 +1,80 @@
+package proof
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// matrixBroker is a broker of the matrix.
+type matrixBroker struct {
+	// start returns its host:port, and a function that waits until a topic's messages are
+	// delivered and acknowledged; nil: the broker redelivers before anything new, as MQTT
+	// demands [MQTT-4.6.0-1], and the marker is the end.
+	start func(testing.TB) (addr string, drain func(testing.TB, string))
+	// overtakes: it delivers new messages before it redelivers.
+	overtakes bool
+	// doubt is how many messages of a connection that ended the broker may have been sent
+	// PUBACKs for without having read them, where nothing tells these messages from new
+	// ones: its window, if it numbers packets anew on each connection.
+	doubt int
+}
+
+func matrixBrokers() map[string]matrixBroker {
+	return map[string]matrixBroker{
+		"mosquitto": {start: func(t testing.TB) (string, func(testing.TB, string)) {
+			return peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000}).Addr, nil
+		}},
+		"RabbitMQ":    {doubt: 10, start: rabbitBroker},                  // mqtt.prefetch
+		"nats-server": {doubt: 1024, overtakes: true, start: natsBroker}, // max_ack_pending
+	}
+}
+
+func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
+	return peers.RabbitMQ(t).Addr, nil
+}
+
+// natsBroker redelivers after ack_wait, here 15 s instead of 30 s and longer than every
+// outage.
+func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
+	addr, _ := nobody(t)
+	server := peers.NATSServer(t, peers.NATSOptions{
+		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n" + maxStore,
+	})
+	js := connectNATS(t, server.URL)
+	return addr, func(t testing.TB, topic string) {
+		require.Eventually(t, func() bool {
+			s, err := js.Stream(t.Context(), "$MQTT_msgs")
+			if err != nil {
+				return false
+			}
+			sessions, left := 0, 0
+			list := s.ListConsumers(t.Context())
+			for c := range list.Info() {
+				if !strings.HasSuffix(c.Config.FilterSubject, "."+topic) {
+					continue
+				}
+				sessions++
+				left += int(c.NumPending) + c.NumAckPending
+			}
+			return list.Err() == nil && sessions == 1 && left == 0
+		}, 2*patience, 200*time.Millisecond)
+	}
+}
+
+// check requires what the bridge promises at this broker; ended: its connection ended.
+func (b matrixBroker) check(t *testing.T, v verdict, ended bool) {
+	t.Helper()
+	require.Zero(t, v.Lost+v.Foreign+v.Quarantined, v)
+	if !ended {
+		require.True(t, v.Clean(), v)
+	}
+	if !b.overtakes {
+		require.Zero(t, v.Inversions, v)
+	}
+	require.LessOrEqual(t, v.Duplicated, b.doubt, v)
+}

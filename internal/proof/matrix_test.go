@@ -1,0 +1,126 @@
+package proof
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// matrixVariable has TestBrokerMatrix run all rows and not a sample. `make faults` and CI
+// set it.
+const matrixVariable = "BRIDGE_FAULTS"
+
+// matrixWindow is the duplicate window of the matrix, in seconds.
+const matrixWindow = 2
+
+// matrixFault is away for so long.
+type matrixFault struct {
+	rig rigOptions
+	// ends: the bridge's connection to the broker ends.
+	ends   bool
+	strike func(r *plainRig, away time.Duration)
+}
+
+var matrixFaults = map[string]matrixFault{
+	"bridge killed": {ends: true, strike: func(r *plainRig, away time.Duration) {
+		r.bridge.Kill9()
+		time.Sleep(away)
+		r.startBridge()
+	}},
+	"NATS killed": {strike: func(r *plainRig, away time.Duration) {
+		r.nats.Kill9()
+		time.Sleep(away)
+		r.nats.Start()
+	}},
+	"both killed": {ends: true, strike: func(r *plainRig, away time.Duration) {
+		r.nats.Kill9()
+		time.Sleep(time.Duration(r.random.IntN(int(300 * time.Millisecond)))) // messages wait for NATS
+		r.bridge.Kill9()
+		time.Sleep(away)
+		r.nats.Start()
+		r.startBridge()
+	}},
+	"MQTT cut": {rig: rigOptions{MQTTProxy: true}, ends: true, strike: func(r *plainRig, away time.Duration) {
+		require.Positive(r.t, r.proxy.Down())
+		time.Sleep(away)
+		r.proxy.Up()
+	}},
+	"bridge frozen": {strike: func(r *plainRig, away time.Duration) {
+		r.bridge.Freeze()
+		time.Sleep(away)
+		r.bridge.Thaw()
+	}},
+}
+
+// matrixOutages are shorter and longer than the duplicate window.
+var matrixOutages = map[string]time.Duration{
+	"short": matrixWindow * time.Second / 2,
+	"long":  matrixWindow * time.Second * 5 / 2,
+}
+
+// Every broker, fault, kind of payload and length of outage: nothing is lost, nothing is
+// stored twice but what no rule can tell from a new message, and no device's messages
+// change their order.
+func TestBrokerMatrix(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("real brokers, and outages longer than the duplicate window")
+	}
+	n := 0
+	for name, b := range matrixBrokers() {
+		rows := n
+		n += 100
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr, drain := b.start(t)
+			for fault, f := range matrixFaults {
+				for _, payload := range []string{"distinct", "identical"} {
+					for outage, away := range matrixOutages {
+						sample := fault == "both killed" && payload == "identical" && outage == "long"
+						if os.Getenv(matrixVariable) != "1" && !sample {
+							continue
+						}
+						rows++
+						topic := fmt.Sprintf("row%d", rows)
+						t.Run(fmt.Sprintf("%s/%s/%s", fault, payload, outage), func(t *testing.T) {
+							t.Parallel()
+							f := f // its rig is this row's
+							f.rig.Broker, f.rig.Topic = addr, topic
+							o := loadOptions{Addr: addr, Topic: topic, Devices: 20, Total: 3000, Rate: 1000}
+							if payload == "identical" {
+								o.Devices, o.Identical = 1, true
+							}
+							v := matrixRow(t, f, o, away, drain)
+							outcome.add(name+": "+fault, payload+", away for "+away.String(), v)
+							b.check(t, v, f.ends)
+						})
+					}
+				}
+			}
+		})
+	}
+}
+
+// matrixRow strikes once, in the first half of the load, which goes on during the outage.
+func matrixRow(t *testing.T, f matrixFault, o loadOptions, away time.Duration, drain func(testing.TB, string)) verdict {
+	t.Helper()
+	random := moments(t)
+	f.rig.Env = []string{fmt.Sprintf("BRIDGE_STREAMS_DUPLICATE_WINDOW=%ds", matrixWindow)}
+	r := newRig(t, f.rig)
+	r.random = random
+	l := startLoad(t, o)
+	l.release(o.Total)
+	require.True(t, l.await(o.Total/6+random.IntN(o.Total/3)))
+	time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
+	f.strike(r, away)
+	if drain != nil {
+		l.awaitEnd(t)
+		drain(t, o.Topic)
+	}
+	v := r.finish(l)
+	t.Log(v)
+	return v
+}
