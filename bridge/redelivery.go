@@ -23,6 +23,7 @@ type resumption struct {
 	byRun  uint64 // then it began there; 0: not known, or it cannot be
 	quiet  int    // ticks since the latest delivery
 	next   uint64 // while the phase is continuing: the position that comes next
+	unique bool   // and contents do not recur from there on
 	asked  int    // how many deliveries there were when the broker was asked for more
 
 	// On attested topics: the latest deliveries by content, and the slots of those
@@ -160,6 +161,7 @@ func (l *Lane) decide(c Conn, cut bool) {
 		from = 0
 	}
 	var tokens map[uint64]uint64
+	unique := false
 	if from > 0 {
 		n = min(int(j.end()-from), len(r.held))
 		for i := 0; ids != nil && i < n; i++ {
@@ -167,6 +169,7 @@ func (l *Lane) decide(c Conn, cut bool) {
 		}
 		j.resume(from, ids)
 		tokens = l.ring.tokens()
+		unique = short && j.distinct(from+uint64(n))
 	}
 	l.mu.Unlock()
 	if from == 0 {
@@ -175,7 +178,7 @@ func (l *Lane) decide(c Conn, cut bool) {
 	held, hashes := r.held, r.hashes
 	r.begin(settled, false)
 	if from > 0 && short {
-		r.phase, r.next, r.tokens = continuing, from+uint64(n), tokens
+		r.phase, r.next, r.unique, r.tokens = continuing, from+uint64(n), unique, tokens
 	}
 	for i := range held {
 		if i < n {
@@ -186,12 +189,14 @@ func (l *Lane) decide(c Conn, cut bool) {
 	}
 }
 
-// goOn takes what may be the next of a run that was cut short, DUP or not.
+// goOn takes what may be the next of a run that was cut short. Without DUP it counts only
+// where contents do not recur: a broker that was set back gives the packet ids of what it
+// has forgotten to new messages.
 func (l *Lane) goOn(c Conn, d *Delivery, hash uint64) bool {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
 	pos := r.next
-	ok := pos < j.end() && pos >= j.oldest() && j.packetID(pos) == d.PacketID && j.sameContent(pos, hash)
+	ok := (d.Dup || r.unique) && pos < j.end() && pos >= j.oldest() && j.packetID(pos) == d.PacketID && j.sameContent(pos, hash)
 	last := pos+1 == j.end()
 	l.mu.Unlock()
 	if !ok {

@@ -423,3 +423,127 @@ func TestEachConnectionMayBeginANumbering(t *testing.T) {
 	s.again(1, 5)
 	require.Equal(t, 40_010, s.stored())
 }
+
+// A run that the broker's window cut short goes on, with DUP or, where contents do not
+// recur, without it. Where they do, it is the new message of a broker that was set back.
+func TestARunThatIsCutShortGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		payload func(int) string
+		dup     bool
+		want    int // new messages
+	}{
+		"equal, DUP":       {func(int) string { return same }, true, 0},
+		"equal, no DUP":    {func(int) string { return same }, false, 2},
+		"distinct, DUP":    {distinct, true, 0},
+		"distinct, no DUP": {distinct, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t)
+			for i := range 200 {
+				s.deliver(turn(i+1), telemetry, c.payload(i))
+				if i < 190 {
+					s.stream.store(i)
+				}
+			}
+			s.Disconnected(s.conn)
+			end := &fencedEnd{}
+			s.Connected(end, true)
+			deliver := func(i int, dup bool) {
+				s.Deliver(end, &Delivery{
+					Topic: []byte(telemetry), Payload: []byte(c.payload(i)), PayloadSize: len(c.payload(i)),
+					ReceivedAt: s.now, PacketID: turn(i + 1), QoS: 1, Dup: dup,
+				})
+			}
+			for i := 180; i < 198; i++ {
+				deliver(i, true)
+			}
+			s.pass(3 * time.Second)
+			require.Equal(t, runMark, end.mark)
+			s.Confirmed(end, end.mark)
+			require.Equal(t, 200, s.stored())
+			require.Len(t, end.acked(), 10, "the window's beginning is stored")
+			deliver(198, c.dup)
+			deliver(199, c.dup)
+			require.Equal(t, 200+c.want, s.stored())
+			s.storeAll()
+			require.Len(t, end.acked(), 20)
+		})
+	}
+}
+
+// A broker that numbers anew: only that the contents go on to the latest shows what is
+// redelivered, and only where something waits.
+func TestARunThatIsNumberedAnewGoesToTheLatest(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ waiting, first, last, want int }{
+		"to the latest":                 {3, 5, 10, 0},
+		"not to the latest":             {3, 5, 9, 5},
+		"without all that waits":        {3, 9, 10, 2},
+		"nothing waits":                 {0, 5, 10, 6},
+		"and on with what is not known": {3, 5, 13, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := play(t)
+			for i := 1; i <= 10; i++ {
+				s.deliver(turn(i), telemetry, distinct(i))
+				if i <= 10-c.waiting {
+					s.stream.store(i - 1)
+				}
+			}
+			s.connect(true)
+			for i := c.first; i <= c.last; i++ {
+				s.deliver(turn(i-c.first+1), telemetry, distinct(i), dup)
+			}
+			s.deliver(turn(c.last-c.first+2), telemetry, "new")
+			require.Equal(t, c.want, s.stored()-11)
+		})
+	}
+}
+
+// What is sent again on the same connection crossed its PUBACK. Once the broker has
+// answered that it handled the PUBACK, the packet id is another message's.
+func TestWhatCrossesItsPubackIsKnown(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.Disconnected(s.conn)
+	c := &fencedEnd{}
+	s.Connected(c, true)
+	send := func(id int, dup bool) {
+		s.Deliver(c, &Delivery{
+			Topic: []byte(telemetry), Payload: []byte(same), PayloadSize: len(same), ReceivedAt: s.now,
+			PacketID: turn(id), QoS: 1, Dup: dup,
+		})
+	}
+	for i := 1; i <= 20; i++ {
+		send(i, false)
+	}
+	s.storeAll()
+	for i := 5; i <= 20; i++ {
+		send(i, true)
+	}
+	require.Equal(t, 20, s.stored())
+	require.Len(t, c.acked(), 36, "each is acknowledged again")
+	send(21, true) // a device's own DUP
+	require.Equal(t, 21, s.stored())
+	s.storeAll()
+	s.pass(2 * time.Second)
+	require.EqualValues(t, 22, c.mark)
+	s.Confirmed(c, c.mark)
+	send(15, true)
+	require.Equal(t, 22, s.stored())
+}
+
+// Without the broker's answer a run that does not go to the latest is none, whatever waits.
+func TestARunIsCutShortOnlyByTheWindow(t *testing.T) {
+	t.Parallel()
+	s := served(t, 1, 200)
+	s.deliver(201, telemetry, same)
+	s.deliver(202, telemetry, same)
+	s.connect(true)
+	s.again(195, 201)
+	s.deliver(300, telemetry, same)
+	require.Equal(t, 202+8, s.stored())
+}

@@ -252,15 +252,27 @@ func (b *scriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
 		case <-time.After(b.again):
 		}
 		for _, message := range b.unacknowledged() {
-			// The PUBACK may come in this very moment, as with a real one.
-			if out.write(b.packet(message, true)) != nil {
+			if b.resend(message, out) != nil {
 				return
 			}
-			b.mu.Lock()
-			b.redelivered++
-			b.mu.Unlock()
 		}
 	}
+}
+
+// resend redelivers a message unless its PUBACK was handled. The two exclude each other,
+// as in a broker that serves a connection by one process (EMQX); the PUBACK may be on its
+// way, and the two cross.
+func (b *scriptedBroker) resend(message int, out *packetWriter) error {
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pubacks[message] > 0 {
+		return nil
+	}
+	b.redelivered++
+	_, err := out.conn.Write(b.packet(message, true))
+	return err
 }
 
 func (b *scriptedBroker) acknowledged(id uint16) {

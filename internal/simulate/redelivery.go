@@ -42,7 +42,11 @@ func (b *broker) skip(which int) {
 	if !b.up() || w.process == nil || w.setup.Anew || len(b.recent) == 0 {
 		return
 	}
-	for range 6 {
+	calm := 0 // seconds since nothing waits for its PUBACK
+	for range 9 {
+		if calm++; len(b.inFlight)+len(b.pipe) > 0 || w.process.lane.Counts().InFlight > 0 {
+			calm = 0
+		}
 		w.read(len(b.pipe))
 		if !w.server.faulty {
 			w.drain()
@@ -56,7 +60,7 @@ func (b *broker) skip(which int) {
 		b.takeAcks(packetIDs)
 		w.sleep(time.Second)
 	}
-	if w.process == nil || !b.up() || len(b.inFlight)+len(b.pipe) > 0 || w.process.lane.Counts().InFlight > 0 {
+	if w.process == nil || !b.up() || len(b.inFlight)+len(b.pipe) > 0 || w.process.lane.Counts().InFlight > 0 || calm < 3 {
 		return
 	}
 	b.nextID = b.recent[len(b.recent)-1-which%min(len(b.recent), 3)]
@@ -73,7 +77,8 @@ func (b *broker) save() {
 // restore is a broker that comes back with an older snapshot. What it has forgotten is
 // lost, what was acknowledged since is sent again. Its first connection gets as far as a
 // message that is new to it and has no DUP: else nothing would show that it was set back.
-func (b *broker) restore() {
+// asked: before that it answers what the bridge asks.
+func (b *broker) restore(asked bool) {
 	w := b.w
 	if b.saved == nil || w.process == nil || w.setup.Retained {
 		return
@@ -107,6 +112,14 @@ func (b *broker) restore() {
 	}
 	w.read(len(b.pipe))
 	w.sleep(10 * time.Second)
+	if asked {
+		b.takeAcks(packetIDs)
+		w.read(len(b.pipe))
+		b.crossed = true // a run that was cut short does not go up to the latest
+	}
+	if w.process == nil || !b.up() {
+		return
+	}
 	news := w.letter(0, plain, 0)
 	news.dup = false
 	b.queue = append([]*letter{news}, b.queue...)

@@ -20,7 +20,7 @@ const (
 	lose               // the broker restarts without its sessions
 	skip               // packet ids are used up for messages that a full queue drops; the next is one of the latest (a)
 	save               // the broker writes a snapshot of its sessions
-	restore            // it loses its state and comes back with the snapshot
+	restore            // it loses its state and comes back with the snapshot; a odd: and answers a ping before anything new
 	flood              // retained copies until packet ids have come round but for a
 
 	// The bridge.

@@ -154,7 +154,7 @@ func (w *world) happen(e event) {
 	case save:
 		b.save()
 	case restore:
-		b.restore()
+		b.restore(e.a%2 == 1)
 	case elsewhere:
 		b.elsewhere(e.a, e.b)
 	case keep:
