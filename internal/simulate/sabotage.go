@@ -1,9 +1,6 @@
 package simulate
 
 import (
-	"encoding/binary"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -121,45 +118,4 @@ func headerWord(at int64, value uint64) sabotage {
 		p.word(at, func(uint64) uint64 { return value })
 		return func() {}
 	}}
-}
-
-// believingTheFirst is a lane that takes the first packet that can begin a run for
-// redelivered, without waiting for the run to go on to its end.
-func believingTheFirst() sabotage {
-	return sabotage{deliver: func(p *process, k packet) func() {
-		if !k.dup || k.qos == 0 {
-			return func() {}
-		}
-		end := uint64(0)
-		p.word(journalEnd, func(e uint64) uint64 { end = e; return e })
-		at := p.latest(k.id, end)
-		if at == 0 {
-			return func() {}
-		}
-		p.word(journalEnd, func(uint64) uint64 { return at + 1 })
-		return func() {
-			p.word(journalEnd, func(e uint64) uint64 {
-				if e == at+1 {
-					return end
-				}
-				return e
-			})
-		}
-	}}
-}
-
-// latest finds the position of the latest delivery under a packet id in the journal; 0:
-// there is none.
-func (p *process) latest(id uint16, end uint64) uint64 {
-	image, err := os.ReadFile(filepath.Join(p.dir, clientID+".journal"))
-	if err != nil {
-		p.w.fail(broken, "read the journal: %v", err)
-		return 0
-	}
-	for at := end - 1; at > 0 && at+100 > end; at-- {
-		if binary.LittleEndian.Uint16(image[journalHeader+journalEntry*(at%packetIDs)+8:]) == id {
-			return at
-		}
-	}
-	return 0
 }

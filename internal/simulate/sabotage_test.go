@@ -24,8 +24,7 @@ func TestTheSimulationCatches(t *testing.T) {
 		// stored a second time.
 		"single messages resent": {resendSingly(), []promise{deviceOrder, storedTwice}},
 		"a fence on OnConnect":   {fenceOnReconnect(), []promise{deviceOrder}},
-		// Redelivery: each rule left out.
-		"a run that ends anywhere":                 {believingTheFirst(), losses},
+		// Redelivery. That a run goes up to the latest: bridge, TestARunThatEndsBeforeTheLatestIsNew.
 		"a run of any connection":                  {headerWord(journalLow, 1), losses},
 		"PUBACKs not noted":                        {headerWord(journalAcked, 0), losses},
 		"a stale journal trusted":                  {sabotage{trusting: true}, losses},
