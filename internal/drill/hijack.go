@@ -22,7 +22,6 @@ type attempt struct {
 	refused  error
 	present  bool
 	received atomic.Int64
-	ended    bool // the broker closed the connection
 }
 
 func (h *hijack) act(ctx context.Context) {

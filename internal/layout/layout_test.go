@@ -4,7 +4,10 @@ package layout
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,5 +131,43 @@ func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
 	require.NotContains(t, daemon.Imports, natsd)
 	for path, p := range list(t) {
 		require.NotContains(t, p.Deps, module+"/internal/simulate", "%s depends on the simulation", path)
+	}
+}
+
+// TestArchitectureTable holds the table of packages in ARCHITECTURE.md against the code: every
+// package has a row, and the row has its direct imports of this module, tests left out.
+func TestArchitectureTable(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../ARCHITECTURE.md")
+	require.NoError(t, err)
+	all, listed := list(t), map[string]bool{}
+	row := regexp.MustCompile("(?m)^\\| ((?:`[^`]+`(?:, )?)+) \\| .* \\| (.*) \\|$")
+	_, table, found := strings.Cut(string(page), "| package | what it is |")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n\n")
+	for _, m := range row.FindAllStringSubmatch(table, -1) {
+		names := strings.Split(strings.ReplaceAll(m[1], "`", ""), ", ")
+		var want []string
+		for _, name := range names {
+			require.Contains(t, all, module+"/"+name)
+			listed[module+"/"+name] = true
+			for _, i := range all[module+"/"+name].Imports {
+				short, ours := strings.CutPrefix(i, module+"/")
+				if ours && !slices.Contains(names, short) {
+					want = append(want, strings.TrimPrefix(short, "internal/"))
+				}
+			}
+		}
+		slices.Sort(want)
+		want = slices.Compact(want)
+		if len(want) == 0 {
+			want = []string{"none"}
+		}
+		require.Equal(t, strings.Join(want, ", "), m[2], "the imports of %s", m[1])
+	}
+	for name := range all {
+		if strings.HasPrefix(name, module+"/") {
+			require.True(t, listed[name], "%s has no row", name)
+		}
 	}
 }

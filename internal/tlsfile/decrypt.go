@@ -21,14 +21,16 @@ import (
 const maxIterations = 10_000_000
 
 func isEncrypted(b *pem.Block) bool {
-	return b.Type == "ENCRYPTED PRIVATE KEY" || x509.IsEncryptedPEMBlock(b) //nolint:staticcheck // old keys are in use
+	//lint:ignore SA1019 keys in the old form are in use, and only read here
+	return b.Type == "ENCRYPTED PRIVATE KEY" || x509.IsEncryptedPEMBlock(b)
 }
 
 // decrypt returns the block without its encryption: PKCS #8 (what OpenSSL 3 writes), or the
 // older form that has the cipher in the PEM header.
 func decrypt(b *pem.Block, passphrase []byte) (*pem.Block, error) {
 	if b.Type != "ENCRYPTED PRIVATE KEY" {
-		der, err := x509.DecryptPEMBlock(b, passphrase) //nolint:staticcheck // old keys are in use
+		//lint:ignore SA1019 as above
+		der, err := x509.DecryptPEMBlock(b, passphrase)
 		if errors.Is(err, x509.IncorrectPasswordError) {
 			return nil, ErrPassphrase
 		}
