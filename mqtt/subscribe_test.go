@@ -81,7 +81,11 @@ func TestPartlyRefusedSubscriptionKeepsTheConnection(t *testing.T) {
 		p.connack(false)
 		p.grant(func(f string) byte { return map[string]byte{plainFilter: 1, otherFilter: 0x80}[f] })
 		begun := time.Now()
-		require.IsType(t, &packets.DisconnectPacket{}, p.read())
+		packet := p.read()
+		if _, ping := packet.(*packets.PingreqPacket); ping { // due at the same moment
+			packet = p.read()
+		}
+		require.IsType(t, &packets.DisconnectPacket{}, packet)
 		require.Equal(t, partlyGranted, time.Since(begun))
 		p.Close()
 		next := b.accept()
