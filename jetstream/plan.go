@@ -231,9 +231,11 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit",
 		Fixed: true, Contradicts: true,
 	})
-	// A consumer that starts later than the oldest message has skipped what was before it.
+	// New and last skip what is in the stream. A start by time or sequence is an operator's
+	// choice, made to replay from there: it is named and not refused.
+	byStart := is.DeliverPolicy == natsjs.DeliverByStartTimePolicy || is.DeliverPolicy == natsjs.DeliverByStartSequencePolicy
 	add(is.DeliverPolicy != natsjs.DeliverAllPolicy, Field{
-		Name: "deliver_policy", Is: is.DeliverPolicy.String(), Want: "all", Fixed: true, Contradicts: true,
+		Name: "deliver_policy", Is: is.DeliverPolicy.String(), Want: "all", Fixed: true, Contradicts: !byStart,
 	})
 	// In memory the position is lost with the server, and with it redelivery under a
 	// stream that keeps messages only as long as somebody wants them.

@@ -308,7 +308,6 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
 	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
 	require.NoError(t, err)
-	start := time.Now().Add(-time.Hour)
 	for field, tc := range map[string]struct {
 		cfg   natsjs.ConsumerConfig
 		fixed bool // apply cannot change it
@@ -316,7 +315,7 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 		"ack_policy":         {natsjs.ConsumerConfig{AckPolicy: natsjs.AckNonePolicy}, true},
 		"ack_policy_all":     {natsjs.ConsumerConfig{AckPolicy: natsjs.AckAllPolicy}, true},
 		"deliver_policy":     {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverNewPolicy}, true},
-		"deliver_policy_by":  {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &start}, true},
+		"deliver_policy_by":  {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverLastPolicy}, true},
 		"mem_storage":        {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, MemoryStorage: true}, true},
 		"headers_only":       {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, HeadersOnly: true}, false},
 		"inactive_threshold": {natsjs.ConsumerConfig{AckPolicy: natsjs.AckExplicitPolicy, InactiveThreshold: time.Hour}, false},
@@ -464,4 +463,21 @@ func TestDifference_MarksEveryBlock(t *testing.T) {
 	for line := range strings.Lines(text) {
 		require.Equal(t, strings.TrimRight(line, " \n")+"\n", line)
 	}
+}
+
+// A start by time is how a stretch of a stream is replayed.
+func TestManage_ConsumerThatStartsByTimeIsANote(t *testing.T) {
+	t.Parallel()
+	js := api(t, boot(t, nil))
+	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
+	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
+	require.NoError(t, err)
+	start := time.Now().Add(-time.Hour)
+	_, err = js.CreateConsumer(within(t), "T", natsjs.ConsumerConfig{
+		Durable: "replay", AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &start,
+	})
+	require.NoError(t, err)
+	report, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, []jetstream.ConsumerSpec{{Stream: "T", Name: "replay"}})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(report.Notes, "\n"), "deliver_policy")
 }
