@@ -92,7 +92,7 @@ type Lane struct {
 	epoch   uint32 // numbers the connections
 	acking  bool   // PUBACKs went out on the present one
 	fenced  uint64 // the broker has handled those before this position
-	debts   debts
+	debts   *debts
 	acked   int // PUBACKs appended since the lane last wrote them out
 	catchUp catchUp
 	counts  Counts
@@ -191,11 +191,10 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 		l.counts.Redelivered++
 	}
 	owed := d.Dup && l.debts.owed(d.PacketID, hash)
-	position, crossed := uint64(0), false
-	var tokens map[uint64]uint64
+	position, token, crossed := uint64(0), uint64(0), false
 	if !owed && d.Dup && l.run.phase == settled {
 		if position, crossed = l.journal.sentAgain(d.PacketID, hash); crossed {
-			tokens = l.ring.tokens()
+			token = l.ring.tokenOf(position)
 		}
 	}
 	l.mu.Unlock()
@@ -203,7 +202,7 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	case owed:
 		return true
 	case crossed:
-		l.again(c, d, hash, position, tokens)
+		l.again(c, d, hash, position, token)
 		return true
 	}
 	return l.run.phase != settled && l.resume(c, d, hash)
@@ -397,7 +396,7 @@ func (l *Lane) advance() {
 		*r.at(r.head) = slot{}
 		r.head++
 	}
-	d, due := &l.debts, l.debts.head
+	d, due := l.debts, l.debts.head
 	for ; due < d.tail; due++ {
 		if s := r.get(d.at(due).token); s != nil && !s.settled {
 			break

@@ -182,7 +182,7 @@ func (l *Lane) decide(c Conn, cut bool) {
 	}
 	for i := range held {
 		if i < n {
-			l.again(c, &held[i], hashes[i], from+uint64(i), tokens)
+			l.again(c, &held[i], hashes[i], from+uint64(i), tokens[from+uint64(i)])
 		} else {
 			l.deliver(c, &held[i], hashes[i], known{})
 		}
@@ -206,7 +206,7 @@ func (l *Lane) goOn(c Conn, d *Delivery, hash uint64) bool {
 	if r.next++; last {
 		r.phase = settled
 	}
-	l.again(c, d, hash, pos, r.tokens)
+	l.again(c, d, hash, pos, r.tokens[pos])
 	return true
 }
 
@@ -222,11 +222,10 @@ func (l *Lane) endRun(packetID uint16) {
 // known is what the journal has of a redelivered message; zero: it is new.
 type known struct{ position, number uint64 }
 
-// again takes a delivery that is known to be the one at a position. tokens has the
-// slots of those that are not settled.
-func (l *Lane) again(c Conn, d *Delivery, hash, position uint64, tokens map[uint64]uint64) {
+// again takes a delivery that is known to be the one at a position; token is that of its slot,
+// where it is not settled.
+func (l *Lane) again(c Conn, d *Delivery, hash, position, token uint64) {
 	l.mu.Lock()
-	token := tokens[position]
 	number, stored := l.journal.find(position)
 	if l.ring.get(token) != nil || stored {
 		// Not acknowledged out of turn: PUBACKs go out in the order of the
@@ -253,7 +252,7 @@ func (l *Lane) resumeAttested(c Conn, d *Delivery, hash uint64) bool {
 	position, ok := r.positions[hash&hashMask]
 	if ok {
 		delete(r.positions, hash&hashMask)
-		l.again(c, d, hash, position, r.tokens)
+		l.again(c, d, hash, position, r.tokens[position])
 	} else if !d.Dup {
 		l.endRun(d.PacketID)
 	}

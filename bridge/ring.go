@@ -53,6 +53,16 @@ func (r *ring) tokens() map[uint64]uint64 {
 	return tokens
 }
 
+// tokenOf returns the token of the slot at a position in the journal, 0 where there is none.
+func (r *ring) tokenOf(position uint64) uint64 {
+	for t := r.tail; t > r.head; t-- {
+		if r.at(t-1).position == position {
+			return t - 1
+		}
+	}
+	return 0
+}
+
 // get returns the slot of a token that is in the ring, nil for another.
 func (r *ring) get(token uint64) *slot {
 	if token < r.head || token >= r.tail {
@@ -67,6 +77,9 @@ func (r *ring) get(token uint64) *slot {
 type debts struct {
 	due        []debt // its length is a power of two
 	head, tail uint64
+	// latest has the low half of the index of the latest debt of each packet id: a broker
+	// that sends again what waits may do so many times.
+	latest [packetIDs]uint32
 }
 
 // debt is due as soon as its slot is settled or gone.
@@ -77,7 +90,7 @@ type debt struct {
 	packetID uint16
 }
 
-func newDebts() debts { return debts{due: make([]debt, 64)} }
+func newDebts() *debts { return &debts{due: make([]debt, 64)} }
 
 func (d *debts) at(i uint64) *debt { return &d.due[i&uint64(len(d.due)-1)] }
 
@@ -90,16 +103,17 @@ func (d *debts) push(b debt) {
 		}
 	}
 	*d.at(d.tail) = b
+	d.latest[b.packetID] = uint32(d.tail)
 	d.tail++
 }
 
 // owed tells whether the PUBACK of this very message is still due: then its packet id
 // cannot be another message's.
 func (d *debts) owed(packetID uint16, hash uint64) bool {
-	for i := d.head; i < d.tail; i++ {
-		if b := d.at(i); b.packetID == packetID && b.hash == hash {
-			return true
-		}
+	back := uint64(uint32(d.tail) - d.latest[packetID])
+	if back == 0 || back > d.tail-d.head {
+		return false
 	}
-	return false
+	b := d.at(d.tail - back)
+	return b.packetID == packetID && b.hash == hash
 }
