@@ -281,6 +281,56 @@ func TestE2OverrideKeepsALaneItsSession(t *testing.T) {
 	}
 }
 
+// Without the override a device takes a lane's session over. The bridge cannot prevent that; it
+// says so, and takes it back.
+func TestE2HijackWithoutTheOverrideIsAWarning(t *testing.T) {
+	t.Parallel()
+	for _, clean := range []bool{false, true} {
+		t.Run(fmt.Sprintf("clean session %t", clean), func(t *testing.T) {
+			t.Parallel()
+			r := newEMQXRig(t, broker.Options{GlobalClientIDs: true}, nil)
+			lane := "bridge-p" + broker.Partition("acme/dev-1")
+			r.device("globex/thief", lane, func(o *paho.ClientOptions) { o.SetCleanSession(clean) })
+			eventually(t, func() bool { return strings.Contains(fmt.Sprint(r.bridge.Warnings()), lane) },
+				func() any { return r.bridge.Warnings() })
+			awaitReady(t, r.bridge)
+			require.True(t, r.publish(r.device("acme/dev-1", "d", nil), 1))
+			require.Zero(t, r.lost())
+			require.Contains(t, fmt.Sprint(r.bridge.Warnings()), lane, "the warning stays")
+		})
+	}
+}
+
+// A broker that says no in the first second after its start is a refusal, and every lane comes
+// back on a new connection.
+func TestE3RefusalAfterAStartIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		options broker.Options
+		loaded  broker.Part
+		says    string
+	}{
+		"CONNACK 5":   {says: "refused"},
+		"SUBACK 0x80": {broker.Options{DenyIgnored: true, AuthzCache: time.Hour}, broker.Authentication, "refused the subscription"},
+		"closed":      {broker.Options{}, broker.Authentication, "refused the subscription"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newEMQXRig(t, broker.Options{}, nil)
+			r.restart(c.options)
+			r.now().Load(c.loaded)
+			said := func() string { return fmt.Sprint(r.bridge.Problems(), r.bridge.Warnings()) }
+			eventually(t, func() bool {
+				require.NotRegexp(t, "another client (seems|may have)", said())
+				return strings.Contains(said(), c.says)
+			}, func() any { return said() })
+			r.now().Load(broker.Everything)
+			awaitReady(t, r.bridge)
+			require.NotRegexp(t, "another client (seems|may have)", said())
+		})
+	}
+}
+
 // A device back from an outage writes 500 messages at once. The broker's rate limit
 // releases them in lumps of one time stamp; with the limits that ship none of them is
 // too fast for the bridge.
@@ -349,6 +399,20 @@ func TestE5TopicWithoutAPatternIsInQuarantine(t *testing.T) {
 		await(t, c.Publish(topic, 1, false, topic))
 	}
 	eventually(t, func() bool { return r.bridge.Totals().Quarantined[bridge.BadTopic] == 3 }, func() any { return r.bridge.Totals() })
+}
+
+// A will has no attributes of its device: the rule keeps it back.
+func TestE6WillNeverArrives(t *testing.T) {
+	t.Parallel()
+	r := newEMQXRig(t, broker.Options{}, nil)
+	r.device("acme/dev-1", "d", func(o *paho.ClientOptions) {
+		o.SetWill("tenant/acme/device/dev-1/telemetry", "gone", 1, false)
+	})
+	require.True(t, r.now().Cut("acme/dev-1/d"))
+	eventually(t, func() bool { return r.now().Stats().Withheld == 1 }, func() any { return r.now().Stats() })
+	require.True(t, r.publish(r.device("acme/dev-2", "d", nil), 2))
+	require.Zero(t, r.lost())
+	require.EqualValues(t, 1, r.bridge.Totals().Received, "the will is not among them")
 }
 
 func TestE8SharedLaneLosesNothingInATakeover(t *testing.T) {
