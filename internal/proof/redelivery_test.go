@@ -240,6 +240,8 @@ func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
 	r.natsProxies[0].Up()
 	r.startBridge()
 	r.awaitSession()
+	// What the broker had not read the PUBACK of, among all that the copy does not know, comes
+	// twice: a stale journal costs duplicates and nothing else.
 	awaitStored(t, r.js, 70_150)
-	require.Equal(t, 70_150, storedCount(t, r.js))
+	require.LessOrEqual(t, storedCount(t, r.js), 70_150+5_150)
 }
