@@ -94,7 +94,7 @@ func (c *catchUp) arrives(now int64, waiting bool) {
 	c.spanned++
 }
 
-// caughtUp tells whether the broker has nothing more from before now.
+// caughtUp reports whether the broker has nothing more from before now.
 func (c *catchUp) caughtUp(now int64, waiting bool) bool {
 	if !waiting && now-c.idle >= idleFor {
 		return true
@@ -109,7 +109,7 @@ func (c *catchUp) caughtUp(now int64, waiting bool) bool {
 	return c.credit(now) == 0
 }
 
-// active tells whether there is credit, which ends with the next message or tick.
+// active reports whether there is credit, which ends with the next message or tick.
 func (c *catchUp) active(now int64, waiting bool) bool {
 	return c.length > 0 && !c.caughtUp(now, waiting)
 }

@@ -110,7 +110,7 @@ func NewDevices(o DevicesOptions) *Devices {
 func (d *Devices) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 
 // deviceRef names an entry for the time between a message's arrival and its
-// settlement. The hash tells whether the entry is still that device's.
+// settlement. The hash reports whether the entry is still that device's.
 type deviceRef struct {
 	hash    uint64
 	entry   uint32
@@ -167,7 +167,7 @@ func (d *Devices) receiveKind(name []byte, wallTime int64, kind uint64, limit in
 // take charges a message to a limit whose messages come in order: a device's, or a
 // tenant's on plain topics, where the time is that of arrival. now is the limiter's
 // clock in ns: when the broker received the message, where that is known. The clock
-// does not run backward, so that nobody gains budget by messages out of order.
+// does not run backward, so that no sender gains budget by messages out of order.
 //
 // A device's time goes back where it moves to a broker node whose clock is behind
 // the last one's. Until that has caught up, the limiter's clock advances by the time
@@ -262,7 +262,7 @@ func (d *Devices) stored(r deviceRef) {
 // quarantineUnit is how many bytes in quarantine count as a message.
 const quarantineUnit = 1 << 10
 
-// reject counts a rejection and tells whether the device's quarantine bound
+// reject counts a rejection and reports whether the device's quarantine bound
 // allows it to be stored. A copy of several units may be stored where there is room
 // for one, and the device has that much less from then on.
 func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64, size int) bool {

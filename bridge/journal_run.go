@@ -62,13 +62,13 @@ func (j *Journal) byID(packetID uint16) (pos uint64, proved bool) {
 	return 0, false
 }
 
-// mayRenumber tells whether a connection whose first packet has this id can be one of
+// mayRenumber reports whether a connection whose first packet has this id can be one of
 // a broker that numbers anew on each connection.
 func (j *Journal) mayRenumber(packetID uint16) bool {
 	return packetID == 1 || uint64(packetID) == le(j.header.first)
 }
 
-// sameRun tells whether the contents are those of the latest deliveries, to the last.
+// sameRun reports whether the contents are those of the latest deliveries, to the last.
 func (j *Journal) sameRun(hashes []uint64) bool {
 	pos := j.end() - uint64(len(hashes))
 	for _, h := range hashes {
@@ -83,7 +83,7 @@ func (j *Journal) sameRun(hashes []uint64) bool {
 // minHistory is how many deliveries it takes to say that contents do not recur.
 const minHistory = 100
 
-// distinct tells whether contents do not recur here: no content from a position on
+// distinct reports whether contents do not recur here: no content from a position on
 // occurs twice among the deliveries that are kept, and these are many.
 func (j *Journal) distinct(from uint64) bool {
 	if j.end()-j.oldest() < minHistory {
@@ -150,7 +150,7 @@ func (j *Journal) byContent() map[uint64]uint64 {
 	return positions
 }
 
-// contains tells whether a delivery that is kept has this content.
+// contains reports whether a delivery that is kept has this content.
 func (j *Journal) contains(hash uint64) bool {
 	for pos := j.low(); pos < j.end(); pos++ {
 		if j.sameContent(pos, hash) {
@@ -166,7 +166,7 @@ func (j *Journal) find(pos uint64) (number uint64, stored bool) {
 	return le(e.number), le(e.message)&storedBit != 0
 }
 
-// ascending tells whether the numbers ascend, as they do in a file that is whole, and
+// ascending reports whether the numbers ascend, as they do in a file that is whole, and
 // returns the last.
 func (j *Journal) ascending() (last uint64, ok bool) {
 	for pos := j.oldest(); pos < j.end(); pos++ {

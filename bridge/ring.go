@@ -107,7 +107,7 @@ func (d *debts) push(b debt) {
 	d.tail++
 }
 
-// owed tells whether the PUBACK of this very message is still due: then its packet id
+// owed reports whether the PUBACK of this very message is still due: then its packet id
 // cannot be another message's.
 func (d *debts) owed(packetID uint16, hash uint64) bool {
 	back := uint64(uint32(d.tail) - d.latest[packetID])
