@@ -25,7 +25,8 @@ type Journal struct {
 	entries *[journalEntries]journalEntry
 	unmap   func() error // nil without a file
 
-	number uint64 // the latest one given out
+	number  uint64  // the latest one given out
+	inOrder idRange // derived from the entries
 }
 
 // journalHeader is the beginning of the file. All words are little-endian: see le.
@@ -151,6 +152,7 @@ func (j *Journal) Forget() { j.clear(le(j.header.end)) }
 // clear begins anew at a position.
 func (j *Journal) clear(end uint64) {
 	h := j.header
+	j.inOrder = idRange{}
 	for _, w := range []*uint64{&h.start, &h.low, &h.acked, &h.end} {
 		set(w, end)
 	}

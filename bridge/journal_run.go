@@ -1,5 +1,7 @@
 package bridge
 
+import "sort"
+
 // What the journal says of a redelivery run; DESIGN.md, "Redelivery", has the proof.
 
 // inTurn returns how many packet ids lie between two that were given out one after
@@ -39,27 +41,70 @@ func (j *Journal) sentAgain(packetID uint16, hash uint64) (pos uint64, ok bool) 
 	return pos, proved && j.sameContent(pos, hash)
 }
 
+// idRange is the range of the latest deliveries, from low at the earliest, whose packet ids were
+// given out in turn and span less than all there are: each id occurs once in it, in order. It is
+// kept from call to call, so that a broker that sends a whole window again, many times, costs a
+// search each and not a scan. Zero: not known.
+type idRange struct {
+	from, end uint64 // positions
+	span      uint64 // of the ids, from the first to the last
+}
+
+// idDistance is how far the second packet id lies behind the first, around the circle.
+func idDistance(first, second uint16) uint64 {
+	return uint64((int(second) - int(first) + packetIDs - 1) % (packetIDs - 1))
+}
+
+// latestInTurn brings the range up to date. There is at least one delivery.
+func (j *Journal) latestInTurn() *idRange {
+	t, end, low := &j.inOrder, j.end(), j.low()
+	if t.end <= low || t.end > end { // not known, or all of it is gone
+		*t = idRange{end - 1, end, 0}
+		for t.from > low {
+			step := inTurn(j.packetID(t.from-1), j.packetID(t.from))
+			if step == 0 || t.span+step >= packetIDs-1 {
+				break
+			}
+			t.from, t.span = t.from-1, t.span+step
+		}
+		return t
+	}
+	if t.from < low {
+		t.from, t.span = low, idDistance(j.packetID(low), j.packetID(t.end-1))
+	}
+	for ; t.end < end; t.end++ {
+		step := inTurn(j.packetID(t.end-1), j.packetID(t.end))
+		if step == 0 {
+			t.from, t.span = t.end, 0
+			continue
+		}
+		for t.span += step; t.span >= packetIDs-1; t.from++ {
+			t.span -= inTurn(j.packetID(t.from), j.packetID(t.from+1))
+		}
+	}
+	return t
+}
+
 // byID finds the latest delivery under a packet id; 0: there is none, or ids were not
 // given out in turn since. proved: nor is it the first of the broker's numbering.
 func (j *Journal) byID(packetID uint16) (pos uint64, proved bool) {
-	end, low, span := j.end(), j.low(), uint64(0)
-	for pos = end - 1; pos >= low; pos-- {
-		if pos < end-1 {
-			step := inTurn(j.packetID(pos), j.packetID(pos+1))
-			if span += step; step == 0 || span >= packetIDs-1 {
-				return 0, false
-			}
-		}
-		if j.packetID(pos) != packetID {
-			continue
-		}
-		if pos <= le(j.header.start) || pos <= j.oldest() {
-			return pos, false
-		}
-		step := inTurn(j.packetID(pos-1), packetID)
-		return pos, step > 0 && span+step < packetIDs-1
+	if j.end() == j.low() {
+		return 0, false
 	}
-	return 0, false
+	t := j.latestInTurn()
+	first := j.packetID(t.from)
+	behind := idDistance(first, packetID)
+	pos = t.from + uint64(sort.Search(int(t.end-t.from), func(i int) bool {
+		return idDistance(first, j.packetID(t.from+uint64(i))) >= behind
+	}))
+	if pos == t.end || j.packetID(pos) != packetID {
+		return 0, false
+	}
+	if pos <= le(j.header.start) || pos <= j.oldest() {
+		return pos, false
+	}
+	step := inTurn(j.packetID(pos-1), packetID)
+	return pos, step > 0 && idDistance(packetID, j.packetID(t.end-1))+step < packetIDs-1
 }
 
 // mayRenumber reports whether a connection whose first packet has this id can be one of
@@ -107,6 +152,7 @@ func (j *Journal) distinct(from uint64) bool {
 func (j *Journal) resume(from uint64, packetIDs []uint16) {
 	h := j.header
 	if packetIDs != nil {
+		j.inOrder = idRange{} // of other ids
 		set(&h.start, from)
 		set(&h.first, uint64(packetIDs[0]))
 		for i, id := range packetIDs {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 func openJournal(t testing.TB, dir, client string) *Journal {
@@ -428,4 +429,71 @@ func TestAKilledProcessLosesNoEntry(t *testing.T) {
 		}
 		require.NoError(t, j.Close())
 	}
+}
+
+// scanByID is byID without anything kept from call to call.
+func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
+	end, low, span := j.end(), j.low(), uint64(0)
+	for pos = end - 1; pos >= low; pos-- {
+		if pos < end-1 {
+			step := inTurn(j.packetID(pos), j.packetID(pos+1))
+			if span += step; step == 0 || span >= packetIDs-1 {
+				return 0, false
+			}
+		}
+		if j.packetID(pos) != packetID {
+			continue
+		}
+		if pos <= le(j.header.start) || pos <= j.oldest() {
+			return pos, false
+		}
+		step := inTurn(j.packetID(pos-1), packetID)
+		return pos, step > 0 && span+step < packetIDs-1
+	}
+	return 0, false
+}
+
+// What is kept from call to call changes no answer, whatever happens to the journal in between.
+func TestJournalByID(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		j := NewJournal()
+		id := rapid.Uint16Range(1, packetIDs-1).Draw(t, "first")
+		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
+			switch rapid.IntRange(0, 7).Draw(t, "what") {
+			case 0: // out of turn
+				id = rapid.Uint16Range(1, packetIDs-1).Draw(t, "id")
+				j.Append(id, 1, 0)
+			case 1:
+				j.MarkConfirmed(rapid.Uint64Range(j.low(), j.end()).Draw(t, "low"))
+			case 2:
+				j.Forget()
+			case 3:
+				j.settle(id, rapid.Bool().Draw(t, "keep"))
+			case 4:
+				if n := j.end() - j.low(); n > 0 {
+					from := j.end() - rapid.Uint64Range(1, min(n, 50)).Draw(t, "run")
+					ids := make([]uint16, j.end()-from)
+					for i := range ids {
+						ids[i] = uint16(i + 1)
+					}
+					j.resume(from, ids)
+					id = ids[len(ids)-1]
+				}
+			default: // in turn, with ids used up in between, around the circle and beyond what is kept
+				skip := rapid.IntRange(1, 3000).Draw(t, "skip")
+				for range rapid.SampledFrom([]int{1, 5, 300, 70_000}).Draw(t, "n") {
+					id = uint16(int(id)%(packetIDs-1) + 1)
+					j.Append(id, 1, 0)
+				}
+				id = uint16((int(id)-1+skip)%(packetIDs-1) + 1)
+				j.Append(id, 1, 0)
+			}
+			for _, asked := range []uint16{id, uint16((int(id)-1+packetIDs-1-rapid.IntRange(0, 400).Draw(t, "back"))%(packetIDs-1) + 1), rapid.Uint16Range(1, packetIDs-1).Draw(t, "asked")} {
+				pos, proved := scanByID(j, asked)
+				gotPos, gotProved := j.byID(asked)
+				require.Equal(t, []any{pos, proved}, []any{gotPos, gotProved}, "id %d", asked)
+			}
+		}
+	})
 }
