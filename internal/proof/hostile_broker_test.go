@@ -261,11 +261,14 @@ func brokerAttacks() []brokerAttack {
 		}, want: []string{"device.d.t 0", "device.d.t 1", "device.d.t 2"}},
 		{name: "DUP on what was never sent, and again", play: func(c *hostileConn, topic string) {
 			c.open()
+			// Its predecessor proves the packet id, whether the PUBACK has crossed it or not.
+			c.Write(rawPublish(atQoS1, topic, 6, "before"))
 			for range 3 {
 				c.Write(rawPublish(dup|atQoS1, topic, 7, "once"))
+				time.Sleep(20 * time.Millisecond) // the fault itself: acknowledged by then, or not
 			}
 			c.drain()
-		}, want: []string{"device.d.t once"}},
+		}, want: []string{"device.d.t before", "device.d.t once"}},
 		{name: "answers that nobody asked for", play: func(c *hostileConn, topic string) {
 			c.open()
 			io.WriteString(c, strings.Repeat("\xd0\x00", 100_000))   // PINGRESP

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -129,7 +130,10 @@ func readStream(t testing.TB, js natsjs.JetStream, stream string, take func(nats
 	require.NoError(t, err)
 	messages, err := consumer.Messages(natsjs.PullMaxMessages(5000))
 	require.NoError(t, err)
-	defer messages.Stop()
+	defer func() { // or the consumers of a test that polls reach the account's limit
+		messages.Stop()
+		_ = js.DeleteConsumer(context.WithoutCancel(t.Context()), stream, consumer.CachedInfo().Name)
+	}()
 	for ; left > 0; left-- {
 		m, err := messages.Next(natsjs.NextMaxWait(patience))
 		require.NoError(t, err)
