@@ -63,7 +63,7 @@ func inMemory(t testing.TB) *scripted {
 	return &scripted{t: t, addr: memory, conns: make(chan net.Conn, 1000), wait: time.Hour}
 }
 
-func (b *scripted) dial(context.Context) (net.Conn, error) {
+func (b *scripted) dial(context.Context, Server, *Login) (net.Conn, error) {
 	near, far := pipe()
 	b.conns <- far
 	return near, nil
@@ -171,17 +171,17 @@ func (b *scripted) open(r *recorder, change ...func(*Options)) *Session {
 func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session {
 	b.t.Helper()
 	o := Options{
-		Address: b.addr, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
+		Server: Server{Address: b.addr}, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
 		Receiver: r, Log: zerolog.Nop(),
 	}
 	for _, c := range change {
 		c(&o)
 	}
-	dial := b.dial
+	by := b.dial
 	if b.addr != memory {
-		dial = o.dial
+		by = dial
 	}
-	s, err := open(o, dial)
+	s, err := open(o, by)
 	require.NoError(b.t, err)
 	b.t.Cleanup(s.Close)
 	return s
@@ -189,4 +189,14 @@ func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session
 
 func pahoDial(c net.Conn) paho.OpenConnectionFunc {
 	return func(*url.URL, paho.ClientOptions) (net.Conn, error) { return c, nil }
+}
+
+// as is a login with a password.
+func as(user, password string) func() (Login, error) {
+	return func() (Login, error) { return Login{Username: user, Password: password}, nil }
+}
+
+func withTLS(o *Options, conf *tls.Config) {
+	o.Server.TLS = true
+	o.Login = func() (Login, error) { return Login{TLS: conf}, nil }
 }

@@ -13,7 +13,7 @@ import (
 // EndSession ends the session that the broker keeps under o.ClientID: its
 // subscriptions and everything queued in it are gone, and a client that is connected
 // under that id is thrown out. existed tells whether there was one. Of o it needs
-// Address, TLS, ClientID, Username and Password.
+// Server, Login and ClientID.
 //
 // A clean session in CONNECT discards what was there (MQTT 3.1.1 [MQTT-3.1.2-6]),
 // and its CONNACK does not tell whether that was anything; so a first connection
@@ -38,26 +38,30 @@ func Reach(ctx context.Context, o Options) error {
 func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+connackTimeout)
 	defer cancel()
-	conn, err := o.dial(ctx)
+	login, err := o.login()
 	if err != nil {
-		return false, connectError(o.Address, 0, err)
+		return false, connectError(o.Server.Address, 0, err)
+	}
+	conn, err := dial(ctx, o.Server, &login)
+	if err != nil {
+		return false, connectError(o.Server.Address, 0, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
 	p.CleanSession, p.Keepalive, p.ClientIdentifier = clean, 60, o.ClientID
-	p.UsernameFlag, p.Username = o.Username != "", o.Username
-	p.PasswordFlag, p.Password = o.Password != "", []byte(o.Password)
+	p.UsernameFlag, p.Username = login.Username != "", login.Username
+	p.PasswordFlag, p.Password = login.Password != "", []byte(login.Password)
 	if err := p.Write(conn); err != nil {
-		return false, connectError(o.Address, 0, err)
+		return false, connectError(o.Server.Address, 0, err)
 	}
 	sessionPresent, err = o.readConnack(conn)
 	if err != nil {
 		return false, err
 	}
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
-		return false, fmt.Errorf("say goodbye to %s: %w", o.Address, err)
+		return false, fmt.Errorf("say goodbye to %s: %w", o.Server.Address, err)
 	}
 	farewell(conn)
 	return sessionPresent, nil
@@ -67,21 +71,21 @@ func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, e
 func (o *Options) readConnack(conn net.Conn) (sessionPresent bool, err error) {
 	var b [4]byte
 	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return false, connectError(o.Address, 0, err)
+		return false, connectError(o.Server.Address, 0, err)
 	}
 	err = checkTurn(header{kind: b[0] >> 4}, false)
 	if err == nil && b[1] != 2 {
 		err = fmt.Errorf("%w: a CONNACK with %d remaining bytes", ErrMalformed, b[1])
 	}
 	if err != nil {
-		return false, connectError(o.Address, 0, err)
+		return false, connectError(o.Server.Address, 0, err)
 	}
 	accepted, sessionPresent, err := parseConnack(b[2:])
 	if err == nil && !accepted {
 		err = packets.ConnErrors[b[3]]
 	}
 	if err != nil {
-		return false, connectError(o.Address, b[3], err)
+		return false, connectError(o.Server.Address, b[3], err)
 	}
 	return sessionPresent, nil
 }

@@ -42,6 +42,10 @@ func connectError(host string, code byte, err error) error {
 	case packets.ErrRefusedBadProtocolVersion:
 		return fmt.Errorf("connect to %s: %w: it does not take MQTT 3.1.1 (CONNACK %d)", host, ErrRefused, code)
 	}
+	var login *loginError
+	if errors.As(err, &login) {
+		return fmt.Errorf("connect to %s: not tried: %w", host, login)
+	}
 	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrProtocol) {
 		return fmt.Errorf("connect to %s: the answer to CONNECT is not MQTT 3.1.1: %w: check port and scheme of mqtt.url", host, err)
 	}

@@ -181,11 +181,11 @@ func TestMosquittoTellsWrongPasswords(t *testing.T) {
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
 	for _, password := range []string{"wrong", ""} {
 		s := openAt(t, m.Addr, &recorder{}, func(o *Options) {
-			o.ClientID, o.Username, o.Password = "bridge-"+password, "bridge", password
+			o.ClientID, o.Login = "bridge-"+password, as("bridge", password)
 		})
 		eventually(t, s, func(st Status) bool { return strings.Contains(st.Problem, ErrCredentials.Error()) })
 	}
-	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { o.Username, o.Password = "bridge", "right" })
+	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { o.Login = as("bridge", "right") })
 	eventually(t, s, subscribed)
 }
 
@@ -233,12 +233,12 @@ func TestMosquittoWithMutualTLS(t *testing.T) {
 	m := peers.Mosquitto(t, peers.MosquittoOptions{CAFile: caFile, CertFile: files.Cert, KeyFile: files.Key})
 	good, err := ca.ClientConfig("bridge")
 	require.NoError(t, err)
-	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { o.TLS = good })
+	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { withTLS(o, good) })
 	eventually(t, s, subscribed)
 
 	without := good.Clone()
 	without.Certificates = nil
-	s = openAt(t, m.Addr, &recorder{}, func(o *Options) { o.ClientID, o.TLS = "without", without })
+	s = openAt(t, m.Addr, &recorder{}, func(o *Options) { o.ClientID = "without"; withTLS(o, without) })
 	// The alert, or where the close overtakes it, the close.
 	eventually(t, s, func(st Status) bool {
 		return slices.ContainsFunc([]error{ErrCredentials, ErrRefused}, func(err error) bool {
@@ -246,7 +246,8 @@ func TestMosquittoWithMutualTLS(t *testing.T) {
 		})
 	})
 	s = openAt(t, m.Addr, &recorder{}, func(o *Options) {
-		o.ClientID, o.TLS = "untrusting", &tls.Config{RootCAs: stranger.Pool(), MinVersion: tls.VersionTLS12}
+		o.ClientID = "untrusting"
+		withTLS(o, &tls.Config{RootCAs: stranger.Pool(), MinVersion: tls.VersionTLS12})
 	})
 	eventually(t, s, func(st Status) bool { return strings.Contains(st.Problem, "check mqtt.tls.ca") })
 }

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -19,14 +18,14 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Options describe a session. Address, ClientID, Filters and Receiver are
+// Options describe a session. Server, ClientID, Filters and Receiver are
 // required.
 type Options struct {
-	Address  string      // of the broker, host:port
-	TLS      *tls.Config // nil: plain TCP
-	ClientID string      // fixed: the broker keeps the session under it
-	Username string
-	Password string
+	Server Server
+	// Login returns who connects. It is called for each connection, so that renewed
+	// certificates and passwords need no restart; nil: no credentials.
+	Login    func() (Login, error)
+	ClientID string // fixed: the broker keeps the session under it
 	// KeepAlive is the longest silence, in whole seconds up to 65,535, as MQTT
 	// has it (§3.1.2.10); 0: 30 s.
 	KeepAlive time.Duration
@@ -71,7 +70,7 @@ type Claim interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Address == "":
+	case o.Server.Address == "":
 		return errors.New("open MQTT session: no broker address")
 	case o.ClientID == "":
 		return errors.New("open MQTT session: no client id")
@@ -131,7 +130,7 @@ const (
 // Session keeps one MQTT session connected.
 type Session struct {
 	opts   Options
-	dial   func(context.Context) (net.Conn, error)
+	dial   dialFunc
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -148,10 +147,13 @@ type Session struct {
 // Open starts a session. It returns at once; what becomes of the connection is
 // in Status and in the log.
 func Open(opts Options) (*Session, error) {
-	return open(opts, opts.dial)
+	return open(opts, dial)
 }
 
-func open(opts Options, dial func(context.Context) (net.Conn, error)) (*Session, error) {
+// dialFunc opens a connection to a listener of the broker.
+type dialFunc func(context.Context, Server, *Login) (net.Conn, error)
+
+func open(opts Options, dial dialFunc) (*Session, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -195,9 +197,13 @@ func (s *Session) run(ctx context.Context) {
 // until it ends. lived is how long the broker kept it after CONNACK.
 func (s *Session) connection(ctx context.Context) (lived time.Duration, err error) {
 	var t *tap
+	login, err := s.opts.login()
+	if err != nil {
+		return 0, connectError(s.opts.Server.Address, 0, err)
+	}
 	lost := make(chan error, 1)
-	client := paho.NewClient(s.clientOptions(func() (net.Conn, error) {
-		conn, err := s.dial(ctx)
+	client := paho.NewClient(s.clientOptions(&login, func() (net.Conn, error) {
+		conn, err := s.dial(ctx, s.opts.Server, &login)
 		if err != nil {
 			return nil, err
 		}
@@ -218,7 +224,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		<-token.Done()
 	}
 	if err := token.Error(); err != nil {
-		return 0, connectError(s.opts.Address, token.ReturnCode(), tapError(t, err))
+		return 0, connectError(s.opts.Server.Address, token.ReturnCode(), tapError(t, err))
 	}
 	connectedAt := time.Now()
 	s.connected(token.SessionPresent())
@@ -253,10 +259,10 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	return lived, s.endedEarly(endReason(t, lost))
 }
 
-func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
+func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
 	o := paho.NewClientOptions()
 	o.AddBroker("tcp://tap") // not dialled: paho wants one server in its list
-	o.SetClientID(s.opts.ClientID).SetUsername(s.opts.Username).SetPassword(s.opts.Password)
+	o.SetClientID(s.opts.ClientID).SetUsername(login.Username).SetPassword(login.Password)
 	o.SetProtocolVersion(4) // explicit: no silent fall-back to 3.1
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false).SetConnectRetry(false)
@@ -272,14 +278,6 @@ func (s *Session) clientOptions(dial func() (net.Conn, error), lost chan<- error
 		}
 	})
 	return o
-}
-
-func (o *Options) dial(ctx context.Context) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: dialTimeout}
-	if o.TLS != nil {
-		return (&tls.Dialer{NetDialer: dialer, Config: o.TLS}).DialContext(ctx, "tcp", o.Address)
-	}
-	return dialer.DialContext(ctx, "tcp", o.Address)
 }
 
 // adopt makes t the session's connection, unless the session was closed while it

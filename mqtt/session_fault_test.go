@@ -238,9 +238,9 @@ func TestALossRightAfterConnackNeverHoldsUpTheNextAttempt(t *testing.T) {
 
 func TestFaultyOptionsAreNamed(t *testing.T) {
 	t.Parallel()
-	good := Options{Address: "a:1", ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
+	good := Options{Server: Server{Address: "a:1"}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
 	for text, change := range map[string]func(*Options){
-		"no broker address":            func(o *Options) { o.Address = "" },
+		"no broker address":            func(o *Options) { o.Server.Address = "" },
 		"no client id":                 func(o *Options) { o.ClientID = "" },
 		"no topic filter":              func(o *Options) { o.Filters = nil },
 		"no receiver":                  func(o *Options) { o.Receiver = nil },
@@ -274,7 +274,7 @@ func TestNoSecretAndNoPayloadInTheLog(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	log := &lines{}
-	s := b.open(&recorder{ack: true}, log.into, func(o *Options) { o.Username, o.Password = "u", "pass-word-1" })
+	s := b.open(&recorder{ack: true}, log.into, func(o *Options) { o.Login = as("u", "pass-word-1") })
 	p := b.connected(false)
 	p.send(publish("a", 1, []byte("pay-load-1")))
 	p.read()

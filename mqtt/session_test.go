@@ -28,7 +28,7 @@ func TestASessionFromConnectToDisconnect(t *testing.T) {
 	r := &recorder{ack: true}
 	filters := []string{"tenant/+/device/+/+", "tenant/+/device/+/shadow/reported", "$share/bridge/x/#"}
 	s := b.open(r, func(o *Options) {
-		o.Filters, o.Username, o.Password, o.KeepAlive = filters, "bridge", "s3cret", 17*time.Second
+		o.Filters, o.Login, o.KeepAlive = filters, as("bridge", "s3cret"), 17*time.Second
 	})
 	p := b.accept()
 	c := p.connack(false)

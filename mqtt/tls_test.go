@@ -21,7 +21,7 @@ func TestMutualTLSPresentsTheClientCertificate(t *testing.T) {
 	require.NoError(t, err)
 	b := listen(t, server)
 	r := &recorder{ack: true}
-	s := b.open(r, func(o *Options) { o.TLS = client })
+	s := b.open(r, func(o *Options) { withTLS(o, client) })
 	p := b.connected(false)
 	require.Equal(t, "bridge/one", p.Conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName)
 	eventually(t, s, subscribed)
@@ -77,7 +77,7 @@ func TestTLSFaultsAreToldAsWhatTheyAre(t *testing.T) {
 			b := listen(t, server)
 			r := &recorder{}
 			log := &lines{}
-			s := b.open(r, log.into, func(o *Options) { o.TLS = client })
+			s := b.open(r, log.into, func(o *Options) { withTLS(o, client) })
 			for range 2 {
 				conn := b.accept().Conn.(*tls.Conn)
 				require.Error(t, conn.Handshake())
@@ -118,7 +118,7 @@ func TestPlainTextAndTLSDoNotMeet(t *testing.T) {
 	t.Run("plain broker", func(t *testing.T) {
 		t.Parallel()
 		b := listen(t, nil)
-		s := b.open(&recorder{}, func(o *Options) { o.TLS = client })
+		s := b.open(&recorder{}, func(o *Options) { withTLS(o, client) })
 		p := b.accept()
 		p.send([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 		p.rest()
@@ -131,7 +131,7 @@ func TestPlainTextAndTLSDoNotMeet(t *testing.T) {
 func TestCloseEndsATLSHandshakeThatHangs(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
-	s := b.open(&recorder{}, func(o *Options) { o.TLS = &tls.Config{RootCAs: x509.NewCertPool()} })
+	s := b.open(&recorder{}, func(o *Options) { withTLS(o, &tls.Config{RootCAs: x509.NewCertPool()}) })
 	p := b.accept()
 	_, err := io.ReadFull(p, make([]byte, 1)) // of the ClientHello
 	require.NoError(t, err)

@@ -76,6 +76,9 @@ func (b *brokerCheck) dialInto(ctx context.Context, r *Report) (net.Conn, bool) 
 		r.OK("mqtt", "%s answers, in plain text", m.URL)
 		return conn, true
 	}
+	if settings.ServerName == "" {
+		settings.ServerName = m.URL.Host
+	}
 	secure := tls.Client(conn, settings)
 	handshake, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()

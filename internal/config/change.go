@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 )
@@ -35,15 +36,30 @@ func With[T Config | Ingest](c, other *T, paths ...string) *T {
 	return &next
 }
 
-// Reread are the secrets that come from the files from which those of running came. They are
-// read again at each connect, so that a new content needs no restart.
+// Reread are the secrets of c that come from the files from which those of running came.
+// They are read again at each connect, so that a new content needs no restart.
+func (c *Config) Reread(running *Config) []string {
+	return append(c.NATS.Reread(running.NATS.Account), reread(map[string][2]string{
+		"mqtt.password":    {c.MQTT.PasswordFile, running.MQTT.PasswordFile},
+		"mqtt.emqx.secret": {c.MQTT.EMQX.SecretFile, running.MQTT.EMQX.SecretFile},
+	})...)
+}
+
+// Reread is as [Config.Reread].
 func (a Account) Reread(running Account) []string {
+	return reread(map[string][2]string{
+		"nats.password": {a.PasswordFile, running.PasswordFile},
+		"nats.token":    {a.TokenFile, running.TokenFile},
+	})
+}
+
+// reread returns the keys whose two files are one.
+func reread(files map[string][2]string) []string {
 	var paths []string
-	if a.PasswordFile != "" && a.PasswordFile == running.PasswordFile {
-		paths = append(paths, "nats.password")
-	}
-	if a.TokenFile != "" && a.TokenFile == running.TokenFile {
-		paths = append(paths, "nats.token")
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if f := files[path]; f[0] != "" && f[0] == f[1] {
+			paths = append(paths, path)
+		}
 	}
 	return paths
 }

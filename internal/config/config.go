@@ -48,8 +48,8 @@ type MQTT struct {
 	ClientID     string        `yaml:"client_id" default:"bridge" doc:"Stem of the client ids. Lanes connect as bridge-p0 … bridge-pf, plain ones as bridge-0 …; the broker keeps their sessions under these names."`
 	Username     string        `yaml:"username" doc:"The user name at the broker; empty: none."`
 	Password     Secret        `yaml:"password" doc:"The password at the broker."`
-	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
-	TLS          TLS           `yaml:"tls" doc:"Certificates for mqtts://."`
+	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password, read again at each connect; a trailing newline is dropped."`
+	TLS          TLS           `yaml:"tls" doc:"Certificates for mqtts://, read again at each connect."`
 	KeepAlive    time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"65535s" step:"1s" doc:"The MQTT keep-alive, in whole seconds (16 bits on the wire)."`
 	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"80KiB" max:"256MiB" doc:"The largest packet taken from the broker whole: topic, payload and framing. A longer one goes to quarantine, cut. Not below 80KiB, so that the longest topic of MQTT (64 KiB) has room."`
 	Share        string        `yaml:"share" doc:"Plain topics: the $share group, needed as soon as two lanes or two bridges take the same topics. Attested topics: empty, so that each lane is the only member of a share group of its own, bridge-p0 …; or off for plain subscriptions, where the broker does not support $share."`

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -48,18 +46,7 @@ func (a APIURL) MarshalText() ([]byte, error) { return []byte(a.base), nil }
 // CurrentSecret returns the secret of the API key, read from its file again where
 // there is one.
 func (e EMQX) CurrentSecret() (string, error) {
-	if e.SecretFile == "" {
-		return e.Secret.Reveal(), nil
-	}
-	data, err := readFile(e.SecretFile, maxPEM)
-	if err != nil {
-		return "", fmt.Errorf("read mqtt.emqx.secret_file %s: the file %w", e.SecretFile, err)
-	}
-	data = bytes.TrimRight(data, "\r\n")
-	if len(data) == 0 {
-		return "", fmt.Errorf("read mqtt.emqx.secret_file %s: %w", e.SecretFile, errors.New("the file is empty"))
-	}
-	return string(data), nil
+	return current("mqtt.emqx.secret_file", e.SecretFile, e.Secret)
 }
 
 // ClientTLS returns the TLS configuration for the API, its CA read again.

@@ -71,6 +71,18 @@ func ReadSecret(file string) (Secret, error) {
 	return s, s.parse(string(data))
 }
 
+// current returns the secret, read again where it comes from a file.
+func current(key, file string, secret Secret) (string, error) {
+	if file == "" {
+		return secret.Reveal(), nil
+	}
+	secret, err := ReadSecret(file)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", key, err)
+	}
+	return secret.Reveal(), nil
+}
+
 // certificates checks that the files contain what they should.
 func (l *loader) certificates(path string, t TLS) {
 	ca, cert, key, passphrase := path+".ca", path+".cert", path+".key", path+".passphrase_file"

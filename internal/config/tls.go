@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/tls"
-	"fmt"
 
 	"mqtt-nats-bridge/internal/tlsfile"
 )
@@ -23,19 +22,17 @@ func (t TLS) Files() tlsfile.Files {
 // need no restart. A file that is named and cannot be used is an error that names it.
 func (t TLS) Client() (*tls.Config, error) { return t.Files().Config(t.ServerName) }
 
-// TLSConfig is the TLS configuration for the broker, nil where the URL is plain
-// text. The server name is set: a tls.Client over an open connection does not
-// know the host.
+// TLSConfig is the TLS configuration for the broker, its files read now; nil where the URL
+// is plain text.
 func (m MQTT) TLSConfig() (*tls.Config, error) {
 	if !m.URL.Secure {
 		return nil, nil
 	}
-	conf, err := m.TLS.Client()
-	if err != nil {
-		return nil, fmt.Errorf("set up TLS for %s: %w", m.URL, err)
-	}
-	if conf.ServerName == "" {
-		conf.ServerName = m.URL.Host
-	}
-	return conf, nil
+	return m.TLS.Client()
+}
+
+// CurrentPassword returns the password at the broker, read from its file again where there
+// is one.
+func (m MQTT) CurrentPassword() (string, error) {
+	return current("mqtt.password_file", m.PasswordFile, m.Password)
 }

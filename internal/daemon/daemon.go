@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -69,10 +68,6 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	tlsConfig, err := c.MQTT.TLSConfig()
-	if err != nil {
-		return nil, err
-	}
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Msg(w)
 	}
@@ -87,7 +82,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		b.Stop(ctx)
 		return nil, err
 	}
-	b.startLanes(run, tlsConfig)
+	b.startLanes(run)
 	b.wait.Go(func() { b.tick(run) })
 	if b.broker != nil {
 		b.wait.Go(func() { b.broker.run(run) })
@@ -155,7 +150,7 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 }
 
 // startLanes opens the lanes, each when it may be, until run ends.
-func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
+func (b *Bridge) startLanes(run context.Context) {
 	c := b.opts.Config
 	sessions := newChorus(b.opts.Log, len(b.plan.Lanes))
 	for _, l := range b.plan.Lanes {
@@ -164,7 +159,7 @@ func (b *Bridge) startLanes(run context.Context, tlsConfig *tls.Config) {
 		b.lanes = append(b.lanes, u)
 	}
 	shared := &laneShared{
-		config: c, tls: tlsConfig, rules: b.live.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
+		config: c, rules: b.live.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
 		nats:   ConnectOptions(c, ""),
 		peers:  mqtt.NewPeers(),
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },

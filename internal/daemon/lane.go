@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"path/filepath"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -48,7 +48,6 @@ type laneUnit struct {
 // laneShared is what all lanes of a bridge have in common.
 type laneShared struct {
 	config  *config.Config
-	tls     *tls.Config
 	rules   *bridge.Rules
 	limits  *bridge.LiveLimits
 	devices *bridge.Devices
@@ -148,13 +147,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 		return err
 	}
 	lane.Start(publisher)
-	session, err := mqtt.Open(mqtt.Options{
-		Address: c.MQTT.URL.Address(), TLS: shared.tls, ClientID: u.plan.ClientID,
-		Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
-		KeepAlive: c.MQTT.KeepAlive, MaxPacket: int(c.MQTT.MaxPacket), Linger: c.Lane.Linger,
-		Filters: u.plan.Filters, Former: u.plan.Former, FilterFile: u.filterFile(c, claim), Peers: shared.peers,
-		Retiring: u.plan.Retiring, HadSession: claim.hadSession, Claim: claim.of, Receiver: lane, Log: u.mqttLog,
-	})
+	session, err := mqtt.Open(u.sessionOptions(shared, lane, claim))
 	if err != nil {
 		publisher.Close()
 		return err
@@ -164,6 +157,16 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	u.problem, u.advice, u.since = "", "", time.Now()
 	u.lane, u.journal, u.publisher, u.session = lane, journal, publisher, session
 	return nil
+}
+
+func (u *laneUnit) sessionOptions(shared *laneShared, lane *bridge.Lane, claim claim) mqtt.Options {
+	c := shared.config
+	o := mqttaccount.Options(c.MQTT, u.plan.ClientID)
+	o.KeepAlive, o.MaxPacket, o.Linger = c.MQTT.KeepAlive, int(c.MQTT.MaxPacket), c.Lane.Linger
+	o.Filters, o.Former, o.FilterFile = u.plan.Filters, u.plan.Former, u.filterFile(c, claim)
+	o.Peers, o.Retiring, o.HadSession, o.Claim = shared.peers, u.plan.Retiring, claim.hadSession, claim.of
+	o.Receiver, o.Log = lane, u.mqttLog
+	return o
 }
 
 // filterFile is where the session remembers its filters. A leased lane has none: the

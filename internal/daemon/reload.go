@@ -32,7 +32,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, path := range config.Differences(r.running, c) {
-		isLive := slices.Contains(c.NATS.Reread(r.running.NATS.Account), path) || slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
+		isLive := slices.Contains(c.Reread(r.running), path) || slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
 		if isLive {
 			changed = append(changed, path)
 		} else {

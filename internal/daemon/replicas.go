@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -91,10 +92,7 @@ func (r *replicas) Abandon(p string) {
 // Try implements [lease.Lanes].
 func (r *replicas) Try(ctx context.Context) error {
 	m := &r.shared.config.MQTT
-	return mqtt.Reach(ctx, mqtt.Options{
-		Address: m.URL.Address(), TLS: r.shared.tls, ClientID: m.ClientID + "-probe-" + r.id,
-		Username: m.Username, Password: m.Password.Reveal(),
-	})
+	return mqtt.Reach(ctx, mqttaccount.Options(*m, m.ClientID+"-probe-"+r.id))
 }
 
 // unheldAfter is how long a partition may be nobody's before that is a problem: it

@@ -116,15 +116,20 @@ func (m *MosquittoProcess) config(dir string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// passwords writes a password file with mosquitto's own tool, whose hash format
-// changes between versions.
 func (m *MosquittoProcess) passwords(dir string) string {
 	file := filepath.Join(dir, "passwords")
-	out, err := exec.Command(program(m.t, "mosquitto_passwd"), "-c", "-b", file, m.options.Username, m.options.Password).CombinedOutput()
-	if err != nil {
-		m.t.Fatalf("write password file: %v\n%s", err, out)
-	}
+	MosquittoPasswords(m.t, file, m.options.Username, m.options.Password)
 	return file
+}
+
+// MosquittoPasswords writes a password file with one user, with mosquitto's own tool, whose
+// hash format changes between versions.
+func MosquittoPasswords(t testing.TB, file, user, password string) {
+	t.Helper()
+	out, err := exec.Command(program(t, "mosquitto_passwd"), "-c", "-b", file, user, password).CombinedOutput()
+	if err != nil {
+		t.Fatalf("write password file: %v\n%s", err, out)
+	}
 }
 
 // serves waits for the line that mosquitto logs once its listeners are open; a

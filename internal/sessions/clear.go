@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -30,16 +31,9 @@ func Check(c *config.Config, ids []string) error {
 // Clear ends the sessions one after the other and writes a line about each. It goes
 // on where one fails; ok is then false.
 func Clear(ctx context.Context, c *config.Config, ids []string, out io.Writer) (ok bool, err error) {
-	tls, err := c.MQTT.TLSConfig()
-	if err != nil {
-		return false, err
-	}
 	ok = true
 	for _, id := range ids {
-		existed, err := mqtt.EndSession(ctx, mqtt.Options{
-			Address: c.MQTT.URL.Address(), TLS: tls, ClientID: id,
-			Username: c.MQTT.Username, Password: c.MQTT.Password.Reveal(),
-		})
+		existed, err := mqtt.EndSession(ctx, mqttaccount.Options(c.MQTT, id))
 		switch {
 		case ctx.Err() != nil:
 			return false, context.Cause(ctx)

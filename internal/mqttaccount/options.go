@@ -1,0 +1,27 @@
+// Package mqttaccount turns the configuration's account at the MQTT broker into options to
+// connect with, for every command that does.
+package mqttaccount
+
+import (
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/mqtt"
+)
+
+// Options is how m says to reach the broker, under a client id. Passwords and certificates
+// in files are left there, to be read at each connect.
+func Options(m config.MQTT, clientID string) mqtt.Options {
+	return mqtt.Options{
+		Server:   mqtt.Server{Address: m.URL.Address(), TLS: m.URL.Secure},
+		ClientID: clientID,
+		Login:    func() (mqtt.Login, error) { return login(m) },
+	}
+}
+
+func login(m config.MQTT) (mqtt.Login, error) {
+	password, err := m.CurrentPassword()
+	if err != nil {
+		return mqtt.Login{}, err
+	}
+	conf, err := m.TLSConfig()
+	return mqtt.Login{Username: m.Username, Password: password, TLS: conf}, err
+}
