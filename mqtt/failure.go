@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"syscall"
 	"time"
 
@@ -122,12 +121,14 @@ func closedByPeer(err error) bool {
 	return false
 }
 
-// backoff paces connecting. The first three attempts after a connection that
-// worked come quickly, then the pause doubles up to maxPause. After a refusal it
+// backoff paces connecting. The first three attempts after a connection come
+// quickly, then the pause doubles up to maxPause, and so does that after connections
+// that do not last. After a refusal it
 // begins at a second: a broker that has just started may refuse what it accepts a
 // moment later.
 type backoff struct {
-	failures int
+	failures int       // attempts in a row without a connection
+	short    int       // connections in a row that did not last
 	refusals int       // in a row
 	worked   time.Time // when a connection that worked ended
 }
@@ -150,11 +151,16 @@ const (
 // next returns the pause before the next attempt: with jitter, so that the lanes
 // of a fleet do not come back in one instant.
 func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Duration {
-	if lived >= settledAfter {
-		b.failures, b.worked = 0, now
+	row := &b.failures
+	switch {
+	case lived >= settledAfter:
+		b.failures, b.short, b.worked = 0, 0, now
+	case lived > 0 && !refusal(err):
+		// The attempts of the outage before it do not make this one late.
+		row, b.failures = &b.short, 0
 	}
-	b.failures++
-	d := min(maxPause, firstPause<<min(max(b.failures-3, 0), 10))
+	*row++
+	d := min(maxPause, firstPause<<min(max(*row-3, 0), 10))
 	if refusal(err) {
 		d = min(maxPause, refusedPause<<min(b.refusals, 10))
 		b.refusals++
@@ -172,36 +178,4 @@ func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Durat
 // refusal tells whether the broker answered and did not want the client.
 func refusal(err error) bool {
 	return errors.Is(err, ErrSubscriptionRefused) || errors.Is(err, ErrCredentials) || errors.Is(err, ErrRefused)
-}
-
-// takeoverWatch notices two clients fighting over one client id: the broker
-// closes the older connection each time (MQTT 3.1.1 [MQTT-3.1.4-2]).
-type takeoverWatch struct{ ends []time.Time }
-
-const (
-	takeoverEnds   = 4
-	takeoverWithin = 5 * time.Minute
-)
-
-// ended notes the end of a connection or a failed attempt and tells whether it looks
-// like a takeover loop. In one the broker is there all the time: a failed attempt
-// in between says that it was restarting instead.
-func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) bool {
-	switch {
-	case errors.Is(err, ErrClosedByBroker):
-		if lived < settledAfter {
-			w.ends = append(w.ends, now)
-		}
-	case lived == 0 || refusal(err):
-		w.ends = nil
-	}
-	for len(w.ends) > 0 && now.Sub(w.ends[0]) > takeoverWithin {
-		w.ends = w.ends[1:]
-	}
-	return len(w.ends) >= takeoverEnds
-}
-
-// forgive drops the latest end: the other lanes' connections ended with it.
-func (w *takeoverWatch) forgive(at time.Time) {
-	w.ends = slices.DeleteFunc(w.ends, at.Equal)
 }

@@ -115,6 +115,21 @@ func TestPausesStayShortAfterALinkThatHadWorked(t *testing.T) {
 	require.Greater(t, pause, 10*time.Second, "two bridges do not fight at that pace")
 }
 
+// A lane that was kicked just after a restart of the broker is back without delay.
+func TestPauseAfterAnOutageForgetsItsFailures(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	var b backoff
+	for range 20 {
+		b.next(now, 0, ErrUnreachable)
+		b.next(now, time.Millisecond, ErrSubscriptionRefused)
+	}
+	for n := range 3 {
+		requirePause(t, firstPause, b.next(now, time.Second, ErrClosedByBroker), "closed", n)
+		requirePause(t, firstPause, b.next(now, 0, ErrUnreachable), "unreachable", n)
+	}
+}
+
 func TestTakeoverIsSeenOnlyInClosesSoonAfterConnecting(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)

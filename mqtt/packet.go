@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"mqtt-nats-bridge/bridge"
 )
@@ -150,6 +151,11 @@ func parseConnack(body []byte) (accepted, sessionPresent bool, err error) {
 		return false, false, fmt.Errorf("%w: CONNACK with reserved return code %d", ErrMalformed, code)
 	}
 	return body[1] == 0, body[0]&1 == 1, nil
+}
+
+// grantsAll tells whether a SUBACK's body grants every filter at QoS 1 or more (§3.9.3).
+func grantsAll(body []byte) bool {
+	return !slices.ContainsFunc(body[2:], func(code byte) bool { return code == 0 || code > 2 })
 }
 
 // maxConnack is the highest return code that MQTT 3.1.1 knows (§3.2.2.3).

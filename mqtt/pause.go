@@ -75,7 +75,12 @@ func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 		case <-answer:
 			return true
 		case <-stop:
-			return false
+			select {
+			case <-answer: // it came first
+				return true
+			default:
+				return false
+			}
 		case <-time.After(answerTimeout):
 			if t.quiet() >= answerTimeout/2 {
 				t.closeBecause(errNoSuback)

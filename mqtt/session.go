@@ -139,7 +139,10 @@ type Session struct {
 	tap      *tap
 	stopping bool
 	watch    takeoverWatch
-	closedAt time.Time // when the broker closed a working connection; zero: it did not, or went away itself
+	closedAt time.Time // when the broker closed the connection before this one; zero: it did not, or went away itself
+	// unanswered is how many more connections may end without an answer and count as
+	// taken over.
+	unanswered int
 
 	filters filterMemory // used only by the goroutine that subscribes
 }
@@ -224,7 +227,12 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		<-token.Done()
 	}
 	if err := token.Error(); err != nil {
-		return 0, connectError(s.opts.Server.Address, token.ReturnCode(), tapError(t, err))
+		cause := tapError(t, err)
+		err = connectError(s.opts.Server.Address, token.ReturnCode(), cause)
+		if errors.Is(err, ErrRefused) && closedByPeer(cause) {
+			err = s.closedEarly(err)
+		}
+		return 0, err
 	}
 	connectedAt := time.Now()
 	s.connected(token.SessionPresent())
@@ -256,7 +264,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	case refused != nil:
 		return lived, refused
 	}
-	return lived, s.endedEarly(endReason(t, lost))
+	return lived, s.endedEarly(t, endReason(t, lost))
 }
 
 func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {

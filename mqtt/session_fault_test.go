@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
@@ -93,7 +94,10 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 				require.Zero(t, st.Connects)
 				require.Zero(t, st.SessionsLost)
 				b.connected(true)
-				eventually(t, s, subscribed)
+				// Until the reader waits for more: nobody reads what Close writes, and
+				// virtual time stands while a goroutine waits for a mutex.
+				synctest.Wait()
+				require.True(t, s.Status().Subscribed)
 				s.Close()
 				require.Equal(t, 1, log.count("mqtt not connected"), "once for a state:\n%s", log)
 				require.Len(t, r.all(), 2, "only the connection that came about")

@@ -61,7 +61,6 @@ func (s *Session) connected(sessionPresent bool) {
 		s.watch.forgive(s.closedAt)
 		alone = false
 	}
-	s.closedAt = time.Time{}
 	if alone && sessionPresent {
 		st.TakenOverAt = st.Since
 	}
@@ -89,11 +88,7 @@ func (s *Session) lost(lived time.Duration, err error) {
 	st := &s.status
 	now := time.Now()
 	takeover := s.watch.ended(now, lived, err)
-	s.closedAt = time.Time{}
-	if errors.Is(err, ErrClosedByBroker) {
-		s.closedAt = now
-		s.opts.Peers.end(s.opts.ClientID, now)
-	}
+	s.noteEnd(now, err)
 	problem := err.Error()
 	if takeover {
 		problem = "the broker keeps closing the connection soon after accepting it: another client seems to use the client id " + s.opts.ClientID

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -109,15 +108,6 @@ func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what strin
 		return false
 	}
 	return true
-}
-
-// endedEarly names a connection that the broker closed before it answered SUBSCRIBE.
-// EMQX's deny_action = disconnect does that.
-func (s *Session) endedEarly(err error) error {
-	if errors.Is(err, ErrClosedByBroker) && !s.isSubscribed() {
-		return fmt.Errorf("%w to %s: it closed the connection instead of answering SUBSCRIBE", ErrSubscriptionRefused, s.opts.Filters[0])
-	}
-	return err
 }
 
 // remember logs that the memory of the filters cannot be written. The bridge works

@@ -54,6 +54,7 @@ type tap struct {
 	skip      int    // bytes of an oversize PUBLISH still to be thrown away
 	readAt    int64
 	connected atomic.Bool // CONNACK said yes
+	granted   atomic.Bool // SUBACK granted everything
 	delivery  bridge.Delivery
 
 	// discard: a stopping session leaves new messages with the broker.
@@ -165,6 +166,9 @@ func (t *tap) next() (more bool, err error) {
 					t.connected.Store(true)
 					t.opts.receiver.Connected(t, present)
 				}
+			}
+			if h.kind == typeSuback {
+				t.granted.Store(grantsAll(b[h.len:h.total()]))
 			}
 			pass := h.kind != typePingresp || t.answered()
 			if pass {

@@ -1,0 +1,139 @@
+package proof
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/mqtt"
+)
+
+// slowLink is between a bridge and the broker. It can stop a new connection of one
+// client id before an answer of the broker has come through.
+type slowLink struct {
+	net.Listener
+	clientID string
+	hold     atomic.Int32 // a packet type that does not get through; 0: all do
+	held     chan struct{}
+}
+
+func newSlowLink(t *testing.T, clientID string, target string) *slowLink {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := &slowLink{Listener: listener, clientID: clientID, held: make(chan struct{}, 100)}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go l.relay(c, target)
+		}
+	}()
+	return l
+}
+
+// relay ends both connections when one has ended.
+func (l *slowLink) relay(client net.Conn, target string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	first, err := packets.ReadPacket(client)
+	if err != nil {
+		return
+	}
+	hold := int32(0)
+	if c, ok := first.(*packets.ConnectPacket); ok && c.ClientIdentifier == l.clientID {
+		hold = l.hold.Load()
+	}
+	if first.Write(server) != nil {
+		return
+	}
+	go func() {
+		defer server.Close()
+		if hold == packets.Subscribe {
+			_, _ = io.Copy(io.Discard, client)
+			return
+		}
+		_, _ = io.Copy(server, client)
+	}()
+	answer, err := packets.ReadPacket(server)
+	if err != nil {
+		return
+	}
+	if hold != packets.Connack && answer.Write(client) != nil {
+		return
+	}
+	if hold != 0 {
+		l.held <- struct{}{}
+		_, _ = io.Copy(io.Discard, server)
+		return
+	}
+	_, _ = io.Copy(client, server)
+}
+
+// Two clients take one session from each other. Where that ends a connection before
+// CONNACK or SUBACK has come through, the broker has refused nothing.
+func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hold     int32
+		connects uint64 // that the lane sees in each round
+	}{"CONNACK": {packets.Connack, 1}, "SUBACK": {packets.Subscribe, 2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, err := broker.Start(broker.Options{Attest: true, Username: "bridge", Password: bridgePassword})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, b.Close()) })
+			const lane = "bridge-p3"
+			link := newSlowLink(t, lane, strings.TrimPrefix(b.URL(), "tcp://"))
+			bridge := startInProcess(t, settings{
+				"mqtt.url": "mqtt://" + link.Addr().String(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
+				"nats.url": startJetStream(t, jetstream.ServerOptions{}).URL(),
+			})
+			awaitReady(t, bridge)
+			takeOver := func() {
+				c := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID(lane).SetUsername("bridge").
+					SetPassword(bridgePassword).SetProtocolVersion(4).SetCleanSession(false).SetAutoReconnect(false))
+				await(t, c.Connect())
+				t.Cleanup(func() { c.Disconnect(0) })
+			}
+			session := func() mqtt.Status {
+				for _, l := range bridge.Status(t.Context()).Lanes {
+					if l.ClientID == lane {
+						return l.Session
+					}
+				}
+				return mqtt.Status{}
+			}
+			for !session().Takeover {
+				before := session().Connects
+				link.hold.Store(c.hold)
+				takeOver()
+				<-link.held
+				link.hold.Store(0)
+				takeOver()
+				eventually(t, func() bool {
+					st := session()
+					require.NotRegexp(t, "refused|instead of answering", st.Problem)
+					return st.Subscribed && st.Connects == before+c.connects
+				}, func() any { return session() })
+			}
+			require.Contains(t, fmt.Sprint(bridge.Warnings()), lane)
+		})
+	}
+}
