@@ -60,20 +60,26 @@ func clientIDs(ctx context.Context, client *api.Client, c *config.Config, r *Rep
 		r.Note("emqx client ids", "%v", err)
 		return
 	}
-	devices := 0
+	devices, unclear := 0, 0
 	for _, s := range sessions {
 		if !strings.HasPrefix(s.Listener, "ssl:") && !strings.HasPrefix(s.Listener, "wss:") || s.Username == c.MQTT.Username {
 			continue
 		}
 		devices++
-		if s.Username == "" || !strings.Contains(s.ClientID, s.Username) {
+		switch {
+		case s.Username == "" || !strings.Contains(s.ClientID, s.Username):
 			r.Fail("emqx client ids", "client %s of user %s on %s chose its own client id, so it could take over the session of a lane: set clientid_override in the zone of that listener, as deploy/emqx/emqx.conf does", s.ClientID, s.Username, s.Listener)
 			return
+		case s.ClientID == s.Username: // its choice as well, or peer_cert_as_clientid
+			unclear++
 		}
 	}
-	if devices == 0 {
+	switch devices {
+	case 0:
 		r.Note("emqx client ids", "no device is connected, so it does not show whether a device can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override")
-		return
+	case unclear:
+		r.Note("emqx client ids", "those of %d connected devices are the user name, which a device may have chosen: it does not show whether one can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override", devices)
+	default:
+		r.OK("emqx client ids", "those of %d connected devices contain the user name", devices)
 	}
-	r.OK("emqx client ids", "those of %d connected devices contain the user name", devices)
 }

@@ -160,7 +160,7 @@ func (w *brokerWatch) limitWarnings() []Problem {
 	}
 	if len(small) > 0 {
 		p := warning("default", "set max_mqueue_len in the zone of the bridge's listener, as deploy/emqx/emqx.conf does; see docs/emqx.md",
-			"EMQX keeps at most %d messages for a lane, its default, and then drops the oldest ", emqxDefaultQueue)
+			"EMQX keeps at most %d messages for a lane, its default, and then drops the oldest", emqxDefaultQueue)
 		p.Lanes = small
 		all = append(all, p)
 	}

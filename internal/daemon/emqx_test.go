@@ -16,10 +16,13 @@ import (
 
 // The rows E7 and E10 of docs/emqx.md, end to end: a bridge without NATS, the broker's
 // queue behind it, and the watch that reads it through the API.
-func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
-	t.Parallel()
+
+// withoutNATS is a bridge whose lanes are subscribed and whose messages stay with the
+// broker; poll returns the warnings of a watch.
+func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerWatch, poll func() string) {
+	t.Helper()
 	b, err := broker.Start(broker.Options{
-		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, Services: broker.DefaultZone(),
+		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, Services: lanes,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
@@ -39,15 +42,20 @@ func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
 
 	plan, err := Compile(c)
 	require.NoError(t, err)
-	w := newBrokerWatch(c, plan, zerolog.Nop())
+	w = newBrokerWatch(c, plan, zerolog.Nop())
 	t.Cleanup(w.client.Close)
-	said := func() (all string) {
+	return b, w, func() (all string) {
 		w.poll(t.Context())
 		for _, warning := range w.warnings() {
 			all += warning.Problem + "\n"
 		}
 		return all
 	}
+}
+
+func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
+	t.Parallel()
+	b, _, said := withoutNATS(t, broker.DefaultZone())
 	require.Contains(t, said(), "at most 1000 messages for a lane, its default")
 
 	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
@@ -56,4 +64,34 @@ func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
 	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
 	require.Positive(t, b.Dropped())
 	require.Contains(t, said(), "dropped")
+}
+
+// What waits in EMQX takes its memory: the watch shows how much that is, lane by lane,
+// and warns of a queue that fills up while there is room for as much again.
+func TestE10WaitingMessagesAreCountedPerLane(t *testing.T) {
+	t.Parallel()
+	const inFlight, limit = 10, 200
+	b, w, said := withoutNATS(t, broker.Zone{MaxInflight: inFlight, MaxQueue: limit})
+	lane := "bridge-p" + broker.Partition("acme/dev-1")
+	waiting := func(want int64) {
+		t.Helper()
+		queues := w.status().Queues
+		require.Len(t, queues, 16)
+		for _, q := range queues {
+			require.EqualValues(t, limit, q.Limit)
+			require.Zero(t, q.Dropped)
+			if q.ClientID == lane {
+				require.Equal(t, want, q.Length)
+				require.EqualValues(t, inFlight, q.InFlight)
+			} else {
+				require.Zero(t, q.Length+q.InFlight)
+			}
+		}
+	}
+	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", inFlight+limit/4)
+	require.Empty(t, said())
+	waiting(limit / 4)
+	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", limit/4)
+	require.Regexp(t, lane+` holds 100 of 200 messages \(50 %\) and is full in about \d+ minutes? at the present rate`, said())
+	waiting(limit / 2)
 }

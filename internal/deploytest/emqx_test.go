@@ -1,6 +1,7 @@
 package deploytest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -103,6 +104,24 @@ func TestDeviceLimitsAgree(t *testing.T) {
 	require.GreaterOrEqual(t, float64(defaults.Limits.Device.Rate), float64(rate))
 	const leastPublish = 2 + 2 + len("tenant/a/device/b/t") + 2 + 1
 	require.GreaterOrEqual(t, defaults.Limits.Device.Burst, rate+16<<10/leastPublish)
+}
+
+// The memory that docs/emqx.md asks for is that of the limit that ships.
+func TestE10SizingIsThatOfTheShippedLimit(t *testing.T) {
+	t.Parallel()
+	page := read(t, "docs/emqx.md")
+	limit := firstGroup(t, `(?m)^    max_mqueue_len = (\d+)$`, read(t, "deploy/emqx/emqx.conf"))
+	queue, err := strconv.Atoi(limit)
+	require.NoError(t, err)
+	perMessage := regexp.MustCompile(`([\d.]+) KB per queued message of 150 B, ([\d.]+) KB per message of 10 KB`).FindStringSubmatch(page)
+	require.Len(t, perMessage, 3)
+	gigabytes := func(kilobytes string) float64 {
+		k, err := strconv.ParseFloat(kilobytes, 64)
+		require.NoError(t, err)
+		return 16 * float64(queue) * k / 1e6
+	}
+	require.Contains(t, page, fmt.Sprintf("`max_mqueue_len = %d` and 16 lanes are %.1f million messages: %.1f GB at 150 bytes, %.0f GB at 10 KB",
+		queue, 16*float64(queue)/1e6, gigabytes(perMessage[1]), gigabytes(perMessage[2])))
 }
 
 func TestGateOpensTheListenerThatIsClosed(t *testing.T) {
