@@ -31,9 +31,9 @@ type window struct{ number, count uint32 }
 // whether it conforms. One that does not is not charged.
 func (h *history) take(m meter, at int64) bool {
 	var charged [historyScales]*window
-	width := finestWindow
+	width, finest := finestWindow, at/finestWindow
 	for i := range h {
-		number := uint32(at / width)
+		number := uint32(finest >> (2 * i))
 		w := &h[i][number%historySlots]
 		if w.number < number {
 			*w = window{number: number}
