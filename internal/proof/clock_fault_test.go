@@ -28,7 +28,7 @@ func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
 			time.Sleep(time.Second / rate) // what the devices do: the time of arrival counts where the broker's cannot
 			r.setClock(time.Now().Add(jump))
 			for d := range devices {
-				await(t, clients[d].Publish(l.topic(l.sent), 1, false, l.payload(l.sent)))
+				await(t, clients[d].Publish(l.topic(l.sent, 0), 1, false, l.payload(l.sent)))
 				l.sends[l.sent], l.pubacks[l.sent] = 1, 1
 				l.sent++
 			}

@@ -249,6 +249,7 @@ type outgoing struct {
 	message  int
 	packetID uint16
 	dup      bool
+	before   uint8 // how often it was published before
 }
 
 // take waits until the next message may be sent, enters at most n of them and
@@ -283,7 +284,7 @@ func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 		}
 		for range each {
 			id := packetID(l.packets)
-			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0})
+			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0, l.sends[todo.next]})
 			l.flying[id] = flight{todo.next + 1}
 			l.sends[todo.next]++
 			l.packets++
@@ -301,19 +302,20 @@ func device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.
 
 func (l *load) appendPublish(b []byte, o outgoing) []byte {
 	at := len(b)
-	b = fleet.AppendPublish(b, l.topic(o.message), o.packetID, l.payload(o.message))
+	b = fleet.AppendPublish(b, l.topic(o.message, o.before), o.packetID, l.payload(o.message))
 	if o.dup {
 		b[at] |= fleet.DupFlag
 	}
 	return b
 }
 
-// topic is the device's topic of a message.
-func (l *load) topic(message int) string {
+// topic is the device's topic of a message. The broker's rule gives each PUBLISH an id of
+// its own, one that repeats another too.
+func (l *load) topic(message int, before uint8) string {
 	tenant, name := device(message % l.Devices)
 	topic := "tenant/" + tenant + "/device/" + name + "/" + l.Topic
 	if l.Attested {
-		attested := broker.Attest("bridge/v1", fmt.Sprintf("%s%016X", l.run, message), time.Now(), tenant+"/"+name, topic)
+		attested := broker.Attest("bridge/v1", fmt.Sprintf("%s%08X%08X", l.run, before, message), time.Now(), tenant+"/"+name, topic)
 		return attested.Render()
 	}
 	return topic

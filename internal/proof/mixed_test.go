@@ -41,46 +41,46 @@ const mixedRate = 700
 type affliction struct {
 	name  string
 	lasts time.Duration // at most; 0: it is over as it begins
-	begin func(r *plainRig) (end func())
+	begin func() (end func())
 }
 
 // mqttAfflictions are those of the bridge, the broker and the link between them.
-func mqttAfflictions() []affliction {
+func mqttAfflictions(r *plainRig) []affliction {
 	over := func() {}
 	weather := func(name string, towards, back peers.Weather) affliction {
-		return affliction{"MQTT link " + name, 6 * time.Second, func(r *plainRig) func() {
+		return affliction{"MQTT link " + name, 6 * time.Second, func() func() {
 			r.proxy.Impair(towards, back)
 			return r.proxy.Mend
 		}}
 	}
 	return []affliction{
-		{"bridge killed", 3 * time.Second, func(r *plainRig) func() {
+		{"bridge killed", 3 * time.Second, func() func() {
 			r.bridge.Kill9()
 			return r.bridge.Start
 		}},
-		{"bridge stopped", 3 * time.Second, func(r *plainRig) func() {
+		{"bridge stopped", 3 * time.Second, func() func() {
 			// What NATS does not take within stop_timeout is abandoned,
 			// and the exit code says so.
 			r.bridge.Stop()
 			return r.bridge.Start
 		}},
-		{"bridge frozen", 6 * time.Second, func(r *plainRig) func() {
+		{"bridge frozen", 6 * time.Second, func() func() {
 			r.bridge.Freeze()
 			return r.bridge.Thaw
 		}},
-		{"bridge kicked", 0, func(r *plainRig) func() {
+		{"bridge kicked", 0, func() func() {
 			r.broker.Kick(clientID)
 			return over
 		}},
-		{"mosquitto restarted", 0, func(r *plainRig) func() {
+		{"mosquitto restarted", 0, func() func() {
 			r.broker.Restart()
 			return over
 		}},
-		{"MQTT link cut", 0, func(r *plainRig) func() {
+		{"MQTT link cut", 0, func() func() {
 			r.proxy.Cut()
 			return over
 		}},
-		{"MQTT link down", 8 * time.Second, func(r *plainRig) func() {
+		{"MQTT link down", 8 * time.Second, func() func() {
 			r.proxy.Down()
 			return r.proxy.Up
 		}},
@@ -93,52 +93,52 @@ func mqttAfflictions() []affliction {
 }
 
 // natsAfflictions are those of the servers, the stream and the links to them.
-func natsAfflictions(cluster bool) []affliction {
+func natsAfflictions(r *plainRig) []affliction {
 	over := func() {}
-	all := func(r *plainRig, do func(*peers.TCPProxy)) {
+	all := func(do func(*peers.TCPProxy)) {
 		for _, p := range r.natsProxies {
 			do(p)
 		}
 	}
 	weather := func(name string, towards, back peers.Weather) affliction {
-		return affliction{"NATS link " + name, 8 * time.Second, func(r *plainRig) func() {
-			all(r, func(p *peers.TCPProxy) { p.Impair(towards, back) })
-			return func() { all(r, (*peers.TCPProxy).Mend) }
+		return affliction{"NATS link " + name, 8 * time.Second, func() func() {
+			all(func(p *peers.TCPProxy) { p.Impair(towards, back) })
+			return func() { all((*peers.TCPProxy).Mend) }
 		}}
 	}
 	list := []affliction{
-		{"NATS link cut", 0, func(r *plainRig) func() {
-			all(r, func(p *peers.TCPProxy) { p.Cut() })
+		{"NATS link cut", 0, func() func() {
+			all(func(p *peers.TCPProxy) { p.Cut() })
 			return over
 		}},
-		{"NATS link down", 10 * time.Second, func(r *plainRig) func() {
-			all(r, func(p *peers.TCPProxy) { p.Down() })
-			return func() { all(r, (*peers.TCPProxy).Up) }
+		{"NATS link down", 10 * time.Second, func() func() {
+			all(func(p *peers.TCPProxy) { p.Down() })
+			return func() { all((*peers.TCPProxy).Up) }
 		}},
 		weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{}),
 		weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true}),
 		weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true}),
 		weather("late", peers.Weather{Latency: 20 * time.Millisecond}, peers.Weather{Latency: 20 * time.Millisecond}),
 		weather("slow there", peers.Weather{Rate: 100 << 10}, peers.Weather{}),
-		{"stream full", 6 * time.Second, func(r *plainRig) func() {
+		{"stream full", 6 * time.Second, func() func() {
 			r.limitStream(500)
 			return func() { r.limitStream(-1) }
 		}},
 	}
-	if !cluster {
+	if r.cluster == nil {
 		return append(list,
-			affliction{"nats-server killed", 10 * time.Second, func(r *plainRig) func() {
+			affliction{"nats-server killed", 10 * time.Second, func() func() {
 				r.nats.Kill9()
 				return r.nats.Start
 			}},
-			affliction{"nats-server frozen", 8 * time.Second, func(r *plainRig) func() {
+			affliction{"nats-server frozen", 8 * time.Second, func() func() {
 				r.nats.Freeze()
 				return r.nats.Thaw
 			}},
 		)
 	}
 	return append(list,
-		affliction{"leader killed", 10 * time.Second, func(r *plainRig) func() {
+		affliction{"leader killed", 10 * time.Second, func() func() {
 			leader := r.cluster.Leader("TELEMETRY")
 			leader.Kill9()
 			return func() {
@@ -146,11 +146,11 @@ func natsAfflictions(cluster bool) []affliction {
 				r.cluster.AwaitCurrent("TELEMETRY")
 			}
 		}},
-		affliction{"leader steps down", 0, func(r *plainRig) func() {
+		affliction{"leader steps down", 0, func() func() {
 			r.cluster.StepDown("TELEMETRY")
 			return over
 		}},
-		affliction{"a follower frozen", 10 * time.Second, func(r *plainRig) func() {
+		affliction{"a follower frozen", 10 * time.Second, func() func() {
 			leader := r.cluster.Leader("TELEMETRY")
 			others := slices.DeleteFunc(slices.Clone(r.cluster.Nodes), func(n *peers.NATSProcess) bool { return n == leader })
 			other := others[r.random.IntN(len(others))]
@@ -160,7 +160,7 @@ func natsAfflictions(cluster bool) []affliction {
 				r.cluster.AwaitCurrent("TELEMETRY")
 			}
 		}},
-		affliction{"rolling restart", 0, func(r *plainRig) func() {
+		affliction{"rolling restart", 0, func() func() {
 			r.cluster.RollingRestart("TELEMETRY")
 			return over
 		}},
@@ -189,7 +189,7 @@ func (s *side) draw() affliction {
 }
 
 // turn begins or ends what is due, and says so.
-func (s *side) turn(r *plainRig, say func(string)) {
+func (s *side) turn(say func(string)) {
 	between := func(least, most time.Duration) time.Time {
 		return time.Now().Add(least + time.Duration(s.random.Int64N(int64(most-least)+1)))
 	}
@@ -202,7 +202,7 @@ func (s *side) turn(r *plainRig, say func(string)) {
 	}
 	s.now = s.draw()
 	say(s.now.name)
-	s.end = s.now.begin(r)
+	s.end = s.now.begin()
 	if s.now.lasts == 0 {
 		s.end = nil
 		s.next = between(time.Second, 5*time.Second)
@@ -237,44 +237,43 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 		Total: mixedRate * int(lasts/time.Second),
 	})
 	l.release(l.Total)
+	strikes := chaos(t, random, lasts, mqttAfflictions(r), natsAfflictions(r))
+	v := r.finish(l)
+	outcome.add("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	t.Log(v)
+	require.True(t, v.Clean(), v)
+}
+
+// chaos lets the sides strike for so long, each with choices of its own, whatever the
+// others are up to, and returns how often they did.
+func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]affliction) (strikes int) {
+	t.Helper()
 	began := time.Now()
 	var log []string
-	struck := map[string]int{}
 	say := func(what string) {
 		if !strings.HasPrefix(what, "over: ") {
-			struck[what]++
+			strikes++
 		}
 		now := time.Now() // in UTC it is found again in the logs
 		log = append(log, fmt.Sprintf("%s  %7.2f s  %s", now.UTC().Format("15:04:05.000"), now.Sub(began).Seconds(), what))
 	}
-	t.Cleanup(func() { t.Logf("what struck %s, and when:\n%s", name, strings.Join(log, "\n")) })
-	// Each side has choices of its own, whatever the other is up to.
-	sides := []*side{
-		{random: rand.New(rand.NewPCG(random.Uint64(), 1)), list: mqttAfflictions()},
-		{random: rand.New(rand.NewPCG(random.Uint64(), 2)), list: natsAfflictions(cluster)},
+	t.Cleanup(func() { t.Logf("what struck, and when:\n%s", strings.Join(log, "\n")) })
+	var sides []*side
+	for i, list := range lists {
+		sides = append(sides, &side{random: rand.New(rand.NewPCG(random.Uint64(), uint64(i)+1)), list: list})
 	}
 	for _, s := range sides {
 		s.next = began.Add(time.Duration(s.random.Int64N(int64(3 * time.Second))))
 	}
 	for end := began.Add(lasts); time.Now().Before(end); {
-		s := sides[0]
-		if sides[1].next.Before(s.next) {
-			s = sides[1]
-		}
+		s := slices.MinFunc(sides, func(a, b *side) int { return a.next.Compare(b.next) })
 		time.Sleep(time.Until(s.next)) // the schedule
-		s.turn(r, say)
+		s.turn(say)
 	}
 	for _, s := range sides {
 		if s.end != nil {
-			s.turn(r, say)
+			s.turn(say)
 		}
 	}
-	v := r.finish(l)
-	strikes := 0
-	for _, n := range struck {
-		strikes += n
-	}
-	outcome.add("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
-	t.Log(v)
-	require.True(t, v.Clean(), v)
+	return strikes
 }

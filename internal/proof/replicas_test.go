@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -23,11 +24,13 @@ import (
 // fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as
 // processes, each with links of its own to both.
 type fleetRig struct {
-	t      testing.TB
-	broker *peers.MosquittoProcess
-	nats   *peers.NATSProcess
-	js     natsjs.JetStream
-	kv     natsjs.KeyValue // nil until a replica has made it
+	t       testing.TB
+	broker  *peers.MosquittoProcess // nil: the test's own
+	addr    string                  // of the broker
+	nats    *peers.NATSProcess      // the only one; nil: a cluster
+	cluster *peers.NATSCluster
+	js      natsjs.JetStream
+	kv      natsjs.KeyValue // nil until a replica has made it
 }
 
 // replica is one of them.
@@ -35,13 +38,23 @@ type replica struct {
 	*peers.BridgeProcess
 	name   string
 	broker *peers.TCPProxy
-	nats   *peers.TCPProxy
+	nats   links
 	id     string
+}
+
+// links are those of a replica to the nats-servers.
+type links []*peers.TCPProxy
+
+func (l links) each(do func(*peers.TCPProxy)) {
+	for _, p := range l {
+		do(p)
+	}
 }
 
 func newFleetRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
+	r.addr = r.broker.Addr
 	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
 	r.js = connectNATS(t, r.nats.URL)
 	return r
@@ -49,20 +62,50 @@ func newFleetRig(t testing.TB) *fleetRig {
 
 var replicaID = regexp.MustCompile(`"replica":"([0-9a-z]+)"`)
 
+// newClusterRig is one with three nats-servers, and a broker that keeps its sessions.
+func newClusterRig(t testing.TB) *fleetRig {
+	r := &fleetRig{t: t}
+	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
+	r.addr = r.broker.Addr
+	r.cluster = peers.Cluster(t, maxStore)
+	// A frozen server does not say goodbye.
+	r.js = connectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
+	return r
+}
+
 // start starts a replica and waits until it takes part.
 func (r *fleetRig) start(name string) *replica {
 	r.t.Helper()
-	p := &replica{name: name, broker: peers.Proxy(r.t, r.broker.Addr), nats: peers.Proxy(r.t, r.nats.Addr)}
-	p.BridgeProcess = peers.Bridge(r.t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
+	p := r.startShare(name, "auto")
+	p.Log().Await(r.t, 0, "the leases are in reach")
+	p.id = replicaID.FindStringSubmatch(p.Log().String())[1]
+	return p
+}
+
+// startShare starts a replica with a share of the partitions.
+func (r *fleetRig) startShare(name, partitions string) *replica {
+	r.t.Helper()
+	var env []string
+	p := &replica{name: name, broker: peers.Proxy(r.t, r.addr)}
+	servers := []*peers.NATSProcess{r.nats}
+	if r.cluster != nil {
+		servers = r.cluster.Nodes
+		// mosquitto 2.0.11 forgets $share subscriptions when it restarts, and not the session.
+		env = append(env, "BRIDGE_STREAMS_REPLICAS=3", "BRIDGE_MQTT_KEEPALIVE=2s", "BRIDGE_MQTT_SHARE=off")
+	}
+	var urls []string
+	for _, s := range servers {
+		p.nats = append(p.nats, peers.Proxy(r.t, s.Addr))
+		urls = append(urls, "nats://"+p.nats[len(p.nats)-1].Addr)
+	}
+	p.BridgeProcess = peers.Bridge(r.t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
 		"MQTT_URL=mqtt://" + p.broker.Addr,
-		"NATS_URL=nats://" + p.nats.Addr,
-		"BRIDGE_LANES_PARTITIONS=auto",
+		"NATS_URL=" + strings.Join(urls, ","),
+		"BRIDGE_LANES_PARTITIONS=" + partitions,
 		"BRIDGE_LIMITS_DEVICE_RATE=0",
 		"BRIDGE_ADMIN_LISTEN=127.0.0.1:0",
 		"BRIDGE_LOG_FORMAT=json",
-	}})
-	p.Log().Await(r.t, 0, "the leases are in reach")
-	p.id = replicaID.FindStringSubmatch(p.Log().String())[1]
+	}, env...)})
 	return p
 }
 
@@ -134,7 +177,7 @@ const partitionMarker = "tenant.proof.device.marker-"
 // stored, however long that takes while the stream grows.
 func (r *fleetRig) markPartitions() {
 	r.t.Helper()
-	conn, err := dialMQTT(r.broker.Addr, "marker", "")
+	conn, err := dialMQTT(r.addr, "marker", "")
 	require.NoError(r.t, err)
 	defer conn.Close()
 	marked := map[string]string{}
@@ -152,15 +195,18 @@ func (r *fleetRig) markPartitions() {
 	var last uint64
 	progress := time.Now()
 	for len(marked) > 0 {
+		// A replicated stream may be between two leaders.
 		s, err := r.js.Stream(r.t.Context(), "TELEMETRY")
-		require.NoError(r.t, err)
 		for p, subject := range marked {
+			if err != nil {
+				break
+			}
 			if _, err := s.GetLastMsgForSubject(r.t.Context(), subject); err == nil {
 				delete(marked, p)
 			}
 		}
-		if seq := s.CachedInfo().State.LastSeq; seq != last {
-			last, progress = seq, time.Now()
+		if err == nil && s.CachedInfo().State.LastSeq != last {
+			last, progress = s.CachedInfo().State.LastSeq, time.Now()
 		}
 		require.Less(r.t, time.Since(progress), patience, "the end of the load never came in %v; the stream stands at %d", marked, last)
 		time.Sleep(50 * time.Millisecond)
@@ -227,10 +273,10 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 			r.awaitShares(a, b, c)
 		}},
 		{name: "cut off from NATS, as long", strike: func() {
-			c.nats.Down()
+			c.nats.each(func(p *peers.TCPProxy) { p.Down() })
 			r.awaitShares(a, b)
 			time.Sleep(more)
-			c.nats.Up()
+			c.nats.each((*peers.TCPProxy).Up)
 			r.awaitShares(a, b, c)
 		}},
 		{name: "nats-server killed, back after 12 s", strike: func() {

@@ -188,7 +188,7 @@ func (b *scriptedBroker) unacknowledged() (all []int) {
 }
 
 func (b *scriptedBroker) packet(message int, dup bool) []byte {
-	return b.appendPublish(nil, outgoing{message, packetID(message), dup})
+	return b.appendPublish(nil, outgoing{message: message, packetID: packetID(message), dup: dup})
 }
 
 // deliver redelivers what is due and goes on with new messages, at the load's
@@ -269,7 +269,7 @@ func (b *scriptedBroker) resend(out *packetWriter) error {
 	var packets []byte
 	for message := range b.sent {
 		if b.pubacks[message] == 0 {
-			packets = b.appendPublish(packets, outgoing{message, packetID(message), true})
+			packets = b.appendPublish(packets, outgoing{message: message, packetID: packetID(message), dup: true})
 			b.redelivered++
 		}
 	}

@@ -1,0 +1,83 @@
+package proof
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// A replica has messages on their way to NATS when its link stalls. The broker restarts
+// without its sessions, so it does not hand them over again, and another replica takes the
+// partitions. What the first one had sent arrives behind what the second has stored: once,
+// and out of order.
+func TestOrderAfterALostSession(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("leases expire in real time")
+	}
+	devices, err := broker.Start(broker.Options{})
+	require.NoError(t, err)
+	addr := strings.TrimPrefix(devices.URL(), "tcp://")
+	t.Cleanup(func() { require.NoError(t, devices.Close()) })
+	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{Config: maxStore})}
+	r.js = connectNATS(t, r.nats.URL)
+	a := r.start("a")
+	r.awaitShares(a)
+	said := 0
+	for range 16 { // from then on the broker keeps what is published
+		said = a.Log().Await(t, said, "mqtt connected")
+	}
+	b := r.start("b")
+	r.awaitShares(a, b)
+	l := startLoad(t, loadOptions{Addr: addr, Devices: 200, Total: 6000, Rate: 2000, Attested: true, Reconnect: true})
+	l.release(2000)
+	require.True(t, l.await(2000))
+	stored := func() int {
+		s, err := r.js.Stream(t.Context(), "TELEMETRY")
+		require.NoError(t, err)
+		return int(s.CachedInfo().State.Msgs)
+	}
+	eventually(t, func() bool { return stored() == 2000 }, func() any { return stored() })
+
+	a.nats.each(func(p *peers.TCPProxy) { p.Impair(peers.Weather{Hold: true}, peers.Weather{Hold: true}) })
+	l.release(4000)
+	require.True(t, l.await(4000))
+	var status struct {
+		Totals struct {
+			InFlight int `json:"in_flight"`
+		}
+	}
+	eventually(t, func() bool {
+		require.Equal(t, http.StatusOK, ask(t, a.BridgeProcess, 0, "/status", &status))
+		return stored()+status.Totals.InFlight >= 4000
+	}, func() any { return status })
+	held := status.Totals.InFlight
+	require.Positive(t, held)
+	said = len(b.Log().String())
+	require.NoError(t, devices.Close())
+	eventually(t, func() bool {
+		devices, err = broker.Start(broker.Options{Listen: addr})
+		return err == nil
+	}, func() any { return err })
+
+	r.awaitShares(b)
+	for range 16 { // as after the first start
+		said = b.Log().Await(t, said, "mqtt connected")
+	}
+	l.release(6000)
+	require.True(t, l.await(6000))
+	r.markPartitions()
+	before := stored()
+	a.nats.each((*peers.TCPProxy).Mend)
+	r.awaitShares(a, b)
+	r.markPartitions()
+	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	t.Logf("%v; replica a had %d in flight, %d of them were stored late", v, held, stored()-before-16)
+	require.Zero(t, v.Duplicated+v.Foreign, v)
+	require.LessOrEqual(t, v.Inversions+v.Lost, held, v)
+}

@@ -1,0 +1,145 @@
+package proof
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// Two replicas share the partitions, store in streams of three replicas, and everything
+// that can fail does: the broker restarts with its sessions and the publisher sends again
+// what had no PUBACK, replicas are killed, stopped, frozen and cut off, leaders change.
+func TestMixedFaultsOfReplicas(t *testing.T) {
+	t.Parallel()
+	if testing.Short() && os.Getenv(minutesVariable) == "" {
+		t.Skip("each fault has its own short test")
+	}
+	for name, shares := range map[string][2]string{"auto": {"auto", "auto"}, "fixed partitions": {"0-7", "8-f"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mixedReplicas(t, name, shares, mixedFor(t))
+		})
+	}
+}
+
+func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Duration) {
+	random := moments(t)
+	r := newClusterRig(t)
+	var both []*replica
+	for i, share := range shares {
+		both = append(both, r.startShare(string("ab"[i]), share))
+	}
+	n := 0
+	eventuallyWithin(t, 2*patience, func() bool { // from then on the broker keeps what is published
+		n = strings.Count(both[0].Log().String()+both[1].Log().String(), "mqtt connected")
+		return n >= 16
+	}, func() any { return n })
+	r.cluster.AwaitCurrent("TELEMETRY")
+	l := startLoad(t, loadOptions{
+		Addr: r.broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true, Attested: true,
+		Total: mixedRate * int(lasts/time.Second),
+	})
+	l.release(l.Total)
+	strikes := chaos(t, random, lasts, brokerAfflictions(r), clusterAfflictions(r, random), replicaAfflictions(both[0]), replicaAfflictions(both[1]))
+	l.awaitEnd(t)
+	r.markPartitions()
+	for _, p := range both {
+		require.Zero(t, p.Stop(), "exit code")
+	}
+	r.cluster.AwaitCurrent("TELEMETRY")
+	all := readLoad(t, r.js, "TELEMETRY")
+	v := l.judge(all)
+	outcome.add("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	t.Logf("%v; with what devices published twice, %d behind a later one", v, again(all))
+	if !v.Clean() {
+		t.Log(l.explain(all))
+	}
+	require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
+}
+
+// again counts the messages that are stored behind a later one of their device, second
+// copies of what a device published twice included.
+func again(all []stored) (n int) {
+	latest := map[string]uint64{}
+	for _, s := range all {
+		if s.message < latest[s.subject] {
+			n++
+		}
+		latest[s.subject] = max(latest[s.subject], s.message)
+	}
+	return n
+}
+
+// brokerAfflictions leave the broker its sessions.
+func brokerAfflictions(r *fleetRig) []affliction {
+	return []affliction{
+		{"mosquitto restarted", 0, func() func() {
+			r.broker.Restart()
+			return func() {}
+		}},
+		{"mosquitto stopped", 3 * time.Second, func() func() {
+			r.broker.Stop()
+			return r.broker.Start
+		}},
+	}
+}
+
+// clusterAfflictions are those of the servers and the stream.
+func clusterAfflictions(r *fleetRig, random *rand.Rand) []affliction {
+	list := natsAfflictions(&plainRig{t: r.t, cluster: r.cluster, js: r.js, random: random})
+	return slices.DeleteFunc(list, func(a affliction) bool { return strings.HasPrefix(a.name, "NATS link") })
+}
+
+// replicaAfflictions are those of one replica and of its links.
+func replicaAfflictions(p *replica) []affliction {
+	over := func() {}
+	weather := func(name string, towards, back peers.Weather) []affliction {
+		return []affliction{
+			{"MQTT link of " + p.name + " " + name, 6 * time.Second, func() func() {
+				p.broker.Impair(towards, back)
+				return p.broker.Mend
+			}},
+			{"NATS links of " + p.name + " " + name, 8 * time.Second, func() func() {
+				p.nats.each(func(x *peers.TCPProxy) { x.Impair(towards, back) })
+				return func() { p.nats.each((*peers.TCPProxy).Mend) }
+			}},
+		}
+	}
+	list := []affliction{
+		{"replica " + p.name + " killed", 3 * time.Second, func() func() {
+			p.Kill9()
+			return p.Start
+		}},
+		{"replica " + p.name + " stopped", 3 * time.Second, func() func() {
+			p.Stop()
+			return p.Start
+		}},
+		{"replica " + p.name + " frozen", 12 * time.Second, func() func() {
+			p.Freeze()
+			return p.Thaw
+		}},
+		{"MQTT link of " + p.name + " cut", 0, func() func() {
+			p.broker.Cut()
+			return over
+		}},
+		{"NATS links of " + p.name + " cut", 0, func() func() {
+			p.nats.each(func(x *peers.TCPProxy) { x.Cut() })
+			return over
+		}},
+		{"NATS links of " + p.name + " down", 12 * time.Second, func() func() {
+			p.nats.each(func(x *peers.TCPProxy) { x.Down() })
+			return func() { p.nats.each((*peers.TCPProxy).Up) }
+		}},
+	}
+	list = append(list, weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{})...)
+	list = append(list, weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true})...)
+	return append(list, weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true})...)
+}

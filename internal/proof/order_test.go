@@ -1,0 +1,114 @@
+package proof
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/stretchr/testify/require"
+)
+
+// bystander is a subscriber beside the bridge that notes what the broker hands over, in its
+// order, first deliveries only.
+type bystander struct {
+	mu      sync.Mutex
+	seen    map[uint64]bool
+	subject map[string][]uint64 // message numbers
+}
+
+func (w *bystander) take(_ paho.Client, m paho.Message) {
+	if len(m.Payload()) < 8 {
+		return // a marker
+	}
+	n := binary.BigEndian.Uint64(m.Payload())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.seen[n] {
+		w.seen[n] = true
+		s := strings.ReplaceAll(m.Topic(), "/", ".")
+		w.subject[s] = append(w.subject[s], n)
+	}
+}
+
+func (w *bystander) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.seen)
+}
+
+func startBystander(t testing.TB, url string) *bystander {
+	t.Helper()
+	w := &bystander{seen: map[uint64]bool{}, subject: map[string][]uint64{}}
+	o := paho.NewClientOptions().AddBroker(url).SetClientID("bystander").SetCleanSession(false).
+		SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond).
+		SetDefaultPublishHandler(w.take)
+	c := paho.NewClient(o)
+	await(t, c.Connect())
+	await(t, c.Subscribe("tenant/+/device/+/telemetry", 1, w.take))
+	t.Cleanup(func() { c.Disconnect(0) })
+	return w
+}
+
+// What a publisher had not been sent a PUBACK for when the broker went down it sends again,
+// and some clients do so in any order: paho.golang's default store is a map. The order
+// that the bridge keeps is the broker's.
+func TestOrderIsTheBrokers(t *testing.T) {
+	t.Parallel()
+	times := 3
+	if testing.Short() {
+		times = 1
+	}
+	for name, store := range map[string]func() paho.Store{
+		"publisher resumes in any order": func() paho.Store { return paho.NewMemoryStore() },
+		"publisher resumes in order":     func() paho.Store { return paho.NewOrderedMemoryStore() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, rigOptions{})
+			w := startBystander(t, r.broker.URL)
+			o := paho.NewClientOptions().AddBroker(r.broker.URL).SetClientID("publisher").SetCleanSession(false).SetStore(store()).
+				SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond)
+			c := paho.NewClient(o)
+			await(t, c.Connect())
+			t.Cleanup(func() { c.Disconnect(0) })
+			const devices, each = 20, 400
+			l := newLoad(loadOptions{Devices: devices, Topic: "telemetry", Total: times * 2 * each})
+			publish := func() {
+				for range each {
+					// A token whose connection ends has an error; the message is in the store.
+					c.Publish(l.topic(l.sent, 0), 1, false, l.payload(l.sent))
+					l.sends[l.sent]++
+					l.sent++
+				}
+			}
+			for range times {
+				publish()
+				r.broker.Stop()
+				eventually(t, func() bool { return !c.IsConnectionOpen() }, func() any { return "connected" })
+				publish() // waits in the publisher's store
+				r.broker.Start()
+				eventually(t, func() bool { return w.count() == l.sent }, func() any { return w.count() })
+			}
+			markOn(t, r.addr, r.marker)
+			awaitMarker(t, r.js)
+			all := readLoad(t, r.js, "TELEMETRY")
+			require.Equal(t, w.subject, firsts(all))
+			t.Logf("%d messages, by the publisher's order %d behind a later one", l.sent, l.judge(all).Inversions)
+		})
+	}
+}
+
+// firsts are the messages of each subject in the order of their first copies.
+func firsts(all []stored) map[string][]uint64 {
+	seen, of := map[uint64]bool{}, map[string][]uint64{}
+	for _, s := range all {
+		if !seen[s.message] {
+			seen[s.message] = true
+			of[s.subject] = append(of[s.subject], s.message)
+		}
+	}
+	return of
+}
