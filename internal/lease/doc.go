@@ -1,11 +1,86 @@
-// Package lease shares partitions out among the replicas of a bridge: who should
-// hold what (share.go), what is known of the others (view.go), and the keeper that
-// takes, renews, hands over and gives up (keeper.go, moves.go, hold.go), over a KV bucket
-// (bucket.go).
+// Package lease distributes partitions among the replicas of a bridge, so that one replica at a
+// time is connected under a partition's client id.
 //
-// A lease is a key with a time to live, written by compare-and-set on its
-// revision, so that of two replicas one gets it. It says who ought to be connected
-// under a partition's client id. It does not fence: the broker does, which keeps one
-// connection a client id and closes the older one. What the lease adds is that
-// the loser does not connect again.
+// Every replica computes the same distribution from the same keys (share.go, view.go), so there is
+// no leader. A [Keeper] acquires, renews, hands over and releases the leases of its replica
+// (keeper.go, moves.go, hold.go) in a KV bucket (bucket.go).
+//
+// # What a lease is
+//
+// A key with a time to live, written by compare-and-set on its revision: of two replicas that write
+// at the same time one succeeds. The bucket's TTL is the lifetime of every lease.
+//
+// The lease is not a fencing token. The broker fences: it keeps one connection per client id and
+// closes the older one. The lease adds that the replica that lost does not connect again: a session
+// calls [Hold.Permit] before each connection but its first, and Permit renews the lease.
+//
+// # States
+//
+//		                  take                     hand over
+//		┌──────────┐ ──────────────> ┌─────────┐ ───────────> ┌─────────┐
+//		│ not held │                 │ holding │              │ leaving │
+//		└──────────┘ <──────┐        └─────────┘              └─────────┘
+//		      ^             │             │ lose                   │
+//		      │             │             v                        │
+//		      │ lane closed │        ┌────────┐                    │
+//		      │             └─────── │ losing │                    │
+//		      │                      └────────┘                    │
+//		      └─────────── lane closed, lease released ────────────┘
+//
+//	  - take: the partition is in this replica's share, and released or expired.
+//	  - hand over: it is in another replica's share, or this replica stops.
+//	  - lose: another replica has the lease, or may have it when the session wants to connect again.
+//
+// The states:
+//
+//   - holding: renewed three times per TTL. The lane is open.
+//   - leaving: the lane stops taking messages and waits for those in flight, HandOver at most. The
+//     lease is renewed until then and released afterwards, so that its successor need not wait for
+//     the TTL.
+//   - losing: the lane is closed as it is. What it has not acknowledged, the broker delivers to the
+//     new holder. The lease is not written any more.
+//
+// No lease is taken from a live holder: a replica with more than its share releases, one with less
+// acquires what is free.
+//
+// # Trust window
+//
+// A replica decides by its own clock only about its own leases, and counts from before the write
+// was sent: for the TTL from then on no other replica can have acquired it. Expiry of other
+// replicas' keys is counted from when the watch showed them, which is never too early; a write over
+// a key that the server has not expired yet fails and is tried again after 500 ms.
+//
+// A process that was stopped for longer than the TTL knows nothing about its leases until all of
+// them are confirmed or their lanes closed. Until then [Hold.Fenced] is true: nothing that was read
+// from the broker is processed and nothing is sent to JetStream again, since another replica may
+// have stored it longer ago than the duplicate window.
+//
+// # What happens on each failure
+//
+//   - The bucket cannot be reached (an error, no answer for a fifth of the TTL, a silent watch): all
+//     lanes stay open and connected. It is opened again after 1 s or a tenth of the TTL, whichever is
+//     shorter. A session
+//     whose connection ends may connect again while its lease cannot have expired; afterwards its
+//     lane is closed.
+//   - The bucket is back: for one TTL a replica acquires only what it lost by expiry itself, and what
+//     was released. All leases may have expired; the first replica back must not take everything.
+//     After the start of a replica the same holds for a tenth of the TTL.
+//   - The lease expired while the bucket could not be reached: if the lane is connected, no other
+//     replica has acquired it, or the broker would have closed the connection: it is written again.
+//     If not, the lease is lost.
+//   - A write fails although it was stored: the key names this replica, and is written again over
+//     its present revision.
+//   - A replica dies: its own key expires first, then its leases; the others acquire them. The broker
+//     keeps the sessions.
+//   - A replica reaches NATS but not the broker: after 15 s (or the TTL, if longer) it gets no share,
+//     provided that another has been connected for 45 s (or two TTLs) without a break. In an outage
+//     of the broker none has been, and nothing moves. It gets a share again after 45 s of
+//     connection, by its lanes or, without any, by a probe once per TTL (trial.go). One that never
+//     was connected gets no share beside others that are.
+//   - The probe succeeds and the lanes do not: from the second time on the replica leaves the broker
+//     to another for 2 min, doubled each time up to 30 min.
+//   - The bucket is deleted: it is created again where Create is set, and all leases are written
+//     again. A bucket without a TTL from 1 s to 1 h is refused.
+//
+// bridge/DESIGN.md, "Replicas", has the reasons and what was weighed against this.
 package lease
