@@ -16,20 +16,21 @@
 //
 // # States
 //
-//		                  take                     hand over
-//		┌──────────┐ ──────────────> ┌─────────┐ ───────────> ┌─────────┐
-//		│ not held │                 │ holding │              │ leaving │
-//		└──────────┘ <──────┐        └─────────┘              └─────────┘
-//		      ^             │             │ lose                   │
-//		      │             │             v                        │
-//		      │ lane closed │        ┌────────┐                    │
-//		      │             └─────── │ losing │                    │
-//		      │                      └────────┘                    │
-//		      └─────────── lane closed, lease released ────────────┘
+//	┌──────────┐      take       ┌─────────┐  hand over   ┌─────────┐
+//	│ not held │ ──────────────> │ holding │ ───────────> │ leaving │
+//	└──────────┘ <──────┐        └─────────┘              └─────────┘
+//	      ^             │             │ lose                   │
+//	      │             │             v                        │
+//	      │ lane closed │        ┌────────┐                    │
+//	      │             └─────── │ losing │                    │
+//	      │                      └────────┘                    │
+//	      └─────────── lane closed, lease released ────────────┘
 //
-//	  - take: the partition is in this replica's share, and released or expired.
-//	  - hand over: it is in another replica's share, or this replica stops.
-//	  - lose: another replica has the lease, or may have it when the session wants to connect again.
+// The transitions:
+//
+//   - take: the partition is in this replica's share, and released or expired.
+//   - hand over: it is in another replica's share, or this replica stops.
+//   - lose: another replica has the lease, or may have it when the session wants to connect again.
 //
 // The states:
 //
