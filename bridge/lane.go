@@ -358,7 +358,10 @@ func (l *Lane) settle(r *Result) {
 		l.refused(s, r)
 		return
 	}
-	now := l.opts.Now()
+	now := r.At
+	if now == 0 {
+		now = l.opts.Now()
+	}
 	if r.Duplicate {
 		l.counts.Duplicates++
 	}

@@ -127,6 +127,8 @@ var ErrSubjectFull = errors.New("the subject is full")
 // Result is JetStream's final word on one message.
 type Result struct {
 	Token uint64
+	// At is when the answer came, in ns since the Unix epoch; 0 means now.
+	At int64
 	// Duplicate: the stream had the message already. It is stored.
 	Duplicate bool
 	// Refused is nil where the message is stored, else why JetStream will

@@ -392,7 +392,8 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 		p.mu.Unlock()
 		return open
 	}
-	result := bridge.Result{Token: e.token, Duplicate: duplicate}
+	now := time.Now() // once per message: the lane needs it too
+	result := bridge.Result{Token: e.token, At: now.UnixNano(), Duplicate: duplicate}
 	if err != nil {
 		if Classify(err) != Reject || e.final {
 			p.refusedForNow(seq, err)
@@ -401,7 +402,7 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 		}
 		result.Refused, result.Message = err, e.clone()
 	}
-	p.settled(seq, attempt)
+	p.settled(seq, attempt, now)
 	p.mu.Unlock()
 	p.opts.Settler.Settle(&result)
 	return true
@@ -409,12 +410,12 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 
 // settled removes a message from the window and sends what may follow. attempt is
 // the one that was answered, 0 where the server was not asked.
-func (p *Publisher) settled(seq uint64, attempt uint32) {
+func (p *Publisher) settled(seq uint64, attempt uint32, now time.Time) {
 	head := p.win.head
 	p.busy.end(p.win.at(seq))
 	p.win.settle(seq)
 	if p.win.head != head {
-		p.progress = time.Now()
+		p.progress = now
 		p.headSettled(attempt)
 	}
 	if !p.recovery.active && p.win.next < p.win.tail {
@@ -438,7 +439,7 @@ func (p *Publisher) reportRefused() {
 			continue
 		}
 		result := bridge.Result{Token: e.token, Refused: r.err, Message: e.clone()}
-		p.settled(r.seq, 0)
+		p.settled(r.seq, 0, time.Now())
 		p.mu.Unlock()
 		p.opts.Settler.Settle(&result)
 		p.opts.Settler.SettleDone()
