@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // ProblemKind says what an operator has to look at.
@@ -68,18 +71,18 @@ const (
 	CauseServerLimit  Cause = "server_limit"  // max_connections of the server
 	CauseAccountLimit Cause = "account_limit" // of the account or the user
 
-	CausePlain        Cause = "plain"              // TLS is wanted here, the server has none
-	CauseGreetsFirst  Cause = "greets_first"       // no handshake_first there
-	CauseNotTLS       Cause = "not_tls"            // something else than TLS answers
-	CauseAuthority    Cause = "authority"          // an unknown CA
-	CauseChain        Cause = "chain"              // an intermediate certificate is missing
-	CauseNoSAN        Cause = "no_san"             // the certificate names no host
-	CauseHostname     Cause = "hostname"           // the certificate names another host
-	CauseDates        Cause = "dates"              // the certificate is expired or not valid yet
-	CauseUsage        Cause = "usage"              // the certificate is not made for a server
-	CauseClientCert   Cause = "client_certificate" // refused, or missing
-	CauseTLSVersion   Cause = "tls_version"
-	CauseTLSHandshake Cause = "tls_handshake" // any other failure
+	CausePlain        Cause = "plain"        // TLS is wanted here, the server has none
+	CauseGreetsFirst  Cause = "greets_first" // no handshake_first there
+	CauseNotTLS       Cause = "not_tls"      // something else than TLS answers
+	CauseAuthority          = Cause(tlsfile.Authority)
+	CauseChain              = Cause(tlsfile.Chain)
+	CauseNoSAN              = Cause(tlsfile.NoSAN)
+	CauseHostname           = Cause(tlsfile.Hostname)
+	CauseDates              = Cause(tlsfile.Dates)
+	CauseUsage              = Cause(tlsfile.Usage)
+	CauseClientCert         = Cause(tlsfile.ClientCertificate)
+	CauseTLSVersion         = Cause(tlsfile.Version)
+	CauseTLSHandshake       = Cause(tlsfile.Handshake) // any other failure
 )
 
 // String implements fmt.Stringer.
@@ -104,11 +107,7 @@ var sentences = map[Cause]string{
 	CauseLocalFile:   "is not tried, for a file here cannot be used",
 	CauseServerLimit: "has reached its max_connections", CauseAccountLimit: "has reached the connection limit of this account or user",
 	CausePlain: "offers no TLS, which is required here", CauseGreetsFirst: "greets before TLS, and handshake_first is set here",
-	CauseNotTLS: "does not answer with TLS", CauseAuthority: "has a certificate of a CA that is not trusted here",
-	CauseChain: "has a certificate whose issuer is neither trusted here nor sent along", CauseNoSAN: "has a certificate without subject alternative names",
-	CauseHostname: "has a certificate for another host", CauseDates: "has a certificate that is not valid now",
-	CauseUsage: "has a certificate that is not made for servers", CauseClientCert: "refuses or misses the client certificate",
-	CauseTLSVersion: "has no TLS version in common", CauseTLSHandshake: "fails the TLS handshake",
+	CauseNotTLS: "does not answer with TLS",
 }
 
 // Error is a sentence for the operator: what failed and where. It holds no secret, and is
@@ -118,8 +117,8 @@ func (p ConnectProblem) Error() string {
 	if detail == "" && p.Err != nil {
 		detail = withoutLocalAddress(p.Err)
 	}
-	sentence, ok := sentences[p.Cause]
-	if !ok {
+	sentence := cmp.Or(sentences[p.Cause], tlsfile.Cause(p.Cause).Sentence())
+	if sentence == "" {
 		return fmt.Sprintf("connect to nats at %s: %s", p.URL, detail)
 	}
 	return strings.TrimSuffix(fmt.Sprintf("nats at %s %s: %s", p.URL, sentence, detail), ": ")
@@ -152,7 +151,7 @@ var kinds = map[Cause]ProblemKind{
 	CauseServerLimit: ProblemLimit, CauseAccountLimit: ProblemLimit,
 	CausePlain: ProblemTLS, CauseGreetsFirst: ProblemTLS, CauseNotTLS: ProblemTLS, CauseAuthority: ProblemTLS, CauseChain: ProblemTLS,
 	CauseNoSAN: ProblemTLS, CauseHostname: ProblemTLS, CauseDates: ProblemTLS, CauseUsage: ProblemTLS, CauseClientCert: ProblemTLS,
-	CauseTLSVersion: ProblemTLS, CauseTLSHandshake: ProblemTLS,
+	CauseTLSVersion: ProblemTLS, CauseTLSHandshake: ProblemTLS, Cause(tlsfile.ALPN): ProblemTLS,
 }
 
 // causeOf finds the cause; detail is empty where the error's text serves.

@@ -181,7 +181,7 @@ func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session
 	if b.addr != memory {
 		by = dial
 	}
-	s, err := open(o, by)
+	s, err := open(o, by, nil)
 	require.NoError(b.t, err)
 	b.t.Cleanup(s.Close)
 	return s

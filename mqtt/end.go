@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,60 +35,98 @@ func Reach(ctx context.Context, o Options) error {
 	return err
 }
 
-// visit connects and leaves again; what the broker sends is not read.
-func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout+connackTimeout)
-	defer cancel()
+// Dial opens a connection to the broker, with TLS where o.Server has it. Of o it needs
+// Server and Login. The error is a [ConnectProblem].
+func Dial(ctx context.Context, o Options) (net.Conn, error) {
 	login, err := o.login()
 	if err != nil {
-		return false, connectError(o.Server.Address, 0, err)
+		return nil, err
 	}
-	conn, err := dial(ctx, o.Server, &login)
+	conn, err := dial(ctx, o.Server, login)
 	if err != nil {
-		return false, connectError(o.Server.Address, 0, err)
+		return nil, o.problem(ctx, newAttempt(o.Server, login, 0, nil, err))
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	return conn, nil
+}
+
+// Greet sends CONNECT over conn and reads CONNACK. Of o it needs Server, Login and ClientID.
+// The error is a [ConnectProblem].
+func Greet(ctx context.Context, conn net.Conn, o Options, clean bool) (sessionPresent bool, err error) {
+	login, err := o.login()
+	if err != nil {
+		return false, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, connackTimeout)
+	defer cancel()
+	defer context.AfterFunc(bounded, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
 	p.CleanSession, p.Keepalive, p.ClientIdentifier = clean, 60, o.ClientID
 	p.UsernameFlag, p.Username = login.Username != "", login.Username
 	p.PasswordFlag, p.Password = login.Password != "", []byte(login.Password)
-	if err := p.Write(conn); err != nil {
-		return false, connectError(o.Server.Address, 0, err)
+	a := newAttempt(o.Server, login, 0, nil, p.Write(conn))
+	if a.err == nil {
+		sessionPresent, a.err = a.readConnack(conn)
 	}
-	sessionPresent, err = o.readConnack(conn)
+	if a.err != nil {
+		return false, o.problem(ctx, a)
+	}
+	return sessionPresent, nil
+}
+
+// visit connects and leaves again; what the broker sends is not read.
+func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
+	conn, err := Dial(ctx, *o)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	sessionPresent, err = Greet(ctx, conn, *o, clean)
 	if err != nil {
 		return false, err
 	}
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
-		return false, fmt.Errorf("say goodbye to %s: %w", o.Server.Address, err)
+		return false, fmt.Errorf("say goodbye to %s: %w", o.Server.URL(), err)
 	}
 	farewell(conn)
 	return sessionPresent, nil
 }
 
+func (o *Options) problem(ctx context.Context, a *attempt) error {
+	return a.problem(func() protocol { return identify(ctx, o.Server.Address) })
+}
+
 // readConnack reads the four bytes of a CONNACK and nothing of what is none.
-func (o *Options) readConnack(conn net.Conn) (sessionPresent bool, err error) {
-	var b [4]byte
-	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return false, connectError(o.Server.Address, 0, err)
+func (a *attempt) readConnack(conn net.Conn) (sessionPresent bool, err error) {
+	b := make([]byte, 4, 64)
+	n, err := io.ReadFull(conn, b)
+	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil {
+		a.said = b[:n]
+	}
+	if err != nil {
+		return false, err
 	}
 	err = checkTurn(header{kind: b[0] >> 4}, false)
 	if err == nil && b[1] != 2 {
 		err = fmt.Errorf("%w: a CONNACK with %d remaining bytes", ErrMalformed, b[1])
 	}
 	if err != nil {
-		return false, connectError(o.Server.Address, 0, err)
+		a.readMore(conn)
+		return false, err
 	}
 	accepted, sessionPresent, err := parseConnack(b[2:])
 	if err == nil && !accepted {
+		a.connack = b[3]
 		err = packets.ConnErrors[b[3]]
 	}
-	if err != nil {
-		return false, connectError(o.Server.Address, b[3], err)
-	}
-	return sessionPresent, nil
+	return sessionPresent, err
+}
+
+// readMore completes what the other end says instead of a CONNACK, if it is there.
+func (a *attempt) readMore(conn net.Conn) {
+	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	n, _ := conn.Read(a.said[len(a.said):cap(a.said)])
+	a.said = a.said[:len(a.said)+n]
 }
 
 // farewell lets the broker read to the DISCONNECT: closed at once, a socket that has

@@ -1,25 +1,21 @@
 package mqtt
 
 import (
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"syscall"
 	"time"
-
-	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 var (
-	// ErrUnreachable: no TCP or TLS connection to the broker came about.
+	// ErrUnreachable means that no TCP or TLS connection to the broker could be made.
 	ErrUnreachable = errors.New("broker unreachable")
-	// ErrCredentials: the broker answered and refused user name, password or
-	// client certificate.
+	// ErrCredentials means that the broker refused user name, password or client
+	// certificate, or that they could not be read.
 	ErrCredentials = errors.New("broker refused the credentials")
-	// ErrRefused: the broker answered CONNECT with another refusal.
+	// ErrRefused means that the broker answered CONNECT with another refusal, or by
+	// closing the connection.
 	ErrRefused = errors.New("broker refused the connection")
 	// ErrSubscriptionRefused means that the broker answered SUBSCRIBE with a
 	// refusal, or by closing the connection.
@@ -28,42 +24,6 @@ var (
 	// word; a takeover of the client id looks like this in MQTT 3.1.1.
 	ErrClosedByBroker = errors.New("connection closed by the broker")
 )
-
-// connectError says what kept a connection from coming about.
-func connectError(host string, code byte, err error) error {
-	switch code {
-	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
-		return fmt.Errorf("connect to %s: %w (CONNACK %d): check mqtt.username and mqtt.password", host, ErrCredentials, code)
-	case packets.ErrRefusedIDRejected:
-		return fmt.Errorf("connect to %s: %w: client id rejected (CONNACK %d): check mqtt.client_id", host, ErrRefused, code)
-	case packets.ErrRefusedServerUnavailable:
-		return fmt.Errorf("connect to %s: %w: MQTT service unavailable (CONNACK %d)", host, ErrRefused, code)
-	case packets.ErrRefusedBadProtocolVersion:
-		return fmt.Errorf("connect to %s: %w: it does not take MQTT 3.1.1 (CONNACK %d)", host, ErrRefused, code)
-	}
-	var login *loginError
-	if errors.As(err, &login) {
-		return fmt.Errorf("connect to %s: not tried: %w", host, login)
-	}
-	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrProtocol) {
-		return fmt.Errorf("connect to %s: the answer to CONNECT is not MQTT 3.1.1: %w: check port and scheme of mqtt.url", host, err)
-	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" { // a TLS alert (crypto/tls)
-		return fmt.Errorf("connect to %s: %w: TLS alert %q: check mqtt.tls.cert and mqtt.tls.key", host, ErrCredentials, op.Err)
-	}
-	if op != nil && op.Op == "read" && op.Timeout() {
-		return fmt.Errorf("connect to %s: %w: no answer to CONNECT within %v", host, ErrUnreachable, connackTimeout)
-	}
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
-		return fmt.Errorf("connect to %s: %w: %w: check mqtt.tls.ca and mqtt.tls.server_name", host, ErrUnreachable, untrusted)
-	}
-	if closedByPeer(err) {
-		return fmt.Errorf("connect to %s: the broker closed the connection instead of answering CONNECT: %w", host, ErrRefused)
-	}
-	return fmt.Errorf("connect to %s: %w: %w", host, ErrUnreachable, cause(err))
-}
 
 // cause strips paho's wrapping, which says "network Error" first.
 func cause(err error) error {

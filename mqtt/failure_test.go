@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 func TestConnectErrorsAreToldApart(t *testing.T) {
@@ -20,38 +23,57 @@ func TestConnectErrorsAreToldApart(t *testing.T) {
 	network := func(err error) error { // as paho v1.5.1 wraps it
 		return fmt.Errorf("%w : %w", packets.ErrorNetworkError, err)
 	}
+	said := func(text string) []byte { return []byte(text) }
 	for _, c := range []struct {
-		name string
-		code byte
-		err  error
-		is   error
-		text string
+		name   string
+		code   byte
+		err    error
+		server Server
+		said   []byte
+		cause  Cause
+		is     error
+		text   string
 	}{
-		{"protocol version", 1, packets.ErrorRefusedBadProtocolVersion, ErrRefused, "it does not take MQTT 3.1.1 (CONNACK 1)"},
-		{"client id", 2, packets.ErrorRefusedIDRejected, ErrRefused, "client id rejected (CONNACK 2): check mqtt.client_id"},
-		{"unavailable", 3, packets.ErrorRefusedServerUnavailable, ErrRefused, "MQTT service unavailable (CONNACK 3)"},
-		{"password", 4, packets.ErrorRefusedBadUsernameOrPassword, ErrCredentials, "(CONNACK 4): check mqtt.username and mqtt.password"},
-		{"not authorized", 5, packets.ErrorRefusedNotAuthorised, ErrCredentials, "(CONNACK 5): check mqtt.username and mqtt.password"},
-		{"nobody listens", 0xfe, network(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), ErrUnreachable, "connection refused"},
-		{"dial timeout", 0xfe, network(&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}), ErrUnreachable, "dial: i/o timeout"},
-		{"silence", 0xfe, network(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}), ErrUnreachable, "no answer to CONNECT within 25s"},
-		{"closed", 0xfe, network(io.EOF), ErrRefused, "closed the connection instead of answering CONNECT"},
-		{"reset", 0xfe, network(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), ErrRefused, "closed the connection instead of answering CONNECT"},
-		{"reset at CONNECT", 0xfe, &net.OpError{Op: "write", Err: syscall.EPIPE}, ErrRefused, "closed the connection instead of answering CONNECT"},
-		{"garbage", 0xfe, fmt.Errorf("%w: packet type 4 before CONNACK", ErrProtocol), ErrProtocol, "the answer to CONNECT is not MQTT 3.1.1"},
-		{"alert", 0xfe, &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, ErrCredentials, "check mqtt.tls.cert and mqtt.tls.key"},
+		{name: "protocol version", code: 1, err: packets.ErrorRefusedBadProtocolVersion, cause: CauseVersion, is: ErrRefused, text: "does not accept MQTT 3.1.1: CONNACK 1"},
+		{name: "client id", code: 2, err: packets.ErrorRefusedIDRejected, cause: CauseClientID, is: ErrRefused, text: "refuses the client id: CONNACK 2"},
+		{name: "unavailable", code: 3, err: packets.ErrorRefusedServerUnavailable, cause: CauseUnavailable, is: ErrRefused, text: "is not available: CONNACK 3"},
+		{name: "password", code: 4, err: packets.ErrorRefusedBadUsernameOrPassword, cause: CauseCredentials, is: ErrCredentials, text: "refuses the credentials: CONNACK 4, bad user name or password"},
+		{name: "not authorized", code: 5, err: packets.ErrorRefusedNotAuthorised, cause: CauseCredentials, is: ErrCredentials, text: "refuses the credentials: CONNACK 5, not authorized"},
+		{name: "nobody listens", code: 0xfe, err: network(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), cause: CauseRefused, is: ErrUnreachable, text: "cannot be reached: dial: connection refused"},
+		{name: "dial timeout", code: 0xfe, err: network(&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}), cause: CauseNoAnswer, is: ErrUnreachable, text: "cannot be reached: dial: i/o timeout"},
+		{name: "no such host", code: 0xfe, err: network(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "h"}}), cause: CauseHost, is: ErrUnreachable, text: "cannot be reached: dial: lookup h: no such host"},
+		{name: "silence", code: 0xfe, err: network(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}), cause: CauseSilent, is: ErrUnreachable, text: "takes the connection and does not answer: no CONNACK within 25s"},
+		{name: "closed", code: 0xfe, err: network(io.EOF), cause: CauseHungUp, is: ErrRefused, text: "closes the connection instead of answering CONNECT: EOF"},
+		{name: "reset", code: 0xfe, err: network(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), cause: CauseHungUp, is: ErrRefused, text: "closes the connection instead of answering CONNECT"},
+		{name: "reset at CONNECT", code: 0xfe, err: &net.OpError{Op: "write", Err: syscall.EPIPE}, cause: CauseHungUp, is: ErrRefused, text: "closes the connection instead of answering CONNECT"},
+		{name: "garbage", code: 0xfe, err: fmt.Errorf("%w: packet type 4 before CONNACK", ErrProtocol), cause: CauseNotMQTT, is: ErrProtocol, text: "does not speak MQTT: "},
+		{name: "HTTP", code: 0xfe, err: ErrProtocol, said: said("HTTP/1.1 400 Bad Request"), cause: CauseNotMQTT, is: ErrProtocol, text: "does not speak MQTT: it is an HTTP server"},
+		{name: "NATS", code: 0xfe, err: ErrProtocol, said: said("INFO {"), cause: CauseNotMQTT, is: ErrProtocol, text: "does not speak MQTT: it is a NATS server"},
+		{name: "SSH", code: 0xfe, err: ErrProtocol, said: said("SSH-2.0-OpenSSH_9.2\r\n"), cause: CauseNotMQTT, is: ErrProtocol, text: `does not speak MQTT: it says "SSH-2.0-OpenSSH_9.2"`},
+		{name: "TLS", code: 0xfe, err: ErrMalformed, said: []byte{0x15, 3, 3, 0, 2, 2, 10}, cause: CauseTLSPort, is: ErrRefused, text: "speaks TLS, which is not used here"},
+		{name: "MQTT for TLS", code: 0xfe, server: Server{TLS: true}, err: tls.RecordHeaderError{RecordHeader: [5]byte{0x20, 2, 0, 1}}, cause: CausePlain, is: ErrUnreachable, text: "speaks MQTT without TLS"},
+		{name: "alert", code: 0xfe, err: &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, cause: Cause(tlsfile.ClientCertificate), is: ErrCredentials, text: "refuses or misses the client certificate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			err := connectError("broker:1883", c.code, c.err)
-			require.ErrorContains(t, err, "connect to broker:1883: ")
-			require.ErrorContains(t, err, c.text)
+			c.server.Address = "broker:1883"
+			a := newAttempt(c.server, &Login{Username: "u"}, c.code, nil, c.err)
+			a.said, a.handshake = c.said, c.server.TLS
+			err := a.problem(nil)
+			require.Equal(t, c.cause, err.Cause)
+			require.ErrorContains(t, err, "broker at "+c.server.URL()+" "+c.text)
 			require.ErrorIs(t, err, c.is)
 			for _, other := range []error{ErrUnreachable, ErrCredentials, ErrRefused} {
 				require.Equal(t, other == c.is, errors.Is(err, other), "%v", other)
 			}
 		})
 	}
+	t.Run("no credentials", func(t *testing.T) {
+		t.Parallel()
+		err := newAttempt(Server{}, &Login{}, 5, nil, packets.ErrorRefusedNotAuthorised).problem(nil)
+		require.Equal(t, CauseNoCredentials, err.Cause)
+		require.ErrorIs(t, err, ErrCredentials)
+	})
 }
 
 // requirePause checks a pause against its base, jitter allowed for.

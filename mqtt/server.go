@@ -3,7 +3,7 @@ package mqtt
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
+	"errors"
 	"net"
 )
 
@@ -11,6 +11,14 @@ import (
 type Server struct {
 	Address string // host:port
 	TLS     bool
+}
+
+// URL is the listener as mqtt:// or mqtts://.
+func (s Server) URL() string {
+	if s.TLS {
+		return "mqtts://" + s.Address
+	}
+	return "mqtt://" + s.Address
 }
 
 // Login is who connects to a broker.
@@ -21,26 +29,48 @@ type Login struct {
 	TLS *tls.Config
 }
 
-// loginError means that the credentials could not be read, so that no connection was tried.
-type loginError struct{ error }
+func (l *Login) hasCertificate() bool {
+	return l.TLS != nil && (len(l.TLS.Certificates) > 0 || l.TLS.GetClientCertificate != nil)
+}
 
-func (e *loginError) Unwrap() error { return e.error }
-
-func (o *Options) login() (Login, error) {
+// login returns who connects; the error is a ConnectProblem.
+func (o *Options) login() (*Login, error) {
 	if o.Login == nil {
-		return Login{}, nil
+		return &Login{}, nil
 	}
 	login, err := o.Login()
 	if err != nil {
-		return login, &loginError{fmt.Errorf("credentials: %w", err)}
+		a := attempt{server: o.Server, err: err}
+		return nil, a.problem(nil)
 	}
-	return login, nil
+	return &login, nil
 }
 
+// handshakeError means that a TCP connection was made and TLS failed on it.
+type handshakeError struct{ error }
+
+func (e *handshakeError) Unwrap() error { return e.error }
+
 func dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: dialTimeout}
-	if s.TLS {
-		return (&tls.Dialer{NetDialer: dialer, Config: login.TLS}).DialContext(ctx, "tcp", s.Address)
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", s.Address)
+	if err != nil || !s.TLS {
+		return conn, err
 	}
-	return dialer.DialContext(ctx, "tcp", s.Address)
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if login.TLS != nil {
+		conf = login.TLS.Clone()
+	}
+	if conf.ServerName == "" {
+		if conf.ServerName, _, err = net.SplitHostPort(s.Address); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	secure := tls.Client(conn, conf)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, &handshakeError{err}
+	}
+	return secure, nil
 }

@@ -54,6 +54,9 @@ type Options struct {
 	Claim    Claim
 	Receiver bridge.Receiver
 	Log      zerolog.Logger
+	// Advice is what can be done about the problem of a status, for the log; nil: none
+	// is given.
+	Advice func(*Status) string
 }
 
 // Claim is a client id that several processes use in turn.
@@ -129,10 +132,12 @@ const (
 
 // Session keeps one MQTT session connected.
 type Session struct {
-	opts   Options
-	dial   dialFunc
-	cancel context.CancelFunc
-	done   chan struct{}
+	opts Options
+	dial dialFunc
+	// identify is asked once while nothing changes; nil: never.
+	identify identifyFunc
+	cancel   context.CancelFunc
+	done     chan struct{}
 
 	mu       sync.Mutex
 	status   Status
@@ -145,25 +150,32 @@ type Session struct {
 	unanswered int
 
 	filters filterMemory // used only by the goroutine that subscribes
+
+	// identified is what speaks at the broker's address; nil: not asked since the last
+	// connection. Used only by the goroutine that connects.
+	identified *protocol
 }
 
 // Open starts a session. It returns at once; what becomes of the connection is
 // in Status and in the log.
 func Open(opts Options) (*Session, error) {
-	return open(opts, dial)
+	return open(opts, dial, identify)
 }
 
 // dialFunc opens a connection to a listener of the broker.
 type dialFunc func(context.Context, Server, *Login) (net.Conn, error)
 
-func open(opts Options, dial dialFunc) (*Session, error) {
+// identifyFunc finds out what speaks at an address.
+type identifyFunc func(ctx context.Context, address string) protocol
+
+func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Session{
-		opts:   opts,
-		dial:   dial,
+		opts: opts,
+		dial: dial, identify: identify,
 		cancel: cancel,
 		done:   make(chan struct{}),
 		status: Status{ClientID: opts.ClientID, Since: time.Now(), Problem: "not connected yet"},
@@ -202,11 +214,11 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	var t *tap
 	login, err := s.opts.login()
 	if err != nil {
-		return 0, connectError(s.opts.Server.Address, 0, err)
+		return 0, err
 	}
 	lost := make(chan error, 1)
-	client := paho.NewClient(s.clientOptions(&login, func() (net.Conn, error) {
-		conn, err := s.dial(ctx, s.opts.Server, &login)
+	client := paho.NewClient(s.clientOptions(login, func() (net.Conn, error) {
+		conn, err := s.dial(ctx, s.opts.Server, login)
 		if err != nil {
 			return nil, err
 		}
@@ -227,14 +239,10 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		<-token.Done()
 	}
 	if err := token.Error(); err != nil {
-		cause := tapError(t, err)
-		err = connectError(s.opts.Server.Address, token.ReturnCode(), cause)
-		if errors.Is(err, ErrRefused) && closedByPeer(cause) {
-			err = s.closedEarly(err)
-		}
-		return 0, err
+		return 0, s.connectError(ctx, newAttempt(s.opts.Server, login, token.ReturnCode(), t, err))
 	}
 	connectedAt := time.Now()
+	s.identified = nil
 	s.connected(token.SessionPresent())
 	stop := make(chan struct{})
 	arranged := make(chan error, 1)
@@ -265,6 +273,25 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		return lived, refused
 	}
 	return lived, s.endedEarly(t, endReason(t, lost))
+}
+
+// connectError classifies a failed attempt.
+func (s *Session) connectError(ctx context.Context, a *attempt) error {
+	if p := a.problem(nil); p.Cause == CauseHungUp {
+		if err := s.closedEarly(p); errors.Is(err, ErrClosedByBroker) {
+			return err
+		}
+	}
+	if s.identify == nil {
+		return a.problem(nil)
+	}
+	return a.problem(func() protocol {
+		if s.identified == nil {
+			found := s.identify(ctx, a.server.Address)
+			s.identified = &found
+		}
+		return *s.identified
+	})
 }
 
 func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {

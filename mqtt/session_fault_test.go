@@ -3,6 +3,7 @@ package mqtt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -58,19 +59,19 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 		answer []byte
 		text   string
 	}{
-		"CONNACK 1":         {[]byte{0x20, 2, 0, 1}, "it does not take MQTT 3.1.1 (CONNACK 1)"},
-		"CONNACK 2":         {[]byte{0x20, 2, 0, 2}, "client id rejected (CONNACK 2)"},
-		"CONNACK 3":         {[]byte{0x20, 2, 0, 3}, "MQTT service unavailable (CONNACK 3)"},
-		"CONNACK 4":         {[]byte{0x20, 2, 0, 4}, "broker refused the credentials (CONNACK 4)"},
-		"CONNACK 5":         {[]byte{0x20, 2, 0, 5}, "broker refused the credentials (CONNACK 5)"},
+		"CONNACK 1":         {[]byte{0x20, 2, 0, 1}, "does not accept MQTT 3.1.1: CONNACK 1"},
+		"CONNACK 2":         {[]byte{0x20, 2, 0, 2}, "refuses the client id: CONNACK 2"},
+		"CONNACK 3":         {[]byte{0x20, 2, 0, 3}, "is not available: CONNACK 3"},
+		"CONNACK 4":         {[]byte{0x20, 2, 0, 4}, "wants credentials, and none are configured: CONNACK 4"},
+		"CONNACK 5":         {[]byte{0x20, 2, 0, 5}, "wants credentials, and none are configured: CONNACK 5"},
 		"CONNACK 6":         {[]byte{0x20, 2, 0, 6}, "reserved return code 6"},
 		"CONNACK 254":       {[]byte{0x20, 2, 0, 254}, "reserved return code 254"},
-		"HTTP":              {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), "the answer to CONNECT is not MQTT 3.1.1"},
+		"HTTP":              {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak MQTT: it is an HTTP server"},
 		"PINGRESP":          {pong, "packet type 13 before CONNACK"},
 		"PUBLISH":           {publish("a", 1, nil), "packet type 3 before CONNACK"},
-		"endless length":    {bytes.Repeat([]byte{0xff}, 10), "the answer to CONNECT is not MQTT 3.1.1"},
-		"half a CONNACK":    {[]byte{0x20, 2, 0}, "closed the connection instead of answering CONNECT"},
-		"nothing but a FIN": {nil, "closed the connection instead of answering CONNECT"},
+		"endless length":    {bytes.Repeat([]byte{0xff}, 10), "does not speak MQTT"},
+		"half a CONNACK":    {[]byte{0x20, 2, 0}, "closes the connection instead of answering CONNECT"},
+		"nothing but a FIN": {nil, "closes the connection instead of answering CONNECT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(t *testing.T, b *scripted) {
@@ -115,7 +116,7 @@ func TestAnUnreachableBrokerIsFoundOnceItIsThere(t *testing.T) {
 	log := &lines{}
 	b := &scripted{t: t, addr: addr}
 	s := b.open(&recorder{}, log.into)
-	eventually(t, s, func(st Status) bool { return strings.Contains(st.Problem, ErrUnreachable.Error()) })
+	eventually(t, s, func(st Status) bool { return errors.Is(st.Err, ErrUnreachable) })
 	require.Contains(t, s.Status().Problem, "connection refused")
 	require.Contains(t, s.Status().Problem, addr)
 	s.Close()

@@ -33,7 +33,7 @@ func TestSilenceInsteadOfConnackIsGivenUpAndTold(t *testing.T) {
 		for range 4 {
 			b.accept().rest()
 		}
-		require.Equal(t, 1, log.count("no answer to CONNECT within 25s"), "told, not repeated")
+		require.Equal(t, 1, log.count("no CONNACK within 25s"), "told, not repeated")
 		b.connected(false)
 		synctest.Wait()
 		require.True(t, s.Status().Subscribed)

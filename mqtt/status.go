@@ -3,6 +3,8 @@ package mqtt
 import (
 	"errors"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // Status is what is known of a session at one moment.
@@ -18,6 +20,8 @@ type Status struct {
 	Refused  []string  `json:"refused,omitempty"`
 	// Problem is one sentence for the operator, empty where all is well.
 	Problem string `json:"problem,omitempty"`
+	// Err is why there is no connection, behind Problem; nil where there is one.
+	Err error `json:"-"`
 	// Takeover: the connection is taken over again and again, most likely
 	// by a second client with the same client id.
 	Takeover     bool   `json:"takeover,omitempty"`
@@ -50,7 +54,7 @@ func (s *Session) connected(sessionPresent bool) {
 	lostSession := (st.Connects > 0 || s.opts.HadSession) && !sessionPresent
 	st.Connected, st.Subscribed, st.SessionPresent = true, false, sessionPresent
 	st.Since = time.Now()
-	st.Problem = "waiting for the broker to grant the subscription"
+	st.Problem, st.Err = "waiting for the broker to grant the subscription", nil
 	st.Connects++
 	if lostSession {
 		st.SessionsLost++
@@ -78,7 +82,7 @@ func (s *Session) closed() {
 	defer s.mu.Unlock()
 	st := &s.status
 	st.Connected, st.Subscribed, st.Takeover, st.Granted, st.Refused = false, false, false, nil, nil
-	st.Since, st.Problem = time.Now(), "closed"
+	st.Since, st.Problem, st.Err = time.Now(), "closed", nil
 }
 
 // lost notes the end of a connection or a failed attempt, and logs it once per
@@ -99,19 +103,28 @@ func (s *Session) lost(lived time.Duration, err error) {
 		st.Since = time.Now()
 	}
 	was := st.Connected
-	st.Connected, st.Subscribed, st.Problem, st.Takeover = false, false, problem, takeover
+	st.Connected, st.Subscribed, st.Problem, st.Err, st.Takeover = false, false, problem, err, takeover
 	st.Granted = nil
 	if !errors.Is(err, ErrSubscriptionRefused) {
 		st.Refused = nil
 	}
+	status := *st
 	s.mu.Unlock()
 	switch {
 	case takeover && !news:
 		// Said already: the loop would fill the log.
 	case was:
-		s.opts.Log.Warn().Str("client_id", s.opts.ClientID).Str("problem", problem).
-			Dur("lived_ms", lived).Msg("mqtt connection lost")
+		s.explain(s.opts.Log.Warn(), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
 	case changed:
-		s.opts.Log.Error().Str("client_id", s.opts.ClientID).Str("problem", problem).Msg("mqtt not connected")
+		s.explain(s.opts.Log.Error(), &status).Msg("mqtt not connected")
 	}
+}
+
+// explain adds the problem of a status to a log line.
+func (s *Session) explain(e *zerolog.Event, st *Status) *zerolog.Event {
+	e.Str("component", "mqtt").Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+	if s.opts.Advice != nil {
+		e.Str("advice", s.opts.Advice(st))
+	}
+	return e
 }

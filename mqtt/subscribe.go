@@ -163,15 +163,14 @@ func (s *Session) granted(codes map[string]byte) (inForce int, refused []string)
 	} else {
 		st.Problem = ErrSubscriptionRefused.Error() + " to " + refused[0]
 	}
-	present := st.SessionPresent
+	present, status := st.SessionPresent, *st
 	s.mu.Unlock()
 	switch {
 	case len(refused) == 0:
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
 			Strs("granted", granted).Msg("mqtt connected")
 	case !same:
-		s.opts.Log.Error().Str("client_id", s.opts.ClientID).Strs("granted", granted).
-			Strs("refused", refused).Msg("mqtt subscription refused")
+		s.explain(s.opts.Log.Error(), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
 	}
 	return inForce, refused
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,6 +129,16 @@ func (t *tap) Read(p []byte) (int, error) {
 	n := copy(p, t.pass)
 	t.pass = t.pass[n:]
 	return n, nil
+}
+
+// said is what came instead of a CONNACK, its beginning. It is for a tap that has ended.
+func (t *tap) said() []byte {
+	t.readMu.Lock()
+	defer t.readMu.Unlock()
+	if t.connected.Load() {
+		return nil
+	}
+	return slices.Clone(t.buf[:min(t.w, 64)])
 }
 
 // next takes packets off the buffer until one is for paho (then t.pass is set)

@@ -37,5 +37,5 @@ func TestSessionsAreClearedButNotThoseInUse(t *testing.T) {
 	refused := clear("bridge-1", "--yes")
 	require.Equal(t, cli.ExitFailed, refused.code)
 	require.Contains(t, refused.out, "bridge-1: failed: ")
-	require.Contains(t, refused.out, "broker refused the credentials")
+	require.Contains(t, refused.out, "refuses the credentials")
 }

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -23,17 +24,17 @@ func Advice(err error) string {
 		}
 		return text + "; nats.conf has all permissions that are needed"
 	}
-	if errors.Is(err, tlsfile.ErrEncryptedKey) {
-		return "name a file that holds the key's passphrase in nats.tls.passphrase_file"
-	}
-	if errors.Is(err, tlsfile.ErrPassphrase) {
-		return "correct the passphrase in nats.tls.passphrase_file"
+	if errors.Is(err, tlsfile.ErrEncryptedKey) || errors.Is(err, tlsfile.ErrPassphrase) {
+		return FileAdvice(err, "nats")
 	}
 	var problem jetstream.ConnectProblem
-	if errors.As(err, &problem) {
-		return advice[problem.Cause]
+	switch {
+	case !errors.As(err, &problem):
+		return ""
+	case problem.Cause == jetstream.CauseLocalFile:
+		return FileAdvice(err, "nats")
 	}
-	return ""
+	return cmp.Or(advice[problem.Cause], TLSAdvice(tlsfile.Cause(problem.Cause), "nats"))
 }
 
 var advice = map[jetstream.Cause]string{
@@ -49,21 +50,11 @@ var advice = map[jetstream.Cause]string{
 
 	jetstream.CauseCredentials: "the server must know the user, token, nkey or creds in nats, with this secret; a secret in a file is read again at each connect",
 	jetstream.CauseExpired:     "issue new credentials and replace the file; it is read again at each connect",
-	jetstream.CauseLocalFile:   "make the file readable and correct; it is read again at each connect",
 
 	jetstream.CauseServerLimit:  "raise max_connections in the server's configuration: the bridge needs one connection for each lane and two more, ingest one",
 	jetstream.CauseAccountLimit: "raise the connection limit of the account or user at the server: the bridge needs one connection for each lane and two more, ingest one",
 
-	jetstream.CausePlain:        "give the server a tls block, or write nats:// in nats.url and drop nats.tls",
-	jetstream.CauseGreetsFirst:  "drop nats.tls.handshake_first, or set handshake_first in the server's tls block",
-	jetstream.CauseNotTLS:       "correct the port in nats.url: what listens there does not speak TLS",
-	jetstream.CauseAuthority:    "name the CA that issued the server's certificate in nats.tls.ca",
-	jetstream.CauseChain:        "if the issuer is an intermediate CA, append its certificate to the server's cert_file; if it is a root CA, name it in nats.tls.ca",
-	jetstream.CauseNoSAN:        "issue the server a certificate with its host as subject alternative name; nats.tls.server_name does not help",
-	jetstream.CauseHostname:     "write a host in nats.url that the certificate is for, name one in nats.tls.server_name, or issue the server a certificate for this host",
-	jetstream.CauseDates:        "renew the server's certificate, or set the clock of this machine",
-	jetstream.CauseUsage:        "issue the server a certificate with the extended key usage serverAuth",
-	jetstream.CauseClientCert:   "name a client certificate in nats.tls.cert and nats.tls.key whose CA is in the ca_file of the server's tls block",
-	jetstream.CauseTLSVersion:   "let the server speak TLS 1.2 or later",
-	jetstream.CauseTLSHandshake: "the server's log says what it missed; compare its tls block with nats.tls",
+	jetstream.CausePlain:       "give the server a tls block, or write nats:// in nats.url and drop nats.tls",
+	jetstream.CauseGreetsFirst: "drop nats.tls.handshake_first, or set handshake_first in the server's tls block",
+	jetstream.CauseNotTLS:      "correct the port in nats.url: what listens there does not speak TLS",
 }

@@ -32,7 +32,7 @@ func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, body = get(t, s, "/readyz")
 		problems, _ = object(t, body)["problems"].([]any)
-		return len(problems) == 2 && strings.Contains(body, "broker unreachable")
+		return len(problems) == 2 && strings.Contains(body, "cannot be reached")
 	}, patience, 10*time.Millisecond, "nothing but two peers is away")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, false, object(t, body)["ready"])

@@ -16,6 +16,8 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/mqtt"
 )
 
 // stepTimeout bounds each step with a peer: dial, handshake, answer.
@@ -32,8 +34,11 @@ func Broker(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if !b.connect(ctx, conn) {
+		return
+	}
 	s := newSession(conn)
-	if !b.connect(s) || !b.subscribe(s, plan) {
+	if !b.subscribe(s, plan) {
 		return
 	}
 	who := b.version(s)
@@ -53,68 +58,57 @@ type brokerCheck struct {
 	suffix string
 }
 
-// dial opens the connection, with TLS where the URL says so.
-func (b *brokerCheck) dial(ctx context.Context) (net.Conn, bool) {
-	return b.dialInto(ctx, b.report)
+// options are the account's under the check's own client id.
+func (b *brokerCheck) options(more string) mqtt.Options {
+	return mqttaccount.Options(b.config.MQTT, b.config.MQTT.ClientID+b.suffix+more)
 }
 
-func (b *brokerCheck) dialInto(ctx context.Context, r *Report) (net.Conn, bool) {
-	m := b.config.MQTT
-	dialer := net.Dialer{Timeout: stepTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", m.URL.Address())
+// dial opens the connection, with TLS where the URL says so.
+func (b *brokerCheck) dial(ctx context.Context) (net.Conn, bool) {
+	o, r := b.options(""), b.report
+	conn, err := mqtt.Dial(ctx, o)
 	if err != nil {
-		r.Fail("mqtt", "%s cannot be reached: %v: %s", m.URL, err, dialAdvice(err))
+		what := "mqtt"
+		if o.Server.TLS {
+			what = "mqtt tls"
+		}
+		r.Fail(what, "%s", advised(err))
 		return nil, false
 	}
-	settings, err := m.TLSConfig()
-	if err != nil {
-		_ = conn.Close()
-		r.Fail("mqtt tls", "%v: mend the file", err)
-		return nil, false
-	}
-	if settings == nil {
-		r.OK("mqtt", "%s answers, in plain text", m.URL)
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		r.OK("mqtt", "%s answers, in plain text", o.Server.URL())
 		return conn, true
 	}
-	if settings.ServerName == "" {
-		settings.ServerName = m.URL.Host
-	}
-	secure := tls.Client(conn, settings)
-	handshake, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	if err := secure.HandshakeContext(handshake); err != nil {
-		_ = conn.Close()
-		r.Fail("mqtt tls", "%s: %v: %s", m.URL, err, tlsAdvice(err))
-		return nil, false
-	}
 	state := secure.ConnectionState()
-	r.OK("mqtt", "%s answers, %s, certificate of %s valid until %s", m.URL, tls.VersionName(state.Version),
-		settings.ServerName, state.PeerCertificates[0].NotAfter.UTC().Format(time.DateOnly))
+	r.OK("mqtt", "%s answers, %s, certificate of %s valid until %s", o.Server.URL(), tls.VersionName(state.Version),
+		state.ServerName, state.PeerCertificates[0].NotAfter.UTC().Format(time.DateOnly))
 	return secure, true
 }
 
-// connect sends CONNECT and tells refusals apart.
-func (b *brokerCheck) connect(s *session) bool {
-	m, r := b.config.MQTT, b.report
-	id := m.ClientID + b.suffix
-	code, err := s.connect(id, m.Username, m.Password.Reveal())
-	switch {
-	case err != nil:
-		r.Fail("mqtt connect", "no answer to CONNECT: %v: %s", err, connectAdvice(err, m.URL.Secure))
-	case code == 0:
-		r.OK("mqtt connect", "accepted %s as client %s", user(m.Username), id)
-	case (code == 4 || code == 5) && m.Username == "" && m.TLS.Cert == "":
-		r.Fail("mqtt connect", "the broker wants credentials (CONNACK %d) and none are configured: give mqtt.username and mqtt.password_file", code)
-	case code == 4 || code == 5:
-		r.Fail("mqtt connect", "the broker refused the credentials of %s (CONNACK %d): check mqtt.username, mqtt.password_file and the broker's users", user(m.Username), code)
-	case code == 2:
-		r.Fail("mqtt connect", "the broker refused the client id %s (CONNACK 2): check mqtt.client_id and what ids the broker allows", id)
-	case code == 3:
-		r.Fail("mqtt connect", "the broker is not available (CONNACK 3): see its log, try again")
-	default:
-		r.Fail("mqtt connect", "the broker refused MQTT 3.1.1 (CONNACK %d): enable version 3.1.1 there", code)
+// again opens a further connection; false where that fails.
+func (b *brokerCheck) again(ctx context.Context) (net.Conn, bool) {
+	conn, err := mqtt.Dial(ctx, b.options(""))
+	return conn, err == nil
+}
+
+// advised is an error and what to do about it.
+func advised(err error) string {
+	if advice := mqttaccount.Advice(err); advice != "" {
+		return err.Error() + ": " + advice
 	}
-	return err == nil && code == 0
+	return err.Error()
+}
+
+// connect sends CONNECT.
+func (b *brokerCheck) connect(ctx context.Context, conn net.Conn) bool {
+	o := b.options("")
+	if _, err := mqtt.Greet(ctx, conn, o, true); err != nil {
+		b.report.Fail("mqtt connect", "%s", advised(err))
+		return false
+	}
+	b.report.OK("mqtt connect", "accepted %s as client %s", user(b.config.MQTT.Username), o.ClientID)
+	return true
 }
 
 func user(name string) string {

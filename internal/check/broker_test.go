@@ -197,23 +197,23 @@ func TestBrokerFindingsAreToldApart(t *testing.T) {
 		},
 		"wrong password": {
 			script: script{connack: 4}, fails: 1,
-			want: []string{"FAIL  mqtt connect: the broker refused the credentials of user bridge (CONNACK 4): check mqtt.username"},
+			want: []string{" refuses the credentials: CONNACK 4, bad user name or password: the broker must know mqtt.username"},
 		},
 		"not authorized": {
 			script: script{connack: 5}, fails: 1,
-			want: []string{"FAIL  mqtt connect: the broker refused the credentials of user bridge (CONNACK 5): check mqtt.username"},
+			want: []string{" refuses the credentials: CONNACK 5, not authorized: the broker must know mqtt.username"},
 		},
 		"no password configured": {
 			script: script{connack: 5}, env: []string{"BRIDGE_MQTT_USERNAME=", "BRIDGE_MQTT_PASSWORD="}, fails: 1,
-			want: []string{"the broker wants credentials (CONNACK 5) and none are configured"},
+			want: []string{" wants credentials, and none are configured: CONNACK 5: give mqtt.username and mqtt.password_file"},
 		},
 		"client id refused": {
-			script: script{connack: 2}, fails: 1, want: []string{"refused the client id bridge-check-", "check mqtt.client_id"},
+			script: script{connack: 2}, fails: 1, want: []string{" refuses the client id: CONNACK 2: correct mqtt.client_id"},
 		},
-		"not available": {script: script{connack: 3}, fails: 1, want: []string{"the broker is not available (CONNACK 3)"}},
+		"not available": {script: script{connack: 3}, fails: 1, want: []string{" is not available: CONNACK 3"}},
 		"hangs up on CONNECT": {
 			script: script{hangUp: packets.Connect}, fails: 1,
-			want: []string{"no answer to CONNECT", "if this is a TLS port, write mqtts://"},
+			want: []string{"closes the connection instead of answering CONNECT"},
 		},
 		"hangs up on SUBSCRIBE": {
 			script: script{hangUp: packets.Subscribe}, fails: 1,
@@ -340,7 +340,7 @@ func TestPlainTextBrokerBehindATLSURL(t *testing.T) {
 	out, r := checkBroker(t, "MQTT_URL=mqtts://"+l.Addr().String())
 	require.Equal(t, 1, r.Failed())
 	require.Contains(t, out, "FAIL  mqtt tls: ")
-	require.Contains(t, out, "this port does not speak TLS")
+	require.Contains(t, out, "does not answer with TLS: it says \"not a\"")
 }
 
 func TestVersionsCompareByNumber(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// session is an MQTT 3.1.1 session for a handful of packets. It is written out
+// session is an MQTT 3.1.1 session after CONNACK, for a handful of packets. It is written out
 // because paho hides what a check is about: which step failed, and the return
 // code of each filter in order.
 type session struct {
@@ -23,28 +23,6 @@ type session struct {
 func newSession(conn net.Conn) *session { return &session{conn: conn, r: bufio.NewReader(conn)} }
 
 var errUnexpected = errors.New("the answer is not what MQTT 3.1.1 prescribes")
-
-// connect returns CONNACK's return code (§3.2.2.3).
-func (s *session) connect(clientID, username, password string) (byte, error) {
-	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
-	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
-	p.CleanSession, p.Keepalive = true, 60
-	p.ClientIdentifier = clientID
-	p.UsernameFlag, p.Username = username != "", username
-	p.PasswordFlag, p.Password = password != "", []byte(password)
-	if err := s.send(p); err != nil {
-		return 0, err
-	}
-	answer, err := s.read()
-	if err != nil {
-		return 0, err
-	}
-	ack, ok := answer.(*packets.ConnackPacket)
-	if !ok {
-		return 0, errUnexpected
-	}
-	return ack.ReturnCode, nil
-}
 
 // subscribe asks for filters at QoS 1 and returns one code each (§3.9.3).
 // Messages may arrive first [MQTT-3.8.4-3]; they are copies and are dropped.

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 	"time"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/mqtt"
 )
 
 // maker is whose broker it is, as far as that shows.
@@ -119,7 +119,7 @@ const emqxDefaultInflight = 32
 // limits connects once more, with MQTT 5, whose CONNACK names limits that hold for
 // the bridge's MQTT 3.1.1 too.
 func (b *brokerCheck) limits(ctx context.Context, share bool) {
-	conn, ok := b.dialInto(ctx, NewReport(io.Discard))
+	conn, ok := b.again(ctx)
 	if !ok {
 		return
 	}
@@ -169,16 +169,16 @@ func (b *brokerCheck) shareAdvice() string {
 // probeShare tries $share out on a broker that does not speak MQTT 5: one that does
 // not know it grants the filter as it is written, and nothing ever matches it.
 func (b *brokerCheck) probeShare(ctx context.Context) {
-	conn, ok := b.dialInto(ctx, NewReport(io.Discard))
+	conn, ok := b.again(ctx)
 	if !ok {
 		return
 	}
 	defer conn.Close()
-	m, r, s := &b.config.MQTT, b.report, newSession(conn)
-	id := m.ClientID + b.suffix
-	if code, err := s.connect(id, m.Username, m.Password.Reveal()); err != nil || code != 0 {
+	o := b.options("")
+	if _, err := mqtt.Greet(ctx, conn, o, true); err != nil {
 		return
 	}
+	r, s, id := b.report, newSession(conn), o.ClientID
 	defer s.disconnect()
 	plain, shared := id+"/plain", id+"/shared"
 	codes, err := s.subscribe([]string{plain, "$share/" + id + "/" + shared})

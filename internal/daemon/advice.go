@@ -7,48 +7,18 @@ import (
 	"syscall"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/mqtt"
 )
 
 // mqttProblem puts what is wrong with a session into words that do not name the
 // lane, so that lanes in the same trouble share one problem.
 func mqttProblem(s *mqtt.Status) (problem, advice string) {
-	switch {
-	case s.Takeover:
-		return "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id",
-			"stop the other bridge, or give this one another mqtt.client_id"
-	case len(s.Refused) > 0 && strings.Contains(s.Problem, "granted at QoS 0 only"):
-		return s.Problem, "allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed, mosquitto: max_qos)"
-	case len(s.Refused) > 0:
-		return s.Problem, "let mqtt.username subscribe to it in the broker's ACL"
-	case s.Connected:
-		return s.Problem, ""
-	case strings.Contains(s.Problem, mqtt.ErrSubscriptionRefused.Error()):
-		return s.Problem, "allow the bridge's user to subscribe to it in the broker's ACL; while a broker starts this passes by itself"
+	problem = withoutLocalAddress(s.Problem)
+	if s.Takeover {
+		problem = "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id"
 	}
-	return withoutLocalAddress(s.Problem), connectionAdvice(s.Problem)
-}
-
-// connectionAdvice is what to do where there is no connection; empty where the
-// sentence says it, or where waiting is all. A status carries the session's error
-// as text: it is told by the words of the errors that package mqtt exports.
-func connectionAdvice(problem string) string {
-	is := func(err error) bool { return strings.Contains(problem, err.Error()) }
-	switch {
-	case is(mqtt.ErrCredentials):
-		return "see that the broker knows mqtt.username with mqtt.password (or mqtt.password_file), and trusts the certificate in mqtt.tls.cert"
-	case strings.Contains(problem, ": check "):
-		return ""
-	case strings.Contains(problem, "does not look like a TLS handshake"): // tls.RecordHeaderError
-		return "nothing speaks TLS at this port: write mqtt:// in mqtt.url, or the port of the broker's TLS listener"
-	case is(mqtt.ErrUnreachable):
-		return "see that the broker runs at the host and port of mqtt.url and that no firewall is in the way; the bridge goes on trying"
-	case is(mqtt.ErrRefused):
-		return "see the broker's log; if this is a TLS port, write mqtts:// in mqtt.url"
-	case is(mqtt.ErrClosedByBroker):
-		return "see the broker's log for the reason; the bridge connects again"
-	}
-	return ""
+	return problem, mqttaccount.StatusAdvice(s)
 }
 
 // withoutLocalAddress takes the local end out of "read tcp LOCAL->REMOTE: …": its

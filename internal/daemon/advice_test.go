@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,36 +15,53 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/mqttaccount"
 	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/mqtt"
 )
 
-// The sentences are those of package mqtt.
-func TestAdviceFitsTheKindOfTrouble(t *testing.T) {
+// TestBrokerProblem: the same words and the same advice in the log, in /readyz and in what
+// check asks for.
+func TestBrokerProblem(t *testing.T) {
 	t.Parallel()
-	for problem, want := range map[string]string{
-		fmt.Sprintf("connect to h: %v (CONNACK 5): check mqtt.username and mqtt.password", mqtt.ErrCredentials):                   "mqtt.password_file",
-		fmt.Sprintf("connect to h: %v: TLS alert \"bad certificate\": check mqtt.tls.cert and mqtt.tls.key", mqtt.ErrCredentials): "mqtt.tls.cert",
-		fmt.Sprintf("connect to h: %v: dial tcp 127.0.0.1:1: connect: connection refused", mqtt.ErrUnreachable):                   "host and port of mqtt.url",
-		fmt.Sprintf("connect to h: %v: tls: first record does not look like a TLS handshake", mqtt.ErrUnreachable):                "write mqtt://",
-		fmt.Sprintf("connect to h: the broker closed the connection instead of answering CONNECT: %v", mqtt.ErrRefused):           "write mqtts://",
-		mqtt.ErrClosedByBroker.Error(): "broker's log",
-
-		// They say themselves what to check.
-		fmt.Sprintf("connect to h: %v: x509: unknown authority: check mqtt.tls.ca and mqtt.tls.server_name", mqtt.ErrUnreachable):     "",
-		fmt.Sprintf("connect to h: the answer to CONNECT is not MQTT 3.1.1: %v: check port and scheme of mqtt.url", mqtt.ErrProtocol): "",
-		"not connected yet": "",
+	mosquitto := processes.Mosquitto(t, processes.MosquittoOptions{Username: "bridge", Password: "right"})
+	nats := embeddedNATS(t)
+	for name, test := range map[string]struct {
+		url, advice string
+		cause       mqtt.Cause
+	}{
+		"refused":        {"mqtt://" + nowhere, "nothing listens there", mqtt.CauseRefused},
+		"plain port":     {"mqtts://" + mosquitto.Addr, "or mqtt:// for plain text", mqtt.CausePlain},
+		"NATS port":      {"mqtt://" + strings.TrimPrefix(nats.URL(), "nats://"), "another program listens there", mqtt.CauseNotMQTT},
+		"no credentials": {"mqtt://" + mosquitto.Addr, "give mqtt.username", mqtt.CauseNoCredentials},
+		"wrong password": {"mqtt://bridge:wrong@" + mosquitto.Addr, "the broker must know mqtt.username", mqtt.CauseCredentials},
 	} {
-		got, advice := mqttProblem(&mqtt.Status{Problem: problem})
-		require.Equal(t, problem, got)
-		if want == "" {
-			require.Empty(t, advice, problem)
-		} else {
-			require.Contains(t, advice, want, problem)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, book := runLogged(t, "MQTT_URL="+test.url, "NATS_URL="+nats.URL(), "BRIDGE_IDENTITY_MODE=off")
+			var found []Problem
+			require.Eventually(t, func() bool {
+				found = b.Problems()
+				return len(found) == 1 && found[0].Component == "mqtt" && found[0].Advice != ""
+			}, patience, 5*time.Millisecond, "%v", &found)
+			require.Contains(t, found[0].Advice, test.advice)
+
+			lines := book.with("mqtt not connected")
+			require.NotEmpty(t, lines)
+			var line struct{ Component, Problem, Advice string }
+			require.NoError(t, json.Unmarshal([]byte(lines[0]), &line))
+			require.Equal(t, "mqtt", line.Component)
+			require.Equal(t, found[0].Problem, line.Problem)
+			require.Equal(t, found[0].Advice, line.Advice)
+
+			err := mqtt.Reach(t.Context(), mqttaccount.Options(b.opts.Config.MQTT, "check"))
+			var problem *mqtt.ConnectProblem
+			require.ErrorAs(t, err, &problem)
+			require.Equal(t, test.cause, problem.Cause)
+			require.Equal(t, found[0].Problem, err.Error())
+			require.Equal(t, found[0].Advice, mqttaccount.Advice(err))
+		})
 	}
-	_, advice := mqttProblem(&mqtt.Status{Connected: true, Problem: "waiting for the broker to grant the subscription"})
-	require.Empty(t, advice)
 }
 
 func TestAJournalThatCannotBeHadComesWithAdvice(t *testing.T) {

@@ -123,9 +123,9 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
 			other.ID, other.Host, other.Broker, s.Replica.Broker), OtherBrokerAdvice, later(other.Started, r.bridge.started)))
 	}
-	if s.Unreached != "" {
-		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached),
-			connectionAdvice(s.Unreached), s.UnreachedSince)
+	if s.Unreached != nil {
+		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached.Error()),
+			mqttaccount.Advice(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)
 	}

@@ -78,7 +78,7 @@ type Keeper struct {
 	endTrial     context.CancelFunc // nil: none is under way
 	tryAt        time.Time          // when the next one begins
 	reached      bool               // the last one reached the broker
-	unreached    string             // why it did not
+	unreached    error              // why it did not
 	unreachedAt  time.Time          // since when none has
 	out          bool               // see Replica.Out
 	served       bool               // a lane has been connected since the latest share was given

@@ -14,8 +14,8 @@ type Status struct {
 	Problem string
 	Since   time.Time
 	// Unreached is why this replica, which holds nothing, is not given any: it cannot
-	// reach the broker, since UnreachedSince. Empty: it can, or its lanes tell.
-	Unreached      string
+	// reach the broker, since UnreachedSince. Nil: it can, or its lanes tell.
+	Unreached      error
 	UnreachedSince time.Time
 	// Settled: the partitions have been shared out once.
 	Settled  bool

@@ -24,7 +24,7 @@ func (k *Keeper) try(ctx context.Context, now time.Time) {
 	if len(k.holds) > 0 {
 		k.reached = false // its lanes tell
 		if !k.out {
-			k.unreached = ""
+			k.unreached = nil
 		}
 		return
 	}
@@ -86,11 +86,11 @@ func (k *Keeper) leaveAlone(now time.Time) {
 	if k.reached {
 		k.reached, k.renewAt = false, time.Time{} // the others are to know at once
 	}
-	if k.unreached == "" {
+	if k.unreached == nil {
 		k.unreachedAt = now
 		k.opts.Log.Error().AnErr("problem", errVain).Msg("this replica's lanes do not connect, and it is given partitions seldom")
 	}
-	k.unreached = errVain.Error()
+	k.unreached = errVain
 }
 
 // learn is told how a trial went.
@@ -105,12 +105,12 @@ func (k *Keeper) learn(err error) {
 	}
 	k.reached = err == nil
 	if err == nil {
-		k.unreached = ""
+		k.unreached = nil
 		return
 	}
-	if k.unreached == "" {
+	if k.unreached == nil {
 		k.unreachedAt = time.Now()
 		k.opts.Log.Warn().AnErr("problem", err).Msg("this replica cannot reach the broker and is given no partitions")
 	}
-	k.unreached = err.Error()
+	k.unreached = err
 }

@@ -1,5 +1,5 @@
 // Package mqttaccount turns the configuration's account at the MQTT broker into options to
-// connect with, for every command that does.
+// connect with, and a problem with it into advice, for every command that connects.
 package mqttaccount
 
 import (
@@ -14,6 +14,7 @@ func Options(m config.MQTT, clientID string) mqtt.Options {
 		Server:   mqtt.Server{Address: m.URL.Address(), TLS: m.URL.Secure},
 		ClientID: clientID,
 		Login:    func() (mqtt.Login, error) { return login(m) },
+		Advice:   StatusAdvice,
 	}
 }
 

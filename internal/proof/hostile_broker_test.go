@@ -198,9 +198,9 @@ func brokerAttacks() []brokerAttack {
 	}
 	const malformed, protocol = "malformed MQTT packet", "MQTT protocol violation"
 	attacks := []brokerAttack{
-		{name: "another protocol", play: instead("HTTP/1.1 400 Bad Request\r\n\r\n"), says: []string{"not MQTT 3.1.1"}},
-		{name: "closes instead of CONNACK", play: func(c *hostileConn, _ string) { c.read() }, says: []string{"closed the connection instead of answering CONNECT"}},
-		{name: "half a CONNACK", play: func(c *hostileConn, _ string) { c.connect("\x20\x02\x00") }, says: []string{"closed the connection instead of answering CONNECT"}},
+		{name: "another protocol", play: instead("HTTP/1.1 400 Bad Request\r\n\r\n"), says: []string{"does not speak MQTT: it is an HTTP server"}},
+		{name: "closes instead of CONNACK", play: func(c *hostileConn, _ string) { c.read() }, says: []string{"closes the connection instead of answering CONNECT"}},
+		{name: "half a CONNACK", play: func(c *hostileConn, _ string) { c.connect("\x20\x02\x00") }, says: []string{"closes the connection instead of answering CONNECT"}},
 		{name: "a CONNACK with a reserved code", play: instead("\x20\x02\x00\x06"), says: []string{malformed, "reserved return code 6"}},
 		{name: "a CONNACK that is too long", play: instead("\x20\x03\x00\x00\x00"), says: []string{malformed}},
 		{name: "a CONNACK with flags", play: instead("\x21\x02\x00\x00"), says: []string{malformed}},

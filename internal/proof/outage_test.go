@@ -66,7 +66,7 @@ func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 	js := connectNATS(t, server.URL())
 	addr, _ := nobody(t)
 	bridge := startInProcess(t, plain("mqtt://"+addr, server.URL()))
-	awaitProblem(t, bridge, "mqtt", addr, "broker unreachable")
+	awaitProblem(t, bridge, "mqtt", addr, "cannot be reached")
 	_, addr = startBroker(t, broker.Options{Listen: addr})
 	awaitReady(t, bridge)
 	l := startLoad(t, loadOptions{Addr: addr, Devices: 50, Total: 5_000})
@@ -92,7 +92,7 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 	}{
 		"NATS password":   {server.URL(), "wrong", password, "nats", "refuses the credentials", "reached"},
 		"no NATS":         {"nats://" + natsAddr, password, password, "nats", "cannot be reached", "refuses"},
-		"broker password": {server.URL(), password, "wrong", "mqtt", "refused the credentials", "unreachable"},
+		"broker password": {server.URL(), password, "wrong", "mqtt", "refuses the credentials", "cannot be reached"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,42 @@
+package account
+
+import (
+	"errors"
+	"strings"
+
+	"mqtt-nats-bridge/internal/tlsfile"
+)
+
+// TLSAdvice is what an operator can do about a cause, for the nats or the mqtt section of
+// the configuration; empty where there is none.
+func TLSAdvice(cause tlsfile.Cause, section string) string {
+	peer := "server"
+	if section == "mqtt" {
+		peer = "broker"
+	}
+	return strings.NewReplacer("SECTION", section, "PEER", peer).Replace(tlsAdvice[cause])
+}
+
+var tlsAdvice = map[tlsfile.Cause]string{
+	tlsfile.Authority:         "name the CA that issued the PEER's certificate in SECTION.tls.ca",
+	tlsfile.Chain:             "if the issuer is an intermediate CA, append its certificate to the PEER's certificate file; if it is a root CA, name it in SECTION.tls.ca",
+	tlsfile.NoSAN:             "issue the PEER a certificate with its host as subject alternative name; SECTION.tls.server_name does not help",
+	tlsfile.Hostname:          "write a host in SECTION.url that the certificate is for, name one in SECTION.tls.server_name, or issue the PEER a certificate for this host",
+	tlsfile.Dates:             "renew the PEER's certificate, or set the clock of this machine",
+	tlsfile.Usage:             "issue the PEER a certificate with the extended key usage serverAuth",
+	tlsfile.ClientCertificate: "name a client certificate in SECTION.tls.cert and SECTION.tls.key whose CA the PEER trusts for its clients",
+	tlsfile.Version:           "let the PEER speak TLS 1.2 or later",
+	tlsfile.ALPN:              "compare SECTION.tls.alpn with the protocols that the PEER's listener accepts",
+	tlsfile.Handshake:         "the PEER's log says what it missed; compare its TLS settings with SECTION.tls",
+}
+
+// FileAdvice is what to do about a file of the section that cannot be used.
+func FileAdvice(err error, section string) string {
+	switch {
+	case errors.Is(err, tlsfile.ErrEncryptedKey):
+		return "name a file that holds the key's passphrase in " + section + ".tls.passphrase_file"
+	case errors.Is(err, tlsfile.ErrPassphrase):
+		return "correct the passphrase in " + section + ".tls.passphrase_file"
+	}
+	return "make the file readable and correct; it is read again at each connect"
+}

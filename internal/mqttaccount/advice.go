@@ -1,0 +1,63 @@
+package mqttaccount
+
+import (
+	"cmp"
+	"errors"
+	"strings"
+
+	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/tlsfile"
+	"mqtt-nats-bridge/mqtt"
+)
+
+// Advice is what an operator can do about err, in one sentence, the same in the log, in
+// check and in /readyz; empty where there is none.
+func Advice(err error) string {
+	var problem *mqtt.ConnectProblem
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &problem) && problem.Cause == mqtt.CauseLocalFile:
+		return account.FileAdvice(err, "mqtt")
+	case errors.As(err, &problem):
+		return cmp.Or(advice[problem.Cause], account.TLSAdvice(tlsfile.Cause(problem.Cause), "mqtt"))
+	case errors.Is(err, mqtt.ErrSubscriptionRefused):
+		return "allow the bridge's user to subscribe to it in the broker's ACL; while a broker starts this passes by itself"
+	case errors.Is(err, mqtt.ErrClosedByBroker):
+		return "see the broker's log for the reason; the bridge connects again"
+	}
+	return ""
+}
+
+// StatusAdvice is what to do about the problem of a session.
+func StatusAdvice(s *mqtt.Status) string {
+	switch {
+	case s.Takeover:
+		return "stop the other bridge, or give this one another mqtt.client_id"
+	case len(s.Refused) > 0 && strings.Contains(s.Problem, "granted at QoS 0 only"):
+		return "allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed, mosquitto: max_qos)"
+	case len(s.Refused) > 0:
+		return "let mqtt.username subscribe to it in the broker's ACL"
+	}
+	return Advice(s.Err)
+}
+
+var advice = map[mqtt.Cause]string{
+	mqtt.CauseHost:     "correct the host in mqtt.url, or its name service",
+	mqtt.CauseRefused:  "nothing listens there: start the broker, or correct the port in mqtt.url",
+	mqtt.CauseNoAnswer: "correct the address in mqtt.url, or open the firewall on the way",
+	mqtt.CauseNetwork:  "check mqtt.url and the network",
+	mqtt.CauseSilent:   "correct the port in mqtt.url, if something else listens there; else see the broker's log",
+	mqtt.CauseHungUp:   "the broker's log says why it closed the connection: a limit, a rule of its ACL, or its start",
+
+	mqtt.CauseNotMQTT: "correct the port in mqtt.url: another program listens there",
+	mqtt.CausePlain:   "write the port of the broker's TLS listener in mqtt.url, or mqtt:// for plain text",
+	mqtt.CauseTLSPort: "write mqtts:// in mqtt.url, or the port of the broker's plain listener",
+	mqtt.CauseNotTLS:  "correct the port in mqtt.url: this one does not speak TLS",
+
+	mqtt.CauseVersion:       "enable MQTT 3.1.1 at the broker",
+	mqtt.CauseClientID:      "correct mqtt.client_id, or let the broker accept it",
+	mqtt.CauseUnavailable:   "see the broker's log; while it starts this passes by itself",
+	mqtt.CauseCredentials:   "the broker must know mqtt.username with this password, or the certificate in mqtt.tls.cert, and let it connect under this client id; mqtt.password_file is read again at each connect",
+	mqtt.CauseNoCredentials: "give mqtt.username and mqtt.password_file, or a client certificate in mqtt.tls",
+}

@@ -1,0 +1,102 @@
+package mqtt
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// protocol is what a port speaks; empty: not known.
+type protocol string
+
+const (
+	protocolTLS  protocol = "TLS"
+	protocolMQTT protocol = "MQTT"
+	protocolHTTP protocol = "an HTTP server"
+	protocolNATS protocol = "a NATS server"
+)
+
+// protocolOf knows a protocol by the first bytes that a server sends.
+func protocolOf(first []byte) protocol {
+	switch {
+	case bytes.HasPrefix(first, []byte("HTTP/")):
+		return protocolHTTP
+	case bytes.HasPrefix(first, []byte("INFO ")):
+		return protocolNATS
+	case len(first) >= 2 && (first[0] == 0x15 || first[0] == 0x16) && first[1] == 3: // alert, handshake
+		return protocolTLS
+	case len(first) >= 2 && first[0] == packets.Connack<<4 && first[1] == 2:
+		return protocolMQTT
+	}
+	return ""
+}
+
+// saying quotes the first words of a server that speaks another protocol; empty where they
+// are no text.
+func saying(first []byte) string {
+	line, _, _ := strings.Cut(string(first), "\n")
+	line = strings.TrimSpace(line)
+	if line == "" || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return ""
+	}
+	return fmt.Sprintf("it says %.40q", line)
+}
+
+// identifyTimeout bounds each of the questions.
+const identifyTimeout = 2 * time.Second
+
+// identify asks what speaks at an address, in connections of its own that tell nothing about
+// this client. It is for servers that close a connection, or are silent, because they
+// expected something else.
+func identify(ctx context.Context, address string) protocol {
+	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	connect.ProtocolName, connect.ProtocolVersion, connect.CleanSession = "MQTT", 4, true
+	for _, ask := range []func(net.Conn){
+		func(c net.Conn) { // it reads what comes: not only a ServerHello
+			_ = tls.Client(c, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
+		},
+		func(c net.Conn) { _ = connect.Write(c); readSome(c) },
+		func(c net.Conn) { _, _ = io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); readSome(c) },
+	} {
+		if found := answer(ctx, address, ask); found != "" {
+			return found
+		}
+	}
+	return ""
+}
+
+func answer(ctx context.Context, address string, ask func(net.Conn)) protocol {
+	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	l := &listener{Conn: conn}
+	ask(l)
+	return protocolOf(l.first)
+}
+
+func readSome(c net.Conn) { _, _ = io.ReadAtLeast(c, make([]byte, 16), 4) }
+
+// listener remembers the first bytes that come.
+type listener struct {
+	net.Conn
+	first []byte
+}
+
+func (l *listener) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	l.first = append(l.first, p[:min(n, 16-len(l.first))]...)
+	return n, err
+}

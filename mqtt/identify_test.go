@@ -1,0 +1,75 @@
+package mqtt
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+// serving listens and serves each connection with what the test says.
+func serving(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestOtherEnd: what listens at the other end is named, also where it says nothing by
+// itself.
+func TestOtherEnd(t *testing.T) {
+	t.Parallel()
+	page := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(page.Close)
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(secure.Close)
+	nats := serving(t, func(c net.Conn) {
+		_, _ = io.WriteString(c, "INFO {\"server_id\":\"x\"}\r\n")
+		_, _ = io.ReadFull(c, make([]byte, 10))
+	})
+	plain, deaf := peers.Mosquitto(t, peers.MosquittoOptions{}), serving(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	secured := mosquittoTLS(t, authority(t))
+	at := func(url string) string { return url[strings.LastIndex(url, "/")+1:] }
+	for name, c := range map[string]struct {
+		server Server
+		cause  Cause
+		text   string
+	}{
+		"plain to TLS/mosquitto": {Server{Address: secured.Addr}, CauseTLSPort, "speaks TLS, which is not used here: it answers with TLS"},
+		"plain to TLS/Go":        {Server{Address: at(secure.URL)}, CauseTLSPort, "it answers with TLS"},
+		"TLS to plain/mosquitto": {Server{Address: plain.Addr, TLS: true}, CausePlain, "speaks MQTT without TLS"},
+		"plain to NATS":          {Server{Address: nats}, CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
+		"TLS to NATS":            {Server{Address: nats, TLS: true}, CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
+		"TLS to HTTP":            {Server{Address: at(page.URL), TLS: true}, CauseNotMQTT, "does not speak MQTT: it is an HTTP server"},
+		"TLS to silence":         {Server{Address: deaf, TLS: true}, CauseSilent, "takes the connection and does not answer: no TLS handshake within 10s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := Reach(t.Context(), Options{Server: c.server, ClientID: "bridge-0"})
+			var problem *ConnectProblem
+			require.ErrorAs(t, err, &problem)
+			require.Equal(t, c.cause, problem.Cause, "%v", err)
+			require.ErrorContains(t, err, c.text)
+			require.NotContains(t, err.Error(), "->")
+		})
+	}
+}

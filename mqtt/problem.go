@@ -1,0 +1,244 @@
+package mqtt
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"mqtt-nats-bridge/internal/tlsfile"
+)
+
+// Cause says what is wrong with a connection to a broker; the causes of
+// [tlsfile.Cause] are among them.
+type Cause string
+
+// The causes.
+const (
+	CauseNetwork  Cause = "network"   // an error of the network that has no name here
+	CauseHost     Cause = "host"      // no such name
+	CauseRefused  Cause = "refused"   // nothing listens
+	CauseNoAnswer Cause = "no_answer" // packets get no answer
+	CauseSilent   Cause = "silent"    // a connection, and no answer to what is said
+	CauseHungUp   Cause = "hung_up"   // closed instead of an answer
+
+	CauseNotMQTT Cause = "not_mqtt" // another protocol
+	CausePlain   Cause = "plain"    // MQTT without TLS, where TLS is wanted
+	CauseTLSPort Cause = "tls_port" // TLS, where none is wanted
+	CauseNotTLS  Cause = "not_tls"  // something else than TLS answers
+
+	CauseVersion       Cause = "version"        // CONNACK 1
+	CauseClientID      Cause = "client_id"      // CONNACK 2
+	CauseUnavailable   Cause = "unavailable"    // CONNACK 3
+	CauseCredentials   Cause = "credentials"    // CONNACK 4 or 5
+	CauseNoCredentials Cause = "no_credentials" // CONNACK 4 or 5, and none are configured
+	CauseLocalFile     Cause = "local_file"     // cannot be used
+)
+
+// sentences say what a broker does; the cause's detail follows.
+var sentences = map[Cause]string{
+	CauseNetwork: "cannot be reached", CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached",
+	CauseSilent: "takes the connection and does not answer", CauseHungUp: "closes the connection instead of answering CONNECT",
+	CauseNotMQTT: "does not speak MQTT", CausePlain: "speaks MQTT without TLS", CauseTLSPort: "speaks TLS, which is not used here",
+	CauseNotTLS:  "does not answer with TLS",
+	CauseVersion: "does not accept MQTT 3.1.1", CauseClientID: "refuses the client id", CauseUnavailable: "is not available",
+	CauseCredentials: "refuses the credentials", CauseNoCredentials: "wants credentials, and none are configured",
+	CauseLocalFile: "is not tried, for a file here cannot be used",
+}
+
+// ConnectProblem is a failed attempt to connect, classified. errors.Is finds
+// [ErrUnreachable], [ErrCredentials] and [ErrRefused] in it.
+type ConnectProblem struct {
+	Cause Cause
+	URL   string // of the listener
+	Err   error
+
+	detail string // instead of Err's text
+}
+
+// Error is a sentence for the operator: what is wrong where. It holds no secret, and is the
+// same for each connection with this problem.
+func (p *ConnectProblem) Error() string {
+	detail := p.detail
+	if detail == "" && p.Err != nil {
+		detail = withoutLocalAddress(p.Err)
+	}
+	sentence := cmp.Or(sentences[p.Cause], tlsfile.Cause(p.Cause).Sentence())
+	return strings.TrimSuffix(fmt.Sprintf("broker at %s %s: %s", p.URL, sentence, detail), ": ")
+}
+
+// Unwrap returns what failed.
+func (p *ConnectProblem) Unwrap() error { return p.Err }
+
+// Is implements errors.Is for the kinds of problems.
+func (p *ConnectProblem) Is(kind error) bool {
+	switch p.Cause {
+	case CauseCredentials, CauseNoCredentials, CauseLocalFile, Cause(tlsfile.ClientCertificate):
+		return kind == ErrCredentials
+	case CauseVersion, CauseClientID, CauseUnavailable, CauseHungUp, CauseTLSPort:
+		return kind == ErrRefused
+	case CauseNotMQTT:
+		return false
+	}
+	return kind == ErrUnreachable
+}
+
+// attempt is what is known of a failed attempt to connect.
+type attempt struct {
+	server    Server
+	login     *Login // nil: it could not be read
+	connack   byte   // the return code; 0: there was none
+	said      []byte // the first bytes of what came instead of a CONNACK
+	handshake bool   // it was TLS that failed
+	err       error
+}
+
+// newAttempt is one that paho made: t is its connection, nil where none came about.
+func newAttempt(server Server, login *Login, connack byte, t *tap, err error) *attempt {
+	a := &attempt{server: server, login: login, connack: connack, err: cause(tapError(t, err))}
+	var handshake *handshakeError
+	a.handshake = errors.As(err, &handshake)
+	if t != nil {
+		a.said = t.said()
+	}
+	return a
+}
+
+// problem classifies the attempt. identify finds out what listens there where it has said
+// nothing; nil: nobody asks.
+func (a *attempt) problem(identify func() protocol) *ConnectProblem {
+	p := &ConnectProblem{URL: a.server.URL(), Err: a.err}
+	p.Cause, p.detail = a.cause()
+	if identify == nil {
+		return p
+	}
+	switch silent := len(a.said) == 0; {
+	case silent && (p.Cause == CauseHungUp && !a.server.TLS || p.Cause == CauseSilent || p.Cause == CauseNotTLS):
+		found := identify()
+		if cause, detail := a.otherwise(found); found != "" && cause != "" {
+			p.Cause, p.detail = cause, detail
+		}
+	}
+	return p
+}
+
+func (a *attempt) cause() (cause Cause, detail string) {
+	if a.login == nil {
+		return CauseLocalFile, ""
+	}
+	if cause, detail := a.connackCause(); cause != "" {
+		return cause, detail
+	}
+	var record tls.RecordHeaderError
+	if errors.As(a.err, &record) {
+		a.said = record.RecordHeader[:]
+		return a.otherwise(protocolOf(a.said))
+	}
+	switch cause, detail := tlsfile.Diagnose(a.err); {
+	case cause == tlsfile.Handshake && strings.Contains(detail, "handshake failure") && !a.login.hasCertificate():
+		// This client has what servers need but for that; TLS 1.2 has no alert for it.
+		return Cause(tlsfile.ClientCertificate), detail + ", and no client certificate is configured"
+	case cause != "":
+		return Cause(cause), detail
+	}
+	if cause := dialCause(a.err); cause != "" {
+		return cause, ""
+	}
+	switch {
+	case errors.Is(a.err, ErrMalformed), errors.Is(a.err, ErrProtocol):
+		if cause, detail := a.otherwise(protocolOf(a.said)); cause != "" {
+			return cause, detail
+		}
+		return CauseNotMQTT, ""
+	case a.handshake && closedByPeer(a.err):
+		return CauseNotTLS, "it closes the connection when TLS begins"
+	case isTimeout(a.err) && a.handshake:
+		return CauseSilent, fmt.Sprintf("no TLS handshake within %v", dialTimeout)
+	case isTimeout(a.err):
+		return CauseSilent, fmt.Sprintf("no CONNACK within %v", connackTimeout)
+	case closedByPeer(a.err):
+		return CauseHungUp, ""
+	}
+	return CauseNetwork, ""
+}
+
+// connackCause is about a refusal in CONNACK (§3.2.2.3).
+func (a *attempt) connackCause() (Cause, string) {
+	code := fmt.Sprintf("CONNACK %d", a.connack)
+	switch a.connack {
+	case packets.ErrRefusedBadProtocolVersion:
+		return CauseVersion, code
+	case packets.ErrRefusedIDRejected:
+		return CauseClientID, code
+	case packets.ErrRefusedServerUnavailable:
+		return CauseUnavailable, code
+	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
+		if a.login.Username == "" && !a.login.hasCertificate() {
+			return CauseNoCredentials, code
+		}
+		if a.connack == packets.ErrRefusedNotAuthorised {
+			return CauseCredentials, code + ", not authorized"
+		}
+		return CauseCredentials, code + ", bad user name or password"
+	}
+	return "", ""
+}
+
+// otherwise is the cause where another protocol was found than the one that was spoken.
+func (a *attempt) otherwise(found protocol) (Cause, string) {
+	switch {
+	case found == "" && a.handshake:
+		return CauseNotTLS, saying(a.said)
+	case found == "" && len(a.said) > 0:
+		return CauseNotMQTT, saying(a.said)
+	case found == "":
+		return "", ""
+	case found == protocolTLS && !a.server.TLS:
+		return CauseTLSPort, "it answers with TLS"
+	case found == protocolMQTT && a.server.TLS:
+		return CausePlain, ""
+	case found == protocolTLS || found == protocolMQTT:
+		return "", "" // as it should
+	}
+	return CauseNotMQTT, "it is " + string(found)
+}
+
+// dialCause is about a connection that did not come about.
+func dialCause(err error) Cause {
+	var dns *net.DNSError
+	var op *net.OpError
+	dialling := errors.As(err, &op) && op.Op == "dial"
+	switch {
+	case errors.As(err, &dns):
+		return CauseHost
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return CauseRefused
+	case dialling && isTimeout(err):
+		return CauseNoAnswer
+	case dialling:
+		return CauseNetwork
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
+}
+
+// withoutLocalAddress is the error's text without the local end of its connection, whose
+// port is another one for each attempt.
+func withoutLocalAddress(err error) string {
+	text := err.Error()
+	var op *net.OpError
+	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
+		text = strings.Replace(text, op.Source.String()+"->", "", 1)
+	}
+	return text
+}
