@@ -399,14 +399,16 @@ func (l *Lane) advance() {
 		*r.at(r.head) = slot{}
 		r.head++
 	}
-	d, due := l.debts, l.debts.head
+	d, due, acked := l.debts, l.debts.head, uint64(0)
 	for ; due < d.tail; due++ {
-		if s := r.get(d.at(due).token); s != nil && !s.settled {
+		b := d.at(due)
+		if s := r.get(b.token); s != nil && !s.settled {
 			break
 		}
+		acked = max(acked, b.position) // not the last: what was sent again may be an earlier one
 	}
 	if due > d.head {
-		l.journal.MarkAcked(d.at(due-1).position + 1)
+		l.journal.MarkAcked(acked + 1)
 		l.acking = true
 	}
 	for ; d.head < due; d.head++ {
