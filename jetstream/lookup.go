@@ -134,7 +134,7 @@ func (p *Publisher) lookUp(from uint64) bool {
 			}
 		}
 		if s.stream == "" {
-			e.first, e.foreign = now, false // nobody to ask
+			e.asked(now) // nobody to ask
 			continue
 		}
 		s.ids[string(e.buf[e.subject:e.id])] = seq
@@ -202,6 +202,7 @@ func (p *Publisher) ask(index int) {
 // lookupAnswer is what matters of an answer to either question.
 type lookupAnswer struct {
 	Error   *APIError `json:"error"`
+	Created time.Time `json:"created"` // of the stream, and its server's clock:
 	TS      time.Time `json:"ts"`
 	Message *struct {
 		Seq  uint64 `json:"seq"`
@@ -248,12 +249,17 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	}
 	l.pending--
 	l.progress = time.Now()
+	more := false
+	if err == nil {
+		more, err = l.scans[index].take(&a, l.progress)
+	}
 	if err != nil {
+		p.recovery.pause = min(2*p.recovery.pause, maxPause)
 		p.recover(err)
 		p.mu.Unlock()
 		return true
 	}
-	if l.scans[index].take(&a, l.progress) {
+	if more {
 		p.ask(index)
 	}
 	p.beginScans()
@@ -269,16 +275,18 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 }
 
 // take reads an answer and reports whether there is more to ask.
-func (s *scan) take(a *lookupAnswer, now time.Time) bool {
+func (s *scan) take(a *lookupAnswer, now time.Time) (more bool, err error) {
 	switch {
 	case a.Error != nil:
-		return false
-	case a.Message == nil:
+		return false, nil
+	case s.from.IsZero() && (!a.TS.IsZero() || !a.Created.IsZero()):
 		if a.TS.IsZero() {
-			a.TS = now // of a server that does not tell its time
+			a.TS = now // a server before 2.10 does not tell its time
 		}
 		s.from = a.TS.Add(-s.age).UTC()
-		return true
+		return true, nil
+	case s.from.IsZero() || a.Message == nil:
+		return false, fmt.Errorf("%w: an answer to another question", ErrBadAck)
 	}
 	s.seq = a.Message.Seq + 1
 	if h, err := nats.DecodeHeadersMsg(a.Message.Hdrs); err == nil {
@@ -287,7 +295,7 @@ func (s *scan) take(a *lookupAnswer, now time.Time) bool {
 			delete(s.ids, h.Get(nats.MsgIdHdr))
 		}
 	}
-	return len(s.ids) > 0
+	return len(s.ids) > 0, nil
 }
 
 // concludeLookups settles what was found and sends what may follow.
@@ -300,8 +308,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 		}
 		for _, seq := range s.ids {
 			if seq >= p.win.head {
-				e := p.win.at(seq)
-				e.first, e.foreign = s.asked, false
+				p.win.at(seq).asked(s.asked)
 			}
 		}
 	}

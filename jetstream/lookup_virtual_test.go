@@ -22,9 +22,10 @@ type storage struct {
 	window   time.Duration
 
 	mu        sync.Mutex
-	mute      bool // stores and does not answer
-	deaf      bool // does not store
-	silent    bool // does not answer questions
+	mute      bool   // stores and does not answer
+	deaf      bool   // does not store
+	silent    bool   // does not answer questions
+	answer    string // to every question; empty: the right one
 	log       []stored
 	questions int
 }
@@ -45,7 +46,11 @@ func (s *storage) PublishMsg(m *nats.Msg) error {
 	}
 	if strings.HasPrefix(m.Subject, "$JS.API.") {
 		s.questions++
-		if !s.silent {
+		switch {
+		case s.silent:
+		case s.answer != "":
+			answer(s.answer)
+		default:
 			answer(s.ask(m))
 		}
 		return nil
@@ -169,6 +174,25 @@ func TestLookupAfterSilence(t *testing.T) {
 			require.Zero(t, s.questions)
 		})
 	})
+	for _, wrong := range []string{`{"stream":"S"}`, `{}`, `{"error":{"code":503,"err_code":10008}}`} {
+		t.Run("wrong answer "+wrong, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &storage{mute: true, silent: true}
+				p := open(t, s)
+				defer p.Close()
+				publish(p, 0, 1)
+				time.Sleep(time.Hour)
+				s.set(func() { s.mute, s.silent, s.answer, s.questions = false, false, wrong, 0 })
+				time.Sleep(time.Minute)
+				require.Equal(t, []string{"0", "1"}, s.ids(), "never sent without an answer")
+				require.Less(t, s.questions, 200, "asked again after a pause")
+				s.set(func() { s.answer = "" })
+				settled(t, p)
+				require.Equal(t, []string{"0", "1"}, s.ids())
+			})
+		})
+	}
 	t.Run("no answer to a question", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

@@ -58,7 +58,10 @@ type PublisherOptions struct {
 	Lookup *LookupOptions
 	// Jitter spreads a pause; nil: by half either way, at random.
 	Jitter func(time.Duration) time.Duration
-	Log    zerolog.Logger
+	// AfterFunc makes the publisher's timer; nil: time.AfterFunc. A simulation holds it up as a process
+	// that does not run would.
+	AfterFunc func(time.Duration, func()) *time.Timer
+	Log       zerolog.Logger
 }
 
 func (o *PublisherOptions) setDefaults() error {
@@ -70,6 +73,9 @@ func (o *PublisherOptions) setDefaults() error {
 	}
 	if o.Jitter == nil {
 		o.Jitter = jitter
+	}
+	if o.AfterFunc == nil {
+		o.AfterFunc = time.AfterFunc
 	}
 	if o.AckTimeout <= 0 {
 		o.AckTimeout = 3 * time.Second
@@ -165,7 +171,7 @@ func NewPublisher(opts PublisherOptions) (*Publisher, error) {
 	}
 	p.recovery.attempt = 1
 	p.msg.Header = make(nats.Header, maxHeaders+1)
-	p.timer = time.AfterFunc(time.Hour, p.tick)
+	p.timer = opts.AfterFunc(time.Hour, p.tick)
 	p.timer.Stop()
 	if err := p.connect(); err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)

@@ -24,9 +24,12 @@ type entry struct {
 	attempt uint32    // of the latest send; 0: not sent
 	first   time.Time // no later than the first attempt; zero: there was none
 	foreign bool      // first is somebody else's word
-	flying  bool      // its order is busy because of it, see busyOrders
-	done    bool
-	final   bool // a refusal is no answer: see [bridge.Message]
+	// earliest is what first was before a stream was asked, in ns since the Unix epoch; 0: none was
+	// asked. Its answer says nothing of another stream: a quarantine copy goes by this.
+	earliest int64
+	flying   bool // its order is busy because of it, see busyOrders
+	done     bool
+	final    bool // a refusal is no answer: see [bridge.Message]
 }
 
 // maxHeaders is the most headers a message may have besides its id.
@@ -40,7 +43,7 @@ type headerEnd struct {
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
 	e.token, e.order, e.attempt, e.done, e.final, e.flying = m.Token, m.Order, 0, false, m.Final, false
-	e.first, e.foreign = time.Time{}, m.FirstAttempt != 0
+	e.first, e.foreign, e.earliest = time.Time{}, m.FirstAttempt != 0, 0
 	if e.foreign {
 		e.first = time.Unix(0, m.FirstAttempt)
 	}
@@ -72,6 +75,14 @@ func (e *entry) view(m *bridge.Message) {
 		from = h.end
 	}
 	m.Payload = e.buf[from:]
+}
+
+// asked notes when its stream was last asked for the message, and does not have it.
+func (e *entry) asked(at time.Time) {
+	if e.earliest == 0 {
+		e.earliest = e.first.UnixNano()
+	}
+	e.first, e.foreign = at, false
 }
 
 func (e *entry) release() {
@@ -170,5 +181,8 @@ func (e *entry) clone() *bridge.Message {
 	c.buf = append([]byte(nil), e.buf...)
 	m := new(bridge.Message)
 	c.view(m)
+	if e.earliest != 0 {
+		m.FirstAttempt = e.earliest
+	}
 	return m
 }
