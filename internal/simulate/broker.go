@@ -39,6 +39,7 @@ type copied struct {
 	id     string
 	at     time.Time
 	safe   bool // no leader change takes it away
+	purged bool // the stream has deleted it
 	life   int  // of the bridge that sent it
 }
 
@@ -82,7 +83,7 @@ func (w *world) letter(device, kind, payload int) *letter {
 	}
 	l.expects = l.expects || w.setup.Limited
 	if w.setup.Attested {
-		l.topic = fmt.Sprintf("bridge/v1/d/%032X/%d/%s/%s", l.number, time.Now().UnixMilli(),
+		l.topic = fmt.Sprintf("bridge/v1/d/%032X/%d/%s/%s", l.number, time.Now().Add(time.Duration(w.setup.BrokerSkew)*time.Second).UnixMilli(),
 			hex.EncodeToString(fmt.Appendf(nil, "acme/dev-%d", l.device)), l.topic)
 	}
 	l.dup = w.setup.PassDup && l.number%3 > 0

@@ -5,6 +5,8 @@
 //   - schedule.go, generate.go: what happens in a run, as text and from a seed
 //   - broker.go: MQTT 3.1.1 §4.4, packet ids in turn, a window, a session
 //   - link.go, stream.go: a NATS connection and the streams behind it
+//   - lookup.go: what the streams answer when they are asked, and what makes the bridge ask: outages
+//     longer than the duplicate window
 //   - process.go: one bridge from its start to its end, and the ports around it
 //   - redelivery.go: brokers that number anew, use packet ids up, are set back; a
 //     session that was elsewhere; a journal that was set back
@@ -31,7 +33,7 @@
 //   - a server that stops taking messages, be it silently, goes on refusing until
 //     the publisher has learned of it: a leader election (4 s at the least) is
 //     longer than the acknowledgement timeout (3 s);
-//   - what a server still holds of a dead connection is handled, and its answer arrives, within about 10 s each.
+//   - what a server still holds of a dead connection is handled, and its answer arrives, within 10 s each.
 //
 // That no new message is taken for a redelivered one needs this (bridge/DESIGN.md,
 // "Redelivery"):
@@ -42,8 +44,12 @@
 //     answers a ping; and a bridge that is started while another process had its
 //     session has been away for a minute.
 //
-// And a second copy in the stream is no fault where the design says that there
-// can be one: the duplicate window closed before the message's PubAck came back,
-// or a bridge without state on disk was killed; or no rule can tell whether a message was
-// redelivered (broker.excuse).
+// And look-ups need this (bridge/DESIGN.md, "What JetStream has forgotten"): that the clocks of broker
+// and bridge differ by less than a minute, those of a cluster's servers by a few seconds; how
+// far NATS and the bridge differ does not matter. Only a leader that has applied its log answers.
+//
+// And a second copy in the stream is no fault where docs/guarantees.md says that there
+// can be one: the first was purged before the bridge knew of it, a bridge without state on disk
+// was killed, or no rule can tell whether a message was redelivered (broker.excuse). That the
+// duplicate window has closed is no excuse.
 package simulate

@@ -20,6 +20,7 @@ var faults = weights{
 	retry: 12, cut: 20, lose: 10,
 	kill: 12, stop: 5, skip: 10, save: 8, restore: 5, elsewhere: 6, keep: 8, setback: 6,
 	dropAnswer: 10, fault: 12, leader: 12, natsCut: 16, natsClose: 3, failWrite: 6,
+	freeze: 4, purge: 4, ripen: 16,
 }
 
 // courses are sequences that lead somewhere which single draws seldom reach.
@@ -31,6 +32,8 @@ var courses = [][]op{
 	{save, publish, send, read, store, answer, restore},
 	{publish, send, read, store, answer, elsewhere, notice, connect, read},
 	{keep, publish, send, read, store, answer, skip, publish, send, setback, start, connect, read},
+	{publish, publish, send, read, store, keep, answer, flush, takeAcks, skip, publish, send, setback, start, connect, read},
+	{publish, send, read, store, commit, answer, purge, kill, ripen, start, connect, read},
 	{publish, send, cut, notice, connect, read},
 	{cut, notice, connect, read},
 	{lose, notice, connect, publish, send, read},
@@ -38,6 +41,12 @@ var courses = [][]op{
 	{stop, start, connect, read},
 	{publish, send, between, kill, read, start, connect, read},
 	{natsCut, natsNotice, natsDial, read},
+	{publish, send, read, store, commit, natsCut, natsNotice, ripen, natsDial, natsCall, store, answer, store, answer},
+	{publish, publish, send, read, store, commit, kill, ripen, start, connect, read, store, answer, store, answer},
+	{publish, send, read, store, commit, dropAnswer, fault, ripen, heal},
+	{publish, send, read, store, commit, natsCut, purge, natsNotice, ripen, natsDial, natsCall, store, answer},
+	{publish, send, read, store, commit, dropAnswer, leader, ripen, heal},
+	{publish, send, read, store, freeze, natsNotice, natsDial, notice, connect, read},
 	{publish, send, read, publish, send, natsCut, natsNotice, natsDial, read},
 	{fault, send, read, store, answer},
 	{store, commit, answer, takeAcks},
@@ -59,6 +68,8 @@ func generate(seed uint64) schedule {
 		Pending:  []int{1, 3, 10_000}[r.IntN(3)],
 		Strict:   one(3),
 		Anew:     one(4), PassDup: one(4),
+		BrokerSkew: []int{0, 0, -50, 50}[r.IntN(4)],
+		ServerSkew: []int{0, 0, -3600, 300}[r.IntN(4)],
 	}}
 	w := quiet
 	for o, n := range faults {
@@ -81,7 +92,7 @@ func generate(seed uint64) schedule {
 		for n := r.IntN(total); n >= w[e.op]; e.op++ {
 			n -= w[e.op]
 		}
-		if len(course) == 0 && one(12) {
+		if len(course) == 0 && one(9) {
 			course = courses[r.IntN(len(courses))]
 		}
 		if len(course) > 0 {

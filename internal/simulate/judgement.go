@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"fmt"
-	"time"
 )
 
 // promise is what a run can find broken.
@@ -103,8 +102,10 @@ func (w *world) judgePublished(p *process, token uint64, l *letter) {
 func (w *world) judgeStored(m sent, from *socket) {
 	l := m.letter
 	if len(l.copies) > 0 {
-		if first := l.copies[0]; !w.excused(m, first, from.link.p.life) {
-			w.fail(storedTwice, "message %d, as %s in %s and as %s in %s", l.number, first.id, first.stream, m.id, m.stream)
+		for _, c := range l.copies {
+			if !w.excused(m, c, from.link.p.life) {
+				w.fail(storedTwice, "message %d, as %s in %s and as %s in %s", l.number, c.id, c.stream, m.id, m.stream)
+			}
 		}
 		return
 	}
@@ -131,8 +132,8 @@ func (w *world) excused(m sent, first copied, life int) bool {
 	switch {
 	case m.excused || m.other:
 		return true // no rule can tell
-	case unknown && time.Since(first.at) > duplicateWindow:
-		return true // the streams had forgotten its id, and nobody else knew it
+	case first.purged && unknown:
+		return true // no stream can tell any more, and nobody else knew it
 	case w.setup.Memory && !w.setup.Attested && killed:
 		return true // nobody knows its id any more
 	case w.setup.Limited && killed && m.stream != first.stream:

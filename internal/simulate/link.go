@@ -22,6 +22,7 @@ type link struct {
 	callbacks []func()
 	failWrite int             // 1: the next write fails, 2: and arrives
 	kept      map[string]sent // by reply subject, where the sabotage wants it
+	wrote     time.Time       // the latest message
 }
 
 // socket is what is on its way to the server. One that is dead takes nothing
@@ -32,9 +33,10 @@ type socket struct {
 	dead bool
 }
 
-// sent is a message on the wire.
+// sent is a message on the wire, or a question to a stream.
 type sent struct {
-	*letter
+	*letter // nil: it is a question, and payload what it asks
+	subject string
 	stream  string
 	id      string
 	reply   string
@@ -92,22 +94,25 @@ func (l *link) PublishMsg(m *nats.Msg) error {
 		return nats.ErrConnectionClosed
 	case l.socket == nil:
 		return nats.ErrHeadersNotSupported
-	case len(m.Data) > linkLimit:
+	case len(m.Data) > linkLimit && len(m.Header) > 0:
 		return nats.ErrMaxPayload
 	case !l.connected:
 		return nats.ErrReconnectBufExceeded
 	}
 	failing := l.failWrite
 	l.failWrite = 0
-	if failing != 1 && !l.socket.dead {
+	if failing != 1 && !l.socket.dead && strings.HasPrefix(m.Subject, api) {
+		l.socket.msgs = append(l.socket.msgs, sent{
+			subject: m.Subject, reply: strings.Clone(m.Reply), payload: string(m.Data), at: time.Now(),
+		})
+		l.w.logf("the publisher asks %s %s", m.Subject, m.Data)
+	} else if failing != 1 && !l.socket.dead {
 		s := sent{
-			letter: l.w.identify(m.Header[identity]), stream: mainStream,
+			letter: l.w.identify(m.Header[identity]), subject: strings.Clone(m.Subject), stream: streamOf(m.Subject),
 			id: strings.Clone(m.Header.Get(nats.MsgIdHdr)), reply: strings.Clone(m.Reply), payload: string(m.Data),
 			at: time.Now(),
 		}
-		if strings.HasPrefix(m.Subject, "quarantine.") {
-			s.stream = quarantineStream
-		}
+		l.wrote = s.at
 		l.socket.msgs = append(l.socket.msgs, s)
 		if l.kept != nil {
 			l.kept[s.reply] = s

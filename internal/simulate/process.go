@@ -31,7 +31,8 @@ type process struct {
 
 	link       *link
 	generation uint64
-	away       bool // NATS, at the start
+	away       bool          // NATS, at the start
+	thawed     chan struct{} // it is frozen until this is closed; nil: it is not
 
 	reading   *letter            // what Deliver is at
 	tokens    map[uint64]*letter // what has been published
@@ -118,6 +119,7 @@ func (w *world) start(away bool) {
 		p.publisher, err = jetstream.NewPublisher(jetstream.PublisherOptions{
 			Open: p.open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
 			StrictOrder: w.setup.Strict, Jitter: w.jitter, Log: zerolog.Nop(),
+			Lookup: w.lookup(p), AfterFunc: p.afterFunc,
 		})
 	}
 	if err != nil {

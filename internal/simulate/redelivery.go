@@ -208,8 +208,8 @@ func (b *broker) delivered(c *conn, p packet) {
 	}
 	if c.resumes > 0 && p.dup {
 		c.resumes--
-	} else {
-		c.resumes, b.stopped = 0, false
+	} else if c.resumes = 0; !c.cut { // what a stop of the process has ended says nothing
+		b.stopped = false
 	}
 }
 

@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +23,9 @@ type sabotage struct {
 	noFence    bool // the broker is never asked what it has handled
 	hastyFence bool // its answer comes before it has handled anything
 	restless   bool // a stop of the process is not noticed
+	// lookup changes what the bridge asks the streams by; nil: it does not ask.
+	lookup   func(*process, *jetstream.LookupOptions) *jetstream.LookupOptions
+	follower bool // a replica that lags is asked instead of the leader
 	// impatient breaks the world instead: a fault may end before the publisher
 	// can have learned of it.
 	impatient bool
@@ -118,4 +123,84 @@ func headerWord(at int64, value uint64) sabotage {
 		p.word(at, func(uint64) uint64 { return value })
 		return func() {}
 	}}
+}
+
+// neverAsks is a bridge without look-ups.
+func neverAsks() sabotage {
+	return sabotage{lookup: func(*process, *jetstream.LookupOptions) *jetstream.LookupOptions { return nil }}
+}
+
+// window is a bridge that takes the duplicate window for another one.
+func window(length func(*process) time.Duration) sabotage {
+	return sabotage{lookup: func(p *process, o *jetstream.LookupOptions) *jetstream.LookupOptions {
+		o.Window = func() time.Duration { return length(p) }
+		return o
+	}}
+}
+
+// latestAttempt is a bridge that counts from when it sent something last, and not from a
+// message's first attempt.
+func latestAttempt() sabotage {
+	s := window(func(p *process) time.Duration {
+		if p.link == nil || time.Since(p.link.wrote) < duplicateWindow {
+			return time.Hour
+		}
+		return duplicateWindow
+	})
+	return s
+}
+
+// attempted is a lane that tells another time of the first attempt.
+func attempted(when func(int64) int64) sabotage {
+	return sabotage{publisher: func(_ *process, next bridge.Publisher) bridge.Publisher {
+		return dated{next, when}
+	}}
+}
+
+type dated struct {
+	next bridge.Publisher
+	when func(int64) int64
+}
+
+func (d dated) Publish(m *bridge.Message) {
+	c := *m
+	if c.FirstAttempt != 0 {
+		c.FirstAttempt = d.when(c.FirstAttempt)
+	}
+	d.next.Publish(&c)
+}
+
+// misread changes the answers to questions; empty: it is as it was.
+func misread(change func(body string) string) sabotage {
+	return sabotage{answer: func(_ *link, m *nats.Msg) bool {
+		if strings.HasPrefix(m.Subject, inbox+"-") {
+			if body := change(string(m.Data)); body != "" {
+				m.Data, m.Header = []byte(body), nil
+			}
+		}
+		return false
+	}}
+}
+
+// fromLater is a publisher whose questions begin so much later.
+func fromLater(d time.Duration) sabotage {
+	return sabotage{link: func(l *link) jetstream.Link { return late{l, d} }}
+}
+
+type late struct {
+	*link
+	by time.Duration
+}
+
+func (l late) PublishMsg(m *nats.Msg) error {
+	var q map[string]any
+	if strings.HasPrefix(m.Subject, api) && json.Unmarshal(m.Data, &q) == nil && q["start_time"] != nil {
+		from, err := time.Parse(time.RFC3339Nano, q["start_time"].(string))
+		if err != nil {
+			panic(err)
+		}
+		q["start_time"] = from.Add(l.by)
+		m.Data, _ = json.Marshal(q)
+	}
+	return l.link.PublishMsg(m)
 }

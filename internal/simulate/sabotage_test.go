@@ -2,7 +2,9 @@ package simulate
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -32,6 +34,17 @@ func TestTheSimulationCatches(t *testing.T) {
 		"a broker's answer before its time":        {sabotage{hastyFence: true}, []promise{storedTwice}},
 		"a stop of the process unnoticed":          {sabotage{restless: true}, losses},
 		"a hash of the content for the message id": {contentAsID(), []promise{falseDuplicate}},
+		// Look-ups.
+		"streams never asked":                             {neverAsks(), []promise{storedTwice}},
+		"an answer ignored":                               {misread(func(body string) string { return forMessage(body, noMessage) }), []promise{storedTwice}},
+		"an error taken for not stored":                   {misread(func(body string) string { return forError(body, noMessage) }), []promise{storedTwice}},
+		"a replica that lags asked":                       {sabotage{follower: true}, []promise{storedTwice}},
+		"the bridge's clock for the server's":             {misread(func(body string) string { return forTime(body, `{"created":"2026-01-01T00:00:00Z"}`) }), []promise{storedTwice}},
+		"no margin for the way and for clocks of servers": {fromLater(10 * time.Second), []promise{storedTwice}},
+		"no margin for the broker's clock":                {attempted(func(ns int64) int64 { return ns + int64(time.Minute) }), []promise{storedTwice}},
+		"no margin before the window's end":               {window(func(*process) time.Duration { return duplicateWindow + 15*time.Second }), []promise{storedTwice}},
+		"the latest attempt for the first":                {latestAttempt(), []promise{storedTwice}},
+		"the time of the delivery for the first attempt":  {attempted(func(int64) int64 { return time.Now().UnixNano() }), []promise{storedTwice}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,6 +63,24 @@ func TestTheSimulationCatches(t *testing.T) {
 			t.Fatal("nothing is found")
 		})
 	}
+}
+
+// forMessage, forError and forTime put another answer in the place of one kind.
+func forMessage(body, other string) string { return forKind(body, `{"message"`, other) }
+func forTime(body, other string) string    { return forKind(body, `{"ts"`, other) }
+
+func forError(body, other string) string {
+	if body == "" {
+		return other // "no responders"
+	}
+	return forKind(body, `{"error"`, other)
+}
+
+func forKind(body, kind, other string) string {
+	if strings.HasPrefix(body, kind) {
+		return other
+	}
+	return ""
 }
 
 // What the order takes for granted (doc.go), it does need: a server that refuses

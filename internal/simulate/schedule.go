@@ -33,6 +33,7 @@ const (
 	elsewhere // the process stands still while another one has the session for a+b messages, of which a are left in flight
 	keep      // a copy of the journal is kept
 	setback   // kill -9, and the copy is put back; a odd: by a power cut
+	freeze    // the process stands still (a: how long), its broker connection ends; b odd: on waking it reads answers before its timers run
 	start     // a odd: NATS is away at first
 
 	// NATS.
@@ -49,8 +50,10 @@ const (
 	natsCall   // its handler runs
 	natsClose  // and gives up for good
 	failWrite  // the next write fails; a odd: and arrives all the same
+	purge      // the streams delete what they hold
 
 	wait    // time passes (a: how long)
+	ripen   // time passes until the streams are about to forget, or have just forgotten (a), a message that the bridge or the broker does not know to be stored
 	between // the next event happens inside the one after it
 
 	ops // how many there are
@@ -58,10 +61,10 @@ const (
 
 var opNames = [ops]string{
 	"publish", "send", "retry", "takeAcks", "cut", "connect", "lose", "skip", "save", "restore", "flood",
-	"read", "flush", "notice", "tick", "kill", "stop", "elsewhere", "keep", "setback", "start",
+	"read", "flush", "notice", "tick", "kill", "stop", "elsewhere", "keep", "setback", "freeze", "start",
 	"store", "commit", "answer", "dropAnswer", "fault", "heal", "leader", "natsCut", "natsNotice",
-	"natsDial", "natsCall", "natsClose", "failWrite",
-	"wait", "between",
+	"natsDial", "natsCall", "natsClose", "failWrite", "purge",
+	"wait", "ripen", "between",
 }
 
 // event is one step of a schedule.
@@ -91,6 +94,8 @@ type setup struct {
 	Anew       bool // the broker numbers packets from 1 on each connection
 	PassDup    bool // and passes on the DUP flag of the device
 	Strict     bool // one message of a device at a time: order is promised, ragged or not
+	BrokerSkew int  // by how many seconds the broker's clock is ahead of the bridge's
+	ServerSkew int  // and the NATS servers' clocks
 }
 
 // schedule is a whole run.
@@ -121,7 +126,7 @@ func parse(text string) (schedule, error) {
 		if rest, ok := strings.CutPrefix(line, "setup "); ok {
 			c := &s.setup
 			if _, err := fmt.Sscan(rest, &c.Attested, &c.Memory, &c.Replicated, &c.Ragged, &c.Limited, &c.Bounded,
-				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending, &c.Anew, &c.PassDup, &c.Strict); err != nil {
+				&c.NoStore, &c.Retained, &c.Window, &c.InFlight, &c.Bytes, &c.Devices, &c.FirstID, &c.Pending, &c.Anew, &c.PassDup, &c.Strict, &c.BrokerSkew, &c.ServerSkew); err != nil {
 				return s, fmt.Errorf("line %d: read set-up: %w", n+1, err)
 			}
 			continue

@@ -13,10 +13,12 @@ import (
 
 // The environment says which seeds are run:
 //
-//	SIMULATE_SEEDS=10000 the seeds 1 to 10000 (default: 2,000; 200 with -short)
+//	SIMULATE_SEEDS=10000 so many seeds (default: 2,000; 200 with -short)
+//	SIMULATE_FIRST=50001 beginning with this one (default: 1)
 //	SIMULATE_SEED=17     this one alone, with all that happens in it
 const (
 	seedsVariable = "SIMULATE_SEEDS"
+	firstVariable = "SIMULATE_FIRST"
 	seedVariable  = "SIMULATE_SEED"
 )
 
@@ -45,7 +47,12 @@ func TestTheBridgeKeepsItsPromises(t *testing.T) {
 	if n, ok := number(t, seedsVariable); ok {
 		seeds = n
 	}
-	var next atomic.Uint64
+	var next atomic.Uint64 // the seed before
+	if first, ok := number(t, firstVariable); ok {
+		require.Positive(t, first, firstVariable)
+		next.Store(first - 1)
+		seeds += first - 1
+	}
 	for worker := range 2 {
 		t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
 			t.Parallel()

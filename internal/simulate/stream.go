@@ -58,6 +58,8 @@ type server struct {
 	seen    int              // messages under the fault
 	met     map[meeting]bool // who has met the fault
 	lastBad time.Time        // when somebody first did
+	skew    time.Duration    // of the leader's clock against the bridge's
+	stale   int              // a replica that lags has log[:stale]
 	newest  map[int]*letter
 }
 
@@ -70,10 +72,12 @@ type meeting struct {
 // entry is one stored message.
 type entry struct {
 	*letter
-	key   string // stream and id
-	reply string
-	from  *socket
-	at    time.Time
+	key     string // stream and id
+	subject string
+	reply   string
+	from    *socket
+	at      time.Time // on the wall
+	stamp   time.Time // on the leader's clock
 }
 
 // store has the server take n messages from one of the connections.
@@ -111,6 +115,10 @@ func (w *world) sweep() {
 // take is what a stream does with a message.
 func (w *world) take(m sent, from *socket) {
 	v := &w.server
+	if m.letter == nil {
+		w.lookUp(m, from)
+		return
+	}
 	if v.faulty {
 		v.seen++
 		if !w.setup.Ragged || v.mask>>(v.seen%12)&1 == 1 {
@@ -125,7 +133,7 @@ func (w *world) take(m sent, from *socket) {
 		}
 	}
 	key := m.stream + " " + m.id
-	if held, ok := v.held[key]; ok && time.Since(held.at) <= duplicateWindow {
+	if held, ok := v.held[key]; ok && v.now().Sub(held.stamp) <= duplicateWindow {
 		if held.letter != m.letter && !(held.excused && held.topic == m.topic && held.payload == m.letter.payload) {
 			w.fail(falseDuplicate, "message %d is dropped as a duplicate of message %d: %s", m.number, held.number, m.id)
 		}
@@ -144,7 +152,7 @@ func (w *world) take(m sent, from *socket) {
 	}
 	w.logf("%s stores message %d", m.stream, m.number)
 	w.judgeStored(m, from)
-	e := entry{letter: m.letter, key: key, reply: m.reply, from: from, at: time.Now()}
+	e := entry{letter: m.letter, key: key, subject: m.subject, reply: m.reply, from: from, at: time.Now(), stamp: v.now()}
 	v.held[key] = e
 	v.log = append(v.log, e)
 	m.copies = append(m.copies, copied{stream: m.stream, id: m.id, at: e.at, life: from.link.p.life})
@@ -167,7 +175,7 @@ func (w *world) copyOf(l *letter, key string) *copied {
 func (w *world) commit(n int) {
 	v := &w.server
 	for range n {
-		if v.safe == len(v.log) || v.faulty && w.setup.Replicated {
+		if v.safe == len(v.log) || w.leaderless() {
 			return
 		}
 		e := v.log[v.safe]
@@ -211,6 +219,8 @@ func (w *world) leader(kept int, silent bool) {
 	} else {
 		w.fault(2, -1)
 	}
+	v.stale = v.safe
+	v.skew = w.skew(kept)
 	gone := v.log[min(v.safe+kept, len(v.log)):]
 	for _, e := range gone {
 		w.logf("the new leader does not have message %d", e.number)
@@ -257,6 +267,7 @@ func (w *world) heal(early bool) {
 	for v.faulty && w.violation == nil {
 		if w.sabotage.impatient || w.setup.Strict {
 			v.faulty = false
+			w.commit(1 << 20) // a new leader answers nothing before it has applied its log
 			return
 		}
 		for again := true; again; {

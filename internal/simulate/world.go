@@ -72,6 +72,7 @@ func run(t *testing.T, s schedule, broken sabotage, home string, trace func(stri
 			setup: s.setup, sabotage: broken, home: home, dir: filepath.Join(home, "0"), trace: trace,
 			server: server{held: map[string]entry{}, newest: map[int]*letter{}},
 		}
+		w.server.skew = w.skew(0)
 		w.broker = broker{w: w, nextID: uint16(s.setup.FirstID), kept: true, seen: time.Now(), unproved: true}
 		defer w.end()
 		w.play(s.events)
@@ -167,6 +168,8 @@ func (w *world) happen(e event) {
 		w.kill(e.a, e.b, e.b%2 == 1)
 	case stop:
 		w.stop()
+	case freeze:
+		w.freeze(e.a, e.b%2 == 1)
 	case start:
 		w.start(e.a%2 == 1)
 	case store:
@@ -188,8 +191,12 @@ func (w *world) happen(e event) {
 		w.heal(e.a%2 == 1)
 	case leader:
 		w.leader(e.a, e.b%2 == 1)
+	case purge:
+		w.purge()
 	case wait:
 		w.sleep(pauses[e.a%len(pauses)])
+	case ripen:
+		w.ripen(e.a)
 	}
 	if p == nil {
 		return
@@ -297,11 +304,11 @@ func (w *world) settleDown() {
 	w.driving = driving
 }
 
-// sleep lets time pass. Nothing stays on the wire for much longer than 10 s.
+// sleep lets time pass. Nothing stays on the wire for longer than 10 s.
 func (w *world) sleep(d time.Duration) {
 	const (
 		slice = 5 * time.Second
-		bound = 10 * time.Second
+		bound = 10*time.Second - slice // until it is looked for again
 	)
 	driving := w.driving
 	w.driving = false
@@ -313,10 +320,10 @@ func (w *world) sleep(d time.Duration) {
 				w.take(m, s)
 			}
 		}
-		for v := &w.server; v.safe < len(v.log) && !v.faulty && time.Since(v.log[v.safe].at) > bound; {
+		for v := &w.server; v.safe < len(v.log) && !w.leaderless() && time.Since(v.log[v.safe].at) > bound; {
 			w.commit(1)
 		}
-		for len(w.answers) > 0 && time.Since(w.answers[0].at) > bound {
+		for len(w.answers) > 0 && !w.still && time.Since(w.answers[0].at) > bound {
 			w.answer(1, 0)
 		}
 		w.meet()
