@@ -262,7 +262,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	t.Parallel()
 	n := 100_000
-	if testing.Short() {
+	if quick() {
 		n = 10_000
 	}
 	const own = "tenant/globex/device/poison/telemetry"

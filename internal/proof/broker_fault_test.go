@@ -13,7 +13,7 @@ import (
 func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if testing.Short() {
+	if quick() {
 		times = 2
 	}
 	survive(t, fault{name: "mosquitto restarted", times: times, strike: func(r *plainRig) {
@@ -28,7 +28,7 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if testing.Short() {
+	if quick() {
 		times = 2
 	}
 	survive(t, fault{name: "second client with the client id", times: times, strike: func(r *plainRig) {
@@ -44,7 +44,7 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T) {
 	t.Parallel()
 	times := 4
-	if testing.Short() {
+	if quick() {
 		times = 2
 	}
 	for what, o := range map[string]loadOptions{

@@ -12,8 +12,8 @@ import (
 // replicated is a load over three replicas for about so long.
 func replicated(t testing.TB, rate int, d time.Duration) loadOptions {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("elections take their time")
+	if quick() {
+		t.Skip("elections take a minute: BRIDGE_FAULTS=1 runs it")
 	}
 	return loadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}
 }

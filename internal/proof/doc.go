@@ -11,8 +11,8 @@
 // Every load that goes through a fault is a row of the table that is printed at the
 // end (go test -v, make faults; see docs/faults.md).
 //
-// BRIDGE_PROOF_SEED repeats the random choices of a run, BRIDGE_FAULTS=1 runs all rows of
-// TestBrokerMatrix instead of a sample, FAULT_MINUTES lets all faults strike together for
-// so long, BRIDGE_REQUIRE_PEERS=1 makes a missing
-// program a failure.
+// BRIDGE_FAULTS=1 runs every fault in full; without it the tests that take a minute or
+// more run shortened, or are skipped. BRIDGE_PROOF_SEED repeats the random choices of a
+// run. FAULT_MINUTES sets how long all faults strike together. BRIDGE_REQUIRE_PEERS=1 turns
+// a missing program into a failure.
 package proof

@@ -24,7 +24,7 @@ const cut = "connection cut"
 // faults are fewer and shorter in a short run.
 func faults() []fault {
 	times, down := 10, 10*time.Second
-	if testing.Short() {
+	if quick() {
 		times, down = 3, 2*time.Second
 	}
 	return []fault{
@@ -69,7 +69,7 @@ func loads() map[string]loadOptions {
 		// One device: nothing at all tells its messages apart.
 		"identical": {Devices: 1, Total: 100_000, Rate: 10_000, Identical: true},
 	}
-	if testing.Short() {
+	if quick() {
 		for name, o := range all {
 			o.Total /= 8
 			all[name] = o

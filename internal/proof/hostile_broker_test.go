@@ -400,7 +400,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 	const payload = "whole"
 	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
 	step := 2
-	if testing.Short() {
+	if quick() {
 		step = 7
 	}
 	for cut := size; cut >= 0; cut -= step { // the whole of it first
@@ -443,7 +443,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 	t.Parallel()
 	n := 60_000
-	if testing.Short() {
+	if quick() {
 		n = 10_000
 	}
 	server := startJetStream(t, jetstream.ServerOptions{})

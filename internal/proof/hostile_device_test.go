@@ -389,7 +389,7 @@ func TestAnEnvelopeCannotBeForged(t *testing.T) {
 func TestAFloodTakesNothingFromItsNeighbour(t *testing.T) {
 	t.Parallel()
 	n := 30_000
-	if testing.Short() {
+	if quick() {
 		n = 6_000
 	}
 	r := newAttestedRig(t, nil)

@@ -416,7 +416,7 @@ func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
 	const data = `{"stream":"TELEMETRY","seq":1}`
 	size := len(msg("_INBOX.1234567890123456789012.1.1", data))
 	step := 3
-	if testing.Short() {
+	if quick() {
 		step = 11
 	}
 	for left := 0; left < size; left += step {

@@ -24,7 +24,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
 	ackWait := jetstream.DefaultAckWait
-	if testing.Short() {
+	if quick() {
 		messages, states, devices, kills, ackWait = 20_000, 4000, 100, 2, 2*time.Second
 	}
 	random := moments(t)

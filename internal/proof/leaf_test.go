@@ -126,8 +126,8 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 // again.
 func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
+	if quick() {
+		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	r := newLeafRig(t, "BRIDGE_NATS_LEAF_KEEP=15s")
 	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
@@ -180,7 +180,7 @@ const asksAgain = 3 * time.Minute
 func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	t.Parallel()
 	rate, cut := 5000, 60*time.Second
-	if testing.Short() {
+	if quick() {
 		rate, cut = 2000, 4*time.Second
 	}
 	total := rate * int((cut+4*time.Second)/time.Second)

@@ -43,8 +43,8 @@ func leafInProcess(t *testing.T, more settings) (bridge *daemon.Bridge, b *broke
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
+	if quick() {
+		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	bridge, b, addr, link, js := leafInProcess(t, settings{"nats.leaf.max_bytes": "16MiB"})
 	link.Down()
@@ -71,8 +71,8 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 // the hub gets it as soon as it is back.
 func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
+	if quick() {
+		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	bridge, b, addr, link, js := leafInProcess(t, settings{"nats.leaf.max_age": "1s"})
 	link.Down()

@@ -42,7 +42,7 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 			"MQTT link": func(r *plainRig) *peers.TCPProxy { return r.proxy },
 			"NATS link": func(r *plainRig) *peers.TCPProxy { return r.natsProxies[0] },
 		} {
-			if testing.Short() && name != "silent both ways" && name != "slow back" {
+			if quick() && name != "silent both ways" && name != "slow back" {
 				continue
 			}
 			t.Run(side+"/"+name, func(t *testing.T) {

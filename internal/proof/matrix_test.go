@@ -9,10 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// matrixVariable has TestBrokerMatrix run all rows and not a sample. `make faults` and CI
-// set it.
-const matrixVariable = "BRIDGE_FAULTS"
-
 // matrixWindow is the duplicate window of the matrix, in seconds.
 const matrixWindow = 2
 
@@ -80,7 +76,7 @@ func TestBrokerMatrix(t *testing.T) {
 				for _, payload := range []string{"distinct", "identical"} {
 					for outage, away := range matrixOutages {
 						sample := fault == "both killed" && payload == "identical" && outage == "long"
-						if os.Getenv(matrixVariable) != "1" && !sample {
+						if os.Getenv(faultsVariable) != "1" && !sample {
 							continue
 						}
 						rows++

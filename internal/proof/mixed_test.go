@@ -215,8 +215,8 @@ func (s *side) turn(say func(string)) {
 // running system: FAULT_MINUTES says for how long.
 func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 	t.Parallel()
-	if testing.Short() && os.Getenv(minutesVariable) == "" {
-		t.Skip("each fault has its own short test")
+	if quick() && os.Getenv(minutesVariable) == "" {
+		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, cluster := range map[string]bool{"one nats-server": false, "three nats-servers": true} {
 		t.Run(name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 // shorter is d, or a tenth of it in a short run.
 func shorter(d time.Duration) time.Duration {
-	if testing.Short() {
+	if quick() {
 		return d / 10
 	}
 	return d

@@ -58,7 +58,7 @@ func startBystander(t testing.TB, url string) *bystander {
 func TestOrderIsTheBrokers(t *testing.T) {
 	t.Parallel()
 	times := 3
-	if testing.Short() {
+	if quick() {
 		times = 1
 	}
 	for name, store := range map[string]func() paho.Store{

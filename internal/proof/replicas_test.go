@@ -248,7 +248,7 @@ func silence(l *load, all []stored, from, to time.Time) (longest time.Duration, 
 func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	rate := 1500
-	if testing.Short() {
+	if quick() {
 		rate = 300
 	}
 	r := newFleetRig(t)
@@ -375,8 +375,8 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 // A replica that reaches NATS and not the broker leaves its partitions to the one that
 // can; while the broker is away for both, nothing moves.
 func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the same under virtual time is in internal/lease; here it takes over two minutes")
+	if quick() {
+		t.Skip("the same under virtual time is in internal/lease; here it takes over two minutes: BRIDGE_FAULTS=1 runs it")
 	}
 	t.Parallel()
 	r := newFleetRig(t)

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,14 @@ import (
 )
 
 // patience bounds every wait. It decides nothing but how long a failure takes.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
+
+// faultsVariable set to 1 runs every fault in full: outages of a minute, all brokers of
+// the matrix, hundreds of thousands of messages. `make faults` and CI set it.
+const faultsVariable = "BRIDGE_FAULTS"
+
+// quick reports whether to run the short form of a test that takes a minute or more.
+func quick() bool { return testing.Short() || os.Getenv(faultsVariable) != "1" }
 
 // maxStore is room for the streams that the bridge declares, whatever the disk
 // has free: it is only counted.
