@@ -72,7 +72,7 @@ func TestTenantBacklog(t *testing.T) {
 					require.Zero(t, rejectedBy(all))
 					return
 				}
-				// 500 a second for 40 s: what is over the limit is still refused.
+				// 500 per second for 40 s: what is over the limit is still refused.
 				accepted := count - int64(rejectedBy(all))
 				require.InDelta(t, 100+50*40, accepted, 0.15*(100+50*40))
 			})

@@ -262,7 +262,7 @@ func (j *judge) charge(credit int64) {
 	}
 	device := j.limits.ofDevice(j.match.Tenant(), j.match.Device())
 	if !j.devices.take(j.sender, device.meter, j.clock, credit) {
-		j.reject(RateLimited, "the device sends more than %g messages a second (burst %d)",
+		j.reject(RateLimited, "the device sends more than %g messages per second (burst %d)",
 			device.Rate.Rate, device.Burst)
 		return
 	}
@@ -272,7 +272,7 @@ func (j *judge) charge(credit int64) {
 	}
 	if !j.chargeTenant(whole.meter) {
 		j.devices.refund(j.sender, device.meter)
-		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages a second (burst %d)",
+		j.reject(TenantRateLimited, "the tenant's devices together send more than %g messages per second (burst %d)",
 			whole.Rate.Rate, whole.Burst)
 	}
 }

@@ -2,7 +2,7 @@ package bridge
 
 import "math"
 
-// Rate is a limit: messages a second in the long run, and how many may come at
+// Rate is a limit: messages per second in the long run, and how many may come at
 // once. A rate of 0 or less is no limit.
 type Rate struct {
 	Rate  float64 `json:"rate"`

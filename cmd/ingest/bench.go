@@ -21,7 +21,7 @@ type benchCommand struct {
 
 // Help is what --help says beyond the flags.
 func (benchCommand) Help() string {
-	return `Starts a nats-server process on 127.0.0.1 with a stream of messages, and one ingest process that writes them into the given database; then copies the same rows with one bare COPY, for comparison: into a table with the same keys, and into one without. Prints rows a second, their ratio, CPU time a row, memory. It works in a schema of its own, which it drops.
+	return `Starts a nats-server process on 127.0.0.1 with a stream of messages, and one ingest process that writes them into the given database; then copies the same rows with one bare COPY, for comparison: into a table with the same keys, and into one without. Prints rows per second, their ratio, CPU time a row, memory. It works in a schema of its own, which it drops.
 
 Example: ingest bench --database-url postgres://postgres@127.0.0.1/postgres`
 }

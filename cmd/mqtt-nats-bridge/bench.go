@@ -22,7 +22,7 @@ type benchCommand struct {
 
 // Help is what --help says beyond the flags.
 func (benchCommand) Help() string {
-	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Rows with R3 run on three nats-servers with strict order. Takes about three minutes and prints one table: messages a second, CPU time a message in the bridge and in nats-server, allocations, latency, memory.
+	return `Starts a nats-server process, a load that speaks MQTT, and this bridge between them, on 127.0.0.1; then a bare publisher with the same messages, for comparison. Rows with R3 run on three nats-servers with strict order. Takes about three minutes and prints one table: messages per second, CPU time per message in the bridge and in nats-server, allocations, latency, memory.
 
 Example: mqtt-nats-bridge bench --rounds 1 --only "1 lane"`
 }

@@ -15,7 +15,7 @@ type demoCommand struct {
 	For     time.Duration `placeholder:"10s" help:"End after this time; without it Ctrl-C ends the demo."`
 	Plain   bool          `help:"Print a line a second, even on a terminal."`
 	Devices int           `default:"30" help:"Simulated devices that behave, 3 or more; five that do not come on top."`
-	Rate    float64       `default:"5" help:"Messages a second of each device that behaves."`
+	Rate    float64       `default:"5" help:"Messages per second of each device that behaves."`
 
 	Ingest      bool   `help:"Add ingest: from the streams into a PostgreSQL that exists."`
 	DatabaseURL string `name:"database-url" placeholder:"URL" env:"DATABASE_URL" help:"With --ingest: the database, postgres://user@host:port/name. The demo works in a schema of its own and drops it."`

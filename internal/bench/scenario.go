@@ -21,7 +21,7 @@ type Scenario struct {
 	Devices  int
 	Window   int // in flight for each lane
 	Messages int
-	Rate     int // messages a second over all lanes; 0: as fast as possible
+	Rate     int // messages per second over all lanes; 0: as fast as possible
 	// Leaf: the bridge stores in itself, as a leaf node from which the server
 	// sources. The CPU times are then those until the server has everything.
 	Leaf bool

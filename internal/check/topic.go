@@ -187,7 +187,7 @@ func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 func (t *Trace) limit(c *config.Config) {
 	limit := "none"
 	if r := c.Limits.Device; r.Rate > 0 {
-		limit = fmt.Sprintf("%s messages a second, %d at once", r.Rate, r.Effective())
+		limit = fmt.Sprintf("%s messages per second, %d at once", r.Rate, r.Effective())
 	}
 	t.add("limit", "%s", limit)
 	if bucket := c.Limits.Bucket; bucket != "" {

@@ -36,7 +36,7 @@ func TestABadOverrideIsToldWhatToWrite(t *testing.T) {
 		`{"burst":50}`:               `has no rate`,
 		`{"rate":50,"brust":3}`:      `"brust" is not known; write rate and burst`,
 		`{"rate":-1}`:                `rate: "-1" is negative; write 0 for no limit`,
-		`{"rate":"fast"}`:            `rate: "fast" is not a rate; write messages a second`,
+		`{"rate":"fast"}`:            `rate: "fast" is not a rate; write messages per second`,
 		`{"rate":null}`:              `rate: "null" is not a rate`,
 		`{"rate":2000000}`:           `rate: "2000000" is out of range; write at most 1000000`,
 		`{"rate":1,"burst":1.5}`:     `burst: "1.5" is not a whole number`,

@@ -53,7 +53,7 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// Rate is in messages a second; 0 is no limit.
+// Rate is in messages per second; 0 is no limit.
 type Rate float64
 
 // leastRate is one an hour: below it the limiter's interval stops making sense,
@@ -76,7 +76,7 @@ func (r *Rate) parse(text string) error {
 	}
 	f, err := strconv.ParseFloat(digits, 64)
 	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) || strings.ContainsAny(digits, "xXpP_") {
-		return fmt.Errorf("%s is not a rate; write messages a second like 10 or 0.5, or 30/m or 100/h", quote(text))
+		return fmt.Errorf("%s is not a rate; write messages per second like 10 or 0.5, or 30/m or 100/h", quote(text))
 	}
 	f /= per
 	if f < 0 {
@@ -89,7 +89,7 @@ func (r *Rate) parse(text string) error {
 	return nil
 }
 
-// String is in messages a second, in a form that parse reads back.
+// String is in messages per second, in a form that parse reads back.
 func (r Rate) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
 
 // Effective is the burst to use: what was written, or twice the rate and at

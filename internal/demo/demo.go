@@ -20,7 +20,7 @@ type Options struct {
 	// Devices is the number of honest devices, 3 or more; 0: 30. Five
 	// offenders come on top.
 	Devices int
-	// Rate is what each honest device publishes, in messages a second; 0: 5.
+	// Rate is what each honest device publishes, in messages per second; 0: 5.
 	Rate    float64
 	Version string
 	// DatabaseURL adds ingest into this PostgreSQL, in a schema that the demo
@@ -46,7 +46,7 @@ func (o *Options) complete() error {
 	case o.Devices < 3 || o.Devices > 10_000:
 		return fmt.Errorf("start demo: %d devices: must be 3 to 10000", o.Devices)
 	case !(o.Rate >= 0.01 && o.Rate <= 1000):
-		return fmt.Errorf("start demo: %g messages a second: must be 0.01 to 1000", o.Rate)
+		return fmt.Errorf("start demo: %g messages per second: must be 0.01 to 1000", o.Rate)
 	case o.For < 0:
 		return fmt.Errorf("start demo: it cannot last %s", o.For)
 	}

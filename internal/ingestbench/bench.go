@@ -51,7 +51,7 @@ func (o *Options) setDefaults() {
 
 // result is one round.
 type result struct {
-	rate            float64 // rows a second of ingest
+	rate            float64 // rows per second of ingest
 	copyRate        float64 // of the bare COPY into a table with the same keys
 	heapRate        float64 // of the bare COPY into a table without any
 	ingest, server  time.Duration

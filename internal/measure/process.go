@@ -75,7 +75,7 @@ func lastLines(s string) string {
 	return strings.Join(lines[max(len(lines)-5, 0):], " | ")
 }
 
-// clockTick is the unit of /proc/PID/stat: USER_HZ, 100 a second on every
+// clockTick is the unit of /proc/PID/stat: USER_HZ, 100 per second on every
 // Linux.
 const clockTick = 10 * time.Millisecond
 

@@ -47,7 +47,7 @@ type Weather struct {
 	Hold bool
 	// Latency delays them, a buffer of 32 KiB at a time.
 	Latency time.Duration
-	// Rate lets so many bytes a second pass; 0: all. At a low rate this is a
+	// Rate lets so many bytes per second pass; 0: all. At a low rate this is a
 	// peer that reads slowly.
 	Rate int
 }

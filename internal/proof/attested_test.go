@@ -239,7 +239,7 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 }
 
 // The broker's clock stands still here: whatever comes after the burst is over
-// the limit of 10 a second.
+// the limit of 10 per second.
 func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)

@@ -20,7 +20,7 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 		r.said = len(r.bridge.Log().String())
 		r.broker.Restart()
 		r.awaitSession()
-	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
+	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
 }
 
 // A second client with the bridge's client id takes deliveries and acknowledges
@@ -35,7 +35,7 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 		r.said = len(r.bridge.Log().String())
 		dialSession(t, r.broker.Addr, clientID).untilClosed()
 		r.awaitSession()
-	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 }
 
 // Devices whose PUBACKs do not reach them send everything twice, and the broker

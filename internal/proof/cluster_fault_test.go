@@ -30,7 +30,7 @@ func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 		r.cluster.Leader("TELEMETRY")
 		leader.Start()
 		r.cluster.AwaitCurrent("TELEMETRY")
-	}}, "1,500 a second", replicated(t, 1500, 24*time.Second))
+	}}, "1,500 per second", replicated(t, 1500, 24*time.Second))
 }
 
 // The bridge is connected to a node that goes on, and leads nothing.
@@ -39,7 +39,7 @@ func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 	survive(t, fault{name: "R3: leader frozen for 10 s", times: 2, rig: rigOptions{Cluster: true, NATSProxy: true}, strike: func(r *plainRig) {
 		r.connectTo(func(leads bool) bool { return !leads })
 		freezeLeader(r, 10*time.Second)
-	}}, "1,500 a second", replicated(t, 1500, 40*time.Second))
+	}}, "1,500 per second", replicated(t, 1500, 40*time.Second))
 }
 
 // A leader that hands over in good order drops without a word what waits in its
@@ -51,14 +51,14 @@ func TestALeaderThatStepsDownCostsOrderAloneAndNothingUnderStrictOrder(t *testin
 	costsOrderAlone(t, fault{name: "R3: leader steps down", times: times, rig: rigOptions{Cluster: true}, strike: func(r *plainRig) {
 		r.cluster.StepDown("TELEMETRY")
 		r.cluster.AwaitCurrent("TELEMETRY")
-	}}, "1,500 a second", replicated(t, 1500, 20*time.Second), times*inFlight)
+	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), times*inFlight)
 }
 
 func TestARollingRestartCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
 	t.Parallel()
 	costsOrderAlone(t, fault{name: "R3: rolling restart", rig: rigOptions{Cluster: true}, strike: func(r *plainRig) {
 		r.cluster.RollingRestart("TELEMETRY")
-	}}, "1,500 a second", replicated(t, 1500, 20*time.Second), inFlight)
+	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), inFlight)
 }
 
 // The bridge is connected to the very node that freezes. What it has sent waits
@@ -71,7 +71,7 @@ func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAloneAndNothingUnderSt
 	costsOrderAlone(t, fault{name: "R3: leader frozen for 10 s, bridge connected to it", times: times, rig: rigOptions{Cluster: true, NATSProxy: true}, strike: func(r *plainRig) {
 		r.connectTo(func(leads bool) bool { return leads })
 		freezeLeader(r, 10*time.Second)
-	}}, "1,500 a second", replicated(t, 1500, 40*time.Second), times*inFlight)
+	}}, "1,500 per second", replicated(t, 1500, 40*time.Second), times*inFlight)
 }
 
 // With nats.ack_timeout beyond an election, what was sent to the frozen leader is
@@ -83,7 +83,7 @@ func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAloneAndNothingUnderStrictOrd
 	// So few that the broker's window of 1,000 is open until the election.
 	costsOrderAlone(t, fault{name: "R3: leader frozen for 12 s, ack_timeout 30 s", rig: long, strike: func(r *plainRig) {
 		freezeLeader(r, 12*time.Second)
-	}}, "80 a second", replicated(t, 80, 30*time.Second), 1000)
+	}}, "80 per second", replicated(t, 80, 30*time.Second), 1000)
 }
 
 // inFlight bounds what can be overtaken at a time: a lane's messages on their way

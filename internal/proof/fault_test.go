@@ -64,8 +64,8 @@ func faults() []fault {
 // loads are what the devices publish meanwhile.
 func loads() map[string]loadOptions {
 	all := map[string]loadOptions{
-		"3,000 a second": {Devices: 200, Total: 40_000, Rate: 3000},
-		"full speed":     {Devices: 200, Total: 200_000},
+		"3,000 per second": {Devices: 200, Total: 40_000, Rate: 3000},
+		"full speed":       {Devices: 200, Total: 200_000},
 		// One device: nothing at all tells its messages apart.
 		"identical": {Devices: 1, Total: 100_000, Rate: 10_000, Identical: true},
 	}

@@ -66,7 +66,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 				t.Parallel()
 				o := loadOptions{Devices: 100, Rate: 2000, Total: 30_000}
 				f := fault{name: title + ", longer than the duplicate window", times: 2, rig: forgetful(cluster), strike: strike}
-				v := run(t, f, "2,000 a second", o)
+				v := run(t, f, "2,000 per second", o)
 				require.True(t, v.Clean(), v)
 			})
 		}

@@ -14,7 +14,7 @@ var bothProxied = rigOptions{MQTTProxy: true, NATSProxy: true, Env: []string{"BR
 // weathers are what a link may do that does not end its connections.
 func weathers() map[string][2]peers.Weather {
 	const (
-		slow  = 100 << 10 // bytes a second: less than the load
+		slow  = 100 << 10 // bytes per second: less than the load
 		delay = 30 * time.Millisecond
 	)
 	w := func(towards, back peers.Weather) [2]peers.Weather { return [2]peers.Weather{towards, back} }
@@ -51,7 +51,7 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 					proxy(r).Impair(w[0], w[1])
 					time.Sleep(lasts) // the fault itself
 					proxy(r).Mend()
-				}}, "1,000 a second", o)
+				}}, "1,000 per second", o)
 			})
 		}
 	}

@@ -60,7 +60,7 @@ func newLiveRig(t *testing.T, prepare func(*liveRig) settings) *liveRig {
 	return r
 }
 
-// load has n devices, dev-0 and on, publish some hundred messages a second until
+// load has n devices, dev-0 and on, publish some hundred messages per second until
 // stop is called, which returns how many were acknowledged to them.
 func (r *liveRig) load(n int) (stop func() uint64) {
 	r.t.Helper()

@@ -21,7 +21,7 @@ type loadOptions struct {
 	// Devices take turns: message n is number n/Devices of device n%Devices.
 	Devices int
 	Total   int
-	Rate    int // messages a second; 0: as fast as the broker takes them
+	Rate    int // messages per second; 0: as fast as the broker takes them
 	Size    int // bytes of payload; 0: 256
 	// Identical gives all messages the same payload.
 	Identical bool

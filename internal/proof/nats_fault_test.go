@@ -23,7 +23,7 @@ func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 		require.Positive(t, r.natsProxies[0].Down())
 		time.Sleep(away) // the fault itself
 		r.natsProxies[0].Up()
-	}}, "1,000 a second", loadOptions{Devices: 200, Rate: 1000, Total: 1000 * int((away+20*time.Second)/time.Second)})
+	}}, "1,000 per second", loadOptions{Devices: 200, Rate: 1000, Total: 1000 * int((away+20*time.Second)/time.Second)})
 }
 
 // A stream that is full and discards new messages refuses everything, and
@@ -43,7 +43,7 @@ func TestAFullStreamHoldsEverythingUntilItHasRoom(t *testing.T) {
 		time.Sleep(full) // the fault itself
 		require.Equal(t, held, count(), "a full stream takes nothing")
 		r.limitStream(-1)
-	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 2000 * int((2*full+8*time.Second)/time.Second)})
+	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 2000 * int((2*full+8*time.Second)/time.Second)})
 }
 
 // limitStream lets the stream grow by so many messages and then discard new ones;

@@ -151,7 +151,7 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	v := l.judge(all)
 	require.Equal(t, confirmed, v.Lost, "what the deleted stream held")
 	v.Lost = 0
-	outcome.add("stream deleted and made anew", fmt.Sprintf("10,000 a second, %d went with it", confirmed), v)
+	outcome.add("stream deleted and made anew", fmt.Sprintf("10,000 per second, %d went with it", confirmed), v)
 	awaitReady(t, bridge)
 	require.Zero(t, b.Dropped())
 }

@@ -68,7 +68,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 					return nil
 				}
 			})
-			_, _, v := scriptedRun(t, "malformed: "+name, "5,000 a second", b)
+			_, _, v := scriptedRun(t, "malformed: "+name, "5,000 per second", b)
 			require.True(t, v.Clean(), v)
 			require.Zero(t, v.Quarantined)
 			require.Equal(t, 2, strikes)
@@ -92,7 +92,7 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 			return err
 		}
 	})
-	_, js, v := scriptedRun(t, "malformed: oversize PUBLISH", "5,000 a second", b)
+	_, js, v := scriptedRun(t, "malformed: oversize PUBLISH", "5,000 per second", b)
 	require.True(t, v.Clean(), v)
 	require.Equal(t, 2, v.Quarantined)
 	m := awaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
@@ -108,8 +108,8 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 	t.Parallel()
 	for what, o := range map[string]loadOptions{
-		"5,000 a second":            {Devices: 20, Rate: 5000, Total: 20_000},
-		"5,000 a second, identical": {Devices: 1, Rate: 5000, Total: 20_000, Identical: true},
+		"5,000 per second":            {Devices: 20, Rate: 5000, Total: 20_000},
+		"5,000 per second, identical": {Devices: 1, Rate: 5000, Total: 20_000, Identical: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

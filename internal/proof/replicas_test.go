@@ -310,7 +310,7 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 }
 
 // strikeAll lets the events happen one after the other under a load of so many
-// messages a second, and requires that what the broker acknowledged to the publisher is
+// messages per second, and requires that what the broker acknowledged to the publisher is
 // stored once and in order.
 func (r *fleetRig) strikeAll(rate int, events []*event) {
 	t := r.t
@@ -364,7 +364,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 		fmt.Fprintf(&table, "%-40s shared out again after %5.1f s, longest silence of a partition %5.1f s, %d inversions\n",
 			e.name, e.share.Seconds(), gap.Seconds(), inversions)
 	}
-	t.Logf("%d messages a second:\n%s%v", rate, &table, v)
+	t.Logf("%d messages per second:\n%s%v", rate, &table, v)
 	require.Equal(t, released, v.Acked)
 	require.Zero(t, v.Lost, v)
 	require.Zero(t, v.Duplicated, v)

@@ -81,7 +81,7 @@ func TestADiskThatIsFullCostsNothing(t *testing.T) {
 		require.NoError(t, os.Rename(aside, r.journal()))
 		d.empty()
 		r.awaitSession()
-	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 12_000})
+	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }
 
 func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
@@ -93,5 +93,5 @@ func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
 		r.takesNothing("read-only file system")
 		d.readOnly(false)
 		r.awaitSession()
-	}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 12_000})
+	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }

@@ -52,7 +52,7 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 					require.NoError(t, damage(r.journal()))
 					r.startBridge()
 					r.awaitSession()
-				}}, "2,000 a second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+				}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 			require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
 			require.LessOrEqual(t, v.Duplicated, redelivered, v)
 			t.Logf("%d messages were in flight", redelivered)
