@@ -193,7 +193,7 @@ func TestBrokerClockAhead(t *testing.T) {
 	})
 }
 
-// backlog delivers what devices sent at a message a second each, in real time since
+// backlog delivers what devices sent at one message per second each, in real time since
 // the outage began, at a multiple of that rate until it has caught up, and then for
 // some time as it comes. Each message is stored before the next one.
 type backlog struct {

@@ -88,7 +88,7 @@ func TestMessagesDoNotReplaceTheAnswerToAPing(t *testing.T) {
 		p := b.connected(false)
 		done := make(chan []packets.ControlPacket)
 		go func() { done <- p.rest() }()
-		for n := range 100 { // one a second
+		for n := range 100 { // one per second
 			if _, err := p.Write(publish("a", uint16(n+1), nil)); err != nil {
 				require.Greater(t, n, 9)
 				break

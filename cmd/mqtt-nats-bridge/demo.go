@@ -13,7 +13,7 @@ import (
 // demoCommand shows the whole job on this machine, with nothing set up.
 type demoCommand struct {
 	For     time.Duration `placeholder:"10s" help:"End after this time; without it Ctrl-C ends the demo."`
-	Plain   bool          `help:"Print a line a second, even on a terminal."`
+	Plain   bool          `help:"Print a line per second, even on a terminal."`
 	Devices int           `default:"30" help:"Simulated devices that behave, 3 or more; five that do not come on top."`
 	Rate    float64       `default:"5" help:"Messages per second of each device that behaves."`
 

@@ -278,7 +278,7 @@ func (c *loadConn) drained() error {
 // next is the packet id i places after first: 1 to 65,535, in turn.
 func next(first uint16, i int) uint16 { return uint16((int(first)-1+i)%65535) + 1 }
 
-// blast sends n messages, at most rate a second (0: as fast as the window
+// blast sends n messages, at most rate per second (0: as fast as the window
 // allows), and waits for the last PUBACK.
 func (c *loadConn) blast(lane, n, rate int) error {
 	var packets [][]byte

@@ -15,7 +15,7 @@ type Options struct {
 	Out io.Writer
 	// For is how long the devices publish; 0: until the context ends.
 	For time.Duration
-	// Plain prints a line a second even on a terminal.
+	// Plain prints a line per second even on a terminal.
 	Plain bool
 	// Devices is the number of honest devices, 3 or more; 0: 30. Five
 	// offenders come on top.

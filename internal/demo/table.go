@@ -16,7 +16,7 @@ type sample struct {
 	Fleet    tally
 	Bridge   bridge.Counts
 	Held     []held
-	Rate     float64 // messages received a second, lately
+	Rate     float64 // messages received per second, lately
 	Provoked []bridge.Reason
 	// Last is the latest quarantined message in one line, printable.
 	Last string

@@ -106,7 +106,7 @@ func (p *Progress) line(now time.Time, tables []TableStatus) string {
 	if took := now.Sub(first.at).Seconds(); took > 0 {
 		rate = float64(acknowledged-first.acknowledged) / took
 	}
-	text := fmt.Sprintf("catching up: %d messages behind, %.0f a second", lag, rate)
+	text := fmt.Sprintf("catching up: %d messages behind, %.0f per second", lag, rate)
 	if rate >= 1 {
 		left := time.Duration(float64(lag) / rate * float64(time.Second))
 		text += ", done in " + left.Round(time.Second).String()

@@ -221,7 +221,7 @@ func (l *load) publish(conn net.Conn, gone func() bool) error {
 	return nil
 }
 
-// pace says when a message is due: rate a second since it began with a message.
+// pace says when a message is due: rate per second since it began with a message.
 type pace struct {
 	rate  int // 0: at once
 	from  int

@@ -317,7 +317,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 	t.Helper()
 	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
 	released := 0
-	// The load runs on while a strike lasts: a second's worth is released a second.
+	// The load runs on while a strike lasts: a second's worth is released per second.
 	feed := make(chan struct{})
 	fed := make(chan struct{})
 	go func() {

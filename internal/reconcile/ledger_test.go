@@ -26,7 +26,7 @@ func load(sends, pubacks []int) *reconcile.Ledger {
 
 func once() *reconcile.Ledger { return load([]int{1, 1, 1, 1, 1, 1}, []int{1, 1, 1, 1, 1, 0}) }
 
-// store has the messages in a stream, one a second.
+// store has the messages in a stream, one per second.
 func store(l *reconcile.Ledger, messages ...int) {
 	for i, m := range messages {
 		l.Stored(m%2, m/2, reconcile.Copy{At: time.Unix(int64(i), 0), Place: uint64(i + 1)})
