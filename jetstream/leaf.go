@@ -58,9 +58,11 @@ type Leaf struct {
 	lastError atomic.Pointer[string]
 	// presented is what the link presents and trusts, as of the latest Renew.
 	presented string
-	// rebooted: the machine went down with the store in use, so the store may
-	// have gone back to an earlier state. See [Leaf.Renumber].
-	rebooted bool
+	// mark is what the file beside the store says. SetBack: the machine went down with
+	// the store in use, see [Leaf.Renumber].
+	mark storeMark
+	// apart: there must be no link yet, see [Leaf.Prove].
+	apart bool
 }
 
 // StartLeaf returns a leaf node whose streams exist. The link comes about in its
@@ -70,8 +72,8 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Leaf{options: o}
-	if l.rebooted, l.lock, err = openStore(o.StoreDir); err != nil {
+	l := &Leaf{options: o, apart: true}
+	if l.mark, l.lock, err = openStore(o.StoreDir); err != nil {
 		return nil, err
 	}
 	l.presented = o.presented(remote)
@@ -85,6 +87,9 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 	}
 	if err == nil {
 		err = l.makeStreams(ctx)
+	}
+	if err == nil {
+		err = l.doubt(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.Close())
@@ -100,6 +105,7 @@ func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) ServerOptions {
 		Configure: func(opts *natsd.Options) {
 			opts.MaxPayload = o.MaxPayload
 			opts.SyncInterval, opts.SyncAlways = o.SyncInterval, o.SyncInterval == 0
+			remote.Disabled = l.apart
 			opts.LeafNode.Remotes = []*natsd.RemoteLeafOpts{remote}
 			opts.LeafNode.ReconnectInterval = leafReconnect
 		},
@@ -207,6 +213,9 @@ func (l *Leaf) Link() (up bool, problem string) {
 		l.lastError.Store(nil)
 		return true, ""
 	}
+	if l.apart {
+		return false, "waiting for the hub to say what it has stored"
+	}
 	if line := l.lastError.Load(); line != nil {
 		return false, *line
 	}
@@ -220,7 +229,7 @@ func (l *Leaf) Close() error {
 		l.nc.Close()
 	}
 	l.server.Shutdown()
-	return errors.Join(closeStore(l.options.StoreDir, l.rebooted), l.lock.Close())
+	return errors.Join(closeStore(l.options.StoreDir, l.mark), l.lock.Close())
 }
 
 // makeStreams makes what is missing and gives what exists its subjects.

@@ -22,14 +22,33 @@ func (l *Leaf) Renew() error {
 	if presented == l.presented {
 		return nil
 	}
-	opts, err := l.serverOptions(remote).server()
-	if err == nil {
-		err = l.server.srv.ReloadOptions(opts)
-	}
-	if err != nil {
+	if err := l.reload(remote); err != nil {
 		return fmt.Errorf("renew the credentials of the link: %w", err)
 	}
 	l.presented = presented
+	return nil
+}
+
+func (l *Leaf) reload(remote *natsd.RemoteLeafOpts) error {
+	opts, err := l.serverOptions(remote).server()
+	if err != nil {
+		return err
+	}
+	return l.server.srv.ReloadOptions(opts)
+}
+
+// join lets the link come about.
+func (l *Leaf) join() error {
+	remote, err := l.options.remote()
+	if err != nil {
+		return fmt.Errorf("read the credentials of the link: %w", err)
+	}
+	l.apart = false
+	if err := l.reload(remote); err != nil {
+		l.apart = true
+		return fmt.Errorf("open the link: %w", err)
+	}
+	l.presented = l.options.presented(remote)
 	return nil
 }
 

@@ -18,8 +18,9 @@ import (
 // silence.
 //
 // A stream made anew begins at a number taken from the clock, as the journal's
-// message numbers do. Where a store may have been set back, [Leaf.Renumber] moves
-// the numbers on before anything is stored.
+// message numbers do, and so does an empty one at each start. Where a store may have been
+// set back, [Leaf.Renumber] moves the numbers on before anything is stored. A copy that was
+// put back shows only when the hub speaks: [Leaf.Prove].
 
 // sequencesPerSecond is more than a stream gets on average.
 const sequencesPerSecond = 1 << 17
@@ -44,37 +45,40 @@ type storeMark struct {
 	// not been moved on since ([Leaf.Renumber]). No end of the process mends that,
 	// however clean.
 	SetBack bool `json:"set_back,omitempty"`
+	// Doubt has the last number of each stream when a process opened it that the hub
+	// has not spoken to since. See [Leaf.Prove].
+	Doubt map[string]uint64 `json:"doubt,omitempty"`
 }
 
 const storeMarkFile = "mqtt-nats-bridge.json"
 
 // openStore makes the directory where it is missing and tells whether its files
 // may lack the latest writes.
-func openStore(dir string) (setBack bool, lock *os.File, err error) {
+func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return false, nil, fmt.Errorf("make the leaf node's store: %w", err)
+		return mark, nil, fmt.Errorf("make the leaf node's store: %w", err)
 	}
 	lock, err = lockStore(dir)
 	if err != nil {
-		return false, nil, err
+		return mark, nil, err
 	}
 	last, err := readStoreMark(dir)
-	boot := bootID()
+	mark.Boot = bootID()
 	if err == nil && last != nil {
-		setBack = last.SetBack || !last.Clean && (boot == "" || last.Boot != boot)
+		mark.SetBack = last.SetBack || !last.Clean && (mark.Boot == "" || last.Boot != mark.Boot)
+		mark.Doubt = last.Doubt
 	}
 	if err == nil {
-		err = writeStoreMark(dir, storeMark{Boot: boot, SetBack: setBack})
+		err = writeStoreMark(dir, mark)
 	}
 	if err != nil {
-		return false, nil, errors.Join(err, lock.Close())
+		return mark, nil, errors.Join(err, lock.Close())
 	}
-	return setBack, lock, nil
+	return mark, lock, nil
 }
 
-// closeStore forces all files to the disk. setBack: their numbers have not been
-// moved on.
-func closeStore(dir string, setBack bool) error {
+// closeStore forces all files to the disk.
+func closeStore(dir string, mark storeMark) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -84,7 +88,8 @@ func closeStore(dir string, setBack bool) error {
 	if err != nil {
 		return fmt.Errorf("sync the leaf node's store: %w", err)
 	}
-	return writeStoreMark(dir, storeMark{Boot: bootID(), Clean: true, SetBack: setBack})
+	mark.Clean = true
+	return writeStoreMark(dir, mark)
 }
 
 func syncPath(path string) error {

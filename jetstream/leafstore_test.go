@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/jetstream"
@@ -42,7 +43,6 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
 			l = startLeaf(t, o)
 			require.False(t, l.Rebooted(), "it was closed")
-			awaitLink(t, l)
 			apply(t, js, streams)
 			fill(t, l, keep, 500-keep)
 			awaitDrained(t, js, l, streams)
@@ -55,19 +55,137 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 			ask, err := l.Renumber(within(t), nil)
 			require.NoError(t, err)
 			require.Equal(t, keep > 0, ask)
-			if ask {
-				at, _, err := jetstream.SourcedUpTo(within(t), js, streams)
-				require.NoError(t, err)
-				ask, err = l.Renumber(within(t), at)
-				require.NoError(t, err)
-			}
-			require.False(t, ask)
+			renumber(t, js, l, streams)
 			require.False(t, l.Rebooted())
 			fill(t, l, 500, 3)
 			awaitDrained(t, js, l, streams)
 			requireNumbers(t, js, 503)
 		})
 	}
+}
+
+// renumber waits until the hub's word allows to go on.
+func renumber(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []jetstream.StreamSpec) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		at, _, err := jetstream.SourcedUpTo(within(t), hub, streams)
+		if err != nil {
+			return false
+		}
+		ask, err := l.Renumber(within(t), at)
+		require.NoError(t, err)
+		return !ask
+	}, drainPatience, 50*time.Millisecond)
+}
+
+// After a power cut the hub's number may be of another bridge with the same domain. It says
+// nothing of what is here, until the hub asks this very store.
+func TestLeafStoreBehindAnotherBridge(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	js := api(t, hub)
+	streams := outStreams("site-a")
+	o := leafOptions(t, leafURL(ports), "site-a")
+	l := startLeaf(t, o)
+	fill(t, l, 0, 300)
+	require.NoError(t, l.Close())
+	powerCut(t, o.StoreDir)
+
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
+	other := leafOptions(t, leafURL(ports), "site-a")
+	second := startLeaf(t, other)
+	awaitLink(t, second)
+	apply(t, js, streams)
+	fill(t, second, 300, 200)
+	awaitDrained(t, js, second, streams)
+	at, _, err := jetstream.SourcedUpTo(within(t), js, streams)
+	require.NoError(t, err)
+	require.NoError(t, second.Close())
+
+	l = startLeaf(t, o)
+	all, err := l.Backlog(within(t), at)
+	require.NoError(t, err)
+	require.True(t, all[0].Ahead())
+	ask, err := l.Renumber(within(t), at)
+	require.NoError(t, err)
+	require.True(t, ask)
+	renumber(t, js, l, streams)
+	awaitDrained(t, js, l, streams)
+	s, err := js.Stream(within(t), "TELEMETRY")
+	require.NoError(t, err)
+	require.EqualValues(t, 500, s.CachedInfo().State.Msgs)
+}
+
+// A copy of the store is put back after a clean stop, while the hub cannot be asked: what
+// is stored then has numbers that the hub passes over.
+func TestLeafStoreRestored(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the hub takes its time to source again")
+	}
+	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	js := api(t, hub)
+	streams := outStreams("site-a")
+	o := leafOptions(t, leafURL(ports), "site-a")
+	l := startLeaf(t, o)
+	fill(t, l, 0, 300)
+	require.NoError(t, l.Close())
+	copied := t.TempDir()
+	require.NoError(t, os.CopyFS(copied, os.DirFS(o.StoreDir)))
+	l = startLeaf(t, o)
+	apply(t, js, streams)
+	awaitDrained(t, js, l, streams)
+	fill(t, l, 300, 200)
+	awaitDrained(t, js, l, streams)
+	require.NoError(t, l.Close())
+
+	o.StoreDir = copied
+	for _, restarts := range []string{"", "restarted"} {
+		l = startLeaf(t, o)
+		if restarts == "" {
+			fill(t, l, 500, 300) // more than the hub has
+		}
+		at, _, err := jetstream.SourcedUpTo(within(t), js, streams)
+		require.NoError(t, err)
+		require.NoError(t, l.Prove(at))
+		up, problem := l.Link()
+		require.False(t, up)
+		require.Contains(t, problem, "waiting for the hub")
+		all, err := l.Backlog(within(t), at)
+		require.NoError(t, err)
+		require.True(t, all[0].Ahead(), restarts)
+		require.NoError(t, l.Purge(within(t), at))
+		all, err = l.Backlog(within(t), nil)
+		require.NoError(t, err)
+		require.EqualValues(t, 600, all[0].Messages, "nothing is removed")
+		require.NoError(t, l.Close())
+	}
+}
+
+// An empty store that is put back begins at a number from the clock.
+func TestLeafStoreRestoredEmpty(t *testing.T) {
+	t.Parallel()
+	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
+	l := startLeaf(t, o)
+	require.NoError(t, l.Close())
+	copied := t.TempDir()
+	require.NoError(t, os.CopyFS(copied, os.DirFS(o.StoreDir)))
+	l = startLeaf(t, o)
+	fill(t, l, 0, 10)
+	all, err := l.Backlog(within(t), nil)
+	require.NoError(t, err)
+	last := all[0].Last
+	require.NoError(t, l.Close())
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
+	o.StoreDir = copied
+	l = startLeaf(t, o)
+	fill(t, l, 10, 1)
+	all, err = l.Backlog(within(t), nil)
+	require.NoError(t, err)
+	require.Greater(t, all[0].Last, last)
 }
 
 // A bridge that waits for the hub's word is not ready, and somebody will restart it:

@@ -23,12 +23,14 @@ type Backlog struct {
 	// Last is the newest sequence, Hub the one up to which the hub has stored;
 	// 0: nothing, or the hub has not been asked yet.
 	Last, Hub uint64
+	// SetBack: the hub had more than there was here before it was linked.
+	SetBack bool
 }
 
 // Ahead reports whether the hub claims to have stored more than there ever was here:
 // the store was put back from an older copy, or another bridge uses the domain. Then it
 // is not known what the hub has of what is here.
-func (b Backlog) Ahead() bool { return b.Hub > b.Last }
+func (b Backlog) Ahead() bool { return b.Hub > b.Last || b.SetBack }
 
 // Used is what all streams hold, in bytes, that included which the hub has and
 // that has not been purged yet.
@@ -50,6 +52,8 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 			return nil, fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
 		b := Backlog{Stream: spec.Name, Last: stream.CachedInfo().State.LastSeq, Hub: hub[spec.Name]}
+		before, doubted := l.mark.Doubt[spec.Name]
+		b.SetBack = doubted && l.apart && b.Hub > before
 		s := stream.CachedInfo().State
 		// Nothing is ever deleted from within: what is there is contiguous.
 		first := max(s.FirstSeq, b.Hub+1)
@@ -79,8 +83,11 @@ func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
 		if err != nil {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
-		// Nothing where the hub claims to have more than there is: see Ahead.
+		// Nothing where the hub claims to have more than there is, or may: see Ahead.
 		s := stream.CachedInfo().State
+		if _, doubted := l.mark.Doubt[spec.Name]; doubted {
+			continue
+		}
 		if upTo := hub[spec.Name]; s.Msgs > 0 && upTo <= s.LastSeq && upTo >= s.FirstSeq {
 			if err := stream.Purge(ctx, natsjs.WithPurgeSequence(upTo+1)); err != nil {
 				return fmt.Errorf("purge local stream %s: %w", spec.Name, err)
@@ -196,44 +203,4 @@ func findSource(sources []*natsjs.StreamSourceInfo, want SourceSpec) *natsjs.Str
 		}
 	}
 	return nil
-}
-
-// Rebooted tells whether the store may have gone back to an earlier state.
-func (l *Leaf) Rebooted() bool { return l.rebooted }
-
-// Renumber makes sure that no number is given out again that the hub has seen,
-// after the store may have gone back. It needs the hub's word only for streams
-// that hold something: an empty one takes its next number from the clock. ask: the
-// map does not say of one of them, and the hub must be asked.
-func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, err error) {
-	for _, spec := range l.options.Streams {
-		stream, err := l.js.Stream(ctx, spec.Name)
-		if err != nil {
-			return false, fmt.Errorf("read local stream %s: %w", spec.Name, err)
-		}
-		s := stream.CachedInfo().State
-		at, known := hub[spec.Name]
-		switch {
-		case s.Msgs > 0 && !known:
-			// A hub that has just started tells of no source at first.
-			ask = true
-			continue
-		case s.Msgs > 0 && at <= s.LastSeq:
-			continue
-		}
-		// What the hub has beyond our last number we once had too, and all
-		// that is left here it has.
-		next := max(sequenceFloor(time.Now()), at+1, s.LastSeq+1)
-		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
-			return false, fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
-		}
-	}
-	if ask || !l.rebooted {
-		return ask, nil
-	}
-	if err := writeStoreMark(l.options.StoreDir, storeMark{Boot: bootID()}); err != nil {
-		return false, err
-	}
-	l.rebooted = false
-	return false, nil
 }

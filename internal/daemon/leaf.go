@@ -162,7 +162,10 @@ func (u *leafUnit) look(ctx context.Context) {
 	if u.node.Rebooted() {
 		u.renumber(ctx)
 	}
-	err := u.lookAtStore(ctx)
+	err := u.prove()
+	if err == nil {
+		err = u.lookAtStore(ctx)
+	}
 	if err == nil {
 		err = u.keepLimits(ctx)
 	}
@@ -302,6 +305,14 @@ func (u *leafUnit) renumber(ctx context.Context) {
 		u.log.Warn().Msg("the machine went down with the store in use: what the hub has must be known before anything new is stored")
 	}
 	u.waiting = ask
+}
+
+// prove opens the link once the hub has said that it is not ahead.
+func (u *leafUnit) prove() error {
+	u.mu.Lock()
+	hub := u.view.hub
+	u.mu.Unlock()
+	return u.node.Prove(hub)
 }
 
 func (u *leafUnit) lookAtStore(ctx context.Context) error {

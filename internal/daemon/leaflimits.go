@@ -23,7 +23,8 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
 		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge && !v.given[b.Stream]
 	})
-	ahead := slices.ContainsFunc(v.backlog, jetstream.Backlog.Ahead)
+	// After a power cut nothing is taken, for another reason.
+	ahead := !u.node.Rebooted() && slices.ContainsFunc(v.backlog, jetstream.Backlog.Ahead)
 	u.mark(&u.view.ahead, ahead, "the hub claims to have stored more than there is here: nothing is taken and nothing removed", now)
 	done := u.kept()
 	if near {
