@@ -179,6 +179,8 @@ func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) 
 		cancel: cancel,
 		done:   make(chan struct{}),
 		status: Status{ClientID: opts.ClientID, Since: time.Now(), Problem: "not connected yet"},
+
+		unanswered: unansweredEnds,
 	}
 	s.filters.load(&s.opts)
 	opts.Peers.join(opts.ClientID)

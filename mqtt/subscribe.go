@@ -164,6 +164,7 @@ func (s *Session) granted(codes map[string]byte) (inForce int, refused []string)
 		st.Problem = ErrSubscriptionRefused.Error() + " to " + refused[0]
 	}
 	present, status := st.SessionPresent, *st
+	s.opts.Peers.subscribe(s.opts.ClientID, st.Subscribed)
 	s.mu.Unlock()
 	switch {
 	case len(refused) == 0:

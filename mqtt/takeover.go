@@ -40,14 +40,15 @@ func (w *takeoverWatch) forgive(at time.Time) {
 }
 
 // unansweredEnds is how many connections in a row may end without CONNACK or SUBACK
-// and count as taken over, after one that worked was closed. Two clients that fight
-// over a client id meet in that window now and then; a broker that refuses closes
-// every connection there.
+// and count as taken over, after one that worked was closed and after a start. Two
+// clients that fight over a client id meet in that window now and then; a broker that
+// refuses closes every connection there.
 const unansweredEnds = 2
 
 // noteEnd notes the end of a connection or a failed attempt. mu is held.
 func (s *Session) noteEnd(now time.Time, err error) {
 	s.closedAt = time.Time{}
+	s.opts.Peers.subscribe(s.opts.ClientID, false)
 	switch {
 	case !errors.Is(err, ErrClosedByBroker):
 		s.unanswered = 0
@@ -61,17 +62,26 @@ func (s *Session) noteEnd(now time.Time, err error) {
 	s.opts.Peers.end(s.opts.ClientID, now)
 }
 
-// closedEarly names a connection that the broker closed instead of answering. It is a
-// takeover where the broker closed the connection before it as well, and not those of
-// the other lanes, or has kept the session: it is then not restarting.
+// closedEarly names a connection that the broker closed instead of answering.
 func (s *Session) closedEarly(refusal error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &s.status
-	if s.unanswered > 0 && (st.Connected && st.SessionPresent || !s.opts.Peers.together(s.opts.ClientID, s.closedAt)) {
+	if s.unanswered > 0 && s.contested() {
 		return ErrClosedByBroker
 	}
 	return refusal
+}
+
+// contested tells whether another client may have taken the session over: the broker
+// closed the connection before this one too and is not restarting, since it has kept
+// the session or the other lanes; or it has a session from before this process and
+// lets the other lanes subscribe. mu is held.
+func (s *Session) contested() bool {
+	kept := s.status.Connected && s.status.SessionPresent
+	if s.closedAt.IsZero() {
+		return kept && s.opts.Peers.served(s.opts.ClientID)
+	}
+	return kept || !s.opts.Peers.together(s.opts.ClientID, s.closedAt)
 }
 
 // endedEarly names a connection that the broker closed before it answered SUBSCRIBE.

@@ -18,12 +18,15 @@ var early = map[string]func(p *peer, present bool){
 func TestCloseBeforeAnAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer   string
+		alone    bool // no other lane is subscribed
 		worked   bool // a connection that worked was closed before
 		together bool // with those of the other lanes
 		present  bool
 		refused  bool
 	}{
-		"SUBACK, a new process":          {answer: "SUBACK", present: true, refused: true},
+		"SUBACK, a new process":          {answer: "SUBACK", alone: true, present: true, refused: true},
+		"SUBACK, new, others granted":    {answer: "SUBACK", present: true},
+		"SUBACK, new, no session":        {answer: "SUBACK", refused: true},
 		"SUBACK, taken over":             {answer: "SUBACK", worked: true, present: true},
 		"SUBACK, taken over, clean":      {answer: "SUBACK", worked: true},
 		"SUBACK, all lanes taken over":   {answer: "SUBACK", worked: true, together: true, present: true},
@@ -47,7 +50,11 @@ func TestCloseBeforeAnAnswer(t *testing.T) {
 					brokers = append(brokers, b)
 				}
 				end := early[c.answer]
-				other := brokers[1].connected(true)
+				var other *peer
+				if !c.alone {
+					other = brokers[1].connected(true)
+					synctest.Wait()
+				}
 				if c.worked {
 					p := brokers[0].connected(true)
 					synctest.Wait()
