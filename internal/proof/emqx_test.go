@@ -310,7 +310,7 @@ func TestE3RefusalAfterAStartIsNamed(t *testing.T) {
 		loaded  broker.Part
 		says    string
 	}{
-		"CONNACK 5":   {says: "refused"},
+		"CONNACK 5":   {says: "refuses the credentials"},
 		"SUBACK 0x80": {broker.Options{DenyIgnored: true, AuthzCache: time.Hour}, broker.Authentication, "refused the subscription"},
 		"closed":      {broker.Options{}, broker.Authentication, "refused the subscription"},
 	} {
