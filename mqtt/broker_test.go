@@ -171,7 +171,7 @@ func (b *scripted) open(r *recorder, change ...func(*Options)) *Session {
 func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session {
 	b.t.Helper()
 	o := Options{
-		Server: Server{Address: b.addr}, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
+		Servers: []Server{{Address: b.addr}}, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
 		Receiver: r, Log: zerolog.Nop(),
 	}
 	for _, c := range change {
@@ -197,6 +197,6 @@ func as(user, password string) func() (Login, error) {
 }
 
 func withTLS(o *Options, conf *tls.Config) {
-	o.Server.TLS = true
+	o.Servers[0].TLS = true
 	o.Login = func() (Login, error) { return Login{TLS: conf}, nil }
 }

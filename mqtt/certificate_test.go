@@ -107,7 +107,7 @@ func TestCertificates(t *testing.T) {
 				c.client(login.TLS)
 			}
 			err := Reach(t.Context(), Options{
-				Server: Server{Address: address, TLS: true}, ClientID: "bridge-0",
+				Servers: []Server{{Address: address, TLS: true}}, ClientID: "bridge-0",
 				Login: func() (Login, error) { return login, nil },
 			})
 			var problem *ConnectProblem

@@ -14,7 +14,7 @@ import (
 // EndSession ends the session that the broker keeps under o.ClientID: its
 // subscriptions and everything queued in it are gone, and a client that is connected
 // under that id is thrown out. existed tells whether there was one. Of o it needs
-// Server, Login and ClientID.
+// Servers, Login and ClientID.
 //
 // A clean session in CONNECT discards what was there (MQTT 3.1.1 [MQTT-3.1.2-6]),
 // and its CONNACK does not tell whether that was anything; so a first connection
@@ -35,24 +35,24 @@ func Reach(ctx context.Context, o Options) error {
 	return err
 }
 
-// Dial opens a connection to the broker, with TLS where o.Server has it. Of o it needs
-// Server and Login. The error is a [ConnectProblem].
-func Dial(ctx context.Context, o Options) (net.Conn, error) {
-	login, err := o.login()
+// Dial opens a connection to s, with TLS where it has it. Of o it needs Login. The error is
+// a [ConnectProblem].
+func Dial(ctx context.Context, s Server, o Options) (net.Conn, error) {
+	login, err := o.login(s)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, o.Server, login)
+	conn, err := dial(ctx, s, login)
 	if err != nil {
-		return nil, o.problem(ctx, newAttempt(o.Server, login, 0, nil, err))
+		return nil, problem(ctx, newAttempt(s, login, 0, nil, err))
 	}
 	return conn, nil
 }
 
-// Greet sends CONNECT over conn and reads CONNACK. Of o it needs Server, Login and ClientID.
-// The error is a [ConnectProblem].
-func Greet(ctx context.Context, conn net.Conn, o Options, clean bool) (sessionPresent bool, err error) {
-	login, err := o.login()
+// Greet sends CONNECT over conn, a connection to s, and reads CONNACK. Of o it needs Login and
+// ClientID. The error is a [ConnectProblem].
+func Greet(ctx context.Context, conn net.Conn, s Server, o Options, clean bool) (sessionPresent bool, err error) {
+	login, err := o.login(s)
 	if err != nil {
 		return false, err
 	}
@@ -64,36 +64,51 @@ func Greet(ctx context.Context, conn net.Conn, o Options, clean bool) (sessionPr
 	p.CleanSession, p.Keepalive, p.ClientIdentifier = clean, 60, o.ClientID
 	p.UsernameFlag, p.Username = login.Username != "", login.Username
 	p.PasswordFlag, p.Password = login.Password != "", []byte(login.Password)
-	a := newAttempt(o.Server, login, 0, nil, p.Write(conn))
+	a := newAttempt(s, login, 0, nil, p.Write(conn))
 	if a.err == nil {
 		sessionPresent, a.err = a.readConnack(conn)
 	}
 	if a.err != nil {
-		return false, o.problem(ctx, a)
+		return false, problem(ctx, a)
 	}
 	return sessionPresent, nil
 }
 
-// visit connects and leaves again; what the broker sends is not read.
+// visit connects to the first of the servers that accepts the client, and leaves again; what
+// the broker sends is not read.
 func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
-	conn, err := Dial(ctx, *o)
+	t := turns{servers: o.Servers}
+	for {
+		sessionPresent, err = o.visitServer(ctx, t.server(), clean)
+		if err == nil {
+			return sessionPresent, nil
+		}
+		err = t.note(err)
+		if t.failed(err) {
+			return false, err
+		}
+	}
+}
+
+func (o *Options) visitServer(ctx context.Context, s Server, clean bool) (sessionPresent bool, err error) {
+	conn, err := Dial(ctx, s, *o)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Close()
-	sessionPresent, err = Greet(ctx, conn, *o, clean)
+	sessionPresent, err = Greet(ctx, conn, s, *o, clean)
 	if err != nil {
 		return false, err
 	}
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
-		return false, fmt.Errorf("say goodbye to %s: %w", o.Server.URL(), err)
+		return false, fmt.Errorf("say goodbye to %s: %w", s.URL(), err)
 	}
 	farewell(conn)
 	return sessionPresent, nil
 }
 
-func (o *Options) problem(ctx context.Context, a *attempt) error {
-	return a.problem(func() protocol { return identify(ctx, o.Server.Address) })
+func problem(ctx context.Context, a *attempt) error {
+	return a.problem(func() protocol { return identify(ctx, a.server.Address) })
 }
 
 // readConnack reads the four bytes of a CONNACK and nothing of what is none.

@@ -19,7 +19,7 @@ func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
 	s.Close()
 	publishAll(t, m, 20) // queued for bridge-7
 
-	end := Options{Server: Server{Address: m.Addr}, ClientID: "bridge-7"}
+	end := Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-7"}
 	existed, err := EndSession(t.Context(), end)
 	require.NoError(t, err)
 	require.True(t, existed)
@@ -38,16 +38,16 @@ func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
 func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
-	_, err := EndSession(t.Context(), Options{Server: Server{Address: m.Addr}, ClientID: "bridge-7", Login: as("bridge", "wrong")})
+	_, err := EndSession(t.Context(), Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-7", Login: as("bridge", "wrong")})
 	require.ErrorIs(t, err, ErrCredentials)
 	m.Stop()
-	_, err = EndSession(t.Context(), Options{Server: Server{Address: m.Addr}, ClientID: "bridge-7"})
+	_, err = EndSession(t.Context(), Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-7"})
 	require.ErrorIs(t, err, ErrUnreachable)
 	// A broker that accepts the connection and says nothing.
 	b := listen(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = EndSession(ctx, Options{Server: Server{Address: b.addr}, ClientID: "bridge-7"})
+	_, err = EndSession(ctx, Options{Servers: []Server{{Address: b.addr}}, ClientID: "bridge-7"})
 	require.ErrorIs(t, err, ErrUnreachable)
 }
 
@@ -69,7 +69,7 @@ func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
 		}
 		flooded <- n
 	}()
-	err := Reach(t.Context(), Options{Server: Server{Address: b.addr}, ClientID: "bridge-probe-1"})
+	err := Reach(t.Context(), Options{Servers: []Server{{Address: b.addr}}, ClientID: "bridge-probe-1"})
 	require.ErrorIs(t, err, ErrProtocol)
 	require.Less(t, <-flooded, 32<<20, "bytes")
 }
@@ -77,7 +77,7 @@ func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
 func TestABrokerInReachIsOneThatAcceptsTheUser(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
-	o := Options{Server: Server{Address: m.Addr}, ClientID: "bridge-probe-1", Login: as("bridge", "right")}
+	o := Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-probe-1", Login: as("bridge", "right")}
 	require.NoError(t, Reach(t.Context(), o))
 	existed, err := EndSession(t.Context(), o)
 	require.NoError(t, err)

@@ -64,7 +64,7 @@ func TestOtherEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := Reach(t.Context(), Options{Server: c.server, ClientID: "bridge-0"})
+			err := Reach(t.Context(), Options{Servers: []Server{c.server}, ClientID: "bridge-0"})
 			var problem *ConnectProblem
 			require.ErrorAs(t, err, &problem)
 			require.Equal(t, c.cause, problem.Cause, "%v", err)

@@ -34,13 +34,13 @@ func (l *Login) hasCertificate() bool {
 }
 
 // login returns who connects; the error is a ConnectProblem.
-func (o *Options) login() (*Login, error) {
+func (o *Options) login(s Server) (*Login, error) {
 	if o.Login == nil {
 		return &Login{}, nil
 	}
 	login, err := o.Login()
 	if err != nil {
-		a := attempt{server: o.Server, err: err}
+		a := attempt{server: s, err: err}
 		return nil, a.problem(nil)
 	}
 	return &login, nil

@@ -18,10 +18,12 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Options describe a session. Server, ClientID, Filters and Receiver are
+// Options describe a session. Servers, ClientID, Filters and Receiver are
 // required.
 type Options struct {
-	Server Server
+	// Servers are listeners of one broker or cluster. They are tried in turn, the one that
+	// worked first.
+	Servers []Server
 	// Login returns who connects. It is called for each connection, so that renewed
 	// certificates and passwords need no restart; nil: no credentials.
 	Login    func() (Login, error)
@@ -73,7 +75,7 @@ type Claim interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case o.Server.Address == "":
+	case len(o.Servers) == 0 || slices.ContainsFunc(o.Servers, func(s Server) bool { return s.Address == "" }):
 		return errors.New("open MQTT session: no broker address")
 	case o.ClientID == "":
 		return errors.New("open MQTT session: no client id")
@@ -151,9 +153,7 @@ type Session struct {
 
 	filters filterMemory // used only by the goroutine that subscribes
 
-	// identified is what speaks at the broker's address; nil: not asked since the last
-	// connection. Used only by the goroutine that connects.
-	identified *protocol
+	turns turns // used only by the goroutine that connects
 }
 
 // Open starts a session. It returns at once; what becomes of the connection is
@@ -182,6 +182,7 @@ func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) 
 
 		unanswered: unansweredEnds,
 	}
+	s.turns.servers = opts.Servers
 	s.filters.load(&s.opts)
 	opts.Peers.join(opts.ClientID)
 	go s.run(ctx)
@@ -199,10 +200,12 @@ func (s *Session) run(ctx context.Context) {
 			return
 		}
 		s.lost(lived, err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait.next(time.Now(), lived, err)):
+		if s.turns.failed(err) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait.next(time.Now(), lived, err)):
+			}
 		}
 		if c := s.opts.Claim; c != nil && c.Permit(ctx) != nil {
 			return
@@ -214,13 +217,14 @@ func (s *Session) run(ctx context.Context) {
 // until it ends. lived is how long the broker kept it after CONNACK.
 func (s *Session) connection(ctx context.Context) (lived time.Duration, err error) {
 	var t *tap
-	login, err := s.opts.login()
+	server := s.turns.server()
+	login, err := s.opts.login(server)
 	if err != nil {
-		return 0, err
+		return 0, s.turns.note(err)
 	}
 	lost := make(chan error, 1)
 	client := paho.NewClient(s.clientOptions(login, func() (net.Conn, error) {
-		conn, err := s.dial(ctx, s.opts.Server, login)
+		conn, err := s.dial(ctx, server, login)
 		if err != nil {
 			return nil, err
 		}
@@ -241,11 +245,11 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		<-token.Done()
 	}
 	if err := token.Error(); err != nil {
-		return 0, s.connectError(ctx, newAttempt(s.opts.Server, login, token.ReturnCode(), t, err))
+		return 0, s.connectError(ctx, newAttempt(server, login, token.ReturnCode(), t, err))
 	}
 	connectedAt := time.Now()
-	s.identified = nil
-	s.connected(token.SessionPresent())
+	s.turns.connected()
+	s.connected(server, token.SessionPresent())
 	stop := make(chan struct{})
 	arranged := make(chan error, 1)
 	go func() { arranged <- s.arrange(client, t, stop, token.SessionPresent()) }()
@@ -285,15 +289,11 @@ func (s *Session) connectError(ctx context.Context, a *attempt) error {
 		}
 	}
 	if s.identify == nil {
-		return a.problem(nil)
+		return s.turns.note(a.problem(nil))
 	}
-	return a.problem(func() protocol {
-		if s.identified == nil {
-			found := s.identify(ctx, a.server.Address)
-			s.identified = &found
-		}
-		return *s.identified
-	})
+	return s.turns.note(a.problem(func() protocol {
+		return s.turns.identified(a.server.Address, func() protocol { return s.identify(ctx, a.server.Address) })
+	}))
 }
 
 func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {

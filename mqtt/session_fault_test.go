@@ -243,9 +243,9 @@ func TestALossRightAfterConnackNeverHoldsUpTheNextAttempt(t *testing.T) {
 
 func TestFaultyOptionsAreNamed(t *testing.T) {
 	t.Parallel()
-	good := Options{Server: Server{Address: "a:1"}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
+	good := Options{Servers: []Server{{Address: "a:1"}}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
 	for text, change := range map[string]func(*Options){
-		"no broker address":            func(o *Options) { o.Server.Address = "" },
+		"no broker address":            func(o *Options) { o.Servers = nil },
 		"no client id":                 func(o *Options) { o.ClientID = "" },
 		"no topic filter":              func(o *Options) { o.Filters = nil },
 		"no receiver":                  func(o *Options) { o.Receiver = nil },

@@ -13,6 +13,8 @@ type Status struct {
 	Connected      bool   `json:"connected"`
 	Subscribed     bool   `json:"subscribed"` // every filter granted at QoS 1, or, retiring, none any more
 	SessionPresent bool   `json:"session_present"`
+	// Broker is the listener of the present connection, or of the latest.
+	Broker string `json:"broker,omitempty"`
 	// Retiring: the session is out of its share group, and runs empty.
 	Retiring bool      `json:"retiring,omitempty"`
 	Since    time.Time `json:"since"` // of the present state
@@ -48,12 +50,12 @@ func (s *Session) Status() Status {
 	return st
 }
 
-func (s *Session) connected(sessionPresent bool) {
+func (s *Session) connected(server Server, sessionPresent bool) {
 	s.mu.Lock()
 	st := &s.status
 	lostSession := (st.Connects > 0 || s.opts.HadSession) && !sessionPresent
 	st.Connected, st.Subscribed, st.SessionPresent = true, false, sessionPresent
-	st.Since = time.Now()
+	st.Since, st.Broker = time.Now(), server.URL()
 	st.Problem, st.Err = "waiting for the broker to grant the subscription", nil
 	st.Connects++
 	if lostSession {

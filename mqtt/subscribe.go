@@ -168,7 +168,7 @@ func (s *Session) granted(codes map[string]byte) (inForce int, refused []string)
 	s.mu.Unlock()
 	switch {
 	case len(refused) == 0:
-		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
+		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Str("broker", status.Broker).Bool("session_present", present).
 			Strs("granted", granted).Msg("mqtt connected")
 	case !same:
 		s.explain(s.opts.Log.Error(), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")

@@ -56,6 +56,7 @@ type brokerCheck struct {
 	report *Report
 	// suffix makes client id and $share group ours alone.
 	suffix string
+	server mqtt.Server // that the check continues with
 }
 
 // options are the account's under the check's own client id.
@@ -63,32 +64,48 @@ func (b *brokerCheck) options(more string) mqtt.Options {
 	return mqttaccount.Options(b.config.MQTT, b.config.MQTT.ClientID+b.suffix+more)
 }
 
-// dial opens the connection, with TLS where the URL says so.
-func (b *brokerCheck) dial(ctx context.Context) (net.Conn, bool) {
-	o, r := b.options(""), b.report
-	conn, err := mqtt.Dial(ctx, o)
+// dial opens a connection to each listener and keeps the first.
+func (b *brokerCheck) dial(ctx context.Context) (first net.Conn, ok bool) {
+	o := b.options("")
+	for _, server := range o.Servers {
+		conn := b.dialServer(ctx, server, o)
+		switch {
+		case conn == nil:
+		case first == nil:
+			first, b.server = conn, server
+		default:
+			_ = conn.Close()
+		}
+	}
+	return first, first != nil
+}
+
+// dialServer reports on one listener; nil: it cannot be reached.
+func (b *brokerCheck) dialServer(ctx context.Context, server mqtt.Server, o mqtt.Options) net.Conn {
+	r := b.report
+	conn, err := mqtt.Dial(ctx, server, o)
 	if err != nil {
 		what := "mqtt"
-		if o.Server.TLS {
+		if server.TLS {
 			what = "mqtt tls"
 		}
 		r.Fail(what, "%s", advised(err))
-		return nil, false
+		return nil
 	}
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
-		r.OK("mqtt", "%s answers, in plain text", o.Server.URL())
-		return conn, true
+		r.OK("mqtt", "%s answers, in plain text", server.URL())
+		return conn
 	}
 	state := secure.ConnectionState()
-	r.OK("mqtt", "%s answers, %s, certificate of %s valid until %s", o.Server.URL(), tls.VersionName(state.Version),
+	r.OK("mqtt", "%s answers, %s, certificate of %s valid until %s", server.URL(), tls.VersionName(state.Version),
 		state.ServerName, state.PeerCertificates[0].NotAfter.UTC().Format(time.DateOnly))
-	return secure, true
+	return conn
 }
 
 // again opens a further connection; false where that fails.
 func (b *brokerCheck) again(ctx context.Context) (net.Conn, bool) {
-	conn, err := mqtt.Dial(ctx, b.options(""))
+	conn, err := mqtt.Dial(ctx, b.server, b.options(""))
 	return conn, err == nil
 }
 
@@ -103,7 +120,7 @@ func advised(err error) string {
 // connect sends CONNECT.
 func (b *brokerCheck) connect(ctx context.Context, conn net.Conn) bool {
 	o := b.options("")
-	if _, err := mqtt.Greet(ctx, conn, o, true); err != nil {
+	if _, err := mqtt.Greet(ctx, conn, b.server, o, true); err != nil {
 		b.report.Fail("mqtt connect", "%s", advised(err))
 		return false
 	}

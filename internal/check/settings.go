@@ -175,7 +175,7 @@ func (b *brokerCheck) probeShare(ctx context.Context) {
 	}
 	defer conn.Close()
 	o := b.options("")
-	if _, err := mqtt.Greet(ctx, conn, o, true); err != nil {
+	if _, err := mqtt.Greet(ctx, conn, b.server, o, true); err != nil {
 		return
 	}
 	r, s, id := b.report, newSession(conn), o.ClientID

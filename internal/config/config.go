@@ -44,7 +44,7 @@ type Config struct {
 
 // MQTT is the broker's side.
 type MQTT struct {
-	URL          BrokerURL     `yaml:"url" default:"mqtt://127.0.0.1:1883" doc:"The broker: mqtt:// or tcp:// (port 1883), mqtts://, ssl:// or tls:// for TLS (port 8883). MQTT_URL sets it too."`
+	URL          Brokers       `yaml:"url" default:"mqtt://127.0.0.1:1883" doc:"The broker's listeners, separated by commas or as a list: mqtt:// or tcp:// (port 1883), mqtts://, ssl:// or tls:// for TLS (port 8883). They are tried in turn; the one that works is tried first the next time. All must be of one broker or cluster, which has the sessions; another broker has sessions of its own. MQTT_URL sets it too."`
 	ClientID     string        `yaml:"client_id" default:"bridge" doc:"Stem of the client ids. Lanes connect as bridge-p0 … bridge-pf, plain ones as bridge-0 …; the broker keeps their sessions under these names."`
 	Username     string        `yaml:"username" doc:"The user name at the broker; empty: none."`
 	Password     Secret        `yaml:"password" doc:"The password at the broker."`

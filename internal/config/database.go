@@ -1,9 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 )
 
 // DatabaseURL is where PostgreSQL is. It may hold a password; only Reveal shows
@@ -11,16 +13,49 @@ import (
 type DatabaseURL struct{ url *url.URL }
 
 func (d *DatabaseURL) parse(text string) error {
-	const example = "write it like postgres://ingest@postgres:5432/telemetry"
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" {
-		return fmt.Errorf("%s is not a URL; %s", quoteURL(text), example)
-	}
-	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return fmt.Errorf("%s has the unknown scheme %s; %s", quoteURL(text), quote(u.Scheme), example)
+	u, err := parseDatabaseURL(text)
+	if err != nil {
+		return err
 	}
 	d.url = u
 	return nil
+}
+
+// parseDatabaseURL checks the spelling; what PostgreSQL's parameters mean is for pgx, which
+// takes several hosts too.
+func parseDatabaseURL(text string) (*url.URL, error) {
+	bad := func(err error) error {
+		return fmt.Errorf("%s %w; write it like postgres://ingest@postgres:5432/telemetry", quoteURL(text), err)
+	}
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
+		return nil, bad(errors.New("is not a URL"))
+	}
+	if scheme = strings.ToLower(scheme); scheme != "postgres" && scheme != "postgresql" {
+		return nil, bad(errors.New("has the unknown scheme " + quote(scheme)))
+	}
+	main, parameters, _ := strings.Cut(rest, "?")
+	if name, _, _ := strings.Cut(parameters, "@"); name != parameters && !strings.Contains(name, "=") {
+		main = rest // the ? is part of a password
+	}
+	at := strings.LastIndexByte(main, '@') + 1
+	user, hosts := main[:at], main[at:]
+	hosts, _, _ = strings.Cut(hosts, "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		if err := checkAuthority(user + host); err != nil {
+			return nil, bad(err)
+		}
+		if one, err := url.Parse("postgres://" + host); host != "" && err == nil {
+			if err := checkHost(one); err != nil {
+				return nil, bad(err)
+			}
+		}
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, bad(errors.New("is not a URL"))
+	}
+	return u, nil
 }
 
 // Reveal is the URL with its password in clear, and with this one where it has

@@ -3,32 +3,28 @@ package config
 import (
 	"crypto/tls"
 	"fmt"
-	"net/url"
 	"strings"
 )
 
 // APIURL is the base URL of an HTTP API, without a path.
 type APIURL struct{ base string }
 
+var apiRules = urlRules{
+	example: "write it like http://emqx:18083, or https://emqx:18084 for TLS",
+	schemes: []string{"http", "https"},
+}
+
 func (a *APIURL) parse(text string) error {
-	const example = "write it like http://emqx:18083, or https://emqx:18084 for TLS"
 	if text == "" {
 		*a = APIURL{}
 		return nil
 	}
-	shown := quoteURL(text)
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("%s is not an http:// or https:// URL; %s", shown, example)
+	u, err := apiRules.parse(text, text)
+	if err != nil {
+		return err
 	}
 	if u.User != nil {
-		return fmt.Errorf("%s holds credentials; give mqtt.emqx.key and mqtt.emqx.secret_file instead", shown)
-	}
-	if err := checkHost(u); err != nil {
-		return fmt.Errorf("%s %w; %s", shown, err, example)
-	}
-	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return fmt.Errorf("%s has more than host and port; %s", shown, example)
+		return fmt.Errorf("%s; leave it out and give mqtt.emqx.key and mqtt.emqx.secret_file instead", quoteURL(text))
 	}
 	a.base = u.Scheme + "://" + u.Host
 	return nil

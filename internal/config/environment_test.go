@@ -40,11 +40,12 @@ func other(t *testing.T, l *leaf, files map[string]string) string {
 		return "3"
 	case "HTTP URL":
 		return "https://other:999"
-	case "URL":
-		return "mqtts://other:999"
 	case "database URL":
 		return "postgres://other@db:999/other"
 	case "URLs":
+		if l.path == "mqtt.url" {
+			return "mqtt://other:999,mqtt://third:999"
+		}
 		return "nats://other:999"
 	case "list":
 		return "a/{tenant}/{device}"

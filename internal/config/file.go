@@ -133,6 +133,10 @@ func (l *loader) section(n *yaml.Node, s *section, o origin) {
 func (l *loader) scalar(n *yaml.Node, leaf *leaf, o origin) {
 	value := resolve(n)
 	at := o.at(n)
+	if value.Kind == yaml.SequenceNode && leaf.isJoined() {
+		l.joined(value, leaf, at)
+		return
+	}
 	switch {
 	case value.Kind != yaml.ScalarNode:
 		l.reject(leaf.path, at, "is "+kindOf(value)+"; write a single value ("+leaf.kind()+")")
@@ -143,6 +147,20 @@ func (l *loader) scalar(n *yaml.Node, leaf *leaf, o origin) {
 	default:
 		l.set(leaf, value.Value, at)
 	}
+}
+
+// joined reads a list of single values as the text that has commas between them.
+func (l *loader) joined(list *yaml.Node, leaf *leaf, at origin) {
+	var texts []string
+	for _, item := range list.Content {
+		value := resolve(item)
+		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || strings.Contains(value.Value, ",") {
+			l.reject(leaf.path, at, "has an item that is not a single value without commas")
+			return
+		}
+		texts = append(texts, value.Value)
+	}
+	l.set(leaf, strings.Join(texts, ","), at)
 }
 
 // topics reads the list of topics: patterns, or sections.

@@ -2,66 +2,37 @@ package config
 
 import (
 	"fmt"
-	"io"
-	"net/url"
 	"os"
 	"strings"
 )
 
 // LeafServers are listeners for leaf nodes, without credentials.
-type LeafServers struct{ urls []*url.URL }
+type LeafServers struct{ urlList }
 
 // leafPort is nats-server's default for leaf nodes.
 const leafPort = "7422"
 
+var leafURLRules = urlRules{
+	example: "write it like nats-leaf://hub:7422, or tls://hub:7422 for TLS, several separated by commas",
+	schemes: []string{"nats-leaf", "nats", "tls", "ws", "wss"}, paths: []string{"ws", "wss"},
+}
+
 func (s *LeafServers) parse(text string) error {
-	const example = "write it like nats-leaf://hub:7422, or tls://hub:7422 for TLS, several separated by commas"
-	shown := quoteURL(text)
 	var parsed LeafServers
-	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimSpace(part)
-		u, err := url.Parse(part)
-		if err != nil || !strings.Contains(part, "://") {
-			return fmt.Errorf("%s is not a URL; %s", shown, example)
+	if err := parsed.parseList(text, &leafURLRules); err != nil {
+		return err
+	}
+	if parsed.hasUser() {
+		return fmt.Errorf("%s: the link takes its credentials from nats.user, nats.creds and so on; leave them out here", quoteURL(text))
+	}
+	for _, u := range parsed.urls {
+		if !strings.HasPrefix(u.Scheme, "ws") {
+			withPort(u, leafPort)
 		}
-		webSocket := u.Scheme == "ws" || u.Scheme == "wss"
-		switch {
-		case u.Scheme != "nats-leaf" && u.Scheme != "nats" && u.Scheme != "tls" && !webSocket:
-			return fmt.Errorf("%s has the unknown scheme %s; %s", shown, quote(u.Scheme), example)
-		case u.User != nil:
-			return fmt.Errorf("%s: the link takes its credentials from nats.user, nats.creds and so on; leave them out here", shown)
-		case u.RawQuery != "" || u.Fragment != "" || !webSocket && u.Path != "" && u.Path != "/":
-			return fmt.Errorf("%s has more than host and port; %s", shown, example)
-		}
-		if err := checkHost(u); err != nil {
-			return fmt.Errorf("%s %w; %s", shown, err, example)
-		}
-		if u.Port() == "" && !webSocket {
-			u.Host += ":" + leafPort
-		}
-		parsed.urls = append(parsed.urls, u)
 	}
 	*s = parsed
 	return nil
 }
-
-// String is the URLs separated by commas.
-func (s LeafServers) String() string {
-	all := make([]string, len(s.urls))
-	for i, u := range s.urls {
-		all[i] = u.String()
-	}
-	return strings.Join(all, ",")
-}
-
-// Format is String for every verb.
-func (s LeafServers) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, s.String()) }
-
-// MarshalText is String.
-func (s LeafServers) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// IsZero reports whether there are none.
-func (s LeafServers) IsZero() bool { return len(s.urls) == 0 }
 
 // leafRules hold for nats.mode leaf, and keep its keys out of the other mode:
 // whoever writes them believes that something is stored here.

@@ -59,7 +59,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	}
 	c, err := Load(Sources{})
 	require.NoError(t, err)
-	require.Equal(t, "127.0.0.1:1883", c.MQTT.URL.Address())
+	require.Equal(t, "127.0.0.1:1883", c.MQTT.URL.List()[0].Address)
 	require.Equal(t, 30*time.Second, c.MQTT.KeepAlive)
 	require.Equal(t, Bytes(1<<20), c.MQTT.MaxPacket)
 	require.Len(t, c.Lanes.Partitions.List, 16)

@@ -50,7 +50,7 @@ func (l *loader) contradiction(message string, paths ...string) {
 func (l *loader) brokerRules() {
 	m := &l.c.MQTT
 	l.brokerCredentials()
-	if l.sound("mqtt.url") && !m.URL.Secure && m.TLS.Given() {
+	if l.sound("mqtt.url") && !m.URL.Secure() && m.TLS.Given() {
 		// Never plain text by accident: who names a CA means TLS.
 		l.contradiction("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name")
 	}
@@ -65,7 +65,7 @@ func (l *loader) brokerRules() {
 // brokerCredentials moves user and password from the URL to their fields.
 func (l *loader) brokerCredentials() {
 	m := &l.c.MQTT
-	if user := m.URL.userinfo; user != nil && l.sound("mqtt.url") {
+	if user := m.URL.takeUser(); user != nil && l.sound("mqtt.url") {
 		from := l.c.origin("mqtt.url")
 		if m.Username != "" || !m.Password.IsZero() || !l.sound("mqtt.password_file") {
 			l.fault(from, "mqtt.url", "holds credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
@@ -73,7 +73,6 @@ func (l *loader) brokerCredentials() {
 		password, _ := user.Password()
 		m.Username, m.Password = user.Username(), Secret{password}
 		l.c.origins["mqtt.username"], l.c.origins["mqtt.password"] = from, from
-		m.URL.userinfo = nil
 	}
 	// [MQTT-3.1.2-22]: no user name, no password.
 	if l.sound("mqtt.username", "mqtt.url") && m.Username == "" && !m.Password.IsZero() {
@@ -236,6 +235,13 @@ func (l *loader) registryRules() {
 	case !l.sound(url, file):
 	case r.Kind == RegistryPostgres && !given:
 		l.contradiction("is postgres without a database; give identity.registry.database_url or identity.registry.database_url_file too", "identity.registry.kind")
+	case given && strings.HasPrefix(r.DatabaseURL.Reveal(), "postgres"): // else key=value pairs
+		if _, err := parseDatabaseURL(r.DatabaseURL.Reveal()); err != nil {
+			l.contradiction(err.Error(), file, url)
+		}
+	}
+	switch given := !r.DatabaseURL.IsZero(); {
+	case !l.sound(url, file):
 	case r.Kind != RegistryPostgres && given:
 		l.contradiction("is given, and identity.registry.kind is "+r.Kind+"; write postgres there, or drop this", file, url)
 	}

@@ -96,8 +96,12 @@ func (l *leaf) isText() bool {
 	return false
 }
 
-// isList reports whether the leaf is the list of topics, the only list.
+// isList reports whether the leaf is the list of topics.
 func (l *leaf) isList() bool { return l.value.Type() == reflect.TypeFor[[]Topic]() }
+
+// isJoined reports whether the leaf's value is texts separated by commas, which may be a list
+// in the file.
+func (l *leaf) isJoined() bool { return l.kind() == "URLs" }
 
 // kind is the leaf's type in words.
 func (l *leaf) kind() string {
@@ -110,11 +114,9 @@ func (l *leaf) kind() string {
 		return "rate"
 	case Partitions:
 		return "partitions"
-	case BrokerURL:
-		return "URL"
 	case APIURL:
 		return "HTTP URL"
-	case Servers, LeafServers:
+	case Brokers, Servers, LeafServers:
 		return "URLs"
 	case DatabaseURL:
 		return "database URL"

@@ -25,7 +25,7 @@ func (t TLS) Client() (*tls.Config, error) { return t.Files().Config(t.ServerNam
 // TLSConfig is the TLS configuration for the broker, its files read now; nil where the URL
 // is plain text.
 func (m MQTT) TLSConfig() (*tls.Config, error) {
-	if !m.URL.Secure {
+	if !m.URL.Secure() {
 		return nil, nil
 	}
 	return m.TLS.Client()

@@ -130,8 +130,11 @@ func TestBrokerURLs(t *testing.T) {
 		"tls://emqx":         "mqtts://emqx:8883",
 		"mqtt://[::1]":       "mqtt://[::1]:1883",
 		"MQTT://10.0.0.1:99": "mqtt://10.0.0.1:99",
+
+		"mqtt://a, mqtt://b:1884": "mqtt://a:1883,mqtt://b:1884",
+		"mqtts://a,ssl://b":       "mqtts://a:8883,mqtts://b:8883",
 	} {
-		var u BrokerURL
+		var u Brokers
 		require.NoError(t, u.parse(text), text)
 		require.Equal(t, want, u.String(), text)
 	}
@@ -144,13 +147,17 @@ func TestBrokerURLs(t *testing.T) {
 		"mqtt://e:0":        "port outside",
 		"mqtt://e:65536":    "port outside",
 		"mqtt://e:x":        "is not a URL",
-		"ws://e":            "WebSocket is not supported",
 		"amqp://e":          `unknown scheme "amqp"`,
 		"mqtt://e/x":        "more than host and port",
 		"mqtt://e?x=1":      "more than host and port",
 		"mqtt://u:p#x@host": "not shown",
+
+		"mqtt://a,mqtts://b":        "mixes plain text and TLS",
+		"mqtt://u:p@a,mqtt://u:q@b": "has different credentials",
+		"mqtt://u:p@a,mqtt://b":     "has different credentials",
+		"mqtt://a,":                 "names no server between two commas",
 	} {
-		var u BrokerURL
+		var u Brokers
 		require.ErrorContains(t, u.parse(text), want, text)
 	}
 }
@@ -162,7 +169,7 @@ func TestNATSServers(t *testing.T) {
 	require.Equal(t, "nats://a:4222,tls://b,nats://c:4333", s.Join())
 	require.NoError(t, s.parse("ws://a/path,wss://b"))
 	for text, want := range map[string]string{
-		"":                 "names no server",
+		"":                 "names no host",
 		"nats://a,":        "names no server",
 		"http://a":         `unknown scheme "http"`,
 		"nats://":          "names no host",
@@ -186,4 +193,85 @@ func TestSuggestionsAreTypingErrorsOnly(t *testing.T) {
 	}
 	require.Equal(t, 1, distance("ab", "ba"))
 	require.Equal(t, 3, distance("", "abc"))
+}
+
+// TestOddURLs: what is spelled wrong is refused with the right spelling, and no part of a
+// password is shown or becomes a host.
+func TestOddURLs(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"SCHEME://::1":                "has an IPv6 address without brackets: write [::1]",
+		"SCHEME://fe80::1:2:3":        "has an IPv6 address without brackets: write [fe80::1:2:3]",
+		"SCHEME://a:1883:1884":        "more than one colon",
+		"SCHEME://user:p@hunter2#1@h": "percent-encoded (@ is %40, # is %23",
+		"SCHEME://user:hunter2#1@h":   "percent-encoded",
+		"SCHEME://user:hunter2/1@h":   "percent-encoded",
+		"SCHEME://user:hunter2?1@h":   "percent-encoded",
+		"SCHEME://user:hunter2%zz@h":  "is not a URL",
+		"SCHEME://user:hunter2":       "is not a URL",
+		"SCHEME://us er:hunter2@h":    "percent-encoded",
+		"SCHEME://h h":                "is not a URL",
+		"SCHEME://@h":                 "has an @ and no user before it",
+		"SCHEME://h:":                 "has a colon and no port",
+		"SCHEME://h:0":                "port outside 1-65535",
+		"SCHEME://h:65536":            "port outside 1-65535",
+		"SCHEME://h:-1":               "is not a URL",
+		"SCHEME://":                   "names no host",
+		"SCHEME:///h":                 "names no host",
+		"SCHEME:/h":                   "",
+		"SCHEME:h":                    "",
+		"SCHEME://SCHEME://h":         "",
+		"SCHEME://h\\x":               "",
+		"SCHEME://[::1":               "is not a URL",
+		"SCHEME://[h]":                "",
+		"SCHEME://h*":                 "a character in its host",
+		"xyz://user:hunter2@h":        "unknown scheme",
+		"user:hunter2@h":              "",
+		"SCHEME://user:hun,ter2@h":    "",
+	} {
+		for scheme, parse := range map[string]func(string) error{
+			"mqtt": new(Brokers).parse, "nats": new(Servers).parse, "nats-leaf": new(LeafServers).parse,
+			"http": new(APIURL).parse, "postgres": new(DatabaseURL).parse,
+		} {
+			if scheme == "postgres" && text == "SCHEME:///h" {
+				continue // a socket
+			}
+			if scheme == "nats" && text == "user:hunter2@h" || scheme == "postgres" && text == "SCHEME://user:hun,ter2@h" {
+				continue // the password ends where it should
+			}
+			text := strings.ReplaceAll(text, "SCHEME", scheme)
+			err := parse(text)
+			require.Error(t, err, "%s: %s", scheme, text)
+			require.ErrorContains(t, err, want, text)
+			require.Regexp(t, "write it like |leave it out", err.Error())
+			for _, part := range []string{"hunter2", "hun", "ter2"} {
+				require.NotContains(t, err.Error(), part, text)
+			}
+		}
+	}
+}
+
+func TestURLsAsAList(t *testing.T) {
+	t.Parallel()
+	c := load(t, "mqtt: {url: ['mqtt://a', 'mqtt://b:1884']}\nnats: {url: ['nats://a', 'nats://b']}")
+	require.Equal(t, "mqtt://a:1883,mqtt://b:1884", c.MQTT.URL.String())
+	require.Equal(t, "nats://a,nats://b", c.NATS.URL.String())
+	got := faults(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: [['mqtt://a']]}")})
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "has an item that is not a single value")
+}
+
+func TestDatabaseURLs(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"postgres://ingest@db:5432/telemetry?sslmode=verify-full", "postgresql://u:p%40ss@a:1,b:2/db?target_session_attrs=read-write",
+		"postgres:///db?host=/run/postgresql&user=a@b", "postgres://db/x?password=a@b",
+	} {
+		require.NoError(t, new(DatabaseURL).parse(text), text)
+	}
+	file := write(t, "bridge.yaml", "identity: {registry: {kind: postgres, database_url: 'postgres://user:p@hunter2#1@host/db'}}")
+	got := faults(t, Sources{File: file})
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "percent-encoded")
+	require.NotContains(t, got[0], "hunter2")
 }

@@ -56,14 +56,19 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 	return r
 }
 
-// BrokerIdentity is what a bridge on host calls its broker in the leases: the address in
-// mqtt.url, with the host where that address means another machine on each.
+// BrokerIdentity is what a bridge on host calls its broker in the leases: the addresses in
+// mqtt.url in any order, with the host where an address means another machine on each.
 func BrokerIdentity(c *config.Config, host string) string {
-	name := strings.ToLower(c.MQTT.URL.Address())
-	if ip := net.ParseIP(c.MQTT.URL.Host); strings.EqualFold(c.MQTT.URL.Host, "localhost") || ip != nil && ip.IsLoopback() {
-		name += " on " + host
+	var names []string
+	for _, u := range c.MQTT.URL.List() {
+		name := strings.ToLower(u.Address)
+		if ip := net.ParseIP(u.Host); strings.EqualFold(u.Host, "localhost") || ip != nil && ip.IsLoopback() {
+			name += " on " + host
+		}
+		names = append(names, name)
 	}
-	return name
+	slices.Sort(names)
+	return strings.Join(names, ",")
 }
 
 // OtherBrokerAdvice is what to do about replicas under one client id at several brokers.

@@ -129,7 +129,7 @@ func fromDirectory(o *Options) (*crew, error) {
 // device is a device's options but for what it publishes.
 func (o *Options) device(id Identity, clientID string) fleet.Options {
 	return fleet.Options{
-		Address: o.Broker.Address(), TLS: id.TLS, Window: o.Window,
+		Address: o.Broker.Address, TLS: id.TLS, Window: o.Window,
 		Connect: fleet.Connect{
 			ClientID: clientID, Username: o.Username, Password: o.Password, KeepAlive: o.KeepAlive,
 		},

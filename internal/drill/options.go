@@ -99,7 +99,7 @@ func (o *Options) Check() error {
 	case o.CAKey != "" && o.Certs != "":
 		return errors.New("give --ca-key or --certs, not both")
 	case !o.Broker.Secure && (o.CACert != "" || o.Certs != ""):
-		return fmt.Errorf("certificates are for TLS: write --broker mqtts://%s", o.Broker.Address())
+		return fmt.Errorf("certificates are for TLS: write --broker mqtts://%s", o.Broker.Address)
 	case o.Tenant == "" || strings.ContainsAny(o.Tenant, "/+#"):
 		return fmt.Errorf("--tenant %q: must be one topic level", o.Tenant)
 	case o.DeviceRate > 0 && o.Rate/float64(o.Devices) > o.DeviceRate:

@@ -13,7 +13,7 @@ type Replica struct {
 	Host    string    `json:"host"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
-	// Broker identifies the broker that its lanes connect to. Empty: an earlier version,
+	// Broker has the addresses of the broker that its lanes connect to, separated by commas. Empty: an earlier version,
 	// which did not write it.
 	Broker string `json:"broker,omitempty"`
 	// Connected: it reached the broker when it wrote this, by one of its lanes at

@@ -158,8 +158,14 @@ func (v *view) present(now time.Time) []Replica {
 // elsewhere are the replicas present whose lanes connect to another broker than broker.
 func (v *view) elsewhere(broker string, now time.Time) []Replica {
 	return slices.DeleteFunc(v.present(now), func(r Replica) bool {
-		return r.Leaving || r.Broker == "" || broker == "" || r.Broker == broker
+		return r.Leaving || r.Broker == "" || broker == "" || sameBroker(r.Broker, broker)
 	})
+}
+
+// sameBroker reports whether two lists of addresses have one in common.
+func sameBroker(a, b string) bool {
+	others := strings.Split(b, ",")
+	return slices.ContainsFunc(strings.Split(a, ","), func(address string) bool { return slices.Contains(others, address) })
 }
 
 // lease is what is known of a partition: the record that stands, zero where there

@@ -10,8 +10,12 @@ import (
 // Options is how m says to reach the broker, under a client id. Passwords and certificates
 // in files are left there, to be read at each connect.
 func Options(m config.MQTT, clientID string) mqtt.Options {
+	var servers []mqtt.Server
+	for _, u := range m.URL.List() {
+		servers = append(servers, mqtt.Server{Address: u.Address, TLS: u.Secure})
+	}
 	return mqtt.Options{
-		Server:   mqtt.Server{Address: m.URL.Address(), TLS: m.URL.Secure},
+		Servers:  servers,
 		ClientID: clientID,
 		Login:    func() (mqtt.Login, error) { return login(m) },
 		Advice:   StatusAdvice,

@@ -9,6 +9,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/tlsfile"
+	"mqtt-nats-bridge/mqtt"
 )
 
 // TestLogin: what a file holds is read at each connect.
@@ -31,8 +32,7 @@ func TestLogin(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	o := Options(c.MQTT, "bridge-0")
-	require.Equal(t, "localhost:8883", o.Server.Address)
-	require.True(t, o.Server.TLS)
+	require.Equal(t, []mqtt.Server{{Address: "localhost:8883", TLS: true}}, o.Servers)
 	login, err := o.Login()
 	require.NoError(t, err)
 	require.Equal(t, "old", login.Password)

@@ -1,0 +1,85 @@
+package mqtt
+
+import (
+	"errors"
+	"strings"
+)
+
+// turns says which of the broker's listeners is tried next.
+type turns struct {
+	servers []Server
+	at      int // the one to try
+	tried   int // since the last pause
+	// Since the last connection: what is wrong with each, and what speaks there.
+	problems map[string]error
+	speaks   map[string]protocol
+}
+
+func (t *turns) server() Server { return t.servers[t.at] }
+
+// connected notes that the listener has accepted the session.
+func (t *turns) connected() { t.problems, t.speaks, t.tried = nil, nil, 0 }
+
+// note keeps what is wrong with the listener, and returns what is wrong with all that have
+// been tried, in the order of the list.
+func (t *turns) note(err error) error {
+	if len(t.servers) == 1 {
+		return err
+	}
+	if t.problems == nil {
+		t.problems = map[string]error{}
+	}
+	t.problems[t.server().URL()] = err
+	var all serverErrors
+	for _, s := range t.servers {
+		if err := t.problems[s.URL()]; err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
+}
+
+// failed is called at the end of each connection and failed attempt. It moves on where the
+// listener is of no use, and reports whether a pause is due, which is when all have had
+// their turn. After a connection that worked the same listener is next.
+func (t *turns) failed(err error) (pause bool) {
+	var problem *ConnectProblem
+	if !errors.As(err, &problem) && !errors.Is(err, ErrSubscriptionRefused) {
+		t.tried = 0
+		return true
+	}
+	t.at = (t.at + 1) % len(t.servers)
+	if t.tried++; t.tried < len(t.servers) {
+		return false
+	}
+	t.tried = 0
+	return true
+}
+
+// identified asks once what speaks at an address.
+func (t *turns) identified(address string, ask func() protocol) protocol {
+	found, asked := t.speaks[address]
+	if !asked {
+		if t.speaks == nil {
+			t.speaks = map[string]protocol{}
+		}
+		found = ask()
+		t.speaks[address] = found
+	}
+	return found
+}
+
+// serverErrors are what is wrong with several listeners.
+type serverErrors []error
+
+// Error implements error.
+func (e serverErrors) Error() string {
+	texts := make([]string, len(e))
+	for i, err := range e {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap is for errors.Is and errors.As.
+func (e serverErrors) Unwrap() []error { return e }

@@ -1,0 +1,71 @@
+package mqtt
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/peers"
+)
+
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	a, b, c := Server{Address: "a:1"}, Server{Address: "b:1"}, Server{Address: "c:1"}
+	failed := func(s Server) error { return &ConnectProblem{Cause: CauseRefused, URL: s.URL()} }
+	turn := turns{servers: []Server{a, b, c}}
+	require.Equal(t, a, turn.server())
+	require.EqualError(t, turn.note(failed(a)), "broker at mqtt://a:1 cannot be reached")
+	require.False(t, turn.failed(failed(a)), "the next one immediately")
+	require.Equal(t, b, turn.server())
+	require.EqualError(t, turn.note(failed(b)), "broker at mqtt://a:1 cannot be reached; broker at mqtt://b:1 cannot be reached")
+	require.False(t, turn.failed(failed(b)))
+	err := turn.note(failed(c))
+	require.True(t, turn.failed(err), "a pause after each round")
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.Equal(t, a, turn.server())
+	require.Equal(t, err.Error(), turn.note(failed(a)).Error(), "the same text in each round")
+
+	turn.failed(failed(a))
+	turn.connected()
+	require.True(t, turn.failed(ErrClosedByBroker))
+	require.Equal(t, b, turn.server(), "the one that worked is first")
+	turn.connected()
+	turn.failed(ErrSubscriptionRefused)
+	require.Equal(t, c, turn.server())
+	one := turns{servers: []Server{a}}
+	problem := failed(a)
+	require.True(t, errors.Is(one.note(problem), problem))
+	require.True(t, one.failed(problem))
+	require.Equal(t, a, one.server())
+}
+
+// TestSeveralBrokers: a session is where a listener accepts it.
+func TestSeveralBrokers(t *testing.T) {
+	t.Parallel()
+	first, second := peers.Mosquitto(t, peers.MosquittoOptions{}), peers.Mosquitto(t, peers.MosquittoOptions{})
+	first.Stop()
+	log := &lines{}
+	s := openAt(t, first.Addr, &recorder{ack: true}, log.into, func(o *Options) {
+		o.Servers = append(o.Servers, Server{Address: second.Addr})
+	})
+	at := func(m *peers.MosquittoProcess) func(Status) bool {
+		return func(st Status) bool { return st.Subscribed && st.Broker == "mqtt://"+m.Addr }
+	}
+	eventually(t, s, at(second))
+	first.Start()
+	second.Restart()
+	eventually(t, s, subscribed)
+	second.Stop()
+	eventually(t, s, at(first))
+	first.Stop()
+	eventually(t, s, func(st Status) bool {
+		return st.Problem == "broker at mqtt://"+first.Addr+" cannot be reached: dial tcp "+first.Addr+": connect: connection refused; broker at mqtt://"+
+			second.Addr+" cannot be reached: dial tcp "+second.Addr+": connect: connection refused"
+	})
+	second.Start()
+	eventually(t, s, at(second))
+	existed, err := EndSession(t.Context(), Options{Servers: []Server{{Address: first.Addr}, {Address: second.Addr}}, ClientID: "bridge-0"})
+	require.NoError(t, err)
+	require.True(t, existed)
+}
