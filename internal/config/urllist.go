@@ -15,7 +15,6 @@ import (
 // urlRules say what the URLs of a key may be.
 type urlRules struct {
 	example string
-	key     string   // of the user's password, to advise its file
 	schemes []string // the first is the one to write
 	bare    bool     // a URL without a scheme has the first
 	paths   []string // schemes that may have a path

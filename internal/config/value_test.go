@@ -233,7 +233,7 @@ func TestOddURLs(t *testing.T) {
 			"mqtt": new(Brokers).parse, "nats": new(Servers).parse, "nats-leaf": new(LeafServers).parse,
 			"http": new(APIURL).parse, "postgres": new(DatabaseURL).parse,
 		} {
-			if scheme == "postgres" && text == "SCHEME:///h" {
+			if scheme == "postgres" && (text == "SCHEME:///h" || text == "SCHEME://") {
 				continue // a socket
 			}
 			if scheme == "nats" && text == "user:hunter2@h" || scheme == "postgres" && text == "SCHEME://user:hun,ter2@h" {
