@@ -92,7 +92,16 @@ func (d *dialer) open(network, address string) (net.Conn, error) {
 	if d.inProcess != nil {
 		return d.inProcess.InProcessConn()
 	}
-	return dial(network, address, d.timeout)
+	conn, err := dial(network, address, d.timeout)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// What is not on its way when the connection is closed stays here. The kernel
+		// would go on sending it for minutes, perhaps until JetStream has forgotten that it
+		// has the message; the publisher sends it again in time.
+		if err = tcp.SetLinger(0); err != nil {
+			conn.Close()
+		}
+	}
+	return conn, err
 }
 
 // dial looks the name up itself, for nats.go would do so before it dials, and takes

@@ -51,7 +51,7 @@ type lookups struct {
 // clock, by which the time of the first attempt is told.
 type scan struct {
 	stream, subject string
-	age             time.Duration // of the oldest first attempt, with its margin
+	age             time.Duration // of the oldest first attempt when it began, with its margin
 	from            time.Time     // zero: the clock has not been asked yet
 	seq             uint64        // where the next question begins; 0: at from
 	asked           time.Time     // the latest question
@@ -63,8 +63,7 @@ const (
 	// lookupsInFlight bounds the questions of one publisher. nats-server drops all
 	// of its API queue beyond 10,000 requests, and a fleet shares it.
 	lookupsInFlight = 64
-	// startMargin covers the way of the first attempt's message, and how much the
-	// clocks of a cluster's servers differ.
+	// startMargin covers how much the clocks of a cluster's servers differ.
 	startMargin = 10 * time.Second
 	// foreignMargin is how much the clock may differ that told a first attempt which
 	// was not this process's.
@@ -74,8 +73,9 @@ const (
 )
 
 // resendMargin is how much earlier than the duplicate window a message counts as
-// forgotten: the time that a message may be on its way.
-func resendMargin(window time.Duration) time.Duration { return min(window/4, 15*time.Second) }
+// forgotten: the time that a message may be on its way, which is as long as nats.go takes to
+// notice that a path is dead ([DefaultPingInterval], twice), and how much servers' clocks differ.
+func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*time.Second) }
 
 // LookupSubject is where a stream is asked. Both empty: the part that all these
 // subjects have in common.
@@ -94,15 +94,19 @@ func (p *Publisher) mayBeForgotten(e *entry, now time.Time) bool {
 	return e.age(now) > window-resendMargin(window)
 }
 
-// age is how long ago the first attempt was at most, by the clock that has gone
-// further: the monotonic one stands still while the machine is suspended, the other
-// one may be set back.
+// age is how long ago the first attempt was at most.
 func (e *entry) age(now time.Time) time.Duration {
-	age := max(now.Sub(e.first), now.Round(0).Sub(e.first.Round(0)))
+	age := elapsed(e.first, now)
 	if e.foreign {
 		age += foreignMargin
 	}
 	return age
+}
+
+// elapsed is the time from one moment to another by the clock that has gone further: the
+// monotonic one stands still while the machine is suspended, the other one may be set back.
+func elapsed(from, to time.Time) time.Duration {
+	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
 }
 
 func (p *Publisher) lookupsDenied() bool {
@@ -251,7 +255,7 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	l.progress = time.Now()
 	more := false
 	if err == nil {
-		more, err = l.scans[index].take(&a, l.progress)
+		more, err = l.scans[index].take(&a, elapsed(l.began, l.progress))
 	}
 	if err != nil {
 		p.recovery.pause = min(2*p.recovery.pause, maxPause)
@@ -274,16 +278,18 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	return true
 }
 
-// take reads an answer and reports whether there is more to ask.
-func (s *scan) take(a *lookupAnswer, now time.Time) (more bool, err error) {
+// take reads an answer and reports whether there is more to ask. The server told its time
+// after it was asked and before the answer came: its message may have been on its way for long,
+// so the age is the one at the latter.
+func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error) {
 	switch {
 	case a.Error != nil:
 		return false, nil
 	case s.from.IsZero() && (!a.TS.IsZero() || !a.Created.IsZero()):
 		if a.TS.IsZero() {
-			a.TS = now // a server before 2.10 does not tell its time
+			a.TS = time.Now() // a server before 2.10 does not tell its time
 		}
-		s.from = a.TS.Add(-s.age).UTC()
+		s.from = a.TS.Add(-s.age - since).UTC()
 		return true, nil
 	case s.from.IsZero() || a.Message == nil:
 		return false, fmt.Errorf("%w: an answer to another question", ErrBadAck)

@@ -33,7 +33,7 @@
 //   - a server that stops taking messages, be it silently, goes on refusing until
 //     the publisher has learned of it: a leader election (4 s at the least) is
 //     longer than the acknowledgement timeout (3 s);
-//   - what a server still holds of a dead connection is handled, and its answer arrives, within 10 s each.
+//   - what a server still holds of a dead connection is handled, and its answer arrives, within 20 s each.
 //
 // That no new message is taken for a redelivered one needs this (bridge/DESIGN.md,
 // "Redelivery"):

@@ -35,16 +35,16 @@ func TestTheSimulationCatches(t *testing.T) {
 		"a stop of the process unnoticed":          {sabotage{restless: true}, losses},
 		"a hash of the content for the message id": {contentAsID(), []promise{falseDuplicate}},
 		// Look-ups.
-		"streams never asked":                             {neverAsks(), []promise{storedTwice}},
-		"an answer ignored":                               {misread(func(body string) string { return forMessage(body, noMessage) }), []promise{storedTwice}},
-		"an error taken for not stored":                   {misread(func(body string) string { return forError(body, noMessage) }), []promise{storedTwice}},
-		"a replica that lags asked":                       {sabotage{follower: true}, []promise{storedTwice}},
-		"the bridge's clock for the server's":             {misread(func(body string) string { return forTime(body, `{"created":"2026-01-01T00:00:00Z"}`) }), []promise{storedTwice}},
-		"no margin for the way and for clocks of servers": {fromLater(10 * time.Second), []promise{storedTwice}},
-		"no margin for the broker's clock":                {attempted(func(ns int64) int64 { return ns + int64(time.Minute) }), []promise{storedTwice}},
-		"no margin before the window's end":               {window(func(*process) time.Duration { return duplicateWindow + 15*time.Second }), []promise{storedTwice}},
-		"the latest attempt for the first":                {latestAttempt(), []promise{storedTwice}},
-		"the time of the delivery for the first attempt":  {attempted(func(int64) int64 { return time.Now().UnixNano() }), []promise{storedTwice}},
+		"streams never asked":                            {neverAsks(), []promise{storedTwice}},
+		"an answer ignored":                              {misread(func(body string) string { return forMessage(body, noMessage) }), []promise{storedTwice}},
+		"an error taken for not stored":                  {misread(func(body string) string { return forError(body, noMessage) }), []promise{storedTwice}},
+		"a replica that lags asked":                      {sabotage{follower: true}, []promise{storedTwice}},
+		"the bridge's clock for the server's":            {misread(func(body string) string { return forTime(body, `{"created":"2026-01-01T00:00:00Z"}`) }), []promise{storedTwice}},
+		"no margin for the clocks of servers":            {fromLater(10 * time.Second), []promise{storedTwice}},
+		"no margin for the broker's clock":               {attempted(func(ns int64) int64 { return ns + int64(time.Minute) }), []promise{storedTwice}},
+		"no margin before the window's end":              {window(func(*process) time.Duration { return duplicateWindow + 25*time.Second }), []promise{storedTwice}},
+		"the latest attempt for the first":               {latestAttempt(), []promise{storedTwice}},
+		"the time of the delivery for the first attempt": {attempted(func(int64) int64 { return time.Now().UnixNano() }), []promise{storedTwice}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

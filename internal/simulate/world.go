@@ -304,11 +304,11 @@ func (w *world) settleDown() {
 	w.driving = driving
 }
 
-// sleep lets time pass. Nothing stays on the wire for longer than 10 s.
+// sleep lets time pass. Nothing stays on the wire for longer than 20 s.
 func (w *world) sleep(d time.Duration) {
 	const (
 		slice = 5 * time.Second
-		bound = 10*time.Second - slice // until it is looked for again
+		bound = 20*time.Second - slice // until it is looked for again
 	)
 	driving := w.driving
 	w.driving = false
