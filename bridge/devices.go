@@ -299,7 +299,7 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64, s
 }
 
 // lock finds r's entry and returns it with its shard locked, or nil and nothing
-// locked where the device was forgotten meanwhile.
+// locked where the device was forgotten in between.
 func (d *Devices) lock(r deviceRef) (*device, *sync.Mutex) {
 	if !r.known {
 		return nil, nil

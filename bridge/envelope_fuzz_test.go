@@ -48,7 +48,7 @@ func FuzzEnvelope(f *testing.F) {
 		for i, want := range []string{topic, tenant, device, kind, tenant + "/" + device} {
 			var got string
 			require.NoError(t, json.Unmarshal(values[i], &got))
-			// JSON cannot say what is no UTF-8: it becomes U+FFFD, byte for byte.
+			// JSON cannot express invalid UTF-8: it becomes U+FFFD, byte for byte.
 			require.Equal(t, strings.Map(func(r rune) rune { return r }, want), got)
 			require.True(t, utf8.Valid(values[i]))
 		}

@@ -41,7 +41,7 @@ type journalHeader struct {
 	acked  uint64 // PUBACKs of those before it may have been written
 	start  uint64 // where the broker's present numbering of packets began
 	first  uint64 // its packet id
-	unsure uint64 // 1: the lane was away too long to trust content that recurs
+	unsure uint64 // 1: the lane was disconnected too long to trust content that recurs
 }
 
 // journalEntry is one delivery: the number in its message id; hash (47 bits), stored

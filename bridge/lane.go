@@ -379,7 +379,7 @@ func (l *Lane) settle(r *Result) {
 	l.advance()
 }
 
-// finish settles a slot: its message is stored, or counted out.
+// finish settles a slot: its message is stored, or dropped.
 func (l *Lane) finish(s *slot) {
 	s.settled = true
 	l.waiting--
@@ -449,7 +449,7 @@ func (l *Lane) credit(now int64) int64 {
 }
 
 // Tick is called about once per second. It notes in the journal that process and broker
-// are there, so that after a crash the lane knows for how long it was away, notices that
+// are there, so that after a crash the lane knows for how long it was disconnected, notices that
 // a lane without messages has caught up, and gives up on redeliveries that do not come.
 func (l *Lane) Tick() {
 	l.mu.Lock()

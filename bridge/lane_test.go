@@ -300,7 +300,7 @@ func TestCountsAddUp(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3, 4, 5, 6, 7}, s.conn.acked())
 }
 
-// While a message waits, others behind it are counted out or stored already: they are
+// While a message waits, others behind it are dropped or stored already: they are
 // in the ring for their turn to be acknowledged, and in flight no more.
 func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 	t.Parallel()
@@ -312,7 +312,7 @@ func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 		require.Equal(t, c.Received, c.Stored+c.QuarantinedTotal()+c.QuarantineSkipped+c.QoS0Dropped+uint64(c.InFlight))
 	}
 	s.deliver(1, telemetry, "waits")
-	s.deliver(2, "elsewhere", "counted out")
+	s.deliver(2, "elsewhere", "dropped")
 	s.deliver(3, telemetry, "stored before")
 	s.deliver(4, telemetry, "retained", retained)
 	add(2)
@@ -320,7 +320,7 @@ func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 	add(1)
 	s.connect(true)
 	s.deliver(1, telemetry, "waits", dup)
-	s.deliver(2, "elsewhere", "counted out", dup)
+	s.deliver(2, "elsewhere", "dropped", dup)
 	s.deliver(3, telemetry, "stored before", dup)
 	require.Empty(t, s.conn.acked())
 	s.deliver(4, telemetry, "retained", retained, dup)
@@ -378,7 +378,7 @@ func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
 	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
 	s.deliver(1, telemetry, "waits for JetStream")
 	for range 2 * maxUnsettled {
-		s.deliver(0, "elsewhere", "counted out", qos0)
+		s.deliver(0, "elsewhere", "dropped", qos0)
 	}
 	require.Nil(t, s.Room())
 	require.Equal(t, uint64(2*maxUnsettled), s.Counts().QuarantineSkipped)

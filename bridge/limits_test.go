@@ -242,7 +242,7 @@ func TestAHeldUpRingGivesCredit(t *testing.T) {
 	s := play(t, limited(1, 5))
 	s.send(5, "acme/dev-1")
 	s.tick(time.Minute)
-	s.stream.store(0) // JetStream was away for a minute
+	s.stream.store(0) // JetStream was unreachable for a minute
 	s.send(65, "acme/dev-1")
 	require.Equal(t, uint64(5), s.rejected(), "sixty of the minute are left to it")
 }

@@ -102,7 +102,7 @@ type world struct {
 type outstanding struct {
 	*published
 	letter *letter
-	stored bool // the answer is under way
+	stored bool // the answer is in flight
 }
 
 func newWorld(t *rapid.T) *world {

@@ -38,7 +38,7 @@ type Restored struct {
 	// Tenant and Device are the topic's; nil where it matches no route.
 	Tenant, Device []byte
 	// Message is what to store; nil unless accepted. Its id is the one the
-	// message had: whoever has it already recognises it.
+	// message had: a consumer that has it already recognises it.
 	Message *Message
 }
 

@@ -68,7 +68,7 @@ func (s *scales) number(id uint16) meter {
 // So what counts is what the device had left, in messages, when the new rate came
 // into force, or at its latest message (clock) if that was later. It keeps that,
 // up to the new burst, and gains at the new rate from there on. A full bucket is
-// full under the new limit: whoever was quiet may send the new burst at once, as a
+// full under the new limit: a device that was quiet may send the new burst at once, as a
 // device may that was never seen.
 func (m meter) adopt(scale uint16, tat, clock, now int64) int64 {
 	at := min(max(m.since, clock), now)

@@ -204,7 +204,7 @@ func TestWhatIsNotSubscribedIsKept(t *testing.T) {
 	}
 }
 
-// Whoever publishes to the topics of an earlier subscription cannot create subjects
+// A client that publishes to the topics of an earlier subscription cannot create subjects
 // without end.
 func TestNotSubscribedSubjectsAreBounded(t *testing.T) {
 	t.Parallel()
@@ -246,7 +246,7 @@ func TestATenantCalledQuarantineDoesNotWriteThere(t *testing.T) {
 	require.Equal(t, "tenant.quarantine.device.replay.telemetry", s.only().subject)
 }
 
-// Whoever gets a message to the bridge past the broker's rule is bounded like a
+// A client that gets a message to the bridge past the broker's rule is bounded like a
 // device.
 func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {
 	t.Parallel()

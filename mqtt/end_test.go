@@ -51,7 +51,7 @@ func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnreachable)
 }
 
-// What is no CONNACK is not read: a broker may send a quarter of a gigabyte in one
+// Anything that is not a CONNACK is not read: a broker may send a quarter of a gigabyte in one
 // packet, to a replica that tries it again and again.
 func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
 	t.Parallel()

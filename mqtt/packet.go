@@ -69,7 +69,7 @@ func parseHeader(b []byte) (h header, ok bool, err error) {
 // and d.PayloadSize, which counts from h.rest, says how long it really is.
 //
 // A topic name with a wildcard or a NUL is let through although §3.3.2.1 forbids
-// it: ending the connection would have the broker send it again for ever, and
+// it: ending the connection would have the broker send it again forever, and
 // the subject mapping refuses or escapes it anyway.
 func parsePublish(h header, body []byte, d *bridge.Delivery) error {
 	d.QoS = h.flags >> 1 & 3

@@ -54,7 +54,7 @@ func (p *pause) wait() (pinged bool, err error) {
 }
 
 // fence waits until what was read may be taken, and is false where the socket was
-// closed meanwhile. It waits only after the whole process has stood still.
+// closed before that. It waits only after the whole process has stood still.
 func (p *pause) fence(c Claim) bool {
 	for c.Fenced() {
 		select {

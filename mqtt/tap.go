@@ -64,7 +64,7 @@ type tap struct {
 	// Two locks, writeMu before ackMu. Only writeMu is held during a write:
 	// Ack is called under locks that the admin endpoint needs too, and must not
 	// wait for a broker that has stopped reading. The buffer is bounded although
-	// Ack never waits: whoever appends calls Flush before it takes more from the
+	// Ack never waits: the goroutine that appends calls Flush before it takes more from the
 	// broker or from JetStream.
 	writeMu sync.Mutex
 	written []byte // the buffer that was written last, for the next one

@@ -65,7 +65,7 @@ func TestAckNeverWaits(t *testing.T) {
 	_, err := io.ReadFull(far, make([]byte, 1))
 	require.NoError(t, err)
 	for id := range uint16(10_000) {
-		tp.Ack(id) // would hang here for ever
+		tp.Ack(id) // would hang here forever
 	}
 	require.Len(t, tp.acks, 4*10_000)
 	tp.Close()
@@ -135,7 +135,7 @@ func TestAFailedWriteEndsTheConnectionWithItsReason(t *testing.T) {
 			_, err = readAll(tp)
 			require.ErrorIs(t, err, syscall.EPIPE)
 			require.ErrorContains(t, err, "write to the broker")
-			require.ErrorIs(t, endReason(tp, nil), ErrClosedByBroker, "the broker went, whoever noticed it")
+			require.ErrorIs(t, endReason(tp, nil), ErrClosedByBroker, "the broker went, whichever side noticed it")
 			requireLife(t, tp, r.all())
 		})
 	}

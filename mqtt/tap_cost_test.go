@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// loopConn repeats the same bytes for ever, as many as are asked for.
+// loopConn repeats the same bytes forever, as many as are asked for.
 type loopConn struct {
 	net.Conn
 	wire []byte

@@ -111,7 +111,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	got := run(t, "healthcheck", "--set", "admin.listen="+listen)
 	require.Equal(t, 1, got.code, got.out)
 
-	// The endpoint lives before that, and a bridge mends it.
+	// The endpoint lives before that, and a bridge fixes it.
 	bridge := peers.Bridge(t, peers.BridgeOptions{Env: []string{"NATS_URL=" + nats.URL, "MQTT_URL=mqtt://127.0.0.1:1", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=1GiB"}})
 	bridge.Log().Await(t, 0, "created in JetStream")
 	require.Eventually(t, func() bool {

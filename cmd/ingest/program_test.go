@@ -42,7 +42,7 @@ func buildAndRun(m *testing.M) int {
 }
 
 // command is the program in a directory of its own, without the configuration of
-// whoever runs the test.
+// the user who runs the test.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary, args...)

@@ -18,7 +18,7 @@ type runCommand struct{}
 
 // Help is what --help says beyond the flags.
 func (runCommand) Help() string {
-	return `Makes or updates its tables (unless database.migrate is false), then pulls from the durable consumers that the bridge makes, stores each batch in one transaction and only then acknowledges it. A database or a NATS server that is away is no failure: ingest logs it, acknowledges nothing, is not ready (see /readyz) and goes on by itself.
+	return `Makes or updates its tables (unless database.migrate is false), then pulls from the durable consumers that the bridge makes, stores each batch in one transaction and only then acknowledges it. A database or a NATS server that is unreachable is no failure: ingest logs it, acknowledges nothing, is not ready (see /readyz) and goes on by itself.
 
 SIGHUP reads file, environment and flags again: the level of the log changes immediately, what else differs is named in the log and needs a restart. With an error in it nothing changes. Secrets and certificates in files need neither: they are read at each connect.
 

@@ -23,7 +23,7 @@ type demoCommand struct {
 
 // Help is what --help says beyond the flags.
 func (demoCommand) Help() string {
-	return `Starts an MQTT broker, a nats-server with JetStream and the bridge between them in this process, on free ports of 127.0.0.1, and a fleet of devices with certificates of their own. Five of them misbehave, each in its way, and end in quarantine. It needs no configuration and leaves nothing behind; it prints commands to try meanwhile.
+	return `Starts an MQTT broker, a nats-server with JetStream and the bridge between them in this process, on free ports of 127.0.0.1, and a fleet of devices with certificates of their own. Five of them misbehave, each in its way, and end in quarantine. It needs no configuration and leaves nothing behind; it prints commands to try while it runs.
 
 The exit code is 0 only if every message is accounted for: what the devices got acknowledgements for, what the bridge counted and what the streams hold agree; with --ingest, what the database holds too.
 

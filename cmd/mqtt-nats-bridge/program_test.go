@@ -46,7 +46,7 @@ func buildAndRun(m *testing.M) int {
 }
 
 // command is the program in a directory of its own, without the configuration of
-// whoever runs the test.
+// the user who runs the test.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary, args...)
@@ -102,7 +102,7 @@ func startNATS(t *testing.T) *jetstream.Server {
 	return s
 }
 
-// daemonProcess is a bridge under way.
+// daemonProcess is a running bridge.
 type daemonProcess struct {
 	cmd  *exec.Cmd
 	t    *testing.T

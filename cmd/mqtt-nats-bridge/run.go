@@ -26,7 +26,7 @@ func (runCommand) Help() string {
 
 SIGHUP reads file, environment and flags again. Limits, the bound of the quarantine and the level of the log change at once; what else differs is named in the log and needs a restart. With a fault in it nothing changes.
 
-The first SIGTERM or SIGINT stops it in order: nothing new is taken, what is under way is stored and acknowledged, for at most stop_timeout; what is left then stays with the broker, which delivers it again. A second signal ends it at once, with exit code 1.
+The first SIGTERM or SIGINT stops it in order: nothing new is taken, what is in flight is stored and acknowledged, for at most stop_timeout; what is left then stays with the broker, which delivers it again. A second signal ends it at once, with exit code 1.
 
 Examples:
 
@@ -119,6 +119,6 @@ func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 	case err != nil:
 		return err
 	}
-	log.Info().Msg("stopped, nothing was left under way")
+	log.Info().Msg("shutdown complete, no messages in flight")
 	return nil
 }

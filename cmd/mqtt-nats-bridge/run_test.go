@@ -45,7 +45,7 @@ func TestRunGoesOnWithoutItsPeersAndStopsOnASignal(t *testing.T) {
 	code, log := d.end()
 	require.Zero(t, code, log)
 	require.Contains(t, log, `"cause":"signal: terminated"`)
-	require.Contains(t, log, `"message":"stopped, nothing was left under way"`)
+	require.Contains(t, log, `"message":"shutdown complete, no messages in flight"`)
 	require.NotContains(t, log, "hunter")
 }
 
@@ -109,7 +109,7 @@ func TestAnAdminPortInUseIsNamed(t *testing.T) {
 	require.NotContains(t, got.err, "mqtt not connected", "no session was opened")
 }
 
-// TestASecondSignalEndsAtOnce: NATS is away, so a message is under way for as
+// TestASecondSignalEndsAtOnce: NATS is unreachable, so a message is in flight for as
 // long as it takes.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ type sessionsClear struct {
 
 // Help is what --help says beyond the flags.
 func (sessionsClear) Help() string {
-	return `The broker keeps a lane's session while the lane is away, so that nothing is lost. For one that never comes back that is a trap: of a $share group EMQX goes on giving it its share of new messages until the session expires, and only then to the others.
+	return `The broker keeps a lane's session while the lane is disconnected, so that nothing is lost. For one that never comes back that is a trap: of a $share group EMQX goes on giving it its share of new messages until the session expires, and only then to the others.
 
 What a session still holds when it is cleared is thrown away: it has been acknowledged to the devices and is stored nowhere. So let the lane retire first (lanes.retiring): it leaves its group and stores what is left. A client that is connected under the id is thrown out; MQTT 3.1.1 does not tell whether there is one, so this asks first. Without a terminal --yes is required.
 
@@ -46,7 +46,7 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		return cli.UsageError{Err: fmt.Errorf("sessions clear: %w", err)}
 	}
 	if !s.Yes {
-		fmt.Fprintf(p.out, "At %s the sessions of %s end, with every message they hold.\nWhoever is connected under one of these client ids is thrown out.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
+		fmt.Fprintf(p.out, "At %s the sessions of %s end, with every message they hold.\nA client that is connected under one of these client ids is thrown out.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
 		ok, err := p.confirm(ctx, "Clear?")
 		if err != nil {
 			return err

@@ -84,7 +84,7 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	}
 	if c.Streams.Manage == config.ManageOff {
 		faults := &config.Faults{}
-		faults.Add(c.Fault("streams.manage", "is off: the streams are somebody else's; write create or verify to apply them"))
+		faults.Add(c.Fault("streams.manage", "is off: the streams are externally managed; write create or verify to apply them"))
 		return faults
 	}
 	t, err := openStreams(c, plan)

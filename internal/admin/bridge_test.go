@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 30 * time.Second
 
 // away are settings under which neither peer can be reached. The streams are
-// somebody else's, so the start does not wait for them.
+// externally managed, so the start does not wait for them.
 func away() []string {
 	return []string{"MQTT_URL=mqtt://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1", "BRIDGE_STREAMS_MANAGE=off"}
 }

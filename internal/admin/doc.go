@@ -8,6 +8,6 @@
 //	/devices/{tenant}/{device}  one device
 //	/debug/pprof/               only where the address is loopback
 //
-// It reads and changes nothing. It has no authentication: whoever reaches the
+// It reads and changes nothing. It has no authentication: anyone who reaches the
 // address sees device names and counts, never a payload or a secret.
 package admin

@@ -33,7 +33,7 @@ func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 		code, body = get(t, s, "/readyz")
 		problems, _ = object(t, body)["problems"].([]any)
 		return len(problems) == 2 && strings.Contains(body, "cannot be reached")
-	}, patience, 10*time.Millisecond, "nothing but two peers is away")
+	}, patience, 10*time.Millisecond, "nothing but two peers is unreachable")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, false, object(t, body)["ready"])
 	mqtt := problems[1].(map[string]any)

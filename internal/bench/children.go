@@ -51,7 +51,7 @@ type BareOptions struct {
 // bareResult is what the bare publisher prints.
 type bareResult struct {
 	Seconds float64 // from the first publish to the last PubAck
-	CPU     float64 // of the process meanwhile, s
+	CPU     float64 // of the process during the run, s
 }
 
 // PublishBare is the body of the bare publisher's process: it stores the messages

@@ -25,7 +25,7 @@ type script struct {
 	hangUp byte
 	// grant gives SUBACK's code for a filter; nil: 1 for all.
 	grant func(filter string) byte
-	// versionTopic and version are a retained message for whoever subscribes
+	// versionTopic and version are a retained message for every client that subscribes
 	// to $SYS.
 	versionTopic, version string
 	// connack5 answers CONNECT with MQTT 5; nil: with Receive Maximum 1000; empty: not

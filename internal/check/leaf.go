@@ -40,7 +40,7 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 	o.Domain, o.StoreDir = c.NATS.Leaf.Domain+"-check", dir
 	node, err := jetstream.StartLeaf(ctx, o)
 	if err != nil {
-		r.Fail("leaf link", "%v: mend what nats in the configuration names", err)
+		r.Fail("leaf link", "%v: fix what nats in the configuration names", err)
 		return
 	}
 	defer node.Close()
@@ -56,7 +56,7 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 			if problem == "" {
 				problem = "no answer within " + answerTimeout.String()
 			}
-			r.Fail("leaf link", "%s does not take a leaf node: %s: see that the hub has a leafnodes block that listens there and knows the credentials of nats", c.NATS.Leaf.URL, problem)
+			r.Fail("leaf link", "%s does not take a leaf node: %s: make sure that the hub has a leafnodes block that listens there and knows the credentials of nats", c.NATS.Leaf.URL, problem)
 			return
 		}
 		select {

@@ -41,7 +41,7 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 	nobody := "nats-leaf://127.0.0.1:" + strconv.Itoa(freePort(t))
 	out, r = checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+nobody, "BRIDGE_NATS_LEAF_MAX_PAYLOAD=2MiB")...)
 	require.Equal(t, 2, r.Failed(), out)
-	require.Regexp(t, `FAIL  leaf link: .* does not take a leaf node: .*connection refused.*: see that the hub has a leafnodes block`, out)
+	require.Regexp(t, `FAIL  leaf link: .* does not take a leaf node: .*connection refused.*: make sure that the hub has a leafnodes block`, out)
 	require.Contains(t, out, "FAIL  hub max_payload: the hub takes 1MiB, nats.leaf.max_payload is 2MiB")
 }
 

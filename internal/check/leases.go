@@ -38,7 +38,7 @@ func (n *natsCheck) leases(ctx context.Context) {
 		n.report.Fail("leases", "%v: allow the user to publish to $JS.API.STREAM.INFO.KV_%s", context.Cause(bounded), bucket)
 		return
 	case err != nil:
-		n.report.Fail("leases", "the bucket %s: %v: see that it is a KV bucket, or name another in lanes.bucket", bucket, n.watch.explain(bounded, err))
+		n.report.Fail("leases", "the bucket %s: %v: make sure that it is a KV bucket, or name another in lanes.bucket", bucket, n.watch.explain(bounded, err))
 		return
 	}
 	key := n.config.MQTT.ClientID + ".check"

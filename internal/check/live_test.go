@@ -77,5 +77,5 @@ func TestTheTableOfCertificatesIsLookedFor(t *testing.T) {
 	db.Stop()
 	out, r = look()
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, "see that PostgreSQL runs at the host and port of identity.registry.database_url")
+	require.Contains(t, out, "make sure that PostgreSQL runs at the host and port of identity.registry.database_url")
 }

@@ -69,7 +69,7 @@ type natsCheck struct {
 func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {
 	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-check").Resolve()
 	if err != nil {
-		r.Fail("nats", "%v: mend what nats in the configuration names", err)
+		r.Fail("nats", "%v: fix what nats in the configuration names", err)
 		return nil, nil, false
 	}
 	options.Hooks.Error = func(_ *nats.Conn, err error) { watch.note(err) }

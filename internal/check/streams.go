@@ -60,7 +60,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference,
 	defer stop()
 	if _, err := jetstream.Manage(bounded, n.js, jetstream.ManageVerify, present, n.plan.Consumers); err != nil {
 		// The first line is the sentinel's, each other one names a stream, the
-		// field and the way to mend it.
+		// field and the way to fix it.
 		_, faults, found := strings.Cut(err.Error(), "\n")
 		if !found {
 			faults = err.Error()

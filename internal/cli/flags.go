@@ -15,7 +15,7 @@ type Flag struct {
 
 // Flags are the values from a command line: flags, and set, which are KEY=VALUE pairs
 // of --set and have the last word, for they name their key in full. example is such a
-// pair, for whoever wrote something else.
+// pair, for a user who wrote something else.
 func Flags(flags []Flag, set []string, example string) ([]config.Flag, error) {
 	var given []config.Flag
 	for _, f := range flags {

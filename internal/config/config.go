@@ -91,7 +91,7 @@ type Topic struct {
 	Device  string      `yaml:"device" doc:"The device of all messages, where the topic has no {device}. Limits and quarantine bounds of a device then apply to each topic."`
 	Subject string      `yaml:"subject" doc:"A template for the subject, such as telemetry.{tenant}.{device}; empty: the topic's levels as tokens."`
 	Format  Format      `yaml:"format" default:"raw" enum:"raw|envelope" doc:"raw: the device's bytes, untouched; envelope: wrapped in JSON with topic, tenant, device and time."`
-	Stream  TopicStream `yaml:"stream" enum:"telemetry|shadow|commands|none" doc:"Which of the streams below holds it; none: a stream of somebody else's. Left out: that of the default topic written the same, otherwise telemetry."`
+	Stream  TopicStream `yaml:"stream" enum:"telemetry|shadow|commands|none" doc:"Which of the streams below holds it; none: an externally managed stream. Left out: that of the default topic written the same, otherwise telemetry."`
 }
 
 // Format is what a stored payload looks like.
@@ -257,8 +257,8 @@ func (t NATSTLS) Given() bool { return t != NATSTLS{} }
 
 // Streams is the JetStream streams.
 type Streams struct {
-	Manage          Manage        `yaml:"manage" default:"create" enum:"create|verify|off" refuse:"apply=is a command, not a mode: run mqtt-nats-bridge streams apply, and write create, verify or off" doc:"create: make what is missing, change nothing; verify: only check; off: the streams are somebody else's."`
-	Replicas        int           `yaml:"replicas" default:"1" min:"1" max:"5" doc:"Copies of each stream; 3 in a cluster. nats.strict_order goes by it, so say it also where the streams are somebody else's."`
+	Manage          Manage        `yaml:"manage" default:"create" enum:"create|verify|off" refuse:"apply=is a command, not a mode: run mqtt-nats-bridge streams apply, and write create, verify or off" doc:"create: make what is missing, change nothing; verify: only check; off: the streams are externally managed."`
+	Replicas        int           `yaml:"replicas" default:"1" min:"1" max:"5" doc:"Copies of each stream; 3 in a cluster. nats.strict_order goes by it, so say it also where the streams are externally managed."`
 	DuplicateWindow time.Duration `yaml:"duplicate_window" default:"2m" min:"1s" max:"24h" doc:"How long JetStream remembers message ids. What was first sent longer ago is looked up in the stream before it is sent again."`
 	Telemetry       Stream        `yaml:"telemetry" defaults:"name=TELEMETRY,max_age=24h,max_bytes=10GiB" doc:"Telemetry: one type of message a subject."`
 	Shadow          Stream        `yaml:"shadow" defaults:"name=SHADOW,max_age=24h,max_bytes=1GiB" doc:"Reported shadows."`
@@ -279,7 +279,7 @@ const (
 // Stream is one stream's name and limits. A limit of 0 is none.
 type Stream struct {
 	Name          string        `yaml:"name" doc:"The stream's name."`
-	MaxAge        time.Duration `yaml:"max_age" default:"0s" min:"0s" doc:"How long messages are kept; 0s: for ever."`
+	MaxAge        time.Duration `yaml:"max_age" default:"0s" min:"0s" doc:"How long messages are kept; 0s: indefinitely."`
 	MaxBytes      Bytes         `yaml:"max_bytes" default:"0" doc:"The size at which the oldest are discarded; 0: none."`
 	MaxPerSubject int           `yaml:"max_per_subject" default:"0" min:"0" max:"1000000000" doc:"Messages kept of each subject; 0: all."`
 }

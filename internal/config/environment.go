@@ -49,7 +49,7 @@ func (l *loader) environment(environ []string) {
 }
 
 // unknownVariable: what looks like a typing error is a fault, for the setting
-// would be lost silently. Anything else may be somebody else's: a Kubernetes
+// would be lost silently. Anything else may be another program's: a Kubernetes
 // service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
 func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) {
 	// It names the file, which the command has read by now.

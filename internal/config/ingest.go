@@ -17,7 +17,7 @@ type Ingest struct {
 	Shadow        Intake          `yaml:"shadow" defaults:"stream=SHADOW,consumer=ingest-shadow,topic=tenant/{tenant}/device/{device}/shadow/reported,workers=1" doc:"What goes into the table device_state."`
 	Commands      Intake          `yaml:"commands" defaults:"stream=COMMANDS,consumer=ingest-commands,topic=tenant/{tenant}/device/{device}/commands/ack,workers=1" doc:"What goes into the table device_commands."`
 	Batch         Batch           `yaml:"batch" doc:"How many messages share one transaction."`
-	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"How often a message is tried before it goes to quarantine; 0: for ever. A database that is away is not a try: only attempts that ended with this process, or with an error of this one message, count."`
+	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"How often a message is tried before it goes to quarantine; 0: indefinitely. A time without the database is not a try: only attempts that ended with this process, or with an error of this one message, count."`
 	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"On SIGTERM, how long to wait for batches that are being stored. What is left is delivered again."`
 	Admin         IngestAdmin     `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Log           Log             `yaml:"log" doc:"What is logged, and how."`

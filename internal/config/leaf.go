@@ -35,7 +35,7 @@ func (s *LeafServers) parse(text string) error {
 }
 
 // leafRules hold for nats.mode leaf, and keep its keys out of the other mode:
-// whoever writes them believes that something is stored here.
+// a user who writes them believes that something is stored here.
 func (l *loader) leafRules() {
 	leaf := l.c.NATS.Leaf
 	if !l.sound("nats.mode") {

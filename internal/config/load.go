@@ -54,7 +54,7 @@ func Load(s Sources) (*Config, error) {
 	return c, nil
 }
 
-// loader is one Load under way.
+// loader is one Load in progress.
 type loader struct {
 	program program
 	p       *provenance

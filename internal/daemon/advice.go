@@ -43,5 +43,5 @@ func journalAdvice(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "let the user that runs the bridge write state_dir"
 	}
-	return "see that state_dir is a directory that the bridge can write"
+	return "make sure that state_dir is a directory that the bridge can write"
 }

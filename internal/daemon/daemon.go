@@ -231,7 +231,7 @@ func (b *Bridge) tick(ctx context.Context) {
 }
 
 // Stop takes the bridge down and waits, at most the configured stop_timeout or
-// until ctx ends for messages under way. The error says what was abandoned: it
+// until ctx ends for messages in flight. The error says what was abandoned: it
 // stays with the broker, which delivers it again.
 func (b *Bridge) Stop(ctx context.Context) error {
 	b.cancel()
@@ -267,14 +267,14 @@ func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 	return abandoned
 }
 
-// ErrAbandoned: messages were still under way when the bridge stopped.
+// ErrAbandoned: messages were still in flight when the bridge stopped.
 var ErrAbandoned = errors.New("stopped before everything was stored")
 
 // Problem is why a part of the bridge is not ready.
 type Problem = endpoint.Problem
 
 // Problems lists everything that keeps the bridge from being ready: the same
-// problem of several lanes once, and a NATS server that is away once, not also
+// problem of several lanes once, and a NATS server that is unreachable once, not also
 // as what each lane's own connection makes of it.
 func (b *Bridge) Problems() []Problem {
 	all := b.natsProblems()

@@ -185,7 +185,7 @@ func (u *laneUnit) parts() (*bridge.Lane, *jetstream.Publisher, *mqtt.Session) {
 	return u.lane, u.publisher, u.session
 }
 
-// stop takes the lane down: no new messages, wait for those under way until ctx
+// stop takes the lane down: no new messages, wait for those in flight until ctx
 // ends, acknowledge them, disconnect. It returns how many were left unsettled;
 // they stay with the broker.
 func (u *laneUnit) stop(ctx context.Context) (abandoned int) {

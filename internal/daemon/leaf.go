@@ -334,7 +334,7 @@ func (u *leafUnit) lookAtStore(ctx context.Context) error {
 }
 
 // manageStreams makes or checks the hub's streams. Nothing about them ends the
-// bridge: it stores here meanwhile.
+// bridge: it stores here until then.
 func (u *leafUnit) manageStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) {
 	// A stream made before the link stands asks for its source in vain, and
 	// again only after half a minute.
@@ -364,7 +364,7 @@ func (u *leafUnit) contradicted(err error) {
 	}
 }
 
-// streamsAgain is how soon it shows that streams apply has mended what was wrong.
+// streamsAgain is how soon it shows that streams apply has fixed what was wrong.
 const streamsAgain = 30 * time.Second
 
 func (u *leafUnit) awaitLink(ctx context.Context, patience time.Duration) {

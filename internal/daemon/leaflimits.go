@@ -18,7 +18,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	limit := uint64(u.config.MaxBytes)
 	guard := min(uint64(u.lanes)*leafGuard, limit/2)
 	near := v.used+guard >= limit
-	// What the hub was given and passed over does not wait, and would seem to for ever
+	// What the hub was given and passed over does not wait, and would seem to forever
 	// in a store that takes nothing after it.
 	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
 		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge && !v.given[b.Stream]

@@ -72,8 +72,8 @@ func (u *leafUnit) status() *LeafStatus {
 	return s
 }
 
-// problems lists what keeps the leaf node from being ready. A hub that is away is
-// none: to store meanwhile is what it is for. No room is one, and so is what does
+// problems lists what keeps the leaf node from being ready. An unreachable hub is
+// none: to store during that time is what it is for. No room is one, and so is what does
 // not pass when the link is back.
 func (u *leafUnit) problems() []Problem {
 	u.mu.Lock()
@@ -86,7 +86,7 @@ func (u *leafUnit) problems() []Problem {
 		}
 	}
 	add(u.waiting, v.linkSince, "the machine went down with the local store in use, and nothing is stored until the hub has said what it has",
-		"see that the hub can be reached at nats.url, and that its streams source from here (mqtt-nats-bridge streams plan)")
+		"make sure that the hub can be reached at nats.url, and that its streams source from here (mqtt-nats-bridge streams plan)")
 	add(!v.full.IsZero(), v.full, fmt.Sprintf("the local store is full: %s wait for the hub", config.Bytes(u.config.MaxBytes)),
 		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_bytes")
 	add(!v.old.IsZero(), v.old, "the oldest message has waited for the hub longer than nats.leaf.max_age",

@@ -111,7 +111,7 @@ func laneMetrics() []laneMetric {
 			func(r *laneReading) uint64 { return r.session.Connects - r.firstMQTT }),
 		counter("nats_reconnects_total", "NATS connections opened after the first, each time that the lane was opened.",
 			func(r *laneReading) uint64 { return r.publisher.Connects - r.firstNATS }),
-		gauge("in_flight", "Messages judged, and neither stored nor counted out yet.",
+		gauge("in_flight", "Messages validated and neither stored nor dropped yet.",
 			func(r *laneReading) float64 { return float64(r.counts.InFlight) }),
 		gauge("oldest_unsettled_seconds", "How long the oldest message in flight has waited for JetStream.",
 			func(r *laneReading) float64 { return float64(r.counts.OldestAge) / 1e9 }),

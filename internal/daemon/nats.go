@@ -124,7 +124,7 @@ func (c *control) set(problem, advice string) {
 }
 
 // connected is what the connection last told. To ask it would be to wait for an attempt
-// that is under way.
+// that is in progress.
 func (c *control) connected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -31,7 +31,7 @@ type overrides struct {
 	count atomic.Int64
 	// Of the goroutine that follows the bucket:
 	entries map[string]bridge.Override // by key
-	next    map[string]bridge.Override // of the reading under way; nil: none
+	next    map[string]bridge.Override // of the reading in progress; nil: none
 	changed []string                   // keys since the last Done
 }
 

@@ -10,7 +10,7 @@ import (
 
 // take opens the lane of a partition that this replica now holds. It returns at
 // once, and where that fails tries again, for openPatience: the configuration was in order
-// at the start, so a file that it names is away, perhaps for a moment. After that the bridge
+// at the start, so a file that it names is missing, perhaps for a moment. After that the bridge
 // ends, for others to take what it cannot.
 //
 // The journal is in memory, whatever state_dir says: on disk it would go stale

@@ -143,7 +143,7 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	require.NotContains(t, log.String(), `"level":"warn"`)
 }
 
-// A file that is away when a partition comes is no reason to end the lanes that run.
+// A file that is missing when a partition comes is no reason to end the lanes that run.
 func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 	t.Parallel()
 	nats := embeddedNATS(t)

@@ -41,7 +41,7 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 	case <-time.After(patience):
 		require.Fail(t, "nobody would answer at /livez")
 	}
-	for _, l := range silent { // or the stop would wait for attempts under way
+	for _, l := range silent { // or the stop would wait for attempts in progress
 		require.NoError(t, l.Close())
 	}
 	require.NoError(t, b.Stop(t.Context()))

@@ -33,7 +33,7 @@ func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
 	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 10*time.Millisecond)
 }
 
-// Whoever mends the streams does not end the bridge's connection to say so.
+// A user who fixes the streams does not end the bridge's connection to say so.
 func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -61,7 +61,7 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, patience, 10*time.Millisecond)
 }
 
-// A stream that holds only some of a route's subjects is somebody else's choice:
+// A stream that holds only some of a route's subjects is a choice of its owner:
 // a device that makes up another type must not stop the others.
 func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
 	t.Parallel()

@@ -82,7 +82,7 @@ func (a *account) checks() []check {
 		equal("every publish was acknowledged to its device", "sent", a.Fleet.Sent, "acknowledged", a.Fleet.Acked),
 		equal("the bridge received what was acknowledged, once each",
 			"acknowledged", a.Fleet.Acked+a.Visits, "received", delivered(c)),
-		equal("received = stored + quarantined + counted out",
+		equal("received = stored + quarantined + dropped",
 			"received", delivered(c), "accounted for", c.Stored+c.QuarantinedTotal()+countedOut(c)),
 		equal("nothing is in flight", "expected", 0, "in flight", uint64(c.InFlight)),
 	}

@@ -64,7 +64,7 @@ func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
 		},
 		"a message dropped silently": {
 			func(a *account) { a.Bridge.Stored--; a.Held[0].Messages-- },
-			"received = stored + quarantined + counted out (received 102, accounted for 101)",
+			"received = stored + quarantined + dropped (received 102, accounted for 101)",
 		},
 		"a message in flight": {
 			func(a *account) { a.Bridge.InFlight = 3 },

@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	v.begin(intro(r, len(roles), v.logFile()))
 	f.Start()
 	failed := v.run(ctx, w)
-	// First of all: whoever is impatient and interrupts once more gets the
+	// First of all: a user who is impatient and interrupts once more gets the
 	// cursor back.
 	v.end()
 	f.Stop()

@@ -38,7 +38,7 @@ func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
 		"  mosquitto_pub -h 127.0.0.1 -p ",
 		"\n  1s received ",
 		"\nSummary after ",
-		"received = stored + quarantined + counted out\n",
+		"received = stored + quarantined + dropped\n",
 	} {
 		require.Contains(t, text, section)
 	}

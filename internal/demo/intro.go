@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// intro says what runs where, and what can be tried meanwhile. Every command is
+// intro says what runs where, and what can be tried while it runs. Every command is
 // complete: it can be pasted into a shell. It is 11 lines of at most 80 columns
 // where the temporary directory has a short name: with the table below, 24.
 func intro(r *rig, devices int, log string) string {
@@ -22,7 +22,7 @@ func intro(r *rig, devices int, log string) string {
 		files += ", " + log
 	}
 	fmt.Fprintf(&b, "%s (%s; gone at the end)\n", r.dir, files)
-	fmt.Fprintf(&b, "Try meanwhile, in another terminal:\n")
+	fmt.Fprintf(&b, "Try in another terminal:\n")
 	fmt.Fprintf(&b, "  nats -s %s stream ls\n", server)
 	fmt.Fprintf(&b, "  nats -s %s sub 'tenant.acme.>'\n", server)
 	fmt.Fprintf(&b, "  nats -s %s stream view QUARANTINE\n", server)

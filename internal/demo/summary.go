@@ -42,7 +42,7 @@ func summary(a *account, checks []check, took time.Duration) string {
 	row("received by the bridge", delivered(c), "")
 	row("  stored", c.Stored, latency(&c.AckLatency))
 	row("  quarantined", c.QuarantinedTotal(), "")
-	row("  counted out", countedOut(c), skipped(c))
+	row("  dropped", countedOut(c), skipped(c))
 	row("  in flight", uint64(c.InFlight), "")
 
 	if w := a.Written; w != nil {
@@ -71,7 +71,7 @@ func summary(a *account, checks []check, took time.Duration) string {
 	return b.String()
 }
 
-// skipped says what was counted out, and why.
+// skipped says what was dropped, and why.
 func skipped(c *bridge.Counts) string {
 	var parts []string
 	for _, p := range []struct {

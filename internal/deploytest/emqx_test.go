@@ -50,7 +50,7 @@ func TestEMQXSettingsThatThePromisesRestOn(t *testing.T) {
 		"the queue of an absent bridge does not drop":     `max_mqueue_len = 200000`,
 		"its session is not killed for its size":          `max_heap_size = "2GB"`,
 		"it lives on":                                     `session_expiry_interval = 24h`,
-		"QoS 0 is kept meanwhile":                         `mqueue_store_qos0 = true`,
+		"QoS 0 is kept as well":                           `mqueue_store_qos0 = true`,
 		"the window is the lane's":                        `max_inflight = 1000`,
 		"no redelivery on a standing connection":          `retry_interval = infinity`,
 		"the username is the CN":                          `peer_cert_as_username = cn`,

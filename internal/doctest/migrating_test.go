@@ -123,7 +123,7 @@ func TestTheStepsOfMigratingLeadThereAndBack(t *testing.T) {
 			before: func() { require.Equal(t, 1, sessions("ingest")) },
 			after: func() {
 				f.eventually("the end of the old session", func() bool { return sessions("ingest") == 0 })
-				send("dev-2", 2) // the old ingest is away
+				send("dev-2", 2) // the old ingest is stopped
 				f.rowsOf("bridge.telemetry", 11)
 			},
 		},

@@ -32,7 +32,7 @@ func TestTheCommandsOfReplayDoWhatThePageSays(t *testing.T) {
 	f.holds("QUARANTINE", 6)
 
 	s.play(p, map[string]hook{
-		// The tables are those of a moment ago, or what a replay has just mended.
+		// The tables are those of a moment ago, or what a replay has just fixed.
 		`psql -At "$DATABASE_URL" -c "SELECT count(*)`:      {before: func() { f.rows(4) }},
 		`psql -At "$DATABASE_URL" -c "SELECT count(*), max`: {before: func() { f.rows(8) }},
 		"id=$(nats stream get QUARANTINE": {before: func() {

@@ -72,12 +72,12 @@ func newMux(p Program, loopback bool) http.Handler {
 	return mux
 }
 
-// live says that the process serves. It looks at nothing: restarting it mends no
+// live says that the process serves. It looks at nothing: restarting it fixes no
 // peer.
 func live(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }
 
 func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = fmt.Fprint(w, text) // whoever asked has gone
+	_, _ = fmt.Fprint(w, text) // the client has gone
 }

@@ -29,7 +29,7 @@ const (
 	writeTimeout = 30 * time.Second
 	idleTimeout  = time.Minute
 	maxHeader    = 16 << 10
-	// closePatience is how long Close waits for answers under way.
+	// closePatience is how long Close waits for answers in progress.
 	closePatience = 2 * time.Second
 )
 
@@ -82,7 +82,7 @@ func (s *Server) serve(l net.Listener) {
 // Addr is where the server listens, as host:port.
 func (s *Server) Addr() string { return s.addr.String() }
 
-// Close stops serving and waits: for answers under way 2 s at most, then it cuts
+// Close stops serving and waits: for answers in progress 2 s at most, then it cuts
 // them off. Further calls do nothing.
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)

@@ -204,7 +204,7 @@ func (d *database) works(table string) {
 	}
 	delete(d.wrong, table)
 	if !d.says(p.Problem.Problem) {
-		d.log.Info().Dur("after", time.Since(p.Since)).Msg("the database takes what it gets")
+		d.log.Info().Dur("after", time.Since(p.Since)).Msg("database writes resumed")
 	}
 }
 
@@ -220,7 +220,7 @@ func (d *database) fails(table string, err error) {
 	known := d.says(p.Problem)
 	d.wrong[table] = wrong{p, time.Now()}
 	if !known {
-		d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("nothing is stored; what is under way waits")
+		d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("database unavailable, pausing ingest")
 	}
 }
 

@@ -248,7 +248,7 @@ func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	warnings := i.Warnings()
 	require.Len(t, warnings, 1)
 	require.Regexp(t, "^rows of telemetry fail and are given back: PostgreSQL: (not today|no such function)", warnings[0].Problem)
-	// It was given back, and once the fault is mended it is stored.
+	// It was given back, and once the cause is fixed it is stored.
 	_, err = r.db.Exec(t.Context(), `DROP TRIGGER refuse ON telemetry`)
 	require.NoError(t, err)
 	r.settled()
@@ -324,7 +324,7 @@ func withinAMillisecond(t *testing.T, r *rig) {
 	require.Equal(t, before, r.contents())
 }
 
-// aQuarantinedMessageComesBack: after the cause is mended, messages are copied from
+// aQuarantinedMessageComesBack: after the cause is fixed, messages are copied from
 // quarantine to their subject, by a hand that does it twice.
 func aQuarantinedMessageComesBack(t *testing.T, r *rig) {
 	r.migrate()
@@ -439,7 +439,7 @@ func oneTableIsLockedOut(t *testing.T, r *rig) {
 	awaitWell(r, i)
 }
 
-// copiesThatComeAtOnce: while ingest was away somebody published messages again,
+// copiesThatComeAtOnce: while ingest was stopped somebody published messages again,
 // after the stream's duplicate window, and nothing but their ids says so. Copies come
 // in one batch or to two workers at once.
 func copiesThatComeAtOnce(t *testing.T, r *rig) {
@@ -463,7 +463,7 @@ func copiesThatComeAtOnce(t *testing.T, r *rig) {
 			}, func() any { return stored() })
 		}
 	}
-	// A default of somebody else's must not matter.
+	// A foreign default must not matter.
 	_, err = r.db.Exec(t.Context(), "ALTER DATABASE "+r.query("SELECT current_database()::text")[0]+" SET default_transaction_isolation = 'repeatable read'")
 	require.NoError(t, err)
 	i := r.ingest("batch.messages=10")

@@ -69,7 +69,7 @@ func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 	}
 	publish(10)
 	i := r.ingest("database.timeout=1s")
-	awaitProblem(r, i, "cannot be reached", "refused", "see that PostgreSQL runs")
+	awaitProblem(r, i, "cannot be reached", "refused", "make sure that PostgreSQL runs")
 	requireUnacknowledged(r, 10)
 	process.Start()
 	r.settled()
@@ -103,7 +103,7 @@ func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 }
 
 // TestADatabaseThatTakesNothingIsWaitedFor: each refusal, what it says, and what
-// mends it.
+// fixes it.
 func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)

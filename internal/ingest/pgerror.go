@@ -14,7 +14,7 @@ import (
 type class int
 
 const (
-	// hold: the database is away, full, or busy with itself. Nothing is wrong
+	// hold: the database is unreachable, full, or busy with itself. Nothing is wrong
 	// with the batch; the same one is tried until it is stored.
 	hold class = iota
 	// poison: a row is such that the database will never take it.
@@ -139,13 +139,13 @@ func advice(err error) string {
 	var migration *migrateError
 	if !errors.As(err, &pg) {
 		if connecting(err) {
-			return "see that PostgreSQL runs at the host and port of database.url; ingest goes on trying"
+			return "make sure that PostgreSQL runs at the host and port of database.url; ingest goes on trying"
 		}
 		return ""
 	}
 	switch {
 	case strings.HasPrefix(pg.Code, "28"):
-		return "see that PostgreSQL knows the user of database.url with database.password, and lets it in (pg_hba.conf)"
+		return "make sure that PostgreSQL knows the user of database.url with database.password, and lets it in (pg_hba.conf)"
 	case pg.Code == "3D000":
 		return "create the database, or name another in database.url"
 	case (pg.Code == "42P01" || pg.Code == "42P07") && staging(pg.Message):

@@ -75,7 +75,7 @@ type Keeper struct {
 	holds        map[string]*Hold
 	mine         map[string]bool // lapsed here: nobody else can have been connected
 	idle         map[string]time.Time
-	endTrial     context.CancelFunc // nil: none is under way
+	endTrial     context.CancelFunc // nil: none is in progress
 	tryAt        time.Time          // when the next one begins
 	reached      bool               // the last one reached the broker
 	unreached    error              // why it did not
@@ -278,7 +278,7 @@ func (k *Keeper) open(ctx context.Context) {
 	k.entries, k.view = opened.Entries, newView(opened.TTL)
 	k.renewAt, k.echo = now, 0
 	// The others' leases may have expired while nobody could renew them, or be gone
-	// with the bucket. Whoever is back first must not take everything.
+	// with the bucket. The first replica back must not take everything.
 	k.quietUntil = now.Add(k.ttl)
 	if first {
 		k.quietUntil = now.Add(k.ttl / settles)

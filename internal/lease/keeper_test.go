@@ -598,7 +598,7 @@ func TestALapsedLeaseOfTheOnlyReplicaIsTakenAgainAtOnce(t *testing.T) {
 		w.everything(a)
 		a.link.setCut(true)
 		time.Sleep(time.Minute)
-		for p, h := range maps.Clone(a.lanes.open) { // the broker was away too
+		for p, h := range maps.Clone(a.lanes.open) { // the broker was unreachable too
 			w.broker.mu.Lock()
 			delete(w.broker.connected, p)
 			w.broker.mu.Unlock()

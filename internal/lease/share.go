@@ -11,7 +11,7 @@ import "slices"
 // nothing else moves: a replica's quota depends on its place in the order of ids
 // alone, which makes it never grow by an arrival and never shrink by a departure.
 // (Who held most would be the more obvious order for the odd partitions, and it
-// changes while partitions are under way.)
+// changes while partitions are moving.)
 func Share(partitions, replicas []string, holders map[string]string) map[string]string {
 	if len(replicas) == 0 {
 		return nil

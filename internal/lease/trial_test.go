@@ -159,7 +159,7 @@ func TestWhatAReplicaWithoutTheBrokerLeftDoesNotComeBackToItBeforeTheBrokerDoes(
 			time.Sleep(2 * ttl / renewals)
 			w.rejoin(a)
 		},
-		"the store is away for a moment": func(_ *world, a, b *replica) {
+		"the store is unreachable for a moment": func(_ *world, a, b *replica) {
 			for _, r := range []*replica{a, b} {
 				r.link.setCut(true)
 			}
@@ -216,7 +216,7 @@ func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
 	})
 }
 
-// A file that its lanes need is away, or a rule of the broker's is by client id.
+// A file that its lanes need is missing, or a rule of the broker's is by client id.
 func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T
 	})
 }
 
-// Then there is nobody better: what kept its lanes may have been mended.
+// Then there is nobody better: what kept its lanes may have been fixed.
 func TestAReplicaThatWasGivenPartitionsInVainTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

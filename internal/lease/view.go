@@ -99,7 +99,7 @@ func (v *view) apply(e Entry, now time.Time) {
 
 // members are the replicas that may be given partitions. One that cannot reach the
 // broker is none as long as another can, and has been able to for a while: where the
-// broker is away for all, nobody has reason to give anything up, and none to give it to
+// broker is unreachable for all, nobody has reason to give anything up, and none to give it to
 // one that had to leave its share before: that is out until it may be trusted.
 func (v *view) members(now time.Time) []string {
 	var all, in, connected []string

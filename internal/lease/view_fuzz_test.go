@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Anybody who may write into the bucket may write anything: what is no record counts
+// Anybody who may write into the bucket may write anything: anything that is not a record counts
 // for nothing, and a key says only what belongs under it.
 func FuzzView(f *testing.F) {
 	for _, seed := range []struct {

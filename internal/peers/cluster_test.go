@@ -48,5 +48,5 @@ func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	store()
 	s, err := js.Stream(t.Context(), "S")
 	require.NoError(t, err)
-	require.EqualValues(t, 1, s.CachedInfo().State.Msgs, "one id, one message, whoever leads")
+	require.EqualValues(t, 1, s.CachedInfo().State.Msgs, "one id, one message, whichever leads")
 }

@@ -185,7 +185,7 @@ func (p *Process) Start() {
 	p.must(p.relaunch())
 }
 
-// relaunch waits for a port that another process has borrowed meanwhile: the
+// relaunch waits for a port that another process has borrowed in between: the
 // kernel takes the ports of outgoing connections from the same range.
 func (p *Process) relaunch() error {
 	deadline := time.Now().Add(patience)

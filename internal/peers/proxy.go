@@ -13,7 +13,7 @@ import (
 //
 // Why not github.com/Shopify/toxiproxy/v2 as a library: v2.12.0 does not survive
 // what the tests here do to it. A client that resets its connection while the
-// other side sends (a killed bridge) leaves two goroutines for ever, 82 after 100
+// other side sends (a killed bridge) leaves two goroutines forever, 82 after 100
 // such clients; and a toxic added at that moment waits for them, so that the proxy
 // stands still from then on (seen at the second of 200 tries). Its links go
 // through three channels a chunk, and a reset of the connections of the moment, on
@@ -43,7 +43,7 @@ type Weather struct {
 	// connections are carried once the weather is fine.
 	Vanish bool
 	// Hold keeps them back, and the sender's socket buffer fills: a network
-	// that is away for so short a time that TCP outlives it.
+	// that is unreachable for so short a time that TCP outlives it.
 	Hold bool
 	// Latency delays them, a buffer of 32 KiB at a time.
 	Latency time.Duration
@@ -221,7 +221,7 @@ func (p *TCPProxy) await(l *link, way int) (Weather, error) {
 	}
 }
 
-// sleep lets d pass. False: the link was cut meanwhile.
+// sleep lets d pass. False: the link was cut before that.
 func (l *link) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -277,7 +277,7 @@ func (p *TCPProxy) cut() int {
 }
 
 // Down resets all connections, and every new one, until Up: a network that is
-// away.
+// gone.
 func (p *TCPProxy) Down() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

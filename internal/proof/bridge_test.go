@@ -33,7 +33,7 @@ func startInProcess(t testing.TB, s settings) *daemon.Bridge {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		// Where a test leaves an end down, what was under way is abandoned.
+		// Where a test leaves an end down, what was in flight is abandoned.
 		_ = b.Stop(ctx)
 	})
 	return b

@@ -50,7 +50,7 @@ func faults() []fault {
 		}},
 		{name: "nats-server killed", strike: func(r *plainRig) {
 			r.nats.Kill9()
-			time.Sleep(down) // the fault itself: how long it is away
+			time.Sleep(down) // the fault itself: how long it is gone
 			r.nats.Start()
 		}},
 		{name: "nats-server frozen", strike: func(r *plainRig) {
@@ -61,7 +61,7 @@ func faults() []fault {
 	}
 }
 
-// loads are what the devices publish meanwhile.
+// loads are what the devices publish during the fault.
 func loads() map[string]loadOptions {
 	all := map[string]loadOptions{
 		"3,000 per second": {Devices: 200, Total: 40_000, Rate: 3000},

@@ -436,7 +436,7 @@ func TestAFloodTakesNothingFromItsNeighbour(t *testing.T) {
 	require.EqualValues(t, n+n/2-30, total.QuarantineSkipped)
 }
 
-// Whoever floods a victim's topic uses up its own budgets.
+// A device that floods a victim's topic uses up its own budgets.
 func TestAnImpostorsFloodLeavesTheVictimItsWholeBurst(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)

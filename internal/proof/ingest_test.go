@@ -18,7 +18,7 @@ func consumers() map[string]string {
 }
 
 // What mosquitto acknowledged to the publishers is in the table, once, whatever was
-// killed meanwhile; a replay of everything changes nothing; each device's state is
+// killed during it; a replay of everything changes nothing; each device's state is
 // the newest.
 func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	t.Parallel()

@@ -122,7 +122,7 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 }
 
 // A power cut takes from a hub what its disk had not got yet. The bridge keeps what
-// the hub has stored for a while, however long the hub is away, and it fetches that
+// the hub has stored for a while, however long the hub is unreachable, and it fetches that
 // again.
 func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	t.Parallel()
@@ -206,7 +206,7 @@ func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	require.False(t, s.Link.Connected)
 	require.Positive(t, s.Messages)
 	ready := map[string]any{}
-	require.Equal(t, http.StatusOK, r.get("/readyz", &ready), "a link that is away is what it is for: %v", ready)
+	require.Equal(t, http.StatusOK, r.get("/readyz", &ready), "a missing link is what it is for: %v", ready)
 
 	r.link.Up()
 	up := time.Now()

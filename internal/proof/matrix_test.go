@@ -12,7 +12,7 @@ import (
 // matrixWindow is the duplicate window of the matrix, in seconds.
 const matrixWindow = 2
 
-// matrixFault is away for so long.
+// matrixFault lasts so long.
 type matrixFault struct {
 	rig rigOptions
 	// ends: the bridge's connection to the broker ends.

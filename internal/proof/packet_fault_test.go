@@ -31,7 +31,7 @@ func scriptedRun(t *testing.T, name, what string, b *scriptedBroker) (*daemon.Br
 }
 
 // Malformed packets cost the connection they come on: the bridge says so, comes
-// back, and the broker redelivers what was under way.
+// back, and the broker redelivers what was in flight.
 func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 	t.Parallel()
 	errCut := errors.New("cut in the middle of a packet")
@@ -80,7 +80,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 }
 
 // An oversize PUBLISH does not end the connection: the broker would send it again
-// for ever.
+// forever.
 func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
 	huge := fleet.AppendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
@@ -104,7 +104,7 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 }
 
 // EMQX before 5.8 redelivers on the same connection after retry_interval. While
-// JetStream is away that is everything under way, again and again.
+// JetStream is unreachable that is everything in flight, again and again.
 func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 	t.Parallel()
 	for what, o := range map[string]loadOptions{

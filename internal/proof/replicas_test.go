@@ -373,7 +373,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 }
 
 // A replica that reaches NATS and not the broker leaves its partitions to the one that
-// can; while the broker is away for both, nothing moves.
+// can; while the broker is unreachable for both, nothing moves.
 func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 	if quick() {
 		t.Skip("the same under virtual time is in internal/lease; here it takes over two minutes: BRIDGE_FAULTS=1 runs it")
@@ -407,7 +407,7 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 			b.broker.Up()
 			r.awaitShares(a, b)
 		}},
-		{name: "the broker is away for both, for 20 s", strike: func() {
+		{name: "the broker is unreachable for both, for 20 s", strike: func() {
 			before := r.holders(a, b)
 			a.broker.Down()
 			b.broker.Down()

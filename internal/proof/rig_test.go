@@ -209,7 +209,7 @@ func puback(t testing.TB, conn net.Conn, id uint16) {
 }
 
 // awaitMarker waits until the marker is stored: as long as the stream grows
-// meanwhile, however long that takes.
+// during that time, however long that takes.
 func awaitMarker(t testing.TB, js natsjs.JetStream) {
 	t.Helper()
 	awaitMarkerOn(t, js, markerSubject)

@@ -19,7 +19,7 @@ import (
 type scriptedBroker struct {
 	*load
 	listener net.Listener
-	// between is called under way, with the connection at a packet's end; an
+	// between is called while it runs, with the connection at a packet's end; an
 	// error ends the connection.
 	between func(at int, conn net.Conn) error
 	// again redelivers on the same connection, every so often, what has no

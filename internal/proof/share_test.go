@@ -29,8 +29,8 @@ func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string
 	return b
 }
 
-// markUntilStored publishes markers until one is stored: in a group a member that is
-// away may get some of them.
+// markUntilStored publishes markers until one is stored: in a group a disconnected
+// member may get some of them.
 func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	t.Helper()
 	conn, err := dialMQTT(addr, "marker", "")
@@ -56,7 +56,7 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	}
 }
 
-// The trap of $share: a member that is away keeps getting its share. sessions clear
+// The trap of $share: a disconnected member keeps getting its share. sessions clear
 // takes it out of the group, with all that waited for it.
 func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// claimSubject is where claims are while a replay is under way. No reason is called
+// claimSubject is where claims are while a replay is in progress. No reason is called
 // replay.
 const claimSubject = bridge.QuarantineSubject + ".replay"
 
@@ -37,7 +37,7 @@ func (r *replay) claim(ctx context.Context, messages []*moving) (uint64, error) 
 	}
 	ack, err := r.JetStream.Publish(ctx, claimSubject, data, natsjs.WithExpectStream(r.Stream))
 	if err != nil {
-		return 0, fmt.Errorf("publish %s, which says what is under way: %w", claimSubject, err)
+		return 0, fmt.Errorf("publish %s, which says what is in progress: %w", claimSubject, err)
 	}
 	return ack.Sequence, nil
 }

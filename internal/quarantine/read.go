@@ -28,7 +28,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		// Messages that expire meanwhile are waited for in vain.
+		// Messages that expire in between are waited for in vain.
 		batch, err := consumer.Fetch(int(min(pending, chunk)), natsjs.FetchMaxWait(5*time.Second))
 		if err != nil {
 			return fmt.Errorf("read stream %s: %w", name, err)

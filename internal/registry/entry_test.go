@@ -21,7 +21,7 @@ func TestEntriesAreRead(t *testing.T) {
 	}
 }
 
-// Whoever revokes and mistypes the rest has revoked.
+// An entry that revokes and has other errors revokes.
 func TestARevocationCountsWhateverElseIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`{"status":"REVOKED","not_after":"tomorrow"}`, `{"status":"REVOKED","not_after":7}`} {

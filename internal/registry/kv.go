@@ -28,7 +28,7 @@ type KV struct {
 	refusals *Refusals
 	loaded   chan struct{}
 	once     sync.Once
-	next     *bridge.CertTable // of the reading under way; nil: none
+	next     *bridge.CertTable // of the reading in progress; nil: none
 }
 
 // NewKV returns a registry that is not read yet; see Run.

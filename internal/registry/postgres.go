@@ -216,7 +216,7 @@ func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	return nil
 }
 
-// read reads single certificates into the table in force. What is no longer there
+// read reads single certificates into the table in force. Anything that is gone there
 // is forgotten.
 func (p *Postgres) read(ctx context.Context, db *pgx.Conn, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, queryPatience)
@@ -327,7 +327,7 @@ func Advice(err error) string {
 			return "see the database's name in identity.registry.database_url"
 		}
 	case errors.As(err, &connect):
-		return "see that PostgreSQL runs at the host and port of identity.registry.database_url"
+		return "make sure that PostgreSQL runs at the host and port of identity.registry.database_url"
 	}
 	return ""
 }

@@ -17,11 +17,11 @@ type Refusals struct {
 
 	mu   sync.Mutex
 	all  map[string]string // reason by key
-	next map[string]string // of the reading under way; nil: none
+	next map[string]string // of the reading in progress; nil: none
 }
 
-// maxLogged bounds the lines about refused entries: a bucket full of somebody
-// else's keys must not fill the log.
+// maxLogged bounds the lines about refused entries: a bucket full of foreign
+// keys must not fill the log.
 const maxLogged = 100
 
 // NewRefusals keeps the refused entries of what, such as "limit".

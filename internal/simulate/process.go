@@ -409,7 +409,7 @@ func (p *process) forgetStored() {
 	}
 }
 
-// stop is SIGTERM: nothing more is read, what is under way is waited for, its
+// stop is SIGTERM: nothing more is read, what is in flight is waited for, its
 // PUBACKs are written.
 func (w *world) stop() {
 	p := w.process

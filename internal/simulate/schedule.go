@@ -34,7 +34,7 @@ const (
 	keep      // a copy of the journal is kept
 	setback   // kill -9, and the copy is put back; a odd: by a power cut
 	freeze    // the process stands still (a: how long), its broker connection ends; b odd: on waking it reads answers before its timers run
-	start     // a odd: NATS is away at first
+	start     // a odd: NATS is unreachable at first
 
 	// NATS.
 	store      // a+1 messages are taken from connection b
@@ -43,7 +43,7 @@ const (
 	dropAnswer // one is lost
 	fault      // the streams refuse (a: how) from now on; ragged: those of the mask b
 	heal       // and take again; a odd: a new leader answers before it takes
-	leader     // a new leader, who has a of what was not safe; b odd: meanwhile no answers, else refusals
+	leader     // a new leader, who has a of what was not safe; b odd: until then no answers, else refusals
 	natsCut    // the connection dies: a messages and b answers still arrive
 	natsNotice // the client sees that
 	natsDial   // and connects again

@@ -81,7 +81,7 @@ func decryptPKCS8(der, passphrase []byte) ([]byte, error) {
 	}
 	plain := make([]byte, len(key.Data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, key.Data)
-	// A wrong passphrase shows in the padding, else in what is no key.
+	// A wrong passphrase shows in the padding, else in data that is not a key.
 	pad := int(plain[len(plain)-1])
 	if pad == 0 || pad > block.BlockSize() || pad > len(plain) {
 		return nil, ErrPassphrase
