@@ -125,11 +125,11 @@ func (j *Journal) sameRun(hashes []uint64) bool {
 	return true
 }
 
-// minHistory is how many deliveries it takes to say that contents do not recur.
+// minHistory is how many different contents it takes to say that contents do not recur.
 const minHistory = 100
 
 // distinct reports whether contents do not recur here: no content from a position on
-// occurs twice among the deliveries that are kept, and these are many.
+// occurs twice among the deliveries that are kept, and these have many.
 func (j *Journal) distinct(from uint64) bool {
 	if j.end()-j.oldest() < minHistory {
 		return false
@@ -137,6 +137,9 @@ func (j *Journal) distinct(from uint64) bool {
 	count := make(map[uint64]int)
 	for pos := j.oldest(); pos < j.end(); pos++ {
 		count[le(j.at(pos).message)&hashMask]++
+	}
+	if len(count) < minHistory { // few contents, many times: no evidence
+		return false
 	}
 	for pos := from; pos < j.end(); pos++ {
 		if count[le(j.at(pos).message)&hashMask] > 1 {
