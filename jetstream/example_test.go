@@ -44,5 +44,5 @@ func ExampleWorkers() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	workers.Run(ctx) // until Ctrl-C; then the batches under way are finished
+	workers.Run(ctx) // until Ctrl-C; then the batches in flight are finished
 }
