@@ -78,7 +78,7 @@ func closedByPeer(err error) bool {
 			return true
 		}
 	}
-	return false
+	return closedWebSocket(err)
 }
 
 // backoff paces connecting. The first three attempts after a connection come

@@ -33,6 +33,8 @@ const (
 	CauseTLSPort Cause = "tls_port" // TLS, where none is wanted
 	CauseNotTLS  Cause = "not_tls"  // something else than TLS answers
 
+	CauseNotWebSocket Cause = "no_websocket" // no WebSocket, or not at this path
+
 	CauseVersion       Cause = "version"        // CONNACK 1
 	CauseClientID      Cause = "client_id"      // CONNACK 2
 	CauseUnavailable   Cause = "unavailable"    // CONNACK 3
@@ -46,7 +48,7 @@ var sentences = map[Cause]string{
 	CauseNetwork: "cannot be reached", CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached",
 	CauseSilent: "takes the connection and does not answer", CauseHungUp: "closes the connection instead of answering CONNECT",
 	CauseNotMQTT: "does not speak MQTT", CausePlain: "speaks MQTT without TLS", CauseTLSPort: "speaks TLS, which is not used here",
-	CauseNotTLS:  "does not answer with TLS",
+	CauseNotTLS: "does not answer with TLS", CauseNotWebSocket: "does not accept the WebSocket handshake",
 	CauseVersion: "does not accept MQTT 3.1.1", CauseClientID: "refuses the client id", CauseUnavailable: "is not available",
 	CauseCredentials: "refuses the credentials", CauseNoCredentials: "wants credentials, and none are configured",
 	CauseLocalFile: "is not tried, for a file here cannot be used",
@@ -147,6 +149,9 @@ func (a *attempt) cause() (cause Cause, detail string) {
 	case cause != "":
 		return Cause(cause), detail
 	}
+	if a.server.WebSocket && notWebSocket(a.err) {
+		return CauseNotWebSocket, "it has no WebSocket for MQTT at this port and path, or wants other headers"
+	}
 	if cause := dialCause(a.err); cause != "" {
 		return cause, ""
 	}
@@ -201,8 +206,10 @@ func (a *attempt) otherwise(found protocol) (Cause, string) {
 		return "", ""
 	case found == protocolTLS && !a.server.TLS:
 		return CauseTLSPort, "it answers with TLS"
-	case found == protocolMQTT && a.server.TLS:
+	case found == protocolMQTT && a.server.TLS && !a.server.WebSocket:
 		return CausePlain, ""
+	case found == protocolHTTP && a.server.TLS && a.server.WebSocket:
+		return CausePlain, "it answers in plain HTTP"
 	case found == protocolTLS || found == protocolMQTT:
 		return "", "" // as it should
 	}

@@ -5,20 +5,28 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 )
 
 // Server is a listener of a broker.
 type Server struct {
 	Address string // host:port
 	TLS     bool
+	// WebSocket: MQTT over WebSocket, at Path, which begins with a slash.
+	WebSocket bool
+	Path      string
 }
 
-// URL is the listener as mqtt:// or mqtts://.
+// URL is the listener as mqtt://, mqtts://, ws:// or wss://.
 func (s Server) URL() string {
-	if s.TLS {
-		return "mqtts://" + s.Address
+	scheme := "mqtt"
+	if s.WebSocket {
+		scheme = "ws"
 	}
-	return "mqtt://" + s.Address
+	if s.TLS {
+		scheme += "s"
+	}
+	return scheme + "://" + s.Address + s.Path
 }
 
 // Login is who connects to a broker.
@@ -27,6 +35,8 @@ type Login struct {
 	// TLS is for listeners with TLS; nil: the system's CAs, no client certificate. Where it
 	// names no server, the host of the address must be in the broker's certificate.
 	TLS *tls.Config
+	// Header is for the WebSocket handshake.
+	Header http.Header
 }
 
 func (l *Login) hasCertificate() bool {
@@ -52,6 +62,9 @@ type handshakeError struct{ error }
 func (e *handshakeError) Unwrap() error { return e.error }
 
 func dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
+	if s.WebSocket {
+		return dialWebSocket(ctx, s, login)
+	}
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", s.Address)
 	if err != nil || !s.TLS {
 		return conn, err

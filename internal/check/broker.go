@@ -93,6 +93,9 @@ func (b *brokerCheck) dialServer(ctx context.Context, server mqtt.Server, o mqtt
 		return nil
 	}
 	secure, ok := conn.(*tls.Conn)
+	if web, isWeb := conn.(interface{ NetConn() net.Conn }); !ok && isWeb {
+		secure, ok = web.NetConn().(*tls.Conn)
+	}
 	if !ok {
 		r.OK("mqtt", "%s answers, in plain text", server.URL())
 		return conn

@@ -41,6 +41,7 @@ func With[T Config | Ingest](c, other *T, paths ...string) *T {
 func (c *Config) Reread(running *Config) []string {
 	return append(c.NATS.Reread(running.NATS.Account), reread(map[string][2]string{
 		"mqtt.password":    {c.MQTT.PasswordFile, running.MQTT.PasswordFile},
+		"mqtt.headers":     {c.MQTT.HeadersFile, running.MQTT.HeadersFile},
 		"mqtt.emqx.secret": {c.MQTT.EMQX.SecretFile, running.MQTT.EMQX.SecretFile},
 	})...)
 }

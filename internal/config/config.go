@@ -44,12 +44,15 @@ type Config struct {
 
 // MQTT is the broker's side.
 type MQTT struct {
-	URL          Brokers       `yaml:"url" default:"mqtt://127.0.0.1:1883" doc:"The broker's listeners, separated by commas or as a list: mqtt:// or tcp:// (port 1883), mqtts://, ssl:// or tls:// for TLS (port 8883). They are tried in turn; the one that works is tried first the next time. All must be of one broker or cluster, which has the sessions; another broker has sessions of its own. MQTT_URL sets it too."`
-	ClientID     string        `yaml:"client_id" default:"bridge" doc:"Stem of the client ids. Lanes connect as bridge-p0 … bridge-pf, plain ones as bridge-0 …; the broker keeps their sessions under these names."`
+	URL          Brokers       `yaml:"url" default:"mqtt://127.0.0.1:1883" doc:"The broker's listeners, separated by commas or as a list: mqtt:// or tcp:// (port 1883), mqtts://, ssl:// or tls:// for TLS (port 8883), ws:// (port 80) or wss:// (port 443) for WebSocket with the listener's path, like ws://emqx:8083/mqtt. They are tried in turn; the one that works is tried first the next time. All must be of one broker or cluster, which has the sessions; another broker has sessions of its own. MQTT_URL sets it too."`
+	ClientID     string        `yaml:"client_id" default:"bridge" doc:"Stem of the client ids: 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit. Lanes connect as bridge-p0 … bridge-pf, plain ones as bridge-0 …; the broker keeps their sessions under these names."`
+	ExactID      bool          `yaml:"exact_client_id" default:"false" doc:"The bridge's only lane connects as client_id itself, for brokers that allow that id alone. Changed, the lane has another session at the broker: run sessions clear for the old id."`
 	Username     string        `yaml:"username" doc:"The user name at the broker; empty: none."`
 	Password     Secret        `yaml:"password" doc:"The password at the broker."`
 	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password, read again at each connect; a trailing newline is dropped."`
-	TLS          TLS           `yaml:"tls" doc:"Certificates for mqtts://, read again at each connect."`
+	Headers      Secret        `yaml:"headers" doc:"HTTP headers of the WebSocket handshake, each on a line: Name: value."`
+	HeadersFile  string        `yaml:"headers_file" file:"read" doc:"A file that holds the headers, read again at each connect."`
+	TLS          MQTTTLS       `yaml:"tls" doc:"Certificates for mqtts:// and wss://, read again at each connect."`
 	KeepAlive    time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"65535s" step:"1s" doc:"The MQTT keep-alive, in whole seconds (16 bits on the wire)."`
 	MaxPacket    Bytes         `yaml:"max_packet" default:"1MiB" min:"80KiB" max:"256MiB" doc:"The largest packet taken from the broker whole: topic, payload and framing. A longer one goes to quarantine, cut. Not below 80KiB, so that the longest topic of MQTT (64 KiB) has room."`
 	Share        string        `yaml:"share" doc:"Plain topics: the $share group, needed as soon as two lanes or two bridges take the same topics. Attested topics: empty, so that each lane is the only member of a share group of its own, bridge-p0 …; or off for plain subscriptions, where the broker does not support $share."`
@@ -245,6 +248,15 @@ type TLS struct {
 	Passphrase string `yaml:"passphrase_file" file:"read" doc:"A file that holds the passphrase of an encrypted key; a trailing newline is dropped."`
 	ServerName string `yaml:"server_name" doc:"The name expected in the server's certificate; empty: the host of the URL."`
 }
+
+// MQTTTLS is what TLS takes for MQTT.
+type MQTTTLS struct {
+	TLS
+	ALPN string `yaml:"alpn" doc:"The ALPN protocols to offer, separated by commas, as brokers want them that serve several protocols at one port; with mqtts:// only. Empty: none."`
+}
+
+// Given reports whether any of the block was given.
+func (t MQTTTLS) Given() bool { return t != MQTTTLS{} }
 
 // NATSTLS is what TLS takes for NATS.
 type NATSTLS struct {

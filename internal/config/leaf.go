@@ -85,4 +85,4 @@ func (l *loader) leafPaths() []string {
 }
 
 // validDomain: the domain is a token of subjects and of a server's name.
-func validDomain(d string) bool { return len(d) <= 64 && validClientID(d) }
+func validDomain(d string) bool { return len(d) <= 64 && validName(d) }

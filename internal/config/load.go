@@ -41,7 +41,7 @@ func Load(s Sources) (*Config, error) {
 	c := &Config{}
 	l := newLoader(c)
 	l.read(s)
-	l.certificates("mqtt.tls", c.MQTT.TLS)
+	l.certificates("mqtt.tls", c.MQTT.TLS.TLS)
 	l.certificates("nats.tls", c.NATS.TLS.TLS)
 	l.rules()
 	if s.Check != nil {

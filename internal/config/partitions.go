@@ -79,8 +79,12 @@ func (p Partitions) String() string {
 }
 
 // ClientIDs are the MQTT client ids, one a lane: client_id-p<partition> in the
-// order of Lanes.Partitions, or client_id-0 … where topics are plain.
+// order of Lanes.Partitions, or client_id-0 … where topics are plain; client_id
+// itself with exact_client_id.
 func (c *Config) ClientIDs() []string {
+	if c.MQTT.ExactID {
+		return []string{c.MQTT.ClientID}
+	}
 	var ids []string
 	for _, p := range c.Lanes.Partitions.List {
 		ids = append(ids, c.MQTT.ClientID+"-p"+p)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ func (l *loader) rules() {
 	l.limitRules()
 	l.streamRules()
 	l.topicRules()
+	l.clientIDRules()
 	l.adminRules(l.c.Admin.Listen, "127.0.0.1:9464")
 	l.stateRules()
 }
@@ -52,13 +54,33 @@ func (l *loader) brokerRules() {
 	l.brokerCredentials()
 	if l.sound("mqtt.url") && !m.URL.Secure() && m.TLS.Given() {
 		// Never plain text by accident: who names a CA means TLS.
-		l.contradiction("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name")
+		l.contradiction("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name", "mqtt.tls.alpn")
 	}
+	l.webSocketRules()
 	if l.sound("mqtt.client_id") && !validClientID(m.ClientID) {
-		l.contradiction(quote(m.ClientID)+" does not serve as a client id; write 1 to 100 letters, digits, - or _", "mqtt.client_id")
+		l.contradiction(quote(m.ClientID)+" does not serve as a client id; write 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit", "mqtt.client_id")
 	}
 	if strings.ContainsAny(m.Share, "/+#") { // MQTT 5 §4.8.2; 3.1.1 has no shares of its own
 		l.contradiction(quote(m.Share)+" does not serve as a share group; write one without / + #", "mqtt.share")
+	}
+}
+
+func (l *loader) webSocketRules() {
+	m := &l.c.MQTT
+	if !l.sound("mqtt.url", "mqtt.headers", "mqtt.headers_file") {
+		return
+	}
+	web := slices.ContainsFunc(m.URL.urls, webSocket)
+	if m.TLS.ALPN != "" && web {
+		l.contradiction("contradicts mqtt.url, where wss:// has its own ALPN protocol; drop it, or write mqtts:// there", "mqtt.tls.alpn")
+	}
+	if m.Headers.IsZero() {
+		return
+	}
+	if !web {
+		l.contradiction("is for the WebSocket handshake, and mqtt.url has no ws:// or wss://; drop it", "mqtt.headers_file", "mqtt.headers")
+	} else if _, err := parseHeaders(m.Headers.Reveal()); err != nil {
+		l.contradiction(err.Error(), "mqtt.headers_file", "mqtt.headers")
 	}
 }
 
@@ -80,15 +102,25 @@ func (l *loader) brokerCredentials() {
 	}
 }
 
-// validClientID: the id names a file and is part of message ids, which are NATS
-// headers, so it is held to what is safe in both.
+// validClientID: the id names a file and a $share group and is part of message ids, which are
+// NATS headers, so it is held to what is safe in all. Brokers allow more (mosquitto and EMQX:
+// any text without NUL; MQTT 3.1.1 promises letters and digits alone), and those of clouds
+// some of these characters.
 func validClientID(id string) bool {
-	if id == "" || len(id) > 100 {
-		return false
-	}
-	return !strings.ContainsFunc(id, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_')
+	return len(id) <= 128 && validName(id[:min(len(id), 1)]) && !strings.ContainsFunc(id, func(r rune) bool {
+		return !isAlphanumeric(r) && !strings.ContainsRune("-_.:@=~%", r)
 	})
+}
+
+// validName: a bucket or a domain.
+func validName(name string) bool {
+	return name != "" && len(name) <= 100 && !strings.ContainsFunc(name, func(r rune) bool {
+		return !isAlphanumeric(r) && r != '-' && r != '_'
+	})
+}
+
+func isAlphanumeric(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
 }
 
 func (l *loader) accountRules(n *Account) {
@@ -143,6 +175,20 @@ func validSubject(s string) bool {
 		}
 	}
 	return true
+}
+
+// clientIDRules come after laneRules, which decide how many lanes there are.
+func (l *loader) clientIDRules() {
+	c := l.c
+	if !l.sound("mqtt.client_id", "mqtt.exact_client_id", "lanes.partitions", "lanes.count", "lanes.retiring") {
+		return
+	}
+	if lanes := len(c.Lanes.Partitions.List) + c.Lanes.Count + c.Lanes.Retiring; c.MQTT.ExactID && lanes != 1 {
+		l.contradiction("is for a single lane, and there are "+strconv.Itoa(lanes)+"; drop it, or write lanes.count: 1 or one of lanes.partitions", "mqtt.exact_client_id")
+	}
+	if c.Lanes.Partitions.Auto && strings.ContainsAny(c.MQTT.ClientID, ":@~%") {
+		l.contradiction(quote(c.MQTT.ClientID)+" begins the keys of the leases, which cannot have : @ ~ or %; write one without", "mqtt.client_id")
+	}
 }
 
 func (l *loader) laneRules() {
@@ -207,7 +253,7 @@ func (l *loader) leaseRules() {
 }
 
 // validBucket is nats.go's rule (ADR-8); the stream behind it is KV_ and the name.
-func validBucket(name string) bool { return validClientID(name) }
+func validBucket(name string) bool { return validName(name) }
 
 func (l *loader) prefixRule() {
 	p := l.c.Identity.Prefix
@@ -252,7 +298,7 @@ func (l *loader) registryRules() {
 
 // bucketRule: ADR-8.
 func (l *loader) bucketRule(path, name string) {
-	if l.sound(path) && !validClientID(name) {
+	if l.sound(path) && !validName(name) {
 		l.contradiction(quote(name)+" does not serve as the name of a bucket; write 1 to 100 letters, digits, - or _", path)
 	}
 }

@@ -2,6 +2,9 @@ package config
 
 import (
 	"crypto/tls"
+	"errors"
+	"net/http"
+	"strings"
 
 	"mqtt-nats-bridge/internal/tlsfile"
 )
@@ -28,7 +31,41 @@ func (m MQTT) TLSConfig() (*tls.Config, error) {
 	if !m.URL.Secure() {
 		return nil, nil
 	}
-	return m.TLS.Client()
+	conf, err := m.TLS.Client()
+	if err == nil && m.TLS.ALPN != "" {
+		conf.NextProtos = strings.Split(strings.ReplaceAll(m.TLS.ALPN, " ", ""), ",")
+	}
+	return conf, err
+}
+
+// CurrentHeaders returns the headers of the WebSocket handshake, read again from their file
+// where there is one.
+func (m MQTT) CurrentHeaders() (http.Header, error) {
+	text, err := current("mqtt.headers_file", m.HeadersFile, m.Headers)
+	if err != nil {
+		return nil, err
+	}
+	return parseHeaders(text)
+}
+
+// parseHeaders reads lines of the form Name: value. The error quotes nothing of them.
+func parseHeaders(text string) (http.Header, error) {
+	headers := http.Header{}
+	for line := range strings.SplitSeq(text, "\n") {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		name, value, found := strings.Cut(line, ":")
+		if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return !validHeader(r) }) {
+			return nil, errors.New("has a line that is not a header; write Name: value")
+		}
+		headers.Add(name, strings.TrimSpace(value))
+	}
+	return headers, nil
+}
+
+func validHeader(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_'
 }
 
 // CurrentPassword returns the password at the broker, read from its file again where there

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 )
 
 // Brokers are listeners of the MQTT broker. User and password in them are moved to
@@ -14,7 +13,7 @@ type Brokers struct{ urlList }
 
 var brokerRules = urlRules{
 	example: "write it like mqtt://emqx:1883, or mqtts://emqx:8883 for TLS, several separated by commas",
-	schemes: []string{"mqtt", "tcp", "mqtts", "ssl", "tls"},
+	schemes: []string{"mqtt", "tcp", "mqtts", "ssl", "tls", "ws", "wss"}, paths: []string{"ws", "wss"},
 }
 
 func (b *Brokers) parse(text string) error {
@@ -27,11 +26,17 @@ func (b *Brokers) parse(text string) error {
 		case "mqtt", "tcp":
 			u.Scheme = "mqtt"
 			withPort(u, "1883")
+		case "ws":
+			withPort(u, "80")
+		case "wss":
+			withPort(u, "443")
 		default:
 			u.Scheme = "mqtts"
 			withPort(u, "8883")
 		}
-		u.Path = ""
+		if !webSocket(u) {
+			u.Path = ""
+		}
 		switch first := parsed.urls[0]; {
 		case secure(u) != secure(first):
 			return fmt.Errorf("%s mixes plain text and TLS; name only one kind", quoteURL(text))
@@ -45,6 +50,8 @@ func (b *Brokers) parse(text string) error {
 
 func secure(u *url.URL) bool { return u.Scheme == "mqtts" || u.Scheme == "wss" }
 
+func webSocket(u *url.URL) bool { return u.Scheme == "ws" || u.Scheme == "wss" }
+
 // Secure reports whether they speak TLS, all of them.
 func (b Brokers) Secure() bool { return len(b.urls) > 0 && secure(b.urls[0]) }
 
@@ -52,7 +59,10 @@ func (b Brokers) Secure() bool { return len(b.urls) > 0 && secure(b.urls[0]) }
 func (b Brokers) List() []BrokerURL {
 	all := make([]BrokerURL, len(b.urls))
 	for i, u := range b.urls {
-		all[i] = BrokerURL{Host: u.Hostname(), Address: u.Host, Secure: secure(u)}
+		all[i] = BrokerURL{Host: u.Hostname(), Address: u.Host, Secure: secure(u), WebSocket: webSocket(u)}
+		if all[i].WebSocket {
+			all[i].Path = u.RequestURI()
+		}
 	}
 	return all
 }
@@ -79,6 +89,9 @@ type BrokerURL struct {
 	Address string // host:port, for a dialer
 	// Secure: TLS, never plain text.
 	Secure bool
+	// WebSocket: MQTT over WebSocket, at Path, which begins with a slash.
+	WebSocket bool
+	Path      string
 }
 
 // String is the URL as mqtt:// or mqtts://.
@@ -86,6 +99,10 @@ func (b BrokerURL) String() string {
 	switch {
 	case b.Host == "":
 		return ""
+	case b.WebSocket && b.Secure:
+		return "wss://" + b.Address + b.Path
+	case b.WebSocket:
+		return "ws://" + b.Address + b.Path
 	case b.Secure:
 		return "mqtts://" + b.Address
 	}
@@ -126,7 +143,6 @@ func (s *Servers) parse(text string) error {
 	if err := parsed.parseList(text, &natsRules); err != nil {
 		return err
 	}
-	webSocket := func(u *url.URL) bool { return strings.HasPrefix(u.Scheme, "ws") }
 	if slices.ContainsFunc(parsed.urls, webSocket) && slices.ContainsFunc(parsed.urls, func(u *url.URL) bool { return !webSocket(u) }) {
 		return fmt.Errorf("%s mixes ws:// with other servers; name only one kind", quoteURL(text))
 	}

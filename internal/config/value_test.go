@@ -133,6 +133,8 @@ func TestBrokerURLs(t *testing.T) {
 
 		"mqtt://a, mqtt://b:1884": "mqtt://a:1883,mqtt://b:1884",
 		"mqtts://a,ssl://b":       "mqtts://a:8883,mqtts://b:8883",
+		"ws://emqx:8083/mqtt":     "ws://emqx:8083/mqtt",
+		"mqtts://a,wss://b/mqtt":  "mqtts://a:8883,wss://b:443/mqtt",
 	} {
 		var u Brokers
 		require.NoError(t, u.parse(text), text)
@@ -274,4 +276,58 @@ func TestDatabaseURLs(t *testing.T) {
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "percent-encoded")
 	require.NotContains(t, got[0], "hunter2")
+}
+
+func TestWebSocketSettings(t *testing.T) {
+	t.Parallel()
+	file := write(t, "headers", "Authorization: Bearer one\nX-A: b\n")
+	c := load(t, "mqtt: {url: 'ws://emqx/mqtt?v=1', headers_file: "+file+"}")
+	require.Equal(t, []BrokerURL{{Host: "emqx", Address: "emqx:80", WebSocket: true, Path: "/mqtt?v=1"}}, c.MQTT.URL.List())
+	headers, err := c.MQTT.CurrentHeaders()
+	require.NoError(t, err)
+	require.Equal(t, "Bearer one", headers.Get("Authorization"))
+	require.Equal(t, "b", headers.Get("X-A"))
+	require.NotContains(t, c.Redacted(), "Bearer")
+	for text, want := range map[string]string{
+		"mqtt: {headers: 'A: b'}":                  "is for the WebSocket handshake",
+		"mqtt: {url: ws://h, headers: hunter2}":    "has a line that is not a header; write Name: value",
+		"mqtt: {url: mqtt://h, tls: {alpn: mqtt}}": "contradicts mqtt.url, which is plain text",
+		"mqtt: {url: wss://h, tls: {alpn: mqtt}}":  "wss:// has its own ALPN protocol",
+	} {
+		got := faults(t, Sources{File: write(t, "bridge.yaml", text)})
+		require.Len(t, got, 1, text)
+		require.Contains(t, got[0], want)
+		require.NotContains(t, got[0], "hunter2")
+	}
+	conf, err := load(t, "mqtt: {url: mqtts://h, tls: {alpn: 'mqtt, x-amzn-mqtt-ca'}}").MQTT.TLSConfig()
+	require.NoError(t, err)
+	require.Equal(t, []string{"mqtt", "x-amzn-mqtt-ca"}, conf.NextProtos)
+}
+
+func TestClientIDs(t *testing.T) {
+	t.Parallel()
+	exact := func(id string) *Config {
+		return load(t, "identity: {mode: off}\nmqtt: {exact_client_id: true, client_id: '"+id+"'}")
+	}
+	for _, id := range []string{"b", "fleet.eu:bridge@site=1~a%2F", strings.Repeat("x", 128)} {
+		require.Equal(t, []string{id}, exact(id).ClientIDs())
+	}
+	require.Equal(t, []string{"b"}, load(t, "mqtt: {exact_client_id: true, client_id: b}\nlanes: {partitions: a}").ClientIDs())
+	for text, want := range map[string]string{
+		"mqtt: {exact_client_id: true}": "is for a single lane, and there are 16",
+		"identity: {mode: off}\nmqtt: {exact_client_id: true, share: g}\nlanes: {count: 2}": "is for a single lane, and there are 2",
+		"mqtt: {client_id: a/b}":                                "does not serve as a client id",
+		"mqtt: {client_id: 'a+'}":                               "does not serve as a client id",
+		"mqtt: {client_id: '$a'}":                               "does not serve as a client id",
+		"mqtt: {client_id: '.a'}":                               "does not serve as a client id",
+		"mqtt: {client_id: ''}":                                 "does not serve as a client id",
+		"mqtt: {client_id: 'a b'}":                              "does not serve as a client id",
+		"mqtt: {client_id: 'ä'}":                                "does not serve as a client id",
+		"mqtt: {client_id: '" + strings.Repeat("x", 129) + "'}": "does not serve as a client id",
+		"mqtt: {client_id: 'a:b'}\nlanes: {partitions: auto}":   "begins the keys of the leases",
+	} {
+		got := faults(t, Sources{File: write(t, "bridge.yaml", text)})
+		require.Len(t, got, 1, text)
+		require.Contains(t, got[0], want)
+	}
 }

@@ -50,10 +50,11 @@ var advice = map[mqtt.Cause]string{
 	mqtt.CauseSilent:   "correct the port in mqtt.url, if something else listens there; else see the broker's log",
 	mqtt.CauseHungUp:   "the broker's log says why it closed the connection: a limit, a rule of its ACL, or its start",
 
-	mqtt.CauseNotMQTT: "correct the port in mqtt.url: another program listens there",
-	mqtt.CausePlain:   "write the port of the broker's TLS listener in mqtt.url, or mqtt:// for plain text",
-	mqtt.CauseTLSPort: "write mqtts:// in mqtt.url, or the port of the broker's plain listener",
-	mqtt.CauseNotTLS:  "correct the port in mqtt.url: this one does not speak TLS",
+	mqtt.CauseNotMQTT:      "correct the port in mqtt.url: another program listens there",
+	mqtt.CausePlain:        "write the port of the broker's TLS listener in mqtt.url, or mqtt:// (ws://) for plain text",
+	mqtt.CauseTLSPort:      "write mqtts:// (wss://) in mqtt.url, or the port of the broker's plain listener",
+	mqtt.CauseNotTLS:       "correct the port in mqtt.url: this one does not speak TLS",
+	mqtt.CauseNotWebSocket: "correct port and path in mqtt.url (EMQX: ws://host:8083/mqtt), or mqtt.headers",
 
 	mqtt.CauseVersion:       "enable MQTT 3.1.1 at the broker",
 	mqtt.CauseClientID:      "correct mqtt.client_id, or let the broker accept it",

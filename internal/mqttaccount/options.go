@@ -12,7 +12,7 @@ import (
 func Options(m config.MQTT, clientID string) mqtt.Options {
 	var servers []mqtt.Server
 	for _, u := range m.URL.List() {
-		servers = append(servers, mqtt.Server{Address: u.Address, TLS: u.Secure})
+		servers = append(servers, mqtt.Server{Address: u.Address, TLS: u.Secure, WebSocket: u.WebSocket, Path: u.Path})
 	}
 	return mqtt.Options{
 		Servers:  servers,
@@ -27,6 +27,10 @@ func login(m config.MQTT) (mqtt.Login, error) {
 	if err != nil {
 		return mqtt.Login{}, err
 	}
+	headers, err := m.CurrentHeaders()
+	if err != nil {
+		return mqtt.Login{}, err
+	}
 	conf, err := m.TLSConfig()
-	return mqtt.Login{Username: m.Username, Password: password, TLS: conf}, err
+	return mqtt.Login{Username: m.Username, Password: password, TLS: conf, Header: headers}, err
 }
