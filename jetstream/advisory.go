@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -72,7 +71,7 @@ func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint
 		return fmt.Errorf("read message %d of stream %s: %w", sequence, w.o.Stream, explain(err, "$JS.API.DIRECT.GET."+w.o.Stream))
 	}
 	m := &Message{
-		Subject: strings.TrimPrefix(raw.Subject, w.o.SubjectPrefix), Data: raw.Data, Header: raw.Header,
+		Subject: raw.Subject, Data: raw.Data, Header: raw.Header,
 		Stream: w.o.Stream, Sequence: sequence, Time: raw.Time, Delivered: deliveries,
 	}
 	return w.quarantine(ctx, m, fmt.Errorf("given up after %d deliveries, the consumer's max_deliver: no attempt has ended with a result", deliveries))

@@ -27,17 +27,7 @@ type ConsumerSpec struct {
 	AckWait        time.Duration // zero: DefaultAckWait
 	MaxAckPending  int           // zero: DefaultMaxAckPending; -1: no limit
 	MaxDeliver     int           // zero: no limit
-	// OneAtATime gives everything to one worker as long as it pulls (nats-server
-	// ≥ 2.11: priority policy pinned_client); another takes over from it.
-	OneAtATime bool
 }
-
-const (
-	// pinnedGroup is the name of the only group.
-	pinnedGroup = "one"
-	// pinnedTTL is how long a worker may be silent before another takes over.
-	pinnedTTL = time.Minute
-)
 
 func (c ConsumerSpec) key() string { return c.Stream + "/" + c.Name }
 
@@ -78,9 +68,6 @@ func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
 	cfg.AckWait, cfg.MaxAckPending, cfg.MaxDeliver = c.AckWait, c.MaxAckPending, c.MaxDeliver
 	cfg.BackOff = nil // would override AckWait
 	cfg.HeadersOnly, cfg.InactiveThreshold = false, 0
-	if c.OneAtATime {
-		cfg.PriorityPolicy, cfg.PriorityGroups, cfg.PinnedTTL = natsjs.PriorityPolicyPinned, []string{pinnedGroup}, pinnedTTL
-	}
 }
 
 func (c ConsumerSpec) validate(streams map[string]bool) []error {

@@ -98,16 +98,10 @@ func (s StreamSpec) created() []Field {
 	s = s.normal()
 	fields := []Field{
 		{Name: "subjects", Want: formatList(s.Subjects)},
-		{Name: "sources", Want: s.Transformed.String()},
 		{Name: "storage", Want: strings.ToLower(s.Storage.String())},
 		{Name: "retention", Want: strings.ToLower(s.Retention.String())},
 		{Name: "max_age", Want: formatAge(s.MaxAge)},
 		{Name: "max_bytes", Want: formatBytes(s.MaxBytes)},
-	}
-	if s.Transformed != nil {
-		fields = slices.Delete(fields, 0, 1)
-	} else {
-		fields = slices.Delete(fields, 1, 2)
 	}
 	if len(s.Sources) > 0 {
 		fields = append(fields, Field{Name: "sources", Want: formatSources(addSources(nil, s.Sources))})

@@ -9,7 +9,7 @@
 //     has it or will never take it
 //   - workers.go, worker.go, message.go: a durable consumer's messages in batches,
 //     acknowledged only after a handler's word; poison.go, advisory.go: what ends in
-//     quarantine instead; partition.go: the order of each device, where asked for
+//     quarantine instead
 //   - server.go: a nats-server inside this process, for the demo, the tests and
 //     bench
 //

@@ -146,10 +146,6 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
 
-	if want.Transformed != nil {
-		add(sourced(is) != want.Transformed.String(), Field{Name: "sources", Is: sourced(is), Want: want.Transformed.String(), Contradicts: true})
-	}
-
 	add(len(lacking(want.Sources, is.Sources)) > 0, Field{
 		Name: "sources", Is: formatSources(is.Sources), Want: formatSources(addSources(is.Sources, want.Sources)), Contradicts: true,
 	})
@@ -165,22 +161,6 @@ func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
 	})
 	add(is.Replicas != want.Replicas, Field{Name: "num_replicas", Is: strconv.Itoa(is.Replicas), Want: strconv.Itoa(want.Replicas)})
 	return fields
-}
-
-// sourced is what a stream's sources say, as [TransformedSource.String] does of one.
-func sourced(is natsjs.StreamConfig) string {
-	if len(is.Sources) == 0 {
-		return "none"
-	}
-	var all []string
-	for _, s := range is.Sources {
-		one := TransformedSource{Stream: s.Name, From: s.FilterSubject}
-		if len(s.SubjectTransforms) == 1 {
-			one.From, one.To = s.SubjectTransforms[0].Source, s.SubjectTransforms[0].Destination
-		}
-		all = append(all, one.String())
-	}
-	return strings.Join(all, ", ")
 }
 
 func mirrored(is natsjs.StreamConfig) string {
@@ -244,9 +224,7 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 	add(is.InactiveThreshold > 0, Field{
 		Name: "inactive_threshold", Is: formatDuration(is.InactiveThreshold), Want: "none", Contradicts: true,
 	})
-	add((is.PriorityPolicy == natsjs.PriorityPolicyPinned) != want.OneAtATime, Field{
-		Name: "priority_policy", Is: priority(is.PriorityPolicy == natsjs.PriorityPolicyPinned), Want: priority(want.OneAtATime), Fixed: true,
-	})
+	add(is.PriorityPolicy == natsjs.PriorityPolicyPinned, Field{Name: "priority_policy", Is: "pinned_client", Want: "none", Fixed: true})
 	add(!sameSet(filters, want.FilterSubjects), Field{
 		Name: "filter_subjects", Is: formatList(filters), Want: formatList(want.FilterSubjects),
 		Contradicts: narrower(filters, want.FilterSubjects),
@@ -271,13 +249,6 @@ func narrower(filters, want []string) bool {
 		want = []string{">"}
 	}
 	return slices.ContainsFunc(want, func(s string) bool { return !coveredBy(s, filters) })
-}
-
-func priority(pinned bool) string {
-	if pinned {
-		return "pinned_client"
-	}
-	return "none"
 }
 
 // explain adds what the bare errors of a JetStream request leave out. A request

@@ -18,11 +18,8 @@ const defaultDuplicateWindow = 2 * time.Minute
 // sources …) is left alone in a stream that exists.
 type StreamSpec struct {
 	Name        string
-	Description string   // given on creation, never compared
-	Subjects    []string // none where it is Transformed
-	// Transformed fills the stream from another one, under other subjects,
-	// instead of from its own.
-	Transformed *TransformedSource
+	Description string // given on creation, never compared
+	Subjects    []string
 	Storage     natsjs.StorageType     // zero: file
 	Retention   natsjs.RetentionPolicy // zero: limits
 	Discard     natsjs.DiscardPolicy   // zero: old
@@ -39,21 +36,6 @@ type StreamSpec struct {
 	// Sources are streams of leaf nodes that it must have as sources, among
 	// others. None: these are not looked at.
 	Sources []SourceSpec
-}
-
-// TransformedSource is a stream whose messages come over, under other subjects.
-type TransformedSource struct {
-	Stream string
-	// From is a filter; each of its wildcards goes into To, as {{wildcard(1)}},
-	// or {{partition(8,1,2)}} for the hash of two (NATS, subject mapping).
-	From, To string
-}
-
-func (s *TransformedSource) String() string {
-	if s == nil {
-		return "none"
-	}
-	return s.Stream + " " + s.From + " as " + s.To
 }
 
 // normal fills in what nats-server would (server/stream.go, checkStreamCfg), so
@@ -95,13 +77,7 @@ func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
 	cfg.MaxAge, cfg.MaxBytes, cfg.MaxMsgs = s.MaxAge, s.MaxBytes, s.MaxMsgs
 	cfg.MaxMsgsPerSubject = s.MaxMsgsPerSubject
 	cfg.Duplicates, cfg.Replicas = s.DuplicateWindow, s.Replicas
-	if s.Transformed != nil {
-		cfg.Sources = []*natsjs.StreamSource{{
-			Name: s.Transformed.Stream, SubjectTransforms: []natsjs.SubjectTransformConfig{{Source: s.Transformed.From, Destination: s.Transformed.To}},
-		}}
-	} else {
-		cfg.Sources = addSources(cfg.Sources, s.Sources)
-	}
+	cfg.Sources = addSources(cfg.Sources, s.Sources)
 	// A stream that does not acknowledge would hold every message for ever in
 	// the bridge.
 	cfg.NoAck = false
@@ -115,13 +91,8 @@ func (s StreamSpec) validate() []error {
 	if !validName(s.Name) {
 		return []error{fmt.Errorf("stream name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", s.Name)}
 	}
-	switch {
-	case s.Transformed == nil && len(s.Subjects) == 0:
+	if len(s.Subjects) == 0 {
 		fault("no subjects")
-	case s.Transformed != nil && len(s.Subjects) > 0:
-		fault("both subjects and a source")
-	case s.Transformed != nil && (!validName(s.Transformed.Stream) || !validFilter(s.Transformed.From) || s.Transformed.To == ""):
-		fault("source %s is not valid", s.Transformed)
 	}
 	for i, subject := range s.Subjects {
 		if !validFilter(subject) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,7 +29,6 @@ type worker struct {
 	ackWait  time.Duration
 	limit    uint64 // deliveries to a handler; 0: none
 	large    bool   // the next message alone is more than BatchBytes
-	pinned   bool   // the consumer serves one at a time
 	refused  bool   // quarantine takes no message of this batch
 }
 
@@ -68,9 +66,6 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	// to nobody, which come again only after the ack wait.
 	began, wait, size := time.Now(), min(w.o.BatchWait, w.ackWait/3), 1
 	options := []natsjs.FetchOpt{natsjs.FetchMaxWait(wait)}
-	if w.pinned {
-		options = append(options, natsjs.FetchPriorityGroup(pinnedGroup))
-	}
 	if !w.large {
 		size, options = w.o.Batch, append(options, natsjs.FetchMaxBytes(w.o.BatchBytes))
 	}
@@ -88,11 +83,7 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 		if batch == nil {
 			batch = make([]*Message, 0, w.o.Batch)
 		}
-		m.Subject = strings.TrimPrefix(m.Subject, w.o.SubjectPrefix)
 		batch = append(batch, m)
-	}
-	if errors.Is(pull.Error(), natsjs.ErrPinIDMismatch) {
-		return batch, nil // another has taken over; nats.go asks anew
 	}
 	// The server ends a pull at once where the next message alone is over the
 	// bytes; nats.go 1.55.0 keeps that answer to itself. Over a slow link it comes
@@ -129,7 +120,6 @@ func (w *worker) lookUp(ctx context.Context) error {
 	if w.ackWait <= 0 {
 		w.ackWait = DefaultAckWait
 	}
-	w.pinned = cfg.PriorityPolicy == natsjs.PriorityPolicyPinned
 	w.limit = uint64(w.o.MaxDeliveries)
 	if cfg.MaxDeliver > 0 {
 		// The server would give up after its last delivery, whatever became

@@ -55,9 +55,6 @@ type WorkersOptions struct {
 	// consumer without max_deliver goes on delivering until a worker has seen
 	// to it. Zero: no limit.
 	MaxDeliveries int
-	// SubjectPrefix is taken off the subjects that handlers and quarantine get
-	// to see.
-	SubjectPrefix string
 	// StopTimeout bounds the handlers' work after a stop.
 	StopTimeout time.Duration
 
