@@ -60,7 +60,7 @@ func (w *Workers) recover(ctx context.Context, advisory []byte) {
 }
 
 func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, DefaultConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := w.o.JetStream.Stream(ctx, w.o.Stream)
 	if err != nil {
@@ -84,7 +84,7 @@ func (w *Workers) observe(ctx context.Context) {
 		// process, or out of its stream: nothing here would ever tell.
 		w.held.fade(heldFor)
 		if w.o.JetStream.Conn().IsConnected() {
-			ask, cancel := context.WithTimeout(ctx, DefaultConnectTimeout)
+			ask, cancel := context.WithTimeout(ctx, requestTimeout)
 			consumer, err := w.o.JetStream.Consumer(ask, w.o.Stream, w.o.Consumer)
 			cancel()
 			if err == nil {

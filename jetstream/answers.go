@@ -3,11 +3,13 @@ package jetstream
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/nats-io/nats.go"
 )
@@ -51,10 +53,18 @@ type answerConn struct {
 	msg    nats.Msg
 }
 
+// Intercept returns a socket to NATS as nats.go is to see it. Answers go to the sink, while
+// there is one; report is told why the connection must end, closed that nats.go has closed
+// it. Both may be nil.
+func Intercept(socket net.Conn, sink func() *answerSink, report func(error), closed func()) net.Conn {
+	return &answerConn{failFastConn: failFastConn{socket}, sink: sink, report: report, closed: closed}
+}
+
 // serverFault is why a connection had to end on which the server did not keep to the
 // protocol, or reported an error.
 type serverFault string
 
+// Error implements error.
 func (f serverFault) Error() string { return string(f) }
 
 // answerSink is where answers go: those under the reply inbox.
@@ -63,6 +73,8 @@ type answerSink struct {
 	answer func(m *nats.Msg, more bool)
 }
 
+// newAnswerSink has answer take what comes to the reply inbox, with more set where another
+// answer is at hand. answer keeps nothing of the message.
 func newAnswerSink(inbox string, answer func(*nats.Msg, bool)) *answerSink {
 	return &answerSink{prefix: []byte("MSG " + inbox), answer: answer}
 }
@@ -288,7 +300,8 @@ func (c *answerConn) take(b []byte) (n int, more bool) {
 		c.fail("an answer is not as long as it says")
 		return 0, false
 	}
-	c.msg.Subject, c.msg.Data = alias(subject), b[line:line+size]
+	// Without a copy: the sink keeps nothing of it.
+	c.msg.Subject, c.msg.Data = unsafe.String(unsafe.SliceData(subject), len(subject)), b[line:line+size]
 	sink.answer(&c.msg, bytes.HasPrefix(b[n:], sink.prefix))
 	return n, false
 }

@@ -35,6 +35,9 @@ type TLSFiles struct {
 
 func (f TLSFiles) empty() bool { return f == TLSFiles{} }
 
+// Config reads the files.
+func (f TLSFiles) Config() (*tls.Config, error) { return f.files().Config(f.ServerName) }
+
 func (f TLSFiles) files() tlsfile.Files {
 	return tlsfile.Files{CA: f.CA, Cert: f.Cert, Key: f.Key, PassphraseFile: f.PassphraseFile}
 }

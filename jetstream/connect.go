@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -21,6 +22,9 @@ const (
 	// intervals; nats.go's own default of 2 min would take four to six minutes.
 	DefaultPingInterval = 10 * time.Second
 )
+
+// ErrDisconnected means that there is no connection to NATS.
+var ErrDisconnected = errors.New("not connected to NATS")
 
 // ConnectOptions says how to reach NATS. The zero value is the server on this
 // machine, without credentials.
@@ -122,14 +126,14 @@ func (o ConnectOptions) Resolve() (ConnectOptions, error) {
 	if o.URL == "" {
 		o.URL = nats.DefaultURL
 	}
-	setDefault(&o.ConnectTimeout, DefaultConnectTimeout)
-	setDefault(&o.ReconnectWait, DefaultReconnectWait)
-	setDefault(&o.ReconnectWaitMax, max(DefaultReconnectWaitMax, o.ReconnectWait))
-	setDefault(&o.PingInterval, DefaultPingInterval)
+	setWait(&o.ConnectTimeout, DefaultConnectTimeout)
+	setWait(&o.ReconnectWait, DefaultReconnectWait)
+	setWait(&o.ReconnectWaitMax, max(DefaultReconnectWaitMax, o.ReconnectWait))
+	setWait(&o.PingInterval, DefaultPingInterval)
 	return o, nil
 }
 
-func setDefault(d *time.Duration, value time.Duration) {
+func setWait(d *time.Duration, value time.Duration) {
 	if *d <= 0 {
 		*d = value
 	}

@@ -35,8 +35,6 @@ var (
 	// ErrAckTimeout: the oldest message had no answer in time. A server that
 	// fails to write to its disk sends none.
 	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
-	// ErrDisconnected: there is no connection to NATS.
-	ErrDisconnected = errors.New("not connected to NATS")
 	// ErrBadAck: the answer is no PubAck.
 	ErrBadAck = errors.New("unreadable answer from JetStream")
 )

@@ -118,7 +118,7 @@ func (d plainDialer) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answerConn{failFastConn: failFastConn{conn}, sink: noAnswers}, nil
+	return Intercept(conn, noAnswers, nil, nil), nil
 }
 
 // noAnswers: nothing is taken off this connection.

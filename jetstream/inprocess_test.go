@@ -73,11 +73,11 @@ func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 func disconnect(t *testing.T, l *Leaf, name string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		all, err := l.server.srv.Connz(&natsd.ConnzOptions{})
+		all, err := l.server.NATS().Connz(&natsd.ConnzOptions{})
 		require.NoError(t, err)
 		for _, c := range all.Conns {
 			if c.Name == name {
-				return l.server.srv.DisconnectClientByID(c.Cid) == nil
+				return l.server.NATS().DisconnectClientByID(c.Cid) == nil
 			}
 		}
 		return false

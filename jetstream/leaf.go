@@ -128,7 +128,7 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 	if err != nil {
 		return nil, err
 	}
-	user := hub.userinfo(id)
+	user := userinfo(hub, id)
 	// The hub also tells at what addresses it listens, and the server would try
 	// these first when the link is lost: they are those of its own network, and of
 	// no use from far away.
@@ -145,12 +145,12 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 	if id.public != "" {
 		remote.Nkey = id.seed
 	}
-	if hub.userJWT != "" {
-		remote.SignatureCB = hub.signLeaf
+	if id.jwt != "" && hub.Creds == "" {
+		remote.SignatureCB = signLeaf(hub)
 	}
-	if config := hub.TLS; config != nil || !hub.TLSFiles.empty() || remote.TLS {
+	if config := hub.TLS; config != nil || hub.TLSFiles != (TLSFiles{}) || remote.TLS {
 		if config == nil {
-			if config, err = hub.TLSFiles.files().Config(hub.TLSFiles.ServerName); err != nil {
+			if config, err = hub.TLSFiles.Config(); err != nil {
 				return nil, err
 			}
 		}
@@ -167,7 +167,7 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 }
 
 // userinfo is what a leaf node carries in its URL; nil: nothing.
-func (o ConnectOptions) userinfo(id *identity) *url.Userinfo {
+func userinfo(o ConnectOptions, id *identity) *url.Userinfo {
 	switch {
 	case id.user != "":
 		return url.UserPassword(id.user, id.password)
@@ -184,13 +184,15 @@ func (o ConnectOptions) userinfo(id *identity) *url.Userinfo {
 
 // signLeaf answers the hub's challenge with the JWT and the seed of a context of the nats
 // CLI, as they are now.
-func (o ConnectOptions) signLeaf(nonce []byte) (string, []byte, error) {
-	id, err := o.identity()
-	if err != nil {
-		return "", nil, err
+func signLeaf(hub ConnectOptions) natsd.SignatureHandler {
+	return func(nonce []byte) (string, []byte, error) {
+		id, err := hub.identity()
+		if err != nil {
+			return "", nil, err
+		}
+		signature, err := id.sign(nonce)
+		return id.jwt, signature, err
 	}
-	signature, err := id.sign(nonce)
-	return id.jwt, signature, err
 }
 
 // note keeps what the server says of a failed link: it has no other way to tell.
@@ -209,7 +211,7 @@ func (l *Leaf) InProcess() nats.InProcessConnProvider { return l.server.InProces
 // Link tells whether the link to the hub stands, and what the server said last
 // where it does not.
 func (l *Leaf) Link() (up bool, problem string) {
-	if l.server.srv.NumLeafNodes() > 0 {
+	if l.server.NATS().NumLeafNodes() > 0 {
 		l.lastError.Store(nil)
 		return true, ""
 	}

@@ -135,7 +135,7 @@ func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, e
 // what it has up to there is not of another bridge with the same domain.
 func (l *Leaf) hubGoesOnBeyond(stream string, number uint64) (bool, error) {
 	// The API does not list consumers that source.
-	account, err := l.server.srv.JszAccount(&natsd.JSzOptions{Account: natsd.DEFAULT_GLOBAL_ACCOUNT, Streams: true, Consumer: true, DirectConsumer: true, Config: true})
+	account, err := l.server.NATS().JszAccount(&natsd.JSzOptions{Account: natsd.DEFAULT_GLOBAL_ACCOUNT, Streams: true, Consumer: true, DirectConsumer: true, Config: true})
 	if err != nil {
 		return false, fmt.Errorf("list the hub's consumers: %w", err)
 	}

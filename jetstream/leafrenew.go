@@ -30,11 +30,7 @@ func (l *Leaf) Renew() error {
 }
 
 func (l *Leaf) reload(remote *natsd.RemoteLeafOpts) error {
-	opts, err := l.serverOptions(remote).server()
-	if err != nil {
-		return err
-	}
-	return l.server.srv.ReloadOptions(opts)
+	return l.server.Reload(l.serverOptions(remote))
 }
 
 // join lets the link come about.

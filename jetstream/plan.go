@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -249,26 +248,4 @@ func narrower(filters, want []string) bool {
 		want = []string{">"}
 	}
 	return slices.ContainsFunc(want, func(s string) bool { return !coveredBy(s, filters) })
-}
-
-// explain adds what the bare errors of a JetStream request leave out. A request
-// that the user may not make gets no answer at all: the refusal goes to the
-// connection's error handler.
-func explain(err error, api string) error {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", api, err)
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("JetStream is not enabled for this account, or its domain is another: %w", err)
-	}
-	var api503 *natsjs.APIError
-	if errors.As(err, &api503) {
-		switch api503.ErrorCode {
-		case 10047, 10028: // insufficient storage; account resources exceeded
-			return fmt.Errorf("the streams' max_bytes are reserved at once and exceed what jetstream.max_file_store (or the account) allows: lower them or raise it: %w", err)
-		case 10074, 10005: // replicas > 1 without a cluster; too few peers
-			return fmt.Errorf("the servers cannot hold that many replicas: %w", err)
-		}
-	}
-	return err
 }

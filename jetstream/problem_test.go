@@ -1,13 +1,8 @@
 package jetstream_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -19,46 +14,6 @@ import (
 
 	"mqtt-nats-bridge/jetstream"
 )
-
-// withCertificate has a server show what template makes of a certificate of a.
-func (a *authority) withCertificate(t *testing.T, template func(*x509.Certificate), chain ...*authority) func(*natsd.Options) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "nats.test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if template != nil {
-		template(c)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, &key.PublicKey, a.key)
-	require.NoError(t, err)
-	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	for _, sent := range chain {
-		pair.Certificate = append(pair.Certificate, sent.cert.Raw)
-	}
-	return func(o *natsd.Options) {
-		o.TLS, o.TLSTimeout = true, 5
-		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	}
-}
-
-// intermediate is a CA under a.
-func (a *authority) intermediate(t *testing.T, name string) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return &authority{cert: cert, key: key}
-}
 
 // listening is a server that says this to each client and reads what it answers.
 func listening(t *testing.T, greeting string) (url string) {

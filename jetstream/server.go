@@ -80,7 +80,9 @@ func StartServer(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
 	timeout := o.StartTimeout
-	setDefault(&timeout, 30*time.Second)
+	if timeout <= 0 {
+		timeout = 30 * time.Second
+	}
 	if !srv.ReadyForConnections(timeout) {
 		s.Shutdown()
 		return nil, fmt.Errorf("start nats-server: not ready after %s", timeout)
@@ -176,6 +178,18 @@ func (s *Server) Port() int {
 		return 0
 	}
 	return s.clients.Port
+}
+
+// NATS is the nats-server itself.
+func (s *Server) NATS() *natsd.Server { return s.srv }
+
+// Reload has the running server take new options, as far as nats-server can change them.
+func (s *Server) Reload(o ServerOptions) error {
+	opts, err := o.server()
+	if err != nil {
+		return err
+	}
+	return s.srv.ReloadOptions(opts)
 }
 
 // InProcess is for [ConnectOptions]: a connection without a socket.

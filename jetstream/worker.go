@@ -12,6 +12,9 @@ import (
 )
 
 const (
+	// requestTimeout bounds each request to JetStream.
+	requestTimeout = 5 * time.Second
+
 	fetchPauseMin = 100 * time.Millisecond
 	fetchPauseMax = 5 * time.Second
 	// retryMin and retryMax bound the delay of a message without a word; it
@@ -105,7 +108,7 @@ func (w *worker) api() string {
 
 // lookUp finds the consumer and what it says about leases.
 func (w *worker) lookUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, DefaultConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	consumer, err := w.o.JetStream.Consumer(ctx, w.o.Stream, w.o.Consumer)
 	switch {
@@ -212,7 +215,7 @@ func (w *worker) settle(m *Message) {
 func (w *worker) reject(m *Message) {
 	kept := false
 	if !w.refused { // else each of the batch would wait for its own refusal
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), DefaultConnectTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), requestTimeout)
 		err := w.quarantine(ctx, m, m.cause)
 		cancel()
 		kept, w.refused = err == nil, quarantineAway(err)

@@ -94,9 +94,9 @@ func NewWorkers(o WorkersOptions) (*Workers, error) {
 	case o.Workers < 0 || o.Batch < 0 || o.BatchBytes < 0 || o.MaxDeliveries < 0:
 		return nil, errors.New("set up workers: a number is negative")
 	}
-	setCount(&o.Workers, DefaultWorkers)
-	setCount(&o.Batch, DefaultBatch)
-	setCount(&o.BatchBytes, DefaultBatchBytes)
+	setDefault(&o.Workers, DefaultWorkers)
+	setDefault(&o.Batch, DefaultBatch)
+	setDefault(&o.BatchBytes, DefaultBatchBytes)
 	setDefault(&o.BatchWait, DefaultBatchWait)
 	setDefault(&o.StopTimeout, DefaultStopTimeout)
 	w := &Workers{o: o}
@@ -105,9 +105,9 @@ func NewWorkers(o WorkersOptions) (*Workers, error) {
 	return w, nil
 }
 
-func setCount(n *int, value int) {
-	if *n == 0 {
-		*n = value
+func setDefault[T int | time.Duration](v *T, value T) {
+	if *v <= 0 {
+		*v = value
 	}
 }
 
