@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 )
@@ -106,7 +107,7 @@ func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		receive(t, "the end of Run", done)
+		natstest.Receive(t, "the end of Run", done)
 		nc.Close()
 	})
 	return f
@@ -114,7 +115,7 @@ func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
 
 func (f *followed) await(what string, done func() bool) {
 	f.t.Helper()
-	require.Eventually(f.t, done, patience, 5*time.Millisecond, what)
+	require.Eventually(f.t, done, natstest.Timeout, 5*time.Millisecond, what)
 }
 
 func (f *followed) awaitHeld(want map[string]string) {
@@ -145,31 +146,31 @@ func stale(s jetstream.BucketState) bool { return !s.Live && s.Problem != "" }
 
 func newBucket(t *testing.T, js natsjs.JetStream, name string) natsjs.KeyValue {
 	t.Helper()
-	kv, err := js.CreateKeyValue(within(t), natsjs.KeyValueConfig{Bucket: name, Storage: natsjs.FileStorage})
+	kv, err := js.CreateKeyValue(natstest.Context(t), natsjs.KeyValueConfig{Bucket: name, Storage: natsjs.FileStorage})
 	require.NoError(t, err)
 	return kv
 }
 
 func put(t *testing.T, kv natsjs.KeyValue, key, value string) {
 	t.Helper()
-	_, err := kv.PutString(within(t), key, value)
+	_, err := kv.PutString(natstest.Context(t), key, value)
 	require.NoError(t, err)
 }
 
 func TestABucketIsReadAndFollowed(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	kv := newBucket(t, api(t, s), "B")
+	s := natstest.StartServer(t, nil)
+	kv := newBucket(t, natstest.JetStream(t, s), "B")
 	put(t, kv, "a", "1")
 	put(t, kv, "b", "1")
 	put(t, kv, "b", "2")
 	put(t, kv, "c", "1")
-	require.NoError(t, kv.Delete(within(t), "c"))
+	require.NoError(t, kv.Delete(natstest.Context(t), "c"))
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1", "b": "2"})
 	put(t, kv, "d", "4")
-	require.NoError(t, kv.Delete(within(t), "a"))
-	require.NoError(t, kv.Purge(within(t), "b"))
+	require.NoError(t, kv.Delete(natstest.Context(t), "a"))
+	require.NoError(t, kv.Purge(natstest.Context(t), "b"))
 	f.awaitHeld(map[string]string{"d": "4"})
 	state := f.awaitState(live)
 	require.False(t, state.LoadedAt.IsZero())
@@ -179,8 +180,8 @@ func TestABucketIsReadAndFollowed(t *testing.T) {
 
 func TestAnEmptyBucketIsLive(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	newBucket(t, api(t, s), "B")
+	s := natstest.StartServer(t, nil)
+	newBucket(t, natstest.JetStream(t, s), "B")
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{})
 	f.awaitState(live)
@@ -188,8 +189,8 @@ func TestAnEmptyBucketIsLive(t *testing.T) {
 
 func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	js := api(t, s)
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	state := f.awaitState(func(s jetstream.BucketState) bool { return s.Missing })
 	require.Equal(t, "make it with nats kv add B", state.Advice)
@@ -200,7 +201,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	}
 	f.awaitHeld(map[string]string{"a": "19"})
 
-	require.NoError(t, js.DeleteKeyValue(within(t), "B"))
+	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
 	f.awaitState(func(s jetstream.BucketState) bool { return s.Missing && !s.Live })
 	require.True(t, f.holds(map[string]string{"a": "19"})(), "what was known goes on serving")
 	// Its sequences begin anew, below those that the old one had.
@@ -214,15 +215,15 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 // Deleted and made again between two looks: nothing but the stream's age tells.
 func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	js := api(t, s)
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
 	kv := newBucket(t, js, "B")
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	for i := range 10 {
 		put(t, kv, "a", fmt.Sprint(i))
 	}
 	f.awaitHeld(map[string]string{"a": "9"})
-	require.NoError(t, js.DeleteKeyValue(within(t), "B"))
+	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
 	kv = newBucket(t, js, "B")
 	put(t, kv, "b", "1")
 	f.awaitHeld(map[string]string{"b": "1"})
@@ -245,8 +246,8 @@ func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 	f.awaitHeld(map[string]string{"stays": "1", "goes": "1"})
 
 	proxy.Cut()
-	require.NoError(t, kv.Purge(within(t), "goes"))
-	require.NoError(t, kv.PurgeDeletes(within(t), natsjs.DeleteMarkersOlderThan(-1)))
+	require.NoError(t, kv.Purge(natstest.Context(t), "goes"))
+	require.NoError(t, kv.PurgeDeletes(natstest.Context(t), natsjs.DeleteMarkersOlderThan(-1)))
 	f.awaitHeld(map[string]string{"stays": "1"})
 
 	// Not killed: nats-server 2.15.2 would bring back what was purged just before.
@@ -263,16 +264,16 @@ func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 // The server forgets a consumer; nats.go alone would notice after 10 s.
 func TestALostConsumerIsNoticed(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	js := api(t, s)
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
 	kv := newBucket(t, js, "B")
 	put(t, kv, "a", "1")
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1"})
-	stream, err := js.Stream(within(t), "KV_B")
+	stream, err := js.Stream(natstest.Context(t), "KV_B")
 	require.NoError(t, err)
-	for name := range stream.ConsumerNames(within(t)).Name() {
-		require.NoError(t, stream.DeleteConsumer(within(t), name))
+	for name := range stream.ConsumerNames(natstest.Context(t)).Name() {
+		require.NoError(t, stream.DeleteConsumer(natstest.Context(t), name))
 	}
 	put(t, kv, "a", "2")
 	f.awaitHeld(map[string]string{"a": "2"})
@@ -280,17 +281,17 @@ func TestALostConsumerIsNoticed(t *testing.T) {
 
 func TestALargeBucketIsReadWhole(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	js := api(t, s)
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
 	kv := newBucket(t, js, "B")
 	want := map[string]string{}
 	for i := range 5000 {
 		key := fmt.Sprintf("k%d", i)
-		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")}, natsjs.WithStallWait(patience))
+		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")}, natsjs.WithStallWait(natstest.Timeout))
 		require.NoError(t, err)
 		want[key] = "v"
 	}
-	receive(t, "the answers", js.PublishAsyncComplete())
+	natstest.Receive(t, "the answers", js.PublishAsyncComplete())
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	f.awaitHeld(want)
 	_ = kv
@@ -300,12 +301,12 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 // last message.
 func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	kv := newBucket(t, api(t, s), "B")
+	s := natstest.StartServer(t, nil)
+	kv := newBucket(t, natstest.JetStream(t, s), "B")
 	put(t, kv, "a", "1")
 	put(t, kv, "b", "1")
-	require.NoError(t, kv.Delete(within(t), "b"))
-	require.NoError(t, kv.PurgeDeletes(within(t), natsjs.DeleteMarkersOlderThan(-1)))
+	require.NoError(t, kv.Delete(natstest.Context(t), "b"))
+	require.NoError(t, kv.PurgeDeletes(natstest.Context(t), natsjs.DeleteMarkersOlderThan(-1)))
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1"})
 	time.Sleep(20 * 100 * time.Millisecond) // looks
@@ -344,9 +345,9 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 
 func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	js := api(t, s)
-	_, err := js.CreateStream(within(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
+	_, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
 	require.NoError(t, err)
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
 	f.awaitState(func(s jetstream.BucketState) bool { return s.Problem == "stream KV_B is no KV bucket" })
@@ -375,9 +376,9 @@ func TestFollowingLeavesNothingBehind(t *testing.T) {
 			defer close(done)
 			jetstream.NewBucket(jetstream.BucketOptions{Conn: nc, JetStream: js, Name: "B", Reader: &stuck{began, ctx}}).Run(ctx)
 		}()
-		receive(t, "the first entry", began)
+		natstest.Receive(t, "the first entry", began)
 		cancel()
-		receive(t, "the end of Run", done)
+		natstest.Receive(t, "the end of Run", done)
 	}()
 	goleak.VerifyNone(t, before)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -29,33 +30,33 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 
 	t.Run("user and password", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, withUser("bridge", "s3cret"))
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+		s := natstest.StartServer(t, withUser("bridge", "s3cret"))
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
 	})
 	t.Run("in the url", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, withUser("bridge", "s3cret"))
-		requireStored(t, jetstream.ConnectOptions{URL: "nats://bridge:s3cret@" + s.URL()[len("nats://"):]})
+		s := natstest.StartServer(t, withUser("bridge", "s3cret"))
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: "nats://bridge:s3cret@" + s.URL()[len("nats://"):]})
 	})
 	t.Run("token", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, func(o *natsd.Options) { o.Authorization = "t0ken" })
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), Token: "t0ken"})
+		s := natstest.StartServer(t, func(o *natsd.Options) { o.Authorization = "t0ken" })
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Token: "t0ken"})
 	})
 	t.Run("nkey", func(t *testing.T) {
 		t.Parallel()
-		pair, seed := newUser(t)
+		pair, seed := natstest.NewUser(t)
 		public, err := pair.PublicKey()
 		require.NoError(t, err)
-		s := boot(t, func(o *natsd.Options) { o.Nkeys = []*natsd.NkeyUser{{Nkey: public}} })
-		file := write(t, filepath.Join(t.TempDir(), "bridge.nk"), seed)
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), NKeySeedFile: file})
+		s := natstest.StartServer(t, func(o *natsd.Options) { o.Nkeys = []*natsd.NkeyUser{{Nkey: public}} })
+		file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "bridge.nk"), seed)
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), NKeySeedFile: file})
 	})
 	t.Run("creds", func(t *testing.T) {
 		t.Parallel()
-		configure, creds := decentralised(t)
-		s := boot(t, configure)
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), Creds: creds})
+		configure, creds := natstest.OperatorMode(t)
+		s := natstest.StartServer(t, configure)
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Creds: creds})
 	})
 	t.Run("in process", func(t *testing.T) {
 		t.Parallel()
@@ -63,42 +64,42 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
 		require.Empty(t, s.URL())
-		requireStored(t, jetstream.ConnectOptions{InProcess: s.InProcess()})
+		natstest.RequireStored(t, jetstream.ConnectOptions{InProcess: s.InProcess()})
 	})
 	t.Run("domain", func(t *testing.T) {
 		t.Parallel()
 		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Domain: "edge"})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), Domain: "edge"})
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Domain: "edge"})
 	})
 }
 
 func TestConnect_SpeaksTLSAndMutualTLS(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
+	ca := natstest.NewCA(t, "ca")
 
 	t.Run("server certificate", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, false))
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, false))
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File}})
 	})
 	t.Run("server name", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, false))
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, ServerName: "nats.test"}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, false))
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, ServerName: "nats.test"}})
 	})
 	t.Run("client certificate", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, true))
-		cert, key := ca.issue(t, "bridge")
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, Cert: cert, Key: key}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, true))
+		cert, key := ca.Issue(t, "bridge")
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, Cert: cert, Key: key}})
 	})
 	t.Run("handshake first", func(t *testing.T) {
 		t.Parallel()
-		configure := ca.serverTLS(t, false)
-		s := boot(t, func(o *natsd.Options) { configure(o); o.TLSHandshakeFirst = true })
-		requireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, HandshakeFirst: true}})
+		configure := ca.ServerTLS(t, false)
+		s := natstest.StartServer(t, func(o *natsd.Options) { configure(o); o.TLSHandshakeFirst = true })
+		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, HandshakeFirst: true}})
 	})
 }
 
@@ -110,19 +111,19 @@ func problemOf(t *testing.T, o jetstream.ConnectOptions) jetstream.ConnectProble
 	nc, err := jetstream.Connect(o)
 	require.NoError(t, err, "the bridge starts all the same")
 	t.Cleanup(nc.Close)
-	p := receive(t, "a problem", failed)
+	p := natstest.Receive(t, "a problem", failed)
 	require.False(t, nc.IsClosed(), "it keeps trying")
 	return p
 }
 
 func TestConnect_TellsProblemsApart(t *testing.T) {
 	t.Parallel()
-	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
-	strangerCert, strangerKey := other.issue(t, "stranger")
+	ca, other := natstest.NewCA(t, "ca"), natstest.NewCA(t, "other")
+	strangerCert, strangerKey := other.Issue(t, "stranger")
 
 	t.Run("wrong password", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, withUser("bridge", "right"))
+		s := natstest.StartServer(t, withUser("bridge", "right"))
 		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "wr0ng"})
 		require.Equal(t, jetstream.ProblemCredentials, p.Kind, p)
 		require.ErrorContains(t, p, "nats at "+s.URL()+" refuses the credentials")
@@ -130,7 +131,7 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 	})
 	t.Run("wrong password in the url", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, withUser("bridge", "right"))
+		s := natstest.StartServer(t, withUser("bridge", "right"))
 		host := s.URL()[len("nats://"):]
 		p := problemOf(t, jetstream.ConnectOptions{URL: "nats://bridge:wr0ng@" + host})
 		require.Equal(t, jetstream.ProblemCredentials, p.Kind, p)
@@ -139,12 +140,12 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 	})
 	t.Run("no credentials", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, withUser("bridge", "right"))
+		s := natstest.StartServer(t, withUser("bridge", "right"))
 		require.Equal(t, jetstream.ProblemCredentials, problemOf(t, jetstream.ConnectOptions{URL: s.URL()}).Kind)
 	})
 	t.Run("nothing listens", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, nil)
+		s := natstest.StartServer(t, nil)
 		s.Shutdown()
 		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
 		require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
@@ -158,32 +159,32 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 	})
 	t.Run("unknown authority", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, false))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: other.file}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, false))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: other.File}})
 		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
 	})
 	t.Run("another server name", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, false))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, ServerName: "elsewhere.test"}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, false))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, ServerName: "elsewhere.test"}})
 		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
 	})
 	t.Run("no client certificate", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, true))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, true))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File}})
 		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
 	})
 	t.Run("a stranger's client certificate", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, ca.serverTLS(t, true))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file, Cert: strangerCert, Key: strangerKey}})
+		s := natstest.StartServer(t, ca.ServerTLS(t, true))
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, Cert: strangerCert, Key: strangerKey}})
 		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
 	})
 	t.Run("tls wanted from a plain server", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, nil)
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.file}})
+		s := natstest.StartServer(t, nil)
+		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File}})
 		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
 	})
 }
@@ -227,7 +228,7 @@ func TestClassifyConnectError_Table(t *testing.T) {
 // there with another password, then somebody mends it.
 func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T) {
 	t.Parallel()
-	first := boot(t, nil)
+	first := natstest.StartServer(t, nil)
 	port := first.Port()
 	first.Shutdown()
 
@@ -255,7 +256,7 @@ func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T
 	t.Cleanup(nc.Close)
 	until := func(kind jetstream.ProblemKind) {
 		t.Helper()
-		for receive(t, kind.String(), problems).Kind != kind {
+		for natstest.Receive(t, kind.String(), problems).Kind != kind {
 		}
 	}
 	until(jetstream.ProblemUnreachable)
@@ -264,23 +265,23 @@ func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T
 	wrong.Shutdown()
 	until(jetstream.ProblemUnreachable)
 	right := start("right")
-	receive(t, "the first connection", up)
+	natstest.Receive(t, "the first connection", up)
 
 	// And the same once it had been up.
 	right.Shutdown()
-	receive(t, "the loss", lost)
+	natstest.Receive(t, "the loss", lost)
 	until(jetstream.ProblemUnreachable)
 	wrong = start("wrong")
 	until(jetstream.ProblemCredentials)
 	wrong.Shutdown()
 	start("right")
-	receive(t, "the reconnect", again)
+	natstest.Receive(t, "the reconnect", again)
 	require.True(t, nc.IsConnected())
 }
 
 func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
+	s := natstest.StartServer(t, nil)
 	calls := make(chan string, 4)
 	nc, err := jetstream.Connect(jetstream.ConnectOptions{
 		URL: s.URL(),
@@ -291,14 +292,14 @@ func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
 		nats.ConnectHandler(func(*nats.Conn) { calls <- "own connected" }),
 	)
 	require.NoError(t, err)
-	require.Equal(t, "hook connected", receive(t, "connected", calls))
-	require.Equal(t, "own connected", receive(t, "connected", calls))
+	require.Equal(t, "hook connected", natstest.Receive(t, "connected", calls))
+	require.Equal(t, "own connected", natstest.Receive(t, "connected", calls))
 	nc.Close()
 }
 
 func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.T) {
 	t.Parallel()
-	s := boot(t, func(o *natsd.Options) {
+	s := natstest.StartServer(t, func(o *natsd.Options) {
 		o.Users = []*natsd.User{{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{
 			Publish: &natsd.SubjectPermission{Allow: []string{"tenant.>"}},
 		}}}
@@ -314,7 +315,7 @@ func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	require.NoError(t, nc.Publish("elsewhere", nil))
-	require.ErrorIs(t, receive(t, "the violation", errs), nats.ErrPermissionViolation)
+	require.ErrorIs(t, natstest.Receive(t, "the violation", errs), nats.ErrPermissionViolation)
 }
 
 // The connect timeout is longer than the test has patience.
@@ -333,7 +334,7 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 	returned := make(chan *nats.Conn, 1)
 	go func() {
 		nc, err := jetstream.Connect(jetstream.ConnectOptions{
-			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * patience, FirstWait: time.Millisecond,
+			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * natstest.Timeout, FirstWait: time.Millisecond,
 			Hooks: jetstream.ConnectHooks{ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p }},
 		})
 		if err != nil {
@@ -342,19 +343,19 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 		}
 		returned <- nc
 	}()
-	nc := receive(t, "the connection that is not there yet", returned)
+	nc := natstest.Receive(t, "the connection that is not there yet", returned)
 	require.NotNil(t, nc)
-	conn := receive(t, "the first attempt", accepted)
+	conn := natstest.Receive(t, "the first attempt", accepted)
 	require.Empty(t, problems, "that it was not tried yet is none")
 	require.NoError(t, silent.Close())
 	require.NoError(t, conn.Close())
-	require.Equal(t, jetstream.ProblemUnreachable, receive(t, "a problem", problems).Kind)
+	require.Equal(t, jetstream.ProblemUnreachable, natstest.Receive(t, "a problem", problems).Kind)
 	nc.Close()
 
-	s := boot(t, nil)
+	s := natstest.StartServer(t, nil)
 	up := make(chan struct{}, 1)
 	good, err := jetstream.Connect(jetstream.ConnectOptions{
-		URL: s.URL(), FirstWait: 10 * patience,
+		URL: s.URL(), FirstWait: 10 * natstest.Timeout,
 		Hooks: jetstream.ConnectHooks{
 			Connected:     func(*nats.Conn) { up <- struct{}{} },
 			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
@@ -362,7 +363,7 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 	})
 	require.NoError(t, err)
 	t.Cleanup(good.Close)
-	receive(t, "the connection", up)
+	natstest.Receive(t, "the connection", up)
 	require.True(t, good.IsConnected(), "it was waited for")
 }
 
@@ -387,7 +388,7 @@ func TestConnect_FirstWaitBoundsTheLookUp(t *testing.T) {
 	case nc := <-returned:
 		require.NotNil(t, nc)
 		defer nc.Close()
-	case <-time.After(patience):
+	case <-time.After(natstest.Timeout):
 		t.Error("the start waits for the name server")
 	}
 	close(release)
@@ -400,10 +401,10 @@ func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.file")
-	garbage := write(t, filepath.Join(dir, "garbage"), []byte("not what it should be"))
-	ca := newAuthority(t, "ca")
-	cert, key := ca.issue(t, "bridge")
-	_, otherKey := ca.issue(t, "other")
+	garbage := natstest.WriteFile(t, filepath.Join(dir, "garbage"), []byte("not what it should be"))
+	ca := natstest.NewCA(t, "ca")
+	cert, key := ca.Issue(t, "bridge")
+	_, otherKey := ca.Issue(t, "other")
 
 	for name, c := range map[string]struct {
 		o    jetstream.ConnectOptions
@@ -453,35 +454,35 @@ func tlsOptions(ca, cert, key string) jetstream.ConnectOptions {
 
 func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
-	cert, key := ca.issue(t, "bridge")
-	configureTLS := ca.serverTLS(t, true)
-	s := boot(t, func(o *natsd.Options) {
+	ca := natstest.NewCA(t, "ca")
+	cert, key := ca.Issue(t, "bridge")
+	configureTLS := ca.ServerTLS(t, true)
+	s := natstest.StartServer(t, func(o *natsd.Options) {
 		configureTLS(o)
 		o.Username, o.Password = "bridge", "s3cret"
 	})
 	dir := t.TempDir()
-	password := write(t, filepath.Join(dir, "password"), []byte("s3cret\n"))
+	password := natstest.WriteFile(t, filepath.Join(dir, "password"), []byte("s3cret\n"))
 	context := func(name string, fields map[string]any) {
 		content, err := json.Marshal(fields)
 		require.NoError(t, err)
-		write(t, filepath.Join(dir, name+".json"), content)
+		natstest.WriteFile(t, filepath.Join(dir, name+".json"), content)
 	}
 
 	context("good", map[string]any{
 		"description": "as natscli writes it", "url": s.URL(), "user": "bridge", "password": "s3cret",
-		"ca": ca.file, "cert": cert, "key": key, "inbox_prefix": "_INBOX_bridge", "color_scheme": "",
+		"ca": ca.File, "cert": cert, "key": key, "inbox_prefix": "_INBOX_bridge", "color_scheme": "",
 	})
-	requireStored(t, jetstream.ConnectOptions{Context: "good", ContextDir: dir})
+	natstest.RequireStored(t, jetstream.ConnectOptions{Context: "good", ContextDir: dir})
 
 	context("references", map[string]any{
 		"url": s.URL(), "user": "bridge", "password": "file://" + password,
-		"ca": "file://" + ca.file, "cert": cert, "key": key,
+		"ca": "file://" + ca.File, "cert": cert, "key": key,
 	})
-	requireStored(t, jetstream.ConnectOptions{Context: "references", ContextDir: dir})
+	natstest.RequireStored(t, jetstream.ConnectOptions{Context: "references", ContextDir: dir})
 
-	context("stale", map[string]any{"url": "nats://127.0.0.1:1", "token": "old", "ca": ca.file, "cert": cert, "key": key})
-	requireStored(t, jetstream.ConnectOptions{
+	context("stale", map[string]any{"url": "nats://127.0.0.1:1", "token": "old", "ca": ca.File, "cert": cert, "key": key})
+	natstest.RequireStored(t, jetstream.ConnectOptions{
 		Context: "stale", ContextDir: dir, URL: s.URL(), User: "bridge", Password: "s3cret",
 	})
 
@@ -503,7 +504,7 @@ func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
 		require.ErrorContains(t, err, filepath.Join(dir, name+".json"))
 		require.ErrorContains(t, err, c.says)
 	}
-	write(t, filepath.Join(dir, "broken.json"), []byte("{"))
+	natstest.WriteFile(t, filepath.Join(dir, "broken.json"), []byte("{"))
 	_, err = jetstream.Connect(jetstream.ConnectOptions{Context: "broken", ContextDir: dir})
 	require.ErrorContains(t, err, "broken.json")
 }
@@ -519,7 +520,7 @@ func TestContext_IsLookedForWhereTheCLIKeepsIt(t *testing.T) {
 	xdg := t.TempDir()
 	t.Setenv("XDG_CONFIG_HOME", xdg)
 	t.Setenv("BRIDGE_TEST_TOKEN", "t0ken")
-	write(t, filepath.Join(xdg, "nats", "context", "prod.json"),
+	natstest.WriteFile(t, filepath.Join(xdg, "nats", "context", "prod.json"),
 		[]byte(`{"url":"nats://n1:4222,nats://n2:4222","token":"env://BRIDGE_TEST_TOKEN","ca":"~/ca.pem"}`))
 	o, err := jetstream.ConnectOptions{Context: "prod"}.Resolve()
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -61,7 +62,7 @@ func leafOptions(t *testing.T, urls, domain string) jetstream.LeafOptions {
 
 func startLeaf(t *testing.T, o jetstream.LeafOptions) *jetstream.Leaf {
 	t.Helper()
-	l, err := jetstream.StartLeaf(within(t), o)
+	l, err := jetstream.StartLeaf(natstest.Context(t), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
@@ -80,7 +81,7 @@ func inProcess(t *testing.T, l *jetstream.Leaf) natsjs.JetStream {
 
 func awaitLink(t *testing.T, l *jetstream.Leaf) {
 	t.Helper()
-	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
 }
 
 // drainPatience covers nats-server's: a request to source that met no leaf node is
@@ -112,7 +113,7 @@ func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams
 
 func apply(t *testing.T, hub natsjs.JetStream, streams []jetstream.StreamSpec) *jetstream.Report {
 	t.Helper()
-	report, err := jetstream.Manage(within(t), hub, jetstream.ManageApply, streams, nil)
+	report, err := jetstream.Manage(natstest.Context(t), hub, jetstream.ManageApply, streams, nil)
 	require.NoError(t, err)
 	return report
 }
@@ -132,9 +133,9 @@ func newLeafPublisher(t *testing.T, l *jetstream.Leaf, settler bridge.Settler) *
 
 func requireMessage(t *testing.T, js natsjs.JetStream, stream, subject string) *natsjs.RawStreamMsg {
 	t.Helper()
-	s, err := js.Stream(within(t), stream)
+	s, err := js.Stream(natstest.Context(t), stream)
 	require.NoError(t, err)
-	m, err := s.GetLastMsgForSubject(within(t), subject)
+	m, err := s.GetLastMsgForSubject(natstest.Context(t), subject)
 	require.NoError(t, err)
 	return m
 }
@@ -142,19 +143,19 @@ func requireMessage(t *testing.T, js natsjs.JetStream, stream, subject string) *
 func TestAMessageOfALeafNodeArrivesAtTheHubAsItWasGiven(t *testing.T) {
 	t.Parallel()
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := api(t, hub)
+	js := natstest.JetStream(t, hub)
 	streams := outStreams("site-a")
 	l := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
 	awaitLink(t, l)
 	apply(t, js, streams)
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := newLeafPublisher(t, l, o)
 	for i, subject := range []string{"tenant.acme.device.dev-1.telemetry", "quarantine.cn_mismatch.tenant.acme.device.dev-1.telemetry"} {
 		p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte(subject), ID: []byte("id-" + strconv.Itoa(i)), Payload: []byte("\x00payload"),
 			Headers: []bridge.Header{{Name: "Bridge-Cn", Value: []byte("acme/dev-1")}, {Name: "Bridge-Time", Value: []byte("2026-01-02T03:04:05.678Z")}}})
 	}
-	for _, x := range o.wait(2) {
-		require.NoError(t, x.refused)
+	for _, x := range o.Wait(2) {
+		require.NoError(t, x.Refused)
 	}
 	require.EqualValues(t, 1, p.Stats().Connects, "counted, though not dialled")
 	awaitDrained(t, js, l, streams)
@@ -184,17 +185,17 @@ func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
 	apply(t, js, streams)
 	local := inProcess(t, l)
 	// The link has carried what each end subscribes to once the hub sources.
-	_, err = local.Publish(within(t), "tenant.acme.device.first.telemetry", nil)
+	_, err = local.Publish(natstest.Context(t), "tenant.acme.device.first.telemetry", nil)
 	require.NoError(t, err)
 	awaitDrained(t, js, l, streams)
 
 	answers, err := nc.SubscribeSync(nc.NewInbox())
 	require.NoError(t, err)
 	require.NoError(t, nc.PublishRequest("tenant.acme.device.dev-1.telemetry", answers.Subject, []byte("at the hub")))
-	ack, err := answers.NextMsg(patience)
+	ack, err := answers.NextMsg(natstest.Timeout)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"stream":"TELEMETRY","seq":2}`, string(ack.Data))
-	localAck, err := local.Publish(within(t), "tenant.acme.device.dev-2.telemetry", []byte("at the leaf"))
+	localAck, err := local.Publish(natstest.Context(t), "tenant.acme.device.dev-2.telemetry", []byte("at the leaf"))
 	require.NoError(t, err)
 	require.Equal(t, "site-a", localAck.Domain)
 	awaitDrained(t, js, l, streams)
@@ -203,10 +204,10 @@ func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, pending, "one PubAck, the hub's")
 
-	s, err := js.Stream(within(t), "TELEMETRY")
+	s, err := js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, s.CachedInfo().State.Msgs, "each once")
-	here, err := local.Stream(within(t), "TELEMETRY")
+	here, err := local.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.Equal(t, localAck.Sequence, here.CachedInfo().State.LastSeq, "nothing of the hub's came between")
 }
@@ -214,7 +215,7 @@ func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
 func TestTwoSitesFeedOneStream(t *testing.T) {
 	t.Parallel()
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := api(t, hub)
+	js := natstest.JetStream(t, hub)
 	first, second := outStreams("site-a"), outStreams("site-b")
 	a := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
 	b := startLeaf(t, leafOptions(t, leafURL(ports), "site-b"))
@@ -223,31 +224,31 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 	apply(t, js, first)
 	publish := func(l *jetstream.Leaf, device string) {
 		t.Helper()
-		_, err := inProcess(t, l).Publish(within(t), "tenant.acme.device."+device+".telemetry", nil, natsjs.WithMsgID(device))
+		_, err := inProcess(t, l).Publish(natstest.Context(t), "tenant.acme.device."+device+".telemetry", nil, natsjs.WithMsgID(device))
 		require.NoError(t, err)
 	}
 	publish(b, "before") // stored before the hub's last message, and before the hub knows the site
 	publish(a, "dev-a")
 	awaitDrained(t, js, a, first)
 
-	d, err := jetstream.Plan(within(t), js, second, nil)
+	d, err := jetstream.Plan(natstest.Context(t), js, second, nil)
 	require.NoError(t, err)
 	require.Contains(t, d.String(), "! sources               TELEMETRY of domain site-a -> TELEMETRY of domain site-a, TELEMETRY of domain site-b")
-	_, err = jetstream.Manage(within(t), js, jetstream.ManageCreate, second, nil)
+	_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, second, nil)
 	require.ErrorIs(t, err, jetstream.ErrContradiction)
 	require.ErrorContains(t, err, "run mqtt-nats-bridge streams apply")
-	_, _, err = jetstream.SourcedUpTo(within(t), js, second)
+	_, _, err = jetstream.SourcedUpTo(natstest.Context(t), js, second)
 	require.ErrorContains(t, err, "stream TELEMETRY at the hub does not source TELEMETRY of domain site-b")
 
 	apply(t, js, second)
 	for _, specs := range [][]jetstream.StreamSpec{first, second} {
-		d, err = jetstream.Plan(within(t), js, specs, nil)
+		d, err = jetstream.Plan(natstest.Context(t), js, specs, nil)
 		require.NoError(t, err)
 		require.True(t, d.Empty(), "each site finds itself: %s", d)
 	}
 	publish(b, "dev-b")
 	awaitDrained(t, js, b, second)
-	s, err := js.Stream(within(t), "TELEMETRY")
+	s, err := js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, s.CachedInfo().State.Msgs)
 	requireMessage(t, js, "TELEMETRY", "tenant.acme.device.before.telemetry")
@@ -256,31 +257,31 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 // pump publishes n numbered messages to the leaf node and waits until it has them.
 func fill(t *testing.T, l *jetstream.Leaf, from, n int) {
 	t.Helper()
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := newLeafPublisher(t, l, o)
 	defer p.Close()
 	for i := from; i < from+n; i++ {
 		id := strconv.Itoa(i)
 		p.Publish(&bridge.Message{Token: uint64(i - from), Subject: []byte("tenant.acme.device.dev-1.telemetry"), ID: []byte("id-" + id), Payload: []byte(id)})
 	}
-	for _, x := range o.wait(n) {
-		require.NoError(t, x.refused)
+	for _, x := range o.Wait(n) {
+		require.NoError(t, x.Refused)
 	}
 }
 
 // requireNumbers demands 0 to n-1 in order, each once.
 func requireNumbers(t *testing.T, js natsjs.JetStream, n int) {
 	t.Helper()
-	s, err := js.Stream(within(t), "TELEMETRY")
+	s, err := js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
-	c, err := s.OrderedConsumer(within(t), natsjs.OrderedConsumerConfig{})
+	c, err := s.OrderedConsumer(natstest.Context(t), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	messages, err := c.Messages()
 	require.NoError(t, err)
 	defer messages.Stop()
 	require.EqualValues(t, n, s.CachedInfo().State.Msgs)
 	for i := range n {
-		m, err := messages.Next(natsjs.NextMaxWait(patience))
+		m, err := messages.Next(natsjs.NextMaxWait(natstest.Timeout))
 		require.NoError(t, err)
 		require.Equal(t, strconv.Itoa(i), string(m.Data()))
 	}
@@ -296,14 +297,14 @@ func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
 	streams := outStreams("site-a")
 	l := startLeaf(t, leafOptions(t, leafURL(ports), "site-a"))
 	awaitLink(t, l)
-	apply(t, api(t, hub), streams)
+	apply(t, natstest.JetStream(t, hub), streams)
 	fill(t, l, 0, 2000)
-	awaitDrained(t, api(t, hub), l, streams)
+	awaitDrained(t, natstest.JetStream(t, hub), l, streams)
 	fill(t, l, 2000, 2000)
 	hub.Shutdown()
 	fill(t, l, 4000, 2000)
 	hub, _ = startHub(t, dir, ports, nil)
-	js := api(t, hub)
+	js := natstest.JetStream(t, hub)
 	awaitDrained(t, js, l, streams)
 	requireNumbers(t, js, 6000)
 }
@@ -316,7 +317,7 @@ func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
 		t.Skip("the hub takes its time to source again")
 	}
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := api(t, hub)
+	js := natstest.JetStream(t, hub)
 	streams := outStreams("site-a")
 	o := leafOptions(t, leafURL(ports), "site-a")
 	l := startLeaf(t, o)
@@ -337,13 +338,13 @@ func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
 
 func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 	t.Parallel()
-	pair, seed := newUser(t)
+	pair, seed := natstest.NewUser(t)
 	public, err := pair.PublicKey()
 	require.NoError(t, err)
-	seedFile := write(t, filepath.Join(t.TempDir(), "user.nk"), seed)
-	operated, creds := decentralised(t)
-	ca := newAuthority(t, "ca")
-	cert, key := ca.issue(t, "bridge.test")
+	seedFile := natstest.WriteFile(t, filepath.Join(t.TempDir(), "user.nk"), seed)
+	operated, creds := natstest.OperatorMode(t)
+	ca := natstest.NewCA(t, "ca")
+	cert, key := ca.Issue(t, "bridge.test")
 	password := func(o *natsd.Options) { o.LeafNode.Username, o.LeafNode.Password = "bridge", "s3cret" }
 	for name, c := range map[string]struct {
 		server func(*natsd.Options)
@@ -355,10 +356,10 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 		"nkey":              {func(o *natsd.Options) { o.LeafNode.Nkey = public }, jetstream.ConnectOptions{NKeySeedFile: seedFile}},
 		"creds":             {operated, jetstream.ConnectOptions{Creds: creds}},
 		"certificate": {func(o *natsd.Options) {
-			ca.serverTLS(t, true)(o)
+			ca.ServerTLS(t, true)(o)
 			o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = o.TLSConfig, 5
 			o.TLS, o.TLSVerify, o.TLSConfig = false, false, nil
-		}, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.file, Cert: cert, Key: key}}},
+		}, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.File, Cert: cert, Key: key}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -366,7 +367,7 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 			o := leafOptions(t, leafURL(ports), "site-a")
 			o.Hub = c.client
 			l := startLeaf(t, o)
-			require.Eventually(t, func() bool { up, _ := l.Link(); return up }, patience, 5*time.Millisecond)
+			require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
 
 			o = leafOptions(t, leafURL(ports), "site-b")
 			o.Hub = jetstream.ConnectOptions{User: "bridge", Password: "wrong"}
@@ -374,11 +375,11 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 			require.Eventually(t, func() bool {
 				up, problem := l.Link()
 				return !up && problem != ""
-			}, patience, 5*time.Millisecond)
+			}, natstest.Timeout, 5*time.Millisecond)
 		})
 	}
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	o.Hub = jetstream.ConnectOptions{User: "bridge", Password: "s3cret", Token: "t0ken"}
-	_, err = jetstream.StartLeaf(within(t), o)
+	_, err = jetstream.StartLeaf(natstest.Context(t), o)
 	require.ErrorContains(t, err, "user and password, token are all set")
 }

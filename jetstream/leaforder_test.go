@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -24,7 +25,7 @@ func TestLeafOrder(t *testing.T) {
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	o.MaxBytes = 1 << 20
 	l := startLeaf(t, o)
-	outcomes := newOutcomes(t)
+	outcomes := natstest.NewOutcomes(t)
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return jetstream.Connect(jetstream.ConnectOptions{}, extra...)

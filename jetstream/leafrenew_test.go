@@ -11,6 +11,7 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -19,7 +20,7 @@ func TestLeafRenew(t *testing.T) {
 	t.Parallel()
 	t.Run("password", func(t *testing.T) {
 		t.Parallel()
-		file := write(t, filepath.Join(t.TempDir(), "password"), []byte("old"))
+		file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "password"), []byte("old"))
 		with := func(password string) func(*natsd.Options) {
 			return func(o *natsd.Options) { o.LeafNode.Username, o.LeafNode.Password = "site", password }
 		}
@@ -29,9 +30,9 @@ func TestLeafRenew(t *testing.T) {
 	})
 	t.Run("nkey", func(t *testing.T) {
 		t.Parallel()
-		oldKey, oldSeed := newUser(t)
-		newKey, newSeed := newUser(t)
-		file := write(t, filepath.Join(t.TempDir(), "site.nk"), oldSeed)
+		oldKey, oldSeed := natstest.NewUser(t)
+		newKey, newSeed := natstest.NewUser(t)
+		file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "site.nk"), oldSeed)
 		with := func(key interface{ PublicKey() (string, error) }) func(*natsd.Options) {
 			public, err := key.PublicKey()
 			require.NoError(t, err)
@@ -43,15 +44,15 @@ func TestLeafRenew(t *testing.T) {
 	})
 	t.Run("ca", func(t *testing.T) {
 		t.Parallel()
-		oldCA, newCA := newAuthority(t, "ca"), newAuthority(t, "ca")
+		oldCA, newCA := natstest.NewCA(t, "ca"), natstest.NewCA(t, "ca")
 		copied := func(from string) []byte {
 			content, err := os.ReadFile(from)
 			require.NoError(t, err)
 			return content
 		}
-		file := write(t, filepath.Join(t.TempDir(), "ca.crt"), copied(oldCA.file))
-		with := func(ca *authority) func(*natsd.Options) {
-			cert, key := ca.issue(t, "hub")
+		file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "ca.crt"), copied(oldCA.File))
+		with := func(ca *natstest.CA) func(*natsd.Options) {
+			cert, key := ca.Issue(t, "hub")
 			pair, err := tls.LoadX509KeyPair(cert, key)
 			require.NoError(t, err)
 			return func(o *natsd.Options) {
@@ -59,7 +60,7 @@ func TestLeafRenew(t *testing.T) {
 			}
 		}
 		testLeafRenew(t, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: file}}, "tls", with(oldCA), with(newCA), func() {
-			require.NoError(t, os.WriteFile(file, copied(newCA.file), 0o600))
+			require.NoError(t, os.WriteFile(file, copied(newCA.File), 0o600))
 		})
 	})
 }
@@ -77,7 +78,7 @@ func testLeafRenew(t *testing.T, hub jetstream.ConnectOptions, scheme string, be
 		up, problem := l.Link()
 		require.NoError(t, l.Renew(), "nothing has changed")
 		return !up && problem != ""
-	}, patience, 10*time.Millisecond)
+	}, natstest.Timeout, 10*time.Millisecond)
 	rotate()
 	require.Eventually(t, func() bool {
 		if up, _ := l.Link(); up {
@@ -85,5 +86,5 @@ func testLeafRenew(t *testing.T, hub jetstream.ConnectOptions, scheme string, be
 		}
 		require.NoError(t, l.Renew())
 		return false
-	}, patience, 50*time.Millisecond)
+	}, natstest.Timeout, 50*time.Millisecond)
 }

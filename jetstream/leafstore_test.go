@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -31,7 +32,7 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-			js := api(t, hub)
+			js := natstest.JetStream(t, hub)
 			streams := outStreams("site-a")
 			o := leafOptions(t, leafURL(ports), "site-a")
 			l := startLeaf(t, o)
@@ -52,7 +53,7 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 			powerCut(t, old)
 			l = startLeaf(t, o)
 			require.True(t, l.Rebooted())
-			ask, err := l.Renumber(within(t), nil)
+			ask, err := l.Renumber(natstest.Context(t), nil)
 			require.NoError(t, err)
 			require.Equal(t, keep > 0, ask)
 			renumber(t, js, l, streams)
@@ -68,11 +69,11 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 func renumber(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []jetstream.StreamSpec) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		at, _, err := jetstream.SourcedUpTo(within(t), hub, streams)
+		at, _, err := jetstream.SourcedUpTo(natstest.Context(t), hub, streams)
 		if err != nil {
 			return false
 		}
-		ask, err := l.Renumber(within(t), at)
+		ask, err := l.Renumber(natstest.Context(t), at)
 		require.NoError(t, err)
 		return !ask
 	}, drainPatience, 50*time.Millisecond)
@@ -86,7 +87,7 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 		t.Skip("the hub takes its time to source again")
 	}
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := api(t, hub)
+	js := natstest.JetStream(t, hub)
 	streams := outStreams("site-a")
 	o := leafOptions(t, leafURL(ports), "site-a")
 	l := startLeaf(t, o)
@@ -101,20 +102,20 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	apply(t, js, streams)
 	fill(t, second, 300, 200)
 	awaitDrained(t, js, second, streams)
-	at, _, err := jetstream.SourcedUpTo(within(t), js, streams)
+	at, _, err := jetstream.SourcedUpTo(natstest.Context(t), js, streams)
 	require.NoError(t, err)
 	require.NoError(t, second.Close())
 
 	l = startLeaf(t, o)
-	all, err := l.Backlog(within(t), at)
+	all, err := l.Backlog(natstest.Context(t), at)
 	require.NoError(t, err)
 	require.True(t, all[0].Ahead())
-	ask, err := l.Renumber(within(t), at)
+	ask, err := l.Renumber(natstest.Context(t), at)
 	require.NoError(t, err)
 	require.True(t, ask)
 	renumber(t, js, l, streams)
 	awaitDrained(t, js, l, streams)
-	s, err := js.Stream(within(t), "TELEMETRY")
+	s, err := js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 500, s.CachedInfo().State.Msgs)
 }
@@ -127,7 +128,7 @@ func TestLeafStoreRestored(t *testing.T) {
 		t.Skip("the hub takes its time to source again")
 	}
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := api(t, hub)
+	js := natstest.JetStream(t, hub)
 	streams := outStreams("site-a")
 	o := leafOptions(t, leafURL(ports), "site-a")
 	l := startLeaf(t, o)
@@ -148,17 +149,17 @@ func TestLeafStoreRestored(t *testing.T) {
 		if restarts == "" {
 			fill(t, l, 500, 300) // more than the hub has
 		}
-		at, _, err := jetstream.SourcedUpTo(within(t), js, streams)
+		at, _, err := jetstream.SourcedUpTo(natstest.Context(t), js, streams)
 		require.NoError(t, err)
 		require.NoError(t, l.Prove(at))
 		up, problem := l.Link()
 		require.False(t, up)
 		require.Contains(t, problem, "waiting for the hub")
-		all, err := l.Backlog(within(t), at)
+		all, err := l.Backlog(natstest.Context(t), at)
 		require.NoError(t, err)
 		require.True(t, all[0].Ahead(), restarts)
-		require.NoError(t, l.Purge(within(t), at))
-		all, err = l.Backlog(within(t), nil)
+		require.NoError(t, l.Purge(natstest.Context(t), at))
+		all, err = l.Backlog(natstest.Context(t), nil)
 		require.NoError(t, err)
 		require.EqualValues(t, 600, all[0].Messages, "nothing is removed")
 		require.NoError(t, l.Close())
@@ -175,7 +176,7 @@ func TestLeafStoreRestoredEmpty(t *testing.T) {
 	require.NoError(t, os.CopyFS(copied, os.DirFS(o.StoreDir)))
 	l = startLeaf(t, o)
 	fill(t, l, 0, 10)
-	all, err := l.Backlog(within(t), nil)
+	all, err := l.Backlog(natstest.Context(t), nil)
 	require.NoError(t, err)
 	last := all[0].Last
 	require.NoError(t, l.Close())
@@ -183,7 +184,7 @@ func TestLeafStoreRestoredEmpty(t *testing.T) {
 	o.StoreDir = copied
 	l = startLeaf(t, o)
 	fill(t, l, 10, 1)
-	all, err = l.Backlog(within(t), nil)
+	all, err = l.Backlog(natstest.Context(t), nil)
 	require.NoError(t, err)
 	require.Greater(t, all[0].Last, last)
 }
@@ -201,7 +202,7 @@ func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
 	l = startLeaf(t, o)
 	require.True(t, l.Rebooted())
 	for _, hub := range []map[string]uint64{nil, {}} {
-		ask, err := l.Renumber(within(t), hub)
+		ask, err := l.Renumber(natstest.Context(t), hub)
 		require.NoError(t, err)
 		require.True(t, ask, "the hub does not say of the stream that holds something")
 	}
@@ -217,7 +218,7 @@ func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
 	l = startLeaf(t, o)
 	require.True(t, l.Rebooted(), "killed meanwhile")
 
-	ask, err := l.Renumber(within(t), map[string]uint64{"TELEMETRY": 1, "QUARANTINE": 0})
+	ask, err := l.Renumber(natstest.Context(t), map[string]uint64{"TELEMETRY": 1, "QUARANTINE": 0})
 	require.NoError(t, err)
 	require.False(t, ask)
 	running, err = os.ReadFile(path)
@@ -251,7 +252,7 @@ func TestTwoBridgesDoNotShareAStore(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	first := startLeaf(t, o)
-	_, err := jetstream.StartLeaf(within(t), o)
+	_, err := jetstream.StartLeaf(natstest.Context(t), o)
 	require.ErrorIs(t, err, jetstream.ErrStoreLocked)
 	require.ErrorContains(t, err, o.StoreDir)
 	require.NoError(t, first.Close())
@@ -263,15 +264,15 @@ func TestAShutStoreRefusesAndKeeps(t *testing.T) {
 	t.Parallel()
 	l := startLeaf(t, leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a"))
 	fill(t, l, 0, 10)
-	require.NoError(t, l.Shut(within(t), true))
-	_, err := inProcess(t, l).Publish(within(t), "tenant.acme.device.dev-1.telemetry", nil)
+	require.NoError(t, l.Shut(natstest.Context(t), true))
+	_, err := inProcess(t, l).Publish(natstest.Context(t), "tenant.acme.device.dev-1.telemetry", nil)
 	require.ErrorContains(t, err, "maximum bytes exceeded")
-	all, err := l.Backlog(within(t), nil)
+	all, err := l.Backlog(natstest.Context(t), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 10, all[0].Messages)
-	require.NoError(t, l.Shut(within(t), false))
+	require.NoError(t, l.Shut(natstest.Context(t), false))
 	fill(t, l, 10, 10)
-	all, err = l.Backlog(within(t), map[string]uint64{"TELEMETRY": all[0].Last})
+	all, err = l.Backlog(natstest.Context(t), map[string]uint64{"TELEMETRY": all[0].Last})
 	require.NoError(t, err)
 	require.EqualValues(t, 10, all[0].Messages, "of which the hub has the first ten")
 	require.Positive(t, all[0].Bytes)

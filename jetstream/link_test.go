@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -29,24 +30,24 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 			accepted <- conn
 		}
 	}()
-	s := boot(t, nil)
+	s := natstest.StartServer(t, nil)
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return jetstream.Connect(jetstream.ConnectOptions{
 				URL:            s.URL() + ",nats://" + listener.Addr().String(),
-				ConnectTimeout: 10 * patience, ReconnectWait: time.Millisecond,
+				ConnectTimeout: 10 * natstest.Timeout, ReconnectWait: time.Millisecond,
 			}, append([]nats.Option{nats.DontRandomize()}, extra...)...)
 		},
-		Settler: newOutcomes(t), Log: zerolog.Nop(),
+		Settler: natstest.NewOutcomes(t), Log: zerolog.Nop(),
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
 	s.Shutdown()
 	var silent net.Conn
 	select {
 	case silent = <-accepted:
 		require.NotNil(t, silent)
-	case <-time.After(patience):
+	case <-time.After(natstest.Timeout):
 		require.Fail(t, "no attempt")
 	}
 	answered := make(chan jetstream.PublisherStats)
@@ -59,7 +60,7 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		require.False(t, stats.Connected)
 		require.Equal(t, 1, stats.Unsettled)
 		require.Contains(t, stats.Problem, "not connected")
-	case <-time.After(patience):
+	case <-time.After(natstest.Timeout):
 		require.Fail(t, "whoever asks waits for the server")
 	}
 	require.NoError(t, listener.Close())
@@ -88,13 +89,13 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return jetstream.Connect(jetstream.ConnectOptions{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
 		},
-		Settler: newOutcomes(t), Log: zerolog.Nop(),
+		Settler: natstest.NewOutcomes(t), Log: zerolog.Nop(),
 	})
 	require.NoError(t, err)
 	silent.Store(true)
 	select {
 	case <-asked:
-	case <-time.After(patience):
+	case <-time.After(natstest.Timeout):
 		require.Fail(t, "no attempt")
 	}
 	answered := make(chan jetstream.PublisherStats, 1)
@@ -106,7 +107,7 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	case stats := <-answered:
 		require.Equal(t, 1, stats.Unsettled)
 		require.False(t, stats.Connected)
-	case <-time.After(patience):
+	case <-time.After(natstest.Timeout):
 		t.Error("whoever asks waits for the name server")
 	}
 	close(release)
@@ -117,15 +118,15 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 // nats.go is at the next one at once: all that may be over before Connect returns.
 func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	t.Parallel()
-	first, second := boot(t, nil), boot(t, nil)
-	o := newOutcomes(t)
+	first, second := natstest.StartServer(t, nil), natstest.StartServer(t, nil)
+	o := natstest.NewOutcomes(t)
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
 				append([]nats.Option{nats.DontRandomize()}, extra...)...)
 			if err == nil {
 				first.Shutdown()
-				require.Eventually(t, func() bool { return nc.ConnectedUrl() == second.URL() }, patience, time.Millisecond)
+				require.Eventually(t, func() bool { return nc.ConnectedUrl() == second.URL() }, natstest.Timeout, time.Millisecond)
 				time.Sleep(100 * time.Millisecond) // the handlers run in their own time
 			}
 			return nc, err
@@ -134,8 +135,8 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	})
 	require.NoError(t, err)
 	defer p.Close()
-	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
-	stream(t, api(t, second))
+	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
+	stream(t, natstest.JetStream(t, second))
 	p.Publish(new(numbered).message(0))
-	require.NoError(t, o.wait(1)[0].refused)
+	require.NoError(t, o.Wait(1)[0].Refused)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -33,17 +34,17 @@ func storeAndForget(t *testing.T, js natsjs.JetStream, s natsjs.Stream, numbers 
 	t.Helper()
 	first = time.Now().UnixNano()
 	for _, n := range numbers {
-		_, err := js.Publish(within(t), subjectOf(n), fmt.Append(nil, n), natsjs.WithMsgID(fmt.Sprint("id-", n)))
+		_, err := js.Publish(natstest.Context(t), subjectOf(n), fmt.Append(nil, n), natsjs.WithMsgID(fmt.Sprint("id-", n)))
 		require.NoError(t, err)
 	}
 	// The stream has forgotten when it takes an id of the same age again.
-	_, err := js.Publish(within(t), "t.probe", nil, natsjs.WithMsgID("probe"))
+	_, err := js.Publish(natstest.Context(t), "t.probe", nil, natsjs.WithMsgID("probe"))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		ack, err := js.Publish(within(t), "t.probe", nil, natsjs.WithMsgID("probe"))
+		ack, err := js.Publish(natstest.Context(t), "t.probe", nil, natsjs.WithMsgID("probe"))
 		return err == nil && !ack.Duplicate
-	}, patience, 10*time.Millisecond)
-	require.NoError(t, s.Purge(within(t), natsjs.WithPurgeSubject("t.probe")))
+	}, natstest.Timeout, 10*time.Millisecond)
+	require.NoError(t, s.Purge(natstest.Context(t), natsjs.WithPurgeSubject("t.probe")))
 	return first
 }
 
@@ -51,10 +52,10 @@ func subjectOf(n int) string { return fmt.Sprint("t.", n%2) }
 
 func contents(t *testing.T, s natsjs.Stream) (all []string) {
 	t.Helper()
-	info, err := s.Info(within(t))
+	info, err := s.Info(natstest.Context(t))
 	require.NoError(t, err)
 	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
-		if m, err := s.GetMsg(within(t), seq); err == nil {
+		if m, err := s.GetMsg(natstest.Context(t), seq); err == nil {
 			all = append(all, string(m.Data))
 		}
 	}
@@ -72,18 +73,18 @@ func TestLookup(t *testing.T) {
 	}
 	t.Run("stored and forgotten", func(t *testing.T) {
 		t.Parallel()
-		server := boot(t, nil)
-		js := api(t, server)
+		server := natstest.StartServer(t, nil)
+		js := natstest.JetStream(t, server)
 		s := stream(t, js, forgetful)
 		first := storeAndForget(t, js, s, 0, 1, 2, 3, 4)
-		o := newOutcomes(t)
+		o := natstest.NewOutcomes(t)
 		p := publisher(t, server.URL(), o, asking)
 		publish(p, first, 0, 1, 2, 3, 4, 5, 6)
 		publish(p, 0, 7, 8)
 		duplicates := 0
-		for _, x := range o.wait(9) {
-			require.NoError(t, x.refused)
-			if x.duplicate {
+		for _, x := range o.Wait(9) {
+			require.NoError(t, x.Refused)
+			if x.Duplicate {
 				duplicates++
 			}
 		}
@@ -93,19 +94,19 @@ func TestLookup(t *testing.T) {
 	})
 	t.Run("without lookups it is stored twice", func(t *testing.T) {
 		t.Parallel()
-		server := boot(t, nil)
-		js := api(t, server)
+		server := natstest.StartServer(t, nil)
+		js := natstest.JetStream(t, server)
 		s := stream(t, js, forgetful)
 		first := storeAndForget(t, js, s, 0)
-		o := newOutcomes(t)
+		o := natstest.NewOutcomes(t)
 		p := publisher(t, server.URL(), o)
 		publish(p, first, 0)
-		o.wait(1)
+		o.Wait(1)
 		require.Equal(t, []string{"0", "0"}, contents(t, s))
 	})
 	t.Run("no permission", func(t *testing.T) {
 		t.Parallel()
-		server := boot(t, func(o *natsd.Options) {
+		server := natstest.StartServer(t, func(o *natsd.Options) {
 			o.Users = []*natsd.User{{Username: "all"}, {Username: "bridge", Permissions: &natsd.Permissions{
 				Publish: &natsd.SubjectPermission{Allow: []string{"t.>"}},
 			}}}
@@ -117,30 +118,30 @@ func TestLookup(t *testing.T) {
 		require.NoError(t, err)
 		s := stream(t, js, forgetful)
 		first := storeAndForget(t, js, s, 0)
-		o := newOutcomes(t)
+		o := natstest.NewOutcomes(t)
 		p := publisher(t, strings.Replace(server.URL(), "://", "://bridge:@", 1), o, asking)
 		publish(p, first, 0, 1)
-		o.wait(2)
+		o.Wait(2)
 		require.Equal(t, []string{"0", "0", "1"}, contents(t, s), "the old limit")
 		require.Contains(t, p.Stats().LookupProblem, "permissions violation")
 		require.Empty(t, p.Stats().Problem)
 	})
 	t.Run("a stream that nobody names", func(t *testing.T) {
 		t.Parallel()
-		server := boot(t, nil)
-		js := api(t, server)
+		server := natstest.StartServer(t, nil)
+		js := natstest.JetStream(t, server)
 		s := stream(t, js, forgetful, func(c *natsjs.StreamConfig) { c.Subjects = []string{"u.>"} })
-		o := newOutcomes(t)
+		o := natstest.NewOutcomes(t)
 		p := publisher(t, server.URL(), o, asking)
 		p.Publish(&bridge.Message{Subject: []byte("u.x"), ID: []byte("x"), Payload: []byte("x"), FirstAttempt: 1})
-		o.wait(1)
+		o.Wait(1)
 		require.Equal(t, []string{"x"}, contents(t, s))
 	})
 	t.Run("more than can be asked within the window", func(t *testing.T) {
 		t.Parallel()
-		server := boot(t, nil)
-		s := stream(t, api(t, server), forgetful)
-		o := newOutcomes(t)
+		server := natstest.StartServer(t, nil)
+		s := stream(t, natstest.JetStream(t, server), forgetful)
+		o := natstest.NewOutcomes(t)
 		p := publisher(t, server.URL(), o, asking)
 		const n = 4000
 		for i := range n {
@@ -148,19 +149,19 @@ func TestLookup(t *testing.T) {
 				Token: uint64(i), Subject: fmt.Append(nil, "t.", i), ID: fmt.Append(nil, i), Payload: fmt.Append(nil, i), FirstAttempt: 1,
 			})
 		}
-		o.wait(n)
+		o.Wait(n)
 		requireExactly(t, s, n)
 	})
 	t.Run("purged in between", func(t *testing.T) {
 		t.Parallel()
-		server := boot(t, nil)
-		js := api(t, server)
+		server := natstest.StartServer(t, nil)
+		js := natstest.JetStream(t, server)
 		s := stream(t, js, forgetful)
 		first := storeAndForget(t, js, s, 0, 1)
-		require.NoError(t, s.Purge(within(t)))
-		o := newOutcomes(t)
+		require.NoError(t, s.Purge(natstest.Context(t)))
+		o := natstest.NewOutcomes(t)
 		publish(publisher(t, server.URL(), o, asking), first, 0, 1)
-		o.wait(2)
+		o.Wait(2)
 		require.Equal(t, []string{"0", "1"}, contents(t, s), "what a stream no longer has is stored again")
 	})
 }

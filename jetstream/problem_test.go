@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -39,10 +40,10 @@ func listening(t *testing.T, greeting string) (url string) {
 
 func TestConnectProblem(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "root")
-	sub := ca.intermediate(t, "issuing")
-	trusting := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.file}}
-	first := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.file, HandshakeFirst: true}}
+	ca := natstest.NewCA(t, "root")
+	sub := ca.Intermediate(t, "issuing")
+	trusting := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.File}}
+	first := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.File, HandshakeFirst: true}}
 	for name, test := range map[string]struct {
 		server  func(*natsd.Options)
 		options jetstream.ConnectOptions
@@ -53,45 +54,45 @@ func TestConnectProblem(t *testing.T) {
 		"tls to a plain server":      {nil, trusting, "", jetstream.CausePlain, "offers no TLS, which is required here"},
 		"tls scheme, plain server":   {nil, jetstream.ConnectOptions{}, "tls", jetstream.CausePlain, "offers no TLS, which is required here"},
 		"handshake first, plain":     {nil, first, "", jetstream.CausePlain, "offers no TLS, which is required here: it greets in plain text"},
-		"handshake first, not there": {ca.serverTLS(t, false), first, "", jetstream.CauseGreetsFirst, "greets before TLS, and handshake_first is set here"},
+		"handshake first, not there": {ca.ServerTLS(t, false), first, "", jetstream.CauseGreetsFirst, "greets before TLS, and handshake_first is set here"},
 		"handshake first, not here": {
 			func(o *natsd.Options) {
-				ca.serverTLS(t, false)(o)
+				ca.ServerTLS(t, false)(o)
 				o.TLSHandshakeFirst, o.TLSTimeout = true, 0.1
 			}, trusting, "", jetstream.CauseSilent, "takes the connection and does not greet",
 		},
 		"no san": {
-			ca.withCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", jetstream.CauseNoSAN,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", jetstream.CauseNoSAN,
 			`has a certificate without subject alternative names: it is for the common name "nats.test", which no client goes by`,
 		},
 		"another host": {
-			ca.withCertificate(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"nats.test"} }), trusting, "", jetstream.CauseHostname,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"nats.test"} }), trusting, "", jetstream.CauseHostname,
 			"has a certificate for another host: it is for nats.test, not for 127.0.0.1",
 		},
 		"expired": {
-			ca.withCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), trusting, "", jetstream.CauseDates,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), trusting, "", jetstream.CauseDates,
 			"has a certificate that is not valid now: it is valid from",
 		},
 		"a client's certificate": {
-			ca.withCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", jetstream.CauseUsage,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", jetstream.CauseUsage,
 			"has a certificate that is not made for servers",
 		},
 		"missing intermediate": {
-			sub.withCertificate(t, nil), trusting, "", jetstream.CauseChain,
+			sub.WithCertificate(t, nil), trusting, "", jetstream.CauseChain,
 			`has a certificate whose issuer is neither trusted here nor sent along: "CN=issuing" issued it`,
 		},
 		"unknown ca": {
-			sub.withCertificate(t, nil, sub), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: newAuthority(t, "another").file}}, "", jetstream.CauseAuthority,
+			sub.WithCertificate(t, nil, sub), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: natstest.NewCA(t, "another").File}}, "", jetstream.CauseAuthority,
 			`has a certificate of a CA that is not trusted here: its chain ends at "CN=root"`,
 		},
 		"ca of the same name": {
-			ca.withCertificate(t, nil), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: newAuthority(t, "root").file}}, "", jetstream.CauseAuthority,
+			ca.WithCertificate(t, nil), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: natstest.NewCA(t, "root").File}}, "", jetstream.CauseAuthority,
 			`has a certificate of a CA that is not trusted here: "CN=root" issued it, and the CA of that name trusted here has another key`,
 		},
-		"no client certificate": {ca.serverTLS(t, true), trusting, "", jetstream.CauseClientCert, "refuses or misses the client certificate"},
+		"no client certificate": {ca.ServerTLS(t, true), trusting, "", jetstream.CauseClientCert, "refuses or misses the client certificate"},
 		"tls version": {
 			func(o *natsd.Options) {
-				ca.serverTLS(t, false)(o)
+				ca.ServerTLS(t, false)(o)
 				o.TLSConfig.MaxVersion, o.TLSConfig.MinVersion = tls.VersionTLS11, tls.VersionTLS10
 			}, trusting, "", jetstream.CauseTLSVersion, "has no TLS version in common",
 		},
@@ -101,13 +102,13 @@ func TestConnectProblem(t *testing.T) {
 			"has reached its max_connections: maximum connections exceeded",
 		},
 		"server limit before tls": {
-			func(o *natsd.Options) { ca.serverTLS(t, false)(o); o.MaxConn = -1 }, trusting, "", jetstream.CauseServerLimit,
+			func(o *natsd.Options) { ca.ServerTLS(t, false)(o); o.MaxConn = -1 }, trusting, "", jetstream.CauseServerLimit,
 			"has reached its max_connections: maximum connections exceeded",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := boot(t, test.server)
+			s := natstest.StartServer(t, test.server)
 			o := test.options
 			o.URL = s.URL()
 			if test.scheme != "" {
@@ -145,7 +146,7 @@ func TestConnectProblemOfStrangers(t *testing.T) {
 // the client has answered its greeting.
 func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
 	t.Parallel()
-	s := boot(t, func(o *natsd.Options) { o.MaxConn = 6 })
+	s := natstest.StartServer(t, func(o *natsd.Options) { o.MaxConn = 6 })
 	limited := make(chan jetstream.ConnectProblem, 100)
 	for range 16 {
 		nc, err := jetstream.Connect(jetstream.ConnectOptions{
@@ -156,7 +157,7 @@ func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
 		t.Cleanup(nc.Close)
 	}
 	for range 10 {
-		p := receive(t, "a problem", limited)
+		p := natstest.Receive(t, "a problem", limited)
 		require.EqualError(t, p, "nats at "+s.URL()+" has reached its max_connections: maximum connections exceeded")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -37,7 +38,7 @@ func newScripted(t *testing.T, url string) *scripted {
 // next is the message that came next; it must be the one numbered n.
 func (s *scripted) next(n int) *nats.Msg {
 	s.t.Helper()
-	m := receive(s.t, fmt.Sprintf("message %d", n), s.messages)
+	m := natstest.Receive(s.t, fmt.Sprintf("message %d", n), s.messages)
 	require.Equal(s.t, fmt.Sprint(n), string(m.Data))
 	return m
 }
@@ -59,9 +60,9 @@ func patient(o *jetstream.PublisherOptions) { o.AckTimeout = time.Hour }
 
 func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
+	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, patient)
 	var b numbered
 	for i := range 3 {
@@ -74,17 +75,17 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	require.Equal(t, zero.Header, probe.Header)
 	s.answer(zero, ackTooLarge) // to the older attempt: it says nothing any more
 	s.answer(two, ackDuplicate) // stored is stored
-	x := o.wait(1)[0]
-	require.Equal(t, outcome{token: 2, duplicate: true}, x)
+	x := o.Wait(1)[0]
+	require.Equal(t, natstest.Outcome{Token: 2, Duplicate: true}, x)
 	s.answer(probe, ackStored)
-	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
+	require.Equal(t, natstest.Outcome{Token: 0}, o.Wait(1)[0])
 	again := s.next(1)
 	s.answer(one, ackTooLarge)
 	s.answer(again, ackStored)
-	require.Equal(t, outcome{token: 1}, o.wait(1)[0])
+	require.Equal(t, natstest.Outcome{Token: 1}, o.Wait(1)[0])
 	p.Publish(b.message(3))
 	s.answer(s.next(3), ackStored)
-	o.wait(1)
+	o.Wait(1)
 	stats := p.Stats()
 	require.Equal(t, uint64(6), stats.Sent)
 	require.Equal(t, uint64(2), stats.Resent)
@@ -95,17 +96,17 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 // has chosen its payload and the last tokens of its subject.
 func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
+	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
-	js := api(t, srv)
-	stream, err := js.CreateStream(within(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	js := natstest.JetStream(t, srv)
+	stream, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
 	require.NoError(t, err)
-	consumer, err := stream.CreateConsumer(within(t), natsjs.ConsumerConfig{Name: "c", AckPolicy: natsjs.AckExplicitPolicy})
+	consumer, err := stream.CreateConsumer(natstest.Context(t), natsjs.ConsumerConfig{Name: "c", AckPolicy: natsjs.AckExplicitPolicy})
 	require.NoError(t, err)
-	_, err = js.Publish(within(t), "s.1.1", []byte(ackStored))
+	_, err = js.Publish(natstest.Context(t), "s.1.1", []byte(ackStored))
 	require.NoError(t, err)
 
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, patient)
 	var b numbered
 	p.Publish(b.message(0))
@@ -113,11 +114,11 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	require.Regexp(t, `\.1\.1$`, zero.Reply)
 	require.NoError(t, s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.S.c", zero.Reply, nil))
 	require.Eventually(t, func() bool {
-		info, err := consumer.Info(within(t))
+		info, err := consumer.Info(natstest.Context(t))
 		return err == nil && info.NumAckPending == 1
-	}, patience, time.Millisecond, "delivered")
+	}, natstest.Timeout, time.Millisecond, "delivered")
 	s.answer(zero, ackDuplicate)
-	require.Equal(t, outcome{token: 0, duplicate: true}, o.wait(1)[0], "by its PubAck and nothing else")
+	require.Equal(t, natstest.Outcome{Token: 0, Duplicate: true}, o.Wait(1)[0], "by its PubAck and nothing else")
 }
 
 // A limit, not a promise (docs/security.md): a PubAck does not say which publish it
@@ -125,23 +126,23 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 // reply subject, has JetStream acknowledge what was never stored.
 func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
+	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
-	_, err := api(t, srv).CreateStream(within(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	_, err := natstest.JetStream(t, srv).CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
 	require.NoError(t, err)
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, patient)
 	var b numbered
 	p.Publish(b.message(0))
 	require.NoError(t, s.nc.PublishRequest("s.x", s.next(0).Reply, nil))
-	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
+	require.Equal(t, natstest.Outcome{Token: 0}, o.Wait(1)[0])
 }
 
 func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
+	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, patient)
 	var b numbered
 	for i := range 4 {
@@ -162,16 +163,16 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	for i := 1; i < 4; i++ {
 		s.answer(s.next(i), ackStored)
 	}
-	require.True(t, o.wait(4)[0].duplicate)
+	require.True(t, o.Wait(4)[0].Duplicate)
 	// The three others have no stream, of which word may have come by now.
 	require.NotContains(t, p.Stats().Problem, "maximum messages exceeded")
 }
 
 func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
+	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, func(o *jetstream.PublisherOptions) { o.AckTimeout = 20 * time.Millisecond })
 	var b numbered
 	p.Publish(b.message(0))
@@ -183,19 +184,19 @@ func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
 	last := s.next(0) // probes go on
 	s.answer(last, ackStored)
 	for answered := false; !answered; {
-		m := receive(t, "the second message", s.messages)
+		m := natstest.Receive(t, "the second message", s.messages)
 		if answered = string(m.Data) == "1"; answered {
 			s.answer(m, ackStored)
 		}
 	}
-	o.wait(2)
+	o.Wait(2)
 }
 
 func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
+	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, patient)
 	var b numbered
 	p.Publish(b.message(0))
@@ -210,7 +211,7 @@ func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
 		require.Contains(t, p.Stats().Problem, jetstream.ErrBadAck.Error())
 	}
 	s.answer(m, ackStored)
-	require.Equal(t, outcome{token: 0}, o.wait(1)[0])
+	require.Equal(t, natstest.Outcome{Token: 0}, o.Wait(1)[0])
 }
 
 func TestWhatIsInFlightIsBounded(t *testing.T) {
@@ -227,9 +228,9 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := boot(t, nil)
+			srv := natstest.StartServer(t, nil)
 			s := newScripted(t, srv.URL())
-			o := newOutcomes(t)
+			o := natstest.NewOutcomes(t)
 			var nc *nats.Conn
 			p := publisher(t, srv.URL(), o, patient, c.adjust, func(o *jetstream.PublisherOptions) {
 				connect := o.Connect
@@ -256,7 +257,7 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 					s.answer(m, ackStored)
 				}
 				settled += len(held)
-				o.wait(len(held))
+				o.Wait(len(held))
 				held = held[:0]
 			}
 			require.Zero(t, p.Stats().Resent)
@@ -267,33 +268,33 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 // Not parallel: it looks at the goroutines of the process.
 func TestClosingLeavesNothingBehind(t *testing.T) {
 	var b numbered
-	for name, use := range map[string]func(t *testing.T, url string, p *jetstream.Publisher, o *outcomes){
-		"unused": func(*testing.T, string, *jetstream.Publisher, *outcomes) {},
-		"settled": func(t *testing.T, url string, p *jetstream.Publisher, o *outcomes) {
+	for name, use := range map[string]func(t *testing.T, url string, p *jetstream.Publisher, o *natstest.Outcomes){
+		"unused": func(*testing.T, string, *jetstream.Publisher, *natstest.Outcomes) {},
+		"settled": func(t *testing.T, url string, p *jetstream.Publisher, o *natstest.Outcomes) {
 			s := newScripted(t, url)
 			p.Publish(b.message(0))
 			s.answer(s.next(0), ackStored)
-			o.wait(1)
+			o.Wait(1)
 			s.nc.Close()
 		},
-		"in flight": func(t *testing.T, url string, p *jetstream.Publisher, _ *outcomes) {
+		"in flight": func(t *testing.T, url string, p *jetstream.Publisher, _ *natstest.Outcomes) {
 			s := newScripted(t, url)
 			p.Publish(b.message(0))
 			s.next(0)
 			s.nc.Close()
 		},
-		"probing": func(t *testing.T, _ string, p *jetstream.Publisher, _ *outcomes) {
+		"probing": func(t *testing.T, _ string, p *jetstream.Publisher, _ *natstest.Outcomes) {
 			p.Publish(b.message(0))
 			requireProblem(t, p, jetstream.ErrNoResponders.Error())
 		},
-		"refused and not told": func(_ *testing.T, _ string, p *jetstream.Publisher, _ *outcomes) {
+		"refused and not told": func(_ *testing.T, _ string, p *jetstream.Publisher, _ *natstest.Outcomes) {
 			p.Publish(&bridge.Message{Subject: []byte("t.x"), Payload: make([]byte, 2<<20)})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := boot(t, nil)
+			srv := natstest.StartServer(t, nil)
 			before := goleak.IgnoreCurrent()
-			o := newOutcomes(t)
+			o := natstest.NewOutcomes(t)
 			p := publisher(t, srv.URL(), o, patient)
 			use(t, srv.URL(), p, o)
 			p.Close()
@@ -306,10 +307,10 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 		})
 	}
 	t.Run("never connected", func(t *testing.T) {
-		srv := boot(t, nil)
+		srv := natstest.StartServer(t, nil)
 		srv.Shutdown()
 		before := goleak.IgnoreCurrent()
-		p := publisher(t, srv.URL(), newOutcomes(t))
+		p := publisher(t, srv.URL(), natstest.NewOutcomes(t))
 		p.Publish(b.message(0))
 		p.Close()
 		goleak.VerifyNone(t, before)
@@ -326,11 +327,11 @@ func TestCloseWaitsForTheSettler(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := boot(t, nil)
-			stream(t, api(t, srv))
-			o := newOutcomes(t)
+			srv := natstest.StartServer(t, nil)
+			stream(t, natstest.JetStream(t, srv))
+			o := natstest.NewOutcomes(t)
 			entered, release, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
-			o.before = func() {
+			o.Before = func() {
 				close(entered)
 				<-release
 				select {
@@ -348,17 +349,17 @@ func TestCloseWaitsForTheSettler(t *testing.T) {
 				}
 			})
 			p.Publish(message)
-			receive(t, "a call of Settle", entered)
+			natstest.Receive(t, "a call of Settle", entered)
 			go func() {
 				p.Close()
 				close(closed)
 			}()
-			require.Eventually(t, nc.IsClosed, patience, time.Millisecond)
-			done := o.done.Load()
+			require.Eventually(t, nc.IsClosed, natstest.Timeout, time.Millisecond)
+			done := o.Done.Load()
 			close(release)
-			receive(t, "the end of Close", closed)
-			o.wait(1)
-			require.LessOrEqual(t, o.done.Load(), done+1)
+			natstest.Receive(t, "the end of Close", closed)
+			o.Wait(1)
+			require.LessOrEqual(t, o.Done.Load(), done+1)
 		})
 	}
 }

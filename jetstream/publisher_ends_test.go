@@ -13,11 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
 // publisher is one under test, its options adjusted.
-func publisher(t *testing.T, url string, o *outcomes, adjust ...func(*jetstream.PublisherOptions)) *jetstream.Publisher {
+func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*jetstream.PublisherOptions)) *jetstream.Publisher {
 	t.Helper()
 	opts := jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
@@ -54,7 +55,7 @@ func stream(t *testing.T, js natsjs.JetStream, adjust ...func(*natsjs.StreamConf
 	for _, f := range adjust {
 		f(&c)
 	}
-	s, err := js.CreateOrUpdateStream(within(t), c)
+	s, err := js.CreateOrUpdateStream(natstest.Context(t), c)
 	require.NoError(t, err)
 	return s
 }
@@ -63,16 +64,16 @@ func stream(t *testing.T, js natsjs.JetStream, adjust ...func(*natsjs.StreamConf
 // and in that order.
 func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 	t.Helper()
-	info, err := s.Info(within(t))
+	info, err := s.Info(natstest.Context(t))
 	require.NoError(t, err)
-	consumer, err := s.OrderedConsumer(within(t), natsjs.OrderedConsumerConfig{})
+	consumer, err := s.OrderedConsumer(natstest.Context(t), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	it, err := consumer.Messages()
 	require.NoError(t, err)
 	defer it.Stop()
 	missing, wrong := n, 0
 	for i := range int(info.State.Msgs) {
-		m, err := it.Next(natsjs.NextContext(within(t)))
+		m, err := it.Next(natsjs.NextContext(natstest.Context(t)))
 		require.NoError(t, err)
 		missing--
 		if string(m.Data()) != strconv.Itoa(i) {
@@ -89,22 +90,22 @@ func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 // load publishes numbered messages until stop is closed, with a bound on what is
 // unsettled, and returns how many it was once all are stored. pulse, of capacity
 // 1, gets a value after each thousand.
-func load(t *testing.T, p *jetstream.Publisher, o *outcomes, stop <-chan struct{}, pulse chan struct{}) (sent int) {
+func load(t *testing.T, p *jetstream.Publisher, o *natstest.Outcomes, stop <-chan struct{}, pulse chan struct{}) (sent int) {
 	t.Helper()
 	var b numbered
 	settled := 0
 	for {
 		select {
 		case <-stop:
-			for _, x := range o.wait(sent - settled) {
-				require.NoError(t, x.refused)
+			for _, x := range o.Wait(sent - settled) {
+				require.NoError(t, x.Refused)
 			}
 			return sent
 		default:
 		}
 		if sent-settled >= 4000 {
-			x := receive(t, "a result", o.results)
-			require.NoError(t, x.refused)
+			x := natstest.Receive(t, "a result", o.Results)
+			require.NoError(t, x.Refused)
 			settled++
 		}
 		p.Publish(b.message(sent))

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -15,7 +16,7 @@ import (
 // send them again.
 func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
+	s := natstest.StartServer(t, nil)
 	nc, err := nats.Connect(s.URL())
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -27,18 +28,18 @@ func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
 	var fenced atomic.Bool
 	var asked atomic.Int64
 	fenced.Store(true)
-	p := publisher(t, s.URL(), newOutcomes(t), func(o *jetstream.PublisherOptions) {
+	p := publisher(t, s.URL(), natstest.NewOutcomes(t), func(o *jetstream.PublisherOptions) {
 		o.AckTimeout = 100 * time.Millisecond
 		o.Fenced = func() bool { asked.Add(1); return fenced.Load() }
 	})
-	require.Eventually(t, func() bool { return p.Stats().Connected }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
 	b := &numbered{}
 	p.Publish(b.message(1))
-	require.Equal(t, "1", receive(t, "the first sending", seen))
-	require.Eventually(t, func() bool { return asked.Load() >= 5 }, patience, time.Millisecond)
+	require.Equal(t, "1", natstest.Receive(t, "the first sending", seen))
+	require.Eventually(t, func() bool { return asked.Load() >= 5 }, natstest.Timeout, time.Millisecond)
 	require.NoError(t, nc.Flush())
 	require.Empty(t, seen, "it would have been sent again five times")
 	require.Zero(t, p.Stats().Resent)
 	fenced.Store(false)
-	require.Equal(t, "1", receive(t, "the second sending", seen))
+	require.Equal(t, "1", natstest.Receive(t, "the second sending", seen))
 }

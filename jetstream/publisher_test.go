@@ -13,26 +13,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
 func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	s := stream(t, api(t, srv))
-	o := newOutcomes(t)
+	srv := natstest.StartServer(t, nil)
+	s := stream(t, natstest.JetStream(t, srv))
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	const n = 20_000
 	for i := range n {
 		p.Publish(b.message(i))
 	}
-	for _, x := range o.wait(n) {
-		require.NoError(t, x.refused)
-		require.False(t, x.duplicate)
+	for _, x := range o.Wait(n) {
+		require.NoError(t, x.Refused)
+		require.False(t, x.Duplicate)
 	}
 	requireExactly(t, s, n)
-	require.Positive(t, o.done.Load())
+	require.Positive(t, o.Done.Load())
 	stats := p.Stats()
 	require.Equal(t, uint64(n), stats.Sent)
 	require.Zero(t, stats.Resent)
@@ -44,9 +45,9 @@ func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
 
 func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	s := stream(t, api(t, srv))
-	o := newOutcomes(t)
+	srv := natstest.StartServer(t, nil)
+	s := stream(t, natstest.JetStream(t, srv))
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	payload := []byte("\x00\r\n\xff")
 	m := &bridge.Message{Token: 1, Subject: []byte("t.a%2Eb"), ID: []byte("id 1"), Payload: payload, Headers: []bridge.Header{
@@ -57,9 +58,9 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 	p.Publish(&bridge.Message{Token: 2, Subject: []byte("t.bare")})
 	m.Token = 3
 	p.Publish(m)
-	results := o.wait(3)
-	require.True(t, results[2].duplicate, "the stream had its id")
-	got, err := s.GetMsg(within(t), 1)
+	results := o.Wait(3)
+	require.True(t, results[2].Duplicate, "the stream had its id")
+	got, err := s.GetMsg(natstest.Context(t), 1)
 	require.NoError(t, err)
 	require.Equal(t, "t.a%2Eb", got.Subject)
 	require.Equal(t, payload, got.Data)
@@ -67,7 +68,7 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 		"Nats-Msg-Id": {"id 1"}, "Mqtt-Topic": {"t/ü\xff"}, "Bridge-Cn": {"acme/dev-1"},
 		"A": {"1"}, "B": {"2"}, "C": {"3"}, "D": {""},
 	}, got.Header)
-	got, err = s.GetMsg(within(t), 2)
+	got, err = s.GetMsg(natstest.Context(t), 2)
 	require.NoError(t, err)
 	require.Empty(t, got.Header)
 	require.Empty(t, got.Data)
@@ -78,11 +79,11 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
 	require.NoError(t, err)
-	stream(t, api(t, srv))
+	stream(t, natstest.JetStream(t, srv))
 	port := srv.Port()
 	srv.Shutdown()
 
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	for i := range 100 {
@@ -95,10 +96,10 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	srv, err = jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
 	require.NoError(t, err)
 	t.Cleanup(srv.Shutdown)
-	for _, x := range o.wait(100) {
-		require.NoError(t, x.refused)
+	for _, x := range o.Wait(100) {
+		require.NoError(t, x.Refused)
 	}
-	s, err := api(t, srv).Stream(within(t), "T")
+	s, err := natstest.JetStream(t, srv).Stream(natstest.Context(t), "T")
 	require.NoError(t, err)
 	requireExactly(t, s, 100)
 }
@@ -108,9 +109,9 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
 	require.NoError(t, err)
-	stream(t, api(t, srv))
+	stream(t, natstest.JetStream(t, srv))
 	port := srv.Port()
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 
 	stop, restarted, pulse := make(chan struct{}), make(chan *jetstream.Server, 1), make(chan struct{}, 1)
@@ -121,7 +122,7 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 			for range 5 {
 				select {
 				case <-pulse:
-				case <-time.After(patience):
+				case <-time.After(natstest.Timeout):
 					t.Error("the load does not go on")
 				}
 			}
@@ -136,9 +137,9 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 		restarted <- current
 	}()
 	n := load(t, p, o, stop, pulse)
-	srv = receive(t, "the last server", restarted)
+	srv = natstest.Receive(t, "the last server", restarted)
 	t.Cleanup(srv.Shutdown)
-	s, err := api(t, srv).Stream(within(t), "T")
+	s, err := natstest.JetStream(t, srv).Stream(natstest.Context(t), "T")
 	require.NoError(t, err)
 	requireExactly(t, s, n)
 	require.GreaterOrEqual(t, p.Stats().Connects, uint64(4))
@@ -146,12 +147,12 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 
 func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	s := stream(t, api(t, srv))
+	srv := natstest.StartServer(t, nil)
+	s := stream(t, natstest.JetStream(t, srv))
 	target, err := url.Parse(srv.URL())
 	require.NoError(t, err)
 	proxy := newCutter(t, target.Host)
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, proxy.url(), o)
 	const cuts = 20
 	stop := make(chan struct{})
@@ -161,7 +162,7 @@ func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 			proxy.cutWithin(1 << (8 + i%12))
 			select {
 			case <-proxy.cuts:
-			case <-time.After(patience):
+			case <-time.After(natstest.Timeout):
 				t.Error("no cut came")
 				return
 			}
@@ -176,8 +177,8 @@ func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 
 func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	o := newOutcomes(t)
+	srv := natstest.StartServer(t, nil)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	for i := range 100 {
@@ -186,8 +187,8 @@ func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
 	requireProblem(t, p, jetstream.ErrNoResponders.Error())
 	require.NotEmpty(t, p.Stats().Advice)
 	require.False(t, p.Stats().Since.IsZero())
-	s := stream(t, api(t, srv))
-	o.wait(100)
+	s := stream(t, natstest.JetStream(t, srv))
+	o.Wait(100)
 	requireExactly(t, s, 100)
 	require.Empty(t, p.Stats().Problem)
 }
@@ -203,30 +204,30 @@ func requireProblem(t *testing.T, p *jetstream.Publisher, problem string) {
 			sent = s.Sent
 		}
 		return s.Problem == problem && s.Sent >= sent+2
-	}, patience, time.Millisecond, "%+v", p.Stats())
+	}, natstest.Timeout, time.Millisecond, "%+v", p.Stats())
 }
 
 func TestAFullStreamHoldsMessagesUntilItHasRoom(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	js := api(t, srv)
+	srv := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, srv)
 	bounded := func(n int64) func(*natsjs.StreamConfig) {
 		return func(c *natsjs.StreamConfig) { c.MaxMsgs, c.Discard = n, natsjs.DiscardNew }
 	}
 	stream(t, js, bounded(30))
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	for i := range 100 {
 		p.Publish(b.message(i))
 	}
-	o.wait(30)
+	o.Wait(30)
 	requireProblem(t, p, "JetStream error 10077: maximum messages exceeded")
 	require.Contains(t, p.Stats().Advice, "full")
 	require.Equal(t, 70, p.Stats().Unsettled)
 	s := stream(t, js, bounded(1000))
-	for _, x := range o.wait(70) {
-		require.NoError(t, x.refused)
+	for _, x := range o.Wait(70) {
+		require.NoError(t, x.Refused)
 	}
 	requireExactly(t, s, 100)
 }
@@ -234,14 +235,14 @@ func TestAFullStreamHoldsMessagesUntilItHasRoom(t *testing.T) {
 // A message that JetStream will never take costs itself alone.
 func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
-	s := stream(t, api(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
-	o := newOutcomes(t)
+	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
+	s := stream(t, natstest.JetStream(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	for name, size := range map[string]int{"over the stream's size": 5 << 10, "over the server's size": 9 << 10} {
 		t.Run(name, func(t *testing.T) {
 			var b numbered
-			info, err := s.Info(within(t))
+			info, err := s.Info(natstest.Context(t))
 			require.NoError(t, err)
 			before := info.State.Msgs
 			for i := range 50 {
@@ -252,19 +253,19 @@ func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
 				})
 			}
 			stored := 0
-			for _, x := range o.wait(100) {
-				if x.refused == nil {
+			for _, x := range o.Wait(100) {
+				if x.Refused == nil {
 					stored++
 					continue
 				}
-				require.Equal(t, jetstream.Reject, jetstream.Classify(x.refused))
+				require.Equal(t, jetstream.Reject, jetstream.Classify(x.Refused))
 				require.Equal(t, bridge.Message{
-					Token: x.token, Subject: []byte("t.poison"), ID: []byte("poison"),
+					Token: x.Token, Subject: []byte("t.poison"), ID: []byte("poison"),
 					Headers: []bridge.Header{{Name: "Mqtt-Topic", Value: []byte("t/poison")}}, Payload: make([]byte, size),
-				}, x.message)
+				}, x.Message)
 			}
 			require.Equal(t, 50, stored)
-			info, err = s.Info(within(t))
+			info, err = s.Info(natstest.Context(t))
 			require.NoError(t, err)
 			require.Equal(t, before+50, info.State.Msgs)
 		})
@@ -274,8 +275,8 @@ func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
 
 func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
-	o := newOutcomes(t)
+	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	poison := func(token uint64, size int) {
@@ -292,9 +293,9 @@ func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 	for i := range n {
 		poison(uint64(3000+i), 9<<10)
 	}
-	s := stream(t, api(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
-	for _, x := range o.wait(4 * n) {
-		require.Equal(t, x.token >= 1000, x.refused != nil, x.token)
+	s := stream(t, natstest.JetStream(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
+	for _, x := range o.Wait(4 * n) {
+		require.Equal(t, x.Token >= 1000, x.Refused != nil, x.Token)
 	}
 	requireExactly(t, s, n)
 }
@@ -302,12 +303,12 @@ func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 // The lane calls Publish while it holds what Settle needs.
 func TestSettleIsNeverCalledFromPublish(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
-	stream(t, api(t, srv))
-	o := newOutcomes(t)
+	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
+	stream(t, natstest.JetStream(t, srv))
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	held := make(chan struct{}, 1)
-	o.before = func() {
+	o.Before = func() {
 		held <- struct{}{}
 		<-held
 	}
@@ -320,38 +321,38 @@ func TestSettleIsNeverCalledFromPublish(t *testing.T) {
 			<-held
 		}
 	}()
-	receive(t, "the end of Publish", published)
-	o.wait(100)
+	natstest.Receive(t, "the end of Publish", published)
+	o.Wait(100)
 }
 
 func TestARefusedMessageMayBePublishedAgainFromSettle(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
-	s := stream(t, api(t, srv))
-	o := newOutcomes(t)
-	again := &republisher{outcomes: o}
+	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
+	s := stream(t, natstest.JetStream(t, srv))
+	o := natstest.NewOutcomes(t)
+	again := &republisher{Outcomes: o}
 	p := publisher(t, srv.URL(), o, func(opts *jetstream.PublisherOptions) { opts.Settler = again })
 	again.publisher = p
 	for i := range 50 {
 		p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.big"), Payload: make([]byte, 2<<10)})
 	}
-	for _, x := range o.wait(50) {
-		require.NoError(t, x.refused)
+	for _, x := range o.Wait(50) {
+		require.NoError(t, x.Refused)
 	}
-	info, err := s.Info(within(t))
+	info, err := s.Info(natstest.Context(t))
 	require.NoError(t, err)
 	require.Equal(t, uint64(50), info.State.Msgs)
 }
 
 // republisher does what a lane does with a refused message: it sends less of it.
 type republisher struct {
-	*outcomes
+	*natstest.Outcomes
 	publisher *jetstream.Publisher
 }
 
 func (r *republisher) Settle(x *bridge.Result) {
 	if x.Refused == nil {
-		r.outcomes.Settle(x)
+		r.Outcomes.Settle(x)
 		return
 	}
 	m := *x.Message
@@ -361,7 +362,7 @@ func (r *republisher) Settle(x *bridge.Result) {
 
 func TestAPublisherNeedsItsEnds(t *testing.T) {
 	t.Parallel()
-	_, err := jetstream.NewPublisher(jetstream.PublisherOptions{Settler: newOutcomes(t)})
+	_, err := jetstream.NewPublisher(jetstream.PublisherOptions{Settler: natstest.NewOutcomes(t)})
 	require.ErrorContains(t, err, "open publisher: ")
 	_, err = jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(...nats.Option) (*nats.Conn, error) { return nil, nats.ErrNoServers },
@@ -369,20 +370,20 @@ func TestAPublisherNeedsItsEnds(t *testing.T) {
 	require.ErrorContains(t, err, "open publisher: ")
 	refused := errors.New("bad options")
 	_, err = jetstream.NewPublisher(jetstream.PublisherOptions{
-		Settler: newOutcomes(t), Connect: func(...nats.Option) (*nats.Conn, error) { return nil, refused },
+		Settler: natstest.NewOutcomes(t), Connect: func(...nats.Option) (*nats.Conn, error) { return nil, refused },
 	})
 	require.ErrorIs(t, err, refused)
 }
 
 func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	js := api(t, srv)
+	srv := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, srv)
 	small := func(n int32) func(*natsjs.StreamConfig) {
 		return func(c *natsjs.StreamConfig) { c.MaxMsgSize = n }
 	}
 	stream(t, js, small(80))
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	m := b.message(0)
@@ -393,17 +394,17 @@ func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
 	require.Contains(t, p.Stats().Advice, "max_msg_size")
 	require.Equal(t, "t.x", p.Stats().Subject)
 	stream(t, js, small(-1))
-	for _, x := range o.wait(2) {
-		require.NoError(t, x.refused)
+	for _, x := range o.Wait(2) {
+		require.NoError(t, x.Refused)
 	}
 }
 
 func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
 	t.Parallel()
-	srv := boot(t, nil)
-	s := stream(t, api(t, srv))
+	srv := natstest.StartServer(t, nil)
+	s := stream(t, natstest.JetStream(t, srv))
 	var asked atomic.Int32
-	o := newOutcomes(t)
+	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, func(opts *jetstream.PublisherOptions) {
 		opts.Unheld = func(subject string) bool {
 			require.Equal(t, "elsewhere", subject)
@@ -417,12 +418,12 @@ func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
 	for i := range 10 {
 		p.Publish(b.message(i))
 	}
-	for _, x := range o.wait(11) {
-		if x.token == 1000 {
-			require.ErrorIs(t, x.refused, jetstream.ErrUnheld)
+	for _, x := range o.Wait(11) {
+		if x.Token == 1000 {
+			require.ErrorIs(t, x.Refused, jetstream.ErrUnheld)
 			continue
 		}
-		require.NoError(t, x.refused)
+		require.NoError(t, x.Refused)
 	}
 	require.EqualValues(t, 2, asked.Load())
 	requireExactly(t, s, 10)

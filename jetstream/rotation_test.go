@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -27,7 +28,7 @@ type rotation struct {
 func rotations(t *testing.T) map[string]rotation {
 	t.Helper()
 	file := func(name, content string) string {
-		return write(t, filepath.Join(t.TempDir(), name), []byte(content))
+		return natstest.WriteFile(t, filepath.Join(t.TempDir(), name), []byte(content))
 	}
 	replace := func(name, from string) func() {
 		return func() {
@@ -52,8 +53,8 @@ func rotations(t *testing.T) map[string]rotation {
 		withToken("old"), withToken("new"), jetstream.ConnectOptions{TokenFile: token},
 		replace(token, file("new", "new\n")), jetstream.CauseCredentials,
 	}
-	oldKey, oldSeed := newUser(t)
-	newKey, newSeed := newUser(t)
+	oldKey, oldSeed := natstest.NewUser(t)
+	newKey, newSeed := natstest.NewUser(t)
 	nkey := file("user.nk", string(oldSeed))
 	withNKey := func(key interface{ PublicKey() (string, error) }) func(*natsd.Options) {
 		public, err := key.PublicKey()
@@ -64,40 +65,40 @@ func rotations(t *testing.T) map[string]rotation {
 		withNKey(oldKey), withNKey(newKey), jetstream.ConnectOptions{NKeySeedFile: nkey},
 		replace(nkey, file("new.nk", string(newSeed))), jetstream.CauseCredentials,
 	}
-	oldServer, oldCreds := decentralised(t)
-	newServer, newCreds := decentralised(t)
+	oldServer, oldCreds := natstest.OperatorMode(t)
+	newServer, newCreds := natstest.OperatorMode(t)
 	all["creds"] = rotation{oldServer, newServer, jetstream.ConnectOptions{Creds: oldCreds}, replace(oldCreds, newCreds), jetstream.CauseCredentials}
 
 	dir, secret := t.TempDir(), file("secret", "old")
 	content, err := json.Marshal(map[string]any{"user": "bridge", "password": "file://" + secret})
 	require.NoError(t, err)
-	write(t, filepath.Join(dir, "prod.json"), content)
+	natstest.WriteFile(t, filepath.Join(dir, "prod.json"), content)
 	all["context"] = rotation{
 		withUser("bridge", "old"), withUser("bridge", "new"),
 		jetstream.ConnectOptions{Context: "prod", ContextDir: dir},
 		replace(secret, file("new", "new")), jetstream.CauseCredentials,
 	}
 
-	oldCA, newCA := newAuthority(t, "ca"), newAuthority(t, "ca")
+	oldCA, newCA := natstest.NewCA(t, "ca"), natstest.NewCA(t, "ca")
 	trusted := file("ca.crt", "")
-	replace(trusted, oldCA.file)()
+	replace(trusted, oldCA.File)()
 	all["ca"] = rotation{
-		oldCA.serverTLS(t, false), newCA.serverTLS(t, false),
+		oldCA.ServerTLS(t, false), newCA.ServerTLS(t, false),
 		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: trusted}},
-		replace(trusted, newCA.file), jetstream.CauseAuthority,
+		replace(trusted, newCA.File), jetstream.CauseAuthority,
 	}
 	// The server's certificate stays, and another CA's clients are let in.
-	cert, key := oldCA.issue(t, "bridge")
-	newCert, newKeyFile := newCA.issue(t, "bridge")
-	serverTLS := oldCA.serverTLS(t, true)
+	cert, key := oldCA.Issue(t, "bridge")
+	newCert, newKeyFile := newCA.Issue(t, "bridge")
+	serverTLS := oldCA.ServerTLS(t, true)
 	all["client certificate"] = rotation{
 		serverTLS,
 		func(o *natsd.Options) {
 			serverTLS(o)
 			o.TLSConfig = o.TLSConfig.Clone()
-			o.TLSConfig.ClientCAs = newCA.pool()
+			o.TLSConfig.ClientCAs = newCA.Pool()
 		},
-		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: oldCA.file, Cert: cert, Key: key}},
+		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: oldCA.File, Cert: cert, Key: key}},
 		func() { replace(cert, newCert)(); replace(key, newKeyFile)() }, jetstream.CauseClientCert,
 	}
 	return all
@@ -112,7 +113,7 @@ func TestConnectReadsAgain(t *testing.T) {
 		for name, r := range rotations(t) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				server := boot(t, r.before)
+				server := natstest.StartServer(t, r.before)
 				o := r.options
 				o.URL = server.URL()
 				problems := make(chan jetstream.ConnectProblem, 100)
@@ -125,16 +126,16 @@ func TestConnectReadsAgain(t *testing.T) {
 				nc, err := jetstream.Connect(o, extra...)
 				require.NoError(t, err)
 				defer nc.Close()
-				receive(t, "the connection", up)
+				natstest.Receive(t, "the connection", up)
 				server.Shutdown()
 				next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: server.Port(), Configure: r.after})
 				require.NoError(t, err)
 				defer next.Shutdown()
-				for p := receive(t, "the refusal", problems); p.Cause != r.cause; p = receive(t, "the refusal", problems) {
+				for p := natstest.Receive(t, "the refusal", problems); p.Cause != r.cause; p = natstest.Receive(t, "the refusal", problems) {
 					require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
 				}
 				r.rotate()
-				receive(t, "the connection with the new credentials", up)
+				natstest.Receive(t, "the connection with the new credentials", up)
 			})
 		}
 	}
@@ -144,8 +145,8 @@ func TestConnectReadsAgain(t *testing.T) {
 // soon as it is back.
 func TestConnectNamesTheFile(t *testing.T) {
 	t.Parallel()
-	server := boot(t, withUser("bridge", "s3cret"))
-	file := write(t, filepath.Join(t.TempDir(), "password"), []byte("s3cret"))
+	server := natstest.StartServer(t, withUser("bridge", "s3cret"))
+	file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "password"), []byte("s3cret"))
 	problems, up := make(chan jetstream.ConnectProblem, 100), make(chan struct{}, 10)
 	nc, err := jetstream.Connect(jetstream.ConnectOptions{
 		URL: server.URL(), User: "bridge", PasswordFile: file,
@@ -157,11 +158,11 @@ func TestConnectNamesTheFile(t *testing.T) {
 	})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	receive(t, "the connection", up)
+	natstest.Receive(t, "the connection", up)
 	require.NoError(t, os.Rename(file, file+".away"))
 	server.Shutdown()
 	for {
-		if p := receive(t, "the problem", problems); p.Cause == jetstream.CauseLocalFile {
+		if p := natstest.Receive(t, "the problem", problems); p.Cause == jetstream.CauseLocalFile {
 			require.EqualError(t, p, "nats at "+server.URL()+" is not tried, for a file here cannot be used: read nats password: open "+file+": no such file or directory")
 			break
 		}
@@ -170,7 +171,7 @@ func TestConnectNamesTheFile(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(next.Shutdown)
 	require.NoError(t, os.Rename(file+".away", file))
-	receive(t, "the connection", up)
+	natstest.Receive(t, "the connection", up)
 }
 
 // refusing counts the attempts that it refuses.
@@ -210,13 +211,13 @@ func (c *closingConn) Close() error {
 // garbage collector.
 func TestFailedHandshakeIsClosed(t *testing.T) {
 	t.Parallel()
-	server := boot(t, func(o *natsd.Options) { o.CustomClientAuthentication = &refusing{make(chan struct{}, 1)} })
+	server := natstest.StartServer(t, func(o *natsd.Options) { o.CustomClientAuthentication = &refusing{make(chan struct{}, 1)} })
 	d := &closingDialer{make(chan struct{}, 1000), make(chan struct{}, 1000)}
 	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: server.URL(), User: "bridge", Password: "wrong", ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond}, nats.SetCustomDialer(d))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	for range 20 {
-		receive(t, "an attempt", d.opened)
-		receive(t, "the end of its socket", d.closed)
+		natstest.Receive(t, "an attempt", d.opened)
+		natstest.Receive(t, "the end of its socket", d.closed)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -21,10 +22,10 @@ func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
-	js := api(t, s)
-	_, err = js.CreateStream(within(t), natsjs.StreamConfig{Name: "T", Subjects: []string{"t"}})
+	js := natstest.JetStream(t, s)
+	_, err = js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "T", Subjects: []string{"t"}})
 	require.NoError(t, err)
-	_, err = js.Publish(within(t), "t", []byte("x"))
+	_, err = js.Publish(natstest.Context(t), "t", []byte("x"))
 	require.NoError(t, err)
 	url := s.URL()
 	s.Shutdown()
@@ -35,7 +36,7 @@ func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(again.Shutdown)
 	require.Equal(t, url, again.URL())
-	stream, err := api(t, again).Stream(within(t), "T")
+	stream, err := natstest.JetStream(t, again).Stream(natstest.Context(t), "T")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
 }
@@ -46,8 +47,8 @@ func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { taken.Close() })
 	dir := t.TempDir()
-	file := write(t, filepath.Join(dir, "file"), nil)
-	broken := write(t, filepath.Join(dir, "broken.conf"), []byte("jetstream {"))
+	file := natstest.WriteFile(t, filepath.Join(dir, "file"), nil)
+	broken := natstest.WriteFile(t, filepath.Join(dir, "broken.conf"), []byte("jetstream {"))
 
 	for name, c := range map[string]struct {
 		o    jetstream.ServerOptions
@@ -70,7 +71,7 @@ func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
 func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config := write(t, filepath.Join(dir, "nats.conf"), []byte(`
+	config := natstest.WriteFile(t, filepath.Join(dir, "nats.conf"), []byte(`
 		server_name: from-file
 		jetstream { store_dir: "`+filepath.Join(dir, "js")+`", max_file_store: 1GB }
 		authorization { user: bridge, password: s3cret }
@@ -81,7 +82,7 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 	})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
-	requireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+	natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
 	require.Positive(t, lines.Load())
 
 	response, err := http.Get(s.MonitorURL() + "/varz")
@@ -97,7 +98,7 @@ func TestServer_AndConnectionsLeaveNoGoroutineBehind(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
 	require.NoError(t, err)
-	requireStored(t, jetstream.ConnectOptions{URL: s.URL()})
+	natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL()})
 	s.Shutdown()
 	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL()}) // nobody there
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
 )
 
@@ -54,8 +55,8 @@ func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
 // to a stranger.
 func world(t *testing.T) (natsjs.JetStream, []jetstream.StreamSpec, []jetstream.ConsumerSpec) {
 	t.Helper()
-	js := api(t, boot(t, nil))
-	ctx := within(t)
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
+	ctx := natstest.Context(t)
 	streams := append(fleetStreams(),
 		jetstream.StreamSpec{Name: "EVENTS", Subjects: []string{"events.>"}, MaxMsgs: 500, Discard: natsjs.DiscardNew})
 	consumers := append(fleetConsumers(),
@@ -83,7 +84,7 @@ func world(t *testing.T) (natsjs.JetStream, []jetstream.StreamSpec, []jetstream.
 
 func mustCreate(t *testing.T, js natsjs.JetStream, cfg natsjs.StreamConfig) {
 	t.Helper()
-	_, err := js.CreateStream(within(t), cfg)
+	_, err := js.CreateStream(natstest.Context(t), cfg)
 	require.NoError(t, err)
 }
 
@@ -92,7 +93,7 @@ func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
 	if os.Getenv("UPDATE_GOLDEN") != "" {
-		write(t, path, []byte(got))
+		natstest.WriteFile(t, path, []byte(got))
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -104,7 +105,7 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 
 	t.Run("nothing there", func(t *testing.T) {
 		t.Parallel()
-		d, err := jetstream.Plan(within(t), api(t, boot(t, nil)), fleetStreams(), fleetConsumers())
+		d, err := jetstream.Plan(natstest.Context(t), natstest.JetStream(t, natstest.StartServer(t, nil)), fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
 		require.False(t, d.Empty())
 		golden(t, "plan.nothing-there.txt", d.String())
@@ -112,17 +113,17 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 	t.Run("all differs", func(t *testing.T) {
 		t.Parallel()
 		js, streams, consumers := world(t)
-		d, err := jetstream.Plan(within(t), js, streams, consumers)
+		d, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
 		require.NoError(t, err)
 		require.False(t, d.Empty())
 		golden(t, "plan.all-differs.txt", d.String())
 	})
 	t.Run("all as declared", func(t *testing.T) {
 		t.Parallel()
-		js := api(t, boot(t, nil))
-		_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
+		js := natstest.JetStream(t, natstest.StartServer(t, nil))
+		_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
-		d, err := jetstream.Plan(within(t), js, fleetStreams(), fleetConsumers())
+		d, err := jetstream.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
 		require.True(t, d.Empty())
 		golden(t, "plan.all-as-declared.txt", d.String())
@@ -135,14 +136,14 @@ func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			js, streams, consumers := world(t)
-			before, err := jetstream.Plan(within(t), js, streams, consumers)
+			before, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
 			require.NoError(t, err)
-			report, err := jetstream.Manage(within(t), js, mode, streams, consumers)
+			report, err := jetstream.Manage(natstest.Context(t), js, mode, streams, consumers)
 			require.ErrorIs(t, err, jetstream.ErrContradiction)
 			golden(t, "contradictions."+string(mode)+".txt", err.Error()+"\n")
 			require.Empty(t, report.Created)
 			require.Empty(t, report.Updated)
-			after, err := jetstream.Plan(within(t), js, streams, consumers)
+			after, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
 			require.NoError(t, err)
 			require.Equal(t, before.String(), after.String())
 		})
@@ -151,12 +152,12 @@ func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
 
 func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	t.Parallel()
-	js := api(t, boot(t, nil))
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	// Other limits, a wider subject and a setting that specs do not know.
 	mustCreate(t, js, natsjs.StreamConfig{
 		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*", "legacy.>"}, MaxAge: time.Hour, Compression: natsjs.S2Compression,
 	})
-	report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
+	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"stream SHADOW", "stream COMMANDS", "stream QUARANTINE",
@@ -167,19 +168,19 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 		"stream TELEMETRY: max_age is 1h, declared is 24h; left as it is",
 		"stream TELEMETRY: max_bytes is no limit, declared is 10 GiB; left as it is",
 	}, report.Notes)
-	s, err := js.Stream(within(t), "TELEMETRY")
+	s, err := js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.Equal(t, time.Hour, s.CachedInfo().Config.MaxAge)
 
-	report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, fleetStreams(), fleetConsumers())
+	report, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Equal(t, []string{"stream TELEMETRY"}, report.Updated)
 	require.Empty(t, report.Created)
-	s, err = js.Stream(within(t), "TELEMETRY")
+	s, err = js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.Equal(t, []string{"tenant.*.device.*.*"}, s.CachedInfo().Config.Subjects)
 	require.Equal(t, natsjs.S2Compression, s.CachedInfo().Config.Compression, "what a spec does not speak of stays")
-	d, err := jetstream.Plan(within(t), js, fleetStreams(), fleetConsumers())
+	d, err := jetstream.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.True(t, d.Empty(), d)
 }
@@ -205,7 +206,7 @@ func TestManage_EachContradiction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			js := api(t, boot(t, nil))
+			js := natstest.JetStream(t, natstest.StartServer(t, nil))
 			cfg := sound
 			c.change(&cfg)
 			sealed := cfg.Sealed
@@ -213,23 +214,23 @@ func TestManage_EachContradiction(t *testing.T) {
 			mustCreate(t, js, cfg)
 			if sealed {
 				cfg.Sealed = true
-				_, err := js.UpdateStream(within(t), cfg)
+				_, err := js.UpdateStream(natstest.Context(t), cfg)
 				require.NoError(t, err)
 			}
 			specs := []jetstream.StreamSpec{spec}
 			for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify} {
-				_, err := jetstream.Manage(within(t), js, mode, specs, nil)
+				_, err := jetstream.Manage(natstest.Context(t), js, mode, specs, nil)
 				require.ErrorIs(t, err, jetstream.ErrContradiction)
 				require.ErrorContains(t, err, "stream T: "+c.says)
 				require.ErrorContains(t, err, "streams.manage: off")
 			}
-			_, err := jetstream.Manage(within(t), js, jetstream.ManageApply, specs, nil)
+			_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, specs, nil)
 			if !c.mends {
 				require.ErrorIs(t, err, jetstream.ErrContradiction)
 				return
 			}
 			require.NoError(t, err)
-			_, err = jetstream.Manage(within(t), js, jetstream.ManageVerify, specs, nil)
+			_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, specs, nil)
 			require.NoError(t, err)
 		})
 	}
@@ -237,27 +238,27 @@ func TestManage_EachContradiction(t *testing.T) {
 
 func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
 	t.Parallel()
-	js := api(t, boot(t, nil))
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	mustCreate(t, js, natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}})
-	report, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.*"}}}, nil)
+	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.*"}}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"stream T: subjects is t.>, declared is t.*; left as it is"}, report.Notes)
 }
 
 func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 	t.Parallel()
-	js := api(t, boot(t, nil))
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	streams, consumers := fleetStreams(), fleetConsumers()
-	_, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, consumers)
+	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, streams, consumers)
 	require.ErrorIs(t, err, jetstream.ErrContradiction)
 	for _, s := range streams {
 		require.ErrorContains(t, err, "stream "+s.Name+": does not exist: run mqtt-nats-bridge streams apply")
-		_, err := js.Stream(within(t), s.Name)
+		_, err := js.Stream(natstest.Context(t), s.Name)
 		require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 	}
-	_, err = jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
+	_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, nil)
 	require.NoError(t, err)
-	report, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, consumers)
+	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, streams, consumers)
 	require.NoError(t, err, "the bridge stores without consumers")
 	require.Equal(t, "consumer TELEMETRY/ingest-workers: does not exist", report.Notes[0])
 }
@@ -271,10 +272,10 @@ func TestManage_OffAsksNothing(t *testing.T) {
 
 func TestManage_ApplyUpdatesConsumers(t *testing.T) {
 	t.Parallel()
-	js := api(t, boot(t, nil))
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
 	consumers := []jetstream.ConsumerSpec{{Stream: "T", Name: "w"}}
-	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, consumers)
+	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, consumers)
 	require.NoError(t, err)
 	for _, changed := range []jetstream.ConsumerSpec{
 		{Stream: "T", Name: "w", AckWait: time.Minute, MaxAckPending: 7, MaxDeliver: 3},
@@ -283,19 +284,19 @@ func TestManage_ApplyUpdatesConsumers(t *testing.T) {
 		{Stream: "T", Name: "w"},
 	} {
 		specs := []jetstream.ConsumerSpec{changed}
-		before, err := jetstream.Plan(within(t), js, streams, specs)
+		before, err := jetstream.Plan(natstest.Context(t), js, streams, specs)
 		require.NoError(t, err)
 		require.False(t, before.Empty())
-		report, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, specs)
+		report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, specs)
 		require.Empty(t, report.Updated, "create leaves it")
 		if err != nil {
 			require.ErrorIs(t, err, jetstream.ErrContradiction)
 			require.ErrorContains(t, err, "filter_subjects")
 		}
-		report, err = jetstream.Manage(within(t), js, jetstream.ManageApply, streams, specs)
+		report, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, streams, specs)
 		require.NoError(t, err)
 		require.Equal(t, []string{"consumer T/w"}, report.Updated)
-		d, err := jetstream.Plan(within(t), js, streams, specs)
+		d, err := jetstream.Plan(natstest.Context(t), js, streams, specs)
 		require.NoError(t, err)
 		require.True(t, d.Empty(), d)
 	}
@@ -303,10 +304,10 @@ func TestManage_ApplyUpdatesConsumers(t *testing.T) {
 
 func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
-	js := api(t, s)
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
 	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
-	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
+	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, nil)
 	require.NoError(t, err)
 	for field, tc := range map[string]struct {
 		cfg   natsjs.ConsumerConfig
@@ -324,22 +325,22 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
 			tc.cfg.Durable = field
-			_, err := js.CreateConsumer(within(t), "T", tc.cfg)
+			_, err := js.CreateConsumer(natstest.Context(t), "T", tc.cfg)
 			require.NoError(t, err)
 			specs := []jetstream.ConsumerSpec{{Stream: "T", Name: field}}
 			for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify} {
-				_, err = jetstream.Manage(within(t), js, mode, streams, specs)
+				_, err = jetstream.Manage(natstest.Context(t), js, mode, streams, specs)
 				require.ErrorIs(t, err, jetstream.ErrContradiction)
 				name := strings.TrimSuffix(strings.TrimSuffix(field, "_all"), "_by")
 				require.ErrorContains(t, err, "consumer T/"+field+": "+name+" is ")
 			}
-			_, err = jetstream.Manage(within(t), js, jetstream.ManageApply, streams, specs)
+			_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, streams, specs)
 			if tc.fixed {
 				require.ErrorIs(t, err, jetstream.ErrContradiction)
 				return
 			}
 			require.NoError(t, err)
-			d, err := jetstream.Plan(within(t), js, streams, specs)
+			d, err := jetstream.Plan(natstest.Context(t), js, streams, specs)
 			require.NoError(t, err)
 			require.Empty(t, d.Consumers[0].Fields, "apply has changed it")
 		})
@@ -348,13 +349,13 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 
 func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
 	t.Parallel()
-	s := boot(t, nil)
+	s := natstest.StartServer(t, nil)
 	const bridges = 8
 	apis := make([]natsjs.JetStream, bridges)
 	for i := range apis {
-		apis[i] = api(t, s)
+		apis[i] = natstest.JetStream(t, s)
 	}
-	ctx := within(t)
+	ctx := natstest.Context(t)
 	errs := make(chan error, bridges)
 	var start sync.WaitGroup
 	start.Add(1)
@@ -372,7 +373,7 @@ func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
 	}
 	start.Done()
 	for range bridges {
-		require.NoError(t, receive(t, "a bridge", errs))
+		require.NoError(t, natstest.Receive(t, "a bridge", errs))
 	}
 }
 
@@ -385,21 +386,21 @@ func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
 		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), MaxStore: 1 << 20})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
-		_, err = jetstream.Manage(within(t), api(t, s), jetstream.ManageCreate, spec, nil)
+		_, err = jetstream.Manage(natstest.Context(t), natstest.JetStream(t, s), jetstream.ManageCreate, spec, nil)
 		require.ErrorContains(t, err, "create stream T")
 		require.ErrorContains(t, err, "max_file_store")
 		require.NotErrorIs(t, err, jetstream.ErrContradiction)
 	})
 	t.Run("replicas without a cluster", func(t *testing.T) {
 		t.Parallel()
-		_, err := jetstream.Manage(within(t), api(t, boot(t, nil)), jetstream.ManageCreate,
+		_, err := jetstream.Manage(natstest.Context(t), natstest.JetStream(t, natstest.StartServer(t, nil)), jetstream.ManageCreate,
 			[]jetstream.StreamSpec{{Name: "T", Subjects: []string{"t"}, Replicas: 3}}, nil)
 		require.ErrorContains(t, err, "replicas")
 	})
 	t.Run("no JetStream", func(t *testing.T) {
 		t.Parallel()
-		s := boot(t, func(o *natsd.Options) { o.JetStream = false })
-		_, err := jetstream.Plan(within(t), api(t, s), spec, nil)
+		s := natstest.StartServer(t, func(o *natsd.Options) { o.JetStream = false })
+		_, err := jetstream.Plan(natstest.Context(t), natstest.JetStream(t, s), spec, nil)
 		require.ErrorContains(t, err, "JetStream is not enabled")
 	})
 }
@@ -417,7 +418,7 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 			allowed = append(allowed, "$JS.API.CONSUMER."+verb+"."+consumer.Stream+"."+consumer.Name)
 		}
 	}
-	s := boot(t, func(o *natsd.Options) {
+	s := natstest.StartServer(t, func(o *natsd.Options) {
 		o.Users = []*natsd.User{
 			{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{
 				Publish:   &natsd.SubjectPermission{Allow: allowed},
@@ -438,10 +439,10 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 		return js
 	}
 	bridge := as("bridge", "_INBOX_bridge")
-	report, err := jetstream.Manage(within(t), bridge, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
+	report, err := jetstream.Manage(natstest.Context(t), bridge, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Len(t, report.Created, 7)
-	_, err = jetstream.Manage(within(t), bridge, jetstream.ManageVerify, fleetStreams(), fleetConsumers())
+	_, err = jetstream.Manage(natstest.Context(t), bridge, jetstream.ManageVerify, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -453,7 +454,7 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 func TestDifference_MarksEveryBlock(t *testing.T) {
 	t.Parallel()
 	js, streams, consumers := world(t)
-	d, err := jetstream.Plan(within(t), js, streams, consumers)
+	d, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
 	require.NoError(t, err)
 	text := d.String()
 	for i, want := range "+~!=!" {
@@ -468,16 +469,16 @@ func TestDifference_MarksEveryBlock(t *testing.T) {
 // A start by time is how a stretch of a stream is replayed.
 func TestManage_ConsumerThatStartsByTimeIsANote(t *testing.T) {
 	t.Parallel()
-	js := api(t, boot(t, nil))
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
-	_, err := jetstream.Manage(within(t), js, jetstream.ManageCreate, streams, nil)
+	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, nil)
 	require.NoError(t, err)
 	start := time.Now().Add(-time.Hour)
-	_, err = js.CreateConsumer(within(t), "T", natsjs.ConsumerConfig{
+	_, err = js.CreateConsumer(natstest.Context(t), "T", natsjs.ConsumerConfig{
 		Durable: "replay", AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &start,
 	})
 	require.NoError(t, err)
-	report, err := jetstream.Manage(within(t), js, jetstream.ManageVerify, streams, []jetstream.ConsumerSpec{{Stream: "T", Name: "replay"}})
+	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, streams, []jetstream.ConsumerSpec{{Stream: "T", Name: "replay"}})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(report.Notes, "\n"), "deliver_policy")
 }

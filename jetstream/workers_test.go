@@ -14,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 )
@@ -28,9 +29,9 @@ type shop struct {
 
 func openShop(t *testing.T, spec jetstream.ConsumerSpec) *shop {
 	t.Helper()
-	s := &shop{t: t, js: api(t, boot(t, nil)), spec: spec}
+	s := &shop{t: t, js: natstest.JetStream(t, natstest.StartServer(t, nil)), spec: spec}
 	s.spec.Stream, s.spec.Name = "T", "workers"
-	_, err := jetstream.Manage(within(t), s.js, jetstream.ManageCreate, []jetstream.StreamSpec{
+	_, err := jetstream.Manage(natstest.Context(t), s.js, jetstream.ManageCreate, []jetstream.StreamSpec{
 		{Name: "T", Subjects: []string{"t.>"}}, {Name: "QUARANTINE", Subjects: []string{"quarantine.>"}},
 	}, []jetstream.ConsumerSpec{s.spec})
 	require.NoError(t, err)
@@ -40,7 +41,7 @@ func openShop(t *testing.T, spec jetstream.ConsumerSpec) *shop {
 func (s *shop) publish(from, n int) {
 	s.t.Helper()
 	for i := from; i < from+n; i++ {
-		_, err := s.js.Publish(within(s.t), fmt.Sprintf("t.%d", i), fmt.Append(nil, i), natsjs.WithMsgID(fmt.Sprint("m", i)))
+		_, err := s.js.Publish(natstest.Context(s.t), fmt.Sprintf("t.%d", i), fmt.Append(nil, i), natsjs.WithMsgID(fmt.Sprint("m", i)))
 		require.NoError(s.t, err)
 	}
 }
@@ -65,7 +66,7 @@ func (s *shop) work(o jetstream.WorkersOptions) (w *jetstream.Workers, stop func
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		receive(s.t, "the end of the workers", done)
+		natstest.Receive(s.t, "the end of the workers", done)
 	})
 	s.t.Cleanup(stop)
 	return w, stop
@@ -75,28 +76,28 @@ func (s *shop) work(o jetstream.WorkersOptions) (w *jetstream.Workers, stop func
 func (s *shop) awaitAcknowledged() {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
-		stream, err := s.js.Stream(within(s.t), s.spec.Stream)
+		stream, err := s.js.Stream(natstest.Context(s.t), s.spec.Stream)
 		require.NoError(s.t, err)
 		info := s.info()
 		// A consumer learns of new messages in its own time.
 		return info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= stream.CachedInfo().State.LastSeq
-	}, patience, 10*time.Millisecond)
+	}, natstest.Timeout, 10*time.Millisecond)
 }
 
 func (s *shop) info() *natsjs.ConsumerInfo {
 	s.t.Helper()
-	c, err := s.js.Consumer(within(s.t), s.spec.Stream, s.spec.Name)
+	c, err := s.js.Consumer(natstest.Context(s.t), s.spec.Stream, s.spec.Name)
 	require.NoError(s.t, err)
 	return c.CachedInfo()
 }
 
 func (s *shop) quarantined() []*natsjs.RawStreamMsg {
 	s.t.Helper()
-	stream, err := s.js.Stream(within(s.t), "QUARANTINE")
+	stream, err := s.js.Stream(natstest.Context(s.t), "QUARANTINE")
 	require.NoError(s.t, err)
 	var all []*natsjs.RawStreamMsg
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		m, err := stream.GetMsg(within(s.t), seq)
+		m, err := stream.GetMsg(natstest.Context(s.t), seq)
 		require.NoError(s.t, err)
 		all = append(all, m)
 	}
@@ -170,7 +171,7 @@ func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 		<-out
 		allDone(batch)
 	}})
-	require.Equal(t, 3, receive(t, "the batch", in))
+	require.Equal(t, 3, natstest.Receive(t, "the batch", in))
 	require.Equal(t, 3, s.info().NumAckPending)
 	require.Equal(t, 3, w.Counts().InHand)
 	require.Positive(t, w.Counts().OldestAge)
@@ -193,7 +194,7 @@ func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
 		}
 		allDone(batch)
 	}})
-	receive(t, "the batch", deliveries)
+	natstest.Receive(t, "the batch", deliveries)
 	s.awaitAcknowledged()
 	stop()
 	for i := range 5 {
@@ -225,7 +226,7 @@ func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
 		}
 	}})
 	for range 3 {
-		require.GreaterOrEqual(t, receive(t, "a redelivery", gaps), 400*time.Millisecond)
+		require.GreaterOrEqual(t, natstest.Receive(t, "a redelivery", gaps), 400*time.Millisecond)
 	}
 	s.awaitAcknowledged()
 }
@@ -241,8 +242,8 @@ func TestAMessageWithoutAWordComesAgain(t *testing.T) {
 			batch[0].Done()
 		}
 	}})
-	require.EqualValues(t, 1, receive(t, "the first delivery", deliveries))
-	require.EqualValues(t, 2, receive(t, "the second", deliveries))
+	require.EqualValues(t, 1, natstest.Receive(t, "the first delivery", deliveries))
+	require.EqualValues(t, 2, natstest.Receive(t, "the second", deliveries))
 	s.awaitAcknowledged()
 	require.EqualValues(t, 1, w.Counts().Retried)
 }
@@ -253,7 +254,7 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 	msg := &nats.Msg{Subject: "t.tenant.x%2Ey", Data: []byte("{"), Header: nats.Header{
 		"Nats-Msg-Id": {"abc"}, "Bridge-Cn": {"acme/dev-1"}, "Nats-Expected-Stream": {"T"}, "Other": {"kept"},
 	}}
-	_, err := s.js.PublishMsg(within(t), msg)
+	_, err := s.js.PublishMsg(natstest.Context(t), msg)
 	require.NoError(t, err)
 	s.publish(0, 2)
 	w, _ := s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
@@ -284,20 +285,20 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, jetstream.ConsumerSpec{})
-	require.NoError(t, s.js.DeleteStream(within(t), "QUARANTINE"))
+	require.NoError(t, s.js.DeleteStream(natstest.Context(t), "QUARANTINE"))
 	s.publish(0, 1)
 	held := make(chan error, 100)
 	_, _ = s.work(jetstream.WorkersOptions{
 		Handler: func(_ context.Context, batch []*jetstream.Message) { batch[0].Poison(errors.New("bad")) },
 		Hooks:   jetstream.WorkersHooks{Held: func(err error) { held <- err }},
 	})
-	require.ErrorContains(t, receive(t, "word of it", held), "quarantine")
+	require.ErrorContains(t, natstest.Receive(t, "word of it", held), "quarantine")
 	require.Equal(t, 1, s.info().NumAckPending)
-	_, err := s.js.CreateStream(within(t), natsjs.StreamConfig{Name: "QUARANTINE", Subjects: []string{"quarantine.>"}})
+	_, err := s.js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "QUARANTINE", Subjects: []string{"quarantine.>"}})
 	require.NoError(t, err)
 	s.awaitAcknowledged()
 	require.Len(t, s.quarantined(), 1)
-	require.NoError(t, receive(t, "word that it is well again", held))
+	require.NoError(t, natstest.Receive(t, "word that it is well again", held))
 }
 
 // TestPoisonUnderALongSubjectCutsNoConnection: with quarantine before it the subject is
@@ -369,8 +370,8 @@ func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 		}
 	}})
 	s.publish(0, 1)
-	receive(t, "the only delivery", handled)
-	require.Eventually(t, func() bool { return len(s.quarantined()) == 1 }, patience, 10*time.Millisecond)
+	natstest.Receive(t, "the only delivery", handled)
+	require.Eventually(t, func() bool { return len(s.quarantined()) == 1 }, natstest.Timeout, 10*time.Millisecond)
 	require.Contains(t, s.quarantined()[0].Header.Get("Bridge-Detail"), "max_deliver")
 	require.Equal(t, "m0", s.quarantined()[0].Header.Get("Bridge-Msg-Id"))
 }
@@ -385,13 +386,13 @@ func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 		<-out
 		allDone(batch)
 	}})
-	receive(t, "the batch", in)
+	natstest.Receive(t, "the batch", in)
 	time.AfterFunc(100*time.Millisecond, func() { close(out) })
 	stop()
 	require.EqualValues(t, 5, w.Counts().Done)
 	require.Empty(t, in, "a batch after the stop")
 	// The acknowledgements were sent; nobody waits for them.
-	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 }, natstest.Timeout, 10*time.Millisecond)
 	require.EqualValues(t, 5, s.info().NumPending)
 }
 
@@ -404,7 +405,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 		in <- struct{}{}
 		<-ctx.Done()
 	}})
-	receive(t, "the batch", in)
+	natstest.Receive(t, "the batch", in)
 	stop()
 	// Another has them at once, not after the ack wait of 30 s.
 	again := make(chan int, 10)
@@ -413,7 +414,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 		allDone(batch)
 	}})
 	for n := 0; n < 5; {
-		n += receive(t, "the messages given back", again)
+		n += natstest.Receive(t, "the messages given back", again)
 	}
 }
 
@@ -422,7 +423,7 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	s := openShop(t, jetstream.ConsumerSpec{})
 	sizes := []int{10, 300_000, 20, 400_000, 30}
 	for i, size := range sizes {
-		_, err := s.js.Publish(within(t), fmt.Sprint("t.", i), make([]byte, size))
+		_, err := s.js.Publish(natstest.Context(t), fmt.Sprint("t.", i), make([]byte, size))
 		require.NoError(t, err)
 	}
 	var mu sync.Mutex
@@ -446,7 +447,7 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, jetstream.ConsumerSpec{})
-	_, err := s.js.Publish(within(t), "t.large", make([]byte, 20_000))
+	_, err := s.js.Publish(natstest.Context(t), "t.large", make([]byte, 20_000))
 	require.NoError(t, err)
 	s.publish(0, 1)
 	link := peers.Proxy(t, s.js.Conn().ConnectedAddr())
@@ -467,22 +468,22 @@ func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, jetstream.ConsumerSpec{})
-	require.NoError(t, s.js.DeleteConsumer(within(t), "T", "workers"))
+	require.NoError(t, s.js.DeleteConsumer(natstest.Context(t), "T", "workers"))
 	s.publish(0, 3)
 	trouble := make(chan error, 100)
 	_, _ = s.work(jetstream.WorkersOptions{
 		Handler: func(_ context.Context, batch []*jetstream.Message) { allDone(batch) },
 		Hooks:   jetstream.WorkersHooks{Trouble: func(err error) { trouble <- err }},
 	})
-	require.ErrorContains(t, receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
-	_, err := jetstream.Manage(within(t), s.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{s.spec})
+	require.ErrorContains(t, natstest.Receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
+	_, err := jetstream.Manage(natstest.Context(t), s.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{s.spec})
 	require.NoError(t, err)
 	// One that was made just now may not answer the first pull.
-	for receive(t, "word that it goes on", trouble) != nil {
+	for natstest.Receive(t, "word that it goes on", trouble) != nil {
 	}
 	s.awaitAcknowledged()
 	// Deleted under their hands, they notice and wait again.
-	require.NoError(t, s.js.DeleteConsumer(within(t), "T", "workers"))
+	require.NoError(t, s.js.DeleteConsumer(natstest.Context(t), "T", "workers"))
 	require.Eventually(t, func() bool {
 		select {
 		case err := <-trouble:
@@ -490,7 +491,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 		default:
 			return false
 		}
-	}, patience, 10*time.Millisecond)
+	}, natstest.Timeout, 10*time.Millisecond)
 }
 
 func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
@@ -505,14 +506,14 @@ func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c := w.Counts()
 		return c.Pending == 5 && c.AckPending == 2 && !c.ObservedAt.IsZero()
-	}, patience, 10*time.Millisecond)
+	}, natstest.Timeout, 10*time.Millisecond)
 	close(out)
-	require.Eventually(t, func() bool { c := w.Counts(); return c.Pending+c.AckPending == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { c := w.Counts(); return c.Pending+c.AckPending == 0 }, natstest.Timeout, 10*time.Millisecond)
 }
 
 func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {
 	t.Parallel()
-	js := api(t, boot(t, nil))
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	handler := func(context.Context, []*jetstream.Message) {}
 	for want, o := range map[string]jetstream.WorkersOptions{
 		"JetStream is required":         {Stream: "T", Consumer: "c", Handler: handler},
@@ -530,7 +531,7 @@ func TestIDsOfMessagesWithoutOneDiffer(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, jetstream.ConsumerSpec{})
 	for range 3 {
-		_, err := s.js.Publish(within(t), "t.same", []byte("same"))
+		_, err := s.js.Publish(natstest.Context(t), "t.same", []byte("same"))
 		require.NoError(t, err)
 	}
 	var mu sync.Mutex

@@ -1,4 +1,4 @@
-package jetstream_test
+package natstest
 
 import (
 	"crypto/ecdsa"
@@ -18,14 +18,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// authority signs certificates and writes them as PEM files.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	file string
+// CA signs certificates and writes them as PEM files.
+type CA struct {
+	Cert *x509.Certificate
+	Key  *ecdsa.PrivateKey
+	File string
 }
 
-func newAuthority(t *testing.T, name string) *authority {
+// NewCA returns a CA whose own certificate is in File.
+func NewCA(t *testing.T, name string) *CA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -38,13 +39,13 @@ func newAuthority(t *testing.T, name string) *authority {
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
-	a := &authority{cert: cert, key: key}
-	a.file = a.write(t, name+".crt", "CERTIFICATE", der)
+	a := &CA{Cert: cert, Key: key}
+	a.File = a.write(t, name+".crt", "CERTIFICATE", der)
 	return a
 }
 
-// issue returns the files of a certificate for 127.0.0.1, good for both ends.
-func (a *authority) issue(t *testing.T, name string) (cert, key string) {
+// Issue returns the files of a certificate for 127.0.0.1, good for both ends.
+func (a *CA) Issue(t *testing.T, name string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -54,30 +55,30 @@ func (a *authority) issue(t *testing.T, name string) (cert, key string) {
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{name},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.Cert, &private.PublicKey, a.Key)
 	require.NoError(t, err)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	require.NoError(t, err)
 	return a.write(t, name+".crt", "CERTIFICATE", der), a.write(t, name+".key", "PRIVATE KEY", pkcs8)
 }
 
-func (a *authority) write(t *testing.T, name, kind string, der []byte) string {
+func (a *CA) write(t *testing.T, name, kind string, der []byte) string {
 	t.Helper()
 	// A directory of its own: parallel tests issue under one name.
-	return write(t, filepath.Join(t.TempDir(), name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	return WriteFile(t, filepath.Join(t.TempDir(), name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// serverTLS makes a server speak TLS, and demand a client's certificate where
+// ServerTLS makes a server speak TLS, and demand a client's certificate where
 // mutual.
-func (a *authority) serverTLS(t *testing.T, mutual bool) func(*natsd.Options) {
+func (a *CA) ServerTLS(t *testing.T, mutual bool) func(*natsd.Options) {
 	t.Helper()
-	cert, key := a.issue(t, "nats.test")
+	cert, key := a.Issue(t, "nats.test")
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	require.NoError(t, err)
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	if mutual {
 		config.ClientCAs = x509.NewCertPool()
-		config.ClientCAs.AddCert(a.cert)
+		config.ClientCAs.AddCert(a.Cert)
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return func(o *natsd.Options) {
@@ -85,14 +86,15 @@ func (a *authority) serverTLS(t *testing.T, mutual bool) func(*natsd.Options) {
 	}
 }
 
-func (a *authority) pool() *x509.CertPool {
+// Pool contains the CA.
+func (a *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
+	pool.AddCert(a.Cert)
 	return pool
 }
 
-// withCertificate has a server show what template makes of a certificate of a.
-func (a *authority) withCertificate(t *testing.T, template func(*x509.Certificate), chain ...*authority) func(*natsd.Options) {
+// WithCertificate has a server show what template makes of a certificate of a.
+func (a *CA) WithCertificate(t *testing.T, template func(*x509.Certificate), chain ...*CA) func(*natsd.Options) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -103,11 +105,11 @@ func (a *authority) withCertificate(t *testing.T, template func(*x509.Certificat
 	if template != nil {
 		template(c)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, &key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, c, a.Cert, &key.PublicKey, a.Key)
 	require.NoError(t, err)
 	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	for _, sent := range chain {
-		pair.Certificate = append(pair.Certificate, sent.cert.Raw)
+		pair.Certificate = append(pair.Certificate, sent.Cert.Raw)
 	}
 	return func(o *natsd.Options) {
 		o.TLS, o.TLSTimeout = true, 5
@@ -115,8 +117,8 @@ func (a *authority) withCertificate(t *testing.T, template func(*x509.Certificat
 	}
 }
 
-// intermediate is a CA under a.
-func (a *authority) intermediate(t *testing.T, name string) *authority {
+// Intermediate is a CA under a.
+func (a *CA) Intermediate(t *testing.T, name string) *CA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -124,9 +126,9 @@ func (a *authority) intermediate(t *testing.T, name string) *authority {
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.Cert, &key.PublicKey, a.Key)
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
-	return &authority{cert: cert, key: key}
+	return &CA{Cert: cert, Key: key}
 }

@@ -1,4 +1,6 @@
-package jetstream_test
+// Package natstest has what tests with a NATS server share: servers that end with the test,
+// certificates, credentials, and a settler that hands results to the test.
+package natstest
 
 import (
 	"context"
@@ -15,12 +17,11 @@ import (
 	"mqtt-nats-bridge/jetstream"
 )
 
-// patience bounds every wait of these tests; it is spent only by a test that
-// fails.
-const patience = 20 * time.Second
+// Timeout bounds every wait of a test; only a test that fails uses it up.
+const Timeout = 20 * time.Second
 
-// boot starts a server that ends with the test.
-func boot(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
+// StartServer starts a server that ends with the test.
+func StartServer(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
 	t.Helper()
 	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Configure: configure})
 	require.NoError(t, err)
@@ -28,8 +29,8 @@ func boot(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
 	return s
 }
 
-// api is JetStream's API on a fresh connection.
-func api(t *testing.T, s *jetstream.Server) natsjs.JetStream {
+// JetStream is JetStream's API on a fresh connection.
+func JetStream(t *testing.T, s *jetstream.Server) natsjs.JetStream {
 	t.Helper()
 	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL(), Name: t.Name()})
 	require.NoError(t, err)
@@ -39,27 +40,27 @@ func api(t *testing.T, s *jetstream.Server) natsjs.JetStream {
 	return js
 }
 
-func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+// Context ends after [Timeout].
+func Context(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// receive takes one value or fails the test.
-func receive[T any](t *testing.T, what string, from <-chan T) T {
+// Receive takes one value or fails the test.
+func Receive[T any](t *testing.T, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(patience):
+	case <-time.After(Timeout):
 		require.FailNow(t, "nothing came", what)
 	}
 	panic("unreachable")
 }
 
-// requireStored publishes and waits for the PubAck: the connection can do what
-// the bridge needs.
-func requireStored(t *testing.T, o jetstream.ConnectOptions) {
+// RequireStored connects, publishes and waits for the PubAck.
+func RequireStored(t *testing.T, o jetstream.ConnectOptions) {
 	t.Helper()
 	up := make(chan struct{}, 1)
 	failed := make(chan jetstream.ConnectProblem, 10)
@@ -75,14 +76,15 @@ func requireStored(t *testing.T, o jetstream.ConnectOptions) {
 	}
 	js, err := o.JetStream(nc)
 	require.NoError(t, err)
-	ctx := within(t)
+	ctx := Context(t)
 	_, err = js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{Name: "T", Subjects: []string{"t"}, Storage: natsjs.MemoryStorage})
 	require.NoError(t, err)
 	_, err = js.Publish(ctx, "t", nil)
 	require.NoError(t, err)
 }
 
-func write(t *testing.T, path string, content []byte) string {
+// WriteFile also creates the directory. It returns path.
+func WriteFile(t *testing.T, path string, content []byte) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	require.NoError(t, os.WriteFile(path, content, 0o600))

@@ -1,4 +1,4 @@
-package jetstream_test
+package natstest
 
 import (
 	"path/filepath"
@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func newUser(t *testing.T) (nkeys.KeyPair, []byte) {
+// NewUser returns an nkey and its seed.
+func NewUser(t *testing.T) (nkeys.KeyPair, []byte) {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
 	require.NoError(t, err)
@@ -19,9 +20,9 @@ func newUser(t *testing.T) (nkeys.KeyPair, []byte) {
 	return pair, seed
 }
 
-// decentralised makes an operator, an account with JetStream and a user, the way
+// OperatorMode creates an operator, an account with JetStream and a user, the way
 // nsc does, and returns the server's side and the user's creds file.
-func decentralised(t *testing.T) (configure func(*natsd.Options), creds string) {
+func OperatorMode(t *testing.T) (configure func(*natsd.Options), creds string) {
 	t.Helper()
 	operator, err := nkeys.CreateOperator()
 	require.NoError(t, err)
@@ -35,7 +36,7 @@ func decentralised(t *testing.T) (configure func(*natsd.Options), creds string) 
 	require.NoError(t, err)
 	systemKey, err := systemAccount.PublicKey()
 	require.NoError(t, err)
-	user, seed := newUser(t)
+	user, seed := NewUser(t)
 	userKey, err := user.PublicKey()
 	require.NoError(t, err)
 
@@ -59,5 +60,5 @@ func decentralised(t *testing.T) (configure func(*natsd.Options), creds string) 
 		o.TrustedOperators = []*jwt.OperatorClaims{operatorClaims}
 		o.AccountResolver = resolver
 		o.SystemAccount = systemKey
-	}, write(t, filepath.Join(t.TempDir(), "bridge.creds"), content)
+	}, WriteFile(t, filepath.Join(t.TempDir(), "bridge.creds"), content)
 }
