@@ -80,7 +80,7 @@ type ConnectOptions struct {
 	FirstWait time.Duration
 
 	// InProcess connects to an embedded server without a socket; the URL is
-	// then not dialled. See [Server.InProcess].
+	// then not dialled. See [embedded.Server.InProcess].
 	InProcess nats.InProcessConnProvider
 
 	Hooks ConnectHooks

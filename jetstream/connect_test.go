@@ -19,6 +19,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func withUser(user, password string) func(*natsd.Options) {
@@ -60,7 +61,7 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 	})
 	t.Run("in process", func(t *testing.T) {
 		t.Parallel()
-		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), NoListen: true})
+		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), NoListen: true})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
 		require.Empty(t, s.URL())
@@ -68,7 +69,7 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 	})
 	t.Run("domain", func(t *testing.T) {
 		t.Parallel()
-		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Domain: "edge"})
+		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Domain: "edge"})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
 		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Domain: "edge"})
@@ -232,8 +233,8 @@ func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T
 	port := first.Port()
 	first.Shutdown()
 
-	start := func(password string) *jetstream.Server {
-		s, err := jetstream.StartServer(jetstream.ServerOptions{
+	start := func(password string) *embedded.Server {
+		s, err := embedded.Start(embedded.Options{
 			StoreDir: t.TempDir(), Port: port, Configure: withUser("bridge", password),
 		})
 		require.NoError(t, err)

@@ -10,8 +10,6 @@
 //   - workers.go, worker.go, message.go: a durable consumer's messages in batches,
 //     acknowledged only after a handler's word; poison.go, advisory.go: what ends in
 //     quarantine instead
-//   - server.go: a nats-server inside this process, for the demo, the tests and
-//     bench
 //
 // The package knows nothing of MQTT.
 package jetstream

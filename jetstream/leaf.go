@@ -14,6 +14,8 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // LeafOptions describe an embedded leaf node. Hub, URLs, Domain, StoreDir and
@@ -42,7 +44,7 @@ type LeafOptions struct {
 	// Streams to hold, with their subjects. Neither a message nor an interest in
 	// any of these crosses the link: the hub's streams take them by sourcing.
 	Streams []StreamSpec
-	// Log as in [ServerOptions].
+	// Log as in [embedded.Options].
 	Log func(level, line string)
 }
 
@@ -50,7 +52,7 @@ type LeafOptions struct {
 // sources them, linked to it as a leaf node. It listens on no port.
 type Leaf struct {
 	options LeafOptions
-	server  *Server
+	server  *embedded.Server
 	lock    *os.File
 	nc      *nats.Conn
 	js      natsjs.JetStream
@@ -77,7 +79,7 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 		return nil, err
 	}
 	l.presented = o.presented(remote)
-	l.server, err = StartServer(l.serverOptions(remote))
+	l.server, err = embedded.Start(l.serverOptions(remote))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.lock.Close())
 	}
@@ -97,9 +99,9 @@ func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
 	return l, nil
 }
 
-func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) ServerOptions {
+func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) embedded.Options {
 	o := l.options
-	return ServerOptions{
+	return embedded.Options{
 		StoreDir: o.StoreDir, Domain: o.Domain, ServerName: "mqtt-nats-bridge-" + o.Domain,
 		NoListen: true, MaxStore: o.MaxBytes, Log: l.note,
 		Configure: func(opts *natsd.Options) {

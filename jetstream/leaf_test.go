@@ -16,10 +16,11 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // startHub starts a hub with a listener for leaf nodes and returns that one's URL.
-func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Options)) (*jetstream.Server, [2]int) {
+func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Options)) (*embedded.Server, [2]int) {
 	t.Helper()
 	if ports[1] == 0 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -27,7 +28,7 @@ func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Opti
 		ports[1] = l.Addr().(*net.TCPAddr).Port
 		require.NoError(t, l.Close())
 	}
-	hub, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: ports[0], ServerName: "hub", Configure: func(o *natsd.Options) {
+	hub, err := embedded.Start(embedded.Options{StoreDir: dir, Port: ports[0], ServerName: "hub", Configure: func(o *natsd.Options) {
 		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", ports[1]
 		if configure != nil {
 			configure(o)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -218,4 +219,15 @@ func (d *Difference) notes(mode ManageMode) []string {
 		left("consumer "+c.Spec.key(), c.Fields)
 	}
 	return notes
+}
+
+// Manages reports whether the permission is one that [Manage] needs: to ask JetStream
+// about streams and consumers, and to hear its answers.
+func Manages(denied *PermissionError) bool {
+	if denied.Operation == "subscribe to" {
+		return true // an inbox
+	}
+	s := denied.Subject
+	return strings.HasPrefix(s, "$JS.") && !strings.Contains(s, ".KV_") &&
+		(strings.Contains(s, ".API.STREAM.") || strings.Contains(s, ".API.CONSUMER."))
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // What a real server answers, each shape once.
@@ -19,7 +21,7 @@ func TestRealAnswersAreRead(t *testing.T) {
 	for _, domain := range []string{"", "hub"} {
 		t.Run("domain "+domain, func(t *testing.T) {
 			t.Parallel()
-			srv, err := StartServer(ServerOptions{StoreDir: t.TempDir(), Domain: domain})
+			srv, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Domain: domain})
 			require.NoError(t, err)
 			t.Cleanup(srv.Shutdown)
 			nc, err := nats.Connect(srv.URL())
@@ -108,7 +110,7 @@ func request(t *testing.T, nc *nats.Conn, m *nats.Msg) *nats.Msg {
 // hidden.
 func TestNoRespondersReachesAnAsynchronousInbox(t *testing.T) {
 	t.Parallel()
-	srv, err := StartServer(ServerOptions{StoreDir: t.TempDir()})
+	srv, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(srv.Shutdown)
 	nc, err := nats.Connect(srv.URL())

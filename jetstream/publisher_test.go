@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
@@ -77,7 +78,7 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
+	srv, err := embedded.Start(embedded.Options{StoreDir: dir})
 	require.NoError(t, err)
 	stream(t, natstest.JetStream(t, srv))
 	port := srv.Port()
@@ -93,7 +94,7 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	require.Equal(t, 100, p.Stats().Unsettled)
 	require.NotEmpty(t, p.Stats().Problem)
 
-	srv, err = jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
+	srv, err = embedded.Start(embedded.Options{StoreDir: dir, Port: port})
 	require.NoError(t, err)
 	t.Cleanup(srv.Shutdown)
 	for _, x := range o.Wait(100) {
@@ -107,14 +108,14 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
+	srv, err := embedded.Start(embedded.Options{StoreDir: dir})
 	require.NoError(t, err)
 	stream(t, natstest.JetStream(t, srv))
 	port := srv.Port()
 	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 
-	stop, restarted, pulse := make(chan struct{}), make(chan *jetstream.Server, 1), make(chan struct{}, 1)
+	stop, restarted, pulse := make(chan struct{}), make(chan *embedded.Server, 1), make(chan struct{}, 1)
 	go func() {
 		defer close(stop)
 		current := srv
@@ -127,7 +128,7 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 				}
 			}
 			current.Shutdown()
-			next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: port})
+			next, err := embedded.Start(embedded.Options{StoreDir: dir, Port: port})
 			if err != nil {
 				t.Errorf("restart: %v", err)
 				break

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // rotation is a credential that is changed at the server, then in the client's file.
@@ -128,7 +129,7 @@ func TestConnectReadsAgain(t *testing.T) {
 				defer nc.Close()
 				natstest.Receive(t, "the connection", up)
 				server.Shutdown()
-				next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: server.Port(), Configure: r.after})
+				next, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: server.Port(), Configure: r.after})
 				require.NoError(t, err)
 				defer next.Shutdown()
 				for p := natstest.Receive(t, "the refusal", problems); p.Cause != r.cause; p = natstest.Receive(t, "the refusal", problems) {
@@ -167,7 +168,7 @@ func TestConnectNamesTheFile(t *testing.T) {
 			break
 		}
 	}
-	next, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: server.Port(), Configure: withUser("bridge", "s3cret")})
+	next, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: server.Port(), Configure: withUser("bridge", "s3cret")})
 	require.NoError(t, err)
 	t.Cleanup(next.Shutdown)
 	require.NoError(t, os.Rename(file+".away", file))

@@ -16,6 +16,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
@@ -383,7 +384,7 @@ func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
 
 	t.Run("too little storage", func(t *testing.T) {
 		t.Parallel()
-		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), MaxStore: 1 << 20})
+		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), MaxStore: 1 << 20})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
 		_, err = jetstream.Manage(natstest.Context(t), natstest.JetStream(t, s), jetstream.ManageCreate, spec, nil)

@@ -94,14 +94,3 @@ func (v *Violations) Guard(ctx context.Context, mine func(*PermissionError) bool
 		cancel(nil)
 	}
 }
-
-// Manages reports whether the permission is one that [Manage] needs: to ask JetStream
-// about streams and consumers, and to hear its answers.
-func Manages(denied *PermissionError) bool {
-	if denied.Operation == "subscribe to" {
-		return true // an inbox
-	}
-	s := denied.Subject
-	return strings.HasPrefix(s, "$JS.") && !strings.Contains(s, ".KV_") &&
-		(strings.Contains(s, ".API.STREAM.") || strings.Contains(s, ".API.CONSUMER."))
-}

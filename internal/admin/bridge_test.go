@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/endpoint"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,7 +57,7 @@ func serveWithPeers(t *testing.T) (served, *broker.Broker) {
 	mqtt, err := broker.Start(broker.Options{DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mqtt.Close() })
-	nats, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	nats, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
 	t.Cleanup(nats.Shutdown)
 	s := serve(t, "MQTT_URL="+mqtt.URL(), "NATS_URL="+nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret")

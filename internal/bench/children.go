@@ -15,14 +15,14 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/measure"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // Serve is the body of the bench's nats-server process: it prints its URLs, for
 // clients and for leaf nodes, and runs until ctx ends.
 func Serve(ctx context.Context, out io.Writer, o ServerOptions) error {
 	var options *natsd.Options
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: o.Store, Port: -1, Configure: func(opts *natsd.Options) {
+	srv, err := embedded.Start(embedded.Options{StoreDir: o.Store, Port: -1, Configure: func(opts *natsd.Options) {
 		o.configure(opts)
 		options = opts // the server writes the port that it got into it
 	}})

@@ -17,11 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-func startNATS(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
+func startNATS(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, Configure: configure})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, Configure: configure})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s
@@ -29,14 +30,14 @@ func startNATS(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
 
 // startNATSFile starts a server with a user admin/admin and the user bridge/bridge
 // with these permissions.
-func startNATSFile(t *testing.T, permissions string) *jetstream.Server {
+func startNATSFile(t *testing.T, permissions string) *embedded.Server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
 		{ user: admin, password: admin }
 		{ user: bridge, password: bridge, permissions: {`+permissions+`} }
 	] }`), 0o600))
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s
@@ -243,7 +244,7 @@ func TestStorageTooSmallForTheStreams(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	require.NoError(t, os.WriteFile(file, []byte(`accounts { A: { jetstream: { max_file: 2GiB }, users: [{ user: bridge, password: bridge }] } }`), 0o600))
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // with returns the lines that contain text.
@@ -39,9 +39,9 @@ func runLogged(t *testing.T, env ...string) (*Bridge, *logBook) {
 	return b, book
 }
 
-func natsWith(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
+func natsWith(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, Configure: configure})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, Configure: configure})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s

@@ -17,16 +17,17 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // leafHub is a hub with a listener for leaf nodes, and its URL.
-func leafHub(t *testing.T) (hub *jetstream.Server, leafURL string) {
+func leafHub(t *testing.T) (hub *embedded.Server, leafURL string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	require.NoError(t, l.Close())
-	hub, err = jetstream.StartServer(jetstream.ServerOptions{
+	hub, err = embedded.Start(embedded.Options{
 		StoreDir: t.TempDir(), Port: -1, ServerName: "hub",
 		Configure: func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port },
 	})
@@ -35,7 +36,7 @@ func leafHub(t *testing.T) (hub *jetstream.Server, leafURL string) {
 	return hub, "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
 }
 
-func leafPeers(t *testing.T, b *broker.Broker, hub *jetstream.Server, leafURL string) []string {
+func leafPeers(t *testing.T, b *broker.Broker, hub *embedded.Server, leafURL string) []string {
 	return append(peers(b, hub), "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL="+leafURL,
 		"BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir())
 }

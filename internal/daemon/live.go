@@ -12,6 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
 // live is what changes while the bridge runs: the limits in their bucket and the
@@ -60,7 +61,7 @@ func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge
 	l.nc = nc
 	if c.Limits.Bucket != "" {
 		l.overrides = newOverrides(c, limits, log)
-		l.overrides.bucket = jetstream.NewBucket(jetstream.BucketOptions{
+		l.overrides.bucket = kv.NewBucket(kv.Options{
 			Conn: nc, JetStream: js, Name: c.Limits.Bucket, Reader: l.overrides, Changed: l.overrides.told,
 		})
 		l.listen(l.overrides.bucket.Violation)

@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/registry"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/kv"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -26,7 +26,7 @@ type overrides struct {
 	refusals *registry.Refusals
 	log      zerolog.Logger
 	name     string
-	bucket   *jetstream.Bucket
+	bucket   *kv.Bucket
 
 	count atomic.Int64
 	// Of the goroutine that follows the bucket:
@@ -90,7 +90,7 @@ func OverrideKey(o bridge.Override) string {
 	return string(key)
 }
 
-// Begin implements [jetstream.BucketReader].
+// Begin implements [kv.Reader].
 func (o *overrides) Begin() {
 	o.refusals.Begin()
 	o.next = map[string]bridge.Override{}
@@ -103,7 +103,7 @@ func (o *overrides) table() map[string]bridge.Override {
 	return o.entries
 }
 
-// Put implements [jetstream.BucketReader].
+// Put implements [kv.Reader].
 func (o *overrides) Put(key string, value []byte) {
 	override, err := ParseOverrideKey(key)
 	if err == nil {
@@ -129,7 +129,7 @@ func (o *overrides) set(key string, override bridge.Override) {
 	}
 }
 
-// Delete implements [jetstream.BucketReader].
+// Delete implements [kv.Reader].
 func (o *overrides) Delete(key string) {
 	o.refusals.Accept(key)
 	if _, ok := o.table()[key]; ok {
@@ -140,7 +140,7 @@ func (o *overrides) Delete(key string) {
 	}
 }
 
-// Done implements [jetstream.BucketReader]: what has been read comes into force.
+// Done implements [kv.Reader]: what has been read comes into force.
 func (o *overrides) Done() {
 	o.refusals.Done()
 	if o.next != nil {
@@ -171,7 +171,7 @@ func (o *overrides) Done() {
 }
 
 // told logs how the bucket is followed, once for each change.
-func (o *overrides) told(s jetstream.BucketState) {
+func (o *overrides) told(s kv.State) {
 	switch {
 	case s.Live:
 		o.log.Info().Int64("overrides", o.count.Load()).Msg("limits are followed in their bucket")
@@ -190,7 +190,7 @@ func (o *overrides) told(s jetstream.BucketState) {
 type OverridesStatus struct {
 	// Bucket is empty where none is followed.
 	Bucket string `json:"bucket"`
-	jetstream.BucketState
+	kv.State
 	Overrides int `json:"overrides"`
 	// Refused counts keys that cannot be read: what they said before holds.
 	Refused     int                `json:"refused"`
@@ -201,7 +201,7 @@ func (o *overrides) status() OverridesStatus {
 	if o == nil {
 		return OverridesStatus{}
 	}
-	s := OverridesStatus{Bucket: o.name, BucketState: o.bucket.State(), Overrides: int(o.count.Load())}
+	s := OverridesStatus{Bucket: o.name, State: o.bucket.State(), Overrides: int(o.count.Load())}
 	s.Refused, s.RefusedKeys = o.refusals.List()
 	return s
 }

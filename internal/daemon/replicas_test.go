@@ -21,7 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	processes "mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // saying is a log that can be read while it is written.
@@ -230,7 +230,7 @@ func watcher(t *testing.T, s natsjs.Stream) string {
 	return ""
 }
 
-func admin(t *testing.T, s *jetstream.Server) natsjs.JetStream {
+func admin(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(s.URL())
 	require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -37,9 +37,9 @@ func run(t *testing.T, env ...string) *Bridge {
 	return b
 }
 
-func embeddedNATS(t *testing.T) *jetstream.Server {
+func embeddedNATS(t *testing.T) *embedded.Server {
 	t.Helper()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s
@@ -56,7 +56,7 @@ func attesting(t *testing.T) *broker.Broker {
 	return b
 }
 
-func peers(b *broker.Broker, nats *jetstream.Server) []string {
+func peers(b *broker.Broker, nats *embedded.Server) []string {
 	return append(brokerOf(b), "NATS_URL="+nats.URL())
 }
 

@@ -14,19 +14,20 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	store := t.TempDir()
-	nats, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	nats, err := embedded.Start(embedded.Options{StoreDir: store, Port: -1})
 	require.NoError(t, err)
 	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f")...)
 	waitReady(t, b)
 	nats.Shutdown()
 	require.NoError(t, os.RemoveAll(store))
-	back, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: nats.Port()})
+	back, err := embedded.Start(embedded.Options{StoreDir: store, Port: nats.Port()})
 	require.NoError(t, err)
 	t.Cleanup(back.Shutdown)
 	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
@@ -38,7 +39,7 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	store := t.TempDir()
-	nats, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	nats, err := embedded.Start(embedded.Options{StoreDir: store, Port: -1})
 	require.NoError(t, err)
 	b, _ := runLogged(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f")...)
 	waitReady(t, b)
@@ -50,7 +51,7 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	_, err = b.control.js.UpdateStream(t.Context(), wrong)
 	require.NoError(t, err)
 	nats.Shutdown()
-	back, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: nats.Port()})
+	back, err := embedded.Start(embedded.Options{StoreDir: store, Port: nats.Port()})
 	require.NoError(t, err)
 	t.Cleanup(back.Shutdown)
 	require.Eventually(t, func() bool {

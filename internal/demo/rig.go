@@ -22,6 +22,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 const (
@@ -39,7 +40,7 @@ type rig struct {
 	authority *pki.Authority
 	files     visitorFiles
 	broker    *broker.Broker
-	server    *jetstream.Server
+	server    *embedded.Server
 	bridge    *daemon.Bridge
 	// stopBridge is bounded by stop_timeout; further calls give the same answer.
 	stopBridge func() error
@@ -147,7 +148,7 @@ func (r *rig) noteVisit(a *broker.Attestation) {
 
 func (r *rig) startServer(log zerolog.Logger) error {
 	store := filepath.Join(r.dir, "jetstream")
-	server, err := jetstream.StartServer(jetstream.ServerOptions{
+	server, err := embedded.Start(embedded.Options{
 		StoreDir: store, Port: -1, ServerName: "demo",
 		Log: func(level, line string) {
 			// Of the rest nothing concerns an onlooker.

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // TestTopicsPage maps the page's topics, then sends one through a broker for each layout and
@@ -50,7 +50,7 @@ func TestTopicsPage(t *testing.T) {
 // topic, and requires one message in the streams under each subject.
 func requireStored(t *testing.T, file string, sent [][2]string) {
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{})
-	server, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(server.Shutdown)
 	c, err := config.Load(config.Sources{File: file, Check: daemon.Check, Flags: []config.Flag{

@@ -22,7 +22,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,7 +76,7 @@ func brokerURL(t *testing.T, text string) config.BrokerURL {
 // bridged starts a nats-server and the bridge, and waits until it is ready.
 func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	t.Helper()
-	server, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
 	t.Cleanup(server.Shutdown)
 	c, err := config.Load(config.Sources{Flags: append([]config.Flag{

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // TestDeletedConsumerIsCreatedAgain: nothing ends a connection when somebody deletes one.
@@ -59,8 +59,8 @@ func TestRotatedPassword(t *testing.T) {
 	t.Parallel()
 	store, file := t.TempDir(), filepath.Join(t.TempDir(), "password")
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
-	with := func(password string, port int) *jetstream.Server {
-		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: port, Configure: func(o *natsd.Options) { o.Username, o.Password = "u", password }})
+	with := func(password string, port int) *embedded.Server {
+		s, err := embedded.Start(embedded.Options{StoreDir: store, Port: port, Configure: func(o *natsd.Options) { o.Username, o.Password = "u", password }})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
 		return s

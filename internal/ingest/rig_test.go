@@ -21,6 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,8 +49,8 @@ func sharedPostgres(t *testing.T) *postgres {
 // rig is a NATS server with the bridge's streams and a database without tables.
 type rig struct {
 	t        *testing.T
-	server   *jetstream.Server // nil where it is a process
-	nats     string            // its URL
+	server   *embedded.Server // nil where it is a process
+	nats     string           // its URL
 	js       natsjs.JetStream
 	database string        // its URL
 	look     time.Duration // between looks at a consumer; 0: the default
@@ -59,7 +60,7 @@ type rig struct {
 func newRig(t *testing.T, p *postgres) *rig {
 	t.Helper()
 	r := &rig{t: t}
-	r.startServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	r.startServer(embedded.Options{StoreDir: t.TempDir()})
 	r.database = createDatabase(t, p.url)
 	var err error
 	r.db, err = pgx.Connect(t.Context(), r.database)
@@ -68,10 +69,10 @@ func newRig(t *testing.T, p *postgres) *rig {
 	return r
 }
 
-func (r *rig) startServer(o jetstream.ServerOptions) {
+func (r *rig) startServer(o embedded.Options) {
 	r.t.Helper()
 	var err error
-	r.server, err = jetstream.StartServer(o)
+	r.server, err = embedded.Start(o)
 	require.NoError(r.t, err)
 	r.t.Cleanup(r.server.Shutdown)
 	r.connect(r.server.URL())

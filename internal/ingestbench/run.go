@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/ingest"
 	"mqtt-nats-bridge/internal/measure"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // stream and consumer are the bridge's names for them.
@@ -30,7 +31,7 @@ const (
 // Serve is the body of the bench's nats-server process: it prints its URL and runs
 // until ctx ends.
 func Serve(ctx context.Context, out io.Writer, store string) error {
-	srv, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: store, Port: -1})
+	srv, err := embedded.Start(embedded.Options{StoreDir: store, Port: -1})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // patience bounds every wait on the real server.
@@ -18,7 +18,7 @@ const patience = 30 * time.Second
 
 func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 	t.Helper()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	nc, err := nats.Connect(s.URL(), nats.ReconnectBufSize(-1))

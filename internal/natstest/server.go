@@ -15,22 +15,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // Timeout bounds every wait of a test; only a test that fails uses it up.
 const Timeout = 20 * time.Second
 
 // StartServer starts a server that ends with the test.
-func StartServer(t *testing.T, configure func(*natsd.Options)) *jetstream.Server {
+func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Configure: configure})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Configure: configure})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s
 }
 
 // JetStream is JetStream's API on a fresh connection.
-func JetStream(t *testing.T, s *jetstream.Server) natsjs.JetStream {
+func JetStream(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	t.Helper()
 	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL(), Name: t.Name()})
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // attestedRig is the whole way of a device's message in one process: an mTLS
@@ -60,7 +60,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.broker.Close()) })
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	r.js = connectNATS(t, server.URL())
 	if prepare != nil {
 		prepare(r)

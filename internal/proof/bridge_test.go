@@ -12,7 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // settings are keys of the configuration, as path and value.
@@ -92,12 +92,12 @@ func eventuallyWithin(t testing.TB, d time.Duration, done func() bool, said func
 }
 
 // startJetStream starts an embedded nats-server.
-func startJetStream(t testing.TB, o jetstream.ServerOptions) *jetstream.Server {
+func startJetStream(t testing.TB, o embedded.Options) *embedded.Server {
 	t.Helper()
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
 	}
-	s, err := jetstream.StartServer(o)
+	s, err := embedded.Start(o)
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	return s

@@ -23,7 +23,7 @@ import (
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/gate"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // The tests of this file are named after the rows of docs/emqx.md. What the embedded
@@ -52,7 +52,7 @@ func newEMQXRig(t *testing.T, o broker.Options, more settings) *emqxRig {
 	t.Cleanup(func() { require.NoError(t, r.now().Close()) })
 	r.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.now().API().ServeHTTP(w, q) }))
 	t.Cleanup(r.api.Close)
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	r.js = connectNATS(t, server.URL())
 	all := settings{
 		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": bridgePassword, "nats.url": server.URL(),

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // hostileBroker is a TCP server that plays a broker: what its first connection gets is
@@ -356,7 +356,7 @@ func (r *hostileRun) stored() (all []string) {
 
 func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	for i, a := range brokerAttacks() {
 		t.Run(a.name, func(t *testing.T) {
@@ -395,7 +395,7 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 // what is stored is acknowledged.
 func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	const payload = "whole"
 	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
@@ -446,7 +446,7 @@ func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 	if quick() {
 		n = 10_000
 	}
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	r := startHostileRun(t, js, server.URL(), "flood", func(c *hostileConn, topic string) {
 		c.open()

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // guardedRig is a real mosquitto that takes user names from certificates and confines
@@ -57,7 +57,7 @@ func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{
 		CAFile: ca, CertFile: serverFiles.Cert, KeyFile: serverFiles.Key, Extra: []string{"acl_file " + aclFile},
 	})
-	nats := startJetStream(t, jetstream.ServerOptions{})
+	nats := startJetStream(t, embedded.Options{})
 	r.js = connectNATS(t, nats.URL())
 	r.config = settings{
 		"mqtt.url": "mqtts://" + r.broker.Addr, "mqtt.tls.ca": ca, "mqtt.tls.cert": bridgeFiles.Cert, "mqtt.tls.key": bridgeFiles.Key,

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // hostileNATS stands between a bridge and a real nats-server. Until it is released it
@@ -366,7 +366,7 @@ func (r *natsRun) requireRecovery(lied int, refused bool) {
 
 func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	upstream := strings.TrimPrefix(server.URL(), "nats://")
 	_, addr := startBroker(t, broker.Options{})
@@ -410,7 +410,7 @@ func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testi
 // The connection may end after any byte of an answer: only a whole one counts.
 func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	upstream := strings.TrimPrefix(server.URL(), "nats://")
 	const data = `{"stream":"TELEMETRY","seq":1}`

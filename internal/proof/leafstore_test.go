@@ -10,14 +10,14 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // leafInProcess is a bridge in this process whose link to the hub can be cut.
 func leafInProcess(t *testing.T, more settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
 	t.Helper()
 	leafAddr, leafPort := nobody(t)
-	hub := startJetStream(t, jetstream.ServerOptions{Configure: func(o *natsd.Options) {
+	hub := startJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
 		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leafPort
 	}})
 	js = connectNATS(t, hub.URL())

@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // needProgram finds a program that an operator has, or skips; a build that must
@@ -60,7 +61,7 @@ func publishReadings(t *testing.T, natsSettings settings, js natsjs.JetStream) *
 func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
 	t.Parallel()
 	program := needProgram(t, "nats")
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	publishReadings(t, settings{"nats.url": server.URL()}, connectNATS(t, server.URL()))
 	for _, c := range []struct {
 		command  string
@@ -104,7 +105,7 @@ func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 
 // guarded is a server with the users of nats.conf, and what it refused them.
 type guarded struct {
-	*jetstream.Server
+	*embedded.Server
 	passwords map[string]string
 
 	mu         sync.Mutex
@@ -118,7 +119,7 @@ func startGuarded(t *testing.T) *guarded {
 	for user, password := range g.passwords {
 		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
 	}
-	g.Server = startJetStream(t, jetstream.ServerOptions{
+	g.Server = startJetStream(t, embedded.Options{
 		ConfigFile: "../../nats.conf", Host: "127.0.0.1", Port: -1, HTTPPort: -1,
 		Log: func(_, line string) {
 			if strings.Contains(line, "Violation") {

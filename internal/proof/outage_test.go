@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // nobody is a host:port on which nothing listens yet.
@@ -51,7 +52,7 @@ func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
 	l := startLoad(t, loadOptions{Addr: addr, Devices: 50, Total: 20_000})
 	l.awaitEnd(t)
 	mark(t, addr)
-	server := startJetStream(t, jetstream.ServerOptions{Port: port})
+	server := startJetStream(t, embedded.Options{Port: port})
 	js := connectNATS(t, server.URL())
 	awaitReady(t, bridge)
 	awaitMessage(t, js, "TELEMETRY", markerSubject)
@@ -62,7 +63,7 @@ func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
 
 func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	addr, _ := nobody(t)
 	bridge := startInProcess(t, plain("mqtt://"+addr, server.URL()))
@@ -80,7 +81,7 @@ func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 	t.Parallel()
 	const username, password = "bridge", "right-0c1"
-	server := startJetStream(t, jetstream.ServerOptions{Configure: func(o *natsd.Options) {
+	server := startJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
 		o.Username, o.Password = username, password
 	}})
 	_, addr := startBroker(t, broker.Options{Username: username, Password: password})
@@ -113,7 +114,7 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 // and in order.
 func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	b, addr := startBroker(t, broker.Options{})
 	s := plain("mqtt://"+addr, server.URL())
@@ -158,7 +159,7 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 
 func TestASecondBridgeWithTheSameClientIDIsNamed(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	_, addr := startBroker(t, broker.Options{})
 	first := startInProcess(t, plain("mqtt://"+addr, server.URL()))
 	awaitReady(t, first)

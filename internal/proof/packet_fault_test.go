@@ -11,13 +11,13 @@ import (
 
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/fleet"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // scriptedRun bridges from a scripted broker until all is acknowledged.
 func scriptedRun(t *testing.T, name, what string, b *scriptedBroker) (*daemon.Bridge, natsjs.JetStream, verdict) {
 	t.Helper()
-	server := startJetStream(t, jetstream.ServerOptions{})
+	server := startJetStream(t, embedded.Options{})
 	js := connectNATS(t, server.URL())
 	bridge := startInProcess(t, plain("mqtt://"+b.addr(), server.URL()).with("mqtt.max_packet", "128KiB").with("limits.payload", "64KiB"))
 	b.awaitAll(t)
@@ -123,7 +123,7 @@ func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 					return nil
 				}
 			})
-			server := startJetStream(t, jetstream.ServerOptions{})
+			server := startJetStream(t, embedded.Options{})
 			proxied := proxyTo(t, server.URL())
 			pause = func() {
 				proxied.Down()

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -103,7 +103,7 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 			link := newSlowLink(t, lane, strings.TrimPrefix(b.URL(), "tcp://"))
 			bridge := startInProcess(t, settings{
 				"mqtt.url": "mqtt://" + link.Addr().String(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
-				"nats.url": startJetStream(t, jetstream.ServerOptions{}).URL(),
+				"nats.url": startJetStream(t, embedded.Options{}).URL(),
 			})
 			awaitReady(t, bridge)
 			takeOver := func() {

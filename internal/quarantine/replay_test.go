@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -32,7 +32,7 @@ type rig struct {
 // stored once is so for another reason.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	server, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1})
+	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
 	t.Cleanup(server.Shutdown)
 	nc, err := nats.Connect(server.URL())

@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
 // KVOptions say where the bucket is. All are required.
@@ -24,7 +24,7 @@ type KVOptions struct {
 // KV is a registry in a NATS KV bucket.
 type KV struct {
 	o        KVOptions
-	bucket   *jetstream.Bucket
+	bucket   *kv.Bucket
 	refusals *Refusals
 	loaded   chan struct{}
 	once     sync.Once
@@ -34,7 +34,7 @@ type KV struct {
 // NewKV returns a registry that is not read yet; see Run.
 func NewKV(o KVOptions) *KV {
 	k := &KV{o: o, loaded: make(chan struct{}), refusals: NewRefusals("certificate", o.Log)}
-	k.bucket = jetstream.NewBucket(jetstream.BucketOptions{
+	k.bucket = kv.NewBucket(kv.Options{
 		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed,
 	})
 	return k
@@ -63,7 +63,7 @@ func (k *KV) State() State {
 	return s
 }
 
-func (k *KV) changed(s jetstream.BucketState) {
+func (k *KV) changed(s kv.State) {
 	switch log := k.o.Log.With().Str("bucket", k.o.Bucket).Logger(); {
 	case s.Live:
 		log.Info().Int("entries", k.o.Certificates.Table().Len()).Msg("certificate registry up to date")
@@ -77,7 +77,7 @@ func (k *KV) changed(s jetstream.BucketState) {
 // kvReader keeps the reader's methods out of KV's own.
 type kvReader struct{ k *KV }
 
-// Begin implements [jetstream.BucketReader].
+// Begin implements [kv.Reader].
 func (r kvReader) Begin() {
 	r.k.refusals.Begin()
 	r.k.next = bridge.NewCertTable()
@@ -90,7 +90,7 @@ func (r kvReader) table() *bridge.CertTable {
 	return r.k.o.Certificates.Table()
 }
 
-// Put implements [jetstream.BucketReader].
+// Put implements [kv.Reader].
 func (r kvReader) Put(key string, value []byte) {
 	k := r.k
 	tenant, device, err := ParseKey(key)
@@ -121,7 +121,7 @@ func (r kvReader) keep(tenant, device string) {
 	}
 }
 
-// Delete implements [jetstream.BucketReader].
+// Delete implements [kv.Reader].
 func (r kvReader) Delete(key string) {
 	r.k.refusals.Accept(key)
 	if tenant, device, err := ParseKey(key); err == nil {
@@ -129,7 +129,7 @@ func (r kvReader) Delete(key string) {
 	}
 }
 
-// Done implements [jetstream.BucketReader].
+// Done implements [kv.Reader].
 func (r kvReader) Done() {
 	k := r.k
 	k.refusals.Done()

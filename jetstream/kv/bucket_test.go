@@ -1,4 +1,4 @@
-package jetstream_test
+package kv_test
 
 import (
 	"context"
@@ -19,9 +19,11 @@ import (
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// shelf is a BucketReader that keeps what it is told.
+// shelf is a Reader that keeps what it is told.
 type shelf struct {
 	mu      sync.Mutex
 	coming  map[string]string // nil: the last reading is complete
@@ -73,15 +75,15 @@ func (s *shelf) holds(want map[string]string) func() bool {
 
 // followed is a bucket that is followed until the test ends.
 type followed struct {
-	*jetstream.Bucket
+	*kv.Bucket
 	*shelf
 	t      *testing.T
-	states chan jetstream.BucketState
+	states chan kv.State
 }
 
 func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
 	t.Helper()
-	f := &followed{shelf: &shelf{}, t: t, states: make(chan jetstream.BucketState, 1000)}
+	f := &followed{shelf: &shelf{}, t: t, states: make(chan kv.State, 1000)}
 	o.Hooks.Error = func(_ *nats.Conn, err error) { f.Violation(err) }
 	var nc *nats.Conn
 	ready := make(chan struct{})
@@ -94,9 +96,9 @@ func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
 	require.NoError(t, err)
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
-	f.Bucket = jetstream.NewBucket(jetstream.BucketOptions{
+	f.Bucket = kv.NewBucket(kv.Options{
 		Conn: nc, JetStream: js, Name: name, Reader: f.shelf, Probe: 100 * time.Millisecond,
-		Changed: func(s jetstream.BucketState) { f.states <- s },
+		Changed: func(s kv.State) { f.states <- s },
 	})
 	close(ready)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -131,9 +133,9 @@ func (f *followed) awaitHeld(want map[string]string) {
 }
 
 // awaitState waits for a state that says so, and returns it.
-func (f *followed) awaitState(is func(jetstream.BucketState) bool) jetstream.BucketState {
+func (f *followed) awaitState(is func(kv.State) bool) kv.State {
 	f.t.Helper()
-	var s jetstream.BucketState
+	var s kv.State
 	f.await("state", func() bool {
 		s = f.State()
 		return is(s)
@@ -141,8 +143,8 @@ func (f *followed) awaitState(is func(jetstream.BucketState) bool) jetstream.Buc
 	return s
 }
 
-func live(s jetstream.BucketState) bool  { return s.Live }
-func stale(s jetstream.BucketState) bool { return !s.Live && s.Problem != "" }
+func live(s kv.State) bool  { return s.Live }
+func stale(s kv.State) bool { return !s.Live && s.Problem != "" }
 
 func newBucket(t *testing.T, js natsjs.JetStream, name string) natsjs.KeyValue {
 	t.Helper()
@@ -192,23 +194,23 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
-	state := f.awaitState(func(s jetstream.BucketState) bool { return s.Missing })
+	state := f.awaitState(func(s kv.State) bool { return s.Missing })
 	require.Equal(t, "make it with nats kv add B", state.Advice)
 	require.Zero(t, state.LoadedAt)
-	kv := newBucket(t, js, "B")
+	bucket := newBucket(t, js, "B")
 	for i := range 20 {
-		put(t, kv, "a", fmt.Sprint(i))
+		put(t, bucket, "a", fmt.Sprint(i))
 	}
 	f.awaitHeld(map[string]string{"a": "19"})
 
 	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
-	f.awaitState(func(s jetstream.BucketState) bool { return s.Missing && !s.Live })
+	f.awaitState(func(s kv.State) bool { return s.Missing && !s.Live })
 	require.True(t, f.holds(map[string]string{"a": "19"})(), "what was known goes on serving")
 	// Its sequences begin anew, below those that the old one had.
-	kv = newBucket(t, js, "B")
-	put(t, kv, "b", "1")
+	bucket = newBucket(t, js, "B")
+	put(t, bucket, "b", "1")
 	f.awaitHeld(map[string]string{"b": "1"})
-	put(t, kv, "b", "2")
+	put(t, bucket, "b", "2")
 	f.awaitHeld(map[string]string{"b": "2"})
 }
 
@@ -323,7 +325,7 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 		{ user: none, password: none, permissions: { publish: { allow: ["x"] } } }
 		{ user: half, password: half, permissions: { publish: { allow: ["$JS.API.STREAM.INFO.KV_B"] } } }
 	] }`), 0o600))
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	nc, err := nats.Connect(s.URL(), nats.UserInfo("admin", "admin"))
@@ -336,7 +338,7 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 		"none": `"$JS.API.STREAM.INFO.KV_B"`, "half": `"$JS.API.CONSUMER.CREATE.KV_B.`,
 	} {
 		f := follow(t, jetstream.ConnectOptions{URL: s.URL(), User: user, Password: user}, "B")
-		state := f.awaitState(func(s jetstream.BucketState) bool { return s.Advice != "" })
+		state := f.awaitState(func(s kv.State) bool { return s.Advice != "" })
 		require.Contains(t, state.Problem, "ermissions violation")
 		require.Contains(t, state.Problem, subject)
 		require.Contains(t, state.Advice, "KV_B in nats.conf")
@@ -350,14 +352,14 @@ func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 	_, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
 	require.NoError(t, err)
 	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
-	f.awaitState(func(s jetstream.BucketState) bool { return s.Problem == "stream KV_B is no KV bucket" })
+	f.awaitState(func(s kv.State) bool { return s.Problem == "stream KV_B is no KV bucket" })
 }
 
 // Not parallel: it looks at all goroutines of the process.
 func TestFollowingLeavesNothingBehind(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	func() {
-		s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
+		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
 		require.NoError(t, err)
 		defer s.Shutdown()
 		nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL()})
@@ -365,16 +367,16 @@ func TestFollowingLeavesNothingBehind(t *testing.T) {
 		defer nc.Close()
 		js, err := natsjs.New(nc)
 		require.NoError(t, err)
-		kv := newBucket(t, js, "B")
+		bucket := newBucket(t, js, "B")
 		for i := range 2000 { // more than the watcher's channel holds
-			put(t, kv, fmt.Sprint(i), "x")
+			put(t, bucket, fmt.Sprint(i), "x")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		began := make(chan struct{})
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			jetstream.NewBucket(jetstream.BucketOptions{Conn: nc, JetStream: js, Name: "B", Reader: &stuck{began, ctx}}).Run(ctx)
+			kv.NewBucket(kv.Options{Conn: nc, JetStream: js, Name: "B", Reader: &stuck{began, ctx}}).Run(ctx)
 		}()
 		natstest.Receive(t, "the first entry", began)
 		cancel()

@@ -1,4 +1,4 @@
-package jetstream_test
+package embedded_test
 
 import (
 	"io"
@@ -14,12 +14,13 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir})
+	s, err := embedded.Start(embedded.Options{StoreDir: dir})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
 	js := natstest.JetStream(t, s)
@@ -32,7 +33,7 @@ func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	s.Shutdown() // again: nothing happens
 	require.Equal(t, url, s.URL())
 
-	again, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: dir, Port: s.Port()})
+	again, err := embedded.Start(embedded.Options{StoreDir: dir, Port: s.Port()})
 	require.NoError(t, err)
 	t.Cleanup(again.Shutdown)
 	require.Equal(t, url, again.URL())
@@ -51,18 +52,18 @@ func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
 	broken := natstest.WriteFile(t, filepath.Join(dir, "broken.conf"), []byte("jetstream {"))
 
 	for name, c := range map[string]struct {
-		o    jetstream.ServerOptions
+		o    embedded.Options
 		says string
 	}{
-		"port in use":         {jetstream.ServerOptions{StoreDir: t.TempDir(), Port: taken.Addr().(*net.TCPAddr).Port}, "address already in use"},
-		"no directory":        {jetstream.ServerOptions{}, "a directory for JetStream is required"},
-		"a file for a store":  {jetstream.ServerOptions{StoreDir: file}, "start JetStream"},
-		"no such config":      {jetstream.ServerOptions{ConfigFile: filepath.Join(dir, "none.conf")}, "none.conf"},
-		"config that is none": {jetstream.ServerOptions{ConfigFile: broken}, "configuration"},
+		"port in use":         {embedded.Options{StoreDir: t.TempDir(), Port: taken.Addr().(*net.TCPAddr).Port}, "address already in use"},
+		"no directory":        {embedded.Options{}, "a directory for JetStream is required"},
+		"a file for a store":  {embedded.Options{StoreDir: file}, "start JetStream"},
+		"no such config":      {embedded.Options{ConfigFile: filepath.Join(dir, "none.conf")}, "none.conf"},
+		"config that is none": {embedded.Options{ConfigFile: broken}, "configuration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := jetstream.StartServer(c.o)
+			_, err := embedded.Start(c.o)
 			require.ErrorContains(t, err, c.says)
 		})
 	}
@@ -77,7 +78,7 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 		authorization { user: bridge, password: s3cret }
 	`))
 	var lines atomic.Int64
-	s, err := jetstream.StartServer(jetstream.ServerOptions{
+	s, err := embedded.Start(embedded.Options{
 		ConfigFile: config, HTTPPort: -1, Log: func(string, string) { lines.Add(1) },
 	})
 	require.NoError(t, err)
@@ -96,7 +97,7 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 // Not parallel: it counts goroutines.
 func TestServer_AndConnectionsLeaveNoGoroutineBehind(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	s, err := jetstream.StartServer(jetstream.ServerOptions{StoreDir: t.TempDir()})
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL()})
 	s.Shutdown()

@@ -1,4 +1,5 @@
-package jetstream
+// Package kv follows a KV bucket for as long as a program runs.
+package kv
 
 import (
 	"context"
@@ -13,8 +14,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// BucketReader takes what a KV bucket holds. All calls come from one goroutine.
-type BucketReader interface {
+// Reader takes what a KV bucket holds. All calls come from one goroutine.
+type Reader interface {
 	// Begin: the bucket is read from its beginning. What was known goes on
 	// serving until Done, and what has not come by then is gone.
 	Begin()
@@ -27,21 +28,21 @@ type BucketReader interface {
 	Done()
 }
 
-// BucketOptions say which bucket is followed, and by whom. All are required but
+// Options say which bucket is followed, and by whom. All are required but
 // Changed and Probe.
-type BucketOptions struct {
+type Options struct {
 	Conn      *nats.Conn
 	JetStream natsjs.JetStream
 	Name      string
-	Reader    BucketReader
+	Reader    Reader
 	// Changed is told of every change of state, from the goroutine that runs.
-	Changed func(BucketState)
+	Changed func(State)
 	// Probe is how often the bucket is looked at, besides being followed. 0: 2 s.
 	Probe time.Duration
 }
 
-// BucketState is how a bucket is followed.
-type BucketState struct {
+// State is how a bucket is followed.
+type State struct {
 	// Live: every change arrives as it is made.
 	Live  bool      `json:"live"`
 	Since time.Time `json:"since"` // of Live, or of not Live
@@ -70,10 +71,10 @@ type BucketState struct {
 // the stream is looked at every two seconds: whether it is the same stream still,
 // and whether what it holds has arrived.
 type Bucket struct {
-	o BucketOptions
+	o Options
 
 	mu       sync.Mutex
-	state    BucketState
+	state    State
 	violated error         // what the server says the user may not
 	poke     chan struct{} // holds a token when the server said so
 }
@@ -90,21 +91,21 @@ const (
 )
 
 // NewBucket returns a bucket that is not followed yet; see Run.
-func NewBucket(o BucketOptions) *Bucket {
+func NewBucket(o Options) *Bucket {
 	if o.Probe <= 0 {
 		o.Probe = probeInterval
 	}
 	if o.Changed == nil {
-		o.Changed = func(BucketState) {}
+		o.Changed = func(State) {}
 	}
 	return &Bucket{
 		o: o, poke: make(chan struct{}, 1),
-		state: BucketState{Since: time.Now(), Problem: "not read yet"},
+		state: State{Since: time.Now(), Problem: "not read yet"},
 	}
 }
 
 // State returns how the bucket is followed just now.
-func (b *Bucket) State() BucketState {
+func (b *Bucket) State() State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.state

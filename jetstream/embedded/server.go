@@ -1,4 +1,6 @@
-package jetstream
+// Package embedded runs a nats-server within the process: for the demo, the tests, bench and
+// leaf mode. It and jetstream/leaf are the only ones that import nats-server.
+package embedded
 
 import (
 	"errors"
@@ -12,15 +14,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// DefaultServerMaxStore is what an embedded server lets streams reserve, in
+// DefaultMaxStore is what an embedded server lets streams reserve, in
 // bytes. nats-server's own default, three quarters of the free disk, is less
 // than the default streams reserve on a small machine, and they could not be
 // created. The figure only counts: nothing is allocated.
-const DefaultServerMaxStore = 64 << 30
+const DefaultMaxStore = 64 << 30
 
-// ServerOptions describe an embedded nats-server. StoreDir is required, here or
+// Options describe an embedded nats-server. StoreDir is required, here or
 // in the file.
-type ServerOptions struct {
+type Options struct {
 	// StoreDir is where JetStream keeps its files.
 	StoreDir string
 	Host     string // default 127.0.0.1
@@ -36,7 +38,7 @@ type ServerOptions struct {
 	// Domain is the JetStream domain.
 	Domain string
 	// MaxMemory and MaxStore bound JetStream, in bytes. Zero: the file's, else
-	// nats-server's and DefaultServerMaxStore.
+	// nats-server's and DefaultMaxStore.
 	MaxMemory, MaxStore int64
 	// NoListen opens no port at all: only [Server.InProcess] reaches the
 	// server.
@@ -58,9 +60,9 @@ type Server struct {
 	monitor *net.TCPAddr // nil where there is none
 }
 
-// StartServer returns a server that takes connections, or an error that says
+// Start returns a server that takes connections, or an error that says
 // what kept it from it, a port in use for instance.
-func StartServer(o ServerOptions) (*Server, error) {
+func Start(o Options) (*Server, error) {
 	opts, err := o.server()
 	if err != nil {
 		return nil, err
@@ -92,8 +94,8 @@ func StartServer(o ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-func (o ServerOptions) server() (*natsd.Options, error) {
-	opts := &natsd.Options{Port: natsd.RANDOM_PORT, JetStreamMaxStore: DefaultServerMaxStore}
+func (o Options) server() (*natsd.Options, error) {
+	opts := &natsd.Options{Port: natsd.RANDOM_PORT, JetStreamMaxStore: DefaultMaxStore}
 	if o.ConfigFile != "" {
 		fromFile, err := natsd.ProcessConfigFile(o.ConfigFile)
 		if err != nil {
@@ -184,7 +186,7 @@ func (s *Server) Port() int {
 func (s *Server) NATS() *natsd.Server { return s.srv }
 
 // Reload has the running server take new options, as far as nats-server can change them.
-func (s *Server) Reload(o ServerOptions) error {
+func (s *Server) Reload(o Options) error {
 	opts, err := o.server()
 	if err != nil {
 		return err
@@ -192,7 +194,7 @@ func (s *Server) Reload(o ServerOptions) error {
 	return s.srv.ReloadOptions(opts)
 }
 
-// InProcess is for [ConnectOptions]: a connection without a socket.
+// InProcess is for [jetstream.ConnectOptions]: a connection without a socket.
 func (s *Server) InProcess() nats.InProcessConnProvider { return s.srv }
 
 // Shutdown stops the server and returns when its files are closed. Safe to call
