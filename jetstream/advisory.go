@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // watchAdvisories takes care of messages that the server has given up on: those of
@@ -64,11 +66,11 @@ func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint
 	defer cancel()
 	stream, err := w.o.JetStream.Stream(ctx, w.o.Stream)
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", w.o.Stream, explain(err, "$JS.API.STREAM.INFO."+w.o.Stream))
+		return fmt.Errorf("look up stream %s: %w", w.o.Stream, conn.Explain(err, "$JS.API.STREAM.INFO."+w.o.Stream))
 	}
 	raw, err := stream.GetMsg(ctx, sequence)
 	if err != nil {
-		return fmt.Errorf("read message %d of stream %s: %w", sequence, w.o.Stream, explain(err, "$JS.API.DIRECT.GET."+w.o.Stream))
+		return fmt.Errorf("read message %d of stream %s: %w", sequence, w.o.Stream, conn.Explain(err, "$JS.API.DIRECT.GET."+w.o.Stream))
 	}
 	m := &Message{
 		Subject: raw.Subject, Data: raw.Data, Header: raw.Header,

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // dialer opens the sockets of one NATS connection and counts them. nats.go tells
@@ -29,10 +31,10 @@ type dialer struct {
 	inProcess  nats.InProcessConnProvider // not nil: instead of a socket
 	generation atomic.Uint64
 	sending    atomic.Bool
-	sink       atomic.Pointer[answerSink] // nil: answers come through nats.go
-	fault      atomic.Pointer[fault]      // the latest; nil: none
-	attempt    atomic.Bool                // from a dial until its end, or until nats.go has told of the connection
-	failure    atomic.Pointer[error]      // of the latest attempt that nats.go told of; nil: none
+	sink       atomic.Pointer[conn.AckSink] // nil: answers come through nats.go
+	fault      atomic.Pointer[fault]        // the latest; nil: none
+	attempt    atomic.Bool                  // from a dial until its end, or until nats.go has told of the connection
+	failure    atomic.Pointer[error]        // of the latest attempt that nats.go told of; nil: none
 }
 
 // over: the attempt has ended, in a connection or without.
@@ -69,7 +71,7 @@ var errSending = errors.New("connection came about in the middle of sending")
 // Dial implements nats.CustomDialer.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.attempt.Store(true)
-	conn, err := d.open(network, address)
+	c, err := d.open(network, address)
 	if err != nil {
 		d.over()
 		return nil, err
@@ -77,10 +79,10 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.generation.Add(1)
 	if d.sending.Load() {
 		d.over()
-		conn.Close()
+		c.Close()
 		return nil, errSending
 	}
-	return Intercept(conn, d.sink.Load, d.note, d.over), nil
+	return conn.Intercept(c, d.sink.Load, d.note, d.over), nil
 }
 
 // open leaves it to nobody else to connect within the process: nats.go, given the
@@ -90,14 +92,14 @@ func (d *dialer) open(network, address string) (net.Conn, error) {
 	if d.inProcess != nil {
 		return d.inProcess.InProcessConn()
 	}
-	conn, err := dial(network, address, d.timeout)
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	socket, err := conn.Dial(network, address, d.timeout)
+	if tcp, ok := socket.(*net.TCPConn); ok {
 		// What is not on its way when the connection is closed stays here. The kernel
 		// would go on sending it for minutes, perhaps until JetStream has forgotten that it
 		// has the message; the publisher sends it again in time.
 		if err = tcp.SetLinger(0); err != nil {
-			conn.Close()
+			socket.Close()
 		}
 	}
-	return conn, err
+	return socket, err
 }

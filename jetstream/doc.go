@@ -1,7 +1,5 @@
 // Package jetstream is the bridge's NATS end.
 //
-//   - connect.go, auth.go, clicontext.go, watcher.go, problem.go: a connection
-//     that keeps trying for ever and says in one sentence why it is not up
 //   - streams.go, consumers.go, filter.go: what must exist, as values
 //   - plan.go, difference.go, manage.go: what exists against what must, how it
 //     reads, and the step between

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // The classes of nats-server's error numbers (server/errors.json) and of
@@ -20,7 +22,7 @@ func TestErrorsHaveTheirClass(t *testing.T) {
 		Retry: {
 			api(10008), api(10009), api(10118), api(10158), api(10023), api(10028), api(10047), api(10167), api(10002), api(10077),
 			api(0), api(99999), // unknown: to try again loses nothing
-			ErrNoResponders, ErrAckTimeout, ErrDisconnected, ErrBadAck,
+			ErrNoResponders, ErrAckTimeout, conn.ErrDisconnected, ErrBadAck,
 			nats.ErrConnectionClosed, nats.ErrReconnectBufExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
 			context.DeadlineExceeded, io.EOF, errors.New("anything"),
 		},
@@ -49,7 +51,7 @@ func TestLastingFaultsComeWithAdvice(t *testing.T) {
 	for _, err := range []error{ErrNoResponders, nats.ErrHeadersNotSupported, nats.ErrPermissionViolation} {
 		require.NotEmpty(t, Advice(fmt.Errorf("publish: %w", err)), "%v", err)
 	}
-	for _, err := range []error{ErrAckTimeout, ErrDisconnected, &APIError{ErrCode: 10009}} {
+	for _, err := range []error{ErrAckTimeout, conn.ErrDisconnected, &APIError{ErrCode: 10009}} {
 		require.Empty(t, Advice(err), "%v", err)
 	}
 	require.Equal(t, "JetStream error 10077: maximum messages exceeded",

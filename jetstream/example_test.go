@@ -8,18 +8,19 @@ import (
 	"os/signal"
 
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // The smallest consumer of one's own: it prints temperatures. Start it as often as
 // wanted; all of them share the messages.
 func ExampleWorkers() {
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: os.Getenv("NATS_URL"), Name: "printer"})
+	nc, err := conn.Connect(conn.Options{URL: os.Getenv("NATS_URL"), Name: "printer"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return
 	}
 	defer nc.Close()
-	js, err := jetstream.ConnectOptions{}.JetStream(nc)
+	js, err := conn.Options{}.JetStream(nc)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return

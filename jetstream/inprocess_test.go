@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // settled counts what a publisher settles.
@@ -42,7 +43,7 @@ func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 	s := &settled{}
 	p, err := NewPublisher(PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			return Connect(ConnectOptions{Name: "cut me"}, extra...)
+			return conn.Connect(conn.Options{Name: "cut me"}, extra...)
 		},
 		InProcess: l.InProcess(), Settler: s,
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -23,7 +24,7 @@ import (
 type LeafOptions struct {
 	// Hub holds the credentials and the TLS files that the link uses, as a
 	// client of the hub would give them; its URL is not dialled.
-	Hub ConnectOptions
+	Hub conn.Options
 	// URLs are the hub's leaf node listeners, comma-separated: nats-leaf://,
 	// tls://, ws:// or wss://. The link goes to no other.
 	URLs string
@@ -126,7 +127,7 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 		return nil, err
 	}
 	// Reads every file, and finds two methods at a time.
-	id, err := hub.identity()
+	id, err := hub.Identity()
 	if err != nil {
 		return nil, err
 	}
@@ -135,22 +136,22 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 	// these first when the link is lost: they are those of its own network, and of
 	// no use from far away.
 	remote := &natsd.RemoteLeafOpts{Credentials: hub.Creds, IgnoreDiscoveredServers: true}
-	for _, raw := range splitURLs(o.URLs) {
+	for _, raw := range conn.SplitURLs(o.URLs) {
 		u, err := url.Parse(raw)
 		if err != nil {
-			return nil, fmt.Errorf("read leaf node url %q: %w", RedactURL(raw), errors.Unwrap(err))
+			return nil, fmt.Errorf("read leaf node url %q: %w", conn.RedactURL(raw), errors.Unwrap(err))
 		}
 		u.User = user
 		remote.TLS = remote.TLS || u.Scheme == "tls" || u.Scheme == "wss"
 		remote.URLs = append(remote.URLs, u)
 	}
-	if id.public != "" {
-		remote.Nkey = id.seed
+	if id.PublicKey != "" {
+		remote.Nkey = id.Seed
 	}
-	if id.jwt != "" && hub.Creds == "" {
+	if id.JWT != "" && hub.Creds == "" {
 		remote.SignatureCB = signLeaf(hub)
 	}
-	if config := hub.TLS; config != nil || hub.TLSFiles != (TLSFiles{}) || remote.TLS {
+	if config := hub.TLS; config != nil || hub.TLSFiles != (conn.TLSFiles{}) || remote.TLS {
 		if config == nil {
 			if config, err = hub.TLSFiles.Config(); err != nil {
 				return nil, err
@@ -169,14 +170,14 @@ func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
 }
 
 // userinfo is what a leaf node carries in its URL; nil: nothing.
-func userinfo(o ConnectOptions, id *identity) *url.Userinfo {
+func userinfo(o conn.Options, id *conn.Identity) *url.Userinfo {
 	switch {
-	case id.user != "":
-		return url.UserPassword(id.user, id.password)
-	case id.token != "":
-		return url.User(id.token)
+	case id.User != "":
+		return url.UserPassword(id.User, id.Password)
+	case id.Token != "":
+		return url.User(id.Token)
 	}
-	for _, raw := range splitURLs(o.URL) {
+	for _, raw := range conn.SplitURLs(o.URL) {
 		if u, err := url.Parse(raw); err == nil && u.User != nil {
 			return u.User
 		}
@@ -186,14 +187,14 @@ func userinfo(o ConnectOptions, id *identity) *url.Userinfo {
 
 // signLeaf answers the hub's challenge with the JWT and the seed of a context of the nats
 // CLI, as they are now.
-func signLeaf(hub ConnectOptions) natsd.SignatureHandler {
+func signLeaf(hub conn.Options) natsd.SignatureHandler {
 	return func(nonce []byte) (string, []byte, error) {
-		id, err := hub.identity()
+		id, err := hub.Identity()
 		if err != nil {
 			return "", nil, err
 		}
-		signature, err := id.sign(nonce)
-		return id.jwt, signature, err
+		signature, err := id.Sign(nonce)
+		return id.JWT, signature, err
 	}
 }
 

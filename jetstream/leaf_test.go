@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -123,7 +124,7 @@ func newLeafPublisher(t *testing.T, l *jetstream.Leaf, settler bridge.Settler) *
 	t.Helper()
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			return jetstream.Connect(jetstream.ConnectOptions{}, extra...)
+			return conn.Connect(conn.Options{}, extra...)
 		},
 		InProcess: l.InProcess(), Settler: settler,
 	})
@@ -349,18 +350,18 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 	password := func(o *natsd.Options) { o.LeafNode.Username, o.LeafNode.Password = "bridge", "s3cret" }
 	for name, c := range map[string]struct {
 		server func(*natsd.Options)
-		client jetstream.ConnectOptions
+		client conn.Options
 	}{
-		"user and password": {password, jetstream.ConnectOptions{User: "bridge", Password: "s3cret"}},
-		"in the url":        {password, jetstream.ConnectOptions{URL: "nats://bridge:s3cret@127.0.0.1:1"}},
-		"token":             {func(o *natsd.Options) { o.Authorization = "t0ken" }, jetstream.ConnectOptions{Token: "t0ken"}},
-		"nkey":              {func(o *natsd.Options) { o.LeafNode.Nkey = public }, jetstream.ConnectOptions{NKeySeedFile: seedFile}},
-		"creds":             {operated, jetstream.ConnectOptions{Creds: creds}},
+		"user and password": {password, conn.Options{User: "bridge", Password: "s3cret"}},
+		"in the url":        {password, conn.Options{URL: "nats://bridge:s3cret@127.0.0.1:1"}},
+		"token":             {func(o *natsd.Options) { o.Authorization = "t0ken" }, conn.Options{Token: "t0ken"}},
+		"nkey":              {func(o *natsd.Options) { o.LeafNode.Nkey = public }, conn.Options{NKeySeedFile: seedFile}},
+		"creds":             {operated, conn.Options{Creds: creds}},
 		"certificate": {func(o *natsd.Options) {
 			ca.ServerTLS(t, true)(o)
 			o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = o.TLSConfig, 5
 			o.TLS, o.TLSVerify, o.TLSConfig = false, false, nil
-		}, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.File, Cert: cert, Key: key}}},
+		}, conn.Options{TLSFiles: conn.TLSFiles{CA: ca.File, Cert: cert, Key: key}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -371,7 +372,7 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 			require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
 
 			o = leafOptions(t, leafURL(ports), "site-b")
-			o.Hub = jetstream.ConnectOptions{User: "bridge", Password: "wrong"}
+			o.Hub = conn.Options{User: "bridge", Password: "wrong"}
 			l = startLeaf(t, o)
 			require.Eventually(t, func() bool {
 				up, problem := l.Link()
@@ -380,7 +381,7 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 		})
 	}
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
-	o.Hub = jetstream.ConnectOptions{User: "bridge", Password: "s3cret", Token: "t0ken"}
+	o.Hub = conn.Options{User: "bridge", Password: "s3cret", Token: "t0ken"}
 	_, err = jetstream.StartLeaf(natstest.Context(t), o)
 	require.ErrorContains(t, err, "user and password, token are all set")
 }

@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // A full local store gets room at any moment, also between the messages of a
@@ -28,7 +29,7 @@ func TestLeafOrder(t *testing.T) {
 	outcomes := natstest.NewOutcomes(t)
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			return jetstream.Connect(jetstream.ConnectOptions{}, extra...)
+			return conn.Connect(conn.Options{}, extra...)
 		},
 		InProcess: l.InProcess(), Settler: outcomes, StrictOrder: true,
 	})

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // TestLeafRenew: what the hub asks for changes, then the files do, and the link is back.
@@ -24,7 +24,7 @@ func TestLeafRenew(t *testing.T) {
 		with := func(password string) func(*natsd.Options) {
 			return func(o *natsd.Options) { o.LeafNode.Username, o.LeafNode.Password = "site", password }
 		}
-		testLeafRenew(t, jetstream.ConnectOptions{User: "site", PasswordFile: file}, "nats-leaf", with("old"), with("new"), func() {
+		testLeafRenew(t, conn.Options{User: "site", PasswordFile: file}, "nats-leaf", with("old"), with("new"), func() {
 			require.NoError(t, os.WriteFile(file, []byte("new"), 0o600))
 		})
 	})
@@ -38,7 +38,7 @@ func TestLeafRenew(t *testing.T) {
 			require.NoError(t, err)
 			return func(o *natsd.Options) { o.LeafNode.Nkey = public }
 		}
-		testLeafRenew(t, jetstream.ConnectOptions{NKeySeedFile: file}, "nats-leaf", with(oldKey), with(newKey), func() {
+		testLeafRenew(t, conn.Options{NKeySeedFile: file}, "nats-leaf", with(oldKey), with(newKey), func() {
 			require.NoError(t, os.WriteFile(file, newSeed, 0o600))
 		})
 	})
@@ -59,13 +59,13 @@ func TestLeafRenew(t *testing.T) {
 				o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, 5
 			}
 		}
-		testLeafRenew(t, jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: file}}, "tls", with(oldCA), with(newCA), func() {
+		testLeafRenew(t, conn.Options{TLSFiles: conn.TLSFiles{CA: file}}, "tls", with(oldCA), with(newCA), func() {
 			require.NoError(t, os.WriteFile(file, copied(newCA.File), 0o600))
 		})
 	})
 }
 
-func testLeafRenew(t *testing.T, hub jetstream.ConnectOptions, scheme string, before, after func(*natsd.Options), rotate func()) {
+func testLeafRenew(t *testing.T, hub conn.Options, scheme string, before, after func(*natsd.Options), rotate func()) {
 	t.Helper()
 	server, ports := startHub(t, t.TempDir(), [2]int{-1, 0}, before)
 	o := leafOptions(t, strings.Replace(leafURL(ports), "nats-leaf", scheme, 1), "site")

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // Link is the connection that a publisher sends on: one of nats.go, or a
@@ -123,7 +125,7 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		// From here on answers are taken off the socket. The subscription
 		// stays: the server must know the inbox, and what the socket does
 		// not take (a "no responders" with its header; TLS) comes that way.
-		d.sink.Store(newAnswerSink(inbox, h.Answer))
+		d.sink.Store(conn.NewAckSink(inbox, h.Answer))
 		return natsLink{nc, d}, inbox, nil
 	}
 }

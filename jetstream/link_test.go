@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // nats.go dials and waits for INFO under the lock that IsConnected and LastError need.
@@ -33,7 +34,7 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	s := natstest.StartServer(t, nil)
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			return jetstream.Connect(jetstream.ConnectOptions{
+			return conn.Connect(conn.Options{
 				URL:            s.URL() + ",nats://" + listener.Addr().String(),
 				ConnectTimeout: 10 * natstest.Timeout, ReconnectWait: time.Millisecond,
 			}, append([]nats.Option{nats.DontRandomize()}, extra...)...)
@@ -87,7 +88,7 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	}}
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			return jetstream.Connect(jetstream.ConnectOptions{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
+			return conn.Connect(conn.Options{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
 		},
 		Settler: natstest.NewOutcomes(t), Log: zerolog.Nop(),
 	})
@@ -122,7 +123,7 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	o := natstest.NewOutcomes(t)
 	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
+			nc, err := conn.Connect(conn.Options{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
 				append([]nats.Option{nats.DontRandomize()}, extra...)...)
 			if err == nil {
 				first.Shutdown()

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // LookupOptions let a publisher ask a stream for what JetStream may have forgotten.
@@ -21,7 +22,7 @@ type LookupOptions struct {
 	// StreamOf returns the name of the stream that stores a subject; empty: that is
 	// not known, and its messages are sent without asking.
 	StreamOf func(subject string) string
-	// API begins the subjects of JetStream's API, as in [ConnectOptions.API].
+	// API begins the subjects of JetStream's API, as in [conn.Options.API].
 	API string
 }
 
@@ -195,7 +196,7 @@ func (p *Publisher) ask(index int) {
 	}
 	if err := p.link.PublishMsg(&m); err != nil {
 		if !p.link.IsConnected() {
-			err = ErrDisconnected
+			err = conn.ErrDisconnected
 		}
 		p.recover(err)
 		return

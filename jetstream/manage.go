@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // ManageMode says what the bridge may do to streams and consumers.
@@ -148,14 +150,14 @@ func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode,
 		switch {
 		case s.State == Missing:
 			if _, err := js.CreateStream(ctx, s.Spec.config()); err != nil {
-				return fmt.Errorf("create stream %s: %w", name, explain(err, "$JS.API.STREAM.CREATE."+name))
+				return fmt.Errorf("create stream %s: %w", name, conn.Explain(err, "$JS.API.STREAM.CREATE."+name))
 			}
 			r.Created = append(r.Created, "stream "+name)
 		case s.State == Differs && mode == ManageApply:
 			cfg := s.is
 			s.Spec.applyTo(&cfg)
 			if _, err := js.UpdateStream(ctx, cfg); err != nil {
-				return fmt.Errorf("update stream %s: %w", name, explain(err, "$JS.API.STREAM.UPDATE."+name))
+				return fmt.Errorf("update stream %s: %w", name, conn.Explain(err, "$JS.API.STREAM.UPDATE."+name))
 			}
 			r.Updated = append(r.Updated, "stream "+name)
 		}
@@ -165,14 +167,14 @@ func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode,
 		switch {
 		case c.State == Missing:
 			if _, err := js.CreateConsumer(ctx, c.Spec.Stream, c.Spec.config()); err != nil {
-				return fmt.Errorf("create consumer %s: %w", c.Spec.key(), explain(err, api))
+				return fmt.Errorf("create consumer %s: %w", c.Spec.key(), conn.Explain(err, api))
 			}
 			r.Created = append(r.Created, "consumer "+c.Spec.key())
 		case c.State == Differs && mode == ManageApply:
 			cfg := c.is
 			c.Spec.applyTo(&cfg)
 			if _, err := js.UpdateConsumer(ctx, c.Spec.Stream, cfg); err != nil {
-				return fmt.Errorf("update consumer %s: %w", c.Spec.key(), explain(err, api))
+				return fmt.Errorf("update consumer %s: %w", c.Spec.key(), conn.Explain(err, api))
 			}
 			r.Updated = append(r.Updated, "consumer "+c.Spec.key())
 		}
@@ -223,7 +225,7 @@ func (d *Difference) notes(mode ManageMode) []string {
 
 // Manages reports whether the permission is one that [Manage] needs: to ask JetStream
 // about streams and consumers, and to hear its answers.
-func Manages(denied *PermissionError) bool {
+func Manages(denied *conn.PermissionError) bool {
 	if denied.Operation == "subscribe to" {
 		return true // an inbox
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // The streams of a leaf node keep what the hub has not confirmed. The hub tells
@@ -178,7 +180,7 @@ func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec
 			continue
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, explain(err, "$JS.API.STREAM.INFO."+spec.Name))
+			return nil, nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, conn.Explain(err, "$JS.API.STREAM.INFO."+spec.Name))
 		}
 		for _, want := range spec.Sources {
 			source := findSource(stream.CachedInfo().Sources, want)

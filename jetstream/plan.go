@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // State is how a stream or consumer stands against its spec.
@@ -79,7 +81,7 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []StreamSpec, consum
 	for _, spec := range consumers {
 		c, err := planConsumer(ctx, js, spec)
 		if err != nil {
-			return nil, fmt.Errorf("look up consumer %s: %w", spec.key(), explain(err, "$JS.API.CONSUMER.INFO."+spec.Stream+"."+spec.Name))
+			return nil, fmt.Errorf("look up consumer %s: %w", spec.key(), conn.Explain(err, "$JS.API.CONSUMER.INFO."+spec.Stream+"."+spec.Name))
 		}
 		d.Consumers = append(d.Consumers, c)
 	}
@@ -98,7 +100,7 @@ func planStream(ctx context.Context, js natsjs.JetStream, spec StreamSpec) (Stre
 			d.State = Differs
 		}
 	case !errors.Is(err, natsjs.ErrStreamNotFound):
-		return d, explain(err, "$JS.API.STREAM.INFO."+spec.Name)
+		return d, conn.Explain(err, "$JS.API.STREAM.INFO."+spec.Name)
 	}
 	for _, subject := range spec.Subjects {
 		if coveredBy(subject, d.is.Subjects) {
@@ -112,7 +114,7 @@ func planStream(ctx context.Context, js natsjs.JetStream, spec StreamSpec) (Stre
 			}
 		}
 		if err := names.Err(); err != nil {
-			return d, fmt.Errorf("find the stream of %s: %w", subject, explain(err, "$JS.API.STREAM.NAMES"))
+			return d, fmt.Errorf("find the stream of %s: %w", subject, conn.Explain(err, "$JS.API.STREAM.NAMES"))
 		}
 	}
 	return d, nil

@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -47,7 +48,7 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 		_, err = w.o.JetStream.PublishMsg(ctx, copy)
 	}
 	if err != nil {
-		return fmt.Errorf("store a message in quarantine: %w", explain(err, copy.Subject))
+		return fmt.Errorf("store a message in quarantine: %w", conn.Explain(err, copy.Subject))
 	}
 	w.counts.quarantined.Add(1)
 	if w.o.Hooks.Quarantined != nil {

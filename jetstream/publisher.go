@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // PublisherOptions describe a publisher. Settler is required, and Connect or
@@ -274,12 +275,12 @@ func (p *Publisher) pump() {
 	open := p.link.Sending(true)
 	defer p.link.Sending(false)
 	if !open && p.win.next < p.win.tail {
-		p.recover(ErrDisconnected)
+		p.recover(conn.ErrDisconnected)
 		return
 	}
 	if g := p.link.Generation(); g != p.generation {
 		if p.win.next > p.win.head {
-			p.recover(ErrDisconnected)
+			p.recover(conn.ErrDisconnected)
 			return
 		}
 		p.generation = g
@@ -351,7 +352,7 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 		return true
 	}
 	if !p.link.IsConnected() {
-		err = ErrDisconnected
+		err = conn.ErrDisconnected
 	}
 	p.recover(err)
 	return false
@@ -465,14 +466,14 @@ func (p *Publisher) Stats() PublisherStats {
 	}
 	if p.recovery.active {
 		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
-		if why := serverFault(""); errors.As(p.link.LastError(), &why) {
+		if why := conn.ServerError(""); errors.As(p.link.LastError(), &why) {
 			s.Problem += ": " + why.Error()
 		}
 		if e := p.win.waiting(p.win.head); e != nil {
 			s.Subject = string(e.buf[:e.subject])
 		}
 	} else if !s.Connected {
-		s.Problem = ErrDisconnected.Error()
+		s.Problem = conn.ErrDisconnected.Error()
 		if err := p.link.LastError(); err != nil {
 			s.Problem += ": " + err.Error()
 		}

@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // publisher is one under test, its options adjusted.
@@ -22,7 +23,7 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*j
 	t.Helper()
 	opts := jetstream.PublisherOptions{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
-			return jetstream.Connect(jetstream.ConnectOptions{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
+			return conn.Connect(conn.Options{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
 		},
 		Settler:    o,
 		AckTimeout: time.Second,

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // recovery is going back N. When the connection was replaced, when the oldest
@@ -95,7 +97,7 @@ func (p *Publisher) probe() {
 		return
 	}
 	if !p.link.IsConnected() {
-		r.problem = ErrDisconnected
+		r.problem = conn.ErrDisconnected
 		r.pause = min(2*r.pause, maxPause)
 		p.schedule(p.opts.Jitter(r.pause))
 		return
@@ -202,7 +204,7 @@ func (p *Publisher) reconnected() {
 	g := p.link.Generation()
 	// A connection within the process is not dialled: its generation stays 0.
 	if !p.closed && !p.recovery.active && (p.win.sent > p.win.head || p.looking.active) && (g != p.generation || g == 0) {
-		p.recover(ErrDisconnected)
+		p.recover(conn.ErrDisconnected)
 	}
 	p.mu.Unlock()
 	p.hurry()

@@ -16,6 +16,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -431,8 +432,8 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 		}
 	})
 	as := func(user, inbox string) natsjs.JetStream {
-		o := jetstream.ConnectOptions{URL: s.URL(), User: user, Password: "p", InboxPrefix: inbox}
-		nc, err := jetstream.Connect(o)
+		o := conn.Options{URL: s.URL(), User: user, Password: "p", InboxPrefix: inbox}
+		nc, err := conn.Connect(o)
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		js, err := o.JetStream(nc)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 const (
@@ -58,7 +60,7 @@ func (w *worker) run(ctx context.Context) {
 // fetch pulls one batch. It may return messages and an error.
 func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	if !w.o.JetStream.Conn().IsConnected() {
-		return nil, ErrDisconnected
+		return nil, conn.ErrDisconnected
 	}
 	if w.consumer == nil {
 		if err := w.lookUp(ctx); err != nil {
@@ -97,7 +99,7 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 		if errors.Is(err, nats.ErrNoResponders) {
 			return batch, fmt.Errorf("consumer %s/%s does not answer: it was removed, or has no leader just now: %w", w.o.Stream, w.o.Consumer, err)
 		}
-		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, explain(err, w.api()))
+		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, conn.Explain(err, w.api()))
 	}
 	return batch, nil
 }
@@ -116,7 +118,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 		return fmt.Errorf("consumer %s/%s does not exist: start the bridge, which makes it, or make it with `mqtt-nats-bridge streams apply`: %w", w.o.Stream, w.o.Consumer, err)
 	case err != nil:
 		return fmt.Errorf("look up consumer %s/%s: %w", w.o.Stream, w.o.Consumer,
-			explain(err, "$JS.API.CONSUMER.INFO."+w.o.Stream+"."+w.o.Consumer))
+			conn.Explain(err, "$JS.API.CONSUMER.INFO."+w.o.Stream+"."+w.o.Consumer))
 	}
 	cfg := consumer.CachedInfo().Config
 	w.consumer, w.ackWait = consumer, cfg.AckWait

@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // shop is a server with a stream, a consumer and the quarantine.
@@ -451,7 +452,7 @@ func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	require.NoError(t, err)
 	s.publish(0, 1)
 	link := peers.Proxy(t, s.js.Conn().ConnectedAddr())
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: "nats://" + link.Addr, Name: t.Name()})
+	nc, err := conn.Connect(conn.Options{URL: "nats://" + link.Addr, Name: t.Name()})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)

@@ -4,13 +4,13 @@ package account
 
 import (
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // Options is how a says to reach NATS; name is the connection's in the server's
 // monitoring. Secrets in files are left there, to be read at each connect.
-func Options(a config.Account, name string) jetstream.ConnectOptions {
-	o := jetstream.ConnectOptions{
+func Options(a config.Account, name string) conn.Options {
+	o := conn.Options{
 		URL: a.URL.Join(), Name: name,
 		User: a.User, Creds: a.Creds, NKeySeedFile: a.NKey,
 		PasswordFile: a.PasswordFile, TokenFile: a.TokenFile,
@@ -23,7 +23,7 @@ func Options(a config.Account, name string) jetstream.ConnectOptions {
 		o.Token = a.Token.Reveal()
 	}
 	if t := a.TLS; t.Given() {
-		o.TLSFiles = jetstream.TLSFiles{
+		o.TLSFiles = conn.TLSFiles{
 			CA: t.CA, Cert: t.Cert, Key: t.Key, PassphraseFile: t.Passphrase, ServerName: t.ServerName, HandshakeFirst: t.HandshakeFirst,
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/tlsfile"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // TestOptions: what a file holds is not taken along, so that it is read at each connect.
@@ -22,7 +22,7 @@ func TestOptions(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("s3cret"), 0o600))
-	load := func(env ...string) jetstream.ConnectOptions {
+	load := func(env ...string) conn.Options {
 		c, err := config.Load(config.Sources{Env: env})
 		require.NoError(t, err)
 		return Options(c.NATS.Account, "x")
@@ -41,7 +41,7 @@ func TestOptions(t *testing.T) {
 
 func TestAdvice(t *testing.T) {
 	t.Parallel()
-	connect := func(err error) error { return jetstream.ClassifyConnectError(err, "nats://h:1") }
+	connect := func(err error) error { return conn.Classify(err, "nats://h:1") }
 	for _, test := range []struct {
 		err  error
 		says string
@@ -52,7 +52,7 @@ func TestAdvice(t *testing.T) {
 		{fmt.Errorf("open: %w", connect(nats.ErrAuthorization)), "read again at each connect"},
 		{fmt.Errorf("%w: Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.X\"", nats.ErrPermissionViolation), "allow the NATS user to publish to $JS.API.STREAM.CREATE.X, or create the stream by hand"},
 		{fmt.Errorf("%w: Permissions Violation for Subscription to \"_INBOX.>\"", nats.ErrPermissionViolation), "allow the NATS user to subscribe to _INBOX.>;"},
-		{connect(&jetstream.LocalFileError{Err: tlsfile.ErrEncryptedKey}), "nats.tls.passphrase_file"},
+		{connect(&conn.LocalFileError{Err: tlsfile.ErrEncryptedKey}), "nats.tls.passphrase_file"},
 	} {
 		require.Contains(t, Advice(test.err), test.says)
 	}

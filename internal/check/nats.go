@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // answerTimeout bounds each request to JetStream.
@@ -98,8 +99,8 @@ func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Re
 
 // Dial connects once to NATS instead of forever; the error says what is wrong and what to
 // do about it. o must have been resolved.
-func Dial(o jetstream.ConnectOptions) (*nats.Conn, error) {
-	nc, err := jetstream.Connect(o, nats.RetryOnFailedConnect(false))
+func Dial(o conn.Options) (*nats.Conn, error) {
+	nc, err := conn.Connect(o, nats.RetryOnFailedConnect(false))
 	if advice := account.Advice(err); advice != "" {
 		err = fmt.Errorf("%w: %s", err, advice)
 	}
@@ -117,7 +118,7 @@ func (n *natsCheck) inbox(ctx context.Context) bool {
 		defer cancel()
 		err = n.nc.FlushWithContext(bounded)
 	}
-	if denied := jetstream.Permission(n.nc.LastError()); err == nil && denied != nil {
+	if denied := conn.Permission(n.nc.LastError()); err == nil && denied != nil {
 		err = denied
 	}
 	if err != nil {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // violations brings what NATS refuses to the requests that suffer from it.
-type violations struct{ jetstream.Violations }
+type violations struct{ conn.Violations }
 
 func newViolations() *violations { return &violations{} }
 
@@ -19,7 +19,7 @@ func (v *violations) note(err error) { v.Note(err) }
 // guard bounds a request, one at a time: it ends after answerTimeout, or immediately
 // where NATS refuses it. stop must be called.
 func (v *violations) guard(ctx context.Context) (_ context.Context, stop func()) {
-	guarded, end := v.Guard(ctx, func(*jetstream.PermissionError) bool { return true })
+	guarded, end := v.Guard(ctx, func(*conn.PermissionError) bool { return true })
 	bounded, release := context.WithTimeout(guarded, answerTimeout)
 	return bounded, func() {
 		release()
@@ -40,6 +40,6 @@ func (v *violations) explain(guarded context.Context, err error) error {
 
 // refused tells whether NATS refused a guarded request.
 func refused(guarded context.Context) bool {
-	var denied *jetstream.PermissionError
+	var denied *conn.PermissionError
 	return errors.As(context.Cause(guarded), &denied)
 }

@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -52,7 +53,7 @@ type laneShared struct {
 	limits  *bridge.LiveLimits
 	devices *bridge.Devices
 	tenants *bridge.Devices
-	nats    jetstream.ConnectOptions
+	nats    conn.Options
 	unheld  func(subject string) bool
 	lookup  *jetstream.LookupOptions
 	local   nats.InProcessConnProvider // in leaf mode
@@ -135,7 +136,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	connect := shared.nats
 	connect.Name, connect.Hooks = u.plan.ClientID, u.connections.hooks(u.plan.ClientID)
 	options := jetstream.PublisherOptions{
-		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return jetstream.Connect(connect, extra...) },
+		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
 		Unheld: shared.unheld, Lookup: shared.lookup, Log: u.log,
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // laneConnections is the log of the lanes' connections to NATS. Without a server all have
@@ -17,26 +17,26 @@ type laneConnections struct {
 	log zerolog.Logger
 
 	mu      sync.Mutex
-	control bool                                // is connected
-	failing map[string]jetstream.ConnectProblem // by client id
-	logged  map[string]bool                     // by the problem's text
+	control bool                    // is connected
+	failing map[string]conn.Problem // by client id
+	logged  map[string]bool         // by the problem's text
 }
 
 func newLaneConnections(log zerolog.Logger) *laneConnections {
-	return &laneConnections{log: log, failing: map[string]jetstream.ConnectProblem{}, logged: map[string]bool{}}
+	return &laneConnections{log: log, failing: map[string]conn.Problem{}, logged: map[string]bool{}}
 }
 
 // hooks are those of one lane's connection.
-func (l *laneConnections) hooks(lane string) jetstream.ConnectHooks {
+func (l *laneConnections) hooks(lane string) conn.Hooks {
 	up := func(*nats.Conn) { l.set(lane, nil) }
-	return jetstream.ConnectHooks{
+	return conn.Hooks{
 		Connected: up, Reconnected: up,
-		ConnectFailed: func(p jetstream.ConnectProblem) { l.set(lane, &p) },
+		ConnectFailed: func(p conn.Problem) { l.set(lane, &p) },
 	}
 }
 
 // set notes what is wrong with a lane's connection; nil: nothing.
-func (l *laneConnections) set(lane string, p *jetstream.ConnectProblem) {
+func (l *laneConnections) set(lane string, p *conn.Problem) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p == nil {
@@ -97,7 +97,7 @@ func (l *laneConnections) write() {
 
 // problem is why the lane's connection could not be made; false: it stands, or nothing has
 // failed yet.
-func (l *laneConnections) problem(lane string) (p jetstream.ConnectProblem, failing bool) {
+func (l *laneConnections) problem(lane string) (p conn.Problem, failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p, failing = l.failing[lane]

@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // leafUnit is the leaf node of nats.mode leaf: it looks once a second at both its
@@ -218,7 +219,7 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 	if !u.control.nc.IsConnected() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.view.hubProblem, u.view.unsourced, u.view.given = jetstream.ErrDisconnected.Error(), "", nil
+		u.view.hubProblem, u.view.unsourced, u.view.given = conn.ErrDisconnected.Error(), "", nil
 		return
 	}
 	positions, given, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)

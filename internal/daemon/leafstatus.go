@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // LeafStatus is the leaf node of nats.mode leaf.
@@ -146,6 +146,6 @@ func (b *Bridge) laneLink(shared *laneShared) {
 	if b.leaf == nil {
 		return
 	}
-	shared.nats, shared.local = jetstream.ConnectOptions{}, b.leaf.node.InProcess()
+	shared.nats, shared.local = conn.Options{}, b.leaf.node.InProcess()
 	shared.unheld = nil // every subject is held here
 }

@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/registry"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
@@ -29,7 +29,7 @@ type live struct {
 	listener []func(error) // of errors on nc
 }
 
-func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*live, error) {
+func openLive(c *config.Config, connect conn.Options, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*live, error) {
 	l := &live{}
 	r := c.Identity.Registry
 	if r.Kind != config.RegistryNone {
@@ -48,8 +48,8 @@ func openLive(c *config.Config, connect jetstream.ConnectOptions, limits *bridge
 		return l, nil
 	}
 	connect.FirstWait = firstWait
-	connect.Hooks = jetstream.ConnectHooks{GaveUp: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
-	nc, err := jetstream.Connect(connect)
+	connect.Hooks = conn.Hooks{GaveUp: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
+	nc, err := conn.Connect(connect)
 	if err != nil {
 		return nil, err
 	}

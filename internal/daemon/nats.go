@@ -12,11 +12,11 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lease"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // ConnectOptions is how c says to reach NATS.
-func ConnectOptions(c *config.Config, name string) jetstream.ConnectOptions {
+func ConnectOptions(c *config.Config, name string) conn.Options {
 	return account.Options(c.NATS.Account, name)
 }
 
@@ -51,17 +51,17 @@ type control struct {
 	every    time.Duration // between looks at the streams
 	notes    []string      // of the latest look, each in the log
 	lanes    *laneConnections
-	denied   jetstream.Violations // of requests about the streams
+	denied   conn.Violations // of requests about the streams
 }
 
 // openControl begins to connect. gaveUp is called where that ends for good.
-func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Logger) (*control, error) {
+func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*control, error) {
 	c := &control{
 		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
 		again: make(chan struct{}, 1), lanes: newLaneConnections(log),
 	}
 	o.FirstWait = firstWait
-	o.Hooks = jetstream.ConnectHooks{
+	o.Hooks = conn.Hooks{
 		GaveUp: gaveUp,
 		Connected: func(nc *nats.Conn) {
 			c.set("", "")
@@ -82,7 +82,7 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 			default:
 			}
 		},
-		ConnectFailed: func(p jetstream.ConnectProblem) {
+		ConnectFailed: func(p conn.Problem) {
 			advice := account.Advice(p)
 			c.set(p.Error(), advice)
 			log.Error().Str("component", "nats").Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
@@ -96,7 +96,7 @@ func openControl(o jetstream.ConnectOptions, gaveUp func(error), log zerolog.Log
 			log.Error().Str("component", "nats").AnErr("problem", err).Str("advice", account.Advice(err)).Msg("nats reports an error")
 		},
 	}
-	nc, err := jetstream.Connect(o)
+	nc, err := conn.Connect(o)
 	if err != nil {
 		return nil, err
 	}

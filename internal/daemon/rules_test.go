@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 func TestDefaultsAreTheWireContract(t *testing.T) {
@@ -21,8 +22,8 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := Compile(c)
 	require.NoError(t, err)
-	o := jetstream.ConnectOptions{URL: embeddedNATS(t).URL()}
-	nc, err := jetstream.Connect(o)
+	o := conn.Options{URL: embeddedNATS(t).URL()}
+	nc, err := conn.Connect(o)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := o.JetStream(nc)

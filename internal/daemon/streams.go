@@ -10,6 +10,7 @@ import (
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // ensureStreams makes or checks the streams, again and again until that has
@@ -48,14 +49,14 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 }
 
 // manage brings the streams once to where the mode wants them. A missing permission ends it
-// immediately, with a jetstream.PermissionError.
+// immediately, with a conn.PermissionError.
 func (c *control) manage(ctx context.Context, mode jetstream.ManageMode, plan *Plan) (*jetstream.Report, error) {
 	ctx, stop := c.denied.Guard(ctx, jetstream.Manages)
 	defer stop()
 	attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	report, err := jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
-	var denied *jetstream.PermissionError
+	var denied *conn.PermissionError
 	if err != nil && errors.As(context.Cause(ctx), &denied) {
 		err = denied
 	}

@@ -21,7 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/pki"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -212,7 +212,7 @@ func (r *rig) settings(o Options) []config.Flag {
 }
 
 func (r *rig) connect() (err error) {
-	r.nc, err = jetstream.Connect(jetstream.ConnectOptions{URL: r.server.URL(), Name: "demo"})
+	r.nc, err = conn.Connect(conn.Options{URL: r.server.URL(), Name: "demo"})
 	if err != nil {
 		return fmt.Errorf("connect to nats-server: %w", err)
 	}

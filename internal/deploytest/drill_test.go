@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/drill"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // The operator of nats.conf may do what a drill does; the bridge's own user may not read.
@@ -28,7 +28,7 @@ func TestNATSUsersOfADrill(t *testing.T) {
 		Out: t.Output(), JSON: true, For: 100 * time.Millisecond, Settle: 100 * time.Millisecond, Broker: url,
 		Devices: 1, Rate: 10, Window: 1, KeepAlive: drill.DefaultKeepAlive, Tenant: drill.DefaultTenant, Topic: drill.DefaultTopic,
 		Topics: plan.Rules.Topics,
-		NATS:   jetstream.ConnectOptions{URL: s.ClientURL(), User: "operator", Password: natsPasswords["operator"]},
+		NATS:   conn.Options{URL: s.ClientURL(), User: "operator", Password: natsPasswords["operator"]},
 	}
 	for _, spec := range plan.Streams {
 		o.Streams = append(o.Streams, spec.Name)

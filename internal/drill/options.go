@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -42,7 +42,7 @@ type Options struct {
 	Tenant    string // of devices that the drill names
 	Topic     string // with {tenant} and {device}
 
-	NATS jetstream.ConnectOptions
+	NATS conn.Options
 	// Topics are the bridge's routes: where a device's message belongs.
 	Topics *subjects.Set
 	// DeviceRate is what the bridge lets one device publish, messages per second; 0: no

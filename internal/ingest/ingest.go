@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // Options of an ingest. Config is required.
@@ -40,8 +41,8 @@ type Ingest struct {
 	intakes   []*intake
 	nats      state
 	rights    rights
-	denied    jetstream.Violations // of requests about consumers
-	lookEvery time.Duration        // between looks at a consumer
+	denied    conn.Violations // of requests about consumers
+	lookEvery time.Duration   // between looks at a consumer
 	reloads   reloads
 
 	cancel context.CancelFunc
@@ -157,7 +158,7 @@ func (i *Ingest) connect() error {
 	if err != nil {
 		return err
 	}
-	if i.nc, err = jetstream.Connect(o); err != nil {
+	if i.nc, err = conn.Connect(o); err != nil {
 		return err
 	}
 	if i.js, err = o.JetStream(i.nc); err != nil {
@@ -167,9 +168,9 @@ func (i *Ingest) connect() error {
 	return nil
 }
 
-func (i *Ingest) hooks() jetstream.ConnectHooks {
+func (i *Ingest) hooks() conn.Hooks {
 	log := i.opts.Log
-	return jetstream.ConnectHooks{
+	return conn.Hooks{
 		GaveUp: func(err error) { i.failed <- err }, // once
 		Connected: func(nc *nats.Conn) {
 			i.nats.set("", "")
@@ -187,7 +188,7 @@ func (i *Ingest) hooks() jetstream.ConnectHooks {
 			i.rights.granted()
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
 		},
-		ConnectFailed: func(p jetstream.ConnectProblem) {
+		ConnectFailed: func(p conn.Problem) {
 			advice := account.Advice(p)
 			i.nats.set(p.Error(), advice)
 			log.Error().Str("component", "nats").Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
@@ -254,7 +255,7 @@ func (i *Ingest) workersOptions(in *intake) jetstream.WorkersOptions {
 				switch {
 				case err == nil:
 					log.Info().Msg("pulling messages")
-				case errors.Is(err, jetstream.ErrDisconnected): // said by the connection
+				case errors.Is(err, conn.ErrDisconnected): // said by the connection
 				default:
 					log.Error().AnErr("problem", err).Msg("no messages can be pulled")
 				}
@@ -284,7 +285,7 @@ func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, tol
 		if err == nil {
 			return true
 		}
-		if ctx.Err() == nil && err.Error() != last && !errors.Is(err, jetstream.ErrDisconnected) {
+		if ctx.Err() == nil && err.Error() != last && !errors.Is(err, conn.ErrDisconnected) {
 			last = err.Error()
 			told(err)
 		}
@@ -351,9 +352,9 @@ const (
 
 func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec) error {
 	if !i.nc.IsConnected() {
-		return jetstream.ErrDisconnected
+		return conn.ErrDisconnected
 	}
-	ctx, stop := i.denied.Guard(ctx, func(p *jetstream.PermissionError) bool { return concerns(p, spec) })
+	ctx, stop := i.denied.Guard(ctx, func(p *conn.PermissionError) bool { return concerns(p, spec) })
 	defer stop()
 	attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -365,7 +366,7 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 		return nil // the workers report what else is in the way
 	}
 	report, err := jetstream.Manage(attempt, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{spec})
-	var denied *jetstream.PermissionError
+	var denied *conn.PermissionError
 	if err != nil && errors.As(context.Cause(ctx), &denied) {
 		return denied
 	}
@@ -386,7 +387,7 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 
 // concerns reports whether the permission is one that looking up or making the consumer
 // needs.
-func concerns(p *jetstream.PermissionError, spec jetstream.ConsumerSpec) bool {
+func concerns(p *conn.PermissionError, spec jetstream.ConsumerSpec) bool {
 	if p.Operation == "subscribe to" {
 		return true // an inbox
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/endpoint"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // Status is everything about an ingest at one moment.
@@ -86,7 +86,7 @@ func (i *Ingest) Problems() []endpoint.Problem {
 	for _, in := range i.intakes {
 		c := in.workers.Counts()
 		all = append(all, in.found.problems("consumer")...)
-		if c.Trouble != "" && c.Trouble != jetstream.ErrDisconnected.Error() {
+		if c.Trouble != "" && c.Trouble != conn.ErrDisconnected.Error() {
 			all = append(all, endpoint.Problem{Component: "consumer", Problem: c.Trouble, Since: c.TroubleSince})
 		}
 		if c.Held != "" {

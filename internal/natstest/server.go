@@ -14,7 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -33,7 +33,7 @@ func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server 
 // JetStream is JetStream's API on a fresh connection.
 func JetStream(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	t.Helper()
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL(), Name: t.Name()})
+	nc, err := conn.Connect(conn.Options{URL: s.URL(), Name: t.Name()})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)
@@ -61,13 +61,13 @@ func Receive[T any](t *testing.T, what string, from <-chan T) T {
 }
 
 // RequireStored connects, publishes and waits for the PubAck.
-func RequireStored(t *testing.T, o jetstream.ConnectOptions) {
+func RequireStored(t *testing.T, o conn.Options) {
 	t.Helper()
 	up := make(chan struct{}, 1)
-	failed := make(chan jetstream.ConnectProblem, 10)
+	failed := make(chan conn.Problem, 10)
 	o.Hooks.Connected = func(*nats.Conn) { up <- struct{}{} }
-	o.Hooks.ConnectFailed = func(p jetstream.ConnectProblem) { failed <- p }
-	nc, err := jetstream.Connect(o)
+	o.Hooks.ConnectFailed = func(p conn.Problem) { failed <- p }
+	nc, err := conn.Connect(o)
 	require.NoError(t, err)
 	defer nc.Close()
 	select {

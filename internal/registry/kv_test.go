@@ -13,7 +13,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // journalOf is a log that a test reads.
@@ -37,7 +37,7 @@ func (l *journalOf) count(text string) int {
 func TestARegistryInABucket(t *testing.T) {
 	t.Parallel()
 	server := peers.NATSServer(t, peers.NATSOptions{})
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: server.URL})
+	nc, err := conn.Connect(conn.Options{URL: server.URL})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)

@@ -194,7 +194,7 @@ func (s *Server) Reload(o Options) error {
 	return s.srv.ReloadOptions(opts)
 }
 
-// InProcess is for [jetstream.ConnectOptions]: a connection without a socket.
+// InProcess is for [conn.Options]: a connection without a socket.
 func (s *Server) InProcess() nats.InProcessConnProvider { return s.srv }
 
 // Shutdown stops the server and returns when its files are closed. Safe to call

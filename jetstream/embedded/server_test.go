@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -83,7 +83,7 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 	})
 	require.NoError(t, err)
 	t.Cleanup(s.Shutdown)
-	natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+	natstest.RequireStored(t, conn.Options{URL: s.URL(), User: "bridge", Password: "s3cret"})
 	require.Positive(t, lines.Load())
 
 	response, err := http.Get(s.MonitorURL() + "/varz")
@@ -99,9 +99,9 @@ func TestServer_AndConnectionsLeaveNoGoroutineBehind(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
-	natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL()})
+	natstest.RequireStored(t, conn.Options{URL: s.URL()})
 	s.Shutdown()
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL()}) // nobody there
+	nc, err := conn.Connect(conn.Options{URL: s.URL()}) // nobody there
 	require.NoError(t, err)
 	nc.Close()
 	goleak.VerifyNone(t, before)

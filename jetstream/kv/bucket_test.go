@@ -18,7 +18,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/kv"
 )
@@ -81,7 +81,7 @@ type followed struct {
 	states chan kv.State
 }
 
-func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
+func follow(t *testing.T, o conn.Options, name string) *followed {
 	t.Helper()
 	f := &followed{shelf: &shelf{}, t: t, states: make(chan kv.State, 1000)}
 	o.Hooks.Error = func(_ *nats.Conn, err error) { f.Violation(err) }
@@ -92,7 +92,7 @@ func follow(t *testing.T, o jetstream.ConnectOptions, name string) *followed {
 		<-ready
 		hook(c, err)
 	}
-	nc, err := jetstream.Connect(o)
+	nc, err := conn.Connect(o)
 	require.NoError(t, err)
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
@@ -168,7 +168,7 @@ func TestABucketIsReadAndFollowed(t *testing.T) {
 	put(t, kv, "b", "2")
 	put(t, kv, "c", "1")
 	require.NoError(t, kv.Delete(natstest.Context(t), "c"))
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1", "b": "2"})
 	put(t, kv, "d", "4")
 	require.NoError(t, kv.Delete(natstest.Context(t), "a"))
@@ -184,7 +184,7 @@ func TestAnEmptyBucketIsLive(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	newBucket(t, natstest.JetStream(t, s), "B")
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{})
 	f.awaitState(live)
 }
@@ -193,7 +193,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	state := f.awaitState(func(s kv.State) bool { return s.Missing })
 	require.Equal(t, "make it with nats kv add B", state.Advice)
 	require.Zero(t, state.LoadedAt)
@@ -220,7 +220,7 @@ func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
 	kv := newBucket(t, js, "B")
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	for i := range 10 {
 		put(t, kv, "a", fmt.Sprint(i))
 	}
@@ -244,7 +244,7 @@ func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 	kv := newBucket(t, js, "B")
 	put(t, kv, "stays", "1")
 	put(t, kv, "goes", "1")
-	f := follow(t, jetstream.ConnectOptions{URL: "nats://" + proxy.Addr}, "B")
+	f := follow(t, conn.Options{URL: "nats://" + proxy.Addr}, "B")
 	f.awaitHeld(map[string]string{"stays": "1", "goes": "1"})
 
 	proxy.Cut()
@@ -270,7 +270,7 @@ func TestALostConsumerIsNoticed(t *testing.T) {
 	js := natstest.JetStream(t, s)
 	kv := newBucket(t, js, "B")
 	put(t, kv, "a", "1")
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1"})
 	stream, err := js.Stream(natstest.Context(t), "KV_B")
 	require.NoError(t, err)
@@ -294,7 +294,7 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 		want[key] = "v"
 	}
 	natstest.Receive(t, "the answers", js.PublishAsyncComplete())
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitHeld(want)
 	_ = kv
 }
@@ -309,7 +309,7 @@ func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
 	put(t, kv, "b", "1")
 	require.NoError(t, kv.Delete(natstest.Context(t), "b"))
 	require.NoError(t, kv.PurgeDeletes(natstest.Context(t), natsjs.DeleteMarkersOlderThan(-1)))
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1"})
 	time.Sleep(20 * 100 * time.Millisecond) // looks
 	f.mu.Lock()
@@ -337,7 +337,7 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 	for user, subject := range map[string]string{
 		"none": `"$JS.API.STREAM.INFO.KV_B"`, "half": `"$JS.API.CONSUMER.CREATE.KV_B.`,
 	} {
-		f := follow(t, jetstream.ConnectOptions{URL: s.URL(), User: user, Password: user}, "B")
+		f := follow(t, conn.Options{URL: s.URL(), User: user, Password: user}, "B")
 		state := f.awaitState(func(s kv.State) bool { return s.Advice != "" })
 		require.Contains(t, state.Problem, "ermissions violation")
 		require.Contains(t, state.Problem, subject)
@@ -351,7 +351,7 @@ func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 	js := natstest.JetStream(t, s)
 	_, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
 	require.NoError(t, err)
-	f := follow(t, jetstream.ConnectOptions{URL: s.URL()}, "B")
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitState(func(s kv.State) bool { return s.Problem == "stream KV_B is no KV bucket" })
 }
 
@@ -362,7 +362,7 @@ func TestFollowingLeavesNothingBehind(t *testing.T) {
 		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
 		require.NoError(t, err)
 		defer s.Shutdown()
-		nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: s.URL()})
+		nc, err := conn.Connect(conn.Options{URL: s.URL()})
 		require.NoError(t, err)
 		defer nc.Close()
 		js, err := natsjs.New(nc)

@@ -1,4 +1,4 @@
-package jetstream_test
+package conn_test
 
 import (
 	"encoding/json"
@@ -13,16 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // rotation is a credential that is changed at the server, then in the client's file.
 type rotation struct {
 	before, after func(*natsd.Options) // the server's side
-	options       jetstream.ConnectOptions
+	options       conn.Options
 	rotate        func()
-	cause         jetstream.Cause // in between
+	cause         conn.Cause // in between
 }
 
 // rotations are one for each kind of credential.
@@ -43,16 +43,16 @@ func rotations(t *testing.T) map[string]rotation {
 	password := file("password", "old\n")
 	all["password"] = rotation{
 		withUser("bridge", "old"), withUser("bridge", "new"),
-		jetstream.ConnectOptions{User: "bridge", PasswordFile: password},
-		replace(password, file("new", "new\n")), jetstream.CauseCredentials,
+		conn.Options{User: "bridge", PasswordFile: password},
+		replace(password, file("new", "new\n")), conn.CauseCredentials,
 	}
 	token := file("token", "old\n")
 	withToken := func(text string) func(*natsd.Options) {
 		return func(o *natsd.Options) { o.Authorization = text }
 	}
 	all["token"] = rotation{
-		withToken("old"), withToken("new"), jetstream.ConnectOptions{TokenFile: token},
-		replace(token, file("new", "new\n")), jetstream.CauseCredentials,
+		withToken("old"), withToken("new"), conn.Options{TokenFile: token},
+		replace(token, file("new", "new\n")), conn.CauseCredentials,
 	}
 	oldKey, oldSeed := natstest.NewUser(t)
 	newKey, newSeed := natstest.NewUser(t)
@@ -63,12 +63,12 @@ func rotations(t *testing.T) map[string]rotation {
 		return func(o *natsd.Options) { o.Nkeys = []*natsd.NkeyUser{{Nkey: public}} }
 	}
 	all["nkey"] = rotation{
-		withNKey(oldKey), withNKey(newKey), jetstream.ConnectOptions{NKeySeedFile: nkey},
-		replace(nkey, file("new.nk", string(newSeed))), jetstream.CauseCredentials,
+		withNKey(oldKey), withNKey(newKey), conn.Options{NKeySeedFile: nkey},
+		replace(nkey, file("new.nk", string(newSeed))), conn.CauseCredentials,
 	}
 	oldServer, oldCreds := natstest.OperatorMode(t)
 	newServer, newCreds := natstest.OperatorMode(t)
-	all["creds"] = rotation{oldServer, newServer, jetstream.ConnectOptions{Creds: oldCreds}, replace(oldCreds, newCreds), jetstream.CauseCredentials}
+	all["creds"] = rotation{oldServer, newServer, conn.Options{Creds: oldCreds}, replace(oldCreds, newCreds), conn.CauseCredentials}
 
 	dir, secret := t.TempDir(), file("secret", "old")
 	content, err := json.Marshal(map[string]any{"user": "bridge", "password": "file://" + secret})
@@ -76,8 +76,8 @@ func rotations(t *testing.T) map[string]rotation {
 	natstest.WriteFile(t, filepath.Join(dir, "prod.json"), content)
 	all["context"] = rotation{
 		withUser("bridge", "old"), withUser("bridge", "new"),
-		jetstream.ConnectOptions{Context: "prod", ContextDir: dir},
-		replace(secret, file("new", "new")), jetstream.CauseCredentials,
+		conn.Options{Context: "prod", ContextDir: dir},
+		replace(secret, file("new", "new")), conn.CauseCredentials,
 	}
 
 	oldCA, newCA := natstest.NewCA(t, "ca"), natstest.NewCA(t, "ca")
@@ -85,8 +85,8 @@ func rotations(t *testing.T) map[string]rotation {
 	replace(trusted, oldCA.File)()
 	all["ca"] = rotation{
 		oldCA.ServerTLS(t, false), newCA.ServerTLS(t, false),
-		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: trusted}},
-		replace(trusted, newCA.File), jetstream.CauseAuthority,
+		conn.Options{TLSFiles: conn.TLSFiles{CA: trusted}},
+		replace(trusted, newCA.File), conn.CauseAuthority,
 	}
 	// The server's certificate stays, and another CA's clients are let in.
 	cert, key := oldCA.Issue(t, "bridge")
@@ -99,8 +99,8 @@ func rotations(t *testing.T) map[string]rotation {
 			o.TLSConfig = o.TLSConfig.Clone()
 			o.TLSConfig.ClientCAs = newCA.Pool()
 		},
-		jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: oldCA.File, Cert: cert, Key: key}},
-		func() { replace(cert, newCert)(); replace(key, newKeyFile)() }, jetstream.CauseClientCert,
+		conn.Options{TLSFiles: conn.TLSFiles{CA: oldCA.File, Cert: cert, Key: key}},
+		func() { replace(cert, newCert)(); replace(key, newKeyFile)() }, conn.CauseClientCert,
 	}
 	return all
 }
@@ -117,14 +117,14 @@ func TestConnectReadsAgain(t *testing.T) {
 				server := natstest.StartServer(t, r.before)
 				o := r.options
 				o.URL = server.URL()
-				problems := make(chan jetstream.ConnectProblem, 100)
+				problems := make(chan conn.Problem, 100)
 				up := make(chan struct{}, 10)
-				o.Hooks = jetstream.ConnectHooks{
-					ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+				o.Hooks = conn.Hooks{
+					ConnectFailed: func(p conn.Problem) { problems <- p },
 					Connected:     func(*nats.Conn) { up <- struct{}{} },
 					Reconnected:   func(*nats.Conn) { up <- struct{}{} },
 				}
-				nc, err := jetstream.Connect(o, extra...)
+				nc, err := conn.Connect(o, extra...)
 				require.NoError(t, err)
 				defer nc.Close()
 				natstest.Receive(t, "the connection", up)
@@ -133,7 +133,7 @@ func TestConnectReadsAgain(t *testing.T) {
 				require.NoError(t, err)
 				defer next.Shutdown()
 				for p := natstest.Receive(t, "the refusal", problems); p.Cause != r.cause; p = natstest.Receive(t, "the refusal", problems) {
-					require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
+					require.Equal(t, conn.ProblemUnreachable, p.Kind, p)
 				}
 				r.rotate()
 				natstest.Receive(t, "the connection with the new credentials", up)
@@ -148,11 +148,11 @@ func TestConnectNamesTheFile(t *testing.T) {
 	t.Parallel()
 	server := natstest.StartServer(t, withUser("bridge", "s3cret"))
 	file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "password"), []byte("s3cret"))
-	problems, up := make(chan jetstream.ConnectProblem, 100), make(chan struct{}, 10)
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+	problems, up := make(chan conn.Problem, 100), make(chan struct{}, 10)
+	nc, err := conn.Connect(conn.Options{
 		URL: server.URL(), User: "bridge", PasswordFile: file,
-		Hooks: jetstream.ConnectHooks{
-			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+		Hooks: conn.Hooks{
+			ConnectFailed: func(p conn.Problem) { problems <- p },
 			Connected:     func(*nats.Conn) { up <- struct{}{} },
 			Reconnected:   func(*nats.Conn) { up <- struct{}{} },
 		},
@@ -163,7 +163,7 @@ func TestConnectNamesTheFile(t *testing.T) {
 	require.NoError(t, os.Rename(file, file+".away"))
 	server.Shutdown()
 	for {
-		if p := natstest.Receive(t, "the problem", problems); p.Cause == jetstream.CauseLocalFile {
+		if p := natstest.Receive(t, "the problem", problems); p.Cause == conn.CauseLocalFile {
 			require.EqualError(t, p, "nats at "+server.URL()+" is not tried, for a file here cannot be used: read nats password: open "+file+": no such file or directory")
 			break
 		}
@@ -214,7 +214,7 @@ func TestFailedHandshakeIsClosed(t *testing.T) {
 	t.Parallel()
 	server := natstest.StartServer(t, func(o *natsd.Options) { o.CustomClientAuthentication = &refusing{make(chan struct{}, 1)} })
 	d := &closingDialer{make(chan struct{}, 1000), make(chan struct{}, 1000)}
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: server.URL(), User: "bridge", Password: "wrong", ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond}, nats.SetCustomDialer(d))
+	nc, err := conn.Connect(conn.Options{URL: server.URL(), User: "bridge", Password: "wrong", ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond}, nats.SetCustomDialer(d))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	for range 20 {

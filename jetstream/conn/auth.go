@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"crypto/tls"
@@ -51,14 +51,14 @@ func (e *LocalFileError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *LocalFileError) Unwrap() error { return e.Err }
 
-// identity is what one attempt to connect presents and trusts: its files are read when
+// Identity is what one attempt to connect presents and trusts: its files are read when
 // the attempt begins.
-type identity struct {
+type Identity struct {
 	method         string // the kind of credentials; empty: none
-	user, password string
-	token          string
-	jwt, seed      string
-	public         string // of an nkey without JWT
+	User, Password string
+	Token          string
+	JWT, Seed      string
+	PublicKey      string // of an nkey without JWT
 	roots          *x509.CertPool
 	certificate    *tls.Certificate
 }
@@ -68,10 +68,10 @@ type identity struct {
 type credentials struct {
 	method string
 	given  bool
-	read   func(*identity) error
+	read   func(*Identity) error
 }
 
-func (o ConnectOptions) credentials() []credentials {
+func (o Options) credentials() []credentials {
 	return []credentials{
 		{"user and password", o.User != "" || o.Password != "" || o.PasswordFile != "", o.readPassword},
 		{"token", o.Token != "" || o.TokenFile != "", o.readToken},
@@ -82,7 +82,7 @@ func (o ConnectOptions) credentials() []credentials {
 }
 
 // methods lists which kinds of credentials the options hold.
-func (o ConnectOptions) methods() []string {
+func (o Options) methods() []string {
 	var found []string
 	for _, c := range o.credentials() {
 		if c.given {
@@ -92,8 +92,8 @@ func (o ConnectOptions) methods() []string {
 	return found
 }
 
-func (o ConnectOptions) urlHasCredentials() bool {
-	for _, raw := range splitURLs(o.URL) {
+func (o Options) urlHasCredentials() bool {
+	for _, raw := range SplitURLs(o.URL) {
 		if u, err := url.Parse(raw); err == nil && u.User != nil {
 			return true
 		}
@@ -101,9 +101,9 @@ func (o ConnectOptions) urlHasCredentials() bool {
 	return false
 }
 
-// identity reads the credentials and the certificates, those of a CLI context too. o must
+// Identity reads the credentials and the certificates, those of a CLI context too. o must
 // have been resolved. An error names the file at fault and shows no secret.
-func (o ConnectOptions) identity() (*identity, error) {
+func (o Options) Identity() (*Identity, error) {
 	if o.unresolved != nil {
 		now, err := o.unresolved.withContext()
 		if err != nil {
@@ -119,7 +119,7 @@ func (o ConnectOptions) identity() (*identity, error) {
 	if len(methods) > 1 {
 		return nil, fmt.Errorf("choose nats credentials: %s are all set, exactly one must be", strings.Join(methods, ", "))
 	}
-	id := &identity{}
+	id := &Identity{}
 	for _, c := range o.credentials() {
 		if c.given {
 			id.method = c.method
@@ -141,32 +141,32 @@ func (o ConnectOptions) identity() (*identity, error) {
 	return id, nil
 }
 
-func (o ConnectOptions) readPassword(id *identity) (err error) {
+func (o Options) readPassword(id *Identity) (err error) {
 	if o.User == "" {
 		return errors.New("choose nats credentials: a password is set without a user")
 	}
-	id.user, id.password = o.User, o.Password
+	id.User, id.Password = o.User, o.Password
 	if o.PasswordFile != "" {
-		id.password, err = readSecret("password", o.PasswordFile)
+		id.Password, err = readSecret("password", o.PasswordFile)
 	}
 	return err
 }
 
-func (o ConnectOptions) readToken(id *identity) (err error) {
-	id.token = o.Token
+func (o Options) readToken(id *Identity) (err error) {
+	id.Token = o.Token
 	if o.TokenFile != "" {
-		id.token, err = readSecret("token", o.TokenFile)
+		id.Token, err = readSecret("token", o.TokenFile)
 	}
 	return err
 }
 
-func (o ConnectOptions) readCreds(id *identity) error {
+func (o Options) readCreds(id *Identity) error {
 	content, err := readFile("creds", o.Creds)
 	if err != nil {
 		return err
 	}
 	defer clear(content)
-	if id.jwt, err = nkeys.ParseDecoratedJWT(content); err != nil {
+	if id.JWT, err = nkeys.ParseDecoratedJWT(content); err != nil {
 		return &LocalFileError{fmt.Errorf("read nats creds %s: %w", o.Creds, err)}
 	}
 	key, err := nkeys.ParseDecoratedNKey(content)
@@ -175,11 +175,11 @@ func (o ConnectOptions) readCreds(id *identity) error {
 	}
 	defer key.Wipe()
 	seed, err := key.Seed()
-	id.seed = string(seed)
+	id.Seed = string(seed)
 	return err
 }
 
-func (o ConnectOptions) readNKey(id *identity) error {
+func (o Options) readNKey(id *Identity) error {
 	content, err := readFile("nkey seed", o.NKeySeedFile)
 	if err != nil {
 		return err
@@ -191,22 +191,22 @@ func (o ConnectOptions) readNKey(id *identity) error {
 		return &LocalFileError{fmt.Errorf("read nats nkey seed %s: %w", o.NKeySeedFile, err)}
 	}
 	defer key.Wipe()
-	if id.public, err = key.PublicKey(); err != nil {
+	if id.PublicKey, err = key.PublicKey(); err != nil {
 		return &LocalFileError{fmt.Errorf("read nats nkey seed %s: %w", o.NKeySeedFile, err)}
 	}
 	seed, err := key.Seed()
-	id.seed = string(seed)
+	id.Seed = string(seed)
 	return err
 }
 
-func (o ConnectOptions) readUserJWT(id *identity) error {
+func (o Options) readUserJWT(id *Identity) error {
 	if o.userJWT == "" || o.userSeed == "" {
 		return errors.New("choose nats credentials: user_jwt and user_seed belong together")
 	}
 	if _, err := nkeys.FromSeed([]byte(o.userSeed)); err != nil {
 		return &LocalFileError{fmt.Errorf("read nats user seed: %w", err)}
 	}
-	id.jwt, id.seed = o.userJWT, o.userSeed
+	id.JWT, id.Seed = o.userJWT, o.userSeed
 	return nil
 }
 
@@ -242,9 +242,9 @@ func readFile(what, name string) ([]byte, error) {
 	return content, nil
 }
 
-// sign answers the server's challenge.
-func (id *identity) sign(nonce []byte) ([]byte, error) {
-	key, err := nkeys.FromSeed([]byte(id.seed))
+// Sign answers the server's challenge.
+func (id *Identity) Sign(nonce []byte) ([]byte, error) {
+	key, err := nkeys.FromSeed([]byte(id.Seed))
 	if err != nil {
 		return nil, fmt.Errorf("read nats user seed: %w", err)
 	}
@@ -255,19 +255,19 @@ func (id *identity) sign(nonce []byte) ([]byte, error) {
 // authOptions have nats.go ask for the identity of the attempt.
 func (w *watcher) authOptions() []nats.Option {
 	id := w.identity.Load()
-	sign := func(nonce []byte) ([]byte, error) { return w.identity.Load().sign(nonce) }
+	sign := func(nonce []byte) ([]byte, error) { return w.identity.Load().Sign(nonce) }
 	switch {
-	case id.public != "":
-		return []nats.Option{nats.Nkey(id.public, sign)}
-	case id.jwt != "":
-		return []nats.Option{nats.UserJWT(func() (string, error) { return w.identity.Load().jwt, nil }, sign)}
-	case id.user != "":
+	case id.PublicKey != "":
+		return []nats.Option{nats.Nkey(id.PublicKey, sign)}
+	case id.JWT != "":
+		return []nats.Option{nats.UserJWT(func() (string, error) { return w.identity.Load().JWT, nil }, sign)}
+	case id.User != "":
 		return []nats.Option{nats.UserInfoHandler(func() (string, string) {
 			id := w.identity.Load()
-			return id.user, id.password
+			return id.User, id.Password
 		})}
-	case id.token != "":
-		return []nats.Option{nats.TokenHandler(func() string { return w.identity.Load().token })}
+	case id.Token != "":
+		return []nats.Option{nats.TokenHandler(func() string { return w.identity.Load().Token })}
 	}
 	return nil
 }

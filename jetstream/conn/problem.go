@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"cmp"
@@ -88,8 +88,8 @@ const (
 // String implements fmt.Stringer.
 func (c Cause) String() string { return string(c) }
 
-// ConnectProblem is a failed attempt to connect, classified.
-type ConnectProblem struct {
+// Problem is a failed attempt to connect, classified.
+type Problem struct {
 	Kind  ProblemKind
 	Cause Cause
 	URL   string // redacted
@@ -112,7 +112,7 @@ var sentences = map[Cause]string{
 
 // Error is a sentence for the operator: what failed and where. It holds no secret, and is
 // the same for each connection with this problem.
-func (p ConnectProblem) Error() string {
+func (p Problem) Error() string {
 	detail := p.detail
 	if detail == "" && p.Err != nil {
 		detail = withoutLocalAddress(p.Err)
@@ -125,17 +125,17 @@ func (p ConnectProblem) Error() string {
 }
 
 // Unwrap returns what nats.go reported.
-func (p ConnectProblem) Unwrap() error { return p.Err }
+func (p Problem) Unwrap() error { return p.Err }
 
-// ClassifyConnectError tells why an attempt on urls failed. err is what nats.go
+// Classify tells why an attempt on urls failed. err is what nats.go
 // gave: mostly text from the server behind a few sentinels.
-func ClassifyConnectError(err error, urls string) ConnectProblem {
+func Classify(err error, urls string) Problem {
 	return classify(err, nil, urls)
 }
 
 // classify also goes by what the server has said; nil: nothing.
-func classify(err error, seen *evidence, urls string) ConnectProblem {
-	p := ConnectProblem{Cause: CauseUnknown, URL: RedactURL(urls), Err: err}
+func classify(err error, seen *evidence, urls string) Problem {
+	p := Problem{Cause: CauseUnknown, URL: RedactURL(urls), Err: err}
 	if err != nil {
 		p.Cause, p.detail = causeOf(err, seen)
 	}

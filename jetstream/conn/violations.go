@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"context"
@@ -57,7 +57,7 @@ type guarded struct {
 	mine   func(*PermissionError) bool
 }
 
-// Note takes an error of the connection, for [ConnectHooks].Error. It reports whether a
+// Note takes an error of the connection, for [Hooks].Error. It reports whether a
 // guarded request was ended by it.
 func (v *Violations) Note(err error) bool {
 	denied := Permission(err)

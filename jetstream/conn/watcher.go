@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// watcher turns nats.go's callbacks into [ConnectHooks].
+// watcher turns nats.go's callbacks into [Hooks].
 //
 // nats.go reports a failed attempt in three ways (read in 1.55.0): a dial error
 // through ReconnectErrCB; a refused CONNECT through AsyncErrorCB, but only once a
@@ -21,9 +21,9 @@ import (
 // attempts, outside nats.go's lock. With several servers of which one refuses
 // and the next cannot be dialled, only the second may be seen.
 type watcher struct {
-	options  ConnectOptions
+	options  Options
 	dialer   gate
-	identity atomic.Pointer[identity] // of the latest attempt
+	identity atomic.Pointer[Identity] // of the latest attempt
 	// conn is nil until nats.go handed the connection to a callback or Connect
 	// returned it.
 	conn atomic.Pointer[nats.Conn]
@@ -35,7 +35,7 @@ type watcher struct {
 	last string // the problem reported last; empty while connected
 }
 
-func newWatcher(o ConnectOptions) *watcher {
+func newWatcher(o Options) *watcher {
 	w := &watcher{options: o, tried: make(chan struct{})}
 	w.dialer.refresh, w.dialer.later = w.refresh, o.FirstWait > 0
 	return w
@@ -44,7 +44,7 @@ func newWatcher(o ConnectOptions) *watcher {
 // refresh reads the credentials and certificates for the next attempt. It runs under
 // nats.go's lock, as every dial does.
 func (w *watcher) refresh() error {
-	now, err := w.options.identity()
+	now, err := w.options.Identity()
 	if err != nil {
 		return err
 	}
@@ -54,11 +54,11 @@ func (w *watcher) refresh() error {
 				cmp.Or(now.method, "none"), cmp.Or(before.method, "none"))}
 		}
 		nc := w.conn.Load()
-		if now.public != before.public {
+		if now.PublicKey != before.PublicKey {
 			if nc == nil {
 				return nil // nats.go has the key of before, moments ago
 			}
-			nc.Opts.Nkey = now.public
+			nc.Opts.Nkey = now.PublicKey
 		}
 	}
 	w.identity.Store(now)
@@ -66,7 +66,7 @@ func (w *watcher) refresh() error {
 }
 
 // problem says why an attempt failed, for which nats.go gave err.
-func (w *watcher) problem(err error) ConnectProblem {
+func (w *watcher) problem(err error) Problem {
 	return classify(w.cause(err), w.dialer.evidence(), w.options.URL)
 }
 

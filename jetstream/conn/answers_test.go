@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"bytes"
@@ -41,12 +41,12 @@ const testInbox = "_INBOX.abc."
 // whether the connection was ended.
 func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []string, bad bool) {
 	t.Helper()
-	sink := newAnswerSink(testInbox, func(m *nats.Msg, _ bool) {
+	sink := NewAckSink(testInbox, func(m *nats.Msg, _ bool) {
 		answers = append(answers, m.Subject+" "+string(m.Data))
 	})
 	c := &answerConn{
 		failFastConn: failFastConn{&chunksConn{rest: bytes.Clone(stream), sizes: sizes}},
-		sink:         func() *answerSink { return sink },
+		sink:         func() *AckSink { return sink },
 	}
 	var err error
 	buf := make([]byte, 100)
@@ -55,7 +55,7 @@ func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []strin
 		n, err = c.Read(buf)
 		passed = append(passed, buf[:n]...)
 	}
-	if why := serverFault(""); errors.As(err, &why) {
+	if why := ServerError(""); errors.As(err, &why) {
 		_, again := c.Read(buf)
 		require.Equal(t, err, again)
 		return passed, answers, true
@@ -162,9 +162,9 @@ func TestWhatNatsGoCannotBearEndsTheConnection(t *testing.T) {
 func TestAnAnswerAllocatesNothing(t *testing.T) {
 	stream := []byte(strings.Repeat(ack(1), 1000) + "PING\r\n")
 	n := 0
-	sink := newAnswerSink(testInbox, func(*nats.Msg, bool) { n++ })
+	sink := NewAckSink(testInbox, func(*nats.Msg, bool) { n++ })
 	source := &chunksConn{}
-	c := &answerConn{failFastConn: failFastConn{source}, sink: func() *answerSink { return sink }}
+	c := &answerConn{failFastConn: failFastConn{source}, sink: func() *AckSink { return sink }}
 	buf := make([]byte, 100)
 	allocs := testing.AllocsPerRun(10, func() {
 		source.rest = stream

@@ -1,4 +1,4 @@
-package jetstream_test
+package conn_test
 
 import (
 	"crypto/tls"
@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // listening is a server that says this to each client and reads what it answers.
@@ -42,67 +42,67 @@ func TestConnectProblem(t *testing.T) {
 	t.Parallel()
 	ca := natstest.NewCA(t, "root")
 	sub := ca.Intermediate(t, "issuing")
-	trusting := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.File}}
-	first := jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca.File, HandshakeFirst: true}}
+	trusting := conn.Options{TLSFiles: conn.TLSFiles{CA: ca.File}}
+	first := conn.Options{TLSFiles: conn.TLSFiles{CA: ca.File, HandshakeFirst: true}}
 	for name, test := range map[string]struct {
 		server  func(*natsd.Options)
-		options jetstream.ConnectOptions
+		options conn.Options
 		scheme  string // instead of nats
-		cause   jetstream.Cause
+		cause   conn.Cause
 		says    string
 	}{
-		"tls to a plain server":      {nil, trusting, "", jetstream.CausePlain, "offers no TLS, which is required here"},
-		"tls scheme, plain server":   {nil, jetstream.ConnectOptions{}, "tls", jetstream.CausePlain, "offers no TLS, which is required here"},
-		"handshake first, plain":     {nil, first, "", jetstream.CausePlain, "offers no TLS, which is required here: it greets in plain text"},
-		"handshake first, not there": {ca.ServerTLS(t, false), first, "", jetstream.CauseGreetsFirst, "greets before TLS, and handshake_first is set here"},
+		"tls to a plain server":      {nil, trusting, "", conn.CausePlain, "offers no TLS, which is required here"},
+		"tls scheme, plain server":   {nil, conn.Options{}, "tls", conn.CausePlain, "offers no TLS, which is required here"},
+		"handshake first, plain":     {nil, first, "", conn.CausePlain, "offers no TLS, which is required here: it greets in plain text"},
+		"handshake first, not there": {ca.ServerTLS(t, false), first, "", conn.CauseGreetsFirst, "greets before TLS, and handshake_first is set here"},
 		"handshake first, not here": {
 			func(o *natsd.Options) {
 				ca.ServerTLS(t, false)(o)
 				o.TLSHandshakeFirst, o.TLSTimeout = true, 0.1
-			}, trusting, "", jetstream.CauseSilent, "takes the connection and does not greet",
+			}, trusting, "", conn.CauseSilent, "takes the connection and does not greet",
 		},
 		"no san": {
-			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", jetstream.CauseNoSAN,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", conn.CauseNoSAN,
 			`has a certificate without subject alternative names: it is for the common name "nats.test", which no client goes by`,
 		},
 		"another host": {
-			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"nats.test"} }), trusting, "", jetstream.CauseHostname,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"nats.test"} }), trusting, "", conn.CauseHostname,
 			"has a certificate for another host: it is for nats.test, not for 127.0.0.1",
 		},
 		"expired": {
-			ca.WithCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), trusting, "", jetstream.CauseDates,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), trusting, "", conn.CauseDates,
 			"has a certificate that is not valid now: it is valid from",
 		},
 		"a client's certificate": {
-			ca.WithCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", jetstream.CauseUsage,
+			ca.WithCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", conn.CauseUsage,
 			"has a certificate that is not made for servers",
 		},
 		"missing intermediate": {
-			sub.WithCertificate(t, nil), trusting, "", jetstream.CauseChain,
+			sub.WithCertificate(t, nil), trusting, "", conn.CauseChain,
 			`has a certificate whose issuer is neither trusted here nor sent along: "CN=issuing" issued it`,
 		},
 		"unknown ca": {
-			sub.WithCertificate(t, nil, sub), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: natstest.NewCA(t, "another").File}}, "", jetstream.CauseAuthority,
+			sub.WithCertificate(t, nil, sub), conn.Options{TLSFiles: conn.TLSFiles{CA: natstest.NewCA(t, "another").File}}, "", conn.CauseAuthority,
 			`has a certificate of a CA that is not trusted here: its chain ends at "CN=root"`,
 		},
 		"ca of the same name": {
-			ca.WithCertificate(t, nil), jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: natstest.NewCA(t, "root").File}}, "", jetstream.CauseAuthority,
+			ca.WithCertificate(t, nil), conn.Options{TLSFiles: conn.TLSFiles{CA: natstest.NewCA(t, "root").File}}, "", conn.CauseAuthority,
 			`has a certificate of a CA that is not trusted here: "CN=root" issued it, and the CA of that name trusted here has another key`,
 		},
-		"no client certificate": {ca.ServerTLS(t, true), trusting, "", jetstream.CauseClientCert, "refuses or misses the client certificate"},
+		"no client certificate": {ca.ServerTLS(t, true), trusting, "", conn.CauseClientCert, "refuses or misses the client certificate"},
 		"tls version": {
 			func(o *natsd.Options) {
 				ca.ServerTLS(t, false)(o)
 				o.TLSConfig.MaxVersion, o.TLSConfig.MinVersion = tls.VersionTLS11, tls.VersionTLS10
-			}, trusting, "", jetstream.CauseTLSVersion, "has no TLS version in common",
+			}, trusting, "", conn.CauseTLSVersion, "has no TLS version in common",
 		},
-		"websocket to a client port": {nil, jetstream.ConnectOptions{}, "ws", jetstream.CauseNotWebSocket, "does not speak WebSocket"},
+		"websocket to a client port": {nil, conn.Options{}, "ws", conn.CauseNotWebSocket, "does not speak WebSocket"},
 		"server limit": {
-			func(o *natsd.Options) { o.MaxConn = -1 }, jetstream.ConnectOptions{}, "", jetstream.CauseServerLimit,
+			func(o *natsd.Options) { o.MaxConn = -1 }, conn.Options{}, "", conn.CauseServerLimit,
 			"has reached its max_connections: maximum connections exceeded",
 		},
 		"server limit before tls": {
-			func(o *natsd.Options) { ca.ServerTLS(t, false)(o); o.MaxConn = -1 }, trusting, "", jetstream.CauseServerLimit,
+			func(o *natsd.Options) { ca.ServerTLS(t, false)(o); o.MaxConn = -1 }, trusting, "", conn.CauseServerLimit,
 			"has reached its max_connections: maximum connections exceeded",
 		},
 	} {
@@ -126,16 +126,16 @@ func TestConnectProblemOfStrangers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		greeting string
-		cause    jetstream.Cause
+		cause    conn.Cause
 		says     string
 	}{
-		"another protocol":    {"SSH-2.0-OpenSSH_9.2\r\n", jetstream.CauseNotNATS, `does not speak NATS: it says "SSH-2.0-OpenSSH_9.2"`},
-		"a route port":        {"INFO {\"server_id\":\"x\"}\r\n-ERR 'attempted to connect to route port'\r\n", jetstream.CauseNotClients, "takes no clients at this port: attempted to connect to route port"},
-		"a server that waits": {"", jetstream.CauseSilent, "takes the connection and does not greet"},
+		"another protocol":    {"SSH-2.0-OpenSSH_9.2\r\n", conn.CauseNotNATS, `does not speak NATS: it says "SSH-2.0-OpenSSH_9.2"`},
+		"a route port":        {"INFO {\"server_id\":\"x\"}\r\n-ERR 'attempted to connect to route port'\r\n", conn.CauseNotClients, "takes no clients at this port: attempted to connect to route port"},
+		"a server that waits": {"", conn.CauseSilent, "takes the connection and does not greet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := problemOf(t, jetstream.ConnectOptions{URL: listening(t, test.greeting), ConnectTimeout: 200 * time.Millisecond})
+			p := problemOf(t, conn.Options{URL: listening(t, test.greeting), ConnectTimeout: 200 * time.Millisecond})
 			require.Equal(t, test.cause, p.Cause, p)
 			require.ErrorContains(t, p, test.says)
 		})
@@ -147,11 +147,11 @@ func TestConnectProblemOfStrangers(t *testing.T) {
 func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) { o.MaxConn = 6 })
-	limited := make(chan jetstream.ConnectProblem, 100)
+	limited := make(chan conn.Problem, 100)
 	for range 16 {
-		nc, err := jetstream.Connect(jetstream.ConnectOptions{
+		nc, err := conn.Connect(conn.Options{
 			URL: s.URL(), FirstWait: time.Millisecond, ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond,
-			Hooks: jetstream.ConnectHooks{ConnectFailed: func(p jetstream.ConnectProblem) { limited <- p }},
+			Hooks: conn.Hooks{ConnectFailed: func(p conn.Problem) { limited <- p }},
 		}, nats.FlusherTimeout(2*time.Second))
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)

@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"encoding/json"
@@ -34,7 +34,7 @@ type cliContext struct {
 	WinCertStore string `json:"windows_cert_store"`
 }
 
-func (o ConnectOptions) withContext() (ConnectOptions, error) {
+func (o Options) withContext() (Options, error) {
 	path, err := o.contextPath()
 	if err != nil {
 		return o, err
@@ -79,7 +79,7 @@ func setString(s *string, value string) {
 }
 
 // contextPath is where natscli keeps a context.
-func (o ConnectOptions) contextPath() (string, error) {
+func (o Options) contextPath() (string, error) {
 	if strings.ContainsAny(o.Context, `/\`) || strings.Contains(o.Context, "..") {
 		return "", fmt.Errorf("read nats context %q: a name, not a path, is expected", o.Context)
 	}

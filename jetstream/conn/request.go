@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// explain adds what the bare errors of a JetStream request leave out. A request
+// Explain adds what the bare errors of a JetStream request leave out. A request
 // that the user may not make gets no answer at all: the refusal goes to the
 // connection's error handler.
-func explain(err error, api string) error {
+func Explain(err error, api string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", api, err)

@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"errors"
@@ -114,7 +114,7 @@ type plainDialer struct{ timeout time.Duration }
 
 // Dial implements nats.CustomDialer.
 func (d plainDialer) Dial(network, address string) (net.Conn, error) {
-	conn, err := dial(network, address, d.timeout)
+	conn, err := Dial(network, address, d.timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -122,4 +122,4 @@ func (d plainDialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // noAnswers: nothing is taken off this connection.
-func noAnswers() *answerSink { return nil }
+func noAnswers() *AckSink { return nil }

@@ -1,4 +1,4 @@
-package jetstream_test
+package conn_test
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -32,17 +32,17 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 	t.Run("user and password", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, withUser("bridge", "s3cret"))
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), User: "bridge", Password: "s3cret"})
 	})
 	t.Run("in the url", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, withUser("bridge", "s3cret"))
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: "nats://bridge:s3cret@" + s.URL()[len("nats://"):]})
+		natstest.RequireStored(t, conn.Options{URL: "nats://bridge:s3cret@" + s.URL()[len("nats://"):]})
 	})
 	t.Run("token", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, func(o *natsd.Options) { o.Authorization = "t0ken" })
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Token: "t0ken"})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), Token: "t0ken"})
 	})
 	t.Run("nkey", func(t *testing.T) {
 		t.Parallel()
@@ -51,13 +51,13 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 		require.NoError(t, err)
 		s := natstest.StartServer(t, func(o *natsd.Options) { o.Nkeys = []*natsd.NkeyUser{{Nkey: public}} })
 		file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "bridge.nk"), seed)
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), NKeySeedFile: file})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), NKeySeedFile: file})
 	})
 	t.Run("creds", func(t *testing.T) {
 		t.Parallel()
 		configure, creds := natstest.OperatorMode(t)
 		s := natstest.StartServer(t, configure)
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Creds: creds})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), Creds: creds})
 	})
 	t.Run("in process", func(t *testing.T) {
 		t.Parallel()
@@ -65,14 +65,14 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
 		require.Empty(t, s.URL())
-		natstest.RequireStored(t, jetstream.ConnectOptions{InProcess: s.InProcess()})
+		natstest.RequireStored(t, conn.Options{InProcess: s.InProcess()})
 	})
 	t.Run("domain", func(t *testing.T) {
 		t.Parallel()
 		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Domain: "edge"})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), Domain: "edge"})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), Domain: "edge"})
 	})
 }
 
@@ -83,33 +83,33 @@ func TestConnect_SpeaksTLSAndMutualTLS(t *testing.T) {
 	t.Run("server certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File}})
 	})
 	t.Run("server name", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, ServerName: "nats.test"}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, ServerName: "nats.test"}})
 	})
 	t.Run("client certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, true))
 		cert, key := ca.Issue(t, "bridge")
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, Cert: cert, Key: key}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, Cert: cert, Key: key}})
 	})
 	t.Run("handshake first", func(t *testing.T) {
 		t.Parallel()
 		configure := ca.ServerTLS(t, false)
 		s := natstest.StartServer(t, func(o *natsd.Options) { configure(o); o.TLSHandshakeFirst = true })
-		natstest.RequireStored(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, HandshakeFirst: true}})
+		natstest.RequireStored(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, HandshakeFirst: true}})
 	})
 }
 
 // problemOf connects and returns the first problem.
-func problemOf(t *testing.T, o jetstream.ConnectOptions) jetstream.ConnectProblem {
+func problemOf(t *testing.T, o conn.Options) conn.Problem {
 	t.Helper()
-	failed := make(chan jetstream.ConnectProblem, 10)
-	o.Hooks.ConnectFailed = func(p jetstream.ConnectProblem) { failed <- p }
-	nc, err := jetstream.Connect(o)
+	failed := make(chan conn.Problem, 10)
+	o.Hooks.ConnectFailed = func(p conn.Problem) { failed <- p }
+	nc, err := conn.Connect(o)
 	require.NoError(t, err, "the bridge starts all the same")
 	t.Cleanup(nc.Close)
 	p := natstest.Receive(t, "a problem", failed)
@@ -125,8 +125,8 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 	t.Run("wrong password", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, withUser("bridge", "right"))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "wr0ng"})
-		require.Equal(t, jetstream.ProblemCredentials, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), User: "bridge", Password: "wr0ng"})
+		require.Equal(t, conn.ProblemCredentials, p.Kind, p)
 		require.ErrorContains(t, p, "nats at "+s.URL()+" refuses the credentials")
 		require.NotContains(t, p.Error(), "wr0ng")
 	})
@@ -134,59 +134,59 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, withUser("bridge", "right"))
 		host := s.URL()[len("nats://"):]
-		p := problemOf(t, jetstream.ConnectOptions{URL: "nats://bridge:wr0ng@" + host})
-		require.Equal(t, jetstream.ProblemCredentials, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: "nats://bridge:wr0ng@" + host})
+		require.Equal(t, conn.ProblemCredentials, p.Kind, p)
 		require.ErrorContains(t, p, "nats://bridge:xxxxx@"+host)
 		require.NotContains(t, p.Error(), "wr0ng")
 	})
 	t.Run("no credentials", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, withUser("bridge", "right"))
-		require.Equal(t, jetstream.ProblemCredentials, problemOf(t, jetstream.ConnectOptions{URL: s.URL()}).Kind)
+		require.Equal(t, conn.ProblemCredentials, problemOf(t, conn.Options{URL: s.URL()}).Kind)
 	})
 	t.Run("nothing listens", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, nil)
 		s.Shutdown()
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), User: "bridge", Password: "s3cret"})
-		require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), User: "bridge", Password: "s3cret"})
+		require.Equal(t, conn.ProblemUnreachable, p.Kind, p)
 		address := s.URL()[len("nats://"):]
 		require.EqualError(t, p, "nats at "+s.URL()+" cannot be reached: dial tcp "+address+": connect: connection refused")
 	})
 	t.Run("unknown host", func(t *testing.T) {
 		t.Parallel()
-		p := problemOf(t, jetstream.ConnectOptions{URL: "nats://no-such-host.invalid:4222"})
-		require.Equal(t, jetstream.ProblemUnreachable, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: "nats://no-such-host.invalid:4222"})
+		require.Equal(t, conn.ProblemUnreachable, p.Kind, p)
 	})
 	t.Run("unknown authority", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: other.File}})
-		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: other.File}})
+		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("another server name", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, false))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, ServerName: "elsewhere.test"}})
-		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, ServerName: "elsewhere.test"}})
+		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("no client certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, true))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File}})
-		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File}})
+		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("a stranger's client certificate", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, ca.ServerTLS(t, true))
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File, Cert: strangerCert, Key: strangerKey}})
-		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File, Cert: strangerCert, Key: strangerKey}})
+		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 	t.Run("tls wanted from a plain server", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, nil)
-		p := problemOf(t, jetstream.ConnectOptions{URL: s.URL(), TLSFiles: jetstream.TLSFiles{CA: ca.File}})
-		require.Equal(t, jetstream.ProblemTLS, p.Kind, p)
+		p := problemOf(t, conn.Options{URL: s.URL(), TLSFiles: conn.TLSFiles{CA: ca.File}})
+		require.Equal(t, conn.ProblemTLS, p.Kind, p)
 	})
 }
 
@@ -194,30 +194,30 @@ func TestClassifyConnectError_Table(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		err  error
-		want jetstream.ProblemKind
+		want conn.ProblemKind
 	}{
-		{nats.ErrAuthorization, jetstream.ProblemCredentials},
-		{errors.New("nats: Authorization Violation"), jetstream.ProblemCredentials},
-		{errors.New("nats: User Authentication Expired"), jetstream.ProblemCredentials},
-		{errors.New("nats: User Authentication Revoked"), jetstream.ProblemCredentials},
-		{errors.New("nats: Account Authentication Expired"), jetstream.ProblemCredentials},
-		{nats.ErrNkeysNotSupported, jetstream.ProblemCredentials},
-		{&os.PathError{Op: "open", Path: "bridge.creds", Err: os.ErrNotExist}, jetstream.ProblemCredentials},
-		{nats.ErrNoServers, jetstream.ProblemUnreachable},
-		{nats.ErrNoInfoReceived, jetstream.ProblemUnreachable},
-		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, jetstream.ProblemUnreachable},
-		{&net.OpError{Op: "dial", Err: syscall.EACCES}, jetstream.ProblemUnreachable},
-		{&net.DNSError{Err: "no such host", Name: "h"}, jetstream.ProblemUnreachable},
-		{os.ErrDeadlineExceeded, jetstream.ProblemUnreachable},
-		{io.EOF, jetstream.ProblemUnreachable},
-		{nats.ErrSecureConnWanted, jetstream.ProblemTLS},
-		{fmt.Errorf("%w: %w", nats.ErrTLS, io.EOF), jetstream.ProblemTLS},
-		{&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, jetstream.ProblemTLS},
-		{nats.ErrMaxConnectionsExceeded, jetstream.ProblemLimit},
-		{errors.New("nats: Maximum Account Active Connections Exceeded"), jetstream.ProblemLimit},
-		{errors.New("nats: something new"), jetstream.ProblemOther},
+		{nats.ErrAuthorization, conn.ProblemCredentials},
+		{errors.New("nats: Authorization Violation"), conn.ProblemCredentials},
+		{errors.New("nats: User Authentication Expired"), conn.ProblemCredentials},
+		{errors.New("nats: User Authentication Revoked"), conn.ProblemCredentials},
+		{errors.New("nats: Account Authentication Expired"), conn.ProblemCredentials},
+		{nats.ErrNkeysNotSupported, conn.ProblemCredentials},
+		{&os.PathError{Op: "open", Path: "bridge.creds", Err: os.ErrNotExist}, conn.ProblemCredentials},
+		{nats.ErrNoServers, conn.ProblemUnreachable},
+		{nats.ErrNoInfoReceived, conn.ProblemUnreachable},
+		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, conn.ProblemUnreachable},
+		{&net.OpError{Op: "dial", Err: syscall.EACCES}, conn.ProblemUnreachable},
+		{&net.DNSError{Err: "no such host", Name: "h"}, conn.ProblemUnreachable},
+		{os.ErrDeadlineExceeded, conn.ProblemUnreachable},
+		{io.EOF, conn.ProblemUnreachable},
+		{nats.ErrSecureConnWanted, conn.ProblemTLS},
+		{fmt.Errorf("%w: %w", nats.ErrTLS, io.EOF), conn.ProblemTLS},
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, conn.ProblemTLS},
+		{nats.ErrMaxConnectionsExceeded, conn.ProblemLimit},
+		{errors.New("nats: Maximum Account Active Connections Exceeded"), conn.ProblemLimit},
+		{errors.New("nats: something new"), conn.ProblemOther},
 	} {
-		p := jetstream.ClassifyConnectError(c.err, "nats://u:s3cret@h:1")
+		p := conn.Classify(c.err, "nats://u:s3cret@h:1")
 		require.Equal(t, c.want, p.Kind, c.err)
 		require.ErrorIs(t, p, c.err)
 		require.ErrorContains(t, p, "nats://u:xxxxx@h:1")
@@ -241,13 +241,13 @@ func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T
 		t.Cleanup(s.Shutdown)
 		return s
 	}
-	problems := make(chan jetstream.ConnectProblem, 100)
+	problems := make(chan conn.Problem, 100)
 	up, again := make(chan struct{}, 1), make(chan struct{}, 1)
 	lost := make(chan struct{}, 1)
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+	nc, err := conn.Connect(conn.Options{
 		URL: first.URL(), User: "bridge", Password: "right",
-		Hooks: jetstream.ConnectHooks{
-			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+		Hooks: conn.Hooks{
+			ConnectFailed: func(p conn.Problem) { problems <- p },
 			Connected:     func(*nats.Conn) { up <- struct{}{} },
 			Disconnected:  func(*nats.Conn, error) { lost <- struct{}{} },
 			Reconnected:   func(*nats.Conn) { again <- struct{}{} },
@@ -255,25 +255,25 @@ func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T
 	})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	until := func(kind jetstream.ProblemKind) {
+	until := func(kind conn.ProblemKind) {
 		t.Helper()
 		for natstest.Receive(t, kind.String(), problems).Kind != kind {
 		}
 	}
-	until(jetstream.ProblemUnreachable)
+	until(conn.ProblemUnreachable)
 	wrong := start("wrong")
-	until(jetstream.ProblemCredentials)
+	until(conn.ProblemCredentials)
 	wrong.Shutdown()
-	until(jetstream.ProblemUnreachable)
+	until(conn.ProblemUnreachable)
 	right := start("right")
 	natstest.Receive(t, "the first connection", up)
 
 	// And the same once it had been up.
 	right.Shutdown()
 	natstest.Receive(t, "the loss", lost)
-	until(jetstream.ProblemUnreachable)
+	until(conn.ProblemUnreachable)
 	wrong = start("wrong")
-	until(jetstream.ProblemCredentials)
+	until(conn.ProblemCredentials)
 	wrong.Shutdown()
 	start("right")
 	natstest.Receive(t, "the reconnect", again)
@@ -284,9 +284,9 @@ func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	calls := make(chan string, 4)
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+	nc, err := conn.Connect(conn.Options{
 		URL: s.URL(),
-		Hooks: jetstream.ConnectHooks{
+		Hooks: conn.Hooks{
 			Connected: func(*nats.Conn) { calls <- "hook connected" },
 		},
 	},
@@ -306,11 +306,11 @@ func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.
 		}}}
 	})
 	errs := make(chan error, 1)
-	nc, err := jetstream.Connect(jetstream.ConnectOptions{
+	nc, err := conn.Connect(conn.Options{
 		URL: s.URL(), User: "bridge", Password: "p",
-		Hooks: jetstream.ConnectHooks{
+		Hooks: conn.Hooks{
 			Error:         func(_ *nats.Conn, err error) { errs <- err },
-			ConnectFailed: func(p jetstream.ConnectProblem) { errs <- errors.New("not expected: " + p.Error()) },
+			ConnectFailed: func(p conn.Problem) { errs <- errors.New("not expected: " + p.Error()) },
 		},
 	})
 	require.NoError(t, err)
@@ -331,12 +331,12 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 			accepted <- conn
 		}
 	}()
-	problems := make(chan jetstream.ConnectProblem, 10)
+	problems := make(chan conn.Problem, 10)
 	returned := make(chan *nats.Conn, 1)
 	go func() {
-		nc, err := jetstream.Connect(jetstream.ConnectOptions{
+		nc, err := conn.Connect(conn.Options{
 			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * natstest.Timeout, FirstWait: time.Millisecond,
-			Hooks: jetstream.ConnectHooks{ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p }},
+			Hooks: conn.Hooks{ConnectFailed: func(p conn.Problem) { problems <- p }},
 		})
 		if err != nil {
 			close(returned)
@@ -346,20 +346,20 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 	}()
 	nc := natstest.Receive(t, "the connection that is not there yet", returned)
 	require.NotNil(t, nc)
-	conn := natstest.Receive(t, "the first attempt", accepted)
+	c := natstest.Receive(t, "the first attempt", accepted)
 	require.Empty(t, problems, "that it was not tried yet is none")
 	require.NoError(t, silent.Close())
-	require.NoError(t, conn.Close())
-	require.Equal(t, jetstream.ProblemUnreachable, natstest.Receive(t, "a problem", problems).Kind)
+	require.NoError(t, c.Close())
+	require.Equal(t, conn.ProblemUnreachable, natstest.Receive(t, "a problem", problems).Kind)
 	nc.Close()
 
 	s := natstest.StartServer(t, nil)
 	up := make(chan struct{}, 1)
-	good, err := jetstream.Connect(jetstream.ConnectOptions{
+	good, err := conn.Connect(conn.Options{
 		URL: s.URL(), FirstWait: 10 * natstest.Timeout,
-		Hooks: jetstream.ConnectHooks{
+		Hooks: conn.Hooks{
 			Connected:     func(*nats.Conn) { up <- struct{}{} },
-			ConnectFailed: func(p jetstream.ConnectProblem) { problems <- p },
+			ConnectFailed: func(p conn.Problem) { problems <- p },
 		},
 	})
 	require.NoError(t, err)
@@ -381,7 +381,7 @@ func TestConnect_FirstWaitBoundsTheLookUp(t *testing.T) {
 	returned := make(chan *nats.Conn, 1)
 	go func() {
 		defer close(returned)
-		if nc, err := jetstream.Connect(jetstream.ConnectOptions{URL: "nats://nats.test:4222", FirstWait: time.Millisecond}); err == nil {
+		if nc, err := conn.Connect(conn.Options{URL: "nats://nats.test:4222", FirstWait: time.Millisecond}); err == nil {
 			returned <- nc
 		}
 	}()
@@ -408,13 +408,13 @@ func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {
 	_, otherKey := ca.Issue(t, "other")
 
 	for name, c := range map[string]struct {
-		o    jetstream.ConnectOptions
+		o    conn.Options
 		says []string
 	}{
-		"creds missing":       {jetstream.ConnectOptions{Creds: missing}, []string{"creds", missing}},
-		"creds garbage":       {jetstream.ConnectOptions{Creds: garbage}, []string{"creds", garbage}},
-		"nkey missing":        {jetstream.ConnectOptions{NKeySeedFile: missing}, []string{"nkey", missing}},
-		"nkey garbage":        {jetstream.ConnectOptions{NKeySeedFile: garbage}, []string{"nkey", garbage}},
+		"creds missing":       {conn.Options{Creds: missing}, []string{"creds", missing}},
+		"creds garbage":       {conn.Options{Creds: garbage}, []string{"creds", garbage}},
+		"nkey missing":        {conn.Options{NKeySeedFile: missing}, []string{"nkey", missing}},
+		"nkey garbage":        {conn.Options{NKeySeedFile: garbage}, []string{"nkey", garbage}},
 		"ca missing":          {tlsOptions(missing, "", ""), []string{"CA", missing}},
 		"ca garbage":          {tlsOptions(garbage, "", ""), []string{"CA", garbage}},
 		"certificate missing": {tlsOptions("", missing, key), []string{"certificate", missing}},
@@ -424,33 +424,33 @@ func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {
 		"certificate alone":   {tlsOptions("", cert, ""), []string{cert, "without its key"}},
 		"key alone":           {tlsOptions("", "", key), []string{key, "without its certificate"}},
 		"context missing": {
-			jetstream.ConnectOptions{Context: "prod", ContextDir: dir},
+			conn.Options{Context: "prod", ContextDir: dir},
 			[]string{`context "prod"`, filepath.Join(dir, "prod.json")},
 		},
-		"context outside": {jetstream.ConnectOptions{Context: "../prod", ContextDir: dir}, []string{"../prod", "a name"}},
-		"two credentials": {jetstream.ConnectOptions{Token: "t", User: "u"}, []string{"user and password, token", "exactly one"}},
+		"context outside": {conn.Options{Context: "../prod", ContextDir: dir}, []string{"../prod", "a name"}},
+		"two credentials": {conn.Options{Token: "t", User: "u"}, []string{"user and password, token", "exactly one"}},
 		"two credentials, one in the url": {
-			jetstream.ConnectOptions{URL: "nats://u:s3cret@h:1", Token: "t"}, []string{"credentials in the url, token"},
+			conn.Options{URL: "nats://u:s3cret@h:1", Token: "t"}, []string{"credentials in the url, token"},
 		},
-		"password without user": {jetstream.ConnectOptions{Password: "p"}, []string{"password", "without a user"}},
-		"bad url":               {jetstream.ConnectOptions{URL: "nats://u:s3cret#x@h:1"}, []string{"nats://u:xxxxx@h:1", "percent-encoded"}},
-		"bad scheme":            {jetstream.ConnectOptions{URL: "mqtt://h:1"}, []string{"mqtt://h:1", "scheme"}},
+		"password without user": {conn.Options{Password: "p"}, []string{"password", "without a user"}},
+		"bad url":               {conn.Options{URL: "nats://u:s3cret#x@h:1"}, []string{"nats://u:xxxxx@h:1", "percent-encoded"}},
+		"bad scheme":            {conn.Options{URL: "mqtt://h:1"}, []string{"mqtt://h:1", "scheme"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := jetstream.Connect(c.o)
+			_, err := conn.Connect(c.o)
 			for _, says := range c.says {
 				require.ErrorContains(t, err, says)
 			}
 			require.NotContains(t, err.Error(), "s3cret")
-			_, err = jetstream.Connect(c.o)
+			_, err = conn.Connect(c.o)
 			require.Error(t, err)
 		})
 	}
 }
 
-func tlsOptions(ca, cert, key string) jetstream.ConnectOptions {
-	return jetstream.ConnectOptions{TLSFiles: jetstream.TLSFiles{CA: ca, Cert: cert, Key: key}}
+func tlsOptions(ca, cert, key string) conn.Options {
+	return conn.Options{TLSFiles: conn.TLSFiles{CA: ca, Cert: cert, Key: key}}
 }
 
 func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
@@ -474,20 +474,20 @@ func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
 		"description": "as natscli writes it", "url": s.URL(), "user": "bridge", "password": "s3cret",
 		"ca": ca.File, "cert": cert, "key": key, "inbox_prefix": "_INBOX_bridge", "color_scheme": "",
 	})
-	natstest.RequireStored(t, jetstream.ConnectOptions{Context: "good", ContextDir: dir})
+	natstest.RequireStored(t, conn.Options{Context: "good", ContextDir: dir})
 
 	context("references", map[string]any{
 		"url": s.URL(), "user": "bridge", "password": "file://" + password,
 		"ca": "file://" + ca.File, "cert": cert, "key": key,
 	})
-	natstest.RequireStored(t, jetstream.ConnectOptions{Context: "references", ContextDir: dir})
+	natstest.RequireStored(t, conn.Options{Context: "references", ContextDir: dir})
 
 	context("stale", map[string]any{"url": "nats://127.0.0.1:1", "token": "old", "ca": ca.File, "cert": cert, "key": key})
-	natstest.RequireStored(t, jetstream.ConnectOptions{
+	natstest.RequireStored(t, conn.Options{
 		Context: "stale", ContextDir: dir, URL: s.URL(), User: "bridge", Password: "s3cret",
 	})
 
-	resolved, err := jetstream.ConnectOptions{Context: "good", ContextDir: dir}.Resolve()
+	resolved, err := conn.Options{Context: "good", ContextDir: dir}.Resolve()
 	require.NoError(t, err)
 	require.Equal(t, s.URL(), resolved.URL)
 	require.Equal(t, "_INBOX_bridge", resolved.InboxPrefix)
@@ -501,12 +501,12 @@ func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
 		"absent": {map[string]any{"password": "file://" + filepath.Join(dir, "nope")}, "password: open"},
 	} {
 		context(name, c.fields)
-		_, err := jetstream.Connect(jetstream.ConnectOptions{Context: name, ContextDir: dir})
+		_, err := conn.Connect(conn.Options{Context: name, ContextDir: dir})
 		require.ErrorContains(t, err, filepath.Join(dir, name+".json"))
 		require.ErrorContains(t, err, c.says)
 	}
 	natstest.WriteFile(t, filepath.Join(dir, "broken.json"), []byte("{"))
-	_, err = jetstream.Connect(jetstream.ConnectOptions{Context: "broken", ContextDir: dir})
+	_, err = conn.Connect(conn.Options{Context: "broken", ContextDir: dir})
 	require.ErrorContains(t, err, "broken.json")
 }
 
@@ -514,7 +514,7 @@ func TestContext_IsLookedForWhereTheCLIKeepsIt(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_CONFIG_HOME", "")
-	_, err := jetstream.ConnectOptions{Context: "prod"}.Resolve()
+	_, err := conn.Options{Context: "prod"}.Resolve()
 	require.ErrorContains(t, err, filepath.Join(home, ".config", "nats", "context", "prod.json"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 
@@ -523,7 +523,7 @@ func TestContext_IsLookedForWhereTheCLIKeepsIt(t *testing.T) {
 	t.Setenv("BRIDGE_TEST_TOKEN", "t0ken")
 	natstest.WriteFile(t, filepath.Join(xdg, "nats", "context", "prod.json"),
 		[]byte(`{"url":"nats://n1:4222,nats://n2:4222","token":"env://BRIDGE_TEST_TOKEN","ca":"~/ca.pem"}`))
-	o, err := jetstream.ConnectOptions{Context: "prod"}.Resolve()
+	o, err := conn.Options{Context: "prod"}.Resolve()
 	require.NoError(t, err)
 	require.Equal(t, "t0ken", o.Token)
 	require.Equal(t, filepath.Join(home, "ca.pem"), o.TLSFiles.CA)
@@ -544,6 +544,6 @@ func TestRedactURL_LeavesNoSecret(t *testing.T) {
 		"nats://u:half,other@n:4222":          "nats://u:xxxxx,xxxxx@n:4222",
 		"":                                    "",
 	} {
-		require.Equal(t, want, jetstream.RedactURL(url))
+		require.Equal(t, want, conn.RedactURL(url))
 	}
 }

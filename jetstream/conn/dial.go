@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// dial looks the name up itself, for nats.go would do so before it dials, and takes
+// Dial looks the name up itself, for nats.go would do so before it dials, and takes
 // the addresses of a name in any order, as nats.go does: a fleet's connections spread
 // over the servers behind it.
-func dial(network, address string, timeout time.Duration) (net.Conn, error) {
+func Dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,6 @@
-package jetstream
+// Package conn is one connection to NATS: how it is dialled, with which credentials and over
+// which TLS, that it keeps trying, and in one sentence why it is not up.
+package conn
 
 import (
 	"crypto/tls"
@@ -13,7 +15,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// Defaults of [ConnectOptions].
+// Defaults of [Options].
 const (
 	DefaultConnectTimeout   = 5 * time.Second
 	DefaultReconnectWait    = 100 * time.Millisecond
@@ -26,14 +28,14 @@ const (
 // ErrDisconnected means that there is no connection to NATS.
 var ErrDisconnected = errors.New("not connected to NATS")
 
-// ConnectOptions says how to reach NATS. The zero value is the server on this
+// Options says how to reach NATS. The zero value is the server on this
 // machine, without credentials.
 //
 // Credentials are given once: in the URL, as User and Password, Token, Creds or
 // NKeySeedFile. Two of them at a time are an error, because nats.go would pick
 // one in silence (userinfo in a URL beats all options). What comes from a file, of a CLI
 // context too, is read again at each connect.
-type ConnectOptions struct {
+type Options struct {
 	// URL is one server or several, comma-separated. Default: the Context's,
 	// else nats://127.0.0.1:4222. A tls:// scheme demands TLS.
 	URL string
@@ -83,16 +85,16 @@ type ConnectOptions struct {
 	// then not dialled. See [embedded.Server.InProcess].
 	InProcess nats.InProcessConnProvider
 
-	Hooks ConnectHooks
+	Hooks Hooks
 
-	userJWT, userSeed string          // from a CLI context
-	unresolved        *ConnectOptions // with the context, to be read again; nil: none
+	userJWT, userSeed string   // from a CLI context
+	unresolved        *Options // with the context, to be read again; nil: none
 }
 
-// ConnectHooks are told of state changes. Each may be nil. They must not block:
+// Hooks are told of state changes. Each may be nil. They must not block:
 // nats.go calls them from the goroutines that reconnect. ConnectFailed may
 // overlap with the others.
-type ConnectHooks struct {
+type Hooks struct {
 	// Connected: the first connection stands.
 	Connected func(nc *nats.Conn)
 	// Disconnected: an established connection was lost; err may be nil.
@@ -101,7 +103,7 @@ type ConnectHooks struct {
 	Reconnected func(nc *nats.Conn)
 	// ConnectFailed: an attempt failed, for another reason than the attempt
 	// before: once per change, not once per attempt.
-	ConnectFailed func(p ConnectProblem)
+	ConnectFailed func(p Problem)
 	// GaveUp: nothing will be tried any more. Never after nc.Close: nats.go closes
 	// by itself on an -ERR that it does not know, and under TLS, where nothing here
 	// sees that first, only a new connection mends it.
@@ -113,7 +115,7 @@ type ConnectHooks struct {
 
 // Resolve returns the options with the CLI context and the defaults filled in.
 // The error names the file that was looked for.
-func (o ConnectOptions) Resolve() (ConnectOptions, error) {
+func (o Options) Resolve() (Options, error) {
 	if o.Context != "" {
 		merged, err := o.withContext()
 		if err != nil {
@@ -142,9 +144,9 @@ func setWait(d *time.Duration, value time.Duration) {
 // Connect starts a connection that never gives up: an unreachable server and
 // refused credentials are retried for ever and told through Hooks. It blocks for
 // the first attempt only, for FirstWait at most. An error means that the options cannot work,
-// or, with nats.RetryOnFailedConnect(false) among extra, is a [ConnectProblem]. extra
+// or, with nats.RetryOnFailedConnect(false) among extra, is a [Problem]. extra
 // come last and win; handlers among them run after the hooks, not instead.
-func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
+func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
 	o, err := o.Resolve()
 	if err != nil {
 		return nil, err
@@ -172,7 +174,7 @@ func Connect(o ConnectOptions, extra ...nats.Option) (*nats.Conn, error) {
 }
 
 // JetStream returns the API at the domain or prefix of o. No I/O.
-func (o ConnectOptions) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
+func (o Options) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
 	o, err := o.Resolve()
 	if err != nil {
 		return nil, err
@@ -189,7 +191,7 @@ func (o ConnectOptions) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
 }
 
 // API begins the subjects of JetStream's API at the domain or prefix of o.
-func (o ConnectOptions) API() (string, error) {
+func (o Options) API() (string, error) {
 	o, err := o.Resolve()
 	switch {
 	case err != nil:
@@ -203,7 +205,7 @@ func (o ConnectOptions) API() (string, error) {
 }
 
 // options expects resolved options.
-func (o ConnectOptions) options() ([]nats.Option, *watcher, error) {
+func (o Options) options() ([]nats.Option, *watcher, error) {
 	if err := o.checkURLs(); err != nil {
 		return nil, nil, err
 	}
@@ -300,8 +302,8 @@ func bothErr(first, second nats.ConnErrHandler) nats.ConnErrHandler {
 
 // checkURLs is here because nats.go's own error for a bad URL quotes it, password
 // and all.
-func (o ConnectOptions) checkURLs() error {
-	for _, raw := range splitURLs(o.URL) {
+func (o Options) checkURLs() error {
+	for _, raw := range SplitURLs(o.URL) {
 		text := raw
 		if !strings.Contains(text, "://") {
 			text = "nats://" + text
@@ -319,7 +321,8 @@ func (o ConnectOptions) checkURLs() error {
 	return nil
 }
 
-func splitURLs(urls string) []string {
+// SplitURLs takes a comma-separated list apart.
+func SplitURLs(urls string) []string {
 	var out []string
 	for part := range strings.SplitSeq(urls, ",") {
 		if part = strings.TrimSpace(part); part != "" {
@@ -330,7 +333,7 @@ func splitURLs(urls string) []string {
 }
 
 // backOff is the pause before round n (from 1) over all servers.
-func (o ConnectOptions) backOff(n int) time.Duration {
+func (o Options) backOff(n int) time.Duration {
 	wait := o.ReconnectWait
 	for i := 1; i < n && wait < o.ReconnectWaitMax; i++ {
 		wait *= 2

@@ -1,4 +1,4 @@
-package jetstream
+package conn
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ import (
 // answers come through nats.go's subscription.
 type answerConn struct {
 	failFastConn
-	sink func() *answerSink
+	sink func() *AckSink
 	// report, if any, is told why the connection must end: nats.go keeps the
 	// reason of a failed read to itself.
 	report func(error)
@@ -56,27 +56,27 @@ type answerConn struct {
 // Intercept returns a socket to NATS as nats.go is to see it. Answers go to the sink, while
 // there is one; report is told why the connection must end, closed that nats.go has closed
 // it. Both may be nil.
-func Intercept(socket net.Conn, sink func() *answerSink, report func(error), closed func()) net.Conn {
+func Intercept(socket net.Conn, sink func() *AckSink, report func(error), closed func()) net.Conn {
 	return &answerConn{failFastConn: failFastConn{socket}, sink: sink, report: report, closed: closed}
 }
 
-// serverFault is why a connection had to end on which the server did not keep to the
+// ServerError is why a connection had to end on which the server did not keep to the
 // protocol, or reported an error.
-type serverFault string
+type ServerError string
 
 // Error implements error.
-func (f serverFault) Error() string { return string(f) }
+func (f ServerError) Error() string { return string(f) }
 
-// answerSink is where answers go: those under the reply inbox.
-type answerSink struct {
+// AckSink is where answers go: those under the reply inbox.
+type AckSink struct {
 	prefix []byte // MSG and the inbox
 	answer func(m *nats.Msg, more bool)
 }
 
-// newAnswerSink has answer take what comes to the reply inbox, with more set where another
+// NewAckSink has answer take what comes to the reply inbox, with more set where another
 // answer is at hand. answer keeps nothing of the message.
-func newAnswerSink(inbox string, answer func(*nats.Msg, bool)) *answerSink {
-	return &answerSink{prefix: []byte("MSG " + inbox), answer: answer}
+func NewAckSink(inbox string, answer func(*nats.Msg, bool)) *AckSink {
+	return &AckSink{prefix: []byte("MSG " + inbox), answer: answer}
 }
 
 const (
@@ -237,10 +237,10 @@ func (c *answerConn) scan() bool {
 
 // fail ends the connection with what is no NATS protocol.
 func (c *answerConn) fail(what string) bool {
-	return c.end(serverFault("the NATS server does not keep to the protocol: " + what))
+	return c.end(ServerError("the NATS server does not keep to the protocol: " + what))
 }
 
-func (c *answerConn) end(why serverFault) bool {
+func (c *answerConn) end(why ServerError) bool {
 	c.pass, c.bad = 0, why
 	if c.report != nil {
 		c.report(c.bad)
@@ -358,7 +358,7 @@ func (c *answerConn) refusal(b []byte) bool {
 			return true
 		}
 	}
-	return c.end(serverFault(fmt.Sprintf("the NATS server reports the error %.200q", text)))
+	return c.end(ServerError(fmt.Sprintf("the NATS server reports the error %.200q", text)))
 }
 
 // wholeLine returns the length of the line that b begins with, its end included; 0
