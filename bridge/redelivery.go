@@ -106,7 +106,8 @@ func (l *Lane) follow(d *Delivery, hash uint64) bool {
 	if pos, ok := j.startByID(d.PacketID, hash); ok {
 		r.kept = pos
 	}
-	r.anew = j.unacked() < j.end() && j.mayRenumber(d.PacketID)
+	// By content alone no message of another process could be told from ours.
+	r.anew = !r.unsure && j.unacked() < j.end() && j.mayRenumber(d.PacketID)
 	if r.kept == 0 && !r.anew {
 		return false
 	}

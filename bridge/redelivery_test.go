@@ -211,6 +211,17 @@ func TestAStoppedProcessTrustsNoContentThatRecurs(t *testing.T) {
 		require.Len(t, s.conn.acked(), 10)
 		require.Equal(t, 900, s.stored())
 	})
+	t.Run("distinct, numbered anew", func(t *testing.T) {
+		t.Parallel()
+		s := play(t)
+		for i := range 900 {
+			s.deliver(uint16(1+i), telemetry, distinct(i))
+		}
+		stop(s) // what is in flight now, the other process was given
+		s.deliver(1, telemetry, distinct(899), dup)
+		s.storeAll()
+		require.Equal(t, 901, s.stored())
+	})
 	t.Run("a long outage", func(t *testing.T) {
 		t.Parallel()
 		s := served(t, 101, 900)

@@ -31,6 +31,7 @@ type letter struct {
 	settled  time.Time // since when the lane knows that it is stored; zero: it does not
 	counted  bool      // the lane has only counted it
 	lifetime int       // of the bridge that was last given it
+	began    int       // of the bridge that was given it first
 }
 
 // copied is one copy of a message in a stream.

@@ -117,6 +117,8 @@ func (w *world) judgeStored(m sent, from *socket) {
 	case newest == nil || newest.sent < l.sent:
 		w.server.newest[l.device] = l
 	case w.setup.Ragged && !w.setup.Strict || l.lost || l.excused || newest.excused || w.disordered:
+	case w.setup.Limited && l.began != from.link.p.life:
+		// The limits began anew: what a bridge that was killed had refused may pass.
 	case l.qos == 0 && from.link.p.dead:
 		// What is sent at most once does not come again, and may be late
 		// after its bridge.

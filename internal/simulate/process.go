@@ -188,6 +188,9 @@ func (w *world) deliver(p packet) {
 	conn, before := w.broker.conn, d.reading
 	d.reading = p.letter
 	p.lifetime = w.lives
+	if p.began == 0 {
+		p.began = w.lives
+	}
 	if p.qos > 0 {
 		conn.owe(p)
 		conn.letters[p.id] = p.letter

@@ -17,7 +17,9 @@ func (b *broker) excuse() {
 	vain := first.puback // its PUBACK was written and did not arrive
 	switch {
 	case b.stopped, time.Since(b.seen) > 55*time.Second:
-		b.stopped = true // others may have had the session
+		// Others may have had the session. What is not taken for redelivered begins a
+		// numbering of which no predecessor is known.
+		b.stopped, b.unproved = true, true
 	case b.crossed: // something the broker knows to be acknowledged may be the latest
 		b.crossed = false
 	case b.w.setup.Anew && vain:
