@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // settled counts what a publisher settles.
@@ -36,7 +37,7 @@ func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 	t.Parallel()
 	l, err := StartLeaf(t.Context(), LeafOptions{
 		URLs: "nats-leaf://127.0.0.1:1", Domain: "site-a", StoreDir: t.TempDir(), MaxBytes: 1 << 30, MaxPayload: 1 << 20,
-		SyncInterval: time.Minute, DuplicateWindow: time.Minute, Streams: []StreamSpec{{Name: "T", Subjects: []string{"t.>"}}},
+		SyncInterval: time.Minute, DuplicateWindow: time.Minute, Streams: []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })

@@ -17,6 +17,7 @@ import (
 
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // LeafOptions describe an embedded leaf node. Hub, URLs, Domain, StoreDir and
@@ -44,7 +45,7 @@ type LeafOptions struct {
 	DuplicateWindow time.Duration
 	// Streams to hold, with their subjects. Neither a message nor an interest in
 	// any of these crosses the link: the hub's streams take them by sourcing.
-	Streams []StreamSpec
+	Streams []streams.Spec
 	// Log as in [embedded.Options].
 	Log func(level, line string)
 }
@@ -259,13 +260,13 @@ func (l *Leaf) makeStreams(ctx context.Context) error {
 	return nil
 }
 
-func (l *Leaf) differs(is natsjs.StreamConfig, spec StreamSpec) bool {
-	return !sameSet(is.Subjects, spec.Subjects) || is.Duplicates != l.options.DuplicateWindow ||
+func (l *Leaf) differs(is natsjs.StreamConfig, spec streams.Spec) bool {
+	return !streams.SameSubjects(is.Subjects, spec.Subjects) || is.Duplicates != l.options.DuplicateWindow ||
 		is.MaxMsgs > 0 || is.MaxBytes > 0 || is.MaxAge > 0
 }
 
 // config is that of a local stream: nothing leaves it but what is purged.
-func (l *Leaf) config(spec StreamSpec) natsjs.StreamConfig {
+func (l *Leaf) config(spec streams.Spec) natsjs.StreamConfig {
 	return natsjs.StreamConfig{
 		Name: spec.Name, Description: "waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge",
 		Subjects: slices.Clone(spec.Subjects), Storage: natsjs.FileStorage,

@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // startHub starts a hub with a listener for leaf nodes and returns that one's URL.
@@ -43,10 +44,10 @@ func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Opti
 func leafURL(ports [2]int) string { return "nats-leaf://127.0.0.1:" + strconv.Itoa(ports[1]) }
 
 // outStreams are streams of the hub that source from a domain.
-func outStreams(domain string) []jetstream.StreamSpec {
-	return []jetstream.StreamSpec{
-		{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Sources: []jetstream.SourceSpec{{Stream: "TELEMETRY", Domain: domain}}},
-		{Name: "QUARANTINE", Subjects: []string{"quarantine.>"}, Sources: []jetstream.SourceSpec{{Stream: "QUARANTINE", Domain: domain}}},
+func outStreams(domain string) []streams.Spec {
+	return []streams.Spec{
+		{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Sources: []streams.SourceSpec{{Stream: "TELEMETRY", Domain: domain}}},
+		{Name: "QUARANTINE", Subjects: []string{"quarantine.>"}, Sources: []streams.SourceSpec{{Stream: "QUARANTINE", Domain: domain}}},
 	}
 }
 
@@ -91,7 +92,7 @@ func awaitLink(t *testing.T, l *jetstream.Leaf) {
 const drainPatience = 90 * time.Second
 
 // awaitDrained waits until the hub has everything and the leaf node nothing.
-func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []jetstream.StreamSpec) {
+func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []streams.Spec) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), drainPatience)
 	defer cancel()
@@ -113,9 +114,9 @@ func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams
 	}, drainPatience, 20*time.Millisecond)
 }
 
-func apply(t *testing.T, hub natsjs.JetStream, streams []jetstream.StreamSpec) *jetstream.Report {
+func apply(t *testing.T, hub natsjs.JetStream, specs []streams.Spec) *streams.Report {
 	t.Helper()
-	report, err := jetstream.Manage(natstest.Context(t), hub, jetstream.ManageApply, streams, nil)
+	report, err := streams.Manage(natstest.Context(t), hub, streams.ManageApply, specs, nil)
 	require.NoError(t, err)
 	return report
 }
@@ -233,18 +234,18 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 	publish(a, "dev-a")
 	awaitDrained(t, js, a, first)
 
-	d, err := jetstream.Plan(natstest.Context(t), js, second, nil)
+	d, err := streams.Plan(natstest.Context(t), js, second, nil)
 	require.NoError(t, err)
 	require.Contains(t, d.String(), "! sources               TELEMETRY of domain site-a -> TELEMETRY of domain site-a, TELEMETRY of domain site-b")
-	_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, second, nil)
-	require.ErrorIs(t, err, jetstream.ErrContradiction)
+	_, err = streams.Manage(natstest.Context(t), js, streams.ManageCreate, second, nil)
+	require.ErrorIs(t, err, streams.ErrContradiction)
 	require.ErrorContains(t, err, "run mqtt-nats-bridge streams apply")
 	_, _, err = jetstream.SourcedUpTo(natstest.Context(t), js, second)
 	require.ErrorContains(t, err, "stream TELEMETRY at the hub does not source TELEMETRY of domain site-b")
 
 	apply(t, js, second)
-	for _, specs := range [][]jetstream.StreamSpec{first, second} {
-		d, err = jetstream.Plan(natstest.Context(t), js, specs, nil)
+	for _, specs := range [][]streams.Spec{first, second} {
+		d, err = streams.Plan(natstest.Context(t), js, specs, nil)
 		require.NoError(t, err)
 		require.True(t, d.Empty(), "each site finds itself: %s", d)
 	}

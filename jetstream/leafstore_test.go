@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // powerCut makes a store look as one that was in use when its machine went down.
@@ -66,7 +67,7 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 }
 
 // renumber waits until the hub's word allows to go on.
-func renumber(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []jetstream.StreamSpec) {
+func renumber(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []streams.Spec) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		at, _, err := jetstream.SourcedUpTo(natstest.Context(t), hub, streams)

@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // The streams of a leaf node keep what the hub has not confirmed. The hub tells
@@ -170,7 +171,7 @@ var ErrUnsourced = errors.New("the hub takes nothing from here")
 // stored nothing, and the error, an [ErrUnsourced], says so. given: the hub has been
 // given everything, just now; what is not stored then it has passed over, for it had
 // a message with that id.
-func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec) (positions map[string]uint64, given map[string]bool, err error) {
+func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Spec) (positions map[string]uint64, given map[string]bool, err error) {
 	positions, given = map[string]uint64{}, map[string]bool{}
 	var faults []error
 	for _, spec := range streams {
@@ -198,9 +199,9 @@ func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []StreamSpec
 	return positions, given, errors.Join(faults...)
 }
 
-func findSource(sources []*natsjs.StreamSourceInfo, want SourceSpec) *natsjs.StreamSourceInfo {
+func findSource(sources []*natsjs.StreamSourceInfo, want streams.SourceSpec) *natsjs.StreamSourceInfo {
 	for _, s := range sources {
-		if s.Name == want.Stream && s.External != nil && s.External.APIPrefix == want.api() {
+		if s.Name == want.Stream && s.External != nil && s.External.APIPrefix == want.API() {
 			return s
 		}
 	}

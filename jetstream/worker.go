@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 const (
@@ -123,7 +124,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 	cfg := consumer.CachedInfo().Config
 	w.consumer, w.ackWait = consumer, cfg.AckWait
 	if w.ackWait <= 0 {
-		w.ackWait = DefaultAckWait
+		w.ackWait = streams.DefaultAckWait
 	}
 	w.limit = uint64(w.o.MaxDeliveries)
 	if cfg.MaxDeliver > 0 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // Defaults of [WorkersOptions].
@@ -35,7 +37,7 @@ type Handler func(ctx context.Context, batch []*Message)
 // Consumer and Handler are required.
 type WorkersOptions struct {
 	JetStream natsjs.JetStream
-	// Stream and Consumer name a consumer that exists; [Manage] makes it.
+	// Stream and Consumer name a consumer that exists; [streams.Manage] makes it.
 	Stream, Consumer string
 	Handler          Handler
 
@@ -89,7 +91,7 @@ func NewWorkers(o WorkersOptions) (*Workers, error) {
 		return nil, errors.New("set up workers: JetStream is required")
 	case o.Handler == nil:
 		return nil, errors.New("set up workers: a handler is required")
-	case !validName(o.Stream) || !validName(o.Consumer):
+	case !streams.ValidName(o.Stream) || !streams.ValidName(o.Consumer):
 		return nil, fmt.Errorf("set up workers: %q and %q: the names of a stream and a consumer are required", o.Stream, o.Consumer)
 	case o.Workers < 0 || o.Batch < 0 || o.BatchBytes < 0 || o.MaxDeliveries < 0:
 		return nil, errors.New("set up workers: a number is negative")

@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // shop is a server with a stream, a consumer and the quarantine.
@@ -25,16 +26,16 @@ type shop struct {
 	t  *testing.T
 	js natsjs.JetStream
 	// spec is the consumer's.
-	spec jetstream.ConsumerSpec
+	spec streams.ConsumerSpec
 }
 
-func openShop(t *testing.T, spec jetstream.ConsumerSpec) *shop {
+func openShop(t *testing.T, spec streams.ConsumerSpec) *shop {
 	t.Helper()
 	s := &shop{t: t, js: natstest.JetStream(t, natstest.StartServer(t, nil)), spec: spec}
 	s.spec.Stream, s.spec.Name = "T", "workers"
-	_, err := jetstream.Manage(natstest.Context(t), s.js, jetstream.ManageCreate, []jetstream.StreamSpec{
+	_, err := streams.Manage(natstest.Context(t), s.js, streams.ManageCreate, []streams.Spec{
 		{Name: "T", Subjects: []string{"t.>"}}, {Name: "QUARANTINE", Subjects: []string{"quarantine.>"}},
-	}, []jetstream.ConsumerSpec{s.spec})
+	}, []streams.ConsumerSpec{s.spec})
 	require.NoError(t, err)
 	return s
 }
@@ -142,7 +143,7 @@ func allDone(batch []*jetstream.Message) {
 
 func TestWorkersShareTheMessages(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	var seen tally
 	largest := make(chan int, 1000)
 	handler := func(_ context.Context, batch []*jetstream.Message) {
@@ -164,7 +165,7 @@ func TestWorkersShareTheMessages(t *testing.T) {
 
 func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 3)
 	in, out := make(chan int), make(chan struct{})
 	w, _ := s.work(jetstream.WorkersOptions{Workers: 1, Handler: func(_ context.Context, batch []*jetstream.Message) {
@@ -182,7 +183,7 @@ func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 
 func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{AckWait: 300 * time.Millisecond})
+	s := openShop(t, streams.ConsumerSpec{AckWait: 300 * time.Millisecond})
 	s.publish(0, 5)
 	var seen tally
 	deliveries := make(chan struct{}, 100)
@@ -205,7 +206,7 @@ func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
 
 func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 4)
 	var mu sync.Mutex
 	first := map[string]time.Time{}
@@ -234,7 +235,7 @@ func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
 
 func TestAMessageWithoutAWordComesAgain(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 1)
 	deliveries := make(chan uint64, 10)
 	w, _ := s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
@@ -251,7 +252,7 @@ func TestAMessageWithoutAWordComesAgain(t *testing.T) {
 
 func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	msg := &nats.Msg{Subject: "t.tenant.x%2Ey", Data: []byte("{"), Header: nats.Header{
 		"Nats-Msg-Id": {"abc"}, "Bridge-Cn": {"acme/dev-1"}, "Nats-Expected-Stream": {"T"}, "Other": {"kept"},
 	}}
@@ -285,7 +286,7 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 
 func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	require.NoError(t, s.js.DeleteStream(natstest.Context(t), "QUARANTINE"))
 	s.publish(0, 1)
 	held := make(chan error, 100)
@@ -306,7 +307,7 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 // too long for a line of the protocol.
 func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	subject := "t.some." + strings.Repeat("x", 4050)
 	require.NoError(t, s.js.Conn().Publish(subject, []byte("bad")))
 	require.NoError(t, s.js.Conn().Flush())
@@ -328,7 +329,7 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 
 func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 	t.Parallel()
-	for name, spec := range map[string]jetstream.ConsumerSpec{
+	for name, spec := range map[string]streams.ConsumerSpec{
 		"counted by the workers": {AckWait: time.Second},
 		"limited by the server":  {AckWait: time.Second, MaxDeliver: 4},
 	} {
@@ -362,7 +363,7 @@ func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 // who kept no count.
 func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{MaxDeliver: 1})
+	s := openShop(t, streams.ConsumerSpec{MaxDeliver: 1})
 	handled := make(chan string, 10)
 	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
 		for _, m := range batch {
@@ -379,7 +380,7 @@ func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 
 func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 10)
 	in, out := make(chan struct{}, 10), make(chan struct{})
 	w, stop := s.work(jetstream.WorkersOptions{Workers: 1, Batch: 5, Handler: func(_ context.Context, batch []*jetstream.Message) {
@@ -399,7 +400,7 @@ func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 
 func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 5)
 	in := make(chan struct{}, 10)
 	_, stop := s.work(jetstream.WorkersOptions{Workers: 1, StopTimeout: 50 * time.Millisecond, Handler: func(ctx context.Context, _ []*jetstream.Message) {
@@ -421,7 +422,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 
 func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	sizes := []int{10, 300_000, 20, 400_000, 30}
 	for i, size := range sizes {
 		_, err := s.js.Publish(natstest.Context(t), fmt.Sprint("t.", i), make([]byte, size))
@@ -447,7 +448,7 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 // is too large takes most of the time for which a pull waits.
 func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	_, err := s.js.Publish(natstest.Context(t), "t.large", make([]byte, 20_000))
 	require.NoError(t, err)
 	s.publish(0, 1)
@@ -468,7 +469,7 @@ func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 
 func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	require.NoError(t, s.js.DeleteConsumer(natstest.Context(t), "T", "workers"))
 	s.publish(0, 3)
 	trouble := make(chan error, 100)
@@ -477,7 +478,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 		Hooks:   jetstream.WorkersHooks{Trouble: func(err error) { trouble <- err }},
 	})
 	require.ErrorContains(t, natstest.Receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
-	_, err := jetstream.Manage(natstest.Context(t), s.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{s.spec})
+	_, err := streams.Manage(natstest.Context(t), s.js, streams.ManageCreate, nil, []streams.ConsumerSpec{s.spec})
 	require.NoError(t, err)
 	// One that was made just now may not answer the first pull.
 	for natstest.Receive(t, "word that it goes on", trouble) != nil {
@@ -497,7 +498,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 
 func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 7)
 	out := make(chan struct{})
 	w, _ := s.work(jetstream.WorkersOptions{Workers: 1, Batch: 2, Handler: func(_ context.Context, batch []*jetstream.Message) {
@@ -530,7 +531,7 @@ func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {
 
 func TestIDsOfMessagesWithoutOneDiffer(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, jetstream.ConsumerSpec{})
+	s := openShop(t, streams.ConsumerSpec{})
 	for range 3 {
 		_, err := s.js.Publish(natstest.Context(t), "t.same", []byte("same"))
 		require.NoError(t, err)

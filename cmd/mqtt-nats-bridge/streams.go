@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // streamsCommand is streams and consumers as code.
@@ -137,10 +137,10 @@ func openStreams(c *config.Config, plan *daemon.Plan) (*streamsTask, error) {
 const streamsTimeout = 30 * time.Second
 
 // difference prints what it returns.
-func (t *streamsTask) difference(ctx context.Context, p *program) (*jetstream.Difference, error) {
+func (t *streamsTask) difference(ctx context.Context, p *program) (*streams.Difference, error) {
 	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
 	defer cancel()
-	d, err := jetstream.Plan(ctx, t.js, t.plan.Streams, t.plan.Consumers)
+	d, err := streams.Plan(ctx, t.js, t.plan.Streams, t.plan.Consumers)
 	if err != nil {
 		return nil, fmt.Errorf("compare the streams: %w", err)
 	}
@@ -151,7 +151,7 @@ func (t *streamsTask) difference(ctx context.Context, p *program) (*jetstream.Di
 func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
 	defer cancel()
-	report, err := jetstream.Manage(ctx, t.js, jetstream.ManageApply, t.plan.Streams, t.plan.Consumers)
+	report, err := streams.Manage(ctx, t.js, streams.ManageApply, t.plan.Streams, t.plan.Consumers)
 	if report != nil {
 		// Also with an error: what was done before it stays done.
 		for _, name := range report.Created {

@@ -14,7 +14,7 @@ import (
 // Local reports what shows without a peer: the lanes, the warnings that the
 // bridge logs at start, the directory of the journals.
 func Local(c *config.Config, plan *daemon.Plan, r *Report) {
-	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(c, plan), streams(plan))
+	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(c, plan), streamNames(plan))
 	for _, w := range c.Warnings() {
 		r.Note("config", "%s", w)
 	}
@@ -38,7 +38,7 @@ func lanes(c *config.Config, plan *daemon.Plan) string {
 	return fmt.Sprintf("%d lanes %s to %s", len(plan.Lanes), first, last)
 }
 
-func streams(plan *daemon.Plan) string {
+func streamNames(plan *daemon.Plan) string {
 	if len(plan.Streams) == 0 {
 		return "no stream of its own"
 	}

@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // answerTimeout bounds each request to JetStream.
@@ -148,7 +148,7 @@ func size[N int64 | uint64](n N) string {
 }
 
 // account holds the storage that missing streams reserve against the account's.
-func (n *natsCheck) account(ctx context.Context, missing []jetstream.StreamSpec) {
+func (n *natsCheck) account(ctx context.Context, missing []streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
 	info, err := n.js.AccountInfo(bounded)

@@ -16,8 +16,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 func startNATS(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
@@ -66,7 +66,7 @@ func openJetStream(t *testing.T, url string, options ...nats.Option) natsjs.JetS
 func apply(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
 	_, plan := load(t)
-	_, err := jetstream.Manage(context.Background(), js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	_, err := streams.Manage(context.Background(), js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
 }
 
@@ -263,7 +263,7 @@ func TestAReplicatedStreamStoresNoProbe(t *testing.T) {
 	require.Eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+		_, err := streams.Manage(ctx, js, streams.ManageCreate, plan.Streams, plan.Consumers)
 		return err == nil
 	}, 60*time.Second, 50*time.Millisecond)
 	out, r := checkNATS(t, env...)

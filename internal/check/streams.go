@@ -15,18 +15,19 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // streams compares the streams with the configuration as the start of the bridge
 // would, changes nothing, and returns those that the start would make. ok is
 // false where JetStream does not answer at all.
-func (n *natsCheck) streams(ctx context.Context) (missing []jetstream.StreamSpec, ok bool) {
+func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok bool) {
 	if n.config.Streams.Manage == config.ManageOff {
 		n.report.Note("streams", "streams.manage is off: they are not compared, only written to")
 		return nil, true
 	}
 	bounded, stop := n.watch.guard(ctx)
-	d, err := jetstream.Plan(bounded, n.js, n.plan.Streams, n.plan.Consumers)
+	d, err := streams.Plan(bounded, n.js, n.plan.Streams, n.plan.Consumers)
 	stop()
 	if err != nil {
 		advice := "enable JetStream, or see the server's log"
@@ -37,9 +38,9 @@ func (n *natsCheck) streams(ctx context.Context) (missing []jetstream.StreamSpec
 		return nil, refused(bounded)
 	}
 	create := n.config.Streams.Manage == config.ManageCreate
-	var present []jetstream.StreamSpec
+	var present []streams.Spec
 	for _, s := range d.Streams {
-		if s.State == jetstream.Missing && create {
+		if s.State == streams.Missing && create {
 			n.report.Note("stream "+s.Spec.Name, "does not exist yet, the bridge makes it at start")
 			missing = append(missing, s.Spec)
 			continue
@@ -55,10 +56,10 @@ func (n *natsCheck) streams(ctx context.Context) (missing []jetstream.StreamSpec
 
 // contradictions reports what would stop the start, and what differs without
 // stopping it.
-func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference, present []jetstream.StreamSpec) {
+func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, present []streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
-	if _, err := jetstream.Manage(bounded, n.js, jetstream.ManageVerify, present, n.plan.Consumers); err != nil {
+	if _, err := streams.Manage(bounded, n.js, streams.ManageVerify, present, n.plan.Consumers); err != nil {
 		// The first line is the sentinel's, each other one names a stream, the
 		// field and the way to fix it.
 		_, faults, found := strings.Cut(err.Error(), "\n")
@@ -70,7 +71,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference,
 		}
 	}
 	for _, s := range d.Streams {
-		if s.State == jetstream.Equal {
+		if s.State == streams.Equal {
 			n.report.OK("stream "+s.Spec.Name, "as declared, holds %s", strings.Join(s.Spec.Subjects, " "))
 		}
 		for _, f := range s.Fields {
@@ -81,14 +82,14 @@ func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference,
 	}
 	for _, c := range d.Consumers {
 		switch {
-		case c.State == jetstream.Differs:
+		case c.State == streams.Differs:
 			for _, f := range c.Fields {
 				if f.Contradicts {
 					continue // failed above
 				}
 				n.report.Note("consumer "+c.Spec.Name, "of stream %s: %s is %s, declared is %s", c.Spec.Stream, f.Name, f.Is, f.Want)
 			}
-		case c.State == jetstream.Missing && n.config.Streams.Manage == config.ManageVerify:
+		case c.State == streams.Missing && n.config.Streams.Manage == config.ManageVerify:
 			n.report.Note("consumer "+c.Spec.Name, "of stream %s does not exist: run mqtt-nats-bridge streams apply", c.Spec.Stream)
 		}
 	}
@@ -96,7 +97,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *jetstream.Difference,
 
 // room reports what a stream cannot take: a message of the largest size, or any,
 // where it is full and discards new ones.
-func (n *natsCheck) room(ctx context.Context, spec jetstream.StreamSpec) {
+func (n *natsCheck) room(ctx context.Context, spec streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
 	stream, err := n.js.Stream(bounded, spec.Name)
@@ -118,7 +119,7 @@ func (n *natsCheck) room(ctx context.Context, spec jetstream.StreamSpec) {
 // creation reports whether the bridge may make what is missing. The probe is an
 // empty configuration, whose name contradicts the request's subject: nats-server
 // refuses it before it does anything.
-func (n *natsCheck) creation(ctx context.Context, missing []jetstream.StreamSpec) {
+func (n *natsCheck) creation(ctx context.Context, missing []streams.Spec) {
 	for _, s := range missing {
 		n.mayCreate(ctx, "stream "+s.Name, s.Name)
 	}

@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -61,7 +61,7 @@ const firstWait = time.Second
 // Start starts a bridge. A broker or a NATS server that cannot be reached is no
 // error: the bridge goes on trying and is not ready. An error is a fault in the
 // configuration (*config.Faults) or a contradiction between it and the streams
-// that are there (jetstream.ErrContradiction).
+// that are there (streams.ErrContradiction).
 func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	c := opts.Config
 	plan, err := Compile(c)
@@ -124,7 +124,7 @@ func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
 // startStreams looks after the streams until run ends, and waits for them, but not
 // for long. The error is a contradiction, or that of ctx.
 func (b *Bridge) startStreams(ctx, run context.Context) error {
-	mode := jetstream.ManageMode(b.opts.Config.Streams.Manage)
+	mode := streams.ManageMode(b.opts.Config.Streams.Manage)
 	if b.leaf != nil { // lanes store here, whatever the hub has
 		b.wait.Go(func() { b.leaf.manageStreams(run, mode, b.plan) })
 		b.wait.Go(func() { b.leaf.run(run) })

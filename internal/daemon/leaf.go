@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // leafUnit is the leaf node of nats.mode leaf: it looks once a second at both its
@@ -23,7 +24,7 @@ type leafUnit struct {
 	config  config.Leaf
 	lanes   int
 	control *control
-	streams []jetstream.StreamSpec
+	streams []streams.Spec
 	log     zerolog.Logger
 	// open is closed when lanes may store: at once, unless the store may have
 	// been set back by a power cut.
@@ -82,7 +83,7 @@ const (
 )
 
 // LeafOptions is the leaf node that c describes.
-func LeafOptions(c *config.Config, streams []jetstream.StreamSpec) jetstream.LeafOptions {
+func LeafOptions(c *config.Config, streams []streams.Spec) jetstream.LeafOptions {
 	l := c.NATS.Leaf
 	return jetstream.LeafOptions{
 		Hub: ConnectOptions(c, c.MQTT.ClientID), URLs: l.URL.String(), Domain: l.Domain, StoreDir: l.StoreDir,
@@ -336,7 +337,7 @@ func (u *leafUnit) lookAtStore(ctx context.Context) error {
 
 // manageStreams makes or checks the hub's streams. Nothing about them ends the
 // bridge: it stores here until then.
-func (u *leafUnit) manageStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) {
+func (u *leafUnit) manageStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) {
 	// A stream made before the link stands asks for its source in vain, and
 	// again only after half a minute.
 	u.awaitLink(ctx, 10*time.Second)

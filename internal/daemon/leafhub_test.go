@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // leafHub is a hub with a listener for leaf nodes, and its URL.
@@ -77,7 +78,7 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	plan, err := Compile(c)
 	require.NoError(t, err)
 	b := run(t, append(env, "BRIDGE_STREAMS_MANAGE=off")...)
-	_, err = jetstream.Manage(t.Context(), b.control.js, jetstream.ManageCreate, plan.Streams, nil)
+	_, err = streams.Manage(t.Context(), b.control.js, streams.ManageCreate, plan.Streams, nil)
 	require.NoError(t, err)
 	waitReady(t, b)
 	telemetry, err := b.control.js.Stream(t.Context(), "TELEMETRY")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // lookupOptions let the lanes' publishers ask the streams for what JetStream may have
@@ -37,7 +38,7 @@ func (c *control) lookupOptions(plan *Plan) *jetstream.LookupOptions {
 func (p *Plan) streamOf(subject string) string {
 	for _, s := range p.Streams {
 		for _, filter := range s.Subjects {
-			if jetstream.Covers(filter, subject) {
+			if streams.Covers(filter, subject) {
 				return s.Name
 			}
 		}

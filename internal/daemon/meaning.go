@@ -7,7 +7,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -23,8 +23,8 @@ type meaning struct {
 	prefix *subjects.Prefix // nil with plain topics
 	// routes has one for each topic; without a Pattern where that is at fault.
 	routes    []subjects.Route
-	streams   []jetstream.StreamSpec
-	consumers []jetstream.ConsumerSpec
+	streams   []streams.Spec
+	consumers []streams.ConsumerSpec
 }
 
 func meaningOf(c *config.Config) *meaning {
@@ -120,7 +120,7 @@ func (m *meaning) compareTopic(i int) {
 
 // checkStreams also finds topics that differ and whose subjects do not.
 func (m *meaning) checkStreams() {
-	err := jetstream.ValidateSpecs(m.streams, m.consumers)
+	err := streams.ValidateSpecs(m.streams, m.consumers)
 	if err == nil {
 		return
 	}
@@ -130,7 +130,7 @@ func (m *meaning) checkStreams() {
 	}
 	for _, err := range all {
 		path := "streams"
-		var overlap *jetstream.OverlapError
+		var overlap *streams.OverlapError
 		if errors.As(err, &overlap) {
 			path = m.overlapPath(overlap)
 		}
@@ -139,7 +139,7 @@ func (m *meaning) checkStreams() {
 }
 
 // overlapPath is the later of the topics whose subjects overlap.
-func (m *meaning) overlapPath(o *jetstream.OverlapError) string {
+func (m *meaning) overlapPath(o *streams.OverlapError) string {
 	for i := len(m.routes) - 1; i >= 0; i-- {
 		if m.routes[i].Pattern == nil {
 			continue

@@ -5,7 +5,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -15,8 +15,8 @@ type Plan struct {
 	Rules     *bridge.Rules
 	Limits    bridge.Limits
 	Lanes     []LanePlan
-	Streams   []jetstream.StreamSpec
-	Consumers []jetstream.ConsumerSpec
+	Streams   []streams.Spec
+	Consumers []streams.ConsumerSpec
 	// Local: the lanes store in the leaf node's streams of the same names.
 	Local bool
 }
@@ -120,9 +120,9 @@ func attestedLane(c *config.Config, prefix *subjects.Prefix, set *subjects.Set, 
 
 // streamPlans declares the streams that the routes' subjects go to, and the
 // consumers that ingest expects. A route without a pattern is passed over.
-func streamPlans(c *config.Config, routes []subjects.Route) ([]jetstream.StreamSpec, []jetstream.ConsumerSpec) {
-	var streams []jetstream.StreamSpec
-	var consumers []jetstream.ConsumerSpec
+func streamPlans(c *config.Config, routes []subjects.Route) ([]streams.Spec, []streams.ConsumerSpec) {
+	var specs []streams.Spec
+	var consumers []streams.ConsumerSpec
 	sections := []struct {
 		stream   config.TopicStream
 		spec     config.Stream
@@ -145,25 +145,25 @@ func streamPlans(c *config.Config, routes []subjects.Route) ([]jetstream.StreamS
 		if len(held) == 0 {
 			continue
 		}
-		streams = append(streams, streamSpec(c, s.spec, held, "from MQTT by mqtt-nats-bridge"))
-		consumers = append(consumers, jetstream.ConsumerSpec{
+		specs = append(specs, streamSpec(c, s.spec, held, "from MQTT by mqtt-nats-bridge"))
+		consumers = append(consumers, streams.ConsumerSpec{
 			Stream: s.spec.Name, Name: s.consumer,
-			AckWait: jetstream.DefaultAckWait, MaxAckPending: jetstream.DefaultMaxAckPending,
+			AckWait: streams.DefaultAckWait, MaxAckPending: streams.DefaultMaxAckPending,
 		})
 	}
 	if c.Quarantine.Store {
-		streams = append(streams, streamSpec(c, c.Streams.Quarantine,
+		specs = append(specs, streamSpec(c, c.Streams.Quarantine,
 			[]string{bridge.QuarantineSubject + ".>"}, "messages mqtt-nats-bridge refused, with the reason"))
 	}
-	return streams, consumers
+	return specs, consumers
 }
 
-func streamSpec(c *config.Config, s config.Stream, held []string, description string) jetstream.StreamSpec {
-	var sources []jetstream.SourceSpec
+func streamSpec(c *config.Config, s config.Stream, held []string, description string) streams.Spec {
+	var sources []streams.SourceSpec
 	if c.NATS.Mode == config.LeafMode {
-		sources = []jetstream.SourceSpec{{Stream: s.Name, Domain: c.NATS.Leaf.Domain}}
+		sources = []streams.SourceSpec{{Stream: s.Name, Domain: c.NATS.Leaf.Domain}}
 	}
-	return jetstream.StreamSpec{
+	return streams.Spec{
 		Name: s.Name, Sources: sources, Description: description, Subjects: held,
 		MaxAge: s.MaxAge, MaxBytes: int64(s.MaxBytes), MaxMsgsPerSubject: int64(s.MaxPerSubject),
 		DuplicateWindow: c.Streams.DuplicateWindow, Replicas: c.Streams.Replicas,

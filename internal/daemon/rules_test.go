@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 func TestDefaultsAreTheWireContract(t *testing.T) {
@@ -30,7 +30,7 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	report, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	report, err := streams.Manage(ctx, js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
 	require.Len(t, report.Created, 7)
 	require.Empty(t, report.Notes)
@@ -80,7 +80,7 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 			return err == nil && info.NumPending == 1
 		}, patience, 10*time.Millisecond)
 	}
-	again, err := jetstream.Plan(ctx, js, plan.Streams, plan.Consumers)
+	again, err := streams.Plan(ctx, js, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
 	require.True(t, again.Empty(), again)
 }

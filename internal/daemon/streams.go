@@ -9,14 +9,14 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // ensureStreams makes or checks the streams, again and again until that has
 // worked once. Only a contradiction is final.
-func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) error {
-	if mode == jetstream.ManageOff {
+func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) error {
+	if mode == streams.ManageOff {
 		c.streamsAre("")
 		c.probeLookups(ctx, plan)
 		return nil
@@ -31,7 +31,7 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 				c.probeLookups(ctx, plan)
 				return nil
 			}
-			if errors.Is(err, jetstream.ErrContradiction) {
+			if errors.Is(err, streams.ErrContradiction) {
 				return err
 			}
 			c.streamsNotReady(err)
@@ -50,12 +50,12 @@ func (c *control) ensureStreams(ctx context.Context, mode jetstream.ManageMode, 
 
 // manage brings the streams once to where the mode wants them. A missing permission ends it
 // immediately, with a conn.PermissionError.
-func (c *control) manage(ctx context.Context, mode jetstream.ManageMode, plan *Plan) (*jetstream.Report, error) {
-	ctx, stop := c.denied.Guard(ctx, jetstream.Manages)
+func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *Plan) (*streams.Report, error) {
+	ctx, stop := c.denied.Guard(ctx, streams.Manages)
 	defer stop()
 	attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	report, err := jetstream.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
+	report, err := streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
 	var denied *conn.PermissionError
 	if err != nil && errors.As(context.Cause(ctx), &denied) {
 		err = denied
@@ -63,7 +63,7 @@ func (c *control) manage(ctx context.Context, mode jetstream.ManageMode, plan *P
 	return report, err
 }
 
-func (c *control) logReport(r *jetstream.Report) {
+func (c *control) logReport(r *streams.Report) {
 	if r == nil {
 		return
 	}
@@ -109,7 +109,7 @@ func (c *control) streamsNotReady(err error) {
 // come back without its store, and every half minute: a stream can be deleted, changed or
 // corrected while the connection stands. A contradiction no longer ends the bridge: it is
 // not ready.
-func (c *control) watchStreams(ctx context.Context, mode jetstream.ManageMode, plan *Plan) {
+func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) {
 	for c.awaitLook(ctx, mode, plan) {
 		if err := c.ensureStreams(ctx, mode, plan); err != nil {
 			c.streamsNotReady(err)
@@ -119,7 +119,7 @@ func (c *control) watchStreams(ctx context.Context, mode jetstream.ManageMode, p
 
 // awaitLook returns true when the streams must be looked at, and false when ctx ends. What
 // a look finds in order, or one that gets no answer just once, is no reason.
-func (c *control) awaitLook(ctx context.Context, mode jetstream.ManageMode, plan *Plan) bool {
+func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *Plan) bool {
 	ticker := time.NewTicker(c.every)
 	defer ticker.Stop()
 	for {
@@ -130,7 +130,7 @@ func (c *control) awaitLook(ctx context.Context, mode jetstream.ManageMode, plan
 			return true
 		case <-ticker.C:
 		}
-		if mode == jetstream.ManageOff || !c.nc.IsConnected() {
+		if mode == streams.ManageOff || !c.nc.IsConnected() {
 			continue
 		}
 		report, err := c.manage(ctx, mode, plan)
@@ -162,7 +162,7 @@ func (c *control) unheld(ctx context.Context, plan *Plan, subject string) bool {
 	}
 	for i := range plan.Rules.Topics.Len() {
 		kind := plan.Rules.Topics.Route(i).Template.StreamSubject()
-		if !jetstream.Covers(kind, subject) {
+		if !streams.Covers(kind, subject) {
 			continue
 		}
 		if _, err := c.js.StreamNameBySubject(ctx, kind); err == nil {

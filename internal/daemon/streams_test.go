@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
@@ -151,7 +151,7 @@ func TestAStreamThatIsMadeJustNowRefusesNothing(t *testing.T) {
 
 func TestAKindOfSubject(t *testing.T) {
 	t.Parallel()
-	require.True(t, jetstream.Covers("a.*.c", "a.b.c"))
-	require.False(t, jetstream.Covers("a.*.c", "a.b.d"))
-	require.False(t, jetstream.Covers("a.*.c", "a.b"))
+	require.True(t, streams.Covers("a.*.c", "a.b.c"))
+	require.False(t, streams.Covers("a.*.c", "a.b.d"))
+	require.False(t, streams.Covers("a.*.c", "a.b"))
 }

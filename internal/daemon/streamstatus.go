@@ -9,7 +9,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // StreamStatus is one of the configured streams.
@@ -36,7 +36,7 @@ type StreamState struct {
 const statusPatience = 2 * time.Second
 
 // streamsStatus reads the streams from the server, all at once.
-func (c *control) streamsStatus(ctx context.Context, specs []jetstream.StreamSpec) []StreamStatus {
+func (c *control) streamsStatus(ctx context.Context, specs []streams.Spec) []StreamStatus {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	all := make([]StreamStatus, len(specs))

@@ -17,7 +17,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 const (
@@ -133,11 +133,11 @@ func defaultPlan(t *testing.T) *daemon.Plan {
 func createStreams(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
 	plan := defaultPlan(t)
-	streams, consumers := plan.Streams, plan.Consumers
-	report, err := jetstream.Manage(t.Context(), js, jetstream.ManageCreate, streams, consumers)
+	specs, consumers := plan.Streams, plan.Consumers
+	report, err := streams.Manage(t.Context(), js, streams.ManageCreate, specs, consumers)
 	require.NoError(t, err)
-	require.Len(t, report.Created, len(streams)+len(consumers))
-	report, err = jetstream.Manage(t.Context(), js, jetstream.ManageVerify, streams, consumers)
+	require.Len(t, report.Created, len(specs)+len(consumers))
+	report, err = streams.Manage(t.Context(), js, streams.ManageVerify, specs, consumers)
 	require.NoError(t, err)
 	require.True(t, report.Difference.Empty())
 }
@@ -236,7 +236,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 
 		changed := defaultPlan(t)
 		changed.Streams[0].MaxAge *= 2
-		report, err := jetstream.Manage(t.Context(), operator.js, jetstream.ManageApply, changed.Streams, changed.Consumers)
+		report, err := streams.Manage(t.Context(), operator.js, streams.ManageApply, changed.Streams, changed.Consumers)
 		require.NoError(t, err)
 		require.Equal(t, []string{"stream TELEMETRY"}, report.Updated)
 		stream, err := operator.js.Stream(t.Context(), "QUARANTINE")

@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // Options of an ingest. Config is required.
@@ -52,7 +53,7 @@ type Ingest struct {
 
 // intake is one consumer and the table that it fills.
 type intake struct {
-	consumer jetstream.ConsumerSpec
+	consumer streams.ConsumerSpec
 	writer   *writer
 	workers  *jetstream.Workers
 	count    int
@@ -220,9 +221,9 @@ func (i *Ingest) plan() error {
 		tables = append(tables, t)
 		connections += s.Workers
 		i.intakes = append(i.intakes, &intake{
-			consumer: jetstream.ConsumerSpec{
+			consumer: streams.ConsumerSpec{
 				Stream: s.Stream, Name: s.Consumer,
-				AckWait: jetstream.DefaultAckWait, MaxAckPending: jetstream.DefaultMaxAckPending,
+				AckWait: streams.DefaultAckWait, MaxAckPending: streams.DefaultMaxAckPending,
 			},
 			writer: &writer{table: t, addresses: a, timeout: c.Database.Timeout},
 			count:  s.Workers,
@@ -350,7 +351,7 @@ const (
 	lookEvery = 30 * time.Second
 )
 
-func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec) error {
+func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) error {
 	if !i.nc.IsConnected() {
 		return conn.ErrDisconnected
 	}
@@ -359,13 +360,13 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 	attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if i.opts.Config.Consumers == config.ConsumersVerify {
-		_, err := jetstream.Manage(attempt, i.js, jetstream.ManageVerify, nil, []jetstream.ConsumerSpec{spec})
-		if errors.Is(err, jetstream.ErrContradiction) {
+		_, err := streams.Manage(attempt, i.js, streams.ManageVerify, nil, []streams.ConsumerSpec{spec})
+		if errors.Is(err, streams.ErrContradiction) {
 			return err
 		}
 		return nil // the workers report what else is in the way
 	}
-	report, err := jetstream.Manage(attempt, i.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{spec})
+	report, err := streams.Manage(attempt, i.js, streams.ManageCreate, nil, []streams.ConsumerSpec{spec})
 	var denied *conn.PermissionError
 	if err != nil && errors.As(context.Cause(ctx), &denied) {
 		return denied
@@ -387,7 +388,7 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec jetstream.ConsumerSpec
 
 // concerns reports whether the permission is one that looking up or making the consumer
 // needs.
-func concerns(p *conn.PermissionError, spec jetstream.ConsumerSpec) bool {
+func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 	if p.Operation == "subscribe to" {
 		return true // an inbox
 	}

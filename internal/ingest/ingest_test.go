@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // TestIngest has the promises that one PostgreSQL serves, each with a database and a
@@ -119,7 +119,7 @@ func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
 	require.NoError(t, r.js.DeleteStream(t.Context(), "TELEMETRY"))
 	_, err = r.js.CreateStream(t.Context(), cfg)
 	require.NoError(t, err)
-	_, err = jetstream.Manage(t.Context(), r.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{{Stream: "TELEMETRY", Name: "ingest-workers"}})
+	_, err = streams.Manage(t.Context(), r.js, streams.ManageCreate, nil, []streams.ConsumerSpec{{Stream: "TELEMETRY", Name: "ingest-workers"}})
 	require.NoError(t, err)
 	r.publish(same, same)
 	r.settled()

@@ -20,8 +20,8 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -91,7 +91,7 @@ func (r *rig) connect(natsURL string) {
 	require.NoError(r.t, err)
 	plan, err := daemon.Compile(c)
 	require.NoError(r.t, err)
-	_, err = jetstream.Manage(r.t.Context(), r.js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	_, err = streams.Manage(r.t.Context(), r.js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(r.t, err)
 }
 
@@ -252,7 +252,7 @@ func (r *rig) replay() {
 	r.t.Helper()
 	for stream, consumer := range map[string]string{"TELEMETRY": "ingest-workers", "SHADOW": "ingest-shadow", "COMMANDS": "ingest-commands"} {
 		require.NoError(r.t, r.js.DeleteConsumer(r.t.Context(), stream, consumer))
-		_, err := jetstream.Manage(r.t.Context(), r.js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{{Stream: stream, Name: consumer}})
+		_, err := streams.Manage(r.t.Context(), r.js, streams.ManageCreate, nil, []streams.ConsumerSpec{{Stream: stream, Name: consumer}})
 		require.NoError(r.t, err)
 	}
 }

@@ -18,8 +18,8 @@ import (
 
 	"mqtt-nats-bridge/internal/ingest"
 	"mqtt-nats-bridge/internal/measure"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // stream and consumer are the bridge's names for them.
@@ -159,7 +159,7 @@ func (b *bench) rewind(ctx context.Context) error {
 	if err := js.DeleteConsumer(ctx, stream, consumer); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
 		return err
 	}
-	_, err = jetstream.Manage(ctx, js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{{Stream: stream, Name: consumer}})
+	_, err = streams.Manage(ctx, js, streams.ManageCreate, nil, []streams.ConsumerSpec{{Stream: stream, Name: consumer}})
 	return err
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // consumers are those of the bridge that ingest pulls from.
@@ -23,7 +23,7 @@ func consumers() map[string]string {
 func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
-	ackWait := jetstream.DefaultAckWait
+	ackWait := streams.DefaultAckWait
 	if quick() {
 		messages, states, devices, kills, ackWait = 20_000, 4000, 100, 2, 2*time.Second
 	}
@@ -103,7 +103,7 @@ func rewind(t *testing.T, js natsjs.JetStream, ackWait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
 		require.NoError(t, js.DeleteConsumer(t.Context(), stream, name))
-		_, err := jetstream.Manage(t.Context(), js, jetstream.ManageCreate, nil, []jetstream.ConsumerSpec{{Stream: stream, Name: name, AckWait: ackWait}})
+		_, err := streams.Manage(t.Context(), js, streams.ManageCreate, nil, []streams.ConsumerSpec{{Stream: stream, Name: name, AckWait: ackWait}})
 		require.NoError(t, err)
 	}
 }

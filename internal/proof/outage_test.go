@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // nobody is a host:port on which nothing listens yet.
@@ -138,7 +139,7 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := daemon.Compile(c)
 	require.NoError(t, err)
-	_, err = jetstream.Manage(t.Context(), js, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+	_, err = streams.Manage(t.Context(), js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
 
 	l.awaitEnd(t)

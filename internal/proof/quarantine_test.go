@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // The streams forget ids after 100 ms here, so that it is not their memory that keeps
@@ -118,7 +118,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 			bridge := connectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
 			plan, err := daemon.Compile(defaults)
 			require.NoError(t, err)
-			_, err = jetstream.Manage(t.Context(), bridge, jetstream.ManageCreate, plan.Streams, plan.Consumers)
+			_, err = streams.Manage(t.Context(), bridge, streams.ManageCreate, plan.Streams, plan.Consumers)
 			require.NoError(t, err)
 			if !strings.Contains(name, "nothing") {
 				m := nats.NewMsg("quarantine.rate_limited.tenant.acme.device.dev-1.telemetry")

@@ -1,4 +1,4 @@
-package jetstream
+package streams
 
 import (
 	"context"
@@ -51,7 +51,7 @@ type Report struct {
 // Besides what [Plan] asks it uses $JS.API.STREAM.CREATE.<stream>,
 // $JS.API.CONSUMER.CREATE.<stream>.<consumer>[.<filter>] and, under apply,
 // $JS.API.STREAM.UPDATE.<stream>.
-func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams []StreamSpec, consumers []ConsumerSpec) (*Report, error) {
+func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams []Spec, consumers []ConsumerSpec) (*Report, error) {
 	if mode == ManageOff {
 		return &Report{}, nil
 	}

@@ -1,4 +1,4 @@
-package jetstream
+package streams
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ type SourceSpec struct {
 	Domain string // the leaf node's JetStream domain
 }
 
-func (s SourceSpec) api() string { return "$JS." + s.Domain + ".API" }
+func (s SourceSpec) API() string { return "$JS." + s.Domain + ".API" }
 
 func (s SourceSpec) String() string { return s.Stream + " of domain " + s.Domain }
 
@@ -24,12 +24,12 @@ func (s SourceSpec) String() string { return s.Stream + " of domain " + s.Domain
 // that would never come (nats-server 2.15, trySetupSourceConsumer).
 func (s SourceSpec) config() *natsjs.StreamSource {
 	return &natsjs.StreamSource{
-		Name: s.Stream, OptStartSeq: 1, External: &natsjs.ExternalStream{APIPrefix: s.api()},
+		Name: s.Stream, OptStartSeq: 1, External: &natsjs.ExternalStream{APIPrefix: s.API()},
 	}
 }
 
 func (s SourceSpec) same(source *natsjs.StreamSource) bool {
-	return source.Name == s.Stream && sourceAPI(source) == s.api()
+	return source.Name == s.Stream && sourceAPI(source) == s.API()
 }
 
 // takesAll: nothing is left out at the beginning or by a filter.

@@ -1,4 +1,4 @@
-package jetstream
+package streams
 
 import (
 	"context"
@@ -42,7 +42,7 @@ type Holder struct{ Subject, Stream string }
 
 // StreamDifference is one stream against its spec.
 type StreamDifference struct {
-	Spec    StreamSpec
+	Spec    Spec
 	State   State
 	Fields  []Field
 	Holders []Holder
@@ -69,7 +69,7 @@ type Difference struct {
 // permission to ask $JS.API.STREAM.INFO.<stream>, $JS.API.STREAM.NAMES (only
 // where a subject is not held by its own stream) and
 // $JS.API.CONSUMER.INFO.<stream>.<consumer>.
-func Plan(ctx context.Context, js natsjs.JetStream, streams []StreamSpec, consumers []ConsumerSpec) (*Difference, error) {
+func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []ConsumerSpec) (*Difference, error) {
 	d := &Difference{}
 	for _, spec := range streams {
 		s, err := planStream(ctx, js, spec)
@@ -88,7 +88,7 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []StreamSpec, consum
 	return d, nil
 }
 
-func planStream(ctx context.Context, js natsjs.JetStream, spec StreamSpec) (StreamDifference, error) {
+func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDifference, error) {
 	d := StreamDifference{Spec: spec, State: Missing}
 	stream, err := js.Stream(ctx, spec.Name)
 	switch {
@@ -120,14 +120,14 @@ func planStream(ctx context.Context, js natsjs.JetStream, spec StreamSpec) (Stre
 	return d, nil
 }
 
-func streamFields(is natsjs.StreamConfig, want StreamSpec) []Field {
+func streamFields(is natsjs.StreamConfig, want Spec) []Field {
 	var fields []Field
 	add := func(differs bool, f Field) {
 		if differs {
 			fields = append(fields, f)
 		}
 	}
-	if !sameSet(is.Subjects, want.Subjects) {
+	if !SameSubjects(is.Subjects, want.Subjects) {
 		lacks := slices.ContainsFunc(want.Subjects, func(s string) bool { return !coveredBy(s, is.Subjects) })
 		fields = append(fields, Field{
 			Name: "subjects", Is: formatList(is.Subjects), Want: formatList(want.Subjects), Contradicts: lacks,
@@ -226,7 +226,7 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 		Name: "inactive_threshold", Is: formatDuration(is.InactiveThreshold), Want: "none", Contradicts: true,
 	})
 	add(is.PriorityPolicy == natsjs.PriorityPolicyPinned, Field{Name: "priority_policy", Is: "pinned_client", Want: "none", Fixed: true})
-	add(!sameSet(filters, want.FilterSubjects), Field{
+	add(!SameSubjects(filters, want.FilterSubjects), Field{
 		Name: "filter_subjects", Is: formatList(filters), Want: formatList(want.FilterSubjects),
 		Contradicts: narrower(filters, want.FilterSubjects),
 	})

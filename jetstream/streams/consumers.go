@@ -1,4 +1,4 @@
-package jetstream
+package streams
 
 import (
 	"fmt"
@@ -72,7 +72,7 @@ func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
 
 func (c ConsumerSpec) validate(streams map[string]bool) []error {
 	var faults []error
-	if !validName(c.Name) {
+	if !ValidName(c.Name) {
 		return []error{fmt.Errorf("consumer name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", c.Name)}
 	}
 	if !streams[c.Stream] {

@@ -1,15 +1,15 @@
-package jetstream_test
+package streams_test
 
 import (
 	"time"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // fleetStreams are streams such as a fleet of devices has.
-func fleetStreams() []jetstream.StreamSpec {
+func fleetStreams() []streams.Spec {
 	const day, gib = 24 * time.Hour, 1 << 30
-	return []jetstream.StreamSpec{
+	return []streams.Spec{
 		{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, MaxAge: day, MaxBytes: 10 * gib},
 		{Name: "SHADOW", Subjects: []string{"tenant.*.device.*.shadow.reported"}, MaxAge: day, MaxBytes: gib},
 		{Name: "COMMANDS", Subjects: []string{"tenant.*.device.*.commands.ack"}, MaxAge: day, MaxBytes: gib},
@@ -17,8 +17,8 @@ func fleetStreams() []jetstream.StreamSpec {
 	}
 }
 
-func fleetConsumers() []jetstream.ConsumerSpec {
-	return []jetstream.ConsumerSpec{
+func fleetConsumers() []streams.ConsumerSpec {
+	return []streams.ConsumerSpec{
 		{Stream: "TELEMETRY", Name: "ingest-workers"},
 		{Stream: "SHADOW", Name: "ingest-shadow"},
 		{Stream: "COMMANDS", Name: "ingest-commands"},

@@ -1,4 +1,6 @@
-package jetstream
+// Package streams has streams and consumers as they are declared: whether that is valid, how
+// it differs from what exists, and the step between.
+package streams
 
 import (
 	"errors"
@@ -13,10 +15,10 @@ import (
 // defaultDuplicateWindow is nats-server's own.
 const defaultDuplicateWindow = 2 * time.Minute
 
-// StreamSpec is a stream as it must be. The zero value of a field is
+// Spec is a stream as it must be. The zero value of a field is
 // nats-server's default; what a spec does not speak of (compression, placement,
 // sources …) is left alone in a stream that exists.
-type StreamSpec struct {
+type Spec struct {
 	Name        string
 	Description string // given on creation, never compared
 	Subjects    []string
@@ -40,7 +42,7 @@ type StreamSpec struct {
 
 // normal fills in what nats-server would (server/stream.go, checkStreamCfg), so
 // that a spec can be compared with a stream's configuration.
-func (s StreamSpec) normal() StreamSpec {
+func (s Spec) normal() Spec {
 	unlimited := func(v *int64) {
 		if *v <= 0 {
 			*v = -1
@@ -61,7 +63,7 @@ func (s StreamSpec) normal() StreamSpec {
 }
 
 // config is what the stream is created with.
-func (s StreamSpec) config() natsjs.StreamConfig {
+func (s Spec) config() natsjs.StreamConfig {
 	// Direct gets let `nats stream get` and `view` read without the leader's
 	// help; natscli creates streams that way too.
 	cfg := natsjs.StreamConfig{Name: s.Name, Description: s.Description, AllowDirect: true}
@@ -70,7 +72,7 @@ func (s StreamSpec) config() natsjs.StreamConfig {
 }
 
 // applyTo sets what the spec speaks of and leaves the rest of cfg as it is.
-func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
+func (s Spec) applyTo(cfg *natsjs.StreamConfig) {
 	s = s.normal()
 	cfg.Subjects = slices.Clone(s.Subjects)
 	cfg.Storage, cfg.Retention, cfg.Discard = s.Storage, s.Retention, s.Discard
@@ -83,12 +85,12 @@ func (s StreamSpec) applyTo(cfg *natsjs.StreamConfig) {
 	cfg.NoAck = false
 }
 
-func (s StreamSpec) validate() []error {
+func (s Spec) validate() []error {
 	var faults []error
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("stream %s: "+format, append([]any{s.Name}, args...)...))
 	}
-	if !validName(s.Name) {
+	if !ValidName(s.Name) {
 		return []error{fmt.Errorf("stream name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", s.Name)}
 	}
 	if len(s.Subjects) == 0 {
@@ -141,7 +143,7 @@ func (e *OverlapError) Error() string {
 // that overlap within or between streams, consumers of streams that are not in
 // the list. The faults are joined, an [OverlapError] for what overlaps; nil where
 // there are none.
-func ValidateSpecs(streams []StreamSpec, consumers []ConsumerSpec) error {
+func ValidateSpecs(streams []Spec, consumers []ConsumerSpec) error {
 	var faults []error
 	names := map[string]bool{}
 	for i, s := range streams {
@@ -171,7 +173,7 @@ func ValidateSpecs(streams []StreamSpec, consumers []ConsumerSpec) error {
 	return errors.Join(faults...)
 }
 
-func validName(name string) bool {
+func ValidName(name string) bool {
 	return name != "" && len(name) <= 255 && !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r == 0x7f || strings.ContainsRune(`.*>/\`, r)
 	})

@@ -1,4 +1,4 @@
-package jetstream_test
+package streams_test
 
 import (
 	"context"
@@ -15,22 +15,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
 	t.Parallel()
-	err := jetstream.ValidateSpecs(
-		[]jetstream.StreamSpec{
+	err := streams.ValidateSpecs(
+		[]streams.Spec{
 			{Name: "A", Subjects: []string{"a.>", "a.b", "bad..subject"}},
 			{Name: "A", Subjects: []string{"x"}, MaxAge: time.Second, DuplicateWindow: time.Minute},
 			{Name: "B", Subjects: []string{"*.b"}, Replicas: 7},
 			{Name: "C"},
 			{Name: "no good", Subjects: []string{"n"}},
 		},
-		[]jetstream.ConsumerSpec{
+		[]streams.ConsumerSpec{
 			{Stream: "A", Name: "w"}, {Stream: "A", Name: "w", FilterSubjects: []string{"a.>", "a.*"}},
 			{Stream: "Z", Name: "w"}, {Stream: "A", Name: "w.x"},
 		})
@@ -55,15 +55,15 @@ func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
 // world is a server on which nothing is as declared: one stream is right, one is
 // missing, one has other limits, one cannot be mended, one has lost its subject
 // to a stranger.
-func world(t *testing.T) (natsjs.JetStream, []jetstream.StreamSpec, []jetstream.ConsumerSpec) {
+func world(t *testing.T) (natsjs.JetStream, []streams.Spec, []streams.ConsumerSpec) {
 	t.Helper()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	ctx := natstest.Context(t)
-	streams := append(fleetStreams(),
-		jetstream.StreamSpec{Name: "EVENTS", Subjects: []string{"events.>"}, MaxMsgs: 500, Discard: natsjs.DiscardNew})
+	specs := append(fleetStreams(),
+		streams.Spec{Name: "EVENTS", Subjects: []string{"events.>"}, MaxMsgs: 500, Discard: natsjs.DiscardNew})
 	consumers := append(fleetConsumers(),
-		jetstream.ConsumerSpec{Stream: "SHADOW", Name: "audit", FilterSubjects: []string{"tenant.acme.>"}, MaxDeliver: 5},
-		jetstream.ConsumerSpec{Stream: "SHADOW", Name: "pushed"})
+		streams.ConsumerSpec{Stream: "SHADOW", Name: "audit", FilterSubjects: []string{"tenant.acme.>"}, MaxDeliver: 5},
+		streams.ConsumerSpec{Stream: "SHADOW", Name: "pushed"})
 
 	mustCreate(t, js, natsjs.StreamConfig{
 		Name: "SHADOW", Subjects: []string{"tenant.*.device.*.shadow.reported"},
@@ -81,7 +81,7 @@ func world(t *testing.T) (natsjs.JetStream, []jetstream.StreamSpec, []jetstream.
 	require.NoError(t, err)
 	_, err = js.CreatePushConsumer(ctx, "SHADOW", natsjs.ConsumerConfig{Durable: "pushed", AckPolicy: natsjs.AckNonePolicy, DeliverSubject: "push.here"})
 	require.NoError(t, err)
-	return js, streams, consumers
+	return js, specs, consumers
 }
 
 func mustCreate(t *testing.T, js natsjs.JetStream, cfg natsjs.StreamConfig) {
@@ -107,15 +107,15 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 
 	t.Run("nothing there", func(t *testing.T) {
 		t.Parallel()
-		d, err := jetstream.Plan(natstest.Context(t), natstest.JetStream(t, natstest.StartServer(t, nil)), fleetStreams(), fleetConsumers())
+		d, err := streams.Plan(natstest.Context(t), natstest.JetStream(t, natstest.StartServer(t, nil)), fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
 		require.False(t, d.Empty())
 		golden(t, "plan.nothing-there.txt", d.String())
 	})
 	t.Run("all differs", func(t *testing.T) {
 		t.Parallel()
-		js, streams, consumers := world(t)
-		d, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
+		js, specs, consumers := world(t)
+		d, err := streams.Plan(natstest.Context(t), js, specs, consumers)
 		require.NoError(t, err)
 		require.False(t, d.Empty())
 		golden(t, "plan.all-differs.txt", d.String())
@@ -123,9 +123,9 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 	t.Run("all as declared", func(t *testing.T) {
 		t.Parallel()
 		js := natstest.JetStream(t, natstest.StartServer(t, nil))
-		_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
+		_, err := streams.Manage(natstest.Context(t), js, streams.ManageCreate, fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
-		d, err := jetstream.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
+		d, err := streams.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
 		require.NoError(t, err)
 		require.True(t, d.Empty())
 		golden(t, "plan.all-as-declared.txt", d.String())
@@ -134,18 +134,18 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 
 func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify, jetstream.ManageApply} {
+	for _, mode := range []streams.ManageMode{streams.ManageCreate, streams.ManageVerify, streams.ManageApply} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
-			js, streams, consumers := world(t)
-			before, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
+			js, specs, consumers := world(t)
+			before, err := streams.Plan(natstest.Context(t), js, specs, consumers)
 			require.NoError(t, err)
-			report, err := jetstream.Manage(natstest.Context(t), js, mode, streams, consumers)
-			require.ErrorIs(t, err, jetstream.ErrContradiction)
+			report, err := streams.Manage(natstest.Context(t), js, mode, specs, consumers)
+			require.ErrorIs(t, err, streams.ErrContradiction)
 			golden(t, "contradictions."+string(mode)+".txt", err.Error()+"\n")
 			require.Empty(t, report.Created)
 			require.Empty(t, report.Updated)
-			after, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
+			after, err := streams.Plan(natstest.Context(t), js, specs, consumers)
 			require.NoError(t, err)
 			require.Equal(t, before.String(), after.String())
 		})
@@ -159,7 +159,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	mustCreate(t, js, natsjs.StreamConfig{
 		Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*", "legacy.>"}, MaxAge: time.Hour, Compression: natsjs.S2Compression,
 	})
-	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
+	report, err := streams.Manage(natstest.Context(t), js, streams.ManageCreate, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"stream SHADOW", "stream COMMANDS", "stream QUARANTINE",
@@ -174,7 +174,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, time.Hour, s.CachedInfo().Config.MaxAge)
 
-	report, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, fleetStreams(), fleetConsumers())
+	report, err = streams.Manage(natstest.Context(t), js, streams.ManageApply, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Equal(t, []string{"stream TELEMETRY"}, report.Updated)
 	require.Empty(t, report.Created)
@@ -182,7 +182,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"tenant.*.device.*.*"}, s.CachedInfo().Config.Subjects)
 	require.Equal(t, natsjs.S2Compression, s.CachedInfo().Config.Compression, "what a spec does not speak of stays")
-	d, err := jetstream.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
+	d, err := streams.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.True(t, d.Empty(), d)
 }
@@ -190,7 +190,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 // Each contradiction alone: what is said, and what apply makes of it.
 func TestManage_EachContradiction(t *testing.T) {
 	t.Parallel()
-	spec := jetstream.StreamSpec{Name: "T", Subjects: []string{"t.*", "u"}}
+	spec := streams.Spec{Name: "T", Subjects: []string{"t.*", "u"}}
 	sound := natsjs.StreamConfig{Name: "T", Subjects: []string{"t.*", "u"}}
 	for name, c := range map[string]struct {
 		change func(*natsjs.StreamConfig)
@@ -219,20 +219,20 @@ func TestManage_EachContradiction(t *testing.T) {
 				_, err := js.UpdateStream(natstest.Context(t), cfg)
 				require.NoError(t, err)
 			}
-			specs := []jetstream.StreamSpec{spec}
-			for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify} {
-				_, err := jetstream.Manage(natstest.Context(t), js, mode, specs, nil)
-				require.ErrorIs(t, err, jetstream.ErrContradiction)
+			specs := []streams.Spec{spec}
+			for _, mode := range []streams.ManageMode{streams.ManageCreate, streams.ManageVerify} {
+				_, err := streams.Manage(natstest.Context(t), js, mode, specs, nil)
+				require.ErrorIs(t, err, streams.ErrContradiction)
 				require.ErrorContains(t, err, "stream T: "+c.says)
 				require.ErrorContains(t, err, "streams.manage: off")
 			}
-			_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, specs, nil)
+			_, err := streams.Manage(natstest.Context(t), js, streams.ManageApply, specs, nil)
 			if !c.mends {
-				require.ErrorIs(t, err, jetstream.ErrContradiction)
+				require.ErrorIs(t, err, streams.ErrContradiction)
 				return
 			}
 			require.NoError(t, err)
-			_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, specs, nil)
+			_, err = streams.Manage(natstest.Context(t), js, streams.ManageVerify, specs, nil)
 			require.NoError(t, err)
 		})
 	}
@@ -242,7 +242,7 @@ func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	mustCreate(t, js, natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}})
-	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.*"}}}, nil)
+	report, err := streams.Manage(natstest.Context(t), js, streams.ManageVerify, []streams.Spec{{Name: "T", Subjects: []string{"t.*"}}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"stream T: subjects is t.>, declared is t.*; left as it is"}, report.Notes)
 }
@@ -250,24 +250,24 @@ func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
 func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
-	streams, consumers := fleetStreams(), fleetConsumers()
-	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, streams, consumers)
-	require.ErrorIs(t, err, jetstream.ErrContradiction)
-	for _, s := range streams {
+	specs, consumers := fleetStreams(), fleetConsumers()
+	_, err := streams.Manage(natstest.Context(t), js, streams.ManageVerify, specs, consumers)
+	require.ErrorIs(t, err, streams.ErrContradiction)
+	for _, s := range specs {
 		require.ErrorContains(t, err, "stream "+s.Name+": does not exist: run mqtt-nats-bridge streams apply")
 		_, err := js.Stream(natstest.Context(t), s.Name)
 		require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 	}
-	_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, nil)
+	_, err = streams.Manage(natstest.Context(t), js, streams.ManageCreate, specs, nil)
 	require.NoError(t, err)
-	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, streams, consumers)
+	report, err := streams.Manage(natstest.Context(t), js, streams.ManageVerify, specs, consumers)
 	require.NoError(t, err, "the bridge stores without consumers")
 	require.Equal(t, "consumer TELEMETRY/ingest-workers: does not exist", report.Notes[0])
 }
 
 func TestManage_OffAsksNothing(t *testing.T) {
 	t.Parallel()
-	report, err := jetstream.Manage(t.Context(), nil, jetstream.ManageOff, fleetStreams(), fleetConsumers())
+	report, err := streams.Manage(t.Context(), nil, streams.ManageOff, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Nil(t, report.Difference)
 }
@@ -275,30 +275,30 @@ func TestManage_OffAsksNothing(t *testing.T) {
 func TestManage_ApplyUpdatesConsumers(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
-	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
-	consumers := []jetstream.ConsumerSpec{{Stream: "T", Name: "w"}}
-	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, consumers)
+	declared := []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}}
+	consumers := []streams.ConsumerSpec{{Stream: "T", Name: "w"}}
+	_, err := streams.Manage(natstest.Context(t), js, streams.ManageCreate, declared, consumers)
 	require.NoError(t, err)
-	for _, changed := range []jetstream.ConsumerSpec{
+	for _, changed := range []streams.ConsumerSpec{
 		{Stream: "T", Name: "w", AckWait: time.Minute, MaxAckPending: 7, MaxDeliver: 3},
 		{Stream: "T", Name: "w", FilterSubjects: []string{"t.a"}},
 		{Stream: "T", Name: "w", FilterSubjects: []string{"t.a", "t.b"}},
 		{Stream: "T", Name: "w"},
 	} {
-		specs := []jetstream.ConsumerSpec{changed}
-		before, err := jetstream.Plan(natstest.Context(t), js, streams, specs)
+		specs := []streams.ConsumerSpec{changed}
+		before, err := streams.Plan(natstest.Context(t), js, declared, specs)
 		require.NoError(t, err)
 		require.False(t, before.Empty())
-		report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, specs)
+		report, err := streams.Manage(natstest.Context(t), js, streams.ManageCreate, declared, specs)
 		require.Empty(t, report.Updated, "create leaves it")
 		if err != nil {
-			require.ErrorIs(t, err, jetstream.ErrContradiction)
+			require.ErrorIs(t, err, streams.ErrContradiction)
 			require.ErrorContains(t, err, "filter_subjects")
 		}
-		report, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, streams, specs)
+		report, err = streams.Manage(natstest.Context(t), js, streams.ManageApply, declared, specs)
 		require.NoError(t, err)
 		require.Equal(t, []string{"consumer T/w"}, report.Updated)
-		d, err := jetstream.Plan(natstest.Context(t), js, streams, specs)
+		d, err := streams.Plan(natstest.Context(t), js, declared, specs)
 		require.NoError(t, err)
 		require.True(t, d.Empty(), d)
 	}
@@ -308,8 +308,8 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
-	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
-	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, nil)
+	declared := []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}}
+	_, err := streams.Manage(natstest.Context(t), js, streams.ManageCreate, declared, nil)
 	require.NoError(t, err)
 	for field, tc := range map[string]struct {
 		cfg   natsjs.ConsumerConfig
@@ -329,20 +329,20 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 			tc.cfg.Durable = field
 			_, err := js.CreateConsumer(natstest.Context(t), "T", tc.cfg)
 			require.NoError(t, err)
-			specs := []jetstream.ConsumerSpec{{Stream: "T", Name: field}}
-			for _, mode := range []jetstream.ManageMode{jetstream.ManageCreate, jetstream.ManageVerify} {
-				_, err = jetstream.Manage(natstest.Context(t), js, mode, streams, specs)
-				require.ErrorIs(t, err, jetstream.ErrContradiction)
+			specs := []streams.ConsumerSpec{{Stream: "T", Name: field}}
+			for _, mode := range []streams.ManageMode{streams.ManageCreate, streams.ManageVerify} {
+				_, err = streams.Manage(natstest.Context(t), js, mode, declared, specs)
+				require.ErrorIs(t, err, streams.ErrContradiction)
 				name := strings.TrimSuffix(strings.TrimSuffix(field, "_all"), "_by")
 				require.ErrorContains(t, err, "consumer T/"+field+": "+name+" is ")
 			}
-			_, err = jetstream.Manage(natstest.Context(t), js, jetstream.ManageApply, streams, specs)
+			_, err = streams.Manage(natstest.Context(t), js, streams.ManageApply, declared, specs)
 			if tc.fixed {
-				require.ErrorIs(t, err, jetstream.ErrContradiction)
+				require.ErrorIs(t, err, streams.ErrContradiction)
 				return
 			}
 			require.NoError(t, err)
-			d, err := jetstream.Plan(natstest.Context(t), js, streams, specs)
+			d, err := streams.Plan(natstest.Context(t), js, declared, specs)
 			require.NoError(t, err)
 			require.Empty(t, d.Consumers[0].Fields, "apply has changed it")
 		})
@@ -363,13 +363,13 @@ func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
 	start.Add(1)
 	for i, js := range apis {
 		// Not quite the same: the later ones find a stream with other limits.
-		streams := fleetStreams()
-		streams[0].MaxBytes -= int64(i)
+		specs := fleetStreams()
+		specs[0].MaxBytes -= int64(i)
 		consumers := fleetConsumers()
-		consumers[0].MaxAckPending = jetstream.DefaultMaxAckPending - i
+		consumers[0].MaxAckPending = streams.DefaultMaxAckPending - i
 		go func() {
 			start.Wait()
-			_, err := jetstream.Manage(ctx, js, jetstream.ManageCreate, streams, consumers)
+			_, err := streams.Manage(ctx, js, streams.ManageCreate, specs, consumers)
 			errs <- err
 		}()
 	}
@@ -381,28 +381,28 @@ func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
 
 func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
 	t.Parallel()
-	spec := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t"}, MaxBytes: 1 << 30}}
+	spec := []streams.Spec{{Name: "T", Subjects: []string{"t"}, MaxBytes: 1 << 30}}
 
 	t.Run("too little storage", func(t *testing.T) {
 		t.Parallel()
 		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), MaxStore: 1 << 20})
 		require.NoError(t, err)
 		t.Cleanup(s.Shutdown)
-		_, err = jetstream.Manage(natstest.Context(t), natstest.JetStream(t, s), jetstream.ManageCreate, spec, nil)
+		_, err = streams.Manage(natstest.Context(t), natstest.JetStream(t, s), streams.ManageCreate, spec, nil)
 		require.ErrorContains(t, err, "create stream T")
 		require.ErrorContains(t, err, "max_file_store")
-		require.NotErrorIs(t, err, jetstream.ErrContradiction)
+		require.NotErrorIs(t, err, streams.ErrContradiction)
 	})
 	t.Run("replicas without a cluster", func(t *testing.T) {
 		t.Parallel()
-		_, err := jetstream.Manage(natstest.Context(t), natstest.JetStream(t, natstest.StartServer(t, nil)), jetstream.ManageCreate,
-			[]jetstream.StreamSpec{{Name: "T", Subjects: []string{"t"}, Replicas: 3}}, nil)
+		_, err := streams.Manage(natstest.Context(t), natstest.JetStream(t, natstest.StartServer(t, nil)), streams.ManageCreate,
+			[]streams.Spec{{Name: "T", Subjects: []string{"t"}, Replicas: 3}}, nil)
 		require.ErrorContains(t, err, "replicas")
 	})
 	t.Run("no JetStream", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, func(o *natsd.Options) { o.JetStream = false })
-		_, err := jetstream.Plan(natstest.Context(t), natstest.JetStream(t, s), spec, nil)
+		_, err := streams.Plan(natstest.Context(t), natstest.JetStream(t, s), spec, nil)
 		require.ErrorContains(t, err, "JetStream is not enabled")
 	})
 }
@@ -441,26 +441,26 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 		return js
 	}
 	bridge := as("bridge", "_INBOX_bridge")
-	report, err := jetstream.Manage(natstest.Context(t), bridge, jetstream.ManageCreate, fleetStreams(), fleetConsumers())
+	report, err := streams.Manage(natstest.Context(t), bridge, streams.ManageCreate, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.Len(t, report.Created, 7)
-	_, err = jetstream.Manage(natstest.Context(t), bridge, jetstream.ManageVerify, fleetStreams(), fleetConsumers())
+	_, err = streams.Manage(natstest.Context(t), bridge, streams.ManageVerify, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err = jetstream.Plan(ctx, as("nobody", ""), fleetStreams(), nil)
+	_, err = streams.Plan(ctx, as("nobody", ""), fleetStreams(), nil)
 	require.ErrorContains(t, err, "no answer on $JS.API.STREAM.INFO.TELEMETRY: the user may lack the permission")
 }
 
 func TestDifference_MarksEveryBlock(t *testing.T) {
 	t.Parallel()
-	js, streams, consumers := world(t)
-	d, err := jetstream.Plan(natstest.Context(t), js, streams, consumers)
+	js, specs, consumers := world(t)
+	d, err := streams.Plan(natstest.Context(t), js, specs, consumers)
 	require.NoError(t, err)
 	text := d.String()
 	for i, want := range "+~!=!" {
-		require.Contains(t, text, fmt.Sprintf("%c stream %s\n", want, streams[i].Name))
+		require.Contains(t, text, fmt.Sprintf("%c stream %s\n", want, specs[i].Name))
 	}
 	require.NotContains(t, text, "\t")
 	for line := range strings.Lines(text) {
@@ -472,15 +472,15 @@ func TestDifference_MarksEveryBlock(t *testing.T) {
 func TestManage_ConsumerThatStartsByTimeIsANote(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
-	streams := []jetstream.StreamSpec{{Name: "T", Subjects: []string{"t.>"}}}
-	_, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageCreate, streams, nil)
+	specs := []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}}
+	_, err := streams.Manage(natstest.Context(t), js, streams.ManageCreate, specs, nil)
 	require.NoError(t, err)
 	start := time.Now().Add(-time.Hour)
 	_, err = js.CreateConsumer(natstest.Context(t), "T", natsjs.ConsumerConfig{
 		Durable: "replay", AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverByStartTimePolicy, OptStartTime: &start,
 	})
 	require.NoError(t, err)
-	report, err := jetstream.Manage(natstest.Context(t), js, jetstream.ManageVerify, streams, []jetstream.ConsumerSpec{{Stream: "T", Name: "replay"}})
+	report, err := streams.Manage(natstest.Context(t), js, streams.ManageVerify, specs, []streams.ConsumerSpec{{Stream: "T", Name: "replay"}})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(report.Notes, "\n"), "deliver_policy")
 }

@@ -1,4 +1,4 @@
-package jetstream
+package streams
 
 import (
 	"fmt"
@@ -94,7 +94,7 @@ func fixed(fields []Field) bool {
 }
 
 // created lists what a stream is made with, limits only where they limit.
-func (s StreamSpec) created() []Field {
+func (s Spec) created() []Field {
 	s = s.normal()
 	fields := []Field{
 		{Name: "subjects", Want: formatList(s.Subjects)},
@@ -130,7 +130,7 @@ func (c ConsumerSpec) created() []Field {
 	}
 }
 
-func sameSet(a, b []string) bool {
+func SameSubjects(a, b []string) bool {
 	a, b = slices.Clone(a), slices.Clone(b)
 	slices.Sort(a)
 	slices.Sort(b)
