@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -42,7 +43,7 @@ func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	s := &settled{}
-	p, err := NewPublisher(PublisherOptions{
+	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{Name: "cut me"}, extra...)
 		},

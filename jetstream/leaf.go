@@ -209,7 +209,7 @@ func (l *Leaf) note(level, line string) {
 	}
 }
 
-// InProcess is for [PublisherOptions].
+// InProcess is for [publish.Options].
 func (l *Leaf) InProcess() nats.InProcessConnProvider { return l.server.InProcess() }
 
 // Link tells whether the link to the hub stands, and what the server said last

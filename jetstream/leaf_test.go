@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -121,9 +122,9 @@ func apply(t *testing.T, hub natsjs.JetStream, specs []streams.Spec) *streams.Re
 	return report
 }
 
-func newLeafPublisher(t *testing.T, l *jetstream.Leaf, settler bridge.Settler) *jetstream.Publisher {
+func newLeafPublisher(t *testing.T, l *jetstream.Leaf, settler bridge.Settler) *publish.Publisher {
 	t.Helper()
-	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{}, extra...)
 		},

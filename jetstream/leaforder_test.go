@@ -13,8 +13,8 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // A full local store gets room at any moment, also between the messages of a
@@ -27,7 +27,7 @@ func TestLeafOrder(t *testing.T) {
 	o.MaxBytes = 1 << 20
 	l := startLeaf(t, o)
 	outcomes := natstest.NewOutcomes(t)
-	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{}, extra...)
 		},

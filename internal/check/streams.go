@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -145,7 +145,7 @@ func (n *natsCheck) lookups(ctx context.Context) {
 		return // reported by the connection
 	}
 	for _, s := range n.plan.Streams {
-		subject := jetstream.LookupSubject(api, s.Name)
+		subject := publish.LookupSubject(api, s.Name)
 		bounded, stop := n.watch.guard(ctx)
 		_, err := n.nc.RequestWithContext(bounded, subject, []byte(`{"seq":1}`))
 		stop()
@@ -226,8 +226,8 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 // heldBy reads the stream's name from its refusal.
 func heldBy(answer []byte) (string, error) {
 	var ack struct {
-		Stream string              `json:"stream"`
-		Error  *jetstream.APIError `json:"error"`
+		Stream string            `json:"stream"`
+		Error  *publish.APIError `json:"error"`
 	}
 	switch err := json.Unmarshal(answer, &ack); {
 	case err != nil || ack.Stream == "":

@@ -58,10 +58,10 @@ func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
 	b, _, said := withoutNATS(t, broker.DefaultZone())
 	require.Contains(t, said(), "at most 1000 messages for a lane, its default")
 
-	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
+	publishFrom(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
 	require.Contains(t, said(), "of 1000 messages")
 	require.Zero(t, b.Dropped())
-	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
+	publishFrom(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 700)
 	require.Positive(t, b.Dropped())
 	require.Contains(t, said(), "dropped")
 }
@@ -88,10 +88,10 @@ func TestE10WaitingMessagesAreCountedPerLane(t *testing.T) {
 			}
 		}
 	}
-	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", inFlight+limit/4)
+	publishFrom(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", inFlight+limit/4)
 	require.Empty(t, said())
 	waiting(limit / 4)
-	publish(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", limit/4)
+	publishFrom(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", limit/4)
 	require.Regexp(t, lane+` holds 100 of 200 messages \(50 %\) and is full in about \d+ minutes? at the present rate`, said())
 	waiting(limit / 2)
 }

@@ -14,8 +14,8 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -32,7 +32,7 @@ type laneUnit struct {
 	since     time.Time
 	lane      *bridge.Lane
 	journal   *bridge.Journal
-	publisher *jetstream.Publisher
+	publisher *publish.Publisher
 	session   *mqtt.Session
 	unstored  time.Time // since when the publisher is seen without a connection
 	last      *LastProblem
@@ -55,7 +55,7 @@ type laneShared struct {
 	tenants *bridge.Devices
 	nats    conn.Options
 	unheld  func(subject string) bool
-	lookup  *jetstream.LookupOptions
+	lookup  *publish.LookupOptions
 	local   nats.InProcessConnProvider // in leaf mode
 	peers   *mqtt.Peers
 }
@@ -135,7 +135,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	}
 	connect := shared.nats
 	connect.Name, connect.Hooks = u.plan.ClientID, u.connections.hooks(u.plan.ClientID)
-	options := jetstream.PublisherOptions{
+	options := publish.Options{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
 		Unheld: shared.unheld, Lookup: shared.lookup, Log: u.log,
@@ -143,7 +143,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	if claim.of != nil {
 		options.Fenced = claim.of.Fenced
 	}
-	publisher, err := jetstream.NewPublisher(options)
+	publisher, err := publish.NewPublisher(options)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (u *laneUnit) filterFile(c *config.Config, claim claim) string {
 }
 
 // parts returns what there is of the lane; all nil before it is open.
-func (u *laneUnit) parts() (*bridge.Lane, *jetstream.Publisher, *mqtt.Session) {
+func (u *laneUnit) parts() (*bridge.Lane, *publish.Publisher, *mqtt.Session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.lane, u.publisher, u.session
@@ -242,7 +242,7 @@ func (u *laneUnit) problems() []Problem {
 
 // publisherStats are the publisher's, with what kept it from connecting, which it does not
 // know.
-func (u *laneUnit) publisherStats(publisher *jetstream.Publisher) jetstream.PublisherStats {
+func (u *laneUnit) publisherStats(publisher *publish.Publisher) publish.Stats {
 	s := publisher.Stats()
 	if p, failing := u.connections.problem(u.plan.ClientID); failing && !s.Connected {
 		s.Problem, s.Advice = p.Error(), account.Advice(p)
@@ -252,7 +252,7 @@ func (u *laneUnit) publisherStats(publisher *jetstream.Publisher) jetstream.Publ
 
 // unstoredSince is since when the publisher stores nothing: it knows that itself
 // only once there was something to store.
-func (u *laneUnit) unstoredSince(p *jetstream.PublisherStats) time.Time {
+func (u *laneUnit) unstoredSince(p *publish.Stats) time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {

@@ -57,9 +57,9 @@ func TestAStreamDeletedAtTheHubIsMadeAgainAndDrains(t *testing.T) {
 	b := run(t, leafPeers(t, devices, hub, leafURL)...)
 	waitReady(t, b)
 	awaitHubStreams(t, b)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.NoError(t, b.control.js.DeleteStream(t.Context(), "TELEMETRY"))
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
 	require.Eventually(t, func() bool {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs >= 4
@@ -88,7 +88,7 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	cfg.Sources = nil
 	_, err = b.control.js.UpdateStream(t.Context(), cfg)
 	require.NoError(t, err)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" })
 	}, 2*streamsAgain, 100*time.Millisecond)
@@ -108,7 +108,7 @@ func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
 	b := run(t, append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=2s")...)
 	awaitHubStreams(t, b)
 	waitReady(t, b)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 	awaitAtHub(t, b, 1)
 
 	nc, err := nats.Connect("", nats.InProcessServer(b.leaf.node.InProcess()))
@@ -125,7 +125,7 @@ func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
 		s := b.leaf.status()
 		return s.Messages == 1 && time.Since(s.Oldest) > 4*time.Second && time.Since(began) > 4*time.Second
 	}, patience, 10*time.Millisecond)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 	awaitAtHub(t, b, 3)
 	waitReady(t, b)
 }

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // lookupOptions let the lanes' publishers ask the streams for what JetStream may have
 // forgotten.
-func (c *control) lookupOptions(plan *Plan) *jetstream.LookupOptions {
-	o := &jetstream.LookupOptions{API: c.api, StreamOf: plan.streamOf}
+func (c *control) lookupOptions(plan *Plan) *publish.LookupOptions {
+	o := &publish.LookupOptions{API: c.api, StreamOf: plan.streamOf}
 	if plan.Local {
 		o.API = "$JS.API"
 	}
@@ -58,7 +58,7 @@ func (c *control) probeLookups(ctx context.Context, plan *Plan) {
 	c.mu.Unlock()
 	var least time.Duration
 	for _, s := range plan.Streams {
-		_ = c.nc.PublishRequest(jetstream.LookupSubject(c.api, s.Name), c.nc.NewInbox(), []byte(`{"seq":1}`))
+		_ = c.nc.PublishRequest(publish.LookupSubject(c.api, s.Name), c.nc.NewInbox(), []byte(`{"seq":1}`))
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		stream, err := c.js.Stream(ctx, s.Name)
 		cancel()
@@ -74,7 +74,7 @@ func (c *control) probeLookups(ctx context.Context, plan *Plan) {
 
 // lookupError notes that the streams may not be asked.
 func (c *control) lookupError(err error) {
-	if !strings.Contains(err.Error(), jetstream.LookupSubject("", "")) {
+	if !strings.Contains(err.Error(), publish.LookupSubject("", "")) {
 		return
 	}
 	c.mu.Lock()

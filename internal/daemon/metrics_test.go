@@ -70,8 +70,8 @@ func TestMetricsAgreeWithTotals(t *testing.T) {
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	b := run(t, peers(mqtt, nats)...)
 	waitReady(t, b)
-	publish(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
-	publish(t, mqtt, "acme/evil", "tenant/acme/device/dev-1/telemetry", 2)
+	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
+	publishFrom(t, mqtt, "acme/evil", "tenant/acme/device/dev-1/telemetry", 2)
 	require.Eventually(t, func() bool {
 		c := b.Totals()
 		return c.Received == 6 && c.InFlight == 0

@@ -93,7 +93,7 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 		cn := fmt.Sprintf("acme/dev-%d", i)
 		if partitions[broker.Partition(cn)] == "" {
 			partitions[broker.Partition(cn)] = cn
-			publish(t, mqtt, cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry", 1)
+			publishFrom(t, mqtt, cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry", 1)
 		}
 	}
 	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, patience, 5*time.Millisecond)
@@ -212,7 +212,7 @@ func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "--ttl") && p[0].Advice != ""
 	}, patience, 5*time.Millisecond)
-	publish(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 5*time.Millisecond)
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LANES"))
 	awaitHeld(t, b, 16)

@@ -7,7 +7,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/registry"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -48,11 +48,11 @@ type LaneStatus struct {
 	Open bool `json:"open"`
 	// Lease tells which replica has the lane's partition; nil where partitions
 	// are not leased.
-	Lease    *LeaseStatus             `json:"lease,omitempty"`
-	Session  mqtt.Status              `json:"mqtt"`
-	NATS     jetstream.PublisherStats `json:"nats"`
-	Counts   CountsStatus             `json:"counts"`
-	RingFill float64                  `json:"ring_fill"` // 0 to 1
+	Lease    *LeaseStatus  `json:"lease,omitempty"`
+	Session  mqtt.Status   `json:"mqtt"`
+	NATS     publish.Stats `json:"nats"`
+	Counts   CountsStatus  `json:"counts"`
+	RingFill float64       `json:"ring_fill"` // 0 to 1
 	// CatchingUp: after an outage, devices have credit for the time of it.
 	CatchingUp bool         `json:"catching_up"`
 	LastError  *LastProblem `json:"last_error,omitempty"`
@@ -187,7 +187,7 @@ type laneReading struct {
 	open      bool
 	elsewhere bool // its partition is with another replica, or nobody
 	counts    bridge.Counts
-	publisher jetstream.PublisherStats
+	publisher publish.Stats
 	session   mqtt.Status
 	// Of the connections, those that no loss of another came before.
 	firstMQTT, firstNATS uint64

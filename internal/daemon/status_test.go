@@ -64,8 +64,8 @@ func brokerOf(b *broker.Broker) []string {
 	return []string{"MQTT_URL=" + b.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret"}
 }
 
-// publish sends n messages of the device cn to topic and waits for their PUBACKs.
-func publish(t *testing.T, b *broker.Broker, cn, topic string, n int) {
+// publishFrom sends n messages of the device cn to topic and waits for their PUBACKs.
+func publishFrom(t *testing.T, b *broker.Broker, cn, topic string, n int) {
 	t.Helper()
 	o := paho.NewClientOptions().AddBroker(b.URL()).SetClientID("device " + cn + topic).SetUsername(cn).SetAutoReconnect(false)
 	c := paho.NewClient(o)
@@ -121,9 +121,9 @@ func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, peers(devices, nats)...)
 	waitReady(t, b)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 5)
-	publish(t, devices, "acme/dev-2", "tenant/acme/device/dev-2/shadow/reported", 1)
-	publish(t, devices, "acme/evil", "tenant/acme/device/dev-1/telemetry", 3)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 5)
+	publishFrom(t, devices, "acme/dev-2", "tenant/acme/device/dev-2/shadow/reported", 1)
+	publishFrom(t, devices, "acme/evil", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		c := b.Totals()
 		return c.Received == 9 && c.InFlight == 0

@@ -30,7 +30,7 @@ func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
 	back, err := embedded.Start(embedded.Options{StoreDir: store, Port: nats.Port()})
 	require.NoError(t, err)
 	t.Cleanup(back.Shutdown)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 10*time.Millisecond)
 }
 
@@ -73,8 +73,8 @@ func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
 		require.NoError(t, err)
 	}
 	waitReady(t, b)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/typo", 1)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/typo", 1)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		total := b.Totals()
 		return total.Stored == 3 && total.QuarantinedTotal() == 1
@@ -100,8 +100,8 @@ func TestFullSubject(t *testing.T) {
 		require.NoError(t, err)
 	}
 	waitReady(t, b)
-	publish(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 10)
-	publish(t, devices, "acme/dev-2", "tenant/acme/device/dev-2/telemetry", 3)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 10)
+	publishFrom(t, devices, "acme/dev-2", "tenant/acme/device/dev-2/telemetry", 3)
 	require.Eventually(t, func() bool {
 		total := b.Totals()
 		return total.Stored == 6 && total.QuarantinedTotal() == 7 && total.InFlight == 0

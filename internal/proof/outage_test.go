@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -125,7 +125,7 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	l.release(l.Total)
 	require.True(t, l.await(l.Total/5))
 	require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
-	p := awaitProblem(t, bridge, "jetstream", jetstream.ErrNoResponders.Error())
+	p := awaitProblem(t, bridge, "jetstream", publish.ErrNoResponders.Error())
 	require.NotEmpty(t, p.Advice)
 	confirmed := int(bridge.Totals().Stored)
 	require.Greater(t, l.Total, confirmed, "under load")

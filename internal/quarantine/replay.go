@@ -10,7 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // Options say what to replay.
@@ -207,7 +207,7 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 				r.report.Duplicates++
 			}
 		case err := <-m.ack.Err():
-			if jetstream.Classify(err) == jetstream.Reject {
+			if publish.Classify(err) == publish.Reject {
 				r.report.stays(bridge.Refused, err.Error())
 			} else if failed == nil {
 				failed = fmt.Errorf("publish %s: %w", m.message.Subject, err)

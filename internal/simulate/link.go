@@ -7,14 +7,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"mqtt-nats-bridge/jetstream"
+	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
-// link is the publisher's connection to NATS: a [jetstream.Link].
+// link is the publisher's connection to NATS: a [publish.Link].
 type link struct {
 	w         *world
 	p         *process
-	handlers  jetstream.LinkHandlers
+	handlers  natspublish.LinkHandlers
 	connected bool // as far as the client knows
 	attempt   bool // it has dialled, and its handler has not run yet
 	closed    bool
@@ -47,7 +47,7 @@ type sent struct {
 const inbox = "_INBOX.simulated."
 
 // open is the publisher opening a link.
-func (p *process) open(h jetstream.LinkHandlers) (jetstream.Link, string, error) {
+func (p *process) open(h natspublish.LinkHandlers) (natspublish.Link, string, error) {
 	p.w.others.Lock()
 	defer p.w.others.Unlock()
 	l := &link{w: p.w, p: p, handlers: h}
@@ -85,7 +85,7 @@ func (l *link) dial() {
 
 var errBrokenPipe = errors.New("write: broken pipe")
 
-// PublishMsg implements [jetstream.Link] as nats.go behaves.
+// PublishMsg implements [publish.Link] as nats.go behaves.
 func (l *link) PublishMsg(m *nats.Msg) error {
 	l.w.others.Lock()
 	defer l.w.others.Unlock()
@@ -136,7 +136,7 @@ func (l *link) Generation() uint64 {
 	return l.p.generation
 }
 
-// Sending implements [jetstream.Link].
+// Sending implements [publish.Link].
 func (l *link) Sending(bool) (open bool) {
 	l.w.meet()
 	return !l.attempt
@@ -145,7 +145,7 @@ func (l *link) Sending(bool) (open bool) {
 func (l *link) LastError() error  { return nil }
 func (l *link) MaxPayload() int64 { return linkLimit }
 
-// Close implements [jetstream.Link].
+// Close implements [publish.Link].
 func (l *link) Close() {
 	l.cut(0, 0)
 	l.connected, l.closed, l.callbacks = false, true, nil

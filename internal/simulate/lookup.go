@@ -8,15 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/jetstream"
+	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
 // api begins the subjects of questions to the streams.
 const api = "$JS.API"
 
 // lookup is what the bridge asks the streams by.
-func (w *world) lookup(p *process) *jetstream.LookupOptions {
-	o := &jetstream.LookupOptions{API: api, StreamOf: streamOf, Window: func() time.Duration { return duplicateWindow }}
+func (w *world) lookup(p *process) *natspublish.LookupOptions {
+	o := &natspublish.LookupOptions{API: api, StreamOf: streamOf, Window: func() time.Duration { return duplicateWindow }}
 	if f := w.sabotage.lookup; f != nil {
 		return f(p, o)
 	}

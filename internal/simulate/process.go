@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	natspublish "mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -26,7 +26,7 @@ type process struct {
 	dead      bool // killed: nothing that it still does has any effect
 	dir       string
 	lane      *bridge.Lane
-	publisher *jetstream.Publisher
+	publisher *natspublish.Publisher
 	journal   *bridge.Journal
 
 	link       *link
@@ -116,7 +116,7 @@ func (w *world) start(away bool) {
 		if f := w.sabotage.settler; f != nil {
 			p.answer = f(p, p.answer)
 		}
-		p.publisher, err = jetstream.NewPublisher(jetstream.PublisherOptions{
+		p.publisher, err = natspublish.NewPublisher(natspublish.Options{
 			Open: p.open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
 			StrictOrder: w.setup.Strict, Jitter: w.jitter, Log: zerolog.Nop(),
 			Lookup: w.lookup(p), AfterFunc: p.afterFunc,
@@ -291,7 +291,7 @@ func (s settler) Settle(r *bridge.Result) {
 }
 
 // outermost is the link as the publisher knows it.
-func (p *process) outermost() jetstream.Link {
+func (p *process) outermost() natspublish.Link {
 	if f := p.w.sabotage.link; f != nil {
 		return f(p.link)
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
 // sabotage breaks the bridge at its ports. Nil: nothing is broken there.
 type sabotage struct {
 	publisher func(*process, bridge.Publisher) bridge.Publisher
 	settler   func(*process, bridge.Settler) bridge.Settler
-	link      func(*link) jetstream.Link
+	link      func(*link) natspublish.Link
 	answer    func(*link, *nats.Msg) (taken bool)
 	// deliver runs before a delivery, and what it returns after it.
 	deliver    func(*process, packet) (after func())
@@ -24,7 +24,7 @@ type sabotage struct {
 	hastyFence bool // its answer comes before it has handled anything
 	restless   bool // a stop of the process is not noticed
 	// lookup changes what the bridge asks the streams by; nil: it does not ask.
-	lookup   func(*process, *jetstream.LookupOptions) *jetstream.LookupOptions
+	lookup   func(*process, *natspublish.LookupOptions) *natspublish.LookupOptions
 	follower bool // a replica that lags is asked instead of the leader
 	// impatient breaks the world instead: a fault may end before the publisher
 	// can have learned of it.
@@ -95,7 +95,7 @@ func resendSingly() sabotage {
 // fenceOnReconnect is a publisher that learns of a new connection by the client's
 // handler alone.
 func fenceOnReconnect() sabotage {
-	return sabotage{link: func(l *link) jetstream.Link { return unnumbered{l} }}
+	return sabotage{link: func(l *link) natspublish.Link { return unnumbered{l} }}
 }
 
 type unnumbered struct{ *link }
@@ -127,12 +127,12 @@ func headerWord(at int64, value uint64) sabotage {
 
 // neverAsks is a bridge without look-ups.
 func neverAsks() sabotage {
-	return sabotage{lookup: func(*process, *jetstream.LookupOptions) *jetstream.LookupOptions { return nil }}
+	return sabotage{lookup: func(*process, *natspublish.LookupOptions) *natspublish.LookupOptions { return nil }}
 }
 
 // window is a bridge that takes the duplicate window for another one.
 func window(length func(*process) time.Duration) sabotage {
-	return sabotage{lookup: func(p *process, o *jetstream.LookupOptions) *jetstream.LookupOptions {
+	return sabotage{lookup: func(p *process, o *natspublish.LookupOptions) *natspublish.LookupOptions {
 		o.Window = func() time.Duration { return length(p) }
 		return o
 	}}
@@ -184,7 +184,7 @@ func misread(change func(body string) string) sabotage {
 
 // fromLater is a publisher whose questions begin so much later.
 func fromLater(d time.Duration) sabotage {
-	return sabotage{link: func(l *link) jetstream.Link { return late{l, d} }}
+	return sabotage{link: func(l *link) natspublish.Link { return late{l, d} }}
 }
 
 type late struct {

@@ -1,4 +1,4 @@
-package jetstream_test
+package publish_test
 
 import (
 	"sync/atomic"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // Somebody receives the messages who never answers, so that the publisher would
@@ -28,7 +28,7 @@ func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
 	var fenced atomic.Bool
 	var asked atomic.Int64
 	fenced.Store(true)
-	p := publisher(t, s.URL(), natstest.NewOutcomes(t), func(o *jetstream.PublisherOptions) {
+	p := publisher(t, s.URL(), natstest.NewOutcomes(t), func(o *publish.Options) {
 		o.AckTimeout = 100 * time.Millisecond
 		o.Fenced = func() bool { asked.Add(1); return fenced.Load() }
 	})

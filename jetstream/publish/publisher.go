@@ -1,4 +1,6 @@
-package jetstream
+// Package publish is the ordered publisher: messages in the order of their Publish calls, each
+// until JetStream has stored it or will never take it.
+package publish
 
 import (
 	"errors"
@@ -16,9 +18,9 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// PublisherOptions describe a publisher. Settler is required, and Connect or
+// Options describe a publisher. Settler is required, and Connect or
 // Open.
-type PublisherOptions struct {
+type Options struct {
 	// Connect opens the publisher's own connection; the options given win
 	// over those it has of itself.
 	Connect func(...nats.Option) (*nats.Conn, error)
@@ -65,7 +67,7 @@ type PublisherOptions struct {
 	Log       zerolog.Logger
 }
 
-func (o *PublisherOptions) setDefaults() error {
+func (o *Options) setDefaults() error {
 	if o.Connect == nil && o.Open == nil || o.Settler == nil {
 		return errors.New("open publisher: Connect and Settler are required")
 	}
@@ -98,7 +100,7 @@ const writeTimeout = 2 * time.Second
 // exactly once, through whatever happens to the connection and to the servers:
 // it goes back N (recovery.go).
 type Publisher struct {
-	opts  PublisherOptions
+	opts  Options
 	link  Link
 	inbox string // reply subjects are inbox, number and attempt
 
@@ -119,7 +121,7 @@ type Publisher struct {
 	armed      bool
 	due        time.Time // the timer
 	closed     bool
-	stats      PublisherStats
+	stats      Stats
 	reopening  sync.WaitGroup
 	gone       Link // was closed for good and is not, or not yet, link
 
@@ -136,8 +138,8 @@ type refusal struct {
 	err error
 }
 
-// PublisherStats count since the publisher was opened.
-type PublisherStats struct {
+// Stats count since the publisher was opened.
+type Stats struct {
 	Sent       uint64 `json:"sent"`
 	Resent     uint64 `json:"resent"`
 	Recoveries uint64 `json:"recoveries"`
@@ -162,7 +164,7 @@ type PublisherStats struct {
 
 // NewPublisher opens a publisher and its connection. With
 // nats.RetryOnFailedConnect the connection may come about later.
-func NewPublisher(opts PublisherOptions) (*Publisher, error) {
+func NewPublisher(opts Options) (*Publisher, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -454,7 +456,7 @@ func (p *Publisher) reportRefused() {
 }
 
 // Stats returns the counts and the state of this moment.
-func (p *Publisher) Stats() PublisherStats {
+func (p *Publisher) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.stats

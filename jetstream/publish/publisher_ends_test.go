@@ -1,4 +1,4 @@
-package jetstream_test
+package publish_test
 
 import (
 	"math/rand/v2"
@@ -14,14 +14,14 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // publisher is one under test, its options adjusted.
-func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*jetstream.PublisherOptions)) *jetstream.Publisher {
+func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*publish.Options)) *publish.Publisher {
 	t.Helper()
-	opts := jetstream.PublisherOptions{
+	opts := publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
 		},
@@ -31,7 +31,7 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*j
 	for _, f := range adjust {
 		f(&opts)
 	}
-	p, err := jetstream.NewPublisher(opts)
+	p, err := publish.NewPublisher(opts)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	return p
@@ -91,7 +91,7 @@ func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 // load publishes numbered messages until stop is closed, with a bound on what is
 // unsettled, and returns how many it was once all are stored. pulse, of capacity
 // 1, gets a value after each thousand.
-func load(t *testing.T, p *jetstream.Publisher, o *natstest.Outcomes, stop <-chan struct{}, pulse chan struct{}) (sent int) {
+func load(t *testing.T, p *publish.Publisher, o *natstest.Outcomes, stop <-chan struct{}, pulse chan struct{}) (sent int) {
 	t.Helper()
 	var b numbered
 	settled := 0

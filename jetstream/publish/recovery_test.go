@@ -1,4 +1,4 @@
-package jetstream
+package publish
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ func TestALastingFaultIsLoggedWithAdviceWhereThereIsSome(t *testing.T) {
 	t.Parallel()
 	for _, problem := range []error{ErrAckTimeout, &APIError{ErrCode: 10077}} {
 		var log bytes.Buffer
-		p := &Publisher{opts: PublisherOptions{Log: zerolog.New(&log)}}
+		p := &Publisher{opts: Options{Log: zerolog.New(&log)}}
 		p.recovery = recovery{active: true, since: time.Now().Add(-alarmAfter), problem: problem}
 		p.alarm()
 		p.alarm()
@@ -76,7 +76,7 @@ func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}
 		var handlers LinkHandlers
-		p, err := NewPublisher(PublisherOptions{
+		p, err := NewPublisher(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { handlers = h; return link, "r.", nil },
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
 		})
@@ -130,7 +130,7 @@ func TestALinkThatIsClosedForGoodBeforeItIsHandedOverIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link, opened := &wire{}, 0
-		p, err := NewPublisher(PublisherOptions{
+		p, err := NewPublisher(Options{
 			Open: func(h LinkHandlers) (Link, string, error) {
 				opened++
 				if opened < 4 {

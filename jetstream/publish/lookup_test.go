@@ -1,4 +1,4 @@
-package jetstream_test
+package publish_test
 
 import (
 	"fmt"
@@ -13,14 +13,14 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // forgetful is a stream that forgets ids after a tenth of a second.
 func forgetful(c *natsjs.StreamConfig) { c.Duplicates = 100 * time.Millisecond }
 
-func asking(o *jetstream.PublisherOptions) {
-	o.Lookup = &jetstream.LookupOptions{API: "$JS.API", Window: func() time.Duration { return 100 * time.Millisecond }, StreamOf: func(subject string) string {
+func asking(o *publish.Options) {
+	o.Lookup = &publish.LookupOptions{API: "$JS.API", Window: func() time.Duration { return 100 * time.Millisecond }, StreamOf: func(subject string) string {
 		if strings.HasPrefix(subject, "t.") {
 			return "T"
 		}
@@ -64,7 +64,7 @@ func contents(t *testing.T, s natsjs.Stream) (all []string) {
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
-	publish := func(p *jetstream.Publisher, first int64, numbers ...int) {
+	publish := func(p *publish.Publisher, first int64, numbers ...int) {
 		for _, n := range numbers {
 			p.Publish(&bridge.Message{
 				Token: uint64(n), Subject: []byte(subjectOf(n)), ID: fmt.Append(nil, "id-", n), Payload: fmt.Append(nil, n), FirstAttempt: first,

@@ -1,4 +1,4 @@
-package jetstream
+package publish
 
 import (
 	"encoding/json"
@@ -159,7 +159,7 @@ func FuzzAnswers(f *testing.F) {
 		var got verdicts
 		var hear func(*nats.Msg, bool)
 		link := &deafLink{}
-		p, err := NewPublisher(PublisherOptions{
+		p, err := NewPublisher(Options{
 			Open: func(h LinkHandlers) (Link, string, error) {
 				hear = h.Answer
 				return link, replyInbox, nil

@@ -1,4 +1,4 @@
-package jetstream_test
+package publish_test
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // nats.go dials and waits for INFO under the lock that IsConnected and LastError need.
@@ -32,7 +32,7 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		}
 	}()
 	s := natstest.StartServer(t, nil)
-	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{
 				URL:            s.URL() + ",nats://" + listener.Addr().String(),
@@ -51,7 +51,7 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	case <-time.After(natstest.Timeout):
 		require.Fail(t, "no attempt")
 	}
-	answered := make(chan jetstream.PublisherStats)
+	answered := make(chan publish.Stats)
 	go func() {
 		p.Publish(&bridge.Message{Subject: []byte("tenant.a.device.b.telemetry"), ID: []byte("1")})
 		answered <- p.Stats()
@@ -86,7 +86,7 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		}
 		return nil, errors.New("no name server")
 	}}
-	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
 		},
@@ -99,7 +99,7 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	case <-time.After(natstest.Timeout):
 		require.Fail(t, "no attempt")
 	}
-	answered := make(chan jetstream.PublisherStats, 1)
+	answered := make(chan publish.Stats, 1)
 	go func() {
 		p.Publish(&bridge.Message{Subject: []byte("tenant.a.device.b.telemetry"), ID: []byte("1")})
 		answered <- p.Stats()
@@ -121,7 +121,7 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	t.Parallel()
 	first, second := natstest.StartServer(t, nil), natstest.StartServer(t, nil)
 	o := natstest.NewOutcomes(t)
-	p, err := jetstream.NewPublisher(jetstream.PublisherOptions{
+	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			nc, err := conn.Connect(conn.Options{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
 				append([]nats.Option{nats.DontRandomize()}, extra...)...)

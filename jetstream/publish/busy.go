@@ -1,4 +1,4 @@
-package jetstream
+package publish
 
 // busyOrders are the orders ([bridge.Message].Order) with a message on its way, for
 // strict order. A server that stops taking messages and another one that begins to

@@ -1,4 +1,4 @@
-package jetstream_test
+package publish_test
 
 import (
 	"errors"
@@ -14,8 +14,8 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
@@ -185,7 +185,7 @@ func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
 	for i := range 100 {
 		p.Publish(b.message(i))
 	}
-	requireProblem(t, p, jetstream.ErrNoResponders.Error())
+	requireProblem(t, p, publish.ErrNoResponders.Error())
 	require.NotEmpty(t, p.Stats().Advice)
 	require.False(t, p.Stats().Since.IsZero())
 	s := stream(t, natstest.JetStream(t, srv))
@@ -196,7 +196,7 @@ func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
 
 // requireProblem waits until a publisher probes in vain, and so has nothing else
 // under way.
-func requireProblem(t *testing.T, p *jetstream.Publisher, problem string) {
+func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 	t.Helper()
 	sent := uint64(0)
 	require.Eventually(t, func() bool {
@@ -259,7 +259,7 @@ func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
 					stored++
 					continue
 				}
-				require.Equal(t, jetstream.Reject, jetstream.Classify(x.Refused))
+				require.Equal(t, publish.Reject, publish.Classify(x.Refused))
 				require.Equal(t, bridge.Message{
 					Token: x.Token, Subject: []byte("t.poison"), ID: []byte("poison"),
 					Headers: []bridge.Header{{Name: "Mqtt-Topic", Value: []byte("t/poison")}}, Payload: make([]byte, size),
@@ -290,7 +290,7 @@ func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 		poison(uint64(2000+i), 9<<10)
 		p.Publish(b.message(i))
 	}
-	requireProblem(t, p, jetstream.ErrNoResponders.Error())
+	requireProblem(t, p, publish.ErrNoResponders.Error())
 	for i := range n {
 		poison(uint64(3000+i), 9<<10)
 	}
@@ -332,7 +332,7 @@ func TestARefusedMessageMayBePublishedAgainFromSettle(t *testing.T) {
 	s := stream(t, natstest.JetStream(t, srv))
 	o := natstest.NewOutcomes(t)
 	again := &republisher{Outcomes: o}
-	p := publisher(t, srv.URL(), o, func(opts *jetstream.PublisherOptions) { opts.Settler = again })
+	p := publisher(t, srv.URL(), o, func(opts *publish.Options) { opts.Settler = again })
 	again.publisher = p
 	for i := range 50 {
 		p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.big"), Payload: make([]byte, 2<<10)})
@@ -348,7 +348,7 @@ func TestARefusedMessageMayBePublishedAgainFromSettle(t *testing.T) {
 // republisher does what a lane does with a refused message: it sends less of it.
 type republisher struct {
 	*natstest.Outcomes
-	publisher *jetstream.Publisher
+	publisher *publish.Publisher
 }
 
 func (r *republisher) Settle(x *bridge.Result) {
@@ -363,14 +363,14 @@ func (r *republisher) Settle(x *bridge.Result) {
 
 func TestAPublisherNeedsItsEnds(t *testing.T) {
 	t.Parallel()
-	_, err := jetstream.NewPublisher(jetstream.PublisherOptions{Settler: natstest.NewOutcomes(t)})
+	_, err := publish.NewPublisher(publish.Options{Settler: natstest.NewOutcomes(t)})
 	require.ErrorContains(t, err, "open publisher: ")
-	_, err = jetstream.NewPublisher(jetstream.PublisherOptions{
+	_, err = publish.NewPublisher(publish.Options{
 		Connect: func(...nats.Option) (*nats.Conn, error) { return nil, nats.ErrNoServers },
 	})
 	require.ErrorContains(t, err, "open publisher: ")
 	refused := errors.New("bad options")
-	_, err = jetstream.NewPublisher(jetstream.PublisherOptions{
+	_, err = publish.NewPublisher(publish.Options{
 		Settler: natstest.NewOutcomes(t), Connect: func(...nats.Option) (*nats.Conn, error) { return nil, refused },
 	})
 	require.ErrorIs(t, err, refused)
@@ -406,7 +406,7 @@ func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
 	s := stream(t, natstest.JetStream(t, srv))
 	var asked atomic.Int32
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, func(opts *jetstream.PublisherOptions) {
+	p := publisher(t, srv.URL(), o, func(opts *publish.Options) {
 		opts.Unheld = func(subject string) bool {
 			require.Equal(t, "elsewhere", subject)
 			return asked.Add(1) > 1
@@ -421,7 +421,7 @@ func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
 	}
 	for _, x := range o.Wait(11) {
 		if x.Token == 1000 {
-			require.ErrorIs(t, x.Refused, jetstream.ErrUnheld)
+			require.ErrorIs(t, x.Refused, publish.ErrUnheld)
 			continue
 		}
 		require.NoError(t, x.Refused)

@@ -1,4 +1,4 @@
-package jetstream_test
+package publish_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/publish"
 )
 
 // scripted is a stream whose answers the test gives.
@@ -56,7 +56,7 @@ func (s *scripted) answer(m *nats.Msg, with string) {
 }
 
 // patient never goes back for want of an answer.
-func patient(o *jetstream.PublisherOptions) { o.AckTimeout = time.Hour }
+func patient(o *publish.Options) { o.AckTimeout = time.Hour }
 
 func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	t.Parallel()
@@ -173,14 +173,14 @@ func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, func(o *jetstream.PublisherOptions) { o.AckTimeout = 20 * time.Millisecond })
+	p := publisher(t, srv.URL(), o, func(o *publish.Options) { o.AckTimeout = 20 * time.Millisecond })
 	var b numbered
 	p.Publish(b.message(0))
 	p.Publish(b.message(1))
 	s.next(0)
 	s.next(1)
 	s.next(0)
-	require.Equal(t, jetstream.ErrAckTimeout.Error(), p.Stats().Problem)
+	require.Equal(t, publish.ErrAckTimeout.Error(), p.Stats().Problem)
 	last := s.next(0) // probes go on
 	s.answer(last, ackStored)
 	for answered := false; !answered; {
@@ -208,7 +208,7 @@ func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
 	for _, answer := range []string{"x", "{}", `{"stream":"T"}`, `{"stream":"T","seq":0}`, "null", "[]", ""} {
 		s.answer(m, answer)
 		m = s.next(0)
-		require.Contains(t, p.Stats().Problem, jetstream.ErrBadAck.Error())
+		require.Contains(t, p.Stats().Problem, publish.ErrBadAck.Error())
 	}
 	s.answer(m, ackStored)
 	require.Equal(t, natstest.Outcome{Token: 0}, o.Wait(1)[0])
@@ -217,14 +217,14 @@ func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
 func TestWhatIsInFlightIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		adjust func(*jetstream.PublisherOptions)
+		adjust func(*publish.Options)
 		size   int
 		want   int
 	}{
-		"messages":       {func(o *jetstream.PublisherOptions) { o.MaxInFlight = 10 }, 100, 10},
-		"bytes":          {func(o *jetstream.PublisherOptions) { o.MaxBytesInFlight = 10_000 }, 2_000, 4},
-		"one at a time":  {func(o *jetstream.PublisherOptions) { o.MaxBytesInFlight = 10 }, 2_000, 1},
-		"in number only": {func(o *jetstream.PublisherOptions) {}, 0, 100},
+		"messages":       {func(o *publish.Options) { o.MaxInFlight = 10 }, 100, 10},
+		"bytes":          {func(o *publish.Options) { o.MaxBytesInFlight = 10_000 }, 2_000, 4},
+		"one at a time":  {func(o *publish.Options) { o.MaxBytesInFlight = 10 }, 2_000, 1},
+		"in number only": {func(o *publish.Options) {}, 0, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -232,7 +232,7 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 			s := newScripted(t, srv.URL())
 			o := natstest.NewOutcomes(t)
 			var nc *nats.Conn
-			p := publisher(t, srv.URL(), o, patient, c.adjust, func(o *jetstream.PublisherOptions) {
+			p := publisher(t, srv.URL(), o, patient, c.adjust, func(o *publish.Options) {
 				connect := o.Connect
 				o.Connect = func(extra ...nats.Option) (_ *nats.Conn, err error) {
 					nc, err = connect(extra...)
@@ -268,26 +268,26 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 // Not parallel: it looks at the goroutines of the process.
 func TestClosingLeavesNothingBehind(t *testing.T) {
 	var b numbered
-	for name, use := range map[string]func(t *testing.T, url string, p *jetstream.Publisher, o *natstest.Outcomes){
-		"unused": func(*testing.T, string, *jetstream.Publisher, *natstest.Outcomes) {},
-		"settled": func(t *testing.T, url string, p *jetstream.Publisher, o *natstest.Outcomes) {
+	for name, use := range map[string]func(t *testing.T, url string, p *publish.Publisher, o *natstest.Outcomes){
+		"unused": func(*testing.T, string, *publish.Publisher, *natstest.Outcomes) {},
+		"settled": func(t *testing.T, url string, p *publish.Publisher, o *natstest.Outcomes) {
 			s := newScripted(t, url)
 			p.Publish(b.message(0))
 			s.answer(s.next(0), ackStored)
 			o.Wait(1)
 			s.nc.Close()
 		},
-		"in flight": func(t *testing.T, url string, p *jetstream.Publisher, _ *natstest.Outcomes) {
+		"in flight": func(t *testing.T, url string, p *publish.Publisher, _ *natstest.Outcomes) {
 			s := newScripted(t, url)
 			p.Publish(b.message(0))
 			s.next(0)
 			s.nc.Close()
 		},
-		"probing": func(t *testing.T, _ string, p *jetstream.Publisher, _ *natstest.Outcomes) {
+		"probing": func(t *testing.T, _ string, p *publish.Publisher, _ *natstest.Outcomes) {
 			p.Publish(b.message(0))
-			requireProblem(t, p, jetstream.ErrNoResponders.Error())
+			requireProblem(t, p, publish.ErrNoResponders.Error())
 		},
-		"refused and not told": func(_ *testing.T, _ string, p *jetstream.Publisher, _ *natstest.Outcomes) {
+		"refused and not told": func(_ *testing.T, _ string, p *publish.Publisher, _ *natstest.Outcomes) {
 			p.Publish(&bridge.Message{Subject: []byte("t.x"), Payload: make([]byte, 2<<20)})
 		},
 	} {
@@ -341,7 +341,7 @@ func TestCloseWaitsForTheSettler(t *testing.T) {
 				}
 			}
 			var nc *nats.Conn
-			p := publisher(t, srv.URL(), o, func(o *jetstream.PublisherOptions) {
+			p := publisher(t, srv.URL(), o, func(o *publish.Options) {
 				connect := o.Connect
 				o.Connect = func(extra ...nats.Option) (_ *nats.Conn, err error) {
 					nc, err = connect(extra...)

@@ -1,4 +1,4 @@
-package jetstream
+package publish
 
 import (
 	"encoding/base64"
@@ -117,7 +117,7 @@ func TestLookupAfterSilence(t *testing.T) {
 	const window = 2 * time.Minute
 	open := func(t *testing.T, s *storage) *Publisher {
 		s.window = window
-		p, err := NewPublisher(PublisherOptions{
+		p, err := NewPublisher(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { s.handlers = h; return s, "r.", nil },
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
 			Lookup: &LookupOptions{
