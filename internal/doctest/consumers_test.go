@@ -40,7 +40,7 @@ func (p *page) code(t *testing.T, language string) string {
 // The example is compiled with its package, and run nowhere: it prints.
 func TestTheGoProgramOfConsumersIsTheExample(t *testing.T) {
 	t.Parallel()
-	example, err := os.ReadFile(filepath.Join("..", "..", "jetstream", "example_test.go"))
+	example, err := os.ReadFile(filepath.Join("..", "..", "jetstream", "consume", "example_test.go"))
 	require.NoError(t, err)
 	_, body, found := strings.Cut(string(example), "func ExampleWorkers() {\n")
 	require.True(t, found)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 // commandTable keeps the newest acknowledgement of each command: first "accepted",
@@ -36,7 +36,7 @@ func commandTable() *table {
 }
 
 // commandRow takes {"command_id":"…","status":"…"}; id serves for command_id.
-func commandRow(a address, m *jetstream.Message) (row, error) {
+func commandRow(a address, m *consume.Message) (row, error) {
 	var ts, command, id, status []byte
 	data := clean(m.Data)
 	if err := inspect(data, func(key, value []byte) {

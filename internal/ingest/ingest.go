@@ -17,8 +17,8 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -55,7 +55,7 @@ type Ingest struct {
 type intake struct {
 	consumer streams.ConsumerSpec
 	writer   *writer
-	workers  *jetstream.Workers
+	workers  *consume.Workers
 	count    int
 	found    state // what keeps the consumer from being there
 }
@@ -236,7 +236,7 @@ func (i *Ingest) plan() error {
 	}
 	for _, in := range i.intakes {
 		in.writer.database = i.database
-		if in.workers, err = jetstream.NewWorkers(i.workersOptions(in)); err != nil {
+		if in.workers, err = consume.NewWorkers(i.workersOptions(in)); err != nil {
 			i.database.pool.Close()
 			return err
 		}
@@ -244,14 +244,14 @@ func (i *Ingest) plan() error {
 	return nil
 }
 
-func (i *Ingest) workersOptions(in *intake) jetstream.WorkersOptions {
+func (i *Ingest) workersOptions(in *intake) consume.Options {
 	c := i.opts.Config
 	log := i.opts.Log.With().Str("stream", in.consumer.Stream).Logger()
-	return jetstream.WorkersOptions{
+	return consume.Options{
 		JetStream: i.js, Stream: in.consumer.Stream, Consumer: in.consumer.Name, Handler: in.writer.handle,
 		Workers: in.count, Batch: c.Batch.Messages, BatchBytes: int(c.Batch.Bytes), BatchWait: c.Batch.Flush,
 		MaxDeliveries: c.MaxDeliveries, StopTimeout: c.StopTimeout,
-		Hooks: jetstream.WorkersHooks{
+		Hooks: consume.Hooks{
 			Trouble: func(err error) {
 				switch {
 				case err == nil:
@@ -268,7 +268,7 @@ func (i *Ingest) workersOptions(in *intake) jetstream.WorkersOptions {
 				}
 				log.Error().AnErr("problem", err).Msg("a message belongs in quarantine, which does not take it")
 			},
-			Quarantined: func(m *jetstream.Message, err error) {
+			Quarantined: func(m *consume.Message, err error) {
 				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("to quarantine")
 			},
 		},

@@ -8,13 +8,13 @@ import (
 	"unicode/utf8"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/subjects"
 )
 
 // row is one message on its way into a table.
 type row struct {
-	message *jetstream.Message
+	message *consume.Message
 	// key is what two workers that write at once must not lock in another
 	// order: they would wait for each other.
 	key   string
@@ -27,13 +27,13 @@ type row struct {
 	// each copy in the stream has another.
 	once bool
 	// copies came in the same batch, and become of it what becomes of this.
-	copies []*jetstream.Message
+	copies []*consume.Message
 }
 
 func (r row) compare(other row) int { return cmp.Compare(r.key, other.key) }
 
 // each calls give for the message and its copies.
-func (r row) each(give func(*jetstream.Message)) {
+func (r row) each(give func(*consume.Message)) {
 	give(r.message)
 	for _, m := range r.copies {
 		give(m)
@@ -68,7 +68,7 @@ type table struct {
 	missing string
 	// row turns a message into a row. An error is what is wrong with the
 	// message, in one sentence: no later attempt can succeed.
-	row func(a address, m *jetstream.Message) (row, error)
+	row func(a address, m *consume.Message) (row, error)
 }
 
 // address is what a subject says.
@@ -92,7 +92,7 @@ func parseAddresses(text string, kinds bool) (addresses, error) {
 	return addresses{pattern}, nil
 }
 
-func (a addresses) of(m *jetstream.Message) (address, error) {
+func (a addresses) of(m *consume.Message) (address, error) {
 	topic, err := subjects.ToTopic(m.Subject)
 	if err != nil {
 		return address{}, fmt.Errorf("the subject is no topic: %w", err)
@@ -122,7 +122,7 @@ func storable(what, text string) error {
 const maxID = 1024
 
 // identity is the message's id, fit for a column.
-func identity(m *jetstream.Message) (string, error) {
+func identity(m *consume.Message) (string, error) {
 	id := m.ID()
 	if len(id) > maxID {
 		return "", fmt.Errorf("the message id has %d bytes; at most %d are understood", len(id), maxID)
@@ -130,7 +130,7 @@ func identity(m *jetstream.Message) (string, error) {
 	return id, storable("the message id", id)
 }
 
-func commonName(m *jetstream.Message) (string, error) {
+func commonName(m *consume.Message) (string, error) {
 	if m.Header == nil {
 		return "", nil
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 // stateTable: of the rows of a batch the newest of each device counts, and only
@@ -40,7 +40,7 @@ func stateTable() *table {
 // stateRow takes {"reported":{…},"version":7}, or an object that is the state
 // itself. Without a version, the time in µs is one: the device's own where its clock can be
 // believed, since a device that was offline sends older reports later.
-func stateRow(a address, m *jetstream.Message) (row, error) {
+func stateRow(a address, m *consume.Message) (row, error) {
 	var ts, version, reported []byte
 	data := clean(m.Data)
 	if err := inspect(data, func(key, value []byte) {

@@ -4,7 +4,7 @@ import (
 	"strconv"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 // copies is how long after a message a copy of it may come that has no time but the
@@ -38,13 +38,13 @@ func telemetryTable(mode config.PayloadMode) *table {
 		missing: `SELECT FROM pg_temp.ingest_telemetry s WHERE NOT EXISTS (
 			SELECT FROM telemetry t WHERE t.msg_id = s.msg_id AND (t.time = s.time OR s.by_stream
 				AND t.time > s.time - interval '` + copies + `' AND t.time < s.time + interval '` + copies + `'))`,
-		row: func(a address, m *jetstream.Message) (row, error) { return telemetryRow(a, m, mode) },
+		row: func(a address, m *consume.Message) (row, error) { return telemetryRow(a, m, mode) },
 	}
 }
 
 // telemetryRow stores a message as one row, or an array in mode split as one for each of its
 // elements.
-func telemetryRow(a address, m *jetstream.Message, mode config.PayloadMode) (row, error) {
+func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, error) {
 	id, err := identity(m)
 	if err != nil {
 		return row{}, err

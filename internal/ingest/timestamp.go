@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 const (
@@ -121,7 +121,7 @@ func parseRFC3339(text string) (time.Time, error) {
 // received is when the message was received: the broker's word where there is one, else the
 // stream's. byStream reports that only the latter is known, which differs between a message
 // and a copy of it.
-func received(m *jetstream.Message) (t time.Time, byStream bool) {
+func received(m *consume.Message) (t time.Time, byStream bool) {
 	if m.Header != nil {
 		if text := m.Header.Get(bridge.HeaderTime); text != "" {
 			if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.Unix() >= 0 && t.Unix() < maxTime {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 const (
@@ -20,7 +20,7 @@ const (
 	pauseMax = 10 * time.Second
 )
 
-// writer is a [jetstream.Handler] for one table.
+// writer is a [consume.Handler] for one table.
 type writer struct {
 	table     *table
 	addresses addresses
@@ -33,7 +33,7 @@ type writer struct {
 
 // handle stores a batch and says of each message what became of it. It returns when
 // that is decided, however long the database takes; only ctx ends it before.
-func (w *writer) handle(ctx context.Context, batch []*jetstream.Message) {
+func (w *writer) handle(ctx context.Context, batch []*consume.Message) {
 	rows := make([]row, 0, len(batch))
 	for _, m := range batch {
 		a, err := w.addresses.of(m)
@@ -63,7 +63,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 	switch {
 	case err == nil:
 		for _, r := range rows {
-			r.each((*jetstream.Message).Done)
+			r.each((*consume.Message).Done)
 			w.duplicates.Add(uint64(len(r.copies)))
 		}
 	case ctx.Err() != nil:
@@ -75,10 +75,10 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		w.store(ctx, rows[half:], 1)
 	case classify(err) == poison:
 		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
-		rows[0].each(func(m *jetstream.Message) { m.Poison(cause) })
+		rows[0].each(func(m *consume.Message) { m.Poison(cause) })
 	default:
 		w.database.refuses(w.table.name, rows[0].message.Sequence, err)
-		rows[0].each(func(m *jetstream.Message) { m.Retry(later(m.Delivered)) })
+		rows[0].each(func(m *consume.Message) { m.Retry(later(m.Delivered)) })
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -177,9 +177,9 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 	running, stop := context.WithCancel(t.Context())
 	defer stop()
 	for stream, consumer := range consumers() {
-		w, err := jetstream.NewWorkers(jetstream.WorkersOptions{
+		w, err := consume.NewWorkers(consume.Options{
 			JetStream: ingest, Stream: stream, Consumer: consumer, Workers: 1, BatchWait: 50 * time.Millisecond,
-			Handler: func(_ context.Context, batch []*jetstream.Message) {
+			Handler: func(_ context.Context, batch []*consume.Message) {
 				for _, m := range batch {
 					switch {
 					case stream == "SHADOW":

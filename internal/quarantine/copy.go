@@ -10,7 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 // copied is a message of the quarantine stream, read.
@@ -44,7 +44,7 @@ func parse(m natsjs.Msg) (*copied, error) {
 	if at, err := time.Parse(time.RFC3339, h.Get(bridge.HeaderTime)); err == nil {
 		s.At = at
 	}
-	if h.Get(jetstream.HeaderMessageID) != "" {
+	if h.Get(consume.HeaderMessageID) != "" {
 		s.worker = nats.NewMsg(s.Subject)
 		s.worker.Data = m.Data()
 		for name, values := range h {

@@ -1,4 +1,4 @@
-package jetstream
+package consume
 
 import (
 	"sync"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// WorkersCounts is what workers have done since they were made, and where they
+// Counts is what workers have done since they were made, and where they
 // stand.
-type WorkersCounts struct {
+type Counts struct {
 	Batches     uint64
 	Messages    uint64 // delivered to this process
 	Redelivered uint64 // of them, not for the first time
@@ -75,9 +75,9 @@ func (c *workersCounts) end(w *worker) {
 }
 
 // Counts may be called at any time.
-func (w *Workers) Counts() WorkersCounts {
+func (w *Workers) Counts() Counts {
 	c := &w.counts
-	counts := WorkersCounts{
+	counts := Counts{
 		Batches: c.batches.Load(), Messages: c.messages.Load(), Redelivered: c.redelivered.Load(),
 		Done: c.done.Load(), Retried: c.retried.Load(), Quarantined: c.quarantined.Load(), Unanswered: c.unanswered.Load(),
 		Pending: c.pending.Load(), AckPending: c.ackPending.Load(),

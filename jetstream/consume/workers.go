@@ -1,4 +1,9 @@
-package jetstream
+// Package consume works on the messages of a durable consumer in batches: several workers pull,
+// a handler settles each message, and only then is it acknowledged. A message that no handler
+// can use is stored in quarantine and terminated.
+//
+// It is for consumers of your own, too: nothing of nats-server is behind it.
+package consume
 
 import (
 	"context"
@@ -12,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Defaults of [WorkersOptions].
+// Defaults of [Options].
 const (
 	DefaultWorkers     = 4
 	DefaultBatch       = 500
@@ -33,9 +38,9 @@ const (
 // must bear that.
 type Handler func(ctx context.Context, batch []*Message)
 
-// WorkersOptions describe workers on one durable pull consumer. JetStream, Stream,
+// Options describe workers on one durable pull consumer. JetStream, Stream,
 // Consumer and Handler are required.
-type WorkersOptions struct {
+type Options struct {
 	JetStream natsjs.JetStream
 	// Stream and Consumer name a consumer that exists; [streams.Manage] makes it.
 	Stream, Consumer string
@@ -60,12 +65,12 @@ type WorkersOptions struct {
 	// StopTimeout bounds the handlers' work after a stop.
 	StopTimeout time.Duration
 
-	Hooks WorkersHooks
+	Hooks Hooks
 }
 
-// WorkersHooks are told of changes. Each may be nil, must not block and may be
+// Hooks are told of changes. Each may be nil, must not block and may be
 // called from several goroutines.
-type WorkersHooks struct {
+type Hooks struct {
 	// Trouble: nothing can be fetched, and why; nil: it goes on. Once per
 	// change.
 	Trouble func(err error)
@@ -78,14 +83,14 @@ type WorkersHooks struct {
 
 // Workers pull batches from one durable consumer and hand them to a handler.
 type Workers struct {
-	o       WorkersOptions
+	o       Options
 	counts  workersCounts
 	trouble change
 	held    change
 }
 
 // NewWorkers checks the options and does no I/O.
-func NewWorkers(o WorkersOptions) (*Workers, error) {
+func NewWorkers(o Options) (*Workers, error) {
 	switch {
 	case o.JetStream == nil:
 		return nil, errors.New("set up workers: JetStream is required")

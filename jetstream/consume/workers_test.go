@@ -1,4 +1,4 @@
-package jetstream_test
+package consume_test
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -49,7 +49,7 @@ func (s *shop) publish(from, n int) {
 }
 
 // work runs workers; stop ends them and waits.
-func (s *shop) work(o jetstream.WorkersOptions) (w *jetstream.Workers, stop func()) {
+func (s *shop) work(o consume.Options) (w *consume.Workers, stop func()) {
 	s.t.Helper()
 	o.Stream, o.Consumer = s.spec.Stream, s.spec.Name
 	if o.JetStream == nil {
@@ -58,7 +58,7 @@ func (s *shop) work(o jetstream.WorkersOptions) (w *jetstream.Workers, stop func
 	if o.BatchWait == 0 {
 		o.BatchWait = 50 * time.Millisecond
 	}
-	w, err := jetstream.NewWorkers(o)
+	w, err := consume.NewWorkers(o)
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -112,7 +112,7 @@ type tally struct {
 	seen map[string]int // by message id
 }
 
-func (c *tally) add(batch []*jetstream.Message) {
+func (c *tally) add(batch []*consume.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.seen == nil {
@@ -135,7 +135,7 @@ func (c *tally) distinct() int {
 	return len(c.seen)
 }
 
-func allDone(batch []*jetstream.Message) {
+func allDone(batch []*consume.Message) {
 	for _, m := range batch {
 		m.Done()
 	}
@@ -146,14 +146,14 @@ func TestWorkersShareTheMessages(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	var seen tally
 	largest := make(chan int, 1000)
-	handler := func(_ context.Context, batch []*jetstream.Message) {
+	handler := func(_ context.Context, batch []*consume.Message) {
 		seen.add(batch)
 		largest <- len(batch)
 		allDone(batch)
 	}
 	s.publish(0, 500)
-	a, _ := s.work(jetstream.WorkersOptions{Handler: handler, Batch: 20, Workers: 2})
-	b, _ := s.work(jetstream.WorkersOptions{Handler: handler, Batch: 20, Workers: 2})
+	a, _ := s.work(consume.Options{Handler: handler, Batch: 20, Workers: 2})
+	b, _ := s.work(consume.Options{Handler: handler, Batch: 20, Workers: 2})
 	s.publish(500, 500)
 	s.awaitAcknowledged()
 	require.Equal(t, 1000, seen.distinct())
@@ -168,7 +168,7 @@ func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 3)
 	in, out := make(chan int), make(chan struct{})
-	w, _ := s.work(jetstream.WorkersOptions{Workers: 1, Handler: func(_ context.Context, batch []*jetstream.Message) {
+	w, _ := s.work(consume.Options{Workers: 1, Handler: func(_ context.Context, batch []*consume.Message) {
 		in <- len(batch)
 		<-out
 		allDone(batch)
@@ -187,7 +187,7 @@ func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
 	s.publish(0, 5)
 	var seen tally
 	deliveries := make(chan struct{}, 100)
-	_, stop := s.work(jetstream.WorkersOptions{Workers: 2, Handler: func(ctx context.Context, batch []*jetstream.Message) {
+	_, stop := s.work(consume.Options{Workers: 2, Handler: func(ctx context.Context, batch []*consume.Message) {
 		seen.add(batch)
 		deliveries <- struct{}{}
 		select { // several times the ack wait
@@ -211,7 +211,7 @@ func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
 	var mu sync.Mutex
 	first := map[string]time.Time{}
 	gaps := make(chan time.Duration, 4)
-	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range batch {
@@ -238,7 +238,7 @@ func TestAMessageWithoutAWordComesAgain(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 1)
 	deliveries := make(chan uint64, 10)
-	w, _ := s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	w, _ := s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		deliveries <- batch[0].Delivered
 		if batch[0].Delivered > 1 {
 			batch[0].Done()
@@ -259,7 +259,7 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 	_, err := s.js.PublishMsg(natstest.Context(t), msg)
 	require.NoError(t, err)
 	s.publish(0, 2)
-	w, _ := s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	w, _ := s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
 			if m.ID() == "abc" {
 				m.Poison(errors.New("not\r\nJSON"))
@@ -290,9 +290,9 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	require.NoError(t, s.js.DeleteStream(natstest.Context(t), "QUARANTINE"))
 	s.publish(0, 1)
 	held := make(chan error, 100)
-	_, _ = s.work(jetstream.WorkersOptions{
-		Handler: func(_ context.Context, batch []*jetstream.Message) { batch[0].Poison(errors.New("bad")) },
-		Hooks:   jetstream.WorkersHooks{Held: func(err error) { held <- err }},
+	_, _ = s.work(consume.Options{
+		Handler: func(_ context.Context, batch []*consume.Message) { batch[0].Poison(errors.New("bad")) },
+		Hooks:   consume.Hooks{Held: func(err error) { held <- err }},
 	})
 	require.ErrorContains(t, natstest.Receive(t, "word of it", held), "quarantine")
 	require.Equal(t, 1, s.info().NumAckPending)
@@ -312,7 +312,7 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	require.NoError(t, s.js.Conn().Publish(subject, []byte("bad")))
 	require.NoError(t, s.js.Conn().Flush())
 	before := s.js.Conn().Stats().Reconnects
-	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
 			m.Poison(errors.New("no good"))
 		}
@@ -338,7 +338,7 @@ func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 			s := openShop(t, spec)
 			s.publish(0, 2)
 			var seen tally
-			_, _ = s.work(jetstream.WorkersOptions{MaxDeliveries: 3, Handler: func(_ context.Context, batch []*jetstream.Message) {
+			_, _ = s.work(consume.Options{MaxDeliveries: 3, Handler: func(_ context.Context, batch []*consume.Message) {
 				seen.add(batch)
 				for _, m := range batch {
 					if m.ID() == "m0" {
@@ -365,7 +365,7 @@ func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{MaxDeliver: 1})
 	handled := make(chan string, 10)
-	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
 			m.Retry(0) // the first delivery is the last
 			handled <- m.ID()
@@ -383,7 +383,7 @@ func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 10)
 	in, out := make(chan struct{}, 10), make(chan struct{})
-	w, stop := s.work(jetstream.WorkersOptions{Workers: 1, Batch: 5, Handler: func(_ context.Context, batch []*jetstream.Message) {
+	w, stop := s.work(consume.Options{Workers: 1, Batch: 5, Handler: func(_ context.Context, batch []*consume.Message) {
 		in <- struct{}{}
 		<-out
 		allDone(batch)
@@ -403,7 +403,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 5)
 	in := make(chan struct{}, 10)
-	_, stop := s.work(jetstream.WorkersOptions{Workers: 1, StopTimeout: 50 * time.Millisecond, Handler: func(ctx context.Context, _ []*jetstream.Message) {
+	_, stop := s.work(consume.Options{Workers: 1, StopTimeout: 50 * time.Millisecond, Handler: func(ctx context.Context, _ []*consume.Message) {
 		in <- struct{}{}
 		<-ctx.Done()
 	}})
@@ -411,7 +411,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 	stop()
 	// Another has them at once, not after the ack wait of 30 s.
 	again := make(chan int, 10)
-	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		again <- len(batch)
 		allDone(batch)
 	}})
@@ -430,7 +430,7 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var got []int
-	_, _ = s.work(jetstream.WorkersOptions{Workers: 1, BatchBytes: 100_000, BatchWait: time.Second, Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{Workers: 1, BatchBytes: 100_000, BatchWait: time.Second, Handler: func(_ context.Context, batch []*consume.Message) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range batch {
@@ -459,7 +459,7 @@ func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 	link.Impair(peers.Weather{Latency: 80 * time.Millisecond}, peers.Weather{Latency: 80 * time.Millisecond})
-	_, _ = s.work(jetstream.WorkersOptions{JetStream: js, Workers: 1, BatchBytes: 10_000, BatchWait: 200 * time.Millisecond, Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{JetStream: js, Workers: 1, BatchBytes: 10_000, BatchWait: 200 * time.Millisecond, Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
 			m.Done()
 		}
@@ -473,9 +473,9 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 	require.NoError(t, s.js.DeleteConsumer(natstest.Context(t), "T", "workers"))
 	s.publish(0, 3)
 	trouble := make(chan error, 100)
-	_, _ = s.work(jetstream.WorkersOptions{
-		Handler: func(_ context.Context, batch []*jetstream.Message) { allDone(batch) },
-		Hooks:   jetstream.WorkersHooks{Trouble: func(err error) { trouble <- err }},
+	_, _ = s.work(consume.Options{
+		Handler: func(_ context.Context, batch []*consume.Message) { allDone(batch) },
+		Hooks:   consume.Hooks{Trouble: func(err error) { trouble <- err }},
 	})
 	require.ErrorContains(t, natstest.Receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
 	_, err := streams.Manage(natstest.Context(t), s.js, streams.ManageCreate, nil, []streams.ConsumerSpec{s.spec})
@@ -501,7 +501,7 @@ func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 7)
 	out := make(chan struct{})
-	w, _ := s.work(jetstream.WorkersOptions{Workers: 1, Batch: 2, Handler: func(_ context.Context, batch []*jetstream.Message) {
+	w, _ := s.work(consume.Options{Workers: 1, Batch: 2, Handler: func(_ context.Context, batch []*consume.Message) {
 		<-out
 		allDone(batch)
 	}})
@@ -516,15 +516,15 @@ func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
 func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
-	handler := func(context.Context, []*jetstream.Message) {}
-	for want, o := range map[string]jetstream.WorkersOptions{
+	handler := func(context.Context, []*consume.Message) {}
+	for want, o := range map[string]consume.Options{
 		"JetStream is required":         {Stream: "T", Consumer: "c", Handler: handler},
 		"handler is required":           {JetStream: js, Stream: "T", Consumer: "c"},
 		"names of a stream":             {JetStream: js, Stream: "T.x", Consumer: "c", Handler: handler},
 		"names of a stream and a consu": {JetStream: js, Stream: "T", Handler: handler},
 		"negative":                      {JetStream: js, Stream: "T", Consumer: "c", Handler: handler, Workers: -1},
 	} {
-		_, err := jetstream.NewWorkers(o)
+		_, err := consume.NewWorkers(o)
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -538,7 +538,7 @@ func TestIDsOfMessagesWithoutOneDiffer(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var ids []string
-	_, _ = s.work(jetstream.WorkersOptions{Handler: func(_ context.Context, batch []*jetstream.Message) {
+	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range batch {

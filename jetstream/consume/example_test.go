@@ -1,4 +1,4 @@
-package jetstream_test
+package consume_test
 
 import (
 	"context"
@@ -7,8 +7,8 @@ import (
 	"os"
 	"os/signal"
 
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/consume"
 )
 
 // The smallest consumer of one's own: it prints temperatures. Start it as often as
@@ -25,9 +25,9 @@ func ExampleWorkers() {
 		fmt.Fprintln(os.Stderr, err)
 		return
 	}
-	workers, err := jetstream.NewWorkers(jetstream.WorkersOptions{
+	workers, err := consume.NewWorkers(consume.Options{
 		JetStream: js, Stream: "TELEMETRY", Consumer: "printer",
-		Handler: func(_ context.Context, batch []*jetstream.Message) {
+		Handler: func(_ context.Context, batch []*consume.Message) {
 			for _, m := range batch {
 				var reading struct{ Temperature float64 }
 				if err := json.Unmarshal(m.Data, &reading); err != nil {

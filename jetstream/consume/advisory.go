@@ -1,4 +1,4 @@
-package jetstream
+package consume
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // watchAdvisories takes care of messages that the server has given up on: those of
 // a consumer with a max_deliver of its own, whose last delivery ended with its
 // worker. The advisory is an ordinary message, lost where nobody listens. That is
-// why the limit belongs to the workers ([WorkersOptions].MaxDeliveries), and why
+// why the limit belongs to the workers ([Options].MaxDeliveries), and why
 // they leave the server's last delivery to quarantine: this is for what is left.
 func (w *Workers) watchAdvisories(ctx context.Context) {
 	subject := "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + w.o.Stream + "." + w.o.Consumer
