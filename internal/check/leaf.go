@@ -7,16 +7,16 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/leaf"
 )
 
 // hub holds the hub against what a leaf node needs of it.
 func (n *natsCheck) hub() {
 	version := n.nc.ConnectedServerVersion()
-	if jetstream.TellsSourced(version) {
+	if leaf.TellsSourced(version) {
 		n.report.OK("hub", "nats-server %s tells how far it has sourced", version)
 	} else {
-		n.report.Fail("hub", "%v (it is %s): without that nothing that is stored here can be removed; update the hub", jetstream.ErrHubTooOld, version)
+		n.report.Fail("hub", "%v (it is %s): without that nothing that is stored here can be removed; update the hub", leaf.ErrHubTooOld, version)
 	}
 	leaf, hub := int64(n.config.NATS.Leaf.MaxPayload), n.nc.MaxPayload()
 	if hub < leaf {
@@ -38,7 +38,7 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 	defer os.RemoveAll(dir)
 	o := daemon.LeafOptions(c, nil)
 	o.Domain, o.StoreDir = c.NATS.Leaf.Domain+"-check", dir
-	node, err := jetstream.StartLeaf(ctx, o)
+	node, err := leaf.Start(ctx, o)
 	if err != nil {
 		r.Fail("leaf link", "%v: fix what nats in the configuration names", err)
 		return

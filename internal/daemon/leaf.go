@@ -12,15 +12,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // leafUnit is the leaf node of nats.mode leaf: it looks once a second at both its
 // ends, removes what the hub has stored, and keeps the limits.
 type leafUnit struct {
-	node    *jetstream.Leaf
+	node    *leaf.Leaf
 	config  config.Leaf
 	lanes   int
 	control *control
@@ -46,7 +46,7 @@ type leafView struct {
 	linkSince      time.Time
 	linkProblem    string
 	hub            map[string]uint64 // nil: not asked yet
-	given          map[string]bool   // see jetstream.SourcedUpTo; nil: the hub has not said, this time
+	given          map[string]bool   // see leaf.SourcedUpTo; nil: the hub has not said, this time
 	hubProblem     string
 	misfit         string // what about the hub will not pass by itself
 	misfitSince    time.Time
@@ -56,7 +56,7 @@ type leafView struct {
 	unsourcedSince time.Time
 	local          string // why the store could not be read
 	localSince     time.Time
-	backlog        []jetstream.Backlog
+	backlog        []leaf.Backlog
 	used           uint64
 	full           time.Time // since when nothing is taken for lack of room; zero: it is
 	ahead          time.Time // likewise because the hub is ahead
@@ -83,9 +83,9 @@ const (
 )
 
 // LeafOptions is the leaf node that c describes.
-func LeafOptions(c *config.Config, streams []streams.Spec) jetstream.LeafOptions {
+func LeafOptions(c *config.Config, streams []streams.Spec) leaf.Options {
 	l := c.NATS.Leaf
-	return jetstream.LeafOptions{
+	return leaf.Options{
 		Hub: ConnectOptions(c, c.MQTT.ClientID), URLs: l.URL.String(), Domain: l.Domain, StoreDir: l.StoreDir,
 		MaxBytes: int64(l.MaxBytes), MaxPayload: int32(l.MaxPayload), SyncInterval: l.SyncInterval,
 		DuplicateWindow: c.Streams.DuplicateWindow, Streams: streams,
@@ -105,7 +105,7 @@ func openLeaf(ctx context.Context, c *config.Config, plan *Plan, control *contro
 		}
 		e.Str("server_level", level).Str("server_says", line).Msg("from the nats-server of the leaf node")
 	}
-	node, err := jetstream.StartLeaf(ctx, o)
+	node, err := leaf.Start(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 		u.view.hubProblem, u.view.unsourced, u.view.given = conn.ErrDisconnected.Error(), "", nil
 		return
 	}
-	positions, given, err := jetstream.SourcedUpTo(ctx, u.control.js, u.streams)
+	positions, given, err := leaf.SourcedUpTo(ctx, u.control.js, u.streams)
 	misfit := hubMisfit(u.control.nc, u.config)
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -253,7 +253,7 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 // lost its source, no connection ended because of it, and somebody must look.
 func (u *leafUnit) sourced(err error, now time.Time) {
 	v := &u.view
-	if !errors.Is(err, jetstream.ErrUnsourced) {
+	if !errors.Is(err, leaf.ErrUnsourced) {
 		v.unsourced = ""
 		return
 	}
@@ -280,8 +280,8 @@ func hubMisfit(nc *nats.Conn, c config.Leaf) string {
 	version, payload := nc.ConnectedServerVersion(), nc.MaxPayload()
 	switch {
 	case version == "":
-	case !jetstream.TellsSourced(version):
-		return fmt.Sprintf("%v (it is %s)", jetstream.ErrHubTooOld, version)
+	case !leaf.TellsSourced(version):
+		return fmt.Sprintf("%v (it is %s)", leaf.ErrHubTooOld, version)
 	case payload > 0 && payload < int64(c.MaxPayload):
 		return fmt.Sprintf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): a message in between would end the link again and again", payload, int64(c.MaxPayload))
 	}

@@ -16,8 +16,8 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -148,7 +148,7 @@ func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := Compile(c)
 	require.NoError(t, err)
-	node, err := jetstream.StartLeaf(t.Context(), LeafOptions(c, plan.Streams))
+	node, err := leaf.Start(t.Context(), LeafOptions(c, plan.Streams))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, node.Close()) }()
 	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
@@ -196,7 +196,7 @@ func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := Compile(c)
 	require.NoError(t, err)
-	node, err := jetstream.StartLeaf(t.Context(), LeafOptions(c, plan.Streams))
+	node, err := leaf.Start(t.Context(), LeafOptions(c, plan.Streams))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, node.Close()) }()
 	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
@@ -210,7 +210,7 @@ func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 	}
 
 	u := &leafUnit{node: node, config: c.NATS.Leaf}
-	u.view.backlog = []jetstream.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
+	u.view.backlog = []leaf.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, u.keepLimits(late))

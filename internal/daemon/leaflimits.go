@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/leaf"
 )
 
 // keepLimits makes room, and shuts the store where the oldest message is too old.
@@ -20,11 +20,11 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	near := v.used+guard >= limit
 	// What the hub was given and passed over does not wait, and would seem to forever
 	// in a store that takes nothing after it.
-	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b jetstream.Backlog) bool {
+	tooOld := u.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b leaf.Backlog) bool {
 		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > u.config.MaxAge && !v.given[b.Stream]
 	})
 	// After a power cut nothing is taken, for another reason.
-	ahead := !u.node.Rebooted() && slices.ContainsFunc(v.backlog, jetstream.Backlog.Ahead)
+	ahead := !u.node.Rebooted() && slices.ContainsFunc(v.backlog, leaf.Backlog.Ahead)
 	u.mark(&u.view.ahead, ahead, "the hub claims to have stored more than there is here: nothing is taken and nothing removed", now)
 	done := u.kept()
 	if near {

@@ -1,4 +1,4 @@
-package jetstream_test
+package leaf_test
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
+	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -67,10 +67,10 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 }
 
 // renumber waits until the hub's word allows to go on.
-func renumber(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []streams.Spec) {
+func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		at, _, err := jetstream.SourcedUpTo(natstest.Context(t), hub, streams)
+		at, _, err := leaf.SourcedUpTo(natstest.Context(t), hub, streams)
 		if err != nil {
 			return false
 		}
@@ -103,7 +103,7 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	apply(t, js, streams)
 	fill(t, second, 300, 200)
 	awaitDrained(t, js, second, streams)
-	at, _, err := jetstream.SourcedUpTo(natstest.Context(t), js, streams)
+	at, _, err := leaf.SourcedUpTo(natstest.Context(t), js, streams)
 	require.NoError(t, err)
 	require.NoError(t, second.Close())
 
@@ -150,7 +150,7 @@ func TestLeafStoreRestored(t *testing.T) {
 		if restarts == "" {
 			fill(t, l, 500, 300) // more than the hub has
 		}
-		at, _, err := jetstream.SourcedUpTo(natstest.Context(t), js, streams)
+		at, _, err := leaf.SourcedUpTo(natstest.Context(t), js, streams)
 		require.NoError(t, err)
 		require.NoError(t, l.Prove(at))
 		up, problem := l.Link()
@@ -253,8 +253,8 @@ func TestTwoBridgesDoNotShareAStore(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	first := startLeaf(t, o)
-	_, err := jetstream.StartLeaf(natstest.Context(t), o)
-	require.ErrorIs(t, err, jetstream.ErrStoreLocked)
+	_, err := leaf.Start(natstest.Context(t), o)
+	require.ErrorIs(t, err, leaf.ErrStoreLocked)
 	require.ErrorContains(t, err, o.StoreDir)
 	require.NoError(t, first.Close())
 	startLeaf(t, o)

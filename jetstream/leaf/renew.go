@@ -1,4 +1,4 @@
-package jetstream
+package leaf
 
 import (
 	"crypto/sha256"
@@ -49,7 +49,7 @@ func (l *Leaf) join() error {
 }
 
 // presented is a fingerprint of what the server does not read by itself.
-func (o LeafOptions) presented(remote *natsd.RemoteLeafOpts) string {
+func (o Options) presented(remote *natsd.RemoteLeafOpts) string {
 	var b strings.Builder
 	for _, u := range remote.URLs {
 		fmt.Fprintln(&b, u)

@@ -1,4 +1,4 @@
-package jetstream_test
+package leaf_test
 
 import (
 	"crypto/tls"

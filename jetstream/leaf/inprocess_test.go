@@ -1,4 +1,4 @@
-package jetstream
+package leaf
 
 import (
 	"strconv"
@@ -36,7 +36,7 @@ func (s *settled) SettleDone() {}
 // answers are read like those of one that was dialled.
 func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 	t.Parallel()
-	l, err := StartLeaf(t.Context(), LeafOptions{
+	l, err := Start(t.Context(), Options{
 		URLs: "nats-leaf://127.0.0.1:1", Domain: "site-a", StoreDir: t.TempDir(), MaxBytes: 1 << 30, MaxPayload: 1 << 20,
 		SyncInterval: time.Minute, DuplicateWindow: time.Minute, Streams: []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}},
 	})

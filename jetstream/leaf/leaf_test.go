@@ -1,4 +1,4 @@
-package jetstream_test
+package leaf_test
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
-	"mqtt-nats-bridge/jetstream"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -52,8 +52,8 @@ func outStreams(domain string) []streams.Spec {
 	}
 }
 
-func leafOptions(t *testing.T, urls, domain string) jetstream.LeafOptions {
-	return jetstream.LeafOptions{
+func leafOptions(t *testing.T, urls, domain string) leaf.Options {
+	return leaf.Options{
 		URLs: urls, Domain: domain, StoreDir: t.TempDir(), MaxBytes: 1 << 30, MaxPayload: 1 << 20,
 		SyncInterval: time.Minute, DuplicateWindow: 2 * time.Minute, Streams: outStreams(domain),
 		Log: func(level, line string) {
@@ -64,16 +64,16 @@ func leafOptions(t *testing.T, urls, domain string) jetstream.LeafOptions {
 	}
 }
 
-func startLeaf(t *testing.T, o jetstream.LeafOptions) *jetstream.Leaf {
+func startLeaf(t *testing.T, o leaf.Options) *leaf.Leaf {
 	t.Helper()
-	l, err := jetstream.StartLeaf(natstest.Context(t), o)
+	l, err := leaf.Start(natstest.Context(t), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
 
 // inProcess is a client of the leaf node.
-func inProcess(t *testing.T, l *jetstream.Leaf) natsjs.JetStream {
+func inProcess(t *testing.T, l *leaf.Leaf) natsjs.JetStream {
 	t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(l.InProcess()))
 	require.NoError(t, err)
@@ -83,7 +83,7 @@ func inProcess(t *testing.T, l *jetstream.Leaf) natsjs.JetStream {
 	return js
 }
 
-func awaitLink(t *testing.T, l *jetstream.Leaf) {
+func awaitLink(t *testing.T, l *leaf.Leaf) {
 	t.Helper()
 	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
 }
@@ -93,12 +93,12 @@ func awaitLink(t *testing.T, l *jetstream.Leaf) {
 const drainPatience = 90 * time.Second
 
 // awaitDrained waits until the hub has everything and the leaf node nothing.
-func awaitDrained(t *testing.T, hub natsjs.JetStream, l *jetstream.Leaf, streams []streams.Spec) {
+func awaitDrained(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), drainPatience)
 	defer cancel()
 	require.Eventually(t, func() bool {
-		at, _, err := jetstream.SourcedUpTo(ctx, hub, streams)
+		at, _, err := leaf.SourcedUpTo(ctx, hub, streams)
 		if err != nil {
 			return false
 		}
@@ -122,7 +122,7 @@ func apply(t *testing.T, hub natsjs.JetStream, specs []streams.Spec) *streams.Re
 	return report
 }
 
-func newLeafPublisher(t *testing.T, l *jetstream.Leaf, settler bridge.Settler) *publish.Publisher {
+func newLeafPublisher(t *testing.T, l *leaf.Leaf, settler bridge.Settler) *publish.Publisher {
 	t.Helper()
 	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
@@ -226,7 +226,7 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 	awaitLink(t, a)
 	awaitLink(t, b)
 	apply(t, js, first)
-	publish := func(l *jetstream.Leaf, device string) {
+	publish := func(l *leaf.Leaf, device string) {
 		t.Helper()
 		_, err := inProcess(t, l).Publish(natstest.Context(t), "tenant.acme.device."+device+".telemetry", nil, natsjs.WithMsgID(device))
 		require.NoError(t, err)
@@ -241,7 +241,7 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 	_, err = streams.Manage(natstest.Context(t), js, streams.ManageCreate, second, nil)
 	require.ErrorIs(t, err, streams.ErrContradiction)
 	require.ErrorContains(t, err, "run mqtt-nats-bridge streams apply")
-	_, _, err = jetstream.SourcedUpTo(natstest.Context(t), js, second)
+	_, _, err = leaf.SourcedUpTo(natstest.Context(t), js, second)
 	require.ErrorContains(t, err, "stream TELEMETRY at the hub does not source TELEMETRY of domain site-b")
 
 	apply(t, js, second)
@@ -259,7 +259,7 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 }
 
 // pump publishes n numbered messages to the leaf node and waits until it has them.
-func fill(t *testing.T, l *jetstream.Leaf, from, n int) {
+func fill(t *testing.T, l *leaf.Leaf, from, n int) {
 	t.Helper()
 	o := natstest.NewOutcomes(t)
 	p := newLeafPublisher(t, l, o)
@@ -384,6 +384,6 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 	}
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	o.Hub = conn.Options{User: "bridge", Password: "s3cret", Token: "t0ken"}
-	_, err = jetstream.StartLeaf(natstest.Context(t), o)
+	_, err = leaf.Start(natstest.Context(t), o)
 	require.ErrorContains(t, err, "user and password, token are all set")
 }

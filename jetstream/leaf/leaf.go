@@ -1,4 +1,6 @@
-package jetstream
+// Package leaf is leaf mode: a nats-server within the process that stores messages until the
+// hub, which sources them, has them.
+package leaf
 
 import (
 	"context"
@@ -20,9 +22,9 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// LeafOptions describe an embedded leaf node. Hub, URLs, Domain, StoreDir and
+// Options describe an embedded leaf node. Hub, URLs, Domain, StoreDir and
 // Streams are required.
-type LeafOptions struct {
+type Options struct {
 	// Hub holds the credentials and the TLS files that the link uses, as a
 	// client of the hub would give them; its URL is not dialled.
 	Hub conn.Options
@@ -53,7 +55,7 @@ type LeafOptions struct {
 // Leaf is a nats-server within the process that stores messages for a hub which
 // sources them, linked to it as a leaf node. It listens on no port.
 type Leaf struct {
-	options LeafOptions
+	options Options
 	server  *embedded.Server
 	lock    *os.File
 	nc      *nats.Conn
@@ -69,9 +71,9 @@ type Leaf struct {
 	apart bool
 }
 
-// StartLeaf returns a leaf node whose streams exist. The link comes about in its
+// Start returns a leaf node whose streams exist. The link comes about in its
 // own time; a hub that cannot be reached is no error.
-func StartLeaf(ctx context.Context, o LeafOptions) (*Leaf, error) {
+func Start(ctx context.Context, o Options) (*Leaf, error) {
 	remote, err := o.remote()
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ const leafReconnect = time.Second
 // remote is the link. Credentials are those of a client, as far as the protocol
 // of leaf nodes has them: a user's JWT and seed, an nkey, user and password, and
 // a token, which it carries as a user without a password.
-func (o LeafOptions) remote() (*natsd.RemoteLeafOpts, error) {
+func (o Options) remote() (*natsd.RemoteLeafOpts, error) {
 	hub, err := o.Hub.Resolve()
 	if err != nil {
 		return nil, err
