@@ -30,3 +30,24 @@ func ExampleSet() {
 	// acme dev-1 telemetry
 	// telemetry.acme.dev-1
 }
+
+func ExampleToTopic() {
+	topic, err := subjects.ToTopic("tenant.acme.device.dev%2E1.telemetry")
+	fmt.Println(topic, err)
+	// Output: tenant/acme/device/dev.1/telemetry <nil>
+}
+
+func ExampleOverlap() {
+	a, _ := subjects.ParsePattern("tenant/{tenant}/device/{device}/telemetry")
+	b, _ := subjects.ParsePattern("tenant/acme/device/{device}/{kind}")
+	_, overlap := subjects.Overlap(a, b)
+	fmt.Println(overlap)
+	// Output: true
+}
+
+func ExampleParseKey() {
+	key := subjects.AppendKey(nil, "acme/dev 1")
+	name, err := subjects.ParseKey(string(key))
+	fmt.Println(name, err)
+	// Output: acme/dev 1 <nil>
+}
