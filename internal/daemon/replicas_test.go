@@ -143,7 +143,6 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	require.NotContains(t, log.String(), `"level":"warn"`)
 }
 
-// A file that is missing when a partition comes is no reason to end the lanes that run.
 func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 	t.Parallel()
 	nats := embeddedNATS(t)
@@ -164,6 +163,7 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 	require.Contains(t, log.String(), "replicas with this client id connect to another broker")
 }
 
+// A file that is missing when a partition comes is no reason to end the lanes that run.
 func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	mqtt := attesting(t)
