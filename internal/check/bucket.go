@@ -37,7 +37,7 @@ func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, form
 		missing(what)
 		return
 	case refused(bounded):
-		bad(what, "may not be read: %v: allow publishing to $JS.API.STREAM.INFO.%s, %s", context.Cause(bounded), stream, otherwise)
+		bad(what, "may not be read: %v: allow publishing to %s.STREAM.INFO.%s, %s", context.Cause(bounded), n.api, stream, otherwise)
 		return
 	case err != nil:
 		bad(what, "%v: see the server's log", n.watch.explain(bounded, err))
@@ -48,8 +48,8 @@ func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, form
 		return
 	}
 	for _, subject := range []string{
-		"$JS.API.CONSUMER.CREATE." + stream + ".check.$KV." + name + ".>",
-		"$JS.API.CONSUMER.DELETE." + stream + ".check",
+		n.api + ".CONSUMER.CREATE." + stream + ".check.$KV." + name + ".>",
+		n.api + ".CONSUMER.DELETE." + stream + ".check",
 		"$JS.FC." + stream + ".check.check",
 	} {
 		bounded, stop := n.watch.guard(ctx)

@@ -35,7 +35,7 @@ func (n *natsCheck) leases(ctx context.Context) {
 		n.report.Fail("leases", "the bucket %s does not exist, and streams.manage is not create: nats kv add %s --ttl %s --replicas %d", bucket, bucket, n.config.Lanes.TTL, n.config.Streams.Replicas)
 		return
 	case refused(bounded):
-		n.report.Fail("leases", "%v: allow the user to publish to $JS.API.STREAM.INFO.KV_%s", context.Cause(bounded), bucket)
+		n.report.Fail("leases", "%v: allow the user to publish to %s.STREAM.INFO.KV_%s", context.Cause(bounded), n.api, bucket)
 		return
 	case err != nil:
 		n.report.Fail("leases", "the bucket %s: %v: make sure that it is a KV bucket, or name another in lanes.bucket", bucket, n.watch.explain(bounded, err))
@@ -47,7 +47,7 @@ func (n *natsCheck) leases(ctx context.Context) {
 	if kv == nil {
 		return
 	}
-	n.leaseRight(ctx, "read leases", "$JS.API.DIRECT.GET.KV_"+bucket+".$KV."+bucket+"."+key, nil)
+	n.leaseRight(ctx, "read leases", n.api+".DIRECT.GET.KV_"+bucket+".$KV."+bucket+"."+key, nil)
 	n.leaseSettings(ctx, kv)
 	n.replicas(ctx, kv)
 }
@@ -96,7 +96,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 	prefix := n.config.MQTT.ClientID + "."
 	watch, err := kv.Watch(bounded, prefix+">")
 	if err != nil {
-		n.report.Fail("leases", "%v: allow the user to publish to $JS.API.CONSUMER.CREATE.KV_%s.>", n.watch.explain(bounded, err), kv.Bucket())
+		n.report.Fail("leases", "%v: allow the user to publish to %s.CONSUMER.CREATE.KV_%s.>", n.watch.explain(bounded, err), n.api, kv.Bucket())
 		return
 	}
 	var hosts []string
@@ -113,7 +113,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		switch {
 		case strings.HasPrefix(key, "replica.") && json.Unmarshal(e.Value(), &r) == nil && !r.Leaving:
 			hosts = append(hosts, fmt.Sprintf("%s at %s", r.ID, r.Host))
-			if r.Broker != "" && r.Broker != own {
+			if r.Broker != "" && !lease.SameBroker(r.Broker, own) {
 				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, daemon.OtherBrokerAdvice)
 			}
 		case json.Unmarshal(e.Value(), &l) == nil && l.Holder != "":
@@ -124,7 +124,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 	// The server answers in order: a refusal comes before the PONG.
 	err = errors.Join(err, n.nc.FlushWithContext(bounded))
 	if refused(bounded) {
-		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to $JS.API.CONSUMER.DELETE.KV_%s.>", context.Cause(bounded), kv.Bucket())
+		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to %s.CONSUMER.DELETE.KV_%s.>", context.Cause(bounded), n.api, kv.Bucket())
 		return
 	}
 	if err != nil {

@@ -3,7 +3,10 @@ package check
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
@@ -11,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 func TestBucketsAreLookedFor(t *testing.T) {
@@ -78,4 +82,33 @@ func TestTheTableOfCertificatesIsLookedFor(t *testing.T) {
 	out, r = look()
 	require.Equal(t, 1, r.Failed(), out)
 	require.Contains(t, out, "make sure that PostgreSQL runs at the host and port of identity.registry.database_url")
+}
+
+// TestDomain: the probes go to the API of nats.domain, and its subjects are those to allow.
+func TestDomain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
+		{ user: admin, password: admin }
+		{ user: bridge, password: bridge, permissions: { publish: { deny: ["$JS.API.>"] } } }
+	] }`), 0o600))
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file, Domain: "hub"})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	js := openJetStream(t, s.URL(), nats.UserInfo("admin", "admin"))
+	for _, name := range []string{"BRIDGE_LIMITS", "BRIDGE_LANES"} {
+		_, err := js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: name, TTL: 10 * time.Second})
+		require.NoError(t, err)
+	}
+	check := func(user string) (string, *Report) {
+		return checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER="+user, "BRIDGE_NATS_PASSWORD="+user, "BRIDGE_NATS_DOMAIN=hub", "BRIDGE_LANES_PARTITIONS=auto")
+	}
+	out, r := check("admin")
+	require.Zero(t, r.Failed(), out)
+	require.Contains(t, out, "ok    bucket BRIDGE_LIMITS")
+	require.Contains(t, out, "ok    leases: ")
+	out, _ = check("bridge")
+	for _, subject := range []string{"$JS.hub.API.STREAM.MSG.GET.TELEMETRY", "$JS.hub.API.STREAM.INFO.KV_BRIDGE_LIMITS", "$JS.hub.API.STREAM.INFO.KV_BRIDGE_LANES"} {
+		require.Contains(t, out, " to "+subject)
+	}
 }

@@ -33,7 +33,12 @@ func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
 		return
 	}
 	defer nc.Close()
-	n := &natsCheck{config: c, plan: plan, report: r, nc: nc, js: js, watch: watch}
+	api, err := daemon.ConnectOptions(c, "").API()
+	if err != nil {
+		r.Fail("nats", "%v", err)
+		return
+	}
+	n := &natsCheck{config: c, plan: plan, report: r, nc: nc, js: js, api: api, watch: watch}
 	if !n.inbox(ctx) {
 		return
 	}
@@ -65,6 +70,7 @@ type natsCheck struct {
 	nc     *nats.Conn
 	js     natsjs.JetStream
 	watch  *violations
+	api    string // of JetStream, at the domain
 }
 
 func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {

@@ -13,7 +13,6 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -126,7 +125,7 @@ func (n *natsCheck) creation(ctx context.Context, missing []streams.Spec) {
 }
 
 func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
-	subject := "$JS.API.STREAM.CREATE." + stream
+	subject := n.api + ".STREAM.CREATE." + stream
 	bounded, stop := n.watch.guard(ctx)
 	_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
 	stop()
@@ -140,12 +139,8 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 
 // lookups reports whether the streams may be asked for what JetStream has forgotten.
 func (n *natsCheck) lookups(ctx context.Context) {
-	api, err := daemon.ConnectOptions(n.config, "").API()
-	if err != nil {
-		return // reported by the connection
-	}
 	for _, s := range n.plan.Streams {
-		subject := publish.LookupSubject(api, s.Name)
+		subject := publish.LookupSubject(n.api, s.Name)
 		bounded, stop := n.watch.guard(ctx)
 		_, err := n.nc.RequestWithContext(bounded, subject, []byte(`{"seq":1}`))
 		stop()

@@ -31,7 +31,7 @@ func TestBrokerProblem(t *testing.T) {
 		cause       mqtt.Cause
 	}{
 		"refused":        {"mqtt://" + nowhere, "nothing listens there", mqtt.CauseRefused},
-		"plain port":     {"mqtts://" + mosquitto.Addr, "or mqtt:// for plain text", mqtt.CausePlain},
+		"plain port":     {"mqtts://" + mosquitto.Addr, "for plain text", mqtt.CausePlain},
 		"NATS port":      {"mqtt://" + strings.TrimPrefix(nats.URL(), "nats://"), "another program listens there", mqtt.CauseNotMQTT},
 		"no credentials": {"mqtt://" + mosquitto.Addr, "give mqtt.username", mqtt.CauseNoCredentials},
 		"wrong password": {"mqtt://bridge:wrong@" + mosquitto.Addr, "the broker must know mqtt.username", mqtt.CauseCredentials},

@@ -158,12 +158,12 @@ func (v *view) present(now time.Time) []Replica {
 // elsewhere are the replicas present whose lanes connect to another broker than broker.
 func (v *view) elsewhere(broker string, now time.Time) []Replica {
 	return slices.DeleteFunc(v.present(now), func(r Replica) bool {
-		return r.Leaving || r.Broker == "" || broker == "" || sameBroker(r.Broker, broker)
+		return r.Leaving || r.Broker == "" || broker == "" || SameBroker(r.Broker, broker)
 	})
 }
 
-// sameBroker reports whether two lists of addresses have one in common.
-func sameBroker(a, b string) bool {
+// SameBroker reports whether two lists of addresses have one in common.
+func SameBroker(a, b string) bool {
 	others := strings.Split(b, ",")
 	return slices.ContainsFunc(strings.Split(a, ","), func(address string) bool { return slices.Contains(others, address) })
 }
