@@ -2,15 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // checkCommand looks before the bridge leaps.
 type checkCommand struct {
 	Connect bool `help:"Connect to the broker and to NATS too."`
+
+	DeviceURL  string `name:"device-url" and:"device" placeholder:"URL" help:"With --connect, the devices' listener of the same broker, like mqtts://host:8883: try whether a device can choose the client id of a lane."`
+	DeviceCert string `name:"device-cert" and:"device" placeholder:"FILE" help:"Certificate of the device to connect as."`
+	DeviceKey  string `name:"device-key" and:"device" placeholder:"FILE" help:"Key of the certificate in --device-cert."`
+	DeviceCA   string `name:"device-ca" placeholder:"FILE" help:"Certificates that verify the devices' listener; default: mqtt.tls.ca, else the system's."`
 }
 
 // Help is what --help says beyond the flags.
@@ -19,6 +27,8 @@ func (checkCommand) Help() string {
 
 With --connect it tries what the bridge will need: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits, buckets and every publish permission at NATS; the table of certificates in PostgreSQL. It disturbs no bridge that runs: it has a client id and a $share group of its own, and what it publishes no stream can store. Plain subscribers of tenant.> would see a few empty messages.
 
+With --device-url it also connects as a device, then as the bridge under the same client id, which no lane has. If that ends the device's connection, a device can take over the session of a lane, and the check fails. It subscribes to nothing and publishes nothing, but EMQX's presence rule reports the device's connection: use a certificate made for it.
+
 The exit code is 1 if a check failed, 2 if the configuration is at fault.
 
 Example: mqtt-nats-bridge check --connect -c bridge.yaml`
@@ -26,6 +36,10 @@ Example: mqtt-nats-bridge check --connect -c bridge.yaml`
 
 // Run implements the command.
 func (c *checkCommand) Run(ctx context.Context, p *program) error {
+	device, err := c.device()
+	if err != nil {
+		return cli.UsageError{Err: err}
+	}
 	conf, plan, err := p.compile()
 	if err != nil {
 		return err
@@ -36,6 +50,9 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	if c.Connect {
 		check.Broker(ctx, conf, plan, report)
 		check.EMQX(ctx, conf, report)
+		if device != nil {
+			check.DeviceClientID(ctx, conf, *device, report)
+		}
 		check.NATS(ctx, conf, plan, report)
 		check.Registry(ctx, conf, report)
 	}
@@ -51,4 +68,28 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 		fmt.Fprintf(p.out, "\n%d checks failed\n", n)
 	}
 	return cli.ErrSaid
+}
+
+// device is the one to connect as; nil: none was given.
+func (c *checkCommand) device() (*check.Device, error) {
+	switch {
+	case c.DeviceURL == "" && c.DeviceCA == "":
+		return nil, nil
+	case c.DeviceURL == "":
+		return nil, errors.New("--device-ca needs --device-url")
+	case !c.Connect:
+		return nil, errors.New("--device-url needs --connect")
+	}
+	url, err := config.ParseBrokerURL(c.DeviceURL)
+	if err != nil {
+		return nil, fmt.Errorf("--device-url: %w", err)
+	}
+	if !url.Secure {
+		return nil, errors.New("--device-url: begin it with mqtts:// or wss://, for the certificate needs TLS")
+	}
+	files := tlsfile.Files{CA: c.DeviceCA, Cert: c.DeviceCert, Key: c.DeviceKey}
+	if _, err := files.Config(""); err != nil {
+		return nil, err
+	}
+	return &check.Device{URL: url, Files: files}, nil
 }

@@ -6,5 +6,6 @@
 // id of its own, in a $share group of its own, so that the bridge's sessions keep
 // their messages. The probes it publishes to NATS name a stream that cannot
 // exist: JetStream refuses them before it stores anything (error 10060). Plain
-// subscribers of such a subject see an empty message.
+// subscribers of such a subject see an empty message. A device that it connects as shows in
+// the presence of that device, where the broker reports presence.
 package check

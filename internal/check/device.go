@@ -1,0 +1,156 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/internal/tlsfile"
+	"mqtt-nats-bridge/mqtt"
+)
+
+// takeoverWait is how long the device's connection is watched after the bridge has
+// connected. EMQX ends a connection that is taken over before it sends CONNACK.
+const takeoverWait = 3 * time.Second
+
+// Device is a device to connect as.
+type Device struct {
+	URL   config.BrokerURL // the devices' listener
+	Files tlsfile.Files    // without a CA: that of mqtt.tls
+}
+
+// DeviceClientID reports whether a device can choose the client id of a lane. It connects
+// as the device, then as the bridge under the same client id, which no lane has: the
+// second connection ends the first where the broker did not change the device's client
+// id. Nothing is subscribed or published.
+func DeviceClientID(ctx context.Context, c *config.Config, d Device, r *Report) {
+	d.Files.CA = cmp.Or(d.Files.CA, c.MQTT.TLS.CA)
+	id := c.MQTT.ClientID + "-check-" + strings.ToLower(rand.Text()[:8])
+	p := takeoverProbe{
+		device: mqtt.Options{
+			Servers: []mqtt.Server{{Address: d.URL.Address, TLS: d.URL.Secure, WebSocket: d.URL.WebSocket, Path: d.URL.Path}}, ClientID: id,
+			Login: func() (mqtt.Login, error) {
+				conf, err := d.Files.Config("")
+				return mqtt.Login{TLS: conf}, err
+			},
+		},
+		bridge: mqttaccount.Options(c.MQTT, id),
+		wait:   takeoverWait,
+	}
+	p.report(ctx, r)
+}
+
+// takeoverProbe connects twice under one client id.
+type takeoverProbe struct {
+	device, bridge mqtt.Options
+	wait           time.Duration
+}
+
+func (p *takeoverProbe) report(ctx context.Context, r *Report) {
+	const what, unknown = "device client ids", "whether a device can choose a lane's client id was not tried"
+	url, id := p.device.Servers[0].URL(), p.device.ClientID
+	device, err := open(ctx, p.device)
+	if err != nil {
+		r.Note(what, "%v: %s%s", err, unknown, deviceAdvice(err))
+		return
+	}
+	defer device.leave()
+	if err := device.ping(); err != nil {
+		r.Note(what, "%s accepts the device and does not answer PINGREQ: %v: %s", url, err, unknown)
+		return
+	}
+	bridge, err := open(ctx, p.bridge)
+	if err != nil {
+		r.Note(what, "the bridge cannot connect as client %s: %v: %s", id, err, unknown)
+		return
+	}
+	defer bridge.leave()
+	err = device.staysOpen(p.wait)
+	switch {
+	case err == nil:
+		r.OK(what, "a device that connects to %s as client %s keeps its connection when the bridge connects as %s", url, id, id)
+	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
+		r.Note(what, "the device's connection to %s no longer answers PINGREQ: %v: whether a device can choose a lane's client id is unknown", url, err)
+	default:
+		r.Fail(what, "a device that connects to %s as client %s loses its connection to the bridge as %s, so a device could take over the session of a lane: set clientid_override in the zone of that listener, as deploy/emqx/emqx.conf does", url, id, id)
+	}
+}
+
+// deviceAdvice is what to do about a device that cannot connect; the advice on the
+// bridge's own connection is about keys of the configuration.
+func deviceAdvice(err error) string {
+	var problem *mqtt.ConnectProblem
+	if !errors.As(err, &problem) {
+		return ""
+	}
+	switch problem.Cause {
+	case mqtt.CauseRefused, mqtt.CauseHungUp, mqtt.CauseNotTLS: // the latter behind a proxy
+		return "; the listener may be closed until the gate opens it"
+	case mqtt.Cause(tlsfile.Authority):
+		return "; name the CA in --device-ca"
+	case mqtt.Cause(tlsfile.ClientCertificate):
+		return "; name a device certificate that the listener trusts"
+	}
+	return ""
+}
+
+// open starts a clean session at the first of the servers that accepts the client.
+func open(ctx context.Context, o mqtt.Options) (*session, error) {
+	var failed []error
+	for _, server := range o.Servers {
+		conn, err := mqtt.Dial(ctx, server, o)
+		if err == nil {
+			if _, err = mqtt.Greet(ctx, conn, server, o, true); err == nil {
+				return newSession(conn), nil
+			}
+			_ = conn.Close()
+		}
+		failed = append(failed, err)
+	}
+	return nil, errors.Join(failed...)
+}
+
+// leave ends the session and closes the connection.
+func (s *session) leave() {
+	s.disconnect()
+	_ = s.conn.Close()
+}
+
+// staysOpen returns an error if the broker closes the connection within wait or does not
+// answer PINGREQ after it.
+func (s *session) staysOpen(wait time.Duration) error {
+	if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	for {
+		if _, err := packets.ReadPacket(s.r); errors.Is(err, os.ErrDeadlineExceeded) {
+			return s.ping()
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// ping waits for the answer to a PINGREQ.
+func (s *session) ping() error {
+	if err := s.send(packets.NewControlPacket(packets.Pingreq)); err != nil {
+		return err
+	}
+	for {
+		answer, err := s.read()
+		if err != nil {
+			return err
+		}
+		if _, ok := answer.(*packets.PingrespPacket); ok {
+			return nil
+		}
+	}
+}
