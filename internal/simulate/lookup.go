@@ -151,6 +151,11 @@ func (w *world) freeze(a int, answersFirst bool) {
 	}
 	d := stops[a%len(stops)]
 	w.logf("the process stands still for %v", d)
+	if w.server.faulty && w.server.refuses == "-" && !w.setup.Strict {
+		// Nobody notices the silence before the server takes messages again: this is what
+		// strict order is for.
+		w.disordered = true
+	}
 	w.still = true
 	w.others.Lock()
 	thawed := make(chan struct{})

@@ -49,7 +49,7 @@ type world struct {
 	inside     bool      // one does just now
 	driving    bool      // the simulation's own goroutine is at work
 	acked      []*letter // in this step
-	disordered bool      // messages may be stored out of order: a session was elsewhere, or set back
+	disordered bool      // messages may be stored out of order: a session was elsewhere or set back, or an outage unnoticed
 	violation  *violation
 	trace      func(string) // nil: none
 }
