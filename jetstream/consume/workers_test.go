@@ -183,15 +183,15 @@ func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 
 func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
 	t.Parallel()
-	s := openShop(t, streams.ConsumerSpec{AckWait: 300 * time.Millisecond})
+	s := openShop(t, streams.ConsumerSpec{AckWait: 3 * time.Second})
 	s.publish(0, 5)
 	var seen tally
 	deliveries := make(chan struct{}, 100)
 	_, stop := s.work(consume.Options{Workers: 2, Handler: func(ctx context.Context, batch []*consume.Message) {
 		seen.add(batch)
 		deliveries <- struct{}{}
-		select { // several times the ack wait
-		case <-time.After(1500 * time.Millisecond):
+		select { // more than twice the ack wait, which leaves a busy machine seconds to extend it
+		case <-time.After(7 * time.Second):
 		case <-ctx.Done():
 		}
 		allDone(batch)
