@@ -240,6 +240,52 @@ func TestStreamsOfSomebodyElseAreOnlyWrittenTo(t *testing.T) {
 	require.Contains(t, out, "is allowed and held by stream ALL")
 }
 
+// TestUnmanagedStreams: streams.manage: off reads them, and says what can lose messages.
+func TestUnmanagedStreams(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*natsjs.StreamConfig)
+		fails  int
+		want   string
+	}{
+		"interest": {func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, 1, "FAIL  streams: stream TELEMETRY: retention is interest, must be limits, or messages can be lost"},
+		"memory":   {func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, 1, "FAIL  streams: stream TELEMETRY: storage is memory"},
+		"sealed":   {func(c *natsjs.StreamConfig) { c.Sealed = true }, 1, "FAIL  streams: stream TELEMETRY: sealed is true"},
+		"subjects": {func(c *natsjs.StreamConfig) { c.Subjects = append(c.Subjects, "more") }, 0, "note  streams: stream TELEMETRY: subjects is tenant.>, quarantine.>, more, declared is tenant.*.device.*.*; left as it is"},
+		"limits":   {func(c *natsjs.StreamConfig) { c.MaxMsgs = 1 }, 0, "note  streams: stream TELEMETRY: max_msgs is 1, declared is no limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startNATS(t, nil)
+			js := openJetStream(t, s.URL())
+			c := natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.>", "quarantine.>"}}
+			_, err := js.CreateStream(t.Context(), c)
+			require.NoError(t, err)
+			test.change(&c)
+			if c.Storage != natsjs.FileStorage {
+				require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
+				_, err = js.CreateStream(t.Context(), c)
+			} else {
+				_, err = js.UpdateStream(t.Context(), c)
+			}
+			require.NoError(t, err)
+			out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=off")
+			require.Equal(t, test.fails, r.Failed(), out)
+			require.Contains(t, out, test.want)
+		})
+	}
+	t.Run("permission", func(t *testing.T) {
+		t.Parallel()
+		s := startNATSFile(t, `publish: { allow: ["tenant.>", "quarantine.>"] }, subscribe: { allow: ["_INBOX.>"] }`)
+		js := openJetStream(t, s.URL(), nats.UserInfo("admin", "admin"))
+		_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "ALL", Subjects: []string{"tenant.>", "quarantine.>"}})
+		require.NoError(t, err)
+		out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=off", "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")
+		require.Zero(t, r.Failed(), out)
+		require.Contains(t, out, "note  streams: cannot be read")
+	})
+}
+
 func TestStorageTooSmallForTheStreams(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")

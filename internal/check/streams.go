@@ -22,8 +22,7 @@ import (
 // false where JetStream does not answer at all.
 func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok bool) {
 	if n.config.Streams.Manage == config.ManageOff {
-		n.report.Note("streams", "streams.manage is off: they are not compared, only written to")
-		return nil, true
+		return nil, n.unmanaged(ctx)
 	}
 	bounded, stop := n.watch.guard(ctx)
 	d, err := streams.Plan(bounded, n.js, n.plan.Streams, n.plan.Consumers)
@@ -53,22 +52,57 @@ func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok boo
 	return missing, true
 }
 
+// unmanaged reports what can lose messages in streams that are externally managed, which
+// are read and nothing else. The user may lack the permission for that. ok is false where
+// JetStream does not answer at all.
+func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
+	n.report.Note("streams", "streams.manage is off: they are only read and written to")
+	bounded, stop := n.watch.guard(ctx)
+	defer stop()
+	report, err := streams.Manage(bounded, n.js, streams.ManageOff, n.plan.Streams, nil)
+	switch {
+	case refused(bounded):
+		denied := context.Cause(bounded)
+		n.report.Note("streams", "cannot be read, so what can lose messages in them does not show: %v: %s", denied, account.Advice(denied))
+		return true
+	case report.Difference == nil:
+		n.report.Fail("streams", "%v: enable JetStream, or see the server's log", n.watch.explain(bounded, err))
+		return false
+	}
+	n.faults(err)
+	for _, note := range report.Notes {
+		n.report.Note("streams", "%s", note)
+	}
+	for _, s := range report.Difference.Streams {
+		if s.State != streams.Missing {
+			n.room(ctx, s.Spec)
+		}
+	}
+	return true
+}
+
+// faults reports an error of [streams.Manage]. Its first line is the sentinel's, each
+// other one names a stream, the field and the way to fix it.
+func (n *natsCheck) faults(err error) {
+	if err == nil {
+		return
+	}
+	_, faults, found := strings.Cut(err.Error(), "\n")
+	if !found {
+		faults = err.Error()
+	}
+	for fault := range strings.Lines(faults) {
+		n.report.Fail("streams", "%s", strings.TrimSpace(fault))
+	}
+}
+
 // contradictions reports what would stop the start, and what differs without
 // stopping it.
 func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, present []streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
-	if _, err := streams.Manage(bounded, n.js, streams.ManageVerify, present, n.plan.Consumers); err != nil {
-		// The first line is the sentinel's, each other one names a stream, the
-		// field and the way to fix it.
-		_, faults, found := strings.Cut(err.Error(), "\n")
-		if !found {
-			faults = err.Error()
-		}
-		for fault := range strings.Lines(faults) {
-			n.report.Fail("streams", "%s", strings.TrimSpace(fault))
-		}
-	}
+	_, err := streams.Manage(bounded, n.js, streams.ManageVerify, present, n.plan.Consumers)
+	n.faults(err)
 	for _, s := range d.Streams {
 		if s.State == streams.Equal {
 			n.report.OK("stream "+s.Spec.Name, "as declared, holds %s", strings.Join(s.Spec.Subjects, " "))

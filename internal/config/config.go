@@ -269,7 +269,7 @@ func (t NATSTLS) Given() bool { return t != NATSTLS{} }
 
 // Streams is the JetStream streams.
 type Streams struct {
-	Manage          Manage        `yaml:"manage" default:"create" enum:"create|verify|off" refuse:"apply=is a command, not a mode: run mqtt-nats-bridge streams apply, and write create, verify or off" doc:"create: make what is missing, change nothing; verify: only check; off: the streams are externally managed."`
+	Manage          Manage        `yaml:"manage" default:"create" enum:"create|verify|off" refuse:"apply=is a command, not a mode: run mqtt-nats-bridge streams apply, and write create, verify or off" doc:"create: make what is missing, change nothing; verify: only check; off: the streams are externally managed, only read, and what can lose messages in them is a warning."`
 	Replicas        int           `yaml:"replicas" default:"1" min:"1" max:"5" doc:"Copies of each stream; 3 in a cluster. nats.strict_order goes by it, so say it also where the streams are externally managed."`
 	DuplicateWindow time.Duration `yaml:"duplicate_window" default:"2m" min:"1s" max:"24h" doc:"How long JetStream remembers message ids. What was first sent longer ago is looked up in the stream before it is sent again."`
 	Telemetry       Stream        `yaml:"telemetry" defaults:"name=TELEMETRY,max_age=24h,max_bytes=10GiB" doc:"Telemetry: one type of message a subject."`

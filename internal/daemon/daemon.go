@@ -125,6 +125,9 @@ func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
 // for long. The error is a contradiction, or that of ctx.
 func (b *Bridge) startStreams(ctx, run context.Context) error {
 	mode := streams.ManageMode(b.opts.Config.Streams.Manage)
+	if mode == streams.ManageOff {
+		b.control.streamsAre("") // whatever they are
+	}
 	if b.leaf != nil { // lanes store here, whatever the hub has
 		b.wait.Go(func() { b.leaf.manageStreams(run, mode, b.plan) })
 		b.wait.Go(func() { b.leaf.run(run) })

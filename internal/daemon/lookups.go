@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,8 +95,9 @@ func (c *control) lookupError(err error) {
 func (c *control) warnings() []Problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lookups.Problem == "" {
-		return nil
+	all := slices.Clone(c.unmanaged)
+	if c.lookups.Problem != "" {
+		all = append(all, c.lookups)
 	}
-	return []Problem{c.lookups}
+	return all
 }

@@ -50,8 +50,14 @@ type control struct {
 	again    chan struct{} // holds a token when the streams want another look
 	every    time.Duration // between looks at the streams
 	notes    []string      // of the latest look, each in the log
-	lanes    *laneConnections
-	denied   conn.Violations // of requests about the streams
+	// unmanaged is what the latest look at externally managed streams found.
+	unmanaged []Problem
+	said      warningLog // unmanaged, of the looks alone
+	// unreadable: the user may not read them; asked again after a reconnect, not to fill
+	// the server's log.
+	unreadable bool
+	lanes      *laneConnections
+	denied     conn.Violations // of requests about the streams
 }
 
 // openControl begins to connect. gaveUp is called where that ends for good.

@@ -14,18 +14,18 @@ import (
 )
 
 // ensureStreams makes or checks the streams, again and again until that has
-// worked once. Only a contradiction is final.
+// worked once. Only a contradiction is final. Under [streams.ManageOff] nothing is: what
+// can lose messages is a warning.
 func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) error {
-	if mode == streams.ManageOff {
-		c.streamsAre("")
-		c.probeLookups(ctx, plan)
-		return nil
-	}
 	pause := 200 * time.Millisecond
 	for {
 		if c.nc.IsConnected() {
 			report, err := c.manage(ctx, mode, plan)
 			c.logReport(report)
+			if mode == streams.ManageOff {
+				c.unmanagedAre(ctx, err)
+				err = nil
+			}
 			if err == nil {
 				c.streamsAre("")
 				c.probeLookups(ctx, plan)
@@ -130,11 +130,15 @@ func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *
 			return true
 		case <-ticker.C:
 		}
-		if mode == streams.ManageOff || !c.nc.IsConnected() {
+		if !c.nc.IsConnected() || c.unreadable {
 			continue
 		}
 		report, err := c.manage(ctx, mode, plan)
 		c.logReport(report)
+		if mode == streams.ManageOff {
+			c.unmanagedAre(ctx, err)
+			continue
+		}
 		if ctx.Err() == nil && (err != nil || !c.streamsChecked()) {
 			return true
 		}

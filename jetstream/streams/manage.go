@@ -21,7 +21,8 @@ const (
 	ManageVerify ManageMode = "verify"
 	// ManageApply makes what exists equal to what is declared.
 	ManageApply ManageMode = "apply"
-	// ManageOff does not look.
+	// ManageOff makes and changes nothing and requires nothing; it only reads the streams
+	// that exist, to report what in them can lose messages.
 	ManageOff ManageMode = "off"
 )
 
@@ -34,8 +35,8 @@ var ErrContradiction = errors.New("streams contradict the configuration")
 
 // Report says what Manage found and did.
 type Report struct {
-	// Difference is what was found before anything was done; nil under
-	// [ManageOff].
+	// Difference is what was found before anything was done. Under [ManageOff] it has
+	// the streams alone.
 	Difference *Difference
 	// Created and Updated hold "stream NAME" and "consumer STREAM/NAME".
 	Created, Updated []string
@@ -50,10 +51,15 @@ type Report struct {
 //
 // Besides what [Plan] asks it uses $JS.API.STREAM.CREATE.<stream>,
 // $JS.API.CONSUMER.CREATE.<stream>.<consumer>[.<filter>] and, under apply,
-// $JS.API.STREAM.UPDATE.<stream>.
+// $JS.API.STREAM.UPDATE.<stream>. Under [ManageOff] $JS.API.STREAM.INFO.<stream> is all
+// that it uses; its [ErrContradiction] is then what can lose messages.
 func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams []Spec, consumers []ConsumerSpec) (*Report, error) {
 	if mode == ManageOff {
-		return &Report{}, nil
+		d, err := Read(ctx, js, streams)
+		if err != nil {
+			return &Report{}, err
+		}
+		return &Report{Difference: d, Notes: d.notes(mode)}, d.contradictions(mode)
 	}
 	report := &Report{}
 	// Another bridge may create a stream between our look and our step; what
@@ -114,6 +120,13 @@ func (d *Difference) contradictions(mode ManageMode) error {
 // where it means nothing.
 func (s StreamDifference) fault(f Field, mode ManageMode) error {
 	switch {
+	case mode == ManageOff:
+		// Subjects that it leaves out may be those of another stream. Nothing is lost
+		// where they are not: nobody confirms such a message.
+		if !f.Contradicts || f.Name == "subjects" {
+			return nil
+		}
+		return fmt.Errorf("stream %s: %s is %s, must be %s, or messages can be lost: the owner of the stream must correct it", s.Spec.Name, f.Name, f.Is, f.Want)
 	case f.Fixed:
 		instead := ""
 		if f.Name == "storage" || f.Name == "retention" {
@@ -207,6 +220,9 @@ func (d *Difference) notes(mode ManageMode) []string {
 	var notes []string
 	left := func(what string, fields []Field) {
 		for _, f := range fields {
+			if mode == ManageOff && f.Contradicts && f.Name != "subjects" {
+				continue // a fault
+			}
 			notes = append(notes, fmt.Sprintf("%s: %s is %s, declared is %s; left as it is", what, f.Name, f.Is, f.Want))
 		}
 	}

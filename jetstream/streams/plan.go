@@ -88,7 +88,22 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []
 	return d, nil
 }
 
-func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDifference, error) {
+// Read compares the streams that exist and changes nothing. Whether another stream holds
+// the subjects of one is not asked. It needs a standing connection and the permission to
+// ask $JS.API.STREAM.INFO.<stream>.
+func Read(ctx context.Context, js natsjs.JetStream, streams []Spec) (*Difference, error) {
+	d := &Difference{}
+	for _, spec := range streams {
+		s, err := readStream(ctx, js, spec)
+		if err != nil {
+			return nil, fmt.Errorf("look up stream %s: %w", spec.Name, err)
+		}
+		d.Streams = append(d.Streams, s)
+	}
+	return d, nil
+}
+
+func readStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDifference, error) {
 	d := StreamDifference{Spec: spec, State: Missing}
 	stream, err := js.Stream(ctx, spec.Name)
 	switch {
@@ -101,6 +116,14 @@ func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDiff
 		}
 	case !errors.Is(err, natsjs.ErrStreamNotFound):
 		return d, conn.Explain(err, "$JS.API.STREAM.INFO."+spec.Name)
+	}
+	return d, nil
+}
+
+func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDifference, error) {
+	d, err := readStream(ctx, js, spec)
+	if err != nil {
+		return d, err
 	}
 	for _, subject := range spec.Subjects {
 		if coveredBy(subject, d.is.Subjects) {

@@ -265,11 +265,20 @@ func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 	require.Equal(t, "consumer TELEMETRY/ingest-workers: does not exist", report.Notes[0])
 }
 
-func TestManage_OffAsksNothing(t *testing.T) {
+func TestManage_OffReadsWhatExists(t *testing.T) {
 	t.Parallel()
-	report, err := streams.Manage(t.Context(), nil, streams.ManageOff, fleetStreams(), fleetConsumers())
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
+	report, err := streams.Manage(natstest.Context(t), js, streams.ManageOff, fleetStreams(), fleetConsumers())
+	require.NoError(t, err, "nothing needs to exist")
+	require.Empty(t, report.Notes)
+	_, err = js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"x"}, Retention: natsjs.InterestPolicy})
 	require.NoError(t, err)
-	require.Nil(t, report.Difference)
+	report, err = streams.Manage(natstest.Context(t), js, streams.ManageOff, fleetStreams(), fleetConsumers())
+	require.ErrorIs(t, err, streams.ErrContradiction)
+	require.ErrorContains(t, err, "stream TELEMETRY: retention is interest, must be limits, or messages can be lost")
+	require.NotContains(t, err.Error(), "subjects")
+	require.Contains(t, report.Notes, "stream TELEMETRY: subjects is x, declared is tenant.*.device.*.*; left as it is")
+	require.Empty(t, report.Created)
 }
 
 func TestManage_ApplyUpdatesConsumers(t *testing.T) {

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream/embedded"
+)
+
+// unmanaged streams are those of streams.manage: off.
+var unmanaged = natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Storage: natsjs.FileStorage}
+
+// TestUnmanagedStreams: what exists is read, and what can lose messages is a warning, which
+// ends when the stream is corrected.
+func TestUnmanagedStreams(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*natsjs.StreamConfig)
+		want   string
+	}{
+		"interest": {func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, "retention is interest, must be limits, or messages can be lost"},
+		"no_ack":   {func(c *natsjs.StreamConfig) { c.NoAck = true }, "no_ack is true, must be false, or messages can be lost"},
+		"memory":   {func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, "storage is memory, must be file, or messages can be lost"},
+		"sealed":   {func(c *natsjs.StreamConfig) { c.Sealed = true }, "sealed is true, must be false, or messages can be lost"},
+		"mirror": {func(c *natsjs.StreamConfig) { c.Subjects, c.Mirror = nil, &natsjs.StreamSource{Name: "OTHER"} },
+			"mirror is OTHER, must be none, or messages can be lost"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := embeddedNATS(t)
+			js := jetStream(t, server.URL())
+			_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "OTHER", Subjects: []string{"other"}})
+			require.NoError(t, err)
+			c := unmanaged
+			test.change(&c)
+			sealed := c.Sealed
+			c.Sealed = false
+			_, err = js.CreateStream(t.Context(), c)
+			require.NoError(t, err)
+			if sealed {
+				c.Sealed = true
+				_, err = js.UpdateStream(t.Context(), c)
+				require.NoError(t, err)
+			}
+			b, log := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
+			waitReady(t, b)
+			require.Eventually(t, func() bool { return warned(b, "stream TELEMETRY: "+test.want) }, patience, 5*time.Millisecond)
+			require.Len(t, log.with(test.want), 1)
+			require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
+			_, err = js.CreateStream(t.Context(), unmanaged)
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return !warned(b, "TELEMETRY") }, patience, 5*time.Millisecond)
+		})
+	}
+	// What nobody confirms is not lost: these two are logged and not more.
+	for name, test := range map[string]struct {
+		change func(*natsjs.StreamConfig)
+		want   string
+	}{
+		"subjects": {func(c *natsjs.StreamConfig) { c.Subjects = []string{"tenant.acme.>"} }, "subjects is tenant.acme.>, declared is tenant.*.device.*.*"},
+		"limits":   {func(c *natsjs.StreamConfig) { c.MaxMsgs = 1 }, "max_msgs is 1, declared is no limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := embeddedNATS(t)
+			js := jetStream(t, server.URL())
+			c := unmanaged
+			test.change(&c)
+			_, err := js.CreateStream(t.Context(), c)
+			require.NoError(t, err)
+			b, log := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
+			require.Eventually(t, func() bool { return len(log.with(test.want)) == 1 }, patience, 5*time.Millisecond)
+			require.False(t, warned(b, "TELEMETRY"))
+		})
+	}
+	t.Run("permission", func(t *testing.T) {
+		t.Parallel()
+		file := filepath.Join(t.TempDir(), "nats.conf")
+		require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
+			{ user: bridge, password: bridge, permissions: { publish: ["tenant.>", "quarantine.>"], subscribe: "_INBOX.>" } }
+		] }`), 0o600))
+		server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+		require.NoError(t, err)
+		t.Cleanup(server.Shutdown)
+		b, _ := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off",
+			"BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")...)
+		waitReady(t, b)
+		require.Eventually(t, func() bool { return warned(b, "the streams cannot be read") && warned(b, "$JS.API.STREAM.INFO.") }, patience, 5*time.Millisecond)
+	})
+}
+
+func warned(b *Bridge, text string) bool {
+	return slices.ContainsFunc(b.Warnings(), func(p Problem) bool { return p.Component == "streams" && strings.Contains(p.Problem, text) })
+}
+
+func jetStream(t *testing.T, url string) natsjs.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	require.NoError(t, err)
+	return js
+}
