@@ -40,9 +40,10 @@ func With[T Config | Ingest](c, other *T, paths ...string) *T {
 // They are read again at each connect, so that a new content needs no restart.
 func (c *Config) Reread(running *Config) []string {
 	return append(c.NATS.Reread(running.NATS.Account), reread(map[string][2]string{
-		"mqtt.password":    {c.MQTT.PasswordFile, running.MQTT.PasswordFile},
-		"mqtt.headers":     {c.MQTT.HeadersFile, running.MQTT.HeadersFile},
-		"mqtt.emqx.secret": {c.MQTT.EMQX.SecretFile, running.MQTT.EMQX.SecretFile},
+		"mqtt.password":                  {c.MQTT.PasswordFile, running.MQTT.PasswordFile},
+		"mqtt.headers":                   {c.MQTT.HeadersFile, running.MQTT.HeadersFile},
+		"mqtt.emqx.secret":               {c.MQTT.EMQX.SecretFile, running.MQTT.EMQX.SecretFile},
+		"identity.registry.database_url": {c.Identity.Registry.DatabaseURLFile, running.Identity.Registry.DatabaseURLFile},
 	})...)
 }
 

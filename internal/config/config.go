@@ -138,8 +138,14 @@ type Registry struct {
 	Kind            string        `yaml:"kind" default:"none" enum:"none|kv|postgres" doc:"none: a matching CN is enough; kv: a NATS KV bucket; postgres: a table. Certificates must then be known, active and not expired. See docs/registry.md."`
 	Bucket          string        `yaml:"bucket" default:"BRIDGE_CERTS" doc:"kv: the bucket."`
 	DatabaseURL     Secret        `yaml:"database_url" doc:"postgres: the database, like postgres://bridge:…@host/db?sslmode=verify-full."`
-	DatabaseURLFile string        `yaml:"database_url_file" file:"read" doc:"A file that holds the URL; a trailing newline is dropped."`
+	DatabaseURLFile string        `yaml:"database_url_file" file:"read" doc:"A file that holds the URL, read again at each connect; a trailing newline is dropped."`
 	Refresh         time.Duration `yaml:"refresh" default:"30s" min:"1s" max:"24h" doc:"postgres: how often the table is read again. Where the database sends notifications, changes come at once."`
+}
+
+// CurrentDatabaseURL returns the database of the registry, read from its file again where
+// there is one.
+func (r Registry) CurrentDatabaseURL() (string, error) {
+	return current("identity.registry.database_url_file", r.DatabaseURLFile, r.DatabaseURL)
 }
 
 // The kinds of registries.

@@ -37,7 +37,7 @@ func openLive(c *config.Config, connect conn.Options, limits *bridge.LiveLimits,
 	}
 	if r.Kind == config.RegistryPostgres {
 		p, err := registry.NewPostgres(registry.PostgresOptions{
-			URL: r.DatabaseURL.Reveal(), Refresh: r.Refresh, Certificates: l.certificates, Log: log,
+			URL: r.DatabaseURL.Reveal(), Current: r.CurrentDatabaseURL, Refresh: r.Refresh, Certificates: l.certificates, Log: log,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("identity.registry.database_url: %w", err)

@@ -20,10 +20,12 @@ import (
 // notified on.
 const Table = "device_certificates"
 
-// PostgresOptions say where the table is. All are required.
+// PostgresOptions say where the table is. All but Current are required.
 type PostgresOptions struct {
 	// URL is postgres://…, or key=value pairs; TLS as it says (sslmode).
 	URL string
+	// Current, where it is not nil, returns the URL for the next connect.
+	Current func() (string, error)
 	// Refresh is how often the table is read again.
 	Refresh      time.Duration
 	Certificates *bridge.Certificates // to fill
@@ -39,7 +41,6 @@ type PostgresOptions struct {
 // one certificate is read at once; with an empty payload all are.
 type Postgres struct {
 	o      PostgresOptions
-	config *pgx.ConnConfig
 	loaded chan struct{}
 	once   sync.Once
 
@@ -71,9 +72,26 @@ func ParseURL(url string) (*pgx.ConnConfig, error) {
 // NewPostgres returns a registry that is not read yet; see Run. The error is that
 // of the URL.
 func NewPostgres(o PostgresOptions) (*Postgres, error) {
-	c, err := ParseURL(o.URL)
-	if err != nil {
+	if _, err := ParseURL(o.URL); err != nil {
 		return nil, err
+	}
+	p := &Postgres{o: o, loaded: make(chan struct{})}
+	p.state = State{Kind: "postgres", StaleSince: time.Now(), Problem: "not read yet"}
+	return p, nil
+}
+
+// config reads the URL and the files that it names, as they are now.
+func (p *Postgres) config() (*pgx.ConnConfig, error) {
+	url := p.o.URL
+	if p.o.Current != nil {
+		var err error
+		if url, err = p.o.Current(); err != nil {
+			return nil, err
+		}
+	}
+	c, err := ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("identity.registry.database_url: %w", err)
 	}
 	c.ConnectTimeout = dialPatience
 	if c.RuntimeParams["application_name"] == "" {
@@ -83,9 +101,7 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	c.RuntimeParams["client_encoding"] = "UTF8"
 	// No statement is prepared: a pooler gives the next transaction another session.
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	p := &Postgres{o: o, config: c, loaded: make(chan struct{})}
-	p.state = State{Kind: "postgres", StaleSince: time.Now(), Problem: "not read yet"}
-	return p, nil
+	return c, nil
 }
 
 // Loaded implements [Source].
@@ -122,9 +138,13 @@ func (p *Postgres) Run(ctx context.Context) {
 
 // follow reads the table over one connection until that fails.
 func (p *Postgres) follow(ctx context.Context) error {
+	config, err := p.config()
+	if err != nil {
+		return err
+	}
 	dial, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
-	db, err := pgx.ConnectConfig(dial, p.config)
+	db, err := pgx.ConnectConfig(dial, config)
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}

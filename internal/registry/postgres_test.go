@@ -2,6 +2,8 @@ package registry
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/peers"
 )
 
@@ -174,6 +177,41 @@ func TestNamesInADatabaseThatIsNotUTF8AreThoseOfTheCertificates(t *testing.T) {
 	_, err = db.Exec(t.Context(), insert("acmé", "dev-2", "REVOKED", "NULL"))
 	require.NoError(t, err)
 	is(t, p, c, "acmé/dev-2", bridge.Certificate{Status: "REVOKED"}, true)
+}
+
+// TestDatabasePasswordRotated: the URL is read at each connect, and what is wrong with it
+// is a problem and not the end.
+func TestDatabasePasswordRotated(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, table, insert("acme", "dev-1", "ACTIVE", "NULL"),
+		`CREATE ROLE rotating LOGIN SUPERUSER PASSWORD 'old'`)
+	db, err := pgx.Connect(t.Context(), d.URL)
+	require.NoError(t, err)
+	defer db.Close(t.Context())
+	var hba string
+	require.NoError(t, db.QueryRow(t.Context(), `SHOW hba_file`).Scan(&hba))
+	d.exec(`COPY (SELECT unnest(ARRAY['host all rotating 127.0.0.1/32 scram-sha-256', 'host all all 127.0.0.1/32 trust'])) TO '`+hba+`'`,
+		`SELECT pg_reload_conf()`)
+	url := func(password string) string {
+		return strings.Replace(d.URL, "postgres@", "rotating:"+password+"@", 1)
+	}
+	file := filepath.Join(t.TempDir(), "database")
+	require.NoError(t, os.WriteFile(file, []byte(url("old")+"\n"), 0o600))
+	c := bridge.NewCertificates()
+	p, err := NewPostgres(PostgresOptions{
+		URL: url("old"), Current: config.Registry{DatabaseURLFile: file}.CurrentDatabaseURL,
+		Refresh: 50 * time.Millisecond, Certificates: c, Log: quiet(),
+	})
+	require.NoError(t, err)
+	under(t, p)
+	eventually(t, "read", p, func(s State) bool { return !s.Stale() })
+	d.exec(`ALTER ROLE rotating PASSWORD 'new'`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotating'`)
+	eventually(t, "refused", p, func(s State) bool { return strings.Contains(s.Problem, "password authentication failed") })
+	require.NoError(t, os.Remove(file))
+	eventually(t, "without its file", p, func(s State) bool { return strings.Contains(s.Problem, "database_url_file") })
+	require.NoError(t, os.WriteFile(file, []byte(url("new")+"\n"), 0o600))
+	eventually(t, "read again", p, func(s State) bool { return !s.Stale() })
 }
 
 func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {
