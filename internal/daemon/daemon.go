@@ -133,19 +133,22 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 		b.wait.Go(func() { b.leaf.run(run) })
 		return nil
 	}
-	streams := make(chan error, 1)
+	looked := make(chan error, 1)
 	b.wait.Go(func() {
 		err := b.control.ensureStreams(run, mode, b.plan)
-		streams <- err
+		looked <- err
 		if err == nil {
 			b.control.watchStreams(run, mode, b.plan)
 		}
 	})
+	if mode == streams.ManageOff {
+		return nil // the lanes do not wait for a look
+	}
 	select {
-	case err := <-streams:
+	case err := <-looked:
 		return err
 	case <-time.After(streamPatience):
-		b.wait.Go(func() { b.fail(<-streams) })
+		b.wait.Go(func() { b.fail(<-looked) })
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
