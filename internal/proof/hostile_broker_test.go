@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -94,6 +95,9 @@ func (c *hostileConn) read() (kind byte, body []byte, err error) {
 	size, err := binary.ReadUvarint(c.in)
 	if err != nil {
 		return 0, nil, err
+	}
+	if size > 1<<20 { // no MQTT: the bridge asks what speaks here
+		return 0, nil, errors.New("no packet of the bridge")
 	}
 	body = make([]byte, size)
 	if _, err = io.ReadFull(c.in, body); err != nil {

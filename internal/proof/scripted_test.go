@@ -65,16 +65,21 @@ func (b *scriptedBroker) accept() {
 		if err != nil {
 			return
 		}
-		b.mu.Lock()
-		if b.conn != nil {
-			b.conn.Close() // [MQTT-3.1.4-2]
-		}
-		b.conn = conn
-		b.connections++
-		present := b.connections > 1
-		b.mu.Unlock()
 		b.wg.Go(func() {
-			err := b.session(conn, present)
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			if !isSession(in) {
+				return // the bridge asks what speaks here
+			}
+			b.mu.Lock()
+			if b.conn != nil {
+				b.conn.Close() // [MQTT-3.1.4-2]
+			}
+			b.conn = conn
+			b.connections++
+			present := b.connections > 1
+			b.mu.Unlock()
+			err := b.session(conn, in, present)
 			conn.Close()
 			b.mu.Lock()
 			b.ended = err
@@ -84,9 +89,14 @@ func (b *scriptedBroker) accept() {
 	}
 }
 
+// isSession reports whether a connection begins with a CONNECT that names a client.
+func isSession(in *bufio.Reader) bool {
+	start, err := in.Peek(14) // the client id's length ends there
+	return err == nil && start[0] == 0x10 && binary.BigEndian.Uint16(start[12:]) > 0
+}
+
 // session is the life of one connection.
-func (b *scriptedBroker) session(conn net.Conn, present bool) error {
-	in := bufio.NewReader(conn)
+func (b *scriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) error {
 	out := &packetWriter{conn: conn}
 	ended := make(chan struct{}) // the connection has
 	var deliver sync.WaitGroup
