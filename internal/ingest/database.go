@@ -17,6 +17,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/pgproblem"
 )
 
 // database is the connections of all writers, and what is wrong with them.
@@ -324,6 +325,9 @@ func problemText(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return fmt.Sprintf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
+	}
+	if problem, _ := pgproblem.Diagnose(err, databaseURL); problem != "" {
+		return problem
 	}
 	if connecting(err) {
 		return "PostgreSQL cannot be reached: " + rootOf(err).Error()

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"mqtt-nats-bridge/internal/pgproblem"
 )
 
 // class says what a failed exchange with the database calls for. It is decided here
@@ -120,6 +122,9 @@ func staging(text string) bool {
 	})
 }
 
+// databaseURL is the key that has the database's URL.
+const databaseURL = "database.url"
+
 func connecting(err error) bool {
 	var driver *pgconn.ConnectError
 	var pool *connectError
@@ -138,6 +143,9 @@ func advice(err error) string {
 	var pg *pgconn.PgError
 	var migration *migrateError
 	if !errors.As(err, &pg) {
+		if _, advice := pgproblem.Diagnose(err, databaseURL); advice != "" {
+			return advice
+		}
 		if connecting(err) {
 			return "make sure that PostgreSQL runs at the host and port of database.url; ingest goes on trying"
 		}

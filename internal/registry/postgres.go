@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/pgproblem"
 )
 
 // Table is where the certificates are, and the channel that changes of it are
@@ -310,6 +311,9 @@ func (p *Postgres) fresh(entries int) {
 
 func (p *Postgres) stale(err error) {
 	problem, advice := err.Error(), Advice(err)
+	if named, _ := pgproblem.Diagnose(err, databaseURL); named != "" {
+		problem = named
+	}
 	p.mu.Lock()
 	was := p.state
 	if !p.state.Stale() {
@@ -326,6 +330,9 @@ func (p *Postgres) stale(err error) {
 	}
 	p.o.Log.Warn().Str("problem", problem).Str("advice", advice).Msg("certificate registry stale; the last known state serves")
 }
+
+// databaseURL is the key that has the database's URL.
+const databaseURL = "identity.registry.database_url"
 
 // Advice is what to do about an error of the database; empty: it says so itself,
 // or waiting is all.
@@ -347,6 +354,9 @@ func Advice(err error) string {
 			return "see the database's name in identity.registry.database_url"
 		}
 	case errors.As(err, &connect):
+		if _, advice := pgproblem.Diagnose(err, databaseURL); advice != "" {
+			return advice
+		}
 		return "make sure that PostgreSQL runs at the host and port of identity.registry.database_url"
 	}
 	return ""
