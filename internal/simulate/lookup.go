@@ -151,9 +151,9 @@ func (w *world) freeze(a int, answersFirst bool) {
 	}
 	d := stops[a%len(stops)]
 	w.logf("the process stands still for %v", d)
-	if w.server.faulty && w.server.refuses == "-" && !w.setup.Strict {
-		// Nobody notices the silence before the server takes messages again: this is what
-		// strict order is for.
+	if w.server.faulty && !w.setup.Strict {
+		// Where answers are lost nobody notices before the server takes messages again: this
+		// is what strict order is for.
 		w.disordered = true
 	}
 	w.still = true
