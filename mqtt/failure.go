@@ -2,10 +2,10 @@ package mqtt
 
 import (
 	"errors"
-	"io"
 	"math/rand/v2"
-	"syscall"
 	"time"
+
+	"mqtt-nats-bridge/internal/neterror"
 )
 
 var (
@@ -73,12 +73,7 @@ var errNoSuback = errors.New("the broker does not answer SUBSCRIBE or UNSUBSCRIB
 // closedByPeer: the broker ended the connection. Under load a write notices it
 // as often as the read does; TLS has it unexpected without a close_notify.
 func closedByPeer(err error) bool {
-	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, end) {
-			return true
-		}
-	}
-	return closedWebSocket(err)
+	return neterror.IsClosed(err) || closedWebSocket(err)
 }
 
 // backoff paces connecting. The first three attempts after a connection come

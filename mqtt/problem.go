@@ -5,13 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
+	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
@@ -21,12 +19,12 @@ type Cause string
 
 // The causes.
 const (
-	CauseNetwork  Cause = "network"   // an error of the network that has no name here
-	CauseHost     Cause = "host"      // no such name
-	CauseRefused  Cause = "refused"   // nothing listens
-	CauseNoAnswer Cause = "no_answer" // packets get no answer
-	CauseSilent   Cause = "silent"    // a connection, and no answer to what is said
-	CauseHungUp   Cause = "hung_up"   // closed instead of an answer
+	CauseNetwork        = Cause(neterror.Other)
+	CauseHost           = Cause(neterror.Host)
+	CauseRefused        = Cause(neterror.Refused)
+	CauseNoAnswer       = Cause(neterror.NoAnswer)
+	CauseSilent   Cause = "silent"  // a connection, and no answer to what is said
+	CauseHungUp   Cause = "hung_up" // closed instead of an answer
 
 	CauseNotMQTT Cause = "not_mqtt" // another protocol
 	CausePlain   Cause = "plain"    // MQTT without TLS, where TLS is wanted
@@ -69,7 +67,7 @@ type ConnectProblem struct {
 func (p *ConnectProblem) Error() string {
 	detail := p.detail
 	if detail == "" && p.Err != nil {
-		detail = withoutLocalAddress(p.Err)
+		detail = neterror.WithoutLocalAddress(p.Err.Error())
 	}
 	sentence := cmp.Or(sentences[p.Cause], tlsfile.Cause(p.Cause).Sentence())
 	return strings.TrimSuffix(fmt.Sprintf("broker at %s %s: %s", p.URL, sentence, detail), ": ")
@@ -117,11 +115,10 @@ func newAttempt(server Server, login *Login, connack byte, t *tap, err error) *a
 func (a *attempt) problem(identify func() protocol) *ConnectProblem {
 	p := &ConnectProblem{URL: a.server.URL(), Err: a.err}
 	p.Cause, p.detail = a.cause()
-	if identify == nil {
+	if identify == nil || len(a.said) > 0 {
 		return p
 	}
-	switch silent := len(a.said) == 0; {
-	case silent && (p.Cause == CauseHungUp && !a.server.TLS || p.Cause == CauseSilent || p.Cause == CauseNotTLS):
+	if p.Cause == CauseHungUp && !a.server.TLS || p.Cause == CauseSilent || p.Cause == CauseNotTLS {
 		found := identify()
 		if cause, detail := a.otherwise(found); found != "" && cause != "" {
 			p.Cause, p.detail = cause, detail
@@ -152,8 +149,8 @@ func (a *attempt) cause() (cause Cause, detail string) {
 	if a.server.WebSocket && notWebSocket(a.err) {
 		return CauseNotWebSocket, "it has no WebSocket for MQTT at this port and path, or wants other headers"
 	}
-	if cause := dialCause(a.err); cause != "" {
-		return cause, ""
+	if cause := neterror.Dial(a.err); cause != "" {
+		return Cause(cause), ""
 	}
 	switch {
 	case errors.Is(a.err, ErrMalformed), errors.Is(a.err, ErrProtocol):
@@ -163,9 +160,9 @@ func (a *attempt) cause() (cause Cause, detail string) {
 		return CauseNotMQTT, ""
 	case a.handshake && closedByPeer(a.err):
 		return CauseNotTLS, "it closes the connection when TLS begins"
-	case isTimeout(a.err) && a.handshake:
+	case neterror.IsTimeout(a.err) && a.handshake:
 		return CauseSilent, fmt.Sprintf("no TLS handshake within %v", dialTimeout)
-	case isTimeout(a.err):
+	case neterror.IsTimeout(a.err):
 		return CauseSilent, fmt.Sprintf("no CONNACK within %v", connackTimeout)
 	case closedByPeer(a.err):
 		return CauseHungUp, ""
@@ -214,38 +211,4 @@ func (a *attempt) otherwise(found protocol) (Cause, string) {
 		return "", "" // as it should
 	}
 	return CauseNotMQTT, "it is " + string(found)
-}
-
-// dialCause is about a connection that did not come about.
-func dialCause(err error) Cause {
-	var dns *net.DNSError
-	var op *net.OpError
-	dialling := errors.As(err, &op) && op.Op == "dial"
-	switch {
-	case errors.As(err, &dns):
-		return CauseHost
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return CauseRefused
-	case dialling && isTimeout(err):
-		return CauseNoAnswer
-	case dialling:
-		return CauseNetwork
-	}
-	return ""
-}
-
-func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
-}
-
-// withoutLocalAddress is the error's text without the local end of its connection, whose
-// port is another one for each attempt.
-func withoutLocalAddress(err error) string {
-	text := err.Error()
-	var op *net.OpError
-	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
-		text = strings.Replace(text, op.Source.String()+"->", "", 1)
-	}
-	return text
 }

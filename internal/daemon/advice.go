@@ -3,32 +3,22 @@ package daemon
 import (
 	"errors"
 	"io/fs"
-	"strings"
 	"syscall"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/mqtt"
 )
 
 // mqttProblem puts what is wrong with a session into words that do not name the
 // lane, so that lanes in the same trouble share one problem.
 func mqttProblem(s *mqtt.Status) (problem, advice string) {
-	problem = withoutLocalAddress(s.Problem)
+	problem = neterror.WithoutLocalAddress(s.Problem)
 	if s.Takeover {
 		problem = "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id"
 	}
 	return problem, mqttaccount.StatusAdvice(s)
-}
-
-// withoutLocalAddress takes the local end out of "read tcp LOCAL->REMOTE: …": its
-// port is another one for each connection.
-func withoutLocalAddress(text string) string {
-	local, remote, ok := strings.Cut(text, "->")
-	if !ok {
-		return text
-	}
-	return local[:strings.LastIndexByte(local, ' ')+1] + remote
 }
 
 // journalAdvice is what to do where a lane cannot have its journal.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"mqtt-nats-bridge/internal/neterror"
+
 	"github.com/rs/zerolog"
 )
 
@@ -75,7 +77,7 @@ func (c *chorus) note(clientID, message, problem string) (said bool) {
 	if problem == "" {
 		return false
 	}
-	key := message + ": " + withoutLocalAddress(strings.ReplaceAll(problem, clientID, ""))
+	key := message + ": " + neterror.WithoutLocalAddress(strings.ReplaceAll(problem, clientID, ""))
 	for _, other := range c.says {
 		said = said || other == key
 	}

@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -129,7 +130,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 			other.ID, other.Host, other.Broker, s.Replica.Broker), OtherBrokerAdvice, later(other.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
-		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+withoutLocalAddress(s.Unreached.Error()),
+		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
 			mqttaccount.Advice(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)

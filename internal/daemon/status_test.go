@@ -242,15 +242,3 @@ func TestRefusedFilterIsNamed(t *testing.T) {
 	require.Contains(t, problem, "a/#")
 	require.Contains(t, advice, "ACL")
 }
-
-func TestSameTroubleOfTwoConnectionsReadsTheSame(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"read tcp 127.0.0.1:40001->127.0.0.1:1883: connection reset": "read tcp 127.0.0.1:1883: connection reset",
-		"read tcp [::1]:40002->[::1]:1883: connection reset":         "read tcp [::1]:1883: connection reset",
-		"127.0.0.1:40001->127.0.0.1:1883":                            "127.0.0.1:1883",
-		"connect to emqx:1883: broker unreachable":                   "connect to emqx:1883: broker unreachable",
-	} {
-		require.Equal(t, want, withoutLocalAddress(text))
-	}
-}

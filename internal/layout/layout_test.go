@@ -98,7 +98,8 @@ func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
 func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	rank := func(path string) int {
-		if path == module+"/internal/tlsfile" {
+		switch path {
+		case module + "/internal/neterror", module + "/internal/tlsfile":
 			return 0 // standard library only, for both ends and the configuration
 		}
 		top, _, _ := strings.Cut(strings.TrimPrefix(path, module+"/"), "/")

@@ -5,13 +5,12 @@ package pgproblem
 import (
 	"context"
 	"errors"
-	"io"
 	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
@@ -40,7 +39,7 @@ func Diagnose(err error, setting string) (problem, advice string) {
 	case errors.As(err, &length):
 		return "the server of " + setting + " does not speak PostgreSQL's protocol",
 			"correct the port in " + setting + ": another program listens there"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+	case neterror.IsClosed(err):
 		return "the server of " + setting + " closes the connection instead of answering as PostgreSQL does",
 			"correct the port in " + setting + " if another program listens there; else see PostgreSQL's log"
 	case errors.Is(err, context.DeadlineExceeded) && (strings.Contains(text, "failed to receive message") || strings.Contains(text, "tls error")):

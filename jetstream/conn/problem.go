@@ -4,15 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/nats-io/nats.go"
 
+	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
@@ -54,12 +52,12 @@ type Cause string
 // The causes.
 const (
 	CauseUnknown      Cause = "unknown"
-	CauseHost         Cause = "host"         // no such name
-	CauseRefused      Cause = "refused"      // nothing listens
-	CauseNoAnswer     Cause = "no_answer"    // packets get no answer
-	CauseSilent       Cause = "silent"       // a connection, and no greeting
-	CauseHungUp       Cause = "hung_up"      // closed after the greeting
-	CauseNetwork      Cause = "network"      // another error of the network
+	CauseHost               = Cause(neterror.Host)
+	CauseRefused            = Cause(neterror.Refused)
+	CauseNoAnswer           = Cause(neterror.NoAnswer)
+	CauseSilent       Cause = "silent"  // a connection, and no greeting
+	CauseHungUp       Cause = "hung_up" // closed after the greeting
+	CauseNetwork            = Cause(neterror.Other)
 	CauseNotNATS      Cause = "not_nats"     // another protocol
 	CauseNotClients   Cause = "not_clients"  // a port for routes, gateways or leaf nodes
 	CauseNotWebSocket Cause = "no_websocket" // ws:// to another listener
@@ -115,7 +113,7 @@ var sentences = map[Cause]string{
 func (p Problem) Error() string {
 	detail := p.detail
 	if detail == "" && p.Err != nil {
-		detail = withoutLocalAddress(p.Err)
+		detail = neterror.WithoutLocalAddress(p.Err.Error())
 	}
 	sentence := cmp.Or(sentences[p.Cause], tlsfile.Cause(p.Cause).Sentence())
 	if sentence == "" {
@@ -204,29 +202,21 @@ func refusalCause(text string) Cause {
 }
 
 func networkCause(err error, seen *evidence) (Cause, string) {
-	var dns *net.DNSError
-	var op *net.OpError
-	dialling := errors.As(err, &op) && op.Op == "dial"
+	if cause := neterror.Dial(err); cause != "" {
+		return Cause(cause), ""
+	}
 	switch {
-	case errors.As(err, &dns):
-		return CauseHost, ""
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return CauseRefused, ""
-	case dialling && isTimeout(err):
-		return CauseNoAnswer, ""
-	case dialling:
-		return CauseNetwork, ""
 	case seen != nil && strings.HasPrefix(seen.first, "INFO ") && strings.Contains(err.Error(), "malformed HTTP"):
 		return CauseNotWebSocket, ""
 	case errors.Is(err, nats.ErrNoInfoReceived), seen != nil && !strings.HasPrefix(seen.first, "INFO ") && speaksText(seen.first):
 		return CauseNotNATS, saying(seen)
 	case strings.Contains(err.Error(), "invalid websocket connection"):
 		return CauseNotWebSocket, ""
-	case seen == nil && (hungUp(err) || isTimeout(err) || errors.Is(err, nats.ErrTimeout)):
+	case seen == nil && (neterror.IsClosed(err) || neterror.IsTimeout(err) || errors.Is(err, nats.ErrTimeout)):
 		return CauseSilent, ""
-	case hungUp(err):
+	case neterror.IsClosed(err):
 		return CauseHungUp, ""
-	case isTimeout(err), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrStaleConnection):
+	case neterror.IsTimeout(err), errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrStaleConnection):
 		return CauseNoAnswer, ""
 	case errors.Is(err, nats.ErrNoServers), isNetError(err):
 		return CauseNetwork, ""
@@ -245,19 +235,9 @@ func saying(seen *evidence) string {
 	return fmt.Sprintf("it says %.40q", strings.TrimSpace(line))
 }
 
-// hungUp: something took the connection and ended it.
-func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
-}
-
 func isNetError(err error) bool {
 	var netErr net.Error
 	return errors.As(err, &netErr)
-}
-
-func isTimeout(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
 }
 
 // isCredentialError also stands for credentials that have expired.
@@ -267,17 +247,6 @@ func isCredentialError(err error) bool {
 		return true
 	}
 	return errors.Is(err, nats.ErrNkeysNotSupported)
-}
-
-// withoutLocalAddress is the error's text without the local end of its connection, whose
-// port is another one for each attempt.
-func withoutLocalAddress(err error) string {
-	text := err.Error()
-	var op *net.OpError
-	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
-		text = strings.Replace(text, op.Source.String()+"->", "", 1)
-	}
-	return text
 }
 
 // RedactURL replaces what stands before the @ of each comma-separated URL: the

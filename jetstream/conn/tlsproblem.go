@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
@@ -26,9 +27,9 @@ func tlsCause(err error, seen *evidence) (cause Cause, detail string) {
 		return CauseUnknown, ""
 	}
 	switch {
-	case hungUp(err) && seen == nil && !strings.Contains(err.Error(), "after TLS handshake"):
+	case neterror.IsClosed(err) && seen == nil && !strings.Contains(err.Error(), "after TLS handshake"):
 		return CauseNotTLS, ""
-	case hungUp(err):
+	case neterror.IsClosed(err):
 		// With TLS 1.3 a server finds out about the client's certificate after the handshake.
 		return CauseClientCert, ""
 	}
