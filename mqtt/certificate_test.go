@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
@@ -97,7 +98,7 @@ func TestCertificates(t *testing.T) {
 			if c.server != nil {
 				c.server(conf)
 			}
-			address := serving(t, func(raw net.Conn) {
+			address := peers.Serve(t, func(raw net.Conn) {
 				conn := tls.Server(raw, conf)
 				_ = conn.Handshake()
 				_, _ = io.Copy(io.Discard, raw)

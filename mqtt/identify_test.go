@@ -13,27 +13,6 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// serving listens and serves each connection with what the test says.
-func serving(t *testing.T, serve func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // TestOtherEnd: what listens at the other end is named, also where it says nothing by
 // itself.
 func TestOtherEnd(t *testing.T) {
@@ -42,11 +21,11 @@ func TestOtherEnd(t *testing.T) {
 	t.Cleanup(page.Close)
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
-	nats := serving(t, func(c net.Conn) {
+	nats := peers.Serve(t, func(c net.Conn) {
 		_, _ = io.WriteString(c, "INFO {\"server_id\":\"x\"}\r\n")
 		_, _ = io.ReadFull(c, make([]byte, 10))
 	})
-	plain, deaf := peers.Mosquitto(t, peers.MosquittoOptions{}), serving(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	plain, deaf := peers.Mosquitto(t, peers.MosquittoOptions{}), peers.Serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	secured := mosquittoTLS(t, authority(t))
 	at := func(url string) string { return url[strings.LastIndex(url, "/")+1:] }
 	for name, c := range map[string]struct {

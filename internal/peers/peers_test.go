@@ -210,20 +210,7 @@ func TestProxyCutsAndRecovers(t *testing.T) {
 
 // echoes serves a listener that sends back what it gets.
 func echoes(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
-		}
-	}()
-	return l.Addr().String()
+	return Serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
 func TestProxyImpairsALinkAndMendsIt(t *testing.T) {

@@ -16,28 +16,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pgproblem"
 )
-
-// listen serves every connection with f and returns the address.
-func listen(t *testing.T, f func(net.Conn)) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
 
 // says writes a text once the client has said something, and waits for its end.
 func says(text string) func(net.Conn) {
@@ -72,7 +53,7 @@ func TestDiagnose(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			_, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://u:p@%s/x?sslmode=%s", listen(t, c.server), c.sslmode))
+			_, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://u:p@%s/x?sslmode=%s", peers.Serve(t, c.server), c.sslmode))
 			require.Error(t, err)
 			problem, advice := pgproblem.Diagnose(err, "database.url")
 			require.Contains(t, problem, c.says, "%v", err)
@@ -82,7 +63,7 @@ func TestDiagnose(t *testing.T) {
 	t.Run("a CA that is not trusted", func(t *testing.T) {
 		t.Parallel()
 		certificate := selfSigned(t)
-		addr := listen(t, func(c net.Conn) {
+		addr := peers.Serve(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 8))
 			_, _ = io.WriteString(c, "S")
 			_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}}).Handshake()

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -20,7 +21,7 @@ import (
 // slowLink is between a bridge and the broker. It can stop a new connection of one
 // client id before an answer of the broker has come through.
 type slowLink struct {
-	net.Listener
+	addr     string
 	clientID string
 	hold     atomic.Int32 // a packet type that does not get through; 0: all do
 	held     chan struct{}
@@ -28,19 +29,8 @@ type slowLink struct {
 
 func newSlowLink(t *testing.T, clientID string, target string) *slowLink {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	l := &slowLink{Listener: listener, clientID: clientID, held: make(chan struct{}, 100)}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go l.relay(c, target)
-		}
-	}()
+	l := &slowLink{clientID: clientID, held: make(chan struct{}, 100)}
+	l.addr = peers.Serve(t, func(c net.Conn) { l.relay(c, target) })
 	return l
 }
 
@@ -102,7 +92,7 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 			const lane = "bridge-p3"
 			link := newSlowLink(t, lane, strings.TrimPrefix(b.URL(), "tcp://"))
 			bridge := startInProcess(t, settings{
-				"mqtt.url": "mqtt://" + link.Addr().String(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
+				"mqtt.url": "mqtt://" + link.addr, "mqtt.username": "bridge", "mqtt.password": bridgePassword,
 				"nats.url": startJetStream(t, embedded.Options{}).URL(),
 			})
 			awaitReady(t, bridge)

@@ -13,29 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // listening is a server that says this to each client and reads what it answers.
 func listening(t *testing.T, greeting string) (url string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = conn.Write([]byte(greeting))
-				_, _ = conn.Read(make([]byte, 4096))
-			}()
-		}
-	}()
-	return "nats://" + l.Addr().String()
+	return "nats://" + peers.Serve(t, func(c net.Conn) {
+		_, _ = c.Write([]byte(greeting))
+		_, _ = c.Read(make([]byte, 4096))
+	})
 }
 
 func TestConnectProblem(t *testing.T) {

@@ -313,6 +313,19 @@ func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
 	requireNumbers(t, js, 6000)
 }
 
+// newSite starts a hub and returns what a leaf node of site-a needs.
+func newSite(t *testing.T) (hub natsjs.JetStream, streams []streams.Spec, o leaf.Options) {
+	t.Helper()
+	server, ports := startHub(t, t.TempDir(), [2]int{}, nil)
+	return natstest.JetStream(t, server), outStreams("site-a"), leafOptions(t, leafURL(ports), "site-a")
+}
+
+// nextNumbers waits until the numbers of an empty stream are others: they come from a clock
+// of whole seconds.
+func nextNumbers() {
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+}
+
 // A local store that is lost takes along what it held, and its sequence. The hub
 // must neither skip what comes after nor take anything twice.
 func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
@@ -320,10 +333,7 @@ func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the hub takes its time to source again")
 	}
-	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := natstest.JetStream(t, hub)
-	streams := outStreams("site-a")
-	o := leafOptions(t, leafURL(ports), "site-a")
+	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	awaitLink(t, l)
 	apply(t, js, streams)
@@ -332,8 +342,7 @@ func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
 	require.NoError(t, l.Close())
 
 	o.StoreDir = t.TempDir()
-	// The numbers come from a clock of whole seconds.
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+	nextNumbers()
 	l = startLeaf(t, o)
 	fill(t, l, 500, 3)
 	awaitDrained(t, js, l, streams)

@@ -32,17 +32,14 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 	for name, keep := range map[string]int{"holding messages": 300, "empty": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-			js := natstest.JetStream(t, hub)
-			streams := outStreams("site-a")
-			o := leafOptions(t, leafURL(ports), "site-a")
+			js, streams, o := newSite(t)
 			l := startLeaf(t, o)
 			fill(t, l, 0, keep)
 			require.NoError(t, l.Close())
 			old := t.TempDir()
 			require.NoError(t, os.CopyFS(old, os.DirFS(o.StoreDir)))
 
-			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
+			nextNumbers()
 			l = startLeaf(t, o)
 			require.False(t, l.Rebooted(), "it was closed")
 			apply(t, js, streams)
@@ -87,17 +84,15 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the hub takes its time to source again")
 	}
-	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := natstest.JetStream(t, hub)
-	streams := outStreams("site-a")
-	o := leafOptions(t, leafURL(ports), "site-a")
+	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	fill(t, l, 0, 300)
 	require.NoError(t, l.Close())
 	powerCut(t, o.StoreDir)
 
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
-	other := leafOptions(t, leafURL(ports), "site-a")
+	nextNumbers()
+	other := o
+	other.StoreDir = t.TempDir()
 	second := startLeaf(t, other)
 	awaitLink(t, second)
 	apply(t, js, streams)
@@ -128,10 +123,7 @@ func TestLeafStoreRestored(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the hub takes its time to source again")
 	}
-	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
-	js := natstest.JetStream(t, hub)
-	streams := outStreams("site-a")
-	o := leafOptions(t, leafURL(ports), "site-a")
+	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	fill(t, l, 0, 300)
 	require.NoError(t, l.Close())
@@ -181,7 +173,7 @@ func TestLeafStoreRestoredEmpty(t *testing.T) {
 	require.NoError(t, err)
 	last := all[0].Last
 	require.NoError(t, l.Close())
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the clock's numbers are of whole seconds
+	nextNumbers()
 	o.StoreDir = copied
 	l = startLeaf(t, o)
 	fill(t, l, 10, 1)

@@ -1,0 +1,30 @@
+package peers
+
+import (
+	"net"
+	"testing"
+)
+
+// Serve listens on a free port until the test ends, plays serve on each connection and
+// closes it. It returns the address.
+func Serve(t testing.TB, serve func(net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
