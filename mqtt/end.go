@@ -74,6 +74,18 @@ func Greet(ctx context.Context, conn net.Conn, s Server, o Options, clean bool) 
 	return sessionPresent, nil
 }
 
+// Connect is [Dial] and [Greet].
+func Connect(ctx context.Context, s Server, o Options, clean bool) (conn net.Conn, sessionPresent bool, err error) {
+	if conn, err = Dial(ctx, s, o); err != nil {
+		return nil, false, err
+	}
+	if sessionPresent, err = Greet(ctx, conn, s, o, clean); err != nil {
+		_ = conn.Close()
+		return nil, false, err
+	}
+	return conn, sessionPresent, nil
+}
+
 // visit connects to the first of the servers that accepts the client, and leaves again; what
 // the broker sends is not read.
 func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
@@ -91,15 +103,11 @@ func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, e
 }
 
 func (o *Options) visitServer(ctx context.Context, s Server, clean bool) (sessionPresent bool, err error) {
-	conn, err := Dial(ctx, s, *o)
+	conn, sessionPresent, err := Connect(ctx, s, *o, clean)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Close()
-	sessionPresent, err = Greet(ctx, conn, s, *o, clean)
-	if err != nil {
-		return false, err
-	}
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
 		return false, fmt.Errorf("say goodbye to %s: %w", s.URL(), err)
 	}

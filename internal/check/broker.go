@@ -106,12 +106,6 @@ func (b *brokerCheck) dialServer(ctx context.Context, server mqtt.Server, o mqtt
 	return conn
 }
 
-// again opens a further connection; false where that fails.
-func (b *brokerCheck) again(ctx context.Context) (net.Conn, bool) {
-	conn, err := mqtt.Dial(ctx, b.server, b.options(""))
-	return conn, err == nil
-}
-
 // advised is an error and what to do about it.
 func advised(err error) string {
 	if advice := mqttaccount.Advice(err); advice != "" {

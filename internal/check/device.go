@@ -36,7 +36,7 @@ func DeviceClientID(ctx context.Context, c *config.Config, d Device, r *Report) 
 	id := c.MQTT.ClientID + "-check-" + strings.ToLower(rand.Text()[:8])
 	p := takeoverProbe{
 		device: mqtt.Options{
-			Servers: []mqtt.Server{{Address: d.URL.Address, TLS: d.URL.Secure, WebSocket: d.URL.WebSocket, Path: d.URL.Path}}, ClientID: id,
+			Servers: []mqtt.Server{mqttaccount.Server(d.URL)}, ClientID: id,
 			Login: func() (mqtt.Login, error) {
 				conf, err := d.Files.Config("")
 				return mqtt.Login{TLS: conf}, err
@@ -106,12 +106,9 @@ func deviceAdvice(err error) string {
 func open(ctx context.Context, o mqtt.Options) (*session, error) {
 	var failed []error
 	for _, server := range o.Servers {
-		conn, err := mqtt.Dial(ctx, server, o)
+		conn, _, err := mqtt.Connect(ctx, server, o, true)
 		if err == nil {
-			if _, err = mqtt.Greet(ctx, conn, server, o, true); err == nil {
-				return newSession(conn), nil
-			}
-			_ = conn.Close()
+			return newSession(conn), nil
 		}
 		failed = append(failed, err)
 	}

@@ -119,8 +119,8 @@ const emqxDefaultInflight = 32
 // limits connects once more, with MQTT 5, whose CONNACK names limits that hold for
 // the bridge's MQTT 3.1.1 too.
 func (b *brokerCheck) limits(ctx context.Context, share bool) {
-	conn, ok := b.again(ctx)
-	if !ok {
+	conn, err := mqtt.Dial(ctx, b.server, b.options(""))
+	if err != nil {
 		return
 	}
 	defer conn.Close()
@@ -169,15 +169,12 @@ func (b *brokerCheck) shareAdvice() string {
 // probeShare tries $share out on a broker that does not speak MQTT 5: one that does
 // not know it grants the filter as it is written, and nothing ever matches it.
 func (b *brokerCheck) probeShare(ctx context.Context) {
-	conn, ok := b.again(ctx)
-	if !ok {
+	o := b.options("")
+	conn, _, err := mqtt.Connect(ctx, b.server, o, true)
+	if err != nil {
 		return
 	}
 	defer conn.Close()
-	o := b.options("")
-	if _, err := mqtt.Greet(ctx, conn, b.server, o, true); err != nil {
-		return
-	}
 	r, s, id := b.report, newSession(conn), o.ClientID
 	defer s.disconnect()
 	plain, shared := id+"/plain", id+"/shared"

@@ -12,7 +12,7 @@ import (
 func Options(m config.MQTT, clientID string) mqtt.Options {
 	var servers []mqtt.Server
 	for _, u := range m.URL.List() {
-		servers = append(servers, mqtt.Server{Address: u.Address, TLS: u.Secure, WebSocket: u.WebSocket, Path: u.Path})
+		servers = append(servers, Server(u))
 	}
 	return mqtt.Options{
 		Servers:  servers,
@@ -20,6 +20,11 @@ func Options(m config.MQTT, clientID string) mqtt.Options {
 		Login:    func() (mqtt.Login, error) { return login(m) },
 		Advice:   StatusAdvice,
 	}
+}
+
+// Server is the listener that a URL names.
+func Server(u config.BrokerURL) mqtt.Server {
+	return mqtt.Server{Address: u.Address, TLS: u.Secure, WebSocket: u.WebSocket, Path: u.Path}
 }
 
 func login(m config.MQTT) (mqtt.Login, error) {
