@@ -7,11 +7,11 @@ import "sort"
 // inTurn returns how many packet ids lie between two that were given out one after
 // the other, at least 1; 0 where the second does not follow the first in turn.
 func inTurn(first, second uint16) uint64 {
-	d := (int(second) - int(first) + packetIDs - 1) % (packetIDs - 1)
+	d := idDistance(first, second)
 	if d > packetIDs/2 {
 		return 0
 	}
-	return uint64(d)
+	return d
 }
 
 // startByID finds the delivery that a run would begin with whose first packet has this
@@ -131,9 +131,6 @@ const minHistory = 100
 // distinct reports whether contents do not recur here: no content from a position on
 // occurs twice among the deliveries that are kept, and these have many.
 func (j *Journal) distinct(from uint64) bool {
-	if j.end()-j.oldest() < minHistory {
-		return false
-	}
 	count := make(map[uint64]int)
 	for pos := j.oldest(); pos < j.end(); pos++ {
 		count[le(j.at(pos).message)&hashMask]++
