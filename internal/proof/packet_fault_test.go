@@ -47,7 +47,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 		"QoS 3":                          {0x36, 5, 0, 1, 'a', 0, 1},
 		"reserved packet type":           {0xf0, 0},
 		"a second CONNACK":               {0x20, 2, 0, 0},
-		"SUBACK with codes of nobody":    {0x90, 6, 0, 9, 1, 1, 1, 1},
+		"SUBACK for no SUBSCRIBE":        {0x90, 6, 0, 9, 1, 1, 1, 1},
 		"a packet that only we may send": {0x82, 6, 0, 1, 0, 1, 'a', 1},
 	} {
 		t.Run(name, func(t *testing.T) {
