@@ -64,7 +64,7 @@ type control struct {
 func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*control, error) {
 	c := &control{
 		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
-		again: make(chan struct{}, 1), lanes: newLaneConnections(log),
+		again: make(chan struct{}, 1), lanes: newLaneConnections(log), said: warningLog{log: log},
 	}
 	o.FirstWait = firstWait
 	o.Hooks = conn.Hooks{

@@ -43,6 +43,5 @@ func (c *control) unmanagedAre(ctx context.Context, err error) {
 	}
 	c.unmanaged = found
 	c.mu.Unlock()
-	c.said.log = c.log
 	c.said.note(found)
 }
