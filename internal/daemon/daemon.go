@@ -127,8 +127,10 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 	mode := streams.ManageMode(b.opts.Config.Streams.Manage)
 	if mode == streams.ManageOff {
 		b.control.streamsAre("") // whatever they are
+		b.control.looked.Store(true)
 	}
-	if b.leaf != nil { // lanes store here, whatever the hub has
+	time.AfterFunc(lookTimeout, func() { b.control.looked.Store(true) }) // control may be the one that cannot connect
+	if b.leaf != nil {                                                   // lanes store here, whatever the hub has
 		b.wait.Go(func() { b.leaf.manageStreams(run, mode, b.plan) })
 		b.wait.Go(func() { b.leaf.run(run) })
 		return nil
@@ -171,6 +173,7 @@ func (b *Bridge) startLanes(run context.Context) {
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}
 	shared.lookup = b.control.lookupOptions(b.plan)
+	shared.fenced = func() bool { return !b.control.looked.Load() }
 	b.laneLink(shared)
 	if b.broker != nil {
 		b.broker.elsewhere = b.isElsewhere

@@ -56,6 +56,7 @@ type laneShared struct {
 	nats    conn.Options
 	unheld  func(subject string) bool
 	lookup  *publish.LookupOptions
+	fenced  func() bool                // the streams may be in the midst of being created
 	local   nats.InProcessConnProvider // in leaf mode
 	peers   *mqtt.Peers
 }
@@ -138,10 +139,10 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	options := publish.Options{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
-		Unheld: shared.unheld, Lookup: shared.lookup, Log: u.log,
+		Unheld: shared.unheld, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log,
 	}
 	if claim.of != nil {
-		options.Fenced = claim.of.Fenced
+		options.Fenced = func() bool { return shared.fenced() || claim.of.Fenced() }
 	}
 	publisher, err := publish.NewPublisher(options)
 	if err != nil {

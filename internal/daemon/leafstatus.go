@@ -147,5 +147,6 @@ func (b *Bridge) laneLink(shared *laneShared) {
 		return
 	}
 	shared.nats, shared.local = conn.Options{}, b.leaf.node.InProcess()
-	shared.unheld = nil // every subject is held here
+	shared.unheld = nil                          // every subject is held here
+	shared.fenced = func() bool { return false } // and its streams are there before the lanes
 }

@@ -57,7 +57,11 @@ type control struct {
 	// the server's log.
 	unreadable bool
 	lanes      *laneConnections
-	denied     conn.Violations // of requests about the streams
+	// looked: the streams have been looked at once, or that takes too long to wait for. Before
+	// that they may be in the midst of being created: of several messages sent then, the first
+	// are refused and later ones stored.
+	looked atomic.Bool
+	denied conn.Violations // of requests about the streams
 }
 
 // openControl begins to connect. gaveUp is called where that ends for good.

@@ -46,3 +46,22 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 	}
 	require.NoError(t, b.Stop(t.Context()))
 }
+
+// Streams may be in the midst of being created: what was sent then would in part be refused
+// and in part be stored, out of order.
+func TestNothingIsSentBeforeTheFirstLookAtTheStreams(t *testing.T) {
+	t.Parallel()
+	mqtt, nats := attesting(t), embeddedNATS(t)
+	b := run(t, peers(mqtt, nats)...)
+	waitReady(t, b)
+	b.control.looked.Store(false)
+	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool {
+		_, problems := b.Ready()
+		return len(problems) == 1 && strings.Contains(problems[0].Problem, "the first look at the streams")
+	}, patience, 10*time.Millisecond)
+	require.Zero(t, b.Totals().Stored)
+	b.control.looked.Store(true)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 10*time.Millisecond)
+	waitReady(t, b)
+}

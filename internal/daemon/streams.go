@@ -21,6 +21,7 @@ func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, pl
 	for {
 		if c.nc.IsConnected() {
 			report, err := c.manage(ctx, mode, plan)
+			c.looked.Store(true)
 			c.logReport(report)
 			if mode == streams.ManageOff {
 				c.unmanagedAre(ctx, err)
@@ -48,12 +49,14 @@ func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, pl
 	}
 }
 
+const lookTimeout = 10 * time.Second
+
 // manage brings the streams once to where the mode wants them. A missing permission ends it
 // immediately, with a conn.PermissionError.
 func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *Plan) (*streams.Report, error) {
 	ctx, stop := c.denied.Guard(ctx, streams.Manages)
 	defer stop()
-	attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+	attempt, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	report, err := streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
 	var denied *conn.PermissionError

@@ -22,7 +22,11 @@ func scriptedRun(t *testing.T, name, what string, b *scriptedBroker) (*daemon.Br
 	bridge := startInProcess(t, plain("mqtt://"+b.addr(), server.URL()).with("mqtt.max_packet", "128KiB").with("limits.payload", "64KiB"))
 	b.awaitAll(t)
 	eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
-	v := b.judge(readLoad(t, js, "TELEMETRY"))
+	all := readLoad(t, js, "TELEMETRY")
+	v := b.judge(all)
+	if !v.Clean() {
+		t.Log(b.explain(all))
+	}
 	quarantine, err := js.Stream(t.Context(), "QUARANTINE")
 	require.NoError(t, err)
 	v.Quarantined = int(quarantine.CachedInfo().State.Msgs)

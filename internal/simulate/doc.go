@@ -32,7 +32,8 @@
 //
 //   - a server that stops taking messages, be it silently, goes on refusing until
 //     the publisher has learned of it: a leader election (4 s at the least) is
-//     longer than the acknowledgement timeout (3 s);
+//     longer than the acknowledgement timeout (3 s); to a publisher that has had no
+//     answer yet a fault may end at any time: streams are created while it starts;
 //   - what a server still holds of a dead connection is handled, and its answer arrives, within 20 s each.
 //
 // That no new message is taken for a redelivered one needs this (bridge/DESIGN.md,

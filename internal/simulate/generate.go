@@ -49,6 +49,7 @@ var courses = [][]op{
 	{publish, send, read, store, freeze, natsNotice, natsDial, notice, connect, read},
 	{publish, send, read, publish, send, natsCut, natsNotice, natsDial, read},
 	{fault, send, read, store, answer},
+	{kill, fault, start, connect, publish, publish, send, send, read, read, store, heal, store, answer},
 	{store, commit, answer, takeAcks},
 	{publish, publish, publish, send, read, store, leader, heal},
 }

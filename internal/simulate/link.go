@@ -215,7 +215,7 @@ func (w *world) answer(n, late int) {
 		a := w.answers[at]
 		w.answers = append(w.answers[:at:at], w.answers[at+1:]...)
 		if a.positive {
-			w.learned = time.Now()
+			w.learned, w.process.heard = time.Now(), true
 		}
 		w.logf("answer %s", strings.TrimPrefix(a.msg.Subject, inbox))
 		if f := w.sabotage.answer; f != nil && f(l, &a.msg) {

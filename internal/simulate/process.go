@@ -42,6 +42,7 @@ type process struct {
 	skipped   uint64 // counted instead of stored
 	end       uint64 // of its journal, before Deliver
 	settling  bool
+	heard     bool // has had a positive answer
 
 	next   bridge.Publisher // what the lane's messages go on to
 	answer bridge.Settler   // what the publisher's results go on to

@@ -261,13 +261,16 @@ func (w *world) renew() {
 // sent so far has met it and every answer has arrived, and no message that met it
 // silently is younger than the acknowledgement timeout.
 //
+// Nor does it wait for a publisher that has had no answer yet: a bridge starts while its
+// streams are being created.
+//
 // early: a new leader answers for what it has from its predecessor while it takes
 // no messages of its own yet. What a publisher then sends is swallowed until, in
 // the midst of it, the leader does: order is promised all the same.
 func (w *world) heal(early bool) {
 	v := &w.server
 	for v.faulty && w.violation == nil {
-		if w.sabotage.impatient || w.setup.Strict {
+		if w.sabotage.impatient || w.setup.Strict || w.unheard() {
 			v.faulty = false
 			w.commit(1 << 20) // a new leader answers nothing before it has applied its log
 			return
@@ -286,6 +289,26 @@ func (w *world) heal(early bool) {
 		w.commit(1 << 20)
 		w.logf("the streams take messages again")
 	}
+}
+
+// unheard tells whether the fault has been met by nobody but a publisher that has had no positive
+// answer yet.
+func (w *world) unheard() bool {
+	p := w.process
+	if p == nil || p.heard {
+		return false
+	}
+	for by := range w.server.met {
+		if by.bridge != p {
+			return false
+		}
+	}
+	for _, s := range w.sockets {
+		if len(s.msgs) > 0 && s.link.p != p {
+			return false
+		}
+	}
+	return true
 }
 
 // inherit answers for everything that is not safe yet, lets the bridge act on it

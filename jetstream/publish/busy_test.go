@@ -22,6 +22,7 @@ func TestUnderStrictOrderADeviceHasOneMessageUnderWay(t *testing.T) {
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d }, StrictOrder: true,
 		})
 		require.NoError(t, err)
+		p.Prove()
 		answer := func(reply, body string) {
 			handlers.Answer(&nats.Msg{Subject: reply, Data: []byte(body)}, false)
 		}

@@ -35,6 +35,8 @@ var (
 	// ErrAckTimeout: the oldest message had no answer in time. A server that
 	// fails to write to its disk sends none.
 	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
+	// errFenced: [Options.Fenced] says so.
+	errFenced = errors.New("waiting for the first look at the streams, or for the lease")
 	// ErrBadAck: the answer is no PubAck.
 	ErrBadAck = errors.New("unreadable answer from JetStream")
 )

@@ -125,6 +125,7 @@ func TestLookupAfterSilence(t *testing.T) {
 			},
 		})
 		require.NoError(t, err)
+		p.Prove()
 		return p
 	}
 	publish := func(p *Publisher, n ...int) {

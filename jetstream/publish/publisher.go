@@ -53,8 +53,9 @@ type Options struct {
 	// ask the server. nil: such messages wait.
 	Unheld func(subject string) bool
 	// Fenced tells that nothing may be sent a second time just now: it may be so
-	// old that JetStream would take it for new. nil: everything may. New messages
-	// are not its business.
+	// old that JetStream would take it for new; nor anything before the first
+	// answer: the streams may just be being created. nil: everything may. It is
+	// called under the publisher's lock and may not block.
 	Fenced func() bool
 	// Lookup has the streams asked for what is to be sent again and JetStream may
 	// have forgotten; nil: it is sent.
@@ -115,6 +116,7 @@ type Publisher struct {
 	refused    []refusal // by nats.go itself, not reported yet
 	recovery   recovery
 	looking    lookups
+	proven     bool       // the streams have taken a message
 	denied     error      // the latest permission violation the server has told of
 	busy       busyOrders // nil: no strict order
 	timer      *time.Timer
@@ -269,6 +271,8 @@ func (p *Publisher) Publish(m *bridge.Message) {
 	p.arm(p.opts.AckTimeout)
 }
 
+func (p *Publisher) fenced() bool { return p.opts.Fenced != nil && p.opts.Fenced() }
+
 // pump sends what waits, in order, as far as the bounds allow.
 func (p *Publisher) pump() {
 	if p.looking.active {
@@ -287,6 +291,10 @@ func (p *Publisher) pump() {
 		}
 		p.generation = g
 	}
+	if !p.proven && p.win.next < p.win.tail && p.fenced() {
+		p.recover(errFenced)
+		return
+	}
 	for {
 		p.win.skipDone()
 		if p.win.next == p.win.tail {
@@ -296,7 +304,7 @@ func (p *Publisher) pump() {
 			return
 		}
 		inFlight := int(p.win.next - p.win.head)
-		if inFlight >= p.opts.MaxInFlight ||
+		if inFlight >= p.opts.MaxInFlight || inFlight > 0 && !p.proven ||
 			inFlight > 0 && p.win.bytes+len(p.win.at(p.win.next).buf) > p.opts.MaxBytesInFlight {
 			return
 		}
@@ -411,6 +419,7 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 		}
 		result.Refused, result.Message = err, e.clone()
 	}
+	p.proven = p.proven || err == nil
 	p.settled(seq, attempt, now)
 	p.mu.Unlock()
 	p.opts.Settler.Settle(&result)

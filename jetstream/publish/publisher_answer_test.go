@@ -63,7 +63,7 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient)
+	p := publisher(t, srv.URL(), o, patient).Prove()
 	var b numbered
 	for i := range 3 {
 		p.Publish(b.message(i))
@@ -143,7 +143,7 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient)
+	p := publisher(t, srv.URL(), o, patient).Prove()
 	var b numbered
 	for i := range 4 {
 		p.Publish(b.message(i))
@@ -173,7 +173,7 @@ func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, func(o *publish.Options) { o.AckTimeout = 20 * time.Millisecond })
+	p := publisher(t, srv.URL(), o, func(o *publish.Options) { o.AckTimeout = 20 * time.Millisecond }).Prove()
 	var b numbered
 	p.Publish(b.message(0))
 	p.Publish(b.message(1))
@@ -238,7 +238,7 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 					nc, err = connect(extra...)
 					return nc, err
 				}
-			})
+			}).Prove()
 			const n = 100
 			for i := range n {
 				p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.x"), Payload: make([]byte, c.size)})

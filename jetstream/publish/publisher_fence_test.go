@@ -31,7 +31,7 @@ func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
 	p := publisher(t, s.URL(), natstest.NewOutcomes(t), func(o *publish.Options) {
 		o.AckTimeout = 100 * time.Millisecond
 		o.Fenced = func() bool { asked.Add(1); return fenced.Load() }
-	})
+	}).Prove()
 	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
 	b := &numbered{}
 	p.Publish(b.message(1))

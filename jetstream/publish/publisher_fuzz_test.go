@@ -168,6 +168,7 @@ func FuzzAnswers(f *testing.F) {
 			Jitter: func(time.Duration) time.Duration { return time.Hour }, // no probe by itself
 		})
 		require.NoError(t, err)
+		p.Prove()
 		defer p.Close()
 		m := answerModel{latest: 1}
 		for i := range fuzzedMessages {

@@ -23,7 +23,7 @@ func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o)
+	p := publisher(t, srv.URL(), o, func(opts *publish.Options) { opts.AckTimeout = natstest.Timeout })
 	var b numbered
 	const n = 20_000
 	for i := range n {

@@ -81,6 +81,7 @@ func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
 		})
 		require.NoError(t, err)
+		p.Prove()
 		answer := func(reply string) {
 			handlers.Answer(&nats.Msg{Subject: reply, Data: []byte(`{"stream":"S","seq":1}`)}, false)
 		}
