@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/drill"
 )
 
@@ -95,7 +95,7 @@ func (d *drillCommand) options(p *program) (*drill.Options, error) {
 		Broker: broker, CACert: d.CACert, CAKey: d.CAKey, Certs: d.Certs, Username: d.Username,
 		Devices: d.Devices, Rate: d.Rate, Window: d.Window, Size: d.Size, KeepAlive: d.KeepAlive,
 		Tenant: d.Tenant, Topic: d.Topic,
-		NATS: daemon.ConnectOptions(c, c.MQTT.ClientID+"-drill"), Topics: plan.Rules.Topics, DeviceRate: plan.Limits.Device.Rate,
+		NATS: account.Options(c.NATS.Account, c.MQTT.ClientID+"-drill"), Topics: plan.Rules.Topics, DeviceRate: plan.Limits.Device.Rate,
 		Hijack: d.Hijack, LaneClientID: d.LaneClientID, Burst: d.Burst, Will: d.Will, Impostor: d.Impostor,
 	}
 	if d.PasswordFile != "" {

@@ -8,8 +8,8 @@ import (
 	"mqtt-nats-bridge/internal/admin"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/gate"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // gateCommand opens EMQX to devices.
@@ -34,7 +34,7 @@ Example: mqtt-nats-bridge gate --bridge bridge:9464`
 
 // Run implements the command.
 func (g *gateCommand) Run(ctx context.Context, p *program) error {
-	c, plan, err := p.compile()
+	c, compiled, err := p.compile()
 	if err != nil {
 		return err
 	}
@@ -45,9 +45,9 @@ func (g *gateCommand) Run(ctx context.Context, p *program) error {
 	if err := g.complete(c); err != nil {
 		return err
 	}
-	opts := gate.Options{EMQX: daemon.EMQXClient(c.MQTT.EMQX), Listener: g.Listener, Ready: g.ready, Log: log}
+	opts := gate.Options{EMQX: plan.EMQXClient(c.MQTT.EMQX), Listener: g.Listener, Ready: g.ready, Log: log}
 	defer opts.EMQX.Close()
-	for _, l := range plan.Lanes {
+	for _, l := range compiled.Lanes {
 		opts.Lanes = append(opts.Lanes, l.ClientID)
 	}
 	if c.Identity.Mode == config.Attested {

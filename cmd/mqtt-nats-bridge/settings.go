@@ -3,7 +3,7 @@ package main
 import (
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // settings are the flags that configure the bridge. Pointers tell an empty value
@@ -23,16 +23,16 @@ func (p *program) load() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags, Check: daemon.Check})
+	return config.Load(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags, Check: plan.Validate})
 }
 
 // compile reads the configuration and finds out what it means.
-func (p *program) compile() (*config.Config, *daemon.Plan, error) {
+func (p *program) compile() (*config.Config, *plan.Plan, error) {
 	c, err := p.load()
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	return c, plan, err
 }
 

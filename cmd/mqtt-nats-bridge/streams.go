@@ -10,10 +10,11 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -111,13 +112,13 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 
 // streamsTask is one connection with what is to be compared.
 type streamsTask struct {
-	plan  *daemon.Plan
+	plan  *plan.Plan
 	js    natsjs.JetStream
 	close func()
 }
 
-func openStreams(c *config.Config, plan *daemon.Plan) (*streamsTask, error) {
-	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-streams").Resolve()
+func openStreams(c *config.Config, plan *plan.Plan) (*streamsTask, error) {
+	options, err := account.Options(c.NATS.Account, c.MQTT.ClientID+"-streams").Resolve()
 	if err != nil {
 		return nil, err
 	}

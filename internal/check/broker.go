@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -26,7 +26,7 @@ const stepTimeout = 10 * time.Second
 // Broker reports whether the MQTT broker can be reached, takes the credentials
 // and grants every lane's filters, and what can be seen of its settings. Each
 // step needs the one before.
-func Broker(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
+func Broker(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
 	b := &brokerCheck{config: c, report: r, suffix: "-check-" + strings.ToLower(rand.Text()[:8])}
 	conn, ok := b.dial(ctx)
 	if !ok {
@@ -47,7 +47,7 @@ func Broker(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report)
 	b.settings(who)
 }
 
-func usesShare(plan *daemon.Plan) bool {
+func usesShare(plan *plan.Plan) bool {
 	return len(plan.Lanes) > 0 && strings.HasPrefix(plan.Lanes[0].Filters[0], "$share/")
 }
 
@@ -169,7 +169,7 @@ func certificateCN(file string) string {
 
 // subscribe asks for every lane's filters. Filters that are refused for one reason
 // make one line.
-func (b *brokerCheck) subscribe(s *session, plan *daemon.Plan) bool {
+func (b *brokerCheck) subscribe(s *session, plan *plan.Plan) bool {
 	r := b.report
 	lanes := plan.Lanes
 	if b.config.Identity.Mode != config.Attested && b.config.MQTT.Share != "" {

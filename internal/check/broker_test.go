@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // script is how a fake broker answers.
@@ -157,11 +157,11 @@ func receiveMaximum(n uint16, more ...byte) []byte {
 }
 
 // load is a configuration from KEY=value pairs of the environment.
-func load(t *testing.T, env ...string) (*config.Config, *daemon.Plan) {
+func load(t *testing.T, env ...string) (*config.Config, *plan.Plan) {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
 	return c, plan
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	api "mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // sampled is how many connected clients are looked at.
@@ -19,7 +19,7 @@ func EMQX(ctx context.Context, c *config.Config, r *Report) {
 	if c.MQTT.EMQX.API.IsZero() {
 		return
 	}
-	client := daemon.EMQXClient(c.MQTT.EMQX)
+	client := plan.EMQXClient(c.MQTT.EMQX)
 	defer client.Close()
 	settings, err := client.Settings(ctx)
 	if err != nil {

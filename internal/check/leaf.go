@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
@@ -36,7 +36,7 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 		return
 	}
 	defer os.RemoveAll(dir)
-	o := daemon.LeafOptions(c, nil)
+	o := plan.LeafOptions(c, nil)
 	o.Domain, o.StoreDir = c.NATS.Leaf.Domain+"-check", dir
 	node, err := leaf.Start(ctx, o)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // leases reports whether the bridge could take part in sharing out the partitions:
@@ -101,7 +101,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 	}
 	var hosts []string
 	host, _ := os.Hostname()
-	own := daemon.BrokerIdentity(n.config, cmp.Or(host, "unknown"))
+	own := plan.BrokerIdentity(n.config, cmp.Or(host, "unknown"))
 	held := 0
 	for e := range watch.Updates() {
 		if e == nil {
@@ -114,7 +114,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		case strings.HasPrefix(key, "replica.") && json.Unmarshal(e.Value(), &r) == nil && !r.Leaving:
 			hosts = append(hosts, fmt.Sprintf("%s at %s", r.ID, r.Host))
 			if r.Broker != "" && !lease.SameBroker(r.Broker, own) {
-				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, daemon.OtherBrokerAdvice)
+				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, plan.OtherBrokerAdvice)
 			}
 		case json.Unmarshal(e.Value(), &l) == nil && l.Holder != "":
 			held++

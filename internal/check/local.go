@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // Local reports what shows without a peer: the lanes, the warnings that the
 // bridge logs at start, the directory of the journals.
-func Local(c *config.Config, plan *daemon.Plan, r *Report) {
+func Local(c *config.Config, plan *plan.Plan, r *Report) {
 	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(c, plan), streamNames(plan))
 	for _, w := range c.Warnings() {
 		r.Note("config", "%s", w)
@@ -27,7 +27,7 @@ func Local(c *config.Config, plan *daemon.Plan, r *Report) {
 	}
 }
 
-func lanes(c *config.Config, plan *daemon.Plan) string {
+func lanes(c *config.Config, plan *plan.Plan) string {
 	first, last := plan.Lanes[0].ClientID, plan.Lanes[len(plan.Lanes)-1].ClientID
 	if first == last {
 		return "1 lane " + first
@@ -38,7 +38,7 @@ func lanes(c *config.Config, plan *daemon.Plan) string {
 	return fmt.Sprintf("%d lanes %s to %s", len(plan.Lanes), first, last)
 }
 
-func streamNames(plan *daemon.Plan) string {
+func streamNames(plan *plan.Plan) string {
 	if len(plan.Streams) == 0 {
 		return "no stream of its own"
 	}

@@ -12,7 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -26,14 +26,14 @@ const headerAllowance = 16 << 10
 
 // NATS reports whether NATS can be reached, takes the credentials, has JetStream,
 // and lets the bridge do what it does there. Each step needs the one before.
-func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
+func NATS(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
 	watch := newViolations()
 	nc, js, ok := connectNATS(ctx, c, watch, r)
 	if !ok {
 		return
 	}
 	defer nc.Close()
-	api, err := daemon.ConnectOptions(c, "").API()
+	api, err := account.Options(c.NATS.Account, "").API()
 	if err != nil {
 		r.Fail("nats", "%v", err)
 		return
@@ -65,7 +65,7 @@ func NATS(ctx context.Context, c *config.Config, plan *daemon.Plan, r *Report) {
 
 type natsCheck struct {
 	config *config.Config
-	plan   *daemon.Plan
+	plan   *plan.Plan
 	report *Report
 	nc     *nats.Conn
 	js     natsjs.JetStream
@@ -74,7 +74,7 @@ type natsCheck struct {
 }
 
 func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {
-	options, err := daemon.ConnectOptions(c, c.MQTT.ClientID+"-check").Resolve()
+	options, err := account.Options(c.NATS.Account, c.MQTT.ClientID+"-check").Resolve()
 	if err != nil {
 		r.Fail("nats", "%v: fix what nats in the configuration names", err)
 		return nil, nil, false

@@ -9,7 +9,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/subjects"
 )
@@ -67,7 +67,7 @@ func printable(text string) string {
 //
 // With attested identity a topic that begins with the prefix is taken as it is;
 // another is a device's own, which the broker would attest for the right CN.
-func Topic(c *config.Config, plan *daemon.Plan, topic string) (Trace, error) {
+func Topic(c *config.Config, plan *plan.Plan, topic string) (Trace, error) {
 	t := Trace{Topic: topic}
 	// [MQTT-3.3.2-2], [MQTT-1.5.3-1]: the broker ends such a connection.
 	if strings.ContainsAny(topic, "+#") || !utf8.ValidString(topic) || topic == "" {
@@ -192,7 +192,7 @@ func (t *Trace) limit(c *config.Config) {
 	t.add("limit", "%s", limit)
 	if bucket := c.Limits.Bucket; bucket != "" {
 		t.add("", "unless bucket %s has %s or %s", bucket,
-			daemon.OverrideKey(bridge.Override{Tenant: t.tenant, Device: t.device}), daemon.OverrideKey(bridge.Override{Tenant: t.tenant, Devices: true}))
+			plan.OverrideKey(bridge.Override{Tenant: t.tenant, Device: t.device}), plan.OverrideKey(bridge.Override{Tenant: t.tenant, Devices: true}))
 	}
 	if r := c.Identity.Registry; r.Kind == config.RegistryKV {
 		t.add("certificate", "must be active in bucket %s under %s", r.Bucket, registry.Key(t.tenant, t.device))

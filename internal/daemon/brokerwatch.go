@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 const (
@@ -49,17 +50,17 @@ type brokerWatch struct {
 }
 
 // newBrokerWatch returns nil where the API is not configured.
-func newBrokerWatch(c *config.Config, plan *Plan, log zerolog.Logger) *brokerWatch {
+func newBrokerWatch(c *config.Config, lanes []plan.Lane, log zerolog.Logger) *brokerWatch {
 	e := c.MQTT.EMQX
 	if e.API.IsZero() {
 		return nil
 	}
 	w := &brokerWatch{
-		client: EMQXClient(e), api: e.API.String(), groups: map[string]string{},
+		client: plan.EMQXClient(e), api: e.API.String(), groups: map[string]string{},
 		elsewhere: func(string) bool { return false }, log: log,
 		queues: map[string]*brokerQueue{}, found: map[string]time.Time{},
 	}
-	for _, l := range plan.Lanes {
+	for _, l := range lanes {
 		w.lanes = append(w.lanes, l.ClientID)
 		if c.Identity.Mode != config.Attested {
 			continue // other bridges may be members of mqtt.share
@@ -71,11 +72,6 @@ func newBrokerWatch(c *config.Config, plan *Plan, log zerolog.Logger) *brokerWat
 		}
 	}
 	return w
-}
-
-// EMQXClient returns a client of the API that the configuration names.
-func EMQXClient(e config.EMQX) *emqx.Client {
-	return emqx.New(emqx.Options{API: e.API.String(), Key: e.Key, Secret: e.CurrentSecret, TLS: e.ClientTLS})
 }
 
 // shareGroup returns the group of a shared filter.

@@ -12,6 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/emqxtest"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // watch is a broker watch that polls api when it is told to.
@@ -20,9 +21,9 @@ func watch(t *testing.T, api *emqxtest.API) (w *brokerWatch, secretFile string) 
 	env, secretFile := api.Env(t)
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	plan, err := Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
-	w = newBrokerWatch(c, plan, zerolog.Nop())
+	w = newBrokerWatch(c, plan.Lanes, zerolog.Nop())
 	t.Cleanup(w.client.Close)
 	return w, secretFile
 }

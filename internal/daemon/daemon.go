@@ -11,8 +11,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -29,7 +31,7 @@ type Options struct {
 // Bridge is a running bridge.
 type Bridge struct {
 	opts    Options
-	plan    *Plan
+	plan    *plan.Plan
 	started time.Time
 	control *control
 	limits  *bridge.LiveLimits
@@ -64,7 +66,7 @@ const firstWait = time.Second
 // that are there (streams.ErrContradiction).
 func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	c := opts.Config
-	plan, err := Compile(c)
+	plan, err := plan.Compile(c)
 	if err != nil {
 		return nil, err
 	}
@@ -92,19 +94,19 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 
 // open makes a bridge that has its connections to NATS, or is trying, and its leaf
 // node, and does nothing with them yet.
-func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
+func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	c := opts.Config
 	limits, err := bridge.NewLiveLimits(plan.Limits, nil)
 	if err != nil {
 		return nil, err
 	}
 	b := &Bridge{opts: opts, plan: plan, started: time.Now(), limits: limits, reloads: reloads{running: c}, fatal: make(chan error, 1)}
-	b.control, err = openControl(ConnectOptions(c, c.MQTT.ClientID+"-control"), b.fail, opts.Log)
+	b.control, err = openControl(account.Options(c.NATS.Account, c.MQTT.ClientID+"-control"), b.fail, opts.Log)
 	if err != nil {
 		return nil, err
 	}
 	b.control.every = cmp.Or(opts.streamsAgain, streamsAgain)
-	b.live, err = openLive(c, ConnectOptions(c, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
+	b.live, err = openLive(c, account.Options(c.NATS.Account, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
 		b.control.nc.Close()
 		return nil, err
@@ -115,7 +117,7 @@ func open(ctx context.Context, opts Options, plan *Plan) (*Bridge, error) {
 		b.control.nc.Close()
 		return nil, err
 	}
-	b.broker = newBrokerWatch(c, plan, opts.Log)
+	b.broker = newBrokerWatch(c, plan.Lanes, opts.Log)
 	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b.devices, b.tenants = bridge.NewDevices(table), bridge.NewDevices(table)
 	return b, nil
@@ -168,7 +170,7 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 	shared := &laneShared{
 		config: c, rules: b.live.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
-		nats:   ConnectOptions(c, ""),
+		nats:   account.Options(c.NATS.Account, ""),
 		peers:  mqtt.NewPeers(),
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}

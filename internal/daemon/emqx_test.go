@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // The rows E7 and E10 of docs/emqx.md, end to end: a bridge without NATS, the broker's
@@ -40,9 +41,9 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerWa
 		return !slices.ContainsFunc(lanes, func(l LaneStatus) bool { return !l.Session.Subscribed })
 	}, patience, 5*time.Millisecond)
 
-	plan, err := Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
-	w = newBrokerWatch(c, plan, zerolog.Nop())
+	w = newBrokerWatch(c, plan.Lanes, zerolog.Nop())
 	t.Cleanup(w.client.Close)
 	return b, w, func() (all string) {
 		w.poll(t.Context())

@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
@@ -21,7 +22,7 @@ import (
 
 // laneUnit is a lane with its two ends and its journal.
 type laneUnit struct {
-	plan        LanePlan
+	plan        plan.Lane
 	connections *laneConnections // to NATS, of all lanes
 	log         zerolog.Logger
 	mqttLog     zerolog.Logger // the session names the lane by its client id
@@ -61,7 +62,7 @@ type laneShared struct {
 	peers   *mqtt.Peers
 }
 
-func newLaneUnit(plan LanePlan, log zerolog.Logger, sessions *chorus, connections *laneConnections) *laneUnit {
+func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *chorus, connections *laneConnections) *laneUnit {
 	return &laneUnit{
 		plan: plan, connections: connections, problem: "not opened yet", since: time.Now(),
 		log:     log.With().Str("lane", plan.ClientID).Logger(),

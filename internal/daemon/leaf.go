@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -82,22 +83,12 @@ const (
 	leafGuard = 16 << 20
 )
 
-// LeafOptions is the leaf node that c describes.
-func LeafOptions(c *config.Config, streams []streams.Spec) leaf.Options {
-	l := c.NATS.Leaf
-	return leaf.Options{
-		Hub: ConnectOptions(c, c.MQTT.ClientID), URLs: l.URL.String(), Domain: l.Domain, StoreDir: l.StoreDir,
-		MaxBytes: int64(l.MaxBytes), MaxPayload: int32(l.MaxPayload), SyncInterval: l.SyncInterval,
-		DuplicateWindow: c.Streams.DuplicateWindow, Streams: streams,
-	}
-}
-
 // openLeaf returns nil in client mode.
-func openLeaf(ctx context.Context, c *config.Config, plan *Plan, control *control, log zerolog.Logger) (*leafUnit, error) {
+func openLeaf(ctx context.Context, c *config.Config, p *plan.Plan, control *control, log zerolog.Logger) (*leafUnit, error) {
 	if c.NATS.Mode != config.LeafMode {
 		return nil, nil
 	}
-	o := LeafOptions(c, plan.Streams)
+	o := plan.LeafOptions(c, p.Streams)
 	o.Log = func(level, line string) {
 		e := log.Debug()
 		if level == "error" && !saidElsewhere(line) {
@@ -110,7 +101,7 @@ func openLeaf(ctx context.Context, c *config.Config, plan *Plan, control *contro
 		return nil, err
 	}
 	u := &leafUnit{
-		node: node, config: c.NATS.Leaf, lanes: len(plan.Lanes), control: control, streams: plan.Streams,
+		node: node, config: c.NATS.Leaf, lanes: len(p.Lanes), control: control, streams: p.Streams,
 		log: log, open: make(chan struct{}), view: leafView{linkSince: time.Now()},
 	}
 	if !node.Rebooted() {
@@ -337,7 +328,7 @@ func (u *leafUnit) lookAtStore(ctx context.Context) error {
 
 // manageStreams makes or checks the hub's streams. Nothing about them ends the
 // bridge: it stores here until then.
-func (u *leafUnit) manageStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) {
+func (u *leafUnit) manageStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) {
 	// A stream made before the link stands asks for its source in vain, and
 	// again only after half a minute.
 	u.awaitLink(ctx, 10*time.Second)

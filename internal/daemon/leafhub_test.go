@@ -16,6 +16,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -75,10 +76,10 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	env := leafPeers(t, devices, hub, leafURL)
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	plan, err := Compile(c)
+	compiled, err := plan.Compile(c)
 	require.NoError(t, err)
 	b := run(t, append(env, "BRIDGE_STREAMS_MANAGE=off")...)
-	_, err = streams.Manage(t.Context(), b.control.js, streams.ManageCreate, plan.Streams, nil)
+	_, err = streams.Manage(t.Context(), b.control.js, streams.ManageCreate, compiled.Streams, nil)
 	require.NoError(t, err)
 	waitReady(t, b)
 	telemetry, err := b.control.js.Stream(t.Context(), "TELEMETRY")
@@ -146,9 +147,9 @@ func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
 	hub, leafURL := leafHub(t)
 	c, err := config.Load(config.Sources{Env: leafPeers(t, devices, hub, leafURL)})
 	require.NoError(t, err)
-	plan, err := Compile(c)
+	compiled, err := plan.Compile(c)
 	require.NoError(t, err)
-	node, err := leaf.Start(t.Context(), LeafOptions(c, plan.Streams))
+	node, err := leaf.Start(t.Context(), plan.LeafOptions(c, compiled.Streams))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, node.Close()) }()
 	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
@@ -194,9 +195,9 @@ func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 	hub, leafURL := leafHub(t)
 	c, err := config.Load(config.Sources{Env: append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=1h")})
 	require.NoError(t, err)
-	plan, err := Compile(c)
+	compiled, err := plan.Compile(c)
 	require.NoError(t, err)
-	node, err := leaf.Start(t.Context(), LeafOptions(c, plan.Streams))
+	node, err := leaf.Start(t.Context(), plan.LeafOptions(c, compiled.Streams))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, node.Close()) }()
 	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))

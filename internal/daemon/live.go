@@ -10,6 +10,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/kv"
@@ -143,7 +144,7 @@ func (l *live) isAdmitted() bool {
 }
 
 // rules are the plan's, with the registry.
-func (l *live) rules(plan *Plan) *bridge.Rules {
+func (l *live) rules(plan *plan.Plan) *bridge.Rules {
 	rules := *plan.Rules
 	if l.certificates != nil {
 		rules.Registry = l.certificates
@@ -184,13 +185,4 @@ func (l *live) warnings() []Problem {
 		all = append(all, p)
 	}
 	return all
-}
-
-// checkRegistry finds what is wrong with a database URL.
-func checkRegistry(r config.Registry) error {
-	if r.Kind != config.RegistryPostgres || r.DatabaseURL.IsZero() {
-		return nil
-	}
-	_, err := registry.ParseURL(r.DatabaseURL.Reveal())
-	return err
 }

@@ -6,14 +6,14 @@ import (
 	"strings"
 	"time"
 
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/publish"
-	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // lookupOptions let the lanes' publishers ask the streams for what JetStream may have
 // forgotten.
-func (c *control) lookupOptions(plan *Plan) *publish.LookupOptions {
-	o := &publish.LookupOptions{API: c.api, StreamOf: plan.streamOf}
+func (c *control) lookupOptions(plan *plan.Plan) *publish.LookupOptions {
+	o := &publish.LookupOptions{API: c.api, StreamOf: plan.StreamOf}
 	if plan.Local {
 		o.API = "$JS.API"
 	}
@@ -35,22 +35,10 @@ func (c *control) lookupOptions(plan *Plan) *publish.LookupOptions {
 	return o
 }
 
-// streamOf is the stream of the plan that stores a subject, empty where none does.
-func (p *Plan) streamOf(subject string) string {
-	for _, s := range p.Streams {
-		for _, filter := range s.Subjects {
-			if streams.Covers(filter, subject) {
-				return s.Name
-			}
-		}
-	}
-	return ""
-}
-
 // probeLookups reads the streams' duplicate windows and asks each stream for a message,
 // to learn before it matters whether the bridge's user may. A refusal comes through
 // the connection's error handler: see lookupError.
-func (c *control) probeLookups(ctx context.Context, plan *Plan) {
+func (c *control) probeLookups(ctx context.Context, plan *plan.Plan) {
 	if plan.Local || !c.nc.IsConnected() {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // sums adds up every metric over the lanes, by name and, where it has one,
@@ -58,7 +59,7 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 
 func TestLaneIsCountedBeforeItIsOpen(t *testing.T) {
 	t.Parallel()
-	b := &Bridge{live: &live{}, control: &control{}, devices: bridge.NewDevices(bridge.DevicesOptions{}), lanes: []*laneUnit{newLaneUnit(LanePlan{ClientID: "bridge-0"}, zerolog.Nop(), newChorus(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}}
+	b := &Bridge{live: &live{}, control: &control{}, devices: bridge.NewDevices(bridge.DevicesOptions{}), lanes: []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), newChorus(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}}
 	sum, series := sums(t, b.Metrics())
 	require.Equal(t, 1, series["mqttbridge_received_total"])
 	require.Zero(t, sum["mqttbridge_ready"])

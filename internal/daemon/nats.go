@@ -10,23 +10,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/jetstream/conn"
 )
-
-// ConnectOptions is how c says to reach NATS.
-func ConnectOptions(c *config.Config, name string) conn.Options {
-	return account.Options(c.NATS.Account, name)
-}
-
-// BucketOptions is the bucket of the leases, as c says.
-func BucketOptions(c *config.Config, nc *nats.Conn, js natsjs.JetStream) lease.BucketOptions {
-	return lease.BucketOptions{
-		NATS: nc, JS: js, Name: c.Lanes.Bucket, Stem: c.MQTT.ClientID,
-		Create: c.Streams.Manage == config.ManageCreate, TTL: c.Lanes.TTL, Replicas: c.Streams.Replicas,
-	}
-}
 
 // control is the connection that looks after the streams; messages have their
 // own, one a lane. It also speaks for NATS in the log: all lanes would say the

@@ -8,6 +8,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // reloads is what came of reading the configuration again.
@@ -39,7 +40,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 			restart = append(restart, path)
 		}
 	}
-	if err := b.limits.Set(limits(c)); err != nil {
+	if err := b.limits.Set(plan.Limits(c)); err != nil {
 		return nil, nil, err
 	}
 	b.devices.SetIdle(c.Limits.Idle)

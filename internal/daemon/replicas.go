@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/neterror"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/mqtt"
 )
 
@@ -46,34 +46,16 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 		host = "unknown"
 	}
 	r.keeper = lease.Start(lease.Options{
-		Store: lease.NewBucket(BucketOptions(c, b.control.nc, b.control.js)),
+		Store: lease.NewBucket(plan.LeaseBucket(c, b.control.nc, b.control.js)),
 		Lanes: r, Partitions: r.ids, HandOver: c.StopTimeout, Admitted: b.live.admitted(),
 		Replica: lease.Replica{
-			ID: r.id, Host: host, Version: b.opts.Version, Broker: BrokerIdentity(c, host),
+			ID: r.id, Host: host, Version: b.opts.Version, Broker: plan.BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),
 		},
 		Log: b.opts.Log,
 	})
 	return r
 }
-
-// BrokerIdentity is what a bridge on host calls its broker in the leases: the addresses in
-// mqtt.url in any order, with the host where an address means another machine on each.
-func BrokerIdentity(c *config.Config, host string) string {
-	var names []string
-	for _, u := range c.MQTT.URL.List() {
-		name := strings.ToLower(u.Address)
-		if ip := net.ParseIP(u.Host); strings.EqualFold(u.Host, "localhost") || ip != nil && ip.IsLoopback() {
-			name += " on " + host
-		}
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ",")
-}
-
-// OtherBrokerAdvice is what to do about replicas under one client id at several brokers.
-const OtherBrokerAdvice = "give each broker's bridges an mqtt.client_id of their own; bridges of one broker write the same host and port in mqtt.url"
 
 // Open implements [lease.Lanes].
 func (r *replicas) Open(p string, hold *lease.Hold, hadSession bool) {
@@ -127,7 +109,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	if len(s.Elsewhere) > 0 {
 		other := s.Elsewhere[0]
 		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
-			other.ID, other.Host, other.Broker, s.Replica.Broker), OtherBrokerAdvice, later(other.Started, r.bridge.started)))
+			other.ID, other.Host, other.Broker, s.Replica.Broker), plan.OtherBrokerAdvice, later(other.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
 		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),

@@ -21,6 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	processes "mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -156,7 +157,7 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 		require.Eventually(t, func() bool {
 			ready, problems := r.Ready()
 			return !ready && slices.ContainsFunc(problems, func(p Problem) bool {
-				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && p.Advice == OtherBrokerAdvice
+				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && p.Advice == plan.OtherBrokerAdvice
 			})
 		}, patience, 5*time.Millisecond, "%+v", r.Problems())
 	}

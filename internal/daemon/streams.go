@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -16,7 +17,7 @@ import (
 // ensureStreams makes or checks the streams, again and again until that has
 // worked once. Only a contradiction is final. Under [streams.ManageOff] nothing is: what
 // can lose messages is a warning.
-func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) error {
+func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) error {
 	pause := 200 * time.Millisecond
 	for {
 		if c.nc.IsConnected() {
@@ -53,7 +54,7 @@ const lookTimeout = 10 * time.Second
 
 // manage brings the streams once to where the mode wants them. A missing permission ends it
 // immediately, with a conn.PermissionError.
-func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *Plan) (*streams.Report, error) {
+func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) (*streams.Report, error) {
 	ctx, stop := c.denied.Guard(ctx, streams.Manages)
 	defer stop()
 	attempt, cancel := context.WithTimeout(ctx, lookTimeout)
@@ -112,7 +113,7 @@ func (c *control) streamsNotReady(err error) {
 // come back without its store, and every half minute: a stream can be deleted, changed or
 // corrected while the connection stands. A contradiction no longer ends the bridge: it is
 // not ready.
-func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, plan *Plan) {
+func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) {
 	for c.awaitLook(ctx, mode, plan) {
 		if err := c.ensureStreams(ctx, mode, plan); err != nil {
 			c.streamsNotReady(err)
@@ -122,7 +123,7 @@ func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, pla
 
 // awaitLook returns true when the streams must be looked at, and false when ctx ends. What
 // a look finds in order, or one that gets no answer just once, is no reason.
-func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *Plan) bool {
+func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) bool {
 	ticker := time.NewTicker(c.every)
 	defer ticker.Stop()
 	for {
@@ -157,7 +158,7 @@ func (c *control) streamsChecked() bool {
 // unheld tells whether JetStream is certain that no stream holds the subject
 // while some stream holds others of its kind. A kind of subject that nobody holds
 // at all is a stream that is missing, which may come back.
-func (c *control) unheld(ctx context.Context, plan *Plan, subject string) bool {
+func (c *control) unheld(ctx context.Context, plan *plan.Plan, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	nobody := func() bool {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -135,7 +136,7 @@ func TestAStreamThatIsMadeJustNowRefusesNothing(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{})
 	require.NoError(t, err)
-	plan, err := Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
 	nc, err := nats.Connect("", nats.InProcessServer(embeddedNATS(t).InProcess()))
 	require.NoError(t, err)

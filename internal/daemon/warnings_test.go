@@ -9,47 +9,6 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-func TestFiltersOfAttestedLanes(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		env             []string
-		filters, former []string
-	}{
-		"share group": {
-			filters: []string{"$share/bridge-p3/bridge/v1/3/#"},
-			former:  []string{"bridge/v1/3/#", "bridge/v1/3/+/+/+/a/+/+"},
-		},
-		"off": {
-			env:     []string{"BRIDGE_MQTT_SHARE=off"},
-			filters: []string{"bridge/v1/3/#"},
-			former:  []string{"$share/bridge-p3/bridge/v1/3/#", "bridge/v1/3/+/+/+/a/+/+"},
-		},
-		"plain topics, off": {
-			env:     []string{"BRIDGE_MQTT_SHARE=off", "BRIDGE_IDENTITY_MODE=off"},
-			filters: []string{"a/+/+"},
-		},
-		"plain topics, share group": {
-			env:     []string{"BRIDGE_MQTT_SHARE=g", "BRIDGE_IDENTITY_MODE=off"},
-			filters: []string{"$share/g/a/+/+"}, former: []string{"a/+/+"},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			env := append(c.env, "BRIDGE_TOPICS=a/{tenant}/{device}")
-			if len(c.former) > 1 {
-				env = append(env, "BRIDGE_LANES_PARTITIONS=3")
-			}
-			loaded, err := config.Load(config.Sources{Env: env})
-			require.NoError(t, err)
-			plan, err := Compile(loaded)
-			require.NoError(t, err)
-			require.Len(t, plan.Lanes, 1)
-			require.Equal(t, c.filters, plan.Lanes[0].Filters)
-			require.Equal(t, c.former, plan.Lanes[0].Former)
-		})
-	}
-}
-
 func TestWarningsAreLoggedWhenTheyBegin(t *testing.T) {
 	t.Parallel()
 	log := &countingWriter{}

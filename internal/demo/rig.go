@@ -21,6 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -170,7 +171,7 @@ func (r *rig) startBridge(ctx context.Context, o Options, log zerolog.Logger) er
 	if err != nil {
 		return fmt.Errorf("configure bridge: %w", err)
 	}
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	if err != nil {
 		return fmt.Errorf("configure bridge: %w", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // block is the code below a mark in docs/leaf.md.
@@ -64,7 +65,7 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 		"nats://hub:4222", hub.ClientURL(), "nats-leaf://hub:7422", "nats-leaf://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(opts.LeafNode.Port)))
 	file := filepath.Join(dir, "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(here.Replace(block(t, "bridge.yaml"))), 0o600))
-	c, err := config.Load(config.Sources{File: file, Check: daemon.Check, Flags: []config.Flag{
+	c, err := config.Load(config.Sources{File: file, Check: plan.Validate, Flags: []config.Flag{
 		{Path: "mqtt.url", Value: "mqtt://" + strings.TrimPrefix(devices.URL(), "tcp://")},
 		{Path: "identity.mode", Value: "off"}, {Path: "admin.listen", Value: ""},
 	}})

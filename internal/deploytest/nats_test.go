@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -120,11 +120,11 @@ var examples = map[string]string{
 }
 
 // defaultPlan is what a bridge without configuration makes.
-func defaultPlan(t *testing.T) *daemon.Plan {
+func defaultPlan(t *testing.T) *plan.Plan {
 	t.Helper()
 	c, err := config.Load(config.Sources{})
 	require.NoError(t, err)
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
 	return plan
 }

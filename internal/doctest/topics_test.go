@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -53,7 +54,7 @@ func requireStored(t *testing.T, file string, sent [][2]string) {
 	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(server.Shutdown)
-	c, err := config.Load(config.Sources{File: file, Check: daemon.Check, Flags: []config.Flag{
+	c, err := config.Load(config.Sources{File: file, Check: plan.Validate, Flags: []config.Flag{
 		{Path: "mqtt.url", Value: "mqtt://" + broker.Addr}, {Path: "nats.url", Value: server.URL()}, {Path: "admin.listen", Value: ""},
 	}})
 	require.NoError(t, err)

@@ -17,11 +17,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -84,7 +86,7 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 		{Path: "limits.device.rate", Value: "0"}, {Path: "state_dir", Value: t.TempDir()},
 	}, settings...)})
 	require.NoError(t, err)
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
 	d, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
 	require.NoError(t, err)
@@ -100,7 +102,7 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	r := &rig{t: t, js: js, out: out, o: Options{
 		Out: out, JSON: true, For: 2 * time.Second, Settle: patience,
 		Devices: 8, Rate: 400, Window: 20, Size: 128, KeepAlive: DefaultKeepAlive, Tenant: DefaultTenant, Topic: DefaultTopic,
-		NATS: daemon.ConnectOptions(c, "drill"), Topics: plan.Rules.Topics, Quarantine: c.Streams.Quarantine.Name,
+		NATS: account.Options(c.NATS.Account, "drill"), Topics: plan.Rules.Topics, Quarantine: c.Streams.Quarantine.Name,
 		LaneClientID: c.ClientIDs()[0],
 		lead:         50 * time.Millisecond, hold: 100 * time.Millisecond,
 	}}

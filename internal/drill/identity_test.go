@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/plan"
 )
 
 // directory holds a certificate of each CN, under a file name that says little.
@@ -31,7 +31,7 @@ func checked(t *testing.T, certs, ca string) *Options {
 	t.Helper()
 	c, err := config.Load(config.Sources{})
 	require.NoError(t, err)
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
 	o := &Options{
 		Broker: brokerURL(t, "mqtts://127.0.0.1"), CACert: ca, Certs: certs, Settle: DefaultSettle,

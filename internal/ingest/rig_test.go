@@ -18,8 +18,8 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -89,7 +89,7 @@ func (r *rig) connect(natsURL string) {
 	require.NoError(r.t, err)
 	c, err := config.Load(config.Sources{})
 	require.NoError(r.t, err)
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(r.t, err)
 	_, err = streams.Manage(r.t.Context(), r.js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(r.t, err)

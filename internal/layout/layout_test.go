@@ -3,6 +3,7 @@ package layout
 
 import (
 	"encoding/json"
+	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -142,40 +143,58 @@ func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write the imports into ARCHITECTURE.md")
+
 // TestArchitectureTable holds the table of packages in ARCHITECTURE.md against the code: every
-// package has a row, and the row has its direct imports of this module, tests left out.
+// package has a row, and the row has its direct imports of this module, tests left out. With
+// -update it writes them.
 func TestArchitectureTable(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../ARCHITECTURE.md")
+	const name = "../../ARCHITECTURE.md"
+	page, err := os.ReadFile(name)
 	require.NoError(t, err)
 	all, listed := list(t), map[string]bool{}
-	row := regexp.MustCompile("(?m)^\\| ((?:`[^`]+`(?:, )?)+) \\| .* \\| (.*) \\|$")
-	_, table, found := strings.Cut(string(page), "| package | what it is |")
+	row := regexp.MustCompile("(?m)^(\\| ((?:`[^`]+`(?:, )?)+) \\| .* \\| )(.*)( \\|)$")
+	before, table, found := strings.Cut(string(page), "| package | what it is |")
 	require.True(t, found)
-	table, _, _ = strings.Cut(table, "\n\n")
-	for _, m := range row.FindAllStringSubmatch(table, -1) {
-		names := strings.Split(strings.ReplaceAll(m[1], "`", ""), ", ")
-		var want []string
+	table, after, _ := strings.Cut(table, "\n\n")
+	table = row.ReplaceAllStringFunc(table, func(line string) string {
+		m := row.FindStringSubmatch(line)
+		names := strings.Split(strings.ReplaceAll(m[2], "`", ""), ", ")
 		for _, name := range names {
 			require.Contains(t, all, module+"/"+name)
 			listed[module+"/"+name] = true
-			for _, i := range all[module+"/"+name].Imports {
-				short, ours := strings.CutPrefix(i, module+"/")
-				if ours && !slices.Contains(names, short) {
-					want = append(want, strings.TrimPrefix(short, "internal/"))
-				}
-			}
 		}
-		slices.Sort(want)
-		want = slices.Compact(want)
-		if len(want) == 0 {
-			want = []string{"none"}
+		want := importsOf(all, names)
+		if !*update {
+			require.Equal(t, want, m[3], "the imports of %s; go test ./internal/layout -run Table -update writes them", m[2])
 		}
-		require.Equal(t, strings.Join(want, ", "), m[2], "the imports of %s", m[1])
+		return m[1] + want + m[4]
+	})
+	if *update {
+		require.NoError(t, os.WriteFile(name, []byte(before+"| package | what it is |"+table+"\n\n"+after), 0o644))
 	}
 	for name := range all {
 		if strings.HasPrefix(name, module+"/") {
 			require.True(t, listed[name], "%s has no row", name)
 		}
 	}
+}
+
+// importsOf returns what these packages import of the module, themselves left out.
+func importsOf(all map[string]pkg, names []string) string {
+	var imports []string
+	for _, name := range names {
+		for _, i := range all[module+"/"+name].Imports {
+			short, ours := strings.CutPrefix(i, module+"/")
+			if ours && !slices.Contains(names, short) {
+				imports = append(imports, strings.TrimPrefix(short, "internal/"))
+			}
+		}
+	}
+	slices.Sort(imports)
+	if imports = slices.Compact(imports); len(imports) == 0 {
+		return "none"
+	}
+	return strings.Join(imports, ", ")
 }

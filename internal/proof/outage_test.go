@@ -13,6 +13,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -137,7 +138,7 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	}
 	c, err := config.Load(config.Sources{Flags: flags})
 	require.NoError(t, err)
-	plan, err := daemon.Compile(c)
+	plan, err := plan.Compile(c)
 	require.NoError(t, err)
 	_, err = streams.Manage(t.Context(), js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(t, err)

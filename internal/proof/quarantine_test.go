@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -116,7 +116,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := peers.NATSServer(t, peers.NATSOptions{Config: strings.Replace(c.config, "max_file: 16GiB", "max_file: 64GiB", 1)})
 			bridge := connectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
-			plan, err := daemon.Compile(defaults)
+			plan, err := plan.Compile(defaults)
 			require.NoError(t, err)
 			_, err = streams.Manage(t.Context(), bridge, streams.ManageCreate, plan.Streams, plan.Consumers)
 			require.NoError(t, err)

@@ -1,7 +1,6 @@
-package daemon
+package plan
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -22,14 +21,8 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := Compile(c)
 	require.NoError(t, err)
-	o := conn.Options{URL: embeddedNATS(t).URL()}
-	nc, err := conn.Connect(o)
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := o.JetStream(nc)
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+	js := natstest.JetStream(t, natstest.StartServer(t, nil))
+	ctx := natstest.Context(t)
 	report, err := streams.Manage(ctx, js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
 	require.Len(t, report.Created, 7)
@@ -78,7 +71,7 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 		require.Eventually(t, func() bool {
 			info, err := consumer.Info(ctx)
 			return err == nil && info.NumPending == 1
-		}, patience, 10*time.Millisecond)
+		}, natstest.Timeout, 10*time.Millisecond)
 	}
 	again, err := streams.Plan(ctx, js, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
@@ -90,7 +83,7 @@ func faultsOf(t *testing.T, yaml string) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(yaml), 0o600))
-	_, err := config.Load(config.Sources{File: file, Check: Check})
+	_, err := config.Load(config.Sources{File: file, Check: Validate})
 	if err == nil {
 		return nil
 	}
@@ -130,6 +123,47 @@ func TestWhatTopicsMeanIsCheckedWithTheRestOfTheFile(t *testing.T) {
 			for i := range got {
 				require.True(t, strings.HasPrefix(got[i], test.want[i]), got[i])
 			}
+		})
+	}
+}
+
+func TestFiltersOfAttestedLanes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env             []string
+		filters, former []string
+	}{
+		"share group": {
+			filters: []string{"$share/bridge-p3/bridge/v1/3/#"},
+			former:  []string{"bridge/v1/3/#", "bridge/v1/3/+/+/+/a/+/+"},
+		},
+		"off": {
+			env:     []string{"BRIDGE_MQTT_SHARE=off"},
+			filters: []string{"bridge/v1/3/#"},
+			former:  []string{"$share/bridge-p3/bridge/v1/3/#", "bridge/v1/3/+/+/+/a/+/+"},
+		},
+		"plain topics, off": {
+			env:     []string{"BRIDGE_MQTT_SHARE=off", "BRIDGE_IDENTITY_MODE=off"},
+			filters: []string{"a/+/+"},
+		},
+		"plain topics, share group": {
+			env:     []string{"BRIDGE_MQTT_SHARE=g", "BRIDGE_IDENTITY_MODE=off"},
+			filters: []string{"$share/g/a/+/+"}, former: []string{"a/+/+"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := append(c.env, "BRIDGE_TOPICS=a/{tenant}/{device}")
+			if len(c.former) > 1 {
+				env = append(env, "BRIDGE_LANES_PARTITIONS=3")
+			}
+			loaded, err := config.Load(config.Sources{Env: env})
+			require.NoError(t, err)
+			plan, err := Compile(loaded)
+			require.NoError(t, err)
+			require.Len(t, plan.Lanes, 1)
+			require.Equal(t, c.filters, plan.Lanes[0].Filters)
+			require.Equal(t, c.former, plan.Lanes[0].Former)
 		})
 	}
 }

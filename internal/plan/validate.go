@@ -1,4 +1,4 @@
-package daemon
+package plan
 
 import (
 	"errors"
@@ -7,17 +7,18 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/subjects"
 )
 
-// Check finds everything that only the parsers of patterns, templates and stream
+// Validate finds everything that only the parsers of patterns, templates and stream
 // subjects can, each fault at its place. It is made for [config.Sources]: c may
 // have faults of other kinds.
-func Check(c *config.Config) []config.Fault { return meaningOf(c).faults }
+func Validate(c *config.Config) []config.Fault { return validate(c).faults }
 
-// meaning is what patterns, templates and streams say, as far as they do.
-type meaning struct {
+// validation is what patterns, templates and streams say, as far as they do.
+type validation struct {
 	config *config.Config
 	faults []config.Fault
 	prefix *subjects.Prefix // nil with plain topics
@@ -27,38 +28,38 @@ type meaning struct {
 	consumers []streams.ConsumerSpec
 }
 
-func meaningOf(c *config.Config) *meaning {
-	m := &meaning{config: c, routes: make([]subjects.Route, len(c.Topics))}
+func validate(c *config.Config) *validation {
+	v := &validation{config: c, routes: make([]subjects.Route, len(c.Topics))}
 	if c.Identity.Mode == config.Attested {
 		prefix, err := subjects.ParsePrefix(c.Identity.Prefix)
 		if err != nil {
-			m.fault("identity.prefix", err)
+			v.fault("identity.prefix", err)
 		}
-		m.prefix = prefix
+		v.prefix = prefix
 	}
 	if err := checkRegistry(c.Identity.Registry); err != nil {
 		path := "identity.registry.database_url"
 		if c.Identity.Registry.DatabaseURLFile != "" {
 			path += "_file"
 		}
-		m.fault(path, err)
+		v.fault(path, err)
 	}
 	for i := range c.Topics {
-		m.readTopic(i)
-		m.compareTopic(i)
+		v.readTopic(i)
+		v.compareTopic(i)
 	}
-	m.streams, m.consumers = streamPlans(c, m.routes)
-	m.checkStreams()
-	return m
+	v.streams, v.consumers = streamPlans(c, v.routes)
+	v.checkStreams()
+	return v
 }
 
-func (m *meaning) fault(path string, err error) {
-	m.faults = append(m.faults, m.config.Fault(path, err.Error()))
+func (v *validation) fault(path string, err error) {
+	v.faults = append(v.faults, v.config.Fault(path, err.Error()))
 }
 
 // subjectPath is what gives a topic its subjects.
-func (m *meaning) subjectPath(i int) string {
-	if m.config.Topics[i].Subject != "" {
+func (v *validation) subjectPath(i int) string {
+	if v.config.Topics[i].Subject != "" {
 		return fmt.Sprintf("topics[%d].subject", i)
 	}
 	return fmt.Sprintf("topics[%d].topic", i)
@@ -67,8 +68,8 @@ func (m *meaning) subjectPath(i int) string {
 var errQuarantine = errors.New("its subjects would begin with quarantine, where rejected messages go; give it another subject")
 
 // readTopic fills in a route, or notes what keeps it from being one.
-func (m *meaning) readTopic(i int) {
-	t := m.config.Topics[i]
+func (v *validation) readTopic(i int) {
+	t := v.config.Topics[i]
 	pattern, err := subjects.ParsePattern(t.Topic)
 	if err == nil {
 		pattern, err = pattern.WithDevice(t.Tenant, t.Device)
@@ -77,7 +78,7 @@ func (m *meaning) readTopic(i int) {
 		err = pattern.RequireDevice()
 	}
 	if err != nil {
-		m.fault(fmt.Sprintf("topics[%d].topic", i), err)
+		v.fault(fmt.Sprintf("topics[%d].topic", i), err)
 		return
 	}
 	template := pattern.Template()
@@ -94,33 +95,33 @@ func (m *meaning) readTopic(i int) {
 		err = errQuarantine
 	}
 	if err != nil {
-		m.fault(m.subjectPath(i), err)
+		v.fault(v.subjectPath(i), err)
 		return
 	}
-	m.routes[i] = subjects.Route{Pattern: pattern, Template: template}
+	v.routes[i] = subjects.Route{Pattern: pattern, Template: template}
 }
 
 // compareTopic drops a topic that takes topics of an earlier one.
-func (m *meaning) compareTopic(i int) {
-	if m.routes[i].Pattern == nil {
+func (v *validation) compareTopic(i int) {
+	if v.routes[i].Pattern == nil {
 		return
 	}
-	for j, earlier := range m.routes[:i] {
+	for j, earlier := range v.routes[:i] {
 		if earlier.Pattern == nil {
 			continue
 		}
-		if example, ok := subjects.Overlap(earlier.Pattern, m.routes[i].Pattern); ok {
-			m.fault(fmt.Sprintf("topics[%d].topic", i),
-				fmt.Errorf("%q overlaps with %q of topics[%d]: both take %q; change one of the two", m.routes[i].Pattern, earlier.Pattern, j, example))
-			m.routes[i] = subjects.Route{}
+		if example, ok := subjects.Overlap(earlier.Pattern, v.routes[i].Pattern); ok {
+			v.fault(fmt.Sprintf("topics[%d].topic", i),
+				fmt.Errorf("%q overlaps with %q of topics[%d]: both take %q; change one of the two", v.routes[i].Pattern, earlier.Pattern, j, example))
+			v.routes[i] = subjects.Route{}
 			return
 		}
 	}
 }
 
 // checkStreams also finds topics that differ and whose subjects do not.
-func (m *meaning) checkStreams() {
-	err := streams.ValidateSpecs(m.streams, m.consumers)
+func (v *validation) checkStreams() {
+	err := streams.ValidateSpecs(v.streams, v.consumers)
 	if err == nil {
 		return
 	}
@@ -132,21 +133,30 @@ func (m *meaning) checkStreams() {
 		path := "streams"
 		var overlap *streams.OverlapError
 		if errors.As(err, &overlap) {
-			path = m.overlapPath(overlap)
+			path = v.overlapPath(overlap)
 		}
-		m.fault(path, err)
+		v.fault(path, err)
 	}
 }
 
 // overlapPath is the later of the topics whose subjects overlap.
-func (m *meaning) overlapPath(o *streams.OverlapError) string {
-	for i := len(m.routes) - 1; i >= 0; i-- {
-		if m.routes[i].Pattern == nil {
+func (v *validation) overlapPath(o *streams.OverlapError) string {
+	for i := len(v.routes) - 1; i >= 0; i-- {
+		if v.routes[i].Pattern == nil {
 			continue
 		}
-		if subject := m.routes[i].Template.StreamSubject(); subject == o.Subject || subject == o.OtherSubject {
-			return m.subjectPath(i)
+		if subject := v.routes[i].Template.StreamSubject(); subject == o.Subject || subject == o.OtherSubject {
+			return v.subjectPath(i)
 		}
 	}
 	return "streams"
+}
+
+// checkRegistry finds what is wrong with a database URL.
+func checkRegistry(r config.Registry) error {
+	if r.Kind != config.RegistryPostgres || r.DatabaseURL.IsZero() {
+		return nil
+	}
+	_, err := registry.ParseURL(r.DatabaseURL.Reveal())
+	return err
 }

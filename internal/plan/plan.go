@@ -1,4 +1,7 @@
-package daemon
+// Package plan compiles a configuration into what the bridge does: the rules and the lanes,
+// the streams and their consumers, and the ends to connect to. The daemon carries it out;
+// check, map and the other commands read it.
+package plan
 
 import (
 	"slices"
@@ -14,15 +17,27 @@ import (
 type Plan struct {
 	Rules     *bridge.Rules
 	Limits    bridge.Limits
-	Lanes     []LanePlan
+	Lanes     []Lane
 	Streams   []streams.Spec
 	Consumers []streams.ConsumerSpec
 	// Local: the lanes store in the leaf node's streams of the same names.
 	Local bool
 }
 
-// LanePlan is one MQTT session to be.
-type LanePlan struct {
+// StreamOf is the stream of the plan that stores a subject, empty where none does.
+func (p *Plan) StreamOf(subject string) string {
+	for _, s := range p.Streams {
+		for _, filter := range s.Subjects {
+			if streams.Covers(filter, subject) {
+				return s.Name
+			}
+		}
+	}
+	return ""
+}
+
+// Lane is one MQTT session to be.
+type Lane struct {
 	ClientID string
 	Filters  []string
 	// Former are filters that other configurations and versions subscribe to for
@@ -33,13 +48,13 @@ type LanePlan struct {
 }
 
 // Compile turns a configuration into a plan. The error is a *config.Faults: what
-// [Check] finds.
+// [Validate] finds.
 func Compile(c *config.Config) (*Plan, error) {
-	m := meaningOf(c)
-	if err := (&config.Faults{List: m.faults}).Err(); err != nil {
+	v := validate(c)
+	if err := (&config.Faults{List: v.faults}).Err(); err != nil {
 		return nil, err
 	}
-	set, err := subjects.NewSet(m.routes)
+	set, err := subjects.NewSet(v.routes)
 	if err != nil {
 		faults := &config.Faults{}
 		faults.Add(c.Fault("topics", err.Error()))
@@ -53,42 +68,42 @@ func Compile(c *config.Config) (*Plan, error) {
 	}
 	return &Plan{
 		Rules: &bridge.Rules{
-			Topics: set, Formats: formats, Attested: m.prefix,
+			Topics: set, Formats: formats, Attested: v.prefix,
 			ForwardRetained: c.Retained == config.RetainedForward,
 			Quarantine:      c.Quarantine.Store,
 		},
-		Limits:  limits(c),
-		Lanes:   lanePlans(c, m.prefix, set),
-		Streams: m.streams, Consumers: m.consumers, Local: c.NATS.Mode == config.LeafMode,
+		Limits:  Limits(c),
+		Lanes:   lanePlans(c, v.prefix, set),
+		Streams: v.streams, Consumers: v.consumers, Local: c.NATS.Mode == config.LeafMode,
 	}, nil
 }
 
 // limits are what a reload may change.
-func limits(c *config.Config) bridge.Limits {
+func Limits(c *config.Config) bridge.Limits {
 	return bridge.Limits{
 		MaxPayload: int(c.Limits.Payload),
 		Subjects:   c.Limits.Subjects,
-		Device:     rate(c.Limits.Device),
-		Tenant:     rate(c.Limits.Tenant),
-		Quarantine: rate(c.Quarantine.PerDevice),
+		Device:     Rate(c.Limits.Device),
+		Tenant:     Rate(c.Limits.Tenant),
+		Quarantine: Rate(c.Quarantine.PerDevice),
 	}
 }
 
-func rate(l config.RateLimit) bridge.Rate {
+func Rate(l config.RateLimit) bridge.Rate {
 	return bridge.Rate{Rate: float64(l.Rate), Burst: l.Effective()}
 }
 
 // lanePlans gives each lane its client id and its filters. Two lanes never get
 // the same device: their partitions differ, or the broker shares the topics out
 // by client id ($share).
-func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []LanePlan {
-	var plans []LanePlan
+func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []Lane {
+	var plans []Lane
 	for i, id := range c.ClientIDs() {
 		if prefix != nil {
 			plans = append(plans, attestedLane(c, prefix, set, id, c.Lanes.Partitions.List[i]))
 			continue
 		}
-		lane := LanePlan{ClientID: id, Retiring: i >= c.Lanes.Count}
+		lane := Lane{ClientID: id, Retiring: i >= c.Lanes.Count}
 		for _, filter := range set.Filters() {
 			if c.MQTT.Share != "" {
 				lane.Former = append(lane.Former, filter)
@@ -105,10 +120,10 @@ func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []L
 // quarantine, and not nowhere. It is the only member of a share group that is named
 // after its client id. EMQX hands what is published during a session takeover to the
 // member of a group more surely than to a plain subscriber (DESIGN.md, Subscriptions).
-func attestedLane(c *config.Config, prefix *subjects.Prefix, set *subjects.Set, id, partition string) LanePlan {
+func attestedLane(c *config.Config, prefix *subjects.Prefix, set *subjects.Set, id, partition string) Lane {
 	whole := prefix.Partition(partition)
 	share := "$share/" + id + "/" + whole
-	lane := LanePlan{ClientID: id, Filters: []string{share}, Former: []string{whole}}
+	lane := Lane{ClientID: id, Filters: []string{share}, Former: []string{whole}}
 	if c.MQTT.Share == config.ShareOff {
 		lane.Filters, lane.Former = []string{whole}, []string{share}
 	}

@@ -1,0 +1,54 @@
+package plan
+
+import (
+	"errors"
+	"strings"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/subjects"
+)
+
+// ParseOverrideKey reads the key of a limit; the Rate is left out:
+//
+//	tenant.<tenant>                    the tenant as a whole
+//	tenant.<tenant>.devices            each of its devices
+//	tenant.<tenant>.device.<device>    one of them
+//
+// with tenant and device as subjects.AppendKey writes them.
+func ParseOverrideKey(key string) (bridge.Override, error) {
+	var o bridge.Override
+	tokens := strings.Split(key, ".")
+	names := []*string{&o.Tenant}
+	switch {
+	case len(tokens) == 2 && tokens[0] == "tenant":
+	case len(tokens) == 3 && tokens[0] == "tenant" && tokens[2] == "devices":
+		o.Devices = true
+	case len(tokens) == 4 && tokens[0] == "tenant" && tokens[2] == "device":
+		names = append(names, &o.Device)
+	default:
+		return o, errors.New("the key is none of tenant.<tenant>, tenant.<tenant>.devices, tenant.<tenant>.device.<device>")
+	}
+	for i, name := range names {
+		text, err := subjects.ParseKey(tokens[2*i+1])
+		if err != nil {
+			return o, err
+		}
+		if text == "" {
+			return o, errors.New("neither a tenant nor a device is empty")
+		}
+		*name = text
+	}
+	return o, nil
+}
+
+// OverrideKey is the inverse of ParseOverrideKey.
+func OverrideKey(o bridge.Override) string {
+	key := subjects.AppendKey([]byte("tenant."), o.Tenant)
+	switch {
+	case o.Device != "":
+		key = subjects.AppendKey(append(key, ".device."...), o.Device)
+	case o.Devices:
+		key = append(key, ".devices"...)
+	}
+	return string(key)
+}
