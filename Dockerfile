@@ -5,10 +5,10 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
-ARG VERSION=1.0.0
+ARG VERSION=1.0.0 COMMIT= DATE=
 # The version-control directory is not in the build context, hence -buildvcs=false.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags="-s -w -X main.version=$VERSION" -o /out/ ./cmd/mqtt-nats-bridge ./cmd/ingest
+    go build -trimpath -buildvcs=false -ldflags="-s -w -X main.version=$VERSION -X main.commit=$COMMIT -X main.date=$DATE" -o /out/ ./cmd/mqtt-nats-bridge ./cmd/ingest
 # A new volume takes its owner from the directory that it covers.
 RUN mkdir -p /out/state
 

@@ -60,7 +60,7 @@ cover: ## Write coverage.out and print the total
 	@go tool cover -func=coverage.out | tail -n 1
 
 image: ## Build the container image
-	docker build -t mqtt-nats-bridge:1.0.0 .
+	docker build -t mqtt-nats-bridge:1.0.0 --build-arg COMMIT="$$(git rev-parse HEAD)" --build-arg DATE="$$(git log -1 --format=%cI)" .
 
 certs: ## Make certificates and passwords for docker compose
 	deploy/make-certs.sh

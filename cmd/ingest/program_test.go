@@ -33,7 +33,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "ingest")
-	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=1.2.3-test", "-o", binary, ".")
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z", "-o", binary, ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 		return 1

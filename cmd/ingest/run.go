@@ -48,7 +48,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	}
 	log = progress.Before(log)
 	build := readBuild()
-	log.Info().Str("version", build.Version).Str("revision", build.Revision).
+	log.Info().Str("version", build.Version).Str("revision", build.Commit).
 		Str("database", c.Database.URL.String()).Str("nats", c.NATS.URL.String()).Msg("starting")
 	return cli.Failed(log, p.serve(ctx, c, progress, log, build.Version, again))
 }

@@ -171,5 +171,5 @@ func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
 	t.Parallel()
 	got := run(t, "version")
 	require.Zero(t, got.code)
-	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.out)
+	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ncommit 0123abcd\ndate 2026-01-02T03:04:05Z\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.out)
 }

@@ -57,7 +57,7 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 	if c.NATS.Context != "" {
 		nats = strings.TrimSpace("context " + c.NATS.Context + " " + nats)
 	}
-	log.Info().Str("version", build.Version).Str("revision", build.Revision).
+	log.Info().Str("version", build.Version).Str("revision", build.Commit).
 		Int("lanes", len(c.ClientIDs())).Str("broker", c.MQTT.URL.String()).Str("nats", nats).
 		Str("identity", string(c.Identity.Mode)).Msg("starting")
 }

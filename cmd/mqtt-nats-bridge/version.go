@@ -2,12 +2,12 @@ package main
 
 import "mqtt-nats-bridge/internal/cli"
 
-// version is set by the linker: -ldflags "-X main.version=1.0.0". Without that
-// it is the version of the module, as of the version control.
-var version string
+// version, commit and date are set by the linker: -ldflags "-X main.version=1.0.0 -X main.commit=…
+// -X main.date=…". Without that they are those of the module and of the version control.
+var version, commit, date string
 
 func readBuild() cli.Build {
-	return cli.ReadBuild(version, "github.com/eclipse/paho.mqtt.golang", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2")
+	return cli.ReadBuild(cli.Linked{Version: version, Commit: commit, Date: date}, "github.com/eclipse/paho.mqtt.golang", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2")
 }
 
 // versionCommand prints the build.

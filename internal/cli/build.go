@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -8,41 +9,50 @@ import (
 	"slices"
 )
 
-// Build is what the binary knows of how it was made.
+// Linked is what the linker set in the main package, with -ldflags "-X main.version=1.0.0
+// -X main.commit=… -X main.date=…". A field that it did not set is empty.
+type Linked struct {
+	Version, Commit, Date string
+}
+
+// Build is what the binary knows of how it was built.
 type Build struct {
-	Version  string
-	Revision string // of the version control, with +dirty; empty: not known
-	Go       string
+	Version string
+	Commit  string // with +dirty if the tree had changes; empty: unknown
+	Date    string // the time of the commit, RFC 3339; empty: unknown
+	Go      string
 	// Libraries are those of the modules asked for, "path version".
 	Libraries []string
 }
 
-// ReadBuild reads it. version is what the linker set, empty where it did not;
-// libraries are the paths of the modules that speak to the peers.
-func ReadBuild(version string, libraries ...string) Build {
-	b := Build{Version: version, Go: runtime.Version()}
+// ReadBuild reads the build information. What the linker did not set is taken from the
+// version control that Go records; libraries are the paths of the modules that connect to
+// the peers.
+func ReadBuild(linked Linked, libraries ...string) Build {
+	b := Build{Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	if b.Version == "" {
-		b.Version = info.Main.Version
-	}
-	if b.Version == "" || b.Version == "(devel)" {
+	b.Version = cmp.Or(linked.Version, info.Main.Version, "devel")
+	if b.Version == "(devel)" {
 		b.Version = "devel"
 	}
-	dirty := ""
+	commit, dirty, date := "", "", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision":
-			b.Revision = s.Value
+			commit = s.Value
+		case s.Key == "vcs.time":
+			date = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
 			dirty = "+dirty"
 		}
 	}
-	if b.Revision != "" {
-		b.Revision += dirty
+	if commit != "" {
+		commit += dirty
 	}
+	b.Commit, b.Date = cmp.Or(linked.Commit, commit), cmp.Or(linked.Date, date)
 	for _, dep := range info.Deps {
 		if slices.Contains(libraries, dep.Path) {
 			b.Libraries = append(b.Libraries, dep.Path+" "+dep.Version)
@@ -54,8 +64,11 @@ func ReadBuild(version string, libraries ...string) Build {
 // Print writes the build for a reader.
 func (b Build) Print(w io.Writer, program string) {
 	fmt.Fprintf(w, "%s %s\n", program, b.Version)
-	if b.Revision != "" {
-		fmt.Fprintf(w, "revision %s\n", b.Revision)
+	if b.Commit != "" {
+		fmt.Fprintf(w, "commit %s\n", b.Commit)
+	}
+	if b.Date != "" {
+		fmt.Fprintf(w, "date %s\n", b.Date)
 	}
 	fmt.Fprintf(w, "%s %s/%s\n", b.Go, runtime.GOOS, runtime.GOARCH)
 	for _, l := range b.Libraries {

@@ -179,7 +179,7 @@ func TestGateAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 		env[m[1]] = strings.ReplaceAll(m[2], "%d", credentials)
 	}
 	require.Equal(t, "secret", loadConfig(t, env).MQTT.EMQX.Secret.Reveal())
-	require.Regexp(t, `(?m)^ExecStart=/usr/local/bin/mqtt-nats-bridge gate `, unit)
+	require.Regexp(t, `(?m)^ExecStart=mqtt-nats-bridge gate `, unit)
 	// What confines the bridge confines the gate.
 	bridge := read(t, "deploy/systemd/mqtt-nats-bridge.service")
 	_, confined, _ := strings.Cut(bridge, "CapabilityBoundingSet=")
