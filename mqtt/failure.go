@@ -23,6 +23,9 @@ var (
 	// ErrClosedByBroker: the broker ended a working connection without a
 	// word; a takeover of the client id looks like this in MQTT 3.1.1.
 	ErrClosedByBroker = errors.New("connection closed by the broker")
+	// ErrSessionLost means that the broker has a new session for a client id that had one:
+	// what was queued in it is gone.
+	ErrSessionLost = errors.New("the broker has lost the session")
 )
 
 // cause strips paho's wrapping, which says "network Error" first.

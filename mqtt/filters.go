@@ -46,7 +46,7 @@ func (m *filterMemory) load(o *Options) {
 		err = json.Unmarshal(b, &r)
 	}
 	if err != nil {
-		o.Log.Warn().Err(err).Str("client_id", o.ClientID).Msg("mqtt filters of the previous run cannot be read")
+		o.Log.Warn().Str("component", "mqtt").Err(err).Str("client_id", o.ClientID).Msg("mqtt filters of the previous run cannot be read")
 		return
 	}
 	m.known = slices.DeleteFunc(r.Filters, func(f string) bool { return !validFilter(f) })

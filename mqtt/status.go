@@ -72,7 +72,7 @@ func (s *Session) connected(server Server, sessionPresent bool) {
 	}
 	s.mu.Unlock()
 	if lostSession {
-		s.opts.Log.Error().Str("client_id", s.opts.ClientID).
+		s.advise(s.opts.Log.Error().Str("component", "mqtt"), &Status{Err: ErrSessionLost}).Str("client_id", s.opts.ClientID).
 			Msg("the broker has lost the session: what it had queued for this client id is gone; see its session expiry, queue and memory settings")
 	}
 }
@@ -116,17 +116,23 @@ func (s *Session) lost(lived time.Duration, err error) {
 	case takeover && !news:
 		// Said already: the loop would fill the log.
 	case was:
-		s.explain(s.opts.Log.Warn(), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
+		s.explain(s.opts.Log.Warn().Str("component", "mqtt"), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
 	case changed:
-		s.explain(s.opts.Log.Error(), &status).Msg("mqtt not connected")
+		s.explain(s.opts.Log.Error().Str("component", "mqtt"), &status).Msg("mqtt not connected")
 	}
 }
 
 // explain adds the problem of a status to a log line.
 func (s *Session) explain(e *zerolog.Event, st *Status) *zerolog.Event {
-	e.Str("component", "mqtt").Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+	return s.advise(e, st).Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+}
+
+// advise adds what can be done about the problem of a status.
+func (s *Session) advise(e *zerolog.Event, st *Status) *zerolog.Event {
 	if s.opts.Advice != nil {
-		e.Str("advice", s.opts.Advice(st))
+		if text := s.opts.Advice(st); text != "" {
+			e.Str("advice", text)
+		}
 	}
 	return e
 }

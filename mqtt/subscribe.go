@@ -114,7 +114,7 @@ func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what strin
 // without it: it subscribes once more than necessary after a restart.
 func (s *Session) remember(err error) {
 	if err != nil {
-		s.opts.Log.Warn().Err(err).Str("client_id", s.opts.ClientID).Msg("mqtt filters cannot be remembered")
+		s.opts.Log.Warn().Str("component", "mqtt").Err(err).Str("client_id", s.opts.ClientID).Msg("mqtt filters cannot be remembered")
 	}
 }
 
@@ -171,7 +171,7 @@ func (s *Session) granted(codes map[string]byte) (inForce int, refused []string)
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Str("broker", status.Broker).Bool("session_present", present).
 			Strs("granted", granted).Msg("mqtt connected")
 	case !same:
-		s.explain(s.opts.Log.Error(), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
+		s.explain(s.opts.Log.Error().Str("component", "mqtt"), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
 	}
 	return inForce, refused
 }

@@ -114,7 +114,7 @@ func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 	err := b.Stop(context.WithoutCancel(ctx))
 	switch {
 	case errors.Is(err, daemon.ErrAbandoned):
-		log.Warn().Str("abandoned", err.Error()).Msg("stopped")
+		log.Warn().Str("component", "process").Str("abandoned", err.Error()).Msg("stopped")
 		return nil
 	case err != nil:
 		return err

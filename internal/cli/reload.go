@@ -33,7 +33,7 @@ func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (ch
 		return
 	}
 	if len(restart) > 0 {
-		log.Warn().Strs("keys", restart).Msg("configuration differs in what needs a restart")
+		log.Warn().Str("component", "configuration").Strs("keys", restart).Msg("configuration differs in what needs a restart")
 	}
 	log.Info().Strs("changed", changed).Msg("configuration read again")
 }
@@ -42,11 +42,11 @@ func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (ch
 func notReloaded(log zerolog.Logger, err error) {
 	var faults *config.Faults
 	if !errors.As(err, &faults) {
-		log.Error().Err(err).Msg("configuration not read again; nothing has changed")
+		log.Error().Str("component", "configuration").Err(err).Msg("configuration not read again; nothing has changed")
 		return
 	}
 	for _, f := range faults.List {
-		log.Error().Str("fault", f.Error()).Msg("fault in the configuration")
+		log.Error().Str("component", "configuration").Str("fault", f.Error()).Msg("fault in the configuration")
 	}
-	log.Error().Int("faults", len(faults.List)).Msg("configuration not read again; nothing has changed")
+	log.Error().Str("component", "configuration").Int("faults", len(faults.List)).Msg("configuration not read again; nothing has changed")
 }

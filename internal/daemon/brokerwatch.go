@@ -144,7 +144,7 @@ func (w *brokerWatch) note(err error) {
 	w.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		w.log.Warn().Err(err).Str("api", w.api).Str("advice", emqxAdvice(err)).Msg("EMQX API unavailable, broker queues are not watched")
+		w.log.Warn().Str("component", "broker").Err(err).Str("api", w.api).Str("advice", emqxAdvice(err)).Msg("EMQX API unavailable, broker queues are not watched")
 	case err == nil && before != nil:
 		w.log.Info().Str("api", w.api).Msg("EMQX API available again")
 	}

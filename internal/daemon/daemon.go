@@ -71,7 +71,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 		return nil, err
 	}
 	for _, w := range c.Warnings() {
-		opts.Log.Warn().Msg(w)
+		opts.Log.Warn().Str("component", "configuration").Msg(w)
 	}
 	b, err := open(ctx, opts, plan)
 	if err != nil {

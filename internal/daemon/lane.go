@@ -83,7 +83,7 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 		u.problem, u.advice = err.Error(), journalAdvice(err)
 		u.mu.Unlock()
 		if news {
-			u.log.Error().Err(err).Str("advice", journalAdvice(err)).Msg("the lane takes no messages without its journal; trying again")
+			u.log.Error().Str("component", "lane").Err(err).Str("advice", journalAdvice(err)).Msg("the lane takes no messages without its journal; trying again")
 		}
 		select {
 		case <-ctx.Done():
@@ -99,11 +99,11 @@ func (u *laneUnit) openJournal(dir string) (*bridge.Journal, error) {
 	}
 	opened, err := bridge.OpenJournal(bridge.JournalOptions{Dir: dir, ClientID: u.plan.ClientID})
 	if opened.MovedTo != "" {
-		u.log.Warn().AnErr("problem", opened.Reason).Str("moved_to", opened.MovedTo).
+		u.log.Warn().Str("component", "lane").AnErr("problem", opened.Reason).Str("moved_to", opened.MovedTo).
 			Msg("the journal was unusable and has been moved aside; what was in flight may be stored twice")
 	}
 	if opened.Stale != "" {
-		u.log.Warn().Str("reason", opened.Stale).
+		u.log.Warn().Str("component", "lane").Str("reason", opened.Stale).
 			Msg("journal is stale and not used; messages that were in flight may be stored twice")
 	}
 	return opened.Journal, err
@@ -206,7 +206,7 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 	publisher.Close()
 	u.connections.forget(u.plan.ClientID)
 	if err := u.journal.Close(); err != nil {
-		u.log.Error().Err(err).Msg("close journal")
+		u.log.Error().Str("component", "lane").Err(err).Msg("close journal")
 	}
 	return abandoned
 }

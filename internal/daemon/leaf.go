@@ -92,7 +92,7 @@ func openLeaf(ctx context.Context, c *config.Config, p *plan.Plan, control *cont
 	o.Log = func(level, line string) {
 		e := log.Debug()
 		if level == "error" && !saidElsewhere(line) {
-			e = log.Error()
+			e = log.Error().Str("component", "leaf")
 		}
 		e.Str("server_level", level).Str("server_says", line).Msg("from the nats-server of the leaf node")
 	}
@@ -176,7 +176,7 @@ func (u *leafUnit) look(ctx context.Context) {
 		u.view.local = err.Error()
 	}
 	if news {
-		u.log.Error().Err(err).Msg("the leaf node's store does not answer")
+		u.log.Error().Str("component", "leaf").Err(err).Msg("the leaf node's store does not answer")
 	}
 }
 
@@ -199,9 +199,9 @@ func (u *leafUnit) lookAtLink() {
 	case changed && up:
 		u.log.Info().Str("hub", u.config.URL.String()).Msg("leaf node linked to the hub")
 	case changed:
-		u.log.Warn().Str("hub", u.config.URL.String()).Msg("the link to the hub is lost; messages are stored here until it is back")
+		u.log.Warn().Str("component", "leaf").Str("hub", u.config.URL.String()).Msg("the link to the hub is lost; messages are stored here until it is back")
 	case news && !up:
-		u.log.Warn().Str("hub", u.config.URL.String()).Str("problem", problem).Msg("no link to the hub; messages are stored here")
+		u.log.Warn().Str("component", "leaf").Str("hub", u.config.URL.String()).Str("problem", problem).Msg("no link to the hub; messages are stored here")
 	}
 }
 
@@ -234,7 +234,7 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 	if misfit != u.view.misfit {
 		u.view.misfit, u.view.misfitSince = misfit, time.Now()
 		if misfit != "" {
-			u.log.Error().Str("problem", misfit).Msg("the hub does not fit")
+			u.log.Error().Str("component", "leaf").Str("problem", misfit).Msg("the hub does not fit")
 		}
 	}
 }
@@ -256,7 +256,7 @@ func (u *leafUnit) sourced(err error, now time.Time) {
 		return
 	}
 	if u.asked.Equal(v.unsourcedSince) {
-		u.log.Error().Str("problem", v.unsourced).Msg("the hub takes nothing from here")
+		u.log.Error().Str("component", "leaf").Str("problem", v.unsourced).Msg("the hub takes nothing from here")
 	}
 	u.asked = now
 	select {
@@ -287,7 +287,7 @@ func (u *leafUnit) renumber(ctx context.Context) {
 	ask, err := u.node.Renumber(ctx, hub)
 	switch {
 	case err != nil:
-		u.log.Error().Err(err).Msg("the leaf node's sequences cannot be moved on; trying again")
+		u.log.Error().Str("component", "leaf").Err(err).Msg("the leaf node's sequences cannot be moved on; trying again")
 		return
 	case !ask:
 		close(u.open)
@@ -295,7 +295,7 @@ func (u *leafUnit) renumber(ctx context.Context) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if ask && !u.waiting {
-		u.log.Warn().Msg("the machine went down with the store in use: what the hub has must be known before anything new is stored")
+		u.log.Warn().Str("component", "leaf").Msg("the machine went down with the store in use: what the hub has must be known before anything new is stored")
 	}
 	u.waiting = ask
 }

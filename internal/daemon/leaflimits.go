@@ -92,7 +92,7 @@ func (u *leafUnit) mark(since *time.Time, is bool, message string, now time.Time
 	switch {
 	case is && since.IsZero():
 		*since = now
-		u.log.Error().Uint64("used_bytes", u.view.used).Msg(message)
+		u.log.Error().Str("component", "leaf").Uint64("used_bytes", u.view.used).Msg(message)
 	case !is && !since.IsZero():
 		u.log.Info().Int64("after_ms", now.Sub(*since).Milliseconds()).Msg("the local store takes messages again")
 		*since = time.Time{}

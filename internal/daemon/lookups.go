@@ -76,7 +76,7 @@ func (c *control) lookupError(err error) {
 		Problem: "the streams may not be asked for what they have stored: after an outage longer than their duplicate window messages can be stored twice: " + err.Error(),
 		Advice:  "allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf",
 	}
-	c.log.Warn().AnErr("problem", err).Str("advice", c.lookups.Advice).Msg("look-ups not permitted")
+	c.log.Warn().Str("component", "streams").AnErr("problem", err).Str("advice", c.lookups.Advice).Msg("look-ups not permitted")
 }
 
 // warnings lists what does not keep the NATS side from being ready.

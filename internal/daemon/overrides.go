@@ -37,7 +37,7 @@ func newOverrides(c *config.Config, limits *bridge.LiveLimits, log zerolog.Logge
 	log = log.With().Str("bucket", c.Limits.Bucket).Logger()
 	o := &overrides{
 		limits: limits, name: c.Limits.Bucket, log: log,
-		refusals: registry.NewRefusals("limit", log), entries: map[string]bridge.Override{},
+		refusals: registry.NewRefusals("limits", "limit", log), entries: map[string]bridge.Override{},
 	}
 	o.idle.Store(int64(c.Limits.Idle))
 	return o
@@ -131,7 +131,7 @@ func (o *overrides) told(s kv.State) {
 	case s.Missing && s.LoadedAt.IsZero():
 		o.log.Info().Str("advice", s.Advice).Msg("there is no bucket of limits; those of the configuration hold")
 	default:
-		line := o.log.Warn().Str("problem", s.Problem)
+		line := o.log.Warn().Str("component", "limits").Str("problem", s.Problem)
 		if s.Advice != "" {
 			line.Str("advice", s.Advice)
 		}

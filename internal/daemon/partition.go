@@ -42,7 +42,7 @@ func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
 			u.problem = err.Error()
 			u.mu.Unlock()
 			if news {
-				u.log.Error().Err(err).Msg("the lane cannot be opened; trying again")
+				u.log.Error().Str("component", "lane").Err(err).Msg("the lane cannot be opened; trying again")
 			}
 			select {
 			case <-ctx.Done():

@@ -8,6 +8,8 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/mqtt"
 )
 
 const (
@@ -63,8 +65,7 @@ func (u *laneUnit) warnings(now time.Time) []Problem {
 	strays := u.strays.at
 	u.mu.Unlock()
 	st := session.Status()
-	warn(st.LostAt, sessionLost,
-		"find out what ended it: a client kicked by hand, a restart of a broker that does not keep sessions, its session expiry, queue or memory limits, or another client that connected with this client id and a clean session (docs/security.md)")
+	warn(st.LostAt, sessionLost, mqttaccount.Advice(mqtt.ErrSessionLost))
 	warn(st.TakenOverAt, "the broker closed the connection of these lanes and not of the others, and stayed up: another client may have used the client id",
 		"look in the broker's log for clients with this client id; let no device choose it (EMQX: clientid_override in the devices' zone, docs/security.md). What that client acknowledged is lost, and with a clean session everything that was queued")
 	warn(strays, "the broker delivers topics that are not subscribed any more; they go to quarantine as not_subscribed",
@@ -151,7 +152,11 @@ func (w *warningLog) note(warnings []Problem) {
 	for _, p := range warnings {
 		now[p.Problem] = true
 		if !w.said[p.Problem] && p.Problem != sessionLost {
-			w.log.Warn().Str("component", p.Component).Strs("lanes", p.Lanes).Str("advice", p.Advice).Msg(p.Problem)
+			line := w.log.Warn().Str("component", p.Component).Str("advice", p.Advice)
+			if len(p.Lanes) > 0 {
+				line.Strs("lanes", p.Lanes)
+			}
+			line.Msg(p.Problem)
 		}
 	}
 	w.said = now

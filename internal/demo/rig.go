@@ -154,7 +154,7 @@ func (r *rig) startServer(log zerolog.Logger) error {
 		Log: func(level, line string) {
 			// Of the rest nothing concerns an onlooker.
 			if level == "error" {
-				log.Error().Str("line", line).Msg("nats-server reports an error")
+				log.Error().Str("component", "nats").Str("line", line).Msg("nats-server reports an error")
 			}
 		},
 	})

@@ -75,7 +75,7 @@ func Serve(l net.Listener, p Program, log zerolog.Logger) *Server {
 func (s *Server) serve(l net.Listener) {
 	defer close(s.done)
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		s.log.Error().Err(err).Msg("the admin endpoint has ended")
+		s.log.Error().Str("component", "admin").Err(err).Msg("the admin endpoint has ended")
 	}
 }
 

@@ -85,7 +85,7 @@ func report(opts Options, err error) {
 	case errors.Is(err, ErrNotReady):
 		log.Info().Err(err).Msg("listener closed, waiting")
 	default:
-		log.Warn().Err(err).Msg("EMQX API unavailable, trying again")
+		log.Warn().Str("component", "broker").Err(err).Msg("EMQX API unavailable, trying again")
 	}
 }
 

@@ -221,7 +221,7 @@ func (d *database) fails(table string, err error) {
 	known := d.says(p.Problem)
 	d.wrong[table] = wrong{p, time.Now()}
 	if !known {
-		d.log.Error().Str("problem", p.Problem).Str("advice", p.Advice).Msg("database unavailable, pausing ingest")
+		d.log.Error().Str("component", "database").Str("problem", p.Problem).Str("advice", p.Advice).Msg("database unavailable, pausing ingest")
 	}
 }
 

@@ -118,7 +118,7 @@ func Start(opts Options) (*Ingest, error) {
 	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1), lookEvery: cmp.Or(opts.lookEvery, lookEvery), reloads: reloads{running: c}}
 	i.nats.set("not connected yet", "")
 	for _, w := range c.Warnings() {
-		opts.Log.Warn().Msg(w)
+		opts.Log.Warn().Str("component", "configuration").Msg(w)
 	}
 	if err := i.connect(); err != nil {
 		return nil, err
@@ -258,7 +258,7 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 					log.Info().Msg("pulling messages")
 				case errors.Is(err, conn.ErrDisconnected): // said by the connection
 				default:
-					log.Error().AnErr("problem", err).Msg("no messages can be pulled")
+					log.Error().Str("component", "consumer").AnErr("problem", err).Msg("no messages can be pulled")
 				}
 			},
 			Held: func(err error) {
@@ -266,7 +266,7 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 					log.Info().Msg("quarantine takes messages again")
 					return
 				}
-				log.Error().AnErr("problem", err).Msg("a message belongs in quarantine, which does not take it")
+				log.Error().Str("component", "quarantine").AnErr("problem", err).Msg("a message belongs in quarantine, which does not take it")
 			},
 			Quarantined: func(m *consume.Message, err error) {
 				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("to quarantine")
@@ -381,7 +381,7 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) 
 		i.opts.Log.Info().Str("what", name).Msg("created in JetStream")
 	}
 	for _, note := range report.Notes {
-		i.opts.Log.Warn().Str("note", note).Msg("consumer differs from what is expected")
+		i.opts.Log.Warn().Str("component", "consumer").Str("note", note).Msg("consumer differs from what is expected")
 	}
 	return nil
 }

@@ -294,7 +294,7 @@ func (k *Keeper) failed(err error) {
 	}
 	if text := err.Error(); text != k.problem {
 		k.problem = text
-		k.opts.Log.Warn().AnErr("problem", err).Int("partitions", len(k.holds)).
+		k.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Int("partitions", len(k.holds)).
 			Msg("the leases cannot be reached: what this replica holds it keeps, unless the broker gives a connection to another")
 	}
 	k.opts.Store.Close()

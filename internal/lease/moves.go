@@ -100,7 +100,7 @@ func (k *Keeper) lose(h *Hold) {
 	}
 	h.phase = losing
 	k.lostCount++
-	k.opts.Log.Warn().Str("partition", h.partition).Str("why", h.why).Msg("a lease is lost; its lane is closed")
+	k.opts.Log.Warn().Str("component", "leases").Str("partition", h.partition).Str("why", h.why).Msg("a lease is lost; its lane is closed")
 	k.wait.Go(func() {
 		k.opts.Lanes.Abandon(h.partition)
 		k.ended <- ending{h, 0}

@@ -88,7 +88,7 @@ func (k *Keeper) leaveAlone(now time.Time) {
 	}
 	if k.unreached == nil {
 		k.unreachedAt = now
-		k.opts.Log.Error().AnErr("problem", errVain).Msg("this replica's lanes do not connect, and it is given partitions seldom")
+		k.opts.Log.Error().Str("component", "leases").AnErr("problem", errVain).Msg("this replica's lanes do not connect, and it is given partitions seldom")
 	}
 	k.unreached = errVain
 }
@@ -110,7 +110,7 @@ func (k *Keeper) learn(err error) {
 	}
 	if k.unreached == nil {
 		k.unreachedAt = time.Now()
-		k.opts.Log.Warn().AnErr("problem", err).Msg("this replica cannot reach the broker and is given no partitions")
+		k.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Msg("this replica cannot reach the broker and is given no partitions")
 	}
 	k.unreached = err
 }

@@ -25,6 +25,8 @@ func Advice(err error) string {
 		return "allow the bridge's user to subscribe to it in the broker's ACL; while a broker starts this passes by itself"
 	case errors.Is(err, mqtt.ErrClosedByBroker):
 		return "see the broker's log for the reason; the bridge connects again"
+	case errors.Is(err, mqtt.ErrSessionLost):
+		return "find out what ended it: a client kicked by hand, a restart of a broker that does not keep sessions, its session expiry, queue or memory limits, or another client that connected with this client id and a clean session (docs/security.md)"
 	}
 	return ""
 }

@@ -33,7 +33,7 @@ type KV struct {
 
 // NewKV returns a registry that is not read yet; see Run.
 func NewKV(o KVOptions) *KV {
-	k := &KV{o: o, loaded: make(chan struct{}), refusals: NewRefusals("certificate", o.Log)}
+	k := &KV{o: o, loaded: make(chan struct{}), refusals: NewRefusals("registry", "certificate", o.Log)}
 	k.bucket = kv.NewBucket(kv.Options{
 		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed,
 	})
@@ -68,9 +68,9 @@ func (k *KV) changed(s kv.State) {
 	case s.Live:
 		log.Info().Int("entries", k.o.Certificates.Table().Len()).Msg("certificate registry up to date")
 	case s.LoadedAt.IsZero():
-		log.Error().Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry not read yet; no message is taken")
+		log.Error().Str("component", "registry").Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry not read yet; no message is taken")
 	default:
-		log.Warn().Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry stale; the last known state serves")
+		log.Warn().Str("component", "registry").Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry stale; the last known state serves")
 	}
 }
 

@@ -325,10 +325,10 @@ func (p *Postgres) stale(err error) {
 		return
 	}
 	if was.LoadedAt.IsZero() {
-		p.o.Log.Error().Str("problem", problem).Str("advice", advice).Msg("certificate registry not read yet; no message is taken")
+		p.o.Log.Error().Str("component", "registry").Str("problem", problem).Str("advice", advice).Msg("certificate registry not read yet; no message is taken")
 		return
 	}
-	p.o.Log.Warn().Str("problem", problem).Str("advice", advice).Msg("certificate registry stale; the last known state serves")
+	p.o.Log.Warn().Str("component", "registry").Str("problem", problem).Str("advice", advice).Msg("certificate registry stale; the last known state serves")
 }
 
 // databaseURL is the key that has the database's URL.

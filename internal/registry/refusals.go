@@ -12,8 +12,8 @@ import (
 // and again when its reason changes; beyond a hundred at a time they are only
 // counted. Safe for concurrent use.
 type Refusals struct {
-	log  zerolog.Logger
-	what string
+	log             zerolog.Logger
+	component, what string
 
 	mu   sync.Mutex
 	all  map[string]string // reason by key
@@ -24,9 +24,9 @@ type Refusals struct {
 // keys must not fill the log.
 const maxLogged = 100
 
-// NewRefusals keeps the refused entries of what, such as "limit".
-func NewRefusals(what string, log zerolog.Logger) *Refusals {
-	return &Refusals{log: log, what: what, all: map[string]string{}}
+// NewRefusals keeps the refused entries of what, such as "limit", for a component.
+func NewRefusals(component, what string, log zerolog.Logger) *Refusals {
+	return &Refusals{log: log, component: component, what: what, all: map[string]string{}}
 }
 
 // Begin: a reading of all entries begins.
@@ -58,7 +58,7 @@ func (r *Refusals) Refuse(key string, err error) {
 		r.all[key] = reason
 	}
 	if news {
-		r.log.Error().Str("key", key).Str("problem", reason).Msg(r.what + " refused; what held before goes on")
+		r.log.Error().Str("component", r.component).Str("key", key).Str("problem", reason).Msg(r.what + " refused; what held before goes on")
 	}
 }
 

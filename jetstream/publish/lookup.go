@@ -382,7 +382,7 @@ func (p *Publisher) denyLookups(err error) {
 	p.endLookups()
 	p.looking.denied = fmt.Errorf("%w: %w", ErrLookupDenied, err)
 	p.looking.generation = p.link.Generation()
-	p.opts.Log.Warn().AnErr("problem", err).Msg("look-ups are not permitted, sending again what JetStream may have forgotten")
+	p.opts.Log.Warn().Str("component", "streams").AnErr("problem", err).Msg("look-ups are not permitted, sending again what JetStream may have forgotten")
 	p.goOn()
 }
 

@@ -239,7 +239,7 @@ func (p *Publisher) connectionClosed(link Link) {
 
 // reopen opens a connection in place of the one that was closed for good.
 func (p *Publisher) reopen() {
-	p.opts.Log.Warn().AnErr("problem", p.link.LastError()).Msg("the NATS connection was closed for good: opening another")
+	p.opts.Log.Warn().Str("component", "nats").AnErr("problem", p.link.LastError()).Msg("the NATS connection was closed for good: opening another")
 	p.reopening.Go(func() {
 		for p.connect() != nil {
 			time.Sleep(p.opts.Jitter(maxPause))

@@ -189,7 +189,7 @@ func (p *Publisher) alarm() {
 		return
 	}
 	r.alarmed = true
-	line := p.opts.Log.Error().AnErr("problem", r.problem)
+	line := p.opts.Log.Error().Str("component", "jetstream").AnErr("problem", r.problem)
 	if advice := Advice(r.problem); advice != "" {
 		line.Str("advice", advice)
 	}
