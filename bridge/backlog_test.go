@@ -108,7 +108,7 @@ func TestTenantHistory(t *testing.T) {
 		t.Parallel()
 		rapid.Check(t, func(t *rapid.T) {
 			m := rate(t)
-			d := NewDevices(DevicesOptions{})
+			d := NewBudgets(BudgetOptions{})
 			for _, at := range rapid.Permutation(compliant(t, m)).Draw(t, "order") {
 				require.True(t, d.takeDated(d.receive([]byte("acme"), noon), m, at))
 			}
@@ -126,7 +126,7 @@ func TestTenantHistory(t *testing.T) {
 			for i := range sent {
 				sent[i] = noon - rapid.Int64Range(0, length).Draw(t, "ago")
 			}
-			d := NewDevices(DevicesOptions{})
+			d := NewBudgets(BudgetOptions{})
 			accepted := int64(0)
 			for _, at := range sent {
 				if d.takeDated(d.receive([]byte("acme"), noon), m, at) {

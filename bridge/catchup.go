@@ -53,7 +53,7 @@ const (
 )
 
 // grant gives credit for an outage of that length that ended now. What was still
-// owed when it began is owed on top.
+// contains when it began is owed on top.
 func (c *catchUp) grant(now, outage int64) {
 	if outage <= 0 {
 		return

@@ -14,15 +14,15 @@ import (
 // that is in force.
 type Certificates struct{ table atomic.Pointer[CertTable] }
 
-// NewCertificates returns a registry that knows no certificate: nothing may be
-// judged by it before Use.
+// NewCertificates returns a registry that knows no certificate: do not
+// validate anything against it before Use.
 func NewCertificates() *Certificates {
 	c := &Certificates{}
 	c.Use(NewCertTable())
 	return c
 }
 
-// Use puts a table in force. What the one before knew is gone.
+// Use replaces the table in force.
 func (c *Certificates) Use(t *CertTable) { c.table.Store(t) }
 
 // Table returns the table in force.
@@ -35,7 +35,7 @@ func (c *Certificates) Certificate(name []byte) (Certificate, bool) {
 
 // CertTable maps names, tenant/device, to certificates. Safe for concurrent use.
 //
-// It compares whole names. A hash alone, as in [Devices], would merge two devices'
+// It compares whole names. A hash alone, as in [Budgets], would merge two devices'
 // budgets when it collides; here it would let in a certificate that nobody knows,
 // or let a revoked one stand for a good one. So each shard has an open-addressed
 // index of 4 bytes a place over records that lie one behind the other, name
@@ -55,10 +55,10 @@ const (
 	// status in 8 bytes, the name's length in 2.
 	recordHead  = 10
 	maxStatuses = 200
-	// gone marks the record of a certificate that was deleted. It stays until
-	// the shard is built anew, so that the index keeps its runs.
-	gone = 255
-	// maxNotAfter is the last ms that a record holds: in the year 10889.
+	// tombstone marks the record of a certificate that was deleted. It remains until
+	// the shard is rebuilt, so that the index keeps its runs.
+	tombstone = 255
+	// maxNotAfter is the last ms that a record can express: in the year 10889.
 	maxNotAfter = 1<<48 - 1
 )
 
@@ -75,7 +75,7 @@ type certShard struct {
 	_       [24]byte // keeps the locks of two shards on different cache lines
 }
 
-// NewCertTable makes an empty table.
+// NewCertTable returns an empty table.
 func NewCertTable() *CertTable {
 	t := &CertTable{seed: maphash.MakeSeed()}
 	t.statuses.Store(&[]string{StatusActive, "not active"})
@@ -99,7 +99,7 @@ func (t *CertTable) Put(tenant, device, status string, notAfter int64) {
 	defer s.mu.Unlock()
 	place, at, ok := s.find(hash, []byte(name))
 	if ok {
-		if byte(s.value(at)) == gone {
+		if byte(s.value(at)) == tombstone {
 			s.living++
 			t.count.Add(1)
 		}
@@ -124,16 +124,16 @@ func (t *CertTable) Delete(tenant, device string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, at, ok := s.find(hash, name)
-	if !ok || byte(s.value(at)) == gone {
+	if !ok || byte(s.value(at)) == tombstone {
 		return
 	}
-	binary.LittleEndian.PutUint64(s.records[at:], gone)
+	binary.LittleEndian.PutUint64(s.records[at:], tombstone)
 	s.living--
 	t.count.Add(-1)
 }
 
-// Pack gives back the room that the table kept for growing.
-func (t *CertTable) Pack() {
+// Compact frees the memory that the table reserved for growing.
+func (t *CertTable) Compact() {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -152,7 +152,7 @@ func (t *CertTable) find(name []byte) (Certificate, bool) {
 	}
 	s.mu.RUnlock()
 	status := byte(value)
-	if !ok || status == gone {
+	if !ok || status == tombstone {
 		return Certificate{}, false
 	}
 	return Certificate{Active: status == 0, Status: (*t.statuses.Load())[status], NotAfter: int64(value >> 8)}, true
@@ -232,7 +232,7 @@ func (s *certShard) rebuild(seed maphash.Seed) {
 		n := int(binary.LittleEndian.Uint16(old[at+8:]))
 		name := old[at+recordHead : at+recordHead+n]
 		at += recordHead + n
-		if byte(head) == gone {
+		if byte(head) == tombstone {
 			continue
 		}
 		place := uint32(maphash.Bytes(seed, name)) & mask

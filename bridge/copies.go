@@ -46,16 +46,16 @@ func cut(b []byte, limit int) []byte {
 }
 
 // kept is what a quarantine copy has of the payload.
-func (j *judge) kept(d *Delivery) []byte {
-	if d.PayloadSize > min(j.limits.MaxPayload, len(d.Payload)) {
-		return cut(d.Payload, min(j.limits.MaxPayload, oversizeKept))
+func (v *validator) kept(d *Delivery) []byte {
+	if d.PayloadSize > min(v.limits.MaxPayload, len(d.Payload)) {
+		return cut(d.Payload, min(v.limits.MaxPayload, oversizeKept))
 	}
 	return d.Payload
 }
 
 // quarantined makes l.message the quarantine copy.
 func (l *Lane) quarantined(d *Delivery, number uint64) {
-	m, j := &l.message, l.judge
+	m, j := &l.message, l.validator
 	l.begin(d, number)
 	l.subject = append(l.subject[:0], QuarantineSubject+"."...)
 	l.subject = append(l.subject, j.reason.String()...)
@@ -89,7 +89,7 @@ func (l *Lane) refused(s *slot, r *Result) {
 	switch {
 	case s.reason == Accepted:
 		if !l.refusedCopy(s, &m, r.Refused) {
-			l.finish(s)
+			l.markSettled(s)
 			l.advance()
 			return
 		}
@@ -100,7 +100,7 @@ func (l *Lane) refused(s *slot, r *Result) {
 		s.shortened = true
 		cutToFit(&m)
 	default:
-		m.Payload, m.Final = nil, true
+		m.Payload, m.LastResort = nil, true
 		m.Headers = []Header{{HeaderReason, []byte(s.reason.String())}}
 	}
 	l.publisher.Publish(&m)

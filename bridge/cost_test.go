@@ -95,8 +95,8 @@ func heap() uint64 {
 }
 
 // fleet is n devices with names of up to 24 bytes.
-func fleet(n int, limits meter) *Devices {
-	d := NewDevices(DevicesOptions{})
+func fleet(n int, limits meter) *Budgets {
+	d := NewBudgets(BudgetOptions{})
 	var name []byte
 	for i := range n {
 		name = fmt.Appendf(name[:0], "tenant-%04d/device-%05d", i%1000, i/1000)

@@ -2,9 +2,9 @@ package bridge
 
 import "math/bits"
 
-// Counts are what a lane has counted since it was made.
+// Counts are what a lane has counted since it was created.
 type Counts struct {
-	// Received counts judged deliveries. Each is in the end one of: Stored,
+	// Received counts validated deliveries. Each is in the end one of: Stored,
 	// Quarantined, QuarantineSkipped, QoS0Dropped, or still in flight.
 	Received      uint64
 	ReceivedBytes uint64 // of payload
@@ -20,12 +20,12 @@ type Counts struct {
 	AckLatency        Histogram // of stored messages, from socket to PubAck
 
 	// Of the moment.
-	InFlight   int     // judged and not settled
-	OldestAge  int64   // of the first of them, ns since it was received; 0: none
-	Fill       float64 // 1: the lane reads no more until JetStream has taken some
-	HeldBytes  int     // of messages that wait for JetStream
-	CatchingUp bool
-	Connected  bool
+	InFlight      int     // validated and not settled
+	OldestAge     int64   // of the first of them, ns since it was received; 0: none
+	BufferFill    float64 // 1: the lane stops reading until JetStream has stored some
+	BufferedBytes int     // of messages that wait for JetStream
+	CatchingUp    bool
+	Connected     bool
 }
 
 // RejectedTotal is the sum over all reasons.
@@ -53,7 +53,7 @@ func (l *Lane) Counts() Counts {
 	if oldest := l.ring.get(l.ring.head); oldest != nil && oldest.received > 0 {
 		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
 	}
-	c.Fill, c.HeldBytes = l.fill(), l.held
+	c.BufferFill, c.BufferedBytes = l.bufferFill(), l.bufferedBytes
 	c.CatchingUp = l.catchUp.active(l.opts.Now(), l.ring.len() > 0)
 	c.Connected = l.conn != nil
 	return c

@@ -136,8 +136,8 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 	s := &script{t: t, now: noon, stream: &streamEnd{}}
 	o := LaneOptions{
 		Name:    "lane",
-		Devices: NewDevices(DevicesOptions{}),
-		Tenants: NewDevices(DevicesOptions{}),
+		Devices: NewBudgets(BudgetOptions{}),
+		Tenants: NewBudgets(BudgetOptions{}),
 		Now:     func() int64 { return s.now },
 		Rules: &Rules{
 			Topics:     routes(t, telemetryPattern, shadowPattern, commandsPattern),

@@ -13,31 +13,31 @@ import (
 // number is not rounded, a name that stands twice stands twice. It reports false
 // where the payload is no JSON, which is UTF-8 (RFC 8259 section 8.1): encoding/json
 // passes other bytes in a string, and most decoders then refuse the whole envelope.
-func (j *judge) wrap(d *Delivery) bool {
+func (v *validator) wrap(d *Delivery) bool {
 	if !json.Valid(d.Payload) || !utf8.Valid(d.Payload) {
 		return false
 	}
-	b := append(j.envelope[:0], `{"topic":`...)
-	b = appendJSONString(b, j.topic)
+	b := append(v.envelope[:0], `{"topic":`...)
+	b = appendJSONString(b, v.topic)
 	b = append(b, `,"tenant_id":`...)
-	b = appendJSONString(b, j.match.Tenant())
+	b = appendJSONString(b, v.match.Tenant())
 	b = append(b, `,"device_id":`...)
-	b = appendJSONString(b, j.match.Device())
+	b = appendJSONString(b, v.match.Device())
 	b = append(b, `,"msg_type":`...)
-	b = appendJSONString(b, j.messageType())
+	b = appendJSONString(b, v.messageType())
 	// Without attestation nobody vouches for a name. The field is there all the
 	// same, for consumers that demand it, and empty, which no name is.
 	b = append(b, `,"username":`...)
-	b = appendJSONString(b, j.cn)
+	b = appendJSONString(b, v.cn)
 	b = append(b, `,"payload":`...)
 	b = append(b, d.Payload...)
 	b = append(b, `,"ts":`...)
 	ms := d.ReceivedAt / 1e6
-	if j.rules.Attested != nil {
-		ms = j.attested.Millis
+	if v.rules.Attested != nil {
+		ms = v.attested.Millis
 	}
 	b = strconv.AppendInt(b, ms, 10)
-	j.envelope = append(b, '}')
+	v.envelope = append(b, '}')
 	return true
 }
 
@@ -64,16 +64,16 @@ func notJSON(payload []byte) string {
 
 // messageType is the pattern's {type}, or what follows the device in the topic:
 // shadow/reported, commands/ack.
-func (j *judge) messageType() []byte {
-	if t := j.match.Get("type"); t != nil {
+func (v *validator) messageType() []byte {
+	if t := v.match.Get("type"); t != nil {
 		return t
 	}
 	// The capture is a slice of the topic: where it ends there is known by its
 	// capacity, not by its text, which other levels may have too.
-	device := j.match.Device()
-	end := cap(j.topic) - cap(device) + len(device)
-	if end < len(j.topic) {
-		return j.topic[end+1:]
+	device := v.match.Device()
+	end := cap(v.topic) - cap(device) + len(device)
+	if end < len(v.topic) {
+		return v.topic[end+1:]
 	}
 	return nil
 }

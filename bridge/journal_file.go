@@ -47,7 +47,7 @@ func OpenJournal(o JournalOptions) (Opened, error) {
 	return opened, err
 }
 
-// journalName makes a file name of a client id, which may hold any character.
+// journalName makes a file name of a client id, which may contain any character.
 func journalName(clientID string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {

@@ -26,7 +26,7 @@ type kindSet struct {
 }
 
 // maxKindSets bounds the table to some 64 MB. Only devices that make kinds up could
-// fill it, some thousands of them; then no further kinds are noticed.
+// bufferFill it, some thousands of them; then no further kinds are noticed.
 const maxKindSets = 1 << 20
 
 const foundBits = 13

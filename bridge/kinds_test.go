@@ -72,7 +72,7 @@ func TestSubjectsPerDevice(t *testing.T) {
 	})
 	t.Run("are kept for as long as the device", func(t *testing.T) {
 		t.Parallel()
-		d := NewDevices(DevicesOptions{})
+		d := NewBudgets(BudgetOptions{})
 		for kind := uint64(1); kind <= 10; kind++ {
 			_, ok := d.receiveKind([]byte("acme/dev-1"), noon, kind, 5)
 			require.Equal(t, kind <= 5, ok)

@@ -18,8 +18,8 @@ type LaneOptions struct {
 	Name    string
 	Rules   *Rules
 	Limits  *LiveLimits // shared by all lanes, as are Devices and Tenants
-	Devices *Devices
-	Tenants *Devices
+	Devices *Budgets
+	Tenants *Budgets
 	// Journal tells redeliveries from new messages; nil: one in memory. The
 	// lane uses it, its owner closes it.
 	Journal *Journal
@@ -37,10 +37,10 @@ type LaneOptions struct {
 
 func (o *LaneOptions) setDefaults() error {
 	if o.Name == "" || o.Rules == nil || o.Limits == nil || o.Devices == nil || o.Tenants == nil {
-		return errors.New("make lane: Name, Rules, Limits, Devices and Tenants are required")
+		return errors.New("create lane: Name, Rules, Limits, Devices and Tenants are required")
 	}
 	if err := o.Rules.validate(); err != nil {
-		return fmt.Errorf("make lane: %w", err)
+		return fmt.Errorf("create lane: %w", err)
 	}
 	if o.Journal == nil {
 		o.Journal = NewJournal()
@@ -66,7 +66,7 @@ func (o *LaneOptions) setDefaults() error {
 // in the order of delivery.
 type Lane struct {
 	opts      LaneOptions
-	judge     *judge
+	validator *validator
 	publisher Publisher
 
 	// reading is held while something is delivered. It covers what follows, is taken
@@ -80,44 +80,44 @@ type Lane struct {
 	subject []byte
 	stamp   stamp
 
-	mu      sync.Mutex
-	ring    *ring
-	journal *Journal
-	waiting int    // messages that are not settled
-	pending int    // those of them at QoS 0
-	held    int    // their bytes
-	qos0    uint64 // numbers their ids
-	away    int64  // since when there is no connection, ns; 0: there is one
-	conn    Conn
-	epoch   uint32 // numbers the connections
-	acking  bool   // PUBACKs went out on the present one
-	fenced  uint64 // the broker has handled those before this position
-	debts   *debts
-	acked   int // PUBACKs appended since the lane last wrote them out
-	catchUp catchUp
-	counts  Counts
-	ranAt   int64         // when the process last showed that it runs, ns
-	stopped bool          // it was stopped since, and the connection may not have outlived it
-	calm    int           // ticks of the connection since then
-	idle    chan struct{} // closed when the ring runs empty; nil: nobody waits
-	room    chan struct{} // closed when deliveries may go on; nil: they may
+	mu            sync.Mutex
+	ring          *ring
+	journal       *Journal
+	waiting       int    // messages that are not settled
+	pending       int    // those of them at QoS 0
+	bufferedBytes int    // their bytes
+	qos0          uint64 // numbers their ids
+	away          int64  // since when there is no connection, ns; 0: there is one
+	conn          Conn
+	epoch         uint32 // numbers the connections
+	acking        bool   // PUBACKs went out on the present one
+	fenced        uint64 // the broker has handled those before this position
+	pendingAcks   *pendingAcks
+	acked         int // PUBACKs appended since the lane last wrote them out
+	catchUp       catchUp
+	counts        Counts
+	ranAt         int64         // when the process last showed that it runs, ns
+	stopped       bool          // it was stopped since, and the connection may not have outlived it
+	calm          int           // ticks of the connection since then
+	idle          chan struct{} // closed when the ring runs empty; nil: nobody waits
+	ready         chan struct{} // closed when deliveries may go on; nil: they may
 }
 
-// NewLane makes a lane. Start must be called before its session is opened.
+// NewLane creates a lane. Start must be called before its session is opened.
 func NewLane(opts LaneOptions) (*Lane, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	return &Lane{
-		opts:    opts,
-		ranAt:   opts.Now(),
-		judge:   newJudge(&opts),
-		ring:    newRing(),
-		debts:   newDebts(),
-		journal: opts.Journal,
-		qos0:    uint64(opts.Now()),
-		away:    opts.Journal.Alive(),
-		catchUp: catchUp{arrears: &opts.Tenants.arrears},
+		opts:        opts,
+		ranAt:       opts.Now(),
+		validator:   newValidator(&opts),
+		ring:        newRing(),
+		pendingAcks: newPendingAcks(),
+		journal:     opts.Journal,
+		qos0:        uint64(opts.Now()),
+		away:        opts.Journal.Alive(),
+		catchUp:     catchUp{arrears: &opts.Tenants.arrears},
 	}, nil
 }
 
@@ -153,7 +153,7 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 	l.away, l.conn = 0, c
 	l.stopped, l.acking, l.fenced = false, false, 0
 	l.epoch++
-	l.debts.head = l.debts.tail
+	l.pendingAcks.head = l.pendingAcks.tail
 	l.journal.Beat(now, true)
 }
 
@@ -164,7 +164,7 @@ func (l *Lane) Disconnected(c Conn) {
 	l.awake(l.opts.Now())
 	if l.conn == c {
 		l.conn, l.away = nil, l.opts.Now()
-		l.debts.head = l.debts.tail // what was not acknowledged comes again
+		l.pendingAcks.head = l.pendingAcks.tail // what was not acknowledged comes again
 	}
 }
 
@@ -190,16 +190,16 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	if d.Dup {
 		l.counts.Redelivered++
 	}
-	owed := d.Dup && l.debts.owed(d.PacketID, hash)
+	pending := d.Dup && l.pendingAcks.contains(d.PacketID, hash)
 	position, token, crossed := uint64(0), uint64(0), false
-	if !owed && d.Dup && l.run.phase == settled {
+	if !pending && d.Dup && l.run.phase == settled {
 		if position, crossed = l.journal.sentAgain(d.PacketID, hash); crossed {
 			token = l.ring.tokenOf(position)
 		}
 	}
 	l.mu.Unlock()
 	switch {
-	case owed:
+	case pending:
 		return true
 	case crossed:
 		l.again(c, d, hash, position, token)
@@ -214,22 +214,22 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 		l.skipRetained(c, d, hash)
 		return
 	}
-	j := l.judge
-	j.read(d)
+	v := l.validator
+	v.read(d)
 	if k.position == 0 {
-		j.charge(l.credit(d.ReceivedAt))
+		v.charge(l.credit(d.ReceivedAt))
 	}
 	store := true
-	if j.reason != Accepted {
-		within := j.reported(d)
-		store = (within || j.reason == NotSubscribed) && l.opts.Rules.Quarantine
+	if v.reason != Accepted {
+		within := v.reported(d)
+		store = (within || v.reason == NotSubscribed) && l.opts.Rules.Quarantine
 	}
 	token, number, ok := l.enter(c, d, hash, k, store)
 	if !ok {
 		return
 	}
-	l.message.Token, l.message.Order, l.message.PacketID = token, j.sender.hash, d.PacketID
-	if j.reason == Accepted {
+	l.message.Token, l.message.OrderKey, l.message.PacketID = token, v.sender.hash, d.PacketID
+	if v.reason == Accepted {
 		l.accepted(d, number)
 	} else {
 		l.quarantined(d, number)
@@ -240,7 +240,7 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	l.publisher.Publish(&l.message)
 }
 
-// hash is of what makes two deliveries the same message: the topic, which holds
+// hash is of what makes two deliveries the same message: the topic, which contains
 // the broker's id where it attests, and the payload where it does not.
 func (l *Lane) hash(d *Delivery) uint64 {
 	h := xxhash.Sum64(d.Topic)
@@ -253,21 +253,21 @@ func (l *Lane) hash(d *Delivery) uint64 {
 	return h
 }
 
-// enter gives a judged delivery its number and its place in the ring. ok is
+// enter gives a validated delivery its number and its place in the ring. ok is
 // false where there is nothing to publish.
 func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (token, number uint64, ok bool) {
-	j := l.judge
+	v := l.validator
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.Received++
 	l.counts.ReceivedBytes += uint64(d.PayloadSize)
 	s := slot{
-		received: d.ReceivedAt, sender: j.sender, reason: j.reason, position: k.position,
+		received: d.ReceivedAt, sender: v.sender, reason: v.reason, position: k.position,
 		size:    len(d.Topic) + len(d.Payload),
-		wrapped: j.reason == Accepted && l.opts.Rules.format(j.route) == Envelope,
+		wrapped: v.reason == Accepted && l.opts.Rules.format(v.route) == Envelope,
 	}
-	if j.reason != Accepted {
-		l.counts.Rejected[j.reason]++
+	if v.reason != Accepted {
+		l.counts.Rejected[v.reason]++
 		if !store {
 			l.counts.QuarantineSkipped++
 		}
@@ -276,7 +276,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 		if !store {
 			return 0, 0, false // nobody waits for its PUBACK
 		}
-		if l.pending >= l.opts.QoS0Pending || l.held >= l.opts.MaxBytes/2 {
+		if l.pending >= l.opts.QoS0Pending || l.bufferedBytes >= l.opts.MaxBytes/2 {
 			l.counts.QoS0Dropped++
 			return 0, 0, false
 		}
@@ -290,13 +290,13 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 		}
 	}
 	l.waiting++
-	l.held += s.size
+	l.bufferedBytes += s.size
 	token = l.ring.push(s)
 	if !store {
-		l.finish(l.ring.at(token))
+		l.markSettled(l.ring.at(token))
 	}
 	if d.QoS > 0 {
-		l.owe(c, debt{token, s.position, hash, d.PacketID})
+		l.queueAck(c, pendingAck{token, s.position, hash, d.PacketID})
 	}
 	if !store {
 		l.advance()
@@ -304,9 +304,9 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 	return token, number, store
 }
 
-// owe notes that a PUBACK is due on the connection c, for a slot once: a second one
-// could hit the next message under that packet id.
-func (l *Lane) owe(c Conn, b debt) {
+// queueAck schedules one PUBACK for the slot on connection c. A second PUBACK could
+// acknowledge the next message that reuses the packet id.
+func (l *Lane) queueAck(c Conn, b pendingAck) {
 	if c != l.conn {
 		return
 	}
@@ -316,7 +316,7 @@ func (l *Lane) owe(c Conn, b debt) {
 		}
 		s.epoch = l.epoch
 	}
-	l.debts.push(b)
+	l.pendingAcks.push(b)
 }
 
 // skipRetained acknowledges a retained copy without storing it: it was sent
@@ -329,7 +329,7 @@ func (l *Lane) skipRetained(c Conn, d *Delivery, hash uint64) {
 		// It used up a packet id and may be redelivered like any other.
 		position, _ := l.journal.Append(d.PacketID, hash, d.ReceivedAt)
 		l.journal.MarkStored(position)
-		l.owe(c, debt{0, position, hash, d.PacketID})
+		l.queueAck(c, pendingAck{0, position, hash, d.PacketID})
 		l.advance()
 	}
 }
@@ -372,18 +372,18 @@ func (l *Lane) settle(r *Result) {
 	} else {
 		l.counts.Quarantined[s.reason]++
 	}
-	l.finish(s)
+	l.markSettled(s)
 	if r.Token == l.ring.head {
 		l.catchUp.waited(now, now-s.received)
 	}
 	l.advance()
 }
 
-// finish settles a slot: its message is stored, or dropped.
-func (l *Lane) finish(s *slot) {
+// markSettled settles a slot: its message is stored, or dropped.
+func (l *Lane) markSettled(s *slot) {
 	s.settled = true
 	l.waiting--
-	l.held -= s.size
+	l.bufferedBytes -= s.size
 	if s.position > 0 {
 		l.journal.MarkStored(s.position)
 	} else {
@@ -399,7 +399,7 @@ func (l *Lane) advance() {
 		*r.at(r.head) = slot{}
 		r.head++
 	}
-	d, due, acked := l.debts, l.debts.head, uint64(0)
+	d, due, acked := l.pendingAcks, l.pendingAcks.head, uint64(0)
 	for ; due < d.tail; due++ {
 		b := d.at(due)
 		if s := r.get(b.token); s != nil && !s.settled {
@@ -418,7 +418,7 @@ func (l *Lane) advance() {
 	if l.catchUp.length > 0 {
 		l.catchUp.idle = l.opts.Now()
 	}
-	l.makeRoom()
+	l.resumeReading()
 	if l.idle != nil && r.len() == 0 {
 		close(l.idle)
 		l.idle = nil
@@ -455,7 +455,7 @@ func (l *Lane) Tick() {
 	l.mu.Lock()
 	now := l.opts.Now()
 	l.awake(now)
-	if l.stopped && l.conn != nil && l.fill() < 1 {
+	if l.stopped && l.conn != nil && l.bufferFill() < 1 {
 		// Whatever ended the connection in that time would have been read by now.
 		l.calm++
 		l.stopped = l.calm < calmTicks
@@ -495,7 +495,7 @@ func (l *Lane) Idle() <-chan struct{} {
 // id and number. An id never comes from the content alone: devices
 // honestly send the same bytes twice.
 func (l *Lane) appendID(dst []byte, d *Delivery, number uint64) []byte {
-	if id := l.judge.attested.ID; id != nil {
+	if id := l.validator.attested.ID; id != nil {
 		return append(dst, id...)
 	}
 	dst = append(dst, l.opts.Name...)

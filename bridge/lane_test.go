@@ -332,7 +332,7 @@ func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 
 func TestALaneNeedsItsParts(t *testing.T) {
 	t.Parallel()
-	devices := NewDevices(DevicesOptions{})
+	devices := NewBudgets(BudgetOptions{})
 	rules, limits := &Rules{Topics: routes(t, telemetryPattern)}, unlimited()
 	whole := LaneOptions{Name: "l", Rules: rules, Limits: limits, Devices: devices, Tenants: devices}
 	_, err := NewLane(whole)
@@ -350,7 +350,7 @@ func TestALaneNeedsItsParts(t *testing.T) {
 		o := whole
 		damage(&o)
 		_, err := NewLane(o)
-		require.ErrorContains(t, err, "make lane: ", name)
+		require.ErrorContains(t, err, "create lane: ", name)
 	}
 }
 
@@ -358,10 +358,10 @@ func TestAFullLaneAsksForAPause(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	for id := range maxUnsettled {
-		require.Nil(t, s.Room())
+		require.Nil(t, s.Ready())
 		s.deliver(uint16(id+1), telemetry, "a")
 	}
-	room := s.Room()
+	room := s.Ready()
 	s.deliver(maxUnsettled+1, telemetry, "taken all the same")
 	for i := range maxUnsettled / 2 {
 		requireClosed(t, room, false)
@@ -370,7 +370,7 @@ func TestAFullLaneAsksForAPause(t *testing.T) {
 	requireClosed(t, room, false)
 	s.stream.store(maxUnsettled / 2)
 	requireClosed(t, room, true)
-	require.Nil(t, s.Room())
+	require.Nil(t, s.Ready())
 }
 
 func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
@@ -380,7 +380,7 @@ func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
 	for range 2 * maxUnsettled {
 		s.deliver(0, "elsewhere", "dropped", qos0)
 	}
-	require.Nil(t, s.Room())
+	require.Nil(t, s.Ready())
 	require.Equal(t, uint64(2*maxUnsettled), s.Counts().QuarantineSkipped)
 	require.Equal(t, 1, s.Counts().InFlight)
 	s.stream.store(0)
@@ -418,7 +418,7 @@ func TestABrokerThatNeverReadsHoldsNoLock(t *testing.T) {
 	}()
 	<-stuck.writing // Settle writes a full batch, and the broker does not read
 	require.EqualValues(t, ackBatch, s.Counts().Stored, "the counts can be read")
-	require.Nil(t, s.Room())
+	require.Nil(t, s.Ready())
 	s.Tick()
 	require.NotNil(t, s.Idle())
 	s.Deliver(stuck, &Delivery{Topic: []byte(telemetry), PacketID: 1000, QoS: 1, ReceivedAt: s.now})

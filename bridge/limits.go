@@ -21,12 +21,12 @@ type Limits struct {
 	Quarantine Rate
 }
 
-// Override is a rate that holds instead of the one in [Limits]: of one device, of
+// Override is a rate that applies instead of the one in [Limits]: of one device, of
 // each device of a tenant, or of the tenant as a whole.
 type Override struct {
 	Tenant string
 	Device string // one device; empty: see Devices
-	// Devices: the rate is that of each device of the tenant that has none of
+	// Budgets: the rate is that of each device of the tenant that has none of
 	// its own; false, and no Device: that of the tenant as a whole.
 	Devices bool
 	Rate    Rate
@@ -35,12 +35,12 @@ type Override struct {
 // LiveLimits are the limits in force. All lanes share one; each reads it once for
 // each message, which costs one atomic load. Safe for concurrent use.
 //
-// A change gives nothing away: what a device had left under the old limit it has
-// left under the new one, up to the new burst, from the moment of the change on
-// (see meter.adopt).
+// A change grants nothing: what a device had left under the old limit it has
+// left under the new one, up to the new burst, from the moment of the change
+// (see meter.convert).
 type LiveLimits struct {
 	now     func() int64
-	scales  scales
+	rateIDs rateIDs
 	current atomic.Pointer[limitSet]
 
 	mu        sync.Mutex // one change at a time
@@ -111,7 +111,7 @@ func (v *LiveLimits) Tenant(tenant string) Rate {
 }
 
 // put builds the set anew. What did not change keeps its meter, and with it the
-// time since when it holds.
+// time since when it is in force.
 func (v *LiveLimits) put(l Limits) {
 	old := v.current.Load()
 	if old == nil {
@@ -122,7 +122,7 @@ func (v *LiveLimits) put(l Limits) {
 		if was != nil && was.Rate == r {
 			return was
 		}
-		return &limit{r, v.scales.meter(r, since)}
+		return &limit{r, v.rateIDs.meter(r, since)}
 	}
 	s := &limitSet{
 		Limits: l, device: keep(old.device, l.Device), tenant: keep(old.tenant, l.Tenant),

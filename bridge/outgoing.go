@@ -33,7 +33,7 @@ const QuarantineSubject = "quarantine"
 
 // accepted makes l.message the message to store.
 func (l *Lane) accepted(d *Delivery, number uint64) {
-	m, j := &l.message, l.judge
+	m, j := &l.message, l.validator
 	l.begin(d, number)
 	m.Subject, m.Payload = j.subject, d.Payload
 	if l.opts.Rules.format(j.route) == Envelope {
@@ -50,8 +50,8 @@ func (l *Lane) begin(d *Delivery, number uint64) {
 	l.values = l.values[:0]
 	l.message.ID = l.idBuf
 	l.message.FirstAttempt = 0
-	if d.Dup && l.judge.attested.ID != nil { // an earlier process may have sent it
-		l.message.FirstAttempt = l.judge.attested.Millis * int64(time.Millisecond)
+	if d.Dup && l.validator.attested.ID != nil { // an earlier process may have sent it
+		l.message.FirstAttempt = l.validator.attested.Millis * int64(time.Millisecond)
 	}
 	l.message.Headers = l.headers[:0]
 }
@@ -61,15 +61,15 @@ func (l *Lane) provenance(d *Delivery) {
 	if d.Retain {
 		l.header(HeaderRetained, []byte("true"))
 	}
-	if l.judge.cn != nil {
-		l.header(HeaderCN, cut(l.judge.cn, subjects.MaxSubjectBytes))
+	if l.validator.cn != nil {
+		l.header(HeaderCN, cut(l.validator.cn, subjects.MaxSubjectBytes))
 	}
-	if l.opts.Rules.Attested != nil && l.judge.attested.ID != nil {
-		l.message.Headers = append(l.message.Headers, Header{HeaderTime, l.stamp.format(l.judge.attested.Millis)})
+	if l.opts.Rules.Attested != nil && l.validator.attested.ID != nil {
+		l.message.Headers = append(l.message.Headers, Header{HeaderTime, l.stamp.format(l.validator.attested.Millis)})
 	}
 }
 
-// header adds a header line whose value may hold any bytes.
+// header adds a header line whose value may contain any bytes.
 func (l *Lane) header(name string, value []byte) {
 	from := len(l.values)
 	l.values = appendHeaderValue(l.values, value)

@@ -119,7 +119,7 @@ func TestNoChangeOfRatesLetsMoreThroughThanABucketThatKeepsItsContent(t *testing
 		now := noon
 		v, err := NewLiveLimits(Limits{MaxPayload: 1, Device: r}, func() int64 { return now })
 		require.NoError(t, err)
-		d := NewDevices(DevicesOptions{})
+		d := NewBudgets(BudgetOptions{})
 		// Of the model, in messages. They differ where the bucket is full but for a rounding
 		// error when the rate changes.
 		low, high, at := float64(r.Burst), float64(r.Burst), now
@@ -188,19 +188,19 @@ func TestThePayloadLimitMayChange(t *testing.T) {
 // bucket.
 func TestRatesWithoutANumberStillHold(t *testing.T) {
 	t.Parallel()
-	var s scales
+	var s rateIDs
 	first := s.meter(Rate{Rate: 1.0 / 3600, Burst: 10}, noon)
-	for i := range maxScales + 100 {
+	for i := range maxRateIDs + 100 {
 		s.meter(Rate{Rate: 1, Burst: i + 1}, noon)
 	}
-	require.Len(t, *s.table.Load(), maxScales+1)
-	d := NewDevices(DevicesOptions{})
+	require.Len(t, *s.table.Load(), maxRateIDs+1)
+	d := NewBudgets(BudgetOptions{})
 	ref := d.receive([]byte("a/b"), noon)
 	for range 10 {
 		require.True(t, d.take(ref, first, noon, 0))
 	}
 	late := s.meter(Rate{Rate: 7, Burst: 3}, noon)
-	require.Zero(t, late.scale)
+	require.Zero(t, late.rateID)
 	require.False(t, d.take(ref, late, noon, 0))
 	require.True(t, d.take(ref, late, noon+1e9, 0))
 	require.True(t, d.take(ref, first, noon+1e9, 0), "back again: what an unknown rate left counts in time")
@@ -209,7 +209,7 @@ func TestRatesWithoutANumberStillHold(t *testing.T) {
 func TestLimitsChangeUnderLoad(t *testing.T) {
 	t.Parallel()
 	v := atRate(Rate{Rate: 1e6, Burst: 10})
-	d := NewDevices(DevicesOptions{})
+	d := NewBudgets(BudgetOptions{})
 	var wait sync.WaitGroup
 	for range 4 {
 		wait.Go(func() {

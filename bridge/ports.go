@@ -1,7 +1,7 @@
-// Package bridge is the heart of mqtt-nats-bridge: the lane. A lane takes what
-// one MQTT session delivers, judges it, gives it a message id, hands it to a
+// Package bridge is the core of mqtt-nats-bridge: the lane. A lane takes what
+// one MQTT session delivers, validates it, assigns a message id, hands it to a
 // publisher and acknowledges it to the broker once it is stored, in the order
-// in which it came.
+// of delivery.
 //
 // The package knows neither paho nor nats.go. Its two ends are the interfaces of
 // this file: [Receiver] and [Conn] towards MQTT, [Publisher] and [Settler]
@@ -45,9 +45,9 @@ type Conn interface {
 
 // Fencer is implemented by connections that can find out what the broker has handled.
 type Fencer interface {
-	// Fence asks the broker for a sign that it has handled every PUBACK appended so
+	// Fence asks the broker to confirm that it has handled every PUBACK appended so
 	// far; then Confirmed is called with the mark. It never waits, and does nothing
-	// while an earlier one is out.
+	// while an earlier request is unanswered.
 	Fence(mark uint64)
 }
 
@@ -57,16 +57,16 @@ type Confirmer interface {
 	Confirmed(c Conn, mark uint64)
 }
 
-// Receiver is told what happens on an MQTT session. All calls for one
+// Receiver gets the events of an MQTT session. All calls for one
 // connection come from one goroutine, Connected first and Disconnected last; a
 // new connection's Connected comes after the old one's Disconnected.
 type Receiver interface {
-	// Connected: the broker accepted the connection; nothing was delivered
+	// Connected means that the broker accepted the connection; nothing was delivered
 	// on it yet.
 	Connected(c Conn, sessionPresent bool)
 	// Deliver hands over one PUBLISH. It must not block and must not keep d.
 	Deliver(c Conn, d *Delivery)
-	// Disconnected: nothing more comes from c, whatever is appended to it
+	// Disconnected means that nothing more comes from c; what is appended to it
 	// from now on is dropped.
 	Disconnected(c Conn)
 }
@@ -76,27 +76,27 @@ type Receiver interface {
 type Message struct {
 	// Token is the caller's: it comes back in the Result.
 	Token uint64
-	// Order is the same for all messages whose order counts: those of one
-	// device. A publisher that keeps a strict order goes by it.
-	Order   uint64
-	Subject []byte
+	// OrderKey is the same for all messages whose order must be kept: those of one
+	// device. A publisher with strict order relies on it.
+	OrderKey uint64
+	Subject  []byte
 	// ID becomes the Nats-Msg-Id header; empty: none.
 	ID      []byte
 	Headers []Header
 	Payload []byte
-	// PacketID is under which the broker delivered the message; 0 at QoS 0.
+	// PacketID is the id under which the broker delivered the message; 0 at QoS 0.
 	PacketID uint16
-	// Final: there is nothing left to do with the message should JetStream
+	// LastResort is set if there is nothing left to do with the message should JetStream
 	// refuse it. The publisher then keeps it and tries again.
-	Final bool
-	// FirstAttempt is no later than the first time that anybody may have sent the
-	// message to JetStream, in ns since the Unix epoch; 0: nobody has. JetStream
-	// forgets an id after its duplicate window, so a publisher that finds this
-	// longer ago asks the stream before it sends the message.
+	LastResort bool
+	// FirstAttempt is no later than the first time that the message may have been
+	// sent to JetStream, in ns since the Unix epoch; 0: it was not sent. JetStream
+	// forgets an id after its duplicate window, so if FirstAttempt is longer ago
+	// the publisher asks the stream before it sends the message.
 	FirstAttempt int64
 }
 
-// Header is one NATS header line. Value holds no CR or LF.
+// Header is one NATS header line. Value contains no CR or LF.
 type Header struct {
 	Name  string
 	Value []byte
@@ -110,26 +110,26 @@ type Publisher interface {
 	Publish(m *Message)
 }
 
-// Settler is told what became of published messages.
+// Settler gets the outcome of published messages.
 type Settler interface {
 	// Settle reports one message. r and what it points to are valid only
 	// during the call. The settler may call Publish.
 	Settle(r *Result)
 	// SettleDone follows one or more calls of Settle when no further answer
-	// is at hand: the moment to write acknowledgements out.
+	// is available: the moment to write acknowledgements out.
 	SettleDone()
 }
 
-// ErrSubjectFull means that a message was refused for good because a stream keeps
-// only so many under its subject. It would be taken under another one.
+// ErrSubjectFull means that a message was refused permanently because the stream limits
+// the messages per subject. It would be stored under another subject.
 var ErrSubjectFull = errors.New("the subject is full")
 
-// Result is JetStream's final word on one message.
+// Result is JetStream's final answer on one message.
 type Result struct {
 	Token uint64
 	// At is when the answer came, in ns since the Unix epoch; 0 means now.
 	At int64
-	// Duplicate: the stream had the message already. It is stored.
+	// Duplicate means that the stream had the message already. It is stored.
 	Duplicate bool
 	// Refused is nil where the message is stored, else why JetStream will
 	// never take it.

@@ -16,8 +16,8 @@ type meter struct {
 	interval int64 // ns between messages at the rate; 0: no limit
 	slack    int64 // ns by which the TAT may lie ahead of now
 	since    int64 // when the rate came into force, ns since the epoch
-	scale    uint16
-	scales   *scales // who gave the scale; nil: it has none
+	rateID   uint16
+	rateIDs  *rateIDs // the table that rateID is from; nil: it has no id
 }
 
 func (r Rate) meter() meter {

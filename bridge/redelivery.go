@@ -14,17 +14,17 @@ type resumption struct {
 
 	// While the phase is following: the deliveries so far, and which of the lane's
 	// latest deliveries they can be. Their PUBACKs wait.
-	held   []Delivery
-	hashes []uint64
-	index  map[uint16]int // by packet id
-	bytes  int
-	kept   uint64 // the run began there and the packet ids are kept; 0: it cannot be
-	anew   bool   // the broker may number anew on each connection
-	byRun  uint64 // then it began there; 0: not known, or it cannot be
-	quiet  int    // ticks since the latest delivery
-	next   uint64 // while the phase is continuing: the position that comes next
-	unique bool   // and contents do not recur from there on
-	asked  int    // how many deliveries there were when the broker was asked for more
+	deliveries []Delivery
+	hashes     []uint64
+	index      map[uint16]int // by packet id
+	bytes      int
+	kept       uint64 // the run began there and the packet ids are kept; 0: it cannot be
+	anew       bool   // the broker may number anew on each connection
+	byRun      uint64 // then it began there; 0: not known, or it cannot be
+	quiet      int    // ticks since the latest delivery
+	next       uint64 // while the phase is continuing: the position that comes next
+	unique     bool   // and contents do not recur from there on
+	asked      int    // how many deliveries there were when the broker was asked for more
 
 	// On attested topics: the latest deliveries by content, and the slots of those
 	// that were not settled when the connection began.
@@ -82,13 +82,13 @@ func (l *Lane) resume(c Conn, d *Delivery, hash uint64) bool {
 	if i, ok := r.index[d.PacketID]; ok && r.hashes[i] == hash {
 		return true // sent again on this connection, not acknowledged yet
 	}
-	r.index[d.PacketID] = len(r.held)
+	r.index[d.PacketID] = len(r.deliveries)
 	held := *d
 	held.Topic, held.Payload = bytes.Clone(d.Topic), bytes.Clone(d.Payload)
-	r.held, r.hashes = append(r.held, held), append(r.hashes, hash)
+	r.deliveries, r.hashes = append(r.deliveries, held), append(r.hashes, hash)
 	r.bytes += len(d.Topic) + len(d.Payload)
 	r.quiet = 0
-	if l.look() || r.bytes > 2*l.opts.MaxBytes {
+	if l.compareLatest() || r.bytes > 2*l.opts.MaxBytes {
 		l.decide(c, false)
 	}
 	return true
@@ -115,16 +115,16 @@ func (l *Lane) follow(d *Delivery, hash uint64) bool {
 	return true
 }
 
-// look compares the latest delivery, and returns whether it is decided now what the
+// compareLatest compares the latest delivery, and returns whether it is decided now what the
 // run is.
-func (l *Lane) look() bool {
+func (l *Lane) compareLatest() bool {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := uint64(len(r.held))
+	n := uint64(len(r.deliveries))
 	if r.kept > 0 {
 		pos := r.kept + n - 1
-		if j.packetID(pos) != r.held[n-1].PacketID || !j.sameContent(pos, r.hashes[n-1]) {
+		if j.packetID(pos) != r.deliveries[n-1].PacketID || !j.sameContent(pos, r.hashes[n-1]) {
 			r.kept = 0
 		} else if pos == j.end()-1 {
 			return true
@@ -152,8 +152,8 @@ func (l *Lane) decide(c Conn, cut bool) {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
 	from, n, ids := uint64(0), 0, []uint16(nil)
-	short := r.kept > 0 && r.kept+uint64(len(r.held)) < j.end() && cut && (j.unacked() < j.end() || j.distinct(r.kept))
-	if r.kept > 0 && (short || r.kept+uint64(len(r.held)) == j.end()) {
+	short := r.kept > 0 && r.kept+uint64(len(r.deliveries)) < j.end() && cut && (j.unacked() < j.end() || j.distinct(r.kept))
+	if r.kept > 0 && (short || r.kept+uint64(len(r.deliveries)) == j.end()) {
 		from = r.kept
 	} else if r.byRun > 0 {
 		from, ids = r.byRun, []uint16{}
@@ -164,9 +164,9 @@ func (l *Lane) decide(c Conn, cut bool) {
 	var tokens map[uint64]uint64
 	unique := false
 	if from > 0 {
-		n = min(int(j.end()-from), len(r.held))
+		n = min(int(j.end()-from), len(r.deliveries))
 		for i := 0; ids != nil && i < n; i++ {
-			ids = append(ids, r.held[i].PacketID)
+			ids = append(ids, r.deliveries[i].PacketID)
 		}
 		j.resume(from, ids)
 		tokens = l.ring.tokens()
@@ -174,9 +174,9 @@ func (l *Lane) decide(c Conn, cut bool) {
 	}
 	l.mu.Unlock()
 	if from == 0 {
-		l.endRun(r.held[0].PacketID)
+		l.endRun(r.deliveries[0].PacketID)
 	}
-	held, hashes := r.held, r.hashes
+	held, hashes := r.deliveries, r.hashes
 	r.begin(settled, false)
 	if from > 0 && short {
 		r.phase, r.next, r.unique, r.tokens = continuing, from+uint64(n), unique, tokens
@@ -231,7 +231,7 @@ func (l *Lane) again(c Conn, d *Delivery, hash, position, token uint64) {
 	if l.ring.get(token) != nil || stored {
 		// Not acknowledged out of turn: PUBACKs go out in the order of the
 		// PUBLISHes [MQTT-4.6.0-2].
-		l.owe(c, debt{token, position, hash, d.PacketID})
+		l.queueAck(c, pendingAck{token, position, hash, d.PacketID})
 		l.advance()
 		l.mu.Unlock()
 		return
@@ -273,7 +273,7 @@ func (l *Lane) probe() {
 		return
 	}
 	l.mu.Lock()
-	c, paused, doubt := l.conn, l.fill() >= 1, l.journal.low() < l.journal.end()
+	c, paused, doubt := l.conn, l.bufferFill() >= 1, l.journal.low() < l.journal.end()
 	l.mu.Unlock()
 	if c == nil || paused || !doubt {
 		return
@@ -281,7 +281,7 @@ func (l *Lane) probe() {
 	r.quiet++
 	if f, ok := c.(Fencer); ok {
 		if r.quiet >= askTicks {
-			r.asked = len(r.held)
+			r.asked = len(r.deliveries)
 			f.Fence(runMark)
 		}
 		return
@@ -298,7 +298,7 @@ func (l *Lane) Confirmed(c Conn, mark uint64) {
 	defer l.reading.Unlock()
 	r := &l.run
 	if mark == runMark && r.phase == following {
-		if r.asked == len(r.held) {
+		if r.asked == len(r.deliveries) {
 			l.decide(c, true)
 		}
 		return

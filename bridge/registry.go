@@ -11,28 +11,28 @@ type Registry interface {
 	Certificate(name []byte) (Certificate, bool)
 }
 
-// Certificate is the registry's word on one certificate.
+// Certificate is what the registry says of one certificate.
 type Certificate struct {
 	Active bool
-	// Status is the registry's own word for it, for people.
+	// Status is the registry's own status text, for people.
 	Status string
 	// NotAfter is when it ends, in ms since the epoch; 0: never.
 	NotAfter int64
 }
 
-// certified asks the registry. Revocation counts from when it is known here: the
-// registry does not say since when. Expiry is a time, and is held against the one
-// that the message was published at, by the broker's clock: what an outage held up
-// was sent by a certificate that was good.
-func (j *judge) certified() bool {
-	c, known := j.rules.Registry.Certificate(j.cn)
-	switch now := j.clock / 1e6; {
+// certified asks the registry. Revocation applies from when it is known here: the
+// registry does not say since when. Expiry is a time, and is compared with the time
+// at which the message was published, by the broker's clock: a message that an outage
+// delayed was sent with a certificate that was valid then.
+func (v *validator) certified() bool {
+	c, known := v.rules.Registry.Certificate(v.cn)
+	switch now := v.clock / 1e6; {
 	case !known:
-		j.reject(CertUnknown, "the certificate registry does not know %s", excerpt(j.cn))
+		v.reject(CertUnknown, "the certificate registry does not know %s", excerpt(v.cn))
 	case !c.Active:
-		j.reject(CertRevoked, "the certificate registry says that %s is %s", excerpt(j.cn), c.Status)
+		v.reject(CertRevoked, "the certificate registry says that %s is %s", excerpt(v.cn), c.Status)
 	case c.NotAfter != 0 && now >= c.NotAfter:
-		j.reject(CertExpired, "the certificate of %s ended at %s, the message is of %s", excerpt(j.cn),
+		v.reject(CertExpired, "the certificate of %s ended at %s, the message is of %s", excerpt(v.cn),
 			time.UnixMilli(c.NotAfter).UTC().Format(time.RFC3339), time.UnixMilli(now).UTC().Format(time.RFC3339))
 	default:
 		return true

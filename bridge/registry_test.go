@@ -119,7 +119,7 @@ func TestACertificateTableIsAMap(t *testing.T) {
 			model["t/"+device] = Certificate{Active: status == StatusActive, Status: status, NotAfter: end}
 		}
 		if rapid.Bool().Draw(t, "pack") {
-			table.Pack()
+			table.Compact()
 		}
 		require.Equal(t, len(model), table.Len())
 		for i := range 301 {
@@ -186,7 +186,7 @@ func registry(n int) *CertTable {
 	for i := range n {
 		t.Put(fmt.Sprintf("tenant-%04d", i%1000), fmt.Sprintf("device-%05d", i/1000), StatusActive, noon/1e6+int64(i))
 	}
-	t.Pack()
+	t.Compact()
 	return t
 }
 

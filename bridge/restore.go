@@ -22,7 +22,7 @@ type Rejected struct {
 	Reason  string
 	Payload []byte
 	// Size is that of the payload as the device sent it, in bytes; more than
-	// len(Payload) where the copy holds only its beginning.
+	// len(Payload) where the copy contains only its beginning.
 	Size int
 	// At is when the broker received the message or, where nobody attested that,
 	// when it was quarantined.
@@ -30,7 +30,7 @@ type Rejected struct {
 	Retained bool
 }
 
-// Restored is what a message in quarantine becomes when it is judged again.
+// Restored is what a message in quarantine becomes when it is validated again.
 type Restored struct {
 	// Reason is Accepted, or why it stays where it is, with the Detail.
 	Reason Reason
@@ -42,13 +42,13 @@ type Restored struct {
 	Message *Message
 }
 
-// Restore judges a message in quarantine again by these rules and this longest
+// Restore re-validates a message in quarantine by these rules and this longest
 // payload (bytes), which may be others than when it was rejected, in everything but
 // the rate. What it accepts, it makes the message that the lane would have stored,
 // with one difference: HeaderTime is always there. The stream's own timestamp, which
 // serves elsewhere, would be the time of the replay.
 func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
-	j := &judge{rules: r, limits: &limitSet{Limits: Limits{MaxPayload: maxPayload}}, cn: m.CN}
+	j := &validator{rules: r, limits: &limitSet{Limits: Limits{MaxPayload: maxPayload}}, cn: m.CN}
 	stay := func() Restored {
 		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
 	}
@@ -116,7 +116,7 @@ func (m *Rejected) topic() (topic []byte, lacks string) {
 	return m.Topic, ""
 }
 
-// mayBeEscaped tells whether a header's value holds what appendHeaderValue writes for
+// mayBeEscaped reports whether a header's value contains what appendHeaderValue writes for
 // what a header cannot carry. The device may have written just that.
 func mayBeEscaped(value []byte) bool {
 	for _, blank := range []string{"%20", "%09"} {
@@ -128,16 +128,16 @@ func mayBeEscaped(value []byte) bool {
 }
 
 // restored makes the message of an accepted judgement, as Lane.accepted does.
-func (j *judge) restored(d *Delivery, m *Rejected) *Message {
-	message := &Message{ID: []byte(m.ID), Subject: j.subject, Payload: d.Payload}
-	if j.rules.format(j.route) == Envelope {
-		message.Payload = j.envelope
+func (v *validator) restored(d *Delivery, m *Rejected) *Message {
+	message := &Message{ID: []byte(m.ID), Subject: v.subject, Payload: d.Payload}
+	if v.rules.format(v.route) == Envelope {
+		message.Payload = v.envelope
 	}
 	header := func(name string, value []byte) {
 		message.Headers = append(message.Headers, Header{name, appendHeaderValue(nil, value)})
 	}
-	if j.escaped {
-		header(HeaderTopic, j.topic)
+	if v.escaped {
+		header(HeaderTopic, v.topic)
 	}
 	if m.Retained {
 		header(HeaderRetained, []byte("true"))

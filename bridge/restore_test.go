@@ -50,7 +50,7 @@ func asPublished(m *Message) *published {
 	return p
 }
 
-// restore judges a message in quarantine by what the scene has in force.
+// restore validates a message in quarantine by what the scene has in force.
 func (s *script) restore(m *Rejected) Restored {
 	return s.opts.Rules.Restore(m, s.opts.Limits.current.Load().MaxPayload)
 }
@@ -230,7 +230,7 @@ func TestAnImpostorWhoLooksAlikeInAHeaderStays(t *testing.T) {
 	require.Equal(t, CNMismatch, s.restore(rejected(t, s.last())).Reason)
 }
 
-// Where the subject does not hold the whole topic, an escape in the header may be one, or
+// Where the subject does not contain the whole topic, an escape in the header may be one, or
 // what the device wrote: the message would be stored as another device's.
 func TestATopicThatTheHeaderCouldNotCarryStays(t *testing.T) {
 	t.Parallel()

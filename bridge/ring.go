@@ -5,7 +5,7 @@ type slot struct {
 	received int64  // ns since the epoch
 	position uint64 // in the journal; 0 at QoS 0
 	sender   deviceRef
-	size     int    // bytes held until it is settled
+	size     int    // bytes buffered until it is settled
 	epoch    uint32 // of the connection that its PUBACK is due on
 	reason   Reason
 	settled  bool
@@ -71,33 +71,33 @@ func (r *ring) get(token uint64) *slot {
 	return r.at(token)
 }
 
-// debts are the PUBACKs due on the present connection, in the order in which it
-// delivered. That is not the ring's order: a redelivered message may stand
-// anywhere in the ring, or not at all.
-type debts struct {
-	due        []debt // its length is a power of two
+// pendingAcks are the PUBACKs due on the present connection, in the order in which it
+// delivered. That is not the ring's order: a redelivered message may be
+// anywhere in the ring, or not in it.
+type pendingAcks struct {
+	due        []pendingAck // its length is a power of two
 	head, tail uint64
-	// latest has the low half of the index of the latest debt of each packet id: a broker
+	// latest has the low half of the index of the latest PUBACK due under each packet id: a broker
 	// that sends again what waits may do so many times.
 	latest [packetIDs]uint32
 }
 
-// debt is due as soon as its slot is settled or gone.
-type debt struct {
+// pendingAck is a PUBACK that is due as soon as its slot is settled or no longer in the ring.
+type pendingAck struct {
 	token    uint64 // 0: it has no slot
 	position uint64 // in the journal
 	hash     uint64
 	packetID uint16
 }
 
-func newDebts() *debts { return &debts{due: make([]debt, 64)} }
+func newPendingAcks() *pendingAcks { return &pendingAcks{due: make([]pendingAck, 64)} }
 
-func (d *debts) at(i uint64) *debt { return &d.due[i&uint64(len(d.due)-1)] }
+func (d *pendingAcks) at(i uint64) *pendingAck { return &d.due[i&uint64(len(d.due)-1)] }
 
-func (d *debts) push(b debt) {
+func (d *pendingAcks) push(b pendingAck) {
 	if int(d.tail-d.head) == len(d.due) {
 		old := d.due
-		d.due = make([]debt, 2*len(old))
+		d.due = make([]pendingAck, 2*len(old))
 		for i := d.head; i < d.tail; i++ {
 			*d.at(i) = old[i&uint64(len(old)-1)]
 		}
@@ -107,9 +107,9 @@ func (d *debts) push(b debt) {
 	d.tail++
 }
 
-// owed reports whether the PUBACK of this very message is still due: then its packet id
+// contains reports whether the PUBACK of exactly this message is still due: then its packet id
 // cannot be another message's.
-func (d *debts) owed(packetID uint16, hash uint64) bool {
+func (d *pendingAcks) contains(packetID uint16, hash uint64) bool {
 	back := uint64(uint32(d.tail) - d.latest[packetID])
 	if back == 0 || back > d.tail-d.head {
 		return false

@@ -18,8 +18,8 @@ const (
 	Envelope
 )
 
-// Rules are what a message is judged by and what does not change once a lane has
-// them. What may change is in [Limits].
+// Rules are what a message is validated against and what does not change during the life of a
+// lane. [Limits] has what may change.
 type Rules struct {
 	// Topics are the routes from topics to subjects. Each pattern has
 	// {tenant} and {device}.

@@ -17,7 +17,7 @@ const (
 // Top returns the n devices with the most messages received or rejected, the
 // most first; devices with none are left out. It reads the whole table, holding up
 // one shard at a time.
-func (d *Devices) Top(n int, by TopBy, limits *LiveLimits) []Device {
+func (d *Budgets) Top(n int, by TopBy, limits *LiveLimits) []Device {
 	now := time.Now().UnixNano()
 	var top []Device
 	for i := range d.shards {

@@ -12,14 +12,14 @@ import (
 // PINGRESP waits behind the messages, and paho, which must not take the
 // connection for dead, is answered from here.
 type pause struct {
-	throttle bridge.Throttle // nil: the receiver always has room
-	pinged   chan struct{}   // holds a token from paho's PINGREQ to its answer
-	hung     chan struct{}   // closed with the socket
+	receiver bridge.Backpressure // nil: the receiver is always ready
+	pinged   chan struct{}       // holds a token from paho's PINGREQ to its answer
+	hung     chan struct{}       // closed with the socket
 }
 
 func newPause(r bridge.Receiver) pause {
-	throttle, _ := r.(bridge.Throttle)
-	return pause{throttle: throttle, pinged: make(chan struct{}, 1), hung: make(chan struct{})}
+	receiver, _ := r.(bridge.Backpressure)
+	return pause{receiver: receiver, pinged: make(chan struct{}, 1), hung: make(chan struct{})}
 }
 
 // pingAnswer is a PINGRESP (§3.13).
@@ -33,18 +33,18 @@ func (p *pause) ping() {
 	}
 }
 
-// wait returns when there is room, with pinged true when paho has to be answered
+// wait returns when the receiver is ready, with pinged true if paho has to be answered
 // before.
 func (p *pause) wait() (pinged bool, err error) {
-	if p.throttle == nil {
+	if p.receiver == nil {
 		return false, nil
 	}
-	room := p.throttle.Room()
-	if room == nil {
+	ready := p.receiver.Ready()
+	if ready == nil {
 		return false, nil
 	}
 	select {
-	case <-room:
+	case <-ready:
 		return false, nil
 	case <-p.pinged:
 		return true, nil
@@ -90,7 +90,7 @@ func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	}
 }
 
-// quiet is how long nothing has come from the broker although it was read from.
+// quiet is the time since the last byte from the broker, not counting time we did not read.
 func (t *tap) quiet() time.Duration {
 	at := t.heard.Load()
 	if at == 0 {

@@ -21,9 +21,9 @@ type narrow struct {
 	full chan struct{} // nil: there is room
 }
 
-var _ bridge.Throttle = (*narrow)(nil)
+var _ bridge.Backpressure = (*narrow)(nil)
 
-func (n *narrow) Room() <-chan struct{} {
+func (n *narrow) Ready() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.full

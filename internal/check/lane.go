@@ -18,7 +18,7 @@ func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 	}
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: "check", Rules: &judged, Limits: limits,
-		Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
+		Devices: bridge.NewBudgets(bridge.BudgetOptions{}), Tenants: bridge.NewBudgets(bridge.BudgetOptions{}),
 	})
 	if err != nil {
 		return nil, err

@@ -39,8 +39,8 @@ type Bridge struct {
 	reloads reloads
 	leaf    *leafUnit    // nil in client mode
 	broker  *brokerWatch // nil without mqtt.emqx
-	devices *bridge.Devices
-	tenants *bridge.Devices
+	devices *bridge.Budgets
+	tenants *bridge.Budgets
 	lanes   []*laneUnit
 	// replicas opens and closes the lanes; nil: they are open as long as the
 	// bridge runs.
@@ -118,8 +118,8 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		return nil, err
 	}
 	b.broker = newBrokerWatch(c, plan.Lanes, opts.Log)
-	table := bridge.DevicesOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
-	b.devices, b.tenants = bridge.NewDevices(table), bridge.NewDevices(table)
+	table := bridge.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
+	b.devices, b.tenants = bridge.NewBudgets(table), bridge.NewBudgets(table)
 	return b, nil
 }
 

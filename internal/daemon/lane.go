@@ -52,8 +52,8 @@ type laneShared struct {
 	config  *config.Config
 	rules   *bridge.Rules
 	limits  *bridge.LiveLimits
-	devices *bridge.Devices
-	tenants *bridge.Devices
+	devices *bridge.Budgets
+	tenants *bridge.Budgets
 	nats    conn.Options
 	unheld  func(subject string) bool
 	lookup  *publish.LookupOptions

@@ -146,8 +146,8 @@ func (b *Bridge) Totals() bridge.Counts {
 		c := &r.counts
 		addCounts(&total, c)
 		total.InFlight += c.InFlight
-		total.HeldBytes += c.HeldBytes
-		total.Fill = max(total.Fill, c.Fill)
+		total.BufferedBytes += c.BufferedBytes
+		total.BufferFill = max(total.BufferFill, c.BufferFill)
 		total.OldestAge = max(total.OldestAge, c.OldestAge)
 		total.CatchingUp = total.CatchingUp || c.CatchingUp
 		total.Connected = total.Connected && (c.Connected || r.elsewhere)
@@ -228,7 +228,7 @@ func (r *laneReading) add(past *laneReading) {
 	r.firstNATS += past.firstNATS
 }
 
-func (r *laneReading) ringFill() float64 { return r.counts.Fill }
+func (r *laneReading) ringFill() float64 { return r.counts.BufferFill }
 
 // watch remembers what is wrong with the lane just now.
 func (u *laneUnit) watch() {

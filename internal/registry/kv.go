@@ -134,7 +134,7 @@ func (r kvReader) Done() {
 	k := r.k
 	k.refusals.Done()
 	if k.next != nil {
-		k.next.Pack()
+		k.next.Compact()
 		k.o.Certificates.Use(k.next)
 		k.next = nil
 	}

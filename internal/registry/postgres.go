@@ -231,7 +231,7 @@ func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 		columns+` WHERE tenant_id IS NOT NULL AND device_id IS NOT NULL`); err != nil {
 		return err
 	}
-	table.Pack()
+	table.Compact()
 	p.o.Certificates.Use(table)
 	p.fresh(table.Len())
 	return nil

@@ -108,7 +108,7 @@ func (w *world) start(away bool) {
 		}
 		p.lane, err = bridge.NewLane(bridge.LaneOptions{
 			Name: clientID, Rules: w.rules(), Limits: limits, Journal: p.journal, QoS0Pending: w.setup.Pending,
-			Devices: bridge.NewDevices(bridge.DevicesOptions{}), Tenants: bridge.NewDevices(bridge.DevicesOptions{}),
+			Devices: bridge.NewBudgets(bridge.BudgetOptions{}), Tenants: bridge.NewBudgets(bridge.BudgetOptions{}),
 		})
 	}
 	if err == nil {

@@ -236,7 +236,7 @@ func (w *world) happen(e event) {
 func (w *world) read(n int) {
 	b := &w.broker
 	for range n {
-		if w.process == nil || b.conn == nil || len(b.pipe) == 0 || w.process.lane.Room() != nil {
+		if w.process == nil || b.conn == nil || len(b.pipe) == 0 || w.process.lane.Ready() != nil {
 			break
 		}
 		p := b.pipe[0]

@@ -49,7 +49,7 @@ func TestLeafOrder(t *testing.T) {
 	t.Cleanup(messages.Stop)
 	for i := range total {
 		p.Publish(&bridge.Message{
-			Token: uint64(i), Order: uint64(i%devices) + 1, ID: strconv.AppendInt(nil, int64(i), 10),
+			Token: uint64(i), OrderKey: uint64(i%devices) + 1, ID: strconv.AppendInt(nil, int64(i), 10),
 			Subject: fmt.Appendf(nil, "tenant.acme.device.dev-%d.telemetry", i%devices), Payload: make([]byte, 1024),
 		})
 	}

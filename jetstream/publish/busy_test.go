@@ -28,7 +28,7 @@ func TestUnderStrictOrderADeviceHasOneMessageUnderWay(t *testing.T) {
 		}
 		const stored = `{"stream":"S","seq":1}`
 		for i, device := range "abaca" {
-			p.Publish(&bridge.Message{Token: uint64(i), Order: uint64(device), Subject: []byte("all.devices"), Payload: fmt.Append(nil, i)})
+			p.Publish(&bridge.Message{Token: uint64(i), OrderKey: uint64(device), Subject: []byte("all.devices"), Payload: fmt.Append(nil, i)})
 		}
 		sent := link.taken()
 		require.Len(t, sent, 2, "a and b; the second a waits, and what follows behind it")

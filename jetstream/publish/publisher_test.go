@@ -388,7 +388,7 @@ func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
 	p := publisher(t, srv.URL(), o)
 	var b numbered
 	m := b.message(0)
-	m.Payload, m.Final = make([]byte, 200), true
+	m.Payload, m.LastResort = make([]byte, 200), true
 	p.Publish(m)
 	p.Publish(b.message(1))
 	requireProblem(t, p, "JetStream error 10054: message size exceeds maximum allowed")

@@ -42,7 +42,7 @@ type headerEnd struct {
 
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
-	e.token, e.order, e.attempt, e.done, e.final, e.flying = m.Token, m.Order, 0, false, m.Final, false
+	e.token, e.order, e.attempt, e.done, e.final, e.flying = m.Token, m.OrderKey, 0, false, m.LastResort, false
 	e.first, e.foreign, e.earliest = time.Time{}, m.FirstAttempt != 0, 0
 	if e.foreign {
 		e.first = time.Unix(0, m.FirstAttempt)
@@ -61,7 +61,7 @@ func (e *entry) set(m *bridge.Message) {
 
 // view fills m with slices into the entry.
 func (e *entry) view(m *bridge.Message) {
-	m.Token, m.Order = e.token, e.order
+	m.Token, m.OrderKey = e.token, e.order
 	m.FirstAttempt = 0
 	if !e.first.IsZero() {
 		m.FirstAttempt = e.first.UnixNano()

@@ -13,7 +13,7 @@ func TestAFloodOfQoS0DoesNotHoldUpQoS1(t *testing.T) {
 	for range 3 * maxUnsettled {
 		s.deliver(0, telemetry, "flood", qos0)
 	}
-	require.Nil(t, s.Room())
+	require.Nil(t, s.Ready())
 	require.Equal(t, uint64(3*maxUnsettled-10_000), s.Counts().QoS0Dropped)
 	s.deliver(1, telemetry, "q1")
 	require.Equal(t, "q1", s.stream.all()[10_000].payload)
@@ -28,12 +28,12 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 	}
 	require.Equal(t, uint64(15), s.Counts().QoS0Dropped, "half of the bytes are for QoS 0 at most")
 	for id := range 5 {
-		require.Nil(t, s.Room())
+		require.Nil(t, s.Ready())
 		s.deliver(uint16(id+1), telemetry, payload)
 	}
-	room := s.Room()
+	room := s.Ready()
 	require.NotNil(t, room)
-	require.GreaterOrEqual(t, s.Counts().Fill, 1.0)
+	require.GreaterOrEqual(t, s.Counts().BufferFill, 1.0)
 	for i := range 5 {
 		requireClosed(t, room, false)
 		s.stream.store(i)
@@ -43,5 +43,5 @@ func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
 	for i := 6; i < 10; i++ {
 		s.stream.store(i)
 	}
-	require.Zero(t, s.Counts().HeldBytes)
+	require.Zero(t, s.Counts().BufferedBytes)
 }

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// Devices is what the bridge keeps of every device: the state of its rate limit
-// and its counts. All lanes share one table. Safe for concurrent use.
+// Budgets is a table of devices, or of tenants: the state of each one's rate limit
+// and its counts. All lanes share one table of each kind. Safe for concurrent use.
 //
-// It is sharded; each shard is an open-addressed index of 4 bytes over entries
-// of 80 that lie in chunks, so that a million devices cost below 96 bytes each
-// and nothing is moved when it grows. A device is known by a 64-bit hash with a
-// secret seed: a collision among a million has a chance of 3 in 10^8, and nobody
-// can aim at one.
-type Devices struct {
+// The table is sharded; each shard is an open-addressed index of 4 bytes over entries
+// of 80 bytes in chunks, so that a million devices cost less than 96 bytes each
+// and nothing is moved when it grows. A device is identified by a 64-bit hash with a
+// secret seed: a collision among a million has a probability of 3 in 10^8, and nobody
+// can provoke one.
+type Budgets struct {
 	// Arrears is how far back budgets reach on plain topics just now.
 	arrears arrears
 
@@ -31,8 +31,8 @@ type Devices struct {
 	evict  atomic.Uint64
 }
 
-// DevicesOptions bound the table.
-type DevicesOptions struct {
+// BudgetOptions bound the size of the table.
+type BudgetOptions struct {
 	Max  int           // devices; the longest idle go first. 0: 2,000,000
 	Idle time.Duration // a device not seen for that long is forgotten; 0: 24 h
 }
@@ -61,7 +61,7 @@ type device struct {
 	name     [nameBytes]byte // or, of a long one, where it lies in the shard's names
 	nameLen  uint8           // nameLong: kept aside
 	used     bool
-	scale    uint16 // of the rate that tat was counted by; 0: of none
+	rateID   uint16 // of the rate that tat was counted by; 0: of none
 	kinds    uint32 // the set of subjects that it has published under
 }
 
@@ -72,7 +72,7 @@ type rejections struct {
 	by         [reasons]uint64
 	quarantine int64  // TAT of the bound on its quarantined messages
 	clock      int64  // latest time that it ran on
-	scale      uint16 // of that bound
+	rateID     uint16 // of that bound
 }
 
 type deviceShard struct {
@@ -92,22 +92,22 @@ type deviceShard struct {
 	_         [16]byte // keeps the locks of two shards on different cache lines
 }
 
-// NewDevices makes an empty table.
-func NewDevices(o DevicesOptions) *Devices {
+// NewBudgets returns an empty table.
+func NewBudgets(o BudgetOptions) *Budgets {
 	if o.Max <= 0 {
 		o.Max = 2_000_000
 	}
 	if o.Idle <= 0 {
 		o.Idle = 24 * time.Hour
 	}
-	d := &Devices{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1)}
+	d := &Budgets{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1)}
 	d.SetIdle(o.Idle)
 	return d
 }
 
 // SetIdle changes after how long a device that was not seen is forgotten. Safe for
 // concurrent use.
-func (d *Devices) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
+func (d *Budgets) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 
 // deviceRef names an entry for the time between a message's arrival and its
 // settlement. The hash reports whether the entry is still that device's.
@@ -118,24 +118,24 @@ type deviceRef struct {
 	silence uint16 // seconds since the message before it arrived
 }
 
-func (d *Devices) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
+func (d *Budgets) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
 
 // Len is the number of devices in the table.
-func (d *Devices) Len() int { return int(d.count.Load()) }
+func (d *Budgets) Len() int { return int(d.count.Load()) }
 
 // Evicted counts the devices forgotten so far.
-func (d *Devices) Evicted() uint64 { return d.evict.Load() }
+func (d *Budgets) Evicted() uint64 { return d.evict.Load() }
 
 // Receive counts a message of the device named tenant/device that came at
 // wallTime (ns since the epoch).
-func (d *Devices) receive(name []byte, wallTime int64) deviceRef {
+func (d *Budgets) receive(name []byte, wallTime int64) deviceRef {
 	r, _ := d.receiveKind(name, wallTime, 0, 0)
 	return r
 }
 
 // receiveKind is receive for a message under a subject of that kind, 0 for one
 // without. It reports false where that is one kind more than the limit allows.
-func (d *Devices) receiveKind(name []byte, wallTime int64, kind uint64, limit int) (_ deviceRef, ok bool) {
+func (d *Budgets) receiveKind(name []byte, wallTime int64, kind uint64, limit int) (_ deviceRef, ok bool) {
 	hash := maphash.Bytes(d.seed, name)
 	s := d.shard(hash)
 	s.mu.Lock()
@@ -173,7 +173,7 @@ func (d *Devices) receiveKind(name []byte, wallTime int64, kind uint64, limit in
 // the last one's. Until that has caught up, the limiter's clock advances by the time
 // between arrivals, so that the device keeps its rate. After a step of farAhead or
 // more, which is a clock set back, the limiter follows with what was spent.
-func (d *Devices) take(r deviceRef, m meter, now, credit int64) bool {
+func (d *Budgets) take(r deviceRef, m meter, now, credit int64) bool {
 	if m.interval == 0 {
 		return true
 	}
@@ -200,7 +200,7 @@ func (d *Devices) take(r deviceRef, m meter, now, credit int64) bool {
 // tenant, whose messages come through several lanes: any of them may be behind the
 // others for as long as it catches up. What comes in order is counted exactly, and
 // everything by the time it was sent; see [history].
-func (d *Devices) takeDated(r deviceRef, m meter, at int64) bool {
+func (d *Budgets) takeDated(r deviceRef, m meter, at int64) bool {
 	if m.interval == 0 {
 		return true
 	}
@@ -211,7 +211,7 @@ func (d *Devices) takeDated(r deviceRef, m meter, at int64) bool {
 	defer unlock.Unlock()
 	s := d.shard(r.hash)
 	h := s.histories[r.entry]
-	if h == nil || e.scale != m.scale {
+	if h == nil || e.rateID != m.rateID {
 		// Counts mean nothing under another rate.
 		h = new(history)
 		if s.histories == nil {
@@ -238,21 +238,21 @@ func (d *Devices) takeDated(r deviceRef, m meter, at int64) bool {
 
 // convert makes the TAT one of m, where it was counted by another rate.
 func (e *device) convert(m meter, now int64) {
-	if e.scale != m.scale {
-		e.tat, e.scale = m.adopt(e.scale, e.tat, e.clock, now), m.scale
+	if e.rateID != m.rateID {
+		e.tat, e.rateID = m.convert(e.rateID, e.tat, e.clock, now), m.rateID
 	}
 }
 
 // refund gives back what take charged to a message that was not accepted after
 // all.
-func (d *Devices) refund(r deviceRef, m meter) {
+func (d *Budgets) refund(r deviceRef, m meter) {
 	if e, unlock := d.lock(r); e != nil {
 		e.tat -= m.interval
 		unlock.Unlock()
 	}
 }
 
-func (d *Devices) stored(r deviceRef) {
+func (d *Budgets) stored(r deviceRef) {
 	if e, unlock := d.lock(r); e != nil {
 		e.stored++
 		unlock.Unlock()
@@ -265,7 +265,7 @@ const quarantineUnit = 1 << 10
 // reject counts a rejection and reports whether the device's quarantine bound
 // allows it to be stored. A copy of several units may be stored where there is room
 // for one, and the device has that much less from then on.
-func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64, size int) bool {
+func (d *Budgets) reject(r deviceRef, why Reason, quarantine meter, now int64, size int) bool {
 	e, unlock := d.lock(r)
 	if e == nil {
 		return true
@@ -284,8 +284,8 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64, s
 	}
 	x := &s.rejects[e.rejects-1]
 	x.by[why]++
-	if x.scale != quarantine.scale {
-		x.quarantine, x.scale = quarantine.adopt(x.scale, x.quarantine, 0, now), quarantine.scale
+	if x.rateID != quarantine.rateID {
+		x.quarantine, x.rateID = quarantine.convert(x.rateID, x.quarantine, 0, now), quarantine.rateID
 	}
 	if x.clock-now >= int64(farAhead) {
 		x.quarantine, x.clock = now, now // the broker's clock was set back, see take
@@ -300,7 +300,7 @@ func (d *Devices) reject(r deviceRef, why Reason, quarantine meter, now int64, s
 
 // lock finds r's entry and returns it with its shard locked, or nil and nothing
 // locked where the device was forgotten in between.
-func (d *Devices) lock(r deviceRef) (*device, *sync.Mutex) {
+func (d *Budgets) lock(r deviceRef) (*device, *sync.Mutex) {
 	if !r.known {
 		return nil, nil
 	}
@@ -337,7 +337,7 @@ func (s *deviceShard) find(hash uint64) (uint32, bool) {
 }
 
 // insert adds a device that is not in the table.
-func (d *Devices) insert(s *deviceShard, hash uint64, name []byte, wallTime int64) uint32 {
+func (d *Budgets) insert(s *deviceShard, hash uint64, name []byte, wallTime int64) uint32 {
 	d.sweep(s, wallTime)
 	if 4*(s.used+1) > 3*len(s.index) {
 		s.rehash(max(2*len(s.index), 16))
@@ -387,7 +387,7 @@ func (s *deviceShard) rehash(size int) {
 
 // sweep looks at two entries and forgets them where they are idle; where the
 // shard is full it forgets the longest idle of eight.
-func (d *Devices) sweep(s *deviceShard, wallTime int64) {
+func (d *Budgets) sweep(s *deviceShard, wallTime int64) {
 	if s.entries == 0 {
 		return
 	}
@@ -421,7 +421,7 @@ func (s *deviceShard) step() uint32 {
 }
 
 // forget removes entry n.
-func (d *Devices) forget(s *deviceShard, n uint32) {
+func (d *Budgets) forget(s *deviceShard, n uint32) {
 	e := s.at(n)
 	mask := uint32(len(s.index) - 1)
 	i := uint32(e.hash) & mask
@@ -521,8 +521,8 @@ func (s *deviceShard) export(n uint32, limits *LiveLimits, now int64) Device {
 	}
 	if l := limits.current.Load().ofDevice([]byte(tenant), []byte(name)); l.interval > 0 {
 		tat := e.tat
-		if e.scale != l.scale {
-			tat = l.adopt(e.scale, tat, e.clock, max(e.clock, now))
+		if e.rateID != l.rateID {
+			tat = l.convert(e.rateID, tat, e.clock, max(e.clock, now))
 		}
 		out.TokensLeft, out.Limit = l.left(tat, max(e.clock, now)), &l.Rate
 	}
@@ -539,7 +539,7 @@ func (s *deviceShard) export(n uint32, limits *LiveLimits, now int64) Device {
 }
 
 // Lookup returns what is known of a device under the limits given.
-func (d *Devices) Lookup(tenant, name string, limits *LiveLimits) (Device, bool) {
+func (d *Budgets) Lookup(tenant, name string, limits *LiveLimits) (Device, bool) {
 	hash := maphash.String(d.seed, tenant+"/"+name)
 	s := d.shard(hash)
 	s.mu.Lock()

@@ -13,7 +13,7 @@ import (
 
 func TestADevicesCountsAreKept(t *testing.T) {
 	t.Parallel()
-	d := NewDevices(DevicesOptions{})
+	d := NewBudgets(BudgetOptions{})
 	now := time.Now().UnixNano()
 	limit := Rate{Rate: 1, Burst: 5}
 	for _, name := range []string{"acme/dev-1", "acme/" + strings.Repeat("x", 300), "acme/a/b", "/"} {
@@ -46,7 +46,7 @@ func TestADevicesCountsAreKept(t *testing.T) {
 
 func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
 	t.Parallel()
-	d := NewDevices(DevicesOptions{})
+	d := NewBudgets(BudgetOptions{})
 	r := d.receive([]byte("acme/dev-1"), noon)
 	s := d.shard(r.hash)
 	s.mu.Lock()
@@ -65,7 +65,7 @@ func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
 }
 
 // insertWithHash adds a device whose hash the test chooses.
-func (d *Devices) insertWithHash(hash uint64, name string) uint32 {
+func (d *Budgets) insertWithHash(hash uint64, name string) uint32 {
 	s := d.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +74,7 @@ func (d *Devices) insertWithHash(hash uint64, name string) uint32 {
 
 func TestIdleDevicesAreForgotten(t *testing.T) {
 	t.Parallel()
-	d := NewDevices(DevicesOptions{Idle: time.Hour})
+	d := NewBudgets(BudgetOptions{Idle: time.Hour})
 	crowd := func(name string, at time.Duration) {
 		for i := range 10_000 {
 			d.receive(fmt.Appendf(nil, "acme/%s-%d", name, i), noon+int64(at))
@@ -98,7 +98,7 @@ func TestIdleDevicesAreForgotten(t *testing.T) {
 func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
 	t.Parallel()
 	const limit = 64 * 100
-	d := NewDevices(DevicesOptions{Max: limit})
+	d := NewBudgets(BudgetOptions{Max: limit})
 	m := Rate{Rate: 1, Burst: 1}.meter()
 	for i := range 10 * limit {
 		at := noon + int64(i)*1e9
@@ -133,7 +133,7 @@ func (s *deviceShard) entriesInUse() (in []uint32) {
 func TestDeletionKeepsCollidingDevicesFindable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		d := NewDevices(DevicesOptions{Max: 1 << 20})
+		d := NewBudgets(BudgetOptions{Max: 1 << 20})
 		s := &d.shards[0]
 		model := map[uint64]uint32{}
 		// Few home places, at both ends of the index, so that runs are long and
@@ -170,8 +170,8 @@ func TestDeletionKeepsCollidingDevicesFindable(t *testing.T) {
 
 func TestDevicesAreSafeForManyLanes(t *testing.T) {
 	t.Parallel()
-	crowd(NewDevices(DevicesOptions{Max: 64 * 20, Idle: time.Second})) // with evictions
-	d := NewDevices(DevicesOptions{})
+	crowd(NewBudgets(BudgetOptions{Max: 64 * 20, Idle: time.Second})) // with evictions
+	d := NewBudgets(BudgetOptions{})
 	sent := crowd(d)
 	shared, ok := d.Lookup("acme", "shared", unlimited())
 	require.True(t, ok)
@@ -179,7 +179,7 @@ func TestDevicesAreSafeForManyLanes(t *testing.T) {
 }
 
 // crowd has many lanes use a table at once; all of them send for acme/shared.
-func crowd(d *Devices) (sent int) {
+func crowd(d *Budgets) (sent int) {
 	m := Rate{Rate: 1, Burst: 10}.meter()
 	const lanes, messages = 8, 5000
 	var wg sync.WaitGroup
@@ -206,7 +206,7 @@ func crowd(d *Devices) (sent int) {
 
 func TestTopRanksByWhatIsAsked(t *testing.T) {
 	t.Parallel()
-	d := NewDevices(DevicesOptions{})
+	d := NewBudgets(BudgetOptions{})
 	for i := range 100 {
 		name := fmt.Appendf(nil, "t%d/dev-%02d", i%3, i)
 		for range 100 - i {
@@ -234,7 +234,7 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 
 func TestLongNamesAreKeptAndTheirRoomIsUsedAgain(t *testing.T) {
 	t.Parallel()
-	d := NewDevices(DevicesOptions{Idle: time.Minute})
+	d := NewBudgets(BudgetOptions{Idle: time.Minute})
 	name := func(i int) string { return fmt.Sprintf("tenant-%02d/%s-%06d", i%10, strings.Repeat("device", 6), i) }
 	now := noon
 	for round := range 20 {

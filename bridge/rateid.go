@@ -6,45 +6,45 @@ import (
 	"sync/atomic"
 )
 
-// scales numbers the rates that were ever in force, so that two bytes of a
+// rateIDs numbers all rates that were in force, so that two bytes of a
 // device's entry say which one its TAT was counted by. A rate that changed is then
 // noticed with the device's next message, and nothing has to walk through a
 // million devices. Safe for concurrent use.
-type scales struct {
+type rateIDs struct {
 	mu    sync.Mutex
 	ids   map[[2]int64]uint16
 	table atomic.Pointer[[]meter] // [0] is of no rate
 }
 
-// maxScales bounds the numbers. Rates beyond have none; see [meter.adopt].
-const maxScales = math.MaxUint16
+// maxRateIDs bounds the ids. Further rates have none; see [meter.convert].
+const maxRateIDs = math.MaxUint16
 
-// meter makes the meter of a rate that holds since then (ns since the epoch).
-func (s *scales) meter(r Rate, since int64) meter {
+// meter returns the meter of a rate that is in force since then (ns since the epoch).
+func (s *rateIDs) meter(r Rate, since int64) meter {
 	m := r.meter()
 	if m.interval == 0 {
 		return m
 	}
-	m.since, m.scales = since, s
+	m.since, m.rateIDs = since, s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := [2]int64{m.interval, m.slack}
 	if id, ok := s.ids[key]; ok {
-		m.scale = id
+		m.rateID = id
 		return m
 	}
 	old := []meter{{}}
 	if t := s.table.Load(); t != nil {
 		old = *t
 	}
-	if len(old) > maxScales {
+	if len(old) > maxRateIDs {
 		return m
 	}
 	if s.ids == nil {
 		s.ids = map[[2]int64]uint16{}
 	}
-	m.scale = uint16(len(old))
-	s.ids[key] = m.scale
+	m.rateID = uint16(len(old))
+	s.ids[key] = m.rateID
 	grown := append(old, m) // readers of the old one do not look beyond its end
 	s.table.Store(&grown)
 	return m
@@ -52,14 +52,14 @@ func (s *scales) meter(r Rate, since int64) meter {
 
 // number returns the meter with that number; without an interval where there is
 // none.
-func (s *scales) number(id uint16) meter {
+func (s *rateIDs) number(id uint16) meter {
 	if s == nil || id == 0 {
 		return meter{}
 	}
 	return (*s.table.Load())[id]
 }
 
-// adopt converts a TAT that was counted by another meter. A TAT means nothing
+// convert converts a TAT that was counted by another meter. A TAT means nothing
 // under another rate: with one message an hour and a burst of ten, a spent bucket
 // is ten hours of TAT, and a device whose limit was raised would stand still for
 // them; the other way round a spent bucket of seconds would be a nearly full one
@@ -70,12 +70,12 @@ func (s *scales) number(id uint16) meter {
 // up to the new burst, and gains at the new rate from there on. A full bucket is
 // full under the new limit: a device that was quiet may send the new burst at once, as a
 // device may that was never seen.
-func (m meter) adopt(scale uint16, tat, clock, now int64) int64 {
+func (m meter) convert(scale uint16, tat, clock, now int64) int64 {
 	at := min(max(m.since, clock), now)
 	if tat <= at {
 		return tat // full; how long ago matters to credit, see meter.take
 	}
-	was := m.scales.number(scale)
+	was := m.rateIDs.number(scale)
 	size := m.slack + m.interval
 	if was.interval == 0 {
 		// Not known by which rate: nobody waits longer than for a full bucket.

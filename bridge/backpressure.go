@@ -1,0 +1,47 @@
+package bridge
+
+// maxUnsettled is how many deliveries a lane takes before it asks the connection
+// to pause. A broker's in-flight window is smaller where the broker keeps to it. mosquitto
+// 2.0.11 does not once messages queue: each PUBACK in order puts a
+// whole further window in flight (db__message_delete_outgoing, its issue 2301),
+// so that a long backlog arrives all together. More than the 65,535 packet ids
+// could not be distinguished on redelivery. Their bytes are bounded too
+// (LaneOptions.MaxBytes). QoS 0 messages do not count: they have a bound of their
+// own, beyond which they are dropped, and must not delay the others.
+const maxUnsettled = packetIDs / 8
+
+// Backpressure is implemented by receivers that can ask the connection to stop reading.
+type Backpressure interface {
+	// Ready returns nil if the receiver takes deliveries, else a channel that is
+	// closed when it does again: until then nothing should be read from the
+	// connection. Deliveries that come in spite of that are taken.
+	Ready() <-chan struct{}
+}
+
+var _ Backpressure = (*Lane)(nil)
+
+// Ready implements [Backpressure].
+func (l *Lane) Ready() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bufferFill() < 1 {
+		return nil
+	}
+	if l.ready == nil {
+		l.ready = make(chan struct{})
+	}
+	return l.ready
+}
+
+// resumeReading lets deliveries continue once the lane is at most half full.
+func (l *Lane) resumeReading() {
+	if l.ready != nil && l.bufferFill() <= 0.5 {
+		close(l.ready)
+		l.ready = nil
+	}
+}
+
+// bufferFill is how full the lane is: at 1 it asks the connection to pause.
+func (l *Lane) bufferFill() float64 {
+	return max(float64(l.ring.len()-l.pending)/maxUnsettled, float64(l.bufferedBytes)/float64(l.opts.MaxBytes))
+}

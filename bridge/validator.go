@@ -1,0 +1,288 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"time"
+	"unsafe"
+
+	"mqtt-nats-bridge/subjects"
+)
+
+// validator checks one delivery at a time: it has the verdict and what follows
+// from it. A lane has one and reuses it for each message: its slices alias
+// the delivery and the validator's own buffers. Used only by the reading goroutine; no lock.
+type validator struct {
+	rules   *Rules
+	live    *LiveLimits
+	devices *Budgets
+	tenants *Budgets
+
+	limits   *limitSet // in force for this message
+	topic    []byte    // the device's topic: without the attestation
+	route    int
+	match    subjects.Match
+	attested subjects.Attestation // zero on plain topics
+	cn       []byte
+	subject  []byte
+	escaped  bool // the subject is not the topic with dots
+
+	received int64     // by the bridge's clock, ns since the epoch
+	clock    int64     // of the limits, ns since the epoch
+	sender   deviceRef // whom the message counts for
+	reason   Reason
+	detail   string
+
+	nameBuf    []byte
+	cnBuf      []byte
+	subjectBuf []byte
+	envelope   []byte
+}
+
+func newValidator(o *LaneOptions) *validator {
+	return &validator{rules: o.Rules, live: o.Limits, devices: o.Devices, tenants: o.Tenants}
+}
+
+const (
+	// maxAhead is how far the limiter's clock may be ahead of the bridge's. A
+	// broker node whose clock is further ahead is not believed: what its messages
+	// spent would be missing until then.
+	maxAhead = time.Second
+	// farAhead is the least step of a clock that is taken for its being set.
+	farAhead = 5 * time.Minute
+)
+
+// reject sets the verdict. The latest one counts: a topic without a subject is a bad topic,
+// whatever else is wrong with the message.
+func (v *validator) reject(r Reason, format string, args ...any) {
+	v.reason, v.detail = r, fmt.Sprintf(format, args...)
+}
+
+// read finds out what the message is and who sent it: everything but the rate,
+// which must be charged once only.
+func (v *validator) read(d *Delivery) {
+	v.limits = v.live.current.Load()
+	v.reason, v.detail = Accepted, ""
+	v.topic, v.subject, v.cn = d.Topic, nil, nil
+	v.escaped = false
+	v.sender = deviceRef{}
+	v.attested = subjects.Attestation{}
+	v.route = -1
+	v.received, v.clock = d.ReceivedAt, d.ReceivedAt
+	if v.rules.Attested != nil {
+		a, rest, err := v.rules.Attested.Cut(d.Topic)
+		if errors.Is(err, subjects.ErrNotAttested) {
+			v.notSubscribed()
+			v.count(d)
+			return
+		}
+		if err != nil {
+			v.reject(BadTopic, "the broker's attestation cannot be read: %v", err)
+			v.count(d)
+			return
+		}
+		v.attested, v.topic = a, rest
+		v.clock = limiterTime(a.Millis, d.ReceivedAt)
+		cn, err := subjects.DecodeCN(v.cnBuf[:0], a.CNHex)
+		if err != nil {
+			v.reject(CNMissing, "the broker vouches for no certificate name: %v", err)
+		} else {
+			v.cnBuf, v.cn = cn, cn
+		}
+	}
+	if !v.locate() {
+		v.count(d)
+		return
+	}
+	if v.reason == Accepted {
+		v.check(d)
+	}
+	v.count(d)
+}
+
+// limiterTime is the time that limits go by for a message that the broker received
+// at that time, in ms, and the bridge at now, in ns: after an outage the backlog
+// comes all at once but was sent evenly. A clock too far ahead is not believed.
+func limiterTime(millis, now int64) int64 {
+	if millis > (now+int64(maxAhead))/1e6 {
+		return now
+	}
+	return millis * 1e6
+}
+
+// locate finds the topic's subject.
+func (v *validator) locate() bool {
+	route, ok := v.rules.Topics.Match(v.topic, &v.match)
+	if !ok {
+		if v.rules.Attested == nil && subjects.CheckTopic(v.topic) == nil && !v.rules.Topics.Subscribed(string(v.topic)) {
+			v.notSubscribed()
+		} else { // a lane takes its whole partition
+			v.reject(BadTopic, "the topic matches none of the configured ones")
+		}
+		return false
+	}
+	if err := v.match.CheckDevice(); err != nil {
+		v.reject(BadTopic, "%v", err)
+		return false
+	}
+	// A template that leaves a capture out has short subjects for topics of any length.
+	if len(v.topic) > maxTopic {
+		v.reject(BadTopic, "the topic has %d bytes, %d at most are stored", len(v.topic), maxTopic)
+		return false
+	}
+	template := v.rules.Topics.Route(route).Template
+	v.subjectBuf = template.Append(v.subjectBuf[:0], &v.match)
+	if err := subjects.CheckSubject(v.subjectBuf); err != nil {
+		v.reject(BadTopic, "%v", err)
+		return false
+	}
+	// A capture may begin a subject: there a device would write what looks rejected,
+	// or the notes of a replay.
+	if bytes.HasPrefix(v.subjectBuf, []byte(QuarantineSubject+".")) {
+		v.reject(BadTopic, "subject would begin with quarantine, where rejected messages go")
+		return false
+	}
+	v.route, v.subject = route, v.subjectBuf
+	// An escape is longer than what it stands for.
+	v.escaped = !template.Reversible() || len(v.subject) != len(v.topic)
+	return true
+}
+
+// notSubscribed rejects a topic that no filter of this configuration takes. The copy
+// gets the subject that the topic maps to, so that the stream's limits per subject
+// apply to each topic and not to all of them together.
+func (v *validator) notSubscribed() {
+	v.reject(NotSubscribed, "no configured topic takes it: an earlier subscription of this session still delivers it")
+	v.subjectBuf = subjects.AppendSubject(v.subjectBuf[:0], v.topic)
+	if subjects.CheckSubject(v.subjectBuf) == nil {
+		v.subject = v.subjectBuf
+	}
+}
+
+// check validates certificate name and payload.
+func (v *validator) check(d *Delivery) {
+	if v.rules.Attested != nil && !v.owns(v.cn) {
+		v.reject(CNMismatch, "the certificate is that of %s, the topic belongs to %s", excerpt(v.cn), excerpt(v.name()))
+		return
+	}
+	if v.rules.Registry != nil && !v.certified() {
+		return
+	}
+	// A payload that came cut is over the limit of the packet size.
+	if limit := min(v.limits.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
+		v.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
+		return
+	}
+	if v.rules.format(v.route) == Envelope && !v.wrap(d) {
+		v.reject(BadPayload, "%s", notJSON(d.Payload))
+	}
+}
+
+// owns reports whether cn is exactly tenant/device of the topic, byte for byte.
+func (v *validator) owns(cn []byte) bool {
+	tenant, device := v.match.Tenant(), v.match.Device()
+	return len(cn) == len(tenant)+1+len(device) &&
+		bytes.HasPrefix(cn, tenant) && cn[len(tenant)] == '/' && bytes.HasSuffix(cn, device)
+}
+
+// name is tenant/device of the topic.
+func (v *validator) name() []byte {
+	v.nameBuf = append(v.nameBuf[:0], v.match.Tenant()...)
+	v.nameBuf = append(v.nameBuf, '/')
+	v.nameBuf = append(v.nameBuf, v.match.Device()...)
+	return v.nameBuf
+}
+
+// unattested is whom messages count for that nobody vouches for. It is no
+// device's name: those have a slash.
+var unattested = []byte("unattested")
+
+// count finds the entry that the message counts for: the device that the broker
+// says sent it. An impostor is counted under its own name, so that it cannot use
+// up what its victim may send. A message under one subject more than a device may
+// use has none, not in quarantine either.
+func (v *validator) count(d *Delivery) {
+	name := unattested
+	switch {
+	case v.rules.Attested != nil && v.cn != nil:
+		name = v.cn
+	case v.rules.Attested != nil || v.route < 0:
+	case !v.match.Pattern().NamesDevice():
+		// Each topic has a budget and a quarantine bound of its own.
+		v.nameBuf = append(append(v.name(), '/'), v.topic...)
+		name = v.nameBuf
+	default:
+		name = v.name()
+	}
+	var ok bool
+	v.sender, ok = v.devices.receiveKind(name, d.ReceivedAt, v.kind(), v.limits.Subjects)
+	if ok {
+		return
+	}
+	v.subject = nil
+	if v.reason == Accepted {
+		v.reject(BadTopic, "the device has used %d subjects, no more are allowed to it", v.limits.Subjects)
+	}
+}
+
+// kind is what the subject is without the names of tenant and device; 0: there is
+// none.
+func (v *validator) kind() uint64 {
+	if v.subject == nil || v.limits.Subjects <= 0 {
+		return 0
+	}
+	seed := v.devices.seed
+	if v.reason == CNMismatch || v.reason == CNMissing || v.reason == NotSubscribed {
+		return maphash.Bytes(seed, v.subject) | 1 // of another device's, or of nobody's
+	}
+	h := uint64(v.route)
+	tenant, device := unsafe.SliceData(v.match.Tenant()), unsafe.SliceData(v.match.Device())
+	for i := range v.match.Len() {
+		capture := v.match.At(i)
+		if at := unsafe.SliceData(capture); at != tenant && at != device {
+			h = h*0x9e3779b97f4a7c15 + maphash.Bytes(seed, capture)
+		}
+	}
+	return h | 1
+}
+
+// reported counts the rejection and reports whether the device's bound allows a copy
+// in quarantine.
+func (v *validator) reported(d *Delivery) bool {
+	size := len(v.kept(d)) + min(len(v.topic), subjects.MaxSubjectBytes)
+	return v.devices.reject(v.sender, v.reason, v.limits.quarantine.meter, v.clock, size)
+}
+
+// charge takes the message off its device's and its tenant's budget.
+func (v *validator) charge(credit int64) {
+	if v.reason != Accepted {
+		return
+	}
+	device := v.limits.ofDevice(v.match.Tenant(), v.match.Device())
+	if !v.devices.take(v.sender, device.meter, v.clock, credit) {
+		v.reject(RateLimited, "the device sends more than %g messages per second (burst %d)",
+			device.Rate.Rate, device.Burst)
+		return
+	}
+	whole := v.limits.ofTenant(v.match.Tenant())
+	if whole.interval == 0 {
+		return
+	}
+	if !v.chargeTenant(whole.meter) {
+		v.devices.refund(v.sender, device.meter)
+		v.reject(TenantRateLimited, "the tenant's devices together send more than %g messages per second (burst %d)",
+			whole.Rate.Rate, whole.Burst)
+	}
+}
+
+// chargeTenant takes the message off its tenant's budget. On plain topics that
+// reaches as far back as any lane still has to catch up: they share the budget.
+func (v *validator) chargeTenant(m meter) bool {
+	tenant := v.tenants.receive(v.match.Tenant(), v.received)
+	if v.rules.Attested == nil {
+		return v.tenants.take(tenant, m, v.clock, v.tenants.arrears.longest.Load())
+	}
+	return v.tenants.takeDated(tenant, m, max(v.clock, v.received-historyReach))
+}
