@@ -7,7 +7,7 @@ type checkCommand struct{}
 
 // Help is what --help says beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints every key of the configuration in force, with the source of each value that is not the default; secrets are not shown. The exit code is 2 if the configuration is at fault.
+	return `Prints every key of the configuration in force, with the source of each value that is not the default; secrets are not shown. The exit code is 2 if the configuration is invalid.
 
 Example: ingest check -c ingest.yaml`
 }

@@ -31,7 +31,7 @@ Without any configuration it connects to nats://127.0.0.1:4222 and postgres://po
 
 Any number of ingest processes may run at once: they share the work.
 
-Exit codes: 0 it worked; 1 it failed while running; 2 the configuration or the command line is at fault.`
+Exit codes: 0 it worked; 1 it failed while running; 2 the configuration or the command line is invalid.`
 
 // program is what the commands share.
 type program struct {

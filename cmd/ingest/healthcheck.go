@@ -27,9 +27,9 @@ func (h *healthcheckCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if c.Admin.Listen == "" {
-		faults := &config.Faults{}
-		faults.Add(c.Fault("admin.listen", "is empty, so there is nothing to ask; write an address like 127.0.0.1:9465"))
-		return faults
+		errs := &config.Errors{}
+		errs.Add(c.ErrorAt("admin.listen", "is empty, so there is nothing to ask; write an address like 127.0.0.1:9465"))
+		return errs
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()

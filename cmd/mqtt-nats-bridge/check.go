@@ -29,7 +29,7 @@ With --connect it tries what the bridge will need: address, TLS, credentials and
 
 With --device-url it also connects as a device, then as the bridge under the same client id, which no lane has. If that ends the device's connection, a device can take over the session of a lane, and the check fails. It subscribes to nothing and publishes nothing, but EMQX's presence rule reports the device's connection: use a certificate made for it.
 
-The exit code is 1 if a check failed, 2 if the configuration is at fault.
+The exit code is 1 if a check failed, 2 if the configuration is invalid.
 
 Example: mqtt-nats-bridge check --connect -c bridge.yaml`
 }

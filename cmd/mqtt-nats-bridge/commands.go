@@ -40,7 +40,7 @@ Try it, with nothing installed:
 
     mqtt-nats-bridge demo
 
-Exit codes: 0 it worked; 1 it failed while running, or a check failed; 2 the configuration or the command line is at fault.`
+Exit codes: 0 it worked; 1 it failed while running, or a check failed; 2 the configuration or the command line is invalid.`
 
 // program is what the commands share.
 type program struct {

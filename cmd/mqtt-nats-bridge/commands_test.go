@@ -70,9 +70,9 @@ func TestExitCodes(t *testing.T) {
 		"no topic":                  {[]string{"map"}, 2, "expected \"<topic> ...\"\nExample: mqtt-nats-bridge map tenant/acme/"},
 		"--set without a value":     {[]string{"check", "--set", "mqtt.url"}, 2, "write KEY=VALUE"},
 		"--set of no key":           {[]string{"check", "--set", "mqtt.ulr=x"}, 2, "did you mean mqtt.url?"},
-		"run, wrong configuration":  {[]string{"--config", wrong}, 2, "2 faults in the configuration"},
-		"map, wrong configuration":  {[]string{"map", "--config", wrong, "t"}, 2, "2 faults in the configuration"},
-		"no such file":              {[]string{"check", "-c", "/nowhere/bridge.yaml"}, 2, "1 fault in the configuration"},
+		"run, wrong configuration":  {[]string{"--config", wrong}, 2, "2 errors in the configuration"},
+		"map, wrong configuration":  {[]string{"map", "--config", wrong, "t"}, 2, "2 errors in the configuration"},
+		"no such file":              {[]string{"check", "-c", "/nowhere/bridge.yaml"}, 2, "1 error in the configuration"},
 		"pattern that means nothing": {[]string{"check", "--set", "topics=a/{tenant}/b"}, 2,
 			"it lacks {device}"},
 	} {
@@ -101,7 +101,7 @@ nats:
 `), 0o600))
 	got := finish(t, cmd)
 	require.Equal(t, 2, got.code)
-	golden(t, "faults", got.err)
+	golden(t, "errors", got.err)
 }
 
 func TestFaultsOfTopicsComeWithAllOthers(t *testing.T) {
@@ -125,7 +125,7 @@ streams:
 `), 0o600))
 	got := finish(t, cmd)
 	require.Equal(t, 2, got.code)
-	golden(t, "faults-topics", got.err)
+	golden(t, "errors-topics", got.err)
 }
 
 func TestMapFollowsATopic(t *testing.T) {

@@ -61,17 +61,17 @@ func (g *gateCommand) Run(ctx context.Context, p *program) error {
 
 // complete fills in what the configuration says, and refuses one that says too little.
 func (g *gateCommand) complete(c *config.Config) error {
-	faults := &config.Faults{}
+	errs := &config.Errors{}
 	if c.MQTT.EMQX.API.IsZero() {
-		faults.Add(c.Fault("mqtt.emqx.api", "is not given, so there is no API to open the listener with; write it like http://emqx:18083"))
+		errs.Add(c.ErrorAt("mqtt.emqx.api", "is not given, so there is no API to open the listener with; write it like http://emqx:18083"))
 	}
 	if len(g.Bridge) == 0 {
 		if c.Admin.Listen == "" {
-			faults.Add(c.Fault("admin.listen", "is empty, so there is no bridge to ask; give --bridge"))
+			errs.Add(c.ErrorAt("admin.listen", "is empty, so there is no bridge to ask; give --bridge"))
 		}
 		g.Bridge = []string{c.Admin.Listen}
 	}
-	return faults.Err()
+	return errs.Err()
 }
 
 // ready returns nil if one of the bridges is ready, otherwise what each of them says.

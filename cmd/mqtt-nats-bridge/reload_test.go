@@ -101,7 +101,7 @@ func TestAFaultInTheFileChangesNothing(t *testing.T) {
 	said := r.seen.String()
 	require.Contains(t, said, `bridge.yaml:3: limits.payload: \"big\" is not a size`)
 	require.Contains(t, said, `bridge.yaml:4: log.levle: unknown key`)
-	require.Contains(t, said, `"faults":2`)
+	require.Contains(t, said, `"errors":2`)
 	require.Equal(t, 5.0, r.status().Limits.Device.Rate)
 
 	require.NoError(t, os.Remove(r.file))

@@ -24,7 +24,7 @@ type runCommand struct{}
 func (runCommand) Help() string {
 	return `Connects to the broker and to NATS, makes the streams that are missing, and carries messages until a signal ends it. A broker or a NATS server that cannot be reached is no failure: the bridge logs it, is not ready (see /readyz) and goes on trying.
 
-SIGHUP reads file, environment and flags again. Limits, the bound of the quarantine and the level of the log change at once; what else differs is named in the log and needs a restart. With a fault in it nothing changes.
+SIGHUP reads file, environment and flags again. Limits, the bound of the quarantine and the level of the log change at once; what else differs is named in the log and needs a restart. With an error in it nothing changes.
 
 The first SIGTERM or SIGINT stops it in order: nothing new is taken, what is in flight is stored and acknowledged, for at most stop_timeout; what is left then stays with the broker, which delivers it again. A second signal ends it at once, with exit code 1.
 

@@ -17,7 +17,7 @@ type settings struct {
 	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Any key of the configuration by its path, like limits.payload=64KiB; may be given again. Not for secrets, which other users of the machine would see."`
 }
 
-// load reads the configuration. The error is a *config.Faults or a cli.UsageError.
+// load reads the configuration. The error is a *config.Errors or a cli.UsageError.
 func (p *program) load() (*config.Config, error) {
 	flags, err := p.settings.flags()
 	if err != nil {

@@ -84,9 +84,9 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if c.Streams.Manage == config.ManageOff {
-		faults := &config.Faults{}
-		faults.Add(c.Fault("streams.manage", "is off: the streams are externally managed; write create or verify to apply them"))
-		return faults
+		errs := &config.Errors{}
+		errs.Add(c.ErrorAt("streams.manage", "is off: the streams are externally managed; write create or verify to apply them"))
+		return errs
 	}
 	t, err := openStreams(c, plan)
 	if err != nil {

@@ -22,7 +22,7 @@ const (
 // ErrSaid ends a command with ExitFailed; what is wrong has been printed.
 var ErrSaid = errors.New("said already")
 
-// UsageError is a fault of the command line, or of how the command was called.
+// UsageError is an error of the command line, or of how the command was called.
 type UsageError struct{ Err error }
 
 // Error implements error.
@@ -48,18 +48,18 @@ func WithExample(err error) error {
 // Conclude prints what is wrong for a reader, not as a log line, and returns the
 // exit code.
 func Conclude(w io.Writer, program string, err error) int {
-	var faults *config.Faults
+	var errs *config.Errors
 	var usage UsageError
 	switch {
 	case err == nil:
 		return ExitOK
 	case errors.Is(err, ErrSaid):
 		return ExitFailed
-	case errors.As(err, &faults):
-		fmt.Fprintln(w, faults)
-		count := "1 fault"
-		if n := len(faults.List); n > 1 {
-			count = fmt.Sprintf("%d faults", n)
+	case errors.As(err, &errs):
+		fmt.Fprintln(w, errs)
+		count := "1 error"
+		if n := len(errs.List); n > 1 {
+			count = fmt.Sprintf("%d errors", n)
 		}
 		fmt.Fprintf(w, "%s in the configuration\n", count)
 		return ExitUsage

@@ -12,8 +12,8 @@ import (
 // Failed logs why a daemon ends, a line of the log for each line of the error, and returns
 // an error that [Conclude] does not print again. Errors of the configuration are left to it.
 func Failed(log zerolog.Logger, err error) error {
-	var faults *config.Faults
-	if err == nil || errors.As(err, &faults) || errors.Is(err, ErrSaid) {
+	var errs *config.Errors
+	if err == nil || errors.As(err, &errs) || errors.Is(err, ErrSaid) {
 		return err
 	}
 	for line := range strings.Lines(err.Error()) {

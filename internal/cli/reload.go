@@ -40,13 +40,13 @@ func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (ch
 
 // notReloaded logs every error by itself: each has its own line in the file.
 func notReloaded(log zerolog.Logger, err error) {
-	var faults *config.Faults
-	if !errors.As(err, &faults) {
+	var errs *config.Errors
+	if !errors.As(err, &errs) {
 		log.Error().Str("component", "configuration").Err(err).Msg("configuration not read again; nothing has changed")
 		return
 	}
-	for _, f := range faults.List {
-		log.Error().Str("component", "configuration").Str("fault", f.Error()).Msg("fault in the configuration")
+	for _, e := range errs.List {
+		log.Error().Str("component", "configuration").Str("error", e.Error()).Msg("error in the configuration")
 	}
-	log.Error().Str("component", "configuration").Int("faults", len(faults.List)).Msg("configuration not read again; nothing has changed")
+	log.Error().Str("component", "configuration").Int("errors", len(errs.List)).Msg("configuration not read again; nothing has changed")
 }

@@ -1,6 +1,6 @@
 // Package config is the bridge's configuration: one YAML file, the environment
 // and the command line become one checked [Config], or one list of everything
-// that is wrong with them ([Faults]).
+// that is wrong with them ([Errors]).
 //
 // The struct tags of this file are the single source for keys, defaults,
 // bounds, environment variables and the reference in docs/configuration.md:
@@ -227,7 +227,7 @@ type Account struct {
 	TLS          NATSTLS `yaml:"tls" doc:"Certificates for NATS, read again at each connect. With any of these the connection is never plain text."`
 }
 
-// StrictOrder is whether the order of each device holds under every fault.
+// StrictOrder is whether the order of each device holds under every error.
 type StrictOrder string
 
 // The ways with order.

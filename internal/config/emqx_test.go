@@ -41,7 +41,7 @@ func TestEMQX(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.Equal(t, []string{step.want}, faults(t, Sources{Env: step.env}))
+			require.Equal(t, []string{step.want}, errorsOf(t, Sources{Env: step.env}))
 		})
 	}
 }

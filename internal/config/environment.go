@@ -48,7 +48,7 @@ func (l *loader) environment(environ []string) {
 	}
 }
 
-// unknownVariable: what looks like a typing error is a fault, for the setting
+// unknownVariable: what looks like a typing error is an error, for the setting
 // would be lost silently. Anything else may be another program's: a Kubernetes
 // service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
 func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) {
@@ -69,10 +69,10 @@ func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) 
 		return strings.Compare(a, b)
 	})
 	if len(candidates) > 0 {
-		l.fault(o, "", "unknown variable; did you mean "+candidates[0]+"?")
+		l.errorAt(o, "", "unknown variable; did you mean "+candidates[0]+"?")
 		return
 	}
-	l.p.warnings = append(l.p.warnings, o.fault("", "is no setting of "+l.program.name+"; it is ignored"))
+	l.p.warnings = append(l.p.warnings, o.errorAt("", "is no setting of "+l.program.name+"; it is ignored"))
 }
 
 // serviceVariable reports whether Kubernetes makes such names for services.

@@ -86,7 +86,7 @@ func TestEveryKeyIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 			ld.defaults()
 			ld.environment(s.Env)
 			ld.flags(s.Flags)
-			require.NoError(t, ld.faults.Err(), l.path)
+			require.NoError(t, ld.errs.Err(), l.path)
 			got := ld.leaves[l.path]
 			require.Equal(t, source, c.origin(l.path).name)
 			switch {
@@ -151,9 +151,9 @@ func TestTopicsFromTheEnvironment(t *testing.T) {
 	require.Equal(t, "b,c/{tenant}/{device}", c.Topics[1].Topic)
 
 	require.Equal(t, []string{`BRIDGE_TOPICS: topics[0].format: "xml" is not known; write raw or envelope`},
-		faults(t, Sources{Env: []string{`BRIDGE_TOPICS=[{topic: a, format: xml}]`}}))
+		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[{topic: a, format: xml}]`}}))
 	require.Equal(t, []string{`BRIDGE_TOPICS: is not YAML: did not find expected ',' or ']'; within [ ] and { } put a text that holds braces or commas in quotes`},
-		faults(t, Sources{Env: []string{`BRIDGE_TOPICS=[a/{tenant}/b]`}}))
+		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[a/{tenant}/b]`}}))
 }
 
 func TestForeignVariablesDoNotStopTheStart(t *testing.T) {

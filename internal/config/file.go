@@ -22,7 +22,7 @@ func (l *loader) file(name string) {
 	o := origin{layer: byFile, name: name}
 	data, err := readFile(name, maxFile)
 	if err != nil {
-		l.fault(o, "", "the configuration file "+err.Error())
+		l.errorAt(o, "", "the configuration file "+err.Error())
 		return
 	}
 	if n, ok := l.document(data, o, ""); ok {
@@ -31,12 +31,12 @@ func (l *loader) file(name string) {
 }
 
 // document parses one YAML document; false where there is none to read, be it
-// because of a fault or because it is empty.
+// because of an error or because it is empty.
 func (l *loader) document(data []byte, o origin, path string) (*yaml.Node, bool) {
 	// Duplicate keys are found by section, which names both lines.
 	dec, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithUniqueKeys(false))
 	if err != nil {
-		l.fault(o, path, "set up the YAML reader: "+err.Error())
+		l.errorAt(o, path, "set up the YAML reader: "+err.Error())
 		return nil, false
 	}
 	var doc, more yaml.Node
@@ -48,7 +48,7 @@ func (l *loader) document(data []byte, o origin, path string) (*yaml.Node, bool)
 		return nil, false
 	}
 	if err := dec.Load(&more); err == nil {
-		l.fault(o.at(&more), path, "holds a second document; one --- at most, at the top")
+		l.errorAt(o.at(&more), path, "holds a second document; one --- at most, at the top")
 		return nil, false
 	} else if !errors.Is(err, io.EOF) {
 		l.syntax(err, o, path)
@@ -61,7 +61,7 @@ func (l *loader) document(data []byte, o origin, path string) (*yaml.Node, bool)
 }
 
 // syntax reports what the YAML parser could not read. Nothing after it is read,
-// so it stays the file's only fault.
+// so it stays the file's only error.
 func (l *loader) syntax(err error, o origin, path string) {
 	message := "is not YAML"
 	var le *yaml.LoadError
@@ -98,7 +98,7 @@ func (l *loader) section(n *yaml.Node, s *section, o origin) {
 		return // all its keys are commented out
 	}
 	if value.Kind != yaml.MappingNode {
-		l.fault(o.at(n), s.path, "is "+kindOf(value)+", not a section; write keys below it, each as key: value, with a space after the colon")
+		l.errorAt(o.at(n), s.path, "is "+kindOf(value)+", not a section; write keys below it, each as key: value, with a space after the colon")
 		return
 	}
 	lines := map[string]int{}
@@ -107,7 +107,7 @@ func (l *loader) section(n *yaml.Node, s *section, o origin) {
 		key := resolve(k).Value
 		at := o.at(k)
 		if first, twice := lines[key]; twice {
-			l.fault(at, join(s.path, showKey(key)), fmt.Sprintf("is given twice, first on line %d; keep one", first))
+			l.errorAt(at, join(s.path, showKey(key)), fmt.Sprintf("is given twice, first on line %d; keep one", first))
 			continue
 		}
 		lines[key] = k.Line
@@ -119,11 +119,11 @@ func (l *loader) section(n *yaml.Node, s *section, o origin) {
 		case leaf != nil:
 			l.scalar(v, leaf, o)
 		case key == "<<":
-			l.fault(at, join(s.path, "<<"), "merge keys are not supported; write the keys out")
+			l.errorAt(at, join(s.path, "<<"), "merge keys are not supported; write the keys out")
 		case showKey(key) != key:
-			l.fault(at, join(s.path, showKey(key)), "unknown key; is a space missing after the colon?")
+			l.errorAt(at, join(s.path, showKey(key)), "unknown key; is a space missing after the colon?")
 		default:
-			l.fault(at, join(s.path, key), l.unknownKey(s, key))
+			l.errorAt(at, join(s.path, key), l.unknownKey(s, key))
 		}
 	}
 }
@@ -234,7 +234,7 @@ func kindOf(n *yaml.Node) string {
 	return "a single value"
 }
 
-// showKey is a key as faults show it: in password:hunter2, which YAML reads as
+// showKey is a key as errors show it: in password:hunter2, which YAML reads as
 // one key, only what comes before the colon.
 func showKey(key string) string {
 	if i := strings.IndexAny(key, ":= \t"); i >= 0 {
@@ -276,7 +276,7 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// reason is the cause inside a path error, whose name the fault already shows.
+// reason is the cause inside a path error, whose name the error already shows.
 func reason(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

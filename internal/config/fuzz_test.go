@@ -15,9 +15,9 @@ import (
 // canary is a password that nothing may show.
 const canary = "canary-83c1f0d2"
 
-// Whatever stands in the file or the environment: a complete Config or Faults. What
+// Whatever stands in the file or the environment: a complete Config or Errors. What
 // was read can be written, into a file or the environment, and is read the same; and
-// no fault and no listing shows a secret.
+// no error and no listing shows a secret.
 func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -65,7 +65,7 @@ func TestAConfigurationWrittenOutIsReadTheSame(t *testing.T) {
 	} {
 		c := loadText(t, name, []byte(file), withCanary())
 		if c == nil {
-			t.Fatalf("%q has faults", file)
+			t.Fatalf("%q has errors", file)
 		}
 		requireWrittenIsRead(t, name, c, standard)
 	}
@@ -75,7 +75,7 @@ func TestAConfigurationWrittenOutIsReadTheSame(t *testing.T) {
 func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	t.Helper()
 	if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
-		t.Fatal("load an incomplete configuration without a fault")
+		t.Fatal("load an incomplete configuration without an error")
 	}
 	want := values(c)
 	leaves := written(c, standard)
@@ -91,7 +91,7 @@ func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	}
 }
 
-// loadText loads a file and an environment; nil where they have faults.
+// loadText loads a file and an environment; nil where they have errors.
 func loadText(t testing.TB, name string, file []byte, environ []string) *Config {
 	t.Helper()
 	if err := os.WriteFile(name, file, 0o600); err != nil {
@@ -105,9 +105,9 @@ func loadText(t testing.TB, name string, file []byte, environ []string) *Config 
 	if strings.Contains(shown, canary) {
 		t.Fatalf("a secret is shown: %s", shown)
 	}
-	var faults *Faults
-	if err != nil && (!errors.As(err, &faults) || len(faults.List) == 0) {
-		t.Fatalf("fail without faults: %v", err)
+	var errs *Errors
+	if err != nil && (!errors.As(err, &errs) || len(errs.List) == 0) {
+		t.Fatalf("fail without errors: %v", err)
 	}
 	return c
 }

@@ -25,16 +25,16 @@ func golden(t *testing.T, name, got string) {
 
 func TestEveryFaultIsReportedWithItsLine(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/faults.*.yaml")
+	files, err := filepath.Glob("testdata/errors.*.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
 			_, err := Load(Sources{File: file})
-			var faults *Faults
-			require.ErrorAs(t, err, &faults)
-			require.NotContains(t, err.Error(), "hunter2", "a secret in a fault")
+			var errs *Errors
+			require.ErrorAs(t, err, &errs)
+			require.NotContains(t, err.Error(), "hunter2", "a secret in an error")
 			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
 		})
 	}

@@ -80,8 +80,8 @@ const (
 )
 
 // LoadIngest is [Load] for ingest: INGEST_… variables, DATABASE_URL and NATS_URL.
-// check adds faults as [Sources].Check does.
-func LoadIngest(s Sources, check func(*Ingest) []Fault) (*Ingest, error) {
+// check adds errors as [Sources].Check does.
+func LoadIngest(s Sources, check func(*Ingest) []Error) (*Ingest, error) {
 	c := &Ingest{}
 	l := loaderOf(ingestProgram(), c, &c.provenance)
 	l.read(s)
@@ -93,7 +93,7 @@ func LoadIngest(s Sources, check func(*Ingest) []Fault) (*Ingest, error) {
 	if check != nil {
 		l.further(check(c))
 	}
-	if err := l.faults.Err(); err != nil {
+	if err := l.errs.Err(); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -16,11 +16,11 @@ func loadIngest(t *testing.T, yaml string, env ...string) *Ingest {
 	return c
 }
 
-// ingestFaults is as faults.
-func ingestFaults(t *testing.T, s Sources) []string {
+// ingestErrors is as errors.
+func ingestErrors(t *testing.T, s Sources) []string {
 	t.Helper()
 	_, err := LoadIngest(s, nil)
-	var all *Faults
+	var all *Errors
 	require.ErrorAs(t, err, &all)
 	return strings.Split(strings.ReplaceAll(err.Error(), filepath.Dir(s.File)+"/", ""), "\n")
 }
@@ -54,7 +54,7 @@ func TestEveryKeyOfIngestIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 			ld.defaults()
 			ld.environment(s.Env)
 			ld.flags(s.Flags)
-			require.NoError(t, ld.faults.Err(), l.path)
+			require.NoError(t, ld.errs.Err(), l.path)
 			require.Equal(t, source, c.origin(l.path).name)
 			if got := ld.leaves[l.path]; got.kind() == "secret" {
 				require.Equal(t, value, got.value.Interface().(Secret).Reveal())
@@ -82,7 +82,7 @@ func TestIngestHonoursWhatEveryProgramOfItsKindDoes(t *testing.T) {
 
 func TestFaultsOfIngestAreReportedTogether(t *testing.T) {
 	t.Parallel()
-	got := ingestFaults(t, Sources{File: write(t, "ingest.yaml", `
+	got := ingestErrors(t, Sources{File: write(t, "ingest.yaml", `
 database:
   url: mysql://u:hunter2@db/x
   timeout: soon
@@ -93,10 +93,10 @@ commands: {stream: SHADOW, consumer: ingest-shadow}
 batch: {mesages: 5}
 admin: {listen: nowhere}
 `), Env: []string{"INGEST_BATCH_FLUSH=1h", "INGEST_BATCH_FLUHS=1s"}})
-	golden(t, "testdata/ingest-faults.golden", strings.Join(got, "\n")+"\n")
+	golden(t, "testdata/ingest-errors.golden", strings.Join(got, "\n")+"\n")
 	require.NotContains(t, strings.Join(got, ""), "hunter2")
 	require.Equal(t, []string{"INGEST_TELEMETRY_STREAM: is empty, and so are all other streams: there is nothing to do; name one"},
-		ingestFaults(t, Sources{Env: []string{"INGEST_TELEMETRY_STREAM=", "INGEST_SHADOW_STREAM=", "INGEST_COMMANDS_STREAM="}}))
+		ingestErrors(t, Sources{Env: []string{"INGEST_TELEMETRY_STREAM=", "INGEST_SHADOW_STREAM=", "INGEST_COMMANDS_STREAM="}}))
 	require.Equal(t, []string{"ingest.yaml:1: database.password: gives a password, and so does database.url; keep one of the two"},
-		ingestFaults(t, Sources{File: write(t, "ingest.yaml", "database: {url: 'postgres://u:p@h/x', password: q}")}))
+		ingestErrors(t, Sources{File: write(t, "ingest.yaml", "database: {url: 'postgres://u:p@h/x', password: q}")}))
 }

@@ -49,7 +49,7 @@ func (l *loader) leafRules() {
 	}
 	needs := func(given bool, path, what string) {
 		if !given && l.sound(path) {
-			l.fault(l.c.origin("nats.mode"), path, "is missing, and nats.mode is leaf; "+what)
+			l.errorAt(l.c.origin("nats.mode"), path, "is missing, and nats.mode is leaf; "+what)
 		}
 	}
 	needs(!leaf.URL.IsZero(), "nats.leaf.url", "write the hub's listener for leaf nodes, like nats-leaf://hub:7422")

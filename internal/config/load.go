@@ -16,16 +16,16 @@ type Sources struct {
 	// Flags are the values of the command line; of two for one path the later
 	// wins.
 	Flags []Flag
-	// Check adds faults that only those can see who give values their
-	// meaning; see Config.Fault. It gets what could be read, which may be at
-	// fault already: what it says about such a value is dropped. [Load] alone
+	// Check adds errors that only those can see who give values their
+	// meaning; see Config.ErrorAt. It gets what could be read, which may be
+	// wrong already: what it says about such a value is dropped. [Load] alone
 	// calls it.
-	Check func(*Config) []Fault
+	Check func(*Config) []Error
 }
 
 // Flag is a value from the command line.
 type Flag struct {
-	// Name is the flag as typed, for faults: --mqtt-url. Empty: --Path.
+	// Name is the flag as typed, for errors: --mqtt-url. Empty: --Path.
 	Name string
 	// Path is the dotted path of the key: mqtt.url.
 	Path string
@@ -33,8 +33,8 @@ type Flag struct {
 	Value string
 }
 
-// Load reads all sources and checks the whole. The error is always a *[Faults]
-// that holds everything wrong, not only the first; without faults the Config is
+// Load reads all sources and checks the whole. The error is always a *[Errors]
+// that holds everything wrong, not only the first; without errors the Config is
 // complete. The files that the configuration names are opened here; none is
 // passed over because it is missing.
 func Load(s Sources) (*Config, error) {
@@ -47,7 +47,7 @@ func Load(s Sources) (*Config, error) {
 	if s.Check != nil {
 		l.further(s.Check(c))
 	}
-	if err := l.faults.Err(); err != nil {
+	if err := l.errs.Err(); err != nil {
 		return nil, err
 	}
 	l.warn()
@@ -61,7 +61,7 @@ type loader struct {
 	c       *Config // nil: another program's
 	root    *section
 	leaves  map[string]*leaf
-	faults  Faults
+	errs    Errors
 	// bad are the paths whose value could not be read: no rule is applied to
 	// the default that stands in for them.
 	bad map[string]bool
@@ -92,17 +92,17 @@ func (l *loader) read(s Sources) {
 	l.files()
 }
 
-func (l *loader) fault(o origin, path, message string) {
-	l.faults.Add(o.fault(path, message))
+func (l *loader) errorAt(o origin, path, message string) {
+	l.errs.Add(o.errorAt(path, message))
 }
 
-// further adds faults of values that have none yet: a pattern that is no text
+// further adds errors of values that have none yet: a pattern that is no text
 // must not also be called a pattern that means nothing.
-func (l *loader) further(faults []Fault) {
-	known := slices.Clone(l.faults.List)
-	for _, f := range faults {
-		if !slices.ContainsFunc(known, func(k Fault) bool { return within(f.Path, k.Path) || within(k.Path, f.Path) }) {
-			l.faults.Add(f)
+func (l *loader) further(errs []Error) {
+	known := slices.Clone(l.errs.List)
+	for _, f := range errs {
+		if !slices.ContainsFunc(known, func(k Error) bool { return within(f.Path, k.Path) || within(k.Path, f.Path) }) {
+			l.errs.Add(f)
 		}
 	}
 }
@@ -119,7 +119,7 @@ func (l *loader) defaults() {
 			return
 		}
 		if err := leaf.set(leaf.def); err != nil {
-			l.fault(origin{}, leaf.path, "default "+err.Error())
+			l.errorAt(origin{}, leaf.path, "default "+err.Error())
 		}
 	})
 	if l.c != nil {
@@ -138,7 +138,7 @@ func (l *loader) set(leaf *leaf, text string, o origin) {
 
 func (l *loader) reject(path string, o origin, message string) {
 	l.bad[path] = true
-	l.fault(o, path, message)
+	l.errorAt(o, path, message)
 }
 
 func (l *loader) accept(path string, o origin) {
@@ -158,7 +158,7 @@ func (l *loader) flags(flags []Flag) {
 			if near := nearest(f.Path, l.paths()); near != "" {
 				message += "; did you mean " + near + "?"
 			}
-			l.fault(o, f.Path, message)
+			l.errorAt(o, f.Path, message)
 			continue
 		}
 		l.text(leaf, f.Value, o)

@@ -26,12 +26,12 @@ func load(t *testing.T, yaml string, env ...string) *Config {
 	return c
 }
 
-// faults is what Load says about a configuration, a line a fault, with the
+// errors is what Load says about a configuration, a line an error, with the
 // directory of the file left out.
-func faults(t *testing.T, s Sources) []string {
+func errorsOf(t *testing.T, s Sources) []string {
 	t.Helper()
 	_, err := Load(s)
-	var all *Faults
+	var all *Errors
 	require.ErrorAs(t, err, &all)
 	lines := strings.Split(err.Error(), "\n")
 	for i := range lines {
@@ -127,7 +127,7 @@ func TestFullExampleLoadsAndNamesEveryKey(t *testing.T) {
 
 func TestFaultsOfAllSourcesComeAtOnceInOrder(t *testing.T) {
 	t.Parallel()
-	got := faults(t, Sources{
+	got := errorsOf(t, Sources{
 		File:  write(t, "bridge.yaml", "log: {level: loud}\nmqtt:\n  keepalive: abc\n"),
 		Env:   []string{"BRIDGE_MQTT_KEEPALIVE=xyz", "NATS_URL=ftp://x", "BRIDGE_LANE_LINGR=1ms"},
 		Flags: []Flag{{Name: "--stop", Path: "stop_timeout", Value: "soon"}, {Path: "mqtt.ur", Value: "x"}},
@@ -145,10 +145,10 @@ func TestFaultsOfAllSourcesComeAtOnceInOrder(t *testing.T) {
 
 func TestWhatOthersFindComesInTheSameList(t *testing.T) {
 	t.Parallel()
-	check := func(c *Config) []Fault {
-		return []Fault{c.Fault("topics[0].topic", "means nothing"), c.Fault("topics", "are few"), c.Fault("mqtt.url", "is slow"), c.Fault("mqtt.share", "is odd")}
+	check := func(c *Config) []Error {
+		return []Error{c.ErrorAt("topics[0].topic", "means nothing"), c.ErrorAt("topics", "are few"), c.ErrorAt("mqtt.url", "is slow"), c.ErrorAt("mqtt.share", "is odd")}
 	}
-	got := faults(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt:\n  url: mqtt://h\n  keepalive: abc\ntopics:\n- topic: a/{tenant}/{device}\n")})
+	got := errorsOf(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt:\n  url: mqtt://h\n  keepalive: abc\ntopics:\n- topic: a/{tenant}/{device}\n")})
 	require.Equal(t, []string{
 		`mqtt.share: is odd`,
 		`bridge.yaml:2: mqtt.url: is slow`,
@@ -156,8 +156,8 @@ func TestWhatOthersFindComesInTheSameList(t *testing.T) {
 		`bridge.yaml:5: topics[0].topic: means nothing`,
 		`bridge.yaml:5: topics: are few`,
 	}, got)
-	got = faults(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt: {url: ftp://h}\ntopics: [a/+]\n")})
-	require.Len(t, got, 3, "not what holds a fault already, nor what is in it: %q", got)
+	got = errorsOf(t, Sources{Check: check, File: write(t, "bridge.yaml", "mqtt: {url: ftp://h}\ntopics: [a/+]\n")})
+	require.Len(t, got, 3, "not what has an error already, nor what is in it: %q", got)
 	require.Contains(t, got[0], "mqtt.share: is odd")
 	require.Contains(t, got[1], "mqtt.url: \"ftp://h\" has the unknown scheme")
 	require.Contains(t, got[2], "topics[0].topic: \"a/+\" holds an MQTT wildcard")
@@ -166,22 +166,22 @@ func TestWhatOthersFindComesInTheSameList(t *testing.T) {
 func TestMissingConfigurationFileIsAFault(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "bridge.yaml")
-	require.Equal(t, []string{"bridge.yaml: the configuration file does not exist"}, faults(t, Sources{File: missing}))
+	require.Equal(t, []string{"bridge.yaml: the configuration file does not exist"}, errorsOf(t, Sources{File: missing}))
 	dir := filepath.Join(t.TempDir(), "bridge.d")
 	require.NoError(t, os.Mkdir(dir, 0o700))
-	require.Equal(t, []string{"bridge.d: the configuration file is a directory; name a file"}, faults(t, Sources{File: dir}))
+	require.Equal(t, []string{"bridge.d: the configuration file is a directory; name a file"}, errorsOf(t, Sources{File: dir}))
 	require.Equal(t, []string{"bridge.yaml:1: is a list, not a section; write keys below it, each as key: value, with a space after the colon"},
-		faults(t, Sources{File: write(t, "bridge.yaml", "- a\n")}))
+		errorsOf(t, Sources{File: write(t, "bridge.yaml", "- a\n")}))
 	require.Equal(t, []string{"bridge.yaml: is not YAML: invalid leading UTF-8 octet (value: 255)"},
-		faults(t, Sources{File: write(t, "bridge.yaml", "a: \xff\n")}))
+		errorsOf(t, Sources{File: write(t, "bridge.yaml", "a: \xff\n")}))
 }
 
 func TestBadValueCausesNoSecondFault(t *testing.T) {
 	t.Parallel()
 	// The default URL is plain text; the one meant was not.
-	got := faults(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: 'mqtts:/x', tls: {server_name: x}}\n")})
+	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: 'mqtts:/x', tls: {server_name: x}}\n")})
 	require.Len(t, got, 1)
-	got = faults(t, Sources{File: write(t, "bridge.yaml", "identity: {mode: of}\nlanes: {count: 2}\n")})
+	got = errorsOf(t, Sources{File: write(t, "bridge.yaml", "identity: {mode: of}\nlanes: {count: 2}\n")})
 	require.Equal(t, []string{`bridge.yaml:1: identity.mode: "of" is not known; did you mean off?`}, got)
 }
 
@@ -189,7 +189,7 @@ func TestAliasesStandForTheirValue(t *testing.T) {
 	t.Parallel()
 	c := load(t, "limits:\n  device: &l {rate: 3, burst: 4}\n  tenant: *l\n")
 	require.Equal(t, RateLimit{Rate: 3, Burst: 4}, c.Limits.Tenant)
-	require.NotEmpty(t, faults(t, Sources{File: write(t, "bridge.yaml", "topics: &t [*t]\n")}))
+	require.NotEmpty(t, errorsOf(t, Sources{File: write(t, "bridge.yaml", "topics: &t [*t]\n")}))
 }
 
 func TestTextsStayWhatIsWritten(t *testing.T) {
@@ -215,19 +215,19 @@ func TestFaultPointsWhereTheValueWasGiven(t *testing.T) {
 		"topics[1].format": ":3: topics[1].format: m",
 		"mqtt.keepalive":   ":6: mqtt.keepalive: m",
 	} {
-		require.Equal(t, file+want, c.Fault(path, "m").Error())
+		require.Equal(t, file+want, c.ErrorAt(path, "m").Error())
 	}
-	require.Equal(t, "mqtt.url: m", c.Fault("mqtt.url", "m").Error(), "a default is nowhere")
+	require.Equal(t, "mqtt.url: m", c.ErrorAt("mqtt.url", "m").Error(), "a default is nowhere")
 
 	c, err = Load(Sources{File: file, Env: []string{"BRIDGE_TOPICS=c/{tenant}/{device}"}})
 	require.NoError(t, err)
-	require.Equal(t, "BRIDGE_TOPICS: topics[1].topic: m", c.Fault("topics[1].topic", "m").Error(), "the file's list is gone")
+	require.Equal(t, "BRIDGE_TOPICS: topics[1].topic: m", c.ErrorAt("topics[1].topic", "m").Error(), "the file's list is gone")
 
-	all := &Faults{}
+	all := &Errors{}
 	require.NoError(t, all.Err())
-	all.Add(c.Fault("topics", "m"))
+	all.Add(c.ErrorAt("topics", "m"))
 	require.EqualError(t, all.Err(), "BRIDGE_TOPICS: m")
-	var one Fault
+	var one Error
 	require.ErrorAs(t, all.Err(), &one)
 	require.Equal(t, "topics", one.Path)
 }
@@ -254,7 +254,7 @@ func TestTopicShapes(t *testing.T) {
 		"topics: [{tpic: a/b}]\n":   "topics[0].tpic: unknown key; did you mean topic?",
 		"topics: [\"a\\u0000b\"]\n": "topics[0].topic: holds bytes that are not UTF-8, or a control character",
 	} {
-		got := faults(t, Sources{File: write(t, "bridge.yaml", yaml)})
+		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", yaml)})
 		require.Contains(t, got[0], "bridge.yaml:1: "+want, yaml)
 	}
 }

@@ -4,7 +4,7 @@ import "strings"
 
 // program is what differs between the configurations of the two programs.
 type program struct {
-	// name is what faults call it.
+	// name is what errors call it.
 	name string
 	// prefix begins its environment variables.
 	prefix string
@@ -30,5 +30,5 @@ func variableStem(path string) string { return strings.ToUpper(strings.ReplaceAl
 type provenance struct {
 	// origins maps each path that was given to where; a default has none.
 	origins  map[string]origin
-	warnings []Fault
+	warnings []Error
 }

@@ -20,9 +20,9 @@ One YAML file, the environment, the command line; every one of them may be absen
 4. the file
 5. the defaults below
 
-Everything wrong is reported at once, each fault with its file and line, and the bridge does not start. Unknown keys are faults. An empty variable counts as absent, except where the key is a text: there it is the empty text.
+Everything wrong is reported at once, each e with its file and line, and the bridge does not start. Unknown keys are errs. An empty variable counts as absent, except where the key is a text: there it is the empty text.
 
-Durations are written ` + "`500ms`, `30s`, `2m`, `24h` or `7d`" + `; sizes ` + "`65536`, `256KiB`, `1MiB` or `10GiB`" + `; rates as messages per second, ` + "`10` or `0.5`" + `, or ` + "`30/m`, `100/h`" + `. File names are relative to the working directory. A file that is named must be there: nothing falls back to plain text or to no password. Each secret can come from a file (` + "`…_file`" + `); given both ways in one source is a fault.
+Durations are written ` + "`500ms`, `30s`, `2m`, `24h` or `7d`" + `; sizes ` + "`65536`, `256KiB`, `1MiB` or `10GiB`" + `; rates as messages per second, ` + "`10` or `0.5`" + `, or ` + "`30/m`, `100/h`" + `. File names are relative to the working directory. A file that is named must be there: nothing falls back to plain text or to no password. Each secret can come from a file (` + "`…_file`" + `); given both ways in one source is a e.
 
 Within ` + "`[ ]` and `{ }`" + ` a topic with braces needs quotes: ` + "`{topic: \"a/{tenant}/{device}\", format: envelope}`" + `.
 `

@@ -38,15 +38,15 @@ func (l *loader) sound(paths ...string) bool {
 	return true
 }
 
-// contradiction is a fault of the first of paths that was given.
+// contradiction is an error of the first of paths that was given.
 func (l *loader) contradiction(message string, paths ...string) {
 	for _, p := range paths {
 		if l.p.given(p) {
-			l.fault(l.p.origin(p), p, message)
+			l.errorAt(l.p.origin(p), p, message)
 			return
 		}
 	}
-	l.fault(origin{}, paths[0], message)
+	l.errorAt(origin{}, paths[0], message)
 }
 
 func (l *loader) brokerRules() {
@@ -90,7 +90,7 @@ func (l *loader) brokerCredentials() {
 	if user := m.URL.takeUser(); user != nil && l.sound("mqtt.url") {
 		from := l.c.origin("mqtt.url")
 		if m.Username != "" || !m.Password.IsZero() || !l.sound("mqtt.password_file") {
-			l.fault(from, "mqtt.url", "holds credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
+			l.errorAt(from, "mqtt.url", "holds credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
 		}
 		password, _ := user.Password()
 		m.Username, m.Password = user.Username(), Secret{password}
@@ -367,17 +367,17 @@ func (l *loader) topicRules() {
 			continue
 		}
 		if first, twice := seen[t.Topic]; twice {
-			l.fault(l.c.origin(path), path, fmt.Sprintf("%s is topics[%d] again; keep one", quote(t.Topic), first))
+			l.errorAt(l.c.origin(path), path, fmt.Sprintf("%s is topics[%d] again; keep one", quote(t.Topic), first))
 			continue
 		}
 		seen[t.Topic] = i
 		switch {
 		case t.Topic == "":
-			l.fault(l.c.origin(path), path, "is empty; write a pattern like tenant/{tenant}/device/{device}/{type}")
+			l.errorAt(l.c.origin(path), path, "is empty; write a pattern like tenant/{tenant}/device/{device}/{type}")
 		case strings.ContainsAny(t.Topic, "+#"):
-			l.fault(l.c.origin(path), path, quote(t.Topic)+" holds an MQTT wildcard; write {name} for a level to capture")
+			l.errorAt(l.c.origin(path), path, quote(t.Topic)+" holds an MQTT wildcard; write {name} for a level to capture")
 		case strings.HasPrefix(t.Topic, "$"):
-			l.fault(l.c.origin(path), path, quote(t.Topic)+" is the broker's own; a pattern must not begin with $")
+			l.errorAt(l.c.origin(path), path, quote(t.Topic)+" is the broker's own; a pattern must not begin with $")
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a whole file contradicts is in testdata/faults.*.yaml; here is each rule
+// What a whole file contradicts is in testdata/errors.*.yaml; here is each rule
 // alone, and its neighbour that is allowed.
 func TestContradictions(t *testing.T) {
 	t.Parallel()
@@ -77,7 +77,7 @@ func TestContradictions(t *testing.T) {
 				load(t, rule.yaml)
 				return
 			}
-			got := faults(t, Sources{File: write(t, "bridge.yaml", rule.yaml)})
+			got := errorsOf(t, Sources{File: write(t, "bridge.yaml", rule.yaml)})
 			require.Len(t, got, 1)
 			require.Contains(t, got[0], rule.want)
 			require.Regexp(t, `^bridge\.yaml:\d+: `, got[0])

@@ -49,8 +49,8 @@ func TestSecretsComeFromFiles(t *testing.T) {
 	require.Equal(t, "s3 cret", load(t, "", "BRIDGE_NATS_TOKEN_FILE="+file).NATS.Token.Reveal())
 
 	require.Equal(t, []string{"bridge.yaml:1: mqtt.password_file: contradicts mqtt.password; give one of the two"},
-		faults(t, Sources{File: write(t, "bridge.yaml", "mqtt: {username: u, password: x, password_file: "+file+"}")}))
-	got := faults(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=" + write(t, "empty", "\n")}})
+		errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {username: u, password: x, password_file: "+file+"}")}))
+	got := errorsOf(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=" + write(t, "empty", "\n")}})
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "is empty; write the secret into it")
 }
@@ -72,7 +72,7 @@ func TestCredentialsInTheBrokerURLMoveToTheirFields(t *testing.T) {
 	require.Equal(t, "p@ss", c.MQTT.Password.Reveal())
 	require.Equal(t, "mqtt://emqx:1883", c.MQTT.URL.String())
 
-	got := faults(t, Sources{File: write(t, "bridge.yaml", "mqtt: {username: u}"), Env: []string{"MQTT_URL=mqtt://bridge:p@emqx"}})
+	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {username: u}"), Env: []string{"MQTT_URL=mqtt://bridge:p@emqx"}})
 	require.Equal(t, []string{"MQTT_URL: mqtt.url: holds credentials, and mqtt.username or mqtt.password gives others; keep one of the two"}, got)
 }
 
@@ -81,7 +81,7 @@ func TestInlineSeedIsNotShownAsAFileName(t *testing.T) {
 	seed := "SU" + strings.Repeat("A", 56)
 	for _, env := range []string{"BRIDGE_NATS_NKEY=" + seed, "BRIDGE_NATS_CREDS=eyJ0eXAi", "BRIDGE_NATS_CREDS=-----BEGIN NATS USER JWT-----", "BRIDGE_NATS_NKEY=" + seed + "\n"} {
 		_, value, _ := strings.Cut(env, "=")
-		got := faults(t, Sources{Env: []string{env}})
+		got := errorsOf(t, Sources{Env: []string{env}})
 		require.Len(t, got, 1)
 		require.NotContains(t, got[0], strings.TrimSpace(value))
 	}
@@ -108,8 +108,8 @@ func TestOnlyRegularFilesOfAReasonableSizeAreRead(t *testing.T) {
 	t.Parallel()
 	// A pipe or a device would block the start or never end.
 	require.Equal(t, []string{`BRIDGE_NATS_TOKEN_FILE: the file "/dev/null" is not a regular file`},
-		faults(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=/dev/null"}}))
-	got := faults(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=" + write(t, "large", strings.Repeat("x", maxPEM+1))}})
+		errorsOf(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=/dev/null"}}))
+	got := errorsOf(t, Sources{Env: []string{"BRIDGE_NATS_TOKEN_FILE=" + write(t, "large", strings.Repeat("x", maxPEM+1))}})
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "is larger than 1MiB")
 	_, err := readFile(write(t, "file", "x")+"/below", maxPEM)

@@ -92,7 +92,7 @@ func TestNamedCertificatesMustServe(t *testing.T) {
 		"cert: " + dir + "/bridge.crt, key: " + dir + "/other.key": "private key does not match public key",
 		"ca: " + dir + "/bridge.key":                               "the file contains no PEM certificate",
 	} {
-		got := faults(t, Sources{File: write(t, "bridge.yaml", "nats: {tls: {"+block+"}}")})
+		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "nats: {tls: {"+block+"}}")})
 		require.Len(t, got, 1, block)
 		require.Contains(t, got[0], want)
 	}
@@ -106,9 +106,9 @@ func TestEncryptedKey(t *testing.T) {
 		file := func(more string) Sources {
 			return Sources{Env: []string{"MQTT_URL=mqtts://emqx"}, File: write(t, "bridge.yaml", block+": {tls: {cert: "+files+"client.crt, key: "+files+"pkcs8-aes256-sha256.pem"+more+"}}")}
 		}
-		got := faults(t, file(""))
+		got := errorsOf(t, file(""))
 		require.Contains(t, strings.Join(got, "\n"), block+".tls.key: read key "+files+"pkcs8-aes256-sha256.pem: the private key is encrypted, and no passphrase is given; name a file that holds it in "+block+".tls.passphrase_file")
-		got = faults(t, file(", passphrase_file: "+wrong))
+		got = errorsOf(t, file(", passphrase_file: "+wrong))
 		require.Contains(t, strings.Join(got, "\n"), block+".tls.passphrase_file: read key "+files+"pkcs8-aes256-sha256.pem with the passphrase in "+wrong+": the passphrase does not fit the private key")
 	}
 	c := load(t, "mqtt: {url: mqtts://emqx, tls: {cert: "+files+"client.crt, key: "+files+"pkcs8-aes256-sha256.pem, passphrase_file: "+right+"}}")
@@ -118,7 +118,7 @@ func TestEncryptedKey(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, pair.PrivateKey)
 
-	got := faults(t, Sources{File: write(t, "bridge.yaml", "nats: {tls: {passphrase_file: "+right+"}}")})
+	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "nats: {tls: {passphrase_file: "+right+"}}")})
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "nats.tls.passphrase_file: is given without a key")
 }

@@ -136,7 +136,7 @@ func checkHost(u *url.URL) error {
 	return nil
 }
 
-// quoteURL quotes a URL for a fault, unless it may hold a password: what looks like a port
+// quoteURL quotes a URL for an error, unless it may hold a password: what looks like a port
 // and is none may be one whose host is missing.
 func quoteURL(text string) string {
 	if strings.Contains(text, "@") {

@@ -258,7 +258,7 @@ func TestURLsAsAList(t *testing.T) {
 	c := load(t, "mqtt: {url: ['mqtt://a', 'mqtt://b:1884']}\nnats: {url: ['nats://a', 'nats://b']}")
 	require.Equal(t, "mqtt://a:1883,mqtt://b:1884", c.MQTT.URL.String())
 	require.Equal(t, "nats://a,nats://b", c.NATS.URL.String())
-	got := faults(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: [['mqtt://a']]}")})
+	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: [['mqtt://a']]}")})
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "has an item that is not a single value")
 }
@@ -272,7 +272,7 @@ func TestDatabaseURLs(t *testing.T) {
 		require.NoError(t, new(DatabaseURL).parse(text), text)
 	}
 	file := write(t, "bridge.yaml", "identity: {registry: {kind: postgres, database_url: 'postgres://user:p@hunter2#1@host/db'}}")
-	got := faults(t, Sources{File: file})
+	got := errorsOf(t, Sources{File: file})
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "percent-encoded")
 	require.NotContains(t, got[0], "hunter2")
@@ -294,7 +294,7 @@ func TestWebSocketSettings(t *testing.T) {
 		"mqtt: {url: mqtt://h, tls: {alpn: mqtt}}": "contradicts mqtt.url, which is plain text",
 		"mqtt: {url: wss://h, tls: {alpn: mqtt}}":  "wss:// has its own ALPN protocol",
 	} {
-		got := faults(t, Sources{File: write(t, "bridge.yaml", text)})
+		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", text)})
 		require.Len(t, got, 1, text)
 		require.Contains(t, got[0], want)
 		require.NotContains(t, got[0], "hunter2")
@@ -326,7 +326,7 @@ func TestClientIDs(t *testing.T) {
 		"mqtt: {client_id: '" + strings.Repeat("x", 129) + "'}": "does not serve as a client id",
 		"mqtt: {client_id: 'a:b'}\nlanes: {partitions: auto}":   "begins the keys of the leases",
 	} {
-		got := faults(t, Sources{File: write(t, "bridge.yaml", text)})
+		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", text)})
 		require.Len(t, got, 1, text)
 		require.Contains(t, got[0], want)
 	}

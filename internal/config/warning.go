@@ -7,7 +7,7 @@ import "time"
 // the next leader overtook (measured).
 const orderTimeout = 3 * time.Second
 
-// Warnings are what is allowed and has a price, each a line like a fault's, for
+// Warnings are what is allowed and has a price, each a line like an error's, for
 // the log at start.
 func (p *provenance) Warnings() []string {
 	lines := make([]string, len(p.warnings))
@@ -19,7 +19,7 @@ func (p *provenance) Warnings() []string {
 
 func (l *loader) warn() {
 	c := l.c
-	add := func(path, message string) { c.warnings = append(c.warnings, c.Fault(path, message)) }
+	add := func(path, message string) { c.warnings = append(c.warnings, c.ErrorAt(path, message)) }
 	if c.NATS.AckTimeout > orderTimeout && !c.Strict() && c.NATS.Mode != LeafMode {
 		add("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
 	}

@@ -61,8 +61,8 @@ const streamPatience = 2 * time.Second
 const firstWait = time.Second
 
 // Start starts a bridge. A broker or a NATS server that cannot be reached is no
-// error: the bridge goes on trying and is not ready. An error is a fault in the
-// configuration (*config.Faults) or a contradiction between it and the streams
+// error: the bridge goes on trying and is not ready. An error is an error in the
+// configuration (*config.Errors) or a contradiction between it and the streams
 // that are there (streams.ErrContradiction).
 func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	c := opts.Config

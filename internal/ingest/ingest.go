@@ -62,17 +62,17 @@ type intake struct {
 
 // Check adds what only the parsers of patterns and of the database's address can
 // see. It is made for [config.LoadIngest].
-func Check(c *config.Ingest) []config.Fault {
-	var faults []config.Fault
+func Check(c *config.Ingest) []config.Error {
+	var errs []config.Error
 	if _, err := connConfig(c.Database); err != nil {
-		faults = append(faults, c.Fault("database.url", err.Error()))
+		errs = append(errs, c.ErrorAt("database.url", err.Error()))
 	}
 	for _, in := range sources(c) {
 		if _, err := parseAddresses(in.Topic, in.kinds); err != nil {
-			faults = append(faults, c.Fault(in.path+".topic", err.Error()))
+			errs = append(errs, c.ErrorAt(in.path+".topic", err.Error()))
 		}
 	}
-	return faults
+	return errs
 }
 
 // source is an intake that is switched on, as configured.
@@ -107,7 +107,7 @@ func ConnConfig(c *config.Ingest) (*pgxpool.Config, error) {
 }
 
 // Start starts an ingest. A database or a NATS server that cannot be reached is no
-// error: it goes on trying and is not ready. An error is a fault in the
+// error: it goes on trying and is not ready. An error is an error in the
 // configuration.
 func Start(opts Options) (*Ingest, error) {
 	c := opts.Config

@@ -47,18 +47,18 @@ type Lane struct {
 	Retiring bool
 }
 
-// Compile turns a configuration into a plan. The error is a *config.Faults: what
+// Compile turns a configuration into a plan. The error is a *config.Errors: what
 // [Validate] finds.
 func Compile(c *config.Config) (*Plan, error) {
 	v := validate(c)
-	if err := (&config.Faults{List: v.faults}).Err(); err != nil {
+	if err := (&config.Errors{List: v.errs}).Err(); err != nil {
 		return nil, err
 	}
 	set, err := subjects.NewSet(v.routes)
 	if err != nil {
-		faults := &config.Faults{}
-		faults.Add(c.Fault("topics", err.Error()))
-		return nil, faults
+		errs := &config.Errors{}
+		errs.Add(c.ErrorAt("topics", err.Error()))
+		return nil, errs
 	}
 	formats := make([]bridge.Format, len(c.Topics))
 	for i, t := range c.Topics {

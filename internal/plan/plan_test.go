@@ -78,7 +78,7 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 	require.True(t, again.Empty(), again)
 }
 
-// faultsOf is what is wrong with a file, a line a fault.
+// faultsOf is what is wrong with a file, a line an error.
 func faultsOf(t *testing.T, yaml string) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
@@ -94,7 +94,7 @@ func TestWhatTopicsMeanIsCheckedWithTheRestOfTheFile(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		yaml string
-		want []string // beginning of each fault
+		want []string // beginning of each error
 	}{
 		"nothing wrong": {"topics: ['a/{tenant}/{device}']", nil},
 		"no device":     {"topics:\n- a/{tenant}/b", []string{"bridge.yaml:2: topics[0].topic: topic pattern \"a/{tenant}/b\" does not say whose message it is: it lacks {device}"}},

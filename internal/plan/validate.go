@@ -13,16 +13,16 @@ import (
 )
 
 // Validate finds everything that only the parsers of patterns, templates and stream
-// subjects can, each fault at its place. It is made for [config.Sources]: c may
-// have faults of other kinds.
-func Validate(c *config.Config) []config.Fault { return validate(c).faults }
+// subjects can, each error at its place. It is made for [config.Sources]: c may
+// have errors of other kinds.
+func Validate(c *config.Config) []config.Error { return validate(c).errs }
 
 // validation is what patterns, templates and streams say, as far as they do.
 type validation struct {
 	config *config.Config
-	faults []config.Fault
+	errs   []config.Error
 	prefix *subjects.Prefix // nil with plain topics
-	// routes has one for each topic; without a Pattern where that is at fault.
+	// routes has one for each topic; without a Pattern where that is wrong.
 	routes    []subjects.Route
 	streams   []streams.Spec
 	consumers []streams.ConsumerSpec
@@ -33,7 +33,7 @@ func validate(c *config.Config) *validation {
 	if c.Identity.Mode == config.Attested {
 		prefix, err := subjects.ParsePrefix(c.Identity.Prefix)
 		if err != nil {
-			v.fault("identity.prefix", err)
+			v.errorAt("identity.prefix", err)
 		}
 		v.prefix = prefix
 	}
@@ -42,7 +42,7 @@ func validate(c *config.Config) *validation {
 		if c.Identity.Registry.DatabaseURLFile != "" {
 			path += "_file"
 		}
-		v.fault(path, err)
+		v.errorAt(path, err)
 	}
 	for i := range c.Topics {
 		v.readTopic(i)
@@ -53,8 +53,8 @@ func validate(c *config.Config) *validation {
 	return v
 }
 
-func (v *validation) fault(path string, err error) {
-	v.faults = append(v.faults, v.config.Fault(path, err.Error()))
+func (v *validation) errorAt(path string, err error) {
+	v.errs = append(v.errs, v.config.ErrorAt(path, err.Error()))
 }
 
 // subjectPath is what gives a topic its subjects.
@@ -78,7 +78,7 @@ func (v *validation) readTopic(i int) {
 		err = pattern.RequireDevice()
 	}
 	if err != nil {
-		v.fault(fmt.Sprintf("topics[%d].topic", i), err)
+		v.errorAt(fmt.Sprintf("topics[%d].topic", i), err)
 		return
 	}
 	template := pattern.Template()
@@ -95,7 +95,7 @@ func (v *validation) readTopic(i int) {
 		err = errQuarantine
 	}
 	if err != nil {
-		v.fault(v.subjectPath(i), err)
+		v.errorAt(v.subjectPath(i), err)
 		return
 	}
 	v.routes[i] = subjects.Route{Pattern: pattern, Template: template}
@@ -111,7 +111,7 @@ func (v *validation) compareTopic(i int) {
 			continue
 		}
 		if example, ok := subjects.Overlap(earlier.Pattern, v.routes[i].Pattern); ok {
-			v.fault(fmt.Sprintf("topics[%d].topic", i),
+			v.errorAt(fmt.Sprintf("topics[%d].topic", i),
 				fmt.Errorf("%q overlaps with %q of topics[%d]: both take %q; change one of the two", v.routes[i].Pattern, earlier.Pattern, j, example))
 			v.routes[i] = subjects.Route{}
 			return
@@ -135,7 +135,7 @@ func (v *validation) checkStreams() {
 		if errors.As(err, &overlap) {
 			path = v.overlapPath(overlap)
 		}
-		v.fault(path, err)
+		v.errorAt(path, err)
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Fault is one thing wrong with the configuration: where, what, and what would
+// Error is one thing wrong with the configuration: where, what, and what would
 // be right.
-type Fault struct {
+type Error struct {
 	// Source is the file, environment variable or flag; empty for a default.
 	Source string
 	// Line in the file, from 1; 0: no line.
@@ -23,57 +23,57 @@ type Fault struct {
 }
 
 // Error is one line: file.yaml:12: mqtt.keepalive: what is wrong.
-func (f Fault) Error() string {
+func (e Error) Error() string {
 	var b strings.Builder
-	if f.Source != "" {
-		b.WriteString(f.Source)
-		if f.Line > 0 {
-			b.WriteString(":" + strconv.Itoa(f.Line))
+	if e.Source != "" {
+		b.WriteString(e.Source)
+		if e.Line > 0 {
+			b.WriteString(":" + strconv.Itoa(e.Line))
 		}
 		b.WriteString(": ")
 	}
 	// The variable's name already is the path.
-	if f.Path != "" && !strings.HasSuffix(f.Source, "_"+variableStem(f.Path)) {
-		b.WriteString(f.Path + ": ")
+	if e.Path != "" && !strings.HasSuffix(e.Source, "_"+variableStem(e.Path)) {
+		b.WriteString(e.Path + ": ")
 	}
-	b.WriteString(f.Message)
+	b.WriteString(e.Message)
 	return b.String()
 }
 
-// Faults is everything wrong with a configuration, in the order of the sources
+// Errors is everything wrong with a configuration, in the order of the sources
 // and their lines. It is the error Load returns.
-type Faults struct{ List []Fault }
+type Errors struct{ List []Error }
 
-// Error is one line a fault.
-func (f *Faults) Error() string {
-	lines := make([]string, len(f.List))
-	for i, fault := range f.List {
-		lines[i] = fault.Error()
+// Error is one line an error.
+func (e *Errors) Error() string {
+	lines := make([]string, len(e.List))
+	for i, one := range e.List {
+		lines[i] = one.Error()
 	}
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives errors.As each fault.
-func (f *Faults) Unwrap() []error {
-	all := make([]error, len(f.List))
-	for i, fault := range f.List {
-		all[i] = fault
+// Unwrap gives errors.As each error.
+func (e *Errors) Unwrap() []error {
+	all := make([]error, len(e.List))
+	for i, one := range e.List {
+		all[i] = one
 	}
 	return all
 }
 
-// Add appends faults found outside this package, see Config.Fault.
-func (f *Faults) Add(more ...Fault) { f.List = append(f.List, more...) }
+// Add appends errors found outside this package, see Config.ErrorAt.
+func (e *Errors) Add(more ...Error) { e.List = append(e.List, more...) }
 
-// Err is f in order, or nil where nothing is wrong.
-func (f *Faults) Err() error {
-	if len(f.List) == 0 {
+// Err is e in order, or nil where nothing is wrong.
+func (e *Errors) Err() error {
+	if len(e.List) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(f.List, func(a, b Fault) int {
+	slices.SortStableFunc(e.List, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Line, b.Line))
 	})
-	return f
+	return e
 }
 
 // layer is how far a source outranks another.
@@ -94,14 +94,14 @@ type origin struct {
 	line  int
 }
 
-func (o origin) fault(path, message string) Fault {
-	return Fault{Source: o.name, Line: o.line, Path: path, Message: message, layer: o.layer}
+func (o origin) errorAt(path, message string) Error {
+	return Error{Source: o.name, Line: o.line, Path: path, Message: message, layer: o.layer}
 }
 
-// Fault is a fault of the value at a dotted path such as topics[1].topic, at the
+// ErrorAt is an error of the value at a dotted path such as topics[1].topic, at the
 // place where it, or else what holds it, was given.
-func (p *provenance) Fault(path, message string) Fault {
-	return p.origin(path).fault(path, message)
+func (p *provenance) ErrorAt(path, message string) Error {
+	return p.origin(path).errorAt(path, message)
 }
 
 // origin is where path was given, or the closest thing around it.
@@ -128,7 +128,7 @@ func (p *provenance) given(path string) bool {
 	return false
 }
 
-// quote shows a value in a fault, cut to a length that fits a line.
+// quote shows a value in an error, cut to a length that fits a line.
 func quote(text string) string {
 	const limit = 64
 	if len(text) > limit {
