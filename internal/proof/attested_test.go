@@ -36,14 +36,12 @@ type attestedRig struct {
 	attested map[string]broker.Attestation // by topic, the latest
 }
 
-const bridgePassword = "bridge-at-broker"
-
 // maxPayload is the rig's limits.payload, in bytes.
 const maxPayload = 4096
 
 // newAttestedRig returns when the bridge is ready. prepare, if any, runs between
 // broker and bridge.
-func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) *attestedRig {
+func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...Settings) *attestedRig {
 	t.Helper()
 	r := &attestedRig{t: t, at: time.Now().Truncate(time.Millisecond), attested: map[string]broker.Attestation{}}
 	var err error
@@ -52,7 +50,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 	devices, err := r.ca.ServerConfig()
 	require.NoError(t, err)
 	r.broker, err = broker.Start(broker.Options{
-		TLS: devices, Username: "bridge", Password: bridgePassword,
+		TLS: devices, Username: "bridge", Password: BridgePassword,
 		Attest: true, AnyCN: true, DeviceUsernames: true,
 		Tamper: r.note, Now: r.now,
 		// More than EMQX lets through: the bridge's own checks are on trial.
@@ -60,21 +58,21 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...settings) 
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.broker.Close()) })
-	server := startJetStream(t, embedded.Options{})
-	r.js = connectNATS(t, server.URL())
+	server := StartJetStream(t, embedded.Options{})
+	r.js = ConnectNATS(t, server.URL())
 	if prepare != nil {
 		prepare(r)
 	}
-	all := settings{
-		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": bridgePassword,
+	all := Settings{
+		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": BridgePassword,
 		"mqtt.max_packet": "128KiB", "nats.url": server.URL(),
 		"limits.payload": fmt.Sprint(maxPayload), "limits.device.rate": "10", "limits.device.burst": "20",
 	}
 	for _, m := range more {
 		maps.Copy(all, m)
 	}
-	r.bridge = startInProcess(t, all)
-	awaitReady(t, r.bridge)
+	r.bridge = StartInProcess(t, all)
+	AwaitReady(t, r.bridge)
 	return r
 }
 
@@ -116,16 +114,10 @@ func (r *attestedRig) device(cn string) paho.Client {
 
 func (r *attestedRig) connect(o *paho.ClientOptions) paho.Client {
 	r.t.Helper()
-	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(patience))
-	await(r.t, c.Connect())
+	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(Timeout))
+	AwaitToken(r.t, c.Connect())
 	r.t.Cleanup(func() { c.Disconnect(0) })
 	return c
-}
-
-func await(t testing.TB, token paho.Token) {
-	t.Helper()
-	require.True(t, token.WaitTimeout(patience), "no answer from the broker")
-	require.NoError(t, token.Error())
 }
 
 func everyByte() []byte {
@@ -149,8 +141,8 @@ func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
 		dev := r.device(cn)
 		for qos, kind := range []string{"unsure", "telemetry"} { // QoS 0 is stored too
 			topic := fmt.Sprintf("tenant/acme/device/dev-%d/%s", i, kind)
-			await(t, dev.Publish(topic, byte(qos), false, everyByte()))
-			m := awaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic, "/", "."))
+			AwaitToken(t, dev.Publish(topic, byte(qos), false, everyByte()))
+			m := AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic, "/", "."))
 			require.Equal(t, everyByte(), m.Data)
 			require.Equal(t, map[string][]string{
 				"Nats-Msg-Id": {r.id(topic)},
@@ -158,10 +150,10 @@ func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
 				"Bridge-Time": {r.at.UTC().Format("2006-01-02T15:04:05.000Z")},
 			}, map[string][]string(m.Header), "these headers and no others")
 		}
-		await(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/shadow/reported", i), 1, false, "{}"))
-		awaitMessage(t, r.js, "SHADOW", fmt.Sprintf("tenant.acme.device.dev-%d.shadow.reported", i))
-		await(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/commands/ack", i), 1, false, "{}"))
-		awaitMessage(t, r.js, "COMMANDS", fmt.Sprintf("tenant.acme.device.dev-%d.commands.ack", i))
+		AwaitToken(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/shadow/reported", i), 1, false, "{}"))
+		AwaitMessage(t, r.js, "SHADOW", fmt.Sprintf("tenant.acme.device.dev-%d.shadow.reported", i))
+		AwaitToken(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/commands/ack", i), 1, false, "{}"))
+		AwaitMessage(t, r.js, "COMMANDS", fmt.Sprintf("tenant.acme.device.dev-%d.commands.ack", i))
 	}
 	for _, lane := range r.bridge.Status(t.Context()).Lanes {
 		require.EqualValues(t, 4, lane.Counts.Stored, lane.ClientID)
@@ -196,11 +188,11 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dev := r.device(c.cn)
-			await(t, dev.Publish(c.topic, 1, false, c.payload))
+			AwaitToken(t, dev.Publish(c.topic, 1, false, c.payload))
 			subject := "quarantine." + c.subject
 			var m *natsjs.RawStreamMsg
-			eventually(t, func() bool {
-				m = awaitMessage(t, r.js, "QUARANTINE", subject)
+			Eventually(t, func() bool {
+				m = AwaitMessage(t, r.js, "QUARANTINE", subject)
 				return m.Header.Get("Nats-Msg-Id") == r.id(c.topic)
 			}, func() any { return m.Header })
 			reason, _, _ := strings.Cut(c.subject, ".")
@@ -220,15 +212,15 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 			require.Equal(t, c.payload[:kept], string(m.Data))
 			// The lane goes on, and for this very device where it may.
 			next := r.device("acme/next")
-			await(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
-			eventually(t, func() bool {
-				return string(awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.next.telemetry").Data) == c.name
+			AwaitToken(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
+			Eventually(t, func() bool {
+				return string(AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.next.telemetry").Data) == c.name
 			}, func() any { return r.bridge.Problems() })
 			next.Disconnect(100)
 		})
 	}
 	// What is in the stream may not have been answered yet.
-	eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
+	Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 26, total.Received)
 	require.EqualValues(t, 13, total.Stored)
@@ -245,15 +237,15 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 	r := newAttestedRig(t, nil)
 	dev := r.device("acme/fast")
 	for i := range 25 {
-		await(t, dev.Publish("tenant/acme/device/fast/telemetry", 1, false, fmt.Sprint(i)))
+		AwaitToken(t, dev.Publish("tenant/acme/device/fast/telemetry", 1, false, fmt.Sprint(i)))
 	}
-	await(t, r.device("acme/calm").Publish("tenant/acme/device/calm/telemetry", 1, false, "x"))
-	awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.calm.telemetry")
+	AwaitToken(t, r.device("acme/calm").Publish("tenant/acme/device/calm/telemetry", 1, false, "x"))
+	AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.calm.telemetry")
 	const subject = "quarantine.rate_limited.tenant.acme.device.fast.telemetry"
-	eventually(t, func() bool { return string(awaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
-	require.Equal(t, "rate_limited", awaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
+	Eventually(t, func() bool { return string(AwaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
+	require.Equal(t, "rate_limited", AwaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
 	// What is in the stream may not have been answered yet.
-	eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
+	Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 21, total.Stored)
 	require.EqualValues(t, 5, total.Quarantined[bridge.RateLimited])
@@ -262,7 +254,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	t.Parallel()
 	n := 100_000
-	if quick() {
+	if Quick() {
 		n = 10_000
 	}
 	const own = "tenant/globex/device/poison/telemetry"
@@ -276,7 +268,7 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 		"refused by JetStream": {own, strings.Repeat("x", 1000), bridge.Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newAttestedRig(t, nil, settings{"limits.device.rate": "0"})
+			r := newAttestedRig(t, nil, Settings{"limits.device.rate": "0"})
 			stream, err := r.js.Stream(t.Context(), "TELEMETRY")
 			require.NoError(t, err)
 			small := stream.CachedInfo().Config
@@ -286,12 +278,12 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 			flood(t, strings.TrimPrefix(r.broker.URL(), "tcp://"), "globex/poison", poison.topic, poison.payload, n)
 			good := r.device("acme/good")
 			sent := time.Now()
-			await(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
-			awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
+			AwaitToken(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
+			AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
 			t.Logf("the next good message was stored after %v", time.Since(sent))
-			eventually(t, func() bool { return r.bridge.Totals().Rejected[poison.reason] == uint64(n) }, func() any { return r.bridge.Totals() })
+			Eventually(t, func() bool { return r.bridge.Totals().Rejected[poison.reason] == uint64(n) }, func() any { return r.bridge.Totals() })
 			require.Zero(t, r.broker.Dropped())
-			eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
+			Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
 			total := r.bridge.Totals()
 			require.EqualValues(t, n, total.Quarantined[poison.reason]+total.QuarantineSkipped+uint64(total.InFlight))
 			if poison.reason != bridge.Refused { // which goes by the bridge's own clock
@@ -313,15 +305,15 @@ func (r *attestedRig) pending() (n int) {
 // flood publishes n messages at QoS 1 as the device cn, a window at a time.
 func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	t.Helper()
-	conn, err := dialMQTT(addr, cn, cn)
+	conn, err := DialMQTT(addr, cn, cn)
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(5*patience)))
-	acks := make([]byte, 4*window)
-	for sent := 0; sent < n; sent += window {
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*Timeout)))
+	acks := make([]byte, 4*Window)
+	for sent := 0; sent < n; sent += Window {
 		var batch []byte
-		for i := range window {
-			batch = fleet.AppendPublish(batch, topic, packetID(sent+i), []byte(payload))
+		for i := range Window {
+			batch = fleet.AppendPublish(batch, topic, PacketID(sent+i), []byte(payload))
 		}
 		var write error
 		var both sync.WaitGroup
@@ -339,16 +331,16 @@ func TestRetainedCopiesAreSkippedAndCounted(t *testing.T) {
 	const copies = 40
 	r := newAttestedRig(t, func(r *attestedRig) {
 		service := r.connect(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID("service").
-			SetUsername("bridge").SetPassword(bridgePassword))
+			SetUsername("bridge").SetPassword(BridgePassword))
 		for i := range copies {
 			cn := fmt.Sprintf("acme/dev-%d", i)
 			a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", i), r.at, cn, topic(i))
-			await(r.t, service.Publish(a.Render(), 1, true, "stale"))
+			AwaitToken(r.t, service.Publish(a.Render(), 1, true, "stale"))
 		}
-	}, settings{"mqtt.share": "off"}) // a share group is sent no retained messages
-	eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
-	await(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
-	require.Equal(t, "fresh", string(awaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))
+	}, Settings{"mqtt.share": "off"}) // a share group is sent no retained messages
+	Eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
+	AwaitToken(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
+	require.Equal(t, "fresh", string(AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))
 	stream, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)

@@ -13,14 +13,14 @@ import (
 func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if quick() {
+	if Quick() {
 		times = 2
 	}
-	survive(t, fault{name: "mosquitto restarted", times: times, strike: func(r *plainRig) {
-		r.said = len(r.bridge.Log().String())
-		r.broker.Restart()
-		r.awaitSession()
-	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
+	Survive(t, Fault{Name: "mosquitto restarted", Times: times, Strike: func(r *Rig) {
+		r.LogOffset = len(r.Bridge.Log().String())
+		r.Broker.Restart()
+		r.AwaitSession()
+	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
 }
 
 // A second client with the bridge's client id takes deliveries and acknowledges
@@ -28,14 +28,14 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if quick() {
+	if Quick() {
 		times = 2
 	}
-	survive(t, fault{name: "second client with the client id", times: times, strike: func(r *plainRig) {
-		r.said = len(r.bridge.Log().String())
-		dialSession(t, r.broker.Addr, clientID).untilClosed()
-		r.awaitSession()
-	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+	Survive(t, Fault{Name: "second client with the client id", Times: times, Strike: func(r *Rig) {
+		r.LogOffset = len(r.Bridge.Log().String())
+		dialSession(t, r.Broker.Addr, ClientID).untilClosed()
+		r.AwaitSession()
+	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 }
 
 // Devices whose PUBACKs do not reach them send everything twice, and the broker
@@ -44,19 +44,19 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T) {
 	t.Parallel()
 	times := 4
-	if quick() {
+	if Quick() {
 		times = 2
 	}
-	for what, o := range map[string]loadOptions{
+	for what, o := range map[string]LoadOptions{
 		"everything twice":            {Devices: 200, Rate: 1500, Total: 3000 * times, Twice: true},
 		"everything twice, identical": {Devices: 1, Rate: 1500, Total: 3000 * times, Twice: true, Identical: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			survive(t, fault{name: "every device and the broker retransmit", times: times, strike: func(r *plainRig) {
-				r.said = len(r.bridge.Log().String())
-				r.broker.Kick(clientID)
-				r.awaitSession()
+			Survive(t, Fault{Name: "every device and the broker retransmit", Times: times, Strike: func(r *Rig) {
+				r.LogOffset = len(r.Bridge.Log().String())
+				r.Broker.Kick(ClientID)
+				r.AwaitSession()
 			}}, what, o)
 		})
 	}
@@ -66,7 +66,7 @@ func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T)
 // broker closes the connection in favour of another.
 func (c *session) untilClosed() {
 	c.t.Helper()
-	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(Timeout)))
 	buf := make([]byte, 64<<10)
 	for {
 		if _, err := c.in.Read(buf); err != nil {

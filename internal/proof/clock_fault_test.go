@@ -17,10 +17,10 @@ func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
 	const devices, burst, rate = 3, 6, 10 // per device: messages between jumps, and per second
 	r := newAttestedRig(t, nil)
 	jumps := []time.Duration{0, time.Hour, 0, -time.Hour, -time.Hour, 0, 10 * time.Minute, -24 * time.Hour, 0}
-	l := newLoad(loadOptions{Devices: devices, Total: devices * burst * len(jumps), Size: 64, Topic: "telemetry"})
+	l := NewLoad(LoadOptions{Devices: devices, Total: devices * burst * len(jumps), Size: 64, Topic: "telemetry"})
 	clients := make([]paho.Client, devices)
 	for d := range devices {
-		tenant, name := device(d)
+		tenant, name := Device(d)
 		clients[d] = r.device(tenant + "/" + name)
 	}
 	for _, jump := range jumps {
@@ -28,21 +28,20 @@ func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
 			time.Sleep(time.Second / rate) // what the devices do: the time of arrival counts where the broker's cannot
 			r.setClock(time.Now().Add(jump))
 			for d := range devices {
-				await(t, clients[d].Publish(l.topic(l.sent, 0), 1, false, l.payload(l.sent)))
-				l.sends[l.sent], l.pubacks[l.sent] = 1, 1
-				l.sent++
+				topic, payload := l.Next()
+				AwaitToken(t, clients[d].Publish(topic, 1, false, payload))
+				l.NoteAck()
 			}
 		}
 	}
-	l.acks = l.sent
-	eventually(t, func() bool {
+	Eventually(t, func() bool {
 		total := r.bridge.Totals()
-		return total.Received == uint64(l.sent) && total.InFlight == 0
+		return total.Received == uint64(l.Sent()) && total.InFlight == 0
 	}, func() any { return r.bridge.Totals() })
-	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
 	total := r.bridge.Totals()
 	v.Quarantined = int(total.QuarantinedTotal())
-	outcome.add("broker's clock jumps", fmt.Sprintf("%d jumps", len(jumps)-1), v)
+	Report("broker's clock jumps", fmt.Sprintf("%d jumps", len(jumps)-1), v)
 	require.True(t, v.Clean(), v)
 	require.Zero(t, v.Quarantined)
 }

@@ -16,8 +16,8 @@ import (
 func TestTheDocumentedCommandsWork(t *testing.T) {
 	t.Parallel()
 	needProgram(t, "nats")
-	r := newLiveRig(t, func(*liveRig) settings {
-		return settings{"identity.registry.kind": "kv", "limits.device.rate": "10"}
+	r := newLiveRig(t, func(*liveRig) Settings {
+		return Settings{"identity.registry.kind": "kv", "limits.device.rate": "10"}
 	})
 	overrides := func() int { return r.bridge.Status(t.Context()).Limits.Overrides.Overrides }
 	after := map[string]int{ // overrides after a command that holds this
@@ -28,15 +28,15 @@ func TestTheDocumentedCommandsWork(t *testing.T) {
 		r.shell(command)
 		for text, n := range after {
 			if strings.Contains(command, text) {
-				eventually(t, func() bool { return overrides() == n }, func() any { return overrides() })
+				Eventually(t, func() bool { return overrides() == n }, func() any { return overrides() })
 				seen++
 			}
 		}
 	}
 	require.Equal(t, len(after), seen)
-	awaitReady(t, r.bridge)
+	AwaitReady(t, r.bridge)
 	require.Zero(t, r.bridge.Status(t.Context()).Limits.Overrides.Refused)
-	eventually(t, func() bool { return r.bridge.Status(t.Context()).Registry.Entries == 1 },
+	Eventually(t, func() bool { return r.bridge.Status(t.Context()).Registry.Entries == 1 },
 		func() any { return r.bridge.Status(t.Context()).Registry })
 	require.Zero(t, r.bridge.Status(t.Context()).Registry.Refused)
 	stop := r.load(2)

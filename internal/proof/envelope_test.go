@@ -45,10 +45,10 @@ type envelopeRig struct {
 func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	t.Helper()
 	r := &envelopeRig{t: t, attested: attested, at: time.UnixMilli(1_795_435_200_123)}
-	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
-	r.js = connectNATS(t, server.URL)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
+	r.js = ConnectNATS(t, server.URL)
 	password := filepath.Join(t.TempDir(), "password")
-	require.NoError(t, os.WriteFile(password, []byte(bridgePassword+"\n"), 0o600))
+	require.NoError(t, os.WriteFile(password, []byte(BridgePassword+"\n"), 0o600))
 	env := []string{
 		"BRIDGE_NATS_URL=" + server.URL, "BRIDGE_MQTT_PASSWORD_FILE=" + password, "BRIDGE_STATE_DIR=" + t.TempDir(),
 		"BRIDGE_LIMITS_DEVICE_RATE=0", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_LOG_FORMAT=json",
@@ -57,7 +57,7 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	if attested {
 		sessions = 16
 		b, err := broker.Start(broker.Options{
-			Username: "bridge", Password: bridgePassword, Attest: true, DeviceUsernames: true,
+			Username: "bridge", Password: BridgePassword, Attest: true, DeviceUsernames: true,
 			Now: func() time.Time { return r.at },
 		})
 		require.NoError(t, err)
@@ -68,7 +68,7 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 			require.NoError(t, err)
 		}
 	} else {
-		m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: bridgePassword})
+		m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: BridgePassword})
 		r.url = m.URL
 		env = append(env, "BRIDGE_IDENTITY_MODE=off")
 	}
@@ -83,15 +83,15 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 // publish sends as tenant/device, whom an attesting broker vouches for.
 func (r *envelopeRig) publish(tenant, device, rest string, payload []byte) {
 	r.t.Helper()
-	username, password := "bridge", bridgePassword
+	username, password := "bridge", BridgePassword
 	if r.attested {
 		username, password = tenant+"/"+device, ""
 	}
 	c := paho.NewClient(paho.NewClientOptions().AddBroker(r.url).SetClientID(tenant + " " + device).
 		SetUsername(username).SetPassword(password).SetProtocolVersion(4))
-	await(r.t, c.Connect())
+	AwaitToken(r.t, c.Connect())
 	defer c.Disconnect(100)
-	await(r.t, c.Publish("tenant/"+tenant+"/device/"+device+"/"+rest, 1, false, payload))
+	AwaitToken(r.t, c.Publish("tenant/"+tenant+"/device/"+device+"/"+rest, 1, false, payload))
 }
 
 // oldConsumer is bound to a stream as one was that knows nothing of the bridge.
@@ -106,7 +106,7 @@ func (r *envelopeRig) oldConsumer(stream, filter string) natsjs.Consumer {
 
 func next(t *testing.T, c natsjs.Consumer) natsjs.Msg {
 	t.Helper()
-	m, err := c.Next(natsjs.FetchMaxWait(patience))
+	m, err := c.Next(natsjs.FetchMaxWait(Timeout))
 	require.NoError(t, err)
 	require.NoError(t, m.DoubleAck(t.Context()))
 	return m

@@ -10,8 +10,8 @@ import (
 )
 
 // forgetful is a rig whose streams forget ids after two seconds.
-func forgetful(cluster bool) rigOptions {
-	return rigOptions{NATSProxy: true, Cluster: cluster, Env: []string{"BRIDGE_STREAMS_DUPLICATE_WINDOW=2s"}}
+func forgetful(cluster bool) RigOptions {
+	return RigOptions{NATSProxy: true, Cluster: cluster, Env: []string{"BRIDGE_STREAMS_DUPLICATE_WINDOW=2s"}}
 }
 
 // JetStream forgets ids after the duplicate window. An outage that lasts longer, with
@@ -22,30 +22,30 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 		t.Skip("the outage is longer than the window")
 	}
 	const away = 6 * time.Second // three windows
-	strikes := map[string]func(*plainRig){
-		"answers lost, then unreachable": func(r *plainRig) {
-			for _, p := range r.natsProxies {
+	strikes := map[string]func(*Rig){
+		"answers lost, then unreachable": func(r *Rig) {
+			for _, p := range r.NATSProxies {
 				p.Impair(peers.Weather{}, peers.Weather{Vanish: true})
 			}
 			time.Sleep(time.Second) // what is sent now is stored, and nobody learns of it
-			for _, p := range r.natsProxies {
+			for _, p := range r.NATSProxies {
 				p.Down()
 			}
 			time.Sleep(away)
-			for _, p := range r.natsProxies {
+			for _, p := range r.NATSProxies {
 				p.Mend()
 				p.Up()
 			}
 		},
-		"bridge frozen": func(r *plainRig) {
-			r.bridge.Freeze()
+		"bridge frozen": func(r *Rig) {
+			r.Bridge.Freeze()
 			time.Sleep(away)
-			r.bridge.Thaw()
+			r.Bridge.Thaw()
 		},
-		"nats-server killed": func(r *plainRig) {
-			servers := []*peers.NATSProcess{r.nats}
-			if r.cluster != nil {
-				servers = r.cluster.Nodes
+		"nats-server killed": func(r *Rig) {
+			servers := []*peers.NATSProcess{r.NATS}
+			if r.Cluster != nil {
+				servers = r.Cluster.Nodes
 			}
 			for _, s := range servers {
 				s.Kill9()
@@ -64,9 +64,9 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			}
 			t.Run(title, func(t *testing.T) {
 				t.Parallel()
-				o := loadOptions{Devices: 100, Rate: 2000, Total: 30_000}
-				f := fault{name: title + ", longer than the duplicate window", times: 2, rig: forgetful(cluster), strike: strike}
-				v := run(t, f, "2,000 per second", o)
+				o := LoadOptions{Devices: 100, Rate: 2000, Total: 30_000}
+				f := Fault{Name: title + ", longer than the duplicate window", Times: 2, Rig: forgetful(cluster), Strike: strike}
+				v := Run(t, f, "2,000 per second", o)
 				require.True(t, v.Clean(), v)
 			})
 		}

@@ -170,7 +170,7 @@ type brokerAttack struct {
 	// want is what is stored of it: "subject payload", the tenant left out.
 	want []string
 	slow bool // it takes a time-out of several seconds
-	with settings
+	with Settings
 }
 
 func brokerAttacks() []brokerAttack {
@@ -221,7 +221,7 @@ func brokerAttacks() []brokerAttack {
 		{name: "a SUBACK of QoS 0", play: suback(func(b []byte) []byte { b[4] = 0; return b }), says: []string{"QoS 0 only"}},
 		{name: "a SUBACK for another SUBSCRIBE", play: suback(func(b []byte) []byte { b[3]++; return b }), says: []string{"does not answer SUBSCRIBE"}, slow: true},
 		{name: "a length of five bytes", play: after("\x30\xff\xff\xff\xff\x01"), says: []string{malformed, "longer than four bytes"}},
-		{name: "an endless PUBLISH", play: after("\x32\xff\xff\xff\x7f\x00\x05abc"), says: []string{"pingresp not received"}, with: settings{"mqtt.keepalive": "1s"}},
+		{name: "an endless PUBLISH", play: after("\x32\xff\xff\xff\x7f\x00\x05abc"), says: []string{"pingresp not received"}, with: Settings{"mqtt.keepalive": "1s"}},
 		{name: "a PUBLISH at QoS 3", play: publish(0x06, 1, "x"), says: []string{malformed, "both QoS bits"}},
 		{name: "a PUBLISH at QoS 2", play: publish(0x04, 1, "x"), says: []string{protocol, "QoS 2"}},
 		{name: "packet id 0", play: after("\x32\x06\x00\x02ab\x00\x00"), says: []string{malformed, "packet identifier 0"}},
@@ -320,7 +320,7 @@ type hostileRun struct {
 // witness is published by the broker when it serves well.
 const witness = "after all that"
 
-func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string), more ...settings) *hostileRun {
+func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string), more ...Settings) *hostileRun {
 	topic := "tenant/" + tenant + "/device/d/t"
 	r := &hostileRun{t: t, tenant: tenant, js: js}
 	r.broker = startHostileBroker(t,
@@ -330,11 +330,11 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 			c.Write(rawPublish(atQoS1, topic, 100, witness))
 			c.drain()
 		})
-	s := plain("mqtt://"+r.broker.addr, natsURL).with("mqtt.client_id", tenant)
+	s := PlainSettings("mqtt://"+r.broker.addr, natsURL).With("mqtt.client_id", tenant)
 	for _, m := range more {
 		maps.Copy(s, m)
 	}
-	r.bridge = startInProcess(t, s)
+	r.bridge = StartInProcess(t, s)
 	return r
 }
 
@@ -342,7 +342,7 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 // left out.
 func (r *hostileRun) stored() (all []string) {
 	for _, stream := range []string{"TELEMETRY", "QUARANTINE"} {
-		readStream(r.t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
+		ReadStream(r.t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
 			own := ".tenant." + r.tenant + "."
 			subject := "." + m.Subject() + "."
 			if strings.Contains(subject, own) || strings.Contains(string(m.Data()), "tenant/"+r.tenant+"/") {
@@ -360,8 +360,8 @@ func (r *hostileRun) stored() (all []string) {
 
 func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, embedded.Options{})
-	js := connectNATS(t, server.URL())
+	server := StartJetStream(t, embedded.Options{})
+	js := ConnectNATS(t, server.URL())
 	for i, a := range brokerAttacks() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
@@ -370,10 +370,10 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 			}
 			r := startHostileRun(t, js, server.URL(), fmt.Sprintf("a%d", i), a.play, a.with)
 			if a.says != nil {
-				p := awaitProblem(t, r.bridge, "mqtt", a.says...)
+				p := AwaitProblem(t, r.bridge, "mqtt", a.says...)
 				require.NotContains(t, p.Problem, "panic")
 			} else {
-				eventually(t, func() bool { return len(r.broker.acked()) >= len(a.want) && len(r.stored()) == len(a.want) }, func() any { return r.bridge.Problems() })
+				Eventually(t, func() bool { return len(r.broker.acked()) >= len(a.want) && len(r.stored()) == len(a.want) }, func() any { return r.bridge.Problems() })
 				slices.Sort(a.want)
 				got := r.stored()
 				slices.Sort(got)
@@ -387,10 +387,10 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 				return // it stays, and asks again after 30 s
 			}
 			close(r.broker.serve)
-			eventually(t, func() bool { return len(r.broker.acked()) == 1 }, func() any { return r.bridge.Problems() })
+			Eventually(t, func() bool { return len(r.broker.acked()) == 1 }, func() any { return r.bridge.Problems() })
 			require.Equal(t, []uint16{100}, r.broker.acked())
 			require.Equal(t, []string{"device.d.t " + witness}, r.stored())
-			eventually(t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
+			Eventually(t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
 		})
 	}
 }
@@ -399,12 +399,12 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 // what is stored is acknowledged.
 func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, embedded.Options{})
-	js := connectNATS(t, server.URL())
+	server := StartJetStream(t, embedded.Options{})
+	js := ConnectNATS(t, server.URL())
 	const payload = "whole"
 	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
 	step := 2
-	if quick() {
+	if Quick() {
 		step = 7
 	}
 	for cut := size; cut >= 0; cut -= step { // the whole of it first
@@ -431,7 +431,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 				}
 			})
 			close(r.broker.serve)
-			eventually(t, func() bool { return slices.Contains(r.broker.acked(), 100) }, func() any { return r.bridge.Problems() })
+			Eventually(t, func() bool { return slices.Contains(r.broker.acked(), 100) }, func() any { return r.bridge.Problems() })
 			want, acks := []string{"device.d.t " + witness}, []uint16{100}
 			if cut == size {
 				want, acks = append([]string{"device.d.t " + payload}, want...), []uint16{1, 100}
@@ -447,11 +447,11 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 	t.Parallel()
 	n := 60_000
-	if quick() {
+	if Quick() {
 		n = 10_000
 	}
-	server := startJetStream(t, embedded.Options{})
-	js := connectNATS(t, server.URL())
+	server := StartJetStream(t, embedded.Options{})
+	js := ConnectNATS(t, server.URL())
 	r := startHostileRun(t, js, server.URL(), "flood", func(c *hostileConn, topic string) {
 		c.open()
 		var both sync.WaitGroup
@@ -459,7 +459,7 @@ func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 			for sent := 0; sent < n; sent += 100 {
 				var batch []byte
 				for i := range 100 {
-					batch = append(batch, rawPublish(atQoS1, topic, packetID(sent+i), fmt.Sprint(sent+i))...)
+					batch = append(batch, rawPublish(atQoS1, topic, PacketID(sent+i), fmt.Sprint(sent+i))...)
 				}
 				if _, err := c.Write(batch); err != nil {
 					return // it will be missing in the stream
@@ -469,12 +469,12 @@ func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 		c.drain()
 		both.Wait()
 	})
-	eventually(t, func() bool { return len(r.broker.acked()) == n }, func() any { return r.bridge.Totals() })
+	Eventually(t, func() bool { return len(r.broker.acked()) == n }, func() any { return r.bridge.Totals() })
 	for i, id := range r.broker.acked() {
-		require.Equal(t, packetID(i), id, "in order [MQTT-4.6.0-2]")
+		require.Equal(t, PacketID(i), id, "in order [MQTT-4.6.0-2]")
 	}
 	next := 0
-	readStream(t, js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
+	ReadStream(t, js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
 		require.Equal(t, fmt.Sprint(next), string(m.Data()))
 		next++
 	})

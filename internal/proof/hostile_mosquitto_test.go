@@ -25,7 +25,7 @@ type guardedRig struct {
 	ca     *pki.Authority
 	broker *peers.MosquittoProcess
 	js     natsjs.JetStream
-	config settings
+	config Settings
 }
 
 func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
@@ -57,9 +57,9 @@ func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{
 		CAFile: ca, CertFile: serverFiles.Cert, KeyFile: serverFiles.Key, Extra: []string{"acl_file " + aclFile},
 	})
-	nats := startJetStream(t, embedded.Options{})
-	r.js = connectNATS(t, nats.URL())
-	r.config = settings{
+	nats := StartJetStream(t, embedded.Options{})
+	r.js = ConnectNATS(t, nats.URL())
+	r.config = Settings{
 		"mqtt.url": "mqtts://" + r.broker.Addr, "mqtt.tls.ca": ca, "mqtt.tls.cert": bridgeFiles.Cert, "mqtt.tls.key": bridgeFiles.Key,
 		"nats.url": nats.URL(), "identity.mode": "off",
 	}
@@ -68,8 +68,8 @@ func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
 
 func (r *guardedRig) start() *daemon.Bridge {
 	r.t.Helper()
-	b := startInProcess(r.t, r.config)
-	awaitReady(r.t, b)
+	b := StartInProcess(r.t, r.config)
+	AwaitReady(r.t, b)
 	return b
 }
 
@@ -115,7 +115,7 @@ func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
 			seen := map[string]int{}
 			each := func(take func(string)) {
 				for _, stream := range []string{"TELEMETRY", "SHADOW", "COMMANDS", "QUARANTINE"} {
-					readStream(t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) { take(m.Subject() + " " + string(m.Data())) })
+					ReadStream(t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) { take(m.Subject() + " " + string(m.Data())) })
 				}
 			}
 			each(func(m string) { seen[m]++ })
@@ -125,8 +125,8 @@ func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
 			}
 			_, open = r.device("acme/witness").send(rawPublish(atQoS1, "tenant/acme/device/witness/telemetry", 1, c.name))
 			require.True(t, open)
-			eventually(t, func() bool {
-				return string(awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry").Data) == c.name
+			Eventually(t, func() bool {
+				return string(AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry").Data) == c.name
 			}, func() any { return b.Problems() })
 			var got []string
 			each(func(m string) {
@@ -158,11 +158,11 @@ func TestAFloodOfRetainedMessagesIsSkipped(t *testing.T) {
 	b := r.start()
 	_, open := r.device("acme/witness").send(rawPublish(atQoS1, "tenant/acme/device/witness/telemetry", 1, "x"))
 	require.True(t, open)
-	awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry")
-	eventually(t, func() bool { return b.Totals().RetainedSkipped == uint64(n) }, func() any { return b.Totals() })
+	AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry")
+	Eventually(t, func() bool { return b.Totals().RetainedSkipped == uint64(n) }, func() any { return b.Totals() })
 	_, open = r.device("acme/hoarder").send(rawPublish(atQoS1|retained, "tenant/acme/device/hoarder/t0", 1, "fresh"))
 	require.True(t, open)
-	require.Equal(t, "fresh", string(awaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.hoarder.t0").Data), "what it publishes now is no copy")
+	require.Equal(t, "fresh", string(AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.hoarder.t0").Data), "what it publishes now is no copy")
 	stream, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 2, stream.CachedInfo().State.Msgs)

@@ -24,27 +24,27 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
 	ackWait := streams.DefaultAckWait
-	if quick() {
+	if Quick() {
 		messages, states, devices, kills, ackWait = 20_000, 4000, 100, 2, 2*time.Second
 	}
-	random := moments(t)
+	random := Random(t)
 	database := peers.Postgres(t)
-	r := newPlainRig(t, false)
-	shortenAckWait(t, r.js, ackWait)
+	r := NewRig(t, RigOptions{})
+	shortenAckWait(t, r.JS, ackWait)
 	ingest := peers.Ingest(t, []string{
-		"DATABASE_URL=" + database.URL, "NATS_URL=" + r.nats.URL, "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
+		"DATABASE_URL=" + database.URL, "NATS_URL=" + r.NATS.URL, "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
 	})
-	telemetry := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: devices, Total: messages, JSON: true})
-	shadows := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
+	telemetry := StartLoad(t, LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: messages, JSON: true})
+	shadows := StartLoad(t, LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
 
 	// As many legs as there are strikes, each strike at a random moment of its
 	// leg. In the middle it is the database that is struck; the last kill comes
 	// in the replay.
 	for leg := range kills {
 		from, to := leg*messages/kills, (leg+1)*messages/kills
-		telemetry.release(to)
-		shadows.release((leg + 1) * states / kills)
-		require.True(t, telemetry.await(from+random.IntN((to-from)/2)))
+		telemetry.Release(to)
+		shadows.Release((leg + 1) * states / kills)
+		require.True(t, telemetry.Await(from+random.IntN((to-from)/2)))
 		time.Sleep(time.Duration(random.IntN(int(200 * time.Millisecond)))) // any moment
 		if leg == kills/2 {
 			database.Restart()
@@ -53,39 +53,39 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 		ingest.Kill9()
 		ingest.Start()
 	}
-	telemetry.awaitEnd(t)
-	shadows.awaitEnd(t)
-	mark(t, r.broker.Addr)
-	awaitMarker(t, r.js)
-	awaitConsumed(t, r.js)
+	telemetry.AwaitEnd(t)
+	shadows.AwaitEnd(t)
+	Mark(t, r.Broker.Addr)
+	AwaitMarker(t, r.JS)
+	awaitConsumed(t, r.JS)
 	db := newTables(t, database.URL)
-	v := db.judge(telemetry)
+	v := db.reconcile(telemetry)
 	t.Logf("first time: %v", v)
 	require.True(t, v.Clean(), v)
 	db.requireNewest(shadows)
 
-	rewind(t, r.js, ackWait)
+	rewind(t, r.JS, ackWait)
 	time.Sleep(time.Duration(random.IntN(int(time.Second))))
 	ingest.Kill9()
 	ingest.Start()
-	awaitConsumed(t, r.js)
-	v = db.judge(telemetry)
+	awaitConsumed(t, r.JS)
+	v = db.reconcile(telemetry)
 	t.Logf("after a replay of everything: %v", v)
 	require.True(t, v.Clean(), v)
 	db.requireNewest(shadows)
 
 	// The marker is no JSON: it is in quarantine, once for each time it came
 	// outside the duplicate window, and not in the table.
-	awaitMessage(t, r.js, "QUARANTINE", "quarantine.bad_payload."+markerSubject)
+	AwaitMessage(t, r.JS, "QUARANTINE", "quarantine.bad_payload."+MarkerSubject)
 	require.Zero(t, ingest.Stop(), "exit code")
-	require.Zero(t, r.bridge.Stop(), "exit code")
+	require.Zero(t, r.Bridge.Stop(), "exit code")
 }
 
 // shortenAckWait: what a killed ingest had in hand comes again only after it.
 func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
-		eventually(t, func() bool {
+		Eventually(t, func() bool {
 			c, err := js.Consumer(t.Context(), stream, name)
 			if err != nil {
 				return false
@@ -131,7 +131,7 @@ func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 		if floors != last {
 			progress, last = time.Now(), floors
 		}
-		if time.Since(progress) > 2*patience {
+		if time.Since(progress) > 2*Timeout {
 			require.FailNow(t, "the consumers stand still", "%d messages are not acknowledged", left)
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -152,25 +152,25 @@ func newTables(t *testing.T, url string) *tables {
 	return &tables{t, db}
 }
 
-// judge holds the table telemetry against what the publisher knows.
-func (d *tables) judge(l *load) verdict {
+// reconcile compares the table telemetry with what the publisher knows.
+func (d *tables) reconcile(l *Load) Verdict {
 	d.t.Helper()
 	rows, err := d.db.Query(d.t.Context(), `SELECT (payload->>'version')::bigint, tenant_id, device_id FROM telemetry ORDER BY stream_seq`)
 	require.NoError(d.t, err)
-	var all []stored
+	var all []Stored
 	var number uint64
 	var tenant, name string
 	_, err = pgx.ForEachRow(rows, []any{&number, &tenant, &name}, func() error {
-		all = append(all, stored{message: number, subject: "tenant." + tenant + ".device." + name + ".telemetry"})
+		all = append(all, Stored{Message: number, Subject: "tenant." + tenant + ".device." + name + ".telemetry"})
 		return nil
 	})
 	require.NoError(d.t, err)
-	return l.judge(all)
+	return l.Reconcile(all)
 }
 
 // requireNewest: of every device the state is that of the last message of its that
 // was acknowledged, or of a later one that got no PUBACK.
-func (d *tables) requireNewest(l *load) {
+func (d *tables) requireNewest(l *Load) {
 	d.t.Helper()
 	rows, err := d.db.Query(d.t.Context(), `SELECT device_id, version, (reported->>'n')::bigint FROM device_state`)
 	require.NoError(d.t, err)
@@ -185,7 +185,7 @@ func (d *tables) requireNewest(l *load) {
 	require.NoError(d.t, err)
 	require.Len(d.t, newest, l.Devices)
 	for i := range l.Total {
-		if _, name := device(i % l.Devices); l.pubacks[i] > 0 {
+		if _, name := Device(i % l.Devices); l.HasAck(i) {
 			require.GreaterOrEqual(d.t, newest[name], int64(i), name)
 		}
 	}

@@ -1,10 +1,8 @@
 package proof
 
 import (
-	"encoding/json"
 	"net/http"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 )
 
 // leafHub is a hub with a listener for leaf nodes.
-const leafHub = maxStore + "server_name: hub\nleafnodes { port: 7422 }\n"
+const leafHub = MaxStore + "server_name: hub\nleafnodes { port: 7422 }\n"
 
 // leafRig is a real mosquitto, the bridge as a leaf node and its hub as
 // processes, with a proxy on the link.
@@ -37,7 +35,7 @@ func newLeafRig(t testing.TB, env ...string) *leafRig {
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r.hub = peers.NATSServer(t, peers.NATSOptions{Config: leafHub})
 	r.link = peers.Proxy(t, r.hub.LeafAddr)
-	r.js = connectNATS(t, r.hub.URL)
+	r.js = ConnectNATS(t, r.hub.URL)
 	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
 		"MQTT_URL=mqtt://" + r.broker.Addr,
 		"NATS_URL=" + r.hub.URL,
@@ -72,21 +70,7 @@ func (r *leafRig) startBridge() {
 // get reads a page of the admin endpoint, whose address is in the log.
 func (r *leafRig) get(path string, into any) int {
 	r.t.Helper()
-	return ask(r.t, r.bridge, r.said, path, into)
-}
-
-// ask gets a page of the bridge whose log says its address after byte from.
-func ask(t testing.TB, bridge *peers.BridgeProcess, from int, path string, into any) int {
-	t.Helper()
-	const listening = `"address":"`
-	end := bridge.Log().Await(t, from, listening)
-	addr, _, _ := strings.Cut(bridge.Log().String()[end:], `"`)
-	answer, err := http.Get("http://" + addr + path)
-	require.NoError(t, err)
-	defer answer.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	require.NoError(t, json.NewDecoder(answer.Body).Decode(into))
-	return answer.StatusCode
+	return GetPage(r.t, r.bridge, r.said, path, into)
 }
 
 func (r *leafRig) leaf() *daemon.LeafStatus {
@@ -126,19 +110,19 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 // again.
 func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	t.Parallel()
-	if quick() {
+	if Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	r := newLeafRig(t, "BRIDGE_NATS_LEAF_KEEP=15s")
-	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
-	l.release(2000)
-	require.True(t, l.await(2000))
+	l := StartLoad(t, LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
+	l.Release(2000)
+	require.True(t, l.Await(2000))
 	r.awaitStored(2000)
 	require.Zero(t, r.hub.Stop())
 	old := t.TempDir()
 	require.NoError(t, os.CopyFS(old, os.DirFS(r.hub.StoreDir)))
 	r.hub.Start()
-	l.awaitEnd(t)
+	l.AwaitEnd(t)
 	r.awaitDrained()
 	r.hub.Kill9()
 	require.NoError(t, os.RemoveAll(r.hub.StoreDir))
@@ -151,7 +135,7 @@ func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, s.CachedInfo().State.Msgs, uint64(4000), "set back")
 	r.awaitStored(4000)
-	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, r.bridge.Stop(), "exit code")
 }
@@ -180,28 +164,28 @@ const asksAgain = 3 * time.Minute
 func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	t.Parallel()
 	rate, cut := 5000, 60*time.Second
-	if quick() {
+	if Quick() {
 		rate, cut = 2000, 4*time.Second
 	}
 	total := rate * int((cut+4*time.Second)/time.Second)
 	r := newLeafRig(t)
-	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 50, Total: total, Rate: rate})
-	l.release(total)
-	require.True(t, l.await(rate))
+	l := StartLoad(t, LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: total, Rate: rate})
+	l.Release(total)
+	require.True(t, l.Await(rate))
 	began := time.Now()
 	r.link.Down()
 	third := int(cut/time.Second) * rate / 3
-	require.True(t, l.await(rate+third))
+	require.True(t, l.Await(rate+third))
 	require.False(t, r.leaf().Link.Connected)
 	r.bridge.Kill9()
 	r.startBridge()
-	require.True(t, l.await(rate+2*third))
+	require.True(t, l.Await(rate+2*third))
 	r.hub.Restart()
-	l.awaitEnd(t)
+	l.AwaitEnd(t)
 	if rest := cut - time.Since(began); rest > 0 {
 		time.Sleep(rest) // the cut is this long, whatever the load does
 	}
-	mark(t, r.broker.Addr)
+	Mark(t, r.broker.Addr)
 	s := r.leaf()
 	require.False(t, s.Link.Connected)
 	require.Positive(t, s.Messages)
@@ -212,8 +196,8 @@ func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	up := time.Now()
 	seen, perSecond := r.awaitDrained()
 	require.Greater(t, len(seen), 1, "the backlog was seen to fall")
-	awaitMarker(t, r.js)
-	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	AwaitMarker(t, r.js)
+	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
 	t.Logf("%v; drained %v after the link came back, %.0f/s once the hub had asked, from %d; backlogs seen %v", v, time.Since(up).Round(time.Second), perSecond, s.Messages, seen)
 	require.True(t, v.Clean(), v)
 	require.Zero(t, r.bridge.Stop(), "exit code")

@@ -14,25 +14,25 @@ import (
 )
 
 // leafInProcess is a bridge in this process whose link to the hub can be cut.
-func leafInProcess(t *testing.T, more settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
+func leafInProcess(t *testing.T, more Settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
 	t.Helper()
-	leafAddr, leafPort := nobody(t)
-	hub := startJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
+	leafAddr, leafPort := ClosedPort(t)
+	hub := StartJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
 		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leafPort
 	}})
-	js = connectNATS(t, hub.URL())
+	js = ConnectNATS(t, hub.URL())
 	link = peers.Proxy(t, leafAddr)
-	b, addr = startBroker(t, broker.Options{})
-	s := plain("mqtt://"+addr, hub.URL()).
-		with("nats.mode", "leaf").with("nats.leaf.url", "nats-leaf://"+link.Addr).
-		with("nats.leaf.domain", "site-a").with("nats.leaf.store_dir", t.TempDir())
+	b, addr = StartBroker(t, broker.Options{})
+	s := PlainSettings("mqtt://"+addr, hub.URL()).
+		With("nats.mode", "leaf").With("nats.leaf.url", "nats-leaf://"+link.Addr).
+		With("nats.leaf.domain", "site-a").With("nats.leaf.store_dir", t.TempDir())
 	for path, value := range more {
-		s.with(path, value)
+		s.With(path, value)
 	}
-	bridge = startInProcess(t, s)
-	awaitReady(t, bridge)
-	awaitSubscribed(t, bridge)
-	eventually(t, func() bool {
+	bridge = StartInProcess(t, s)
+	AwaitReady(t, bridge)
+	AwaitSubscribed(t, bridge)
+	Eventually(t, func() bool {
 		_, err := js.Stream(t.Context(), "QUARANTINE") // the last that is made
 		return bridge.Status(t.Context()).Leaf.Link.Connected && err == nil
 	}, func() any { return bridge.Status(t.Context()).Leaf })
@@ -43,14 +43,14 @@ func leafInProcess(t *testing.T, more settings) (bridge *daemon.Bridge, b *broke
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if quick() {
+	if Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
-	bridge, b, addr, link, js := leafInProcess(t, settings{"nats.leaf.max_bytes": "16MiB"})
+	bridge, b, addr, link, js := leafInProcess(t, Settings{"nats.leaf.max_bytes": "16MiB"})
 	link.Down()
-	l := startLoad(t, loadOptions{Addr: addr, Devices: 20, Total: 10_000, Size: 4096})
-	l.release(l.Total)
-	p := awaitProblem(t, bridge, "leaf", "the local store is full", "16MiB", "nats.leaf.max_bytes")
+	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 20, Total: 10_000, Size: 4096})
+	l.Release(l.Total)
+	p := AwaitProblem(t, bridge, "leaf", "the local store is full", "16MiB", "nats.leaf.max_bytes")
 	require.False(t, p.Since.IsZero())
 	s := bridge.Status(t.Context()).Leaf
 	require.True(t, s.Full)
@@ -58,40 +58,40 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
 	require.False(t, bridge.Status(t.Context()).Leaf.Link.Connected, "there is no other way to the hub")
 	link.Up()
-	l.awaitEnd(t)
-	mark(t, addr)
-	awaitMarker(t, js)
-	v := l.judge(readLoad(t, js, "TELEMETRY"))
+	l.AwaitEnd(t)
+	Mark(t, addr)
+	AwaitMarker(t, js)
+	v := l.Reconcile(ReadLoad(t, js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
-	awaitReady(t, bridge)
+	AwaitReady(t, bridge)
 }
 
 // What has waited for longer than max_age stops the intake. It is not discarded:
 // the hub gets it as soon as it is back.
 func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if quick() {
+	if Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
-	bridge, b, addr, link, js := leafInProcess(t, settings{"nats.leaf.max_age": "1s"})
+	bridge, b, addr, link, js := leafInProcess(t, Settings{"nats.leaf.max_age": "1s"})
 	link.Down()
-	l := startLoad(t, loadOptions{Addr: addr, Devices: 20, Total: 2000})
-	l.release(1000)
-	require.True(t, l.await(1000))
-	awaitProblem(t, bridge, "leaf", "longer than nats.leaf.max_age")
-	l.release(2000)
-	awaitProblem(t, bridge, "jetstream", "10077")
+	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 20, Total: 2000})
+	l.Release(1000)
+	require.True(t, l.Await(1000))
+	AwaitProblem(t, bridge, "leaf", "longer than nats.leaf.max_age")
+	l.Release(2000)
+	AwaitProblem(t, bridge, "jetstream", "10077")
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
 	s := bridge.Status(t.Context()).Leaf
 	require.True(t, s.Full)
 	require.False(t, s.Link.Connected, "there is no other way to the hub")
 	link.Up()
-	l.awaitEnd(t)
-	mark(t, addr)
-	awaitMarker(t, js)
-	v := l.judge(readLoad(t, js, "TELEMETRY"))
+	l.AwaitEnd(t)
+	Mark(t, addr)
+	AwaitMarker(t, js)
+	v := l.Reconcile(ReadLoad(t, js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
-	awaitReady(t, bridge)
+	AwaitReady(t, bridge)
 }

@@ -1,15 +1,11 @@
 package proof
 
 import (
-	"strings"
 	"testing"
 	"time"
 
 	"mqtt-nats-bridge/internal/peers"
 )
-
-// bothProxied has short keep-alives, so that a silent end shows in seconds.
-var bothProxied = rigOptions{MQTTProxy: true, NATSProxy: true, Env: []string{"BRIDGE_MQTT_KEEPALIVE=2s"}}
 
 // weathers are what a link may do that does not end its connections.
 func weathers() map[string][2]peers.Weather {
@@ -35,19 +31,19 @@ func weathers() map[string][2]peers.Weather {
 // stored, on either side of the bridge.
 func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 	t.Parallel()
-	lasts := shorter(10 * time.Second)
-	o := loadOptions{Devices: 100, Rate: 1000, Total: 1000 * int((lasts+6*time.Second)/time.Second)}
+	lasts := Shorter(10 * time.Second)
+	o := LoadOptions{Devices: 100, Rate: 1000, Total: 1000 * int((lasts+6*time.Second)/time.Second)}
 	for name, w := range weathers() {
-		for side, proxy := range map[string]func(*plainRig) *peers.TCPProxy{
-			"MQTT link": func(r *plainRig) *peers.TCPProxy { return r.proxy },
-			"NATS link": func(r *plainRig) *peers.TCPProxy { return r.natsProxies[0] },
+		for side, proxy := range map[string]func(*Rig) *peers.TCPProxy{
+			"MQTT link": func(r *Rig) *peers.TCPProxy { return r.Proxy },
+			"NATS link": func(r *Rig) *peers.TCPProxy { return r.NATSProxies[0] },
 		} {
-			if quick() && name != "silent both ways" && name != "slow back" {
+			if Quick() && name != "silent both ways" && name != "slow back" {
 				continue
 			}
 			t.Run(side+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				survive(t, fault{name: side + " " + name, rig: bothProxied, strike: func(r *plainRig) {
+				Survive(t, Fault{Name: side + " " + name, Rig: BothProxied, Strike: func(r *Rig) {
 					proxy(r).Impair(w[0], w[1])
 					time.Sleep(lasts) // the fault itself
 					proxy(r).Mend()
@@ -55,10 +51,4 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 			})
 		}
 	}
-}
-
-// proxyTo is a proxy in front of a server's URL.
-func proxyTo(t testing.TB, url string) *peers.TCPProxy {
-	t.Helper()
-	return peers.Proxy(t, strings.TrimPrefix(url, "nats://"))
 }

@@ -43,20 +43,20 @@ type liveRig struct {
 	broker *broker.Broker
 }
 
-func newLiveRig(t *testing.T, prepare func(*liveRig) settings) *liveRig {
+func newLiveRig(t *testing.T, prepare func(*liveRig) Settings) *liveRig {
 	t.Helper()
-	r := &liveRig{t: t, nats: peers.NATSServer(t, peers.NATSOptions{Config: maxStore})}
-	r.js = connectNATS(t, r.nats.URL)
-	b, addr := startBroker(t, broker.Options{Username: "bridge", Password: bridgePassword, Attest: true, DeviceUsernames: true})
+	r := &liveRig{t: t, nats: peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})}
+	r.js = ConnectNATS(t, r.nats.URL)
+	b, addr := StartBroker(t, broker.Options{Username: "bridge", Password: BridgePassword, Attest: true, DeviceUsernames: true})
 	r.broker = b
-	s := settings{
-		"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": bridgePassword,
+	s := Settings{
+		"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": BridgePassword,
 		"nats.url": r.nats.URL, "limits.device.rate": "0",
 	}
 	for path, value := range prepare(r) {
 		s[path] = value
 	}
-	r.bridge = startInProcess(t, s)
+	r.bridge = StartInProcess(t, s)
 	return r
 }
 
@@ -71,7 +71,7 @@ func (r *liveRig) load(n int) (stop func() uint64) {
 		name := fmt.Sprintf("dev-%d", i)
 		dev := paho.NewClient(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID(name).
 			SetUsername("acme/" + name).SetProtocolVersion(4).SetAutoReconnect(false))
-		await(r.t, dev.Connect())
+		AwaitToken(r.t, dev.Connect())
 		wait.Go(func() {
 			defer dev.Disconnect(0)
 			for {
@@ -81,7 +81,7 @@ func (r *liveRig) load(n int) (stop func() uint64) {
 				case <-time.After(5 * time.Millisecond):
 				}
 				token := dev.Publish("tenant/acme/device/"+name+"/telemetry", 1, false, "21.5")
-				if !token.WaitTimeout(patience) || token.Error() != nil {
+				if !token.WaitTimeout(Timeout) || token.Error() != nil {
 					return
 				}
 				sent.Add(1)
@@ -105,7 +105,7 @@ func (r *liveRig) reasons(reason bridge.Reason) uint64 {
 func (r *liveRig) until(what string, done func() bool) time.Duration {
 	r.t.Helper()
 	began := time.Now()
-	eventually(r.t, done, func() any { return what })
+	Eventually(r.t, done, func() any { return what })
 	return time.Since(began)
 }
 
@@ -113,7 +113,7 @@ func (r *liveRig) until(what string, done func() bool) time.Duration {
 func (r *liveRig) settled(sent uint64) {
 	r.t.Helper()
 	var c bridge.Counts
-	eventually(r.t, func() bool {
+	Eventually(r.t, func() bool {
 		c = r.bridge.Totals()
 		return c.Received == sent && c.InFlight == 0
 	}, func() any { return fmt.Sprintf("%d sent, %+v", sent, r.bridge.Totals()) })
@@ -128,14 +128,14 @@ func (r *liveRig) settled(sent uint64) {
 func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 	t.Parallel()
 	var limits, certificates natsjs.KeyValue
-	r := newLiveRig(t, func(r *liveRig) settings {
+	r := newLiveRig(t, func(r *liveRig) Settings {
 		limits, certificates = newBucket(t, r.js, "BRIDGE_LIMITS"), newBucket(t, r.js, "BRIDGE_CERTS")
 		for i := range 4 {
 			putKey(t, certificates, fmt.Sprintf("acme.dev-%d", i), `{"status":"ACTIVE","not_after":"2100-01-01T00:00:00Z"}`)
 		}
-		return settings{"identity.registry.kind": "kv"}
+		return Settings{"identity.registry.kind": "kv"}
 	})
-	awaitReady(t, r.bridge)
+	AwaitReady(t, r.bridge)
 	stop := r.load(4)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 100 })
 	require.Empty(t, r.bridge.Status(t.Context()).Totals.Rejected)
@@ -169,11 +169,11 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 	r.until("stale", func() bool { return len(r.bridge.Warnings()) == 2 })
 	r.nats.Start()
 	r.until("not stale", func() bool { return len(r.bridge.Warnings()) == 0 })
-	awaitReady(t, r.bridge)
+	AwaitReady(t, r.bridge)
 	require.Eventually(t, func() bool {
 		_, err := limits.PutString(t.Context(), "tenant.acme", `{"rate":"1/h","burst":1}`)
 		return err == nil
-	}, patience, 10*time.Millisecond)
+	}, Timeout, 10*time.Millisecond)
 	again := r.until("tenant limited", func() bool { return r.reasons(bridge.TenantRateLimited) > 0 })
 	t.Logf("after a restart of nats-server a limit is in force after %s", again)
 	r.settled(stop())
@@ -183,13 +183,13 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 // the lack of it.
 func TestWithoutAnyStateOfTheRegistryNothingIsTaken(t *testing.T) {
 	t.Parallel()
-	r := newLiveRig(t, func(*liveRig) settings { return settings{"identity.registry.kind": "kv"} })
-	p := awaitProblem(t, r.bridge, "registry", "has not been read yet", "the bucket does not exist", "nats kv add BRIDGE_CERTS")
+	r := newLiveRig(t, func(*liveRig) Settings { return Settings{"identity.registry.kind": "kv"} })
+	p := AwaitProblem(t, r.bridge, "registry", "has not been read yet", "the bucket does not exist", "nats kv add BRIDGE_CERTS")
 	require.NotZero(t, p.Since)
 	require.Empty(t, r.broker.Clients(), "no session is opened")
 	kv := newBucket(t, r.js, "BRIDGE_CERTS")
 	putKey(t, kv, "acme.dev-0", `{"status":"ACTIVE"}`)
-	awaitReady(t, r.bridge)
+	AwaitReady(t, r.bridge)
 	stop := r.load(1)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 5 })
 	r.settled(stop())
@@ -208,10 +208,10 @@ func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
 	}
 	exec(documentedSQL(t))
 	exec(`INSERT INTO device_certificates SELECT 'acme', 'dev-' || i, 'ACTIVE', NULL FROM generate_series(0, 3) i`)
-	r := newLiveRig(t, func(*liveRig) settings {
-		return settings{"identity.registry.kind": "postgres", "identity.registry.database_url": db.URL, "identity.registry.refresh": "1h"}
+	r := newLiveRig(t, func(*liveRig) Settings {
+		return Settings{"identity.registry.kind": "postgres", "identity.registry.database_url": db.URL, "identity.registry.refresh": "1h"}
 	})
-	awaitReady(t, r.bridge)
+	AwaitReady(t, r.bridge)
 	stop := r.load(4)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 50 })
 	exec(`UPDATE device_certificates SET status = 'REVOKED' WHERE tenant_id = 'acme' AND device_id = 'dev-0'`)

@@ -24,8 +24,8 @@ func TestOrderAfterALostSession(t *testing.T) {
 	require.NoError(t, err)
 	addr := strings.TrimPrefix(devices.URL(), "tcp://")
 	t.Cleanup(func() { require.NoError(t, devices.Close()) })
-	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{Config: maxStore})}
-	r.js = connectNATS(t, r.nats.URL)
+	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})}
+	r.js = ConnectNATS(t, r.nats.URL)
 	a := r.start("a")
 	r.awaitShares(a)
 	said := 0
@@ -34,33 +34,33 @@ func TestOrderAfterALostSession(t *testing.T) {
 	}
 	b := r.start("b")
 	r.awaitShares(a, b)
-	l := startLoad(t, loadOptions{Addr: addr, Devices: 200, Total: 6000, Rate: 2000, Attested: true, Reconnect: true})
-	l.release(2000)
-	require.True(t, l.await(2000))
+	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 200, Total: 6000, Rate: 2000, Attested: true, Reconnect: true})
+	l.Release(2000)
+	require.True(t, l.Await(2000))
 	stored := func() int {
 		s, err := r.js.Stream(t.Context(), "TELEMETRY")
 		require.NoError(t, err)
 		return int(s.CachedInfo().State.Msgs)
 	}
-	eventually(t, func() bool { return stored() == 2000 }, func() any { return stored() })
+	Eventually(t, func() bool { return stored() == 2000 }, func() any { return stored() })
 
 	a.nats.each(func(p *peers.TCPProxy) { p.Impair(peers.Weather{Hold: true}, peers.Weather{Hold: true}) })
-	l.release(4000)
-	require.True(t, l.await(4000))
+	l.Release(4000)
+	require.True(t, l.Await(4000))
 	var status struct {
 		Totals struct {
 			InFlight int `json:"in_flight"`
 		}
 	}
-	eventually(t, func() bool {
-		require.Equal(t, http.StatusOK, ask(t, a.BridgeProcess, 0, "/status", &status))
+	Eventually(t, func() bool {
+		require.Equal(t, http.StatusOK, GetPage(t, a.BridgeProcess, 0, "/status", &status))
 		return stored()+status.Totals.InFlight >= 4000
 	}, func() any { return status })
 	held := status.Totals.InFlight
 	require.Positive(t, held)
 	said = len(b.Log().String())
 	require.NoError(t, devices.Close())
-	eventually(t, func() bool {
+	Eventually(t, func() bool {
 		devices, err = broker.Start(broker.Options{Listen: addr})
 		return err == nil
 	}, func() any { return err })
@@ -69,14 +69,14 @@ func TestOrderAfterALostSession(t *testing.T) {
 	for range 16 { // as after the first start
 		said = b.Log().Await(t, said, "mqtt connected")
 	}
-	l.release(6000)
-	require.True(t, l.await(6000))
+	l.Release(6000)
+	require.True(t, l.Await(6000))
 	r.markPartitions()
 	before := stored()
 	a.nats.each((*peers.TCPProxy).Mend)
 	r.awaitShares(a, b)
 	r.markPartitions()
-	v := l.judge(readLoad(t, r.js, "TELEMETRY"))
+	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
 	t.Logf("%v; replica a had %d in flight, %d of them were stored late", v, held, stored()-before-16)
 	require.Zero(t, v.Duplicated+v.Foreign, v)
 	require.LessOrEqual(t, v.Inversions+v.Lost, held, v)

@@ -1,34 +1,5 @@
 package proof
 
-import (
-	"flag"
-	"fmt"
-	"os"
-	"testing"
+import "testing"
 
-	"go.uber.org/goleak"
-)
-
-// outcome is what is printed when all tests are done: the one thing that outlives
-// a test.
-var outcome report
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	// Most tests here wait for outages to pass: as many at a time as there are
-	// processors would leave these idle.
-	if !isSet("test.parallel") {
-		if err := flag.Set("test.parallel", "8"); err != nil {
-			panic(err)
-		}
-	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		fmt.Print(&outcome)
-		os.Exit(code)
-	}))
-}
-
-func isSet(name string) (set bool) {
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	return set
-}
+func TestMain(m *testing.M) { Main(m) }

@@ -41,11 +41,11 @@ func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
 // natsBroker redelivers after ack_wait, here 15 s instead of 30 s and longer than every
 // outage.
 func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
-	addr, _ := nobody(t)
+	addr, _ := ClosedPort(t)
 	server := peers.NATSServer(t, peers.NATSOptions{
-		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n" + maxStore,
+		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n" + MaxStore,
 	})
-	js := connectNATS(t, server.URL)
+	js := ConnectNATS(t, server.URL)
 	return addr, func(t testing.TB, topic string) {
 		require.Eventually(t, func() bool {
 			s, err := js.Stream(t.Context(), "$MQTT_msgs")
@@ -62,12 +62,12 @@ func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
 				left += int(c.NumPending) + c.NumAckPending
 			}
 			return list.Err() == nil && sessions == 1 && left == 0
-		}, 2*patience, 200*time.Millisecond)
+		}, 2*Timeout, 200*time.Millisecond)
 	}
 }
 
 // check requires what the bridge promises at this broker; ended: its connection ended.
-func (b matrixBroker) check(t *testing.T, v verdict, ended bool) {
+func (b matrixBroker) check(t *testing.T, v Verdict, ended bool) {
 	t.Helper()
 	require.Zero(t, v.Lost+v.Foreign+v.Quarantined, v)
 	if !ended {

@@ -14,40 +14,40 @@ const matrixWindow = 2
 
 // matrixFault lasts so long.
 type matrixFault struct {
-	rig rigOptions
+	rig RigOptions
 	// ends: the bridge's connection to the broker ends.
 	ends   bool
-	strike func(r *plainRig, away time.Duration)
+	strike func(r *Rig, away time.Duration)
 }
 
 var matrixFaults = map[string]matrixFault{
-	"bridge killed": {ends: true, strike: func(r *plainRig, away time.Duration) {
-		r.bridge.Kill9()
+	"bridge killed": {ends: true, strike: func(r *Rig, away time.Duration) {
+		r.Bridge.Kill9()
 		time.Sleep(away)
-		r.startBridge()
+		r.StartBridge()
 	}},
-	"NATS killed": {strike: func(r *plainRig, away time.Duration) {
-		r.nats.Kill9()
+	"NATS killed": {strike: func(r *Rig, away time.Duration) {
+		r.NATS.Kill9()
 		time.Sleep(away)
-		r.nats.Start()
+		r.NATS.Start()
 	}},
-	"both killed": {ends: true, strike: func(r *plainRig, away time.Duration) {
-		r.nats.Kill9()
-		time.Sleep(time.Duration(r.random.IntN(int(300 * time.Millisecond)))) // messages wait for NATS
-		r.bridge.Kill9()
+	"both killed": {ends: true, strike: func(r *Rig, away time.Duration) {
+		r.NATS.Kill9()
+		time.Sleep(time.Duration(r.Random.IntN(int(300 * time.Millisecond)))) // messages wait for NATS
+		r.Bridge.Kill9()
 		time.Sleep(away)
-		r.nats.Start()
-		r.startBridge()
+		r.NATS.Start()
+		r.StartBridge()
 	}},
-	"MQTT cut": {rig: rigOptions{MQTTProxy: true}, ends: true, strike: func(r *plainRig, away time.Duration) {
-		require.Positive(r.t, r.proxy.Down())
+	"MQTT cut": {rig: RigOptions{MQTTProxy: true}, ends: true, strike: func(r *Rig, away time.Duration) {
+		require.Positive(r.T, r.Proxy.Down())
 		time.Sleep(away)
-		r.proxy.Up()
+		r.Proxy.Up()
 	}},
-	"bridge frozen": {strike: func(r *plainRig, away time.Duration) {
-		r.bridge.Freeze()
+	"bridge frozen": {strike: func(r *Rig, away time.Duration) {
+		r.Bridge.Freeze()
 		time.Sleep(away)
-		r.bridge.Thaw()
+		r.Bridge.Thaw()
 	}},
 }
 
@@ -76,7 +76,7 @@ func TestBrokerMatrix(t *testing.T) {
 				for _, payload := range []string{"distinct", "identical"} {
 					for outage, away := range matrixOutages {
 						sample := fault == "both killed" && payload == "identical" && outage == "long"
-						if os.Getenv(faultsVariable) != "1" && !sample {
+						if os.Getenv(FaultsVariable) != "1" && !sample {
 							continue
 						}
 						rows++
@@ -85,12 +85,12 @@ func TestBrokerMatrix(t *testing.T) {
 							t.Parallel()
 							f := f // its rig is this row's
 							f.rig.Broker, f.rig.Topic = addr, topic
-							o := loadOptions{Addr: addr, Topic: topic, Devices: 20, Total: 3000, Rate: 1000}
+							o := LoadOptions{Addr: addr, Topic: topic, Devices: 20, Total: 3000, Rate: 1000}
 							if payload == "identical" {
 								o.Devices, o.Identical = 1, true
 							}
 							v := matrixRow(t, f, o, away, drain)
-							outcome.add(name+": "+fault, payload+", away for "+away.String(), v)
+							Report(name+": "+fault, payload+", away for "+away.String(), v)
 							b.check(t, v, f.ends)
 						})
 					}
@@ -101,22 +101,22 @@ func TestBrokerMatrix(t *testing.T) {
 }
 
 // matrixRow strikes once, in the first half of the load, which goes on during the outage.
-func matrixRow(t *testing.T, f matrixFault, o loadOptions, away time.Duration, drain func(testing.TB, string)) verdict {
+func matrixRow(t *testing.T, f matrixFault, o LoadOptions, away time.Duration, drain func(testing.TB, string)) Verdict {
 	t.Helper()
-	random := moments(t)
+	random := Random(t)
 	f.rig.Env = []string{fmt.Sprintf("BRIDGE_STREAMS_DUPLICATE_WINDOW=%ds", matrixWindow)}
-	r := newRig(t, f.rig)
-	r.random = random
-	l := startLoad(t, o)
-	l.release(o.Total)
-	require.True(t, l.await(o.Total/6+random.IntN(o.Total/3)))
+	r := NewRig(t, f.rig)
+	r.Random = random
+	l := StartLoad(t, o)
+	l.Release(o.Total)
+	require.True(t, l.Await(o.Total/6+random.IntN(o.Total/3)))
 	time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
 	f.strike(r, away)
 	if drain != nil {
-		l.awaitEnd(t)
+		l.AwaitEnd(t)
 		drain(t, o.Topic)
 	}
-	v := r.finish(l)
+	v := r.Finish(l)
 	t.Log(v)
 	return v
 }

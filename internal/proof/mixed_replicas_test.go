@@ -19,7 +19,7 @@ import (
 // what had no PUBACK, replicas are killed, stopped, frozen and cut off, leaders change.
 func TestMixedFaultsOfReplicas(t *testing.T) {
 	t.Parallel()
-	if quick() && os.Getenv(minutesVariable) == "" {
+	if Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, shares := range map[string][2]string{"auto": {"auto", "auto"}, "fixed partitions": {"0-7", "8-f"}} {
@@ -31,49 +31,49 @@ func TestMixedFaultsOfReplicas(t *testing.T) {
 }
 
 func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Duration) {
-	random := moments(t)
+	random := Random(t)
 	r := newClusterRig(t)
 	var both []*replica
 	for i, share := range shares {
 		both = append(both, r.startShare(string("ab"[i]), share))
 	}
 	n := 0
-	eventuallyWithin(t, 2*patience, func() bool { // from then on the broker keeps what is published
+	EventuallyWithin(t, 2*Timeout, func() bool { // from then on the broker keeps what is published
 		n = strings.Count(both[0].Log().String()+both[1].Log().String(), "mqtt connected")
 		return n >= 16
 	}, func() any { return n })
 	r.cluster.AwaitCurrent("TELEMETRY")
-	l := startLoad(t, loadOptions{
+	l := StartLoad(t, LoadOptions{
 		Addr: r.broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true, Attested: true,
 		Total: mixedRate * int(lasts/time.Second),
 	})
-	l.release(l.Total)
+	l.Release(l.Total)
 	strikes := chaos(t, random, lasts, brokerAfflictions(r), clusterAfflictions(r, random), replicaAfflictions(both[0]), replicaAfflictions(both[1]))
-	l.awaitEnd(t)
+	l.AwaitEnd(t)
 	r.markPartitions()
 	for _, p := range both {
 		require.Zero(t, p.Stop(), "exit code")
 	}
 	r.cluster.AwaitCurrent("TELEMETRY")
-	all := readLoad(t, r.js, "TELEMETRY")
-	v := l.judge(all)
-	outcome.add("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	all := ReadLoad(t, r.js, "TELEMETRY")
+	v := l.Reconcile(all)
+	Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
 	t.Logf("%v; with what devices published twice, %d behind a later one", v, again(all))
 	if !v.Clean() {
-		t.Log(l.explain(all))
+		t.Log(l.Explain(all))
 	}
 	require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
 }
 
 // again counts the messages that are stored behind a later one of their device, second
 // copies of what a device published twice included.
-func again(all []stored) (n int) {
+func again(all []Stored) (n int) {
 	latest := map[string]uint64{}
 	for _, s := range all {
-		if s.message < latest[s.subject] {
+		if s.Message < latest[s.Subject] {
 			n++
 		}
-		latest[s.subject] = max(latest[s.subject], s.message)
+		latest[s.Subject] = max(latest[s.Subject], s.Message)
 	}
 	return n
 }
@@ -94,7 +94,7 @@ func brokerAfflictions(r *fleetRig) []affliction {
 
 // clusterAfflictions are those of the servers and the stream.
 func clusterAfflictions(r *fleetRig, random *rand.Rand) []affliction {
-	list := natsAfflictions(&plainRig{t: r.t, cluster: r.cluster, js: r.js, random: random})
+	list := natsAfflictions(&Rig{T: r.t, Cluster: r.cluster, JS: r.js, Random: random})
 	return slices.DeleteFunc(list, func(a affliction) bool { return strings.HasPrefix(a.name, "NATS link") })
 }
 

@@ -45,44 +45,44 @@ type affliction struct {
 }
 
 // mqttAfflictions are those of the bridge, the broker and the link between them.
-func mqttAfflictions(r *plainRig) []affliction {
+func mqttAfflictions(r *Rig) []affliction {
 	over := func() {}
 	weather := func(name string, towards, back peers.Weather) affliction {
 		return affliction{"MQTT link " + name, 6 * time.Second, func() func() {
-			r.proxy.Impair(towards, back)
-			return r.proxy.Mend
+			r.Proxy.Impair(towards, back)
+			return r.Proxy.Mend
 		}}
 	}
 	return []affliction{
 		{"bridge killed", 3 * time.Second, func() func() {
-			r.bridge.Kill9()
-			return r.bridge.Start
+			r.Bridge.Kill9()
+			return r.Bridge.Start
 		}},
 		{"bridge stopped", 3 * time.Second, func() func() {
 			// What NATS does not take within stop_timeout is abandoned,
 			// and the exit code says so.
-			r.bridge.Stop()
-			return r.bridge.Start
+			r.Bridge.Stop()
+			return r.Bridge.Start
 		}},
 		{"bridge frozen", 6 * time.Second, func() func() {
-			r.bridge.Freeze()
-			return r.bridge.Thaw
+			r.Bridge.Freeze()
+			return r.Bridge.Thaw
 		}},
 		{"bridge kicked", 0, func() func() {
-			r.broker.Kick(clientID)
+			r.Broker.Kick(ClientID)
 			return over
 		}},
 		{"mosquitto restarted", 0, func() func() {
-			r.broker.Restart()
+			r.Broker.Restart()
 			return over
 		}},
 		{"MQTT link cut", 0, func() func() {
-			r.proxy.Cut()
+			r.Proxy.Cut()
 			return over
 		}},
 		{"MQTT link down", 8 * time.Second, func() func() {
-			r.proxy.Down()
-			return r.proxy.Up
+			r.Proxy.Down()
+			return r.Proxy.Up
 		}},
 		weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{}),
 		weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true}),
@@ -93,10 +93,10 @@ func mqttAfflictions(r *plainRig) []affliction {
 }
 
 // natsAfflictions are those of the servers, the stream and the links to them.
-func natsAfflictions(r *plainRig) []affliction {
+func natsAfflictions(r *Rig) []affliction {
 	over := func() {}
 	all := func(do func(*peers.TCPProxy)) {
-		for _, p := range r.natsProxies {
+		for _, p := range r.NATSProxies {
 			do(p)
 		}
 	}
@@ -121,47 +121,47 @@ func natsAfflictions(r *plainRig) []affliction {
 		weather("late", peers.Weather{Latency: 20 * time.Millisecond}, peers.Weather{Latency: 20 * time.Millisecond}),
 		weather("slow there", peers.Weather{Rate: 100 << 10}, peers.Weather{}),
 		{"stream full", 6 * time.Second, func() func() {
-			r.limitStream(500)
-			return func() { r.limitStream(-1) }
+			r.LimitStream(500)
+			return func() { r.LimitStream(-1) }
 		}},
 	}
-	if r.cluster == nil {
+	if r.Cluster == nil {
 		return append(list,
 			affliction{"nats-server killed", 10 * time.Second, func() func() {
-				r.nats.Kill9()
-				return r.nats.Start
+				r.NATS.Kill9()
+				return r.NATS.Start
 			}},
 			affliction{"nats-server frozen", 8 * time.Second, func() func() {
-				r.nats.Freeze()
-				return r.nats.Thaw
+				r.NATS.Freeze()
+				return r.NATS.Thaw
 			}},
 		)
 	}
 	return append(list,
 		affliction{"leader killed", 10 * time.Second, func() func() {
-			leader := r.cluster.Leader("TELEMETRY")
+			leader := r.Cluster.Leader("TELEMETRY")
 			leader.Kill9()
 			return func() {
 				leader.Start()
-				r.cluster.AwaitCurrent("TELEMETRY")
+				r.Cluster.AwaitCurrent("TELEMETRY")
 			}
 		}},
 		affliction{"leader steps down", 0, func() func() {
-			r.cluster.StepDown("TELEMETRY")
+			r.Cluster.StepDown("TELEMETRY")
 			return over
 		}},
 		affliction{"a follower frozen", 10 * time.Second, func() func() {
-			leader := r.cluster.Leader("TELEMETRY")
-			others := slices.DeleteFunc(slices.Clone(r.cluster.Nodes), func(n *peers.NATSProcess) bool { return n == leader })
-			other := others[r.random.IntN(len(others))]
+			leader := r.Cluster.Leader("TELEMETRY")
+			others := slices.DeleteFunc(slices.Clone(r.Cluster.Nodes), func(n *peers.NATSProcess) bool { return n == leader })
+			other := others[r.Random.IntN(len(others))]
 			other.Freeze()
 			return func() {
 				other.Thaw()
-				r.cluster.AwaitCurrent("TELEMETRY")
+				r.Cluster.AwaitCurrent("TELEMETRY")
 			}
 		}},
 		affliction{"rolling restart", 0, func() func() {
-			r.cluster.RollingRestart("TELEMETRY")
+			r.Cluster.RollingRestart("TELEMETRY")
 			return over
 		}},
 	)
@@ -215,7 +215,7 @@ func (s *side) turn(say func(string)) {
 // running system: FAULT_MINUTES says for how long.
 func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 	t.Parallel()
-	if quick() && os.Getenv(minutesVariable) == "" {
+	if Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, cluster := range map[string]bool{"one nats-server": false, "three nats-servers": true} {
@@ -227,19 +227,19 @@ func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 }
 
 func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
-	random := moments(t)
-	o := bothProxied
+	random := Random(t)
+	o := BothProxied
 	o.Cluster = cluster
-	r := newRig(t, o)
-	r.random = random
-	l := startLoad(t, loadOptions{
-		Addr: r.broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true,
+	r := NewRig(t, o)
+	r.Random = random
+	l := StartLoad(t, LoadOptions{
+		Addr: r.Broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true,
 		Total: mixedRate * int(lasts/time.Second),
 	})
-	l.release(l.Total)
+	l.Release(l.Total)
 	strikes := chaos(t, random, lasts, mqttAfflictions(r), natsAfflictions(r))
-	v := r.finish(l)
-	outcome.add("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	v := r.Finish(l)
+	Report("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
 	t.Log(v)
 	require.True(t, v.Clean(), v)
 }

@@ -46,8 +46,8 @@ func startBystander(t testing.TB, url string) *bystander {
 		SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond).
 		SetDefaultPublishHandler(w.take)
 	c := paho.NewClient(o)
-	await(t, c.Connect())
-	await(t, c.Subscribe("tenant/+/device/+/telemetry", 1, w.take))
+	AwaitToken(t, c.Connect())
+	AwaitToken(t, c.Subscribe("tenant/+/device/+/telemetry", 1, w.take))
 	t.Cleanup(func() { c.Disconnect(0) })
 	return w
 }
@@ -58,7 +58,7 @@ func startBystander(t testing.TB, url string) *bystander {
 func TestOrderIsTheBrokers(t *testing.T) {
 	t.Parallel()
 	times := 3
-	if quick() {
+	if Quick() {
 		times = 1
 	}
 	for name, store := range map[string]func() paho.Store{
@@ -67,47 +67,46 @@ func TestOrderIsTheBrokers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, rigOptions{})
-			w := startBystander(t, r.broker.URL)
-			o := paho.NewClientOptions().AddBroker(r.broker.URL).SetClientID("publisher").SetCleanSession(false).SetStore(store()).
+			r := NewRig(t, RigOptions{})
+			w := startBystander(t, r.Broker.URL)
+			o := paho.NewClientOptions().AddBroker(r.Broker.URL).SetClientID("publisher").SetCleanSession(false).SetStore(store()).
 				SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond)
 			c := paho.NewClient(o)
-			await(t, c.Connect())
+			AwaitToken(t, c.Connect())
 			t.Cleanup(func() { c.Disconnect(0) })
 			const devices, each = 20, 400
-			l := newLoad(loadOptions{Devices: devices, Topic: "telemetry", Total: times * 2 * each})
+			l := NewLoad(LoadOptions{Devices: devices, Topic: "telemetry", Total: times * 2 * each})
 			publish := func() {
 				for range each {
 					// A token whose connection ends has an error; the message is in the store.
-					c.Publish(l.topic(l.sent, 0), 1, false, l.payload(l.sent))
-					l.sends[l.sent]++
-					l.sent++
+					topic, payload := l.Next()
+					c.Publish(topic, 1, false, payload)
 				}
 			}
 			for range times {
 				publish()
-				r.broker.Stop()
-				eventually(t, func() bool { return !c.IsConnectionOpen() }, func() any { return "connected" })
+				r.Broker.Stop()
+				Eventually(t, func() bool { return !c.IsConnectionOpen() }, func() any { return "connected" })
 				publish() // waits in the publisher's store
-				r.broker.Start()
-				eventually(t, func() bool { return w.count() == l.sent }, func() any { return w.count() })
+				r.Broker.Start()
+				Eventually(t, func() bool { return w.count() == l.Sent() }, func() any { return w.count() })
 			}
-			markOn(t, r.addr, r.marker)
-			awaitMarker(t, r.js)
-			all := readLoad(t, r.js, "TELEMETRY")
+			MarkOn(t, r.Addr, r.Marker)
+			AwaitMarker(t, r.JS)
+			all := ReadLoad(t, r.JS, "TELEMETRY")
 			require.Equal(t, w.subject, firsts(all))
-			t.Logf("%d messages, by the publisher's order %d behind a later one", l.sent, l.judge(all).Inversions)
+			t.Logf("%d messages, by the publisher's order %d behind a later one", l.Sent(), l.Reconcile(all).Inversions)
 		})
 	}
 }
 
 // firsts are the messages of each subject in the order of their first copies.
-func firsts(all []stored) map[string][]uint64 {
+func firsts(all []Stored) map[string][]uint64 {
 	seen, of := map[uint64]bool{}, map[string][]uint64{}
 	for _, s := range all {
-		if !seen[s.message] {
-			seen[s.message] = true
-			of[s.subject] = append(of[s.subject], s.message)
+		if !seen[s.Message] {
+			seen[s.Message] = true
+			of[s.Subject] = append(of[s.Subject], s.Message)
 		}
 	}
 	return of

@@ -2,7 +2,6 @@ package proof
 
 import (
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,75 +18,52 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// nobody is a host:port on which nothing listens yet.
-func nobody(t testing.TB) (addr string, port int) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String(), l.Addr().(*net.TCPAddr).Port
-}
-
-func startBroker(t testing.TB, o broker.Options) (b *broker.Broker, addr string) {
-	t.Helper()
-	b, err := broker.Start(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Close()) })
-	return b, strings.TrimPrefix(b.URL(), "tcp://")
-}
-
-// awaitSubscribed waits until the only lane collects messages.
-func awaitSubscribed(t testing.TB, b *daemon.Bridge) {
-	t.Helper()
-	eventually(t, func() bool { return b.Status(t.Context()).Lanes[0].Session.Subscribed }, func() any { return b.Problems() })
-}
-
 func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
 	t.Parallel()
-	b, addr := startBroker(t, broker.Options{})
-	natsAddr, port := nobody(t)
-	bridge := startInProcess(t, plain("mqtt://"+addr, "nats://"+natsAddr))
-	p := awaitProblem(t, bridge, "nats", natsAddr, "cannot be reached")
+	b, addr := StartBroker(t, broker.Options{})
+	natsAddr, port := ClosedPort(t)
+	bridge := StartInProcess(t, PlainSettings("mqtt://"+addr, "nats://"+natsAddr))
+	p := AwaitProblem(t, bridge, "nats", natsAddr, "cannot be reached")
 	require.NotContains(t, p.Problem, "credentials")
-	awaitSubscribed(t, bridge)
+	AwaitSubscribed(t, bridge)
 	// Fewer than the packet ids: the embedded broker has no queue behind them.
-	l := startLoad(t, loadOptions{Addr: addr, Devices: 50, Total: 20_000})
-	l.awaitEnd(t)
-	mark(t, addr)
-	server := startJetStream(t, embedded.Options{Port: port})
-	js := connectNATS(t, server.URL())
-	awaitReady(t, bridge)
-	awaitMessage(t, js, "TELEMETRY", markerSubject)
-	v := l.judge(readLoad(t, js, "TELEMETRY"))
+	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 50, Total: 20_000})
+	l.AwaitEnd(t)
+	Mark(t, addr)
+	server := StartJetStream(t, embedded.Options{Port: port})
+	js := ConnectNATS(t, server.URL())
+	AwaitReady(t, bridge)
+	AwaitMessage(t, js, "TELEMETRY", MarkerSubject)
+	v := l.Reconcile(ReadLoad(t, js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
 }
 
 func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, embedded.Options{})
-	js := connectNATS(t, server.URL())
-	addr, _ := nobody(t)
-	bridge := startInProcess(t, plain("mqtt://"+addr, server.URL()))
-	awaitProblem(t, bridge, "mqtt", addr, "cannot be reached")
-	_, addr = startBroker(t, broker.Options{Listen: addr})
-	awaitReady(t, bridge)
-	l := startLoad(t, loadOptions{Addr: addr, Devices: 50, Total: 5_000})
-	l.awaitEnd(t)
-	mark(t, addr)
-	awaitMessage(t, js, "TELEMETRY", markerSubject)
-	v := l.judge(readLoad(t, js, "TELEMETRY"))
+	server := StartJetStream(t, embedded.Options{})
+	js := ConnectNATS(t, server.URL())
+	addr, _ := ClosedPort(t)
+	bridge := StartInProcess(t, PlainSettings("mqtt://"+addr, server.URL()))
+	AwaitProblem(t, bridge, "mqtt", addr, "cannot be reached")
+	_, addr = StartBroker(t, broker.Options{Listen: addr})
+	AwaitReady(t, bridge)
+	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 50, Total: 5_000})
+	l.AwaitEnd(t)
+	Mark(t, addr)
+	AwaitMessage(t, js, "TELEMETRY", MarkerSubject)
+	v := l.Reconcile(ReadLoad(t, js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 }
 
 func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 	t.Parallel()
 	const username, password = "bridge", "right-0c1"
-	server := startJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
+	server := StartJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
 		o.Username, o.Password = username, password
 	}})
-	_, addr := startBroker(t, broker.Options{Username: username, Password: password})
-	natsAddr, _ := nobody(t)
+	_, addr := StartBroker(t, broker.Options{Username: username, Password: password})
+	natsAddr, _ := ClosedPort(t)
 	for name, c := range map[string]struct {
 		natsURL, natsPassword, mqttPassword string
 		component                           string
@@ -99,11 +75,11 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := startInProcess(t, plain("mqtt://"+addr, c.natsURL).
-				with("nats.user", username).with("nats.password", c.natsPassword).
-				with("mqtt.client_id", strings.ReplaceAll(name, " ", "-")).
-				with("mqtt.username", username).with("mqtt.password", c.mqttPassword))
-			p := awaitProblem(t, b, c.component, c.says)
+			b := StartInProcess(t, PlainSettings("mqtt://"+addr, c.natsURL).
+				With("nats.user", username).With("nats.password", c.natsPassword).
+				With("mqtt.client_id", strings.ReplaceAll(name, " ", "-")).
+				With("mqtt.username", username).With("mqtt.password", c.mqttPassword))
+			p := AwaitProblem(t, b, c.component, c.says)
 			require.NotContains(t, p.Problem, c.saysNot)
 			require.NotContains(t, p.Problem, "wrong", "no password in a problem")
 		})
@@ -116,17 +92,17 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 // and in order.
 func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, embedded.Options{})
-	js := connectNATS(t, server.URL())
-	b, addr := startBroker(t, broker.Options{})
-	s := plain("mqtt://"+addr, server.URL())
-	bridge := startInProcess(t, s)
-	awaitReady(t, bridge)
-	l := startLoad(t, loadOptions{Addr: addr, Devices: 50, Total: 30_000, Rate: 10_000})
-	l.release(l.Total)
-	require.True(t, l.await(l.Total/5))
+	server := StartJetStream(t, embedded.Options{})
+	js := ConnectNATS(t, server.URL())
+	b, addr := StartBroker(t, broker.Options{})
+	s := PlainSettings("mqtt://"+addr, server.URL())
+	bridge := StartInProcess(t, s)
+	AwaitReady(t, bridge)
+	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 50, Total: 30_000, Rate: 10_000})
+	l.Release(l.Total)
+	require.True(t, l.Await(l.Total/5))
 	require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
-	p := awaitProblem(t, bridge, "jetstream", publish.ErrNoResponders.Error())
+	p := AwaitProblem(t, bridge, "jetstream", publish.ErrNoResponders.Error())
 	require.NotEmpty(t, p.Advice)
 	confirmed := int(bridge.Totals().Stored)
 	require.Greater(t, l.Total, confirmed, "under load")
@@ -143,31 +119,31 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	_, err = streams.Manage(t.Context(), js, streams.ManageCreate, plan.Streams, plan.Consumers)
 	require.NoError(t, err)
 
-	l.awaitEnd(t)
-	mark(t, addr)
-	awaitMessage(t, js, "TELEMETRY", markerSubject)
-	all := readLoad(t, js, "TELEMETRY")
+	l.AwaitEnd(t)
+	Mark(t, addr)
+	AwaitMessage(t, js, "TELEMETRY", MarkerSubject)
+	all := ReadLoad(t, js, "TELEMETRY")
 	require.Len(t, all, l.Total-confirmed)
 	for i, m := range all {
-		require.EqualValues(t, confirmed+i, m.message, "message "+strconv.Itoa(i)+" of the new stream")
+		require.EqualValues(t, confirmed+i, m.Message, "message "+strconv.Itoa(i)+" of the new stream")
 	}
-	v := l.judge(all)
+	v := l.Reconcile(all)
 	require.Equal(t, confirmed, v.Lost, "what the deleted stream held")
 	v.Lost = 0
-	outcome.add("stream deleted and made anew", fmt.Sprintf("10,000 per second, %d went with it", confirmed), v)
-	awaitReady(t, bridge)
+	Report("stream deleted and made anew", fmt.Sprintf("10,000 per second, %d went with it", confirmed), v)
+	AwaitReady(t, bridge)
 	require.Zero(t, b.Dropped())
 }
 
 func TestASecondBridgeWithTheSameClientIDIsNamed(t *testing.T) {
 	t.Parallel()
-	server := startJetStream(t, embedded.Options{})
-	_, addr := startBroker(t, broker.Options{})
-	first := startInProcess(t, plain("mqtt://"+addr, server.URL()))
-	awaitReady(t, first)
-	second := startInProcess(t, plain("mqtt://"+addr, server.URL()))
+	server := StartJetStream(t, embedded.Options{})
+	_, addr := StartBroker(t, broker.Options{})
+	first := StartInProcess(t, PlainSettings("mqtt://"+addr, server.URL()))
+	AwaitReady(t, first)
+	second := StartInProcess(t, PlainSettings("mqtt://"+addr, server.URL()))
 	for _, b := range []*daemon.Bridge{first, second} {
-		p := awaitProblem(t, b, "mqtt", "another client", "client id", "mqtt.client_id")
-		require.Equal(t, []string{clientID}, p.Lanes)
+		p := AwaitProblem(t, b, "mqtt", "another client", "client id", "mqtt.client_id")
+		require.Equal(t, []string{ClientID}, p.Lanes)
 	}
 }

@@ -3,6 +3,7 @@ package proof
 import (
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,26 +12,27 @@ import (
 
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // scriptedRun bridges from a scripted broker until all is acknowledged.
-func scriptedRun(t *testing.T, name, what string, b *scriptedBroker) (*daemon.Bridge, natsjs.JetStream, verdict) {
+func scriptedRun(t *testing.T, name, what string, b *ScriptedBroker) (*daemon.Bridge, natsjs.JetStream, Verdict) {
 	t.Helper()
-	server := startJetStream(t, embedded.Options{})
-	js := connectNATS(t, server.URL())
-	bridge := startInProcess(t, plain("mqtt://"+b.addr(), server.URL()).with("mqtt.max_packet", "128KiB").with("limits.payload", "64KiB"))
-	b.awaitAll(t)
-	eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
-	all := readLoad(t, js, "TELEMETRY")
-	v := b.judge(all)
+	server := StartJetStream(t, embedded.Options{})
+	js := ConnectNATS(t, server.URL())
+	bridge := StartInProcess(t, PlainSettings("mqtt://"+b.Address(), server.URL()).With("mqtt.max_packet", "128KiB").With("limits.payload", "64KiB"))
+	b.AwaitAll(t)
+	Eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
+	all := ReadLoad(t, js, "TELEMETRY")
+	v := b.Reconcile(all)
 	if !v.Clean() {
-		t.Log(b.explain(all))
+		t.Log(b.Explain(all))
 	}
 	quarantine, err := js.Stream(t.Context(), "QUARANTINE")
 	require.NoError(t, err)
 	v.Quarantined = int(quarantine.CachedInfo().State.Msgs)
-	outcome.add(name, what, v)
+	Report(name, what, v)
 	return bridge, js, v
 }
 
@@ -57,8 +59,8 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			strikes := 0
-			b := newScriptedBroker(t, loadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *scriptedBroker) {
-				b.between = func(at int, conn net.Conn) error {
+			b := NewScriptedBroker(t, LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *ScriptedBroker) {
+				b.Between = func(at int, conn net.Conn) error {
 					if at%2000 != 1500 {
 						return nil
 					}
@@ -76,9 +78,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 			require.True(t, v.Clean(), v)
 			require.Zero(t, v.Quarantined)
 			require.Equal(t, 2, strikes)
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			require.Greater(t, b.connections, 1, "the connection ended")
+			require.Greater(t, b.Counts().Connections, 1, "the connection ended")
 		})
 	}
 }
@@ -88,8 +88,8 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
 	huge := fleet.AppendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
-	b := newScriptedBroker(t, loadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *scriptedBroker) {
-		b.between = func(at int, conn net.Conn) (err error) {
+	b := NewScriptedBroker(t, LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *ScriptedBroker) {
+		b.Between = func(at int, conn net.Conn) (err error) {
 			if at%2000 == 1500 {
 				_, err = conn.Write(huge)
 			}
@@ -99,52 +99,56 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 	_, js, v := scriptedRun(t, "malformed: oversize PUBLISH", "5,000 per second", b)
 	require.True(t, v.Clean(), v)
 	require.Equal(t, 2, v.Quarantined)
-	m := awaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
+	m := AwaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
 	require.Equal(t, "payload_too_large", m.Header.Get("Bridge-Reason"))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	require.Equal(t, 1, b.connections)
-	require.Equal(t, 2, b.strays, "and acknowledged")
+	counts := b.Counts()
+	require.Equal(t, 1, counts.Connections)
+	require.Equal(t, 2, counts.Strays, "and acknowledged")
 }
 
 // EMQX before 5.8 redelivers on the same connection after retry_interval. While
 // JetStream is unreachable that is everything in flight, again and again.
 func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 	t.Parallel()
-	for what, o := range map[string]loadOptions{
+	for what, o := range map[string]LoadOptions{
 		"5,000 per second":            {Devices: 20, Rate: 5000, Total: 20_000},
 		"5,000 per second, identical": {Devices: 1, Rate: 5000, Total: 20_000, Identical: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			var pause func()
-			b := newScriptedBroker(t, o, func(b *scriptedBroker) {
-				b.again = 20 * time.Millisecond
-				b.between = func(at int, _ net.Conn) error {
+			b := NewScriptedBroker(t, o, func(b *ScriptedBroker) {
+				b.Again = 20 * time.Millisecond
+				b.Between = func(at int, _ net.Conn) error {
 					if at == o.Total/2 {
 						pause()
 					}
 					return nil
 				}
 			})
-			server := startJetStream(t, embedded.Options{})
+			server := StartJetStream(t, embedded.Options{})
 			proxied := proxyTo(t, server.URL())
 			pause = func() {
 				proxied.Down()
 				time.AfterFunc(500*time.Millisecond, proxied.Up)
 			}
-			js := connectNATS(t, server.URL())
-			bridge := startInProcess(t, plain("mqtt://"+b.addr(), "nats://"+proxied.Addr))
-			b.awaitAll(t)
-			eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
-			v := b.judge(readLoad(t, js, "TELEMETRY"))
-			outcome.add("redelivery on the same connection", what, v)
+			js := ConnectNATS(t, server.URL())
+			bridge := StartInProcess(t, PlainSettings("mqtt://"+b.Address(), "nats://"+proxied.Addr))
+			b.AwaitAll(t)
+			Eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
+			v := b.Reconcile(ReadLoad(t, js, "TELEMETRY"))
+			Report("redelivery on the same connection", what, v)
 			require.True(t, v.Clean(), v)
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			require.Positive(t, b.redelivered)
-			require.Equal(t, 1, b.connections)
-			t.Logf("%d redeliveries on one connection, %d PUBACKs came twice", b.redelivered, b.strays)
+			counts := b.Counts()
+			require.Positive(t, counts.Redelivered)
+			require.Equal(t, 1, counts.Connections)
+			t.Logf("%d redeliveries on one connection, %d PUBACKs came twice", counts.Redelivered, counts.Strays)
 		})
 	}
+}
+
+// proxyTo is a proxy in front of a server's URL.
+func proxyTo(t testing.TB, url string) *peers.TCPProxy {
+	t.Helper()
+	return peers.Proxy(t, strings.TrimPrefix(url, "nats://"))
 }

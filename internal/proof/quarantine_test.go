@@ -22,9 +22,9 @@ import (
 func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	const n, kills = 6_000, 8
-	random := moments(t)
-	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
-	js := connectNATS(t, server.URL)
+	random := Random(t)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
+	js := ConnectNATS(t, server.URL)
 	for name, subject := range map[string]string{"TELEMETRY": "tenant.*.device.*.*", "QUARANTINE": "quarantine.>"} {
 		_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
 			Name: name, Subjects: []string{subject}, Duplicates: 100 * time.Millisecond, AllowDirect: true,
@@ -38,12 +38,12 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 		m.Header.Set("Nats-Msg-Id", fmt.Sprint("id-", i))
 		m.Header.Set("Bridge-Cn", "acme/"+device)
 		m.Header.Set("Mqtt-Topic", "tenant/acme/device/"+device+"/telemetry")
-		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(patience))
+		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(Timeout))
 		require.NoError(t, err)
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(Timeout):
 		require.Fail(t, "no answer from JetStream")
 	}
 	telemetry, err := js.Stream(t.Context(), "TELEMETRY")
@@ -63,7 +63,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	for i := range kills {
 		// Somewhere within the next part of all messages.
 		until := n*i/(kills+1) + random.IntN(n/(kills+1)) + 1
-		eventually(t, func() bool { return stored() >= until }, func() any { return replay.Log().String() })
+		Eventually(t, func() bool { return stored() >= until }, func() any { return replay.Log().String() })
 		replay.Kill9()
 		killed++
 		if left, err := quarantine.Info(t.Context()); err == nil {
@@ -79,7 +79,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	consumer, err := telemetry.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	for range stored() {
-		m, err := consumer.Next(natsjs.FetchMaxWait(patience))
+		m, err := consumer.Next(natsjs.FetchMaxWait(Timeout))
 		require.NoError(t, err)
 		copies[m.Headers().Get("Nats-Msg-Id")]++
 	}
@@ -115,7 +115,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := peers.NATSServer(t, peers.NATSOptions{Config: strings.Replace(c.config, "max_file: 16GiB", "max_file: 64GiB", 1)})
-			bridge := connectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
+			bridge := ConnectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
 			plan, err := plan.Compile(defaults)
 			require.NoError(t, err)
 			_, err = streams.Manage(t.Context(), bridge, streams.ManageCreate, plan.Streams, plan.Consumers)

@@ -21,14 +21,14 @@ const equal = `{"state":"ON"}`
 // publishEqual has a device publish n equal messages and waits for their PUBACKs.
 func publishEqual(t testing.TB, addr string, n int, dup bool) {
 	t.Helper()
-	conn, err := dialMQTT(addr, "publisher", "")
+	conn, err := DialMQTT(addr, "publisher", "")
 	require.NoError(t, err)
 	defer conn.Close()
 	go func() {
 		var b []byte
 		for i := range n {
 			at := len(b)
-			b = fleet.AppendPublish(b, "tenant/proof/device/equal/telemetry", packetID(i), []byte(equal))
+			b = fleet.AppendPublish(b, "tenant/proof/device/equal/telemetry", PacketID(i), []byte(equal))
 			if dup {
 				b[at] |= fleet.DupFlag
 			}
@@ -40,7 +40,7 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 			}
 		}
 	}()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*patience)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*Timeout)))
 	var p [4]byte
 	for range n {
 		_, err := io.ReadFull(conn, p[:])
@@ -62,7 +62,7 @@ func storedCount(t testing.TB, js natsjs.JetStream) int {
 
 func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*patience, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
+	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
 }
 
 // awaitConfirmed waits until the broker has handled every PUBACK, as the journal has it: low is
@@ -73,7 +73,7 @@ func awaitConfirmed(t testing.TB, journal string) {
 	require.Eventually(t, func() bool {
 		b, err := os.ReadFile(journal)
 		return err == nil && len(b) > low+8 && binary.LittleEndian.Uint64(b[low:]) == binary.LittleEndian.Uint64(b[end:])
-	}, patience, 50*time.Millisecond)
+	}, Timeout, 50*time.Millisecond)
 }
 
 // numbering starts the brokers that number packets anew on each connection.
@@ -92,18 +92,18 @@ func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, _ := start(t)
-			r := newRig(t, rigOptions{Broker: addr})
-			publishEqual(t, r.addr, 20, false)
-			awaitStored(t, r.js, 20)
-			r.bridge.Kill9()
-			publishEqual(t, r.addr, 20, true)
-			r.startBridge()
-			r.awaitSession()
-			mark(t, r.addr)
-			awaitMarker(t, r.js)
+			r := NewRig(t, RigOptions{Broker: addr})
+			publishEqual(t, r.Addr, 20, false)
+			awaitStored(t, r.JS, 20)
+			r.Bridge.Kill9()
+			publishEqual(t, r.Addr, 20, true)
+			r.StartBridge()
+			r.AwaitSession()
+			Mark(t, r.Addr)
+			AwaitMarker(t, r.JS)
 			// Up to a window of 10 may not have been acknowledged when it was killed.
-			require.GreaterOrEqual(t, storedCount(t, r.js), 41)
-			require.LessOrEqual(t, storedCount(t, r.js), 51)
+			require.GreaterOrEqual(t, storedCount(t, r.JS), 41)
+			require.LessOrEqual(t, storedCount(t, r.JS), 51)
 		})
 	}
 }
@@ -118,28 +118,28 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, drain := start(t)
-			r := newRig(t, rigOptions{Broker: addr, Topic: "telemetry"})
+			r := NewRig(t, RigOptions{Broker: addr, Topic: "telemetry"})
 			const n = 4000
-			publishEqual(t, r.addr, n/4, false)
-			awaitStored(t, r.js, 1)
-			r.nats.Kill9()
+			publishEqual(t, r.Addr, n/4, false)
+			awaitStored(t, r.JS, 1)
+			r.NATS.Kill9()
 			published := make(chan struct{})
 			go func() {
 				defer close(published)
-				publishEqual(t, r.addr, n*3/4, false)
+				publishEqual(t, r.Addr, n*3/4, false)
 			}()
 			time.Sleep(500 * time.Millisecond)
-			r.bridge.Kill9()
-			r.nats.Start()
-			r.startBridge()
-			r.awaitSession()
+			r.Bridge.Kill9()
+			r.NATS.Start()
+			r.StartBridge()
+			r.AwaitSession()
 			<-published
 			if drain != nil {
 				drain(t, "telemetry")
 			}
-			mark(t, r.addr)
-			awaitMarker(t, r.js)
-			got := storedCount(t, r.js) - 1
+			Mark(t, r.Addr)
+			AwaitMarker(t, r.JS)
+			got := storedCount(t, r.JS) - 1
 			t.Logf("%d of %d", got, n)
 			require.GreaterOrEqual(t, got, n, "lost")
 			if name == "RabbitMQ" {
@@ -157,32 +157,32 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
-	r := newRig(t, rigOptions{Broker: m.Addr})
-	publishEqual(t, r.addr, 1000, false)
-	awaitStored(t, r.js, 1000)
+	r := NewRig(t, RigOptions{Broker: m.Addr})
+	publishEqual(t, r.Addr, 1000, false)
+	awaitStored(t, r.JS, 1000)
 	for range 14 {
-		before := storedCount(t, r.js)
-		publishEqual(t, r.addr, 1000, false)
-		awaitStored(t, r.js, before+1000)
+		before := storedCount(t, r.JS)
+		publishEqual(t, r.Addr, 1000, false)
+		awaitStored(t, r.JS, before+1000)
 	}
-	r.bridge.Stop()
-	publishEqual(t, r.addr, 57_000, false)
-	r.startBridge()
-	r.awaitSession()
-	mark(t, r.addr)
-	awaitMarker(t, r.js)
-	before := storedCount(t, r.js)
-	publishEqual(t, r.addr, 1000, false)
-	awaitStored(t, r.js, before+1000)
-	r.bridge.Freeze()
-	publishEqual(t, r.addr, 500, false)
-	r.bridge.Kill9()
-	r.startBridge()
-	r.awaitSession()
-	awaitStored(t, r.js, before+1500)
-	publishEqual(t, r.addr, 1, false)
-	awaitStored(t, r.js, before+1501)
-	require.Equal(t, before+1501, storedCount(t, r.js))
+	r.Bridge.Stop()
+	publishEqual(t, r.Addr, 57_000, false)
+	r.StartBridge()
+	r.AwaitSession()
+	Mark(t, r.Addr)
+	AwaitMarker(t, r.JS)
+	before := storedCount(t, r.JS)
+	publishEqual(t, r.Addr, 1000, false)
+	awaitStored(t, r.JS, before+1000)
+	r.Bridge.Freeze()
+	publishEqual(t, r.Addr, 500, false)
+	r.Bridge.Kill9()
+	r.StartBridge()
+	r.AwaitSession()
+	awaitStored(t, r.JS, before+1500)
+	publishEqual(t, r.Addr, 1, false)
+	awaitStored(t, r.JS, before+1501)
+	require.Equal(t, before+1501, storedCount(t, r.JS))
 }
 
 // A process that was stopped while another one had its session, whose packet ids have
@@ -193,41 +193,41 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
-	a := newRig(t, rigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
+	a := NewRig(t, RigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
 	inFlight := func(b *peers.BridgeProcess) int {
 		var status struct {
 			Totals struct {
 				InFlight int `json:"in_flight"`
 			}
 		}
-		require.Equal(t, http.StatusOK, ask(t, b, 0, "/status", &status))
+		require.Equal(t, http.StatusOK, GetPage(t, b, 0, "/status", &status))
 		return status.Totals.InFlight
 	}
-	publishEqual(t, a.addr, 65_000, false)
-	awaitStored(t, a.js, 65_000)
-	require.Eventually(t, func() bool { return inFlight(a.bridge) == 0 }, patience, 50*time.Millisecond)
-	a.bridge.Freeze()
-	proxy := peers.Proxy(t, a.nats.Addr)
+	publishEqual(t, a.Addr, 65_000, false)
+	awaitStored(t, a.JS, 65_000)
+	require.Eventually(t, func() bool { return inFlight(a.Bridge) == 0 }, Timeout, 50*time.Millisecond)
+	a.Bridge.Freeze()
+	proxy := peers.Proxy(t, a.NATS.Addr)
 	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
-		"MQTT_URL=mqtt://" + a.addr, "NATS_URL=nats://" + proxy.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_LIMITS_DEVICE_RATE=0",
+		"MQTT_URL=mqtt://" + a.Addr, "NATS_URL=nats://" + proxy.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_LIMITS_DEVICE_RATE=0",
 		"BRIDGE_STATE_DIR=" + t.TempDir(), "BRIDGE_ADMIN_LISTEN=127.0.0.1:0", "BRIDGE_LOG_FORMAT=json", "BRIDGE_LOG_LEVEL=debug",
 	}})
 	b.Log().Await(t, 0, "mqtt connected")
-	publishEqual(t, a.addr, 20_000, false)
-	mark(t, a.addr)
-	awaitMarker(t, a.js)
+	publishEqual(t, a.Addr, 20_000, false)
+	Mark(t, a.Addr)
+	AwaitMarker(t, a.JS)
 	// What the broker had not read the PUBACK of was given to the second process too.
-	before := storedCount(t, a.js)
+	before := storedCount(t, a.JS)
 	require.GreaterOrEqual(t, before, 85_001)
 	proxy.Down()
-	publishEqual(t, a.addr, 150, false)
-	require.Eventually(t, func() bool { return inFlight(b) > 0 }, patience, 50*time.Millisecond)
+	publishEqual(t, a.Addr, 150, false)
+	require.Eventually(t, func() bool { return inFlight(b) > 0 }, Timeout, 50*time.Millisecond)
 	b.Kill9()
-	a.bridge.Thaw()
-	awaitStored(t, a.js, before+150)
-	publishEqual(t, a.addr, 1, false)
-	awaitStored(t, a.js, before+151)
-	require.Equal(t, before+151, storedCount(t, a.js))
+	a.Bridge.Thaw()
+	awaitStored(t, a.JS, before+150)
+	publishEqual(t, a.Addr, 1, false)
+	awaitStored(t, a.JS, before+151)
+	require.Equal(t, before+151, storedCount(t, a.JS))
 }
 
 // A copy of the journal from before is put back.
@@ -237,21 +237,21 @@ func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
-	r := newRig(t, rigOptions{Broker: m.Addr, NATSProxy: true})
-	publishEqual(t, r.addr, 65_000, false)
-	awaitStored(t, r.js, 65_000)
-	copied, err := os.ReadFile(r.journal())
+	r := NewRig(t, RigOptions{Broker: m.Addr, NATSProxy: true})
+	publishEqual(t, r.Addr, 65_000, false)
+	awaitStored(t, r.JS, 65_000)
+	copied, err := os.ReadFile(r.Journal())
 	require.NoError(t, err)
-	publishEqual(t, r.addr, 5000, false)
-	awaitStored(t, r.js, 70_000)
-	awaitConfirmed(t, r.journal()) // or the broker sends some of these again, which the copy does not know
-	r.natsProxies[0].Down()
-	publishEqual(t, r.addr, 150, false)
-	r.bridge.Kill9()
-	require.NoError(t, os.WriteFile(r.journal(), copied, 0o600))
-	r.natsProxies[0].Up()
-	r.startBridge()
-	r.awaitSession()
-	awaitStored(t, r.js, 70_150)
-	require.Equal(t, 70_150, storedCount(t, r.js))
+	publishEqual(t, r.Addr, 5000, false)
+	awaitStored(t, r.JS, 70_000)
+	awaitConfirmed(t, r.Journal()) // or the broker sends some of these again, which the copy does not know
+	r.NATSProxies[0].Down()
+	publishEqual(t, r.Addr, 150, false)
+	r.Bridge.Kill9()
+	require.NoError(t, os.WriteFile(r.Journal(), copied, 0o600))
+	r.NATSProxies[0].Up()
+	r.StartBridge()
+	r.AwaitSession()
+	awaitStored(t, r.JS, 70_150)
+	require.Equal(t, 70_150, storedCount(t, r.JS))
 }

@@ -55,8 +55,8 @@ func newFleetRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
 	r.addr = r.broker.Addr
-	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
-	r.js = connectNATS(t, r.nats.URL)
+	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
+	r.js = ConnectNATS(t, r.nats.URL)
 	return r
 }
 
@@ -67,9 +67,9 @@ func newClusterRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r.addr = r.broker.Addr
-	r.cluster = peers.Cluster(t, maxStore)
+	r.cluster = peers.Cluster(t, MaxStore)
 	// A frozen server does not say goodbye.
-	r.js = connectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
+	r.js = ConnectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	return r
 }
 
@@ -142,7 +142,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 	begun := time.Now()
 	var held map[string][]string
 	// Longer than it takes until a replica is trusted with the broker.
-	eventuallyWithin(r.t, 2*patience, func() bool {
+	EventuallyWithin(r.t, 2*Timeout, func() bool {
 		held = r.holders(of...)
 		least, most := 16, 0
 		for _, one := range of {
@@ -158,7 +158,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 func (r *fleetRig) awaitRenewals(since time.Time) {
 	r.t.Helper()
 	var old []string
-	eventuallyWithin(r.t, 2*patience, func() bool {
+	EventuallyWithin(r.t, 2*Timeout, func() bool {
 		old = nil
 		for _, p := range strings.Split("0123456789abcdef", "") {
 			if e, err := r.kv.Get(r.t.Context(), "bridge.p"+p); err != nil || e.Created().Before(since) {
@@ -169,15 +169,11 @@ func (r *fleetRig) awaitRenewals(since time.Time) {
 	}, func() any { return old })
 }
 
-// partitionMarker begins the subjects of the markers, one of which follows a load
-// in each partition.
-const partitionMarker = "tenant.proof.device.marker-"
-
 // markPartitions publishes a marker in every partition and waits until all are
 // stored, however long that takes while the stream grows.
 func (r *fleetRig) markPartitions() {
 	r.t.Helper()
-	conn, err := dialMQTT(r.addr, "marker", "")
+	conn, err := DialMQTT(r.addr, "marker", "")
 	require.NoError(r.t, err)
 	defer conn.Close()
 	marked := map[string]string{}
@@ -186,11 +182,11 @@ func (r *fleetRig) markPartitions() {
 		if marked[broker.Partition(cn)] != "" {
 			continue
 		}
-		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", partitionMarker, i)
+		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", PartitionMarker, i)
 		a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", time.Now().UnixNano()), time.Now(), cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry")
-		_, err := conn.Write(fleet.AppendPublish(nil, a.Render(), packetID(i), []byte("the end")))
+		_, err := conn.Write(fleet.AppendPublish(nil, a.Render(), PacketID(i), []byte("the end")))
 		require.NoError(r.t, err)
-		puback(r.t, conn, packetID(i))
+		ReadPuback(r.t, conn, PacketID(i))
 	}
 	var last uint64
 	progress := time.Now()
@@ -208,7 +204,7 @@ func (r *fleetRig) markPartitions() {
 		if err == nil && s.CachedInfo().State.LastSeq != last {
 			last, progress = s.CachedInfo().State.LastSeq, time.Now()
 		}
-		require.Less(r.t, time.Since(progress), patience, "the end of the load never came in %v; the stream stands at %d", marked, last)
+		require.Less(r.t, time.Since(progress), Timeout, "the end of the load never came in %v; the stream stands at %d", marked, last)
 		time.Sleep(50 * time.Millisecond)
 	}
 }
@@ -224,20 +220,20 @@ type event struct {
 
 // silence is the longest time without a message stored in any one partition, from
 // a moment on until another, and how many inversions were stored in that time.
-func silence(l *load, all []stored, from, to time.Time) (longest time.Duration, inversions int) {
+func silence(l *Load, all []Stored, from, to time.Time) (longest time.Duration, inversions int) {
 	last := map[string]time.Time{}
 	latest := map[string]uint64{}
 	for _, s := range all {
-		tenant, name := device(int(s.message) % l.Devices)
+		tenant, name := Device(int(s.Message) % l.Devices)
 		p := broker.Partition(tenant + "/" + name)
-		within := s.at.After(from) && s.at.Before(to)
+		within := s.At.After(from) && s.At.Before(to)
 		if before, ok := last[p]; ok && within {
-			longest = max(longest, s.at.Sub(before))
+			longest = max(longest, s.At.Sub(before))
 		}
-		if within && s.message < latest[s.subject] {
+		if within && s.Message < latest[s.Subject] {
 			inversions++
 		}
-		last[p], latest[s.subject] = s.at, max(latest[s.subject], s.message)
+		last[p], latest[s.Subject] = s.At, max(latest[s.Subject], s.Message)
 	}
 	return longest, inversions
 }
@@ -248,7 +244,7 @@ func silence(l *load, all []stored, from, to time.Time) (longest time.Duration, 
 func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	rate := 1500
-	if quick() {
+	if Quick() {
 		rate = 300
 	}
 	r := newFleetRig(t)
@@ -315,7 +311,7 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 func (r *fleetRig) strikeAll(rate int, events []*event) {
 	t := r.t
 	t.Helper()
-	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
+	l := StartLoad(t, LoadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
 	released := 0
 	// The load runs on while a strike lasts: a second's worth is released per second.
 	feed := make(chan struct{})
@@ -328,32 +324,26 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 			select {
 			case <-ticker.C:
 				released = min(released+rate/10, l.Total)
-				l.release(released)
+				l.Release(released)
 			case <-feed:
 				return
 			}
 		}
 	}()
 	for _, e := range events {
-		l.mu.Lock()
-		sent := l.sent
-		l.mu.Unlock()
-		require.True(t, l.await(sent+2*rate), "under load")
+		require.True(t, l.Await(l.Sent()+2*rate), "under load")
 		e.from = time.Now()
 		e.strike()
 		e.share = time.Since(e.from)
 	}
-	l.mu.Lock()
-	sent := l.sent
-	l.mu.Unlock()
-	require.True(t, l.await(sent+rate))
+	require.True(t, l.Await(l.Sent()+rate))
 	close(feed)
 	<-fed
-	require.True(t, l.await(released))
+	require.True(t, l.Await(released))
 	r.markPartitions()
 
-	all := readLoad(t, r.js, "TELEMETRY")
-	v := l.judge(all)
+	all := ReadLoad(t, r.js, "TELEMETRY")
+	v := l.Reconcile(all)
 	var table strings.Builder
 	for i, e := range events {
 		to := time.Now()
@@ -375,7 +365,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 // A replica that reaches NATS and not the broker leaves its partitions to the one that
 // can; while the broker is unreachable for both, nothing moves.
 func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
-	if quick() {
+	if Quick() {
 		t.Skip("the same under virtual time is in internal/lease; here it takes over two minutes: BRIDGE_FAULTS=1 runs it")
 	}
 	t.Parallel()
@@ -395,7 +385,7 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 			b.broker.Down()
 			r.awaitShares(a)
 			b.Log().Await(t, 0, "this replica cannot reach the broker and is given no partitions")
-			require.Equal(t, http.StatusServiceUnavailable, ask(t, b.BridgeProcess, 0, "/readyz", &ready))
+			require.Equal(t, http.StatusServiceUnavailable, GetPage(t, b.BridgeProcess, 0, "/readyz", &ready))
 			// Each replica has a proxy of its own to the one broker, and so another address.
 			ready.Problems = slices.DeleteFunc(ready.Problems, func(p daemon.Problem) bool { return strings.Contains(p.Problem, "connects to another broker") })
 			require.Len(t, ready.Problems, 1, "%+v", ready)

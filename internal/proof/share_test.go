@@ -33,18 +33,18 @@ func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string
 // member may get some of them.
 func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	t.Helper()
-	conn, err := dialMQTT(addr, "marker", "")
+	conn, err := DialMQTT(addr, "marker", "")
 	require.NoError(t, err)
 	defer conn.Close()
 	s, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(Timeout)
 	for i := 0; ; i++ {
 		require.True(t, time.Now().Before(deadline), "no marker is stored")
 		name := fmt.Sprintf("marker-%d-%d", run, i)
-		_, err := conn.Write(fleet.AppendPublish(nil, "tenant/proof/device/"+name+"/telemetry", packetID(i), []byte("the end")))
+		_, err := conn.Write(fleet.AppendPublish(nil, "tenant/proof/device/"+name+"/telemetry", PacketID(i), []byte("the end")))
 		require.NoError(t, err)
-		puback(t, conn, packetID(i))
+		ReadPuback(t, conn, PacketID(i))
 		for range 20 {
 			for k := range i + 1 {
 				if _, err := s.GetLastMsgForSubject(t.Context(), fmt.Sprintf("tenant.proof.device.marker-%d-%d.telemetry", run, k)); err == nil {
@@ -61,8 +61,8 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
-	js := connectNATS(t, server.URL)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
+	js := ConnectNATS(t, server.URL)
 	state := t.TempDir()
 	b := sharing(t, broker, server.URL, state, 2, 0)
 	require.Zero(t, b.Stop())
@@ -70,10 +70,10 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	b = sharing(t, broker, server.URL, state, 1, 0)
 
 	const n = 2000
-	l := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n})
-	l.awaitEnd(t)
+	l := StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	l.AwaitEnd(t)
 	markUntilStored(t, broker.Addr, js, 1)
-	stored := len(readLoad(t, js, "TELEMETRY"))
+	stored := len(ReadLoad(t, js, "TELEMETRY"))
 	t.Logf("with one of two members away, %d of %d messages are stored; the others wait for it", stored, n)
 	require.Less(t, stored, n)
 
@@ -83,10 +83,10 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	require.Zero(t, clear.Wait())
 	require.Contains(t, clear.Log().String(), "bridge-1: session ended, what it still held is gone")
 
-	l = startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
-	l.awaitEnd(t)
+	l = StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	l.AwaitEnd(t)
 	markUntilStored(t, broker.Addr, js, 2)
-	v := l.judge(only(readLoad(t, js, "TELEMETRY"), ".later"))
+	v := l.Reconcile(only(ReadLoad(t, js, "TELEMETRY"), ".later"))
 	require.True(t, v.Clean(), v)
 	require.Equal(t, n, v.Stored)
 
@@ -96,29 +96,29 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	require.Contains(t, b.Log().String(), "the broker has lost the session", "bridge-1's, as its journal remembers one")
 	markUntilStored(t, broker.Addr, js, 3)
 	require.Zero(t, b.Stop())
-	require.Equal(t, stored, len(readLoad(t, js, "TELEMETRY"))-n)
+	require.Equal(t, stored, len(ReadLoad(t, js, "TELEMETRY"))-n)
 }
 
 // The way down without a loss: what waits for the lane that goes is stored first.
 func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{Config: maxStore})
-	js := connectNATS(t, server.URL)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
+	js := ConnectNATS(t, server.URL)
 	state := t.TempDir()
 	b := sharing(t, broker, server.URL, state, 2, 0)
 	require.Zero(t, b.Stop())
 	const n = 2000
-	load1 := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n})
-	load1.awaitEnd(t) // half of it waits for bridge-1
+	load1 := StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	load1.AwaitEnd(t) // half of it waits for bridge-1
 
 	b = sharing(t, broker, server.URL, state, 1, 1)
 	require.Contains(t, b.Log().String(), "retiring: nothing new comes to this session")
-	load2 := startLoad(t, loadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
-	load2.awaitEnd(t)
+	load2 := StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	load2.AwaitEnd(t)
 	s, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
-	eventually(t, func() bool {
+	Eventually(t, func() bool {
 		info, err := s.Info(t.Context())
 		require.NoError(t, err)
 		return info.State.Msgs >= 2*n
@@ -129,19 +129,19 @@ func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
 	}})
 	require.Zero(t, clear.Wait())
-	all := readLoad(t, js, "TELEMETRY")
+	all := ReadLoad(t, js, "TELEMETRY")
 	require.Len(t, all, 2*n)
-	for topic, l := range map[string]*load{".telemetry": load1, ".later": load2} {
-		v := l.judge(only(all, topic))
+	for topic, l := range map[string]*Load{".telemetry": load1, ".later": load2} {
+		v := l.Reconcile(only(all, topic))
 		require.Zero(t, v.Lost, v)
 		require.Zero(t, v.Duplicated, v)
 		// The order is that of each lane: a device had two.
 	}
 }
 
-func only(all []stored, suffix string) (some []stored) {
+func only(all []Stored, suffix string) (some []Stored) {
 	for _, s := range all {
-		if strings.HasSuffix(s.subject, suffix) {
+		if strings.HasSuffix(s.Subject, suffix) {
 			some = append(some, s)
 		}
 	}
@@ -156,25 +156,23 @@ func TestAPlainLaneWithoutItsJournalStoresAtMostWhatWasInFlightTwice(t *testing.
 	if testing.Short() {
 		total = 6000
 	}
-	r := newPlainRig(t, false)
-	l := startLoad(t, loadOptions{Addr: r.broker.Addr, Devices: 200, Total: total, Rate: rate})
-	l.release(total)
-	require.True(t, l.await(total/2))
+	r := NewRig(t, RigOptions{})
+	l := StartLoad(t, LoadOptions{Addr: r.Broker.Addr, Devices: 200, Total: total, Rate: rate})
+	l.Release(total)
+	require.True(t, l.Await(total/2))
 	// Until JetStream has taken some that the bridge does not know of, a kill says
 	// nothing: while the server stands still, messages are in flight.
-	r.nats.Freeze()
-	l.mu.Lock()
-	sent := l.acks
-	l.mu.Unlock()
-	require.True(t, l.await(min(sent+rate/4, total)))
-	r.nats.Thaw()
-	r.bridge.Kill9()
+	r.NATS.Freeze()
+	sent := l.Acked()
+	require.True(t, l.Await(min(sent+rate/4, total)))
+	r.NATS.Thaw()
+	r.Bridge.Kill9()
 	elsewhere := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
-		"MQTT_URL=mqtt://" + r.broker.Addr, "NATS_URL=" + r.nats.URL, "BRIDGE_IDENTITY_MODE=off",
+		"MQTT_URL=mqtt://" + r.Broker.Addr, "NATS_URL=" + r.NATS.URL, "BRIDGE_IDENTITY_MODE=off",
 		"BRIDGE_LIMITS_DEVICE_RATE=0", "BRIDGE_STATE_DIR=" + t.TempDir(), "BRIDGE_ADMIN_LISTEN=", "BRIDGE_LOG_FORMAT=json",
 	}})
-	r.bridge = elsewhere
-	v := r.finish(l)
+	r.Bridge = elsewhere
+	v := r.Finish(l)
 	t.Logf("killed and started without its journal: %v", v)
 	require.Zero(t, v.Lost, v)
 	require.Zero(t, v.Foreign, v)

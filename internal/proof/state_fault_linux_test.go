@@ -49,49 +49,49 @@ func (d *disk) readOnly(on bool) {
 
 // takesNothing starts the bridge and waits until it says that its lane takes no
 // messages, and why.
-func (r *plainRig) takesNothing(why string) {
-	r.t.Helper()
-	r.startBridge()
-	log := r.bridge.Log()
-	said := log.Await(r.t, r.said, "the lane takes no messages without its journal")
-	line := log.String()[r.said:said]
-	require.Contains(r.t, line, r.journal())
-	require.Contains(r.t, line, why)
-	require.NotContains(r.t, line, "mqtt connected")
-	r.said = said
+func takesNothing(r *Rig, why string) {
+	r.T.Helper()
+	r.StartBridge()
+	log := r.Bridge.Log()
+	said := log.Await(r.T, r.LogOffset, "the lane takes no messages without its journal")
+	line := log.String()[r.LogOffset:said]
+	require.Contains(r.T, line, r.Journal())
+	require.Contains(r.T, line, why)
+	require.NotContains(r.T, line, "mqtt connected")
+	r.LogOffset = said
 }
 
 func TestADiskThatIsFullCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	survive(t, fault{name: "disk of state_dir full", rig: rigOptions{StateDir: d.dir}, times: 2, strike: func(r *plainRig) {
+	Survive(t, Fault{Name: "disk of state_dir full", Rig: RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *Rig) {
 		// Under load, and for a bridge that starts again: the journal has
 		// its blocks.
 		d.fill()
-		r.bridge.Kill9()
-		r.startBridge()
-		r.awaitSession()
+		r.Bridge.Kill9()
+		r.StartBridge()
+		r.AwaitSession()
 		// One that has no journal yet takes nothing until there is room.
-		r.bridge.Kill9()
-		aside := r.journal() + ".aside"
-		require.NoError(t, os.Rename(r.journal(), aside))
+		r.Bridge.Kill9()
+		aside := r.Journal() + ".aside"
+		require.NoError(t, os.Rename(r.Journal(), aside))
 		d.empty()
 		d.fill()
-		r.takesNothing("no space left on device")
-		require.NoError(t, os.Rename(aside, r.journal()))
+		takesNothing(r, "no space left on device")
+		require.NoError(t, os.Rename(aside, r.Journal()))
 		d.empty()
-		r.awaitSession()
-	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 12_000})
+		r.AwaitSession()
+	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }
 
 func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	survive(t, fault{name: "disk of state_dir read-only", rig: rigOptions{StateDir: d.dir}, times: 2, strike: func(r *plainRig) {
-		r.bridge.Kill9()
+	Survive(t, Fault{Name: "disk of state_dir read-only", Rig: RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *Rig) {
+		r.Bridge.Kill9()
 		d.readOnly(true)
-		r.takesNothing("read-only file system")
+		takesNothing(r, "read-only file system")
 		d.readOnly(false)
-		r.awaitSession()
-	}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 12_000})
+		r.AwaitSession()
+	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }

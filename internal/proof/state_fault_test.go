@@ -3,14 +3,10 @@ package proof
 import (
 	"crypto/rand"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-// journal is the file of the only lane.
-func (r *plainRig) journal() string { return filepath.Join(r.stateDir, clientID+".journal") }
 
 // A crash that takes the journal along, or leaves it unfit: nothing says any more
 // which of the redelivered messages are stored. So those that were in flight may be
@@ -42,17 +38,17 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redelivered := 0
-			v := run(t, fault{name: "bridge killed, its journal " + name, times: times,
-				rig: rigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
-				strike: func(r *plainRig) {
-					count := func() { redelivered += r.redelivered() } // all that came since the last strike
+			v := Run(t, Fault{Name: "bridge killed, its journal " + name, Times: times,
+				Rig: RigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
+				Strike: func(r *Rig) {
+					count := func() { redelivered += r.Redelivered() } // all that came since the last strike
 					count()
-					r.beforeStop = count
-					r.bridge.Kill9()
-					require.NoError(t, damage(r.journal()))
-					r.startBridge()
-					r.awaitSession()
-				}}, "2,000 per second", loadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+					r.BeforeStop = count
+					r.Bridge.Kill9()
+					require.NoError(t, damage(r.Journal()))
+					r.StartBridge()
+					r.AwaitSession()
+				}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 			require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
 			require.LessOrEqual(t, v.Duplicated, redelivered, v)
 			t.Logf("%d messages were in flight", redelivered)

@@ -86,20 +86,20 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 	}{"CONNACK": {packets.Connack, 1}, "SUBACK": {packets.Subscribe, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := broker.Start(broker.Options{Attest: true, Username: "bridge", Password: bridgePassword})
+			b, err := broker.Start(broker.Options{Attest: true, Username: "bridge", Password: BridgePassword})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, b.Close()) })
 			const lane = "bridge-p3"
 			link := newSlowLink(t, lane, strings.TrimPrefix(b.URL(), "tcp://"))
-			bridge := startInProcess(t, settings{
-				"mqtt.url": "mqtt://" + link.addr, "mqtt.username": "bridge", "mqtt.password": bridgePassword,
-				"nats.url": startJetStream(t, embedded.Options{}).URL(),
+			bridge := StartInProcess(t, Settings{
+				"mqtt.url": "mqtt://" + link.addr, "mqtt.username": "bridge", "mqtt.password": BridgePassword,
+				"nats.url": StartJetStream(t, embedded.Options{}).URL(),
 			})
-			awaitReady(t, bridge)
+			AwaitReady(t, bridge)
 			takeOver := func() {
 				c := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID(lane).SetUsername("bridge").
-					SetPassword(bridgePassword).SetProtocolVersion(4).SetCleanSession(false).SetAutoReconnect(false))
-				await(t, c.Connect())
+					SetPassword(BridgePassword).SetProtocolVersion(4).SetCleanSession(false).SetAutoReconnect(false))
+				AwaitToken(t, c.Connect())
 				t.Cleanup(func() { c.Disconnect(0) })
 			}
 			session := func() mqtt.Status {
@@ -117,7 +117,7 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 				<-link.held
 				link.hold.Store(0)
 				takeOver()
-				eventually(t, func() bool {
+				Eventually(t, func() bool {
 					st := session()
 					require.NotRegexp(t, "refuse|instead of answering", st.Problem)
 					return st.Subscribed && st.Connects == before+c.connects

@@ -31,7 +31,7 @@ func keepsWindow(t testing.TB) bool {
 	c.send(0x82, append([]byte{0, 1, 0, 8}, "tenant/#\x01"...))
 	require.EqualValues(t, 9, c.next(), "SUBACK")
 	c.conn.Close()
-	startLoad(t, loadOptions{Addr: m.Addr, Devices: 1, Total: queued}).awaitEnd(t)
+	StartLoad(t, LoadOptions{Addr: m.Addr, Devices: 1, Total: queued}).AwaitEnd(t)
 
 	c = dialSession(t, m.Addr, "probe")
 	for range inflight {
@@ -58,10 +58,10 @@ type session struct {
 
 func dialSession(t testing.TB, addr, clientID string) *session {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, patience)
+	conn, err := net.DialTimeout("tcp", addr, Timeout)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(Timeout)))
 	c := &session{t: t, conn: conn, in: bufio.NewReader(conn)}
 	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, byte(len(clientID))}, clientID...))
 	require.EqualValues(t, 2, c.next(), "CONNACK")

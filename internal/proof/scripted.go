@@ -13,34 +13,45 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// scriptedBroker is the broker end of one kept session, for what no broker that
+// ScriptedBroker is the broker end of one kept session, for what no broker that
 // can be installed here does: it delivers the messages of a load with a window,
 // redelivers on a new connection what has no PUBACK, and misbehaves on the way.
-type scriptedBroker struct {
-	*load
+type ScriptedBroker struct {
+	*Load
 	listener net.Listener
-	// between is called while it runs, with the connection at a packet's end; an
+	// Between is called while it runs, with the connection at a packet's end; an
 	// error ends the connection.
-	between func(at int, conn net.Conn) error
-	// again redelivers on the same connection, every so often, what has no
+	Between func(at int, conn net.Conn) error
+	// Again redelivers on the same connection, every so often, what has no
 	// PUBACK: retry_interval of an EMQX before 5.8. 0: never.
-	again time.Duration
+	Again time.Duration
 
-	wg          sync.WaitGroup
-	connections int
-	ended       error // why the latest connection ended
-	redelivered int
-	strays      int // PUBACKs for which nothing waited
+	wg     sync.WaitGroup
+	ended  error // why the latest connection ended
+	counts ScriptedCounts
 }
 
-// newScriptedBroker serves until the test ends. It begins to deliver with the
+// ScriptedCounts are what a scripted broker has seen.
+type ScriptedCounts struct {
+	Connections, Redelivered int
+	Strays                   int // PUBACKs for which nothing waited
+}
+
+// Counts returns what the broker has seen until now.
+func (b *ScriptedBroker) Counts() ScriptedCounts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.counts
+}
+
+// NewScriptedBroker serves until the test ends. It begins to deliver with the
 // first subscription, and to a session that it kept right after CONNACK.
-func newScriptedBroker(t testing.TB, o loadOptions, script func(*scriptedBroker)) *scriptedBroker {
+func NewScriptedBroker(t testing.TB, o LoadOptions, script func(*ScriptedBroker)) *ScriptedBroker {
 	t.Helper()
 	o.Size, o.Topic = 64, "telemetry"
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	b := &scriptedBroker{load: newLoad(o), listener: l}
+	b := &ScriptedBroker{Load: NewLoad(o), listener: l}
 	script(b)
 	b.wg.Go(b.accept)
 	t.Cleanup(func() {
@@ -57,9 +68,10 @@ func newScriptedBroker(t testing.TB, o loadOptions, script func(*scriptedBroker)
 	return b
 }
 
-func (b *scriptedBroker) addr() string { return b.listener.Addr().String() }
+// Address returns the host:port of its listener.
+func (b *ScriptedBroker) Address() string { return b.listener.Addr().String() }
 
-func (b *scriptedBroker) accept() {
+func (b *ScriptedBroker) accept() {
 	for {
 		conn, err := b.listener.Accept()
 		if err != nil {
@@ -76,8 +88,8 @@ func (b *scriptedBroker) accept() {
 				b.conn.Close() // [MQTT-3.1.4-2]
 			}
 			b.conn = conn
-			b.connections++
-			present := b.connections > 1
+			b.counts.Connections++
+			present := b.counts.Connections > 1
 			b.mu.Unlock()
 			err := b.session(conn, in, present)
 			conn.Close()
@@ -96,7 +108,7 @@ func isSession(in *bufio.Reader) bool {
 }
 
 // session is the life of one connection.
-func (b *scriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) error {
+func (b *ScriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) error {
 	out := &packetWriter{conn: conn}
 	ended := make(chan struct{}) // the connection has
 	var deliver sync.WaitGroup
@@ -111,7 +123,7 @@ func (b *scriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) 
 				conn.Close()
 			}
 		})
-		if b.again > 0 {
+		if b.Again > 0 {
 			deliver.Go(func() { b.repeat(out, ended) })
 		}
 	}
@@ -186,7 +198,7 @@ func readPacket(in *bufio.Reader) (first byte, body []byte, err error) {
 
 // unacknowledged are the messages without a PUBACK, in the order of their first
 // delivery.
-func (b *scriptedBroker) unacknowledged() (all []int) {
+func (b *ScriptedBroker) unacknowledged() (all []int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range b.sent {
@@ -197,20 +209,20 @@ func (b *scriptedBroker) unacknowledged() (all []int) {
 	return all
 }
 
-func (b *scriptedBroker) packet(message int, dup bool) []byte {
-	return b.appendPublish(nil, outgoing{message: message, packetID: packetID(message), dup: dup})
+func (b *ScriptedBroker) packet(message int, dup bool) []byte {
+	return b.appendPublish(nil, outgoing{message: message, packetID: PacketID(message), dup: dup})
 }
 
 // deliver redelivers what is due and goes on with new messages, at the load's
 // pace.
-func (b *scriptedBroker) deliver(out *packetWriter, present bool) error {
+func (b *ScriptedBroker) deliver(out *packetWriter, present bool) error {
 	if present {
 		for _, message := range b.unacknowledged() {
 			if err := out.write(b.packet(message, true)); err != nil {
 				return err
 			}
 			b.mu.Lock()
-			b.redelivered++
+			b.counts.Redelivered++
 			b.mu.Unlock()
 		}
 	}
@@ -221,7 +233,7 @@ func (b *scriptedBroker) deliver(out *packetWriter, present bool) error {
 	for message := from; message < b.Total; message++ {
 		time.Sleep(due.until(message)) // the pace of the load
 		b.mu.Lock()
-		for b.err == nil && b.conn == out.conn && b.sent-b.acks >= window {
+		for b.err == nil && b.conn == out.conn && b.sent-b.acks >= Window {
 			b.changed.Wait()
 		}
 		if b.err != nil || b.conn != out.conn {
@@ -238,7 +250,7 @@ func (b *scriptedBroker) deliver(out *packetWriter, present bool) error {
 
 // first is a message's first delivery. Until it is on the wire nothing else is,
 // not its own redelivery.
-func (b *scriptedBroker) first(message int, out *packetWriter) error {
+func (b *ScriptedBroker) first(message int, out *packetWriter) error {
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	b.mu.Lock()
@@ -247,19 +259,19 @@ func (b *scriptedBroker) first(message int, out *packetWriter) error {
 	if _, err := out.conn.Write(b.packet(message, false)); err != nil {
 		return err
 	}
-	if b.between != nil {
-		return b.between(message, out.conn)
+	if b.Between != nil {
+		return b.Between(message, out.conn)
 	}
 	return nil
 }
 
 // repeat redelivers on the same connection what has no PUBACK.
-func (b *scriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
+func (b *ScriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
 	for {
 		select {
 		case <-ended:
 			return
-		case <-time.After(b.again):
+		case <-time.After(b.Again):
 		}
 		if b.resend(out) != nil {
 			return
@@ -271,7 +283,7 @@ func (b *scriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
 // broker that serves a connection by one process (EMQX); one may be on its way, and the two
 // cross. In one write, or each PUBACK would wait its turn behind another packet, and a busy
 // machine would make that the speed of the broker.
-func (b *scriptedBroker) resend(out *packetWriter) error {
+func (b *ScriptedBroker) resend(out *packetWriter) error {
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	b.mu.Lock()
@@ -279,20 +291,20 @@ func (b *scriptedBroker) resend(out *packetWriter) error {
 	var packets []byte
 	for message := range b.sent {
 		if b.pubacks[message] == 0 {
-			packets = b.appendPublish(packets, outgoing{message: message, packetID: packetID(message), dup: true})
-			b.redelivered++
+			packets = b.appendPublish(packets, outgoing{message: message, packetID: PacketID(message), dup: true})
+			b.counts.Redelivered++
 		}
 	}
 	_, err := out.conn.Write(packets)
 	return err
 }
 
-func (b *scriptedBroker) acknowledged(id uint16) {
+func (b *ScriptedBroker) acknowledged(id uint16) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	message := int(id) - 1
 	if message >= b.sent || b.pubacks[message] > 0 {
-		b.strays++
+		b.counts.Strays++
 		return
 	}
 	b.pubacks[message] = 1
@@ -300,16 +312,16 @@ func (b *scriptedBroker) acknowledged(id uint16) {
 	b.changed.Broadcast()
 }
 
-// awaitAll waits until every message has its PUBACK.
-func (b *scriptedBroker) awaitAll(t testing.TB) {
+// AwaitAll waits until every message has its PUBACK.
+func (b *ScriptedBroker) AwaitAll(t testing.TB) {
 	t.Helper()
-	eventually(t, func() bool {
+	Eventually(t, func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return b.acks == b.Total
 	}, func() any {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return fmt.Sprintf("%d of %d acknowledged, connection %d, the one before ended with %v", b.acks, b.sent, b.connections, b.ended)
+		return fmt.Sprintf("%d of %d acknowledged, connection %d, the one before ended with %v", b.acks, b.sent, b.counts.Connections, b.ended)
 	})
 }

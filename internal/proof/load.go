@@ -15,8 +15,8 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 )
 
-// loadOptions describe a load. Addr, Devices and Total are required.
-type loadOptions struct {
+// LoadOptions describe a load. Addr, Devices and Total are required.
+type LoadOptions struct {
 	Addr string // of the broker, host:port
 	// Devices take turns: message n is number n/Devices of device n%Devices.
 	Devices int
@@ -42,15 +42,15 @@ type loadOptions struct {
 	Attested bool
 }
 
-// window is how many messages wait for their PUBACK at most. Below 65,535, so
+// Window is how many messages wait for their PUBACK at most. Below 65,535, so
 // that no packet id is used twice at a time.
-const window = 1000
+const Window = 1000
 
-// load publishes over one raw MQTT 3.1.1 connection at QoS 1 and notes which
+// Load publishes over one raw MQTT 3.1.1 connection at QoS 1 and notes which
 // message got its PUBACK. All devices share the connection, so that what the
 // broker gets is in the order of every device.
-type load struct {
-	loadOptions
+type Load struct {
+	LoadOptions
 	done chan struct{} // closed once everything is acknowledged, or nothing more will be
 
 	mu      sync.Mutex
@@ -72,9 +72,9 @@ type load struct {
 // flight is a PUBLISH without its PUBACK.
 type flight struct{ message int } // plus 1; 0: none
 
-// startLoad connects and publishes as far as release allows. It ends with the
+// StartLoad connects and publishes as far as Release allows. It ends with the
 // test.
-func startLoad(t testing.TB, o loadOptions) *load {
+func StartLoad(t testing.TB, o LoadOptions) *Load {
 	t.Helper()
 	if o.Size == 0 {
 		o.Size = 256
@@ -82,8 +82,8 @@ func startLoad(t testing.TB, o loadOptions) *load {
 	if o.Topic == "" {
 		o.Topic = "telemetry"
 	}
-	l := newLoad(o)
-	conn, err := dialMQTT(l.Addr, l.clientID(), "")
+	l := NewLoad(o)
+	conn, err := DialMQTT(l.Addr, l.clientID(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +100,11 @@ func startLoad(t testing.TB, o loadOptions) *load {
 }
 
 // clientID is a load's own: two of them may publish at a time, by topic.
-func (l *load) clientID() string { return "load-" + l.Topic }
+func (l *Load) clientID() string { return "load-" + l.Topic }
 
-func newLoad(o loadOptions) *load {
-	l := &load{loadOptions: o, sends: make([]uint8, o.Total), pubacks: make([]uint8, o.Total), done: make(chan struct{})}
+// NewLoad returns a load that does not publish: the test does, see [Load.Next].
+func NewLoad(o LoadOptions) *Load {
+	l := &Load{LoadOptions: o, sends: make([]uint8, o.Total), pubacks: make([]uint8, o.Total), done: make(chan struct{})}
 	l.changed = sync.NewCond(&l.mu)
 	l.run = fmt.Sprintf("%016X", time.Now().UnixNano())
 	return l
@@ -111,7 +112,7 @@ func newLoad(o loadOptions) *load {
 
 // serve publishes over one connection after the other until all is acknowledged,
 // or over one.
-func (l *load) serve() {
+func (l *Load) serve() {
 	for {
 		var both sync.WaitGroup
 		var lost error
@@ -147,7 +148,7 @@ func (l *load) serve() {
 
 // redial comes back with nothing in flight: what is unacknowledged is sent anew.
 // False: the load has ended.
-func (l *load) redial() bool {
+func (l *Load) redial() bool {
 	for {
 		l.mu.Lock()
 		ended := l.err != nil
@@ -155,7 +156,7 @@ func (l *load) redial() bool {
 		if ended {
 			return false
 		}
-		conn, err := dialMQTT(l.Addr, l.clientID(), "")
+		conn, err := DialMQTT(l.Addr, l.clientID(), "")
 		if err != nil {
 			time.Sleep(50 * time.Millisecond) // between attempts
 			continue
@@ -171,7 +172,7 @@ func (l *load) redial() bool {
 }
 
 // end notes the first reason and closes the connection.
-func (l *load) end(err error) {
+func (l *Load) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil {
@@ -181,8 +182,8 @@ func (l *load) end(err error) {
 	l.changed.Broadcast()
 }
 
-// release lets the load publish up to message n.
-func (l *load) release(n int) {
+// Release lets the load publish up to message n.
+func (l *Load) Release(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limit = max(l.limit, min(n, l.Total))
@@ -190,7 +191,7 @@ func (l *load) release(n int) {
 }
 
 // publish writes all messages that have no PUBACK, in batches as they fall due.
-func (l *load) publish(conn net.Conn, gone func() bool) error {
+func (l *Load) publish(conn net.Conn, gone func() bool) error {
 	const batch = 64
 	var buf []byte
 	var due pace
@@ -254,7 +255,7 @@ type outgoing struct {
 
 // take waits until the next message may be sent, enters at most n of them and
 // tells whether the load had been held.
-func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
+func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	each := 1
@@ -268,7 +269,7 @@ func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 	if next == l.Total {
 		return todo, false, nil
 	}
-	for l.err == nil && !gone() && (next == l.limit || l.unacked+each > window) {
+	for l.err == nil && !gone() && (next == l.limit || l.unacked+each > Window) {
 		held = held || next == l.limit
 		l.changed.Wait()
 	}
@@ -278,12 +279,12 @@ func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 	if gone() {
 		return todo, false, net.ErrClosed
 	}
-	for ; todo.next < min(next+n, l.limit) && l.unacked+each <= window; todo.next++ {
+	for ; todo.next < min(next+n, l.limit) && l.unacked+each <= Window; todo.next++ {
 		if l.pubacks[todo.next] > 0 {
 			continue // on an earlier connection
 		}
 		for range each {
-			id := packetID(l.packets)
+			id := PacketID(l.packets)
 			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0, l.sends[todo.next]})
 			l.flying[id] = flight{todo.next + 1}
 			l.sends[todo.next]++
@@ -295,12 +296,13 @@ func (l *load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 	return todo, held, nil
 }
 
-func packetID(packet int) uint16 { return uint16(packet%65535 + 1) }
+// PacketID returns the packet id of the nth PUBLISH.
+func PacketID(packet int) uint16 { return uint16(packet%65535 + 1) }
 
-// device is the name of device i; they spread over ten tenants.
-func device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.Sprintf("d%05d", i) }
+// Device returns the name of device i; they spread over ten tenants.
+func Device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.Sprintf("d%05d", i) }
 
-func (l *load) appendPublish(b []byte, o outgoing) []byte {
+func (l *Load) appendPublish(b []byte, o outgoing) []byte {
 	at := len(b)
 	b = fleet.AppendPublish(b, l.topic(o.message, o.before), o.packetID, l.payload(o.message))
 	if o.dup {
@@ -311,8 +313,8 @@ func (l *load) appendPublish(b []byte, o outgoing) []byte {
 
 // topic is the device's topic of a message. The broker's rule gives each PUBLISH an id of
 // its own, one that repeats another too.
-func (l *load) topic(message int, before uint8) string {
-	tenant, name := device(message % l.Devices)
+func (l *Load) topic(message int, before uint8) string {
+	tenant, name := Device(message % l.Devices)
 	topic := "tenant/" + tenant + "/device/" + name + "/" + l.Topic
 	if l.Attested {
 		attested := broker.Attest("bridge/v1", fmt.Sprintf("%s%08X%08X", l.run, before, message), time.Now(), tenant+"/"+name, topic)
@@ -322,7 +324,7 @@ func (l *load) topic(message int, before uint8) string {
 }
 
 // payload begins with the message's number, unless all are the same.
-func (l *load) payload(message int) []byte {
+func (l *Load) payload(message int) []byte {
 	if l.JSON {
 		p := fmt.Appendf(nil, `{"version":%d,"reported":{"n":%d},"pad":"`, message, message)
 		return append(append(p, bytes.Repeat([]byte("x"), max(0, l.Size-len(p)-2))...), `"}`...)
@@ -339,7 +341,7 @@ func (l *load) payload(message int) []byte {
 }
 
 // acknowledgements reads PUBACKs until all have come.
-func (l *load) acknowledgements(conn net.Conn) error {
+func (l *Load) acknowledgements(conn net.Conn) error {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	for {
 		var p [4]byte
@@ -355,7 +357,7 @@ func (l *load) acknowledgements(conn net.Conn) error {
 	}
 }
 
-func (l *load) puback(id uint16) (all bool, err error) {
+func (l *Load) puback(id uint16) (all bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.flying[id]
@@ -373,8 +375,8 @@ func (l *load) puback(id uint16) (all bool, err error) {
 	return l.acks == l.Total && l.unacked == 0, nil
 }
 
-// await waits until n messages are acknowledged. False: it ended before.
-func (l *load) await(n int) bool {
+// Await waits until n messages are acknowledged. False: it ended before.
+func (l *Load) Await(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.acks < n && l.err == nil {
@@ -383,13 +385,13 @@ func (l *load) await(n int) bool {
 	return l.acks >= n
 }
 
-// awaitEnd waits until everything is published and acknowledged.
-func (l *load) awaitEnd(t testing.TB) {
+// AwaitEnd waits until everything is published and acknowledged.
+func (l *Load) AwaitEnd(t testing.TB) {
 	t.Helper()
-	l.release(l.Total)
+	l.Release(l.Total)
 	select {
 	case <-l.done:
-	case <-time.After(5 * patience):
+	case <-time.After(5 * Timeout):
 		t.Fatal("the load does not end")
 	}
 	if l.err != nil {
@@ -397,9 +399,9 @@ func (l *load) awaitEnd(t testing.TB) {
 	}
 }
 
-// dialMQTT connects with a clean session, under a user name where one is given.
-func dialMQTT(addr, clientID, username string) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", addr, patience)
+// DialMQTT connects with a clean session, under a user name where one is given.
+func DialMQTT(addr, clientID, username string) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", addr, Timeout)
 	if err != nil {
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}
@@ -408,4 +410,43 @@ func dialMQTT(addr, clientID, username string) (net.Conn, error) {
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}
 	return conn, nil
+}
+
+// Next notes one more message as sent, by the test itself and not by the load, and returns it.
+func (l *Load) Next() (topic string, payload []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.sent
+	l.sends[n]++
+	l.sent++
+	return l.topic(n, 0), l.payload(n)
+}
+
+// NoteAck notes the PUBACK of the message that Next returned last.
+func (l *Load) NoteAck() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pubacks[l.sent-1]++
+	l.acks++
+}
+
+// Sent returns how many messages were sent, each counted once.
+func (l *Load) Sent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent
+}
+
+// Acked returns how many messages were acknowledged, each counted once.
+func (l *Load) Acked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acks
+}
+
+// HasAck reports whether a message was acknowledged.
+func (l *Load) HasAck(message int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pubacks[message] > 0
 }

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// seedVariable repeats the moments of an earlier run.
+// seedVariable repeats the random choices of an earlier run.
 const seedVariable = "BRIDGE_PROOF_SEED"
 
-// moments are a test's random choices. Which they were the log says.
-func moments(t testing.TB) *rand.Rand {
+// Random returns the source of a test's random choices and logs its seed.
+func Random(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if given := os.Getenv(seedVariable); given != "" {

@@ -15,10 +15,10 @@ type report struct {
 
 type row struct {
 	fault, load string
-	verdict     verdict
+	verdict     Verdict
 }
 
-func (r *report) add(fault, load string, v verdict) {
+func (r *report) add(fault, load string, v Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rows = append(r.rows, row{fault, load, v})

@@ -1,0 +1,173 @@
+package proof
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/jetstream/embedded"
+)
+
+// Settings are keys of the configuration, as path and value.
+type Settings map[string]string
+
+// StartInProcess starts a bridge in this process; it does not wait until the
+// bridge is ready. It stops with the test.
+func StartInProcess(t testing.TB, s Settings) *daemon.Bridge {
+	t.Helper()
+	flags := []config.Flag{{Path: "admin.listen", Value: ""}}
+	for path, value := range s {
+		flags = append(flags, config.Flag{Path: path, Value: value})
+	}
+	c, err := config.Load(config.Sources{Flags: flags})
+	require.NoError(t, err)
+	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "proof"})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		// Where a test leaves an end down, what was in flight is abandoned.
+		_ = b.Stop(ctx)
+	})
+	return b
+}
+
+// PlainSettings are the settings of a lane on plain topics without limits.
+func PlainSettings(mqttURL, natsURL string) Settings {
+	return Settings{
+		"mqtt.url": mqttURL, "nats.url": natsURL,
+		"identity.mode": "off", "limits.device.rate": "0",
+	}
+}
+
+// With sets one more key and returns the settings.
+func (s Settings) With(path, value string) Settings {
+	s[path] = value
+	return s
+}
+
+// AwaitReady waits until the bridge has no problem.
+func AwaitReady(t testing.TB, b *daemon.Bridge) {
+	t.Helper()
+	Eventually(t, func() bool { return len(b.Problems()) == 0 }, func() any { return b.Problems() })
+}
+
+// AwaitProblem waits until the bridge names a problem of that component that
+// says all of words.
+func AwaitProblem(t testing.TB, b *daemon.Bridge, component string, words ...string) daemon.Problem {
+	t.Helper()
+	var found daemon.Problem
+	Eventually(t, func() bool {
+		for _, p := range b.Problems() {
+			if p.Component == component && ContainsAll(p.Problem+" "+p.Advice, words) {
+				found = p
+				return true
+			}
+		}
+		return false
+	}, func() any { return b.Problems() })
+	return found
+}
+
+// Eventually waits, at most for Timeout; said returns what was there instead.
+func Eventually(t testing.TB, done func() bool, said func() any) {
+	t.Helper()
+	EventuallyWithin(t, Timeout, done, said)
+}
+
+// EventuallyWithin is [Eventually] with a bound of its own.
+func EventuallyWithin(t testing.TB, d time.Duration, done func() bool, said func() any) {
+	t.Helper()
+	deadline := time.Now().Add(d)
+	for !done() {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "it did not come to pass", "%+v", said())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// StartJetStream starts an embedded nats-server that ends with the test.
+func StartJetStream(t testing.TB, o embedded.Options) *embedded.Server {
+	t.Helper()
+	if o.StoreDir == "" {
+		o.StoreDir = t.TempDir()
+	}
+	s, err := embedded.Start(o)
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// AwaitMessage waits for a message on a subject and returns the latest.
+func AwaitMessage(t testing.TB, js natsjs.JetStream, stream, subject string) *natsjs.RawStreamMsg {
+	t.Helper()
+	var m *natsjs.RawStreamMsg
+	var err error
+	Eventually(t, func() bool {
+		var s natsjs.Stream
+		if s, err = js.Stream(t.Context(), stream); err == nil {
+			m, err = s.GetLastMsgForSubject(t.Context(), subject)
+		}
+		return err == nil
+	}, func() any { return subject + ": " + err.Error() })
+	// What a direct get adds (ADR-31) is not in the stream.
+	for _, added := range []string{"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"} {
+		m.Header.Del(added)
+	}
+	return m
+}
+
+// ContainsAll reports whether a text contains all of words.
+func ContainsAll(text string, words []string) bool {
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// BridgePassword is the password of the bridge at the embedded broker.
+const BridgePassword = "bridge-at-broker"
+
+// AwaitToken waits until paho has done what the token is for.
+func AwaitToken(t testing.TB, token paho.Token) {
+	t.Helper()
+	require.True(t, token.WaitTimeout(Timeout), "no answer from the broker")
+	require.NoError(t, token.Error())
+}
+
+// ClosedPort returns a host:port on which nothing listens yet.
+func ClosedPort(t testing.TB) (addr string, port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String(), l.Addr().(*net.TCPAddr).Port
+}
+
+// StartBroker starts an embedded broker that ends with the test.
+func StartBroker(t testing.TB, o broker.Options) (b *broker.Broker, addr string) {
+	t.Helper()
+	b, err := broker.Start(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	return b, strings.TrimPrefix(b.URL(), "tcp://")
+}
+
+// AwaitSubscribed waits until the only lane collects messages.
+func AwaitSubscribed(t testing.TB, b *daemon.Bridge) {
+	t.Helper()
+	Eventually(t, func() bool { return b.Status(t.Context()).Lanes[0].Session.Subscribed }, func() any { return b.Problems() })
+}

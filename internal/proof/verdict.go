@@ -1,0 +1,149 @@
+package proof
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/reconcile"
+)
+
+// Stored is one message as the stream has it.
+type Stored struct {
+	Subject string
+	Message uint64 // the number in its payload
+	id      string // Nats-Msg-Id
+	At      time.Time
+}
+
+func (s Stored) String() string {
+	return fmt.Sprintf("message %d of %s, id %s, at %s", s.Message, s.Subject, s.id, s.At.UTC().Format("15:04:05.000"))
+}
+
+// Verdict is what became of a load.
+type Verdict = reconcile.Verdict
+
+// ledger has what the publisher knows and what the stream has.
+func (l *Load) ledger(all []Stored) *reconcile.Ledger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	books := reconcile.New(l.Devices)
+	for i := range l.sent {
+		for range l.sends[i] {
+			books.Sent(i%l.Devices, i/l.Devices)
+		}
+		for range l.pubacks[i] {
+			books.Acked(i%l.Devices, i/l.Devices, time.Time{})
+		}
+	}
+	for place, s := range all {
+		c := reconcile.Copy{Subject: s.Subject, ID: s.id, At: s.At, Place: uint64(place)}
+		if s.Message >= uint64(l.sent) || s.Subject != l.subject(int(s.Message)%l.Devices) {
+			books.Foreign(-1, -1, c)
+			continue
+		}
+		books.Stored(int(s.Message)%l.Devices, int(s.Message)/l.Devices, c)
+	}
+	return books
+}
+
+// Explain names the first few messages that Reconcile found wrong.
+func (l *Load) Explain(all []Stored) string {
+	const few = 12
+	books := l.ledger(all)
+	var said []string
+	for _, f := range append(books.Findings(), books.Lost()...) {
+		said = append(said, f.String())
+	}
+	if len(said) > few {
+		said = append(said[:few], fmt.Sprintf("and %d more", len(said)-few))
+	}
+	return strings.Join(said, "\n")
+}
+
+// Reconcile reconciles what the publisher knows with what the stream has. Where all payloads
+// are the same, messages are not to be told apart: it counts them for each device, and
+// order says nothing.
+func (l *Load) Reconcile(all []Stored) Verdict {
+	if !l.Identical {
+		return l.ledger(all).Verdict()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sent, acked, have := map[string]int{}, map[string]int{}, map[string]int{}
+	for i := range l.sent {
+		sent[l.subject(i%l.Devices)] += int(l.sends[i])
+		acked[l.subject(i%l.Devices)] += int(l.pubacks[i])
+	}
+	v := Verdict{}
+	for i, s := range all {
+		have[s.Subject]++
+		if i > 0 {
+			v.Gap = max(v.Gap, s.At.Sub(all[i-1].At))
+		}
+	}
+	gap := v.Gap
+	v = reconcile.Indistinct(sent, acked, have)
+	v.Sent, v.Acked, v.Gap = l.sent, l.acks, gap
+	return v
+}
+
+// subject is where messages of device i belong.
+func (l *Load) subject(i int) string {
+	tenant, name := Device(i)
+	return "tenant." + tenant + ".device." + name + "." + strings.ReplaceAll(l.Topic, "/", ".")
+}
+
+// ReadLoad reads a stream from its first message to the last of this moment, in
+// order, but for the marker.
+func ReadLoad(t testing.TB, js natsjs.JetStream, stream string) []Stored {
+	t.Helper()
+	var all []Stored
+	ReadStream(t, js, stream, func(m natsjs.Msg, meta *natsjs.MsgMetadata) {
+		if strings.HasPrefix(m.Subject(), "tenant.proof.device.marker.") || strings.HasPrefix(m.Subject(), PartitionMarker) {
+			return
+		}
+		s := Stored{Subject: m.Subject(), Message: ^uint64(0), id: m.Headers().Get(natsjs.MsgIDHeader), At: meta.Timestamp}
+		if len(m.Data()) >= 8 {
+			s.Message = binary.BigEndian.Uint64(m.Data())
+		}
+		all = append(all, s)
+	})
+	return all
+}
+
+// ReadStream passes every message that a stream has at this moment to take, in order.
+func ReadStream(t testing.TB, js natsjs.JetStream, stream string, take func(natsjs.Msg, *natsjs.MsgMetadata)) {
+	t.Helper()
+	s, err := js.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	left := s.CachedInfo().State.Msgs
+	if left == 0 {
+		return
+	}
+	consumer, err := js.OrderedConsumer(t.Context(), stream, natsjs.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	messages, err := consumer.Messages(natsjs.PullMaxMessages(5000))
+	require.NoError(t, err)
+	defer func() { // or the consumers of a test that polls reach the account's limit
+		messages.Stop()
+		_ = js.DeleteConsumer(context.WithoutCancel(t.Context()), stream, consumer.CachedInfo().Name)
+	}()
+	for ; left > 0; left-- {
+		m, err := messages.Next(natsjs.NextMaxWait(Timeout))
+		require.NoError(t, err)
+		meta, err := m.Metadata()
+		require.NoError(t, err)
+		take(m, meta)
+	}
+}
+
+// PartitionMarker begins the subjects of the markers, one of which follows a load
+// in each partition.
+const PartitionMarker = "tenant.proof.device.marker-"
