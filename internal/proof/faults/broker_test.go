@@ -1,4 +1,4 @@
-package proof
+package faults
 
 import (
 	"os"
@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // mosquitto writes its sessions to disk when it is told to stop. Devices come
@@ -13,14 +15,14 @@ import (
 func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if Quick() {
+	if proof.Quick() {
 		times = 2
 	}
-	Survive(t, Fault{Name: "mosquitto restarted", Times: times, Strike: func(r *Rig) {
+	proof.Survive(t, proof.Fault{Name: "mosquitto restarted", Times: times, Strike: func(r *proof.Rig) {
 		r.LogOffset = len(r.Bridge.Log().String())
 		r.Broker.Restart()
 		r.AwaitSession()
-	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
+	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times, Reconnect: true})
 }
 
 // A second client with the bridge's client id takes deliveries and acknowledges
@@ -28,14 +30,14 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if Quick() {
+	if proof.Quick() {
 		times = 2
 	}
-	Survive(t, Fault{Name: "second client with the client id", Times: times, Strike: func(r *Rig) {
+	proof.Survive(t, proof.Fault{Name: "second client with the client id", Times: times, Strike: func(r *proof.Rig) {
 		r.LogOffset = len(r.Bridge.Log().String())
-		dialSession(t, r.Broker.Addr, ClientID).untilClosed()
+		dialSession(t, r.Broker.Addr, proof.ClientID).untilClosed()
 		r.AwaitSession()
-	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 }
 
 // Devices whose PUBACKs do not reach them send everything twice, and the broker
@@ -44,18 +46,18 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T) {
 	t.Parallel()
 	times := 4
-	if Quick() {
+	if proof.Quick() {
 		times = 2
 	}
-	for what, o := range map[string]LoadOptions{
+	for what, o := range map[string]proof.LoadOptions{
 		"everything twice":            {Devices: 200, Rate: 1500, Total: 3000 * times, Twice: true},
 		"everything twice, identical": {Devices: 1, Rate: 1500, Total: 3000 * times, Twice: true, Identical: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			Survive(t, Fault{Name: "every device and the broker retransmit", Times: times, Strike: func(r *Rig) {
+			proof.Survive(t, proof.Fault{Name: "every device and the broker retransmit", Times: times, Strike: func(r *proof.Rig) {
 				r.LogOffset = len(r.Bridge.Log().String())
-				r.Broker.Kick(ClientID)
+				r.Broker.Kick(proof.ClientID)
 				r.AwaitSession()
 			}}, what, o)
 		})
@@ -66,7 +68,7 @@ func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T)
 // broker closes the connection in favour of another.
 func (c *session) untilClosed() {
 	c.t.Helper()
-	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(Timeout)))
+	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(proof.Timeout)))
 	buf := make([]byte, 64<<10)
 	for {
 		if _, err := c.in.Read(buf); err != nil {

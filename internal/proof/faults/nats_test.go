@@ -1,38 +1,40 @@
-package proof
+package faults
 
 import (
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 	t.Parallel()
-	away := Shorter(time.Minute)
-	Survive(t, Fault{Name: "NATS away for " + away.String(), Rig: RigOptions{NATSProxy: true}, Strike: func(r *Rig) {
+	away := proof.Shorter(time.Minute)
+	proof.Survive(t, proof.Fault{Name: "NATS away for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Strike: func(r *proof.Rig) {
 		require.Positive(t, r.NATSProxies[0].Down())
 		time.Sleep(away) // the fault itself
 		r.NATSProxies[0].Up()
-	}}, "1,000 per second", LoadOptions{Devices: 200, Rate: 1000, Total: 1000 * int((away+20*time.Second)/time.Second)})
+	}}, "1,000 per second", proof.LoadOptions{Devices: 200, Rate: 1000, Total: 1000 * int((away+20*time.Second)/time.Second)})
 }
 
 // A stream that is full and discards new messages refuses everything, and
 // everything waits, until it has room.
 func TestAFullStreamHoldsEverythingUntilItHasRoom(t *testing.T) {
 	t.Parallel()
-	full := Shorter(10 * time.Second)
-	Survive(t, Fault{Name: "stream full for " + full.String(), Times: 2, Strike: func(r *Rig) {
+	full := proof.Shorter(10 * time.Second)
+	proof.Survive(t, proof.Fault{Name: "stream full for " + full.String(), Times: 2, Strike: func(r *proof.Rig) {
 		most := r.LimitStream(2000)
 		count := func() int64 {
 			s, err := r.JS.Stream(t.Context(), "TELEMETRY")
 			require.NoError(t, err)
 			return int64(s.CachedInfo().State.Msgs)
 		}
-		Eventually(t, func() bool { return count() >= most }, func() any { return "the stream does not fill up" })
+		proof.Eventually(t, func() bool { return count() >= most }, func() any { return "the stream does not fill up" })
 		held := count()
 		time.Sleep(full) // the fault itself
 		require.Equal(t, held, count(), "a full stream takes nothing")
 		r.LimitStream(-1)
-	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 2000 * int((2*full+8*time.Second)/time.Second)})
+	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 2000 * int((2*full+8*time.Second)/time.Second)})
 }

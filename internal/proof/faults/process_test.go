@@ -1,48 +1,50 @@
-package proof
+package faults
 
 import (
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // cut is the one fault of [faults] that the bridge cannot tell from another.
 const cut = "connection cut"
 
 // faults are fewer and shorter in a short run.
-func faults() []Fault {
+func faults() []proof.Fault {
 	times, down := 10, 10*time.Second
-	if Quick() {
+	if proof.Quick() {
 		times, down = 3, 2*time.Second
 	}
-	return []Fault{
-		{Name: "bridge killed", Times: times, Redelivers: true, Strike: func(r *Rig) {
+	return []proof.Fault{
+		{Name: "bridge killed", Times: times, Redelivers: true, Strike: func(r *proof.Rig) {
 			r.Bridge.Kill9()
 			r.StartBridge()
 			r.AwaitSession()
 		}},
-		{Name: "bridge stopped", Times: times, Redelivers: true, Strike: func(r *Rig) {
+		{Name: "bridge stopped", Times: times, Redelivers: true, Strike: func(r *proof.Rig) {
 			require.Zero(r.T, r.Bridge.Stop(), "exit code after SIGTERM under load")
 			r.StartBridge()
 			r.AwaitSession()
 		}},
-		{Name: "bridge kicked", Times: times, Redelivers: true, Strike: func(r *Rig) {
+		{Name: "bridge kicked", Times: times, Redelivers: true, Strike: func(r *proof.Rig) {
 			r.LogOffset = len(r.Bridge.Log().String())
-			r.Broker.Kick(ClientID)
+			r.Broker.Kick(proof.ClientID)
 			r.AwaitSession()
 		}},
-		{Name: cut, Times: times, Rig: RigOptions{MQTTProxy: true}, Redelivers: true, Strike: func(r *Rig) {
+		{Name: cut, Times: times, Rig: proof.RigOptions{MQTTProxy: true}, Redelivers: true, Strike: func(r *proof.Rig) {
 			r.LogOffset = len(r.Bridge.Log().String())
 			require.Positive(r.T, r.Proxy.Cut())
 			r.AwaitSession()
 		}},
-		{Name: "nats-server killed", Strike: func(r *Rig) {
+		{Name: "nats-server killed", Strike: func(r *proof.Rig) {
 			r.NATS.Kill9()
 			time.Sleep(down) // the fault itself: how long it is gone
 			r.NATS.Start()
 		}},
-		{Name: "nats-server frozen", Strike: func(r *Rig) {
+		{Name: "nats-server frozen", Strike: func(r *proof.Rig) {
 			r.NATS.Freeze()
 			time.Sleep(down / 2) // longer than ack_timeout
 			r.NATS.Thaw()
@@ -51,14 +53,14 @@ func faults() []Fault {
 }
 
 // loads are what the devices publish during the fault.
-func loads() map[string]LoadOptions {
-	all := map[string]LoadOptions{
+func loads() map[string]proof.LoadOptions {
+	all := map[string]proof.LoadOptions{
 		"3,000 per second": {Devices: 200, Total: 40_000, Rate: 3000},
 		"full speed":       {Devices: 200, Total: 200_000},
 		// One device: nothing at all tells its messages apart.
 		"identical": {Devices: 1, Total: 100_000, Rate: 10_000, Identical: true},
 	}
-	if Quick() {
+	if proof.Quick() {
 		for name, o := range all {
 			o.Total /= 8
 			all[name] = o
@@ -90,7 +92,7 @@ func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
 			}
 			t.Run(f.Name+"/"+what, func(t *testing.T) {
 				t.Parallel()
-				Survive(t, f, what, o)
+				proof.Survive(t, f, what, o)
 			})
 		}
 	}

@@ -1,4 +1,4 @@
-package proof
+package faults
 
 import (
 	"bufio"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // keepsWindow tells whether this mosquitto keeps max_inflight_messages once
@@ -31,7 +32,7 @@ func keepsWindow(t testing.TB) bool {
 	c.send(0x82, append([]byte{0, 1, 0, 8}, "tenant/#\x01"...))
 	require.EqualValues(t, 9, c.next(), "SUBACK")
 	c.conn.Close()
-	StartLoad(t, LoadOptions{Addr: m.Addr, Devices: 1, Total: queued}).AwaitEnd(t)
+	proof.StartLoad(t, proof.LoadOptions{Addr: m.Addr, Devices: 1, Total: queued}).AwaitEnd(t)
 
 	c = dialSession(t, m.Addr, "probe")
 	for range inflight {
@@ -58,10 +59,10 @@ type session struct {
 
 func dialSession(t testing.TB, addr, clientID string) *session {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, Timeout)
+	conn, err := net.DialTimeout("tcp", addr, proof.Timeout)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(Timeout)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(proof.Timeout)))
 	c := &session{t: t, conn: conn, in: bufio.NewReader(conn)}
 	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, byte(len(clientID))}, clientID...))
 	require.EqualValues(t, 2, c.next(), "CONNACK")

@@ -1,4 +1,4 @@
-package proof
+package faults
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // sharing starts a bridge with so many lanes in a $share group, and more that retire
@@ -33,18 +34,18 @@ func sharing(t testing.TB, broker *peers.MosquittoProcess, natsURL, state string
 // member may get some of them.
 func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	t.Helper()
-	conn, err := DialMQTT(addr, "marker", "")
+	conn, err := proof.DialMQTT(addr, "marker", "")
 	require.NoError(t, err)
 	defer conn.Close()
 	s, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
-	deadline := time.Now().Add(Timeout)
+	deadline := time.Now().Add(proof.Timeout)
 	for i := 0; ; i++ {
 		require.True(t, time.Now().Before(deadline), "no marker is stored")
 		name := fmt.Sprintf("marker-%d-%d", run, i)
-		_, err := conn.Write(fleet.AppendPublish(nil, "tenant/proof/device/"+name+"/telemetry", PacketID(i), []byte("the end")))
+		_, err := conn.Write(fleet.AppendPublish(nil, "tenant/proof/device/"+name+"/telemetry", proof.PacketID(i), []byte("the end")))
 		require.NoError(t, err)
-		ReadPuback(t, conn, PacketID(i))
+		proof.ReadPuback(t, conn, proof.PacketID(i))
 		for range 20 {
 			for k := range i + 1 {
 				if _, err := s.GetLastMsgForSubject(t.Context(), fmt.Sprintf("tenant.proof.device.marker-%d-%d.telemetry", run, k)); err == nil {
@@ -61,8 +62,8 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
-	js := ConnectNATS(t, server.URL)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	js := proof.ConnectNATS(t, server.URL)
 	state := t.TempDir()
 	b := sharing(t, broker, server.URL, state, 2, 0)
 	require.Zero(t, b.Stop())
@@ -70,10 +71,10 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	b = sharing(t, broker, server.URL, state, 1, 0)
 
 	const n = 2000
-	l := StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
 	l.AwaitEnd(t)
 	markUntilStored(t, broker.Addr, js, 1)
-	stored := len(ReadLoad(t, js, "TELEMETRY"))
+	stored := len(proof.ReadLoad(t, js, "TELEMETRY"))
 	t.Logf("with one of two members away, %d of %d messages are stored; the others wait for it", stored, n)
 	require.Less(t, stored, n)
 
@@ -83,10 +84,10 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	require.Zero(t, clear.Wait())
 	require.Contains(t, clear.Log().String(), "bridge-1: session ended, what it still held is gone")
 
-	l = StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	l = proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	l.AwaitEnd(t)
 	markUntilStored(t, broker.Addr, js, 2)
-	v := l.Reconcile(only(ReadLoad(t, js, "TELEMETRY"), ".later"))
+	v := l.Reconcile(only(proof.ReadLoad(t, js, "TELEMETRY"), ".later"))
 	require.True(t, v.Clean(), v)
 	require.Equal(t, n, v.Stored)
 
@@ -96,29 +97,29 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	require.Contains(t, b.Log().String(), "the broker has lost the session", "bridge-1's, as its journal remembers one")
 	markUntilStored(t, broker.Addr, js, 3)
 	require.Zero(t, b.Stop())
-	require.Equal(t, stored, len(ReadLoad(t, js, "TELEMETRY"))-n)
+	require.Equal(t, stored, len(proof.ReadLoad(t, js, "TELEMETRY"))-n)
 }
 
 // The way down without a loss: what waits for the lane that goes is stored first.
 func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
-	js := ConnectNATS(t, server.URL)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	js := proof.ConnectNATS(t, server.URL)
 	state := t.TempDir()
 	b := sharing(t, broker, server.URL, state, 2, 0)
 	require.Zero(t, b.Stop())
 	const n = 2000
-	load1 := StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
+	load1 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
 	load1.AwaitEnd(t) // half of it waits for bridge-1
 
 	b = sharing(t, broker, server.URL, state, 1, 1)
 	require.Contains(t, b.Log().String(), "retiring: nothing new comes to this session")
-	load2 := StartLoad(t, LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
+	load2 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	load2.AwaitEnd(t)
 	s, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
-	Eventually(t, func() bool {
+	proof.Eventually(t, func() bool {
 		info, err := s.Info(t.Context())
 		require.NoError(t, err)
 		return info.State.Msgs >= 2*n
@@ -129,9 +130,9 @@ func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
 	}})
 	require.Zero(t, clear.Wait())
-	all := ReadLoad(t, js, "TELEMETRY")
+	all := proof.ReadLoad(t, js, "TELEMETRY")
 	require.Len(t, all, 2*n)
-	for topic, l := range map[string]*Load{".telemetry": load1, ".later": load2} {
+	for topic, l := range map[string]*proof.Load{".telemetry": load1, ".later": load2} {
 		v := l.Reconcile(only(all, topic))
 		require.Zero(t, v.Lost, v)
 		require.Zero(t, v.Duplicated, v)
@@ -139,7 +140,7 @@ func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func only(all []Stored, suffix string) (some []Stored) {
+func only(all []proof.Stored, suffix string) (some []proof.Stored) {
 	for _, s := range all {
 		if strings.HasSuffix(s.Subject, suffix) {
 			some = append(some, s)
@@ -156,8 +157,8 @@ func TestAPlainLaneWithoutItsJournalStoresAtMostWhatWasInFlightTwice(t *testing.
 	if testing.Short() {
 		total = 6000
 	}
-	r := NewRig(t, RigOptions{})
-	l := StartLoad(t, LoadOptions{Addr: r.Broker.Addr, Devices: 200, Total: total, Rate: rate})
+	r := proof.NewRig(t, proof.RigOptions{})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: 200, Total: total, Rate: rate})
 	l.Release(total)
 	require.True(t, l.Await(total/2))
 	// Until JetStream has taken some that the bridge does not know of, a kill says

@@ -1,4 +1,4 @@
-package proof
+package faults
 
 import (
 	"crypto/rand"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // A crash that takes the journal along, or leaves it unfit: nothing says any more
@@ -38,9 +40,9 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redelivered := 0
-			v := Run(t, Fault{Name: "bridge killed, its journal " + name, Times: times,
-				Rig: RigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
-				Strike: func(r *Rig) {
+			v := proof.Run(t, proof.Fault{Name: "bridge killed, its journal " + name, Times: times,
+				Rig: proof.RigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
+				Strike: func(r *proof.Rig) {
 					count := func() { redelivered += r.Redelivered() } // all that came since the last strike
 					count()
 					r.BeforeStop = count
@@ -48,7 +50,7 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 					require.NoError(t, damage(r.Journal()))
 					r.StartBridge()
 					r.AwaitSession()
-				}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
+				}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 4000 * times})
 			require.Zero(t, v.Lost+v.Foreign+v.Inversions, v)
 			require.LessOrEqual(t, v.Duplicated, redelivered, v)
 			t.Logf("%d messages were in flight", redelivered)

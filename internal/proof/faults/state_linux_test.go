@@ -1,4 +1,4 @@
-package proof
+package faults
 
 import (
 	"os"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // disk is a small file system of the test's own.
@@ -49,7 +51,7 @@ func (d *disk) readOnly(on bool) {
 
 // takesNothing starts the bridge and waits until it says that its lane takes no
 // messages, and why.
-func takesNothing(r *Rig, why string) {
+func takesNothing(r *proof.Rig, why string) {
 	r.T.Helper()
 	r.StartBridge()
 	log := r.Bridge.Log()
@@ -64,7 +66,7 @@ func takesNothing(r *Rig, why string) {
 func TestADiskThatIsFullCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	Survive(t, Fault{Name: "disk of state_dir full", Rig: RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *Rig) {
+	proof.Survive(t, proof.Fault{Name: "disk of state_dir full", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *proof.Rig) {
 		// Under load, and for a bridge that starts again: the journal has
 		// its blocks.
 		d.fill()
@@ -81,17 +83,17 @@ func TestADiskThatIsFullCostsNothing(t *testing.T) {
 		require.NoError(t, os.Rename(aside, r.Journal()))
 		d.empty()
 		r.AwaitSession()
-	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
+	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }
 
 func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	Survive(t, Fault{Name: "disk of state_dir read-only", Rig: RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *Rig) {
+	proof.Survive(t, proof.Fault{Name: "disk of state_dir read-only", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *proof.Rig) {
 		r.Bridge.Kill9()
 		d.readOnly(true)
 		takesNothing(r, "read-only file system")
 		d.readOnly(false)
 		r.AwaitSession()
-	}}, "2,000 per second", LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
+	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }
