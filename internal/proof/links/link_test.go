@@ -1,10 +1,11 @@
-package proof
+package links
 
 import (
 	"testing"
 	"time"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // weathers are what a link may do that does not end its connections.
@@ -31,19 +32,19 @@ func weathers() map[string][2]peers.Weather {
 // stored, on either side of the bridge.
 func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 	t.Parallel()
-	lasts := Shorter(10 * time.Second)
-	o := LoadOptions{Devices: 100, Rate: 1000, Total: 1000 * int((lasts+6*time.Second)/time.Second)}
+	lasts := proof.Shorter(10 * time.Second)
+	o := proof.LoadOptions{Devices: 100, Rate: 1000, Total: 1000 * int((lasts+6*time.Second)/time.Second)}
 	for name, w := range weathers() {
-		for side, proxy := range map[string]func(*Rig) *peers.TCPProxy{
-			"MQTT link": func(r *Rig) *peers.TCPProxy { return r.Proxy },
-			"NATS link": func(r *Rig) *peers.TCPProxy { return r.NATSProxies[0] },
+		for side, proxy := range map[string]func(*proof.Rig) *peers.TCPProxy{
+			"MQTT link": func(r *proof.Rig) *peers.TCPProxy { return r.Proxy },
+			"NATS link": func(r *proof.Rig) *peers.TCPProxy { return r.NATSProxies[0] },
 		} {
-			if Quick() && name != "silent both ways" && name != "slow back" {
+			if proof.Quick() && name != "silent both ways" && name != "slow back" {
 				continue
 			}
 			t.Run(side+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				Survive(t, Fault{Name: side + " " + name, Rig: BothProxied, Strike: func(r *Rig) {
+				proof.Survive(t, proof.Fault{Name: side + " " + name, Rig: proof.BothProxied, Strike: func(r *proof.Rig) {
 					proxy(r).Impair(w[0], w[1])
 					time.Sleep(lasts) // the fault itself
 					proxy(r).Mend()

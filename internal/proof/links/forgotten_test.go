@@ -1,4 +1,4 @@
-package proof
+package links
 
 import (
 	"testing"
@@ -7,11 +7,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // forgetful is a rig whose streams forget ids after two seconds.
-func forgetful(cluster bool) RigOptions {
-	return RigOptions{NATSProxy: true, Cluster: cluster, Env: []string{"BRIDGE_STREAMS_DUPLICATE_WINDOW=2s"}}
+func forgetful(cluster bool) proof.RigOptions {
+	return proof.RigOptions{NATSProxy: true, Cluster: cluster, Env: []string{"BRIDGE_STREAMS_DUPLICATE_WINDOW=2s"}}
 }
 
 // JetStream forgets ids after the duplicate window. An outage that lasts longer, with
@@ -22,8 +23,8 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 		t.Skip("the outage is longer than the window")
 	}
 	const away = 6 * time.Second // three windows
-	strikes := map[string]func(*Rig){
-		"answers lost, then unreachable": func(r *Rig) {
+	strikes := map[string]func(*proof.Rig){
+		"answers lost, then unreachable": func(r *proof.Rig) {
 			for _, p := range r.NATSProxies {
 				p.Impair(peers.Weather{}, peers.Weather{Vanish: true})
 			}
@@ -37,12 +38,12 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 				p.Up()
 			}
 		},
-		"bridge frozen": func(r *Rig) {
+		"bridge frozen": func(r *proof.Rig) {
 			r.Bridge.Freeze()
 			time.Sleep(away)
 			r.Bridge.Thaw()
 		},
-		"nats-server killed": func(r *Rig) {
+		"nats-server killed": func(r *proof.Rig) {
 			servers := []*peers.NATSProcess{r.NATS}
 			if r.Cluster != nil {
 				servers = r.Cluster.Nodes
@@ -64,9 +65,9 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			}
 			t.Run(title, func(t *testing.T) {
 				t.Parallel()
-				o := LoadOptions{Devices: 100, Rate: 2000, Total: 30_000}
-				f := Fault{Name: title + ", longer than the duplicate window", Times: 2, Rig: forgetful(cluster), Strike: strike}
-				v := Run(t, f, "2,000 per second", o)
+				o := proof.LoadOptions{Devices: 100, Rate: 2000, Total: 30_000}
+				f := proof.Fault{Name: title + ", longer than the duplicate window", Times: 2, Rig: forgetful(cluster), Strike: strike}
+				v := proof.Run(t, f, "2,000 per second", o)
 				require.True(t, v.Clean(), v)
 			})
 		}
