@@ -1,4 +1,4 @@
-package proof
+package cluster
 
 import (
 	"fmt"
@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // minutesVariable makes the mixed run long, in minutes.
@@ -45,7 +46,7 @@ type affliction struct {
 }
 
 // mqttAfflictions are those of the bridge, the broker and the link between them.
-func mqttAfflictions(r *Rig) []affliction {
+func mqttAfflictions(r *proof.Rig) []affliction {
 	over := func() {}
 	weather := func(name string, towards, back peers.Weather) affliction {
 		return affliction{"MQTT link " + name, 6 * time.Second, func() func() {
@@ -69,7 +70,7 @@ func mqttAfflictions(r *Rig) []affliction {
 			return r.Bridge.Thaw
 		}},
 		{"bridge kicked", 0, func() func() {
-			r.Broker.Kick(ClientID)
+			r.Broker.Kick(proof.ClientID)
 			return over
 		}},
 		{"mosquitto restarted", 0, func() func() {
@@ -93,7 +94,7 @@ func mqttAfflictions(r *Rig) []affliction {
 }
 
 // natsAfflictions are those of the servers, the stream and the links to them.
-func natsAfflictions(r *Rig) []affliction {
+func natsAfflictions(r *proof.Rig) []affliction {
 	over := func() {}
 	all := func(do func(*peers.TCPProxy)) {
 		for _, p := range r.NATSProxies {
@@ -215,7 +216,7 @@ func (s *side) turn(say func(string)) {
 // running system: FAULT_MINUTES says for how long.
 func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 	t.Parallel()
-	if Quick() && os.Getenv(minutesVariable) == "" {
+	if proof.Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, cluster := range map[string]bool{"one nats-server": false, "three nats-servers": true} {
@@ -227,19 +228,19 @@ func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 }
 
 func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
-	random := Random(t)
-	o := BothProxied
+	random := proof.Random(t)
+	o := proof.BothProxied
 	o.Cluster = cluster
-	r := NewRig(t, o)
+	r := proof.NewRig(t, o)
 	r.Random = random
-	l := StartLoad(t, LoadOptions{
+	l := proof.StartLoad(t, proof.LoadOptions{
 		Addr: r.Broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true,
 		Total: mixedRate * int(lasts/time.Second),
 	})
 	l.Release(l.Total)
 	strikes := chaos(t, random, lasts, mqttAfflictions(r), natsAfflictions(r))
 	v := r.Finish(l)
-	Report("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	proof.Report("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
 	t.Log(v)
 	require.True(t, v.Clean(), v)
 }

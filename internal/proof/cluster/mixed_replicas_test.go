@@ -1,4 +1,4 @@
-package proof
+package cluster
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // Two replicas share the partitions, store in streams of three replicas, and everything
@@ -19,7 +20,7 @@ import (
 // what had no PUBACK, replicas are killed, stopped, frozen and cut off, leaders change.
 func TestMixedFaultsOfReplicas(t *testing.T) {
 	t.Parallel()
-	if Quick() && os.Getenv(minutesVariable) == "" {
+	if proof.Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, shares := range map[string][2]string{"auto": {"auto", "auto"}, "fixed partitions": {"0-7", "8-f"}} {
@@ -31,19 +32,19 @@ func TestMixedFaultsOfReplicas(t *testing.T) {
 }
 
 func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Duration) {
-	random := Random(t)
+	random := proof.Random(t)
 	r := newClusterRig(t)
 	var both []*replica
 	for i, share := range shares {
 		both = append(both, r.startShare(string("ab"[i]), share))
 	}
 	n := 0
-	EventuallyWithin(t, 2*Timeout, func() bool { // from then on the broker keeps what is published
+	proof.EventuallyWithin(t, 2*proof.Timeout, func() bool { // from then on the broker keeps what is published
 		n = strings.Count(both[0].Log().String()+both[1].Log().String(), "mqtt connected")
 		return n >= 16
 	}, func() any { return n })
 	r.cluster.AwaitCurrent("TELEMETRY")
-	l := StartLoad(t, LoadOptions{
+	l := proof.StartLoad(t, proof.LoadOptions{
 		Addr: r.broker.Addr, Devices: 200, Size: 64, Rate: mixedRate, Reconnect: true, Attested: true,
 		Total: mixedRate * int(lasts/time.Second),
 	})
@@ -55,9 +56,9 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 		require.Zero(t, p.Stop(), "exit code")
 	}
 	r.cluster.AwaitCurrent("TELEMETRY")
-	all := ReadLoad(t, r.js, "TELEMETRY")
+	all := proof.ReadLoad(t, r.js, "TELEMETRY")
 	v := l.Reconcile(all)
-	Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	proof.Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
 	t.Logf("%v; with what devices published twice, %d behind a later one", v, again(all))
 	if !v.Clean() {
 		t.Log(l.Explain(all))
@@ -67,7 +68,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 
 // again counts the messages that are stored behind a later one of their device, second
 // copies of what a device published twice included.
-func again(all []Stored) (n int) {
+func again(all []proof.Stored) (n int) {
 	latest := map[string]uint64{}
 	for _, s := range all {
 		if s.Message < latest[s.Subject] {
@@ -94,7 +95,7 @@ func brokerAfflictions(r *fleetRig) []affliction {
 
 // clusterAfflictions are those of the servers and the stream.
 func clusterAfflictions(r *fleetRig, random *rand.Rand) []affliction {
-	list := natsAfflictions(&Rig{T: r.t, Cluster: r.cluster, JS: r.js, Random: random})
+	list := natsAfflictions(&proof.Rig{T: r.t, Cluster: r.cluster, JS: r.js, Random: random})
 	return slices.DeleteFunc(list, func(a affliction) bool { return strings.HasPrefix(a.name, "NATS link") })
 }
 

@@ -1,4 +1,4 @@
-package proof
+package cluster
 
 import (
 	"net/http"
@@ -9,6 +9,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // A replica has messages on their way to NATS when its link stalls. The broker restarts
@@ -24,8 +25,8 @@ func TestOrderAfterALostSession(t *testing.T) {
 	require.NoError(t, err)
 	addr := strings.TrimPrefix(devices.URL(), "tcp://")
 	t.Cleanup(func() { require.NoError(t, devices.Close()) })
-	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})}
-	r.js = ConnectNATS(t, r.nats.URL)
+	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})}
+	r.js = proof.ConnectNATS(t, r.nats.URL)
 	a := r.start("a")
 	r.awaitShares(a)
 	said := 0
@@ -34,7 +35,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	}
 	b := r.start("b")
 	r.awaitShares(a, b)
-	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 200, Total: 6000, Rate: 2000, Attested: true, Reconnect: true})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 200, Total: 6000, Rate: 2000, Attested: true, Reconnect: true})
 	l.Release(2000)
 	require.True(t, l.Await(2000))
 	stored := func() int {
@@ -42,7 +43,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 		require.NoError(t, err)
 		return int(s.CachedInfo().State.Msgs)
 	}
-	Eventually(t, func() bool { return stored() == 2000 }, func() any { return stored() })
+	proof.Eventually(t, func() bool { return stored() == 2000 }, func() any { return stored() })
 
 	a.nats.each(func(p *peers.TCPProxy) { p.Impair(peers.Weather{Hold: true}, peers.Weather{Hold: true}) })
 	l.Release(4000)
@@ -52,15 +53,15 @@ func TestOrderAfterALostSession(t *testing.T) {
 			InFlight int `json:"in_flight"`
 		}
 	}
-	Eventually(t, func() bool {
-		require.Equal(t, http.StatusOK, GetPage(t, a.BridgeProcess, 0, "/status", &status))
+	proof.Eventually(t, func() bool {
+		require.Equal(t, http.StatusOK, proof.GetPage(t, a.BridgeProcess, 0, "/status", &status))
 		return stored()+status.Totals.InFlight >= 4000
 	}, func() any { return status })
 	held := status.Totals.InFlight
 	require.Positive(t, held)
 	said = len(b.Log().String())
 	require.NoError(t, devices.Close())
-	Eventually(t, func() bool {
+	proof.Eventually(t, func() bool {
 		devices, err = broker.Start(broker.Options{Listen: addr})
 		return err == nil
 	}, func() any { return err })
@@ -76,7 +77,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	a.nats.each((*peers.TCPProxy).Mend)
 	r.awaitShares(a, b)
 	r.markPartitions()
-	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
+	v := l.Reconcile(proof.ReadLoad(t, r.js, "TELEMETRY"))
 	t.Logf("%v; replica a had %d in flight, %d of them were stored late", v, held, stored()-before-16)
 	require.Zero(t, v.Duplicated+v.Foreign, v)
 	require.LessOrEqual(t, v.Inversions+v.Lost, held, v)

@@ -1,4 +1,4 @@
-package proof
+package cluster
 
 import (
 	"testing"
@@ -7,15 +7,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // replicated is a load over three replicas for about so long.
-func replicated(t testing.TB, rate int, d time.Duration) LoadOptions {
+func replicated(t testing.TB, rate int, d time.Duration) proof.LoadOptions {
 	t.Helper()
-	if Quick() {
+	if proof.Quick() {
 		t.Skip("elections take a minute: BRIDGE_FAULTS=1 runs it")
 	}
-	return LoadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}
+	return proof.LoadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}
 }
 
 // loosely has the bridge send what it has, as it does where streams are not
@@ -24,7 +25,7 @@ const loosely = "BRIDGE_NATS_STRICT_ORDER=off"
 
 func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
-	Survive(t, Fault{Name: "R3: leader killed", Times: 3, Rig: RigOptions{Cluster: true}, Strike: func(r *Rig) {
+	proof.Survive(t, proof.Fault{Name: "R3: leader killed", Times: 3, Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
 		leader := r.Cluster.Leader("TELEMETRY")
 		leader.Kill9()
 		r.Cluster.Leader("TELEMETRY")
@@ -36,7 +37,7 @@ func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 // The bridge is connected to a node that goes on, and leads nothing.
 func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
-	Survive(t, Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *Rig) {
+	proof.Survive(t, proof.Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *proof.Rig) {
 		connectTo(r, func(leads bool) bool { return !leads })
 		freezeLeader(r, 10*time.Second)
 	}}, "1,500 per second", replicated(t, 1500, 40*time.Second))
@@ -48,7 +49,7 @@ func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 func TestALeaderThatStepsDownCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
 	t.Parallel()
 	const times = 5
-	costsOrderAlone(t, Fault{Name: "R3: leader steps down", Times: times, Rig: RigOptions{Cluster: true}, Strike: func(r *Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: leader steps down", Times: times, Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
 		r.Cluster.StepDown("TELEMETRY")
 		r.Cluster.AwaitCurrent("TELEMETRY")
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), times*inFlight)
@@ -56,7 +57,7 @@ func TestALeaderThatStepsDownCostsOrderAloneAndNothingUnderStrictOrder(t *testin
 
 func TestARollingRestartCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
 	t.Parallel()
-	costsOrderAlone(t, Fault{Name: "R3: rolling restart", Rig: RigOptions{Cluster: true}, Strike: func(r *Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: rolling restart", Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
 		r.Cluster.RollingRestart("TELEMETRY")
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), inFlight)
 }
@@ -68,7 +69,7 @@ func TestARollingRestartCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) 
 func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
 	t.Parallel()
 	const times = 2
-	costsOrderAlone(t, Fault{Name: "R3: leader frozen for 10 s, bridge connected to it", Times: times, Rig: RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 10 s, bridge connected to it", Times: times, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *proof.Rig) {
 		connectTo(r, func(leads bool) bool { return leads })
 		freezeLeader(r, 10*time.Second)
 	}}, "1,500 per second", replicated(t, 1500, 40*time.Second), times*inFlight)
@@ -79,9 +80,9 @@ func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAloneAndNothingUnderSt
 // at the start says.
 func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
 	t.Parallel()
-	long := RigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
+	long := proof.RigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
 	// So few that the broker's window of 1,000 is open until the election.
-	costsOrderAlone(t, Fault{Name: "R3: leader frozen for 12 s, ack_timeout 30 s", Rig: long, Strike: func(r *Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 12 s, ack_timeout 30 s", Rig: long, Strike: func(r *proof.Rig) {
 		freezeLeader(r, 12*time.Second)
 	}}, "80 per second", replicated(t, 80, 30*time.Second), 1000)
 }
@@ -92,25 +93,25 @@ const inFlight = 4096
 
 // costsOrderAlone allows for at most so many messages out of order without strict
 // order, and for none with it, which is the default for replicated streams.
-func costsOrderAlone(t *testing.T, f Fault, what string, o LoadOptions, most int) {
+func costsOrderAlone(t *testing.T, f proof.Fault, what string, o proof.LoadOptions, most int) {
 	t.Helper()
 	loose := f
 	loose.Rig.Env = append([]string{loosely}, f.Rig.Env...)
 	t.Run("without", func(t *testing.T) {
 		t.Parallel()
-		v := Run(t, loose, what+", strict_order off", o)
+		v := proof.Run(t, loose, what+", strict_order off", o)
 		require.Zero(t, v.Lost+v.Duplicated+v.Foreign, v)
 		require.LessOrEqual(t, v.Inversions, most, v)
 	})
 	t.Run("by default", func(t *testing.T) {
 		t.Parallel()
-		Survive(t, f, what, o)
+		proof.Survive(t, f, what, o)
 	})
 }
 
 // connectTo has the bridge connect to a node that suits, given whether it leads
 // the stream.
-func connectTo(r *Rig, suits func(leads bool) bool) {
+func connectTo(r *proof.Rig, suits func(leads bool) bool) {
 	r.T.Helper()
 	leader := r.Cluster.Leader("TELEMETRY")
 	var unfit []*peers.TCPProxy
@@ -129,14 +130,14 @@ func connectTo(r *Rig, suits func(leads bool) bool) {
 	}
 	// The old connections are gone: what is stored now came by a new one.
 	from := stored()
-	Eventually(r.T, func() bool { return stored() > from+1000 }, func() any { return "the bridge does not store" })
+	proof.Eventually(r.T, func() bool { return stored() > from+1000 }, func() any { return "the bridge does not store" })
 	for _, p := range unfit {
 		p.Up()
 	}
 }
 
 // freezeLeader stops the leader for so long; by then another one leads.
-func freezeLeader(r *Rig, d time.Duration) {
+func freezeLeader(r *proof.Rig, d time.Duration) {
 	leader := r.Cluster.Leader("TELEMETRY")
 	leader.Freeze()
 	time.Sleep(d) // the fault itself

@@ -1,4 +1,4 @@
-package proof
+package cluster
 
 import (
 	"encoding/json"
@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as
@@ -55,8 +56,8 @@ func newFleetRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
 	r.addr = r.broker.Addr
-	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
-	r.js = ConnectNATS(t, r.nats.URL)
+	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	r.js = proof.ConnectNATS(t, r.nats.URL)
 	return r
 }
 
@@ -67,9 +68,9 @@ func newClusterRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r.addr = r.broker.Addr
-	r.cluster = peers.Cluster(t, MaxStore)
+	r.cluster = peers.Cluster(t, proof.MaxStore)
 	// A frozen server does not say goodbye.
-	r.js = ConnectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
+	r.js = proof.ConnectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	return r
 }
 
@@ -142,7 +143,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 	begun := time.Now()
 	var held map[string][]string
 	// Longer than it takes until a replica is trusted with the broker.
-	EventuallyWithin(r.t, 2*Timeout, func() bool {
+	proof.EventuallyWithin(r.t, 2*proof.Timeout, func() bool {
 		held = r.holders(of...)
 		least, most := 16, 0
 		for _, one := range of {
@@ -158,7 +159,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 func (r *fleetRig) awaitRenewals(since time.Time) {
 	r.t.Helper()
 	var old []string
-	EventuallyWithin(r.t, 2*Timeout, func() bool {
+	proof.EventuallyWithin(r.t, 2*proof.Timeout, func() bool {
 		old = nil
 		for _, p := range strings.Split("0123456789abcdef", "") {
 			if e, err := r.kv.Get(r.t.Context(), "bridge.p"+p); err != nil || e.Created().Before(since) {
@@ -173,7 +174,7 @@ func (r *fleetRig) awaitRenewals(since time.Time) {
 // stored, however long that takes while the stream grows.
 func (r *fleetRig) markPartitions() {
 	r.t.Helper()
-	conn, err := DialMQTT(r.addr, "marker", "")
+	conn, err := proof.DialMQTT(r.addr, "marker", "")
 	require.NoError(r.t, err)
 	defer conn.Close()
 	marked := map[string]string{}
@@ -182,11 +183,11 @@ func (r *fleetRig) markPartitions() {
 		if marked[broker.Partition(cn)] != "" {
 			continue
 		}
-		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", PartitionMarker, i)
+		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", proof.PartitionMarker, i)
 		a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", time.Now().UnixNano()), time.Now(), cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry")
-		_, err := conn.Write(fleet.AppendPublish(nil, a.Render(), PacketID(i), []byte("the end")))
+		_, err := conn.Write(fleet.AppendPublish(nil, a.Render(), proof.PacketID(i), []byte("the end")))
 		require.NoError(r.t, err)
-		ReadPuback(r.t, conn, PacketID(i))
+		proof.ReadPuback(r.t, conn, proof.PacketID(i))
 	}
 	var last uint64
 	progress := time.Now()
@@ -204,7 +205,7 @@ func (r *fleetRig) markPartitions() {
 		if err == nil && s.CachedInfo().State.LastSeq != last {
 			last, progress = s.CachedInfo().State.LastSeq, time.Now()
 		}
-		require.Less(r.t, time.Since(progress), Timeout, "the end of the load never came in %v; the stream stands at %d", marked, last)
+		require.Less(r.t, time.Since(progress), proof.Timeout, "the end of the load never came in %v; the stream stands at %d", marked, last)
 		time.Sleep(50 * time.Millisecond)
 	}
 }
@@ -220,11 +221,11 @@ type event struct {
 
 // silence is the longest time without a message stored in any one partition, from
 // a moment on until another, and how many inversions were stored in that time.
-func silence(l *Load, all []Stored, from, to time.Time) (longest time.Duration, inversions int) {
+func silence(l *proof.Load, all []proof.Stored, from, to time.Time) (longest time.Duration, inversions int) {
 	last := map[string]time.Time{}
 	latest := map[string]uint64{}
 	for _, s := range all {
-		tenant, name := Device(int(s.Message) % l.Devices)
+		tenant, name := proof.Device(int(s.Message) % l.Devices)
 		p := broker.Partition(tenant + "/" + name)
 		within := s.At.After(from) && s.At.Before(to)
 		if before, ok := last[p]; ok && within {
@@ -244,7 +245,7 @@ func silence(l *Load, all []Stored, from, to time.Time) (longest time.Duration, 
 func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	rate := 1500
-	if Quick() {
+	if proof.Quick() {
 		rate = 300
 	}
 	r := newFleetRig(t)
@@ -311,7 +312,7 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 func (r *fleetRig) strikeAll(rate int, events []*event) {
 	t := r.t
 	t.Helper()
-	l := StartLoad(t, LoadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
 	released := 0
 	// The load runs on while a strike lasts: a second's worth is released per second.
 	feed := make(chan struct{})
@@ -342,7 +343,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 	require.True(t, l.Await(released))
 	r.markPartitions()
 
-	all := ReadLoad(t, r.js, "TELEMETRY")
+	all := proof.ReadLoad(t, r.js, "TELEMETRY")
 	v := l.Reconcile(all)
 	var table strings.Builder
 	for i, e := range events {
@@ -365,7 +366,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 // A replica that reaches NATS and not the broker leaves its partitions to the one that
 // can; while the broker is unreachable for both, nothing moves.
 func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
-	if Quick() {
+	if proof.Quick() {
 		t.Skip("the same under virtual time is in internal/lease; here it takes over two minutes: BRIDGE_FAULTS=1 runs it")
 	}
 	t.Parallel()
@@ -385,7 +386,7 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 			b.broker.Down()
 			r.awaitShares(a)
 			b.Log().Await(t, 0, "this replica cannot reach the broker and is given no partitions")
-			require.Equal(t, http.StatusServiceUnavailable, GetPage(t, b.BridgeProcess, 0, "/readyz", &ready))
+			require.Equal(t, http.StatusServiceUnavailable, proof.GetPage(t, b.BridgeProcess, 0, "/readyz", &ready))
 			// Each replica has a proxy of its own to the one broker, and so another address.
 			ready.Problems = slices.DeleteFunc(ready.Problems, func(p daemon.Problem) bool { return strings.Contains(p.Problem, "connects to another broker") })
 			require.Len(t, ready.Problems, 1, "%+v", ready)
