@@ -1,4 +1,4 @@
-package proof
+package brokers
 
 import (
 	"errors"
@@ -13,18 +13,19 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // scriptedRun bridges from a scripted broker until all is acknowledged.
-func scriptedRun(t *testing.T, name, what string, b *ScriptedBroker) (*daemon.Bridge, natsjs.JetStream, Verdict) {
+func scriptedRun(t *testing.T, name, what string, b *proof.ScriptedBroker) (*daemon.Bridge, natsjs.JetStream, proof.Verdict) {
 	t.Helper()
-	server := StartJetStream(t, embedded.Options{})
-	js := ConnectNATS(t, server.URL())
-	bridge := StartInProcess(t, PlainSettings("mqtt://"+b.Address(), server.URL()).With("mqtt.max_packet", "128KiB").With("limits.payload", "64KiB"))
+	server := proof.StartJetStream(t, embedded.Options{})
+	js := proof.ConnectNATS(t, server.URL())
+	bridge := proof.StartInProcess(t, proof.PlainSettings("mqtt://"+b.Address(), server.URL()).With("mqtt.max_packet", "128KiB").With("limits.payload", "64KiB"))
 	b.AwaitAll(t)
-	Eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
-	all := ReadLoad(t, js, "TELEMETRY")
+	proof.Eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
+	all := proof.ReadLoad(t, js, "TELEMETRY")
 	v := b.Reconcile(all)
 	if !v.Clean() {
 		t.Log(b.Explain(all))
@@ -32,7 +33,7 @@ func scriptedRun(t *testing.T, name, what string, b *ScriptedBroker) (*daemon.Br
 	quarantine, err := js.Stream(t.Context(), "QUARANTINE")
 	require.NoError(t, err)
 	v.Quarantined = int(quarantine.CachedInfo().State.Msgs)
-	Report(name, what, v)
+	proof.Report(name, what, v)
 	return bridge, js, v
 }
 
@@ -59,7 +60,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			strikes := 0
-			b := NewScriptedBroker(t, LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *ScriptedBroker) {
+			b := proof.NewScriptedBroker(t, proof.LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *proof.ScriptedBroker) {
 				b.Between = func(at int, conn net.Conn) error {
 					if at%2000 != 1500 {
 						return nil
@@ -88,7 +89,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
 	huge := fleet.AppendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
-	b := NewScriptedBroker(t, LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *ScriptedBroker) {
+	b := proof.NewScriptedBroker(t, proof.LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *proof.ScriptedBroker) {
 		b.Between = func(at int, conn net.Conn) (err error) {
 			if at%2000 == 1500 {
 				_, err = conn.Write(huge)
@@ -99,7 +100,7 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 	_, js, v := scriptedRun(t, "malformed: oversize PUBLISH", "5,000 per second", b)
 	require.True(t, v.Clean(), v)
 	require.Equal(t, 2, v.Quarantined)
-	m := AwaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
+	m := proof.AwaitMessage(t, js, "QUARANTINE", "quarantine.payload_too_large.tenant.t0.device.huge.telemetry")
 	require.Equal(t, "payload_too_large", m.Header.Get("Bridge-Reason"))
 	counts := b.Counts()
 	require.Equal(t, 1, counts.Connections)
@@ -110,14 +111,14 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 // JetStream is unreachable that is everything in flight, again and again.
 func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 	t.Parallel()
-	for what, o := range map[string]LoadOptions{
+	for what, o := range map[string]proof.LoadOptions{
 		"5,000 per second":            {Devices: 20, Rate: 5000, Total: 20_000},
 		"5,000 per second, identical": {Devices: 1, Rate: 5000, Total: 20_000, Identical: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			var pause func()
-			b := NewScriptedBroker(t, o, func(b *ScriptedBroker) {
+			b := proof.NewScriptedBroker(t, o, func(b *proof.ScriptedBroker) {
 				b.Again = 20 * time.Millisecond
 				b.Between = func(at int, _ net.Conn) error {
 					if at == o.Total/2 {
@@ -126,18 +127,18 @@ func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
 					return nil
 				}
 			})
-			server := StartJetStream(t, embedded.Options{})
+			server := proof.StartJetStream(t, embedded.Options{})
 			proxied := proxyTo(t, server.URL())
 			pause = func() {
 				proxied.Down()
 				time.AfterFunc(500*time.Millisecond, proxied.Up)
 			}
-			js := ConnectNATS(t, server.URL())
-			bridge := StartInProcess(t, PlainSettings("mqtt://"+b.Address(), "nats://"+proxied.Addr))
+			js := proof.ConnectNATS(t, server.URL())
+			bridge := proof.StartInProcess(t, proof.PlainSettings("mqtt://"+b.Address(), "nats://"+proxied.Addr))
 			b.AwaitAll(t)
-			Eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
-			v := b.Reconcile(ReadLoad(t, js, "TELEMETRY"))
-			Report("redelivery on the same connection", what, v)
+			proof.Eventually(t, func() bool { return bridge.Totals().InFlight == 0 }, func() any { return bridge.Totals() })
+			v := b.Reconcile(proof.ReadLoad(t, js, "TELEMETRY"))
+			proof.Report("redelivery on the same connection", what, v)
 			require.True(t, v.Clean(), v)
 			counts := b.Counts()
 			require.Positive(t, counts.Redelivered)

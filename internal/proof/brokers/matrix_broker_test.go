@@ -1,4 +1,4 @@
-package proof
+package brokers
 
 import (
 	"strings"
@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // matrixBroker is a broker of the matrix.
@@ -41,11 +42,11 @@ func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
 // natsBroker redelivers after ack_wait, here 15 s instead of 30 s and longer than every
 // outage.
 func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
-	addr, _ := ClosedPort(t)
+	addr, _ := proof.ClosedPort(t)
 	server := peers.NATSServer(t, peers.NATSOptions{
-		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n" + MaxStore,
+		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n" + proof.MaxStore,
 	})
-	js := ConnectNATS(t, server.URL)
+	js := proof.ConnectNATS(t, server.URL)
 	return addr, func(t testing.TB, topic string) {
 		require.Eventually(t, func() bool {
 			s, err := js.Stream(t.Context(), "$MQTT_msgs")
@@ -62,12 +63,12 @@ func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
 				left += int(c.NumPending) + c.NumAckPending
 			}
 			return list.Err() == nil && sessions == 1 && left == 0
-		}, 2*Timeout, 200*time.Millisecond)
+		}, 2*proof.Timeout, 200*time.Millisecond)
 	}
 }
 
 // check requires what the bridge promises at this broker; ended: its connection ended.
-func (b matrixBroker) check(t *testing.T, v Verdict, ended bool) {
+func (b matrixBroker) check(t *testing.T, v proof.Verdict, ended bool) {
 	t.Helper()
 	require.Zero(t, v.Lost+v.Foreign+v.Quarantined, v)
 	if !ended {

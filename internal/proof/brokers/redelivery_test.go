@@ -1,4 +1,4 @@
-package proof
+package brokers
 
 import (
 	"encoding/binary"
@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // equal is what a device says that says the same each time.
@@ -21,14 +22,14 @@ const equal = `{"state":"ON"}`
 // publishEqual has a device publish n equal messages and waits for their PUBACKs.
 func publishEqual(t testing.TB, addr string, n int, dup bool) {
 	t.Helper()
-	conn, err := DialMQTT(addr, "publisher", "")
+	conn, err := proof.DialMQTT(addr, "publisher", "")
 	require.NoError(t, err)
 	defer conn.Close()
 	go func() {
 		var b []byte
 		for i := range n {
 			at := len(b)
-			b = fleet.AppendPublish(b, "tenant/proof/device/equal/telemetry", PacketID(i), []byte(equal))
+			b = fleet.AppendPublish(b, "tenant/proof/device/equal/telemetry", proof.PacketID(i), []byte(equal))
 			if dup {
 				b[at] |= fleet.DupFlag
 			}
@@ -40,7 +41,7 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 			}
 		}
 	}()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*Timeout)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*proof.Timeout)))
 	var p [4]byte
 	for range n {
 		_, err := io.ReadFull(conn, p[:])
@@ -62,7 +63,7 @@ func storedCount(t testing.TB, js natsjs.JetStream) int {
 
 func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
+	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*proof.Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
 }
 
 // awaitConfirmed waits until the broker has handled every PUBACK, as the journal has it: low is
@@ -73,7 +74,7 @@ func awaitConfirmed(t testing.TB, journal string) {
 	require.Eventually(t, func() bool {
 		b, err := os.ReadFile(journal)
 		return err == nil && len(b) > low+8 && binary.LittleEndian.Uint64(b[low:]) == binary.LittleEndian.Uint64(b[end:])
-	}, Timeout, 50*time.Millisecond)
+	}, proof.Timeout, 50*time.Millisecond)
 }
 
 // numbering starts the brokers that number packets anew on each connection.
@@ -92,15 +93,15 @@ func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, _ := start(t)
-			r := NewRig(t, RigOptions{Broker: addr})
+			r := proof.NewRig(t, proof.RigOptions{Broker: addr})
 			publishEqual(t, r.Addr, 20, false)
 			awaitStored(t, r.JS, 20)
 			r.Bridge.Kill9()
 			publishEqual(t, r.Addr, 20, true)
 			r.StartBridge()
 			r.AwaitSession()
-			Mark(t, r.Addr)
-			AwaitMarker(t, r.JS)
+			proof.Mark(t, r.Addr)
+			proof.AwaitMarker(t, r.JS)
 			// Up to a window of 10 may not have been acknowledged when it was killed.
 			require.GreaterOrEqual(t, storedCount(t, r.JS), 41)
 			require.LessOrEqual(t, storedCount(t, r.JS), 51)
@@ -118,7 +119,7 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, drain := start(t)
-			r := NewRig(t, RigOptions{Broker: addr, Topic: "telemetry"})
+			r := proof.NewRig(t, proof.RigOptions{Broker: addr, Topic: "telemetry"})
 			const n = 4000
 			publishEqual(t, r.Addr, n/4, false)
 			awaitStored(t, r.JS, 1)
@@ -137,8 +138,8 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 			if drain != nil {
 				drain(t, "telemetry")
 			}
-			Mark(t, r.Addr)
-			AwaitMarker(t, r.JS)
+			proof.Mark(t, r.Addr)
+			proof.AwaitMarker(t, r.JS)
 			got := storedCount(t, r.JS) - 1
 			t.Logf("%d of %d", got, n)
 			require.GreaterOrEqual(t, got, n, "lost")
@@ -157,7 +158,7 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
-	r := NewRig(t, RigOptions{Broker: m.Addr})
+	r := proof.NewRig(t, proof.RigOptions{Broker: m.Addr})
 	publishEqual(t, r.Addr, 1000, false)
 	awaitStored(t, r.JS, 1000)
 	for range 14 {
@@ -169,8 +170,8 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 	publishEqual(t, r.Addr, 57_000, false)
 	r.StartBridge()
 	r.AwaitSession()
-	Mark(t, r.Addr)
-	AwaitMarker(t, r.JS)
+	proof.Mark(t, r.Addr)
+	proof.AwaitMarker(t, r.JS)
 	before := storedCount(t, r.JS)
 	publishEqual(t, r.Addr, 1000, false)
 	awaitStored(t, r.JS, before+1000)
@@ -193,19 +194,19 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
-	a := NewRig(t, RigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
+	a := proof.NewRig(t, proof.RigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
 	inFlight := func(b *peers.BridgeProcess) int {
 		var status struct {
 			Totals struct {
 				InFlight int `json:"in_flight"`
 			}
 		}
-		require.Equal(t, http.StatusOK, GetPage(t, b, 0, "/status", &status))
+		require.Equal(t, http.StatusOK, proof.GetPage(t, b, 0, "/status", &status))
 		return status.Totals.InFlight
 	}
 	publishEqual(t, a.Addr, 65_000, false)
 	awaitStored(t, a.JS, 65_000)
-	require.Eventually(t, func() bool { return inFlight(a.Bridge) == 0 }, Timeout, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return inFlight(a.Bridge) == 0 }, proof.Timeout, 50*time.Millisecond)
 	a.Bridge.Freeze()
 	proxy := peers.Proxy(t, a.NATS.Addr)
 	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
@@ -214,14 +215,14 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 	}})
 	b.Log().Await(t, 0, "mqtt connected")
 	publishEqual(t, a.Addr, 20_000, false)
-	Mark(t, a.Addr)
-	AwaitMarker(t, a.JS)
+	proof.Mark(t, a.Addr)
+	proof.AwaitMarker(t, a.JS)
 	// What the broker had not read the PUBACK of was given to the second process too.
 	before := storedCount(t, a.JS)
 	require.GreaterOrEqual(t, before, 85_001)
 	proxy.Down()
 	publishEqual(t, a.Addr, 150, false)
-	require.Eventually(t, func() bool { return inFlight(b) > 0 }, Timeout, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return inFlight(b) > 0 }, proof.Timeout, 50*time.Millisecond)
 	b.Kill9()
 	a.Bridge.Thaw()
 	awaitStored(t, a.JS, before+150)
@@ -237,7 +238,7 @@ func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
-	r := NewRig(t, RigOptions{Broker: m.Addr, NATSProxy: true})
+	r := proof.NewRig(t, proof.RigOptions{Broker: m.Addr, NATSProxy: true})
 	publishEqual(t, r.Addr, 65_000, false)
 	awaitStored(t, r.JS, 65_000)
 	copied, err := os.ReadFile(r.Journal())

@@ -1,4 +1,4 @@
-package proof
+package brokers
 
 import (
 	"encoding/binary"
@@ -9,6 +9,8 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // bystander is a subscriber beside the bridge that notes what the broker hands over, in its
@@ -46,8 +48,8 @@ func startBystander(t testing.TB, url string) *bystander {
 		SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond).
 		SetDefaultPublishHandler(w.take)
 	c := paho.NewClient(o)
-	AwaitToken(t, c.Connect())
-	AwaitToken(t, c.Subscribe("tenant/+/device/+/telemetry", 1, w.take))
+	proof.AwaitToken(t, c.Connect())
+	proof.AwaitToken(t, c.Subscribe("tenant/+/device/+/telemetry", 1, w.take))
 	t.Cleanup(func() { c.Disconnect(0) })
 	return w
 }
@@ -58,7 +60,7 @@ func startBystander(t testing.TB, url string) *bystander {
 func TestOrderIsTheBrokers(t *testing.T) {
 	t.Parallel()
 	times := 3
-	if Quick() {
+	if proof.Quick() {
 		times = 1
 	}
 	for name, store := range map[string]func() paho.Store{
@@ -67,15 +69,15 @@ func TestOrderIsTheBrokers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := NewRig(t, RigOptions{})
+			r := proof.NewRig(t, proof.RigOptions{})
 			w := startBystander(t, r.Broker.URL)
 			o := paho.NewClientOptions().AddBroker(r.Broker.URL).SetClientID("publisher").SetCleanSession(false).SetStore(store()).
 				SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond)
 			c := paho.NewClient(o)
-			AwaitToken(t, c.Connect())
+			proof.AwaitToken(t, c.Connect())
 			t.Cleanup(func() { c.Disconnect(0) })
 			const devices, each = 20, 400
-			l := NewLoad(LoadOptions{Devices: devices, Topic: "telemetry", Total: times * 2 * each})
+			l := proof.NewLoad(proof.LoadOptions{Devices: devices, Topic: "telemetry", Total: times * 2 * each})
 			publish := func() {
 				for range each {
 					// A token whose connection ends has an error; the message is in the store.
@@ -86,14 +88,14 @@ func TestOrderIsTheBrokers(t *testing.T) {
 			for range times {
 				publish()
 				r.Broker.Stop()
-				Eventually(t, func() bool { return !c.IsConnectionOpen() }, func() any { return "connected" })
+				proof.Eventually(t, func() bool { return !c.IsConnectionOpen() }, func() any { return "connected" })
 				publish() // waits in the publisher's store
 				r.Broker.Start()
-				Eventually(t, func() bool { return w.count() == l.Sent() }, func() any { return w.count() })
+				proof.Eventually(t, func() bool { return w.count() == l.Sent() }, func() any { return w.count() })
 			}
-			MarkOn(t, r.Addr, r.Marker)
-			AwaitMarker(t, r.JS)
-			all := ReadLoad(t, r.JS, "TELEMETRY")
+			proof.MarkOn(t, r.Addr, r.Marker)
+			proof.AwaitMarker(t, r.JS)
+			all := proof.ReadLoad(t, r.JS, "TELEMETRY")
 			require.Equal(t, w.subject, firsts(all))
 			t.Logf("%d messages, by the publisher's order %d behind a later one", l.Sent(), l.Reconcile(all).Inversions)
 		})
@@ -101,7 +103,7 @@ func TestOrderIsTheBrokers(t *testing.T) {
 }
 
 // firsts are the messages of each subject in the order of their first copies.
-func firsts(all []Stored) map[string][]uint64 {
+func firsts(all []proof.Stored) map[string][]uint64 {
 	seen, of := map[uint64]bool{}, map[string][]uint64{}
 	for _, s := range all {
 		if !seen[s.Message] {

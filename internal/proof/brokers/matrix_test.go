@@ -1,4 +1,4 @@
-package proof
+package brokers
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // matrixWindow is the duplicate window of the matrix, in seconds.
@@ -14,24 +16,24 @@ const matrixWindow = 2
 
 // matrixFault lasts so long.
 type matrixFault struct {
-	rig RigOptions
+	rig proof.RigOptions
 	// ends: the bridge's connection to the broker ends.
 	ends   bool
-	strike func(r *Rig, away time.Duration)
+	strike func(r *proof.Rig, away time.Duration)
 }
 
 var matrixFaults = map[string]matrixFault{
-	"bridge killed": {ends: true, strike: func(r *Rig, away time.Duration) {
+	"bridge killed": {ends: true, strike: func(r *proof.Rig, away time.Duration) {
 		r.Bridge.Kill9()
 		time.Sleep(away)
 		r.StartBridge()
 	}},
-	"NATS killed": {strike: func(r *Rig, away time.Duration) {
+	"NATS killed": {strike: func(r *proof.Rig, away time.Duration) {
 		r.NATS.Kill9()
 		time.Sleep(away)
 		r.NATS.Start()
 	}},
-	"both killed": {ends: true, strike: func(r *Rig, away time.Duration) {
+	"both killed": {ends: true, strike: func(r *proof.Rig, away time.Duration) {
 		r.NATS.Kill9()
 		time.Sleep(time.Duration(r.Random.IntN(int(300 * time.Millisecond)))) // messages wait for NATS
 		r.Bridge.Kill9()
@@ -39,12 +41,12 @@ var matrixFaults = map[string]matrixFault{
 		r.NATS.Start()
 		r.StartBridge()
 	}},
-	"MQTT cut": {rig: RigOptions{MQTTProxy: true}, ends: true, strike: func(r *Rig, away time.Duration) {
+	"MQTT cut": {rig: proof.RigOptions{MQTTProxy: true}, ends: true, strike: func(r *proof.Rig, away time.Duration) {
 		require.Positive(r.T, r.Proxy.Down())
 		time.Sleep(away)
 		r.Proxy.Up()
 	}},
-	"bridge frozen": {strike: func(r *Rig, away time.Duration) {
+	"bridge frozen": {strike: func(r *proof.Rig, away time.Duration) {
 		r.Bridge.Freeze()
 		time.Sleep(away)
 		r.Bridge.Thaw()
@@ -76,7 +78,7 @@ func TestBrokerMatrix(t *testing.T) {
 				for _, payload := range []string{"distinct", "identical"} {
 					for outage, away := range matrixOutages {
 						sample := fault == "both killed" && payload == "identical" && outage == "long"
-						if os.Getenv(FaultsVariable) != "1" && !sample {
+						if os.Getenv(proof.FaultsVariable) != "1" && !sample {
 							continue
 						}
 						rows++
@@ -85,12 +87,12 @@ func TestBrokerMatrix(t *testing.T) {
 							t.Parallel()
 							f := f // its rig is this row's
 							f.rig.Broker, f.rig.Topic = addr, topic
-							o := LoadOptions{Addr: addr, Topic: topic, Devices: 20, Total: 3000, Rate: 1000}
+							o := proof.LoadOptions{Addr: addr, Topic: topic, Devices: 20, Total: 3000, Rate: 1000}
 							if payload == "identical" {
 								o.Devices, o.Identical = 1, true
 							}
 							v := matrixRow(t, f, o, away, drain)
-							Report(name+": "+fault, payload+", away for "+away.String(), v)
+							proof.Report(name+": "+fault, payload+", away for "+away.String(), v)
 							b.check(t, v, f.ends)
 						})
 					}
@@ -101,13 +103,13 @@ func TestBrokerMatrix(t *testing.T) {
 }
 
 // matrixRow strikes once, in the first half of the load, which goes on during the outage.
-func matrixRow(t *testing.T, f matrixFault, o LoadOptions, away time.Duration, drain func(testing.TB, string)) Verdict {
+func matrixRow(t *testing.T, f matrixFault, o proof.LoadOptions, away time.Duration, drain func(testing.TB, string)) proof.Verdict {
 	t.Helper()
-	random := Random(t)
+	random := proof.Random(t)
 	f.rig.Env = []string{fmt.Sprintf("BRIDGE_STREAMS_DUPLICATE_WINDOW=%ds", matrixWindow)}
-	r := NewRig(t, f.rig)
+	r := proof.NewRig(t, f.rig)
 	r.Random = random
-	l := StartLoad(t, o)
+	l := proof.StartLoad(t, o)
 	l.Release(o.Total)
 	require.True(t, l.Await(o.Total/6+random.IntN(o.Total/3)))
 	time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
