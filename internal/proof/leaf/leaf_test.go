@@ -1,4 +1,4 @@
-package proof
+package leaf
 
 import (
 	"net/http"
@@ -11,10 +11,11 @@ import (
 
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // leafHub is a hub with a listener for leaf nodes.
-const leafHub = MaxStore + "server_name: hub\nleafnodes { port: 7422 }\n"
+const leafHub = proof.MaxStore + "server_name: hub\nleafnodes { port: 7422 }\n"
 
 // leafRig is a real mosquitto, the bridge as a leaf node and its hub as
 // processes, with a proxy on the link.
@@ -35,7 +36,7 @@ func newLeafRig(t testing.TB, env ...string) *leafRig {
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r.hub = peers.NATSServer(t, peers.NATSOptions{Config: leafHub})
 	r.link = peers.Proxy(t, r.hub.LeafAddr)
-	r.js = ConnectNATS(t, r.hub.URL)
+	r.js = proof.ConnectNATS(t, r.hub.URL)
 	r.bridge = peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: append([]string{
 		"MQTT_URL=mqtt://" + r.broker.Addr,
 		"NATS_URL=" + r.hub.URL,
@@ -70,7 +71,7 @@ func (r *leafRig) startBridge() {
 // get reads a page of the admin endpoint, whose address is in the log.
 func (r *leafRig) get(path string, into any) int {
 	r.t.Helper()
-	return GetPage(r.t, r.bridge, r.said, path, into)
+	return proof.GetPage(r.t, r.bridge, r.said, path, into)
 }
 
 func (r *leafRig) leaf() *daemon.LeafStatus {
@@ -110,11 +111,11 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 // again.
 func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	t.Parallel()
-	if Quick() {
+	if proof.Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	r := newLeafRig(t, "BRIDGE_NATS_LEAF_KEEP=15s")
-	l := StartLoad(t, LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
 	l.Release(2000)
 	require.True(t, l.Await(2000))
 	r.awaitStored(2000)
@@ -135,7 +136,7 @@ func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, s.CachedInfo().State.Msgs, uint64(4000), "set back")
 	r.awaitStored(4000)
-	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
+	v := l.Reconcile(proof.ReadLoad(t, r.js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, r.bridge.Stop(), "exit code")
 }
@@ -164,12 +165,12 @@ const asksAgain = 3 * time.Minute
 func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	t.Parallel()
 	rate, cut := 5000, 60*time.Second
-	if Quick() {
+	if proof.Quick() {
 		rate, cut = 2000, 4*time.Second
 	}
 	total := rate * int((cut+4*time.Second)/time.Second)
 	r := newLeafRig(t)
-	l := StartLoad(t, LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: total, Rate: rate})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: total, Rate: rate})
 	l.Release(total)
 	require.True(t, l.Await(rate))
 	began := time.Now()
@@ -185,7 +186,7 @@ func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	if rest := cut - time.Since(began); rest > 0 {
 		time.Sleep(rest) // the cut is this long, whatever the load does
 	}
-	Mark(t, r.broker.Addr)
+	proof.Mark(t, r.broker.Addr)
 	s := r.leaf()
 	require.False(t, s.Link.Connected)
 	require.Positive(t, s.Messages)
@@ -196,8 +197,8 @@ func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	up := time.Now()
 	seen, perSecond := r.awaitDrained()
 	require.Greater(t, len(seen), 1, "the backlog was seen to fall")
-	AwaitMarker(t, r.js)
-	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
+	proof.AwaitMarker(t, r.js)
+	v := l.Reconcile(proof.ReadLoad(t, r.js, "TELEMETRY"))
 	t.Logf("%v; drained %v after the link came back, %.0f/s once the hub had asked, from %d; backlogs seen %v", v, time.Since(up).Round(time.Second), perSecond, s.Messages, seen)
 	require.True(t, v.Clean(), v)
 	require.Zero(t, r.bridge.Stop(), "exit code")

@@ -1,4 +1,4 @@
-package proof
+package leaf
 
 import (
 	"testing"
@@ -10,29 +10,30 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // leafInProcess is a bridge in this process whose link to the hub can be cut.
-func leafInProcess(t *testing.T, more Settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
+func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
 	t.Helper()
-	leafAddr, leafPort := ClosedPort(t)
-	hub := StartJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
+	leafAddr, leafPort := proof.ClosedPort(t)
+	hub := proof.StartJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
 		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leafPort
 	}})
-	js = ConnectNATS(t, hub.URL())
+	js = proof.ConnectNATS(t, hub.URL())
 	link = peers.Proxy(t, leafAddr)
-	b, addr = StartBroker(t, broker.Options{})
-	s := PlainSettings("mqtt://"+addr, hub.URL()).
+	b, addr = proof.StartBroker(t, broker.Options{})
+	s := proof.PlainSettings("mqtt://"+addr, hub.URL()).
 		With("nats.mode", "leaf").With("nats.leaf.url", "nats-leaf://"+link.Addr).
 		With("nats.leaf.domain", "site-a").With("nats.leaf.store_dir", t.TempDir())
 	for path, value := range more {
 		s.With(path, value)
 	}
-	bridge = StartInProcess(t, s)
-	AwaitReady(t, bridge)
-	AwaitSubscribed(t, bridge)
-	Eventually(t, func() bool {
+	bridge = proof.StartInProcess(t, s)
+	proof.AwaitReady(t, bridge)
+	proof.AwaitSubscribed(t, bridge)
+	proof.Eventually(t, func() bool {
 		_, err := js.Stream(t.Context(), "QUARANTINE") // the last that is made
 		return bridge.Status(t.Context()).Leaf.Link.Connected && err == nil
 	}, func() any { return bridge.Status(t.Context()).Leaf })
@@ -43,14 +44,14 @@ func leafInProcess(t *testing.T, more Settings) (bridge *daemon.Bridge, b *broke
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if Quick() {
+	if proof.Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
-	bridge, b, addr, link, js := leafInProcess(t, Settings{"nats.leaf.max_bytes": "16MiB"})
+	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_bytes": "16MiB"})
 	link.Down()
-	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 20, Total: 10_000, Size: 4096})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 20, Total: 10_000, Size: 4096})
 	l.Release(l.Total)
-	p := AwaitProblem(t, bridge, "leaf", "the local store is full", "16MiB", "nats.leaf.max_bytes")
+	p := proof.AwaitProblem(t, bridge, "leaf", "the local store is full", "16MiB", "nats.leaf.max_bytes")
 	require.False(t, p.Since.IsZero())
 	s := bridge.Status(t.Context()).Leaf
 	require.True(t, s.Full)
@@ -59,39 +60,39 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	require.False(t, bridge.Status(t.Context()).Leaf.Link.Connected, "there is no other way to the hub")
 	link.Up()
 	l.AwaitEnd(t)
-	Mark(t, addr)
-	AwaitMarker(t, js)
-	v := l.Reconcile(ReadLoad(t, js, "TELEMETRY"))
+	proof.Mark(t, addr)
+	proof.AwaitMarker(t, js)
+	v := l.Reconcile(proof.ReadLoad(t, js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
-	AwaitReady(t, bridge)
+	proof.AwaitReady(t, bridge)
 }
 
 // What has waited for longer than max_age stops the intake. It is not discarded:
 // the hub gets it as soon as it is back.
 func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if Quick() {
+	if proof.Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
-	bridge, b, addr, link, js := leafInProcess(t, Settings{"nats.leaf.max_age": "1s"})
+	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_age": "1s"})
 	link.Down()
-	l := StartLoad(t, LoadOptions{Addr: addr, Devices: 20, Total: 2000})
+	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 20, Total: 2000})
 	l.Release(1000)
 	require.True(t, l.Await(1000))
-	AwaitProblem(t, bridge, "leaf", "longer than nats.leaf.max_age")
+	proof.AwaitProblem(t, bridge, "leaf", "longer than nats.leaf.max_age")
 	l.Release(2000)
-	AwaitProblem(t, bridge, "jetstream", "10077")
+	proof.AwaitProblem(t, bridge, "jetstream", "10077")
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
 	s := bridge.Status(t.Context()).Leaf
 	require.True(t, s.Full)
 	require.False(t, s.Link.Connected, "there is no other way to the hub")
 	link.Up()
 	l.AwaitEnd(t)
-	Mark(t, addr)
-	AwaitMarker(t, js)
-	v := l.Reconcile(ReadLoad(t, js, "TELEMETRY"))
+	proof.Mark(t, addr)
+	proof.AwaitMarker(t, js)
+	v := l.Reconcile(proof.ReadLoad(t, js, "TELEMETRY"))
 	require.True(t, v.Clean(), v)
 	require.Zero(t, b.Dropped())
-	AwaitReady(t, bridge)
+	proof.AwaitReady(t, bridge)
 }

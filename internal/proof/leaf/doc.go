@@ -1,0 +1,2 @@
+// Package leaf has the tests of leaf mode with real processes.
+package leaf
