@@ -1,4 +1,4 @@
-package proof
+package hostile
 
 import (
 	"bufio"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -170,7 +171,7 @@ type brokerAttack struct {
 	// want is what is stored of it: "subject payload", the tenant left out.
 	want []string
 	slow bool // it takes a time-out of several seconds
-	with Settings
+	with proof.Settings
 }
 
 func brokerAttacks() []brokerAttack {
@@ -221,7 +222,7 @@ func brokerAttacks() []brokerAttack {
 		{name: "a SUBACK of QoS 0", play: suback(func(b []byte) []byte { b[4] = 0; return b }), says: []string{"QoS 0 only"}},
 		{name: "a SUBACK for another SUBSCRIBE", play: suback(func(b []byte) []byte { b[3]++; return b }), says: []string{"does not answer SUBSCRIBE"}, slow: true},
 		{name: "a length of five bytes", play: after("\x30\xff\xff\xff\xff\x01"), says: []string{malformed, "longer than four bytes"}},
-		{name: "an endless PUBLISH", play: after("\x32\xff\xff\xff\x7f\x00\x05abc"), says: []string{"pingresp not received"}, with: Settings{"mqtt.keepalive": "1s"}},
+		{name: "an endless PUBLISH", play: after("\x32\xff\xff\xff\x7f\x00\x05abc"), says: []string{"pingresp not received"}, with: proof.Settings{"mqtt.keepalive": "1s"}},
 		{name: "a PUBLISH at QoS 3", play: publish(0x06, 1, "x"), says: []string{malformed, "both QoS bits"}},
 		{name: "a PUBLISH at QoS 2", play: publish(0x04, 1, "x"), says: []string{protocol, "QoS 2"}},
 		{name: "packet id 0", play: after("\x32\x06\x00\x02ab\x00\x00"), says: []string{malformed, "packet identifier 0"}},
@@ -320,7 +321,7 @@ type hostileRun struct {
 // witness is published by the broker when it serves well.
 const witness = "after all that"
 
-func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string), more ...Settings) *hostileRun {
+func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, play func(*hostileConn, string), more ...proof.Settings) *hostileRun {
 	topic := "tenant/" + tenant + "/device/d/t"
 	r := &hostileRun{t: t, tenant: tenant, js: js}
 	r.broker = startHostileBroker(t,
@@ -330,11 +331,11 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 			c.Write(rawPublish(atQoS1, topic, 100, witness))
 			c.drain()
 		})
-	s := PlainSettings("mqtt://"+r.broker.addr, natsURL).With("mqtt.client_id", tenant)
+	s := proof.PlainSettings("mqtt://"+r.broker.addr, natsURL).With("mqtt.client_id", tenant)
 	for _, m := range more {
 		maps.Copy(s, m)
 	}
-	r.bridge = StartInProcess(t, s)
+	r.bridge = proof.StartInProcess(t, s)
 	return r
 }
 
@@ -342,7 +343,7 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 // left out.
 func (r *hostileRun) stored() (all []string) {
 	for _, stream := range []string{"TELEMETRY", "QUARANTINE"} {
-		ReadStream(r.t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
+		proof.ReadStream(r.t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
 			own := ".tenant." + r.tenant + "."
 			subject := "." + m.Subject() + "."
 			if strings.Contains(subject, own) || strings.Contains(string(m.Data()), "tenant/"+r.tenant+"/") {
@@ -360,8 +361,8 @@ func (r *hostileRun) stored() (all []string) {
 
 func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 	t.Parallel()
-	server := StartJetStream(t, embedded.Options{})
-	js := ConnectNATS(t, server.URL())
+	server := proof.StartJetStream(t, embedded.Options{})
+	js := proof.ConnectNATS(t, server.URL())
 	for i, a := range brokerAttacks() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
@@ -370,10 +371,10 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 			}
 			r := startHostileRun(t, js, server.URL(), fmt.Sprintf("a%d", i), a.play, a.with)
 			if a.says != nil {
-				p := AwaitProblem(t, r.bridge, "mqtt", a.says...)
+				p := proof.AwaitProblem(t, r.bridge, "mqtt", a.says...)
 				require.NotContains(t, p.Problem, "panic")
 			} else {
-				Eventually(t, func() bool { return len(r.broker.acked()) >= len(a.want) && len(r.stored()) == len(a.want) }, func() any { return r.bridge.Problems() })
+				proof.Eventually(t, func() bool { return len(r.broker.acked()) >= len(a.want) && len(r.stored()) == len(a.want) }, func() any { return r.bridge.Problems() })
 				slices.Sort(a.want)
 				got := r.stored()
 				slices.Sort(got)
@@ -387,10 +388,10 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 				return // it stays, and asks again after 30 s
 			}
 			close(r.broker.serve)
-			Eventually(t, func() bool { return len(r.broker.acked()) == 1 }, func() any { return r.bridge.Problems() })
+			proof.Eventually(t, func() bool { return len(r.broker.acked()) == 1 }, func() any { return r.bridge.Problems() })
 			require.Equal(t, []uint16{100}, r.broker.acked())
 			require.Equal(t, []string{"device.d.t " + witness}, r.stored())
-			Eventually(t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
+			proof.Eventually(t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
 		})
 	}
 }
@@ -399,12 +400,12 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 // what is stored is acknowledged.
 func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 	t.Parallel()
-	server := StartJetStream(t, embedded.Options{})
-	js := ConnectNATS(t, server.URL())
+	server := proof.StartJetStream(t, embedded.Options{})
+	js := proof.ConnectNATS(t, server.URL())
 	const payload = "whole"
 	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
 	step := 2
-	if Quick() {
+	if proof.Quick() {
 		step = 7
 	}
 	for cut := size; cut >= 0; cut -= step { // the whole of it first
@@ -431,7 +432,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 				}
 			})
 			close(r.broker.serve)
-			Eventually(t, func() bool { return slices.Contains(r.broker.acked(), 100) }, func() any { return r.bridge.Problems() })
+			proof.Eventually(t, func() bool { return slices.Contains(r.broker.acked(), 100) }, func() any { return r.bridge.Problems() })
 			want, acks := []string{"device.d.t " + witness}, []uint16{100}
 			if cut == size {
 				want, acks = append([]string{"device.d.t " + payload}, want...), []uint16{1, 100}
@@ -447,11 +448,11 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 	t.Parallel()
 	n := 60_000
-	if Quick() {
+	if proof.Quick() {
 		n = 10_000
 	}
-	server := StartJetStream(t, embedded.Options{})
-	js := ConnectNATS(t, server.URL())
+	server := proof.StartJetStream(t, embedded.Options{})
+	js := proof.ConnectNATS(t, server.URL())
 	r := startHostileRun(t, js, server.URL(), "flood", func(c *hostileConn, topic string) {
 		c.open()
 		var both sync.WaitGroup
@@ -459,7 +460,7 @@ func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 			for sent := 0; sent < n; sent += 100 {
 				var batch []byte
 				for i := range 100 {
-					batch = append(batch, rawPublish(atQoS1, topic, PacketID(sent+i), fmt.Sprint(sent+i))...)
+					batch = append(batch, rawPublish(atQoS1, topic, proof.PacketID(sent+i), fmt.Sprint(sent+i))...)
 				}
 				if _, err := c.Write(batch); err != nil {
 					return // it will be missing in the stream
@@ -469,12 +470,12 @@ func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 		c.drain()
 		both.Wait()
 	})
-	Eventually(t, func() bool { return len(r.broker.acked()) == n }, func() any { return r.bridge.Totals() })
+	proof.Eventually(t, func() bool { return len(r.broker.acked()) == n }, func() any { return r.bridge.Totals() })
 	for i, id := range r.broker.acked() {
-		require.Equal(t, PacketID(i), id, "in order [MQTT-4.6.0-2]")
+		require.Equal(t, proof.PacketID(i), id, "in order [MQTT-4.6.0-2]")
 	}
 	next := 0
-	ReadStream(t, js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
+	proof.ReadStream(t, js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
 		require.Equal(t, fmt.Sprint(next), string(m.Data()))
 		next++
 	})

@@ -1,4 +1,4 @@
-package proof
+package hostile
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // The broker's clock, on which the limits run, jumps forward and back: no honest
@@ -17,10 +19,10 @@ func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
 	const devices, burst, rate = 3, 6, 10 // per device: messages between jumps, and per second
 	r := newAttestedRig(t, nil)
 	jumps := []time.Duration{0, time.Hour, 0, -time.Hour, -time.Hour, 0, 10 * time.Minute, -24 * time.Hour, 0}
-	l := NewLoad(LoadOptions{Devices: devices, Total: devices * burst * len(jumps), Size: 64, Topic: "telemetry"})
+	l := proof.NewLoad(proof.LoadOptions{Devices: devices, Total: devices * burst * len(jumps), Size: 64, Topic: "telemetry"})
 	clients := make([]paho.Client, devices)
 	for d := range devices {
-		tenant, name := Device(d)
+		tenant, name := proof.Device(d)
 		clients[d] = r.device(tenant + "/" + name)
 	}
 	for _, jump := range jumps {
@@ -29,19 +31,19 @@ func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
 			r.setClock(time.Now().Add(jump))
 			for d := range devices {
 				topic, payload := l.Next()
-				AwaitToken(t, clients[d].Publish(topic, 1, false, payload))
+				proof.AwaitToken(t, clients[d].Publish(topic, 1, false, payload))
 				l.NoteAck()
 			}
 		}
 	}
-	Eventually(t, func() bool {
+	proof.Eventually(t, func() bool {
 		total := r.bridge.Totals()
 		return total.Received == uint64(l.Sent()) && total.InFlight == 0
 	}, func() any { return r.bridge.Totals() })
-	v := l.Reconcile(ReadLoad(t, r.js, "TELEMETRY"))
+	v := l.Reconcile(proof.ReadLoad(t, r.js, "TELEMETRY"))
 	total := r.bridge.Totals()
 	v.Quarantined = int(total.QuarantinedTotal())
-	Report("broker's clock jumps", fmt.Sprintf("%d jumps", len(jumps)-1), v)
+	proof.Report("broker's clock jumps", fmt.Sprintf("%d jumps", len(jumps)-1), v)
 	require.True(t, v.Clean(), v)
 	require.Zero(t, v.Quarantined)
 }

@@ -1,4 +1,4 @@
-package proof
+package hostile
 
 import (
 	"fmt"
@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -41,7 +42,7 @@ const maxPayload = 4096
 
 // newAttestedRig returns when the bridge is ready. prepare, if any, runs between
 // broker and bridge.
-func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...Settings) *attestedRig {
+func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...proof.Settings) *attestedRig {
 	t.Helper()
 	r := &attestedRig{t: t, at: time.Now().Truncate(time.Millisecond), attested: map[string]broker.Attestation{}}
 	var err error
@@ -50,7 +51,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...Settings) 
 	devices, err := r.ca.ServerConfig()
 	require.NoError(t, err)
 	r.broker, err = broker.Start(broker.Options{
-		TLS: devices, Username: "bridge", Password: BridgePassword,
+		TLS: devices, Username: "bridge", Password: proof.BridgePassword,
 		Attest: true, AnyCN: true, DeviceUsernames: true,
 		Tamper: r.note, Now: r.now,
 		// More than EMQX lets through: the bridge's own checks are on trial.
@@ -58,21 +59,21 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...Settings) 
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.broker.Close()) })
-	server := StartJetStream(t, embedded.Options{})
-	r.js = ConnectNATS(t, server.URL())
+	server := proof.StartJetStream(t, embedded.Options{})
+	r.js = proof.ConnectNATS(t, server.URL())
 	if prepare != nil {
 		prepare(r)
 	}
-	all := Settings{
-		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": BridgePassword,
+	all := proof.Settings{
+		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": proof.BridgePassword,
 		"mqtt.max_packet": "128KiB", "nats.url": server.URL(),
 		"limits.payload": fmt.Sprint(maxPayload), "limits.device.rate": "10", "limits.device.burst": "20",
 	}
 	for _, m := range more {
 		maps.Copy(all, m)
 	}
-	r.bridge = StartInProcess(t, all)
-	AwaitReady(t, r.bridge)
+	r.bridge = proof.StartInProcess(t, all)
+	proof.AwaitReady(t, r.bridge)
 	return r
 }
 
@@ -114,8 +115,8 @@ func (r *attestedRig) device(cn string) paho.Client {
 
 func (r *attestedRig) connect(o *paho.ClientOptions) paho.Client {
 	r.t.Helper()
-	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(Timeout))
-	AwaitToken(r.t, c.Connect())
+	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(proof.Timeout))
+	proof.AwaitToken(r.t, c.Connect())
 	r.t.Cleanup(func() { c.Disconnect(0) })
 	return c
 }
@@ -141,8 +142,8 @@ func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
 		dev := r.device(cn)
 		for qos, kind := range []string{"unsure", "telemetry"} { // QoS 0 is stored too
 			topic := fmt.Sprintf("tenant/acme/device/dev-%d/%s", i, kind)
-			AwaitToken(t, dev.Publish(topic, byte(qos), false, everyByte()))
-			m := AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic, "/", "."))
+			proof.AwaitToken(t, dev.Publish(topic, byte(qos), false, everyByte()))
+			m := proof.AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic, "/", "."))
 			require.Equal(t, everyByte(), m.Data)
 			require.Equal(t, map[string][]string{
 				"Nats-Msg-Id": {r.id(topic)},
@@ -150,10 +151,10 @@ func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
 				"Bridge-Time": {r.at.UTC().Format("2006-01-02T15:04:05.000Z")},
 			}, map[string][]string(m.Header), "these headers and no others")
 		}
-		AwaitToken(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/shadow/reported", i), 1, false, "{}"))
-		AwaitMessage(t, r.js, "SHADOW", fmt.Sprintf("tenant.acme.device.dev-%d.shadow.reported", i))
-		AwaitToken(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/commands/ack", i), 1, false, "{}"))
-		AwaitMessage(t, r.js, "COMMANDS", fmt.Sprintf("tenant.acme.device.dev-%d.commands.ack", i))
+		proof.AwaitToken(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/shadow/reported", i), 1, false, "{}"))
+		proof.AwaitMessage(t, r.js, "SHADOW", fmt.Sprintf("tenant.acme.device.dev-%d.shadow.reported", i))
+		proof.AwaitToken(t, dev.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/commands/ack", i), 1, false, "{}"))
+		proof.AwaitMessage(t, r.js, "COMMANDS", fmt.Sprintf("tenant.acme.device.dev-%d.commands.ack", i))
 	}
 	for _, lane := range r.bridge.Status(t.Context()).Lanes {
 		require.EqualValues(t, 4, lane.Counts.Stored, lane.ClientID)
@@ -188,11 +189,11 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dev := r.device(c.cn)
-			AwaitToken(t, dev.Publish(c.topic, 1, false, c.payload))
+			proof.AwaitToken(t, dev.Publish(c.topic, 1, false, c.payload))
 			subject := "quarantine." + c.subject
 			var m *natsjs.RawStreamMsg
-			Eventually(t, func() bool {
-				m = AwaitMessage(t, r.js, "QUARANTINE", subject)
+			proof.Eventually(t, func() bool {
+				m = proof.AwaitMessage(t, r.js, "QUARANTINE", subject)
 				return m.Header.Get("Nats-Msg-Id") == r.id(c.topic)
 			}, func() any { return m.Header })
 			reason, _, _ := strings.Cut(c.subject, ".")
@@ -212,15 +213,15 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 			require.Equal(t, c.payload[:kept], string(m.Data))
 			// The lane goes on, and for this very device where it may.
 			next := r.device("acme/next")
-			AwaitToken(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
-			Eventually(t, func() bool {
-				return string(AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.next.telemetry").Data) == c.name
+			proof.AwaitToken(t, next.Publish("tenant/acme/device/next/telemetry", 1, false, c.name))
+			proof.Eventually(t, func() bool {
+				return string(proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.next.telemetry").Data) == c.name
 			}, func() any { return r.bridge.Problems() })
 			next.Disconnect(100)
 		})
 	}
 	// What is in the stream may not have been answered yet.
-	Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
+	proof.Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 26, total.Received)
 	require.EqualValues(t, 13, total.Stored)
@@ -237,15 +238,15 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 	r := newAttestedRig(t, nil)
 	dev := r.device("acme/fast")
 	for i := range 25 {
-		AwaitToken(t, dev.Publish("tenant/acme/device/fast/telemetry", 1, false, fmt.Sprint(i)))
+		proof.AwaitToken(t, dev.Publish("tenant/acme/device/fast/telemetry", 1, false, fmt.Sprint(i)))
 	}
-	AwaitToken(t, r.device("acme/calm").Publish("tenant/acme/device/calm/telemetry", 1, false, "x"))
-	AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.calm.telemetry")
+	proof.AwaitToken(t, r.device("acme/calm").Publish("tenant/acme/device/calm/telemetry", 1, false, "x"))
+	proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.calm.telemetry")
 	const subject = "quarantine.rate_limited.tenant.acme.device.fast.telemetry"
-	Eventually(t, func() bool { return string(AwaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
-	require.Equal(t, "rate_limited", AwaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
+	proof.Eventually(t, func() bool { return string(proof.AwaitMessage(t, r.js, "QUARANTINE", subject).Data) == "24" }, func() any { return r.bridge.Problems() })
+	require.Equal(t, "rate_limited", proof.AwaitMessage(t, r.js, "QUARANTINE", subject).Header.Get("Bridge-Reason"))
 	// What is in the stream may not have been answered yet.
-	Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
+	proof.Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 21, total.Stored)
 	require.EqualValues(t, 5, total.Quarantined[bridge.RateLimited])
@@ -254,7 +255,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	t.Parallel()
 	n := 100_000
-	if Quick() {
+	if proof.Quick() {
 		n = 10_000
 	}
 	const own = "tenant/globex/device/poison/telemetry"
@@ -268,7 +269,7 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 		"refused by JetStream": {own, strings.Repeat("x", 1000), bridge.Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newAttestedRig(t, nil, Settings{"limits.device.rate": "0"})
+			r := newAttestedRig(t, nil, proof.Settings{"limits.device.rate": "0"})
 			stream, err := r.js.Stream(t.Context(), "TELEMETRY")
 			require.NoError(t, err)
 			small := stream.CachedInfo().Config
@@ -278,12 +279,12 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 			flood(t, strings.TrimPrefix(r.broker.URL(), "tcp://"), "globex/poison", poison.topic, poison.payload, n)
 			good := r.device("acme/good")
 			sent := time.Now()
-			AwaitToken(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
-			AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
+			proof.AwaitToken(t, good.Publish("tenant/acme/device/good/telemetry", 1, false, "after all that"))
+			proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.good.telemetry")
 			t.Logf("the next good message was stored after %v", time.Since(sent))
-			Eventually(t, func() bool { return r.bridge.Totals().Rejected[poison.reason] == uint64(n) }, func() any { return r.bridge.Totals() })
+			proof.Eventually(t, func() bool { return r.bridge.Totals().Rejected[poison.reason] == uint64(n) }, func() any { return r.bridge.Totals() })
 			require.Zero(t, r.broker.Dropped())
-			Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
+			proof.Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
 			total := r.bridge.Totals()
 			require.EqualValues(t, n, total.Quarantined[poison.reason]+total.QuarantineSkipped+uint64(total.InFlight))
 			if poison.reason != bridge.Refused { // which goes by the bridge's own clock
@@ -305,15 +306,15 @@ func (r *attestedRig) pending() (n int) {
 // flood publishes n messages at QoS 1 as the device cn, a window at a time.
 func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	t.Helper()
-	conn, err := DialMQTT(addr, cn, cn)
+	conn, err := proof.DialMQTT(addr, cn, cn)
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(5*Timeout)))
-	acks := make([]byte, 4*Window)
-	for sent := 0; sent < n; sent += Window {
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*proof.Timeout)))
+	acks := make([]byte, 4*proof.Window)
+	for sent := 0; sent < n; sent += proof.Window {
 		var batch []byte
-		for i := range Window {
-			batch = fleet.AppendPublish(batch, topic, PacketID(sent+i), []byte(payload))
+		for i := range proof.Window {
+			batch = fleet.AppendPublish(batch, topic, proof.PacketID(sent+i), []byte(payload))
 		}
 		var write error
 		var both sync.WaitGroup
@@ -331,16 +332,16 @@ func TestRetainedCopiesAreSkippedAndCounted(t *testing.T) {
 	const copies = 40
 	r := newAttestedRig(t, func(r *attestedRig) {
 		service := r.connect(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID("service").
-			SetUsername("bridge").SetPassword(BridgePassword))
+			SetUsername("bridge").SetPassword(proof.BridgePassword))
 		for i := range copies {
 			cn := fmt.Sprintf("acme/dev-%d", i)
 			a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", i), r.at, cn, topic(i))
-			AwaitToken(r.t, service.Publish(a.Render(), 1, true, "stale"))
+			proof.AwaitToken(r.t, service.Publish(a.Render(), 1, true, "stale"))
 		}
-	}, Settings{"mqtt.share": "off"}) // a share group is sent no retained messages
-	Eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
-	AwaitToken(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
-	require.Equal(t, "fresh", string(AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))
+	}, proof.Settings{"mqtt.share": "off"}) // a share group is sent no retained messages
+	proof.Eventually(t, func() bool { return r.bridge.Totals().RetainedSkipped == copies }, func() any { return r.bridge.Totals() })
+	proof.AwaitToken(t, r.device("acme/dev-0").Publish(topic(0), 1, false, "fresh"))
+	require.Equal(t, "fresh", string(proof.AwaitMessage(t, r.js, "TELEMETRY", strings.ReplaceAll(topic(0), "/", ".")).Data))
 	stream, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)

@@ -1,4 +1,4 @@
-package proof
+package hostile
 
 import (
 	"bufio"
@@ -21,6 +21,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -43,10 +44,10 @@ func (r *attestedRig) rawDevice(cn string, will ...string) *rawDevice {
 
 func dialRaw(t testing.TB, addr string, certificate *tls.Config, cn string, will ...string) *rawDevice {
 	t.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: Timeout}, "tcp", addr, certificate)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: proof.Timeout}, "tcp", addr, certificate)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(5*Timeout)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*proof.Timeout)))
 	d := &rawDevice{t: t, conn: conn, in: bufio.NewReader(conn)}
 	flags, texts := byte(2), []string{"raw " + cn}
 	if len(will) > 0 {
@@ -169,12 +170,12 @@ func (r *attestedRig) requireWitness(cn, saying string) {
 	r.t.Helper()
 	tenant, device := sameLane(cn)
 	w := r.device(tenant + "/" + device)
-	AwaitToken(r.t, w.Publish("tenant/"+tenant+"/device/"+device+"/telemetry", 1, false, saying))
-	Eventually(r.t, func() bool {
-		return string(AwaitMessage(r.t, r.js, "TELEMETRY", "tenant."+tenant+".device."+device+".telemetry").Data) == saying
+	proof.AwaitToken(r.t, w.Publish("tenant/"+tenant+"/device/"+device+"/telemetry", 1, false, saying))
+	proof.Eventually(r.t, func() bool {
+		return string(proof.AwaitMessage(r.t, r.js, "TELEMETRY", "tenant."+tenant+".device."+device+".telemetry").Data) == saying
 	}, func() any { return r.bridge.Problems() })
 	w.Disconnect(0)
-	Eventually(r.t, func() bool { return r.bridge.Totals().InFlight == 0 && r.pending() == 0 }, func() any { return r.bridge.Totals() })
+	proof.Eventually(r.t, func() bool { return r.bridge.Totals().InFlight == 0 && r.pending() == 0 }, func() any { return r.bridge.Totals() })
 }
 
 // requireOwnSubject: the message lies under the subject of the device that the
@@ -321,7 +322,7 @@ func TestAHostileWillIsJudgedAsItsDevice(t *testing.T) {
 	r := newAttestedRig(t, nil)
 	d := r.rawDevice("acme/heir", "tenant/acme/device/victim/status", "gone")
 	d.conn.Close()
-	m := AwaitMessage(t, r.js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.victim.status")
+	m := proof.AwaitMessage(t, r.js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.victim.status")
 	require.Equal(t, "acme/heir", m.Header.Get("Bridge-Cn"))
 	require.Equal(t, "gone", string(m.Data))
 }
@@ -330,7 +331,7 @@ func TestAHostileWillIsJudgedAsItsDevice(t *testing.T) {
 // payload: tenant, device, username and time are the broker's.
 func TestAnEnvelopeCannotBeForged(t *testing.T) {
 	t.Parallel()
-	r := newAttestedRig(t, nil, Settings{"topics": `[{topic: "tenant/{tenant}/device/{device}/{type}", format: envelope}]`})
+	r := newAttestedRig(t, nil, proof.Settings{"topics": `[{topic: "tenant/{tenant}/device/{device}/{type}", format: envelope}]`})
 	const inner = `{"topic":"tenant/acme/device/victim/telemetry","tenant_id":"acme","device_id":"victim","msg_type":"telemetry","username":"acme/victim","payload":{},"ts":1}`
 	type envelope struct {
 		Topic, Username string
@@ -364,8 +365,8 @@ func TestAnEnvelopeCannotBeForged(t *testing.T) {
 			require.Equal(t, 1, acks)
 			tenant, device := sameLane(cn)
 			w := r.device(tenant + "/" + device)
-			AwaitToken(t, w.Publish("tenant/"+tenant+"/device/"+device+"/telemetry", 1, false, "1"))
-			Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.bridge.Problems() })
+			proof.AwaitToken(t, w.Publish("tenant/"+tenant+"/device/"+device+"/telemetry", 1, false, "1"))
+			proof.Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.bridge.Problems() })
 			all := r.since(marks)
 			require.Len(t, all, 1)
 			if !c.valid {
@@ -389,7 +390,7 @@ func TestAnEnvelopeCannotBeForged(t *testing.T) {
 func TestAFloodTakesNothingFromItsNeighbour(t *testing.T) {
 	t.Parallel()
 	n := 30_000
-	if Quick() {
+	if proof.Quick() {
 		n = 6_000
 	}
 	r := newAttestedRig(t, nil)
@@ -398,29 +399,29 @@ func TestAFloodTakesNothingFromItsNeighbour(t *testing.T) {
 	neighbour := r.rawDevice(tenant + "/" + device)
 	d := r.rawDevice(cn)
 	began := time.Now()
-	for sent := 0; sent < n; sent += Window {
+	for sent := 0; sent < n; sent += proof.Window {
 		var batch []byte
-		for i := range Window {
-			batch = append(batch, rawPublish(atQoS1, topic, PacketID(sent+i), "x")...)
+		for i := range proof.Window {
+			batch = append(batch, rawPublish(atQoS1, topic, proof.PacketID(sent+i), "x")...)
 			if sent < n/2 {
 				batch = append(batch, rawPublish(0, topic, 0, "x")...)
 			}
 		}
 		acks, open := d.send(batch)
 		require.True(t, open)
-		require.Equal(t, Window, acks)
-		if i := sent / Window; i < 20 {
+		require.Equal(t, proof.Window, acks)
+		if i := sent / proof.Window; i < 20 {
 			acks, _ = neighbour.send(rawPublish(atQoS1, "tenant/"+tenant+"/device/"+device+"/telemetry", uint16(i+1), fmt.Sprint(i)))
 			require.Equal(t, 1, acks)
 		}
 	}
 	t.Logf("%d messages of one device in %v", n+n/2, time.Since(began).Round(time.Millisecond))
-	sentByNeighbour := min(20, n/Window)
-	Eventually(t, func() bool { return r.pending() == 0 && r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
+	sentByNeighbour := min(20, n/proof.Window)
+	proof.Eventually(t, func() bool { return r.pending() == 0 && r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	require.Zero(t, r.broker.Dropped())
 
 	var flood, neighbours int
-	ReadStream(t, r.js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
+	proof.ReadStream(t, r.js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) {
 		if strings.Contains(m.Subject(), ".flood.") {
 			flood++
 			return
@@ -452,11 +453,11 @@ func TestAnImpostorsFloodLeavesTheVictimItsWholeBurst(t *testing.T) {
 	}
 	acks, _ = r.rawDevice("acme/victim").send(honest)
 	require.Equal(t, 21, acks)
-	Eventually(t, func() bool { return r.pending() == 0 && r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
+	proof.Eventually(t, func() bool { return r.pending() == 0 && r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 20, total.Stored)
 	require.EqualValues(t, 500, total.Rejected[bridge.CNMismatch])
 	require.EqualValues(t, 10, total.Quarantined[bridge.CNMismatch])
 	require.EqualValues(t, 1, total.Quarantined[bridge.RateLimited], "the victim's own place in quarantine is free too")
-	ReadStream(t, r.js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) { require.Equal(t, "honest", string(m.Data())) })
+	proof.ReadStream(t, r.js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) { require.Equal(t, "honest", string(m.Data())) })
 }

@@ -1,4 +1,4 @@
-package proof
+package hostile
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -339,7 +340,7 @@ func startNATSRun(t *testing.T, js natsjs.JetStream, upstream, tenant string, a 
 			c.Write(rawPublish(atQoS1, topic, uint16(i+1), fmt.Sprint(i)))
 		}
 		c.drain()
-	}, Settings{"nats.ack_timeout": "1s"})
+	}, proof.Settings{"nats.ack_timeout": "1s"})
 	return &natsRun{r, s}
 }
 
@@ -348,7 +349,7 @@ func startNATSRun(t *testing.T, js natsjs.JetStream, upstream, tenant string, a 
 func (r *natsRun) requireRecovery(lied int, refused bool) {
 	r.t.Helper()
 	close(r.nats.released)
-	Eventually(r.t, func() bool { return len(r.broker.acked()) == natsMessages }, func() any { return r.bridge.Problems() })
+	proof.Eventually(r.t, func() bool { return len(r.broker.acked()) == natsMessages }, func() any { return r.bridge.Problems() })
 	got := r.stored()
 	require.Len(r.t, got, natsMessages-lied)
 	if refused {
@@ -361,16 +362,16 @@ func (r *natsRun) requireRecovery(lied int, refused bool) {
 		}
 	}
 	require.Equal(r.t, []uint16{1, 2, 3, 4, 5}, r.broker.acked())
-	Eventually(r.t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
+	proof.Eventually(r.t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
 }
 
 func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testing.T) {
 	t.Parallel()
-	server := StartJetStream(t, embedded.Options{})
-	js := ConnectNATS(t, server.URL())
+	server := proof.StartJetStream(t, embedded.Options{})
+	js := proof.ConnectNATS(t, server.URL())
 	upstream := strings.TrimPrefix(server.URL(), "nats://")
-	_, addr := StartBroker(t, broker.Options{})
-	AwaitReady(t, StartInProcess(t, PlainSettings("mqtt://"+addr, server.URL()))) // the streams are there
+	_, addr := proof.StartBroker(t, broker.Options{})
+	proof.AwaitReady(t, proof.StartInProcess(t, proof.PlainSettings("mqtt://"+addr, server.URL()))) // the streams are there
 	for i, a := range natsAttacks() {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
@@ -379,10 +380,10 @@ func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testi
 			}
 			r := startNATSRun(t, js, upstream, fmt.Sprintf("n%d", i), a)
 			var said string
-			Eventually(t, func() bool {
+			proof.Eventually(t, func() bool {
 				for _, p := range r.bridge.Problems() {
 					if said = p.Component + ": " + p.Problem; p.Component != "mqtt" && p.Component != "lane" && (p.Component != "streams" || a.control) &&
-						ContainsAll(said, a.says) && (a.control || r.bridge.Totals().InFlight >= natsMessages-1) {
+						proof.ContainsAll(said, a.says) && (a.control || r.bridge.Totals().InFlight >= natsMessages-1) {
 						return true
 					}
 				}
@@ -390,14 +391,14 @@ func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testi
 			}, func() any { return r.bridge.Problems() })
 			t.Log(said)
 			if a.control { // the lanes have connections of their own
-				Eventually(t, func() bool { return len(r.broker.acked()) == natsMessages }, func() any { return r.bridge.Problems() })
+				proof.Eventually(t, func() bool { return len(r.broker.acked()) == natsMessages }, func() any { return r.bridge.Problems() })
 				r.requireRecovery(0, false)
 				return
 			}
 			lied := 0
 			if a.believed {
 				lied = 1
-				Eventually(t, func() bool { return slices.Equal(r.broker.acked(), []uint16{1}) }, func() any { return r.broker.acked() })
+				proof.Eventually(t, func() bool { return slices.Equal(r.broker.acked(), []uint16{1}) }, func() any { return r.broker.acked() })
 			} else {
 				require.Empty(t, r.broker.acked(), "acknowledged, and not stored")
 			}
@@ -410,13 +411,13 @@ func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testi
 // The connection may end after any byte of an answer: only a whole one counts.
 func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
 	t.Parallel()
-	server := StartJetStream(t, embedded.Options{})
-	js := ConnectNATS(t, server.URL())
+	server := proof.StartJetStream(t, embedded.Options{})
+	js := proof.ConnectNATS(t, server.URL())
 	upstream := strings.TrimPrefix(server.URL(), "nats://")
 	const data = `{"stream":"TELEMETRY","seq":1}`
 	size := len(msg("_INBOX.1234567890123456789012.1.1", data))
 	step := 3
-	if Quick() {
+	if proof.Quick() {
 		step = 11
 	}
 	for left := 0; left < size; left += step {
@@ -437,11 +438,11 @@ func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
 			for range 2 {
 				select {
 				case <-tried:
-				case <-time.After(Timeout):
+				case <-time.After(proof.Timeout):
 					t.Fatal("the bridge does not try again")
 				}
 				if left == 0 {
-					Eventually(t, func() bool { return slices.Equal(r.broker.acked(), []uint16{1}) }, func() any { return r.broker.acked() })
+					proof.Eventually(t, func() bool { return slices.Equal(r.broker.acked(), []uint16{1}) }, func() any { return r.broker.acked() })
 					r.requireRecovery(1, false)
 					return
 				}

@@ -1,4 +1,4 @@
-package proof
+package hostile
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -25,7 +26,7 @@ type guardedRig struct {
 	ca     *pki.Authority
 	broker *peers.MosquittoProcess
 	js     natsjs.JetStream
-	config Settings
+	config proof.Settings
 }
 
 func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
@@ -57,9 +58,9 @@ func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{
 		CAFile: ca, CertFile: serverFiles.Cert, KeyFile: serverFiles.Key, Extra: []string{"acl_file " + aclFile},
 	})
-	nats := StartJetStream(t, embedded.Options{})
-	r.js = ConnectNATS(t, nats.URL())
-	r.config = Settings{
+	nats := proof.StartJetStream(t, embedded.Options{})
+	r.js = proof.ConnectNATS(t, nats.URL())
+	r.config = proof.Settings{
 		"mqtt.url": "mqtts://" + r.broker.Addr, "mqtt.tls.ca": ca, "mqtt.tls.cert": bridgeFiles.Cert, "mqtt.tls.key": bridgeFiles.Key,
 		"nats.url": nats.URL(), "identity.mode": "off",
 	}
@@ -68,8 +69,8 @@ func newGuardedRig(t testing.TB, devices ...string) *guardedRig {
 
 func (r *guardedRig) start() *daemon.Bridge {
 	r.t.Helper()
-	b := StartInProcess(r.t, r.config)
-	AwaitReady(r.t, b)
+	b := proof.StartInProcess(r.t, r.config)
+	proof.AwaitReady(r.t, b)
 	return b
 }
 
@@ -115,7 +116,7 @@ func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
 			seen := map[string]int{}
 			each := func(take func(string)) {
 				for _, stream := range []string{"TELEMETRY", "SHADOW", "COMMANDS", "QUARANTINE"} {
-					ReadStream(t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) { take(m.Subject() + " " + string(m.Data())) })
+					proof.ReadStream(t, r.js, stream, func(m natsjs.Msg, _ *natsjs.MsgMetadata) { take(m.Subject() + " " + string(m.Data())) })
 				}
 			}
 			each(func(m string) { seen[m]++ })
@@ -125,8 +126,8 @@ func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
 			}
 			_, open = r.device("acme/witness").send(rawPublish(atQoS1, "tenant/acme/device/witness/telemetry", 1, c.name))
 			require.True(t, open)
-			Eventually(t, func() bool {
-				return string(AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry").Data) == c.name
+			proof.Eventually(t, func() bool {
+				return string(proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry").Data) == c.name
 			}, func() any { return b.Problems() })
 			var got []string
 			each(func(m string) {
@@ -158,11 +159,11 @@ func TestAFloodOfRetainedMessagesIsSkipped(t *testing.T) {
 	b := r.start()
 	_, open := r.device("acme/witness").send(rawPublish(atQoS1, "tenant/acme/device/witness/telemetry", 1, "x"))
 	require.True(t, open)
-	AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry")
-	Eventually(t, func() bool { return b.Totals().RetainedSkipped == uint64(n) }, func() any { return b.Totals() })
+	proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry")
+	proof.Eventually(t, func() bool { return b.Totals().RetainedSkipped == uint64(n) }, func() any { return b.Totals() })
 	_, open = r.device("acme/hoarder").send(rawPublish(atQoS1|retained, "tenant/acme/device/hoarder/t0", 1, "fresh"))
 	require.True(t, open)
-	require.Equal(t, "fresh", string(AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.hoarder.t0").Data), "what it publishes now is no copy")
+	require.Equal(t, "fresh", string(proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.hoarder.t0").Data), "what it publishes now is no copy")
 	stream, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 	require.EqualValues(t, 2, stream.CachedInfo().State.Msgs)

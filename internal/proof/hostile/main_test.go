@@ -1,0 +1,9 @@
+package hostile
+
+import (
+	"testing"
+
+	"mqtt-nats-bridge/internal/proof"
+)
+
+func TestMain(m *testing.M) { proof.Main(m) }
