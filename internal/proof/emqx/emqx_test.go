@@ -1,4 +1,4 @@
-package proof
+package emqx
 
 import (
 	"context"
@@ -23,6 +23,7 @@ import (
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/gate"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -45,30 +46,30 @@ type emqxRig struct {
 
 const emqxDevices = 4
 
-func newEMQXRig(t *testing.T, o broker.Options, more Settings) *emqxRig {
+func newEMQXRig(t *testing.T, o broker.Options, more proof.Settings) *emqxRig {
 	t.Helper()
 	r := &emqxRig{t: t, acked: map[string]bool{}}
 	r.start(o)
 	t.Cleanup(func() { require.NoError(t, r.now().Close()) })
 	r.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.now().API().ServeHTTP(w, q) }))
 	t.Cleanup(r.api.Close)
-	server := StartJetStream(t, embedded.Options{})
-	r.js = ConnectNATS(t, server.URL())
-	all := Settings{
-		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": BridgePassword, "nats.url": server.URL(),
+	server := proof.StartJetStream(t, embedded.Options{})
+	r.js = proof.ConnectNATS(t, server.URL())
+	all := proof.Settings{
+		"mqtt.url": r.broker.URL(), "mqtt.username": "bridge", "mqtt.password": proof.BridgePassword, "nats.url": server.URL(),
 	}
 	for path, value := range more {
 		all[path] = value
 	}
-	r.bridge = StartInProcess(t, all)
-	AwaitReady(t, r.bridge)
+	r.bridge = proof.StartInProcess(t, all)
+	proof.AwaitReady(t, r.bridge)
 	return r
 }
 
 // start starts a broker, in the place of the last one.
 func (r *emqxRig) start(o broker.Options) {
 	r.t.Helper()
-	o.Attest, o.DeviceUsernames, o.Username, o.Password = true, true, "bridge", BridgePassword
+	o.Attest, o.DeviceUsernames, o.Username, o.Password = true, true, "bridge", proof.BridgePassword
 	if r.broker != nil {
 		o.Listen = strings.TrimPrefix(r.broker.URL(), "tcp://")
 	}
@@ -87,13 +88,13 @@ func (r *emqxRig) now() *broker.Broker {
 
 func (r *emqxRig) dial(cn, id string, change func(*paho.ClientOptions)) (paho.Client, error) {
 	o := paho.NewClientOptions().AddBroker(r.now().URL()).SetClientID(id).SetUsername(cn).SetProtocolVersion(4).
-		SetAutoReconnect(false).SetConnectTimeout(Timeout)
+		SetAutoReconnect(false).SetConnectTimeout(proof.Timeout)
 	if change != nil {
 		change(o)
 	}
 	c := paho.NewClient(o)
 	token := c.Connect()
-	token.WaitTimeout(Timeout)
+	token.WaitTimeout(proof.Timeout)
 	return c, token.Error()
 }
 
@@ -112,7 +113,7 @@ func (r *emqxRig) publish(c paho.Client, n int) bool {
 	payload := fmt.Sprint(r.sent)
 	r.mu.Unlock()
 	token := c.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", n), 1, false, payload)
-	if !token.WaitTimeout(Timeout) || token.Error() != nil {
+	if !token.WaitTimeout(proof.Timeout) || token.Error() != nil {
 		return false
 	}
 	r.mu.Lock()
@@ -157,7 +158,7 @@ func (r *emqxRig) ackedCount() int {
 // are in no stream.
 func (r *emqxRig) lost() int {
 	r.t.Helper()
-	Eventually(r.t, func() bool {
+	proof.Eventually(r.t, func() bool {
 		for _, c := range r.now().Clients() {
 			if c.Pending > 0 {
 				return false
@@ -230,16 +231,16 @@ func (r *emqxRig) refused() bool {
 
 func TestE1RestartWithTheGateLosesNothing(t *testing.T) {
 	t.Parallel()
-	r := newEMQXRig(t, broker.Options{}, Settings{"limits.device.rate": "0"})
+	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	r.gated()
 	c := r.device("acme/dev-0", "before", nil)
 	require.True(t, r.publish(c, 0))
 	r.restart(broker.Options{Gate: true})
 	stop := r.load()
-	Eventually(t, r.refused, func() any { return r.bridge.Problems() })
+	proof.Eventually(t, r.refused, func() any { return r.bridge.Problems() })
 	require.Equal(t, 1, r.ackedCount(), "no device gets in")
 	r.now().Load(broker.Everything)
-	Eventually(t, func() bool { return r.ackedCount() > 100 }, func() any { return r.bridge.Problems() })
+	proof.Eventually(t, func() bool { return r.ackedCount() > 100 }, func() any { return r.bridge.Problems() })
 	stop()
 	require.Zero(t, r.lost())
 	require.Zero(t, r.now().Stats().Denied+r.now().Stats().Withheld)
@@ -248,13 +249,13 @@ func TestE1RestartWithTheGateLosesNothing(t *testing.T) {
 // What the gate is for: this is EMQX's own loss, before the bridge sees anything.
 func TestE1RestartWithoutTheGateLoses(t *testing.T) {
 	t.Parallel()
-	r := newEMQXRig(t, broker.Options{}, Settings{"limits.device.rate": "0"})
+	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	r.restart(broker.Options{DenyIgnored: true, AuthzCache: time.Minute})
 	stop := r.load()
-	Eventually(t, func() bool { return r.ackedCount() >= 20 }, func() any { return r.now().Stats() })
+	proof.Eventually(t, func() bool { return r.ackedCount() >= 20 }, func() any { return r.now().Stats() })
 	r.now().Load(broker.Everything)
 	stop()
-	AwaitReady(t, r.bridge)
+	proof.AwaitReady(t, r.bridge)
 	require.Equal(t, r.ackedCount(), r.lost())
 	require.EqualValues(t, r.ackedCount(), r.now().Stats().Denied)
 }
@@ -291,9 +292,9 @@ func TestE2HijackWithoutTheOverrideIsAWarning(t *testing.T) {
 			r := newEMQXRig(t, broker.Options{GlobalClientIDs: true}, nil)
 			lane := "bridge-p" + broker.Partition("acme/dev-1")
 			r.device("globex/thief", lane, func(o *paho.ClientOptions) { o.SetCleanSession(clean) })
-			Eventually(t, func() bool { return strings.Contains(fmt.Sprint(r.bridge.Warnings()), lane) },
+			proof.Eventually(t, func() bool { return strings.Contains(fmt.Sprint(r.bridge.Warnings()), lane) },
 				func() any { return r.bridge.Warnings() })
-			AwaitReady(t, r.bridge)
+			proof.AwaitReady(t, r.bridge)
 			require.True(t, r.publish(r.device("acme/dev-1", "d", nil), 1))
 			require.Zero(t, r.lost())
 			require.Contains(t, fmt.Sprint(r.bridge.Warnings()), lane, "the warning stays")
@@ -320,12 +321,12 @@ func TestE3RefusalAfterAStartIsNamed(t *testing.T) {
 			r.restart(c.options)
 			r.now().Load(c.loaded)
 			said := func() string { return fmt.Sprint(r.bridge.Problems(), r.bridge.Warnings()) }
-			Eventually(t, func() bool {
+			proof.Eventually(t, func() bool {
 				require.NotRegexp(t, "another client (seems|may have)", said())
 				return strings.Contains(said(), c.says)
 			}, func() any { return said() })
 			r.now().Load(broker.Everything)
-			AwaitReady(t, r.bridge)
+			proof.AwaitReady(t, r.bridge)
 			require.NotRegexp(t, "another client (seems|may have)", said())
 		})
 	}
@@ -338,34 +339,34 @@ func TestE4ReleasedLumpsAreNotRejected(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		window, rate int
-		more         Settings
+		more         proof.Settings
 		rejects      bool
 	}{
 		"20 in flight":             {20, 100, nil, false},
 		"100 in flight":            {100, 100, nil, false},
 		"500 in flight":            {500, 100, nil, false},
-		"limits 10/s, burst of 20": {500, 10, Settings{"limits.device.rate": "10", "limits.device.burst": "20"}, true},
+		"limits 10/s, burst of 20": {500, 10, proof.Settings{"limits.device.rate": "10", "limits.device.burst": "20"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			clock := &lumpClock{at: time.Now().Add(-time.Hour)}
 			r := newEMQXRig(t, broker.Options{MessagesRate: float64(tc.rate), Now: clock.now, Pause: clock.pause}, tc.more)
 			const messages = 500
-			conn, err := DialMQTT(strings.TrimPrefix(r.now().URL(), "tcp://"), "d", "acme/dev-1")
+			conn, err := proof.DialMQTT(strings.TrimPrefix(r.now().URL(), "tcp://"), "d", "acme/dev-1")
 			require.NoError(t, err)
 			defer conn.Close()
-			require.NoError(t, conn.SetDeadline(time.Now().Add(Timeout)))
+			require.NoError(t, conn.SetDeadline(time.Now().Add(proof.Timeout)))
 			for sent := 0; sent < messages; sent += tc.window {
 				var batch []byte
 				for i := range tc.window {
-					batch = fleet.AppendPublish(batch, "tenant/acme/device/dev-1/telemetry", PacketID(sent+i), []byte("x"))
+					batch = fleet.AppendPublish(batch, "tenant/acme/device/dev-1/telemetry", proof.PacketID(sent+i), []byte("x"))
 				}
 				_, err = conn.Write(batch)
 				require.NoError(t, err)
 				_, err = io.ReadFull(conn, make([]byte, 4*tc.window))
 				require.NoError(t, err)
 			}
-			Eventually(t, func() bool { c := r.bridge.Totals(); return c.Received == messages && c.InFlight == 0 }, func() any { return r.bridge.Totals() })
+			proof.Eventually(t, func() bool { c := r.bridge.Totals(); return c.Received == messages && c.InFlight == 0 }, func() any { return r.bridge.Totals() })
 			require.Equal(t, tc.rejects, r.bridge.Totals().Rejected[bridge.RateLimited] > 0)
 		})
 	}
@@ -396,9 +397,9 @@ func TestE5TopicWithoutAPatternIsInQuarantine(t *testing.T) {
 	r := newEMQXRig(t, broker.Options{}, nil)
 	c := r.device("acme/dev-1", "d", nil)
 	for _, topic := range []string{"tenant/acme/device/dev-1", "tenant/acme/device/dev-1/a/b", "tenant/acme/device/dev-1/shadow/desired"} {
-		AwaitToken(t, c.Publish(topic, 1, false, topic))
+		proof.AwaitToken(t, c.Publish(topic, 1, false, topic))
 	}
-	Eventually(t, func() bool { return r.bridge.Totals().Quarantined[bridge.BadTopic] == 3 }, func() any { return r.bridge.Totals() })
+	proof.Eventually(t, func() bool { return r.bridge.Totals().Quarantined[bridge.BadTopic] == 3 }, func() any { return r.bridge.Totals() })
 }
 
 // A will has no attributes of its device: the rule keeps it back.
@@ -409,7 +410,7 @@ func TestE6WillNeverArrives(t *testing.T) {
 		o.SetWill("tenant/acme/device/dev-1/telemetry", "gone", 1, false)
 	})
 	require.True(t, r.now().Cut("acme/dev-1/d"))
-	Eventually(t, func() bool { return r.now().Stats().Withheld == 1 }, func() any { return r.now().Stats() })
+	proof.Eventually(t, func() bool { return r.now().Stats().Withheld == 1 }, func() any { return r.now().Stats() })
 	require.True(t, r.publish(r.device("acme/dev-2", "d", nil), 2))
 	require.Zero(t, r.lost())
 	require.EqualValues(t, 1, r.bridge.Totals().Received, "the will is not among them")
@@ -417,13 +418,13 @@ func TestE6WillNeverArrives(t *testing.T) {
 
 func TestE8SharedLaneLosesNothingInATakeover(t *testing.T) {
 	t.Parallel()
-	r := newEMQXRig(t, broker.Options{TakeoverRace: time.Hour}, Settings{"limits.device.rate": "0"})
+	r := newEMQXRig(t, broker.Options{TakeoverRace: time.Hour}, proof.Settings{"limits.device.rate": "0"})
 	lane := "bridge-p" + broker.Partition("acme/dev-1")
 	c := r.device("acme/dev-1", "d", nil)
 	for i := range 5 {
 		require.True(t, r.publish(c, 1))
 		require.True(t, r.now().Cut(lane))
-		Eventually(t, func() bool {
+		proof.Eventually(t, func() bool {
 			for _, l := range r.bridge.Status(t.Context()).Lanes {
 				if l.ClientID == lane {
 					return l.Session.Connects == uint64(i)+2 && l.Session.Subscribed
@@ -439,13 +440,13 @@ func TestE8SharedLaneLosesNothingInATakeover(t *testing.T) {
 
 func TestE9KickedLaneComesBack(t *testing.T) {
 	t.Parallel()
-	r := newEMQXRig(t, broker.Options{}, Settings{"limits.device.rate": "0"})
+	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	lane := "bridge-p" + broker.Partition("acme/dev-1")
 	c := r.device("acme/dev-1", "d", nil)
 	require.True(t, r.publish(c, 1))
 	require.Zero(t, r.lost())
 	require.True(t, r.now().Kick(lane))
-	Eventually(t, func() bool {
+	proof.Eventually(t, func() bool {
 		for _, l := range r.bridge.Status(t.Context()).Lanes {
 			if l.ClientID == lane {
 				return l.Session.SessionsLost == 1 && l.Session.Subscribed

@@ -1,4 +1,4 @@
-package proof
+package emqx
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -86,20 +87,20 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 	}{"CONNACK": {packets.Connack, 1}, "SUBACK": {packets.Subscribe, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := broker.Start(broker.Options{Attest: true, Username: "bridge", Password: BridgePassword})
+			b, err := broker.Start(broker.Options{Attest: true, Username: "bridge", Password: proof.BridgePassword})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, b.Close()) })
 			const lane = "bridge-p3"
 			link := newSlowLink(t, lane, strings.TrimPrefix(b.URL(), "tcp://"))
-			bridge := StartInProcess(t, Settings{
-				"mqtt.url": "mqtt://" + link.addr, "mqtt.username": "bridge", "mqtt.password": BridgePassword,
-				"nats.url": StartJetStream(t, embedded.Options{}).URL(),
+			bridge := proof.StartInProcess(t, proof.Settings{
+				"mqtt.url": "mqtt://" + link.addr, "mqtt.username": "bridge", "mqtt.password": proof.BridgePassword,
+				"nats.url": proof.StartJetStream(t, embedded.Options{}).URL(),
 			})
-			AwaitReady(t, bridge)
+			proof.AwaitReady(t, bridge)
 			takeOver := func() {
 				c := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID(lane).SetUsername("bridge").
-					SetPassword(BridgePassword).SetProtocolVersion(4).SetCleanSession(false).SetAutoReconnect(false))
-				AwaitToken(t, c.Connect())
+					SetPassword(proof.BridgePassword).SetProtocolVersion(4).SetCleanSession(false).SetAutoReconnect(false))
+				proof.AwaitToken(t, c.Connect())
 				t.Cleanup(func() { c.Disconnect(0) })
 			}
 			session := func() mqtt.Status {
@@ -117,7 +118,7 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 				<-link.held
 				link.hold.Store(0)
 				takeOver()
-				Eventually(t, func() bool {
+				proof.Eventually(t, func() bool {
 					st := session()
 					require.NotRegexp(t, "refuse|instead of answering", st.Problem)
 					return st.Subscribed && st.Connects == before+c.connects
