@@ -1,4 +1,4 @@
-package proof
+package operation
 
 import (
 	"os"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // The commands of docs/limits.md and docs/registry.md do what the pages say, one
@@ -16,8 +17,8 @@ import (
 func TestTheDocumentedCommandsWork(t *testing.T) {
 	t.Parallel()
 	needProgram(t, "nats")
-	r := newLiveRig(t, func(*liveRig) Settings {
-		return Settings{"identity.registry.kind": "kv", "limits.device.rate": "10"}
+	r := newLiveRig(t, func(*liveRig) proof.Settings {
+		return proof.Settings{"identity.registry.kind": "kv", "limits.device.rate": "10"}
 	})
 	overrides := func() int { return r.bridge.Status(t.Context()).Limits.Overrides.Overrides }
 	after := map[string]int{ // overrides after a command that holds this
@@ -28,15 +29,15 @@ func TestTheDocumentedCommandsWork(t *testing.T) {
 		r.shell(command)
 		for text, n := range after {
 			if strings.Contains(command, text) {
-				Eventually(t, func() bool { return overrides() == n }, func() any { return overrides() })
+				proof.Eventually(t, func() bool { return overrides() == n }, func() any { return overrides() })
 				seen++
 			}
 		}
 	}
 	require.Equal(t, len(after), seen)
-	AwaitReady(t, r.bridge)
+	proof.AwaitReady(t, r.bridge)
 	require.Zero(t, r.bridge.Status(t.Context()).Limits.Overrides.Refused)
-	Eventually(t, func() bool { return r.bridge.Status(t.Context()).Registry.Entries == 1 },
+	proof.Eventually(t, func() bool { return r.bridge.Status(t.Context()).Registry.Entries == 1 },
 		func() any { return r.bridge.Status(t.Context()).Registry })
 	require.Zero(t, r.bridge.Status(t.Context()).Registry.Refused)
 	stop := r.load(2)
@@ -47,7 +48,7 @@ func TestTheDocumentedCommandsWork(t *testing.T) {
 // documentedCommands are the commands of the nats CLI in a page's code blocks.
 func documentedCommands(t *testing.T, page string) (commands []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/" + page)
+	text, err := os.ReadFile("../../../docs/" + page)
 	require.NoError(t, err)
 	for i, block := range strings.Split(string(text), "```") {
 		for line := range strings.Lines(block) {

@@ -1,4 +1,4 @@
-package proof
+package operation
 
 import (
 	"encoding/json"
@@ -16,12 +16,13 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 // envelopeConfig is the configuration that the documentation shows.
 func envelopeConfig(t *testing.T) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/envelope.md")
+	page, err := os.ReadFile("../../../docs/envelope.md")
 	require.NoError(t, err)
 	_, rest, ok := strings.Cut(string(page), "```yaml\n")
 	require.True(t, ok)
@@ -45,10 +46,10 @@ type envelopeRig struct {
 func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	t.Helper()
 	r := &envelopeRig{t: t, attested: attested, at: time.UnixMilli(1_795_435_200_123)}
-	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
-	r.js = ConnectNATS(t, server.URL)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	r.js = proof.ConnectNATS(t, server.URL)
 	password := filepath.Join(t.TempDir(), "password")
-	require.NoError(t, os.WriteFile(password, []byte(BridgePassword+"\n"), 0o600))
+	require.NoError(t, os.WriteFile(password, []byte(proof.BridgePassword+"\n"), 0o600))
 	env := []string{
 		"BRIDGE_NATS_URL=" + server.URL, "BRIDGE_MQTT_PASSWORD_FILE=" + password, "BRIDGE_STATE_DIR=" + t.TempDir(),
 		"BRIDGE_LIMITS_DEVICE_RATE=0", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_LOG_FORMAT=json",
@@ -57,7 +58,7 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	if attested {
 		sessions = 16
 		b, err := broker.Start(broker.Options{
-			Username: "bridge", Password: BridgePassword, Attest: true, DeviceUsernames: true,
+			Username: "bridge", Password: proof.BridgePassword, Attest: true, DeviceUsernames: true,
 			Now: func() time.Time { return r.at },
 		})
 		require.NoError(t, err)
@@ -68,7 +69,7 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 			require.NoError(t, err)
 		}
 	} else {
-		m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: BridgePassword})
+		m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: proof.BridgePassword})
 		r.url = m.URL
 		env = append(env, "BRIDGE_IDENTITY_MODE=off")
 	}
@@ -83,15 +84,15 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 // publish sends as tenant/device, whom an attesting broker vouches for.
 func (r *envelopeRig) publish(tenant, device, rest string, payload []byte) {
 	r.t.Helper()
-	username, password := "bridge", BridgePassword
+	username, password := "bridge", proof.BridgePassword
 	if r.attested {
 		username, password = tenant+"/"+device, ""
 	}
 	c := paho.NewClient(paho.NewClientOptions().AddBroker(r.url).SetClientID(tenant + " " + device).
 		SetUsername(username).SetPassword(password).SetProtocolVersion(4))
-	AwaitToken(r.t, c.Connect())
+	proof.AwaitToken(r.t, c.Connect())
 	defer c.Disconnect(100)
-	AwaitToken(r.t, c.Publish("tenant/"+tenant+"/device/"+device+"/"+rest, 1, false, payload))
+	proof.AwaitToken(r.t, c.Publish("tenant/"+tenant+"/device/"+device+"/"+rest, 1, false, payload))
 }
 
 // oldConsumer is bound to a stream as one was that knows nothing of the bridge.
@@ -106,7 +107,7 @@ func (r *envelopeRig) oldConsumer(stream, filter string) natsjs.Consumer {
 
 func next(t *testing.T, c natsjs.Consumer) natsjs.Msg {
 	t.Helper()
-	m, err := c.Next(natsjs.FetchMaxWait(Timeout))
+	m, err := c.Next(natsjs.FetchMaxWait(proof.Timeout))
 	require.NoError(t, err)
 	require.NoError(t, m.DoubleAck(t.Context()))
 	return m

@@ -1,4 +1,4 @@
-package proof
+package operation
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -39,30 +40,30 @@ func needProgram(t *testing.T, name string) string {
 
 // publishReadings has device acme/dev-1 publish one good message and one under
 // another device's name, through a bridge with these NATS settings.
-func publishReadings(t *testing.T, natsSettings Settings, js natsjs.JetStream) *daemon.Bridge {
+func publishReadings(t *testing.T, natsSettings proof.Settings, js natsjs.JetStream) *daemon.Bridge {
 	t.Helper()
-	b, addr := StartBroker(t, broker.Options{Username: "bridge", Password: BridgePassword, Attest: true, DeviceUsernames: true})
-	s := Settings{"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": BridgePassword}
+	b, addr := proof.StartBroker(t, broker.Options{Username: "bridge", Password: proof.BridgePassword, Attest: true, DeviceUsernames: true})
+	s := proof.Settings{"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": proof.BridgePassword}
 	for path, value := range natsSettings {
 		s[path] = value
 	}
-	running := StartInProcess(t, s)
-	AwaitReady(t, running)
+	running := proof.StartInProcess(t, s)
+	proof.AwaitReady(t, running)
 	dev := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID("dev-1").SetUsername("acme/dev-1").SetProtocolVersion(4))
-	AwaitToken(t, dev.Connect())
+	proof.AwaitToken(t, dev.Connect())
 	t.Cleanup(func() { dev.Disconnect(0) })
-	AwaitToken(t, dev.Publish("tenant/acme/device/dev-1/telemetry", 1, false, `{"temperature":21.5}`))
-	AwaitToken(t, dev.Publish("tenant/acme/device/dev-2/telemetry", 1, false, `{"temperature":-40}`))
-	AwaitMessage(t, js, "TELEMETRY", "tenant.acme.device.dev-1.telemetry")
-	AwaitMessage(t, js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry")
+	proof.AwaitToken(t, dev.Publish("tenant/acme/device/dev-1/telemetry", 1, false, `{"temperature":21.5}`))
+	proof.AwaitToken(t, dev.Publish("tenant/acme/device/dev-2/telemetry", 1, false, `{"temperature":-40}`))
+	proof.AwaitMessage(t, js, "TELEMETRY", "tenant.acme.device.dev-1.telemetry")
+	proof.AwaitMessage(t, js, "QUARANTINE", "quarantine.cn_mismatch.tenant.acme.device.dev-2.telemetry")
 	return running
 }
 
 func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
 	t.Parallel()
 	program := needProgram(t, "nats")
-	server := StartJetStream(t, embedded.Options{})
-	publishReadings(t, Settings{"nats.url": server.URL()}, ConnectNATS(t, server.URL()))
+	server := proof.StartJetStream(t, embedded.Options{})
+	publishReadings(t, proof.Settings{"nats.url": server.URL()}, proof.ConnectNATS(t, server.URL()))
 	for _, c := range []struct {
 		command  string
 		terminal bool
@@ -89,7 +90,7 @@ func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
 // needs one.
 func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), proof.Timeout)
 	defer cancel()
 	args := append([]string{"--server", url}, strings.Fields(command)...)
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -119,8 +120,8 @@ func startGuarded(t *testing.T) *guarded {
 	for user, password := range g.passwords {
 		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
 	}
-	g.Server = StartJetStream(t, embedded.Options{
-		ConfigFile: "../../nats.conf", Host: "127.0.0.1", Port: -1, HTTPPort: -1,
+	g.Server = proof.StartJetStream(t, embedded.Options{
+		ConfigFile: "../../../nats.conf", Host: "127.0.0.1", Port: -1, HTTPPort: -1,
 		Log: func(_, line string) {
 			if strings.Contains(line, "Violation") {
 				g.mu.Lock()
@@ -142,21 +143,21 @@ func (g *guarded) requireNoViolations(t *testing.T) {
 func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) {
 	server := startGuarded(t)
 	passwords := server.passwords
-	operator := ConnectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
+	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
 	certificates := newBucket(t, operator, "BRIDGE_CERTS")
 	putKey(t, certificates, "acme.dev-1", `{"status":"ACTIVE"}`)
 	putKey(t, certificates, "acme.dev-2", `{"status":"ACTIVE"}`)
 	putKey(t, newBucket(t, operator, "BRIDGE_LIMITS"), "tenant.acme", `{"rate":50,"burst":200}`)
-	b := publishReadings(t, Settings{
+	b := publishReadings(t, proof.Settings{
 		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
 		"identity.registry.kind": "kv",
 	}, operator)
-	Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 1 },
+	proof.Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 1 },
 		func() any { return b.Status(t.Context()).Limits })
 	// A bucket made anew is read anew, and the old consumer is deleted.
 	require.NoError(t, operator.DeleteKeyValue(t.Context(), "BRIDGE_LIMITS"))
 	newBucket(t, operator, "BRIDGE_LIMITS")
-	Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 0 },
+	proof.Eventually(t, func() bool { return b.Status(t.Context()).Limits.Overrides.Overrides == 0 },
 		func() any { return b.Status(t.Context()).Limits })
 
 	// A reading, a payload that no table takes, and one that the server gives up
@@ -168,12 +169,12 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 	limited.MaxDeliver = 1
 	_, err = operator.UpdateConsumer(t.Context(), "SHADOW", limited)
 	require.NoError(t, err)
-	bridge := ConnectNATS(t, server.URL(), nats.UserInfo("bridge", passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
+	bridge := proof.ConnectNATS(t, server.URL(), nats.UserInfo("bridge", passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
 	for _, subject := range []string{"tenant.acme.device.dev-1.bad", "tenant.acme.device.dev-1.shadow.reported"} {
 		_, err := bridge.Publish(t.Context(), subject, []byte("{"))
 		require.NoError(t, err)
 	}
-	ingest := ConnectNATS(t, server.URL(), nats.UserInfo("ingest", passwords["ingest"]), nats.CustomInboxPrefix("_INBOX.ingest"))
+	ingest := proof.ConnectNATS(t, server.URL(), nats.UserInfo("ingest", passwords["ingest"]), nats.CustomInboxPrefix("_INBOX.ingest"))
 	running, stop := context.WithCancel(t.Context())
 	defer stop()
 	for stream, consumer := range consumers() {
@@ -207,13 +208,13 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 	select {
 	case got := <-stored:
 		require.Equal(t, "tenant.acme.device.dev-1.telemetry acme/dev-1", got)
-	case <-time.After(Timeout):
+	case <-time.After(proof.Timeout):
 		require.Fail(t, "the reading never came")
 	}
-	AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")
-	AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.shadow.reported")
+	proof.AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")
+	proof.AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.shadow.reported")
 	for stream, consumer := range consumers() {
-		Eventually(t, func() bool {
+		proof.Eventually(t, func() bool {
 			c, err := operator.Consumer(t.Context(), stream, consumer)
 			return err == nil && c.CachedInfo().NumAckPending == 0 && c.CachedInfo().NumPending == 0
 		}, func() any { return consumer })
@@ -224,11 +225,11 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 func TestTheProgramIngestWorksUnderThePermissionsOfTheConfiguration(t *testing.T) {
 	database := peers.Postgres(t, "fsync=off")
 	server := startGuarded(t)
-	operator := ConnectNATS(t, server.URL(), nats.UserInfo("operator", server.passwords["operator"]))
-	publishReadings(t, Settings{
+	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", server.passwords["operator"]))
+	publishReadings(t, proof.Settings{
 		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": server.passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
 	}, operator)
-	bridge := ConnectNATS(t, server.URL(), nats.UserInfo("bridge", server.passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
+	bridge := proof.ConnectNATS(t, server.URL(), nats.UserInfo("bridge", server.passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
 	for subject, payload := range map[string]string{
 		"tenant.acme.device.dev-1.bad":             "{",
 		"tenant.acme.device.dev-1.shadow.reported": `{"version":1,"reported":{}}`,
@@ -241,7 +242,7 @@ func TestTheProgramIngestWorksUnderThePermissionsOfTheConfiguration(t *testing.T
 		"DATABASE_URL=" + database.URL, "NATS_URL=" + server.URL(), "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=" + server.passwords["ingest"],
 		"INGEST_NATS_INBOX_PREFIX=_INBOX.ingest", "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
 	})
-	AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")
+	proof.AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")
 	awaitConsumed(t, operator)
 	db := newTables(t, database.URL)
 	for _, table := range []string{"telemetry", "device_state", "device_commands"} {

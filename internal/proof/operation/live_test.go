@@ -1,4 +1,4 @@
-package proof
+package operation
 
 import (
 	"fmt"
@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 )
 
 func newBucket(t testing.TB, js natsjs.JetStream, name string) natsjs.KeyValue {
@@ -43,20 +44,20 @@ type liveRig struct {
 	broker *broker.Broker
 }
 
-func newLiveRig(t *testing.T, prepare func(*liveRig) Settings) *liveRig {
+func newLiveRig(t *testing.T, prepare func(*liveRig) proof.Settings) *liveRig {
 	t.Helper()
-	r := &liveRig{t: t, nats: peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})}
-	r.js = ConnectNATS(t, r.nats.URL)
-	b, addr := StartBroker(t, broker.Options{Username: "bridge", Password: BridgePassword, Attest: true, DeviceUsernames: true})
+	r := &liveRig{t: t, nats: peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})}
+	r.js = proof.ConnectNATS(t, r.nats.URL)
+	b, addr := proof.StartBroker(t, broker.Options{Username: "bridge", Password: proof.BridgePassword, Attest: true, DeviceUsernames: true})
 	r.broker = b
-	s := Settings{
-		"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": BridgePassword,
+	s := proof.Settings{
+		"mqtt.url": "mqtt://" + addr, "mqtt.username": "bridge", "mqtt.password": proof.BridgePassword,
 		"nats.url": r.nats.URL, "limits.device.rate": "0",
 	}
 	for path, value := range prepare(r) {
 		s[path] = value
 	}
-	r.bridge = StartInProcess(t, s)
+	r.bridge = proof.StartInProcess(t, s)
 	return r
 }
 
@@ -71,7 +72,7 @@ func (r *liveRig) load(n int) (stop func() uint64) {
 		name := fmt.Sprintf("dev-%d", i)
 		dev := paho.NewClient(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID(name).
 			SetUsername("acme/" + name).SetProtocolVersion(4).SetAutoReconnect(false))
-		AwaitToken(r.t, dev.Connect())
+		proof.AwaitToken(r.t, dev.Connect())
 		wait.Go(func() {
 			defer dev.Disconnect(0)
 			for {
@@ -81,7 +82,7 @@ func (r *liveRig) load(n int) (stop func() uint64) {
 				case <-time.After(5 * time.Millisecond):
 				}
 				token := dev.Publish("tenant/acme/device/"+name+"/telemetry", 1, false, "21.5")
-				if !token.WaitTimeout(Timeout) || token.Error() != nil {
+				if !token.WaitTimeout(proof.Timeout) || token.Error() != nil {
 					return
 				}
 				sent.Add(1)
@@ -105,7 +106,7 @@ func (r *liveRig) reasons(reason bridge.Reason) uint64 {
 func (r *liveRig) until(what string, done func() bool) time.Duration {
 	r.t.Helper()
 	began := time.Now()
-	Eventually(r.t, done, func() any { return what })
+	proof.Eventually(r.t, done, func() any { return what })
 	return time.Since(began)
 }
 
@@ -113,7 +114,7 @@ func (r *liveRig) until(what string, done func() bool) time.Duration {
 func (r *liveRig) settled(sent uint64) {
 	r.t.Helper()
 	var c bridge.Counts
-	Eventually(r.t, func() bool {
+	proof.Eventually(r.t, func() bool {
 		c = r.bridge.Totals()
 		return c.Received == sent && c.InFlight == 0
 	}, func() any { return fmt.Sprintf("%d sent, %+v", sent, r.bridge.Totals()) })
@@ -128,14 +129,14 @@ func (r *liveRig) settled(sent uint64) {
 func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 	t.Parallel()
 	var limits, certificates natsjs.KeyValue
-	r := newLiveRig(t, func(r *liveRig) Settings {
+	r := newLiveRig(t, func(r *liveRig) proof.Settings {
 		limits, certificates = newBucket(t, r.js, "BRIDGE_LIMITS"), newBucket(t, r.js, "BRIDGE_CERTS")
 		for i := range 4 {
 			putKey(t, certificates, fmt.Sprintf("acme.dev-%d", i), `{"status":"ACTIVE","not_after":"2100-01-01T00:00:00Z"}`)
 		}
-		return Settings{"identity.registry.kind": "kv"}
+		return proof.Settings{"identity.registry.kind": "kv"}
 	})
-	AwaitReady(t, r.bridge)
+	proof.AwaitReady(t, r.bridge)
 	stop := r.load(4)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 100 })
 	require.Empty(t, r.bridge.Status(t.Context()).Totals.Rejected)
@@ -169,11 +170,11 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 	r.until("stale", func() bool { return len(r.bridge.Warnings()) == 2 })
 	r.nats.Start()
 	r.until("not stale", func() bool { return len(r.bridge.Warnings()) == 0 })
-	AwaitReady(t, r.bridge)
+	proof.AwaitReady(t, r.bridge)
 	require.Eventually(t, func() bool {
 		_, err := limits.PutString(t.Context(), "tenant.acme", `{"rate":"1/h","burst":1}`)
 		return err == nil
-	}, Timeout, 10*time.Millisecond)
+	}, proof.Timeout, 10*time.Millisecond)
 	again := r.until("tenant limited", func() bool { return r.reasons(bridge.TenantRateLimited) > 0 })
 	t.Logf("after a restart of nats-server a limit is in force after %s", again)
 	r.settled(stop())
@@ -183,13 +184,13 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 // the lack of it.
 func TestWithoutAnyStateOfTheRegistryNothingIsTaken(t *testing.T) {
 	t.Parallel()
-	r := newLiveRig(t, func(*liveRig) Settings { return Settings{"identity.registry.kind": "kv"} })
-	p := AwaitProblem(t, r.bridge, "registry", "has not been read yet", "the bucket does not exist", "nats kv add BRIDGE_CERTS")
+	r := newLiveRig(t, func(*liveRig) proof.Settings { return proof.Settings{"identity.registry.kind": "kv"} })
+	p := proof.AwaitProblem(t, r.bridge, "registry", "has not been read yet", "the bucket does not exist", "nats kv add BRIDGE_CERTS")
 	require.NotZero(t, p.Since)
 	require.Empty(t, r.broker.Clients(), "no session is opened")
 	kv := newBucket(t, r.js, "BRIDGE_CERTS")
 	putKey(t, kv, "acme.dev-0", `{"status":"ACTIVE"}`)
-	AwaitReady(t, r.bridge)
+	proof.AwaitReady(t, r.bridge)
 	stop := r.load(1)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 5 })
 	r.settled(stop())
@@ -208,10 +209,10 @@ func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
 	}
 	exec(documentedSQL(t))
 	exec(`INSERT INTO device_certificates SELECT 'acme', 'dev-' || i, 'ACTIVE', NULL FROM generate_series(0, 3) i`)
-	r := newLiveRig(t, func(*liveRig) Settings {
-		return Settings{"identity.registry.kind": "postgres", "identity.registry.database_url": db.URL, "identity.registry.refresh": "1h"}
+	r := newLiveRig(t, func(*liveRig) proof.Settings {
+		return proof.Settings{"identity.registry.kind": "postgres", "identity.registry.database_url": db.URL, "identity.registry.refresh": "1h"}
 	})
-	AwaitReady(t, r.bridge)
+	proof.AwaitReady(t, r.bridge)
 	stop := r.load(4)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 50 })
 	exec(`UPDATE device_certificates SET status = 'REVOKED' WHERE tenant_id = 'acme' AND device_id = 'dev-0'`)
@@ -239,7 +240,7 @@ func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
 // documentedSQL is all SQL of docs/registry.md.
 func documentedSQL(t *testing.T) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/registry.md")
+	page, err := os.ReadFile("../../../docs/registry.md")
 	require.NoError(t, err)
 	var sql strings.Builder
 	for i, part := range strings.Split(string(page), "```") {

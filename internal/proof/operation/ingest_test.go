@@ -1,4 +1,4 @@
-package proof
+package operation
 
 import (
 	"testing"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -24,18 +25,18 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
 	ackWait := streams.DefaultAckWait
-	if Quick() {
+	if proof.Quick() {
 		messages, states, devices, kills, ackWait = 20_000, 4000, 100, 2, 2*time.Second
 	}
-	random := Random(t)
+	random := proof.Random(t)
 	database := peers.Postgres(t)
-	r := NewRig(t, RigOptions{})
+	r := proof.NewRig(t, proof.RigOptions{})
 	shortenAckWait(t, r.JS, ackWait)
 	ingest := peers.Ingest(t, []string{
 		"DATABASE_URL=" + database.URL, "NATS_URL=" + r.NATS.URL, "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
 	})
-	telemetry := StartLoad(t, LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: messages, JSON: true})
-	shadows := StartLoad(t, LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
+	telemetry := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: messages, JSON: true})
+	shadows := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
 
 	// As many legs as there are strikes, each strike at a random moment of its
 	// leg. In the middle it is the database that is struck; the last kill comes
@@ -55,8 +56,8 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	}
 	telemetry.AwaitEnd(t)
 	shadows.AwaitEnd(t)
-	Mark(t, r.Broker.Addr)
-	AwaitMarker(t, r.JS)
+	proof.Mark(t, r.Broker.Addr)
+	proof.AwaitMarker(t, r.JS)
 	awaitConsumed(t, r.JS)
 	db := newTables(t, database.URL)
 	v := db.reconcile(telemetry)
@@ -76,7 +77,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 
 	// The marker is no JSON: it is in quarantine, once for each time it came
 	// outside the duplicate window, and not in the table.
-	AwaitMessage(t, r.JS, "QUARANTINE", "quarantine.bad_payload."+MarkerSubject)
+	proof.AwaitMessage(t, r.JS, "QUARANTINE", "quarantine.bad_payload."+proof.MarkerSubject)
 	require.Zero(t, ingest.Stop(), "exit code")
 	require.Zero(t, r.Bridge.Stop(), "exit code")
 }
@@ -85,7 +86,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
-		Eventually(t, func() bool {
+		proof.Eventually(t, func() bool {
 			c, err := js.Consumer(t.Context(), stream, name)
 			if err != nil {
 				return false
@@ -131,7 +132,7 @@ func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 		if floors != last {
 			progress, last = time.Now(), floors
 		}
-		if time.Since(progress) > 2*Timeout {
+		if time.Since(progress) > 2*proof.Timeout {
 			require.FailNow(t, "the consumers stand still", "%d messages are not acknowledged", left)
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -153,15 +154,15 @@ func newTables(t *testing.T, url string) *tables {
 }
 
 // reconcile compares the table telemetry with what the publisher knows.
-func (d *tables) reconcile(l *Load) Verdict {
+func (d *tables) reconcile(l *proof.Load) proof.Verdict {
 	d.t.Helper()
 	rows, err := d.db.Query(d.t.Context(), `SELECT (payload->>'version')::bigint, tenant_id, device_id FROM telemetry ORDER BY stream_seq`)
 	require.NoError(d.t, err)
-	var all []Stored
+	var all []proof.Stored
 	var number uint64
 	var tenant, name string
 	_, err = pgx.ForEachRow(rows, []any{&number, &tenant, &name}, func() error {
-		all = append(all, Stored{Message: number, Subject: "tenant." + tenant + ".device." + name + ".telemetry"})
+		all = append(all, proof.Stored{Message: number, Subject: "tenant." + tenant + ".device." + name + ".telemetry"})
 		return nil
 	})
 	require.NoError(d.t, err)
@@ -170,7 +171,7 @@ func (d *tables) reconcile(l *Load) Verdict {
 
 // requireNewest: of every device the state is that of the last message of its that
 // was acknowledged, or of a later one that got no PUBACK.
-func (d *tables) requireNewest(l *Load) {
+func (d *tables) requireNewest(l *proof.Load) {
 	d.t.Helper()
 	rows, err := d.db.Query(d.t.Context(), `SELECT device_id, version, (reported->>'n')::bigint FROM device_state`)
 	require.NoError(d.t, err)
@@ -185,7 +186,7 @@ func (d *tables) requireNewest(l *Load) {
 	require.NoError(d.t, err)
 	require.Len(d.t, newest, l.Devices)
 	for i := range l.Total {
-		if _, name := Device(i % l.Devices); l.HasAck(i) {
+		if _, name := proof.Device(i % l.Devices); l.HasAck(i) {
 			require.GreaterOrEqual(d.t, newest[name], int64(i), name)
 		}
 	}

@@ -1,4 +1,4 @@
-package proof
+package operation
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -22,9 +23,9 @@ import (
 func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	const n, kills = 6_000, 8
-	random := Random(t)
-	server := peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
-	js := ConnectNATS(t, server.URL)
+	random := proof.Random(t)
+	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	js := proof.ConnectNATS(t, server.URL)
 	for name, subject := range map[string]string{"TELEMETRY": "tenant.*.device.*.*", "QUARANTINE": "quarantine.>"} {
 		_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
 			Name: name, Subjects: []string{subject}, Duplicates: 100 * time.Millisecond, AllowDirect: true,
@@ -38,12 +39,12 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 		m.Header.Set("Nats-Msg-Id", fmt.Sprint("id-", i))
 		m.Header.Set("Bridge-Cn", "acme/"+device)
 		m.Header.Set("Mqtt-Topic", "tenant/acme/device/"+device+"/telemetry")
-		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(Timeout))
+		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(proof.Timeout))
 		require.NoError(t, err)
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(Timeout):
+	case <-time.After(proof.Timeout):
 		require.Fail(t, "no answer from JetStream")
 	}
 	telemetry, err := js.Stream(t.Context(), "TELEMETRY")
@@ -63,7 +64,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	for i := range kills {
 		// Somewhere within the next part of all messages.
 		until := n*i/(kills+1) + random.IntN(n/(kills+1)) + 1
-		Eventually(t, func() bool { return stored() >= until }, func() any { return replay.Log().String() })
+		proof.Eventually(t, func() bool { return stored() >= until }, func() any { return replay.Log().String() })
 		replay.Kill9()
 		killed++
 		if left, err := quarantine.Info(t.Context()); err == nil {
@@ -79,7 +80,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	consumer, err := telemetry.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	for range stored() {
-		m, err := consumer.Next(natsjs.FetchMaxWait(Timeout))
+		m, err := consumer.Next(natsjs.FetchMaxWait(proof.Timeout))
 		require.NoError(t, err)
 		copies[m.Headers().Get("Nats-Msg-Id")]++
 	}
@@ -97,7 +98,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 	for user, password := range map[string]string{"bridge": "pb-7f3", "ingest": "pi-7f3", "operator": "po-7f3"} {
 		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
 	}
-	shipped, err := os.ReadFile("../../nats.conf")
+	shipped, err := os.ReadFile("../../../nats.conf")
 	require.NoError(t, err)
 	const before = `"$SYS.REQ.USER.INFO"`
 	require.Equal(t, 1, strings.Count(string(shipped), before), "the operator's list")
@@ -115,7 +116,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := peers.NATSServer(t, peers.NATSOptions{Config: strings.Replace(c.config, "max_file: 16GiB", "max_file: 64GiB", 1)})
-			bridge := ConnectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
+			bridge := proof.ConnectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
 			plan, err := plan.Compile(defaults)
 			require.NoError(t, err)
 			_, err = streams.Manage(t.Context(), bridge, streams.ManageCreate, plan.Streams, plan.Consumers)
