@@ -47,7 +47,12 @@ simulate: ## Run the simulation from SEEDS=100000 seeds
 	SIMULATE_SEEDS=$(or $(SEEDS),100000) go test -count=1 -timeout 2h ./internal/simulate
 
 faults: ## Kill, cut and freeze everything under load (FAULT_MINUTES=30: all of it mixed)
-	BRIDGE_FAULTS=1 go test -count=1 -v -timeout 0 $(if $(FAULT_MINUTES),-run '^TestAllFaultsMixed|^TestMixedFaultsOfReplicas') ./internal/proof
+	@log=$$(mktemp); \
+	{ BRIDGE_FAULTS=1 go test -count=1 -v -timeout 0 \
+	  $(if $(FAULT_MINUTES),-run '^TestAllFaultsMixed|^TestMixedFaultsOfReplicas' ./internal/proof/cluster,./internal/proof/...); \
+	  echo $$? >$$log.rc; } 2>&1 | tee $$log; \
+	echo; awk '/^\| / && !($$2 ~ /^(fault|---)$$/ && seen[$$2]++)' $$log; \
+	rc=$$(cat $$log.rc); rm -f $$log $$log.rc; exit $$rc
 
 bench: ## Measure the bridge against the bare publisher on this machine
 	go run ./cmd/mqtt-nats-bridge bench

@@ -16,7 +16,7 @@ import (
 )
 
 // The tests of this file are named after the rows of docs/emqx.md: what the broker
-// does there as EMQX does. What the bridge makes of it is tested in internal/proof.
+// does there as EMQX does. What the bridge makes of it is tested in internal/proof/emqx.
 
 const own = "tenant/acme/device/dev-1/telemetry"
 
