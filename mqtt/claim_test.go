@@ -22,7 +22,7 @@ func newClaimed() *claimed {
 	return &claimed{asked: make(chan struct{}, 100), grants: make(chan struct{})}
 }
 
-func (c *claimed) Permit(ctx context.Context) error {
+func (c *claimed) WaitToConnect(ctx context.Context) error {
 	c.asked <- struct{}{}
 	select {
 	case <-c.grants:

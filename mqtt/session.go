@@ -63,11 +63,11 @@ type Options struct {
 
 // Claim is a client id that several processes use in turn.
 type Claim interface {
-	// Permit is asked before each connection but the first, for the last may have
+	// WaitToConnect is asked before each connection but the first, for the last may have
 	// ended because another process has the client id now, which MQTT 3.1.1 does
 	// not tell. It returns when the session may connect, or with an error once ctx
 	// has ended, as it does when the session is closed.
-	Permit(ctx context.Context) error
+	WaitToConnect(ctx context.Context) error
 	// Fenced tells that what the connection holds must wait: nothing more is
 	// taken from it until this is false. It is asked once a read.
 	Fenced() bool
@@ -207,7 +207,7 @@ func (s *Session) run(ctx context.Context) {
 			case <-time.After(wait.next(time.Now(), lived, err)):
 			}
 		}
-		if c := s.opts.Claim; c != nil && c.Permit(ctx) != nil {
+		if c := s.opts.Claim; c != nil && c.WaitToConnect(ctx) != nil {
 			return
 		}
 	}

@@ -116,7 +116,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 			if r.Broker != "" && !lease.SameBroker(r.Broker, own) {
 				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, plan.OtherBrokerAdvice)
 			}
-		case json.Unmarshal(e.Value(), &l) == nil && l.Holder != "":
+		case json.Unmarshal(e.Value(), &l) == nil && l.Owner != "":
 			held++
 		}
 	}

@@ -205,7 +205,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(c.bridge))
 	}
 	if c.bridge.replicas != nil {
-		s := c.bridge.replicas.keeper.Status()
+		s := c.bridge.replicas.leases.Status()
 		for _, m := range c.leases {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 		}

@@ -18,7 +18,7 @@ import (
 // knows an attested message by a hash of its topic, which holds the broker's own
 // id: what it calls stored is stored. But it would be of no use either, and the
 // replica is to be disposable.
-func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
+func (u *laneUnit) take(r *replicas, l *lease.Lease, hadSession bool) {
 	opening := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	u.mu.Lock()
@@ -29,7 +29,7 @@ func (u *laneUnit) take(r *replicas, hold *lease.Hold, hadSession bool) {
 		defer close(opening)
 		begun := time.Now()
 		for {
-			err := u.open(r.shared, bridge.NewJournal(), claim{of: hold, hadSession: hadSession})
+			err := u.open(r.shared, bridge.NewJournal(), claim{of: l, hadSession: hadSession})
 			if err == nil {
 				return
 			}

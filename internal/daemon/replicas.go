@@ -25,7 +25,7 @@ type replicas struct {
 	bridge   *Bridge
 	shared   *laneShared
 	sessions *chorus
-	keeper   *lease.Keeper
+	leases   *lease.Coordinator
 	units    map[string]*laneUnit // by partition
 	ids      []string             // the partitions, in the order of the lanes
 	id       string               // of this replica
@@ -45,9 +45,9 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 	if err != nil {
 		host = "unknown"
 	}
-	r.keeper = lease.Start(lease.Options{
+	r.leases = lease.Start(lease.Options{
 		Store: lease.NewBucket(plan.LeaseBucket(c, b.control.nc, b.control.js)),
-		Lanes: r, Partitions: r.ids, HandOver: c.StopTimeout, Admitted: b.live.admitted(),
+		Lanes: r, Partitions: r.ids, DrainTimeout: c.StopTimeout, Admitted: b.live.admitted(),
 		Replica: lease.Replica{
 			ID: r.id, Host: host, Version: b.opts.Version, Broker: plan.BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),
@@ -58,8 +58,8 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 }
 
 // Open implements [lease.Lanes].
-func (r *replicas) Open(p string, hold *lease.Hold, hadSession bool) {
-	r.units[p].take(r, hold, hadSession)
+func (r *replicas) Open(p string, l *lease.Lease, hadSession bool) {
+	r.units[p].take(r, l, hadSession)
 }
 
 // Connected implements [lease.Lanes].
@@ -78,7 +78,7 @@ func (r *replicas) Abandon(p string) {
 }
 
 // Try implements [lease.Lanes].
-func (r *replicas) Try(ctx context.Context) error {
+func (r *replicas) ProbeBroker(ctx context.Context) error {
 	m := &r.shared.config.MQTT
 	return mqtt.Reach(ctx, mqttaccount.Options(*m, m.ClientID+"-probe-"+r.id))
 }
@@ -93,7 +93,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	if !r.bridge.live.isAdmitted() {
 		return nil // nothing is asked of the leases yet; the reason is given
 	}
-	s := r.keeper.Status()
+	s := r.leases.Status()
 	problem := func(text, advice string, since time.Time) Problem {
 		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}
 	}
@@ -119,7 +119,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	}
 	var idle Problem
 	for i, p := range s.Partitions {
-		if p.Holder != "" || time.Since(p.Since) < unheldAfter {
+		if p.Owner != "" || time.Since(p.Since) < unheldAfter {
 			continue
 		}
 		if idle.Since.IsZero() || p.Since.Before(idle.Since) {
@@ -170,8 +170,8 @@ type ReplicaStatus struct {
 
 // LeaseStatus is who holds a lane's partition.
 type LeaseStatus struct {
-	Holder string `json:"holder"` // a replica; empty: nobody
-	Host   string `json:"host,omitempty"`
+	Owner string `json:"holder"` // a replica; empty: nobody
+	Host  string `json:"host,omitempty"`
 	// Here: it is this replica.
 	Here  bool      `json:"here"`
 	Since time.Time `json:"since"` // of this holder, or of nobody
@@ -181,21 +181,21 @@ type LeaseStatus struct {
 
 // status returns a lease for each lane, too.
 func (r *replicas) status() (*ReplicasStatus, []LeaseStatus) {
-	k := r.keeper.Status()
+	k := r.leases.Status()
 	s := &ReplicasStatus{
 		Replica: k.Replica.ID, Bucket: r.shared.config.Lanes.Bucket, TTLSeconds: k.TTL.Seconds(),
-		Held: k.Held(), Taken: k.Taken, HandedOver: k.HandedOver, Lost: k.Lost, All: []ReplicaStatus{},
+		Held: k.Leased(), Taken: k.Acquired, HandedOver: k.Released, Lost: k.Lost, All: []ReplicaStatus{},
 	}
 	held := map[string]*config.Partitions{}
 	var leases []LeaseStatus
 	for _, p := range k.Partitions {
 		leases = append(leases, LeaseStatus{
-			Holder: p.Holder, Host: p.Host, Here: p.Holder == k.Replica.ID, Since: p.Since.UTC(), Leaving: p.Leaving,
+			Owner: p.Owner, Host: p.Host, Here: p.Owner == k.Replica.ID, Since: p.Since.UTC(), Leaving: p.Leaving,
 		})
-		if held[p.Holder] == nil {
-			held[p.Holder] = &config.Partitions{}
+		if held[p.Owner] == nil {
+			held[p.Owner] = &config.Partitions{}
 		}
-		held[p.Holder].List = append(held[p.Holder].List, p.Partition)
+		held[p.Owner].List = append(held[p.Owner].List, p.Partition)
 	}
 	for _, other := range k.Replicas {
 		line := ReplicaStatus{ID: other.ID, Host: other.Host, Version: other.Version, Started: other.Started, Connected: other.Connected, Leaving: other.Leaving}
@@ -226,11 +226,11 @@ func leaseMetrics() []leaseMetric {
 		gauge("replicas", "Replicas heard of within the leases' time to live, this one included.",
 			func(s *lease.Status) float64 { return float64(len(s.Replicas)) }),
 		gauge("partitions_held", "Partitions that this replica holds.",
-			func(s *lease.Status) float64 { return float64(s.Held()) }),
+			func(s *lease.Status) float64 { return float64(s.Leased()) }),
 		gauge("partitions_unheld", "Partitions that no replica holds.", func(s *lease.Status) float64 {
 			n := 0
 			for _, p := range s.Partitions {
-				if p.Holder == "" {
+				if p.Owner == "" {
 					n++
 				}
 			}
@@ -239,9 +239,9 @@ func leaseMetrics() []leaseMetric {
 		gauge("leases_reachable", "1 while the bucket of the leases answers.",
 			func(s *lease.Status) float64 { return truth(s.Problem == "") }),
 		counter("partitions_taken_total", "Partitions that this replica has taken.",
-			func(s *lease.Status) uint64 { return s.Taken }),
+			func(s *lease.Status) uint64 { return s.Acquired }),
 		counter("partitions_handed_over_total", "Partitions that this replica has given to others, its lane run empty.",
-			func(s *lease.Status) uint64 { return s.HandedOver }),
+			func(s *lease.Status) uint64 { return s.Released }),
 		counter("partitions_lost_total", "Partitions whose lease was another's before this replica gave it up.",
 			func(s *lease.Status) uint64 { return s.Lost }),
 	}

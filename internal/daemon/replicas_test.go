@@ -63,7 +63,7 @@ func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 		s = b.Status(t.Context())
 		open := 0
 		for _, l := range s.Lanes {
-			if l.Open != l.Lease.Here || l.Lease.Holder == "" {
+			if l.Open != l.Lease.Here || l.Lease.Owner == "" {
 				return false
 			}
 			if l.Open {
@@ -106,7 +106,7 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 	require.Len(t, theirs.Replicas.All, 2)
 	for i, l := range s.Lanes {
 		require.NotEqual(t, l.Lease.Here, theirs.Lanes[i].Lease.Here, "partition of %s", l.ClientID)
-		require.Equal(t, l.Lease.Holder, theirs.Lanes[i].Lease.Holder)
+		require.Equal(t, l.Lease.Owner, theirs.Lanes[i].Lease.Owner)
 		require.EqualValues(t, 1, l.Counts.Stored, "what a lane has counted stays when it moves")
 	}
 	require.EqualValues(t, 16, a.Totals().Stored)

@@ -119,16 +119,16 @@ func TestABucketWhoseKeysNeverExpireIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "nats kv edit LANES --ttl")
 }
 
-// The keeper over the real thing: the rest of its tests are under virtual time.
-func TestKeepersShareABucket(t *testing.T) {
+// The coordinator over the real thing: the rest of its tests are under virtual time.
+func TestCoordinatorsShareABucket(t *testing.T) {
 	t.Parallel()
 	nc, js := connect(t)
 	w := newWorld(t)
 	start := func(name string) *replica {
-		r := &replica{lanes: &lanes{name: name, broker: w.broker, open: map[string]*Hold{}, sessions: map[string]bool{}}}
-		r.Keeper = Start(Options{
+		r := &replica{lanes: &lanes{name: name, broker: w.broker, open: map[string]*Lease{}, sessions: map[string]bool{}}}
+		r.Coordinator = Start(Options{
 			Store: NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: 2 * time.Second, Replicas: 1}),
-			Lanes: r.lanes, Partitions: sixteen, HandOver: time.Second, Log: zerolog.Nop(),
+			Lanes: r.lanes, Partitions: sixteen, DrainTimeout: time.Second, Log: zerolog.Nop(),
 			Replica: Replica{ID: name, Host: "h"},
 		})
 		return r

@@ -1,9 +1,9 @@
 // Package lease distributes partitions among the replicas of a bridge, so that one replica at a
 // time is connected under a partition's client id.
 //
-// Every replica computes the same distribution from the same keys (share.go, view.go), so there is
-// no leader. A [Keeper] acquires, renews, hands over and releases the leases of its replica
-// (keeper.go, moves.go, hold.go) in a KV bucket (bucket.go).
+// Every replica computes the same distribution from the same keys (assign.go, view.go), so there is
+// no leader. A [Coordinator] acquires, renews, hands over and releases the leases of its replica
+// (coordinator.go, moves.go, lease.go) in a KV bucket (bucket.go).
 //
 // # What a lease is
 //
@@ -12,7 +12,7 @@
 //
 // The lease is not a fencing token. The broker fences: it keeps one connection per client id and
 // closes the older one. The lease adds that the replica that lost does not connect again: a session
-// calls [Hold.Permit] before each connection but its first, and Permit renews the lease.
+// calls [Lease.WaitToConnect] before each connection but its first, and WaitToConnect renews the lease.
 //
 // # States
 //
@@ -35,7 +35,7 @@
 // The states:
 //
 //   - holding: renewed three times per TTL. The lane is open.
-//   - leaving: the lane stops taking messages and waits for those in flight, HandOver at most. The
+//   - leaving: the lane stops taking messages and waits for those in flight, DrainTimeout at most. The
 //     lease is renewed until then and released afterwards, so that its successor need not wait for
 //     the TTL.
 //   - losing: the lane is closed as it is. What it has not acknowledged, the broker delivers to the
@@ -49,10 +49,10 @@
 // A replica decides by its own clock only about its own leases, and counts from before the write
 // was sent: for the TTL from then on no other replica can have acquired it. Expiry of other
 // replicas' keys is counted from when the watch showed them, which is never too early; a write over
-// a key that the server has not expired yet fails and is tried again after 500 ms.
+// a key that the server has not expired yet fails and is probes again after 500 ms.
 //
 // A process that was stopped for longer than the TTL knows nothing about its leases until all of
-// them are confirmed or their lanes closed. Until then [Hold.Fenced] is true: nothing that was read
+// them are confirmed or their lanes closed. Until then [Lease.Fenced] is true: nothing that was read
 // from the broker is processed and nothing is sent to JetStream again, since another replica may
 // have stored it longer ago than the duplicate window.
 //
@@ -65,7 +65,7 @@
 //     lane is closed.
 //   - The bucket is back: for one TTL a replica acquires only what it lost by expiry itself, and what
 //     was released. All leases may have expired; the first replica back must not take everything.
-//     After the start of a replica the same holds for a tenth of the TTL.
+//     After the start of a replica the same leases for a tenth of the TTL.
 //   - The lease expired while the bucket could not be reached: if the lane is connected, no other
 //     replica has acquired it, or the broker would have closed the connection: it is written again.
 //     If not, the lease is lost.
@@ -76,7 +76,7 @@
 //   - A replica reaches NATS but not the broker: after 15 s (or the TTL, if longer) it gets no share,
 //     provided that another has been connected for 45 s (or two TTLs) without a break. In an outage
 //     of the broker none has been, and nothing moves. It gets a share again after 45 s of
-//     connection, by its lanes or, without any, by a probe once per TTL (trial.go). One that never
+//     connection, by its lanes or, without any, by a probe once per TTL (probe.go). One that never
 //     was connected gets no share beside others that are.
 //   - The probe succeeds and the lanes do not: from the second time on the replica leaves the broker
 //     to another for 2 min, doubled each time up to 30 min.

@@ -17,23 +17,23 @@ type Replica struct {
 	// which did not write it.
 	Broker string `json:"broker,omitempty"`
 	// Connected: it reached the broker when it wrote this, by one of its lanes at
-	// least or, without any, on trial.
+	// least or, without any, by a probe.
 	Connected bool `json:"connected,omitempty"`
-	// Out: without the broker it has left its share to the others, and wants none until
+	// Standby: without the broker it has left its share to the others, and wants none until
 	// it has had the broker again for a while. It says so itself: of the others one may
 	// have come since, or have lost the store and forgotten what it had seen.
-	Out bool `json:"out,omitempty"`
+	Standby bool `json:"out,omitempty"`
 	// Leaving: it is stopping, and is to be given nothing more.
 	Leaving bool `json:"leaving,omitempty"`
 }
 
 // Record is what a partition's key says.
 type Record struct {
-	// Holder is a replica's id; empty: the last one has left, and its client id
+	// Owner is a replica's id; empty: the last one has left, and its client id
 	// may be used at once.
-	Holder string    `json:"holder"`
-	Host   string    `json:"host,omitempty"`
-	Since  time.Time `json:"since"`
+	Owner string    `json:"holder"`
+	Host  string    `json:"host,omitempty"`
+	Since time.Time `json:"since"`
 	// Session: the broker has a session for the partition. A holder that finds
 	// none has lost messages.
 	Session bool `json:"session,omitempty"`

@@ -7,7 +7,7 @@ import (
 )
 
 // Store keeps the keys of all replicas. Any of its methods may fail while it
-// cannot be reached; the keeper then opens it again.
+// cannot be reached; the coordinator then opens it again.
 type Store interface {
 	// Open finds the keys and begins to watch them. The channel first gives what
 	// is there, then an Entry with Listed, then every change; a key that expires

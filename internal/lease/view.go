@@ -43,12 +43,12 @@ func (r seenReplica) next(says Replica, now time.Time) seenReplica {
 // attempts, of which one lasts 10 s. Where the TTL is long they are longer, too, for
 // what a replica says of itself may be a third of that old.
 const (
-	awayAfter    = 15 * time.Second
-	trustedAfter = 45 * time.Second
+	disconnectedAfter = 15 * time.Second
+	trustedAfter      = 45 * time.Second
 )
 
-func (r *seenReplica) away(now time.Time, ttl time.Duration) bool {
-	return !r.Connected && (!r.ever || now.Sub(r.turned) >= max(awayAfter, ttl))
+func (r *seenReplica) disconnected(now time.Time, ttl time.Duration) bool {
+	return !r.Connected && (!r.ever || now.Sub(r.turned) >= max(disconnectedAfter, ttl))
 }
 
 func (r *seenReplica) trusted(now time.Time, ttl time.Duration) bool {
@@ -109,12 +109,12 @@ func (v *view) members(now time.Time) []string {
 			continue
 		}
 		all = append(all, id)
-		if r.Out {
+		if r.Standby {
 			continue
 		}
 		in = append(in, id)
 		trusted = trusted || r.trusted(now, v.ttl)
-		if !r.away(now, v.ttl) {
+		if !r.disconnected(now, v.ttl) {
 			connected = append(connected, id)
 		}
 	}
@@ -137,7 +137,7 @@ func (v *view) knows(id string, now time.Time) bool {
 // moment ago.
 func (v *view) reachedByAnother(id string, now time.Time) bool {
 	for other, r := range v.replicas {
-		if other != id && now.Sub(r.at) < v.ttl && !r.Leaving && !r.away(now, v.ttl) {
+		if other != id && now.Sub(r.at) < v.ttl && !r.Leaving && !r.disconnected(now, v.ttl) {
 			return true
 		}
 	}
@@ -168,8 +168,8 @@ func SameBroker(a, b string) bool {
 	return slices.ContainsFunc(strings.Split(a, ","), func(address string) bool { return slices.Contains(others, address) })
 }
 
-// lease is what is known of a partition: the record that stands, zero where there
-// is none, and the revision to write over. free: nobody holds it. left: its last
+// lease is what is known of a partition: the record that confirmed, zero where there
+// is none, and the revision to write over. free: nobody leases it. left: its last
 // holder has said so.
 func (v *view) lease(p string, now time.Time) (l seenLease, free, left bool) {
 	l = v.leases[p]
@@ -177,7 +177,7 @@ func (v *view) lease(p string, now time.Time) (l seenLease, free, left bool) {
 		// What it last said is still worth knowing.
 		return seenLease{Record: Record{Session: l.Session}}, true, false
 	}
-	return l, l.Holder == "", l.Holder == ""
+	return l, l.Owner == "", l.Owner == ""
 }
 
 // nextExpiry is when the next key of another replica expires unless it is renewed;

@@ -15,7 +15,7 @@ func FuzzView(f *testing.F) {
 		key   string
 		value any
 	}{
-		{"pa", Record{Holder: "abc", Host: "h", Since: time.Unix(1, 0).UTC(), Session: true}},
+		{"pa", Record{Owner: "abc", Host: "h", Since: time.Unix(1, 0).UTC(), Session: true}},
 		{"p0", Record{}},
 		{"replica.abc", Replica{ID: "abc", Host: "h", Version: "1", Started: time.Unix(1, 0).UTC()}},
 		{"replica.abc", Replica{ID: "other", Leaving: true}},
@@ -41,10 +41,10 @@ func FuzzView(f *testing.F) {
 			require.Equal(t, partitionKey(p), key)
 			require.Len(t, p, 1)
 			l, free, _ := v.lease(p, now)
-			require.Equal(t, free, l.Holder == "")
+			require.Equal(t, free, l.Owner == "")
 			var r Record
 			if json.Unmarshal(value, &r) != nil {
-				require.Empty(t, l.Holder, "no record names no holder")
+				require.Empty(t, l.Owner, "no record names no holder")
 			}
 		}
 		require.Empty(t, v.members(now.Add(v.ttl)), "a key lives as long as it is renewed")

@@ -125,9 +125,9 @@ func (r *fleetRig) holders(of ...*replica) map[string][]string {
 		if e, err := r.kv.Get(r.t.Context(), "bridge.p"+p); err == nil {
 			require.NoError(r.t, json.Unmarshal(e.Value(), &record))
 		}
-		name := record.Holder
+		name := record.Owner
 		for _, one := range of {
-			if one.id == record.Holder {
+			if one.id == record.Owner {
 				name = one.name
 			}
 		}

@@ -2,7 +2,7 @@ package lease
 
 import "slices"
 
-// Share says which of the replicas should hold each partition, given who holds
+// Assign says which of the replicas should hold each partition, given who leases
 // which now. Every replica comes to the same answer from the same facts, and so
 // nobody has to be in charge. There is no answer without replicas.
 //
@@ -12,7 +12,7 @@ import "slices"
 // alone, which makes it never grow by an arrival and never shrink by a departure.
 // (Who held most would be the more obvious order for the odd partitions, and it
 // changes while partitions are moving.)
-func Share(partitions, replicas []string, holders map[string]string) map[string]string {
+func Assign(partitions, replicas []string, owners map[string]string) map[string]string {
 	if len(replicas) == 0 {
 		return nil
 	}
@@ -27,7 +27,7 @@ func Share(partitions, replicas []string, holders map[string]string) map[string]
 	share := make(map[string]string, len(partitions))
 	var rest []string
 	for _, p := range partitions {
-		if id := holders[p]; left[id] > 0 {
+		if id := owners[p]; left[id] > 0 {
 			left[id]--
 			share[p] = id
 			continue

@@ -188,14 +188,14 @@ type lanes struct {
 	vain  atomic.Bool // a trial succeeds, and no lane ever connects
 
 	mu   sync.Mutex
-	open map[string]*Hold
+	open map[string]*Lease
 	// sessions says of what lanes the broker was believed to have a session.
 	sessions map[string]bool
 }
 
-func (l *lanes) Open(p string, h *Hold, hadSession bool) {
+func (l *lanes) Open(p string, lease *Lease, hadSession bool) {
 	l.mu.Lock()
-	l.open[p], l.sessions[p] = h, hadSession
+	l.open[p], l.sessions[p] = lease, hadSession
 	l.mu.Unlock()
 	l.broker.mu.Lock()
 	l.broker.opened[p]++
@@ -243,8 +243,8 @@ func (l *lanes) Abandon(p string) {
 	delete(l.open, p)
 }
 
-// Try reaches the broker unless the way to it is cut.
-func (l *lanes) Try(ctx context.Context) error {
+// ProbeBroker reaches the broker unless the way to it is cut.
+func (l *lanes) ProbeBroker(ctx context.Context) error {
 	if l.hangs.Load() {
 		<-ctx.Done()
 		return ctx.Err()
@@ -263,9 +263,9 @@ func (l *lanes) held() []string {
 	return slices.Sorted(maps.Keys(l.open))
 }
 
-// replica is a keeper with its link and its lanes.
+// replica is a coordinator with its link and its lanes.
 type replica struct {
-	*Keeper
+	*Coordinator
 	link  *link
 	lanes *lanes
 }
@@ -291,10 +291,10 @@ func (w *world) start(reaches bool) *replica {
 	w.n++
 	name := fmt.Sprintf("r%d", w.n)
 	r := &replica{link: w.memory.link(), lanes: &lanes{
-		name: name, broker: w.broker, away: !reaches, drain: 50 * time.Millisecond, open: map[string]*Hold{}, sessions: map[string]bool{},
+		name: name, broker: w.broker, away: !reaches, drain: 50 * time.Millisecond, open: map[string]*Lease{}, sessions: map[string]bool{},
 	}}
-	r.Keeper = Start(Options{
-		Store: r.link, Lanes: r.lanes, Partitions: sixteen, HandOver: 5 * time.Second, Log: zerolog.Nop(),
+	r.Coordinator = Start(Options{
+		Store: r.link, Lanes: r.lanes, Partitions: sixteen, DrainTimeout: 5 * time.Second, Log: zerolog.Nop(),
 		Replica: Replica{ID: name, Host: "host-" + name, Started: time.Now()},
 	})
 	return r
@@ -394,9 +394,9 @@ func TestReplicasShareOutAndHandOver(t *testing.T) {
 		status := a.Status()
 		require.Empty(t, status.Problem)
 		require.True(t, status.Settled)
-		require.Equal(t, 8, status.Held())
-		require.EqualValues(t, 16+2, status.Taken)
-		require.EqualValues(t, 10, status.HandedOver)
+		require.Equal(t, 8, status.Leased())
+		require.EqualValues(t, 16+2, status.Acquired)
+		require.EqualValues(t, 10, status.Released)
 		w.stop(a, c)
 	})
 }
@@ -464,10 +464,10 @@ func TestWithoutTheStoreEverybodyKeepsWhatItHas(t *testing.T) {
 }
 
 // permit asks as a session does whose connection has ended.
-func permit(h *Hold) (granted bool) {
+func permit(l *Lease) (granted bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
-	return h.Permit(ctx) == nil
+	return l.WaitToConnect(ctx) == nil
 }
 
 func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
@@ -511,7 +511,7 @@ func TestAReplicaThatStoodStillTakesNothingInUntilItKnowsWhatIsStillItsOwn(t *te
 		a, b := w.join(), w.join()
 		w.everything(a, b)
 		time.Sleep(time.Minute)
-		var holds []*Hold
+		var holds []*Lease
 		for _, p := range a.lanes.held() {
 			require.False(t, a.lanes.open[p].Fenced())
 			holds = append(holds, a.lanes.open[p])
@@ -639,7 +639,7 @@ func TestMoreReplicasThanPartitionsLeaveSomeIdle(t *testing.T) {
 		time.Sleep(time.Minute)
 		idle := 0
 		for _, r := range all {
-			if r.Status().Held() == 0 {
+			if r.Status().Leased() == 0 {
 				idle++
 			}
 		}

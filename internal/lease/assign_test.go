@@ -17,9 +17,9 @@ func ids() *rapid.Generator[[]string] {
 	return rapid.SliceOfNDistinct(rapid.StringMatching("[0-9a-f]{4}"), 1, 20, rapid.ID[string])
 }
 
-// anyHolders is any state at all: partitions of replicas that are gone, of nobody,
+// anyOwners is any state at all: partitions of replicas that are gone, of nobody,
 // all of one.
-func anyHolders(t *rapid.T, replicas []string) map[string]string {
+func anyOwners(t *rapid.T, replicas []string) map[string]string {
 	holders := map[string]string{}
 	from := append([]string{"", "gone", "gone too"}, replicas...)
 	for _, p := range sixteen {
@@ -52,19 +52,19 @@ func TestSharesDifferByOneAtMostFromAnyState(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := ids().Draw(t, "replicas")
-		share := Share(sixteen, replicas, anyHolders(t, replicas))
+		share := Assign(sixteen, replicas, anyOwners(t, replicas))
 		requireBalanced(t, replicas, share)
-		require.Equal(t, share, Share(sixteen, replicas, share), "what is shared out stays")
+		require.Equal(t, share, Assign(sixteen, replicas, share), "what is shared out stays")
 	})
-	require.Empty(t, Share(sixteen, nil, map[string]string{"0": "gone"}))
+	require.Empty(t, Assign(sixteen, nil, map[string]string{"0": "gone"}))
 }
 
 func TestAReplicaThatComesTakesItsShareAndNothingElseMoves(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := ids().Draw(t, "replicas")
-		before := Share(sixteen, replicas[1:], anyHolders(t, replicas[1:]))
-		after := Share(sixteen, replicas, before)
+		before := Assign(sixteen, replicas[1:], anyOwners(t, replicas[1:]))
+		after := Assign(sixteen, replicas, before)
 		requireBalanced(t, replicas, after)
 		for p, id := range after {
 			if was, ok := before[p]; ok && was != id {
@@ -78,8 +78,8 @@ func TestAReplicaThatGoesLeavesTheOthersWhatTheyHave(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := ids().Filter(func(r []string) bool { return len(r) > 1 }).Draw(t, "replicas")
-		before := Share(sixteen, replicas, anyHolders(t, replicas))
-		after := Share(sixteen, replicas[1:], before)
+		before := Assign(sixteen, replicas, anyOwners(t, replicas))
+		after := Assign(sixteen, replicas[1:], before)
 		requireBalanced(t, replicas[1:], after)
 		for p, id := range after {
 			if before[p] != replicas[0] {
@@ -104,7 +104,7 @@ type sight struct {
 
 func (f *fleet) look(id string) { f.seen[id] = sight{slices.Clone(f.members), maps.Clone(f.holders)} }
 
-// act has a replica do one thing that it thinks is due, as the keeper would: give
+// act has a replica do one thing that it thinks is due, as the coordinator would: give
 // back what is not its share, or take what it believes free, if it is.
 func (f *fleet) act(id string) bool {
 	s := f.seen[id]
@@ -119,7 +119,7 @@ func (f *fleet) act(id string) bool {
 			delete(holders, p)
 		}
 	}
-	share := Share(sixteen, s.members, holders)
+	share := Assign(sixteen, s.members, holders)
 	for _, p := range sixteen {
 		if f.holders[p] == id && share[p] != id {
 			delete(f.holders, p)
@@ -168,7 +168,7 @@ func TestReplicasWithOldNewsConvergeAndMoveNothingTwice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := rapid.SliceOfNDistinct(rapid.StringMatching("[0-9a-f]{4}"), 2, 6, rapid.ID[string]).Draw(t, "replicas")
 		f := &fleet{members: slices.Clone(replicas[1:]), holders: map[string]string{}, seen: map[string]sight{}, moves: map[string][]string{}}
-		for p, id := range anyHolders(t, f.members) {
+		for p, id := range anyOwners(t, f.members) {
 			if slices.Contains(f.members, id) {
 				f.holders[p] = id
 			}
