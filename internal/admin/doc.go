@@ -1,5 +1,6 @@
 // Package admin is the bridge's HTTP endpoint for operators and their tools:
 //
+//	/                           a page for browsers; a list of these paths for others
 //	/livez                      200 while the process serves
 //	/readyz                     200, or 503 with what is in the way
 //	/metrics                    for Prometheus

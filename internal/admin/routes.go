@@ -9,16 +9,17 @@ import (
 
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/page"
 )
 
 // Start serves b at listen, as [endpoint.Start] does.
 func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
-	return endpoint.Start(listen, &routes{b}, log)
+	return endpoint.Start(listen, newRoutes(b), log)
 }
 
 // Serve serves b on l, which [endpoint.Listen] has opened.
 func Serve(l net.Listener, b *daemon.Bridge, log zerolog.Logger) *endpoint.Server {
-	return endpoint.Serve(l, &routes{b}, log)
+	return endpoint.Serve(l, newRoutes(b), log)
 }
 
 // Healthcheck asks the bridge that listens at listen on this machine whether it is
@@ -28,13 +29,19 @@ func Healthcheck(ctx context.Context, listen string) error {
 }
 
 // routes answers for one bridge.
-type routes struct{ *daemon.Bridge }
+type routes struct {
+	*daemon.Bridge
+	*page.Page
+}
+
+func newRoutes(b *daemon.Bridge) *routes { return &routes{b, page.New(&overview{bridge: b})} }
 
 // Status implements [endpoint.Program].
 func (r *routes) Status(ctx context.Context) any { return r.Bridge.Status(ctx) }
 
 // Routes implements [endpoint.Program].
 func (r *routes) Routes(mux *http.ServeMux) {
+	r.Page.Routes(mux)
 	mux.HandleFunc("GET /devices", r.top)
 	mux.HandleFunc("GET /devices/{tenant}/{device}", r.device)
 }
@@ -48,6 +55,7 @@ type fault struct {
 func (r *routes) Index() string {
 	return `mqtt-nats-bridge
 
+/                             all of it as a page, in a browser
 /livez                        200 while the process serves
 /readyz                       200, or 503 and what is in the way
 /status                       lanes, sessions, streams, counts

@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
-
-	"mqtt-nats-bridge/internal/schema"
 )
 
 // APIURL is the base URL of an HTTP API, without a path.
@@ -16,11 +14,7 @@ var apiRules = urlRules{
 	schemes: []string{"http", "https"},
 }
 
-// Kind implements the kind of a key.
-func (a *APIURL) Kind() string { return "HTTP URL" }
-
-// Parse implements the reading of a key.
-func (a *APIURL) Parse(text string) error {
+func (a *APIURL) parse(text string) error {
 	if text == "" {
 		*a = APIURL{}
 		return nil
@@ -48,34 +42,34 @@ func (a APIURL) MarshalText() ([]byte, error) { return []byte(a.base), nil }
 // CurrentSecret returns the secret of the API key, read from its file again where
 // there is one.
 func (e EMQX) CurrentSecret() (string, error) {
-	return schema.Current("mqtt.emqx.secret_file", e.SecretFile, e.Secret)
+	return current("mqtt.emqx.secret_file", e.SecretFile, e.Secret)
 }
 
 // ClientTLS returns the TLS configuration for the API, its CA read again.
 func (e EMQX) ClientTLS() (*tls.Config, error) { return TLS{CA: e.CA}.Client() }
 
 // emqxRules checks that the API's keys are complete, or absent.
-func (l *rules) emqxRules() {
+func (l *loader) emqxRules() {
 	const api, key, secret, file, ca = "mqtt.emqx.api", "mqtt.emqx.key", "mqtt.emqx.secret", "mqtt.emqx.secret_file", "mqtt.emqx.ca"
 	e := &l.c.MQTT.EMQX
-	if !l.Valid(api, key, secret, file, ca) {
+	if !l.sound(api, key, secret, file, ca) {
 		return
 	}
 	if e.API.IsZero() {
 		if e.Key != "" || !e.Secret.IsZero() || e.CA != "" {
-			l.Conflict("is given without mqtt.emqx.api; give the URL of EMQX's API too, or drop this", key, file, secret, ca)
+			l.contradiction("is given without mqtt.emqx.api; give the URL of EMQX's API too, or drop this", key, file, secret, ca)
 		}
 		return
 	}
 	switch {
 	case e.Key == "" || e.Secret.IsZero():
-		l.Conflict("is given without an API key; give mqtt.emqx.key and mqtt.emqx.secret_file too", api)
+		l.contradiction("is given without an API key; give mqtt.emqx.key and mqtt.emqx.secret_file too", api)
 	case strings.Contains(e.Key, ":"): // HTTP basic authentication ends the user there
-		l.Conflict(schema.Quote(e.Key)+" contains a colon; give the key alone, and the secret in mqtt.emqx.secret_file", key)
+		l.contradiction(quote(e.Key)+" contains a colon; give the key alone, and the secret in mqtt.emqx.secret_file", key)
 	}
 	if e.CA != "" {
 		if !strings.HasPrefix(e.API.base, "https://") {
-			l.Conflict("contradicts mqtt.emqx.api, which is plain text; write https:// there, or drop this", ca)
+			l.contradiction("contradicts mqtt.emqx.api, which is plain text; write https:// there, or drop this", ca)
 			return
 		}
 		l.certificates("mqtt.emqx", TLS{CA: e.CA})

@@ -47,6 +47,8 @@ type control struct {
 	// are refused and later ones stored.
 	looked atomic.Bool
 	denied conn.Violations // of requests about the streams
+	// refused has the questions about consumers that the user may not ask, and when it was told.
+	refused sync.Map
 }
 
 // openControl begins to connect. gaveUp is called where that ends for good.

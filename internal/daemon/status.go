@@ -107,7 +107,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
 		Limits:  b.limitsStatus(), Registry: b.live.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
-		Streams: b.control.streamsStatus(ctx, b.plan.Streams),
+		Streams: b.control.streamsStatus(ctx, b.plan.Streams, b.plan.Consumers),
 		Leaf:    b.leaf.status(), Broker: b.broker.status(),
 	}
 	var leases []LeaseStatus
@@ -154,6 +154,25 @@ func (b *Bridge) Totals() bridge.Counts {
 	}
 	return total
 }
+
+// LaneTotal is what one lane has received and stored.
+type LaneTotal struct {
+	ClientID         string
+	Received, Stored uint64
+}
+
+// LaneTotals lists the lanes in the order of /status.
+func (b *Bridge) LaneTotals() []LaneTotal {
+	all := make([]LaneTotal, len(b.lanes))
+	for i, u := range b.lanes {
+		r := u.read()
+		all[i] = LaneTotal{u.plan.ClientID, r.counts.Received, r.counts.Stored}
+	}
+	return all
+}
+
+// Broker is what EMQX's API said at the latest poll; nil without mqtt.emqx.
+func (b *Bridge) Broker() *BrokerStatus { return b.broker.status() }
 
 // addCounts adds up what is counted since the start, not what is of the moment.
 func addCounts(total, c *bridge.Counts) {

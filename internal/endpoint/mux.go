@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -23,8 +24,12 @@ type Program interface {
 	Status(context.Context) any
 	// Metrics is called once.
 	Metrics() *prometheus.Registry
-	// Index is the text of /, without the line of the profiles.
+	// Index is the text of / for programs like curl, without the line of the profiles.
 	Index() string
+	// ServePage answers a browser at /.
+	ServePage(http.ResponseWriter, *http.Request)
+	// Sample keeps what the page shows of the past until ctx ends.
+	Sample(ctx context.Context)
 	// Routes adds the program's own.
 	Routes(*http.ServeMux)
 }
@@ -33,7 +38,12 @@ type Program interface {
 // the binary, and holds pprof as soon as that is linked.
 func newMux(p Program, loopback bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if strings.Contains(req.Header.Get("Accept"), "text/html") {
+			p.ServePage(w, req)
+			return
+		}
 		text := p.Index()
 		if loopback {
 			text += "/debug/pprof/                 profiles of the process\n"

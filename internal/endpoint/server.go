@@ -7,6 +7,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,6 +19,9 @@ type Server struct {
 	addr *net.TCPAddr
 	log  zerolog.Logger
 	done chan struct{} // closed when nothing is served any more
+
+	stopSampling context.CancelFunc
+	sampling     sync.WaitGroup
 }
 
 const (
@@ -68,6 +72,9 @@ func Serve(l net.Listener, p Program, log zerolog.Logger) *Server {
 		ErrorLog:          stdlog.New(log, "admin: ", 0),
 	}
 	go s.serve(l)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopSampling = cancel
+	s.sampling.Go(func() { p.Sample(ctx) })
 	log.Info().Str("address", s.Addr()).Msg("admin endpoint open")
 	return s
 }
@@ -91,4 +98,6 @@ func (s *Server) Close() {
 		_ = s.http.Close() // closes what Shutdown would have waited for
 	}
 	<-s.done
+	s.stopSampling()
+	s.sampling.Wait()
 }

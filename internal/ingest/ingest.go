@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/page"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -45,6 +46,7 @@ type Ingest struct {
 	denied    conn.Violations // of requests about consumers
 	lookEvery time.Duration   // between looks at a consumer
 	reloads   reloads
+	page      *page.Page
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -116,6 +118,7 @@ func Start(opts Options) (*Ingest, error) {
 		return nil, err
 	}
 	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1), lookEvery: cmp.Or(opts.lookEvery, lookEvery), reloads: reloads{running: c}}
+	i.page = page.New(&overview{i})
 	i.nats.set("not connected yet", "")
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Str("component", "configuration").Msg(w)

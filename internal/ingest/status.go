@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"mqtt-nats-bridge/internal/endpoint"
@@ -108,13 +107,11 @@ func (i *Ingest) Status(context.Context) any {
 	}
 }
 
-// Routes implements [endpoint.Program].
-func (i *Ingest) Routes(*http.ServeMux) {}
-
 // Index implements [endpoint.Program].
 func (i *Ingest) Index() string {
 	return `ingest
 
+/                             all of it as a page, in a browser
 /livez                        200 while the process serves
 /readyz                       200, or 503 and what is in the way
 /status                       tables, consumers, counts

@@ -15,8 +15,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-
-	"mqtt-nats-bridge/jetstream/kv"
 )
 
 const ttl = 10 * time.Second
@@ -44,7 +42,6 @@ type link struct {
 	silent  bool          // requests get no answer
 	mute    int           // so many answers to Write get lost
 	entries chan Entry
-	end     chan error // a Follow returns it
 }
 
 var errCut = errors.New("cut off")
@@ -53,7 +50,7 @@ func newMemory() *memory {
 	return &memory{keys: map[string]entryAt{}, links: map[*link]struct{}{}}
 }
 
-func (m *memory) link() *link { return &link{m: m, end: make(chan error)} }
+func (m *memory) link() *link { return &link{m: m} }
 
 func (m *memory) live(key string) (Entry, bool) {
 	e, ok := m.keys[key]
@@ -71,51 +68,31 @@ func (l *link) unanswered(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (l *link) Open(ctx context.Context) (time.Duration, error) {
+func (l *link) Open(ctx context.Context) (Opened, error) {
+	l.Close()
 	if err := l.unanswered(ctx); err != nil {
-		return 0, err
+		return Opened{}, err
 	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	if l.cut {
-		return 0, errCut
+		return Opened{}, errCut
 	}
-	return cmp.Or(l.m.says, ttl), nil
-}
-
-func (l *link) Follow(ctx context.Context, entries chan<- Entry) error {
-	mine := make(chan Entry, 10_000) // never full: a test writes less
-	l.m.mu.Lock()
+	l.entries = make(chan Entry, 10_000) // never full: a test writes less
 	for _, key := range slices.Sorted(maps.Keys(l.m.keys)) {
 		if e, ok := l.m.live(key); ok {
-			mine <- e
+			l.entries <- e
 		}
 	}
-	mine <- Entry{Listed: true}
-	l.entries = mine
+	l.entries <- Entry{Listed: true}
 	l.m.links[l] = struct{}{}
-	l.m.mu.Unlock()
-	defer func() {
-		l.m.mu.Lock()
-		defer l.m.mu.Unlock()
-		if l.entries == mine {
-			delete(l.m.links, l)
-		}
-	}()
-	for {
-		select {
-		case e := <-mine:
-			select {
-			case entries <- e:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		case err := <-l.end:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return Opened{TTL: cmp.Or(l.m.says, ttl), Entries: l.entries}, nil
+}
+
+func (l *link) Close() {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	delete(l.m.links, l)
 }
 
 func (l *link) setCut(cut bool) {
@@ -591,28 +568,6 @@ func TestAStoreThatDoesNotAnswerHoldsUpNoLane(t *testing.T) {
 		w.memory.mu.Unlock()
 		w.everything(a)
 		w.stop(a)
-	})
-}
-
-func TestFollowingTheStoreGoesOnAfterItEnded(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a := w.join()
-		w.everything(a)
-		a.link.end <- kv.ErrReadAgain
-		synctest.Wait()
-		require.Empty(t, a.Status().Problem, "it is read again, and that is all")
-		a.link.end <- errCut
-		synctest.Wait()
-		require.Contains(t, a.Status().Problem, errCut.Error())
-		time.Sleep(reopen)
-		synctest.Wait()
-		require.Empty(t, a.Status().Problem)
-		b := w.join() // which the new Follow shows
-		w.everything(a, b)
-		require.Zero(t, a.Status().Lost)
-		w.stop(a, b)
 	})
 }
 

@@ -29,14 +29,21 @@ func parse(m natsjs.Msg) (*copied, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a message of the quarantine: %w", err)
 	}
-	h := m.Headers()
-	s := &copied{sequence: meta.Sequence.Stream, stored: meta.Timestamp}
+	return parseRaw(&natsjs.RawStreamMsg{
+		Subject: m.Subject(), Sequence: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp,
+	}), nil
+}
+
+// parseRaw reads a message that was asked for by its sequence.
+func parseRaw(m *natsjs.RawStreamMsg) *copied {
+	h := m.Header
+	s := &copied{sequence: m.Sequence, stored: m.Time}
 	s.Rejected = bridge.Rejected{
 		ID: h.Get(natsjs.MsgIDHeader), Topic: header(h, bridge.HeaderTopic), CN: header(h, bridge.HeaderCN),
-		Payload: m.Data(), Size: len(m.Data()), At: meta.Timestamp,
+		Payload: m.Data, Size: len(m.Data), At: m.Time,
 		Retained: h.Get(bridge.HeaderRetained) == "true",
 	}
-	rest := strings.TrimPrefix(m.Subject(), bridge.QuarantineSubject+".")
+	rest := strings.TrimPrefix(m.Subject, bridge.QuarantineSubject+".")
 	s.Reason, s.Subject, _ = strings.Cut(rest, ".")
 	if size, err := strconv.Atoi(h.Get(bridge.HeaderSize)); err == nil {
 		s.Size = size
@@ -46,14 +53,14 @@ func parse(m natsjs.Msg) (*copied, error) {
 	}
 	if h.Get(consume.HeaderMessageID) != "" {
 		s.worker = nats.NewMsg(s.Subject)
-		s.worker.Data = m.Data()
+		s.worker.Data = m.Data
 		for name, values := range h {
 			if name != bridge.HeaderReason && name != bridge.HeaderDetail {
 				s.worker.Header[name] = values
 			}
 		}
 	}
-	return s, nil
+	return s
 }
 
 // header tells an empty header from none.

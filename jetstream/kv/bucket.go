@@ -20,9 +20,9 @@ type Reader interface {
 	// serving until Done, and what has not come by then is gone.
 	Begin()
 	// Put: the key has this value. value may be kept.
-	Put(key string, value []byte, revision uint64)
+	Put(key string, value []byte)
 	// Delete: the key was deleted.
-	Delete(key string, revision uint64)
+	Delete(key string)
 	// Done follows one or more of the calls above when nothing more is at hand.
 	// The first after Begin says that the bucket has been read to its end.
 	Done()
@@ -128,21 +128,9 @@ func (b *Bucket) Violation(err error) {
 	}
 }
 
-// Follow reads the bucket and delivers its changes until ctx ends or something is wrong
-// with that: the error says what. Run is Follow again and again.
-func (b *Bucket) Follow(ctx context.Context) error {
-	changes := b.changes()
-	defer b.o.Conn.RemoveStatusListener(changes)
-	return b.follow(ctx, changes)
-}
-
-func (b *Bucket) changes() chan nats.Status {
-	return b.o.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
-}
-
 // Run follows the bucket until ctx ends. The connection stays open.
 func (b *Bucket) Run(ctx context.Context) {
-	changes := b.changes()
+	changes := b.o.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
 	defer b.o.Conn.RemoveStatusListener(changes)
 	for ctx.Err() == nil {
 		if !b.o.Conn.IsConnected() {
@@ -153,7 +141,7 @@ func (b *Bucket) Run(ctx context.Context) {
 		err := b.follow(ctx, changes)
 		switch {
 		case ctx.Err() != nil:
-		case errors.Is(err, ErrReadAgain):
+		case errors.Is(err, errAgain):
 		case errors.Is(err, nats.ErrPermissionViolation):
 			b.stale(err)
 			b.pause(ctx, changes, forbiddenPause)
@@ -164,11 +152,11 @@ func (b *Bucket) Run(ctx context.Context) {
 	}
 }
 
-// ErrReadAgain means that the bucket can be followed, but has to be read from its
-// beginning: NATS is connected again, or the bucket was created again.
-var ErrReadAgain = errors.New("the bucket has to be read again")
-
-var errNotConnected = errors.New("not connected to NATS")
+var (
+	errNotConnected = errors.New("not connected to NATS")
+	// errAgain: the bucket is to be read anew.
+	errAgain = errors.New("read again")
+)
 
 // pause waits for that long, or until the connection changes.
 func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.Duration) {
@@ -210,7 +198,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 			return ctx.Err()
 		case s := <-changes:
 			if s == nats.CONNECTED {
-				return ErrReadAgain
+				return errAgain
 			}
 			b.stale(errNotConnected)
 		case <-b.poke:
@@ -224,7 +212,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 		case <-probe.C:
 			// The channel of changes drops what finds no room in it.
 			if b.o.Conn.IsConnected() && b.o.Conn.Stats().Reconnects != generation {
-				return ErrReadAgain
+				return errAgain
 			}
 			if err := b.look(ctx, cancel, r); err != nil {
 				return err
@@ -280,9 +268,9 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 			// removed, as a mark of a deletion is by nats kv compact.
 			r.complete, r.last = true, max(r.last, r.held)
 		case entry.Operation() == natsjs.KeyValuePut:
-			b.o.Reader.Put(entry.Key(), entry.Value(), entry.Revision())
+			b.o.Reader.Put(entry.Key(), entry.Value())
 		default:
-			b.o.Reader.Delete(entry.Key(), entry.Revision())
+			b.o.Reader.Delete(entry.Key())
 		}
 		if entry != nil {
 			r.last, r.changed, news = max(r.last, entry.Revision()), entry.Created(), true
@@ -316,7 +304,7 @@ func (b *Bucket) look(ctx context.Context, cancel context.CancelFunc, r *reading
 	case err != nil:
 		return err
 	case !info.Created.Equal(r.made):
-		return ErrReadAgain
+		return errAgain
 	case !r.complete:
 		if time.Now().After(r.deadline) {
 			return fmt.Errorf("its entries do not arrive: none for %s", bucketPatience)
@@ -330,7 +318,7 @@ func (b *Bucket) look(ctx context.Context, cancel context.CancelFunc, r *reading
 	} else if r.behind == 0 {
 		r.behind = last
 	} else if r.last < r.behind {
-		return ErrReadAgain
+		return errAgain
 	}
 	return nil
 }
@@ -372,7 +360,7 @@ func ask[T any](b *Bucket, cancel context.CancelFunc, request func() (T, error))
 		return got.value, b.explain(got.err)
 	case <-b.poke:
 		cancel()
-		return (<-done).value, b.explain(ErrReadAgain)
+		return (<-done).value, b.explain(errAgain)
 	case <-timeout.C:
 		cancel()
 		return (<-done).value, b.explain(context.DeadlineExceeded)

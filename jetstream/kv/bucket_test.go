@@ -44,13 +44,13 @@ func (s *shelf) at() map[string]string {
 	return s.entries
 }
 
-func (s *shelf) Put(key string, value []byte, _ uint64) {
+func (s *shelf) Put(key string, value []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at()[key] = string(value)
 }
 
-func (s *shelf) Delete(key string, _ uint64) {
+func (s *shelf) Delete(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.at(), key)
@@ -392,7 +392,7 @@ type stuck struct {
 }
 
 func (s *stuck) Begin() {}
-func (s *stuck) Put(string, []byte, uint64) {
+func (s *stuck) Put(string, []byte) {
 	select {
 	case <-s.began:
 	default:
@@ -400,5 +400,5 @@ func (s *stuck) Put(string, []byte, uint64) {
 	}
 	<-s.ctx.Done()
 }
-func (s *stuck) Delete(string, uint64) {}
-func (s *stuck) Done()                 {}
+func (s *stuck) Delete(string) {}
+func (s *stuck) Done()         {}

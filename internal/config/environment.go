@@ -1,0 +1,81 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// environment applies the plain variables (NATS_URL), then the program's own. An
+// empty variable counts as absent, as Compose's ${NAME:-} leaves it, except
+// where empty text is a value.
+func (l *loader) environment(environ []string) {
+	env := map[string]string{}
+	var names []string
+	for _, entry := range environ {
+		name, value, ok := strings.Cut(entry, "=")
+		// The first of two wins, as it does in os.Getenv.
+		if _, twice := env[name]; !ok || twice {
+			continue
+		}
+		env[name] = value
+		names = append(names, name)
+	}
+	slices.Sort(names)
+
+	for _, plain := range l.program.plain {
+		name, path := plain[0], plain[1]
+		if value := env[name]; value != "" {
+			l.text(l.leaves[path], value, origin{layer: byPlainEnv, name: name})
+		}
+	}
+	known := map[string]*leaf{}
+	for path, leaf := range l.leaves {
+		known[l.program.variable(path)] = leaf
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, l.program.prefix) {
+			continue
+		}
+		o := origin{layer: byEnv, name: name}
+		leaf, ok := known[name]
+		switch {
+		case !ok:
+			l.unknownVariable(name, known, o)
+		case env[name] != "" || leaf.isText():
+			l.text(leaf, env[name], o)
+		}
+	}
+}
+
+// unknownVariable: what looks like a typing error is an error, for the setting
+// would be lost silently. Anything else may be another program's: a Kubernetes
+// service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
+func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) {
+	// It names the file, which the command has read by now.
+	if name == l.program.prefix+"CONFIG" || serviceVariable(name) {
+		return
+	}
+	var candidates []string
+	for k := range known {
+		if distance(name, k) <= 2 {
+			candidates = append(candidates, k)
+		}
+	}
+	slices.SortFunc(candidates, func(a, b string) int {
+		if d := distance(name, a) - distance(name, b); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	if len(candidates) > 0 {
+		l.errorAt(o, "", "unknown variable; did you mean "+candidates[0]+"?")
+		return
+	}
+	l.p.warnings = append(l.p.warnings, o.errorAt("", "is no setting of "+l.program.name+"; it is ignored"))
+}
+
+// serviceVariable reports whether Kubernetes makes such names for services.
+func serviceVariable(name string) bool {
+	return regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`).MatchString(name)
+}

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Error is one thing wrong with the configuration: where, what, and what would
+// be right.
+type Error struct {
+	// Source is the file, environment variable or flag; empty for a default.
+	Source string
+	// Line in the file, from 1; 0: no line.
+	Line int
+	// Path is the dotted path of the key, such as topics[1].topic; empty: the
+	// source as a whole.
+	Path    string
+	Message string
+
+	layer layer
+}
+
+// Error is one line: file.yaml:12: mqtt.keepalive: what is wrong.
+func (e Error) Error() string {
+	var b strings.Builder
+	if e.Source != "" {
+		b.WriteString(e.Source)
+		if e.Line > 0 {
+			b.WriteString(":" + strconv.Itoa(e.Line))
+		}
+		b.WriteString(": ")
+	}
+	// The variable's name already is the path.
+	if e.Path != "" && !strings.HasSuffix(e.Source, "_"+variableStem(e.Path)) {
+		b.WriteString(e.Path + ": ")
+	}
+	b.WriteString(e.Message)
+	return b.String()
+}
+
+// Errors is everything wrong with a configuration, in the order of the sources
+// and their lines. It is the error Load returns.
+type Errors struct{ List []Error }
+
+// Error is one line an error.
+func (e *Errors) Error() string {
+	lines := make([]string, len(e.List))
+	for i, one := range e.List {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives errors.As each error.
+func (e *Errors) Unwrap() []error {
+	all := make([]error, len(e.List))
+	for i, one := range e.List {
+		all[i] = one
+	}
+	return all
+}
+
+// Add appends errors found outside this package, see Config.ErrorAt.
+func (e *Errors) Add(more ...Error) { e.List = append(e.List, more...) }
+
+// Err is e in order, or nil where nothing is wrong.
+func (e *Errors) Err() error {
+	if len(e.List) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(e.List, func(a, b Error) int {
+		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Line, b.Line))
+	})
+	return e
+}
+
+// layer is how far a source outranks another.
+type layer int
+
+const (
+	byDefault layer = iota
+	byFile
+	byPlainEnv // NATS_URL, MQTT_URL
+	byEnv      // BRIDGE_…
+	byFlag
+)
+
+// origin is where a value was given.
+type origin struct {
+	layer layer
+	name  string
+	line  int
+}
+
+func (o origin) errorAt(path, message string) Error {
+	return Error{Source: o.name, Line: o.line, Path: path, Message: message, layer: o.layer}
+}
+
+// ErrorAt is an error of the value at a dotted path such as topics[1].topic, at the
+// place where it, or else what holds it, was given.
+func (p *provenance) ErrorAt(path, message string) Error {
+	return p.origin(path).errorAt(path, message)
+}
+
+// origin is where path was given, or the closest thing around it.
+func (p *provenance) origin(path string) origin {
+	for at := path; at != ""; {
+		if o, ok := p.origins[at]; ok {
+			return o
+		}
+		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
+	}
+	return origin{}
+}
+
+// given reports whether path itself, or anything below it, was given.
+func (p *provenance) given(path string) bool {
+	if _, ok := p.origins[path]; ok {
+		return true
+	}
+	for known := range p.origins {
+		if strings.HasPrefix(known, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// quote shows a value in an error, cut to a length that fits a line.
+func quote(text string) string {
+	const limit = 64
+	if len(text) > limit {
+		return strconv.Quote(strings.ToValidUTF8(text[:limit], "")) + "…"
+	}
+	return strconv.Quote(text)
+}

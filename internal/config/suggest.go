@@ -1,0 +1,84 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// nearest is the candidate that a typing error away from word, or empty.
+func nearest(word string, candidates []string) string {
+	best, least := "", max(1, len(word)/3)+1
+	for _, c := range candidates {
+		if d := distance(strings.ToLower(word), c); d < least {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// distance is the number of inserted, deleted, replaced or swapped neighbouring
+// bytes between two words (optimal string alignment).
+func distance(a, b string) int {
+	// Words far longer than any key are no typing error, and not worth the
+	// quadratic work.
+	if len(a) > 64 || len(b) > 64 {
+		return max(len(a), len(b))
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// unknownKey is what to say about a key that s does not have: the key it looks
+// like, the place where it belongs, or what there is.
+func (l *loader) unknownKey(s *section, key string) string {
+	if near := nearest(key, s.keys); near != "" {
+		return "unknown key; did you mean " + near + "?"
+	}
+	elsewhere := l.root.find(key)
+	if len(elsewhere) > 0 && len(elsewhere) <= 3 {
+		return "unknown key; did you mean " + orList(elsewhere) + "?"
+	}
+	return "unknown key; known here: " + strings.Join(slices.Sorted(slices.Values(s.keys)), ", ")
+}
+
+// find is the paths at and below s whose last key is key.
+func (s *section) find(key string) []string {
+	var paths []string
+	for _, k := range s.keys {
+		if k == key && s.path != "" {
+			paths = append(paths, join(s.path, k))
+		}
+		if sub, ok := s.sections[k]; ok {
+			paths = append(paths, sub.find(key)...)
+		}
+	}
+	return paths
+}
+
+// orList joins words: a, b or c.
+func orList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

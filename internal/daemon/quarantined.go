@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"mqtt-nats-bridge/internal/quarantine"
+	"mqtt-nats-bridge/jetstream/conn"
+)
+
+// ErrNoQuarantine means that rejected messages are not stored.
+var ErrNoQuarantine = errors.New("rejected messages are not stored (quarantine.store: false)")
+
+// Quarantined returns the newest n messages in quarantine, without payload, the newest
+// first. It needs the permission for $JS.API.STREAM.MSG.GET.<stream>, which the lanes'
+// look-ups need too; nats-server logs each refusal, so after one it does not ask again
+// before the connection is a new one.
+func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, error) {
+	c := b.control
+	switch {
+	case !b.opts.Config.Quarantine.Store:
+		return nil, ErrNoQuarantine
+	case !c.connected():
+		return nil, errors.New("not available: nats is not connected")
+	case c.lookupsRefused():
+		return nil, errors.New("not available: the NATS user of the bridge may not read messages ($JS.API.STREAM.MSG.GET.<stream>)")
+	}
+	name := b.opts.Config.Streams.Quarantine.Name
+	ctx, stop := c.denied.Guard(ctx, func(p *conn.PermissionError) bool {
+		return strings.HasSuffix(p.Subject, ".STREAM.MSG.GET."+name)
+	})
+	defer stop()
+	messages, err := quarantine.Latest(ctx, c.nc, c.api, name, b.plan.Rules, n)
+	var denied *conn.PermissionError
+	if errors.As(context.Cause(ctx), &denied) {
+		return nil, denied
+	}
+	return messages, err
+}
+
+func (c *control) lookupsRefused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lookups.Problem != ""
+}

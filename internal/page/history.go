@@ -1,0 +1,185 @@
+package page
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+const (
+	// tick lies between two samples of a program.
+	tick = 2 * time.Second
+	// slotTicks samples make one point of a chart, and are the time that a rate is of.
+	slotTicks = 5
+	// slots are the points of an hour.
+	slots = int(time.Hour / (tick * slotTicks))
+	// maxSeries bounds a history's memory: 64 series of 360 points take 180 KB.
+	maxSeries = 64
+	// maxRates bounds what has a rate and no chart, like lanes.
+	maxRates = 4096
+)
+
+// Measure is a number that a history follows.
+type Measure struct {
+	// Chart is the title of the chart that it is a line of; empty: only its rate is kept.
+	Chart, Name string
+	Value       float64
+	// Gauge tells a level from a count since the start, of which the rate is shown.
+	Gauge bool
+}
+
+type key struct{ chart, name string }
+
+// sample is the program at one moment.
+type sample struct {
+	at     time.Time
+	values map[key]float64
+}
+
+// line is one series, a ring of slots.
+type line struct {
+	key
+	gauge  bool
+	counts [slots]float32 // of a counter within the slot; of a gauge its highest value
+}
+
+// History keeps the last hour of a program's measures. Safe for concurrent use.
+type History struct {
+	mu     sync.Mutex
+	lines  []*line
+	index  map[key]*line
+	recent []sample // the latest slotTicks+1, oldest first
+	begin  sample   // of the slot in progress
+	peaks  map[key]float64
+	ticks  int
+	took   [slots]float32 // seconds of each slot
+	filled int            // slots, at most slots
+	next   int            // in the rings
+}
+
+// NewHistory returns an empty history.
+func NewHistory() *History {
+	return &History{index: map[key]*line{}, peaks: map[key]float64{}}
+}
+
+// Add takes the measures of one moment. It is called once per tick.
+func (h *History) Add(at time.Time, measures []Measure) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := sample{at, make(map[key]float64, min(len(measures), maxRates))}
+	for _, m := range measures {
+		k := key{m.Chart, m.Name}
+		if len(s.values) < maxRates {
+			s.values[k] = m.Value
+		}
+		if m.Chart == "" {
+			continue
+		}
+		if h.index[k] == nil && len(h.lines) < maxSeries {
+			h.index[k] = &line{key: k, gauge: m.Gauge}
+			h.lines = append(h.lines, h.index[k])
+		}
+		if m.Gauge {
+			h.peaks[k] = max(h.peaks[k], m.Value)
+		}
+	}
+	h.recent = append(h.recent, s)
+	if len(h.recent) > slotTicks+1 {
+		h.recent = append(h.recent[:0], h.recent[1:]...)
+	}
+	if h.begin.values == nil {
+		h.begin = s
+		clear(h.peaks)
+		return
+	}
+	if h.ticks++; h.ticks == slotTicks {
+		h.close(s)
+	}
+}
+
+// close ends the slot in progress with the sample s.
+func (h *History) close(s sample) {
+	for _, l := range h.lines {
+		if l.gauge {
+			l.counts[h.next] = float32(h.peaks[l.key])
+		} else {
+			l.counts[h.next] = float32(max(s.values[l.key]-h.begin.values[l.key], 0))
+		}
+	}
+	h.took[h.next] = float32(s.at.Sub(h.begin.at).Seconds())
+	h.next = (h.next + 1) % slots
+	h.filled = min(h.filled+1, slots)
+	h.begin, h.ticks = s, 0
+	clear(h.peaks)
+}
+
+// Rate is what a counter gained per second in the last ten seconds; NaN where that is not
+// known yet.
+func (h *History) Rate(chart, name string) float64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rate(key{chart, name})
+}
+
+func (h *History) rate(k key) float64 {
+	if len(h.recent) < 2 {
+		return math.NaN()
+	}
+	first, last := h.recent[0], h.recent[len(h.recent)-1]
+	took := last.at.Sub(first.at).Seconds()
+	if took <= 0 {
+		return math.NaN()
+	}
+	return max(last.values[k]-first.values[k], 0) / took
+}
+
+// Charts returns the charts in the order in which their measures came first. A series
+// whose every point is zero is left out where the chart has others.
+func (h *History) Charts() []Chart {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []Chart
+	at := map[string]int{}
+	for _, l := range h.lines {
+		i, ok := at[l.chart]
+		if !ok {
+			i = len(all)
+			at[l.chart] = i
+			unit := "per second"
+			if l.gauge {
+				unit = ""
+			}
+			all = append(all, Chart{
+				Title: l.chart, Unit: unit, Points: slots, StepSeconds: (tick * slotTicks).Seconds(), Series: []Series{},
+			})
+		}
+		all[i].Series = append(all[i].Series, h.series(l))
+	}
+	return all
+}
+
+func (h *History) series(l *line) Series {
+	s := Series{Name: l.name, Values: make(Points, 0, h.filled)}
+	highest, total := 0.0, 0.0
+	for i := range h.filled {
+		slot := (h.next - h.filled + i + slots) % slots
+		value := float64(l.counts[slot])
+		total += value
+		if !l.gauge {
+			value /= max(float64(h.took[slot]), 1)
+		}
+		highest = max(highest, value)
+		s.Values = append(s.Values, value)
+	}
+	if !l.gauge {
+		now := h.rate(l.key)
+		if !math.IsNaN(now) {
+			highest = max(highest, now)
+		}
+		s.Now, s.Highest, s.Total = Rate(now), Rate(highest), Count(uint64(math.Round(total)))
+		return s
+	}
+	now := h.recent[len(h.recent)-1].values[l.key]
+	s.Now, s.Highest = Count(uint64(now)), Count(uint64(max(highest, now)))
+	return s
+}

@@ -1,0 +1,56 @@
+package quarantine
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// ReplayCommand is the command line that replays the messages of m's device that were
+// rejected for the same reason. Names are quoted for a POSIX shell.
+func (m *Message) ReplayCommand() string {
+	command := "mqtt-nats-bridge quarantine replay --reason " + quote(m.Reason)
+	if m.Tenant != "" {
+		command += " --tenant " + quote(m.Tenant)
+	}
+	if m.Device != "" {
+		command += " --device " + quote(m.Device)
+	}
+	return command
+}
+
+// quote makes one argument of what a device may have chosen: plain where that is safe,
+// within apostrophes otherwise, and with escapes where it has control characters, which a
+// terminal that it is pasted to would obey.
+func quote(s string) string {
+	plain, control := s != "", false
+	for _, r := range s {
+		switch {
+		case !unicode.IsPrint(r) || r == unicode.ReplacementChar:
+			control = true
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_./:@%+=-", r):
+		default:
+			plain = false
+		}
+	}
+	switch {
+	case control:
+		var b strings.Builder
+		b.WriteString("$'")
+		for _, c := range []byte(s) {
+			switch {
+			case c == '\'' || c == '\\':
+				b.WriteByte('\\')
+				b.WriteByte(c)
+			case c < ' ' || c >= 0x7f:
+				fmt.Fprintf(&b, `\%03o`, c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return b.String() + "'"
+	case plain && s[0] != '-':
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

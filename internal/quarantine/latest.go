@@ -1,0 +1,92 @@
+package quarantine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// maxHoles bounds how many sequences that are deleted Latest asks for in vain.
+const maxHoles = 50
+
+// Latest returns the newest n messages of a quarantine stream, the newest first, without
+// payload. It asks for one sequence after the other and needs no permission but those for
+// $JS.API.STREAM.INFO and $JS.API.STREAM.MSG.GET, which the bridge has; api is the
+// subjects' prefix.
+func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridge.Rules, n int) ([]Message, error) {
+	var info struct {
+		State natsjs.StreamState `json:"state"`
+	}
+	if err := request(ctx, nc, api+".STREAM.INFO."+stream, nil, &info); err != nil {
+		return nil, err
+	}
+	all, holes := []Message{}, 0
+	for sequence := info.State.LastSeq; sequence >= max(info.State.FirstSeq, 1) && len(all) < n && holes < maxHoles; sequence-- {
+		var answer struct {
+			Message *struct {
+				Subject string    `json:"subject"`
+				Seq     uint64    `json:"seq"`
+				Hdrs    []byte    `json:"hdrs"`
+				Data    []byte    `json:"data"`
+				Time    time.Time `json:"time"`
+			} `json:"message"`
+		}
+		question := map[string]uint64{"seq": sequence}
+		if err := request(ctx, nc, api+".STREAM.MSG.GET."+stream, question, &answer); err != nil {
+			return nil, err
+		}
+		m := answer.Message
+		if m == nil || m.Subject == claimSubject {
+			holes++
+			continue
+		}
+		header, err := nats.DecodeHeadersMsg(m.Hdrs)
+		if err != nil {
+			header = nats.Header{} // somebody published it by hand
+		}
+		read := message(&natsjs.RawStreamMsg{Subject: m.Subject, Sequence: m.Seq, Header: header, Data: m.Data, Time: m.Time}, rules)
+		read.Payload = nil
+		all = append(all, read)
+	}
+	return all, nil
+}
+
+// codeNoMessage is JetStream's error for a sequence that holds nothing.
+const codeNoMessage = 10037
+
+// request asks JetStream's API. The answer stays as it is where there is no such message.
+func request(ctx context.Context, nc *nats.Conn, subject string, question, answer any) error {
+	var data []byte
+	if question != nil {
+		var err error
+		if data, err = json.Marshal(question); err != nil {
+			return err
+		}
+	}
+	reply, err := nc.RequestWithContext(ctx, subject, data)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", subject, err)
+	}
+	var failed struct {
+		Error *natsjs.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &failed); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", subject, err)
+	}
+	if e := failed.Error; e != nil {
+		if e.ErrorCode == codeNoMessage {
+			return nil
+		}
+		return fmt.Errorf("ask %s: %w", subject, e)
+	}
+	if err := json.Unmarshal(reply.Data, answer); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", subject, err)
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package quarantine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+)
+
+// Filter selects messages in quarantine. The zero value selects all.
+type Filter struct {
+	Reasons        []bridge.Reason
+	Tenant, Device string
+	// Since and Until bound when a message was quarantined; zero: no bound.
+	Since, Until time.Time
+}
+
+func (f *Filter) selects(m *Message) bool {
+	return (f.Tenant == "" || f.Tenant == m.Tenant) && (f.Device == "" || f.Device == m.Device) &&
+		(f.Since.IsZero() || !m.Stored.Before(f.Since)) && (f.Until.IsZero() || !m.Stored.After(f.Until))
+}
+
+// Reader reads a quarantine stream and changes nothing in it. The consumers that it reads
+// through are deleted before its methods return; one that could not be deleted is gone
+// after five minutes.
+type Reader struct {
+	JetStream natsjs.JetStream
+	// Stream is the quarantine stream's name.
+	Stream string
+	// Rules find tenant and device of a topic.
+	Rules *bridge.Rules
+}
+
+// ErrNoMessage means that the quarantine has no message of the sequence asked for.
+var ErrNoMessage = errors.New("no such message in quarantine")
+
+func (r *Reader) open(ctx context.Context) (natsjs.Stream, error) {
+	s, err := r.JetStream.Stream(ctx, r.Stream)
+	if err != nil {
+		return nil, fmt.Errorf("look up the quarantine stream %s: %w", r.Stream, err)
+	}
+	return s, nil
+}
+
+// firstWindow is of how many sequences the newest messages are looked for first.
+const firstWindow = 256
+
+// List returns the newest n selected messages, the newest first, without payload. It reads
+// the stream backwards, in windows that grow: the newest of a million cost no more than
+// those of a hundred.
+func (r *Reader) List(ctx context.Context, f Filter, n int) ([]Message, error) {
+	stream, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	state := stream.CachedInfo().State
+	all := []Message{}
+	first := max(state.FirstSeq, 1)
+	for last, window := state.LastSeq, uint64(max(firstWindow, 2*n)); last >= first && state.Msgs > 0; window *= 4 {
+		from := first
+		if last-first >= window {
+			from = last - window + 1
+		}
+		var found []Message
+		older := false
+		err := r.read(ctx, stream, f, from, last, func(m Message) {
+			older = older || m.Stored.Before(f.Since)
+			if f.selects(&m) {
+				found = append(found, m)
+				if len(found) > n {
+					found = slices.Delete(found, 0, 1)
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(found)
+		all = append(all, found[:min(n-len(all), len(found))]...)
+		if len(all) == n || older || from == first {
+			break
+		}
+		last = from - 1
+	}
+	return all, nil
+}
+
+// Each hands over every selected message, the oldest first, without payload.
+func (r *Reader) Each(ctx context.Context, f Filter, take func(Message)) error {
+	stream, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	state := stream.CachedInfo().State
+	if state.Msgs == 0 {
+		return nil
+	}
+	return r.read(ctx, stream, f, 0, state.LastSeq, func(m Message) {
+		if f.selects(&m) {
+			take(m)
+		}
+	})
+}
+
+// read hands over what has the filter's reasons from one sequence to another; from 0: from
+// the filter's Since on.
+func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, from, last uint64, take func(Message)) error {
+	cfg := natsjs.ConsumerConfig{HeadersOnly: true, FilterSubjects: filters(f.Reasons)}
+	switch {
+	case from > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = natsjs.DeliverByStartSequencePolicy, from
+	case !f.Since.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &f.Since
+	}
+	return read(ctx, stream, cfg, last, func(_ context.Context, messages []natsjs.Msg) error {
+		for _, m := range messages {
+			meta, err := m.Metadata()
+			if err != nil {
+				return fmt.Errorf("read a message of the quarantine: %w", err)
+			}
+			if m.Subject() == claimSubject {
+				continue
+			}
+			take(message(&natsjs.RawStreamMsg{
+				Subject: m.Subject(), Sequence: meta.Sequence.Stream, Header: m.Headers(), Time: meta.Timestamp,
+			}, r.Rules))
+		}
+		return nil
+	})
+}
+
+// Get returns one message with its payload. The error wraps [ErrNoMessage] where there is
+// none of that sequence.
+func (r *Reader) Get(ctx context.Context, sequence uint64) (*Message, error) {
+	stream, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := stream.GetMsg(ctx, sequence)
+	if errors.Is(err, natsjs.ErrMsgNotFound) || err == nil && raw.Subject == claimSubject {
+		return nil, fmt.Errorf("%w: sequence %d of %s", ErrNoMessage, sequence, r.Stream)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read message %d of %s: %w", sequence, r.Stream, err)
+	}
+	m := message(raw, r.Rules)
+	return &m, nil
+}

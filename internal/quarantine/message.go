@@ -1,0 +1,66 @@
+package quarantine
+
+import (
+	"strconv"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/jetstream/consume"
+)
+
+// Message is a message in quarantine, for people. What a device sent, it may have chosen
+// to harm who reads it: topic, names, detail and payload are not printable as they are.
+type Message struct {
+	Sequence uint64    `json:"sequence"`
+	Stored   time.Time `json:"stored"` // in quarantine
+	Reason   string    `json:"reason"`
+	// Detail is one sentence about why.
+	Detail string `json:"detail,omitempty"`
+	// Tenant and Device are the topic's; empty where it matches no pattern.
+	Tenant string `json:"tenant,omitempty"`
+	Device string `json:"device,omitempty"`
+	Topic  string `json:"topic,omitempty"`
+	// CN is the name of the certificate that the broker vouched for.
+	CN       string `json:"cn,omitempty"`
+	ID       string `json:"id,omitempty"`
+	Subject  string `json:"subject"`
+	Retained bool   `json:"retained,omitempty"`
+	// ByIngest: it was in its stream, and a worker could not use it.
+	ByIngest bool `json:"by_ingest,omitempty"`
+	// Size is that of the payload as the device sent it, Kept what there is of it.
+	Size int `json:"size"`
+	Kept int `json:"kept"`
+	// At is when the broker received it, where that is known.
+	At time.Time `json:"at,omitzero"`
+	// Payload is nil where only the headers were read.
+	Payload []byte `json:"payload,omitempty"`
+}
+
+// headerKept is how long the payload of a message is that was read without it.
+const headerKept = "Nats-Msg-Size"
+
+// message reads a copy by these rules.
+func message(m *natsjs.RawStreamMsg, rules *bridge.Rules) Message {
+	c := parseRaw(m)
+	judged := rules.Restore(&c.Rejected, len(m.Data))
+	out := Message{
+		Sequence: m.Sequence, Stored: m.Time.UTC(), Reason: c.Reason, Detail: m.Header.Get(bridge.HeaderDetail),
+		Tenant: string(judged.Tenant), Device: string(judged.Device), Topic: string(c.Topic), CN: string(c.CN), ID: c.ID,
+		Subject: m.Subject, Retained: c.Retained, ByIngest: c.worker != nil, Size: c.Size, Kept: len(m.Data), Payload: m.Data,
+	}
+	if out.ByIngest {
+		out.ID = m.Header.Get(consume.HeaderMessageID)
+	}
+	if m.Header.Get(bridge.HeaderTime) != "" {
+		out.At = c.At.UTC()
+	}
+	if kept, err := strconv.Atoi(m.Header.Get(headerKept)); err == nil {
+		out.Kept = kept
+		if m.Header.Get(bridge.HeaderSize) == "" {
+			out.Size = kept
+		}
+	}
+	return out
+}
