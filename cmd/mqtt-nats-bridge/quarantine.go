@@ -17,8 +17,8 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
-	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/quarantine"
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // quarantineCommand is what can be done with rejected messages.
@@ -175,7 +175,7 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
-	d, err := config.ParseDuration(text)
+	d, err := schema.ParseDuration(text)
 	if err != nil || d < 0 {
 		return time.Time{}, fmt.Errorf("%s %s: write how long ago, like 90m, 1h or 7d, or a time like 2026-11-23T12:00:00Z", flag, text)
 	}

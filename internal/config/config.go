@@ -2,24 +2,16 @@
 // and the command line become one checked [Config], or one list of everything
 // that is wrong with them ([Errors]).
 //
-// The struct tags of this file are the single source for keys, defaults,
-// bounds, environment variables and the reference in docs/configuration.md:
-//
-//	yaml      the key; every field has one
-//	default   in the syntax of the file; absent: the zero value
-//	defaults  on a section: key=value pairs that replace its fields' defaults
-//	min, max  inclusive bounds, in the syntax of the file
-//	step      the value must be a multiple of it
-//	enum      the values allowed, separated by |
-//	refuse    value=why pairs, separated by |: values that deserve their own answer
-//	file      "read": names a file that must be readable
-//	doc       the meaning, for the reference
-//
-// The fields of an embedded struct are keys of the struct around it. [Ingest] is
-// the configuration of the second program, read by the same rules.
+// The struct tags of this file are the single source for keys, defaults, bounds, environment
+// variables, the reference in docs/configuration.md and the JSON Schema; package schema says
+// what each means. [Ingest] is the configuration of the second program, read by the same rules.
 package config
 
-import "time"
+import (
+	"time"
+
+	"mqtt-nats-bridge/internal/schema"
+)
 
 // Config is the whole configuration. Load returns it complete: defaults filled
 // in, secrets read from their files, contradictions ruled out.
@@ -27,7 +19,7 @@ type Config struct {
 	MQTT        MQTT          `yaml:"mqtt" doc:"The MQTT broker and the session on it."`
 	Lanes       Lanes         `yaml:"lanes" doc:"How many MQTT sessions share the work."`
 	Lane        Lane          `yaml:"lane" doc:"What each lane does with its deliveries."`
-	Topics      []Topic       `yaml:"topics" doc:"What is bridged: a list of topic patterns, or of the keys below. In the environment separated by commas, or a YAML list in brackets."`
+	Topics      []Topic       `yaml:"topics" default:"tenant/{tenant}/device/{device}/{type},tenant/{tenant}/device/{device}/shadow/reported,tenant/{tenant}/device/{device}/commands/ack" example:"tenant/{tenant}/device/{device}/{type}" doc:"What is bridged: a list of topic patterns, or of the keys below. In the environment separated by commas, or a YAML list in brackets."`
 	Identity    Identity      `yaml:"identity" doc:"How the bridge knows who published."`
 	Limits      Limits        `yaml:"limits" doc:"What a device or a tenant may send."`
 	Retained    Retained      `yaml:"retained" default:"skip" enum:"skip|forward" doc:"What becomes of retained copies sent on subscribe: they are stale, so they are skipped and counted, or forwarded with the header Mqtt-Retained."`
@@ -39,7 +31,7 @@ type Config struct {
 	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Log         Log           `yaml:"log" doc:"What is logged, and how."`
 
-	provenance `yaml:"-" json:"-"`
+	schema.Provenance `yaml:"-" json:"-"`
 }
 
 // MQTT is the broker's side.
@@ -89,7 +81,7 @@ type Lane struct {
 
 // Topic is one pattern of topics and what becomes of its messages.
 type Topic struct {
-	Topic   string      `yaml:"topic" doc:"The pattern; {name} captures one level, {name...} at the end all that are left. {tenant} and {device} are captured or given below."`
+	Topic   string      `yaml:"topic" item:"a pattern" doc:"The pattern; {name} captures one level, {name...} at the end all that are left. {tenant} and {device} are captured or given below."`
 	Tenant  string      `yaml:"tenant" doc:"The tenant of all messages, where the topic has no {tenant}."`
 	Device  string      `yaml:"device" doc:"The device of all messages, where the topic has no {device}. Limits and quarantine bounds of a device then apply to each topic."`
 	Subject string      `yaml:"subject" doc:"A template for the subject, such as telemetry.{tenant}.{device}; empty: the topic's levels as tokens."`
@@ -145,7 +137,7 @@ type Registry struct {
 // CurrentDatabaseURL returns the database of the registry, read from its file again where
 // there is one.
 func (r Registry) CurrentDatabaseURL() (string, error) {
-	return current("identity.registry.database_url_file", r.DatabaseURLFile, r.DatabaseURL)
+	return schema.Current("identity.registry.database_url_file", r.DatabaseURLFile, r.DatabaseURL)
 }
 
 // The kinds of registries.

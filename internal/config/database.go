@@ -6,13 +6,19 @@ import (
 	"io"
 	"net/url"
 	"strings"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // DatabaseURL is where PostgreSQL is. It may hold a password; only Reveal shows
 // it.
 type DatabaseURL struct{ url *url.URL }
 
-func (d *DatabaseURL) parse(text string) error {
+// Kind implements the kind of a key.
+func (d *DatabaseURL) Kind() string { return "database URL" }
+
+// Parse implements the reading of a key.
+func (d *DatabaseURL) Parse(text string) error {
 	u, err := parseDatabaseURL(text)
 	if err != nil {
 		return err
@@ -32,7 +38,7 @@ func parseDatabaseURL(text string) (*url.URL, error) {
 		return nil, bad(errors.New("is not a URL"))
 	}
 	if scheme = strings.ToLower(scheme); scheme != "postgres" && scheme != "postgresql" {
-		return nil, bad(errors.New("has the unknown scheme " + quote(scheme)))
+		return nil, bad(errors.New("has the unknown scheme " + schema.Quote(scheme)))
 	}
 	main, parameters, _ := strings.Cut(rest, "?")
 	if name, _, _ := strings.Cut(parameters, "@"); name != parameters && !strings.Contains(name, "=") {

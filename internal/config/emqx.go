@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // APIURL is the base URL of an HTTP API, without a path.
@@ -14,7 +16,11 @@ var apiRules = urlRules{
 	schemes: []string{"http", "https"},
 }
 
-func (a *APIURL) parse(text string) error {
+// Kind implements the kind of a key.
+func (a *APIURL) Kind() string { return "HTTP URL" }
+
+// Parse implements the reading of a key.
+func (a *APIURL) Parse(text string) error {
 	if text == "" {
 		*a = APIURL{}
 		return nil
@@ -42,34 +48,34 @@ func (a APIURL) MarshalText() ([]byte, error) { return []byte(a.base), nil }
 // CurrentSecret returns the secret of the API key, read from its file again where
 // there is one.
 func (e EMQX) CurrentSecret() (string, error) {
-	return current("mqtt.emqx.secret_file", e.SecretFile, e.Secret)
+	return schema.Current("mqtt.emqx.secret_file", e.SecretFile, e.Secret)
 }
 
 // ClientTLS returns the TLS configuration for the API, its CA read again.
 func (e EMQX) ClientTLS() (*tls.Config, error) { return TLS{CA: e.CA}.Client() }
 
 // emqxRules checks that the API's keys are complete, or absent.
-func (l *loader) emqxRules() {
+func (l *rules) emqxRules() {
 	const api, key, secret, file, ca = "mqtt.emqx.api", "mqtt.emqx.key", "mqtt.emqx.secret", "mqtt.emqx.secret_file", "mqtt.emqx.ca"
 	e := &l.c.MQTT.EMQX
-	if !l.sound(api, key, secret, file, ca) {
+	if !l.Valid(api, key, secret, file, ca) {
 		return
 	}
 	if e.API.IsZero() {
 		if e.Key != "" || !e.Secret.IsZero() || e.CA != "" {
-			l.contradiction("is given without mqtt.emqx.api; give the URL of EMQX's API too, or drop this", key, file, secret, ca)
+			l.Conflict("is given without mqtt.emqx.api; give the URL of EMQX's API too, or drop this", key, file, secret, ca)
 		}
 		return
 	}
 	switch {
 	case e.Key == "" || e.Secret.IsZero():
-		l.contradiction("is given without an API key; give mqtt.emqx.key and mqtt.emqx.secret_file too", api)
+		l.Conflict("is given without an API key; give mqtt.emqx.key and mqtt.emqx.secret_file too", api)
 	case strings.Contains(e.Key, ":"): // HTTP basic authentication ends the user there
-		l.contradiction(quote(e.Key)+" contains a colon; give the key alone, and the secret in mqtt.emqx.secret_file", key)
+		l.Conflict(schema.Quote(e.Key)+" contains a colon; give the key alone, and the secret in mqtt.emqx.secret_file", key)
 	}
 	if e.CA != "" {
 		if !strings.HasPrefix(e.API.base, "https://") {
-			l.contradiction("contradicts mqtt.emqx.api, which is plain text; write https:// there, or drop this", ca)
+			l.Conflict("contradicts mqtt.emqx.api, which is plain text; write https:// there, or drop this", ca)
 			return
 		}
 		l.certificates("mqtt.emqx", TLS{CA: e.CA})

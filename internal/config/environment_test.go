@@ -2,35 +2,36 @@ package config
 
 import (
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
+
+	"mqtt-nats-bridge/internal/schema"
 
 	"github.com/stretchr/testify/require"
 )
 
 // other is a value for each kind of key that differs from every default.
-func other(t *testing.T, l *leaf, files map[string]string) string {
+func other(t *testing.T, l *schema.Leaf, files map[string]string) string {
 	t.Helper()
-	if enum := l.tag.Get("enum"); enum != "" {
+	if enum := l.Tag.Get("enum"); enum != "" {
 		for value := range strings.SplitSeq(enum, "|") {
-			if value != l.def {
+			if value != l.Default {
 				return value
 			}
 		}
-		return l.def // only one value in this version
+		return l.Default // only one value in this version
 	}
-	switch l.kind() {
+	switch l.Kind() {
 	case "file":
-		if name, ok := files[l.path[strings.LastIndex(l.path, ".")+1:]]; ok {
+		if name, ok := files[l.Path[strings.LastIndex(l.Path, ".")+1:]]; ok {
 			return name
 		}
 		return files["secret"]
 	case "duration":
 		switch {
-		case l.tag.Get("max") == "1s":
+		case l.Tag.Get("max") == "1s":
 			return "1s"
-		case l.tag.Get("min") == "1m":
+		case l.Tag.Get("min") == "1m":
 			return "2m"
 		}
 		return "4s"
@@ -43,14 +44,14 @@ func other(t *testing.T, l *leaf, files map[string]string) string {
 	case "database URL":
 		return "postgres://other@db:999/other"
 	case "URLs":
-		if l.path == "mqtt.url" {
+		if l.Path == "mqtt.url" {
 			return "mqtt://other:999,mqtt://third:999"
 		}
 		return "nats://other:999"
 	case "list":
 		return "a/{tenant}/{device}"
 	case "size":
-		if l.tag.Get("min") == "16MiB" {
+		if l.Tag.Get("min") == "16MiB" {
 			return "32MiB"
 		}
 		return "128KiB" // within every other bound
@@ -71,31 +72,28 @@ func TestEveryKeyIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 		"secret": write(t, "secret", "s3cret\n"),
 	}
 	names := map[string]string{}
-	schemaOf(reflect.ValueOf(&Config{}).Elem(), "", nil).walk(func(l *leaf) {
-		name := EnvName(l.path)
-		require.Empty(t, names[name], "%s and %s share a variable", l.path, names[name])
-		names[name] = l.path
-		require.False(t, serviceVariable(name), "%s would be taken for a Kubernetes service's", name)
+	schema.Of(&Config{}).Walk(func(l *schema.Leaf) {
+		name := BridgeProgram().Variable(l.Path)
+		require.Empty(t, names[name], "%s and %s share a variable", l.Path, names[name])
+		names[name] = l.Path
 		value := other(t, l, files)
 		for source, s := range map[string]Sources{
 			name:        {Env: []string{name + "=" + value}},
-			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.path, Value: value}}},
+			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.Path, Value: value}}},
 		} {
 			c := &Config{}
-			ld := newLoader(c)
-			ld.defaults()
-			ld.environment(s.Env)
-			ld.flags(s.Flags)
-			require.NoError(t, ld.errs.Err(), l.path)
-			got := ld.leaves[l.path]
-			require.Equal(t, source, c.origin(l.path).name)
+			ld := schema.NewLoader(BridgeProgram(), c, &c.Provenance)
+			ld.Read(s.sources())
+			require.NoError(t, ld.Err(), l.Path)
+			got := schema.Of(c).All()[l.Path]
+			require.Equal(t, source, c.ErrorAt(l.Path, "").Source)
 			switch {
-			case got.isList():
+			case got.IsList():
 				require.Equal(t, value, c.Topics[0].Topic)
-			case got.kind() == "secret":
-				require.Equal(t, value, got.value.Interface().(Secret).Reveal())
+			case got.Kind() == "secret":
+				require.Equal(t, value, got.Value.Interface().(Secret).Reveal())
 			default:
-				require.Equal(t, value, got.show(), l.path)
+				require.Equal(t, value, got.Show(), l.Path)
 			}
 		}
 	})
@@ -104,31 +102,31 @@ func TestEveryKeyIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 
 func TestTagsAreConsistent(t *testing.T) {
 	t.Parallel()
-	root := schemaOf(reflect.ValueOf(&Config{}).Elem(), "", nil)
-	all := root.all()
-	check := func(l *leaf) {
-		require.NotEmpty(t, l.tag.Get("doc"), l.path)
+	root := schema.Of(&Config{})
+	all := root.All()
+	check := func(l *schema.Leaf) {
+		require.NotEmpty(t, l.Tag.Get("doc"), l.Path)
 		for _, bound := range []string{"min", "max", "step"} {
-			if text := l.tag.Get(bound); text != "" {
-				require.NotPanics(t, func() { l.bound(text) }, "%s of %s", bound, l.path)
+			if text := l.Tag.Get(bound); text != "" {
+				require.NotPanics(t, func() { l.Bound(text) }, "%s of %s", bound, l.Path)
 			}
 		}
-		if l.kind() == "secret" {
-			require.Contains(t, all, l.path+"_file", "every secret can come from a file")
+		if l.Kind() == "secret" {
+			require.Contains(t, all, l.Path+"_file", "every secret can come from a file")
 		}
-		if strings.HasSuffix(l.path, "_file") {
-			require.Equal(t, "read", l.tag.Get("file"), l.path)
+		if strings.HasSuffix(l.Path, "_file") {
+			require.Equal(t, "read", l.Tag.Get("file"), l.Path)
 		}
-		if l.def != "" {
-			require.NoError(t, l.set(l.def), l.path)
+		if l.Default != "" {
+			require.NoError(t, l.Set(l.Default), l.Path)
 		}
 	}
-	root.walk(check)
-	schemaOf(reflect.ValueOf(&Topic{}).Elem(), "topics[]", nil).walk(check)
+	root.Walk(check)
+	schema.Of(&[]Topic{{}}[0]).Walk(check)
 
-	root = schemaOf(reflect.ValueOf(&Ingest{}).Elem(), "", nil)
-	all = root.all()
-	root.walk(check)
+	root = schema.Of(&Ingest{})
+	all = root.All()
+	root.Walk(check)
 }
 
 func TestEmptyVariableIsAbsentUnlessTextIsMeant(t *testing.T) {

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // canary is a password that nothing may show.
@@ -82,7 +83,7 @@ func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	environ := make([]string, 0, len(leaves))
 	plain := true
 	for path, text := range leaves {
-		environ = append(environ, EnvName(path)+"="+text)
+		environ = append(environ, BridgeProgram().Variable(path)+"="+text)
 		plain = plain && utf8.ValidString(text)
 	}
 	requireSame(t, want, loadText(t, name, nil, environ))
@@ -113,27 +114,27 @@ func loadText(t testing.TB, name string, file []byte, environ []string) *Config 
 }
 
 // text is a leaf's value in the syntax of the file, secrets in clear.
-func text(l *leaf) string {
-	switch v := l.value.Interface().(type) {
+func text(l *schema.Leaf) string {
+	switch v := l.Value.Interface().(type) {
 	case Secret:
 		return v.Reveal()
 	case Servers:
 		return v.Join()
 	}
-	return l.show()
+	return l.Show()
 }
 
-func walk(c *Config, visit func(*leaf)) { schemaOf(reflect.ValueOf(c).Elem(), "", nil).walk(visit) }
+func walk(c *Config, visit func(*schema.Leaf)) { schema.Of(c).Walk(visit) }
 
 // values is every value by its path.
 func values(c *Config) map[string]string {
 	all := map[string]string{}
-	walk(c, func(l *leaf) {
-		if l.isList() {
-			all[l.path] = fmt.Sprintf("%q", c.Topics)
+	walk(c, func(l *schema.Leaf) {
+		if l.IsList() {
+			all[l.Path] = fmt.Sprintf("%q", c.Topics)
 			return
 		}
-		all[l.path] = text(l)
+		all[l.Path] = text(l)
 	})
 	return all
 }
@@ -141,18 +142,18 @@ func values(c *Config) map[string]string {
 // written is what a file has to say to make c of the defaults.
 func written(c, standard *Config) map[string]string {
 	usual, all := values(standard), map[string]string{}
-	walk(c, func(l *leaf) {
-		switch _, isSecret := l.value.Interface().(Secret); {
-		case l.isList():
+	walk(c, func(l *schema.Leaf) {
+		switch _, isSecret := l.Value.Interface().(Secret); {
+		case l.IsList():
 			var topics []string
 			for _, topic := range c.Topics {
 				topics = append(topics, fmt.Sprintf("{topic: %+q, subject: %+q, format: %s, stream: %s}",
 					topic.Topic, topic.Subject, topic.Format, topic.Stream))
 			}
-			all[l.path] = "[" + strings.Join(topics, ", ") + "]"
-		case isSecret && values(c)[l.path+"_file"] != "": // it came from there
-		case c.given(l.path) || !l.value.IsZero() && text(l) != usual[l.path]:
-			all[l.path] = text(l)
+			all[l.Path] = "[" + strings.Join(topics, ", ") + "]"
+		case isSecret && values(c)[l.Path+"_file"] != "": // it came from there
+		case c.Given(l.Path) || !l.Value.IsZero() && text(l) != usual[l.Path]:
+			all[l.Path] = text(l)
 		}
 	})
 	return all
@@ -162,19 +163,19 @@ func written(c, standard *Config) map[string]string {
 func asFile(c *Config, leaves map[string]string) []byte {
 	var file strings.Builder
 	open := ""
-	walk(c, func(l *leaf) {
-		text, ok := leaves[l.path]
+	walk(c, func(l *schema.Leaf) {
+		text, ok := leaves[l.Path]
 		if !ok {
 			return
 		}
-		keys := strings.Split(l.path, ".")
+		keys := strings.Split(l.Path, ".")
 		for i, key := range keys[:len(keys)-1] {
 			if section := strings.Join(keys[:i+1], ".") + "."; !strings.HasPrefix(open, section) {
 				fmt.Fprintf(&file, "%s%s:\n", strings.Repeat("  ", i), key)
 			}
 		}
-		open = l.path
-		if !l.isList() {
+		open = l.Path
+		if !l.IsList() {
 			text = strconv.QuoteToASCII(text)
 		}
 		fmt.Fprintf(&file, "%s%s: %s\n", strings.Repeat("  ", len(keys)-1), keys[len(keys)-1], text)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write golden files and docs/configuration.md")
+var update = flag.Bool("update", false, "write golden files and the docs")
 
 // golden compares got with a file, or writes it with -update.
 func golden(t *testing.T, name, got string) {

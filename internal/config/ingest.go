@@ -2,9 +2,10 @@ package config
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // Ingest is the configuration of ingest, the program that writes the streams into
@@ -22,7 +23,7 @@ type Ingest struct {
 	Admin         IngestAdmin     `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Log           Log             `yaml:"log" doc:"What is logged, and how."`
 
-	provenance `yaml:"-" json:"-"`
+	schema.Provenance `yaml:"-" json:"-"`
 }
 
 // Database is where the tables are.
@@ -83,32 +84,32 @@ const (
 // check adds errors as [Sources].Check does.
 func LoadIngest(s Sources, check func(*Ingest) []Error) (*Ingest, error) {
 	c := &Ingest{}
-	l := loaderOf(ingestProgram(), c, &c.provenance)
-	l.read(s)
+	l := &rules{Loader: schema.NewLoader(IngestProgram(), c, &c.Provenance)}
+	l.Read(s.sources())
 	l.certificates("nats.tls", c.NATS.TLS.TLS)
 	l.accountRules(&c.NATS)
 	l.adminRules(c.Admin.Listen, "127.0.0.1:9465")
 	l.databaseRules(c)
 	l.intakeRules(c)
 	if check != nil {
-		l.further(check(c))
+		l.Add(check(c)...)
 	}
-	if err := l.errs.Err(); err != nil {
+	if err := l.Err(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (l *loader) databaseRules(c *Ingest) {
-	if !l.sound("database.url", "database.password", "database.password_file") {
+func (l *rules) databaseRules(c *Ingest) {
+	if !l.Valid("database.url", "database.password", "database.password_file") {
 		return
 	}
 	if c.Database.URL.hasPassword() && !c.Database.Password.IsZero() {
-		l.contradiction("gives a password, and so does database.url; keep one of the two", "database.password_file", "database.password")
+		l.Conflict("gives a password, and so does database.url; keep one of the two", "database.password_file", "database.password")
 	}
 }
 
-func (l *loader) intakeRules(c *Ingest) {
+func (l *rules) intakeRules(c *Ingest) {
 	streams := map[string]string{}
 	for _, in := range []struct {
 		path string
@@ -119,27 +120,26 @@ func (l *loader) intakeRules(c *Ingest) {
 			continue
 		}
 		for path, name := range map[string]string{stream: in.Stream, consumer: in.Consumer} {
-			if l.sound(path) && (name == "" || len(name) > 255 || strings.ContainsAny(name, ". \t*>/\\")) {
-				l.contradiction(quote(name)+` does not serve as a name; write one without . * > / \ or spaces`, path)
+			if l.Valid(path) && (name == "" || len(name) > 255 || strings.ContainsAny(name, ". \t*>/\\")) {
+				l.Conflict(schema.Quote(name)+` does not serve as a name; write one without . * > / \ or spaces`, path)
 			}
 		}
 		key := in.Stream + "/" + in.Consumer
 		if other, twice := streams[key]; twice {
-			l.contradiction(fmt.Sprintf("%s is the consumer of %s too; give each its own", quote(in.Consumer), other), consumer, stream)
+			l.Conflict(fmt.Sprintf("%s is the consumer of %s too; give each its own", schema.Quote(in.Consumer), other), consumer, stream)
 		}
 		streams[key] = in.path
 	}
 	if len(streams) == 0 {
-		l.contradiction("is empty, and so are all other streams: there is nothing to do; name one", "telemetry.stream", "shadow.stream", "commands.stream")
+		l.Conflict("is empty, and so are all other streams: there is nothing to do; name one", "telemetry.stream", "shadow.stream", "commands.stream")
 	}
 }
 
 // Redacted is as [Config.Redacted].
-func (c *Ingest) Redacted() string {
-	var b strings.Builder
-	schemaOf(reflect.ValueOf(c).Elem(), "", nil).walk(func(l *leaf) { c.line(&b, l) })
-	return b.String()
-}
+func (c *Ingest) Redacted() string { return schema.Lines(c.Settings()) }
+
+// Settings is as [Config.Settings].
+func (c *Ingest) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
 
 // String is Redacted.
 func (c *Ingest) String() string { return c.Redacted() }

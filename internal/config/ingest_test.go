@@ -2,9 +2,10 @@ package config
 
 import (
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
+
+	"mqtt-nats-bridge/internal/schema"
 
 	"github.com/stretchr/testify/require"
 )
@@ -39,27 +40,24 @@ func TestEveryKeyOfIngestIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 		"secret": write(t, "secret", "s3cret\n"),
 	}
 	n := 0
-	schemaOf(reflect.ValueOf(&Ingest{}).Elem(), "", nil).walk(func(l *leaf) {
+	schema.Of(&Ingest{}).Walk(func(l *schema.Leaf) {
 		n++
-		name := ingestProgram().variable(l.path)
+		name := IngestProgram().Variable(l.Path)
 		require.True(t, strings.HasPrefix(name, "INGEST_"))
-		require.False(t, serviceVariable(name), "%s would be taken for a Kubernetes service's", name)
 		value := other(t, l, files)
 		for source, s := range map[string]Sources{
 			name:        {Env: []string{name + "=" + value}},
-			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.path, Value: value}}},
+			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.Path, Value: value}}},
 		} {
 			c := &Ingest{}
-			ld := loaderOf(ingestProgram(), c, &c.provenance)
-			ld.defaults()
-			ld.environment(s.Env)
-			ld.flags(s.Flags)
-			require.NoError(t, ld.errs.Err(), l.path)
-			require.Equal(t, source, c.origin(l.path).name)
-			if got := ld.leaves[l.path]; got.kind() == "secret" {
-				require.Equal(t, value, got.value.Interface().(Secret).Reveal())
+			ld := schema.NewLoader(IngestProgram(), c, &c.Provenance)
+			ld.Read(s.sources())
+			require.NoError(t, ld.Err(), l.Path)
+			require.Equal(t, source, c.ErrorAt(l.Path, "").Source)
+			if got := schema.Of(c).All()[l.Path]; got.Kind() == "secret" {
+				require.Equal(t, value, got.Value.Interface().(Secret).Reveal())
 			} else {
-				require.Equal(t, value, got.show(), l.path)
+				require.Equal(t, value, got.Show(), l.Path)
 			}
 		}
 	})

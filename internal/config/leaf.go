@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // LeafServers are listeners for leaf nodes, without credentials.
@@ -17,7 +19,11 @@ var leafURLRules = urlRules{
 	schemes: []string{"nats-leaf", "nats", "tls", "ws", "wss"}, paths: []string{"ws", "wss"},
 }
 
-func (s *LeafServers) parse(text string) error {
+// Kind implements the kind of a key.
+func (s *LeafServers) Kind() string { return "URLs" }
+
+// Parse implements the reading of a key.
+func (s *LeafServers) Parse(text string) error {
 	var parsed LeafServers
 	if err := parsed.parseList(text, &leafURLRules); err != nil {
 		return err
@@ -36,47 +42,47 @@ func (s *LeafServers) parse(text string) error {
 
 // leafRules hold for nats.mode leaf, and keep its keys out of the other mode:
 // a user who writes them believes that something is stored here.
-func (l *loader) leafRules() {
+func (l *rules) leafRules() {
 	leaf := l.c.NATS.Leaf
-	if !l.sound("nats.mode") {
+	if !l.Valid("nats.mode") {
 		return
 	}
 	if l.c.NATS.Mode != LeafMode {
-		if l.c.given("nats.leaf") {
-			l.contradiction("is for nats.mode: leaf, and the mode is client; write nats.mode: leaf, or drop this", l.leafPaths()...)
+		if l.Given("nats.leaf") {
+			l.Conflict("is for nats.mode: leaf, and the mode is client; write nats.mode: leaf, or drop this", l.leafPaths()...)
 		}
 		return
 	}
 	needs := func(given bool, path, what string) {
-		if !given && l.sound(path) {
-			l.errorAt(l.c.origin("nats.mode"), path, "is missing, and nats.mode is leaf; "+what)
+		if !given && l.Valid(path) {
+			l.ErrorAt("nats.mode", path, "is missing, and nats.mode is leaf; "+what)
 		}
 	}
 	needs(!leaf.URL.IsZero(), "nats.leaf.url", "write the hub's listener for leaf nodes, like nats-leaf://hub:7422")
 	needs(leaf.Domain != "", "nats.leaf.domain", "write a name for this site, like site-a, that no other bridge has")
 	needs(leaf.StoreDir != "", "nats.leaf.store_dir", "name a directory for what the hub has not stored yet")
-	if l.sound("nats.leaf.domain") && leaf.Domain != "" && !validDomain(leaf.Domain) {
-		l.contradiction(quote(leaf.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
+	if l.Valid("nats.leaf.domain") && leaf.Domain != "" && !validDomain(leaf.Domain) {
+		l.Conflict(schema.Quote(leaf.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
 	}
-	if info, err := os.Stat(leaf.StoreDir); leaf.StoreDir != "" && l.sound("nats.leaf.store_dir") && err == nil && !info.IsDir() {
-		l.contradiction(quote(leaf.StoreDir)+" is not a directory; name one, it is made where it is missing", "nats.leaf.store_dir")
+	if info, err := os.Stat(leaf.StoreDir); leaf.StoreDir != "" && l.Valid("nats.leaf.store_dir") && err == nil && !info.IsDir() {
+		l.Conflict(schema.Quote(leaf.StoreDir)+" is not a directory; name one, it is made where it is missing", "nats.leaf.store_dir")
 	}
-	if l.sound("nats.leaf.store_dir", "state_dir") && leaf.StoreDir != "" && leaf.StoreDir == l.c.StateDir {
-		l.contradiction("is state_dir too; give the store a directory of its own", "nats.leaf.store_dir")
+	if l.Valid("nats.leaf.store_dir", "state_dir") && leaf.StoreDir != "" && leaf.StoreDir == l.c.StateDir {
+		l.Conflict("is state_dir too; give the store a directory of its own", "nats.leaf.store_dir")
 	}
-	if l.sound("limits.payload", "nats.leaf.max_payload") && l.c.Limits.Payload > leaf.MaxPayload {
-		l.contradiction(fmt.Sprintf("%s is below limits.payload (%s), and no such message could be stored; raise it, with the hub's max_payload, or lower the payload", leaf.MaxPayload, l.c.Limits.Payload), "nats.leaf.max_payload", "limits.payload")
+	if l.Valid("limits.payload", "nats.leaf.max_payload") && l.c.Limits.Payload > leaf.MaxPayload {
+		l.Conflict(fmt.Sprintf("%s is below limits.payload (%s), and no such message could be stored; raise it, with the hub's max_payload, or lower the payload", leaf.MaxPayload, l.c.Limits.Payload), "nats.leaf.max_payload", "limits.payload")
 	}
 	for i, t := range l.c.Topics {
-		if path := fmt.Sprintf("topics[%d].stream", i); t.Stream == NoStream && l.sound(path) {
-			l.contradiction("is none, and with nats.mode: leaf nothing here would store it; write telemetry, shadow or commands", path)
+		if path := fmt.Sprintf("topics[%d].stream", i); t.Stream == NoStream && l.Valid(path) {
+			l.Conflict("is none, and with nats.mode: leaf nothing here would store it; write telemetry, shadow or commands", path)
 		}
 	}
 }
 
-func (l *loader) leafPaths() []string {
+func (l *rules) leafPaths() []string {
 	var paths []string
-	for _, p := range l.paths() {
+	for _, p := range l.Paths() {
 		if strings.HasPrefix(p, "nats.leaf.") {
 			paths = append(paths, p)
 		}

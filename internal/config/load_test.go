@@ -3,10 +3,11 @@ package config
 import (
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"mqtt-nats-bridge/internal/schema"
 
 	"github.com/stretchr/testify/require"
 )
@@ -69,8 +70,8 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	require.Equal(t, RateLimit{}, c.Limits.Tenant)
 	require.Equal(t, "nats://127.0.0.1:4222", c.NATS.URL.Join())
 	require.Equal(t, 3*time.Second, c.NATS.AckTimeout)
-	require.Equal(t, Stream{Name: "QUARANTINE", MaxAge: 7 * day, MaxBytes: 1 << 30, MaxPerSubject: 1000}, c.Streams.Quarantine)
-	require.Equal(t, Stream{Name: "TELEMETRY", MaxAge: day, MaxBytes: 10 << 30}, c.Streams.Telemetry)
+	require.Equal(t, Stream{Name: "QUARANTINE", MaxAge: 7 * 24 * time.Hour, MaxBytes: 1 << 30, MaxPerSubject: 1000}, c.Streams.Quarantine)
+	require.Equal(t, Stream{Name: "TELEMETRY", MaxAge: 24 * time.Hour, MaxBytes: 10 << 30}, c.Streams.Telemetry)
 	require.True(t, c.Quarantine.Store)
 	require.Equal(t, defaultTopics(), c.Topics)
 }
@@ -119,7 +120,7 @@ func TestFullExampleLoadsAndNamesEveryKey(t *testing.T) {
 	require.Equal(t, defaultTopics(), c.Topics)
 	require.Empty(t, c.Warnings())
 
-	for path := range schemaOf(reflect.ValueOf(&Config{}).Elem(), "", nil).all() {
+	for path := range schema.Of(&Config{}).All() {
 		key := path[strings.LastIndex(path, ".")+1:]
 		require.Regexp(t, `[\s{,]`+key+`:`, string(example), path)
 	}
@@ -256,5 +257,14 @@ func TestTopicShapes(t *testing.T) {
 	} {
 		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", yaml)})
 		require.Contains(t, got[0], "bridge.yaml:1: "+want, yaml)
+	}
+}
+
+// defaultTopics are the topics of a configuration that gives none.
+func defaultTopics() []Topic {
+	return []Topic{
+		{Topic: "tenant/{tenant}/device/{device}/{type}", Format: Raw, Stream: Telemetry},
+		{Topic: "tenant/{tenant}/device/{device}/shadow/reported", Format: Raw, Stream: Shadow},
+		{Topic: "tenant/{tenant}/device/{device}/commands/ack", Format: Raw, Stream: Commands},
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // maxOverride bounds the value of an override, in bytes.
@@ -28,21 +29,21 @@ func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 	var values map[string]json.RawMessage
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	if err := decoder.Decode(&values); err != nil || values == nil {
-		return limit, fmt.Errorf("%s is not a JSON object; write it like {\"rate\": 50, \"burst\": 200}", quote(string(data)))
+		return limit, fmt.Errorf("%s is not a JSON object; write it like {\"rate\": 50, \"burst\": 200}", schema.Quote(string(data)))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return limit, errors.New("holds more than one JSON object; write it like {\"rate\": 50, \"burst\": 200}")
 	}
-	schema := schemaOf(reflect.ValueOf(&limit).Elem(), "", nil)
+	keys := schema.Of(&limit)
 	for key := range values {
-		if !slices.Contains(schema.keys, key) {
-			return RateLimit{}, fmt.Errorf("%s is not known; write rate and burst", quote(key))
+		if !slices.Contains(keys.Keys, key) {
+			return RateLimit{}, fmt.Errorf("%s is not known; write rate and burst", schema.Quote(key))
 		}
 	}
 	if _, ok := values["rate"]; !ok {
 		return limit, errors.New("has no rate; write it like {\"rate\": 50, \"burst\": 200}, 0 for no limit")
 	}
-	for _, key := range schema.keys {
+	for _, key := range keys.Keys {
 		raw, ok := values[key]
 		if !ok {
 			continue
@@ -53,12 +54,12 @@ func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 				return RateLimit{}, fmt.Errorf("%s: %w", key, err)
 			}
 		}
-		if err := schema.leaves[key].set(text); err != nil {
+		if err := keys.Leaves[key].Set(text); err != nil {
 			return RateLimit{}, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	if refill := limit.refill().Round(time.Second); refill > idle {
-		return RateLimit{}, fmt.Errorf("takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", formatDuration(refill), formatDuration(idle))
+		return RateLimit{}, fmt.Errorf("takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", schema.FormatDuration(refill), schema.FormatDuration(idle))
 	}
 	return limit, nil
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 const hexDigits = "0123456789abcdef"
@@ -18,13 +20,16 @@ type Partitions struct {
 	Auto bool
 }
 
-// parse reads auto, or digits and ranges separated by commas: 0-f, a, 0-3,8-b.
-func (p *Partitions) parse(text string) error {
+// Kind implements the kind of a key.
+func (p *Partitions) Kind() string { return "partitions" }
+
+// Parse reads auto, or digits and ranges separated by commas: 0-f, a, 0-3,8-b.
+func (p *Partitions) Parse(text string) error {
 	if text == auto {
 		*p = Partitions{List: strings.Split(hexDigits, ""), Auto: true}
 		return nil
 	}
-	bad := fmt.Errorf("%s is not a list of partitions; write hex digits like 0-f, 0-7, a or 0-3,8-b, or auto", quote(text))
+	bad := fmt.Errorf("%s is not a list of partitions; write hex digits like 0-f, 0-7, a or 0-3,8-b, or auto", schema.Quote(text))
 	var taken [len(hexDigits)]bool
 	for part := range strings.SplitSeq(strings.ToLower(text), ",") {
 		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
@@ -39,11 +44,11 @@ func (p *Partitions) parse(text string) error {
 			return bad
 		}
 		if from > to {
-			return fmt.Errorf("%s runs backward; write %s-%s", quote(part), last, first)
+			return fmt.Errorf("%s runs backward; write %s-%s", schema.Quote(part), last, first)
 		}
 		for i := from; i <= to; i++ {
 			if taken[i] {
-				return fmt.Errorf("%s names partition %c twice; each can have one lane", quote(text), hexDigits[i])
+				return fmt.Errorf("%s names partition %c twice; each can have one lane", schema.Quote(text), hexDigits[i])
 			}
 			taken[i] = true
 		}

@@ -6,11 +6,9 @@ import (
 	"net/http"
 	"strings"
 
+	"mqtt-nats-bridge/internal/schema"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
-
-// maxPEM bounds certificates, keys, credentials and secrets, in bytes.
-const maxPEM = 1 << 20
 
 // Given reports whether any of the block was given.
 func (t TLS) Given() bool { return t != TLS{} }
@@ -41,7 +39,7 @@ func (m MQTT) TLSConfig() (*tls.Config, error) {
 // CurrentHeaders returns the headers of the WebSocket handshake, read again from their file
 // where there is one.
 func (m MQTT) CurrentHeaders() (http.Header, error) {
-	text, err := current("mqtt.headers_file", m.HeadersFile, m.Headers)
+	text, err := schema.Current("mqtt.headers_file", m.HeadersFile, m.Headers)
 	if err != nil {
 		return nil, err
 	}
@@ -71,5 +69,5 @@ func validHeader(r rune) bool {
 // CurrentPassword returns the password at the broker, read from its file again where there
 // is one.
 func (m MQTT) CurrentPassword() (string, error) {
-	return current("mqtt.password_file", m.PasswordFile, m.Password)
+	return schema.Current("mqtt.password_file", m.PasswordFile, m.Password)
 }

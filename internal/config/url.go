@@ -16,7 +16,11 @@ var brokerRules = urlRules{
 	schemes: []string{"mqtt", "tcp", "mqtts", "ssl", "tls", "ws", "wss"}, paths: []string{"ws", "wss"},
 }
 
-func (b *Brokers) parse(text string) error {
+// Kind implements the kind of a key.
+func (b *Brokers) Kind() string { return "URLs" }
+
+// Parse implements the reading of a key.
+func (b *Brokers) Parse(text string) error {
 	var parsed Brokers
 	if err := parsed.parseList(text, &brokerRules); err != nil {
 		return err
@@ -116,7 +120,7 @@ func (b BrokerURL) MarshalText() ([]byte, error) { return []byte(b.String()), ni
 // and password is refused: other users of the machine see a command line.
 func ParseBrokerURL(text string) (BrokerURL, error) {
 	var b Brokers
-	if err := b.parse(text); err != nil {
+	if err := b.Parse(text); err != nil {
 		return BrokerURL{}, err
 	}
 	switch {
@@ -138,7 +142,11 @@ var natsRules = urlRules{
 	paths: []string{"ws", "wss"},
 }
 
-func (s *Servers) parse(text string) error {
+// Kind implements the kind of a key.
+func (s *Servers) Kind() string { return "URLs" }
+
+// Parse implements the reading of a key.
+func (s *Servers) Parse(text string) error {
 	var parsed Servers
 	if err := parsed.parseList(text, &natsRules); err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // urlRules say what the URLs of a key may be.
@@ -23,6 +25,9 @@ type urlRules struct {
 // urlList is a list of URLs, separated by commas or a list of the file. They may hold
 // credentials; only join with [url.URL.String] shows them.
 type urlList struct{ urls []*url.URL }
+
+// Joined marks texts separated by commas, which may be a list in the file.
+func (l *urlList) Joined() {}
 
 func (l *urlList) parseList(text string, rules *urlRules) error {
 	var parsed urlList
@@ -60,7 +65,7 @@ func (r *urlRules) parse(part, text string) (*url.URL, error) {
 		if strings.ContainsAny(scheme, "@/: ") {
 			return nil, bad("is not a URL")
 		}
-		return nil, bad("has the unknown scheme %s", quote(scheme))
+		return nil, bad("has the unknown scheme %s", schema.Quote(scheme))
 	}
 	if err := checkAuthority(rest); err != nil {
 		return nil, bad("%v", err)
@@ -154,7 +159,7 @@ func quoteURL(text string) string {
 			return "the URL (not shown, it may hold a password)"
 		}
 	}
-	return quote(text)
+	return schema.Quote(text)
 }
 
 // join is the URLs separated by commas.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/schema"
+
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
@@ -13,12 +15,12 @@ func TestSizes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Bytes{"0": 0, "65536": 65536, "10B": 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "1 MiB": 1 << 20, "10GiB": 10 << 30, "2TiB": 2 << 40} {
 		var b Bytes
-		require.NoError(t, b.parse(text), text)
+		require.NoError(t, b.Parse(text), text)
 		require.Equal(t, want, b, text)
 	}
 	for _, text := range []string{"", "KiB", "-1", "+1", "1.5MiB", "1MB", "1kib", "1_000", "9223372036854775808", "9000000TiB", "x"} {
 		var b Bytes
-		require.Error(t, b.parse(text), text)
+		require.Error(t, b.Parse(text), text)
 	}
 }
 
@@ -26,12 +28,12 @@ func TestRates(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Rate{"0": 0, "10": 10, "0.5": 0.5, "10/s": 10, "30/m": 0.5, "3600/h": 1, "1/h": 1.0 / 3600, "1e3": 1000} {
 		var r Rate
-		require.NoError(t, r.parse(text), text)
+		require.NoError(t, r.Parse(text), text)
 		require.InDelta(t, float64(want), float64(r), 1e-12, text)
 	}
 	for _, text := range []string{"", "/s", "-1", "NaN", "Inf", "1/d", "1/", "0x1p4", "1_0", "fast", "1e999", "0.5/h", "1/s/s"} {
 		var r Rate
-		require.Error(t, r.parse(text), text)
+		require.Error(t, r.Parse(text), text)
 	}
 }
 
@@ -45,13 +47,13 @@ func TestBurstLeftOutIsTwiceTheRate(t *testing.T) {
 
 func TestDurations(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]time.Duration{"0": 0, "0s": 0, "500ms": 500 * time.Millisecond, "2m": 2 * time.Minute, "7d": 7 * day, "1d12h": 36 * time.Hour, "-1s": -time.Second} {
-		d, err := parseDuration(text)
+	for text, want := range map[string]time.Duration{"0": 0, "0s": 0, "500ms": 500 * time.Millisecond, "2m": 2 * time.Minute, "7d": 7 * 24 * time.Hour, "1d12h": 36 * time.Hour, "-1s": -time.Second} {
+		d, err := schema.ParseDuration(text)
 		require.NoError(t, err, text)
 		require.Equal(t, want, d, text)
 	}
 	for _, text := range []string{"", "30", "abc", "d", "-1d", "1d-1h", "1.5d", "200000d", "106750d2400h", "1 s", "99999999h"} {
-		_, err := parseDuration(text)
+		_, err := schema.ParseDuration(text)
 		require.Error(t, err, text)
 	}
 }
@@ -61,17 +63,17 @@ func TestPrintedValuesReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := Bytes(rapid.Int64Min(0).Draw(t, "bytes"))
 		var b2 Bytes
-		require.NoError(t, b2.parse(b.String()))
+		require.NoError(t, b2.Parse(b.String()))
 		require.Equal(t, b, b2)
 
 		d := time.Duration(rapid.Int64Min(0).Draw(t, "duration"))
-		d2, err := parseDuration(formatDuration(d))
+		d2, err := schema.ParseDuration(schema.FormatDuration(d))
 		require.NoError(t, err)
 		require.Equal(t, d, d2)
 
 		r := Rate(rapid.Float64Range(leastRate, 1e6).Draw(t, "rate"))
 		var r2 Rate
-		require.NoError(t, r2.parse(r.String()))
+		require.NoError(t, r2.Parse(r.String()))
 		require.Equal(t, r, r2)
 
 		mask := rapid.IntRange(1, 1<<16-1).Draw(t, "partitions")
@@ -81,7 +83,7 @@ func TestPrintedValuesReadBack(t *testing.T) {
 				p.List = append(p.List, hexDigits[i:i+1])
 			}
 		}
-		require.NoError(t, p2.parse(p.String()))
+		require.NoError(t, p2.Parse(p.String()))
 		require.Equal(t, p, p2)
 	})
 }
@@ -90,11 +92,11 @@ func TestPartitions(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"0-f": "0123456789abcdef", "0-7": "01234567", "a": "a", "0-3,8-b": "012389ab", "8-b, 0": "089ab", "A-C": "abc", "3-3": "3"} {
 		var p Partitions
-		require.NoError(t, p.parse(text), text)
+		require.NoError(t, p.Parse(text), text)
 		require.Equal(t, want, strings.Join(p.List, ""), text)
 	}
 	var all Partitions
-	require.NoError(t, all.parse("auto"))
+	require.NoError(t, all.Parse("auto"))
 	require.True(t, all.Auto)
 	require.Equal(t, "0123456789abcdef", strings.Join(all.List, ""))
 	require.Equal(t, "auto", all.String())
@@ -110,7 +112,7 @@ func TestPartitions(t *testing.T) {
 		"Auto":  "is not a list of partitions",
 	} {
 		var p Partitions
-		require.ErrorContains(t, p.parse(text), want, text)
+		require.ErrorContains(t, p.Parse(text), want, text)
 	}
 }
 
@@ -137,7 +139,7 @@ func TestBrokerURLs(t *testing.T) {
 		"mqtts://a,wss://b/mqtt":  "mqtts://a:8883,wss://b:443/mqtt",
 	} {
 		var u Brokers
-		require.NoError(t, u.parse(text), text)
+		require.NoError(t, u.Parse(text), text)
 		require.Equal(t, want, u.String(), text)
 	}
 	for text, want := range map[string]string{
@@ -160,16 +162,16 @@ func TestBrokerURLs(t *testing.T) {
 		"mqtt://a,":                 "names no server between two commas",
 	} {
 		var u Brokers
-		require.ErrorContains(t, u.parse(text), want, text)
+		require.ErrorContains(t, u.Parse(text), want, text)
 	}
 }
 
 func TestNATSServers(t *testing.T) {
 	t.Parallel()
 	var s Servers
-	require.NoError(t, s.parse("nats://a:4222, tls://b,c:4333"))
+	require.NoError(t, s.Parse("nats://a:4222, tls://b,c:4333"))
 	require.Equal(t, "nats://a:4222,tls://b,nats://c:4333", s.Join())
-	require.NoError(t, s.parse("ws://a/path,wss://b"))
+	require.NoError(t, s.Parse("ws://a/path,wss://b"))
 	for text, want := range map[string]string{
 		"":                 "names no host",
 		"nats://a,":        "names no server",
@@ -183,18 +185,8 @@ func TestNATSServers(t *testing.T) {
 		"nats://u:hun,a@h": "not shown",
 	} {
 		var s Servers
-		require.ErrorContains(t, s.parse(text), want, text)
+		require.ErrorContains(t, s.Parse(text), want, text)
 	}
-}
-
-func TestSuggestionsAreTypingErrorsOnly(t *testing.T) {
-	t.Parallel()
-	keys := []string{"keepalive", "url", "share", "manage"}
-	for word, want := range map[string]string{"keepaliv": "keepalive", "KeepAlive": "keepalive", "ulr": "url", "mange": "manage", "colour": "", "x": "", strings.Repeat("u", 1000): ""} {
-		require.Equal(t, want, nearest(word, keys), word)
-	}
-	require.Equal(t, 1, distance("ab", "ba"))
-	require.Equal(t, 3, distance("", "abc"))
 }
 
 // TestOddURLs: what is spelled wrong is refused with the right spelling, and no part of a
@@ -232,8 +224,8 @@ func TestOddURLs(t *testing.T) {
 		"SCHEME://user:hun,ter2@h":    "",
 	} {
 		for scheme, parse := range map[string]func(string) error{
-			"mqtt": new(Brokers).parse, "nats": new(Servers).parse, "nats-leaf": new(LeafServers).parse,
-			"http": new(APIURL).parse, "postgres": new(DatabaseURL).parse,
+			"mqtt": new(Brokers).Parse, "nats": new(Servers).Parse, "nats-leaf": new(LeafServers).Parse,
+			"http": new(APIURL).Parse, "postgres": new(DatabaseURL).Parse,
 		} {
 			if scheme == "postgres" && (text == "SCHEME:///h" || text == "SCHEME://") {
 				continue // a socket
@@ -269,7 +261,7 @@ func TestDatabaseURLs(t *testing.T) {
 		"postgres://ingest@db:5432/telemetry?sslmode=verify-full", "postgresql://u:p%40ss@a:1,b:2/db?target_session_attrs=read-write",
 		"postgres:///db?host=/run/postgresql&user=a@b", "postgres://db/x?password=a@b",
 	} {
-		require.NoError(t, new(DatabaseURL).parse(text), text)
+		require.NoError(t, new(DatabaseURL).Parse(text), text)
 	}
 	file := write(t, "bridge.yaml", "identity: {registry: {kind: postgres, database_url: 'postgres://user:p@hunter2#1@host/db'}}")
 	got := errorsOf(t, Sources{File: file})

@@ -7,33 +7,21 @@ import "time"
 // the next leader overtook (measured).
 const orderTimeout = 3 * time.Second
 
-// Warnings are what is allowed and has a price, each a line like an error's, for
-// the log at start.
-func (p *provenance) Warnings() []string {
-	lines := make([]string, len(p.warnings))
-	for i, w := range p.warnings {
-		lines[i] = w.Error()
-	}
-	return lines
-}
-
-func (l *loader) warn() {
-	c := l.c
-	add := func(path, message string) { c.warnings = append(c.warnings, c.ErrorAt(path, message)) }
+func (c *Config) warn() {
 	if c.NATS.AckTimeout > orderTimeout && !c.Strict() && c.NATS.Mode != LeafMode {
-		add("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
+		c.Warn("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
 	}
 	if c.Lanes.Partitions.Auto && c.StateDir != "" {
-		add("state_dir", "is not used with lanes.partitions auto: a partition's journal would go stale while another replica holds it, and the broker's ids need none")
+		c.Warn("state_dir", "is not used with lanes.partitions auto: a partition's journal would go stale while another replica holds it, and the broker's ids need none")
 	}
 	if c.Lanes.Partitions.Auto && c.Limits.Tenant.Rate > 0 {
-		add("limits.tenant", "is counted by each replica for itself: a tenant with devices in the partitions of several may send as often as all of these allow together")
+		c.Warn("limits.tenant", "is counted by each replica for itself: a tenant with devices in the partitions of several may send as often as all of these allow together")
 	}
 	if c.Identity.Mode != IdentityOff {
 		return
 	}
-	add("identity.mode", "off: the broker's ACL alone decides who may publish as which device; no CN is checked and messages carry no Bridge-Cn")
+	c.Warn("identity.mode", "off: the broker's ACL alone decides who may publish as which device; no CN is checked and messages carry no Bridge-Cn")
 	if c.StateDir == "" {
-		add("state_dir", "empty: message ids of plain topics are kept in memory, and a crash of the bridge may duplicate what was in flight")
+		c.Warn("state_dir", "empty: message ids of plain topics are kept in memory, and a crash of the bridge may duplicate what was in flight")
 	}
 }

@@ -57,7 +57,7 @@ func (o *overrides) table() map[string]bridge.Override {
 }
 
 // Put implements [kv.Reader].
-func (o *overrides) Put(key string, value []byte) {
+func (o *overrides) Put(key string, value []byte, _ uint64) {
 	override, err := plan.ParseOverrideKey(key)
 	if err == nil {
 		var limit config.RateLimit
@@ -83,7 +83,7 @@ func (o *overrides) set(key string, override bridge.Override) {
 }
 
 // Delete implements [kv.Reader].
-func (o *overrides) Delete(key string) {
+func (o *overrides) Delete(key string, _ uint64) {
 	o.refusals.Accept(key)
 	if _, ok := o.table()[key]; ok {
 		delete(o.table(), key)

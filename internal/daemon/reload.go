@@ -9,6 +9,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // reloads is what came of reading the configuration again.
@@ -32,8 +33,8 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	r := &b.reloads
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, path := range config.Differences(r.running, c) {
-		isLive := slices.Contains(c.Reread(r.running), path) || slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
+	for _, path := range schema.Differences(r.running, c) {
+		isLive := slices.Contains(schema.Reread(c, r.running), path) || slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
 		if isLive {
 			changed = append(changed, path)
 		} else {
@@ -48,7 +49,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	if o := b.live.overrides; o != nil {
 		o.idle.Store(int64(c.Limits.Idle))
 	}
-	r.running = config.With(r.running, c, changed...)
+	r.running = schema.With(r.running, c, changed...)
 	r.at, r.restart = time.Now(), restart
 	return changed, restart, nil
 }

@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // database is the connections of all writers, and what is wrong with them.
@@ -63,7 +64,7 @@ const wrongFor = 15 * time.Minute
 func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if d.PasswordFile != "" {
 		var err error
-		if d.Password, err = config.ReadSecret(d.PasswordFile); err != nil {
+		if d.Password, err = schema.ReadSecret(d.PasswordFile); err != nil {
 			return nil, fmt.Errorf("password_file: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // reloads is the configuration that is in force.
@@ -19,17 +20,14 @@ type reloads struct {
 func (i *Ingest) Reload(c *config.Ingest) (changed, restart []string) {
 	i.reloads.mu.Lock()
 	defer i.reloads.mu.Unlock()
-	live := append(c.NATS.Reread(i.reloads.running.NATS), "log.level")
-	if c.Database.PasswordFile != "" && c.Database.PasswordFile == i.reloads.running.Database.PasswordFile {
-		live = append(live, "database.password")
-	}
-	for _, path := range config.Differences(i.reloads.running, c) {
+	live := append(schema.Reread(c, i.reloads.running), "log.level")
+	for _, path := range schema.Differences(i.reloads.running, c) {
 		if slices.Contains(live, path) {
 			changed = append(changed, path)
 		} else {
 			restart = append(restart, path)
 		}
 	}
-	i.reloads.running = config.With(i.reloads.running, c, changed...)
+	i.reloads.running = schema.With(i.reloads.running, c, changed...)
 	return changed, restart
 }

@@ -74,6 +74,7 @@ func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
 		"jetstream/consume":  {paho: noMQTT, natsd: noServer},
 		"jetstream/embedded": {paho: noMQTT},
 		"jetstream/leaf":     {paho: noMQTT},
+		"internal/schema":    {module: "the engine knows neither configuration"},
 		"cmd/ingest": {
 			paho: "ingest knows nothing of MQTT",
 		},

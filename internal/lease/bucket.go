@@ -1,16 +1,16 @@
 package lease
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
 // BucketOptions describe a bucket. All but Create are required.
@@ -30,9 +30,6 @@ type BucketOptions struct {
 type Bucket struct {
 	opts BucketOptions
 	kv   natsjs.KeyValue
-
-	stop context.CancelFunc // nil: nothing is watched
-	wait sync.WaitGroup
 }
 
 // NewBucket returns a bucket that is looked for when it is opened.
@@ -45,43 +42,32 @@ const maxBytes = 1 << 20
 var errDisconnected = errors.New("NATS is not connected")
 
 // Open implements [Store].
-func (b *Bucket) Open(ctx context.Context) (Opened, error) {
-	b.Close()
+func (b *Bucket) Open(ctx context.Context) (time.Duration, error) {
 	if !b.opts.NATS.IsConnected() {
-		return Opened{}, errDisconnected
+		return 0, errDisconnected
 	}
-	kv, ttl, err := b.find(ctx)
+	bucket, ttl, err := b.find(ctx)
 	if err != nil {
-		return Opened{}, err
+		return 0, err
 	}
-	// The watch lives as long as the context it was begun with.
-	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	late := context.AfterFunc(ctx, stop)
-	watch, err := kv.Watch(life, b.opts.Stem+".>")
-	if !late() || err != nil {
-		stop()
-		return Opened{}, fmt.Errorf("watch the bucket %s: %w", b.opts.Name, cmp.Or(err, context.Cause(ctx)))
-	}
-	entries := make(chan Entry)
-	b.kv, b.stop = kv, stop
-	b.wait.Go(func() { b.forward(life, watch, entries) })
-	return Opened{TTL: ttl, Entries: entries}, nil
+	b.kv = bucket
+	return ttl, nil
 }
 
 func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, error) {
-	kv, err := b.opts.JS.KeyValue(ctx, b.opts.Name)
+	bucket, err := b.opts.JS.KeyValue(ctx, b.opts.Name)
 	if errors.Is(err, natsjs.ErrBucketNotFound) {
-		kv, err = b.create(ctx)
+		bucket, err = b.create(ctx)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("open the bucket %s: %w", b.opts.Name, err)
 	}
-	status, err := kv.Status(ctx)
+	status, err := bucket.Status(ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the settings of bucket %s: %w", b.opts.Name, err)
 	}
 	ttl := status.TTL()
-	return kv, ttl, CheckTTL(b.opts.Name, ttl)
+	return bucket, ttl, CheckTTL(b.opts.Name, ttl)
 }
 
 // CheckTTL: a lease that never expires would keep its partition after its holder
@@ -98,55 +84,59 @@ func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 	if !b.opts.Create {
 		return nil, fmt.Errorf("it does not exist, and streams.manage is not create: nats kv add %s --ttl %v --replicas %d --storage file", b.opts.Name, b.opts.TTL, b.opts.Replicas)
 	}
-	kv, err := b.opts.JS.CreateKeyValue(ctx, natsjs.KeyValueConfig{
+	bucket, err := b.opts.JS.CreateKeyValue(ctx, natsjs.KeyValueConfig{
 		Bucket: b.opts.Name, Description: "which replica of mqtt-nats-bridge holds which partition",
 		TTL: b.opts.TTL, Replicas: b.opts.Replicas, Storage: natsjs.FileStorage, MaxBytes: maxBytes,
 	})
 	if errors.Is(err, natsjs.ErrBucketExists) { // another replica's, of other settings
 		return b.opts.JS.KeyValue(ctx, b.opts.Name)
 	}
-	return kv, err
+	return bucket, err
 }
 
-// forward passes the watch on until Close.
-func (b *Bucket) forward(life context.Context, watch natsjs.KeyWatcher, entries chan<- Entry) {
-	defer func() {
-		// nats.go waits for somebody to take what it has.
-		for range watch.Updates() {
-		}
-	}()
-	for {
-		select {
-		case e, ok := <-watch.Updates():
-			if !ok {
-				close(entries)
-				return
-			}
-			out := Entry{Listed: true}
-			if e != nil {
-				out = b.entry(e)
-			}
-			select {
-			case entries <- out:
-			case <-life.Done():
-				return
-			}
-		case <-life.Done():
-			return
-		}
+// Follow implements [Store]. All keys of the bucket are followed, those of other fleets
+// too: only then does it show whether all that was written has arrived.
+func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
+	return kv.NewBucket(kv.Options{
+		Conn: b.opts.NATS, JetStream: b.opts.JS, Name: b.opts.Name,
+		Reader: &reader{ctx: ctx, prefix: b.opts.Stem + ".", entries: entries},
+		Probe:  min(2*time.Second, b.opts.TTL/4),
+	}).Follow(ctx)
+}
+
+// reader passes on the keys of a fleet.
+type reader struct {
+	ctx     context.Context // of the Follow that it serves
+	prefix  string
+	entries chan<- Entry
+	listed  bool
+}
+
+func (r *reader) send(e Entry) {
+	select {
+	case r.entries <- e:
+	case <-r.ctx.Done():
 	}
 }
 
-func (b *Bucket) entry(e natsjs.KeyValueEntry) Entry {
-	return Entry{Key: strings.TrimPrefix(e.Key(), b.opts.Stem+"."), Value: e.Value(), Revision: e.Revision()}
+// Begin implements [kv.Reader].
+func (r *reader) Begin() {}
+
+// Put implements [kv.Reader].
+func (r *reader) Put(key string, value []byte, revision uint64) {
+	if key, ok := strings.CutPrefix(key, r.prefix); ok {
+		r.send(Entry{Key: key, Value: value, Revision: revision})
+	}
 }
 
-// Close implements [Store].
-func (b *Bucket) Close() {
-	if b.stop != nil {
-		b.stop()
-		b.stop = nil
-		b.wait.Wait()
+// Delete implements [kv.Reader].
+func (r *reader) Delete(key string, revision uint64) { r.Put(key, nil, revision) }
+
+// Done implements [kv.Reader].
+func (r *reader) Done() {
+	if !r.listed {
+		r.listed = true
+		r.send(Entry{Listed: true})
 	}
 }
 
@@ -182,5 +172,5 @@ func (b *Bucket) Read(ctx context.Context, key string) (Entry, error) {
 	case err != nil:
 		return Entry{}, err
 	}
-	return b.entry(e), nil
+	return Entry{Key: key, Value: e.Value(), Revision: e.Revision()}, nil
 }

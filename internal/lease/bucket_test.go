@@ -35,11 +35,24 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
+func follow(t *testing.T, b *Bucket) <-chan Entry {
+	ctx, cancel := context.WithCancel(context.Background())
+	entries, ended := make(chan Entry), make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = b.Follow(ctx, entries)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return entries
+}
+
 func next(t *testing.T, entries <-chan Entry) Entry {
 	t.Helper()
 	select {
-	case e, ok := <-entries:
-		require.True(t, ok, "the watch ended")
+	case e := <-entries:
 		return e
 	case <-time.After(patience):
 		require.Fail(t, "nothing came")
@@ -56,42 +69,41 @@ func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
 	require.ErrorContains(t, err, "nats kv add LANES --ttl 2s", "streams.manage is not create")
 	o.Create = true
 	a := NewBucket(o)
-	t.Cleanup(a.Close)
-	opened, err := a.Open(within(t))
+	lifetime, err := a.Open(within(t))
 	require.NoError(t, err)
-	require.Equal(t, ttl, opened.TTL)
-	require.True(t, next(t, opened.Entries).Listed, "nothing was there")
+	require.Equal(t, ttl, lifetime)
+	entries := follow(t, a)
+	require.True(t, next(t, entries).Listed, "nothing was there")
 
 	_, err = a.Read(within(t), "p3")
 	require.ErrorIs(t, err, ErrAbsent)
 	first, err := a.Write(within(t), "p3", []byte("one"), 0)
 	require.NoError(t, err)
-	require.Equal(t, Entry{Key: "p3", Value: []byte("one"), Revision: first}, next(t, opened.Entries))
+	require.Equal(t, Entry{Key: "p3", Value: []byte("one"), Revision: first}, next(t, entries))
 	_, err = a.Write(within(t), "p3", []byte("two"), 0)
 	require.ErrorIs(t, err, ErrChanged, "it is there already")
 	second, err := a.Write(within(t), "p3", []byte("two"), first)
 	require.NoError(t, err)
 	_, err = a.Write(within(t), "p3", []byte("three"), first)
 	require.ErrorIs(t, err, ErrChanged)
-	next(t, opened.Entries)
+	next(t, entries)
 
 	// Another fleet in the same bucket, with a TTL of its own mind.
 	o.Stem, o.TTL = "other", time.Minute
 	b := NewBucket(o)
-	t.Cleanup(b.Close)
-	theirs, err := b.Open(within(t))
+	lifetime, err = b.Open(within(t))
 	require.NoError(t, err)
-	require.Equal(t, ttl, theirs.TTL, "the bucket's")
-	require.True(t, next(t, theirs.Entries).Listed, "nothing of the other fleet")
+	require.Equal(t, ttl, lifetime, "the bucket's")
+	theirs := follow(t, b)
+	require.True(t, next(t, theirs).Listed, "nothing of the other fleet")
 	_, err = b.Put(within(t), "replica.x", []byte("{}"))
 	require.NoError(t, err)
-	require.Equal(t, "replica.x", next(t, theirs.Entries).Key)
+	require.Equal(t, "replica.x", next(t, theirs).Key)
 
-	// What is there comes first when it is opened again.
-	opened, err = a.Open(within(t))
-	require.NoError(t, err)
-	require.Equal(t, Entry{Key: "p3", Value: []byte("two"), Revision: second}, next(t, opened.Entries))
-	require.True(t, next(t, opened.Entries).Listed)
+	// What is there comes first when it is followed again.
+	entries = follow(t, a)
+	require.Equal(t, Entry{Key: "p3", Value: []byte("two"), Revision: second}, next(t, entries))
+	require.True(t, next(t, entries).Listed)
 
 	written := time.Now()
 	_, err = a.Write(within(t), "p3", []byte("three"), second)

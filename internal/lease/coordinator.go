@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
 // Lanes are what leases are for. Its methods are called by the coordinator; ProbeBroker, Close
@@ -64,14 +66,13 @@ type Coordinator struct {
 	ttl               time.Duration
 	view              *view
 	entries           <-chan Entry // nil: the store is not open
+	stopFollowing     context.CancelFunc
 	openAt            time.Time
 	renewAt           time.Time
 	retryAt           time.Time     // when to try again to take what ought to have expired
 	confirmed         time.Duration // when all leases were last confirmed or found lost, since base
 	contact           time.Time     // the latest answer of the store
 	graceUntil        time.Time     // until then nothing is taken that its holder has not left
-	pendingWrite      uint64        // a revision that the watch must show
-	pendingSince      time.Time     // when it was written
 	leases            map[string]*Lease
 	lapsed            map[string]bool // lapsed here: nobody else can have been connected
 	idle              map[string]time.Time
@@ -149,7 +150,6 @@ func (c *Coordinator) Stop(ctx context.Context) (abandoned int) {
 
 func (c *Coordinator) run(ctx context.Context) {
 	defer close(c.done)
-	defer c.opts.Store.Close()
 	if c.opts.Admitted != nil {
 		select {
 		case <-c.opts.Admitted:
@@ -170,8 +170,8 @@ func (c *Coordinator) run(ctx context.Context) {
 		timer.Reset(time.Until(c.next(time.Now())))
 		select {
 		case <-timer.C:
-		case e, ok := <-c.entries:
-			c.observe(e, ok)
+		case e := <-c.entries:
+			c.observe(e)
 		case a := <-c.requests:
 			c.grant(ctx, a)
 		case e := <-c.closed:
@@ -196,7 +196,12 @@ func (c *Coordinator) pass(ctx context.Context, now time.Time) {
 	if c.entries != nil && !now.Before(c.renewAt) && c.renewAll(ctx) {
 		c.confirmed = time.Since(c.base)
 	}
-	if c.entries != nil && !c.view.listing || c.leaving {
+	listed := c.entries != nil && !c.view.listing
+	if listed && c.problem != "" {
+		c.problem = ""
+		c.opts.Log.Info().Str("replica", c.opts.Replica.ID).Dur("ttl_ms", c.ttl).Msg("the leases are in reach")
+	}
+	if listed || c.leaving {
 		c.rebalance(ctx, time.Now())
 		c.probe(ctx, time.Now())
 	}
@@ -263,7 +268,7 @@ func (c *Coordinator) open(ctx context.Context) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	opened, err := c.opts.Store.Open(bounded)
+	ttl, err := c.opts.Store.Open(bounded)
 	if err != nil {
 		c.failed(err)
 		return
@@ -273,10 +278,11 @@ func (c *Coordinator) open(ctx context.Context) {
 	if first {
 		c.alive.Store(int64(now.Sub(c.base)))
 	}
-	c.ttl = opened.TTL
-	c.limit.Store(int64(opened.TTL))
-	c.entries, c.view = opened.Entries, newView(opened.TTL)
-	c.renewAt, c.pendingWrite = now, 0
+	c.ttl = ttl
+	c.limit.Store(int64(ttl))
+	c.view = newView(ttl)
+	c.follow(ctx)
+	c.renewAt = now
 	// The others' leases may have expired while nobody could renew them, or be gone
 	// with the bucket. The first replica back must not take everything.
 	c.graceUntil = now.Add(c.ttl)
@@ -284,6 +290,28 @@ func (c *Coordinator) open(ctx context.Context) {
 		c.graceUntil = now.Add(c.ttl / settles)
 	}
 	c.contact = now
+}
+
+// follow begins to look at the store; what it shows comes in entries.
+func (c *Coordinator) follow(ctx context.Context) {
+	entries := make(chan Entry, 64) // what comes together is taken in together
+	ctx, c.stopFollowing = context.WithCancel(ctx)
+	c.entries = entries
+	c.wait.Go(func() {
+		err := c.opts.Store.Follow(ctx, entries)
+		select {
+		case entries <- Entry{Ended: err}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// unfollow ends that.
+func (c *Coordinator) unfollow() {
+	if c.entries != nil {
+		c.stopFollowing()
+		c.entries = nil
+	}
 }
 
 // failed: the store did not do what it was asked. Everything held stays: the broker
@@ -297,25 +325,25 @@ func (c *Coordinator) failed(err error) {
 		c.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Int("partitions", len(c.leases)).
 			Msg("the leases cannot be reached: what this replica leases it keeps, unless the broker gives a connection to another")
 	}
-	c.opts.Store.Close()
-	c.entries = nil
+	c.unfollow()
 	c.openAt = time.Now().Add(min(reopen, max(c.ttl/10, 100*time.Millisecond)))
 }
 
-// observe takes in what the watch shows.
-func (c *Coordinator) observe(e Entry, ok bool) {
-	if !ok {
-		c.failed(errors.New("the watch of the leases ended"))
-		return
-	}
-	c.view.apply(e, time.Now())
+// observe takes in what the follower of the store shows.
+func (c *Coordinator) observe(e Entry) {
 	for more := true; more; {
+		switch {
+		case errors.Is(e.Ended, kv.ErrReadAgain):
+			c.unfollow()
+			c.openAt = time.Now()
+			return
+		case e.Ended != nil:
+			c.failed(fmt.Errorf("follow the leases: %w", e.Ended))
+			return
+		}
+		c.view.apply(e, time.Now())
 		select {
-		case e, ok := <-c.entries:
-			if ok {
-				c.view.apply(e, time.Now())
-			}
-			more = ok // closed: the next round meets it
+		case e = <-c.entries:
 		default:
 			more = false
 		}
@@ -340,23 +368,15 @@ func (c *Coordinator) renewAll(ctx context.Context) bool {
 	c.renewAt = time.Now().Add(c.ttl / renewals)
 	ctx, cancel := context.WithDeadline(ctx, c.renewAt)
 	defer cancel()
-	silent := c.pendingWrite > c.view.latest
-	if silent && time.Since(c.pendingSince) > c.ttl/2 {
-		c.failed(errors.New("the watch of the leases is silent"))
-		return false
-	}
 	me := c.opts.Replica
 	me.Leaving, me.Connected, me.Standby = c.leaving, c.connected(), c.standby
 	// First: it expires first, too, so that nobody gives a dead replica a share.
-	revision, err := c.store(ctx, func(ctx context.Context) (uint64, error) {
+	_, err := c.store(ctx, func(ctx context.Context) (uint64, error) {
 		return c.opts.Store.Put(ctx, replicaKey+me.ID, encode(me))
 	})
 	if err != nil {
 		c.failed(fmt.Errorf("say that this replica is there: %w", err))
 		return false
-	}
-	if !silent {
-		c.pendingWrite, c.pendingSince = revision, time.Now()
 	}
 	for _, p := range c.opts.Partitions {
 		l := c.leases[p]
@@ -372,10 +392,6 @@ func (c *Coordinator) renewAll(ctx context.Context) bool {
 				return false
 			}
 		}
-	}
-	if c.problem != "" {
-		c.problem = ""
-		c.opts.Log.Info().Str("replica", me.ID).Dur("ttl_ms", c.ttl).Msg("the leases are in reach")
 	}
 	return true
 }

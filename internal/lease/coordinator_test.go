@@ -15,6 +15,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
 const ttl = 10 * time.Second
@@ -42,6 +44,7 @@ type link struct {
 	silent  bool          // requests get no answer
 	mute    int           // so many answers to Write get lost
 	entries chan Entry
+	end     chan error // a Follow returns it
 }
 
 var errCut = errors.New("cut off")
@@ -50,7 +53,7 @@ func newMemory() *memory {
 	return &memory{keys: map[string]entryAt{}, links: map[*link]struct{}{}}
 }
 
-func (m *memory) link() *link { return &link{m: m} }
+func (m *memory) link() *link { return &link{m: m, end: make(chan error)} }
 
 func (m *memory) live(key string) (Entry, bool) {
 	e, ok := m.keys[key]
@@ -68,31 +71,51 @@ func (l *link) unanswered(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (l *link) Open(ctx context.Context) (Opened, error) {
-	l.Close()
+func (l *link) Open(ctx context.Context) (time.Duration, error) {
 	if err := l.unanswered(ctx); err != nil {
-		return Opened{}, err
+		return 0, err
 	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	if l.cut {
-		return Opened{}, errCut
+		return 0, errCut
 	}
-	l.entries = make(chan Entry, 10_000) // never full: a test writes less
-	for _, key := range slices.Sorted(maps.Keys(l.m.keys)) {
-		if e, ok := l.m.live(key); ok {
-			l.entries <- e
-		}
-	}
-	l.entries <- Entry{Listed: true}
-	l.m.links[l] = struct{}{}
-	return Opened{TTL: cmp.Or(l.m.says, ttl), Entries: l.entries}, nil
+	return cmp.Or(l.m.says, ttl), nil
 }
 
-func (l *link) Close() {
+func (l *link) Follow(ctx context.Context, entries chan<- Entry) error {
+	mine := make(chan Entry, 10_000) // never full: a test writes less
 	l.m.mu.Lock()
-	defer l.m.mu.Unlock()
-	delete(l.m.links, l)
+	for _, key := range slices.Sorted(maps.Keys(l.m.keys)) {
+		if e, ok := l.m.live(key); ok {
+			mine <- e
+		}
+	}
+	mine <- Entry{Listed: true}
+	l.entries = mine
+	l.m.links[l] = struct{}{}
+	l.m.mu.Unlock()
+	defer func() {
+		l.m.mu.Lock()
+		defer l.m.mu.Unlock()
+		if l.entries == mine {
+			delete(l.m.links, l)
+		}
+	}()
+	for {
+		select {
+		case e := <-mine:
+			select {
+			case entries <- e:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case err := <-l.end:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (l *link) setCut(cut bool) {
@@ -568,6 +591,28 @@ func TestAStoreThatDoesNotAnswerHoldsUpNoLane(t *testing.T) {
 		w.memory.mu.Unlock()
 		w.everything(a)
 		w.stop(a)
+	})
+}
+
+func TestFollowingTheStoreGoesOnAfterItEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.join()
+		w.everything(a)
+		a.link.end <- kv.ErrReadAgain
+		synctest.Wait()
+		require.Empty(t, a.Status().Problem, "it is read again, and that is all")
+		a.link.end <- errCut
+		synctest.Wait()
+		require.Contains(t, a.Status().Problem, errCut.Error())
+		time.Sleep(reopen)
+		synctest.Wait()
+		require.Empty(t, a.Status().Problem)
+		b := w.join() // which the new Follow shows
+		w.everything(a, b)
+		require.Zero(t, a.Status().Lost)
+		w.stop(a, b)
 	})
 }
 

@@ -58,11 +58,11 @@
 //
 // # What happens on each failure
 //
-//   - The bucket cannot be reached (an error, no answer for a fifth of the TTL, a silent watch): all
+//   - The bucket cannot be reached (an error, no answer for a fifth of the TTL, no more news from it): all
 //     lanes stay open and connected. It is opened again after 1 s or a tenth of the TTL, whichever is
-//     shorter. A session
-//     whose connection ends may connect again while its lease cannot have expired; afterwards its
-//     lane is closed.
+//     shorter. A session whose connection ends may connect again while its lease cannot have
+//     expired; afterwards its lane is closed. A bucket that merely has to be read again, after a
+//     reconnect say, is opened again immediately.
 //   - The bucket is back: for one TTL a replica acquires only what it lost by expiry itself, and what
 //     was released. All leases may have expired; the first replica back must not take everything.
 //     After the start of a replica the same leases for a tenth of the TTL.

@@ -9,11 +9,13 @@ import (
 // Store keeps the keys of all replicas. Any of its methods may fail while it
 // cannot be reached; the coordinator then opens it again.
 type Store interface {
-	// Open finds the keys and begins to watch them. The channel first gives what
-	// is there, then an Entry with Listed, then every change; a key that expires
-	// is no change. It is closed, or merely silent, when the watch has ended.
-	// Whatever an earlier Open began ends.
-	Open(ctx context.Context) (Opened, error)
+	// Open finds the bucket, or creates it, and returns how long a key lives after it
+	// was written.
+	Open(ctx context.Context) (ttl time.Duration, err error)
+	// Follow sends the keys that are there, an Entry with Listed, then every change; a
+	// key that expires is no change. It returns when ctx ends, or when it cannot go on,
+	// and says why.
+	Follow(ctx context.Context, entries chan<- Entry) error
 	// Put writes a key, whatever it held.
 	Put(ctx context.Context, key string, value []byte) (revision uint64, err error)
 	// Write writes a key whose latest revision is still the one given, 0 where it
@@ -21,15 +23,6 @@ type Store interface {
 	Write(ctx context.Context, key string, value []byte, revision uint64) (uint64, error)
 	// Read returns what a key holds now, or ErrAbsent.
 	Read(ctx context.Context, key string) (Entry, error)
-	// Close ends the watch.
-	Close()
-}
-
-// Opened is a store within reach.
-type Opened struct {
-	// TTL is how long a key lives after it was written.
-	TTL     time.Duration
-	Entries <-chan Entry
 }
 
 // Entry is a key at one revision.
@@ -37,7 +30,8 @@ type Entry struct {
 	Key      string
 	Value    []byte // empty: deleted, by hand
 	Revision uint64
-	Listed   bool // no entry: what was there has been given
+	Listed   bool  // no entry: what was there has been given
+	Ended    error // no entry: why Follow has returned; the last
 }
 
 var (

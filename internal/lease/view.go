@@ -14,7 +14,6 @@ import (
 type view struct {
 	ttl      time.Duration
 	listing  bool // what was there is still coming in
-	latest   uint64
 	replicas map[string]seenReplica
 	leases   map[string]seenLease // by partition
 }
@@ -72,7 +71,6 @@ func (v *view) apply(e Entry, now time.Time) {
 		v.listing = false
 		return
 	}
-	v.latest = max(v.latest, e.Revision)
 	if id, ok := strings.CutPrefix(e.Key, replicaKey); ok {
 		var r Replica
 		if json.Unmarshal(e.Value, &r) != nil || r.ID != id || id == "" {

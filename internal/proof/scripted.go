@@ -254,6 +254,10 @@ func (b *ScriptedBroker) first(message int, out *packetWriter) error {
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	b.mu.Lock()
+	if b.conn != out.conn { // the next connection has gone on
+		b.mu.Unlock()
+		return net.ErrClosed
+	}
 	b.sent, b.sends[message] = message+1, 1
 	b.mu.Unlock()
 	if _, err := out.conn.Write(b.packet(message, false)); err != nil {

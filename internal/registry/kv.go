@@ -91,7 +91,7 @@ func (r kvReader) table() *bridge.CertTable {
 }
 
 // Put implements [kv.Reader].
-func (r kvReader) Put(key string, value []byte) {
+func (r kvReader) Put(key string, value []byte, _ uint64) {
 	k := r.k
 	tenant, device, err := ParseKey(key)
 	if err != nil {
@@ -122,7 +122,7 @@ func (r kvReader) keep(tenant, device string) {
 }
 
 // Delete implements [kv.Reader].
-func (r kvReader) Delete(key string) {
+func (r kvReader) Delete(key string, _ uint64) {
 	r.k.refusals.Accept(key)
 	if tenant, device, err := ParseKey(key); err == nil {
 		r.table().Delete(tenant, device)

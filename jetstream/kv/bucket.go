@@ -20,9 +20,9 @@ type Reader interface {
 	// serving until Done, and what has not come by then is gone.
 	Begin()
 	// Put: the key has this value. value may be kept.
-	Put(key string, value []byte)
+	Put(key string, value []byte, revision uint64)
 	// Delete: the key was deleted.
-	Delete(key string)
+	Delete(key string, revision uint64)
 	// Done follows one or more of the calls above when nothing more is at hand.
 	// The first after Begin says that the bucket has been read to its end.
 	Done()
@@ -128,9 +128,21 @@ func (b *Bucket) Violation(err error) {
 	}
 }
 
+// Follow reads the bucket and delivers its changes until ctx ends or something is wrong
+// with that: the error says what. Run is Follow again and again.
+func (b *Bucket) Follow(ctx context.Context) error {
+	changes := b.changes()
+	defer b.o.Conn.RemoveStatusListener(changes)
+	return b.follow(ctx, changes)
+}
+
+func (b *Bucket) changes() chan nats.Status {
+	return b.o.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
+}
+
 // Run follows the bucket until ctx ends. The connection stays open.
 func (b *Bucket) Run(ctx context.Context) {
-	changes := b.o.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
+	changes := b.changes()
 	defer b.o.Conn.RemoveStatusListener(changes)
 	for ctx.Err() == nil {
 		if !b.o.Conn.IsConnected() {
@@ -141,7 +153,7 @@ func (b *Bucket) Run(ctx context.Context) {
 		err := b.follow(ctx, changes)
 		switch {
 		case ctx.Err() != nil:
-		case errors.Is(err, errAgain):
+		case errors.Is(err, ErrReadAgain):
 		case errors.Is(err, nats.ErrPermissionViolation):
 			b.stale(err)
 			b.pause(ctx, changes, forbiddenPause)
@@ -152,11 +164,11 @@ func (b *Bucket) Run(ctx context.Context) {
 	}
 }
 
-var (
-	errNotConnected = errors.New("not connected to NATS")
-	// errAgain: the bucket is to be read anew.
-	errAgain = errors.New("read again")
-)
+// ErrReadAgain means that the bucket can be followed, but has to be read from its
+// beginning: NATS is connected again, or the bucket was created again.
+var ErrReadAgain = errors.New("the bucket has to be read again")
+
+var errNotConnected = errors.New("not connected to NATS")
 
 // pause waits for that long, or until the connection changes.
 func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.Duration) {
@@ -198,7 +210,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 			return ctx.Err()
 		case s := <-changes:
 			if s == nats.CONNECTED {
-				return errAgain
+				return ErrReadAgain
 			}
 			b.stale(errNotConnected)
 		case <-b.poke:
@@ -212,7 +224,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 		case <-probe.C:
 			// The channel of changes drops what finds no room in it.
 			if b.o.Conn.IsConnected() && b.o.Conn.Stats().Reconnects != generation {
-				return errAgain
+				return ErrReadAgain
 			}
 			if err := b.look(ctx, cancel, r); err != nil {
 				return err
@@ -268,9 +280,9 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 			// removed, as a mark of a deletion is by nats kv compact.
 			r.complete, r.last = true, max(r.last, r.held)
 		case entry.Operation() == natsjs.KeyValuePut:
-			b.o.Reader.Put(entry.Key(), entry.Value())
+			b.o.Reader.Put(entry.Key(), entry.Value(), entry.Revision())
 		default:
-			b.o.Reader.Delete(entry.Key())
+			b.o.Reader.Delete(entry.Key(), entry.Revision())
 		}
 		if entry != nil {
 			r.last, r.changed, news = max(r.last, entry.Revision()), entry.Created(), true
@@ -304,7 +316,7 @@ func (b *Bucket) look(ctx context.Context, cancel context.CancelFunc, r *reading
 	case err != nil:
 		return err
 	case !info.Created.Equal(r.made):
-		return errAgain
+		return ErrReadAgain
 	case !r.complete:
 		if time.Now().After(r.deadline) {
 			return fmt.Errorf("its entries do not arrive: none for %s", bucketPatience)
@@ -318,7 +330,7 @@ func (b *Bucket) look(ctx context.Context, cancel context.CancelFunc, r *reading
 	} else if r.behind == 0 {
 		r.behind = last
 	} else if r.last < r.behind {
-		return errAgain
+		return ErrReadAgain
 	}
 	return nil
 }
@@ -360,7 +372,7 @@ func ask[T any](b *Bucket, cancel context.CancelFunc, request func() (T, error))
 		return got.value, b.explain(got.err)
 	case <-b.poke:
 		cancel()
-		return (<-done).value, b.explain(errAgain)
+		return (<-done).value, b.explain(ErrReadAgain)
 	case <-timeout.C:
 		cancel()
 		return (<-done).value, b.explain(context.DeadlineExceeded)

@@ -44,13 +44,13 @@ func (s *shelf) at() map[string]string {
 	return s.entries
 }
 
-func (s *shelf) Put(key string, value []byte) {
+func (s *shelf) Put(key string, value []byte, _ uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at()[key] = string(value)
 }
 
-func (s *shelf) Delete(key string) {
+func (s *shelf) Delete(key string, _ uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.at(), key)
@@ -392,7 +392,7 @@ type stuck struct {
 }
 
 func (s *stuck) Begin() {}
-func (s *stuck) Put(string, []byte) {
+func (s *stuck) Put(string, []byte, uint64) {
 	select {
 	case <-s.began:
 	default:
@@ -400,5 +400,5 @@ func (s *stuck) Put(string, []byte) {
 	}
 	<-s.ctx.Done()
 }
-func (s *stuck) Delete(string) {}
-func (s *stuck) Done()         {}
+func (s *stuck) Delete(string, uint64) {}
+func (s *stuck) Done()                 {}

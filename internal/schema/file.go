@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"bytes"
@@ -7,24 +7,26 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"reflect"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// maxFile bounds the configuration file, in bytes.
-const maxFile = 1 << 20
+// MaxFile bounds the files that are read, in bytes.
+const MaxFile = 1 << 20
 
 // file reads the YAML file into the configuration.
-func (l *loader) file(name string) {
+func (l *Loader) file(name string) {
 	o := origin{layer: byFile, name: name}
-	data, err := readFile(name, maxFile)
+	data, err := readFile(name, MaxFile)
 	if err != nil {
 		l.errorAt(o, "", "the configuration file "+err.Error())
 		return
 	}
+	l.yaml(data, o)
+}
+
+func (l *Loader) yaml(data []byte, o origin) {
 	if n, ok := l.document(data, o, ""); ok {
 		l.section(n, l.root, o)
 	}
@@ -32,7 +34,7 @@ func (l *loader) file(name string) {
 
 // document parses one YAML document; false where there is none to read, be it
 // because of an error or because it is empty.
-func (l *loader) document(data []byte, o origin, path string) (*yaml.Node, bool) {
+func (l *Loader) document(data []byte, o origin, path string) (*yaml.Node, bool) {
 	// Duplicate keys are found by section, which names both lines.
 	dec, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithUniqueKeys(false))
 	if err != nil {
@@ -62,7 +64,7 @@ func (l *loader) document(data []byte, o origin, path string) (*yaml.Node, bool)
 
 // syntax reports what the YAML parser could not read. Nothing after it is read,
 // so it stays the file's only error.
-func (l *loader) syntax(err error, o origin, path string) {
+func (l *Loader) syntax(err error, o origin, path string) {
 	message := "is not YAML"
 	var le *yaml.LoadError
 	if errors.As(err, &le) {
@@ -92,13 +94,13 @@ func (o origin) at(n *yaml.Node) origin {
 }
 
 // section reads a mapping.
-func (l *loader) section(n *yaml.Node, s *section, o origin) {
+func (l *Loader) section(n *yaml.Node, s *Section, o origin) {
 	value := resolve(n)
 	if value.Tag == "!!null" {
 		return // all its keys are commented out
 	}
 	if value.Kind != yaml.MappingNode {
-		l.errorAt(o.at(n), s.path, "is "+kindOf(value)+", not a section; write keys below it, each as key: value, with a space after the colon")
+		l.errorAt(o.at(n), s.Path, "is "+kindOf(value)+", not a section; write keys below it, each as key: value, with a space after the colon")
 		return
 	}
 	lines := map[string]int{}
@@ -107,30 +109,30 @@ func (l *loader) section(n *yaml.Node, s *section, o origin) {
 		key := resolve(k).Value
 		at := o.at(k)
 		if first, twice := lines[key]; twice {
-			l.errorAt(at, join(s.path, showKey(key)), fmt.Sprintf("is given twice, first on line %d; keep one", first))
+			l.errorAt(at, join(s.Path, showKey(key)), fmt.Sprintf("is given twice, first on line %d; keep one", first))
 			continue
 		}
 		lines[key] = k.Line
-		switch leaf, sub := s.leaves[key], s.sections[key]; {
+		switch leaf, sub := s.Leaves[key], s.Sections[key]; {
 		case sub != nil:
 			l.section(v, sub, o)
-		case leaf != nil && leaf.isList():
-			l.topics(v, leaf, o)
+		case leaf != nil && leaf.IsList():
+			l.list(v, leaf, o)
 		case leaf != nil:
 			l.scalar(v, leaf, o)
 		case key == "<<":
-			l.errorAt(at, join(s.path, "<<"), "merge keys are not supported; write the keys out")
+			l.errorAt(at, join(s.Path, "<<"), "merge keys are not supported; write the keys out")
 		case showKey(key) != key:
-			l.errorAt(at, join(s.path, showKey(key)), "unknown key; is a space missing after the colon?")
+			l.errorAt(at, join(s.Path, showKey(key)), "unknown key; is a space missing after the colon?")
 		default:
-			l.errorAt(at, join(s.path, key), l.unknownKey(s, key))
+			l.errorAt(at, join(s.Path, key), l.unknownKey(s, key))
 		}
 	}
 }
 
 // scalar reads a single value, as the text that stands in the file: no YAML
 // type comes in between, so 0123 and no stay what they are.
-func (l *loader) scalar(n *yaml.Node, leaf *leaf, o origin) {
+func (l *Loader) scalar(n *yaml.Node, leaf *Leaf, o origin) {
 	value := resolve(n)
 	at := o.at(n)
 	if value.Kind == yaml.SequenceNode && leaf.isJoined() {
@@ -139,78 +141,28 @@ func (l *loader) scalar(n *yaml.Node, leaf *leaf, o origin) {
 	}
 	switch {
 	case value.Kind != yaml.ScalarNode:
-		l.reject(leaf.path, at, "is "+kindOf(value)+"; write a single value ("+leaf.kind()+")")
+		l.reject(leaf.Path, at, "is "+kindOf(value)+"; write a single value ("+leaf.Kind()+")")
 	case value.Style&yaml.TaggedStyle != 0 && !strings.HasPrefix(value.Tag, "!!"):
-		l.reject(leaf.path, at, "has a tag ("+quote(value.Tag)+"); tags are not supported, write the plain value")
+		l.reject(leaf.Path, at, "has a tag ("+Quote(value.Tag)+"); tags are not supported, write the plain value")
 	case value.Tag == "!!null":
-		l.reject(leaf.path, at, `has no value; write one, "" for an empty text, or delete the line`)
+		l.reject(leaf.Path, at, `has no value; write one, "" for an empty text, or delete the line`)
 	default:
 		l.set(leaf, value.Value, at)
 	}
 }
 
 // joined reads a list of single values as the text that has commas between them.
-func (l *loader) joined(list *yaml.Node, leaf *leaf, at origin) {
+func (l *Loader) joined(list *yaml.Node, leaf *Leaf, at origin) {
 	var texts []string
 	for _, item := range list.Content {
 		value := resolve(item)
 		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || strings.Contains(value.Value, ",") {
-			l.reject(leaf.path, at, "has an item that is not a single value without commas")
+			l.reject(leaf.Path, at, "has an item that is not a single value without commas")
 			return
 		}
 		texts = append(texts, value.Value)
 	}
 	l.set(leaf, strings.Join(texts, ","), at)
-}
-
-// topics reads the list of topics: patterns, or sections.
-func (l *loader) topics(n *yaml.Node, leaf *leaf, o origin) {
-	value := resolve(n)
-	at := o.at(n)
-	if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
-		what := kindOf(value)
-		if value.Kind == yaml.SequenceNode {
-			what = "empty"
-		}
-		l.reject(leaf.path, at, "is "+what+"; write a list of topics, each on a line like - tenant/{tenant}/device/{device}/{type}")
-		return
-	}
-	topics := make([]Topic, len(value.Content))
-	given := map[string]origin{}
-	// Read beside the origins, for a list replaces the one before as a whole.
-	kept := l.p.origins
-	l.p.origins = given
-	for i, item := range value.Content {
-		path := leaf.path + "[" + strconv.Itoa(i) + "]"
-		s := schemaOf(reflect.ValueOf(&topics[i]).Elem(), path, nil)
-		topics[i].Format = Raw
-		given[path] = o.at(item)
-		if r := resolve(item); r.Kind == yaml.MappingNode {
-			l.section(item, s, o)
-			if topics[i].Topic == "" && !l.bad[path+".topic"] {
-				l.reject(path, o.at(item), "has no topic; write topic: with a pattern")
-			}
-		} else {
-			l.scalar(item, s.leaves["topic"], o)
-		}
-		topics[i].complete()
-	}
-	l.p.origins = kept
-	l.replaceTopics(topics, at)
-	for path, where := range given {
-		l.p.origins[path] = where
-	}
-}
-
-// replaceTopics puts a new list in place of the one of a weaker source.
-func (l *loader) replaceTopics(topics []Topic, o origin) {
-	for path := range l.p.origins {
-		if strings.HasPrefix(path, "topics[") {
-			delete(l.p.origins, path)
-		}
-	}
-	l.c.Topics = topics
-	l.accept("topics", o)
 }
 
 // resolve follows an alias to what it stands for.
@@ -240,7 +192,7 @@ func showKey(key string) string {
 	if i := strings.IndexAny(key, ":= \t"); i >= 0 {
 		key = key[:i]
 	}
-	if q := quote(key); q != `"`+key+`"` {
+	if q := Quote(key); q != `"`+key+`"` {
 		return q
 	}
 	return key

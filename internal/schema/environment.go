@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"regexp"
@@ -9,7 +9,7 @@ import (
 // environment applies the plain variables (NATS_URL), then the program's own. An
 // empty variable counts as absent, as Compose's ${NAME:-} leaves it, except
 // where empty text is a value.
-func (l *loader) environment(environ []string) {
+func (l *Loader) environment(environ []string) {
 	env := map[string]string{}
 	var names []string
 	for _, entry := range environ {
@@ -23,18 +23,18 @@ func (l *loader) environment(environ []string) {
 	}
 	slices.Sort(names)
 
-	for _, plain := range l.program.plain {
+	for _, plain := range l.program.Plain {
 		name, path := plain[0], plain[1]
 		if value := env[name]; value != "" {
 			l.text(l.leaves[path], value, origin{layer: byPlainEnv, name: name})
 		}
 	}
-	known := map[string]*leaf{}
+	known := map[string]*Leaf{}
 	for path, leaf := range l.leaves {
-		known[l.program.variable(path)] = leaf
+		known[l.program.Variable(path)] = leaf
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, l.program.prefix) {
+		if !strings.HasPrefix(name, l.program.Prefix) {
 			continue
 		}
 		o := origin{layer: byEnv, name: name}
@@ -51,9 +51,9 @@ func (l *loader) environment(environ []string) {
 // unknownVariable: what looks like a typing error is an error, for the setting
 // would be lost silently. Anything else may be another program's: a Kubernetes
 // service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
-func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) {
+func (l *Loader) unknownVariable(name string, known map[string]*Leaf, o origin) {
 	// It names the file, which the command has read by now.
-	if name == l.program.prefix+"CONFIG" || serviceVariable(name) {
+	if name == l.program.Prefix+"CONFIG" || serviceVariable(name) {
 		return
 	}
 	var candidates []string
@@ -72,7 +72,7 @@ func (l *loader) unknownVariable(name string, known map[string]*leaf, o origin) 
 		l.errorAt(o, "", "unknown variable; did you mean "+candidates[0]+"?")
 		return
 	}
-	l.p.warnings = append(l.p.warnings, o.errorAt("", "is no setting of "+l.program.name+"; it is ignored"))
+	l.p.warnings = append(l.p.warnings, o.errorAt("", "is no setting of "+l.program.Name+"; it is ignored"))
 }
 
 // serviceVariable reports whether Kubernetes makes such names for services.

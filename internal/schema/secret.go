@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"fmt"
@@ -31,7 +31,14 @@ func (s Secret) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, s.String(
 // MarshalText keeps encoders (JSON, YAML) from showing the text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-func (s *Secret) parse(text string) error {
+// NewSecret returns the secret that text is.
+func NewSecret(text string) Secret { return Secret{text} }
+
+// Kind implements the kind of a leaf.
+func (s *Secret) Kind() string { return "secret" }
+
+// Parse implements the reading of a leaf.
+func (s *Secret) Parse(text string) error {
 	s.text = text
 	return nil
 }

@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"cmp"
@@ -87,6 +87,29 @@ const (
 	byFlag
 )
 
+// Provenance is where a configuration's values came from. A configuration embeds it, with the
+// tag yaml:"-".
+type Provenance struct {
+	// origins maps each path that was given to where; a default has none.
+	origins  map[string]origin
+	warnings []Error
+}
+
+// Warn notes what is allowed and has a price.
+func (p *Provenance) Warn(path, message string) {
+	p.warnings = append(p.warnings, p.ErrorAt(path, message))
+}
+
+// Warnings are what is allowed and has a price, each a line like an error's, for
+// the log at start.
+func (p *Provenance) Warnings() []string {
+	lines := make([]string, len(p.warnings))
+	for i, w := range p.warnings {
+		lines[i] = w.Error()
+	}
+	return lines
+}
+
 // origin is where a value was given.
 type origin struct {
 	layer layer
@@ -100,12 +123,12 @@ func (o origin) errorAt(path, message string) Error {
 
 // ErrorAt is an error of the value at a dotted path such as topics[1].topic, at the
 // place where it, or else what holds it, was given.
-func (p *provenance) ErrorAt(path, message string) Error {
+func (p *Provenance) ErrorAt(path, message string) Error {
 	return p.origin(path).errorAt(path, message)
 }
 
 // origin is where path was given, or the closest thing around it.
-func (p *provenance) origin(path string) origin {
+func (p *Provenance) origin(path string) origin {
 	for at := path; at != ""; {
 		if o, ok := p.origins[at]; ok {
 			return o
@@ -115,8 +138,8 @@ func (p *provenance) origin(path string) origin {
 	return origin{}
 }
 
-// given reports whether path itself, or anything below it, was given.
-func (p *provenance) given(path string) bool {
+// Given reports whether path itself, or anything below it, was given.
+func (p *Provenance) Given(path string) bool {
 	if _, ok := p.origins[path]; ok {
 		return true
 	}
@@ -128,8 +151,8 @@ func (p *provenance) given(path string) bool {
 	return false
 }
 
-// quote shows a value in an error, cut to a length that fits a line.
-func quote(text string) string {
+// Quote shows a value in an error, cut to a length that fits a line.
+func Quote(text string) string {
 	const limit = 64
 	if len(text) > limit {
 		return strconv.Quote(strings.ToValidUTF8(text[:limit], "")) + "…"

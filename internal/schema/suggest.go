@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"slices"
@@ -49,25 +49,25 @@ func distance(a, b string) int {
 
 // unknownKey is what to say about a key that s does not have: the key it looks
 // like, the place where it belongs, or what there is.
-func (l *loader) unknownKey(s *section, key string) string {
-	if near := nearest(key, s.keys); near != "" {
+func (l *Loader) unknownKey(s *Section, key string) string {
+	if near := nearest(key, s.Keys); near != "" {
 		return "unknown key; did you mean " + near + "?"
 	}
 	elsewhere := l.root.find(key)
 	if len(elsewhere) > 0 && len(elsewhere) <= 3 {
 		return "unknown key; did you mean " + orList(elsewhere) + "?"
 	}
-	return "unknown key; known here: " + strings.Join(slices.Sorted(slices.Values(s.keys)), ", ")
+	return "unknown key; known here: " + strings.Join(slices.Sorted(slices.Values(s.Keys)), ", ")
 }
 
 // find is the paths at and below s whose last key is key.
-func (s *section) find(key string) []string {
+func (s *Section) find(key string) []string {
 	var paths []string
-	for _, k := range s.keys {
-		if k == key && s.path != "" {
-			paths = append(paths, join(s.path, k))
+	for _, k := range s.Keys {
+		if k == key && s.Path != "" {
+			paths = append(paths, join(s.Path, k))
 		}
-		if sub, ok := s.sections[k]; ok {
+		if sub, ok := s.Sections[k]; ok {
 			paths = append(paths, sub.find(key)...)
 		}
 	}

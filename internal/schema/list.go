@@ -1,0 +1,130 @@
+package schema
+
+import (
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// completer is an item of a list that fills in what was left out.
+type completer interface{ Complete() }
+
+// IsList reports whether the leaf is a list of structs. An item that is a single value is the
+// key tagged item.
+func (l *Leaf) IsList() bool {
+	t := l.Value.Type()
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
+}
+
+// Item describes the keys of a list's items.
+func (l *Leaf) Item() *Section {
+	return schemaOf(reflect.New(l.Value.Type().Elem()).Elem(), l.Path+"[]", nil)
+}
+
+// item describes the list's item at i.
+func (l *Leaf) item(i int) *Section { return itemOf(l.Value.Index(i), l.Path, i) }
+
+func itemOf(v reflect.Value, path string, i int) *Section {
+	return schemaOf(v, path+"["+strconv.Itoa(i)+"]", nil)
+}
+
+// main is the key that an item is, where it is a single value.
+func (s *Section) main() *Leaf {
+	for _, key := range s.Keys {
+		if l := s.Leaves[key]; l != nil && l.Tag.Get("item") != "" {
+			return l
+		}
+	}
+	panic("no key of " + s.Path + " is tagged item")
+}
+
+// fill sets the defaults of an item.
+func (s *Section) fill() {
+	s.Walk(func(l *Leaf) {
+		if l.Default == "" {
+			return
+		}
+		if err := l.Set(l.Default); err != nil {
+			panic("default of " + l.Path + ": " + err.Error())
+		}
+	})
+}
+
+func complete(item reflect.Value) {
+	if c, ok := item.Addr().Interface().(completer); ok {
+		c.Complete()
+	}
+}
+
+// parseList reads the items from text, separated by commas.
+func (l *Leaf) parseList(v reflect.Value, text string) error {
+	parts := strings.Split(text, ",")
+	items := reflect.MakeSlice(v.Type(), len(parts), len(parts))
+	for i, part := range parts {
+		s := itemOf(items.Index(i), l.Path, i)
+		s.fill()
+		if err := parseInto(s.main().Value, strings.TrimSpace(part)); err != nil {
+			return err
+		}
+		complete(items.Index(i))
+	}
+	v.Set(items)
+	return nil
+}
+
+// list reads a list: single values, or sections.
+func (l *Loader) list(n *yaml.Node, leaf *Leaf, o origin) {
+	value := resolve(n)
+	at := o.at(n)
+	if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
+		what := kindOf(value)
+		if value.Kind == yaml.SequenceNode {
+			what = "empty"
+		}
+		l.reject(leaf.Path, at, "is "+what+"; write a list of "+leaf.Path+", each on a line like - "+leaf.Tag.Get("example"))
+		return
+	}
+	items := reflect.MakeSlice(leaf.Value.Type(), len(value.Content), len(value.Content))
+	given := map[string]origin{}
+	// Read beside the origins, for a list replaces the one before as a whole.
+	kept := l.p.origins
+	l.p.origins = given
+	for i, node := range value.Content {
+		s := itemOf(items.Index(i), leaf.Path, i)
+		s.fill()
+		given[s.Path] = o.at(node)
+		l.item(node, s, o)
+		complete(items.Index(i))
+	}
+	l.p.origins = kept
+	l.forgetItems(leaf)
+	leaf.Value.Set(items)
+	l.accept(leaf.Path, at)
+	for path, where := range given {
+		l.p.origins[path] = where
+	}
+}
+
+func (l *Loader) item(n *yaml.Node, s *Section, o origin) {
+	main := s.main()
+	if resolve(n).Kind != yaml.MappingNode {
+		l.scalar(n, main, o)
+		return
+	}
+	l.section(n, s, o)
+	if main.Value.IsZero() && l.Valid(main.Path) {
+		key := strings.TrimPrefix(main.Path, s.Path+".")
+		l.reject(s.Path, o.at(n), "has no "+key+"; write "+key+": with "+main.Tag.Get("item"))
+	}
+}
+
+// forgetItems drops where the items of a list were given by a weaker source.
+func (l *Loader) forgetItems(leaf *Leaf) {
+	for path := range l.p.origins {
+		if strings.HasPrefix(path, leaf.Path+"[") {
+			delete(l.p.origins, path)
+		}
+	}
+}

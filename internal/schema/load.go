@@ -1,0 +1,206 @@
+package schema
+
+import (
+	"slices"
+	"strings"
+)
+
+// Sources are where the configuration comes from, weakest first: defaults, the
+// file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
+type Sources struct {
+	// File is the YAML file; empty: none.
+	File string
+	// Env is the environment in the form of os.Environ.
+	Env []string
+	// Flags are the values of the command line; of two for one path the later
+	// wins.
+	Flags []Flag
+	// Stdin reads what the file - stands for, the same each time; nil: it is a file's name.
+	Stdin func() ([]byte, error)
+}
+
+// Flag is a value from the command line.
+type Flag struct {
+	// Name is the flag as typed, for errors: --mqtt-url. Empty: --Path.
+	Name string
+	// Path is the dotted path of the key: mqtt.url.
+	Path string
+	// Value is in the syntax of the environment.
+	Value string
+}
+
+// Loader is one Load in progress.
+type Loader struct {
+	program Program
+	p       *Provenance
+	root    *Section
+	leaves  map[string]*Leaf
+	errs    Errors
+	// bad are the paths whose value could not be read: no rule is applied to
+	// the default that stands in for them.
+	bad map[string]bool
+}
+
+// NewLoader prepares to read into the struct that configuration points to, which p is part
+// of.
+func NewLoader(program Program, configuration any, p *Provenance) *Loader {
+	p.origins = map[string]origin{}
+	root := Of(configuration)
+	return &Loader{program: program, p: p, root: root, leaves: root.All(), bad: map[string]bool{}}
+}
+
+// Read takes the values of all sources, weakest first, and opens the files that
+// they name.
+func (l *Loader) Read(s Sources) {
+	l.defaults()
+	switch {
+	case s.File == "-" && s.Stdin != nil:
+		o := origin{layer: byFile, name: "stdin"}
+		data, err := s.Stdin()
+		if err != nil {
+			l.errorAt(o, "", "the configuration cannot be read: "+err.Error())
+			break
+		}
+		l.yaml(data, o)
+	case s.File != "":
+		l.file(s.File)
+	}
+	l.environment(s.Env)
+	l.flags(s.Flags)
+	l.files()
+}
+
+// Err returns what is wrong so far as an *[Errors], or nil.
+func (l *Loader) Err() error { return l.errs.Err() }
+
+// Add appends errors of values that have none yet: a pattern that is no text
+// must not also be called a pattern that means nothing.
+func (l *Loader) Add(errs ...Error) {
+	known := slices.Clone(l.errs.List)
+	for _, f := range errs {
+		if !slices.ContainsFunc(known, func(k Error) bool { return within(f.Path, k.Path) || within(k.Path, f.Path) }) {
+			l.errs.Add(f)
+		}
+	}
+}
+
+// Valid reports whether all these values are what was written, so that a rule
+// over them means something.
+func (l *Loader) Valid(paths ...string) bool {
+	return !slices.ContainsFunc(paths, func(p string) bool { return l.bad[p] })
+}
+
+// Given reports whether the value at path, or any below it, was given.
+func (l *Loader) Given(path string) bool { return l.p.Given(path) }
+
+// ErrorAt notes an error of the value at path, at the place where the value at place was
+// given.
+func (l *Loader) ErrorAt(place, path, message string) {
+	l.errorAt(l.p.origin(place), path, message)
+}
+
+// Reject notes an error of the value at path: from now on it is not valid.
+func (l *Loader) Reject(path, message string) { l.reject(path, l.p.origin(path), message) }
+
+// Conflict notes an error of the first of paths that was given.
+func (l *Loader) Conflict(message string, paths ...string) {
+	for _, p := range paths {
+		if l.Given(p) {
+			l.ErrorAt(p, p, message)
+			return
+		}
+	}
+	l.errorAt(origin{}, paths[0], message)
+}
+
+// Derive notes that the values at paths come from that at place.
+func (l *Loader) Derive(place string, paths ...string) {
+	for _, p := range paths {
+		l.p.origins[p] = l.p.origin(place)
+	}
+}
+
+func (l *Loader) errorAt(o origin, path, message string) {
+	l.errs.Add(o.errorAt(path, message))
+}
+
+// within reports whether path is that of outer, or of something in it.
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && outer != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+func (l *Loader) defaults() {
+	l.root.Walk(func(leaf *Leaf) {
+		if leaf.Default == "" {
+			return
+		}
+		if err := leaf.Set(leaf.Default); err != nil {
+			l.errorAt(origin{}, leaf.Path, "default "+err.Error())
+		}
+	})
+}
+
+// set gives a leaf the text of one source.
+func (l *Loader) set(leaf *Leaf, text string, o origin) {
+	if err := leaf.Set(text); err != nil {
+		l.reject(leaf.Path, o, err.Error())
+		return
+	}
+	l.accept(leaf.Path, o)
+}
+
+func (l *Loader) reject(path string, o origin, message string) {
+	l.bad[path] = true
+	l.errorAt(o, path, message)
+}
+
+func (l *Loader) accept(path string, o origin) {
+	delete(l.bad, path)
+	l.p.origins[path] = o
+}
+
+func (l *Loader) flags(flags []Flag) {
+	for _, f := range flags {
+		o := origin{layer: byFlag, name: f.Name}
+		if o.name == "" {
+			o.name = "--" + f.Path
+		}
+		leaf, ok := l.leaves[f.Path]
+		if !ok {
+			message := "no such key"
+			if near := nearest(f.Path, l.Paths()); near != "" {
+				message += "; did you mean " + near + "?"
+			}
+			l.errorAt(o, f.Path, message)
+			continue
+		}
+		l.text(leaf, f.Value, o)
+	}
+}
+
+// text gives a leaf a value from a place that knows only text: a list in brackets as YAML,
+// else separated by commas (an item with a comma needs the brackets).
+func (l *Loader) text(leaf *Leaf, text string, o origin) {
+	switch {
+	case leaf.IsList() && strings.HasPrefix(strings.TrimSpace(text), "["):
+		if n, ok := l.document([]byte(text), o, leaf.Path); ok {
+			l.list(n, leaf, o)
+		}
+	case leaf.IsList():
+		l.forgetItems(leaf)
+		l.set(leaf, text, o)
+	default:
+		l.set(leaf, text, o)
+	}
+}
+
+// Paths returns the paths of all keys, in order.
+func (l *Loader) Paths() []string {
+	paths := make([]string, 0, len(l.leaves))
+	for p := range l.leaves {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	return paths
+}

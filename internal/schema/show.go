@@ -1,0 +1,62 @@
+package schema
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Setting is one value in force and where it was given.
+type Setting struct {
+	Path  string `json:"key"`
+	Value string `json:"value"` // as the file has it, secrets redacted
+	// Origin is file:line, variable or flag; empty: the default.
+	Origin string `json:"origin,omitempty"`
+}
+
+// Settings returns all values of a configuration in the order of the file, a list's one by
+// one.
+func Settings(configuration any, p *Provenance) []Setting {
+	var all []Setting
+	add := func(l *Leaf) {
+		all = append(all, Setting{Path: l.Path, Value: l.Show(), Origin: p.origin(l.Path).String()})
+	}
+	Of(configuration).Walk(func(l *Leaf) {
+		if !l.IsList() {
+			add(l)
+			return
+		}
+		for i := range l.Value.Len() {
+			l.item(i).Walk(add)
+		}
+	})
+	return all
+}
+
+// String is a line of the file, the origin as a comment.
+func (s Setting) String() string {
+	value := s.Value
+	if value == "" {
+		value = `""`
+	}
+	if s.Origin == "" {
+		return s.Path + ": " + value
+	}
+	return s.Path + ": " + value + "  # " + s.Origin
+}
+
+// Lines returns a line for each setting.
+func Lines(all []Setting) string {
+	var b strings.Builder
+	for _, s := range all {
+		fmt.Fprintln(&b, s)
+	}
+	return b.String()
+}
+
+// String is the file with its line, the variable or the flag; empty for a default.
+func (o origin) String() string {
+	if o.line > 0 {
+		return fmt.Sprintf("%s:%d", o.name, o.line)
+	}
+	return o.name
+}
