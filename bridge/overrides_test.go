@@ -106,7 +106,7 @@ func TestALimitThatIsSetAgainChangesNothing(t *testing.T) {
 
 // Whatever an operator changes, a device passes no more than a bucket that keeps
 // its content: never over the new burst, growing at the rate in force.
-func TestNoChangeOfRatesLetsMoreThroughThanABucketThatKeepsItsContent(t *testing.T) {
+func TestChangedRatesLetNoMoreThroughThanAKeptBucket(t *testing.T) {
 	t.Parallel()
 	rates := rapid.Custom(func(t *rapid.T) Rate {
 		return Rate{

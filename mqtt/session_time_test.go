@@ -263,7 +263,7 @@ func TestATakeoverThatIsOverIsForgotten(t *testing.T) {
 	})
 }
 
-func TestAWriteThatNoticesTheCloseFirstStillCountsAsClosedByTheBroker(t *testing.T) {
+func TestAWriteThatNoticesTheCloseCountsAsClosedByTheBroker(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		// Under load it is the PUBACKs that meet the closed connection.
 		r := &recorder{}

@@ -527,7 +527,7 @@ func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
 	})
 }
 
-func TestAReplicaThatStoodStillTakesNothingInUntilItKnowsWhatIsStillItsOwn(t *testing.T) {
+func TestAReplicaThatStoodStillFirstLearnsWhatIsItsOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -151,7 +151,7 @@ func TestAStopEndsATrial(t *testing.T) {
 	})
 }
 
-func TestWhatAReplicaWithoutTheBrokerLeftDoesNotComeBackToItBeforeTheBrokerDoes(t *testing.T) {
+func TestPartitionsReturnToAReplicaOnlyWithItsBroker(t *testing.T) {
 	t.Parallel()
 	for name, event := range map[string]func(w *world, a, b *replica){
 		"the broker restarts": func(w *world, a, _ *replica) {
@@ -217,7 +217,7 @@ func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
 }
 
 // A file that its lanes need is missing, or a rule of the broker's is by client id.
-func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T) {
+func TestAReplicaWhoseLanesNeverConnectIsGivenEverLess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -241,7 +241,7 @@ func TestAReplicaWhoseLanesNeverConnectIsGivenPartitionsLessAndLess(t *testing.T
 }
 
 // Then there is nobody better: what kept its lanes may have been fixed.
-func TestAReplicaThatWasGivenPartitionsInVainTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
+func TestAReplicaTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -227,7 +227,7 @@ func TestClassifyConnectError_Table(t *testing.T) {
 
 // The sequence of a first start in a fleet: NATS is not there yet, then it is
 // there with another password, then somebody mends it.
-func TestConnect_UnreachableThenRefusedThenConnected_WithoutRestart(t *testing.T) {
+func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Parallel()
 	first := natstest.StartServer(t, nil)
 	port := first.Port()
@@ -298,7 +298,7 @@ func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
 	nc.Close()
 }
 
-func TestConnect_PermissionViolationIsToldAsErrorNotAsConnectProblem(t *testing.T) {
+func TestConnect_PermissionViolationIsNoConnectProblem(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) {
 		o.Users = []*natsd.User{{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{

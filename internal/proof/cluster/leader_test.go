@@ -46,7 +46,7 @@ func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 // A leader that hands over in good order drops without a word what waits in its
 // queue, and its successor takes what comes next. No client can call back what it
 // has sent.
-func TestALeaderThatStepsDownCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+func TestALeaderThatStepsDownCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 5
 	costsOrderAlone(t, proof.Fault{Name: "R3: leader steps down", Times: times, Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
@@ -55,7 +55,7 @@ func TestALeaderThatStepsDownCostsOrderAloneAndNothingUnderStrictOrder(t *testin
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), times*inFlight)
 }
 
-func TestARollingRestartCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+func TestARollingRestartCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	costsOrderAlone(t, proof.Fault{Name: "R3: rolling restart", Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
 		r.Cluster.RollingRestart("TELEMETRY")
@@ -66,7 +66,7 @@ func TestARollingRestartCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) 
 // in that node's socket, and when the node goes on it takes the first of these
 // messages for a leader that it no longer is, and passes the others on to its
 // successor.
-func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 2
 	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 10 s, bridge connected to it", Times: times, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *proof.Rig) {
@@ -78,7 +78,7 @@ func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAloneAndNothingUnderSt
 // With nats.ack_timeout beyond an election, what was sent to the frozen leader is
 // sent again only after its successor has stored what came later, as the warning
 // at the start says.
-func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAloneAndNothingUnderStrictOrder(t *testing.T) {
+func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	long := proof.RigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
 	// So few that the broker's window of 1,000 is open until the election.

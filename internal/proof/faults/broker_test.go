@@ -43,7 +43,7 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 // Devices whose PUBACKs do not reach them send everything twice, and the broker
 // redelivers on top. MQTT makes two messages of a device's two publishes
 // [MQTT-4.3.2]; each is stored once.
-func TestEveryDeviceRetransmittingIsStoredAsOftenAsTheBrokerTookIt(t *testing.T) {
+func TestRetransmissionsAreStoredAsOftenAsTheBrokerTookThem(t *testing.T) {
 	t.Parallel()
 	times := 4
 	if proof.Quick() {

@@ -151,7 +151,7 @@ func only(all []proof.Stored, suffix string) (some []proof.Stored) {
 
 // A plain lane is killed and started on another host, its journal left behind: what
 // was in flight comes again under new ids. Nothing is lost by it.
-func TestAPlainLaneWithoutItsJournalStoresAtMostWhatWasInFlightTwice(t *testing.T) {
+func TestAPlainLaneWithoutItsJournalStoresTwiceAtMost(t *testing.T) {
 	t.Parallel()
 	rate, total := 3000, 20_000
 	if testing.Short() {

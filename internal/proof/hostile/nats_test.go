@@ -365,7 +365,7 @@ func (r *natsRun) requireRecovery(lied int, refused bool) {
 	proof.Eventually(r.t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
 }
 
-func TestAHostileNATSServerIsReportedLeftAndBelievedInNothingButAPubAck(t *testing.T) {
+func TestAHostileNATSServerIsBelievedInNothingButAPubAck(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())

@@ -222,7 +222,7 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 	server.requireNoViolations(t)
 }
 
-func TestTheProgramIngestWorksUnderThePermissionsOfTheConfiguration(t *testing.T) {
+func TestTheProgramIngestWorksUnderItsPermissions(t *testing.T) {
 	database := peers.Postgres(t, "fsync=off")
 	server := startGuarded(t)
 	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", server.passwords["operator"]))
