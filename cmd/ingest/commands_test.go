@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()

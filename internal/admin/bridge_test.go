@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; no test passes by waiting.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // away are settings under which neither peer can be reached. The streams are
 // externally managed, so the start does not wait for them.

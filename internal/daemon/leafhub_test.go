@@ -92,11 +92,11 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" })
-	}, 2*streamsAgain, 100*time.Millisecond)
+	}, 2*streamsAgain+patience, 100*time.Millisecond)
 	cfg.Sources = sources
 	_, err = b.control.js.UpdateStream(t.Context(), cfg)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain, 100*time.Millisecond)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain+patience, 100*time.Millisecond)
 }
 
 // The hub passes over a message that it has already, and counts only what it stores:

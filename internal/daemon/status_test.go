@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait; no test passes by waiting.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // nowhere is a port that nothing listens on.
 const nowhere = "127.0.0.1:1"

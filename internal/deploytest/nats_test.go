@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	patience  = 20 * time.Second
+	patience  = 2 * time.Minute
 	telemetry = "tenant.acme.device.dev-1.telemetry"
 )
 

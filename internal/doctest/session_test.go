@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds each command. It decides nothing but how long a failure takes.
-const patience = 90 * time.Second
+const patience = 2 * time.Minute
 
 // session is the shell in which a page is run.
 type session struct {

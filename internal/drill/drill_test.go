@@ -30,7 +30,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait. It decides nothing but how long a failure takes.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // rig is a broker, a nats-server and a bridge between them, as an operator has them.
 type rig struct {

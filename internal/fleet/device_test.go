@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; no test passes by waiting.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 func message(n int) (string, []byte) { return "t", []byte{byte(n)} }
 

@@ -109,7 +109,7 @@ func TestRunOpensAgainAfterARestartOfEMQX(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- gate.Run(ctx, opts) }()
-	eventually := func(what func() bool) { require.Eventually(t, what, 30*time.Second, 10*time.Millisecond) }
+	eventually := func(what func() bool) { require.Eventually(t, what, 2*time.Minute, 10*time.Millisecond) }
 	eventually(func() bool { return isOpen(api) })
 
 	api.Change(func(s *emqxtest.State) { s.Fail = 503 })

@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; it is spent only by a test that fails.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // postgres is a PostgreSQL that tests share, each with a database of its own.
 type postgres struct {

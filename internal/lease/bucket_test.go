@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait on the real server.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 	t.Helper()

@@ -19,7 +19,7 @@ import (
 )
 
 // Timeout bounds every wait of a test; only a test that fails uses it up.
-const Timeout = 20 * time.Second
+const Timeout = 2 * time.Minute
 
 // StartServer starts a server that ends with the test.
 func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {

@@ -24,7 +24,7 @@ const requirePeers = "BRIDGE_REQUIRE_PEERS"
 
 // patience bounds every wait of this package: for a peer to answer, for a
 // process to end. It decides nothing but how long a failure takes.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // program finds an executable, also in the sbin directories, where Debian keeps
 // servers and a user's PATH does not lead.

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // rig is a server with the streams of a bridge, and what was rejected.
 type rig struct {

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; no test passes by waiting.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // under is a source that runs until the test ends.
 func under(t *testing.T, s Source) {

@@ -330,8 +330,8 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	for name, spec := range map[string]streams.ConsumerSpec{
-		"counted by the workers": {AckWait: time.Second},
-		"limited by the server":  {AckWait: time.Second, MaxDeliver: 4},
+		"counted by the workers": {AckWait: time.Minute},
+		"limited by the server":  {AckWait: time.Minute, MaxDeliver: 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -90,7 +90,7 @@ func awaitLink(t *testing.T, l *leaf.Leaf) {
 
 // drainPatience covers nats-server's: a request to source that met no leaf node is
 // repeated after 30 s and a pause.
-const drainPatience = 90 * time.Second
+const drainPatience = 3 * time.Minute
 
 // awaitDrained waits until the hub has everything and the leaf node nothing.
 func awaitDrained(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {

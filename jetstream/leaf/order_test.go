@@ -53,7 +53,7 @@ func TestLeafOrder(t *testing.T) {
 			Subject: fmt.Appendf(nil, "tenant.acme.device.dev-%d.telemetry", i%devices), Payload: make([]byte, 1024),
 		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var read uint64 // sequence
 	for len(stored) < total {

@@ -26,7 +26,7 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*p
 			return conn.Connect(conn.Options{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
 		},
 		Settler:    o,
-		AckTimeout: time.Second,
+		AckTimeout: natstest.Timeout, // a slow machine is no fault
 	}
 	for _, f := range adjust {
 		f(&opts)
