@@ -328,9 +328,10 @@ func (b *broker) lose() {
 }
 
 // flood is a subscription to very many retained messages: it uses up packet ids
-// until they come round to the latest message but for so many.
+// until they come round to the latest message but for so many. It does not begin while the bridge
+// owes a PUBACK for a copy that crossed one: that would be taken for one of a copy.
 func (b *broker) flood(but int) {
-	if !b.up() || len(b.pipe)+len(b.inFlight) > 0 || b.w.process == nil || b.w.setup.Retained || b.w.floods == 2 {
+	if !b.up() || len(b.pipe)+len(b.inFlight)+len(b.conn.owed) > 0 || b.w.process == nil || b.w.setup.Retained || b.w.floods == 2 {
 		return
 	}
 	b.w.floods++

@@ -78,6 +78,11 @@ const (
 // notice that a path is dead ([DefaultPingInterval], twice), and how much servers' clocks differ.
 func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*time.Second) }
 
+// uncommitted is how long a leader can have had a message that its answers do not show: a
+// leader without a quorum stays one for up to 20 s (nats-server's lostQuorumInterval and
+// lostQuorumCheck), and its successor may store the message under the time at which it came.
+func uncommitted(window time.Duration) time.Duration { return min(window/4, 20*time.Second) }
+
 // LookupSubject is where a stream is asked. Both empty: the part that all these
 // subjects have in common.
 func LookupSubject(api, stream string) string { return api + ".STREAM.MSG.GET." + stream }
@@ -139,7 +144,7 @@ func (p *Publisher) lookUp(from uint64) bool {
 			}
 		}
 		if s.stream == "" {
-			e.asked(now) // nobody to ask
+			e.asked(now, 0) // nobody to ask
 			continue
 		}
 		s.ids[string(e.buf[e.subject:e.id])] = seq
@@ -315,7 +320,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 		}
 		for _, seq := range s.ids {
 			if seq >= p.win.head {
-				p.win.at(seq).asked(s.asked)
+				p.win.at(seq).asked(s.asked, uncommitted(p.opts.Lookup.Window()))
 			}
 		}
 	}

@@ -77,12 +77,13 @@ func (e *entry) view(m *bridge.Message) {
 	m.Payload = e.buf[from:]
 }
 
-// asked notes when its stream was last asked for the message, and does not have it.
-func (e *entry) asked(at time.Time) {
+// asked notes when its stream was last asked for the message, and does not have it. An
+// earlier attempt may be so much older than the question and be stored all the same.
+func (e *entry) asked(at time.Time, uncommitted time.Duration) {
 	if e.earliest == 0 {
 		e.earliest = e.first.UnixNano()
 	}
-	e.first, e.foreign = at, false
+	e.first, e.foreign = at.Add(-uncommitted), false
 }
 
 func (e *entry) release() {
