@@ -113,7 +113,7 @@ for cn in acme/dev-1 acme/dev-2 globex/dev-1 "$@"; do
   fi
 done
 
-for user in mqtt_bridge nats_bridge nats_ingest nats_operator postgres_ingest emqx_dashboard emqx_cookie emqx_api_bridge emqx_api_gate; do
+for user in mqtt_bridge nats_bridge nats_ingest nats_operator postgres_ingest emqx_dashboard emqx_cookie emqx_api_bridge emqx_api_gate grafana_admin; do
   password "$secrets/$user.txt"
 done
 

@@ -18,6 +18,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/ingest"
@@ -29,7 +30,7 @@ func loadCompose(ctx context.Context, dir string, env map[string]string) (*types
 		WorkingDir:  dir,
 		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(dir, "docker-compose.yml")}},
 		Environment: env,
-	})
+	}, loader.WithProfiles([]string{"*"}))
 }
 
 // deployment is a staged tree after the script, and its Compose project.
@@ -59,7 +60,7 @@ func environment(t *testing.T, project *types.Project, service string) map[strin
 func TestComposeFindsEveryFileItMounts(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
-	require.ElementsMatch(t, []string{"emqx", "nats", "bridge", "gate", "postgres", "ingest"}, project.ServiceNames())
+	require.ElementsMatch(t, []string{"emqx", "nats", "bridge", "gate", "postgres", "ingest", "prometheus", "grafana"}, project.ServiceNames())
 	binds := 0
 	for _, service := range project.Services {
 		for _, v := range service.Volumes {
@@ -112,7 +113,7 @@ func TestComposeHoldsNoPassword(t *testing.T) {
 			require.Regexp(t, `^\$\{[A-Z_]+:\?[^}]+\}$`, m[2], m[1])
 		}
 	}
-	require.Equal(t, 12, found)
+	require.Equal(t, 13, found)
 }
 
 func TestOnlyTheDevicesPortIsOpen(t *testing.T) {
@@ -334,7 +335,7 @@ func TestImagesArePinned(t *testing.T) {
 	_, project := deployment(t)
 	mod := read(t, "go.mod")
 	for _, service := range project.Services {
-		require.Regexp(t, `^[\w./-]+:\d+\.\d+(\.\d+)?(-alpine)?$`, service.Image)
+		require.Regexp(t, `^[\w./-]+:v?\d+\.\d+(\.\d+)?(-alpine)?$`, service.Image)
 	}
 	// The server that the tests embed is the one that is deployed.
 	require.Equal(t, "nats:"+firstGroup(t, `nats-server/v2 v(\S+)`, mod)+"-alpine", project.Services["nats"].Image)
@@ -387,4 +388,56 @@ func TestNATSKeepsItsStoreOnItsVolume(t *testing.T) {
 	require.True(t, slices.ContainsFunc(project.Services["nats"].Volumes, func(v types.ServiceVolumeConfig) bool {
 		return v.Target == conf && filepath.Base(v.Source) == "nats.conf"
 	}))
+}
+
+// Prometheus loads the shipped alerts and reaches the bridge and ingest where Compose has them;
+// Grafana loads the shipped dashboards and reaches Prometheus.
+func TestMonitoringFindsWhatItWatches(t *testing.T) {
+	t.Parallel()
+	_, project := deployment(t)
+	var prometheus struct {
+		RuleFiles     []string `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			JobName       string                       `yaml:"job_name"`
+			StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy/prometheus/prometheus.yml")), &prometheus))
+	mounted := mounts(project, "prometheus")
+	require.Equal(t, []string{"alerts.yml"}, prometheus.RuleFiles)
+	require.Equal(t, "alerts.yml", filepath.Base(mounted["/etc/prometheus/alerts.yml"]))
+	targets := map[string]string{}
+	for _, job := range prometheus.ScrapeConfigs {
+		targets[job.JobName] = job.StaticConfigs[0].Targets[0]
+	}
+	_, bridge, err := net.SplitHostPort(environment(t, project, "bridge")["BRIDGE_ADMIN_LISTEN"])
+	require.NoError(t, err)
+	_, ingest, err := net.SplitHostPort(environment(t, project, "ingest")["INGEST_ADMIN_LISTEN"])
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"mqtt-nats-bridge": "bridge:" + bridge, "ingest": "ingest:" + ingest}, targets)
+
+	var sources struct {
+		Datasources []struct{ Type, URL string }
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy/grafana/provisioning/prometheus.yml")), &sources))
+	require.Equal(t, "prometheus", sources.Datasources[0].Type)
+	require.Equal(t, "http://prometheus:9090", sources.Datasources[0].URL)
+	var providers struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy/grafana/provisioning/dashboards.yml")), &providers))
+	dashboards := providers.Providers[0].Options.Path
+	mounted = mounts(project, "grafana")
+	for _, name := range []string{"dashboard.json", "ingest.json"} {
+		require.Equal(t, name, filepath.Base(mounted[dashboards+"/"+name]))
+	}
+}
+
+// mounts are the files that a service mounts, by their path in the container.
+func mounts(project *types.Project, service string) map[string]string {
+	files := map[string]string{}
+	for _, v := range project.Services[service].Volumes {
+		files[v.Target] = v.Source
+	}
+	return files
 }

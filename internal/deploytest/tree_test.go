@@ -40,7 +40,9 @@ func stage(t *testing.T) string {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, f)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, f), []byte(read(t, f)), info.Mode()))
 	}
-	require.NoError(t, os.CopyFS(filepath.Join(dir, "deploy/emqx"), os.DirFS(filepath.Join(root, "deploy/emqx"))))
+	for _, sub := range []string{"deploy/emqx", "deploy/prometheus", "deploy/grafana"} {
+		require.NoError(t, os.CopyFS(filepath.Join(dir, sub), os.DirFS(filepath.Join(root, sub))))
+	}
 	return dir
 }
 
