@@ -1,0 +1,192 @@
+package deploytest
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v4"
+
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/ingest"
+)
+
+// chart is the Helm chart; .ci/release renders it and checks that deploy/kubernetes is its output.
+const chart = "deploy/helm/mqtt-nats-bridge/"
+
+// pod is what the tests read of a Deployment's pods.
+type pod struct {
+	AutomountServiceAccountToken  bool           `yaml:"automountServiceAccountToken"`
+	EnableServiceLinks            bool           `yaml:"enableServiceLinks"`
+	TerminationGracePeriodSeconds int            `yaml:"terminationGracePeriodSeconds"`
+	SecurityContext               map[string]any `yaml:"securityContext"`
+	Containers                    []struct {
+		Command         []string
+		SecurityContext map[string]any `yaml:"securityContext"`
+		Ports           []struct {
+			ContainerPort int `yaml:"containerPort"`
+		}
+		VolumeMounts []struct {
+			MountPath string `yaml:"mountPath"`
+			ReadOnly  bool   `yaml:"readOnly"`
+		} `yaml:"volumeMounts"`
+	}
+}
+
+// manifests reads a file of deploy/kubernetes: its pod, its configuration file, its kinds.
+func manifests(t *testing.T, file string) (p pod, configuration string, kinds []string) {
+	t.Helper()
+	d := yaml.NewDecoder(strings.NewReader(read(t, "deploy/kubernetes/"+file)))
+	for {
+		var doc struct {
+			Kind string
+			Data map[string]string
+			Spec struct{ Template struct{ Spec pod } }
+		}
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return p, configuration, kinds
+		}
+		// Of the other kinds only the name is read.
+		var mismatch *yaml.TypeError
+		if err != nil && !errors.As(err, &mismatch) {
+			require.NoError(t, err)
+		}
+		kinds = append(kinds, doc.Kind)
+		switch doc.Kind {
+		case "Deployment":
+			require.NoError(t, err)
+			p = doc.Spec.Template.Spec
+		case "ConfigMap":
+			configuration = doc.Data["config.yaml"]
+		}
+	}
+}
+
+// asMounted writes the configuration file of a pod as the pod has it, with its Secrets, and
+// returns the file's name.
+func asMounted(t *testing.T, p pod, configuration string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range regexp.MustCompile(`/run/secrets/\S+`).FindAllString(configuration, -1) {
+		mounted := false
+		for _, m := range p.Containers[0].VolumeMounts {
+			mounted = mounted || m.MountPath == path.Dir(name) && m.ReadOnly
+		}
+		require.True(t, mounted, "no Secret is mounted for %s", name)
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		require.NoError(t, os.WriteFile(file, []byte("secret\n"), 0o600))
+	}
+	file := filepath.Join(dir, "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(configuration, "/run/secrets/", dir+"/run/secrets/")), 0o600))
+	return file
+}
+
+// requireUnprivileged checks what the pods of both programs have in common.
+func requireUnprivileged(t *testing.T, p pod, program, listen string, stop time.Duration) {
+	t.Helper()
+	require.False(t, p.AutomountServiceAccountToken)
+	require.False(t, p.EnableServiceLinks, "the variables of a service called bridge would be unknown keys")
+	require.Greater(t, time.Duration(p.TerminationGracePeriodSeconds)*time.Second, stop)
+	require.Equal(t, true, p.SecurityContext["runAsNonRoot"])
+	require.Equal(t, 65532, p.SecurityContext["runAsUser"], "the Dockerfile's user")
+	require.Equal(t, map[string]any{"type": "RuntimeDefault"}, p.SecurityContext["seccompProfile"])
+	require.Len(t, p.Containers, 1)
+	c := p.Containers[0]
+	require.Equal(t, []string{"/" + program}, c.Command)
+	require.Contains(t, read(t, "Dockerfile"), "COPY --from=build /out/"+program+" /"+program+"\n")
+	require.Equal(t, map[string]any{
+		"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": map[string]any{"drop": []any{"ALL"}},
+	}, c.SecurityContext)
+	require.Equal(t, ":"+strconv.Itoa(c.Ports[0].ContainerPort), listen)
+}
+
+func TestKubernetesBridgeAcceptsItsConfiguration(t *testing.T) {
+	t.Parallel()
+	p, configuration, kinds := manifests(t, "bridge.yaml")
+	require.ElementsMatch(t, []string{"PodDisruptionBudget", "NetworkPolicy", "ConfigMap", "Service", "Deployment"}, kinds)
+	c, err := config.Load(config.Sources{File: asMounted(t, p, configuration)})
+	require.NoError(t, err)
+	require.Empty(t, c.Warnings())
+	require.Equal(t, config.Attested, c.Identity.Mode)
+	require.Contains(t, configuration, "partitions: auto")
+	require.Empty(t, c.StateDir, "the pod has no volume, and replicas need none")
+	require.Equal(t, "secret", c.NATS.Password.Reveal())
+	requireUnprivileged(t, p, "mqtt-nats-bridge", c.Admin.Listen, c.StopTimeout)
+}
+
+func TestKubernetesIngestAcceptsItsConfiguration(t *testing.T) {
+	t.Parallel()
+	p, configuration, kinds := manifests(t, "ingest.yaml")
+	require.ElementsMatch(t, []string{"PodDisruptionBudget", "NetworkPolicy", "ConfigMap", "Service", "Deployment"}, kinds)
+	c, err := config.LoadIngest(config.Sources{File: asMounted(t, p, configuration)}, ingest.Check)
+	require.NoError(t, err)
+	require.Empty(t, c.Warnings())
+	require.Equal(t, "secret", c.Database.Password.Reveal())
+	requireUnprivileged(t, p, "ingest", c.Admin.Listen, c.StopTimeout)
+}
+
+// The chart ships the very alerts and dashboards, by links.
+func TestChartShipsAlertsAndDashboards(t *testing.T) {
+	t.Parallel()
+	for file, of := range map[string]string{
+		"alerts.yml": "deploy/prometheus/alerts.yml", "bridge.json": "deploy/grafana/dashboard.json", "ingest.json": "deploy/grafana/ingest.json",
+	} {
+		require.Equal(t, read(t, of), read(t, chart+"files/"+file))
+		require.Contains(t, read(t, chart+"templates/monitoring.yaml"), `.Files.Get "files/`+file+`"`)
+	}
+}
+
+func TestVersionIsTheSameEverywhere(t *testing.T) {
+	t.Parallel()
+	version := firstGroup(t, `(?m)^ARG VERSION=(\S+)`, read(t, "Dockerfile"))
+	require.Equal(t, version, firstGroup(t, `(?m)^appVersion: (\S+)$`, read(t, chart+"Chart.yaml")))
+	require.Equal(t, version, firstGroup(t, `image: mqtt-nats-bridge:(\S+)`, read(t, "docker-compose.yml")))
+	require.Equal(t, version, firstGroup(t, `docker build -t mqtt-nats-bridge:(\S+)`, read(t, "Makefile")))
+	require.Contains(t, read(t, "deploy/kubernetes/bridge.yaml"), `image: "mqtt-nats-bridge:`+version+`"`)
+}
+
+// What a package installs are files of the tree, and the units read what it installs.
+func TestPackagesInstallTheUnits(t *testing.T) {
+	t.Parallel()
+	var release struct {
+		NFPMs []struct {
+			Bindir   string
+			Scripts  map[string]string
+			Contents []struct{ Src, Dst, Type string }
+		} `yaml:"nfpms"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, ".goreleaser.yaml")), &release))
+	installed := map[string]bool{}
+	for _, p := range release.NFPMs {
+		require.Equal(t, "/usr/bin", p.Bindir)
+		for _, c := range p.Contents {
+			require.FileExists(t, filepath.Join(root, c.Src))
+			installed[c.Dst] = true
+			if strings.HasPrefix(c.Dst, "/etc/") {
+				require.Equal(t, "config|noreplace", c.Type)
+			}
+		}
+		for _, script := range p.Scripts {
+			require.FileExists(t, filepath.Join(root, script))
+		}
+	}
+	units, err := filepath.Glob(filepath.Join(root, "deploy/systemd/*.service"))
+	require.NoError(t, err)
+	require.NotEmpty(t, units)
+	for _, unit := range units {
+		name := filepath.Base(unit)
+		require.True(t, installed["/usr/lib/systemd/system/"+name], name)
+		env := firstGroup(t, `(?m)^EnvironmentFile=(\S+)$`, read(t, "deploy/systemd/"+name))
+		require.True(t, installed[env], "%s reads %s", name, env)
+	}
+}
