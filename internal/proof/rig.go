@@ -134,6 +134,31 @@ func NewRig(t testing.TB, o RigOptions) *Rig {
 	return r
 }
 
+// logTail is how much of a log a failure prints, in bytes.
+const logTail = 4 << 10
+
+// Log is what a process has written.
+type Log interface {
+	String() string
+	Tail(n int) string
+}
+
+// RequireSays fails with the end of the log where the text is not in it.
+func RequireSays(t testing.TB, log Log, text string) {
+	t.Helper()
+	if !strings.Contains(log.String(), text) {
+		require.FailNow(t, "the log does not say it", "%s\n%s", text, log.Tail(logTail))
+	}
+}
+
+// RequireNeverSays fails with the line where the text is in the log.
+func RequireNeverSays(t testing.TB, log Log, text string) {
+	t.Helper()
+	for line := range strings.Lines(log.String()) {
+		require.NotContains(t, line, text)
+	}
+}
+
 // AwaitSession waits until the bridge says that it has subscribed.
 func (r *Rig) AwaitSession() {
 	r.T.Helper()
@@ -153,7 +178,7 @@ func (r *Rig) Redelivered() int {
 	r.T.Helper()
 	said := r.Bridge.Log().String()
 	from := strings.LastIndex(said, `"address":"`)
-	require.GreaterOrEqual(r.T, from, 0, said)
+	require.GreaterOrEqual(r.T, from, 0, r.Bridge.Log().Tail(logTail))
 	var status struct{ Totals struct{ Redelivered int } }
 	require.Equal(r.T, http.StatusOK, GetPage(r.T, r.Bridge, from, "/status", &status))
 	return status.Totals.Redelivered

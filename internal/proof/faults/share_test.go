@@ -82,7 +82,7 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
 	}})
 	require.Zero(t, clear.Wait())
-	require.Contains(t, clear.Log().String(), "bridge-1: session ended, what it still held is gone")
+	proof.RequireSays(t, clear.Log(), "bridge-1: session ended, what it still held is gone")
 
 	l = proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	l.AwaitEnd(t)
@@ -94,7 +94,7 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	// Two lanes again: what waited for the second does not come back.
 	require.Zero(t, b.Stop())
 	b = sharing(t, broker, server.URL, state, 2, 0)
-	require.Contains(t, b.Log().String(), "the broker has lost the session", "bridge-1's, as its journal remembers one")
+	proof.RequireSays(t, b.Log(), "the broker has lost the session")
 	markUntilStored(t, broker.Addr, js, 3)
 	require.Zero(t, b.Stop())
 	require.Equal(t, stored, len(proof.ReadLoad(t, js, "TELEMETRY"))-n)
@@ -114,7 +114,7 @@ func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	load1.AwaitEnd(t) // half of it waits for bridge-1
 
 	b = sharing(t, broker, server.URL, state, 1, 1)
-	require.Contains(t, b.Log().String(), "retiring: nothing new comes to this session")
+	proof.RequireSays(t, b.Log(), "retiring: nothing new comes to this session")
 	load2 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	load2.AwaitEnd(t)
 	s, err := js.Stream(t.Context(), "TELEMETRY")
@@ -131,7 +131,7 @@ func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	}})
 	require.Zero(t, clear.Wait())
 	all := proof.ReadLoad(t, js, "TELEMETRY")
-	require.Len(t, all, 2*n)
+	require.Equal(t, 2*n, len(all))
 	for topic, l := range map[string]*proof.Load{".telemetry": load1, ".later": load2} {
 		v := l.Reconcile(only(all, topic))
 		require.Zero(t, v.Lost, v)
