@@ -139,7 +139,7 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 	start := func(name string) *replica {
 		r := &replica{lanes: &lanes{name: name, broker: w.broker, open: map[string]*Lease{}, sessions: map[string]bool{}}}
 		r.Coordinator = Start(Options{
-			Store: NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: 2 * time.Second, Replicas: 1}),
+			Store: NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: 10 * time.Second, Replicas: 1}),
 			Lanes: r.lanes, Partitions: sixteen, DrainTimeout: time.Second, Log: zerolog.Nop(),
 			Replica: Replica{ID: name, Host: "h"},
 		})

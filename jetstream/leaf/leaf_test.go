@@ -3,6 +3,7 @@ package leaf_test
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -86,6 +87,14 @@ func inProcess(t *testing.T, l *leaf.Leaf) natsjs.JetStream {
 func awaitLink(t *testing.T, l *leaf.Leaf) {
 	t.Helper()
 	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
+}
+
+// skipUnlessFaults skips a test in which the hub takes half a minute to source again.
+func skipUnlessFaults(t *testing.T) {
+	t.Helper()
+	if testing.Short() || os.Getenv("BRIDGE_FAULTS") != "1" {
+		t.Skip("the hub takes its time to source again: BRIDGE_FAULTS=1 waits for it")
+	}
 }
 
 // drainPatience covers nats-server's: a request to source that met no leaf node is
@@ -293,9 +302,7 @@ func requireNumbers(t *testing.T, js natsjs.JetStream, n int) {
 
 func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
-	}
+	skipUnlessFaults(t)
 	dir := t.TempDir()
 	hub, ports := startHub(t, dir, [2]int{}, nil)
 	streams := outStreams("site-a")
@@ -330,9 +337,7 @@ func nextNumbers() {
 // must neither skip what comes after nor take anything twice.
 func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
-	}
+	skipUnlessFaults(t)
 	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	awaitLink(t, l)

@@ -26,9 +26,7 @@ func powerCut(t *testing.T, dir string) {
 // an empty one only the clock.
 func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
-	}
+	skipUnlessFaults(t)
 	for name, keep := range map[string]int{"holding messages": 300, "empty": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,9 +79,7 @@ func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []stream
 // nothing of what is here, until the hub asks this very store.
 func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
-	}
+	skipUnlessFaults(t)
 	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	fill(t, l, 0, 300)
@@ -120,9 +116,7 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 // is stored then has numbers that the hub passes over.
 func TestLeafStoreRestored(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("the hub takes its time to source again")
-	}
+	skipUnlessFaults(t)
 	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	fill(t, l, 0, 300)
