@@ -67,7 +67,7 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	default:
 		fmt.Fprintf(p.out, "\n%d checks failed\n", n)
 	}
-	return cli.ErrSaid
+	return cli.ErrReported
 }
 
 // device is the one to connect as; nil: none was given.

@@ -62,11 +62,11 @@ func execute(ctx context.Context, args []string) int {
 		kong.Bind(p), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
-		return cli.Conclude(p.err, programName, err)
+		return cli.Exit(p.err, programName, err)
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return cli.Conclude(p.err, programName, cli.UsageError{Err: cli.WithExample(err)})
+		return cli.Exit(p.err, programName, cli.UsageError{Err: cli.WithExample(err)})
 	}
-	return cli.Conclude(p.err, programName, parsed.Run())
+	return cli.Exit(p.err, programName, parsed.Run())
 }

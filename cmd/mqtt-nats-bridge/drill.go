@@ -76,7 +76,7 @@ func (d *drillCommand) Run(ctx context.Context, p *program) error {
 	}
 	err = drill.Run(ctx, *o)
 	if errors.Is(err, drill.ErrFailed) {
-		return cli.ErrSaid
+		return cli.ErrReported
 	}
 	return err
 }

@@ -48,7 +48,7 @@ func (m *mapCommand) Run(p *program) error {
 		rejected = rejected || trace.Rejected
 	}
 	if rejected {
-		return cli.ErrSaid
+		return cli.ErrReported
 	}
 	return nil
 }

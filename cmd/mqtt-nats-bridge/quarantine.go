@@ -112,7 +112,7 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 		return fmt.Errorf("%w\nRun it again to go on; nothing is stored twice", err)
 	}
 	if len(report.Staying) > 0 {
-		return cli.ErrSaid
+		return cli.ErrReported
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		}
 		if !ok {
 			fmt.Fprintln(p.out, "nothing was cleared")
-			return cli.ErrSaid
+			return cli.ErrReported
 		}
 	}
 	ok, err := sessions.Clear(ctx, c, s.ClientIDs, p.out)
@@ -61,7 +61,7 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if !ok {
-		return cli.ErrSaid
+		return cli.ErrReported
 	}
 	return nil
 }

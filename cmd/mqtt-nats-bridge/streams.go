@@ -58,7 +58,7 @@ func (streamsPlan) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if !d.Empty() {
-		return cli.ErrSaid
+		return cli.ErrReported
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 		}
 		if !ok {
 			fmt.Fprintln(p.out, "nothing was changed")
-			return cli.ErrSaid
+			return cli.ErrReported
 		}
 	}
 	return t.apply(ctx, p)

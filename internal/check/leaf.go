@@ -13,7 +13,7 @@ import (
 // hub holds the hub against what a leaf node needs of it.
 func (n *natsCheck) hub() {
 	version := n.nc.ConnectedServerVersion()
-	if leaf.TellsSourced(version) {
+	if leaf.ReportsSourced(version) {
 		n.report.OK("hub", "nats-server %s tells how far it has sourced", version)
 	} else {
 		n.report.Fail("hub", "%v (it is %s): without that nothing that is stored here can be removed; update the hub", leaf.ErrHubTooOld, version)

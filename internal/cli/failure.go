@@ -10,10 +10,10 @@ import (
 )
 
 // Failed logs why a daemon ends, a line of the log for each line of the error, and returns
-// an error that [Conclude] does not print again. Errors of the configuration are left to it.
+// an error that [Exit] does not print again. Errors of the configuration are left to it.
 func Failed(log zerolog.Logger, err error) error {
 	var errs *config.Errors
-	if err == nil || errors.As(err, &errs) || errors.Is(err, ErrSaid) {
+	if err == nil || errors.As(err, &errs) || errors.Is(err, ErrReported) {
 		return err
 	}
 	for line := range strings.Lines(err.Error()) {
@@ -21,5 +21,5 @@ func Failed(log zerolog.Logger, err error) error {
 			log.Error().Str("component", "process").Str("error", line).Msg("failed")
 		}
 	}
-	return ErrSaid
+	return ErrReported
 }

@@ -85,7 +85,7 @@ func (m *brokerMetrics) collect(w *brokerWatch, out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
-	gauge(m.up, truth(w.problem == nil && !w.polled.IsZero()))
+	gauge(m.up, boolToFloat(w.problem == nil && !w.polled.IsZero()))
 	if time.Since(w.polled) > brokerFresh {
 		return
 	}

@@ -41,8 +41,8 @@ func (b *logBook) lines(t *testing.T) (all []map[string]any) {
 func TestWhatAllSessionsSayIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	book := &logBook{}
-	c := newChorus(zerolog.New(book), 2)
-	a, b := c.voice("x-0"), c.voice("x-1")
+	c := newLogDedup(zerolog.New(book), 2)
+	a, b := c.logger("x-0"), c.logger("x-1")
 	lost := func(log zerolog.Logger, id, local string) {
 		log.Warn().Str("client_id", id).Str("problem", "read tcp "+local+"->10.0.0.1:1883: reset").Dur("lived_ms", time.Second).Msg("lost")
 	}

@@ -35,7 +35,7 @@ type Bridge struct {
 	started time.Time
 	control *control
 	limits  *bridge.LiveLimits
-	live    *live
+	dynamic *dynamic
 	reloads reloads
 	leaf    *leafUnit    // nil in client mode
 	broker  *brokerWatch // nil without mqtt.emqx
@@ -79,7 +79,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	}
 	run, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
-	b.live.run(run, &b.wait)
+	b.dynamic.run(run, &b.wait)
 	if err := b.startStreams(ctx, run); err != nil {
 		b.Stop(ctx)
 		return nil, err
@@ -106,14 +106,14 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		return nil, err
 	}
 	b.control.every = cmp.Or(opts.streamsAgain, streamsAgain)
-	b.live, err = openLive(c, account.Options(c.NATS.Account, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
+	b.dynamic, err = openDynamic(c, account.Options(c.NATS.Account, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
 		b.control.nc.Close()
 		return nil, err
 	}
 	b.leaf, err = openLeaf(ctx, c, plan, b.control, opts.Log)
 	if err != nil {
-		b.live.close()
+		b.dynamic.close()
 		b.control.nc.Close()
 		return nil, err
 	}
@@ -162,14 +162,14 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 // startLanes opens the lanes, each when it may be, until run ends.
 func (b *Bridge) startLanes(run context.Context) {
 	c := b.opts.Config
-	sessions := newChorus(b.opts.Log, len(b.plan.Lanes))
+	sessions := newLogDedup(b.opts.Log, len(b.plan.Lanes))
 	for _, l := range b.plan.Lanes {
 		u := newLaneUnit(l, b.opts.Log, sessions, b.control.lanes)
 		u.leased = c.Lanes.Partitions.Auto
 		b.lanes = append(b.lanes, u)
 	}
 	shared := &laneShared{
-		config: c, rules: b.live.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
+		config: c, rules: b.dynamic.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
 		nats:   account.Options(c.NATS.Account, ""),
 		peers:  mqtt.NewPeers(),
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
@@ -186,7 +186,7 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 	for _, u := range b.lanes {
 		b.wait.Go(func() {
-			if b.live.admit(run) && b.leaf.await(run) {
+			if b.dynamic.admit(run) && b.leaf.await(run) {
 				b.fail(u.run(run, shared))
 			}
 		})
@@ -251,7 +251,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	defer cancel()
 	abandoned := b.stopLanes(ctx)
 	b.control.nc.Close()
-	b.live.close()
+	b.dynamic.close()
 	err := b.leaf.close()
 	if abandoned > 0 {
 		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))
@@ -293,7 +293,7 @@ func (b *Bridge) Problems() []Problem {
 	if b.replicas != nil {
 		all = append(all, b.replicas.problems(natsDown)...)
 	}
-	all = append(all, b.live.problems()...)
+	all = append(all, b.dynamic.problems()...)
 	seen := map[string]int{}
 	for _, u := range b.lanes {
 		for _, p := range u.problems() {

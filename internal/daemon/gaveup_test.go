@@ -21,7 +21,7 @@ func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
 	server := processes.NATSServer(t, processes.NATSOptions{Config: tls})
 	for name, connection := range map[string]func(*Bridge) *nats.Conn{
 		"control": func(b *Bridge) *nats.Conn { return b.control.nc },
-		"live":    func(b *Bridge) *nats.Conn { return b.live.nc },
+		"live":    func(b *Bridge) *nats.Conn { return b.dynamic.nc },
 	} {
 		t.Run(name, func(t *testing.T) {
 			mqtt := attesting(t)

@@ -62,11 +62,11 @@ type laneShared struct {
 	peers   *mqtt.Peers
 }
 
-func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *chorus, connections *laneConnections) *laneUnit {
+func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *logDedup, connections *laneConnections) *laneUnit {
 	return &laneUnit{
 		plan: plan, connections: connections, problem: "not opened yet", since: time.Now(),
 		log:     log.With().Str("lane", plan.ClientID).Logger(),
-		mqttLog: sessions.voice(plan.ClientID),
+		mqttLog: sessions.logger(plan.ClientID),
 	}
 }
 
@@ -140,7 +140,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	options := publish.Options{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
-		Unheld: shared.unheld, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log,
+		NoStreamForSubject: shared.unheld, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log,
 	}
 	if claim.of != nil {
 		options.Fenced = func() bool { return shared.fenced() || claim.of.Fenced() }

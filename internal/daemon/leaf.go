@@ -271,7 +271,7 @@ func hubMisfit(nc *nats.Conn, c config.Leaf) string {
 	version, payload := nc.ConnectedServerVersion(), nc.MaxPayload()
 	switch {
 	case version == "":
-	case !leaf.TellsSourced(version):
+	case !leaf.ReportsSourced(version):
 		return fmt.Sprintf("%v (it is %s)", leaf.ErrHubTooOld, version)
 	case payload > 0 && payload < int64(c.MaxPayload):
 		return fmt.Sprintf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): a message in between would end the link again and again", payload, int64(c.MaxPayload))

@@ -215,7 +215,7 @@ func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, u.keepLimits(late))
-	require.NoError(t, node.Shut(t.Context(), true), "what the server did all the same")
+	require.NoError(t, node.Pause(t.Context(), true), "what the server did all the same")
 	require.Error(t, store())
 	u.view.backlog[0].Oldest = time.Now()
 	require.NoError(t, u.keepLimits(t.Context()))

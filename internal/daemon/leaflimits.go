@@ -52,7 +52,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	if wanted == shut && !ajar {
 		return nil
 	}
-	if err := u.node.Shut(ctx, wanted); err != nil {
+	if err := u.node.Pause(ctx, wanted); err != nil {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		u.ajar = true

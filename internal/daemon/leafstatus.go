@@ -122,7 +122,7 @@ func leafMetrics() []wholeMetric {
 	}
 	return []wholeMetric{
 		gauge("link_up", "1 while the leaf node is linked to the hub.",
-			func(s *LeafStatus) float64 { return truth(s.Link.Connected) }),
+			func(s *LeafStatus) float64 { return boolToFloat(s.Link.Connected) }),
 		gauge("backlog_messages", "Messages in the local store that the hub is not known to have stored.",
 			func(s *LeafStatus) float64 { return float64(s.Messages) }),
 		gauge("backlog_bytes", "Bytes in the local store that the hub is not known to have stored.",

@@ -118,9 +118,9 @@ func laneMetrics() []laneMetric {
 		gauge("ring_fill_ratio", "In-flight messages as a share of what the lane can hold.",
 			(*laneReading).ringFill),
 		gauge("mqtt_connected", "1 while the lane's MQTT session is connected.",
-			func(r *laneReading) float64 { return truth(r.session.Connected) }),
+			func(r *laneReading) float64 { return boolToFloat(r.session.Connected) }),
 		gauge("nats_connected", "1 while the lane's NATS connection stands.",
-			func(r *laneReading) float64 { return truth(r.publisher.Connected) }),
+			func(r *laneReading) float64 { return boolToFloat(r.publisher.Connected) }),
 	}
 }
 
@@ -129,23 +129,23 @@ func wholeMetrics() []wholeMetric {
 		{describe("ready", "1 while /readyz says so."), prometheus.GaugeValue,
 			func(b *Bridge) float64 {
 				ready, _ := b.Ready()
-				return truth(ready)
+				return boolToFloat(ready)
 			}},
 		{describe("limit_overrides", "Limits of single tenants and devices in force, from the bucket limits.bucket."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return float64(b.live.overrides.status().Overrides) }},
+			func(b *Bridge) float64 { return float64(b.dynamic.overrides.status().Overrides) }},
 		{describe("limit_overrides_refused", "Keys of that bucket that cannot be read; what they said before holds."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return float64(b.live.overrides.status().Refused) }},
+			func(b *Bridge) float64 { return float64(b.dynamic.overrides.status().Refused) }},
 		{describe("limit_overrides_stale", "1 while that bucket is there and is not followed."), prometheus.GaugeValue,
 			func(b *Bridge) float64 {
-				_, stale := b.live.overrides.warning()
-				return truth(stale)
+				_, stale := b.dynamic.overrides.warning()
+				return boolToFloat(stale)
 			}},
 		{describe("registry_entries", "Certificates that the registry knows."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return float64(b.live.registryState().Entries) }},
+			func(b *Bridge) float64 { return float64(b.dynamic.registryState().Entries) }},
 		{describe("registry_refused", "Entries of the registry that cannot be read; what was known of them holds."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return float64(b.live.registryState().Refused) }},
+			func(b *Bridge) float64 { return float64(b.dynamic.registryState().Refused) }},
 		{describe("registry_stale", "1 while the certificate registry is not followed; the last known state serves."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return truth(b.live.registryState().Stale()) }},
+			func(b *Bridge) float64 { return boolToFloat(b.dynamic.registryState().Stale()) }},
 		{describe("devices", "Devices in the rate limiter's table."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return float64(b.devices.Len()) }},
 		{describe("devices_evicted_total", "Devices forgotten: idle, or the table was full."), prometheus.CounterValue,
@@ -153,7 +153,7 @@ func wholeMetrics() []wholeMetric {
 	}
 }
 
-func truth(b bool) float64 {
+func boolToFloat(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -59,7 +59,7 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 
 func TestLaneIsCountedBeforeItIsOpen(t *testing.T) {
 	t.Parallel()
-	b := &Bridge{live: &live{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{}), lanes: []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), newChorus(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}}
+	b := &Bridge{dynamic: &dynamic{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{}), lanes: []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), newLogDedup(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}}
 	sum, series := sums(t, b.Metrics())
 	require.Equal(t, 1, series["mqttbridge_received_total"])
 	require.Zero(t, sum["mqttbridge_ready"])
@@ -129,7 +129,7 @@ func (m oneMetric) Collect(out chan<- prometheus.Metric) { out <- m.Metric }
 
 func TestMetricsOfProcessAndGoAreThere(t *testing.T) {
 	t.Parallel()
-	b := &Bridge{live: &live{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{})}
+	b := &Bridge{dynamic: &dynamic{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{})}
 	families, err := b.Metrics().Gather()
 	require.NoError(t, err)
 	var names []string

@@ -57,9 +57,9 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
 		again: make(chan struct{}, 1), lanes: newLaneConnections(log), said: warningLog{log: log},
 	}
-	o.FirstWait = firstWait
+	o.InitialConnectTimeout = firstWait
 	o.Hooks = conn.Hooks{
-		GaveUp: gaveUp,
+		Closed: gaveUp,
 		Connected: func(nc *nats.Conn) {
 			c.set("", "")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")

@@ -8,24 +8,24 @@ import (
 	"mqtt-nats-bridge/internal/lease"
 )
 
-// take opens the lane of a partition that this replica now holds. It returns at
-// once, and where that fails tries again, for openPatience: the configuration was in order
+// acquire opens the lane of a partition that was assigned to this replica. It returns
+// immediately and retries for openTimeout if that fails: the configuration was valid
 // at the start, so a file that it names is missing, perhaps for a moment. After that the bridge
-// ends, for others to take what it cannot.
+// exits, so that other replicas take the partition.
 //
-// The journal is in memory, whatever state_dir says: on disk it would go stale
-// while another replica has the partition. Not that a stale one could do harm. It
-// knows an attested message by a hash of its topic, which holds the broker's own
-// id: what it calls stored is stored. But it would be of no use either, and the
-// replica is to be disposable.
-func (u *laneUnit) take(r *replicas, l *lease.Lease, hadSession bool) {
+// The journal is in memory, whatever state_dir says: on disk it would become stale
+// while another replica has the partition. A stale journal is harmless: it
+// identifies an attested message by a hash of its topic, which contains the broker's own
+// id, so what it marks as stored is stored. But it would be useless too, and the
+// replica should be disposable.
+func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	opening := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	u.mu.Lock()
 	u.held, u.opening, u.endOpen = true, opening, cancel
 	u.problem, u.since = "being opened", time.Now()
 	u.mu.Unlock()
-	go func() { // give ends it, and waits for it
+	go func() { // release ends it, and waits for it
 		defer close(opening)
 		begun := time.Now()
 		for {
@@ -33,7 +33,7 @@ func (u *laneUnit) take(r *replicas, l *lease.Lease, hadSession bool) {
 			if err == nil {
 				return
 			}
-			if time.Since(begun) > openPatience {
+			if time.Since(begun) > openTimeout {
 				r.bridge.fail(err)
 				return
 			}
@@ -53,20 +53,20 @@ func (u *laneUnit) take(r *replicas, l *lease.Lease, hadSession bool) {
 	}()
 }
 
-// openPatience is how long a partition may be nobody's because its holder cannot open
-// the lane.
-const openPatience = 30 * time.Second
+// openTimeout is how long a partition may be without a lane because its owner cannot open
+// it.
+const openTimeout = 30 * time.Second
 
-// give closes the lane again and returns how many messages were left unsettled when
+// release closes the lane and returns how many messages were unsettled when
 // ctx ended.
-func (u *laneUnit) give(ctx context.Context, sessions *chorus) (abandoned int) {
+func (u *laneUnit) release(ctx context.Context, sessions *logDedup) (abandoned int) {
 	u.mu.Lock()
 	opening, end := u.opening, u.endOpen
 	u.mu.Unlock()
 	end()
 	<-opening
 	abandoned = u.stop(ctx)
-	sessions.silent(u.plan.ClientID)
+	sessions.forget(u.plan.ClientID)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	r := u.reading()

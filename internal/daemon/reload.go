@@ -46,7 +46,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	}
 	b.devices.SetIdle(c.Limits.Idle)
 	b.tenants.SetIdle(c.Limits.Idle)
-	if o := b.live.overrides; o != nil {
+	if o := b.dynamic.overrides; o != nil {
 		o.idle.Store(int64(c.Limits.Idle))
 	}
 	r.running = schema.With(r.running, c, changed...)
@@ -76,7 +76,7 @@ func (b *Bridge) limitsStatus() LimitsStatus {
 	l := b.limits.Limits()
 	return LimitsStatus{
 		Payload: l.MaxPayload, Subjects: l.Subjects, Device: l.Device, Tenant: l.Tenant, Quarantine: l.Quarantine,
-		Overrides: b.live.overrides.status(),
+		Overrides: b.dynamic.overrides.status(),
 	}
 }
 

@@ -24,14 +24,14 @@ import (
 type replicas struct {
 	bridge   *Bridge
 	shared   *laneShared
-	sessions *chorus
+	sessions *logDedup
 	leases   *lease.Coordinator
 	units    map[string]*laneUnit // by partition
 	ids      []string             // the partitions, in the order of the lanes
 	id       string               // of this replica
 }
 
-func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
+func startReplicas(b *Bridge, shared *laneShared, sessions *logDedup) *replicas {
 	c := shared.config
 	r := &replicas{
 		bridge: b, shared: shared, sessions: sessions,
@@ -47,7 +47,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 	}
 	r.leases = lease.Start(lease.Options{
 		Store: lease.NewBucket(plan.LeaseBucket(c, b.control.nc, b.control.js)),
-		Lanes: r, Partitions: r.ids, DrainTimeout: c.StopTimeout, Admitted: b.live.admitted(),
+		Lanes: r, Partitions: r.ids, DrainTimeout: c.StopTimeout, Admitted: b.dynamic.admitted(),
 		Replica: lease.Replica{
 			ID: r.id, Host: host, Version: b.opts.Version, Broker: plan.BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),
@@ -59,7 +59,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *chorus) *replicas {
 
 // Open implements [lease.Lanes].
 func (r *replicas) Open(p string, l *lease.Lease, hadSession bool) {
-	r.units[p].take(r, l, hadSession)
+	r.units[p].acquire(r, l, hadSession)
 }
 
 // Connected implements [lease.Lanes].
@@ -67,14 +67,14 @@ func (r *replicas) Connected(p string) bool { return r.units[p].connected() }
 
 // Close implements [lease.Lanes].
 func (r *replicas) Close(ctx context.Context, p string) (abandoned int) {
-	return r.units[p].give(ctx, r.sessions)
+	return r.units[p].release(ctx, r.sessions)
 }
 
 // Abandon implements [lease.Lanes].
 func (r *replicas) Abandon(p string) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	r.units[p].give(ended, r.sessions)
+	r.units[p].release(ended, r.sessions)
 }
 
 // Try implements [lease.Lanes].
@@ -90,7 +90,7 @@ const unheldAfter = 5 * time.Second
 // problems lists what keeps the partitions from being shared out. Which lanes
 // another replica has, and how they do, is its own affair.
 func (r *replicas) problems(natsDown bool) []Problem {
-	if !r.bridge.live.isAdmitted() {
+	if !r.bridge.dynamic.isAdmitted() {
 		return nil // nothing is asked of the leases yet; the reason is given
 	}
 	s := r.leases.Status()
@@ -237,7 +237,7 @@ func leaseMetrics() []leaseMetric {
 			return float64(n)
 		}),
 		gauge("leases_reachable", "1 while the bucket of the leases answers.",
-			func(s *lease.Status) float64 { return truth(s.Problem == "") }),
+			func(s *lease.Status) float64 { return boolToFloat(s.Problem == "") }),
 		counter("partitions_taken_total", "Partitions that this replica has taken.",
 			func(s *lease.Status) uint64 { return s.Acquired }),
 		counter("partitions_handed_over_total", "Partitions that this replica has given to others, its lane run empty.",

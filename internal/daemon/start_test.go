@@ -58,7 +58,7 @@ func TestNothingIsSentBeforeTheFirstLookAtTheStreams(t *testing.T) {
 	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		_, problems := b.Ready()
-		return len(problems) == 1 && strings.Contains(problems[0].Problem, "the first look at the streams")
+		return len(problems) == 1 && strings.Contains(problems[0].Problem, "the first check of the streams")
 	}, patience, 10*time.Millisecond)
 	require.Zero(t, b.Totals().Stored)
 	b.control.looked.Store(true)

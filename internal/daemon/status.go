@@ -105,7 +105,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Ready: ready, Problems: problems, Warnings: b.Warnings(),
 		Totals:  countsStatus(&totals),
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
-		Limits:  b.limitsStatus(), Registry: b.live.registryState(), Reload: b.reloadStatus(),
+		Limits:  b.limitsStatus(), Registry: b.dynamic.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams, b.plan.Consumers),
 		Leaf:    b.leaf.status(), Broker: b.broker.status(),

@@ -175,7 +175,7 @@ func (i *Ingest) connect() error {
 func (i *Ingest) hooks() conn.Hooks {
 	log := i.opts.Log
 	return conn.Hooks{
-		GaveUp: func(err error) { i.failed <- err }, // once
+		Closed: func(err error) { i.failed <- err }, // once
 		Connected: func(nc *nats.Conn) {
 			i.nats.set("", "")
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected")

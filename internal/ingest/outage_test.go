@@ -189,7 +189,7 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	r.publish(telemetry("m1", `{}`))
 	r.settled()
 	t.Cleanup(link.Mend) // before what drops the database
-	link.Impair(peers.Weather{Hold: true}, peers.Weather{Hold: true})
+	link.Impair(peers.Impairment{Hold: true}, peers.Impairment{Hold: true})
 	r.publish(telemetry("m2", `{}`))
 	r.eventually(func() bool { return i.Tables()[0].InHand == 1 }, func() any { return i.Tables() })
 	done := make(chan struct{})

@@ -61,9 +61,9 @@ func (i *Ingest) Tables() []TableStatus {
 			Batches:      c.Batches, Messages: c.Messages, Redelivered: c.Redelivered,
 			Retried: c.Retried, Quarantined: c.Quarantined,
 			Exchanges: w.exchanges.Load(), Failures: w.failures.Load(), Halvings: w.halvings.Load(),
-			InHand: c.InHand, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),
+			InHand: c.InProgress, Lag: c.Pending + c.AckPending, LagKnown: !c.ObservedAt.IsZero(),
 			OldestSeconds: c.OldestAge.Seconds(),
-			Acknowledged:  c.Done,
+			Acknowledged:  c.Acked,
 		})
 	}
 	return all
@@ -88,8 +88,8 @@ func (i *Ingest) Problems() []endpoint.Problem {
 		if c.Trouble != "" && c.Trouble != conn.ErrDisconnected.Error() {
 			all = append(all, endpoint.Problem{Component: "consumer", Problem: c.Trouble, Since: c.TroubleSince})
 		}
-		if c.Held != "" {
-			all = append(all, endpoint.Problem{Component: "quarantine", Problem: c.Held, Since: c.HeldSince})
+		if c.QuarantineProblem != "" {
+			all = append(all, endpoint.Problem{Component: "quarantine", Problem: c.QuarantineProblem, Since: c.QuarantineSince})
 		}
 	}
 	return all

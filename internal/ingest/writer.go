@@ -42,7 +42,7 @@ func (w *writer) handle(ctx context.Context, batch []*consume.Message) {
 			r, err = w.table.row(a, m)
 		}
 		if err != nil {
-			m.Poison(err)
+			m.DeadLetter(err)
 			continue
 		}
 		if r.clockIgnored {
@@ -63,7 +63,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 	switch {
 	case err == nil:
 		for _, r := range rows {
-			r.each((*consume.Message).Done)
+			r.each((*consume.Message).Ack)
 			w.duplicates.Add(uint64(len(r.copies)))
 		}
 	case ctx.Err() != nil:
@@ -75,10 +75,10 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		w.store(ctx, rows[half:], 1)
 	case classify(err) == poison:
 		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
-		rows[0].each(func(m *consume.Message) { m.Poison(cause) })
+		rows[0].each(func(m *consume.Message) { m.DeadLetter(cause) })
 	default:
 		w.database.refuses(w.table.name, rows[0].message.Sequence, err)
-		rows[0].each(func(m *consume.Message) { m.Retry(later(m.Delivered)) })
+		rows[0].each(func(m *consume.Message) { m.Nak(later(m.Delivered)) })
 	}
 }
 

@@ -246,13 +246,13 @@ func TestProxyImpairsALinkAndMendsIt(t *testing.T) {
 	say(c, "a")
 	hear(c, "a")
 
-	p.Impair(Weather{}, Weather{Hold: true})
+	p.Impair(Impairment{}, Impairment{Hold: true})
 	say(c, "b")
 	silent(c)
 	p.Mend()
 	hear(c, "b")
 
-	for _, w := range [][2]Weather{{{Vanish: true}, {}}, {{}, {Vanish: true}}} {
+	for _, w := range [][2]Impairment{{{Vanish: true}, {}}, {{}, {Vanish: true}}} {
 		c := dial()
 		say(c, "c")
 		hear(c, "c")
@@ -266,7 +266,7 @@ func TestProxyImpairsALinkAndMendsIt(t *testing.T) {
 	say(c, "f")
 	hear(c, "f") // nothing of it was lost
 
-	p.Impair(Weather{Latency: 20 * time.Millisecond}, Weather{Rate: 100})
+	p.Impair(Impairment{Latency: 20 * time.Millisecond}, Impairment{Rate: 100})
 	began := time.Now()
 	say(c, "0123456789")
 	hear(c, "0123456789")

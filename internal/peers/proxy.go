@@ -26,21 +26,21 @@ type TCPProxy struct {
 	listener net.Listener
 	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	down    bool
-	total   int
-	links   map[*link]struct{}
-	weather [2]Weather
-	changed chan struct{} // closed at the next change of weather
+	mu          sync.Mutex
+	down        bool
+	total       int
+	links       map[*link]struct{}
+	impairments [2]Impairment
+	changed     chan struct{} // closed at the next change of impairment
 }
 
-// Weather is what a link does to the bytes that go one way. The zero value
+// Impairment is what a link does to the bytes that go one way. The zero value
 // forwards them at once.
-type Weather struct {
+type Impairment struct {
 	// Vanish swallows them. What comes later on a connection that lost bytes
-	// is swallowed too, whatever the weather, until it ends: half of the
-	// link is gone for good, as when a firewall forgets a connection. New
-	// connections are carried once the weather is fine.
+	// is swallowed too, even without impairment, until it ends: half of the
+	// link is gone, as when a firewall forgets a connection. New
+	// connections are carried once the impairment ends.
 	Vanish bool
 	// Hold keeps them back, and the sender's socket buffer fills: a network
 	// that is unreachable for so short a time that TCP outlives it.
@@ -200,14 +200,14 @@ func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 	}
 }
 
-func (p *TCPProxy) now(way int) (Weather, <-chan struct{}) {
+func (p *TCPProxy) now(way int) (Impairment, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.weather[way], p.changed
+	return p.impairments[way], p.changed
 }
 
-// await returns the weather in which bytes may move.
-func (p *TCPProxy) await(l *link, way int) (Weather, error) {
+// await returns the impairment once bytes may move.
+func (p *TCPProxy) await(l *link, way int) (Impairment, error) {
 	for {
 		w, changed := p.now(way)
 		if !w.Hold {
@@ -249,16 +249,16 @@ func (p *TCPProxy) add(l *link) bool {
 
 // Impair sets what becomes of bytes towards the target and of those that come
 // back, on the connections of the moment and on new ones.
-func (p *TCPProxy) Impair(towardsTarget, fromTarget Weather) {
+func (p *TCPProxy) Impair(towardsTarget, fromTarget Impairment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.weather = [2]Weather{towards: towardsTarget, back: fromTarget}
+	p.impairments = [2]Impairment{towards: towardsTarget, back: fromTarget}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
 // Mend undoes Impair; connections that lost bytes stay dead.
-func (p *TCPProxy) Mend() { p.Impair(Weather{}, Weather{}) }
+func (p *TCPProxy) Mend() { p.Impair(Impairment{}, Impairment{}) }
 
 // Cut resets all connections of the moment and returns how many; new ones pass.
 func (p *TCPProxy) Cut() int {

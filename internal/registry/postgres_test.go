@@ -134,7 +134,7 @@ func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
 	require.NoError(t, err)
 	under(t, p)
 	<-p.Loaded()
-	link.Impair(peers.Weather{Vanish: true}, peers.Weather{Vanish: true})
+	link.Impair(peers.Impairment{Vanish: true}, peers.Impairment{Vanish: true})
 	d.exec(`UPDATE device_certificates SET status = 'REVOKED'`)
 	eventually(t, "stale", p, State.Stale)
 	link.Mend()

@@ -136,11 +136,14 @@ func (l *link) Generation() uint64 {
 	return l.p.generation
 }
 
-// Sending implements [publish.Link].
-func (l *link) Sending(bool) (open bool) {
+// BeginSend implements [publish.Link].
+func (l *link) BeginSend() (open bool) {
 	l.w.meet()
 	return !l.attempt
 }
+
+// EndSend implements [publish.Link].
+func (l *link) EndSend() { l.w.meet() }
 
 func (l *link) LastError() error  { return nil }
 func (l *link) MaxPayload() int64 { return linkLimit }

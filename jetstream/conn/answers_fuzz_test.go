@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// referenceAnswers reads a whole stream at once, as answerConn must read it in
+// referenceAnswers reads a whole stream in one call, as ackInterceptor must read it in
 // pieces: what is for nats.go, the answers, and whether the connection must end.
 func referenceAnswers(stream string) (passed string, answers []string, bad bool) {
 	for stream != "" {

@@ -37,14 +37,14 @@ func (c *chunksConn) Read(p []byte) (int, error) {
 
 const testInbox = "_INBOX.abc."
 
-// through reads a stream through an answerConn: what is passed, the answers, and
+// through reads a stream through an ackInterceptor: what is passed, the answers, and
 // whether the connection was ended.
 func through(t testing.TB, stream, sizes []byte) (passed []byte, answers []string, bad bool) {
 	t.Helper()
 	sink := NewAckSink(testInbox, func(m *nats.Msg, _ bool) {
 		answers = append(answers, m.Subject+" "+string(m.Data))
 	})
-	c := &answerConn{
+	c := &ackInterceptor{
 		failFastConn: failFastConn{&chunksConn{rest: bytes.Clone(stream), sizes: sizes}},
 		sink:         func() *AckSink { return sink },
 	}
@@ -164,7 +164,7 @@ func TestAnAnswerAllocatesNothing(t *testing.T) {
 	n := 0
 	sink := NewAckSink(testInbox, func(*nats.Msg, bool) { n++ })
 	source := &chunksConn{}
-	c := &answerConn{failFastConn: failFastConn{source}, sink: func() *AckSink { return sink }}
+	c := &ackInterceptor{failFastConn: failFastConn{source}, sink: func() *AckSink { return sink }}
 	buf := make([]byte, 100)
 	allocs := testing.AllocsPerRun(10, func() {
 		source.rest = stream

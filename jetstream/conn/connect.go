@@ -76,10 +76,10 @@ type Options struct {
 	// fleet of lanes does not come back in one instant.
 	ReconnectWait, ReconnectWaitMax time.Duration
 	PingInterval                    time.Duration
-	// FirstWait bounds how long Connect waits for the first attempt, which then goes
-	// on in the background. 0: until it has ended, which with servers that say nothing
-	// takes a connect timeout for each.
-	FirstWait time.Duration
+	// InitialConnectTimeout bounds how long Connect waits for the first attempt, which then
+	// continues in the background. 0: until it has ended, which takes a connect timeout
+	// for each server that does not answer.
+	InitialConnectTimeout time.Duration
 
 	// InProcess connects to an embedded server without a socket; the URL is
 	// then not dialled. See [embedded.Server.InProcess].
@@ -91,24 +91,24 @@ type Options struct {
 	unresolved        *Options // with the context, to be read again; nil: none
 }
 
-// Hooks are told of state changes. Each may be nil. They must not block:
+// Hooks are called on state changes. Each may be nil. They must not block:
 // nats.go calls them from the goroutines that reconnect. ConnectFailed may
 // overlap with the others.
 type Hooks struct {
-	// Connected: the first connection stands.
+	// Connected is called when the first connection is established.
 	Connected func(nc *nats.Conn)
-	// Disconnected: an established connection was lost; err may be nil.
+	// Disconnected is called when an established connection was lost; err may be nil.
 	Disconnected func(nc *nats.Conn, err error)
-	// Reconnected: it stands again. New publishes may precede this call.
+	// Reconnected is called when it is established again. New publishes may precede this call.
 	Reconnected func(nc *nats.Conn)
-	// ConnectFailed: an attempt failed, for another reason than the attempt
+	// ConnectFailed is called when an attempt failed for another reason than the attempt
 	// before: once per change, not once per attempt.
 	ConnectFailed func(p Problem)
-	// GaveUp: nothing will be tried any more. Never after nc.Close: nats.go closes
+	// Closed is called when no further attempt will be made. Never after nc.Close: nats.go closes
 	// by itself on an -ERR that it does not know, and under TLS, where nothing here
-	// sees that first, only a new connection mends it.
-	GaveUp func(err error)
-	// Error: what has no caller to be returned to: a permission violation, a
+	// sees that first, only a new connection helps.
+	Closed func(err error)
+	// Error is called with errors that cannot be returned to a caller: a permission violation, a
 	// slow consumer.
 	Error func(nc *nats.Conn, err error)
 }
@@ -143,7 +143,7 @@ func setWait(d *time.Duration, value time.Duration) {
 
 // Connect starts a connection that never gives up: an unreachable server and
 // refused credentials are retried for ever and told through Hooks. It blocks for
-// the first attempt only, for FirstWait at most. An error means that the options cannot work,
+// the first attempt only, for InitialConnectTimeout at most. An error means that the options cannot work,
 // or, with nats.RetryOnFailedConnect(false) among extra, is a [Problem]. extra
 // come last and win; handlers among them run after the hooks, not instead.
 func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
@@ -164,10 +164,10 @@ func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to nats at %s: %w", RedactURL(o.URL), err)
 	}
 	watch.conn.Store(nc)
-	if o.FirstWait > 0 {
+	if o.InitialConnectTimeout > 0 {
 		select {
 		case <-watch.tried:
-		case <-time.After(o.FirstWait):
+		case <-time.After(o.InitialConnectTimeout):
 		}
 	}
 	return nc, nil

@@ -320,7 +320,7 @@ func TestConnect_PermissionViolationIsNoConnectProblem(t *testing.T) {
 }
 
 // The connect timeout is longer than the test has patience.
-func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
+func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -335,7 +335,7 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 	returned := make(chan *nats.Conn, 1)
 	go func() {
 		nc, err := conn.Connect(conn.Options{
-			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * natstest.Timeout, FirstWait: time.Millisecond,
+			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * natstest.Timeout, InitialConnectTimeout: time.Millisecond,
 			Hooks: conn.Hooks{ConnectFailed: func(p conn.Problem) { problems <- p }},
 		})
 		if err != nil {
@@ -356,7 +356,7 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 	s := natstest.StartServer(t, nil)
 	up := make(chan struct{}, 1)
 	good, err := conn.Connect(conn.Options{
-		URL: s.URL(), FirstWait: 10 * natstest.Timeout,
+		URL: s.URL(), InitialConnectTimeout: 10 * natstest.Timeout,
 		Hooks: conn.Hooks{
 			Connected:     func(*nats.Conn) { up <- struct{}{} },
 			ConnectFailed: func(p conn.Problem) { problems <- p },
@@ -370,7 +370,7 @@ func TestConnect_FirstWaitBoundsTheFirstAttempt(t *testing.T) {
 
 // Nor may the name server's silence hold it up: nats.go would look the name up before it
 // dials. Not parallel: the resolver is everybody's.
-func TestConnect_FirstWaitBoundsTheLookUp(t *testing.T) {
+func TestConnect_InitialTimeoutBoundsTheLookUp(t *testing.T) {
 	release := make(chan struct{})
 	system := net.DefaultResolver
 	defer func() { net.DefaultResolver = system }()
@@ -381,7 +381,7 @@ func TestConnect_FirstWaitBoundsTheLookUp(t *testing.T) {
 	returned := make(chan *nats.Conn, 1)
 	go func() {
 		defer close(returned)
-		if nc, err := conn.Connect(conn.Options{URL: "nats://nats.test:4222", FirstWait: time.Millisecond}); err == nil {
+		if nc, err := conn.Connect(conn.Options{URL: "nats://nats.test:4222", InitialConnectTimeout: time.Millisecond}); err == nil {
 			returned <- nc
 		}
 	}()

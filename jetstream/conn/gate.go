@@ -22,7 +22,7 @@ type gate struct {
 
 	mu     sync.Mutex
 	last   net.Conn // the socket dialled last; nil: none, or closed
-	seen   *answerConn
+	seen   *ackInterceptor
 	failed error // of the last dial; nil: it succeeded, or there was none
 	dials  int
 	later  bool // until all servers were tried once, which is in the background
@@ -55,7 +55,7 @@ func (g *gate) Dial(network, address string) (net.Conn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.last, g.failed = conn, err
-	g.seen, _ = conn.(*answerConn)
+	g.seen, _ = conn.(*ackInterceptor)
 	return conn, err
 }
 

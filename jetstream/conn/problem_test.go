@@ -137,7 +137,7 @@ func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
 	limited := make(chan conn.Problem, 100)
 	for range 16 {
 		nc, err := conn.Connect(conn.Options{
-			URL: s.URL(), FirstWait: time.Millisecond, ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond,
+			URL: s.URL(), InitialConnectTimeout: time.Millisecond, ReconnectWait: time.Millisecond, ReconnectWaitMax: time.Millisecond,
 			Hooks: conn.Hooks{ConnectFailed: func(p conn.Problem) { limited <- p }},
 		}, nats.FlusherTimeout(2*time.Second))
 		require.NoError(t, err)

@@ -37,7 +37,7 @@ type watcher struct {
 
 func newWatcher(o Options) *watcher {
 	w := &watcher{options: o, tried: make(chan struct{})}
-	w.dialer.refresh, w.dialer.later = w.refresh, o.FirstWait > 0
+	w.dialer.refresh, w.dialer.later = w.refresh, o.InitialConnectTimeout > 0
 	return w
 }
 
@@ -84,14 +84,14 @@ func (w *watcher) delay(round int) time.Duration {
 	}
 	if nc := w.conn.Load(); nc != nil {
 		if err := nc.LastError(); err != nil {
-			w.failed(err)
+			w.connectFailed(err)
 		}
 	}
 	w.dialer.closeLast()
 	return w.options.backOff(round)
 }
 
-func (w *watcher) failed(err error) {
+func (w *watcher) connectFailed(err error) {
 	if errors.Is(err, errLater) {
 		return
 	}
@@ -136,7 +136,7 @@ func (w *watcher) reconnected(nc *nats.Conn) {
 
 func (w *watcher) attemptFailed(nc *nats.Conn, err error) {
 	w.conn.Store(nc)
-	w.failed(err)
+	w.connectFailed(err)
 }
 
 func (w *watcher) disconnected(nc *nats.Conn, err error) {
@@ -146,7 +146,7 @@ func (w *watcher) disconnected(nc *nats.Conn, err error) {
 }
 
 func (w *watcher) closed(nc *nats.Conn) {
-	if hook := w.options.Hooks.GaveUp; hook != nil {
+	if hook := w.options.Hooks.Closed; hook != nil {
 		hook(fmt.Errorf("the connection to the NATS server was given up for good: %w", nc.LastError()))
 	}
 }
@@ -154,7 +154,7 @@ func (w *watcher) closed(nc *nats.Conn) {
 // asyncError also gets what ends an attempt to reconnect; sub is then nil.
 func (w *watcher) asyncError(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil && (isCredentialError(err) || !nc.IsConnected()) {
-		w.failed(err)
+		w.connectFailed(err)
 		return
 	}
 	if hook := w.options.Hooks.Error; hook != nil {

@@ -84,7 +84,7 @@ func (w *Workers) observe(ctx context.Context) {
 	for {
 		// A message that was held here may have gone to quarantine by another
 		// process, or out of its stream: nothing here would ever tell.
-		w.held.fade(heldFor)
+		w.held.expire(heldFor)
 		if w.o.JetStream.Conn().IsConnected() {
 			ask, cancel := context.WithTimeout(ctx, requestTimeout)
 			consumer, err := w.o.JetStream.Consumer(ask, w.o.Stream, w.o.Consumer)

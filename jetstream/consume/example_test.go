@@ -31,11 +31,11 @@ func ExampleWorkers() {
 			for _, m := range batch {
 				var reading struct{ Temperature float64 }
 				if err := json.Unmarshal(m.Data, &reading); err != nil {
-					m.Poison(err) // a copy in quarantine, with the reason
+					m.DeadLetter(err) // a copy in quarantine, with the reason
 					continue
 				}
 				fmt.Println(m.Subject, reading.Temperature)
-				m.Done() // acknowledged once the handler has returned
+				m.Ack() // acknowledged once the handler has returned
 			}
 		},
 	})

@@ -8,58 +8,58 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// HeaderMessageID stands on the quarantine copy of a message that a consumer
-// could not use: the id under which it knew the message. The copy's own
-// Nats-Msg-Id differs, or copying it back to its subject within the stream's
-// duplicate window would be answered "stored already" and store nothing.
+// HeaderMessageID is a header of the quarantine copy of a message that a consumer
+// could not use: the message's id as the consumer saw it. The copy's own
+// Nats-Msg-Id differs. Otherwise copying it back to its subject within the stream's
+// duplicate window would store nothing: JetStream would take it for a duplicate.
 const HeaderMessageID = "Bridge-Msg-Id"
 
-// Message is one message of a batch. The handler reads it and gives its word with
-// Done, Retry or Poison; the last word counts. Data and Header are the handler's
-// until it returns and must not be changed.
+// Message is one message of a batch. The handler reads it and settles it with
+// Ack, Nak or DeadLetter; the last call counts. Data and Header are valid
+// until the handler returns and must not be changed.
 type Message struct {
 	Subject string
 	Data    []byte
 	Header  nats.Header // nil where there is none
 	Stream  string
-	// Sequence is the message's in the stream. It begins anew when the stream
-	// is deleted and made again.
+	// Sequence is the message's sequence in the stream. It restarts when the stream
+	// is deleted and created again.
 	Sequence uint64
-	// Time is when the stream took the message.
+	// Time is when the stream stored the message.
 	Time time.Time
 	// Delivered counts this delivery too: 1 is the first.
 	Delivered uint64
 
-	msg   natsjs.Msg
-	word  word
-	delay time.Duration
-	cause error
+	msg     natsjs.Msg
+	outcome outcome
+	delay   time.Duration
+	cause   error
 }
 
-// word is what a handler said of a message.
-type word int
+// outcome is how a handler settled a message.
+type outcome int
 
 const (
-	undecided word = iota
-	done
-	retry
-	poison
+	undecided outcome = iota
+	acked
+	nacked
+	deadLettered
 )
 
-// Done: the message's effect is kept; it is acknowledged.
-func (m *Message) Done() { m.word = done }
+// Ack acknowledges the message after the handler has returned: its effect is durable.
+func (m *Message) Ack() { m.outcome = acked }
 
-// Retry: deliver it again, to whichever worker, not before the delay has passed.
-func (m *Message) Retry(delay time.Duration) { m.word, m.delay = retry, delay }
+// Nak has the message delivered again, to any worker, not before the delay has passed.
+func (m *Message) Nak(delay time.Duration) { m.outcome, m.delay = nacked, delay }
 
-// Poison: no later attempt can succeed. A copy goes to quarantine with the cause
-// in one sentence, then the message is terminated.
-func (m *Message) Poison(cause error) { m.word, m.cause = poison, cause }
+// DeadLetter is for a message that no later attempt can process. A copy goes to quarantine
+// with the cause in one sentence, then the message is terminated.
+func (m *Message) DeadLetter(cause error) { m.outcome, m.cause = deadLettered, cause }
 
-// ID is the same whenever the same message is delivered, also from a copy that
-// went through quarantine and back, and no other message's: the publisher's
-// Nats-Msg-Id, or where there was none, the place and time at which the stream
-// took it (both, because a stream made anew counts from 1 again).
+// ID identifies a message uniquely and is stable across redeliveries, also for a copy that
+// went through quarantine and back: the publisher's
+// Nats-Msg-Id, or if there is none, the stream's name, sequence and time
+// (the time, because a stream that is created again counts from 1).
 func (m *Message) ID() string {
 	if id := m.header(HeaderMessageID); id != "" {
 		return id

@@ -15,45 +15,45 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// A message that is done is acknowledged once the handler has returned.
-func ExampleMessage_Done() {
+// A message whose effect is durable is acknowledged once the handler has returned.
+func ExampleMessage_Ack() {
 	consumeAll([]string{"21.5", "22"}, func(m *consume.Message) {
 		fmt.Printf("%s: %s\n", m.Subject, m.Data)
-		m.Done()
+		m.Ack()
 	})
 	// Output:
 	// tenant.acme.device.dev-1.telemetry: 21.5
 	// tenant.acme.device.dev-1.telemetry: 22
 }
 
-// What cannot be done now is delivered again, here after a millisecond.
-func ExampleMessage_Retry() {
+// A message that cannot be processed now is delivered again, here after a millisecond.
+func ExampleMessage_Nak() {
 	consumeAll([]string{"21.5"}, func(m *consume.Message) {
 		if m.Delivered == 1 {
 			fmt.Println("database unavailable")
-			m.Retry(time.Millisecond)
+			m.Nak(time.Millisecond)
 			return
 		}
 		fmt.Println("stored at delivery", m.Delivered)
-		m.Done()
+		m.Ack()
 	})
 	// Output:
 	// database unavailable
 	// stored at delivery 2
 }
 
-// What can never be done goes to quarantine with the reason, and is not delivered again.
-func ExampleMessage_Poison() {
+// A message that can never be processed goes to quarantine with the reason, and is not delivered again.
+func ExampleMessage_DeadLetter() {
 	counts := consumeAll([]string{"21.5", "warm"}, func(m *consume.Message) {
 		var temperature float64
 		if _, err := fmt.Sscan(string(m.Data), &temperature); err != nil {
-			m.Poison(err)
+			m.DeadLetter(err)
 			return
 		}
-		m.Done()
+		m.Ack()
 	})
-	fmt.Println(counts.Done, "done,", counts.Quarantined, "in quarantine")
-	// Output: 1 done, 1 in quarantine
+	fmt.Println(counts.Acked, "acked,", counts.Quarantined, "in quarantine")
+	// Output: 1 acked, 1 in quarantine
 }
 
 // A message may come twice, under one id: as a key in a database it makes the second time
@@ -63,10 +63,10 @@ func ExampleMessage_ID() {
 	consumeAll([]string{"21.5"}, func(m *consume.Message) {
 		rows[m.ID()] = string(m.Data)
 		if m.Delivered == 1 {
-			m.Retry(0) // as if the acknowledgement was lost
+			m.Nak(0) // as if the acknowledgement was lost
 			return
 		}
-		m.Done()
+		m.Ack()
 	})
 	fmt.Println(rows)
 	// Output: map[bridge-0-1:21.5]

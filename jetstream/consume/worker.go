@@ -20,7 +20,7 @@ const (
 
 	fetchPauseMin = 100 * time.Millisecond
 	fetchPauseMax = 5 * time.Second
-	// retryMin and retryMax bound the delay of a message without a word; it
+	// retryMin and retryMax bound the delay of a message that was not settled; it
 	// doubles with each delivery.
 	retryMin = time.Second
 	retryMax = time.Minute
@@ -68,8 +68,8 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 			return nil, err
 		}
 	}
-	// Not bound to ctx: a pull that is abandoned leaves messages on their way
-	// to nobody, which come again only after the ack wait.
+	// Not bound to ctx: an abandoned pull leaves messages in flight that nobody receives
+	// and that are delivered again only after the ack wait.
 	began, wait, size := time.Now(), min(w.o.BatchWait, w.ackWait/3), 1
 	options := []natsjs.FetchOpt{natsjs.FetchMaxWait(wait)}
 	if !w.large {
@@ -84,16 +84,16 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	for msg := range pull.Messages() {
 		m, err := receive(msg)
 		if err != nil {
-			continue // not of this consumer; there is nobody to answer to
+			continue // not of this consumer: it cannot be settled
 		}
 		if batch == nil {
 			batch = make([]*Message, 0, w.o.Batch)
 		}
 		batch = append(batch, m)
 	}
-	// The server ends a pull at once where the next message alone is over the
-	// bytes; nats.go 1.55.0 keeps that answer to itself. Over a slow link it comes
-	// so late that only what the consumer says of itself is left to tell by.
+	// The server ends a pull immediately if the next message alone exceeds the
+	// bytes; nats.go 1.55.0 does not report that. Over a slow link the answer comes
+	// so late that only the consumer's pending count indicates it.
 	w.large = !w.large && len(batch) == 0 && (time.Since(began) < wait/2 || w.counts.pending.Load() > 0)
 	if err := pull.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		w.consumer = nil // it may be gone, or another by now
@@ -116,7 +116,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 	consumer, err := w.o.JetStream.Consumer(ctx, w.o.Stream, w.o.Consumer)
 	switch {
 	case errors.Is(err, natsjs.ErrConsumerNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
-		return fmt.Errorf("consumer %s/%s does not exist: start the bridge, which makes it, or make it with `mqtt-nats-bridge streams apply`: %w", w.o.Stream, w.o.Consumer, err)
+		return fmt.Errorf("consumer %s/%s does not exist: start the bridge, which creates it, or create it with `mqtt-nats-bridge streams apply`: %w", w.o.Stream, w.o.Consumer, err)
 	case err != nil:
 		return fmt.Errorf("look up consumer %s/%s: %w", w.o.Stream, w.o.Consumer,
 			conn.Explain(err, "$JS.API.CONSUMER.INFO."+w.o.Stream+"."+w.o.Consumer))
@@ -128,8 +128,8 @@ func (w *worker) lookUp(ctx context.Context) error {
 	}
 	w.limit = uint64(w.o.MaxDeliveries)
 	if cfg.MaxDeliver > 0 {
-		// The server would give up after its last delivery, whatever became
-		// of it: that one is for quarantine.
+		// The server gives up after the last delivery, whatever its outcome:
+		// use that delivery for quarantine.
 		if last := uint64(max(cfg.MaxDeliver-1, 1)); w.limit == 0 || last < w.limit {
 			w.limit = last
 		}
@@ -137,7 +137,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 	return nil
 }
 
-// handle has the handler work on what may still be tried, and does as it says.
+// handle passes the messages that may still be tried to the handler, and settles all.
 func (w *worker) handle(batch []*Message) {
 	w.counts.begin(w, batch)
 	defer w.counts.end(w)
@@ -145,7 +145,7 @@ func (w *worker) handle(batch []*Message) {
 	fresh := batch[:0:0]
 	for _, m := range batch {
 		if w.limit > 0 && m.Delivered > w.limit {
-			m.Poison(fmt.Errorf("given up after %d deliveries: no attempt has ended with a result", m.Delivered-1))
+			m.DeadLetter(fmt.Errorf("given up after %d deliveries: no attempt has ended with a result", m.Delivered-1))
 			continue
 		}
 		fresh = append(fresh, m)
@@ -159,8 +159,8 @@ func (w *worker) handle(batch []*Message) {
 	}
 }
 
-// lease tells the server, three times within the ack wait, that the batch is
-// being worked on. The returned function ends that and waits.
+// lease reports progress on the batch to the server, three times within the ack
+// wait. The returned function ends that and waits.
 func (w *worker) lease(batch []*Message) (release func()) {
 	end := make(chan struct{})
 	var wait sync.WaitGroup
@@ -186,26 +186,26 @@ func (w *worker) lease(batch []*Message) (release func()) {
 	}
 }
 
-// settle carries out the word on a message. Acknowledgements wait for no answer:
-// one that is lost brings the message again, which a handler bears anyway.
+// settle acks, nacks or dead-letters a message. Acknowledgements are not confirmed:
+// if one is lost the message is delivered again, which a handler must tolerate anyway.
 func (w *worker) settle(m *Message) {
 	var err error
-	switch m.word {
-	case done:
+	switch m.outcome {
+	case acked:
 		if err = m.msg.Ack(); err == nil {
-			w.counts.done.Add(1)
+			w.counts.acked.Add(1)
 		}
-	case poison:
+	case deadLettered:
 		w.reject(m)
 		return
-	case retry:
+	case nacked:
 		w.counts.retried.Add(1)
 		err = m.msg.NakWithDelay(max(m.delay, 0))
 	default:
 		w.counts.retried.Add(1)
 		delay := retryDelay(m.Delivered)
 		if w.work.Err() != nil {
-			delay = 0 // stopped before its turn: whoever is there may have it
+			delay = 0 // stopped before its turn: another worker may take it
 		}
 		err = m.msg.NakWithDelay(delay)
 	}
@@ -216,15 +216,15 @@ func (w *worker) settle(m *Message) {
 
 // reject stores the message in quarantine and only then terminates it.
 func (w *worker) reject(m *Message) {
-	kept := false
+	stored := false
 	if !w.refused { // else each of the batch would wait for its own refusal
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), requestTimeout)
 		err := w.quarantine(ctx, m, m.cause)
 		cancel()
-		kept, w.refused = err == nil, quarantineAway(err)
+		stored, w.refused = err == nil, quarantineAway(err)
 		w.held.set(err)
 	}
-	if !kept {
+	if !stored {
 		w.counts.retried.Add(1)
 		if m.msg.NakWithDelay(retryDelay(m.Delivered)) != nil {
 			w.counts.unanswered.Add(1)
@@ -232,7 +232,7 @@ func (w *worker) reject(m *Message) {
 		return
 	}
 	if m.msg.TermWithReason(oneLine(m.cause.Error())) != nil {
-		w.counts.unanswered.Add(1) // it comes again and is a duplicate there
+		w.counts.unanswered.Add(1) // it is delivered again; its copy is a duplicate then
 	}
 }
 

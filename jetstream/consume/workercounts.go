@@ -6,45 +6,45 @@ import (
 	"time"
 )
 
-// Counts is what workers have done since they were made, and where they
-// stand.
+// Counts are what workers have done since they were created, and their present
+// state.
 type Counts struct {
 	Batches     uint64
 	Messages    uint64 // delivered to this process
 	Redelivered uint64 // of them, not for the first time
-	Done        uint64 // acknowledged
-	Retried     uint64 // given back, to be delivered again
+	Acked       uint64 // acknowledged
+	Retried     uint64 // nacked, to be delivered again
 	Quarantined uint64
-	// Unanswered could not be acknowledged or given back, for want of a
+	// Unanswered counts messages that could not be acked or nacked for lack of a
 	// connection: they are delivered again after the ack wait.
 	Unanswered uint64
-	// InHand are being worked on.
-	InHand int
-	// OldestAge is how long ago the stream took the oldest message in hand;
+	// InProgress counts the messages that handlers work on.
+	InProgress int
+	// OldestAge is how long ago the stream stored the oldest message in progress;
 	// 0: there is none.
 	OldestAge time.Duration
-	// Pending are not delivered to anybody yet, AckPending are delivered and
-	// not acknowledged, in all processes together: as of ObservedAt, zero as
-	// long as there is no word.
+	// Pending counts messages that are not delivered yet, AckPending those that are delivered and
+	// not acknowledged, in all processes together, as of ObservedAt; zero until
+	// the first observation.
 	Pending, AckPending uint64
 	ObservedAt          time.Time
-	// Trouble is why nothing comes, Held why quarantine does not take what
-	// belongs there; empty: all is well.
-	Trouble, Held           string
-	TroubleSince, HeldSince time.Time
+	// Trouble is why no messages arrive, QuarantineProblem why messages cannot be stored in
+	// quarantine; empty: no problem.
+	Trouble, QuarantineProblem    string
+	TroubleSince, QuarantineSince time.Time
 }
 
 type workersCounts struct {
-	batches, messages, redelivered, done, retried, quarantined, unanswered atomic.Uint64
-	pending, ackPending                                                    atomic.Uint64
-	observed                                                               atomic.Int64 // ns since the epoch
+	batches, messages, redelivered, acked, retried, quarantined, unanswered atomic.Uint64
+	pending, ackPending                                                     atomic.Uint64
+	observed                                                                atomic.Int64 // ns since the epoch
 
-	mu     sync.Mutex
-	inHand map[*worker]handful
+	mu            sync.Mutex
+	activeBatches map[*worker]activeBatch
 }
 
-// handful is a batch that is worked on.
-type handful struct {
+// activeBatch is a batch that a handler works on.
+type activeBatch struct {
 	messages int
 	oldest   time.Time
 }
@@ -65,13 +65,13 @@ func (c *workersCounts) begin(w *worker, batch []*Message) {
 	c.redelivered.Add(redelivered)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.inHand[w] = handful{len(batch), oldest}
+	c.activeBatches[w] = activeBatch{len(batch), oldest}
 }
 
 func (c *workersCounts) end(w *worker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.inHand, w)
+	delete(c.activeBatches, w)
 }
 
 // Counts may be called at any time.
@@ -79,18 +79,18 @@ func (w *Workers) Counts() Counts {
 	c := &w.counts
 	counts := Counts{
 		Batches: c.batches.Load(), Messages: c.messages.Load(), Redelivered: c.redelivered.Load(),
-		Done: c.done.Load(), Retried: c.retried.Load(), Quarantined: c.quarantined.Load(), Unanswered: c.unanswered.Load(),
+		Acked: c.acked.Load(), Retried: c.retried.Load(), Quarantined: c.quarantined.Load(), Unanswered: c.unanswered.Load(),
 		Pending: c.pending.Load(), AckPending: c.ackPending.Load(),
 	}
 	counts.Trouble, counts.TroubleSince = w.trouble.current()
-	counts.Held, counts.HeldSince = w.held.current()
+	counts.QuarantineProblem, counts.QuarantineSince = w.held.current()
 	if ns := c.observed.Load(); ns != 0 {
 		counts.ObservedAt = time.Unix(0, ns)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, h := range c.inHand {
-		counts.InHand += h.messages
+	for _, h := range c.activeBatches {
+		counts.InProgress += h.messages
 		counts.OldestAge = max(counts.OldestAge, time.Since(h.oldest))
 	}
 	return counts

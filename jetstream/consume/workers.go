@@ -26,8 +26,8 @@ const (
 	DefaultStopTimeout = 10 * time.Second
 )
 
-// Handler works on one batch and gives its word on each message: [Message.Done],
-// [Message.Retry] or [Message.Poison]. Nothing is acknowledged before it returns.
+// Handler works on one batch and gives its word on each message: [Message.Acked],
+// [Message.Nak] or [Message.DeadLetter]. Nothing is acknowledged before it returns.
 // A message without a word is delivered again later, a second after the first
 // delivery and after twice as long with each further one, up to a minute.
 //
@@ -76,7 +76,7 @@ type Hooks struct {
 	Trouble func(err error)
 	// Quarantined: a message was stored in quarantine. err is its cause.
 	Quarantined func(m *Message, err error)
-	// Held: a message belongs in quarantine, which does not take it; it is
+	// QuarantineProblem: a message belongs in quarantine, which does not take it; it is
 	// delivered again later. Once per change; nil: it takes them again.
 	Held func(err error)
 }
@@ -107,7 +107,7 @@ func NewWorkers(o Options) (*Workers, error) {
 	setDefault(&o.BatchWait, DefaultBatchWait)
 	setDefault(&o.StopTimeout, DefaultStopTimeout)
 	w := &Workers{o: o}
-	w.counts.inHand = map[*worker]handful{}
+	w.counts.activeBatches = map[*worker]activeBatch{}
 	w.trouble.hook, w.held.hook = o.Hooks.Trouble, o.Hooks.Held
 	return w, nil
 }
@@ -175,8 +175,8 @@ func (c *change) set(err error) {
 	}
 }
 
-// fade forgets an error that has not been met again for so long.
-func (c *change) fade(after time.Duration) {
+// expire forgets an error that has not been met again for so long.
+func (c *change) expire(after time.Duration) {
 	c.mu.Lock()
 	stale := c.last != "" && time.Since(c.seen) > after
 	c.mu.Unlock()

@@ -137,7 +137,7 @@ func (c *tally) distinct() int {
 
 func allDone(batch []*consume.Message) {
 	for _, m := range batch {
-		m.Done()
+		m.Ack()
 	}
 }
 
@@ -157,7 +157,7 @@ func TestWorkersShareTheMessages(t *testing.T) {
 	s.publish(500, 500)
 	s.awaitAcknowledged()
 	require.Equal(t, 1000, seen.distinct())
-	require.EqualValues(t, 1000, a.Counts().Done+b.Counts().Done)
+	require.EqualValues(t, 1000, a.Counts().Acked+b.Counts().Acked)
 	for len(largest) > 0 {
 		require.LessOrEqual(t, <-largest, 20)
 	}
@@ -175,7 +175,7 @@ func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 	}})
 	require.Equal(t, 3, natstest.Receive(t, "the batch", in))
 	require.Equal(t, 3, s.info().NumAckPending)
-	require.Equal(t, 3, w.Counts().InHand)
+	require.Equal(t, 3, w.Counts().InProgress)
 	require.Positive(t, w.Counts().OldestAge)
 	close(out)
 	s.awaitAcknowledged()
@@ -217,13 +217,13 @@ func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
 		for _, m := range batch {
 			switch {
 			case m.ID() == "m0":
-				m.Done()
+				m.Ack()
 			case m.Delivered == 1:
 				first[m.ID()] = time.Now()
-				m.Retry(400 * time.Millisecond)
+				m.Nak(400 * time.Millisecond)
 			default:
 				gaps <- time.Since(first[m.ID()])
-				m.Done()
+				m.Ack()
 			}
 		}
 	}})
@@ -241,7 +241,7 @@ func TestAMessageWithoutAWordComesAgain(t *testing.T) {
 	w, _ := s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		deliveries <- batch[0].Delivered
 		if batch[0].Delivered > 1 {
-			batch[0].Done()
+			batch[0].Ack()
 		}
 	}})
 	require.EqualValues(t, 1, natstest.Receive(t, "the first delivery", deliveries))
@@ -262,9 +262,9 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 	w, _ := s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
 			if m.ID() == "abc" {
-				m.Poison(errors.New("not\r\nJSON"))
+				m.DeadLetter(errors.New("not\r\nJSON"))
 			} else {
-				m.Done()
+				m.Ack()
 			}
 		}
 	}})
@@ -281,7 +281,7 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 		require.Equal(t, want, m.Header.Get(name), name)
 	}
 	require.EqualValues(t, 1, w.Counts().Quarantined)
-	require.EqualValues(t, 2, w.Counts().Done)
+	require.EqualValues(t, 2, w.Counts().Acked)
 }
 
 func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
@@ -291,7 +291,7 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	s.publish(0, 1)
 	held := make(chan error, 100)
 	_, _ = s.work(consume.Options{
-		Handler: func(_ context.Context, batch []*consume.Message) { batch[0].Poison(errors.New("bad")) },
+		Handler: func(_ context.Context, batch []*consume.Message) { batch[0].DeadLetter(errors.New("bad")) },
 		Hooks:   consume.Hooks{Held: func(err error) { held <- err }},
 	})
 	require.ErrorContains(t, natstest.Receive(t, "word of it", held), "quarantine")
@@ -314,7 +314,7 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	before := s.js.Conn().Stats().Reconnects
 	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
-			m.Poison(errors.New("no good"))
+			m.DeadLetter(errors.New("no good"))
 		}
 	}})
 	s.awaitAcknowledged()
@@ -342,9 +342,9 @@ func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 				seen.add(batch)
 				for _, m := range batch {
 					if m.ID() == "m0" {
-						m.Retry(0) // as if its worker had died
+						m.Nak(0) // as if its worker had died
 					} else {
-						m.Done()
+						m.Ack()
 					}
 				}
 			}})
@@ -367,7 +367,7 @@ func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	handled := make(chan string, 10)
 	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
-			m.Retry(0) // the first delivery is the last
+			m.Nak(0) // the first delivery is the last
 			handled <- m.ID()
 		}
 	}})
@@ -391,7 +391,7 @@ func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 	natstest.Receive(t, "the batch", in)
 	time.AfterFunc(100*time.Millisecond, func() { close(out) })
 	stop()
-	require.EqualValues(t, 5, w.Counts().Done)
+	require.EqualValues(t, 5, w.Counts().Acked)
 	require.Empty(t, in, "a batch after the stop")
 	// The acknowledgements were sent; nobody waits for them.
 	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 }, natstest.Timeout, 10*time.Millisecond)
@@ -435,7 +435,7 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 		defer mu.Unlock()
 		for _, m := range batch {
 			got = append(got, len(m.Data))
-			m.Done()
+			m.Ack()
 		}
 	}})
 	s.awaitAcknowledged()
@@ -458,10 +458,10 @@ func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
-	link.Impair(peers.Weather{Latency: 80 * time.Millisecond}, peers.Weather{Latency: 80 * time.Millisecond})
+	link.Impair(peers.Impairment{Latency: 80 * time.Millisecond}, peers.Impairment{Latency: 80 * time.Millisecond})
 	_, _ = s.work(consume.Options{JetStream: js, Workers: 1, BatchBytes: 10_000, BatchWait: 200 * time.Millisecond, Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
-			m.Done()
+			m.Ack()
 		}
 	}})
 	s.awaitAcknowledged()
@@ -543,7 +543,7 @@ func TestIDsOfMessagesWithoutOneDiffer(t *testing.T) {
 		defer mu.Unlock()
 		for _, m := range batch {
 			ids = append(ids, m.ID())
-			m.Done()
+			m.Ack()
 		}
 	}})
 	s.awaitAcknowledged()

@@ -76,7 +76,7 @@ type Bucket struct {
 	mu       sync.Mutex
 	state    State
 	violated error         // what the server says the user may not
-	poke     chan struct{} // holds a token when the server said so
+	wakeup   chan struct{} // holds a token when the server said so
 }
 
 const (
@@ -99,7 +99,7 @@ func NewBucket(o Options) *Bucket {
 		o.Changed = func(State) {}
 	}
 	return &Bucket{
-		o: o, poke: make(chan struct{}, 1),
+		o: o, wakeup: make(chan struct{}, 1),
 		state: State{Since: time.Now(), Problem: "not read yet"},
 	}
 }
@@ -123,7 +123,7 @@ func (b *Bucket) Violation(err error) {
 	b.violated = err
 	b.mu.Unlock()
 	select {
-	case b.poke <- struct{}{}:
+	case b.wakeup <- struct{}{}:
 	default:
 	}
 }
@@ -183,7 +183,7 @@ func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.D
 // that.
 func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	for len(changes) > 0 {
-		<-changes // told before this watcher began
+		<-changes // reported before this watcher began
 	}
 	generation := b.o.Conn.Stats().Reconnects
 	ctx, cancel := context.WithCancel(ctx)
@@ -213,7 +213,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 				return ErrReadAgain
 			}
 			b.stale(errNotConnected)
-		case <-b.poke:
+		case <-b.wakeup:
 			if err := b.violation(); err != nil {
 				return err
 			}
@@ -226,7 +226,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 			if b.o.Conn.IsConnected() && b.o.Conn.Stats().Reconnects != generation {
 				return ErrReadAgain
 			}
-			if err := b.look(ctx, cancel, r); err != nil {
+			if err := b.recheck(ctx, cancel, r); err != nil {
 				return err
 			}
 		}
@@ -263,7 +263,7 @@ type reading struct {
 	held     uint64    // its last sequence when this reading began
 	updates  <-chan natsjs.KeyValueEntry
 	complete bool
-	told     bool      // that it is
+	reported bool      // that it is
 	deadline time.Time // by which something must arrive, while not complete
 	last     uint64    // sequence up to which everything has come
 	changed  time.Time
@@ -305,9 +305,9 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 	return !ended
 }
 
-// look finds what nobody tells: that the bucket is another one, or that the server
+// recheck finds what nobody tells: that the bucket is another one, or that the server
 // has forgotten the consumer.
-func (b *Bucket) look(ctx context.Context, cancel context.CancelFunc, r *reading) error {
+func (b *Bucket) recheck(ctx context.Context, cancel context.CancelFunc, r *reading) error {
 	if !b.o.Conn.IsConnected() {
 		return nil
 	}
@@ -370,7 +370,7 @@ func ask[T any](b *Bucket, cancel context.CancelFunc, request func() (T, error))
 	select {
 	case got := <-done:
 		return got.value, b.explain(got.err)
-	case <-b.poke:
+	case <-b.wakeup:
 		cancel()
 		return (<-done).value, b.explain(ErrReadAgain)
 	case <-timeout.C:
@@ -416,8 +416,8 @@ func (b *Bucket) live(r *reading, news bool) {
 	if !s.Live {
 		s.Live, s.Since = true, time.Now()
 	}
-	if !r.told {
-		s.LoadedAt, r.told = time.Now(), true
+	if !r.reported {
+		s.LoadedAt, r.reported = time.Now(), true
 	}
 	if news {
 		s.ChangedAt = r.changed

@@ -121,9 +121,9 @@ func (l *Leaf) MoveOn(ctx context.Context, hub map[string]uint64) error {
 	return nil
 }
 
-// Shut makes the local streams refuse every message (error 10077), and open take
-// them again. It is how a limit of age is kept without discarding anything.
-func (l *Leaf) Shut(ctx context.Context, shut bool) error {
+// Pause makes the local streams refuse every message (error 10077), or accept them
+// again. It enforces a limit of age without discarding messages.
+func (l *Leaf) Pause(ctx context.Context, pause bool) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		if err != nil {
@@ -133,7 +133,7 @@ func (l *Leaf) Shut(ctx context.Context, shut bool) error {
 		// Lowered on a stream that discards new messages, a limit removes
 		// nothing; no message is as small as this one.
 		cfg.MaxBytes = -1
-		if shut {
+		if pause {
 			cfg.MaxBytes = 1
 		}
 		if cfg.MaxBytes == stream.CachedInfo().Config.MaxBytes {
@@ -146,11 +146,11 @@ func (l *Leaf) Shut(ctx context.Context, shut bool) error {
 	return nil
 }
 
-// ErrHubTooOld: the hub's server does not tell how far a stream has sourced.
-var ErrHubTooOld = errors.New("the hub's nats-server does not tell how far it has sourced: it must be 2.15 or later")
+// ErrHubTooOld means that the hub's server does not report how far a stream has sourced.
+var ErrHubTooOld = errors.New("the hub's nats-server does not report how far it has sourced: it must be 2.15 or later")
 
-// TellsSourced tells whether a server of that version is new enough.
-func TellsSourced(version string) bool {
+// ReportsSourced reports whether a server of that version is new enough.
+func ReportsSourced(version string) bool {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
 		return false
@@ -158,26 +158,25 @@ func TellsSourced(version string) bool {
 	return major > 2 || major == 2 && minor >= 15
 }
 
-// sourceSilence is how long a source that works is silent at most: its consumer sends
+// sourceSilence is how long a working source is silent at most: its consumer sends
 // a heartbeat every second (nats-server 2.15, sourceHealthHB).
 const sourceSilence = 5 * time.Second
 
-// ErrUnsourced: a stream of the hub is missing or does not source from here, and
-// what is stored here goes nowhere.
-var ErrUnsourced = errors.New("the hub takes nothing from here")
+// ErrUnsourced means that a stream of the hub is missing or does not source from this
+// leaf node, so that messages stored here do not reach the hub.
+var ErrUnsourced = errors.New("the hub does not source from this leaf node")
 
 // SourcedUpTo asks the hub up to which sequence each of the streams has stored
 // what comes from the domain. A stream that is missing or has no such source has
-// stored nothing, and the error, an [ErrUnsourced], says so. given: the hub has been
-// given everything, just now; what is not stored then it has passed over, for it had
-// a message with that id.
+// stored nothing, and the error, an [ErrUnsourced], says so. given reports that the hub has just
+// been sent everything; what it has not stored then it has skipped as a duplicate.
 func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Spec) (positions map[string]uint64, given map[string]bool, err error) {
 	positions, given = map[string]uint64{}, map[string]bool{}
-	var faults []error
+	var problems []error
 	for _, spec := range streams {
 		stream, err := hub.Stream(ctx, spec.Name)
 		if errors.Is(err, natsjs.ErrStreamNotFound) {
-			faults = append(faults, fmt.Errorf("%w: it has no stream %s", ErrUnsourced, spec.Name))
+			problems = append(problems, fmt.Errorf("%w: it has no stream %s", ErrUnsourced, spec.Name))
 			continue
 		}
 		if err != nil {
@@ -187,16 +186,16 @@ func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Sp
 			source := findSource(stream.CachedInfo().Sources, want)
 			switch {
 			case source == nil:
-				faults = append(faults, fmt.Errorf("%w: stream %s at the hub does not source %s", ErrUnsourced, spec.Name, want))
+				problems = append(problems, fmt.Errorf("%w: stream %s at the hub does not source %s", ErrUnsourced, spec.Name, want))
 				continue
 			case source.Error != nil:
-				faults = append(faults, fmt.Errorf("stream %s at the hub cannot source %s: %w", spec.Name, want, source.Error))
+				problems = append(problems, fmt.Errorf("stream %s at the hub cannot source %s: %w", spec.Name, want, source.Error))
 			}
 			positions[want.Stream] = source.Seq
 			given[want.Stream] = source.Error == nil && source.Lag == 0 && source.Active >= 0 && source.Active < sourceSilence
 		}
 	}
-	return positions, given, errors.Join(faults...)
+	return positions, given, errors.Join(problems...)
 }
 
 func findSource(sources []*natsjs.StreamSourceInfo, want streams.SourceSpec) *natsjs.StreamSourceInfo {

@@ -11,21 +11,20 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// dialer opens the sockets of one NATS connection and counts them. nats.go tells
-// of a reconnect through a handler that runs in its own time, after which new
-// messages may already have gone out; the count is there before any byte of the
-// new connection is, so a publisher that looks at it first sees every reconnect
-// in time.
+// dialer opens the sockets of one NATS connection and counts them. nats.go reports a
+// reconnect through an asynchronous handler, and new messages may go out before
+// it runs. The count grows before any byte of the new connection is sent, so a
+// publisher that reads it first notices every reconnect in time.
 //
-// Between the look and the write nats.go may reconnect: it dials under the very
+// Between that read and the write nats.go may reconnect: it dials under the same
 // lock that the write waits for, and the message would go out on the new
 // connection ahead of all that were lost with the old one (measured: 1 in 600
-// cuts under load). So the publisher says that it is sending before it looks, and
-// a connection that comes about meanwhile is given up again.
+// cuts under load). So the publisher calls BeginSend before it reads the count, and
+// a connection that is established before EndSend is closed again.
 //
-// That lock is also what nats.go's IsConnected and LastError wait for, up to the connect
-// timeout where the server says nothing. So the dialer knows by itself that an attempt is
-// under way, and whoever asks meanwhile has its answer at once.
+// nats.go's IsConnected and LastError wait for that lock too, up to the connect
+// timeout if the server does not answer. So the dialer itself records that an attempt is
+// in progress, and callers get their answer immediately.
 type dialer struct {
 	timeout    time.Duration
 	inProcess  nats.InProcessConnProvider // not nil: instead of a socket
@@ -33,15 +32,15 @@ type dialer struct {
 	sending    atomic.Bool
 	sink       atomic.Pointer[conn.AckSink] // nil: answers come through nats.go
 	fault      atomic.Pointer[fault]        // the latest; nil: none
-	attempt    atomic.Bool                  // from a dial until its end, or until nats.go has told of the connection
-	failure    atomic.Pointer[error]        // of the latest attempt that nats.go told of; nil: none
+	attempt    atomic.Bool                  // from a dial until its end, or until nats.go has reported the connection
+	failure    atomic.Pointer[error]        // of the latest attempt that nats.go reported; nil: none
 }
 
-// over: the attempt has ended, in a connection or without.
-func (d *dialer) over() { d.attempt.Store(false) }
+// connectDone notes that the attempt has ended, with a connection or without.
+func (d *dialer) connectDone() { d.attempt.Store(false) }
 
-// failed: nats.go has told why an attempt failed, or a connection ended.
-func (d *dialer) failed(err error) {
+// connectFailed notes why an attempt failed or a connection ended, as reported by nats.go.
+func (d *dialer) connectFailed(err error) {
 	if err != nil {
 		d.failure.Store(&err)
 	}
@@ -66,35 +65,35 @@ func (d *dialer) recentFault() error {
 	return nil
 }
 
-var errSending = errors.New("connection came about in the middle of sending")
+var errSending = errors.New("connection established in the middle of a send")
 
 // Dial implements nats.CustomDialer.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.attempt.Store(true)
 	c, err := d.open(network, address)
 	if err != nil {
-		d.over()
+		d.connectDone()
 		return nil, err
 	}
 	d.generation.Add(1)
 	if d.sending.Load() {
-		d.over()
+		d.connectDone()
 		c.Close()
 		return nil, errSending
 	}
-	return conn.Intercept(c, d.sink.Load, d.note, d.over), nil
+	return conn.Intercept(c, d.sink.Load, d.note, d.connectDone), nil
 }
 
-// open leaves it to nobody else to connect within the process: nats.go, given the
-// server, would go past this dialer, and connections would neither be counted nor
-// their answers taken off.
+// open also connects within the process: nats.go, given the
+// server, would bypass this dialer, and connections would not be counted nor
+// their answers intercepted.
 func (d *dialer) open(network, address string) (net.Conn, error) {
 	if d.inProcess != nil {
 		return d.inProcess.InProcessConn()
 	}
 	socket, err := conn.Dial(network, address, d.timeout)
 	if tcp, ok := socket.(*net.TCPConn); ok {
-		// What is not on its way when the connection is closed stays here. The kernel
+		// Discard unsent data when the connection is closed. Otherwise the kernel
 		// would go on sending it for minutes, perhaps until JetStream has forgotten that it
 		// has the message; the publisher sends it again in time.
 		if err = tcp.SetLinger(0); err != nil {

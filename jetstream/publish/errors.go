@@ -10,34 +10,34 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Class says what a failed publish calls for. It is decided here and nowhere
+// Class is how to handle a failed publish. It is decided here and nowhere
 // else.
 type Class int
 
 const (
-	// Retry: the fault lies with a connection, a server or a limit that may
+	// Retry means that the cause is a connection, a server or a limit, and may
 	// pass. The message is kept and sent again.
 	Retry Class = iota
-	// Reject: this message will never be taken, others may.
+	// Reject means that this message will never be stored, others may.
 	Reject
-	// Stop: no message will be taken until somebody changes the
-	// configuration. Messages are kept; the sentence says what to change.
+	// Stop means that no message will be stored until the
+	// configuration is changed. Messages are kept; the advice says what to change.
 	Stop
 )
 
 var (
-	// ErrNoResponders: no stream listens on the subject, or JetStream has no
+	// ErrNoResponders means that no stream listens on the subject, or that JetStream has no
 	// leader just now; the server answers both alike (status 503, empty body).
-	ErrNoResponders = errors.New("no stream holds the subject, or JetStream is away")
-	// ErrUnheld: no stream holds the subject, though streams hold others of
+	ErrNoResponders = errors.New("no stream takes the subject, or JetStream is unavailable")
+	// ErrNoStreamForSubject means that no stream takes the subject, although streams take others of
 	// its kind.
-	ErrUnheld = errors.New("no stream holds the subject")
-	// ErrAckTimeout: the oldest message had no answer in time. A server that
+	ErrNoStreamForSubject = errors.New("no stream takes the subject")
+	// ErrAckTimeout means that the oldest message had no answer in time. A server that
 	// fails to write to its disk sends none.
 	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
-	// errFenced: [Options.Fenced] says so.
-	errFenced = errors.New("waiting for the first look at the streams, or for the lease")
-	// ErrBadAck: the answer is no PubAck.
+	// errFenced means that [Options.Fenced] forbids sending again.
+	errFenced = errors.New("waiting for the first check of the streams, or for the lease")
+	// ErrBadAck means that the answer is not a PubAck.
 	ErrBadAck = errors.New("unreadable answer from JetStream")
 )
 
@@ -73,8 +73,8 @@ func apiError(err error) *APIError {
 	return nil
 }
 
-// Classify tells what err, from a publish or from a PubAck, calls for. The
-// numbers are nats-server's (server/errors.json, 2.15); what is not known is
+// Classify returns how to handle err, from a publish or from a PubAck. The
+// numbers are nats-server's (server/errors.json, 2.15); unknown ones are
 // retried, because that loses nothing.
 func Classify(err error) Class {
 	if api := apiError(err); api != nil {
@@ -100,7 +100,7 @@ func Classify(err error) Class {
 		return Retry
 	}
 	switch {
-	case errors.Is(err, ErrUnheld), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
+	case errors.Is(err, ErrNoStreamForSubject), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
 		return Reject
 	case errors.Is(err, nats.ErrPermissionViolation),
 		// nats.go says so too before it has ever reached a server.

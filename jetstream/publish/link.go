@@ -18,26 +18,27 @@ type Link interface {
 	// Generation counts the sockets opened. It grows before any byte can go
 	// out on the new one.
 	Generation() uint64
-	// Sending(true) begins a look at Generation and the sends that rely on
-	// it, Sending(false) ends them: on a socket opened in between nothing may
-	// go out. open is false where a send would wait for an attempt to connect.
-	Sending(bool) (open bool)
+	// BeginSend precedes a read of Generation and the sends that rely on it,
+	// EndSend follows them: on a socket opened in between nothing may go out.
+	// open is false if a send would wait for an attempt to connect.
+	BeginSend() (open bool)
+	EndSend()
 	LastError() error
 	MaxPayload() int64
 	Close()
 }
 
-// LinkHandlers are what a link tells its publisher, each from any goroutine.
+// LinkHandlers are called by a link, each from any goroutine.
 type LinkHandlers struct {
-	// Answer takes one answer, with more set where another is at hand.
+	// Answer takes one answer, with more set if another is available.
 	Answer func(m *nats.Msg, more bool)
 	// Connected and Reconnected come some time after the fact: messages may
 	// have been sent on the new connection before.
 	Connected   func()
 	Reconnected func()
-	// Failed is what the server says without being asked.
+	// Failed gets errors that the server sends unasked.
 	Failed func(error)
-	// Closed: the link does not reconnect any more.
+	// Closed means that the link does not reconnect any more.
 	Closed func(Link)
 }
 
@@ -49,8 +50,8 @@ type natsLink struct {
 
 func (l natsLink) Generation() uint64 { return l.dialer.generation.Load() }
 
-// IsConnected says no while an attempt is under way, also for the moment between its
-// success and nats.go's word of it, which the publisher waits for anyhow.
+// IsConnected is false while an attempt is in progress, also between its success and
+// the callback in which nats.go reports it, which the publisher waits for anyway.
 func (l natsLink) IsConnected() bool { return !l.dialer.attempt.Load() && l.Conn.IsConnected() }
 
 func (l natsLink) LastError() error {
@@ -66,11 +67,14 @@ func (l natsLink) LastError() error {
 	return nil
 }
 
-// Sending implements [Link].
-func (l natsLink) Sending(sending bool) (open bool) {
-	l.dialer.sending.Store(sending)
+// BeginSend implements [Link].
+func (l natsLink) BeginSend() (open bool) {
+	l.dialer.sending.Store(true)
 	return !l.dialer.attempt.Load()
 }
+
+// EndSend implements [Link].
+func (l natsLink) EndSend() { l.dialer.sending.Store(false) }
 
 // openNATS returns what opens a link of nats.go and its reply inbox, whose name
 // ends in a dot.
@@ -79,20 +83,20 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		nc, err := connect(
 			nats.SetCustomDialer(d),
 			nats.SkipHostLookup(),     // the dialer's: see dial
-			nats.ReconnectBufSize(-1), // what cannot be sent now is the publisher's to keep
+			nats.ReconnectBufSize(-1), // the publisher keeps what cannot be sent now
 			nats.SkipSubjectValidation(),
 			nats.FlusherTimeout(writeTimeout),
 			nats.ReconnectOnFlusherError(),
 			nats.ConnectHandler(func(*nats.Conn) {
-				d.over()
+				d.connectDone()
 				h.Connected()
 			}),
 			nats.ReconnectHandler(func(*nats.Conn) {
-				d.over()
+				d.connectDone()
 				h.Reconnected()
 			}),
-			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { d.failed(err) }),
-			nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { d.failed(err) }),
+			nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { d.connectFailed(err) }),
+			nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { d.connectFailed(err) }),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { h.Failed(err) }),
 			nats.ClosedHandler(func(nc *nats.Conn) { h.Closed(natsLink{nc, d}) }),
 		)
@@ -107,7 +111,7 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 			if !strings.HasPrefix(m.Subject, inbox) {
 				return
 			}
-			// The message at hand still counts as pending.
+			// The present message still counts as pending.
 			n, _, err := m.Sub.Pending()
 			h.Answer(m, err == nil && n > 1)
 		})
@@ -120,7 +124,7 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 			return nil, "", fmt.Errorf("subscribe to the reply inbox: %w", err)
 		}
 		if nc.IsConnected() {
-			d.over() // nats.go's word of the first attempt comes in its own time
+			d.connectDone() // nats.go calls its handler for the first attempt at some later time
 		}
 		// From here on answers are taken off the socket. The subscription
 		// stays: the server must know the inbox, and what the socket does

@@ -37,7 +37,7 @@ type LookupOptions struct {
 // follower that lags behind, and "not found" would be a second copy.
 type lookups struct {
 	active   bool
-	round    uint32 // tells the answers from those to earlier questions
+	round    uint32 // distinguishes the answers from those to earlier questions
 	began    time.Time
 	progress time.Time // the latest answer
 	scans    []*scan
@@ -49,7 +49,7 @@ type lookups struct {
 }
 
 // scan walks the messages of one subject. Its first question is for the server's
-// clock, by which the time of the first attempt is told.
+// clock, to which the time of the first attempt is converted.
 type scan struct {
 	stream, subject string
 	age             time.Duration // of the oldest first attempt when it began, with its margin
@@ -66,15 +66,15 @@ const (
 	lookupsInFlight = 64
 	// startMargin covers how much the clocks of a cluster's servers differ.
 	startMargin = 10 * time.Second
-	// foreignMargin is how much the clock may differ that told a first attempt which
-	// was not this process's.
+	// foreignMargin is how much the clock may differ by which another process noted
+	// a first attempt.
 	foreignMargin = time.Minute
 	// lateTimer is how late a timer is where the process has not run.
 	lateTimer = 500 * time.Millisecond
 )
 
 // resendMargin is how much earlier than the duplicate window a message counts as
-// forgotten: the time that a message may be on its way, which is as long as nats.go takes to
+// forgotten: the time that a message may be in flight, which is as long as nats.go takes to
 // notice that a path is dead ([DefaultPingInterval], twice), and how much servers' clocks differ.
 func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*time.Second) }
 
@@ -110,7 +110,7 @@ func (e *entry) age(now time.Time) time.Duration {
 }
 
 // elapsed is the time from one moment to another by the clock that has gone further: the
-// monotonic one stands still while the machine is suspended, the other one may be set back.
+// monotonic one stops while the machine is suspended, the other one may be set back.
 func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
 }
@@ -120,7 +120,7 @@ func (p *Publisher) lookupsDenied() bool {
 }
 
 // lookUp asks the streams for every unsettled message from seq on that may be
-// forgotten. It reports false where there is nothing to wait for.
+// forgotten. It reports false if there is nothing to wait for.
 func (p *Publisher) lookUp(from uint64) bool {
 	l := &p.looking
 	if l.active {
@@ -284,8 +284,8 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	return true
 }
 
-// take reads an answer and reports whether there is more to ask. The server told its time
-// after it was asked and before the answer came: its message may have been on its way for long,
+// take reads an answer and reports whether there is more to ask. The server read its clock
+// after it was asked and before the answer came: the answer may have been in flight for long,
 // so the age is the one at the latter.
 func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error) {
 	switch {
@@ -293,7 +293,7 @@ func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error)
 		return false, nil
 	case s.from.IsZero() && (!a.TS.IsZero() || !a.Created.IsZero()):
 		if a.TS.IsZero() {
-			a.TS = time.Now() // a server before 2.10 does not tell its time
+			a.TS = time.Now() // a server before 2.10 does not report its time
 		}
 		s.from = a.TS.Add(-s.age - since).UTC()
 		return true, nil
@@ -331,7 +331,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 			continue
 		}
 		found = append(found, bridge.Result{Token: e.token, Duplicate: true})
-		p.busy.end(e)
+		p.inFlightKeys.end(e)
 		p.win.reach(seq)
 		p.win.settle(seq)
 	}

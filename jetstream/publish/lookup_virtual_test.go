@@ -107,7 +107,8 @@ func (s *storage) ids() (ids []string) {
 
 func (s *storage) IsConnected() bool  { return true }
 func (s *storage) Generation() uint64 { return 1 }
-func (s *storage) Sending(bool) bool  { return true }
+func (s *storage) BeginSend() bool    { return true }
+func (s *storage) EndSend()           {}
 func (s *storage) LastError() error   { return nil }
 func (s *storage) MaxPayload() int64  { return 1 << 20 }
 func (s *storage) Close()             {}

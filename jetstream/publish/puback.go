@@ -67,7 +67,7 @@ func scanPubAck(b []byte) (duplicate, ok bool) {
 	for n < len(b) && b[n]-'0' < 10 {
 		n++
 	}
-	if n == 0 || n > 19 || b[0] == '0' { // 20 digits may be more than a uint64 holds
+	if n == 0 || n > 19 || b[0] == '0' { // 20 digits may overflow a uint64
 		return false, false
 	}
 	b = b[n:]

@@ -1,5 +1,5 @@
-// Package publish is the ordered publisher: messages in the order of their Publish calls, each
-// until JetStream has stored it or will never take it.
+// Package publish is the ordered publisher. It sends messages in the order of their Publish calls
+// and keeps each one until JetStream has stored it or refused it permanently.
 package publish
 
 import (
@@ -22,9 +22,9 @@ import (
 // Open.
 type Options struct {
 	// Connect opens the publisher's own connection; the options given win
-	// over those it has of itself.
+	// connectDone those it has of itself.
 	Connect func(...nats.Option) (*nats.Conn, error)
-	// InProcess: Connect's socket is one within the process, to this server;
+	// InProcess connects to this server within the process instead of dialling;
 	// the options of Connect must not name one themselves.
 	InProcess nats.InProcessConnProvider
 	// Open opens another kind of link, with the beginning of the reply
@@ -36,9 +36,9 @@ type Options struct {
 	// at risk on a replicated stream: nats-server's shortest election takes
 	// 4 s, and the new leader may not have what the old one had.
 	AckTimeout time.Duration
-	// StrictOrder sends a message only when the one before of the same Order
-	// (a device's) is answered for good. Then that order holds whatever the
-	// servers swallow, at the price of one message a round trip for each.
+	// StrictOrder sends a message only when the one before with the same OrderKey
+	// (a device's) has its final answer. The order is then kept even if
+	// servers drop messages, at the price of one message per round trip for each key.
 	StrictOrder bool
 	// MaxInFlight bounds the messages sent and not answered; 0: 4,096.
 	// nats-server refuses more than 10,000 that wait for one stream (error
@@ -47,11 +47,11 @@ type Options struct {
 	// MaxBytesInFlight bounds them in bytes, so that a stalled server is
 	// noticed by its silence and not by a blocked write; 0: 8 MiB.
 	MaxBytesInFlight int
-	// Unheld tells, when a message has had no responders for a while,
-	// whether it is certain that no stream holds its subject although
-	// streams hold others of its kind: then the message is refused. It may
+	// NoStreamForSubject is asked when a message has had no responders for a while.
+	// It reports whether it is certain that no stream takes the subject although
+	// streams take others of its kind: then the message is refused. It may
 	// ask the server. nil: such messages wait.
-	Unheld func(subject string) bool
+	NoStreamForSubject func(subject string) bool
 	// Fenced tells that nothing may be sent a second time just now: it may be so
 	// old that JetStream would take it for new; nor anything before the first
 	// answer: the streams may just be being created. nil: everything may. It is
@@ -62,7 +62,7 @@ type Options struct {
 	Lookup *LookupOptions
 	// Jitter spreads a pause; nil: by half either way, at random.
 	Jitter func(time.Duration) time.Duration
-	// AfterFunc makes the publisher's timer; nil: time.AfterFunc. A simulation holds it up as a process
+	// AfterFunc creates the publisher's timer; nil: time.AfterFunc. A simulation delays it as a process
 	// that does not run would.
 	AfterFunc func(time.Duration, func()) *time.Timer
 	Log       zerolog.Logger
@@ -98,34 +98,34 @@ func (o *Options) setDefaults() error {
 const writeTimeout = 2 * time.Second
 
 // Publisher stores messages in JetStream in the order of its Publish calls, each
-// exactly once, through whatever happens to the connection and to the servers:
-// it goes back N (recovery.go).
+// exactly once, whatever happens to the connection and to the servers:
+// it uses go-back-N (recovery.go).
 type Publisher struct {
 	opts  Options
 	link  Link
 	inbox string // reply subjects are inbox, number and attempt
 
-	// calls is held for reading around calls of the settler. It is taken
+	// calls is read-locked around calls of the settler. It is locked
 	// before mu.
 	calls sync.RWMutex
 
-	mu         sync.Mutex
-	win        window
-	generation uint64    // of the connection on which the window was sent
-	progress   time.Time // when the oldest message became the oldest, or was sent
-	refused    []refusal // by nats.go itself, not reported yet
-	recovery   recovery
-	looking    lookups
-	proven     bool       // the streams have taken a message
-	denied     error      // the latest permission violation the server has told of
-	busy       busyOrders // nil: no strict order
-	timer      *time.Timer
-	armed      bool
-	due        time.Time // the timer
-	closed     bool
-	stats      Stats
-	reopening  sync.WaitGroup
-	gone       Link // was closed for good and is not, or not yet, link
+	mu           sync.Mutex
+	win          window
+	generation   uint64    // of the connection on which the window was sent
+	progress     time.Time // when the oldest message became the oldest, or was sent
+	refused      []refusal // by nats.go itself, not reported yet
+	recovery     recovery
+	looking      lookups
+	proven       bool         // the streams have taken a message
+	denied       error        // the latest permission violation that the server has reported
+	inFlightKeys inFlightKeys // nil: no strict order
+	timer        *time.Timer
+	armed        bool
+	due          time.Time // the timer
+	closed       bool
+	stats        Stats
+	reopening    sync.WaitGroup
+	closedLink   Link // was closed permanently and is not, or not yet, link
 
 	// Scratch of send, under mu.
 	msg     nats.Msg
@@ -140,13 +140,13 @@ type refusal struct {
 	err error
 }
 
-// Stats count since the publisher was opened.
+// Stats are counted since the publisher was opened.
 type Stats struct {
 	Sent       uint64 `json:"sent"`
 	Resent     uint64 `json:"resent"`
 	Recoveries uint64 `json:"recoveries"`
 	Connects   uint64 `json:"connects"` // sockets opened
-	// Lookups are the subjects that streams were asked for, Found the messages that
+	// Lookups counts the subjects that streams were asked for, Found the messages that
 	// they had stored and JetStream may have forgotten.
 	Lookups uint64 `json:"lookups"`
 	Found   uint64 `json:"found"`
@@ -155,24 +155,24 @@ type Stats struct {
 	LookupProblem string `json:"lookup_problem,omitempty"`
 	Unsettled     int    `json:"unsettled"`
 	Connected     bool   `json:"connected"`
-	// Problem is why nothing is stored just now, with since when and what
+	// Problem is why nothing is stored just now, Since its begin and Advice what
 	// to do about it; empty while messages flow.
 	Problem string    `json:"problem,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
 	Advice  string    `json:"advice,omitempty"`
-	// Subject is of the message that waits longest.
+	// Subject is the subject of the message that waits longest.
 	Subject string `json:"subject,omitempty"`
 }
 
 // NewPublisher opens a publisher and its connection. With
-// nats.RetryOnFailedConnect the connection may come about later.
+// nats.RetryOnFailedConnect the connection may be established later.
 func NewPublisher(opts Options) (*Publisher, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	p := &Publisher{opts: opts, win: newWindow()}
 	if opts.StrictOrder {
-		p.busy = busyOrders{}
+		p.inFlightKeys = inFlightKeys{}
 	}
 	p.recovery.attempt = 1
 	p.msg.Header = make(nats.Header, maxHeaders+1)
@@ -187,7 +187,7 @@ func NewPublisher(opts Options) (*Publisher, error) {
 // connect opens the link.
 func (p *Publisher) connect() error {
 	link, inbox, err := p.opts.Open(LinkHandlers{
-		Answer: p.answer, Connected: p.hurry, Reconnected: p.reconnected,
+		Answer: p.answer, Connected: p.probeNow, Reconnected: p.reconnected,
 		Failed: p.asyncError, Closed: p.connectionClosed,
 	})
 	if err != nil {
@@ -200,14 +200,14 @@ func (p *Publisher) connect() error {
 		return nats.ErrConnectionClosed
 	}
 	p.link, p.inbox = link, inbox
-	if link == p.gone { // sooner than it was handed over
+	if link == p.closedLink { // sooner than it was handed over
 		p.reopen()
 	}
 	return nil
 }
 
-// asyncError notes what the server says without being asked: that a publish was
-// not permitted, above all, for which there is no other answer.
+// asyncError handles errors that the server sends unasked, above all a permission
+// violation on publish, for which there is no other answer.
 func (p *Publisher) asyncError(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
@@ -223,23 +223,23 @@ func (p *Publisher) asyncError(err error) {
 	p.denied = err
 }
 
-// connectionClosed opens a new connection where nats.go has given one up for
-// good, as it does on an error of the server that it does not know.
+// connectionClosed opens a new connection where nats.go has given one up
+// permanently, as it does on an error of the server that it does not know.
 func (p *Publisher) connectionClosed(link Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
 	case link != p.link:
-		p.gone = link
+		p.closedLink = link
 	default:
 		p.reopen()
 	}
 }
 
-// reopen opens a connection in place of the one that was closed for good.
+// reopen replaces a connection that was closed permanently.
 func (p *Publisher) reopen() {
-	p.opts.Log.Warn().Str("component", "nats").AnErr("problem", p.link.LastError()).Msg("the NATS connection was closed for good: opening another")
+	p.opts.Log.Warn().Str("component", "nats").AnErr("problem", p.link.LastError()).Msg("NATS connection closed permanently, opening another")
 	p.reopening.Go(func() {
 		for p.connect() != nil {
 			time.Sleep(p.opts.Jitter(maxPause))
@@ -278,8 +278,8 @@ func (p *Publisher) pump() {
 	if p.looking.active {
 		return
 	}
-	open := p.link.Sending(true)
-	defer p.link.Sending(false)
+	open := p.link.BeginSend()
+	defer p.link.EndSend()
 	if !open && p.win.next < p.win.tail {
 		p.recover(conn.ErrDisconnected)
 		return
@@ -300,7 +300,7 @@ func (p *Publisher) pump() {
 		if p.win.next == p.win.tail {
 			return
 		}
-		if p.busy.holds(p.win.at(p.win.next)) {
+		if p.inFlightKeys.mustWait(p.win.at(p.win.next)) {
 			return
 		}
 		inFlight := int(p.win.next - p.win.head)
@@ -312,7 +312,7 @@ func (p *Publisher) pump() {
 			return
 		}
 		seq, e := p.win.advance()
-		p.busy.begin(e)
+		p.inFlightKeys.begin(e)
 		if err := p.send(seq, e); err != nil && !p.sendFailed(seq, err) {
 			return
 		}
@@ -352,10 +352,10 @@ func (p *Publisher) send(seq uint64, e *entry) error {
 // into its write buffer before PublishMsg returns and keeps nothing of it.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// sendFailed deals with a message that nats.go did not take, and tells whether
+// sendFailed handles a message that nats.go did not take, and reports whether
 // others may still be sent.
 func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
-	if Classify(err) == Reject && !p.win.at(seq).final {
+	if Classify(err) == Reject && !p.win.at(seq).lastResort {
 		// The settler may not be called from within Publish.
 		p.refused = append(p.refused, refusal{seq, err})
 		p.schedule(atOnce)
@@ -412,7 +412,7 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 	now := time.Now() // once per message: the lane needs it too
 	result := bridge.Result{Token: e.token, At: now.UnixNano(), Duplicate: duplicate}
 	if err != nil {
-		if Classify(err) != Reject || e.final {
+		if Classify(err) != Reject || e.lastResort {
 			p.refusedForNow(seq, err)
 			p.mu.Unlock()
 			return true
@@ -427,10 +427,10 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 }
 
 // settled removes a message from the window and sends what may follow. attempt is
-// the one that was answered, 0 where the server was not asked.
+// the one that was answered, 0 if the server was not asked.
 func (p *Publisher) settled(seq uint64, attempt uint32, now time.Time) {
 	head := p.win.head
-	p.busy.end(p.win.at(seq))
+	p.inFlightKeys.end(p.win.at(seq))
 	p.win.settle(seq)
 	if p.win.head != head {
 		p.progress = now
@@ -492,7 +492,7 @@ func (p *Publisher) Stats() Stats {
 	return s
 }
 
-// MaxPayload is the largest message the server takes, headers included, in
+// MaxPayload is the largest message that the server takes, headers included, in
 // bytes; 0 while it is not known.
 func (p *Publisher) MaxPayload() int64 {
 	p.mu.Lock()
@@ -505,7 +505,7 @@ func (p *Publisher) MaxPayload() int64 {
 }
 
 // Close ends the publisher and its connection. What is not settled is not
-// reported any more: when Close returns, no call of the settler is under way, and
+// reported any more: when Close returns, no call of the settler is in progress, and
 // none follows. The settler must not call it.
 func (p *Publisher) Close() {
 	p.mu.Lock()
@@ -515,6 +515,6 @@ func (p *Publisher) Close() {
 	p.mu.Unlock()
 	link.Close()
 	p.reopening.Wait()
-	p.calls.Lock() // waits for those under way
+	p.calls.Lock() // waits for those in progress
 	defer p.calls.Unlock()
 }

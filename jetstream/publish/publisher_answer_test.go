@@ -155,7 +155,7 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	s.answer(one, ackFull)
 	for range 3 {
 		probe := s.next(0)
-		p.Publish(&bridge.Message{Token: 100, Subject: []byte("other")}) // holds back
+		p.Publish(&bridge.Message{Token: 100, Subject: []byte("other")}) // mustWait back
 		s.answer(probe, ackFull)
 	}
 	require.Equal(t, "JetStream error 10077: maximum messages exceeded", p.Stats().Problem)

@@ -24,7 +24,8 @@ func (l *deafLink) PublishMsg(m *nats.Msg) error {
 }
 func (l *deafLink) IsConnected() bool  { return true }
 func (l *deafLink) Generation() uint64 { return 1 }
-func (l *deafLink) Sending(bool) bool  { return true }
+func (l *deafLink) BeginSend() bool    { return true }
+func (l *deafLink) EndSend()           {}
 func (l *deafLink) LastError() error   { return nil }
 func (l *deafLink) MaxPayload() int64  { return 1 << 20 }
 func (l *deafLink) Close()             {}

@@ -407,7 +407,7 @@ func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
 	var asked atomic.Int32
 	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o, func(opts *publish.Options) {
-		opts.Unheld = func(subject string) bool {
+		opts.NoStreamForSubject = func(subject string) bool {
 			require.Equal(t, "elsewhere", subject)
 			return asked.Add(1) > 1
 		}
@@ -421,7 +421,7 @@ func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
 	}
 	for _, x := range o.Wait(11) {
 		if x.Token == 1000 {
-			require.ErrorIs(t, x.Refused, publish.ErrUnheld)
+			require.ErrorIs(t, x.Refused, publish.ErrNoStreamForSubject)
 			continue
 		}
 		require.NoError(t, x.Refused)

@@ -8,29 +8,28 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// recovery is going back N. When the connection was replaced, when the oldest
+// recovery is go-back-N. When the connection was replaced, or the oldest
 // message has no answer in time or is refused for now, the publisher stops
-// sending, probes with the oldest message under its old id until a probe is
-// answered for good, sends all the others again in order, and only then goes on
+// sending. It probes with the oldest message under its old id until a probe has
+// its final answer, sends all the others again in order, and only then goes on
 // with new ones.
 //
-// It is the latest probe whose answer counts. An answer to what was sent before
-// says nothing about the way there: the new leader of a replicated stream answers
+// Only the answer to the latest probe counts. An answer to an earlier send does not
+// prove that messages arrive: the new leader of a replicated stream answers
 // for messages that it has from its predecessor before it takes any itself, and
-// what is sent at that moment is swallowed until, in the midst of it, the first
-// one is not.
+// drops what is sent at that moment, up to some message in the middle of a pipeline.
 //
-// That keeps the order because what the stream holds is at any time a prefix of
-// what was sent. So that this holds from the start, when the streams may just be
-// being created, a single message is sent until the streams have taken one. A full
+// That keeps the order because the stream contains at any time a prefix of
+// what was sent. For this to be true from the start, when the streams may just be
+// being created, a single message is sent until the streams have stored one. A full
 // stream with discard new and max_bytes is the exception: it refuses a large
-// message and takes smaller ones behind it. Measured on three replicas with five
-// leaders killed at 5,000 messages a second: 0 lost, 0 duplicates, 0 inversions;
+// message and stores smaller ones behind it. Measured on three replicas with five
+// leaders killed at 5,000 messages per second: 0 lost, 0 duplicates, 0 inversions;
 // retrying single messages instead gave 9,462 inversions.
 type recovery struct {
 	active bool
-	// attempt marks what is sent, so that a refusal of an older sending can
-	// be told from one of the latest. It grows with every probe and resume.
+	// attempt marks what is sent, so that a refusal of an older send can
+	// be distinguished from one of the latest. It grows with every probe and resume.
 	attempt uint32
 	probed  uint32 // the attempt of the first probe; 0: none yet
 	late    int    // answers to probes that were not the latest any more
@@ -47,16 +46,16 @@ const (
 	atOnce   = time.Microsecond
 	minPause = 50 * time.Millisecond
 	maxPause = 2 * time.Second
-	// alarmAfter is how long a fault lasts before it is logged as an error:
+	// alarmAfter is how long a failure lasts before it is logged as an error:
 	// shorter ones belong to every leader election.
 	alarmAfter = 10 * time.Second
-	// unheldAfter is how long "no responders" lasts before the question is
-	// asked whether any stream holds the subject.
-	unheldAfter = time.Second
+	// noStreamAfter is how long "no responders" lasts before
+	// NoStreamForSubject is asked.
+	noStreamAfter = time.Second
 )
 
 // jitter spreads d by half either way: the lanes of a bridge, and the bridges of
-// a fleet, meet the same fault in the same instant.
+// a fleet, meet the same failure in the same instant.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // recover begins going back.
@@ -72,8 +71,8 @@ func (p *Publisher) recover(problem error) {
 	p.schedule(p.opts.Jitter(r.pause))
 }
 
-// refusedForNow deals with a refusal that may pass, and with one that lasts
-// until somebody changes the configuration: the message is kept either way.
+// refusedForNow handles a refusal that may pass, and one that lasts
+// until the configuration is changed: the message is kept either way.
 func (p *Publisher) refusedForNow(seq uint64, err error) {
 	if !p.recovery.active {
 		p.recover(err)
@@ -115,13 +114,13 @@ func (p *Publisher) probe() {
 	}
 	if p.win.head == p.win.sent { // the oldest has never been sent
 		_, e := p.win.advance()
-		p.busy.begin(e)
+		p.inFlightKeys.begin(e)
 	}
 	if e := p.win.at(p.win.head); e.first.IsZero() {
 		e.first = time.Now() // progress may be from long before
 	}
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
-		if Classify(err) == Reject && !p.win.at(p.win.head).final {
+		if Classify(err) == Reject && !p.win.at(p.win.head).lastResort {
 			p.sendFailed(p.win.head, err)
 			return
 		}
@@ -135,8 +134,8 @@ func (p *Publisher) probe() {
 	p.schedule(p.opts.AckTimeout)
 }
 
-// headSettled goes on from the next message: with all of them where the way there
-// is proven, else with another probe.
+// headSettled goes on from the next message: with all of them if it is proven that
+// messages arrive, else with another probe.
 func (p *Publisher) headSettled(attempt uint32) {
 	r := &p.recovery
 	if !r.active {
@@ -161,20 +160,20 @@ func (p *Publisher) headSettled(attempt uint32) {
 func (p *Publisher) resume() {
 	r := &p.recovery
 	if r.alarmed {
-		p.opts.Log.Info().Dur("after_ms", time.Since(r.since)).Msg("JetStream takes messages again")
+		p.opts.Log.Info().Dur("after_ms", time.Since(r.since)).Msg("JetStream stores messages again")
 	} else {
 		p.opts.Log.Debug().Dur("after_ms", time.Since(r.since)).Int("unsettled", p.win.len()).Msg("sending again in order")
 	}
 	*r = recovery{attempt: r.attempt + 1}
 	p.denied = nil
 	p.progress = time.Now()
-	p.busy.forget(&p.win)
+	p.inFlightKeys.forget(&p.win)
 	p.win.rewind()
 	p.pump()
 	p.arm(p.opts.AckTimeout)
 }
 
-// silenceProblem says why there is no answer, as far as the server has told.
+// silenceProblem is why there is no answer, as far as the server has reported it.
 func (p *Publisher) silenceProblem() error {
 	if p.denied != nil {
 		return p.denied
@@ -182,7 +181,7 @@ func (p *Publisher) silenceProblem() error {
 	return ErrAckTimeout
 }
 
-// alarm logs a lasting fault once.
+// alarm logs a lasting failure once.
 func (p *Publisher) alarm() {
 	r := &p.recovery
 	if r.alarmed || time.Since(r.since) < alarmAfter {
@@ -193,14 +192,14 @@ func (p *Publisher) alarm() {
 	if advice := Advice(r.problem); advice != "" {
 		line.Str("advice", advice)
 	}
-	line.Int("waiting", p.win.len()).Msg("JetStream does not take messages: they are kept and tried again")
+	line.Int("waiting", p.win.len()).Msg("JetStream does not store messages, keeping them and retrying")
 }
 
 // reconnected goes back, unless a send has seen the new connection first and
 // that has begun.
 func (p *Publisher) reconnected() {
 	p.mu.Lock()
-	if p.link == nil { // sooner than it was handed over: nothing has been sent on it
+	if p.link == nil { // called before the link was handed over: nothing has been sent on it
 		p.mu.Unlock()
 		return
 	}
@@ -210,11 +209,11 @@ func (p *Publisher) reconnected() {
 		p.recover(conn.ErrDisconnected)
 	}
 	p.mu.Unlock()
-	p.hurry()
+	p.probeNow()
 }
 
-// hurry probes at once: there is a connection.
-func (p *Publisher) hurry() {
+// probeNow probes immediately: there is a connection.
+func (p *Publisher) probeNow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed && p.recovery.active {
@@ -236,27 +235,27 @@ func (p *Publisher) arm(d time.Duration) {
 	}
 }
 
-// refuseUnheld refuses the oldest message where nobody holds its subject and
-// nobody will: a device that makes up the last level of its topic must not stop
-// the others. A stream that is merely missing is another matter: its messages
+// refuseWithoutStream refuses the oldest message if no stream takes its subject and none
+// will: a device that invents the last level of its topic must not stop
+// the others. Messages of a stream that is merely missing
 // wait for it.
-func (p *Publisher) refuseUnheld() {
+func (p *Publisher) refuseWithoutStream() {
 	p.mu.Lock()
 	seq := p.win.head
 	e := p.win.waiting(seq)
-	if p.closed || p.opts.Unheld == nil || e == nil || !p.recovery.active ||
-		!errors.Is(p.recovery.problem, ErrNoResponders) || time.Since(p.recovery.since) < unheldAfter {
+	if p.closed || p.opts.NoStreamForSubject == nil || e == nil || !p.recovery.active ||
+		!errors.Is(p.recovery.problem, ErrNoResponders) || time.Since(p.recovery.since) < noStreamAfter {
 		p.mu.Unlock()
 		return
 	}
 	subject := string(e.buf[:e.subject])
 	p.mu.Unlock()
-	if !p.opts.Unheld(subject) {
+	if !p.opts.NoStreamForSubject(subject) {
 		return
 	}
 	p.mu.Lock()
 	if p.win.head == seq && p.win.waiting(seq) != nil {
-		p.refused = append(p.refused, refusal{seq, ErrUnheld})
+		p.refused = append(p.refused, refusal{seq, ErrNoStreamForSubject})
 	}
 	p.mu.Unlock()
 }
@@ -264,7 +263,7 @@ func (p *Publisher) refuseUnheld() {
 // tick is the timer: it reports refusals, probes, and notices silence.
 func (p *Publisher) tick() {
 	p.calls.RLock()
-	p.refuseUnheld()
+	p.refuseWithoutStream()
 	p.reportRefused()
 	p.calls.RUnlock()
 	p.mu.Lock()

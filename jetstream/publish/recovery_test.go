@@ -49,7 +49,8 @@ func (w *wire) PublishMsg(m *nats.Msg) error {
 }
 func (w *wire) IsConnected() bool  { return true }
 func (w *wire) Generation() uint64 { return 1 }
-func (w *wire) Sending(bool) bool  { return true }
+func (w *wire) BeginSend() bool    { return true }
+func (w *wire) EndSend()           {}
 func (w *wire) LastError() error   { return nil }
 func (w *wire) MaxPayload() int64  { return 1 << 20 }
 func (w *wire) Close()             {}

@@ -14,22 +14,22 @@ const keepBuffer = 4 << 10
 // one buffer, reused from message to message: subject, id, header values,
 // payload.
 type entry struct {
-	token   uint64
-	order   uint64
-	buf     []byte
-	subject int32 // end of the subject in buf
-	id      int32 // end of the id
-	headers int32 // number of headers
-	header  [maxHeaders]headerEnd
-	attempt uint32    // of the latest send; 0: not sent
-	first   time.Time // no later than the first attempt; zero: there was none
-	foreign bool      // first is somebody else's word
+	token    uint64
+	orderKey uint64
+	buf      []byte
+	subject  int32 // end of the subject in buf
+	id       int32 // end of the id
+	headers  int32 // number of headers
+	header   [maxHeaders]headerEnd
+	attempt  uint32    // of the latest send; 0: not sent
+	first    time.Time // no later than the first attempt; zero: there was none
+	foreign  bool      // first was given by the caller
 	// earliest is what first was before a stream was asked, in ns since the Unix epoch; 0: none was
 	// asked. Its answer says nothing of another stream: a quarantine copy goes by this.
-	earliest int64
-	flying   bool // its order is busy because of it, see busyOrders
-	done     bool
-	final    bool // a refusal is no answer: see [bridge.Message]
+	earliest   int64
+	inFlight   bool // its order is busy because of it, see inFlightKeys
+	done       bool
+	lastResort bool // a refusal is not final: see [bridge.Message].LastResort
 }
 
 // maxHeaders is the most headers a message may have besides its id.
@@ -42,7 +42,7 @@ type headerEnd struct {
 
 // set copies m.
 func (e *entry) set(m *bridge.Message) {
-	e.token, e.order, e.attempt, e.done, e.final, e.flying = m.Token, m.OrderKey, 0, false, m.LastResort, false
+	e.token, e.orderKey, e.attempt, e.done, e.lastResort, e.inFlight = m.Token, m.OrderKey, 0, false, m.LastResort, false
 	e.first, e.foreign, e.earliest = time.Time{}, m.FirstAttempt != 0, 0
 	if e.foreign {
 		e.first = time.Unix(0, m.FirstAttempt)
@@ -61,7 +61,7 @@ func (e *entry) set(m *bridge.Message) {
 
 // view fills m with slices into the entry.
 func (e *entry) view(m *bridge.Message) {
-	m.Token, m.OrderKey = e.token, e.order
+	m.Token, m.OrderKey = e.token, e.orderKey
 	m.FirstAttempt = 0
 	if !e.first.IsZero() {
 		m.FirstAttempt = e.first.UnixNano()
@@ -93,8 +93,8 @@ func (e *entry) release() {
 	}
 }
 
-// window holds the unsettled messages in the order of their Publish calls,
-// numbered from 1. [head, next) are on their way, [next, tail) wait to be sent
+// window has the unsettled messages in the order of their Publish calls,
+// numbered from 1. [head, next) are in flight, [next, tail) wait to be sent
 // or, up to sent, to be sent again: head <= next <= sent <= tail.
 type window struct {
 	entries                []entry // a ring; its length is a power of two
@@ -127,7 +127,7 @@ func (w *window) grow() {
 	}
 }
 
-// advance takes the next entry to send and counts it as on its way.
+// advance takes the next entry to send and counts it as in flight.
 func (w *window) advance() (seq uint64, e *entry) {
 	seq, e = w.next, w.at(w.next)
 	w.next++

@@ -36,7 +36,7 @@ func (d *Difference) String() string {
 			writeFields(&b, s.Spec.created())
 		}
 		writeFields(&b, s.Fields)
-		for _, h := range s.Holders {
+		for _, h := range s.Owners {
 			fmt.Fprintf(&b, "  ! %-22s%s is held by stream %s\n", "subjects", h.Subject, h.Stream)
 		}
 	}
@@ -83,7 +83,7 @@ func mark(state State, fields []Field) byte {
 		return '+'
 	case state == Equal:
 		return '='
-	case state == Taken || fixed(fields):
+	case state == SubjectConflict || fixed(fields):
 		return '!'
 	}
 	return '~'

@@ -91,7 +91,7 @@ func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams [
 func (d *Difference) contradictions(mode ManageMode) error {
 	var faults []error
 	for _, s := range d.Streams {
-		for _, h := range s.Holders {
+		for _, h := range s.Owners {
 			faults = append(faults, fmt.Errorf("stream %s: subject %s is held by stream %s: take it out of that stream, declare that stream instead, or set streams.manage: off", s.Spec.Name, h.Subject, h.Stream))
 		}
 		if s.State == Missing && mode == ManageVerify {
@@ -133,7 +133,7 @@ func (s StreamDifference) fault(f Field, mode ManageMode) error {
 			instead = "declare " + f.Is + " instead, "
 		}
 		return fmt.Errorf("stream %s: %s is %s, must be %s, and cannot be changed on a stream that exists: %sremove the stream (its messages go with it), or set streams.manage: off", s.Spec.Name, f.Name, f.Is, f.Want, instead)
-	case f.Name == "subjects" && len(s.Holders) > 0:
+	case f.Name == "subjects" && len(s.Owners) > 0:
 		return nil // apply would not help; the holder is named
 	case f.Contradicts && mode != ManageApply:
 		return fmt.Errorf("stream %s: %s is %s, must be %s: run mqtt-nats-bridge streams apply, or set streams.manage: off if the stream is somebody else's", s.Spec.Name, f.Name, f.Is, f.Want)

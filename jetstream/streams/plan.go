@@ -13,44 +13,44 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// State is how a stream or consumer stands against its spec.
+// State is how a stream or consumer compares with its spec.
 type State int
 
 const (
-	// Missing: it does not exist.
+	// Missing means that it does not exist.
 	Missing State = iota + 1
-	// Equal: nothing to do.
+	// Equal means that there is nothing to do.
 	Equal
-	// Differs: Fields says where.
+	// Differs means that fields differ, see Fields.
 	Differs
-	// Taken: it lacks subjects that another stream holds (Holders).
-	Taken
+	// SubjectConflict means that another stream has some of its subjects (Owners).
+	SubjectConflict
 )
 
 // Field is one difference, named as in nats-server's JSON and the nats CLI.
 type Field struct {
 	Name, Is, Want string
-	// Fixed: nats-server cannot change it on what exists.
+	// Fixed means that nats-server cannot change it on an existing stream or consumer.
 	Fixed bool
-	// Contradicts: with it, messages would not be stored, or not be kept as
-	// promised. Other differences are limits, the operator's business.
+	// Contradicts means that with it messages would not be stored, or not be kept as
+	// promised. Other differences are limits, which the operator decides.
 	Contradicts bool
 }
 
-// Holder is a stream that holds a wanted subject.
-type Holder struct{ Subject, Stream string }
+// Owner is a stream that has a wanted subject.
+type Owner struct{ Subject, Stream string }
 
-// StreamDifference is one stream against its spec.
+// StreamDifference compares one stream with its spec.
 type StreamDifference struct {
-	Spec    Spec
-	State   State
-	Fields  []Field
-	Holders []Holder
+	Spec   Spec
+	State  State
+	Fields []Field
+	Owners []Owner
 
 	is natsjs.StreamConfig
 }
 
-// ConsumerDifference is one consumer against its spec.
+// ConsumerDifference compares one consumer with its spec.
 type ConsumerDifference struct {
 	Spec   ConsumerSpec
 	State  State
@@ -59,15 +59,15 @@ type ConsumerDifference struct {
 	is natsjs.ConsumerConfig
 }
 
-// Difference is what exists against what must exist, in the order of the specs.
+// Difference compares what exists with what must exist, in the order of the specs.
 type Difference struct {
 	Streams   []StreamDifference
 	Consumers []ConsumerDifference
 }
 
-// Plan compares and changes nothing. It needs a standing connection and the
+// Plan compares and changes nothing. It needs an established connection and the
 // permission to ask $JS.API.STREAM.INFO.<stream>, $JS.API.STREAM.NAMES (only
-// where a subject is not held by its own stream) and
+// if a subject is not in its own stream) and
 // $JS.API.CONSUMER.INFO.<stream>.<consumer>.
 func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []ConsumerSpec) (*Difference, error) {
 	d := &Difference{}
@@ -88,8 +88,8 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []
 	return d, nil
 }
 
-// Read compares the streams that exist and changes nothing. Whether another stream holds
-// the subjects of one is not asked. It needs a standing connection and the permission to
+// Read compares the streams that exist and changes nothing. It does not ask whether another
+// stream has the subjects of one. It needs an established connection and the permission to
 // ask $JS.API.STREAM.INFO.<stream>.
 func Read(ctx context.Context, js natsjs.JetStream, streams []Spec) (*Difference, error) {
 	d := &Difference{}
@@ -132,8 +132,8 @@ func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDiff
 		names := js.StreamNames(ctx, natsjs.WithStreamListSubject(subject))
 		for name := range names.Name() {
 			if name != spec.Name {
-				d.Holders = append(d.Holders, Holder{subject, name})
-				d.State = Taken
+				d.Owners = append(d.Owners, Owner{subject, name})
+				d.State = SubjectConflict
 			}
 		}
 		if err := names.Err(); err != nil {
@@ -170,7 +170,7 @@ func streamFields(is natsjs.StreamConfig, want Spec) []Field {
 	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
 
-	add(len(lacking(want.Sources, is.Sources)) > 0, Field{
+	add(len(missing(want.Sources, is.Sources)) > 0, Field{
 		Name: "sources", Is: formatSources(is.Sources), Want: formatSources(addSources(is.Sources, want.Sources)), Contradicts: true,
 	})
 	add(is.MaxAge != want.MaxAge, Field{Name: "max_age", Is: formatAge(is.MaxAge), Want: formatAge(want.MaxAge)})

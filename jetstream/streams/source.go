@@ -7,8 +7,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// SourceSpec is a stream of a leaf node that a hub's stream takes messages from.
-// A stream may have other sources, of other sites: they are left alone.
+// SourceSpec is a stream of a leaf node that a hub's stream sources messages from.
+// A stream may have other sources, of other sites: they are not changed.
 type SourceSpec struct {
 	Stream string // its name there
 	Domain string // the leaf node's JetStream domain
@@ -18,10 +18,10 @@ func (s SourceSpec) API() string { return "$JS." + s.Domain + ".API" }
 
 func (s SourceSpec) String() string { return s.Stream + " of domain " + s.Domain }
 
-// config is the source as the hub has it. It begins at sequence 1, though that is
-// no longer there: without a beginning, a stream that holds messages already
-// starts at the time of its last one, and what the leaf node has stored before
-// that would never come (nats-server 2.15, trySetupSourceConsumer).
+// config is the source as configured at the hub. It begins at sequence 1, even if that is
+// deleted: without a start sequence, a stream that contains messages already
+// starts at the time of its last one, and messages that the leaf node stored before
+// that would never arrive (nats-server 2.15, trySetupSourceConsumer).
 func (s SourceSpec) config() *natsjs.StreamSource {
 	return &natsjs.StreamSource{
 		Name: s.Stream, OptStartSeq: 1, External: &natsjs.ExternalStream{APIPrefix: s.API()},
@@ -32,7 +32,7 @@ func (s SourceSpec) same(source *natsjs.StreamSource) bool {
 	return source.Name == s.Stream && sourceAPI(source) == s.API()
 }
 
-// takesAll: nothing is left out at the beginning or by a filter.
+// takesAll reports whether a source omits nothing, at the beginning or by a filter.
 func takesAll(source *natsjs.StreamSource) bool {
 	return source.OptStartSeq == 1 && source.OptStartTime == nil && source.FilterSubject == "" && len(source.SubjectTransforms) == 0
 }
@@ -47,8 +47,8 @@ func sourceAPI(source *natsjs.StreamSource) string {
 	return ""
 }
 
-// lacking are the wanted sources that a stream does not have whole.
-func lacking(want []SourceSpec, is []*natsjs.StreamSource) []SourceSpec {
+// missing are the wanted sources that a stream lacks or has only in part.
+func missing(want []SourceSpec, is []*natsjs.StreamSource) []SourceSpec {
 	var missing []SourceSpec
 	for _, s := range want {
 		if !slices.ContainsFunc(is, func(h *natsjs.StreamSource) bool { return s.same(h) && takesAll(h) }) {
@@ -58,9 +58,9 @@ func lacking(want []SourceSpec, is []*natsjs.StreamSource) []SourceSpec {
 	return missing
 }
 
-// addSources puts what is lacking in, in place of a source that took only a part.
+// addSources adds the missing sources, replacing those that take only a part.
 func addSources(is []*natsjs.StreamSource, want []SourceSpec) []*natsjs.StreamSource {
-	for _, s := range lacking(want, is) {
+	for _, s := range missing(want, is) {
 		is = slices.DeleteFunc(slices.Clone(is), s.same)
 		is = append(is, s.config())
 	}

@@ -45,7 +45,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	}
 	proof.Eventually(t, func() bool { return stored() == 2000 }, func() any { return stored() })
 
-	a.nats.each(func(p *peers.TCPProxy) { p.Impair(peers.Weather{Hold: true}, peers.Weather{Hold: true}) })
+	a.nats.each(func(p *peers.TCPProxy) { p.Impair(peers.Impairment{Hold: true}, peers.Impairment{Hold: true}) })
 	l.Release(4000)
 	require.True(t, l.Await(4000))
 	var status struct {

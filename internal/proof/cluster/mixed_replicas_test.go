@@ -102,7 +102,7 @@ func clusterAfflictions(r *fleetRig, random *rand.Rand) []affliction {
 // replicaAfflictions are those of one replica and of its links.
 func replicaAfflictions(p *replica) []affliction {
 	over := func() {}
-	weather := func(name string, towards, back peers.Weather) []affliction {
+	weather := func(name string, towards, back peers.Impairment) []affliction {
 		return []affliction{
 			{"MQTT link of " + p.name + " " + name, 6 * time.Second, func() func() {
 				p.broker.Impair(towards, back)
@@ -140,7 +140,7 @@ func replicaAfflictions(p *replica) []affliction {
 			return func() { p.nats.each((*peers.TCPProxy).Up) }
 		}},
 	}
-	list = append(list, weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{})...)
-	list = append(list, weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true})...)
-	return append(list, weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true})...)
+	list = append(list, weather("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{})...)
+	list = append(list, weather("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true})...)
+	return append(list, weather("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true})...)
 }

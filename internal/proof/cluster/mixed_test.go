@@ -48,7 +48,7 @@ type affliction struct {
 // mqttAfflictions are those of the bridge, the broker and the link between them.
 func mqttAfflictions(r *proof.Rig) []affliction {
 	over := func() {}
-	weather := func(name string, towards, back peers.Weather) affliction {
+	weather := func(name string, towards, back peers.Impairment) affliction {
 		return affliction{"MQTT link " + name, 6 * time.Second, func() func() {
 			r.Proxy.Impair(towards, back)
 			return r.Proxy.Mend
@@ -85,11 +85,11 @@ func mqttAfflictions(r *proof.Rig) []affliction {
 			r.Proxy.Down()
 			return r.Proxy.Up
 		}},
-		weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{}),
-		weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true}),
-		weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true}),
-		weather("late", peers.Weather{Latency: 20 * time.Millisecond}, peers.Weather{Latency: 20 * time.Millisecond}),
-		weather("slow back", peers.Weather{}, peers.Weather{Rate: 100 << 10}),
+		weather("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
+		weather("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
+		weather("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
+		weather("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
+		weather("slow back", peers.Impairment{}, peers.Impairment{Rate: 100 << 10}),
 	}
 }
 
@@ -101,7 +101,7 @@ func natsAfflictions(r *proof.Rig) []affliction {
 			do(p)
 		}
 	}
-	weather := func(name string, towards, back peers.Weather) affliction {
+	weather := func(name string, towards, back peers.Impairment) affliction {
 		return affliction{"NATS link " + name, 8 * time.Second, func() func() {
 			all(func(p *peers.TCPProxy) { p.Impair(towards, back) })
 			return func() { all((*peers.TCPProxy).Mend) }
@@ -116,11 +116,11 @@ func natsAfflictions(r *proof.Rig) []affliction {
 			all(func(p *peers.TCPProxy) { p.Down() })
 			return func() { all((*peers.TCPProxy).Up) }
 		}},
-		weather("half-open there", peers.Weather{Vanish: true}, peers.Weather{}),
-		weather("half-open back", peers.Weather{}, peers.Weather{Vanish: true}),
-		weather("held up", peers.Weather{Hold: true}, peers.Weather{Hold: true}),
-		weather("late", peers.Weather{Latency: 20 * time.Millisecond}, peers.Weather{Latency: 20 * time.Millisecond}),
-		weather("slow there", peers.Weather{Rate: 100 << 10}, peers.Weather{}),
+		weather("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
+		weather("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
+		weather("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
+		weather("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
+		weather("slow there", peers.Impairment{Rate: 100 << 10}, peers.Impairment{}),
 		{"stream full", 6 * time.Second, func() func() {
 			r.LimitStream(500)
 			return func() { r.LimitStream(-1) }

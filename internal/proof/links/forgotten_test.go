@@ -26,7 +26,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 	strikes := map[string]func(*proof.Rig){
 		"answers lost, then unreachable": func(r *proof.Rig) {
 			for _, p := range r.NATSProxies {
-				p.Impair(peers.Weather{}, peers.Weather{Vanish: true})
+				p.Impair(peers.Impairment{}, peers.Impairment{Vanish: true})
 			}
 			time.Sleep(time.Second) // what is sent now is stored, and nobody learns of it
 			for _, p := range r.NATSProxies {

@@ -9,22 +9,22 @@ import (
 )
 
 // weathers are what a link may do that does not end its connections.
-func weathers() map[string][2]peers.Weather {
+func weathers() map[string][2]peers.Impairment {
 	const (
 		slow  = 100 << 10 // bytes per second: less than the load
 		delay = 30 * time.Millisecond
 	)
-	w := func(towards, back peers.Weather) [2]peers.Weather { return [2]peers.Weather{towards, back} }
-	vanish, hold := peers.Weather{Vanish: true}, peers.Weather{Hold: true}
-	late, rate := peers.Weather{Latency: delay}, peers.Weather{Rate: slow}
-	return map[string][2]peers.Weather{
-		"half-open, nothing gets there": w(vanish, peers.Weather{}),
-		"half-open, nothing comes back": w(peers.Weather{}, vanish),
+	w := func(towards, back peers.Impairment) [2]peers.Impairment { return [2]peers.Impairment{towards, back} }
+	vanish, hold := peers.Impairment{Vanish: true}, peers.Impairment{Hold: true}
+	late, rate := peers.Impairment{Latency: delay}, peers.Impairment{Rate: slow}
+	return map[string][2]peers.Impairment{
+		"half-open, nothing gets there": w(vanish, peers.Impairment{}),
+		"half-open, nothing comes back": w(peers.Impairment{}, vanish),
 		"silent both ways":              w(vanish, vanish),
 		"held up":                       w(hold, hold),
 		"latency":                       w(late, late),
-		"slow there":                    w(rate, peers.Weather{}),
-		"slow back":                     w(peers.Weather{}, rate),
+		"slow there":                    w(rate, peers.Impairment{}),
+		"slow back":                     w(peers.Impairment{}, rate),
 	}
 }
 

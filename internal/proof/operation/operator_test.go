@@ -184,11 +184,11 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 				for _, m := range batch {
 					switch {
 					case stream == "SHADOW":
-						m.Retry(0)
+						m.Nak(0)
 					case string(m.Data) == "{":
-						m.Poison(errors.New("not JSON"))
+						m.DeadLetter(errors.New("not JSON"))
 					default:
-						m.Done()
+						m.Ack()
 						stored <- m.Subject + " " + m.Header.Get("Bridge-Cn")
 					}
 				}

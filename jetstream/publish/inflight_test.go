@@ -49,7 +49,7 @@ func TestUnderStrictOrderADeviceHasOneMessageUnderWay(t *testing.T) {
 		answer(sent[0], stored)
 		answer(sent[1], stored)
 		require.Zero(t, p.Stats().Unsettled)
-		require.Empty(t, p.busy, "nothing is left behind")
+		require.Empty(t, p.inFlightKeys, "nothing is left behind")
 		p.Close()
 	})
 }

@@ -19,8 +19,8 @@ const (
 	ExitUsage  = 2
 )
 
-// ErrSaid ends a command with ExitFailed; what is wrong has been printed.
-var ErrSaid = errors.New("said already")
+// ErrReported ends a command with ExitFailed after the error was printed.
+var ErrReported = errors.New("already reported")
 
 // UsageError is an error of the command line, or of how the command was called.
 type UsageError struct{ Err error }
@@ -45,15 +45,15 @@ func WithExample(err error) error {
 	return err
 }
 
-// Conclude prints what is wrong for a reader, not as a log line, and returns the
+// Exit prints an error for people, not as a log line, and returns the
 // exit code.
-func Conclude(w io.Writer, program string, err error) int {
+func Exit(w io.Writer, program string, err error) int {
 	var errs *config.Errors
 	var usage UsageError
 	switch {
 	case err == nil:
 		return ExitOK
-	case errors.Is(err, ErrSaid):
+	case errors.Is(err, ErrReported):
 		return ExitFailed
 	case errors.As(err, &errs):
 		fmt.Fprintln(w, errs)

@@ -16,10 +16,10 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// live is what changes while the bridge runs: the limits in their bucket and the
-// certificate registry. It has a NATS connection of its own, which one that looks
-// after the streams or stores messages does not wait for.
-type live struct {
+// dynamic is the configuration that changes while the bridge runs: the limits in their bucket
+// and the certificate registry. It has a NATS connection of its own, so that streams and
+// messages do not wait for it.
+type dynamic struct {
 	nc        *nats.Conn // nil: nothing is followed in NATS
 	overrides *overrides // nil: none
 	registry  registry.Source
@@ -30,8 +30,8 @@ type live struct {
 	listener []func(error) // of errors on nc
 }
 
-func openLive(c *config.Config, connect conn.Options, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*live, error) {
-	l := &live{}
+func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*dynamic, error) {
+	l := &dynamic{}
 	r := c.Identity.Registry
 	if r.Kind != config.RegistryNone {
 		l.certificates = bridge.NewCertificates()
@@ -48,8 +48,8 @@ func openLive(c *config.Config, connect conn.Options, limits *bridge.LiveLimits,
 	if c.Limits.Bucket == "" && r.Kind != config.RegistryKV {
 		return l, nil
 	}
-	connect.FirstWait = firstWait
-	connect.Hooks = conn.Hooks{GaveUp: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
+	connect.InitialConnectTimeout = firstWait
+	connect.Hooks = conn.Hooks{Closed: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
 	nc, err := conn.Connect(connect)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func openLive(c *config.Config, connect conn.Options, limits *bridge.LiveLimits,
 	return l, nil
 }
 
-func (l *live) listen(f func(error)) {
+func (l *dynamic) listen(f func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.listener = append(l.listener, f)
@@ -85,7 +85,7 @@ func (l *live) listen(f func(error)) {
 
 // heard is told of errors on the connection. What they mean to a bucket is in that
 // bucket's state.
-func (l *live) heard(err error) {
+func (l *dynamic) heard(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range l.listener {
@@ -94,7 +94,7 @@ func (l *live) heard(err error) {
 }
 
 // run follows all there is until ctx ends; wait then ends.
-func (l *live) run(ctx context.Context, wait *sync.WaitGroup) {
+func (l *dynamic) run(ctx context.Context, wait *sync.WaitGroup) {
 	if l.overrides != nil {
 		wait.Go(func() { l.overrides.bucket.Run(ctx) })
 	}
@@ -103,7 +103,7 @@ func (l *live) run(ctx context.Context, wait *sync.WaitGroup) {
 	}
 }
 
-func (l *live) close() {
+func (l *dynamic) close() {
 	if l.nc != nil {
 		l.nc.Close()
 	}
@@ -111,7 +111,7 @@ func (l *live) close() {
 
 // admit waits until messages may be judged: the registry, if there is one, has
 // been read once. false: ctx ended first.
-func (l *live) admit(ctx context.Context) bool {
+func (l *dynamic) admit(ctx context.Context) bool {
 	if l.registry == nil {
 		return true
 	}
@@ -124,14 +124,14 @@ func (l *live) admit(ctx context.Context) bool {
 }
 
 // admitted is closed once messages may be judged; nil where they may at once.
-func (l *live) admitted() <-chan struct{} {
+func (l *dynamic) admitted() <-chan struct{} {
 	if l.registry == nil {
 		return nil
 	}
 	return l.registry.Loaded()
 }
 
-func (l *live) isAdmitted() bool {
+func (l *dynamic) isAdmitted() bool {
 	if l.registry == nil {
 		return true
 	}
@@ -144,7 +144,7 @@ func (l *live) isAdmitted() bool {
 }
 
 // rules are the plan's, with the registry.
-func (l *live) rules(plan *plan.Plan) *bridge.Rules {
+func (l *dynamic) rules(plan *plan.Plan) *bridge.Rules {
 	rules := *plan.Rules
 	if l.certificates != nil {
 		rules.Registry = l.certificates
@@ -153,7 +153,7 @@ func (l *live) rules(plan *plan.Plan) *bridge.Rules {
 }
 
 // registryState is the registry's; of kind none where there is none.
-func (l *live) registryState() registry.State {
+func (l *dynamic) registryState() registry.State {
 	if l.registry == nil {
 		return registry.State{Kind: config.RegistryNone}
 	}
@@ -161,7 +161,7 @@ func (l *live) registryState() registry.State {
 }
 
 // problems is a registry that was never read: no message may be taken.
-func (l *live) problems() []Problem {
+func (l *dynamic) problems() []Problem {
 	s := l.registryState()
 	if l.registry == nil || !s.LoadedAt.IsZero() {
 		return nil
@@ -173,7 +173,7 @@ func (l *live) problems() []Problem {
 }
 
 // warnings are what an operator should know although the bridge is ready.
-func (l *live) warnings() []Problem {
+func (l *dynamic) warnings() []Problem {
 	var all []Problem
 	if s := l.registryState(); s.Stale() && !s.LoadedAt.IsZero() {
 		all = append(all, Problem{
