@@ -19,7 +19,7 @@ type commands struct {
 	Check       checkCommand       `cmd:"" help:"Check the configuration and, with --connect, both ends."`
 	Map         mapCommand         `cmd:"" help:"Say what would become of a topic."`
 	Streams     streamsCommand     `cmd:"" help:"Compare the JetStream streams with the configuration, or change them."`
-	Quarantine  quarantineCommand  `cmd:"" help:"Replay rejected messages after the configuration has changed."`
+	Quarantine  quarantineCommand  `cmd:"" help:"Look at rejected messages, and replay them."`
 	Sessions    sessionsCommand    `cmd:"" help:"End MQTT sessions that no lane will come back for."`
 	Gate        gateCommand        `cmd:"" help:"Open EMQX's listener for devices once the bridge is ready."`
 	Bench       benchCommand       `cmd:"" help:"Measure the bridge on this machine."`

@@ -23,6 +23,9 @@ import (
 
 // quarantineCommand is what can be done with rejected messages.
 type quarantineCommand struct {
+	Ls     quarantineLs     `cmd:"" help:"List rejected messages, the newest first."`
+	Show   quarantineShow   `cmd:"" help:"Show one rejected message."`
+	Stats  quarantineStats  `cmd:"" help:"Count rejected messages by reason and device."`
 	Replay quarantineReplay `cmd:"" help:"Judge rejected messages again and move those that pass to their streams."`
 }
 
@@ -126,14 +129,10 @@ func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 	if len(c.Reason) == 0 {
 		return o, fmt.Errorf("say which --reason: %s", reasonList())
 	}
-	for _, token := range c.Reason {
-		i := slices.IndexFunc(bridge.Reasons(), func(r bridge.Reason) bool { return r.String() == token })
-		if i < 0 {
-			return o, fmt.Errorf("--reason %s: there is no such reason, write %s", token, reasonList())
-		}
-		o.Reasons = append(o.Reasons, bridge.Reasons()[i])
-	}
 	var err error
+	if o.Reasons, err = parseReasons(c.Reason); err != nil {
+		return o, err
+	}
 	if o.Since, err = moment("--since", c.Since, now); err != nil {
 		return o, err
 	}

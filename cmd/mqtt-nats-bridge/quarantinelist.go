@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/quarantine"
+)
+
+// quarantineFilter selects messages in quarantine.
+type quarantineFilter struct {
+	Reason []string `placeholder:"REASON" help:"Only what was rejected for this reason, like rate_limited; may be given again."`
+	Since  string   `placeholder:"TIME" help:"Only what was quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
+	Until  string   `placeholder:"TIME" help:"Only what was quarantined until then, written likewise."`
+	Tenant string   `placeholder:"TENANT" help:"Only this tenant's."`
+	Device string   `placeholder:"DEVICE" help:"Only this device's, of any tenant unless --tenant names one."`
+}
+
+func (c *quarantineFilter) filter(now time.Time) (f quarantine.Filter, err error) {
+	f.Tenant, f.Device = c.Tenant, c.Device
+	if f.Reasons, err = parseReasons(c.Reason); err != nil {
+		return f, err
+	}
+	if f.Since, err = moment("--since", c.Since, now); err != nil {
+		return f, err
+	}
+	if f.Until, err = moment("--until", c.Until, now); err != nil {
+		return f, err
+	}
+	if !f.Since.IsZero() && !f.Until.IsZero() && f.Until.Before(f.Since) {
+		return f, errors.New("--until is before --since")
+	}
+	return f, nil
+}
+
+func parseReasons(tokens []string) (all []bridge.Reason, err error) {
+	for _, token := range tokens {
+		i := slices.IndexFunc(bridge.Reasons(), func(r bridge.Reason) bool { return r.String() == token })
+		if i < 0 {
+			return nil, fmt.Errorf("--reason %s: there is no such reason, write %s", token, reasonList())
+		}
+		all = append(all, bridge.Reasons()[i])
+	}
+	return all, nil
+}
+
+// quarantineLs lists messages.
+type quarantineLs struct {
+	quarantineFilter
+	Limit int `short:"n" default:"20" help:"How many, the newest first."`
+	cli.Output
+}
+
+// Help is what --help says beyond the flags.
+func (c quarantineLs) Help() string {
+	return `Lists rejected messages, the newest first, with the reason, the device and one sentence on why. Nothing is changed. The NATS user must be allowed to read the quarantine stream through a consumer ($JS.API.CONSUMER.CREATE and .DELETE), as the operator of nats.conf is; the consumer is deleted when the list is complete.
+
+Example: ` + c.Example()
+}
+
+func (quarantineLs) Example() string {
+	return "mqtt-nats-bridge quarantine ls --reason rate_limited --since 1h -c bridge.yaml"
+}
+
+// Run implements the command.
+func (c *quarantineLs) Run(ctx context.Context, p *program) error {
+	f, err := c.filter(time.Now())
+	if err == nil && c.Limit < 1 {
+		err = errors.New("--limit must be 1 or more")
+	}
+	if err != nil {
+		return cli.UsageError{Err: fmt.Errorf("quarantine ls: %w\nExample: %s", err, c.Example())}
+	}
+	return p.readQuarantine(ctx, func(ctx context.Context, r *quarantine.Reader) error {
+		messages, err := r.List(ctx, f, c.Limit)
+		if err != nil {
+			return err
+		}
+		if c.JSON() {
+			return cli.PrintJSON(p.out, messages)
+		}
+		return quarantine.PrintList(p.out, messages)
+	})
+}
+
+// quarantineShow shows one message.
+type quarantineShow struct {
+	Sequence uint64 `arg:"" help:"The message's sequence in the quarantine stream, as quarantine ls prints it."`
+	Payload  bool   `help:"Write the payload as it is, and nothing else."`
+	cli.Output
+}
+
+// Help is what --help says beyond the flags.
+func (c quarantineShow) Help() string {
+	return `Prints one rejected message: why, from which device, the topic, the certificate's name, and the payload, as text where it is text and as a hex dump otherwise. In JSON the payload is in base64.
+
+Example: ` + c.Example()
+}
+
+func (quarantineShow) Example() string { return "mqtt-nats-bridge quarantine show 17 -c bridge.yaml" }
+
+// Run implements the command.
+func (c *quarantineShow) Run(ctx context.Context, p *program) error {
+	return p.readQuarantine(ctx, func(ctx context.Context, r *quarantine.Reader) error {
+		m, err := r.Get(ctx, c.Sequence)
+		switch {
+		case err != nil:
+			return err
+		case c.Payload:
+			_, err := p.out.Write(m.Payload)
+			return err
+		case c.JSON():
+			return cli.PrintJSON(p.out, m)
+		}
+		return m.Print(p.out)
+	})
+}
+
+// quarantineStats counts messages.
+type quarantineStats struct {
+	quarantineFilter
+	Top int `default:"20" help:"How many devices to list, those with most messages."`
+	cli.Output
+}
+
+// Help is what --help says beyond the flags.
+func (c quarantineStats) Help() string {
+	return `Counts rejected messages by reason and by device. It reads the headers of everything selected; a reason or --since makes that less. Nothing is changed, and the permissions are those of quarantine ls.
+
+Example: ` + c.Example()
+}
+
+func (quarantineStats) Example() string {
+	return "mqtt-nats-bridge quarantine stats --since 1d -c bridge.yaml"
+}
+
+// Run implements the command.
+func (c *quarantineStats) Run(ctx context.Context, p *program) error {
+	f, err := c.filter(time.Now())
+	if err == nil && c.Top < 0 {
+		err = errors.New("--top must be 0 or more")
+	}
+	if err != nil {
+		return cli.UsageError{Err: fmt.Errorf("quarantine stats: %w\nExample: %s", err, c.Example())}
+	}
+	return p.readQuarantine(ctx, func(ctx context.Context, r *quarantine.Reader) error {
+		stats, err := r.Stats(ctx, f, c.Top)
+		if err != nil {
+			return err
+		}
+		if c.JSON() {
+			return cli.PrintJSON(p.out, stats)
+		}
+		return stats.Print(p.out)
+	})
+}
+
+// readQuarantine connects to NATS and has f read the quarantine stream.
+func (p *program) readQuarantine(ctx context.Context, f func(context.Context, *quarantine.Reader) error) error {
+	conf, plan, err := p.compile()
+	if err != nil {
+		return err
+	}
+	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+"-quarantine").Resolve()
+	if err != nil {
+		return err
+	}
+	// A refusal reaches the connection, not the request: that would wait in vain.
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	connect.Hooks.Error = func(_ *nats.Conn, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refuse(err)
+		}
+	}
+	nc, err := check.Dial(connect)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := connect.JetStream(nc)
+	if err != nil {
+		return err
+	}
+	err = f(ctx, &quarantine.Reader{JetStream: js, Stream: conf.Streams.Quarantine.Name, Rules: plan.Rules})
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
+	}
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+		return fmt.Errorf("%w\nUse a NATS user who may read the quarantine stream, like the operator of nats.conf: --set nats.user=operator --set nats.password_file=FILE", cause)
+	}
+	return err
+}
