@@ -1,23 +1,39 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/schema"
+)
 
 // checkCommand shows what would be done.
-type checkCommand struct{}
+type checkCommand struct {
+	cli.Output
+
+	All bool `help:"Print every key of the configuration, not only what differs from the defaults."`
+}
 
 // Help is what --help says beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints every key of the configuration in force, with the source of each value that is not the default; secrets are not shown. The exit code is 2 if the configuration is invalid.
+	return `Prints the keys that differ from their defaults, with where each was given; with --all every key. Secrets are not shown. The exit code is 2 if the configuration is invalid.
 
 Example: ingest check -c ingest.yaml`
 }
 
 // Run implements the command.
-func (checkCommand) Run(p *program) error {
-	c, err := p.load()
+func (c checkCommand) Run(p *program) error {
+	conf, err := p.load()
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(p.out, c.Redacted())
+	settings := conf.Settings()
+	if !c.All {
+		settings = schema.Changed(settings)
+	}
+	if c.JSON() {
+		return cli.PrintJSON(p.out, settings)
+	}
+	fmt.Fprint(p.out, cli.Changes(settings, c.All))
 	return nil
 }

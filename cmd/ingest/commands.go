@@ -7,18 +7,24 @@ import (
 	"github.com/alecthomas/kong"
 
 	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/schema"
 )
 
 // commands are the command line.
 type commands struct {
 	settings `group:"Configuration"`
 
-	Run         runCommand         `cmd:"" default:"1" help:"Run ingest. This is what happens without a command, too."`
-	Migrate     migrateCommand     `cmd:"" help:"Bring the tables to this version."`
-	Check       checkCommand       `cmd:"" help:"Print the configuration in force, and where each value came from."`
-	Bench       benchCommand       `cmd:"" help:"Measure ingest on this machine against a bare COPY."`
-	Healthcheck healthcheckCommand `cmd:"" help:"Ask the ingest running here whether it is ready."`
-	Version     versionCommand     `cmd:"" help:"Print the versions of ingest and of what it is built with."`
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
+
+	Run         runCommand            `cmd:"" default:"1" help:"Run ingest. This is what happens without a command, too."`
+	Migrate     migrateCommand        `cmd:"" help:"Bring the tables to this version."`
+	Check       checkCommand          `cmd:"" help:"Check the configuration and print what differs from the defaults."`
+	Bench       benchCommand          `cmd:"" help:"Measure ingest on this machine against a bare COPY."`
+	Healthcheck healthcheckCommand    `cmd:"" help:"Ask the ingest running here whether it is ready."`
+	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration file, the configuration in force, or its JSON Schema."`
+	Completion  cli.CompletionCommand `cmd:"" help:"Print a script that completes the command line."`
+	Version     versionCommand        `cmd:"" help:"Print the versions of ingest and of what it is built with."`
 
 	BenchServer benchServer `cmd:"" hidden:"" help:"The nats-server of a bench."`
 }
@@ -27,7 +33,7 @@ const programName = "ingest"
 
 const description = `Writes the streams of mqtt-nats-bridge into PostgreSQL: telemetry into the table telemetry, reported shadows into device_state, acknowledgements into device_commands. Each message has its effect once, however often it is delivered; one that no table can take goes to quarantine with the reason.
 
-Without any configuration it connects to nats://127.0.0.1:4222 and postgres://postgres@127.0.0.1:5432/postgres. Keys come from a YAML file, from INGEST_… variables (batch.flush is INGEST_BATCH_FLUSH), and from flags; flags win over variables, variables over the file. DATABASE_URL and NATS_URL are honoured.
+Without any configuration it connects to nats://127.0.0.1:4222 and postgres://postgres@127.0.0.1:5432/postgres. Keys come from a YAML file, from INGEST_… variables (batch.flush is INGEST_BATCH_FLUSH), and from flags; flags win over variables, variables over the file. -c - reads the file from standard input. DATABASE_URL and NATS_URL are honoured.
 
 Any number of ingest processes may run at once: they share the work.
 
@@ -37,6 +43,7 @@ Exit codes: 0 it worked; 1 it failed while running; 2 the configuration or the c
 type program struct {
 	settings *settings
 	env      []string // as of os.Environ
+	stdin    func() ([]byte, error)
 	out, err *os.File
 }
 
@@ -44,11 +51,18 @@ type program struct {
 // process.
 func execute(ctx context.Context, args []string) int {
 	line := &commands{}
-	p := &program{settings: &line.settings, env: os.Environ(), out: os.Stdout, err: os.Stderr}
-	parser, err := kong.New(line,
-		kong.Name(programName), kong.Description(description),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 100}),
-		kong.Bind(p), kong.BindTo(ctx, (*context.Context)(nil)),
+	p := &program{settings: &line.settings, env: os.Environ(), stdin: cli.Stdin(os.Stdin), out: os.Stdout, err: os.Stderr}
+	parser, err := cli.Parser(line, programName, description, readBuild(),
+		kong.Bind(p, &cli.Configuration{
+			Program: config.IngestProgram(), Command: programName, Empty: &config.Ingest{}, Keys: config.IngestKeys(), Out: p.out,
+			Settings: func() ([]schema.Setting, error) {
+				c, err := p.load()
+				if err != nil {
+					return nil, err
+				}
+				return c.Settings(), nil
+			},
+		}), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
 		return cli.Exit(p.err, programName, err)

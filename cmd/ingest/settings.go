@@ -9,7 +9,7 @@ import (
 // settings are the flags that configure ingest. Pointers tell an empty value from
 // none.
 type settings struct {
-	Config      string   `short:"c" placeholder:"FILE" env:"INGEST_CONFIG" help:"The YAML file to read."`
+	Config      string   `short:"c" placeholder:"FILE" env:"INGEST_CONFIG" help:"The YAML file to read; - for standard input."`
 	DatabaseURL *string  `name:"database-url" placeholder:"URL" help:"The database: postgres://user@host:port/name."`
 	NATSURL     *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, several separated by commas."`
 	LogLevel    *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
@@ -23,7 +23,7 @@ func (p *program) load() (*config.Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.LoadIngest(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags}, ingest.Check)
+	return config.LoadIngest(config.Sources{File: p.settings.Config, Stdin: p.stdin, Env: p.env, Flags: flags}, ingest.Check)
 }
 
 func (s *settings) flags() ([]config.Flag, error) {

@@ -11,10 +11,15 @@ func readBuild() cli.Build {
 }
 
 // versionCommand prints the build.
-type versionCommand struct{}
+type versionCommand struct {
+	cli.Output
+}
 
 // Run implements the command.
-func (versionCommand) Run(p *program) error {
+func (c versionCommand) Run(p *program) error {
+	if c.JSON() {
+		return cli.PrintJSON(p.out, readBuild().Named(programName))
+	}
 	readBuild().Print(p.out, programName)
 	return nil
 }

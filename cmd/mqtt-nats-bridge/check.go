@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/schema"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // checkCommand looks before the bridge leaps.
 type checkCommand struct {
+	cli.Output
+
+	All     bool `help:"Print every key of the configuration, not only what differs from the defaults."`
 	Connect bool `help:"Connect to the broker and to NATS too."`
 
 	DeviceURL  string `name:"device-url" and:"device" placeholder:"URL" help:"With --connect, the devices' listener of the same broker, like mqtts://host:8883: try whether a device can choose the client id of a lane."`
@@ -23,7 +28,7 @@ type checkCommand struct {
 
 // Help is what --help says beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints the configuration in force with the source of each value, and one line a finding: ok, note (know or verify it), FAIL (with what to do).
+	return `Prints one line for each finding: ok, note (know or verify it), FAIL (with what to do). The keys that differ from their defaults follow, with where each was given; with --all every key.
 
 With --connect it tries what the bridge will need: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits, buckets and every publish permission at NATS; the table of certificates in PostgreSQL. It disturbs no bridge that runs: it has a client id and a $share group of its own, and what it publishes no stream can store. Plain subscribers of tenant.> would see a few empty messages.
 
@@ -44,8 +49,11 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(p.out, conf.Redacted())
-	report := check.NewReport(p.out)
+	out := io.Writer(p.out)
+	if c.JSON() {
+		out = io.Discard
+	}
+	report := check.NewReport(out)
 	check.Local(conf, plan, report)
 	if c.Connect {
 		check.Broker(ctx, conf, plan, report)
@@ -59,15 +67,39 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := c.print(p.out, report, conf.Settings()); err != nil {
+		return err
+	}
+	if report.Failed() > 0 {
+		return cli.ErrReported
+	}
+	return nil
+}
+
+// checked is the report as JSON.
+type checked struct {
+	Failed   int              `json:"failed"`
+	Findings []check.Finding  `json:"findings"`
+	Settings []schema.Setting `json:"settings"`
+}
+
+// print writes what follows the findings, or all of it as JSON.
+func (c *checkCommand) print(w io.Writer, report *check.Report, settings []schema.Setting) error {
+	if !c.All {
+		settings = schema.Changed(settings)
+	}
+	if c.JSON() {
+		return cli.PrintJSON(w, checked{report.Failed(), report.Findings, settings})
+	}
 	switch n := report.Failed(); n {
 	case 0:
-		return nil
 	case 1:
-		fmt.Fprintln(p.out, "\n1 check failed")
+		fmt.Fprintln(w, "\n1 check failed")
 	default:
-		fmt.Fprintf(p.out, "\n%d checks failed\n", n)
+		fmt.Fprintf(w, "\n%d checks failed\n", n)
 	}
-	return cli.ErrReported
+	_, err := fmt.Fprint(w, "\n", cli.Changes(settings, c.All))
+	return err
 }
 
 // device is the one to connect as; nil: none was given.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,7 +15,7 @@ import (
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
-	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "version"} {
+	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "config", "config init", "completion", "version"} {
 		got := run(t, append(strings.Fields(args), "--help")...)
 		require.Zero(t, got.code)
 		require.Empty(t, got.err)
@@ -172,4 +174,66 @@ func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
 	got := run(t, "version")
 	require.Zero(t, got.code)
 	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ncommit 0123abcd\ndate 2026-01-02T03:04:05Z\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.out)
+}
+
+// TestManners: what scripts and editors rely on.
+func TestManners(t *testing.T) {
+	t.Parallel()
+	got := run(t, "--version")
+	require.Zero(t, got.code)
+	require.True(t, strings.HasPrefix(got.out, "mqtt-nats-bridge "), got.out)
+	for _, args := range []string{"version", "check", "config show", "map tenant/a/device/b/t"} {
+		got := run(t, append(strings.Fields(args), "-o", "json")...)
+		require.Zero(t, got.code, args)
+		require.True(t, json.Valid([]byte(got.out)), "%s: %s", args, got.out)
+	}
+	cmd := command(t, "check", "-c", "-")
+	cmd.Stdin = strings.NewReader("mqtt: {client_id: other, username: u, password: hunter2}\nlog: {level: info}\n")
+	got = finish(t, cmd)
+	require.Zero(t, got.code, got.err)
+	require.True(t, strings.HasPrefix(got.out, "ok "), "findings first: %s", got.out)
+	require.Contains(t, got.out, "mqtt.client_id: other  # stdin:1\n")
+	require.NotContains(t, got.out, "log.level", "the default, written out")
+	require.NotContains(t, got.out, "hunter2")
+	require.Contains(t, run(t, "check", "--all").out, "log.level: info\n")
+
+	shown := run(t, "config", "schema").out
+	file, err := os.ReadFile("../../docs/mqtt-nats-bridge.schema.json")
+	require.NoError(t, err)
+	require.Equal(t, string(file), shown)
+	cmd = command(t, "check", "-c", "-")
+	cmd.Stdin = strings.NewReader(run(t, "config", "init", "--all").out)
+	got = finish(t, cmd)
+	require.Zero(t, got.code, got.err)
+	require.Contains(t, got.out, "Every key has its default.")
+}
+
+// TestCompletion runs the script for bash; the others are parsed where their shell is here.
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	script := run(t, "completion", "bash").out
+	for line, want := range map[string]string{
+		"quarantine re":     "replay",
+		"ch":                "check",
+		"-c x check --dev":  "--device-url --device-cert --device-key --device-ca",
+		"config s":          "show schema",
+		"config show --out": "--output",
+	} {
+		words := append([]string{"mqtt-nats-bridge"}, strings.Fields(line)...)
+		cmd := exec.Command("bash", append([]string{"-c", script + `
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mqtt_nats_bridge; echo "${COMPREPLY[*]}"`, "bash"}, words...)...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, strings.TrimSpace(string(out)), line)
+	}
+	for _, shell := range []string{"zsh", "fish"} {
+		script := run(t, "completion", shell).out
+		require.Contains(t, script, "quarantine replay")
+		if path, err := exec.LookPath(shell); err == nil {
+			cmd := exec.Command(path, "-n")
+			cmd.Stdin = strings.NewReader(script)
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+	}
 }

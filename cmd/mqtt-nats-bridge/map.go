@@ -9,6 +9,8 @@ import (
 
 // mapCommand explains topics.
 type mapCommand struct {
+	cli.Output
+
 	Topics []string `arg:"" name:"topic" help:"A device's topic, or an attested one as the broker's rule writes it."`
 }
 
@@ -36,16 +38,26 @@ func (m *mapCommand) Run(p *program) error {
 		return err
 	}
 	rejected := false
+	var traces []check.Trace
 	for i, topic := range m.Topics {
 		trace, err := check.Topic(c, plan, topic)
 		if err != nil {
 			return err
 		}
+		rejected = rejected || trace.Rejected
+		if m.JSON() {
+			traces = append(traces, trace)
+			continue
+		}
 		if i > 0 {
 			fmt.Fprintln(p.out)
 		}
 		fmt.Fprint(p.out, trace)
-		rejected = rejected || trace.Rejected
+	}
+	if m.JSON() {
+		if err := cli.PrintJSON(p.out, traces); err != nil {
+			return err
+		}
 	}
 	if rejected {
 		return cli.ErrReported

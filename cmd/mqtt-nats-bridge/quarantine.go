@@ -31,6 +31,8 @@ type quarantineCommand struct {
 
 // quarantineReplay takes messages out of quarantine.
 type quarantineReplay struct {
+	cli.Output
+
 	Reason []string `placeholder:"REASON" help:"The reason for which they were rejected, like rate_limited; may be given again."`
 	Since  string   `placeholder:"TIME" help:"Only what was quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
 	Until  string   `placeholder:"TIME" help:"Only what was quarantined until then, written likewise."`
@@ -103,7 +105,13 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	}
 	report, err := quarantine.Replay(ctx, o)
 	if err == nil || report.Selected > 0 || report.Recovered > 0 {
-		printReplay(p.out, report, o.DryRun)
+		if c.JSON() {
+			if err := cli.PrintJSON(p.out, replayed(report, o.DryRun)); err != nil {
+				return err
+			}
+		} else {
+			printReplay(p.out, report, o.DryRun)
+		}
 	}
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
@@ -182,6 +190,35 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 }
 
 // printReplay says what became of the messages.
+// replay is the report as JSON.
+type replay struct {
+	DryRun     bool   `json:"dry_run"`
+	Selected   int    `json:"selected"`
+	Stored     int    `json:"stored"` // with dry_run: would be
+	Duplicates int    `json:"duplicates"`
+	Recovered  int    `json:"recovered"`
+	Staying    []stay `json:"staying"`
+}
+
+type stay struct {
+	Reason   string `json:"reason"`
+	Messages int    `json:"messages"`
+	Example  string `json:"example"`
+}
+
+func replayed(r *quarantine.Report, dry bool) replay {
+	out := replay{dry, r.Selected, r.Stored, r.Duplicates, r.Recovered, []stay{}}
+	for _, s := range staying(r) {
+		out.Staying = append(out.Staying, stay{s.Reason.String(), r.Staying[s], s.Detail})
+	}
+	return out
+}
+
+// staying are the kinds of messages that stay, in the order of the reasons.
+func staying(r *quarantine.Report) []quarantine.Stay {
+	return slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
+}
+
 func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 	if r.Recovered > 0 {
 		fmt.Fprintf(w, "%d were stored by an interrupted replay and are out of quarantine now\n", r.Recovered)
@@ -195,8 +232,7 @@ func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 		fmt.Fprintf(w, " (%d of them were already)", r.Duplicates)
 	}
 	fmt.Fprintln(w)
-	stays := slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
-	for _, s := range stays {
+	for _, s := range staying(r) {
 		fmt.Fprintf(w, "%d stay as %s, for instance: %s\n", r.Staying[s], s.Reason, s.Detail)
 	}
 }

@@ -9,7 +9,7 @@ import (
 // settings are the flags that configure the bridge. Pointers tell an empty value
 // from none.
 type settings struct {
-	Config    string   `short:"c" placeholder:"FILE" env:"BRIDGE_CONFIG" help:"The YAML file to read."`
+	Config    string   `short:"c" placeholder:"FILE" env:"BRIDGE_CONFIG" help:"The YAML file to read; - for standard input."`
 	MQTTURL   *string  `name:"mqtt-url" placeholder:"URL" help:"The broker: mqtt://host:1883, or mqtts://host:8883 for TLS."`
 	NATSURL   *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, several separated by commas."`
 	LogLevel  *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
@@ -23,7 +23,7 @@ func (p *program) load() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(config.Sources{File: p.settings.Config, Env: p.env, Flags: flags, Check: plan.Validate})
+	return config.Load(config.Sources{File: p.settings.Config, Stdin: p.stdin, Env: p.env, Flags: flags, Check: plan.Validate})
 }
 
 // compile reads the configuration and finds out what it means.

@@ -31,7 +31,9 @@ func (streamsCommand) Help() string {
     mqtt-nats-bridge streams apply --set nats.user=operator --set nats.password_file=operator.txt --set nats.inbox_prefix=_INBOX`
 }
 
-type streamsPlan struct{}
+type streamsPlan struct {
+	cli.Output
+}
 
 // Help is what --help says beyond the flags.
 func (streamsPlan) Help() string {
@@ -43,7 +45,7 @@ Example: mqtt-nats-bridge streams plan -c bridge.yaml`
 }
 
 // Run implements the command.
-func (streamsPlan) Run(ctx context.Context, p *program) error {
+func (s streamsPlan) Run(ctx context.Context, p *program) error {
 	c, plan, err := p.compile()
 	if err != nil {
 		return err
@@ -53,7 +55,15 @@ func (streamsPlan) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer t.close()
-	d, err := t.difference(ctx, p)
+	d, err := t.difference(ctx)
+	if err != nil {
+		return err
+	}
+	if s.JSON() {
+		err = cli.PrintJSON(p.out, planned(d))
+	} else {
+		_, err = fmt.Fprint(p.out, d)
+	}
 	if err != nil {
 		return err
 	}
@@ -93,9 +103,13 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer t.close()
-	d, err := t.difference(ctx, p)
-	if err != nil || d.Empty() {
+	d, err := t.difference(ctx)
+	if err != nil {
 		return err
+	}
+	fmt.Fprint(p.out, d)
+	if d.Empty() {
+		return nil
 	}
 	if !a.Yes {
 		ok, err := p.confirm(ctx, "Apply?")
@@ -137,16 +151,68 @@ func openStreams(c *config.Config, plan *plan.Plan) (*streamsTask, error) {
 // streamsTimeout bounds a comparison or an application.
 const streamsTimeout = 30 * time.Second
 
-// difference prints what it returns.
-func (t *streamsTask) difference(ctx context.Context, p *program) (*streams.Difference, error) {
+func (t *streamsTask) difference(ctx context.Context) (*streams.Difference, error) {
 	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
 	defer cancel()
 	d, err := streams.Plan(ctx, t.js, t.plan.Streams, t.plan.Consumers)
 	if err != nil {
 		return nil, fmt.Errorf("compare the streams: %w", err)
 	}
-	fmt.Fprint(p.out, d)
 	return d, nil
+}
+
+// planItem is a stream or a consumer against its declaration, as JSON.
+type planItem struct {
+	Stream   string      `json:"stream"`
+	Consumer string      `json:"consumer,omitempty"`
+	State    string      `json:"state"` // missing, equal, differs or conflict
+	Fields   []planField `json:"fields,omitempty"`
+	Owners   []planOwner `json:"subject_owners,omitempty"`
+}
+
+type planField struct {
+	Name     string `json:"name"`
+	Is       string `json:"is"`
+	Want     string `json:"want"`
+	Conflict bool   `json:"conflict"` // the bridge does not start with it
+}
+
+// planOwner is another stream that stores a subject.
+type planOwner struct {
+	Subject string `json:"subject"`
+	Stream  string `json:"stream"`
+}
+
+// planned is the difference as JSON.
+func planned(d *streams.Difference) []planItem {
+	item := func(stream, consumer string, state streams.State, fields []streams.Field) planItem {
+		i := planItem{Stream: stream, Consumer: consumer, State: "differs"}
+		switch state {
+		case streams.Missing:
+			i.State = "missing"
+		case streams.Equal:
+			i.State = "equal"
+		}
+		for _, f := range fields {
+			i.Fields = append(i.Fields, planField{f.Name, f.Is, f.Want, f.Contradicts})
+			if f.Contradicts {
+				i.State = "conflict"
+			}
+		}
+		return i
+	}
+	items := []planItem{}
+	for _, s := range d.Streams {
+		i := item(s.Spec.Name, "", s.State, s.Fields)
+		for _, h := range s.Owners {
+			i.Owners, i.State = append(i.Owners, planOwner(h)), "conflict"
+		}
+		items = append(items, i)
+	}
+	for _, c := range d.Consumers {
+		items = append(items, item(c.Spec.Stream, c.Spec.Name, c.State, c.Fields))
+	}
+	return items
 }
 
 func (t *streamsTask) apply(ctx context.Context, p *program) error {

@@ -12,8 +12,18 @@ import (
 //	note  what: text
 //	FAIL  what: what is wrong: what to do
 type Report struct {
+	// Findings are all so far.
+	Findings []Finding
+
 	out   io.Writer
 	fails int
+}
+
+// Finding is one line of a report.
+type Finding struct {
+	Verdict string `json:"verdict"` // ok, note or fail
+	What    string `json:"what"`
+	Text    string `json:"text"`
 }
 
 // NewReport returns a report that writes to out.
@@ -37,5 +47,6 @@ func (r *Report) Failed() int { return r.fails }
 // line keeps a finding on one line: errors of peers may bring line breaks.
 func (r *Report) line(verdict, what, format string, args []any) {
 	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
+	r.Findings = append(r.Findings, Finding{strings.ToLower(strings.TrimSpace(verdict)), what, text})
 	fmt.Fprintf(r.out, "%s  %s: %s\n", verdict, what, text)
 }

@@ -16,15 +16,18 @@ import (
 
 // Trace is what would become of one message, from the configuration alone.
 type Trace struct {
-	Topic    string
-	Fields   []Field // in the order of the message's way
-	Rejected bool
+	Topic    string  `json:"topic"`
+	Fields   []Field `json:"fields"` // in the order of the message's way
+	Rejected bool    `json:"rejected"`
 
 	tenant, device string // of the topic
 }
 
 // Field is one line of a trace.
-type Field struct{ Name, Value string }
+type Field struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
 
 // String is the topic and, indented, a line a field.
 func (t Trace) String() string {
@@ -45,7 +48,7 @@ func heading(topic string) string {
 }
 
 func (t *Trace) add(name, format string, args ...any) {
-	t.Fields = append(t.Fields, Field{name, fmt.Sprintf(format, args...)})
+	t.Fields = append(t.Fields, Field{Name: name, Value: fmt.Sprintf(format, args...)})
 }
 
 // printable quotes what a terminal would not show as it is, and cuts what nobody

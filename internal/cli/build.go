@@ -17,19 +17,28 @@ type Linked struct {
 
 // Build is what the binary knows of how it was built.
 type Build struct {
-	Version string
-	Commit  string // with +dirty if the tree had changes; empty: unknown
-	Date    string // the time of the commit, RFC 3339; empty: unknown
-	Go      string
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"` // with +dirty if the tree had changes; empty: unknown
+	Date    string `json:"date,omitempty"`   // the time of the commit, RFC 3339; empty: unknown
+	Go      string `json:"go"`
+	// Platform is the operating system and the architecture.
+	Platform string `json:"platform"`
 	// Libraries are those of the modules asked for, "path version".
-	Libraries []string
+	Libraries []string `json:"libraries"`
+}
+
+// Named returns the build under the program's name.
+func (b Build) Named(program string) Build {
+	b.Name = program
+	return b
 }
 
 // ReadBuild reads the build information. What the linker did not set is taken from the
 // version control that Go records; libraries are the paths of the modules that connect to
 // the peers.
 func ReadBuild(linked Linked, libraries ...string) Build {
-	b := Build{Go: runtime.Version()}
+	b := Build{Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -70,7 +79,7 @@ func (b Build) Print(w io.Writer, program string) {
 	if b.Date != "" {
 		fmt.Fprintf(w, "date %s\n", b.Date)
 	}
-	fmt.Fprintf(w, "%s %s/%s\n", b.Go, runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(w, "%s %s\n", b.Go, b.Platform)
 	for _, l := range b.Libraries {
 		fmt.Fprintln(w, l)
 	}

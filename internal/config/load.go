@@ -77,3 +77,21 @@ func (c *Config) Settings() []schema.Setting { return schema.Settings(c, &c.Prov
 
 // String is Redacted.
 func (c *Config) String() string { return c.Redacted() }
+
+// BridgeKeys are the keys that most configurations of the bridge set.
+func BridgeKeys() []string {
+	return []string{
+		"mqtt.url", "mqtt.client_id", "mqtt.username", "mqtt.password_file", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.share",
+		"lanes.partitions", "lanes.count", "topics", "identity.mode", "limits.payload", "limits.device.rate", "limits.device.burst",
+		"nats.url", "nats.creds", "nats.user", "nats.password_file", "nats.tls.ca",
+		"streams.manage", "streams.replicas", "state_dir", "admin.listen", "log.level",
+	}
+}
+
+// IngestKeys are the keys that most configurations of ingest set.
+func IngestKeys() []string {
+	return []string{
+		"database.url", "database.password_file", "nats.url", "nats.creds", "nats.user", "nats.password_file", "nats.tls.ca",
+		"telemetry.stream", "telemetry.workers", "telemetry.payload", "shadow.stream", "commands.stream", "admin.listen", "log.level",
+	}
+}

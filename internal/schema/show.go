@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -11,6 +12,19 @@ type Setting struct {
 	Value string `json:"value"` // as the file has it, secrets redacted
 	// Origin is file:line, variable or flag; empty: the default.
 	Origin string `json:"origin,omitempty"`
+	// Changed: it was given, and is not the default.
+	Changed bool `json:"changed"`
+}
+
+// Changed returns the settings that were given and are not the default.
+func Changed(all []Setting) []Setting {
+	changed := []Setting{}
+	for _, s := range all {
+		if s.Changed {
+			changed = append(changed, s)
+		}
+	}
+	return changed
 }
 
 // Settings returns all values of a configuration in the order of the file, a list's one by
@@ -18,7 +32,8 @@ type Setting struct {
 func Settings(configuration any, p *Provenance) []Setting {
 	var all []Setting
 	add := func(l *Leaf) {
-		all = append(all, Setting{Path: l.Path, Value: l.Show(), Origin: p.origin(l.Path).String()})
+		o := p.origin(l.Path)
+		all = append(all, Setting{Path: l.Path, Value: l.Show(), Origin: o.String(), Changed: o.layer != byDefault && l.differs()})
 	}
 	Of(configuration).Walk(func(l *Leaf) {
 		if !l.IsList() {
@@ -59,4 +74,13 @@ func (o origin) String() string {
 		return fmt.Sprintf("%s:%d", o.name, o.line)
 	}
 	return o.name
+}
+
+// differs reports whether the leaf's value is another than its default.
+func (l *Leaf) differs() bool {
+	v := reflect.New(l.Value.Type()).Elem()
+	if l.Default != "" {
+		_ = parseInto(v, l.Default) // a default is valid
+	}
+	return !reflect.DeepEqual(v.Interface(), l.Value.Interface())
 }

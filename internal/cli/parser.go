@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/alecthomas/kong"
+)
+
+// configurationGroup are the flags that every command has and that only the program's own
+// help lists.
+const configurationGroup = "Configuration"
+
+// Parser reads the command line of a program into line.
+func Parser(line any, name, description string, build Build, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(line, append(options,
+		kong.Name(name), kong.Description(description), kong.Vars{"version": name + " " + build.Version},
+		kong.Help(help),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80}),
+	)...)
+}
+
+// help is kong's, but the flags of the configuration are under the program alone.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	if ctx.Selected() == nil {
+		return kong.DefaultHelpPrinter(options, ctx)
+	}
+	hidden := false
+	for _, flag := range ctx.Model.Flags {
+		if flag.Group != nil && flag.Group.Title == configurationGroup || flag.Name == "version" {
+			flag.Hidden, hidden = true, true
+		}
+	}
+	err := kong.DefaultHelpPrinter(options, ctx)
+	if hidden && err == nil {
+		_, err = fmt.Fprintf(ctx.Stdout, "\nFlags of the configuration (-c FILE, --set KEY=VALUE, …): %s --help\n", ctx.Model.Name)
+	}
+	return err
+}

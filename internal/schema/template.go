@@ -1,0 +1,83 @@
+package schema
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Template writes a configuration file to fill in: each key with its meaning and its default,
+// commented out. keys are those to name; nil: all.
+func Template(w io.Writer, program Program, configuration any, keys []string) error {
+	t := template{program: program, keys: keys}
+	t.section(Of(configuration), "")
+	_, err := io.WriteString(w, t.text.String())
+	return err
+}
+
+type template struct {
+	program Program
+	keys    []string
+	text    strings.Builder
+}
+
+// names reports whether a key of the section, or below it, is named.
+func (t *template) names(s *Section) bool {
+	return slices.ContainsFunc(s.leaves(), t.has)
+}
+
+func (t *template) has(l *Leaf) bool { return t.keys == nil || slices.Contains(t.keys, l.Path) }
+
+func (t *template) section(s *Section, indent string) {
+	first := true
+	for _, key := range s.Keys {
+		l, sub := s.Leaves[key], s.Sections[key]
+		if sub != nil && !t.names(sub) || l != nil && !t.has(l) {
+			continue
+		}
+		if !first || indent == "" {
+			t.text.WriteByte('\n')
+		}
+		first = false
+		if sub != nil {
+			t.comment(indent, sub.Doc)
+			fmt.Fprintf(&t.text, "%s%s:\n", indent, key)
+			t.section(sub, indent+"  ")
+			continue
+		}
+		t.leaf(l, key, indent)
+	}
+}
+
+func (t *template) leaf(l *Leaf, key, indent string) {
+	t.comment(indent, l.Tag.Get("doc"))
+	t.comment(indent, fmt.Sprintf("%s; %s", l.Range(), t.program.Variable(l.Path)))
+	switch {
+	case l.IsList():
+		fmt.Fprintf(&t.text, "%s#%s:\n", indent, key)
+		for item := range strings.SplitSeq(l.Default, ",") {
+			fmt.Fprintf(&t.text, "%s#  - %s\n", indent, item)
+		}
+	case l.Default == "":
+		fmt.Fprintf(&t.text, "%s#%s: \"\"\n", indent, key)
+	default:
+		fmt.Fprintf(&t.text, "%s#%s: %s\n", indent, key, l.Default)
+	}
+}
+
+// comment wraps a text at 80 columns.
+func (t *template) comment(indent, text string) {
+	const width = 80
+	line := indent + "#"
+	for word := range strings.FieldsSeq(text) {
+		if len([]rune(line))+1+len([]rune(word)) > width && line != indent+"#" {
+			t.text.WriteString(line + "\n")
+			line = indent + "#"
+		}
+		line += " " + word
+	}
+	if line != indent+"#" {
+		t.text.WriteString(line + "\n")
+	}
+}
