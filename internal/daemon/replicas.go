@@ -223,11 +223,11 @@ func leaseMetrics() []leaseMetric {
 		return leaseMetric{describe(name, help), prometheus.CounterValue, func(s *lease.Status) float64 { return float64(value(s)) }}
 	}
 	return []leaseMetric{
-		gauge("replicas", "Replicas heard of within the leases' time to live, this one included.",
+		gauge("replicas", "Replicas seen within the TTL of the leases, this one included.",
 			func(s *lease.Status) float64 { return float64(len(s.Replicas)) }),
-		gauge("partitions_held", "Partitions that this replica holds.",
+		gauge("partitions_held", "Partitions leased by this replica.",
 			func(s *lease.Status) float64 { return float64(s.Leased()) }),
-		gauge("partitions_unheld", "Partitions that no replica holds.", func(s *lease.Status) float64 {
+		gauge("partitions_unheld", "Partitions leased by no replica.", func(s *lease.Status) float64 {
 			n := 0
 			for _, p := range s.Partitions {
 				if p.Owner == "" {
@@ -236,13 +236,13 @@ func leaseMetrics() []leaseMetric {
 			}
 			return float64(n)
 		}),
-		gauge("leases_reachable", "1 while the bucket of the leases answers.",
+		gauge("leases_reachable", "1 while the KV bucket of the leases can be read and written.",
 			func(s *lease.Status) float64 { return boolToFloat(s.Problem == "") }),
-		counter("partitions_taken_total", "Partitions that this replica has taken.",
+		counter("partitions_taken_total", "Leases acquired by this replica.",
 			func(s *lease.Status) uint64 { return s.Acquired }),
-		counter("partitions_handed_over_total", "Partitions that this replica has given to others, its lane run empty.",
+		counter("partitions_handed_over_total", "Leases released by this replica after their lanes had run empty.",
 			func(s *lease.Status) uint64 { return s.Released }),
-		counter("partitions_lost_total", "Partitions whose lease was another's before this replica gave it up.",
+		counter("partitions_lost_total", "Leases lost to another replica before this one released them.",
 			func(s *lease.Status) uint64 { return s.Lost }),
 	}
 }

@@ -2,9 +2,8 @@ package lease
 
 import "slices"
 
-// Assign says which of the replicas should hold each partition, given who leases
-// which now. Every replica comes to the same answer from the same facts, and so
-// nobody has to be in charge. There is no answer without replicas.
+// Assign returns which replica should lease each partition, given the present owners.
+// Every replica comes to the same answer from the same facts, so there is no leader. There is no answer without replicas.
 //
 // The shares differ by one at most. A replica that comes takes from those that
 // have too many, one that goes leaves what it has to those that have too few, and

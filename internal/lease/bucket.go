@@ -70,7 +70,7 @@ func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, erro
 	return bucket, ttl, CheckTTL(b.opts.Name, ttl)
 }
 
-// CheckTTL: a lease that never expires would keep its partition after its holder
+// CheckTTL: a lease that never expires would keep its partition after its owner
 // has died.
 func CheckTTL(bucket string, ttl time.Duration) error {
 	const least, most = time.Second, time.Hour
@@ -85,7 +85,7 @@ func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 		return nil, fmt.Errorf("it does not exist, and streams.manage is not create: nats kv add %s --ttl %v --replicas %d --storage file", b.opts.Name, b.opts.TTL, b.opts.Replicas)
 	}
 	bucket, err := b.opts.JS.CreateKeyValue(ctx, natsjs.KeyValueConfig{
-		Bucket: b.opts.Name, Description: "which replica of mqtt-nats-bridge holds which partition",
+		Bucket: b.opts.Name, Description: "which replica of mqtt-nats-bridge leases which partition",
 		TTL: b.opts.TTL, Replicas: b.opts.Replicas, Storage: natsjs.FileStorage, MaxBytes: maxBytes,
 	})
 	if errors.Is(err, natsjs.ErrBucketExists) { // another replica's, of other settings

@@ -1,9 +1,15 @@
 // Package lease distributes partitions among the replicas of a bridge, so that one replica at a
 // time is connected under a partition's client id.
 //
-// Every replica computes the same distribution from the same keys (assign.go, view.go), so there is
-// no leader. A [Coordinator] acquires, renews, hands over and releases the leases of its replica
-// (coordinator.go, moves.go, lease.go) in a KV bucket (bucket.go).
+// It has three parts:
+//
+//   - a view of the KV bucket (view.go): the keys that were seen, their age, and which replicas may
+//     be given partitions. The bucket (bucket.go) is followed with jetstream/kv.
+//   - an assigner (assign.go), a pure function of the view. Every replica computes the same
+//     distribution from the same keys, so there is no leader.
+//   - the loop of a [Coordinator] (coordinator.go), one goroutine, that acquires, renews, hands over
+//     and releases the leases of its replica (lease.go, moves.go), and probes the broker where it
+//     has none (probe.go).
 //
 // # What a lease is
 //
@@ -16,40 +22,40 @@
 //
 // # States
 //
-//	┌──────────┐      take       ┌─────────┐  hand over   ┌─────────┐
-//	│ not held │ ──────────────> │ holding │ ───────────> │ leaving │
-//	└──────────┘ <──────┐        └─────────┘              └─────────┘
+//	┌──────────┐    acquire      ┌────────┐  hand over   ┌──────────┐
+//	│   free   │ ──────────────> │ leased │ ───────────> │ draining │
+//	└──────────┘ <──────┐        └────────┘              └──────────┘
 //	      ^             │             │ lose                   │
 //	      │             │             v                        │
 //	      │ lane closed │        ┌────────┐                    │
 //	      │             └─────── │ losing │                    │
 //	      │                      └────────┘                    │
-//	      └─────────── lane closed, lease released ────────────┘
+//	      └──────────── lane closed, lease released ───────────┘
 //
 // The transitions:
 //
-//   - take: the partition is in this replica's share, and released or expired.
+//   - acquire: the partition is in this replica's share, and released or expired.
 //   - hand over: it is in another replica's share, or this replica stops.
 //   - lose: another replica has the lease, or may have it when the session wants to connect again.
 //
 // The states:
 //
-//   - holding: renewed three times per TTL. The lane is open.
-//   - leaving: the lane stops taking messages and waits for those in flight, DrainTimeout at most. The
+//   - leased: renewed three times per TTL. The lane is open.
+//   - draining: the lane stops taking messages and waits for those in flight, DrainTimeout at most. The
 //     lease is renewed until then and released afterwards, so that its successor need not wait for
 //     the TTL.
 //   - losing: the lane is closed as it is. What it has not acknowledged, the broker delivers to the
-//     new holder. The lease is not written any more.
+//     new owner. The lease is not written any more.
 //
-// No lease is taken from a live holder: a replica with more than its share releases, one with less
+// No lease is taken from a live owner: a replica with more than its share releases, one with less
 // acquires what is free.
 //
 // # Trust window
 //
 // A replica decides by its own clock only about its own leases, and counts from before the write
 // was sent: for the TTL from then on no other replica can have acquired it. Expiry of other
-// replicas' keys is counted from when the watch showed them, which is never too early; a write over
-// a key that the server has not expired yet fails and is probes again after 500 ms.
+// replicas' keys is counted from when the bucket showed them, which is never too early; a write over
+// a key that the server has not expired yet fails and is tried again after 500 ms.
 //
 // A process that was stopped for longer than the TTL knows nothing about its leases until all of
 // them are confirmed or their lanes closed. Until then [Lease.Fenced] is true: nothing that was read
@@ -65,7 +71,7 @@
 //     reconnect say, is opened again immediately.
 //   - The bucket is back: for one TTL a replica acquires only what it lost by expiry itself, and what
 //     was released. All leases may have expired; the first replica back must not take everything.
-//     After the start of a replica the same leases for a tenth of the TTL.
+//     After the start of a replica the same applies for a tenth of the TTL.
 //   - The lease expired while the bucket could not be reached: if the lane is connected, no other
 //     replica has acquired it, or the broker would have closed the connection: it is written again.
 //     If not, the lease is lost.
@@ -78,8 +84,9 @@
 //     of the broker none has been, and nothing moves. It gets a share again after 45 s of
 //     connection, by its lanes or, without any, by a probe once per TTL (probe.go). One that never
 //     was connected gets no share beside others that are.
-//   - The probe succeeds and the lanes do not: from the second time on the replica leaves the broker
-//     to another for 2 min, doubled each time up to 30 min.
+//   - The probe succeeds and the lanes do not: the assignment has failed. From the second in a row on
+//     the replica leaves the broker to the others for 2 min, doubled each time up to 30 min, as long
+//     as another has it. A lane that connects ends the back-off.
 //   - The bucket is deleted: it is created again where Create is set, and all leases are written
 //     again. A bucket without a TTL from 1 s to 1 h is refused.
 //

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// phase is how far a hold has come.
+// phase is how far a lease has come.
 type phase int
 
 const (
-	holding phase = iota
-	leaving       // its lane runs empty; the lease is kept until it has
-	losing        // its lane is being closed: the lease is another's, or may be
+	leased   phase = iota
+	draining       // its lane runs empty; the lease is renewed until it has
+	losing         // its lane is being closed: the lease is another's, or may be
 )
 
-// Lease is a partition that this replica leases. Its lane's session requests it before
+// Lease is a partition that this replica leases. Its lane's session asks it before
 // it connects again.
 type Lease struct {
 	coordinator *Coordinator
@@ -26,137 +26,159 @@ type Lease struct {
 	// Of the coordinator's loop.
 	phase    phase
 	revision uint64
-	// until is when the lease expires by this machine's own monotonic clock,
-	// counted from before it was written.
-	until   time.Time
+	// expires is by this machine's own monotonic clock, counted from before the lease was
+	// written.
+	expires time.Time
 	session bool
-	// why the lease was lost.
-	why string
 }
 
 // WaitToConnect returns when the session may connect again, nil: it may. A connection
 // may have ended because another replica has the partition now, and MQTT 3.1.1 has
-// no word for that. So the lease is renewed first: only its holder can. Where the
-// store cannot be reached, the session may connect as long as the lease cannot
+// no word for that. So the lease is renewed first: only its owner can. Where the
+// bucket cannot be reached, the session may connect as long as the lease cannot
 // have expired. Where the lease is lost the lane is closed, and with it ends ctx:
 // then the error is ctx's.
 func (l *Lease) WaitToConnect(ctx context.Context) error {
-	asked := ask{l, make(chan struct{})}
+	granted := make(chan struct{})
+	ask := func(ctx context.Context) {
+		if l.coordinator.mayConnect(ctx, l) {
+			close(granted)
+		}
+	}
 	select {
-	case l.coordinator.requests <- asked:
+	case l.coordinator.events <- ask:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case <-asked.granted:
+	case <-granted:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Fenced tells that this process stood still for longer than a lease lives, and has
+// Fenced reports that this process stood still for longer than a lease lives, and has
 // not found out yet what became of its leases. Until it has, nothing may be taken
 // from a connection's buffer or sent a second time: another replica may have
 // stored it so long ago that JetStream does not know it as a duplicate any more.
-func (l *Lease) Fenced() bool { return l.coordinator.fenced() }
+func (l *Lease) Fenced() bool { return l.coordinator.fence.up() }
 
-// ask is a session's question whether it may connect.
-type ask struct {
-	lease   *Lease
-	granted chan struct{} // closed: it may
+// lostError means that a lease is another replica's, and says how that is known.
+type lostError string
+
+func (e lostError) Error() string { return string(e) }
+
+func ownedBy(r Record) lostError {
+	if r.Owner == "" {
+		return "another replica has had it"
+	}
+	return lostError("replica " + r.Owner + " at " + r.Host + " has it")
 }
 
-// standing is what the store says of a hold.
-type standing int
-
-const (
-	confirmed standing = iota
-	lost               // another has it, or had
-	unknown            // the store did not say
-)
-
-// renew writes the lease anew and thereby learns whether it still is this
-// replica's. The error is what kept the store from answering.
-func (c *Coordinator) renew(ctx context.Context, l *Lease) (standing, error) {
-	l.session = l.session || c.opts.Lanes.Connected(l.partition)
-	err := c.write(ctx, l, l.revision)
-	if !errors.Is(err, ErrChanged) {
-		return standingOf(err)
+// renewAll says that this replica is there and renews what it leases. It reports whether
+// every lease was confirmed or found lost.
+func (c *Coordinator) renewAll(ctx context.Context) bool {
+	c.renewAt = time.Now().Add(c.view.ttl / renewals)
+	ctx, cancel := context.WithDeadline(ctx, c.renewAt)
+	defer cancel()
+	self := c.opts.Replica
+	self.Leaving, self.Connected, self.Standby = c.leaving != nil, c.connected(), c.standby
+	// First: it expires first, too, so that no dead replica is given a share.
+	if err := c.announce(ctx, self); err != nil {
+		c.failed(fmt.Errorf("announce this replica: %w", err))
+		return false
 	}
-	e, err := c.read(ctx, partitionKey(l.partition))
+	for _, p := range c.opts.Partitions {
+		l := c.leases[p]
+		if l == nil || l.phase == losing {
+			continue
+		}
+		var lost lostError
+		switch err := c.renew(ctx, l); {
+		case errors.As(err, &lost):
+			c.lose(l, lost)
+		case err != nil && !errors.Is(err, ErrChanged):
+			c.failed(fmt.Errorf("renew the lease of partition %s: %w", p, err))
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Coordinator) announce(ctx context.Context, self Replica) error {
+	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/answers)
+	defer cancel()
+	_, err := c.opts.Store.Put(bounded, replicaKey+self.ID, encode(self))
+	return err
+}
+
+// renew writes the lease again and thereby learns whether it still is this replica's; a
+// lostError: it is not. After ErrChanged the next renewal finds out.
+func (c *Coordinator) renew(ctx context.Context, l *Lease) error {
+	l.session = l.session || c.opts.Lanes.Connected(l.partition)
+	err := c.write(ctx, l, c.record(l), l.revision)
+	if !errors.Is(err, ErrChanged) {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/answers)
+	defer cancel()
+	e, err := c.opts.Store.Read(bounded, partitionKey(l.partition))
 	switch {
 	case errors.Is(err, ErrAbsent):
-		// It expired while the store could not be reached. If another had
-		// taken it since, the broker would have closed this connection.
+		// It expired while the bucket could not be reached. If another had
+		// acquired it since, the broker would have closed this connection.
 		if !c.opts.Lanes.Connected(l.partition) {
-			l.why = "it expired"
-			return lost, nil
+			return lostError("it expired")
 		}
-		return c.rewrite(ctx, l, 0)
+		return c.write(ctx, l, c.record(l), 0)
 	case err != nil:
-		return unknown, err
+		return err
 	}
 	var r Record
 	if decode(e.Value, &r) && r.Owner == c.opts.Replica.ID {
-		// A write that was thought to have failed.
-		return c.rewrite(ctx, l, e.Revision)
+		// A write that was believed to have failed.
+		return c.write(ctx, l, c.record(l), e.Revision)
 	}
-	l.why = "replica " + r.Owner + " at " + r.Host + " has it"
-	if r.Owner == "" {
-		l.why = "another replica has had it"
-	}
-	return lost, nil
+	return ownedBy(r)
 }
 
-// rewrite writes the lease over another revision. That somebody else is faster is
-// found out the next time.
-func (c *Coordinator) rewrite(ctx context.Context, l *Lease, revision uint64) (standing, error) {
-	return standingOf(c.write(ctx, l, revision))
+func (c *Coordinator) record(l *Lease) Record {
+	return Record{Owner: c.opts.Replica.ID, Host: c.opts.Replica.Host, Since: l.since, Session: l.session}
 }
 
-func standingOf(err error) (standing, error) {
-	if err != nil {
-		return unknown, err
-	}
-	return confirmed, nil
-}
-
-func (c *Coordinator) write(ctx context.Context, l *Lease, over uint64) error {
+func (c *Coordinator) write(ctx context.Context, l *Lease, r Record, over uint64) error {
+	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/answers)
+	defer cancel()
 	begun := time.Now()
-	revision, err := c.store(ctx, func(ctx context.Context) (uint64, error) {
-		return c.opts.Store.Write(ctx, partitionKey(l.partition), encode(Record{
-			Owner: c.opts.Replica.ID, Host: c.opts.Replica.Host, Since: l.since, Session: l.session,
-		}), over)
-	})
+	revision, err := c.opts.Store.Write(bounded, partitionKey(l.partition), encode(r), over)
 	if err == nil {
-		l.revision, l.until = revision, begun.Add(c.ttl)
+		l.revision, l.expires = revision, begun.Add(c.view.ttl)
 	}
 	return err
 }
 
-// grant decides whether a session may connect again.
-func (c *Coordinator) grant(ctx context.Context, a ask) {
-	l := a.lease
-	if l.phase != holding || c.leases[l.partition] != l {
-		return // its lane is being closed
+// mayConnect decides whether a session may connect again.
+func (c *Coordinator) mayConnect(ctx context.Context, l *Lease) bool {
+	if l.phase != leased || c.leases[l.partition] != l {
+		return false // its lane is being closed
 	}
-	was, err := unknown, error(nil)
 	if c.entries != nil {
-		was, err = c.renew(ctx, l)
+		var lost lostError
+		switch err := c.renew(ctx, l); {
+		case err == nil:
+			return true
+		case errors.As(err, &lost):
+			c.lose(l, lost)
+			return false
+		case !errors.Is(err, ErrChanged):
+			c.failed(fmt.Errorf("confirm the lease of partition %s: %w", l.partition, err))
+		}
 	}
-	switch {
-	case was == lost:
-		c.lose(l)
-		return
-	case was == unknown && err != nil && !errors.Is(err, ErrChanged):
-		c.failed(fmt.Errorf("confirm the lease of partition %s: %w", l.partition, err))
+	if time.Now().Before(l.expires) {
+		return true
 	}
-	if was == unknown && !time.Now().Before(l.until) {
-		l.why = "it may have expired, and the leases cannot be reached"
-		c.lapsed[l.partition] = true
-		c.lose(l)
-		return
-	}
-	close(a.granted)
+	c.lapsed[l.partition] = true
+	c.lose(l, "it may have expired, and the leases cannot be reached")
+	return false
 }

@@ -3,114 +3,116 @@ package lease
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
-// connected tells whether this replica reaches the broker.
-func (c *Coordinator) connected() bool {
-	for p := range c.leases {
-		if c.opts.Lanes.Connected(p) {
-			c.laneConnected, c.failedAssignments, c.pausedUntil = true, 0, time.Time{}
-			return true
-		}
-	}
-	return len(c.leases) == 0 && c.reached
+// probe is what a replica knows of its way to the broker while it leases nothing, and the
+// back-off after assignments that failed.
+type probe struct {
+	cancel  context.CancelFunc // of the one in progress; nil: none is
+	at      time.Time          // when the next one begins
+	reached bool               // the latest one reached the broker
+	// served: a lane has been connected since this replica last went on standby or came
+	// back. Else that assignment has failed when it goes on standby.
+	served   bool
+	failed   int       // such assignments in a row
+	pausedTo time.Time // until then no probe begins while another replica has the broker
 }
 
-// probe finds out whether a replica without any lane reaches the broker, where there are
-// others: on that depends whether it is given a share.
-func (c *Coordinator) probe(ctx context.Context, now time.Time) {
-	if len(c.leases) > 0 {
-		c.reached = false // its lanes tell
-		if !c.standby {
-			c.unreached = nil
-		}
-		return
-	}
-	if now.Before(c.pausedUntil) && c.view.reachedByAnother(c.opts.Replica.ID, now) {
-		c.pauseProbing(now)
-		return
-	}
-	if c.cancelProbe != nil || c.leaving || now.Before(c.probeAt) || len(c.view.present(now)) < 2 {
-		return
-	}
-	ctx, c.cancelProbe = context.WithCancel(ctx)
-	c.wait.Go(func() { c.probes <- c.opts.Lanes.ProbeBroker(ctx) })
-}
-
-// updateStandby decides whether this replica is out (see Replica.Standby). Where all are, none
-// is; but those that come back with the store are waited for.
-func (c *Coordinator) updateStandby(members []string, now time.Time) {
-	r := c.view.replicas[c.opts.Replica.ID]
-	if r.Standby != c.standby {
-		return // what this replica said last has not come back yet
-	}
-	member := slices.Contains(members, r.ID)
-	believed := r.trusted(now, c.ttl) || r.Connected && c.acquired == 0 // which never lost any
-	if !c.standby && !member || c.standby && (believed || member && !now.Before(c.graceUntil)) {
-		c.standby = !c.standby
-		c.renewAt = time.Time{} // the others are to know at once
-		if c.standby && !c.laneConnected {
-			c.assignmentFailed(now)
-		}
-		c.laneConnected = false
-	}
-}
-
-// firstPause is how long a replica whose lanes never connected leaves the broker alone
-// when that happens a second time, and twice as long each time after, up to maxPause;
-// but only as long as another has the broker.
+// firstPause is the back-off after two failed assignments in a row. It doubles with each
+// one more, up to maxPause.
 const (
 	firstPause = 2 * time.Minute
 	maxPause   = 30 * time.Minute
 )
 
+// pause is the back-off after so many failed assignments in a row. A probe says nothing of
+// what keeps the lanes, and each assignment costs their devices' messages a wait.
+func pause(failed int) time.Duration {
+	if failed < 2 {
+		return 0
+	}
+	return min(firstPause<<min(failed-2, 10), maxPause)
+}
+
 var errLanesFail = errors.New("the broker can be reached, but none of the assigned lanes connects")
 
-// assignmentFailed puts the next probe off: it says nothing of what keeps the lanes, and to give
-// them to this replica costs their devices' messages a wait each time.
-func (c *Coordinator) assignmentFailed(now time.Time) {
-	if c.acquired == 0 {
-		return // it had none
+// connected reports whether this replica reaches the broker.
+func (c *Coordinator) connected() bool {
+	for p := range c.leases {
+		if c.opts.Lanes.Connected(p) {
+			c.probe.served, c.probe.failed, c.probe.pausedTo = true, 0, time.Time{}
+			return true
+		}
 	}
-	if c.failedAssignments++; c.failedAssignments < 2 {
+	return len(c.leases) == 0 && c.probe.reached
+}
+
+// updateStandby decides whether this replica is on standby (see Replica.Standby). Where all
+// are, none is; but those that come back with the bucket are waited for.
+func (c *Coordinator) updateStandby(member bool, now time.Time) {
+	self := c.view.replicas[c.opts.Replica.ID]
+	if self.Standby != c.standby {
+		return // what this replica announced last has not come back yet
+	}
+	believed := self.trusted(now, c.view.ttl) || self.Connected && c.status.Acquired == 0 // which never lost any
+	switch {
+	case !c.standby && !member:
+		c.standby = true
+		if !c.probe.served && c.status.Acquired > 0 {
+			c.probe.failed++
+			if d := pause(c.probe.failed); d > 0 {
+				c.probe.pausedTo = now.Add(d)
+				c.reached(errLanesFail)
+			}
+		}
+	case c.standby && (believed || member && !now.Before(c.view.graceUntil)):
+		c.standby = false
+	default:
 		return
 	}
-	c.pausedUntil = now.Add(min(firstPause<<min(c.failedAssignments-2, 10), maxPause))
-	c.pauseProbing(now)
+	c.probe.served = false
+	c.renewAt = time.Time{} // the others are to know immediately
 }
 
-// pauseProbing: what a probe found while nobody had the broker does not count either.
-func (c *Coordinator) pauseProbing(now time.Time) {
-	if c.reached {
-		c.reached, c.renewAt = false, time.Time{} // the others are to know at once
+// probeIfDue finds out whether a replica without any lane reaches the broker, where there
+// are others: on that depends whether it is given a share.
+func (c *Coordinator) probeIfDue(ctx context.Context, now time.Time) {
+	switch {
+	case len(c.leases) > 0: // its lanes show it
+		c.probe.reached = false
+		if !c.standby {
+			c.status.Unreached = nil
+		}
+	case now.Before(c.probe.pausedTo) && c.view.reachedByAnother(c.opts.Replica.ID, now):
+		c.reached(errLanesFail) // whatever a probe found while no other replica had the broker
+	case c.probe.cancel == nil && !now.Before(c.probe.at) && len(c.view.present(now)) > 1:
+		ctx, c.probe.cancel = context.WithCancel(ctx)
+		c.wait.Go(func() {
+			err := c.opts.Lanes.ProbeBroker(ctx)
+			c.events <- func(context.Context) { c.probed(err) }
+		})
 	}
-	if c.unreached == nil {
-		c.unreachedAt = now
-		c.opts.Log.Error().Str("component", "leases").AnErr("problem", errLanesFail).Msg("this replica's lanes do not connect, and it is given partitions seldom")
-	}
-	c.unreached = errLanesFail
 }
 
-// probed is told how a probe went.
+// probed notes how a probe ended.
 func (c *Coordinator) probed(err error) {
-	c.cancelProbe()
-	c.cancelProbe, c.probeAt = nil, time.Now().Add(c.ttl)
-	if len(c.leases) > 0 || c.leaving {
-		return
+	c.probe.cancel()
+	c.probe.cancel, c.probe.at = nil, time.Now().Add(c.view.ttl)
+	if len(c.leases) == 0 && c.leaving == nil {
+		c.reached(err)
 	}
-	if c.reached != (err == nil) {
-		c.renewAt = time.Time{} // the others are to know at once
+}
+
+// reached notes whether this replica reaches the broker, nil, or why not.
+func (c *Coordinator) reached(err error) {
+	if c.probe.reached != (err == nil) {
+		c.renewAt = time.Time{} // the others are to know immediately
 	}
-	c.reached = err == nil
-	if err == nil {
-		c.unreached = nil
-		return
+	c.probe.reached = err == nil
+	if err != nil && c.status.Unreached == nil {
+		c.status.UnreachedSince = time.Now()
+		c.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
 	}
-	if c.unreached == nil {
-		c.unreachedAt = time.Now()
-		c.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Msg("this replica cannot reach the broker and is given no partitions")
-	}
-	c.unreached = err
+	c.status.Unreached = err
 }

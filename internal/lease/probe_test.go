@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/jetstream/kv"
 )
 
 func TestAReplicaWithoutTheBrokerLeavesItsShareToThoseThatHaveIt(t *testing.T) {
@@ -42,6 +44,27 @@ func TestAReplicaWithoutTheBrokerLeavesItsShareToThoseThatHaveIt(t *testing.T) {
 		require.Equal(t, 5, total, "it takes its share and nothing else moves")
 		require.NoError(t, b.Status().Unreached)
 		w.stop(a, b, c)
+	})
+}
+
+// Each reconnect to NATS is one.
+func TestReadingTheBucketAgainForgetsNoReplica(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.join(), w.join()
+		w.everything(a, b)
+		readAgain := func(during time.Duration) {
+			for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(ttl + 5*time.Second) {
+				a.link.end <- kv.ErrReadAgain
+				b.link.end <- kv.ErrReadAgain
+			}
+		}
+		readAgain(time.Minute)
+		w.part(b)
+		readAgain(disconnectedAfter + 4*ttl)
+		require.Len(t, a.lanes.held(), len(sixteen))
+		w.stop(a, b)
 	})
 }
 

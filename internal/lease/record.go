@@ -21,7 +21,7 @@ type Replica struct {
 	Connected bool `json:"connected,omitempty"`
 	// Standby: without the broker it has left its share to the others, and wants none until
 	// it has had the broker again for a while. It says so itself: of the others one may
-	// have come since, or have lost the store and forgotten what it had seen.
+	// have come since, or have lost the bucket and forgotten what it had seen.
 	Standby bool `json:"out,omitempty"`
 	// Leaving: it is stopping, and is to be given nothing more.
 	Leaving bool `json:"leaving,omitempty"`
@@ -30,11 +30,11 @@ type Replica struct {
 // Record is what a partition's key says.
 type Record struct {
 	// Owner is a replica's id; empty: the last one has left, and its client id
-	// may be used at once.
+	// may be used immediately.
 	Owner string    `json:"holder"`
 	Host  string    `json:"host,omitempty"`
 	Since time.Time `json:"since"`
-	// Session: the broker has a session for the partition. A holder that finds
+	// Session: the broker has a session for the partition. An owner that finds
 	// none has lost messages.
 	Session bool `json:"session,omitempty"`
 }
@@ -45,7 +45,7 @@ const replicaKey = "replica."
 
 func partitionKey(partition string) string { return "p" + partition }
 
-// partitionOf tells which partition a key is of.
+// partitionOf returns which partition a key is of.
 func partitionOf(key string) (string, bool) {
 	p, ok := strings.CutPrefix(key, "p")
 	return p, ok && len(p) == 1
@@ -54,7 +54,7 @@ func partitionOf(key string) (string, bool) {
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic("encode lease: " + err.Error()) // texts, times and truths
+		panic("encode lease: " + err.Error()) // strings, times and booleans
 	}
 	return b
 }

@@ -16,12 +16,12 @@ type Store interface {
 	// key that expires is no change. It returns when ctx ends, or when it cannot go on,
 	// and says why.
 	Follow(ctx context.Context, entries chan<- Entry) error
-	// Put writes a key, whatever it held.
+	// Put writes a key, whatever its value was.
 	Put(ctx context.Context, key string, value []byte) (revision uint64, err error)
 	// Write writes a key whose latest revision is still the one given, 0 where it
 	// has none or has expired; else the error is ErrChanged.
 	Write(ctx context.Context, key string, value []byte, revision uint64) (uint64, error)
-	// Read returns what a key holds now, or ErrAbsent.
+	// Read returns the present value of a key, or ErrAbsent.
 	Read(ctx context.Context, key string) (Entry, error)
 }
 
@@ -35,8 +35,9 @@ type Entry struct {
 }
 
 var (
-	// ErrChanged: somebody else has written the key, or it has not expired yet.
+	// ErrChanged means that another replica has written the key, or that it has not expired
+	// yet.
 	ErrChanged = errors.New("the key has another revision")
-	// ErrAbsent: nobody has written the key, or it has expired.
+	// ErrAbsent means that the key was never written, or has expired.
 	ErrAbsent = errors.New("no such key")
 )

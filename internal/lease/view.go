@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// view is what the watch has shown of the store. The server does not say when a
+// view is what the bucket has shown since it was opened. The server does not say when a
 // key expires, so the view counts from the moment it saw the key written, which is
 // never too early.
 type view struct {
-	ttl      time.Duration
-	listing  bool // what was there is still coming in
-	replicas map[string]seenReplica
-	leases   map[string]seenLease // by partition
+	ttl        time.Duration // of a key; 0: the bucket has not been opened yet
+	graceUntil time.Time     // until then nothing is acquired that its owner has not released
+	listing    bool          // what was there is still coming in
+	replicas   map[string]seenReplica
+	leases     map[string]seenLease // by partition
 }
 
 type seenReplica struct {
@@ -60,8 +61,10 @@ type seenLease struct {
 	at       time.Time
 }
 
-func newView(ttl time.Duration) *view {
-	return &view{ttl: ttl, listing: true, replicas: map[string]seenReplica{}, leases: map[string]seenLease{}}
+// newView returns a view without leases. What was seen of replicas counts until it is a
+// TTL old, as ever.
+func newView(ttl time.Duration, graceUntil time.Time, replicas map[string]seenReplica) *view {
+	return &view{ttl: ttl, graceUntil: graceUntil, listing: true, replicas: replicas, leases: map[string]seenLease{}}
 }
 
 // apply takes an entry in. What nobody could have written is passed over, like a
@@ -95,25 +98,36 @@ func (v *view) apply(e Entry, now time.Time) {
 	v.leases[p] = l
 }
 
+// alive are the replicas that have been heard of lately, by id.
+func (v *view) alive(now time.Time) []seenReplica {
+	var all []seenReplica
+	for _, id := range slices.Sorted(maps.Keys(v.replicas)) {
+		if r := v.replicas[id]; now.Sub(r.at) < v.ttl {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // members are the replicas that may be given partitions. One that cannot reach the
 // broker is none as long as another can, and has been able to for a while: where the
 // broker is unreachable for all, nobody has reason to give anything up, and none to give it to
-// one that had to leave its share before: that is out until it may be trusted.
+// one that had to leave its share before: that is on standby until it may be trusted.
 func (v *view) members(now time.Time) []string {
 	var all, in, connected []string
 	trusted := false
-	for id, r := range v.replicas {
-		if now.Sub(r.at) >= v.ttl || r.Leaving {
+	for _, r := range v.alive(now) {
+		if r.Leaving {
 			continue
 		}
-		all = append(all, id)
+		all = append(all, r.ID)
 		if r.Standby {
 			continue
 		}
-		in = append(in, id)
+		in = append(in, r.ID)
 		trusted = trusted || r.trusted(now, v.ttl)
 		if !r.disconnected(now, v.ttl) {
-			connected = append(connected, id)
+			connected = append(connected, r.ID)
 		}
 	}
 	switch {
@@ -125,30 +139,25 @@ func (v *view) members(now time.Time) []string {
 	return all
 }
 
-// knows tells whether a replica has been heard of lately.
+// knows reports whether a replica has been heard of lately.
 func (v *view) knows(id string, now time.Time) bool {
 	r, ok := v.replicas[id]
 	return ok && now.Sub(r.at) < v.ttl
 }
 
-// reachedByAnother tells whether a replica other than id has the broker, or had it a
+// reachedByAnother reports whether a replica other than id has the broker, or had it a
 // moment ago.
 func (v *view) reachedByAnother(id string, now time.Time) bool {
-	for other, r := range v.replicas {
-		if other != id && now.Sub(r.at) < v.ttl && !r.Leaving && !r.disconnected(now, v.ttl) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.alive(now), func(r seenReplica) bool {
+		return r.ID != id && !r.Leaving && !r.disconnected(now, v.ttl)
+	})
 }
 
 // present are all replicas that have been heard of lately, by id.
 func (v *view) present(now time.Time) []Replica {
 	var all []Replica
-	for _, id := range slices.Sorted(maps.Keys(v.replicas)) {
-		if r := v.replicas[id]; now.Sub(r.at) < v.ttl {
-			all = append(all, r.Replica)
-		}
+	for _, r := range v.alive(now) {
+		all = append(all, r.Replica)
 	}
 	return all
 }
@@ -166,16 +175,16 @@ func SameBroker(a, b string) bool {
 	return slices.ContainsFunc(strings.Split(a, ","), func(address string) bool { return slices.Contains(others, address) })
 }
 
-// lease is what is known of a partition: the record that confirmed, zero where there
-// is none, and the revision to write over. free: nobody leases it. left: its last
-// holder has said so.
-func (v *view) lease(p string, now time.Time) (l seenLease, free, left bool) {
+// lease is what is known of a partition: the record that is in force, without an owner
+// where the partition is free, and the revision to write over. released: its last owner
+// has said so.
+func (v *view) lease(p string, now time.Time) (l seenLease, released bool) {
 	l = v.leases[p]
 	if l.revision == 0 || now.Sub(l.at) >= v.ttl {
 		// What it last said is still worth knowing.
-		return seenLease{Record: Record{Session: l.Session}}, true, false
+		return seenLease{Record: Record{Session: l.Session}}, false
 	}
-	return l, l.Owner == "", l.Owner == ""
+	return l, l.Owner == ""
 }
 
 // nextExpiry is when the next key of another replica expires unless it is renewed;

@@ -27,7 +27,7 @@ func FuzzView(f *testing.F) {
 	f.Add("replica.", []byte(`{"id":""}`), uint64(1))
 	f.Fuzz(func(t *testing.T, key string, value []byte, revision uint64) {
 		now := time.Unix(1_000_000, 0)
-		v := newView(10 * time.Second)
+		v := newView(10*time.Second, now, map[string]seenReplica{})
 		v.apply(Entry{Key: key, Value: value, Revision: revision}, now)
 		for _, id := range v.members(now) {
 			require.NotEmpty(t, id)
@@ -40,8 +40,8 @@ func FuzzView(f *testing.F) {
 		for p := range v.leases {
 			require.Equal(t, partitionKey(p), key)
 			require.Len(t, p, 1)
-			l, free, _ := v.lease(p, now)
-			require.Equal(t, free, l.Owner == "")
+			l, released := v.lease(p, now)
+			require.Equal(t, released, l.revision > 0 && l.Owner == "")
 			var r Record
 			if json.Unmarshal(value, &r) != nil {
 				require.Empty(t, l.Owner, "no record names no holder")
@@ -49,8 +49,9 @@ func FuzzView(f *testing.F) {
 		}
 		require.Empty(t, v.members(now.Add(v.ttl)), "a key lives as long as it is renewed")
 		for p := range v.leases {
-			_, free, _ := v.lease(p, now.Add(v.ttl))
-			require.True(t, free)
+			l, released := v.lease(p, now.Add(v.ttl))
+			require.Empty(t, l.Owner)
+			require.False(t, released)
 		}
 		if next := v.nextExpiry(now); !next.IsZero() {
 			require.Equal(t, now.Add(v.ttl), next)

@@ -78,7 +78,7 @@ func newClusterRig(t testing.TB) *fleetRig {
 func (r *fleetRig) start(name string) *replica {
 	r.t.Helper()
 	p := r.startShare(name, "auto")
-	p.Log().Await(r.t, 0, "the leases are in reach")
+	p.Log().Await(r.t, 0, "lease bucket reachable")
 	p.id = replicaID.FindStringSubmatch(p.Log().String())[1]
 	return p
 }
@@ -385,7 +385,7 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 		{name: "one loses the broker", strike: func() {
 			b.broker.Down()
 			r.awaitShares(a)
-			b.Log().Await(t, 0, "this replica cannot reach the broker and is given no partitions")
+			b.Log().Await(t, 0, "broker unreachable from this replica, on standby")
 			require.Equal(t, http.StatusServiceUnavailable, proof.GetPage(t, b.BridgeProcess, 0, "/readyz", &ready))
 			// Each replica has a proxy of its own to the one broker, and so another address.
 			ready.Problems = slices.DeleteFunc(ready.Problems, func(p daemon.Problem) bool { return strings.Contains(p.Problem, "connects to another broker") })
