@@ -56,7 +56,7 @@ func manifests(t *testing.T, file string) (p pod, configuration string, kinds []
 			return p, configuration, kinds
 		}
 		// Of the other kinds only the name is read.
-		var mismatch *yaml.TypeError
+		var mismatch *yaml.LoadErrors
 		if err != nil && !errors.As(err, &mismatch) {
 			require.NoError(t, err)
 		}
