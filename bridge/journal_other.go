@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 )
@@ -13,7 +14,7 @@ var ErrJournalLocked = errors.New("journal is in use by another process")
 
 // OpenJournal needs mapped files, which this build does for Unix alone.
 func OpenJournal(JournalOptions) (Opened, error) {
-	return Opened{}, errors.New("open journal: a state directory is supported on Unix alone; leave state_dir empty")
+	return Opened{}, fmt.Errorf("open journal: %w: a state directory is for Unix alone", errors.ErrUnsupported)
 }
 
 // statusChanged returns when a file was last changed.

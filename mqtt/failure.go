@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -23,10 +24,35 @@ var (
 	// ErrClosedByBroker: the broker ended a working connection without a
 	// word; a takeover of the client id looks like this in MQTT 3.1.1.
 	ErrClosedByBroker = errors.New("connection closed by the broker")
+	// ErrTakeover means that the connection is taken over again and again; the client id
+	// follows.
+	ErrTakeover = errors.New("the broker keeps closing the connection soon after accepting it: another client seems to use the client id")
 	// ErrSessionLost means that the broker has a new session for a client id that had one:
 	// what was queued in it is gone.
 	ErrSessionLost = errors.New("the broker has lost the session")
 )
+
+// SubscriptionError is a filter that the broker did not grant at QoS 1. It is an
+// [ErrSubscriptionRefused].
+type SubscriptionError struct {
+	Filter string
+	Code   byte // of the SUBACK; 0: granted at QoS 0
+}
+
+// Error is a sentence that names the filter.
+func (e *SubscriptionError) Error() string {
+	return ErrSubscriptionRefused.Error() + " to " + e.short()
+}
+
+// Is implements errors.Is.
+func (e *SubscriptionError) Is(target error) bool { return target == ErrSubscriptionRefused }
+
+func (e *SubscriptionError) short() string {
+	if e.Code == 0 {
+		return e.Filter + " (granted at QoS 0 only: messages could be lost)"
+	}
+	return fmt.Sprintf("%s (return code 0x%02x: not allowed for this user, see the broker's ACL)", e.Filter, e.Code)
+}
 
 // cause strips paho's wrapping, which says "network Error" first.
 func cause(err error) error {

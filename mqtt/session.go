@@ -56,9 +56,8 @@ type Options struct {
 	Claim    Claim
 	Receiver bridge.Receiver
 	Log      zerolog.Logger
-	// Advice is what can be done about the problem of a status, for the log; nil: none
-	// is given.
-	Advice func(*Status) string
+	// Advice is what can be done about an error, for the log; nil: none is given.
+	Advice func(error) string
 }
 
 // Claim is a client id that several processes use in turn.

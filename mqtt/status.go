@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,7 +23,8 @@ type Status struct {
 	Refused  []string  `json:"refused,omitempty"`
 	// Problem is one sentence for the operator, empty where all is well.
 	Problem string `json:"problem,omitempty"`
-	// Err is why there is no connection, behind Problem; nil where there is one.
+	// Err is why there is no connection or no subscription, behind Problem; nil where there
+	// is.
 	Err error `json:"-"`
 	// Takeover: the connection is taken over again and again, most likely
 	// by a second client with the same client id.
@@ -46,6 +48,9 @@ func (s *Session) Status() Status {
 	st := s.status
 	if st.Connected && time.Since(st.Since) > settledAfter {
 		st.Takeover = false
+	}
+	if st.Takeover && st.Err == nil {
+		st.Err = ErrTakeover // until this connection has lasted
 	}
 	return st
 }
@@ -72,7 +77,7 @@ func (s *Session) connected(server Server, sessionPresent bool) {
 	}
 	s.mu.Unlock()
 	if lostSession {
-		s.advise(s.opts.Log.Error().Str("component", "mqtt"), &Status{Err: ErrSessionLost}).Str("client_id", s.opts.ClientID).
+		s.advise(s.opts.Log.Error().Str("component", "mqtt"), ErrSessionLost).Str("client_id", s.opts.ClientID).
 			Msg("the broker has lost the session: what it had queued for this client id is gone; see its session expiry, queue and memory settings")
 	}
 }
@@ -97,7 +102,8 @@ func (s *Session) lost(lived time.Duration, err error) {
 	s.noteEnd(now, err)
 	problem := err.Error()
 	if takeover {
-		problem = "the broker keeps closing the connection soon after accepting it: another client seems to use the client id " + s.opts.ClientID
+		err = fmt.Errorf("%w %s", ErrTakeover, s.opts.ClientID)
+		problem = err.Error()
 	}
 	changed := st.Connected || problem != st.Problem
 	news := takeover && !st.Takeover
@@ -124,13 +130,13 @@ func (s *Session) lost(lived time.Duration, err error) {
 
 // explain adds the problem of a status to a log line.
 func (s *Session) explain(e *zerolog.Event, st *Status) *zerolog.Event {
-	return s.advise(e, st).Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+	return s.advise(e, st.Err).Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
 }
 
-// advise adds what can be done about the problem of a status.
-func (s *Session) advise(e *zerolog.Event, st *Status) *zerolog.Event {
+// advise adds what can be done about an error.
+func (s *Session) advise(e *zerolog.Event, err error) *zerolog.Event {
 	if s.opts.Advice != nil {
-		if text := s.opts.Advice(st); text != "" {
+		if text := s.opts.Advice(err); text != "" {
 			e.Str("advice", text)
 		}
 	}

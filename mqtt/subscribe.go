@@ -80,16 +80,13 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) er
 		return nil
 	}
 	granted, refused := s.granted(token.Result())
-	if len(refused) == 0 {
-		return nil
-	}
-	if granted > 0 {
+	if refused != nil && granted > 0 {
 		select {
 		case <-stop:
 		case <-time.After(partlyGranted):
 		}
 	}
-	return fmt.Errorf("%w to %s", ErrSubscriptionRefused, refused[0])
+	return refused
 }
 
 // ask waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: the connection has
@@ -133,45 +130,47 @@ func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
 }
 
 // granted notes the SUBACK's return codes (§3.9.3); nil: the filters are in force from
-// before. It returns how many filters were granted in any way, and those that are not
-// in force at QoS 1.
-func (s *Session) granted(codes map[string]byte) (inForce int, refused []string) {
-	var granted []string
+// before. It returns how many filters were granted in any way, and a [SubscriptionError]
+// where one is not in force at QoS 1.
+func (s *Session) granted(codes map[string]byte) (inForce int, err error) {
+	var granted, refused []string
 	for _, f := range s.opts.Filters {
 		code := byte(1)
 		if codes != nil {
 			code = codes[f]
 		}
-		switch code {
-		case 1:
+		if code <= 1 {
+			inForce++
+		}
+		if code == 1 {
 			granted = append(granted, f)
-			inForce++
-		case 0:
-			refused = append(refused, f+" (granted at QoS 0 only: messages could be lost)")
-			inForce++
-		default:
-			refused = append(refused, fmt.Sprintf("%s (return code 0x%02x: not allowed for this user, see the broker's ACL)", f, code))
+			continue
+		}
+		e := &SubscriptionError{f, code}
+		refused = append(refused, e.short())
+		if err == nil {
+			err = e
 		}
 	}
 	s.mu.Lock()
 	st := &s.status
 	same := slices.Equal(st.Refused, refused)
 	st.Granted, st.Refused = granted, refused
-	st.Subscribed = len(refused) == 0
+	st.Subscribed, st.Err = err == nil, err
 	if st.Subscribed {
 		st.Problem, st.SubscribedAt = "", time.Now()
 	} else {
-		st.Problem = ErrSubscriptionRefused.Error() + " to " + refused[0]
+		st.Problem = err.Error()
 	}
 	present, status := st.SessionPresent, *st
 	s.opts.Peers.subscribe(s.opts.ClientID, st.Subscribed)
 	s.mu.Unlock()
 	switch {
-	case len(refused) == 0:
+	case err == nil:
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Str("broker", status.Broker).Bool("session_present", present).
 			Strs("granted", granted).Msg("mqtt connected")
 	case !same:
 		s.explain(s.opts.Log.Error().Str("component", "mqtt"), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
 	}
-	return inForce, refused
+	return inForce, err
 }

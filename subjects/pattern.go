@@ -40,6 +40,9 @@ type level struct {
 
 func (l level) isCapture() bool { return l.capture >= 0 }
 
+// ErrShared means that a pattern begins as a shared subscription does.
+var ErrShared = errors.New("a shared subscription is no part of a pattern")
+
 // ParsePattern reads a pattern: levels between slashes, each a literal, compared
 // byte by byte and possibly empty as in MQTT, or a {name} that takes one whole
 // level of any content. The last level may be a {name...}, which takes one level or more. A
@@ -70,7 +73,7 @@ func ParsePattern(text string) (*Pattern, error) {
 			return fault(at, "{%s...} takes all levels that are left: it is the last one", p.names[len(p.names)-1])
 		}
 		if len(p.levels) == 0 && literal == "$share" {
-			return fault(at, "a shared subscription is no part of a pattern, set mqtt.share instead")
+			return fault(at, "%w", ErrShared)
 		}
 		single, tail := cutTail(literal)
 		name, isCapture, bad, err := parseLevel(single)

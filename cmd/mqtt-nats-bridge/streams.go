@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
@@ -229,7 +230,7 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("apply the streams: %w", err)
+		return fmt.Errorf("apply the streams: %w", advice.Streams(err))
 	}
 	return nil
 }

@@ -1,18 +1,13 @@
 package account
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
-	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -37,25 +32,4 @@ func TestOptions(t *testing.T) {
 	require.Empty(t, o.Token)
 	require.Equal(t, "p", load("BRIDGE_NATS_USER=u", "BRIDGE_NATS_PASSWORD=p").Password)
 	require.Equal(t, "t", load("BRIDGE_NATS_TOKEN=t").Token)
-}
-
-func TestAdvice(t *testing.T) {
-	t.Parallel()
-	connect := func(err error) error { return conn.Classify(err, "nats://h:1") }
-	for _, test := range []struct {
-		err  error
-		says string
-	}{
-		{connect(syscall.ECONNREFUSED), "nothing listens there"},
-		{connect(nats.ErrMaxConnectionsExceeded), "raise max_connections"},
-		{connect(nats.ErrSecureConnWanted), "write nats:// in nats.url"},
-		{fmt.Errorf("open: %w", connect(nats.ErrAuthorization)), "read again at each connect"},
-		{fmt.Errorf("%w: Permissions Violation for Publish to \"$JS.API.STREAM.CREATE.X\"", nats.ErrPermissionViolation), "allow the NATS user to publish to $JS.API.STREAM.CREATE.X, or create the stream by hand"},
-		{fmt.Errorf("%w: Permissions Violation for Subscription to \"_INBOX.>\"", nats.ErrPermissionViolation), "allow the NATS user to subscribe to _INBOX.>;"},
-		{connect(&conn.LocalFileError{Err: tlsfile.ErrEncryptedKey}), "nats.tls.passphrase_file"},
-	} {
-		require.Contains(t, Advice(test.err), test.says)
-	}
-	require.Empty(t, Advice(errors.New("something else")))
-	require.Empty(t, Advice(nil))
 }

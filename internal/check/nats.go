@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -107,8 +108,8 @@ func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Re
 // do about it. o must have been resolved.
 func Dial(o conn.Options) (*nats.Conn, error) {
 	nc, err := conn.Connect(o, nats.RetryOnFailedConnect(false))
-	if advice := account.Advice(err); advice != "" {
-		err = fmt.Errorf("%w: %s", err, advice)
+	if text := advice.For(err); text != "" {
+		err = fmt.Errorf("%w: %s", err, text)
 	}
 	return nc, err
 }

@@ -1,8 +1,10 @@
 package check
 
 import (
+	"cmp"
 	"context"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/registry"
 )
@@ -18,11 +20,7 @@ func Registry(ctx context.Context, c *config.Config, r *Report) {
 	defer cancel()
 	found, err := registry.Probe(bounded, c.Identity.Registry.DatabaseURL.Reveal())
 	if err != nil {
-		advice := registry.Advice(err)
-		if advice == "" {
-			advice = "see the log of the database"
-		}
-		r.Fail(what, "%v: %s", err, advice)
+		r.Fail(what, "%v: %s", err, cmp.Or(advice.For(err), "see the log of the database"))
 		return
 	}
 	transport := "plain text"

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -28,11 +29,8 @@ func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok boo
 	d, err := streams.Plan(bounded, n.js, n.plan.Streams, n.plan.Consumers)
 	stop()
 	if err != nil {
-		advice := "enable JetStream, or see the server's log"
-		if refused(bounded) {
-			advice = account.Advice(context.Cause(bounded))
-		}
-		n.report.Fail("streams", "%v: %s", n.watch.explain(bounded, err), advice)
+		err = n.watch.explain(bounded, err)
+		n.report.Fail("streams", "%v: %s", err, cmp.Or(advice.For(err), "enable JetStream, or see the server's log"))
 		return nil, refused(bounded)
 	}
 	create := n.config.Streams.Manage == config.ManageCreate
@@ -63,7 +61,7 @@ func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 	switch {
 	case refused(bounded):
 		denied := context.Cause(bounded)
-		n.report.Note("streams", "cannot be read, so what can lose messages in them does not show: %v: %s", denied, account.Advice(denied))
+		n.report.Note("streams", "cannot be read, so what can lose messages in them does not show: %v: %s", denied, advice.For(denied))
 		return true
 	case report.Difference == nil:
 		n.report.Fail("streams", "%v: enable JetStream, or see the server's log", n.watch.explain(bounded, err))
@@ -81,18 +79,16 @@ func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 	return true
 }
 
-// faults reports an error of [streams.Manage]. Its first line is the sentinel's, each
-// other one names a stream, the field and the way to fix it.
+// faults reports an error of [streams.Manage].
 func (n *natsCheck) faults(err error) {
-	if err == nil {
-		return
-	}
-	_, faults, found := strings.Cut(err.Error(), "\n")
-	if !found {
-		faults = err.Error()
-	}
-	for fault := range strings.Lines(faults) {
-		n.report.Fail("streams", "%s", strings.TrimSpace(fault))
+	var all streams.Contradictions
+	switch {
+	case errors.As(advice.Streams(err), &all):
+		for _, c := range all {
+			n.report.Fail("streams", "%v", c)
+		}
+	case err != nil:
+		n.report.Fail("streams", "%v", err)
 	}
 }
 
@@ -165,7 +161,7 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 	stop()
 	switch {
 	case refused(bounded):
-		n.report.Fail(what, "the bridge cannot create it: %v: %s", context.Cause(bounded), account.Advice(context.Cause(bounded)))
+		n.report.Fail(what, "the bridge cannot create it: %v: %s", context.Cause(bounded), advice.For(context.Cause(bounded)))
 	case err != nil:
 		n.report.Note(what, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
 	}
@@ -229,7 +225,7 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 	stop()
 	switch {
 	case refused(bounded):
-		n.report.Fail(what, "%s is refused: %v: %s", subject, context.Cause(bounded), account.Advice(context.Cause(bounded)))
+		n.report.Fail(what, "%s is refused: %v: %s", subject, context.Cause(bounded), advice.For(context.Cause(bounded)))
 		return
 	case errors.Is(err, nats.ErrNoResponders) && own && n.config.Streams.Manage == config.ManageCreate:
 		n.report.OK(what, "%s is allowed, stream %s is made at start", subject, want)

@@ -6,19 +6,17 @@ import (
 	"syscall"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/mqtt"
 )
 
 // mqttProblem puts what is wrong with a session into words that do not name the
 // lane, so that lanes in the same trouble share one problem.
-func mqttProblem(s *mqtt.Status) (problem, advice string) {
-	problem = neterror.WithoutLocalAddress(s.Problem)
+func mqttProblem(s *mqtt.Status) string {
 	if s.Takeover {
-		problem = "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id"
+		return "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id"
 	}
-	return problem, mqttaccount.StatusAdvice(s)
+	return neterror.WithoutLocalAddress(s.Problem)
 }
 
 // journalAdvice is what to do where a lane cannot have its journal.
@@ -26,6 +24,8 @@ func journalAdvice(err error) string {
 	switch {
 	case errors.Is(err, bridge.ErrJournalLocked):
 		return "another bridge runs with this state_dir: stop it, or give this one its own state_dir and mqtt.client_id"
+	case errors.Is(err, errors.ErrUnsupported):
+		return "leave state_dir empty"
 	case errors.Is(err, syscall.EROFS):
 		return "state_dir is on a read-only file system: name a directory that can be written, in a container a volume"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

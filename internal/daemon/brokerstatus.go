@@ -39,8 +39,8 @@ func (w *brokerWatch) status() *BrokerStatus {
 		API: w.api, PolledAt: w.polled.UTC(), Queues: []BrokerQueueStatus{},
 		NoSubscribers: w.counters.NoSubscribers, QueueFull: w.counters.QueueFull,
 	}
-	if w.problem != nil {
-		s.Problem = w.problem.Error()
+	if err := w.answers.Err(); err != nil {
+		s.Problem = err.Error()
 	}
 	for _, id := range w.lanes {
 		if q := w.queues[id]; q != nil {
@@ -85,7 +85,7 @@ func (m *brokerMetrics) collect(w *brokerWatch, out chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
-	gauge(m.up, boolToFloat(w.problem == nil && !w.polled.IsZero()))
+	gauge(m.up, boolToFloat(w.answers.Err() == nil && !w.polled.IsZero()))
 	if time.Since(w.polled) > brokerFresh {
 		return
 	}

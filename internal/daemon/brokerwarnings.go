@@ -26,11 +26,9 @@ func (w *brokerWatch) warnings() []Problem {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if w.problem != nil && now.Sub(w.polled) > brokerFresh {
-		return []Problem{{
-			Component: "broker", Since: w.since, Advice: emqxAdvice(w.problem),
-			Problem: "EMQX's API at " + w.api + " gives no answer, broker queues are not watched: " + w.problem.Error(),
-		}}
+	if silent := w.answers.Problems(); silent != nil && now.Sub(w.polled) > brokerFresh {
+		silent[0].Problem = "EMQX's API at " + w.api + " gives no answer, broker queues are not watched: " + silent[0].Problem
+		return silent
 	}
 	all := slices.Concat(w.fillWarnings(), w.dropWarnings(now), w.limitWarnings(), w.groupWarnings())
 	current := map[string]bool{}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/plan"
 )
 
@@ -37,9 +37,9 @@ type brokerWatch struct {
 	elsewhere func(clientID string) bool
 	log       zerolog.Logger
 
+	answers *health.Condition // the API
+
 	mu       sync.Mutex
-	problem  error
-	since    time.Time // of the problem
 	polled   time.Time // the last success
 	surveyed time.Time
 	counters emqx.Counters
@@ -60,6 +60,10 @@ func newBrokerWatch(c *config.Config, lanes []plan.Lane, log zerolog.Logger) *br
 		elsewhere: func(string) bool { return false }, log: log,
 		queues: map[string]*brokerQueue{}, found: map[string]time.Time{},
 	}
+	w.answers = health.New(health.Options{
+		Component: "broker", Log: log.With().Str("api", w.api).Logger(), Warn: true,
+		Failed: "EMQX API unavailable, broker queues are not watched", Ended: "EMQX API available again",
+	})
 	for _, l := range lanes {
 		w.lanes = append(w.lanes, l.ClientID)
 		if c.Identity.Mode != config.Attested {
@@ -106,7 +110,7 @@ func (w *brokerWatch) poll(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	w.note(err)
+	w.answers.Set(err)
 	if err != nil {
 		return
 	}
@@ -130,23 +134,6 @@ func (w *brokerWatch) poll(ctx context.Context) {
 	w.mu.Unlock()
 	if survey {
 		w.survey(ctx, now)
-	}
-}
-
-// note keeps the state of the API and logs its changes.
-func (w *brokerWatch) note(err error) {
-	w.mu.Lock()
-	before := w.problem
-	w.problem = err
-	if err != nil && before == nil {
-		w.since = time.Now()
-	}
-	w.mu.Unlock()
-	switch {
-	case err != nil && (before == nil || before.Error() != err.Error()):
-		w.log.Warn().Str("component", "broker").Err(err).Str("api", w.api).Str("advice", emqxAdvice(err)).Msg("EMQX API unavailable, broker queues are not watched")
-	case err == nil && before != nil:
-		w.log.Info().Str("api", w.api).Msg("EMQX API available again")
 	}
 }
 
@@ -177,19 +164,4 @@ func (w *brokerWatch) survey(ctx context.Context, now time.Time) {
 		return
 	}
 	w.settings = &settings
-}
-
-// emqxAdvice is what to do where the API gives no answer.
-func emqxAdvice(err error) string {
-	switch {
-	case errors.Is(err, emqx.ErrUnauthorized):
-		return "check mqtt.emqx.key and mqtt.emqx.secret_file against EMQX's API keys"
-	case errors.Is(err, emqx.ErrForbidden):
-		return "give the API key a role that may read: viewer, or administrator"
-	case errors.Is(err, emqx.ErrUnreachable):
-		return "check mqtt.emqx.api and that EMQX's dashboard listener runs there"
-	case errors.Is(err, emqx.ErrNotFound), errors.Is(err, emqx.ErrUnexpected):
-		return "check that EMQX 5.8 or later answers at mqtt.emqx.api"
-	}
-	return ""
 }

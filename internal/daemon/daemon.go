@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/mqtt"
@@ -128,7 +128,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 func (b *Bridge) startStreams(ctx, run context.Context) error {
 	mode := streams.ManageMode(b.opts.Config.Streams.Manage)
 	if mode == streams.ManageOff {
-		b.control.streamsAre("") // whatever they are
+		b.control.streams.Clear() // whatever they are
 		b.control.looked.Store(true)
 	}
 	time.AfterFunc(lookTimeout, func() { b.control.looked.Store(true) }) // control may be the one that cannot connect
@@ -282,7 +282,7 @@ func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 var ErrAbandoned = errors.New("stopped before everything was stored")
 
 // Problem is why a part of the bridge is not ready.
-type Problem = endpoint.Problem
+type Problem = health.Problem
 
 // Problems lists everything that keeps the bridge from being ready: the same
 // problem of several lanes once, and a NATS server that is unreachable once, not also

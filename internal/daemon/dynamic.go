@@ -25,9 +25,7 @@ type dynamic struct {
 	registry  registry.Source
 	// certificates is what the registry fills; nil: there is none.
 	certificates *bridge.Certificates
-
-	mu       sync.Mutex
-	listener []func(error) // of errors on nc
+	denied       conn.Violations // of what is followed in NATS
 }
 
 func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*dynamic, error) {
@@ -49,7 +47,7 @@ func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimi
 		return l, nil
 	}
 	connect.InitialConnectTimeout = firstWait
-	connect.Hooks = conn.Hooks{Closed: gaveUp, Error: func(_ *nats.Conn, err error) { l.heard(err) }}
+	connect.Hooks = conn.Hooks{Closed: gaveUp, Error: func(_ *nats.Conn, err error) { l.denied.Note(err) }}
 	nc, err := conn.Connect(connect)
 	if err != nil {
 		return nil, err
@@ -64,33 +62,15 @@ func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimi
 		l.overrides = newOverrides(c, limits, log)
 		l.overrides.bucket = kv.NewBucket(kv.Options{
 			Conn: nc, JetStream: js, Name: c.Limits.Bucket, Reader: l.overrides, Changed: l.overrides.told,
+			Denied: &l.denied,
 		})
-		l.listen(l.overrides.bucket.Violation)
 	}
 	if r.Kind == config.RegistryKV {
-		kv := registry.NewKV(registry.KVOptions{
-			Conn: nc, JetStream: js, Bucket: r.Bucket, Certificates: l.certificates, Log: log,
+		l.registry = registry.NewKV(registry.KVOptions{
+			Conn: nc, JetStream: js, Bucket: r.Bucket, Certificates: l.certificates, Denied: &l.denied, Log: log,
 		})
-		l.registry = kv
-		l.listen(kv.Violation)
 	}
 	return l, nil
-}
-
-func (l *dynamic) listen(f func(error)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.listener = append(l.listener, f)
-}
-
-// heard is told of errors on the connection. What they mean to a bucket is in that
-// bucket's state.
-func (l *dynamic) heard(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, f := range l.listener {
-		f(err)
-	}
 }
 
 // run follows all there is until ctx ends; wait then ends.

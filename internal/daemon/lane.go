@@ -11,8 +11,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -27,10 +28,9 @@ type laneUnit struct {
 	log         zerolog.Logger
 	mqttLog     zerolog.Logger // the session names the lane by its client id
 
+	opened *health.Condition // the lane is open
+
 	mu        sync.Mutex
-	problem   string // why the lane is not open yet; empty: it is
-	advice    string
-	since     time.Time
 	lane      *bridge.Lane
 	journal   *bridge.Journal
 	publisher *publish.Publisher
@@ -63,10 +63,12 @@ type laneShared struct {
 }
 
 func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *logDedup, connections *laneConnections) *laneUnit {
+	log = log.With().Str("lane", plan.ClientID).Logger()
 	return &laneUnit{
-		plan: plan, connections: connections, problem: "not opened yet", since: time.Now(),
-		log:     log.With().Str("lane", plan.ClientID).Logger(),
-		mqttLog: sessions.logger(plan.ClientID),
+		plan: plan, connections: connections, log: log, mqttLog: sessions.logger(plan.ClientID),
+		opened: health.New(health.Options{
+			Component: "lane", Log: log, Failed: "the lane takes no messages without its journal; trying again", Initial: errors.New("not opened yet"),
+		}),
 	}
 }
 
@@ -78,13 +80,7 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 		if err == nil {
 			return u.open(shared, journal, claim{hadSession: journal.Alive() > 0})
 		}
-		u.mu.Lock()
-		news := u.problem != err.Error()
-		u.problem, u.advice = err.Error(), journalAdvice(err)
-		u.mu.Unlock()
-		if news {
-			u.log.Error().Str("component", "lane").Err(err).Str("advice", journalAdvice(err)).Msg("the lane takes no messages without its journal; trying again")
-		}
+		u.opened.Set(advice.With(err, journalAdvice(err)))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -140,7 +136,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	options := publish.Options{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
-		NoStreamForSubject: shared.unheld, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log,
+		NoStreamForSubject: shared.unheld, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log, Advice: advice.For,
 	}
 	if claim.of != nil {
 		options.Fenced = func() bool { return shared.fenced() || claim.of.Fenced() }
@@ -157,7 +153,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.problem, u.advice, u.since = "", "", time.Now()
+	u.opened.Clear()
 	u.lane, u.journal, u.publisher, u.session = lane, journal, publisher, session
 	return nil
 }
@@ -214,7 +210,6 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 // problems lists what keeps the lane from being ready.
 func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
-	problem, advice, since := u.problem, u.advice, u.since
 	publisher, session := u.publisher, u.session
 	elsewhere := u.leased && !u.held
 	u.mu.Unlock()
@@ -222,16 +217,16 @@ func (u *laneUnit) problems() []Problem {
 		return nil
 	}
 	lanes := []string{u.plan.ClientID}
-	if problem != "" {
-		return []Problem{{Component: "lane", Problem: problem, Advice: advice, Since: since, Lanes: lanes}}
+	if closed := u.opened.Problems(); closed != nil {
+		closed[0].Lanes = lanes
+		return closed
 	}
 	var all []Problem
 	if s := session.Status(); !s.Connected || !s.Subscribed || s.Takeover {
-		text, advice := mqttProblem(&s)
-		all = append(all, Problem{Component: "mqtt", Problem: text, Advice: advice, Since: s.Since, Lanes: lanes})
+		all = append(all, Problem{Component: "mqtt", Problem: mqttProblem(&s), Advice: mqttaccount.Advice(s.Err), Since: s.Since, Lanes: lanes})
 	}
 	p := u.publisherStats(publisher)
-	since = u.unstoredSince(&p)
+	since := u.unstoredSince(&p.Stats)
 	if p.Problem != "" {
 		component := "jetstream"
 		if !p.Connected {
@@ -244,12 +239,12 @@ func (u *laneUnit) problems() []Problem {
 
 // publisherStats are the publisher's, with what kept it from connecting, which it does not
 // know.
-func (u *laneUnit) publisherStats(publisher *publish.Publisher) publish.Stats {
+func (u *laneUnit) publisherStats(publisher *publish.Publisher) PublisherStatus {
 	s := publisher.Stats()
 	if p, failing := u.connections.problem(u.plan.ClientID); failing && !s.Connected {
-		s.Problem, s.Advice = p.Error(), account.Advice(p)
+		s.Problem, s.Err = p.Error(), p
 	}
-	return s
+	return PublisherStatus{Stats: s, Advice: advice.For(s.Err)}
 }
 
 // unstoredSince is since when the publisher stores nothing: it knows that itself

@@ -6,7 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -82,7 +82,7 @@ func (l *laneConnections) write() {
 		if l.control && !l.logged[text] {
 			l.logged[text] = true
 			l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
-				Str("problem", text).Str("advice", account.Advice(p)).Msg("lane not connected to nats")
+				Str("problem", text).Str("advice", advice.For(p)).Msg("lane not connected to nats")
 		}
 	}
 	for text := range l.logged {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -31,14 +32,15 @@ type leafUnit struct {
 	// been set back by a power cut.
 	open chan struct{}
 
-	mu      sync.Mutex
-	view    leafView
-	purged  time.Time
-	heard   []heard
-	shut    bool
-	ajar    bool      // the latest shutting or opening had an error: either may be, of each stream
-	waiting bool      // for the hub's word after a power cut
-	asked   time.Time // when the streams were looked at again because of unsourced
+	health *leafHealth
+
+	mu     sync.Mutex
+	view   leafView
+	purged time.Time
+	heard  []heard
+	shut   bool
+	ajar   bool      // the latest shutting or opening had an error: either may be, of each stream
+	asked  time.Time // when the streams were looked at again because of unsourced
 }
 
 // leafView is what the last look found.
@@ -49,19 +51,10 @@ type leafView struct {
 	hub            map[string]uint64 // nil: not asked yet
 	given          map[string]bool   // see leaf.SourcedUpTo; nil: the hub has not said, this time
 	hubProblem     string
-	misfit         string // what about the hub will not pass by itself
-	misfitSince    time.Time
-	streams        string // how the hub's streams contradict the configuration
-	streamsSince   time.Time
 	unsourced      string // what the hub says that it does not take from here
 	unsourcedSince time.Time
-	local          string // why the store could not be read
-	localSince     time.Time
 	backlog        []leaf.Backlog
 	used           uint64
-	full           time.Time // since when nothing is taken for lack of room; zero: it is
-	ahead          time.Time // likewise because the hub is ahead
-	old            time.Time // likewise for age: since the store is shut
 }
 
 // heard is how far the hub had stored at a time.
@@ -104,6 +97,7 @@ func openLeaf(ctx context.Context, c *config.Config, p *plan.Plan, control *cont
 		node: node, config: c.NATS.Leaf, lanes: len(p.Lanes), control: control, streams: p.Streams,
 		log: log, open: make(chan struct{}), view: leafView{linkSince: time.Now()},
 	}
+	u.health = newLeafHealth(log, func() uint64 { return u.view.used })
 	if !node.Rebooted() {
 		close(u.open)
 	}
@@ -167,17 +161,7 @@ func (u *leafUnit) look(ctx context.Context) {
 	if errors.Is(err, context.Canceled) {
 		return // the bridge stops
 	}
-	news := err != nil && u.view.local == ""
-	if news {
-		u.view.localSince = time.Now()
-	}
-	u.view.local = ""
-	if err != nil {
-		u.view.local = err.Error()
-	}
-	if news {
-		u.log.Error().Str("component", "leaf").Err(err).Msg("the leaf node's store does not answer")
-	}
+	u.health.store.Set(storeError(err))
 }
 
 func (u *leafUnit) lookAtLink() {
@@ -231,12 +215,7 @@ func (u *leafUnit) lookAtHub(ctx context.Context) {
 	if n := len(u.heard); n == 0 || now.Sub(u.heard[n-1].at) >= u.config.Keep/heardPerKeep {
 		u.heard = append(u.heard, heard{now, positions})
 	}
-	if misfit != u.view.misfit {
-		u.view.misfit, u.view.misfitSince = misfit, time.Now()
-		if misfit != "" {
-			u.log.Error().Str("component", "leaf").Str("problem", misfit).Msg("the hub does not fit")
-		}
-	}
+	u.health.fits.Set(misfit)
 }
 
 // sourced notes since when the hub does not take what is here. A hub that has just
@@ -256,7 +235,7 @@ func (u *leafUnit) sourced(err error, now time.Time) {
 		return
 	}
 	if u.asked.Equal(v.unsourcedSince) {
-		u.log.Error().Str("component", "leaf").Str("problem", v.unsourced).Msg("the hub takes nothing from here")
+		u.log.Error().Str("component", "streams").Str("problem", v.unsourced).Str("advice", unsourcedAdvice).Msg("the hub takes nothing from here")
 	}
 	u.asked = now
 	select {
@@ -265,18 +244,19 @@ func (u *leafUnit) sourced(err error, now time.Time) {
 	}
 }
 
-// hubMisfit is what about the hub's server will not do, empty where it will or
+// hubMisfit is what about the hub's server will not do, nil where it will or
 // where there is no connection.
-func hubMisfit(nc *nats.Conn, c config.Leaf) string {
+func hubMisfit(nc *nats.Conn, c config.Leaf) error {
+	const change = "update the hub's nats-server, or raise its max_payload or lower nats.leaf.max_payload"
 	version, payload := nc.ConnectedServerVersion(), nc.MaxPayload()
 	switch {
 	case version == "":
 	case !leaf.ReportsSourced(version):
-		return fmt.Sprintf("%v (it is %s)", leaf.ErrHubTooOld, version)
+		return advice.With(fmt.Errorf("%w (it is %s)", leaf.ErrHubTooOld, version), change)
 	case payload > 0 && payload < int64(c.MaxPayload):
-		return fmt.Sprintf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): a message in between would end the link again and again", payload, int64(c.MaxPayload))
+		return advice.With(fmt.Errorf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): a message in between would end the link again and again", payload, int64(c.MaxPayload)), change)
 	}
-	return ""
+	return nil
 }
 
 // renumber opens the lanes once no sequence can come twice.
@@ -292,12 +272,7 @@ func (u *leafUnit) renumber(ctx context.Context) {
 	case !ask:
 		close(u.open)
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if ask && !u.waiting {
-		u.log.Warn().Str("component", "leaf").Msg("the machine went down with the store in use: what the hub has must be known before anything new is stored")
-	}
-	u.waiting = ask
+	u.health.hubKnown.Set(when(ask, errHubUnknown))
 }
 
 // prove opens the link once the hub has said that it is not ahead.
@@ -335,25 +310,12 @@ func (u *leafUnit) manageStreams(ctx context.Context, mode streams.ManageMode, p
 	for {
 		err := u.control.ensureStreams(ctx, mode, plan)
 		if err != nil {
-			u.control.streamsNotReady(err)
+			u.control.streams.Set(err)
 		}
-		u.contradicted(err)
+		u.health.streams.Set(err)
 		if !u.control.awaitLook(ctx, mode, plan) {
 			return
 		}
-	}
-}
-
-// contradicted notes what stands against the hub's streams; nil: nothing.
-func (u *leafUnit) contradicted(err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != u.view.streams {
-		u.view.streams, u.view.streamsSince = text, time.Now()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
@@ -16,15 +17,15 @@ import (
 func TestWhatIsWrongWithTheHubsStreamsKeepsItsBeginning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &leafUnit{}
+		u := &leafUnit{health: newLeafHealth(zerolog.Nop(), nil)}
 		began := time.Now()
-		u.contradicted(errors.New("they do not source from here"))
+		u.health.streams.Set(errors.New("they do not source from here"))
 		time.Sleep(streamsAgain)
-		u.contradicted(errors.New("they do not source from here"))
+		u.health.streams.Set(errors.New("they do not source from here"))
 		require.Equal(t, began, u.problems()[0].Since)
-		u.contradicted(nil)
+		u.health.streams.Set(nil)
 		require.Empty(t, u.problems())
-		u.contradicted(errors.New("they do not source from here"))
+		u.health.streams.Set(errors.New("they do not source from here"))
 		require.Equal(t, time.Now(), u.problems()[0].Since)
 	})
 }

@@ -160,7 +160,7 @@ func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
 	ack, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
 	require.NoError(t, err)
 
-	u := &leafUnit{node: node, config: c.NATS.Leaf, log: zerolog.Nop()}
+	u := &leafUnit{node: node, config: c.NATS.Leaf, log: zerolog.Nop(), health: newLeafHealth(zerolog.Nop(), func() uint64 { return 0 })}
 	look := func(hub map[string]uint64) {
 		u.view.hub = hub
 		require.NoError(t, u.lookAtStore(t.Context()))
@@ -210,7 +210,7 @@ func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 		return err
 	}
 
-	u := &leafUnit{node: node, config: c.NATS.Leaf}
+	u := &leafUnit{node: node, config: c.NATS.Leaf, health: newLeafHealth(zerolog.Nop(), func() uint64 { return 0 })}
 	u.view.backlog = []leaf.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
 	late, cancel := context.WithCancel(t.Context())
 	cancel()

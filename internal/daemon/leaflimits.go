@@ -25,14 +25,14 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	})
 	// After a power cut nothing is taken, for another reason.
 	ahead := !u.node.Rebooted() && slices.ContainsFunc(v.backlog, leaf.Backlog.Ahead)
-	u.mark(&u.view.ahead, ahead, "the hub claims to have stored more than there is here: nothing is taken and nothing removed", now)
+	u.health.behind.Set(when(ahead, errAhead))
 	done := u.kept()
 	if near {
 		done = v.hub
 	}
 	purge := !ahead && len(done) > 0 && (near || now.Sub(u.purged) >= leafPurge)
 	shut, ajar := u.shut, u.ajar
-	u.mark(&u.view.full, v.used >= limit, "the local store is full: nothing is taken, the broker holds what comes", now)
+	u.health.room.Set(when(v.used >= limit, errFull(u.config.MaxBytes)))
 	u.mu.Unlock()
 
 	if purge {
@@ -61,7 +61,7 @@ func (u *leafUnit) keepLimits(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.shut, u.ajar = wanted, false
-	u.mark(&u.view.old, tooOld, "the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker holds what comes", now)
+	u.health.young.Set(when(tooOld, errTooOld))
 	return nil
 }
 
@@ -85,16 +85,4 @@ func (u *leafUnit) kept() map[string]uint64 {
 		done[stream] = min(at, u.view.hub[stream])
 	}
 	return done
-}
-
-// mark notes since when a limit is reached, and logs its beginning and its end.
-func (u *leafUnit) mark(since *time.Time, is bool, message string, now time.Time) {
-	switch {
-	case is && since.IsZero():
-		*since = now
-		u.log.Error().Str("component", "leaf").Uint64("used_bytes", u.view.used).Msg(message)
-	case !is && !since.IsZero():
-		u.log.Info().Int64("after_ms", now.Sub(*since).Milliseconds()).Msg("the local store takes messages again")
-		*since = time.Time{}
-	}
 }

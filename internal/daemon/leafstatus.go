@@ -1,12 +1,10 @@
 package daemon
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -57,7 +55,7 @@ func (u *leafUnit) status() *LeafStatus {
 		Domain:     u.config.Domain,
 		Link:       LinkStatus{Connected: v.link, Since: v.linkSince.UTC(), Problem: v.linkProblem},
 		HubProblem: v.hubProblem, UsedBytes: v.used, MaxBytes: uint64(u.config.MaxBytes),
-		Full: !v.full.IsZero() || !v.old.IsZero() || !v.ahead.IsZero(), Streams: make([]LeafStreamStatus, 0, len(v.backlog)),
+		Full: !u.health.takes(), Streams: make([]LeafStreamStatus, 0, len(v.backlog)),
 	}
 	for _, b := range v.backlog {
 		s.Messages += b.Messages
@@ -78,34 +76,14 @@ func (u *leafUnit) status() *LeafStatus {
 func (u *leafUnit) problems() []Problem {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	v := u.view
-	var all []Problem
-	add := func(is bool, since time.Time, problem, advice string) {
-		if is {
-			all = append(all, Problem{Component: "leaf", Problem: problem, Advice: advice, Since: since})
-		}
-	}
-	add(u.waiting, v.linkSince, "the machine went down with the local store in use, and nothing is stored until the hub has said what it has",
-		"make sure that the hub can be reached at nats.url, and that its streams source from here (mqtt-nats-bridge streams plan)")
-	add(!v.full.IsZero(), v.full, fmt.Sprintf("the local store is full: %s wait for the hub", config.Bytes(u.config.MaxBytes)),
-		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_bytes")
-	add(!v.old.IsZero(), v.old, "the oldest message has waited for the hub longer than nats.leaf.max_age",
-		"see to the link to the hub (leaf in /status), or raise nats.leaf.max_age")
-	add(!v.ahead.IsZero(), v.ahead, "the hub claims to have stored more than there is in the local store: it was put back from an older copy, or another bridge uses this nats.leaf.domain",
-		"give each bridge its own nats.leaf.domain. For a store that was put back: stop the bridge, keep a copy of nats.leaf.store_dir, publish what the hub lacks from it, and start with an empty one")
-	add(v.local != "", v.localSince, v.local, "see the disk of nats.leaf.store_dir; nats-server switches JetStream off when that is full: make room and restart the bridge")
-	add(v.misfit != "", v.misfitSince, v.misfit, "update the hub's nats-server, or raise its max_payload or lower nats.leaf.max_payload")
-	switch {
-	case v.streams != "":
-		all = append(all, Problem{Component: "streams", Problem: v.streams, Since: v.streamsSince})
-	case v.unsourced != "" && time.Since(v.unsourcedSince) >= streamsAgain:
-		all = append(all, Problem{
-			Component: "streams", Problem: v.unsourced, Since: v.unsourcedSince,
-			Advice: "run mqtt-nats-bridge streams apply: it makes the stream, or gives it its source",
-		})
+	all := u.health.problems()
+	if v := u.view; u.health.streams.Err() == nil && v.unsourced != "" && time.Since(v.unsourcedSince) >= streamsAgain {
+		all = append(all, Problem{Component: "streams", Problem: v.unsourced, Advice: unsourcedAdvice, Since: v.unsourcedSince})
 	}
 	return all
 }
+
+const unsourcedAdvice = "run mqtt-nats-bridge streams apply: it makes the stream, or gives it its source"
 
 // natsProblems are those of the NATS side. In leaf mode they are the leaf node's.
 func (b *Bridge) natsProblems() []Problem {

@@ -2,11 +2,14 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -42,9 +45,7 @@ func (c *control) probeLookups(ctx context.Context, plan *plan.Plan) {
 	if plan.Local || !c.nc.IsConnected() {
 		return
 	}
-	c.mu.Lock()
-	c.lookups = Problem{}
-	c.mu.Unlock()
+	c.lookups.Clear()
 	var least time.Duration
 	for _, s := range plan.Streams {
 		_ = c.nc.PublishRequest(publish.LookupSubject(c.api, s.Name), c.nc.NewInbox(), []byte(`{"seq":1}`))
@@ -63,29 +64,18 @@ func (c *control) probeLookups(ctx context.Context, plan *plan.Plan) {
 
 // lookupError notes that the streams may not be asked.
 func (c *control) lookupError(err error) {
-	if !strings.Contains(err.Error(), publish.LookupSubject("", "")) {
-		return
+	denied := conn.Permission(err)
+	if denied == nil || !strings.Contains(denied.Subject, publish.LookupSubject("", "")) || c.lookups.Err() != nil {
+		return // of several streams the first is named
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.lookups.Problem != "" {
-		return
-	}
-	c.lookups = Problem{
-		Component: "streams", Since: time.Now(),
-		Problem: "the streams may not be asked for what they have stored: after an outage longer than their duplicate window messages can be stored twice: " + err.Error(),
-		Advice:  "allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf",
-	}
-	c.log.Warn().Str("component", "streams").AnErr("problem", err).Str("advice", c.lookups.Advice).Msg("look-ups not permitted")
+	c.lookups.Set(advice.With(
+		fmt.Errorf("the streams may not be asked for what they have stored: after an outage longer than their duplicate window messages can be stored twice: %w", denied),
+		"allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf"))
 }
 
 // warnings lists what does not keep the NATS side from being ready.
 func (c *control) warnings() []Problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := slices.Clone(c.unmanaged)
-	if c.lookups.Problem != "" {
-		all = append(all, c.lookups)
-	}
-	return all
+	return append(slices.Clone(c.unmanaged), c.lookups.Problems()...)
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -21,20 +23,16 @@ type control struct {
 	js  natsjs.JetStream
 	log zerolog.Logger
 
-	mu       sync.Mutex
-	problem  string // empty: connected
-	advice   string
-	since    time.Time
-	streams  string // what is wrong with the streams; empty: nothing
-	remedy   string // the advice about streams
-	checked  bool
-	checking time.Time
-	lookups  Problem       // why the streams may not be asked; zero: they may
-	window   atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
-	api      string        // of JetStream
-	again    chan struct{} // holds a token when the streams want another look
-	every    time.Duration // between looks at the streams
-	notes    []string      // of the latest look, each in the log
+	connection *health.Condition
+	streams    *health.Condition // have been checked
+	lookups    *health.Condition // the streams may be asked
+
+	mu     sync.Mutex
+	window atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
+	api    string        // of JetStream
+	again  chan struct{} // holds a token when the streams want another look
+	every  time.Duration // between looks at the streams
+	notes  []string      // of the latest look, each in the log
 	// unmanaged is what the latest look at externally managed streams found.
 	unmanaged []Problem
 	said      warningLog // unmanaged, of the looks alone
@@ -54,44 +52,29 @@ type control struct {
 // openControl begins to connect. gaveUp is called where that ends for good.
 func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*control, error) {
 	c := &control{
-		log: log, problem: "not connected yet", since: time.Now(), checking: time.Now(),
-		again: make(chan struct{}, 1), lanes: newLaneConnections(log), said: warningLog{log: log},
+		log: log, connection: account.NewConnection(log),
+		streams: health.New(health.Options{
+			Component: "streams", Log: log, Failed: "streams not ready", Initial: errors.New("the streams have not been checked yet"),
+		}),
+		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "look-ups not permitted", Warn: true}),
+		again:   make(chan struct{}, 1), lanes: newLaneConnections(log), said: warningLog{log: log},
 	}
 	o.InitialConnectTimeout = firstWait
-	o.Hooks = conn.Hooks{
-		Closed: gaveUp,
-		Connected: func(nc *nats.Conn) {
-			c.set("", "")
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")
-		},
-		Disconnected: func(_ *nats.Conn, err error) {
-			if err == nil {
-				return // closed from here
-			}
-			c.set("connection lost: "+err.Error(), "")
-			log.Warn().Str("component", "nats").AnErr("problem", err).Msg("nats connection lost")
-		},
-		Reconnected: func(nc *nats.Conn) {
-			c.set("", "")
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
-			select {
-			case c.again <- struct{}{}:
-			default:
-			}
-		},
-		ConnectFailed: func(p conn.Problem) {
-			advice := account.Advice(p)
-			c.set(p.Error(), advice)
-			log.Error().Str("component", "nats").Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
-				Str("problem", p.Error()).Str("advice", advice).Msg("nats not connected")
-		},
-		Error: func(_ *nats.Conn, err error) {
-			c.lookupError(err)
-			if c.denied.Note(err) {
-				return // the streams are not ready, and say so
-			}
-			log.Error().Str("component", "nats").AnErr("problem", err).Str("advice", account.Advice(err)).Msg("nats reports an error")
-		},
+	o.Hooks = account.Hooks(c.connection, log, c.lanes.controlIs)
+	o.Hooks.Closed = gaveUp
+	reconnected, failed := o.Hooks.Reconnected, o.Hooks.Error
+	o.Hooks.Reconnected = func(nc *nats.Conn) {
+		reconnected(nc)
+		select {
+		case c.again <- struct{}{}:
+		default:
+		}
+	}
+	o.Hooks.Error = func(nc *nats.Conn, err error) {
+		c.lookupError(err)
+		if !c.denied.Note(err) { // else the streams are not ready, and say so
+			failed(nc, err)
+		}
 	}
 	nc, err := conn.Connect(o)
 	if err != nil {
@@ -110,39 +93,15 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 	return c, nil
 }
 
-func (c *control) set(problem, advice string) {
-	c.lanes.controlIs(problem == "")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if (problem == "") != (c.problem == "") {
-		c.since = time.Now()
-	}
-	c.problem, c.advice = problem, advice
-}
-
 // connected is what the connection last told. To ask it would be to wait for an attempt
 // that is in progress.
-func (c *control) connected() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.problem == ""
-}
+func (c *control) connected() bool { return c.connection.Err() == nil }
 
-// problems lists what keeps the NATS side from being ready.
+// problems lists what keeps the NATS side from being ready. Without a connection there is
+// no word on the streams.
 func (c *control) problems() []Problem {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var all []Problem
-	if c.problem != "" {
-		all = append(all, Problem{Component: "nats", Problem: c.problem, Advice: c.advice, Since: c.since})
+	if all := c.connection.Problems(); all != nil {
+		return all
 	}
-	// Without a connection there is no word on the streams.
-	if !c.checked && c.problem == "" {
-		problem := c.streams
-		if problem == "" {
-			problem = "the streams have not been checked yet"
-		}
-		all = append(all, Problem{Component: "streams", Problem: problem, Advice: c.remedy, Since: c.checking})
-	}
-	return all
+	return c.streams.Problems()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/registry"
@@ -128,12 +129,12 @@ func (o *overrides) told(s kv.State) {
 	switch {
 	case s.Live:
 		o.log.Info().Int64("overrides", o.count.Load()).Msg("limits are followed in their bucket")
-	case s.Missing && s.LoadedAt.IsZero():
-		o.log.Info().Str("advice", s.Advice).Msg("there is no bucket of limits; those of the configuration hold")
+	case s.Missing() && s.LoadedAt.IsZero():
+		o.log.Info().Str("advice", advice.For(s.Err)).Msg("there is no bucket of limits; those of the configuration hold")
 	default:
-		line := o.log.Warn().Str("component", "limits").Str("problem", s.Problem)
-		if s.Advice != "" {
-			line.Str("advice", s.Advice)
+		line := o.log.Warn().Str("component", "limits").AnErr("problem", s.Err)
+		if text := advice.For(s.Err); text != "" {
+			line.Str("advice", text)
 		}
 		line.Msg("limits are not followed in their bucket; the last known ones hold")
 	}
@@ -144,7 +145,11 @@ type OverridesStatus struct {
 	// Bucket is empty where none is followed.
 	Bucket string `json:"bucket"`
 	kv.State
-	Overrides int `json:"overrides"`
+	// Problem is why the bucket is not followed; empty where it is.
+	Problem   string `json:"problem,omitempty"`
+	Advice    string `json:"advice,omitempty"`
+	Missing   bool   `json:"missing,omitempty"` // it does not exist
+	Overrides int    `json:"overrides"`
 	// Refused counts keys that cannot be read: what they said before holds.
 	Refused     int                `json:"refused"`
 	RefusedKeys []registry.Refusal `json:"refused_keys,omitempty"`
@@ -155,6 +160,9 @@ func (o *overrides) status() OverridesStatus {
 		return OverridesStatus{}
 	}
 	s := OverridesStatus{Bucket: o.name, State: o.bucket.State(), Overrides: int(o.count.Load())}
+	if s.Err != nil {
+		s.Problem, s.Advice, s.Missing = s.Err.Error(), advice.For(s.Err), s.State.Missing()
+	}
 	s.Refused, s.RefusedKeys = o.refusals.List()
 	return s
 }
@@ -166,11 +174,11 @@ func (o *overrides) warning() (Problem, bool) {
 		return Problem{}, false
 	}
 	s := o.bucket.State()
-	if s.Live || s.LoadedAt.IsZero() && (s.Missing || time.Since(s.Since) < streamPatience) {
+	if s.Live || s.LoadedAt.IsZero() && (s.Missing() || time.Since(s.Since) < streamPatience) {
 		return Problem{}, false
 	}
 	return Problem{
-		Component: "limits", Advice: s.Advice, Since: s.Since,
-		Problem: fmt.Sprintf("bucket %s is not followed, the limits last known hold: %s", o.name, s.Problem),
+		Component: "limits", Advice: advice.For(s.Err), Since: s.Since,
+		Problem: fmt.Sprintf("bucket %s is not followed, the limits last known hold: %v", o.name, s.Err),
 	}, true
 }

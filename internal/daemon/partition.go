@@ -2,7 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/lease"
@@ -23,8 +26,9 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	u.mu.Lock()
 	u.held, u.opening, u.endOpen = true, opening, cancel
-	u.problem, u.since = "being opened", time.Now()
 	u.mu.Unlock()
+	u.opened.Clear()
+	u.opened.SetAs(zerolog.NoLevel, "", errors.New("being opened"))
 	go func() { // release ends it, and waits for it
 		defer close(opening)
 		begun := time.Now()
@@ -37,13 +41,7 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 				r.bridge.fail(err)
 				return
 			}
-			u.mu.Lock()
-			news := u.problem != err.Error()
-			u.problem = err.Error()
-			u.mu.Unlock()
-			if news {
-				u.log.Error().Str("component", "lane").Err(err).Msg("the lane cannot be opened; trying again")
-			}
+			u.opened.SetAs(zerolog.ErrorLevel, "the lane cannot be opened; trying again", err)
 			select {
 			case <-ctx.Done():
 				return
@@ -71,7 +69,8 @@ func (u *laneUnit) release(ctx context.Context, sessions *logDedup) (abandoned i
 	defer u.mu.Unlock()
 	r := u.reading()
 	u.past.add(&r)
-	u.held, u.problem, u.since = false, "", time.Now()
+	u.held = false
+	u.opened.Clear()
 	u.lane, u.journal, u.publisher, u.session = nil, nil, nil, nil
 	u.last, u.unstored = nil, time.Time{}
 	return abandoned

@@ -23,7 +23,7 @@ func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, 
 		return nil, ErrNoQuarantine
 	case !c.connected():
 		return nil, errors.New("not available: nats is not connected")
-	case c.lookupsRefused():
+	case c.lookups.Err() != nil:
 		return nil, errors.New("not available: the NATS user of the bridge may not read messages ($JS.API.STREAM.MSG.GET.<stream>)")
 	}
 	name := b.opts.Config.Streams.Quarantine.Name
@@ -37,10 +37,4 @@ func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, 
 		return nil, denied
 	}
 	return messages, err
-}
-
-func (c *control) lookupsRefused() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lookups.Problem != ""
 }

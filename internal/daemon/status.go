@@ -48,14 +48,20 @@ type LaneStatus struct {
 	Open bool `json:"open"`
 	// Lease tells which replica has the lane's partition; nil where partitions
 	// are not leased.
-	Lease    *LeaseStatus  `json:"lease,omitempty"`
-	Session  mqtt.Status   `json:"mqtt"`
-	NATS     publish.Stats `json:"nats"`
-	Counts   CountsStatus  `json:"counts"`
-	RingFill float64       `json:"ring_fill"` // 0 to 1
+	Lease    *LeaseStatus    `json:"lease,omitempty"`
+	Session  mqtt.Status     `json:"mqtt"`
+	NATS     PublisherStatus `json:"nats"`
+	Counts   CountsStatus    `json:"counts"`
+	RingFill float64         `json:"ring_fill"` // 0 to 1
 	// CatchingUp: after an outage, devices have credit for the time of it.
 	CatchingUp bool         `json:"catching_up"`
 	LastError  *LastProblem `json:"last_error,omitempty"`
+}
+
+// PublisherStatus is a lane's connection to JetStream.
+type PublisherStatus struct {
+	publish.Stats
+	Advice string `json:"advice,omitempty"` // about Problem
 }
 
 // LastProblem is the latest thing that kept a lane from working, over or not. A
@@ -206,7 +212,7 @@ type laneReading struct {
 	open      bool
 	elsewhere bool // its partition is with another replica, or nobody
 	counts    bridge.Counts
-	publisher publish.Stats
+	publisher PublisherStatus
 	session   mqtt.Status
 	// Of the connections, those that no loss of another came before.
 	firstMQTT, firstNATS uint64

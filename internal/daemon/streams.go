@@ -8,9 +8,8 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/plan"
-	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -29,14 +28,14 @@ func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, pl
 				err = nil
 			}
 			if err == nil {
-				c.streamsAre("")
+				c.streams.Clear()
 				c.probeLookups(ctx, plan)
 				return nil
 			}
 			if errors.Is(err, streams.ErrContradiction) {
 				return err
 			}
-			c.streamsNotReady(err)
+			c.streams.Set(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -54,16 +53,13 @@ const lookTimeout = 10 * time.Second
 
 // manage brings the streams once to where the mode wants them. A missing permission ends it
 // immediately, with a conn.PermissionError.
-func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) (*streams.Report, error) {
-	ctx, stop := c.denied.Guard(ctx, streams.Manages)
-	defer stop()
-	attempt, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	report, err := streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
-	var denied *conn.PermissionError
-	if err != nil && errors.As(context.Cause(ctx), &denied) {
-		err = denied
-	}
+func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) (report *streams.Report, err error) {
+	err = c.denied.Do(ctx, streams.Manages, func(ctx context.Context) (err error) {
+		attempt, cancel := context.WithTimeout(ctx, lookTimeout)
+		defer cancel()
+		report, err = streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
+		return advice.Streams(err)
+	})
 	return report, err
 }
 
@@ -84,31 +80,6 @@ func (c *control) logReport(r *streams.Report) {
 	}
 }
 
-// streamsAre notes what is wrong with the streams and tells whether that is
-// news.
-func (c *control) streamsAre(problem string) (news bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	news = problem != c.streams
-	if c.checked != (problem == "") {
-		c.checking = time.Now()
-	}
-	c.streams, c.remedy, c.checked = problem, "", problem == ""
-	return news
-}
-
-func (c *control) streamsNotReady(err error) {
-	advice := account.Advice(err)
-	if c.streamsAre(err.Error()) {
-		c.log.Error().Str("component", "streams").AnErr("problem", err).Str("advice", advice).Msg("streams not ready")
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.streams == err.Error() {
-		c.remedy = advice
-	}
-}
-
 // watchStreams looks at the streams again after each reconnect, when the server may have
 // come back without its store, and every half minute: a stream can be deleted, changed or
 // corrected while the connection stands. A contradiction no longer ends the bridge: it is
@@ -116,7 +87,7 @@ func (c *control) streamsNotReady(err error) {
 func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) {
 	for c.awaitLook(ctx, mode, plan) {
 		if err := c.ensureStreams(ctx, mode, plan); err != nil {
-			c.streamsNotReady(err)
+			c.streams.Set(err)
 		}
 	}
 }
@@ -143,16 +114,10 @@ func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *
 			c.unmanagedAre(ctx, err)
 			continue
 		}
-		if ctx.Err() == nil && (err != nil || !c.streamsChecked()) {
+		if ctx.Err() == nil && (err != nil || c.streams.Err() != nil) {
 			return true
 		}
 	}
-}
-
-func (c *control) streamsChecked() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.checked
 }
 
 // unheld reports whether JetStream is certain that no stream takes the subject

@@ -3,10 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
-	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -18,17 +17,17 @@ func (c *control) unmanagedAre(ctx context.Context, err error) {
 		return
 	}
 	var found []Problem
-	add := func(problem, advice string) {
-		found = append(found, Problem{Component: "streams", Problem: problem, Advice: advice, Since: time.Now()})
+	add := func(problem, text string) {
+		found = append(found, Problem{Component: "streams", Problem: problem, Advice: text, Since: time.Now()})
 	}
+	var all streams.Contradictions
 	switch {
-	case errors.Is(err, streams.ErrContradiction):
-		_, faults, _ := strings.Cut(err.Error(), "\n")
-		for fault := range strings.Lines(faults) {
-			add(strings.TrimSpace(fault), "")
+	case errors.As(err, &all):
+		for _, c := range all {
+			add(c.Error(), "")
 		}
 	case err != nil:
-		add("the streams cannot be read, so what can lose messages in them does not show: "+err.Error(), account.Advice(err))
+		add("the streams cannot be read, so what can lose messages in them does not show: "+err.Error(), advice.For(err))
 	}
 	var denied *conn.PermissionError
 	c.unreadable = errors.As(err, &denied)

@@ -3,19 +3,12 @@ package endpoint
 import (
 	"encoding/json"
 	"net/http"
-	"time"
+
+	"mqtt-nats-bridge/internal/health"
 )
 
 // Problem is why a part of a program is not ready.
-type Problem struct {
-	Component string `json:"component"` // mqtt, nats, leaf, jetstream, streams, lane, leases, registry, limits, broker; database, consumer, quarantine
-	Problem   string `json:"problem"`
-	Advice    string `json:"advice,omitempty"`
-	// Subject is of a message that waits, where that says more.
-	Subject string    `json:"subject,omitempty"`
-	Since   time.Time `json:"since"`
-	Lanes   []string  `json:"lanes,omitempty"`
-}
+type Problem = health.Problem
 
 // readiness is the body of /readyz, and what Healthcheck reads.
 type readiness struct {

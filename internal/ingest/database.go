@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/pgproblem"
@@ -212,7 +213,8 @@ func (d *database) works(table string) {
 
 // fails notes what keeps it from that.
 func (d *database) fails(table string, err error) {
-	p := endpoint.Problem{Component: "database", Problem: problemText(err), Advice: advice(err), Since: time.Now()}
+	err = &databaseError{err}
+	p := endpoint.Problem{Component: "database", Problem: err.Error(), Advice: advice.For(err), Since: time.Now()}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old, was := d.wrong[table]
@@ -239,9 +241,10 @@ func (d *database) says(problem string) bool {
 // refuses notes why the row of a message was given back. It keeps no other from its table, so
 // it is no reason not to be ready, unless the table takes no row at all.
 func (d *database) refuses(table string, sequence uint64, err error) {
+	err = &databaseError{err}
 	p := endpoint.Problem{
-		Component: "database", Problem: "rows of " + table + " fail and are given back: " + problemText(err),
-		Advice: advice(err), Since: time.Now(),
+		Component: "database", Problem: "rows of " + table + " fail and are given back: " + err.Error(),
+		Advice: advice.For(err), Since: time.Now(),
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -257,7 +260,7 @@ func (d *database) refuses(table string, sequence uint64, err error) {
 	}
 	d.refused[table] = next
 	if !was || old.Problem.Problem != p.Problem {
-		d.log.Warn().Str("component", "database").Str("table", table).Str("problem", problemText(err)).
+		d.log.Warn().Str("component", "database").Str("table", table).AnErr("problem", err).
 			Str("advice", p.Advice).Msg("row failed, trying it again later")
 	}
 }
@@ -321,8 +324,9 @@ func list(of map[string]wrong) []endpoint.Problem {
 	return all
 }
 
-// problemText is err without what changes from attempt to attempt.
-func problemText(err error) string {
+// Error is the error without what changes from attempt to attempt.
+func (e *databaseError) Error() string {
+	err := e.error
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return fmt.Sprintf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/advice"
 )
 
 // Seen with PgBouncer 1.18, pool_mode = transaction.
@@ -16,9 +18,9 @@ func TestAPoolerInTransactionModeIsNamed(t *testing.T) {
 	t.Parallel()
 	for code, says := range map[string]string{"42P07": "already exists", "42P01": "does not exist"} {
 		err := &pgconn.PgError{Code: code, Message: `relation "ingest_telemetry" ` + says}
-		require.Contains(t, advice(err), "set its pool_mode to session")
+		require.Contains(t, advice.For(&databaseError{err}), "set its pool_mode to session")
 	}
-	require.Contains(t, advice(&pgconn.PgError{Code: "42P01", Message: `relation "telemetry" does not exist`}), "ingest migrate")
+	require.Contains(t, advice.For(&databaseError{&pgconn.PgError{Code: "42P01", Message: `relation "telemetry" does not exist`}}), "ingest migrate")
 }
 
 func TestProblemsAreOfTheirTable(t *testing.T) {

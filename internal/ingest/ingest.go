@@ -15,8 +15,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/page"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/consume"
@@ -34,19 +35,19 @@ type Options struct {
 
 // Ingest is a running ingest.
 type Ingest struct {
-	opts      Options
-	started   time.Time
-	conf      *pgxpool.Config
-	nc        *nats.Conn
-	js        natsjs.JetStream
-	database  *database
-	intakes   []*intake
-	nats      state
-	rights    rights
-	denied    conn.Violations // of requests about consumers
-	lookEvery time.Duration   // between looks at a consumer
-	reloads   reloads
-	page      *page.Page
+	opts       Options
+	started    time.Time
+	conf       *pgxpool.Config
+	nc         *nats.Conn
+	js         natsjs.JetStream
+	database   *database
+	intakes    []*intake
+	connection *health.Condition
+	rights     rights
+	denied     conn.Violations // of requests about consumers
+	lookEvery  time.Duration   // between looks at a consumer
+	reloads    reloads
+	page       *page.Page
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -59,7 +60,9 @@ type intake struct {
 	writer   *writer
 	workers  *consume.Workers
 	count    int
-	found    state // what keeps the consumer from being there
+	found    *health.Condition // the consumer
+	pulls    *health.Condition // messages come
+	takes    *health.Condition // quarantine
 }
 
 // Check adds what only the parsers of patterns and of the database's address can
@@ -119,7 +122,7 @@ func Start(opts Options) (*Ingest, error) {
 	}
 	i := &Ingest{opts: opts, started: time.Now(), conf: conf, failed: make(chan error, 1), lookEvery: cmp.Or(opts.lookEvery, lookEvery), reloads: reloads{running: c}}
 	i.page = page.New(&overview{i})
-	i.nats.set("not connected yet", "")
+	i.connection = account.NewConnection(opts.Log)
 	for _, w := range c.Warnings() {
 		opts.Log.Warn().Str("component", "configuration").Msg(w)
 	}
@@ -173,41 +176,19 @@ func (i *Ingest) connect() error {
 }
 
 func (i *Ingest) hooks() conn.Hooks {
-	log := i.opts.Log
-	return conn.Hooks{
-		Closed: func(err error) { i.failed <- err }, // once
-		Connected: func(nc *nats.Conn) {
-			i.nats.set("", "")
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected")
-		},
-		Disconnected: func(_ *nats.Conn, err error) {
-			if err == nil {
-				return // closed from here
-			}
-			i.nats.set("connection lost: "+err.Error(), "")
-			log.Warn().Str("component", "nats").AnErr("problem", err).Msg("nats connection lost")
-		},
-		Reconnected: func(nc *nats.Conn) {
-			i.nats.set("", "")
-			i.rights.granted()
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
-		},
-		ConnectFailed: func(p conn.Problem) {
-			advice := account.Advice(p)
-			i.nats.set(p.Error(), advice)
-			log.Error().Str("component", "nats").Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
-				Str("problem", p.Error()).Str("advice", advice).Msg("nats not connected")
-		},
-		Error: func(_ *nats.Conn, err error) {
-			if i.denied.Note(err) {
-				return // the consumer cannot be looked up or made, and says so
-			}
-			if known, first := i.rights.refused(err); known && !first {
-				return // of every pull, and of every message
-			}
-			log.Error().Str("component", "nats").AnErr("problem", err).Str("advice", account.Advice(err)).Msg("nats reports an error")
-		},
+	h := account.Hooks(i.connection, i.opts.Log, func(bool) { i.rights.granted() })
+	h.Closed = func(err error) { i.failed <- err } // once
+	failed := h.Error
+	h.Error = func(nc *nats.Conn, err error) {
+		if i.denied.Note(err) {
+			return // the consumer cannot be looked up or made, and says so
+		}
+		if known, first := i.rights.refused(err); known && !first {
+			return // of every pull, and of every message
+		}
+		failed(nc, err)
 	}
+	return h
 }
 
 // plan makes the writers and the workers that feed them.
@@ -223,7 +204,16 @@ func (i *Ingest) plan() error {
 		t := s.table()
 		tables = append(tables, t)
 		connections += s.Workers
+		log := i.opts.Log.With().Str("stream", s.Stream).Logger()
 		i.intakes = append(i.intakes, &intake{
+			found: health.New(health.Options{
+				Component: "consumer", Log: log, Failed: "the consumer could not be looked up or made",
+				Initial: fmt.Errorf("consumer %s/%s has not been looked up yet", s.Stream, s.Consumer),
+			}),
+			pulls: health.New(health.Options{Component: "consumer", Log: log, Failed: "no messages can be pulled", Ended: "pulling messages"}),
+			takes: health.New(health.Options{
+				Component: "quarantine", Log: log, Failed: "a message belongs in quarantine, which does not take it", Ended: "quarantine takes messages again",
+			}),
 			consumer: streams.ConsumerSpec{
 				Stream: s.Stream, Name: s.Consumer,
 				AckWait: streams.DefaultAckWait, MaxAckPending: streams.DefaultMaxAckPending,
@@ -231,7 +221,6 @@ func (i *Ingest) plan() error {
 			writer: &writer{table: t, addresses: a, timeout: c.Database.Timeout},
 			count:  s.Workers,
 		})
-		i.intakes[len(i.intakes)-1].found.set("consumer "+s.Stream+"/"+s.Consumer+" has not been looked up yet", "")
 	}
 	var err error
 	if i.database, err = openDatabase(i.conf, tables, c.Database.Timeout, connections, i.opts.Log); err != nil {
@@ -256,21 +245,13 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 		MaxDeliveries: c.MaxDeliveries, StopTimeout: c.StopTimeout,
 		Hooks: consume.Hooks{
 			Trouble: func(err error) {
-				switch {
-				case err == nil:
-					log.Info().Msg("pulling messages")
-				case errors.Is(err, conn.ErrDisconnected): // said by the connection
-				default:
-					log.Error().Str("component", "consumer").AnErr("problem", err).Msg("no messages can be pulled")
-				}
-			},
-			Held: func(err error) {
-				if err == nil {
-					log.Info().Msg("quarantine takes messages again")
+				if errors.Is(err, conn.ErrDisconnected) { // said by the connection
+					in.pulls.SetAs(zerolog.NoLevel, "", err)
 					return
 				}
-				log.Error().Str("component", "quarantine").AnErr("problem", err).Msg("a message belongs in quarantine, which does not take it")
+				in.pulls.Set(err)
 			},
+			Held: in.takes.Set,
 			Quarantined: func(m *consume.Message, err error) {
 				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("to quarantine")
 			},
@@ -319,14 +300,9 @@ func (i *Ingest) prepareTables(ctx context.Context) error {
 // stream yet, is waited for, and keeps no other intake waiting. False where ctx
 // ended first.
 func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
-	done := i.repeat(ctx, func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }, func(err error) {
-		advice := account.Advice(err)
-		in.found.set(err.Error(), advice)
-		i.opts.Log.Error().Str("component", "consumer").Str("stream", in.consumer.Stream).AnErr("problem", err).Str("advice", advice).
-			Msg("the consumer could not be looked up or made")
-	})
+	done := i.repeat(ctx, func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }, in.found.Set)
 	if done {
-		in.found.set("", "")
+		in.found.Clear()
 	}
 	return done
 }
@@ -358,26 +334,25 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) 
 	if !i.nc.IsConnected() {
 		return conn.ErrDisconnected
 	}
-	ctx, stop := i.denied.Guard(ctx, func(p *conn.PermissionError) bool { return concerns(p, spec) })
-	defer stop()
-	attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
+	mode := streams.ManageCreate
 	if i.opts.Config.Consumers == config.ConsumersVerify {
-		_, err := streams.Manage(attempt, i.js, streams.ManageVerify, nil, []streams.ConsumerSpec{spec})
-		if errors.Is(err, streams.ErrContradiction) {
-			return err
-		}
+		mode = streams.ManageVerify
+	}
+	var report *streams.Report
+	err := i.denied.Do(ctx, func(p *conn.PermissionError) bool { return concerns(p, spec) }, func(ctx context.Context) (err error) {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		report, err = streams.Manage(attempt, i.js, mode, nil, []streams.ConsumerSpec{spec})
+		return advice.Streams(err)
+	})
+	switch {
+	case errors.Is(err, streams.ErrContradiction):
+		return err
+	case mode == streams.ManageVerify:
 		return nil // the workers report what else is in the way
-	}
-	report, err := streams.Manage(attempt, i.js, streams.ManageCreate, nil, []streams.ConsumerSpec{spec})
-	var denied *conn.PermissionError
-	if err != nil && errors.As(context.Cause(ctx), &denied) {
-		return denied
-	}
-	if errors.Is(err, natsjs.ErrStreamNotFound) {
+	case errors.Is(err, natsjs.ErrStreamNotFound):
 		return fmt.Errorf("stream %s does not exist: start the bridge, which makes it, or name another: %w", spec.Stream, natsjs.ErrStreamNotFound)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	for _, name := range report.Created {
@@ -416,30 +391,4 @@ func (i *Ingest) Stop() {
 	i.wait.Wait()
 	i.nc.Close()
 	i.database.close()
-}
-
-// state is a problem, what to do about it, and since when.
-type state struct {
-	mu      sync.Mutex
-	problem string
-	advice  string
-	since   time.Time
-}
-
-func (s *state) set(problem, advice string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if (problem == "") != (s.problem == "") {
-		s.since = time.Now()
-	}
-	s.problem, s.advice = problem, advice
-}
-
-func (s *state) problems(component string) []endpoint.Problem {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.problem == "" {
-		return nil
-	}
-	return []endpoint.Problem{{Component: component, Problem: s.problem, Advice: s.advice, Since: s.since}}
 }

@@ -131,9 +131,15 @@ func connecting(err error) bool {
 	return errors.As(err, &driver) || errors.As(err, &pool)
 }
 
-// advice is what an operator can do about err, one sentence; empty where waiting is
-// all.
-func advice(err error) string {
+// databaseError is an error of the database, or of the connection to it.
+type databaseError struct{ error }
+
+// Unwrap implements errors.Unwrap.
+func (e *databaseError) Unwrap() error { return e.error }
+
+// Advice implements advice.Adviser; empty where waiting is all.
+func (e *databaseError) Advice() string {
+	err := e.error
 	if errors.Is(err, ErrNotMigrated) {
 		return "run ingest migrate as a user who may create tables, or set database.migrate: true"
 	}

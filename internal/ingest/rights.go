@@ -1,14 +1,12 @@
 package ingest
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // rights are those that the NATS user lacks, without which nothing is pulled or nothing
@@ -26,10 +24,11 @@ const lackingFor = 2 * time.Minute
 // refused notes an error of the connection. known: it is of such a right; first: it was
 // not met before, or not lately.
 func (r *rights) refused(err error) (known, first bool) {
-	subject, what := "", ""
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		subject, what = lacks(err.Error())
+	denied := conn.Permission(err)
+	if denied == nil || denied.Operation != "publish to" {
+		return false, false
 	}
+	subject, what := lacks(denied.Subject)
 	if subject == "" {
 		return false, false
 	}
@@ -51,13 +50,10 @@ func (r *rights) refused(err error) (known, first bool) {
 	return true, first
 }
 
-// lacks reads the server's sentence: for which subject, and what comes of it; empty
-// where it is none of these.
-func lacks(text string) (subject, what string) {
-	_, text, ok := strings.Cut(text, `for Publish to "`)
-	subject, _, end := strings.Cut(text, `"`)
+// lacks is what comes of not publishing to a subject, and for which subjects that is so;
+// empty where it is none of these.
+func lacks(subject string) (of, what string) {
 	switch {
-	case !ok || !end:
 	case strings.Contains(subject, ".API.CONSUMER.MSG.NEXT."):
 		return subject, "nothing can be pulled"
 	case strings.HasPrefix(subject, "$JS.ACK."):

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"mqtt-nats-bridge/internal/endpoint"
@@ -77,20 +78,17 @@ func (i *Ingest) Ready() (bool, []endpoint.Problem) {
 
 // Problems lists everything that keeps messages from reaching the tables.
 func (i *Ingest) Problems() []endpoint.Problem {
-	all := append(i.nats.problems("nats"), i.database.problems()...)
+	all := append(i.connection.Problems(), i.database.problems()...)
 	if len(all) > 0 {
 		return all // without them there is no word on the consumers
 	}
 	all = i.rights.problems()
 	for _, in := range i.intakes {
-		c := in.workers.Counts()
-		all = append(all, in.found.problems("consumer")...)
-		if c.Trouble != "" && c.Trouble != conn.ErrDisconnected.Error() {
-			all = append(all, endpoint.Problem{Component: "consumer", Problem: c.Trouble, Since: c.TroubleSince})
+		all = append(all, in.found.Problems()...)
+		if !errors.Is(in.pulls.Err(), conn.ErrDisconnected) {
+			all = append(all, in.pulls.Problems()...)
 		}
-		if c.QuarantineProblem != "" {
-			all = append(all, endpoint.Problem{Component: "quarantine", Problem: c.QuarantineProblem, Since: c.QuarantineSince})
-		}
+		all = append(all, in.takes.Problems()...)
 	}
 	return all
 }

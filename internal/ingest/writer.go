@@ -74,7 +74,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 		w.store(ctx, rows[:half], 1)
 		w.store(ctx, rows[half:], 1)
 	case classify(err) == poison:
-		cause := fmt.Errorf("%s does not take it: %s", w.table.name, problemText(err))
+		cause := fmt.Errorf("%s does not take it: %s", w.table.name, (&databaseError{err}).Error())
 		rows[0].each(func(m *consume.Message) { m.DeadLetter(cause) })
 	default:
 		w.database.refuses(w.table.name, rows[0].message.Sequence, err)

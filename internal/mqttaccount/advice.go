@@ -3,24 +3,28 @@ package mqttaccount
 import (
 	"cmp"
 	"errors"
-	"strings"
 
-	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/mqtt"
 )
 
-// Advice is what an operator can do about err, in one sentence, the same in the log, in
-// check and in /readyz; empty where there is none.
+// Advice is [advice.For] with what an operator can do about the broker, which stands here:
+// ingest does not link an MQTT client.
 func Advice(err error) string {
 	var problem *mqtt.ConnectProblem
+	var refused *mqtt.SubscriptionError
 	switch {
-	case err == nil:
-		return ""
 	case errors.As(err, &problem) && problem.Cause == mqtt.CauseLocalFile:
-		return account.FileAdvice(err, "mqtt")
+		return advice.File(err, "mqtt")
 	case errors.As(err, &problem):
-		return cmp.Or(advice[problem.Cause], account.TLSAdvice(tlsfile.Cause(problem.Cause), "mqtt"))
+		return cmp.Or(causes[problem.Cause], advice.TLS(tlsfile.Cause(problem.Cause), "mqtt"))
+	case errors.Is(err, mqtt.ErrTakeover):
+		return "stop the other bridge, or give this one another mqtt.client_id"
+	case errors.As(err, &refused) && refused.Code == 0:
+		return "allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed, mosquitto: max_qos)"
+	case errors.As(err, &refused):
+		return "let mqtt.username subscribe to it in the broker's ACL"
 	case errors.Is(err, mqtt.ErrSubscriptionRefused):
 		return "allow the bridge's user to subscribe to it in the broker's ACL; while a broker starts this passes by itself"
 	case errors.Is(err, mqtt.ErrClosedByBroker):
@@ -28,23 +32,10 @@ func Advice(err error) string {
 	case errors.Is(err, mqtt.ErrSessionLost):
 		return "find out what ended it: a client kicked by hand, a restart of a broker that does not keep sessions, its session expiry, queue or memory limits, or another client that connected with this client id and a clean session (docs/security.md)"
 	}
-	return ""
+	return advice.For(err)
 }
 
-// StatusAdvice is what to do about the problem of a session.
-func StatusAdvice(s *mqtt.Status) string {
-	switch {
-	case s.Takeover:
-		return "stop the other bridge, or give this one another mqtt.client_id"
-	case len(s.Refused) > 0 && strings.Contains(s.Problem, "granted at QoS 0 only"):
-		return "allow QoS 1 at the broker (EMQX: mqtt.max_qos_allowed, mosquitto: max_qos)"
-	case len(s.Refused) > 0:
-		return "let mqtt.username subscribe to it in the broker's ACL"
-	}
-	return Advice(s.Err)
-}
-
-var advice = map[mqtt.Cause]string{
+var causes = map[mqtt.Cause]string{
 	mqtt.CauseHost:     "correct the host in mqtt.url, or its name service",
 	mqtt.CauseRefused:  "nothing listens there: start the broker, or correct the port in mqtt.url",
 	mqtt.CauseNoAnswer: "correct the address in mqtt.url, or open the firewall on the way",

@@ -18,7 +18,7 @@ func Options(m config.MQTT, clientID string) mqtt.Options {
 		Servers:  servers,
 		ClientID: clientID,
 		Login:    func() (mqtt.Login, error) { return login(m) },
-		Advice:   StatusAdvice,
+		Advice:   Advice,
 	}
 }
 

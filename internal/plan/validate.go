@@ -77,6 +77,9 @@ func (v *validation) readTopic(i int) {
 	if err == nil {
 		err = pattern.RequireDevice()
 	}
+	if errors.Is(err, subjects.ErrShared) {
+		err = fmt.Errorf("%w, set mqtt.share instead", err)
+	}
 	if err != nil {
 		v.errorAt(fmt.Sprintf("topics[%d].topic", i), err)
 		return

@@ -9,6 +9,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
@@ -18,6 +20,7 @@ type KVOptions struct {
 	JetStream    natsjs.JetStream
 	Bucket       string
 	Certificates *bridge.Certificates // to fill
+	Denied       *conn.Violations     // of Conn; see kv.Options
 	Log          zerolog.Logger
 }
 
@@ -25,6 +28,7 @@ type KVOptions struct {
 type KV struct {
 	o        KVOptions
 	bucket   *kv.Bucket
+	followed *health.Condition
 	refusals *Refusals
 	loaded   chan struct{}
 	once     sync.Once
@@ -34,8 +38,9 @@ type KV struct {
 // NewKV returns a registry that is not read yet; see Run.
 func NewKV(o KVOptions) *KV {
 	k := &KV{o: o, loaded: make(chan struct{}), refusals: NewRefusals("registry", "certificate", o.Log)}
+	k.followed = newFollowed(o.Log.With().Str("bucket", o.Bucket).Logger(), o.Certificates)
 	k.bucket = kv.NewBucket(kv.Options{
-		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed,
+		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed, Denied: o.Denied,
 	})
 	return k
 }
@@ -46,32 +51,20 @@ func (k *KV) Run(ctx context.Context) { k.bucket.Run(ctx) }
 // Loaded implements [Source].
 func (k *KV) Loaded() <-chan struct{} { return k.loaded }
 
-// Violation is to be told of errors on the connection.
-func (k *KV) Violation(err error) { k.bucket.Violation(err) }
-
 // State implements [Source].
 func (k *KV) State() State {
-	b := k.bucket.State()
-	s := State{
-		Kind: "kv", Entries: k.o.Certificates.Table().Len(), LoadedAt: b.LoadedAt,
-		Problem: b.Problem, Advice: b.Advice,
-	}
-	if !b.Live {
-		s.StaleSince = b.Since
-	}
+	s := newState("kv", k.bucket.State().LoadedAt, k.followed)
+	s.Entries = k.o.Certificates.Table().Len()
 	s.Refused, s.RefusedEntries = k.refusals.List()
 	return s
 }
 
 func (k *KV) changed(s kv.State) {
-	switch log := k.o.Log.With().Str("bucket", k.o.Bucket).Logger(); {
-	case s.Live:
-		log.Info().Int("entries", k.o.Certificates.Table().Len()).Msg("certificate registry up to date")
-	case s.LoadedAt.IsZero():
-		log.Error().Str("component", "registry").Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry not read yet; no message is taken")
-	default:
-		log.Warn().Str("component", "registry").Str("problem", s.Problem).Str("advice", s.Advice).Msg("certificate registry stale; the last known state serves")
+	if s.Live {
+		k.followed.Clear()
+		return
 	}
+	notFollowed(k.followed, s.LoadedAt, s.Err)
 }
 
 // kvReader keeps the reader's methods out of KV's own.

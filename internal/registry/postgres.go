@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/pgproblem"
 )
 
@@ -45,8 +47,8 @@ type Postgres struct {
 	loaded chan struct{}
 	once   sync.Once
 
-	mu    sync.Mutex
-	state State
+	followed *health.Condition
+	loadedAt atomic.Int64 // ns since the epoch; 0: never
 }
 
 const (
@@ -76,9 +78,7 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	if _, err := ParseURL(o.URL); err != nil {
 		return nil, err
 	}
-	p := &Postgres{o: o, loaded: make(chan struct{})}
-	p.state = State{Kind: "postgres", StaleSince: time.Now(), Problem: "not read yet"}
-	return p, nil
+	return &Postgres{o: o, loaded: make(chan struct{}), followed: newFollowed(o.Log, o.Certificates)}, nil
 }
 
 // config reads the URL and the files that it names, as they are now.
@@ -110,9 +110,7 @@ func (p *Postgres) Loaded() <-chan struct{} { return p.loaded }
 
 // State implements [Source].
 func (p *Postgres) State() State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.state
+	s := newState("postgres", p.lastLoaded(), p.followed)
 	s.Entries = p.o.Certificates.Table().Len()
 	return s
 }
@@ -233,7 +231,7 @@ func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	}
 	table.Compact()
 	p.o.Certificates.Use(table)
-	p.fresh(table.Len())
+	p.fresh()
 	return nil
 }
 
@@ -298,45 +296,43 @@ func (p *Postgres) query(ctx context.Context, db *pgx.Conn, take func(row), sql 
 	return nil
 }
 
-func (p *Postgres) fresh(entries int) {
-	p.mu.Lock()
-	was := p.state
-	p.state = State{Kind: "postgres", LoadedAt: time.Now()}
-	p.mu.Unlock()
-	if was.Stale() {
-		p.o.Log.Info().Int("entries", entries).Msg("certificate registry up to date")
-	}
+func (p *Postgres) fresh() {
+	p.loadedAt.Store(time.Now().UnixNano())
+	p.followed.Clear()
 	p.once.Do(func() { close(p.loaded) })
 }
 
 func (p *Postgres) stale(err error) {
-	problem, advice := err.Error(), Advice(err)
-	if named, _ := pgproblem.Diagnose(err, databaseURL); named != "" {
-		problem = named
-	}
-	p.mu.Lock()
-	was := p.state
-	if !p.state.Stale() {
-		p.state.StaleSince = time.Now()
-	}
-	p.state.Problem, p.state.Advice = problem, advice
-	p.mu.Unlock()
-	if was.Problem == problem {
-		return
-	}
-	if was.LoadedAt.IsZero() {
-		p.o.Log.Error().Str("component", "registry").Str("problem", problem).Str("advice", advice).Msg("certificate registry not read yet; no message is taken")
-		return
-	}
-	p.o.Log.Warn().Str("component", "registry").Str("problem", problem).Str("advice", advice).Msg("certificate registry stale; the last known state serves")
+	notFollowed(p.followed, p.lastLoaded(), &databaseError{err})
 }
+
+// lastLoaded is when the table was last read whole; zero: never.
+func (p *Postgres) lastLoaded() time.Time {
+	if ns := p.loadedAt.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
+
+// databaseError is an error of the database, or of the connection to it.
+type databaseError struct{ error }
+
+// Error is what is wrong with the server that was reached, or the error's text.
+func (e *databaseError) Error() string {
+	if named, _ := pgproblem.Diagnose(e.error, databaseURL); named != "" {
+		return named
+	}
+	return e.error.Error()
+}
+
+func (e *databaseError) Unwrap() error { return e.error }
 
 // databaseURL is the key that has the database's URL.
 const databaseURL = "identity.registry.database_url"
 
-// Advice is what to do about an error of the database; empty: it says so itself,
-// or waiting is all.
-func Advice(err error) string {
+// Advice implements advice.Adviser; empty: the database says so itself, or waiting is all.
+func (e *databaseError) Advice() string {
+	err := e.error
 	var server *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {

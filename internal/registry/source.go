@@ -5,7 +5,13 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/health"
 )
 
 // Source is a registry that is being followed.
@@ -35,6 +41,36 @@ type State struct {
 	Refused int `json:"refused"`
 	// RefusedEntries are some of them, with the reason.
 	RefusedEntries []Refusal `json:"refused_entries,omitempty"`
+}
+
+// newState is the state of a source that was last read whole at loadedAt.
+func newState(kind string, loadedAt time.Time, followed *health.Condition) State {
+	s := State{Kind: kind, LoadedAt: loadedAt}
+	for _, p := range followed.Problems() {
+		s.StaleSince, s.Problem, s.Advice = p.Since, p.Problem, p.Advice
+	}
+	return s
+}
+
+// newFollowed is whether a source is up to date; at first it has not been read.
+func newFollowed(log zerolog.Logger, certificates *bridge.Certificates) *health.Condition {
+	return health.New(health.Options{
+		Component: "registry", Log: log, Ended: "certificate registry up to date", Initial: errors.New("not read yet"),
+		Fields: func(e *zerolog.Event, err error) {
+			if err == nil {
+				e.Int("entries", certificates.Table().Len())
+			}
+		},
+	})
+}
+
+// notFollowed notes why a source is not up to date, which was last read whole at loadedAt.
+func notFollowed(followed *health.Condition, loadedAt time.Time, err error) {
+	if loadedAt.IsZero() {
+		followed.SetAs(zerolog.ErrorLevel, "certificate registry not read yet; no message is taken", err)
+		return
+	}
+	followed.SetAs(zerolog.WarnLevel, "certificate registry stale; the last known state serves", err)
 }
 
 // Stale tells whether changes may have been missed.

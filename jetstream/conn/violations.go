@@ -26,8 +26,13 @@ func (e *PermissionError) Error() string {
 // Unwrap returns what nats.go reported, a nats.ErrPermissionViolation.
 func (e *PermissionError) Unwrap() error { return e.err }
 
-// Permission reads a permission violation; nil where err is none.
+// Permission is the permission violation in err, read from the server's sentence where
+// nobody has done so before; nil where there is none.
 func Permission(err error) *PermissionError {
+	var known *PermissionError
+	if errors.As(err, &known) {
+		return known
+	}
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return nil
 	}
@@ -74,6 +79,19 @@ func (v *Violations) Note(err error) bool {
 		}
 	}
 	return ended
+}
+
+// Do calls request with a context that ends when a violation comes for which mine is true,
+// and returns that [PermissionError] in place of request's error.
+func (v *Violations) Do(ctx context.Context, mine func(*PermissionError) bool, request func(context.Context) error) error {
+	ctx, stop := v.Guard(ctx, mine)
+	defer stop()
+	err := request(ctx)
+	var denied *PermissionError
+	if err != nil && errors.As(context.Cause(ctx), &denied) {
+		return denied
+	}
+	return err
 }
 
 // Guard returns a context that ends when a violation comes for which mine is true; the

@@ -27,6 +27,9 @@ const (
 )
 
 // worker works on one batch at a time.
+// ErrNoConsumer means that the stream or its consumer does not exist.
+var ErrNoConsumer = errors.New("does not exist")
+
 type worker struct {
 	*Workers
 	work context.Context // of the handler
@@ -116,7 +119,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 	consumer, err := w.o.JetStream.Consumer(ctx, w.o.Stream, w.o.Consumer)
 	switch {
 	case errors.Is(err, natsjs.ErrConsumerNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
-		return fmt.Errorf("consumer %s/%s does not exist: start the bridge, which creates it, or create it with `mqtt-nats-bridge streams apply`: %w", w.o.Stream, w.o.Consumer, err)
+		return fmt.Errorf("consumer %s/%s %w: %w", w.o.Stream, w.o.Consumer, ErrNoConsumer, err)
 	case err != nil:
 		return fmt.Errorf("look up consumer %s/%s: %w", w.o.Stream, w.o.Consumer,
 			conn.Explain(err, "$JS.API.CONSUMER.INFO."+w.o.Stream+"."+w.o.Consumer))

@@ -29,8 +29,8 @@ type Counts struct {
 	Pending, AckPending uint64
 	ObservedAt          time.Time
 	// Trouble is why no messages arrive, QuarantineProblem why messages cannot be stored in
-	// quarantine; empty: no problem.
-	Trouble, QuarantineProblem    string
+	// quarantine; nil: no problem.
+	Trouble, QuarantineProblem    error
 	TroubleSince, QuarantineSince time.Time
 }
 

@@ -150,26 +150,22 @@ type change struct {
 	hook func(error)
 
 	mu    sync.Mutex
-	last  string
+	last  error
 	since time.Time
 	seen  time.Time // when it was set last, changed or not
 }
 
 func (c *change) set(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen = time.Now()
-	if text == c.last {
+	switch same := (err == nil) == (c.last == nil); {
+	case same && (err == nil || err.Error() == c.last.Error()):
 		return
-	}
-	if (text == "") != (c.last == "") {
+	case !same:
 		c.since = time.Now()
 	}
-	c.last = text
+	c.last = err
 	if c.hook != nil {
 		c.hook(err)
 	}
@@ -178,14 +174,14 @@ func (c *change) set(err error) {
 // expire forgets an error that has not been met again for so long.
 func (c *change) expire(after time.Duration) {
 	c.mu.Lock()
-	stale := c.last != "" && time.Since(c.seen) > after
+	stale := c.last != nil && time.Since(c.seen) > after
 	c.mu.Unlock()
 	if stale {
 		c.set(nil)
 	}
 }
 
-func (c *change) current() (problem string, since time.Time) {
+func (c *change) current() (problem error, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last, c.since

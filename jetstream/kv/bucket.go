@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/jetstream/conn"
 )
 
 // Reader takes what a KV bucket holds. All calls come from one goroutine.
@@ -29,7 +31,7 @@ type Reader interface {
 }
 
 // Options say which bucket is followed, and by whom. All are required but
-// Changed and Probe.
+// Changed, Denied and Probe.
 type Options struct {
 	Conn      *nats.Conn
 	JetStream natsjs.JetStream
@@ -37,6 +39,9 @@ type Options struct {
 	Reader    Reader
 	// Changed is told of every change of state, from the goroutine that runs.
 	Changed func(State)
+	// Denied gets what the user of Conn may not do. It is to be told in the hook of
+	// errors: JetStream does not answer a request that the user may not make.
+	Denied *conn.Violations
 	// Probe is how often the bucket is looked at, besides being followed. 0: 2 s.
 	Probe time.Duration
 }
@@ -46,11 +51,9 @@ type State struct {
 	// Live: every change arrives as it is made.
 	Live  bool      `json:"live"`
 	Since time.Time `json:"since"` // of Live, or of not Live
-	// Problem is why the bucket is not followed; empty where it is.
-	Problem string `json:"problem,omitempty"`
-	Advice  string `json:"advice,omitempty"`
-	// Missing: the bucket does not exist.
-	Missing bool `json:"missing,omitempty"`
+	// Err is why the bucket is not followed, a [MissingError] or a conn.PermissionError
+	// among others; nil where it is.
+	Err error `json:"-"`
 	// LoadedAt is when the bucket was last read whole; zero: never.
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
 	// ChangedAt is when the latest entry that was read was written.
@@ -73,10 +76,8 @@ type State struct {
 type Bucket struct {
 	o Options
 
-	mu       sync.Mutex
-	state    State
-	violated error         // what the server says the user may not
-	wakeup   chan struct{} // holds a token when the server said so
+	mu    sync.Mutex
+	state State
 }
 
 const (
@@ -98,10 +99,10 @@ func NewBucket(o Options) *Bucket {
 	if o.Changed == nil {
 		o.Changed = func(State) {}
 	}
-	return &Bucket{
-		o: o, wakeup: make(chan struct{}, 1),
-		state: State{Since: time.Now(), Problem: "not read yet"},
+	if o.Denied == nil {
+		o.Denied = &conn.Violations{}
 	}
+	return &Bucket{o: o, state: State{Since: time.Now(), Err: errors.New("not read yet")}}
 }
 
 // State returns how the bucket is followed just now.
@@ -111,21 +112,21 @@ func (b *Bucket) State() State {
 	return b.state
 }
 
-// Violation is to be told of errors on the connection: JetStream does not answer a
-// request that the user may not make, the server only reports it. Others it passes
-// over.
-func (b *Bucket) Violation(err error) {
-	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), "KV_"+b.o.Name+".") &&
-		!strings.Contains(err.Error(), "KV_"+b.o.Name+`"`) {
-		return
-	}
-	b.mu.Lock()
-	b.violated = err
-	b.mu.Unlock()
-	select {
-	case b.wakeup <- struct{}{}:
-	default:
-	}
+// Missing reports whether the bucket does not exist.
+func (s State) Missing() bool {
+	var missing *MissingError
+	return errors.As(s.Err, &missing)
+}
+
+// MissingError means that the bucket does not exist.
+type MissingError struct{ Bucket string }
+
+// Error implements error.
+func (*MissingError) Error() string { return "the bucket does not exist" }
+
+// concerns reports whether a permission is one that following the bucket needs.
+func (b *Bucket) concerns(p *conn.PermissionError) bool {
+	return strings.Contains(p.Subject+".", "KV_"+b.o.Name+".")
 }
 
 // Follow reads the bucket and delivers its changes until ctx ends or something is wrong
@@ -186,8 +187,10 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 		<-changes // reported before this watcher began
 	}
 	generation := b.o.Conn.Stats().Reconnects
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, stop := b.o.Denied.Guard(ctx, b.concerns)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	stream, err := b.info(ctx, cancel)
 	if err != nil {
 		return err
@@ -207,16 +210,12 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case s := <-changes:
 			if s == nats.CONNECTED {
 				return ErrReadAgain
 			}
 			b.stale(errNotConnected)
-		case <-b.wakeup:
-			if err := b.violation(); err != nil {
-				return err
-			}
 		case entry, ok := <-r.updates:
 			if !ok || !r.take(entry) {
 				return errors.New("the server ended the subscription")
@@ -307,7 +306,7 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 
 // recheck finds what nobody tells: that the bucket is another one, or that the server
 // has forgotten the consumer.
-func (b *Bucket) recheck(ctx context.Context, cancel context.CancelFunc, r *reading) error {
+func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r *reading) error {
 	if !b.o.Conn.IsConnected() {
 		return nil
 	}
@@ -336,8 +335,8 @@ func (b *Bucket) recheck(ctx context.Context, cancel context.CancelFunc, r *read
 }
 
 // info reads the bucket's stream.
-func (b *Bucket) info(ctx context.Context, cancel context.CancelFunc) (*natsjs.StreamInfo, error) {
-	stream, err := ask(b, cancel, func() (natsjs.Stream, error) { return b.o.JetStream.Stream(ctx, "KV_"+b.o.Name) })
+func (b *Bucket) info(ctx context.Context, cancel context.CancelCauseFunc) (*natsjs.StreamInfo, error) {
+	stream, err := ask(ctx, b, cancel, func() (natsjs.Stream, error) { return b.o.JetStream.Stream(ctx, "KV_"+b.o.Name) })
 	if err != nil {
 		return nil, err
 	}
@@ -345,74 +344,41 @@ func (b *Bucket) info(ctx context.Context, cancel context.CancelFunc) (*natsjs.S
 }
 
 // watch makes a watcher, which lives as long as ctx.
-func (b *Bucket) watch(ctx context.Context, cancel context.CancelFunc) (natsjs.KeyWatcher, error) {
-	kv, err := ask(b, cancel, func() (natsjs.KeyValue, error) { return b.o.JetStream.KeyValue(ctx, b.o.Name) })
+func (b *Bucket) watch(ctx context.Context, cancel context.CancelCauseFunc) (natsjs.KeyWatcher, error) {
+	kv, err := ask(ctx, b, cancel, func() (natsjs.KeyValue, error) { return b.o.JetStream.KeyValue(ctx, b.o.Name) })
 	if err != nil {
 		return nil, err
 	}
-	return ask(b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
+	return ask(ctx, b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
 }
 
-// ask makes a request. It cancels it after bucketPatience, and where the server
-// says that the user may not make it.
-func ask[T any](b *Bucket, cancel context.CancelFunc, request func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		value, err := request()
-		done <- answer{value, err}
-	}()
-	timeout := time.NewTimer(bucketPatience)
+// ask makes a request. It ends ctx after bucketPatience, as Denied does where the server
+// says that the user may not make it: a watcher lives as long as the context of its request.
+func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, request func() (T, error)) (T, error) {
+	timeout := time.AfterFunc(bucketPatience, func() { cancel(context.DeadlineExceeded) })
 	defer timeout.Stop()
-	select {
-	case got := <-done:
-		return got.value, b.explain(got.err)
-	case <-b.wakeup:
-		cancel()
-		return (<-done).value, b.explain(ErrReadAgain)
-	case <-timeout.C:
-		cancel()
-		return (<-done).value, b.explain(context.DeadlineExceeded)
-	}
-}
-
-// explain replaces a request's error by the refusal behind it, if there is one.
-func (b *Bucket) explain(err error) error {
+	value, err := request()
 	if err == nil {
-		return nil
+		return value, nil
 	}
-	if violation := b.violation(); violation != nil {
-		return violation
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
 	}
 	switch {
 	case errors.Is(err, natsjs.ErrBucketNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
-		return errBucketMissing
+		err = &MissingError{b.o.Name}
 	case errors.Is(err, natsjs.ErrBadBucket):
-		return fmt.Errorf("stream KV_%s is no KV bucket", b.o.Name)
+		err = fmt.Errorf("stream KV_%s is no KV bucket", b.o.Name)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("JetStream did not answer within %s", bucketPatience)
+		err = fmt.Errorf("JetStream did not answer within %s", bucketPatience)
 	}
-	return err
-}
-
-var errBucketMissing = errors.New("the bucket does not exist")
-
-// violation returns what the server refused since the last call.
-func (b *Bucket) violation() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	err := b.violated
-	b.violated = nil
-	return err
+	return value, err
 }
 
 func (b *Bucket) live(r *reading, news bool) {
 	b.mu.Lock()
 	s := b.state
-	s.Problem, s.Advice, s.Missing = "", "", false
+	s.Err = nil
 	if !s.Live {
 		s.Live, s.Since = true, time.Now()
 	}
@@ -431,20 +397,13 @@ func (b *Bucket) live(r *reading, news bool) {
 }
 
 func (b *Bucket) stale(err error) {
-	advice := ""
-	switch {
-	case errors.Is(err, errBucketMissing):
-		advice = "make it with nats kv add " + b.o.Name
-	case errors.Is(err, nats.ErrPermissionViolation):
-		advice = "let the user read it, see the lines for KV_" + b.o.Name + " in nats.conf"
-	}
 	b.mu.Lock()
 	s := b.state
 	if s.Live {
 		s.Live, s.Since = false, time.Now()
 	}
-	s.Problem, s.Advice, s.Missing = err.Error(), advice, errors.Is(err, errBucketMissing)
-	told := s.Problem != b.state.Problem || s.Live != b.state.Live
+	s.Err = err
+	told := s.Live != b.state.Live || b.state.Err == nil || s.Err.Error() != b.state.Err.Error()
 	b.state = s
 	b.mu.Unlock()
 	if told {

@@ -2,6 +2,7 @@ package kv_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -84,7 +85,8 @@ type followed struct {
 func follow(t *testing.T, o conn.Options, name string) *followed {
 	t.Helper()
 	f := &followed{shelf: &shelf{}, t: t, states: make(chan kv.State, 1000)}
-	o.Hooks.Error = func(_ *nats.Conn, err error) { f.Violation(err) }
+	var denied conn.Violations
+	o.Hooks.Error = func(_ *nats.Conn, err error) { denied.Note(err) }
 	var nc *nats.Conn
 	ready := make(chan struct{})
 	hook := o.Hooks.Error
@@ -97,7 +99,7 @@ func follow(t *testing.T, o conn.Options, name string) *followed {
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 	f.Bucket = kv.NewBucket(kv.Options{
-		Conn: nc, JetStream: js, Name: name, Reader: f.shelf, Probe: 100 * time.Millisecond,
+		Conn: nc, JetStream: js, Name: name, Reader: f.shelf, Denied: &denied, Probe: 100 * time.Millisecond,
 		Changed: func(s kv.State) { f.states <- s },
 	})
 	close(ready)
@@ -144,7 +146,7 @@ func (f *followed) awaitState(is func(kv.State) bool) kv.State {
 }
 
 func live(s kv.State) bool  { return s.Live }
-func stale(s kv.State) bool { return !s.Live && s.Problem != "" }
+func stale(s kv.State) bool { return !s.Live && s.Err != nil }
 
 func newBucket(t *testing.T, js natsjs.JetStream, name string) natsjs.KeyValue {
 	t.Helper()
@@ -194,8 +196,8 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
 	f := follow(t, conn.Options{URL: s.URL()}, "B")
-	state := f.awaitState(func(s kv.State) bool { return s.Missing })
-	require.Equal(t, "make it with nats kv add B", state.Advice)
+	state := f.awaitState(func(s kv.State) bool { return s.Missing() })
+	require.EqualError(t, state.Err, "the bucket does not exist")
 	require.Zero(t, state.LoadedAt)
 	bucket := newBucket(t, js, "B")
 	for i := range 20 {
@@ -204,7 +206,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	f.awaitHeld(map[string]string{"a": "19"})
 
 	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
-	f.awaitState(func(s kv.State) bool { return s.Missing && !s.Live })
+	f.awaitState(func(s kv.State) bool { return s.Missing() && !s.Live })
 	require.True(t, f.holds(map[string]string{"a": "19"})(), "what was known goes on serving")
 	// Its sequences begin anew, below those that the old one had.
 	bucket = newBucket(t, js, "B")
@@ -335,13 +337,11 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 	require.NoError(t, err)
 	newBucket(t, js, "B")
 	for user, subject := range map[string]string{
-		"none": `"$JS.API.STREAM.INFO.KV_B"`, "half": `"$JS.API.CONSUMER.CREATE.KV_B.`,
+		"none": "$JS.API.STREAM.INFO.KV_B", "half": "$JS.API.CONSUMER.CREATE.KV_B.",
 	} {
 		f := follow(t, conn.Options{URL: s.URL(), User: user, Password: user}, "B")
-		state := f.awaitState(func(s kv.State) bool { return s.Advice != "" })
-		require.Contains(t, state.Problem, "ermissions violation")
-		require.Contains(t, state.Problem, subject)
-		require.Contains(t, state.Advice, "KV_B in nats.conf")
+		state := f.awaitState(func(s kv.State) bool { return errors.Is(s.Err, nats.ErrPermissionViolation) })
+		require.ErrorContains(t, state.Err, subject)
 	}
 }
 
@@ -352,7 +352,7 @@ func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 	_, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
 	require.NoError(t, err)
 	f := follow(t, conn.Options{URL: s.URL()}, "B")
-	f.awaitState(func(s kv.State) bool { return s.Problem == "stream KV_B is no KV bucket" })
+	f.awaitState(func(s kv.State) bool { return s.Err != nil && s.Err.Error() == "stream KV_B is no KV bucket" })
 }
 
 // Not parallel: it looks at all goroutines of the process.

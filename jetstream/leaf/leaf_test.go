@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
@@ -249,7 +250,7 @@ func TestTwoSitesFeedOneStream(t *testing.T) {
 	require.Contains(t, d.String(), "! sources               TELEMETRY of domain site-a -> TELEMETRY of domain site-a, TELEMETRY of domain site-b")
 	_, err = streams.Manage(natstest.Context(t), js, streams.ManageCreate, second, nil)
 	require.ErrorIs(t, err, streams.ErrContradiction)
-	require.ErrorContains(t, err, "run mqtt-nats-bridge streams apply")
+	require.ErrorContains(t, advice.Streams(err), "run mqtt-nats-bridge streams apply")
 	_, _, err = leaf.SourcedUpTo(natstest.Context(t), js, second)
 	require.ErrorContains(t, err, "stream TELEMETRY at the hub does not source TELEMETRY of domain site-b")
 

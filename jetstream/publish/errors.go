@@ -109,34 +109,3 @@ func Classify(err error) Class {
 	}
 	return Retry
 }
-
-// Advice is what an operator can do about err, one sentence; empty where
-// waiting is all.
-func Advice(err error) string {
-	if api := apiError(err); api != nil {
-		switch api.ErrCode {
-		case 10060, 10109:
-			return "the stream is sealed or not the one expected: look at it with `nats stream info`"
-		case 10054, 10097:
-			return "the quarantine stream refuses even the smallest copy of a message: raise its max_msg_size"
-		case 10076:
-			return "enable JetStream in the server's configuration (jetstream { store_dir: … })"
-		case 10039:
-			return "enable JetStream for the account in the server's configuration"
-		case 10077:
-			return "the stream is full and discards new messages, or the disk is: raise its limits or free space"
-		case 10002, 10028, 10047, 10023:
-			return "raise the JetStream limits of the account or the server, or free space"
-		}
-	}
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		return "give the bridge's NATS user permission to publish there; see nats.conf"
-	}
-	if errors.Is(err, nats.ErrHeadersNotSupported) {
-		return "the server has headers switched off: remove no_header_support from its configuration"
-	}
-	if errors.Is(err, ErrNoResponders) {
-		return "if this lasts, a stream is missing: compare with `mqtt-nats-bridge streams plan`"
-	}
-	return ""
-}

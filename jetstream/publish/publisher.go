@@ -65,7 +65,9 @@ type Options struct {
 	// AfterFunc creates the publisher's timer; nil: time.AfterFunc. A simulation delays it as a process
 	// that does not run would.
 	AfterFunc func(time.Duration, func()) *time.Timer
-	Log       zerolog.Logger
+	// Advice is what can be done about a problem, for the log; nil: none is given.
+	Advice func(error) string
+	Log    zerolog.Logger
 }
 
 func (o *Options) setDefaults() error {
@@ -155,11 +157,11 @@ type Stats struct {
 	LookupProblem string `json:"lookup_problem,omitempty"`
 	Unsettled     int    `json:"unsettled"`
 	Connected     bool   `json:"connected"`
-	// Problem is why nothing is stored just now, Since its begin and Advice what
-	// to do about it; empty while messages flow.
+	// Problem is why nothing is stored just now, since when; empty while messages
+	// flow. Err is the error behind it.
 	Problem string    `json:"problem,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
-	Advice  string    `json:"advice,omitempty"`
+	Err     error     `json:"-"`
 	// Subject is the subject of the message that waits longest.
 	Subject string `json:"subject,omitempty"`
 }
@@ -476,7 +478,7 @@ func (p *Publisher) Stats() Stats {
 		s.LookupProblem = p.looking.denied.Error()
 	}
 	if p.recovery.active {
-		s.Problem, s.Since, s.Advice = p.recovery.problem.Error(), p.recovery.since, Advice(p.recovery.problem)
+		s.Problem, s.Since, s.Err = p.recovery.problem.Error(), p.recovery.since, p.recovery.problem
 		if why := conn.ServerError(""); errors.As(p.link.LastError(), &why) {
 			s.Problem += ": " + why.Error()
 		}

@@ -189,8 +189,10 @@ func (p *Publisher) alarm() {
 	}
 	r.alarmed = true
 	line := p.opts.Log.Error().Str("component", "jetstream").AnErr("problem", r.problem)
-	if advice := Advice(r.problem); advice != "" {
-		line.Str("advice", advice)
+	if p.opts.Advice != nil {
+		if text := p.opts.Advice(r.problem); text != "" {
+			line.Str("advice", text)
+		}
 	}
 	line.Int("waiting", p.win.len()).Msg("JetStream does not store messages, keeping them and retrying")
 }

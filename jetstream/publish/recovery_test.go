@@ -3,6 +3,7 @@ package publish
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -18,17 +19,23 @@ import (
 
 func TestALastingFaultIsLoggedWithAdviceWhereThereIsSome(t *testing.T) {
 	t.Parallel()
+	advice := func(err error) string {
+		if errors.Is(err, ErrAckTimeout) {
+			return ""
+		}
+		return "free space"
+	}
 	for _, problem := range []error{ErrAckTimeout, &APIError{ErrCode: 10077}} {
 		var log bytes.Buffer
-		p := &Publisher{opts: Options{Log: zerolog.New(&log)}}
+		p := &Publisher{opts: Options{Log: zerolog.New(&log), Advice: advice}}
 		p.recovery = recovery{active: true, since: time.Now().Add(-alarmAfter), problem: problem}
 		p.alarm()
 		p.alarm()
 		var line map[string]any
 		require.NoError(t, json.Unmarshal(log.Bytes(), &line), "one line: %s", &log)
 		require.Equal(t, problem.Error(), line["problem"])
-		if advice := Advice(problem); advice != "" {
-			require.Equal(t, advice, line["advice"])
+		if text := advice(problem); text != "" {
+			require.Equal(t, text, line["advice"])
 		} else {
 			require.NotContains(t, line, "advice")
 		}

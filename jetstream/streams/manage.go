@@ -26,13 +26,6 @@ const (
 	ManageOff ManageMode = "off"
 )
 
-// ErrContradiction is what exists in a way that no retry mends: a stream without
-// its subjects, with another retention or storage, a subject that another stream
-// holds, a stream that is missing under [ManageVerify], a consumer with a policy that
-// can lose messages. The error around it says
-// which field and what to do. Other errors of [Manage] may pass.
-var ErrContradiction = errors.New("streams contradict the configuration")
-
 // Report says what Manage found and did.
 type Report struct {
 	// Difference is what was found before anything was done. Under [ManageOff] it has
@@ -84,73 +77,6 @@ func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams [
 			return report, err
 		}
 	}
-}
-
-// contradictions joins what stops the start under mode. Under apply that is only
-// what apply cannot change.
-func (d *Difference) contradictions(mode ManageMode) error {
-	var faults []error
-	for _, s := range d.Streams {
-		for _, h := range s.Owners {
-			faults = append(faults, fmt.Errorf("stream %s: subject %s is held by stream %s: take it out of that stream, declare that stream instead, or set streams.manage: off", s.Spec.Name, h.Subject, h.Stream))
-		}
-		if s.State == Missing && mode == ManageVerify {
-			faults = append(faults, fmt.Errorf("stream %s: does not exist: run mqtt-nats-bridge streams apply, or set streams.manage: create", s.Spec.Name))
-		}
-		for _, f := range s.Fields {
-			if fault := s.fault(f, mode); fault != nil {
-				faults = append(faults, fault)
-			}
-		}
-	}
-	for _, c := range d.Consumers {
-		for _, f := range c.Fields {
-			if fault := c.fault(f, mode); fault != nil {
-				faults = append(faults, fault)
-			}
-		}
-	}
-	if len(faults) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w:\n%w", ErrContradiction, errors.Join(faults...))
-}
-
-// fault is what f means for the start under mode, with the way to mend it; nil
-// where it means nothing.
-func (s StreamDifference) fault(f Field, mode ManageMode) error {
-	switch {
-	case mode == ManageOff:
-		// Subjects that it leaves out may be those of another stream. Nothing is lost
-		// where they are not: nobody confirms such a message.
-		if !f.Contradicts || f.Name == "subjects" {
-			return nil
-		}
-		return fmt.Errorf("stream %s: %s is %s, must be %s, or messages can be lost: the owner of the stream must correct it", s.Spec.Name, f.Name, f.Is, f.Want)
-	case f.Fixed:
-		instead := ""
-		if f.Name == "storage" || f.Name == "retention" {
-			instead = "declare " + f.Is + " instead, "
-		}
-		return fmt.Errorf("stream %s: %s is %s, must be %s, and cannot be changed on a stream that exists: %sremove the stream (its messages go with it), or set streams.manage: off", s.Spec.Name, f.Name, f.Is, f.Want, instead)
-	case f.Name == "subjects" && len(s.Owners) > 0:
-		return nil // apply would not help; the holder is named
-	case f.Contradicts && mode != ManageApply:
-		return fmt.Errorf("stream %s: %s is %s, must be %s: run mqtt-nats-bridge streams apply, or set streams.manage: off if the stream is somebody else's", s.Spec.Name, f.Name, f.Is, f.Want)
-	}
-	return nil
-}
-
-// fault is what f means for the start under mode; nil where it means nothing. Under apply
-// that is what cannot be changed, otherwise what can lose messages.
-func (c ConsumerDifference) fault(f Field, mode ManageMode) error {
-	switch {
-	case f.Fixed && (f.Contradicts || mode == ManageApply):
-		return fmt.Errorf("consumer %s: %s is %s, must be %s, and cannot be changed on a consumer that exists: remove the consumer (its position goes with it) or declare another name", c.Spec.key(), f.Name, f.Is, f.Want)
-	case f.Contradicts && mode != ManageApply:
-		return fmt.Errorf("consumer %s: %s is %s, must be %s, or messages can be lost: run mqtt-nats-bridge streams apply, or change it with nats consumer edit", c.Spec.key(), f.Name, f.Is, f.Want)
-	}
-	return nil
 }
 
 // step creates and, under apply, updates. It stops at the first error.

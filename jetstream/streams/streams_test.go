@@ -14,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
@@ -142,7 +143,7 @@ func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
 			require.NoError(t, err)
 			report, err := streams.Manage(natstest.Context(t), js, mode, specs, consumers)
 			require.ErrorIs(t, err, streams.ErrContradiction)
-			golden(t, "contradictions."+string(mode)+".txt", err.Error()+"\n")
+			golden(t, "contradictions."+string(mode)+".txt", advice.Streams(err).Error()+"\n")
 			require.Empty(t, report.Created)
 			require.Empty(t, report.Updated)
 			after, err := streams.Plan(natstest.Context(t), js, specs, consumers)
@@ -223,7 +224,7 @@ func TestManage_EachContradiction(t *testing.T) {
 			for _, mode := range []streams.ManageMode{streams.ManageCreate, streams.ManageVerify} {
 				_, err := streams.Manage(natstest.Context(t), js, mode, specs, nil)
 				require.ErrorIs(t, err, streams.ErrContradiction)
-				require.ErrorContains(t, err, "stream T: "+c.says)
+				require.ErrorContains(t, advice.Streams(err), "stream T: "+c.says)
 				require.ErrorContains(t, err, "streams.manage: off")
 			}
 			_, err := streams.Manage(natstest.Context(t), js, streams.ManageApply, specs, nil)
@@ -254,7 +255,7 @@ func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 	_, err := streams.Manage(natstest.Context(t), js, streams.ManageVerify, specs, consumers)
 	require.ErrorIs(t, err, streams.ErrContradiction)
 	for _, s := range specs {
-		require.ErrorContains(t, err, "stream "+s.Name+": does not exist: run mqtt-nats-bridge streams apply")
+		require.ErrorContains(t, advice.Streams(err), "stream "+s.Name+": does not exist: run mqtt-nats-bridge streams apply")
 		_, err := js.Stream(natstest.Context(t), s.Name)
 		require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 	}

@@ -1,43 +1,48 @@
-package account
+package advice
 
 import (
 	"cmp"
 	"errors"
 	"strings"
 
+	"github.com/nats-io/nats.go"
+
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Advice is what an operator can do about err, in one sentence, the same in the log, in
-// check and in /readyz; empty where there is none. It knows failed attempts to connect
-// (conn.Problem) and missing permissions (conn.PermissionError).
-func Advice(err error) string {
-	var denied *conn.PermissionError
-	if !errors.As(err, &denied) {
-		denied = conn.Permission(err)
+// permission is about a missing permission of the NATS user.
+func permission(err error) string {
+	denied := conn.Permission(err)
+	switch {
+	case denied == nil && errors.Is(err, nats.ErrPermissionViolation):
+		return "give the NATS user the permission; nats.conf has all that are needed"
+	case denied == nil:
+		return ""
 	}
-	if denied != nil {
-		text := "allow the NATS user to " + denied.Operation + " " + denied.Subject
-		if strings.Contains(denied.Subject, ".API.STREAM.CREATE.") {
-			return text + ", or create the stream by hand and set streams.manage: verify"
-		}
-		return text + "; nats.conf has all permissions that are needed"
+	text := "allow the NATS user to " + denied.Operation + " " + denied.Subject
+	if strings.Contains(denied.Subject, ".API.STREAM.CREATE.") {
+		return text + ", or create the stream by hand and set streams.manage: verify"
 	}
+	return text + "; nats.conf has all permissions that are needed"
+}
+
+// connection is about a connection to NATS that cannot be made.
+func connection(err error) string {
 	if errors.Is(err, tlsfile.ErrEncryptedKey) || errors.Is(err, tlsfile.ErrPassphrase) {
-		return FileAdvice(err, "nats")
+		return File(err, "nats")
 	}
 	var problem conn.Problem
 	switch {
 	case !errors.As(err, &problem):
 		return ""
 	case problem.Cause == conn.CauseLocalFile:
-		return FileAdvice(err, "nats")
+		return File(err, "nats")
 	}
-	return cmp.Or(advice[problem.Cause], TLSAdvice(tlsfile.Cause(problem.Cause), "nats"))
+	return cmp.Or(connections[problem.Cause], TLS(tlsfile.Cause(problem.Cause), "nats"))
 }
 
-var advice = map[conn.Cause]string{
+var connections = map[conn.Cause]string{
 	conn.CauseHost:         "correct the host in nats.url, or its name service",
 	conn.CauseRefused:      "nothing listens there: start nats-server, or correct the port in nats.url",
 	conn.CauseNoAnswer:     "correct the address in nats.url, or open the firewall on the way",

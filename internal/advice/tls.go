@@ -1,4 +1,4 @@
-package account
+package advice
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// TLSAdvice is what an operator can do about a cause, for the nats or the mqtt section of
+// TLS is what an operator can do about a cause, for the nats or the mqtt section of
 // the configuration; empty where there is none.
-func TLSAdvice(cause tlsfile.Cause, section string) string {
+func TLS(cause tlsfile.Cause, section string) string {
 	peer := "server"
 	if section == "mqtt" {
 		peer = "broker"
@@ -30,8 +30,8 @@ var tlsAdvice = map[tlsfile.Cause]string{
 	tlsfile.Handshake:         "the PEER's log says what it missed; compare its TLS settings with SECTION.tls",
 }
 
-// FileAdvice is what to do about a file of the section that cannot be used.
-func FileAdvice(err error, section string) string {
+// File is what to do about a file of the section that cannot be used.
+func File(err error, section string) string {
 	switch {
 	case errors.Is(err, tlsfile.ErrEncryptedKey):
 		return "name a file that holds the key's passphrase in " + section + ".tls.passphrase_file"

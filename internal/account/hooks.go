@@ -1,0 +1,60 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/internal/advice"
+	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/jetstream/conn"
+)
+
+// NewConnection is whether a program is connected to NATS; see [Hooks].
+func NewConnection(log zerolog.Logger) *health.Condition {
+	return health.New(health.Options{
+		Component: "nats", Log: log, Failed: "nats not connected", Initial: errors.New("not connected yet"),
+		Fields: func(line *zerolog.Event, err error) {
+			var p conn.Problem
+			if errors.As(err, &p) {
+				line.Str("kind", p.Kind.String()).Str("cause", p.Cause.String())
+			}
+		},
+	})
+}
+
+// Hooks keep a connection's condition and log its events. changed is told whether it stands.
+func Hooks(connection *health.Condition, log zerolog.Logger, changed func(connected bool)) conn.Hooks {
+	return conn.Hooks{
+		Connected: func(nc *nats.Conn) {
+			changed(true)
+			connection.Clear()
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Str("server_name", nc.ConnectedServerName()).Msg("nats connected")
+		},
+		Disconnected: func(_ *nats.Conn, err error) {
+			if err == nil {
+				return // closed from here
+			}
+			changed(false)
+			connection.SetAs(zerolog.WarnLevel, "nats connection lost", fmt.Errorf("connection lost: %w", err))
+		},
+		Reconnected: func(nc *nats.Conn) {
+			changed(true)
+			connection.Clear()
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
+		},
+		ConnectFailed: func(p conn.Problem) {
+			changed(false)
+			connection.Set(p)
+		},
+		Error: func(_ *nats.Conn, err error) {
+			line := log.Error().Str("component", "nats").AnErr("problem", err)
+			if text := advice.For(err); text != "" {
+				line.Str("advice", text)
+			}
+			line.Msg("nats reports an error")
+		},
+	}
+}

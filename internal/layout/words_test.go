@@ -1,0 +1,60 @@
+package layout
+
+import (
+	"go/scanner"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// libraries know neither the keys of the configuration nor commands: what an operator can do
+// about their errors stands in internal/advice, where the configuration is known.
+var libraries = []string{"subjects", "bridge", "mqtt", "jetstream"}
+
+var operatorWords = regexp.MustCompile(`\b(mqtt|nats|streams|lanes?|limits|identity|quarantine|telemetry|database|admin)\.[a-z]+(_[a-z]+)*\b|\b[a-z]+_dir\b|\bmqtt-nats-bridge [a-z]|\bnats (kv|stream|consumer) [a-z]|\bnats\.conf\b`)
+
+// operatorWordsAllowed has the real uses: a string, and why.
+var operatorWordsAllowed = map[string]string{
+	"waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge": "the description of a stream, for those who find it at the server",
+}
+
+// TestLibrariesNameNoKeys holds the strings of the library packages against the words of the
+// configuration and of the command lines.
+func TestLibrariesNameNoKeys(t *testing.T) {
+	t.Parallel()
+	read := 0
+	for _, library := range libraries {
+		require.NoError(t, filepath.WalkDir("../../"+library, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			files := token.NewFileSet()
+			file := files.AddFile(path, files.Base(), len(text))
+			var s scanner.Scanner
+			s.Init(file, text, nil, 0)
+			for {
+				pos, tok, lit := s.Scan()
+				if tok == token.EOF {
+					return nil
+				}
+				lit = strings.Trim(lit, "\"`")
+				if tok != token.STRING || strings.Contains(lit, "/") && !strings.Contains(lit, " ") || strings.Contains(lit, "json:") {
+					continue // an import path, a tag
+				}
+				read++
+				if found := operatorWords.FindString(lit); found != "" && operatorWordsAllowed[lit] == "" {
+					t.Errorf("%s: %q names %q", files.Position(pos), lit, found)
+				}
+			}
+		}))
+	}
+	require.Greater(t, read, 500, "the strings are not found any more")
+}
