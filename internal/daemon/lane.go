@@ -212,12 +212,16 @@ func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
 	publisher, session := u.publisher, u.session
 	elsewhere := u.leased && !u.held
+	closed := u.opened.Problems()
 	u.mu.Unlock()
 	if elsewhere {
 		return nil
 	}
 	lanes := []string{u.plan.ClientID}
-	if closed := u.opened.Problems(); closed != nil {
+	if closed == nil && session == nil { // it opens or closes at this moment
+		closed = []Problem{{Component: "lane", Problem: "being opened", Since: time.Now()}}
+	}
+	if closed != nil {
 		closed[0].Lanes = lanes
 		return closed
 	}

@@ -82,8 +82,8 @@ func (w *Workers) Counts() Counts {
 		Acked: c.acked.Load(), Retried: c.retried.Load(), Quarantined: c.quarantined.Load(), Unanswered: c.unanswered.Load(),
 		Pending: c.pending.Load(), AckPending: c.ackPending.Load(),
 	}
-	counts.Trouble, counts.TroubleSince = w.trouble.current()
-	counts.QuarantineProblem, counts.QuarantineSince = w.held.current()
+	counts.TroubleSince, counts.Trouble = w.trouble.current()
+	counts.QuarantineSince, counts.QuarantineProblem = w.held.current()
 	if ns := c.observed.Load(); ns != 0 {
 		counts.ObservedAt = time.Unix(0, ns)
 	}

@@ -181,10 +181,10 @@ func (c *change) expire(after time.Duration) {
 	}
 }
 
-func (c *change) current() (problem error, since time.Time) {
+func (c *change) current() (since time.Time, problem error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last, c.since
+	return c.since, c.last
 }
 
 // pause waits, and reports false where ctx ended first.
