@@ -18,15 +18,15 @@ func inTurn(first, second uint16) uint64 {
 // id and content, on a broker that keeps its packet ids. The ids must have been given
 // out in turn from the delivery before it to the latest: then no message that
 // came after the latest can have one of them, and a broker that numbers anew on each
-// connection would not have come to it. Where the run begins with the first delivery that was
-// never acknowledged, there is nothing to prove by ids: it must begin there at the
-// latest.
+// connection would not have come to it, unless it is the id that such a broker begins
+// with. Where the run begins with the first delivery that was never acknowledged, there
+// is nothing to prove by ids: it must begin there at the latest.
 func (j *Journal) startByID(packetID uint16, hash uint64) (pos uint64, ok bool) {
 	pos, proved := j.byID(packetID)
 	if pos == 0 || pos > j.unacked() || !j.sameContent(pos, hash) {
 		return 0, false
 	}
-	return pos, proved || pos == j.unacked()
+	return pos, proved && !j.mayRenumber(packetID) || pos == j.unacked()
 }
 
 // sentAgain finds the delivery that a broker sends again on the connection that it was

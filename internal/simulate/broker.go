@@ -36,12 +36,13 @@ type letter struct {
 
 // copied is one copy of a message in a stream.
 type copied struct {
-	stream string
-	id     string
-	at     time.Time
-	safe   bool // no leader change takes it away
-	purged bool // the stream has deleted it
-	life   int  // of the bridge that sent it
+	stream  string
+	subject string
+	id      string
+	at      time.Time
+	safe    bool // no leader change takes it away
+	purged  bool // the stream has deleted it
+	life    int  // of the bridge that sent it
 }
 
 // kinds of letters; publish has them in b/2.

@@ -138,8 +138,8 @@ func (w *world) excused(m sent, first copied, life int) bool {
 		return true // no stream can tell any more, and nobody else knew it
 	case w.setup.Memory && !w.setup.Attested && killed:
 		return true // nobody knows its id any more
-	case w.setup.Limited && killed && m.stream != first.stream:
-		return true // the limits began anew
+	case w.setup.Limited && killed && m.subject != first.subject:
+		return true // the limits began anew, and it was looked for under another subject
 	}
 	return false
 }

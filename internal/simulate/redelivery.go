@@ -258,7 +258,7 @@ func (w *world) stored(l *letter, counts func(*letter) bool) bool {
 	}
 	copies, needed := 0, 0
 	for _, o := range w.letters {
-		if o.topic != l.topic || o.payload != l.payload || o.qos == 0 || o.other || o.lost {
+		if o.topic != l.topic || o.payload != l.payload || o.retain != l.retain || o.qos == 0 || o.other || o.lost {
 			continue
 		}
 		for _, c := range o.copies {

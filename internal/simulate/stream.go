@@ -157,7 +157,7 @@ func (w *world) take(m sent, from *socket) {
 	e := entry{letter: m.letter, key: key, subject: m.subject, reply: m.reply, from: from, at: time.Now(), stamp: v.now()}
 	v.held[key] = e
 	v.log = append(v.log, e)
-	m.copies = append(m.copies, copied{stream: m.stream, id: m.id, at: e.at, life: from.link.p.life})
+	m.copies = append(m.copies, copied{stream: m.stream, subject: m.subject, id: m.id, at: e.at, life: from.link.p.life})
 	if !w.setup.Replicated {
 		w.commit(1)
 	}
