@@ -16,7 +16,11 @@ func TestOrderWhileTheStreamIsBeingCreated(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, srv)
-	for range 20 {
+	rounds := 20
+	if testing.Short() { // the race detector makes it slow
+		rounds = 3
+	}
+	for range rounds {
 		o := natstest.NewOutcomes(t)
 		p := publisher(t, srv.URL(), o)
 		created := make(chan error, 1)
