@@ -211,12 +211,12 @@ func (b *Browser) Text(selector string) (text string) {
 	return text
 }
 
-// Wait returns once an expression is true.
+// Wait returns once an expression is true. One that throws is not: the page may not be loaded.
 func (b *Browser) Wait(expression, why string) {
 	b.t.Helper()
 	is := false
 	for until := time.Now().Add(patience); !is; {
-		b.Eval("!!("+expression+")", &is)
+		b.Eval("(() => { try { return !!("+expression+") } catch { return false } })()", &is)
 		if !is && time.Now().After(until) {
 			b.t.Fatalf("%s; the page shows\n%s\nand reports %s", why, b.Text("body"), b.Errors())
 		}
