@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/quarantine"
 	"mqtt-nats-bridge/internal/schema"
 )
@@ -75,26 +76,12 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 			return err
 		}
 	}
-	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+"-replay").Resolve()
+	ctx, js, done, err := dialQuarantine(ctx, conf, "-replay")
 	if err != nil {
 		return err
 	}
-	// A refusal reaches the connection, not the request: that would wait in vain.
-	ctx, refuse := context.WithCancelCause(ctx)
-	defer refuse(nil)
-	connect.Hooks.Error = func(_ *nats.Conn, err error) {
-		if errors.Is(err, nats.ErrPermissionViolation) {
-			refuse(err)
-		}
-	}
-	nc, err := check.Dial(connect)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	if o.JetStream, err = connect.JetStream(nc); err != nil {
-		return err
-	}
+	defer done()
+	o.JetStream = js
 	o.Stream, o.Rules, o.MaxPayload = conf.Streams.Quarantine.Name, plan.Rules, int(conf.Limits.Payload)
 	said := 0
 	o.Progress = func(r *quarantine.Report) {
@@ -235,4 +222,35 @@ func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 	for _, s := range staying(r) {
 		fmt.Fprintf(w, "%d stay as %s, for instance: %s\n", r.Staying[s], s.Reason, s.Detail)
 	}
+}
+
+// dialQuarantine connects to NATS under the bridge's client id and a suffix. The context that it
+// returns ends with the cause where the server refuses something: a refusal reaches the
+// connection, not the request, which would wait in vain. done must be called.
+func dialQuarantine(ctx context.Context, conf *config.Config, suffix string) (_ context.Context, _ natsjs.JetStream, done func(), err error) {
+	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+suffix).Resolve()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, refuse := context.WithCancelCause(ctx)
+	connect.Hooks.Error = func(_ *nats.Conn, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refuse(err)
+		}
+	}
+	nc, err := check.Dial(connect)
+	if err != nil {
+		refuse(nil)
+		return nil, nil, nil, err
+	}
+	done = func() {
+		nc.Close()
+		refuse(nil)
+	}
+	js, err := connect.JetStream(nc)
+	if err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return ctx, js, done, nil
 }

@@ -11,8 +11,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/quarantine"
 )
@@ -171,27 +169,11 @@ func (p *program) readQuarantine(ctx context.Context, f func(context.Context, *q
 	if err != nil {
 		return err
 	}
-	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+"-quarantine").Resolve()
+	ctx, js, done, err := dialQuarantine(ctx, conf, "-quarantine")
 	if err != nil {
 		return err
 	}
-	// A refusal reaches the connection, not the request: that would wait in vain.
-	ctx, refuse := context.WithCancelCause(ctx)
-	defer refuse(nil)
-	connect.Hooks.Error = func(_ *nats.Conn, err error) {
-		if errors.Is(err, nats.ErrPermissionViolation) {
-			refuse(err)
-		}
-	}
-	nc, err := check.Dial(connect)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	js, err := connect.JetStream(nc)
-	if err != nil {
-		return err
-	}
+	defer done()
 	err = f(ctx, &quarantine.Reader{JetStream: js, Stream: conf.Streams.Quarantine.Name, Rules: plan.Rules})
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
