@@ -33,6 +33,7 @@ type recovery struct {
 	attempt uint32
 	probed  uint32 // the attempt of the first probe; 0: none yet
 	late    int    // answers to probes that were not the latest any more
+	stood   uint32 // up to this attempt an answer may be late because the process stood still
 	soon    bool   // the next probe is due within moments
 	problem error  // the latest reason
 	since   time.Time
@@ -141,8 +142,9 @@ func (p *Publisher) headSettled(attempt uint32) {
 	if !r.active {
 		return
 	}
+	p.notePause()
 	probe := r.probed != 0 && attempt >= r.probed
-	if probe && attempt != r.attempt {
+	if probe && attempt != r.attempt && attempt > r.stood {
 		r.late++
 	}
 	switch {
@@ -153,6 +155,14 @@ func (p *Publisher) headSettled(attempt uint32) {
 	case !r.soon:
 		r.soon, r.pause = true, minPause
 		p.schedule(p.opts.Jitter(r.pause))
+	}
+}
+
+// notePause notices that the process did not run while an answer was due: that the answer is
+// late then proves nothing about the server.
+func (p *Publisher) notePause() {
+	if p.armed && time.Since(p.due) > p.opts.AckTimeout {
+		p.recovery.stood = p.recovery.attempt
 	}
 }
 
@@ -226,6 +236,7 @@ func (p *Publisher) probeNow() {
 
 // schedule sets the timer, arm does where it is not set.
 func (p *Publisher) schedule(d time.Duration) {
+	p.notePause()
 	p.armed = true
 	p.due = time.Now().Add(d)
 	p.timer.Reset(d)
@@ -270,6 +281,7 @@ func (p *Publisher) tick() {
 	p.calls.RUnlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.notePause()
 	p.armed = false
 	switch {
 	case p.closed || p.win.len() == 0:
