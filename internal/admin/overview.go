@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/page"
 )
@@ -122,7 +123,7 @@ func laneTable(s *daemon.Status, h *page.History) page.Table {
 		{Title: "Lane"}, {Title: "State"}, {Title: "Received per second", Numeric: true}, {Title: "Stored per second", Numeric: true},
 		{Title: "In flight", Numeric: true}, {Title: "Buffer", Numeric: true},
 	}}
-	queues := map[string]daemon.BrokerQueueStatus{}
+	queues := map[string]brokerwatch.QueueStatus{}
 	if s.Broker != nil {
 		t.Columns = append(t.Columns, page.Column{Title: "Queue at the broker", Numeric: true})
 		for _, q := range s.Broker.Queues {
@@ -167,7 +168,7 @@ func laneState(l *daemon.LaneStatus) page.Cell {
 	return page.Text("connected")
 }
 
-func queueCell(queues map[string]daemon.BrokerQueueStatus, lane string) page.Cell {
+func queueCell(queues map[string]brokerwatch.QueueStatus, lane string) page.Cell {
 	q, ok := queues[lane]
 	switch {
 	case !ok:

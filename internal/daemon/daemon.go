@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/plan"
@@ -37,8 +38,8 @@ type Bridge struct {
 	limits  *bridge.LiveLimits
 	dynamic *dynamic
 	reloads reloads
-	leaf    *leafUnit    // nil in client mode
-	broker  *brokerWatch // nil without mqtt.emqx
+	leaf    *leafUnit          // nil in client mode
+	broker  *brokerwatch.Watch // nil without mqtt.emqx
 	devices *bridge.Budgets
 	tenants *bridge.Budgets
 	lanes   []*laneUnit
@@ -87,7 +88,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	b.startLanes(run)
 	b.wait.Go(func() { b.tick(run) })
 	if b.broker != nil {
-		b.wait.Go(func() { b.broker.run(run) })
+		b.wait.Go(func() { b.broker.Run(run) })
 	}
 	return b, nil
 }
@@ -117,7 +118,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		b.control.nc.Close()
 		return nil, err
 	}
-	b.broker = newBrokerWatch(c, plan.Lanes, opts.Log)
+	b.broker = brokerwatch.New(c, plan.Lanes, b.isElsewhere, opts.Log)
 	table := bridge.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b.devices, b.tenants = bridge.NewBudgets(table), bridge.NewBudgets(table)
 	return b, nil
@@ -177,9 +178,6 @@ func (b *Bridge) startLanes(run context.Context) {
 	shared.lookup = b.control.lookupOptions(b.plan)
 	shared.fenced = func() bool { return !b.control.looked.Load() }
 	b.laneLink(shared)
-	if b.broker != nil {
-		b.broker.elsewhere = b.isElsewhere
-	}
 	if c.Lanes.Partitions.Auto {
 		b.replicas = startReplicas(b, shared, sessions)
 		return

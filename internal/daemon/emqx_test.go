@@ -7,11 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/emqxtest"
 	"mqtt-nats-bridge/internal/plan"
 )
 
@@ -20,7 +24,7 @@ import (
 
 // withoutNATS is a bridge whose lanes are subscribed and whose messages stay with the
 // broker; poll returns the warnings of a watch.
-func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerWatch, poll func() string) {
+func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwatch.Watch, poll func() string) {
 	t.Helper()
 	b, err := broker.Start(broker.Options{
 		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, Services: lanes,
@@ -43,11 +47,10 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerWa
 
 	plan, err := plan.Compile(c)
 	require.NoError(t, err)
-	w = newBrokerWatch(c, plan.Lanes, zerolog.Nop())
-	t.Cleanup(w.client.Close)
+	w = brokerwatch.New(c, plan.Lanes, func(string) bool { return false }, zerolog.Nop())
 	return b, w, func() (all string) {
-		w.poll(t.Context())
-		for _, warning := range w.warnings() {
+		w.Poll(t.Context())
+		for _, warning := range w.Warnings() {
 			all += warning.Problem + "\n"
 		}
 		return all
@@ -76,7 +79,7 @@ func TestE10WaitingMessagesAreCountedPerLane(t *testing.T) {
 	lane := "bridge-p" + broker.Partition("acme/dev-1")
 	waiting := func(want int64) {
 		t.Helper()
-		queues := w.status().Queues
+		queues := w.Status().Queues
 		require.Len(t, queues, 16)
 		for _, q := range queues {
 			require.EqualValues(t, limit, q.Limit)
@@ -95,4 +98,44 @@ func TestE10WaitingMessagesAreCountedPerLane(t *testing.T) {
 	publishFrom(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", limit/4)
 	require.Regexp(t, lane+` holds 100 of 200 messages \(50 %\) and is full in about \d+ minutes? at the present rate`, said())
 	waiting(limit / 2)
+}
+
+// A silent API does not keep the bridge from being ready.
+func TestBrokerWatchWithASilentAPI(t *testing.T) {
+	t.Parallel()
+	mqtt, nats := attesting(t), embeddedNATS(t)
+	api := emqxtest.Start(t)
+	env, _ := api.Env(t)
+	api.Change(func(s *emqxtest.State) { s.Fail = 503 })
+	b := run(t, append(peers(mqtt, nats), env...)...)
+	waitReady(t, b)
+	require.Eventually(t, func() bool { return len(b.Warnings()) == 1 }, patience, 5*time.Millisecond)
+	require.Equal(t, "broker", b.Warnings()[0].Component)
+	require.Contains(t, b.Status(t.Context()).Broker.Problem, "503")
+	sum, _ := sums(t, b.Metrics())
+	require.Contains(t, sum, "mqttbridge_broker_api_up")
+	require.Zero(t, sum["mqttbridge_broker_api_up"])
+	require.NotContains(t, sum, "mqttbridge_broker_queue_length", "an old reading is worse than none")
+}
+
+func TestBrokerMetrics(t *testing.T) {
+	t.Parallel()
+	mqtt, nats, api := attesting(t), embeddedNATS(t), emqxtest.Start(t)
+	env, _ := api.Env(t)
+	api.Change(func(s *emqxtest.State) {
+		s.Counters = emqx.Counters{NoSubscribers: 7, QueueFull: 9}
+		s.Sessions["bridge-p3"] = emqx.Session{ClientID: "bridge-p3", QueueLength: 11, QueueLimit: 13, QueueDropped: 17, InFlight: 19}
+	})
+	b := run(t, append(peers(mqtt, nats), env...)...)
+	require.Eventually(t, func() bool { return !b.Status(t.Context()).Broker.PolledAt.IsZero() }, patience, 5*time.Millisecond)
+	pedantic := prometheus.NewPedanticRegistry()
+	require.NoError(t, pedantic.Register(b.broker))
+	sum, series := sums(t, pedantic)
+	for name, want := range map[string]float64{
+		"api_up": 1, "queue_length": 11, "queue_limit": 13, "queue_dropped_total": 17, "in_flight": 19,
+		"dropped_total no_subscribers": 7, "dropped_total queue_full": 9,
+	} {
+		require.Equal(t, want, sum["mqttbridge_broker_"+name], name)
+		require.Equal(t, 1, series["mqttbridge_broker_"+name], name)
+	}
 }

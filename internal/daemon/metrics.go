@@ -20,6 +20,9 @@ func (b *Bridge) Metrics() *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	if b.broker != nil {
+		r.MustRegister(b.broker)
+	}
 	return r
 }
 
@@ -33,7 +36,6 @@ type collector struct {
 	latency     *prometheus.Desc
 	build       *prometheus.Desc
 	leases      []leaseMetric
-	broker      *brokerMetrics // nil without mqtt.emqx
 }
 
 // laneMetric is a metric with one value for each lane.
@@ -69,9 +71,6 @@ func newCollector(b *Bridge) *collector {
 			"Time of stored messages from the MQTT socket to JetStream's acknowledgement.", "lane"),
 		build: describe("build_info",
 			"Always 1; the labels are the version of the bridge and of Go.", "version", "goversion"),
-	}
-	if b.broker != nil {
-		c.broker = newBrokerMetrics()
 	}
 	return c
 }
@@ -171,9 +170,6 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.leases {
 		out <- m.desc
 	}
-	if c.broker != nil {
-		c.broker.describe(out)
-	}
 	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build} {
 		out <- d
 	}
@@ -209,9 +205,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for _, m := range c.leases {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 		}
-	}
-	if c.broker != nil {
-		c.broker.collect(c.bridge.broker, out)
 	}
 	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.bridge.opts.Version, runtime.Version())
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
@@ -31,7 +32,7 @@ type Status struct {
 	Replicas *ReplicasStatus `json:"replicas,omitempty"`
 	Leaf     *LeafStatus     `json:"leaf,omitempty"` // in leaf mode
 	// Broker is nil without mqtt.emqx.
-	Broker *BrokerStatus `json:"broker,omitempty"`
+	Broker *brokerwatch.Status `json:"broker,omitempty"`
 }
 
 // DevicesStatus is about the table of devices.
@@ -114,7 +115,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Limits:  b.limitsStatus(), Registry: b.dynamic.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams, b.plan.Consumers),
-		Leaf:    b.leaf.status(), Broker: b.broker.status(),
+		Leaf:    b.leaf.status(), Broker: b.broker.Status(),
 	}
 	var leases []LeaseStatus
 	if b.replicas != nil {
@@ -178,7 +179,7 @@ func (b *Bridge) LaneTotals() []LaneTotal {
 }
 
 // Broker is what EMQX's API said at the latest poll; nil without mqtt.emqx.
-func (b *Bridge) Broker() *BrokerStatus { return b.broker.status() }
+func (b *Bridge) Broker() *brokerwatch.Status { return b.broker.Status() }
 
 // addCounts adds up what is counted since the start, not what is of the moment.
 func addCounts(total, c *bridge.Counts) {

@@ -22,7 +22,7 @@ const (
 
 // Warnings are what an operator should know although the bridge is ready. Never nil.
 func (b *Bridge) Warnings() []Problem {
-	return append([]Problem{}, slices.Concat(b.dynamic.warnings(), b.laneWarnings(time.Now()), b.broker.warnings(), b.control.warnings())...)
+	return append([]Problem{}, slices.Concat(b.dynamic.warnings(), b.laneWarnings(time.Now()), b.broker.Warnings(), b.control.warnings())...)
 }
 
 // laneWarnings are those of the lanes, the same of several lanes once.

@@ -1,4 +1,4 @@
-package daemon
+package brokerwatch
 
 import (
 	"time"
@@ -13,8 +13,8 @@ const (
 	dropsShown = 15 * time.Minute
 )
 
-// brokerQueue is what EMQX holds for one lane, over time.
-type brokerQueue struct {
+// queue is what EMQX holds for one lane, over time.
+type queue struct {
 	session emqx.Session
 	lengths []queueLength // at most queueTrend old
 	// dropped were lost since the bridge watches, the last ones at droppedAt.
@@ -28,7 +28,7 @@ type queueLength struct {
 }
 
 // observe takes a reading.
-func (q *brokerQueue) observe(now time.Time, s emqx.Session) {
+func (q *queue) observe(now time.Time, s emqx.Session) {
 	// The first reading tells nothing about when the drops were; a new session counts
 	// from 0 again.
 	if len(q.lengths) > 0 && s.QueueDropped > q.session.QueueDropped {
@@ -43,7 +43,7 @@ func (q *brokerQueue) observe(now time.Time, s emqx.Session) {
 }
 
 // fill is the used share of the queue, 0 where it has no limit.
-func (q *brokerQueue) fill() float64 {
+func (q *queue) fill() float64 {
 	if q.session.QueueLimit <= 0 {
 		return 0
 	}
@@ -52,7 +52,7 @@ func (q *brokerQueue) fill() float64 {
 
 // left is the time until the queue is full at its present growth; false where it does
 // not grow.
-func (q *brokerQueue) left() (time.Duration, bool) {
+func (q *queue) left() (time.Duration, bool) {
 	first, last := q.lengths[0], q.lengths[len(q.lengths)-1]
 	grown, took := last.messages-first.messages, last.at.Sub(first.at)
 	if grown <= 0 || took <= 0 {

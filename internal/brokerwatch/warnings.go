@@ -1,4 +1,4 @@
-package daemon
+package brokerwatch
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/health"
 )
 
 // queueWarnFill is the used share of a queue from which on there is a warning.
@@ -17,16 +18,16 @@ const queueWarnFill = 0.5
 // emqxDefaultQueue is max_mqueue_len where a zone does not set it.
 const emqxDefaultQueue = 1000
 
-// warnings lists what an operator should know of the broker; none of it keeps the bridge
+// Warnings lists what an operator should know of the broker; none of it keeps the bridge
 // from being ready.
-func (w *brokerWatch) warnings() []Problem {
+func (w *Watch) Warnings() []health.Problem {
 	if w == nil {
 		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if silent := w.answers.Problems(); silent != nil && now.Sub(w.polled) > brokerFresh {
+	if silent := w.answers.Problems(); silent != nil && now.Sub(w.polled) > freshFor {
 		silent[0].Problem = "EMQX's API at " + w.api + " gives no answer, broker queues are not watched: " + silent[0].Problem
 		return silent
 	}
@@ -48,12 +49,12 @@ func (w *brokerWatch) warnings() []Problem {
 }
 
 // warning is a problem whose start is remembered by kind.
-func warning(kind, advice, format string, args ...any) Problem {
-	return Problem{Component: "broker", Subject: kind, Advice: advice, Problem: fmt.Sprintf(format, args...)}
+func warning(kind, advice, format string, args ...any) health.Problem {
+	return health.Problem{Component: "broker", Subject: kind, Advice: advice, Problem: fmt.Sprintf(format, args...)}
 }
 
 // mine are the queues of the lanes that this replica serves, by client id.
-func (w *brokerWatch) mine() (ids []string) {
+func (w *Watch) mine() (ids []string) {
 	for _, id := range w.lanes {
 		if w.queues[id] != nil && !w.elsewhere(id) {
 			ids = append(ids, id)
@@ -64,7 +65,7 @@ func (w *brokerWatch) mine() (ids []string) {
 
 // fillWarnings is one warning for all queues that are half full, about the one that is
 // full first.
-func (w *brokerWatch) fillWarnings() []Problem {
+func (w *Watch) fillWarnings() []health.Problem {
 	var lanes []string
 	worst := ""
 	for _, id := range w.mine() {
@@ -88,10 +89,10 @@ func (w *brokerWatch) fillWarnings() []Problem {
 		"EMQX's queue for %s holds %d of %d messages (%.0f %%) and %s; a full queue drops its oldest messages",
 		worst, q.session.QueueLength, q.session.QueueLimit, 100*q.fill(), when)
 	p.Lanes = lanes
-	return []Problem{p}
+	return []health.Problem{p}
 }
 
-func fullSooner(a, b *brokerQueue) bool {
+func fullSooner(a, b *queue) bool {
 	leftA, growsA := a.left()
 	leftB, growsB := b.left()
 	if growsA && growsB {
@@ -112,7 +113,7 @@ func minutes(d time.Duration) string {
 }
 
 // dropWarnings is about messages that EMQX dropped from a lane's full queue.
-func (w *brokerWatch) dropWarnings(now time.Time) []Problem {
+func (w *Watch) dropWarnings(now time.Time) []health.Problem {
 	var lanes []string
 	var dropped uint64
 	for _, id := range w.mine() {
@@ -127,12 +128,12 @@ func (w *brokerWatch) dropWarnings(now time.Time) []Problem {
 	p := warning("drops", "the messages are lost; raise zones.<zone>.mqtt.max_mqueue_len in EMQX, and find out why the queue filled up",
 		"EMQX dropped %d messages from full queues of the bridge", dropped)
 	p.Lanes = lanes
-	return []Problem{p}
+	return []health.Problem{p}
 }
 
 // limitWarnings is about queues that hold less than they should: a session keeps the
 // limits of the zone that it was created in.
-func (w *brokerWatch) limitWarnings() []Problem {
+func (w *Watch) limitWarnings() []health.Problem {
 	// The API does not show zones: the lanes are compared with each other.
 	var most emqx.Limit
 	for _, q := range w.queues {
@@ -148,7 +149,7 @@ func (w *brokerWatch) limitWarnings() []Problem {
 			small = append(small, id)
 		}
 	}
-	var all []Problem
+	var all []health.Problem
 	if len(stale) > 0 {
 		p := warning("limit", "once its queue is empty, run emqx ctl clients kick "+stale[0]+": the lane reconnects and creates a new session",
 			"EMQX keeps at most %d messages for %s, and %d for other lanes: a session keeps the limits of the zone and the settings that it was created with",
@@ -166,8 +167,8 @@ func (w *brokerWatch) limitWarnings() []Problem {
 }
 
 // groupWarnings is about share groups: members that are no lane, and the strategy.
-func (w *brokerWatch) groupWarnings() []Problem {
-	var all []Problem
+func (w *Watch) groupWarnings() []health.Problem {
+	var all []health.Problem
 	for _, m := range w.members {
 		p := warning("member "+m.ClientID+" "+m.Filter, "make sure that nothing uses this client id, then run mqtt-nats-bridge sessions clear "+m.ClientID,
 			"client %s is subscribed to %s, a $share group of the bridge: EMQX gives it messages that the bridge never sees, also while it is disconnected", m.ClientID, m.Filter)

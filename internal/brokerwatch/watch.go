@@ -1,4 +1,6 @@
-package daemon
+// Package brokerwatch observes, through EMQX's HTTP API, the broker's queues of the bridge's
+// lanes: how full they are, what EMQX dropped, and who else is in their share groups.
+package brokerwatch
 
 import (
 	"context"
@@ -15,19 +17,19 @@ import (
 )
 
 const (
-	// brokerPoll is how often the queues are read. EMQX refreshes its own figures of a
+	// pollEvery is how often the queues are read. EMQX refreshes its own figures of a
 	// session every 15 s.
-	brokerPoll = 10 * time.Second
-	// brokerSurvey is how often settings and share groups are read: EMQX searches its
+	pollEvery = 10 * time.Second
+	// surveyEvery is how often settings and share groups are read: EMQX searches its
 	// whole table of subscriptions for a group.
-	brokerSurvey = 5 * time.Minute
-	// brokerFresh is how long the last readings are shown once the API is silent.
-	brokerFresh = time.Minute
+	surveyEvery = 5 * time.Minute
+	// freshFor is how long the last readings are shown once the API is silent.
+	freshFor = time.Minute
 )
 
-// brokerWatch polls EMQX's API for what happens to the lanes' messages before the bridge
+// Watch polls EMQX's API for what happens to the lanes' messages before the bridge
 // sees them. It only observes: without the API nothing else changes.
-type brokerWatch struct {
+type Watch struct {
 	client *emqx.Client
 	api    string
 	// lanes are client ids, groups the lane of each $share group.
@@ -38,27 +40,29 @@ type brokerWatch struct {
 	log       zerolog.Logger
 
 	answers *health.Condition // the API
+	metrics *metrics
 
 	mu       sync.Mutex
 	polled   time.Time // the last success
 	surveyed time.Time
 	counters emqx.Counters
-	queues   map[string]*brokerQueue
+	queues   map[string]*queue
 	settings *emqx.Settings // nil: not known
 	members  []emqx.Subscription
 	found    map[string]time.Time // since when a warning is given
 }
 
-// newBrokerWatch returns nil where the API is not configured.
-func newBrokerWatch(c *config.Config, lanes []plan.Lane, log zerolog.Logger) *brokerWatch {
+// New returns nil where the API is not configured. elsewhere reports whether another replica
+// serves a lane.
+func New(c *config.Config, lanes []plan.Lane, elsewhere func(clientID string) bool, log zerolog.Logger) *Watch {
 	e := c.MQTT.EMQX
 	if e.API.IsZero() {
 		return nil
 	}
-	w := &brokerWatch{
+	w := &Watch{
 		client: plan.EMQXClient(e), api: e.API.String(), groups: map[string]string{},
-		elsewhere: func(string) bool { return false }, log: log,
-		queues: map[string]*brokerQueue{}, found: map[string]time.Time{},
+		elsewhere: elsewhere, log: log, metrics: newMetrics(),
+		queues: map[string]*queue{}, found: map[string]time.Time{},
 	}
 	w.answers = health.New(health.Options{
 		Component: "broker", Log: log.With().Str("api", w.api).Logger(), Warn: true,
@@ -85,13 +89,13 @@ func shareGroup(filter string) (string, bool) {
 	return group, ok
 }
 
-// run polls until ctx ends.
-func (w *brokerWatch) run(ctx context.Context) {
+// Run polls until ctx ends.
+func (w *Watch) Run(ctx context.Context) {
 	defer w.client.Close()
-	ticker := time.NewTicker(brokerPoll)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
-		w.poll(ctx)
+		w.Poll(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -100,8 +104,8 @@ func (w *brokerWatch) run(ctx context.Context) {
 	}
 }
 
-// poll reads the API once.
-func (w *brokerWatch) poll(ctx context.Context) {
+// Poll reads the API once.
+func (w *Watch) Poll(ctx context.Context) {
 	sessions, err := w.client.Sessions(ctx, w.lanes)
 	var counters emqx.Counters
 	if err == nil {
@@ -120,7 +124,7 @@ func (w *brokerWatch) poll(ctx context.Context) {
 	for id, s := range sessions {
 		q := w.queues[id]
 		if q == nil {
-			q = &brokerQueue{}
+			q = &queue{}
 			w.queues[id] = q
 		}
 		q.observe(now, s)
@@ -130,7 +134,7 @@ func (w *brokerWatch) poll(ctx context.Context) {
 			delete(w.queues, id)
 		}
 	}
-	survey := now.Sub(w.surveyed) >= brokerSurvey
+	survey := now.Sub(w.surveyed) >= surveyEvery
 	w.mu.Unlock()
 	if survey {
 		w.survey(ctx, now)
@@ -138,7 +142,7 @@ func (w *brokerWatch) poll(ctx context.Context) {
 }
 
 // survey reads what changes rarely. What the key's role does not allow stays unknown.
-func (w *brokerWatch) survey(ctx context.Context, now time.Time) {
+func (w *Watch) survey(ctx context.Context, now time.Time) {
 	var members []emqx.Subscription
 	for group, lane := range w.groups {
 		found, err := w.client.GroupMembers(ctx, group)
