@@ -15,7 +15,9 @@ import (
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -38,7 +40,7 @@ type Bridge struct {
 	limits  *bridge.LiveLimits
 	dynamic *dynamic
 	reloads reloads
-	leaf    *leafUnit          // nil in client mode
+	leaf    *leafnode.Node     // nil in client mode
 	broker  *brokerwatch.Watch // nil without mqtt.emqx
 	devices *bridge.Budgets
 	tenants *bridge.Budgets
@@ -112,7 +114,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		b.control.nc.Close()
 		return nil, err
 	}
-	b.leaf, err = openLeaf(ctx, c, plan, b.control, opts.Log)
+	b.leaf, err = leafnode.Open(ctx, c, plan, b.control.hub(streams.ManageMode(c.Streams.Manage), plan), opts.Log)
 	if err != nil {
 		b.dynamic.close()
 		b.control.nc.Close()
@@ -134,8 +136,7 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 	}
 	time.AfterFunc(lookTimeout, func() { b.control.looked.Store(true) }) // control may be the one that cannot connect
 	if b.leaf != nil {                                                   // lanes store here, whatever the hub has
-		b.wait.Go(func() { b.leaf.manageStreams(run, mode, b.plan) })
-		b.wait.Go(func() { b.leaf.run(run) })
+		b.wait.Go(func() { b.leaf.Run(run) })
 		return nil
 	}
 	looked := make(chan error, 1)
@@ -177,14 +178,18 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 	shared.lookup = b.control.lookupOptions(b.plan)
 	shared.fenced = func() bool { return !b.control.looked.Load() }
-	b.laneLink(shared)
+	if b.leaf != nil {
+		shared.nats, shared.local = conn.Options{}, b.leaf.InProcess()
+		shared.unheld = nil                          // the local store has every subject
+		shared.fenced = func() bool { return false } // and its streams exist before the lanes
+	}
 	if c.Lanes.Partitions.Auto {
 		b.replicas = startReplicas(b, shared, sessions)
 		return
 	}
 	for _, u := range b.lanes {
 		b.wait.Go(func() {
-			if b.dynamic.admit(run) && b.leaf.await(run) {
+			if b.dynamic.admit(run) && b.leaf.Await(run) {
 				b.fail(u.run(run, shared))
 			}
 		})
@@ -250,7 +255,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	abandoned := b.stopLanes(ctx)
 	b.control.nc.Close()
 	b.dynamic.close()
-	err := b.leaf.close()
+	err := b.leaf.Close()
 	if abandoned > 0 {
 		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))
 	}
@@ -286,7 +291,12 @@ type Problem = health.Problem
 // problem of several lanes once, and a NATS server that is unreachable once, not also
 // as what each lane's own connection makes of it.
 func (b *Bridge) Problems() []Problem {
-	all := b.natsProblems()
+	var all []Problem
+	if b.leaf == nil {
+		all = b.control.problems()
+	} else {
+		all = b.leaf.Problems()
+	}
 	natsDown := len(all) > 0 && all[0].Component == "nats"
 	if b.replicas != nil {
 		all = append(all, b.replicas.problems(natsDown)...)

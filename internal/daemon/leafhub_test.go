@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"net"
 	"slices"
 	"strconv"
@@ -11,14 +10,12 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/embedded"
-	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -112,7 +109,7 @@ func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 	awaitAtHub(t, b, 1)
 
-	nc, err := nats.Connect("", nats.InProcessServer(b.leaf.node.InProcess()))
+	nc, err := nats.Connect("", nats.InProcessServer(b.leaf.InProcess()))
 	require.NoError(t, err)
 	defer nc.Close()
 	local, err := natsjs.New(nc)
@@ -123,7 +120,7 @@ func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
 	}
 	began := time.Now()
 	require.Eventually(t, func() bool {
-		s := b.leaf.status()
+		s := b.leaf.Status()
 		return s.Messages == 1 && time.Since(s.Oldest) > 4*time.Second && time.Since(began) > 4*time.Second
 	}, patience, 10*time.Millisecond)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
@@ -137,87 +134,4 @@ func awaitAtHub(t *testing.T, b *Bridge, messages uint64) {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs == messages
 	}, 2*patience, 10*time.Millisecond)
-}
-
-// A hub that claims more than there ever was here may lack what is here: the store was
-// put back from an older copy, or another bridge uses the domain.
-func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
-	t.Parallel()
-	devices := attesting(t)
-	hub, leafURL := leafHub(t)
-	c, err := config.Load(config.Sources{Env: leafPeers(t, devices, hub, leafURL)})
-	require.NoError(t, err)
-	compiled, err := plan.Compile(c)
-	require.NoError(t, err)
-	node, err := leaf.Start(t.Context(), plan.LeafOptions(c, compiled.Streams))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, node.Close()) }()
-	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
-	require.NoError(t, err)
-	defer nc.Close()
-	local, err := natsjs.New(nc)
-	require.NoError(t, err)
-	ack, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
-	require.NoError(t, err)
-
-	u := &leafUnit{node: node, config: c.NATS.Leaf, log: zerolog.Nop(), health: newLeafHealth(zerolog.Nop(), func() uint64 { return 0 })}
-	look := func(hub map[string]uint64) {
-		u.view.hub = hub
-		require.NoError(t, u.lookAtStore(t.Context()))
-		require.NoError(t, u.keepLimits(t.Context()))
-	}
-	ahead := map[string]uint64{"TELEMETRY": ack.Sequence + 1000, "SHADOW": ack.Sequence * 2}
-	look(ahead)
-	require.Len(t, u.problems(), 1)
-	require.Contains(t, u.problems()[0].Problem, "the hub claims to have stored more")
-	require.EqualValues(t, 1, u.status().Messages, "it waits for the hub")
-	_, err = local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
-	require.Error(t, err, "nothing is taken")
-	require.NoError(t, node.Purge(t.Context(), ahead))
-	stream, err := local.Stream(t.Context(), "TELEMETRY")
-	require.NoError(t, err)
-	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs, "nothing is removed")
-	stream, err = local.Stream(t.Context(), "SHADOW")
-	require.NoError(t, err)
-	require.EqualValues(t, 2*ack.Sequence, stream.CachedInfo().State.LastSeq, "an empty stream's numbers move on")
-
-	look(map[string]uint64{"TELEMETRY": ack.Sequence, "SHADOW": ack.Sequence * 2})
-	require.Empty(t, u.problems())
-	_, err = local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
-	require.NoError(t, err)
-}
-
-// A disk that stands still answers too late: the streams are shut although the answer
-// was an error, and must be opened again like any that were.
-func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
-	t.Parallel()
-	devices := attesting(t)
-	hub, leafURL := leafHub(t)
-	c, err := config.Load(config.Sources{Env: append(leafPeers(t, devices, hub, leafURL), "BRIDGE_NATS_LEAF_MAX_AGE=1h")})
-	require.NoError(t, err)
-	compiled, err := plan.Compile(c)
-	require.NoError(t, err)
-	node, err := leaf.Start(t.Context(), plan.LeafOptions(c, compiled.Streams))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, node.Close()) }()
-	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))
-	require.NoError(t, err)
-	defer nc.Close()
-	local, err := natsjs.New(nc)
-	require.NoError(t, err)
-	store := func() error {
-		_, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
-		return err
-	}
-
-	u := &leafUnit{node: node, config: c.NATS.Leaf, health: newLeafHealth(zerolog.Nop(), func() uint64 { return 0 })}
-	u.view.backlog = []leaf.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
-	late, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.Error(t, u.keepLimits(late))
-	require.NoError(t, node.Pause(t.Context(), true), "what the server did all the same")
-	require.Error(t, store())
-	u.view.backlog[0].Oldest = time.Now()
-	require.NoError(t, u.keepLimits(t.Context()))
-	require.NoError(t, store())
 }

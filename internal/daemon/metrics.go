@@ -20,6 +20,9 @@ func (b *Bridge) Metrics() *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	if b.leaf != nil {
+		r.MustRegister(b.leaf)
+	}
 	if b.broker != nil {
 		r.MustRegister(b.broker)
 	}
@@ -57,12 +60,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 func newCollector(b *Bridge) *collector {
-	wholes := wholeMetrics()
-	if b.leaf != nil {
-		wholes = append(wholes, leafMetrics()...)
-	}
 	c := &collector{
-		bridge: b, lanes: laneMetrics(), wholes: wholes, leases: leaseMetrics(),
+		bridge: b, lanes: laneMetrics(), wholes: wholeMetrics(), leases: leaseMetrics(),
 		rejected: describe("rejected_total",
 			"Messages that a check refused, by reason, whether quarantine keeps them or not.", "lane", "reason"),
 		quarantined: describe("quarantined_total",

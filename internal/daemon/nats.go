@@ -65,10 +65,7 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 	reconnected, failed := o.Hooks.Reconnected, o.Hooks.Error
 	o.Hooks.Reconnected = func(nc *nats.Conn) {
 		reconnected(nc)
-		select {
-		case c.again <- struct{}{}:
-		default:
-		}
+		c.lookAgain()
 	}
 	o.Hooks.Error = func(nc *nats.Conn, err error) {
 		c.lookupError(err)

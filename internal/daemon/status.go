@@ -7,6 +7,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/brokerwatch"
+	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
@@ -29,8 +30,8 @@ type Status struct {
 	Lanes         []LaneStatus   `json:"lanes"`
 	Streams       []StreamStatus `json:"streams"`
 	// Replicas is nil unless lanes.partitions is auto.
-	Replicas *ReplicasStatus `json:"replicas,omitempty"`
-	Leaf     *LeafStatus     `json:"leaf,omitempty"` // in leaf mode
+	Replicas *ReplicasStatus  `json:"replicas,omitempty"`
+	Leaf     *leafnode.Status `json:"leaf,omitempty"` // in leaf mode
 	// Broker is nil without mqtt.emqx.
 	Broker *brokerwatch.Status `json:"broker,omitempty"`
 }
@@ -115,7 +116,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Limits:  b.limitsStatus(), Registry: b.dynamic.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
 		Streams: b.control.streamsStatus(ctx, b.plan.Streams, b.plan.Consumers),
-		Leaf:    b.leaf.status(), Broker: b.broker.Status(),
+		Leaf:    b.leaf.Status(), Broker: b.broker.Status(),
 	}
 	var leases []LeaseStatus
 	if b.replicas != nil {

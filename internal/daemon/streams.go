@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/advice"
+	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -89,6 +90,32 @@ func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, pla
 		if err := c.ensureStreams(ctx, mode, plan); err != nil {
 			c.streams.Set(err)
 		}
+	}
+}
+
+// streamsAgain is how soon it shows that streams apply has fixed what was wrong.
+const streamsAgain = 30 * time.Second
+
+// hub is the care of the streams, as a leaf node asks for it.
+func (c *control) hub(mode streams.ManageMode, plan *plan.Plan) leafnode.Hub {
+	return leafnode.Hub{
+		Conn: c.nc, JetStream: c.js, LookAgain: c.lookAgain,
+		Ensure: func(ctx context.Context) error {
+			err := c.ensureStreams(ctx, mode, plan)
+			if err != nil {
+				c.streams.Set(err)
+			}
+			return err
+		},
+		AwaitLook: func(ctx context.Context) bool { return c.awaitLook(ctx, mode, plan) },
+	}
+}
+
+// lookAgain makes awaitLook return.
+func (c *control) lookAgain() {
+	select {
+	case c.again <- struct{}{}:
+	default:
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
 )
@@ -74,7 +75,7 @@ func (r *leafRig) get(path string, into any) int {
 	return proof.GetPage(r.t, r.bridge, r.said, path, into)
 }
 
-func (r *leafRig) leaf() *daemon.LeafStatus {
+func (r *leafRig) leaf() *leafnode.Status {
 	r.t.Helper()
 	var s daemon.Status
 	r.get("/status", &s)

@@ -1,4 +1,4 @@
-package daemon
+package leafnode
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"mqtt-nats-bridge/internal/health"
 )
 
-// leafHealth is what a leaf node needs to store messages and to get them to the hub. That the
+// conditions is what a leaf node needs to store messages and to get them to the hub. That the
 // hub can be reached is none of it: to store until then is what it is for.
-type leafHealth struct {
+type conditions struct {
 	hubKnown *health.Condition // what the hub has, after a power cut
 	room     *health.Condition // in the local store
 	young    *health.Condition // what waits for the hub
@@ -24,15 +24,15 @@ type leafHealth struct {
 	streams  *health.Condition // of the hub, as declared
 }
 
-// newLeafHealth logs used, the bytes in the store, where they matter.
-func newLeafHealth(log zerolog.Logger, used func() uint64) *leafHealth {
+// newConditions logs used, the bytes in the store, where they matter.
+func newConditions(log zerolog.Logger, used func() uint64) *conditions {
 	limit := func(failed string) *health.Condition {
 		return health.New(health.Options{
 			Component: "leaf", Log: log, Failed: failed, Ended: "the local store takes messages again",
 			Fields: func(line *zerolog.Event, _ error) { line.Uint64("used_bytes", used()) },
 		})
 	}
-	return &leafHealth{
+	return &conditions{
 		hubKnown: health.New(health.Options{
 			Component: "leaf", Log: log, Warn: true,
 			Failed: "the machine went down with the store in use: what the hub has must be known before anything new is stored",
@@ -47,11 +47,11 @@ func newLeafHealth(log zerolog.Logger, used func() uint64) *leafHealth {
 }
 
 // takes reports whether the store takes messages.
-func (h *leafHealth) takes() bool {
+func (h *conditions) takes() bool {
 	return h.room.Err() == nil && h.young.Err() == nil && h.behind.Err() == nil
 }
 
-func (h *leafHealth) problems() []Problem {
+func (h *conditions) problems() []health.Problem {
 	return slices.Concat(h.hubKnown.Problems(), h.room.Problems(), h.young.Problems(), h.behind.Problems(), h.store.Problems(), h.fits.Problems(), h.streams.Problems())
 }
 

@@ -1,4 +1,4 @@
-package daemon
+package leafnode
 
 import (
 	"errors"
@@ -17,16 +17,16 @@ import (
 func TestWhatIsWrongWithTheHubsStreamsKeepsItsBeginning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &leafUnit{health: newLeafHealth(zerolog.Nop(), nil)}
+		n := &Node{health: newConditions(zerolog.Nop(), nil)}
 		began := time.Now()
-		u.health.streams.Set(errors.New("they do not source from here"))
-		time.Sleep(streamsAgain)
-		u.health.streams.Set(errors.New("they do not source from here"))
-		require.Equal(t, began, u.problems()[0].Since)
-		u.health.streams.Set(nil)
-		require.Empty(t, u.problems())
-		u.health.streams.Set(errors.New("they do not source from here"))
-		require.Equal(t, time.Now(), u.problems()[0].Since)
+		n.health.streams.Set(errors.New("they do not source from here"))
+		time.Sleep(unsourcedFor)
+		n.health.streams.Set(errors.New("they do not source from here"))
+		require.Equal(t, began, n.Problems()[0].Since)
+		n.health.streams.Set(nil)
+		require.Empty(t, n.Problems())
+		n.health.streams.Set(errors.New("they do not source from here"))
+		require.Equal(t, time.Now(), n.Problems()[0].Since)
 	})
 }
 
@@ -34,18 +34,18 @@ func TestWhatIsWrongWithTheHubsStreamsKeepsItsBeginning(t *testing.T) {
 // before that it has must be kept here until it is back and says so again.
 func TestWhatAHubSaidBeforeItWentAwayIsKept(t *testing.T) {
 	t.Parallel()
-	u := &leafUnit{config: config.Leaf{Keep: 5 * time.Minute}}
+	n := &Node{config: config.Leaf{Keep: 5 * time.Minute}}
 	began := time.Now()
 	says := func(after time.Duration, upTo uint64) map[string]uint64 {
-		u.view.hub = map[string]uint64{"S": upTo}
-		u.heard = append(u.heard, heard{began.Add(after), u.view.hub})
-		return u.kept()
+		n.view.hub = map[string]uint64{"S": upTo}
+		n.hubAcks = append(n.hubAcks, hubAcks{began.Add(after), n.view.hub})
+		return n.storedAtHub()
 	}
 	require.Empty(t, says(0, 1000))
 	require.Empty(t, says(time.Minute, 2000))
 	require.Equal(t, map[string]uint64{"S": 1000}, says(5*time.Minute, 2500))
 	// Away for an hour; and back without its latest minutes.
-	require.Equal(t, map[string]uint64{"S": 1000}, u.kept())
+	require.Equal(t, map[string]uint64{"S": 1000}, n.storedAtHub())
 	require.Equal(t, map[string]uint64{"S": 1800}, says(65*time.Minute, 1800))
 	require.Equal(t, map[string]uint64{"S": 1800}, says(66*time.Minute, 3000))
 	require.Equal(t, map[string]uint64{"S": 3000}, says(71*time.Minute, 3500))
