@@ -1,10 +1,11 @@
-// Package jetstream is the bridge's NATS end. It has no code of its own; its packages are:
+// Package jetstream is the NATS side of the bridge. It contains no code; its packages are:
 //
-//   - conn: a connection that keeps trying and says in one sentence why it is not up
-//   - publish: messages in order, each until JetStream has it or will never take it
-//   - streams: streams and consumers as declared, how they differ from what exists, and the
-//     step between
-//   - kv: a KV bucket, followed
+//   - conn: a connection that retries indefinitely and reports in one sentence why it is down
+//   - publish: the ordered publisher, which keeps each message until JetStream has stored it
+//     or refused it permanently
+//   - streams: streams and consumers as declared, the difference to those that exist, and its
+//     application
+//   - kv: a watcher of a KV bucket that survives restarts of the server
 //   - consume: a durable consumer's messages in batches, acknowledged only after a handler
 //     has settled them, or stored in quarantine
 //   - embedded: a nats-server within the process

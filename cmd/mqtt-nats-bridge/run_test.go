@@ -76,7 +76,7 @@ func TestAContradictionIsReadable(t *testing.T) {
 	got := run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", server.URL(), "--set", "admin.listen=")
 	require.Equal(t, 1, got.code)
 	requireOnceInTheLog(t, got.err, "stream SHADOW: storage is memory, must be file")
-	requireOnceInTheLog(t, got.err, "stream QUARANTINE: subject quarantine.> is held by stream OTHER")
+	requireOnceInTheLog(t, got.err, "stream QUARANTINE: subject quarantine.> belongs to stream OTHER")
 }
 
 // requireOnceInTheLog: an error that ends the program is one line of the log, and no text

@@ -44,7 +44,7 @@ func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, form
 		return
 	}
 	if found.CachedInfo().Config.MaxMsgsPerSubject < 1 {
-		bad(what, "stream %s is no KV bucket: delete it and make one with nats kv add %s", stream, name)
+		bad(what, "stream %s is not a KV bucket: delete it and create one with nats kv add %s", stream, name)
 		return
 	}
 	for _, subject := range []string{

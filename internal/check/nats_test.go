@@ -219,9 +219,9 @@ func TestLimitsThatWouldLoseMessages(t *testing.T) {
 		"FAIL  stream TELEMETRY: max_msg_size is 1KiB, below limits.payload (256KiB)",
 		"FAIL  stream SHADOW: is full (1 messages, ",
 		"FAIL  streams: stream COMMANDS: storage is memory, must be file, and cannot be changed",
-		"FAIL  streams: stream QUARANTINE: subject quarantine.> is held by stream OTHER",
-		"FAIL  nats publish: quarantine.check goes to stream OTHER, declared is QUARANTINE",
-		"note  stream TELEMETRY: max_age is no limit, declared is 24h; the bridge leaves it",
+		"FAIL  streams: stream QUARANTINE: subject quarantine.> belongs to stream OTHER",
+		"FAIL  nats publish: quarantine.check goes to stream OTHER, configured is QUARANTINE",
+		"note  stream TELEMETRY: max_age is no limit, configured is 24h; the bridge does not change it",
 	} {
 		require.Contains(t, out, want)
 	}
@@ -251,8 +251,8 @@ func TestUnmanagedStreams(t *testing.T) {
 		"interest": {func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, 1, "FAIL  streams: stream TELEMETRY: retention is interest, must be limits, or messages can be lost"},
 		"memory":   {func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, 1, "FAIL  streams: stream TELEMETRY: storage is memory"},
 		"sealed":   {func(c *natsjs.StreamConfig) { c.Sealed = true }, 1, "FAIL  streams: stream TELEMETRY: sealed is true"},
-		"subjects": {func(c *natsjs.StreamConfig) { c.Subjects = append(c.Subjects, "more") }, 0, "note  streams: stream TELEMETRY: subjects is tenant.>, quarantine.>, more, declared is tenant.*.device.*.*; left as it is"},
-		"limits":   {func(c *natsjs.StreamConfig) { c.MaxMsgs = 1 }, 0, "note  streams: stream TELEMETRY: max_msgs is 1, declared is no limit"},
+		"subjects": {func(c *natsjs.StreamConfig) { c.Subjects = append(c.Subjects, "more") }, 0, "note  streams: stream TELEMETRY: subjects is tenant.>, quarantine.>, more, configured is tenant.*.device.*.*; not changed"},
+		"limits":   {func(c *natsjs.StreamConfig) { c.MaxMsgs = 1 }, 0, "note  streams: stream TELEMETRY: max_msgs is 1, configured is no limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

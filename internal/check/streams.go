@@ -105,7 +105,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, p
 		}
 		for _, f := range s.Fields {
 			if !f.Contradicts && !f.Fixed {
-				n.report.Note("stream "+s.Spec.Name, "%s is %s, declared is %s; the bridge leaves it", f.Name, f.Is, f.Want)
+				n.report.Note("stream "+s.Spec.Name, "%s is %s, configured is %s; the bridge does not change it", f.Name, f.Is, f.Want)
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, p
 				if f.Contradicts {
 					continue // failed above
 				}
-				n.report.Note("consumer "+c.Spec.Name, "of stream %s: %s is %s, declared is %s", c.Spec.Stream, f.Name, f.Is, f.Want)
+				n.report.Note("consumer "+c.Spec.Name, "of stream %s: %s is %s, configured is %s", c.Spec.Stream, f.Name, f.Is, f.Want)
 			}
 		case c.State == streams.Missing && n.config.Streams.Manage == config.ManageVerify:
 			n.report.Note("consumer "+c.Spec.Name, "of stream %s does not exist: run mqtt-nats-bridge streams apply", c.Spec.Stream)
@@ -242,7 +242,7 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 	case err != nil:
 		n.report.Note(what, "%s: %v", subject, err)
 	case own && held != want:
-		n.report.Fail(what, "%s goes to stream %s, declared is %s: compare with mqtt-nats-bridge streams plan", subject, held, want)
+		n.report.Fail(what, "%s goes to stream %s, configured is %s: compare with mqtt-nats-bridge streams plan", subject, held, want)
 	default:
 		n.report.OK(what, "%s is allowed and held by stream %s (nothing was stored)", subject, held)
 	}

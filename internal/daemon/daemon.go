@@ -219,7 +219,7 @@ func (b *Bridge) fail(err error) {
 }
 
 // Failed delivers an error that the bridge cannot go on after, and a new process can: a
-// contradiction found only after the start, a connection that was given up for good.
+// contradiction found only after the start, a connection that nats.go closed permanently.
 func (b *Bridge) Failed() <-chan error { return b.fatal }
 
 // tick has the lanes note once a second that they live.

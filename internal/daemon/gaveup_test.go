@@ -33,7 +33,7 @@ func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
 			require.NoError(t, connection(b).Publish(strings.Repeat("x", 8<<10), nil))
 			select {
 			case err := <-b.Failed():
-				require.ErrorContains(t, err, "given up for good: nats: maximum control line exceeded")
+				require.ErrorContains(t, err, "closed permanently: nats: maximum control line exceeded")
 			case <-time.After(patience):
 				require.Fail(t, "it goes on without a connection")
 			}

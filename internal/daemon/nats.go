@@ -56,7 +56,7 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 		streams: health.New(health.Options{
 			Component: "streams", Log: log, Failed: "streams not ready", Initial: errors.New("the streams have not been checked yet"),
 		}),
-		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "look-ups not permitted", Warn: true}),
+		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "lookups not permitted", Warn: true}),
 		again:   make(chan struct{}, 1), lanes: newLaneConnections(log), said: warningLog{log: log},
 	}
 	o.InitialConnectTimeout = firstWait

@@ -65,8 +65,8 @@ func TestUnmanagedStreams(t *testing.T) {
 		change func(*natsjs.StreamConfig)
 		want   string
 	}{
-		"subjects": {func(c *natsjs.StreamConfig) { c.Subjects = []string{"tenant.acme.>"} }, "subjects is tenant.acme.>, declared is tenant.*.device.*.*"},
-		"limits":   {func(c *natsjs.StreamConfig) { c.MaxMsgs = 1 }, "max_msgs is 1, declared is no limit"},
+		"subjects": {func(c *natsjs.StreamConfig) { c.Subjects = []string{"tenant.acme.>"} }, "subjects is tenant.acme.>, configured is tenant.*.device.*.*"},
+		"limits":   {func(c *natsjs.StreamConfig) { c.MaxMsgs = 1 }, "max_msgs is 1, configured is no limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

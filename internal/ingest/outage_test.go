@@ -276,7 +276,7 @@ func TestAConnectionGivenUpForGoodEndsIngest(t *testing.T) {
 	require.NoError(t, i.nc.Publish(strings.Repeat("x", 8<<10), nil))
 	select {
 	case err := <-i.Failed():
-		require.ErrorContains(t, err, "given up for good: nats: maximum control line exceeded")
+		require.ErrorContains(t, err, "closed permanently: nats: maximum control line exceeded")
 	case <-time.After(patience):
 		require.Fail(t, "it goes on without a connection")
 	}

@@ -41,7 +41,7 @@ var allowed = map[string]map[string]string{
 }
 
 // pending has what is still to be done.
-var pending = []string{"jetstream/"}
+var pending = []string{}
 
 // passage is a comment or a string of a Go file, or a Markdown page.
 type passage struct {

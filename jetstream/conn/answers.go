@@ -25,8 +25,8 @@ import (
 // memory is exhausted, and closes a connection permanently on an error that it does not know.
 // Here each of these is a failed read, after which nats.go reconnects.
 //
-// Under TLS and WebSocket the bytes are no NATS protocol: all of them pass, and the
-// answers come through nats.go's subscription.
+// Under TLS and WebSocket the bytes are not the NATS protocol. All of them pass, and the answers
+// arrive through nats.go's subscription.
 type ackInterceptor struct {
 	failFastConn
 	sink func() *AckSink
@@ -36,58 +36,58 @@ type ackInterceptor struct {
 	// closed, if any, is called when nats.go has closed the connection.
 	closed func()
 
-	// seen is what the other end has said; nil until its first byte. greeted is set when
-	// it is read from again after its greeting.
+	// seen records what the server has sent; nil before its first byte. greeted is set at the first
+	// read after the server's greeting.
 	seen    atomic.Pointer[evidence]
 	greeted atomic.Bool
 	reads   int
 
 	buf    []byte
-	r, w   int  // buf[r:w] is read and not yet taken
+	r, w   int  // buf[r:w] is read and not yet consumed
 	pass   int  // bytes from r on that are for nats.go
 	body   int  // bytes of a message's payload that are for nats.go too
 	ending bool // then its CR LF
 	inLine int  // bytes of a line that passed, its end has not come; 0: none
-	raw    bool // not NATS protocol: everything is for nats.go
+	raw    bool // not the NATS protocol: everything is for nats.go
 	bad    error
 	msg    nats.Msg
 }
 
-// Intercept returns a socket to NATS as nats.go is to see it. Answers go to the sink, while
-// there is one; report is called with the reason why the connection must end, closed when nats.go has closed
-// it. Both may be nil.
+// Intercept wraps a socket to NATS for nats.go. Answers go to the sink while one is set. report is
+// called with the reason why the connection must end, closed when nats.go has closed it. Both may
+// be nil.
 func Intercept(socket net.Conn, sink func() *AckSink, report func(error), closed func()) net.Conn {
 	return &ackInterceptor{failFastConn: failFastConn{socket}, sink: sink, report: report, closed: closed}
 }
 
-// ServerError is why a connection had to end on which the server did not keep to the
-// protocol, or reported an error.
+// ServerError means that the connection had to end: the server violated the protocol or reported an
+// error.
 type ServerError string
 
 // Error implements error.
 func (f ServerError) Error() string { return string(f) }
 
-// AckSink is where answers go: those under the reply inbox.
+// AckSink receives the answers under the reply inbox.
 type AckSink struct {
 	prefix []byte // MSG and the inbox
 	answer func(m *nats.Msg, more bool)
 }
 
-// NewAckSink has answer take what comes to the reply inbox, with more set where another
-// answer is at hand. answer keeps nothing of the message.
+// NewAckSink returns a sink that passes what arrives at the reply inbox to answer. more reports
+// whether another answer is already available. answer must not keep the message.
 func NewAckSink(inbox string, answer func(*nats.Msg, bool)) *AckSink {
 	return &AckSink{prefix: []byte("MSG " + inbox), answer: answer}
 }
 
 const (
-	// maxAnswer is the longest PubAck that is taken, and maxLine the longest
-	// protocol line of a message, both in bytes.
+	// maxAnswer is the longest PubAck that is intercepted, maxLine the longest protocol line of a
+	// message, both in bytes.
 	maxAnswer = 4 << 10
 	maxLine   = 8 << 10
 	// maxOther is the longest of the other lines. INFO may name many servers.
 	maxOther = 1 << 20
-	// maxMessage is the largest message: nats-server takes no max_payload above
-	// 64 MB (MAX_PAYLOAD_MAX_SIZE), headers included.
+	// maxMessage is the largest message: nats-server accepts no max_payload above 64 MB
+	// (MAX_PAYLOAD_MAX_SIZE), headers included.
 	maxMessage = 64 << 20
 )
 
@@ -99,7 +99,7 @@ func (c *ackInterceptor) Close() error {
 	return c.failFastConn.Close()
 }
 
-// Read serves nats.go. It returns only with bytes that are for it, or an error.
+// Read is called by nats.go. It returns only with bytes for nats.go, or with an error.
 func (c *ackInterceptor) Read(p []byte) (int, error) {
 	for {
 		if c.pass > 0 {
@@ -145,8 +145,8 @@ func (c *ackInterceptor) fill() error {
 	return err
 }
 
-// Write implements net.Conn. A server that refuses a connection says why and closes it:
-// where the answer to its greeting cannot be written, the reason is still to be read.
+// Write implements net.Conn. A server that refuses a connection sends the reason and closes it. If
+// the answer to its greeting cannot be written, the reason can still be read.
 func (c *ackInterceptor) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil {
@@ -191,14 +191,14 @@ func refusalText(line []byte) string {
 }
 
 const (
-	// maxFirst is how much of the first bytes is kept.
+	// maxFirst bounds how many of the first bytes are kept.
 	maxFirst = 4 << 10
-	// refusalTimeout bounds reading what has long arrived.
+	// refusalTimeout bounds reading data that has already arrived.
 	refusalTimeout = 20 * time.Millisecond
 )
 
-// scan looks at what lies in the buffer: it takes answers and sets pass, or bad. It
-// reports false where it needs more bytes to tell.
+// scan reads what is in the buffer: it takes answers and sets pass, or bad. It reports false if it
+// needs more bytes to decide.
 func (c *ackInterceptor) scan() bool {
 	for c.r < c.w {
 		b := c.buf[c.r:c.w]
@@ -235,9 +235,9 @@ func (c *ackInterceptor) scan() bool {
 	return false
 }
 
-// fail ends the connection with what is no NATS protocol.
+// fail ends the connection because of bytes that are not the NATS protocol.
 func (c *ackInterceptor) fail(what string) bool {
-	return c.end(ServerError("the NATS server does not keep to the protocol: " + what))
+	return c.end(ServerError("the NATS server violates the protocol: " + what))
 }
 
 func (c *ackInterceptor) end(why ServerError) bool {
@@ -248,11 +248,11 @@ func (c *ackInterceptor) end(why ServerError) bool {
 	return true
 }
 
-// checkEnd: the size that a message states is that of its payload. nats.go would look
-// for the next line somewhere else than this does.
+// checkEnd checks that a message has the size that it states. Otherwise nats.go would look for the
+// next line at another position than this does.
 func (c *ackInterceptor) checkEnd(b []byte) bool {
 	if string(b[:len("\r\n")]) != "\r\n" {
-		return c.fail("a message is not as long as it says")
+		return c.fail("a message does not have the length that it states")
 	}
 	return true
 }
@@ -267,13 +267,13 @@ func (c *ackInterceptor) passLine(b []byte) bool {
 	c.inLine += len(b)
 	c.pass = len(b)
 	if c.inLine > maxOther {
-		return c.fail("a line without end")
+		return c.fail("a line does not end")
 	}
 	return true
 }
 
-// take takes an answer that b begins with: it returns its length, 0 where b does
-// not begin with one, or more where that cannot be told yet.
+// take takes the answer that b begins with. It returns its length, 0 if b does not begin with an
+// answer, or more if that cannot be decided yet.
 func (c *ackInterceptor) take(b []byte) (n int, more bool) {
 	sink := c.sink()
 	if sink == nil {
@@ -297,16 +297,16 @@ func (c *ackInterceptor) take(b []byte) (n int, more bool) {
 		return 0, true
 	}
 	if !bytes.HasSuffix(b[:n], []byte("\r\n")) {
-		c.fail("an answer is not as long as it says")
+		c.fail("an answer does not have the length that it states")
 		return 0, false
 	}
-	// Without a copy: the sink keeps nothing of it.
+	// No copy: the sink does not keep it.
 	c.msg.Subject, c.msg.Data = unsafe.String(unsafe.SliceData(subject), len(subject)), b[line:line+size]
 	sink.answer(&c.msg, bytes.HasPrefix(b[n:], sink.prefix))
 	return n, false
 }
 
-// other passes what is no answer: a message with its payload, or a line.
+// other passes anything that is not an answer: a message with its payload, or a line.
 func (c *ackInterceptor) other(b []byte) bool {
 	if b[0] < ' ' || b[0] > '~' {
 		c.raw = true // TLS and WebSocket records begin like this, no line does
@@ -339,8 +339,8 @@ func (c *ackInterceptor) other(b []byte) bool {
 	return true
 }
 
-// refusal passes -ERR where nats.go deals with it; an error that nats.go does not know
-// would have it give the connection up for good (nats.go v1.55, processErr).
+// refusal passes an -ERR that nats.go handles. On an error that it does not know, nats.go would
+// close the connection permanently (v1.55, processErr).
 func (c *ackInterceptor) refusal(b []byte) bool {
 	line, more := wholeLine(b)
 	if more {
@@ -361,10 +361,9 @@ func (c *ackInterceptor) refusal(b []byte) bool {
 	return c.end(ServerError(fmt.Sprintf("the NATS server reports the error %.200q", text)))
 }
 
-// wholeLine returns the length of the line that b begins with, its end included; 0
-// where it has no end within maxLine, or more where that cannot be told yet. Without
-// the bound a line and its answer could be more than the buffer holds, and the reader
-// would turn round and round with a full one.
+// wholeLine returns the length of the line that b begins with, including its end: 0 if it does not
+// end within maxLine, or more if that cannot be decided yet. Without the bound, a line and its
+// answer could exceed the buffer, and the reader would loop forever on a full one.
 func wholeLine(b []byte) (n int, more bool) {
 	n = bytes.IndexByte(b[:min(len(b), maxLine)], '\n') + 1
 	return n, n == 0 && len(b) < maxLine

@@ -72,7 +72,7 @@ func referenceAnswers(stream string) (passed string, answers []string, bad bool)
 var knownErrors = regexp.MustCompile(`^(stale connection|maximum (connections|account active connections|subscriptions) exceeded|unknown protocol operation|` +
 	`permissions violation|authorization violation|user authentication (expired|revoked)|account authentication expired)`)
 
-// referenceKnown tells whether nats.go goes on after that -ERR.
+// referenceKnown reports whether nats.go continues after that -ERR.
 func referenceKnown(line string) bool {
 	text := strings.TrimSpace(line)
 	text = strings.Trim(strings.TrimPrefix(text, "-ERR"), " '")

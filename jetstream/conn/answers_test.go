@@ -136,8 +136,8 @@ func TestALineThatIsTooLongEndsTheConnection(t *testing.T) {
 	}
 }
 
-// nats.go v1.55 panics on the first three, keeps the fourth until there is no memory,
-// and gives the connection up for good on the last.
+// nats.go v1.55 panics on the first three, keeps the fourth until there is no memory, and closes
+// the connection permanently on the last.
 func TestWhatNatsGoCannotBearEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for name, stream := range map[string]string{

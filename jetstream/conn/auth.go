@@ -16,17 +16,15 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// TLSFiles names the PEM files of a TLS connection. The zero value leaves TLS to
-// the server: nats.go upgrades where the server asks for it and then trusts the
-// system's roots. The files are read again at each connect.
+// TLSFiles names the PEM files of a TLS connection. With the zero value, nats.go uses TLS if the
+// server requires it, and trusts the system's roots. The files are read again at each connect.
 type TLSFiles struct {
 	CA string
-	// Cert and Key come together.
+	// Cert and Key must be set together.
 	Cert, Key string
-	// PassphraseFile holds the passphrase of an encrypted key.
+	// PassphraseFile contains the passphrase of an encrypted key.
 	PassphraseFile string
-	// ServerName is what the server's certificate must say; default: the URL's
-	// host.
+	// ServerName is the name that the server's certificate must contain; default: the URL's host.
 	ServerName string
 	// HandshakeFirst starts TLS before the server's INFO (nats-server's
 	// handshake_first).
@@ -51,8 +49,8 @@ func (e *LocalFileError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *LocalFileError) Unwrap() error { return e.Err }
 
-// Identity is what one attempt to connect presents and trusts: its files are read when
-// the attempt begins.
+// Identity is what one connection attempt presents and trusts. Its files are read when the attempt
+// begins.
 type Identity struct {
 	method         string // the kind of credentials; empty: none
 	User, Password string
@@ -63,7 +61,7 @@ type Identity struct {
 	certificate    *tls.Certificate
 }
 
-// credentials are what the options hold: each kind, in words for an error, and how it is
+// credentials lists the kinds of credentials in the options: the name for an error, and how it is
 // read.
 type credentials struct {
 	method string
@@ -81,7 +79,7 @@ func (o Options) credentials() []credentials {
 	}
 }
 
-// methods lists which kinds of credentials the options hold.
+// methods lists the kinds of credentials that the options contain.
 func (o Options) methods() []string {
 	var found []string
 	for _, c := range o.credentials() {
@@ -101,8 +99,8 @@ func (o Options) urlHasCredentials() bool {
 	return false
 }
 
-// Identity reads the credentials and the certificates, those of a CLI context too. o must
-// have been resolved. An error names the file at fault and shows no secret.
+// Identity reads the credentials and the certificates, including those of a CLI context. o must be
+// resolved. An error names the file that cannot be used and contains no secret.
 func (o Options) Identity() (*Identity, error) {
 	if o.unresolved != nil {
 		now, err := o.unresolved.withContext()
@@ -185,7 +183,7 @@ func (o Options) readNKey(id *Identity) error {
 		return err
 	}
 	defer clear(content)
-	// nkeys' error for content that is no seed does not name the file.
+	// If the content is not a seed, nkeys' error does not name the file.
 	key, err := nkeys.ParseDecoratedNKey(content)
 	if err != nil {
 		return &LocalFileError{fmt.Errorf("read nats nkey seed %s: %w", o.NKeySeedFile, err)}
@@ -210,7 +208,7 @@ func (o Options) readUserJWT(id *Identity) error {
 	return nil
 }
 
-// maxSecret bounds a file of credentials, in bytes.
+// maxSecret bounds a credentials file, in bytes.
 const maxSecret = 1 << 20
 
 // readSecret reads a secret of one line; a trailing newline is dropped.
@@ -252,7 +250,7 @@ func (id *Identity) Sign(nonce []byte) ([]byte, error) {
 	return key.Sign(nonce)
 }
 
-// authOptions have nats.go ask for the identity of the attempt.
+// authOptions make nats.go ask for the identity of each attempt.
 func (w *watcher) authOptions() []nats.Option {
 	id := w.identity.Load()
 	sign := func(nonce []byte) ([]byte, error) { return w.identity.Load().Sign(nonce) }

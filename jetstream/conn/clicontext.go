@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// cliContext is a file of `nats context`, as far as the bridge follows it (field
-// names: natscli, jsm.go natscontext).
+// cliContext has the fields of a `nats context` file that the bridge supports (field names:
+// natscli, jsm.go natscontext).
 type cliContext struct {
 	URL         string `json:"url"`
 	User        string `json:"user"`
@@ -27,8 +27,8 @@ type cliContext struct {
 	Domain      string `json:"jetstream_domain"`
 	APIPrefix   string `json:"jetstream_api_prefix"`
 
-	// Understood by the CLI alone. Set, they are an error: without them the
-	// bridge would connect elsewhere, or as somebody else.
+	// Supported by the CLI only. If set, they are an error: without them the bridge would connect
+	// to another server or as another user.
 	NSC          string `json:"nsc"`
 	SocksProxy   string `json:"socks_proxy"`
 	WinCertStore string `json:"windows_cert_store"`

@@ -1,5 +1,5 @@
-// Package conn is one connection to NATS: how it is dialled, with which credentials and over
-// which TLS, that it keeps trying, and in one sentence why it is not up.
+// Package conn is one connection to NATS: dialling, credentials, TLS, indefinite reconnects, and a
+// one-sentence reason when it is down.
 package conn
 
 import (
@@ -20,21 +20,20 @@ const (
 	DefaultConnectTimeout   = 5 * time.Second
 	DefaultReconnectWait    = 100 * time.Millisecond
 	DefaultReconnectWaitMax = 2 * time.Second
-	// DefaultPingInterval finds a peer that vanished without a FIN within two
-	// intervals; nats.go's own default of 2 min would take four to six minutes.
+	// DefaultPingInterval detects a peer that vanished without a FIN within two intervals.
+	// nats.go's default of 2 min would take four to six minutes.
 	DefaultPingInterval = 10 * time.Second
 )
 
 // ErrDisconnected means that there is no connection to NATS.
 var ErrDisconnected = errors.New("not connected to NATS")
 
-// Options says how to reach NATS. The zero value is the server on this
-// machine, without credentials.
+// Options describes how to reach NATS. The zero value is the server on this machine, without
+// credentials.
 //
-// Credentials are given once: in the URL, as User and Password, Token, Creds or
-// NKeySeedFile. Two of them at a time are an error, because nats.go would pick
-// one in silence (userinfo in a URL beats all options). What comes from a file, of a CLI
-// context too, is read again at each connect.
+// Credentials are given once: in the URL, as User and Password, Token, Creds or NKeySeedFile. Two
+// kinds are an error, because nats.go would silently pick one (userinfo in a URL beats all
+// options). Files, including those of a CLI context, are read again at each connect.
 type Options struct {
 	// URL is one server or several, comma-separated. Default: the Context's,
 	// else nats://127.0.0.1:4222. A tls:// scheme demands TLS.
@@ -44,23 +43,23 @@ type Options struct {
 
 	User, Password string
 	Token          string
-	// PasswordFile and TokenFile name files that win over Password and Token; a trailing
-	// newline is dropped.
+	// PasswordFile and TokenFile take precedence over Password and Token; a trailing newline is
+	// dropped.
 	PasswordFile, TokenFile string
 	// Creds is the path of a credentials file (JWT and seed).
 	Creds string
 	// NKeySeedFile is the path of a user nkey seed.
 	NKeySeedFile string
 
-	// TLS wins over TLSFiles.
+	// TLS takes precedence over TLSFiles.
 	TLS      *tls.Config
 	TLSFiles TLSFiles
 
-	// Context names a context of the nats CLI. What is set here wins over what
-	// the context says; credentials win as a whole.
+	// Context names a context of the nats CLI. Fields set here take precedence over the context;
+	// credentials do so as a whole.
 	Context string
-	// ContextDir is where contexts are looked for. Default:
-	// $XDG_CONFIG_HOME/nats/context, else ~/.config/nats/context.
+	// ContextDir is the directory of the contexts. Default: $XDG_CONFIG_HOME/nats/context, else
+	// ~/.config/nats/context.
 	ContextDir string
 
 	// InboxPrefix replaces _INBOX, for accounts that may not subscribe to it.
@@ -71,14 +70,14 @@ type Options struct {
 	// ConnectTimeout bounds one attempt on one address of a server, and each
 	// handshake after it.
 	ConnectTimeout time.Duration
-	// ReconnectWait is the first pause after all servers were tried. It doubles
-	// up to ReconnectWaitMax; up to half of it is added at random, so that a
-	// fleet of lanes does not come back in one instant.
+	// ReconnectWait is the first pause after all servers were tried. It doubles up to
+	// ReconnectWaitMax. Up to half of it is added at random, so that the lanes of a fleet do not
+	// reconnect in the same instant.
 	ReconnectWait, ReconnectWaitMax time.Duration
 	PingInterval                    time.Duration
 	// InitialConnectTimeout bounds how long Connect waits for the first attempt, which then
-	// continues in the background. 0: until it has ended, which takes a connect timeout
-	// for each server that does not answer.
+	// continues in the background. 0: until it has ended, which takes one connect timeout per
+	// server that does not answer.
 	InitialConnectTimeout time.Duration
 
 	// InProcess connects to an embedded server without a socket; the URL is
@@ -104,9 +103,9 @@ type Hooks struct {
 	// ConnectFailed is called when an attempt failed for another reason than the attempt
 	// before: once per change, not once per attempt.
 	ConnectFailed func(p Problem)
-	// Closed is called when no further attempt will be made. Never after nc.Close: nats.go closes
-	// by itself on an -ERR that it does not know, and under TLS, where nothing here
-	// sees that first, only a new connection helps.
+	// Closed is called when nats.go makes no further attempt, but not after nc.Close. nats.go
+	// closes a connection permanently on an -ERR that it does not know; under TLS that cannot be
+	// intercepted here, and only a new connection helps.
 	Closed func(err error)
 	// Error is called with errors that cannot be returned to a caller: a permission violation, a
 	// slow consumer.
@@ -141,11 +140,11 @@ func setWait(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Connect starts a connection that never gives up: an unreachable server and
-// refused credentials are retried for ever and told through Hooks. It blocks for
-// the first attempt only, for InitialConnectTimeout at most. An error means that the options cannot work,
-// or, with nats.RetryOnFailedConnect(false) among extra, is a [Problem]. extra
-// come last and win; handlers among them run after the hooks, not instead.
+// Connect starts a connection that retries indefinitely: an unreachable server and refused
+// credentials are reported through Hooks. It blocks for the first attempt only, for
+// InitialConnectTimeout at most. An error means that the options cannot work, or, with
+// nats.RetryOnFailedConnect(false) among extra, is a [Problem]. extra options come last and take
+// precedence; handlers among them run after the hooks, not instead of them.
 func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
 	o, err := o.Resolve()
 	if err != nil {
@@ -217,15 +216,14 @@ func (o Options) options() ([]nats.Option, *watcher, error) {
 		nats.Name(o.Name),
 		nats.Timeout(o.ConnectTimeout),
 		nats.PingInterval(o.PingInterval),
-		nats.MaxPingsOutstanding(1), // at the second tick without an answer
+		nats.MaxPingsOutstanding(1), // closes at the second tick without an answer
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		// Without it nats.go closes for good when a server answers the same
-		// authorization error twice, and credentials mended on the server
-		// side would need a restart here.
+		// Without it, nats.go closes permanently when a server answers the same authorization error
+		// twice. Credentials fixed on the server would then need a restart of the bridge.
 		nats.IgnoreAuthErrorAbort(),
-		// A publish while disconnected fails at once: a buffered one would be
-		// sent on reconnect ahead of what the publisher resends.
+		// A publish while disconnected fails immediately. A buffered one would be sent on
+		// reconnect, ahead of what the publisher resends.
 		nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(watch.delay),
 		nats.NoCallbacksAfterClientClose(),
@@ -248,8 +246,7 @@ func (o Options) options() ([]nats.Option, *watcher, error) {
 	return opts, watch, nil
 }
 
-// keepHandlers applies extra so that both its handlers and those already set are
-// called.
+// keepHandlers applies extra so that its handlers are called in addition to those already set.
 func keepHandlers(extra []nats.Option) nats.Option {
 	return func(opts *nats.Options) error {
 		own := *opts
@@ -300,8 +297,7 @@ func bothErr(first, second nats.ConnErrHandler) nats.ConnErrHandler {
 	}
 }
 
-// checkURLs is here because nats.go's own error for a bad URL quotes it, password
-// and all.
+// checkURLs exists because nats.go's error for a bad URL quotes it, including the password.
 func (o Options) checkURLs() error {
 	for _, raw := range SplitURLs(o.URL) {
 		text := raw
@@ -321,7 +317,7 @@ func (o Options) checkURLs() error {
 	return nil
 }
 
-// SplitURLs takes a comma-separated list apart.
+// SplitURLs splits a comma-separated list.
 func SplitURLs(urls string) []string {
 	var out []string
 	for part := range strings.SplitSeq(urls, ",") {

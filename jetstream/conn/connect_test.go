@@ -225,8 +225,8 @@ func TestClassifyConnectError_Table(t *testing.T) {
 	}
 }
 
-// The sequence of a first start in a fleet: NATS is not there yet, then it is
-// there with another password, then somebody mends it.
+// The sequence of a first start in a fleet: NATS is not there yet, then it is there with another
+// password, then the password is corrected.
 func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Parallel()
 	first := natstest.StartServer(t, nil)
@@ -319,7 +319,7 @@ func TestConnect_PermissionViolationIsNoConnectProblem(t *testing.T) {
 	require.ErrorIs(t, natstest.Receive(t, "the violation", errs), nats.ErrPermissionViolation)
 }
 
-// The connect timeout is longer than the test has patience.
+// The connect timeout is longer than the test waits.
 func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -368,8 +368,8 @@ func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 	require.True(t, good.IsConnected(), "it was waited for")
 }
 
-// Nor may the name server's silence hold it up: nats.go would look the name up before it
-// dials. Not parallel: the resolver is everybody's.
+// Nor may the name server's silence hold it up: nats.go would look the name up before it dials. Not
+// parallel: the resolver is global.
 func TestConnect_InitialTimeoutBoundsTheLookUp(t *testing.T) {
 	release := make(chan struct{})
 	system := net.DefaultResolver

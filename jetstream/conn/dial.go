@@ -27,16 +27,15 @@ func Dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	return nil, err
 }
 
-// evidence is what the other end of a socket has said.
+// evidence is what the server on the other end of a socket has sent.
 type evidence struct {
 	first   string // its first bytes
 	refusal string // the text of its latest -ERR; empty: none
 }
 
-// failFastConn closes itself on the first failed write. nats.go throws its
-// buffer away when a flush fails and, where not one byte went out, keeps the
-// connection (nats.go v1.55, natsWriter.flush): messages sent later would then
-// overtake the lost ones.
+// failFastConn closes itself on the first failed write. When a flush fails, nats.go discards its
+// buffer and, if no byte was sent, keeps the connection (v1.55, natsWriter.flush). Messages sent
+// later would then overtake the lost ones.
 type failFastConn struct{ net.Conn }
 
 func (c *failFastConn) Write(p []byte) (int, error) {

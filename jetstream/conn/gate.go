@@ -9,29 +9,28 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// gate stands before the dialer of one NATS connection. Before each attempt it reads the
-// credentials and certificates again, and closes the socket of the attempt before: nats.go
-// 1.55 leaves that open where a handshake failed, until the garbage collector finds it.
-// And it keeps why the last attempt failed, which nats.go does not tell in every case: a
-// "connection refused" becomes "no servers available for connection" (Conn.connect), and
-// the reason that a server gives when it refuses is lost where the answer to its greeting
-// cannot be written.
+// gate wraps the dialer of one NATS connection. Before each attempt it reads the credentials and
+// certificates again and closes the socket of the previous attempt: after a failed handshake
+// nats.go 1.55 leaves it open until garbage collection. It also keeps why the last attempt failed,
+// which nats.go does not always report: "connection refused" becomes "no servers available for
+// connection" (Conn.connect), and a server's reason for a refusal is lost if the answer to its
+// greeting cannot be written.
 type gate struct {
 	inner   nats.CustomDialer
 	refresh func() error
 
 	mu     sync.Mutex
-	last   net.Conn // the socket dialled last; nil: none, or closed
+	last   net.Conn // the last socket dialled; nil: none, or closed
 	seen   *ackInterceptor
 	failed error // of the last dial; nil: it succeeded, or there was none
 	dials  int
-	later  bool // until all servers were tried once, which is in the background
+	later  bool // until all servers were tried once, in the background
 }
 
-// errLater fails a first attempt, which nats.Connect makes before it returns.
+// errLater fails the first attempt, which nats.Connect makes before it returns.
 var errLater = errors.New("not tried yet")
 
-// wrap is a nats.Option that comes after all others.
+// wrap is a nats.Option that must be applied after all others.
 func (g *gate) wrap(o *nats.Options) error {
 	g.inner = o.CustomDialer
 	if g.inner == nil {
@@ -77,7 +76,7 @@ func (g *gate) closeLast() {
 	}
 }
 
-// connectNow ends the wait of the first round, and tells whether there was one.
+// connectNow ends the wait of the first round and reports whether there was one.
 func (g *gate) connectNow() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -92,14 +91,14 @@ func (g *gate) dialled() bool {
 	return g.dials > 0
 }
 
-// dialError is why the last dial failed; nil: it succeeded.
+// dialError returns why the last dial failed; nil: it succeeded.
 func (g *gate) dialError() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.failed
 }
 
-// evidence is what the server dialled last has said; nil where it said nothing.
+// evidence returns what the last server dialled has sent; nil: nothing.
 func (g *gate) evidence() *evidence {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -109,7 +108,7 @@ func (g *gate) evidence() *evidence {
 	return g.seen.seen.Load()
 }
 
-// plainDialer opens the sockets of a connection that is no publisher's.
+// plainDialer opens the sockets of a connection without a publisher.
 type plainDialer struct{ timeout time.Duration }
 
 // Dial implements nats.CustomDialer.
@@ -121,5 +120,5 @@ func (d plainDialer) Dial(network, address string) (net.Conn, error) {
 	return Intercept(conn, noAnswers, nil, nil), nil
 }
 
-// noAnswers: nothing is taken off this connection.
+// noAnswers makes the interceptor take nothing off this connection.
 func noAnswers() *AckSink { return nil }

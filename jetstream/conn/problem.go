@@ -14,24 +14,24 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// ProblemKind says what an operator has to look at.
+// ProblemKind classifies what an operator has to look at.
 type ProblemKind int
 
 const (
 	// ProblemOther is none of the kinds below.
 	ProblemOther ProblemKind = iota
-	// ProblemUnreachable means that no NATS server answers there. Network, name, port.
+	// ProblemUnreachable means that no NATS server answers at the address: network, name or port.
 	ProblemUnreachable
-	// ProblemCredentials means that a server answers and refuses who we are, or that a
-	// file with credentials cannot be read.
+	// ProblemCredentials means that the server refuses the credentials, or that a credentials file
+	// cannot be read.
 	ProblemCredentials
 	// ProblemTLS means that the two ends do not agree on certificates or on TLS itself.
 	ProblemTLS
-	// ProblemLimit means that the server or the account has too many connections.
+	// ProblemLimit means that the connection limit of the server or the account is reached.
 	ProblemLimit
 )
 
-// String is a lower-case token, fit for a metric's label.
+// String returns a lower-case token for use as a metric label.
 func (k ProblemKind) String() string {
 	switch k {
 	case ProblemUnreachable:
@@ -46,7 +46,7 @@ func (k ProblemKind) String() string {
 	return "other"
 }
 
-// Cause says what exactly is wrong; each has an advice of its own.
+// Cause says exactly what is wrong; each cause has its own advice.
 type Cause string
 
 // The causes.
@@ -71,7 +71,7 @@ const (
 
 	CausePlain        Cause = "plain"        // TLS is wanted here, the server has none
 	CauseGreetsFirst  Cause = "greets_first" // no handshake_first there
-	CauseNotTLS       Cause = "not_tls"      // something else than TLS answers
+	CauseNotTLS       Cause = "not_tls"      // the answer is not TLS
 	CauseAuthority          = Cause(tlsfile.Authority)
 	CauseChain              = Cause(tlsfile.Chain)
 	CauseNoSAN              = Cause(tlsfile.NoSAN)
@@ -96,20 +96,20 @@ type Problem struct {
 	detail string // instead of Err's text
 }
 
-// sentences say what a server does, for each cause; the cause's detail follows.
+// sentences has the text for each cause: what the server does. The cause's detail follows it.
 var sentences = map[Cause]string{
 	CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached", CauseNetwork: "cannot be reached",
-	CauseSilent: "takes the connection and does not greet", CauseHungUp: "closes the connection",
-	CauseNotNATS: "does not speak NATS", CauseNotClients: "takes no clients at this port", CauseNotWebSocket: "does not speak WebSocket",
+	CauseSilent: "accepts the connection but sends no greeting", CauseHungUp: "closes the connection",
+	CauseNotNATS: "does not speak NATS", CauseNotClients: "accepts no clients on this port", CauseNotWebSocket: "does not speak WebSocket",
 	CauseCredentials: "refuses the credentials", CauseExpired: "refuses the credentials, which have expired or were revoked",
-	CauseLocalFile:   "is not tried, for a file here cannot be used",
+	CauseLocalFile:   "is not tried: a local file cannot be used",
 	CauseServerLimit: "has reached its max_connections", CauseAccountLimit: "has reached the connection limit of this account or user",
 	CausePlain: "offers no TLS, which is required here", CauseGreetsFirst: "greets before TLS, and handshake_first is set here",
 	CauseNotTLS: "does not answer with TLS",
 }
 
-// Error is a sentence for the operator: what failed and where. It holds no secret, and is
-// the same for each connection with this problem.
+// Error returns a sentence for the operator: what failed and where. It contains no secret and is
+// the same for every connection with this problem.
 func (p Problem) Error() string {
 	detail := p.detail
 	if detail == "" && p.Err != nil {
@@ -125,13 +125,13 @@ func (p Problem) Error() string {
 // Unwrap returns what nats.go reported.
 func (p Problem) Unwrap() error { return p.Err }
 
-// Classify tells why an attempt on urls failed. err is what nats.go
-// gave: mostly text from the server behind a few sentinels.
+// Classify determines why an attempt on urls failed. err is nats.go's error: mostly text from the
+// server behind a few sentinels.
 func Classify(err error, urls string) Problem {
 	return classify(err, nil, urls)
 }
 
-// classify also goes by what the server has said; nil: nothing.
+// classify also uses what the server has sent; nil: nothing.
 func classify(err error, seen *evidence, urls string) Problem {
 	p := Problem{Cause: CauseUnknown, URL: RedactURL(urls), Err: err}
 	if err != nil {
@@ -152,7 +152,7 @@ var kinds = map[Cause]ProblemKind{
 	CauseTLSVersion: ProblemTLS, CauseTLSHandshake: ProblemTLS, Cause(tlsfile.ALPN): ProblemTLS,
 }
 
-// causeOf finds the cause; detail is empty where the error's text serves.
+// causeOf finds the cause; detail is empty if the error's own text is used.
 func causeOf(err error, seen *evidence) (cause Cause, detail string) {
 	var file *LocalFileError
 	if errors.As(err, &file) || (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && !isNetError(err) {
@@ -175,9 +175,9 @@ func causeOf(err error, seen *evidence) (cause Cause, detail string) {
 	return networkCause(err, seen)
 }
 
-// refusalCause reads what a server says when it refuses. It compares text: in the answer
-// to CONNECT nats.go 1.55.0 hands the server's -ERR through, which its sentinels match only
-// in part ("User Authentication Expired" is not ErrAuthExpired's text).
+// refusalCause classifies the text of a server's refusal. It compares text because nats.go 1.55.0
+// passes on the -ERR that answers CONNECT, and its sentinels match it only in part ("User
+// Authentication Expired" is not ErrAuthExpired's text).
 func refusalCause(text string) Cause {
 	text = strings.ToLower(text)
 	for _, known := range []struct {
@@ -226,13 +226,13 @@ func networkCause(err error, seen *evidence) (Cause, string) {
 
 func speaksText(first string) bool { return first != "" && first[0] >= ' ' && first[0] <= '~' }
 
-// saying quotes the first words of what is no NATS server.
+// saying quotes the first words of a server that is not a NATS server.
 func saying(seen *evidence) string {
 	if seen == nil || !speaksText(seen.first) {
 		return ""
 	}
 	line, _, _ := strings.Cut(seen.first, "\n")
-	return fmt.Sprintf("it says %.40q", strings.TrimSpace(line))
+	return fmt.Sprintf("it sends %.40q", strings.TrimSpace(line))
 }
 
 func isNetError(err error) bool {
@@ -240,7 +240,7 @@ func isNetError(err error) bool {
 	return errors.As(err, &netErr)
 }
 
-// isCredentialError also stands for credentials that have expired.
+// isCredentialError includes credentials that have expired.
 func isCredentialError(err error) bool {
 	switch refusalCause(err.Error()) {
 	case CauseCredentials, CauseExpired:
@@ -249,9 +249,8 @@ func isCredentialError(err error) bool {
 	return errors.Is(err, nats.ErrNkeysNotSupported)
 }
 
-// RedactURL replaces what stands before the @ of each comma-separated URL: the
-// password, or all of it where it is a token. It works on text, so that it also
-// holds for what does not parse.
+// RedactURL redacts the part before the @ of each comma-separated URL: the password, or all of it
+// if it is a token. It works on text, so that it also covers URLs that do not parse.
 func RedactURL(urls string) string {
 	parts := strings.Split(urls, ",")
 	for i, part := range parts {
@@ -275,8 +274,8 @@ func redactOne(raw string) string {
 		}
 		return scheme + user + ":xxxxx" + rest[at:]
 	}
-	// A password with a comma in it falls apart above: what looks like a port
-	// and is none may be its first half.
+	// A password that contains a comma is split above: what looks like an invalid port may be its
+	// first half.
 	host, port, hasPort := strings.Cut(rest, ":")
 	if hasPort && !strings.HasPrefix(rest, "[") && strings.Trim(port, "0123456789/") != "" {
 		return scheme + host + ":xxxxx"

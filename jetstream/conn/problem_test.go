@@ -40,13 +40,13 @@ func TestConnectProblem(t *testing.T) {
 	}{
 		"tls to a plain server":      {nil, trusting, "", conn.CausePlain, "offers no TLS, which is required here"},
 		"tls scheme, plain server":   {nil, conn.Options{}, "tls", conn.CausePlain, "offers no TLS, which is required here"},
-		"handshake first, plain":     {nil, first, "", conn.CausePlain, "offers no TLS, which is required here: it greets in plain text"},
+		"handshake first, plain":     {nil, first, "", conn.CausePlain, "offers no TLS, which is required here: it sends its greeting in plain text"},
 		"handshake first, not there": {ca.ServerTLS(t, false), first, "", conn.CauseGreetsFirst, "greets before TLS, and handshake_first is set here"},
 		"handshake first, not here": {
 			func(o *natsd.Options) {
 				ca.ServerTLS(t, false)(o)
 				o.TLSHandshakeFirst, o.TLSTimeout = true, 0.1
-			}, trusting, "", conn.CauseSilent, "takes the connection and does not greet",
+			}, trusting, "", conn.CauseSilent, "accepts the connection but sends no greeting",
 		},
 		"no san": {
 			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", conn.CauseNoSAN,
@@ -116,9 +116,9 @@ func TestConnectProblemOfStrangers(t *testing.T) {
 		cause    conn.Cause
 		says     string
 	}{
-		"another protocol":    {"SSH-2.0-OpenSSH_9.2\r\n", conn.CauseNotNATS, `does not speak NATS: it says "SSH-2.0-OpenSSH_9.2"`},
-		"a route port":        {"INFO {\"server_id\":\"x\"}\r\n-ERR 'attempted to connect to route port'\r\n", conn.CauseNotClients, "takes no clients at this port: attempted to connect to route port"},
-		"a server that waits": {"", conn.CauseSilent, "takes the connection and does not greet"},
+		"another protocol":    {"SSH-2.0-OpenSSH_9.2\r\n", conn.CauseNotNATS, `does not speak NATS: it sends "SSH-2.0-OpenSSH_9.2"`},
+		"a route port":        {"INFO {\"server_id\":\"x\"}\r\n-ERR 'attempted to connect to route port'\r\n", conn.CauseNotClients, "accepts no clients on this port: attempted to connect to route port"},
+		"a server that waits": {"", conn.CauseSilent, "accepts the connection but sends no greeting"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

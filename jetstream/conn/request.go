@@ -9,9 +9,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// Explain adds what the bare errors of a JetStream request leave out. A request
-// that the user may not make gets no answer at all: the refusal goes to the
-// connection's error handler.
+// Explain adds the likely cause to an error of a JetStream request. A request without permission
+// gets no answer at all: the refusal goes to the connection's error handler.
 func Explain(err error, api string) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
@@ -23,9 +22,9 @@ func Explain(err error, api string) error {
 	if errors.As(err, &api503) {
 		switch api503.ErrorCode {
 		case 10047, 10028: // insufficient storage; account resources exceeded
-			return fmt.Errorf("the streams' max_bytes are reserved at once and exceed what jetstream.max_file_store (or the account) allows: lower them or raise it: %w", err)
+			return fmt.Errorf("the streams' max_bytes are reserved in full and exceed what jetstream.max_file_store (or the account) allows: lower them or raise it: %w", err)
 		case 10074, 10005: // replicas > 1 without a cluster; too few peers
-			return fmt.Errorf("the servers cannot hold that many replicas: %w", err)
+			return fmt.Errorf("the cluster cannot place that many replicas: %w", err)
 		}
 	}
 	return err

@@ -164,7 +164,7 @@ func TestConnectNamesTheFile(t *testing.T) {
 	server.Shutdown()
 	for {
 		if p := natstest.Receive(t, "the problem", problems); p.Cause == conn.CauseLocalFile {
-			require.EqualError(t, p, "nats at "+server.URL()+" is not tried, for a file here cannot be used: read nats password: open "+file+": no such file or directory")
+			require.EqualError(t, p, "nats at "+server.URL()+" is not tried: a local file cannot be used: read nats password: open "+file+": no such file or directory")
 			break
 		}
 	}

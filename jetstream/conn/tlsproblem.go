@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// tlsCause finds what is wrong with TLS; CauseUnknown where it is not TLS.
+// tlsCause finds what is wrong with TLS; CauseUnknown if the error has another reason.
 func tlsCause(err error, seen *evidence) (cause Cause, detail string) {
 	var record tls.RecordHeaderError
 	switch {
@@ -30,13 +30,13 @@ func tlsCause(err error, seen *evidence) (cause Cause, detail string) {
 	case neterror.IsClosed(err) && seen == nil && !strings.Contains(err.Error(), "after TLS handshake"):
 		return CauseNotTLS, ""
 	case neterror.IsClosed(err):
-		// With TLS 1.3 a server finds out about the client's certificate after the handshake.
+		// With TLS 1.3, a server checks the client's certificate after the handshake.
 		return CauseClientCert, ""
 	}
 	return CauseTLSHandshake, ""
 }
 
-// notTLS tells what answered a TLS handshake in plain text.
+// notTLS determines what answered a TLS handshake in plain text.
 func notTLS(seen *evidence) (Cause, string) {
 	if seen == nil || !strings.HasPrefix(seen.first, "INFO ") {
 		return CauseNotTLS, saying(seen)
@@ -44,5 +44,5 @@ func notTLS(seen *evidence) (Cause, string) {
 	if strings.Contains(seen.first, `"tls_required":true`) || strings.Contains(seen.first, `"tls_available":true`) {
 		return CauseGreetsFirst, ""
 	}
-	return CausePlain, "it greets in plain text"
+	return CausePlain, "it sends its greeting in plain text"
 }

@@ -26,8 +26,8 @@ func (e *PermissionError) Error() string {
 // Unwrap returns what nats.go reported, a nats.ErrPermissionViolation.
 func (e *PermissionError) Unwrap() error { return e.err }
 
-// Permission is the permission violation in err, read from the server's sentence where
-// nobody has done so before; nil where there is none.
+// Permission returns the permission violation in err, parsed from the server's text if necessary;
+// nil: there is none.
 func Permission(err error) *PermissionError {
 	var known *PermissionError
 	if errors.As(err, &known) {
@@ -48,10 +48,9 @@ func Permission(err error) *PermissionError {
 	return nil
 }
 
-// Violations brings the permission violations of a connection to the requests that suffer
-// from them: nats-server answers a publish without permission with an -ERR on the
-// connection, and the request with nothing, so that each refusal would be a timeout. The
-// zero value is ready.
+// Violations matches the permission violations of a connection to the requests that caused them.
+// nats-server answers a publish without permission with an -ERR on the connection and the request
+// with nothing, so each refusal would be a timeout. The zero value is ready to use.
 type Violations struct {
 	mu      sync.Mutex
 	guarded map[*guarded]struct{}
@@ -62,8 +61,8 @@ type guarded struct {
 	mine   func(*PermissionError) bool
 }
 
-// Note takes an error of the connection, for [Hooks].Error. It reports whether a
-// guarded request was ended by it.
+// Note records an error of the connection, for [Hooks].Error. It reports whether it ended a guarded
+// request.
 func (v *Violations) Note(err error) bool {
 	denied := Permission(err)
 	if denied == nil {
@@ -81,8 +80,8 @@ func (v *Violations) Note(err error) bool {
 	return ended
 }
 
-// Do calls request with a context that ends when a violation comes for which mine is true,
-// and returns that [PermissionError] in place of request's error.
+// Do calls request with a context that ends at a violation for which mine is true, and returns that
+// [PermissionError] instead of request's error.
 func (v *Violations) Do(ctx context.Context, mine func(*PermissionError) bool, request func(context.Context) error) error {
 	ctx, stop := v.Guard(ctx, mine)
 	defer stop()
@@ -94,8 +93,8 @@ func (v *Violations) Do(ctx context.Context, mine func(*PermissionError) bool, r
 	return err
 }
 
-// Guard returns a context that ends when a violation comes for which mine is true; the
-// context's cause is then a [PermissionError]. stop must be called.
+// Guard returns a context that ends at a violation for which mine is true; the context's cause is
+// then a [PermissionError]. stop must be called.
 func (v *Violations) Guard(ctx context.Context, mine func(*PermissionError) bool) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g := &guarded{cancel, mine}

@@ -13,26 +13,24 @@ import (
 
 // watcher turns nats.go's callbacks into [Hooks].
 //
-// nats.go reports a failed attempt in three ways (read in 1.55.0): a dial error
-// through ReconnectErrCB; a refused CONNECT through AsyncErrorCB, but only once a
-// connection has stood before; a failed TLS handshake, or a refused CONNECT
-// before the first connection, through LastError alone, until the next attempt
-// overwrites it. The last is why delay looks at LastError: it is called between
-// attempts, outside nats.go's lock. With several servers of which one refuses
-// and the next cannot be dialled, only the second may be seen.
+// nats.go reports a failed attempt in three ways (read in 1.55.0): a dial error through
+// ReconnectErrCB; a refused CONNECT through AsyncErrorCB, but only if a connection was established
+// before; a failed TLS handshake, or a refused CONNECT before the first connection, through
+// LastError alone, until the next attempt overwrites it. Because of the last, delay reads
+// LastError: it is called between attempts, outside nats.go's lock. With several servers of which
+// one refuses and the next cannot be dialled, only the second may be seen.
 type watcher struct {
 	options  Options
 	dialer   gate
 	identity atomic.Pointer[Identity] // of the latest attempt
-	// conn is nil until nats.go handed the connection to a callback or Connect
-	// returned it.
+	// conn is nil until nats.go passed the connection to a callback or Connect returned it.
 	conn atomic.Pointer[nats.Conn]
 
 	tried chan struct{} // closed when the first attempt has ended
 	first sync.Once
 
 	mu   sync.Mutex
-	last string // the problem reported last; empty while connected
+	last string // the last problem reported; empty while connected
 }
 
 func newWatcher(o Options) *watcher {
@@ -56,7 +54,7 @@ func (w *watcher) refresh() error {
 		nc := w.conn.Load()
 		if now.PublicKey != before.PublicKey {
 			if nc == nil {
-				return nil // nats.go has the key of before, moments ago
+				return nil // nats.go still has the previous key
 			}
 			nc.Opts.Nkey = now.PublicKey
 		}
@@ -65,12 +63,12 @@ func (w *watcher) refresh() error {
 	return nil
 }
 
-// problem says why an attempt failed, for which nats.go gave err.
+// problem returns why an attempt failed for which nats.go reported err.
 func (w *watcher) problem(err error) Problem {
 	return classify(w.cause(err), w.dialer.evidence(), w.options.URL)
 }
 
-// cause is err, or what is behind nats.go's word that no server is available.
+// cause returns err, or the reason behind nats.go's "no servers available".
 func (w *watcher) cause(err error) error {
 	if dial := w.dialer.dialError(); dial != nil && errors.Is(err, nats.ErrNoServers) {
 		return dial
@@ -147,11 +145,11 @@ func (w *watcher) disconnected(nc *nats.Conn, err error) {
 
 func (w *watcher) closed(nc *nats.Conn) {
 	if hook := w.options.Hooks.Closed; hook != nil {
-		hook(fmt.Errorf("the connection to the NATS server was given up for good: %w", nc.LastError()))
+		hook(fmt.Errorf("the connection to the NATS server was closed permanently: %w", nc.LastError()))
 	}
 }
 
-// asyncError also gets what ends an attempt to reconnect; sub is then nil.
+// asyncError also receives the error that ends a reconnect attempt; sub is then nil.
 func (w *watcher) asyncError(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil && (isCredentialError(err) || !nc.IsConnected()) {
 		w.connectFailed(err)

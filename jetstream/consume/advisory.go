@@ -13,15 +13,14 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// watchAdvisories takes care of messages that the server has given up on: those of
-// a consumer with a max_deliver of its own, whose last delivery ended with its
-// worker. The advisory is an ordinary message, lost where nobody listens. That is
-// why the limit belongs to the workers ([Options].MaxDeliveries), and why
-// they leave the server's last delivery to quarantine: this is for what is left.
+// watchAdvisories handles messages that the server has given up on: the consumer has a max_deliver,
+// and the worker of the last delivery ended. The advisory is an ordinary message, lost if no
+// subscriber exists. So the workers count deliveries themselves ([Options].MaxDeliveries) and use
+// the server's last delivery for quarantine; this handles the remaining cases.
 func (w *Workers) watchAdvisories(ctx context.Context) {
 	subject := "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + w.o.Stream + "." + w.o.Consumer
 	given := make(chan *nats.Msg, 1024)
-	// One process of all takes each.
+	// Each advisory goes to one process of the queue group.
 	sub, err := w.o.JetStream.Conn().ChanQueueSubscribe(subject, w.o.Consumer, given)
 	if err != nil {
 		w.held.set(fmt.Errorf("listen for messages given up on: %w", err))
@@ -38,15 +37,14 @@ func (w *Workers) watchAdvisories(ctx context.Context) {
 	}
 }
 
-// recover puts the message of an advisory into quarantine, for as long as that
-// takes.
+// recover stores the message of an advisory in quarantine and retries until that succeeds.
 func (w *Workers) recover(ctx context.Context, advisory []byte) {
 	var a struct {
 		Sequence   uint64 `json:"stream_seq"`
 		Deliveries uint64 `json:"deliveries"`
 	}
 	if json.Unmarshal(advisory, &a) != nil || a.Sequence == 0 {
-		return // no advisory of a known form
+		return // not an advisory of a known form
 	}
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		err := w.recoverSequence(ctx, a.Sequence, a.Deliveries)
@@ -79,11 +77,11 @@ func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint
 	return w.quarantine(ctx, m, fmt.Errorf("given up after %d deliveries, the consumer's max_deliver: no attempt has ended with a result", deliveries))
 }
 
-// observe asks now and then how far behind the consumer is.
+// observe periodically asks how far behind the consumer is.
 func (w *Workers) observe(ctx context.Context) {
 	for {
-		// A message that was held here may have gone to quarantine by another
-		// process, or out of its stream: nothing here would ever tell.
+		// Another process may have stored the waiting message in quarantine, or it may have left
+		// its stream: nothing reports that here.
 		w.held.expire(heldFor)
 		if w.o.JetStream.Conn().IsConnected() {
 			ask, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -104,6 +102,6 @@ func (w *Workers) observe(ctx context.Context) {
 
 const (
 	observeEvery = 2 * time.Second
-	// heldFor is longer than a held message waits for its next delivery.
+	// heldFor is longer than the longest delay before a message's next delivery.
 	heldFor = 3 * retryMax
 )

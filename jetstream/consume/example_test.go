@@ -11,8 +11,7 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// The smallest consumer of one's own: it prints temperatures. Start it as often as
-// wanted; all of them share the messages.
+// A minimal consumer: it prints temperatures. Run any number of instances; they share the messages.
 func ExampleWorkers() {
 	nc, err := conn.Connect(conn.Options{URL: os.Getenv("NATS_URL"), Name: "printer"})
 	if err != nil {

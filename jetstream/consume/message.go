@@ -20,7 +20,7 @@ const HeaderMessageID = "Bridge-Msg-Id"
 type Message struct {
 	Subject string
 	Data    []byte
-	Header  nats.Header // nil where there is none
+	Header  nats.Header // nil: there is none
 	Stream  string
 	// Sequence is the message's sequence in the stream. It restarts when the stream
 	// is deleted and created again.
@@ -36,7 +36,7 @@ type Message struct {
 	cause   error
 }
 
-// outcome is how a handler settled a message.
+// outcome records how a handler settled a message.
 type outcome int
 
 const (
@@ -49,17 +49,16 @@ const (
 // Ack acknowledges the message after the handler has returned: its effect is durable.
 func (m *Message) Ack() { m.outcome = acked }
 
-// Nak has the message delivered again, to any worker, not before the delay has passed.
+// Nak makes the server deliver the message again, to any worker, after the delay.
 func (m *Message) Nak(delay time.Duration) { m.outcome, m.delay = nacked, delay }
 
 // DeadLetter is for a message that no later attempt can process. A copy goes to quarantine
 // with the cause in one sentence, then the message is terminated.
 func (m *Message) DeadLetter(cause error) { m.outcome, m.cause = deadLettered, cause }
 
-// ID identifies a message uniquely and is stable across redeliveries, also for a copy that
-// went through quarantine and back: the publisher's
-// Nats-Msg-Id, or if there is none, the stream's name, sequence and time
-// (the time, because a stream that is created again counts from 1).
+// ID identifies a message uniquely and is stable across redeliveries and across a replay from
+// quarantine. It is the publisher's Nats-Msg-Id or, if there is none, the stream's name, sequence
+// and time (the time, because a stream that is created again counts from 1).
 func (m *Message) ID() string {
 	if id := m.header(HeaderMessageID); id != "" {
 		return id
@@ -77,8 +76,8 @@ func (m *Message) header(name string) string {
 	return m.Header.Get(name)
 }
 
-// receive wraps a delivery. The error is that of a message that JetStream did not
-// deliver, which the pull cannot return.
+// receive wraps a delivery. It returns an error for a message that JetStream did not deliver, which
+// the pull cannot return.
 func receive(msg natsjs.Msg) (*Message, error) {
 	meta, err := msg.Metadata()
 	if err != nil {

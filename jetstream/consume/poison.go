@@ -16,20 +16,20 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// errNoCause stands in where a handler gives none.
+// errNoCause replaces a missing cause.
 var errNoCause = errors.New("the handler gave no cause")
 
 // maxDetail bounds the sentence in a header, in bytes.
 const maxDetail = 1024
 
-// maxCopySubject bounds a copy's subject, in bytes. It stands in one line with the
-// reply's, and nats-server cuts the connection of whoever sends a line of more than
-// 4,096 (max_control_line).
+// maxCopySubject bounds a copy's subject, in bytes. It shares a protocol line with the reply
+// subject, and nats-server closes a connection that sends a line of more than 4,096 bytes
+// (max_control_line).
 const maxCopySubject = 3072
 
-// quarantine stores a copy of m under quarantine.bad_payload.<its subject> and
-// returns once JetStream has it. A second copy within the quarantine stream's
-// duplicate window is not stored again. Also for what no handler has seen.
+// quarantine stores a copy of m under quarantine.bad_payload.<its subject> and returns once
+// JetStream has it. A second copy within the quarantine stream's duplicate window is not stored
+// again. It also serves messages that no handler has seen.
 func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error {
 	if cause == nil {
 		cause = errNoCause
@@ -37,13 +37,13 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 	}
 	copy := quarantineCopy(m, cause)
 	if len(copy.Subject) > maxCopySubject {
-		// It cannot go back from here: its subject is not the copy's.
+		// It cannot be replayed from here: its subject is not the copy's.
 		withoutPayload(copy, m, fmt.Sprintf("its subject of %d bytes is too long", len(m.Subject)))
 		copy.Subject = copy.Subject[:strings.LastIndexByte(copy.Subject[:maxCopySubject], '.')]
 	}
 	_, err := w.o.JetStream.PublishMsg(ctx, copy)
 	if err != nil && tooLarge(err) {
-		// The headers took it over the limit.
+		// The headers made it exceed the limit.
 		withoutPayload(copy, m, fmt.Sprintf("its %d bytes are too large", len(m.Data)))
 		_, err = w.o.JetStream.PublishMsg(ctx, copy)
 	}
@@ -57,7 +57,7 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 	return nil
 }
 
-// withoutPayload makes copy a note of where m is.
+// withoutPayload replaces the payload of copy by a reference to m.
 func withoutPayload(copy *nats.Msg, m *Message, why string) {
 	copy.Header.Set(bridge.HeaderDetail, copy.Header.Get(bridge.HeaderDetail)+
 		fmt.Sprintf("; %s to be kept here, see sequence %d of stream %s", why, m.Sequence, m.Stream))
@@ -65,7 +65,7 @@ func withoutPayload(copy *nats.Msg, m *Message, why string) {
 	copy.Data = nil
 }
 
-// quarantineAway: it is not about this message.
+// quarantineAway handles a failure that does not concern this message.
 func quarantineAway(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
@@ -76,10 +76,9 @@ func tooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == 10054
 }
 
-// quarantineCopy is m as it lies in quarantine: what the publisher said, the
-// reason, the id and the time under which it was known, so that a copy back to its
-// subject is the same message. JetStream's own headers stay behind: each is an
-// order to a stream.
+// quarantineCopy returns the copy of m for quarantine: the publisher's headers and payload, the
+// reason, and the original id and time, so that a replay yields the same message. JetStream's own
+// headers are omitted: each is an instruction to a stream.
 func quarantineCopy(m *Message, cause error) *nats.Msg {
 	reason := bridge.BadPayload.String()
 	header := nats.Header{}
@@ -99,8 +98,8 @@ func quarantineCopy(m *Message, cause error) *nats.Msg {
 		}
 	}
 	if header.Get(bridge.HeaderTime) == "" {
-		// Elsewhere it means the broker's word. Here it keeps the one time
-		// that the message had, which a copy would lose.
+		// Elsewhere this is the broker's time. Here it keeps the only time that the message had,
+		// which a copy would lose.
 		header.Set(bridge.HeaderTime, m.Time.UTC().Format(time.RFC3339Nano))
 	}
 	return &nats.Msg{
@@ -109,7 +108,7 @@ func quarantineCopy(m *Message, cause error) *nats.Msg {
 	}
 }
 
-// oneLine makes text fit for a header.
+// oneLine converts text to one line for a header.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

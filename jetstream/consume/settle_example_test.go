@@ -56,8 +56,8 @@ func ExampleMessage_DeadLetter() {
 	// Output: 1 acked, 1 in quarantine
 }
 
-// A message may come twice, under one id: as a key in a database it makes the second time
-// harmless.
+// A message may be delivered twice, with the same id. Used as a key in a database, the id makes the
+// second delivery harmless.
 func ExampleMessage_ID() {
 	rows := map[string]string{}
 	consumeAll([]string{"21.5"}, func(m *consume.Message) {
@@ -79,8 +79,8 @@ func ExampleNewWorkers() {
 	// Output: set up workers: JetStream is required
 }
 
-// Hooks report what the handler does not see. Where messages stop coming, the workers go on
-// trying; Trouble says why, once per change.
+// Hooks report what the handler does not see. If messages stop arriving, the workers keep retrying;
+// Trouble says why, once per change.
 func ExampleHooks() {
 	js, stop := exampleServer()
 	defer stop()

@@ -26,7 +26,6 @@ const (
 	retryMax = time.Minute
 )
 
-// worker works on one batch at a time.
 // ErrNoConsumer means that the stream or its consumer does not exist.
 var ErrNoConsumer = errors.New("does not exist")
 
@@ -38,7 +37,7 @@ type worker struct {
 	ackWait  time.Duration
 	limit    uint64 // deliveries to a handler; 0: none
 	large    bool   // the next message alone is more than BatchBytes
-	refused  bool   // quarantine takes no message of this batch
+	refused  bool   // quarantine accepts no message of this batch
 }
 
 func (w *worker) run(ctx context.Context) {
@@ -87,7 +86,7 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	for msg := range pull.Messages() {
 		m, err := receive(msg)
 		if err != nil {
-			continue // not of this consumer: it cannot be settled
+			continue // not from this consumer: it cannot be settled
 		}
 		if batch == nil {
 			batch = make([]*Message, 0, w.o.Batch)
@@ -99,9 +98,9 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	// so late that only the consumer's pending count indicates it.
 	w.large = !w.large && len(batch) == 0 && (time.Since(began) < wait/2 || w.counts.pending.Load() > 0)
 	if err := pull.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
-		w.consumer = nil // it may be gone, or another by now
+		w.consumer = nil // it may have been removed or replaced
 		if errors.Is(err, nats.ErrNoResponders) {
-			return batch, fmt.Errorf("consumer %s/%s does not answer: it was removed, or has no leader just now: %w", w.o.Stream, w.o.Consumer, err)
+			return batch, fmt.Errorf("consumer %s/%s does not answer: it was removed, or has no leader at present: %w", w.o.Stream, w.o.Consumer, err)
 		}
 		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, conn.Explain(err, w.api()))
 	}
@@ -112,7 +111,7 @@ func (w *worker) api() string {
 	return "$JS.API.CONSUMER.MSG.NEXT." + w.o.Stream + "." + w.o.Consumer
 }
 
-// lookUp finds the consumer and what it says about leases.
+// lookUp finds the consumer and its ack wait.
 func (w *worker) lookUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -140,7 +139,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 	return nil
 }
 
-// handle passes the messages that may still be tried to the handler, and settles all.
+// handle passes the messages that have deliveries left to the handler, and settles all.
 func (w *worker) handle(batch []*Message) {
 	w.counts.begin(w, batch)
 	defer w.counts.end(w)
@@ -162,8 +161,8 @@ func (w *worker) handle(batch []*Message) {
 	}
 }
 
-// lease reports progress on the batch to the server, three times within the ack
-// wait. The returned function ends that and waits.
+// lease reports progress on the batch to the server three times per ack wait. The returned function
+// stops that and waits for its end.
 func (w *worker) lease(batch []*Message) (release func()) {
 	end := make(chan struct{})
 	var wait sync.WaitGroup
@@ -176,8 +175,7 @@ func (w *worker) lease(batch []*Message) (release func()) {
 				return
 			case <-tick.C:
 				for _, m := range batch {
-					// Without a connection the lease runs out; the message
-					// then comes twice.
+					// Without a connection the lease expires; the message is then delivered twice.
 					_ = m.msg.InProgress()
 				}
 			}
@@ -189,8 +187,8 @@ func (w *worker) lease(batch []*Message) (release func()) {
 	}
 }
 
-// settle acks, nacks or dead-letters a message. Acknowledgements are not confirmed:
-// if one is lost the message is delivered again, which a handler must tolerate anyway.
+// settle acks, naks or dead-letters a message. Acknowledgements are not confirmed: if one is lost
+// the message is delivered again, which a handler must tolerate anyway.
 func (w *worker) settle(m *Message) {
 	var err error
 	switch m.outcome {
@@ -208,7 +206,7 @@ func (w *worker) settle(m *Message) {
 		w.counts.retried.Add(1)
 		delay := retryDelay(m.Delivered)
 		if w.work.Err() != nil {
-			delay = 0 // stopped before its turn: another worker may take it
+			delay = 0 // stopped before it was handled: another worker may take it
 		}
 		err = m.msg.NakWithDelay(delay)
 	}
@@ -220,7 +218,7 @@ func (w *worker) settle(m *Message) {
 // reject stores the message in quarantine and only then terminates it.
 func (w *worker) reject(m *Message) {
 	stored := false
-	if !w.refused { // else each of the batch would wait for its own refusal
+	if !w.refused { // otherwise each message of the batch would wait for its own refusal
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), requestTimeout)
 		err := w.quarantine(ctx, m, m.cause)
 		cancel()

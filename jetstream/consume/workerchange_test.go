@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What one process could not put into quarantine another may have: this one is not
-// unwell for ever.
+// What one process could not put into quarantine another may have: so this one does not report a
+// problem forever.
 func TestWhatIsNotMetAgainFades(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
 		c := change{hook: func(err error) { told = append(told, err) }}
-		away := errors.New("quarantine is away")
+		away := errors.New("quarantine is unreachable")
 		c.set(away)
 		for range 10 { // met again and again
 			time.Sleep(retryMax)

@@ -6,29 +6,28 @@ import (
 	"time"
 )
 
-// Counts are what workers have done since they were created, and their present
-// state.
+// Counts contains what the workers have done since they were created, and their present state.
 type Counts struct {
 	Batches     uint64
 	Messages    uint64 // delivered to this process
-	Redelivered uint64 // of them, not for the first time
+	Redelivered uint64 // of them, redelivered
 	Acked       uint64 // acknowledged
 	Retried     uint64 // nacked, to be delivered again
 	Quarantined uint64
-	// Unanswered counts messages that could not be acked or nacked for lack of a
-	// connection: they are delivered again after the ack wait.
+	// Unanswered counts messages that could not be acked or naked without a connection: they are
+	// delivered again after the ack wait.
 	Unanswered uint64
 	// InProgress counts the messages that handlers work on.
 	InProgress int
-	// OldestAge is how long ago the stream stored the oldest message in progress;
-	// 0: there is none.
+	// OldestAge is the age of the oldest message in progress, since it was stored; 0: there is
+	// none.
 	OldestAge time.Duration
 	// Pending counts messages that are not delivered yet, AckPending those that are delivered and
 	// not acknowledged, in all processes together, as of ObservedAt; zero until
 	// the first observation.
 	Pending, AckPending uint64
 	ObservedAt          time.Time
-	// Trouble is why no messages arrive, QuarantineProblem why messages cannot be stored in
+	// Trouble is why no messages arrive, QuarantineProblem why no message can be stored in
 	// quarantine; nil: no problem.
 	Trouble, QuarantineProblem    error
 	TroubleSince, QuarantineSince time.Time
@@ -74,7 +73,7 @@ func (c *workersCounts) end(w *worker) {
 	delete(c.activeBatches, w)
 }
 
-// Counts may be called at any time.
+// Counts returns the counts. It may be called at any time.
 func (w *Workers) Counts() Counts {
 	c := &w.counts
 	counts := Counts{

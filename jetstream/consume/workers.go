@@ -1,8 +1,8 @@
-// Package consume works on the messages of a durable consumer in batches: several workers pull,
-// a handler settles each message, and only then is it acknowledged. A message that no handler
-// can use is stored in quarantine and terminated.
+// Package consume processes the messages of a durable consumer in batches. Several workers pull; a
+// handler settles each message, and only then is it acknowledged. A message that no handler can
+// process is stored in quarantine, the dead-letter stream, and terminated.
 //
-// It is for consumers of your own, too: nothing of nats-server is behind it.
+// You can use it for your own consumers: it does not import nats-server.
 package consume
 
 import (
@@ -26,41 +26,38 @@ const (
 	DefaultStopTimeout = 10 * time.Second
 )
 
-// Handler works on one batch and gives its word on each message: [Message.Acked],
-// [Message.Nak] or [Message.DeadLetter]. Nothing is acknowledged before it returns.
-// A message without a word is delivered again later, a second after the first
-// delivery and after twice as long with each further one, up to a minute.
+// Handler processes one batch and settles each message: [Message.Ack], [Message.Nak] or
+// [Message.DeadLetter]. Nothing is acknowledged before it returns. A message that it does not
+// settle is delivered again: one second after the first delivery, then after twice as long each
+// time, up to one minute.
 //
-// The handler may take as long as it needs, for instance wait for a database to
-// come back: its messages stay its own meanwhile. ctx ends only when a stop has
-// waited for StopTimeout. Several batches are handled at once, one a worker. A
-// message may come twice (an acknowledgement can be lost): what a handler does
-// must bear that.
+// The handler may take as long as it needs, for example until a database is reachable again: its
+// messages remain leased during that time. ctx ends only when a stop has waited for StopTimeout.
+// Batches are handled concurrently, one per worker. Delivery is at-least-once (an acknowledgement
+// can be lost), so a handler must be idempotent.
 type Handler func(ctx context.Context, batch []*Message)
 
-// Options describe workers on one durable pull consumer. JetStream, Stream,
-// Consumer and Handler are required.
+// Options describes workers on one durable pull consumer. JetStream, Stream, Consumer and Handler
+// are required.
 type Options struct {
 	JetStream natsjs.JetStream
-	// Stream and Consumer name a consumer that exists; [streams.Manage] makes it.
+	// Stream and Consumer name an existing consumer; [streams.Manage] creates it.
 	Stream, Consumer string
 	Handler          Handler
 
-	// Workers is how many batches are worked on at once in this process. Any
-	// number of processes may share the consumer.
+	// Workers is the number of batches handled concurrently in this process. Any number of
+	// processes may share the consumer.
 	Workers int
-	// A batch ends with Batch messages, before more than BatchBytes of them
-	// (payload, subject and headers; a single larger message comes alone), or
-	// BatchWait after the pull began. BatchWait is held to a third of the
-	// consumer's ack wait.
+	// A batch ends with Batch messages, before it exceeds BatchBytes (payload, subject and headers;
+	// a single larger message comes alone), or BatchWait after the pull began. BatchWait is limited
+	// to a third of the consumer's ack wait.
 	Batch      int
 	BatchBytes int
 	BatchWait  time.Duration
-	// MaxDeliveries is how often a message is handed to a handler at most;
-	// then it goes to quarantine. The workers count, not the server: a server
-	// that gives up tells it once, to whoever listens at that moment, and a
-	// consumer without max_deliver goes on delivering until a worker has seen
-	// to it. Zero: no limit.
+	// MaxDeliveries bounds how often a message is passed to a handler; then it goes to quarantine.
+	// The workers count, not the server: a server that reaches max_deliver reports it once, to the
+	// subscribers of that moment, whereas a consumer without max_deliver continues to deliver until
+	// a worker has settled the message. Zero: no limit.
 	MaxDeliveries int
 	// StopTimeout bounds the handlers' work after a stop.
 	StopTimeout time.Duration
@@ -68,20 +65,20 @@ type Options struct {
 	Hooks Hooks
 }
 
-// Hooks are told of changes. Each may be nil, must not block and may be
-// called from several goroutines.
+// Hooks are called at changes. Each may be nil, must not block and may be called from several
+// goroutines.
 type Hooks struct {
-	// Trouble: nothing can be fetched, and why; nil: it goes on. Once per
-	// change.
+	// Trouble is called once per change with the reason why nothing can be fetched; nil: fetching
+	// works again.
 	Trouble func(err error)
-	// Quarantined: a message was stored in quarantine. err is its cause.
+	// Quarantined is called when a message was stored in quarantine. err is its cause.
 	Quarantined func(m *Message, err error)
-	// QuarantineProblem: a message belongs in quarantine, which does not take it; it is
-	// delivered again later. Once per change; nil: it takes them again.
+	// QuarantineProblem is called once per change with the reason why quarantine does not accept a
+	// message, which is then delivered again later; nil: it accepts messages again.
 	Held func(err error)
 }
 
-// Workers pull batches from one durable consumer and hand them to a handler.
+// Workers pull batches from one durable consumer and pass them to a handler.
 type Workers struct {
 	o       Options
 	counts  workersCounts
@@ -118,9 +115,9 @@ func setDefault[T int | time.Duration](v *T, value T) {
 	}
 }
 
-// Run works until ctx ends, then lets every worker finish its batch, acknowledges
-// it and returns. What keeps messages from coming (no connection, no such
-// consumer) is told through Hooks and tried again for ever.
+// Run works until ctx ends, then waits until every worker has finished and acknowledged its batch.
+// Problems such as a missing connection or consumer are reported through Hooks and retried
+// indefinitely.
 func (w *Workers) Run(ctx context.Context) {
 	// Handlers outlive ctx by StopTimeout.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -138,21 +135,21 @@ func (w *Workers) Run(ctx context.Context) {
 		wait.Go(func() { (&worker{Workers: w, work: work}).run(ctx) })
 	}
 	wait.Wait()
-	// The acknowledgements are in the connection's buffer: see them out. The
-	// context is bounded, and where there is no connection they come again.
+	// Flush the acknowledgements from the connection's buffer. The context is bounded; without a
+	// connection the messages are delivered again.
 	flush, cancelFlush := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancelFlush()
 	_ = w.o.JetStream.Conn().FlushWithContext(flush)
 }
 
-// change tells a hook of errors once per change.
+// change calls a hook once per change of an error.
 type change struct {
 	hook func(error)
 
 	mu    sync.Mutex
 	last  error
 	since time.Time
-	seen  time.Time // when it was set last, changed or not
+	seen  time.Time // of the last set, changed or not
 }
 
 func (c *change) set(err error) {
@@ -171,7 +168,7 @@ func (c *change) set(err error) {
 	}
 }
 
-// expire forgets an error that has not been met again for so long.
+// expire removes an error that has not occurred again for that long.
 func (c *change) expire(after time.Duration) {
 	c.mu.Lock()
 	stale := c.last != nil && time.Since(c.seen) > after
@@ -187,7 +184,7 @@ func (c *change) current() (since time.Time, problem error) {
 	return c.since, c.last
 }
 
-// pause waits, and reports false where ctx ended first.
+// pause waits for d; false: ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -359,8 +359,8 @@ func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 	}
 }
 
-// TestWhatTheServerGaveUpOnEndsInQuarantine: its last deliveries went to somebody
-// who kept no count.
+// TestWhatTheServerGaveUpOnEndsInQuarantine: its last deliveries went to a client that kept no
+// count.
 func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{MaxDeliver: 1})
@@ -409,7 +409,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 	}})
 	natstest.Receive(t, "the batch", in)
 	stop()
-	// Another has them at once, not after the ack wait of 30 s.
+	// Another gets them immediately, not after the ack wait of 30 s.
 	again := make(chan int, 10)
 	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		again <- len(batch)
@@ -480,7 +480,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 	require.ErrorContains(t, natstest.Receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
 	_, err := streams.Manage(natstest.Context(t), s.js, streams.ManageCreate, nil, []streams.ConsumerSpec{s.spec})
 	require.NoError(t, err)
-	// One that was made just now may not answer the first pull.
+	// One that was just created may not answer the first pull.
 	for natstest.Receive(t, "word that it goes on", trouble) != nil {
 	}
 	s.awaitAcknowledged()

@@ -1,5 +1,5 @@
-// Package embedded runs a nats-server within the process: for the demo, the tests, bench and
-// leaf mode. It and jetstream/leaf are the only ones that import nats-server.
+// Package embedded runs a nats-server within the process, for the demo, tests, bench and leaf mode.
+// Only this package and jetstream/leaf import nats-server.
 package embedded
 
 import (
@@ -14,14 +14,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// DefaultMaxStore is what an embedded server lets streams reserve, in
-// bytes. nats-server's own default, three quarters of the free disk, is less
-// than the default streams reserve on a small machine, and they could not be
-// created. The figure only counts: nothing is allocated.
+// DefaultMaxStore is what an embedded server lets streams reserve, in bytes. On a small machine
+// nats-server's default, three quarters of the free disk, is less than the default streams reserve,
+// so they could not be created. Nothing is allocated.
 const DefaultMaxStore = 64 << 30
 
-// Options describe an embedded nats-server. StoreDir is required, here or
-// in the file.
+// Options describes an embedded nats-server. StoreDir is required, here or in the file.
 type Options struct {
 	// StoreDir is where JetStream keeps its files.
 	StoreDir string
@@ -31,25 +29,22 @@ type Options struct {
 	// HTTPPort of the monitoring. 0: none; -1: the kernel chooses.
 	HTTPPort   int
 	ServerName string
-	// ConfigFile is a nats-server configuration. The other fields win over it
-	// where they are set; where neither says anything, the defaults are those
-	// of this struct, not nats-server's 0.0.0.0:4222.
+	// ConfigFile is a nats-server configuration file. Fields set here take precedence over it. If
+	// neither sets a value, the defaults of this struct apply, not nats-server's 0.0.0.0:4222.
 	ConfigFile string
 	// Domain is the JetStream domain.
 	Domain string
 	// MaxMemory and MaxStore bound JetStream, in bytes. Zero: the file's, else
 	// nats-server's and DefaultMaxStore.
 	MaxMemory, MaxStore int64
-	// NoListen opens no port at all: only [Server.InProcess] reaches the
-	// server.
+	// NoListen opens no port: the server is reachable only through [Server.InProcess].
 	NoListen bool
-	// StartTimeout bounds the start; default 30 s. Long streams take a while
-	// to recover.
+	// StartTimeout bounds the start; default 30 s. Recovery of large streams takes time.
 	StartTimeout time.Duration
-	// Log is given the server's lines, without it they are dropped. level is
-	// one of info, warn, error. It is called from many goroutines.
+	// Log receives the server's log lines; without it they are dropped. level is info, warn or
+	// error. It is called from many goroutines.
 	Log func(level, line string)
-	// Configure has the last word on the options.
+	// Configure may change the final options.
 	Configure func(*natsd.Options)
 }
 
@@ -57,11 +52,11 @@ type Options struct {
 type Server struct {
 	srv     *natsd.Server
 	clients *net.TCPAddr // nil under NoListen
-	monitor *net.TCPAddr // nil where there is none
+	monitor *net.TCPAddr // nil: there is none
 }
 
-// Start returns a server that takes connections, or an error that says
-// what kept it from it, a port in use for instance.
+// Start returns a server that accepts connections, or the error that prevented it, such as a port
+// in use.
 func Start(o Options) (*Server, error) {
 	opts, err := o.server()
 	if err != nil {
@@ -75,8 +70,7 @@ func Start(o Options) (*Server, error) {
 	srv.SetLogger(log, false, false)
 	srv.Start()
 	s := &Server{srv: srv}
-	// A server embedded in a process does not exit on a fatal error: it says
-	// so and is left half started.
+	// An embedded server does not exit on a fatal error: it logs it and remains half started.
 	if err := log.fatalError(); err != nil {
 		s.Shutdown()
 		return nil, fmt.Errorf("start nats-server: %w", err)
@@ -103,7 +97,7 @@ func (o Options) server() (*natsd.Options, error) {
 		}
 		opts = fromFile
 	}
-	// Signals and the process's exit are ours.
+	// The process itself handles signals and its exit.
 	opts.NoSigs = true
 	opts.JetStream = true
 	if o.StoreDir != "" {
@@ -141,15 +135,14 @@ func (o Options) server() (*natsd.Options, error) {
 		o.Configure(opts)
 	}
 	if opts.StoreDir == "" {
-		// nats-server would take a directory below /tmp that all servers of
-		// the machine share.
+		// nats-server would use a directory below /tmp that all servers of the machine share.
 		return nil, errors.New("configure nats-server: a directory for JetStream is required")
 	}
 	return opts, nil
 }
 
-// URL is where clients connect, without credentials; empty under NoListen. It
-// stays the same after Shutdown.
+// URL returns the address for clients, without credentials; empty with NoListen. It remains the
+// same after Shutdown.
 func (s *Server) URL() string {
 	if s.clients == nil {
 		return ""
@@ -157,7 +150,7 @@ func (s *Server) URL() string {
 	return "nats://" + reachable(s.clients)
 }
 
-// MonitorURL is the monitoring's base, empty where there is none.
+// MonitorURL returns the base URL of the monitoring endpoint; empty: there is none.
 func (s *Server) MonitorURL() string {
 	if s.monitor == nil {
 		return ""
@@ -174,7 +167,7 @@ func reachable(addr *net.TCPAddr) string {
 	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
 }
 
-// Port is the clients' port, 0 under NoListen.
+// Port returns the client port; 0 with NoListen.
 func (s *Server) Port() int {
 	if s.clients == nil {
 		return 0
@@ -182,10 +175,10 @@ func (s *Server) Port() int {
 	return s.clients.Port
 }
 
-// NATS is the nats-server itself.
+// NATS returns the nats-server itself.
 func (s *Server) NATS() *natsd.Server { return s.srv }
 
-// Reload has the running server take new options, as far as nats-server can change them.
+// Reload applies new options to the running server, as far as nats-server can change them.
 func (s *Server) Reload(o Options) error {
 	opts, err := o.server()
 	if err != nil {
@@ -194,7 +187,7 @@ func (s *Server) Reload(o Options) error {
 	return s.srv.ReloadOptions(opts)
 }
 
-// InProcess is for [conn.Options]: a connection without a socket.
+// InProcess returns the provider of connections without a socket, for [conn.Options].
 func (s *Server) InProcess() nats.InProcessConnProvider { return s.srv }
 
 // Shutdown stops the server and returns when its files are closed. Safe to call
@@ -237,6 +230,6 @@ func (l *serverLog) fatalError() error {
 	return l.fatal
 }
 
-// Debug and trace are switched off.
+// Debugf implements natsd.Logger. Debug and trace are off.
 func (l *serverLog) Debugf(string, ...any) {}
 func (l *serverLog) Tracef(string, ...any) {}

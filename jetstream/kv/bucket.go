@@ -1,4 +1,4 @@
-// Package kv follows a KV bucket for as long as a program runs.
+// Package kv watches a KV bucket for the lifetime of a program.
 package kv
 
 import (
@@ -16,63 +16,61 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Reader takes what a KV bucket holds. All calls come from one goroutine.
+// Reader receives the entries of a KV bucket. All calls come from one goroutine.
 type Reader interface {
-	// Begin: the bucket is read from its beginning. What was known goes on
-	// serving until Done, and what has not come by then is gone.
+	// Begin announces that the bucket is read from its beginning. Known entries stay valid until
+	// Done; those not delivered by then no longer exist.
 	Begin()
-	// Put: the key has this value. value may be kept.
+	// Put reports the value of a key. value may be kept.
 	Put(key string, value []byte, revision uint64)
-	// Delete: the key was deleted.
+	// Delete reports that the key was deleted.
 	Delete(key string, revision uint64)
-	// Done follows one or more of the calls above when nothing more is at hand.
-	// The first after Begin says that the bucket has been read to its end.
+	// Done follows one or more of the calls above when no more entries are available. The first
+	// Done after Begin means that the bucket has been read to its end.
 	Done()
 }
 
-// Options say which bucket is followed, and by whom. All are required but
-// Changed, Denied and Probe.
+// Options describes the bucket and its reader. All fields are required except Changed, Denied and
+// Probe.
 type Options struct {
 	Conn      *nats.Conn
 	JetStream natsjs.JetStream
 	Name      string
 	Reader    Reader
-	// Changed is told of every change of state, from the goroutine that runs.
+	// Changed is called at every change of state, from the goroutine of Run.
 	Changed func(State)
-	// Denied gets what the user of Conn may not do. It is to be told in the hook of
-	// errors: JetStream does not answer a request that the user may not make.
+	// Denied receives the permission violations of Conn; its Note must be called in the Error hook.
+	// JetStream does not answer a request without permission.
 	Denied *conn.Violations
-	// Probe is how often the bucket is looked at, besides being followed. 0: 2 s.
+	// Probe is the interval at which the bucket is checked in addition to being watched. 0: 2 s.
 	Probe time.Duration
 }
 
-// State is how a bucket is followed.
+// State describes whether a bucket is followed.
 type State struct {
-	// Live: every change arrives as it is made.
+	// Live means that every change arrives immediately.
 	Live  bool      `json:"live"`
-	Since time.Time `json:"since"` // of Live, or of not Live
-	// Err is why the bucket is not followed, a [MissingError] or a conn.PermissionError
-	// among others; nil where it is.
+	Since time.Time `json:"since"` // of the present value of Live
+	// Err is why the bucket is not followed, for example a [MissingError] or a
+	// conn.PermissionError; nil if Live.
 	Err error `json:"-"`
-	// LoadedAt is when the bucket was last read whole; zero: never.
+	// LoadedAt is when the bucket was last read completely; zero: never.
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
-	// ChangedAt is when the latest entry that was read was written.
+	// ChangedAt is when the newest entry read was written.
 	ChangedAt time.Time `json:"changed_at,omitzero"`
 }
 
-// Bucket follows a KV bucket for as long as it runs: through reconnects, restarts
-// of the server, and the bucket's end and return.
+// Bucket follows a KV bucket while Run runs: through reconnects, restarts of the server, and
+// deletion and re-creation of the bucket.
 //
-// nats.go's watcher alone does not do that (read in 1.55.0). It is an ordered push
-// consumer: when the server has forgotten the consumer, which every restart of a
-// single server does, that shows only by two missing heartbeats, after 10 s; it
-// then goes on from the sequence after its last. In a bucket that was deleted and
-// made again that sequence lies in the future, and nothing would ever come. And
-// where the consumer cannot be made again, the watcher either ends or tries for
-// ever, in silence. So a new watcher is made at every reconnect, which reads the
-// whole bucket: a deletion that was missed meanwhile is seen by its absence. And
-// the stream is looked at every two seconds: whether it is the same stream still,
-// and whether what it holds has arrived.
+// nats.go's watcher alone does not do that (read in 1.55.0). It is an ordered push consumer. When
+// the server has lost the consumer, as after every restart of a single server, it notices by two
+// missing heartbeats, after 10 s, and continues after its last sequence. In a bucket that was
+// deleted and created again, that sequence is in the future, and no entry would ever arrive. If the
+// consumer cannot be created again, the watcher either ends or retries forever, silently. So every
+// reconnect creates a new watcher, which reads the whole bucket: the absence of a key shows a
+// missed deletion. In addition the stream is checked every two seconds: whether it is still the
+// same stream, and whether all its entries have arrived.
 type Bucket struct {
 	o Options
 
@@ -81,17 +79,17 @@ type Bucket struct {
 }
 
 const (
-	// probeInterval bounds how long a bucket that is made, deleted or made
-	// again goes unnoticed.
+	// probeInterval bounds how long it takes to notice that a bucket was created, deleted or
+	// created again.
 	probeInterval = 2 * time.Second
-	// bucketPatience bounds each request.
-	bucketPatience = 5 * time.Second
-	// forbiddenPause is between attempts at what the user may not: each is a
-	// line in the server's log.
+	// requestTimeout bounds each request.
+	requestTimeout = 5 * time.Second
+	// forbiddenPause is the pause between attempts without permission: each one adds a line to the
+	// server's log.
 	forbiddenPause = time.Minute
 )
 
-// NewBucket returns a bucket that is not followed yet; see Run.
+// NewBucket returns a bucket that is not followed until Run is called.
 func NewBucket(o Options) *Bucket {
 	if o.Probe <= 0 {
 		o.Probe = probeInterval
@@ -105,7 +103,7 @@ func NewBucket(o Options) *Bucket {
 	return &Bucket{o: o, state: State{Since: time.Now(), Err: errors.New("not read yet")}}
 }
 
-// State returns how the bucket is followed just now.
+// State returns whether the bucket is followed at present.
 func (b *Bucket) State() State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,13 +122,13 @@ type MissingError struct{ Bucket string }
 // Error implements error.
 func (*MissingError) Error() string { return "the bucket does not exist" }
 
-// concerns reports whether a permission is one that following the bucket needs.
+// concerns reports whether following the bucket needs the permission.
 func (b *Bucket) concerns(p *conn.PermissionError) bool {
 	return strings.Contains(p.Subject+".", "KV_"+b.o.Name+".")
 }
 
-// Follow reads the bucket and delivers its changes until ctx ends or something is wrong
-// with that: the error says what. Run is Follow again and again.
+// Follow reads the bucket and delivers its changes until ctx ends or it fails; the error says why.
+// Run repeats Follow.
 func (b *Bucket) Follow(ctx context.Context) error {
 	changes := b.changes()
 	defer b.o.Conn.RemoveStatusListener(changes)
@@ -141,7 +139,7 @@ func (b *Bucket) changes() chan nats.Status {
 	return b.o.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
 }
 
-// Run follows the bucket until ctx ends. The connection stays open.
+// Run follows the bucket until ctx ends. It does not close the connection.
 func (b *Bucket) Run(ctx context.Context) {
 	changes := b.changes()
 	defer b.o.Conn.RemoveStatusListener(changes)
@@ -165,13 +163,13 @@ func (b *Bucket) Run(ctx context.Context) {
 	}
 }
 
-// ErrReadAgain means that the bucket can be followed, but has to be read from its
-// beginning: NATS is connected again, or the bucket was created again.
+// ErrReadAgain means that the bucket must be read from its beginning: NATS has reconnected, or the
+// bucket was created again.
 var ErrReadAgain = errors.New("the bucket has to be read again")
 
 var errNotConnected = errors.New("not connected to NATS")
 
-// pause waits for that long, or until the connection changes.
+// pause waits for d, or until the connection changes.
 func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -180,8 +178,7 @@ func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.D
 	}
 }
 
-// follow reads the bucket and delivers its changes until something is wrong with
-// that.
+// follow reads the bucket and delivers its changes until it fails.
 func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	for len(changes) > 0 {
 		<-changes // reported before this watcher began
@@ -202,7 +199,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	defer stopWatcher(watcher)
 	r := &reading{
 		bucket: b, made: stream.Created, held: stream.State.LastSeq, updates: watcher.Updates(),
-		deadline: time.Now().Add(bucketPatience),
+		deadline: time.Now().Add(requestTimeout),
 	}
 	b.o.Reader.Begin()
 	probe := time.NewTicker(b.o.Probe)
@@ -221,7 +218,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 				return errors.New("the server ended the subscription")
 			}
 		case <-probe.C:
-			// The channel of changes drops what finds no room in it.
+			// The channel of changes drops what does not fit.
 			if b.o.Conn.IsConnected() && b.o.Conn.Stats().Reconnects != generation {
 				return ErrReadAgain
 			}
@@ -232,51 +229,50 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	}
 }
 
-// stopWatcher also empties the watcher: its callback would wait for ever for room
-// in the channel of updates. Where the connection is away the consumer is not
-// deleted; the server forgets it by itself.
+// stopWatcher also drains the watcher: otherwise its callback would block forever on the channel of
+// updates. Without a connection the consumer is not deleted; the server removes it by itself.
 func stopWatcher(w natsjs.KeyWatcher) {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		_ = w.Stop()
 	}()
-	patience := time.After(bucketPatience)
+	timeout := time.After(requestTimeout)
 	for updates := w.Updates(); updates != nil; {
 		select {
 		case _, ok := <-updates:
 			if !ok {
 				updates = nil
 			}
-		case <-patience:
+		case <-timeout:
 			updates = nil
 		}
 	}
 	<-stopped
 }
 
-// reading is a bucket being read.
+// reading is the state of one read of the bucket.
 type reading struct {
 	bucket   *Bucket
-	made     time.Time // when the stream was: another one is another bucket
+	made     time.Time // of the stream: another time means another bucket
 	held     uint64    // its last sequence when this reading began
 	updates  <-chan natsjs.KeyValueEntry
 	complete bool
-	reported bool      // that it is
-	deadline time.Time // by which something must arrive, while not complete
-	last     uint64    // sequence up to which everything has come
+	reported bool      // the bucket has been read to its end
+	deadline time.Time // when the next entry is due, while not complete
+	last     uint64    // sequence up to which everything has arrived
 	changed  time.Time
-	behind   uint64 // what the stream held at the last look and had not arrived; 0: nothing
+	behind   uint64 // the last sequence at the previous check, if it had not arrived; 0: all had
 }
 
-// take delivers an entry and all others at hand; false where the watcher ended.
+// take delivers an entry and all others available; false: the watcher ended.
 func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 	b, ended, news := r.bucket, false, false
 	for {
 		switch {
-		case entry == nil: // nats.go's mark: all that was there has come
-			// Up to held everything has come, though the last message may have been
-			// removed, as a mark of a deletion is by nats kv compact.
+		case entry == nil: // nats.go's marker: all existing entries have arrived
+			// Everything up to held has arrived, although the last message may have been removed:
+			// nats kv compact removes the markers of deletions.
 			r.complete, r.last = true, max(r.last, r.held)
 		case entry.Operation() == natsjs.KeyValuePut:
 			b.o.Reader.Put(entry.Key(), entry.Value(), entry.Revision())
@@ -296,7 +292,7 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 		}
 		break
 	}
-	r.deadline = time.Now().Add(bucketPatience)
+	r.deadline = time.Now().Add(requestTimeout)
 	if r.complete {
 		b.o.Reader.Done()
 		b.live(r, news)
@@ -304,8 +300,8 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 	return !ended
 }
 
-// recheck finds what nobody tells: that the bucket is another one, or that the server
-// has forgotten the consumer.
+// recheck detects what nats.go does not report: the bucket was replaced, or the server has lost the
+// consumer.
 func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r *reading) error {
 	if !b.o.Conn.IsConnected() {
 		return nil
@@ -318,12 +314,12 @@ func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r 
 		return ErrReadAgain
 	case !r.complete:
 		if time.Now().After(r.deadline) {
-			return fmt.Errorf("its entries do not arrive: none for %s", bucketPatience)
+			return fmt.Errorf("its entries do not arrive: none for %s", requestTimeout)
 		}
 		return nil
 	}
-	// The last sequence may be that of a purge, which leaves no message behind:
-	// what counts is that the same one is missing twice.
+	// The last sequence may be that of a purge, which leaves no message. So it counts as missing
+	// only at the second check.
 	if last := info.State.LastSeq; last <= r.last || info.State.Msgs == 0 {
 		r.behind = 0
 	} else if r.behind == 0 {
@@ -334,7 +330,7 @@ func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r 
 	return nil
 }
 
-// info reads the bucket's stream.
+// info reads the state of the bucket's stream.
 func (b *Bucket) info(ctx context.Context, cancel context.CancelCauseFunc) (*natsjs.StreamInfo, error) {
 	stream, err := ask(ctx, b, cancel, func() (natsjs.Stream, error) { return b.o.JetStream.Stream(ctx, "KV_"+b.o.Name) })
 	if err != nil {
@@ -343,7 +339,7 @@ func (b *Bucket) info(ctx context.Context, cancel context.CancelCauseFunc) (*nat
 	return stream.CachedInfo(), nil
 }
 
-// watch makes a watcher, which lives as long as ctx.
+// watch creates a watcher that lives as long as ctx.
 func (b *Bucket) watch(ctx context.Context, cancel context.CancelCauseFunc) (natsjs.KeyWatcher, error) {
 	kv, err := ask(ctx, b, cancel, func() (natsjs.KeyValue, error) { return b.o.JetStream.KeyValue(ctx, b.o.Name) })
 	if err != nil {
@@ -352,10 +348,10 @@ func (b *Bucket) watch(ctx context.Context, cancel context.CancelCauseFunc) (nat
 	return ask(ctx, b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
 }
 
-// ask makes a request. It ends ctx after bucketPatience, as Denied does where the server
-// says that the user may not make it: a watcher lives as long as the context of its request.
+// ask makes a request. ctx ends after requestTimeout, or when Denied reports that the user lacks
+// the permission. A watcher lives as long as the context of its request.
 func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, request func() (T, error)) (T, error) {
-	timeout := time.AfterFunc(bucketPatience, func() { cancel(context.DeadlineExceeded) })
+	timeout := time.AfterFunc(requestTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timeout.Stop()
 	value, err := request()
 	if err == nil {
@@ -368,9 +364,9 @@ func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, 
 	case errors.Is(err, natsjs.ErrBucketNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
 		err = &MissingError{b.o.Name}
 	case errors.Is(err, natsjs.ErrBadBucket):
-		err = fmt.Errorf("stream KV_%s is no KV bucket", b.o.Name)
+		err = fmt.Errorf("stream KV_%s is not a KV bucket", b.o.Name)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		err = fmt.Errorf("JetStream did not answer within %s", bucketPatience)
+		err = fmt.Errorf("JetStream did not answer within %s", requestTimeout)
 	}
 	return value, err
 }

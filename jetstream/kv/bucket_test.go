@@ -216,7 +216,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	f.awaitHeld(map[string]string{"b": "2"})
 }
 
-// Deleted and made again between two looks: nothing but the stream's age tells.
+// Deleted and created again between two checks: only the stream's creation time shows it.
 func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
@@ -233,7 +233,7 @@ func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
 	f.awaitHeld(map[string]string{"b": "1"})
 }
 
-// A deletion while the connection was away is seen by its absence.
+// A deletion during a lost connection is noticed by the absence of the key.
 func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 	t.Parallel()
 	n := peers.NATSServer(t, peers.NATSOptions{})
@@ -301,8 +301,7 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 	_ = kv
 }
 
-// nats kv compact takes the marks of deleted keys away, and with them what may be the
-// last message.
+// nats kv compact removes the markers of deleted keys, and with them possibly the last message.
 func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
@@ -352,7 +351,7 @@ func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 	_, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "KV_B", Subjects: []string{"$KV.B.>"}})
 	require.NoError(t, err)
 	f := follow(t, conn.Options{URL: s.URL()}, "B")
-	f.awaitState(func(s kv.State) bool { return s.Err != nil && s.Err.Error() == "stream KV_B is no KV bucket" })
+	f.awaitState(func(s kv.State) bool { return s.Err != nil && s.Err.Error() == "stream KV_B is not a KV bucket" })
 }
 
 // Not parallel: it looks at all goroutines of the process.

@@ -1,5 +1,5 @@
-// Package leaf is leaf mode: a nats-server within the process that stores messages until the
-// hub, which sources them, has them.
+// Package leaf is leaf mode: an embedded nats-server stores messages until the hub has sourced
+// them.
 package leaf
 
 import (
@@ -22,57 +22,56 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Options describe an embedded leaf node. Hub, URLs, Domain, StoreDir and
-// Streams are required.
+// Options describes an embedded leaf node. Hub, URLs, Domain, StoreDir and Streams are required.
 type Options struct {
-	// Hub holds the credentials and the TLS files that the link uses, as a
-	// client of the hub would give them; its URL is not dialled.
+	// Hub contains the credentials and TLS files of the link, as for a client of the hub; its URL
+	// is not dialled.
 	Hub conn.Options
-	// URLs are the hub's leaf node listeners, comma-separated: nats-leaf://,
-	// tls://, ws:// or wss://. The link goes to no other.
+	// URLs are the hub's leaf node listeners, comma-separated: nats-leaf://, tls://, ws:// or
+	// wss://. The link connects to no others.
 	URLs string
-	// Domain is the JetStream domain. The hub asks for the streams under
-	// $JS.<domain>.API, so no two sites may have the same.
+	// Domain is the JetStream domain, unique per site: the hub asks for the streams under
+	// $JS.<domain>.API.
 	Domain   string
 	StoreDir string
-	// MaxBytes bounds all streams together. Beyond it every message is refused,
-	// whatever its size (error 10023): so none overtakes another.
+	// MaxBytes bounds all streams together. When it is reached every message is refused, whatever
+	// its size (error 10023), so that none overtakes another.
 	MaxBytes int64
-	// MaxPayload is the largest message, in bytes. It may not be above the hub's:
-	// what the hub does not take would end the link again and again.
+	// MaxPayload is the largest message, in bytes. It must not exceed the hub's: a message that the
+	// hub refuses would end the link again and again.
 	MaxPayload int32
-	// SyncInterval is when the files are forced to the disk; 0: at every message.
+	// SyncInterval is the fsync interval; 0: after every message.
 	SyncInterval time.Duration
-	// DuplicateWindow of the streams.
+	// DuplicateWindow is that of the streams.
 	DuplicateWindow time.Duration
-	// Streams to hold, with their subjects. Neither a message nor an interest in
-	// any of these crosses the link: the hub's streams take them by sourcing.
+	// Streams are the local streams and their subjects. Neither messages nor interest in these
+	// subjects cross the link: the hub's streams source them.
 	Streams []streams.Spec
-	// Log as in [embedded.Options].
+	// Log is as in [embedded.Options].
 	Log func(level, line string)
 }
 
-// Leaf is a nats-server within the process that stores messages for a hub which
-// sources them, linked to it as a leaf node. It listens on no port.
+// Leaf is an embedded nats-server, linked to a hub as a leaf node. It stores messages until the hub
+// sources them. It listens on no port.
 type Leaf struct {
 	options Options
 	server  *embedded.Server
 	lock    *os.File
 	nc      *nats.Conn
 	js      natsjs.JetStream
-	// lastError is the latest line of the server about a link that failed.
+	// lastError is the server's latest log line about a failed link.
 	lastError atomic.Pointer[string]
 	// presented is what the link presents and trusts, as of the latest Renew.
 	presented string
-	// mark is what the file beside the store says. SetBack: the machine went down with
-	// the store in use, see [Leaf.Renumber].
+	// mark is the content of the file next to the store. SetBack: the machine went down with the
+	// store in use, see [Leaf.Renumber].
 	mark storeMark
-	// apart: there must be no link yet, see [Leaf.Prove].
+	// apart means that there must be no link yet, see [Leaf.Prove].
 	apart bool
 }
 
-// Start returns a leaf node whose streams exist. The link comes about in its
-// own time; a hub that cannot be reached is no error.
+// Start returns a leaf node whose streams exist. The link is established in the background; an
+// unreachable hub is not an error.
 func Start(ctx context.Context, o Options) (*Leaf, error) {
 	remote, err := o.remote()
 	if err != nil {
@@ -121,23 +120,22 @@ func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) embedded.Options {
 // leafReconnect is the pause between attempts to reach the hub.
 const leafReconnect = time.Second
 
-// remote is the link. Credentials are those of a client, as far as the protocol
-// of leaf nodes has them: a user's JWT and seed, an nkey, user and password, and
-// a token, which it carries as a user without a password.
+// remote is the configuration of the link. Its credentials are those of a client, as far as the
+// leaf node protocol supports them: a user's JWT and seed, an nkey, user and password, and a token,
+// which is sent as a user without a password.
 func (o Options) remote() (*natsd.RemoteLeafOpts, error) {
 	hub, err := o.Hub.Resolve()
 	if err != nil {
 		return nil, err
 	}
-	// Reads every file, and finds two methods at a time.
+	// This reads every file and detects two methods.
 	id, err := hub.Identity()
 	if err != nil {
 		return nil, err
 	}
 	user := userinfo(hub, id)
-	// The hub also tells at what addresses it listens, and the server would try
-	// these first when the link is lost: they are those of its own network, and of
-	// no use from far away.
+	// The hub also advertises its addresses, and the server would try these first when the link is
+	// lost. They belong to the hub's network and are often not reachable from here.
 	remote := &natsd.RemoteLeafOpts{Credentials: hub.Creds, IgnoreDiscoveredServers: true}
 	for _, raw := range conn.SplitURLs(o.URLs) {
 		u, err := url.Parse(raw)
@@ -172,7 +170,7 @@ func (o Options) remote() (*natsd.RemoteLeafOpts, error) {
 	return remote, nil
 }
 
-// userinfo is what a leaf node carries in its URL; nil: nothing.
+// userinfo returns the credentials that a leaf node sends in its URL; nil: none.
 func userinfo(o conn.Options, id *conn.Identity) *url.Userinfo {
 	switch {
 	case id.User != "":
@@ -188,8 +186,7 @@ func userinfo(o conn.Options, id *conn.Identity) *url.Userinfo {
 	return nil
 }
 
-// signLeaf answers the hub's challenge with the JWT and the seed of a context of the nats
-// CLI, as they are now.
+// signLeaf answers the hub's challenge with the present JWT and seed of a context of the nats CLI.
 func signLeaf(hub conn.Options) natsd.SignatureHandler {
 	return func(nonce []byte) (string, []byte, error) {
 		id, err := hub.Identity()
@@ -201,7 +198,7 @@ func signLeaf(hub conn.Options) natsd.SignatureHandler {
 	}
 }
 
-// note keeps what the server says of a failed link: it has no other way to tell.
+// note keeps the server's log lines about a failed link: it reports the reason in no other way.
 func (l *Leaf) note(level, line string) {
 	if level != "info" && strings.Contains(strings.ToLower(line), "leafnode") {
 		l.lastError.Store(&line)
@@ -211,18 +208,17 @@ func (l *Leaf) note(level, line string) {
 	}
 }
 
-// InProcess is for [publish.Options].
+// InProcess returns the provider of connections for [publish.Options].
 func (l *Leaf) InProcess() nats.InProcessConnProvider { return l.server.InProcess() }
 
-// Link tells whether the link to the hub stands, and what the server said last
-// where it does not.
+// Link reports whether the link to the hub is up and, if not, the server's last error.
 func (l *Leaf) Link() (up bool, problem string) {
 	if l.server.NATS().NumLeafNodes() > 0 {
 		l.lastError.Store(nil)
 		return true, ""
 	}
 	if l.apart {
-		return false, "waiting for the hub to say what it has stored"
+		return false, "waiting for the hub to report what it has stored"
 	}
 	if line := l.lastError.Load(); line != nil {
 		return false, *line
@@ -230,8 +226,8 @@ func (l *Leaf) Link() (up bool, problem string) {
 	return false, ""
 }
 
-// Close ends the server and forces its files to the disk, so that the next start
-// need not ask the hub what it has.
+// Close stops the server and syncs its files, so that the next start need not ask the hub what it
+// has.
 func (l *Leaf) Close() error {
 	if l.nc != nil {
 		l.nc.Close()
@@ -240,7 +236,7 @@ func (l *Leaf) Close() error {
 	return errors.Join(closeStore(l.options.StoreDir, l.mark), l.lock.Close())
 }
 
-// makeStreams makes what is missing and gives what exists its subjects.
+// makeStreams creates missing streams and updates the subjects of existing ones.
 func (l *Leaf) makeStreams(ctx context.Context) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
@@ -256,7 +252,7 @@ func (l *Leaf) makeStreams(ctx context.Context) error {
 			_, err = l.js.UpdateStream(ctx, cfg)
 		}
 		if err != nil {
-			return fmt.Errorf("make local stream %s in %s: %w", spec.Name, l.options.StoreDir, err)
+			return fmt.Errorf("create local stream %s in %s: %w", spec.Name, l.options.StoreDir, err)
 		}
 	}
 	return nil
@@ -267,7 +263,7 @@ func (l *Leaf) differs(is natsjs.StreamConfig, spec streams.Spec) bool {
 		is.MaxMsgs > 0 || is.MaxBytes > 0 || is.MaxAge > 0
 }
 
-// config is that of a local stream: nothing leaves it but what is purged.
+// config returns the configuration of a local stream: messages leave it only by a purge.
 func (l *Leaf) config(spec streams.Spec) natsjs.StreamConfig {
 	return natsjs.StreamConfig{
 		Name: spec.Name, Description: "waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge",

@@ -98,14 +98,14 @@ func skipUnlessFaults(t *testing.T) {
 	}
 }
 
-// drainPatience covers nats-server's: a request to source that met no leaf node is
+// drainTimeout covers nats-server's: a request to source that met no leaf node is
 // repeated after 30 s and a pause.
-const drainPatience = 3 * time.Minute
+const drainTimeout = 3 * time.Minute
 
 // awaitDrained waits until the hub has everything and the leaf node nothing.
 func awaitDrained(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), drainPatience)
+	ctx, cancel := context.WithTimeout(t.Context(), drainTimeout)
 	defer cancel()
 	require.Eventually(t, func() bool {
 		at, _, err := leaf.SourcedUpTo(ctx, hub, streams)
@@ -122,7 +122,7 @@ func awaitDrained(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []st
 			}
 		}
 		return true
-	}, drainPatience, 20*time.Millisecond)
+	}, drainTimeout, 20*time.Millisecond)
 }
 
 func apply(t *testing.T, hub natsjs.JetStream, specs []streams.Spec) *streams.Report {
@@ -183,8 +183,8 @@ func TestAMessageOfALeafNodeArrivesAtTheHubAsItWasGiven(t *testing.T) {
 	require.Equal(t, "id-1", m.Header.Get("Nats-Msg-Id"))
 }
 
-// Hub and leaf node have streams with the same subjects. A publish belongs to the
-// side where it was made.
+// Hub and leaf node have streams with the same subjects. A publish belongs to the side that
+// received it.
 func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
 	t.Parallel()
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
@@ -334,8 +334,8 @@ func nextNumbers() {
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 }
 
-// A local store that is lost takes along what it held, and its sequence. The hub
-// must neither skip what comes after nor take anything twice.
+// A lost local store takes its messages and its sequence with it. The hub must neither skip what
+// comes after nor take anything twice.
 func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
 	t.Parallel()
 	skipUnlessFaults(t)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockStore keeps a second process out: nats-server itself would let two write to
-// the same files. The lock ends with the process, however that ends.
+// lockStore excludes a second process: nats-server itself would let two write to the same files.
+// The kernel releases the lock when the process ends.
 func lockStore(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -12,31 +12,30 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// The streams of a leaf node keep what the hub has not confirmed. The hub tells
-// in its stream's info up to which sequence of each source it has stored (field
-// seq, nats-server 2.15; from the store, not from what is on its way), and up to
-// there the local stream is purged. Nothing else ever leaves it.
+// The streams of a leaf node keep what the hub has not confirmed. The info of the hub's stream
+// reports up to which sequence of each source it has stored (field seq, nats-server 2.15; stored,
+// not in flight). Up to there the local stream is purged. Messages leave it in no other way.
 
-// Backlog is what waits in one local stream.
+// Backlog describes what waits in one local stream.
 type Backlog struct {
 	Stream   string
 	Messages uint64 // not known to be stored at the hub
 	Bytes    uint64
 	Oldest   time.Time // of the oldest message; zero: none waits
-	// Last is the newest sequence, Hub the one up to which the hub has stored;
-	// 0: nothing, or the hub has not been asked yet.
+	// Last is the newest sequence. Hub is the sequence up to which the hub has stored; 0: nothing,
+	// or the hub has not been asked yet.
 	Last, Hub uint64
-	// SetBack: the hub had more than there was here before it was linked.
+	// SetBack means that before the link was established the hub had more than the local stream.
 	SetBack bool
 }
 
-// Ahead reports whether the hub claims to have stored more than there ever was here:
-// the store was put back from an older copy, or another bridge uses the domain. Then it
-// is not known what the hub has of what is here.
+// Ahead reports whether the hub claims to have stored more than the local stream ever contained:
+// the store was restored from an older copy, or another bridge uses the domain. It is then unknown
+// which local messages the hub has.
 func (b Backlog) Ahead() bool { return b.Hub > b.Last || b.SetBack }
 
-// Used is what all streams hold, in bytes, that included which the hub has and
-// that has not been purged yet.
+// Used returns the size of all streams in bytes, including messages that the hub has stored and
+// that are not purged yet.
 func (l *Leaf) Used(ctx context.Context) (uint64, error) {
 	info, err := l.js.AccountInfo(ctx)
 	if err != nil {
@@ -45,8 +44,8 @@ func (l *Leaf) Used(ctx context.Context) (uint64, error) {
 	return info.Store, nil
 }
 
-// Backlog reads the local streams, in the order of the options. hub holds how far
-// the hub has stored, by stream.
+// Backlog reads the local streams, in the order of the options. hub is the sequence up to which the
+// hub has stored, by stream.
 func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, error) {
 	var all []Backlog
 	for _, spec := range l.options.Streams {
@@ -58,7 +57,7 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 		before, doubted := l.mark.Doubt[spec.Name]
 		b.SetBack = doubted && l.apart && b.Hub > before
 		s := stream.CachedInfo().State
-		// Nothing is ever deleted from within: what is there is contiguous.
+		// Single messages are never deleted: the sequences are contiguous.
 		first := max(s.FirstSeq, b.Hub+1)
 		if b.Ahead() {
 			first = s.FirstSeq
@@ -68,7 +67,7 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 			b.Bytes = uint64(float64(s.Bytes) * float64(b.Messages) / float64(s.Msgs))
 			b.Oldest = s.FirstTime
 			if first > s.FirstSeq {
-				// It may have been purged since: then the next look tells.
+				// It may have been purged since: the next call will show it.
 				if m, err := stream.GetMsg(ctx, first); err == nil {
 					b.Oldest = m.Time
 				}
@@ -79,14 +78,14 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 	return all, nil
 }
 
-// Purge removes what the hub has stored.
+// Purge removes the messages that the hub has stored.
 func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		if err != nil {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
-		// Nothing where the hub claims to have more than there is, or may: see Ahead.
+		// Purge nothing if the hub claims, or may claim, to have more than exists: see Ahead.
 		s := stream.CachedInfo().State
 		if _, doubted := l.mark.Doubt[spec.Name]; doubted {
 			continue
@@ -100,9 +99,8 @@ func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
 	return nil
 }
 
-// MoveOn moves the numbers of empty local streams beyond what the hub claims to have
-// stored: it would pass over those below. A stream that holds messages stays: see
-// [Backlog.Ahead].
+// MoveOn moves the sequences of empty local streams beyond what the hub claims to have stored: it
+// would skip lower ones. A stream that contains messages is not changed: see [Backlog.Ahead].
 func (l *Leaf) MoveOn(ctx context.Context, hub map[string]uint64) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
@@ -115,14 +113,14 @@ func (l *Leaf) MoveOn(ctx context.Context, hub map[string]uint64) error {
 		}
 		next := max(sequenceFloor(time.Now()), hub[spec.Name]+1)
 		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
-			return fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
+			return fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
 		}
 	}
 	return nil
 }
 
-// Pause makes the local streams refuse every message (error 10077), or accept them
-// again. It enforces a limit of age without discarding messages.
+// Pause makes the local streams refuse every message (error 10077), or accept them again. It
+// enforces an age limit without discarding messages.
 func (l *Leaf) Pause(ctx context.Context, pause bool) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
@@ -130,8 +128,8 @@ func (l *Leaf) Pause(ctx context.Context, pause bool) error {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
 		cfg := stream.CachedInfo().Config
-		// Lowered on a stream that discards new messages, a limit removes
-		// nothing; no message is as small as this one.
+		// On a stream that discards new messages, a lowered limit removes nothing. No message is as
+		// small as this one.
 		cfg.MaxBytes = -1
 		if pause {
 			cfg.MaxBytes = 1
@@ -158,18 +156,18 @@ func ReportsSourced(version string) bool {
 	return major > 2 || major == 2 && minor >= 15
 }
 
-// sourceSilence is how long a working source is silent at most: its consumer sends
-// a heartbeat every second (nats-server 2.15, sourceHealthHB).
+// sourceSilence is the longest silence of a working source: its consumer sends a heartbeat every
+// second (nats-server 2.15, sourceHealthHB).
 const sourceSilence = 5 * time.Second
 
 // ErrUnsourced means that a stream of the hub is missing or does not source from this
 // leaf node, so that messages stored here do not reach the hub.
 var ErrUnsourced = errors.New("the hub does not source from this leaf node")
 
-// SourcedUpTo asks the hub up to which sequence each of the streams has stored
-// what comes from the domain. A stream that is missing or has no such source has
-// stored nothing, and the error, an [ErrUnsourced], says so. given reports that the hub has just
-// been sent everything; what it has not stored then it has skipped as a duplicate.
+// SourcedUpTo asks the hub up to which sequence each of its streams has stored the domain's
+// messages. A stream that is missing or has no such source has stored nothing; the error is then an
+// [ErrUnsourced]. given reports that the hub has just been sent everything: a message that it has
+// not stored then was skipped as a duplicate.
 func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Spec) (positions map[string]uint64, given map[string]bool, err error) {
 	positions, given = map[string]uint64{}, map[string]bool{}
 	var problems []error

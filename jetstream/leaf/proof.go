@@ -11,10 +11,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// doubt moves the numbers of empty streams on, and notes of the others that a copy may
-// have been put back: then the hub has more than they hold. What the hub says before
-// there is a link in this process cannot be of what this process has stored, so the link
-// waits for it where it can matter.
+// doubt advances the sequences of empty streams. For the others it records that the store may have
+// been restored from a copy, in which case the hub has more than they contain. A report of the hub
+// from before this process's link cannot be about messages of this process. So where it matters,
+// the link waits for that report.
 func (l *Leaf) doubt(ctx context.Context) error {
 	doubt, stored := map[string]uint64{}, false
 	for _, spec := range l.options.Streams {
@@ -26,7 +26,7 @@ func (l *Leaf) doubt(ctx context.Context) error {
 		if s.Msgs == 0 {
 			if floor := sequenceFloor(time.Now()); floor > s.LastSeq+1 {
 				if err := stream.Purge(ctx, natsjs.WithPurgeSequence(floor)); err != nil {
-					return fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
+					return fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
 				}
 			}
 			continue
@@ -44,23 +44,23 @@ func (l *Leaf) doubt(ctx context.Context) error {
 			return err
 		}
 	}
-	// After a power cut nothing is stored until the numbers are known to be new, and
-	// that takes the link.
+	// After a power cut nothing is stored until the sequences are known to be new, which requires
+	// the link.
 	if len(doubt) == 0 || l.mark.SetBack && !stored {
 		return l.join()
 	}
 	return nil
 }
 
-// Prove opens the link once the hub has said of every stream that holds messages that it
-// has no more than there was when the store was opened. Where it has, see [Backlog.Ahead],
-// and in a store that a power cut may have set back, there is none. hub is the hub's word.
+// Prove opens the link once the hub has reported, for every stream that contains messages, no more
+// than the stream had when the store was opened. If it has more (see [Backlog.Ahead]), or if a
+// power cut may have set the store back, there is no link. hub is the hub's report.
 func (l *Leaf) Prove(hub map[string]uint64) error {
 	if len(l.mark.Doubt) == 0 || l.mark.SetBack {
 		return nil
 	}
 	for stream, last := range l.mark.Doubt {
-		// A hub that has just started tells of no source at first.
+		// A hub that has just started reports no source at first.
 		if at, known := hub[stream]; !known || at > last {
 			return nil
 		}
@@ -68,7 +68,7 @@ func (l *Leaf) Prove(hub map[string]uint64) error {
 	return l.proven()
 }
 
-// proven notes that no number can come twice.
+// proven records that no sequence can occur twice.
 func (l *Leaf) proven() error {
 	mark := storeMark{Boot: l.mark.Boot}
 	if err := writeStoreMark(l.options.StoreDir, mark); err != nil {
@@ -81,13 +81,13 @@ func (l *Leaf) proven() error {
 	return nil
 }
 
-// Rebooted tells whether the store may have gone back to an earlier state.
+// Rebooted reports whether the store may have returned to an earlier state.
 func (l *Leaf) Rebooted() bool { return l.mark.SetBack }
 
-// Renumber makes sure that no number is given out again that the hub has seen,
-// after the store may have gone back. It needs the hub's word only for streams
-// that hold something: an empty one takes its next number from the clock. ask: the
-// hub must be asked again.
+// Renumber makes sure that no sequence is assigned again that the hub has seen, after the store may
+// have returned to an earlier state. It needs the hub's report only for streams that contain
+// messages: an empty stream takes its next sequence from the clock. ask reports that the hub must
+// be asked again.
 func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, err error) {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
@@ -104,7 +104,7 @@ func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, e
 			if known && at <= before {
 				continue
 			}
-			// A hub that has just started tells of no source at first.
+			// A hub that has just started reports no source at first.
 			has := false
 			if known && before == s.LastSeq {
 				if has, err = l.hubGoesOnBeyond(spec.Name, s.LastSeq); err != nil {
@@ -116,11 +116,11 @@ func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, e
 				continue
 			}
 		}
-		// What the hub has beyond our last number we once had too, and all
-		// that is left here it has.
+		// Everything that the hub has beyond our last sequence we once had too, and it has all that
+		// is left here.
 		next := max(sequenceFloor(time.Now()), at+1, s.LastSeq+1)
 		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
-			return false, fmt.Errorf("move the numbers of local stream %s on: %w", spec.Name, err)
+			return false, fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
 		}
 	}
 	if ask || !l.mark.SetBack {
@@ -129,12 +129,12 @@ func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, e
 	return false, l.proven()
 }
 
-// hubGoesOnBeyond reports whether the hub asks this very stream for what comes after a
-// number. It names the stream by its time of creation when it asks, and begins from the
-// start where that is another one (nats-server 2.15, JSConsumerStreamIdentityMismatch). So
-// what it has up to there is not of another bridge with the same domain.
+// hubGoesOnBeyond reports whether the hub asks this very stream for messages after a sequence. Its
+// request contains the stream's creation time, and for another stream it begins from the start
+// (nats-server 2.15, JSConsumerStreamIdentityMismatch). So what it has up to there does not come
+// from another bridge with the same domain.
 func (l *Leaf) hubGoesOnBeyond(stream string, number uint64) (bool, error) {
-	// The API does not list consumers that source.
+	// The API does not list the consumers of sources.
 	account, err := l.server.NATS().JszAccount(&natsd.JSzOptions{Account: natsd.DEFAULT_GLOBAL_ACCOUNT, Streams: true, Consumer: true, DirectConsumer: true, Config: true})
 	if err != nil {
 		return false, fmt.Errorf("list the hub's consumers: %w", err)

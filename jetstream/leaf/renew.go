@@ -9,10 +9,9 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 )
 
-// Renew reads the credentials and the CA certificates of the link again and has the server
-// use them if they have changed. It is for a link that is down: the server itself reads
-// creds and the client certificate again at each attempt, and nothing else. Not to be
-// called twice at a time.
+// Renew reads the credentials and CA certificates of the link again and applies them if they have
+// changed. It is for a link that is down: at each attempt the server itself reads only creds and
+// the client certificate again. It must not be called concurrently.
 func (l *Leaf) Renew() error {
 	remote, err := l.options.remote()
 	if err != nil {
@@ -33,7 +32,7 @@ func (l *Leaf) reload(remote *natsd.RemoteLeafOpts) error {
 	return l.server.Reload(l.serverOptions(remote))
 }
 
-// join lets the link come about.
+// join starts the link.
 func (l *Leaf) join() error {
 	remote, err := l.options.remote()
 	if err != nil {
@@ -48,7 +47,7 @@ func (l *Leaf) join() error {
 	return nil
 }
 
-// presented is a fingerprint of what the server does not read by itself.
+// presented is a fingerprint of the credentials that the server does not read again by itself.
 func (o Options) presented(remote *natsd.RemoteLeafOpts) string {
 	var b strings.Builder
 	for _, u := range remote.URLs {

@@ -15,7 +15,8 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// TestLeafRenew: what the hub asks for changes, then the files do, and the link is back.
+// TestLeafRenew changes the credentials that the hub requires, then the files; the link must come
+// back.
 func TestLeafRenew(t *testing.T) {
 	t.Parallel()
 	t.Run("password", func(t *testing.T) {

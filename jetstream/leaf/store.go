@@ -11,52 +11,50 @@ import (
 	"time"
 )
 
-// A hub sources by sequence: it asks for what comes after the last number that it
-// has stored. Numbers of a local stream must therefore never come twice, and two
-// things could make them: a store that was lost, and a store that a power cut set
-// back to what the disk had. The hub would skip what bears an old number, in
-// silence.
+// A hub sources by sequence: it asks for messages after the last sequence that it has stored. A
+// sequence of a local stream must therefore never occur twice. It could after the loss of a store,
+// and after a power cut that set a store back to what the disk had. The hub would silently skip
+// messages with an old sequence.
 //
-// A stream made anew begins at a number taken from the clock, as the journal's
-// message numbers do, and so does an empty one at each start. Where a store may have been
-// set back, [Leaf.Renumber] moves the numbers on before anything is stored. A copy that was
-// put back shows only when the hub speaks: [Leaf.Prove].
+// A new stream begins at a sequence taken from the clock, like the journal's message numbers, and
+// so does an empty one at each start. If a store may have been set back, [Leaf.Renumber] advances
+// the sequences before anything is stored. A restored copy is detected only by the hub's report:
+// [Leaf.Prove].
 
 // sequencesPerSecond is more than a stream gets on average.
 const sequencesPerSecond = 1 << 17
 
-// sequenceFloor is above every sequence that a stream had got until now.
+// sequenceFloor is above every sequence that a stream has reached so far.
 func sequenceFloor(now time.Time) uint64 {
 	epoch := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	return max(1, uint64(max(0, now.Sub(epoch)/time.Second))*sequencesPerSecond)
 }
 
-// ErrStoreLocked: another process has the store open.
+// ErrStoreLocked means that another process has the store open.
 var ErrStoreLocked = errors.New("it is in use by another bridge")
 
-// storeMark is the file beside the store that tells how its last user ended.
+// storeMark is the file next to the store that records how its last user ended.
 type storeMark struct {
-	// Boot names the boot of the machine. In the same boot no write is lost,
-	// however the process ended.
+	// Boot identifies the boot of the machine. Within one boot no write is lost, however the
+	// process ended.
 	Boot string `json:"boot"`
-	// Clean: the files were forced to the disk after the last write.
+	// Clean means that the files were synced after the last write.
 	Clean bool `json:"clean"`
-	// SetBack: the files may lack writes of an earlier boot, and the numbers have
-	// not been moved on since ([Leaf.Renumber]). No end of the process mends that,
-	// however clean.
+	// SetBack means that the files may lack writes of an earlier boot and that the sequences have
+	// not been advanced since ([Leaf.Renumber]). A clean end of the process does not reset it.
 	SetBack bool `json:"set_back,omitempty"`
-	// Doubt has the last number of each stream when a process opened it that the hub
-	// has not spoken to since. See [Leaf.Prove].
+	// Doubt contains the last sequence of each stream when it was opened by a process that the hub
+	// has not reported to since. See [Leaf.Prove].
 	Doubt map[string]uint64 `json:"doubt,omitempty"`
 }
 
 const storeMarkFile = "mqtt-nats-bridge.json"
 
-// openStore makes the directory where it is missing and tells whether its files
-// may lack the latest writes.
+// openStore creates the directory if it is missing and reports whether its files may lack the
+// latest writes.
 func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return mark, nil, fmt.Errorf("make the leaf node's store: %w", err)
+		return mark, nil, fmt.Errorf("create the leaf node's store: %w", err)
 	}
 	lock, err = lockStore(dir)
 	if err != nil {
@@ -77,7 +75,7 @@ func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	return mark, lock, nil
 }
 
-// closeStore forces all files to the disk.
+// closeStore syncs all files.
 func closeStore(dir string, mark storeMark) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -111,7 +109,7 @@ func readStoreMark(dir string) (*storeMark, error) {
 	}
 	mark := &storeMark{}
 	if json.Unmarshal(content, mark) != nil {
-		return &storeMark{}, nil // torn by what it is there to tell of
+		return &storeMark{}, nil // torn by the very power cut that it records
 	}
 	return mark, nil
 }
@@ -138,8 +136,7 @@ func writeStoreMark(dir string, mark storeMark) error {
 	return nil
 }
 
-// bootID is empty where the system does not tell: then every unclean end counts
-// as a power cut.
+// bootID returns "" if the system does not report it: then every unclean end counts as a power cut.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -20,10 +20,9 @@ func powerCut(t *testing.T, dir string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mqtt-nats-bridge.json"), []byte(`{"boot":"another"}`), 0o600))
 }
 
-// A power cut sets the store back to what the disk had, here to 300 messages,
-// while the hub has 500: what comes next must not get the numbers 301 to 500 again,
-// which the hub would skip. One that holds messages needs the hub's word for it,
-// an empty one only the clock.
+// A power cut sets the store back to what the disk had, here to 300 messages, while the hub has
+// 500: what comes next must not get the numbers 301 to 500 again, which the hub would skip. A store
+// with messages needs the hub's report for that, an empty one only the clock.
 func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 	t.Parallel()
 	skipUnlessFaults(t)
@@ -61,7 +60,7 @@ func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 	}
 }
 
-// renumber waits until the hub's word allows to go on.
+// renumber waits until the hub's report allows to continue.
 func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []streams.Spec) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -72,11 +71,11 @@ func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []stream
 		ask, err := l.Renumber(natstest.Context(t), at)
 		require.NoError(t, err)
 		return !ask
-	}, drainPatience, 50*time.Millisecond)
+	}, drainTimeout, 50*time.Millisecond)
 }
 
-// After a power cut the hub's number may be of another bridge with the same domain. It says
-// nothing of what is here, until the hub asks this very store.
+// After a power cut the hub's number may be of another bridge with the same domain. It proves
+// nothing about the local messages until the hub asks this very store.
 func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	t.Parallel()
 	skipUnlessFaults(t)
@@ -176,8 +175,8 @@ func TestLeafStoreRestoredEmpty(t *testing.T) {
 	require.Greater(t, all[0].Last, last)
 }
 
-// A bridge that waits for the hub's word is not ready, and somebody will restart it:
-// that must not make it forget why it waits.
+// A bridge that waits for the hub's report is not ready and may be restarted: a restart must not
+// make it forget why it waits.
 func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
@@ -191,7 +190,7 @@ func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
 	for _, hub := range []map[string]uint64{nil, {}} {
 		ask, err := l.Renumber(natstest.Context(t), hub)
 		require.NoError(t, err)
-		require.True(t, ask, "the hub does not say of the stream that holds something")
+		require.True(t, ask, "the hub does not report on the stream that has messages")
 	}
 	path := filepath.Join(o.StoreDir, "mqtt-nats-bridge.json")
 	running, err := os.ReadFile(path)
@@ -199,11 +198,11 @@ func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
 	require.NoError(t, l.Close())
 
 	l = startLeaf(t, o)
-	require.True(t, l.Rebooted(), "stopped in order meanwhile")
+	require.True(t, l.Rebooted(), "stopped in order in between")
 	require.NoError(t, l.Close())
 	require.NoError(t, os.WriteFile(path, running, 0o600))
 	l = startLeaf(t, o)
-	require.True(t, l.Rebooted(), "killed meanwhile")
+	require.True(t, l.Rebooted(), "killed in between")
 
 	ask, err := l.Renumber(natstest.Context(t), map[string]uint64{"TELEMETRY": 1, "QUARANTINE": 0})
 	require.NoError(t, err)
@@ -220,7 +219,7 @@ func TestAKilledBridgeIsNoPowerCut(t *testing.T) {
 	t.Parallel()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		t.Skip("this system does not tell its boots apart")
+		t.Skip("this system does not distinguish its boots")
 	}
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	l := startLeaf(t, o)
@@ -246,7 +245,7 @@ func TestTwoBridgesDoNotShareAStore(t *testing.T) {
 	startLeaf(t, o)
 }
 
-// A shut store refuses what comes and keeps what it has.
+// A paused store refuses new messages and keeps those that it has.
 func TestAShutStoreRefusesAndKeeps(t *testing.T) {
 	t.Parallel()
 	l := startLeaf(t, leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a"))

@@ -36,10 +36,10 @@ type dialer struct {
 	failure    atomic.Pointer[error]        // of the latest attempt that nats.go reported; nil: none
 }
 
-// connectDone notes that the attempt has ended, with a connection or without.
+// connectDone records that the attempt has ended, with or without a connection.
 func (d *dialer) connectDone() { d.attempt.Store(false) }
 
-// connectFailed notes why an attempt failed or a connection ended, as reported by nats.go.
+// connectFailed records why an attempt failed or a connection ended, as reported by nats.go.
 func (d *dialer) connectFailed(err error) {
 	if err != nil {
 		d.failure.Store(&err)
@@ -57,7 +57,7 @@ const faultShown = 10 * time.Second
 
 func (d *dialer) note(err error) { d.fault.Store(&fault{err, time.Now()}) }
 
-// recentFault is nil where there was none of late.
+// recentFault returns the fault of the last moments; nil: there was none.
 func (d *dialer) recentFault() error {
 	if f := d.fault.Load(); f != nil && time.Since(f.at) < faultShown {
 		return f.err

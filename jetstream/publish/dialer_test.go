@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a closed connection still holds would be sent by the kernel for minutes, and be stored
-// a second time where JetStream has forgotten the first.
+// The kernel would continue to send the buffer of a closed connection for minutes, and its messages
+// would be stored twice if JetStream has forgotten the first copy.
 func TestNothingArrivesFromAClosedConnection(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

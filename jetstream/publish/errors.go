@@ -18,7 +18,7 @@ const (
 	// Retry means that the cause is a connection, a server or a limit, and may
 	// pass. The message is kept and sent again.
 	Retry Class = iota
-	// Reject means that this message will never be stored, others may.
+	// Reject means that this message will never be stored; others may be.
 	Reject
 	// Stop means that no message will be stored until the
 	// configuration is changed. Messages are kept; the advice says what to change.
@@ -26,14 +26,14 @@ const (
 )
 
 var (
-	// ErrNoResponders means that no stream listens on the subject, or that JetStream has no
-	// leader just now; the server answers both alike (status 503, empty body).
-	ErrNoResponders = errors.New("no stream takes the subject, or JetStream is unavailable")
-	// ErrNoStreamForSubject means that no stream takes the subject, although streams take others of
+	// ErrNoResponders means that no stream listens on the subject, or that JetStream has no leader
+	// at present. The server's answer is the same (status 503, empty body).
+	ErrNoResponders = errors.New("no stream has the subject, or JetStream is unavailable")
+	// ErrNoStreamForSubject means that no stream has the subject, although streams have others of
 	// its kind.
-	ErrNoStreamForSubject = errors.New("no stream takes the subject")
-	// ErrAckTimeout means that the oldest message had no answer in time. A server that
-	// fails to write to its disk sends none.
+	ErrNoStreamForSubject = errors.New("no stream has the subject")
+	// ErrAckTimeout means that the oldest message was not answered in time. A server that cannot
+	// write to its disk sends no answer.
 	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
 	// errFenced means that [Options.Fenced] forbids sending again.
 	errFenced = errors.New("waiting for the first check of the streams, or for the lease")
@@ -59,8 +59,8 @@ func (e *APIError) Is(target error) bool {
 		e.Description == "maximum messages per subject exceeded"
 }
 
-// apiError finds JetStream's answer in err, whoever read it: the publisher of this
-// package or nats.go. Nil: there is none.
+// apiError returns JetStream's answer in err, whether the publisher of this package or nats.go has
+// parsed it. nil: there is none.
 func apiError(err error) *APIError {
 	var own *APIError
 	if errors.As(err, &own) {
@@ -93,17 +93,17 @@ func Classify(err error) Class {
 			10039: // JetStream not enabled for the account
 			return Stop
 		}
-		// 10008 no JetStream just now, 10009 not the leader, 10118 stream
-		// offline, 10158 the same id is in flight, 10023 10028 10047 10002
-		// out of memory, disk or account limits, 10167 too many requests,
-		// 10077 store failed: stream full with discard new, or the disk.
+		// 10008 JetStream temporarily unavailable, 10009 not the leader, 10118 stream offline,
+		// 10158 the same id is in flight, 10023 10028 10047 10002 out of memory, disk or account
+		// limits, 10167 too many requests, 10077 store failed: stream full with discard new, or the
+		// disk.
 		return Retry
 	}
 	switch {
 	case errors.Is(err, ErrNoStreamForSubject), errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject):
 		return Reject
 	case errors.Is(err, nats.ErrPermissionViolation),
-		// nats.go says so too before it has ever reached a server.
+		// nats.go also returns this before it has reached a server.
 		errors.Is(err, nats.ErrHeadersNotSupported):
 		return Stop
 	}

@@ -29,8 +29,8 @@ func TestErrorsHaveTheirClass(t *testing.T) {
 		Reject: {api(10054), api(10097), api(10165), api(10166), nats.ErrMaxPayload, nats.ErrBadSubject},
 		Stop: {
 			api(10060), api(10109), api(10076), api(10039),
-			// Not a fault of the message, so no message is lost for it: nats.go
-			// says so of every one before it has reached a server.
+			// Not an error of the message, so no message is lost for it: nats.go returns it for
+			// each message before it has reached a server.
 			nats.ErrHeadersNotSupported,
 			nats.ErrPermissionViolation,
 		},

@@ -16,7 +16,7 @@ func (b inFlightKeys) mustWait(e *entry) bool {
 	return inFlight
 }
 
-// begin adds the key of e, which is sent now.
+// begin adds the key of e, which is about to be sent.
 func (b inFlightKeys) begin(e *entry) {
 	if b != nil {
 		b[e.orderKey] = struct{}{}

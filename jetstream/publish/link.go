@@ -9,18 +9,17 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Link is the connection that a publisher sends on: one of nats.go, or a
-// simulated one.
+// Link is the connection that a publisher sends on: nats.go's, or a simulated one.
 type Link interface {
-	// PublishMsg puts m into the write buffer. It keeps nothing of m.
+	// PublishMsg copies m into the write buffer. It does not keep m.
 	PublishMsg(m *nats.Msg) error
 	IsConnected() bool
 	// Generation counts the sockets opened. It grows before any byte can go
 	// out on the new one.
 	Generation() uint64
-	// BeginSend precedes a read of Generation and the sends that rely on it,
-	// EndSend follows them: on a socket opened in between nothing may go out.
-	// open is false if a send would wait for an attempt to connect.
+	// BeginSend is called before a read of Generation and the sends that rely on it, EndSend after
+	// them: nothing may be sent on a socket opened in between. open is false if a send would wait
+	// for a connection attempt.
 	BeginSend() (open bool)
 	EndSend()
 	LastError() error
@@ -36,9 +35,9 @@ type LinkHandlers struct {
 	// have been sent on the new connection before.
 	Connected   func()
 	Reconnected func()
-	// Failed gets errors that the server sends unasked.
+	// Failed receives errors that the server sends without a request.
 	Failed func(error)
-	// Closed means that the link does not reconnect any more.
+	// Closed is called when the link no longer reconnects.
 	Closed func(Link)
 }
 
@@ -76,14 +75,14 @@ func (l natsLink) BeginSend() (open bool) {
 // EndSend implements [Link].
 func (l natsLink) EndSend() { l.dialer.sending.Store(false) }
 
-// openNATS returns what opens a link of nats.go and its reply inbox, whose name
-// ends in a dot.
+// openNATS returns a function that opens a nats.go link, and the reply inbox, whose name ends in a
+// dot.
 func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(LinkHandlers) (Link, string, error) {
 	return func(h LinkHandlers) (Link, string, error) {
 		nc, err := connect(
 			nats.SetCustomDialer(d),
 			nats.SkipHostLookup(),     // the dialer's: see dial
-			nats.ReconnectBufSize(-1), // the publisher keeps what cannot be sent now
+			nats.ReconnectBufSize(-1), // the publisher keeps what cannot be sent
 			nats.SkipSubjectValidation(),
 			nats.FlusherTimeout(writeTimeout),
 			nats.ReconnectOnFlusherError(),
@@ -105,9 +104,8 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		}
 		inbox := nc.NewInbox() + "."
 		sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) {
-			// JetStream delivers a consumer's message to whatever inbox was asked
-			// for, under its own subject, whose last tokens are a device's: that
-			// is no answer.
+			// JetStream delivers a consumer's message to any inbox that was requested, under its
+			// own subject, whose last tokens come from a device: not an answer.
 			if !strings.HasPrefix(m.Subject, inbox) {
 				return
 			}
@@ -116,7 +114,7 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 			h.Answer(m, err == nil && n > 1)
 		})
 		if err == nil {
-			// An answer dropped for slowness would cost a recovery.
+			// A dropped answer would cost a recovery.
 			err = sub.SetPendingLimits(-1, -1)
 		}
 		if err != nil {
@@ -126,9 +124,9 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		if nc.IsConnected() {
 			d.connectDone() // nats.go calls its handler for the first attempt at some later time
 		}
-		// From here on answers are taken off the socket. The subscription
-		// stays: the server must know the inbox, and what the socket does
-		// not take (a "no responders" with its header; TLS) comes that way.
+		// From here on answers are intercepted at the socket. The subscription stays: the server
+		// must know the inbox, and answers that are not intercepted ("no responders", which has a
+		// header; TLS) arrive through it.
 		d.sink.Store(conn.NewAckSink(inbox, h.Answer))
 		return natsLink{nc, d}, inbox, nil
 	}

@@ -18,8 +18,8 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// nats.go dials and waits for INFO under the lock that IsConnected and LastError need.
-// Here that lasts longer than the test has patience.
+// nats.go dials and waits for INFO under the lock that IsConnected and LastError need. Here that
+// lasts longer than the test waits.
 func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -62,15 +62,15 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		require.Equal(t, 1, stats.Unsettled)
 		require.Contains(t, stats.Problem, "not connected")
 	case <-time.After(natstest.Timeout):
-		require.Fail(t, "whoever asks waits for the server")
+		require.Fail(t, "Stats waits for the server")
 	}
 	require.NoError(t, listener.Close())
 	require.NoError(t, silent.Close())
 	p.Close()
 }
 
-// nats.go would look the server's name up under the same lock, before it dials. Not
-// parallel: the resolver is everybody's.
+// nats.go would look the server's name up under the same lock, before it dials. Not parallel: the
+// resolver is global.
 func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 	var silent atomic.Bool
 	asked, release := make(chan struct{}, 1), make(chan struct{})
@@ -109,14 +109,14 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		require.Equal(t, 1, stats.Unsettled)
 		require.False(t, stats.Connected)
 	case <-time.After(natstest.Timeout):
-		t.Error("whoever asks waits for the name server")
+		t.Error("Stats waits for the name server")
 	}
 	close(release)
 	p.Close()
 }
 
-// A server of a cluster that is about to stop takes a connection and ends it, and
-// nats.go is at the next one at once: all that may be over before Connect returns.
+// A server of a cluster that is about to stop accepts a connection and ends it, and nats.go
+// immediately tries the next one: all that may be over before Connect returns.
 func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	t.Parallel()
 	first, second := natstest.StartServer(t, nil), natstest.StartServer(t, nil)

@@ -14,27 +14,26 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// LookupOptions let a publisher ask a stream for what JetStream may have forgotten.
-// All fields are required.
+// LookupOptions let a publisher look up in a stream what JetStream's deduplication may have
+// forgotten. All fields are required.
 type LookupOptions struct {
 	// Window returns the shortest duplicate window of the streams. No I/O, as StreamOf.
 	Window func() time.Duration
-	// StreamOf returns the name of the stream that stores a subject; empty: that is
-	// not known, and its messages are sent without asking.
+	// StreamOf returns the name of the stream that stores a subject; empty: it is not known, and
+	// its messages are sent without a lookup.
 	StreamOf func(subject string) string
 	// API begins the subjects of JetStream's API, as in [conn.Options.API].
 	API string
 }
 
-// lookups are the questions to the streams that precede a send. JetStream drops a
-// message whose id it has seen within the duplicate window. What may have been
-// stored longer ago than that is looked up in its stream, subject by subject, from
-// the time of the first attempt on, by the id in its header. What is found is
-// settled as a duplicate; the rest is sent, and counts as first attempted when its
-// subject was last asked for.
+// lookups are the requests to the streams before a message is sent again. JetStream drops a message
+// whose id it has seen within the duplicate window. A message that may have been stored before that
+// window is looked up in its stream: by subject, from the time of the first attempt on, by the id
+// in its header. If found, it is settled as a duplicate. Otherwise it is sent, and the time of the
+// lookup counts as its first attempt.
 //
-// The questions go to the leader (STREAM.MSG.GET). A direct get may be answered by a
-// follower that lags behind, and "not found" would be a second copy.
+// The requests go to the leader (STREAM.MSG.GET). A direct get may be answered by a follower that
+// lags behind, and its "not found" would lead to a second copy.
 type lookups struct {
 	active   bool
 	round    uint32 // distinguishes the answers from those to earlier questions
@@ -69,7 +68,7 @@ const (
 	// foreignMargin is how much the clock may differ by which another process noted
 	// a first attempt.
 	foreignMargin = time.Minute
-	// lateTimer is how late a timer is where the process has not run.
+	// lateTimer is the lateness of a timer that shows that the process has not run.
 	lateTimer = 500 * time.Millisecond
 )
 
@@ -83,12 +82,12 @@ func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*
 // lostQuorumCheck), and its successor may store the message under the time at which it came.
 func uncommitted(window time.Duration) time.Duration { return min(window/4, 20*time.Second) }
 
-// LookupSubject is where a stream is asked. Both empty: the part that all these
-// subjects have in common.
+// LookupSubject returns the request subject of a stream. With empty arguments it is the prefix that
+// all these subjects have in common.
 func LookupSubject(api, stream string) string { return api + ".STREAM.MSG.GET." + stream }
 
-// ErrLookupDenied means that the publisher may not read its own streams.
-var ErrLookupDenied = errors.New("the streams may not be asked for what they have stored")
+// ErrLookupDenied means that the NATS user lacks the permission for lookups in its streams.
+var ErrLookupDenied = errors.New("lookups in the streams are not permitted")
 
 // mayBeForgotten reports whether JetStream may have stored e and forgotten its id.
 func (p *Publisher) mayBeForgotten(e *entry, now time.Time) bool {
@@ -100,7 +99,7 @@ func (p *Publisher) mayBeForgotten(e *entry, now time.Time) bool {
 	return e.age(now) > window-resendMargin(window)
 }
 
-// age is how long ago the first attempt was at most.
+// age returns the longest time since the first attempt.
 func (e *entry) age(now time.Time) time.Duration {
 	age := elapsed(e.first, now)
 	if e.foreign {
@@ -109,8 +108,8 @@ func (e *entry) age(now time.Time) time.Duration {
 	return age
 }
 
-// elapsed is the time from one moment to another by the clock that has gone further: the
-// monotonic one stops while the machine is suspended, the other one may be set back.
+// elapsed returns the time between two moments by the clock that has advanced further: the
+// monotonic clock stops while the machine is suspended, the wall clock may be set back.
 func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
 }
@@ -144,7 +143,7 @@ func (p *Publisher) lookUp(from uint64) bool {
 			}
 		}
 		if s.stream == "" {
-			e.asked(now, 0) // nobody to ask
+			e.asked(now, 0) // no stream to ask
 			continue
 		}
 		s.ids[string(e.buf[e.subject:e.id])] = seq
@@ -155,19 +154,19 @@ func (p *Publisher) lookUp(from uint64) bool {
 		return false
 	}
 	p.stats.Lookups += uint64(len(l.scans))
-	p.opts.Log.Debug().Int("subjects", len(l.scans)).Msg("asking the streams for what JetStream may have forgotten")
+	p.opts.Log.Debug().Int("subjects", len(l.scans)).Msg("looking up messages that JetStream's deduplication may have forgotten")
 	p.schedule(p.opts.AckTimeout)
 	p.beginScans()
 	return true
 }
 
-// beginScans begins scans as far as the bound allows, and none after half of the time
-// in which an answer is good: the rest is asked when its turn to be sent comes. Else
-// the first answers would be stale before the last ones are there.
+// beginScans begins scans as far as the bound allows, but none after half of the time for which an
+// answer is valid. The rest is looked up when it is due to be sent. Otherwise the first answers
+// would expire before the last ones arrive.
 func (p *Publisher) beginScans() {
 	l := &p.looking
 	if !l.active {
-		return // a question could not be sent
+		return // a request could not be sent
 	}
 	window := p.opts.Lookup.Window()
 	if time.Since(l.began) > (window-resendMargin(window))/2 && l.next > 0 {
@@ -209,7 +208,7 @@ func (p *Publisher) ask(index int) {
 	l.pending++
 }
 
-// lookupAnswer is what matters of an answer to either question.
+// lookupAnswer has the relevant fields of both kinds of answers.
 type lookupAnswer struct {
 	Error   *APIError `json:"error"`
 	Created time.Time `json:"created"` // of the stream, and its server's clock:
@@ -284,16 +283,16 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	return true
 }
 
-// take reads an answer and reports whether there is more to ask. The server read its clock
-// after it was asked and before the answer came: the answer may have been in flight for long,
-// so the age is the one at the latter.
+// take reads an answer and reports whether there is more to ask. The server read its clock between
+// the request and the arrival of the answer. The answer may have been in flight for long, so the
+// age is taken at its arrival.
 func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error) {
 	switch {
 	case a.Error != nil:
 		return false, nil
 	case s.from.IsZero() && (!a.TS.IsZero() || !a.Created.IsZero()):
 		if a.TS.IsZero() {
-			a.TS = time.Now() // a server before 2.10 does not report its time
+			a.TS = time.Now() // servers before 2.10 do not report their time
 		}
 		s.from = a.TS.Add(-s.age - since).UTC()
 		return true, nil
@@ -310,7 +309,7 @@ func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error)
 	return len(s.ids) > 0, nil
 }
 
-// concludeLookups settles what was found and sends what may follow.
+// concludeLookups settles the messages found and sends those that may follow.
 func (p *Publisher) concludeLookups() (found []bridge.Result) {
 	l := &p.looking
 	hits := map[uint64]bool{}
@@ -337,7 +336,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 	}
 	p.endLookups()
 	p.stats.Found += uint64(len(found))
-	p.opts.Log.Debug().Int("found", len(found)).Msg("the streams have been asked")
+	p.opts.Log.Debug().Int("found", len(found)).Msg("lookups finished")
 	if p.win.head != head {
 		p.progress = time.Now()
 	}
@@ -345,21 +344,21 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 	return found
 }
 
-// goOn sends what waited for the streams' answers.
+// goOn sends the messages that waited for lookups.
 func (p *Publisher) goOn() {
 	switch {
 	case p.recovery.active && p.win.len() == 0:
 		p.resume()
 	case p.recovery.active:
-		p.schedule(atOnce)
+		p.schedule(immediately)
 	default:
 		p.pump()
 		p.arm(p.opts.AckTimeout)
 	}
 }
 
-// awaitsLookups reports whether questions are in flight, and gives them up when the
-// streams have been silent for too long.
+// awaitsLookups reports whether requests are in flight, and abandons them when the streams have
+// been silent for too long.
 func (p *Publisher) awaitsLookups() bool {
 	l := &p.looking
 	if !l.active {
@@ -381,13 +380,13 @@ func (p *Publisher) endLookups() {
 	p.looking.scans = p.looking.scans[:0]
 }
 
-// denyLookups ends the questions where the server does not permit them: what
-// JetStream may have forgotten is sent again, as if there were no look-ups.
+// denyLookups ends the lookups if the server does not permit them: messages that JetStream may have
+// forgotten are then sent again, as without lookups.
 func (p *Publisher) denyLookups(err error) {
 	p.endLookups()
 	p.looking.denied = fmt.Errorf("%w: %w", ErrLookupDenied, err)
 	p.looking.generation = p.link.Generation()
-	p.opts.Log.Warn().Str("component", "streams").AnErr("problem", err).Msg("look-ups are not permitted, sending again what JetStream may have forgotten")
+	p.opts.Log.Warn().Str("component", "streams").AnErr("problem", err).Msg("lookups are not permitted, resending messages that JetStream's deduplication may have forgotten")
 	p.goOn()
 }
 

@@ -18,54 +18,49 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Options describe a publisher. Settler is required, and Connect or
-// Open.
+// Options describes a publisher. Settler and either Connect or Open are required.
 type Options struct {
-	// Connect opens the publisher's own connection; the options given win
-	// connectDone those it has of itself.
+	// Connect opens the publisher's own connection. The options passed to it take precedence over
+	// its own.
 	Connect func(...nats.Option) (*nats.Conn, error)
-	// InProcess connects to this server within the process instead of dialling;
-	// the options of Connect must not name one themselves.
+	// InProcess connects to this server within the process instead of dialling; Connect's own
+	// options must not name one.
 	InProcess nats.InProcessConnProvider
-	// Open opens another kind of link, with the beginning of the reply
-	// subjects that its answers come back under.
+	// Open opens another kind of link and returns the prefix of its reply subjects.
 	Open    func(LinkHandlers) (Link, string, error)
 	Settler bridge.Settler
-	// AckTimeout is how long the oldest message may be without an answer
-	// before the publisher goes back to it; 0: 3 s. Above that the order is
-	// at risk on a replicated stream: nats-server's shortest election takes
-	// 4 s, and the new leader may not have what the old one had.
+	// AckTimeout is how long the oldest message may remain unanswered before the publisher goes
+	// back to it; 0: 3 s. A longer timeout risks the order on a replicated stream: nats-server's
+	// shortest election takes 4 s, and the new leader may lack messages of the old one.
 	AckTimeout time.Duration
 	// StrictOrder sends a message only when the one before with the same OrderKey
 	// (a device's) has its final answer. The order is then kept even if
 	// servers drop messages, at the price of one message per round trip for each key.
 	StrictOrder bool
-	// MaxInFlight bounds the messages sent and not answered; 0: 4,096.
-	// nats-server refuses more than 10,000 that wait for one stream (error
-	// 10167).
+	// MaxInFlight bounds the messages sent and not answered; 0: 4,096. nats-server refuses more
+	// than 10,000 messages waiting for one stream (error 10167).
 	MaxInFlight int
-	// MaxBytesInFlight bounds them in bytes, so that a stalled server is
-	// noticed by its silence and not by a blocked write; 0: 8 MiB.
+	// MaxBytesInFlight bounds them in bytes, so that a stalled server shows as a missing answer,
+	// not as a blocked write; 0: 8 MiB.
 	MaxBytesInFlight int
-	// NoStreamForSubject is asked when a message has had no responders for a while.
-	// It reports whether it is certain that no stream takes the subject although
-	// streams take others of its kind: then the message is refused. It may
-	// ask the server. nil: such messages wait.
+	// NoStreamForSubject is called when a message has had no responders for a while. It reports
+	// whether it is certain that no stream has the subject although streams have others of its
+	// kind. The message is then refused. It may ask the server. nil: such messages wait.
 	NoStreamForSubject func(subject string) bool
-	// Fenced tells that nothing may be sent a second time just now: it may be so
-	// old that JetStream would take it for new; nor anything before the first
-	// answer: the streams may just be being created. nil: everything may. It is
-	// called under the publisher's lock and may not block.
+	// Fenced reports that nothing may be sent a second time at present: JetStream may have
+	// forgotten its id and would store it twice. Nor may anything be sent before the first answer:
+	// the streams may not exist yet. nil: no such restriction. It is called under the publisher's
+	// lock and must not block.
 	Fenced func() bool
-	// Lookup has the streams asked for what is to be sent again and JetStream may
-	// have forgotten; nil: it is sent.
+	// Lookup enables lookups of messages to be resent that JetStream may have forgotten; nil: they
+	// are sent.
 	Lookup *LookupOptions
-	// Jitter spreads a pause; nil: by half either way, at random.
+	// Jitter randomises a pause; nil: by up to half either way.
 	Jitter func(time.Duration) time.Duration
-	// AfterFunc creates the publisher's timer; nil: time.AfterFunc. A simulation delays it as a process
-	// that does not run would.
+	// AfterFunc creates the publisher's timer; nil: time.AfterFunc. The simulation delays it, as in
+	// a process that does not run.
 	AfterFunc func(time.Duration, func()) *time.Timer
-	// Advice is what can be done about a problem, for the log; nil: none is given.
+	// Advice returns what can be done about a problem, for the log; nil: none.
 	Advice func(error) string
 	Log    zerolog.Logger
 }
@@ -95,13 +90,11 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// writeTimeout bounds a write to a server that has stopped reading, and with it
-// how long Publish can take at worst.
+// writeTimeout bounds a write to a server that has stopped reading, and so the duration of Publish.
 const writeTimeout = 2 * time.Second
 
-// Publisher stores messages in JetStream in the order of its Publish calls, each
-// exactly once, whatever happens to the connection and to the servers:
-// it uses go-back-N (recovery.go).
+// Publisher stores messages in JetStream in the order of its Publish calls, each exactly once,
+// despite failures of the connection and the servers: it uses go-back-N (recovery.go).
 type Publisher struct {
 	opts  Options
 	link  Link
@@ -118,7 +111,7 @@ type Publisher struct {
 	refused      []refusal // by nats.go itself, not reported yet
 	recovery     recovery
 	looking      lookups
-	proven       bool         // the streams have taken a message
+	proven       bool         // the streams have stored a message
 	denied       error        // the latest permission violation that the server has reported
 	inFlightKeys inFlightKeys // nil: no strict order
 	timer        *time.Timer
@@ -127,7 +120,7 @@ type Publisher struct {
 	closed       bool
 	stats        Stats
 	reopening    sync.WaitGroup
-	closedLink   Link // was closed permanently and is not, or not yet, link
+	closedLink   Link // was closed permanently; not, or not yet, link
 
 	// Scratch of send, under mu.
 	msg     nats.Msg
@@ -136,29 +129,27 @@ type Publisher struct {
 	scratch bridge.Message
 }
 
-// refusal is a message that nats.go would not send.
+// refusal is a message that nats.go refused to send.
 type refusal struct {
 	seq uint64
 	err error
 }
 
-// Stats are counted since the publisher was opened.
+// Stats counts since the publisher was opened.
 type Stats struct {
 	Sent       uint64 `json:"sent"`
 	Resent     uint64 `json:"resent"`
 	Recoveries uint64 `json:"recoveries"`
 	Connects   uint64 `json:"connects"` // sockets opened
-	// Lookups counts the subjects that streams were asked for, Found the messages that
-	// they had stored and JetStream may have forgotten.
+	// Lookups counts the subjects looked up, Found the messages that turned out to be stored.
 	Lookups uint64 `json:"lookups"`
 	Found   uint64 `json:"found"`
-	// LookupProblem is why streams cannot be asked; empty: they can, or no question
-	// has come up on this connection.
+	// LookupProblem is why lookups fail; empty: they do not, or none was needed on this connection.
 	LookupProblem string `json:"lookup_problem,omitempty"`
 	Unsettled     int    `json:"unsettled"`
 	Connected     bool   `json:"connected"`
-	// Problem is why nothing is stored just now, since when; empty while messages
-	// flow. Err is the error behind it.
+	// Problem is why nothing is stored at present; empty while messages are stored. Err is the
+	// error behind it.
 	Problem string    `json:"problem,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
 	Err     error     `json:"-"`
@@ -202,13 +193,13 @@ func (p *Publisher) connect() error {
 		return nats.ErrConnectionClosed
 	}
 	p.link, p.inbox = link, inbox
-	if link == p.closedLink { // sooner than it was handed over
+	if link == p.closedLink { // before openLink returned it
 		p.reopen()
 	}
 	return nil
 }
 
-// asyncError handles errors that the server sends unasked, above all a permission
+// asyncError handles errors that the server sends without a request, above all a permission
 // violation on publish, for which there is no other answer.
 func (p *Publisher) asyncError(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
@@ -225,8 +216,8 @@ func (p *Publisher) asyncError(err error) {
 	p.denied = err
 }
 
-// connectionClosed opens a new connection where nats.go has given one up
-// permanently, as it does on an error of the server that it does not know.
+// connectionClosed opens a new connection after nats.go has closed one permanently, as it does on a
+// server error that it does not know.
 func (p *Publisher) connectionClosed(link Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -275,7 +266,7 @@ func (p *Publisher) Publish(m *bridge.Message) {
 
 func (p *Publisher) fenced() bool { return p.opts.Fenced != nil && p.opts.Fenced() }
 
-// pump sends what waits, in order, as far as the bounds allow.
+// pump sends waiting messages in order, as far as the bounds allow.
 func (p *Publisher) pump() {
 	if p.looking.active {
 		return
@@ -321,7 +312,7 @@ func (p *Publisher) pump() {
 	}
 }
 
-// send puts one message on the wire.
+// send writes one message to the link.
 func (p *Publisher) send(seq uint64, e *entry) error {
 	if e.attempt != 0 {
 		p.stats.Resent++
@@ -350,17 +341,16 @@ func (p *Publisher) send(seq uint64, e *entry) error {
 	return p.link.PublishMsg(&p.msg)
 }
 
-// alias gives b's bytes as a string without copying. nats.go copies a message
-// into its write buffer before PublishMsg returns and keeps nothing of it.
+// alias returns b as a string without copying. nats.go copies a message into its write buffer
+// before PublishMsg returns and does not keep it.
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// sendFailed handles a message that nats.go did not take, and reports whether
-// others may still be sent.
+// sendFailed handles a message that nats.go refused, and reports whether others may still be sent.
 func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 	if Classify(err) == Reject && !p.win.at(seq).lastResort {
-		// The settler may not be called from within Publish.
+		// The settler must not be called from within Publish.
 		p.refused = append(p.refused, refusal{seq, err})
-		p.schedule(atOnce)
+		p.schedule(immediately)
 		return true
 	}
 	if !p.link.IsConnected() {
@@ -370,8 +360,8 @@ func (p *Publisher) sendFailed(seq uint64, err error) (goOn bool) {
 	return false
 }
 
-// answer takes JetStream's answer to one message. It runs on the goroutine of
-// the inbox subscription.
+// answer handles JetStream's answer to one message. It runs on the goroutine of the inbox
+// subscription.
 func (p *Publisher) answer(m *nats.Msg, more bool) {
 	p.calls.RLock()
 	defer p.calls.RUnlock()
@@ -428,8 +418,8 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 	return true
 }
 
-// settled removes a message from the window and sends what may follow. attempt is
-// the one that was answered, 0 if the server was not asked.
+// settled removes a message from the window and sends those that may follow. attempt is the one
+// that was answered; 0: the server was not asked.
 func (p *Publisher) settled(seq uint64, attempt uint32, now time.Time) {
 	head := p.win.head
 	p.inFlightKeys.end(p.win.at(seq))
@@ -443,7 +433,7 @@ func (p *Publisher) settled(seq uint64, attempt uint32, now time.Time) {
 	}
 }
 
-// reportRefused settles the messages that nats.go would not send.
+// reportRefused settles the messages that nats.go refused to send.
 func (p *Publisher) reportRefused() {
 	for {
 		p.mu.Lock()
@@ -466,7 +456,7 @@ func (p *Publisher) reportRefused() {
 	}
 }
 
-// Stats returns the counts and the state of this moment.
+// Stats returns the counts and the present state.
 func (p *Publisher) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -494,8 +484,8 @@ func (p *Publisher) Stats() Stats {
 	return s
 }
 
-// MaxPayload is the largest message that the server takes, headers included, in
-// bytes; 0 while it is not known.
+// MaxPayload returns the largest message that the server accepts, headers included, in bytes; 0:
+// not known yet.
 func (p *Publisher) MaxPayload() int64 {
 	p.mu.Lock()
 	link := p.link
@@ -506,9 +496,9 @@ func (p *Publisher) MaxPayload() int64 {
 	return link.MaxPayload()
 }
 
-// Close ends the publisher and its connection. What is not settled is not
-// reported any more: when Close returns, no call of the settler is in progress, and
-// none follows. The settler must not call it.
+// Close ends the publisher and its connection. Unsettled messages are not reported: when Close
+// returns, no call of the settler is in progress, and none follows. The settler must not call
+// Close.
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	p.closed = true

@@ -55,15 +55,15 @@ func (s *scripted) answer(m *nats.Msg, with string) {
 	require.NoError(s.t, s.nc.Publish(m.Reply, []byte(with)))
 }
 
-// patient never goes back for want of an answer.
-func patient(o *publish.Options) { o.AckTimeout = time.Hour }
+// longTimeout never goes back because of a missing answer.
+func longTimeout(o *publish.Options) { o.AckTimeout = time.Hour }
 
 func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient).Prove()
+	p := publisher(t, srv.URL(), o, longTimeout).Prove()
 	var b numbered
 	for i := range 3 {
 		p.Publish(b.message(i))
@@ -73,7 +73,7 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	probe := s.next(0)
 	require.NotEqual(t, zero.Reply, probe.Reply)
 	require.Equal(t, zero.Header, probe.Header)
-	s.answer(zero, ackTooLarge) // to the older attempt: it says nothing any more
+	s.answer(zero, ackTooLarge) // to the older attempt: it is ignored
 	s.answer(two, ackDuplicate) // stored is stored
 	x := o.Wait(1)[0]
 	require.Equal(t, natstest.Outcome{Token: 2, Duplicate: true}, x)
@@ -92,8 +92,8 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 	require.Equal(t, uint64(1), stats.Recoveries)
 }
 
-// Who may ask a consumer for a message names the inbox that it goes to, and a device
-// has chosen its payload and the last tokens of its subject.
+// A client that may request a message from a consumer names the inbox that it goes to, and a device
+// chooses its payload and the last tokens of its subject.
 func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
@@ -107,7 +107,7 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	require.NoError(t, err)
 
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient)
+	p := publisher(t, srv.URL(), o, longTimeout)
 	var b numbered
 	p.Publish(b.message(0))
 	zero := s.next(0)
@@ -121,9 +121,9 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	require.Equal(t, natstest.Outcome{Token: 0, Duplicate: true}, o.Wait(1)[0], "by its PubAck and nothing else")
 }
 
-// A limit, not a promise (docs/security.md): a PubAck does not say which publish it
-// answers. Who knows the inbox and may publish into some stream, with the inbox as the
-// reply subject, has JetStream acknowledge what was never stored.
+// A limit, not a promise (docs/security.md): a PubAck does not say which publish it answers. A NATS
+// user who can read the inbox and may publish to some stream, with the inbox as the reply subject,
+// can make JetStream acknowledge what was never stored.
 func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
@@ -131,7 +131,7 @@ func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
 	_, err := natstest.JetStream(t, srv).CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
 	require.NoError(t, err)
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient)
+	p := publisher(t, srv.URL(), o, longTimeout)
 	var b numbered
 	p.Publish(b.message(0))
 	require.NoError(t, s.nc.PublishRequest("s.x", s.next(0).Reply, nil))
@@ -143,7 +143,7 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient).Prove()
+	p := publisher(t, srv.URL(), o, longTimeout).Prove()
 	var b numbered
 	for i := range 4 {
 		p.Publish(b.message(i))
@@ -164,7 +164,7 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 		s.answer(s.next(i), ackStored)
 	}
 	require.True(t, o.Wait(4)[0].Duplicate)
-	// The three others have no stream, of which word may have come by now.
+	// The three others have no stream; the answers to them may have arrived by now.
 	require.NotContains(t, p.Stats().Problem, "maximum messages exceeded")
 }
 
@@ -197,7 +197,7 @@ func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, patient)
+	p := publisher(t, srv.URL(), o, longTimeout)
 	var b numbered
 	p.Publish(b.message(0))
 	m := s.next(0)
@@ -232,7 +232,7 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 			s := newScripted(t, srv.URL())
 			o := natstest.NewOutcomes(t)
 			var nc *nats.Conn
-			p := publisher(t, srv.URL(), o, patient, c.adjust, func(o *publish.Options) {
+			p := publisher(t, srv.URL(), o, longTimeout, c.adjust, func(o *publish.Options) {
 				connect := o.Connect
 				o.Connect = func(extra ...nats.Option) (_ *nats.Conn, err error) {
 					nc, err = connect(extra...)
@@ -295,7 +295,7 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 			srv := natstest.StartServer(t, nil)
 			before := goleak.IgnoreCurrent()
 			o := natstest.NewOutcomes(t)
-			p := publisher(t, srv.URL(), o, patient)
+			p := publisher(t, srv.URL(), o, longTimeout)
 			use(t, srv.URL(), p, o)
 			p.Close()
 			p.Publish(b.message(1))
@@ -317,8 +317,7 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-// Who closes the publisher may take away what its settler uses: the journal's
-// mapped memory.
+// After Close, the caller may unmap what the settler uses: the journal's memory.
 func TestCloseWaitsForTheSettler(t *testing.T) {
 	t.Parallel()
 	for name, message := range map[string]*bridge.Message{

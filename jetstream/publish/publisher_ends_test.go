@@ -202,7 +202,7 @@ func (c *cutter) pipe(to, from net.Conn, counted bool) {
 	c.mu.Unlock()
 }
 
-// spend takes n bytes off the budget and tells how many may pass before the cut.
+// spend takes n bytes off the budget and returns how many may pass before the cut.
 func (c *cutter) spend(n int) (int, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// Somebody receives the messages who never answers, so that the publisher would
-// send them again.
+// A subscriber receives the messages and never answers, so that the publisher would send them
+// again.
 func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)

@@ -139,10 +139,10 @@ func base36(s string) int {
 	return int(n.Int64())
 }
 
-// Whatever comes to the reply inbox, a message is settled by a positive PubAck with
-// its own number, or refused by a final refusal of its latest attempt; once; and
-// nothing else is settled. Each line of the script is an answer: the end of the
-// reply subject, a blank, the data; or a tick of the publisher's timer.
+// Whatever comes to the reply inbox, a message is settled by a positive PubAck with its own number,
+// or refused by a final refusal of its latest attempt; once; and nothing else is settled. Each line
+// of the script is an answer: the end of the reply subject, a space, the data; or a tick of the
+// publisher's timer.
 func FuzzAnswers(f *testing.F) {
 	const good, full, large = `{"stream":"T","seq":1}`, `{"error":{"err_code":10077}}`, `{"error":{"err_code":10054}}`
 	for _, lines := range [][]string{

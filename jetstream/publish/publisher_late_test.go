@@ -35,7 +35,7 @@ func TestLateTimer(t *testing.T) {
 				defer p.Close()
 				p.Publish(&bridge.Message{Subject: []byte("s"), ID: []byte("id"), Payload: []byte("x")})
 				time.Sleep(3*time.Second - time.Millisecond)
-				p.mu.Lock() // as if the clock had gone on meanwhile
+				p.mu.Lock() // as if the clock had continued during that time
 				p.progress, p.due = p.progress.Add(-stood), p.due.Add(-stood)
 				p.mu.Unlock()
 				s.set(func() { s.log[0].at = s.log[0].at.Add(-stood) })

@@ -194,8 +194,7 @@ func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
 	require.Empty(t, p.Stats().Problem)
 }
 
-// requireProblem waits until a publisher probes in vain, and so has nothing else
-// under way.
+// requireProblem waits until a publisher probes in vain, and so has nothing else in flight.
 func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 	t.Helper()
 	sent := uint64(0)

@@ -127,14 +127,14 @@ func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
 	})
 }
 
-// deadWire is a link that was closed for good.
+// deadWire is a link that was closed permanently.
 type deadWire struct{ wire }
 
 func (*deadWire) PublishMsg(*nats.Msg) error { return nats.ErrConnectionClosed }
 func (*deadWire) IsConnected() bool          { return false }
 
-// nats.go tells of a connection that is closed for good on a goroutine of its own:
-// the publisher may not have been given it yet.
+// nats.go reports a permanently closed connection on its own goroutine: the publisher may not have
+// received the connection yet.
 func TestALinkThatIsClosedForGoodBeforeItIsHandedOverIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -52,7 +52,7 @@ func TestOneMessageIsSentUntilTheStreamsHaveTakenOne(t *testing.T) {
 	})
 }
 
-// A message that no stream will ever take shows nothing, and holds up nobody.
+// A message that no stream will ever store proves nothing and delays no other message.
 func TestARefusalShowsNoStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,9 +10,8 @@ import (
 // message.
 const keepBuffer = 4 << 10
 
-// entry is one message between Publish and its final answer. Its bytes lie in
-// one buffer, reused from message to message: subject, id, header values,
-// payload.
+// entry is one message between Publish and its final answer. Its bytes are in one buffer, reused
+// for the next message: subject, id, header values, payload.
 type entry struct {
 	token    uint64
 	orderKey uint64
@@ -24,10 +23,10 @@ type entry struct {
 	attempt  uint32    // of the latest send; 0: not sent
 	first    time.Time // no later than the first attempt; zero: there was none
 	foreign  bool      // first was given by the caller
-	// earliest is what first was before a stream was asked, in ns since the Unix epoch; 0: none was
-	// asked. Its answer says nothing of another stream: a quarantine copy goes by this.
+	// earliest is the value of first before the first lookup, in ns since the Unix epoch; 0: no
+	// lookup. A quarantine copy uses it, because a lookup in one stream does not apply to another.
 	earliest   int64
-	inFlight   bool // its order is busy because of it, see inFlightKeys
+	inFlight   bool // its key is in inFlightKeys
 	done       bool
 	lastResort bool // a refusal is not final: see [bridge.Message].LastResort
 }
@@ -77,8 +76,8 @@ func (e *entry) view(m *bridge.Message) {
 	m.Payload = e.buf[from:]
 }
 
-// asked notes when its stream was last asked for the message, and does not have it. An
-// earlier attempt may be so much older than the question and be stored all the same.
+// asked records the time of the last lookup that did not find the message. An attempt from before
+// the lookup may still be stored.
 func (e *entry) asked(at time.Time, uncommitted time.Duration) {
 	if e.earliest == 0 {
 		e.earliest = e.first.UnixNano()
@@ -93,9 +92,9 @@ func (e *entry) release() {
 	}
 }
 
-// window has the unsettled messages in the order of their Publish calls,
-// numbered from 1. [head, next) are in flight, [next, tail) wait to be sent
-// or, up to sent, to be sent again: head <= next <= sent <= tail.
+// window contains the unsettled messages in the order of their Publish calls, numbered from 1.
+// [head, next) are in flight, [next, tail) wait to be sent or, up to sent, to be sent again: head
+// <= next <= sent <= tail.
 type window struct {
 	entries                []entry // a ring; its length is a power of two
 	head, next, sent, tail uint64
@@ -127,7 +126,7 @@ func (w *window) grow() {
 	}
 }
 
-// advance takes the next entry to send and counts it as in flight.
+// advance returns the next entry to send and counts it as in flight.
 func (w *window) advance() (seq uint64, e *entry) {
 	seq, e = w.next, w.at(w.next)
 	w.next++
@@ -146,11 +145,10 @@ func (w *window) skipDone() {
 	}
 }
 
-// reach makes the entry seq one that waits to be sent again.
+// reach marks the entry seq as waiting to be sent again.
 func (w *window) reach(seq uint64) { w.sent = max(w.sent, seq+1) }
 
-// waiting returns the entry seq where it was sent and has no final answer yet,
-// else nil.
+// waiting returns the entry seq if it was sent and has no final answer yet, otherwise nil.
 func (w *window) waiting(seq uint64) *entry {
 	if seq < w.head || seq >= w.sent {
 		return nil
@@ -161,8 +159,7 @@ func (w *window) waiting(seq uint64) *entry {
 	return nil
 }
 
-// settle marks a waiting entry as answered for good and moves the head past all
-// that are.
+// settle marks a waiting entry as finally answered and moves the head past all such entries.
 func (w *window) settle(seq uint64) {
 	e := w.at(seq)
 	if seq < w.next {

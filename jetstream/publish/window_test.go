@@ -104,8 +104,7 @@ func TestAnEntryIsACopy(t *testing.T) {
 	}
 }
 
-// The quarantine copy that has most: of a retained message that somebody vouched for
-// and that does not have its whole payload.
+// The quarantine copy that has most: of an attested retained message without its whole payload.
 func TestNoHeaderOfAQuarantineCopyIsLeftOut(t *testing.T) {
 	t.Parallel()
 	m := bridge.Message{Subject: []byte("s")}

@@ -14,14 +14,13 @@ const (
 	DefaultMaxAckPending = 10_000
 )
 
-// ConsumerSpec is a durable pull consumer with explicit acknowledgement that
-// starts at the oldest message. The bridge itself reads nothing: these are for
-// ingest, made here so that nothing that arrives before the first worker is
-// missed.
+// ConsumerSpec is a durable pull consumer with explicit acknowledgement that starts at the oldest
+// message. The bridge itself does not consume: these are for ingest, created here so that messages
+// from before the first worker are not missed.
 type ConsumerSpec struct {
 	Stream      string
 	Name        string
-	Description string // given on creation, never compared
+	Description string // set on creation, never compared
 	// FilterSubjects narrows what is delivered. Empty: the whole stream.
 	FilterSubjects []string
 	AckWait        time.Duration // zero: DefaultAckWait
@@ -54,7 +53,7 @@ func (c ConsumerSpec) config() natsjs.ConsumerConfig {
 	return cfg
 }
 
-// applyTo sets what the spec speaks of and nats-server can change.
+// applyTo sets the fields of the spec that nats-server can change.
 func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
 	c = c.normal()
 	cfg.FilterSubject, cfg.FilterSubjects = "", nil

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// ErrContradiction is what exists in a way that no retry fixes: a stream without
-// its subjects, with another retention or storage, a subject that another stream
-// holds, a stream that is missing under [ManageVerify], a consumer with a policy that
-// can lose messages. The error is [Contradictions]. Other errors of [Manage] may pass.
+// ErrContradiction means that streams or consumers differ from the configuration in a way that no
+// retry fixes: a stream without its subjects or with another retention or storage, a subject of
+// another stream, a stream that is missing under [ManageVerify], a consumer with a policy that can
+// lose messages. The error is of type [Contradictions]. Other errors of [Manage] may be temporary.
 var ErrContradiction = errors.New("streams contradict the configuration")
 
-// Contradictions are all that was found, and an [ErrContradiction].
+// Contradictions is the list of all that were found; it is an [ErrContradiction].
 type Contradictions []*Contradiction
 
-// Error is a line for the sentinel and one for each contradiction.
+// Error returns one line for the sentinel and one for each contradiction.
 func (all Contradictions) Error() string {
 	lines := []string{ErrContradiction.Error() + ":"}
 	for _, c := range all {
@@ -31,13 +31,13 @@ func (all Contradictions) Is(target error) bool { return target == ErrContradict
 type Contradiction struct {
 	Kind   ContradictionKind
 	Object string // "stream NAME" or "consumer STREAM/NAME"
-	Field  Field  // zero where it is about none
-	Advice string // for the reader of Error, set by those who know what can be done
+	Field  Field  // zero: it concerns no field
+	Advice string // what can be done, set where the configuration is known
 
 	problem string
 }
 
-// Error is a sentence that names the object.
+// Error returns a sentence that names the object.
 func (c *Contradiction) Error() string {
 	text := c.Object + ": " + c.problem
 	if c.Advice != "" {
@@ -51,7 +51,7 @@ type ContradictionKind int
 
 // The kinds of contradictions.
 const (
-	SubjectTaken    ContradictionKind = iota // by another stream
+	SubjectTaken    ContradictionKind = iota // of another stream
 	StreamMissing                            // and may not be created
 	StreamUnmanaged                          // can lose messages, and is not to be changed
 	StreamFixed                              // cannot be changed on a stream that exists
@@ -60,8 +60,8 @@ const (
 	ConsumerDiffers                          // can lose messages, apply changes it
 )
 
-// contradictions are what stops the start under mode; nil: nothing. Under apply that is only
-// what apply cannot change.
+// contradictions returns what prevents the start in the mode; nil: nothing. In mode apply that is
+// only what apply cannot change.
 func (d *Difference) contradictions(mode ManageMode) error {
 	var all Contradictions
 	add := func(c *Contradiction) {
@@ -72,7 +72,7 @@ func (d *Difference) contradictions(mode ManageMode) error {
 	for _, s := range d.Streams {
 		object := "stream " + s.Spec.Name
 		for _, h := range s.Owners {
-			add(&Contradiction{Kind: SubjectTaken, Object: object, problem: fmt.Sprintf("subject %s is held by stream %s", h.Subject, h.Stream)})
+			add(&Contradiction{Kind: SubjectTaken, Object: object, problem: fmt.Sprintf("subject %s belongs to stream %s", h.Subject, h.Stream)})
 		}
 		if s.State == Missing && mode == ManageVerify {
 			add(&Contradiction{Kind: StreamMissing, Object: object, problem: "does not exist"})
@@ -92,7 +92,7 @@ func (d *Difference) contradictions(mode ManageMode) error {
 	return all
 }
 
-// differs is a contradiction of a field.
+// differs returns the contradiction of a field.
 func differs(kind ContradictionKind, object string, f Field, more string) *Contradiction {
 	return &Contradiction{Kind: kind, Object: object, Field: f, problem: fmt.Sprintf("%s is %s, must be %s%s", f.Name, f.Is, f.Want, more)}
 }
@@ -102,8 +102,8 @@ func (s StreamDifference) contradiction(f Field, mode ManageMode) *Contradiction
 	object := "stream " + s.Spec.Name
 	switch {
 	case mode == ManageOff:
-		// Subjects that it leaves out may be those of another stream. Nothing is lost
-		// where they are not: nobody confirms such a message.
+		// Subjects that it omits may belong to another stream. If not, nothing is lost: such a
+		// message is not confirmed.
 		if !f.Contradicts || f.Name == "subjects" {
 			return nil
 		}
@@ -111,7 +111,7 @@ func (s StreamDifference) contradiction(f Field, mode ManageMode) *Contradiction
 	case f.Fixed:
 		return differs(StreamFixed, object, f, ", and cannot be changed on a stream that exists")
 	case f.Name == "subjects" && len(s.Owners) > 0:
-		return nil // apply would not help; the holder is named
+		return nil // apply would not help; the owner is named
 	case f.Contradicts && mode != ManageApply:
 		return differs(StreamDiffers, object, f, "")
 	}

@@ -10,17 +10,17 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// Empty: everything exists and equals its spec.
+// Empty reports whether everything exists and equals its spec.
 func (d *Difference) Empty() bool {
 	return !slices.ContainsFunc(d.Streams, func(s StreamDifference) bool { return s.State != Equal }) &&
 		!slices.ContainsFunc(d.Consumers, func(c ConsumerDifference) bool { return c.State != Equal })
 }
 
-// String is the difference for a reader, one block a stream or consumer:
+// String returns the difference as text, one block per stream or consumer:
 //
 //   - does not exist: create and apply make it
 //     ~ differs: apply changes it
-//     ! differs in a way that apply cannot mend
+//     ! differs in a way that apply cannot change
 //     = nothing to do
 //
 // and a line that counts them. A stream's field marked ! stops the start of the
@@ -37,7 +37,7 @@ func (d *Difference) String() string {
 		}
 		writeFields(&b, s.Fields)
 		for _, h := range s.Owners {
-			fmt.Fprintf(&b, "  ! %-22s%s is held by stream %s\n", "subjects", h.Subject, h.Stream)
+			fmt.Fprintf(&b, "  ! %-22s%s belongs to stream %s\n", "subjects", h.Subject, h.Stream)
 		}
 	}
 	for _, c := range d.Consumers {
@@ -93,7 +93,7 @@ func fixed(fields []Field) bool {
 	return slices.ContainsFunc(fields, func(f Field) bool { return f.Fixed })
 }
 
-// created lists what a stream is made with, limits only where they limit.
+// created lists the settings of a new stream; limits only if they limit.
 func (s Spec) created() []Field {
 	s = s.normal()
 	fields := []Field{

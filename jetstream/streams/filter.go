@@ -2,8 +2,7 @@ package streams
 
 import "strings"
 
-// A filter is a subject in which the token * stands for any one token and a last
-// token > for one or more.
+// A filter is a subject in which the token * matches any one token and a last token > one or more.
 
 func validFilter(filter string) bool {
 	if filter == "" || strings.ContainsAny(filter, " \t\r\n\f\x00") {
@@ -18,7 +17,7 @@ func validFilter(filter string) bool {
 	return true
 }
 
-// collide: some subject matches both.
+// collide reports whether some subject matches both.
 func collide(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := 0; ; i++ {
@@ -33,8 +32,8 @@ func collide(a, b string) bool {
 	}
 }
 
-// Covers tells whether every subject that matches narrow, a filter or a subject,
-// matches the filter wide.
+// Covers reports whether every subject that matches narrow, a filter or a subject, also matches the
+// filter wide.
 func Covers(wide, narrow string) bool {
 	ws, ns := strings.Split(wide, "."), strings.Split(narrow, ".")
 	for i := 0; ; i++ {

@@ -15,37 +15,36 @@ import (
 type ManageMode string
 
 const (
-	// ManageCreate makes what is missing and changes nothing that exists.
+	// ManageCreate creates what is missing and changes nothing that exists.
 	ManageCreate ManageMode = "create"
 	// ManageVerify changes nothing; a missing stream is an error.
 	ManageVerify ManageMode = "verify"
-	// ManageApply makes what exists equal to what is declared.
+	// ManageApply changes what exists to what is declared.
 	ManageApply ManageMode = "apply"
-	// ManageOff makes and changes nothing and requires nothing; it only reads the streams
-	// that exist, to report what in them can lose messages.
+	// ManageOff creates, changes and requires nothing. It only reads the existing streams, to
+	// report settings that can lose messages.
 	ManageOff ManageMode = "off"
 )
 
 // Report says what Manage found and did.
 type Report struct {
-	// Difference is what was found before anything was done. Under [ManageOff] it has
-	// the streams alone.
+	// Difference is what was found before any change. In [ManageOff] it contains only streams.
 	Difference *Difference
-	// Created and Updated hold "stream NAME" and "consumer STREAM/NAME".
+	// Created and Updated contain "stream NAME" and "consumer STREAM/NAME".
 	Created, Updated []string
-	// Notes are sentences about what was left as it is: a limit that differs,
-	// a consumer that is missing under [ManageVerify].
+	// Notes are sentences about what was not changed: a limit that differs, a consumer that is
+	// missing in [ManageVerify].
 	Notes []string
 }
 
-// Manage brings streams and consumers to where the mode wants them. It needs a
-// standing connection. Two bridges that create the same streams at once are both
-// served. With an error the report holds what was done before it.
+// Manage applies the mode to streams and consumers. It needs an established connection. Two bridges
+// may create the same streams concurrently. With an error, the report contains what was done before
+// it.
 //
 // Besides what [Plan] asks it uses $JS.API.STREAM.CREATE.<stream>,
 // $JS.API.CONSUMER.CREATE.<stream>.<consumer>[.<filter>] and, under apply,
-// $JS.API.STREAM.UPDATE.<stream>. Under [ManageOff] $JS.API.STREAM.INFO.<stream> is all
-// that it uses; its [ErrContradiction] is then what can lose messages.
+// $JS.API.STREAM.UPDATE.<stream>. In [ManageOff] it uses $JS.API.STREAM.INFO.<stream> only; its
+// [ErrContradiction] then lists what can lose messages.
 func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams []Spec, consumers []ConsumerSpec) (*Report, error) {
 	if mode == ManageOff {
 		d, err := Read(ctx, js, streams)
@@ -55,8 +54,8 @@ func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams [
 		return &Report{Difference: d, Notes: d.notes(mode)}, d.contradictions(mode)
 	}
 	report := &Report{}
-	// Another bridge may create a stream between our look and our step; what
-	// it made is then looked at like any other, once.
+	// Another bridge may create a stream between our plan and our step. What it created is then
+	// compared like any other, once.
 	for attempt := 0; ; attempt++ {
 		d, err := Plan(ctx, js, streams, consumers)
 		if err != nil {
@@ -121,8 +120,8 @@ func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode,
 	return nil
 }
 
-// isRace: what we wanted to create came into being meanwhile, with another
-// configuration (the same one is not an error to nats-server).
+// isRace reports whether another client has created the object first, with another configuration
+// (the same one is not an error to nats-server).
 func isRace(err error) bool {
 	if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) || errors.Is(err, natsjs.ErrConsumerExists) {
 		return true
@@ -133,7 +132,7 @@ func isRace(err error) bool {
 	}
 	switch api.ErrorCode {
 	case natsjs.JSErrCodeConsumerNameExists, natsjs.JSErrCodeConsumerAlreadyExists, natsjs.JSErrCodeConsumerExists,
-		10065: // subjects overlap: the new look will name the holder
+		10065: // subjects overlap: the next plan names the owner
 		return true
 	}
 	return false
@@ -147,9 +146,9 @@ func (d *Difference) notes(mode ManageMode) []string {
 	left := func(what string, fields []Field) {
 		for _, f := range fields {
 			if mode == ManageOff && f.Contradicts && f.Name != "subjects" {
-				continue // a fault
+				continue // an error
 			}
-			notes = append(notes, fmt.Sprintf("%s: %s is %s, declared is %s; left as it is", what, f.Name, f.Is, f.Want))
+			notes = append(notes, fmt.Sprintf("%s: %s is %s, configured is %s; not changed", what, f.Name, f.Is, f.Want))
 		}
 	}
 	for _, s := range d.Streams {
@@ -157,7 +156,7 @@ func (d *Difference) notes(mode ManageMode) []string {
 	}
 	for _, c := range d.Consumers {
 		if c.State == Missing && mode == ManageVerify {
-			// The bridge stores without it: no reason not to start.
+			// The bridge stores messages without it and may start.
 			notes = append(notes, fmt.Sprintf("consumer %s: does not exist", c.Spec.key()))
 		}
 		left("consumer "+c.Spec.key(), c.Fields)
@@ -165,8 +164,8 @@ func (d *Difference) notes(mode ManageMode) []string {
 	return notes
 }
 
-// Manages reports whether the permission is one that [Manage] needs: to ask JetStream
-// about streams and consumers, and to hear its answers.
+// Manages reports whether [Manage] needs the permission: to send requests about streams and
+// consumers, and to receive the answers.
 func Manages(denied *conn.PermissionError) bool {
 	if denied.Operation == "subscribe to" {
 		return true // an inbox

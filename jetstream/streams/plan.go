@@ -59,7 +59,7 @@ type ConsumerDifference struct {
 	is natsjs.ConsumerConfig
 }
 
-// Difference compares what exists with what must exist, in the order of the specs.
+// Difference compares what exists with the specs, in their order.
 type Difference struct {
 	Streams   []StreamDifference
 	Consumers []ConsumerDifference
@@ -88,9 +88,9 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []
 	return d, nil
 }
 
-// Read compares the streams that exist and changes nothing. It does not ask whether another
-// stream has the subjects of one. It needs an established connection and the permission to
-// ask $JS.API.STREAM.INFO.<stream>.
+// Read compares the existing streams and changes nothing. It does not look for other streams with
+// their subjects. It needs an established connection and the permission to ask
+// $JS.API.STREAM.INFO.<stream>.
 func Read(ctx context.Context, js natsjs.JetStream, streams []Spec) (*Difference, error) {
 	d := &Difference{}
 	for _, spec := range streams {
@@ -164,8 +164,8 @@ func streamFields(is natsjs.StreamConfig, want Spec) []Field {
 		Name: "retention", Is: strings.ToLower(is.Retention.String()), Want: strings.ToLower(want.Retention.String()),
 		Fixed: is.Retention == natsjs.WorkQueuePolicy || want.Retention == natsjs.WorkQueuePolicy, Contradicts: true,
 	})
-	// The next three are never wanted: such a stream stores nothing of ours, or
-	// never says that it did.
+	// The next three are never valid: such a stream stores none of our messages, or does not
+	// acknowledge them.
 	add(is.Mirror != nil, Field{Name: "mirror", Is: mirrored(is), Want: "none", Fixed: true, Contradicts: true})
 	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
@@ -235,14 +235,14 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit",
 		Fixed: true, Contradicts: true,
 	})
-	// New and last skip what is in the stream. A start by time or sequence is an operator's
-	// choice, made to replay from there: it is named and not refused.
+	// New and last skip messages in the stream. A start by time or sequence is an operator's
+	// choice, for a replay: it is reported and not refused.
 	byStart := is.DeliverPolicy == natsjs.DeliverByStartTimePolicy || is.DeliverPolicy == natsjs.DeliverByStartSequencePolicy
 	add(is.DeliverPolicy != natsjs.DeliverAllPolicy, Field{
 		Name: "deliver_policy", Is: is.DeliverPolicy.String(), Want: "all", Fixed: true, Contradicts: !byStart,
 	})
-	// In memory the position is lost with the server, and with it redelivery under a
-	// stream that keeps messages only as long as somebody wants them.
+	// In memory the position is lost with the server, and with it the redelivery on a stream with
+	// interest retention.
 	add(is.MemoryStorage, Field{Name: "mem_storage", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.HeadersOnly, Field{Name: "headers_only", Is: "true", Want: "false", Contradicts: true})
 	add(is.InactiveThreshold > 0, Field{
@@ -263,8 +263,7 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 	return fields
 }
 
-// narrower reports whether the filters leave out a subject that is wanted. No filter
-// is the whole stream.
+// narrower reports whether the filters omit a wanted subject. No filter means the whole stream.
 func narrower(filters, want []string) bool {
 	if len(filters) == 0 {
 		return false

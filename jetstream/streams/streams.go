@@ -1,5 +1,5 @@
-// Package streams has streams and consumers as they are declared: whether that is valid, how
-// it differs from what exists, and the step between.
+// Package streams manages streams and consumers as declared: validation, the difference to those
+// that exist, and its application.
 package streams
 
 import (
@@ -15,12 +15,12 @@ import (
 // defaultDuplicateWindow is nats-server's own.
 const defaultDuplicateWindow = 2 * time.Minute
 
-// Spec is a stream as it must be. The zero value of a field is
-// nats-server's default; what a spec does not speak of (compression, placement,
-// sources …) is left alone in a stream that exists.
+// Spec is the desired configuration of a stream. The zero value of a field is nats-server's
+// default. Settings that a spec does not cover (compression, placement, sources …) are not changed
+// in an existing stream.
 type Spec struct {
 	Name        string
-	Description string // given on creation, never compared
+	Description string // set on creation, never compared
 	Subjects    []string
 	Storage     natsjs.StorageType     // zero: file
 	Retention   natsjs.RetentionPolicy // zero: limits
@@ -31,17 +31,17 @@ type Spec struct {
 	MaxBytes          int64
 	MaxMsgs           int64 // zero: no limit
 	MaxMsgsPerSubject int64 // zero: no limit
-	// DuplicateWindow must outlast an outage between "stored" and
-	// "acknowledged". Zero: 2 min, or MaxAge where that is less.
+	// DuplicateWindow must outlast an outage between "stored" and "acknowledged". Zero: 2 min, or
+	// MaxAge if that is shorter.
 	DuplicateWindow time.Duration
 	Replicas        int // zero: 1
-	// Sources are streams of leaf nodes that it must have as sources, among
-	// others. None: these are not looked at.
+	// Sources are streams of leaf nodes that the stream must source, among others. None: sources
+	// are not compared.
 	Sources []SourceSpec
 }
 
-// normal fills in what nats-server would (server/stream.go, checkStreamCfg), so
-// that a spec can be compared with a stream's configuration.
+// normal applies nats-server's defaults (server/stream.go, checkStreamCfg), so that a spec can be
+// compared with a stream's configuration.
 func (s Spec) normal() Spec {
 	unlimited := func(v *int64) {
 		if *v <= 0 {
@@ -62,7 +62,7 @@ func (s Spec) normal() Spec {
 	return s
 }
 
-// config is what the stream is created with.
+// config returns the configuration for creating the stream.
 func (s Spec) config() natsjs.StreamConfig {
 	// Direct gets let `nats stream get` and `view` read without the leader's
 	// help; natscli creates streams that way too.
@@ -71,7 +71,7 @@ func (s Spec) config() natsjs.StreamConfig {
 	return cfg
 }
 
-// applyTo sets what the spec speaks of and leaves the rest of cfg as it is.
+// applyTo sets the settings that the spec covers and does not change the rest of cfg.
 func (s Spec) applyTo(cfg *natsjs.StreamConfig) {
 	s = s.normal()
 	cfg.Subjects = slices.Clone(s.Subjects)
@@ -80,8 +80,7 @@ func (s Spec) applyTo(cfg *natsjs.StreamConfig) {
 	cfg.MaxMsgsPerSubject = s.MaxMsgsPerSubject
 	cfg.Duplicates, cfg.Replicas = s.DuplicateWindow, s.Replicas
 	cfg.Sources = addSources(cfg.Sources, s.Sources)
-	// A stream that does not acknowledge would hold every message for ever in
-	// the bridge.
+	// With a stream that does not acknowledge, every message would stay in the bridge forever.
 	cfg.NoAck = false
 }
 
@@ -124,14 +123,14 @@ func (s Spec) validate() []error {
 	return faults
 }
 
-// OverlapError: some subject would belong to both, which nats-server refuses
-// within a stream as between two.
+// OverlapError means that some subject would belong to both, which nats-server refuses, within a
+// stream and between two.
 type OverlapError struct {
 	Stream, Subject           string
 	OtherStream, OtherSubject string // declared earlier
 }
 
-// Error names both.
+// Error names both subjects and streams.
 func (e *OverlapError) Error() string {
 	if e.Stream == e.OtherStream {
 		return fmt.Sprintf("stream %s: subjects %s and %s overlap", e.Stream, e.OtherSubject, e.Subject)
@@ -139,10 +138,9 @@ func (e *OverlapError) Error() string {
 	return fmt.Sprintf("stream %s: subject %s overlaps with %s of stream %s", e.Stream, e.Subject, e.OtherSubject, e.OtherStream)
 }
 
-// ValidateSpecs finds every fault that shows without a server: names, subjects
-// that overlap within or between streams, consumers of streams that are not in
-// the list. The faults are joined, an [OverlapError] for what overlaps; nil where
-// there are none.
+// ValidateSpecs finds every error that can be found without a server: names, subjects that overlap
+// within or between streams, consumers of streams that are not in the list. The errors are joined,
+// with an [OverlapError] for each overlap; nil: no errors.
 func ValidateSpecs(streams []Spec, consumers []ConsumerSpec) error {
 	var faults []error
 	names := map[string]bool{}

@@ -53,9 +53,8 @@ func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
 	}
 }
 
-// world is a server on which nothing is as declared: one stream is right, one is
-// missing, one has other limits, one cannot be mended, one has lost its subject
-// to a stranger.
+// world is a server on which nothing is as declared: one stream is right, one is missing, one has
+// other limits, one cannot be changed, one has lost its subject to another stream.
 func world(t *testing.T) (natsjs.JetStream, []streams.Spec, []streams.ConsumerSpec) {
 	t.Helper()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
@@ -167,9 +166,9 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 		"consumer TELEMETRY/ingest-workers", "consumer SHADOW/ingest-shadow", "consumer COMMANDS/ingest-commands",
 	}, report.Created)
 	require.Equal(t, []string{
-		"stream TELEMETRY: subjects is tenant.*.device.*.*, legacy.>, declared is tenant.*.device.*.*; left as it is",
-		"stream TELEMETRY: max_age is 1h, declared is 24h; left as it is",
-		"stream TELEMETRY: max_bytes is no limit, declared is 10 GiB; left as it is",
+		"stream TELEMETRY: subjects is tenant.*.device.*.*, legacy.>, configured is tenant.*.device.*.*; not changed",
+		"stream TELEMETRY: max_age is 1h, configured is 24h; not changed",
+		"stream TELEMETRY: max_bytes is no limit, configured is 10 GiB; not changed",
 	}, report.Notes)
 	s, err := js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
@@ -182,7 +181,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	s, err = js.Stream(natstest.Context(t), "TELEMETRY")
 	require.NoError(t, err)
 	require.Equal(t, []string{"tenant.*.device.*.*"}, s.CachedInfo().Config.Subjects)
-	require.Equal(t, natsjs.S2Compression, s.CachedInfo().Config.Compression, "what a spec does not speak of stays")
+	require.Equal(t, natsjs.S2Compression, s.CachedInfo().Config.Compression, "what a spec does not cover stays")
 	d, err := streams.Plan(natstest.Context(t), js, fleetStreams(), fleetConsumers())
 	require.NoError(t, err)
 	require.True(t, d.Empty(), d)
@@ -196,7 +195,7 @@ func TestManage_EachContradiction(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*natsjs.StreamConfig)
 		says   string
-		mends  bool // apply mends it
+		mends  bool // apply changes it
 	}{
 		"a subject missing":   {func(c *natsjs.StreamConfig) { c.Subjects = []string{"t.*"} }, "subjects is t.*, must be t.*, u: run mqtt-nats-bridge streams apply", true},
 		"a subject narrower":  {func(c *natsjs.StreamConfig) { c.Subjects = []string{"t.a", "u"} }, "subjects is t.a, u, must be t.*, u", true},
@@ -245,7 +244,7 @@ func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
 	mustCreate(t, js, natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}})
 	report, err := streams.Manage(natstest.Context(t), js, streams.ManageVerify, []streams.Spec{{Name: "T", Subjects: []string{"t.*"}}}, nil)
 	require.NoError(t, err)
-	require.Equal(t, []string{"stream T: subjects is t.>, declared is t.*; left as it is"}, report.Notes)
+	require.Equal(t, []string{"stream T: subjects is t.>, configured is t.*; not changed"}, report.Notes)
 }
 
 func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
@@ -278,7 +277,7 @@ func TestManage_OffReadsWhatExists(t *testing.T) {
 	require.ErrorIs(t, err, streams.ErrContradiction)
 	require.ErrorContains(t, err, "stream TELEMETRY: retention is interest, must be limits, or messages can be lost")
 	require.NotContains(t, err.Error(), "subjects")
-	require.Contains(t, report.Notes, "stream TELEMETRY: subjects is x, declared is tenant.*.device.*.*; left as it is")
+	require.Contains(t, report.Notes, "stream TELEMETRY: subjects is x, configured is tenant.*.device.*.*; not changed")
 	require.Empty(t, report.Created)
 }
 
