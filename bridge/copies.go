@@ -88,8 +88,15 @@ func (l *Lane) refused(s *slot, r *Result) {
 	full := errors.Is(r.Refused, ErrSubjectFull)
 	switch {
 	case s.reason == Accepted:
-		if !l.refusedCopy(s, &m, r.Refused) {
+		stored := l.refusedCopy(s, &m, r.Refused)
+		if s.traced {
+			l.spans[r.Token].Detail = refusedDetail(r.Refused)
+		}
+		if !stored {
 			l.markSettled(s)
+			if s.traced {
+				l.endSpan(s, r.Token, l.opts.Now(), false)
+			}
 			l.advance()
 			return
 		}
@@ -125,13 +132,15 @@ func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
 	m.Subject = append(subject, m.Subject...)
 	m.Headers = append([]Header{
 		{HeaderReason, []byte(Refused.String())},
-		{HeaderDetail, appendHeaderValue(nil, cut([]byte("JetStream does not take it: "+why.Error()), maxDetail))},
+		{HeaderDetail, appendHeaderValue(nil, cut([]byte(refusedDetail(why)), maxDetail))},
 	}, m.Headers...)
 	if topic != "" && !hasHeader(m.Headers, HeaderTopic) {
 		m.Headers = append(m.Headers, Header{HeaderTopic, appendHeaderValue(nil, []byte(topic))})
 	}
 	return true
 }
+
+func refusedDetail(why error) string { return "JetStream does not take it: " + why.Error() }
 
 // ownSubject is a subject that no other message has: there a stream that takes so
 // many messages for each subject has room for the copy.

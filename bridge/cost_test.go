@@ -46,11 +46,14 @@ func (p *path) message() {
 	p.lane.Settle(&Result{Token: p.end.token})
 }
 
-// wires are the two kinds of lanes, and one with overrides and a registry.
+// wires are the two kinds of lanes, one that adds trace contexts, and one with overrides and a registry.
 func wires(t tester) map[string]*path {
 	return map[string]*path{
 		"plain":    newPath(t, telemetry),
 		"attested": newPath(t, vouched(brokerID, noon, "acme/dev-1", telemetry), attested(t)),
+		"attested, traced": newPath(t, vouched(brokerID, noon, "acme/dev-1", telemetry), attested(t), func(o *LaneOptions) {
+			o.Tracing = &Tracing{Record: func(*Span) {}}
+		}),
 		"everything": newPath(t, vouched(brokerID, noon, "acme/dev-1", telemetry), attested(t), func(o *LaneOptions) {
 			known := NewCertificates()
 			known.Table().Put("acme", "dev-1", StatusActive, 0)

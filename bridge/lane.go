@@ -31,6 +31,8 @@ type LaneOptions struct {
 	// it the connection pauses, and QoS 0 messages are dropped at half of it.
 	// 0: 32 MiB.
 	MaxBytes int
+	// Tracing has messages carry a trace context; nil: they do not.
+	Tracing *Tracing
 	// Now is the clock, in ns since the epoch; nil: time.Now.
 	Now func() int64
 }
@@ -74,7 +76,7 @@ type Lane struct {
 	reading sync.Mutex
 	run     resumption
 	message Message
-	headers [7]Header
+	headers [8]Header
 	idBuf   []byte
 	values  []byte
 	subject []byte
@@ -101,6 +103,8 @@ type Lane struct {
 	calm          int           // ticks of the connection since then
 	idle          chan struct{} // closed when the ring runs empty; nil: nobody waits
 	ready         chan struct{} // closed when deliveries may go on; nil: they may
+
+	spans map[uint64]*Span // of sampled messages that are not settled, by token
 }
 
 // NewLane creates a lane. Start must be called before its session is opened.
@@ -118,6 +122,7 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 		qos0:        uint64(opts.Now()),
 		away:        opts.Journal.Alive(),
 		catchUp:     catchUp{arrears: &opts.Tenants.arrears},
+		spans:       map[uint64]*Span{},
 	}, nil
 }
 
@@ -233,6 +238,9 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 		l.accepted(d, number)
 	} else {
 		l.quarantined(d, number)
+	}
+	if l.opts.Tracing != nil {
+		l.trace(d, token)
 	}
 	if k.position > 0 && l.message.FirstAttempt == 0 { // an earlier process may have sent it
 		l.message.FirstAttempt = numberedAt(k.number)
@@ -373,6 +381,9 @@ func (l *Lane) settle(r *Result) {
 		l.counts.Quarantined[s.reason]++
 	}
 	l.markSettled(s)
+	if s.traced {
+		l.endSpan(s, r.Token, now, r.Duplicate)
+	}
 	if r.Token == l.ring.head {
 		l.catchUp.waited(now, now-s.received)
 	}

@@ -28,6 +28,8 @@ type Rejected struct {
 	// when it was quarantined.
 	At       time.Time
 	Retained bool
+	// TraceParent is the header traceparent; nil: the copy has none.
+	TraceParent []byte
 }
 
 // Restored is what a message in quarantine becomes when it is validated again.
@@ -144,6 +146,9 @@ func (v *validator) restored(d *Delivery, m *Rejected) *Message {
 	}
 	if m.CN != nil {
 		header(HeaderCN, m.CN)
+	}
+	if m.TraceParent != nil && len(m.TraceParent) <= maxTraceParent {
+		header(HeaderTraceParent, m.TraceParent)
 	}
 	header(HeaderTime, new(stamp).format(m.At.UnixMilli()))
 	return message

@@ -10,6 +10,7 @@ type slot struct {
 	reason   Reason
 	settled  bool
 	wrapped  bool // its payload is in an envelope
+	traced   bool // it has a span
 	// What became of its quarantine copy, see refused.
 	overflowed, shortened bool
 }

@@ -41,7 +41,7 @@ func parseRaw(m *natsjs.RawStreamMsg) *copied {
 	s.Rejected = bridge.Rejected{
 		ID: h.Get(natsjs.MsgIDHeader), Topic: header(h, bridge.HeaderTopic), CN: header(h, bridge.HeaderCN),
 		Payload: m.Data, Size: len(m.Data), At: m.Time,
-		Retained: h.Get(bridge.HeaderRetained) == "true",
+		Retained: h.Get(bridge.HeaderRetained) == "true", TraceParent: header(h, bridge.HeaderTraceParent),
 	}
 	rest := strings.TrimPrefix(m.Subject, bridge.QuarantineSubject+".")
 	s.Reason, s.Subject, _ = strings.Cut(rest, ".")

@@ -32,7 +32,7 @@ type entry struct {
 }
 
 // maxHeaders is the most headers a message may have besides its id.
-const maxHeaders = 7
+const maxHeaders = 8
 
 type headerEnd struct {
 	name string
