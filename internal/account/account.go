@@ -3,7 +3,10 @@
 package account
 
 import (
+	"time"
+
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -28,4 +31,14 @@ func Options(a config.Account, name string) conn.Options {
 		}
 	}
 	return o
+}
+
+// CertificateExpiry is when the client certificate of a expires, read from its file as it is
+// now; zero without one.
+func CertificateExpiry(a config.Account) (time.Time, error) {
+	o, err := Options(a, "").Resolve()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return tlsfile.Files{Cert: o.TLSFiles.Cert}.Expiry()
 }

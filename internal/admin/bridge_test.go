@@ -52,7 +52,7 @@ func serve(t *testing.T, env ...string) served {
 }
 
 // serveWithPeers also runs an MQTT broker that attests, and a NATS server.
-func serveWithPeers(t *testing.T) (served, *broker.Broker) {
+func serveWithPeers(t *testing.T, env ...string) (served, *broker.Broker) {
 	t.Helper()
 	mqtt, err := broker.Start(broker.Options{DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret"})
 	require.NoError(t, err)
@@ -60,7 +60,7 @@ func serveWithPeers(t *testing.T) (served, *broker.Broker) {
 	nats, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
 	t.Cleanup(nats.Shutdown)
-	s := serve(t, "MQTT_URL="+mqtt.URL(), "NATS_URL="+nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret")
+	s := serve(t, append(env, "MQTT_URL="+mqtt.URL(), "NATS_URL="+nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret")...)
 	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.Addr()) == nil }, patience, 10*time.Millisecond)
 	return s, mqtt
 }

@@ -15,7 +15,10 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/emqxtest"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/pki"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -209,26 +212,63 @@ func TestCloseEndsItAndMayBeRepeated(t *testing.T) {
 	require.ErrorContains(t, Healthcheck(t.Context(), s.Addr()), "refused")
 }
 
-// TestMetricsKeepTheirNames compares what /metrics says of the bridge with a
-// file: a line for the labels of each metric, no values.
+// TestMetricsKeepTheirNames compares what /metrics says of the bridge with a file: the labels
+// of each metric, no values. Two bridges together have every metric: a replica with EMQX's API,
+// and a leaf node with certificates.
 func TestMetricsKeepTheirNames(t *testing.T) {
 	t.Parallel()
-	s := serve(t, away()...)
-	_, body := get(t, s, "/metrics")
-	var lines []string
-	for line := range strings.Lines(body) {
+	api := emqxtest.Start(t)
+	api.Change(func(s *emqxtest.State) {
+		s.Sessions["bridge-p0"] = emqx.Session{ClientID: "bridge-p0", Connected: true}
+	})
+	emqxEnv, _ := api.Env(t)
+	replica, mqtt := serveWithPeers(t, append(emqxEnv, "BRIDGE_LANES_PARTITIONS=auto")...)
+	publish(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
+
+	authority, err := pki.New()
+	require.NoError(t, err)
+	client, err := authority.Device("bridge")
+	require.NoError(t, err)
+	files, err := pki.Write(t.TempDir(), "client", client)
+	require.NoError(t, err)
+	leaf := serve(t, "MQTT_URL=mqtts://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1",
+		"BRIDGE_MQTT_TLS_CERT="+files.Cert, "BRIDGE_MQTT_TLS_KEY="+files.Key, "BRIDGE_NATS_MODE=leaf",
+		"BRIDGE_NATS_LEAF_URL=nats-leaf://127.0.0.1:1", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir())
+
+	var all string
+	require.Eventually(t, func() bool { // EMQX's API is polled
+		_, all = get(t, replica, "/metrics")
+		return strings.Contains(all, "mqttbridge_broker_queue_length{")
+	}, patience, 10*time.Millisecond)
+	_, more := get(t, leaf, "/metrics")
+	golden(t, "metrics.golden", metricNames(all+more))
+}
+
+// metricNames are the metrics of the bridge in what /metrics says, each with help, kind and labels.
+func metricNames(text string) string {
+	var names []string
+	blocks := map[string][]string{}
+	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "# HELP mqttbridge_") {
+			names = append(names, strings.Fields(line)[2])
+		}
 		if !strings.Contains(line, "mqttbridge_") {
 			continue
 		}
 		if !strings.HasPrefix(line, "#") {
 			line = withoutValues(line)
 		}
-		if !slices.Contains(lines, line) {
-			lines = append(lines, line)
+		if of := names[len(names)-1]; !slices.Contains(blocks[of], line) {
+			blocks[of] = append(blocks[of], line)
 		}
 	}
-	golden(t, "metrics.golden", strings.Join(lines, "\n")+"\n")
+	slices.Sort(names)
+	var lines []string
+	for _, name := range slices.Compact(names) {
+		lines = append(lines, blocks[name]...)
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // withoutValues keeps the name and the names of the labels of a sample.

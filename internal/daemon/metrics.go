@@ -10,9 +10,9 @@ import (
 )
 
 // Metrics returns a registry with the bridge's metrics, Go's and the process's.
-// Nothing is counted for it: each scrape reads what the lanes count anyway. No
-// metric has more labels than lane and reason; a device, a topic or a tenant is
-// never one, for there is no bound to their number.
+// Nothing is counted for it: each scrape reads what the lanes count anyway, and the
+// streams, unless the page has just done so. A label has a bounded number of values;
+// a device or a topic is never one.
 func (b *Bridge) Metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -39,6 +39,8 @@ type collector struct {
 	latency     *prometheus.Desc
 	build       *prometheus.Desc
 	leases      []leaseMetric
+	streams     *streamMetrics
+	expiry      *prometheus.Desc
 }
 
 // laneMetric is a metric with one value for each lane.
@@ -70,6 +72,9 @@ func newCollector(b *Bridge) *collector {
 			"Time of stored messages from the MQTT socket to JetStream's acknowledgement.", "lane"),
 		build: describe("build_info",
 			"Always 1; the labels are the version of the bridge and of Go.", "version", "goversion"),
+		streams: newStreamMetrics(),
+		expiry: describe("certificate_expiry_timestamp_seconds",
+			"When the bridge's client certificate on that connection expires, by its file as it is now.", "connection"),
 	}
 	return c
 }
@@ -169,7 +174,8 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.leases {
 		out <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build} {
+	c.streams.describe(out)
+	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build, c.expiry} {
 		out <- d
 	}
 }
@@ -204,6 +210,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for _, m := range c.leases {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 		}
+	}
+	c.streams.collect(c.bridge.control.latestStreams(c.bridge.plan), out)
+	for connection, at := range c.bridge.certificateExpiries() {
+		out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(at.Unix()), connection)
 	}
 	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.bridge.opts.Version, runtime.Version())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
 )
 
@@ -36,6 +37,14 @@ func sums(t *testing.T, g prometheus.Gatherer) (sum map[string]float64, series m
 	return sum, series
 }
 
+// notStarted is a bridge without connections and lanes.
+func notStarted() *Bridge {
+	return &Bridge{
+		opts: Options{Config: &config.Config{}}, plan: &plan.Plan{},
+		dynamic: &dynamic{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{}),
+	}
+}
+
 func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 	t.Parallel()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_STREAMS_MANAGE=off")
@@ -59,7 +68,8 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 
 func TestLaneIsCountedBeforeItIsOpen(t *testing.T) {
 	t.Parallel()
-	b := &Bridge{dynamic: &dynamic{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{}), lanes: []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), newLogDedup(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}}
+	b := notStarted()
+	b.lanes = []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), newLogDedup(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}
 	sum, series := sums(t, b.Metrics())
 	require.Equal(t, 1, series["mqttbridge_received_total"])
 	require.Zero(t, sum["mqttbridge_ready"])
@@ -129,7 +139,7 @@ func (m oneMetric) Collect(out chan<- prometheus.Metric) { out <- m.Metric }
 
 func TestMetricsOfProcessAndGoAreThere(t *testing.T) {
 	t.Parallel()
-	b := &Bridge{dynamic: &dynamic{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{})}
+	b := notStarted()
 	families, err := b.Metrics().Gather()
 	require.NoError(t, err)
 	var names []string

@@ -115,7 +115,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
 		Limits:  b.limitsStatus(), Registry: b.dynamic.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
-		Streams: b.control.streamsStatus(ctx, b.plan.Streams, b.plan.Consumers),
+		Streams: b.control.readStreams(ctx, b.plan),
 		Leaf:    b.leaf.Status(), Broker: b.broker.Status(),
 	}
 	var leases []LeaseStatus

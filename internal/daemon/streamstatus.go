@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -95,22 +95,58 @@ func (c *control) streamsStatus(ctx context.Context, specs []streams.Spec, consu
 	return all
 }
 
+// streamsFresh is how old a reading of the streams may be for /metrics.
+const streamsFresh = 5 * time.Second
+
+// streamReading is the latest reading of the streams.
+type streamReading struct {
+	mu  sync.Mutex
+	at  time.Time
+	all []StreamStatus
+}
+
+// readStreams reads the streams and keeps the reading for latestStreams.
+func (c *control) readStreams(ctx context.Context, p *plan.Plan) []StreamStatus {
+	all := c.streamsStatus(ctx, p.Streams, p.Consumers)
+	if ctx.Err() == nil {
+		c.reading.mu.Lock()
+		defer c.reading.mu.Unlock()
+		c.reading.at, c.reading.all = time.Now(), all
+	}
+	return all
+}
+
+// latestStreams is a reading that is at most streamsFresh old: scrapes and the page do not
+// ask twice.
+func (c *control) latestStreams(p *plan.Plan) []StreamStatus {
+	c.reading.mu.Lock()
+	at, all := c.reading.at, c.reading.all
+	c.reading.mu.Unlock()
+	if time.Since(at) < streamsFresh {
+		return all
+	}
+	return c.readStreams(context.Background(), p)
+}
+
 func (c *control) streamState(ctx context.Context, name string) (*StreamState, error) {
 	if !c.connected() {
 		return nil, errors.New("not available: nats is not connected")
 	}
-	stream, err := c.js.Stream(ctx, name)
+	var info *natsjs.StreamInfo
+	err := c.ask(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
+		stream, err := c.js.Stream(ctx, name)
+		if err == nil {
+			info = stream.CachedInfo()
+		}
+		return err
+	})
 	switch {
 	case errors.Is(err, natsjs.ErrStreamNotFound):
 		return nil, errors.New("the stream does not exist")
-	case errors.Is(err, context.DeadlineExceeded):
-		// nats-server tells a client that it may not ask by a message to
-		// nobody in particular, which ends in the log.
-		return nil, fmt.Errorf("not available: no answer within %s; may this user ask for stream info?", statusPatience)
 	case err != nil:
-		return nil, fmt.Errorf("read stream info: %w", err)
+		return nil, fmt.Errorf("not available: %w", err)
 	}
-	s, limits := stream.CachedInfo().State, stream.CachedInfo().Config
+	s, limits := info.State, info.Config
 	return &StreamState{
 		MaxBytes: max(limits.MaxBytes, 0), MaxMessages: max(limits.MaxMsgs, 0), DiscardsNew: limits.Discard == natsjs.DiscardNew,
 		Messages: s.Msgs, Bytes: s.Bytes,
@@ -119,33 +155,52 @@ func (c *control) streamState(ctx context.Context, name string) (*StreamState, e
 	}, nil
 }
 
-// refusedFor is how long a refused question is not asked again: nats-server logs each.
-const refusedFor = time.Minute
-
 func (c *control) consumerStatus(ctx context.Context, spec streams.ConsumerSpec) ConsumerStatus {
 	s := ConsumerStatus{Name: spec.Name}
-	subject := ".CONSUMER.INFO." + spec.Stream + "." + spec.Name
-	if refused, ok := c.refused.Load(subject); ok && time.Since(refused.(time.Time)) < refusedFor {
-		s.Problem = "not available: the NATS user may not publish to $JS.API" + subject
-		return s
-	}
-	ctx, stop := c.denied.Guard(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) })
-	defer stop()
-	consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Name)
+	var info *natsjs.ConsumerInfo
+	err := c.ask(ctx, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) error {
+		consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Name)
+		if err == nil {
+			info = consumer.CachedInfo()
+		}
+		return err
+	})
 	switch {
 	case errors.Is(err, natsjs.ErrConsumerNotFound):
 		s.Problem = "the consumer does not exist"
 		return s
 	case err != nil:
-		var denied *conn.PermissionError
-		if errors.As(context.Cause(ctx), &denied) {
-			c.refused.Store(subject, time.Now())
-		}
-		s.Problem = fmt.Sprintf("not available: %v", cmp.Or(context.Cause(ctx), err))
+		s.Problem = fmt.Sprintf("not available: %v", err)
 		return s
 	}
-	info := consumer.CachedInfo()
 	s.Lag = info.NumPending + uint64(max(info.NumAckPending, 0))
 	s.AckPending, s.Redelivered, s.Waiting = info.NumAckPending, info.NumRedelivered, info.NumWaiting
 	return s
+}
+
+// refusedFor is how long a refused question is not asked again: nats-server logs each.
+const refusedFor = time.Minute
+
+// refusal is why a question was refused, and when.
+type refusal struct {
+	*conn.PermissionError
+	at time.Time
+}
+
+// ask makes a request to the subject of JetStream's API, unless it was refused lately.
+func (c *control) ask(ctx context.Context, subject string, request func(context.Context) error) error {
+	if known, ok := c.refused.Load(subject); ok {
+		if r := known.(refusal); time.Since(r.at) < refusedFor {
+			return r.PermissionError
+		}
+	}
+	err := c.denied.Do(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }, request)
+	var denied *conn.PermissionError
+	if errors.As(err, &denied) {
+		c.refused.Store(subject, refusal{denied, time.Now()})
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %s", statusPatience)
+	}
+	return err
 }

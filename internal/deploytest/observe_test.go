@@ -2,7 +2,11 @@ package deploytest
 
 import (
 	"encoding/json"
+	"flag"
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,120 +16,128 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// metrics are the names that operators see, and the labels that each may have:
-// those of /metrics that the dashboard shows.
-var metrics = map[string][]string{
-	"mqttbridge_received_total":           {"lane"},
-	"mqttbridge_stored_total":             {"lane"},
-	"mqttbridge_rejected_total":           {"lane", "reason"},
-	"mqttbridge_quarantine_skipped_total": {"lane"},
-	"mqttbridge_redelivered_total":        {"lane"},
-	"mqttbridge_duplicates_total":         {"lane"},
-	"mqttbridge_resent_total":             {"lane"},
-	"mqttbridge_in_flight":                {"lane"},
-	"mqttbridge_ring_fill_ratio":          {"lane"},
-	"mqttbridge_oldest_unsettled_seconds": {"lane"},
-	"mqttbridge_ack_latency_seconds":      {"lane"},
-	"mqttbridge_session_lost_total":       {"lane"},
-	"mqttbridge_mqtt_reconnects_total":    {"lane"},
-	"mqttbridge_nats_reconnects_total":    {"lane"},
-	"mqttbridge_mqtt_connected":           {"lane"},
-	"mqttbridge_nats_connected":           {"lane"},
-	"mqttbridge_ready":                    nil,
-	"mqttbridge_devices":                  nil,
-	"mqttbridge_limit_overrides":          nil,
-	"mqttbridge_limit_overrides_refused":  nil,
-	"mqttbridge_limit_overrides_stale":    nil,
-	"mqttbridge_registry_entries":         nil,
-	"mqttbridge_registry_refused":         nil,
-	"mqttbridge_registry_stale":           nil,
-	"mqttbridge_build_info":               {"version"},
+// The golden files have what /metrics of running programs says: internal/admin and
+// internal/ingest write them, and hold the programs against them.
+const (
+	bridgeMetrics = "internal/admin/testdata/metrics.golden"
+	ingestMetrics = "internal/ingest/testdata/metrics.golden"
+)
+
+// metric is one of a golden file.
+type metric struct {
+	help, kind string
+	labels     []string
 }
 
-// leaseMetrics are those that a bridge has with lanes.partitions auto alone.
-var leaseMetrics = []string{
-	"mqttbridge_replicas", "mqttbridge_partitions_held", "mqttbridge_partitions_unheld", "mqttbridge_leases_reachable",
-	"mqttbridge_partitions_taken_total", "mqttbridge_partitions_handed_over_total", "mqttbridge_partitions_lost_total",
-}
-
-// brokerMetrics are those that a bridge has with mqtt.emqx alone.
-var brokerMetrics = map[string][]string{
-	"mqttbridge_broker_api_up": nil, "mqttbridge_broker_dropped_total": {"reason"},
-	"mqttbridge_broker_queue_length": {"lane"}, "mqttbridge_broker_queue_limit": {"lane"},
-	"mqttbridge_broker_queue_dropped_total": {"lane"}, "mqttbridge_broker_in_flight": {"lane"},
-}
-
-// ingestMetrics are all of ingest's, with their labels.
-var ingestMetrics = map[string][]string{
-	"mqttbridge_ingest_rows_total":                    {"table"},
-	"mqttbridge_ingest_duplicates_total":              {"table"},
-	"mqttbridge_ingest_batches_total":                 {"table"},
-	"mqttbridge_ingest_messages_total":                {"table"},
-	"mqttbridge_ingest_redelivered_total":             {"table"},
-	"mqttbridge_ingest_acknowledged_total":            {"table"},
-	"mqttbridge_ingest_retried_total":                 {"table"},
-	"mqttbridge_ingest_clock_ignored_total":           {"table"},
-	"mqttbridge_ingest_poison_total":                  {"table"},
-	"mqttbridge_ingest_exchanges_total":               {"table"},
-	"mqttbridge_ingest_exchange_failures_total":       {"table"},
-	"mqttbridge_ingest_in_hand":                       {"table"},
-	"mqttbridge_ingest_lag":                           {"table"},
-	"mqttbridge_ingest_oldest_unacknowledged_seconds": {"table"},
-	"mqttbridge_ingest_ready":                         nil,
-	"mqttbridge_ingest_build_info":                    {"version"},
-}
-
-// served are the metrics of a golden file, with their labels.
-func served(t *testing.T, golden string) map[string][]string {
+// served are the metrics of a golden file.
+func served(t *testing.T, golden string) map[string]*metric {
 	t.Helper()
-	all := map[string][]string{}
-	for _, m := range regexp.MustCompile(`(?m)^(mqttbridge_\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})?$`).
-		FindAllStringSubmatch(read(t, golden), -1) {
-		all[m[1]] = append(all[m[1]], strings.Split(m[2], ",")...)
+	all := map[string]*metric{}
+	for line := range strings.Lines(read(t, golden)) {
+		line = strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(line, "# HELP "); ok {
+			name, help, _ := strings.Cut(rest, " ")
+			all[name] = &metric{help: help}
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, kind, _ := strings.Cut(rest, " ")
+			all[name].kind = kind
+			continue
+		}
+		m := regexp.MustCompile(`^(mqttbridge_\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})?$`).FindStringSubmatch(line)
+		require.NotNil(t, m, line)
+		for label := range strings.SplitSeq(m[2], ",") {
+			if label != "" && !slices.Contains(all[m[1]].labels, label) {
+				all[m[1]].labels = append(all[m[1]].labels, label)
+			}
+		}
 	}
+	require.NotEmpty(t, all)
 	return all
 }
 
-func TestMetricsAreThoseThatTheProgramsHave(t *testing.T) {
+// known are the metrics of both programs.
+func known(t *testing.T) map[string]*metric {
+	t.Helper()
+	all := served(t, bridgeMetrics)
+	maps.Copy(all, served(t, ingestMetrics))
+	return all
+}
+
+func TestMetricsFollowTheConventions(t *testing.T) {
 	t.Parallel()
-	// internal/admin holds this file against a running bridge, internal/ingest
-	// the other against a running ingest.
-	bridge := served(t, "internal/admin/testdata/metrics.golden")
-	for name, labels := range metrics {
-		require.Contains(t, bridge, name)
-		require.Subset(t, bridge[name], labels, name)
-	}
-	ingest := served(t, "internal/ingest/testdata/metrics.golden")
-	require.ElementsMatch(t, slices.Collect(maps.Keys(ingest)), slices.Collect(maps.Keys(ingestMetrics)))
-	for name, labels := range ingestMetrics {
-		require.Subset(t, ingest[name], labels, name)
+	bounded := []string{"lane", "reason", "le", "version", "goversion", "table", "connection", "stream", "consumer"}
+	for name, m := range known(t) {
+		require.Equal(t, m.kind == "counter", strings.HasSuffix(name, "_total"), name)
+		require.Subset(t, bounded, m.labels, "%s: the values of a label are bounded", name)
+		require.NotRegexp(t, `_(ms|millis|milliseconds|minutes|kb|mb|percent)(_|$)`, name, "base units")
+		require.True(t, strings.HasSuffix(m.help, "."), "%s: %s", name, m.help)
 	}
 }
 
-// labels are those of a metric of either program; leases have none.
-func labels(name string) (labels []string, known bool) {
-	for _, of := range []map[string][]string{metrics, brokerMetrics, ingestMetrics} {
-		if l, ok := of[name]; ok {
-			return l, true
+// TestDocumentedMetrics holds the metrics that the pages name against the programs.
+func TestDocumentedMetrics(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	require.NoError(t, err)
+	known := known(t)
+	for _, page := range append(pages, filepath.Join(root, "README.md")) {
+		content, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`mqttbridge_\w+`).FindAllString(string(content), -1) {
+			name = strings.TrimSuffix(name, "_bucket")
+			if !strings.HasSuffix(name, "_") { // mqttbridge_leaf_…
+				require.Contains(t, known, name, page)
+			}
 		}
 	}
-	return nil, slices.Contains(leaseMetrics, name)
+}
+
+var update = flag.Bool("update", false, "write the tables of docs/metrics.md")
+
+// TestMetricsPage: the tables of docs/metrics.md are those of the golden files.
+func TestMetricsPage(t *testing.T) {
+	t.Parallel()
+	const page = "docs/metrics.md"
+	have := read(t, page)
+	introduction, _, found := strings.Cut(have, "\n## Bridge\n")
+	require.True(t, found)
+	want := introduction + "\n## Bridge\n\n" + metricsTable(t, bridgeMetrics) + "\n## ingest\n\n" + metricsTable(t, ingestMetrics)
+	if *update {
+		require.NoError(t, os.WriteFile(filepath.Join(root, page), []byte(want), 0o644))
+		return
+	}
+	require.Equal(t, want, have, "run go test ./internal/deploytest -run TestMetricsPage -update")
+}
+
+func metricsTable(t *testing.T, golden string) string {
+	t.Helper()
+	all := served(t, golden)
+	text := "| metric | kind | labels | |\n|---|---|---|---|\n"
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		m := all[name]
+		labels := slices.DeleteFunc(slices.Clone(m.labels), func(l string) bool { return l == "le" })
+		slices.Sort(labels)
+		text += fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, m.kind, strings.Join(labels, ", "), m.help)
+	}
+	return text
 }
 
 // requireKnownMetrics checks a PromQL expression and returns the metrics in it.
 func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 	t.Helper()
+	known := known(t)
 	for _, name := range regexp.MustCompile(`\bmqttbridge_\w+`).FindAllString(expr, -1) {
 		name = strings.TrimSuffix(name, "_bucket")
-		_, known := labels(name)
-		require.True(t, known, "%s: no program has %s", where, name)
+		require.Contains(t, known, name, "%s: no program has it", where)
 		used = append(used, name)
 	}
 	for _, m := range regexp.MustCompile(`\bby \(([^)]*)\)`).FindAllStringSubmatch(expr, -1) {
 		for label := range strings.SplitSeq(m[1], ", ") {
-			known := label == "instance" || label == "le" ||
-				slices.ContainsFunc(used, func(name string) bool { of, _ := labels(name); return slices.Contains(of, label) })
-			require.True(t, known, "%s: no metric there has the label %s", where, label)
+			has := label == "instance" ||
+				slices.ContainsFunc(used, func(name string) bool { return slices.Contains(known[name].labels, label) })
+			require.True(t, has, "%s: no metric there has the label %s", where, label)
 		}
 	}
 	// A counter is only of use as a rate, a gauge never is.
@@ -138,19 +150,11 @@ func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 
 func TestDashboardsShowEveryMetric(t *testing.T) {
 	t.Parallel()
-	shown := dashboard(t, "deploy/grafana/dashboard.json")
-	for name := range metrics {
-		require.True(t, shown[name], "no panel shows %s", name)
-	}
-	for _, name := range leaseMetrics {
-		require.True(t, shown[name], "no panel shows %s", name)
-	}
-	for name := range brokerMetrics {
-		require.True(t, shown[name], "no panel shows %s", name)
-	}
-	shown = dashboard(t, "deploy/grafana/ingest.json")
-	for name := range ingestMetrics {
-		require.True(t, shown[name], "no panel shows %s", name)
+	for file, golden := range map[string]string{"deploy/grafana/dashboard.json": bridgeMetrics, "deploy/grafana/ingest.json": ingestMetrics} {
+		shown := dashboard(t, file)
+		for name := range served(t, golden) {
+			require.True(t, shown[name], "no panel of %s shows %s", file, name)
+		}
 	}
 }
 
@@ -217,8 +221,7 @@ func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
 			require.False(t, seen[r.Alert], r.Alert)
 			seen[r.Alert] = true
 			for _, name := range requireKnownMetrics(t, r.Alert, strings.NewReplacer("min_over_time", "", "max_over_time", "").Replace(r.Expr)) {
-				_, ofIngest := ingestMetrics[name]
-				require.Equal(t, group.Name == "ingest", ofIngest, "%s: %s is another program's", r.Alert, name)
+				require.Equal(t, group.Name == "ingest", strings.HasPrefix(name, "mqttbridge_ingest_"), "%s: %s is another program's", r.Alert, name)
 				watched[name] = true
 			}
 			require.NotEmpty(t, r.Expr, r.Alert)

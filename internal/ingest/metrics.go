@@ -2,17 +2,23 @@ package ingest
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"mqtt-nats-bridge/internal/account"
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // Metrics implements [endpoint.Program]: ingest's metrics, Go's and the process's.
-// The only label is the table.
+// Its labels are the table and the connection.
 func (i *Ingest) Metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(&collector{i, tableMetrics(), describe("ready", "1 while /readyz says so."),
-		describe("build_info", "Always 1; the labels are the version of ingest and of Go.", "version", "goversion")},
+		describe("build_info", "Always 1; the labels are the version of ingest and of Go.", "version", "goversion"),
+		describe("certificate_expiry_timestamp_seconds",
+			"When ingest's client certificate on that connection expires, by its file as it is now.", "connection")},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -24,6 +30,7 @@ type collector struct {
 	tables []tableMetric
 	ready  *prometheus.Desc
 	build  *prometheus.Desc
+	expiry *prometheus.Desc
 }
 
 type tableMetric struct {
@@ -75,6 +82,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	}
 	out <- c.ready
 	out <- c.build
+	out <- c.expiry
 }
 
 // Collect implements [prometheus.Collector].
@@ -84,10 +92,32 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Table)
 		}
 	}
+	for connection, at := range c.ingest.certificateExpiries() {
+		out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(at.Unix()), connection)
+	}
 	ready := 0.0
 	if ok, _ := c.ingest.Ready(); ok {
 		ready = 1
 	}
 	out <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, ready)
 	out <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.ingest.opts.Version, runtime.Version())
+}
+
+// certificateExpiries are when ingest's own client certificates expire, by connection, as
+// their files are now. One that cannot be read is left out: the next connect fails with the
+// reason.
+func (i *Ingest) certificateExpiries() map[string]time.Time {
+	all := map[string]time.Time{}
+	note := func(connection string, at time.Time, err error) {
+		if err == nil && !at.IsZero() {
+			all[connection] = at
+		}
+	}
+	at, err := account.CertificateExpiry(i.opts.Config.NATS)
+	note("nats", at, err)
+	if conf, err := connConfig(i.opts.Config.Database); err == nil {
+		at, err = tlsfile.ConfigExpiry(conf.ConnConfig.TLSConfig)
+		note("database", at, err)
+	}
+	return all
 }

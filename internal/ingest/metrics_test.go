@@ -2,13 +2,17 @@ package ingest
 
 import (
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/pki"
 )
 
 var update = flag.Bool("update", false, "write testdata/metrics.golden")
@@ -16,10 +20,28 @@ var update = flag.Bool("update", false, "write testdata/metrics.golden")
 // metricsKeepTheirNames compares what /metrics says of ingest with a file: name, kind
 // and labels of each metric, no values. Dashboards and alerts rest on it.
 func metricsKeepTheirNames(t *testing.T, r *rig) {
+	authority, err := pki.New()
+	require.NoError(t, err)
+	client, err := authority.Device("ingest")
+	require.NoError(t, err)
+	files, err := pki.Write(t.TempDir(), "client", client)
+	require.NoError(t, err)
+	u, err := url.Parse(r.database)
+	require.NoError(t, err)
+	query := u.Query() // offered to a server with TLS; this one may be plain
+	query.Set("sslmode", "prefer")
+	query.Set("sslcert", files.Cert)
+	query.Set("sslkey", files.Key)
+	u.RawQuery = query.Encode()
+	r.database = u.String()
 	families, err := r.ingest().Metrics().Gather()
 	require.NoError(t, err)
 	var text strings.Builder
 	for _, f := range families {
+		if f.GetName() == "mqttbridge_ingest_certificate_expiry_timestamp_seconds" {
+			require.Equal(t, "database", f.GetMetric()[0].GetLabel()[0].GetValue())
+			require.Greater(t, f.GetMetric()[0].GetGauge().GetValue(), float64(time.Now().Unix()))
+		}
 		if !strings.HasPrefix(f.GetName(), "mqttbridge_") {
 			continue
 		}

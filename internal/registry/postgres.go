@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/tlsfile"
 )
 
 // Table is where the certificates are, and the channel that changes of it are
@@ -79,6 +80,16 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 		return nil, err
 	}
 	return &Postgres{o: o, loaded: make(chan struct{}), followed: newFollowed(o.Log, o.Certificates)}, nil
+}
+
+// CertificateExpiry is when the client certificate for the database expires, read as it is
+// now; zero without one.
+func (p *Postgres) CertificateExpiry() (time.Time, error) {
+	c, err := p.config()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return tlsfile.ConfigExpiry(c.TLSConfig)
 }
 
 // config reads the URL and the files that it names, as they are now.
