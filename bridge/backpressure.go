@@ -1,5 +1,7 @@
 package bridge
 
+import "mqtt-nats-bridge/bridge/journal"
+
 // maxUnsettled is how many deliveries a lane takes before it asks the connection
 // to pause. A broker's in-flight window is smaller where the broker keeps to it. mosquitto
 // 2.0.11 does not once messages queue: each PUBACK in order puts a
@@ -8,7 +10,7 @@ package bridge
 // could not be distinguished on redelivery. Their bytes are bounded too
 // (LaneOptions.MaxBytes). QoS 0 messages do not count: they have a bound of their
 // own, beyond which they are dropped, and must not delay the others.
-const maxUnsettled = packetIDs / 8
+const maxUnsettled = journal.PacketIDs / 8
 
 // Backpressure is implemented by receivers that can ask the connection to stop reading.
 type Backpressure interface {

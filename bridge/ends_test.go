@@ -3,12 +3,14 @@ package bridge
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -156,6 +158,18 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 	s.Start(s.stream)
 	s.connect(o.Journal != nil) // a broker that kept the session gives credit
 	return s
+}
+
+// openJournal opens a lane's journal, whatever time passed since it was written to.
+func openJournal(t tester, dir string) *journal.Journal {
+	t.Helper()
+	opened, err := journal.Open(journal.Options{
+		Dir: dir, ClientID: "lane", BootID: "boot", ChangedAt: func(os.FileInfo) time.Time { return time.Time{} },
+	})
+	require.NoError(t, err)
+	require.Empty(t, opened.MovedTo)
+	require.Empty(t, opened.Stale)
+	return opened.Journal
 }
 
 // edit changes the limits in force.

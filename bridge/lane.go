@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"mqtt-nats-bridge/bridge/journal"
+
 	"github.com/cespare/xxhash/v2"
 )
 
@@ -22,7 +24,7 @@ type LaneOptions struct {
 	Tenants *Budgets
 	// Journal tells redeliveries from new messages; nil: one in memory. The
 	// lane uses it, its owner closes it.
-	Journal *Journal
+	Journal *journal.Journal
 	// QoS0Pending bounds the QoS 0 messages that wait for JetStream; what is
 	// beyond is counted and dropped: at most once is what they asked for.
 	// 0: 10,000.
@@ -45,7 +47,7 @@ func (o *LaneOptions) setDefaults() error {
 		return fmt.Errorf("create lane: %w", err)
 	}
 	if o.Journal == nil {
-		o.Journal = NewJournal()
+		o.Journal = journal.New()
 	}
 	if o.QoS0Pending <= 0 {
 		o.QoS0Pending = 10_000
@@ -84,7 +86,7 @@ type Lane struct {
 
 	mu            sync.Mutex
 	ring          *ring
-	journal       *Journal
+	journal       *journal.Journal
 	waiting       int    // messages that are not settled
 	pending       int    // those of them at QoS 0
 	bufferedBytes int    // their bytes
@@ -146,9 +148,9 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 	}
 	if sessionPresent {
 		if l.stopped || now-l.away > maxAbsence {
-			l.journal.setUnsure()
+			l.journal.SetUnsure()
 		}
-		l.run.begin(beginning, l.journal.unsure())
+		l.run.begin(beginning, l.journal.Unsure())
 	} else {
 		// The broker numbers its packets anew: a packet id and the bytes
 		// that went with it in the lost session say nothing any more.
@@ -198,7 +200,7 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	pending := d.Dup && l.pendingAcks.contains(d.PacketID, hash)
 	position, token, crossed := uint64(0), uint64(0), false
 	if !pending && d.Dup && l.run.phase == settled {
-		if position, crossed = l.journal.sentAgain(d.PacketID, hash); crossed {
+		if position, crossed = l.journal.SentAgain(d.PacketID, hash); crossed {
 			token = l.ring.tokenOf(position)
 		}
 	}
@@ -243,7 +245,7 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 		l.trace(d, token)
 	}
 	if k.position > 0 && l.message.FirstAttempt == 0 { // an earlier process may have sent it
-		l.message.FirstAttempt = numberedAt(k.number)
+		l.message.FirstAttempt = journal.NumberedAt(k.number)
 	}
 	l.publisher.Publish(&l.message)
 }
@@ -482,7 +484,7 @@ func (l *Lane) Tick() {
 // what they acknowledge can be redelivered. Attested messages need no such proof.
 func (l *Lane) fence() {
 	f, ok := l.conn.(Fencer)
-	if mark := le(l.journal.header.acked); ok && l.acking && mark > l.fenced && l.opts.Rules.Attested == nil {
+	if mark := l.journal.Acked(); ok && l.acking && mark > l.fenced && l.opts.Rules.Attested == nil {
 		f.Fence(mark)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/bridge/journal"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -184,8 +186,8 @@ func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
 
 func TestARedeliveryIsNeverChargedTwice(t *testing.T) {
 	t.Parallel()
-	journal := NewJournal()
-	keep := func(o *LaneOptions) { o.Journal = journal }
+	j := journal.New()
+	keep := func(o *LaneOptions) { o.Journal = j }
 	s := play(t, limited(1, 2), keep)
 	s.catchUp = catchUp{}
 	s.deliver(7, "elsewhere", "the first of this numbering")

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"mqtt-nats-bridge/bridge/journal"
+
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
@@ -14,7 +16,7 @@ import (
 func TestAStaleJournalNeverCallsANewAttestedMessageStored(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		stale := NewJournal()
+		stale := journal.New()
 		s := play(t, attested(t), func(o *LaneOptions) { o.Journal = stale })
 		payload := rapid.SampledFrom([]string{"", "21.5"}).Draw(t, "payload")
 		before := rapid.IntRange(1, 50).Draw(t, "before")

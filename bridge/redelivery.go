@@ -3,6 +3,8 @@ package bridge
 import (
 	"bytes"
 	"time"
+
+	"mqtt-nats-bridge/bridge/journal"
 )
 
 // resumption follows what a connection delivers first, until it is known what of it is
@@ -100,14 +102,14 @@ func (l *Lane) follow(d *Delivery, hash uint64) bool {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if j.low() == j.end() {
+	if j.Low() == j.End() {
 		return false
 	}
-	if pos, ok := j.startByID(d.PacketID, hash); ok {
+	if pos, ok := j.StartByID(d.PacketID, hash); ok {
 		r.kept = pos
 	}
 	// By content alone no message of another process could be told from ours.
-	r.anew = !r.unsure && j.unacked() < j.end() && j.mayRenumber(d.PacketID)
+	r.anew = !r.unsure && j.Unacked() < j.End() && j.MayRenumber(d.PacketID)
 	if r.kept == 0 && !r.anew {
 		return false
 	}
@@ -124,19 +126,19 @@ func (l *Lane) compareLatest() bool {
 	n := uint64(len(r.deliveries))
 	if r.kept > 0 {
 		pos := r.kept + n - 1
-		if j.packetID(pos) != r.deliveries[n-1].PacketID || !j.sameContent(pos, r.hashes[n-1]) {
+		if j.PacketID(pos) != r.deliveries[n-1].PacketID || !j.SameContent(pos, r.hashes[n-1]) {
 			r.kept = 0
-		} else if pos == j.end()-1 {
+		} else if pos == j.End()-1 {
 			return true
 		}
 	}
-	if r.anew && r.byRun == 0 && n >= j.end()-j.unacked() {
+	if r.anew && r.byRun == 0 && n >= j.End()-j.Unacked() {
 		// The first that fits is the latest: what is taken for redelivered is then
 		// no more than what is.
-		if j.sameRun(r.hashes) {
-			r.byRun = j.end() - n
+		if j.SameRun(r.hashes) {
+			r.byRun = j.End() - n
 		}
-		r.anew = n < j.end()-j.low()
+		r.anew = n < j.End()-j.Low()
 	}
 	return r.kept == 0 && (r.byRun > 0 || !r.anew)
 }
@@ -152,25 +154,25 @@ func (l *Lane) decide(c Conn, cut bool) {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
 	from, n, ids := uint64(0), 0, []uint16(nil)
-	short := r.kept > 0 && r.kept+uint64(len(r.deliveries)) < j.end() && cut && (j.unacked() < j.end() || j.distinct(r.kept))
-	if r.kept > 0 && (short || r.kept+uint64(len(r.deliveries)) == j.end()) {
+	short := r.kept > 0 && r.kept+uint64(len(r.deliveries)) < j.End() && cut && (j.Unacked() < j.End() || j.Distinct(r.kept))
+	if r.kept > 0 && (short || r.kept+uint64(len(r.deliveries)) == j.End()) {
 		from = r.kept
 	} else if r.byRun > 0 {
 		from, ids = r.byRun, []uint16{}
 	}
-	if from > 0 && r.unsure && !j.distinct(from) {
+	if from > 0 && r.unsure && !j.Distinct(from) {
 		from = 0
 	}
 	var tokens map[uint64]uint64
 	unique := false
 	if from > 0 {
-		n = min(int(j.end()-from), len(r.deliveries))
+		n = min(int(j.End()-from), len(r.deliveries))
 		for i := 0; ids != nil && i < n; i++ {
 			ids = append(ids, r.deliveries[i].PacketID)
 		}
-		j.resume(from, ids)
+		j.Resume(from, ids)
 		tokens = l.ring.tokens()
-		unique = short && j.distinct(from+uint64(n))
+		unique = short && j.Distinct(from+uint64(n))
 	}
 	l.mu.Unlock()
 	if from == 0 {
@@ -197,8 +199,8 @@ func (l *Lane) goOn(c Conn, d *Delivery, hash uint64) bool {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
 	pos := r.next
-	ok := (d.Dup || r.unique) && pos < j.end() && pos >= j.oldest() && j.packetID(pos) == d.PacketID && j.sameContent(pos, hash)
-	last := pos+1 == j.end()
+	ok := (d.Dup || r.unique) && pos < j.End() && pos >= j.Oldest() && j.PacketID(pos) == d.PacketID && j.SameContent(pos, hash)
+	last := pos+1 == j.End()
 	l.mu.Unlock()
 	if !ok {
 		l.endRun(d.PacketID)
@@ -217,7 +219,7 @@ func (l *Lane) endRun(packetID uint16) {
 	l.run.phase, l.run.positions, l.run.tokens = settled, nil, nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.journal.settle(packetID, l.opts.Rules.Attested != nil)
+	l.journal.Settle(packetID, l.opts.Rules.Attested != nil)
 }
 
 // known is what the journal has of a redelivered message; zero: it is new.
@@ -227,7 +229,7 @@ type known struct{ position, number uint64 }
 // where it is not settled.
 func (l *Lane) again(c Conn, d *Delivery, hash, position, token uint64) {
 	l.mu.Lock()
-	number, stored := l.journal.find(position)
+	number, stored := l.journal.Find(position)
 	if l.ring.get(token) != nil || stored {
 		// Not acknowledged out of turn: PUBACKs go out in the order of the
 		// PUBLISHes [MQTT-4.6.0-2].
@@ -246,13 +248,13 @@ func (l *Lane) again(c Conn, d *Delivery, hash, position, token uint64) {
 func (l *Lane) resumeAttested(c Conn, d *Delivery, hash uint64) bool {
 	r := &l.run
 	l.mu.Lock()
-	if r.phase == beginning && (d.Dup || l.journal.contains(hash)) {
-		r.phase, r.positions, r.tokens = following, l.journal.byContent(), l.ring.tokens()
+	if r.phase == beginning && (d.Dup || l.journal.Contains(hash)) {
+		r.phase, r.positions, r.tokens = following, l.journal.ByContent(), l.ring.tokens()
 	}
 	l.mu.Unlock()
-	position, ok := r.positions[hash&hashMask]
+	position, ok := r.positions[hash&journal.ContentMask]
 	if ok {
-		delete(r.positions, hash&hashMask)
+		delete(r.positions, hash&journal.ContentMask)
 		l.again(c, d, hash, position, r.tokens[position])
 	} else if !d.Dup {
 		l.endRun(d.PacketID)
@@ -273,7 +275,7 @@ func (l *Lane) probe() {
 		return
 	}
 	l.mu.Lock()
-	c, paused, doubt := l.conn, l.bufferFill() >= 1, l.journal.low() < l.journal.end()
+	c, paused, doubt := l.conn, l.bufferFill() >= 1, l.journal.Low() < l.journal.End()
 	l.mu.Unlock()
 	if c == nil || paused || !doubt {
 		return
@@ -311,7 +313,7 @@ func (l *Lane) Confirmed(c Conn, mark uint64) {
 		l.fenced = mark
 		l.journal.MarkConfirmed(mark)
 	case r.phase == beginning:
-		l.journal.MarkConfirmed(l.journal.end())
+		l.journal.MarkConfirmed(l.journal.End())
 	}
 }
 

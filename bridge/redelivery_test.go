@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/bridge/journal"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -24,7 +26,7 @@ func served(t tester, first, n int, adjust ...func(*LaneOptions)) *script {
 }
 
 // turn is the i-th packet id of a broker that gives them out in turn from 1.
-func turn(i int) uint16 { return uint16((i-1)%(packetIDs-1)) + 1 }
+func turn(i int) uint16 { return uint16((i-1)%(journal.PacketIDs-1)) + 1 }
 
 // storeAll answers everything that was published.
 func (s *script) storeAll() {
@@ -243,7 +245,7 @@ func TestAStoppedProcessTrustsNoContentThatRecurs(t *testing.T) {
 	})
 	t.Run("killed before it was known", func(t *testing.T) {
 		t.Parallel()
-		j := NewJournal()
+		j := journal.New()
 		s := served(t, 101, 900, func(o *LaneOptions) { o.Journal = j })
 		stop(s)
 		back := play(t, func(o *LaneOptions) { o.Journal = j })
@@ -316,9 +318,9 @@ func TestAnAttestedMessageIsKnownByItsID(t *testing.T) {
 // What is known and not stored goes out under its old id, and says since when.
 func TestAKilledLaneGoesOnUnderItsOldIDs(t *testing.T) {
 	t.Parallel()
-	j := NewJournal()
-	j.number = 1
+	j := journal.New()
 	s := play(t, func(o *LaneOptions) { o.Journal = j })
+	s.now = time.Now().Add(time.Hour).UnixNano() // the journal's numbers began by the real clock
 	s.pass(time.Second)
 	for i := range 6 {
 		s.deliver(uint16(i+1), telemetry, distinct(i))

@@ -1,5 +1,7 @@
 package bridge
 
+import "mqtt-nats-bridge/bridge/journal"
+
 // slot is a delivery between its arrival and its PUBACK.
 type slot struct {
 	received int64  // ns since the epoch
@@ -80,7 +82,7 @@ type pendingAcks struct {
 	head, tail uint64
 	// latest has the low half of the index of the latest PUBACK due under each packet id: a broker
 	// that sends again what waits may do so many times.
-	latest [packetIDs]uint32
+	latest [journal.PacketIDs]uint32
 }
 
 // pendingAck is a PUBACK that is due as soon as its slot is settled or no longer in the ring.

@@ -51,13 +51,13 @@ func TestTracing(t *testing.T) {
 			parents := map[string]bool{}
 			for _, how := range [][]with{nil, {dup}, {dup}} { // each in a process of its own
 				on, _ := tracing(0.5)
-				journal := openJournal(t, dir, "lane")
-				s := play(t, append(wire, on, func(o *LaneOptions) { o.Journal = journal })...)
+				j := openJournal(t, dir)
+				s := play(t, append(wire, on, func(o *LaneOptions) { o.Journal = j })...)
 				s.deliver(1, topic, "{}", how...)
 				parent := s.only().headers[HeaderTraceParent]
 				require.Regexp(t, traceParent, parent)
 				parents[parent] = true
-				require.NoError(t, journal.Close())
+				require.NoError(t, j.Close())
 			}
 			require.Len(t, parents, 1, name)
 		}

@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"syscall"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -22,7 +22,7 @@ func mqttProblem(s *mqtt.Status) string {
 // journalAdvice is what to do where a lane cannot have its journal.
 func journalAdvice(err error) string {
 	switch {
-	case errors.Is(err, bridge.ErrJournalLocked):
+	case errors.Is(err, journal.ErrLocked):
 		return "another bridge runs with this state_dir: stop it, or give this one its own state_dir and mqtt.client_id"
 	case errors.Is(err, errors.ErrUnsupported):
 		return "leave state_dir empty"

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/mqtt"
@@ -73,7 +73,7 @@ func TestAJournalThatCannotBeHadComesWithAdvice(t *testing.T) {
 		err  error
 		want string
 	}{
-		{fmt.Errorf("open journal p: %w", bridge.ErrJournalLocked), "another bridge runs with this state_dir"},
+		{fmt.Errorf("open journal p: %w", journal.ErrLocked), "another bridge runs with this state_dir"},
 		{path(syscall.EACCES), "let the user that runs the bridge write state_dir"},
 		{path(syscall.EPERM), "let the user that runs the bridge write state_dir"},
 		{path(syscall.EROFS), "read-only"},
@@ -88,15 +88,15 @@ func TestAJournalThatCannotBeHadComesWithAdvice(t *testing.T) {
 func TestTwoBridgesWithOneStateDirAreNamed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	opened, err := bridge.OpenJournal(bridge.JournalOptions{Dir: dir, ClientID: "bridge-0"})
-	journal := opened.Journal
+	opened, err := journal.Open(journal.Options{Dir: dir, ClientID: "bridge-0"})
+	j := opened.Journal
 	require.NoError(t, err)
-	defer journal.Close()
+	defer j.Close()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_STATE_DIR="+dir)
 	require.Eventually(t, func() bool {
 		for _, p := range b.Problems() {
 			if p.Component == "lane" && p.Advice != "" {
-				require.Contains(t, p.Problem, bridge.ErrJournalLocked.Error())
+				require.Contains(t, p.Problem, journal.ErrLocked.Error())
 				require.Contains(t, p.Advice, "another bridge")
 				return true
 			}
@@ -109,7 +109,7 @@ func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "state")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, err := bridge.OpenJournal(bridge.JournalOptions{Dir: filepath.Join(file, "below"), ClientID: "bridge-0"})
+	_, err := journal.Open(journal.Options{Dir: filepath.Join(file, "below"), ClientID: "bridge-0"})
 	require.Contains(t, journalAdvice(err), "is a directory")
 }
 

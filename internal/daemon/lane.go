@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
@@ -32,7 +33,7 @@ type laneUnit struct {
 
 	mu        sync.Mutex
 	lane      *bridge.Lane
-	journal   *bridge.Journal
+	journal   *journal.Journal
 	publisher *publish.Publisher
 	session   *mqtt.Session
 	unstored  time.Time // since when the publisher is seen without a connection
@@ -76,9 +77,9 @@ func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *logDedup, connect
 // it no message may be taken. It returns when the lane is open.
 func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-		journal, err := u.openJournal(shared.config.StateDir)
+		j, err := u.openJournal(shared.config.StateDir)
 		if err == nil {
-			return u.open(shared, journal, claim{hadSession: journal.Alive() > 0})
+			return u.open(shared, j, claim{hadSession: j.Alive() > 0})
 		}
 		u.opened.Set(advice.With(err, journalAdvice(err)))
 		select {
@@ -89,11 +90,11 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 	}
 }
 
-func (u *laneUnit) openJournal(dir string) (*bridge.Journal, error) {
+func (u *laneUnit) openJournal(dir string) (*journal.Journal, error) {
 	if dir == "" {
-		return bridge.NewJournal(), nil
+		return journal.New(), nil
 	}
-	opened, err := bridge.OpenJournal(bridge.JournalOptions{Dir: dir, ClientID: u.plan.ClientID})
+	opened, err := journal.Open(journal.Options{Dir: dir, ClientID: u.plan.ClientID})
 	if opened.MovedTo != "" {
 		u.log.Warn().Str("component", "lane").AnErr("problem", opened.Reason).Str("moved_to", opened.MovedTo).
 			Msg("the journal was unusable and has been moved aside; what was in flight may be stored twice")
@@ -115,18 +116,18 @@ type claim struct {
 }
 
 // open opens the lane. The journal is its own from now on.
-func (u *laneUnit) open(shared *laneShared, journal *bridge.Journal, claim claim) error {
-	if err := u.openEnds(shared, journal, claim); err != nil {
-		return errors.Join(err, journal.Close())
+func (u *laneUnit) open(shared *laneShared, j *journal.Journal, claim claim) error {
+	if err := u.openEnds(shared, j, claim); err != nil {
+		return errors.Join(err, j.Close())
 	}
 	return nil
 }
 
-func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim claim) error {
+func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim) error {
 	c := shared.config
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: u.plan.ClientID, Rules: shared.rules, Limits: shared.limits, Devices: shared.devices, Tenants: shared.tenants,
-		Journal: journal, QoS0Pending: c.Lane.QoS0Pending,
+		Journal: j, QoS0Pending: c.Lane.QoS0Pending,
 	})
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (u *laneUnit) openEnds(shared *laneShared, journal *bridge.Journal, claim c
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.opened.Clear()
-	u.lane, u.journal, u.publisher, u.session = lane, journal, publisher, session
+	u.lane, u.journal, u.publisher, u.session = lane, j, publisher, session
 	return nil
 }
 

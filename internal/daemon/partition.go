@@ -7,7 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/internal/lease"
 )
 
@@ -33,7 +33,7 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 		defer close(opening)
 		begun := time.Now()
 		for {
-			err := u.open(r.shared, bridge.NewJournal(), claim{of: l, hadSession: hadSession})
+			err := u.open(r.shared, journal.New(), claim{of: l, hadSession: hadSession})
 			if err == nil {
 				return
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/journal"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/subjects"
 )
@@ -27,7 +28,7 @@ type process struct {
 	dir       string
 	lane      *bridge.Lane
 	publisher *natspublish.Publisher
-	journal   *bridge.Journal
+	journal   *journal.Journal
 
 	link       *link
 	generation uint64
@@ -75,18 +76,18 @@ func (w *world) start(away bool) {
 	p := &process{w: w, life: w.lives, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{}, away: away}
 	var err error
 	if w.setup.Memory {
-		p.journal = bridge.NewJournal()
+		p.journal = journal.New()
 		w.broker.unproved = true
 	} else {
-		var opened bridge.Opened
-		opened, err = bridge.OpenJournal(bridge.JournalOptions{
+		var opened journal.Opened
+		opened, err = journal.Open(journal.Options{
 			Dir: p.dir, ClientID: clientID, BootID: fmt.Sprint("boot ", w.boots),
 			ChangedAt: func(os.FileInfo) time.Time { return w.changed },
 		})
 		if opened.Stale != "" && w.sabotage.trusting {
 			w.changed = time.Time{}
 			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(filepath.Join(p.dir, clientID+".journal"), w.image, 0o600))
-			opened, _ = bridge.OpenJournal(bridge.JournalOptions{
+			opened, _ = journal.Open(journal.Options{
 				Dir: p.dir, ClientID: clientID, BootID: "boot 0",
 				ChangedAt: func(os.FileInfo) time.Time { return time.Time{} },
 			})

@@ -1,6 +1,6 @@
 //go:build unix
 
-package bridge
+package journal
 
 import (
 	"errors"
@@ -15,40 +15,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journalMagic is the format's name and version.
-var journalMagic = [8]byte{'M', 'N', 'B', 'J', 'R', 'N', 'L', '2'}
+// magic is the format's name and version.
+var magic = [8]byte{'M', 'N', 'B', 'J', 'R', 'N', 'L', '2'}
 
 // ErrJournalLocked means that another process has the journal open.
-var ErrJournalLocked = errors.New("journal is in use by another process")
+var ErrLocked = errors.New("journal is in use by another process")
 
-// errJournalUnfit is wrapped by what makes a file no journal of this client id.
-var errJournalUnfit = errors.New("not a journal of this client id")
+// errUnfit means that a file is damaged, or not a journal of this client id.
+var errUnfit = errors.New("not a journal of this client id")
 
-// OpenJournal opens or creates the journal of a client id. A file that is damaged, of
-// another version or of another client id is moved aside and a fresh one begun. Any
-// other error (disk full, read-only, no permission, ErrJournalLocked) is returned:
-// without its journal a lane must not take messages.
-func OpenJournal(o JournalOptions) (Opened, error) {
+// Open opens or creates the journal of a client id. A file that is damaged, of another
+// version or of another client id is moved aside and a fresh one begun. Any other error
+// (disk full, read-only, no permission, [ErrLocked]) is returned: a lane must not take
+// messages without its journal.
+func Open(o Options) (Opened, error) {
 	o.setDefaults()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return Opened{}, fmt.Errorf("open journal: %w", err)
 	}
-	path := filepath.Join(o.Dir, journalName(o.ClientID))
-	opened, err := mapJournal(path, &o)
-	if !errors.Is(err, errJournalUnfit) {
+	path := filepath.Join(o.Dir, fileName(o.ClientID))
+	opened, err := mapPath(path, &o)
+	if !errors.Is(err, errUnfit) {
 		return opened, err
 	}
 	movedTo, why := fmt.Sprintf("%s.%s.damaged", path, time.Now().UTC().Format("20060102T150405.000000000")), err
 	if err := os.Rename(path, movedTo); err != nil {
 		return Opened{}, fmt.Errorf("move damaged journal aside: %w", err)
 	}
-	opened, err = mapJournal(path, &o)
+	opened, err = mapPath(path, &o)
 	opened.MovedTo, opened.Reason = movedTo, why
 	return opened, err
 }
 
-// journalName makes a file name of a client id, which may contain any character.
-func journalName(clientID string) string {
+// fileName derives a file name from a client id, which may contain any character.
+func fileName(clientID string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
@@ -62,7 +62,7 @@ func journalName(clientID string) string {
 	return name + ".journal"
 }
 
-func mapJournal(path string, o *JournalOptions) (Opened, error) {
+func mapPath(path string, o *Options) (Opened, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return Opened{}, fmt.Errorf("open journal: %w", err)
@@ -75,10 +75,10 @@ func mapJournal(path string, o *JournalOptions) (Opened, error) {
 	return opened, nil
 }
 
-func mapFile(f *os.File, o *JournalOptions) (Opened, error) {
+func mapFile(f *os.File, o *Options) (Opened, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return Opened{}, ErrJournalLocked
+			return Opened{}, ErrLocked
 		}
 		return Opened{}, fmt.Errorf("lock: %w", err)
 	}
@@ -87,31 +87,31 @@ func mapFile(f *os.File, o *JournalOptions) (Opened, error) {
 		return Opened{}, err
 	}
 	fresh := info.Size() == 0
-	if !fresh && info.Size() != int64(journalSize) {
-		return Opened{}, fmt.Errorf("%w: %d bytes, want %d", errJournalUnfit, info.Size(), journalSize)
+	if !fresh && info.Size() != int64(fileSize) {
+		return Opened{}, fmt.Errorf("%w: %d bytes, want %d", errUnfit, info.Size(), fileSize)
 	}
 	if fresh {
-		// Every block is allocated now: a store to a mapped page that
-		// finds the disk full would be a SIGBUS.
-		if err := allocate(f, journalSize); err != nil {
+		// Every block is allocated now: a store to a mapped page on a full disk
+		// would be a SIGBUS.
+		if err := allocate(f, fileSize); err != nil {
 			f.Truncate(0)
-			return Opened{}, fmt.Errorf("allocate %d bytes: %w", journalSize, err)
+			return Opened{}, fmt.Errorf("allocate %d bytes: %w", fileSize, err)
 		}
 	}
 	changed := o.ChangedAt(info)
-	mem, err := unix.Mmap(int(f.Fd()), 0, journalSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(int(f.Fd()), 0, fileSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return Opened{}, fmt.Errorf("map: %w", err)
 	}
 	j := &Journal{
-		header:  (*journalHeader)(unsafe.Pointer(&mem[0])),
-		entries: (*[journalEntries]journalEntry)(unsafe.Pointer(&mem[headerSize])),
+		header:  (*header)(unsafe.Pointer(&mem[0])),
+		entries: (*[maxEntries]entry)(unsafe.Pointer(&mem[headerSize])),
 	}
 	opened := Opened{Journal: j}
 	if fresh {
 		set(&j.header.client, xxhash.Sum64String(o.ClientID))
 		j.clear(1)
-		j.header.magic = journalMagic
+		j.header.magic = magic
 		j.begin(time.Now(), 0)
 	} else if opened.Stale, err = j.load(o, changed); err != nil {
 		unix.Munmap(mem)
@@ -127,30 +127,30 @@ func mapFile(f *os.File, o *JournalOptions) (Opened, error) {
 	return opened, nil
 }
 
-// load checks a file that was there, finds the latest number in it, and forgets the
-// deliveries if they cannot be the latest ones: stale says why.
-func (j *Journal) load(o *JournalOptions, changed time.Time) (stale string, err error) {
+// load validates an existing file and finds the latest number in it. If the deliveries
+// cannot be the latest ones it forgets them and returns the reason as stale.
+func (j *Journal) load(o *Options, changed time.Time) (stale string, err error) {
 	h := j.header
-	if h.magic != journalMagic {
-		return "", fmt.Errorf("%w: it begins with %q, want %q", errJournalUnfit, h.magic[:], journalMagic[:])
+	if h.magic != magic {
+		return "", fmt.Errorf("%w: it begins with %q, want %q", errUnfit, h.magic[:], magic[:])
 	}
 	if le(h.client) != xxhash.Sum64String(o.ClientID) {
-		return "", fmt.Errorf("%w: another client id wrote it", errJournalUnfit)
+		return "", fmt.Errorf("%w: another client id wrote it", errUnfit)
 	}
-	if end := j.end(); end == 0 || le(h.low) > end || le(h.start) > end || le(h.acked) > end {
-		return "", fmt.Errorf("%w: its positions contradict each other", errJournalUnfit)
+	if end := j.End(); end == 0 || le(h.low) > end || le(h.start) > end || le(h.acked) > end {
+		return "", fmt.Errorf("%w: its positions contradict each other", errUnfit)
 	}
 	last, ok := j.ascending()
 	if !ok {
-		return "", fmt.Errorf("%w: its entries are damaged", errJournalUnfit)
+		return "", fmt.Errorf("%w: its entries are damaged", errUnfit)
 	}
-	// It is fit: from here on it may be written to.
+	// The file is valid: from here on it may be written to.
 	now := time.Now()
 	if alive := j.Alive(); alive < 0 || alive > now.Add(24*time.Hour).UnixNano() {
 		set(&h.alive, 0)
 	}
-	// A stop of the machine may have taken its latest pages; and what was changed
-	// after the last sign of life of its process is a copy, or was in other hands.
+	// A stop of the machine may have taken its latest pages; and a file that was changed
+	// after its process last showed that it runs is a copy, or another process used it.
 	beat := time.Unix(0, int64(le(h.beat)))
 	switch {
 	case le(h.boot) != xxhash.Sum64String(o.BootID):

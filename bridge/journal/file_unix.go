@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package bridge
+package journal
 
 import (
 	"os"

@@ -1,6 +1,6 @@
 //go:build unix
 
-package bridge
+package journal
 
 import (
 	"bufio"
@@ -18,9 +18,12 @@ import (
 	"pgregory.net/rapid"
 )
 
+// noon is when the tests' clock starts, in ns since the epoch.
+const noon = int64(1_795_435_200) * 1e9
+
 func openJournal(t testing.TB, dir, client string) *Journal {
 	t.Helper()
-	opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: client})
+	opened, err := Open(Options{Dir: dir, ClientID: client})
 	require.NoError(t, err)
 	require.Empty(t, opened.MovedTo, opened.Reason)
 	require.Empty(t, opened.Stale)
@@ -41,16 +44,16 @@ func TestAReopenedJournalKeepsItsDeliveries(t *testing.T) {
 	j = openJournal(t, dir, "lane")
 	requireFound(t, j, 1, first, false)
 	requireFound(t, j, 2, second, true)
-	require.Equal(t, []uint64{1, 2, 3}, []uint64{j.low(), j.unacked(), j.end()})
-	require.True(t, j.sameRun([]uint64{11 << 17, 22 << 17}))
-	require.False(t, j.sameRun([]uint64{22 << 17, 11 << 17}))
+	require.Equal(t, []uint64{1, 2, 3}, []uint64{j.Low(), j.Unacked(), j.End()})
+	require.True(t, j.SameRun([]uint64{11 << 17, 22 << 17}))
+	require.False(t, j.SameRun([]uint64{22 << 17, 11 << 17}))
 	_, third := j.Append(1, 11<<17, noon)
 	require.Greater(t, third, second)
 }
 
 func requireFound(t *testing.T, j *Journal, pos, number uint64, stored bool) {
 	t.Helper()
-	n, s := j.find(pos)
+	n, s := j.Find(pos)
 	require.Equal(t, number, n)
 	require.Equal(t, stored, s)
 }
@@ -128,36 +131,36 @@ func TestNumbersHaveAnEpoch(t *testing.T) {
 // The publisher goes by it: it must not be later than the first attempt.
 func TestANumberSaysWhenItWasGivenOut(t *testing.T) {
 	t.Parallel()
-	j := NewJournal()
+	j := New()
 	j.number = 5 // of an earlier process
 	at := noon + 999_999_999
 	j.Beat(at, true)
 	_, n := j.Append(1, 1, at+5e9)
-	require.Equal(t, noon, numberedAt(n))
+	require.Equal(t, noon, NumberedAt(n))
 }
 
 func TestTheLatestDeliveriesAreKept(t *testing.T) {
 	t.Parallel()
-	j := NewJournal()
-	for i := range uint64(3 * journalEntries) {
-		j.Append(uint16(i%(packetIDs-1))+1, i<<17, 0)
+	j := New()
+	for i := range uint64(3 * maxEntries) {
+		j.Append(uint16(i%(PacketIDs-1))+1, i<<17, 0)
 	}
-	require.Equal(t, uint64(journalEntries-1), j.end()-j.oldest())
-	for pos := j.oldest(); pos < j.end(); pos++ {
-		require.True(t, j.sameContent(pos, (pos-1)<<17))
+	require.Equal(t, uint64(maxEntries-1), j.End()-j.Oldest())
+	for pos := j.Oldest(); pos < j.End(); pos++ {
+		require.True(t, j.SameContent(pos, (pos-1)<<17))
 	}
-	j.MarkStored(j.oldest() - 1)
-	_, stored := j.find(j.end() - 1)
+	j.MarkStored(j.Oldest() - 1)
+	_, stored := j.Find(j.End() - 1)
 	require.False(t, stored, "the latest took its place")
 }
 
 func TestAForgottenSessionIsUnknown(t *testing.T) {
 	t.Parallel()
-	j := NewJournal()
+	j := New()
 	pos, n := j.Append(1, 7, 0)
 	j.Forget()
-	require.Equal(t, j.end(), j.low())
-	_, ok := j.startByID(1, 7)
+	require.Equal(t, j.End(), j.Low())
+	_, ok := j.StartByID(1, 7)
 	require.False(t, ok)
 	j.MarkStored(pos)
 	_, next := j.Append(1, 7, 0)
@@ -171,15 +174,15 @@ func TestAStaleJournalIsForgotten(t *testing.T) {
 		return func(os.FileInfo) time.Time { return time.Now().Add(d) }
 	}
 	for name, c := range map[string]struct {
-		o     JournalOptions
+		o     Options
 		stale bool
 	}{
-		"nothing happened":      {JournalOptions{}, false},
-		"a moment later":        {JournalOptions{ChangedAt: later(time.Second)}, false},
-		"copy put back":         {JournalOptions{ChangedAt: later(10 * time.Second)}, true},
-		"machine went down":     {JournalOptions{BootID: "another"}, true},
-		"both":                  {JournalOptions{BootID: "another", ChangedAt: later(time.Hour)}, true},
-		"clock was turned back": {JournalOptions{ChangedAt: later(-time.Hour)}, false},
+		"nothing happened":      {Options{}, false},
+		"a moment later":        {Options{ChangedAt: later(time.Second)}, false},
+		"copy put back":         {Options{ChangedAt: later(10 * time.Second)}, true},
+		"machine went down":     {Options{BootID: "another"}, true},
+		"both":                  {Options{BootID: "another", ChangedAt: later(time.Hour)}, true},
+		"clock was turned back": {Options{ChangedAt: later(-time.Hour)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,12 +191,12 @@ func TestAStaleJournalIsForgotten(t *testing.T) {
 			_, n := j.Append(1, 7<<17, time.Now().UnixNano())
 			require.NoError(t, j.Close())
 			c.o.Dir, c.o.ClientID = dir, "lane"
-			opened, err := OpenJournal(c.o)
+			opened, err := Open(c.o)
 			require.NoError(t, err)
 			defer opened.Journal.Close()
 			require.Empty(t, opened.MovedTo)
 			require.Equal(t, c.stale, opened.Stale != "", opened.Stale)
-			require.Equal(t, c.stale, opened.Journal.low() == opened.Journal.end())
+			require.Equal(t, c.stale, opened.Journal.Low() == opened.Journal.End())
 			_, next := opened.Journal.Append(1, 7<<17, 0)
 			require.Greater(t, next, n)
 		})
@@ -217,7 +220,7 @@ func TestACopyThatIsPutBackIsStale(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, content, 0o600))
 	require.NoError(t, os.Chtimes(file, hourAgo, hourAgo))
 	require.Greater(t, info.ModTime(), hourAgo)
-	opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: "lane"})
+	opened, err := Open(Options{Dir: dir, ClientID: "lane"})
 	require.NoError(t, err)
 	defer opened.Journal.Close()
 	require.Contains(t, opened.Stale, "the file was changed 1h0m")
@@ -229,7 +232,7 @@ func TestAnEntryTakesSixteenBytes(t *testing.T) {
 	openJournal(t, dir, "lane")
 	info, err := os.Stat(filepath.Join(dir, "lane.journal"))
 	require.NoError(t, err)
-	require.Equal(t, int64(headerSize+16*packetIDs), info.Size())
+	require.Equal(t, int64(headerSize+16*PacketIDs), info.Size())
 }
 
 // A file unfit for use is moved aside, whole, and a fresh one begun.
@@ -264,17 +267,17 @@ func TestAnUnfitFileIsMovedAside(t *testing.T) {
 			content = c.spoil(content)
 			require.NoError(t, os.WriteFile(path, content, 0o600))
 
-			opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: "lane"})
+			opened, err := Open(Options{Dir: dir, ClientID: "lane"})
 			require.NoError(t, err)
 			j, movedTo := opened.Journal, opened.MovedTo
 			defer j.Close()
 			require.ErrorContains(t, opened.Reason, c.want)
-			require.ErrorIs(t, opened.Reason, errJournalUnfit)
+			require.ErrorIs(t, opened.Reason, errUnfit)
 			require.True(t, strings.HasPrefix(movedTo, path+"."), movedTo)
 			kept, err := os.ReadFile(movedTo)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(content, kept), "the evidence was changed")
-			require.Equal(t, j.low(), j.end())
+			require.Equal(t, j.Low(), j.End())
 			_, next := j.Append(1, 11, 0)
 			require.NotEqual(t, number, next)
 		})
@@ -302,10 +305,10 @@ func TestATornEntryIsNoEntry(t *testing.T) {
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
 	_, other := j.Append(2, 22, 0)
-	*j.at(j.end()) = journalEntry{number: 5}
+	*j.at(j.End()) = entry{number: 5}
 	require.NoError(t, j.Close())
 	j = openJournal(t, dir, "lane")
-	require.Equal(t, uint64(2), j.end())
+	require.Equal(t, uint64(2), j.End())
 	requireFound(t, j, 1, other, false)
 }
 
@@ -313,8 +316,8 @@ func TestAJournalBelongsToOneProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
-	_, err := OpenJournal(JournalOptions{Dir: dir, ClientID: "lane"})
-	require.ErrorIs(t, err, ErrJournalLocked)
+	_, err := Open(Options{Dir: dir, ClientID: "lane"})
+	require.ErrorIs(t, err, ErrLocked)
 	openJournal(t, dir, "lane-2") // another lane's is free
 	require.NoError(t, j.Close())
 	require.NoError(t, j.Close(), "closing again does nothing")
@@ -329,7 +332,7 @@ func TestEveryClientIDHasItsOwnFile(t *testing.T) {
 		"lane", "Lane", "../lane", "a/b", "a_b", "a:b", "ü", "\x00", "", ".", "..",
 		strings.Repeat("x", 5000), strings.Repeat("x", 5001),
 	} {
-		name := journalName(client)
+		name := fileName(client)
 		require.False(t, names[name], client)
 		names[name] = true
 		require.Equal(t, name, filepath.Base(name))
@@ -344,7 +347,7 @@ func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	_, err := OpenJournal(JournalOptions{Dir: filepath.Join(file, "state"), ClientID: "lane"})
+	_, err := Open(Options{Dir: filepath.Join(file, "state"), ClientID: "lane"})
 	require.ErrorContains(t, err, "open journal: ")
 
 	dir := filepath.Join(t.TempDir(), "state")
@@ -352,7 +355,7 @@ func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
 	if os.Getuid() == 0 {
 		return // root may write anywhere; the read-only mount below is for it
 	}
-	_, err = OpenJournal(JournalOptions{Dir: filepath.Dir(dir) + "/ro", ClientID: "lane"})
+	_, err = Open(Options{Dir: filepath.Dir(dir) + "/ro", ClientID: "lane"})
 	require.ErrorIs(t, err, os.ErrPermission)
 }
 
@@ -415,17 +418,17 @@ func TestAKilledProcessLosesNoEntry(t *testing.T) {
 
 		j := openJournal(t, dir, "lane")
 		// One message more than was told may have been begun.
-		end := j.end()
-		if last, _ := j.find(end - 1); last != told[len(told)-1].number {
+		end := j.End()
+		if last, _ := j.Find(end - 1); last != told[len(told)-1].number {
 			end--
 		}
 		for i, e := range told {
 			pos := end - uint64(len(told)-i)
-			n, stored := j.find(pos)
+			n, stored := j.Find(pos)
 			require.Equal(t, e.number, n)
 			require.Equal(t, e.stored, stored)
-			require.Equal(t, e.packetID, j.packetID(pos))
-			require.True(t, j.sameContent(pos, e.hash))
+			require.Equal(t, e.packetID, j.PacketID(pos))
+			require.True(t, j.SameContent(pos, e.hash))
 		}
 		require.NoError(t, j.Close())
 	}
@@ -433,22 +436,22 @@ func TestAKilledProcessLosesNoEntry(t *testing.T) {
 
 // scanByID is byID without anything kept from call to call.
 func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
-	end, low, span := j.end(), j.low(), uint64(0)
+	end, low, span := j.End(), j.Low(), uint64(0)
 	for pos = end - 1; pos >= low; pos-- {
 		if pos < end-1 {
-			step := inTurn(j.packetID(pos), j.packetID(pos+1))
-			if span += step; step == 0 || span >= packetIDs-1 {
+			step := inTurn(j.PacketID(pos), j.PacketID(pos+1))
+			if span += step; step == 0 || span >= PacketIDs-1 {
 				return 0, false
 			}
 		}
-		if j.packetID(pos) != packetID {
+		if j.PacketID(pos) != packetID {
 			continue
 		}
-		if pos <= le(j.header.start) || pos <= j.oldest() {
+		if pos <= le(j.header.start) || pos <= j.Oldest() {
 			return pos, false
 		}
-		step := inTurn(j.packetID(pos-1), packetID)
-		return pos, step > 0 && span+step < packetIDs-1
+		step := inTurn(j.PacketID(pos-1), packetID)
+		return pos, step > 0 && span+step < PacketIDs-1
 	}
 	return 0, false
 }
@@ -457,39 +460,39 @@ func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
 func TestJournalByID(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		j := NewJournal()
-		id := rapid.Uint16Range(1, packetIDs-1).Draw(t, "first")
+		j := New()
+		id := rapid.Uint16Range(1, PacketIDs-1).Draw(t, "first")
 		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
 			switch rapid.IntRange(0, 7).Draw(t, "what") {
 			case 0: // out of turn
-				id = rapid.Uint16Range(1, packetIDs-1).Draw(t, "id")
+				id = rapid.Uint16Range(1, PacketIDs-1).Draw(t, "id")
 				j.Append(id, 1, 0)
 			case 1:
-				j.MarkConfirmed(rapid.Uint64Range(j.low(), j.end()).Draw(t, "low"))
+				j.MarkConfirmed(rapid.Uint64Range(j.Low(), j.End()).Draw(t, "low"))
 			case 2:
 				j.Forget()
 			case 3:
-				j.settle(id, rapid.Bool().Draw(t, "keep"))
+				j.Settle(id, rapid.Bool().Draw(t, "keep"))
 			case 4:
-				if n := j.end() - j.low(); n > 0 {
-					from := j.end() - rapid.Uint64Range(1, min(n, 50)).Draw(t, "run")
-					ids := make([]uint16, j.end()-from)
+				if n := j.End() - j.Low(); n > 0 {
+					from := j.End() - rapid.Uint64Range(1, min(n, 50)).Draw(t, "run")
+					ids := make([]uint16, j.End()-from)
 					for i := range ids {
 						ids[i] = uint16(i + 1)
 					}
-					j.resume(from, ids)
+					j.Resume(from, ids)
 					id = ids[len(ids)-1]
 				}
 			default: // in turn, with ids used up in between, around the circle and beyond what is kept
 				skip := rapid.IntRange(1, 3000).Draw(t, "skip")
 				for range rapid.SampledFrom([]int{1, 5, 300, 70_000}).Draw(t, "n") {
-					id = uint16(int(id)%(packetIDs-1) + 1)
+					id = uint16(int(id)%(PacketIDs-1) + 1)
 					j.Append(id, 1, 0)
 				}
-				id = uint16((int(id)-1+skip)%(packetIDs-1) + 1)
+				id = uint16((int(id)-1+skip)%(PacketIDs-1) + 1)
 				j.Append(id, 1, 0)
 			}
-			for _, asked := range []uint16{id, uint16((int(id)-1+packetIDs-1-rapid.IntRange(0, 400).Draw(t, "back"))%(packetIDs-1) + 1), rapid.Uint16Range(1, packetIDs-1).Draw(t, "asked")} {
+			for _, asked := range []uint16{id, uint16((int(id)-1+PacketIDs-1-rapid.IntRange(0, 400).Draw(t, "back"))%(PacketIDs-1) + 1), rapid.Uint16Range(1, PacketIDs-1).Draw(t, "asked")} {
 				pos, proved := scanByID(j, asked)
 				gotPos, gotProved := j.byID(asked)
 				require.Equal(t, []any{pos, proved}, []any{gotPos, gotProved}, "id %d", asked)

@@ -1,4 +1,4 @@
-package bridge
+package journal
 
 import (
 	"errors"
@@ -18,8 +18,8 @@ func allocate(f *os.File, size int) error {
 	return err
 }
 
-// statusChanged returns the time of a file's last status change, which no program can
-// set: a copy that is put back, with or without its old times, has a new one.
+// statusChanged returns the time of a file's last status change. No program can set it:
+// a copy that is put back has a new one, even if its other times are the old ones.
 func statusChanged(info os.FileInfo) time.Time {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package bridge
+package journal
 
 import (
 	"errors"
@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// ErrJournalLocked means that another process has the journal open.
-var ErrJournalLocked = errors.New("journal is in use by another process")
+// ErrLocked means that another process has the journal open.
+var ErrLocked = errors.New("journal is in use by another process")
 
-// OpenJournal needs mapped files, which this build does for Unix alone.
-func OpenJournal(JournalOptions) (Opened, error) {
+// Open needs mapped files, which are implemented for Unix only.
+func Open(Options) (Opened, error) {
 	return Opened{}, fmt.Errorf("open journal: %w: a state directory is for Unix alone", errors.ErrUnsupported)
 }
 

@@ -1,6 +1,6 @@
 //go:build unix
 
-package bridge
+package journal
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 )
 
 // journalReading is what a second reader finds in a journal's file.
-type journalReading struct {
+type reading struct {
 	fit                    bool
 	alive                  int64
 	end, low, acked, start uint64
@@ -30,9 +30,9 @@ type fileEntry struct {
 }
 
 // readJournal reads the format by its table in DESIGN.md.
-func readJournal(content []byte, client string) (r journalReading) {
+func readJournal(content []byte, client string) (r reading) {
 	if len(content) == 0 {
-		return journalReading{fit: true, end: 1, low: 1, acked: 1, start: 1}
+		return reading{fit: true, end: 1, low: 1, acked: 1, start: 1}
 	}
 	if len(content) != 4096+1<<20 || string(content[:8]) != "MNBJRNL2" {
 		return r
@@ -83,12 +83,12 @@ func FuzzJournalFile(f *testing.F) {
 	f.Add(int32(0), uint32(16), ones, uint32(32), ones)
 	f.Add(int32(-1), uint32(0), []byte{}, uint32(0), []byte{})
 	f.Add(int32(1), uint32(0), []byte{}, uint32(0), []byte{})
-	f.Add(int32(-journalSize), uint32(0), []byte{}, uint32(0), []byte{})
+	f.Add(int32(-fileSize), uint32(0), []byte{}, uint32(0), []byte{})
 
 	dir := f.TempDir()
 	path := filepath.Join(dir, "lane.journal")
-	o := JournalOptions{Dir: dir, ClientID: "lane", ChangedAt: func(os.FileInfo) time.Time { return time.Time{} }}
-	opened, err := OpenJournal(o)
+	o := Options{Dir: dir, ClientID: "lane", ChangedAt: func(os.FileInfo) time.Time { return time.Time{} }}
+	opened, err := Open(o)
 	require.NoError(f, err)
 	j := opened.Journal
 	var written []fileEntry
@@ -119,13 +119,13 @@ func FuzzJournalFile(f *testing.F) {
 		require.NoError(t, os.WriteFile(path, content, 0o600))
 		want := readJournal(content, "lane")
 
-		opened, err := OpenJournal(o)
+		opened, err := Open(o)
 		require.NoError(t, err)
 		j := opened.Journal
 		defer j.Close()
 		require.Equal(t, want.fit, opened.MovedTo == "", "%v", opened.Reason)
 		if !want.fit {
-			require.ErrorIs(t, opened.Reason, errJournalUnfit)
+			require.ErrorIs(t, opened.Reason, errUnfit)
 			kept, err := os.ReadFile(opened.MovedTo)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(content, kept), "the evidence was changed")
@@ -133,15 +133,15 @@ func FuzzJournalFile(f *testing.F) {
 			want = readJournal(nil, "lane")
 		}
 		require.Equal(t, want.alive, j.Alive())
-		require.Equal(t, want.end, j.end())
+		require.Equal(t, want.end, j.End())
 		if len(content) > 0 && want.boot != reading.boot && want.boot > 0 {
 			require.NotEmpty(t, opened.Stale)
 		}
 		if opened.Stale != "" {
-			require.Equal(t, j.end(), j.low(), "deliveries of a stale journal can be found")
+			require.Equal(t, j.End(), j.Low(), "deliveries of a stale journal can be found")
 		}
 		for i, e := range want.entries {
-			number, stored := j.find(j.oldest() + uint64(i))
+			number, stored := j.Find(j.Oldest() + uint64(i))
 			require.Equal(t, e, fileEntry{number, e.hash, e.packetID, stored})
 		}
 		pos, next := j.Append(3, 7, 0)
@@ -149,7 +149,7 @@ func FuzzJournalFile(f *testing.F) {
 			require.NotEqual(t, e.number, next)
 		}
 		j.MarkStored(pos)
-		number, stored := j.find(pos)
+		number, stored := j.Find(pos)
 		require.Equal(t, next, number)
 		require.True(t, stored)
 	})

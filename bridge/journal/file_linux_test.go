@@ -1,4 +1,4 @@
-package bridge
+package journal
 
 import (
 	"os"
@@ -26,7 +26,7 @@ func TestAFullDiskIsAnErrorAtTheStart(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "256k")
 	for range 2 {
-		opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: "lane"})
+		opened, err := Open(Options{Dir: dir, ClientID: "lane"})
 		require.ErrorIs(t, err, unix.ENOSPC)
 		require.ErrorContains(t, err, filepath.Join(dir, "lane.journal"))
 		require.Empty(t, opened.MovedTo)
@@ -40,7 +40,7 @@ func TestADiskThatFillsUpLaterDoesNoHarm(t *testing.T) {
 	dir := mount(t, "1100k")
 	j := openJournal(t, dir, "lane")
 	require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "other"), make([]byte, 1<<20), 0o600), unix.ENOSPC)
-	for id := range packetIDs - 1 {
+	for id := range PacketIDs - 1 {
 		j.Append(uint16(id+1), uint64(id), 0)
 	}
 	require.NoError(t, j.Close())
@@ -52,7 +52,7 @@ func TestAReadOnlyDiskIsAnError(t *testing.T) {
 	require.NoError(t, openJournal(t, dir, "lane").Close())
 	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	for _, client := range []string{"lane", "other"} {
-		opened, err := OpenJournal(JournalOptions{Dir: dir, ClientID: client})
+		opened, err := Open(Options{Dir: dir, ClientID: client})
 		require.ErrorIs(t, err, unix.EROFS)
 		require.Empty(t, opened.MovedTo)
 	}
