@@ -9,6 +9,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/overrides"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/subjects"
@@ -195,7 +196,7 @@ func (t *Trace) limit(c *config.Config) {
 	t.add("limit", "%s", limit)
 	if bucket := c.Limits.Bucket; bucket != "" {
 		t.add("", "unless bucket %s has %s or %s", bucket,
-			plan.OverrideKey(bridge.Override{Tenant: t.tenant, Device: t.device}), plan.OverrideKey(bridge.Override{Tenant: t.tenant, Devices: true}))
+			overrides.Key(bridge.Override{Tenant: t.tenant, Device: t.device}), overrides.Key(bridge.Override{Tenant: t.tenant, Devices: true}))
 	}
 	if r := c.Identity.Registry; r.Kind == config.RegistryKV {
 		t.add("certificate", "must be active in bucket %s under %s", r.Bucket, registry.Key(t.tenant, t.device))

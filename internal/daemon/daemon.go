@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -164,7 +165,7 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 // startLanes opens the lanes, each when it may be, until run ends.
 func (b *Bridge) startLanes(run context.Context) {
 	c := b.opts.Config
-	sessions := newLogDedup(b.opts.Log, len(b.plan.Lanes))
+	sessions := lanelog.NewSessions(b.opts.Log, len(b.plan.Lanes))
 	for _, l := range b.plan.Lanes {
 		u := newLaneUnit(l, b.opts.Log, sessions, b.control.lanes)
 		u.leased = c.Lanes.Partitions.Auto

@@ -10,18 +10,18 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/overrides"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream/conn"
-	"mqtt-nats-bridge/jetstream/kv"
 )
 
 // dynamic is the configuration that changes while the bridge runs: the limits in their bucket
 // and the certificate registry. It has a NATS connection of its own, so that streams and
 // messages do not wait for it.
 type dynamic struct {
-	nc        *nats.Conn // nil: nothing is followed in NATS
-	overrides *overrides // nil: none
+	nc        *nats.Conn          // nil: nothing is followed in NATS
+	overrides *overrides.Follower // nil: none
 	registry  registry.Source
 	// certificates is what the registry fills; nil: there is none.
 	certificates *bridge.Certificates
@@ -59,10 +59,8 @@ func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimi
 	}
 	l.nc = nc
 	if c.Limits.Bucket != "" {
-		l.overrides = newOverrides(c, limits, log)
-		l.overrides.bucket = kv.NewBucket(kv.Options{
-			Conn: nc, JetStream: js, Name: c.Limits.Bucket, Reader: l.overrides, Changed: l.overrides.told,
-			Denied: &l.denied,
+		l.overrides = overrides.New(overrides.Options{
+			Conn: nc, JetStream: js, Denied: &l.denied, Bucket: c.Limits.Bucket, Idle: c.Limits.Idle, Limits: limits, Log: log,
 		})
 	}
 	if r.Kind == config.RegistryKV {
@@ -76,7 +74,7 @@ func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimi
 // run follows all there is until ctx ends; wait then ends.
 func (l *dynamic) run(ctx context.Context, wait *sync.WaitGroup) {
 	if l.overrides != nil {
-		wait.Go(func() { l.overrides.bucket.Run(ctx) })
+		wait.Go(func() { l.overrides.Run(ctx) })
 	}
 	if l.registry != nil {
 		wait.Go(func() { l.registry.Run(ctx) })
@@ -161,7 +159,7 @@ func (l *dynamic) warnings() []Problem {
 			Problem: "the certificate registry is stale, the last known state serves: " + s.Problem,
 		})
 	}
-	if p, ok := l.overrides.warning(); ok {
+	if p, ok := l.overrides.Warning(); ok {
 		all = append(all, p)
 	}
 	return all

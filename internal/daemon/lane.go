@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -25,7 +26,7 @@ import (
 // laneUnit is a lane with its two ends and its journal.
 type laneUnit struct {
 	plan        plan.Lane
-	connections *laneConnections // to NATS, of all lanes
+	connections *lanelog.Connections // to NATS, of all lanes
 	log         zerolog.Logger
 	mqttLog     zerolog.Logger // the session names the lane by its client id
 
@@ -63,10 +64,10 @@ type laneShared struct {
 	peers   *mqtt.Peers
 }
 
-func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *logDedup, connections *laneConnections) *laneUnit {
+func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *lanelog.Sessions, connections *lanelog.Connections) *laneUnit {
 	log = log.With().Str("lane", plan.ClientID).Logger()
 	return &laneUnit{
-		plan: plan, connections: connections, log: log, mqttLog: sessions.logger(plan.ClientID),
+		plan: plan, connections: connections, log: log, mqttLog: sessions.Logger(plan.ClientID),
 		opened: health.New(health.Options{
 			Component: "lane", Log: log, Failed: "the lane takes no messages without its journal; trying again", Initial: errors.New("not opened yet"),
 		}),
@@ -133,7 +134,7 @@ func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim)
 		return err
 	}
 	connect := shared.nats
-	connect.Name, connect.Hooks = u.plan.ClientID, u.connections.hooks(u.plan.ClientID)
+	connect.Name, connect.Hooks = u.plan.ClientID, u.connections.Hooks(u.plan.ClientID)
 	options := publish.Options{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
@@ -201,7 +202,7 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 	}
 	session.Close()
 	publisher.Close()
-	u.connections.forget(u.plan.ClientID)
+	u.connections.Forget(u.plan.ClientID)
 	if err := u.journal.Close(); err != nil {
 		u.log.Error().Str("component", "lane").Err(err).Msg("close journal")
 	}
@@ -246,7 +247,7 @@ func (u *laneUnit) problems() []Problem {
 // know.
 func (u *laneUnit) publisherStats(publisher *publish.Publisher) PublisherStatus {
 	s := publisher.Stats()
-	if p, failing := u.connections.problem(u.plan.ClientID); failing && !s.Connected {
+	if p, failing := u.connections.Problem(u.plan.ClientID); failing && !s.Connected {
 		s.Problem, s.Err = p.Error(), p
 	}
 	return PublisherStatus{Stats: s, Advice: advice.For(s.Err)}

@@ -135,12 +135,12 @@ func wholeMetrics() []wholeMetric {
 				return boolToFloat(ready)
 			}},
 		{describe("limit_overrides", "Limits of single tenants and devices in force, from the bucket limits.bucket."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return float64(b.dynamic.overrides.status().Overrides) }},
+			func(b *Bridge) float64 { return float64(b.dynamic.overrides.Status().Overrides) }},
 		{describe("limit_overrides_refused", "Keys of that bucket that cannot be read; what they said before holds."), prometheus.GaugeValue,
-			func(b *Bridge) float64 { return float64(b.dynamic.overrides.status().Refused) }},
+			func(b *Bridge) float64 { return float64(b.dynamic.overrides.Status().Refused) }},
 		{describe("limit_overrides_stale", "1 while that bucket is there and is not followed."), prometheus.GaugeValue,
 			func(b *Bridge) float64 {
-				_, stale := b.dynamic.overrides.warning()
+				_, stale := b.dynamic.overrides.Warning()
 				return boolToFloat(stale)
 			}},
 		{describe("registry_entries", "Certificates that the registry knows."), prometheus.GaugeValue,

@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/plan"
 )
 
@@ -69,7 +70,7 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 func TestLaneIsCountedBeforeItIsOpen(t *testing.T) {
 	t.Parallel()
 	b := notStarted()
-	b.lanes = []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), newLogDedup(zerolog.Nop(), 1), newLaneConnections(zerolog.Nop()))}
+	b.lanes = []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), lanelog.NewSessions(zerolog.Nop(), 1), lanelog.NewConnections(zerolog.Nop()))}
 	sum, series := sums(t, b.Metrics())
 	require.Equal(t, 1, series["mqttbridge_received_total"])
 	require.Zero(t, sum["mqttbridge_ready"])

@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -39,7 +40,7 @@ type control struct {
 	// unreadable: the user may not read them; asked again after a reconnect, not to fill
 	// the server's log.
 	unreadable bool
-	lanes      *laneConnections
+	lanes      *lanelog.Connections
 	// looked: the streams have been looked at once, or that takes too long to wait for. Before
 	// that they may be in the midst of being created: of several messages sent then, the first
 	// are refused and later ones stored.
@@ -58,10 +59,10 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 			Component: "streams", Log: log, Failed: "streams not ready", Initial: errors.New("the streams have not been checked yet"),
 		}),
 		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "lookups not permitted", Warn: true}),
-		again:   make(chan struct{}, 1), lanes: newLaneConnections(log), said: warningLog{log: log},
+		again:   make(chan struct{}, 1), lanes: lanelog.NewConnections(log), said: warningLog{log: log},
 	}
 	o.InitialConnectTimeout = firstWait
-	o.Hooks = account.Hooks(c.connection, log, c.lanes.controlIs)
+	o.Hooks = account.Hooks(c.connection, log, c.lanes.ControlIs)
 	o.Hooks.Closed = gaveUp
 	reconnected, failed := o.Hooks.Reconnected, o.Hooks.Error
 	o.Hooks.Reconnected = func(nc *nats.Conn) {

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
 )
 
@@ -57,14 +58,14 @@ const openTimeout = 30 * time.Second
 
 // release closes the lane and returns how many messages were unsettled when
 // ctx ended.
-func (u *laneUnit) release(ctx context.Context, sessions *logDedup) (abandoned int) {
+func (u *laneUnit) release(ctx context.Context, sessions *lanelog.Sessions) (abandoned int) {
 	u.mu.Lock()
 	opening, end := u.opening, u.endOpen
 	u.mu.Unlock()
 	end()
 	<-opening
 	abandoned = u.stop(ctx)
-	sessions.forget(u.plan.ClientID)
+	sessions.Forget(u.plan.ClientID)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	r := u.reading()

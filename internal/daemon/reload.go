@@ -8,6 +8,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/overrides"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/schema"
 )
@@ -47,7 +48,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	b.devices.SetIdle(c.Limits.Idle)
 	b.tenants.SetIdle(c.Limits.Idle)
 	if o := b.dynamic.overrides; o != nil {
-		o.idle.Store(int64(c.Limits.Idle))
+		o.SetIdle(c.Limits.Idle)
 	}
 	r.running = schema.With(r.running, c, changed...)
 	r.at, r.restart = time.Now(), restart
@@ -56,12 +57,12 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 
 // LimitsStatus is what holds where no override does.
 type LimitsStatus struct {
-	Payload    int             `json:"payload"`  // bytes
-	Subjects   int             `json:"subjects"` // of each device; 0: no limit
-	Device     bridge.Rate     `json:"device"`
-	Tenant     bridge.Rate     `json:"tenant"`
-	Quarantine bridge.Rate     `json:"quarantine"` // of each device
-	Overrides  OverridesStatus `json:"overrides"`
+	Payload    int              `json:"payload"`  // bytes
+	Subjects   int              `json:"subjects"` // of each device; 0: no limit
+	Device     bridge.Rate      `json:"device"`
+	Tenant     bridge.Rate      `json:"tenant"`
+	Quarantine bridge.Rate      `json:"quarantine"` // of each device
+	Overrides  overrides.Status `json:"overrides"`
 }
 
 // ReloadStatus is about SIGHUP.
@@ -76,7 +77,7 @@ func (b *Bridge) limitsStatus() LimitsStatus {
 	l := b.limits.Limits()
 	return LimitsStatus{
 		Payload: l.MaxPayload, Subjects: l.Subjects, Device: l.Device, Tenant: l.Tenant, Quarantine: l.Quarantine,
-		Overrides: b.dynamic.overrides.status(),
+		Overrides: b.dynamic.overrides.Status(),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/neterror"
@@ -24,14 +25,14 @@ import (
 type replicas struct {
 	bridge   *Bridge
 	shared   *laneShared
-	sessions *logDedup
+	sessions *lanelog.Sessions
 	leases   *lease.Coordinator
 	units    map[string]*laneUnit // by partition
 	ids      []string             // the partitions, in the order of the lanes
 	id       string               // of this replica
 }
 
-func startReplicas(b *Bridge, shared *laneShared, sessions *logDedup) *replicas {
+func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *replicas {
 	c := shared.config
 	r := &replicas{
 		bridge: b, shared: shared, sessions: sessions,

@@ -1,4 +1,4 @@
-package plan
+package overrides
 
 import (
 	"errors"
@@ -8,14 +8,14 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// ParseOverrideKey reads the key of a limit; the Rate is left out:
+// parseKey reads the key of a limit; the Rate is left out:
 //
 //	tenant.<tenant>                    the tenant as a whole
 //	tenant.<tenant>.devices            each of its devices
 //	tenant.<tenant>.device.<device>    one of them
 //
 // with tenant and device as subjects.AppendKey writes them.
-func ParseOverrideKey(key string) (bridge.Override, error) {
+func parseKey(key string) (bridge.Override, error) {
 	var o bridge.Override
 	tokens := strings.Split(key, ".")
 	names := []*string{&o.Tenant}
@@ -41,8 +41,8 @@ func ParseOverrideKey(key string) (bridge.Override, error) {
 	return o, nil
 }
 
-// OverrideKey is the inverse of ParseOverrideKey.
-func OverrideKey(o bridge.Override) string {
+// Key returns the key of a limit, which parseKey reads.
+func Key(o bridge.Override) string {
 	key := subjects.AppendKey([]byte("tenant."), o.Tenant)
 	switch {
 	case o.Device != "":

@@ -1,4 +1,5 @@
-package daemon
+// Package lanelog logs what all lanes report at the same time once.
+package lanelog
 
 import (
 	"sync"
@@ -10,10 +11,10 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// laneConnections is the log of the lanes' connections to NATS. Without a server all have
-// the same problem, which control logs: one of a lane is logged while control is connected,
-// once for all lanes that have it.
-type laneConnections struct {
+// Connections is the log of the lanes' connections to NATS. Without a server all have
+// the same problem, which the control connection logs: one of a lane is logged while control
+// is connected, once for all lanes that have it.
+type Connections struct {
 	log zerolog.Logger
 
 	mu      sync.Mutex
@@ -22,12 +23,13 @@ type laneConnections struct {
 	logged  map[string]bool         // by the problem's text
 }
 
-func newLaneConnections(log zerolog.Logger) *laneConnections {
-	return &laneConnections{log: log, failing: map[string]conn.Problem{}, logged: map[string]bool{}}
+// NewConnections returns the log of connections that have not been opened yet.
+func NewConnections(log zerolog.Logger) *Connections {
+	return &Connections{log: log, failing: map[string]conn.Problem{}, logged: map[string]bool{}}
 }
 
-// hooks are those of one lane's connection.
-func (l *laneConnections) hooks(lane string) conn.Hooks {
+// Hooks returns those of one lane's connection.
+func (l *Connections) Hooks(lane string) conn.Hooks {
 	up := func(*nats.Conn) { l.set(lane, nil) }
 	return conn.Hooks{
 		Connected: up, Reconnected: up,
@@ -36,7 +38,7 @@ func (l *laneConnections) hooks(lane string) conn.Hooks {
 }
 
 // set notes what is wrong with a lane's connection; nil: nothing.
-func (l *laneConnections) set(lane string, p *conn.Problem) {
+func (l *Connections) set(lane string, p *conn.Problem) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p == nil {
@@ -47,8 +49,8 @@ func (l *laneConnections) set(lane string, p *conn.Problem) {
 	l.write()
 }
 
-// forget drops a lane that is closed.
-func (l *laneConnections) forget(lane string) {
+// Forget drops a lane that is closed.
+func (l *Connections) Forget(lane string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p, failing := l.failing[lane]
@@ -58,7 +60,7 @@ func (l *laneConnections) forget(lane string) {
 	}
 }
 
-func (l *laneConnections) anyHas(text string) bool {
+func (l *Connections) anyHas(text string) bool {
 	for _, p := range l.failing {
 		if p.Error() == text {
 			return true
@@ -67,8 +69,8 @@ func (l *laneConnections) anyHas(text string) bool {
 	return false
 }
 
-// controlIs notes whether control is connected.
-func (l *laneConnections) controlIs(connected bool) {
+// ControlIs notes whether control is connected.
+func (l *Connections) ControlIs(connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.control = connected
@@ -76,7 +78,7 @@ func (l *laneConnections) controlIs(connected bool) {
 }
 
 // write logs what is new. l.mu is held.
-func (l *laneConnections) write() {
+func (l *Connections) write() {
 	for lane, p := range l.failing {
 		text := p.Error()
 		if l.control && !l.logged[text] {
@@ -95,9 +97,9 @@ func (l *laneConnections) write() {
 	}
 }
 
-// problem is why the lane's connection could not be made; false: it stands, or nothing has
-// failed yet.
-func (l *laneConnections) problem(lane string) (p conn.Problem, failing bool) {
+// Problem returns why the lane has no connection; false: it has one, or nothing has failed
+// yet.
+func (l *Connections) Problem(lane string) (p conn.Problem, failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p, failing = l.failing[lane]

@@ -1,4 +1,4 @@
-package daemon
+package lanelog
 
 import (
 	"encoding/json"
@@ -12,11 +12,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// logDedup is the log of all MQTT sessions. If the broker is unreachable every lane
+// Sessions is the log of all lanes' MQTT sessions. If the broker is unreachable every lane
 // reports the same problem: the first report is logged as it is, with the number of
 // lanes, and the same report of other lanes at debug level while it lasts. The
 // problems in /status name the lanes.
-type logDedup struct {
+type Sessions struct {
 	log   zerolog.Logger
 	lanes int
 
@@ -24,19 +24,20 @@ type logDedup struct {
 	says map[string]string // client id → its problem; none: no problem
 }
 
-func newLogDedup(log zerolog.Logger, lanes int) *logDedup {
-	return &logDedup{log: log, lanes: lanes, says: map[string]string{}}
+// NewSessions returns the log of that many lanes.
+func NewSessions(log zerolog.Logger, lanes int) *Sessions {
+	return &Sessions{log: log, lanes: lanes, says: map[string]string{}}
 }
 
-// sessionLog is the logger of one session.
-func (c *logDedup) logger(clientID string) zerolog.Logger {
-	return zerolog.New(&sessionLog{c, clientID})
+// Logger returns the logger of one session.
+func (s *Sessions) Logger(clientID string) zerolog.Logger {
+	return zerolog.New(&sessionLog{s, clientID})
 }
 
 // sessionLog parses the lines of one session. There is one per state change, so
 // the cost does not matter.
 type sessionLog struct {
-	dedup    *logDedup
+	sessions *Sessions
 	clientID string
 }
 
@@ -53,16 +54,16 @@ func (v *sessionLog) Write(line []byte) (int, error) {
 	message, problem := text(fields[zerolog.MessageFieldName]), text(fields["problem"])
 	delete(fields, zerolog.LevelFieldName)
 	delete(fields, zerolog.MessageFieldName)
-	said := v.dedup.note(v.clientID, message, problem)
+	said := v.sessions.note(v.clientID, message, problem)
 	if said {
 		level = zerolog.DebugLevel
 	}
-	e := v.dedup.log.WithLevel(level)
+	e := v.sessions.log.WithLevel(level)
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		e.RawJSON(name, fields[name])
 	}
-	if problem != "" && !said && v.dedup.lanes > 1 {
-		e.Int("lanes", v.dedup.lanes)
+	if problem != "" && !said && v.sessions.lanes > 1 {
+		e.Int("lanes", v.sessions.lanes)
 	}
 	e.Msg(message)
 	return len(line), nil
@@ -70,26 +71,26 @@ func (v *sessionLog) Write(line []byte) (int, error) {
 
 // note records a session's problem and reports whether another session has the same. A
 // line without a problem is never a repetition.
-func (c *logDedup) note(clientID, message, problem string) (said bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.says, clientID)
+func (s *Sessions) note(clientID, message, problem string) (said bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.says, clientID)
 	if problem == "" {
 		return false
 	}
 	key := message + ": " + neterror.WithoutLocalAddress(strings.ReplaceAll(problem, clientID, ""))
-	for _, other := range c.says {
+	for _, other := range s.says {
 		said = said || other == key
 	}
-	c.says[clientID] = key
+	s.says[clientID] = key
 	return said
 }
 
-// forget drops the problem of a session that was closed.
-func (c *logDedup) forget(clientID string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.says, clientID)
+// Forget drops the problem of a session that was closed.
+func (s *Sessions) Forget(clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.says, clientID)
 }
 
 // text is a JSON string's, empty where it is none.

@@ -1,0 +1,60 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/config"
+)
+
+// logBook is a log that can be read while it is written.
+type logBook struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBook) lines(t *testing.T) (all []map[string]any) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for line := range strings.Lines(b.buf.String()) {
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &fields))
+		all = append(all, fields)
+	}
+	return all
+}
+
+func TestABrokerThatIsAwayIsOneLineOfTheLog(t *testing.T) {
+	t.Parallel()
+	book := &logBook{}
+	c, err := config.Load(config.Sources{Env: []string{"MQTT_URL=mqtt://" + nowhere, "NATS_URL=nats://" + nowhere}})
+	require.NoError(t, err)
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Stop(t.Context())) })
+	count := func() map[string]int {
+		levels := map[string]int{}
+		for _, line := range book.lines(t) {
+			if line["message"] == "mqtt not connected" {
+				levels[line["level"].(string)]++
+			}
+		}
+		return levels
+	}
+	require.Eventually(t, func() bool { return count()["debug"] == 15 }, patience, 5*time.Millisecond)
+	require.Equal(t, map[string]int{"error": 1, "debug": 15}, count())
+}

@@ -1,0 +1,215 @@
+// Package overrides follows the KV bucket of limits.bucket: the limits of single tenants and
+// devices apply to the lanes as they are written.
+package overrides
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/advice"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/health"
+	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/registry"
+	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/kv"
+)
+
+// Options of a Follower. All are required.
+type Options struct {
+	Conn      *nats.Conn
+	JetStream natsjs.JetStream
+	Denied    *conn.Violations // of Conn
+	Bucket    string
+	Idle      time.Duration // limits.idle
+	Limits    *bridge.LiveLimits
+	Log       zerolog.Logger
+}
+
+// Follower puts the bucket's limits into the lanes'. It is the bucket's reader.
+type Follower struct {
+	limits   *bridge.LiveLimits
+	idle     atomic.Int64 // limits.idle, ns
+	refusals *registry.Refusals
+	log      zerolog.Logger
+	name     string
+	bucket   *kv.Bucket
+
+	count atomic.Int64
+	// Of the goroutine that follows the bucket:
+	entries map[string]bridge.Override // by key
+	next    map[string]bridge.Override // of the reading in progress; nil: none
+	changed []string                   // keys since the last Done
+}
+
+// New returns a Follower that does nothing until Run.
+func New(o Options) *Follower {
+	log := o.Log.With().Str("bucket", o.Bucket).Logger()
+	f := &Follower{
+		limits: o.Limits, name: o.Bucket, log: log,
+		refusals: registry.NewRefusals("limits", "limit", log), entries: map[string]bridge.Override{},
+	}
+	f.SetIdle(o.Idle)
+	f.bucket = kv.NewBucket(kv.Options{
+		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: f, Changed: f.changedState, Denied: o.Denied,
+	})
+	return f
+}
+
+// Run follows the bucket until ctx ends.
+func (f *Follower) Run(ctx context.Context) { f.bucket.Run(ctx) }
+
+// SetIdle changes limits.idle, which the overrides read from now on must refill within.
+func (f *Follower) SetIdle(idle time.Duration) { f.idle.Store(int64(idle)) }
+
+// Begin implements [kv.Reader].
+func (f *Follower) Begin() {
+	f.refusals.Begin()
+	f.next = map[string]bridge.Override{}
+}
+
+func (f *Follower) table() map[string]bridge.Override {
+	if f.next != nil {
+		return f.next
+	}
+	return f.entries
+}
+
+// Put implements [kv.Reader].
+func (f *Follower) Put(key string, value []byte, _ uint64) {
+	override, err := parseKey(key)
+	if err == nil {
+		var limit config.RateLimit
+		limit, err = config.ParseOverride(value, time.Duration(f.idle.Load()))
+		override.Rate = plan.Rate(limit)
+	}
+	if err != nil {
+		f.refusals.Refuse(key, err)
+		if before, ok := f.entries[key]; ok {
+			f.table()[key] = before // the last good one stays
+		}
+		return
+	}
+	f.refusals.Accept(key)
+	f.set(key, override)
+}
+
+func (f *Follower) set(key string, override bridge.Override) {
+	f.table()[key] = override
+	if f.next == nil {
+		f.changed = append(f.changed, key)
+	}
+}
+
+// Delete implements [kv.Reader].
+func (f *Follower) Delete(key string, _ uint64) {
+	f.refusals.Accept(key)
+	if _, ok := f.table()[key]; ok {
+		delete(f.table(), key)
+		if f.next == nil {
+			f.changed = append(f.changed, key)
+		}
+	}
+}
+
+// Done implements [kv.Reader]: what has been read comes into force.
+func (f *Follower) Done() {
+	f.refusals.Done()
+	if f.next != nil {
+		for key, now := range f.next {
+			if was, ok := f.entries[key]; !ok || was != now {
+				f.changed = append(f.changed, key)
+			}
+		}
+		for key := range f.entries {
+			if _, ok := f.next[key]; !ok {
+				f.changed = append(f.changed, key)
+			}
+		}
+		f.entries, f.next = f.next, nil
+	}
+	if len(f.changed) == 0 {
+		return
+	}
+	all := slices.Collect(maps.Values(f.entries))
+	f.limits.SetOverrides(all)
+	f.count.Store(int64(len(all)))
+	slices.Sort(f.changed)
+	f.changed = slices.Compact(f.changed)
+	const shown = 10
+	f.log.Info().Int("overrides", len(all)).Int("changed", len(f.changed)).
+		Strs("keys", f.changed[:min(len(f.changed), shown)]).Msg("limits changed")
+	f.changed = f.changed[:0]
+}
+
+// changedState logs how the bucket is followed, once for each change.
+func (f *Follower) changedState(s kv.State) {
+	switch {
+	case s.Live:
+		f.log.Info().Int64("overrides", f.count.Load()).Msg("limits are followed in their bucket")
+	case s.Missing() && s.LoadedAt.IsZero():
+		f.log.Info().Str("advice", advice.For(s.Err)).Msg("there is no bucket of limits; those of the configuration hold")
+	default:
+		line := f.log.Warn().Str("component", "limits").AnErr("problem", s.Err)
+		if text := advice.For(s.Err); text != "" {
+			line.Str("advice", text)
+		}
+		line.Msg("limits are not followed in their bucket; the last known ones hold")
+	}
+}
+
+// Status describes the limits in the bucket.
+type Status struct {
+	// Bucket is empty where none is followed.
+	Bucket string `json:"bucket"`
+	kv.State
+	// Problem is why the bucket is not followed; empty where it is.
+	Problem   string `json:"problem,omitempty"`
+	Advice    string `json:"advice,omitempty"`
+	Missing   bool   `json:"missing,omitempty"` // it does not exist
+	Overrides int    `json:"overrides"`
+	// Refused counts keys that cannot be read: what they said before holds.
+	Refused     int                `json:"refused"`
+	RefusedKeys []registry.Refusal `json:"refused_keys,omitempty"`
+}
+
+// Status is the zero Status where no bucket is configured.
+func (f *Follower) Status() Status {
+	if f == nil {
+		return Status{}
+	}
+	s := Status{Bucket: f.name, State: f.bucket.State(), Overrides: int(f.count.Load())}
+	if s.Err != nil {
+		s.Problem, s.Advice, s.Missing = s.Err.Error(), advice.For(s.Err), s.State.Missing()
+	}
+	s.Refused, s.RefusedKeys = f.refusals.List()
+	return s
+}
+
+// firstRead is how long the first reading may take before that is a warning.
+const firstRead = 2 * time.Second
+
+// Warning is why the bucket is not followed; false: it is, or there is none. A bucket that
+// never existed is a choice.
+func (f *Follower) Warning() (health.Problem, bool) {
+	if f == nil {
+		return health.Problem{}, false
+	}
+	s := f.bucket.State()
+	if s.Live || s.LoadedAt.IsZero() && (s.Missing() || time.Since(s.Since) < firstRead) {
+		return health.Problem{}, false
+	}
+	return health.Problem{
+		Component: "limits", Advice: advice.For(s.Err), Since: s.Since,
+		Problem: fmt.Sprintf("bucket %s is not followed, the limits last known hold: %v", f.name, s.Err),
+	}, true
+}
