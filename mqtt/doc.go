@@ -1,12 +1,11 @@
-// Package mqtt is one MQTT 3.1.1 session towards the broker: a fixed client id,
-// clean session false, subscriptions at QoS 1.
+// Package mqtt is one persistent MQTT 3.1.1 session with the broker: a fixed client id, clean
+// session false, subscriptions at QoS 1.
 //
-// paho.mqtt.golang does CONNECT, SUBSCRIBE, keep-alive and DISCONNECT. What costs
-// per message does not pass through it: the connection that paho is given is a
-// tap, which hands PUBLISH to a [bridge.Receiver] and writes the PUBACKs.
+// paho.mqtt.golang does CONNECT, SUBSCRIBE, keep-alive and DISCONNECT. Messages do not pass through
+// it, because of its cost: paho's connection is a tap, which passes each PUBLISH to a
+// [bridge.Receiver] and writes the PUBACKs.
 //
-// A [Session] connects by itself, again and again, until it is closed. Each
-// connection gets a paho client of its own: paho's automatic reconnect hides the
-// session-present flag and calls its handlers from loose goroutines, so that
-// nothing could be fenced on them, while a new client is a new generation.
+// A [Session] reconnects until it is closed. Each connection has a new paho client, which is a new
+// generation: paho's automatic reconnect hides the session-present flag and calls its handlers from
+// unowned goroutines, so that nothing could be fenced on them.
 package mqtt

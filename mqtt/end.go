@@ -11,14 +11,12 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// EndSession ends the session that the broker keeps under o.ClientID: its
-// subscriptions and everything queued in it are gone, and a client that is connected
-// under that id is thrown out. existed tells whether there was one. Of o it needs
-// Servers, Login and ClientID.
+// EndSession deletes the broker's session of o.ClientID with its subscriptions and its queue, and
+// disconnects a client that uses the id. existed reports whether there was a session. It uses
+// o.Servers, o.Login and o.ClientID.
 //
-// A clean session in CONNECT discards what was there (MQTT 3.1.1 [MQTT-3.1.2-6]),
-// and its CONNACK does not tell whether that was anything; so a first connection
-// asks.
+// A CONNECT with clean session discards the session (MQTT 3.1.1 [MQTT-3.1.2-6]), but its CONNACK
+// does not report whether there was one; so a first connection asks.
 func EndSession(ctx context.Context, o Options) (existed bool, err error) {
 	existed, err = o.visit(ctx, false)
 	if err != nil {
@@ -28,15 +26,15 @@ func EndSession(ctx context.Context, o Options) (existed bool, err error) {
 	return existed, err
 }
 
-// Reach connects to the broker under o.ClientID, with a clean session, and leaves again:
-// it returns why that is not possible. Of o it needs what EndSession needs.
+// Reach connects to the broker as o.ClientID, with a clean session, and disconnects. It returns why
+// that fails. It uses the same fields of o as EndSession.
 func Reach(ctx context.Context, o Options) error {
 	_, err := o.visit(ctx, true)
 	return err
 }
 
-// Dial opens a connection to s, with TLS where it has it. Of o it needs Login. The error is
-// a [ConnectProblem].
+// Dial opens a connection to s, with TLS if s uses it. It uses o.Login. The error is a
+// [ConnectProblem].
 func Dial(ctx context.Context, s Server, o Options) (net.Conn, error) {
 	login, err := o.login(s)
 	if err != nil {
@@ -49,8 +47,8 @@ func Dial(ctx context.Context, s Server, o Options) (net.Conn, error) {
 	return conn, nil
 }
 
-// Greet sends CONNECT over conn, a connection to s, and reads CONNACK. Of o it needs Login and
-// ClientID. The error is a [ConnectProblem].
+// Greet sends CONNECT over conn, a connection to s, and reads CONNACK. It uses o.Login and
+// o.ClientID. The error is a [ConnectProblem].
 func Greet(ctx context.Context, conn net.Conn, s Server, o Options, clean bool) (sessionPresent bool, err error) {
 	login, err := o.login(s)
 	if err != nil {
@@ -86,8 +84,8 @@ func Connect(ctx context.Context, s Server, o Options, clean bool) (conn net.Con
 	return conn, sessionPresent, nil
 }
 
-// visit connects to the first of the servers that accepts the client, and leaves again; what
-// the broker sends is not read.
+// visit connects to the first server that accepts the client, and disconnects; what the broker
+// sends is not read.
 func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
 	t := turns{servers: o.Servers}
 	for {
@@ -109,7 +107,7 @@ func (o *Options) visitServer(ctx context.Context, s Server, clean bool) (sessio
 	}
 	defer conn.Close()
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
-		return false, fmt.Errorf("say goodbye to %s: %w", s.URL(), err)
+		return false, fmt.Errorf("disconnect from %s: %w", s.URL(), err)
 	}
 	farewell(conn)
 	return sessionPresent, nil
@@ -119,7 +117,7 @@ func problem(ctx context.Context, a *attempt) error {
 	return a.problem(func() protocol { return identify(ctx, a.server.Address) })
 }
 
-// readConnack reads the four bytes of a CONNACK and nothing of what is none.
+// readConnack reads the four bytes of a CONNACK, and nothing if it is not one.
 func (a *attempt) readConnack(conn net.Conn) (sessionPresent bool, err error) {
 	b := make([]byte, 4, 64)
 	n, err := io.ReadFull(conn, b)
@@ -145,15 +143,15 @@ func (a *attempt) readConnack(conn net.Conn) (sessionPresent bool, err error) {
 	return sessionPresent, err
 }
 
-// readMore completes what the other end says instead of a CONNACK, if it is there.
+// readMore reads the rest of an answer that is not a CONNACK, as far as it has arrived.
 func (a *attempt) readMore(conn net.Conn) {
 	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	n, _ := conn.Read(a.said[len(a.said):cap(a.said)])
 	a.said = a.said[:len(a.said)+n]
 }
 
-// farewell lets the broker read to the DISCONNECT: closed at once, a socket that has
-// not been read resets the connection.
+// farewell waits until the broker has read the DISCONNECT: closing a socket with unread bytes
+// immediately would reset the connection.
 func farewell(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()

@@ -21,25 +21,24 @@ var (
 	// ErrSubscriptionRefused means that the broker answered SUBSCRIBE with a
 	// refusal, or by closing the connection.
 	ErrSubscriptionRefused = errors.New("the broker refused the subscription")
-	// ErrClosedByBroker: the broker ended a working connection without a
-	// word; a takeover of the client id looks like this in MQTT 3.1.1.
+	// ErrClosedByBroker means that the broker closed a working connection. In MQTT 3.1.1 a takeover
+	// of the client id looks the same.
 	ErrClosedByBroker = errors.New("connection closed by the broker")
-	// ErrTakeover means that the connection is taken over again and again; the client id
-	// follows.
+	// ErrTakeover means that the connection is repeatedly taken over; the client id follows.
 	ErrTakeover = errors.New("the broker keeps closing the connection soon after accepting it: another client seems to use the client id")
-	// ErrSessionLost means that the broker has a new session for a client id that had one:
-	// what was queued in it is gone.
+	// ErrSessionLost means that the broker created a new session for a client id that had one: the
+	// messages queued in the old one are lost.
 	ErrSessionLost = errors.New("the broker has lost the session")
 )
 
-// SubscriptionError is a filter that the broker did not grant at QoS 1. It is an
+// SubscriptionError means that the broker did not grant a filter at QoS 1. It is an
 // [ErrSubscriptionRefused].
 type SubscriptionError struct {
 	Filter string
 	Code   byte // of the SUBACK; 0: granted at QoS 0
 }
 
-// Error is a sentence that names the filter.
+// Error returns a sentence that names the filter.
 func (e *SubscriptionError) Error() string {
 	return ErrSubscriptionRefused.Error() + " to " + e.short()
 }
@@ -54,7 +53,7 @@ func (e *SubscriptionError) short() string {
 	return fmt.Sprintf("%s (return code 0x%02x: not allowed for this user, see the broker's ACL)", e.Filter, e.Code)
 }
 
-// cause strips paho's wrapping, which says "network Error" first.
+// cause removes paho's wrapping, which begins with "network Error".
 func cause(err error) error {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		if all := many.Unwrap(); len(all) > 0 {
@@ -64,7 +63,7 @@ func cause(err error) error {
 	return err
 }
 
-// tapError prefers what the tap saw to what paho made of it.
+// tapError prefers the tap's error to paho's.
 func tapError(t *tap, err error) error {
 	if t == nil {
 		return err
@@ -79,8 +78,8 @@ func tapError(t *tap, err error) error {
 	return err
 }
 
-// endReason says why an established connection ended. paho's own reason (no
-// ping response) arrives from a loose goroutine, so it gets a moment.
+// endReason returns why an established connection ended. paho's own reason (no ping response)
+// arrives on another goroutine, so endReason waits for it briefly.
 func endReason(t *tap, lost <-chan error) error {
 	err := t.err
 	if errors.Is(err, errClosedHere) {
@@ -96,20 +95,19 @@ func endReason(t *tap, lost <-chan error) error {
 	return err
 }
 
-// errNoSuback: MQTT 3.1.1 wants an answer to every SUBSCRIBE [MQTT-3.8.4-1].
+// errNoSuback means that a SUBSCRIBE was not answered, as MQTT 3.1.1 requires [MQTT-3.8.4-1].
 var errNoSuback = errors.New("the broker does not answer SUBSCRIBE or UNSUBSCRIBE")
 
-// closedByPeer: the broker ended the connection. Under load a write notices it
-// as often as the read does; TLS has it unexpected without a close_notify.
+// closedByPeer reports whether the broker closed the connection. Under load a write notices it as
+// often as a read; TLS without close_notify reports an unexpected EOF.
 func closedByPeer(err error) bool {
 	return neterror.IsClosed(err) || closedWebSocket(err)
 }
 
-// backoff paces connecting. The first three attempts after a connection come
-// quickly, then the pause doubles up to maxPause, and so does that after connections
-// that do not last. After a refusal it
-// begins at a second: a broker that has just started may refuse what it accepts a
-// moment later.
+// backoff is the pause between connection attempts. The first three attempts after a connection are
+// quick, then the pause doubles up to maxPause; connections that do not last count as failed
+// attempts. After a refusal it begins at one second: a broker that has just started may refuse
+// clients that it accepts a moment later.
 type backoff struct {
 	failures int       // attempts in a row without a connection
 	short    int       // connections in a row that did not last
@@ -121,26 +119,24 @@ const (
 	firstPause   = 200 * time.Millisecond
 	refusedPause = time.Second
 	maxPause     = 15 * time.Second
-	// recentPause is the longest pause while a connection worked less than
-	// recently ago: the broker is then most likely restarting, and its devices
-	// come back within a second.
+	// recentPause is the longest pause if a connection worked less than recently ago: the broker is
+	// then probably restarting, and its devices reconnect within a second.
 	recentPause = 1600 * time.Millisecond
 	recently    = 5 * time.Minute
-	// settledAfter is how long a connection lives that counts as one that
-	// works: longer than any pause, for as long does one live that another
-	// bridge takes over when it comes back from its own.
+	// settledAfter is how long a connection must last to count as working. It is longer than any
+	// pause: a connection that another bridge takes over after its own pause lasts that long.
 	settledAfter = 2 * maxPause
 )
 
-// next returns the pause before the next attempt: with jitter, so that the lanes
-// of a fleet do not come back in one instant.
+// next returns the pause before the next attempt, with jitter, so that the lanes of a fleet do not
+// reconnect at the same instant.
 func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Duration {
 	row := &b.failures
 	switch {
 	case lived >= settledAfter:
 		b.failures, b.short, b.worked = 0, 0, now
 	case lived > 0 && !refusal(err):
-		// The attempts of the outage before it do not make this one late.
+		// Attempts from an earlier outage do not delay this one.
 		row, b.failures = &b.short, 0
 	}
 	*row++
@@ -151,7 +147,7 @@ func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Durat
 	} else {
 		b.refusals = 0
 	}
-	// Two bridges with one client id must not take it from each other at this pace.
+	// Two bridges with one client id must not take it over from each other at this rate.
 	fight := errors.Is(err, ErrClosedByBroker) && lived < settledAfter
 	if !fight && !b.worked.IsZero() && now.Sub(b.worked) < recently {
 		d = min(d, recentPause)
@@ -159,7 +155,7 @@ func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Durat
 	return d*3/4 + rand.N(d/2)
 }
 
-// refusal tells whether the broker answered and did not want the client.
+// refusal reports whether the broker answered and refused the client.
 func refusal(err error) bool {
 	return errors.Is(err, ErrSubscriptionRefused) || errors.Is(err, ErrCredentials) || errors.Is(err, ErrRefused)
 }

@@ -7,15 +7,15 @@ var _ bridge.Fencer = (*tap)(nil)
 // pingRequest is a PINGREQ (§3.12).
 var pingRequest = []byte{typePingreq << 4, 0}
 
-// Fence implements [bridge.Fencer]: a broker handles what it reads in order, so its
-// answer to a PINGREQ says that it has handled the PUBACKs before it. Should one not do
-// so, it redelivers something that is then stored again.
+// Fence implements [bridge.Fencer]. A broker processes packets in order, so its answer to a PINGREQ
+// means that it has processed the PUBACKs before it. If a broker does not, it may redeliver a
+// message that is then stored again.
 func (t *tap) Fence(mark uint64) {
 	if !t.fencing.CompareAndSwap(false, true) {
 		return
 	}
-	// A broker that does not read would hold the caller up. The goroutine ends with
-	// the write, and that at the latest with the socket.
+	// A broker that does not read would block the caller. The goroutine ends with the write, which
+	// ends at the latest with the socket.
 	go func() {
 		t.writeMu.Lock()
 		defer t.writeMu.Unlock()
@@ -26,15 +26,14 @@ func (t *tap) Fence(mark uint64) {
 	}()
 }
 
-// expect notes that a PINGREQ is written. writeMu is held, so the order is that of the
-// answers.
+// expect records that a PINGREQ is written. writeMu is held, so the order is that of the answers.
 func (t *tap) expect(mark uint64) {
 	t.pingMu.Lock()
 	defer t.pingMu.Unlock()
 	t.pings = append(t.pings, mark)
 }
 
-// answered takes a PINGRESP and tells whether it is for paho.
+// answered handles a PINGRESP and reports whether it is for paho.
 func (t *tap) answered() (forPaho bool) {
 	t.pingMu.Lock()
 	mark := uint64(0)

@@ -9,14 +9,12 @@ import (
 	"slices"
 )
 
-// filterMemory is what is known of the subscriptions that the broker has in the
-// session. Subscriptions outlive the connection and the process, and MQTT has no way
-// to ask for them.
+// filterMemory remembers the subscriptions in the broker's session. They outlive the connection and
+// the process, and MQTT has no way to ask for them.
 //
-// The file has them for the next process. It is written before SUBSCRIBE, with every
-// filter that the broker may have from then on, and again when the broker has
-// answered: so it never misses a filter, and it is complete only where the broker has
-// exactly these.
+// The file keeps them for the next process. It is written before SUBSCRIBE, with every filter that
+// the broker may have from then on, and again after the broker's answer. So it never misses a
+// filter, and it is marked complete only if the broker has exactly these.
 type filterMemory struct {
 	path     string
 	known    []string // the broker may have these
@@ -30,8 +28,8 @@ type filterRecord struct {
 	Complete bool     `json:"complete"`
 }
 
-// load reads the file. One that is missing or unreadable is an empty memory: the
-// filters are subscribed once more.
+// load reads the file. If it is missing or unreadable, the memory is empty and the filters are
+// subscribed again.
 func (m *filterMemory) load(o *Options) {
 	m.path = o.FilterFile
 	if m.path == "" {
@@ -56,7 +54,7 @@ func (m *filterMemory) load(o *Options) {
 // forget is called for a new session, which has no subscription.
 func (m *filterMemory) forget() { m.known, m.complete, m.cleaned = nil, false, true }
 
-// stale returns what is to be unsubscribed.
+// stale returns the filters to unsubscribe.
 func (m *filterMemory) stale(o *Options) []string {
 	var stale []string
 	add := func(f string) {
@@ -75,7 +73,7 @@ func (m *filterMemory) stale(o *Options) []string {
 	return stale
 }
 
-// attempt notes that the broker may have the filters from now on.
+// attempt records that the broker may have the filters from now on.
 func (m *filterMemory) attempt(o *Options) error {
 	if m.complete && sameFilters(m.known, o.Filters) {
 		return nil // nothing new to write down
@@ -89,7 +87,7 @@ func (m *filterMemory) attempt(o *Options) error {
 	return m.save()
 }
 
-// settle notes that the broker has exactly the filters.
+// settle records that the broker has exactly the filters.
 func (m *filterMemory) settle(o *Options) error {
 	m.cleaned = true
 	if m.complete && sameFilters(m.known, o.Filters) {
@@ -99,7 +97,7 @@ func (m *filterMemory) settle(o *Options) error {
 	return m.save()
 }
 
-// save replaces the file as a whole.
+// save replaces the file atomically.
 func (m *filterMemory) save() error {
 	if m.path == "" {
 		return nil

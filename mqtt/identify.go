@@ -14,7 +14,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// protocol is what a port speaks; empty: not known.
+// protocol is the protocol of a port; empty: unknown.
 type protocol string
 
 const (
@@ -24,7 +24,7 @@ const (
 	protocolNATS protocol = "a NATS server"
 )
 
-// protocolOf knows a protocol by the first bytes that a server sends.
+// protocolOf detects a protocol by the first bytes that a server sends.
 func protocolOf(first []byte) protocol {
 	switch {
 	case bytes.HasPrefix(first, []byte("HTTP/")):
@@ -39,28 +39,28 @@ func protocolOf(first []byte) protocol {
 	return ""
 }
 
-// saying quotes the first words of a server that speaks another protocol; empty where they
-// are no text.
+// saying quotes the first words of a server that speaks another protocol; empty if they are not
+// text.
 func saying(first []byte) string {
 	line, _, _ := strings.Cut(string(first), "\n")
 	line = strings.TrimSpace(line)
 	if line == "" || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return ""
 	}
-	return fmt.Sprintf("it says %.40q", line)
+	return fmt.Sprintf("it sends %.40q", line)
 }
 
-// identifyTimeout bounds each of the questions.
+// identifyTimeout bounds each probe.
 const identifyTimeout = 2 * time.Second
 
-// identify asks what speaks at an address, in connections of its own that tell nothing about
-// this client. It is for servers that close a connection, or are silent, because they
-// expected something else.
+// identify detects the protocol at an address, through separate connections that reveal nothing
+// about this client. It is for servers that close a connection or stay silent because they expect
+// another protocol.
 func identify(ctx context.Context, address string) protocol {
 	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	connect.ProtocolName, connect.ProtocolVersion, connect.CleanSession = "MQTT", 4, true
 	for _, ask := range []func(net.Conn){
-		func(c net.Conn) { // it reads what comes: not only a ServerHello
+		func(c net.Conn) { // it reads any answer, not only a ServerHello
 			_ = tls.Client(c, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 		},
 		func(c net.Conn) { _ = connect.Write(c); readSome(c) },
@@ -89,7 +89,7 @@ func answer(ctx context.Context, address string, ask func(net.Conn)) protocol {
 
 func readSome(c net.Conn) { _, _ = io.ReadAtLeast(c, make([]byte, 16), 4) }
 
-// listener remembers the first bytes that come.
+// listener remembers the first bytes received.
 type listener struct {
 	net.Conn
 	first []byte

@@ -39,7 +39,7 @@ func TestOtherEnd(t *testing.T) {
 		"plain to NATS":          {Server{Address: nats}, CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
 		"TLS to NATS":            {Server{Address: nats, TLS: true}, CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
 		"TLS to HTTP":            {Server{Address: at(page.URL), TLS: true}, CauseNotMQTT, "does not speak MQTT: it is an HTTP server"},
-		"TLS to silence":         {Server{Address: deaf, TLS: true}, CauseSilent, "takes the connection and does not answer: no TLS handshake within 10s"},
+		"TLS to silence":         {Server{Address: deaf, TLS: true}, CauseSilent, "accepts the connection but does not answer: no TLS handshake within 10s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -23,9 +23,9 @@ const (
 	typeDisconnect = 14
 )
 
-// ErrMalformed is wrapped by every error about bytes that are no MQTT 3.1.1
-// packet. The connection is of no use after it: where one length is wrong, so is
-// all that follows (MQTT 3.1.1 §4.8).
+// ErrMalformed is wrapped by every error about bytes that are not an MQTT 3.1.1 packet. The
+// connection must be closed: after one wrong length everything that follows is wrong too (MQTT
+// 3.1.1 §4.8).
 var ErrMalformed = errors.New("malformed MQTT packet")
 
 // ErrProtocol is wrapped by errors about well-formed packets that the broker
@@ -43,8 +43,7 @@ type header struct {
 // total is the size of the whole packet in bytes.
 func (h header) total() int { return h.len + h.rest }
 
-// parseHeader reads a fixed header off b. ok is false where b is too short to
-// tell.
+// parseHeader reads a fixed header from b. ok is false if b is too short.
 func parseHeader(b []byte) (h header, ok bool, err error) {
 	if len(b) < 2 {
 		return header{}, false, nil
@@ -64,13 +63,12 @@ func parseHeader(b []byte) (h header, ok bool, err error) {
 	return header{}, false, fmt.Errorf("%w: remaining length is longer than four bytes", ErrMalformed)
 }
 
-// parsePublish fills d from a PUBLISH's variable header and payload (§3.3).
-// body may be the beginning of the packet's body only; then the payload is cut
-// and d.PayloadSize, which counts from h.rest, says how long it really is.
+// parsePublish fills d from a PUBLISH's variable header and payload (§3.3). If body is only the
+// beginning of the packet's body, the payload is truncated and d.PayloadSize, computed from h.rest,
+// has its real length.
 //
-// A topic name with a wildcard or a NUL is let through although §3.3.2.1 forbids
-// it: ending the connection would have the broker send it again forever, and
-// the subject mapping refuses or escapes it anyway.
+// A topic name with a wildcard or a NUL passes although §3.3.2.1 forbids it: if the connection were
+// closed, the broker would resend it forever. The subject mapping refuses or escapes it.
 func parsePublish(h header, body []byte, d *bridge.Delivery) error {
 	d.QoS = h.flags >> 1 & 3
 	d.Dup = h.flags&8 != 0
@@ -105,10 +103,9 @@ func parsePublish(h header, body []byte, d *bridge.Delivery) error {
 	return nil
 }
 
-// checkPassed refuses what must not reach paho: packet types it would not
-// expect, and shapes on which its decoder fails or panics (a SUBACK with more
-// return codes than filters indexes past its slice, paho v1.5.1 net.go).
-// filters is the number of filters in every SUBSCRIBE of this session.
+// checkPassed refuses packets that must not reach paho: unexpected packet types, and shapes on
+// which its decoder fails or panics (a SUBACK with more return codes than filters indexes past its
+// slice, paho v1.5.1 net.go). filters is the number of filters in every SUBSCRIBE of this session.
 func checkPassed(h header, filters int) error {
 	ok := true
 	switch h.kind {
@@ -132,8 +129,7 @@ func checkPassed(h header, filters int) error {
 	return nil
 }
 
-// checkTurn refuses what comes before CONNACK [MQTT-3.2.0-1], and another
-// CONNACK after it.
+// checkTurn refuses packets before CONNACK [MQTT-3.2.0-1] and a second CONNACK.
 func checkTurn(h header, connected bool) error {
 	switch first := h.kind == typeConnack; {
 	case connected && first:
@@ -144,8 +140,8 @@ func checkTurn(h header, connected bool) error {
 	return nil
 }
 
-// parseConnack reads a CONNACK's body (§3.2.2). A reserved return code is an
-// error: paho v1.5.1 has no error for it and takes it for success.
+// parseConnack reads a CONNACK's body (§3.2.2). A reserved return code is an error: paho v1.5.1
+// treats it as success.
 func parseConnack(body []byte) (accepted, sessionPresent bool, err error) {
 	if code := body[1]; code > maxConnack {
 		return false, false, fmt.Errorf("%w: CONNACK with reserved return code %d", ErrMalformed, code)
@@ -153,7 +149,7 @@ func parseConnack(body []byte) (accepted, sessionPresent bool, err error) {
 	return body[1] == 0, body[0]&1 == 1, nil
 }
 
-// grantsAll tells whether a SUBACK's body grants every filter at QoS 1 or more (§3.9.3).
+// grantsAll reports whether a SUBACK's body grants every filter at QoS 1 or more (§3.9.3).
 func grantsAll(body []byte) bool {
 	return !slices.ContainsFunc(body[2:], func(code byte) bool { return code == 0 || code > 2 })
 }

@@ -7,13 +7,12 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// pause keeps the tap from reading while the receiver has no room: TCP then
-// holds back the broker, the only thing in MQTT 3.1.1 that does. The broker's
-// PINGRESP waits behind the messages, and paho, which must not take the
-// connection for dead, is answered from here.
+// pause implements back-pressure: the tap does not read while the receiver is not ready, and TCP
+// flow control stops the broker. MQTT 3.1.1 has no other means. The broker's PINGRESP waits behind
+// the messages, so paho's pings are answered here; otherwise it would consider the connection dead.
 type pause struct {
 	receiver bridge.Backpressure // nil: the receiver is always ready
-	pinged   chan struct{}       // holds a token from paho's PINGREQ to its answer
+	pinged   chan struct{}       // contains a token from paho's PINGREQ to its answer
 	hung     chan struct{}       // closed with the socket
 }
 
@@ -25,7 +24,7 @@ func newPause(r bridge.Receiver) pause {
 // pingAnswer is a PINGRESP (§3.13).
 var pingAnswer = []byte{typePingresp << 4, 0}
 
-// ping notes that paho wants an answer.
+// ping records that paho expects an answer.
 func (p *pause) ping() {
 	select {
 	case p.pinged <- struct{}{}:
@@ -33,8 +32,7 @@ func (p *pause) ping() {
 	}
 }
 
-// wait returns when the receiver is ready, with pinged true if paho has to be answered
-// before.
+// wait returns when the receiver is ready, or with pinged true if paho must be answered first.
 func (p *pause) wait() (pinged bool, err error) {
 	if p.receiver == nil {
 		return false, nil
@@ -53,8 +51,8 @@ func (p *pause) wait() (pinged bool, err error) {
 	}
 }
 
-// fence waits until what was read may be taken, and is false where the socket was
-// closed before that. It waits only after the whole process has stood still.
+// fence waits until what was read may be delivered; false: the socket was closed first. It waits
+// only after the whole process has been stopped.
 func (p *pause) fence(c Claim) bool {
 	for c.Fenced() {
 		select {
@@ -66,9 +64,8 @@ func (p *pause) fence(c Claim) bool {
 	return true
 }
 
-// awaitAnswer is false where none comes to a SUBSCRIBE or UNSUBSCRIBE. It may come
-// late, behind the messages of a long backlog: a broker that sends something has not
-// stopped working.
+// awaitAnswer waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: none arrived. It may
+// arrive late, behind a long backlog of messages: a broker that sends anything is still working.
 func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	for {
 		select {
@@ -76,7 +73,7 @@ func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 			return true
 		case <-stop:
 			select {
-			case <-answer: // it came first
+			case <-answer: // the answer came first
 				return true
 			default:
 				return false

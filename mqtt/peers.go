@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Peers are the sessions of one bridge. They tell a broker that restarts, or a load
-// balancer, from another client with a lane's client id: the former ends the
-// connections of most lanes in one instant.
+// Peers are the sessions of one bridge. They distinguish a broker or load balancer that restarts
+// from another client with a lane's client id: a restart ends the connections of most lanes at the
+// same instant.
 type Peers struct {
 	mu         sync.Mutex
 	ended      map[string]time.Time // by client id, of the latest connection
@@ -17,8 +17,8 @@ type Peers struct {
 // NewPeers returns a group without members.
 func NewPeers() *Peers { return &Peers{ended: map[string]time.Time{}, subscribed: map[string]bool{}} }
 
-// togetherWithin is short because lanes that another bridge takes over end at almost
-// the same time as well, in its first round.
+// togetherWithin is short: lanes that another bridge takes over also end at almost the same time,
+// in its first round.
 const togetherWithin = 100 * time.Millisecond
 
 func (p *Peers) join(id string) {
@@ -40,7 +40,7 @@ func (p *Peers) leave(id string) {
 	delete(p.subscribed, id)
 }
 
-// subscribe notes whether the filters of id are in force.
+// subscribe records whether the filters of id are granted.
 func (p *Peers) subscribe(id string, inForce bool) {
 	if p == nil {
 		return
@@ -50,7 +50,7 @@ func (p *Peers) subscribe(id string, inForce bool) {
 	p.subscribed[id] = inForce
 }
 
-// served tells whether the broker lets one of the others subscribe.
+// served reports whether the broker lets one of the other sessions subscribe.
 func (p *Peers) served(id string) bool {
 	if p == nil {
 		return false
@@ -74,7 +74,7 @@ func (p *Peers) end(id string, at time.Time) {
 	p.ended[id] = at
 }
 
-// together tells whether most of the others ended when id did.
+// together reports whether most of the others ended at the same time as id.
 func (p *Peers) together(id string, at time.Time) bool {
 	if p == nil {
 		return false

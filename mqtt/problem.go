@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// Cause says what is wrong with a connection to a broker; the causes of
-// [tlsfile.Cause] are among them.
+// Cause classifies what is wrong with a connection to a broker; it includes the causes of
+// [tlsfile.Cause].
 type Cause string
 
 // The causes.
@@ -23,37 +23,37 @@ const (
 	CauseHost           = Cause(neterror.Host)
 	CauseRefused        = Cause(neterror.Refused)
 	CauseNoAnswer       = Cause(neterror.NoAnswer)
-	CauseSilent   Cause = "silent"  // a connection, and no answer to what is said
+	CauseSilent   Cause = "silent"  // a connection, but no answer
 	CauseHungUp   Cause = "hung_up" // closed instead of an answer
 
 	CauseNotMQTT Cause = "not_mqtt" // another protocol
-	CausePlain   Cause = "plain"    // MQTT without TLS, where TLS is wanted
-	CauseTLSPort Cause = "tls_port" // TLS, where none is wanted
-	CauseNotTLS  Cause = "not_tls"  // something else than TLS answers
+	CausePlain   Cause = "plain"    // MQTT without TLS, but TLS is configured
+	CauseTLSPort Cause = "tls_port" // TLS, but none is configured
+	CauseNotTLS  Cause = "not_tls"  // the answer is not TLS
 
-	CauseNotWebSocket Cause = "no_websocket" // no WebSocket, or not at this path
+	CauseNotWebSocket Cause = "no_websocket" // not a WebSocket, or not at this path
 
 	CauseVersion       Cause = "version"        // CONNACK 1
 	CauseClientID      Cause = "client_id"      // CONNACK 2
 	CauseUnavailable   Cause = "unavailable"    // CONNACK 3
 	CauseCredentials   Cause = "credentials"    // CONNACK 4 or 5
-	CauseNoCredentials Cause = "no_credentials" // CONNACK 4 or 5, and none are configured
+	CauseNoCredentials Cause = "no_credentials" // CONNACK 4 or 5, and no credentials are configured
 	CauseLocalFile     Cause = "local_file"     // cannot be used
 )
 
-// sentences say what a broker does; the cause's detail follows.
+// sentences has the text for each cause: what the broker does. The cause's detail follows it.
 var sentences = map[Cause]string{
 	CauseNetwork: "cannot be reached", CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached",
-	CauseSilent: "takes the connection and does not answer", CauseHungUp: "closes the connection instead of answering CONNECT",
+	CauseSilent: "accepts the connection but does not answer", CauseHungUp: "closes the connection instead of answering CONNECT",
 	CauseNotMQTT: "does not speak MQTT", CausePlain: "speaks MQTT without TLS", CauseTLSPort: "speaks TLS, which is not used here",
 	CauseNotTLS: "does not answer with TLS", CauseNotWebSocket: "does not accept the WebSocket handshake",
 	CauseVersion: "does not accept MQTT 3.1.1", CauseClientID: "refuses the client id", CauseUnavailable: "is not available",
-	CauseCredentials: "refuses the credentials", CauseNoCredentials: "wants credentials, and none are configured",
-	CauseLocalFile: "is not tried, for a file here cannot be used",
+	CauseCredentials: "refuses the credentials", CauseNoCredentials: "requires credentials, but none are configured",
+	CauseLocalFile: "is not tried: a local file cannot be used",
 }
 
-// ConnectProblem is a failed attempt to connect, classified. errors.Is finds
-// [ErrUnreachable], [ErrCredentials] and [ErrRefused] in it.
+// ConnectProblem is a classified failure of a connection attempt. errors.Is finds [ErrUnreachable],
+// [ErrCredentials] and [ErrRefused] in it.
 type ConnectProblem struct {
 	Cause Cause
 	URL   string // of the listener
@@ -62,8 +62,8 @@ type ConnectProblem struct {
 	detail string // instead of Err's text
 }
 
-// Error is a sentence for the operator: what is wrong where. It holds no secret, and is the
-// same for each connection with this problem.
+// Error returns a sentence for the operator: what failed and where. It contains no secret and is
+// the same for every connection with this problem.
 func (p *ConnectProblem) Error() string {
 	detail := p.detail
 	if detail == "" && p.Err != nil {
@@ -89,7 +89,7 @@ func (p *ConnectProblem) Is(kind error) bool {
 	return kind == ErrUnreachable
 }
 
-// attempt is what is known of a failed attempt to connect.
+// attempt is what is known about a failed connection attempt.
 type attempt struct {
 	server    Server
 	login     *Login // nil: it could not be read
@@ -99,7 +99,7 @@ type attempt struct {
 	err       error
 }
 
-// newAttempt is one that paho made: t is its connection, nil where none came about.
+// newAttempt describes an attempt of paho. t is its connection; nil: there was none.
 func newAttempt(server Server, login *Login, connack byte, t *tap, err error) *attempt {
 	a := &attempt{server: server, login: login, connack: connack, err: cause(tapError(t, err))}
 	var handshake *handshakeError
@@ -110,8 +110,8 @@ func newAttempt(server Server, login *Login, connack byte, t *tap, err error) *a
 	return a
 }
 
-// problem classifies the attempt. identify finds out what listens there where it has said
-// nothing; nil: nobody asks.
+// problem classifies the attempt. identify detects the protocol of a server that sent nothing; nil:
+// no detection.
 func (a *attempt) problem(identify func() protocol) *ConnectProblem {
 	p := &ConnectProblem{URL: a.server.URL(), Err: a.err}
 	p.Cause, p.detail = a.cause()
@@ -141,13 +141,13 @@ func (a *attempt) cause() (cause Cause, detail string) {
 	}
 	switch cause, detail := tlsfile.Diagnose(a.err); {
 	case cause == tlsfile.Handshake && strings.Contains(detail, "handshake failure") && !a.login.hasCertificate():
-		// This client has what servers need but for that; TLS 1.2 has no alert for it.
+		// Only a client certificate is missing; TLS 1.2 has no alert for that.
 		return Cause(tlsfile.ClientCertificate), detail + ", and no client certificate is configured"
 	case cause != "":
 		return Cause(cause), detail
 	}
 	if a.server.WebSocket && notWebSocket(a.err) {
-		return CauseNotWebSocket, "it has no WebSocket for MQTT at this port and path, or wants other headers"
+		return CauseNotWebSocket, "it has no WebSocket for MQTT at this port and path, or requires other headers"
 	}
 	if cause := neterror.Dial(a.err); cause != "" {
 		return Cause(cause), ""
@@ -170,7 +170,7 @@ func (a *attempt) cause() (cause Cause, detail string) {
 	return CauseNetwork, ""
 }
 
-// connackCause is about a refusal in CONNACK (§3.2.2.3).
+// connackCause classifies a refusal in CONNACK (§3.2.2.3).
 func (a *attempt) connackCause() (Cause, string) {
 	code := fmt.Sprintf("CONNACK %d", a.connack)
 	switch a.connack {
@@ -192,7 +192,7 @@ func (a *attempt) connackCause() (Cause, string) {
 	return "", ""
 }
 
-// otherwise is the cause where another protocol was found than the one that was spoken.
+// otherwise returns the cause if the server speaks another protocol than expected.
 func (a *attempt) otherwise(found protocol) (Cause, string) {
 	switch {
 	case found == "" && a.handshake:

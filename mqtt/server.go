@@ -12,12 +12,12 @@ import (
 type Server struct {
 	Address string // host:port
 	TLS     bool
-	// WebSocket: MQTT over WebSocket, at Path, which begins with a slash.
+	// WebSocket means MQTT over WebSocket, at Path, which begins with a slash.
 	WebSocket bool
 	Path      string
 }
 
-// URL is the listener as mqtt://, mqtts://, ws:// or wss://.
+// URL returns the listener as mqtt://, mqtts://, ws:// or wss://.
 func (s Server) URL() string {
 	scheme := "mqtt"
 	if s.WebSocket {
@@ -29,11 +29,11 @@ func (s Server) URL() string {
 	return scheme + "://" + s.Address + s.Path
 }
 
-// Login is who connects to a broker.
+// Login contains the credentials for a broker.
 type Login struct {
 	Username, Password string
-	// TLS is for listeners with TLS; nil: the system's CAs, no client certificate. Where it
-	// names no server, the host of the address must be in the broker's certificate.
+	// TLS is for listeners with TLS; nil: the system's CAs, no client certificate. If it has no
+	// ServerName, the broker's certificate must contain the host of the address.
 	TLS *tls.Config
 	// Header is for the WebSocket handshake.
 	Header http.Header
@@ -43,7 +43,7 @@ func (l *Login) hasCertificate() bool {
 	return l.TLS != nil && (len(l.TLS.Certificates) > 0 || l.TLS.GetClientCertificate != nil)
 }
 
-// login returns who connects; the error is a ConnectProblem.
+// login returns the credentials; the error is a ConnectProblem.
 func (o *Options) login(s Server) (*Login, error) {
 	if o.Login == nil {
 		return &Login{}, nil
@@ -56,7 +56,7 @@ func (o *Options) login(s Server) (*Login, error) {
 	return &login, nil
 }
 
-// handshakeError means that a TCP connection was made and TLS failed on it.
+// handshakeError means that TCP connected and TLS failed.
 type handshakeError struct{ error }
 
 func (e *handshakeError) Unwrap() error { return e.error }

@@ -18,57 +18,53 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Options describe a session. Servers, ClientID, Filters and Receiver are
-// required.
+// Options describes a session. Servers, ClientID, Filters and Receiver are required.
 type Options struct {
-	// Servers are listeners of one broker or cluster. They are tried in turn, the one that
-	// worked first.
+	// Servers are listeners of one broker or cluster. They are tried in turn, beginning with the
+	// last one that worked.
 	Servers []Server
-	// Login returns who connects. It is called for each connection, so that renewed
-	// certificates and passwords need no restart; nil: no credentials.
+	// Login returns the credentials. It is called for each connection, so that renewed certificates
+	// and passwords need no restart; nil: no credentials.
 	Login    func() (Login, error)
 	ClientID string // fixed: the broker keeps the session under it
-	// KeepAlive is the longest silence, in whole seconds up to 65,535, as MQTT
-	// has it (§3.1.2.10); 0: 30 s.
+	// KeepAlive is MQTT's keep-alive (§3.1.2.10), in whole seconds up to 65,535; 0: 30 s.
 	KeepAlive time.Duration
-	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered cut
-	// Linger delays a read that found nothing waiting: fewer wake-ups at
-	// low rates for that much more latency.
+	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered truncated
+	// Linger delays a read when no data is waiting: fewer wake-ups at low rates, at the cost of
+	// that much latency.
 	Linger  time.Duration
 	Filters []string // subscribed at QoS 1
 	// Former are filters that an earlier configuration or version may have left in
 	// the session. They are unsubscribed, except where they are in Filters too.
 	Former []string
-	// FilterFile remembers across processes which filters the broker has in the
-	// session; empty: nothing does. See filters.go.
+	// FilterFile stores for the next process which filters the broker has in the session; empty: no
+	// file. See filters.go.
 	FilterFile string
 	// Peers are the other sessions of this bridge; nil: there are none.
 	Peers *Peers
-	// Retiring: the filters are unsubscribed instead. The broker puts nothing more
-	// into the session, and delivers what is in it.
+	// Retiring means that the filters are unsubscribed instead. The broker queues no more messages
+	// in the session and delivers those that it contains.
 	Retiring bool
-	// HadSession: the broker kept a session for this client id when an
-	// earlier process was last connected. Should it have none now, it has
-	// lost messages.
+	// HadSession means that the broker kept a session for this client id when an earlier process
+	// was last connected. If it has none now, it has lost messages.
 	HadSession bool
-	// Claim says whether the client id is this process's to use; nil: it always
-	// is.
+	// Claim decides whether this process may use the client id; nil: it always may.
 	Claim    Claim
 	Receiver bridge.Receiver
 	Log      zerolog.Logger
-	// Advice is what can be done about an error, for the log; nil: none is given.
+	// Advice returns what can be done about an error, for the log; nil: none.
 	Advice func(error) string
 }
 
 // Claim is a client id that several processes use in turn.
 type Claim interface {
-	// WaitToConnect is asked before each connection but the first, for the last may have
-	// ended because another process has the client id now, which MQTT 3.1.1 does
-	// not tell. It returns when the session may connect, or with an error once ctx
-	// has ended, as it does when the session is closed.
+	// WaitToConnect is called before each connection except the first: the last one may have ended
+	// because another process uses the client id now, which MQTT 3.1.1 does not report. It returns
+	// when the session may connect, or with an error when ctx ends, as it does when the session is
+	// closed.
 	WaitToConnect(ctx context.Context) error
-	// Fenced tells that what the connection holds must wait: nothing more is
-	// taken from it until this is false. It is asked once a read.
+	// Fenced reports that nothing may be taken from the connection's buffer until it is false. It
+	// is called once per read.
 	Fenced() bool
 }
 
@@ -83,12 +79,11 @@ func (o *Options) setDefaults() error {
 	case o.Receiver == nil:
 		return errors.New("open MQTT session: no receiver")
 	}
-	// Each filter once: paho takes them as a map, and the SUBACK must have a
-	// code for each.
+	// Each filter once: paho's filters are a map, and the SUBACK must have a code for each.
 	var filters []string
 	for _, f := range o.Filters {
 		if !validFilter(f) {
-			return fmt.Errorf("open MQTT session: %q is no topic filter", f)
+			return fmt.Errorf("open MQTT session: %q is not a topic filter", f)
 		}
 		if !slices.Contains(filters, f) {
 			filters = append(filters, f)
@@ -98,13 +93,13 @@ func (o *Options) setDefaults() error {
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 30 * time.Second
 	}
-	// paho cuts to seconds, where 0 means none, and then to 16 bits.
+	// paho truncates to seconds, where 0 means none, and then to 16 bits.
 	o.KeepAlive = min(max(o.KeepAlive, time.Second), math.MaxUint16*time.Second)
 	return nil
 }
 
-// validFilter knows the rules for wildcards (§4.7.1). A broker may answer a
-// breach by closing the connection, again and again.
+// validFilter checks the rules for wildcards (§4.7.1). A broker may answer an invalid filter by
+// closing the connection, each time.
 func validFilter(f string) bool {
 	levels := strings.Split(f, "/")
 	for i, level := range levels {
@@ -117,17 +112,15 @@ func validFilter(f string) bool {
 
 const (
 	dialTimeout = 10 * time.Second // TCP and TLS
-	// connackTimeout is above the 15 s that EMQX gives itself to take a session
-	// over from another connection. A client that left earlier would find its
-	// own attempt in the way of the next one.
+	// connackTimeout exceeds the 15 s in which EMQX takes a session over from another connection.
+	// If the client gave up earlier, its own attempt would delay the next one.
 	connackTimeout = 25 * time.Second
 	// answerTimeout bounds the wait for SUBACK and UNSUBACK.
 	answerTimeout = 10 * time.Second
-	// handOver bounds how long SUBSCRIBE waits for paho's writer to take it.
-	// paho's own default is 30 s, and it waits in vain where the connection
-	// ends just then (paho v1.5.1, client.go).
+	// handOver bounds how long SUBSCRIBE waits for paho's writer. paho's default is 30 s, and it
+	// waits in vain if the connection ends at that moment (paho v1.5.1, client.go).
 	handOver = time.Second
-	// closeTimeout bounds the farewell to a broker that does not read.
+	// closeTimeout bounds the disconnect from a broker that does not read.
 	closeTimeout = time.Second
 )
 
@@ -135,7 +128,7 @@ const (
 type Session struct {
 	opts Options
 	dial dialFunc
-	// identify is asked once while nothing changes; nil: never.
+	// identify is called once while nothing changes; nil: never.
 	identify identifyFunc
 	cancel   context.CancelFunc
 	done     chan struct{}
@@ -145,9 +138,8 @@ type Session struct {
 	tap      *tap
 	stopping bool
 	watch    takeoverWatch
-	closedAt time.Time // when the broker closed the connection before this one; zero: it did not, or went away itself
-	// unanswered is how many more connections may end without an answer and count as
-	// taken over.
+	closedAt time.Time // when the broker closed the previous connection; zero: it did not, or it was restarting itself
+	// unanswered is how many more connections that end without an answer count as taken over.
 	unanswered int
 
 	filters filterMemory // used only by the goroutine that subscribes
@@ -155,8 +147,8 @@ type Session struct {
 	turns turns // used only by the goroutine that connects
 }
 
-// Open starts a session. It returns at once; what becomes of the connection is
-// in Status and in the log.
+// Open starts a session. It returns immediately; Status and the log report the state of the
+// connection.
 func Open(opts Options) (*Session, error) {
 	return open(opts, dial, identify)
 }
@@ -164,7 +156,7 @@ func Open(opts Options) (*Session, error) {
 // dialFunc opens a connection to a listener of the broker.
 type dialFunc func(context.Context, Server, *Login) (net.Conn, error)
 
-// identifyFunc finds out what speaks at an address.
+// identifyFunc detects the protocol at an address.
 type identifyFunc func(ctx context.Context, address string) protocol
 
 func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) {
@@ -273,7 +265,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 	lived = time.Since(connectedAt)
 	switch err := ctx.Err(); {
 	case err != nil:
-		return lived, err // closed: nobody asks why
+		return lived, err // closed: the reason does not matter
 	case refused != nil:
 		return lived, refused
 	}
@@ -299,7 +291,7 @@ func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), los
 	o := paho.NewClientOptions()
 	o.AddBroker("tcp://tap") // not dialled: paho wants one server in its list
 	o.SetClientID(s.opts.ClientID).SetUsername(login.Username).SetPassword(login.Password)
-	o.SetProtocolVersion(4) // explicit: no silent fall-back to 3.1
+	o.SetProtocolVersion(4) // explicit: no silent fallback to 3.1
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false).SetConnectRetry(false)
 	o.SetConnectTimeout(connackTimeout)
@@ -316,8 +308,8 @@ func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), los
 	return o
 }
 
-// adopt makes t the session's connection, unless the session was closed while it
-// was dialled: then nobody else would close it.
+// adopt makes t the session's connection, unless the session was closed while it was dialled: then
+// it must be closed here.
 func (s *Session) adopt(ctx context.Context, t *tap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -329,8 +321,8 @@ func (s *Session) adopt(ctx context.Context, t *tap) error {
 	return nil
 }
 
-// Drain stops taking new messages: they stay with the broker, which sends them
-// again to the next connection. What was delivered can still be acknowledged.
+// Drain stops taking new messages: the broker keeps them and sends them again on the next
+// connection. Delivered messages can still be acknowledged.
 func (s *Session) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -340,18 +332,17 @@ func (s *Session) Drain() {
 	}
 }
 
-// Close writes what was acknowledged, disconnects and waits. It does not
-// unsubscribe: the broker goes on collecting for this client id. It takes about
-// a second at most, and longer only where the network does.
+// Close writes the pending PUBACKs, disconnects and waits. It does not unsubscribe: the broker
+// continues to queue for this client id. It takes about a second at most, longer only on a slow
+// network.
 func (s *Session) Close() {
 	s.Drain()
 	s.cancel()
 	<-s.done
 }
 
-// endHandshake closes a connection that waits for CONNACK. One that has it may
-// have acknowledged messages already: paho reports it at once, and it ends with
-// DISCONNECT.
+// endHandshake closes a connection that waits for CONNACK. After CONNACK messages may have been
+// acknowledged already: paho reports it immediately, and the connection ends with DISCONNECT.
 func (s *Session) endHandshake() {
 	s.mu.Lock()
 	t := s.tap

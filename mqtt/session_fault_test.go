@@ -62,8 +62,8 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 		"CONNACK 1":         {[]byte{0x20, 2, 0, 1}, "does not accept MQTT 3.1.1: CONNACK 1"},
 		"CONNACK 2":         {[]byte{0x20, 2, 0, 2}, "refuses the client id: CONNACK 2"},
 		"CONNACK 3":         {[]byte{0x20, 2, 0, 3}, "is not available: CONNACK 3"},
-		"CONNACK 4":         {[]byte{0x20, 2, 0, 4}, "wants credentials, and none are configured: CONNACK 4"},
-		"CONNACK 5":         {[]byte{0x20, 2, 0, 5}, "wants credentials, and none are configured: CONNACK 5"},
+		"CONNACK 4":         {[]byte{0x20, 2, 0, 4}, "requires credentials, but none are configured: CONNACK 4"},
+		"CONNACK 5":         {[]byte{0x20, 2, 0, 5}, "requires credentials, but none are configured: CONNACK 5"},
 		"CONNACK 6":         {[]byte{0x20, 2, 0, 6}, "reserved return code 6"},
 		"CONNACK 254":       {[]byte{0x20, 2, 0, 254}, "reserved return code 254"},
 		"HTTP":              {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak MQTT: it is an HTTP server"},
@@ -249,10 +249,10 @@ func TestFaultyOptionsAreNamed(t *testing.T) {
 		"no client id":                 func(o *Options) { o.ClientID = "" },
 		"no topic filter":              func(o *Options) { o.Filters = nil },
 		"no receiver":                  func(o *Options) { o.Receiver = nil },
-		`"" is no topic filter`:        func(o *Options) { o.Filters = []string{"a", ""} },
-		`"a/#/b" is no topic filter`:   func(o *Options) { o.Filters = []string{"a/#/b"} },
-		`"a#" is no topic filter`:      func(o *Options) { o.Filters = []string{"a#"} },
-		`"tenant+/a" is no topic filt`: func(o *Options) { o.Filters = []string{"tenant+/a"} },
+		`"" is not a topic filter`:        func(o *Options) { o.Filters = []string{"a", ""} },
+		`"a/#/b" is not a topic filter`:   func(o *Options) { o.Filters = []string{"a/#/b"} },
+		`"a#" is not a topic filter`:      func(o *Options) { o.Filters = []string{"a#"} },
+		`"tenant+/a" is not a topic filt`: func(o *Options) { o.Filters = []string{"tenant+/a"} },
 	} {
 		o := good
 		change(&o)

@@ -8,36 +8,35 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Status is what is known of a session at one moment.
+// Status is a snapshot of a session.
 type Status struct {
 	ClientID       string `json:"client_id"`
 	Connected      bool   `json:"connected"`
-	Subscribed     bool   `json:"subscribed"` // every filter granted at QoS 1, or, retiring, none any more
+	Subscribed     bool   `json:"subscribed"` // every filter granted at QoS 1 or, if retiring, none left
 	SessionPresent bool   `json:"session_present"`
 	// Broker is the listener of the present connection, or of the latest.
 	Broker string `json:"broker,omitempty"`
-	// Retiring: the session is out of its share group, and runs empty.
+	// Retiring means that the session has left its share group and drains its queue.
 	Retiring bool      `json:"retiring,omitempty"`
 	Since    time.Time `json:"since"` // of the present state
 	Granted  []string  `json:"granted,omitempty"`
 	Refused  []string  `json:"refused,omitempty"`
-	// Problem is one sentence for the operator, empty where all is well.
+	// Problem is one sentence for the operator; empty: there is none.
 	Problem string `json:"problem,omitempty"`
-	// Err is why there is no connection or no subscription, behind Problem; nil where there
+	// Err is the error behind Problem: why there is no connection or no subscription; nil: there
 	// is.
 	Err error `json:"-"`
-	// Takeover: the connection is taken over again and again, most likely
-	// by a second client with the same client id.
+	// Takeover means that the connection is repeatedly taken over, most likely by a second client
+	// with the same client id.
 	Takeover     bool   `json:"takeover,omitempty"`
 	Connects     uint64 `json:"connects"`
 	SessionsLost uint64 `json:"sessions_lost"` // reconnects without a session at the broker
-	// SubscribedAt is when the filters were last known to be in force.
+	// SubscribedAt is when the filters were last known to be granted.
 	SubscribedAt time.Time `json:"subscribed_at,omitzero"`
 	// LostAt is when the latest of the lost sessions was noticed.
 	LostAt time.Time `json:"session_lost_at,omitzero"`
-	// TakenOverAt is when it was last noticed that the broker had closed this
-	// lane's connection alone, and was there all the time: that is how it looks
-	// when another client connects with the client id.
+	// TakenOverAt is when the broker last closed only this lane's connection while it remained
+	// reachable, as when another client connects with the client id.
 	TakenOverAt time.Time `json:"taken_over_at,omitzero"`
 }
 
@@ -78,7 +77,7 @@ func (s *Session) connected(server Server, sessionPresent bool) {
 	s.mu.Unlock()
 	if lostSession {
 		s.advise(s.opts.Log.Error().Str("component", "mqtt"), ErrSessionLost).Str("client_id", s.opts.ClientID).
-			Msg("the broker has lost the session: what it had queued for this client id is gone; see its session expiry, queue and memory settings")
+			Msg("the broker has lost the session: the messages queued for this client id are gone; see its session expiry, queue and memory settings")
 	}
 }
 
@@ -92,8 +91,7 @@ func (s *Session) closed() {
 	st.Since, st.Problem, st.Err = time.Now(), "closed", nil
 }
 
-// lost notes the end of a connection or a failed attempt, and logs it once per
-// state change.
+// lost records the end of a connection or a failed attempt, and logs it once per state change.
 func (s *Session) lost(lived time.Duration, err error) {
 	s.mu.Lock()
 	st := &s.status
@@ -120,7 +118,7 @@ func (s *Session) lost(lived time.Duration, err error) {
 	s.mu.Unlock()
 	switch {
 	case takeover && !news:
-		// Said already: the loop would fill the log.
+		// Already logged: the loop would fill the log.
 	case was:
 		s.explain(s.opts.Log.Warn().Str("component", "mqtt"), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
 	case changed:

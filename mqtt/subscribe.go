@@ -9,14 +9,14 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
-// partlyGranted is how long a connection is kept on which some filters were granted
-// and others refused. A broker may remember a refusal for as long as the connection
-// lives (EMQX's ACL cache), so the next attempt takes a new one.
+// partlyGranted is how long a connection is kept on which only some filters were granted. A broker
+// may remember a refusal for the lifetime of the connection (EMQX's ACL cache), so the next attempt
+// uses a new one.
 const partlyGranted = 30 * time.Second
 
-// arrange brings the broker's subscriptions in line with the filters. It returns nil
-// once they are, or where the connection ended first; an error where the broker
-// refused, and a new connection has to try again.
+// arrange makes the broker's subscriptions equal to the filters. It returns nil when they are, or
+// when the connection ended first, and an error if the broker refused: a new connection has to
+// retry.
 func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, present bool) error {
 	if s.opts.Retiring {
 		s.retire(client, t, stop)
@@ -27,8 +27,8 @@ func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, pres
 		m.forget()
 	}
 	if m.complete && !s.suspicious() && !slices.ContainsFunc(s.opts.Filters, shared) {
-		// To subscribe again would have the broker send all retained messages
-		// again [MQTT-3.8.4-3], in front of which it may drop others.
+		// Subscribing again would make the broker resend all retained messages [MQTT-3.8.4-3], for
+		// which it may drop others.
 		s.granted(nil)
 		return nil
 	}
@@ -36,7 +36,7 @@ func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, pres
 	if err := s.subscribe(client, t, stop); err != nil || !s.isSubscribed() {
 		return err
 	}
-	// SUBSCRIBE first: between the two a message may come twice, and none is missed.
+	// SUBSCRIBE first: a message may arrive twice in between, but none is missed.
 	if len(stale) > 0 {
 		if !s.ask(client.Unsubscribe(stale...), t, stop, "unsubscribe") {
 			return nil
@@ -48,14 +48,12 @@ func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, pres
 	return nil
 }
 
-// shared tells whether a filter is that of a share group. The broker sends no retained
-// messages for it (MQTT 5 §4.8.2; EMQX 5.8 and mosquitto 2 in 3.1.1 too), so that
-// subscribing again costs nothing, and restores what another client may have
-// unsubscribed.
+// shared reports whether a filter belongs to a share group. The broker sends no retained messages
+// for it (MQTT 5 §4.8.2; EMQX 5.8 and mosquitto 2 also in 3.1.1). So subscribing again costs
+// nothing and restores a subscription that another client may have removed.
 func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
 
-// suspicious tells whether the session may have been another client's since this
-// process last had it.
+// suspicious reports whether another client may have used the session since this process last did.
 func (s *Session) suspicious() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +87,8 @@ func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) er
 	return refused
 }
 
-// ask waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: the connection has
-// ended, or is of no use.
+// ask waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: the connection has ended or must
+// be closed.
 func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what string) bool {
 	if !t.awaitAnswer(token.Done(), stop) {
 		return false
@@ -107,16 +105,16 @@ func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what strin
 	return true
 }
 
-// remember logs that the memory of the filters cannot be written. The bridge works
-// without it: it subscribes once more than necessary after a restart.
+// remember logs that the filters cannot be stored. The bridge works without: after a restart it
+// subscribes once more than necessary.
 func (s *Session) remember(err error) {
 	if err != nil {
-		s.opts.Log.Warn().Str("component", "mqtt").Err(err).Str("client_id", s.opts.ClientID).Msg("mqtt filters cannot be remembered")
+		s.opts.Log.Warn().Str("component", "mqtt").Err(err).Str("client_id", s.opts.ClientID).Msg("mqtt filters cannot be stored")
 	}
 }
 
-// retire takes the session out of its share group (§3.10). What is in its queue
-// stays there [MQTT-3.10.4-3].
+// retire removes the session from its share group (§3.10). The messages in its queue stay there
+// [MQTT-3.10.4-3].
 func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
 	if !s.ask(client.Unsubscribe(s.opts.Filters...), t, stop, "unsubscribe") {
 		return
@@ -126,12 +124,12 @@ func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
 	present := s.status.SessionPresent
 	s.mu.Unlock()
 	s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
-		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring: nothing new comes to this session")
+		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring, no new messages for this session")
 }
 
-// granted notes the SUBACK's return codes (§3.9.3); nil: the filters are in force from
-// before. It returns how many filters were granted in any way, and a [SubscriptionError]
-// where one is not in force at QoS 1.
+// granted records the SUBACK's return codes (§3.9.3); nil: the filters are granted from before. It
+// returns how many filters were granted at any QoS, and a [SubscriptionError] if one is not granted
+// at QoS 1.
 func (s *Session) granted(codes map[string]byte) (inForce int, err error) {
 	var granted, refused []string
 	for _, f := range s.opts.Filters {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// takeoverWatch notices two clients fighting over one client id: the broker
-// closes the older connection each time (MQTT 3.1.1 [MQTT-3.1.4-2]).
+// takeoverWatch detects two clients that use one client id: the broker closes the older connection
+// each time (MQTT 3.1.1 [MQTT-3.1.4-2]).
 type takeoverWatch struct{ ends []time.Time }
 
 const (
@@ -16,9 +16,9 @@ const (
 	takeoverWithin = 5 * time.Minute
 )
 
-// ended notes the end of a connection or a failed attempt and tells whether it looks
-// like a takeover loop. In one the broker is there all the time: a failed attempt
-// in between says that it was restarting instead.
+// ended records the end of a connection or a failed attempt, and reports whether it looks like a
+// takeover loop. In such a loop the broker is always reachable: a failed attempt in between means
+// that it was restarting instead.
 func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) bool {
 	switch {
 	case errors.Is(err, ErrClosedByBroker):
@@ -34,18 +34,17 @@ func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) boo
 	return len(w.ends) >= takeoverEnds
 }
 
-// forgive drops the latest end: the other lanes' connections ended with it.
+// forgive drops the latest end: the other lanes' connections ended at the same time.
 func (w *takeoverWatch) forgive(at time.Time) {
 	w.ends = slices.DeleteFunc(w.ends, at.Equal)
 }
 
-// unansweredEnds is how many connections in a row may end without CONNACK or SUBACK
-// and count as taken over, after one that worked was closed and after a start. Two
-// clients that fight over a client id meet in that window now and then; a broker that
-// refuses closes every connection there.
+// unansweredEnds is how many consecutive connections without CONNACK or SUBACK count as taken over,
+// after a working one was closed and after a start. Two clients with one client id meet in that
+// window now and then; a broker that refuses closes every connection there.
 const unansweredEnds = 2
 
-// noteEnd notes the end of a connection or a failed attempt. mu is held.
+// noteEnd records the end of a connection or a failed attempt. mu is held.
 func (s *Session) noteEnd(now time.Time, err error) {
 	s.closedAt = time.Time{}
 	s.opts.Peers.subscribe(s.opts.ClientID, false)
@@ -62,7 +61,7 @@ func (s *Session) noteEnd(now time.Time, err error) {
 	s.opts.Peers.end(s.opts.ClientID, now)
 }
 
-// closedEarly names a connection that the broker closed instead of answering.
+// closedEarly returns the error for a connection that the broker closed instead of answering.
 func (s *Session) closedEarly(refusal error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,10 +71,10 @@ func (s *Session) closedEarly(refusal error) error {
 	return refusal
 }
 
-// contested tells whether another client may have taken the session over: the broker
-// closed the connection before this one too and is not restarting, since it has kept
-// the session or the other lanes; or it has a session from before this process and
-// lets the other lanes subscribe. mu is held.
+// contested reports whether another client may have taken the session over. Either the broker also
+// closed the previous connection and is not restarting, since it has kept the session or the other
+// lanes; or it has a session from before this process and lets the other lanes subscribe. mu is
+// held.
 func (s *Session) contested() bool {
 	kept := s.status.Connected && s.status.SessionPresent
 	if s.closedAt.IsZero() {
@@ -84,8 +83,8 @@ func (s *Session) contested() bool {
 	return kept || !s.opts.Peers.together(s.opts.ClientID, s.closedAt)
 }
 
-// endedEarly names a connection that the broker closed before it answered SUBSCRIBE.
-// EMQX's deny_action = disconnect does that.
+// endedEarly returns the error for a connection that the broker closed before it answered
+// SUBSCRIBE, as EMQX does with deny_action = disconnect.
 func (s *Session) endedEarly(t *tap, err error) error {
 	if !errors.Is(err, ErrClosedByBroker) || s.opts.Retiring || s.isSubscribed() || t.granted.Load() {
 		return err

@@ -15,16 +15,16 @@ import (
 
 const (
 	readBuffer = 64 << 10
-	// minPacket lets the longest topic of MQTT (65,535 bytes) and its packet
-	// identifier fit whatever the configured maximum is.
+	// minPacket has room for the longest MQTT topic (65,535 bytes) and a packet identifier,
+	// whatever the configured maximum.
 	minPacket = 80 << 10
-	// ackRoom is how many PUBACKs a write buffer has room for from the start.
+	// ackRoom is the initial capacity of a write buffer, in PUBACKs.
 	ackRoom = 256
 	// writeTimeout bounds a write to a broker that has stopped reading.
 	writeTimeout = 10 * time.Second
 )
 
-// tapOptions are what a tap needs to know of its session.
+// tapOptions is the part of a session's options that a tap needs.
 type tapOptions struct {
 	receiver  bridge.Receiver
 	maxPacket int // bytes
@@ -33,41 +33,39 @@ type tapOptions struct {
 	claim     Claim // nil: no other process uses the client id
 }
 
-// tap is the net.Conn handed to paho. Its Read gives paho every packet but
-// PUBLISH, which goes straight to the receiver, on the same goroutine; PUBACKs
-// are collected and written together. Measured: paho's own path costs 18-27 µs
-// and 33 allocations per message, this one about 0.5 µs and none.
+// tap is paho's net.Conn. Its Read returns every packet except PUBLISH, which goes directly to the
+// receiver on the same goroutine. PUBACKs are collected and written together. Measured: paho's own
+// path costs 18-27 µs and 33 allocations per message, this one about 0.5 µs and none.
 //
-// A tap is one network connection and so one generation: what is acknowledged
-// through it reaches the broker on this connection or not at all.
+// A tap is one network connection and so one generation: a PUBACK written through it reaches the
+// broker on this connection or not at all.
 type tap struct {
 	net.Conn
 	opts  tapOptions
 	pause pause
-	heard atomic.Int64 // when something last came, ns since the epoch; 0: not read from
+	heard atomic.Int64 // time of the last byte received, ns since the epoch; 0: none
 
-	// readMu is held while the reading goroutine is inside Read, so that
-	// Close can tell when the last delivery has been made.
+	// readMu is held while the reading goroutine is inside Read, so that Close can wait for the
+	// last delivery.
 	readMu    sync.Mutex
 	buf       []byte
-	r, w      int    // buf[r:w] is read and not yet taken
+	r, w      int    // buf[r:w] is read and not yet consumed
 	pass      []byte // rest of a packet for paho; aliases buf
-	skip      int    // bytes of an oversize PUBLISH still to be thrown away
+	skip      int    // bytes of an oversize PUBLISH still to be discarded
 	readAt    int64
-	connected atomic.Bool // CONNACK said yes
+	connected atomic.Bool // CONNACK accepted the client
 	granted   atomic.Bool // SUBACK granted everything
 	delivery  bridge.Delivery
 
-	// discard: a stopping session leaves new messages with the broker.
+	// discard is set by a stopping session: new messages stay with the broker.
 	discard atomic.Bool
 
-	// Two locks, writeMu before ackMu. Only writeMu is held during a write:
-	// Ack is called under locks that the admin endpoint needs too, and must not
-	// wait for a broker that has stopped reading. The buffer is bounded although
-	// Ack never waits: the goroutine that appends calls Flush before it takes more from the
-	// broker or from JetStream.
+	// Lock order: writeMu before ackMu. Only writeMu is held during a write: Ack is called under
+	// locks that the admin endpoint also needs, and must not wait for a broker that has stopped
+	// reading. The buffer is bounded although Ack never waits: the goroutine that appends calls
+	// Flush before it takes more from the broker or from JetStream.
 	writeMu sync.Mutex
-	written []byte // the buffer that was written last, for the next one
+	written []byte // the last buffer written, for reuse
 	ackMu   sync.Mutex
 	acks    []byte      // PUBACKs not written yet
 	dead    atomic.Bool // no more writes
@@ -79,8 +77,8 @@ type tap struct {
 	pings   []uint64
 	fencing atomic.Bool // a fence is out
 
-	// why the socket was closed from this side, the first reason; nil: it was
-	// not. The reader itself only sees a closed socket.
+	// the first reason why the socket was closed by this side; nil: it was not. The reader itself
+	// only sees a closed socket.
 	why atomic.Pointer[error]
 
 	ended  chan struct{} // closed once nothing more is delivered
@@ -101,13 +99,12 @@ func newTap(conn net.Conn, opts tapOptions) *tap {
 	}
 }
 
-// errClosedHere is why a tap ended that was closed from this side.
+// errClosedHere means that the tap was closed by this side.
 var errClosedHere = errors.New("connection closed by this side")
 
-// Read serves paho. It returns only with bytes of a packet that is not a
-// PUBLISH, or with an error, which ends the connection. The error is never
-// net.ErrClosed: paho v1.5.1 passes over its text in silence and would keep its
-// goroutines until the next ping fails.
+// Read is called by paho. It returns only with bytes of a packet that is not a PUBLISH, or with an
+// error, which ends the connection. The error is never net.ErrClosed: paho v1.5.1 silently ignores
+// its text and would keep its goroutines until the next ping fails.
 func (t *tap) Read(p []byte) (int, error) {
 	t.readMu.Lock()
 	defer t.readMu.Unlock()
@@ -131,7 +128,7 @@ func (t *tap) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// said is what came instead of a CONNACK, its beginning. It is for a tap that has ended.
+// said returns the beginning of what arrived instead of a CONNACK, after the tap has ended.
 func (t *tap) said() []byte {
 	t.readMu.Lock()
 	defer t.readMu.Unlock()
@@ -141,8 +138,8 @@ func (t *tap) said() []byte {
 	return slices.Clone(t.buf[:min(t.w, 64)])
 }
 
-// next takes packets off the buffer until one is for paho (then t.pass is set)
-// or the buffer holds no whole packet (then more is true).
+// next takes packets from the buffer until one is for paho (then t.pass is set) or the buffer
+// contains no whole packet (then more is true).
 func (t *tap) next() (more bool, err error) {
 	for {
 		if t.skip > 0 {
@@ -191,10 +188,9 @@ func (t *tap) next() (more bool, err error) {
 			}
 			return false, nil
 		}
-		// Of an oversize PUBLISH the first maxPacket bytes are delivered
-		// and the rest is thrown away unread. To end the connection
-		// instead would have the broker send the same packet again on the
-		// next one: a single device would stop all the others.
+		// Of an oversize PUBLISH the first maxPacket bytes are delivered and the rest is discarded.
+		// If the connection were closed instead, the broker would resend the packet on the next
+		// one: a single device would stop all the others.
 		have := min(h.total(), t.opts.maxPacket)
 		if len(b) < have {
 			return true, t.reserve(have)
@@ -220,7 +216,7 @@ func (t *tap) publish(h header, body []byte) error {
 	return nil
 }
 
-// reserve makes room for n unread bytes in one piece.
+// reserve makes room for n contiguous unread bytes.
 func (t *tap) reserve(n int) error {
 	if n > len(t.buf) {
 		b := make([]byte, n)
@@ -230,8 +226,8 @@ func (t *tap) reserve(n int) error {
 	return nil
 }
 
-// fill reads from the socket. It is the moment to write the PUBACKs that have
-// gathered: the reader is about to wait.
+// fill reads from the socket. Before that it writes the pending PUBACKs, since the reader is about
+// to wait.
 func (t *tap) fill() error {
 	if t.r == t.w {
 		t.r, t.w = 0, 0
@@ -273,14 +269,14 @@ func (t *tap) fill() error {
 	return err
 }
 
-// Write serves paho.
+// Write is called by paho.
 func (t *tap) Write(p []byte) (int, error) {
 	t.writeMu.Lock()
 	defer t.writeMu.Unlock()
 	if t.dead.Load() {
 		return 0, net.ErrClosed
 	}
-	// What was acknowledged first goes first, above all before DISCONNECT.
+	// Pending PUBACKs go first, above all before DISCONNECT.
 	if err := t.flushLocked(); err != nil {
 		return 0, err
 	}
@@ -334,8 +330,8 @@ func (t *tap) flushLocked() error {
 	return err
 }
 
-// writeLocked writes and, on an error, closes the socket: a packet that went
-// out in part would make nonsense of all that follow.
+// writeLocked writes and, on an error, closes the socket: after a partial packet the broker could
+// not parse what follows.
 func (t *tap) writeLocked(p []byte) (int, error) {
 	t.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	n, err := t.Conn.Write(p)
@@ -346,7 +342,7 @@ func (t *tap) writeLocked(p []byte) (int, error) {
 	return n, err
 }
 
-// die makes Ack, Flush and Write do nothing from now on.
+// die turns Ack, Flush and Write into no-ops.
 func (t *tap) die() {
 	t.ackMu.Lock()
 	defer t.ackMu.Unlock()
@@ -354,8 +350,8 @@ func (t *tap) die() {
 	t.acks = nil
 }
 
-// Close ends the connection. When it returns, the last delivery has been made
-// and the receiver has been told.
+// Close ends the connection. When it returns, the last delivery is complete and the receiver has
+// been notified.
 func (t *tap) Close() error {
 	if t.left.Load() {
 		t.awaitBroker()
@@ -363,10 +359,9 @@ func (t *tap) Close() error {
 	return t.closeBecause(errClosedHere)
 }
 
-// awaitBroker lets the broker read to the DISCONNECT and close (§3.14.4), while
-// the reader goes on. A socket closed earlier resets the connection when the
-// next PUBLISH comes, and the broker forgets the PUBACKs it has not read:
-// mosquitto 2.0.11 lost 99 of 100.
+// awaitBroker waits until the broker has read the DISCONNECT and closed (§3.14.4), while the reader
+// continues. A socket closed earlier resets the connection at the next PUBLISH, and the broker
+// loses the PUBACKs that it has not read: mosquitto 2.0.11 lost 99 of 100.
 func (t *tap) awaitBroker() {
 	half, ok := t.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

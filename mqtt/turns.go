@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// turns says which of the broker's listeners is tried next.
+// turns decides which of the broker's listeners is tried next.
 type turns struct {
 	servers []Server
 	at      int // the one to try
 	tried   int // since the last pause
-	// Since the last connection: what is wrong with each, and what speaks there.
+	// Since the last connection: what is wrong with each, and its detected protocol.
 	problems map[string]error
 	speaks   map[string]protocol
 }
 
 func (t *turns) server() Server { return t.servers[t.at] }
 
-// connected notes that the listener has accepted the session.
+// connected records that the listener has accepted the session.
 func (t *turns) connected() { t.problems, t.speaks, t.tried = nil, nil, 0 }
 
-// note keeps what is wrong with the listener, and returns what is wrong with all that have
-// been tried, in the order of the list.
+// note records what is wrong with the listener, and returns what is wrong with all that were tried,
+// in the order of the list.
 func (t *turns) note(err error) error {
 	if len(t.servers) == 1 {
 		return err
@@ -39,9 +39,9 @@ func (t *turns) note(err error) error {
 	return all
 }
 
-// failed is called at the end of each connection and failed attempt. It moves on where the
-// listener is of no use, and reports whether a pause is due, which is when all have had
-// their turn. After a connection that worked the same listener is next.
+// failed is called at the end of each connection and failed attempt. It moves to the next listener
+// if this one failed, and reports whether a pause is due because all were tried. After a connection
+// that worked, the same listener is next.
 func (t *turns) failed(err error) (pause bool) {
 	var problem *ConnectProblem
 	if !errors.As(err, &problem) && !errors.Is(err, ErrSubscriptionRefused) {
@@ -56,7 +56,7 @@ func (t *turns) failed(err error) (pause bool) {
 	return true
 }
 
-// identified asks once what speaks at an address.
+// identified detects the protocol at an address, once.
 func (t *turns) identified(address string, ask func() protocol) protocol {
 	found, asked := t.speaks[address]
 	if !asked {
@@ -69,7 +69,7 @@ func (t *turns) identified(address string, ask func() protocol) protocol {
 	return found
 }
 
-// serverErrors are what is wrong with several listeners.
+// serverErrors has what is wrong with several listeners.
 type serverErrors []error
 
 // Error implements error.
@@ -81,5 +81,5 @@ func (e serverErrors) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Unwrap is for errors.Is and errors.As.
+// Unwrap returns all errors, for errors.Is and errors.As.
 func (e serverErrors) Unwrap() []error { return e }

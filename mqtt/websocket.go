@@ -11,9 +11,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// dialWebSocket opens a WebSocket with paho's adapter, through the proxy of the environment
-// where there is one. paho takes no context: an attempt that is not wanted any more ends by
-// itself after dialTimeout.
+// dialWebSocket opens a WebSocket with paho's adapter, through the environment's proxy if there is
+// one. paho accepts no context: an abandoned attempt ends by itself after dialTimeout.
 func dialWebSocket(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if login.TLS != nil {
@@ -41,12 +40,12 @@ func dialWebSocket(ctx context.Context, s Server, login *Login) (net.Conn, error
 	}
 }
 
-// notWebSocket tells whether the other end refused the handshake or does not know it.
+// notWebSocket reports whether the server refused or does not support the handshake.
 func notWebSocket(err error) bool {
 	return errors.Is(err, websocket.ErrBadHandshake) || strings.Contains(err.Error(), "malformed HTTP")
 }
 
-// closedWebSocket tells whether the other end closed the WebSocket in order.
+// closedWebSocket reports whether the server closed the WebSocket properly.
 func closedWebSocket(err error) bool {
 	var closed *websocket.CloseError
 	return errors.As(err, &closed)

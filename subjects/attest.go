@@ -17,10 +17,10 @@ const MaxIDBytes = 64
 // undefined is what EMQX 5.8.9 writes for a missing username (measured).
 const undefined = "undefined"
 
-// Attestation is what the broker vouches for: slices into the attested topic,
-// valid as long as that is.
+// Attestation is what the broker attests: slices into the attested topic, valid as long as the
+// topic.
 type Attestation struct {
-	// Partition is the level that picks the lane, not empty.
+	// Partition is the level that selects the lane; not empty.
 	Partition []byte
 	// ID is the broker's message id: 1 to MaxIDBytes printable ASCII bytes,
 	// the same on every redelivery.
@@ -33,7 +33,7 @@ type Attestation struct {
 	Millis int64
 }
 
-// Prefix is how attested topics begin:
+// Prefix is the beginning of attested topics:
 //
 //	bridge/v1/<partition>/<id>/<ms>/<cn hex>/<device topic>
 //
@@ -43,8 +43,8 @@ type Prefix struct {
 	lead string // text and a slash
 }
 
-// ParsePrefix reads a prefix: literal levels between slashes, none empty, no
-// wildcard, not beginning with $, which is the broker's own.
+// ParsePrefix parses a prefix: literal levels between slashes, none empty, no wildcard, not
+// beginning with $, which is reserved for the broker.
 func ParsePrefix(text string) (*Prefix, error) {
 	fault := func(what string) (*Prefix, error) {
 		return nil, fmt.Errorf("parse attested prefix %q: %s", text, what)
@@ -68,12 +68,11 @@ func ParsePrefix(text string) (*Prefix, error) {
 	return &Prefix{text: text, lead: text + "/"}, nil
 }
 
-// String is the prefix as it was written, without a slash at its end.
+// String returns the prefix as it was written, without a trailing slash.
 func (p *Prefix) String() string { return p.text }
 
-// Filter is the MQTT filter for the attested topics of a pattern in one
-// partition; "" and "+" take all of them. The partition is one level, without
-// a wildcard otherwise.
+// Filter returns the MQTT filter for the attested topics of a pattern in one partition; "" and "+"
+// select all partitions. Otherwise the partition is one level without a wildcard.
 func (p *Prefix) Filter(partition string, pattern *Pattern) string {
 	if partition == "" {
 		partition = "+"
@@ -81,14 +80,13 @@ func (p *Prefix) Filter(partition string, pattern *Pattern) string {
 	return p.lead + partition + "/+/+/+/" + pattern.Filter()
 }
 
-// Partition is the MQTT filter for everything that the broker attests in one
-// partition, whatever the device's topic is.
+// Partition returns the MQTT filter for all attested topics of one partition, whatever the device's
+// topic.
 func (p *Prefix) Partition(partition string) string { return p.lead + partition + "/#" }
 
-// Cut splits an attested topic into what the broker says and the device's
-// topic, which is not empty. It fails with [ErrNotAttested],
-// [ErrAttestationShort], [ErrPartition], [ErrBrokerID] or [ErrBrokerTime], and
-// does not judge the CN: that is for [DecodeCN].
+// Cut splits an attested topic into the attestation and the device's topic, which is not empty. It
+// fails with [ErrNotAttested], [ErrAttestationShort], [ErrPartition], [ErrBrokerID] or
+// [ErrBrokerTime]. It does not validate the CN; [DecodeCN] does.
 func (p *Prefix) Cut(topic []byte) (a Attestation, rest []byte, err error) {
 	if len(topic) < len(p.lead) || string(topic[:len(p.lead)]) != p.lead {
 		return Attestation{}, nil, ErrNotAttested
@@ -118,8 +116,8 @@ func (p *Prefix) Cut(topic []byte) (a Attestation, rest []byte, err error) {
 	return Attestation{Partition: levels[0], ID: levels[1], CNHex: levels[3], Millis: ms}, rest, nil
 }
 
-// Append appends the attested topic that the broker's rule would write: the
-// inverse of [Prefix.Cut], for a broker end of one's own.
+// Append appends the attested topic as the broker's rule writes it: the inverse of [Prefix.Cut],
+// for other implementations of the broker side.
 func (p *Prefix) Append(dst []byte, a Attestation, topic []byte) []byte {
 	dst = append(dst, p.lead...)
 	dst = append(append(dst, a.Partition...), '/')
@@ -152,9 +150,8 @@ func parseMillis(digits []byte) (ms int64, ok bool) {
 	return ms, len(digits) > 0
 }
 
-// DecodeCN appends the CN to dst and returns the extended buffer. The digits are
-// of either case. It fails with [ErrNoCN] or [ErrCNHex], and then returns dst as
-// it was. The CN is what a certificate says: any bytes.
+// DecodeCN appends the CN to dst and returns the extended buffer. Digits may be of either case. On
+// [ErrNoCN] or [ErrCNHex] it returns dst unchanged. A CN may contain any bytes.
 func DecodeCN(dst, cnHex []byte) ([]byte, error) {
 	if len(cnHex) == 0 || string(cnHex) == undefined {
 		return dst, ErrNoCN

@@ -2,10 +2,9 @@ package subjects
 
 import "bytes"
 
-// escaped has an x for each byte that a token holds only as %XX. It is a
-// constant, so that nothing can change it and a lookup is one load. A slash is
-// no part of any level; it is marked so that a token always stays one token and
-// ToTopic refuses it.
+// escaped has an x for each byte that a token contains only as %XX. It is a constant, so that it
+// cannot change and a lookup is one load. No level contains a slash; it is marked so that a token
+// always remains one token and ToTopic refuses it.
 const escaped = "" +
 	"xxxxxxxxxxxxxxxx" + // 00 control bytes
 	"xxxxxxxxxxxxxxxx" + // 10
@@ -30,10 +29,9 @@ const (
 	dollarEscape = "%24"
 )
 
-// AppendToken appends one topic level as one subject token and returns the
-// extended buffer. It does not know where in a subject the token stands and so
-// leaves a leading $ alone: what begins a subject is the business of
-// [AppendSubject] and [Template.Append].
+// AppendToken appends one topic level as one subject token and returns the extended buffer. It does
+// not know the token's position and so does not escape a leading $: [AppendSubject] and
+// [Template.Append] handle the beginning of a subject.
 //
 // A NUL is illegal in a topic; a level that is one NUL gives the token of the
 // empty level. [CheckTopic] finds it.
@@ -66,9 +64,8 @@ func appendFirst(dst, level []byte) []byte {
 	return appendEscaped(append(dst, dollarEscape...), level[1:])
 }
 
-// AppendSubject appends the subject of a topic, whatever stands in dst before
-// it, and returns the extended buffer. It checks nothing: see [CheckTopic] for
-// the topic and [CheckSubject] for the result.
+// AppendSubject appends the subject of a topic to dst and returns the extended buffer. It does not
+// validate: see [CheckTopic] for the topic and [CheckSubject] for the result.
 func AppendSubject(dst, topic []byte) []byte {
 	end := bytes.IndexByte(topic, '/')
 	if end < 0 {
@@ -86,9 +83,9 @@ func AppendSubject(dst, topic []byte) []byte {
 	return dst
 }
 
-// NeedsEscape reports whether the subject of a topic is more than the topic
-// with dots for slashes. An escape never shortens: where the subject at hand is
-// the one of [AppendSubject], comparing the two lengths says the same.
+// NeedsEscape reports whether the subject of a topic is more than the topic with dots for slashes.
+// An escape never shortens: for a subject of [AppendSubject], comparing the two lengths gives the
+// same answer.
 func NeedsEscape(topic []byte) bool {
 	if len(topic) == 0 || topic[0] == '$' {
 		return true

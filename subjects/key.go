@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// keyEscape stands before the two digits of an escaped byte in a key. Subjects
-// have a percent sign there, which no key may hold.
+// keyEscape precedes the two digits of an escaped byte in a key. Subjects use a percent sign, which
+// keys must not contain.
 const keyEscape = '='
 
-// ErrNotAKey: a token of a key that [AppendKey] never writes.
+// ErrNotAKey means that [AppendKey] never writes such a token.
 var ErrNotAKey = errors.New("not a key as the bridge writes it")
 
-// AppendKey appends a name, such as a tenant or a device, as one token of a key
-// in a NATS KV bucket. Keys may hold letters, digits and - _ / = . alone (ADR-8), so
-// every other byte, the dot, the slash and = itself become =XX: acme.eu is acme=2Eeu.
-// An empty name is =00.
+// AppendKey appends a name, such as a tenant or a device, as one token of a key in a NATS KV
+// bucket. Keys may contain only letters, digits and - _ / = . (ADR-8), so every other byte, the
+// dot, the slash and = itself become =XX: acme.eu is acme=2Eeu. An empty name is =00.
 func AppendKey(dst []byte, name string) []byte {
 	if name == "" {
 		return append(dst, keyEscape, '0', '0')
@@ -56,7 +55,7 @@ func ParseKey(token string) (string, error) {
 			return "", fmt.Errorf("%w: %s is not = and two upper-case hexadecimal digits", ErrNotAKey, token[i:i+3])
 		}
 		if c = byte(high<<4 | low); keyByte(c) || c == 0 {
-			return "", fmt.Errorf("%w: %s stands for a byte that needs no escape or is in no name", ErrNotAKey, token[i:i+3])
+			return "", fmt.Errorf("%w: %s is the escape of a byte that needs none or cannot occur in a name", ErrNotAKey, token[i:i+3])
 		}
 		name = append(name, c)
 		i += 2
@@ -67,7 +66,7 @@ func ParseKey(token string) (string, error) {
 	return string(name), nil
 }
 
-// keyByte tells whether a byte stands for itself.
+// keyByte reports whether a byte needs no escape.
 func keyByte(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '-' || c == '_'
 }

@@ -34,9 +34,9 @@ func TestWhatIsNoKeyIsToldWhatToWrite(t *testing.T) {
 		"a=":     "an escape is cut off",
 		"a=2":    "an escape is cut off",
 		"a=2eb":  "=2e is not = and two upper-case",
-		"a=41":   "=41 stands for a byte that needs no escape",
-		"a=00":   "=00 stands for a byte",
-		"=00=00": "=00 stands for a byte",
+		"a=41":   "=41 is the escape of a byte that needs none",
+		"a=00":   "=00 is the escape of a byte",
+		"=00=00": "=00 is the escape of a byte",
 	} {
 		_, err := ParseKey(token)
 		require.ErrorIs(t, err, ErrNotAKey, token)

@@ -5,9 +5,8 @@ import (
 	"math"
 )
 
-// Match holds the captures of one topic, as slices into that topic: it is valid
-// as long as the topic is. Its zero value is ready, and one Match serves any
-// number of topics in turn.
+// Match contains the captures of one topic, as slices into that topic: it is valid as long as the
+// topic. Its zero value is ready to use, and a Match can be reused for any number of topics.
 type Match struct {
 	pattern  *Pattern
 	captures [MaxCaptures][]byte
@@ -16,7 +15,7 @@ type Match struct {
 // Pattern is the pattern that matched, nil before the first match.
 func (m *Match) Pattern() *Pattern { return m.pattern }
 
-// Len is the number of captures.
+// Len returns the number of captures.
 func (m *Match) Len() int {
 	if m.pattern == nil {
 		return 0
@@ -24,11 +23,11 @@ func (m *Match) Len() int {
 	return len(m.pattern.names)
 }
 
-// At is the capture with that index, counted from the left. It panics where the
-// index is negative or not below [Match.Len].
+// At returns the capture with that index, counted from the left. It panics if the index is negative
+// or not below [Match.Len].
 func (m *Match) At(i int) []byte { return m.captures[:m.Len()][i] }
 
-// Get is the capture of that name, nil where the pattern has none.
+// Get returns the capture of that name; nil: the pattern has none.
 func (m *Match) Get(name string) []byte {
 	if m.pattern == nil {
 		return nil
@@ -41,7 +40,7 @@ func (m *Match) Get(name string) []byte {
 	return nil
 }
 
-// Tenant is the capture {tenant}, or the pattern's fixed name; nil where it has neither.
+// Tenant returns the capture {tenant} or the pattern's fixed name; nil: it has neither.
 func (m *Match) Tenant() []byte {
 	switch {
 	case m.pattern == nil:
@@ -52,7 +51,7 @@ func (m *Match) Tenant() []byte {
 	return m.captures[m.pattern.tenant]
 }
 
-// Device is the capture {device}, or the pattern's fixed name; nil where it has neither.
+// Device returns the capture {device} or the pattern's fixed name; nil: it has neither.
 func (m *Match) Device() []byte {
 	switch {
 	case m.pattern == nil:
@@ -63,9 +62,8 @@ func (m *Match) Device() []byte {
 	return m.captures[m.pattern.device]
 }
 
-// CheckDevice reports an empty level where a name must be: [ErrTenantEmpty] or
-// [ErrDeviceEmpty]. A + of MQTT takes an empty level [MQTT-4.7.1-3], and so does
-// a capture.
+// CheckDevice reports an empty level instead of a name: [ErrTenantEmpty] or [ErrDeviceEmpty].
+// MQTT's + matches an empty level [MQTT-4.7.1-3], and so does a capture.
 func (m *Match) CheckDevice() error {
 	if len(m.Tenant()) == 0 {
 		return ErrTenantEmpty
@@ -76,10 +74,9 @@ func (m *Match) CheckDevice() error {
 	return nil
 }
 
-// Match reports whether the pattern takes a topic and, only then, writes the
-// captures to m. As [Pattern.Filter] does, a pattern that begins with a capture
-// leaves topics alone that begin with $ [MQTT-4.7.2-1]. A topic with a NUL
-// matches nothing.
+// Match reports whether the pattern matches a topic and, only then, writes the captures to m. Like
+// [Pattern.Filter], a pattern that begins with a capture does not match topics that begin with $
+// [MQTT-4.7.2-1]. A topic with a NUL matches nothing.
 func (p *Pattern) Match(topic []byte, m *Match) bool {
 	var s split
 	if !s.split(topic) || !p.matches(topic, &s) {
@@ -89,14 +86,14 @@ func (p *Pattern) Match(topic []byte, m *Match) bool {
 	return true
 }
 
-// split is where the levels of a topic end.
+// split contains the ends of a topic's levels.
 type split struct {
 	n    int
 	ends [MaxTokens]uint16
 }
 
-// split finds the levels. It is false for what no pattern takes: more than
-// MaxTokens levels, a NUL, no byte at all, or more than an MQTT topic can have.
+// split finds the levels. It is false for a topic that no pattern matches: more than MaxTokens
+// levels, a NUL, no byte at all, or more bytes than an MQTT topic can have.
 func (s *split) split(topic []byte) bool {
 	if len(topic) == 0 || len(topic) > math.MaxUint16 || bytes.IndexByte(topic, 0) >= 0 {
 		return false
@@ -115,7 +112,7 @@ func (s *split) split(topic []byte) bool {
 	return false
 }
 
-// level is the level with that index.
+// level returns the level with that index.
 func (s *split) level(topic []byte, i int) []byte {
 	if i == 0 {
 		return topic[:s.ends[0]]
@@ -123,10 +120,10 @@ func (s *split) level(topic []byte, i int) []byte {
 	return topic[int(s.ends[i-1])+1 : s.ends[i]]
 }
 
-// takes reports whether the pattern has topics of n levels.
+// takes reports whether the pattern matches topics of n levels.
 func (p *Pattern) takes(n int) bool { return n == len(p.levels) || p.tail && n > len(p.levels) }
 
-// levelAt is the level that a topic's level with that index is compared with.
+// levelAt returns the level that a topic's level with that index is compared with.
 func (p *Pattern) levelAt(i int) level { return p.levels[min(i, len(p.levels)-1)] }
 
 // matches compares the number of levels and the literals.
@@ -147,7 +144,7 @@ func (p *Pattern) matches(topic []byte, s *split) bool {
 	return true
 }
 
-// capture writes the captures of a topic that matches.
+// capture writes the captures of a matching topic.
 func (p *Pattern) capture(topic []byte, s *split, m *Match) {
 	m.pattern = p
 	for i := range p.levels {

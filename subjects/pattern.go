@@ -11,22 +11,21 @@ import (
 // MaxCaptures is the most captures of a pattern.
 const MaxCaptures = 8
 
-// The captures that name a device.
+// Names of the captures that identify a device.
 const (
 	captureTenant = "tenant"
 	captureDevice = "device"
 )
 
-// Pattern says which topics are taken and names their variable levels. It is
-// immutable and safe for concurrent use.
+// Pattern matches topics and names their variable levels. It is immutable and safe for concurrent
+// use.
 type Pattern struct {
 	text   string
 	levels []level
 	names  []string
 	tenant int // index among the captures, -1: none
 	device int
-	// tail reports that the last level is a capture {name...} of all levels that are left,
-	// one or more.
+	// tail means that the last level is a capture {name...} of all remaining levels, one or more.
 	tail bool
 	// Names for topics that contain none: see [Pattern.WithDevice].
 	fixedTenant, fixedDevice []byte
@@ -40,15 +39,14 @@ type level struct {
 
 func (l level) isCapture() bool { return l.capture >= 0 }
 
-// ErrShared means that a pattern begins as a shared subscription does.
-var ErrShared = errors.New("a shared subscription is no part of a pattern")
+// ErrShared means that a pattern begins like a shared subscription.
+var ErrShared = errors.New("a shared subscription cannot be part of a pattern")
 
-// ParsePattern reads a pattern: levels between slashes, each a literal, compared
-// byte by byte and possibly empty as in MQTT, or a {name} that takes one whole
-// level of any content. The last level may be a {name...}, which takes one level or more. A
-// name is a lower-case letter followed by lower-case
-// letters, digits and underscores, and stands once in a pattern. An error says
-// the level and the column, counted in bytes from 1, and what would be right.
+// ParsePattern parses a pattern: levels between slashes, each a literal, compared byte by byte and
+// possibly empty as in MQTT, or a {name} that matches one whole level of any content. The last
+// level may be a {name...}, which matches one or more levels. A name is a lower-case letter
+// followed by lower-case letters, digits and underscores, and must be unique in the pattern. An
+// error contains the level, the column, counted in bytes from 1, and what to write instead.
 func ParsePattern(text string) (*Pattern, error) {
 	p := &Pattern{text: text}
 	fault := func(at int, format string, args ...any) (*Pattern, error) {
@@ -70,7 +68,7 @@ func ParsePattern(text string) (*Pattern, error) {
 			return fault(at, "a pattern has at most %d levels", MaxTokens)
 		}
 		if p.tail {
-			return fault(at, "{%s...} takes all levels that are left: it is the last one", p.names[len(p.names)-1])
+			return fault(at, "{%s...} matches all remaining levels: it must be the last one", p.names[len(p.names)-1])
 		}
 		if len(p.levels) == 0 && literal == "$share" {
 			return fault(at, "%w", ErrShared)
@@ -83,7 +81,7 @@ func ParsePattern(text string) (*Pattern, error) {
 		case !isCapture:
 			p.levels = append(p.levels, level{literal: literal, capture: -1})
 		case slices.Contains(p.names, name):
-			return fault(at, "{%s} stands twice, every capture has its own name", name)
+			return fault(at, "{%s} occurs twice, every capture needs its own name", name)
 		case len(p.names) == MaxCaptures:
 			return fault(at, "a pattern has at most %d captures", MaxCaptures)
 		default:
@@ -106,8 +104,8 @@ func cutTail(text string) (single string, tail bool) {
 	return text, false
 }
 
-// parseLevel tells a {name} from a literal. With an error, bad is the offset in
-// the level of what is wrong.
+// parseLevel distinguishes a {name} from a literal. With an error, bad is the offset of the error
+// in the level.
 func parseLevel(text string) (name string, isCapture bool, bad int, err error) {
 	if bad = strings.IndexByte(text, '+'); bad >= 0 {
 		return "", false, bad, errors.New(`"+" is a filter's wildcard, a pattern names what it takes: write a capture such as {name} for the whole level`)
@@ -118,7 +116,7 @@ func parseLevel(text string) (name string, isCapture bool, bad int, err error) {
 	return parseCapture(text, "level")
 }
 
-// parseCapture tells a {name} from a literal without braces; whole names what a
+// parseCapture distinguishes a {name} from a literal without braces; whole names the unit that a
 // capture fills.
 func parseCapture(text, whole string) (name string, isCapture bool, bad int, err error) {
 	if bad = strings.IndexAny(text, "{}"); bad < 0 {
@@ -127,13 +125,13 @@ func parseCapture(text, whole string) (name string, isCapture bool, bad int, err
 	name, opened := strings.CutPrefix(text, "{")
 	name, closed := strings.CutSuffix(name, "}")
 	if !opened || !closed || strings.ContainsAny(name, "{}") {
-		return "", false, bad, fmt.Errorf("a capture fills a whole %s: write {name} and nothing beside it", whole)
+		return "", false, bad, fmt.Errorf("a capture is a whole %s: write {name} and nothing else in it", whole)
 	}
 	for i, r := range name {
 		if r >= 'a' && r <= 'z' || i > 0 && (r >= '0' && r <= '9' || r == '_') {
 			continue
 		}
-		return "", false, 1 + i, fmt.Errorf("%q cannot stand there in a capture's name: write a lower-case letter, then lower-case letters, digits and underscores", r)
+		return "", false, 1 + i, fmt.Errorf("%q is not allowed there in a capture's name: write a lower-case letter, then lower-case letters, digits and underscores", r)
 	}
 	if name == "" {
 		return "", false, 0, errors.New("a capture has a name: write {name}")
@@ -141,14 +139,14 @@ func parseCapture(text, whole string) (name string, isCapture bool, bad int, err
 	return name, true, 0, nil
 }
 
-// String is the pattern as it was written.
+// String returns the pattern as it was written.
 func (p *Pattern) String() string { return p.text }
 
-// Captures are the names of the captures, from left to right.
+// Captures returns the names of the captures, from left to right.
 func (p *Pattern) Captures() []string { return slices.Clone(p.names) }
 
-// Filter is the MQTT filter that takes the pattern's topics: + for a capture, # for {name...},
-// which also takes the topic without any further level [MQTT-4.7.1-2].
+// Filter returns the MQTT filter for the pattern's topics: + for a capture, # for {name...}, which
+// also matches the topic without any further level [MQTT-4.7.1-2].
 func (p *Pattern) Filter() string {
 	var b strings.Builder
 	for i, l := range p.levels {
@@ -167,13 +165,12 @@ func (p *Pattern) Filter() string {
 	return b.String()
 }
 
-// StreamSubject is the subject filter that takes all subjects of the pattern's
-// own template: see [Template.StreamSubject].
+// StreamSubject returns the subject filter for all subjects of the pattern's own template: see
+// [Template.StreamSubject].
 func (p *Pattern) StreamSubject() string { return p.Template().StreamSubject() }
 
-// WithDevice returns the pattern with fixed names for what its topics do not contain; an empty
-// name is none. It fails where the pattern captures what is given, and on a name that no level
-// could be.
+// WithDevice returns the pattern with fixed names that its topics do not contain; an empty name is
+// none. It fails if the pattern captures a given name, or if a name cannot be a level.
 func (p *Pattern) WithDevice(tenant, device string) (*Pattern, error) {
 	named := *p
 	for _, n := range []struct {
@@ -195,7 +192,7 @@ func (p *Pattern) WithDevice(tenant, device string) (*Pattern, error) {
 	return &named, nil
 }
 
-// fixed is the fixed name that {name} stands for in a template, nil where there is none.
+// fixed returns the fixed name that {name} means in a template; nil: there is none.
 func (p *Pattern) fixed(name string) []byte {
 	switch name {
 	case captureTenant:
@@ -209,7 +206,7 @@ func (p *Pattern) fixed(name string) []byte {
 // isTail reports whether the capture with that index is the {name...}.
 func (p *Pattern) isTail(capture int) bool { return p.tail && capture == len(p.names)-1 }
 
-// captureText is a capture as it is written between its braces.
+// captureText returns a capture as it is written between its braces.
 func (p *Pattern) captureText(capture int) string {
 	if p.isTail(capture) {
 		return p.names[capture] + "..."
@@ -217,12 +214,12 @@ func (p *Pattern) captureText(capture int) string {
 	return p.names[capture]
 }
 
-// NamesDevice reports whether the topics contain the device, so that each topic of a tenant
-// is not of the same one.
+// NamesDevice reports whether the topics contain the device, so that not all topics of a tenant
+// belong to the same one.
 func (p *Pattern) NamesDevice() bool { return p.device >= 0 }
 
-// RequireDevice reports what keeps the pattern from naming a device: tenant and device, each
-// captured or fixed, without which nothing can be checked.
+// RequireDevice returns an error unless the pattern has tenant and device, each captured or fixed:
+// without them nothing can be checked.
 func (p *Pattern) RequireDevice() error {
 	var missing []string
 	if p.tenant < 0 && p.fixedTenant == nil {
@@ -234,5 +231,5 @@ func (p *Pattern) RequireDevice() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("topic pattern %q does not say whose message it is: it lacks %s, as a capture or as a fixed name", p.text, strings.Join(missing, " and "))
+	return fmt.Errorf("topic pattern %q does not identify the device: it lacks %s, as a capture or as a fixed name", p.text, strings.Join(missing, " and "))
 }

@@ -19,7 +19,7 @@ func ExampleParsePattern() {
 	// [tenant device rest]
 	// MQTT filter: tenant/+/device/+/#
 	// stream subject: tenant.*.device.*.>
-	// parse topic pattern "tenant/{Tenant}": level 2, column 9: 'T' cannot stand there in a capture's name: write a lower-case letter, then lower-case letters, digits and underscores
+	// parse topic pattern "tenant/{Tenant}": level 2, column 9: 'T' is not allowed there in a capture's name: write a lower-case letter, then lower-case letters, digits and underscores
 }
 
 // Where topics do not name the device, the configuration does.
@@ -30,7 +30,7 @@ func ExamplePattern_WithDevice() {
 	pattern, _ = pattern.WithDevice("acme", "boiler-1")
 	fmt.Println(pattern.RequireDevice())
 	// Output:
-	// topic pattern "boiler/{sensor}" does not say whose message it is: it lacks {tenant} and {device}, as a capture or as a fixed name
+	// topic pattern "boiler/{sensor}" does not identify the device: it lacks {tenant} and {device}, as a capture or as a fixed name
 	// <nil>
 }
 
@@ -82,7 +82,7 @@ func ExampleNewSet() {
 	b, _ := subjects.ParsePattern("tenant/acme/device/{device}/{kind}")
 	_, err := subjects.NewSet([]subjects.Route{{Pattern: a}, {Pattern: b}})
 	fmt.Println(err)
-	// Output: compile topic routes: "tenant/{tenant}/device/{device}/telemetry" and "tenant/acme/device/{device}/{kind}" overlap, both take "tenant/acme/device/device1/telemetry"
+	// Output: compile topic routes: "tenant/{tenant}/device/{device}/telemetry" and "tenant/acme/device/{device}/{kind}" overlap, both match "tenant/acme/device/device1/telemetry"
 }
 
 // A filter that another one contains is left out: the broker would deliver a message twice.

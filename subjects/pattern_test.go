@@ -55,21 +55,21 @@ func TestPatternFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
 		{"plus", "tenant/+/x", `level 2, column 8: "+" is a filter's wildcard`},
 		{"plus in a level", "a/b+", `level 2, column 4: "+"`},
 		{"number sign", "tenant/{tenant}/#", `level 3, column 17: "#" is a filter's wildcard`},
-		{"tail that is not the last", "a/{rest...}/b", "level 3, column 13: {rest...} takes all levels that are left"},
+		{"tail that is not the last", "a/{rest...}/b", "level 3, column 13: {rest...} matches all remaining levels"},
 		{"tail without a name", "a/{...}", "level 2, column 3: a capture has a name"},
-		{"tail twice", "{a...}/{b...}", "level 2, column 8: {a...} takes all"},
+		{"tail twice", "{a...}/{b...}", "level 2, column 8: {a...} matches all"},
 		{"shared", "$share/g/a", "level 1, column 1: a shared subscription"},
-		{"text before a capture", "a/x{b}", "level 2, column 4: a capture fills a whole level"},
-		{"text after a capture", "a/{b}x", "level 2, column 3: a capture fills a whole level"},
-		{"two captures in a level", "{a}{b}", "column 1: a capture fills a whole level"},
-		{"unclosed", "a/{b/c", "level 2, column 3: a capture fills a whole level"},
-		{"unopened", "a/b}", "level 2, column 4: a capture fills a whole level"},
-		{"one brace", "{", "column 1: a capture fills a whole level"},
+		{"text before a capture", "a/x{b}", "level 2, column 4: a capture is a whole level"},
+		{"text after a capture", "a/{b}x", "level 2, column 3: a capture is a whole level"},
+		{"two captures in a level", "{a}{b}", "column 1: a capture is a whole level"},
+		{"unclosed", "a/{b/c", "level 2, column 3: a capture is a whole level"},
+		{"unopened", "a/b}", "level 2, column 4: a capture is a whole level"},
+		{"one brace", "{", "column 1: a capture is a whole level"},
 		{"nameless", "a/{}", "level 2, column 3: a capture has a name"},
-		{"upper case", "a/{bC}", `level 2, column 5: 'C' cannot stand there`},
-		{"digit first", "{1a}", `column 2: '1' cannot stand there`},
-		{"non-ASCII name", "{größe}", `column 4: 'ö' cannot stand there`},
-		{"twice", "{a}/b/{a}", "level 3, column 7: {a} stands twice"},
+		{"upper case", "a/{bC}", `level 2, column 5: 'C' is not allowed there`},
+		{"digit first", "{1a}", `column 2: '1' is not allowed there`},
+		{"non-ASCII name", "{größe}", `column 4: 'ö' is not allowed there`},
+		{"twice", "{a}/b/{a}", "level 3, column 7: {a} occurs twice"},
 		{"nine captures", "{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "level 9, column 33: a pattern has at most 8 captures"},
 		{"33 levels", strings.Repeat("a/", 32) + "a", "level 33, column 65: a pattern has at most 32 levels"},
 	} {
@@ -226,11 +226,11 @@ func TestPatternTail(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "home.*.>", template.StreamSubject())
 	for text, says := range map[string]string{
-		"home.{rest...}.{device}": "column 6: {rest...} is of any number of levels: it stands at the end",
+		"home.{rest...}.{device}": "column 6: {rest...} has any number of levels: it must be at the end",
 		"home.{device}.{rest}":    "write it as the topic has it: {rest...}",
 		"home.{device...}.x":      "write it as the topic has it: {device}",
-		"home.{rest...}x":         "a capture fills a whole token",
-		"home.{a.b...}":           "a capture fills a whole token",
+		"home.{rest...}x":         "a capture is a whole token",
+		"home.{a.b...}":           "a capture is a whole token",
 	} {
 		_, err := subjects.ParseTemplate(text, p)
 		require.ErrorContains(t, err, says)

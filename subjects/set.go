@@ -6,25 +6,24 @@ import (
 	"strings"
 )
 
-// Route is a pattern and the subject for its topics.
+// Route is a pattern and the template for the subjects of its topics.
 type Route struct {
 	Pattern *Pattern
-	// Template is for this very Pattern; nil: the pattern's own.
+	// Template must be parsed for this Pattern; nil: the pattern's own.
 	Template *Template
 }
 
-// Set is the routes of a configuration. No topic belongs to two of them. It is
-// immutable and safe for concurrent use.
+// Set contains the routes of a configuration. No topic matches two of them. It is immutable and
+// safe for concurrent use.
 type Set struct {
 	routes []Route
-	// byLevels has the routes with that many levels: topics of one fleet
-	// differ in it more often than in anything else.
+	// byLevels contains the routes by number of levels, in which the topics of one fleet differ
+	// most often.
 	byLevels [MaxTokens + 1][]int
 }
 
-// NewSet compiles routes. It fails on an empty set and reports every pair that
-// overlaps, with a topic that both would take, and every route whose subjects
-// [CheckSubject] would all refuse.
+// NewSet compiles routes. It fails on an empty set and reports every pair that overlaps, with a
+// topic that both match, and every route whose subjects [CheckSubject] would all refuse.
 func NewSet(routes []Route) (*Set, error) {
 	if len(routes) == 0 {
 		return nil, errors.New("compile topic routes: there is none")
@@ -42,13 +41,13 @@ func NewSet(routes []Route) (*Set, error) {
 			return nil, fmt.Errorf("compile topic routes: the subject template %q of %q was parsed for the pattern %q",
 				r.Template, r.Pattern, r.Template.pattern)
 		}
-		// No capture shortens a subject: if this one is unfit, all are.
+		// No capture shortens a subject: if this one is not valid, none is.
 		if err := CheckSubject([]byte(r.Template.stream)); err != nil {
 			faults = append(faults, fmt.Errorf("compile topic routes: no message of %q could be published: %w", r.Pattern, err))
 		}
 		for _, other := range s.routes {
 			if example, ok := Overlap(other.Pattern, r.Pattern); ok {
-				faults = append(faults, fmt.Errorf("compile topic routes: %q and %q overlap, both take %q",
+				faults = append(faults, fmt.Errorf("compile topic routes: %q and %q overlap, both match %q",
 					other.Pattern, r.Pattern, example))
 			} else if a, b := other.Pattern.Filter(), r.Pattern.Filter(); filtersCross(a, b) {
 				faults = append(faults, fmt.Errorf("compile topic routes: the filters %q and %q of %q and %q overlap and neither contains the other: a broker may deliver a message twice; change one of the two",
@@ -70,15 +69,15 @@ func NewSet(routes []Route) (*Set, error) {
 	return s, nil
 }
 
-// Len is the number of routes.
+// Len returns the number of routes.
 func (s *Set) Len() int { return len(s.routes) }
 
-// Route is the route with that index, its Template never nil. The order is that
-// of [NewSet].
+// Route returns the route with that index; its Template is never nil. The order is that of
+// [NewSet].
 func (s *Set) Route(i int) Route { return s.routes[i] }
 
-// Match finds the route of a topic as [Pattern.Match] does, and writes its
-// captures to m. Where none takes the topic, m is as it was.
+// Match finds the route of a topic as [Pattern.Match] does, and writes its captures to m. If none
+// matches, m is not changed.
 func (s *Set) Match(topic []byte, m *Match) (route int, ok bool) {
 	var levels split
 	if !levels.split(topic) {
@@ -93,9 +92,9 @@ func (s *Set) Match(topic []byte, m *Match) (route int, ok bool) {
 	return 0, false
 }
 
-// Filters are the MQTT filters that take the topics of all routes, in the order of the routes.
-// Left out is what another one contains: a broker may deliver a message once for each
-// subscription that it matches [MQTT-3.3.5-1].
+// Filters returns the MQTT filters for the topics of all routes, in the order of the routes. A
+// filter that another one covers is omitted: a broker may deliver a message once for each matching
+// subscription [MQTT-3.3.5-1].
 func (s *Set) Filters() []string {
 	var filters []string
 	for i, r := range s.routes {
@@ -112,8 +111,8 @@ func (s *Set) Filters() []string {
 	return filters
 }
 
-// Subscribed reports whether one of the filters takes a topic. It is for topics that
-// match no route, which a filter may take all the same: a/# takes a.
+// Subscribed reports whether one of the filters matches a topic. It is for topics that match no
+// route but may match a filter: a/# matches a.
 func (s *Set) Subscribed(topic string) bool {
 	for _, r := range s.routes {
 		if filterCovers(r.Pattern.Filter(), topic) {
@@ -123,14 +122,13 @@ func (s *Set) Subscribed(topic string) bool {
 	return false
 }
 
-// filterCovers reports whether filter a takes every topic that b takes.
+// filterCovers reports whether filter a matches every topic that b matches.
 func filterCovers(a, b string) bool {
 	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
 	for i, l := range as {
 		switch {
 		case l == "#":
-			// a/# takes a too, so it has no level less than it covers. A wildcard in
-			// front leaves $... alone.
+			// a/# matches a too. A leading wildcard does not match $...
 			return i > 0 || !strings.HasPrefix(b, "$")
 		case i == len(bs) || bs[i] == "#":
 			return false
@@ -190,7 +188,7 @@ func Overlap(a, b *Pattern) (example string, ok bool) {
 			return "", false
 		}
 	}
-	// A first level that is a capture leaves $... alone, whatever the other says.
+	// A leading capture does not match $..., whatever the other pattern is.
 	if strings.HasPrefix(shared[0], "$") && (a.levels[0].isCapture() || b.levels[0].isCapture()) {
 		return "", false
 	}

@@ -60,21 +60,21 @@ func TestOwnTemplateIsReversible(t *testing.T) {
 func TestTemplateFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, template, says string }{
-		{"empty", "", "it is empty, leave it out"},
-		{"empty token", "a..b", "token 2, column 3: a token is not empty"},
-		{"leading dot", ".a", "token 1, column 1: a token is not empty"},
-		{"trailing dot", "a.", "token 2, column 3: a token is not empty"},
+		{"empty", "", "it is empty, omit it"},
+		{"empty token", "a..b", "token 2, column 3: a token cannot be empty"},
+		{"leading dot", ".a", "token 1, column 1: a token cannot be empty"},
+		{"trailing dot", "a.", "token 2, column 3: a token cannot be empty"},
 		{"system subject", "$SYS.{tenant}", "token 1, column 1: subjects that begin with $ belong to the server"},
-		{"inbox", "_INBOX.{tenant}", "belong to replies"},
+		{"inbox", "_INBOX.{tenant}", "are reserved for replies"},
 		{"star", "a.*", "token 2, column 3: '*' is a wildcard"},
 		{"greater-than", "a.b>", "token 2, column 4: '>' is a wildcard"},
-		{"slash", "a/{tenant}", "token 1, column 3: a capture fills a whole token"},
+		{"slash", "a/{tenant}", "token 1, column 3: a capture is a whole token"},
 		{"slash between literals", "a/b", "token 1, column 2: a slash separates a topic's levels"},
-		{"space", "a.b c", "token 2, column 4: ' ' cannot stand in a literal token"},
-		{"percent", "a.%2E", "'%' cannot stand in a literal token"},
-		{"non-ASCII", "a.grün", "token 2, column 5: 'ü' cannot stand"},
+		{"space", "a.b c", "token 2, column 4: ' ' is not allowed in a literal token"},
+		{"percent", "a.%2E", "'%' is not allowed in a literal token"},
+		{"non-ASCII", "a.grün", "token 2, column 5: 'ü' is not allowed"},
 		{"unknown capture", "a.{site}", `token 2, column 3: {site} is not a capture of the topic "` + telemetryPattern + `", which has {tenant}, {device}, {type}`},
-		{"bad name", "a.{Tenant}", "token 2, column 4: 'T' cannot stand there"},
+		{"bad name", "a.{Tenant}", "token 2, column 4: 'T' is not allowed there"},
 		{"33 tokens", strings.Repeat("a.", 32) + "a", "token 33, column 65: a subject has at most 32 tokens"},
 		{"too long", strings.Repeat("a", 1025), "more than 1024 bytes"},
 	} {
@@ -143,9 +143,9 @@ func TestSetRefusesRoutesThatCannotWork(t *testing.T) {
 		{Pattern: mustPattern(t, "tenant/{tenant}/device/{device}/events")},
 		{Pattern: mustPattern(t, "tenant/acme/device/{device}/{x}")},
 	})
-	require.ErrorContains(t, err, `"`+telemetryPattern+`" and "tenant/{tenant}/device/{device}/events" overlap, both take "tenant/tenant1/device/device1/events"`)
-	require.ErrorContains(t, err, `"tenant/acme/device/{device}/{x}" overlap, both take "tenant/acme/device/device1/type1"`)
-	require.ErrorContains(t, err, `both take "tenant/acme/device/device1/events"`, "every pair is reported")
+	require.ErrorContains(t, err, `"`+telemetryPattern+`" and "tenant/{tenant}/device/{device}/events" overlap, both match "tenant/tenant1/device/device1/events"`)
+	require.ErrorContains(t, err, `"tenant/acme/device/{device}/{x}" overlap, both match "tenant/acme/device/device1/type1"`)
+	require.ErrorContains(t, err, `both match "tenant/acme/device/device1/events"`, "every pair is reported")
 }
 
 func TestOverlapIsFound(t *testing.T) {
@@ -234,7 +234,7 @@ func TestSetFilters(t *testing.T) {
 	_, err := set("a/{x}/{rest...}", "{y}/b")
 	require.ErrorContains(t, err, `the filters "a/+/#" and "+/b"`)
 	_, err = set("a/{x}/{rest...}", "a/{x}/b/{y}")
-	require.ErrorContains(t, err, "overlap, both take")
+	require.ErrorContains(t, err, "overlap, both match")
 }
 
 func TestSubscribed(t *testing.T) {

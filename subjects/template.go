@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Template says which subject the topics of a pattern get. It is immutable and
-// safe for concurrent use.
+// Template defines the subjects for the topics of a pattern. It is immutable and safe for
+// concurrent use.
 type Template struct {
 	text    string
 	stream  string
@@ -19,15 +19,14 @@ type Template struct {
 	derived bool
 }
 
-// part is a capture and the literal text before it, its dots included.
+// part is a capture and the literal text before it, dots included.
 type part struct {
 	literal string
 	capture int
-	tail    bool // the capture is of several levels, each a token
+	tail    bool // the capture contains several levels, each a token
 }
 
-// Template is the pattern's own template: every level a token, as [FromTopic]
-// maps them.
+// Template returns the pattern's own template: every level a token, as [FromTopic] maps them.
 func (p *Pattern) Template() *Template {
 	t := &Template{pattern: p, derived: true}
 	for i, l := range p.levels {
@@ -43,18 +42,17 @@ func (p *Pattern) Template() *Template {
 	return t
 }
 
-// ParseTemplate reads the subject for the topics of p: tokens between dots, each
-// a literal or a {name} of the pattern's captures, which may be left out, stand
-// in another order or more than once. A literal holds only bytes that need no
-// escape, and a subject begins neither with $ nor with _INBOX. A {name...} of the pattern stands
-// only at the end; {tenant} and {device} stand for the fixed names too. An error says the
-// token and the column, counted in bytes from 1, and what would be right.
+// ParseTemplate parses the subject for the topics of p: tokens between dots, each a literal or a
+// {name} of the pattern's captures, which may be omitted, reordered or repeated. A literal contains
+// only bytes that need no escape, and a subject begins neither with $ nor with _INBOX. A {name...}
+// is allowed only at the end; {tenant} and {device} also mean the fixed names. An error contains
+// the token, the column, counted in bytes from 1, and what to write instead.
 //
-// A template that leaves a capture out gives several topics one subject.
+// A template that omits a capture maps several topics to one subject.
 func ParseTemplate(text string, p *Pattern) (*Template, error) {
 	t := &Template{pattern: p}
 	if text == "" {
-		return nil, errors.New("parse subject template: it is empty, leave it out to get the topic's own subject")
+		return nil, errors.New("parse subject template: it is empty, omit it to get the topic's own subject")
 	}
 	n := 0
 	fault := func(at int, format string, args ...any) (*Template, error) {
@@ -77,7 +75,7 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 		case isCapture && c >= 0 && p.isTail(c) != tail:
 			return fault(at, "write it as the topic has it: {%s}", p.captureText(c))
 		case isCapture && c >= 0 && tail && more:
-			return fault(at, "{%s...} is of any number of levels: it stands at the end", name)
+			return fault(at, "{%s...} has any number of levels: it must be at the end", name)
 		case isCapture && c >= 0:
 			t.add(n, "", c)
 		case isCapture && fixed != nil && n == 0:
@@ -101,7 +99,7 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 	return t, nil
 }
 
-// cutToken cuts the first token off; the dots of a {name...} are none that separate.
+// cutToken cuts off the first token; the dots of a {name...} do not separate tokens.
 func cutToken(text string) (token string, more bool) {
 	if end := strings.Index(text, "...}") + len("...}"); strings.HasPrefix(text, "{") && end > len("...}") &&
 		!strings.ContainsAny(text[:end-len("...}")], ".}") {
@@ -112,15 +110,15 @@ func cutToken(text string) (token string, more bool) {
 	return token, more
 }
 
-// checkLiteral reports what a literal token must not hold, and where.
+// checkLiteral reports a byte that a literal token must not contain, and its position.
 func checkLiteral(token string, first bool) (bad int, err error) {
 	switch {
 	case token == "":
-		return 0, errors.New("a token is not empty: remove a dot or write something")
+		return 0, errors.New("a token cannot be empty: remove a dot or write something")
 	case first && token[0] == '$':
 		return 0, errors.New("subjects that begin with $ belong to the server")
 	case first && token == reservedToken:
-		return 0, errors.New("subjects that begin with _INBOX belong to replies")
+		return 0, errors.New("subjects that begin with _INBOX are reserved for replies")
 	}
 	for i, r := range token {
 		switch {
@@ -129,7 +127,7 @@ func checkLiteral(token string, first bool) (bad int, err error) {
 		case r == '*', r == '>':
 			return i, fmt.Errorf("%q is a wildcard, a message has a subject without: write a capture such as {name} for the whole token", r)
 		case escaped[token[i]] == 'x':
-			return i, fmt.Errorf("%q cannot stand in a literal token: printable ASCII without space and %% can", r)
+			return i, fmt.Errorf("%q is not allowed in a literal token: write printable ASCII other than space and %%", r)
 		}
 	}
 	return 0, nil
@@ -142,7 +140,7 @@ func braced(names []string) string {
 	return "{" + strings.Join(names, "}, {") + "}"
 }
 
-// add adds token n: the capture, or the literal where that is -1.
+// add adds token n: the capture, or the literal if that is -1.
 func (t *Template) add(n int, literal string, capture int) {
 	if n > 0 {
 		t.text += "."
@@ -166,26 +164,25 @@ func (t *Template) add(n int, literal string, capture int) {
 	t.tail = ""
 }
 
-// String is the template as [ParseTemplate] reads it, but for escapes in the
-// literals of a pattern's own template.
+// String returns the template as [ParseTemplate] reads it, except for escapes in the literals of a
+// pattern's own template.
 func (t *Template) String() string { return t.text }
 
-// Pattern is the pattern whose captures fill the template.
+// Pattern returns the pattern whose captures fill the template.
 func (t *Template) Pattern() *Pattern { return t.pattern }
 
-// Reversible reports whether [ToTopic] gives the topic back from every subject
-// of the template. Only the pattern's own template promises that.
+// Reversible reports whether [ToTopic] returns the topic of every subject of the template. Only the
+// pattern's own template guarantees that.
 func (t *Template) Reversible() bool { return t.derived }
 
-// StreamSubject is the subject filter that takes all subjects of the template:
-// * for a capture, > for a {name...}. nats-server refuses a stream whose subject begins with * and
-// has more than one token, since that takes $SYS in (checkStreamCfgLocked in
-// stream.go of 2.15.2); such a template needs a stream for each first token.
+// StreamSubject returns the subject filter for all subjects of the template: * for a capture, > for
+// a {name...}. nats-server refuses a stream whose subject begins with * and has more than one
+// token, because it would include $SYS (checkStreamCfgLocked in stream.go of 2.15.2); such a
+// template needs a stream for each first token.
 func (t *Template) StreamSubject() string { return t.stream }
 
-// Append appends the subject of a match of the template's own pattern, captures
-// escaped as tokens, whatever stands in dst before it, and returns the extended
-// buffer. [CheckSubject] says whether it is fit to be published.
+// Append appends the subject for a match of the template's own pattern to dst, captures escaped as
+// tokens, and returns the extended buffer. [CheckSubject] reports whether it may be published.
 func (t *Template) Append(dst []byte, m *Match) []byte {
 	for i := range t.parts {
 		p := &t.parts[i]

@@ -11,17 +11,17 @@ const (
 	// of a topic. nats-server 2.15.2 splits subjects in a buffer of 32 tokens
 	// (client.go, tsa) and allocates for each message beyond.
 	MaxTokens = 32
-	// MaxSubjectBytes is the longest subject. nats-server's default limit for
-	// a protocol line, which holds the reply subject too, is 4,096 bytes.
+	// MaxSubjectBytes is the longest subject. nats-server's default limit for a protocol line,
+	// which also contains the reply subject, is 4,096 bytes.
 	MaxSubjectBytes = 1024
 )
 
-// reservedToken begins the subjects of replies: nats.go's default inbox prefix,
-// and the one that the shipped permissions allow.
+// reservedToken is the first token of reply subjects: nats.go's default inbox prefix, which the
+// shipped permissions allow.
 const reservedToken = "_INBOX"
 
-// FromTopic gives the subject of a topic. It fails with [ErrTopicEmpty],
-// [ErrTopicNUL], [ErrTooManyTokens] or [ErrSubjectTooLong].
+// FromTopic returns the subject of a topic. It fails with [ErrTopicEmpty], [ErrTopicNUL],
+// [ErrTooManyTokens] or [ErrSubjectTooLong].
 func FromTopic(topic string) (string, error) {
 	if len(topic) > MaxSubjectBytes {
 		return "", ErrSubjectTooLong
@@ -37,9 +37,9 @@ func FromTopic(topic string) (string, error) {
 	return string(subject), nil
 }
 
-// CheckTopic reports what makes a topic name illegal for the mapping: no byte
-// at all, or a NUL. A plus or a number sign is illegal in a topic name as well
-// [MQTT-3.3.2-2], which the broker enforces; the mapping carries them.
+// CheckTopic reports what makes a topic name invalid for the mapping: no byte at all, or a NUL. A
+// plus or a number sign is invalid in a topic name too [MQTT-3.3.2-2], which the broker enforces;
+// the mapping supports them.
 func CheckTopic(topic []byte) error {
 	if len(topic) == 0 {
 		return ErrTopicEmpty
@@ -72,9 +72,9 @@ func checkLimits(subject []byte) error {
 	return nil
 }
 
-// ToTopic gives the topic whose subject this is. It fails with
-// [ErrTooManyTokens], [ErrSubjectTooLong] or, where [FromTopic] never writes
-// such a subject, with an error that wraps [ErrNotCanonical] and says where.
+// ToTopic returns the topic of a subject. It fails with [ErrTooManyTokens], [ErrSubjectTooLong] or,
+// if [FromTopic] never writes such a subject, with an error that wraps [ErrNotCanonical] and
+// contains the position.
 func ToTopic(subject string) (string, error) {
 	if err := checkLimits([]byte(subject)); err != nil {
 		return "", err
@@ -93,13 +93,12 @@ func ToTopic(subject string) (string, error) {
 		at += len(token) + 1
 	}
 	if len(topic) == 0 {
-		return "", fmt.Errorf("%w: it stands for the empty topic", ErrNotCanonical)
+		return "", fmt.Errorf("%w: it would be the empty topic", ErrNotCanonical)
 	}
 	return string(topic), nil
 }
 
-// appendLevel appends the level of a token that begins at byte at of its
-// subject.
+// appendLevel appends the level of the token that begins at byte at of its subject.
 func appendLevel(dst []byte, token string, at int) ([]byte, error) {
 	if token == "" {
 		return nil, fmt.Errorf("%w: empty token at byte %d, an empty level is %s", ErrNotCanonical, at, emptyToken)
@@ -127,7 +126,7 @@ func appendLevel(dst []byte, token string, at int) ([]byte, error) {
 		switch {
 		case c == '$' && first:
 		case escaped[c] != 'x', c == '/', c == 0:
-			return nil, fmt.Errorf("%w: byte %d escapes 0x%02X, which stands for itself there or in no topic", ErrNotCanonical, at+i, c)
+			return nil, fmt.Errorf("%w: byte %d escapes 0x%02X, which needs no escape there or cannot occur in a topic", ErrNotCanonical, at+i, c)
 		}
 		dst = append(dst, c)
 		i += 2

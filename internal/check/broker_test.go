@@ -205,7 +205,7 @@ func TestBrokerFindingsAreToldApart(t *testing.T) {
 		},
 		"no password configured": {
 			script: script{connack: 5}, env: []string{"BRIDGE_MQTT_USERNAME=", "BRIDGE_MQTT_PASSWORD="}, fails: 1,
-			want: []string{" wants credentials, and none are configured: CONNACK 5: give mqtt.username and mqtt.password_file"},
+			want: []string{" requires credentials, but none are configured: CONNACK 5: give mqtt.username and mqtt.password_file"},
 		},
 		"client id refused": {
 			script: script{connack: 2}, fails: 1, want: []string{" refuses the client id: CONNACK 2: correct mqtt.client_id"},

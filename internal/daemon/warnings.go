@@ -74,7 +74,7 @@ func (u *laneUnit) warnings(now time.Time) []Problem {
 }
 
 // sessionLost is logged by the session itself.
-const sessionLost = "the broker has lost the session: what it had queued for these lanes is gone"
+const sessionLost = "the broker has lost the session: the messages queued for these lanes are gone"
 
 // strays notes when messages last came that are not subscribed.
 type strays struct {

@@ -43,7 +43,7 @@ func Diagnose(err error, setting string) (problem, advice string) {
 		return "the server of " + setting + " closes the connection instead of answering as PostgreSQL does",
 			"correct the port in " + setting + " if another program listens there; else see PostgreSQL's log"
 	case errors.Is(err, context.DeadlineExceeded) && (strings.Contains(text, "failed to receive message") || strings.Contains(text, "tls error")):
-		return "the server of " + setting + " takes the connection and does not answer",
+		return "the server of " + setting + " accepts the connection but does not answer",
 			"correct the port in " + setting + " if another program listens there; else PostgreSQL or a pooler before it is stuck"
 	}
 	return "", ""

@@ -43,7 +43,7 @@ func TestDiagnose(t *testing.T) {
 		"a TLS port":            {func(c net.Conn) { _ = tls.Server(c, &tls.Config{}).Handshake() }, "disable", closes},
 		"a TLS port, TLS":       {func(c net.Conn) { _ = tls.Server(c, &tls.Config{}).Handshake() }, "require", closes},
 		"no TLS":                {says("N"), "require", "offers no TLS"},
-		"a port that is silent": {says(""), "disable", "takes the connection and does not answer"},
+		"a port that is silent": {says(""), "disable", "accepts the connection but does not answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -97,12 +97,12 @@ func TestWhatTopicsMeanIsCheckedWithTheRestOfTheFile(t *testing.T) {
 		want []string // beginning of each error
 	}{
 		"nothing wrong": {"topics: ['a/{tenant}/{device}']", nil},
-		"no device":     {"topics:\n- a/{tenant}/b", []string{"bridge.yaml:2: topics[0].topic: topic pattern \"a/{tenant}/b\" does not say whose message it is: it lacks {device}"}},
+		"no device":     {"topics:\n- a/{tenant}/b", []string{"bridge.yaml:2: topics[0].topic: topic pattern \"a/{tenant}/b\" does not identify the device: it lacks {device}"}},
 		"all of them": {"log: {level: loud}\ntopics:\n- a/{tenant\n- b/{tenant}/{device}\n- topic: c/{tenant}/{device}\n  subject: c.{x}\n- b/{device}/{tenant}\n", []string{
 			"bridge.yaml:1: log.level: ",
 			"bridge.yaml:3: topics[0].topic: ",
 			"bridge.yaml:6: topics[2].subject: ",
-			`bridge.yaml:7: topics[3].topic: "b/{device}/{tenant}" overlaps with "b/{tenant}/{device}" of topics[1]: both take "b/`,
+			`bridge.yaml:7: topics[3].topic: "b/{device}/{tenant}" overlaps with "b/{tenant}/{device}" of topics[1]: both match "b/`,
 		}},
 		"subjects that overlap in one stream":  {"topics:\n- a/{tenant}/{device}\n- {topic: 'b/{tenant}/{device}', subject: 'a.{tenant}.{device}'}\n- {topic: 'c/{tenant}/{device}', subject: 'a.c.{device}'}", []string{"bridge.yaml:4: topics[2].subject: stream TELEMETRY: subjects a.*.* and a.c.* overlap"}},
 		"subjects that overlap in two streams": {"topics:\n- a/{tenant}/{device}\n- topic: b/{tenant}/{device}\n  stream: shadow\n  subject: a.b.{device}", []string{"bridge.yaml:5: topics[1].subject: stream SHADOW: subject a.b.* overlaps with a.*.* of stream TELEMETRY"}},

@@ -115,7 +115,7 @@ func (v *validation) compareTopic(i int) {
 		}
 		if example, ok := subjects.Overlap(earlier.Pattern, v.routes[i].Pattern); ok {
 			v.errorAt(fmt.Sprintf("topics[%d].topic", i),
-				fmt.Errorf("%q overlaps with %q of topics[%d]: both take %q; change one of the two", v.routes[i].Pattern, earlier.Pattern, j, example))
+				fmt.Errorf("%q overlaps with %q of topics[%d]: both match %q; change one of the two", v.routes[i].Pattern, earlier.Pattern, j, example))
 			v.routes[i] = subjects.Route{}
 			return
 		}

@@ -114,7 +114,7 @@ func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	load1.AwaitEnd(t) // half of it waits for bridge-1
 
 	b = sharing(t, broker, server.URL, state, 1, 1)
-	proof.RequireSays(t, b.Log(), "retiring: nothing new comes to this session")
+	proof.RequireSays(t, b.Log(), "retiring, no new messages for this session")
 	load2 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	load2.AwaitEnd(t)
 	s, err := js.Stream(t.Context(), "TELEMETRY")
