@@ -245,10 +245,10 @@ func TestFaultyOptionsAreNamed(t *testing.T) {
 	t.Parallel()
 	good := Options{Servers: []Server{{Address: "a:1"}}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
 	for text, change := range map[string]func(*Options){
-		"no broker address":            func(o *Options) { o.Servers = nil },
-		"no client id":                 func(o *Options) { o.ClientID = "" },
-		"no topic filter":              func(o *Options) { o.Filters = nil },
-		"no receiver":                  func(o *Options) { o.Receiver = nil },
+		"no broker address":               func(o *Options) { o.Servers = nil },
+		"no client id":                    func(o *Options) { o.ClientID = "" },
+		"no topic filter":                 func(o *Options) { o.Filters = nil },
+		"no receiver":                     func(o *Options) { o.Receiver = nil },
 		`"" is not a topic filter`:        func(o *Options) { o.Filters = []string{"a", ""} },
 		`"a/#/b" is not a topic filter`:   func(o *Options) { o.Filters = []string{"a/#/b"} },
 		`"a#" is not a topic filter`:      func(o *Options) { o.Filters = []string{"a#"} },
