@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,4 +128,19 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	defer db.Close(t.Context())
 	var n int
 	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM telemetry").Scan(&n))
+}
+
+// TestRunbookCommands: the commands of this program that docs/runbook.md names exist.
+func TestRunbookCommands(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/runbook.md")
+	require.NoError(t, err)
+	named := regexp.MustCompile("(?m)(?:`|^)ingest((?: [a-z]+)+)").FindAllStringSubmatch(string(page), -1)
+	require.NotEmpty(t, named)
+	for _, m := range named {
+		args := strings.Fields(m[1])
+		got := run(t, append(args, "--help")...)
+		require.Zero(t, got.code, m[0])
+		require.Contains(t, got.out, "Usage: ingest "+strings.Join(args, " "), m[0])
+	}
 }

@@ -237,3 +237,21 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mqtt_nats_bridge; echo "${COMPREPLY[
 		}
 	}
 }
+
+// TestRunbookCommands: the commands of this program that docs/runbook.md names exist.
+func TestRunbookCommands(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/runbook.md")
+	require.NoError(t, err)
+	named := regexp.MustCompile("(?m)(?:`|^)mqtt-nats-bridge((?: [a-z]+)+)").FindAllStringSubmatch(string(page), -1)
+	require.NotEmpty(t, named)
+	for _, m := range named {
+		args := strings.Fields(m[1])
+		if args[0] == "map" {
+			args = args[:1] // a topic follows
+		}
+		got := run(t, append(args, "--help")...)
+		require.Zero(t, got.code, m[0])
+		require.Contains(t, got.out, "Usage: mqtt-nats-bridge "+strings.Join(args, " "), m[0])
+	}
+}

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v4"
 )
 
 // The golden files have what /metrics of running programs says: internal/admin and
@@ -135,7 +134,7 @@ func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 	}
 	for _, m := range regexp.MustCompile(`\bby \(([^)]*)\)`).FindAllStringSubmatch(expr, -1) {
 		for label := range strings.SplitSeq(m[1], ", ") {
-			has := label == "instance" ||
+			has := label == "instance" || label == "job" ||
 				slices.ContainsFunc(used, func(name string) bool { return slices.Contains(known[name].labels, label) })
 			require.True(t, has, "%s: no metric there has the label %s", where, label)
 		}
@@ -197,43 +196,4 @@ func dashboard(t *testing.T, file string) (shown map[string]bool) {
 		}
 	}
 	return shown
-}
-
-func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
-	t.Parallel()
-	var file struct {
-		Groups []struct {
-			Name  string
-			Rules []struct {
-				Alert, Expr, For    string
-				Labels, Annotations map[string]string
-			}
-		}
-	}
-	require.NoError(t, yaml.Unmarshal([]byte(read(t, "deploy/prometheus/alerts.yml")), &file))
-	require.Len(t, file.Groups, 2)
-	watched := map[string]bool{}
-	prefixes := map[string]string{"mqtt-nats-bridge": "Bridge", "ingest": "Ingest"}
-	seen := map[string]bool{}
-	for _, group := range file.Groups {
-		for _, r := range group.Rules {
-			require.Regexp(t, `^`+prefixes[group.Name]+`[A-Z]\w+$`, r.Alert)
-			require.False(t, seen[r.Alert], r.Alert)
-			seen[r.Alert] = true
-			for _, name := range requireKnownMetrics(t, r.Alert, strings.NewReplacer("min_over_time", "", "max_over_time", "").Replace(r.Expr)) {
-				require.Equal(t, group.Name == "ingest", strings.HasPrefix(name, "mqttbridge_ingest_"), "%s: %s is another program's", r.Alert, name)
-				watched[name] = true
-			}
-			require.NotEmpty(t, r.Expr, r.Alert)
-			require.Contains(t, []string{"page", "ticket"}, r.Labels["severity"], r.Alert)
-			require.NotEmpty(t, r.Annotations["summary"], r.Alert)
-			if r.Labels["severity"] == "page" {
-				require.NotEmpty(t, r.Annotations["description"], r.Alert)
-			}
-		}
-	}
-	require.True(t, watched["mqttbridge_ready"], "a bridge that is connected and takes nothing would go unnoticed")
-	for _, name := range []string{"ready", "lag", "oldest_unacknowledged_seconds", "poison_total", "retried_total", "build_info"} {
-		require.True(t, watched["mqttbridge_ingest_"+name], "no alert watches %s of ingest", name)
-	}
 }
