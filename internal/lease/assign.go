@@ -2,15 +2,15 @@ package lease
 
 import "slices"
 
-// Assign returns which replica should lease each partition, given the present owners.
-// Every replica comes to the same answer from the same facts, so there is no leader. There is no answer without replicas.
+// Assign returns which replica should lease each partition, given the present owners. Every replica
+// computes the same answer from the same input, so there is no leader. Without replicas there is no
+// answer.
 //
-// The shares differ by one at most. A replica that comes takes from those that
-// have too many, one that goes leaves what it has to those that have too few, and
-// nothing else moves: a replica's quota depends on its place in the order of ids
-// alone, which makes it never grow by an arrival and never shrink by a departure.
-// (Who held most would be the more obvious order for the odd partitions, and it
-// changes while partitions are moving.)
+// The shares differ by one at most. A new replica takes partitions from those above their quota, a
+// departing one leaves its partitions to those below, and no others move. A replica's quota depends
+// only on its position in the order of ids, so it never grows by an arrival and never shrinks by a
+// departure. (The number of partitions owned would be a more obvious order for the odd partitions,
+// but it changes while partitions move.)
 func Assign(partitions, replicas []string, owners map[string]string) map[string]string {
 	if len(replicas) == 0 {
 		return nil

@@ -13,30 +13,29 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// BucketOptions describe a bucket. All but Create are required.
+// BucketOptions describes a bucket. All fields except Create are required.
 type BucketOptions struct {
 	NATS *nats.Conn
 	JS   natsjs.JetStream
 	Name string
-	// Stem begins the keys: fleets that share a bucket differ in it.
+	// Stem is the prefix of the keys: fleets that share a bucket have different stems.
 	Stem string
-	// Create makes the bucket where it is missing, with TTL and Replicas.
+	// Create creates a missing bucket, with TTL and Replicas.
 	Create   bool
 	TTL      time.Duration
 	Replicas int
 }
 
-// Bucket is a KV bucket as a [Store].
+// Bucket implements [Store] with a KV bucket.
 type Bucket struct {
 	opts BucketOptions
 	kv   natsjs.KeyValue
 }
 
-// NewBucket returns a bucket that is looked for when it is opened.
+// NewBucket returns a bucket that is looked up in Open.
 func NewBucket(o BucketOptions) *Bucket { return &Bucket{opts: o} }
 
-// maxBytes is room for some thousand keys of all fleets; what expired counts no
-// more.
+// maxBytes has room for some thousand keys of all fleets; expired keys do not count.
 const maxBytes = 1 << 20
 
 var errDisconnected = errors.New("NATS is not connected")
@@ -70,8 +69,8 @@ func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, erro
 	return bucket, ttl, CheckTTL(b.opts.Name, ttl)
 }
 
-// CheckTTL: a lease that never expires would keep its partition after its owner
-// has died.
+// CheckTTL reports a TTL that leases cannot use: a lease that never expires would keep its
+// partition after its owner has died.
 func CheckTTL(bucket string, ttl time.Duration) error {
 	const least, most = time.Second, time.Hour
 	if ttl < least || ttl > most {
@@ -88,14 +87,14 @@ func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 		Bucket: b.opts.Name, Description: "which replica of mqtt-nats-bridge leases which partition",
 		TTL: b.opts.TTL, Replicas: b.opts.Replicas, Storage: natsjs.FileStorage, MaxBytes: maxBytes,
 	})
-	if errors.Is(err, natsjs.ErrBucketExists) { // another replica's, of other settings
+	if errors.Is(err, natsjs.ErrBucketExists) { // another replica has created it with other settings
 		return b.opts.JS.KeyValue(ctx, b.opts.Name)
 	}
 	return bucket, err
 }
 
-// Follow implements [Store]. All keys of the bucket are followed, those of other fleets
-// too: only then does it show whether all that was written has arrived.
+// Follow implements [Store]. It follows all keys of the bucket, including those of other fleets:
+// only then can it tell whether everything written has arrived.
 func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
 	return kv.NewBucket(kv.Options{
 		Conn: b.opts.NATS, JetStream: b.opts.JS, Name: b.opts.Name,
@@ -106,7 +105,7 @@ func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
 
 // reader passes on the keys of a fleet.
 type reader struct {
-	ctx     context.Context // of the Follow that it serves
+	ctx     context.Context // of its Follow
 	prefix  string
 	entries chan<- Entry
 	listed  bool

@@ -13,76 +13,74 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// Lanes are what leases are for. Its methods are called by the coordinator; ProbeBroker,
-// Close and Abandon on goroutines of their own, ProbeBroker one at a time, the others for
-// each partition one at a time.
+// Lanes opens and closes the lanes of leased partitions. The coordinator calls ProbeBroker, Close
+// and Abandon on separate goroutines: ProbeBroker one at a time, the others one at a time per
+// partition.
 type Lanes interface {
-	// Open begins to open the partition's lane and returns immediately. hadSession: the
-	// broker had a session for it when a replica was connected last.
+	// Open begins to open the partition's lane and returns immediately. hadSession means that the
+	// broker had a session for it when a replica was last connected.
 	Open(partition string, lease *Lease, hadSession bool)
 	// Connected reports whether the lane's session is connected.
 	Connected(partition string) bool
-	// ProbeBroker connects to the broker as a lane would, under a client id of its own,
-	// and disconnects.
+	// ProbeBroker connects to the broker like a lane, under a separate client id, and disconnects.
 	ProbeBroker(ctx context.Context) error
-	// Close lets the lane run empty, until ctx ends, and returns when its session
-	// has left the broker; with how many messages were left unstored.
+	// Close drains the lane until ctx ends and returns when its session has disconnected. It
+	// returns how many messages were not stored.
 	Close(ctx context.Context, partition string) (abandoned int)
-	// Abandon closes the lane as it is: the broker has everything.
+	// Abandon closes the lane without draining: the broker still has all its messages.
 	Abandon(partition string)
 }
 
-// Options of a coordinator. All but Admitted and Log are required.
+// Options describes a coordinator. All fields except Admitted and Log are required.
 type Options struct {
 	Store      Store
 	Lanes      Lanes
-	Partitions []string // all there are
-	Replica    Replica  // this one
-	// Admitted is closed once this replica may lease anything; until then it takes no
-	// part. nil: immediately.
+	Partitions []string // number of all partitions
+	Replica    Replica  // of this replica
+	// Admitted is closed once this replica may acquire leases; until then it does not participate.
+	// nil: immediately.
 	Admitted <-chan struct{}
-	// DrainTimeout bounds how long a lane may take to run empty when its partition
-	// goes to another replica.
+	// DrainTimeout bounds the draining of a lane whose partition goes to another replica.
 	DrainTimeout time.Duration
 	Log          zerolog.Logger
 }
 
-// Coordinator leases a replica's share of the partitions. One goroutine does all of it,
-// the loop; the rest of the program reaches it by events.
+// Coordinator leases a replica's share of the partitions. All of it runs on one goroutine, the
+// loop; the rest of the program sends it events.
 type Coordinator struct {
 	opts      Options
 	cancel    context.CancelFunc
 	wait      sync.WaitGroup
-	events    chan func(context.Context) // what the loop is to do
+	events    chan func(context.Context) // events for the loop
 	done      chan struct{}
 	fence     fence
 	published atomic.Pointer[Status]
 
-	// Of the loop.
-	entries   <-chan Entry // of the bucket; nil: it is not open
+	// Used only by the loop.
+	entries   <-chan Entry // of the open bucket; nil: it is not open
 	unfollow  context.CancelFunc
 	openAt    time.Time
 	renewAt   time.Time
-	retryAt   time.Time // when to try again to acquire what should have expired
+	retryAt   time.Time // when to retry acquiring leases that should have expired
 	view      *view
 	leases    map[string]*Lease // by partition
-	lapsed    map[string]bool   // expired here: no other replica can have been connected
+	lapsed    map[string]bool   // lost by expiry: no other replica can have been connected
 	standby   bool              // see Replica.Standby
 	probe     probe
-	leaving   context.Context // of Stop; nil: not stopping
+	leaving   context.Context // set by Stop; nil: not stopping
 	abandoned int
-	status    Status // its events and counts; report adds the rest
+	status    Status // events and counts; report adds the rest
 }
 
-// The coordinator's times, as parts of the TTL.
+// Intervals of the coordinator, as fractions of the TTL.
 const (
-	renewals = 3  // a lease is renewed so many times in its lifetime
-	answers  = 5  // the bucket has so long for an answer
-	settles  = 10 // so long a new replica waits for others that start with it
+	renewals = 3  // renewals per lifetime of a lease
+	answers  = 5  // timeout of a request to the bucket
+	settles  = 10 // wait of a new replica for others that start with it
 )
 
-// reopen is the pause before the bucket is tried again, retry that before a lease that
-// should have expired is.
+// reopen is the pause before the bucket is opened again, retry the pause before another attempt at
+// a lease that should have expired.
 const (
 	reopen = time.Second
 	retry  = 500 * time.Millisecond
@@ -103,8 +101,8 @@ func Start(o Options) *Coordinator {
 	return c
 }
 
-// Stop hands every partition over, until ctx ends, and returns how many messages were left
-// unstored: the broker still has them.
+// Stop hands over every partition until ctx ends, and returns how many messages were not stored:
+// the broker still has them.
 func (c *Coordinator) Stop(ctx context.Context) (abandoned int) {
 	select {
 	case c.events <- func(context.Context) { c.leave(ctx) }:
@@ -118,7 +116,7 @@ func (c *Coordinator) Stop(ctx context.Context) (abandoned int) {
 
 func (c *Coordinator) leave(until context.Context) {
 	c.leaving = until
-	c.renewAt = time.Time{} // the others are to know immediately
+	c.renewAt = time.Time{} // announce it immediately
 	if c.probe.cancel != nil {
 		c.probe.cancel()
 	}
@@ -129,7 +127,7 @@ func (c *Coordinator) run(ctx context.Context) {
 	if c.opts.Admitted != nil {
 		select {
 		case <-c.opts.Admitted:
-		case <-c.events: // only Stop's, as long as nothing is leased
+		case <-c.events: // only that of Stop, as long as nothing is leased
 			return
 		}
 	}
@@ -152,7 +150,7 @@ func (c *Coordinator) run(ctx context.Context) {
 	}
 }
 
-// pass does what is due.
+// pass does everything that is due.
 func (c *Coordinator) pass(ctx context.Context, now time.Time) {
 	if c.entries == nil && !now.Before(c.openAt) {
 		c.open(ctx)
@@ -187,7 +185,7 @@ func (c *Coordinator) losing() bool {
 	return false
 }
 
-// next is when something is due without an event.
+// next returns when something is due without an event.
 func (c *Coordinator) next(now time.Time) time.Time {
 	if c.entries == nil {
 		return c.openAt
@@ -204,7 +202,7 @@ func (c *Coordinator) next(now time.Time) time.Time {
 // open opens the bucket and begins to follow it.
 func (c *Coordinator) open(ctx context.Context) {
 	timeout, first := 5*time.Second, c.view.ttl == 0
-	if !first { // a pass that takes as long as a lease lives is a standstill
+	if !first { // a pass as long as the lifetime of a lease means that the process stood still
 		timeout = min(timeout, c.view.ttl/2)
 	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
@@ -216,15 +214,15 @@ func (c *Coordinator) open(ctx context.Context) {
 	}
 	now := time.Now()
 	c.fence.expect(ttl)
-	// The others' leases may have expired while nobody could renew them, or be gone
-	// with the bucket. The first replica back must not acquire all of them.
+	// The others' leases may have expired while they could not be renewed, or may be gone with the
+	// bucket. The first replica back must not acquire all of them.
 	grace := ttl
 	if first {
 		grace = ttl / settles
 	}
 	c.view, c.renewAt = newView(ttl, now.Add(grace), c.view.replicas), now
 
-	entries := make(chan Entry, 64) // what comes together is observed together
+	entries := make(chan Entry, 64) // process together what has arrived together
 	follow, unfollow := context.WithCancel(ctx)
 	c.entries, c.unfollow = entries, unfollow
 	c.wait.Go(func() {
@@ -236,7 +234,7 @@ func (c *Coordinator) open(ctx context.Context) {
 	})
 }
 
-// closeBucket has it opened again.
+// closeBucket closes the bucket; it is opened again later.
 func (c *Coordinator) closeBucket(openAt time.Time) {
 	if c.entries != nil {
 		c.unfollow()
@@ -245,8 +243,8 @@ func (c *Coordinator) closeBucket(openAt time.Time) {
 	c.openAt = openAt
 }
 
-// failed notes that the bucket did not do what it was asked. All leases stay: the broker
-// decides who is connected.
+// failed records a failed request to the bucket. All leases stay: the broker decides which replica
+// is connected.
 func (c *Coordinator) failed(err error) {
 	now := time.Now()
 	if c.status.Problem == "" {
@@ -260,7 +258,7 @@ func (c *Coordinator) failed(err error) {
 	c.closeBucket(now.Add(min(reopen, max(c.view.ttl/10, 100*time.Millisecond))))
 }
 
-// observe takes in what the bucket shows.
+// observe processes an entry of the bucket.
 func (c *Coordinator) observe(e Entry) {
 	for more := true; more; {
 		switch {

@@ -17,8 +17,9 @@
 // at the same time one succeeds. The bucket's TTL is the lifetime of every lease.
 //
 // The lease is not a fencing token. The broker fences: it keeps one connection per client id and
-// closes the older one. The lease adds that the replica that lost does not connect again: a session
-// calls [Lease.WaitToConnect] before each connection but its first, and WaitToConnect renews the lease.
+// closes the older one. The lease adds that the replica that lost does not reconnect: a session
+// calls [Lease.WaitToConnect] before each connection except its first, and WaitToConnect renews the
+// lease.
 //
 // # States
 //
@@ -64,7 +65,7 @@
 //
 // # What happens on each failure
 //
-//   - The bucket cannot be reached (an error, no answer for a fifth of the TTL, no more news from it): all
+//   - The bucket cannot be reached (an error, no answer for a fifth of the TTL, no more changes from it): all
 //     lanes stay open and connected. It is opened again after 1 s or a tenth of the TTL, whichever is
 //     shorter. A session whose connection ends may connect again while its lease cannot have
 //     expired; afterwards its lane is closed. A bucket that merely has to be read again, after a

@@ -7,37 +7,35 @@ import (
 	"time"
 )
 
-// phase is how far a lease has come.
+// phase is the state of a lease.
 type phase int
 
 const (
 	leased   phase = iota
-	draining       // its lane runs empty; the lease is renewed until it has
-	losing         // its lane is being closed: the lease is another's, or may be
+	draining       // its lane drains; the lease is renewed until then
+	losing         // its lane is being closed: another replica has the lease, or may have it
 )
 
-// Lease is a partition that this replica leases. Its lane's session asks it before
-// it connects again.
+// Lease is a partition that this replica leases. The session of its lane calls WaitToConnect before
+// it reconnects.
 type Lease struct {
 	coordinator *Coordinator
 	partition   string
 	since       time.Time
 
-	// Of the coordinator's loop.
+	// Used only by the coordinator's loop.
 	phase    phase
 	revision uint64
-	// expires is by this machine's own monotonic clock, counted from before the lease was
-	// written.
+	// expires is by this machine's monotonic clock, counted from before the lease was written.
 	expires time.Time
 	session bool
 }
 
-// WaitToConnect returns when the session may connect again, nil: it may. A connection
-// may have ended because another replica has the partition now, and MQTT 3.1.1 has
-// no word for that. So the lease is renewed first: only its owner can. Where the
-// bucket cannot be reached, the session may connect as long as the lease cannot
-// have expired. Where the lease is lost the lane is closed, and with it ends ctx:
-// then the error is ctx's.
+// WaitToConnect returns nil when the session may reconnect. A connection may have ended because
+// another replica has the partition now, which MQTT 3.1.1 does not report. So the lease is renewed
+// first: only its owner can. If the bucket cannot be reached, the session may connect as long as
+// the lease cannot have expired. If the lease is lost, the lane is closed, ctx ends and its error
+// is returned.
 func (l *Lease) WaitToConnect(ctx context.Context) error {
 	granted := make(chan struct{})
 	ask := func(ctx context.Context) {
@@ -58,13 +56,13 @@ func (l *Lease) WaitToConnect(ctx context.Context) error {
 	}
 }
 
-// Fenced reports that this process stood still for longer than a lease lives, and has
-// not found out yet what became of its leases. Until it has, nothing may be taken
-// from a connection's buffer or sent a second time: another replica may have
-// stored it so long ago that JetStream does not know it as a duplicate any more.
+// Fenced reports that this process stood still for longer than the lifetime of a lease and does not
+// know the state of its leases yet. Until it does, nothing may be taken from a connection's buffer
+// or sent a second time: another replica may have stored it so long ago that JetStream no longer
+// recognises the duplicate.
 func (l *Lease) Fenced() bool { return l.coordinator.fence.up() }
 
-// lostError means that a lease is another replica's, and says how that is known.
+// lostError means that another replica has the lease; its text says how that is known.
 type lostError string
 
 func (e lostError) Error() string { return string(e) }
@@ -76,15 +74,15 @@ func ownedBy(r Record) lostError {
 	return lostError("replica " + r.Owner + " at " + r.Host + " has it")
 }
 
-// renewAll says that this replica is there and renews what it leases. It reports whether
-// every lease was confirmed or found lost.
+// renewAll announces this replica and renews its leases. It reports whether every lease was
+// confirmed or found lost.
 func (c *Coordinator) renewAll(ctx context.Context) bool {
 	c.renewAt = time.Now().Add(c.view.ttl / renewals)
 	ctx, cancel := context.WithDeadline(ctx, c.renewAt)
 	defer cancel()
 	self := c.opts.Replica
 	self.Leaving, self.Connected, self.Standby = c.leaving != nil, c.connected(), c.standby
-	// First: it expires first, too, so that no dead replica is given a share.
+	// The announcement first: then it also expires first, so that a dead replica gets no share.
 	if err := c.announce(ctx, self); err != nil {
 		c.failed(fmt.Errorf("announce this replica: %w", err))
 		return false
@@ -113,8 +111,8 @@ func (c *Coordinator) announce(ctx context.Context, self Replica) error {
 	return err
 }
 
-// renew writes the lease again and thereby learns whether it still is this replica's; a
-// lostError: it is not. After ErrChanged the next renewal finds out.
+// renew writes the lease again, which shows whether this replica still has it; a lostError: it does
+// not. After ErrChanged the next renewal decides.
 func (c *Coordinator) renew(ctx context.Context, l *Lease) error {
 	l.session = l.session || c.opts.Lanes.Connected(l.partition)
 	err := c.write(ctx, l, c.record(l), l.revision)
@@ -126,8 +124,8 @@ func (c *Coordinator) renew(ctx context.Context, l *Lease) error {
 	e, err := c.opts.Store.Read(bounded, partitionKey(l.partition))
 	switch {
 	case errors.Is(err, ErrAbsent):
-		// It expired while the bucket could not be reached. If another had
-		// acquired it since, the broker would have closed this connection.
+		// It expired while the bucket could not be reached. If another replica had acquired it
+		// since, the broker would have closed this connection.
 		if !c.opts.Lanes.Connected(l.partition) {
 			return lostError("it expired")
 		}

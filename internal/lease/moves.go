@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// rebalance hands over what is beyond this replica's share and acquires what is free
-// of it.
+// rebalance hands over partitions beyond this replica's share and acquires the free ones of its
+// share.
 func (c *Coordinator) rebalance(ctx context.Context, now time.Time) {
 	self := c.opts.Replica.ID
 	if !c.view.knows(self, now) {
-		return // its announcement has not come back yet
+		return // its announcement has not been observed yet
 	}
 	owners := map[string]string{}
 	for _, p := range c.opts.Partitions {
@@ -56,8 +56,8 @@ func (c *Coordinator) acquire(ctx context.Context, p string, members int, now ti
 	l := &Lease{coordinator: c, partition: p, since: time.Now().UTC().Truncate(time.Millisecond), session: seen.Session}
 	switch err := c.write(ctx, l, c.record(l), seen.revision); {
 	case errors.Is(err, ErrChanged):
-		// Another was faster, which the bucket will show; or the server has
-		// not let it expire yet.
+		// Another replica was faster, which the bucket will show, or the server has not expired the
+		// lease yet.
 		if !released {
 			c.retryAt = now.Add(retry)
 		}
@@ -73,7 +73,7 @@ func (c *Coordinator) acquire(ctx context.Context, p string, members int, now ti
 	return true
 }
 
-// handOver lets a lane run empty; the lease is released when it has.
+// handOver drains a lane; the lease is released afterwards.
 func (c *Coordinator) handOver(ctx context.Context, l *Lease) {
 	if l.phase != leased {
 		return
@@ -86,11 +86,11 @@ func (c *Coordinator) handOver(ctx context.Context, l *Lease) {
 	})
 }
 
-// lose closes the lane of a partition that is another's, or may be. What it has not
-// acknowledged the broker gives to the other.
+// lose closes the lane of a partition that another replica has, or may have. The broker redelivers
+// unacknowledged messages to the new owner.
 func (c *Coordinator) lose(l *Lease, why lostError) {
 	if l.phase != leased {
-		return // its lane is closing already; the lease is not written any more
+		return // its lane is closing already; the lease is no longer written
 	}
 	c.status.Lost++
 	c.opts.Log.Warn().Str("component", "leases").Str("partition", l.partition).Str("why", string(why)).Msg("lease lost, closing its lane")
@@ -111,7 +111,7 @@ func (c *Coordinator) closeLane(l *Lease, phase phase, closing func() (abandoned
 	})
 }
 
-// laneClosed releases the lease of a lane that has run empty.
+// laneClosed releases the lease of a drained lane.
 func (c *Coordinator) laneClosed(ctx context.Context, l *Lease) {
 	delete(c.leases, l.partition)
 	if l.phase != draining {
@@ -120,7 +120,7 @@ func (c *Coordinator) laneClosed(ctx context.Context, l *Lease) {
 	c.status.Released++
 	c.opts.Log.Debug().Str("partition", l.partition).Msg("partition released")
 	if c.entries == nil {
-		return // out of reach: the lease expires
+		return // unreachable: the lease expires
 	}
 	err := c.write(ctx, l, Record{Since: time.Now().UTC().Truncate(time.Millisecond), Session: l.session}, l.revision)
 	if err != nil && !errors.Is(err, ErrChanged) {

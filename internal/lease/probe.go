@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// probe is what a replica knows of its way to the broker while it leases nothing, and the
-// back-off after assignments that failed.
+// probe is the state of a replica's broker probes while it leases nothing, and of the back-off
+// after failed assignments.
 type probe struct {
-	cancel  context.CancelFunc // of the one in progress; nil: none is
-	at      time.Time          // when the next one begins
-	reached bool               // the latest one reached the broker
-	// served: a lane has been connected since this replica last went on standby or came
-	// back. Else that assignment has failed when it goes on standby.
+	cancel  context.CancelFunc // of the probe in progress; nil: none
+	at      time.Time          // when the next probe begins
+	reached bool               // the last probe reached the broker
+	// served means that a lane has been connected since this replica last went on standby or came
+	// back. If not, the assignment has failed when it goes on standby.
 	served   bool
-	failed   int       // such assignments in a row
-	pausedTo time.Time // until then no probe begins while another replica has the broker
+	failed   int       // consecutive failed assignments
+	pausedTo time.Time // until then no probe begins while another replica reaches the broker
 }
 
-// firstPause is the back-off after two failed assignments in a row. It doubles with each
-// one more, up to maxPause.
+// firstPause is the back-off after two consecutive failed assignments. It doubles with each further
+// one, up to maxPause.
 const (
 	firstPause = 2 * time.Minute
 	maxPause   = 30 * time.Minute
 )
 
-// pause is the back-off after so many failed assignments in a row. A probe says nothing of
-// what keeps the lanes, and each assignment costs their devices' messages a wait.
+// pause returns the back-off after that many consecutive failed assignments. A probe does not show
+// why the lanes fail, and each assignment delays their devices' messages.
 func pause(failed int) time.Duration {
 	if failed < 2 {
 		return 0
@@ -48,12 +48,12 @@ func (c *Coordinator) connected() bool {
 	return len(c.leases) == 0 && c.probe.reached
 }
 
-// updateStandby decides whether this replica is on standby (see Replica.Standby). Where all
-// are, none is; but those that come back with the bucket are waited for.
+// updateStandby decides whether this replica is on standby (see Replica.Standby). If all would be,
+// none is; but replicas that return with the bucket are waited for.
 func (c *Coordinator) updateStandby(member bool, now time.Time) {
 	self := c.view.replicas[c.opts.Replica.ID]
 	if self.Standby != c.standby {
-		return // what this replica announced last has not come back yet
+		return // this replica's last announcement has not been observed yet
 	}
 	believed := self.trusted(now, c.view.ttl) || self.Connected && c.status.Acquired == 0 // which never lost any
 	switch {
@@ -72,20 +72,20 @@ func (c *Coordinator) updateStandby(member bool, now time.Time) {
 		return
 	}
 	c.probe.served = false
-	c.renewAt = time.Time{} // the others are to know immediately
+	c.renewAt = time.Time{} // announce it immediately
 }
 
-// probeIfDue finds out whether a replica without any lane reaches the broker, where there
-// are others: on that depends whether it is given a share.
+// probeIfDue finds out whether a replica without lanes reaches the broker, if there are other
+// replicas: its share depends on that.
 func (c *Coordinator) probeIfDue(ctx context.Context, now time.Time) {
 	switch {
-	case len(c.leases) > 0: // its lanes show it
+	case len(c.leases) > 0: // its lanes show whether it does
 		c.probe.reached = false
 		if !c.standby {
 			c.status.Unreached = nil
 		}
 	case now.Before(c.probe.pausedTo) && c.view.reachedByAnother(c.opts.Replica.ID, now):
-		c.reached(errLanesFail) // whatever a probe found while no other replica had the broker
+		c.reached(errLanesFail) // whatever a probe found while no other replica reached the broker
 	case c.probe.cancel == nil && !now.Before(c.probe.at) && len(c.view.present(now)) > 1:
 		ctx, c.probe.cancel = context.WithCancel(ctx)
 		c.wait.Go(func() {
@@ -95,7 +95,7 @@ func (c *Coordinator) probeIfDue(ctx context.Context, now time.Time) {
 	}
 }
 
-// probed notes how a probe ended.
+// probed records the result of a probe.
 func (c *Coordinator) probed(err error) {
 	c.probe.cancel()
 	c.probe.cancel, c.probe.at = nil, time.Now().Add(c.view.ttl)
@@ -104,10 +104,10 @@ func (c *Coordinator) probed(err error) {
 	}
 }
 
-// reached notes whether this replica reaches the broker, nil, or why not.
+// reached records whether this replica reaches the broker; nil: it does.
 func (c *Coordinator) reached(err error) {
 	if c.probe.reached != (err == nil) {
-		c.renewAt = time.Time{} // the others are to know immediately
+		c.renewAt = time.Time{} // announce it immediately
 	}
 	c.probe.reached = err == nil
 	if err != nil && c.status.Unreached == nil {

@@ -5,41 +5,41 @@ import (
 	"time"
 )
 
-// Status is what a coordinator knows at one moment.
+// Status is a snapshot of a coordinator.
 type Status struct {
-	// Replica is this one.
+	// Replica is this replica.
 	Replica Replica
-	TTL     time.Duration // 0: the bucket has not been reached yet
-	// Problem is why the bucket cannot be reached, since Since; empty: it can.
+	TTL     time.Duration // 0: the bucket has never been reached
+	// Problem is why the bucket cannot be reached, as of Since; empty: it can.
 	Problem string
 	Since   time.Time
-	// Unreached is why this replica, which leases nothing, is not given any: it cannot
-	// reach the broker, since UnreachedSince. Nil: it can, or its lanes show it.
+	// Unreached is why this replica, which leases nothing, cannot reach the broker since
+	// UnreachedSince and so gets no share. nil: it can, or has lanes.
 	Unreached      error
 	UnreachedSince time.Time
-	// Settled: the partitions have been shared out once.
+	// Settled means that the partitions have been assigned once.
 	Settled  bool
 	Replicas []Replica
-	// Elsewhere are those of Replicas that connect to another broker: what they lease is
-	// served by nobody here.
+	// Elsewhere are the replicas that connect to another broker: this broker's messages in their
+	// partitions are not consumed.
 	Elsewhere  []Replica
-	Partitions []PartitionStatus // of all partitions, in their order
-	Acquired   uint64            // since the start, as are those below
+	Partitions []PartitionStatus // all partitions, in order
+	Acquired   uint64            // since the start, as all counts below
 	Released   uint64
 	Lost       uint64
 }
 
-// PartitionStatus is who leases a partition.
+// PartitionStatus is the lease of a partition.
 type PartitionStatus struct {
 	Partition string
-	Owner     string // a replica's id; empty: nobody
+	Owner     string // a replica's id; empty: not leased
 	Host      string
-	Since     time.Time // of this owner, or of nobody
-	// Leaving: it is this replica's, and on its way to another.
+	Since     time.Time // of this state
+	// Leaving means that this replica is handing it over to another.
 	Leaving bool
 }
 
-// Leased is how many partitions this replica leases.
+// Leased returns how many partitions this replica leases.
 func (s Status) Leased() (n int) {
 	for i := range s.Partitions {
 		if s.Partitions[i].Owner == s.Replica.ID {
@@ -52,7 +52,7 @@ func (s Status) Leased() (n int) {
 // Status returns the present state. Safe for concurrent use.
 func (c *Coordinator) Status() Status { return *c.published.Load() }
 
-// report publishes what the loop knows.
+// report publishes the state of the loop.
 func (c *Coordinator) report(now time.Time) {
 	last, s := c.published.Load(), c.status
 	s.TTL = c.view.ttl
@@ -72,7 +72,7 @@ func (c *Coordinator) report(now time.Time) {
 	c.published.Store(&s)
 }
 
-// partition is who leases a partition.
+// partition returns the lease of a partition.
 func (c *Coordinator) partition(p string, now time.Time) PartitionStatus {
 	if l := c.leases[p]; l != nil {
 		return PartitionStatus{p, c.opts.Replica.ID, c.opts.Replica.Host, l.since, l.phase == draining}
@@ -87,7 +87,7 @@ func sameReplicas(a, b []Replica) bool {
 	return slices.EqualFunc(a, b, func(a, b Replica) bool { return a.ID == b.ID })
 }
 
-// logElsewhere logs the replicas at another broker, once for each set of them.
+// logElsewhere logs the replicas at another broker, once per change of the set.
 func (c *Coordinator) logElsewhere(replicas []Replica) {
 	if len(replicas) == 0 {
 		return

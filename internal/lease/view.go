@@ -8,13 +8,12 @@ import (
 	"time"
 )
 
-// view is what the bucket has shown since it was opened. The server does not say when a
-// key expires, so the view counts from the moment it saw the key written, which is
-// never too early.
+// view is the state of the bucket as observed since it was opened. The server does not report the
+// expiry of a key, so the view counts from when it observed the write, which is never too early.
 type view struct {
-	ttl        time.Duration // of a key; 0: the bucket has not been opened yet
-	graceUntil time.Time     // until then nothing is acquired that its owner has not released
-	listing    bool          // what was there is still coming in
+	ttl        time.Duration // lifetime of a key; 0: the bucket has not been opened yet
+	graceUntil time.Time     // until then only released leases are acquired
+	listing    bool          // the existing keys are still arriving
 	replicas   map[string]seenReplica
 	leases     map[string]seenLease // by partition
 }
@@ -22,13 +21,13 @@ type view struct {
 type seenReplica struct {
 	Replica
 	at time.Time
-	// turned is when Connected was first seen as it is now, ever whether it has been
+	// turned is when the present value of Connected was first observed; ever means that it has been
 	// true.
 	turned time.Time
 	ever   bool
 }
 
-// next is the replica as its next record shows it.
+// next is the replica according to its next record.
 func (r seenReplica) next(says Replica, now time.Time) seenReplica {
 	n := seenReplica{Replica: says, at: now, turned: r.turned, ever: r.ever || says.Connected}
 	if r.ID == "" || says.Connected != r.Connected {
@@ -37,11 +36,10 @@ func (r seenReplica) next(says Replica, now time.Time) seenReplica {
 	return n
 }
 
-// How long a replica may be without the broker before the others take over, and how
-// long one must have had it to be believed. After an outage of the broker all lanes
-// that can are connected again sooner: a session waits 22.5 s at most between
-// attempts, of which one lasts 10 s. Where the TTL is long they are longer, too, for
-// what a replica says of itself may be a third of that old.
+// How long a replica may be without the broker before the others take over, and how long one must
+// have reached it to be trusted. After an outage of the broker all lanes reconnect sooner: a
+// session waits 22.5 s at most between attempts, each of 10 s at most. With a long TTL the times
+// are longer, because a replica's record may be a third of the TTL old.
 const (
 	disconnectedAfter = 15 * time.Second
 	trustedAfter      = 45 * time.Second
@@ -61,14 +59,13 @@ type seenLease struct {
 	at       time.Time
 }
 
-// newView returns a view without leases. What was seen of replicas counts until it is a
-// TTL old, as ever.
+// newView returns a view without leases. Observations of replicas remain valid until they are a TTL
+// old.
 func newView(ttl time.Duration, graceUntil time.Time, replicas map[string]seenReplica) *view {
 	return &view{ttl: ttl, graceUntil: graceUntil, listing: true, replicas: replicas, leases: map[string]seenLease{}}
 }
 
-// apply takes an entry in. What nobody could have written is passed over, like a
-// key deleted by hand.
+// apply processes an entry. Invalid entries are skipped, like a key deleted by hand.
 func (v *view) apply(e Entry, now time.Time) {
 	if e.Listed {
 		v.listing = false
@@ -98,7 +95,7 @@ func (v *view) apply(e Entry, now time.Time) {
 	v.leases[p] = l
 }
 
-// alive are the replicas that have been heard of lately, by id.
+// alive returns the replicas observed within the TTL, by id.
 func (v *view) alive(now time.Time) []seenReplica {
 	var all []seenReplica
 	for _, id := range slices.Sorted(maps.Keys(v.replicas)) {
@@ -109,10 +106,9 @@ func (v *view) alive(now time.Time) []seenReplica {
 	return all
 }
 
-// members are the replicas that may be given partitions. One that cannot reach the
-// broker is none as long as another can, and has been able to for a while: where the
-// broker is unreachable for all, nobody has reason to give anything up, and none to give it to
-// one that had to leave its share before: that is on standby until it may be trusted.
+// members returns the replicas that may get partitions. A replica that cannot reach the broker is
+// excluded as long as another one has reached it for a while. If no replica reaches the broker,
+// none gives up its share, and none goes to a replica on standby.
 func (v *view) members(now time.Time) []string {
 	var all, in, connected []string
 	trusted := false
@@ -139,21 +135,20 @@ func (v *view) members(now time.Time) []string {
 	return all
 }
 
-// knows reports whether a replica has been heard of lately.
+// knows reports whether a replica was observed within the TTL.
 func (v *view) knows(id string, now time.Time) bool {
 	r, ok := v.replicas[id]
 	return ok && now.Sub(r.at) < v.ttl
 }
 
-// reachedByAnother reports whether a replica other than id has the broker, or had it a
-// moment ago.
+// reachedByAnother reports whether a replica other than id reaches the broker, or did a moment ago.
 func (v *view) reachedByAnother(id string, now time.Time) bool {
 	return slices.ContainsFunc(v.alive(now), func(r seenReplica) bool {
 		return r.ID != id && !r.Leaving && !r.disconnected(now, v.ttl)
 	})
 }
 
-// present are all replicas that have been heard of lately, by id.
+// present returns all replicas observed within the TTL, by id.
 func (v *view) present(now time.Time) []Replica {
 	var all []Replica
 	for _, r := range v.alive(now) {
@@ -162,7 +157,7 @@ func (v *view) present(now time.Time) []Replica {
 	return all
 }
 
-// elsewhere are the replicas present whose lanes connect to another broker than broker.
+// elsewhere returns the present replicas whose lanes connect to another broker.
 func (v *view) elsewhere(broker string, now time.Time) []Replica {
 	return slices.DeleteFunc(v.present(now), func(r Replica) bool {
 		return r.Leaving || r.Broker == "" || broker == "" || SameBroker(r.Broker, broker)
@@ -175,20 +170,19 @@ func SameBroker(a, b string) bool {
 	return slices.ContainsFunc(strings.Split(a, ","), func(address string) bool { return slices.Contains(others, address) })
 }
 
-// lease is what is known of a partition: the record that is in force, without an owner
-// where the partition is free, and the revision to write over. released: its last owner
-// has said so.
+// lease returns the present record of a partition, without an owner if the partition is free, and
+// the revision to write over. released means that its last owner has released it.
 func (v *view) lease(p string, now time.Time) (l seenLease, released bool) {
 	l = v.leases[p]
 	if l.revision == 0 || now.Sub(l.at) >= v.ttl {
-		// What it last said is still worth knowing.
+		// Its last record is still useful.
 		return seenLease{Record: Record{Session: l.Session}}, false
 	}
 	return l, l.Owner == ""
 }
 
-// nextExpiry is when the next key of another replica expires unless it is renewed;
-// zero: none will.
+// nextExpiry returns when the next key of another replica expires unless it is renewed; zero: none
+// will.
 func (v *view) nextExpiry(now time.Time) time.Time {
 	var next time.Time
 	note := func(at time.Time) {

@@ -13,8 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// claimSubject is where claims are while a replay is in progress. No reason is called
-// replay.
+// claimSubject is the subject of claims while a replay is in progress. No reason is named replay.
 const claimSubject = bridge.QuarantineSubject + ".replay"
 
 // claimed is a message that a run is about to publish.
@@ -24,8 +23,8 @@ type claimed struct {
 	ID       string `json:"id"`
 }
 
-// claim stores what is about to be published and returns the claim's own sequence
-// in quarantine.
+// claim stores the list of messages about to be published and returns the sequence of the claim in
+// quarantine.
 func (r *replay) claim(ctx context.Context, messages []*moving) (uint64, error) {
 	list := make([]claimed, len(messages))
 	for i, m := range messages {
@@ -37,13 +36,12 @@ func (r *replay) claim(ctx context.Context, messages []*moving) (uint64, error) 
 	}
 	ack, err := r.JetStream.Publish(ctx, claimSubject, data, natsjs.WithExpectStream(r.Stream))
 	if err != nil {
-		return 0, fmt.Errorf("publish %s, which says what is in progress: %w", claimSubject, err)
+		return 0, fmt.Errorf("publish the claim %s: %w", claimSubject, err)
 	}
 	return ack.Sequence, nil
 }
 
-// recover deletes from quarantine what runs that were interrupted have stored, and
-// their claims.
+// recover deletes from quarantine the messages that interrupted runs have stored, and their claims.
 func (r *replay) recover(ctx context.Context) error {
 	for {
 		m, err := r.stream.GetLastMsgForSubject(ctx, claimSubject)
@@ -55,7 +53,7 @@ func (r *replay) recover(ctx context.Context) error {
 		}
 		var list []claimed
 		if err := json.Unmarshal(m.Data, &list); err != nil {
-			return fmt.Errorf("message %d of %s is no claim of a replay: %w", m.Sequence, r.Stream, err)
+			return fmt.Errorf("message %d of %s is not a claim of a replay: %w", m.Sequence, r.Stream, err)
 		}
 		found, err := r.find(ctx, list, m.Time)
 		if err != nil {
@@ -68,8 +66,8 @@ func (r *replay) recover(ctx context.Context) error {
 	}
 }
 
-// find looks for claimed messages in the streams of their subjects and returns the
-// quarantine's sequences of those that are there.
+// find looks for claimed messages in the streams of their subjects and returns the quarantine
+// sequences of those found.
 func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]uint64, error) {
 	type target struct {
 		subjects  map[string]bool
@@ -83,7 +81,7 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 			var err error
 			name, err = r.JetStream.StreamNameBySubject(ctx, c.Subject)
 			if errors.Is(err, natsjs.ErrStreamNotFound) {
-				continue // then nothing was stored
+				continue // nothing was stored
 			}
 			if err != nil {
 				return nil, fmt.Errorf("find the stream of %s: %w", c.Subject, err)
@@ -96,7 +94,7 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 		targets[name].subjects[c.Subject] = true
 		targets[name].sequences[c.ID] = c.Sequence
 	}
-	// Where the leaders of two streams are two servers, so are their clocks.
+	// The leaders of two streams may be on servers with different clocks.
 	since = since.Add(-time.Minute)
 	var found []uint64
 	for name, t := range targets {
@@ -125,10 +123,10 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 	return found, nil
 }
 
-// removers is how many deletions wait for their answer at a time.
+// removers is the number of concurrent deletions.
 const removers = 16
 
-// remove deletes messages from quarantine; one that is gone already is fine.
+// remove deletes messages from quarantine; one that no longer exists is not an error.
 func (r *replay) remove(ctx context.Context, sequences []uint64) error {
 	work := make(chan uint64)
 	errs := make([]error, removers)

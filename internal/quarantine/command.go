@@ -19,9 +19,8 @@ func (m *Message) ReplayCommand() string {
 	return command
 }
 
-// quote makes one argument of what a device may have chosen: plain where that is safe,
-// within apostrophes otherwise, and with escapes where it has control characters, which a
-// terminal that it is pasted to would obey.
+// quote returns a string chosen by a device as one shell argument: plain if that is safe, otherwise
+// in apostrophes, and with escapes if it has control characters, which a terminal would interpret.
 func quote(s string) string {
 	plain, control := s != "", false
 	for _, r := range s {

@@ -18,12 +18,12 @@ type copied struct {
 	bridge.Rejected
 	sequence uint64
 	stored   time.Time
-	// worker is not nil where a worker gave the message up after it had been in
-	// its stream: the message as it was there, under the copy's own id.
+	// worker is not nil if a worker gave the message up after it had been in its stream: the
+	// message as it was there, with the id of the copy.
 	worker *nats.Msg
 }
 
-// parse reads what subject and headers of a quarantined message say.
+// parse reads the subject and headers of a quarantined message.
 func parse(m natsjs.Msg) (*copied, error) {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -34,7 +34,7 @@ func parse(m natsjs.Msg) (*copied, error) {
 	}), nil
 }
 
-// parseRaw reads a message that was asked for by its sequence.
+// parseRaw reads a message requested by its sequence.
 func parseRaw(m *natsjs.RawStreamMsg) *copied {
 	h := m.Header
 	s := &copied{sequence: m.Sequence, stored: m.Time}
@@ -63,7 +63,7 @@ func parseRaw(m *natsjs.RawStreamMsg) *copied {
 	return s
 }
 
-// header tells an empty header from none.
+// header distinguishes an empty header from a missing one.
 func header(h nats.Header, name string) []byte {
 	if values, ok := h[name]; ok && len(values) > 0 {
 		return []byte(values[0])

@@ -12,13 +12,12 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// maxHoles bounds how many sequences that are deleted Latest asks for in vain.
+// maxHoles bounds how many deleted sequences Latest requests in vain.
 const maxHoles = 50
 
-// Latest returns the newest n messages of a quarantine stream, the newest first, without
-// payload. It asks for one sequence after the other and needs no permission but those for
-// $JS.API.STREAM.INFO and $JS.API.STREAM.MSG.GET, which the bridge has; api is the
-// subjects' prefix.
+// Latest returns the newest n messages of a quarantine stream, the newest first, without payload.
+// It requests one sequence after the other and needs only the permissions for $JS.API.STREAM.INFO
+// and $JS.API.STREAM.MSG.GET, which the bridge has; api is the subjects' prefix.
 func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridge.Rules, n int) ([]Message, error) {
 	var info struct {
 		State natsjs.StreamState `json:"state"`
@@ -48,7 +47,7 @@ func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridg
 		}
 		header, err := nats.DecodeHeadersMsg(m.Hdrs)
 		if err != nil {
-			header = nats.Header{} // somebody published it by hand
+			header = nats.Header{} // published by hand
 		}
 		read := message(&natsjs.RawStreamMsg{Subject: m.Subject, Sequence: m.Seq, Header: header, Data: m.Data, Time: m.Time}, rules)
 		read.Payload = nil
@@ -57,10 +56,10 @@ func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridg
 	return all, nil
 }
 
-// codeNoMessage is JetStream's error for a sequence that holds nothing.
+// codeNoMessage is JetStream's error for a sequence without a message.
 const codeNoMessage = 10037
 
-// request asks JetStream's API. The answer stays as it is where there is no such message.
+// request calls JetStream's API. It does not change answer if there is no such message.
 func request(ctx context.Context, nc *nats.Conn, subject string, question, answer any) error {
 	var data []byte
 	if question != nil {

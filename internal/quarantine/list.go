@@ -25,18 +25,17 @@ func (f *Filter) selects(m *Message) bool {
 		(f.Since.IsZero() || !m.Stored.Before(f.Since)) && (f.Until.IsZero() || !m.Stored.After(f.Until))
 }
 
-// Reader reads a quarantine stream and changes nothing in it. The consumers that it reads
-// through are deleted before its methods return; one that could not be deleted is gone
-// after five minutes.
+// Reader reads a quarantine stream and changes nothing in it. Its consumers are deleted before its
+// methods return; one that could not be deleted expires after five minutes.
 type Reader struct {
 	JetStream natsjs.JetStream
 	// Stream is the quarantine stream's name.
 	Stream string
-	// Rules find tenant and device of a topic.
+	// Rules determine tenant and device of a topic.
 	Rules *bridge.Rules
 }
 
-// ErrNoMessage means that the quarantine has no message of the sequence asked for.
+// ErrNoMessage means that quarantine has no message with the requested sequence.
 var ErrNoMessage = errors.New("no such message in quarantine")
 
 func (r *Reader) open(ctx context.Context) (natsjs.Stream, error) {
@@ -47,7 +46,7 @@ func (r *Reader) open(ctx context.Context) (natsjs.Stream, error) {
 	return s, nil
 }
 
-// firstWindow is of how many sequences the newest messages are looked for first.
+// firstWindow is the number of sequences in which the newest messages are looked for first.
 const firstWindow = 256
 
 // List returns the newest n selected messages, the newest first, without payload. It reads
@@ -90,7 +89,7 @@ func (r *Reader) List(ctx context.Context, f Filter, n int) ([]Message, error) {
 	return all, nil
 }
 
-// Each hands over every selected message, the oldest first, without payload.
+// Each passes every selected message to f, the oldest first, without payload.
 func (r *Reader) Each(ctx context.Context, f Filter, take func(Message)) error {
 	stream, err := r.open(ctx)
 	if err != nil {
@@ -107,8 +106,8 @@ func (r *Reader) Each(ctx context.Context, f Filter, take func(Message)) error {
 	})
 }
 
-// read hands over what has the filter's reasons from one sequence to another; from 0: from
-// the filter's Since on.
+// read passes on messages with the filter's reasons between two sequences; from 0: from the
+// filter's Since on.
 func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, from, last uint64, take func(Message)) error {
 	cfg := natsjs.ConsumerConfig{HeadersOnly: true, FilterSubjects: filters(f.Reasons)}
 	switch {
@@ -134,8 +133,8 @@ func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, from,
 	})
 }
 
-// Get returns one message with its payload. The error wraps [ErrNoMessage] where there is
-// none of that sequence.
+// Get returns one message with its payload. The error wraps [ErrNoMessage] if no message has that
+// sequence.
 func (r *Reader) Get(ctx context.Context, sequence uint64) (*Message, error) {
 	stream, err := r.open(ctx)
 	if err != nil {

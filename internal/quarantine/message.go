@@ -10,38 +10,38 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// Message is a message in quarantine, for people. What a device sent, it may have chosen
-// to harm who reads it: topic, names, detail and payload are not printable as they are.
+// Message is a message in quarantine, for display. A device may have chosen its content to harm the
+// reader: topic, names, detail and payload must be escaped before printing.
 type Message struct {
 	Sequence uint64    `json:"sequence"`
 	Stored   time.Time `json:"stored"` // in quarantine
 	Reason   string    `json:"reason"`
 	// Detail is one sentence about why.
 	Detail string `json:"detail,omitempty"`
-	// Tenant and Device are the topic's; empty where it matches no pattern.
+	// Tenant and Device are those of the topic; empty: it matches no pattern.
 	Tenant string `json:"tenant,omitempty"`
 	Device string `json:"device,omitempty"`
 	Topic  string `json:"topic,omitempty"`
-	// CN is the name of the certificate that the broker vouched for.
+	// CN is the certificate's common name as attested by the broker.
 	CN       string `json:"cn,omitempty"`
 	ID       string `json:"id,omitempty"`
 	Subject  string `json:"subject"`
 	Retained bool   `json:"retained,omitempty"`
-	// ByIngest: it was in its stream, and a worker could not use it.
+	// ByIngest means that it was in its stream, and a worker could not process it.
 	ByIngest bool `json:"by_ingest,omitempty"`
-	// Size is that of the payload as the device sent it, Kept what there is of it.
+	// Size is the size of the payload as the device sent it, Kept that of the part in quarantine.
 	Size int `json:"size"`
 	Kept int `json:"kept"`
-	// At is when the broker received it, where that is known.
+	// At is when the broker received it, if known.
 	At time.Time `json:"at,omitzero"`
-	// Payload is nil where only the headers were read.
+	// Payload is nil if only the headers were read.
 	Payload []byte `json:"payload,omitempty"`
 }
 
-// headerKept is how long the payload of a message is that was read without it.
+// headerKept is the payload size of a message that was read without payload.
 const headerKept = "Nats-Msg-Size"
 
-// message reads a copy by these rules.
+// message converts a copy by these rules.
 func message(m *natsjs.RawStreamMsg, rules *bridge.Rules) Message {
 	c := parseRaw(m)
 	judged := rules.Restore(&c.Rejected, len(m.Data))

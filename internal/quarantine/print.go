@@ -14,8 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// visible keeps what a device chose from commanding the terminal: what is not printable
-// becomes a question mark.
+// visible protects the terminal from text chosen by a device: it replaces unprintable characters by
+// question marks.
 func visible(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -25,7 +25,7 @@ func visible(s string) string {
 	}, s)
 }
 
-// name is a message's device for a reader.
+// name returns the name of a message's device for display.
 func name(tenant, device string) string {
 	if tenant == "" && device == "" {
 		return "-"
@@ -33,7 +33,7 @@ func name(tenant, device string) string {
 	return visible(tenant + "/" + device)
 }
 
-// PrintList writes messages for a reader, one line each.
+// PrintList writes messages as text, one line each.
 func PrintList(w io.Writer, messages []Message) error {
 	if len(messages) == 0 {
 		_, err := fmt.Fprintln(w, "no message in quarantine is selected")
@@ -48,10 +48,10 @@ func PrintList(w io.Writer, messages []Message) error {
 	return t.Flush()
 }
 
-// maxShown is how much of a payload a reader gets.
+// maxShown bounds how much of a payload is shown.
 const maxShown = 4 << 10
 
-// Print writes one message for a reader.
+// Print writes one message as text.
 func (m *Message) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
@@ -76,7 +76,7 @@ func (m *Message) Print(w io.Writer) error {
 		line("retained", "yes")
 	}
 	if m.ByIngest {
-		line("from", "a worker that could not use it; the original is in its stream")
+		line("from", "a worker that could not process it; the original is in its stream")
 	}
 	size := fmt.Sprintf("%d bytes", m.Size)
 	if m.Kept < m.Size {
@@ -104,7 +104,7 @@ func unprintable(r rune) bool {
 	return !unicode.IsPrint(r) && r != '\n' && r != '\t'
 }
 
-// Print writes the counts for a reader.
+// Print writes the counts as text.
 func (s *Stats) Print(w io.Writer) error {
 	if s.Messages == 0 {
 		_, err := fmt.Fprintln(w, "no message in quarantine is selected")

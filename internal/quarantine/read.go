@@ -8,10 +8,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// read hands the messages of a stream to f, some at a time, until the sequence last.
+// read passes the messages of a stream to f, in batches, up to the sequence last.
 func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, last uint64, f func(context.Context, []natsjs.Msg) error) error {
 	name := stream.CachedInfo().Config.Name
-	// Unacknowledged and in memory: it is gone with the server, and so is the run.
+	// Unacknowledged and in memory: it is lost with the server, and the run fails.
 	cfg.AckPolicy, cfg.MemoryStorage, cfg.InactiveThreshold = natsjs.AckNonePolicy, true, 5*time.Minute
 	consumer, err := stream.CreateConsumer(ctx, cfg)
 	if err != nil {
@@ -20,7 +20,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 	defer func() {
 		done, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 		defer cancel()
-		// What fails here goes away by itself.
+		// If this fails, the consumer expires by itself.
 		_ = stream.DeleteConsumer(done, consumer.CachedInfo().Name)
 	}()
 	pending, next := consumer.CachedInfo().NumPending, uint64(1)
@@ -28,7 +28,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		// Messages that expire in between are waited for in vain.
+		// Messages that expire in between never arrive.
 		batch, err := consumer.Fetch(int(min(pending, chunk)), natsjs.FetchMaxWait(5*time.Second))
 		if err != nil {
 			return fmt.Errorf("read stream %s: %w", name, err)
@@ -40,7 +40,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 				return fmt.Errorf("read stream %s: %w", name, err)
 			}
 			if meta.Sequence.Consumer != next {
-				return fmt.Errorf("read stream %s: messages were lost on the way; run it again", name)
+				return fmt.Errorf("read stream %s: messages were lost in transit; run it again", name)
 			}
 			next++
 			pending = meta.NumPending
@@ -58,7 +58,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 			}
 		} else if !end {
 			if silent {
-				return fmt.Errorf("read stream %s: it says that there are messages and sends none", name)
+				return fmt.Errorf("read stream %s: it reports messages but sends none", name)
 			}
 			silent = true
 			info, err := consumer.Info(ctx)

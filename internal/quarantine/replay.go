@@ -13,12 +13,12 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// Options say what to replay.
+// Options describes what to replay.
 type Options struct {
 	JetStream natsjs.JetStream
 	// Stream is the quarantine stream's name.
 	Stream string
-	// Rules and MaxPayload, in bytes, judge the messages again.
+	// Rules and MaxPayload, in bytes, re-validate the messages.
 	Rules      *bridge.Rules
 	MaxPayload int
 	// Reasons are those to replay, at least one.
@@ -27,24 +27,24 @@ type Options struct {
 	Tenant, Device string
 	// Since and Until bound when a message was quarantined; zero: no bound.
 	Since, Until time.Time
-	// DryRun judges and changes nothing.
+	// DryRun validates and changes nothing.
 	DryRun bool
-	// Progress is told of the counts so far now and then; nil: nobody is.
+	// Progress is called periodically with the counts so far; nil: never.
 	Progress func(*Report)
 }
 
-// Report counts what became of the selected messages.
+// Report counts the results for the selected messages.
 type Report struct {
 	Selected int
-	// Stored are in their streams and no longer in quarantine; under DryRun they
-	// would be.
+	// Stored counts messages moved from quarantine to their streams; with DryRun, those that would
+	// be.
 	Stored int
-	// Duplicates are those of Stored that the stream had already.
+	// Duplicates counts those of Stored that the stream already had.
 	Duplicates int
-	// Staying are left in quarantine, counted by why.
+	// Staying are the messages that stay in quarantine, counted by reason.
 	Staying map[Stay]int
-	// Recovered were stored by a run that was interrupted; they are deleted from
-	// quarantine now and not counted in Selected.
+	// Recovered counts messages that an interrupted run had stored. They are now deleted from
+	// quarantine and not counted in Selected.
 	Recovered int
 }
 
@@ -65,7 +65,7 @@ func (r *Report) stays(reason bridge.Reason, detail string) {
 	r.Staying[Stay{reason, detail}] = 1
 }
 
-// chunk is how many messages are claimed, published and deleted together.
+// chunk is the number of messages that are claimed, published and deleted together.
 const chunk = 200
 
 // replay is one run.
@@ -75,8 +75,8 @@ type replay struct {
 	report *Report
 }
 
-// Replay moves the selected messages to their streams. The report is never nil and
-// says what was done also where an error ended the run; running it again goes on.
+// Replay moves the selected messages to their streams. The report is never nil; with an error it
+// says what was done before. A further run continues.
 func Replay(ctx context.Context, o Options) (*Report, error) {
 	r := &replay{Options: o, report: &Report{Staying: map[Stay]int{}}}
 	var err error
@@ -85,7 +85,7 @@ func Replay(ctx context.Context, o Options) (*Report, error) {
 	}
 	if !o.DryRun {
 		if err := r.recover(ctx); err != nil {
-			return r.report, fmt.Errorf("clear up after an interrupted replay: %w", err)
+			return r.report, fmt.Errorf("clean up after an interrupted replay: %w", err)
 		}
 	}
 	last := r.stream.CachedInfo().State.LastSeq
@@ -97,7 +97,7 @@ func Replay(ctx context.Context, o Options) (*Report, error) {
 	return r.report, err
 }
 
-// filters are the subjects of these reasons; a bad topic may have none of its own.
+// filters returns the subjects of these reasons; a bad topic may have no subject of its own.
 func filters(reasons []bridge.Reason) []string {
 	var all []string
 	for _, reason := range reasons {
@@ -120,7 +120,7 @@ type moving struct {
 
 func (m *moving) id() string { return m.message.Header.Get(natsjs.MsgIDHeader) }
 
-// batch judges messages and moves those that pass.
+// batch validates messages and moves those that pass.
 func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 	var accepted []*moving
 	for _, m := range messages {
@@ -164,27 +164,27 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 	return err
 }
 
-// keeps says why a message that a worker gave up must stay; empty: it may go. It was
-// judged when it was stored, so the rules have no say, and its payload may be in an
-// envelope. But a worker that still cannot use it gives its new copy the id of this
-// one, and JetStream would drop that.
+// keeps returns why a message that a worker gave up must stay; empty: it may be moved. It was
+// validated when it was stored, so the rules are not applied, and its payload may be in an
+// envelope. But a worker that still cannot process it would give the new copy the same id, and
+// JetStream would drop that as a duplicate.
 func (r *replay) keeps(m *copied) string {
 	if m.Subject == "" {
-		return "the copy does not say of which subject it is"
+		return "the copy does not contain its original subject"
 	}
 	if m.Size > len(m.Payload) {
 		return fmt.Sprintf("the copy does not have the payload of %d bytes", m.Size)
 	}
 	window := r.stream.CachedInfo().Config.Duplicates
 	if free := m.stored.Add(window); time.Now().Before(free) {
-		return fmt.Sprintf("a worker gave it up less than %s ago and could not put it back here should it fail again; try after %s",
+		return fmt.Sprintf("a worker gave it up less than %s ago and could not store it here again if it failed again; try after %s",
 			window, free.UTC().Format(time.TimeOnly+" UTC"))
 	}
 	return ""
 }
 
-// move publishes messages and deletes from quarantine what JetStream has. Where it
-// fails the claim stays, for the next run.
+// move publishes messages and deletes those that JetStream has stored from quarantine. If it fails
+// the claim stays, for the next run.
 func (r *replay) move(ctx context.Context, messages []*moving) error {
 	claim, err := r.claim(ctx, messages)
 	if err != nil {
@@ -218,7 +218,7 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 			}
 		}
 	}
-	// What is stored leaves quarantine also where the run was told to stop.
+	// Stored messages leave quarantine even if the run was stopped.
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 	defer cancel()
 	if err := r.remove(finish, stored); err != nil {

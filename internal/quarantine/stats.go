@@ -11,9 +11,9 @@ import (
 // Stats counts messages in quarantine.
 type Stats struct {
 	Messages int       `json:"messages"`
-	Oldest   time.Time `json:"oldest,omitzero"` // when it was quarantined
+	Oldest   time.Time `json:"oldest,omitzero"` // of quarantine
 	Newest   time.Time `json:"newest,omitzero"`
-	// Reasons and Devices have the most frequent first.
+	// Reasons and Devices are ordered by count, the highest first.
 	Reasons []ReasonCount `json:"reasons"`
 	Devices []DeviceCount `json:"devices"`
 	// OtherDevices have fewer messages than those in Devices.
@@ -31,8 +31,8 @@ type ReasonCount struct {
 	seen   map[deviceName]struct{}
 }
 
-// DeviceCount counts the messages of one device; both names are empty for topics that match
-// no pattern.
+// DeviceCount counts the messages of one device; both names are empty for topics that match no
+// pattern.
 type DeviceCount struct {
 	Tenant   string         `json:"tenant"`
 	Device   string         `json:"device"`
