@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // Budgets is a table of devices, or of tenants: the state of each one's rate limit
@@ -69,7 +71,7 @@ const nameLong = 255
 
 // rejections are kept for devices that had any.
 type rejections struct {
-	by         [reasons]uint64
+	by         [verdict.Count]uint64
 	quarantine int64  // TAT of the bound on its quarantined messages
 	clock      int64  // latest time that it ran on
 	rateID     uint16 // of that bound
@@ -265,7 +267,7 @@ const quarantineUnit = 1 << 10
 // reject counts a rejection and reports whether the device's quarantine bound
 // allows it to be stored. A copy of several units may be stored where there is room
 // for one, and the device has that much less from then on.
-func (d *Budgets) reject(r deviceRef, why Reason, quarantine meter, now int64, size int) bool {
+func (d *Budgets) reject(r deviceRef, why verdict.Reason, quarantine meter, now int64, size int) bool {
 	e, unlock := d.lock(r)
 	if e == nil {
 		return true
@@ -530,7 +532,7 @@ func (s *deviceShard) export(n uint32, limits *LiveLimits, now int64) Device {
 		out.Rejected = make(map[string]uint64)
 		for r, n := range s.rejects[e.rejects-1].by {
 			if n > 0 {
-				out.Rejected[Reason(r).String()] = n
+				out.Rejected[verdict.Reason(r).String()] = n
 				out.rejected += n
 			}
 		}

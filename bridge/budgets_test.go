@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 func TestADevicesCountsAreKept(t *testing.T) {
@@ -23,7 +25,7 @@ func TestADevicesCountsAreKept(t *testing.T) {
 			if i > 0 {
 				d.stored(r)
 			} else {
-				d.reject(r, BadPayload, meter{}, now, 0)
+				d.reject(r, verdict.BadPayload, meter{}, now, 0)
 			}
 		}
 		tenant, device, _ := strings.Cut(name, "/")
@@ -58,7 +60,7 @@ func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
 	d.stored(r)
 	d.refund(r, m)
 	require.True(t, d.take(r, m, noon, 0))
-	require.True(t, d.reject(r, BadTopic, m, noon, 0))
+	require.True(t, d.reject(r, verdict.BadTopic, m, noon, 0))
 	d.stored(deviceRef{})
 	require.Zero(t, s.at(other).stored)
 	require.Zero(t, s.at(other).rejects)
@@ -103,7 +105,7 @@ func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
 	for i := range 10 * limit {
 		at := noon + int64(i)*1e9
 		r := d.receive(fmt.Appendf(nil, "acme/dev-%d", i), at)
-		d.reject(r, BadTopic, m, at, 0)
+		d.reject(r, verdict.BadTopic, m, at, 0)
 		d.receive([]byte("acme/busy"), at)
 	}
 	require.LessOrEqual(t, d.Len(), limit)
@@ -191,7 +193,7 @@ func crowd(d *Budgets) (sent int) {
 				d.take(r, m, at, 0)
 				d.refund(r, m)
 				d.stored(r)
-				d.reject(r, Reason(1+i%int(reasons-1)), m, at, 0)
+				d.reject(r, verdict.Reason(1+i%int(verdict.Count-1)), m, at, 0)
 				d.receive([]byte("acme/shared"), at)
 				if i%500 == 0 {
 					d.Top(10, ByRejected, unlimited())
@@ -214,7 +216,7 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 		}
 		r := d.receive(name, noon)
 		for range i / 10 {
-			d.reject(r, RateLimited, meter{}, noon, 0)
+			d.reject(r, verdict.RateLimited, meter{}, noon, 0)
 		}
 	}
 	names := func(top []Device) (out []string) {

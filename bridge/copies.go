@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -87,7 +88,7 @@ func (l *Lane) refused(s *slot, r *Result) {
 	m := *r.Message
 	full := errors.Is(r.Refused, ErrSubjectFull)
 	switch {
-	case s.reason == Accepted:
+	case s.reason == verdict.Accepted:
 		stored := l.refusedCopy(s, &m, r.Refused)
 		if s.traced {
 			l.spans[r.Token].Detail = refusedDetail(r.Refused)
@@ -116,22 +117,22 @@ func (l *Lane) refused(s *slot, r *Result) {
 // refusedCopy makes m, which was accepted and refused, its copy. It reports false
 // where the device's bound on its messages in quarantine does not allow one.
 func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
-	s.reason = Refused
-	l.counts.Rejected[Refused]++
+	s.reason = verdict.Refused
+	l.counts.Rejected[verdict.Refused]++
 	if s.wrapped {
 		m.Payload = unwrap(m.Payload)
 	}
 	bound := l.opts.Limits.current.Load().quarantine.meter
 	size := len(m.Payload) + len(m.Subject)
-	if !l.opts.Devices.reject(s.sender, Refused, bound, l.opts.Now(), size) || !l.opts.Rules.Quarantine {
+	if !l.opts.Devices.reject(s.sender, verdict.Refused, bound, l.opts.Now(), size) || !l.opts.Rules.Quarantine {
 		l.counts.QuarantineSkipped++
 		return false
 	}
-	subject := []byte(QuarantineSubject + "." + Refused.String() + ".")
+	subject := []byte(QuarantineSubject + "." + verdict.Refused.String() + ".")
 	topic, _ := subjects.ToTopic(string(m.Subject)) // "" where the route's template is not reversible
 	m.Subject = append(subject, m.Subject...)
 	m.Headers = append([]Header{
-		{HeaderReason, []byte(Refused.String())},
+		{HeaderReason, []byte(verdict.Refused.String())},
 		{HeaderDetail, appendHeaderValue(nil, cut([]byte(refusedDetail(why)), maxDetail))},
 	}, m.Headers...)
 	if topic != "" && !hasHeader(m.Headers, HeaderTopic) {
@@ -144,7 +145,7 @@ func refusedDetail(why error) string { return "JetStream does not take it: " + w
 
 // ownSubject is a subject that no other message has: there a stream that takes so
 // many messages for each subject has room for the copy.
-func ownSubject(r Reason, id []byte) []byte {
+func ownSubject(r verdict.Reason, id []byte) []byte {
 	return fmt.Appendf(nil, "%s.%s.overflow.%016x", QuarantineSubject, r, xxhash.Sum64(id))
 }
 

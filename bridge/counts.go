@@ -1,6 +1,10 @@
 package bridge
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"mqtt-nats-bridge/bridge/verdict"
+)
 
 // Counts are what a lane has counted since it was created.
 type Counts struct {
@@ -10,8 +14,8 @@ type Counts struct {
 	ReceivedBytes uint64 // of payload
 	Stored        uint64
 	// Rejected counts verdicts, Quarantined what of them is stored.
-	Rejected          [reasons]uint64
-	Quarantined       [reasons]uint64
+	Rejected          [verdict.Count]uint64
+	Quarantined       [verdict.Count]uint64
 	QuarantineSkipped uint64 // over the device's quarantine bound, or not to be stored
 	Redelivered       uint64 // came with DUP set
 	Duplicates        uint64 // JetStream had them already

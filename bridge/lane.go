@@ -7,9 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"mqtt-nats-bridge/bridge/journal"
-
 	"github.com/cespare/xxhash/v2"
+
+	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // LaneOptions describe a lane. Name, Rules, Limits, Devices and Tenants are
@@ -227,16 +228,16 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 		v.charge(l.credit(d.ReceivedAt))
 	}
 	store := true
-	if v.reason != Accepted {
+	if v.reason != verdict.Accepted {
 		within := v.reported(d)
-		store = (within || v.reason == NotSubscribed) && l.opts.Rules.Quarantine
+		store = (within || v.reason == verdict.NotSubscribed) && l.opts.Rules.Quarantine
 	}
 	token, number, ok := l.enter(c, d, hash, k, store)
 	if !ok {
 		return
 	}
 	l.message.Token, l.message.OrderKey, l.message.PacketID = token, v.sender.hash, d.PacketID
-	if v.reason == Accepted {
+	if v.reason == verdict.Accepted {
 		l.accepted(d, number)
 	} else {
 		l.quarantined(d, number)
@@ -274,9 +275,9 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 	s := slot{
 		received: d.ReceivedAt, sender: v.sender, reason: v.reason, position: k.position,
 		size:    len(d.Topic) + len(d.Payload),
-		wrapped: v.reason == Accepted && l.opts.Rules.format(v.route) == Envelope,
+		wrapped: v.reason == verdict.Accepted && l.opts.Rules.format(v.route) == Envelope,
 	}
-	if v.reason != Accepted {
+	if v.reason != verdict.Accepted {
 		l.counts.Rejected[v.reason]++
 		if !store {
 			l.counts.QuarantineSkipped++
@@ -375,7 +376,7 @@ func (l *Lane) settle(r *Result) {
 	if r.Duplicate {
 		l.counts.Duplicates++
 	}
-	if s.reason == Accepted {
+	if s.reason == verdict.Accepted {
 		l.counts.Stored++
 		l.counts.AckLatency.observe(now - s.received)
 		l.opts.Devices.stored(s.sender)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 func TestNothingIsAcknowledgedBeforeItIsStored(t *testing.T) {
@@ -289,9 +291,9 @@ func TestCountsAddUp(t *testing.T) {
 	require.Equal(t, 1, c.InFlight)
 	require.Equal(t, c.Received, c.Stored+c.QuarantinedTotal()+c.QuarantineSkipped+c.QoS0Dropped+uint64(c.InFlight))
 	require.Equal(t, uint64(9), c.Received)
-	require.Equal(t, uint64(5), c.Rejected[PayloadTooLarge])
-	require.Equal(t, uint64(2), c.Quarantined[PayloadTooLarge])
-	require.Equal(t, uint64(1), c.Rejected[Refused])
+	require.Equal(t, uint64(5), c.Rejected[verdict.PayloadTooLarge])
+	require.Equal(t, uint64(2), c.Quarantined[verdict.PayloadTooLarge])
+	require.Equal(t, uint64(1), c.Rejected[verdict.Refused])
 	require.Equal(t, uint64(4), c.QuarantineSkipped)
 	require.Equal(t, uint64(1), c.Duplicates)
 	require.Equal(t, uint64(1), c.AckLatency.Count)

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/bridge/journal"
-
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // limited sets the device limit.
@@ -43,13 +44,13 @@ func TestADeviceIsLimitedAlone(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(10, 20))
 	s.send(30, "acme/loud")
-	require.Equal(t, uint64(10), s.Counts().Rejected[RateLimited])
+	require.Equal(t, uint64(10), s.Counts().Rejected[verdict.RateLimited])
 	require.Equal(t, "quarantine.rate_limited.tenant.acme.device.loud.telemetry", s.last().subject)
 	s.send(20, "acme/quiet")
-	require.Equal(t, uint64(10), s.Counts().Rejected[RateLimited])
+	require.Equal(t, uint64(10), s.Counts().Rejected[verdict.RateLimited])
 	s.tick(time.Second)
 	s.send(11, "acme/loud")
-	require.Equal(t, uint64(11), s.Counts().Rejected[RateLimited])
+	require.Equal(t, uint64(11), s.Counts().Rejected[verdict.RateLimited])
 }
 
 // An outage must not destroy data: ten minutes of a device's messages that come
@@ -64,7 +65,7 @@ func TestABacklogIsJudgedByTheBrokersTime(t *testing.T) {
 	for range 3 {
 		s.sendAt(noon, "acme/dev-1", "acme/dev-1")
 	}
-	require.Equal(t, uint64(1), s.Counts().Rejected[RateLimited])
+	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.RateLimited])
 }
 
 func TestABrokersClockFarAheadIsNotBelieved(t *testing.T) {
@@ -266,7 +267,7 @@ func TestATenantsLimitGivesTheDeviceItsBudgetBack(t *testing.T) {
 	s.send(2, "acme/a")
 	s.send(2, "acme/b")
 	s.send(5, "acme/c")
-	require.Equal(t, uint64(5), s.Counts().Rejected[TenantRateLimited])
+	require.Equal(t, uint64(5), s.Counts().Rejected[verdict.TenantRateLimited])
 	require.Equal(t, "quarantine.tenant_rate_limited.tenant.acme.device.c.telemetry", s.last().subject)
 	c, ok := s.opts.Devices.Lookup("acme", "c", s.opts.Limits)
 	require.True(t, ok)
@@ -274,6 +275,6 @@ func TestATenantsLimitGivesTheDeviceItsBudgetBack(t *testing.T) {
 	s.send(3, "other/c")
 	require.Equal(t, uint64(7), s.accepted(), "another tenant's budget is its own")
 	s.send(3, "acme/a") // the device's last one is refunded each time
-	require.Equal(t, uint64(8), s.Counts().Rejected[TenantRateLimited])
-	require.Zero(t, s.Counts().Rejected[RateLimited])
+	require.Equal(t, uint64(8), s.Counts().Rejected[verdict.TenantRateLimited])
+	require.Zero(t, s.Counts().Rejected[verdict.RateLimited])
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // over replaces the overrides of a lane.
@@ -177,7 +179,7 @@ func TestThePayloadLimitMayChange(t *testing.T) {
 	s.opts.Limits.edit(func(l *Limits) { l.MaxPayload = 3 })
 	s.deliver(1, telemetry, "four")
 	require.Equal(t, "fou", s.only().payload)
-	require.Equal(t, uint64(1), s.Counts().Rejected[PayloadTooLarge])
+	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.PayloadTooLarge])
 	s.opts.Limits.edit(func(l *Limits) { l.MaxPayload = 4 })
 	s.deliver(2, telemetry, "four")
 	require.Equal(t, telemetrySubject, s.last().subject)

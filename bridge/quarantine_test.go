@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -27,7 +28,7 @@ func TestQuarantineIsBoundedForEachDevice(t *testing.T) {
 	require.Len(t, s.stream.all(), 3)
 	require.Equal(t, "quarantine.payload_too_large.tenant.acme.device.quiet.telemetry", s.last().subject)
 	require.Equal(t, uint64(3), s.Counts().QuarantineSkipped)
-	require.Equal(t, uint64(6), s.Counts().Rejected[PayloadTooLarge])
+	require.Equal(t, uint64(6), s.Counts().Rejected[verdict.PayloadTooLarge])
 	s.tick(time.Second)
 	s.deliver(7, deviceTopic("acme/loud"), big)
 	require.Len(t, s.stream.all(), 4)
@@ -108,8 +109,8 @@ func TestARefusedMessageGoesToQuarantineUnderItsID(t *testing.T) {
 	s.stream.store(2)
 	require.Equal(t, []uint16{1, 2}, s.conn.acked())
 	c := s.Counts()
-	require.Equal(t, uint64(1), c.Rejected[Refused])
-	require.Equal(t, uint64(1), c.Quarantined[Refused])
+	require.Equal(t, uint64(1), c.Rejected[verdict.Refused])
+	require.Equal(t, uint64(1), c.Quarantined[verdict.Refused])
 	require.Equal(t, uint64(1), c.Stored)
 	s.connect(true)
 	s.deliver(1, vouched(brokerID, noon, "acme/dev 1", topic), "payload", dup, retained)
@@ -150,7 +151,7 @@ func TestRefusedCopy(t *testing.T) {
 		s.stream.refuse(0)
 		s.stream.refuse(1)
 		require.NotContains(t, s.last().headers, HeaderTopic)
-		require.Equal(t, BadTopic, s.restore(rejected(t, s.last())).Reason)
+		require.Equal(t, verdict.BadTopic, s.restore(rejected(t, s.last())).Reason)
 	})
 	t.Run("of a full subject goes under its own", func(t *testing.T) {
 		t.Parallel()
@@ -170,7 +171,7 @@ func TestRefusedCopy(t *testing.T) {
 		require.Equal(t, long, m.payload)
 		require.Equal(t, telemetry, m.headers[HeaderTopic])
 		restored := s.restore(rejected(t, m))
-		require.Equal(t, Accepted, restored.Reason, restored.Detail)
+		require.Equal(t, verdict.Accepted, restored.Reason, restored.Detail)
 		require.Equal(t, telemetrySubject, string(restored.Message.Subject))
 		s.stream.refuse(4) // for its size this time
 		require.Equal(t, m.subject, s.last().subject)
@@ -311,7 +312,7 @@ func TestARefusedEnvelopeIsInQuarantineAsTheDeviceSentIt(t *testing.T) {
 			require.Equal(t, "refused", copied.headers[HeaderReason])
 			require.Equal(t, payload, copied.payload)
 			got := s.restore(rejected(t, copied))
-			require.Equal(t, Accepted, got.Reason, got.Detail)
+			require.Equal(t, verdict.Accepted, got.Reason, got.Detail)
 			require.Equal(t, want.payload, asPublished(got.Message).payload)
 		})
 	}

@@ -1,6 +1,10 @@
 package bridge
 
-import "time"
+import (
+	"time"
+
+	"mqtt-nats-bridge/bridge/verdict"
+)
 
 // Registry knows the devices' certificates. It is asked for each message whose
 // common name is its topic's tenant/device: so it does no I/O and allocates
@@ -28,11 +32,11 @@ func (v *validator) certified() bool {
 	c, known := v.rules.Registry.Certificate(v.cn)
 	switch now := v.clock / 1e6; {
 	case !known:
-		v.reject(CertUnknown, "the certificate registry does not know %s", excerpt(v.cn))
+		v.reject(verdict.CertUnknown, "the certificate registry does not know %s", excerpt(v.cn))
 	case !c.Active:
-		v.reject(CertRevoked, "the certificate registry says that %s is %s", excerpt(v.cn), c.Status)
+		v.reject(verdict.CertRevoked, "the certificate registry says that %s is %s", excerpt(v.cn), c.Status)
 	case c.NotAfter != 0 && now >= c.NotAfter:
-		v.reject(CertExpired, "the certificate of %s ended at %s, the message is of %s", excerpt(v.cn),
+		v.reject(verdict.CertExpired, "the certificate of %s ended at %s, the message is of %s", excerpt(v.cn),
 			time.UnixMilli(c.NotAfter).UTC().Format(time.RFC3339), time.UnixMilli(now).UTC().Format(time.RFC3339))
 	default:
 		return true

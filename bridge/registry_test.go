@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // registered gives a lane on attested topics a registry.
@@ -32,22 +34,22 @@ func TestTheRegistrysWordIsAVerdict(t *testing.T) {
 	table.Put("acme", "deleted", "ACTIVE", 0)
 	table.Delete("acme", "deleted")
 	for name, want := range map[string]struct {
-		reason Reason
+		reason verdict.Reason
 		detail string
 	}{
 		"good": {}, "lower": {},
-		"unknown":   {CertUnknown, `the certificate registry does not know "acme/unknown"`},
-		"deleted":   {CertUnknown, `the certificate registry does not know "acme/deleted"`},
-		"revoked":   {CertRevoked, `the certificate registry says that "acme/revoked" is REVOKED`},
-		"suspended": {CertRevoked, `the certificate registry says that "acme/suspended" is SUSPENDED`},
-		"both":      {CertRevoked, `the certificate registry says that "acme/both" is REVOKED`},
-		"ended":     {CertExpired, `the certificate of "acme/ended" ended at 2026-11-23T12:00:00Z, the message is of 2026-11-23T12:00:00Z`},
+		"unknown":   {verdict.CertUnknown, `the certificate registry does not know "acme/unknown"`},
+		"deleted":   {verdict.CertUnknown, `the certificate registry does not know "acme/deleted"`},
+		"revoked":   {verdict.CertRevoked, `the certificate registry says that "acme/revoked" is REVOKED`},
+		"suspended": {verdict.CertRevoked, `the certificate registry says that "acme/suspended" is SUSPENDED`},
+		"both":      {verdict.CertRevoked, `the certificate registry says that "acme/both" is REVOKED`},
+		"ended":     {verdict.CertExpired, `the certificate of "acme/ended" ended at 2026-11-23T12:00:00Z, the message is of 2026-11-23T12:00:00Z`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := play(t, options...)
 			s.sendAt(noon, "acme/"+name, "acme/"+name)
-			if want.reason == Accepted {
+			if want.reason == verdict.Accepted {
 				require.Equal(t, "tenant.acme.device."+name+".telemetry", s.only().subject)
 				return
 			}
@@ -62,10 +64,10 @@ func TestTheRegistryIsAskedAfterTheCommonName(t *testing.T) {
 	_, options := registered(t)
 	s := play(t, options...)
 	s.sendAt(noon, "acme/other", "acme/dev-1")
-	require.Equal(t, uint64(1), s.Counts().Rejected[CNMismatch])
+	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.CNMismatch])
 	s.deliver(9, "bridge/v1/d/"+brokerID+"/1795442951630//"+telemetry, "x")
-	require.Equal(t, uint64(1), s.Counts().Rejected[CNMissing])
-	require.Zero(t, s.Counts().Rejected[CertUnknown])
+	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.CNMissing])
+	require.Zero(t, s.Counts().Rejected[verdict.CertUnknown])
 }
 
 // An outage held the message up: it was sent by a certificate that was good.
@@ -78,9 +80,9 @@ func TestExpiryIsJudgedByTheBrokersTime(t *testing.T) {
 	s.sendAt(noon-1e6, "acme/dev-1", "acme/dev-1")
 	require.Zero(t, s.rejected())
 	s.sendAt(noon, "acme/dev-1", "acme/dev-1")
-	require.Equal(t, uint64(1), s.Counts().Rejected[CertExpired])
+	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.CertExpired])
 	s.sendAt(noon+int64(8766*time.Hour), "acme/dev-1", "acme/dev-1")
-	require.Equal(t, uint64(2), s.Counts().Rejected[CertExpired])
+	require.Equal(t, uint64(2), s.Counts().Rejected[verdict.CertExpired])
 }
 
 func TestARevocationCountsFromTheNextMessage(t *testing.T) {
@@ -91,7 +93,7 @@ func TestARevocationCountsFromTheNextMessage(t *testing.T) {
 	s.sendAt(noon, "acme/dev-1", "acme/dev-1")
 	c.Table().Put("acme", "dev-1", "REVOKED", 0)
 	s.sendAt(noon, "acme/dev-1", "acme/dev-1")
-	require.Equal(t, uint64(1), s.Counts().Rejected[CertRevoked])
+	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.CertRevoked])
 	fresh := NewCertTable()
 	fresh.Put("acme", "dev-1", "ACTIVE", 0)
 	c.Use(fresh)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -35,7 +36,7 @@ type Rejected struct {
 // Restored is what a message in quarantine becomes when it is validated again.
 type Restored struct {
 	// Reason is Accepted, or why it stays where it is, with the Detail.
-	Reason Reason
+	Reason verdict.Reason
 	Detail string
 	// Tenant and Device are the topic's; nil where it matches no route.
 	Tenant, Device []byte
@@ -55,16 +56,16 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
 	}
 	if m.ID == "" {
-		j.reject(Refused, "the copy has no message id, by which it could be told whether it is stored already")
+		j.reject(verdict.Refused, "the copy has no message id, by which it could be told whether it is stored already")
 		return stay()
 	}
 	if m.Topic == nil {
-		j.reject(BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
+		j.reject(verdict.BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
 		return stay()
 	}
 	topic, lacks := m.topic()
 	if lacks != "" {
-		j.reject(BadTopic, "%s", lacks)
+		j.reject(verdict.BadTopic, "%s", lacks)
 		return stay()
 	}
 	j.topic = topic
@@ -74,13 +75,13 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		return stay()
 	}
 	if r.Attested != nil && j.cn == nil {
-		j.reject(CNMissing, "the broker vouched for no certificate name")
+		j.reject(verdict.CNMissing, "the broker vouched for no certificate name")
 		return stay()
 	}
 	if name := j.name(); r.Attested != nil && m.owned() && bytes.Equal(m.CN, appendHeaderValue(nil, cut(name, subjects.MaxSubjectBytes))) {
 		j.cn = bytes.Clone(name)
 	}
-	if j.check(d); j.reason != Accepted {
+	if j.check(d); j.reason != verdict.Accepted {
 		return stay()
 	}
 	restored := stay()
@@ -92,7 +93,7 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 // could not carry, with a blank at its end, the name that looks like it there.
 func (m *Rejected) owned() bool {
 	switch m.Reason {
-	case "", BadTopic.String(), NotSubscribed.String(), CNMissing.String(), CNMismatch.String():
+	case "", verdict.BadTopic.String(), verdict.NotSubscribed.String(), verdict.CNMissing.String(), verdict.CNMismatch.String():
 		return false
 	}
 	return true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -111,7 +112,7 @@ func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 				require.Equal(t, "rate_limited", copied.headers[HeaderReason])
 
 				got := free.restore(rejected(t, copied))
-				require.Equal(t, Accepted, got.Reason, got.Detail)
+				require.Equal(t, verdict.Accepted, got.Reason, got.Detail)
 				m := asPublished(got.Message)
 				require.Equal(t, copied.id, m.id)
 				require.Equal(t, want.subject, m.subject)
@@ -138,7 +139,7 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		s := play(t, small)
 		s.deliver(1, telemetry, "eleven bytes")
 		got := play(t).restore(rejected(t, s.only()))
-		require.Equal(t, PayloadTooLarge, got.Reason)
+		require.Equal(t, verdict.PayloadTooLarge, got.Reason)
 		require.Contains(t, got.Detail, "12 bytes is over the limit of 10")
 	})
 	t.Run("a bad topic with a cut payload", func(t *testing.T) {
@@ -146,14 +147,14 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		s := play(t, small)
 		s.deliver(1, "plant/acme/dev-1", "eleven bytes")
 		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).restore(rejected(t, s.only()))
-		require.Equal(t, PayloadTooLarge, got.Reason)
+		require.Equal(t, verdict.PayloadTooLarge, got.Reason)
 	})
 	t.Run("a bad topic that is good now", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, "plant/acme/dev-1", "whole")
 		got := play(t, routed(t, "plant/{tenant}/{device}", "plant.{tenant}")).restore(rejected(t, s.only()))
-		require.Equal(t, Accepted, got.Reason)
+		require.Equal(t, verdict.Accepted, got.Reason)
 		require.Equal(t, "plant.acme", string(got.Message.Subject))
 	})
 	t.Run("a topic that was cut", func(t *testing.T) {
@@ -161,7 +162,7 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		s := play(t)
 		s.deliver(1, "tenant/acme/device/dev-1/"+strings.Repeat("x", 1100), "p")
 		got := play(t).restore(rejected(t, s.only()))
-		require.Equal(t, BadTopic, got.Reason)
+		require.Equal(t, verdict.BadTopic, got.Reason)
 		require.Contains(t, got.Detail, "beginning of the topic")
 	})
 	t.Run("an impostor", func(t *testing.T) {
@@ -169,20 +170,20 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		s := play(t, attested(t))
 		s.deliver(1, vouched(brokerID, noon, "acme/dev-2", telemetry), "p")
 		got := s.restore(rejected(t, s.only()))
-		require.Equal(t, CNMismatch, got.Reason)
+		require.Equal(t, verdict.CNMismatch, got.Reason)
 	})
 	t.Run("nobody's", func(t *testing.T) {
 		t.Parallel()
 		m := rejected(t, &published{subject: "quarantine.rate_limited." + telemetrySubject, id: "1", headers: map[string]string{HeaderTopic: telemetry}})
-		require.Equal(t, Accepted, play(t).restore(m).Reason)
-		require.Equal(t, CNMissing, play(t, attested(t)).restore(m).Reason)
+		require.Equal(t, verdict.Accepted, play(t).restore(m).Reason)
+		require.Equal(t, verdict.CNMissing, play(t, attested(t)).restore(m).Reason)
 	})
 	t.Run("no JSON where there must be", func(t *testing.T) {
 		t.Parallel()
 		s := play(t, envelopes)
 		s.deliver(1, telemetry, "not JSON")
-		require.Equal(t, BadPayload, s.restore(rejected(t, s.only())).Reason)
-		require.Equal(t, Accepted, play(t).restore(rejected(t, s.only())).Reason)
+		require.Equal(t, verdict.BadPayload, s.restore(rejected(t, s.only())).Reason)
+		require.Equal(t, verdict.Accepted, play(t).restore(rejected(t, s.only())).Reason)
 	})
 	t.Run("the smallest copy of all, and one without an id", func(t *testing.T) {
 		t.Parallel()
@@ -192,12 +193,12 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 			s.stream.refuse(i)
 		}
 		got := s.restore(rejected(t, s.last()))
-		require.Equal(t, BadTopic, got.Reason)
+		require.Equal(t, verdict.BadTopic, got.Reason)
 		require.Contains(t, got.Detail, "neither the topic nor the payload")
 		m := rejected(t, s.stream.all()[1])
-		require.Equal(t, Accepted, s.restore(m).Reason)
+		require.Equal(t, verdict.Accepted, s.restore(m).Reason)
 		m.ID = ""
-		require.Equal(t, Refused, s.restore(m).Reason)
+		require.Equal(t, verdict.Refused, s.restore(m).Reason)
 	})
 }
 
@@ -213,7 +214,7 @@ func TestADeviceWithABlankAtItsEndIsKnownByItsCertificate(t *testing.T) {
 		s.deliver(2, vouched(brokerID+"2", noon, cn, topic), "second")
 		require.Equal(t, "rate_limited", s.last().headers[HeaderReason])
 		got := s.restore(rejected(t, s.last()))
-		require.Equal(t, Accepted, got.Reason, "%q: %s", cn, got.Detail)
+		require.Equal(t, verdict.Accepted, got.Reason, "%q: %s", cn, got.Detail)
 		m := asPublished(got.Message)
 		require.Equal(t, want.headers, m.headers)
 		require.Equal(t, want.subject, m.subject)
@@ -227,7 +228,7 @@ func TestAnImpostorWhoLooksAlikeInAHeaderStays(t *testing.T) {
 	s := play(t, attested(t))
 	s.deliver(1, vouched(brokerID, noon, "acme/dev%20", "tenant/acme/device/dev /telemetry"), "p")
 	require.Equal(t, "cn_mismatch", s.last().headers[HeaderReason])
-	require.Equal(t, CNMismatch, s.restore(rejected(t, s.last())).Reason)
+	require.Equal(t, verdict.CNMismatch, s.restore(rejected(t, s.last())).Reason)
 }
 
 // Where the subject does not contain the whole topic, an escape in the header may be one, or
@@ -246,7 +247,7 @@ func TestATopicThatTheHeaderCouldNotCarryStays(t *testing.T) {
 			s.deliver(2, topic, "second")
 			require.Equal(t, "rate_limited", s.last().headers[HeaderReason])
 			got := s.restore(rejected(t, s.last()))
-			require.Equal(t, BadTopic, got.Reason, "%q", device)
+			require.Equal(t, verdict.BadTopic, got.Reason, "%q", device)
 			require.Contains(t, got.Detail, "byte for byte")
 		}
 	}

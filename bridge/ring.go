@@ -1,6 +1,9 @@
 package bridge
 
-import "mqtt-nats-bridge/bridge/journal"
+import (
+	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/verdict"
+)
 
 // slot is a delivery between its arrival and its PUBACK.
 type slot struct {
@@ -9,7 +12,7 @@ type slot struct {
 	sender   deviceRef
 	size     int    // bytes buffered until it is settled
 	epoch    uint32 // of the connection that its PUBACK is due on
-	reason   Reason
+	reason   verdict.Reason
 	settled  bool
 	wrapped  bool // its payload is in an envelope
 	traced   bool // it has a span

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // HeaderTraceParent has the trace context of a message: W3C Trace Context, version 00. In lower
@@ -35,7 +37,7 @@ type Span struct {
 	// Duplicate means that JetStream had it already: another span of this id may exist.
 	Duplicate bool
 	// Reason is Accepted, or why the message is in quarantine, with the Detail.
-	Reason Reason
+	Reason verdict.Reason
 	Detail string
 }
 

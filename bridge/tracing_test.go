@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // tracing makes the lane add traceparent and returns the spans that it records.
@@ -78,7 +80,7 @@ func TestTracing(t *testing.T) {
 		require.Len(t, m.headers, len(s.headers), "every header that there is")
 		require.Regexp(t, traceParent, m.headers[HeaderTraceParent])
 		s.stream.store(0)
-		require.Equal(t, PayloadTooLarge, (*spans)[0].Reason)
+		require.Equal(t, verdict.PayloadTooLarge, (*spans)[0].Reason)
 		require.Equal(t, "a payload of 3000 bytes is over the limit of 1024", (*spans)[0].Detail)
 		require.Equal(t, 3000, (*spans)[0].Size)
 	})
@@ -94,7 +96,7 @@ func TestTracing(t *testing.T) {
 		require.Equal(t, s.stream.all()[0].headers[HeaderTraceParent], s.last().headers[HeaderTraceParent])
 		s.stream.store(2)
 		require.Len(t, *spans, 1)
-		require.Equal(t, Refused, (*spans)[0].Reason)
+		require.Equal(t, verdict.Refused, (*spans)[0].Reason)
 		require.Equal(t, "JetStream does not take it: "+errRefused.Error(), (*spans)[0].Detail)
 		require.Empty(t, s.spans)
 	})
@@ -104,7 +106,7 @@ func TestTracing(t *testing.T) {
 		s := play(t, on, func(o *LaneOptions) { o.Rules.Quarantine = false })
 		s.deliver(1, telemetry, "{}")
 		s.stream.refuse(0)
-		require.Equal(t, Refused, (*spans)[0].Reason)
+		require.Equal(t, verdict.Refused, (*spans)[0].Reason)
 		require.Empty(t, s.spans)
 	})
 	t.Run("not sampled", func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -32,7 +33,7 @@ type validator struct {
 	received int64     // by the bridge's clock, ns since the epoch
 	clock    int64     // of the limits, ns since the epoch
 	sender   deviceRef // whom the message counts for
-	reason   Reason
+	reason   verdict.Reason
 	detail   string
 
 	nameBuf    []byte
@@ -56,7 +57,7 @@ const (
 
 // reject sets the verdict. The latest one counts: a topic without a subject is a bad topic,
 // whatever else is wrong with the message.
-func (v *validator) reject(r Reason, format string, args ...any) {
+func (v *validator) reject(r verdict.Reason, format string, args ...any) {
 	v.reason, v.detail = r, fmt.Sprintf(format, args...)
 }
 
@@ -64,7 +65,7 @@ func (v *validator) reject(r Reason, format string, args ...any) {
 // which must be charged once only.
 func (v *validator) read(d *Delivery) {
 	v.limits = v.live.current.Load()
-	v.reason, v.detail = Accepted, ""
+	v.reason, v.detail = verdict.Accepted, ""
 	v.topic, v.subject, v.cn = d.Topic, nil, nil
 	v.escaped = false
 	v.sender = deviceRef{}
@@ -79,7 +80,7 @@ func (v *validator) read(d *Delivery) {
 			return
 		}
 		if err != nil {
-			v.reject(BadTopic, "the broker's attestation cannot be read: %v", err)
+			v.reject(verdict.BadTopic, "the broker's attestation cannot be read: %v", err)
 			v.count(d)
 			return
 		}
@@ -87,7 +88,7 @@ func (v *validator) read(d *Delivery) {
 		v.clock = limiterTime(a.Millis, d.ReceivedAt)
 		cn, err := subjects.DecodeCN(v.cnBuf[:0], a.CNHex)
 		if err != nil {
-			v.reject(CNMissing, "the broker vouches for no certificate name: %v", err)
+			v.reject(verdict.CNMissing, "the broker vouches for no certificate name: %v", err)
 		} else {
 			v.cnBuf, v.cn = cn, cn
 		}
@@ -96,7 +97,7 @@ func (v *validator) read(d *Delivery) {
 		v.count(d)
 		return
 	}
-	if v.reason == Accepted {
+	if v.reason == verdict.Accepted {
 		v.check(d)
 	}
 	v.count(d)
@@ -119,29 +120,29 @@ func (v *validator) locate() bool {
 		if v.rules.Attested == nil && subjects.CheckTopic(v.topic) == nil && !v.rules.Topics.Subscribed(string(v.topic)) {
 			v.notSubscribed()
 		} else { // a lane takes its whole partition
-			v.reject(BadTopic, "the topic matches none of the configured ones")
+			v.reject(verdict.BadTopic, "the topic matches none of the configured ones")
 		}
 		return false
 	}
 	if err := v.match.CheckDevice(); err != nil {
-		v.reject(BadTopic, "%v", err)
+		v.reject(verdict.BadTopic, "%v", err)
 		return false
 	}
 	// A template that leaves a capture out has short subjects for topics of any length.
 	if len(v.topic) > maxTopic {
-		v.reject(BadTopic, "the topic has %d bytes, %d at most are stored", len(v.topic), maxTopic)
+		v.reject(verdict.BadTopic, "the topic has %d bytes, %d at most are stored", len(v.topic), maxTopic)
 		return false
 	}
 	template := v.rules.Topics.Route(route).Template
 	v.subjectBuf = template.Append(v.subjectBuf[:0], &v.match)
 	if err := subjects.CheckSubject(v.subjectBuf); err != nil {
-		v.reject(BadTopic, "%v", err)
+		v.reject(verdict.BadTopic, "%v", err)
 		return false
 	}
 	// A capture may begin a subject: there a device would write what looks rejected,
 	// or the notes of a replay.
 	if bytes.HasPrefix(v.subjectBuf, []byte(QuarantineSubject+".")) {
-		v.reject(BadTopic, "subject would begin with quarantine, where rejected messages go")
+		v.reject(verdict.BadTopic, "subject would begin with quarantine, where rejected messages go")
 		return false
 	}
 	v.route, v.subject = route, v.subjectBuf
@@ -154,7 +155,7 @@ func (v *validator) locate() bool {
 // gets the subject that the topic maps to, so that the stream's limits per subject
 // apply to each topic and not to all of them together.
 func (v *validator) notSubscribed() {
-	v.reject(NotSubscribed, "no configured topic takes it: an earlier subscription of this session still delivers it")
+	v.reject(verdict.NotSubscribed, "no configured topic takes it: an earlier subscription of this session still delivers it")
 	v.subjectBuf = subjects.AppendSubject(v.subjectBuf[:0], v.topic)
 	if subjects.CheckSubject(v.subjectBuf) == nil {
 		v.subject = v.subjectBuf
@@ -164,7 +165,7 @@ func (v *validator) notSubscribed() {
 // check validates certificate name and payload.
 func (v *validator) check(d *Delivery) {
 	if v.rules.Attested != nil && !v.owns(v.cn) {
-		v.reject(CNMismatch, "the certificate is that of %s, the topic belongs to %s", excerpt(v.cn), excerpt(v.name()))
+		v.reject(verdict.CNMismatch, "the certificate is that of %s, the topic belongs to %s", excerpt(v.cn), excerpt(v.name()))
 		return
 	}
 	if v.rules.Registry != nil && !v.certified() {
@@ -172,11 +173,11 @@ func (v *validator) check(d *Delivery) {
 	}
 	// A payload that came cut is over the limit of the packet size.
 	if limit := min(v.limits.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
-		v.reject(PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
+		v.reject(verdict.PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
 		return
 	}
 	if v.rules.format(v.route) == Envelope && !v.wrap(d) {
-		v.reject(BadPayload, "%s", notJSON(d.Payload))
+		v.reject(verdict.BadPayload, "%s", notJSON(d.Payload))
 	}
 }
 
@@ -222,8 +223,8 @@ func (v *validator) count(d *Delivery) {
 		return
 	}
 	v.subject = nil
-	if v.reason == Accepted {
-		v.reject(BadTopic, "the device has used %d subjects, no more are allowed to it", v.limits.Subjects)
+	if v.reason == verdict.Accepted {
+		v.reject(verdict.BadTopic, "the device has used %d subjects, no more are allowed to it", v.limits.Subjects)
 	}
 }
 
@@ -234,7 +235,7 @@ func (v *validator) kind() uint64 {
 		return 0
 	}
 	seed := v.devices.seed
-	if v.reason == CNMismatch || v.reason == CNMissing || v.reason == NotSubscribed {
+	if v.reason == verdict.CNMismatch || v.reason == verdict.CNMissing || v.reason == verdict.NotSubscribed {
 		return maphash.Bytes(seed, v.subject) | 1 // of another device's, or of nobody's
 	}
 	h := uint64(v.route)
@@ -257,12 +258,12 @@ func (v *validator) reported(d *Delivery) bool {
 
 // charge takes the message off its device's and its tenant's budget.
 func (v *validator) charge(credit int64) {
-	if v.reason != Accepted {
+	if v.reason != verdict.Accepted {
 		return
 	}
 	device := v.limits.ofDevice(v.match.Tenant(), v.match.Device())
 	if !v.devices.take(v.sender, device.meter, v.clock, credit) {
-		v.reject(RateLimited, "the device sends more than %g messages per second (burst %d)",
+		v.reject(verdict.RateLimited, "the device sends more than %g messages per second (burst %d)",
 			device.Rate.Rate, device.Burst)
 		return
 	}
@@ -272,7 +273,7 @@ func (v *validator) charge(credit int64) {
 	}
 	if !v.chargeTenant(whole.meter) {
 		v.devices.refund(v.sender, device.meter)
-		v.reject(TenantRateLimited, "the tenant's devices together send more than %g messages per second (burst %d)",
+		v.reject(verdict.TenantRateLimited, "the tenant's devices together send more than %g messages per second (burst %d)",
 			whole.Rate.Rate, whole.Burst)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
@@ -142,10 +142,10 @@ func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 
 // certified refuses the reasons of messages that no certificate registry has passed: a
 // replay does not ask it, and would store what a revoked certificate sent.
-func (c *quarantineReplay) certified(reasons []bridge.Reason) error {
+func (c *quarantineReplay) certified(reasons []verdict.Reason) error {
 	for _, r := range reasons {
 		switch r {
-		case bridge.PayloadTooLarge, bridge.RateLimited, bridge.TenantRateLimited, bridge.BadPayload, bridge.Refused:
+		case verdict.PayloadTooLarge, verdict.RateLimited, verdict.TenantRateLimited, verdict.BadPayload, verdict.Refused:
 		default:
 			return cli.UsageError{Err: fmt.Errorf("quarantine replay: --reason %s: a replay does not ask the certificate registry (identity.registry), which has not passed these messages", r)}
 		}
@@ -155,7 +155,7 @@ func (c *quarantineReplay) certified(reasons []bridge.Reason) error {
 
 func reasonList() string {
 	var tokens []string
-	for _, r := range bridge.Reasons() {
+	for _, r := range verdict.Reasons() {
 		tokens = append(tokens, r.String())
 	}
 	return strings.Join(tokens, ", ")

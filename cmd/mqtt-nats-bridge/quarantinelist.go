@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/quarantine"
 )
@@ -41,13 +41,13 @@ func (c *quarantineFilter) filter(now time.Time) (f quarantine.Filter, err error
 	return f, nil
 }
 
-func parseReasons(tokens []string) (all []bridge.Reason, err error) {
+func parseReasons(tokens []string) (all []verdict.Reason, err error) {
 	for _, token := range tokens {
-		i := slices.IndexFunc(bridge.Reasons(), func(r bridge.Reason) bool { return r.String() == token })
+		i := slices.IndexFunc(verdict.Reasons(), func(r verdict.Reason) bool { return r.String() == token })
 		if i < 0 {
 			return nil, fmt.Errorf("--reason %s: there is no such reason, write %s", token, reasonList())
 		}
-		all = append(all, bridge.Reasons()[i])
+		all = append(all, verdict.Reasons()[i])
 	}
 	return all, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/page"
@@ -32,7 +33,7 @@ func (o *overview) Measures() []page.Measure {
 		{Chart: chartMessages, Name: "received", Value: float64(t.Received)},
 		{Chart: chartMessages, Name: "stored", Value: float64(t.Stored)},
 	}
-	for _, reason := range bridge.Reasons() {
+	for _, reason := range verdict.Reasons() {
 		if n := t.Quarantined[reason]; n > 0 {
 			all = append(all, page.Measure{Chart: chartQuarantined, Name: reason.String(), Value: float64(n)})
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // Metrics returns a registry with the bridge's metrics, Go's and the process's.
@@ -194,7 +195,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			}
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&r), lane)
 		}
-		for _, reason := range bridge.Reasons() {
+		for _, reason := range verdict.Reasons() {
 			out <- prometheus.MustNewConstMetric(c.rejected, prometheus.CounterValue,
 				float64(r.counts.Rejected[reason]), lane, reason.String())
 			out <- prometheus.MustNewConstMetric(c.quarantined, prometheus.CounterValue,

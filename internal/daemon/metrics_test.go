@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/plan"
@@ -52,7 +53,7 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 	pedantic := prometheus.NewPedanticRegistry() // holds Describe against Collect
 	require.NoError(t, pedantic.Register(newCollector(b)))
 	sum, series := sums(t, pedantic)
-	for _, reason := range bridge.Reasons() {
+	for _, reason := range verdict.Reasons() {
 		for _, name := range []string{"mqttbridge_rejected_total ", "mqttbridge_quarantined_total "} {
 			require.Equal(t, 16, series[name+reason.String()])
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/registry"
@@ -281,7 +282,7 @@ func countsStatus(c *bridge.Counts) CountsStatus {
 			P99: float64(c.AckLatency.Quantile(0.99)) / ms,
 		},
 	}
-	for _, reason := range bridge.Reasons() {
+	for _, reason := range verdict.Reasons() {
 		if n := c.Rejected[reason]; n > 0 {
 			s.Rejected[reason.String()] = n
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
@@ -133,7 +134,7 @@ func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
 	totals := b.Totals()
 	require.EqualValues(t, 6, totals.Stored)
 	require.EqualValues(t, 6, totals.AckLatency.Count)
-	require.EqualValues(t, 3, totals.Rejected[bridge.CNMismatch])
+	require.EqualValues(t, 3, totals.Rejected[verdict.CNMismatch])
 	require.EqualValues(t, 3, totals.QuarantinedTotal())
 	require.True(t, totals.Connected)
 

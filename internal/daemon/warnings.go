@@ -6,7 +6,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/mqtt"
@@ -89,7 +89,7 @@ func (u *laneUnit) noteStrays(now time.Time) {
 		return
 	}
 	counts := lane.Counts()
-	count := counts.Rejected[bridge.NotSubscribed]
+	count := counts.Rejected[verdict.NotSubscribed]
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if count > u.strays.count {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // tally is what a fleet has done; messages, except for the last two.
@@ -31,7 +32,7 @@ type account struct {
 	Written *written
 	// Quarantine is the name of the stream with refused messages.
 	Quarantine string
-	Provoked   []bridge.Reason
+	Provoked   []verdict.Reason
 	// BrokerDropped counts messages that the broker gave up.
 	BrokerDropped int64
 	// Faults are errors met on the way.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // balanced is an account in which everything holds.
@@ -16,28 +16,28 @@ func balanced() *account {
 		Visits:     2,
 		Held:       []held{{"TELEMETRY", 60}, {"SHADOW", 10}, {"COMMANDS", 2}, {"QUARANTINE", 20}},
 		Quarantine: "QUARANTINE",
-		Provoked:   []bridge.Reason{bridge.CNMismatch, bridge.RateLimited},
+		Provoked:   []verdict.Reason{verdict.CNMismatch, verdict.RateLimited},
 	}
 	c := &a.Bridge
 	c.Received, c.Stored, c.QuarantineSkipped = 101, 72, 9
 	c.RetainedSkipped = 1
-	c.Rejected[bridge.CNMismatch], c.Quarantined[bridge.CNMismatch] = 5, 5
-	c.Rejected[bridge.RateLimited], c.Quarantined[bridge.RateLimited] = 24, 15
+	c.Rejected[verdict.CNMismatch], c.Quarantined[verdict.CNMismatch] = 5, 5
+	c.Rejected[verdict.RateLimited], c.Quarantined[verdict.RateLimited] = 24, 15
 	return a
 }
 
 func TestABalancedAccountPasses(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, verdict(balanced().checks()))
+	require.NoError(t, conclude(balanced().checks()))
 }
 
 func TestAPubAckAnsweredTwiceIsNoMissingMessage(t *testing.T) {
 	t.Parallel()
 	a := balanced()
 	a.Bridge.Duplicates = 1
-	require.Error(t, verdict(a.checks()))
+	require.Error(t, conclude(a.checks()))
 	a.Held[0].Messages--
-	require.NoError(t, verdict(a.checks()))
+	require.NoError(t, conclude(a.checks()))
 }
 
 func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
@@ -83,7 +83,7 @@ func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
 			"no message of an honest device was refused (sent 73, stored 72)",
 		},
 		"an offence not seen": {
-			func(a *account) { a.Provoked = append(a.Provoked, bridge.BadTopic, bridge.CNMissing) },
+			func(a *account) { a.Provoked = append(a.Provoked, verdict.BadTopic, verdict.CNMissing) },
 			"each offence is in quarantine under its reason (no bad_topic, no cn_missing)",
 		},
 		"a message lost in the broker": {
@@ -99,7 +99,7 @@ func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
 			t.Parallel()
 			a := balanced()
 			c.change(a)
-			err := verdict(a.checks())
+			err := conclude(a.checks())
 			require.ErrorIs(t, err, ErrUnaccounted)
 			require.ErrorContains(t, err, c.says)
 			require.Contains(t, summary(a, a.checks(), 0), "\n  FAILED  ")

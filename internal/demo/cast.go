@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -21,7 +21,7 @@ type role struct {
 	client string // MQTT client id
 	// breaks is the reason that its messages are refused for, some of them in
 	// the case of rate_limited; Accepted: an honest device.
-	breaks bridge.Reason
+	breaks verdict.Reason
 	every  time.Duration
 	window int // messages in flight; 0: 1
 	// message is its n-th publish, from 0.
@@ -36,17 +36,17 @@ func cast(o Options) []role {
 	typo := subjectTooLong()
 	roles = append(roles,
 		role{
-			cn: "globex/impostor", breaks: bridge.CNMismatch, every: time.Second,
+			cn: "globex/impostor", breaks: verdict.CNMismatch, every: time.Second,
 			message: func(n int) (string, []byte) { return topicOf(victim, "telemetry"), reading(n) },
 		},
 		role{
-			cn: "acme/chatterbox", breaks: bridge.RateLimited,
+			cn: "acme/chatterbox", breaks: verdict.RateLimited,
 			window:  100, // it does not wait for a broker that is slow
 			every:   time.Duration(float64(time.Second) / (5 * o.limit())),
 			message: telemetry("acme/chatterbox"),
 		},
 		role{
-			cn: "globex/typo", breaks: bridge.BadTopic, every: time.Second,
+			cn: "globex/typo", breaks: verdict.BadTopic, every: time.Second,
 			message: func(n int) (string, []byte) {
 				if n%2 == 1 {
 					return typo, reading(n)
@@ -55,13 +55,13 @@ func cast(o Options) []role {
 			},
 		},
 		role{
-			cn: "initech/camera", breaks: bridge.PayloadTooLarge, every: time.Second,
+			cn: "initech/camera", breaks: verdict.PayloadTooLarge, every: time.Second,
 			message: func(int) (string, []byte) {
 				return topicOf("initech/camera", "frame"), bytes.Repeat([]byte{0xFF}, maxPayload+1024)
 			},
 		},
 		role{
-			cn: "", client: "nameless", breaks: bridge.CNMissing, every: time.Second,
+			cn: "", client: "nameless", breaks: verdict.CNMissing, every: time.Second,
 			message: telemetry("acme/nameless"),
 		},
 	)
@@ -89,9 +89,9 @@ func honest(o Options) []role {
 }
 
 // provoked lists the reasons that the cast's offenders are refused for.
-func provoked(roles []role) []bridge.Reason {
-	var reasons []bridge.Reason
-	for _, reason := range bridge.Reasons() {
+func provoked(roles []role) []verdict.Reason {
+	var reasons []verdict.Reason
+	for _, reason := range verdict.Reasons() {
 		if slices.ContainsFunc(roles, func(r role) bool { return r.breaks == reason }) {
 			reasons = append(reasons, reason)
 		}

@@ -107,5 +107,5 @@ func Run(ctx context.Context, o Options) (err error) {
 	if _, err := io.WriteString(v.out, summary(a, checks, took)); err != nil {
 		return fmt.Errorf("write summary: %w", err)
 	}
-	return verdict(checks)
+	return conclude(checks)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 )
@@ -45,8 +45,8 @@ func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
 	require.NotContains(t, text, "FAILED")
 	require.NotContains(t, text, "WRN", "a quiet bridge has nothing to warn of")
 	require.NotContains(t, text, "\x1b", "this is no terminal")
-	for _, reason := range []bridge.Reason{
-		bridge.BadTopic, bridge.PayloadTooLarge, bridge.CNMissing, bridge.CNMismatch, bridge.RateLimited,
+	for _, reason := range []verdict.Reason{
+		verdict.BadTopic, verdict.PayloadTooLarge, verdict.CNMissing, verdict.CNMismatch, verdict.RateLimited,
 	} {
 		require.Regexp(t, `(?m)^  `+reason.String()+` +[1-9]\d* +[1-9]`, text)
 	}
@@ -174,10 +174,10 @@ func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
 	require.NoError(t, d.Run(t.Context()))
 	a := settle(t.Context(), r, f, nil)
 	require.EqualValues(t, 3, a.Visits)
-	require.NoError(t, verdict(a.checks()))
+	require.NoError(t, conclude(a.checks()))
 	require.EqualValues(t, 1, a.Bridge.Stored)
-	require.EqualValues(t, 1, a.Bridge.Quarantined[bridge.CNMismatch])
-	require.EqualValues(t, 1, a.Bridge.Quarantined[bridge.BadTopic])
+	require.EqualValues(t, 1, a.Bridge.Quarantined[verdict.CNMismatch])
+	require.EqualValues(t, 1, a.Bridge.Quarantined[verdict.BadTopic])
 }
 
 func TestAMessageThatTheBridgeDoesNotKnowOfIsFound(t *testing.T) {
@@ -185,7 +185,7 @@ func TestAMessageThatTheBridgeDoesNotKnowOfIsFound(t *testing.T) {
 	r, f := stage(t)
 	_, err := r.js.Publish(t.Context(), "tenant.acme.device.ghost.telemetry", nil)
 	require.NoError(t, err)
-	err = verdict(settle(t.Context(), r, f, nil).checks())
+	err = conclude(settle(t.Context(), r, f, nil).checks())
 	require.ErrorIs(t, err, ErrUnaccounted)
 	require.ErrorContains(t, err, "the streams hold what the bridge stored (stored 0, held 1)")
 }

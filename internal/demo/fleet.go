@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
 )
@@ -46,7 +46,7 @@ func (f *crew) tally() tally {
 		acked := d.Acked()
 		t.Acked += acked
 		t.Sent += d.Sent()
-		if f.roles[i].breaks == bridge.Accepted {
+		if f.roles[i].breaks == verdict.Accepted {
 			t.HonestAcked += acked
 		}
 		if d.Connected() {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // settling bounds the wait for the last messages, once the devices have stopped.
@@ -13,7 +13,7 @@ const settling = 10 * time.Second
 // settle waits until everything that was acknowledged to a device has gone
 // through the bridge and draws up the account. What did not come in time shows
 // there.
-func settle(ctx context.Context, r *rig, f *crew, provoked []bridge.Reason) *account {
+func settle(ctx context.Context, r *rig, f *crew, provoked []verdict.Reason) *account {
 	a := &account{Fleet: f.tally(), Quarantine: r.streams[len(r.streams)-1], Provoked: provoked}
 	deadline := time.After(settling)
 	poll := time.NewTicker(10 * time.Millisecond)

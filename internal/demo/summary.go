@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/screen"
 )
 
 // ErrUnaccounted: the books of the demo do not balance.
 var ErrUnaccounted = errors.New("not every message is accounted for")
 
-// verdict is nil where every check holds.
-func verdict(checks []check) error {
+// conclude returns nil if every check passed.
+func conclude(checks []check) error {
 	var failed []string
 	for _, c := range checks {
 		if !c.OK {
@@ -95,9 +96,9 @@ func skipped(c *bridge.Counts) string {
 
 // shown are the reasons with a row: those the demo provokes and any other that
 // occurred.
-func shown(c *bridge.Counts, provoked []bridge.Reason) []bridge.Reason {
-	var list []bridge.Reason
-	for _, r := range bridge.Reasons() {
+func shown(c *bridge.Counts, provoked []verdict.Reason) []verdict.Reason {
+	var list []verdict.Reason
+	for _, r := range verdict.Reasons() {
 		expected := false
 		for _, p := range provoked {
 			expected = expected || p == r
@@ -110,7 +111,7 @@ func shown(c *bridge.Counts, provoked []bridge.Reason) []bridge.Reason {
 }
 
 // reasonRow is 43 columns wide.
-func reasonRow(c *bridge.Counts, r bridge.Reason) string {
+func reasonRow(c *bridge.Counts, r verdict.Reason) string {
 	return fmt.Sprintf("%-20s%10s%13s", r, screen.Grouped(c.Rejected[r]), screen.Grouped(c.Quarantined[r]))
 }
 

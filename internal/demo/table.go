@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/screen"
 )
 
@@ -17,7 +18,7 @@ type sample struct {
 	Bridge   bridge.Counts
 	Held     []held
 	Rate     float64 // messages received per second, lately
-	Provoked []bridge.Reason
+	Provoked []verdict.Reason
 	// Last is the latest quarantined message in one line, printable.
 	Last string
 	// Written is nil without a database.
@@ -25,7 +26,7 @@ type sample struct {
 }
 
 // tableHeight is how many lines the table has where no other reason occurs.
-func tableHeight(provoked []bridge.Reason, database bool) int {
+func tableHeight(provoked []verdict.Reason, database bool) int {
 	height := 7 + len(provoked)
 	if database {
 		height++
@@ -90,7 +91,7 @@ func line(s *sample) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%3ds received %d stored %d quarantined %d", int(s.At.Round(time.Second).Seconds()), delivered(c), c.Stored, c.QuarantinedTotal())
 	var by []string
-	for _, r := range bridge.Reasons() {
+	for _, r := range verdict.Reasons() {
 		if n := c.Quarantined[r]; n > 0 {
 			by = append(by, fmt.Sprintf("%s %d", r, n))
 		}

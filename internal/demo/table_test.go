@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/screen"
 )
 
@@ -36,15 +36,15 @@ func fixed() *sample {
 		At: 12*time.Second + 400*time.Millisecond, For: 30 * time.Second, Rate: 204.4,
 		Fleet: tally{Connected: 34, Devices: 35},
 		Held:  []held{{"TELEMETRY", 1_234_567}, {"SHADOW", 12_345}, {"COMMANDS", 88}, {"QUARANTINE", 210}},
-		Provoked: []bridge.Reason{
-			bridge.BadTopic, bridge.PayloadTooLarge, bridge.CNMissing, bridge.CNMismatch, bridge.RateLimited,
+		Provoked: []verdict.Reason{
+			verdict.BadTopic, verdict.PayloadTooLarge, verdict.CNMissing, verdict.CNMismatch, verdict.RateLimited,
 		},
 		Last: `cn_mismatch, the certificate is that of "globex/impostor", the topic belongs to "acme/pump-1"`,
 	}
 	c := &s.Bridge
 	c.Received, c.Stored, c.QuarantineSkipped, c.RetainedSkipped, c.InFlight = 1_248_000, 1_247_000, 788, 2, 3
-	c.Rejected[bridge.CNMismatch], c.Quarantined[bridge.CNMismatch] = 12, 12
-	c.Rejected[bridge.RateLimited], c.Quarantined[bridge.RateLimited] = 986, 198
+	c.Rejected[verdict.CNMismatch], c.Quarantined[verdict.CNMismatch] = 12, 12
+	c.Rejected[verdict.RateLimited], c.Quarantined[verdict.RateLimited] = 986, 198
 	c.AckLatency.Buckets[1], c.AckLatency.Buckets[5] = 90, 10
 	c.AckLatency.Count = 100
 	return s
@@ -83,7 +83,7 @@ func TestTableFitsItsTerminal(t *testing.T) {
 func TestAReasonThatNobodyExpectedGetsItsRow(t *testing.T) {
 	t.Parallel()
 	s := fixed()
-	s.Bridge.Rejected[bridge.Refused] = 1
+	s.Bridge.Rejected[verdict.Refused] = 1
 	require.Len(t, table(s, 80), tableHeight(s.Provoked, false)+1)
 	require.Contains(t, strings.Join(table(s, 80), "\n"), "\n refused  ")
 }

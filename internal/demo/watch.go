@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/screen"
 )
 
@@ -19,7 +20,7 @@ const window = 3 * time.Second
 type watch struct {
 	rig      *rig
 	fleet    *crew
-	provoked []bridge.Reason
+	provoked []verdict.Reason
 	started  time.Time
 	length   time.Duration
 
@@ -33,7 +34,7 @@ type point struct {
 	received uint64
 }
 
-func newWatch(r *rig, f *crew, provoked []bridge.Reason, length time.Duration) (*watch, error) {
+func newWatch(r *rig, f *crew, provoked []verdict.Reason, length time.Duration) (*watch, error) {
 	last, err := watchQuarantine(r.nc)
 	if err != nil {
 		return nil, err

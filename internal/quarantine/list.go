@@ -10,11 +10,12 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 // Filter selects messages in quarantine. The zero value selects all.
 type Filter struct {
-	Reasons        []bridge.Reason
+	Reasons        []verdict.Reason
 	Tenant, Device string
 	// Since and Until bound when a message was quarantined; zero: no bound.
 	Since, Until time.Time

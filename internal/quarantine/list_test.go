@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 )
 
 func (r *rig) reader() *Reader {
@@ -62,7 +62,7 @@ func TestReader(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, list, firstWindow)
 		require.EqualValues(t, 1, list[len(list)-1].Sequence)
-		list, err = read.List(ctx, Filter{Reasons: []bridge.Reason{bridge.CNMismatch}}, 5)
+		list, err = read.List(ctx, Filter{Reasons: []verdict.Reason{verdict.CNMismatch}}, 5)
 		require.NoError(t, err)
 		require.Equal(t, []uint64{last}, sequences(list))
 		list, err = read.List(ctx, Filter{Since: time.Now().Add(time.Hour)}, 5)

@@ -10,6 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -22,7 +23,7 @@ type Options struct {
 	Rules      *bridge.Rules
 	MaxPayload int
 	// Reasons are those to replay, at least one.
-	Reasons []bridge.Reason
+	Reasons []verdict.Reason
 	// Tenant and Device select by the topic's; empty: all.
 	Tenant, Device string
 	// Since and Until bound when a message was quarantined; zero: no bound.
@@ -50,12 +51,12 @@ type Report struct {
 
 // Stay is why messages stay in quarantine.
 type Stay struct {
-	Reason bridge.Reason
+	Reason verdict.Reason
 	Detail string // of one of them
 }
 
 // stays counts by reason and keeps the first detail.
-func (r *Report) stays(reason bridge.Reason, detail string) {
+func (r *Report) stays(reason verdict.Reason, detail string) {
 	for s := range r.Staying {
 		if s.Reason == reason {
 			r.Staying[s]++
@@ -98,12 +99,12 @@ func Replay(ctx context.Context, o Options) (*Report, error) {
 }
 
 // filters returns the subjects of these reasons; a bad topic may have no subject of its own.
-func filters(reasons []bridge.Reason) []string {
+func filters(reasons []verdict.Reason) []string {
 	var all []string
 	for _, reason := range reasons {
 		subject := bridge.QuarantineSubject + "." + reason.String()
 		all = append(all, subject+".>")
-		if reason == bridge.BadTopic || reason == bridge.NotSubscribed {
+		if reason == verdict.BadTopic || reason == verdict.NotSubscribed {
 			all = append(all, subject)
 		}
 	}
@@ -138,13 +139,13 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 		r.report.Selected++
 		if c.worker != nil {
 			if why := r.keeps(c); why != "" {
-				r.report.stays(bridge.BadPayload, why)
+				r.report.stays(verdict.BadPayload, why)
 				continue
 			}
 			accepted = append(accepted, &moving{sequence: c.sequence, message: c.worker})
 			continue
 		}
-		if judged.Reason != bridge.Accepted {
+		if judged.Reason != verdict.Accepted {
 			r.report.stays(judged.Reason, judged.Detail)
 			continue
 		}
@@ -208,7 +209,7 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 			}
 		case err := <-m.ack.Err():
 			if publish.Classify(err) == publish.Reject {
-				r.report.stays(bridge.Refused, err.Error())
+				r.report.stays(verdict.Refused, err.Error())
 			} else if failed == nil {
 				failed = fmt.Errorf("publish %s: %w", m.message.Subject, err)
 			}

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/subjects"
 )
@@ -57,7 +58,7 @@ func newRig(t *testing.T) *rig {
 	set, err := subjects.NewSet(routes)
 	require.NoError(t, err)
 	return &rig{t: t, js: js, Options: Options{
-		JetStream: js, Stream: "QUARANTINE", Reasons: []bridge.Reason{bridge.RateLimited},
+		JetStream: js, Stream: "QUARANTINE", Reasons: []verdict.Reason{verdict.RateLimited},
 		Rules: &bridge.Rules{Topics: set}, MaxPayload: 1 << 10,
 	}}
 }
@@ -245,7 +246,7 @@ func TestOnlyWhatIsSelectedIsReplayed(t *testing.T) {
 		want   int
 	}{
 		"a reason":             {func(*Options) {}, 3},
-		"two reasons":          {func(o *Options) { o.Reasons = []bridge.Reason{bridge.RateLimited, bridge.Refused} }, 6},
+		"two reasons":          {func(o *Options) { o.Reasons = []verdict.Reason{verdict.RateLimited, verdict.Refused} }, 6},
 		"a tenant":             {func(o *Options) { o.Tenant = "acme" }, 2},
 		"a device":             {func(o *Options) { o.Device = "dev-1" }, 2},
 		"a tenant's device":    {func(o *Options) { o.Tenant, o.Device = "acme", "dev-2" }, 1},
@@ -253,7 +254,7 @@ func TestOnlyWhatIsSelectedIsReplayed(t *testing.T) {
 		"since a time":         {func(o *Options) { o.Since = third.Time }, 2},
 		"until a time":         {func(o *Options) { o.Until = third.Time }, 2},
 		"between times":        {func(o *Options) { o.Since, o.Until = third.Time, third.Time }, 1},
-		"a reason nobody gave": {func(o *Options) { o.Reasons = []bridge.Reason{bridge.BadTopic} }, 0},
+		"a reason nobody gave": {func(o *Options) { o.Reasons = []verdict.Reason{verdict.BadTopic} }, 0},
 	} {
 		o := r.Options
 		c.choose(&o)
@@ -266,7 +267,7 @@ func TestOnlyWhatIsSelectedIsReplayed(t *testing.T) {
 func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.Reasons = []bridge.Reason{bridge.BadTopic, bridge.PayloadTooLarge, bridge.RateLimited}
+	r.Reasons = []verdict.Reason{verdict.BadTopic, verdict.PayloadTooLarge, verdict.RateLimited}
 	r.reject("payload_too_large", telemetry("acme", "dev-1"), "1", []byte("begin"), map[string]string{"Bridge-Size": "5000"})
 	r.reject("payload_too_large", telemetry("acme", "dev-2"), "2", []byte("begin"), map[string]string{"Bridge-Size": "5000"})
 	r.reject("bad_topic", "elsewhere", "3", nil, nil)
@@ -286,12 +287,12 @@ func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
 	report := r.replay()
 	require.Equal(t, 6, report.Selected)
 	require.Equal(t, 2, report.Stored)
-	stays := map[bridge.Reason]int{}
+	stays := map[verdict.Reason]int{}
 	for s, n := range report.Staying {
 		stays[s.Reason] = n
 		require.NotEmpty(t, s.Detail)
 	}
-	require.Equal(t, map[bridge.Reason]int{bridge.PayloadTooLarge: 2, bridge.NotSubscribed: 1, bridge.Refused: 1}, stays)
+	require.Equal(t, map[verdict.Reason]int{verdict.PayloadTooLarge: 2, verdict.NotSubscribed: 1, verdict.Refused: 1}, stays)
 	require.Equal(t, map[string]int{"4": 1, "5": 1}, r.ids("TELEMETRY"))
 	left := r.ids("QUARANTINE")
 	require.Equal(t, map[string]int{"1": 1, "2": 1, "3": 1, "6": 1}, left, "and no claim")
@@ -301,7 +302,7 @@ func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
 func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.Reasons = []bridge.Reason{bridge.BadPayload}
+	r.Reasons = []verdict.Reason{verdict.BadPayload}
 	r.Rules.Formats = []bridge.Format{bridge.Envelope, bridge.Envelope}
 	gaveUp := func(id string, more map[string]string) {
 		more["Bridge-Msg-Id"] = id
@@ -315,7 +316,7 @@ func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
 	report := r.replay()
 	require.Equal(t, 2, report.Selected)
 	require.Equal(t, 1, report.Stored)
-	require.Equal(t, map[Stay]int{{bridge.BadPayload, "the copy does not have the payload of 5000 bytes"}: 1}, report.Staying)
+	require.Equal(t, map[Stay]int{{verdict.BadPayload, "the copy does not have the payload of 5000 bytes"}: 1}, report.Staying)
 	all := r.held("TELEMETRY")
 	require.Len(t, all, 1)
 	require.Equal(t, "tenant.acme.device.dev-1.telemetry", all[0].Subject())
@@ -331,7 +332,7 @@ func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
 func TestWhatAWorkerGaveUpJustNowStays(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.Reasons = []bridge.Reason{bridge.BadPayload}
+	r.Reasons = []verdict.Reason{verdict.BadPayload}
 	q, err := r.js.Stream(t.Context(), "QUARANTINE")
 	require.NoError(t, err)
 	config := q.CachedInfo().Config
@@ -372,7 +373,7 @@ func TestADeviceWhoseNameEndsInABlankIsReplayed(t *testing.T) {
 	require.NoError(t, err)
 	r.reject("rate_limited", telemetry("acme", "dev "), "1", nil, map[string]string{"Bridge-Cn": "acme/dev%20"})
 	r.reject("cn_mismatch", telemetry("acme", "dev "), "2", nil, map[string]string{"Bridge-Cn": "acme/dev%20"})
-	r.Reasons = append(r.Reasons, bridge.CNMismatch)
+	r.Reasons = append(r.Reasons, verdict.CNMismatch)
 	report := r.replay()
 	require.Equal(t, 1, report.Stored)
 	require.Equal(t, map[string]int{"1": 1}, r.ids("TELEMETRY"))

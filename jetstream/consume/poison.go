@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/subjects"
 )
@@ -80,7 +81,7 @@ func tooLarge(err error) bool {
 // reason, and the original id and time, so that a replay yields the same message. JetStream's own
 // headers are omitted: each is an instruction to a stream.
 func quarantineCopy(m *Message, cause error) *nats.Msg {
-	reason := bridge.BadPayload.String()
+	reason := verdict.BadPayload.String()
 	header := nats.Header{}
 	for name, values := range m.Header {
 		if !strings.HasPrefix(name, "Nats-") {

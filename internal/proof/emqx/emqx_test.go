@@ -17,7 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/emqx"
@@ -367,7 +367,7 @@ func TestE4ReleasedLumpsAreNotRejected(t *testing.T) {
 				require.NoError(t, err)
 			}
 			proof.Eventually(t, func() bool { c := r.bridge.Totals(); return c.Received == messages && c.InFlight == 0 }, func() any { return r.bridge.Totals() })
-			require.Equal(t, tc.rejects, r.bridge.Totals().Rejected[bridge.RateLimited] > 0)
+			require.Equal(t, tc.rejects, r.bridge.Totals().Rejected[verdict.RateLimited] > 0)
 		})
 	}
 }
@@ -399,7 +399,7 @@ func TestE5TopicWithoutAPatternIsInQuarantine(t *testing.T) {
 	for _, topic := range []string{"tenant/acme/device/dev-1", "tenant/acme/device/dev-1/a/b", "tenant/acme/device/dev-1/shadow/desired"} {
 		proof.AwaitToken(t, c.Publish(topic, 1, false, topic))
 	}
-	proof.Eventually(t, func() bool { return r.bridge.Totals().Quarantined[bridge.BadTopic] == 3 }, func() any { return r.bridge.Totals() })
+	proof.Eventually(t, func() bool { return r.bridge.Totals().Quarantined[verdict.BadTopic] == 3 }, func() any { return r.bridge.Totals() })
 }
 
 // A will has no attributes of its device: the rule keeps it back.
@@ -471,6 +471,6 @@ func TestE11ImpostorIsNotInQuarantine(t *testing.T) {
 	honest := r.device("acme/dev-1", "d", nil)
 	require.True(t, r.publish(honest, 1))
 	require.Zero(t, r.lost())
-	require.Zero(t, r.bridge.Totals().Rejected[bridge.CNMismatch])
+	require.Zero(t, r.bridge.Totals().Rejected[verdict.CNMismatch])
 	require.EqualValues(t, 1, r.now().Stats().Denied)
 }

@@ -13,7 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/fleet"
@@ -249,7 +249,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 	proof.Eventually(t, func() bool { return r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 21, total.Stored)
-	require.EqualValues(t, 5, total.Quarantined[bridge.RateLimited])
+	require.EqualValues(t, 5, total.Quarantined[verdict.RateLimited])
 }
 
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
@@ -261,12 +261,12 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	const own = "tenant/globex/device/poison/telemetry"
 	for name, poison := range map[string]struct {
 		topic, payload string
-		reason         bridge.Reason
+		reason         verdict.Reason
 	}{
-		"of an impostor":       {"tenant/acme/device/victim/telemetry", "poison", bridge.CNMismatch},
-		"without a subject":    {"tenant/globex/device//telemetry", "poison", bridge.BadTopic},
-		"too large":            {own, strings.Repeat("x", maxPayload+1), bridge.PayloadTooLarge},
-		"refused by JetStream": {own, strings.Repeat("x", 1000), bridge.Refused},
+		"of an impostor":       {"tenant/acme/device/victim/telemetry", "poison", verdict.CNMismatch},
+		"without a subject":    {"tenant/globex/device//telemetry", "poison", verdict.BadTopic},
+		"too large":            {own, strings.Repeat("x", maxPayload+1), verdict.PayloadTooLarge},
+		"refused by JetStream": {own, strings.Repeat("x", 1000), verdict.Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newAttestedRig(t, nil, proof.Settings{"limits.device.rate": "0"})
@@ -287,7 +287,7 @@ func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 			proof.Eventually(t, func() bool { return r.pending() == 0 }, func() any { return r.broker.Clients() })
 			total := r.bridge.Totals()
 			require.EqualValues(t, n, total.Quarantined[poison.reason]+total.QuarantineSkipped+uint64(total.InFlight))
-			if poison.reason != bridge.Refused { // which goes by the bridge's own clock
+			if poison.reason != verdict.Refused { // which goes by the bridge's own clock
 				// The broker's clock stands still, so the bound is the burst of 10.
 				require.EqualValues(t, 10, total.Quarantined[poison.reason])
 			}

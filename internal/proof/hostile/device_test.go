@@ -18,7 +18,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/proof"
@@ -432,8 +432,8 @@ func TestAFloodTakesNothingFromItsNeighbour(t *testing.T) {
 	require.Equal(t, 20, flood, "its burst: the broker's clock stands still")
 	require.Equal(t, sentByNeighbour, neighbours)
 	total := r.bridge.Totals()
-	require.EqualValues(t, n+n/2-20, total.Rejected[bridge.RateLimited])
-	require.EqualValues(t, 10, total.Quarantined[bridge.RateLimited], "and of these as many as are kept of a device")
+	require.EqualValues(t, n+n/2-20, total.Rejected[verdict.RateLimited])
+	require.EqualValues(t, 10, total.Quarantined[verdict.RateLimited], "and of these as many as are kept of a device")
 	require.EqualValues(t, n+n/2-30, total.QuarantineSkipped)
 }
 
@@ -456,8 +456,8 @@ func TestAnImpostorsFloodLeavesTheVictimItsWholeBurst(t *testing.T) {
 	proof.Eventually(t, func() bool { return r.pending() == 0 && r.bridge.Totals().InFlight == 0 }, func() any { return r.bridge.Totals() })
 	total := r.bridge.Totals()
 	require.EqualValues(t, 20, total.Stored)
-	require.EqualValues(t, 500, total.Rejected[bridge.CNMismatch])
-	require.EqualValues(t, 10, total.Quarantined[bridge.CNMismatch])
-	require.EqualValues(t, 1, total.Quarantined[bridge.RateLimited], "the victim's own place in quarantine is free too")
+	require.EqualValues(t, 500, total.Rejected[verdict.CNMismatch])
+	require.EqualValues(t, 10, total.Quarantined[verdict.CNMismatch])
+	require.EqualValues(t, 1, total.Quarantined[verdict.RateLimited], "the victim's own place in quarantine is free too")
 	proof.ReadStream(t, r.js, "TELEMETRY", func(m natsjs.Msg, _ *natsjs.MsgMetadata) { require.Equal(t, "honest", string(m.Data())) })
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/proof"
 )
 
@@ -41,7 +41,7 @@ func TestTheDocumentedCommandsWork(t *testing.T) {
 		func() any { return r.bridge.Status(t.Context()).Registry })
 	require.Zero(t, r.bridge.Status(t.Context()).Registry.Refused)
 	stop := r.load(2)
-	r.until("dev-1 is revoked, dev-0 unknown", func() bool { return r.reasons(bridge.CertRevoked) > 0 && r.reasons(bridge.CertUnknown) > 0 })
+	r.until("dev-1 is revoked, dev-0 unknown", func() bool { return r.reasons(verdict.CertRevoked) > 0 && r.reasons(verdict.CertUnknown) > 0 })
 	r.settled(stop())
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
@@ -97,7 +98,7 @@ func (r *liveRig) load(n int) (stop func() uint64) {
 }
 
 // reasons counts rejections.
-func (r *liveRig) reasons(reason bridge.Reason) uint64 {
+func (r *liveRig) reasons(reason verdict.Reason) uint64 {
 	total := r.bridge.Totals()
 	return total.Rejected[reason]
 }
@@ -143,14 +144,14 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 
 	// Each time includes the wait for the next message, some 5 ms.
 	putKey(t, certificates, "acme.dev-0", `{"status":"REVOKED"}`)
-	revoked := r.until("revoked", func() bool { return r.reasons(bridge.CertRevoked) > 0 })
+	revoked := r.until("revoked", func() bool { return r.reasons(verdict.CertRevoked) > 0 })
 	require.NoError(t, certificates.Delete(t.Context(), "acme.dev-1"))
-	r.until("unknown", func() bool { return r.reasons(bridge.CertUnknown) > 0 })
+	r.until("unknown", func() bool { return r.reasons(verdict.CertUnknown) > 0 })
 	putKey(t, certificates, "acme.dev-2", `{"status":"ACTIVE","not_after":"2020-01-01T00:00:00Z"}`)
-	r.until("expired", func() bool { return r.reasons(bridge.CertExpired) > 0 })
+	r.until("expired", func() bool { return r.reasons(verdict.CertExpired) > 0 })
 
 	putKey(t, limits, "tenant.acme.device.dev-3", `{"rate":"1/h","burst":1}`)
-	limited := r.until("limited", func() bool { return r.reasons(bridge.RateLimited) > 0 })
+	limited := r.until("limited", func() bool { return r.reasons(verdict.RateLimited) > 0 })
 	putKey(t, limits, "tenant.acme.device.dev-3", `{"rate":"1/h","burst":"many"}`)
 	var status daemon.Status
 	r.until("refused", func() bool {
@@ -175,7 +176,7 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 		_, err := limits.PutString(t.Context(), "tenant.acme", `{"rate":"1/h","burst":1}`)
 		return err == nil
 	}, proof.Timeout, 10*time.Millisecond)
-	again := r.until("tenant limited", func() bool { return r.reasons(bridge.TenantRateLimited) > 0 })
+	again := r.until("tenant limited", func() bool { return r.reasons(verdict.TenantRateLimited) > 0 })
 	t.Logf("after a restart of nats-server a limit is in force after %s", again)
 	r.settled(stop())
 }
@@ -216,7 +217,7 @@ func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
 	stop := r.load(4)
 	r.until("messages", func() bool { return r.bridge.Totals().Stored > 50 })
 	exec(`UPDATE device_certificates SET status = 'REVOKED' WHERE tenant_id = 'acme' AND device_id = 'dev-0'`)
-	revoked := r.until("revoked", func() bool { return r.reasons(bridge.CertRevoked) > 0 })
+	revoked := r.until("revoked", func() bool { return r.reasons(verdict.CertRevoked) > 0 })
 	t.Logf("in force after: a revocation in PostgreSQL %s", revoked)
 
 	db.Stop()
@@ -226,14 +227,14 @@ func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
 	})
 	ready, _ := r.bridge.Ready()
 	require.True(t, ready, "the last known state serves")
-	before, refused := r.bridge.Totals().Stored, r.reasons(bridge.CertRevoked)
+	before, refused := r.bridge.Totals().Stored, r.reasons(verdict.CertRevoked)
 	r.until("still stored, still revoked", func() bool {
-		return r.bridge.Totals().Stored > before+20 && r.reasons(bridge.CertRevoked) > refused+5
+		return r.bridge.Totals().Stored > before+20 && r.reasons(verdict.CertRevoked) > refused+5
 	})
 	db.Start()
 	r.until("not stale", func() bool { return len(r.bridge.Warnings()) == 0 })
 	exec(`DELETE FROM device_certificates WHERE device_id = 'dev-1'`)
-	r.until("unknown", func() bool { return r.reasons(bridge.CertUnknown) > 0 })
+	r.until("unknown", func() bool { return r.reasons(verdict.CertUnknown) > 0 })
 	r.settled(stop())
 }
 

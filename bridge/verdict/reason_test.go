@@ -1,0 +1,18 @@
+package verdict
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEveryReasonHasItsToken(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, r := range Reasons() {
+		require.Regexp(t, `^[a-z]+(_[a-z]+)*$`, r.String())
+		require.False(t, seen[r.String()])
+		seen[r.String()] = true
+	}
+	require.Len(t, seen, 12)
+}
