@@ -12,41 +12,41 @@ import (
 // PostgreSQL. It is read as the bridge's is.
 type Ingest struct {
 	Database      Database        `yaml:"database" doc:"The PostgreSQL database."`
-	NATS          Account         `yaml:"nats" doc:"The NATS servers and the account used there. At most one of creds, user, token, nkey, context or credentials in the URL."`
-	Consumers     ConsumerMode    `yaml:"consumers" default:"create" enum:"create|verify" doc:"create: make a durable consumer that is missing, where the account may; verify: only wait for it. The bridge makes them too."`
-	Telemetry     TelemetryIntake `yaml:"telemetry" defaults:"stream=TELEMETRY,consumer=ingest-workers,topic=tenant/{tenant}/device/{device}/{type},workers=4" doc:"What goes into the table telemetry."`
-	Shadow        Intake          `yaml:"shadow" defaults:"stream=SHADOW,consumer=ingest-shadow,topic=tenant/{tenant}/device/{device}/shadow/reported,workers=1" doc:"What goes into the table device_state."`
-	Commands      Intake          `yaml:"commands" defaults:"stream=COMMANDS,consumer=ingest-commands,topic=tenant/{tenant}/device/{device}/commands/ack,workers=1" doc:"What goes into the table device_commands."`
-	Batch         Batch           `yaml:"batch" doc:"How many messages share one transaction."`
-	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"How often a message is tried before it goes to quarantine; 0: indefinitely. A time without the database is not a try: only attempts that ended with this process, or with an error of this one message, count."`
-	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"On SIGTERM, how long to wait for batches that are being stored. What is left is delivered again."`
+	NATS          Account         `yaml:"nats" doc:"The NATS servers and the credentials: at most one of creds, user, token, nkey, context or credentials in the URL."`
+	Consumers     ConsumerMode    `yaml:"consumers" default:"create" enum:"create|verify" doc:"create: create missing durable consumers, if permitted; verify: only wait for them. The bridge creates them too."`
+	Telemetry     TelemetryIntake `yaml:"telemetry" defaults:"stream=TELEMETRY,consumer=ingest-workers,topic=tenant/{tenant}/device/{device}/{type},workers=4" doc:"The messages for the table telemetry."`
+	Shadow        Intake          `yaml:"shadow" defaults:"stream=SHADOW,consumer=ingest-shadow,topic=tenant/{tenant}/device/{device}/shadow/reported,workers=1" doc:"The messages for the table device_state."`
+	Commands      Intake          `yaml:"commands" defaults:"stream=COMMANDS,consumer=ingest-commands,topic=tenant/{tenant}/device/{device}/commands/ack,workers=1" doc:"The messages for the table device_commands."`
+	Batch         Batch           `yaml:"batch" doc:"The messages of one transaction."`
+	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"Attempts before a message goes to quarantine; 0: unlimited. Only attempts that ended with the process or with an error of this message count."`
+	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing batches in progress on SIGTERM. The rest is delivered again."`
 	Admin         IngestAdmin     `yaml:"admin" doc:"The HTTP endpoint for operators."`
-	Log           Log             `yaml:"log" doc:"What is logged, and how."`
+	Log           Log             `yaml:"log" doc:"Log level and format."`
 
 	schema.Provenance `yaml:"-" json:"-"`
 }
 
 // Database is where the tables are.
 type Database struct {
-	URL          DatabaseURL   `yaml:"url" default:"postgres://postgres@127.0.0.1:5432/postgres" doc:"The database: postgres://user@host:port/name. DATABASE_URL sets it too. Parameters of libpq may follow (?sslmode=verify-full&sslrootcert=…). Each worker has a connection of its own; a pooler must keep sessions apart."`
+	URL          DatabaseURL   `yaml:"url" default:"postgres://postgres@127.0.0.1:5432/postgres" doc:"The database: postgres://user@host:port/name, with libpq parameters (?sslmode=verify-full&sslrootcert=…). DATABASE_URL sets it too."`
 	Password     Secret        `yaml:"password" doc:"The user's password."`
-	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that holds the password; a trailing newline is dropped."`
-	Migrate      bool          `yaml:"migrate" default:"true" doc:"Bring the tables to this version's at start. false: ingest waits until ingest migrate has."`
-	Timeout      time.Duration `yaml:"timeout" default:"30s" min:"1s" max:"10m" doc:"How long one batch may take in the database before it is tried again."`
+	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that contains the password; a trailing newline is dropped."`
+	Migrate      bool          `yaml:"migrate" default:"true" doc:"Migrate the tables at start; false: wait until ingest migrate has been run."`
+	Timeout      time.Duration `yaml:"timeout" default:"30s" min:"1s" max:"10m" doc:"Timeout of one batch in the database before it is retried."`
 }
 
 // Intake is one stream with its consumer and what its subjects mean.
 type Intake struct {
 	Stream   string `yaml:"stream" doc:"The stream; empty: this table is not written."`
-	Consumer string `yaml:"consumer" doc:"The durable pull consumer. All processes that share it share the messages."`
-	Topic    string `yaml:"topic" doc:"The pattern of the topics behind the stream's subjects, as in the bridge's topics. It captures {tenant} and {device}; for telemetry {type} too."`
-	Workers  int    `yaml:"workers" min:"1" max:"256" doc:"Batches worked on at once, each on a database connection of its own."`
+	Consumer string `yaml:"consumer" doc:"The durable pull consumer. Processes with the same consumer share the messages."`
+	Topic    string `yaml:"topic" doc:"The topic pattern of the stream's subjects, as in the bridge's topics. It captures {tenant}, {device} and, for telemetry, {type}."`
+	Workers  int    `yaml:"workers" min:"1" max:"256" doc:"Batches processed concurrently, each with its own database connection."`
 }
 
 // TelemetryIntake is the stream of measurements.
 type TelemetryIntake struct {
 	Intake
-	Payload PayloadMode `yaml:"payload" default:"object" enum:"object|wrap|split" doc:"What a payload may be. object: a JSON object; anything else goes to quarantine. wrap: other JSON values and plain text are stored as {\"value\": …}. split: as wrap, but each element of an array becomes a row of its own, with the id <message id>/<index>."`
+	Payload PayloadMode `yaml:"payload" default:"object" enum:"object|wrap|split" doc:"object: JSON objects only, anything else goes to quarantine; wrap: other JSON and plain text become {\"value\": …}; split: as wrap, with one row per element of an array."`
 }
 
 // PayloadMode is how payloads that are not JSON objects are stored.
@@ -61,9 +61,9 @@ const (
 
 // Batch bounds a transaction.
 type Batch struct {
-	Messages int           `yaml:"messages" default:"500" min:"1" max:"100000" doc:"Messages at most."`
-	Bytes    Bytes         `yaml:"bytes" default:"4MiB" min:"64KiB" max:"256MiB" doc:"Size at most; a single larger message comes alone."`
-	Flush    time.Duration `yaml:"flush" default:"1s" min:"10ms" max:"10s" doc:"How long to wait for a batch to fill."`
+	Messages int           `yaml:"messages" default:"500" min:"1" max:"100000" doc:"The maximum number of messages."`
+	Bytes    Bytes         `yaml:"bytes" default:"4MiB" min:"64KiB" max:"256MiB" doc:"The maximum size; a single larger message is a batch by itself."`
+	Flush    time.Duration `yaml:"flush" default:"1s" min:"10ms" max:"10s" doc:"The maximum wait for a batch to fill."`
 }
 
 // IngestAdmin is ingest's HTTP endpoint.
