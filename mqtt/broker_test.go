@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // scripted is a broker that does what the test says, connection by connection.
@@ -63,7 +64,7 @@ func inMemory(t testing.TB) *scripted {
 	return &scripted{t: t, addr: memory, conns: make(chan net.Conn, 1000), wait: time.Hour}
 }
 
-func (b *scripted) dial(context.Context, Server, *Login) (net.Conn, error) {
+func (b *scripted) dial(context.Context, dial.Server, *dial.Login) (net.Conn, error) {
 	near, far := pipe()
 	b.conns <- far
 	return near, nil
@@ -171,7 +172,7 @@ func (b *scripted) open(r *recorder, change ...func(*Options)) *Session {
 func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session {
 	b.t.Helper()
 	o := Options{
-		Servers: []Server{{Address: b.addr}}, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
+		Servers: []dial.Server{{Address: b.addr}}, ClientID: "bridge-0", Filters: []string{"$share/lane/tenant/+/device/+/+"}, // subscribed on every connection
 		Receiver: r, Log: zerolog.Nop(),
 	}
 	for _, c := range change {
@@ -179,7 +180,7 @@ func (b *scripted) openFor(r bridge.Receiver, change ...func(*Options)) *Session
 	}
 	by := b.dial
 	if b.addr != memory {
-		by = dial
+		by = dial.Dial
 	}
 	s, err := open(o, by, nil)
 	require.NoError(b.t, err)
@@ -192,11 +193,11 @@ func pahoDial(c net.Conn) paho.OpenConnectionFunc {
 }
 
 // as is a login with a password.
-func as(user, password string) func() (Login, error) {
-	return func() (Login, error) { return Login{Username: user, Password: password}, nil }
+func as(user, password string) func() (dial.Login, error) {
+	return func() (dial.Login, error) { return dial.Login{Username: user, Password: password}, nil }
 }
 
 func withTLS(o *Options, conf *tls.Config) {
 	o.Servers[0].TLS = true
-	o.Login = func() (Login, error) { return Login{TLS: conf}, nil }
+	o.Login = func() (dial.Login, error) { return dial.Login{TLS: conf}, nil }
 }

@@ -17,6 +17,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/tlsfile"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // issuer signs certificates.
@@ -103,17 +104,17 @@ func TestCertificates(t *testing.T) {
 				_ = conn.Handshake()
 				_, _ = io.Copy(io.Discard, raw)
 			})
-			login := Login{TLS: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}
+			login := dial.Login{TLS: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}
 			if c.client != nil {
 				c.client(login.TLS)
 			}
 			err := Reach(t.Context(), Options{
-				Servers: []Server{{Address: address, TLS: true}}, ClientID: "bridge-0",
-				Login: func() (Login, error) { return login, nil },
+				Servers: []dial.Server{{Address: address, TLS: true}}, ClientID: "bridge-0",
+				Login: func() (dial.Login, error) { return login, nil },
 			})
-			var problem *ConnectProblem
+			var problem *dial.Problem
 			require.ErrorAs(t, err, &problem)
-			require.Equal(t, Cause(c.cause), problem.Cause, "%v", err)
+			require.Equal(t, dial.Cause(c.cause), problem.Cause, "%v", err)
 			require.ErrorContains(t, err, "broker at mqtts://"+address+" "+c.text)
 		})
 	}

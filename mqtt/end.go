@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // EndSession deletes the broker's session of o.ClientID with its subscriptions and its queue, and
@@ -33,14 +35,27 @@ func Reach(ctx context.Context, o Options) error {
 	return err
 }
 
+// login returns the credentials; the error is a [dial.Problem].
+func (o *Options) login(s dial.Server) (*dial.Login, error) {
+	if o.Login == nil {
+		return &dial.Login{}, nil
+	}
+	login, err := o.Login()
+	if err != nil {
+		a := dial.Attempt{Server: s, Err: err}
+		return nil, a.Problem(nil)
+	}
+	return &login, nil
+}
+
 // Dial opens a connection to s, with TLS if s uses it. It uses o.Login. The error is a
-// [ConnectProblem].
-func Dial(ctx context.Context, s Server, o Options) (net.Conn, error) {
+// [dial.Problem].
+func Dial(ctx context.Context, s dial.Server, o Options) (net.Conn, error) {
 	login, err := o.login(s)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, s, login)
+	conn, err := dial.Dial(ctx, s, login)
 	if err != nil {
 		return nil, problem(ctx, newAttempt(s, login, 0, nil, err))
 	}
@@ -48,13 +63,13 @@ func Dial(ctx context.Context, s Server, o Options) (net.Conn, error) {
 }
 
 // Greet sends CONNECT over conn, a connection to s, and reads CONNACK. It uses o.Login and
-// o.ClientID. The error is a [ConnectProblem].
-func Greet(ctx context.Context, conn net.Conn, s Server, o Options, clean bool) (sessionPresent bool, err error) {
+// o.ClientID. The error is a [dial.Problem].
+func Greet(ctx context.Context, conn net.Conn, s dial.Server, o Options, clean bool) (sessionPresent bool, err error) {
 	login, err := o.login(s)
 	if err != nil {
 		return false, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, connackTimeout)
+	bounded, cancel := context.WithTimeout(ctx, dial.ConnackTimeout)
 	defer cancel()
 	defer context.AfterFunc(bounded, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
@@ -63,17 +78,18 @@ func Greet(ctx context.Context, conn net.Conn, s Server, o Options, clean bool) 
 	p.UsernameFlag, p.Username = login.Username != "", login.Username
 	p.PasswordFlag, p.Password = login.Password != "", []byte(login.Password)
 	a := newAttempt(s, login, 0, nil, p.Write(conn))
-	if a.err == nil {
-		sessionPresent, a.err = a.readConnack(conn)
+	if a.Err == nil {
+		sessionPresent, err = readConnack(a, conn)
+		failed(a, err)
 	}
-	if a.err != nil {
+	if a.Err != nil {
 		return false, problem(ctx, a)
 	}
 	return sessionPresent, nil
 }
 
 // Connect is [Dial] and [Greet].
-func Connect(ctx context.Context, s Server, o Options, clean bool) (conn net.Conn, sessionPresent bool, err error) {
+func Connect(ctx context.Context, s dial.Server, o Options, clean bool) (conn net.Conn, sessionPresent bool, err error) {
 	if conn, err = Dial(ctx, s, o); err != nil {
 		return nil, false, err
 	}
@@ -100,7 +116,7 @@ func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, e
 	}
 }
 
-func (o *Options) visitServer(ctx context.Context, s Server, clean bool) (sessionPresent bool, err error) {
+func (o *Options) visitServer(ctx context.Context, s dial.Server, clean bool) (sessionPresent bool, err error) {
 	conn, sessionPresent, err := Connect(ctx, s, *o, clean)
 	if err != nil {
 		return false, err
@@ -113,16 +129,16 @@ func (o *Options) visitServer(ctx context.Context, s Server, clean bool) (sessio
 	return sessionPresent, nil
 }
 
-func problem(ctx context.Context, a *attempt) error {
-	return a.problem(func() protocol { return identify(ctx, a.server.Address) })
+func problem(ctx context.Context, a *dial.Attempt) error {
+	return a.Problem(func() dial.Protocol { return dial.Identify(ctx, a.Server.Address) })
 }
 
 // readConnack reads the four bytes of a CONNACK, and nothing if it is not one.
-func (a *attempt) readConnack(conn net.Conn) (sessionPresent bool, err error) {
+func readConnack(a *dial.Attempt, conn net.Conn) (sessionPresent bool, err error) {
 	b := make([]byte, 4, 64)
 	n, err := io.ReadFull(conn, b)
 	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil {
-		a.said = b[:n]
+		a.Said = b[:n]
 	}
 	if err != nil {
 		return false, err
@@ -132,22 +148,22 @@ func (a *attempt) readConnack(conn net.Conn) (sessionPresent bool, err error) {
 		err = fmt.Errorf("%w: a CONNACK with %d remaining bytes", ErrMalformed, b[1])
 	}
 	if err != nil {
-		a.readMore(conn)
+		readMore(a, conn)
 		return false, err
 	}
 	accepted, sessionPresent, err := parseConnack(b[2:])
 	if err == nil && !accepted {
-		a.connack = b[3]
+		a.Connack = b[3]
 		err = packets.ConnErrors[b[3]]
 	}
 	return sessionPresent, err
 }
 
 // readMore reads the rest of an answer that is not a CONNACK, as far as it has arrived.
-func (a *attempt) readMore(conn net.Conn) {
+func readMore(a *dial.Attempt, conn net.Conn) {
 	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	n, _ := conn.Read(a.said[len(a.said):cap(a.said)])
-	a.said = a.said[:len(a.said)+n]
+	n, _ := conn.Read(a.Said[len(a.Said):cap(a.Said)])
+	a.Said = a.Said[:len(a.Said)+n]
 }
 
 // farewell waits until the broker has read the DISCONNECT: closing a socket with unread bytes

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
@@ -19,7 +20,7 @@ func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
 	s.Close()
 	publishAll(t, m, 20) // queued for bridge-7
 
-	end := Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-7"}
+	end := Options{Servers: []dial.Server{{Address: m.Addr}}, ClientID: "bridge-7"}
 	existed, err := EndSession(t.Context(), end)
 	require.NoError(t, err)
 	require.True(t, existed)
@@ -38,17 +39,17 @@ func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
 func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
-	_, err := EndSession(t.Context(), Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-7", Login: as("bridge", "wrong")})
-	require.ErrorIs(t, err, ErrCredentials)
+	_, err := EndSession(t.Context(), Options{Servers: []dial.Server{{Address: m.Addr}}, ClientID: "bridge-7", Login: as("bridge", "wrong")})
+	require.ErrorIs(t, err, dial.ErrCredentials)
 	m.Stop()
-	_, err = EndSession(t.Context(), Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-7"})
-	require.ErrorIs(t, err, ErrUnreachable)
+	_, err = EndSession(t.Context(), Options{Servers: []dial.Server{{Address: m.Addr}}, ClientID: "bridge-7"})
+	require.ErrorIs(t, err, dial.ErrUnreachable)
 	// A broker that accepts the connection and says nothing.
 	b := listen(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = EndSession(ctx, Options{Servers: []Server{{Address: b.addr}}, ClientID: "bridge-7"})
-	require.ErrorIs(t, err, ErrUnreachable)
+	_, err = EndSession(ctx, Options{Servers: []dial.Server{{Address: b.addr}}, ClientID: "bridge-7"})
+	require.ErrorIs(t, err, dial.ErrUnreachable)
 }
 
 // Anything that is not a CONNACK is not read: a broker may send a quarter of a gigabyte in one
@@ -69,7 +70,7 @@ func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
 		}
 		flooded <- n
 	}()
-	err := Reach(t.Context(), Options{Servers: []Server{{Address: b.addr}}, ClientID: "bridge-probe-1"})
+	err := Reach(t.Context(), Options{Servers: []dial.Server{{Address: b.addr}}, ClientID: "bridge-probe-1"})
 	require.ErrorIs(t, err, ErrProtocol)
 	require.Less(t, <-flooded, 32<<20, "bytes")
 }
@@ -77,11 +78,11 @@ func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
 func TestABrokerInReachIsOneThatAcceptsTheUser(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
-	o := Options{Servers: []Server{{Address: m.Addr}}, ClientID: "bridge-probe-1", Login: as("bridge", "right")}
+	o := Options{Servers: []dial.Server{{Address: m.Addr}}, ClientID: "bridge-probe-1", Login: as("bridge", "right")}
 	require.NoError(t, Reach(t.Context(), o))
 	existed, err := EndSession(t.Context(), o)
 	require.NoError(t, err)
 	require.False(t, existed, "it leaves no session behind")
 	o.Login = as("bridge", "wrong")
-	require.ErrorIs(t, Reach(t.Context(), o), ErrCredentials)
+	require.ErrorIs(t, Reach(t.Context(), o), dial.ErrCredentials)
 }

@@ -6,18 +6,10 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"mqtt-nats-bridge/internal/neterror"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 var (
-	// ErrUnreachable means that no TCP or TLS connection to the broker could be made.
-	ErrUnreachable = errors.New("broker unreachable")
-	// ErrCredentials means that the broker refused user name, password or client
-	// certificate, or that they could not be read.
-	ErrCredentials = errors.New("broker refused the credentials")
-	// ErrRefused means that the broker answered CONNECT with another refusal, or by
-	// closing the connection.
-	ErrRefused = errors.New("broker refused the connection")
 	// ErrSubscriptionRefused means that the broker answered SUBSCRIBE with a
 	// refusal, or by closing the connection.
 	ErrSubscriptionRefused = errors.New("the broker refused the subscription")
@@ -78,6 +70,21 @@ func tapError(t *tap, err error) error {
 	return err
 }
 
+// newAttempt describes an attempt of paho. t is its connection; nil: there was none.
+func newAttempt(server dial.Server, login *dial.Login, connack byte, t *tap, err error) *dial.Attempt {
+	a := &dial.Attempt{Server: server, Login: login, Connack: connack}
+	if t != nil {
+		a.Said = t.said()
+	}
+	failed(a, cause(tapError(t, err)))
+	return a
+}
+
+// failed records why an attempt failed.
+func failed(a *dial.Attempt, err error) {
+	a.Err, a.NotMQTT = err, errors.Is(err, ErrMalformed) || errors.Is(err, ErrProtocol)
+}
+
 // endReason returns why an established connection ended. paho's own reason (no ping response)
 // arrives on another goroutine, so endReason waits for it briefly.
 func endReason(t *tap, lost <-chan error) error {
@@ -89,7 +96,7 @@ func endReason(t *tap, lost <-chan error) error {
 		}
 		return err
 	}
-	if closedByPeer(err) {
+	if dial.IsClosed(err) {
 		return ErrClosedByBroker
 	}
 	return err
@@ -97,12 +104,6 @@ func endReason(t *tap, lost <-chan error) error {
 
 // errNoSuback means that a SUBSCRIBE was not answered, as MQTT 3.1.1 requires [MQTT-3.8.4-1].
 var errNoSuback = errors.New("the broker does not answer SUBSCRIBE or UNSUBSCRIBE")
-
-// closedByPeer reports whether the broker closed the connection. Under load a write notices it as
-// often as a read; TLS without close_notify reports an unexpected EOF.
-func closedByPeer(err error) bool {
-	return neterror.IsClosed(err) || closedWebSocket(err)
-}
 
 // backoff is the pause between connection attempts. The first three attempts after a connection are
 // quick, then the pause doubles up to maxPause; connections that do not last count as failed
@@ -157,5 +158,5 @@ func (b *backoff) next(now time.Time, lived time.Duration, err error) time.Durat
 
 // refusal reports whether the broker answered and refused the client.
 func refusal(err error) bool {
-	return errors.Is(err, ErrSubscriptionRefused) || errors.Is(err, ErrCredentials) || errors.Is(err, ErrRefused)
+	return errors.Is(err, ErrSubscriptionRefused) || errors.Is(err, dial.ErrCredentials) || errors.Is(err, dial.ErrRefused)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // TestOtherEnd: what listens at the other end is named, also where it says nothing by
@@ -29,22 +30,22 @@ func TestOtherEnd(t *testing.T) {
 	secured := mosquittoTLS(t, authority(t))
 	at := func(url string) string { return url[strings.LastIndex(url, "/")+1:] }
 	for name, c := range map[string]struct {
-		server Server
-		cause  Cause
+		server dial.Server
+		cause  dial.Cause
 		text   string
 	}{
-		"plain to TLS/mosquitto": {Server{Address: secured.Addr}, CauseTLSPort, "speaks TLS, which is not used here: it answers with TLS"},
-		"plain to TLS/Go":        {Server{Address: at(secure.URL)}, CauseTLSPort, "it answers with TLS"},
-		"TLS to plain/mosquitto": {Server{Address: plain.Addr, TLS: true}, CausePlain, "speaks MQTT without TLS"},
-		"plain to NATS":          {Server{Address: nats}, CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
-		"TLS to NATS":            {Server{Address: nats, TLS: true}, CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
-		"TLS to HTTP":            {Server{Address: at(page.URL), TLS: true}, CauseNotMQTT, "does not speak MQTT: it is an HTTP server"},
-		"TLS to silence":         {Server{Address: deaf, TLS: true}, CauseSilent, "accepts the connection but does not answer: no TLS handshake within 10s"},
+		"plain to TLS/mosquitto": {dial.Server{Address: secured.Addr}, dial.CauseTLSPort, "speaks TLS, which is not used here: it answers with TLS"},
+		"plain to TLS/Go":        {dial.Server{Address: at(secure.URL)}, dial.CauseTLSPort, "it answers with TLS"},
+		"TLS to plain/mosquitto": {dial.Server{Address: plain.Addr, TLS: true}, dial.CausePlain, "speaks MQTT without TLS"},
+		"plain to NATS":          {dial.Server{Address: nats}, dial.CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
+		"TLS to NATS":            {dial.Server{Address: nats, TLS: true}, dial.CauseNotMQTT, "does not speak MQTT: it is a NATS server"},
+		"TLS to HTTP":            {dial.Server{Address: at(page.URL), TLS: true}, dial.CauseNotMQTT, "does not speak MQTT: it is an HTTP server"},
+		"TLS to silence":         {dial.Server{Address: deaf, TLS: true}, dial.CauseSilent, "accepts the connection but does not answer: no TLS handshake within 10s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := Reach(t.Context(), Options{Servers: []Server{c.server}, ClientID: "bridge-0"})
-			var problem *ConnectProblem
+			err := Reach(t.Context(), Options{Servers: []dial.Server{c.server}, ClientID: "bridge-0"})
+			var problem *dial.Problem
 			require.ErrorAs(t, err, &problem)
 			require.Equal(t, c.cause, problem.Cause, "%v", err)
 			require.ErrorContains(t, err, c.text)

@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // The tests of this file run against real mosquitto processes.
@@ -183,7 +184,7 @@ func TestMosquittoTellsWrongPasswords(t *testing.T) {
 		s := openAt(t, m.Addr, &recorder{}, func(o *Options) {
 			o.ClientID, o.Login = "bridge-"+password, as("bridge", password)
 		})
-		eventually(t, s, func(st Status) bool { return errors.Is(st.Err, ErrCredentials) })
+		eventually(t, s, func(st Status) bool { return errors.Is(st.Err, dial.ErrCredentials) })
 	}
 	s := openAt(t, m.Addr, &recorder{}, func(o *Options) { o.Login = as("bridge", "right") })
 	eventually(t, s, subscribed)
@@ -233,7 +234,9 @@ func TestMosquittoWithMutualTLS(t *testing.T) {
 	without.Certificates = nil
 	s = openAt(t, m.Addr, &recorder{}, func(o *Options) { o.ClientID = "without"; withTLS(o, without) })
 	// The alert, or where the close overtakes it, the close.
-	eventually(t, s, func(st Status) bool { return errors.Is(st.Err, ErrCredentials) || errors.Is(st.Err, ErrRefused) })
+	eventually(t, s, func(st Status) bool {
+		return errors.Is(st.Err, dial.ErrCredentials) || errors.Is(st.Err, dial.ErrRefused)
+	})
 	s = openAt(t, m.Addr, &recorder{}, func(o *Options) {
 		o.ClientID = "untrusting"
 		withTLS(o, &tls.Config{RootCAs: stranger.Pool(), MinVersion: tls.VersionTLS12})

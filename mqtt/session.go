@@ -16,16 +16,17 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // Options describes a session. Servers, ClientID, Filters and Receiver are required.
 type Options struct {
 	// Servers are listeners of one broker or cluster. They are tried in turn, beginning with the
 	// last one that worked.
-	Servers []Server
+	Servers []dial.Server
 	// Login returns the credentials. It is called for each connection, so that renewed certificates
 	// and passwords need no restart; nil: no credentials.
-	Login    func() (Login, error)
+	Login    func() (dial.Login, error)
 	ClientID string // fixed: the broker keeps the session under it
 	// KeepAlive is MQTT's keep-alive (§3.1.2.10), in whole seconds up to 65,535; 0: 30 s.
 	KeepAlive time.Duration
@@ -70,7 +71,7 @@ type Claim interface {
 
 func (o *Options) setDefaults() error {
 	switch {
-	case len(o.Servers) == 0 || slices.ContainsFunc(o.Servers, func(s Server) bool { return s.Address == "" }):
+	case len(o.Servers) == 0 || slices.ContainsFunc(o.Servers, func(s dial.Server) bool { return s.Address == "" }):
 		return errors.New("open MQTT session: no broker address")
 	case o.ClientID == "":
 		return errors.New("open MQTT session: no client id")
@@ -111,10 +112,6 @@ func validFilter(f string) bool {
 }
 
 const (
-	dialTimeout = 10 * time.Second // TCP and TLS
-	// connackTimeout exceeds the 15 s in which EMQX takes a session over from another connection.
-	// If the client gave up earlier, its own attempt would delay the next one.
-	connackTimeout = 25 * time.Second
 	// answerTimeout bounds the wait for SUBACK and UNSUBACK.
 	answerTimeout = 10 * time.Second
 	// handOver bounds how long SUBSCRIBE waits for paho's writer. paho's default is 30 s, and it
@@ -150,14 +147,14 @@ type Session struct {
 // Open starts a session. It returns immediately; Status and the log report the state of the
 // connection.
 func Open(opts Options) (*Session, error) {
-	return open(opts, dial, identify)
+	return open(opts, dial.Dial, dial.Identify)
 }
 
 // dialFunc opens a connection to a listener of the broker.
-type dialFunc func(context.Context, Server, *Login) (net.Conn, error)
+type dialFunc func(context.Context, dial.Server, *dial.Login) (net.Conn, error)
 
 // identifyFunc detects the protocol at an address.
-type identifyFunc func(ctx context.Context, address string) protocol
+type identifyFunc func(ctx context.Context, address string) dial.Protocol
 
 func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) {
 	if err := opts.setDefaults(); err != nil {
@@ -273,32 +270,32 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 }
 
 // connectError classifies a failed attempt.
-func (s *Session) connectError(ctx context.Context, a *attempt) error {
-	if p := a.problem(nil); p.Cause == CauseHungUp {
+func (s *Session) connectError(ctx context.Context, a *dial.Attempt) error {
+	if p := a.Problem(nil); p.Cause == dial.CauseHungUp {
 		if err := s.closedEarly(p); errors.Is(err, ErrClosedByBroker) {
 			return err
 		}
 	}
 	if s.identify == nil {
-		return s.turns.note(a.problem(nil))
+		return s.turns.note(a.Problem(nil))
 	}
-	return s.turns.note(a.problem(func() protocol {
-		return s.turns.identified(a.server.Address, func() protocol { return s.identify(ctx, a.server.Address) })
+	return s.turns.note(a.Problem(func() dial.Protocol {
+		return s.turns.identified(a.Server.Address, func() dial.Protocol { return s.identify(ctx, a.Server.Address) })
 	}))
 }
 
-func (s *Session) clientOptions(login *Login, dial func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
+func (s *Session) clientOptions(login *dial.Login, connect func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
 	o := paho.NewClientOptions()
 	o.AddBroker("tcp://tap") // not dialled: paho wants one server in its list
 	o.SetClientID(s.opts.ClientID).SetUsername(login.Username).SetPassword(login.Password)
 	o.SetProtocolVersion(4) // explicit: no silent fallback to 3.1
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false).SetConnectRetry(false)
-	o.SetConnectTimeout(connackTimeout)
+	o.SetConnectTimeout(dial.ConnackTimeout)
 	o.SetWriteTimeout(handOver)
 	o.SetKeepAlive(s.opts.KeepAlive)
 	o.SetPingTimeout(min(s.opts.KeepAlive, 10*time.Second))
-	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return dial() })
+	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return connect() })
 	o.SetConnectionLostHandler(func(_ paho.Client, err error) {
 		select {
 		case lost <- err:

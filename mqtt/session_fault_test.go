@@ -12,6 +12,8 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 func TestARefusedFilterIsNamedAndTheOthersWork(t *testing.T) {
@@ -116,7 +118,7 @@ func TestAnUnreachableBrokerIsFoundOnceItIsThere(t *testing.T) {
 	log := &lines{}
 	b := &scripted{t: t, addr: addr}
 	s := b.open(&recorder{}, log.into)
-	eventually(t, s, func(st Status) bool { return errors.Is(st.Err, ErrUnreachable) })
+	eventually(t, s, func(st Status) bool { return errors.Is(st.Err, dial.ErrUnreachable) })
 	require.Contains(t, s.Status().Problem, "connection refused")
 	require.Contains(t, s.Status().Problem, addr)
 	s.Close()
@@ -243,7 +245,7 @@ func TestALossRightAfterConnackNeverHoldsUpTheNextAttempt(t *testing.T) {
 
 func TestFaultyOptionsAreNamed(t *testing.T) {
 	t.Parallel()
-	good := Options{Servers: []Server{{Address: "a:1"}}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
+	good := Options{Servers: []dial.Server{{Address: "a:1"}}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
 	for text, change := range map[string]func(*Options){
 		"no broker address":               func(o *Options) { o.Servers = nil },
 		"no client id":                    func(o *Options) { o.ClientID = "" },

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // The tests of this file run whole sessions, paho included, over connections in
@@ -29,7 +30,7 @@ func TestSilenceInsteadOfConnackIsGivenUpAndTold(t *testing.T) {
 		log := &lines{}
 		s := b.open(&recorder{}, log.into)
 		b.accept().rest()
-		require.Equal(t, connackTimeout, time.Since(start))
+		require.Equal(t, dial.ConnackTimeout, time.Since(start))
 		for range 4 {
 			b.accept().rest()
 		}

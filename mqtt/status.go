@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // Status is a snapshot of a session.
@@ -54,7 +56,7 @@ func (s *Session) Status() Status {
 	return st
 }
 
-func (s *Session) connected(server Server, sessionPresent bool) {
+func (s *Session) connected(server dial.Server, sessionPresent bool) {
 	s.mu.Lock()
 	st := &s.status
 	lostSession := (st.Connects > 0 || s.opts.HadSession) && !sessionPresent

@@ -3,19 +3,21 @@ package mqtt
 import (
 	"errors"
 	"strings"
+
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // turns decides which of the broker's listeners is tried next.
 type turns struct {
-	servers []Server
+	servers []dial.Server
 	at      int // the one to try
 	tried   int // since the last pause
 	// Since the last connection: what is wrong with each, and its detected protocol.
 	problems map[string]error
-	speaks   map[string]protocol
+	speaks   map[string]dial.Protocol
 }
 
-func (t *turns) server() Server { return t.servers[t.at] }
+func (t *turns) server() dial.Server { return t.servers[t.at] }
 
 // connected records that the listener has accepted the session.
 func (t *turns) connected() { t.problems, t.speaks, t.tried = nil, nil, 0 }
@@ -43,7 +45,7 @@ func (t *turns) note(err error) error {
 // if this one failed, and reports whether a pause is due because all were tried. After a connection
 // that worked, the same listener is next.
 func (t *turns) failed(err error) (pause bool) {
-	var problem *ConnectProblem
+	var problem *dial.Problem
 	if !errors.As(err, &problem) && !errors.Is(err, ErrSubscriptionRefused) {
 		t.tried = 0
 		return true
@@ -57,11 +59,11 @@ func (t *turns) failed(err error) (pause bool) {
 }
 
 // identified detects the protocol at an address, once.
-func (t *turns) identified(address string, ask func() protocol) protocol {
+func (t *turns) identified(address string, ask func() dial.Protocol) dial.Protocol {
 	found, asked := t.speaks[address]
 	if !asked {
 		if t.speaks == nil {
-			t.speaks = map[string]protocol{}
+			t.speaks = map[string]dial.Protocol{}
 		}
 		found = ask()
 		t.speaks[address] = found

@@ -7,13 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 func TestTurns(t *testing.T) {
 	t.Parallel()
-	a, b, c := Server{Address: "a:1"}, Server{Address: "b:1"}, Server{Address: "c:1"}
-	failed := func(s Server) error { return &ConnectProblem{Cause: CauseRefused, URL: s.URL()} }
-	turn := turns{servers: []Server{a, b, c}}
+	a, b, c := dial.Server{Address: "a:1"}, dial.Server{Address: "b:1"}, dial.Server{Address: "c:1"}
+	failed := func(s dial.Server) error { return &dial.Problem{Cause: dial.CauseRefused, URL: s.URL()} }
+	turn := turns{servers: []dial.Server{a, b, c}}
 	require.Equal(t, a, turn.server())
 	require.EqualError(t, turn.note(failed(a)), "broker at mqtt://a:1 cannot be reached")
 	require.False(t, turn.failed(failed(a)), "the next one immediately")
@@ -22,7 +23,7 @@ func TestTurns(t *testing.T) {
 	require.False(t, turn.failed(failed(b)))
 	err := turn.note(failed(c))
 	require.True(t, turn.failed(err), "a pause after each round")
-	require.ErrorIs(t, err, ErrUnreachable)
+	require.ErrorIs(t, err, dial.ErrUnreachable)
 	require.Equal(t, a, turn.server())
 	require.Equal(t, err.Error(), turn.note(failed(a)).Error(), "the same text in each round")
 
@@ -33,7 +34,7 @@ func TestTurns(t *testing.T) {
 	turn.connected()
 	turn.failed(ErrSubscriptionRefused)
 	require.Equal(t, c, turn.server())
-	one := turns{servers: []Server{a}}
+	one := turns{servers: []dial.Server{a}}
 	problem := failed(a)
 	require.True(t, errors.Is(one.note(problem), problem))
 	require.True(t, one.failed(problem))
@@ -47,7 +48,7 @@ func TestSeveralBrokers(t *testing.T) {
 	first.Stop()
 	log := &lines{}
 	s := openAt(t, first.Addr, &recorder{ack: true}, log.into, func(o *Options) {
-		o.Servers = append(o.Servers, Server{Address: second.Addr})
+		o.Servers = append(o.Servers, dial.Server{Address: second.Addr})
 	})
 	at := func(m *peers.MosquittoProcess) func(Status) bool {
 		return func(st Status) bool { return st.Subscribed && st.Broker == "mqtt://"+m.Addr }
@@ -65,7 +66,7 @@ func TestSeveralBrokers(t *testing.T) {
 	})
 	second.Start()
 	eventually(t, s, at(second))
-	existed, err := EndSession(t.Context(), Options{Servers: []Server{{Address: first.Addr}, {Address: second.Addr}}, ClientID: "bridge-0"})
+	existed, err := EndSession(t.Context(), Options{Servers: []dial.Server{{Address: first.Addr}, {Address: second.Addr}}, ClientID: "bridge-0"})
 	require.NoError(t, err)
 	require.True(t, existed)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // webSocketProxy is a WebSocket server in front of a broker, which demands a path and a header.
@@ -74,25 +75,25 @@ func TestWebSocket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := peers.Mosquitto(t, peers.MosquittoOptions{})
-			at := Server{Address: webSocketProxy(t, m.Addr, conf), TLS: conf != nil, WebSocket: true, Path: "/mqtt?v=1"}
-			login := func() (Login, error) { return Login{TLS: client, Header: header}, nil }
+			at := dial.Server{Address: webSocketProxy(t, m.Addr, conf), TLS: conf != nil, WebSocket: true, Path: "/mqtt?v=1"}
+			login := func() (dial.Login, error) { return dial.Login{TLS: client, Header: header}, nil }
 			r := &recorder{ack: true}
-			s := openAt(t, m.Addr, r, func(o *Options) { o.Servers, o.ClientID, o.Login = []Server{at}, name, login })
+			s := openAt(t, m.Addr, r, func(o *Options) { o.Servers, o.ClientID, o.Login = []dial.Server{at}, name, login })
 			eventually(t, s, subscribed)
 			require.Equal(t, name+"://"+at.Address+"/mqtt?v=1", s.Status().Broker)
 			publishAll(t, m, 300)
 			require.Equal(t, numbers(0, 300), payloads(awaitDeliveries(t, r, 300)))
 			s.Close()
 
-			var problem *ConnectProblem
+			var problem *dial.Problem
 			at.Path = "/"
-			require.ErrorAs(t, Reach(t.Context(), Options{Servers: []Server{at}, ClientID: "x", Login: login}), &problem)
-			require.Equal(t, CauseNotWebSocket, problem.Cause, "%v", problem)
+			require.ErrorAs(t, Reach(t.Context(), Options{Servers: []dial.Server{at}, ClientID: "x", Login: login}), &problem)
+			require.Equal(t, dial.CauseNotWebSocket, problem.Cause, "%v", problem)
 			at.TLS = conf == nil
-			require.ErrorAs(t, Reach(t.Context(), Options{Servers: []Server{at}, ClientID: "x", Login: login}), &problem)
-			want := CausePlain
+			require.ErrorAs(t, Reach(t.Context(), Options{Servers: []dial.Server{at}, ClientID: "x", Login: login}), &problem)
+			want := dial.CausePlain
 			if conf != nil {
-				want = CauseNotWebSocket
+				want = dial.CauseNotWebSocket
 			}
 			require.Equal(t, want, problem.Cause, "%v", problem)
 		})

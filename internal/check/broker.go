@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // stepTimeout bounds each step with a peer: dial, handshake, answer.
@@ -56,7 +57,7 @@ type brokerCheck struct {
 	report *Report
 	// suffix makes client id and $share group ours alone.
 	suffix string
-	server mqtt.Server // that the check continues with
+	server dial.Server // that the check continues with
 }
 
 // options are the account's under the check's own client id.
@@ -81,7 +82,7 @@ func (b *brokerCheck) dial(ctx context.Context) (first net.Conn, ok bool) {
 }
 
 // dialServer reports on one listener; nil: it cannot be reached.
-func (b *brokerCheck) dialServer(ctx context.Context, server mqtt.Server, o mqtt.Options) net.Conn {
+func (b *brokerCheck) dialServer(ctx context.Context, server dial.Server, o mqtt.Options) net.Conn {
 	r := b.report
 	conn, err := mqtt.Dial(ctx, server, o)
 	if err != nil {

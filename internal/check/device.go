@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // takeoverWait is how long the device's connection is watched after the bridge has
@@ -36,10 +37,10 @@ func DeviceClientID(ctx context.Context, c *config.Config, d Device, r *Report) 
 	id := c.MQTT.ClientID + "-check-" + strings.ToLower(rand.Text()[:8])
 	p := takeoverProbe{
 		device: mqtt.Options{
-			Servers: []mqtt.Server{mqttaccount.Server(d.URL)}, ClientID: id,
-			Login: func() (mqtt.Login, error) {
+			Servers: []dial.Server{mqttaccount.Server(d.URL)}, ClientID: id,
+			Login: func() (dial.Login, error) {
 				conf, err := d.Files.Config("")
-				return mqtt.Login{TLS: conf}, err
+				return dial.Login{TLS: conf}, err
 			},
 		},
 		bridge: mqttaccount.Options(c.MQTT, id),
@@ -87,16 +88,16 @@ func (p *takeoverProbe) report(ctx context.Context, r *Report) {
 // deviceAdvice is what to do about a device that cannot connect; the advice on the
 // bridge's own connection is about keys of the configuration.
 func deviceAdvice(err error) string {
-	var problem *mqtt.ConnectProblem
+	var problem *dial.Problem
 	if !errors.As(err, &problem) {
 		return ""
 	}
 	switch problem.Cause {
-	case mqtt.CauseRefused, mqtt.CauseHungUp, mqtt.CauseNotTLS: // the latter behind a proxy
+	case dial.CauseRefused, dial.CauseHungUp, dial.CauseNotTLS: // the latter behind a proxy
 		return "; the listener may be closed until the gate opens it"
-	case mqtt.Cause(tlsfile.Authority):
+	case dial.Cause(tlsfile.Authority):
 		return "; name the CA in --device-ca"
-	case mqtt.Cause(tlsfile.ClientCertificate):
+	case dial.Cause(tlsfile.ClientCertificate):
 		return "; name a device certificate that the listener trusts"
 	}
 	return ""

@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // probeOf is a probe of b, as a device with this certificate.
@@ -23,10 +24,10 @@ func probeOf(b *broker.Broker, device *tls.Config) *takeoverProbe {
 	const id = "bridge-check-1"
 	return &takeoverProbe{
 		device: mqtt.Options{
-			Servers: []mqtt.Server{{Address: strings.TrimPrefix(b.TLSURL(), "ssl://"), TLS: true}}, ClientID: id,
-			Login: func() (mqtt.Login, error) { return mqtt.Login{TLS: device}, nil },
+			Servers: []dial.Server{{Address: strings.TrimPrefix(b.TLSURL(), "ssl://"), TLS: true}}, ClientID: id,
+			Login: func() (dial.Login, error) { return dial.Login{TLS: device}, nil },
 		},
-		bridge: mqtt.Options{Servers: []mqtt.Server{{Address: strings.TrimPrefix(b.URL(), "tcp://")}}, ClientID: id},
+		bridge: mqtt.Options{Servers: []dial.Server{{Address: strings.TrimPrefix(b.URL(), "tcp://")}}, ClientID: id},
 		wait:   time.Minute,
 	}
 }
@@ -65,7 +66,7 @@ func TestE2DeviceClientID(t *testing.T) {
 				foreign, err := stranger.ClientConfig("acme/probe")
 				require.NoError(t, err)
 				foreign.RootCAs = ca.Pool()
-				p.device.Login = func() (mqtt.Login, error) { return mqtt.Login{TLS: foreign}, nil }
+				p.device.Login = func() (dial.Login, error) { return dial.Login{TLS: foreign}, nil }
 			},
 			want: "was not tried; name a device certificate that the listener trusts",
 		},
@@ -73,7 +74,7 @@ func TestE2DeviceClientID(t *testing.T) {
 			change: func(t *testing.T, p *takeoverProbe) {
 				foreign, err := stranger.ClientConfig("acme/probe")
 				require.NoError(t, err)
-				p.device.Login = func() (mqtt.Login, error) { return mqtt.Login{TLS: foreign}, nil }
+				p.device.Login = func() (dial.Login, error) { return dial.Login{TLS: foreign}, nil }
 			},
 			want: "was not tried; name the CA in --device-ca",
 		},
@@ -84,7 +85,7 @@ func TestE2DeviceClientID(t *testing.T) {
 		"the bridge's second listener": {
 			broker: broker.Options{GlobalClientIDs: true}, fails: 1,
 			change: func(_ *testing.T, p *takeoverProbe) {
-				p.bridge.Servers = append([]mqtt.Server{{Address: closedPort}}, p.bridge.Servers...)
+				p.bridge.Servers = append([]dial.Server{{Address: closedPort}}, p.bridge.Servers...)
 			},
 			want: "FAIL  device client ids: ",
 		},

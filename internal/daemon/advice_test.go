@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/mqttaccount"
 	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // TestBrokerProblem: the same words and the same advice in the log, in /readyz and in what
@@ -28,13 +29,13 @@ func TestBrokerProblem(t *testing.T) {
 	nats := embeddedNATS(t)
 	for name, test := range map[string]struct {
 		url, advice string
-		cause       mqtt.Cause
+		cause       dial.Cause
 	}{
-		"refused":        {"mqtt://" + nowhere, "nothing listens there", mqtt.CauseRefused},
-		"plain port":     {"mqtts://" + mosquitto.Addr, "for plain text", mqtt.CausePlain},
-		"NATS port":      {"mqtt://" + strings.TrimPrefix(nats.URL(), "nats://"), "another program listens there", mqtt.CauseNotMQTT},
-		"no credentials": {"mqtt://" + mosquitto.Addr, "give mqtt.username", mqtt.CauseNoCredentials},
-		"wrong password": {"mqtt://bridge:wrong@" + mosquitto.Addr, "the broker must know mqtt.username", mqtt.CauseCredentials},
+		"refused":        {"mqtt://" + nowhere, "nothing listens there", dial.CauseRefused},
+		"plain port":     {"mqtts://" + mosquitto.Addr, "for plain text", dial.CausePlain},
+		"NATS port":      {"mqtt://" + strings.TrimPrefix(nats.URL(), "nats://"), "another program listens there", dial.CauseNotMQTT},
+		"no credentials": {"mqtt://" + mosquitto.Addr, "give mqtt.username", dial.CauseNoCredentials},
+		"wrong password": {"mqtt://bridge:wrong@" + mosquitto.Addr, "the broker must know mqtt.username", dial.CauseCredentials},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +56,7 @@ func TestBrokerProblem(t *testing.T) {
 			require.Equal(t, found[0].Advice, line.Advice)
 
 			err := mqtt.Reach(t.Context(), mqttaccount.Options(b.opts.Config.MQTT, "check"))
-			var problem *mqtt.ConnectProblem
+			var problem *dial.Problem
 			require.ErrorAs(t, err, &problem)
 			require.Equal(t, test.cause, problem.Cause)
 			require.Equal(t, found[0].Problem, err.Error())

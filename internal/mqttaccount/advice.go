@@ -7,15 +7,16 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // Advice is [advice.For] with what an operator can do about the broker, which stands here:
 // ingest does not link an MQTT client.
 func Advice(err error) string {
-	var problem *mqtt.ConnectProblem
+	var problem *dial.Problem
 	var refused *mqtt.SubscriptionError
 	switch {
-	case errors.As(err, &problem) && problem.Cause == mqtt.CauseLocalFile:
+	case errors.As(err, &problem) && problem.Cause == dial.CauseLocalFile:
 		return advice.File(err, "mqtt")
 	case errors.As(err, &problem):
 		return cmp.Or(causes[problem.Cause], advice.TLS(tlsfile.Cause(problem.Cause), "mqtt"))
@@ -35,23 +36,23 @@ func Advice(err error) string {
 	return advice.For(err)
 }
 
-var causes = map[mqtt.Cause]string{
-	mqtt.CauseHost:     "correct the host in mqtt.url, or its name service",
-	mqtt.CauseRefused:  "nothing listens there: start the broker, or correct the port in mqtt.url",
-	mqtt.CauseNoAnswer: "correct the address in mqtt.url, or open the firewall on the way",
-	mqtt.CauseNetwork:  "check mqtt.url and the network",
-	mqtt.CauseSilent:   "correct the port in mqtt.url, if something else listens there; else see the broker's log",
-	mqtt.CauseHungUp:   "the broker's log says why it closed the connection: a limit, a rule of its ACL, or its start",
+var causes = map[dial.Cause]string{
+	dial.CauseHost:     "correct the host in mqtt.url, or its name service",
+	dial.CauseRefused:  "nothing listens there: start the broker, or correct the port in mqtt.url",
+	dial.CauseNoAnswer: "correct the address in mqtt.url, or open the firewall on the way",
+	dial.CauseNetwork:  "check mqtt.url and the network",
+	dial.CauseSilent:   "correct the port in mqtt.url, if something else listens there; else see the broker's log",
+	dial.CauseHungUp:   "the broker's log says why it closed the connection: a limit, a rule of its ACL, or its start",
 
-	mqtt.CauseNotMQTT:      "correct the port in mqtt.url: another program listens there",
-	mqtt.CausePlain:        "write the port of the broker's TLS listener in mqtt.url, or mqtt:// (ws://) for plain text",
-	mqtt.CauseTLSPort:      "write mqtts:// (wss://) in mqtt.url, or the port of the broker's plain listener",
-	mqtt.CauseNotTLS:       "correct the port in mqtt.url: this one does not speak TLS",
-	mqtt.CauseNotWebSocket: "correct port and path in mqtt.url (EMQX: ws://host:8083/mqtt), or mqtt.headers",
+	dial.CauseNotMQTT:      "correct the port in mqtt.url: another program listens there",
+	dial.CausePlain:        "write the port of the broker's TLS listener in mqtt.url, or mqtt:// (ws://) for plain text",
+	dial.CauseTLSPort:      "write mqtts:// (wss://) in mqtt.url, or the port of the broker's plain listener",
+	dial.CauseNotTLS:       "correct the port in mqtt.url: this one does not speak TLS",
+	dial.CauseNotWebSocket: "correct port and path in mqtt.url (EMQX: ws://host:8083/mqtt), or mqtt.headers",
 
-	mqtt.CauseVersion:       "enable MQTT 3.1.1 at the broker",
-	mqtt.CauseClientID:      "correct mqtt.client_id, or let the broker accept it",
-	mqtt.CauseUnavailable:   "see the broker's log; while it starts this passes by itself",
-	mqtt.CauseCredentials:   "the broker must know mqtt.username with this password, or the certificate in mqtt.tls.cert, and let it connect under this client id; mqtt.password_file is read again at each connect",
-	mqtt.CauseNoCredentials: "give mqtt.username and mqtt.password_file, or a client certificate in mqtt.tls",
+	dial.CauseVersion:       "enable MQTT 3.1.1 at the broker",
+	dial.CauseClientID:      "correct mqtt.client_id, or let the broker accept it",
+	dial.CauseUnavailable:   "see the broker's log; while it starts this passes by itself",
+	dial.CauseCredentials:   "the broker must know mqtt.username with this password, or the certificate in mqtt.tls.cert, and let it connect under this client id; mqtt.password_file is read again at each connect",
+	dial.CauseNoCredentials: "give mqtt.username and mqtt.password_file, or a client certificate in mqtt.tls",
 }

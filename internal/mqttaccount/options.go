@@ -5,37 +5,38 @@ package mqttaccount
 import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // Options is how m says to reach the broker, under a client id. Passwords and certificates
 // in files are left there, to be read at each connect.
 func Options(m config.MQTT, clientID string) mqtt.Options {
-	var servers []mqtt.Server
+	var servers []dial.Server
 	for _, u := range m.URL.List() {
 		servers = append(servers, Server(u))
 	}
 	return mqtt.Options{
 		Servers:  servers,
 		ClientID: clientID,
-		Login:    func() (mqtt.Login, error) { return login(m) },
+		Login:    func() (dial.Login, error) { return login(m) },
 		Advice:   Advice,
 	}
 }
 
 // Server is the listener that a URL names.
-func Server(u config.BrokerURL) mqtt.Server {
-	return mqtt.Server{Address: u.Address, TLS: u.Secure, WebSocket: u.WebSocket, Path: u.Path}
+func Server(u config.BrokerURL) dial.Server {
+	return dial.Server{Address: u.Address, TLS: u.Secure, WebSocket: u.WebSocket, Path: u.Path}
 }
 
-func login(m config.MQTT) (mqtt.Login, error) {
+func login(m config.MQTT) (dial.Login, error) {
 	password, err := m.CurrentPassword()
 	if err != nil {
-		return mqtt.Login{}, err
+		return dial.Login{}, err
 	}
 	headers, err := m.CurrentHeaders()
 	if err != nil {
-		return mqtt.Login{}, err
+		return dial.Login{}, err
 	}
 	conf, err := m.TLSConfig()
-	return mqtt.Login{Username: m.Username, Password: password, TLS: conf, Header: headers}, err
+	return dial.Login{Username: m.Username, Password: password, TLS: conf, Header: headers}, err
 }

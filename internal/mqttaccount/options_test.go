@@ -9,7 +9,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/tlsfile"
-	"mqtt-nats-bridge/mqtt"
+	"mqtt-nats-bridge/mqtt/dial"
 )
 
 // TestLogin: what a file holds is read at each connect.
@@ -32,7 +32,7 @@ func TestLogin(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	o := Options(c.MQTT, "bridge-0")
-	require.Equal(t, []mqtt.Server{{Address: "localhost:8883", TLS: true}}, o.Servers)
+	require.Equal(t, []dial.Server{{Address: "localhost:8883", TLS: true}}, o.Servers)
 	login, err := o.Login()
 	require.NoError(t, err)
 	require.Equal(t, "old", login.Password)

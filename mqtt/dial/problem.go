@@ -1,4 +1,4 @@
-package mqtt
+package dial
 
 import (
 	"cmp"
@@ -11,6 +11,17 @@ import (
 
 	"mqtt-nats-bridge/internal/neterror"
 	"mqtt-nats-bridge/internal/tlsfile"
+)
+
+var (
+	// ErrUnreachable means that no TCP or TLS connection to the broker could be made.
+	ErrUnreachable = errors.New("broker unreachable")
+	// ErrCredentials means that the broker refused user name, password or client
+	// certificate, or that they could not be read.
+	ErrCredentials = errors.New("broker refused the credentials")
+	// ErrRefused means that the broker answered CONNECT with another refusal, or by
+	// closing the connection.
+	ErrRefused = errors.New("broker refused the connection")
 )
 
 // Cause classifies what is wrong with a connection to a broker; it includes the causes of
@@ -52,9 +63,9 @@ var sentences = map[Cause]string{
 	CauseLocalFile: "is not tried: a local file cannot be used",
 }
 
-// ConnectProblem is a classified failure of a connection attempt. errors.Is finds [ErrUnreachable],
+// Problem is a classified failure of a connection attempt. errors.Is finds [ErrUnreachable],
 // [ErrCredentials] and [ErrRefused] in it.
-type ConnectProblem struct {
+type Problem struct {
 	Cause Cause
 	URL   string // of the listener
 	Err   error
@@ -64,7 +75,7 @@ type ConnectProblem struct {
 
 // Error returns a sentence for the operator: what failed and where. It contains no secret and is
 // the same for every connection with this problem.
-func (p *ConnectProblem) Error() string {
+func (p *Problem) Error() string {
 	detail := p.detail
 	if detail == "" && p.Err != nil {
 		detail = neterror.WithoutLocalAddress(p.Err.Error())
@@ -74,10 +85,10 @@ func (p *ConnectProblem) Error() string {
 }
 
 // Unwrap returns what failed.
-func (p *ConnectProblem) Unwrap() error { return p.Err }
+func (p *Problem) Unwrap() error { return p.Err }
 
 // Is implements errors.Is for the kinds of problems.
-func (p *ConnectProblem) Is(kind error) bool {
+func (p *Problem) Is(kind error) bool {
 	switch p.Cause {
 	case CauseCredentials, CauseNoCredentials, CauseLocalFile, Cause(tlsfile.ClientCertificate):
 		return kind == ErrCredentials
@@ -89,36 +100,25 @@ func (p *ConnectProblem) Is(kind error) bool {
 	return kind == ErrUnreachable
 }
 
-// attempt is what is known about a failed connection attempt.
-type attempt struct {
-	server    Server
-	login     *Login // nil: it could not be read
-	connack   byte   // the return code; 0: there was none
-	said      []byte // the first bytes of what came instead of a CONNACK
-	handshake bool   // it was TLS that failed
-	err       error
+// Attempt is what is known about a failed connection attempt.
+type Attempt struct {
+	Server  Server
+	Login   *Login // nil: it could not be read
+	Connack byte   // the return code; 0: there was none
+	Said    []byte // the first bytes of what came instead of a CONNACK
+	NotMQTT bool   // what came is malformed, or a packet that a broker must not send
+	Err     error
 }
 
-// newAttempt describes an attempt of paho. t is its connection; nil: there was none.
-func newAttempt(server Server, login *Login, connack byte, t *tap, err error) *attempt {
-	a := &attempt{server: server, login: login, connack: connack, err: cause(tapError(t, err))}
-	var handshake *handshakeError
-	a.handshake = errors.As(err, &handshake)
-	if t != nil {
-		a.said = t.said()
-	}
-	return a
-}
-
-// problem classifies the attempt. identify detects the protocol of a server that sent nothing; nil:
+// Problem classifies the attempt. identify detects the protocol of a server that sent nothing; nil:
 // no detection.
-func (a *attempt) problem(identify func() protocol) *ConnectProblem {
-	p := &ConnectProblem{URL: a.server.URL(), Err: a.err}
+func (a *Attempt) Problem(identify func() Protocol) *Problem {
+	p := &Problem{URL: a.Server.URL(), Err: a.Err}
 	p.Cause, p.detail = a.cause()
-	if identify == nil || len(a.said) > 0 {
+	if identify == nil || len(a.Said) > 0 {
 		return p
 	}
-	if p.Cause == CauseHungUp && !a.server.TLS || p.Cause == CauseSilent || p.Cause == CauseNotTLS {
+	if p.Cause == CauseHungUp && !a.Server.TLS || p.Cause == CauseSilent || p.Cause == CauseNotTLS {
 		found := identify()
 		if cause, detail := a.otherwise(found); found != "" && cause != "" {
 			p.Cause, p.detail = cause, detail
@@ -127,53 +127,59 @@ func (a *attempt) problem(identify func() protocol) *ConnectProblem {
 	return p
 }
 
-func (a *attempt) cause() (cause Cause, detail string) {
-	if a.login == nil {
+func (a *Attempt) cause() (cause Cause, detail string) {
+	if a.Login == nil {
 		return CauseLocalFile, ""
 	}
 	if cause, detail := a.connackCause(); cause != "" {
 		return cause, detail
 	}
 	var record tls.RecordHeaderError
-	if errors.As(a.err, &record) {
-		a.said = record.RecordHeader[:]
-		return a.otherwise(protocolOf(a.said))
+	if errors.As(a.Err, &record) {
+		a.Said = record.RecordHeader[:]
+		return a.otherwise(protocolOf(a.Said))
 	}
-	switch cause, detail := tlsfile.Diagnose(a.err); {
-	case cause == tlsfile.Handshake && strings.Contains(detail, "handshake failure") && !a.login.hasCertificate():
+	switch cause, detail := tlsfile.Diagnose(a.Err); {
+	case cause == tlsfile.Handshake && strings.Contains(detail, "handshake failure") && !a.Login.hasCertificate():
 		// Only a client certificate is missing; TLS 1.2 has no alert for that.
 		return Cause(tlsfile.ClientCertificate), detail + ", and no client certificate is configured"
 	case cause != "":
 		return Cause(cause), detail
 	}
-	if a.server.WebSocket && notWebSocket(a.err) {
+	if a.Server.WebSocket && notWebSocket(a.Err) {
 		return CauseNotWebSocket, "it has no WebSocket for MQTT at this port and path, or requires other headers"
 	}
-	if cause := neterror.Dial(a.err); cause != "" {
+	if cause := neterror.Dial(a.Err); cause != "" {
 		return Cause(cause), ""
 	}
 	switch {
-	case errors.Is(a.err, ErrMalformed), errors.Is(a.err, ErrProtocol):
-		if cause, detail := a.otherwise(protocolOf(a.said)); cause != "" {
+	case a.NotMQTT:
+		if cause, detail := a.otherwise(protocolOf(a.Said)); cause != "" {
 			return cause, detail
 		}
 		return CauseNotMQTT, ""
-	case a.handshake && closedByPeer(a.err):
+	case a.handshake() && IsClosed(a.Err):
 		return CauseNotTLS, "it closes the connection when TLS begins"
-	case neterror.IsTimeout(a.err) && a.handshake:
-		return CauseSilent, fmt.Sprintf("no TLS handshake within %v", dialTimeout)
-	case neterror.IsTimeout(a.err):
-		return CauseSilent, fmt.Sprintf("no CONNACK within %v", connackTimeout)
-	case closedByPeer(a.err):
+	case neterror.IsTimeout(a.Err) && a.handshake():
+		return CauseSilent, fmt.Sprintf("no TLS handshake within %v", Timeout)
+	case neterror.IsTimeout(a.Err):
+		return CauseSilent, fmt.Sprintf("no CONNACK within %v", ConnackTimeout)
+	case IsClosed(a.Err):
 		return CauseHungUp, ""
 	}
 	return CauseNetwork, ""
 }
 
+// handshake reports whether TLS failed.
+func (a *Attempt) handshake() bool {
+	var failed *handshakeError
+	return errors.As(a.Err, &failed)
+}
+
 // connackCause classifies a refusal in CONNACK (§3.2.2.3).
-func (a *attempt) connackCause() (Cause, string) {
-	code := fmt.Sprintf("CONNACK %d", a.connack)
-	switch a.connack {
+func (a *Attempt) connackCause() (Cause, string) {
+	code := fmt.Sprintf("CONNACK %d", a.Connack)
+	switch a.Connack {
 	case packets.ErrRefusedBadProtocolVersion:
 		return CauseVersion, code
 	case packets.ErrRefusedIDRejected:
@@ -181,10 +187,10 @@ func (a *attempt) connackCause() (Cause, string) {
 	case packets.ErrRefusedServerUnavailable:
 		return CauseUnavailable, code
 	case packets.ErrRefusedBadUsernameOrPassword, packets.ErrRefusedNotAuthorised:
-		if a.login.Username == "" && !a.login.hasCertificate() {
+		if a.Login.Username == "" && !a.Login.hasCertificate() {
 			return CauseNoCredentials, code
 		}
-		if a.connack == packets.ErrRefusedNotAuthorised {
+		if a.Connack == packets.ErrRefusedNotAuthorised {
 			return CauseCredentials, code + ", not authorized"
 		}
 		return CauseCredentials, code + ", bad user name or password"
@@ -193,21 +199,21 @@ func (a *attempt) connackCause() (Cause, string) {
 }
 
 // otherwise returns the cause if the server speaks another protocol than expected.
-func (a *attempt) otherwise(found protocol) (Cause, string) {
+func (a *Attempt) otherwise(found Protocol) (Cause, string) {
 	switch {
-	case found == "" && a.handshake:
-		return CauseNotTLS, saying(a.said)
-	case found == "" && len(a.said) > 0:
-		return CauseNotMQTT, saying(a.said)
+	case found == "" && a.handshake():
+		return CauseNotTLS, saying(a.Said)
+	case found == "" && len(a.Said) > 0:
+		return CauseNotMQTT, saying(a.Said)
 	case found == "":
 		return "", ""
-	case found == protocolTLS && !a.server.TLS:
+	case found == ProtocolTLS && !a.Server.TLS:
 		return CauseTLSPort, "it answers with TLS"
-	case found == protocolMQTT && a.server.TLS && !a.server.WebSocket:
+	case found == ProtocolMQTT && a.Server.TLS && !a.Server.WebSocket:
 		return CausePlain, ""
-	case found == protocolHTTP && a.server.TLS && a.server.WebSocket:
+	case found == ProtocolHTTP && a.Server.TLS && a.Server.WebSocket:
 		return CausePlain, "it answers in plain HTTP"
-	case found == protocolTLS || found == protocolMQTT:
+	case found == ProtocolTLS || found == ProtocolMQTT:
 		return "", "" // as it should
 	}
 	return CauseNotMQTT, "it is " + string(found)

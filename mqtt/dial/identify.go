@@ -1,4 +1,4 @@
-package mqtt
+package dial
 
 import (
 	"bytes"
@@ -14,27 +14,28 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// protocol is the protocol of a port; empty: unknown.
-type protocol string
+// Protocol is the protocol of a port; empty: unknown.
+type Protocol string
 
+// The protocols.
 const (
-	protocolTLS  protocol = "TLS"
-	protocolMQTT protocol = "MQTT"
-	protocolHTTP protocol = "an HTTP server"
-	protocolNATS protocol = "a NATS server"
+	ProtocolTLS  Protocol = "TLS"
+	ProtocolMQTT Protocol = "MQTT"
+	ProtocolHTTP Protocol = "an HTTP server"
+	ProtocolNATS Protocol = "a NATS server"
 )
 
 // protocolOf detects a protocol by the first bytes that a server sends.
-func protocolOf(first []byte) protocol {
+func protocolOf(first []byte) Protocol {
 	switch {
 	case bytes.HasPrefix(first, []byte("HTTP/")):
-		return protocolHTTP
+		return ProtocolHTTP
 	case bytes.HasPrefix(first, []byte("INFO ")):
-		return protocolNATS
+		return ProtocolNATS
 	case len(first) >= 2 && (first[0] == 0x15 || first[0] == 0x16) && first[1] == 3: // alert, handshake
-		return protocolTLS
+		return ProtocolTLS
 	case len(first) >= 2 && first[0] == packets.Connack<<4 && first[1] == 2:
-		return protocolMQTT
+		return ProtocolMQTT
 	}
 	return ""
 }
@@ -53,10 +54,10 @@ func saying(first []byte) string {
 // identifyTimeout bounds each probe.
 const identifyTimeout = 2 * time.Second
 
-// identify detects the protocol at an address, through separate connections that reveal nothing
+// Identify detects the protocol at an address, through separate connections that reveal nothing
 // about this client. It is for servers that close a connection or stay silent because they expect
 // another protocol.
-func identify(ctx context.Context, address string) protocol {
+func Identify(ctx context.Context, address string) Protocol {
 	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	connect.ProtocolName, connect.ProtocolVersion, connect.CleanSession = "MQTT", 4, true
 	for _, ask := range []func(net.Conn){
@@ -73,7 +74,7 @@ func identify(ctx context.Context, address string) protocol {
 	return ""
 }
 
-func answer(ctx context.Context, address string, ask func(net.Conn)) protocol {
+func answer(ctx context.Context, address string, ask func(net.Conn)) Protocol {
 	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)

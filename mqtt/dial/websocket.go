@@ -1,4 +1,4 @@
-package mqtt
+package dial
 
 import (
 	"context"
@@ -9,10 +9,12 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/gorilla/websocket"
+
+	"mqtt-nats-bridge/internal/neterror"
 )
 
 // dialWebSocket opens a WebSocket with paho's adapter, through the environment's proxy if there is
-// one. paho accepts no context: an abandoned attempt ends by itself after dialTimeout.
+// one. paho accepts no context: an abandoned attempt ends by itself after Timeout.
 func dialWebSocket(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if login.TLS != nil {
@@ -24,7 +26,7 @@ func dialWebSocket(ctx context.Context, s Server, login *Login) (net.Conn, error
 	}
 	done := make(chan result, 1)
 	go func() {
-		conn, err := paho.NewWebsocket(s.URL(), conf, dialTimeout, login.Header, nil)
+		conn, err := paho.NewWebsocket(s.URL(), conf, Timeout, login.Header, nil)
 		done <- result{conn, err}
 	}()
 	select {
@@ -49,4 +51,10 @@ func notWebSocket(err error) bool {
 func closedWebSocket(err error) bool {
 	var closed *websocket.CloseError
 	return errors.As(err, &closed)
+}
+
+// IsClosed reports whether the broker closed the connection. Under load a write notices it as
+// often as a read; TLS without close_notify reports an unexpected EOF.
+func IsClosed(err error) bool {
+	return neterror.IsClosed(err) || closedWebSocket(err)
 }

@@ -1,4 +1,6 @@
-package mqtt
+// Package dial opens connections to an MQTT broker, over TCP, TLS and WebSocket, and finds out
+// why that fails.
+package dial
 
 import (
 	"context"
@@ -6,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"time"
 )
 
 // Server is a listener of a broker.
@@ -43,29 +46,24 @@ func (l *Login) hasCertificate() bool {
 	return l.TLS != nil && (len(l.TLS.Certificates) > 0 || l.TLS.GetClientCertificate != nil)
 }
 
-// login returns the credentials; the error is a ConnectProblem.
-func (o *Options) login(s Server) (*Login, error) {
-	if o.Login == nil {
-		return &Login{}, nil
-	}
-	login, err := o.Login()
-	if err != nil {
-		a := attempt{server: s, err: err}
-		return nil, a.problem(nil)
-	}
-	return &login, nil
-}
-
 // handshakeError means that TCP connected and TLS failed.
 type handshakeError struct{ error }
 
 func (e *handshakeError) Unwrap() error { return e.error }
 
-func dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
+// Timeout bounds opening a connection: TCP and TLS.
+const Timeout = 10 * time.Second
+
+// ConnackTimeout bounds the wait for CONNACK. It exceeds the 15 s in which EMQX takes a session
+// over from another connection: a client that leaves earlier would block its own next attempt.
+const ConnackTimeout = 25 * time.Second
+
+// Dial opens a connection to s. The error is for an [Attempt].
+func Dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 	if s.WebSocket {
 		return dialWebSocket(ctx, s, login)
 	}
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", s.Address)
+	conn, err := (&net.Dialer{Timeout: Timeout}).DialContext(ctx, "tcp", s.Address)
 	if err != nil || !s.TLS {
 		return conn, err
 	}
@@ -78,7 +76,7 @@ func dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 			return nil, errors.Join(err, conn.Close())
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	secure := tls.Client(conn, conf)
 	if err := secure.HandshakeContext(ctx); err != nil {
