@@ -48,6 +48,18 @@ func TestStartOfARun(t *testing.T) {
 	j = received(10, "abc")
 	_, ok := j.StartByID(10, content('a'))
 	require.True(t, ok, "the first of a numbering that was never acknowledged")
+
+	// The ids from the delivery before it to the latest have gone all the way round: a later
+	// message may have had its id.
+	for last, proved := range map[uint16]bool{99: true, 100: false} {
+		j = New()
+		for i, id := range []uint16{100, 30_000, 60_000, last} {
+			j.Append(id, content(byte('a'+i)), noon)
+		}
+		j.MarkAcked(j.End())
+		_, ok = j.StartByID(30_000, content('b'))
+		require.Equal(t, proved, ok, last)
+	}
 }
 
 // A broker that numbers anew on each connection begins with the same id each time: that id
@@ -130,14 +142,14 @@ func TestResumeOfARun(t *testing.T) {
 	j = received(10, "abcde")
 	j.MarkStored(4)
 	j.MarkAcked(j.End())
-	j.Resume(4, []uint16{1, 2})
+	j.Resume(4, []uint16{5, 6})
 	require.Equal(t, []uint64{4, 4, 6}, []uint64{j.Low(), j.Unacked(), j.End()})
-	require.Equal(t, []uint16{1, 2}, []uint16{j.PacketID(4), j.PacketID(5)})
+	require.Equal(t, []uint16{5, 6}, []uint16{j.PacketID(4), j.PacketID(5)})
 	require.True(t, j.SameRun([]uint64{content('d'), content('e')}))
-	require.True(t, j.MayRenumber(1))
+	require.True(t, j.MayRenumber(5), "each connection may begin with it")
 	_, stored := j.Find(4)
 	require.True(t, stored)
-	_, ok := j.StartByID(2, content('e'))
+	_, ok := j.StartByID(6, content('e'))
 	require.False(t, ok, "behind what was never acknowledged")
 }
 
