@@ -22,6 +22,7 @@ type commands struct {
 	Check       checkCommand          `cmd:"" help:"Check the configuration and print what differs from the defaults."`
 	Bench       benchCommand          `cmd:"" help:"Measure ingest on this machine against a bare COPY."`
 	Healthcheck healthcheckCommand    `cmd:"" help:"Ask the ingest running here whether it is ready."`
+	Top         topCommand            `cmd:"" help:"Show on the terminal how the ingest running here is doing."`
 	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration file, the configuration in force, or its JSON Schema."`
 	Completion  cli.CompletionCommand `cmd:"" help:"Print a script that completes the command line."`
 	Version     versionCommand        `cmd:"" help:"Print the versions of ingest and of what it is built with."`
@@ -44,6 +45,7 @@ type program struct {
 	settings *settings
 	env      []string // as of os.Environ
 	stdin    func() ([]byte, error)
+	in       *os.File
 	out, err *os.File
 }
 
@@ -51,7 +53,7 @@ type program struct {
 // process.
 func execute(ctx context.Context, args []string) int {
 	line := &commands{}
-	p := &program{settings: &line.settings, env: os.Environ(), stdin: cli.Stdin(os.Stdin), out: os.Stdout, err: os.Stderr}
+	p := &program{settings: &line.settings, env: os.Environ(), stdin: cli.Stdin(os.Stdin), in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	parser, err := cli.Parser(line, programName, description, readBuild(),
 		kong.Bind(p, &cli.Configuration{
 			Program: config.IngestProgram(), Command: programName, Empty: &config.Ingest{}, Keys: config.IngestKeys(), Out: p.out,

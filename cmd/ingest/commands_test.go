@@ -21,7 +21,7 @@ const patience = 2 * time.Minute
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
-	for _, args := range []string{"", "run", "migrate", "check", "bench", "healthcheck", "version"} {
+	for _, args := range []string{"", "run", "migrate", "check", "bench", "healthcheck", "top", "version"} {
 		got := run(t, append(strings.Fields(args), "--help")...)
 		require.Zero(t, got.code)
 		require.Empty(t, got.err)

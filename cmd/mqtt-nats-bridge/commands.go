@@ -28,6 +28,7 @@ type commands struct {
 	Gate        gateCommand           `cmd:"" help:"Open EMQX's listener for devices once the bridge is ready."`
 	Bench       benchCommand          `cmd:"" help:"Measure the bridge on this machine."`
 	Healthcheck healthcheckCommand    `cmd:"" help:"Ask the bridge running here whether it is ready."`
+	Top         topCommand            `cmd:"" help:"Show on the terminal how the bridge running here is doing."`
 	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration file, the configuration in force, or its JSON Schema."`
 	Completion  cli.CompletionCommand `cmd:"" help:"Print a script that completes the command line."`
 	Version     versionCommand        `cmd:"" help:"Print the versions of the bridge and of what it is built with."`

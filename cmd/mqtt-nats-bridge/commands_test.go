@@ -15,7 +15,7 @@ import (
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
-	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "config", "config init", "completion", "version"} {
+	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "top", "config", "config init", "completion", "version"} {
 		got := run(t, append(strings.Fields(args), "--help")...)
 		require.Zero(t, got.code)
 		require.Empty(t, got.err)
@@ -50,6 +50,9 @@ func TestExitCodes(t *testing.T) {
 		"check, no such device":     {[]string{"check", "--connect", "--device-url=mqtts://127.0.0.1", "--device-cert=/nowhere/d.pem", "--device-key=/nowhere/d.key"}, 2, "read certificate /nowhere/d.pem: no such file"},
 		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask the bridge whether it is ready"},
 		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
+		"top, nobody there":         {[]string{"top", "--set", "admin.listen=127.0.0.1:1"}, 1, "no answer from http://127.0.0.1:1"},
+		"top, no endpoint":          {[]string{"top", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
+		"top, no address":           {[]string{"top", "--admin", "ftp://x"}, 2, "top: no address of an admin endpoint"},
 		"gate, no API":              {[]string{"gate"}, 2, "mqtt.emqx.api: is not given"},
 		"gate, API nobody":          {[]string{"gate", "--once", "--set=mqtt.emqx.api=http://127.0.0.1:1", "--set=mqtt.emqx.key=k", "--set=mqtt.emqx.secret=s"}, 1, "the API cannot be reached"},
 		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},

@@ -24,7 +24,7 @@ func NewLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
 	log := zerolog.New(w)
 	if c.Format == "console" || c.Format == "auto" && terminal {
 		log = zerolog.New(zerolog.ConsoleWriter{
-			Out: w, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
+			Out: w, NoColor: !Colour(w),
 			TimeFormat: timestamps, TimeLocation: time.UTC,
 		})
 	}
@@ -48,3 +48,8 @@ func SetLevel(c config.Log) error {
 
 // IsTerminal tells whether somebody looks at f.
 func IsTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
+
+// Colour reports whether f shows colours: it is a terminal, and NO_COLOR is not set.
+func Colour(f *os.File) bool {
+	return IsTerminal(f) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -62,6 +63,22 @@ func sentences(problems []Problem) string {
 		all = append(all, text)
 	}
 	return strings.Join(all, "; ")
+}
+
+// URL returns the base address of an admin endpoint from what it listens at, or from a URL.
+func URL(admin string) (*url.URL, error) {
+	if !strings.Contains(admin, "://") {
+		address, err := dialable(admin)
+		if err != nil {
+			return nil, err
+		}
+		return &url.URL{Scheme: "http", Host: address}, nil
+	}
+	u, err := url.Parse(admin)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("no address of an admin endpoint: write it like 127.0.0.1:9464 or https://host/path")
+	}
+	return u, nil
 }
 
 // dialable is where a listen address can be reached on this machine: "all

@@ -1,4 +1,4 @@
-// Package screen draws a live table on a terminal: lines that are replaced in place, with
-// what a table needs to fit: clipped lines, grouped digits, text without control
-// characters.
+// Package screen draws on a terminal: lines that are replaced in place, below what was
+// there or on the whole of it, with what a table needs to fit: widths and clipping that
+// know wide letters, grouped digits, text without control characters.
 package screen

@@ -14,6 +14,10 @@ const (
 	clearBelow = "\x1b[J"
 	clearAll   = "\x1b[2J\x1b[H"
 
+	// The other screen, whose lines do not wrap; what was on the terminal comes back.
+	enterFull = "\x1b[?1049h\x1b[?7l\x1b[2J\x1b[H"
+	leaveFull = "\x1b[?7h\x1b[?1049l"
+
 	// LeastColumns is the narrowest terminal that gets a table.
 	LeastColumns = 50
 )
@@ -29,20 +33,52 @@ type Screen struct {
 
 	columns, rows int
 	drawn         int // lines of the last frame; the cursor is in the last of them
+	full          bool
 }
 
 // New returns nil where out is no terminal that a table fits on.
 func New(out io.Writer, height int) *Screen {
+	s := onTerminal(out)
+	if s == nil || s.columns < LeastColumns || s.rows <= height {
+		return nil
+	}
+	return s
+}
+
+// Interact gives body the whole terminal, of whatever size, and its keys. The terminal is
+// as it was when body returns or panics. It returns false, and does nothing, where in or
+// out is no terminal.
+func Interact(in, out *os.File, body func(s *Screen, keys <-chan byte)) bool {
+	s := onTerminal(out)
+	if s == nil {
+		return false
+	}
+	keys, restore, err := readKeys(in)
+	if err != nil {
+		return false
+	}
+	defer restore()
+	s.full = true
+	_, _ = io.WriteString(out, enterFull)
+	defer s.End()
+	body(s, keys)
+	return true
+}
+
+func onTerminal(out io.Writer) *Screen {
 	file, ok := out.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {
 		return nil
 	}
 	s := &Screen{out: out, size: func() (int, int, bool) { return terminalSize(file) }}
-	if s.columns, s.rows, ok = s.size(); !ok || s.columns < LeastColumns || s.rows <= height {
+	if s.columns, s.rows, ok = s.size(); !ok {
 		return nil
 	}
 	return s
 }
+
+// Rows returns the lines that fit on the terminal.
+func (s *Screen) Rows() int { return s.rows }
 
 // Draw replaces the frame by what render makes for so many columns.
 func (s *Screen) Draw(render func(columns int) []string) {
@@ -75,6 +111,9 @@ func (s *Screen) End() {
 	var b bytes.Buffer
 	s.toTop(&b)
 	b.WriteString(clearBelow + showCursor)
+	if s.full {
+		b.WriteString(leaveFull)
+	}
 	s.drawn = 0
 	_, _ = s.out.Write(b.Bytes())
 }

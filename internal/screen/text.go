@@ -3,27 +3,95 @@ package screen
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/width"
 )
+
+// maxMarks bounds the marks on one letter: more would be drawn over the lines above.
+const maxMarks = 2
+
+// Width returns the columns that a line takes up: two for a wide letter, none for a mark
+// on the letter before it and for a colour ("\x1b[1;31m").
+func Width(s string) (columns int) {
+	for s != "" {
+		n, w := next(s)
+		s, columns = s[n:], columns+w
+	}
+	return columns
+}
+
+// next returns the bytes and the columns of the first letter or colour of s.
+func next(s string) (bytes, columns int) {
+	if s[0] < utf8.RuneSelf && s[0] != '\x1b' {
+		return 1, 1
+	}
+	if strings.HasPrefix(s, "\x1b[") {
+		if end := strings.IndexByte(s, 'm'); end > 0 {
+			return end + 1, 0
+		}
+	}
+	r, n := utf8.DecodeRuneInString(s)
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return n, 0
+	case r < 0x1100:
+		return n, 1
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return n, 2
+	}
+	return n, 1
+}
 
 // Clip shortens a line to so many columns; it ends in "..." where something is
 // missing.
 func Clip(s string, columns int) string {
-	if utf8.RuneCountInString(s) <= columns {
+	if Width(s) <= columns {
 		return s
 	}
-	r := []rune(s)
+	room, end := columns-3, "..."
 	if columns < 4 {
-		return string(r[:max(columns, 0)])
+		room, end = columns, ""
 	}
-	return string(r[:columns-3]) + "..."
+	cut, used := 0, 0
+	for cut < len(s) {
+		n, w := next(s[cut:])
+		if used+w > room {
+			break
+		}
+		cut, used = cut+n, used+w
+	}
+	if strings.Contains(s[:cut], "\x1b") {
+		end += "\x1b[0m"
+	}
+	return s[:cut] + end
 }
 
-// Printable keeps a device's text from commanding the terminal: all but ASCII
-// letters, digits and signs becomes a question mark, one column each.
+// Pad fills a text with spaces up to so many columns.
+func Pad(s string, columns int) string {
+	return s + strings.Repeat(" ", max(columns-Width(s), 0))
+}
+
+// Printable keeps a device's text from commanding the terminal: control characters,
+// invisible ones and those that change the direction become question marks, as do more
+// than two marks on one letter. The letters of all languages stay.
 func Printable(s string) string {
+	marks := 0
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
+		switch {
+		case r == '\ufe0e' || r == '\ufe0f': // the style of the symbol before it
+			return -1
+		case !unicode.IsPrint(r) || r == utf8.RuneError:
+			r = '?'
+		}
+		if !unicode.In(r, unicode.Mn, unicode.Me) {
+			marks = 0
+			return r
+		}
+		if marks++; marks > maxMarks {
 			return '?'
 		}
 		return r

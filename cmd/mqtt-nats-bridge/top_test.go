@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// terminal is a program on a terminal, which script provides.
+type terminal struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	keyboard io.WriteCloser
+	pidFile  string
+	ended    chan error
+
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write takes what the terminal is sent.
+func (s *terminal) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *terminal) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// latest is the end of what the terminal was sent, for a failed test.
+func (s *terminal) latest() string {
+	text := s.String()
+	return text[max(len(text)-1000, 0):]
+}
+
+// stringer is text as of when it is printed.
+type stringer func() string
+
+// String implements [fmt.Stringer].
+func (s stringer) String() string { return s() }
+
+// onTerminal runs the program between two looks at the terminal's mode. The shell outlives
+// the signals of the keyboard.
+func onTerminal(t *testing.T, args string) *terminal {
+	t.Helper()
+	if _, err := exec.LookPath("script"); err != nil {
+		require.NotEqual(t, "1", os.Getenv("BRIDGE_REQUIRE_PEERS"), err)
+		t.Skip(err)
+	}
+	s := &terminal{t: t, pidFile: filepath.Join(t.TempDir(), "pid"), ended: make(chan error, 1)}
+	line := fmt.Sprintf(`trap : INT QUIT HUP; stty rows 24 cols 80; echo "before $(stty -g)"; sh -c 'echo $$ >%s; exec %s %s'; echo "exit $?"; echo "after $(stty -g)"`,
+		s.pidFile, binary, args)
+	s.cmd = exec.Command("script", "-qec", line, "/dev/null")
+	example := command(t)
+	s.cmd.Dir, s.cmd.Env = example.Dir, append(example.Env, "TERM=xterm", "SHELL=/bin/sh")
+	s.cmd.Stdout = s
+	var err error
+	s.keyboard, err = s.cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, s.cmd.Start())
+	go func() { s.ended <- s.cmd.Wait() }()
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() }) // its terminal goes with it
+	return s
+}
+
+func (s *terminal) press(keys string) {
+	s.t.Helper()
+	_, err := io.WriteString(s.keyboard, keys)
+	require.NoError(s.t, err)
+}
+
+func (s *terminal) signal(number syscall.Signal) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.pidFile)
+	require.NoError(s.t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(s.t, err)
+	require.NoError(s.t, syscall.Kill(pid, number))
+}
+
+func (s *terminal) shows(text string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return strings.Contains(s.String(), text) }, 30*time.Second, 10*time.Millisecond, "%q in %q", text, stringer(s.latest))
+}
+
+// end waits for the program and returns its exit code; the terminal has to be as it was.
+func (s *terminal) end() (code string) {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(30 * time.Second):
+		require.Fail(s.t, "it does not end", "%q", s.latest())
+	}
+	mode := map[string]string{}
+	for line := range strings.Lines(s.String()) {
+		for _, name := range []string{"before ", "exit ", "after "} {
+			if _, value, ok := strings.Cut(line, name); ok && !strings.Contains(value, " ") {
+				mode[name] = strings.TrimSpace(value)
+			}
+		}
+	}
+	require.NotEmpty(s.t, mode["before "], "%q", s)
+	require.Equal(s.t, mode["before "], mode["after "])
+	require.Contains(s.t, s.String(), "\x1b[?25h\x1b[?7h\x1b[?1049l", "the cursor and the former screen are back")
+	return mode["exit "]
+}
+
+// serveView is an admin endpoint at an address that can be chosen.
+func serveView(t *testing.T, address string) *http.Server {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	s := &http.Server{Addr: l.Addr().String(), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"program":"test bridge","ready":true,"tables":[{"title":"Devices","columns":[{"title":"Device"}],`+
+			`"rows":[[{"text":"\u001b]0;harmed\u0007 温度"}]]}]}`)
+	})}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestTopGivesTheTerminalBack(t *testing.T) {
+	t.Parallel()
+	server := serveView(t, "127.0.0.1:0")
+	for name, end := range map[string]func(*terminal){
+		"q":       func(s *terminal) { s.press("q") },
+		"Ctrl-C":  func(s *terminal) { s.press("\x03") },
+		"Ctrl-\\": func(s *terminal) { s.press("\x1c") },
+		"SIGTERM": func(s *terminal) { s.signal(syscall.SIGTERM) },
+		"SIGHUP":  func(s *terminal) { s.signal(syscall.SIGHUP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := onTerminal(t, "top --admin "+server.Addr)
+			s.shows("?]0;harmed? 温度")
+			end(s)
+			require.Equal(t, "0", s.end(), "%q", s)
+		})
+	}
+}
+
+func TestTopReconnects(t *testing.T) {
+	t.Parallel()
+	server := serveView(t, "127.0.0.1:0")
+	s := onTerminal(t, "top --admin http://"+server.Addr+"/")
+	s.shows("ready")
+	require.NoError(t, server.Close())
+	s.shows("NO ANSWER since")
+	s.shows("connection refused")
+	lost := len(s.String())
+	serveView(t, server.Addr)
+	require.Eventually(t, func() bool { return strings.Contains(s.String()[lost:], "ready") }, 30*time.Second, 10*time.Millisecond)
+	s.press("q")
+	require.Equal(t, "0", s.end())
+}
+
+func TestTopWithoutATerminal(t *testing.T) {
+	t.Parallel()
+	server := serveView(t, "127.0.0.1:0")
+	got := run(t, "top", "--admin", server.Addr)
+	require.Zero(t, got.code)
+	require.Equal(t, "test bridge: ready |  on  | 00:00:00 UTC\nDEVICES\n?]0;harmed? 温度\n", got.out)
+	got = run(t, "top", "--set", "admin.listen="+server.Addr)
+	require.Zero(t, got.code, "the configuration has the address: %s", got.err)
+}

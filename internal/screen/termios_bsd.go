@@ -1,0 +1,11 @@
+//go:build unix && !linux
+
+package screen
+
+import "golang.org/x/sys/unix"
+
+const (
+	getTermios, setTermios = unix.TIOCGETA, unix.TIOCSETA
+
+	vdisable = 0xff // a control character that no key is
+)

@@ -1,0 +1,9 @@
+package screen
+
+import "golang.org/x/sys/unix"
+
+const (
+	getTermios, setTermios = unix.TCGETS, unix.TCSETS
+
+	vdisable = 0 // a control character that no key is
+)

@@ -1,0 +1,172 @@
+package top
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mqtt-nats-bridge/internal/page"
+	"mqtt-nats-bridge/internal/screen"
+)
+
+const (
+	wide      = 100 // columns from which on a table's details are shown
+	gap       = 2   // columns between two of a table
+	leastLong = 12  // columns to which a column of long text shrinks
+	firstRows = 3   // that every table gets before any gets more
+)
+
+// tables writes those that have something to show in at most so many lines; with 0 in as
+// many as it takes.
+func tables(all []page.Table, p painter, columns, most int) (lines []string) {
+	var shown []page.Table
+	for _, t := range all {
+		if height(t) > 0 {
+			shown = append(shown, t)
+		}
+	}
+	for i, rows := range share(shown, most) {
+		if rows > 0 {
+			lines = append(lines, table(shown[i], p, columns, rows)...)
+		}
+	}
+	return lines
+}
+
+// height is the lines below a table's title.
+func height(t page.Table) int {
+	if t.Note != "" {
+		return len(t.Rows) + 1
+	}
+	return len(t.Rows)
+}
+
+// share gives each table of the lines that are left: the first few to everyone as far as
+// they go, and the rest in the order of the tables. What it returns is without the titles.
+func share(all []page.Table, left int) []int {
+	rows := make([]int, len(all))
+	if left == 0 {
+		for i, t := range all {
+			rows[i] = height(t)
+		}
+		return rows
+	}
+	for i, t := range all {
+		if left >= 2 {
+			rows[i] = min(height(t), firstRows, left-1)
+			left -= 1 + rows[i]
+		}
+	}
+	for i, t := range all {
+		if rows[i] > 0 {
+			more := min(height(t)-rows[i], left)
+			rows[i] += more
+			left -= more
+		}
+	}
+	return rows
+}
+
+// table writes a title with so many lines below it.
+func table(t page.Table, p painter, columns, rows int) []string {
+	var keep []int
+	for i, c := range t.Columns {
+		if !c.Command && (!c.Detail || columns >= wide) {
+			keep = append(keep, i)
+		}
+	}
+	width := widths(t, keep, columns)
+	line := func(text func(i int) string, colour func(i int) string) string {
+		var b strings.Builder
+		for k, i := range keep {
+			value := fit(text(i), width[k], k > 0 && t.Columns[i].Numeric)
+			if k > 0 {
+				b.WriteString(strings.Repeat(" ", gap))
+			}
+			b.WriteString(p.paint(colour(i), value))
+		}
+		return b.String()
+	}
+	lines := []string{p.paint(bold, strings.TrimRight(line(func(i int) string { return heading(t, i) }, func(int) string { return "" }), " "))}
+	if t.Note != "" {
+		lines = append(lines, p.paint(yellow, clean(t.Note)))
+	}
+	for _, row := range worstFirst(t, rows) {
+		lines = append(lines, line(func(i int) string { return clean(cell(row, i).Text) }, func(i int) string { return levelColour(cell(row, i).Level) }))
+	}
+	if left := len(lines) - 1 - rows; left > 0 {
+		lines = append(lines[:rows], p.paint(dim, fmt.Sprintf("… %d more", left+1)))
+	}
+	return lines
+}
+
+// worstFirst returns the rows; where they do not all fit, those with a problem come first.
+func worstFirst(t page.Table, room int) [][]page.Cell {
+	if height(t) <= room {
+		return t.Rows
+	}
+	rows := slices.Clone(t.Rows)
+	slices.SortStableFunc(rows, func(a, b []page.Cell) int { return cmp.Compare(severity(b), severity(a)) })
+	return rows
+}
+
+func severity(row []page.Cell) (worst int) {
+	for _, c := range row {
+		worst = max(worst, slices.Index([]string{"", page.Warn, page.Bad}, c.Level))
+	}
+	return worst
+}
+
+// cell is one of a row, which may come from a program that has fewer.
+func cell(row []page.Cell, i int) page.Cell {
+	if i < len(row) {
+		return row[i]
+	}
+	return page.Cell{}
+}
+
+// widths returns those of the columns kept. Where there is not enough room, the widest of
+// the long texts shrinks.
+func widths(t page.Table, keep []int, columns int) []int {
+	width := make([]int, len(keep))
+	total := gap * (len(keep) - 1)
+	for k, i := range keep {
+		width[k] = screen.Width(heading(t, i))
+		for _, row := range t.Rows {
+			width[k] = max(width[k], min(screen.Width(clean(cell(row, i).Text)), max(columns, leastLong)))
+		}
+		total += width[k]
+	}
+	for total > columns {
+		widest := -1
+		for k, i := range keep {
+			if (k == 0 || t.Columns[i].Long) && width[k] > leastLong && (widest < 0 || width[k] > width[widest]) {
+				widest = k
+			}
+		}
+		if widest < 0 {
+			break
+		}
+		width[widest]--
+		total--
+	}
+	return width
+}
+
+// heading is a column's title; the first column has the table's.
+func heading(t page.Table, i int) string {
+	if i == 0 {
+		return strings.ToUpper(clean(t.Title))
+	}
+	return strings.Replace(clean(t.Columns[i].Title), " per second", "/s", 1)
+}
+
+// fit makes a text as wide as its column.
+func fit(text string, width int, right bool) string {
+	text = screen.Clip(text, width)
+	if right {
+		return strings.Repeat(" ", max(width-screen.Width(text), 0)) + text
+	}
+	return screen.Pad(text, width)
+}
