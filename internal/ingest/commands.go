@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"mqtt-nats-bridge/internal/ingest/payload"
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
@@ -38,8 +39,8 @@ func commandTable() *table {
 // commandRow takes {"command_id":"…","status":"…"}; id serves for command_id.
 func commandRow(a address, m *consume.Message) (row, error) {
 	var ts, command, id, status []byte
-	data := clean(m.Data)
-	if err := inspect(data, func(key, value []byte) {
+	data := payload.Clean(m.Data)
+	if err := payload.Inspect(data, func(key, value []byte) {
 		switch string(key) {
 		case "ts":
 			ts = value
@@ -54,12 +55,12 @@ func commandRow(a address, m *consume.Message) (row, error) {
 		return row{}, err
 	}
 	at, _ := received(m)
-	device, err := readClock(ts)
+	device, err := payload.ReadClock(ts)
 	if err != nil {
 		return row{}, err
 	}
-	when, believed := device.measured(at)
-	if !given(command) {
+	when, believed := device.Measured(at)
+	if !payload.Given(command) {
 		command = id
 	}
 	name, err := scalarText("command_id", command)
@@ -85,14 +86,14 @@ func commandRow(a address, m *consume.Message) (row, error) {
 	b = appendInt(b, int64(m.Sequence))
 	return row{
 		message: m, key: a.tenant + "\x00" + a.device + "\x00" + name, tuple: b, tuples: 1,
-		clockIgnored: device.given && !believed,
+		clockIgnored: device.Given && !believed,
 	}, nil
 }
 
 // scalarText is a JSON text or number as text; empty where there is none.
 func scalarText(name string, value []byte) (string, error) {
 	switch {
-	case !given(value):
+	case !payload.Given(value):
 		return "", nil
 	case value[0] == '"':
 		var text string
@@ -103,5 +104,5 @@ func scalarText(name string, value []byte) (string, error) {
 	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
 		return string(value), nil
 	}
-	return "", fmt.Errorf("%s is %s: must be a text or a number", name, shorten(value))
+	return "", fmt.Errorf("%s is %s: must be a text or a number", name, payload.Shorten(value))
 }

@@ -3,15 +3,15 @@
 //
 // Follow one message in this order:
 //
-//   - ../../jetstream/worker.go: pulled in a batch, leased while it is worked on
-//   - row.go, inspect.go, timestamp.go: what its subject, headers and payload mean;
+//   - ../../jetstream/consume/worker.go: pulled in a batch, leased while it is worked on
+//   - row.go, payload/: what its subject, headers and payload mean;
 //     what no table can take is poison here already
 //   - telemetry.go, state.go, commands.go: the row of each table, and the statement
 //     that merges a batch of them
 //   - copy.go: rows as PostgreSQL's binary COPY
 //   - writer.go: one exchange with the database a batch; what becomes of a failure
 //     (pgerror.go decides once); a batch with a row that fails is halved
-//   - ../../jetstream/worker.go again: acknowledged, given back, or to quarantine
+//   - ../../jetstream/consume/worker.go again: acknowledged, given back, or to quarantine
 //
 // ingest.go starts and stops all that, migrate.go makes the tables, status.go and
 // metrics.go tell how it stands, progress.go shows it on a terminal.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"mqtt-nats-bridge/bridge"
@@ -136,4 +137,21 @@ func commonName(m *consume.Message) (string, error) {
 	}
 	cn := m.Header.Get(bridge.HeaderCN)
 	return cn, storable("the certificate's CN", cn)
+}
+
+// maxTime bounds what the stream's headers may say, 2100-01-01.
+const maxTime = 4102444800
+
+// received is when the message was received: the broker's word where there is one, else the
+// stream's. byStream reports that only the latter is known, which differs between a message
+// and a copy of it.
+func received(m *consume.Message) (t time.Time, byStream bool) {
+	if m.Header != nil {
+		if text := m.Header.Get(bridge.HeaderTime); text != "" {
+			if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.Unix() >= 0 && t.Unix() < maxTime {
+				return t, false
+			}
+		}
+	}
+	return m.Time, true
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"mqtt-nats-bridge/internal/ingest/payload"
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
@@ -42,8 +43,8 @@ func stateTable() *table {
 // believed, since a device that was offline sends older reports later.
 func stateRow(a address, m *consume.Message) (row, error) {
 	var ts, version, reported []byte
-	data := clean(m.Data)
-	if err := inspect(data, func(key, value []byte) {
+	data := payload.Clean(m.Data)
+	if err := payload.Inspect(data, func(key, value []byte) {
 		switch string(key) {
 		case "ts":
 			ts = value
@@ -56,22 +57,22 @@ func stateRow(a address, m *consume.Message) (row, error) {
 		return row{}, err
 	}
 	at, _ := received(m)
-	device, err := readClock(ts)
+	device, err := payload.ReadClock(ts)
 	if err != nil {
 		return row{}, err
 	}
-	when, believed := device.measured(at)
+	when, believed := device.Measured(at)
 	number := when.UnixMicro()
-	if given(version) {
+	if payload.Given(version) {
 		if number, err = strconv.ParseInt(string(version), 10, 64); err != nil {
-			return row{}, fmt.Errorf("version is %s: must be a whole number of 64 bits", shorten(version))
+			return row{}, fmt.Errorf("version is %s: must be a whole number of 64 bits", payload.Shorten(version))
 		}
 	}
 	switch {
 	case reported == nil:
 		reported = bytes.TrimSpace(data)
 	case reported[0] != '{':
-		return row{}, fmt.Errorf("reported is %s: must be an object", shorten(reported))
+		return row{}, fmt.Errorf("reported is %s: must be an object", payload.Shorten(reported))
 	}
 	b := make([]byte, 0, 92+len(reported)+len(a.tenant)+len(a.device))
 	b = appendTuple(b, 6)
@@ -83,6 +84,6 @@ func stateRow(a address, m *consume.Message) (row, error) {
 	b = appendInt(b, int64(m.Sequence))
 	return row{
 		message: m, key: a.tenant + "\x00" + a.device, tuple: b, tuples: 1,
-		clockIgnored: device.given && !believed && !given(version),
+		clockIgnored: device.Given && !believed && !payload.Given(version),
 	}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/ingest/payload"
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
@@ -53,7 +54,7 @@ func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, 
 	if err != nil {
 		return row{}, err
 	}
-	objects, split, err := elements(m.Data, mode)
+	objects, split, err := payload.Elements(m.Data, mode)
 	if err != nil {
 		return row{}, err
 	}
@@ -62,19 +63,19 @@ func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, 
 	b := make([]byte, 0, 160+len(m.Data)+len(id)+len(cn)+len(a.tenant)+len(a.device)+len(a.kind))
 	for i, object := range objects {
 		var ts []byte
-		if err := inspect(object, func(key, value []byte) {
+		if err := payload.Inspect(object, func(key, value []byte) {
 			if string(key) == "ts" {
 				ts = value
 			}
 		}); err != nil {
 			return row{}, err
 		}
-		device, err := readClock(ts)
+		device, err := payload.ReadClock(ts)
 		if err != nil {
 			return row{}, err
 		}
-		when, believed := device.measured(at)
-		r.clockIgnored = r.clockIgnored || device.given && !believed
+		when, believed := device.Measured(at)
+		r.clockIgnored = r.clockIgnored || device.Given && !believed
 		once := byStream && !believed
 		r.once = r.once || once
 		b = appendTuple(b, 10)
@@ -96,6 +97,3 @@ func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, 
 	r.tuple = b
 	return r, nil
 }
-
-// given: a member that is null says nothing.
-func given(value []byte) bool { return value != nil && string(value) != "null" }

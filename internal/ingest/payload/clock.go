@@ -1,4 +1,4 @@
-package ingest
+package payload
 
 import (
 	"encoding/json"
@@ -8,9 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/jetstream/consume"
 )
 
 const (
@@ -21,32 +18,30 @@ const (
 	// minTime is the earliest time that a device's clock is believed to have measured,
 	// 1980-01-01: a clock that was never set counts from 1970 (Unix) or 1980 (GPS, FAT).
 	minTime = 315532800
-	// maxTime bounds what the stream's headers may say, 2100-01-01.
-	maxTime = 4102444800
 )
 
-// clock is what a payload's ts says of the time of measurement.
-type clock struct {
+// Clock is what a payload's ts says of the time of measurement.
+type Clock struct {
 	time time.Time // zero: ts is absent, null, or of no year that time.Time covers
-	// given reports whether the payload has a ts at all.
-	given bool
+	// Given reports whether the payload has a ts at all.
+	Given bool
 }
 
-// readClock parses the payload's ts: a number of seconds, milliseconds, microseconds or
+// ReadClock parses the payload's ts: a number of seconds, milliseconds, microseconds or
 // nanoseconds since 1970, or text of RFC 3339. The error is one sentence and means that the
 // value is no time at all; a time that cannot be right is none.
-func readClock(ts []byte) (clock, error) {
-	if !given(ts) {
-		return clock{}, nil
+func ReadClock(ts []byte) (Clock, error) {
+	if !Given(ts) {
+		return Clock{}, nil
 	}
 	t, err := parseTimestamp(ts)
-	return clock{time: t, given: true}, err
+	return Clock{time: t, Given: true}, err
 }
 
-// measured is the device's own time where its clock can be believed, else at, which is when
+// Measured is the device's own time where its clock can be believed, else at, which is when
 // the message was received. believed reports which.
-func (c clock) measured(at time.Time) (t time.Time, believed bool) {
-	if !c.given || c.time.Unix() < minTime || c.time.After(at.Add(maxAhead)) {
+func (c Clock) Measured(at time.Time) (t time.Time, believed bool) {
+	if !c.Given || c.time.Unix() < minTime || c.time.After(at.Add(maxAhead)) {
 		return at, false
 	}
 	return c.time, true
@@ -62,7 +57,7 @@ func parseTimestamp(value []byte) (time.Time, error) {
 		}
 		t, err := parseRFC3339(text)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("ts is %s, which is not a time of RFC 3339 such as 2026-01-31T12:00:00Z", shorten(value))
+			return time.Time{}, fmt.Errorf("ts is %s, which is not a time of RFC 3339 such as 2026-01-31T12:00:00Z", Shorten(value))
 		}
 		return t, nil
 	}
@@ -72,7 +67,7 @@ func parseTimestamp(value []byte) (time.Time, error) {
 	// With a fraction or an exponent, a float64 of seconds is exact to less than a µs.
 	f, err := strconv.ParseFloat(string(value), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return time.Time{}, fmt.Errorf("ts is %s: must be a number of seconds, ms, µs or ns since 1970, or a time of RFC 3339", shorten(value))
+		return time.Time{}, fmt.Errorf("ts is %s: must be a number of seconds, ms, µs or ns since 1970, or a time of RFC 3339", Shorten(value))
 	}
 	for unit := 1.0; unit <= 1e9; unit *= 1000 {
 		if math.Abs(f) < 1e11*unit {
@@ -118,22 +113,11 @@ func parseRFC3339(text string) (time.Time, error) {
 	return t, err
 }
 
-// received is when the message was received: the broker's word where there is one, else the
-// stream's. byStream reports that only the latter is known, which differs between a message
-// and a copy of it.
-func received(m *consume.Message) (t time.Time, byStream bool) {
-	if m.Header != nil {
-		if text := m.Header.Get(bridge.HeaderTime); text != "" {
-			if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.Unix() >= 0 && t.Unix() < maxTime {
-				return t, false
-			}
-		}
-	}
-	return m.Time, true
-}
+// Given reports whether a member is present and not null.
+func Given(value []byte) bool { return value != nil && string(value) != "null" }
 
-// shorten is a value of a device's, fit for a sentence.
-func shorten(value []byte) string {
+// Shorten is a value of a device's, fit for a sentence.
+func Shorten(value []byte) string {
 	const limit = 40
 	value = []byte(strings.ToValidUTF8(string(value), "?"))
 	if len(value) > limit {

@@ -1,4 +1,4 @@
-package ingest
+package payload
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ import (
 func TestMembersAreThoseOfTheObjectItself(t *testing.T) {
 	t.Parallel()
 	got := map[string]string{}
-	require.NoError(t, inspect([]byte(" {\"ts\" : 1 ,\n\"a\":{\"ts\":2,\"b\":[{\"ts\":3}]},\"t\\u0073\":\"4\",\"l\":[1,{\"ts\":5}],\"n\":null,\"e\":{},\"q\\\"\":true}\r\n"),
+	require.NoError(t, Inspect([]byte(" {\"ts\" : 1 ,\n\"a\":{\"ts\":2,\"b\":[{\"ts\":3}]},\"t\\u0073\":\"4\",\"l\":[1,{\"ts\":5}],\"n\":null,\"e\":{},\"q\\\"\":true}\r\n"),
 		func(key, value []byte) { got[string(key)] += string(value) + ";" }))
 	require.Equal(t, map[string]string{
 		"ts": `1;"4";`, "a": `{"ts":2,"b":[{"ts":3}]};`, "l": `[1,{"ts":5}];`, "n": "null;", "e": "{};", `q"`: "true;",
@@ -75,14 +75,14 @@ func TestTimestamps(t *testing.T) {
 		`{"seconds":1}`:                 "",
 		strings.Repeat("9", 400) + ".0": "-",
 	} {
-		device, err := readClock([]byte(value))
+		device, err := ReadClock([]byte(value))
 		if want == "" {
 			require.Error(t, err, value)
 			require.Less(t, len(err.Error()), 200)
 			continue
 		}
 		require.NoError(t, err, value)
-		got, believed := device.measured(at)
+		got, believed := device.Measured(at)
 		if want == "-" {
 			require.False(t, believed, value)
 			require.Equal(t, at, got, value)
@@ -113,7 +113,7 @@ func TestElements(t *testing.T) {
 		{`{"a":`, config.PayloadWrap, []string{`{"a":`}}, // meant to be an object: quarantine says why it is none
 		{"", config.PayloadWrap, []string{""}},
 	} {
-		got, _, err := elements([]byte(c.payload), c.mode)
+		got, _, err := Elements([]byte(c.payload), c.mode)
 		require.NoError(t, err, c.payload)
 		var texts []string
 		for _, o := range got {
@@ -121,7 +121,7 @@ func TestElements(t *testing.T) {
 		}
 		require.Equal(t, c.want, texts, "%q", c.payload)
 	}
-	_, _, err := elements([]byte("\xff\xfe"), config.PayloadWrap)
+	_, _, err := Elements([]byte("\xff\xfe"), config.PayloadWrap)
 	require.ErrorContains(t, err, "not UTF-8")
 }
 
@@ -152,10 +152,10 @@ func TestWhatIsInspectedIsWhatPostgreSQLTakes(t *testing.T) {
 	for _, payload := range payloads() {
 		// As text with a cast, in the simple protocol's way of the COPY.
 		_, asked := db.Exec(t.Context(), "SELECT $1::text::jsonb", pgx.QueryExecModeSimpleProtocol, payload)
-		err := inspect([]byte(payload), func(_, value []byte) { require.True(t, json.Valid(value), "%.60s", payload) })
+		err := Inspect([]byte(payload), func(_, value []byte) { require.True(t, json.Valid(value), "%.60s", payload) })
 		if asked != nil {
 			require.Error(t, err, "%.60s: PostgreSQL: %v", payload, asked)
-		} else if err != nil && err != errNotObject {
+		} else if err != nil && err != ErrNotObject {
 			require.NoError(t, err, "PostgreSQL takes %.60s", payload)
 		}
 	}
@@ -167,7 +167,7 @@ func FuzzInspect(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		members := map[string]json.RawMessage{}
-		err := inspect(data, func(key, value []byte) { members[string(key)] = value })
+		err := Inspect(data, func(key, value []byte) { members[string(key)] = value })
 		var want map[string]json.RawMessage
 		if json.Unmarshal(data, &want) != nil || want == nil {
 			require.Error(t, err)

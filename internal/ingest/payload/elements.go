@@ -1,4 +1,6 @@
-package ingest
+// Package payload reads what devices send: JSON that jsonb takes, its members, and the time of
+// measurement in it. It knows neither tables nor messages.
+package payload
 
 import (
 	"bytes"
@@ -9,18 +11,18 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// clean drops what devices send around their JSON and jsonb does not take: a byte order
+// Clean drops what devices send around their JSON and jsonb does not take: a byte order
 // mark in front, NULs and white space behind.
-func clean(data []byte) []byte {
+func Clean(data []byte) []byte {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	return bytes.TrimRight(data, "\x00 \t\r\n")
 }
 
-// elements returns the JSON objects that a payload is stored as, in mode. It is one,
+// Elements returns the JSON objects that a payload is stored as, in mode. It is one,
 // except for an array in mode split; split reports that, since such objects need ids of
 // their own. The error is one sentence.
-func elements(data []byte, mode config.PayloadMode) (objects [][]byte, split bool, err error) {
-	data = clean(data)
+func Elements(data []byte, mode config.PayloadMode) (objects [][]byte, split bool, err error) {
+	data = Clean(data)
 	begins := bytes.TrimLeft(data, " \t\r\n")
 	if mode == config.PayloadObject || len(begins) == 0 || begins[0] == '{' {
 		return [][]byte{data}, false, nil

@@ -1,4 +1,4 @@
-package ingest
+package payload
 
 import (
 	"bytes"
@@ -19,13 +19,13 @@ const (
 	maxFraction = 16_383
 )
 
-// errNotObject: what stands alone has no members to ask for.
-var errNotObject = errors.New("the payload is not a JSON object")
+// ErrNotObject: what stands alone has no members to ask for.
+var ErrNotObject = errors.New("the payload is not a JSON object")
 
-// inspect sees that jsonb takes data and that it is an object, and calls member
+// Inspect sees that jsonb takes data and that it is an object, and calls member
 // with each of the object's own members, the key decoded, the value as it stands.
 // The error is one sentence. What slips through, the database refuses.
-func inspect(data []byte, member func(key, value []byte)) error {
+func Inspect(data []byte, member func(key, value []byte)) error {
 	switch {
 	case !utf8.Valid(data):
 		return errors.New("the payload is not UTF-8")
@@ -64,7 +64,7 @@ type inspection struct {
 func (in *inspection) run() error {
 	in.at = len(in.data) - len(bytes.TrimLeft(in.data, " \t\r\n"))
 	if in.data[in.at] != '{' {
-		return errNotObject
+		return ErrNotObject
 	}
 	for in.at < len(in.data) {
 		var err error
@@ -226,5 +226,5 @@ func checkNumber(value []byte) error {
 }
 
 func numberRange(value []byte) error {
-	return fmt.Errorf("the payload holds the number %s, which is out of PostgreSQL's range", shorten(value))
+	return fmt.Errorf("the payload holds the number %s, which is out of PostgreSQL's range", Shorten(value))
 }
