@@ -315,6 +315,22 @@ func TestAnAttestedMessageIsKnownByItsID(t *testing.T) {
 	require.Len(t, c.acked(), 11)
 }
 
+// A DUP that is not known, such as a device's own, does not end what is redelivered.
+func TestAnUnknownDUPEndsNoAttestedRun(t *testing.T) {
+	t.Parallel()
+	s := play(t, attested(t))
+	topic := func(n int) string { return vouched(fmt.Sprintf("%032X", n), noon, "acme/dev-1", telemetry) }
+	for i := range 3 {
+		s.deliver(uint16(i+1), topic(i), same)
+	}
+	s.connect(true)
+	s.deliver(1, topic(0), same, dup)
+	s.deliver(9, topic(9), same, dup)
+	s.deliver(2, topic(1), same, dup)
+	s.deliver(3, topic(2), same, dup)
+	require.Equal(t, 4, s.stored())
+}
+
 // What is known and not stored goes out under its old id, and says since when.
 func TestAKilledLaneGoesOnUnderItsOldIDs(t *testing.T) {
 	t.Parallel()
@@ -422,6 +438,50 @@ func TestASilentConnectionRedeliversNothing(t *testing.T) {
 	}
 }
 
+// An answer of the broker counts on the connection that it was asked on.
+func TestAnAnswerOfAnEarlierConnection(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	s.Disconnected(s.conn)
+	first, second := &fencedEnd{}, &fencedEnd{}
+	deliver := func(c Conn, id int, dup bool) {
+		s.Deliver(c, &Delivery{Topic: []byte(telemetry), Payload: []byte(same), PayloadSize: len(same), ReceivedAt: s.now, PacketID: turn(id), QoS: 1, Dup: dup})
+	}
+	s.Connected(first, true)
+	for i := 1; i <= 100; i++ {
+		deliver(first, i, false)
+	}
+	s.storeAll()
+	s.pass(time.Second)
+	require.NotZero(t, first.mark)
+	s.Disconnected(first)
+	s.Connected(second, true)
+	s.Confirmed(first, first.mark)
+	for i := 91; i <= 100; i++ {
+		deliver(second, i, true)
+	}
+	require.Equal(t, 100, s.stored())
+}
+
+// The broker was asked when nothing had been delivered. Its answer says nothing of a message that
+// was delivered before it.
+func TestAMessageBeforeTheAnswerIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	s := served(t, 1, 100)
+	s.Disconnected(s.conn)
+	end := &fencedEnd{}
+	s.Connected(end, true)
+	s.pass(3 * time.Second)
+	require.Equal(t, runMark, end.mark)
+	d := Delivery{Topic: []byte(telemetry), Payload: []byte(same), PayloadSize: len(same), ReceivedAt: s.now, PacketID: turn(101), QoS: 1}
+	s.Deliver(end, &d)
+	s.Confirmed(end, end.mark)
+	s.connect(true)
+	s.again(101, 101)
+	s.deliver(turn(102), telemetry, same)
+	require.Equal(t, 102, s.stored())
+}
+
 // Where the first packet of a connection could follow the last one of the connection before
 // it in turn, it still is a new numbering.
 func TestEachConnectionMayBeginANumbering(t *testing.T) {
@@ -444,12 +504,14 @@ func TestARunThatIsCutShortGoesOn(t *testing.T) {
 	for name, c := range map[string]struct {
 		payload func(int) string
 		dup     bool
-		want    int // new messages
+		last    string // the content of the last delivery; "": that of before
+		want    int    // new messages
 	}{
-		"equal, DUP":       {func(int) string { return same }, true, 0},
-		"equal, no DUP":    {func(int) string { return same }, false, 2},
-		"distinct, DUP":    {distinct, true, 0},
-		"distinct, no DUP": {distinct, false, 0},
+		"equal, DUP":            {func(int) string { return same }, true, "", 0},
+		"equal, no DUP":         {func(int) string { return same }, false, "", 2},
+		"distinct, DUP":         {distinct, true, "", 0},
+		"distinct, no DUP":      {distinct, false, "", 0},
+		"the last is another's": {distinct, true, "another's", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -464,8 +526,12 @@ func TestARunThatIsCutShortGoesOn(t *testing.T) {
 			end := &fencedEnd{}
 			s.Connected(end, true)
 			deliver := func(i int, dup bool) {
+				payload := c.payload(i)
+				if i == 199 && c.last != "" {
+					payload = c.last
+				}
 				s.Deliver(end, &Delivery{
-					Topic: []byte(telemetry), Payload: []byte(c.payload(i)), PayloadSize: len(c.payload(i)),
+					Topic: []byte(telemetry), Payload: []byte(payload), PayloadSize: len(payload),
 					ReceivedAt: s.now, PacketID: turn(i + 1), QoS: 1, Dup: dup,
 				})
 			}
