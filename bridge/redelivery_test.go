@@ -324,10 +324,10 @@ func TestAnUnknownDUPEndsNoAttestedRun(t *testing.T) {
 		s.deliver(uint16(i+1), topic(i), same)
 	}
 	s.connect(true)
-	s.deliver(1, topic(0), same, dup)
-	s.deliver(9, topic(9), same, dup)
-	s.deliver(2, topic(1), same, dup)
-	s.deliver(3, topic(2), same, dup)
+	s.deliver(31, topic(0), same, dup) // under other packet ids
+	s.deliver(39, topic(9), same, dup)
+	s.deliver(32, topic(1), same, dup)
+	s.deliver(33, topic(2), same, dup)
 	require.Equal(t, 4, s.stored())
 }
 
@@ -476,6 +476,7 @@ func TestAMessageBeforeTheAnswerIsNotConfirmed(t *testing.T) {
 	d := Delivery{Topic: []byte(telemetry), Payload: []byte(same), PayloadSize: len(same), ReceivedAt: s.now, PacketID: turn(101), QoS: 1}
 	s.Deliver(end, &d)
 	s.Confirmed(end, end.mark)
+	s.Disconnected(end)
 	s.connect(true)
 	s.again(101, 101)
 	s.deliver(turn(102), telemetry, same)
