@@ -31,12 +31,16 @@ type Budgets struct {
 	shards [deviceShards]deviceShard
 	count  atomic.Int64
 	evict  atomic.Uint64
+
+	tenants *tenantSums // nil: not summed up
 }
 
 // BudgetOptions bound the size of the table.
 type BudgetOptions struct {
 	Max  int           // devices; the longest idle go first. 0: 2,000,000
 	Idle time.Duration // a device not seen for that long is forgotten; 0: 24 h
+	// Tenants is how many tenants [Budgets.ByTenant] lists by name; 0: it lists nothing.
+	Tenants int
 }
 
 const (
@@ -104,6 +108,9 @@ func NewBudgets(o BudgetOptions) *Budgets {
 	}
 	d := &Budgets{seed: maphash.MakeSeed(), limit: max(o.Max/deviceShards, 1)}
 	d.SetIdle(o.Idle)
+	if o.Tenants > 0 {
+		d.tenants = newTenantSums(o.Tenants)
+	}
 	return d
 }
 
@@ -448,6 +455,9 @@ func (d *Budgets) forget(s *deviceShard, n uint32) {
 		i = j
 	}
 unlinked:
+	if d.tenants != nil {
+		d.tenants.forget(s, n)
+	}
 	delete(s.histories, n)
 	if e.rejects != 0 {
 		s.spare = append(s.spare, e.rejects-1)
@@ -487,12 +497,14 @@ func (s *deviceShard) longName(e *device) []byte {
 	return s.names[at : at+n]
 }
 
-func (s *deviceShard) nameOf(n uint32) string {
+func (s *deviceShard) nameOf(n uint32) string { return string(s.nameBytes(n)) }
+
+func (s *deviceShard) nameBytes(n uint32) []byte {
 	e := s.at(n)
 	if e.nameLen == nameLong {
-		return string(s.longName(e))
+		return s.longName(e)
 	}
-	return string(e.name[:e.nameLen])
+	return e.name[:e.nameLen]
 }
 
 // Device is what is known of one device.

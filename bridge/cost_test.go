@@ -55,6 +55,7 @@ func wires(t tester) map[string]*path {
 			o.Tracing = &Tracing{Record: func(*Span) {}}
 		}),
 		"everything": newPath(t, vouched(brokerID, noon, "acme/dev-1", telemetry), attested(t), func(o *LaneOptions) {
+			o.Devices = NewBudgets(BudgetOptions{Tenants: 100})
 			known := NewCertificates()
 			known.Table().Put("acme", "dev-1", StatusActive, 0)
 			o.Rules.Registry = known

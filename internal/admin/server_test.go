@@ -222,7 +222,7 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 		s.Sessions["bridge-p0"] = emqx.Session{ClientID: "bridge-p0", Connected: true}
 	})
 	emqxEnv, _ := api.Env(t)
-	replica, mqtt := serveWithPeers(t, append(emqxEnv, "BRIDGE_LANES_PARTITIONS=auto")...)
+	replica, mqtt := serveWithPeers(t, append(emqxEnv, "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_METRICS_TENANTS=10")...)
 	publish(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 
 	authority, err := pki.New()

@@ -28,6 +28,7 @@ type Config struct {
 	StateDir    string        `yaml:"state_dir" doc:"Directory of the delivery journals; needed only for plain topics. Empty: in memory; a crash may then duplicate messages in flight."`
 	StopTimeout time.Duration `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing messages in flight on SIGTERM. The broker keeps the rest."`
 	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
+	Metrics     Metrics       `yaml:"metrics" doc:"Additional metrics; see docs/metrics.md."`
 	Log         Log           `yaml:"log" doc:"Log level and format."`
 
 	schema.Provenance `yaml:"-" json:"-"`
@@ -301,6 +302,11 @@ type Quarantine struct {
 // Admin is the HTTP endpoint for operators.
 type Admin struct {
 	Listen string `yaml:"listen" default:"127.0.0.1:9464" doc:"Address of the page at / and of /livez, /readyz, /metrics, /status and /devices; it has no authentication. Empty: none."`
+}
+
+// Metrics selects additional metrics.
+type Metrics struct {
+	Tenants int `yaml:"tenants" default:"0" min:"0" max:"1000" doc:"Number of tenants with their own counters, mqttbridge_tenant_…: the first ones seen since the start. All others share the label other. 0: none."`
 }
 
 // Log is the log's level and form.

@@ -123,7 +123,9 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	}
 	b.broker = brokerwatch.New(c, plan.Lanes, b.isElsewhere, opts.Log)
 	table := bridge.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
-	b.devices, b.tenants = bridge.NewBudgets(table), bridge.NewBudgets(table)
+	b.tenants = bridge.NewBudgets(table)
+	table.Tenants = c.Metrics.Tenants
+	b.devices = bridge.NewBudgets(table)
 	return b, nil
 }
 

@@ -42,6 +42,8 @@ type collector struct {
 	leases      []leaseMetric
 	streams     *streamMetrics
 	expiry      *prometheus.Desc
+	// Of each tenant; nothing without metrics.tenants.
+	tenantReceived, tenantStored, tenantRejected *prometheus.Desc
 }
 
 // laneMetric is a metric with one value for each lane.
@@ -73,7 +75,10 @@ func newCollector(b *Bridge) *collector {
 			"Time of stored messages from the MQTT socket to JetStream's acknowledgement.", "lane"),
 		build: describe("build_info",
 			"Always 1; the labels are the version of the bridge and of Go.", "version", "goversion"),
-		streams: newStreamMetrics(),
+		streams:        newStreamMetrics(),
+		tenantReceived: describe("tenant_received_total", "Messages received from the tenant's devices.", "tenant"),
+		tenantStored:   describe("tenant_stored_total", "Accepted messages of the tenant's devices that JetStream has acknowledged.", "tenant"),
+		tenantRejected: describe("tenant_rejected_total", "Messages of the tenant's devices that a check refused.", "tenant"),
 		expiry: describe("certificate_expiry_timestamp_seconds",
 			"When the bridge's client certificate on that connection expires, by its file as it is now.", "connection"),
 	}
@@ -176,7 +181,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 		out <- m.desc
 	}
 	c.streams.describe(out)
-	for _, d := range []*prometheus.Desc{c.rejected, c.quarantined, c.latency, c.build, c.expiry} {
+	for _, d := range []*prometheus.Desc{
+		c.rejected, c.quarantined, c.latency, c.build, c.expiry, c.tenantReceived, c.tenantStored, c.tenantRejected,
+	} {
 		out <- d
 	}
 }
@@ -213,6 +220,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	c.streams.collect(c.bridge.control.latestStreams(c.bridge.plan), out)
+	for _, t := range c.bridge.devices.ByTenant() {
+		out <- prometheus.MustNewConstMetric(c.tenantReceived, prometheus.CounterValue, float64(t.Received), t.Tenant)
+		out <- prometheus.MustNewConstMetric(c.tenantStored, prometheus.CounterValue, float64(t.Stored), t.Tenant)
+		out <- prometheus.MustNewConstMetric(c.tenantRejected, prometheus.CounterValue, float64(t.Rejected), t.Tenant)
+	}
 	for connection, at := range c.bridge.certificateExpiries() {
 		out <- prometheus.MustNewConstMetric(c.expiry, prometheus.GaugeValue, float64(at.Unix()), connection)
 	}

@@ -77,6 +77,23 @@ func TestMetricsOfStreamsAndConsumers(t *testing.T) {
 	require.NotContains(t, gauges(t, r, "stream_messages"), "SHADOW", "what cannot be read is left out")
 }
 
+func TestMetricsOfTenants(t *testing.T) {
+	t.Parallel()
+	devices, server := attesting(t), embeddedNATS(t)
+	b := run(t, append(peers(devices, server), "BRIDGE_METRICS_TENANTS=1")...)
+	waitReady(t, b)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
+	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-2/telemetry", 2) // an impostor, under its own name
+	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 6 && c.InFlight == 0 }, patience, 5*time.Millisecond)
+	r := b.Metrics()
+	require.Equal(t, map[string]float64{"acme": 6, "other": 0}, gauges(t, r, "tenant_received_total"))
+	publishFrom(t, devices, "globex/dev-1", "tenant/globex/device/dev-1/telemetry", 3)
+	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 9 && c.InFlight == 0 }, patience, 5*time.Millisecond)
+	require.Equal(t, map[string]float64{"acme": 6, "other": 3}, gauges(t, r, "tenant_received_total"))
+	require.Equal(t, map[string]float64{"acme": 4, "other": 3}, gauges(t, r, "tenant_stored_total"))
+	require.Equal(t, map[string]float64{"acme": 2, "other": 0}, gauges(t, r, "tenant_rejected_total"))
+}
+
 func TestStreamThatMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) {

@@ -66,7 +66,7 @@ func known(t *testing.T) map[string]*metric {
 
 func TestMetricsFollowTheConventions(t *testing.T) {
 	t.Parallel()
-	bounded := []string{"lane", "reason", "le", "version", "goversion", "table", "connection", "stream", "consumer"}
+	bounded := []string{"lane", "reason", "le", "version", "goversion", "table", "connection", "stream", "consumer", "tenant"}
 	for name, m := range known(t) {
 		require.Equal(t, m.kind == "counter", strings.HasSuffix(name, "_total"), name)
 		require.Subset(t, bounded, m.labels, "%s: the values of a label are bounded", name)
