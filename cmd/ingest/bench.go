@@ -10,8 +10,8 @@ import (
 
 // benchCommand measures ingest on this machine.
 type benchCommand struct {
-	Messages int    `default:"200000" help:"Messages of a round."`
-	Devices  int    `default:"1000" help:"Devices they come from."`
+	Messages int    `default:"200000" help:"Messages per round."`
+	Devices  int    `default:"1000" help:"Number of devices."`
 	Size     int    `default:"256" help:"Payload in bytes."`
 	Rounds   int    `default:"3" help:"Rounds; medians are printed."`
 	Workers  int    `default:"4" help:"ingest's telemetry.workers."`
@@ -19,9 +19,9 @@ type benchCommand struct {
 	Profile  string `type:"existingdir" help:"Directory for a CPU profile of ingest."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (benchCommand) Help() string {
-	return `Starts a nats-server process on 127.0.0.1 with a stream of messages, and one ingest process that writes them into the given database; then copies the same rows with one bare COPY, for comparison: into a table with the same keys, and into one without. Prints rows per second, their ratio, CPU time a row, memory. It works in a schema of its own, which it drops.
+	return `Starts a nats-server process on 127.0.0.1 with a stream of messages, and an ingest process that writes them to the given database. Then copies the same rows with one bare COPY, for comparison: into a table with the same keys, and into one without. Prints rows per second, their ratio, CPU time per row and memory. It uses a temporary schema.
 
 Example: ingest bench --database-url postgres://postgres@127.0.0.1/postgres`
 }

@@ -7,16 +7,16 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// checkCommand shows what would be done.
+// checkCommand validates the configuration.
 type checkCommand struct {
 	cli.Output
 
-	All bool `help:"Print every key of the configuration, not only what differs from the defaults."`
+	All bool `help:"Print every key of the configuration, not only those that differ from the defaults."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints the keys that differ from their defaults, with where each was given; with --all every key. Secrets are not shown. The exit code is 2 if the configuration is invalid.
+	return `Prints the keys that differ from their defaults with their source; with --all every key. Secrets are not shown. The exit code is 2 if the configuration is invalid.
 
 Example: ingest check -c ingest.yaml`
 }

@@ -17,30 +17,30 @@ type commands struct {
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Run         runCommand            `cmd:"" default:"1" help:"Run ingest. This is what happens without a command, too."`
-	Migrate     migrateCommand        `cmd:"" help:"Bring the tables to this version."`
-	Check       checkCommand          `cmd:"" help:"Check the configuration and print what differs from the defaults."`
-	Bench       benchCommand          `cmd:"" help:"Measure ingest on this machine against a bare COPY."`
-	Healthcheck healthcheckCommand    `cmd:"" help:"Ask the ingest running here whether it is ready."`
-	Top         topCommand            `cmd:"" help:"Show on the terminal how the ingest running here is doing."`
-	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration file, the configuration in force, or its JSON Schema."`
-	Completion  cli.CompletionCommand `cmd:"" help:"Print a script that completes the command line."`
-	Version     versionCommand        `cmd:"" help:"Print the versions of ingest and of what it is built with."`
+	Run         runCommand            `cmd:"" default:"1" help:"Run ingest (default)."`
+	Migrate     migrateCommand        `cmd:"" help:"Migrate the tables to this version."`
+	Check       checkCommand          `cmd:"" help:"Validate the configuration and print what differs from the defaults."`
+	Bench       benchCommand          `cmd:"" help:"Measure ingest on this machine, compared with a bare COPY."`
+	Healthcheck healthcheckCommand    `cmd:"" help:"Check whether the ingest on this machine is ready."`
+	Top         topCommand            `cmd:"" help:"Show the state of the ingest on this machine, live."`
+	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration template, the effective configuration, or its JSON Schema."`
+	Completion  cli.CompletionCommand `cmd:"" help:"Print a shell completion script."`
+	Version     versionCommand        `cmd:"" help:"Print the versions of ingest and its main dependencies."`
 
 	BenchServer benchServer `cmd:"" hidden:"" help:"The nats-server of a bench."`
 }
 
 const programName = "ingest"
 
-const description = `Writes the streams of mqtt-nats-bridge into PostgreSQL: telemetry into the table telemetry, reported shadows into device_state, acknowledgements into device_commands. Each message has its effect once, however often it is delivered; one that no table can take goes to quarantine with the reason.
+const description = `Writes the streams of mqtt-nats-bridge into PostgreSQL: telemetry into the table telemetry, reported shadows into device_state, acknowledgements into device_commands. Writes are idempotent: a message has its effect once, however often it is delivered. A message that does not fit its table goes to quarantine with the reason.
 
-Without any configuration it connects to nats://127.0.0.1:4222 and postgres://postgres@127.0.0.1:5432/postgres. Keys come from a YAML file, from INGEST_… variables (batch.flush is INGEST_BATCH_FLUSH), and from flags; flags win over variables, variables over the file. -c - reads the file from standard input. DATABASE_URL and NATS_URL are honoured.
+Without any configuration it connects to nats://127.0.0.1:4222 and postgres://postgres@127.0.0.1:5432/postgres. Keys come from a YAML file, from INGEST_… variables (batch.flush is INGEST_BATCH_FLUSH), and from flags; flags take precedence over variables, variables over the file. -c - reads the file from standard input. DATABASE_URL and NATS_URL are honoured.
 
-Any number of ingest processes may run at once: they share the work.
+Any number of ingest processes may run concurrently: they share the messages.
 
-Exit codes: 0 it worked; 1 it failed while running; 2 the configuration or the command line is invalid.`
+Exit codes: 0 success; 1 failure; 2 invalid configuration or command line.`
 
-// program is what the commands share.
+// program is the state shared by the commands.
 type program struct {
 	settings *settings
 	env      []string // as of os.Environ

@@ -1,5 +1,5 @@
-// Command ingest writes the bridge's JetStream streams into PostgreSQL, each message
-// exactly once. Each command has a file of its own.
+// Command ingest writes the bridge's JetStream streams to PostgreSQL, each message exactly once.
+// Each command is in its own file.
 package main
 
 import (

@@ -7,12 +7,12 @@ import (
 	"mqtt-nats-bridge/internal/ingest"
 )
 
-// migrateCommand makes the tables.
+// migrateCommand migrates the tables.
 type migrateCommand struct{}
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (migrateCommand) Help() string {
-	return `Makes the tables that are missing and brings the others to this version, as a user who may, and ends. ingest itself does it at start too; with database.migrate false it only waits until it has been done. What was done is kept in the table ingest_migrations. Where the database has the extension timescaledb, telemetry becomes a hypertable.
+	return `Creates missing tables, migrates the others to this version and exits. It needs a database user that may do so. ingest does the same at start; with database.migrate false it waits until it has been done. The table ingest_migrations records the migrations. If the database has the extension timescaledb, telemetry becomes a hypertable.
 
 Example: ingest migrate --database-url postgres://owner@postgres/telemetry`
 }

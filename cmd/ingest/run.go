@@ -16,15 +16,15 @@ import (
 // runCommand is the daemon.
 type runCommand struct{}
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (runCommand) Help() string {
-	return `Makes or updates its tables (unless database.migrate is false), then pulls from the durable consumers that the bridge makes, stores each batch in one transaction and only then acknowledges it. A database or a NATS server that is unreachable is no failure: ingest logs it, acknowledges nothing, is not ready (see /readyz) and goes on by itself.
+	return `Migrates its tables (unless database.migrate is false), then pulls from the durable consumers that the bridge creates. Each batch is stored in one transaction and only then acknowledged. If the database or NATS is unreachable, ingest logs it, acknowledges nothing, is not ready (see /readyz) and keeps retrying.
 
-SIGHUP reads file, environment and flags again: the level of the log changes immediately, what else differs is named in the log and needs a restart. With an error in it nothing changes. Secrets and certificates in files need neither: they are read at each connect.
+SIGHUP reads file, environment and flags again: the log level changes immediately; other changes are logged and need a restart. An invalid configuration changes nothing. Secrets and certificates in files need neither: they are read at each connect.
 
-On a terminal, a line shows how far it is behind and how long it will take to catch up.
+On a terminal, a status line shows the lag and the estimated time to catch up.
 
-The first SIGTERM or SIGINT stops it in order: what is being stored is stored and acknowledged, for at most stop_timeout; what is left is delivered again. A second signal ends it at once.
+The first SIGTERM or SIGINT stops it gracefully: batches in progress are stored and acknowledged, for at most stop_timeout; the rest is delivered again. A second signal terminates it immediately.
 
 Examples:
 
@@ -53,7 +53,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	return cli.Failed(log, p.serve(ctx, c, progress, log, build.Version, again))
 }
 
-// serve runs ingest until ctx ends or it cannot go on.
+// serve runs ingest until ctx ends or it fails.
 func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, version string, again <-chan os.Signal) error {
 	i, err := ingest.Start(ingest.Options{Config: c, Log: log, Version: version})
 	if err != nil {
@@ -65,7 +65,7 @@ func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.
 			i.Stop()
 			return fmt.Errorf("%w: set admin.listen to a free address, or to nothing", err)
 		}
-		// Last: until then /livez and /readyz say how the stop goes.
+		// Last: until then /livez and /readyz report the progress of the stop.
 		defer server.Close()
 	}
 	reloading, stop := context.WithCancel(ctx)
@@ -76,7 +76,7 @@ func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.
 	if err == nil {
 		cause = context.Cause(ctx)
 	}
-	log.Info().Str("cause", cause.Error()).Msg("stopping; a second signal ends at once")
+	log.Info().Str("cause", cause.Error()).Msg("stopping, a second signal terminates immediately")
 	i.Stop()
 	log.Info().Msg("stopped")
 	return err

@@ -6,15 +6,15 @@ import (
 	"mqtt-nats-bridge/internal/ingest"
 )
 
-// settings are the flags that configure ingest. Pointers tell an empty value from
-// none.
+// settings are the flags that configure ingest. Pointers distinguish an empty value from a missing
+// one.
 type settings struct {
-	Config      string   `short:"c" placeholder:"FILE" env:"INGEST_CONFIG" help:"The YAML file to read; - for standard input."`
+	Config      string   `short:"c" placeholder:"FILE" env:"INGEST_CONFIG" help:"The YAML configuration file; - for standard input."`
 	DatabaseURL *string  `name:"database-url" placeholder:"URL" help:"The database: postgres://user@host:port/name."`
-	NATSURL     *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, several separated by commas."`
+	NATSURL     *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, comma-separated."`
 	LogLevel    *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
 	LogFormat   *string  `placeholder:"FORMAT" help:"console, json, or auto: console on a terminal, JSON elsewhere."`
-	Set         []string `sep:"none" placeholder:"KEY=VALUE" help:"Any key of the configuration by its path, like batch.messages=1000; may be given again. Not for secrets, which other users of the machine would see."`
+	Set         []string `sep:"none" placeholder:"KEY=VALUE" help:"Any configuration key by its path, like batch.messages=1000; may be repeated. Not for secrets: other users of the machine can read the command line."`
 }
 
 // load reads the configuration. The error is a *config.Errors or a cli.UsageError.

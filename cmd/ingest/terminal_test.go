@@ -91,7 +91,7 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	}
 	// The log is not written into the line; the terminal's echo may be.
 	require.NotRegexp(t, `catching up[^\r\n]*\x1b\[K[^\r\n]`, strings.ReplaceAll(out.String(), "^C", ""))
-	require.Contains(t, out.String(), "stopping; a second signal ends at once")
+	require.Contains(t, out.String(), "stopping, a second signal terminates immediately")
 }
 
 // fill makes the stream TELEMETRY with messages in it.

@@ -13,24 +13,24 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// checkCommand looks before the bridge leaps.
+// checkCommand validates a configuration.
 type checkCommand struct {
 	cli.Output
 
-	All     bool `help:"Print every key of the configuration, not only what differs from the defaults."`
-	Connect bool `help:"Connect to the broker and to NATS too."`
+	All     bool `help:"Print every key of the configuration, not only those that differ from the defaults."`
+	Connect bool `help:"Also connect to the broker and to NATS."`
 
-	DeviceURL  string `name:"device-url" and:"device" placeholder:"URL" help:"With --connect, the devices' listener of the same broker, like mqtts://host:8883: try whether a device can choose the client id of a lane."`
+	DeviceURL  string `name:"device-url" and:"device" placeholder:"URL" help:"With --connect, the devices' listener of the same broker, like mqtts://host:8883: test whether a device can choose the client id of a lane."`
 	DeviceCert string `name:"device-cert" and:"device" placeholder:"FILE" help:"Certificate of the device to connect as."`
 	DeviceKey  string `name:"device-key" and:"device" placeholder:"FILE" help:"Key of the certificate in --device-cert."`
-	DeviceCA   string `name:"device-ca" placeholder:"FILE" help:"Certificates that verify the devices' listener; default: mqtt.tls.ca, else the system's."`
+	DeviceCA   string `name:"device-ca" placeholder:"FILE" help:"CA certificates of the devices' listener; default: mqtt.tls.ca, otherwise the system's."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints one line for each finding: ok, note (know or verify it), FAIL (with what to do). The keys that differ from their defaults follow, with where each was given; with --all every key.
+	return `Prints one line per finding: ok, note (know or verify it), FAIL (with what to do), then the keys that differ from their defaults with their source; with --all every key.
 
-With --connect it tries what the bridge will need: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits, buckets and every publish permission at NATS; the table of certificates in PostgreSQL. It disturbs no bridge that runs: it has a client id and a $share group of its own, and what it publishes no stream can store. Plain subscribers of tenant.> would see a few empty messages.
+With --connect it tests what the bridge needs: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits, buckets and every publish permission at NATS; the table of certificates in PostgreSQL. It does not disturb a running bridge: it uses a separate client id and $share group, and publishes only messages that no stream can store. Plain subscribers of tenant.> receive a few empty messages.
 
 With --device-url it also connects as a device, then as the bridge under the same client id, which no lane has. If that ends the device's connection, a device can take over the session of a lane, and the check fails. It subscribes to nothing and publishes nothing, but EMQX's presence rule reports the device's connection: use a certificate made for it.
 

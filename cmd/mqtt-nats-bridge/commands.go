@@ -17,21 +17,21 @@ type commands struct {
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Run         runCommand            `cmd:"" default:"1" help:"Run the bridge. This is what happens without a command, too."`
-	Demo        demoCommand           `cmd:"" help:"Show the whole job on this machine; nothing needs to be installed."`
-	Drill       drillCommand          `cmd:"" help:"Prove a deployment: a fleet of devices, and every message accounted for."`
-	Check       checkCommand          `cmd:"" help:"Check the configuration and, with --connect, both ends."`
-	Map         mapCommand            `cmd:"" help:"Say what would become of a topic."`
-	Streams     streamsCommand        `cmd:"" help:"Compare the JetStream streams with the configuration, or change them."`
-	Quarantine  quarantineCommand     `cmd:"" help:"Look at rejected messages, and replay them."`
-	Sessions    sessionsCommand       `cmd:"" help:"End MQTT sessions that no lane will come back for."`
-	Gate        gateCommand           `cmd:"" help:"Open EMQX's listener for devices once the bridge is ready."`
+	Run         runCommand            `cmd:"" default:"1" help:"Run the bridge (default)."`
+	Demo        demoCommand           `cmd:"" help:"Run the whole pipeline on this machine with embedded servers."`
+	Drill       drillCommand          `cmd:"" help:"Test a running deployment with simulated devices and reconcile every message."`
+	Check       checkCommand          `cmd:"" help:"Validate the configuration and, with --connect, broker and NATS."`
+	Map         mapCommand            `cmd:"" help:"Show how a topic is routed: subject, stream, verdict."`
+	Streams     streamsCommand        `cmd:"" help:"Diff the configured streams against the existing ones, or apply the difference."`
+	Quarantine  quarantineCommand     `cmd:"" help:"List, show, count and replay quarantined messages."`
+	Sessions    sessionsCommand       `cmd:"" help:"Delete the broker sessions of removed lanes."`
+	Gate        gateCommand           `cmd:"" help:"Open EMQX's listener for devices when the bridge is ready."`
 	Bench       benchCommand          `cmd:"" help:"Measure the bridge on this machine."`
-	Healthcheck healthcheckCommand    `cmd:"" help:"Ask the bridge running here whether it is ready."`
-	Top         topCommand            `cmd:"" help:"Show on the terminal how the bridge running here is doing."`
-	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration file, the configuration in force, or its JSON Schema."`
-	Completion  cli.CompletionCommand `cmd:"" help:"Print a script that completes the command line."`
-	Version     versionCommand        `cmd:"" help:"Print the versions of the bridge and of what it is built with."`
+	Healthcheck healthcheckCommand    `cmd:"" help:"Check whether the bridge on this machine is ready."`
+	Top         topCommand            `cmd:"" help:"Show the state of the bridge on this machine, live."`
+	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration template, the effective configuration, or its JSON Schema."`
+	Completion  cli.CompletionCommand `cmd:"" help:"Print a shell completion script."`
+	Version     versionCommand        `cmd:"" help:"Print the versions of the bridge and its main dependencies."`
 
 	BenchServer benchServer `cmd:"" hidden:"" help:"The nats-server of a bench."`
 	BenchBare   benchBare   `cmd:"" hidden:"" help:"The bare publisher of a bench."`
@@ -39,17 +39,17 @@ type commands struct {
 
 const programName = "mqtt-nats-bridge"
 
-const description = `Carries MQTT messages (from EMQX) into NATS JetStream: checked, stored exactly once, and acknowledged to the broker only when stored.
+const description = `Moves MQTT messages into NATS JetStream: validated, in per-device order, exactly once. The broker gets its PUBACK only after JetStream has stored the message.
 
-Without any configuration it connects to mqtt://127.0.0.1:1883 and nats://127.0.0.1:4222. Keys come from a YAML file, from BRIDGE_… variables (mqtt.keepalive is BRIDGE_MQTT_KEEPALIVE), and from flags; flags win over variables, variables over the file. -c - reads the file from standard input.
+Without any configuration it connects to mqtt://127.0.0.1:1883 and nats://127.0.0.1:4222. Keys come from a YAML file, from BRIDGE_… variables (mqtt.keepalive is BRIDGE_MQTT_KEEPALIVE), and from flags; flags take precedence over variables, variables over the file. -c - reads the file from standard input.
 
-Try it, with nothing installed:
+Try it, nothing needs to be installed:
 
     mqtt-nats-bridge demo
 
-Exit codes: 0 it worked; 1 it failed while running, or a check failed; 2 the configuration or the command line is invalid.`
+Exit codes: 0 success; 1 failure, or a failed check; 2 invalid configuration or command line.`
 
-// program is what the commands share.
+// program is the state shared by the commands.
 type program struct {
 	settings *settings
 	env      []string // as of os.Environ

@@ -68,7 +68,7 @@ func TestExitCodes(t *testing.T) {
 		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},
 		"replay, no reason":         {[]string{"quarantine", "replay"}, 2, "say which --reason: bad_topic, "},
 		"replay, no such reason":    {[]string{"quarantine", "replay", "--reason=fast"}, 2, "--reason fast: there is no such reason"},
-		"replay, no time":           {[]string{"quarantine", "replay", "--reason=refused", "--since=yesterday"}, 2, "--since yesterday: write how long ago"},
+		"replay, no time":           {[]string{"quarantine", "replay", "--reason=refused", "--since=yesterday"}, 2, "--since yesterday: write a duration before now"},
 		"replay, backwards":         {[]string{"quarantine", "replay", "--reason=refused", "--since=1h", "--until=2h"}, 2, "--until is before --since"},
 		"replay, no registry asked": {[]string{"quarantine", "replay", "--reason=rate_limited,cert_revoked", "--set", "identity.registry.kind=kv"}, 2, "--reason cert_revoked: a replay does not ask the certificate registry"},
 		"replay, nobody there":      {[]string{"quarantine", "replay", "--reason=refused", "--nats-url=" + unreachable}, 1, "cannot be reached"},

@@ -10,22 +10,22 @@ import (
 	"mqtt-nats-bridge/internal/demo"
 )
 
-// demoCommand shows the whole job on this machine, with nothing set up.
+// demoCommand runs the whole pipeline on this machine, without any setup.
 type demoCommand struct {
-	For     time.Duration `placeholder:"10s" help:"End after this time; without it Ctrl-C ends the demo."`
+	For     time.Duration `placeholder:"10s" help:"Duration of the demo; default: until Ctrl-C."`
 	Plain   bool          `help:"Print a line per second, even on a terminal."`
-	Devices int           `default:"30" help:"Simulated devices that behave, 3 or more; five that do not come on top."`
-	Rate    float64       `default:"5" help:"Messages per second of each device that behaves."`
+	Devices int           `default:"30" help:"Number of well-behaved devices (minimum 3); five misbehaving ones are added."`
+	Rate    float64       `default:"5" help:"Messages per second of each well-behaved device."`
 
-	Ingest      bool   `help:"Add ingest: from the streams into a PostgreSQL that exists."`
-	DatabaseURL string `name:"database-url" placeholder:"URL" env:"DATABASE_URL" help:"With --ingest: the database, postgres://user@host:port/name. The demo works in a schema of its own and drops it."`
+	Ingest      bool   `help:"Also run ingest, which writes the streams to an existing PostgreSQL."`
+	DatabaseURL string `name:"database-url" placeholder:"URL" env:"DATABASE_URL" help:"With --ingest: the database, postgres://user@host:port/name. The demo uses a temporary schema."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (demoCommand) Help() string {
-	return `Starts an MQTT broker, a nats-server with JetStream and the bridge between them in this process, on free ports of 127.0.0.1, and a fleet of devices with certificates of their own. Five of them misbehave, each in its way, and end in quarantine. It needs no configuration and leaves nothing behind; it prints commands to try while it runs.
+	return `Starts an MQTT broker, a nats-server with JetStream and the bridge in this process, on free ports of 127.0.0.1, and a fleet of devices with individual certificates. Five of them misbehave in different ways, and their messages go to quarantine. It needs no configuration, leaves nothing behind and prints commands to try while it runs.
 
-The exit code is 0 only if every message is accounted for: what the devices got acknowledgements for, what the bridge counted and what the streams hold agree; with --ingest, what the database holds too.
+The exit code is 0 only if every message is accounted for: the acknowledgements of the devices, the counts of the bridge and the contents of the streams agree; with --ingest, also the rows of the database.
 
 Example: mqtt-nats-bridge demo --for 10s`
 }

@@ -14,42 +14,42 @@ import (
 	"mqtt-nats-bridge/internal/drill"
 )
 
-// drillCommand proves a deployment while its operator breaks things.
+// drillCommand tests a deployment while its operator injects failures.
 type drillCommand struct {
 	Broker string        `required:"" placeholder:"URL" help:"The devices' listener: mqtts://host:8883, or mqtt://host:1883 without TLS."`
-	For    time.Duration `placeholder:"60s" help:"End after this time; without it Ctrl-C ends the drill."`
+	For    time.Duration `placeholder:"60s" help:"Duration of the drill; default: until Ctrl-C."`
 	Output string        `short:"o" enum:"text,json" default:"text" help:"Format of the report: text or json."`
 	Plain  bool          `help:"Print a line per second, even on a terminal."`
 
-	CACert       string `name:"ca-cert" placeholder:"FILE" help:"Certificates that verify the broker; default: the system's."`
-	CAKey        string `name:"ca-key" placeholder:"FILE" help:"Key of the CA in --ca-cert: each device gets a certificate signed now, valid for a day."`
-	Certs        string `placeholder:"DIR" help:"Directory of existing device certificates instead: NAME.pem with NAME.key, as deploy/certs/devices."`
+	CACert       string `name:"ca-cert" placeholder:"FILE" help:"CA certificates of the broker; default: the system's."`
+	CAKey        string `name:"ca-key" placeholder:"FILE" help:"Key of the CA in --ca-cert: each device gets a new certificate, valid for one day."`
+	Certs        string `placeholder:"DIR" help:"Directory of existing device certificates instead: NAME.pem and NAME.key, as in deploy/certs/devices."`
 	Username     string `placeholder:"NAME" help:"User name of every device; default: none."`
-	PasswordFile string `placeholder:"FILE" help:"File with the password of every device."`
+	PasswordFile string `placeholder:"FILE" help:"A file that contains the password of every device."`
 
 	Devices   int           `default:"${drill_devices}" help:"Simulated devices."`
-	Rate      float64       `default:"${drill_rate}" help:"Messages per second, of all devices together."`
-	Window    int           `default:"${drill_window}" help:"Messages in flight, of each device."`
+	Rate      float64       `default:"${drill_rate}" help:"Messages per second of all devices together."`
+	Window    int           `default:"${drill_window}" help:"Messages in flight per device."`
 	Size      int           `default:"${drill_size}" help:"Payload in bytes."`
 	KeepAlive time.Duration `name:"keepalive" default:"${drill_keepalive}" help:"Keep-alive of each device."`
-	Tenant    string        `default:"${drill_tenant}" help:"Tenant of the devices; with --certs the certificates say."`
+	Tenant    string        `default:"${drill_tenant}" help:"Tenant of the devices; with --certs that of the certificates."`
 	Topic     string        `default:"${drill_topic}" help:"Topic of a device."`
-	Settle    time.Duration `default:"${drill_settle}" help:"At the end: how long to wait for PUBACKs, and for missing messages after the last that arrived."`
+	Settle    time.Duration `default:"${drill_settle}" help:"Timeout at the end for PUBACKs, and for missing messages after the last one that arrived."`
 
 	Hijack       bool   `help:"A device connects under the client id of a lane, with clean session 0 and 1."`
-	LaneClientID string `name:"lane-client-id" placeholder:"ID" help:"Which lane; default: the first of the configuration."`
-	Burst        int    `placeholder:"N" help:"A device comes back from an outage with N messages at once."`
-	Will         bool   `help:"Devices with a last will are cut off."`
+	LaneClientID string `name:"lane-client-id" placeholder:"ID" help:"The lane for --hijack; default: the first of the configuration."`
+	Burst        int    `placeholder:"N" help:"A device returns from an outage with a burst of N messages."`
+	Will         bool   `help:"Devices with a last will are disconnected."`
 	Impostor     bool   `help:"A device publishes under the topic of another."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (drillCommand) Help() string {
-	return `Runs a fleet of devices against a broker, a bridge and a NATS that are running, and reconciles every PUBACK that a device got with what the streams contain: acknowledged, stored, lost, duplicated, inversions, quarantined, wrong device, longest gap. While it runs, break things. docs/drill.md has the drills to run before going live.
+	return `Runs simulated devices against a running broker, bridge and NATS, and reconciles every PUBACK with the contents of the streams: acknowledged, stored, lost, duplicated, inversions, quarantined, wrong device, longest gap. Inject failures while it runs. docs/drill.md has the drills to run before going live.
 
-The configuration is the bridge's (-c): its topics and streams say where messages belong, its nats section where the streams are. The NATS user must be allowed to read the streams, which the bridge's own is not: give another with --set nats.user=... and the like. What the drill publishes is stored, and consumers will see it; --hijack harms a broker that permits it.
+The configuration is that of the bridge (-c): topics, streams and the NATS servers. The NATS user must be allowed to read the streams, which the bridge's user is not: name another with --set nats.user=... The drill's messages are stored and seen by consumers. With --hijack, a broker that permits the takeover of a session loses its messages.
 
-The exit code is 1 if a message was lost, duplicated, out of order or under a wrong device, if nothing was acknowledged, or if a misbehavior did not end as expected. Quarantined messages are reported and do not fail a drill, except with --burst.
+The exit code is 1 if a message was lost, duplicated, out of order or stored for a wrong device, if nothing was acknowledged, or if an injected misbehaviour was not handled as expected. Quarantined messages are reported and fail a drill only with --burst.
 
 Example: mqtt-nats-bridge drill -c bridge.yaml --broker mqtts://emqx:8883 --ca-cert ca.pem --ca-key ca.key --for 60s`
 }

@@ -12,22 +12,22 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// gateCommand opens EMQX to devices.
+// gateCommand opens EMQX's listener for devices.
 type gateCommand struct {
 	Listener string   `default:"ssl:default" help:"The devices' listener in EMQX."`
-	Bridge   []string `placeholder:"HOST:PORT" help:"The admin endpoint of a bridge; of several, one has to be ready. Default: admin.listen."`
-	Once     bool     `help:"Try once: exit code 0 if the listener is open now, 1 if not."`
+	Bridge   []string `placeholder:"HOST:PORT" help:"Admin endpoints of bridges, one of which must be ready. Default: admin.listen."`
+	Once     bool     `help:"Try once; exit code 0 if the listener is open, 1 if not."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (gateCommand) Help() string {
-	return `EMQX accepts connections before it has loaded its ACL and rules, and before the bridge has its sessions back. What devices publish in that time is acknowledged and lost. Set enable = false on their listener in emqx.conf (deploy/emqx/emqx.conf does): EMQX then starts with the listener closed, and this command opens it through EMQX's API when
+	return `EMQX accepts connections before it has loaded its ACL and rules, and before the bridge has its sessions back. Messages that devices publish in that time are acknowledged and lost. Set enable = false on the devices' listener in emqx.conf, as deploy/emqx/emqx.conf does: EMQX then starts with the listener closed, and this command opens it through EMQX's API when
 
   - the rule that republishes to identity.prefix is loaded,
   - every lane of the configuration is connected to EMQX,
   - the bridge is ready (/readyz).
 
-It then goes on watching, and opens the listener again after each restart of EMQX. It never closes it. It needs mqtt.emqx.api with a key that may write. Of the configuration it uses mqtt.emqx, mqtt.client_id, lanes, identity, admin.listen and log. In a cluster run one beside each node, with that node's API.
+It keeps watching and opens the listener again after each restart of EMQX. It never closes the listener. It needs mqtt.emqx.api with an administrator key, and uses the keys mqtt.emqx, mqtt.client_id, lanes, identity, admin.listen and log. In a cluster run one instance per node, with the API of that node.
 
 Example: mqtt-nats-bridge gate --bridge bridge:9464`
 }
@@ -59,7 +59,7 @@ func (g *gateCommand) Run(ctx context.Context, p *program) error {
 	return gate.Run(ctx, opts)
 }
 
-// complete fills in what the configuration says, and refuses one that says too little.
+// complete applies the configuration, and refuses an incomplete one.
 func (g *gateCommand) complete(c *config.Config) error {
 	errs := &config.Errors{}
 	if c.MQTT.EMQX.API.IsZero() {
@@ -74,7 +74,7 @@ func (g *gateCommand) complete(c *config.Config) error {
 	return errs.Err()
 }
 
-// ready returns nil if one of the bridges is ready, otherwise what each of them says.
+// ready returns nil if one of the bridges is ready, otherwise the answers of all.
 func (g *gateCommand) ready(ctx context.Context) error {
 	var all []error
 	for _, address := range g.Bridge {

@@ -10,12 +10,12 @@ import (
 
 // healthcheckCommand is for containers without a shell.
 type healthcheckCommand struct {
-	Timeout time.Duration `default:"3s" help:"How long to wait for the answer."`
+	Timeout time.Duration `default:"3s" help:"Timeout of the request."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (healthcheckCommand) Help() string {
-	return `Asks /readyz of the bridge on this machine, at the address that the same configuration gives (admin.listen), and ends with 0 if it is ready. Otherwise it prints why not and ends with 1.
+	return `Requests /readyz of the bridge on this machine, at admin.listen of the configuration. The exit code is 0 if the bridge is ready; otherwise it prints the reasons and the exit code is 1.
 
 Example, in a Dockerfile: HEALTHCHECK CMD ["/mqtt-nats-bridge", "healthcheck"]`
 }
@@ -28,7 +28,7 @@ func (h *healthcheckCommand) Run(ctx context.Context, p *program) error {
 	}
 	if c.Admin.Listen == "" {
 		errs := &config.Errors{}
-		errs.Add(c.ErrorAt("admin.listen", "is empty, so there is nothing to ask; write an address like 127.0.0.1:9464"))
+		errs.Add(c.ErrorAt("admin.listen", "is empty, so there is no endpoint; write an address like 127.0.0.1:9464"))
 		return errs
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)

@@ -1,5 +1,5 @@
-// Command mqtt-nats-bridge carries MQTT messages into NATS JetStream, checked and
-// stored exactly once. Each command has a file of its own.
+// Command mqtt-nats-bridge moves MQTT messages into NATS JetStream: validated, in per-device order,
+// exactly once. Each command is in its own file.
 package main
 
 import (

@@ -7,16 +7,16 @@ import (
 	"mqtt-nats-bridge/internal/cli"
 )
 
-// mapCommand explains topics.
+// mapCommand shows how topics are routed.
 type mapCommand struct {
 	cli.Output
 
 	Topics []string `arg:"" name:"topic" help:"A device's topic, or an attested one as the broker's rule writes it."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (m mapCommand) Help() string {
-	return `Says for each topic which pattern it matches, what the pattern captures, under which subject and in which stream its messages are stored, or why they would be rejected and where in quarantine they would be. Nothing is connected to; payload and rate are not looked at.
+	return `Shows for each topic the matching pattern with its captures, and the subject and stream of its messages, or why they would be rejected and their subject in quarantine. It makes no connection and does not check payload and rate.
 
 The exit code is 1 if a topic would be rejected.
 

@@ -22,37 +22,37 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// quarantineCommand is what can be done with rejected messages.
+// quarantineCommand contains the commands for quarantined messages.
 type quarantineCommand struct {
 	Ls     quarantineLs     `cmd:"" help:"List rejected messages, the newest first."`
 	Show   quarantineShow   `cmd:"" help:"Show one rejected message."`
 	Stats  quarantineStats  `cmd:"" help:"Count rejected messages by reason and device."`
-	Replay quarantineReplay `cmd:"" help:"Judge rejected messages again and move those that pass to their streams."`
+	Replay quarantineReplay `cmd:"" help:"Re-validate quarantined messages and publish those that now pass."`
 }
 
-// quarantineReplay takes messages out of quarantine.
+// quarantineReplay replays messages from quarantine.
 type quarantineReplay struct {
 	cli.Output
 
-	Reason []string `placeholder:"REASON" help:"The reason for which they were rejected, like rate_limited; may be given again."`
-	Since  string   `placeholder:"TIME" help:"Only what was quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
-	Until  string   `placeholder:"TIME" help:"Only what was quarantined until then, written likewise."`
-	Tenant string   `placeholder:"TENANT" help:"Only this tenant's."`
-	Device string   `placeholder:"DEVICE" help:"Only this device's, of any tenant unless --tenant names one."`
-	DryRun bool     `help:"Say what would be done, and do nothing."`
+	Reason []string `placeholder:"REASON" help:"Only messages rejected for this reason, like rate_limited; may be repeated."`
+	Since  string   `placeholder:"TIME" help:"Only messages quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
+	Until  string   `placeholder:"TIME" help:"Only messages quarantined until then, in the same format."`
+	Tenant string   `placeholder:"TENANT" help:"Only messages of this tenant."`
+	Device string   `placeholder:"DEVICE" help:"Only messages of this device, of any tenant unless --tenant is given."`
+	DryRun bool     `help:"Report what would be done and change nothing."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (c quarantineReplay) Help() string {
-	return `Judges each selected message by the configuration given here, in everything but the rate. What passes is stored under its own subject, in its format and under its own message id, and then deleted from quarantine; the rest stays there, and why is printed. A message is stored once, however often this is run and wherever it was interrupted.
+	return `Re-validates each selected message by the given configuration, except for the rate. A message that passes is stored under its subject, in its format and with its message id, and then deleted from quarantine. The others stay there, and the reasons are printed. A message is stored once, however often the command is run or interrupted.
 
-What a worker of ingest could not use (bad_payload) is sent to it once more, as it was.
+A message that a worker of ingest could not process (bad_payload) is sent to it again unchanged.
 
-A replayed message comes after what its device has sent since, with the header Bridge-Time for when it was sent. Only what quarantine holds can come back: at most quarantine.per_device messages were kept, and of payloads over the limit only the beginning.
+A replayed message is stored behind later messages of its device; the header Bridge-Time has the original time. Only messages in quarantine can be replayed: at most quarantine.per_device were kept, and only the beginning of payloads over the limit.
 
 The NATS user must be allowed to publish what it replays and quarantine.replay, and to read and delete in the quarantine stream ($JS.API.>).
 
-The exit code is 1 if a selected message stays.
+The exit code is 1 if a selected message stays in quarantine.
 
 Example: ` + c.Example()
 }
@@ -104,10 +104,10 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
 	}
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
-		return fmt.Errorf("%w\nUse a NATS user who may: see mqtt-nats-bridge quarantine replay --help. Nothing was lost or stored twice", cause)
+		return fmt.Errorf("%w\nUse a NATS user with the permissions in mqtt-nats-bridge quarantine replay --help. Nothing was lost or stored twice", cause)
 	}
 	if err != nil {
-		return fmt.Errorf("%w\nRun it again to go on; nothing is stored twice", err)
+		return fmt.Errorf("%w\nRun it again to continue; nothing is stored twice", err)
 	}
 	if len(report.Staying) > 0 {
 		return cli.ErrReported
@@ -115,10 +115,10 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	return nil
 }
 
-// progressEvery is after how many messages there is a line on standard error.
+// progressEvery is the number of messages per progress line on standard error.
 const progressEvery = 10_000
 
-// options are those that the flags say.
+// options returns the options of the flags.
 func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 	o := quarantine.Options{Tenant: c.Tenant, Device: c.Device, DryRun: c.DryRun}
 	if len(c.Reason) == 0 {
@@ -140,14 +140,14 @@ func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 	return o, nil
 }
 
-// certified refuses the reasons of messages that no certificate registry has passed: a
-// replay does not ask it, and would store what a revoked certificate sent.
+// certified refuses the reasons of messages that the certificate registry has not checked: a replay
+// does not ask it, and would store messages of a revoked certificate.
 func (c *quarantineReplay) certified(reasons []verdict.Reason) error {
 	for _, r := range reasons {
 		switch r {
 		case verdict.PayloadTooLarge, verdict.RateLimited, verdict.TenantRateLimited, verdict.BadPayload, verdict.Refused:
 		default:
-			return cli.UsageError{Err: fmt.Errorf("quarantine replay: --reason %s: a replay does not ask the certificate registry (identity.registry), which has not passed these messages", r)}
+			return cli.UsageError{Err: fmt.Errorf("quarantine replay: --reason %s: a replay does not ask the certificate registry (identity.registry), which has not checked these messages", r)}
 		}
 	}
 	return nil
@@ -161,7 +161,7 @@ func reasonList() string {
 	return strings.Join(tokens, ", ")
 }
 
-// moment reads a time, or a duration before now; empty: no time.
+// moment parses a time, or a duration before now; empty: no time.
 func moment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -171,13 +171,12 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	}
 	d, err := schema.ParseDuration(text)
 	if err != nil || d < 0 {
-		return time.Time{}, fmt.Errorf("%s %s: write how long ago, like 90m, 1h or 7d, or a time like 2026-11-23T12:00:00Z", flag, text)
+		return time.Time{}, fmt.Errorf("%s %s: write a duration before now, like 90m, 1h or 7d, or a time like 2026-11-23T12:00:00Z", flag, text)
 	}
 	return now.Add(-d), nil
 }
 
-// printReplay says what became of the messages.
-// replay is the report as JSON.
+// printReplay prints the report of a replay.
 type replay struct {
 	DryRun     bool   `json:"dry_run"`
 	Selected   int    `json:"selected"`
@@ -201,14 +200,14 @@ func replayed(r *quarantine.Report, dry bool) replay {
 	return out
 }
 
-// staying are the kinds of messages that stay, in the order of the reasons.
+// staying lists the messages that stay, in the order of the reasons.
 func staying(r *quarantine.Report) []quarantine.Stay {
 	return slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
 }
 
 func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 	if r.Recovered > 0 {
-		fmt.Fprintf(w, "%d were stored by an interrupted replay and are out of quarantine now\n", r.Recovered)
+		fmt.Fprintf(w, "%d were stored by an interrupted replay and have now been deleted from quarantine\n", r.Recovered)
 	}
 	verb := "stored"
 	if dry {
@@ -225,8 +224,8 @@ func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 }
 
 // dialQuarantine connects to NATS under the bridge's client id and a suffix. The context that it
-// returns ends with the cause where the server refuses something: a refusal reaches the
-// connection, not the request, which would wait in vain. done must be called.
+// returns ends with the cause if the server refuses something: NATS reports a refusal to the
+// connection, not to the request, which would time out. done must be called.
 func dialQuarantine(ctx context.Context, conf *config.Config, suffix string) (_ context.Context, _ natsjs.JetStream, done func(), err error) {
 	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+suffix).Resolve()
 	if err != nil {

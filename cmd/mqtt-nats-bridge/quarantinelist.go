@@ -17,11 +17,11 @@ import (
 
 // quarantineFilter selects messages in quarantine.
 type quarantineFilter struct {
-	Reason []string `placeholder:"REASON" help:"Only what was rejected for this reason, like rate_limited; may be given again."`
-	Since  string   `placeholder:"TIME" help:"Only what was quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
-	Until  string   `placeholder:"TIME" help:"Only what was quarantined until then, written likewise."`
-	Tenant string   `placeholder:"TENANT" help:"Only this tenant's."`
-	Device string   `placeholder:"DEVICE" help:"Only this device's, of any tenant unless --tenant names one."`
+	Reason []string `placeholder:"REASON" help:"Only messages rejected for this reason, like rate_limited; may be repeated."`
+	Since  string   `placeholder:"TIME" help:"Only messages quarantined since then: 1h, 7d, or 2026-11-23T12:00:00Z."`
+	Until  string   `placeholder:"TIME" help:"Only messages quarantined until then, in the same format."`
+	Tenant string   `placeholder:"TENANT" help:"Only messages of this tenant."`
+	Device string   `placeholder:"DEVICE" help:"Only messages of this device, of any tenant unless --tenant is given."`
 }
 
 func (c *quarantineFilter) filter(now time.Time) (f quarantine.Filter, err error) {
@@ -55,13 +55,13 @@ func parseReasons(tokens []string) (all []verdict.Reason, err error) {
 // quarantineLs lists messages.
 type quarantineLs struct {
 	quarantineFilter
-	Limit int `short:"n" default:"20" help:"How many, the newest first."`
+	Limit int `short:"n" default:"20" help:"The maximum number of messages, the newest first."`
 	cli.Output
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (c quarantineLs) Help() string {
-	return `Lists rejected messages, the newest first, with the reason, the device and one sentence on why. Nothing is changed. The NATS user must be allowed to read the quarantine stream through a consumer ($JS.API.CONSUMER.CREATE and .DELETE), as the operator of nats.conf is; the consumer is deleted when the list is complete.
+	return `Lists rejected messages, the newest first, with reason, device and details. Nothing is changed. The NATS user must be allowed to read the quarantine stream through a consumer ($JS.API.CONSUMER.CREATE and .DELETE), as the operator in nats.conf is. The consumer is deleted afterwards.
 
 Example: ` + c.Example()
 }
@@ -94,13 +94,13 @@ func (c *quarantineLs) Run(ctx context.Context, p *program) error {
 // quarantineShow shows one message.
 type quarantineShow struct {
 	Sequence uint64 `arg:"" help:"The message's sequence in the quarantine stream, as quarantine ls prints it."`
-	Payload  bool   `help:"Write the payload as it is, and nothing else."`
+	Payload  bool   `help:"Write only the payload, unchanged."`
 	cli.Output
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (c quarantineShow) Help() string {
-	return `Prints one rejected message: why, from which device, the topic, the certificate's name, and the payload, as text where it is text and as a hex dump otherwise. In JSON the payload is in base64.
+	return `Prints one rejected message: reason, device, topic, the certificate's CN and the payload, as text or as a hex dump. In JSON the payload is in base64.
 
 Example: ` + c.Example()
 }
@@ -127,13 +127,13 @@ func (c *quarantineShow) Run(ctx context.Context, p *program) error {
 // quarantineStats counts messages.
 type quarantineStats struct {
 	quarantineFilter
-	Top int `default:"20" help:"How many devices to list, those with most messages."`
+	Top int `default:"20" help:"The number of devices to list, those with the most messages."`
 	cli.Output
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (c quarantineStats) Help() string {
-	return `Counts rejected messages by reason and by device. It reads the headers of everything selected; a reason or --since makes that less. Nothing is changed, and the permissions are those of quarantine ls.
+	return `Counts rejected messages by reason and by device. It reads the headers of all selected messages; --reason or --since reduce their number. Nothing is changed. It needs the permissions of quarantine ls.
 
 Example: ` + c.Example()
 }
@@ -163,7 +163,7 @@ func (c *quarantineStats) Run(ctx context.Context, p *program) error {
 	})
 }
 
-// readQuarantine connects to NATS and has f read the quarantine stream.
+// readQuarantine connects to NATS and calls f with a reader of the quarantine stream.
 func (p *program) readQuarantine(ctx context.Context, f func(context.Context, *quarantine.Reader) error) error {
 	conf, plan, err := p.compile()
 	if err != nil {
@@ -179,7 +179,7 @@ func (p *program) readQuarantine(ctx context.Context, f func(context.Context, *q
 		return fmt.Errorf("%w: streams.quarantine.name must be the stream that the bridge writes to", err)
 	}
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
-		return fmt.Errorf("%w\nUse a NATS user who may read the quarantine stream, like the operator of nats.conf: --set nats.user=operator --set nats.password_file=FILE", cause)
+		return fmt.Errorf("%w\nUse a NATS user with permission to read the quarantine stream, like the operator in nats.conf: --set nats.user=operator --set nats.password_file=FILE", cause)
 	}
 	return err
 }

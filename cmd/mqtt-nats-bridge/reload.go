@@ -8,8 +8,8 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 )
 
-// reload reads file, environment and flags again, as at the start, and puts in
-// force what may change while the bridge runs.
+// reload reads file, environment and flags again, as at the start, and applies what may change
+// while the bridge runs.
 func (p *program) reload(b *daemon.Bridge, log zerolog.Logger) {
 	cli.Reload(log, p.load, func(c *config.Config) (changed, restart []string, err error) {
 		if changed, restart, err = b.Reload(c); err == nil {

@@ -20,13 +20,13 @@ import (
 // runCommand is the daemon.
 type runCommand struct{}
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (runCommand) Help() string {
-	return `Connects to the broker and to NATS, makes the streams that are missing, and carries messages until a signal ends it. A broker or a NATS server that cannot be reached is no failure: the bridge logs it, is not ready (see /readyz) and goes on trying.
+	return `Connects to the broker and to NATS, creates missing streams and moves messages until it gets a signal. If the broker or NATS is unreachable, the bridge logs it, is not ready (see /readyz) and keeps retrying.
 
-SIGHUP reads file, environment and flags again. Limits, the bound of the quarantine and the level of the log change at once; what else differs is named in the log and needs a restart. With an error in it nothing changes.
+SIGHUP reads file, environment and flags again. Limits, quarantine.per_device and the log level change immediately; other changes are logged and need a restart. An invalid configuration changes nothing.
 
-The first SIGTERM or SIGINT stops it in order: nothing new is taken, what is in flight is stored and acknowledged, for at most stop_timeout; what is left then stays with the broker, which delivers it again. A second signal ends it at once, with exit code 1.
+The first SIGTERM or SIGINT stops it gracefully: it takes no new messages, and messages in flight are stored and acknowledged, for at most stop_timeout. The broker keeps the rest and delivers it again. A second signal terminates it immediately, with exit code 1.
 
 Examples:
 
@@ -62,10 +62,10 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 		Str("identity", string(c.Identity.Mode)).Msg("starting")
 }
 
-// serve runs the bridge until ctx ends or it cannot go on.
+// serve runs the bridge until ctx ends or it fails.
 func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logger, version string, again <-chan os.Signal) error {
-	// First: a second bridge on this host must not take the sessions of the one that
-	// is running before it finds out.
+	// First: a second bridge on this host must fail here before it takes over the sessions of the
+	// first.
 	var listener net.Listener
 	if c.Admin.Listen != "" {
 		var err error
@@ -83,7 +83,7 @@ func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logge
 	}
 	if listener != nil {
 		server := admin.Serve(listener, b, log)
-		// Last: until then /livez and /readyz say how the stop goes.
+		// Last: until then /livez and /readyz report the progress of the stop.
 		defer server.Close()
 	}
 	for {
@@ -98,8 +98,8 @@ func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logge
 	}
 }
 
-// stop takes the bridge down and says what it left with the broker, which is no
-// failure. b is nil where it never ran.
+// stop stops the bridge and logs how many messages it left with the broker, which is not a failure.
+// b is nil if it never ran.
 func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 	why := "failure"
 	if cause := context.Cause(ctx); cause != nil {
@@ -109,8 +109,8 @@ func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 		log.Info().Str("cause", why).Msg("stopped")
 		return nil
 	}
-	log.Info().Str("cause", why).Msg("stopping; a second signal ends at once")
-	// Stop has a bound of its own, and ctx has ended already.
+	log.Info().Str("cause", why).Msg("stopping, a second signal terminates immediately")
+	// Stop has its own timeout, and ctx has already ended.
 	err := b.Stop(context.WithoutCancel(ctx))
 	switch {
 	case errors.Is(err, daemon.ErrAbandoned):

@@ -10,25 +10,25 @@ import (
 	"mqtt-nats-bridge/internal/sessions"
 )
 
-// sessionsCommand is about what the broker keeps for lanes.
+// sessionsCommand manages the broker sessions of lanes.
 type sessionsCommand struct {
-	Clear sessionsClear `cmd:"" help:"End the sessions of lanes that are gone for good."`
+	Clear sessionsClear `cmd:"" help:"Delete the broker sessions of removed lanes."`
 }
 
 type sessionsClear struct {
-	ClientIDs []string `arg:"" name:"client-id" help:"What the lane connected as: bridge-3."`
+	ClientIDs []string `arg:"" name:"client-id" help:"The client ids of the lanes, like bridge-3."`
 	Yes       bool     `short:"y" help:"Do not ask."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (sessionsClear) Help() string {
-	return `The broker keeps a lane's session while the lane is disconnected, so that nothing is lost. For one that never comes back that is a trap: of a $share group EMQX goes on giving it its share of new messages until the session expires, and only then to the others.
+	return `The broker keeps a lane's session while the lane is disconnected, so that nothing is lost. For a removed lane that is a trap: EMQX continues to route the lane's share of a $share group to its session until the session expires.
 
-What a session still holds when it is cleared is thrown away: it has been acknowledged to the devices and is stored nowhere. So let the lane retire first (lanes.retiring): it leaves its group and stores what is left. A client that is connected under the id is thrown out; MQTT 3.1.1 does not tell whether there is one, so this asks first. Without a terminal --yes is required.
+The messages in a deleted session are lost: they have been acknowledged to the devices and are not stored anywhere. So retire the lane first (lanes.retiring): it leaves its group and drains its session. A client that is connected with the id is disconnected; MQTT 3.1.1 does not report whether there is one, so the command asks first. Without a terminal --yes is required.
 
-A client id of the configuration given is refused. The exit code is 1 if a session could not be ended.
+Client ids of the given configuration are refused. The exit code is 1 if a session could not be deleted.
 
-Example, after lanes.count went from 4 to 2: mqtt-nats-bridge sessions clear bridge-2 bridge-3 -c bridge.yaml`
+Example, after lanes.count was reduced from 4 to 2: mqtt-nats-bridge sessions clear bridge-2 bridge-3 -c bridge.yaml`
 }
 
 func (sessionsClear) Example() string { return "mqtt-nats-bridge sessions clear bridge-2 bridge-3" }
@@ -36,7 +36,7 @@ func (sessionsClear) Example() string { return "mqtt-nats-bridge sessions clear 
 // Run implements the command.
 func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 	if !s.Yes && !cli.IsTerminal(p.in) {
-		return cli.UsageError{Err: errors.New("sessions clear: there is no terminal to ask on: make sure that nobody uses these client ids, then give --yes")}
+		return cli.UsageError{Err: errors.New("sessions clear: no terminal for the question: make sure that these client ids are not in use, then give --yes")}
 	}
 	c, err := p.load()
 	if err != nil {
@@ -46,13 +46,13 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		return cli.UsageError{Err: fmt.Errorf("sessions clear: %w", err)}
 	}
 	if !s.Yes {
-		fmt.Fprintf(p.out, "At %s the sessions of %s end, with every message they hold.\nA client that is connected under one of these client ids is thrown out.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
+		fmt.Fprintf(p.out, "At %s the sessions of %s are deleted, with all their messages.\nA client that is connected with one of these client ids is disconnected.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
 		ok, err := p.confirm(ctx, "Clear?")
 		if err != nil {
 			return err
 		}
 		if !ok {
-			fmt.Fprintln(p.out, "nothing was cleared")
+			fmt.Fprintln(p.out, "nothing was deleted")
 			return cli.ErrReported
 		}
 	}

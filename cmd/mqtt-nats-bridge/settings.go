@@ -6,15 +6,15 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// settings are the flags that configure the bridge. Pointers tell an empty value
-// from none.
+// settings are the flags that configure the bridge. Pointers distinguish an empty value from a
+// missing one.
 type settings struct {
-	Config    string   `short:"c" placeholder:"FILE" env:"BRIDGE_CONFIG" help:"The YAML file to read; - for standard input."`
+	Config    string   `short:"c" placeholder:"FILE" env:"BRIDGE_CONFIG" help:"The YAML configuration file; - for standard input."`
 	MQTTURL   *string  `name:"mqtt-url" placeholder:"URL" help:"The broker: mqtt://host:1883, or mqtts://host:8883 for TLS."`
-	NATSURL   *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, several separated by commas."`
+	NATSURL   *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, comma-separated."`
 	LogLevel  *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
 	LogFormat *string  `placeholder:"FORMAT" help:"console, json, or auto: console on a terminal, JSON elsewhere."`
-	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Any key of the configuration by its path, like limits.payload=64KiB; may be given again. Not for secrets, which other users of the machine would see."`
+	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Any configuration key by its path, like limits.payload=64KiB; may be repeated. Not for secrets: other users of the machine can read the command line."`
 }
 
 // load reads the configuration. The error is a *config.Errors or a cli.UsageError.
@@ -26,7 +26,7 @@ func (p *program) load() (*config.Config, error) {
 	return config.Load(config.Sources{File: p.settings.Config, Stdin: p.stdin, Env: p.env, Flags: flags, Check: plan.Validate})
 }
 
-// compile reads the configuration and finds out what it means.
+// compile reads the configuration and derives the plan.
 func (p *program) compile() (*config.Config, *plan.Plan, error) {
 	c, err := p.load()
 	if err != nil {

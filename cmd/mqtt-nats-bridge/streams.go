@@ -19,15 +19,15 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// streamsCommand is streams and consumers as code.
+// streamsCommand manages streams and consumers as configured.
 type streamsCommand struct {
-	Plan  streamsPlan  `cmd:"" help:"Print what differs between the streams and the configuration."`
-	Apply streamsApply `cmd:"" help:"Make the streams as configured."`
+	Plan  streamsPlan  `cmd:"" help:"Diff the configured streams against the existing ones."`
+	Apply streamsApply `cmd:"" help:"Create and change streams to match the configuration."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (streamsCommand) Help() string {
-	return `The bridge itself makes what is missing at start and changes nothing that exists. These two commands compare and change streams and their consumers, as a user who may, for instance the operator of nats.conf:
+	return `At start the bridge creates missing streams and changes nothing that exists. These two commands diff and change streams and their consumers, with a NATS user that has the permissions, like the operator in nats.conf:
 
     mqtt-nats-bridge streams apply --set nats.user=operator --set nats.password_file=operator.txt --set nats.inbox_prefix=_INBOX`
 }
@@ -36,7 +36,7 @@ type streamsPlan struct {
 	cli.Output
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (streamsPlan) Help() string {
 	return `Prints each stream and consumer: + to create, ~ to change, ! in conflict, = as declared; a field marked ! stops the start of the bridge. Nothing is changed.
 
@@ -78,9 +78,9 @@ type streamsApply struct {
 	Yes bool `short:"y" help:"Do not ask."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (streamsApply) Help() string {
-	return `Prints the difference as streams plan does, asks, and makes it so. Limits that are lowered discard messages at once. What cannot be changed on a stream that exists is named, and nothing is changed then. Without a terminal --yes is required.
+	return `Prints the difference as streams plan does, asks, and applies it. Lowered limits discard messages immediately. If a difference cannot be applied to an existing stream, it is reported and nothing is changed. Without a terminal --yes is required.
 
 Example: mqtt-nats-bridge streams apply -c bridge.yaml`
 }
@@ -88,7 +88,7 @@ Example: mqtt-nats-bridge streams apply -c bridge.yaml`
 // Run implements the command.
 func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	if !a.Yes && !cli.IsTerminal(p.in) {
-		return cli.UsageError{Err: errors.New("streams apply: there is no terminal to ask on: look at streams plan, then give --yes")}
+		return cli.UsageError{Err: errors.New("streams apply: no terminal for the question: look at streams plan, then give --yes")}
 	}
 	c, plan, err := p.compile()
 	if err != nil {
@@ -125,7 +125,7 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	return t.apply(ctx, p)
 }
 
-// streamsTask is one connection with what is to be compared.
+// streamsTask is a connection with the specs to compare.
 type streamsTask struct {
 	plan  *plan.Plan
 	js    natsjs.JetStream
@@ -162,7 +162,7 @@ func (t *streamsTask) difference(ctx context.Context) (*streams.Difference, erro
 	return d, nil
 }
 
-// planItem is a stream or a consumer against its declaration, as JSON.
+// planItem is the difference of a stream or a consumer, as JSON.
 type planItem struct {
 	Stream   string      `json:"stream"`
 	Consumer string      `json:"consumer,omitempty"`
@@ -175,7 +175,7 @@ type planField struct {
 	Name     string `json:"name"`
 	Is       string `json:"is"`
 	Want     string `json:"want"`
-	Conflict bool   `json:"conflict"` // the bridge does not start with it
+	Conflict bool   `json:"conflict"` // it prevents the start of the bridge
 }
 
 // planOwner is another stream that stores a subject.
@@ -184,7 +184,7 @@ type planOwner struct {
 	Stream  string `json:"stream"`
 }
 
-// planned is the difference as JSON.
+// planned converts the difference for JSON.
 func planned(d *streams.Difference) []planItem {
 	item := func(stream, consumer string, state streams.State, fields []streams.Field) planItem {
 		i := planItem{Stream: stream, Consumer: consumer, State: "differs"}
@@ -221,7 +221,7 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	defer cancel()
 	report, err := streams.Manage(ctx, t.js, streams.ManageApply, t.plan.Streams, t.plan.Consumers)
 	if report != nil {
-		// Also with an error: what was done before it stays done.
+		// Also with an error: earlier changes remain.
 		for _, name := range report.Created {
 			fmt.Fprintln(p.out, "created", name)
 		}
@@ -235,12 +235,12 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	return nil
 }
 
-// confirm asks on the terminal; all but y and yes is no.
+// confirm asks on the terminal; any answer except y and yes means no.
 func (p *program) confirm(ctx context.Context, question string) (bool, error) {
 	fmt.Fprintf(p.out, "\n%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() {
-		// A signal leaves this read behind; the process ends with it.
+		// After a signal this read remains blocked until the process ends.
 		text, _ := bufio.NewReader(p.in).ReadString('\n')
 		answer <- strings.ToLower(strings.TrimSpace(text))
 	}()
