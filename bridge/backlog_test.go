@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
+
+	"mqtt-nats-bridge/bridge/limit"
 )
 
 // lanes are several lanes of one bridge: they share the tables and the limits.
@@ -25,7 +26,9 @@ func lanes(t tester, n int, adjust ...func(*LaneOptions)) []*script {
 }
 
 func tenantLimited(rate float64, burst int) func(*LaneOptions) {
-	return func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Tenant = Rate{Rate: rate, Burst: burst} }) }
+	return func(o *LaneOptions) {
+		edit(o.Limits, func(l *limit.Limits) { l.Tenant = limit.Rate{Rate: rate, Burst: burst} })
+	}
 }
 
 func rejectedBy(all []*script) (n uint64) {
@@ -78,76 +81,6 @@ func TestTenantBacklog(t *testing.T) {
 			})
 		}
 	}
-}
-
-// compliant is a list of the times at which a tenant sent, in order, that keeps to
-// its limit.
-func compliant(t *rapid.T, m meter) []int64 {
-	var sent []int64
-	tat, now := int64(0), noon-int64(rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(t, "ago"))
-	for range rapid.IntRange(1, 300).Draw(t, "messages") {
-		now += rapid.Int64Range(0, 2*m.interval).Draw(t, "pause")
-		at := now / 1e6 * 1e6
-		var ok bool
-		if tat, ok = m.take(tat, at, 0); ok && at <= noon {
-			sent = append(sent, at)
-		}
-	}
-	return sent
-}
-
-func TestTenantHistory(t *testing.T) {
-	t.Parallel()
-	rate := func(t *rapid.T) meter {
-		return Rate{
-			Rate:  rapid.SampledFrom([]float64{0.01, 0.3, 1, 7, 50, 1000}).Draw(t, "rate"),
-			Burst: rapid.IntRange(1, 50).Draw(t, "burst"),
-		}.meter()
-	}
-	t.Run("a compliant one passes in any order", func(t *testing.T) {
-		t.Parallel()
-		rapid.Check(t, func(t *rapid.T) {
-			m := rate(t)
-			d := NewBudgets(BudgetOptions{})
-			for _, at := range rapid.Permutation(compliant(t, m)).Draw(t, "order") {
-				require.True(t, d.takeDated(d.receive([]byte("acme"), noon), m, at))
-			}
-		})
-	})
-	t.Run("an excess is refused in any order", func(t *testing.T) {
-		t.Parallel()
-		rapid.Check(t, func(t *rapid.T) {
-			m := rate(t)
-			length := rapid.Int64Range(4*int64(time.Second), 24*int64(time.Hour)).Draw(t, "length")
-			sent := make([]int64, 3*(m.slack/m.interval+length/m.interval)+3)
-			if len(sent) > 20_000 {
-				t.Skip("too many")
-			}
-			for i := range sent {
-				sent[i] = noon - rapid.Int64Range(0, length).Draw(t, "ago")
-			}
-			d := NewBudgets(BudgetOptions{})
-			accepted := int64(0)
-			for _, at := range sent {
-				if d.takeDated(d.receive([]byte("acme"), noon), m, at) {
-					accepted++
-				}
-			}
-			// The width of the finest windows that reach back so far, both ends.
-			width := finestWindow
-			for historySlots*width <= length+width {
-				width *= 4
-			}
-			windows := length/width + 2
-			most := windows * ((m.slack+width)/m.interval + 1)
-			require.LessOrEqual(t, accepted, most)
-			// And never more than the widest window over all of it allows.
-			for width <= length {
-				width *= 4
-			}
-			require.LessOrEqual(t, accepted, 2*((m.slack+width)/m.interval+1))
-		})
-	})
 }
 
 func TestBrokerClockAhead(t *testing.T) {
@@ -250,7 +183,7 @@ func TestPlainBacklog(t *testing.T) {
 			}
 			require.Zero(t, s.rejected())
 			require.False(t, s.Counts().CatchingUp)
-			require.Zero(t, s.opts.Tenants.arrears.longest.Load())
+			require.Zero(t, s.opts.Tenants.LongestCredit())
 			s.send(10, "acme/dev-0")
 			require.GreaterOrEqual(t, s.rejected(), uint64(7), "as before the outage")
 		})

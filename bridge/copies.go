@@ -122,9 +122,9 @@ func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
 	if s.wrapped {
 		m.Payload = unwrap(m.Payload)
 	}
-	bound := l.opts.Limits.current.Load().quarantine.meter
+	bound := l.opts.Limits.Snapshot().OfQuarantine().Meter
 	size := len(m.Payload) + len(m.Subject)
-	if !l.opts.Devices.reject(s.sender, verdict.Refused, bound, l.opts.Now(), size) || !l.opts.Rules.Quarantine {
+	if !l.opts.Devices.Reject(s.sender, verdict.Refused, bound, l.opts.Now(), size) || !l.opts.Rules.Quarantine {
 		l.counts.QuarantineSkipped++
 		return false
 	}

@@ -58,7 +58,7 @@ func (l *Lane) Counts() Counts {
 		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
 	}
 	c.BufferFill, c.BufferedBytes = l.bufferFill(), l.bufferedBytes
-	c.CatchingUp = l.catchUp.active(l.opts.Now(), l.ring.len() > 0)
+	c.CatchingUp = l.catchUp.Active(l.opts.Now(), l.ring.len() > 0)
 	c.Connected = l.conn != nil
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -138,8 +139,8 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 	s := &script{t: t, now: noon, stream: &streamEnd{}}
 	o := LaneOptions{
 		Name:    "lane",
-		Devices: NewBudgets(BudgetOptions{}),
-		Tenants: NewBudgets(BudgetOptions{}),
+		Devices: limit.NewBudgets(limit.BudgetOptions{}),
+		Tenants: limit.NewBudgets(limit.BudgetOptions{}),
 		Now:     func() int64 { return s.now },
 		Rules: &Rules{
 			Topics:     routes(t, telemetryPattern, shadowPattern, commandsPattern),
@@ -147,7 +148,7 @@ func play(t tester, adjust ...func(*LaneOptions)) *script {
 		},
 	}
 	var err error
-	o.Limits, err = NewLiveLimits(Limits{MaxPayload: 1 << 10}, o.Now)
+	o.Limits, err = limit.NewLive(limit.Limits{MaxPayload: 1 << 10}, o.Now)
 	require.NoError(t, err)
 	for _, f := range adjust {
 		f(&o)
@@ -173,7 +174,7 @@ func openJournal(t tester, dir string) *journal.Journal {
 }
 
 // edit changes the limits in force.
-func (v *LiveLimits) edit(change func(*Limits)) {
+func edit(v *limit.Live, change func(*limit.Limits)) {
 	l := v.Limits()
 	change(&l)
 	if err := v.Set(l); err != nil {
@@ -181,16 +182,14 @@ func (v *LiveLimits) edit(change func(*Limits)) {
 	}
 }
 
-// atRate is a device limit and nothing else.
-func atRate(r Rate) *LiveLimits {
-	v, err := NewLiveLimits(Limits{MaxPayload: 1, Device: r}, nil)
+// noLimits has a payload limit of a byte and no other.
+func noLimits() *limit.Live {
+	v, err := limit.NewLive(limit.Limits{MaxPayload: 1}, nil)
 	if err != nil {
 		panic(err)
 	}
 	return v
 }
-
-func unlimited() *LiveLimits { return atRate(Rate{}) }
 
 func routes(t tester, patterns ...string) *subjects.Set {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
@@ -20,9 +21,9 @@ type LaneOptions struct {
 	// the message ids it gives.
 	Name    string
 	Rules   *Rules
-	Limits  *LiveLimits // shared by all lanes, as are Devices and Tenants
-	Devices *Budgets
-	Tenants *Budgets
+	Limits  *limit.Live // shared by all lanes, as are Devices and Tenants
+	Devices *limit.Budgets
+	Tenants *limit.Budgets
 	// Journal tells redeliveries from new messages; nil: one in memory. The
 	// lane uses it, its owner closes it.
 	Journal *journal.Journal
@@ -99,7 +100,7 @@ type Lane struct {
 	fenced        uint64 // the broker has handled those before this position
 	pendingAcks   *pendingAcks
 	acked         int // PUBACKs appended since the lane last wrote them out
-	catchUp       catchUp
+	catchUp       limit.CatchUp
 	counts        Counts
 	ranAt         int64         // when the process last showed that it runs, ns
 	stopped       bool          // it was stopped since, and the connection may not have outlived it
@@ -124,7 +125,7 @@ func NewLane(opts LaneOptions) (*Lane, error) {
 		journal:     opts.Journal,
 		qos0:        uint64(opts.Now()),
 		away:        opts.Journal.Alive(),
-		catchUp:     catchUp{arrears: &opts.Tenants.arrears},
+		catchUp:     limit.NewCatchUp(opts.Tenants),
 		spans:       map[uint64]*Span{},
 	}, nil
 }
@@ -141,11 +142,11 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 	now := l.opts.Now()
 	l.awake(now)
 	if sessionPresent && l.opts.Rules.Attested == nil {
-		outage := unknownOutage
+		outage := limit.UnknownOutage
 		if l.away > 0 {
 			outage = now - l.away
 		}
-		l.catchUp.grant(now, outage)
+		l.catchUp.Grant(now, outage)
 	}
 	if sessionPresent {
 		if l.stopped || now-l.away > maxAbsence {
@@ -236,7 +237,7 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	if !ok {
 		return
 	}
-	l.message.Token, l.message.OrderKey, l.message.PacketID = token, v.sender.hash, d.PacketID
+	l.message.Token, l.message.OrderKey, l.message.PacketID = token, v.sender.Hash, d.PacketID
 	if v.reason == verdict.Accepted {
 		l.accepted(d, number)
 	} else {
@@ -379,7 +380,7 @@ func (l *Lane) settle(r *Result) {
 	if s.reason == verdict.Accepted {
 		l.counts.Stored++
 		l.counts.AckLatency.observe(now - s.received)
-		l.opts.Devices.stored(s.sender)
+		l.opts.Devices.Stored(s.sender)
 	} else {
 		l.counts.Quarantined[s.reason]++
 	}
@@ -388,7 +389,7 @@ func (l *Lane) settle(r *Result) {
 		l.endSpan(s, r.Token, now, r.Duplicate)
 	}
 	if r.Token == l.ring.head {
-		l.catchUp.waited(now, now-s.received)
+		l.catchUp.Waited(now, now-s.received)
 	}
 	l.advance()
 }
@@ -429,8 +430,8 @@ func (l *Lane) advance() {
 		l.conn.Ack(d.at(d.head).packetID)
 		l.acked++
 	}
-	if l.catchUp.length > 0 {
-		l.catchUp.idle = l.opts.Now()
+	if l.catchUp.InProgress() {
+		l.catchUp.Settled(l.opts.Now())
 	}
 	l.resumeReading()
 	if l.idle != nil && r.len() == 0 {
@@ -458,8 +459,8 @@ func (l *Lane) credit(now int64) int64 {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.catchUp.arrives(now, l.ring.len() > 0)
-	return l.catchUp.credit(now)
+	l.catchUp.Arrives(now, l.ring.len() > 0)
+	return l.catchUp.Credit(now)
 }
 
 // Tick is called about once per second. It notes in the journal that process and broker
@@ -476,7 +477,7 @@ func (l *Lane) Tick() {
 	}
 	l.journal.Beat(now, l.conn != nil)
 	l.fence()
-	l.catchUp.tick(now, l.conn == nil || l.ring.len() > 0)
+	l.catchUp.Tick(now, l.conn == nil || l.ring.len() > 0)
 	l.mu.Unlock()
 	l.probe()
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/certificates"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
@@ -272,7 +274,7 @@ func requireClosed(t *testing.T, c <-chan struct{}, want bool) {
 func TestCountsAddUp(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
-		o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} })
+		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 2} })
 		o.QoS0Pending = 1
 	})
 	for id := range uint16(5) {
@@ -334,8 +336,8 @@ func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 
 func TestALaneNeedsItsParts(t *testing.T) {
 	t.Parallel()
-	devices := NewBudgets(BudgetOptions{})
-	rules, limits := &Rules{Topics: routes(t, telemetryPattern)}, unlimited()
+	devices := limit.NewBudgets(limit.BudgetOptions{})
+	rules, limits := &Rules{Topics: routes(t, telemetryPattern)}, noLimits()
 	whole := LaneOptions{Name: "l", Rules: rules, Limits: limits, Devices: devices, Tenants: devices}
 	_, err := NewLane(whole)
 	require.NoError(t, err)
@@ -347,7 +349,7 @@ func TestALaneNeedsItsParts(t *testing.T) {
 		"devices":  func(o *LaneOptions) { o.Devices = nil },
 		"tenants":  func(o *LaneOptions) { o.Tenants = nil },
 		"formats":  func(o *LaneOptions) { o.Rules = &Rules{Topics: rules.Topics, Formats: []Format{Raw, Raw}} },
-		"registry": func(o *LaneOptions) { o.Rules = &Rules{Topics: rules.Topics, Registry: NewCertificates()} },
+		"registry": func(o *LaneOptions) { o.Rules = &Rules{Topics: rules.Topics, Registry: certificates.New()} },
 	} {
 		o := whole
 		damage(&o)

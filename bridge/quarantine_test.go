@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/certificates"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
@@ -19,7 +21,9 @@ func envelopes(o *LaneOptions) { o.Rules.Formats = []Format{Envelope, Envelope, 
 
 func TestQuarantineIsBoundedForEachDevice(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} }) })
+	s := play(t, func(o *LaneOptions) {
+		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 2} })
+	})
 	big := strings.Repeat("x", 2000)
 	for id := range uint16(5) {
 		s.deliver(id+1, deviceTopic("acme/loud"), big)
@@ -49,7 +53,7 @@ func TestQuarantineFixedDevice(t *testing.T) {
 		require.NoError(t, err)
 		o.Rules.Topics, err = subjects.NewSet([]subjects.Route{{Pattern: pattern}})
 		require.NoError(t, err)
-		o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 2} })
+		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 2} })
 	})
 	big := strings.Repeat("x", 2000)
 	for id := range uint16(5) {
@@ -77,7 +81,9 @@ const noDevice = "tenant/acme/device//telemetry"
 
 func TestASkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 1} }) })
+	s := play(t, func(o *LaneOptions) {
+		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 1} })
+	})
 	s.deliver(1, noDevice, "a")
 	s.deliver(2, noDevice, "b")
 	s.pass(time.Minute)
@@ -212,7 +218,7 @@ func TestHostileValues(t *testing.T) {
 				for _, adjust := range []func(*LaneOptions){
 					func(*LaneOptions) {}, envelopes,
 					func(o *LaneOptions) { o.Rules.Topics = short },
-					func(o *LaneOptions) { o.Rules.Registry = NewCertificates() },
+					func(o *LaneOptions) { o.Rules.Registry = certificates.New() },
 				} {
 					s := play(t, attested(t), adjust)
 					for i, topic := range []string{level, telemetry + level, "acme/dev-1/" + level, "tenant/" + level + "/device/x/y", level + "/" + level + "/x"} {
@@ -242,7 +248,7 @@ func requireStorable(t *testing.T, m *published) {
 func TestQuarantineIsBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	bounded := func(o *LaneOptions) {
-		o.Limits.edit(func(l *Limits) { l.MaxPayload, l.Quarantine = 256<<10, Rate{Rate: 1, Burst: 10} })
+		edit(o.Limits, func(l *limit.Limits) { l.MaxPayload, l.Quarantine = 256<<10, limit.Rate{Rate: 1, Burst: 10} })
 	}
 	for name, c := range map[string]struct {
 		topic   string
@@ -277,7 +283,9 @@ func TestQuarantineIsBoundedInBytes(t *testing.T) {
 
 func TestARefusalBeyondTheBoundIsCountedAndAcknowledged(t *testing.T) {
 	t.Parallel()
-	s := play(t, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 1} }) })
+	s := play(t, func(o *LaneOptions) {
+		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 1} })
+	})
 	s.deliver(1, telemetry, "a")
 	s.deliver(2, telemetry, "b")
 	s.deliver(0, telemetry, "c", qos0)

@@ -3,6 +3,7 @@ package bridge
 import (
 	"time"
 
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
@@ -12,16 +13,7 @@ import (
 type Registry interface {
 	// Certificate returns what is known of the certificate with that common
 	// name, tenant/device; false: nothing.
-	Certificate(name []byte) (Certificate, bool)
-}
-
-// Certificate is what the registry says of one certificate.
-type Certificate struct {
-	Active bool
-	// Status is the registry's own status text, for people.
-	Status string
-	// NotAfter is when it ends, in ms since the epoch; 0: never.
-	NotAfter int64
+	Certificate(name []byte) (certificates.Certificate, bool)
 }
 
 // certified asks the registry. Revocation applies from when it is known here: the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
@@ -51,7 +52,7 @@ type Restored struct {
 // with one difference: HeaderTime is always there. The stream's own timestamp, which
 // serves elsewhere, would be the time of the replay.
 func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
-	j := &validator{rules: r, limits: &limitSet{Limits: Limits{MaxPayload: maxPayload}}, cn: m.CN}
+	j := &validator{rules: r, limits: &limit.Snapshot{Limits: limit.Limits{MaxPayload: maxPayload}}, cn: m.CN}
 	stay := func() Restored {
 		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
@@ -53,7 +54,7 @@ func asPublished(m *Message) *published {
 
 // restore validates a message in quarantine by what the scene has in force.
 func (s *script) restore(m *Rejected) Restored {
-	return s.opts.Rules.Restore(m, s.opts.Limits.current.Load().MaxPayload)
+	return s.opts.Rules.Restore(m, s.opts.Limits.Snapshot().MaxPayload)
 }
 
 func routed(t testing.TB, pattern, template string) func(*LaneOptions) {
@@ -105,7 +106,9 @@ func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 				free := play(t, how...)
 				free.deliver(1, topic, c.payload)
 				want := free.only()
-				tight := play(t, append(how[:len(how):len(how)], func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })...)
+				tight := play(t, append(how[:len(how):len(how)], func(o *LaneOptions) {
+					edit(o.Limits, func(l *limit.Limits) { l.Device = limit.Rate{Rate: 1, Burst: 1} })
+				})...)
 				tight.deliver(9, topic, "{}")
 				tight.deliver(1, topic, c.payload)
 				copied := tight.last()
@@ -133,7 +136,7 @@ func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 
 func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 	t.Parallel()
-	small := func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.MaxPayload = 10 }) }
+	small := func(o *LaneOptions) { edit(o.Limits, func(l *limit.Limits) { l.MaxPayload = 10 }) }
 	t.Run("a payload that was cut, whatever the limit is now", func(t *testing.T) {
 		t.Parallel()
 		s := play(t, small)
@@ -208,7 +211,9 @@ func TestADeviceWithABlankAtItsEndIsKnownByItsCertificate(t *testing.T) {
 	for _, cn := range []string{"acme/dev ", " acme/dev", "acme/\tdev\t", "acme/dev\n", "acme/dev\r\n", " / "} {
 		tenant, device, _ := strings.Cut(cn, "/")
 		topic := "tenant/" + tenant + "/device/" + device + "/telemetry"
-		s := play(t, attested(t), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })
+		s := play(t, attested(t), func(o *LaneOptions) {
+			edit(o.Limits, func(l *limit.Limits) { l.Device = limit.Rate{Rate: 1, Burst: 1} })
+		})
 		s.deliver(1, vouched(brokerID, noon, cn, topic), "first")
 		want := s.last()
 		s.deliver(2, vouched(brokerID+"2", noon, cn, topic), "second")
@@ -242,7 +247,9 @@ func TestATopicThatTheHeaderCouldNotCarryStays(t *testing.T) {
 			if vouch {
 				how, topic = append(how, attested(t)), vouched(brokerID, noon, "acme/"+device, topic)
 			}
-			s := play(t, append(how, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} }) })...)
+			s := play(t, append(how, func(o *LaneOptions) {
+				edit(o.Limits, func(l *limit.Limits) { l.Device = limit.Rate{Rate: 1, Burst: 1} })
+			})...)
 			s.deliver(1, topic, "first")
 			s.deliver(2, topic, "second")
 			require.Equal(t, "rate_limited", s.last().headers[HeaderReason])

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
@@ -9,7 +10,7 @@ import (
 type slot struct {
 	received int64  // ns since the epoch
 	position uint64 // in the journal; 0 at QoS 0
-	sender   deviceRef
+	sender   limit.Ref
 	size     int    // bytes buffered until it is settled
 	epoch    uint32 // of the connection that its PUBACK is due on
 	reason   verdict.Reason

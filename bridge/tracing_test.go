@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
@@ -122,7 +123,7 @@ func TestTracing(t *testing.T) {
 		t.Parallel()
 		on, _ := tracing(1)
 		s := play(t, on, func(o *LaneOptions) {
-			o.Limits.edit(func(l *Limits) { l.Device = Rate{Rate: 1, Burst: 1} })
+			edit(o.Limits, func(l *limit.Limits) { l.Device = limit.Rate{Rate: 1, Burst: 1} })
 		})
 		s.deliver(1, telemetry, "{}")
 		s.deliver(2, telemetry, "{}")

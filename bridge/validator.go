@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/maphash"
-	"time"
 	"unsafe"
 
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
@@ -17,12 +16,12 @@ import (
 // the delivery and the validator's own buffers. Used only by the reading goroutine; no lock.
 type validator struct {
 	rules   *Rules
-	live    *LiveLimits
-	devices *Budgets
-	tenants *Budgets
+	live    *limit.Live
+	devices *limit.Budgets
+	tenants *limit.Budgets
 
-	limits   *limitSet // in force for this message
-	topic    []byte    // the device's topic: without the attestation
+	limits   *limit.Snapshot // in force for this message
+	topic    []byte          // the device's topic: without the attestation
 	route    int
 	match    subjects.Match
 	attested subjects.Attestation // zero on plain topics
@@ -32,7 +31,7 @@ type validator struct {
 
 	received int64     // by the bridge's clock, ns since the epoch
 	clock    int64     // of the limits, ns since the epoch
-	sender   deviceRef // whom the message counts for
+	sender   limit.Ref // whom the message counts for
 	reason   verdict.Reason
 	detail   string
 
@@ -46,15 +45,6 @@ func newValidator(o *LaneOptions) *validator {
 	return &validator{rules: o.Rules, live: o.Limits, devices: o.Devices, tenants: o.Tenants}
 }
 
-const (
-	// maxAhead is how far the limiter's clock may be ahead of the bridge's. A
-	// broker node whose clock is further ahead is not believed: what its messages
-	// spent would be missing until then.
-	maxAhead = time.Second
-	// farAhead is the least step of a clock that is taken for its being set.
-	farAhead = 5 * time.Minute
-)
-
 // reject sets the verdict. The latest one counts: a topic without a subject is a bad topic,
 // whatever else is wrong with the message.
 func (v *validator) reject(r verdict.Reason, format string, args ...any) {
@@ -64,11 +54,11 @@ func (v *validator) reject(r verdict.Reason, format string, args ...any) {
 // read finds out what the message is and who sent it: everything but the rate,
 // which must be charged once only.
 func (v *validator) read(d *Delivery) {
-	v.limits = v.live.current.Load()
+	v.limits = v.live.Snapshot()
 	v.reason, v.detail = verdict.Accepted, ""
 	v.topic, v.subject, v.cn = d.Topic, nil, nil
 	v.escaped = false
-	v.sender = deviceRef{}
+	v.sender = limit.Ref{}
 	v.attested = subjects.Attestation{}
 	v.route = -1
 	v.received, v.clock = d.ReceivedAt, d.ReceivedAt
@@ -85,7 +75,7 @@ func (v *validator) read(d *Delivery) {
 			return
 		}
 		v.attested, v.topic = a, rest
-		v.clock = limiterTime(a.Millis, d.ReceivedAt)
+		v.clock = limit.Clock(a.Millis, d.ReceivedAt)
 		cn, err := subjects.DecodeCN(v.cnBuf[:0], a.CNHex)
 		if err != nil {
 			v.reject(verdict.CNMissing, "the broker vouches for no certificate name: %v", err)
@@ -101,16 +91,6 @@ func (v *validator) read(d *Delivery) {
 		v.check(d)
 	}
 	v.count(d)
-}
-
-// limiterTime is the time that limits go by for a message that the broker received
-// at that time, in ms, and the bridge at now, in ns: after an outage the backlog
-// comes all at once but was sent evenly. A clock too far ahead is not believed.
-func limiterTime(millis, now int64) int64 {
-	if millis > (now+int64(maxAhead))/1e6 {
-		return now
-	}
-	return millis * 1e6
 }
 
 // locate finds the topic's subject.
@@ -218,7 +198,7 @@ func (v *validator) count(d *Delivery) {
 		name = v.name()
 	}
 	var ok bool
-	v.sender, ok = v.devices.receiveKind(name, d.ReceivedAt, v.kind(), v.limits.Subjects)
+	v.sender, ok = v.devices.ReceiveKind(name, d.ReceivedAt, v.kind(), v.limits.Subjects)
 	if ok {
 		return
 	}
@@ -234,16 +214,15 @@ func (v *validator) kind() uint64 {
 	if v.subject == nil || v.limits.Subjects <= 0 {
 		return 0
 	}
-	seed := v.devices.seed
 	if v.reason == verdict.CNMismatch || v.reason == verdict.CNMissing || v.reason == verdict.NotSubscribed {
-		return maphash.Bytes(seed, v.subject) | 1 // of another device's, or of nobody's
+		return v.devices.Hash(v.subject) | 1 // of another device's, or of nobody's
 	}
 	h := uint64(v.route)
 	tenant, device := unsafe.SliceData(v.match.Tenant()), unsafe.SliceData(v.match.Device())
 	for i := range v.match.Len() {
 		capture := v.match.At(i)
 		if at := unsafe.SliceData(capture); at != tenant && at != device {
-			h = h*0x9e3779b97f4a7c15 + maphash.Bytes(seed, capture)
+			h = h*0x9e3779b97f4a7c15 + v.devices.Hash(capture)
 		}
 	}
 	return h | 1
@@ -253,7 +232,7 @@ func (v *validator) kind() uint64 {
 // in quarantine.
 func (v *validator) reported(d *Delivery) bool {
 	size := len(v.kept(d)) + min(len(v.topic), subjects.MaxSubjectBytes)
-	return v.devices.reject(v.sender, v.reason, v.limits.quarantine.meter, v.clock, size)
+	return v.devices.Reject(v.sender, v.reason, v.limits.OfQuarantine().Meter, v.clock, size)
 }
 
 // charge takes the message off its device's and its tenant's budget.
@@ -261,18 +240,18 @@ func (v *validator) charge(credit int64) {
 	if v.reason != verdict.Accepted {
 		return
 	}
-	device := v.limits.ofDevice(v.match.Tenant(), v.match.Device())
-	if !v.devices.take(v.sender, device.meter, v.clock, credit) {
+	device := v.limits.OfDevice(v.match.Tenant(), v.match.Device())
+	if !v.devices.Take(v.sender, device.Meter, v.clock, credit) {
 		v.reject(verdict.RateLimited, "the device sends more than %g messages per second (burst %d)",
 			device.Rate.Rate, device.Burst)
 		return
 	}
-	whole := v.limits.ofTenant(v.match.Tenant())
-	if whole.interval == 0 {
+	whole := v.limits.OfTenant(v.match.Tenant())
+	if whole.Unlimited() {
 		return
 	}
-	if !v.chargeTenant(whole.meter) {
-		v.devices.refund(v.sender, device.meter)
+	if !v.chargeTenant(whole.Meter) {
+		v.devices.Refund(v.sender, device.Meter)
 		v.reject(verdict.TenantRateLimited, "the tenant's devices together send more than %g messages per second (burst %d)",
 			whole.Rate.Rate, whole.Burst)
 	}
@@ -280,10 +259,10 @@ func (v *validator) charge(credit int64) {
 
 // chargeTenant takes the message off its tenant's budget. On plain topics that
 // reaches as far back as any lane still has to catch up: they share the budget.
-func (v *validator) chargeTenant(m meter) bool {
-	tenant := v.tenants.receive(v.match.Tenant(), v.received)
+func (v *validator) chargeTenant(m limit.Meter) bool {
+	tenant := v.tenants.Receive(v.match.Tenant(), v.received)
 	if v.rules.Attested == nil {
-		return v.tenants.take(tenant, m, v.clock, v.tenants.arrears.longest.Load())
+		return v.tenants.Take(tenant, m, v.clock, v.tenants.LongestCredit())
 	}
-	return v.tenants.takeDated(tenant, m, max(v.clock, v.received-historyReach))
+	return v.tenants.TakeDated(tenant, m, max(v.clock, v.received-limit.HistoryReach))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/subjects"
 )
@@ -151,7 +152,9 @@ func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(t, attested(t), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 3} }) })
+			s := play(t, attested(t), func(o *LaneOptions) {
+				edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 3} })
+			})
 			for id := range uint16(10) {
 				s.deliver(id+1, vouched(brokerID+strconv.Itoa(int(id)), noon, "acme/dev-1", topic), "payload")
 			}
@@ -174,7 +177,9 @@ func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
 // No device is to blame for it, and none of it is dropped.
 func TestWhatIsNotSubscribedIsKept(t *testing.T) {
 	t.Parallel()
-	bound := func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 3} }) }
+	bound := func(o *LaneOptions) {
+		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 3} })
+	}
 	for name, c := range map[string]struct {
 		topic, subject string
 		adjust         []func(*LaneOptions)
@@ -214,7 +219,7 @@ func TestNotSubscribedSubjectsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(t, adjust, func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Subjects = 3 }) })
+			s := play(t, adjust, func(o *LaneOptions) { edit(o.Limits, func(l *limit.Limits) { l.Subjects = 3 }) })
 			subjects := map[string]int{}
 			for id := range uint16(10) {
 				s.deliver(id+1, fmt.Sprintf("old/acme/dev-%d", id), "payload")
@@ -259,7 +264,9 @@ func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := play(t, attested(t), func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Quarantine = Rate{Rate: 1, Burst: 3} }) })
+			s := play(t, attested(t), func(o *LaneOptions) {
+				edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 3} })
+			})
 			for id := range uint16(10) {
 				s.deliver(id+1, topic, "payload")
 			}

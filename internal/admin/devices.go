@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/endpoint"
 )
 
@@ -20,8 +20,8 @@ const (
 
 // topDevices is the body of /devices.
 type topDevices struct {
-	By      bridge.TopBy    `json:"by"`
-	Devices []bridge.Device `json:"devices"`
+	By      limit.TopBy    `json:"by"`
+	Devices []limit.Device `json:"devices"`
 }
 
 func (r *routes) top(w http.ResponseWriter, req *http.Request) {
@@ -32,18 +32,18 @@ func (r *routes) top(w http.ResponseWriter, req *http.Request) {
 	}
 	devices := r.TopDevices(n, by)
 	if devices == nil {
-		devices = []bridge.Device{}
+		devices = []limit.Device{}
 	}
 	endpoint.WriteJSON(w, http.StatusOK, topDevices{By: by, Devices: devices})
 }
 
 // parseTop reads /devices' parameters. The error says what would be right.
-func parseTop(query string) (n int, by bridge.TopBy, err error) {
+func parseTop(query string) (n int, by limit.TopBy, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return 0, "", fmt.Errorf("read parameters: %w", err)
 	}
-	n, by = defaultTop, bridge.ByReceived
+	n, by = defaultTop, limit.ByReceived
 	for name, given := range values {
 		value := given[len(given)-1]
 		switch name {
@@ -53,9 +53,9 @@ func parseTop(query string) (n int, by bridge.TopBy, err error) {
 				return 0, "", fmt.Errorf("top=%s: give a number from 1 to %d", value, maxTop)
 			}
 		case "by":
-			by = bridge.TopBy(value)
-			if !slices.Contains([]bridge.TopBy{bridge.ByReceived, bridge.ByRejected}, by) {
-				return 0, "", fmt.Errorf("by=%s: give %s or %s", value, bridge.ByReceived, bridge.ByRejected)
+			by = limit.TopBy(value)
+			if !slices.Contains([]limit.TopBy{limit.ByReceived, limit.ByRejected}, by) {
+				return 0, "", fmt.Errorf("by=%s: give %s or %s", value, limit.ByReceived, limit.ByRejected)
 			}
 		default:
 			return 0, "", fmt.Errorf("%s: there is no such parameter; there are top and by", name)

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/daemon"
@@ -193,7 +193,7 @@ func (o *overview) deviceTable(now time.Time) page.Table {
 	t := page.Table{Title: "Devices with most rejections", Empty: "No message was rejected.", Columns: []page.Column{
 		{Title: "Device", Long: true}, {Title: "Rejected", Numeric: true}, {Title: "Received", Numeric: true}, {Title: "Reasons", Long: true}, {Title: "Last seen", Numeric: true, Detail: true},
 	}}
-	for _, d := range o.bridge.TopDevices(topRejected, bridge.ByRejected) {
+	for _, d := range o.bridge.TopDevices(topRejected, limit.ByRejected) {
 		if d.Rejections() == 0 {
 			break
 		}

@@ -6,19 +6,20 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 )
 
 // deliver gives a new lane one message and returns what the lane publishes.
 func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 	judged := *rules
 	judged.Quarantine = true // every verdict has to show
-	limits, err := bridge.NewLiveLimits(bridge.Limits{MaxPayload: 1 << 10}, nil)
+	limits, err := limit.NewLive(limit.Limits{MaxPayload: 1 << 10}, nil)
 	if err != nil {
 		return nil, err
 	}
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: "check", Rules: &judged, Limits: limits,
-		Devices: bridge.NewBudgets(bridge.BudgetOptions{}), Tenants: bridge.NewBudgets(bridge.BudgetOptions{}),
+		Devices: limit.NewBudgets(limit.BudgetOptions{}), Tenants: limit.NewBudgets(limit.BudgetOptions{}),
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/overrides"
 	"mqtt-nats-bridge/internal/plan"
@@ -189,14 +190,14 @@ func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 // limit shows the device's limit, and the keys by which it may be changed and its
 // certificate revoked.
 func (t *Trace) limit(c *config.Config) {
-	limit := "none"
+	rate := "none"
 	if r := c.Limits.Device; r.Rate > 0 {
-		limit = fmt.Sprintf("%s messages per second, %d at once", r.Rate, r.Effective())
+		rate = fmt.Sprintf("%s messages per second, %d at once", r.Rate, r.Effective())
 	}
-	t.add("limit", "%s", limit)
+	t.add("limit", "%s", rate)
 	if bucket := c.Limits.Bucket; bucket != "" {
 		t.add("", "unless bucket %s has %s or %s", bucket,
-			overrides.Key(bridge.Override{Tenant: t.tenant, Device: t.device}), overrides.Key(bridge.Override{Tenant: t.tenant, Devices: true}))
+			overrides.Key(limit.Override{Tenant: t.tenant, Device: t.device}), overrides.Key(limit.Override{Tenant: t.tenant, Devices: true}))
 	}
 	if r := c.Identity.Registry; r.Kind == config.RegistryKV {
 		t.add("certificate", "must be active in bucket %s under %s", r.Bucket, registry.Key(t.tenant, t.device))

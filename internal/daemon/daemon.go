@@ -10,7 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/config"
@@ -38,13 +38,13 @@ type Bridge struct {
 	plan    *plan.Plan
 	started time.Time
 	control *control
-	limits  *bridge.LiveLimits
+	limits  *limit.Live
 	dynamic *dynamic
 	reloads reloads
 	leaf    *leafnode.Node     // nil in client mode
 	broker  *brokerwatch.Watch // nil without mqtt.emqx
-	devices *bridge.Budgets
-	tenants *bridge.Budgets
+	devices *limit.Budgets
+	tenants *limit.Budgets
 	lanes   []*laneUnit
 	// replicas opens and closes the lanes; nil: they are open as long as the
 	// bridge runs.
@@ -100,7 +100,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 // node, and does nothing with them yet.
 func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	c := opts.Config
-	limits, err := bridge.NewLiveLimits(plan.Limits, nil)
+	limits, err := limit.NewLive(plan.Limits, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +122,10 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		return nil, err
 	}
 	b.broker = brokerwatch.New(c, plan.Lanes, b.isElsewhere, opts.Log)
-	table := bridge.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
-	b.tenants = bridge.NewBudgets(table)
+	table := limit.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
+	b.tenants = limit.NewBudgets(table)
 	table.Tenants = c.Metrics.Tenants
-	b.devices = bridge.NewBudgets(table)
+	b.devices = limit.NewBudgets(table)
 	return b, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/overrides"
 	"mqtt-nats-bridge/internal/plan"
@@ -24,15 +26,15 @@ type dynamic struct {
 	overrides *overrides.Follower // nil: none
 	registry  registry.Source
 	// certificates is what the registry fills; nil: there is none.
-	certificates *bridge.Certificates
+	certificates *certificates.Live
 	denied       conn.Violations // of what is followed in NATS
 }
 
-func openDynamic(c *config.Config, connect conn.Options, limits *bridge.LiveLimits, gaveUp func(error), log zerolog.Logger) (*dynamic, error) {
+func openDynamic(c *config.Config, connect conn.Options, limits *limit.Live, gaveUp func(error), log zerolog.Logger) (*dynamic, error) {
 	l := &dynamic{}
 	r := c.Identity.Registry
 	if r.Kind != config.RegistryNone {
-		l.certificates = bridge.NewCertificates()
+		l.certificates = certificates.New()
 	}
 	if r.Kind == config.RegistryPostgres {
 		p, err := registry.NewPostgres(registry.PostgresOptions{

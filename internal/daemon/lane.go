@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
@@ -53,9 +54,9 @@ type laneUnit struct {
 type laneShared struct {
 	config  *config.Config
 	rules   *bridge.Rules
-	limits  *bridge.LiveLimits
-	devices *bridge.Budgets
-	tenants *bridge.Budgets
+	limits  *limit.Live
+	devices *limit.Budgets
+	tenants *limit.Budgets
 	nats    conn.Options
 	unheld  func(subject string) bool
 	lookup  *publish.LookupOptions

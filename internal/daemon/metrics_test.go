@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lanelog"
@@ -43,7 +44,7 @@ func sums(t *testing.T, g prometheus.Gatherer) (sum map[string]float64, series m
 func notStarted() *Bridge {
 	return &Bridge{
 		opts: Options{Config: &config.Config{}}, plan: &plan.Plan{},
-		dynamic: &dynamic{}, control: &control{}, devices: bridge.NewBudgets(bridge.BudgetOptions{}),
+		dynamic: &dynamic{}, control: &control{}, devices: limit.NewBudgets(limit.BudgetOptions{}),
 	}
 }
 

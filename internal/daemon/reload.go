@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/overrides"
 	"mqtt-nats-bridge/internal/plan"
@@ -59,9 +59,9 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 type LimitsStatus struct {
 	Payload    int              `json:"payload"`  // bytes
 	Subjects   int              `json:"subjects"` // of each device; 0: no limit
-	Device     bridge.Rate      `json:"device"`
-	Tenant     bridge.Rate      `json:"tenant"`
-	Quarantine bridge.Rate      `json:"quarantine"` // of each device
+	Device     limit.Rate       `json:"device"`
+	Tenant     limit.Rate       `json:"tenant"`
+	Quarantine limit.Rate       `json:"quarantine"` // of each device
 	Overrides  overrides.Status `json:"overrides"`
 }
 

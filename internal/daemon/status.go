@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/leafnode"
@@ -201,12 +202,12 @@ func addCounts(total, c *bridge.Counts) {
 }
 
 // Device tells what is known of a device; false where it is not in the table.
-func (b *Bridge) Device(tenant, device string) (bridge.Device, bool) {
+func (b *Bridge) Device(tenant, device string) (limit.Device, bool) {
 	return b.devices.Lookup(tenant, device, b.limits)
 }
 
 // TopDevices returns the n devices with the most messages received or rejected.
-func (b *Bridge) TopDevices(n int, by bridge.TopBy) []bridge.Device {
+func (b *Bridge) TopDevices(n int, by limit.TopBy) []limit.Device {
 	return b.devices.Top(n, by, b.limits)
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
@@ -167,8 +167,8 @@ func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
 	require.EqualValues(t, 5, device.Stored)
 	_, ok = b.Device("acme", "dev-3")
 	require.False(t, ok)
-	require.Equal(t, "dev-1", b.TopDevices(1, bridge.ByReceived)[0].Device)
-	require.Equal(t, "evil", b.TopDevices(5, bridge.ByRejected)[0].Device)
+	require.Equal(t, "dev-1", b.TopDevices(1, limit.ByReceived)[0].Device)
+	require.Equal(t, "evil", b.TopDevices(5, limit.ByRejected)[0].Device)
 }
 
 func TestStreamThatIsGoneIsNamedInStatus(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
@@ -31,13 +31,13 @@ type Options struct {
 	Denied    *conn.Violations // of Conn
 	Bucket    string
 	Idle      time.Duration // limits.idle
-	Limits    *bridge.LiveLimits
+	Limits    *limit.Live
 	Log       zerolog.Logger
 }
 
 // Follower puts the bucket's limits into the lanes'. It is the bucket's reader.
 type Follower struct {
-	limits   *bridge.LiveLimits
+	limits   *limit.Live
 	idle     atomic.Int64 // limits.idle, ns
 	refusals *registry.Refusals
 	log      zerolog.Logger
@@ -46,9 +46,9 @@ type Follower struct {
 
 	count atomic.Int64
 	// Of the goroutine that follows the bucket:
-	entries map[string]bridge.Override // by key
-	next    map[string]bridge.Override // of the reading in progress; nil: none
-	changed []string                   // keys since the last Done
+	entries map[string]limit.Override // by key
+	next    map[string]limit.Override // of the reading in progress; nil: none
+	changed []string                  // keys since the last Done
 }
 
 // New returns a Follower that does nothing until Run.
@@ -56,7 +56,7 @@ func New(o Options) *Follower {
 	log := o.Log.With().Str("bucket", o.Bucket).Logger()
 	f := &Follower{
 		limits: o.Limits, name: o.Bucket, log: log,
-		refusals: registry.NewRefusals("limits", "limit", log), entries: map[string]bridge.Override{},
+		refusals: registry.NewRefusals("limits", "limit", log), entries: map[string]limit.Override{},
 	}
 	f.SetIdle(o.Idle)
 	f.bucket = kv.NewBucket(kv.Options{
@@ -74,10 +74,10 @@ func (f *Follower) SetIdle(idle time.Duration) { f.idle.Store(int64(idle)) }
 // Begin implements [kv.Reader].
 func (f *Follower) Begin() {
 	f.refusals.Begin()
-	f.next = map[string]bridge.Override{}
+	f.next = map[string]limit.Override{}
 }
 
-func (f *Follower) table() map[string]bridge.Override {
+func (f *Follower) table() map[string]limit.Override {
 	if f.next != nil {
 		return f.next
 	}
@@ -103,7 +103,7 @@ func (f *Follower) Put(key string, value []byte, _ uint64) {
 	f.set(key, override)
 }
 
-func (f *Follower) set(key string, override bridge.Override) {
+func (f *Follower) set(key string, override limit.Override) {
 	f.table()[key] = override
 	if f.next == nil {
 		f.changed = append(f.changed, key)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -15,8 +15,8 @@ import (
 //	tenant.<tenant>.device.<device>    one of them
 //
 // with tenant and device as subjects.AppendKey writes them.
-func parseKey(key string) (bridge.Override, error) {
-	var o bridge.Override
+func parseKey(key string) (limit.Override, error) {
+	var o limit.Override
 	tokens := strings.Split(key, ".")
 	names := []*string{&o.Tenant}
 	switch {
@@ -42,7 +42,7 @@ func parseKey(key string) (bridge.Override, error) {
 }
 
 // Key returns the key of a limit, which parseKey reads.
-func Key(o bridge.Override) string {
+func Key(o limit.Override) string {
 	key := subjects.AppendKey([]byte("tenant."), o.Tenant)
 	switch {
 	case o.Device != "":

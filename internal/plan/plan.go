@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/limit"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/subjects"
@@ -16,7 +17,7 @@ import (
 // streams.
 type Plan struct {
 	Rules     *bridge.Rules
-	Limits    bridge.Limits
+	Limits    limit.Limits
 	Lanes     []Lane
 	Streams   []streams.Spec
 	Consumers []streams.ConsumerSpec
@@ -79,8 +80,8 @@ func Compile(c *config.Config) (*Plan, error) {
 }
 
 // limits are what a reload may change.
-func Limits(c *config.Config) bridge.Limits {
-	return bridge.Limits{
+func Limits(c *config.Config) limit.Limits {
+	return limit.Limits{
 		MaxPayload: int(c.Limits.Payload),
 		Subjects:   c.Limits.Subjects,
 		Device:     Rate(c.Limits.Device),
@@ -89,8 +90,8 @@ func Limits(c *config.Config) bridge.Limits {
 	}
 }
 
-func Rate(l config.RateLimit) bridge.Rate {
-	return bridge.Rate{Rate: float64(l.Rate), Burst: l.Effective()}
+func Rate(l config.RateLimit) limit.Rate {
+	return limit.Rate{Rate: float64(l.Rate), Burst: l.Effective()}
 }
 
 // lanePlans gives each lane its client id and its filters. Two lanes never get

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -71,7 +71,7 @@ func ParseEntry(value []byte) (Entry, error) {
 			return e, nil
 		}
 	}
-	if strings.EqualFold(status, bridge.StatusActive) {
+	if strings.EqualFold(status, certificates.StatusActive) {
 		e = Entry{}
 	}
 	return e, fmt.Errorf("not_after is %v; write a time like \"2027-01-31T00:00:00Z\", or leave it out for no end", v.NotAfter)

@@ -8,7 +8,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/kv"
@@ -19,8 +19,8 @@ type KVOptions struct {
 	Conn         *nats.Conn
 	JetStream    natsjs.JetStream
 	Bucket       string
-	Certificates *bridge.Certificates // to fill
-	Denied       *conn.Violations     // of Conn; see kv.Options
+	Certificates *certificates.Live // to fill
+	Denied       *conn.Violations   // of Conn; see kv.Options
 	Log          zerolog.Logger
 }
 
@@ -32,7 +32,7 @@ type KV struct {
 	refusals *Refusals
 	loaded   chan struct{}
 	once     sync.Once
-	next     *bridge.CertTable // of the reading in progress; nil: none
+	next     *certificates.Table // of the reading in progress; nil: none
 }
 
 // NewKV returns a registry that is not read yet; see Run.
@@ -73,10 +73,10 @@ type kvReader struct{ k *KV }
 // Begin implements [kv.Reader].
 func (r kvReader) Begin() {
 	r.k.refusals.Begin()
-	r.k.next = bridge.NewCertTable()
+	r.k.next = certificates.NewTable()
 }
 
-func (r kvReader) table() *bridge.CertTable {
+func (r kvReader) table() *certificates.Table {
 	if r.k.next != nil {
 		return r.k.next
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream/conn"
 )
@@ -43,7 +43,7 @@ func TestARegistryInABucket(t *testing.T) {
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 	log := &journalOf{}
-	c := bridge.NewCertificates()
+	c := certificates.New()
 	k := NewKV(KVOptions{Conn: nc, JetStream: js, Bucket: "BRIDGE_CERTS", Certificates: c, Log: zerolog.New(log)})
 	under(t, k)
 	eventually(t, "missing", k, func(s State) bool { return s.Advice == "make it with nats kv add BRIDGE_CERTS" })
@@ -64,7 +64,7 @@ func TestARegistryInABucket(t *testing.T) {
 	is(t, k, c, "acme.eu/dev 1", active(1801353600000), true)
 
 	put("acme.dev-1", `{"status":"REVOKED"}`)
-	t.Logf("a revocation is in force after %s", is(t, k, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true))
+	t.Logf("a revocation is in force after %s", is(t, k, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true))
 
 	// What cannot be read leaves what was known, is named, and logged once.
 	put("acme.dev-1", `{"status":"ACTIVE"}`)
@@ -93,5 +93,5 @@ func TestARegistryInABucket(t *testing.T) {
 	require.NoError(t, kv.Delete(t.Context(), "not-a-key"))
 	eventually(t, "accepted", k, func(s State) bool { return s.Refused == 0 })
 	require.NoError(t, kv.Delete(t.Context(), "acme.dev-1"))
-	is(t, k, c, "acme/dev-1", bridge.Certificate{}, false)
+	is(t, k, c, "acme/dev-1", certificates.Certificate{}, false)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,7 +57,7 @@ func loaded(s Source) bool {
 }
 
 // is waits until a certificate is as wanted, and returns how long that took.
-func is(t *testing.T, s Source, c *bridge.Certificates, name string, want bridge.Certificate, known bool) time.Duration {
+func is(t *testing.T, s Source, c *certificates.Live, name string, want certificates.Certificate, known bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	eventually(t, name, s, func(State) bool {
@@ -67,8 +67,8 @@ func is(t *testing.T, s Source, c *bridge.Certificates, name string, want bridge
 	return time.Since(began)
 }
 
-func active(notAfter int64) bridge.Certificate {
-	return bridge.Certificate{Active: true, Status: "ACTIVE", NotAfter: notAfter}
+func active(notAfter int64) certificates.Certificate {
+	return certificates.Certificate{Active: true, Status: "ACTIVE", NotAfter: notAfter}
 }
 
 func quiet() zerolog.Logger { return zerolog.Nop() }

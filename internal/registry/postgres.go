@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/pgproblem"
 	"mqtt-nats-bridge/internal/tlsfile"
@@ -32,7 +32,7 @@ type PostgresOptions struct {
 	Current func() (string, error)
 	// Refresh is how often the table is read again.
 	Refresh      time.Duration
-	Certificates *bridge.Certificates // to fill
+	Certificates *certificates.Live // to fill
 	Log          zerolog.Logger
 }
 
@@ -235,7 +235,7 @@ const columns = `SELECT tenant_id::text, device_id::text, status::text, extract(
 func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, queryPatience)
 	defer cancel()
-	table := bridge.NewCertTable()
+	table := certificates.NewTable()
 	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) },
 		columns+` WHERE tenant_id IS NOT NULL AND device_id IS NOT NULL`); err != nil {
 		return err

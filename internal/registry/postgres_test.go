@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/peers"
 )
@@ -69,14 +69,14 @@ func (d *database) exec(statements ...string) {
 	}
 }
 
-func (d *database) follow(refresh time.Duration) (*Postgres, *bridge.Certificates) {
+func (d *database) follow(refresh time.Duration) (*Postgres, *certificates.Live) {
 	d.t.Helper()
 	return d.followAt(d.URL, refresh)
 }
 
-func (d *database) followAt(url string, refresh time.Duration) (*Postgres, *bridge.Certificates) {
+func (d *database) followAt(url string, refresh time.Duration) (*Postgres, *certificates.Live) {
 	d.t.Helper()
-	c := bridge.NewCertificates()
+	c := certificates.New()
 	p, err := NewPostgres(PostgresOptions{URL: url, Refresh: refresh, Certificates: c, Log: quiet()})
 	require.NoError(d.t, err)
 	under(d.t, p)
@@ -97,7 +97,7 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 	p, c := d.follow(24 * time.Hour)
 	<-p.Loaded()
 	require.Equal(t, 5, p.State().Entries)
-	for name, want := range map[string]bridge.Certificate{
+	for name, want := range map[string]certificates.Certificate{
 		"acme/dev-1": active(0), "acme/dev-2": active(1801353600000), "acme/dev-3": active(0), "acme/dev-4": active(1),
 		"acme/dev-5": {Status: "SUSPENDED"},
 	} {
@@ -106,14 +106,14 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 		require.Equal(t, want, got, name)
 	}
 	d.exec(`UPDATE device_certificates SET status = 'REVOKED' WHERE device_id = 'dev-1'`)
-	t.Logf("a revocation is in force after %s", is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true))
+	t.Logf("a revocation is in force after %s", is(t, p, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true))
 	d.exec(insert("größe", "a.b", "ACTIVE", "NULL"))
 	is(t, p, c, "größe/a.b", active(0), true)
 	d.exec(`DELETE FROM device_certificates WHERE device_id = 'dev-2'`)
-	is(t, p, c, "acme/dev-2", bridge.Certificate{}, false)
+	is(t, p, c, "acme/dev-2", certificates.Certificate{}, false)
 	d.exec(`UPDATE device_certificates SET device_id = 'dev-9' WHERE device_id = 'dev-3'`)
 	is(t, p, c, "acme/dev-9", active(0), true)
-	is(t, p, c, "acme/dev-3", bridge.Certificate{}, false)
+	is(t, p, c, "acme/dev-3", certificates.Certificate{}, false)
 	// More in one go than are read one by one.
 	d.exec(`INSERT INTO device_certificates SELECT 'many', i::text, 'ACTIVE', NULL FROM generate_series(1, 5000) i`)
 	eventually(t, "5,000 more", p, func(s State) bool { return s.Entries == 5005 })
@@ -127,7 +127,7 @@ func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, trigger, insert("acme", "dev-1", "ACTIVE", "NULL"))
 	link := peers.Proxy(t, d.Addr)
-	c := bridge.NewCertificates()
+	c := certificates.New()
 	p, err := NewPostgres(PostgresOptions{
 		URL: strings.Replace(d.URL, d.Addr, link.Addr, 1), Refresh: time.Second, Certificates: c, Log: quiet(),
 	})
@@ -138,7 +138,7 @@ func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
 	d.exec(`UPDATE device_certificates SET status = 'REVOKED'`)
 	eventually(t, "stale", p, State.Stale)
 	link.Mend()
-	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	is(t, p, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true)
 }
 
 // A view may have rows that name nobody: an outer join has. They must not keep the
@@ -154,7 +154,7 @@ func TestARowThatNamesNobodyIsPassedOver(t *testing.T) {
 	is(t, p, c, "acme/dev-1", active(0), true)
 	d.exec(`INSERT INTO devices VALUES ('acme', NULL, 'ACTIVE'), (NULL, 'dev-2', 'ACTIVE')`,
 		`UPDATE devices SET status = 'REVOKED' WHERE device = 'dev-1'`)
-	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	is(t, p, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true)
 	require.Equal(t, 1, p.State().Entries)
 	require.False(t, p.State().Stale())
 }
@@ -173,10 +173,10 @@ func TestNamesInADatabaseThatIsNotUTF8AreThoseOfTheCertificates(t *testing.T) {
 	}
 	p, c := d.followAt(url, 24*time.Hour)
 	<-p.Loaded()
-	is(t, p, c, "acmé/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	is(t, p, c, "acmé/dev-1", certificates.Certificate{Status: "REVOKED"}, true)
 	_, err = db.Exec(t.Context(), insert("acmé", "dev-2", "REVOKED", "NULL"))
 	require.NoError(t, err)
-	is(t, p, c, "acmé/dev-2", bridge.Certificate{Status: "REVOKED"}, true)
+	is(t, p, c, "acmé/dev-2", certificates.Certificate{Status: "REVOKED"}, true)
 }
 
 // TestDatabasePasswordRotated: the URL is read at each connect, and what is wrong with it
@@ -197,7 +197,7 @@ func TestDatabasePasswordRotated(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "database")
 	require.NoError(t, os.WriteFile(file, []byte(url("old")+"\n"), 0o600))
-	c := bridge.NewCertificates()
+	c := certificates.New()
 	p, err := NewPostgres(PostgresOptions{
 		URL: url("old"), Current: config.Registry{DatabaseURLFile: file}.CurrentDatabaseURL,
 		Refresh: 50 * time.Millisecond, Certificates: c, Log: quiet(),
@@ -221,9 +221,9 @@ func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {
 	<-p.Loaded()
 	first := p.State().LoadedAt
 	d.exec(`UPDATE device_certificates SET status = 'REVOKED'`)
-	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	is(t, p, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true)
 	d.exec(`DELETE FROM device_certificates`)
-	is(t, p, c, "acme/dev-1", bridge.Certificate{}, false)
+	is(t, p, c, "acme/dev-1", certificates.Certificate{}, false)
 	require.True(t, p.State().LoadedAt.After(first))
 	require.False(t, p.State().Stale())
 }
@@ -241,7 +241,7 @@ func TestTheLastKnownStateServesWhileTheDatabaseIsAway(t *testing.T) {
 	d.Start()
 	eventually(t, "up to date", p, func(s State) bool { return !s.Stale() && s.Problem == "" })
 	d.exec(`UPDATE device_certificates SET status = 'REVOKED'`)
-	is(t, p, c, "acme/dev-1", bridge.Certificate{Status: "REVOKED"}, true)
+	is(t, p, c, "acme/dev-1", certificates.Certificate{Status: "REVOKED"}, true)
 	d.Kill9()
 	eventually(t, "stale again", p, State.Stale)
 }
@@ -263,9 +263,9 @@ func TestWhatIsWrongWithTheDatabaseIsSaid(t *testing.T) {
 			(18, 'f47ac10b-58cc-4372-a567-0e02b2c3d479', 'ACTIVE', '2027-01-31')`)
 	<-p.Loaded()
 	is(t, p, c, "18/f47ac10b-58cc-4372-a567-0e02b2c3d479", active(1801353600000), true)
-	is(t, p, c, "17/f47ac10b-58cc-4372-a567-0e02b2c3d479", bridge.Certificate{Status: "without a status", NotAfter: 1801353600000}, true)
+	is(t, p, c, "17/f47ac10b-58cc-4372-a567-0e02b2c3d479", certificates.Certificate{Status: "without a status", NotAfter: 1801353600000}, true)
 
-	o := PostgresOptions{Refresh: time.Minute, Certificates: bridge.NewCertificates(), Log: quiet()}
+	o := PostgresOptions{Refresh: time.Minute, Certificates: certificates.New(), Log: quiet()}
 	o.URL = "postgres://other@" + d.Addr + "/postgres?sslmode=disable"
 	denied, err := NewPostgres(o)
 	require.NoError(t, err)

@@ -1,6 +1,6 @@
 // Package registry fills the bridge's table of certificates from where they are
 // kept: a NATS KV bucket or a PostgreSQL table. Lookups are the table's business
-// (bridge.Certificates) and wait for nothing here.
+// (certificates.Live) and wait for nothing here.
 package registry
 
 import (
@@ -10,7 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/health"
 )
 
@@ -53,7 +53,7 @@ func newState(kind string, loadedAt time.Time, followed *health.Condition) State
 }
 
 // newFollowed is whether a source is up to date; at first it has not been read.
-func newFollowed(log zerolog.Logger, certificates *bridge.Certificates) *health.Condition {
+func newFollowed(log zerolog.Logger, certificates *certificates.Live) *health.Condition {
 	return health.New(health.Options{
 		Component: "registry", Log: log, Ended: "certificate registry up to date", Initial: errors.New("not read yet"),
 		Fields: func(e *zerolog.Event, err error) {

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/journal"
+	"mqtt-nats-bridge/bridge/limit"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/subjects"
 )
@@ -102,14 +103,14 @@ func (w *world) start(away bool) {
 		w.changed = time.Time{}
 	}
 	if err == nil {
-		var limits *bridge.LiveLimits
-		limits, err = bridge.NewLiveLimits(w.limits(), nil)
+		var limits *limit.Live
+		limits, err = limit.NewLive(w.limits(), nil)
 		if err != nil {
 			panic(err)
 		}
 		p.lane, err = bridge.NewLane(bridge.LaneOptions{
 			Name: clientID, Rules: w.rules(), Limits: limits, Journal: p.journal, QoS0Pending: w.setup.Pending,
-			Devices: bridge.NewBudgets(bridge.BudgetOptions{}), Tenants: bridge.NewBudgets(bridge.BudgetOptions{}),
+			Devices: limit.NewBudgets(limit.BudgetOptions{}), Tenants: limit.NewBudgets(limit.BudgetOptions{}),
 		})
 	}
 	if err == nil {
@@ -164,13 +165,13 @@ func (w *world) rules() *bridge.Rules {
 	return r
 }
 
-func (w *world) limits() bridge.Limits {
-	l := bridge.Limits{MaxPayload: payloadLimit}
+func (w *world) limits() limit.Limits {
+	l := limit.Limits{MaxPayload: payloadLimit}
 	if w.setup.Bounded {
-		l.Quarantine = bridge.Rate{Rate: 1, Burst: 2}
+		l.Quarantine = limit.Rate{Rate: 1, Burst: 2}
 	}
 	if w.setup.Limited {
-		l.Device = bridge.Rate{Rate: 2, Burst: 4}
+		l.Device = limit.Rate{Rate: 2, Burst: 4}
 	}
 	return l
 }

@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"errors"
@@ -32,53 +32,53 @@ type Override struct {
 	Rate    Rate
 }
 
-// LiveLimits are the limits in force. All lanes share one; each reads it once for
+// Live are the limits in force. All lanes share one; each reads it once for
 // each message, which costs one atomic load. Safe for concurrent use.
 //
 // A change grants nothing: what a device had left under the old limit it has
 // left under the new one, up to the new burst, from the moment of the change
-// (see meter.convert).
-type LiveLimits struct {
+// (see Meter.convert).
+type Live struct {
 	now     func() int64
 	rateIDs rateIDs
-	current atomic.Pointer[limitSet]
+	current atomic.Pointer[Snapshot]
 
 	mu        sync.Mutex // one change at a time
 	overrides []Override
 }
 
-// limit is a rate, and what it is counted by.
-type limit struct {
+// Limit is a rate, and what it is counted by.
+type Limit struct {
 	Rate
-	meter
+	Meter
 }
 
-// limitSet is what is in force at one moment. It does not change.
-type limitSet struct {
+// Snapshot is what is in force at one moment. It does not change.
+type Snapshot struct {
 	Limits
-	device, tenant, quarantine *limit
+	device, tenant, quarantine *Limit
 	tenants                    map[string]*tenantLimits // nil: no overrides
 }
 
 // tenantLimits are the overrides of one tenant.
 type tenantLimits struct {
-	whole   *limit // of the tenant; nil: none
-	devices *limit // of each of its devices; nil: none
-	device  map[string]*limit
+	whole   *Limit // of the tenant; nil: none
+	devices *Limit // of each of its devices; nil: none
+	device  map[string]*Limit
 }
 
-// NewLiveLimits puts limits in force. now is the clock, in ns since the epoch;
+// NewLive puts limits in force. now is the clock, in ns since the epoch;
 // nil: time.Now.
-func NewLiveLimits(l Limits, now func() int64) (*LiveLimits, error) {
+func NewLive(l Limits, now func() int64) (*Live, error) {
 	if now == nil {
 		now = func() int64 { return time.Now().UnixNano() }
 	}
-	v := &LiveLimits{now: now}
+	v := &Live{now: now}
 	return v, v.Set(l)
 }
 
 // Set replaces the limits. Overrides stay.
-func (v *LiveLimits) Set(l Limits) error {
+func (v *Live) Set(l Limits) error {
 	if l.MaxPayload <= 0 {
 		return errors.New("the payload limit is not positive")
 	}
@@ -90,7 +90,7 @@ func (v *LiveLimits) Set(l Limits) error {
 
 // SetOverrides replaces all overrides. Of two for the same thing the later
 // counts.
-func (v *LiveLimits) SetOverrides(all []Override) {
+func (v *Live) SetOverrides(all []Override) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.overrides = all
@@ -98,33 +98,36 @@ func (v *LiveLimits) SetOverrides(all []Override) {
 }
 
 // Limits returns what is in force where there is no override.
-func (v *LiveLimits) Limits() Limits { return v.current.Load().Limits }
+func (v *Live) Limits() Limits { return v.current.Load().Limits }
 
 // Device returns the rate in force for one device.
-func (v *LiveLimits) Device(tenant, device string) Rate {
-	return v.current.Load().ofDevice([]byte(tenant), []byte(device)).Rate
+func (v *Live) Device(tenant, device string) Rate {
+	return v.current.Load().OfDevice([]byte(tenant), []byte(device)).Rate
 }
 
 // Tenant returns the rate in force for a tenant as a whole.
-func (v *LiveLimits) Tenant(tenant string) Rate {
-	return v.current.Load().ofTenant([]byte(tenant)).Rate
+func (v *Live) Tenant(tenant string) Rate {
+	return v.current.Load().OfTenant([]byte(tenant)).Rate
 }
+
+// Snapshot returns what is in force now.
+func (v *Live) Snapshot() *Snapshot { return v.current.Load() }
 
 // put builds the set anew. What did not change keeps its meter, and with it the
 // time since when it is in force.
-func (v *LiveLimits) put(l Limits) {
+func (v *Live) put(l Limits) {
 	old := v.current.Load()
 	if old == nil {
-		old = &limitSet{}
+		old = &Snapshot{}
 	}
 	since := v.now()
-	keep := func(was *limit, r Rate) *limit {
+	keep := func(was *Limit, r Rate) *Limit {
 		if was != nil && was.Rate == r {
 			return was
 		}
-		return &limit{r, v.rateIDs.meter(r, since)}
+		return &Limit{r, v.rateIDs.meter(r, since)}
 	}
-	s := &limitSet{
+	s := &Snapshot{
 		Limits: l, device: keep(old.device, l.Device), tenant: keep(old.tenant, l.Tenant),
 		quarantine: keep(old.quarantine, l.Quarantine),
 	}
@@ -143,7 +146,7 @@ func (v *LiveLimits) put(l Limits) {
 		switch {
 		case o.Device != "":
 			if t.device == nil {
-				t.device = map[string]*limit{}
+				t.device = map[string]*Limit{}
 			}
 			t.device[o.Device] = keep(was.device[o.Device], o.Rate)
 		case o.Devices:
@@ -155,8 +158,8 @@ func (v *LiveLimits) put(l Limits) {
 	v.current.Store(s)
 }
 
-// ofDevice is the limit of one device.
-func (s *limitSet) ofDevice(tenant, device []byte) *limit {
+// OfDevice is the limit of one device.
+func (s *Snapshot) OfDevice(tenant, device []byte) *Limit {
 	if s.tenants == nil {
 		return s.device
 	}
@@ -173,8 +176,11 @@ func (s *limitSet) ofDevice(tenant, device []byte) *limit {
 	return s.device
 }
 
-// ofTenant is the limit of a tenant as a whole.
-func (s *limitSet) ofTenant(tenant []byte) *limit {
+// OfQuarantine is the limit of each device's messages in quarantine.
+func (s *Snapshot) OfQuarantine() *Limit { return s.quarantine }
+
+// OfTenant is the limit of a tenant as a whole.
+func (s *Snapshot) OfTenant(tenant []byte) *Limit {
 	if s.tenants == nil {
 		return s.tenant
 	}

@@ -1,4 +1,4 @@
-package bridge
+package certificates
 
 import (
 	"encoding/binary"
@@ -9,40 +9,49 @@ import (
 	"sync/atomic"
 )
 
-// Certificates is a [Registry] in memory. A source fills a [CertTable] with all it
+// Certificate is what the registry says of one certificate.
+type Certificate struct {
+	Active bool
+	// Status is the registry's own status text, for people.
+	Status string
+	// NotAfter is when it ends, in ms since the epoch; 0: never.
+	NotAfter int64
+}
+
+// Live is a registry in memory. A source fills a [Table] with all it
 // has, puts it in force with Use, and then writes single changes into the table
 // that is in force.
-type Certificates struct{ table atomic.Pointer[CertTable] }
+type Live struct{ table atomic.Pointer[Table] }
 
-// NewCertificates returns a registry that knows no certificate: do not
+// New returns a registry that knows no certificate: do not
 // validate anything against it before Use.
-func NewCertificates() *Certificates {
-	c := &Certificates{}
-	c.Use(NewCertTable())
+func New() *Live {
+	c := &Live{}
+	c.Use(NewTable())
 	return c
 }
 
 // Use replaces the table in force.
-func (c *Certificates) Use(t *CertTable) { c.table.Store(t) }
+func (c *Live) Use(t *Table) { c.table.Store(t) }
 
 // Table returns the table in force.
-func (c *Certificates) Table() *CertTable { return c.table.Load() }
+func (c *Live) Table() *Table { return c.table.Load() }
 
-// Certificate implements [Registry].
-func (c *Certificates) Certificate(name []byte) (Certificate, bool) {
+// Certificate implements bridge.Registry.
+func (c *Live) Certificate(name []byte) (Certificate, bool) {
 	return c.table.Load().find(name)
 }
 
-// CertTable maps names, tenant/device, to certificates. Safe for concurrent use.
+// Table maps names, tenant/device, to certificates. Safe for concurrent use.
 //
-// It compares whole names. A hash alone, as in [Budgets], would merge two devices'
+// It compares whole names. A hash alone, as for rate limits, would merge two devices'
 // budgets when it collides; here it would let in a certificate that nobody knows,
 // or let a revoked one stand for a good one. So each shard has an open-addressed
 // index of 4 bytes a place over records that lie one behind the other, name
 // included: 44 bytes a certificate at a million with names of 24 bytes (measured).
-type CertTable struct {
+type Table struct {
 	seed   maphash.Seed
-	shards [certShards]certShard
+	shards [shardCount]shard
 	count  atomic.Int64
 
 	statusMu sync.Mutex
@@ -50,7 +59,7 @@ type CertTable struct {
 }
 
 const (
-	certShards = 64
+	shardCount = 64
 	// recordHead is what comes before the name: the end of validity and the
 	// status in 8 bytes, the name's length in 2.
 	recordHead  = 10
@@ -66,7 +75,7 @@ const (
 // may not.
 const StatusActive = "ACTIVE"
 
-type certShard struct {
+type shard struct {
 	mu      sync.RWMutex
 	index   []uint32 // 1 + where the record begins; 0: free
 	records []byte
@@ -75,20 +84,20 @@ type certShard struct {
 	_       [24]byte // keeps the locks of two shards on different cache lines
 }
 
-// NewCertTable returns an empty table.
-func NewCertTable() *CertTable {
-	t := &CertTable{seed: maphash.MakeSeed()}
+// NewTable returns an empty table.
+func NewTable() *Table {
+	t := &Table{seed: maphash.MakeSeed()}
 	t.statuses.Store(&[]string{StatusActive, "not active"})
 	return t
 }
 
 // Len is how many certificates the table knows.
-func (t *CertTable) Len() int { return int(t.count.Load()) }
+func (t *Table) Len() int { return int(t.count.Load()) }
 
 // Put adds or replaces what is known of one certificate. Its status is active
 // where it says ACTIVE, in whatever case. notAfter is in ms since the epoch; 0:
 // no end.
-func (t *CertTable) Put(tenant, device, status string, notAfter int64) {
+func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	value := uint64(min(max(notAfter, 0), maxNotAfter))<<8 | uint64(t.number(status))
 	name := tenant + "/" + device
 	if len(name) > 1<<16-1 {
@@ -118,7 +127,7 @@ func (t *CertTable) Put(tenant, device, status string, notAfter int64) {
 }
 
 // Delete forgets one certificate.
-func (t *CertTable) Delete(tenant, device string) {
+func (t *Table) Delete(tenant, device string) {
 	name := []byte(tenant + "/" + device)
 	s, hash := t.shard(name)
 	s.mu.Lock()
@@ -133,7 +142,7 @@ func (t *CertTable) Delete(tenant, device string) {
 }
 
 // Compact frees the memory that the table reserved for growing.
-func (t *CertTable) Compact() {
+func (t *Table) Compact() {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -142,7 +151,7 @@ func (t *CertTable) Compact() {
 	}
 }
 
-func (t *CertTable) find(name []byte) (Certificate, bool) {
+func (t *Table) find(name []byte) (Certificate, bool) {
 	s, hash := t.shard(name)
 	s.mu.RLock()
 	_, at, ok := s.find(hash, name)
@@ -160,7 +169,7 @@ func (t *CertTable) find(name []byte) (Certificate, bool) {
 
 // number is that of a status. There are few of them; those beyond maxStatuses
 // share one.
-func (t *CertTable) number(status string) byte {
+func (t *Table) number(status string) byte {
 	known := *t.statuses.Load()
 	if strings.EqualFold(status, StatusActive) {
 		return 0
@@ -183,14 +192,14 @@ func (t *CertTable) number(status string) byte {
 	return byte(len(known) - 1)
 }
 
-func (t *CertTable) shard(name []byte) (*certShard, uint64) {
+func (t *Table) shard(name []byte) (*shard, uint64) {
 	hash := maphash.Bytes(t.seed, name)
 	return &t.shards[hash>>(64-6)], hash
 }
 
 // find returns where the record of a name begins, or the free place of the index
 // that it would take; there may be none while the index is empty.
-func (s *certShard) find(hash uint64, name []byte) (place uint32, at int, ok bool) {
+func (s *shard) find(hash uint64, name []byte) (place uint32, at int, ok bool) {
 	if len(s.index) == 0 {
 		return 0, 0, false
 	}
@@ -204,14 +213,14 @@ func (s *certShard) find(hash uint64, name []byte) (place uint32, at int, ok boo
 	return place, 0, false
 }
 
-func (s *certShard) value(at int) uint64 { return binary.LittleEndian.Uint64(s.records[at:]) }
+func (s *shard) value(at int) uint64 { return binary.LittleEndian.Uint64(s.records[at:]) }
 
-func (s *certShard) name(at int) []byte {
+func (s *shard) name(at int) []byte {
 	n := int(binary.LittleEndian.Uint16(s.records[at+8:]))
 	return s.records[at+recordHead : at+recordHead+n]
 }
 
-func (s *certShard) append(value uint64, name []byte) {
+func (s *shard) append(value uint64, name []byte) {
 	s.records = binary.LittleEndian.AppendUint64(s.records, value)
 	s.records = binary.LittleEndian.AppendUint16(s.records, uint16(len(name)))
 	s.records = append(s.records, name...)
@@ -219,7 +228,7 @@ func (s *certShard) append(value uint64, name []byte) {
 
 // rebuild makes the index fit, with room to grow by as much again, and drops the
 // records of the deleted.
-func (s *certShard) rebuild(seed maphash.Seed) {
+func (s *shard) rebuild(seed maphash.Seed) {
 	size := 16
 	for 4*(s.living+1) > 2*size {
 		size *= 2

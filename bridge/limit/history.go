@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import "time"
 
@@ -20,7 +20,7 @@ const (
 	finestWindow  = int64(time.Second)
 	// historyReach is how far back a message is told from an older one: 47 days.
 	// What is older counts as just as old.
-	historyReach = (historySlots - 1) * finestWindow << (2 * (historyScales - 1))
+	HistoryReach = (historySlots - 1) * finestWindow << (2 * (historyScales - 1))
 )
 
 // window counts the messages of one span of time; number is how many spans of that
@@ -29,7 +29,7 @@ type window struct{ number, count uint32 }
 
 // take charges one message sent at that time (ns since the epoch) and reports
 // whether it conforms. One that does not is not charged.
-func (h *history) take(m meter, at int64) bool {
+func (h *history) take(m Meter, at int64) bool {
 	var charged [historyScales]*window
 	width, finest := finestWindow, at/finestWindow
 	for i := range h {

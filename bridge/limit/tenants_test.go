@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"fmt"
@@ -25,22 +25,22 @@ func TestTenantsAreSummedUp(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Tenants: 10, Idle: time.Hour})
 	for i := range 1000 {
-		r := d.receive(fmt.Appendf(nil, "acme/dev-%d", i), noon)
+		r := d.Receive(fmt.Appendf(nil, "acme/dev-%d", i), noon)
 		switch {
 		case i < 10:
-			d.reject(r, verdict.BadTopic, meter{}, noon, 0)
+			d.Reject(r, verdict.BadTopic, Meter{}, noon, 0)
 		case i < 900:
-			d.stored(r)
+			d.Stored(r)
 		}
 	}
 	for _, name := range []string{"", "unattested", "/dev", "other/dev", "\xff/dev", strings.Repeat("x", maxTenantName+1) + "/dev", "a common name without a slash"} {
-		d.receive([]byte(name), noon)
+		d.Receive([]byte(name), noon)
 	}
 	want := map[string]TenantCounts{"other": {"other", 7, 0, 0}, "acme": {"acme", 1000, 890, 10}}
 	require.Equal(t, want, byTenant(d))
-	d.receive([]byte("globex/dev"), noon+int64(2*time.Hour))
+	d.Receive([]byte("globex/dev"), noon+int64(2*time.Hour))
 	for range 1000 { // what is idle is forgotten, and its counts are not
-		d.receive([]byte("globex/"+strings.Repeat("y", int(d.Evicted()%50))), noon+int64(2*time.Hour))
+		d.Receive([]byte("globex/"+strings.Repeat("y", int(d.Evicted()%50))), noon+int64(2*time.Hour))
 	}
 	got := byTenant(d)
 	require.Equal(t, uint64(1001), got["globex"].Received)
@@ -54,13 +54,13 @@ func TestTenantsAreBounded(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Tenants: 3})
 	for _, name := range []string{"a/1", "b/1", "c/1"} {
-		d.receive([]byte(name), noon)
+		d.Receive([]byte(name), noon)
 		d.ByTenant()
 	}
 	for i := range 100 {
-		d.receive(fmt.Appendf(nil, "made-up-%d/1", i), noon)
+		d.Receive(fmt.Appendf(nil, "made-up-%d/1", i), noon)
 	}
-	d.receive([]byte("b/2"), noon)
+	d.Receive([]byte("b/2"), noon)
 	require.Equal(t, map[string]TenantCounts{
 		"a": {"a", 1, 0, 0}, "b": {"b", 2, 0, 0}, "c": {"c", 1, 0, 0}, "other": {"other", 100, 0, 0},
 	}, byTenant(d), "the first ones seen keep their names")
@@ -76,9 +76,9 @@ func TestTenantSumsNeverDecrease(t *testing.T) {
 	for sender := range 3 {
 		senders.Go(func() {
 			for i := range each {
-				r := d.receive(fmt.Appendf(nil, "t%d/%d", i%6, sender*each+i/3), noon)
+				r := d.Receive(fmt.Appendf(nil, "t%d/%d", i%6, sender*each+i/3), noon)
 				if i%2 == 0 {
-					d.stored(r)
+					d.Stored(r)
 				}
 			}
 		})
@@ -111,7 +111,7 @@ func TestTenantSumsNeverDecrease(t *testing.T) {
 func BenchmarkByTenant(b *testing.B) {
 	d := NewBudgets(BudgetOptions{Tenants: 100})
 	for i := range 1_000_000 {
-		d.receive(fmt.Appendf(nil, "tenant-%d/device-%d", i%100, i), noon)
+		d.Receive(fmt.Appendf(nil, "tenant-%d/device-%d", i%100, i), noon)
 	}
 	for b.Loop() {
 		d.ByTenant()

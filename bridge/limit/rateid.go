@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"math"
@@ -13,14 +13,14 @@ import (
 type rateIDs struct {
 	mu    sync.Mutex
 	ids   map[[2]int64]uint16
-	table atomic.Pointer[[]meter] // [0] is of no rate
+	table atomic.Pointer[[]Meter] // [0] is of no rate
 }
 
-// maxRateIDs bounds the ids. Further rates have none; see [meter.convert].
+// maxRateIDs bounds the ids. Further rates have none; see [Meter.convert].
 const maxRateIDs = math.MaxUint16
 
 // meter returns the meter of a rate that is in force since then (ns since the epoch).
-func (s *rateIDs) meter(r Rate, since int64) meter {
+func (s *rateIDs) meter(r Rate, since int64) Meter {
 	m := r.meter()
 	if m.interval == 0 {
 		return m
@@ -33,7 +33,7 @@ func (s *rateIDs) meter(r Rate, since int64) meter {
 		m.rateID = id
 		return m
 	}
-	old := []meter{{}}
+	old := []Meter{{}}
 	if t := s.table.Load(); t != nil {
 		old = *t
 	}
@@ -52,9 +52,9 @@ func (s *rateIDs) meter(r Rate, since int64) meter {
 
 // number returns the meter with that number; without an interval where there is
 // none.
-func (s *rateIDs) number(id uint16) meter {
+func (s *rateIDs) number(id uint16) Meter {
 	if s == nil || id == 0 {
-		return meter{}
+		return Meter{}
 	}
 	return (*s.table.Load())[id]
 }
@@ -70,10 +70,10 @@ func (s *rateIDs) number(id uint16) meter {
 // up to the new burst, and gains at the new rate from there on. A full bucket is
 // full under the new limit: a device that was quiet may send the new burst at once, as a
 // device may that was never seen.
-func (m meter) convert(scale uint16, tat, clock, now int64) int64 {
+func (m Meter) convert(scale uint16, tat, clock, now int64) int64 {
 	at := min(max(m.since, clock), now)
 	if tat <= at {
-		return tat // full; how long ago matters to credit, see meter.take
+		return tat // full; how long ago matters to credit, see Meter.take
 	}
 	was := m.rateIDs.number(scale)
 	size := m.slack + m.interval

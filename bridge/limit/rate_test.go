@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"math"
@@ -7,6 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
+
+// noon is when the tests' clock starts, in ns since the epoch.
+const noon = int64(1_795_435_200) * 1e9
 
 // bucket is a token bucket as one writes it down, in ns of the rate.
 type bucket struct {
@@ -78,7 +81,7 @@ func TestExtremeRatesDoNotOverflow(t *testing.T) {
 		require.Positive(t, m.left(tat, noon))
 	}
 	for _, r := range []Rate{{}, {Rate: -1, Burst: 3}} {
-		require.Equal(t, meter{}, r.meter(), "no limit")
+		require.Equal(t, Meter{}, r.meter(), "no limit")
 		require.Equal(t, -1, r.meter().left(0, noon))
 	}
 }

@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"encoding/binary"
@@ -118,14 +118,20 @@ func NewBudgets(o BudgetOptions) *Budgets {
 // concurrent use.
 func (d *Budgets) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 
-// deviceRef names an entry for the time between a message's arrival and its
+// Ref names an entry for the time between a message's arrival and its
 // settlement. The hash reports whether the entry is still that device's.
-type deviceRef struct {
-	hash    uint64
+type Ref struct {
+	Hash    uint64
 	entry   uint32
 	known   bool
 	silence uint16 // seconds since the message before it arrived
 }
+
+// LongestCredit is how far back the tenants' budgets reach on plain topics, in ns.
+func (d *Budgets) LongestCredit() int64 { return d.arrears.longest.Load() }
+
+// hashOf hashes with the table's secret seed.
+func (d *Budgets) Hash(b []byte) uint64 { return maphash.Bytes(d.seed, b) }
 
 func (d *Budgets) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
 
@@ -137,14 +143,14 @@ func (d *Budgets) Evicted() uint64 { return d.evict.Load() }
 
 // Receive counts a message of the device named tenant/device that came at
 // wallTime (ns since the epoch).
-func (d *Budgets) receive(name []byte, wallTime int64) deviceRef {
-	r, _ := d.receiveKind(name, wallTime, 0, 0)
+func (d *Budgets) Receive(name []byte, wallTime int64) Ref {
+	r, _ := d.ReceiveKind(name, wallTime, 0, 0)
 	return r
 }
 
-// receiveKind is receive for a message under a subject of that kind, 0 for one
+// ReceiveKind is receive for a message under a subject of that kind, 0 for one
 // without. It reports false where that is one kind more than the limit allows.
-func (d *Budgets) receiveKind(name []byte, wallTime int64, kind uint64, limit int) (_ deviceRef, ok bool) {
+func (d *Budgets) ReceiveKind(name []byte, wallTime int64, kind uint64, limit int) (_ Ref, ok bool) {
 	hash := maphash.Bytes(d.seed, name)
 	s := d.shard(hash)
 	s.mu.Lock()
@@ -170,10 +176,10 @@ func (d *Budgets) receiveKind(name []byte, wallTime int64, kind uint64, limit in
 			s.rejects[e.rejects-1].quarantine, s.rejects[e.rejects-1].clock = 0, 0
 		}
 	}
-	return deviceRef{hash: hash, entry: n, known: true, silence: uint16(silence)}, ok
+	return Ref{Hash: hash, entry: n, known: true, silence: uint16(silence)}, ok
 }
 
-// take charges a message to a limit whose messages come in order: a device's, or a
+// Take charges a message to a limit whose messages come in order: a device's, or a
 // tenant's on plain topics, where the time is that of arrival. now is the limiter's
 // clock in ns: when the broker received the message, where that is known. The clock
 // does not run backward, so that no sender gains budget by messages out of order.
@@ -182,7 +188,7 @@ func (d *Budgets) receiveKind(name []byte, wallTime int64, kind uint64, limit in
 // the last one's. Until that has caught up, the limiter's clock advances by the time
 // between arrivals, so that the device keeps its rate. After a step of farAhead or
 // more, which is a clock set back, the limiter follows with what was spent.
-func (d *Budgets) take(r deviceRef, m meter, now, credit int64) bool {
+func (d *Budgets) Take(r Ref, m Meter, now, credit int64) bool {
 	if m.interval == 0 {
 		return true
 	}
@@ -205,11 +211,11 @@ func (d *Budgets) take(r deviceRef, m meter, now, credit int64) bool {
 	return ok
 }
 
-// takeDated charges a message that the broker received at the time at (ns) to a
+// TakeDated charges a message that the broker received at the time at (ns) to a
 // tenant, whose messages come through several lanes: any of them may be behind the
 // others for as long as it catches up. What comes in order is counted exactly, and
 // everything by the time it was sent; see [history].
-func (d *Budgets) takeDated(r deviceRef, m meter, at int64) bool {
+func (d *Budgets) TakeDated(r Ref, m Meter, at int64) bool {
 	if m.interval == 0 {
 		return true
 	}
@@ -218,7 +224,7 @@ func (d *Budgets) takeDated(r deviceRef, m meter, at int64) bool {
 		return true
 	}
 	defer unlock.Unlock()
-	s := d.shard(r.hash)
+	s := d.shard(r.Hash)
 	h := s.histories[r.entry]
 	if h == nil || e.rateID != m.rateID {
 		// Counts mean nothing under another rate.
@@ -246,22 +252,22 @@ func (d *Budgets) takeDated(r deviceRef, m meter, at int64) bool {
 }
 
 // convert makes the TAT one of m, where it was counted by another rate.
-func (e *device) convert(m meter, now int64) {
+func (e *device) convert(m Meter, now int64) {
 	if e.rateID != m.rateID {
 		e.tat, e.rateID = m.convert(e.rateID, e.tat, e.clock, now), m.rateID
 	}
 }
 
-// refund gives back what take charged to a message that was not accepted after
+// Refund gives back what take charged to a message that was not accepted after
 // all.
-func (d *Budgets) refund(r deviceRef, m meter) {
+func (d *Budgets) Refund(r Ref, m Meter) {
 	if e, unlock := d.lock(r); e != nil {
 		e.tat -= m.interval
 		unlock.Unlock()
 	}
 }
 
-func (d *Budgets) stored(r deviceRef) {
+func (d *Budgets) Stored(r Ref) {
 	if e, unlock := d.lock(r); e != nil {
 		e.stored++
 		unlock.Unlock()
@@ -271,16 +277,16 @@ func (d *Budgets) stored(r deviceRef) {
 // quarantineUnit is how many bytes in quarantine count as a message.
 const quarantineUnit = 1 << 10
 
-// reject counts a rejection and reports whether the device's quarantine bound
+// Reject counts a rejection and reports whether the device's quarantine bound
 // allows it to be stored. A copy of several units may be stored where there is room
 // for one, and the device has that much less from then on.
-func (d *Budgets) reject(r deviceRef, why verdict.Reason, quarantine meter, now int64, size int) bool {
+func (d *Budgets) Reject(r Ref, why verdict.Reason, quarantine Meter, now int64, size int) bool {
 	e, unlock := d.lock(r)
 	if e == nil {
 		return true
 	}
 	defer unlock.Unlock()
-	s := d.shard(r.hash)
+	s := d.shard(r.Hash)
 	if e.rejects == 0 {
 		if n := len(s.spare); n > 0 {
 			e.rejects = s.spare[n-1] + 1
@@ -309,14 +315,14 @@ func (d *Budgets) reject(r deviceRef, why verdict.Reason, quarantine meter, now 
 
 // lock finds r's entry and returns it with its shard locked, or nil and nothing
 // locked where the device was forgotten in between.
-func (d *Budgets) lock(r deviceRef) (*device, *sync.Mutex) {
+func (d *Budgets) lock(r Ref) (*device, *sync.Mutex) {
 	if !r.known {
 		return nil, nil
 	}
-	s := d.shard(r.hash)
+	s := d.shard(r.Hash)
 	s.mu.Lock()
 	if r.entry < s.entries {
-		if e := s.at(r.entry); e.used && e.hash == r.hash {
+		if e := s.at(r.entry); e.used && e.hash == r.Hash {
 			return e, &s.mu
 		}
 	}
@@ -364,7 +370,7 @@ func (d *Budgets) insert(s *deviceShard, hash uint64, name []byte, wallTime int6
 	}
 	e := s.at(n)
 	*e = device{hash: hash, used: true, seen: uint32(wallTime / 1e9)}
-	name = cut(name, maxName)
+	name = name[:min(len(name), maxName)]
 	if len(name) <= nameBytes {
 		e.nameLen = uint8(copy(e.name[:], name))
 	} else {
@@ -526,14 +532,14 @@ type Device struct {
 // Rejections is the sum over all reasons.
 func (d Device) Rejections() uint64 { return d.rejected }
 
-func (s *deviceShard) export(n uint32, limits *LiveLimits, now int64) Device {
+func (s *deviceShard) export(n uint32, limits *Live, now int64) Device {
 	e := s.at(n)
 	tenant, name, _ := strings.Cut(s.nameOf(n), "/")
 	out := Device{
 		Tenant: tenant, Device: name, Received: e.received, Stored: e.stored,
 		LastSeen: time.Unix(int64(e.seen), 0).UTC(), TokensLeft: -1,
 	}
-	if l := limits.current.Load().ofDevice([]byte(tenant), []byte(name)); l.interval > 0 {
+	if l := limits.Snapshot().OfDevice([]byte(tenant), []byte(name)); l.interval > 0 {
 		tat := e.tat
 		if e.rateID != l.rateID {
 			tat = l.convert(e.rateID, tat, e.clock, max(e.clock, now))
@@ -553,7 +559,7 @@ func (s *deviceShard) export(n uint32, limits *LiveLimits, now int64) Device {
 }
 
 // Lookup returns what is known of a device under the limits given.
-func (d *Budgets) Lookup(tenant, name string, limits *LiveLimits) (Device, bool) {
+func (d *Budgets) Lookup(tenant, name string, limits *Live) (Device, bool) {
 	hash := maphash.String(d.seed, tenant+"/"+name)
 	s := d.shard(hash)
 	s.mu.Lock()

@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/bridge/limit"
 )
 
 func subjectsLimited(n int) func(*LaneOptions) {
-	return func(o *LaneOptions) { o.Limits.edit(func(l *Limits) { l.Subjects = n }) }
+	return func(o *LaneOptions) { edit(o.Limits, func(l *limit.Limits) { l.Subjects = n }) }
 }
 
 // subjectsOf counts the subjects that a lane has published under.
@@ -58,31 +60,5 @@ func TestSubjectsPerDevice(t *testing.T) {
 			s.deliver(1, fmt.Sprintf("tenant/acme/device/dev-1/made-up-%d", i), "p")
 		}
 		require.Len(t, subjectsOf(s), 300)
-	})
-	t.Run("of a fleet are kept once", func(t *testing.T) {
-		t.Parallel()
-		s := play(t, subjectsLimited(100))
-		for i := range 2000 {
-			for k := range 5 {
-				s.deliver(1, fmt.Sprintf("tenant/acme/device/dev-%d/kind-%d", i, (k*(i%4+1)+i)%5), "p")
-			}
-		}
-		require.Zero(t, s.rejected())
-		require.LessOrEqual(t, len(*s.opts.Devices.kinds.sets.Load()), 1<<5, "the subsets of five")
-	})
-	t.Run("are kept for as long as the device", func(t *testing.T) {
-		t.Parallel()
-		d := NewBudgets(BudgetOptions{})
-		for kind := uint64(1); kind <= 10; kind++ {
-			_, ok := d.receiveKind([]byte("acme/dev-1"), noon, kind, 5)
-			require.Equal(t, kind <= 5, ok)
-		}
-		r := d.receive([]byte("acme/dev-1"), noon)
-		s := d.shard(r.hash)
-		s.mu.Lock()
-		d.forget(s, r.entry)
-		s.mu.Unlock()
-		_, ok := d.receiveKind([]byte("acme/dev-1"), noon, 10, 5)
-		require.True(t, ok)
 	})
 }

@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"cmp"
@@ -17,7 +17,7 @@ const (
 // Top returns the n devices with the most messages received or rejected, the
 // most first; devices with none are left out. It reads the whole table, holding up
 // one shard at a time.
-func (d *Budgets) Top(n int, by TopBy, limits *LiveLimits) []Device {
+func (d *Budgets) Top(n int, by TopBy, limits *Live) []Device {
 	now := time.Now().UnixNano()
 	var top []Device
 	for i := range d.shards {
@@ -37,7 +37,7 @@ func (by TopBy) of(d Device) uint64 {
 }
 
 // top returns a shard's n first, in no order.
-func (s *deviceShard) top(n int, by TopBy, limits *LiveLimits, now int64) []Device {
+func (s *deviceShard) top(n int, by TopBy, limits *Live, now int64) []Device {
 	type candidate struct {
 		entry uint32
 		count uint64

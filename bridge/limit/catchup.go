@@ -1,11 +1,11 @@
-package bridge
+package limit
 
 import (
 	"sync"
 	"sync/atomic"
 )
 
-// catchUp is the credit that devices get on plain topics after an outage. There
+// CatchUp is the credit that devices get on plain topics after an outage. There
 // the limiter can go by arrival only, and a backlog arrives all at once: ten
 // minutes of an honest device's messages in one second. So each device may also
 // send what it could have sent during the outage, until the lane has caught up; in
@@ -18,7 +18,7 @@ import (
 // average since the outage began: while a backlog lasts they come faster. Where
 // neither shows, the credit melts, slowly enough for a backlog that is delivered at
 // 1¼ times the rate at which it came to be.
-type catchUp struct {
+type CatchUp struct {
 	arrears *arrears // what lanes share; nil: nothing
 	length  int64    // of the outage, ns; 0: the lane has caught up
 	since   int64    // when it ended, ns since the epoch
@@ -41,7 +41,7 @@ const (
 	// says since when: the bridge was restarted and has no journal on disk.
 	// Too much credit lets a fast device through for once, too little
 	// rejects what honest ones sent while nobody listened.
-	unknownOutage = int64(3600e9)
+	UnknownOutage = int64(3600e9)
 	// idleFor is how long a broker takes at most from a PUBACK to the next
 	// message, a lost segment of TCP included.
 	idleFor = int64(5e9)
@@ -52,50 +52,59 @@ const (
 	melting = 4
 )
 
-// grant gives credit for an outage of that length that ended now. What was still
+// NewCatchUp returns that of a lane which has caught up.
+func NewCatchUp(tenants *Budgets) CatchUp { return CatchUp{arrears: &tenants.arrears} }
+
+// InProgress reports whether there was credit at the last message or tick.
+func (c *CatchUp) InProgress() bool { return c.length > 0 }
+
+// Settled notes that JetStream has answered: from now on the broker may be idle.
+func (c *CatchUp) Settled(now int64) { c.idle = now }
+
+// Grant gives credit for an outage of that length that ended now. What was still
 // contains when it began is owed on top.
-func (c *catchUp) grant(now, outage int64) {
+func (c *CatchUp) Grant(now, outage int64) {
 	if outage <= 0 {
 		return
 	}
-	if left := c.credit(now - outage); left > 0 {
+	if left := c.Credit(now - outage); left > 0 {
 		outage += left
 	}
 	c.begin(now, outage)
 }
 
-func (c *catchUp) begin(now, length int64) {
-	*c = catchUp{arrears: c.arrears, length: length, since: now, idle: now, span: now}
+func (c *CatchUp) begin(now, length int64) {
+	*c = CatchUp{arrears: c.arrears, length: length, since: now, idle: now, span: now}
 	c.arrears.set(c, length)
 }
 
-// waited is told how long the oldest message waited for its answer: while it
+// Waited is told how long the oldest message waited for its answer: while it
 // did, the broker's window was closed and its queue grew.
-func (c *catchUp) waited(now, age int64) {
+func (c *CatchUp) Waited(now, age int64) {
 	c.stalled = c.stalled || age >= slowAnswer
-	if age >= minStall && age > c.credit(now) {
+	if age >= minStall && age > c.Credit(now) {
 		c.begin(now, age)
 	}
 }
 
-// arrives counts a message. waiting: others are not acknowledged yet.
-func (c *catchUp) arrives(now int64, waiting bool) {
+// Arrives counts a message. waiting: others are not acknowledged yet.
+func (c *CatchUp) Arrives(now int64, waiting bool) {
 	if c.length == 0 {
 		return
 	}
-	if c.tick(now, waiting); c.length == 0 {
+	if c.Tick(now, waiting); c.length == 0 {
 		return
 	}
 	if now-c.span >= spanLength {
 		c.span, c.spanned, c.stalled = now, 0, false
-		c.arrears.set(c, c.credit(now))
+		c.arrears.set(c, c.Credit(now))
 	}
 	c.arrived++
 	c.spanned++
 }
 
 // caughtUp reports whether the broker has nothing more from before now.
-func (c *catchUp) caughtUp(now int64, waiting bool) bool {
+func (c *CatchUp) caughtUp(now int64, waiting bool) bool {
 	if !waiting && now-c.idle >= idleFor {
 		return true
 	}
@@ -106,24 +115,24 @@ func (c *catchUp) caughtUp(now int64, waiting bool) bool {
 			return true
 		}
 	}
-	return c.credit(now) == 0
+	return c.Credit(now) == 0
 }
 
-// active reports whether there is credit, which ends with the next message or tick.
-func (c *catchUp) active(now int64, waiting bool) bool {
+// Active reports whether there is credit, which ends with the next message or tick.
+func (c *CatchUp) Active(now int64, waiting bool) bool {
 	return c.length > 0 && !c.caughtUp(now, waiting)
 }
 
-// tick ends the credit where the lane has caught up.
-func (c *catchUp) tick(now int64, waiting bool) {
+// Tick ends the credit where the lane has caught up.
+func (c *CatchUp) Tick(now int64, waiting bool) {
 	if c.length > 0 && c.caughtUp(now, waiting) {
 		c.length = 0
 		c.arrears.set(c, 0)
 	}
 }
 
-// credit is how far back a budget reaches at that time, in ns.
-func (c *catchUp) credit(now int64) int64 {
+// Credit is how far back a budget reaches at that time, in ns.
+func (c *CatchUp) Credit(now int64) int64 {
 	if c.length == 0 {
 		return 0
 	}
@@ -137,17 +146,17 @@ type arrears struct {
 	longest atomic.Int64 // ns; 0: no lane catches up
 
 	mu sync.Mutex
-	of map[*catchUp]int64
+	of map[*CatchUp]int64
 }
 
-func (a *arrears) set(c *catchUp, credit int64) {
+func (a *arrears) set(c *CatchUp, credit int64) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.of == nil {
-		a.of = map[*catchUp]int64{}
+		a.of = map[*CatchUp]int64{}
 	}
 	if credit > 0 {
 		a.of[c] = credit

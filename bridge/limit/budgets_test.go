@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import (
 	"fmt"
@@ -20,12 +20,12 @@ func TestADevicesCountsAreKept(t *testing.T) {
 	limit := Rate{Rate: 1, Burst: 5}
 	for _, name := range []string{"acme/dev-1", "acme/" + strings.Repeat("x", 300), "acme/a/b", "/"} {
 		for i := range 3 {
-			r := d.receive([]byte(name), now)
-			require.True(t, d.take(r, limit.meter(), now, 0))
+			r := d.Receive([]byte(name), now)
+			require.True(t, d.Take(r, limit.meter(), now, 0))
 			if i > 0 {
-				d.stored(r)
+				d.Stored(r)
 			} else {
-				d.reject(r, verdict.BadPayload, meter{}, now, 0)
+				d.Reject(r, verdict.BadPayload, Meter{}, now, 0)
 			}
 		}
 		tenant, device, _ := strings.Cut(name, "/")
@@ -49,19 +49,19 @@ func TestADevicesCountsAreKept(t *testing.T) {
 func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{})
-	r := d.receive([]byte("acme/dev-1"), noon)
-	s := d.shard(r.hash)
+	r := d.Receive([]byte("acme/dev-1"), noon)
+	s := d.shard(r.Hash)
 	s.mu.Lock()
 	d.forget(s, r.entry)
 	s.mu.Unlock()
-	other := d.insertWithHash(r.hash+1<<57, "acme/dev-2") // takes the entry over
+	other := d.insertWithHash(r.Hash+1<<57, "acme/dev-2") // takes the entry over
 	require.Equal(t, r.entry, other)
 	m := Rate{Rate: 1, Burst: 1}.meter()
-	d.stored(r)
-	d.refund(r, m)
-	require.True(t, d.take(r, m, noon, 0))
-	require.True(t, d.reject(r, verdict.BadTopic, m, noon, 0))
-	d.stored(deviceRef{})
+	d.Stored(r)
+	d.Refund(r, m)
+	require.True(t, d.Take(r, m, noon, 0))
+	require.True(t, d.Reject(r, verdict.BadTopic, m, noon, 0))
+	d.Stored(Ref{})
 	require.Zero(t, s.at(other).stored)
 	require.Zero(t, s.at(other).rejects)
 }
@@ -79,7 +79,7 @@ func TestIdleDevicesAreForgotten(t *testing.T) {
 	d := NewBudgets(BudgetOptions{Idle: time.Hour})
 	crowd := func(name string, at time.Duration) {
 		for i := range 10_000 {
-			d.receive(fmt.Appendf(nil, "acme/%s-%d", name, i), noon+int64(at))
+			d.Receive(fmt.Appendf(nil, "acme/%s-%d", name, i), noon+int64(at))
 		}
 	}
 	crowd("old", 0)
@@ -99,26 +99,26 @@ func TestIdleDevicesAreForgotten(t *testing.T) {
 
 func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
 	t.Parallel()
-	const limit = 64 * 100
-	d := NewBudgets(BudgetOptions{Max: limit})
+	const Limit = 64 * 100
+	d := NewBudgets(BudgetOptions{Max: Limit})
 	m := Rate{Rate: 1, Burst: 1}.meter()
-	for i := range 10 * limit {
+	for i := range 10 * Limit {
 		at := noon + int64(i)*1e9
-		r := d.receive(fmt.Appendf(nil, "acme/dev-%d", i), at)
-		d.reject(r, verdict.BadTopic, m, at, 0)
-		d.receive([]byte("acme/busy"), at)
+		r := d.Receive(fmt.Appendf(nil, "acme/dev-%d", i), at)
+		d.Reject(r, verdict.BadTopic, m, at, 0)
+		d.Receive([]byte("acme/busy"), at)
 	}
-	require.LessOrEqual(t, d.Len(), limit)
-	require.Greater(t, d.Len(), limit*9/10)
+	require.LessOrEqual(t, d.Len(), Limit)
+	require.Greater(t, d.Len(), Limit*9/10)
 	busy, ok := d.Lookup("acme", "busy", unlimited())
 	require.True(t, ok)
-	require.Equal(t, uint64(10*limit), busy.Received)
+	require.Equal(t, uint64(10*Limit), busy.Received)
 	rejects := 0
 	for i := range d.shards {
 		rejects += len(d.shards[i].rejects)
 		require.LessOrEqual(t, len(d.shards[i].entriesInUse()), int(d.shards[i].entries))
 	}
-	require.LessOrEqual(t, rejects, limit, "what a device had is used again")
+	require.LessOrEqual(t, rejects, Limit, "what a device had is used again")
 }
 
 func (s *deviceShard) entriesInUse() (in []uint32) {
@@ -189,12 +189,12 @@ func crowd(d *Budgets) (sent int) {
 		wg.Go(func() {
 			for i := range messages {
 				at := noon + int64(i)*1e6
-				r := d.receive(fmt.Appendf(nil, "acme/dev-%d", (i*7+lane)%2000), at)
-				d.take(r, m, at, 0)
-				d.refund(r, m)
-				d.stored(r)
-				d.reject(r, verdict.Reason(1+i%int(verdict.Count-1)), m, at, 0)
-				d.receive([]byte("acme/shared"), at)
+				r := d.Receive(fmt.Appendf(nil, "acme/dev-%d", (i*7+lane)%2000), at)
+				d.Take(r, m, at, 0)
+				d.Refund(r, m)
+				d.Stored(r)
+				d.Reject(r, verdict.Reason(1+i%int(verdict.Count-1)), m, at, 0)
+				d.Receive([]byte("acme/shared"), at)
 				if i%500 == 0 {
 					d.Top(10, ByRejected, unlimited())
 					d.Lookup("acme", "shared", unlimited())
@@ -212,11 +212,11 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 	for i := range 100 {
 		name := fmt.Appendf(nil, "t%d/dev-%02d", i%3, i)
 		for range 100 - i {
-			d.receive(name, noon)
+			d.Receive(name, noon)
 		}
-		r := d.receive(name, noon)
+		r := d.Receive(name, noon)
 		for range i / 10 {
-			d.reject(r, verdict.RateLimited, meter{}, noon, 0)
+			d.Reject(r, verdict.RateLimited, Meter{}, noon, 0)
 		}
 	}
 	names := func(top []Device) (out []string) {
@@ -241,7 +241,7 @@ func TestLongNamesAreKeptAndTheirRoomIsUsedAgain(t *testing.T) {
 	now := noon
 	for round := range 20 {
 		for i := range 2000 {
-			d.receive([]byte(name(2000*round+i)), now)
+			d.Receive([]byte(name(2000*round+i)), now)
 			now += int64(100 * time.Millisecond)
 		}
 	}

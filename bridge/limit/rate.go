@@ -1,4 +1,4 @@
-package bridge
+package limit
 
 import "math"
 
@@ -9,10 +9,10 @@ type Rate struct {
 	Burst int     `json:"burst"`
 }
 
-// meter is a Rate as GCRA counts it: the bucket is one timestamp, the
+// Meter is a Rate as GCRA counts it: the bucket is one timestamp, the
 // theoretical arrival time (TAT) of the next message of a device that sends
 // evenly at its rate.
-type meter struct {
+type Meter struct {
 	interval int64 // ns between messages at the rate; 0: no limit
 	slack    int64 // ns by which the TAT may lie ahead of now
 	since    int64 // when the rate came into force, ns since the epoch
@@ -20,19 +20,22 @@ type meter struct {
 	rateIDs  *rateIDs // the table that rateID is from; nil: it has no id
 }
 
-func (r Rate) meter() meter {
+func (r Rate) meter() Meter {
 	if r.Rate <= 0 {
-		return meter{}
+		return Meter{}
 	}
 	interval := int64(math.Max(1, math.Min(1e9/r.Rate, math.MaxInt64/1e6)))
 	const maxSlack = math.MaxInt64 / 4 // 73 years: a time of today and twice that is no overflow
-	return meter{interval: interval, slack: interval * min(int64(max(r.Burst, 1)-1), maxSlack/interval)}
+	return Meter{interval: interval, slack: interval * min(int64(max(r.Burst, 1)-1), maxSlack/interval)}
 }
+
+// Unlimited reports whether the rate is no limit.
+func (m Meter) Unlimited() bool { return m.interval == 0 }
 
 // take charges one message to tat at the time now (ns). credit widens the bucket
 // by that many ns of the past. It returns the new TAT and whether the message
 // conforms; one that does not is not charged.
-func (m meter) take(tat, now, credit int64) (int64, bool) {
+func (m Meter) take(tat, now, credit int64) (int64, bool) {
 	if m.interval == 0 {
 		return tat, true
 	}
@@ -44,7 +47,7 @@ func (m meter) take(tat, now, credit int64) (int64, bool) {
 }
 
 // left is how many messages would conform at the time now.
-func (m meter) left(tat, now int64) int {
+func (m Meter) left(tat, now int64) int {
 	if m.interval == 0 {
 		return -1
 	}
