@@ -80,8 +80,13 @@ func TestMissingPermission(t *testing.T) {
 			Publish: &natsd.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}},
 		}}}
 	})
-	started := time.Now()
-	b, book := runLogged(t, append(brokerOf(devices), "NATS_URL="+strings.Replace(nats.URL(), "nats://", "nats://bridge:p@", 1))...)
+	c, err := config.Load(config.Sources{Env: append(brokerOf(devices), "NATS_URL="+strings.Replace(nats.URL(), "nats://", "nats://bridge:p@", 1))})
+	require.NoError(t, err)
+	book := &logBook{}
+	// The violation ends the request, not its timeout.
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book), lookTimeout: time.Hour})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
 	var found Problem
 	require.Eventually(t, func() bool {
 		for _, p := range b.Problems() {
@@ -92,7 +97,6 @@ func TestMissingPermission(t *testing.T) {
 		}
 		return false
 	}, patience, 5*time.Millisecond)
-	require.Less(t, time.Since(started), 8*time.Second, "the request's timeout is 10 s")
 	require.Equal(t, "the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY", found.Problem)
 	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify", found.Advice)
 	lines := book.with("STREAM.CREATE.TELEMETRY")

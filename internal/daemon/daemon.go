@@ -29,7 +29,7 @@ type Options struct {
 	Log     zerolog.Logger
 	Version string
 
-	streamsAgain time.Duration // 0: the default
+	streamsAgain, lookTimeout time.Duration // 0: the default
 }
 
 // Bridge is a running bridge.
@@ -109,7 +109,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.control.every = cmp.Or(opts.streamsAgain, streamsAgain)
+	b.control.every, b.control.lookTimeout = cmp.Or(opts.streamsAgain, streamsAgain), cmp.Or(opts.lookTimeout, lookTimeout)
 	b.dynamic, err = openDynamic(c, account.Options(c.NATS.Account, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
 		b.control.nc.Close()

@@ -28,12 +28,13 @@ type control struct {
 	streams    *health.Condition // have been checked
 	lookups    *health.Condition // the streams may be asked
 
-	mu     sync.Mutex
-	window atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
-	api    string        // of JetStream
-	again  chan struct{} // holds a token when the streams want another look
-	every  time.Duration // between looks at the streams
-	notes  []string      // of the latest look, each in the log
+	mu          sync.Mutex
+	window      atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
+	api         string        // of JetStream
+	again       chan struct{} // holds a token when the streams want another look
+	every       time.Duration // between looks at the streams
+	lookTimeout time.Duration // of one look
+	notes       []string      // of the latest look, each in the log
 	// unmanaged is what the latest look at externally managed streams found.
 	unmanaged []Problem
 	said      warningLog // unmanaged, of the looks alone

@@ -56,7 +56,7 @@ const lookTimeout = 10 * time.Second
 // immediately, with a conn.PermissionError.
 func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) (report *streams.Report, err error) {
 	err = c.denied.Do(ctx, streams.Manages, func(ctx context.Context) (err error) {
-		attempt, cancel := context.WithTimeout(ctx, lookTimeout)
+		attempt, cancel := context.WithTimeout(ctx, c.lookTimeout)
 		defer cancel()
 		report, err = streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
 		return advice.Streams(err)

@@ -127,21 +127,22 @@ func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, 
 	}}, nil
 }
 
-// closePatience is how long close waits.
-const closePatience = 2 * time.Second
+// closeTimeout bounds close.
+const closeTimeout = 2 * time.Second
 
-// close waits for the connections to end, but not for a server that has stopped to
-// answer: pgx would give it 15 s to take back the statements that were cut off. That
-// goes on behind.
-func (d *database) close() {
-	closed := make(chan struct{})
+func (d *database) close() { within(closeTimeout, d.pool.Close) }
+
+// within waits for end, but not for a server that does not answer any more: pgx gives it 15 s
+// to cancel the statements that were cut off. That goes on in the background.
+func within(limit time.Duration, end func()) {
+	ended := make(chan struct{})
 	go func() {
-		defer close(closed)
-		d.pool.Close()
+		defer close(ended)
+		end()
 	}()
 	select {
-	case <-closed:
-	case <-time.After(closePatience):
+	case <-ended:
+	case <-time.After(limit):
 	}
 }
 

@@ -199,7 +199,7 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(14 * time.Second):
+	case <-time.After(patience):
 		require.Fail(t, "it waits for the database")
 	}
 }

@@ -305,14 +305,20 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
-	kv := newBucket(t, natstest.JetStream(t, s), "B")
+	js := natstest.JetStream(t, s)
+	kv := newBucket(t, js, "B")
 	put(t, kv, "a", "1")
 	put(t, kv, "b", "1")
 	require.NoError(t, kv.Delete(natstest.Context(t), "b"))
 	require.NoError(t, kv.PurgeDeletes(natstest.Context(t), natsjs.DeleteMarkersOlderThan(-1)))
 	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitHeld(map[string]string{"a": "1"})
-	time.Sleep(20 * 100 * time.Millisecond) // looks
+	looks, err := js.Conn().SubscribeSync("$JS.API.STREAM.INFO.KV_B")
+	require.NoError(t, err)
+	for range 5 {
+		_, err := looks.NextMsg(natstest.Timeout)
+		require.NoError(t, err)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	require.Equal(t, 1, f.reads)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -123,12 +124,24 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	o := natstest.NewOutcomes(t)
 	p, err := publish.NewPublisher(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
+			handled := make(chan struct{}) // the handlers of the reconnect have run
+			var once sync.Once
+			last := func(o *nats.Options) error {
+				before := o.ReconnectedCB
+				o.ReconnectedCB = func(nc *nats.Conn) {
+					if before != nil {
+						before(nc)
+					}
+					once.Do(func() { close(handled) })
+				}
+				return nil
+			}
 			nc, err := conn.Connect(conn.Options{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
-				append([]nats.Option{nats.DontRandomize()}, extra...)...)
+				append(append([]nats.Option{nats.DontRandomize()}, extra...), last)...)
 			if err == nil {
 				first.Shutdown()
-				require.Eventually(t, func() bool { return nc.ConnectedUrl() == second.URL() }, natstest.Timeout, time.Millisecond)
-				time.Sleep(100 * time.Millisecond) // the handlers run in their own time
+				natstest.Receive(t, "the handlers", handled)
+				require.Equal(t, second.URL(), nc.ConnectedUrl())
 			}
 			return nc, err
 		},
