@@ -1,10 +1,13 @@
 package deploytest
 
 import (
+	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -110,5 +113,33 @@ func TestAlertsFire(t *testing.T) {
 	out, err := exec.Command(promtool, "check", "rules", filepath.Join(root, alertRules)).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	out, err = exec.Command(promtool, "test", "rules", "testdata/alerts.yml").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// TestDashboardQueries has promtool parse every expression of the dashboards.
+func TestDashboardQueries(t *testing.T) {
+	t.Parallel()
+	promtool := needPeer(t, "promtool")
+	type rule struct{ Record, Expr string }
+	var rules []rule
+	for _, file := range []string{"deploy/grafana/dashboard.json", "deploy/grafana/ingest.json"} {
+		var dashboard struct {
+			Panels []struct {
+				Targets []struct{ Expr string }
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(read(t, file)), &dashboard))
+		for _, panel := range dashboard.Panels {
+			for _, target := range panel.Targets {
+				expr := strings.ReplaceAll(target.Expr, "$__rate_interval", "1m")
+				rules = append(rules, rule{"panel:" + strconv.Itoa(len(rules)), expr})
+			}
+		}
+	}
+	content, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "panels", "rules": rules}}})
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "panels.yml")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	out, err := exec.Command(promtool, "check", "rules", path).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
