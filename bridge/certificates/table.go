@@ -9,32 +9,31 @@ import (
 	"sync/atomic"
 )
 
-// Certificate is what the registry says of one certificate.
+// Certificate is the registry's entry for one certificate.
 type Certificate struct {
 	Active bool
 	// Status is the registry's own status text, for people.
 	Status string
-	// NotAfter is when it ends, in ms since the epoch; 0: never.
+	// NotAfter is the end of its validity, in ms since the epoch; 0: none.
 	NotAfter int64
 }
 
-// Live is a registry in memory. A source fills a [Table] with all it
-// has, puts it in force with Use, and then writes single changes into the table
-// that is in force.
+// Live is a registry in memory. A source fills a [Table] with all its certificates, passes
+// it to Use, and then writes single changes into that table.
 type Live struct{ table atomic.Pointer[Table] }
 
-// New returns a registry that knows no certificate: do not
-// validate anything against it before Use.
+// New returns a registry that knows no certificate. No message may be validated against it
+// before Use.
 func New() *Live {
 	c := &Live{}
 	c.Use(NewTable())
 	return c
 }
 
-// Use replaces the table in force.
+// Use replaces the table.
 func (c *Live) Use(t *Table) { c.table.Store(t) }
 
-// Table returns the table in force.
+// Table returns the table in use.
 func (c *Live) Table() *Table { return c.table.Load() }
 
 // Certificate implements bridge.Registry.
@@ -44,11 +43,11 @@ func (c *Live) Certificate(name []byte) (Certificate, bool) {
 
 // Table maps names, tenant/device, to certificates. Safe for concurrent use.
 //
-// It compares whole names. A hash alone, as for rate limits, would merge two devices'
-// budgets when it collides; here it would let in a certificate that nobody knows,
-// or let a revoked one stand for a good one. So each shard has an open-addressed
-// index of 4 bytes a place over records that lie one behind the other, name
-// included: 44 bytes a certificate at a million with names of 24 bytes (measured).
+// It compares whole names. If two hashes collide, a rate limit merges two devices' budgets;
+// here an unknown certificate would be accepted, or a revoked one taken for a good one. So
+// each shard has an open-addressed index of 4 bytes per place over records that follow each
+// other, names included: 44 bytes per certificate at a million with names of 24 bytes
+// (measured).
 type Table struct {
 	seed   maphash.Seed
 	shards [shardCount]shard
@@ -60,18 +59,18 @@ type Table struct {
 
 const (
 	shardCount = 64
-	// recordHead is what comes before the name: the end of validity and the
+	// recordHead is the length of a record before the name: the end of validity and the
 	// status in 8 bytes, the name's length in 2.
 	recordHead  = 10
 	maxStatuses = 200
 	// tombstone marks the record of a certificate that was deleted. It remains until
 	// the shard is rebuilt, so that the index keeps its runs.
 	tombstone = 255
-	// maxNotAfter is the last ms that a record can express: in the year 10889.
+	// maxNotAfter is the latest time that a record can express, in ms: year 10889.
 	maxNotAfter = 1<<48 - 1
 )
 
-// StatusActive is the status of a certificate that may be used. In any other it
+// StatusActive is the status of a certificate that may be used. With any other status it
 // may not.
 const StatusActive = "ACTIVE"
 
@@ -91,12 +90,11 @@ func NewTable() *Table {
 	return t
 }
 
-// Len is how many certificates the table knows.
+// Len returns the number of certificates in the table.
 func (t *Table) Len() int { return int(t.count.Load()) }
 
-// Put adds or replaces what is known of one certificate. Its status is active
-// where it says ACTIVE, in whatever case. notAfter is in ms since the epoch; 0:
-// no end.
+// Put adds or replaces one certificate. It is active if its status is ACTIVE, in upper or
+// lower case. notAfter is in ms since the epoch; 0: no end.
 func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	value := uint64(min(max(notAfter, 0), maxNotAfter))<<8 | uint64(t.number(status))
 	name := tenant + "/" + device
@@ -126,7 +124,7 @@ func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	t.count.Add(1)
 }
 
-// Delete forgets one certificate.
+// Delete removes one certificate.
 func (t *Table) Delete(tenant, device string) {
 	name := []byte(tenant + "/" + device)
 	s, hash := t.shard(name)
@@ -167,7 +165,7 @@ func (t *Table) find(name []byte) (Certificate, bool) {
 	return Certificate{Active: status == 0, Status: (*t.statuses.Load())[status], NotAfter: int64(value >> 8)}, true
 }
 
-// number is that of a status. There are few of them; those beyond maxStatuses
+// number returns the number of a status. There are few of them; those beyond maxStatuses
 // share one.
 func (t *Table) number(status string) byte {
 	known := *t.statuses.Load()
@@ -186,7 +184,7 @@ func (t *Table) number(status string) byte {
 	if len(known) >= maxStatuses {
 		return 1
 	}
-	const longest = 64 // of a word that goes into a header
+	const longest = 64 // bytes of a status in a header
 	known = append(slices.Clone(known), strings.ToValidUTF8(status[:min(len(status), longest)], ""))
 	t.statuses.Store(&known)
 	return byte(len(known) - 1)
@@ -197,8 +195,8 @@ func (t *Table) shard(name []byte) (*shard, uint64) {
 	return &t.shards[hash>>(64-6)], hash
 }
 
-// find returns where the record of a name begins, or the free place of the index
-// that it would take; there may be none while the index is empty.
+// find returns the offset of the record of a name, or the free place of the index that it
+// would take. While the index is empty there may be none.
 func (s *shard) find(hash uint64, name []byte) (place uint32, at int, ok bool) {
 	if len(s.index) == 0 {
 		return 0, 0, false
@@ -226,8 +224,7 @@ func (s *shard) append(value uint64, name []byte) {
 	s.records = append(s.records, name...)
 }
 
-// rebuild makes the index fit, with room to grow by as much again, and drops the
-// records of the deleted.
+// rebuild sizes the index for twice the certificates and drops deleted records.
 func (s *shard) rebuild(seed maphash.Seed) {
 	size := 16
 	for 4*(s.living+1) > 2*size {

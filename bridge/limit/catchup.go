@@ -5,64 +5,62 @@ import (
 	"sync/atomic"
 )
 
-// CatchUp is the credit that devices get on plain topics after an outage. There
-// the limiter can go by arrival only, and a backlog arrives all at once: ten
-// minutes of an honest device's messages in one second. So each device may also
-// send what it could have sent during the outage, until the lane has caught up; in
-// the long run that is no more than its rate. Attested topics carry the broker's
-// time and need none of it.
+// CatchUp is the credit that devices get on plain topics after an outage. There the limiter
+// knows the time of arrival only, and a backlog arrives together: ten minutes of an honest
+// device's messages in one second. So each device may also send what it could have sent
+// during the outage, until the lane has caught up; in the long run that is no more than its
+// rate. Attested topics carry the broker's time and need no credit.
 //
-// MQTT does not say where a backlog ends. The lane has caught up when the broker,
-// with every message acknowledged, has sent none for idleFor: it had none. Or, on a
-// lane that is never idle, when messages come no faster than they were sent on
-// average since the outage began: while a backlog lasts they come faster. Where
-// neither shows, the credit melts, slowly enough for a backlog that is delivered at
-// 1¼ times the rate at which it came to be.
+// MQTT does not show where a backlog ends. The lane has caught up when every message is
+// acknowledged and the broker has sent none for idleFor. A lane that is never idle has
+// caught up when messages arrive no faster than they were sent on average since the outage
+// began: while a backlog lasts they arrive faster. If neither shows, the credit decreases,
+// slowly enough for a backlog that is delivered at 1¼ times the rate at which it was sent.
 type CatchUp struct {
-	arrears *arrears // what lanes share; nil: nothing
+	arrears *arrears // shared by the lanes; nil: none
 	length  int64    // of the outage, ns; 0: the lane has caught up
 	since   int64    // when it ended, ns since the epoch
 	arrived int64    // messages since then
 
-	idle    int64 // when all there was had been acknowledged
+	idle    int64 // when all messages had been acknowledged
 	span    int64 // when the present span of measurement began
 	spanned int64 // messages in it
-	stalled bool  // JetStream held some of them up
+	stalled bool  // JetStream delayed some of them
 }
 
 const (
-	// minStall is how long a message must have waited for JetStream before
-	// the lane counts as having been held up.
+	// minStall is how long a message must have waited for JetStream to count as an
+	// outage.
 	minStall = int64(1e9)
-	// slowAnswer is how long a message must have waited for the rate of
-	// arrival to say nothing about the broker.
+	// slowAnswer is how long a message must have waited for JetStream to make the rate
+	// of arrival meaningless.
 	slowAnswer = int64(100e6)
-	// unknownOutage is assumed where the broker kept a session and nothing
-	// says since when: the bridge was restarted and has no journal on disk.
-	// Too much credit lets a fast device through for once, too little
-	// rejects what honest ones sent while nobody listened.
+	// UnknownOutage is assumed if the broker kept a session and its age is not known:
+	// the bridge was restarted and has no journal on disk. Too much credit lets a fast
+	// device through once, too little rejects what honest ones sent while no lane was
+	// connected.
 	UnknownOutage = int64(3600e9)
-	// idleFor is how long a broker takes at most from a PUBACK to the next
+	// idleFor is the maximum time that a broker takes from a PUBACK to the next
 	// message, a lost segment of TCP included.
 	idleFor = int64(5e9)
-	// spanLength is how long the rate of arrival is measured.
+	// spanLength is the length of one measurement of the rate of arrival.
 	spanLength = int64(10e9)
-	// melting is the part of the time since the outage that is taken off the
-	// credit: 1/melting.
+	// melting is the divisor of the time since the outage by which the credit
+	// decreases.
 	melting = 4
 )
 
-// NewCatchUp returns that of a lane which has caught up.
+// NewCatchUp returns the state of a lane that has caught up.
 func NewCatchUp(tenants *Budgets) CatchUp { return CatchUp{arrears: &tenants.arrears} }
 
 // InProgress reports whether there was credit at the last message or tick.
 func (c *CatchUp) InProgress() bool { return c.length > 0 }
 
-// Settled notes that JetStream has answered: from now on the broker may be idle.
+// Settled records an answer of JetStream: from now on the broker may be idle.
 func (c *CatchUp) Settled(now int64) { c.idle = now }
 
-// Grant gives credit for an outage of that length that ended now. What was still
-// contains when it began is owed on top.
+// Grant gives credit for an outage of that length that ended now. The credit that was left
+// when it began is added.
 func (c *CatchUp) Grant(now, outage int64) {
 	if outage <= 0 {
 		return
@@ -78,8 +76,8 @@ func (c *CatchUp) begin(now, length int64) {
 	c.arrears.set(c, length)
 }
 
-// Waited is told how long the oldest message waited for its answer: while it
-// did, the broker's window was closed and its queue grew.
+// Waited records how long the oldest message waited for its answer: during that time the
+// broker's window was closed and its queue grew.
 func (c *CatchUp) Waited(now, age int64) {
 	c.stalled = c.stalled || age >= slowAnswer
 	if age >= minStall && age > c.Credit(now) {
@@ -87,7 +85,7 @@ func (c *CatchUp) Waited(now, age int64) {
 	}
 }
 
-// Arrives counts a message. waiting: others are not acknowledged yet.
+// Arrives counts a message. waiting means that others are not acknowledged yet.
 func (c *CatchUp) Arrives(now int64, waiting bool) {
 	if c.length == 0 {
 		return
@@ -103,7 +101,7 @@ func (c *CatchUp) Arrives(now int64, waiting bool) {
 	c.spanned++
 }
 
-// caughtUp reports whether the broker has nothing more from before now.
+// caughtUp reports whether the broker's backlog is delivered.
 func (c *CatchUp) caughtUp(now int64, waiting bool) bool {
 	if !waiting && now-c.idle >= idleFor {
 		return true
@@ -118,12 +116,12 @@ func (c *CatchUp) caughtUp(now int64, waiting bool) bool {
 	return c.Credit(now) == 0
 }
 
-// Active reports whether there is credit, which ends with the next message or tick.
+// Active reports whether there is credit that does not end with the next message or tick.
 func (c *CatchUp) Active(now int64, waiting bool) bool {
 	return c.length > 0 && !c.caughtUp(now, waiting)
 }
 
-// Tick ends the credit where the lane has caught up.
+// Tick ends the credit if the lane has caught up.
 func (c *CatchUp) Tick(now int64, waiting bool) {
 	if c.length > 0 && c.caughtUp(now, waiting) {
 		c.length = 0
@@ -131,7 +129,7 @@ func (c *CatchUp) Tick(now int64, waiting bool) {
 	}
 }
 
-// Credit is how far back a budget reaches at that time, in ns.
+// Credit returns how far back a budget reaches at that time, in ns.
 func (c *CatchUp) Credit(now int64) int64 {
 	if c.length == 0 {
 		return 0
@@ -139,9 +137,9 @@ func (c *CatchUp) Credit(now int64) int64 {
 	return max(c.length-max(now-c.since, 0)/melting, 0)
 }
 
-// arrears are the credits of all lanes. They share the tenants' budgets: what one
-// lane delivers on time must not make up for what another still has to deliver.
-// Safe for concurrent use; nil has none.
+// arrears has the credits of all lanes. They share the tenants' budgets: messages that one
+// lane delivers in time must not use up the budget for those that another still has to
+// deliver. Safe for concurrent use; nil has none.
 type arrears struct {
 	longest atomic.Int64 // ns; 0: no lane catches up
 

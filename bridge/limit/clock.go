@@ -3,17 +3,17 @@ package limit
 import "time"
 
 const (
-	// maxAhead is how far the limiter's clock may be ahead of the bridge's. A
-	// broker node whose clock is further ahead is not believed: what its messages
-	// spent would be missing until then.
+	// maxAhead is how far the limiter's clock may be ahead of the bridge's. The time of
+	// a broker node whose clock is further ahead is not used: the budget spent at that
+	// time would be missing until then.
 	maxAhead = time.Second
-	// farAhead is the least step of a clock that is taken for its being set.
+	// farAhead is the smallest step that counts as a clock being set.
 	farAhead = 5 * time.Minute
 )
 
-// Clock is the time that limits go by for a message that the broker received
-// at that time, in ms, and the bridge at now, in ns: after an outage the backlog
-// comes all at once but was sent evenly. A clock too far ahead is not believed.
+// Clock returns the time of a message for limits, in ns: that at which the broker received
+// it (millis), because a backlog arrives together after an outage but was sent evenly. If it
+// is too far ahead of now, in ns, the result is now.
 func Clock(millis, now int64) int64 {
 	if millis > (now+int64(maxAhead))/1e6 {
 		return now

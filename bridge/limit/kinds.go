@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// kinds are the sets of subjects that devices publish under, without what names the
-// device: telemetry and shadow/reported are two kinds. Devices of a fleet use the
-// same few, so each set is kept once, as its number in the entries of all devices
-// that have it. A set is another one and a kind, whichever way it came about first:
+// kinds keeps the sets of subjects under which devices publish, without the names of tenant
+// and device: telemetry and shadow/reported are two kinds. Devices of a fleet use the same
+// few, so each set is kept once, and the entries of all devices that have it contain its
+// number. A set is another set and one kind more, in the order in which it first came up:
 // devices that add the same kinds in another order end with the same number.
 type kinds struct {
 	sets  atomic.Pointer[[]kindSet] // [0] is the empty one
@@ -25,14 +25,14 @@ type kindSet struct {
 	size   uint32
 }
 
-// maxKindSets bounds the table to some 64 MB. Only devices that make kinds up could
-// bufferFill it, some thousands of them; then no further kinds are noticed.
+// maxKindSets bounds the table to some 64 MB. Only thousands of devices that invent kinds
+// can fill it; then no further kinds are counted.
 const maxKindSets = 1 << 20
 
 const foundBits = 13
 
-// with returns the number of the set with that kind added, and whether it is one of
-// at most limit kinds; 0: no limit.
+// with returns the number of the set with that kind added, and whether it has at most
+// limit kinds; 0: no limit.
 func (k *kinds) with(set uint32, kind uint64, limit int) (uint32, bool) {
 	all := k.sets.Load()
 	if limit <= 0 || all != nil && k.contains(*all, set, kind) {
@@ -45,7 +45,7 @@ func (k *kinds) with(set uint32, kind uint64, limit int) (uint32, bool) {
 }
 
 func (k *kinds) contains(sets []kindSet, set uint32, kind uint64) bool {
-	// Of a large set what was found is remembered.
+	// For a large set the kinds that were found are cached.
 	known := kind + uint64(set)*0x9e3779b97f4a7c15
 	place := &k.found[known>>(64-foundBits)]
 	large := sets[set].size > 16
@@ -82,6 +82,6 @@ func (k *kinds) add(set uint32, kind uint64) uint32 {
 	n := uint32(len(sets))
 	sets = append(sets, kindSet{kind: kind, id: id, parent: set, size: sets[set].size + 1})
 	k.byID[id] = n
-	k.sets.Store(&sets) // readers of the old one do not look beyond its end
+	k.sets.Store(&sets) // readers of the old one do not read beyond its end
 	return n
 }

@@ -9,15 +9,15 @@ import (
 
 // Limits are the rules that may change while lanes run.
 type Limits struct {
-	// MaxPayload is the longest payload, in bytes.
+	// MaxPayload is the maximum length of a payload, in bytes.
 	MaxPayload int
-	// Subjects is how many different subjects a device may publish under, not
-	// counting its own names in them. 0: no limit.
+	// Subjects is under how many different subjects a device may publish, its own
+	// names in them apart. 0: no limit.
 	Subjects int
 	Device   Rate // of each device
 	Tenant   Rate // of each tenant, all its devices together
-	// Quarantine is of each device's messages in quarantine: a message of up to
-	// 2 KiB counts as one, a larger one as one for each KiB.
+	// Quarantine bounds each device's messages in quarantine: a message of up to
+	// 2 KiB counts as one, a larger one as one per KiB.
 	Quarantine Rate
 }
 
@@ -26,18 +26,17 @@ type Limits struct {
 type Override struct {
 	Tenant string
 	Device string // one device; empty: see Devices
-	// Budgets: the rate is that of each device of the tenant that has none of
-	// its own; false, and no Device: that of the tenant as a whole.
+	// Devices means that the rate is that of each device of the tenant that has none
+	// of its own; false, and no Device: that of the tenant as a whole.
 	Devices bool
 	Rate    Rate
 }
 
-// Live are the limits in force. All lanes share one; each reads it once for
-// each message, which costs one atomic load. Safe for concurrent use.
+// Live has the limits in effect. All lanes share one; each reads it once per message, which
+// costs one atomic load. Safe for concurrent use.
 //
-// A change grants nothing: what a device had left under the old limit it has
-// left under the new one, up to the new burst, from the moment of the change
-// (see Meter.convert).
+// A change grants nothing: what a device had left under the old limit it has left under the
+// new one, up to the new burst, from the time of the change (see Meter.convert).
 type Live struct {
 	now     func() int64
 	rateIDs rateIDs
@@ -47,13 +46,13 @@ type Live struct {
 	overrides []Override
 }
 
-// Limit is a rate, and what it is counted by.
+// Limit is a rate and its meter.
 type Limit struct {
 	Rate
 	Meter
 }
 
-// Snapshot is what is in force at one moment. It does not change.
+// Snapshot has the limits in effect at one time. It does not change.
 type Snapshot struct {
 	Limits
 	device, tenant, quarantine *Limit
@@ -67,7 +66,7 @@ type tenantLimits struct {
 	device  map[string]*Limit
 }
 
-// NewLive puts limits in force. now is the clock, in ns since the epoch;
+// NewLive returns a Live with these limits. now is the clock, in ns since the epoch;
 // nil: time.Now.
 func NewLive(l Limits, now func() int64) (*Live, error) {
 	if now == nil {
@@ -88,8 +87,8 @@ func (v *Live) Set(l Limits) error {
 	return nil
 }
 
-// SetOverrides replaces all overrides. Of two for the same thing the later
-// counts.
+// SetOverrides replaces all overrides. Of two for the same device or tenant the later one
+// applies.
 func (v *Live) SetOverrides(all []Override) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -97,24 +96,24 @@ func (v *Live) SetOverrides(all []Override) {
 	v.put(v.current.Load().Limits)
 }
 
-// Limits returns what is in force where there is no override.
+// Limits returns the limits that apply where there is no override.
 func (v *Live) Limits() Limits { return v.current.Load().Limits }
 
-// Device returns the rate in force for one device.
+// Device returns the rate that applies to a device.
 func (v *Live) Device(tenant, device string) Rate {
 	return v.current.Load().OfDevice([]byte(tenant), []byte(device)).Rate
 }
 
-// Tenant returns the rate in force for a tenant as a whole.
+// Tenant returns the rate that applies to a tenant as a whole.
 func (v *Live) Tenant(tenant string) Rate {
 	return v.current.Load().OfTenant([]byte(tenant)).Rate
 }
 
-// Snapshot returns what is in force now.
+// Snapshot returns the limits in effect now.
 func (v *Live) Snapshot() *Snapshot { return v.current.Load() }
 
-// put builds the set anew. What did not change keeps its meter, and with it the
-// time since when it is in force.
+// put builds a new snapshot. A limit that did not change keeps its meter, and with it the
+// time since when it is in effect.
 func (v *Live) put(l Limits) {
 	old := v.current.Load()
 	if old == nil {
@@ -158,7 +157,7 @@ func (v *Live) put(l Limits) {
 	v.current.Store(s)
 }
 
-// OfDevice is the limit of one device.
+// OfDevice returns the limit of a device.
 func (s *Snapshot) OfDevice(tenant, device []byte) *Limit {
 	if s.tenants == nil {
 		return s.device
@@ -176,10 +175,10 @@ func (s *Snapshot) OfDevice(tenant, device []byte) *Limit {
 	return s.device
 }
 
-// OfQuarantine is the limit of each device's messages in quarantine.
+// OfQuarantine returns the limit of each device's messages in quarantine.
 func (s *Snapshot) OfQuarantine() *Limit { return s.quarantine }
 
-// OfTenant is the limit of a tenant as a whole.
+// OfTenant returns the limit of a tenant as a whole.
 func (s *Snapshot) OfTenant(tenant []byte) *Limit {
 	if s.tenants == nil {
 		return s.tenant

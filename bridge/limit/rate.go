@@ -2,20 +2,19 @@ package limit
 
 import "math"
 
-// Rate is a limit: messages per second in the long run, and how many may come at
-// once. A rate of 0 or less is no limit.
+// Rate is a limit: messages per second in the long run, and how many may come together.
+// A rate of 0 or less is no limit.
 type Rate struct {
 	Rate  float64 `json:"rate"`
 	Burst int     `json:"burst"`
 }
 
-// Meter is a Rate as GCRA counts it: the bucket is one timestamp, the
-// theoretical arrival time (TAT) of the next message of a device that sends
-// evenly at its rate.
+// Meter is a [Rate] for GCRA: the bucket is one timestamp, the theoretical arrival time
+// (TAT) of the next message of a device that sends evenly at its rate.
 type Meter struct {
 	interval int64 // ns between messages at the rate; 0: no limit
 	slack    int64 // ns by which the TAT may lie ahead of now
-	since    int64 // when the rate came into force, ns since the epoch
+	since    int64 // when the rate took effect, ns since the epoch
 	rateID   uint16
 	rateIDs  *rateIDs // the table that rateID is from; nil: it has no id
 }
@@ -32,9 +31,9 @@ func (r Rate) meter() Meter {
 // Unlimited reports whether the rate is no limit.
 func (m Meter) Unlimited() bool { return m.interval == 0 }
 
-// take charges one message to tat at the time now (ns). credit widens the bucket
-// by that many ns of the past. It returns the new TAT and whether the message
-// conforms; one that does not is not charged.
+// take charges one message to tat at the time now (ns). credit widens the bucket by that
+// many ns of the past. It returns the new TAT and whether the message conforms; a message
+// that does not is not charged.
 func (m Meter) take(tat, now, credit int64) (int64, bool) {
 	if m.interval == 0 {
 		return tat, true
@@ -46,7 +45,7 @@ func (m Meter) take(tat, now, credit int64) (int64, bool) {
 	return tat + m.interval, true
 }
 
-// left is how many messages would conform at the time now.
+// left returns how many messages would conform at the time now; -1: no limit.
 func (m Meter) left(tat, now int64) int {
 	if m.interval == 0 {
 		return -1

@@ -73,8 +73,8 @@ func (t *tenantSums) forget(s *deviceShard, n uint32) {
 	t.past[t.of(s.nameBytes(n))].add(s, s.at(n))
 }
 
-// ByTenant sums the counts of all devices up by tenant, [OtherTenants] first; nil where the
-// table does not do that. No sum ever decreases. It reads the whole table.
+// ByTenant sums the counts of all devices by tenant, [OtherTenants] first; nil if the table
+// was created without Tenants. No sum ever decreases. It reads the whole table.
 func (d *Budgets) ByTenant() []TenantCounts {
 	t := d.tenants
 	if t == nil {

@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// TopBy is what Top ranks devices by.
+// TopBy is the count by which Top ranks devices.
 type TopBy string
 
+// The counts by which Top can rank devices.
 const (
 	ByReceived TopBy = "received"
 	ByRejected TopBy = "rejected"
 )
 
-// Top returns the n devices with the most messages received or rejected, the
-// most first; devices with none are left out. It reads the whole table, holding up
-// one shard at a time.
+// Top returns the n devices with the most messages received or rejected, in descending
+// order; devices with none are left out. It reads the whole table and locks one shard at a
+// time.
 func (d *Budgets) Top(n int, by TopBy, limits *Live) []Device {
 	now := time.Now().UnixNano()
 	var top []Device
@@ -36,7 +37,7 @@ func (by TopBy) of(d Device) uint64 {
 	return d.Received
 }
 
-// top returns a shard's n first, in no order.
+// top returns the first n of a shard, in no particular order.
 func (s *deviceShard) top(n int, by TopBy, limits *Live, now int64) []Device {
 	type candidate struct {
 		entry uint32
