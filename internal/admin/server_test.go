@@ -214,7 +214,7 @@ func TestCloseEndsItAndMayBeRepeated(t *testing.T) {
 
 // TestMetricsKeepTheirNames compares what /metrics says of the bridge with a file: the labels
 // of each metric, no values. Two bridges together have every metric: a replica with EMQX's API,
-// and a leaf node with certificates.
+// and a leaf node with certificates and spans.
 func TestMetricsKeepTheirNames(t *testing.T) {
 	t.Parallel()
 	api := emqxtest.Start(t)
@@ -233,7 +233,8 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 	require.NoError(t, err)
 	leaf := serve(t, "MQTT_URL=mqtts://127.0.0.1:1", "NATS_URL=nats://127.0.0.1:1",
 		"BRIDGE_MQTT_TLS_CERT="+files.Cert, "BRIDGE_MQTT_TLS_KEY="+files.Key, "BRIDGE_NATS_MODE=leaf",
-		"BRIDGE_NATS_LEAF_URL=nats-leaf://127.0.0.1:1", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir())
+		"BRIDGE_NATS_LEAF_URL=nats-leaf://127.0.0.1:1", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir(),
+		"BRIDGE_TRACING_RATIO=1", "BRIDGE_TRACING_ENDPOINT=http://127.0.0.1:1")
 
 	var all string
 	require.Eventually(t, func() bool { // EMQX's API is polled

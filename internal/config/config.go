@@ -29,6 +29,7 @@ type Config struct {
 	StopTimeout time.Duration `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing messages in flight on SIGTERM. The broker keeps the rest."`
 	Admin       Admin         `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Metrics     Metrics       `yaml:"metrics" doc:"Additional metrics; see docs/metrics.md."`
+	Tracing     Tracing       `yaml:"tracing" doc:"Trace contexts and spans of messages; see docs/tracing.md."`
 	Log         Log           `yaml:"log" doc:"Log level and format."`
 
 	schema.Provenance `yaml:"-" json:"-"`

@@ -59,6 +59,8 @@ func other(t *testing.T, l *schema.Leaf, files map[string]string) string {
 		return "3"
 	case "rate":
 		return "7"
+	case "ratio":
+		return "0.5"
 	}
 	return "other"
 }

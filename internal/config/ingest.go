@@ -21,6 +21,7 @@ type Ingest struct {
 	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"Attempts before a message goes to quarantine; 0: unlimited. Only attempts that ended with the process or with an error of this message count."`
 	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing batches in progress on SIGTERM. The rest is delivered again."`
 	Admin         IngestAdmin     `yaml:"admin" doc:"The HTTP endpoint for operators."`
+	Tracing       IngestTracing   `yaml:"tracing" doc:"Spans of messages that carry a trace context; see docs/tracing.md."`
 	Log           Log             `yaml:"log" doc:"Log level and format."`
 
 	schema.Provenance `yaml:"-" json:"-"`

@@ -17,6 +17,9 @@ func (c *Config) warn() {
 	if c.Lanes.Partitions.Auto && c.Limits.Tenant.Rate > 0 {
 		c.Warn("limits.tenant", "is counted by each replica for itself: a tenant with devices in the partitions of several may send as often as all of these allow together")
 	}
+	if !c.Tracing.Endpoint.IsZero() && c.Tracing.Ratio == 0 {
+		c.Warn("tracing.endpoint", "is not used while tracing.ratio is 0: no message is sampled")
+	}
 	if c.Identity.Mode != IdentityOff {
 		return
 	}

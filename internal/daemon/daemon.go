@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/mqtt"
@@ -43,6 +44,7 @@ type Bridge struct {
 	reloads reloads
 	leaf    *leafnode.Node     // nil in client mode
 	broker  *brokerwatch.Watch // nil without mqtt.emqx
+	tracing *tracing.Exporter  // nil: no spans
 	devices *limit.Budgets
 	tenants *limit.Budgets
 	lanes   []*laneUnit
@@ -122,6 +124,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		return nil, err
 	}
 	b.broker = brokerwatch.New(c, plan.Lanes, b.isElsewhere, opts.Log)
+	b.tracing = openTracing(c, opts.Version, opts.Log)
 	table := limit.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}
 	b.tenants = limit.NewBudgets(table)
 	table.Tenants = c.Metrics.Tenants
@@ -180,6 +183,7 @@ func (b *Bridge) startLanes(run context.Context) {
 		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
 	}
 	shared.lookup = b.control.lookupOptions(b.plan)
+	shared.tracing = b.laneTracing()
 	shared.fenced = func() bool { return !b.control.looked.Load() }
 	if b.leaf != nil {
 		shared.nats, shared.local = conn.Options{}, b.leaf.InProcess()
@@ -258,6 +262,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	abandoned := b.stopLanes(ctx)
 	b.control.nc.Close()
 	b.dynamic.close()
+	b.tracing.Close(ctx)
 	err := b.leaf.Close()
 	if abandoned > 0 {
 		err = errors.Join(err, fmt.Errorf("%w: %d messages were not stored in time; the broker keeps them", ErrAbandoned, abandoned))

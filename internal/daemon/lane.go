@@ -54,6 +54,7 @@ type laneUnit struct {
 type laneShared struct {
 	config  *config.Config
 	rules   *bridge.Rules
+	tracing *bridge.Tracing
 	limits  *limit.Live
 	devices *limit.Budgets
 	tenants *limit.Budgets
@@ -129,7 +130,7 @@ func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim)
 	c := shared.config
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: u.plan.ClientID, Rules: shared.rules, Limits: shared.limits, Devices: shared.devices, Tenants: shared.tenants,
-		Journal: j, QoS0Pending: c.Lane.QoS0Pending,
+		Journal: j, QoS0Pending: c.Lane.QoS0Pending, Tracing: shared.tracing,
 	})
 	if err != nil {
 		return err

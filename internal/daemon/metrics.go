@@ -21,6 +21,7 @@ func (b *Bridge) Metrics() *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	r.MustRegister(b.tracing.Metrics("mqttbridge_")...)
 	if b.leaf != nil {
 		r.MustRegister(b.leaf)
 	}

@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/page"
+	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -48,6 +49,7 @@ type Ingest struct {
 	lookEvery  time.Duration   // between looks at a consumer
 	reloads    reloads
 	page       *page.Page
+	tracing    *tracing.Exporter // nil: no spans
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -129,7 +131,9 @@ func Start(opts Options) (*Ingest, error) {
 	if err := i.connect(); err != nil {
 		return nil, err
 	}
+	i.tracing = i.openTracing()
 	if err := i.plan(); err != nil {
+		i.tracing.Close(context.Background())
 		i.nc.Close()
 		return nil, err
 	}
@@ -218,8 +222,10 @@ func (i *Ingest) plan() error {
 				Stream: s.Stream, Name: s.Consumer,
 				AckWait: streams.DefaultAckWait, MaxAckPending: streams.DefaultMaxAckPending,
 			},
-			writer: &writer{table: t, addresses: a, timeout: c.Database.Timeout},
-			count:  s.Workers,
+			writer: &writer{
+				table: t, addresses: a, timeout: c.Database.Timeout, tracing: i.tracing, stream: s.Stream, consumer: s.Consumer,
+			},
+			count: s.Workers,
 		})
 	}
 	var err error
@@ -391,4 +397,5 @@ func (i *Ingest) Stop() {
 	i.wait.Wait()
 	i.nc.Close()
 	i.database.close()
+	i.tracing.Close(context.Background())
 }

@@ -41,6 +41,7 @@ func TestIngest(t *testing.T) {
 		"one table that is locked out is not forgotten":      oneTableIsLockedOut,
 		"a database that is not UTF-8 keeps the letters":     aDatabaseThatIsNotUTF8,
 		"a clock that is wrong is not believed":              aWrongClock,
+		"a trace goes on":                                    aTraceGoesOn,
 		"a stored time from the future is forgotten":         futureIsForgotten,
 		"arrays are split into rows":                         arraysAreSplit,
 		"rows that vanish are not acknowledged":              vanishingRows,

@@ -22,6 +22,7 @@ func (i *Ingest) Metrics() *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	r.MustRegister(i.tracing.Metrics("mqttbridge_ingest_")...)
 	return r
 }
 

@@ -34,7 +34,7 @@ func metricsKeepTheirNames(t *testing.T, r *rig) {
 	query.Set("sslkey", files.Key)
 	u.RawQuery = query.Encode()
 	r.database = u.String()
-	families, err := r.ingest().Metrics().Gather()
+	families, err := r.ingest("tracing.endpoint=http://127.0.0.1:1").Metrics().Gather()
 	require.NoError(t, err)
 	var text strings.Builder
 	for _, f := range families {

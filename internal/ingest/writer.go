@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
@@ -25,7 +26,10 @@ type writer struct {
 	table     *table
 	addresses addresses
 	database  *database
-	timeout   time.Duration // of one exchange
+	timeout   time.Duration     // of one exchange
+	tracing   *tracing.Exporter // nil: no spans
+	stream    string
+	consumer  string
 
 	rows, duplicates, exchanges, failures, halvings atomic.Uint64
 	clocksIgnored                                   atomic.Uint64
@@ -34,6 +38,7 @@ type writer struct {
 // handle stores a batch and says of each message what became of it. It returns when
 // that is decided, however long the database takes; only ctx ends it before.
 func (w *writer) handle(ctx context.Context, batch []*consume.Message) {
+	defer w.trace(batch, time.Now())
 	rows := make([]row, 0, len(batch))
 	for _, m := range batch {
 		a, err := w.addresses.of(m)

@@ -1,6 +1,7 @@
 package consume
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -55,6 +56,21 @@ func (m *Message) Nak(delay time.Duration) { m.outcome, m.delay = nacked, delay 
 // DeadLetter is for a message that no later attempt can process. A copy goes to quarantine
 // with the cause in one sentence, then the message is terminated.
 func (m *Message) DeadLetter(cause error) { m.outcome, m.cause = deadLettered, cause }
+
+// ErrRedelivery is the error of a message that is delivered again: see [Message.Err].
+var ErrRedelivery = errors.New("to be delivered again")
+
+// Err is nil for a message that was acknowledged, the cause for one that was dead-lettered and
+// [ErrRedelivery] for any other.
+func (m *Message) Err() error {
+	switch m.outcome {
+	case acked:
+		return nil
+	case deadLettered:
+		return m.cause
+	}
+	return ErrRedelivery
+}
 
 // ID identifies a message uniquely and is stable across redeliveries and across a replay from
 // quarantine. It is the publisher's Nats-Msg-Id or, if there is none, the stream's name, sequence

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"mqtt-nats-bridge/internal/schema"
+)
+
+// Tracing is trace contexts in the stored messages, and spans.
+type Tracing struct {
+	Ratio    Ratio        `yaml:"ratio" default:"0" min:"0" max:"1" doc:"Above 0 every stored message has the header traceparent, and this share of the messages is sampled: 0.01 is one in a hundred. 0: no header."`
+	Endpoint CollectorURL `yaml:"endpoint" doc:"A collector for OTLP over HTTP, like http://otel-collector:4318, which gets a span of each sampled message. Empty: no spans."`
+}
+
+// IngestTracing is spans of messages that carry a trace context.
+type IngestTracing struct {
+	Endpoint CollectorURL `yaml:"endpoint" doc:"A collector for OTLP over HTTP, like http://otel-collector:4318, which gets a span of each message that the bridge has sampled. Empty: no spans."`
+}
+
+// Ratio is a share, from 0 to 1.
+type Ratio float64
+
+// Kind implements the kind of a key.
+func (r *Ratio) Kind() string { return "ratio" }
+
+// Parse implements the reading of a key.
+func (r *Ratio) Parse(text string) error {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(f) || strings.ContainsAny(text, "xXpP_") {
+		return fmt.Errorf("%s is not a ratio; write it like 0.01", schema.Quote(text))
+	}
+	*r = Ratio(f)
+	return nil
+}
+
+// String is in a form that Parse reads back.
+func (r Ratio) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
+
+// CollectorURL is the base URL of a collector for OTLP over HTTP.
+type CollectorURL struct{ base string }
+
+var collectorRules = urlRules{
+	example: "write it like http://otel-collector:4318",
+	schemes: []string{"http", "https"}, paths: []string{"http", "https"},
+}
+
+// Kind implements the kind of a key.
+func (c *CollectorURL) Kind() string { return "HTTP URL" }
+
+// Parse implements the reading of a key.
+func (c *CollectorURL) Parse(text string) error {
+	if text == "" {
+		*c = CollectorURL{}
+		return nil
+	}
+	u, err := collectorRules.parse(text, text)
+	if err != nil {
+		return err
+	}
+	if u.User != nil {
+		return fmt.Errorf("%s; leave them out: a collector that adds them can run beside this program", quoteURL(text))
+	}
+	if u.RawQuery != "" {
+		return fmt.Errorf("%s has a query; %s", quoteURL(text), collectorRules.example)
+	}
+	c.base = strings.TrimSuffix(u.String(), "/")
+	return nil
+}
+
+// IsZero reports whether there is none.
+func (c CollectorURL) IsZero() bool { return c.base == "" }
+
+// String is the URL without a trailing slash.
+func (c CollectorURL) String() string { return c.base }
+
+// MarshalText is String.
+func (c CollectorURL) MarshalText() ([]byte, error) { return []byte(c.base), nil }

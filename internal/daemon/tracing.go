@@ -1,0 +1,30 @@
+package daemon
+
+import (
+	"github.com/rs/zerolog"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/tracing"
+)
+
+// openTracing opens the exporter of spans; nil: no spans.
+func openTracing(c *config.Config, version string, log zerolog.Logger) *tracing.Exporter {
+	if c.Tracing.Endpoint.IsZero() || c.Tracing.Ratio == 0 {
+		return nil
+	}
+	return tracing.Open(tracing.Options{Endpoint: c.Tracing.Endpoint.String(), Service: "mqtt-nats-bridge", Version: version, Log: log})
+}
+
+// laneTracing is what the lanes do; nil: messages carry no trace context.
+func (b *Bridge) laneTracing() *bridge.Tracing {
+	ratio := float64(b.opts.Config.Tracing.Ratio)
+	if ratio == 0 {
+		return nil
+	}
+	t := &bridge.Tracing{Ratio: ratio}
+	if b.tracing != nil {
+		t.Record = b.tracing.Stored
+	}
+	return t
+}

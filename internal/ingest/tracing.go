@@ -1,0 +1,45 @@
+package ingest
+
+import (
+	"errors"
+	"time"
+
+	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/bridge/verdict"
+	"mqtt-nats-bridge/internal/tracing"
+	"mqtt-nats-bridge/jetstream/consume"
+)
+
+// openTracing opens the exporter of spans; nil: no spans.
+func (i *Ingest) openTracing() *tracing.Exporter {
+	endpoint := i.opts.Config.Tracing.Endpoint
+	if endpoint.IsZero() {
+		return nil
+	}
+	return tracing.Open(tracing.Options{
+		Endpoint: endpoint.String(), Service: "mqtt-nats-bridge-ingest", Version: i.opts.Version, Log: i.opts.Log,
+	})
+}
+
+// trace records the spans of a batch's messages that were sampled: one for each message, so that
+// its way is one trace, and not one for the batch with links to hundreds of traces.
+func (w *writer) trace(batch []*consume.Message, begun time.Time) {
+	if w.tracing == nil {
+		return
+	}
+	ended := time.Now()
+	for _, m := range batch {
+		if m.Header == nil {
+			continue
+		}
+		p := &tracing.Processed{
+			TraceParent: m.Header.Get(bridge.HeaderTraceParent), Stream: w.stream, Consumer: w.consumer, Table: w.table.name,
+			Subject: m.Subject, MessageID: m.ID(), Size: len(m.Data), Begun: begun, Ended: ended, Err: m.Err(),
+			ErrType: verdict.BadPayload.String(),
+		}
+		if errors.Is(p.Err, consume.ErrRedelivery) {
+			p.ErrType = "redelivery"
+		}
+		w.tracing.Process(p)
+	}
+}
