@@ -12,21 +12,20 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// What a quarantine copy may have, in bytes. A device chooses topic, common name and
-// payload, and none of them may make the copy one that cannot be stored: JetStream
-// takes headers of 64 KiB, and a protocol line of max_control_line, 4 KiB by default,
-// has the subject in it.
+// Bounds of a quarantine copy, in bytes. A device chooses topic, common name and payload,
+// and none of them may make a copy that cannot be stored: JetStream accepts headers of
+// 64 KiB, and the subject is part of a protocol line of max_control_line, 4 KiB by default.
 const (
-	// maxDetail is of the sentence in HeaderDetail.
+	// maxDetail bounds the sentence in HeaderDetail.
 	maxDetail = 512
-	// maxTopic is of the topic in HeaderTopic on a message that is stored as it is.
+	// maxTopic bounds the topic in HeaderTopic on an accepted message.
 	maxTopic = 4 * subjects.MaxSubjectBytes
-	// oversizeKept is how much is kept of a payload over the limit. It says what
-	// the message was; it could not be replayed whatever was kept.
+	// oversizeKept is how much of a payload over the limit is kept, to show what the
+	// message was. It could not be replayed anyway.
 	oversizeKept = 1 << 10
-	// smallValue and smallPayload are what a copy keeps that is cut to fit.
+	// smallValue and smallPayload bound a copy that is cut to fit.
 	smallValue, smallPayload = 128, 128
-	// maxExcerpt is how much of a name a detail quotes.
+	// maxExcerpt bounds a name quoted in a detail.
 	maxExcerpt = 64
 )
 
@@ -38,7 +37,7 @@ func excerpt(b []byte) string {
 	return fmt.Sprintf("%q… (%d bytes)", b[:maxExcerpt], len(b))
 }
 
-// cut shortens what would make a header too long to be stored.
+// cut shortens a value that would make a header too long to be stored.
 func cut(b []byte, limit int) []byte {
 	if len(b) > limit {
 		return b[:limit]
@@ -46,7 +45,7 @@ func cut(b []byte, limit int) []byte {
 	return b
 }
 
-// kept is what a quarantine copy has of the payload.
+// kept returns the part of the payload that a quarantine copy contains.
 func (v *validator) kept(d *Delivery) []byte {
 	if d.PayloadSize > min(v.limits.MaxPayload, len(d.Payload)) {
 		return cut(d.Payload, min(v.limits.MaxPayload, oversizeKept))
@@ -54,7 +53,7 @@ func (v *validator) kept(d *Delivery) []byte {
 	return d.Payload
 }
 
-// quarantined makes l.message the quarantine copy.
+// quarantined fills l.message with the quarantine copy.
 func (l *Lane) quarantined(d *Delivery, number uint64) {
 	m, j := &l.message, l.validator
 	l.begin(d, number)
@@ -79,11 +78,11 @@ func (l *Lane) quarantined(d *Delivery, number uint64) {
 	l.provenance(d)
 }
 
-// refused turns a message that JetStream will never take into its quarantine copy,
-// which takes over the slot. A copy under a subject that is full goes under one of
-// its own; a copy that is refused for another reason is cut to fit, and then goes as
-// the smallest there is, which the publisher keeps until it is taken: nothing is
-// acknowledged that is stored nowhere.
+// refused turns a message that JetStream will never take into its quarantine copy, which
+// takes over the slot. If the copy's subject is full, the copy gets a subject of its own. A
+// copy that is refused for another reason is cut to fit, and then reduced to the reason; the
+// publisher keeps that one until it is stored. So no message is acknowledged that is not
+// stored.
 func (l *Lane) refused(s *slot, r *Result) {
 	m := *r.Message
 	full := errors.Is(r.Refused, ErrSubjectFull)
@@ -114,8 +113,8 @@ func (l *Lane) refused(s *slot, r *Result) {
 	l.publisher.Publish(&m)
 }
 
-// refusedCopy makes m, which was accepted and refused, its copy. It reports false
-// where the device's bound on its messages in quarantine does not allow one.
+// refusedCopy turns m, which was accepted and then refused, into its copy. It reports false
+// if the device's quarantine bound does not allow one.
 func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
 	s.reason = verdict.Refused
 	l.counts.Rejected[verdict.Refused]++
@@ -143,14 +142,14 @@ func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
 
 func refusedDetail(why error) string { return "JetStream does not take it: " + why.Error() }
 
-// ownSubject is a subject that no other message has: there a stream that takes so
-// many messages for each subject has room for the copy.
+// ownSubject returns a subject that no other message has: a stream with a limit on messages
+// per subject has room for the copy there.
 func ownSubject(r verdict.Reason, id []byte) []byte {
 	return fmt.Appendf(nil, "%s.%s.overflow.%016x", QuarantineSubject, r, xxhash.Sum64(id))
 }
 
-// cutToFit makes the copy one of less than 2 KiB that still says what the message
-// was. A topic or a name is left out rather than shortened: it would be another's.
+// cutToFit reduces the copy to less than 2 KiB that still show what the message was. A topic
+// or a name is omitted rather than shortened: it would be another's.
 func cutToFit(m *Message) {
 	size := len(m.Payload)
 	m.Payload = cut(m.Payload, smallPayload)

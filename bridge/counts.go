@@ -8,12 +8,12 @@ import (
 
 // Counts are what a lane has counted since it was created.
 type Counts struct {
-	// Received counts validated deliveries. Each is in the end one of: Stored,
-	// Quarantined, QuarantineSkipped, QoS0Dropped, or still in flight.
+	// Received counts validated deliveries. Each is finally one of Stored, Quarantined,
+	// QuarantineSkipped and QoS0Dropped, and in flight until then.
 	Received      uint64
 	ReceivedBytes uint64 // of payload
 	Stored        uint64
-	// Rejected counts verdicts, Quarantined what of them is stored.
+	// Rejected counts rejections, Quarantined the copies that are stored.
 	Rejected          [verdict.Count]uint64
 	Quarantined       [verdict.Count]uint64
 	QuarantineSkipped uint64 // over the device's quarantine bound, or not to be stored
@@ -23,7 +23,7 @@ type Counts struct {
 	QoS0Dropped       uint64
 	AckLatency        Histogram // of stored messages, from socket to PubAck
 
-	// Of the moment.
+	// The present state.
 	InFlight      int     // validated and not settled
 	OldestAge     int64   // of the first of them, ns since it was received; 0: none
 	BufferFill    float64 // 1: the lane stops reading until JetStream has stored some
@@ -32,7 +32,7 @@ type Counts struct {
 	Connected     bool
 }
 
-// RejectedTotal is the sum over all reasons.
+// RejectedTotal returns the sum over all reasons.
 func (c *Counts) RejectedTotal() (n uint64) {
 	for _, v := range c.Rejected {
 		n += v
@@ -40,7 +40,7 @@ func (c *Counts) RejectedTotal() (n uint64) {
 	return n
 }
 
-// QuarantinedTotal is the sum over all reasons.
+// QuarantinedTotal returns the sum over all reasons.
 func (c *Counts) QuarantinedTotal() (n uint64) {
 	for _, v := range c.Quarantined {
 		n += v
@@ -48,7 +48,7 @@ func (c *Counts) QuarantinedTotal() (n uint64) {
 	return n
 }
 
-// Counts returns a lane's counts of this moment.
+// Counts returns the lane's present counts.
 func (l *Lane) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,11 +79,10 @@ func (h *Histogram) observe(ns int64) {
 	h.Buckets[min(bits.Len64(uint64(ns)>>16), histogramBuckets-1)]++
 }
 
-// UpperBound is the upper bound of bucket i, in ns; the last has none.
+// UpperBound returns the upper bound of bucket i, in ns; the last has none.
 func (h *Histogram) UpperBound(i int) int64 { return 1 << (16 + i) }
 
-// Quantile estimates the q-quantile in ns, by the upper bound of its bucket and
-// a straight line within it.
+// Quantile estimates the q-quantile in ns by linear interpolation within its bucket.
 func (h *Histogram) Quantile(q float64) int64 {
 	rank, seen := q*float64(h.Count), 0.0
 	for i, n := range h.Buckets {

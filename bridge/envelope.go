@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// wrap builds the envelope around d's payload, whose bytes stay as they are: a
-// number is not rounded, a name that stands twice stands twice. It reports false
-// where the payload is no JSON, which is UTF-8 (RFC 8259 section 8.1): encoding/json
-// passes other bytes in a string, and most decoders then refuse the whole envelope.
+// wrap builds the envelope around d's payload, whose bytes do not change: no number is
+// rounded, no duplicate name dropped. It reports false if the payload is not JSON in UTF-8
+// (RFC 8259 section 8.1): encoding/json accepts other bytes in a string, and most decoders
+// then refuse the whole envelope.
 func (v *validator) wrap(d *Delivery) bool {
 	if !json.Valid(d.Payload) || !utf8.Valid(d.Payload) {
 		return false
@@ -25,8 +25,8 @@ func (v *validator) wrap(d *Delivery) bool {
 	b = appendJSONString(b, v.match.Device())
 	b = append(b, `,"msg_type":`...)
 	b = appendJSONString(b, v.messageType())
-	// Without attestation nobody vouches for a name. The field is there all the
-	// same, for consumers that demand it, and empty, which no name is.
+	// Without attestation there is no proven name. The field is written nevertheless, for
+	// consumers that require it, and is empty, which no name is.
 	b = append(b, `,"username":`...)
 	b = appendJSONString(b, v.cn)
 	b = append(b, `,"payload":`...)
@@ -41,9 +41,9 @@ func (v *validator) wrap(d *Delivery) bool {
 	return true
 }
 
-// unwrap is the payload within what wrap built. A quote within a JSON string has a
-// backslash before it, so the first payload is the field; nothing but digits and a brace
-// follows the last ts.
+// unwrap returns the payload of an envelope built by wrap. A quote within a JSON string has
+// a backslash before it, so the first payload is the field; only digits and a brace follow
+// the last ts.
 func unwrap(envelope []byte) []byte {
 	_, rest, _ := bytes.Cut(envelope, []byte(`,"payload":`))
 	if end := bytes.LastIndex(rest, []byte(`,"ts":`)); end >= 0 {
@@ -52,7 +52,7 @@ func unwrap(envelope []byte) []byte {
 	return rest
 }
 
-// notJSON says what is wrong with a payload that wrap refused.
+// notJSON describes what is wrong with a payload that wrap refused.
 func notJSON(payload []byte) string {
 	const what = "the payload is not JSON, which the envelope needs: "
 	var syntax *json.SyntaxError
@@ -62,14 +62,14 @@ func notJSON(payload []byte) string {
 	return what + "it is not UTF-8"
 }
 
-// messageType is the pattern's {type}, or what follows the device in the topic:
+// messageType returns the pattern's {type}, or the levels after the device in the topic:
 // shadow/reported, commands/ack.
 func (v *validator) messageType() []byte {
 	if t := v.match.Get("type"); t != nil {
 		return t
 	}
-	// The capture is a slice of the topic: where it ends there is known by its
-	// capacity, not by its text, which other levels may have too.
+	// The capture is a slice of the topic. Its end is found by its capacity and not by
+	// its text, which other levels may have too.
 	device := v.match.Device()
 	end := cap(v.topic) - cap(device) + len(device)
 	if end < len(v.topic) {
@@ -78,8 +78,8 @@ func (v *validator) messageType() []byte {
 	return nil
 }
 
-// appendJSONString appends s as a JSON string; bytes that are no UTF-8 become
-// U+FFFD, since JSON has no way to say them.
+// appendJSONString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, since
+// JSON cannot express them.
 func appendJSONString(dst, s []byte) []byte {
 	for _, c := range s {
 		if c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {

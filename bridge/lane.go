@@ -14,26 +14,23 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// LaneOptions describe a lane. Name, Rules, Limits, Devices and Tenants are
-// required.
+// LaneOptions describe a lane. Name, Rules, Limits, Devices and Tenants are required.
 type LaneOptions struct {
-	// Name is the client id of the lane's MQTT session and the beginning of
-	// the message ids it gives.
+	// Name is the client id of the lane's MQTT session and the prefix of the message
+	// ids that it assigns.
 	Name    string
 	Rules   *Rules
 	Limits  *limit.Live // shared by all lanes, as are Devices and Tenants
 	Devices *limit.Budgets
 	Tenants *limit.Budgets
-	// Journal tells redeliveries from new messages; nil: one in memory. The
-	// lane uses it, its owner closes it.
+	// Journal distinguishes redeliveries from new messages; nil: one in memory. Its
+	// owner closes it.
 	Journal *journal.Journal
-	// QoS0Pending bounds the QoS 0 messages that wait for JetStream; what is
-	// beyond is counted and dropped: at most once is what they asked for.
-	// 0: 10,000.
+	// QoS0Pending bounds the QoS 0 messages that wait for JetStream. Further ones are
+	// counted and dropped: QoS 0 is at most once. 0: 10,000.
 	QoS0Pending int
-	// MaxBytes bounds the messages that wait for JetStream, in bytes: beyond
-	// it the connection pauses, and QoS 0 messages are dropped at half of it.
-	// 0: 32 MiB.
+	// MaxBytes bounds the messages that wait for JetStream, in bytes. Beyond it the
+	// connection pauses; QoS 0 messages are dropped at half of it. 0: 32 MiB.
 	MaxBytes int
 	// Tracing has messages carry a trace context; nil: they do not.
 	Tracing *Tracing
@@ -66,16 +63,15 @@ func (o *LaneOptions) setDefaults() error {
 // Lane is the unit of parallelism: one MQTT session, one ring, one publisher. It
 // is the [Receiver] of the session and the [Settler] of the publisher.
 //
-// What it promises: each QoS 1 delivery is acknowledged only after JetStream has
-// stored it (or its quarantine copy), on the connection that delivered it, and
-// after everything that this connection delivered before. Messages are published
-// in the order of delivery.
+// It guarantees that each QoS 1 delivery is acknowledged only after JetStream has stored
+// it (or its quarantine copy), on the connection that delivered it, and after everything
+// that this connection delivered before. Messages are published in the order of delivery.
 type Lane struct {
 	opts      LaneOptions
 	validator *validator
 	publisher Publisher
 
-	// reading is held while something is delivered. It covers what follows, is taken
+	// reading is locked during a delivery and protects the fields up to mu. It is taken
 	// before mu and never waited for under another lock.
 	reading sync.Mutex
 	run     resumption
@@ -91,22 +87,22 @@ type Lane struct {
 	journal       *journal.Journal
 	waiting       int    // messages that are not settled
 	pending       int    // those of them at QoS 0
-	bufferedBytes int    // their bytes
-	qos0          uint64 // numbers their ids
+	bufferedBytes int    // bytes of messages that are not settled
+	qos0          uint64 // number of the latest QoS 0 message, for its id
 	away          int64  // since when there is no connection, ns; 0: there is one
 	conn          Conn
-	epoch         uint32 // numbers the connections
-	acking        bool   // PUBACKs went out on the present one
-	fenced        uint64 // the broker has handled those before this position
+	epoch         uint32 // number of the present connection
+	acking        bool   // PUBACKs were appended on it
+	fenced        uint64 // the broker has handled PUBACKs before this position
 	pendingAcks   *pendingAcks
 	acked         int // PUBACKs appended since the lane last wrote them out
 	catchUp       limit.CatchUp
 	counts        Counts
 	ranAt         int64         // when the process last showed that it runs, ns
-	stopped       bool          // it was stopped since, and the connection may not have outlived it
+	stopped       bool          // it was stopped, and the connection may not have survived that
 	calm          int           // ticks of the connection since then
-	idle          chan struct{} // closed when the ring runs empty; nil: nobody waits
-	ready         chan struct{} // closed when deliveries may go on; nil: they may
+	idle          chan struct{} // closed when the ring is empty; nil: not requested
+	ready         chan struct{} // closed when deliveries may continue; nil: they may
 
 	spans map[uint64]*Span // of sampled messages that are not settled, by token
 }
@@ -154,8 +150,8 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 		}
 		l.run.begin(beginning, l.journal.Unsure())
 	} else {
-		// The broker numbers its packets anew: a packet id and the bytes
-		// that went with it in the lost session say nothing any more.
+		// The broker numbers its packets anew: packet ids and contents of the
+		// lost session prove nothing.
 		l.journal.Forget()
 		l.run.begin(beginning, false)
 	}
@@ -173,13 +169,12 @@ func (l *Lane) Disconnected(c Conn) {
 	l.awake(l.opts.Now())
 	if l.conn == c {
 		l.conn, l.away = nil, l.opts.Now()
-		l.pendingAcks.head = l.pendingAcks.tail // what was not acknowledged comes again
+		l.pendingAcks.head = l.pendingAcks.tail // unacknowledged messages are redelivered
 	}
 }
 
-// Deliver implements [Receiver]. A message walks through the checks, gets its
-// id, takes its place in the ring and goes to the publisher; its PUBACK follows
-// when Settle says so.
+// Deliver implements [Receiver]. A message is validated, gets its id and a slot in the
+// ring, and is published. Its PUBACK follows after Settle.
 func (l *Lane) Deliver(c Conn, d *Delivery) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -190,10 +185,10 @@ func (l *Lane) Deliver(c Conn, d *Delivery) {
 	l.deliver(c, d, hash, known{})
 }
 
-// redelivered takes a delivery that can be the same as an earlier one, and returns
-// whether that was all there is to do with it now. DUP alone says nothing: the broker
-// may have sent the message into a connection that died before it arrived, and some
-// pass the flag of the device on.
+// redelivered handles a delivery that can be the same as an earlier one, and returns
+// whether it is done with it. DUP alone proves nothing: the broker may have sent the
+// message into a connection that ended before it arrived, and some brokers pass on the
+// device's flag.
 func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	l.mu.Lock()
 	if d.Dup {
@@ -217,7 +212,7 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	return l.run.phase != settled && l.resume(c, d, hash)
 }
 
-// deliver takes a message that is new, or known and perhaps not stored.
+// deliver handles a message that is new, or that is known and may not be stored.
 func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	if d.Retain && !l.opts.Rules.ForwardRetained {
 		l.skipRetained(c, d, hash)
@@ -252,21 +247,21 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	l.publisher.Publish(&l.message)
 }
 
-// hash is of what makes two deliveries the same message: the topic, which contains
-// the broker's id where it attests, and the payload where it does not.
+// hash hashes what identifies a message: the topic, which contains the broker's id on
+// attested topics, and on plain topics the payload as well.
 func (l *Lane) hash(d *Delivery) uint64 {
 	h := xxhash.Sum64(d.Topic)
 	if l.opts.Rules.Attested == nil {
 		h = h*0x9e3779b97f4a7c15 ^ xxhash.Sum64(d.Payload)
 		if d.Retain {
-			h = ^h // a retained copy is handled in another way
+			h = ^h // a retained copy is handled differently
 		}
 	}
 	return h
 }
 
-// enter gives a validated delivery its number and its place in the ring. ok is
-// false where there is nothing to publish.
+// enter gives a validated delivery its number and its slot in the ring. ok is false if
+// there is nothing to publish.
 func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (token, number uint64, ok bool) {
 	v := l.validator
 	l.mu.Lock()
@@ -286,7 +281,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 	}
 	if d.QoS == 0 {
 		if !store {
-			return 0, 0, false // nobody waits for its PUBACK
+			return 0, 0, false // it has no PUBACK
 		}
 		if l.pending >= l.opts.QoS0Pending || l.bufferedBytes >= l.opts.MaxBytes/2 {
 			l.counts.QoS0Dropped++
@@ -346,8 +341,8 @@ func (l *Lane) skipRetained(c Conn, d *Delivery, hash uint64) {
 	}
 }
 
-// ackBatch is after how many PUBACKs Settle writes them out while answers keep
-// coming: at 100,000 messages per second that is about 1 ms.
+// ackBatch is the number of PUBACKs after which Settle writes them although more answers
+// are available: at 100,000 messages per second that is about 1 ms.
 const ackBatch = 128
 
 // Settle implements [Settler].
@@ -394,7 +389,7 @@ func (l *Lane) settle(r *Result) {
 	l.advance()
 }
 
-// markSettled settles a slot: its message is stored, or dropped.
+// markSettled marks a slot as settled: its message is stored or dropped.
 func (l *Lane) markSettled(s *slot) {
 	s.settled = true
 	l.waiting--
@@ -406,8 +401,7 @@ func (l *Lane) markSettled(s *slot) {
 	}
 }
 
-// advance takes settled slots off the ring's head and appends the PUBACKs that
-// are due.
+// advance removes settled slots from the ring's head and appends the PUBACKs that are due.
 func (l *Lane) advance() {
 	r := l.ring
 	for r.head < r.tail && r.at(r.head).settled {
@@ -420,7 +414,7 @@ func (l *Lane) advance() {
 		if s := r.get(b.token); s != nil && !s.settled {
 			break
 		}
-		acked = max(acked, b.position) // not the last: what was sent again may be an earlier one
+		acked = max(acked, b.position) // not the last one's: a message sent again may be an earlier one
 	}
 	if due > d.head {
 		l.journal.MarkAcked(acked + 1)
@@ -440,8 +434,8 @@ func (l *Lane) advance() {
 	}
 }
 
-// SettleDone implements [Settler]: it writes out the PUBACKs. The write may wait
-// for a broker that does not read, so it happens without the lane's lock.
+// SettleDone implements [Settler]: it writes the PUBACKs. The write may wait for a broker
+// that does not read, so the lane's lock is not held.
 func (l *Lane) SettleDone() {
 	l.mu.Lock()
 	c := l.conn
@@ -452,7 +446,7 @@ func (l *Lane) SettleDone() {
 	}
 }
 
-// credit is how far back a device's budget reaches just now, in ns.
+// credit returns how far back a device's budget reaches now, in ns.
 func (l *Lane) credit(now int64) int64 {
 	if l.opts.Rules.Attested != nil {
 		return 0
@@ -463,15 +457,16 @@ func (l *Lane) credit(now int64) int64 {
 	return l.catchUp.Credit(now)
 }
 
-// Tick is called about once per second. It notes in the journal that process and broker
-// are there, so that after a crash the lane knows for how long it was disconnected, notices that
-// a lane without messages has caught up, and gives up on redeliveries that do not come.
+// Tick must be called about once per second. It records in the journal that the process
+// runs and the broker is connected, so that after a crash the length of the outage is known.
+// It also detects that a lane without messages has caught up, and ends the wait for
+// redeliveries that do not come.
 func (l *Lane) Tick() {
 	l.mu.Lock()
 	now := l.opts.Now()
 	l.awake(now)
 	if l.stopped && l.conn != nil && l.bufferFill() < 1 {
-		// Whatever ended the connection in that time would have been read by now.
+		// If the connection had ended in that time, the end would have been read by now.
 		l.calm++
 		l.stopped = l.calm < calmTicks
 	}
@@ -482,8 +477,8 @@ func (l *Lane) Tick() {
 	l.probe()
 }
 
-// fence asks the broker for a sign that it has handled the PUBACKs: then nothing of
-// what they acknowledge can be redelivered. Attested messages need no such proof.
+// fence asks the broker to confirm that it has handled the PUBACKs: then none of these
+// messages can be redelivered. Attested topics need no such proof.
 func (l *Lane) fence() {
 	f, ok := l.conn.(Fencer)
 	if mark := l.journal.Acked(); ok && l.acking && mark > l.fenced && l.opts.Rules.Attested == nil {
@@ -506,9 +501,9 @@ func (l *Lane) Idle() <-chan struct{} {
 	return l.idle
 }
 
-// appendID appends the message id: the broker's where it attests, else client
-// id and number. An id never comes from the content alone: devices
-// honestly send the same bytes twice.
+// appendID appends the message id: the broker's on attested topics, else client id and
+// number. An id is never derived from the content alone: devices honestly send the same
+// bytes twice.
 func (l *Lane) appendID(dst []byte, d *Delivery, number uint64) []byte {
 	if id := l.validator.attested.ID; id != nil {
 		return append(dst, id...)

@@ -6,12 +6,12 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Headers that a stored message may carry besides Nats-Msg-Id. Every header
-// costs bytes on every message, so each is there only where it says something.
+// Headers that a stored message may have besides Nats-Msg-Id. A header costs bytes on every
+// message, so each is written only if it adds information.
 const (
-	// HeaderTopic has the device's topic, where the subject is not simply
-	// the topic with dots. CR, LF and blanks at either end, which a header
-	// cannot carry, are percent-encoded; the subject itself is lossless.
+	// HeaderTopic has the device's topic if the subject is not simply the topic with
+	// dots. CR, LF and white space at either end, which a header cannot contain, are
+	// percent-encoded; the subject itself is lossless.
 	HeaderTopic    = "Mqtt-Topic"
 	HeaderRetained = "Mqtt-Retained"
 	// HeaderCN has the certificate's CN as the broker attested it.
@@ -19,19 +19,19 @@ const (
 	// HeaderTime is when the broker received the publish: RFC 3339 with
 	// milliseconds, UTC.
 	HeaderTime = "Bridge-Time"
-	// HeaderReason and HeaderDetail stand on quarantined messages: the reason's
+	// HeaderReason and HeaderDetail are written on quarantined messages: the reason's
 	// token and one sentence.
 	HeaderReason = "Bridge-Reason"
 	HeaderDetail = "Bridge-Detail"
-	// HeaderSize stands on a quarantined message that does not have the whole
-	// payload: how many bytes the device sent.
+	// HeaderSize is written on a quarantined message without the whole payload: the
+	// number of bytes that the device sent.
 	HeaderSize = "Bridge-Size"
 )
 
 // QuarantineSubject is the first token of quarantined messages' subjects.
 const QuarantineSubject = "quarantine"
 
-// accepted makes l.message the message to store.
+// accepted fills l.message with the message to store.
 func (l *Lane) accepted(d *Delivery, number uint64) {
 	m, j := &l.message, l.validator
 	l.begin(d, number)
@@ -56,7 +56,7 @@ func (l *Lane) begin(d *Delivery, number uint64) {
 	l.message.Headers = l.headers[:0]
 }
 
-// provenance adds what is known of the message's way.
+// provenance adds the headers on the message's origin.
 func (l *Lane) provenance(d *Delivery) {
 	if d.Retain {
 		l.header(HeaderRetained, []byte("true"))
@@ -76,8 +76,8 @@ func (l *Lane) header(name string, value []byte) {
 	l.message.Headers = append(l.message.Headers, Header{name, l.values[from:len(l.values):len(l.values)]})
 }
 
-// appendHeaderValue appends value fit for a header line: CR and LF would end it,
-// and NATS clients trim blanks at either end, so these are percent-encoded.
+// appendHeaderValue appends value as the value of a header line. CR and LF would end it, and
+// NATS clients trim white space at either end, so these are percent-encoded.
 func appendHeaderValue(dst, value []byte) []byte {
 	const hex = "0123456789ABCDEF"
 	last := len(value) - 1
@@ -91,7 +91,7 @@ func appendHeaderValue(dst, value []byte) []byte {
 	return dst
 }
 
-// stamp formats broker times; consecutive messages mostly share the second.
+// stamp formats the broker's times; consecutive messages mostly share the second.
 type stamp struct {
 	second int64
 	text   [32]byte // stampLayout, and room for the nanoseconds that AppendFormat writes first

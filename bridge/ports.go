@@ -5,20 +5,19 @@
 //
 // The package knows neither paho nor nats.go. Its two ends are the interfaces of
 // this file: [Receiver] and [Conn] towards MQTT, [Publisher] and [Settler]
-// towards JetStream. DESIGN.md beside this file argues the choices.
+// towards JetStream. DESIGN.md in this directory has the reasons.
 package bridge
 
 import "errors"
 
-// Delivery is one PUBLISH as the broker sent it. Topic and Payload alias the
-// connection's read buffer: they are valid only during the call that hands them
-// over.
+// Delivery is one PUBLISH as the broker sent it. Topic and Payload alias the connection's
+// read buffer: they are valid only during the call.
 type Delivery struct {
 	Topic   []byte
 	Payload []byte
 	// PayloadSize is the size in bytes of the payload on the wire. It exceeds
-	// len(Payload) only where the packet was over the maximum packet size and
-	// its payload was cut.
+	// len(Payload) only if the packet exceeded the maximum packet size and its payload
+	// was cut.
 	PayloadSize int
 	// ReceivedAt is when the bytes were read from the socket, in ns since the
 	// Unix epoch.
@@ -29,17 +28,17 @@ type Delivery struct {
 	Retain     bool
 }
 
-// Conn is the network connection that delivered a message. An acknowledgement
-// can go only there: once the connection is closed both methods do nothing
-// (MQTT 3.1.1 §4.4: what was not acknowledged comes again on the next one).
+// Conn is the network connection that delivered a message. Only there can the message be
+// acknowledged: once the connection is closed both methods do nothing (MQTT 3.1.1 §4.4:
+// unacknowledged messages are redelivered on the next one).
 type Conn interface {
 	// Ack appends a PUBACK to the connection's write buffer and never waits:
 	// it is called under the lane's lock. Safe for concurrent use.
 	Ack(packetID uint16)
-	// Flush writes what Ack appended. It may wait for a broker that does not
-	// read, so no lock that others need is held. The connection itself calls it
-	// before it waits for the broker; after Settle the lane does. Safe for
-	// concurrent use.
+	// Flush writes the appended PUBACKs. It may wait for a broker that does not read, so
+	// the caller must not hold a lock that others need. The connection itself calls it
+	// before it waits for the broker; after Settle the lane does. Safe for concurrent
+	// use.
 	Flush()
 }
 
@@ -66,15 +65,15 @@ type Receiver interface {
 	Connected(c Conn, sessionPresent bool)
 	// Deliver hands over one PUBLISH. It must not block and must not keep d.
 	Deliver(c Conn, d *Delivery)
-	// Disconnected means that nothing more comes from c; what is appended to it
-	// from now on is dropped.
+	// Disconnected means that c delivers nothing more; PUBACKs appended to it from now
+	// on are dropped.
 	Disconnected(c Conn)
 }
 
-// Message is what goes to JetStream. The publisher copies what it needs to keep
-// before Publish returns.
+// Message is a message for JetStream. The publisher copies what it needs to keep before
+// Publish returns.
 type Message struct {
-	// Token is the caller's: it comes back in the Result.
+	// Token is the caller's and is returned in the Result.
 	Token uint64
 	// OrderKey is the same for all messages whose order must be kept: those of one
 	// device. A publisher with strict order relies on it.
@@ -86,13 +85,13 @@ type Message struct {
 	Payload []byte
 	// PacketID is the id under which the broker delivered the message; 0 at QoS 0.
 	PacketID uint16
-	// LastResort is set if there is nothing left to do with the message should JetStream
-	// refuse it. The publisher then keeps it and tries again.
+	// LastResort means that there is no alternative if JetStream refuses the message. The
+	// publisher then keeps it and tries again.
 	LastResort bool
-	// FirstAttempt is no later than the first time that the message may have been
+	// FirstAttempt is not later than the first time at which the message may have been
 	// sent to JetStream, in ns since the Unix epoch; 0: it was not sent. JetStream
-	// forgets an id after its duplicate window, so if FirstAttempt is longer ago
-	// the publisher asks the stream before it sends the message.
+	// forgets an id after its duplicate window, so if FirstAttempt is longer ago the
+	// publisher asks the stream before it sends the message.
 	FirstAttempt int64
 }
 
@@ -104,9 +103,8 @@ type Header struct {
 
 // Publisher stores messages in JetStream, in the order of the Publish calls.
 type Publisher interface {
-	// Publish takes a message over. It does not wait for the answer: that
-	// comes through the Settler, exactly once for each message, from another
-	// goroutine, never from within Publish.
+	// Publish takes over a message. It does not wait for the answer, which the Settler
+	// gets exactly once per message, from another goroutine, never from within Publish.
 	Publish(m *Message)
 }
 
@@ -115,13 +113,13 @@ type Settler interface {
 	// Settle reports one message. r and what it points to are valid only
 	// during the call. The settler may call Publish.
 	Settle(r *Result)
-	// SettleDone follows one or more calls of Settle when no further answer
-	// is available: the moment to write acknowledgements out.
+	// SettleDone follows one or more calls of Settle when no further answer is
+	// available: acknowledgements should be written now.
 	SettleDone()
 }
 
-// ErrSubjectFull means that a message was refused permanently because the stream limits
-// the messages per subject. It would be stored under another subject.
+// ErrSubjectFull means that a message was refused permanently because the stream limits the
+// messages per subject. Under another subject it would be stored.
 var ErrSubjectFull = errors.New("the subject is full")
 
 // Result is JetStream's final answer on one message.
@@ -131,9 +129,8 @@ type Result struct {
 	At int64
 	// Duplicate means that the stream had the message already. It is stored.
 	Duplicate bool
-	// Refused is nil where the message is stored, else why JetStream will
-	// never take it.
+	// Refused is nil if the message is stored, else why JetStream will never take it.
 	Refused error
-	// Message is what was refused, nil otherwise.
+	// Message is the refused message, else nil.
 	Message *Message
 }

@@ -7,26 +7,26 @@ import (
 	"mqtt-nats-bridge/bridge/journal"
 )
 
-// resumption follows what a connection delivers first, until it is known what of it is
-// redelivered. DESIGN.md, "Redelivery", argues the rules. It is covered by the lane's
-// reading lock.
+// resumption is the state of a connection until it is known which of its first deliveries
+// are redelivered. DESIGN.md, "Redelivery", has the rules and their proof. Protected by the
+// lane's reading lock.
 type resumption struct {
 	phase  phase
-	unsure bool // content that recurs proves nothing
+	unsure bool // recurring content proves nothing
 
-	// While the phase is following: the deliveries so far, and which of the lane's
-	// latest deliveries they can be. Their PUBACKs wait.
+	// In the phase following: the deliveries so far, and which of the lane's latest
+	// deliveries they can be. Their PUBACKs are withheld.
 	deliveries []Delivery
 	hashes     []uint64
 	index      map[uint16]int // by packet id
 	bytes      int
-	kept       uint64 // the run began there and the packet ids are kept; 0: it cannot be
+	kept       uint64 // position where a run with kept packet ids would begin; 0: none
 	anew       bool   // the broker may number anew on each connection
-	byRun      uint64 // then it began there; 0: not known, or it cannot be
+	byRun      uint64 // position where the run would then begin; 0: not known, or none
 	quiet      int    // ticks since the latest delivery
-	next       uint64 // while the phase is continuing: the position that comes next
+	next       uint64 // in the phase continuing: the position of the next delivery
 	unique     bool   // and contents do not recur from there on
-	asked      int    // how many deliveries there were when the broker was asked for more
+	asked      int    // the number of deliveries when the broker was asked for more
 
 	// On attested topics: the latest deliveries by content, and the slots of those
 	// that were not settled when the connection began.
@@ -34,37 +34,37 @@ type resumption struct {
 	tokens    map[uint64]uint64
 }
 
-// phase is how far it is known what a connection redelivers.
+// phase is how much is known about the redeliveries of a connection.
 type phase int
 
 const (
-	settled    phase = iota // everything that comes now is new
+	settled    phase = iota // all further deliveries are new
 	beginning               // nothing was delivered yet
-	following               // what came so far can be the beginning of a run
-	continuing              // it is one, which the broker's window cut short
+	following               // the deliveries so far can be the beginning of a run
+	continuing              // they are, and the broker's window has cut the run short
 )
 
 const (
-	// maxAbsence is how long a lane may be without its broker, and maxStop without
-	// running, before another process may have served the session long enough for a
-	// coincidence. Content that recurs proves nothing then.
+	// maxAbsence is how long a lane may be disconnected, and maxStop how long the process
+	// may be stopped, before another process may have served the session long enough for
+	// a coincidence. Beyond it recurring content proves nothing.
 	maxAbsence = int64(time.Minute)
 	maxStop    = int64(5 * time.Second)
-	// calmTicks on a connection that is read from show that it outlived a stop of
-	// the process, and that a run which is not complete does not go on, where the broker
-	// cannot be asked.
+	// calmTicks is the number of ticks after which a connection that is read from has
+	// survived a stop of the process, and after which an incomplete run does not continue
+	// if the broker cannot be asked.
 	calmTicks = 5
-	// askTicks is after how many it is.
+	// askTicks is the number of ticks without a delivery after which it is asked.
 	askTicks = 2
-	// runMark is the mark of that fence, and beyond all positions.
+	// runMark is the mark of that fence. It is greater than all positions.
 	runMark = ^uint64(0)
 )
 
-// begin prepares for a new connection.
+// begin resets r for a new connection.
 func (r *resumption) begin(p phase, unsure bool) { *r = resumption{phase: p, unsure: unsure} }
 
-// resume takes a QoS 1 delivery of a connection that may still redeliver. It returns
-// whether that was all there is to do with it now.
+// resume handles a QoS 1 delivery of a connection that may still redeliver. It returns
+// whether it is done with it.
 func (l *Lane) resume(c Conn, d *Delivery, hash uint64) bool {
 	r := &l.run
 	if l.opts.Rules.Attested != nil {
@@ -96,7 +96,7 @@ func (l *Lane) resume(c Conn, d *Delivery, hash uint64) bool {
 	return true
 }
 
-// follow decides by its first delivery whether a connection can begin with a run of
+// follow decides by the first delivery whether a connection can begin with a run of
 // redeliveries.
 func (l *Lane) follow(d *Delivery, hash uint64) bool {
 	r, j := &l.run, l.journal
@@ -108,7 +108,7 @@ func (l *Lane) follow(d *Delivery, hash uint64) bool {
 	if pos, ok := j.StartByID(d.PacketID, hash); ok {
 		r.kept = pos
 	}
-	// By content alone no message of another process could be told from ours.
+	// Content alone cannot distinguish messages of another process from ours.
 	r.anew = !r.unsure && j.Unacked() < j.End() && j.MayRenumber(d.PacketID)
 	if r.kept == 0 && !r.anew {
 		return false
@@ -117,8 +117,7 @@ func (l *Lane) follow(d *Delivery, hash uint64) bool {
 	return true
 }
 
-// compareLatest compares the latest delivery, and returns whether it is decided now what the
-// run is.
+// compareLatest compares the latest delivery, and returns whether the run is decided.
 func (l *Lane) compareLatest() bool {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
@@ -133,8 +132,8 @@ func (l *Lane) compareLatest() bool {
 		}
 	}
 	if r.anew && r.byRun == 0 && n >= j.End()-j.Unacked() {
-		// The first that fits is the latest: what is taken for redelivered is then
-		// no more than what is.
+		// The first match is the latest position: then no more is taken for redelivered
+		// than is.
 		if j.SameRun(r.hashes) {
 			r.byRun = j.End() - n
 		}
@@ -143,13 +142,13 @@ func (l *Lane) compareLatest() bool {
 	return r.kept == 0 && (r.byRun > 0 || !r.anew)
 }
 
-// decide ends the run: what is known to be redelivered keeps its message id, all else
-// is stored as new.
+// decide ends the run: deliveries that are proven to be redelivered keep their message ids,
+// all others are stored as new.
 //
-// cut says that the broker sends no more before it has PUBACKs: mosquitto up to 2.0.18 has
-// more in flight than its window, and after a restart sends one window. Then a run
-// that keeps its packet ids is one even if it is not complete, where something waits
-// that must come before anything new, or where contents do not recur.
+// cut means that the broker sends no more before it gets PUBACKs: mosquitto up to 2.0.18 has
+// more in flight than its window, and after a restart sends one window. Then an incomplete
+// run that keeps its packet ids counts, if a message waits that must come before anything
+// new, or if contents do not recur.
 func (l *Lane) decide(c Conn, cut bool) {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
@@ -192,9 +191,9 @@ func (l *Lane) decide(c Conn, cut bool) {
 	}
 }
 
-// goOn takes what may be the next of a run that was cut short. Without DUP it counts only
-// where contents do not recur: a broker that was set back gives the packet ids of what it
-// has forgotten to new messages.
+// goOn handles a delivery that may be the next of a run that was cut short. Without DUP it
+// counts only if contents do not recur: a broker that was set back gives the packet ids of
+// messages that it has forgotten to new ones.
 func (l *Lane) goOn(c Conn, d *Delivery, hash uint64) bool {
 	r, j := &l.run, l.journal
 	l.mu.Lock()
@@ -213,8 +212,8 @@ func (l *Lane) goOn(c Conn, d *Delivery, hash uint64) bool {
 	return true
 }
 
-// endRun notes that nothing more is redelivered on this connection. The packet id is
-// that of its first delivery.
+// endRun records that nothing more is redelivered on this connection. packetID is that of
+// its first delivery.
 func (l *Lane) endRun(packetID uint16) {
 	l.run.phase, l.run.positions, l.run.tokens = settled, nil, nil
 	l.mu.Lock()
@@ -222,17 +221,16 @@ func (l *Lane) endRun(packetID uint16) {
 	l.journal.Settle(packetID, l.opts.Rules.Attested != nil)
 }
 
-// known is what the journal has of a redelivered message; zero: it is new.
+// known is the journal's entry of a redelivered message; zero: it is new.
 type known struct{ position, number uint64 }
 
-// again takes a delivery that is known to be the one at a position; token is that of its slot,
-// where it is not settled.
+// again handles a redelivery of the message at a position; token is that of its slot if it
+// is not settled.
 func (l *Lane) again(c Conn, d *Delivery, hash, position, token uint64) {
 	l.mu.Lock()
 	number, stored := l.journal.Find(position)
 	if l.ring.get(token) != nil || stored {
-		// Not acknowledged out of turn: PUBACKs go out in the order of the
-		// PUBLISHes [MQTT-4.6.0-2].
+		// PUBACKs must go out in the order of the PUBLISHes [MQTT-4.6.0-2].
 		l.queueAck(c, pendingAck{token, position, hash, d.PacketID})
 		l.advance()
 		l.mu.Unlock()
@@ -242,9 +240,9 @@ func (l *Lane) again(c Conn, d *Delivery, hash, position, token uint64) {
 	l.deliver(c, d, hash, known{position, number})
 }
 
-// resumeAttested is resume where the broker's id is part of the topic: content that is
-// the same is proof, whatever the packet id, with DUP or without it (EMQX leaves it out
-// where a session was taken over while attached).
+// resumeAttested is resume for attested topics, which contain the broker's id: equal content
+// is proof, whatever the packet id, with or without DUP (EMQX omits it if a session was taken
+// over while attached).
 func (l *Lane) resumeAttested(c Conn, d *Delivery, hash uint64) bool {
 	r := &l.run
 	l.mu.Lock()
@@ -262,9 +260,9 @@ func (l *Lane) resumeAttested(c Conn, d *Delivery, hash uint64) bool {
 	return ok
 }
 
-// probe is called by Tick. A connection that delivers nothing redelivers nothing, and a
-// run that is not complete and does not go on is none: the broker may be waiting for its
-// PUBACKs. What it redelivers on its own comes before its answer to a fence.
+// probe is called by Tick. A connection that delivers nothing redelivers nothing. An
+// incomplete run that does not continue must be decided, because the broker may be waiting
+// for its PUBACKs. Redeliveries come before the broker's answer to a fence.
 func (l *Lane) probe() {
 	if !l.reading.TryLock() {
 		return // something is being delivered
@@ -317,8 +315,8 @@ func (l *Lane) Confirmed(c Conn, mark uint64) {
 	}
 }
 
-// awake is called whenever the process shows that it runs. A gap says that it was
-// stopped: another one may have had the session.
+// awake is called whenever the process shows that it runs. A gap means that it was stopped:
+// another process may have had the session.
 func (l *Lane) awake(now int64) {
 	if now-l.ranAt > maxStop {
 		l.stopped, l.calm = true, 0

@@ -7,19 +7,18 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// Registry knows the devices' certificates. It is asked for each message whose
-// common name is its topic's tenant/device: so it does no I/O and allocates
-// nothing. Safe for concurrent use.
+// Registry knows the devices' certificates. It is called for each message whose common name
+// is its topic's tenant/device, so it must not do I/O or allocate. Safe for concurrent use.
 type Registry interface {
-	// Certificate returns what is known of the certificate with that common
-	// name, tenant/device; false: nothing.
+	// Certificate returns the certificate with that common name, tenant/device; false:
+	// it is not known.
 	Certificate(name []byte) (certificates.Certificate, bool)
 }
 
-// certified asks the registry. Revocation applies from when it is known here: the
-// registry does not say since when. Expiry is a time, and is compared with the time
-// at which the message was published, by the broker's clock: a message that an outage
-// delayed was sent with a certificate that was valid then.
+// certified checks the certificate. A revocation applies from when it is known here, because
+// the registry does not contain its time. Expiry is compared with the time at which the
+// message was published, by the broker's clock: a message that an outage delayed was sent
+// with a certificate that was valid then.
 func (v *validator) certified() bool {
 	c, known := v.rules.Registry.Certificate(v.cn)
 	switch now := v.clock / 1e6; {

@@ -9,12 +9,12 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Rejected is a message in quarantine, as its copy there tells of it.
+// Rejected is a message in quarantine, as its copy describes it.
 type Rejected struct {
 	// ID is the copy's Nats-Msg-Id: the message's own.
 	ID string
-	// Subject is what follows quarantine.<reason>. in the copy's subject; empty
-	// where there was none (bad_topic).
+	// Subject is the copy's subject without quarantine.<reason>.; empty if there is
+	// nothing more (bad_topic).
 	Subject string
 	// Topic is the header Mqtt-Topic; nil: the copy has none.
 	Topic []byte
@@ -26,31 +26,30 @@ type Rejected struct {
 	// Size is that of the payload as the device sent it, in bytes; more than
 	// len(Payload) where the copy contains only its beginning.
 	Size int
-	// At is when the broker received the message or, where nobody attested that,
-	// when it was quarantined.
+	// At is when the broker received the message or, if that is not attested, when it
+	// was quarantined.
 	At       time.Time
 	Retained bool
 	// TraceParent is the header traceparent; nil: the copy has none.
 	TraceParent []byte
 }
 
-// Restored is what a message in quarantine becomes when it is validated again.
+// Restored is the result of validating a message in quarantine again.
 type Restored struct {
-	// Reason is Accepted, or why it stays where it is, with the Detail.
+	// Reason is Accepted, or why it remains in quarantine, with the Detail.
 	Reason verdict.Reason
 	Detail string
-	// Tenant and Device are the topic's; nil where it matches no route.
+	// Tenant and Device are the topic's; nil if it matches no route.
 	Tenant, Device []byte
-	// Message is what to store; nil unless accepted. Its id is the one the
-	// message had: a consumer that has it already recognises it.
+	// Message is the message to store; nil unless accepted. It keeps its id, so that a
+	// consumer that has it already recognizes it.
 	Message *Message
 }
 
-// Restore re-validates a message in quarantine by these rules and this longest
-// payload (bytes), which may be others than when it was rejected, in everything but
-// the rate. What it accepts, it makes the message that the lane would have stored,
-// with one difference: HeaderTime is always there. The stream's own timestamp, which
-// serves elsewhere, would be the time of the replay.
+// Restore re-validates a message in quarantine by these rules and this maximum length of a
+// payload (bytes), which may differ from those when it was rejected; the rate does not apply.
+// An accepted message is the one that the lane would have stored, except that HeaderTime is
+// always written: the stream's timestamp would be the time of the replay.
 func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 	j := &validator{rules: r, limits: &limit.Snapshot{Limits: limit.Limits{MaxPayload: maxPayload}}, cn: m.CN}
 	stay := func() Restored {
@@ -90,8 +89,8 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 	return restored
 }
 
-// owned: the lane has found the CN to be the topic's. Only then is a CN that the header
-// could not carry, with a blank at its end, the name that looks like it there.
+// owned reports whether the lane has found the CN to be the topic's. Only then can a CN that
+// the header could not contain, with a space at its end, be taken from the topic.
 func (m *Rejected) owned() bool {
 	switch m.Reason {
 	case "", verdict.BadTopic.String(), verdict.NotSubscribed.String(), verdict.CNMissing.String(), verdict.CNMismatch.String():
@@ -100,9 +99,9 @@ func (m *Rejected) owned() bool {
 	return true
 }
 
-// topic finds the message's topic, or says why the copy does not have it. The header
-// cannot carry every byte, the subject can, but only where the route's template is
-// reversible: where both say the same, it is the subject's.
+// topic returns the message's topic, or why the copy does not have it. The header cannot
+// contain every byte. The subject can, but only if the route's template is reversible: if
+// both agree, the topic is the subject's.
 func (m *Rejected) topic() (topic []byte, lacks string) {
 	if exact, err := subjects.ToTopic(m.Subject); err == nil && m.Subject != "" {
 		header := appendHeaderValue(nil, cut([]byte(exact), subjects.MaxSubjectBytes))
@@ -114,14 +113,14 @@ func (m *Rejected) topic() (topic []byte, lacks string) {
 	case len(m.Topic) >= subjects.MaxSubjectBytes:
 		return nil, "the copy has only the beginning of the topic"
 	case mayBeEscaped(m.Topic):
-		// Taken at its word it could be another device's.
+		// Used as it is it could be another device's.
 		return nil, "the copy may not have the topic byte for byte: a header carries no line end, and no blank at either end"
 	}
 	return m.Topic, ""
 }
 
-// mayBeEscaped reports whether a header's value contains what appendHeaderValue writes for
-// what a header cannot carry. The device may have written just that.
+// mayBeEscaped reports whether a header's value contains an escape of appendHeaderValue. The
+// device may have written the same characters itself.
 func mayBeEscaped(value []byte) bool {
 	for _, blank := range []string{"%20", "%09"} {
 		if bytes.HasPrefix(value, []byte(blank)) || bytes.HasSuffix(value, []byte(blank)) {
@@ -131,7 +130,7 @@ func mayBeEscaped(value []byte) bool {
 	return bytes.Contains(value, []byte("%0D")) || bytes.Contains(value, []byte("%0A"))
 }
 
-// restored makes the message of an accepted judgement, as Lane.accepted does.
+// restored returns the message to store, as Lane.accepted builds it.
 func (v *validator) restored(d *Delivery, m *Rejected) *Message {
 	message := &Message{ID: []byte(m.ID), Subject: v.subject, Payload: d.Payload}
 	if v.rules.format(v.route) == Envelope {

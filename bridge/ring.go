@@ -17,12 +17,12 @@ type slot struct {
 	settled  bool
 	wrapped  bool // its payload is in an envelope
 	traced   bool // it has a span
-	// What became of its quarantine copy, see refused.
+	// Attempts to store its quarantine copy, see refused.
 	overflowed, shortened bool
 }
 
-// ring holds a lane's slots in the order of arrival. A slot's token is its
-// number since the lane began, from 1.
+// ring contains a lane's slots in the order of arrival. A slot's token is its number since
+// the lane was created, from 1.
 type ring struct {
 	slots      []slot // its length is a power of two
 	head, tail uint64
@@ -60,7 +60,7 @@ func (r *ring) tokens() map[uint64]uint64 {
 	return tokens
 }
 
-// tokenOf returns the token of the slot at a position in the journal, 0 where there is none.
+// tokenOf returns the token of the slot at a position in the journal; 0: there is none.
 func (r *ring) tokenOf(position uint64) uint64 {
 	for t := r.tail; t > r.head; t-- {
 		if r.at(t-1).position == position {
@@ -70,7 +70,7 @@ func (r *ring) tokenOf(position uint64) uint64 {
 	return 0
 }
 
-// get returns the slot of a token that is in the ring, nil for another.
+// get returns the slot of a token; nil if it is not in the ring.
 func (r *ring) get(token uint64) *slot {
 	if token < r.head || token >= r.tail {
 		return nil
@@ -79,17 +79,17 @@ func (r *ring) get(token uint64) *slot {
 }
 
 // pendingAcks are the PUBACKs due on the present connection, in the order in which it
-// delivered. That is not the ring's order: a redelivered message may be
-// anywhere in the ring, or not in it.
+// delivered. That is not the ring's order: a redelivered message may be anywhere in the
+// ring, or not in it.
 type pendingAcks struct {
 	due        []pendingAck // its length is a power of two
 	head, tail uint64
-	// latest has the low half of the index of the latest PUBACK due under each packet id: a broker
-	// that sends again what waits may do so many times.
+	// latest has the low half of the index of the latest PUBACK due under each packet id: a
+	// broker may send waiting messages again many times.
 	latest [journal.PacketIDs]uint32
 }
 
-// pendingAck is a PUBACK that is due as soon as its slot is settled or no longer in the ring.
+// pendingAck is a PUBACK that is sent as soon as its slot is settled or no longer in the ring.
 type pendingAck struct {
 	token    uint64 // 0: it has no slot
 	position uint64 // in the journal
@@ -114,8 +114,8 @@ func (d *pendingAcks) push(b pendingAck) {
 	d.tail++
 }
 
-// contains reports whether the PUBACK of exactly this message is still due: then its packet id
-// cannot be another message's.
+// contains reports whether the PUBACK of exactly this message is still due: then its packet
+// id cannot be another message's.
 func (d *pendingAcks) contains(packetID uint16, hash uint64) bool {
 	back := uint64(uint32(d.tail) - d.latest[packetID])
 	if back == 0 || back > d.tail-d.head {

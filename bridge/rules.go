@@ -7,36 +7,36 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Format is what is stored of a message's payload.
+// Format is the form in which a message's payload is stored.
 type Format uint8
 
 const (
-	// Raw stores the device's bytes, untouched.
+	// Raw stores the device's bytes unchanged.
 	Raw Format = iota
-	// Envelope wraps a JSON payload in an object that names topic, tenant,
-	// device, type, user and time.
+	// Envelope wraps a JSON payload in an object with topic, tenant, device, type, user
+	// and time.
 	Envelope
 )
 
-// Rules are what a message is validated against and what does not change during the life of a
-// lane. [Limits] has what may change.
+// Rules are the part of validation that does not change during the life of a lane.
+// [limit.Limits] are the part that may change.
 type Rules struct {
 	// Topics are the routes from topics to subjects. Each pattern has
 	// {tenant} and {device}.
 	Topics *subjects.Set
 	// Formats has the format of each route; nil: Raw for all.
 	Formats []Format
-	// Attested is the prefix of attested topics; nil: topics are plain and
-	// the broker's ACL alone says who may publish what.
+	// Attested is the prefix of attested topics; nil: topics are plain, and only the
+	// broker's ACL controls who may publish what.
 	Attested *subjects.Prefix
 	// ForwardRetained forwards the retained copies that a broker sends on
 	// subscribe; otherwise they are counted and acknowledged.
 	ForwardRetained bool
-	// Quarantine stores rejected messages, within [Limits]; otherwise they are
+	// Quarantine stores rejected messages, within [limit.Limits]; otherwise they are
 	// only counted.
 	Quarantine bool
-	// Registry knows the devices' certificates; nil: a common name that matches
-	// is enough. It needs attested topics.
+	// Registry knows the devices' certificates; nil: a matching common name suffices.
+	// It needs attested topics.
 	Registry Registry
 }
 

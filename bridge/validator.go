@@ -11,27 +11,27 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// validator checks one delivery at a time: it has the verdict and what follows
-// from it. A lane has one and reuses it for each message: its slices alias
-// the delivery and the validator's own buffers. Used only by the reading goroutine; no lock.
+// validator checks one delivery at a time and keeps the verdict. A lane reuses it for each
+// message: its slices alias the delivery and the validator's own buffers. Used only by the
+// reading goroutine; no lock.
 type validator struct {
 	rules   *Rules
 	live    *limit.Live
 	devices *limit.Budgets
 	tenants *limit.Budgets
 
-	limits   *limit.Snapshot // in force for this message
+	limits   *limit.Snapshot // for this message
 	topic    []byte          // the device's topic: without the attestation
 	route    int
 	match    subjects.Match
 	attested subjects.Attestation // zero on plain topics
 	cn       []byte
 	subject  []byte
-	escaped  bool // the subject is not the topic with dots
+	escaped  bool // the subject is not simply the topic with dots
 
 	received int64     // by the bridge's clock, ns since the epoch
 	clock    int64     // of the limits, ns since the epoch
-	sender   limit.Ref // whom the message counts for
+	sender   limit.Ref // the device that the message counts for
 	reason   verdict.Reason
 	detail   string
 
@@ -45,14 +45,14 @@ func newValidator(o *LaneOptions) *validator {
 	return &validator{rules: o.Rules, live: o.Limits, devices: o.Devices, tenants: o.Tenants}
 }
 
-// reject sets the verdict. The latest one counts: a topic without a subject is a bad topic,
+// reject sets the verdict. The latest one applies: a topic without a subject is a bad topic,
 // whatever else is wrong with the message.
 func (v *validator) reject(r verdict.Reason, format string, args ...any) {
 	v.reason, v.detail = r, fmt.Sprintf(format, args...)
 }
 
-// read finds out what the message is and who sent it: everything but the rate,
-// which must be charged once only.
+// read validates everything but the rate, which must be charged only once, and finds the
+// device that the message counts for.
 func (v *validator) read(d *Delivery) {
 	v.limits = v.live.Snapshot()
 	v.reason, v.detail = verdict.Accepted, ""
@@ -93,7 +93,7 @@ func (v *validator) read(d *Delivery) {
 	v.count(d)
 }
 
-// locate finds the topic's subject.
+// locate maps the topic to its subject.
 func (v *validator) locate() bool {
 	route, ok := v.rules.Topics.Match(v.topic, &v.match)
 	if !ok {
@@ -108,7 +108,7 @@ func (v *validator) locate() bool {
 		v.reject(verdict.BadTopic, "%v", err)
 		return false
 	}
-	// A template that leaves a capture out has short subjects for topics of any length.
+	// A template that omits a capture has short subjects for topics of any length.
 	if len(v.topic) > maxTopic {
 		v.reject(verdict.BadTopic, "the topic has %d bytes, %d at most are stored", len(v.topic), maxTopic)
 		return false
@@ -119,21 +119,21 @@ func (v *validator) locate() bool {
 		v.reject(verdict.BadTopic, "%v", err)
 		return false
 	}
-	// A capture may begin a subject: there a device would write what looks rejected,
-	// or the notes of a replay.
+	// If a subject begins with a capture, a device could write messages that look
+	// rejected, or the claims of a replay.
 	if bytes.HasPrefix(v.subjectBuf, []byte(QuarantineSubject+".")) {
 		v.reject(verdict.BadTopic, "subject would begin with quarantine, where rejected messages go")
 		return false
 	}
 	v.route, v.subject = route, v.subjectBuf
-	// An escape is longer than what it stands for.
+	// An escape is longer than the character that it encodes.
 	v.escaped = !template.Reversible() || len(v.subject) != len(v.topic)
 	return true
 }
 
-// notSubscribed rejects a topic that no filter of this configuration takes. The copy
-// gets the subject that the topic maps to, so that the stream's limits per subject
-// apply to each topic and not to all of them together.
+// notSubscribed rejects a topic that no filter of this configuration matches. The copy gets
+// the subject to which the topic maps, so that the stream's limits per subject apply to each
+// topic and not to all of them together.
 func (v *validator) notSubscribed() {
 	v.reject(verdict.NotSubscribed, "no configured topic takes it: an earlier subscription of this session still delivers it")
 	v.subjectBuf = subjects.AppendSubject(v.subjectBuf[:0], v.topic)
@@ -151,7 +151,7 @@ func (v *validator) check(d *Delivery) {
 	if v.rules.Registry != nil && !v.certified() {
 		return
 	}
-	// A payload that came cut is over the limit of the packet size.
+	// A payload that was cut exceeds the maximum packet size.
 	if limit := min(v.limits.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
 		v.reject(verdict.PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
 		return
@@ -168,7 +168,7 @@ func (v *validator) owns(cn []byte) bool {
 		bytes.HasPrefix(cn, tenant) && cn[len(tenant)] == '/' && bytes.HasSuffix(cn, device)
 }
 
-// name is tenant/device of the topic.
+// name returns tenant/device of the topic.
 func (v *validator) name() []byte {
 	v.nameBuf = append(v.nameBuf[:0], v.match.Tenant()...)
 	v.nameBuf = append(v.nameBuf, '/')
@@ -176,14 +176,13 @@ func (v *validator) name() []byte {
 	return v.nameBuf
 }
 
-// unattested is whom messages count for that nobody vouches for. It is no
-// device's name: those have a slash.
+// unattested is the entry for messages without an attested sender. It cannot be a device's
+// name: those contain a slash.
 var unattested = []byte("unattested")
 
-// count finds the entry that the message counts for: the device that the broker
-// says sent it. An impostor is counted under its own name, so that it cannot use
-// up what its victim may send. A message under one subject more than a device may
-// use has none, not in quarantine either.
+// count finds the entry that the message counts for: the sender attested by the broker. An
+// impostor counts under its own name, so that it cannot use up its victim's budget. A message
+// under one subject more than its device may use gets no subject, not in quarantine either.
 func (v *validator) count(d *Delivery) {
 	name := unattested
 	switch {
@@ -208,14 +207,14 @@ func (v *validator) count(d *Delivery) {
 	}
 }
 
-// kind is what the subject is without the names of tenant and device; 0: there is
-// none.
+// kind returns a hash of the subject without the names of tenant and device; 0: there is no
+// subject.
 func (v *validator) kind() uint64 {
 	if v.subject == nil || v.limits.Subjects <= 0 {
 		return 0
 	}
 	if v.reason == verdict.CNMismatch || v.reason == verdict.CNMissing || v.reason == verdict.NotSubscribed {
-		return v.devices.Hash(v.subject) | 1 // of another device's, or of nobody's
+		return v.devices.Hash(v.subject) | 1 // the topic is not the sender's own
 	}
 	h := uint64(v.route)
 	tenant, device := unsafe.SliceData(v.match.Tenant()), unsafe.SliceData(v.match.Device())
@@ -228,14 +227,14 @@ func (v *validator) kind() uint64 {
 	return h | 1
 }
 
-// reported counts the rejection and reports whether the device's bound allows a copy
-// in quarantine.
+// reported counts the rejection and reports whether the device's bound allows a copy in
+// quarantine.
 func (v *validator) reported(d *Delivery) bool {
 	size := len(v.kept(d)) + min(len(v.topic), subjects.MaxSubjectBytes)
 	return v.devices.Reject(v.sender, v.reason, v.limits.OfQuarantine().Meter, v.clock, size)
 }
 
-// charge takes the message off its device's and its tenant's budget.
+// charge charges the message to its device's and its tenant's budget.
 func (v *validator) charge(credit int64) {
 	if v.reason != verdict.Accepted {
 		return
@@ -257,8 +256,8 @@ func (v *validator) charge(credit int64) {
 	}
 }
 
-// chargeTenant takes the message off its tenant's budget. On plain topics that
-// reaches as far back as any lane still has to catch up: they share the budget.
+// chargeTenant charges the message to its tenant's budget. The lanes share it, so on plain
+// topics it reaches as far back as any lane still has to catch up.
 func (v *validator) chargeTenant(m limit.Meter) bool {
 	tenant := v.tenants.Receive(v.match.Tenant(), v.received)
 	if v.rules.Attested == nil {
