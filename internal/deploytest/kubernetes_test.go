@@ -1,7 +1,9 @@
 package deploytest
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
@@ -133,6 +135,20 @@ func TestKubernetesIngestAcceptsItsConfiguration(t *testing.T) {
 	require.Empty(t, c.Warnings())
 	require.Equal(t, "secret", c.Database.Password.Reveal())
 	requireUnprivileged(t, p, "ingest", c.Admin.Listen, c.StopTimeout)
+}
+
+// TestKubernetesManifestsAreOfThisChart knows it by a hash, for the tests have no Helm.
+func TestKubernetesManifestsAreOfThisChart(t *testing.T) {
+	t.Parallel()
+	hash := sha256.New()
+	for _, name := range []string{"Chart.yaml", "values.yaml", "templates/_program.tpl", "templates/bridge.yaml", "templates/ingest.yaml"} {
+		_, err := io.WriteString(hash, read(t, chart+name))
+		require.NoError(t, err)
+	}
+	for _, name := range []string{"bridge", "ingest"} {
+		require.Contains(t, read(t, "deploy/kubernetes/"+name+".yaml"), fmt.Sprintf("# sha256 of what it is made from: %x\n", hash.Sum(nil)),
+			"the chart has changed: run .ci/release --update")
+	}
 }
 
 // The chart ships the very alerts and dashboards, by links.
