@@ -12,25 +12,16 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-)
 
-// visible protects the terminal from text chosen by a device: it replaces unprintable characters by
-// question marks.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
+	"mqtt-nats-bridge/internal/screen"
+)
 
 // name returns the name of a message's device for display.
 func name(tenant, device string) string {
 	if tenant == "" && device == "" {
 		return "-"
 	}
-	return visible(tenant + "/" + device)
+	return screen.Printable(tenant + "/" + device)
 }
 
 // PrintList writes messages as text, one line each.
@@ -43,7 +34,7 @@ func PrintList(w io.Writer, messages []Message) error {
 	fmt.Fprintln(t, "SEQUENCE\tQUARANTINED\tREASON\tDEVICE\tBYTES\tWHY")
 	for _, m := range messages {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\t%s\n", m.Sequence, m.Stored.Format(time.RFC3339),
-			visible(m.Reason), name(m.Tenant, m.Device), m.Size, visible(m.Detail))
+			screen.Printable(m.Reason), name(m.Tenant, m.Device), m.Size, screen.Printable(m.Detail))
 	}
 	return t.Flush()
 }
@@ -56,7 +47,7 @@ func (m *Message) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(t, "%s\t%s\n", name, visible(value))
+			fmt.Fprintf(t, "%s\t%s\n", name, screen.Printable(value))
 		}
 	}
 	line("sequence", fmt.Sprint(m.Sequence))
@@ -114,7 +105,7 @@ func (s *Stats) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "REASON\tMESSAGES\tDEVICES\tNEWEST\tWHY, OF THE NEWEST")
 	for _, r := range s.Reasons {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\n", visible(r.Reason), r.Messages, r.Devices, r.Newest.Format(time.RFC3339), visible(r.Detail))
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\n", screen.Printable(r.Reason), r.Messages, r.Devices, r.Newest.Format(time.RFC3339), screen.Printable(r.Detail))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -140,7 +131,7 @@ func counts(of map[string]int) string {
 		return cmp.Or(cmp.Compare(of[b], of[a]), cmp.Compare(a, b))
 	})
 	for i, n := range names {
-		names[i] = fmt.Sprintf("%s %d", visible(n), of[n])
+		names[i] = fmt.Sprintf("%s %d", screen.Printable(n), of[n])
 	}
 	return strings.Join(names, ", ")
 }
