@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/page"
+	"mqtt-nats-bridge/internal/streamstatus"
 )
 
 // overview is what the page says about one bridge.
@@ -225,7 +226,7 @@ func streamTable(s *daemon.Status, now time.Time) page.Table {
 		{Title: "Oldest", Numeric: true, Detail: true}, {Title: "Newest", Numeric: true},
 	}}
 	for _, st := range s.Streams {
-		if st.StreamState == nil {
+		if st.State == nil {
 			t.Note = st.Name + ": " + st.Problem
 			t.Rows = append(t.Rows, []page.Cell{
 				page.Text(st.Name), {Text: "not known", Level: page.Bad}, page.Text("–"), page.Text("–"), page.Text("–"), page.Text("–"),
@@ -233,7 +234,7 @@ func streamTable(s *daemon.Status, now time.Time) page.Table {
 			continue
 		}
 		t.Rows = append(t.Rows, []page.Cell{
-			page.Text(st.Name), streamFill(st.StreamState), page.Text(page.Count(st.Messages)), page.Text(page.Bytes(st.Bytes)),
+			page.Text(st.Name), streamFill(st.State), page.Text(page.Count(st.Messages)), page.Text(page.Bytes(st.Bytes)),
 			page.Text(page.Ago(st.FirstTime, now)), page.Text(page.Ago(st.LastTime, now)),
 		})
 	}
@@ -242,7 +243,7 @@ func streamTable(s *daemon.Status, now time.Time) page.Table {
 
 // streamFill is a warning only where a full stream refuses messages: one that discards its
 // oldest is full for most of its life.
-func streamFill(s *daemon.StreamState) page.Cell {
+func streamFill(s *streamstatus.State) page.Cell {
 	fill, limited := s.Fill()
 	if !limited || math.IsNaN(fill) {
 		return page.Text("no limit")
@@ -260,7 +261,7 @@ func consumerTable(s *daemon.Status) page.Table {
 		{Title: "Redelivered", Numeric: true, Detail: true}, {Title: "State"},
 	}, Empty: "No consumer is declared."}
 	for _, st := range s.Streams {
-		if st.StreamState == nil {
+		if st.State == nil {
 			t.Empty = "Not known while a stream cannot be read."
 			continue
 		}

@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/streamstatus"
 	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -44,7 +45,8 @@ type Bridge struct {
 	reloads reloads
 	leaf    *leafnode.Node     // nil in client mode
 	broker  *brokerwatch.Watch // nil without mqtt.emqx
-	tracing *tracing.Exporter  // nil: no spans
+	streams *streamstatus.Reader
+	tracing *tracing.Exporter // nil: no spans
 	devices *limit.Budgets
 	tenants *limit.Budgets
 	lanes   []*laneUnit
@@ -123,6 +125,9 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		b.control.nc.Close()
 		return nil, err
 	}
+	b.streams = streamstatus.New(streamstatus.Options{
+		JetStream: b.control.js, Connected: b.control.connected, Denied: &b.control.denied, Streams: plan.Streams, Consumers: plan.Consumers,
+	})
 	b.broker = brokerwatch.New(c, plan.Lanes, b.isElsewhere, opts.Log)
 	b.tracing = openTracing(c, opts.Version, opts.Log)
 	table := limit.BudgetOptions{Max: c.Limits.MaxDevices, Idle: c.Limits.Idle}

@@ -18,6 +18,7 @@ func (b *Bridge) Metrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		newCollector(b),
+		b.streams,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -41,7 +42,6 @@ type collector struct {
 	latency     *prometheus.Desc
 	build       *prometheus.Desc
 	leases      []leaseMetric
-	streams     *streamMetrics
 	expiry      *prometheus.Desc
 	// Of each tenant; nothing without metrics.tenants.
 	tenantReceived, tenantStored, tenantRejected *prometheus.Desc
@@ -76,7 +76,6 @@ func newCollector(b *Bridge) *collector {
 			"Time of stored messages from the MQTT socket to JetStream's acknowledgement.", "lane"),
 		build: describe("build_info",
 			"Always 1; the labels are the version of the bridge and of Go.", "version", "goversion"),
-		streams:        newStreamMetrics(),
 		tenantReceived: describe("tenant_received_total", "Messages received from the tenant's devices.", "tenant"),
 		tenantStored:   describe("tenant_stored_total", "Accepted messages of the tenant's devices that JetStream has acknowledged.", "tenant"),
 		tenantRejected: describe("tenant_rejected_total", "Messages of the tenant's devices that a check refused.", "tenant"),
@@ -181,7 +180,6 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.leases {
 		out <- m.desc
 	}
-	c.streams.describe(out)
 	for _, d := range []*prometheus.Desc{
 		c.rejected, c.quarantined, c.latency, c.build, c.expiry, c.tenantReceived, c.tenantStored, c.tenantRejected,
 	} {
@@ -220,7 +218,6 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 		}
 	}
-	c.streams.collect(c.bridge.control.latestStreams(c.bridge.plan), out)
 	for _, t := range c.bridge.devices.ByTenant() {
 		out <- prometheus.MustNewConstMetric(c.tenantReceived, prometheus.CounterValue, float64(t.Received), t.Tenant)
 		out <- prometheus.MustNewConstMetric(c.tenantStored, prometheus.CounterValue, float64(t.Stored), t.Tenant)

@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/streamstatus"
 )
 
 // sums adds up every metric over the lanes, by name and, where it has one,
@@ -44,7 +45,7 @@ func sums(t *testing.T, g prometheus.Gatherer) (sum map[string]float64, series m
 func notStarted() *Bridge {
 	return &Bridge{
 		opts: Options{Config: &config.Config{}}, plan: &plan.Plan{},
-		dynamic: &dynamic{}, control: &control{}, devices: limit.NewBudgets(limit.BudgetOptions{}),
+		dynamic: &dynamic{}, control: &control{}, streams: streamstatus.New(streamstatus.Options{}), devices: limit.NewBudgets(limit.BudgetOptions{}),
 	}
 }
 
@@ -53,6 +54,7 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_STREAMS_MANAGE=off")
 	pedantic := prometheus.NewPedanticRegistry() // holds Describe against Collect
 	require.NoError(t, pedantic.Register(newCollector(b)))
+	require.NoError(t, pedantic.Register(b.streams))
 	sum, series := sums(t, pedantic)
 	for _, reason := range verdict.Reasons() {
 		for _, name := range []string{"mqttbridge_rejected_total ", "mqttbridge_quarantined_total "} {

@@ -47,9 +47,6 @@ type control struct {
 	// are refused and later ones stored.
 	looked atomic.Bool
 	denied conn.Violations // of requests about the streams
-	// refused has the questions about streams and consumers that the user may not ask, each a refusal.
-	refused sync.Map
-	reading streamReading
 }
 
 // openControl begins to connect. gaveUp is called where that ends for good.

@@ -11,26 +11,27 @@ import (
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/registry"
+	"mqtt-nats-bridge/internal/streamstatus"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
 )
 
 // Status is a bridge at one moment, as /status shows it. Its lists are never nil.
 type Status struct {
-	Version       string         `json:"version"`
-	GoVersion     string         `json:"go_version"`
-	Started       time.Time      `json:"started"`
-	UptimeSeconds int64          `json:"uptime_seconds"`
-	Ready         bool           `json:"ready"`
-	Problems      []Problem      `json:"problems"`
-	Warnings      []Problem      `json:"warnings"` // do not keep it from being ready
-	Totals        CountsStatus   `json:"totals"`   // of all lanes
-	Devices       DevicesStatus  `json:"devices"`
-	Limits        LimitsStatus   `json:"limits"`
-	Registry      registry.State `json:"registry"`
-	Reload        ReloadStatus   `json:"reload"`
-	Lanes         []LaneStatus   `json:"lanes"`
-	Streams       []StreamStatus `json:"streams"`
+	Version       string                `json:"version"`
+	GoVersion     string                `json:"go_version"`
+	Started       time.Time             `json:"started"`
+	UptimeSeconds int64                 `json:"uptime_seconds"`
+	Ready         bool                  `json:"ready"`
+	Problems      []Problem             `json:"problems"`
+	Warnings      []Problem             `json:"warnings"` // do not keep it from being ready
+	Totals        CountsStatus          `json:"totals"`   // of all lanes
+	Devices       DevicesStatus         `json:"devices"`
+	Limits        LimitsStatus          `json:"limits"`
+	Registry      registry.State        `json:"registry"`
+	Reload        ReloadStatus          `json:"reload"`
+	Lanes         []LaneStatus          `json:"lanes"`
+	Streams       []streamstatus.Stream `json:"streams"`
 	// Replicas is nil unless lanes.partitions is auto.
 	Replicas *ReplicasStatus  `json:"replicas,omitempty"`
 	Leaf     *leafnode.Status `json:"leaf,omitempty"` // in leaf mode
@@ -117,7 +118,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		Devices: DevicesStatus{Known: b.devices.Len(), Evicted: b.devices.Evicted()},
 		Limits:  b.limitsStatus(), Registry: b.dynamic.registryState(), Reload: b.reloadStatus(),
 		Lanes:   make([]LaneStatus, 0, len(b.lanes)),
-		Streams: b.control.readStreams(ctx, b.plan),
+		Streams: b.streams.Read(ctx),
 		Leaf:    b.leaf.Status(), Broker: b.broker.Status(),
 	}
 	var leases []LeaseStatus

@@ -19,7 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/streamstatus"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // gauges are the values of one metric, by the values of its labels.
@@ -106,12 +108,13 @@ func TestStreamThatMayNotBeRead(t *testing.T) {
 	defer c.nc.Close()
 	require.Eventually(t, c.connected, patience, time.Millisecond)
 	const want = "not available: the NATS user may not publish to $JS.API.STREAM.INFO.TELEMETRY"
-	_, err = c.streamState(t.Context(), "TELEMETRY")
-	require.EqualError(t, err, want)
+	reader := streamstatus.New(streamstatus.Options{
+		JetStream: c.js, Connected: c.connected, Denied: &c.denied, Streams: []streams.Spec{{Name: "TELEMETRY"}},
+	})
+	require.Equal(t, want, reader.Read(t.Context())[0].Problem)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = c.streamState(ended, "TELEMETRY")
-	require.EqualError(t, err, want, "nats-server logs each refusal: not asked again at each scrape")
+	require.Equal(t, want, reader.Read(ended)[0].Problem, "nats-server logs each refusal: not asked again at each scrape")
 }
 
 // clientCertificate writes a certificate and its key.

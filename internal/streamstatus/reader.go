@@ -1,4 +1,5 @@
-package daemon
+// Package streamstatus reads what the configured streams contain, and their declared consumers.
+package streamstatus
 
 import (
 	"context"
@@ -10,22 +11,21 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// StreamStatus is one of the configured streams.
-type StreamStatus struct {
+// Stream is one of the configured streams.
+type Stream struct {
 	Name string `json:"name"`
-	// StreamState is nil where the stream could not be read; Problem says why.
-	*StreamState
+	// State is nil where the stream could not be read; Problem says why.
+	*State
 	Problem string `json:"problem,omitempty"`
 }
 
-// StreamState is what a stream holds. First and last are zero while it was never
+// State is what a stream holds. First and last are zero while it was never
 // written to.
-type StreamState struct {
+type State struct {
 	Messages      uint64    `json:"messages"`
 	Bytes         uint64    `json:"bytes"`
 	FirstSequence uint64    `json:"first_sequence"`
@@ -36,12 +36,12 @@ type StreamState struct {
 	MaxBytes    int64 `json:"max_bytes,omitempty"`
 	MaxMessages int64 `json:"max_messages,omitempty"`
 	// DiscardsNew: a full stream takes nothing more, instead of losing its oldest message.
-	DiscardsNew bool             `json:"discards_new,omitempty"`
-	Consumers   []ConsumerStatus `json:"consumers,omitempty"`
+	DiscardsNew bool       `json:"discards_new,omitempty"`
+	Consumers   []Consumer `json:"consumers,omitempty"`
 }
 
 // Fill is how much of the stream's limits is used, 0 to 1; false where it has none.
-func (s *StreamState) Fill() (float64, bool) {
+func (s *State) Fill() (float64, bool) {
 	fill := 0.0
 	if s.MaxBytes > 0 {
 		fill = float64(s.Bytes) / float64(s.MaxBytes)
@@ -52,8 +52,8 @@ func (s *StreamState) Fill() (float64, bool) {
 	return fill, s.MaxBytes > 0 || s.MaxMessages > 0
 }
 
-// ConsumerStatus is a declared consumer of a stream.
-type ConsumerStatus struct {
+// Consumer is a declared consumer of a stream.
+type Consumer struct {
 	Name string `json:"name"`
 	// Lag are the messages that it has not acknowledged: those not delivered yet, and
 	// AckPending.
@@ -65,28 +65,51 @@ type ConsumerStatus struct {
 	Problem string `json:"problem,omitempty"` // why it could not be read
 }
 
-// statusPatience bounds reading all streams: a server that is there answers in
-// milliseconds, and somebody waits for the page.
-const statusPatience = 2 * time.Second
+// Options of a Reader. All but Consumers are required.
+type Options struct {
+	JetStream natsjs.JetStream
+	Connected func() bool      // to NATS
+	Denied    *conn.Violations // of that connection
+	Streams   []streams.Spec
+	Consumers []streams.ConsumerSpec
+}
 
-// streamsStatus reads the streams and their consumers from the server, all at once.
-func (c *control) streamsStatus(ctx context.Context, specs []streams.Spec, consumers []streams.ConsumerSpec) []StreamStatus {
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+// Reader reads the streams and keeps the latest reading.
+type Reader struct {
+	o       Options
+	metrics *metrics
+	// refused has the questions that the user may not ask, each a refusal.
+	refused sync.Map
+
+	mu     sync.Mutex
+	at     time.Time // of the latest reading
+	latest []Stream
+}
+
+// New returns a Reader that has not read yet.
+func New(o Options) *Reader { return &Reader{o: o, metrics: newMetrics()} }
+
+// readTimeout bounds reading all streams: a server that is there answers in
+// milliseconds, and somebody waits for the page.
+const readTimeout = 2 * time.Second
+
+func (r *Reader) read(ctx context.Context) []Stream {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	all := make([]StreamStatus, len(specs))
+	all := make([]Stream, len(r.o.Streams))
 	var wait sync.WaitGroup
-	for i, spec := range specs {
+	for i, spec := range r.o.Streams {
 		wait.Go(func() {
 			all[i].Name = spec.Name
-			state, err := c.streamState(ctx, spec.Name)
+			state, err := r.state(ctx, spec.Name)
 			if err != nil {
 				all[i].Problem = err.Error()
 				return
 			}
-			all[i].StreamState = state
-			for _, consumer := range consumers {
+			all[i].State = state
+			for _, consumer := range r.o.Consumers {
 				if consumer.Stream == spec.Name {
-					state.Consumers = append(state.Consumers, c.consumerStatus(ctx, consumer))
+					state.Consumers = append(state.Consumers, r.consumer(ctx, consumer))
 				}
 			}
 		})
@@ -95,46 +118,38 @@ func (c *control) streamsStatus(ctx context.Context, specs []streams.Spec, consu
 	return all
 }
 
-// streamsFresh is how old a reading of the streams may be for /metrics.
-const streamsFresh = 5 * time.Second
+// freshFor is how old a reading of the streams may be for Latest.
+const freshFor = 5 * time.Second
 
-// streamReading is the latest reading of the streams.
-type streamReading struct {
-	mu  sync.Mutex
-	at  time.Time
-	all []StreamStatus
-}
-
-// readStreams reads the streams and keeps the reading for latestStreams.
-func (c *control) readStreams(ctx context.Context, p *plan.Plan) []StreamStatus {
-	all := c.streamsStatus(ctx, p.Streams, p.Consumers)
+// Read reads the streams and their consumers from the server, all at the same time.
+func (r *Reader) Read(ctx context.Context) []Stream {
+	all := r.read(ctx)
 	if ctx.Err() == nil {
-		c.reading.mu.Lock()
-		defer c.reading.mu.Unlock()
-		c.reading.at, c.reading.all = time.Now(), all
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.at, r.latest = time.Now(), all
 	}
 	return all
 }
 
-// latestStreams is a reading that is at most streamsFresh old: scrapes and the page do not
-// ask twice.
-func (c *control) latestStreams(p *plan.Plan) []StreamStatus {
-	c.reading.mu.Lock()
-	at, all := c.reading.at, c.reading.all
-	c.reading.mu.Unlock()
-	if time.Since(at) < streamsFresh {
+// Latest returns a reading that is at most freshFor old: scrapes and the page do not ask twice.
+func (r *Reader) Latest() []Stream {
+	r.mu.Lock()
+	at, all := r.at, r.latest
+	r.mu.Unlock()
+	if time.Since(at) < freshFor {
 		return all
 	}
-	return c.readStreams(context.Background(), p)
+	return r.Read(context.Background())
 }
 
-func (c *control) streamState(ctx context.Context, name string) (*StreamState, error) {
-	if !c.connected() {
+func (r *Reader) state(ctx context.Context, name string) (*State, error) {
+	if !r.o.Connected() {
 		return nil, errors.New("not available: nats is not connected")
 	}
 	var info *natsjs.StreamInfo
-	err := c.ask(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
-		stream, err := c.js.Stream(ctx, name)
+	err := r.ask(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
+		stream, err := r.o.JetStream.Stream(ctx, name)
 		if err == nil {
 			info = stream.CachedInfo()
 		}
@@ -147,7 +162,7 @@ func (c *control) streamState(ctx context.Context, name string) (*StreamState, e
 		return nil, fmt.Errorf("not available: %w", err)
 	}
 	s, limits := info.State, info.Config
-	return &StreamState{
+	return &State{
 		MaxBytes: max(limits.MaxBytes, 0), MaxMessages: max(limits.MaxMsgs, 0), DiscardsNew: limits.Discard == natsjs.DiscardNew,
 		Messages: s.Msgs, Bytes: s.Bytes,
 		FirstSequence: s.FirstSeq, LastSequence: s.LastSeq,
@@ -155,11 +170,11 @@ func (c *control) streamState(ctx context.Context, name string) (*StreamState, e
 	}, nil
 }
 
-func (c *control) consumerStatus(ctx context.Context, spec streams.ConsumerSpec) ConsumerStatus {
-	s := ConsumerStatus{Name: spec.Name}
+func (r *Reader) consumer(ctx context.Context, spec streams.ConsumerSpec) Consumer {
+	s := Consumer{Name: spec.Name}
 	var info *natsjs.ConsumerInfo
-	err := c.ask(ctx, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) error {
-		consumer, err := c.js.Consumer(ctx, spec.Stream, spec.Name)
+	err := r.ask(ctx, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) error {
+		consumer, err := r.o.JetStream.Consumer(ctx, spec.Stream, spec.Name)
 		if err == nil {
 			info = consumer.CachedInfo()
 		}
@@ -188,19 +203,19 @@ type refusal struct {
 }
 
 // ask makes a request to the subject of JetStream's API, unless it was refused lately.
-func (c *control) ask(ctx context.Context, subject string, request func(context.Context) error) error {
-	if known, ok := c.refused.Load(subject); ok {
-		if r := known.(refusal); time.Since(r.at) < refusedFor {
-			return r.PermissionError
+func (r *Reader) ask(ctx context.Context, subject string, request func(context.Context) error) error {
+	if known, ok := r.refused.Load(subject); ok {
+		if refused := known.(refusal); time.Since(refused.at) < refusedFor {
+			return refused.PermissionError
 		}
 	}
-	err := c.denied.Do(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }, request)
+	err := r.o.Denied.Do(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }, request)
 	var denied *conn.PermissionError
 	if errors.As(err, &denied) {
-		c.refused.Store(subject, refusal{denied, time.Now()})
+		r.refused.Store(subject, refusal{denied, time.Now()})
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %s", statusPatience)
+		return fmt.Errorf("no answer within %s", readTimeout)
 	}
 	return err
 }

@@ -1,23 +1,19 @@
-package daemon
+package streamstatus
 
-import (
-	"time"
+import "github.com/prometheus/client_golang/prometheus"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/internal/registry"
-)
-
-// streamMetrics are those of the configured streams and of their declared consumers. What
+// metrics are those of the configured streams and of their declared consumers. What
 // could not be read has none: nothing out of date is shown.
-type streamMetrics struct {
+type metrics struct {
 	messages, bytes, limit, fill, discardsNew *prometheus.Desc
 	lag, ackPending                           *prometheus.Desc
 }
 
-func newStreamMetrics() *streamMetrics {
-	return &streamMetrics{
+func newMetrics() *metrics {
+	describe := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("mqttbridge_"+name, help, labels, nil)
+	}
+	return &metrics{
 		messages:    describe("stream_messages", "Messages in the stream.", "stream"),
 		bytes:       describe("stream_bytes", "Bytes in the stream.", "stream"),
 		limit:       describe("stream_limit_bytes", "max_bytes of the stream; 0: no limit.", "stream"),
@@ -28,24 +24,32 @@ func newStreamMetrics() *streamMetrics {
 	}
 }
 
-func (m *streamMetrics) describe(out chan<- *prometheus.Desc) {
+// Describe implements [prometheus.Collector].
+func (r *Reader) Describe(out chan<- *prometheus.Desc) {
+	m := r.metrics
 	for _, d := range []*prometheus.Desc{m.messages, m.bytes, m.limit, m.fill, m.discardsNew, m.lag, m.ackPending} {
 		out <- d
 	}
 }
 
-func (m *streamMetrics) collect(all []StreamStatus, out chan<- prometheus.Metric) {
+// Collect implements [prometheus.Collector].
+func (r *Reader) Collect(out chan<- prometheus.Metric) {
+	m := r.metrics
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	for _, s := range all {
-		if s.StreamState == nil {
+	for _, s := range r.Latest() {
+		if s.State == nil {
 			continue
 		}
 		gauge(m.messages, float64(s.Messages), s.Name)
 		gauge(m.bytes, float64(s.Bytes), s.Name)
 		gauge(m.limit, float64(s.MaxBytes), s.Name)
-		gauge(m.discardsNew, boolToFloat(s.DiscardsNew), s.Name)
+		discards := 0.0
+		if s.DiscardsNew {
+			discards = 1
+		}
+		gauge(m.discardsNew, discards, s.Name)
 		if fill, limited := s.Fill(); limited {
 			gauge(m.fill, fill, s.Name)
 		}
@@ -56,26 +60,4 @@ func (m *streamMetrics) collect(all []StreamStatus, out chan<- prometheus.Metric
 			}
 		}
 	}
-}
-
-// certificateExpiries are when the bridge's own client certificates expire, by connection, as
-// their files are now. One that cannot be read is left out: the next connect fails with the
-// reason.
-func (b *Bridge) certificateExpiries() map[string]time.Time {
-	all := map[string]time.Time{}
-	note := func(connection string, at time.Time, err error) {
-		if err == nil && !at.IsZero() {
-			all[connection] = at
-		}
-	}
-	c := b.opts.Config
-	at, err := c.MQTT.TLS.Files().Expiry()
-	note("mqtt", at, err)
-	at, err = account.CertificateExpiry(c.NATS.Account)
-	note("nats", at, err)
-	if p, ok := b.dynamic.registry.(*registry.Postgres); ok {
-		at, err = p.CertificateExpiry()
-		note("registry", at, err)
-	}
-	return all
 }
