@@ -75,7 +75,7 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		return stay()
 	}
 	if r.Attested != nil && j.cn == nil {
-		j.reject(verdict.CNMissing, "the broker vouched for no certificate name")
+		j.reject(verdict.CNMissing, "the broker attested no certificate name")
 		return stay()
 	}
 	if name := j.name(); r.Attested != nil && m.owned() && bytes.Equal(m.CN, appendHeaderValue(nil, cut(name, subjects.MaxSubjectBytes))) {

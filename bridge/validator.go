@@ -78,7 +78,7 @@ func (v *validator) read(d *Delivery) {
 		v.clock = limit.Clock(a.Millis, d.ReceivedAt)
 		cn, err := subjects.DecodeCN(v.cnBuf[:0], a.CNHex)
 		if err != nil {
-			v.reject(verdict.CNMissing, "the broker vouches for no certificate name: %v", err)
+			v.reject(verdict.CNMissing, "the broker attests no certificate name: %v", err)
 		} else {
 			v.cnBuf, v.cn = cn, cn
 		}
