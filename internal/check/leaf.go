@@ -38,7 +38,7 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 	defer os.RemoveAll(dir)
 	o := plan.LeafOptions(c, nil)
 	o.Domain, o.StoreDir = c.NATS.Leaf.Domain+"-check", dir
-	node, err := leaf.Start(ctx, o)
+	node, err := leaf.Open(ctx, o)
 	if err != nil {
 		r.Fail("leaf link", "%v: fix what nats in the configuration names", err)
 		return

@@ -278,7 +278,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 // stopLanes takes all lanes down at once and returns how many messages were left.
 func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 	if b.replicas != nil {
-		return b.replicas.leases.Stop(ctx)
+		return b.replicas.leases.Close(ctx)
 	}
 	var mu sync.Mutex
 	var wait sync.WaitGroup

@@ -145,7 +145,7 @@ func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim)
 	if claim.of != nil {
 		options.Fenced = func() bool { return shared.fenced() || claim.of.Fenced() }
 	}
-	publisher, err := publish.NewPublisher(options)
+	publisher, err := publish.Open(options)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *r
 	if err != nil {
 		host = "unknown"
 	}
-	r.leases = lease.Start(lease.Options{
+	r.leases = lease.Open(lease.Options{
 		Store: lease.NewBucket(plan.LeaseBucket(c, b.control.nc, b.control.js)),
 		Lanes: r, Partitions: r.ids, DrainTimeout: c.StopTimeout, Admitted: b.dynamic.admitted(),
 		Replica: lease.Replica{

@@ -25,7 +25,7 @@ func alone(t *testing.T, env ...string) (node *leaf.Leaf, c *config.Config, loca
 	require.NoError(t, err)
 	compiled, err := plan.Compile(c)
 	require.NoError(t, err)
-	node, err = leaf.Start(t.Context(), plan.LeafOptions(c, compiled.Streams))
+	node, err = leaf.Open(t.Context(), plan.LeafOptions(c, compiled.Streams))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, node.Close()) })
 	nc, err := nats.Connect("", nats.InProcessServer(node.InProcess()))

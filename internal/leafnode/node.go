@@ -89,7 +89,7 @@ func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zero
 		}
 		e.Str("server_level", level).Str("server_says", line).Msg("from the nats-server of the leaf node")
 	}
-	node, err := leaf.Start(ctx, o)
+	node, err := leaf.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}

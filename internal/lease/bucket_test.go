@@ -138,7 +138,7 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 	w := newWorld(t)
 	start := func(name string) *replica {
 		r := &replica{lanes: &lanes{name: name, broker: w.broker, open: map[string]*Lease{}, sessions: map[string]bool{}}}
-		r.Coordinator = Start(Options{
+		r.Coordinator = Open(Options{
 			Store: NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: 10 * time.Second, Replicas: 1}),
 			Lanes: r.lanes, Partitions: sixteen, DrainTimeout: time.Second, Log: zerolog.Nop(),
 			Replica: Replica{ID: name, Host: "h"},
@@ -177,9 +177,9 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 		return err == nil && len(keys) == 16+3
 	}, patience, 50*time.Millisecond)
 	held(map[string]int{"a": 6, "b": 5, "c": 5})
-	require.Zero(t, b.Stop(t.Context()))
+	require.Zero(t, b.Close(t.Context()))
 	held(map[string]int{"a": 8, "c": 8})
 	require.Zero(t, w.broker.takeovers)
-	require.Zero(t, a.Stop(t.Context()))
-	require.Zero(t, c.Stop(t.Context()))
+	require.Zero(t, a.Close(t.Context()))
+	require.Zero(t, c.Close(t.Context()))
 }

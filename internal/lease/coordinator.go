@@ -67,7 +67,7 @@ type Coordinator struct {
 	lapsed    map[string]bool   // lost by expiry: no other replica can have been connected
 	standby   bool              // see Replica.Standby
 	probe     probe
-	leaving   context.Context // set by Stop; nil: not stopping
+	leaving   context.Context // set by Close; nil: not stopping
 	abandoned int
 	status    Status // events and counts; report adds the rest
 }
@@ -86,8 +86,8 @@ const (
 	retry  = 500 * time.Millisecond
 )
 
-// Start starts a coordinator. Stop must be called.
-func Start(o Options) *Coordinator {
+// Open starts a coordinator. Close must be called.
+func Open(o Options) *Coordinator {
 	ctx, cancel := context.WithCancel(context.Background())
 	now := time.Now()
 	c := &Coordinator{
@@ -101,9 +101,9 @@ func Start(o Options) *Coordinator {
 	return c
 }
 
-// Stop hands over every partition until ctx ends, and returns how many messages were not stored:
+// Close hands over every partition until ctx ends, and returns how many messages were not stored:
 // the broker still has them.
-func (c *Coordinator) Stop(ctx context.Context) (abandoned int) {
+func (c *Coordinator) Close(ctx context.Context) (abandoned int) {
 	select {
 	case c.events <- func(context.Context) { c.leave(ctx) }:
 	case <-c.done:
@@ -127,7 +127,7 @@ func (c *Coordinator) run(ctx context.Context) {
 	if c.opts.Admitted != nil {
 		select {
 		case <-c.opts.Admitted:
-		case <-c.events: // only that of Stop, as long as nothing is leased
+		case <-c.events: // only that of Close, as long as nothing is leased
 			return
 		}
 	}

@@ -316,7 +316,7 @@ func (w *world) start(reaches bool) *replica {
 	r := &replica{link: w.memory.link(), lanes: &lanes{
 		name: name, broker: w.broker, away: !reaches, drain: 50 * time.Millisecond, open: map[string]*Lease{}, sessions: map[string]bool{},
 	}}
-	r.Coordinator = Start(Options{
+	r.Coordinator = Open(Options{
 		Store: r.link, Lanes: r.lanes, Partitions: sixteen, DrainTimeout: 5 * time.Second, Log: zerolog.Nop(),
 		Replica: Replica{ID: name, Host: "host-" + name, Started: time.Now()},
 	})
@@ -386,7 +386,7 @@ func (w *world) everything(replicas ...*replica) time.Duration {
 
 func (w *world) stop(replicas ...*replica) {
 	for _, r := range replicas {
-		require.Zero(w.t, r.Stop(context.Background()))
+		require.Zero(w.t, r.Close(context.Background()))
 		require.Empty(w.t, r.lanes.held())
 	}
 }

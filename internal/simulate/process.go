@@ -119,7 +119,7 @@ func (w *world) start(away bool) {
 		if f := w.sabotage.settler; f != nil {
 			p.answer = f(p, p.answer)
 		}
-		p.publisher, err = natspublish.NewPublisher(natspublish.Options{
+		p.publisher, err = natspublish.Open(natspublish.Options{
 			Open: p.open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
 			StrictOrder: w.setup.Strict, Jitter: w.jitter, Log: zerolog.Nop(),
 			Lookup: w.lookup(p), AfterFunc: p.afterFunc,

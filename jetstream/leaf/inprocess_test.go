@@ -37,14 +37,14 @@ func (s *settled) SettleDone() {}
 // answers are read like those of one that was dialled.
 func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 	t.Parallel()
-	l, err := Start(t.Context(), Options{
+	l, err := Open(t.Context(), Options{
 		URLs: "nats-leaf://127.0.0.1:1", Domain: "site-a", StoreDir: t.TempDir(), MaxBytes: 1 << 30, MaxPayload: 1 << 20,
 		SyncInterval: time.Minute, DuplicateWindow: time.Minute, Streams: []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	s := &settled{}
-	p, err := publish.NewPublisher(publish.Options{
+	p, err := publish.Open(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{Name: "cut me"}, extra...)
 		},

@@ -70,9 +70,9 @@ type Leaf struct {
 	apart bool
 }
 
-// Start returns a leaf node whose streams exist. The link is established in the background; an
+// Open returns a leaf node whose streams exist. The link is established in the background; an
 // unreachable hub is not an error.
-func Start(ctx context.Context, o Options) (*Leaf, error) {
+func Open(ctx context.Context, o Options) (*Leaf, error) {
 	remote, err := o.remote()
 	if err != nil {
 		return nil, err

@@ -68,7 +68,7 @@ func leafOptions(t *testing.T, urls, domain string) leaf.Options {
 
 func startLeaf(t *testing.T, o leaf.Options) *leaf.Leaf {
 	t.Helper()
-	l, err := leaf.Start(natstest.Context(t), o)
+	l, err := leaf.Open(natstest.Context(t), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
@@ -134,7 +134,7 @@ func apply(t *testing.T, hub natsjs.JetStream, specs []streams.Spec) *streams.Re
 
 func newLeafPublisher(t *testing.T, l *leaf.Leaf, settler bridge.Settler) *publish.Publisher {
 	t.Helper()
-	p, err := publish.NewPublisher(publish.Options{
+	p, err := publish.Open(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{}, extra...)
 		},
@@ -399,6 +399,6 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 	}
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	o.Hub = conn.Options{User: "bridge", Password: "s3cret", Token: "t0ken"}
-	_, err = leaf.Start(natstest.Context(t), o)
+	_, err = leaf.Open(natstest.Context(t), o)
 	require.ErrorContains(t, err, "user and password, token are all set")
 }

@@ -27,7 +27,7 @@ func TestLeafOrder(t *testing.T) {
 	o.MaxBytes = 1 << 20
 	l := startLeaf(t, o)
 	outcomes := natstest.NewOutcomes(t)
-	p, err := publish.NewPublisher(publish.Options{
+	p, err := publish.Open(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{}, extra...)
 		},

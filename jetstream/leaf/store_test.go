@@ -238,7 +238,7 @@ func TestTwoBridgesDoNotShareAStore(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	first := startLeaf(t, o)
-	_, err := leaf.Start(natstest.Context(t), o)
+	_, err := leaf.Open(natstest.Context(t), o)
 	require.ErrorIs(t, err, leaf.ErrStoreLocked)
 	require.ErrorContains(t, err, o.StoreDir)
 	require.NoError(t, first.Close())

@@ -17,7 +17,7 @@ func TestUnderStrictOrderADeviceHasOneMessageUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}
 		var handlers LinkHandlers
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { handlers = h; return link, "r.", nil },
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d }, StrictOrder: true,
 		})

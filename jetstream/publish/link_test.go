@@ -33,7 +33,7 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		}
 	}()
 	s := natstest.StartServer(t, nil)
-	p, err := publish.NewPublisher(publish.Options{
+	p, err := publish.Open(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{
 				URL:            s.URL() + ",nats://" + listener.Addr().String(),
@@ -87,7 +87,7 @@ func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 		}
 		return nil, errors.New("no name server")
 	}}
-	p, err := publish.NewPublisher(publish.Options{
+	p, err := publish.Open(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{URL: "nats://nats.test:4222", ReconnectWait: time.Millisecond}, extra...)
 		},
@@ -122,7 +122,7 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	t.Parallel()
 	first, second := natstest.StartServer(t, nil), natstest.StartServer(t, nil)
 	o := natstest.NewOutcomes(t)
-	p, err := publish.NewPublisher(publish.Options{
+	p, err := publish.Open(publish.Options{
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			handled := make(chan struct{}) // the handlers of the reconnect have run
 			var once sync.Once

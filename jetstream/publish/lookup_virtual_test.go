@@ -118,7 +118,7 @@ func TestLookupAfterSilence(t *testing.T) {
 	const window = 2 * time.Minute
 	open := func(t *testing.T, s *storage) *Publisher {
 		s.window = window
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { s.handlers = h; return s, "r.", nil },
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
 			Lookup: &LookupOptions{

@@ -157,9 +157,9 @@ type Stats struct {
 	Subject string `json:"subject,omitempty"`
 }
 
-// NewPublisher opens a publisher and its connection. With
+// Open opens a publisher and its connection. With
 // nats.RetryOnFailedConnect the connection may be established later.
-func NewPublisher(opts Options) (*Publisher, error) {
+func Open(opts Options) (*Publisher, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*p
 	for _, f := range adjust {
 		f(&opts)
 	}
-	p, err := publish.NewPublisher(opts)
+	p, err := publish.Open(opts)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	return p

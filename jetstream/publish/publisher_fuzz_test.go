@@ -160,7 +160,7 @@ func FuzzAnswers(f *testing.F) {
 		var got verdicts
 		var hear func(*nats.Msg, bool)
 		link := &deafLink{}
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open: func(h LinkHandlers) (Link, string, error) {
 				hear = h.Answer
 				return link, replyInbox, nil

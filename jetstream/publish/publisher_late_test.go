@@ -27,7 +27,7 @@ func TestLateTimer(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := &storage{window: 5 * time.Second, mute: true}
-				p, err := NewPublisher(Options{
+				p, err := Open(Options{
 					Open:    func(h LinkHandlers) (Link, string, error) { s.handlers = h; return s, "r.", nil },
 					Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
 				})

@@ -362,14 +362,14 @@ func (r *republisher) Settle(x *bridge.Result) {
 
 func TestAPublisherNeedsItsEnds(t *testing.T) {
 	t.Parallel()
-	_, err := publish.NewPublisher(publish.Options{Settler: natstest.NewOutcomes(t)})
+	_, err := publish.Open(publish.Options{Settler: natstest.NewOutcomes(t)})
 	require.ErrorContains(t, err, "open publisher: ")
-	_, err = publish.NewPublisher(publish.Options{
+	_, err = publish.Open(publish.Options{
 		Connect: func(...nats.Option) (*nats.Conn, error) { return nil, nats.ErrNoServers },
 	})
 	require.ErrorContains(t, err, "open publisher: ")
 	refused := errors.New("bad options")
-	_, err = publish.NewPublisher(publish.Options{
+	_, err = publish.Open(publish.Options{
 		Settler: natstest.NewOutcomes(t), Connect: func(...nats.Option) (*nats.Conn, error) { return nil, refused },
 	})
 	require.ErrorIs(t, err, refused)

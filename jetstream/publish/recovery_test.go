@@ -84,7 +84,7 @@ func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}
 		var handlers LinkHandlers
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { handlers = h; return link, "r.", nil },
 			Settler: settleNothing{}, Jitter: func(d time.Duration) time.Duration { return d },
 		})
@@ -139,7 +139,7 @@ func TestALinkThatIsClosedForGoodBeforeItIsHandedOverIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link, opened := &wire{}, 0
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open: func(h LinkHandlers) (Link, string, error) {
 				opened++
 				if opened < 4 {

@@ -21,7 +21,7 @@ func TestOneMessageIsSentUntilTheStreamsHaveTakenOne(t *testing.T) {
 		link, creating := &wire{}, atomic.Bool{}
 		creating.Store(true)
 		var handlers LinkHandlers
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { handlers = h; return link, "r.", nil },
 			Settler: settleNothing{}, Fenced: creating.Load,
 		})
@@ -58,7 +58,7 @@ func TestARefusalShowsNoStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}
 		var handlers LinkHandlers
-		p, err := NewPublisher(Options{
+		p, err := Open(Options{
 			Open:    func(h LinkHandlers) (Link, string, error) { handlers = h; return link, "r.", nil },
 			Settler: settleNothing{},
 		})
