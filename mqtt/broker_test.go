@@ -36,7 +36,7 @@ func listen(t testing.TB, tlsConfig *tls.Config) *scripted {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	b := &scripted{t: t, addr: l.Addr().String(), conns: make(chan net.Conn, 1000), wait: patience}
+	b := &scripted{t: t, addr: l.Addr().String(), conns: make(chan net.Conn, 1000), wait: waitTimeout}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

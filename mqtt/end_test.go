@@ -33,7 +33,7 @@ func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
 	eventually(t, s, subscribed)
 	require.False(t, s.Status().SessionPresent)
 	publishAll(t, m, 1)
-	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, waitTimeout, time.Millisecond)
 }
 
 func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {

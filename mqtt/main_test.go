@@ -7,7 +7,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience bounds every wait on real time. No test passes by waiting.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait on real time. No test passes by waiting.
+const waitTimeout = 2 * time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

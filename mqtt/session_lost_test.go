@@ -22,7 +22,7 @@ func TestASessionLostWhileTheBridgeWasDownIsCounted(t *testing.T) {
 			b := listen(t, nil)
 			s := b.open(&recorder{}, func(o *Options) { o.HadSession = c.had })
 			b.connected(c.present)
-			require.Eventually(t, func() bool { return s.Status().Subscribed }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return s.Status().Subscribed }, waitTimeout, time.Millisecond)
 			require.Equal(t, c.lost, s.Status().SessionsLost)
 		})
 	}

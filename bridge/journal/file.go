@@ -18,7 +18,7 @@ import (
 // magic is the format's name and version.
 var magic = [8]byte{'M', 'N', 'B', 'J', 'R', 'N', 'L', '2'}
 
-// ErrJournalLocked means that another process has the journal open.
+// ErrLocked means that another process has the journal open.
 var ErrLocked = errors.New("journal is in use by another process")
 
 // errUnfit means that a file is damaged, or not a journal of this client id.

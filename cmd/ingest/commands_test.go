@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-const patience = 2 * time.Minute
+const waitTimeout = 2 * time.Minute
 
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
@@ -118,7 +118,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got = run(t, "healthcheck", "--set", "admin.listen="+listen)
 		return got.code == 0
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	i.Signal(syscall.SIGTERM)
 	require.Zero(t, i.Wait())
 	require.Contains(t, i.Log().String(), `"message":"stopped"`)

@@ -184,9 +184,8 @@ func (c *loadConn) packets() error {
 	}
 }
 
-// pubacks takes the PUBACKs at hand off the buffer, all under one lock: the load
-// must cost as little as it can, it runs on the same machine. It tells whether
-// there were any.
+// pubacks takes the PUBACKs at hand off the buffer, all under one lock: the load must cost as
+// little as it can, it runs on the same machine. It reports whether there were any.
 func (c *loadConn) pubacks() (some bool, err error) {
 	if head, err := c.in.Peek(1); err != nil || head[0] != 0x40 {
 		return false, nil // something else, or the end

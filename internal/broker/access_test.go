@@ -53,7 +53,7 @@ func TestDevicesDoNotTouchAttestedTopics(t *testing.T) {
 
 	for _, filter := range []string{"bridge/#", "bridge", "bridge/v1/+/+", "#", "+/#", "+/v1/#", "$share/g/bridge/#", "$share/g/#", "$SYS/#"} {
 		token := dev.Subscribe(filter, 1, nil).(*paho.SubscribeToken)
-		require.True(t, token.WaitTimeout(patience))
+		require.True(t, token.WaitTimeout(waitTimeout))
 		require.Equal(t, []byte{0x80}, granted(token), filter)
 	}
 	wait(t, dev.Publish("bridge/v1/0/x/1/61/tenant/acme/device/dev-1/telemetry", 1, false, "forged"))

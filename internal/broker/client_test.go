@@ -14,8 +14,8 @@ import (
 	"mqtt-nats-bridge/internal/pki"
 )
 
-// patience bounds every wait; no test passes by waiting.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait; no test passes by waiting.
+const waitTimeout = 2 * time.Minute
 
 func start(t *testing.T, o broker.Options) *broker.Broker {
 	t.Helper()
@@ -28,13 +28,13 @@ func start(t *testing.T, o broker.Options) *broker.Broker {
 // options for a client of today's protocol that does nothing on its own.
 func options(url, id string) *paho.ClientOptions {
 	return paho.NewClientOptions().AddBroker(url).SetClientID(id).SetProtocolVersion(4).
-		SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(patience)
+		SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(waitTimeout)
 }
 
 func try(o *paho.ClientOptions) (paho.Client, error) {
 	c := paho.NewClient(o)
 	token := c.Connect()
-	token.WaitTimeout(patience)
+	token.WaitTimeout(waitTimeout)
 	return c, token.Error()
 }
 
@@ -49,7 +49,7 @@ func connect(t *testing.T, o *paho.ClientOptions) paho.Client {
 
 func wait(t *testing.T, token paho.Token) {
 	t.Helper()
-	require.True(t, token.WaitTimeout(patience), "no answer")
+	require.True(t, token.WaitTimeout(waitTimeout), "no answer")
 	require.NoError(t, token.Error())
 }
 
@@ -87,7 +87,7 @@ func (s *subscriber) next(t *testing.T) paho.Message {
 	select {
 	case m := <-s.got:
 		return m
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		require.FailNow(t, "no message came")
 		return nil
 	}

@@ -62,7 +62,7 @@ func TestE1StartBeforeACLAndRule(t *testing.T) {
 		b.Load(broker.Authentication)
 		bridge := lane(t, b, "bridge")
 		token := bridge.Subscribe("bridge/#", 1, nil).(*paho.SubscribeToken)
-		require.True(t, token.WaitTimeout(patience))
+		require.True(t, token.WaitTimeout(waitTimeout))
 		require.Equal(t, []byte{0x80}, granted(token))
 
 		b.Load(broker.ACL)
@@ -119,7 +119,7 @@ func TestE1StartBeforeACLAndRule(t *testing.T) {
 
 func tokenError(t *testing.T, token paho.Token) error {
 	t.Helper()
-	require.True(t, token.WaitTimeout(patience))
+	require.True(t, token.WaitTimeout(waitTimeout))
 	return token.Error()
 }
 
@@ -155,7 +155,7 @@ func TestE2ClientIDsAreGlobal(t *testing.T) {
 
 		present := sessionPresent(t, options(b.URL(), "bridge-p3").SetUsername("bridge").SetPassword("secret").SetCleanSession(false))
 		require.True(t, present, "the thief's session")
-		require.Eventually(t, func() bool { return !thief.IsConnected() }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return !thief.IsConnected() }, waitTimeout, time.Millisecond)
 		bridge.Client = lane(t, b, "bridge-p3", "bridge/#").Client
 		require.Equal(t, 10, session(t, b, "bridge-p3").Limits.MaxQueue, "of the devices' zone")
 		require.True(t, b.Cut("bridge-p3"))

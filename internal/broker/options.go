@@ -124,11 +124,11 @@ func (z *Zone) setDefaults(d Zone) {
 type Part uint32
 
 const (
-	// Authentication: until it is loaded services are refused (CONNACK 5).
+	// Authentication is the delay until it is loaded; until then services are refused (CONNACK 5).
 	Authentication Part = 1 << iota
-	// ACL: until it is loaded no_match = deny answers.
+	// ACL is the delay until it is loaded; until then no_match = deny applies.
 	ACL
-	// Rule: until it is loaded nothing is attested.
+	// Rule is the delay until it is loaded; until then nothing is attested.
 	Rule
 	// Everything combines all parts.
 	Everything = Authentication | ACL | Rule

@@ -44,7 +44,7 @@ func raw(t *testing.T, b *broker.Broker, cn string) net.Conn {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.URL(), "tcp://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
 	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0x82, 0, 30, 0, 1, 'd', 0, byte(len(cn))}, cn...)
 	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
 	require.NoError(t, err)

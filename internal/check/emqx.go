@@ -52,8 +52,8 @@ func attestation(ctx context.Context, client *api.Client, c *config.Config, r *R
 	}
 }
 
-// clientIDs judges by the clients that are connected whether a device can choose the
-// client id of a lane: the API does not show clientid_override of a zone.
+// clientIDs checks by the connected clients whether a device can choose the client id of a lane:
+// the API does not report clientid_override of a zone.
 func clientIDs(ctx context.Context, client *api.Client, c *config.Config, r *Report) {
 	sessions, err := client.SampleSessions(ctx, sampled)
 	if err != nil {

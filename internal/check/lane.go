@@ -31,7 +31,7 @@ func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 		ReceivedAt: time.Now().UnixNano(), PacketID: 1, QoS: 1,
 	})
 	if kept.message == nil {
-		return nil, errors.New("judge the topic: the lane published nothing")
+		return nil, errors.New("validate the topic: the lane published nothing")
 	}
 	return kept.message, nil
 }

@@ -14,7 +14,7 @@ import (
 func (n *natsCheck) hub() {
 	version := n.nc.ConnectedServerVersion()
 	if leaf.ReportsSourced(version) {
-		n.report.OK("hub", "nats-server %s tells how far it has sourced", version)
+		n.report.OK("hub", "nats-server %s reports how far it has sourced", version)
 	} else {
 		n.report.Fail("hub", "%v (it is %s): without that nothing that is stored here can be removed; update the hub", leaf.ErrHubTooOld, version)
 	}

@@ -33,7 +33,7 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 	url := "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
 	out, r := checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+url)...)
 	require.Zero(t, r.Failed(), out)
-	require.Contains(t, out, "tells how far it has sourced")
+	require.Contains(t, out, "reports how far it has sourced")
 	require.Contains(t, out, "ok    leaf link: the hub takes a leaf node at "+url)
 	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge makes it at start")
 	require.NotContains(t, out, "nats publish", "messages are published within the bridge")

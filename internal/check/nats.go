@@ -114,7 +114,7 @@ func Dial(o conn.Options) (*nats.Conn, error) {
 	return nc, err
 }
 
-// inbox: without it every answer of JetStream is lost.
+// inbox checks the reply inbox: without it every answer of JetStream is lost.
 func (n *natsCheck) inbox(ctx context.Context) bool {
 	subject := n.nc.NewInbox() + ".>"
 	sub, err := n.nc.SubscribeSync(subject)

@@ -47,9 +47,9 @@ func (s *session) subscribe(filters []string) ([]byte, error) {
 }
 
 // retained subscribes and returns the first retained message below prefix, ok
-// false where none comes within patience.
-func (s *session) retained(prefix string, patience time.Duration, filters ...string) (topic, payload string, ok bool) {
-	deadline := time.Now().Add(patience)
+// false where none comes within timeout.
+func (s *session) retained(prefix string, timeout time.Duration, filters ...string) (topic, payload string, ok bool) {
+	deadline := time.Now().Add(timeout)
 	if err := s.sendSubscribe(filters); err != nil {
 		return "", "", false
 	}
@@ -73,8 +73,8 @@ func (s *session) retained(prefix string, patience time.Duration, filters ...str
 }
 
 // roundTrip publishes an empty message to each topic and returns those that come back
-// within patience.
-func (s *session) roundTrip(topics []string, patience time.Duration) map[string]bool {
+// within timeout.
+func (s *session) roundTrip(topics []string, timeout time.Duration) map[string]bool {
 	got := map[string]bool{}
 	for _, topic := range topics {
 		p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
@@ -83,7 +83,7 @@ func (s *session) roundTrip(topics []string, patience time.Duration) map[string]
 			return got
 		}
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for len(got) < len(topics) {
 		_ = s.conn.SetReadDeadline(deadline)
 		answer, err := packets.ReadPacket(s.r)

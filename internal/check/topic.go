@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Trace is what would become of one message, from the configuration alone.
+// Trace shows how one message is routed, from the configuration alone.
 type Trace struct {
 	Topic    string  `json:"topic"`
 	Fields   []Field `json:"fields"` // in the order of the message's way
@@ -41,7 +41,7 @@ func (t Trace) String() string {
 	return b.String()
 }
 
-// heading is whole: it tells the topics of one call apart.
+// heading is not shortened: it distinguishes the topics of one call.
 func heading(topic string) string {
 	if quoted := printable(topic); strings.HasPrefix(quoted, `"`) {
 		return fmt.Sprintf("%q", topic)
@@ -192,7 +192,7 @@ func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 func (t *Trace) limit(c *config.Config) {
 	rate := "none"
 	if r := c.Limits.Device; r.Rate > 0 {
-		rate = fmt.Sprintf("%s messages per second, %d at once", r.Rate, r.Effective())
+		rate = fmt.Sprintf("%s messages per second, burst of %d", r.Rate, r.Effective())
 	}
 	t.add("limit", "%s", rate)
 	if bucket := c.Limits.Bucket; bucket != "" {

@@ -8,7 +8,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// violations brings what NATS refuses to the requests that suffer from it.
+// violations matches permission violations to the requests that caused them.
 type violations struct{ conn.Violations }
 
 func newViolations() *violations { return &violations{} }
@@ -38,7 +38,7 @@ func (v *violations) explain(guarded context.Context, err error) error {
 	return err
 }
 
-// refused tells whether NATS refused a guarded request.
+// refused reports whether NATS refused a guarded request.
 func refused(guarded context.Context) bool {
 	var denied *conn.PermissionError
 	return errors.As(context.Cause(guarded), &denied)

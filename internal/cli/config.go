@@ -23,8 +23,8 @@ type Configuration struct {
 
 // ConfigCommand is about the configuration file.
 type ConfigCommand struct {
-	Init   configInit   `cmd:"" help:"Print a configuration file to fill in."`
-	Show   configShow   `cmd:"" help:"Print the configuration in force and where each value was given."`
+	Init   configInit   `cmd:"" help:"Print a configuration template."`
+	Show   configShow   `cmd:"" help:"Print the effective configuration and the source of each value."`
 	Schema configSchema `cmd:"" help:"Print the JSON Schema of the file, for editors."`
 }
 

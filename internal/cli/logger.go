@@ -46,7 +46,7 @@ func SetLevel(c config.Log) error {
 	return nil
 }
 
-// IsTerminal tells whether somebody looks at f.
+// IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
 // Colour reports whether f shows colours: it is a terminal, and NO_COLOR is not set.

@@ -19,8 +19,8 @@ func Hangups() (received <-chan os.Signal, stop func()) {
 	return c, func() { signal.Stop(c) }
 }
 
-// Reload puts in force what load has read: apply returns the paths that changed and those
-// that need a restart. A configuration with an error changes nothing.
+// Reload applies the configuration that load has read: apply returns the paths that changed and
+// those that need a restart. A configuration with an error changes nothing.
 func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (changed, restart []string, err error)) {
 	c, err := load()
 	if err != nil {

@@ -13,9 +13,9 @@ type stopSignal struct{ os.Signal }
 // Error implements error.
 func (s stopSignal) Error() string { return fmt.Sprintf("signal: %s", s.String()) }
 
-// UntilSignal returns a context that ends with the first of the signals, its
-// cause a stopSignal. The second ends the process at once: what is in
-// flight stays where it came from. Its goroutine lives as long as the process.
+// UntilSignal returns a context that ends with the first of the signals, its cause a stopSignal.
+// The second terminates the process immediately: messages in flight stay where they came from. Its
+// goroutine lives as long as the process.
 func UntilSignal(signals ...os.Signal) context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	received := make(chan os.Signal, 2)

@@ -68,14 +68,14 @@ func Load(s Sources) (*Config, error) {
 	return c, nil
 }
 
-// Redacted is the configuration in force, a line a key with the source of what
-// is not default; secrets are not shown.
+// Redacted returns the effective configuration, one line per key, with the source of each value
+// that is not a default; secrets are not shown.
 func (c *Config) Redacted() string { return schema.Lines(c.Settings()) }
 
-// Settings are the values in force and where each was given.
+// Settings returns the effective values and the source of each.
 func (c *Config) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
 
-// String is Redacted.
+// String returns Redacted.
 func (c *Config) String() string { return c.Redacted() }
 
 // BridgeKeys are the keys that most configurations of the bridge set.

@@ -12,7 +12,7 @@ func (c *Config) warn() {
 		c.Warn("nats.ack_timeout", "above 3s a frozen leader of a replicated stream can let later messages overtake earlier ones")
 	}
 	if c.Lanes.Partitions.Auto && c.StateDir != "" {
-		c.Warn("state_dir", "is not used with lanes.partitions auto: a partition's journal would go stale while another replica holds it, and the broker's ids need none")
+		c.Warn("state_dir", "is not used with lanes.partitions auto: a partition's journal would become stale while another replica leases it, and the broker's ids need none")
 	}
 	if c.Lanes.Partitions.Auto && c.Limits.Tenant.Rate > 0 {
 		c.Warn("limits.tenant", "is counted by each replica for itself: a tenant with devices in the partitions of several may send as often as all of these allow together")
@@ -23,7 +23,7 @@ func (c *Config) warn() {
 	if c.Identity.Mode != IdentityOff {
 		return
 	}
-	c.Warn("identity.mode", "off: the broker's ACL alone decides who may publish as which device; no CN is checked and messages carry no Bridge-Cn")
+	c.Warn("identity.mode", "off: only the broker's ACL controls which client may publish as which device; no CN is checked and messages have no Bridge-Cn")
 	if c.StateDir == "" {
 		c.Warn("state_dir", "empty: message ids of plain topics are kept in memory, and a crash of the bridge may duplicate what was in flight")
 	}

@@ -44,7 +44,7 @@ func TestBrokerProblem(t *testing.T) {
 			require.Eventually(t, func() bool {
 				found = b.Problems()
 				return len(found) == 1 && found[0].Component == "mqtt" && found[0].Advice != ""
-			}, patience, 5*time.Millisecond, "%v", &found)
+			}, waitTimeout, 5*time.Millisecond, "%v", &found)
 			require.Contains(t, found[0].Advice, test.advice)
 
 			lines := book.with("mqtt not connected")
@@ -103,7 +103,7 @@ func TestTwoBridgesWithOneStateDirAreNamed(t *testing.T) {
 			}
 		}
 		return false
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 }
 
 func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
@@ -123,7 +123,7 @@ func TestASubscriptionAtQoS0IsToldFromOneThatIsRefused(t *testing.T) {
 	require.Eventually(t, func() bool {
 		found = b.Problems()
 		return len(found) == 1 && strings.Contains(found[0].Problem, "granted at QoS 0 only")
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	require.Contains(t, found[0].Advice, "allow QoS 1")
 	require.Contains(t, mqttaccount.Advice(&mqtt.SubscriptionError{Filter: "x", Code: 0x80}), "ACL")
 }

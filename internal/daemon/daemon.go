@@ -59,10 +59,10 @@ type Bridge struct {
 	fatal  chan error
 }
 
-// streamPatience is how long the start waits for the streams before the MQTT
+// streamTimeout is how long the start waits for the streams before the MQTT
 // sessions are opened without them. They are opened in any case: a broker keeps
 // messages only for a client id that it knows.
-const streamPatience = 2 * time.Second
+const streamTimeout = 2 * time.Second
 
 // firstWait is how long the start waits for each of the two NATS connections that are
 // not a lane's. Until then nobody answers at /livez, and no signal ends the start.
@@ -164,7 +164,7 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 	select {
 	case err := <-looked:
 		return err
-	case <-time.After(streamPatience):
+	case <-time.After(streamTimeout):
 		b.wait.Go(func() { b.fail(<-looked) })
 		return nil
 	case <-ctx.Done():
@@ -275,7 +275,7 @@ func (b *Bridge) Stop(ctx context.Context) error {
 	return err
 }
 
-// stopLanes takes all lanes down at once and returns how many messages were left.
+// stopLanes stops all lanes concurrently and returns how many messages were not stored.
 func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 	if b.replicas != nil {
 		return b.replicas.leases.Close(ctx)
@@ -294,7 +294,7 @@ func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 	return abandoned
 }
 
-// ErrAbandoned: messages were still in flight when the bridge stopped.
+// ErrAbandoned means that messages were still in flight when the bridge stopped.
 var ErrAbandoned = errors.New("stopped before everything was stored")
 
 // Problem is why a part of the bridge is not ready.

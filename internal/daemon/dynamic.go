@@ -89,8 +89,8 @@ func (l *dynamic) close() {
 	}
 }
 
-// admit waits until messages may be judged: the registry, if there is one, has
-// been read once. false: ctx ended first.
+// admit waits until messages may be validated: the registry, if there is one, has been read once.
+// false: ctx ended first.
 func (l *dynamic) admit(ctx context.Context) bool {
 	if l.registry == nil {
 		return true
@@ -103,7 +103,7 @@ func (l *dynamic) admit(ctx context.Context) bool {
 	}
 }
 
-// admitted is closed once messages may be judged; nil where they may at once.
+// admitted is closed once messages may be validated; nil: they may immediately.
 func (l *dynamic) admitted() <-chan struct{} {
 	if l.registry == nil {
 		return nil

@@ -43,7 +43,7 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwa
 	require.Eventually(t, func() bool {
 		lanes := bridge.Status(t.Context()).Lanes
 		return !slices.ContainsFunc(lanes, func(l LaneStatus) bool { return !l.Session.Subscribed })
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 
 	plan, err := plan.Compile(c)
 	require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestBrokerWatchWithASilentAPI(t *testing.T) {
 	api.Change(func(s *emqxtest.State) { s.Fail = 503 })
 	b := run(t, append(peers(mqtt, nats), env...)...)
 	waitReady(t, b)
-	require.Eventually(t, func() bool { return len(b.Warnings()) == 1 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.Warnings()) == 1 }, waitTimeout, 5*time.Millisecond)
 	require.Equal(t, "broker", b.Warnings()[0].Component)
 	require.Contains(t, b.Status(t.Context()).Broker.Problem, "503")
 	sum, _ := sums(t, b.Metrics())
@@ -127,7 +127,7 @@ func TestBrokerMetrics(t *testing.T) {
 		s.Sessions["bridge-p3"] = emqx.Session{ClientID: "bridge-p3", QueueLength: 11, QueueLimit: 13, QueueDropped: 17, InFlight: 19}
 	})
 	b := run(t, append(peers(mqtt, nats), env...)...)
-	require.Eventually(t, func() bool { return !b.Status(t.Context()).Broker.PolledAt.IsZero() }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !b.Status(t.Context()).Broker.PolledAt.IsZero() }, waitTimeout, 5*time.Millisecond)
 	pedantic := prometheus.NewPedanticRegistry()
 	require.NoError(t, pedantic.Register(b.broker))
 	sum, series := sums(t, pedantic)

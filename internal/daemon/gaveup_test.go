@@ -29,12 +29,12 @@ func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
 			require.NoError(t, err)
 			b, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop()})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return len(b.Problems()) == 0 }, patience, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.Problems()) == 0 }, waitTimeout, 5*time.Millisecond)
 			require.NoError(t, connection(b).Publish(strings.Repeat("x", 8<<10), nil))
 			select {
 			case err := <-b.Failed():
 				require.ErrorContains(t, err, "closed permanently: nats: maximum control line exceeded")
-			case <-time.After(patience):
+			case <-time.After(waitTimeout):
 				require.Fail(t, "it goes on without a connection")
 			}
 			require.NoError(t, b.Stop(t.Context()))

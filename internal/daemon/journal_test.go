@@ -22,7 +22,7 @@ func TestALaneWithoutItsJournalIsNotReady(t *testing.T) {
 		var ready bool
 		ready, problems = b.Ready()
 		return !ready && len(problems) == 1 && problems[0].Problem != "not opened yet"
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	require.Equal(t, "lane", problems[0].Component)
 	require.Contains(t, problems[0].Problem, "open journal")
 	require.NotEmpty(t, problems[0].Advice)

@@ -55,6 +55,6 @@ func TestABrokerThatIsAwayIsOneLineOfTheLog(t *testing.T) {
 		}
 		return levels
 	}
-	require.Eventually(t, func() bool { return count()["debug"] == 15 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return count()["debug"] == 15 }, waitTimeout, 5*time.Millisecond)
 	require.Equal(t, map[string]int{"error": 1, "debug": 15}, count())
 }

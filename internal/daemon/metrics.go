@@ -94,7 +94,7 @@ func laneMetrics() []laneMetric {
 		return laneMetric{describe(name, help, "lane"), prometheus.GaugeValue, value}
 	}
 	return []laneMetric{
-		counter("received_total", "Messages taken from the broker and judged.",
+		counter("received_total", "Messages received from the broker and validated.",
 			func(r *laneReading) uint64 { return r.counts.Received }),
 		counter("received_bytes_total", "Payload bytes of received messages.",
 			func(r *laneReading) uint64 { return r.counts.ReceivedBytes }),

@@ -91,12 +91,12 @@ func TestMetricsAgreeWithTotals(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c := b.Totals()
 		return c.Received == 6 && c.InFlight == 0
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	require.True(t, mqtt.Cut("bridge-p0"))
 	require.Eventually(t, func() bool {
 		sum, _ := sums(t, b.Metrics())
 		return sum["mqttbridge_mqtt_reconnects_total"] == 1 && sum["mqttbridge_ready"] == 1
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 
 	sum, _ := sums(t, b.Metrics())
 	for name, want := range map[string]float64{

@@ -94,8 +94,8 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 // that is in progress.
 func (c *control) connected() bool { return c.connection.Err() == nil }
 
-// problems lists what keeps the NATS side from being ready. Without a connection there is
-// no word on the streams.
+// problems lists what keeps the NATS side from being ready. Without a connection the state of the
+// streams is unknown.
 func (c *control) problems() []Problem {
 	if all := c.connection.Problems(); all != nil {
 		return all

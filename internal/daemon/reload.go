@@ -21,15 +21,15 @@ type reloads struct {
 	restart []string
 }
 
-// livePaths are the keys that a reload puts in force, each with what is below it.
-// log.level is the command's, which made the logger.
+// livePaths are the keys that a reload applies, each with those below it. log.level is the
+// command's, which made the logger.
 func livePaths() []string {
 	return []string{"limits.payload", "limits.device", "limits.tenant", "limits.subjects", "limits.idle", "quarantine.per_device", "log.level"}
 }
 
-// Reload puts in force what of c may change while the bridge runs: limits and the
-// quarantine's bound. It returns the paths that changed, log.level among them, and
-// those that differ and need a restart.
+// Reload applies the settings of c that may change while the bridge runs: limits and the
+// quarantine's bound. It returns the paths that changed, log.level among them, and those that
+// differ and need a restart.
 func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error) {
 	r := &b.reloads
 	r.mu.Lock()

@@ -78,7 +78,7 @@ func (r *replicas) Abandon(p string) {
 	r.units[p].release(ended, r.sessions)
 }
 
-// Try implements [lease.Lanes].
+// ProbeBroker implements [lease.Lanes].
 func (r *replicas) ProbeBroker(ctx context.Context) error {
 	m := &r.shared.config.MQTT
 	return mqtt.Reach(ctx, mqttaccount.Options(*m, m.ClientID+"-probe-"+r.id))

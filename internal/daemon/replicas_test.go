@@ -71,7 +71,7 @@ func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 			}
 		}
 		return s.Ready && open == n && s.Replicas.Held == n
-	}, patience, 5*time.Millisecond, "%+v", b.Problems())
+	}, waitTimeout, 5*time.Millisecond, "%+v", b.Problems())
 	return s
 }
 
@@ -97,7 +97,7 @@ func TestReplicasShowWhoHoldsWhat(t *testing.T) {
 			publishFrom(t, mqtt, cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry", 1)
 		}
 	}
-	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, waitTimeout, 5*time.Millisecond)
 
 	b := joined(t, &log, env...)
 	s = awaitHeld(t, a, 8)
@@ -159,7 +159,7 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 			return !ready && slices.ContainsFunc(problems, func(p Problem) bool {
 				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && p.Advice == plan.OtherBrokerAdvice
 			})
-		}, patience, 5*time.Millisecond, "%+v", r.Problems())
+		}, waitTimeout, 5*time.Millisecond, "%+v", r.Problems())
 	}
 	require.Contains(t, log.String(), "replicas with this client id connect to another broker")
 }
@@ -186,7 +186,7 @@ func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool {
 			return p.Component == "lane" && strings.Contains(p.Problem, "ca.pem") && len(p.Lanes) == 8
 		})
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	require.NoError(t, os.WriteFile(own, content, 0o600))
 	awaitHeld(t, b, 16)
 	require.NoError(t, os.Remove(own))
@@ -212,9 +212,9 @@ func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "--ttl") && p[0].Advice != ""
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
-	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, waitTimeout, 5*time.Millisecond)
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LANES"))
 	awaitHeld(t, b, 16)
 	require.Zero(t, b.Status(t.Context()).Replicas.Lost)
@@ -249,7 +249,7 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "nats kv add BRIDGE_LANES --ttl 2s")
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	require.Empty(t, mqtt.Clients(), "no lane without a lease")
 	require.NoError(t, b.Stop(context.Background()))
 }
@@ -265,7 +265,7 @@ func TestAReplicaTakesNoPartBeforeItsRegistryIsRead(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "registry" && strings.Contains(p[0].Problem, "does not exist")
-	}, patience, 5*time.Millisecond, "%+v", b.Problems())
+	}, waitTimeout, 5*time.Millisecond, "%+v", b.Problems())
 	require.Len(t, awaitHeld(t, a, 16).Replicas.All, 1)
 	_, err := admin(t, nats).CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_CERTS"})
 	require.NoError(t, err)

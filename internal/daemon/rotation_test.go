@@ -91,9 +91,9 @@ func TestBrokerCredentialsRotate(t *testing.T) {
 			return len(found) > 0 && strings.Contains(found[0].Problem, text)
 		}
 	}
-	require.Eventually(t, problem("certificate"), patience, 5*time.Millisecond)
+	require.Eventually(t, problem("certificate"), waitTimeout, 5*time.Millisecond)
 	r.renewBridge("wrong")
-	require.Eventually(t, problem("refuse"), patience, 5*time.Millisecond)
+	require.Eventually(t, problem("refuse"), waitTimeout, 5*time.Millisecond)
 	r.renewBridge("new")
 	waitReady(t, b)
 

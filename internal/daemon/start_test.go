@@ -14,7 +14,7 @@ import (
 )
 
 // Nine servers that accept and say nothing: a connect timeout for each is more than
-// the test has patience.
+// the test waits.
 func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 	t.Parallel()
 	var urls []string
@@ -38,7 +38,7 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 		ready, problems := b.Ready()
 		require.False(t, ready)
 		require.Equal(t, "nats", problems[0].Component)
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		require.Fail(t, "nobody would answer at /livez")
 	}
 	for _, l := range silent { // or the stop would wait for attempts in progress
@@ -59,9 +59,9 @@ func TestNothingIsSentBeforeTheFirstLookAtTheStreams(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, problems := b.Ready()
 		return len(problems) == 1 && strings.Contains(problems[0].Problem, "the first check of the streams")
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	require.Zero(t, b.Totals().Stored)
 	b.control.looked.Store(true)
-	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, waitTimeout, 10*time.Millisecond)
 	waitReady(t, b)
 }

@@ -51,8 +51,7 @@ type LaneStatus struct {
 	// Open: the lane has its journal and takes messages. Until then the rest
 	// is zero.
 	Open bool `json:"open"`
-	// Lease tells which replica has the lane's partition; nil where partitions
-	// are not leased.
+	// Lease is the lease of the lane's partition; nil where partitions are not leased.
 	Lease    *LeaseStatus    `json:"lease,omitempty"`
 	Session  mqtt.Status     `json:"mqtt"`
 	NATS     PublisherStatus `json:"nats"`
@@ -102,8 +101,8 @@ type LatencyStatus struct {
 	P99 float64 `json:"p99_ms"`
 }
 
-// Status tells how the bridge is doing. The streams are read from the server,
-// which takes 2 s at most; a stream that could not be read says why.
+// Status returns the state of the bridge. The streams are read from the server, which takes 2 s at
+// most; a stream that could not be read says why.
 func (b *Bridge) Status(ctx context.Context) Status {
 	ready, problems := b.Ready()
 	if problems == nil {
@@ -141,7 +140,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 	return s
 }
 
-// Ready tells whether the bridge takes and stores messages on all its lanes, and
+// Ready reports whether the bridge takes and stores messages on all its lanes, and
 // if not, what is in the way.
 func (b *Bridge) Ready() (bool, []Problem) {
 	problems := b.Problems()
@@ -202,7 +201,7 @@ func addCounts(total, c *bridge.Counts) {
 	total.AckLatency.Add(&c.AckLatency)
 }
 
-// Device tells what is known of a device; false where it is not in the table.
+// Device returns the state of a device; false where it is not in the table.
 func (b *Bridge) Device(tenant, device string) (limit.Device, bool) {
 	return b.devices.Lookup(tenant, device, b.limits)
 }

@@ -62,7 +62,7 @@ func TestTracing(t *testing.T) {
 				require.Contains(t, s.Status.Message, "cn_mismatch: the certificate is that of")
 			}
 		}
-		require.Eventually(t, func() bool { return gathered(t, b)["mqttbridge_spans_exported_total"] == 3 }, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return gathered(t, b)["mqttbridge_spans_exported_total"] == 3 }, waitTimeout, 10*time.Millisecond)
 	})
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
@@ -70,7 +70,7 @@ func TestTracing(t *testing.T) {
 		b := run(t, append(peers(mqtt, server), "BRIDGE_TRACING_ENDPOINT="+collector.URL)...)
 		waitReady(t, b)
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
-		require.Eventually(t, func() bool { return b.Totals().Stored == 1 }, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return b.Totals().Stored == 1 }, waitTimeout, 10*time.Millisecond)
 		require.Empty(t, stored(t, server, "TELEMETRY", 1)[0].Header.Values("traceparent"))
 		require.NotContains(t, gathered(t, b), "mqttbridge_spans_exported_total")
 	})
@@ -85,7 +85,7 @@ func TestTracing(t *testing.T) {
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 		collector.Asked()
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 20)
-		require.Eventually(t, func() bool { return b.Totals().Stored == 21 }, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return b.Totals().Stored == 21 }, waitTimeout, 10*time.Millisecond)
 		waitReady(t, b)
 		require.NoError(t, b.Stop(context.Background()))
 		require.Equal(t, 21.0, gathered(t, b)["mqttbridge_spans_dropped_total"])

@@ -52,12 +52,12 @@ func TestUnmanagedStreams(t *testing.T) {
 			}
 			b, log := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
 			waitReady(t, b)
-			require.Eventually(t, func() bool { return warned(b, "stream TELEMETRY: "+test.want) }, patience, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return warned(b, "stream TELEMETRY: "+test.want) }, waitTimeout, 5*time.Millisecond)
 			require.Len(t, log.with(test.want), 1)
 			require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
 			_, err = js.CreateStream(t.Context(), unmanaged)
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return !warned(b, "TELEMETRY") }, patience, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return !warned(b, "TELEMETRY") }, waitTimeout, 5*time.Millisecond)
 		})
 	}
 	// What nobody confirms is not lost: these two are logged and not more.
@@ -77,7 +77,7 @@ func TestUnmanagedStreams(t *testing.T) {
 			_, err := js.CreateStream(t.Context(), c)
 			require.NoError(t, err)
 			b, log := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
-			require.Eventually(t, func() bool { return len(log.with(test.want)) == 1 }, patience, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return len(log.with(test.want)) == 1 }, waitTimeout, 5*time.Millisecond)
 			require.False(t, warned(b, "TELEMETRY"))
 		})
 	}
@@ -93,7 +93,7 @@ func TestUnmanagedStreams(t *testing.T) {
 		b, _ := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off",
 			"BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")...)
 		waitReady(t, b)
-		require.Eventually(t, func() bool { return warned(b, "the streams cannot be read") && warned(b, "$JS.API.STREAM.INFO.") }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return warned(b, "the streams cannot be read") && warned(b, "$JS.API.STREAM.INFO.") }, waitTimeout, 5*time.Millisecond)
 	})
 }
 

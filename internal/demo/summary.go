@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// ErrUnaccounted: the books of the demo do not balance.
+// ErrUnaccounted means that the counts of the demo do not agree.
 var ErrUnaccounted = errors.New("not every message is accounted for")
 
 // conclude returns nil if every check passed.

@@ -53,7 +53,7 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	require.NoError(t, err)
 	hub.Start()
 	t.Cleanup(func() { hub.Shutdown(); hub.WaitForShutdown() })
-	require.True(t, hub.ReadyForConnections(patience))
+	require.True(t, hub.ReadyForConnections(waitTimeout))
 
 	password := filepath.Join(dir, "nats")
 	require.NoError(t, os.WriteFile(password, []byte(natsPasswords["bridge"]), 0o600))
@@ -86,21 +86,21 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 		defer cancel()
 		require.NoError(t, b.Stop(ctx))
 	})
 	require.Eventually(t, func() bool {
 		_, err := js.Stream(t.Context(), "QUARANTINE")
 		return err == nil && b.Status(t.Context()).Lanes[0].Session.Subscribed
-	}, patience, 10*time.Millisecond, "the streams are made with what the page grants")
+	}, waitTimeout, 10*time.Millisecond, "the streams are made with what the page grants")
 
 	device := paho.NewClient(paho.NewClientOptions().AddBroker(devices.URL()).SetClientID("dev-1"))
 	for _, do := range []func() paho.Token{device.Connect, func() paho.Token {
 		return device.Publish("tenant/acme/device/dev-1/telemetry", 1, false, "x")
 	}} {
 		token := do()
-		require.True(t, token.WaitTimeout(patience))
+		require.True(t, token.WaitTimeout(waitTimeout))
 		require.NoError(t, token.Error())
 	}
 	t.Cleanup(func() { device.Disconnect(0) })
@@ -119,5 +119,5 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s := b.Status(t.Context()).Limits.Overrides
 		return s.Live && s.Overrides == 2
-	}, patience, 10*time.Millisecond, "%+v", b.Status(t.Context()).Limits.Overrides)
+	}, waitTimeout, 10*time.Millisecond, "%+v", b.Status(t.Context()).Limits.Overrides)
 }

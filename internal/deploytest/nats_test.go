@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	patience  = 2 * time.Minute
-	telemetry = "tenant.acme.device.dev-1.telemetry"
+	waitTimeout = 2 * time.Minute
+	telemetry   = "tenant.acme.device.dev-1.telemetry"
 )
 
 // natsPasswords are this test's, in the environment before nats.conf is read.
@@ -55,7 +55,7 @@ func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	require.True(t, s.ReadyForConnections(patience))
+	require.True(t, s.ReadyForConnections(waitTimeout))
 	return s, parsed
 }
 
@@ -94,7 +94,7 @@ func (p *peer) requireRefused(t *testing.T, operation, subject string) {
 		require.ErrorIs(t, err, nats.ErrPermissionViolation)
 		require.ErrorContains(t, err, operation)
 		require.ErrorContains(t, err, `"`+subject+`"`)
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		require.Fail(t, "not refused", "%s %s", operation, subject)
 	}
 }
@@ -168,11 +168,11 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 			require.True(t, ack.Duplicate)
 		case err := <-future.Err():
 			require.NoError(t, err)
-		case <-time.After(patience):
+		case <-time.After(waitTimeout):
 			require.Fail(t, "no answer in the bridge's own inbox")
 		}
 		// As it looks up what may be stored already.
-		_, err = bridge.js.Conn().Request("$JS.API.STREAM.MSG.GET.TELEMETRY", []byte(`{"seq":1}`), patience)
+		_, err = bridge.js.Conn().Request("$JS.API.STREAM.MSG.GET.TELEMETRY", []byte(`{"seq":1}`), waitTimeout)
 		require.NoError(t, err)
 		bridge.requireNoRefusals(t)
 
@@ -193,7 +193,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		for _, spec := range defaultPlan(t).Consumers {
 			consumer, err := ingest.js.Consumer(t.Context(), spec.Stream, spec.Name)
 			require.NoError(t, err)
-			msg, err := consumer.Next(natsjs.FetchMaxWait(patience))
+			msg, err := consumer.Next(natsjs.FetchMaxWait(waitTimeout))
 			require.NoError(t, err)
 			require.Equal(t, examples[spec.Stream], msg.Subject())
 			require.NoError(t, msg.DoubleAck(t.Context()))
@@ -230,7 +230,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		require.NoError(t, operator.Flush())
 		_, err = bridge.js.Publish(t.Context(), telemetry, []byte("live"))
 		require.NoError(t, err)
-		msg, err := live.NextMsg(patience)
+		msg, err := live.NextMsg(waitTimeout)
 		require.NoError(t, err)
 		require.Equal(t, "live", string(msg.Data))
 
@@ -243,7 +243,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		require.NoError(t, err)
 		consumer, err := operator.js.OrderedConsumer(t.Context(), "QUARANTINE", natsjs.OrderedConsumerConfig{})
 		require.NoError(t, err)
-		seen, err := consumer.Next(natsjs.FetchMaxWait(patience))
+		seen, err := consumer.Next(natsjs.FetchMaxWait(waitTimeout))
 		require.NoError(t, err)
 		require.Equal(t, "quarantine.cn_mismatch."+telemetry, seen.Subject())
 		require.NoError(t, stream.Purge(t.Context()))
@@ -325,10 +325,10 @@ func TestClusterBlockFormsACluster(t *testing.T) {
 	address := url.URL{Scheme: "nats", User: url.UserPassword("route", "pc-4e5"), Host: first.ClusterAddr().String()}
 	t.Setenv("NATS_ROUTE_1", address.String())
 	second := startClustered(t, "nats-2")
-	require.Eventually(t, func() bool { return first.NumRoutes() > 0 && second.NumRoutes() > 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return first.NumRoutes() > 0 && second.NumRoutes() > 0 }, waitTimeout, 10*time.Millisecond)
 }
 
-// startClustered does by program what the comment above the block tells a human.
+// startClustered automates what the comment above the block describes.
 func startClustered(t *testing.T, name string) *server.Server {
 	t.Helper()
 	conf := read(t, "nats.conf")
@@ -368,7 +368,7 @@ func TestOperatorWorksWithTheNATSCommandLine(t *testing.T) {
 		{"consumer next TELEMETRY ingest-workers --count 1", "21.5"},
 		{"account info", "operator"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 		args := append([]string{"--server", s.ClientURL(), "--user", "operator", "--password", natsPasswords["operator"]}, strings.Fields(c.command)...)
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home)

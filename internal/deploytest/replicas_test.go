@@ -61,7 +61,7 @@ func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
 		require.Eventually(t, func() bool {
 			ready, _ := b.Ready()
 			return ready && b.Status(t.Context()).Replicas.Held == n
-		}, patience, 10*time.Millisecond, "%s", &log)
+		}, waitTimeout, 10*time.Millisecond, "%s", &log)
 	}
 	first := start()
 	holds(first, 16)

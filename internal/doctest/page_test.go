@@ -149,7 +149,7 @@ func (b *block) file() (name string, ok bool) {
 // whatever order.
 var headerLine = regexp.MustCompile(`^[A-Z][a-z]*-[A-Za-z-]+: `)
 
-// says tells whether out has the lines that the page promises, in that order; the
+// says reports whether out has the lines that the page promises, in that order; the
 // first that is missing where not. Headers one below the other may change places.
 func (c *command) says(out string) (missing string, ok bool) {
 	lines := strings.Split(out, "\n")

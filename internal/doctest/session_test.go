@@ -18,8 +18,8 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// patience bounds each command. It decides nothing but how long a failure takes.
-const patience = 2 * time.Minute
+// waitTimeout bounds each command. It decides nothing but how long a failure takes.
+const waitTimeout = 2 * time.Minute
 
 // session is the shell in which a page is run.
 type session struct {
@@ -115,7 +115,7 @@ func (s *session) run(text string, terminal bool) (string, int) {
 	_, err := fmt.Fprintf(s.in, "{ %s\n} </dev/null\nprintf '\\n%s%%d\\n' $?\n", text, endMark)
 	require.NoError(s.t, err)
 	var out strings.Builder
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for {
 		select {
 		case line, ok := <-s.lines:

@@ -26,7 +26,7 @@ type Authorization struct {
 	} `json:"cache"`
 }
 
-// Settings reads the configuration in force.
+// Settings reads EMQX's effective configuration.
 func (c *Client) Settings(ctx context.Context) (Settings, error) {
 	var s Settings
 	if err := c.get(ctx, "/configs/global_zone", nil, &s); err != nil {

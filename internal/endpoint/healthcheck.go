@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// ErrNotReady: the program answers, and says that it is not.
+// ErrNotReady means that the program answers that it is not ready.
 var ErrNotReady = errors.New("not ready")
 
 const (

@@ -16,7 +16,7 @@ import (
 
 // Program is what an endpoint speaks for. Its methods are called at any time.
 type Program interface {
-	// Ready tells whether the program does its job, and what is in the way.
+	// Ready reports whether the program does its job, and what is in the way.
 	Ready() (bool, []Problem)
 	// Warnings are what does not keep it from doing its job.
 	Warnings() []Problem

@@ -33,8 +33,8 @@ const (
 	writeTimeout = 30 * time.Second
 	idleTimeout  = time.Minute
 	maxHeader    = 16 << 10
-	// closePatience is how long Close waits for answers in progress.
-	closePatience = 2 * time.Second
+	// closeTimeout is how long Close waits for answers in progress.
+	closeTimeout = 2 * time.Second
 )
 
 // Start serves the routes of p, and what it has besides, at listen (host:port; port
@@ -92,7 +92,7 @@ func (s *Server) Addr() string { return s.addr.String() }
 // Close stops serving and waits: for answers in progress 2 s at most, then it cuts
 // them off. Further calls do nothing.
 func (s *Server) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		_ = s.http.Close() // closes what Shutdown would have waited for

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait; no test passes by waiting.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait; no test passes by waiting.
+const waitTimeout = 2 * time.Minute
 
 func message(n int) (string, []byte) { return "t", []byte{byte(n)} }
 
@@ -43,7 +43,7 @@ func TestDevicePublishesAll(t *testing.T) {
 	require.EqualValues(t, 1000, d.Acked())
 	d.Disconnect()
 	require.False(t, d.Connected())
-	require.Eventually(t, func() bool { return len(b.Clients()) == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.Clients()) == 0 }, waitTimeout, time.Millisecond)
 }
 
 func TestDeviceRefused(t *testing.T) {
@@ -90,7 +90,7 @@ func TestDeviceWill(t *testing.T) {
 		} else {
 			d.Disconnect()
 		}
-		require.Eventually(t, func() bool { return b.Stats().Attested == int64(i) }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return b.Stats().Attested == int64(i) }, waitTimeout, time.Millisecond)
 	}
 }
 

@@ -98,8 +98,8 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 	return conf, nil
 }
 
-// openDatabase makes no connection yet. Every connection gets the stages of all
-// tables; connections is how many batches are written at once.
+// openDatabase makes no connection yet. Every connection gets the stages of all tables; connections
+// is the number of batches written concurrently.
 func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, connections int, log zerolog.Logger) (*database, error) {
 	conf = conf.Copy()
 	conf.MaxConns = int32(connections)
@@ -183,7 +183,7 @@ func copyOnly(load string) string {
 	return statement
 }
 
-// connectError: there is no connection to be had.
+// connectError records that no connection can be made.
 type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }

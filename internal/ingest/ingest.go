@@ -385,8 +385,8 @@ func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 	return operation == "STREAM.INFO."+spec.Stream
 }
 
-// Failed delivers an error that this ingest cannot go on after, and a new one can: its
-// connection to NATS was given up for good.
+// Failed delivers an error that this ingest cannot go on after, and a new one can: its connection
+// to NATS was closed permanently.
 func (i *Ingest) Failed() <-chan error { return i.failed }
 
 // Stop lets every batch that is being stored be finished, for at most the configured

@@ -407,7 +407,7 @@ func whoMayNotCreate(t *testing.T, r *rig) {
 	r.publish(telemetry("m1", `{}`))
 	r.database = u.String()
 	i := r.ingest()
-	awaitProblem(r, i, "42501", "run ingest migrate as a user who may create tables")
+	awaitProblem(r, i, "42501", "run ingest migrate as a user with permission to create tables")
 	r.database = owner
 	r.migrate()
 	awaitProblem(r, i, "42501")

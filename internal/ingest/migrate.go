@@ -25,7 +25,7 @@ type Migration struct {
 	Name    string
 }
 
-// ErrNotMigrated: the tables are not those of this version.
+// ErrNotMigrated means that the tables do not have this version.
 var ErrNotMigrated = errors.New("the tables are not there yet")
 
 // Migrate brings the tables to this version and returns what it did. Several may do
@@ -33,7 +33,7 @@ var ErrNotMigrated = errors.New("the tables are not there yet")
 func Migrate(ctx context.Context, conf *pgx.ConnConfig) ([]Migration, error) {
 	var steps []Migration
 	err := withMigrations(conf, func(p *goose.Provider) error {
-		// Who may not create tables can still run where all are there.
+		// A user without permission to create tables can still run if all of them exist.
 		pending, err := p.HasPending(ctx)
 		if err != nil || !pending {
 			return err
@@ -50,7 +50,7 @@ func Migrate(ctx context.Context, conf *pgx.ConnConfig) ([]Migration, error) {
 	return steps, nil
 }
 
-// migrateError: a migration failed, or could not be begun.
+// migrateError means that a migration failed or could not begin.
 type migrateError struct{ err error }
 
 func (e *migrateError) Error() string { return "migrate the tables: " + e.err.Error() }

@@ -141,7 +141,7 @@ func (e *databaseError) Unwrap() error { return e.error }
 func (e *databaseError) Advice() string {
 	err := e.error
 	if errors.Is(err, ErrNotMigrated) {
-		return "run ingest migrate as a user who may create tables, or set database.migrate: true"
+		return "run ingest migrate as a user with permission to create tables, or set database.migrate: true"
 	}
 	if errors.Is(err, errMissing) {
 		return "look for a trigger or rule on the table that drops rows; on TimescaleDB 2.17.2 or older, upgrade"
@@ -167,7 +167,7 @@ func (e *databaseError) Advice() string {
 	case pg.Code == "42P01", pg.Code == "42703":
 		return "the tables are not those of this version: run ingest migrate"
 	case pg.Code == "42501" && errors.As(err, &migration):
-		return "run ingest migrate as a user who may create tables, and set database.migrate: false"
+		return "run ingest migrate as a user with permission to create tables, and set database.migrate: false"
 	case byPolicy(pg):
 		return "add a policy that lets the user of database.url SELECT, INSERT and UPDATE these rows (CREATE POLICY … ON the table), or give it BYPASSRLS"
 	case pg.Code == "55P03":

@@ -8,15 +8,15 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// reloads is the configuration that is in force.
+// reloads keeps the effective configuration.
 type reloads struct {
 	mu      sync.Mutex
 	running *config.Ingest
 }
 
-// Reload compares c with the configuration in force. It returns the paths that changed:
-// log.level, which the command puts in force, and secrets in files, which are read at each
-// connect; and those that differ and need a restart.
+// Reload compares c with the effective configuration. It returns the paths that changed: log.level,
+// which the command puts in force, and secrets in files, which are read at each connect; and those
+// that differ and need a restart.
 func (i *Ingest) Reload(c *config.Ingest) (changed, restart []string) {
 	i.reloads.mu.Lock()
 	defer i.reloads.mu.Unlock()

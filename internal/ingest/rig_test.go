@@ -26,8 +26,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait; it is spent only by a test that fails.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait; it is spent only by a test that fails.
+const waitTimeout = 2 * time.Minute
 
 // postgres is a PostgreSQL that tests share, each with a database of its own.
 type postgres struct {
@@ -221,7 +221,7 @@ func (r *rig) settled() {
 
 func (r *rig) eventually(done func() bool, said func() any) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for !done() {
 		if time.Now().After(deadline) {
 			require.FailNow(r.t, "it did not come to pass", "%+v", said())

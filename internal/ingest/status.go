@@ -80,7 +80,7 @@ func (i *Ingest) Ready() (bool, []endpoint.Problem) {
 func (i *Ingest) Problems() []endpoint.Problem {
 	all := append(i.connection.Problems(), i.database.problems()...)
 	if len(all) > 0 {
-		return all // without them there is no word on the consumers
+		return all // without a connection the state of the consumers is unknown
 	}
 	all = i.rights.problems()
 	for _, in := range i.intakes {

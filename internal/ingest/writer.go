@@ -72,7 +72,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 			w.duplicates.Add(uint64(len(r.copies)))
 		}
 	case ctx.Err() != nil:
-		// Stopped: no word, so they go back at once.
+		// Stopped: not settled, so they are delivered again immediately.
 	case len(rows) > 1:
 		w.halvings.Add(1)
 		half := len(rows) / 2
@@ -143,9 +143,9 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 	}
 }
 
-// takesNone tells a table that can take no row from a row that the table cannot take:
-// the same statement is tried without any. What is wrong with it, or with its rights,
-// fails all the same; a trigger, a policy, a compressed chunk does not.
+// takesNone distinguishes a table that can take no row from a row that the table cannot take: the
+// same statement is tried without any. What is wrong with it, or with its rights, fails all the
+// same; a trigger, a policy, a compressed chunk does not.
 func (w *writer) takesNone(ctx context.Context) bool {
 	attempt, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()

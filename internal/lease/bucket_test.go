@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// patience bounds every wait on the real server.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait on the real server.
+const waitTimeout = 2 * time.Minute
 
 func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 	t.Helper()
@@ -30,7 +30,7 @@ func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 }
 
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -54,7 +54,7 @@ func next(t *testing.T, entries <-chan Entry) Entry {
 	select {
 	case e := <-entries:
 		return e
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		require.Fail(t, "nothing came")
 		return Entry{}
 	}
@@ -111,7 +111,7 @@ func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := a.Write(within(t), "p3", []byte("another's"), 0)
 		return err == nil
-	}, patience, 10*time.Millisecond, "it expires")
+	}, waitTimeout, 10*time.Millisecond, "it expires")
 	require.GreaterOrEqual(t, time.Since(written), ttl, "and not before its time")
 	t.Logf("with a TTL of %v the key could be had after %v", ttl, time.Since(written))
 
@@ -160,7 +160,7 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 				}
 			}
 			return len(n) == len(want)
-		}, patience, 5*time.Millisecond)
+		}, waitTimeout, 5*time.Millisecond)
 	}
 	a := start("a")
 	held(map[string]int{"a": 16})
@@ -175,7 +175,7 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 		}
 		keys, err := kv.Keys(within(t))
 		return err == nil && len(keys) == 16+3
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	held(map[string]int{"a": 6, "b": 5, "c": 5})
 	require.Zero(t, b.Close(t.Context()))
 	held(map[string]int{"a": 8, "c": 8})

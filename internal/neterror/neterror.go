@@ -1,5 +1,5 @@
-// Package neterror tells failures of the network apart, the same for connections to the
-// MQTT broker, to NATS and to PostgreSQL.
+// Package neterror classifies network failures, in the same way for connections to the MQTT broker,
+// to NATS and to PostgreSQL.
 package neterror
 
 import (

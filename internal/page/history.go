@@ -24,7 +24,7 @@ type Measure struct {
 	// Chart is the title of the chart that it is a line of; empty: only its rate is kept.
 	Chart, Name string
 	Value       float64
-	// Gauge tells a level from a count since the start, of which the rate is shown.
+	// Gauge distinguishes a level from a count since the start, of which the rate is shown.
 	Gauge bool
 }
 

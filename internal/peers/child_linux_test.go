@@ -36,7 +36,7 @@ func TestPeersDieWithAKilledTestBinary(t *testing.T) {
 	line, _, _ := strings.Cut(rest, "\n")
 	pid, err := strconv.Atoi(line)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return gone(pid) }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return gone(pid) }, waitTimeout, time.Millisecond)
 }
 
 // gone: no such process, or one that is dead and that nobody has waited for.

@@ -47,7 +47,7 @@ func Cluster(t testing.TB, config string) *NATSCluster {
 	}
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		// A frozen node does not say goodbye.
-		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(patience))
+		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(waitTimeout))
 	if err != nil {
 		t.Fatalf("connect to the cluster: %v", err)
 	}
@@ -175,7 +175,7 @@ func (c *NATSCluster) info(ctx context.Context, stream string) (*natsjs.StreamIn
 // follow each other.
 func (c *NATSCluster) await(what string, ask func(context.Context) error) {
 	c.t.Helper()
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(2 * waitTimeout)
 	for {
 		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
 		err := ask(ctx)

@@ -22,9 +22,9 @@ import (
 // requirePeers is the variable that turns a missing peer into a failure.
 const requirePeers = "BRIDGE_REQUIRE_PEERS"
 
-// patience bounds every wait of this package: for a peer to answer, for a
+// waitTimeout bounds every wait of this package: for a peer to answer, for a
 // process to end. It decides nothing but how long a failure takes.
-const patience = 2 * time.Minute
+const waitTimeout = 2 * time.Minute
 
 // program finds an executable, also in the sbin directories, where Debian keeps
 // servers and a user's PATH does not lead.

@@ -119,7 +119,7 @@ func (p *TCPProxy) forward(near net.Conn) {
 		(&link{near: near}).cut()
 		return
 	}
-	far, err := net.DialTimeout("tcp", p.target, patience)
+	far, err := net.DialTimeout("tcp", p.target, waitTimeout)
 	if err != nil {
 		(&link{near: near}).cut()
 		return

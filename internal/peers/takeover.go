@@ -12,12 +12,12 @@ import (
 // CONNACK, by which the broker has closed the older connection [MQTT-3.1.4-2],
 // and leaves without acknowledging anything.
 func takeOver(addr, clientID, username, password string) error {
-	c, err := net.DialTimeout("tcp", addr, patience)
+	c, err := net.DialTimeout("tcp", addr, waitTimeout)
 	if err != nil {
 		return fmt.Errorf("connect as %s: %w", clientID, err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(waitTimeout))
 	connect := fleet.Connect{ClientID: clientID, Username: username, Password: password, KeepSession: true, KeepAlive: time.Minute}
 	if _, err := connect.Handshake(c); err != nil {
 		return fmt.Errorf("connect as %s: %w", clientID, err)

@@ -79,7 +79,7 @@ func Compile(c *config.Config) (*Plan, error) {
 	}, nil
 }
 
-// limits are what a reload may change.
+// Limits are the settings that a reload may change.
 func Limits(c *config.Config) limit.Limits {
 	return limit.Limits{
 		MaxPayload: int(c.Limits.Payload),

@@ -253,8 +253,8 @@ type outgoing struct {
 	before   uint8 // how often it was published before
 }
 
-// take waits until the next message may be sent, enters at most n of them and
-// tells whether the load had been held.
+// take waits until the next message may be sent, enters at most n of them and reports whether the
+// load had been held.
 func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 2 * time.Minute
+const waitTimeout = 2 * time.Minute
 
 // rig is a server with the streams of a bridge, and what was rejected.
 type rig struct {
@@ -118,7 +118,7 @@ func (r *rig) ids(stream string) map[string]int {
 // outlastIDs returns once the stream has forgotten every id of before.
 func (r *rig) outlastIDs(stream, subject string) {
 	r.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for taken := 0; taken < 2; {
 		ack, err := r.js.Publish(r.t.Context(), subject, nil, natsjs.WithMsgID("probe"))
 		require.NoError(r.t, err)

@@ -14,8 +14,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait; no test passes by waiting.
-const patience = 2 * time.Minute
+// waitTimeout bounds every wait; no test passes by waiting.
+const waitTimeout = 2 * time.Minute
 
 // under is a source that runs until the test ends.
 func under(t *testing.T, s Source) {
@@ -34,7 +34,7 @@ func under(t *testing.T, s Source) {
 
 func eventually(t *testing.T, what string, s Source, done func(State) bool) State {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for {
 		state := s.State()
 		if done(state) {

@@ -53,10 +53,10 @@ type Postgres struct {
 }
 
 const (
-	// dialPatience bounds one attempt to connect, queryPatience one reading of
+	// dialTimeout bounds one attempt to connect, queryTimeout one reading of
 	// the whole table.
-	dialPatience  = 10 * time.Second
-	queryPatience = 2 * time.Minute
+	dialTimeout  = 10 * time.Second
+	queryTimeout = 2 * time.Minute
 	// settle is how long notifications are gathered, so that many changes in
 	// one go are one query.
 	settle = 20 * time.Millisecond
@@ -105,7 +105,7 @@ func (p *Postgres) config() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity.registry.database_url: %w", err)
 	}
-	c.ConnectTimeout = dialPatience
+	c.ConnectTimeout = dialTimeout
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "mqtt-nats-bridge"
 	}
@@ -152,7 +152,7 @@ func (p *Postgres) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dial, cancel := context.WithTimeout(ctx, dialPatience)
+	dial, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	db, err := pgx.ConnectConfig(dial, config)
 	if err != nil {
@@ -194,7 +194,7 @@ func (p *Postgres) follow(ctx context.Context) error {
 
 // ask has the database say something.
 func (p *Postgres) ask(ctx context.Context, db *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, dialPatience)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := db.Ping(ctx); err != nil {
 		return fmt.Errorf("ask the database: %w", err)
@@ -230,10 +230,9 @@ func (p *Postgres) await(ctx context.Context, db *pgx.Conn, due time.Time) (name
 
 const columns = `SELECT tenant_id::text, device_id::text, status::text, extract(epoch FROM not_after)::float8 FROM ` + Table
 
-// load reads the whole table and puts it in force. A row without a name names nobody:
-// a view may have some.
+// load reads and applies the whole table. Rows without a name are skipped: a view may have some.
 func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, queryPatience)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	table := certificates.NewTable()
 	if err := p.query(ctx, db, func(r row) { table.Put(r.tenant, r.device, r.status, r.end()) },
@@ -246,10 +245,10 @@ func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	return nil
 }
 
-// read reads single certificates into the table in force. Anything that is gone there
-// is forgotten.
+// read reads single certificates into the present table. Certificates that no longer exist are
+// removed.
 func (p *Postgres) read(ctx context.Context, db *pgx.Conn, names []string) error {
-	ctx, cancel := context.WithTimeout(ctx, queryPatience)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	gone := map[[2]string]bool{}
 	tenants, devices := make([]string, len(names)), make([]string, len(names))

@@ -29,14 +29,14 @@ func NewRefusals(component, what string, log zerolog.Logger) *Refusals {
 	return &Refusals{log: log, component: component, what: what, all: map[string]string{}}
 }
 
-// Begin: a reading of all entries begins.
+// Begin begins a reading of all entries.
 func (r *Refusals) Begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next = map[string]string{}
 }
 
-// Done: the reading is complete. What was not refused in it is no more.
+// Done ends the reading. Refusals that did not occur in it are removed.
 func (r *Refusals) Done() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +62,7 @@ func (r *Refusals) Refuse(key string, err error) {
 	}
 }
 
-// Accept: the entry can be read, or is gone.
+// Accept records that the entry can be read or no longer exists.
 func (r *Refusals) Accept(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

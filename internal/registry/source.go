@@ -18,10 +18,10 @@ import (
 type Source interface {
 	// Run follows the source until ctx ends.
 	Run(ctx context.Context)
-	// Loaded is closed when the registry has been read whole for the first
-	// time. Until then no message may be judged.
+	// Loaded is closed when the registry has been read whole for the first time. Until then no
+	// message may be validated.
 	Loaded() <-chan struct{}
-	// State tells how it stands.
+	// State returns the state of the source.
 	State() State
 }
 
@@ -73,7 +73,7 @@ func notFollowed(followed *health.Condition, loadedAt time.Time, err error) {
 	followed.SetAs(zerolog.WarnLevel, "certificate registry stale; the last known state serves", err)
 }
 
-// Stale tells whether changes may have been missed.
+// Stale reports whether changes may have been missed.
 func (s State) Stale() bool { return !s.StaleSince.IsZero() }
 
 // Refusal is an entry that cannot be read.

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Setting is one value in force and where it was given.
+// Setting is one effective value and its source.
 type Setting struct {
 	Path  string `json:"key"`
 	Value string `json:"value"` // as the file has it, secrets redacted

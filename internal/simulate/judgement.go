@@ -59,7 +59,7 @@ func (w *world) judgeDropped(l *letter) {
 	}
 }
 
-// safe tells whether a message needs the broker no more.
+// safe reports whether a message needs the broker no more.
 func (l *letter) safe() bool {
 	for _, c := range l.copies {
 		if c.safe {
@@ -127,7 +127,7 @@ func (w *world) judgeStored(m sent, from *socket) {
 	}
 }
 
-// excused tells whether the design allows for a second copy.
+// excused reports whether the design allows for a second copy.
 func (w *world) excused(m sent, first copied, life int) bool {
 	killed := life != first.life
 	unknown := m.settled.IsZero() || !m.at.After(m.settled)

@@ -165,7 +165,7 @@ func (l *link) cut(messages, answers int) {
 	l.w.logf("the NATS connection dies, %d messages and %d answers are on their way", len(l.socket.msgs), len(l.w.answers))
 }
 
-// hears tells whether the server's answers reach the client.
+// hears reports whether the server's answers reach the client.
 func (l *link) hears() bool { return l.connected && !l.closed && !l.socket.dead && !l.p.dead }
 
 // notice is the client seeing that its socket is dead.

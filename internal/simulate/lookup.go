@@ -54,7 +54,7 @@ func (v *server) unreadable() (answer string, ok bool) {
 	return v.refuses, true
 }
 
-// leaderless tells whether nothing becomes safe.
+// leaderless reports whether nothing becomes safe.
 func (w *world) leaderless() bool {
 	_, unreadable := w.server.unreadable()
 	return unreadable && w.setup.Replicated

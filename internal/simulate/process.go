@@ -50,7 +50,7 @@ type process struct {
 	answer bridge.Settler   // what the publisher's results go on to
 }
 
-// identity is the header that tells which of several equal messages this is.
+// identity is the header that distinguishes several equal messages.
 const identity = "Simulated"
 
 const (

@@ -246,7 +246,7 @@ func (p *process) skips() uint64 {
 	return c.RetainedSkipped + c.QuarantineSkipped
 }
 
-// stored tells whether a message needs the broker no more: it is stored, or, where no rule
+// stored reports whether a message needs the broker no more: it is stored, or, where no rule
 // can tell and so another one's redelivery may be taken for its own, as many
 // of its class are stored as were acknowledged.
 func (w *world) stored(l *letter, counts func(*letter) bool) bool {

@@ -64,7 +64,7 @@ func (w *world) mend() {
 	b.takeAcks(packetIDs)
 }
 
-// resting tells whether nothing is left to do.
+// resting reports whether nothing is left to do.
 func (w *world) resting() bool {
 	b := &w.broker
 	if w.process == nil || b.conn == nil || len(b.queue)+len(b.inFlight)+len(b.pipe)+len(w.answers) > 0 {

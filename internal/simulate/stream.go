@@ -291,7 +291,7 @@ func (w *world) heal(early bool) {
 	}
 }
 
-// unheard tells whether the fault has been met by nobody but a publisher that has had no positive
+// unheard reports whether the fault has been met by nobody but a publisher that has had no positive
 // answer yet.
 func (w *world) unheard() bool {
 	p := w.process

@@ -292,7 +292,7 @@ func (w *world) meet() {
 	defer w.others.Unlock()
 }
 
-// tearing tells whether the bridge may be killed inside the next delivery.
+// tearing reports whether the bridge may be killed inside the next delivery.
 func (w *world) tearing() bool { return w.pending != nil && w.pending.op == kill }
 
 // settleDown waits until nothing runs any more.

@@ -76,7 +76,7 @@ func alertCause(alert string) (Cause, string) {
 	return Handshake, alert
 }
 
-// certificateCause tells what is wrong with the server's certificate.
+// certificateCause determines what is wrong with the server's certificate.
 func certificateCause(err error) (Cause, string) {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
@@ -105,8 +105,8 @@ func certificateCause(err error) (Cause, string) {
 	return "", ""
 }
 
-// authorityCause tells a chain that ends too early from a CA that is not trusted. Whether an
-// issuer that nobody has shown is a root or an intermediate CA cannot be told from here.
+// authorityCause distinguishes a chain that ends too early from a CA that is not trusted. Whether
+// an issuer that nobody has shown is a root or an intermediate CA cannot be told from here.
 func authorityCause(err error) (Cause, string) {
 	var unverified *tls.CertificateVerificationError
 	if !errors.As(err, &unverified) || len(unverified.UnverifiedCertificates) == 0 {

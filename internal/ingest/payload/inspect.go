@@ -19,12 +19,12 @@ const (
 	maxFraction = 16_383
 )
 
-// ErrNotObject: what stands alone has no members to ask for.
+// ErrNotObject means that the JSON value is not an object.
 var ErrNotObject = errors.New("the payload is not a JSON object")
 
-// Inspect sees that jsonb takes data and that it is an object, and calls member
-// with each of the object's own members, the key decoded, the value as it stands.
-// The error is one sentence. What slips through, the database refuses.
+// Inspect checks that jsonb accepts data and that it is an object, and calls member with each of
+// the object's own members, the key decoded, the value as it stands. The error is one sentence.
+// What slips through, the database refuses.
 func Inspect(data []byte, member func(key, value []byte)) error {
 	switch {
 	case !utf8.Valid(data):
@@ -202,7 +202,7 @@ func (in *inspection) scalar() error {
 	return nil
 }
 
-// checkNumber sees that numeric has room for it.
+// checkNumber checks that numeric can contain it.
 func checkNumber(value []byte) error {
 	mantissa, exponent := value, 0
 	if i := bytes.IndexAny(value, "eE"); i >= 0 {
