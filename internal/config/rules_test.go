@@ -126,7 +126,7 @@ func TestWarningsNameThePrice(t *testing.T) {
 
 	got = load(t, "identity: {mode: off}").Warnings()
 	require.Len(t, got, 2)
-	require.Contains(t, got[0], "identity.mode: off: the broker's ACL alone decides")
+	require.Contains(t, got[0], "identity.mode: off: only the broker's ACL controls")
 	require.Contains(t, got[1], "state_dir: empty")
 	require.Len(t, load(t, "identity: {mode: off}\nstate_dir: "+t.TempDir()).Warnings(), 1)
 }

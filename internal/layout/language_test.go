@@ -29,7 +29,7 @@ var phrases = map[string]*regexp.Regexp{
 	"What is no X (Anything that is not X)":                   regexp.MustCompile(`(?i)\bwhat is no\b`),
 	"a second, a message as a rate (per second, per message)": regexp.MustCompile(`(?i)(\d+(\.\d+)?|(messages|bytes|rows|requests|times|lines)\b),? a second\b|\b(µs|allocations|CPU|ns) a message\b`),
 	"meanwhile (until then, during that time)":                regexp.MustCompile(`(?i)\bmeanwhile\b`),
-	"waitTimeout (timeout)":                                      regexp.MustCompile(`(?i)waitTimeout\b`),
+	"patience (timeout)":                                      regexp.MustCompile(`(?i)patience\b`),
 	"who may (a user with permission)":                        regexp.MustCompile(`\b(users?|Who|those) who may\b|(^|[.:;] )Who may\b`),
 	"tells whether (reports whether)":                         regexp.MustCompile(`\btells (whether|how|which|what|the|a)\b`),
 	"looks to (checks)":                                       regexp.MustCompile(`\blooks to the\b`),
