@@ -340,7 +340,7 @@ func TestPlainTextBrokerBehindATLSURL(t *testing.T) {
 	out, r := checkBroker(t, "MQTT_URL=mqtts://"+l.Addr().String())
 	require.Equal(t, 1, r.Failed())
 	require.Contains(t, out, "FAIL  mqtt tls: ")
-	require.Contains(t, out, "does not answer with TLS: it says \"not a\"")
+	require.Contains(t, out, "does not answer with TLS: it sends \"not a\"")
 }
 
 func TestVersionsCompareByNumber(t *testing.T) {
