@@ -235,8 +235,8 @@ func natsAttacks() []natsAttack {
 		{name: "INFO that shrinks the payload", answer: always("INFO {\"max_payload\":1,\"headers\":true}\r\n"), refused: true},
 
 		// MSG and HMSG that do not add up.
-		{name: "a negative size", answer: format("MSG REPLY 1 -5\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{"does not keep to the protocol", "impossible size"}},
-		{name: "a size beyond everything", answer: format("MSG REPLY 1 99999999999999999999\r\n{}\r\n"), says: []string{"does not keep to the protocol", "impossible size"}},
+		{name: "a negative size", answer: format("MSG REPLY 1 -5\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{"violates the protocol", "impossible size"}},
+		{name: "a size beyond everything", answer: format("MSG REPLY 1 99999999999999999999\r\n{}\r\n"), says: []string{"violates the protocol", "impossible size"}},
 		{name: "a size of 2 GB", answer: format("MSG REPLY 1 2147483647\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "a size that is too small", answer: format("MSG REPLY 1 5\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "a size that is too large", answer: format("MSG REPLY 1 23\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
