@@ -47,6 +47,7 @@ func TestFor(t *testing.T) {
 		{publish.ErrNoResponders, "mqtt-nats-bridge streams plan"},
 		{nats.ErrHeadersNotSupported, "no_header_support"},
 		{&kv.MissingError{Bucket: "B"}, "nats kv add B"},
+		{kv.ErrNotConnected, "check that nats-server runs"},
 		{consume.ErrNoConsumer, "mqtt-nats-bridge streams apply"},
 		{emqx.ErrUnauthorized, "mqtt.emqx.key"},
 		{advice.With(nats.ErrPermissionViolation, "another"), "another"},

@@ -50,7 +50,7 @@ type Options struct {
 type State struct {
 	// Live means that every change arrives immediately.
 	Live  bool      `json:"live"`
-	Since time.Time `json:"since"` // of the present value of Live
+	Since time.Time `json:"since"` // when Live or Missing last changed
 	// Err is why the bucket is not followed, for example a [MissingError] or a
 	// conn.PermissionError; nil if Live.
 	Err error `json:"-"`
@@ -145,7 +145,7 @@ func (b *Bucket) Run(ctx context.Context) {
 	defer b.o.Conn.RemoveStatusListener(changes)
 	for ctx.Err() == nil {
 		if !b.o.Conn.IsConnected() {
-			b.stale(errNotConnected)
+			b.stale(ErrNotConnected)
 			b.pause(ctx, changes, b.o.Probe)
 			continue
 		}
@@ -167,7 +167,8 @@ func (b *Bucket) Run(ctx context.Context) {
 // bucket was created again.
 var ErrReadAgain = errors.New("the bucket has to be read again")
 
-var errNotConnected = errors.New("not connected to NATS")
+// ErrNotConnected means that the bucket is not followed because there is no connection to NATS.
+var ErrNotConnected = errors.New("not connected to NATS")
 
 // pause waits for d, or until the connection changes.
 func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.Duration) {
@@ -212,7 +213,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 			if s == nats.CONNECTED {
 				return ErrReadAgain
 			}
-			b.stale(errNotConnected)
+			b.stale(ErrNotConnected)
 		case entry, ok := <-r.updates:
 			if !ok || !r.take(entry) {
 				return errors.New("the server ended the subscription")
@@ -395,10 +396,10 @@ func (b *Bucket) live(r *reading, news bool) {
 func (b *Bucket) stale(err error) {
 	b.mu.Lock()
 	s := b.state
-	if s.Live {
-		s.Live, s.Since = false, time.Now()
+	s.Live, s.Err = false, err
+	if b.state.Live || s.Missing() != b.state.Missing() {
+		s.Since = time.Now()
 	}
-	s.Err = err
 	told := s.Live != b.state.Live || b.state.Err == nil || s.Err.Error() != b.state.Err.Error()
 	b.state = s
 	b.mu.Unlock()

@@ -216,6 +216,18 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 	f.awaitHeld(map[string]string{"b": "2"})
 }
 
+// A bucket that never existed and a server that has gone are two conditions.
+func TestSinceIsOfTheCondition(t *testing.T) {
+	t.Parallel()
+	s := natstest.StartServer(t, nil)
+	f := follow(t, conn.Options{URL: s.URL()}, "B")
+	f.awaitState(kv.State.Missing)
+	stopped := time.Now()
+	s.Shutdown()
+	state := f.awaitState(func(s kv.State) bool { return errors.Is(s.Err, kv.ErrNotConnected) })
+	require.False(t, state.Since.Before(stopped), "since %s, the server was stopped at %s", state.Since, stopped)
+}
+
 // Deleted and created again between two checks: only the stream's creation time shows it.
 func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
 	t.Parallel()
