@@ -41,8 +41,7 @@ func setNATSPasswords(t *testing.T) {
 // and the store directory are this machine's.
 func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	t.Helper()
-	opts, err := server.ProcessConfigFile(file)
-	require.NoError(t, err)
+	opts := processWithoutWarnings(t, file)
 	parsed := opts.Clone()
 	opts.Host, opts.Port = "127.0.0.1", -1
 	opts.HTTPHost, opts.HTTPPort = "127.0.0.1", -1
@@ -57,6 +56,15 @@ func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	require.True(t, s.ReadyForConnections(waitTimeout))
 	return s, parsed
+}
+
+// processWithoutWarnings reads file with the server's own reader. A value of the wrong type,
+// such as a duration without quotation marks, is a warning.
+func processWithoutWarnings(t *testing.T, file string) *server.Options {
+	t.Helper()
+	opts := &server.Options{}
+	require.NoError(t, opts.ProcessConfigFile(file)) // its error contains the warnings
+	return opts
 }
 
 // peer is one user's connection and the refusals that the server sent it.
@@ -275,6 +283,12 @@ func refuseSubscribe(t *testing.T, p *peer, subjects ...string) {
 		require.NoError(t, err)
 		p.requireRefused(t, "Subscription", subject)
 	}
+}
+
+func TestServerReadsDurationsAsWritten(t *testing.T) {
+	setNATSPasswords(t)
+	require.Equal(t, 2*time.Minute, processWithoutWarnings(t, filepath.Join(root, "nats.conf")).SyncInterval)
+	processWithoutWarnings(t, filepath.Join(root, "docs/comparison/nats.conf"))
 }
 
 func TestNobodyEntersWithoutAPassword(t *testing.T) {
