@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// phrases must not be in Go strings, comments and Markdown: each has a standard term. A break of
+// phrases must not be in Go strings, comments, Markdown and deployment files: each has a standard term. A break of
 // the line counts as a space.
 var phrases = map[string]*regexp.Regexp{
 	"counted out (dropped)":                                   regexp.MustCompile(`(?i)\bcounted out\b`),
@@ -46,7 +46,8 @@ var allowed = map[string]map[string]string{
 	"internal/simulate/rest.go":        {"mend (fix)": "documents the method mend"},
 }
 
-// passage is a comment or a string of a Go file, or a Markdown page.
+// passage is a comment or a string of a Go file, a paragraph of a Markdown page, or a line of a
+// deployment file.
 type passage struct {
 	line int
 	text string
@@ -94,6 +95,10 @@ func passages(t *testing.T, path string) []passage {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		return paragraphs(string(text))
+	case ".json", ".yml", ".yaml", ".service", ".conf", ".toml":
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		return lines(string(text))
 	}
 	return nil
 }
@@ -104,6 +109,14 @@ func paragraphs(page string) (all []passage) {
 	for _, p := range strings.Split(page, "\n\n") {
 		all = append(all, passage{line, strings.Join(strings.Fields(p), " ")})
 		line += strings.Count(p, "\n") + 2
+	}
+	return all
+}
+
+// lines are the lines of a file that is neither Go nor Markdown.
+func lines(text string) (all []passage) {
+	for i, l := range strings.Split(text, "\n") {
+		all = append(all, passage{i + 1, strings.TrimSpace(l)})
 	}
 	return all
 }
