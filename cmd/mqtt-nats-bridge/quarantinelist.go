@@ -120,7 +120,11 @@ func (c *quarantineShow) Run(ctx context.Context, p *program) error {
 		case c.JSON():
 			return cli.PrintJSON(p.out, m)
 		}
-		return m.Print(p.out)
+		file := p.settings.Config
+		if file == "-" { // standard input
+			file = "bridge.yaml"
+		}
+		return m.Print(p.out, file)
 	})
 }
 

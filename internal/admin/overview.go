@@ -323,7 +323,7 @@ func (o *overview) quarantineTable(ctx context.Context, now time.Time) page.Tabl
 	for i := range messages {
 		m := &messages[i]
 		t.Rows = append(t.Rows, []page.Cell{
-			page.Text(page.Ago(m.Stored, now)), page.Text(m.Reason), page.Text(m.Topic), page.Text(m.Detail), page.Text(m.ReplayCommand()),
+			page.Text(page.Ago(m.Stored, now)), page.Text(m.Reason), page.Text(m.Topic), page.Text(m.Detail), page.Text(m.Replay("bridge.yaml")),
 		})
 	}
 	return t

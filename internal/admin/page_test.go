@@ -150,7 +150,7 @@ func TestPageInABrowser(t *testing.T) {
 	require.Equal(t, "Ready", b.Text("#state"))
 	for _, want := range []string{
 		"bridge-p0", "connected", "TELEMETRY", "ingest-workers", "nobody pulls", "acme/dev-7", "cn_mismatch",
-		"mqtt-nats-bridge quarantine replay --reason cn_mismatch --tenant acme --device dev-7",
+		"mqtt-nats-bridge quarantine replay --reason=cn_mismatch --tenant=acme --device=dev-7 -c bridge.yaml",
 	} {
 		require.Contains(t, b.Text("body"), want)
 	}

@@ -6,15 +6,21 @@ import (
 	"unicode"
 )
 
-// ReplayCommand is the command line that replays the messages of m's device that were
-// rejected for the same reason. Names are quoted for a POSIX shell.
-func (m *Message) ReplayCommand() string {
-	command := "mqtt-nats-bridge quarantine replay --reason " + quote(m.Reason)
-	if m.Tenant != "" {
-		command += " --tenant " + quote(m.Tenant)
+// Replay is the command line that replays the messages of m's device that were rejected for
+// the same reason, with this configuration file (empty: none), or why m cannot be replayed.
+// Names are quoted for a POSIX shell.
+func (m *Message) Replay(file string) string {
+	if m.Kept < m.Size {
+		return fmt.Sprintf("cannot be replayed: only the first %d bytes were kept", m.Kept)
 	}
-	if m.Device != "" {
-		command += " --device " + quote(m.Device)
+	command := "mqtt-nats-bridge quarantine replay"
+	for _, flag := range [][2]string{{"--reason=", m.Reason}, {"--tenant=", m.Tenant}, {"--device=", m.Device}} {
+		if flag[1] != "" {
+			command += " " + flag[0] + quote(flag[1])
+		}
+	}
+	if file != "" {
+		command += " -c " + quote(file)
 	}
 	return command
 }

@@ -87,9 +87,10 @@ func TestReader(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "\x1b[2J", string(m.Payload))
 		var out bytes.Buffer
-		require.NoError(t, m.Print(&out))
+		require.NoError(t, m.Print(&out, ""))
 		require.NotContains(t, out.String(), "\x1b")
 		require.Contains(t, out.String(), "9000 bytes, of which 4 are here")
+		require.Contains(t, out.String(), "cannot be replayed: only the first 4 bytes were kept")
 		require.Contains(t, out.String(), "1b 5b 32 4a")
 		_, err = read.Get(ctx, last-1)
 		require.ErrorIs(t, err, ErrNoMessage)
@@ -133,6 +134,16 @@ func TestAForeignMessageIsListed(t *testing.T) {
 	latest, err := Latest(t.Context(), r.js.Conn(), "$JS.API", r.Stream, r.Rules, 5)
 	require.NoError(t, err)
 	require.Len(t, latest, 1)
+}
+
+func TestReplayCommand(t *testing.T) {
+	t.Parallel()
+	m := Message{Reason: "rate_limited", Tenant: "-acme", Device: "a b", Size: 5, Kept: 5}
+	require.Equal(t, "mqtt-nats-bridge quarantine replay --reason=rate_limited --tenant='-acme' --device='a b' -c bridge.yaml", m.Replay("bridge.yaml"))
+	m.Tenant, m.Device = "", ""
+	require.Equal(t, "mqtt-nats-bridge quarantine replay --reason=rate_limited", m.Replay(""), "a topic that matches no pattern")
+	m.Kept = 4
+	require.Equal(t, "cannot be replayed: only the first 4 bytes were kept", m.Replay("bridge.yaml"))
 }
 
 // TestQuoteSurvivesAShell: what is pasted from the page is one argument, whatever a device

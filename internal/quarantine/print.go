@@ -42,8 +42,9 @@ func PrintList(w io.Writer, messages []Message) error {
 // maxShown bounds how much of a payload is shown.
 const maxShown = 4 << 10
 
-// Print writes one message as text.
-func (m *Message) Print(w io.Writer) error {
+// Print writes one message as text. file is the configuration file in the command that
+// replays it.
+func (m *Message) Print(w io.Writer, file string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
@@ -74,7 +75,7 @@ func (m *Message) Print(w io.Writer) error {
 		size += fmt.Sprintf(", of which %d are here", m.Kept)
 	}
 	line("payload", size)
-	line("to replay", m.ReplayCommand())
+	line("to replay", m.Replay(file))
 	if err := t.Flush(); err != nil || len(m.Payload) == 0 {
 		return err
 	}
