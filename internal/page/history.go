@@ -172,6 +172,7 @@ func (h *History) series(l *line) Series {
 		s.Values = append(s.Values, value)
 	}
 	if !l.gauge {
+		total += max(h.recent[len(h.recent)-1].values[l.key]-h.begin.values[l.key], 0) // of the slot in progress
 		now := h.rate(l.key)
 		if !math.IsNaN(now) {
 			highest = max(highest, now)

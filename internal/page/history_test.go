@@ -56,6 +56,17 @@ func TestHistory(t *testing.T) {
 		require.Equal(t, Points{0, 0, 3}, late.Values)
 		require.Equal(t, "30", late.Total)
 	})
+	t.Run("the slot in progress counts in the total", func(t *testing.T) {
+		t.Parallel()
+		h := NewHistory()
+		end := fill(h, now, 2, 4)
+		require.Equal(t, "4", h.Charts()[0].Series[0].Total)
+		h.Add(end, []Measure{{Chart: "Messages", Name: "stored", Value: 7}, {Chart: "Quarantined", Name: "late", Value: 3}})
+		require.Equal(t, "7", h.Charts()[0].Series[0].Total)
+		require.Equal(t, "3", h.Charts()[2].Series[0].Total)
+		fill(h, end, slotTicks, 4)
+		require.Equal(t, "16", h.Charts()[0].Series[0].Total, "not twice once the slot has ended")
+	})
 	t.Run("a counter that begins again is not negative", func(t *testing.T) {
 		t.Parallel()
 		h := NewHistory()
