@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	}
 	conf, plan, err := p.compile()
 	if err != nil {
-		return err
+		return c.invalid(p.out, err)
 	}
 	out := io.Writer(p.out)
 	if c.JSON() {
@@ -74,6 +75,19 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 		return cli.ErrReported
 	}
 	return nil
+}
+
+// invalid returns err after printing the errors in the configuration as findings, if JSON is wanted.
+func (c *checkCommand) invalid(w io.Writer, err error) error {
+	var errs *config.Errors
+	if !c.JSON() || !errors.As(err, &errs) {
+		return err
+	}
+	report := check.NewReport(io.Discard)
+	for _, e := range errs.List {
+		report.Fail("config", "%v", e)
+	}
+	return cmp.Or(cli.PrintJSON(w, checked{report.Failed(), report.Findings, []schema.Setting{}}), err)
 }
 
 // checked is the report as JSON.

@@ -190,6 +190,14 @@ func TestManners(t *testing.T) {
 		require.Zero(t, got.code, args)
 		require.True(t, json.Valid([]byte(got.out)), "%s: %s", args, got.out)
 	}
+	got = run(t, "check", "-o", "json", "--set", "mqtt.keepalive=never", "--set", "limits.payload=0")
+	require.Equal(t, 2, got.code)
+	require.Contains(t, got.err, "2 errors in the configuration")
+	var report checked
+	require.NoError(t, json.Unmarshal([]byte(got.out), &report), got.out)
+	require.Equal(t, 2, report.Failed)
+	require.Equal(t, "fail", report.Findings[0].Verdict)
+	require.Contains(t, got.err, report.Findings[0].Text)
 	cmd := command(t, "check", "-c", "-")
 	cmd.Stdin = strings.NewReader("mqtt: {client_id: other, username: u, password: hunter2}\nlog: {level: info}\n")
 	got = finish(t, cmd)
