@@ -40,20 +40,27 @@ func levelColour(level string) string {
 // What does not fit is left out, and its number is said.
 func render(s state, columns, rows int, colour bool) []string {
 	p := painter(colour)
-	lines := title(s, p, columns)
+	lines, foot := title(s, p, columns), "q: quit"
 	if s.view != nil {
 		v := s.view
 		lines = append(lines, problems(v, p, columns, rows/2)...)
 		lines = append(lines, figures(v.Figures, columns)...)
 		all := append([]page.Table{lastHour(v.Charts, columns)}, v.Tables...)
-		left := 0
+		room := 0
 		if rows > 0 {
-			left = max(rows-len(lines)-1, 1)
+			room = max(rows-len(lines)-1, 1)
 		}
-		lines = append(lines, tables(all, p, columns, left)...)
+		shown, left := tables(all, p, columns, room)
+		lines = append(lines, shown...)
+		switch {
+		case left == 1:
+			foot = "… 1 more table | " + foot
+		case left > 1:
+			foot = fmt.Sprintf("… %d more tables | %s", left, foot)
+		}
 	}
 	if rows > 0 {
-		lines = fill(lines, rows, p.paint(dim, "q: quit"))
+		lines = fill(lines, rows, p.paint(dim, foot))
 	}
 	for i, line := range lines {
 		lines[i] = screen.Clip(strings.TrimRight(line, " "), columns)

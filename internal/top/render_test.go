@@ -73,7 +73,15 @@ bridge-1  not storing        12    50 %
 		few := render(state{view: v}, 40, 8, false)
 		require.Equal(t, "  … 2 more lines: see /readyz", few[4])
 		require.Len(t, few, 8)
-		require.Equal(t, "q: quit", few[7])
+		require.Equal(t, "… 2 more tables | q: quit", few[7])
+	})
+	t.Run("tables that do not fit are counted", func(t *testing.T) {
+		t.Parallel()
+		for rows, want := range map[int]string{4: "… 2 more tables | q: quit", 5: "… 1 more table | q: quit", 6: "… 1 more table | q: quit", 7: "q: quit"} {
+			lines := render(state{view: view()}, 80, rows, false)
+			require.Len(t, lines, rows)
+			require.Equal(t, want, lines[rows-1], rows)
+		}
 	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
@@ -88,10 +96,11 @@ bridge-1  not storing        12    50 %
 	t.Run("rows with a problem come first where not all fit", func(t *testing.T) {
 		t.Parallel()
 		table := view().Tables[0]
-		lines := tables([]page.Table{table}, false, 80, 2)
+		lines, left := tables([]page.Table{table}, false, 80, 2)
+		require.Zero(t, left)
 		require.Equal(t, "… 2 more", lines[1])
 		table.Rows = append(table.Rows, table.Rows[0])
-		lines = tables([]page.Table{table}, false, 80, 3)
+		lines, _ = tables([]page.Table{table}, false, 80, 3)
 		require.Contains(t, lines[1], "bridge-1")
 		require.Equal(t, "… 2 more", lines[2])
 	})

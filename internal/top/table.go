@@ -17,9 +17,9 @@ const (
 	firstRows = 3   // that every table gets before any gets more
 )
 
-// tables writes those that have something to show in at most so many lines; with 0 in as
-// many as it takes.
-func tables(all []page.Table, p painter, columns, most int) (lines []string) {
+// tables writes those that have something to show in at most so many lines, with 0 in as
+// many as it takes, and returns how many did not fit.
+func tables(all []page.Table, p painter, columns, most int) (lines []string, left int) {
 	var shown []page.Table
 	for _, t := range all {
 		if height(t) > 0 {
@@ -29,9 +29,11 @@ func tables(all []page.Table, p painter, columns, most int) (lines []string) {
 	for i, rows := range share(shown, most) {
 		if rows > 0 {
 			lines = append(lines, table(shown[i], p, columns, rows)...)
+		} else {
+			left++
 		}
 	}
-	return lines
+	return lines, left
 }
 
 // height is the lines below a table's title.
