@@ -114,7 +114,7 @@ func (m *Rejected) topic() (topic []byte, lacks string) {
 		return nil, "the copy has only the beginning of the topic"
 	case mayBeEscaped(m.Topic):
 		// Used as it is it could be another device's.
-		return nil, "the copy may not have the topic byte for byte: a header carries no line end, and no blank at either end"
+		return nil, "the copy may not have the topic byte for byte: a header carries no line end, and no space at either end"
 	}
 	return m.Topic, ""
 }

@@ -49,7 +49,7 @@ func streamed(err error) string {
 func bucket(err error) string {
 	var missing *kv.MissingError
 	if errors.As(err, &missing) {
-		return "make it with nats kv add " + missing.Bucket
+		return "create it with nats kv add " + missing.Bucket
 	}
 	if errors.Is(err, kv.ErrNotConnected) {
 		return "the connection is retried; if this lasts, check that nats-server runs, and run `mqtt-nats-bridge check --connect`"
@@ -60,7 +60,7 @@ func bucket(err error) string {
 // consumer is about the consumer of workers.
 func consumer(err error) string {
 	if errors.Is(err, consume.ErrNoConsumer) {
-		return "start the bridge, which makes it, or make it with `mqtt-nats-bridge streams apply`"
+		return "start the bridge, which creates it, or create it with `mqtt-nats-bridge streams apply`"
 	}
 	return ""
 }

@@ -22,8 +22,8 @@ type Scenario struct {
 	Window   int // in flight for each lane
 	Messages int
 	Rate     int // messages per second over all lanes; 0: as fast as possible
-	// Leaf: the bridge stores in itself, as a leaf node from which the server
-	// sources. The CPU times are then those until the server has everything.
+	// Leaf means that the bridge embeds a nats-server and stores messages on its own disk; the
+	// server sources from it. The CPU times are then those until the server has everything.
 	Leaf bool
 	// Replicas of the streams, on as many servers; 0: one server. With more
 	// than one the bridge keeps strict order.

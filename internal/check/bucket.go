@@ -14,7 +14,7 @@ func (n *natsCheck) buckets(ctx context.Context) {
 	if name := n.config.Limits.Bucket; name != "" {
 		// The bridge does without it.
 		n.bucket(ctx, name, n.report.Note, func(what string) {
-			n.report.Note(what, "does not exist; the limits of the configuration hold for all. To have others: nats kv add %s", name)
+			n.report.Note(what, "does not exist; the limits of the configuration apply to all. To have others: nats kv add %s", name)
 		}, "or empty limits.bucket")
 	}
 	if r := n.config.Identity.Registry; r.Kind == config.RegistryKV {

@@ -35,7 +35,7 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 	require.Zero(t, r.Failed(), out)
 	require.Contains(t, out, "reports how far it has sourced")
 	require.Contains(t, out, "ok    leaf link: the hub takes a leaf node at "+url)
-	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge makes it at start")
+	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge creates it at start")
 	require.NotContains(t, out, "nats publish", "messages are published within the bridge")
 
 	nobody := "nats-leaf://127.0.0.1:" + strconv.Itoa(freePort(t))

@@ -29,7 +29,7 @@ func (n *natsCheck) leases(ctx context.Context) {
 	stop()
 	switch create := n.config.Streams.Manage == config.ManageCreate; {
 	case errors.Is(err, natsjs.ErrBucketNotFound) && create:
-		n.report.Note("leases", "the bucket %s does not exist yet, the bridge makes it at start", bucket)
+		n.report.Note("leases", "the bucket %s does not exist yet, the bridge creates it at start", bucket)
 		n.mayCreate(ctx, "leases", "KV_"+bucket)
 	case errors.Is(err, natsjs.ErrBucketNotFound):
 		n.report.Fail("leases", "the bucket %s does not exist, and streams.manage is not create: nats kv add %s --ttl %s --replicas %d", bucket, bucket, n.config.Lanes.TTL, n.config.Streams.Replicas)

@@ -25,7 +25,7 @@ func TestBucketsAreLookedFor(t *testing.T) {
 	apply(t, js)
 	out, r := checkNATS(t, env...)
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, "note  bucket BRIDGE_LIMITS: does not exist; the limits of the configuration hold for all. To have others: nats kv add BRIDGE_LIMITS\n")
+	require.Contains(t, out, "note  bucket BRIDGE_LIMITS: does not exist; the limits of the configuration apply to all. To have others: nats kv add BRIDGE_LIMITS\n")
 	require.Contains(t, out, "FAIL  bucket BRIDGE_CERTS: does not exist, and without the registry no message is taken: nats kv add BRIDGE_CERTS\n")
 
 	for _, name := range []string{"BRIDGE_LIMITS", "BRIDGE_CERTS"} {
@@ -68,7 +68,7 @@ func TestTheTableOfCertificatesIsLookedFor(t *testing.T) {
 	}
 	out, r := look()
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, `relation "device_certificates" does not exist (SQLSTATE 42P01): make the table, see docs/registry.md`)
+	require.Contains(t, out, `relation "device_certificates" does not exist (SQLSTATE 42P01): create the table, see docs/registry.md`)
 	exec(`CREATE TABLE device_certificates (tenant_id text, device_id text, status text)`)
 	out, r = look()
 	require.Equal(t, 1, r.Failed(), out)

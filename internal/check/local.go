@@ -53,7 +53,7 @@ func streamNames(plan *plan.Plan) string {
 func directory(what, dir string, r *Report) {
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Note(what, "%s does not exist yet, the bridge makes it", dir)
+		r.Note(what, "%s does not exist yet, the bridge creates it", dir)
 		return
 	}
 	file, err := os.CreateTemp(dir, "check-*")

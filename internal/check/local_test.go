@@ -17,7 +17,7 @@ func TestLocalFindings(t *testing.T) {
 		fails          int
 	}{
 		"writable": {dir, "ok    state_dir: " + dir + " can be written", 0},
-		"missing":  {filepath.Join(dir, "later"), "does not exist yet, the bridge makes it", 0},
+		"missing":  {filepath.Join(dir, "later"), "does not exist yet, the bridge creates it", 0},
 		"none":     {"", "note  config: BRIDGE_STATE_DIR: empty: message ids of plain topics are kept in memory", 0},
 		"unusable": {"/proc/self", "FAIL  state_dir: no file can be written", 1},
 	} {

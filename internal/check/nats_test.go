@@ -82,10 +82,10 @@ func TestACheckOfNATSStoresNothing(t *testing.T) {
 		"ok    nats max_payload: ",
 		"ok    stream TELEMETRY: as declared, holds tenant.*.device.*.*\n",
 		"ok    jetstream account: 4 streams",
-		"ok    nats publish: tenant.check.device.check.check is allowed and held by stream TELEMETRY (nothing was stored)",
-		"ok    nats publish: tenant.check.device.check.shadow.reported is allowed and held by stream SHADOW",
-		"ok    nats publish: tenant.check.device.check.commands.ack is allowed and held by stream COMMANDS",
-		"ok    nats publish: quarantine.check is allowed and held by stream QUARANTINE",
+		"ok    nats publish: tenant.check.device.check.check is allowed and goes to stream TELEMETRY (nothing was stored)",
+		"ok    nats publish: tenant.check.device.check.shadow.reported is allowed and goes to stream SHADOW",
+		"ok    nats publish: tenant.check.device.check.commands.ack is allowed and goes to stream COMMANDS",
+		"ok    nats publish: quarantine.check is allowed and goes to stream QUARANTINE",
 	} {
 		require.Contains(t, out, want)
 	}
@@ -101,8 +101,8 @@ func TestStreamsToBeMadeAreNoFailure(t *testing.T) {
 	s := startNATS(t, nil)
 	out, r := checkNATS(t, "NATS_URL="+s.URL())
 	require.Zero(t, r.Failed(), out)
-	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge makes it at start")
-	require.Contains(t, out, "ok    nats publish: tenant.check.device.check.check is allowed, stream TELEMETRY is made at start")
+	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge creates it at start")
+	require.Contains(t, out, "ok    nats publish: tenant.check.device.check.check is allowed, stream TELEMETRY is created at start")
 	js := openJetStream(t, s.URL())
 	_, err := js.Stream(context.Background(), "TELEMETRY")
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound, "the probe of the permission made it")
@@ -127,7 +127,7 @@ func TestStreamsThatMustExistAreMissed(t *testing.T) {
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=verify")
 	require.Equal(t, 8, r.Failed(), out) // each stream, and each subject without one
 	require.Contains(t, out, "FAIL  streams: stream TELEMETRY: does not exist: run mqtt-nats-bridge streams apply")
-	require.Contains(t, out, "FAIL  nats publish: quarantine.check is allowed, but no stream holds it")
+	require.Contains(t, out, "FAIL  nats publish: quarantine.check is allowed, but no stream has this subject")
 }
 
 func TestAMissingPermissionIsNamed(t *testing.T) {
@@ -237,7 +237,7 @@ func TestStreamsOfSomebodyElseAreOnlyWrittenTo(t *testing.T) {
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=off")
 	require.Zero(t, r.Failed(), out)
 	require.Contains(t, out, "note  streams: streams.manage is off")
-	require.Contains(t, out, "is allowed and held by stream ALL")
+	require.Contains(t, out, "is allowed and goes to stream ALL")
 }
 
 // TestUnmanagedStreams: streams.manage: off reads them, and says what can lose messages.
@@ -314,7 +314,7 @@ func TestAReplicatedStreamStoresNoProbe(t *testing.T) {
 	}, 60*time.Second, 50*time.Millisecond)
 	out, r := checkNATS(t, env...)
 	require.Zero(t, r.Failed(), out)
-	require.Contains(t, out, "tenant.check.device.check.check is allowed and held by stream TELEMETRY (nothing was stored)")
+	require.Contains(t, out, "tenant.check.device.check.check is allowed and goes to stream TELEMETRY (nothing was stored)")
 	ack, err := js.Publish(context.Background(), "tenant.a.device.b.t", nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, ack.Sequence)

@@ -37,7 +37,7 @@ func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok boo
 	var present []streams.Spec
 	for _, s := range d.Streams {
 		if s.State == streams.Missing && create {
-			n.report.Note("stream "+s.Spec.Name, "does not exist yet, the bridge makes it at start")
+			n.report.Note("stream "+s.Spec.Name, "does not exist yet, the bridge creates it at start")
 			missing = append(missing, s.Spec)
 			continue
 		}
@@ -228,10 +228,10 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 		n.report.Fail(what, "%s is refused: %v: %s", subject, context.Cause(bounded), advice.For(context.Cause(bounded)))
 		return
 	case errors.Is(err, nats.ErrNoResponders) && own && n.config.Streams.Manage == config.ManageCreate:
-		n.report.OK(what, "%s is allowed, stream %s is made at start", subject, want)
+		n.report.OK(what, "%s is allowed, stream %s is created at start", subject, want)
 		return
 	case errors.Is(err, nats.ErrNoResponders):
-		n.report.Fail(what, "%s is allowed, but no stream holds it: make one that does, or JetStream is not enabled", subject)
+		n.report.Fail(what, "%s is allowed, but no stream has this subject: create one that does, or JetStream is not enabled", subject)
 		return
 	case err != nil:
 		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream its leader", subject, n.watch.explain(bounded, err))
@@ -244,7 +244,7 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 	case own && held != want:
 		n.report.Fail(what, "%s goes to stream %s, configured is %s: compare with mqtt-nats-bridge streams plan", subject, held, want)
 	default:
-		n.report.OK(what, "%s is allowed and held by stream %s (nothing was stored)", subject, held)
+		n.report.OK(what, "%s is allowed and goes to stream %s (nothing was stored)", subject, held)
 	}
 }
 

@@ -65,7 +65,7 @@ func (l *rules) leafRules() {
 		l.Conflict(schema.Quote(leaf.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
 	}
 	if info, err := os.Stat(leaf.StoreDir); leaf.StoreDir != "" && l.Valid("nats.leaf.store_dir") && err == nil && !info.IsDir() {
-		l.Conflict(schema.Quote(leaf.StoreDir)+" is not a directory; name one, it is made where it is missing", "nats.leaf.store_dir")
+		l.Conflict(schema.Quote(leaf.StoreDir)+" is not a directory; name one, it is created if missing", "nats.leaf.store_dir")
 	}
 	if l.Valid("nats.leaf.store_dir", "state_dir") && leaf.StoreDir != "" && leaf.StoreDir == l.c.StateDir {
 		l.Conflict("is state_dir too; give the store a directory of its own", "nats.leaf.store_dir")

@@ -161,7 +161,7 @@ func TestWhatOthersFindComesInTheSameList(t *testing.T) {
 	require.Len(t, got, 3, "not what has an error already, nor what is in it: %q", got)
 	require.Contains(t, got[0], "mqtt.share: is odd")
 	require.Contains(t, got[1], "mqtt.url: \"ftp://h\" has the unknown scheme")
-	require.Contains(t, got[2], "topics[0].topic: \"a/+\" holds an MQTT wildcard")
+	require.Contains(t, got[2], "topics[0].topic: \"a/+\" contains an MQTT wildcard")
 }
 
 func TestMissingConfigurationFileIsAFault(t *testing.T) {
@@ -248,7 +248,7 @@ func TestTopicShapes(t *testing.T) {
 	for yaml, want := range map[string]string{
 		"topics: []\n":              "topics: is empty; write a list of topics",
 		"topics: a/b\n":             "topics: is a single value; write a list of topics",
-		"topics: [a/+/b]\n":         `topics[0].topic: "a/+/b" holds an MQTT wildcard`,
+		"topics: [a/+/b]\n":         `topics[0].topic: "a/+/b" contains an MQTT wildcard`,
 		"topics: [$SYS/b]\n":        `topics[0].topic: "$SYS/b" is the broker's own`,
 		"topics: ['']\n":            "topics[0].topic: is empty; write a pattern",
 		"topics: [{topic: ''}]\n":   "topics[0]: has no topic",

@@ -361,7 +361,7 @@ func (l *rules) topicRules() {
 		case t.Topic == "":
 			l.ErrorAt(path, path, "is empty; write a pattern like tenant/{tenant}/device/{device}/{type}")
 		case strings.ContainsAny(t.Topic, "+#"):
-			l.ErrorAt(path, path, schema.Quote(t.Topic)+" holds an MQTT wildcard; write {name} for a level to capture")
+			l.ErrorAt(path, path, schema.Quote(t.Topic)+" contains an MQTT wildcard; write {name} for a level to capture")
 		case strings.HasPrefix(t.Topic, "$"):
 			l.ErrorAt(path, path, schema.Quote(t.Topic)+" is the broker's own; a pattern must not begin with $")
 		}
@@ -386,6 +386,6 @@ func (l *rules) stateRules() {
 		return
 	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		l.Conflict(schema.Quote(dir)+" is not a directory; name one, it is made where it is missing", "state_dir")
+		l.Conflict(schema.Quote(dir)+" is not a directory; name one, it is created if missing", "state_dir")
 	}
 }

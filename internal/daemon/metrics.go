@@ -128,7 +128,7 @@ func laneMetrics() []laneMetric {
 			(*laneReading).ringFill),
 		gauge("mqtt_connected", "1 while the lane's MQTT session is connected.",
 			func(r *laneReading) float64 { return boolToFloat(r.session.Connected) }),
-		gauge("nats_connected", "1 while the lane's NATS connection stands.",
+		gauge("nats_connected", "1 while the lane's NATS connection is up.",
 			func(r *laneReading) float64 { return boolToFloat(r.publisher.Connected) }),
 	}
 }
@@ -142,7 +142,7 @@ func wholeMetrics() []wholeMetric {
 			}},
 		{describe("limit_overrides", "Limits of single tenants and devices in force, from the bucket limits.bucket."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return float64(b.dynamic.overrides.Status().Overrides) }},
-		{describe("limit_overrides_refused", "Keys of that bucket that cannot be read; what they said before holds."), prometheus.GaugeValue,
+		{describe("limit_overrides_refused", "Keys of that bucket that cannot be read; their previous values are kept."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return float64(b.dynamic.overrides.Status().Refused) }},
 		{describe("limit_overrides_stale", "1 while that bucket is there and is not followed."), prometheus.GaugeValue,
 			func(b *Bridge) float64 {

@@ -32,6 +32,15 @@ type replicas struct {
 	id       string               // of this replica
 }
 
+// leaseAdvice is what can be done about the leases' problems, in the log and in /readyz.
+func leaseAdvice() lease.Advice {
+	return lease.Advice{
+		Bucket:      "it keeps its current leases; see mqtt-nats-bridge check --connect",
+		OtherBroker: plan.OtherBrokerAdvice,
+		Broker:      mqttaccount.Advice,
+	}
+}
+
 func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *replicas {
 	c := shared.config
 	r := &replicas{
@@ -53,7 +62,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *r
 			ID: r.id, Host: host, Version: b.opts.Version, Broker: plan.BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),
 		},
-		Log: b.opts.Log,
+		Advice: leaseAdvice(), Log: b.opts.Log,
 	})
 	return r
 }
@@ -95,6 +104,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		return nil // nothing is asked of the leases yet; the reason is given
 	}
 	s := r.leases.Status()
+	advice := leaseAdvice()
 	problem := func(text, advice string, since time.Time) Problem {
 		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}
 	}
@@ -102,7 +112,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	case s.Problem != "" && natsDown:
 		return nil // the reason is given
 	case s.Problem != "":
-		return []Problem{problem("the leases cannot be reached: "+s.Problem, "what this replica holds it goes on with; see mqtt-nats-bridge check --connect", s.Since)}
+		return []Problem{problem("the leases cannot be reached: "+s.Problem, advice.Bucket, s.Since)}
 	case !s.Settled:
 		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
 	}
@@ -110,11 +120,11 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	if len(s.Elsewhere) > 0 {
 		other := s.Elsewhere[0]
 		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
-			other.ID, other.Host, other.Broker, s.Replica.Broker), plan.OtherBrokerAdvice, later(other.Started, r.bridge.started)))
+			other.ID, other.Host, other.Broker, s.Replica.Broker), advice.OtherBroker, later(other.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
 		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
-			mqttaccount.Advice(s.Unreached), s.UnreachedSince)
+			advice.Broker(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)
 	}
@@ -132,7 +142,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		return all
 	}
 	lanes := idle.Lanes
-	idle = problem(fmt.Sprintf("%d partitions are held by no replica: what their devices send waits at the broker", len(lanes)),
+	idle = problem(fmt.Sprintf("%d partitions are leased by no replica: what their devices send waits at the broker", len(lanes)),
 		"it passes when the lease of a dead replica expires; if it does not, see the replicas' logs", idle.Since)
 	idle.Lanes = lanes
 	return append(all, idle)

@@ -162,6 +162,7 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 		}, waitTimeout, 5*time.Millisecond, "%+v", r.Problems())
 	}
 	require.Contains(t, log.String(), "replicas with this client id connect to another broker")
+	require.Contains(t, log.String(), `"advice":"`+plan.OtherBrokerAdvice)
 }
 
 // A file that is missing when a partition comes is no reason to end the lanes that run.
@@ -213,6 +214,7 @@ func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "--ttl") && p[0].Advice != ""
 	}, waitTimeout, 5*time.Millisecond)
+	require.Contains(t, log.String(), `"advice":"`+b.Problems()[0].Advice)
 	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, waitTimeout, 5*time.Millisecond)
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LANES"))

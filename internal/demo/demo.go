@@ -18,16 +18,16 @@ type Options struct {
 	// Plain prints a line per second even on a terminal.
 	Plain bool
 	// Devices is the number of honest devices, 3 or more; 0: 30. Five
-	// offenders come on top.
+	// offenders are added.
 	Devices int
 	// Rate is what each honest device publishes, in messages per second; 0: 5.
 	Rate    float64
 	Version string
 	// DatabaseURL adds ingest into this PostgreSQL, in a schema that the demo
-	// makes and drops; empty: the demo ends at the streams.
+	// creates and drops; empty: the demo ends at the streams.
 	DatabaseURL string
 
-	temp string // where the demo's directory is made; empty: the system's place
+	temp string // where the demo's directory is created; empty: the system's place
 }
 
 // limit is the demo's limits.device.rate: out of reach for an honest device.

@@ -357,7 +357,7 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) 
 	case mode == streams.ManageVerify:
 		return nil // the workers report what else is in the way
 	case errors.Is(err, natsjs.ErrStreamNotFound):
-		return fmt.Errorf("stream %s does not exist: start the bridge, which makes it, or name another: %w", spec.Stream, natsjs.ErrStreamNotFound)
+		return fmt.Errorf("stream %s does not exist: start the bridge, which creates it, or name another: %w", spec.Stream, natsjs.ErrStreamNotFound)
 	case err != nil:
 		return err
 	}

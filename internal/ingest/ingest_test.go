@@ -488,7 +488,7 @@ func aPartitionIsMissing(t *testing.T, r *rig) {
 	i := r.ingest()
 	r.eventually(func() bool { return len(i.Warnings()) == 1 && i.Tables()[0].Rows == 2 }, func() any { return i.Tables() })
 	require.Contains(t, i.Warnings()[0].Problem, "no partition")
-	require.Contains(t, i.Warnings()[0].Advice, "make the partition")
+	require.Contains(t, i.Warnings()[0].Advice, "create the partition")
 	require.Empty(t, r.quarantined())
 	_, err = r.db.Exec(t.Context(), `CREATE TABLE telemetry_2024 PARTITION OF telemetry FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')`)
 	require.NoError(t, err)

@@ -177,7 +177,7 @@ func (e *databaseError) Advice() string {
 	case foreignColumn(pg):
 		return "give the column " + pg.ColumnName + " of " + pg.TableName + " a default, or let it be NULL: ingest does not fill it"
 	case pg.Code == "23514" && pg.ConstraintName == "":
-		return "make the partition, or a default one; the rows are tried again"
+		return "create the partition, or a default one; the rows are tried again"
 	case pg.Code == "42P10":
 		return "a table lacks its primary key: compare it with ingest migrate on an empty database"
 	case pg.Code == "53100":

@@ -31,7 +31,7 @@ type Lanes interface {
 	Abandon(partition string)
 }
 
-// Options describes a coordinator. All fields except Admitted and Log are required.
+// Options describes a coordinator. All fields except Admitted, Advice and Log are required.
 type Options struct {
 	Store      Store
 	Lanes      Lanes
@@ -42,7 +42,15 @@ type Options struct {
 	Admitted <-chan struct{}
 	// DrainTimeout bounds the draining of a lane whose partition goes to another replica.
 	DrainTimeout time.Duration
+	Advice       Advice
 	Log          zerolog.Logger
+}
+
+// Advice is what can be done about the coordinator's problems, for the log. All fields are optional.
+type Advice struct {
+	Bucket      string             // about an unreachable bucket
+	OtherBroker string             // about replicas that connect to another broker
+	Broker      func(error) string // about an unreachable broker
 }
 
 // Coordinator leases a replica's share of the partitions. All of it runs on one goroutine, the
@@ -252,10 +260,19 @@ func (c *Coordinator) failed(err error) {
 	}
 	if text := err.Error(); text != c.status.Problem {
 		c.status.Problem = text
-		c.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Int("partitions", len(c.leases)).
+		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(c.opts.Advice.Bucket)).AnErr("problem", err).Int("partitions", len(c.leases)).
 			Msg("lease bucket unreachable, keeping current leases")
 	}
 	c.closeBucket(now.Add(min(reopen, max(c.view.ttl/10, 100*time.Millisecond))))
+}
+
+// adviceIs adds the advice to a line of the log, if there is any.
+func adviceIs(text string) func(*zerolog.Event) {
+	return func(line *zerolog.Event) {
+		if text != "" {
+			line.Str("advice", text)
+		}
+	}
 }
 
 // observe processes an entry of the bucket.

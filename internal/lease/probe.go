@@ -112,7 +112,11 @@ func (c *Coordinator) reached(err error) {
 	c.probe.reached = err == nil
 	if err != nil && c.status.Unreached == nil {
 		c.status.UnreachedSince = time.Now()
-		c.opts.Log.Warn().Str("component", "leases").AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
+		var advice string
+		if c.opts.Advice.Broker != nil {
+			advice = c.opts.Advice.Broker(err)
+		}
+		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(advice)).AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
 	}
 	c.status.Unreached = err
 }

@@ -97,7 +97,7 @@ func (c *Coordinator) logElsewhere(replicas []Replica) {
 		ids = append(ids, replicas[i].ID)
 	}
 	r := &replicas[0]
-	c.opts.Log.Error().Str("component", "leases").Strs("replicas", ids).Str("host", r.Host).
+	c.opts.Log.Error().Str("component", "leases").Func(adviceIs(c.opts.Advice.OtherBroker)).Strs("replicas", ids).Str("host", r.Host).
 		Str("broker", r.Broker).Str("own_broker", c.opts.Replica.Broker).
 		Msg("replicas with this client id connect to another broker")
 }

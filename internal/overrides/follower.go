@@ -155,15 +155,15 @@ func (f *Follower) Done() {
 func (f *Follower) changedState(s kv.State) {
 	switch {
 	case s.Live:
-		f.log.Info().Int64("overrides", f.count.Load()).Msg("limits are followed in their bucket")
+		f.log.Info().Int64("overrides", f.count.Load()).Msg("following limits in KV bucket")
 	case s.Missing() && s.LoadedAt.IsZero():
-		f.log.Info().Str("advice", advice.For(s.Err)).Msg("there is no bucket of limits; those of the configuration hold")
+		f.log.Info().Str("advice", advice.For(s.Err)).Msg("KV bucket not found, using configured limits")
 	default:
 		line := f.log.Warn().Str("component", "limits").AnErr("problem", s.Err)
 		if text := advice.For(s.Err); text != "" {
 			line.Str("advice", text)
 		}
-		line.Msg("limits are not followed in their bucket; the last known ones hold")
+		line.Msg("KV bucket of limits unavailable, using last known limits")
 	}
 }
 
@@ -177,7 +177,7 @@ type Status struct {
 	Advice    string `json:"advice,omitempty"`
 	Missing   bool   `json:"missing,omitempty"` // it does not exist
 	Overrides int    `json:"overrides"`
-	// Refused counts keys that cannot be read: what they said before holds.
+	// Refused counts keys that cannot be read: their previous values are kept.
 	Refused     int                `json:"refused"`
 	RefusedKeys []registry.Refusal `json:"refused_keys,omitempty"`
 }

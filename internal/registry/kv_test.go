@@ -46,7 +46,7 @@ func TestARegistryInABucket(t *testing.T) {
 	c := certificates.New()
 	k := NewKV(KVOptions{Conn: nc, JetStream: js, Bucket: "BRIDGE_CERTS", Certificates: c, Log: zerolog.New(log)})
 	under(t, k)
-	eventually(t, "missing", k, func(s State) bool { return s.Advice == "make it with nats kv add BRIDGE_CERTS" })
+	eventually(t, "missing", k, func(s State) bool { return s.Advice == "create it with nats kv add BRIDGE_CERTS" })
 	require.False(t, loaded(k), "no state at all")
 	require.True(t, k.State().LoadedAt.IsZero())
 

@@ -349,7 +349,7 @@ func (e *databaseError) Advice() string {
 	case errors.As(err, &server):
 		switch server.Code {
 		case "42P01":
-			return "make the table, see docs/registry.md"
+			return "create the table, see docs/registry.md"
 		case "42703":
 			return "the table needs the columns tenant_id, device_id, status and not_after, see docs/registry.md"
 		case "42501":

@@ -250,7 +250,7 @@ func TestWhatIsWrongWithTheDatabaseIsSaid(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, "CREATE USER other", "CREATE USER locked")
 	p, c := d.follow(time.Minute)
-	state := eventually(t, "no table", p, func(s State) bool { return s.Advice == "make the table, see docs/registry.md" })
+	state := eventually(t, "no table", p, func(s State) bool { return s.Advice == "create the table, see docs/registry.md" })
 	require.Contains(t, state.Problem, `relation "device_certificates" does not exist`)
 	require.False(t, loaded(p))
 	d.exec(`CREATE TABLE device_certificates (tenant_id int, device_id uuid, status text)`)

@@ -58,7 +58,7 @@ func (r *Refusals) Refuse(key string, err error) {
 		r.all[key] = reason
 	}
 	if news {
-		r.log.Error().Str("component", r.component).Str("key", key).Str("problem", reason).Msg(r.what + " refused; what held before goes on")
+		r.log.Error().Str("component", r.component).Str("key", key).Str("problem", reason).Msg(r.what + " refused, keeping the previous value")
 	}
 }
 
