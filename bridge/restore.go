@@ -82,6 +82,10 @@ func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
 		j.cn = bytes.Clone(name)
 	}
 	if j.check(d); j.reason != verdict.Accepted {
+		if j.reason == verdict.PayloadTooLarge && m.Size > len(m.Payload) {
+			// No limit would help.
+			j.reject(verdict.PayloadTooLarge, "only the first %d of %d bytes of the payload were kept", len(m.Payload), m.Size)
+		}
 		return stay()
 	}
 	restored := stay()

@@ -143,7 +143,7 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		s.deliver(1, telemetry, "eleven bytes")
 		got := play(t).restore(rejected(t, s.only()))
 		require.Equal(t, verdict.PayloadTooLarge, got.Reason)
-		require.Contains(t, got.Detail, "12 bytes is over the limit of 10")
+		require.Contains(t, got.Detail, "only the first 10 of 12 bytes of the payload were kept")
 	})
 	t.Run("a bad topic with a cut payload", func(t *testing.T) {
 		t.Parallel()
