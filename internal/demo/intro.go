@@ -22,7 +22,7 @@ func intro(r *rig, devices int, log string) string {
 		files += ", " + log
 	}
 	fmt.Fprintf(&b, "%s (%s; gone at the end)\n", r.dir, files)
-	fmt.Fprintf(&b, "Try in another terminal:\n")
+	fmt.Fprintf(&b, "In a browser: http://%s/ - in another terminal:\n", r.admin)
 	fmt.Fprintf(&b, "  nats -s %s stream ls\n", server)
 	fmt.Fprintf(&b, "  nats -s %s sub 'tenant.acme.>'\n", server)
 	fmt.Fprintf(&b, "  nats -s %s stream view QUARANTINE\n", server)
