@@ -17,11 +17,11 @@ type CompletionCommand struct {
 func (CompletionCommand) Help() string {
 	return `Prints a script for the shell, to be read at its start:
 
-    bash: source <(COMMAND completion bash)
+    bash: source <(${program} completion bash)
 
-    zsh:  source <(COMMAND completion zsh), after compinit
+    zsh:  source <(${program} completion zsh), after compinit
 
-    fish: COMMAND completion fish | source`
+    fish: ${program} completion fish | source`
 }
 
 // Run implements the command.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -19,11 +20,14 @@ func Parser(line any, name, description string, build Build, options ...kong.Opt
 	)...)
 }
 
-// help is kong's, but the flags of the configuration are under the program alone.
+// help is kong's, but the flags of the configuration are under the program alone, and
+// ${program} in a command's text is the program's name.
 func help(options kong.HelpOptions, ctx *kong.Context) error {
 	if ctx.Selected() == nil {
 		return kong.DefaultHelpPrinter(options, ctx)
 	}
+	selected := ctx.Selected()
+	selected.Detail = strings.ReplaceAll(selected.Detail, "${program}", ctx.Model.Name)
 	hidden := false
 	for _, flag := range ctx.Model.Flags {
 		if flag.Group != nil && flag.Group.Title == configurationGroup || flag.Name == "version" {
