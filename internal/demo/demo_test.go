@@ -33,6 +33,7 @@ func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
 		"  nats -s nats://127.0.0.1:",
 		" stream ls\n",
 		" sub 'tenant.acme.>'\n",
+		"In a browser: http://127.0.0.1:",
 		" stream view QUARANTINE\n",
 		"  curl http://127.0.0.1:",
 		"  mosquitto_pub -h 127.0.0.1 -p ",
