@@ -176,7 +176,7 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	return now.Add(-d), nil
 }
 
-// printReplay prints the report of a replay.
+// replay is the report of a replay.
 type replay struct {
 	DryRun     bool   `json:"dry_run"`
 	Selected   int    `json:"selected"`

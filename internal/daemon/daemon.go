@@ -183,16 +183,16 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 	shared := &laneShared{
 		config: c, rules: b.dynamic.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
-		nats:   account.Options(c.NATS.Account, ""),
-		peers:  mqtt.NewPeers(),
-		unheld: func(subject string) bool { return b.control.unheld(run, b.plan, subject) },
+		nats:               account.Options(c.NATS.Account, ""),
+		peers:              mqtt.NewPeers(),
+		noStreamForSubject: func(subject string) bool { return b.control.noStreamForSubject(run, b.plan, subject) },
 	}
 	shared.lookup = b.control.lookupOptions(b.plan)
 	shared.tracing = b.laneTracing()
 	shared.fenced = func() bool { return !b.control.looked.Load() }
 	if b.leaf != nil {
 		shared.nats, shared.local = conn.Options{}, b.leaf.InProcess()
-		shared.unheld = nil                          // the local store has every subject
+		shared.noStreamForSubject = nil              // the local store has every subject
 		shared.fenced = func() bool { return false } // and its streams exist before the lanes
 	}
 	if c.Lanes.Partitions.Auto {

@@ -52,18 +52,18 @@ type laneUnit struct {
 
 // laneShared is what all lanes of a bridge have in common.
 type laneShared struct {
-	config  *config.Config
-	rules   *bridge.Rules
-	tracing *bridge.Tracing
-	limits  *limit.Live
-	devices *limit.Budgets
-	tenants *limit.Budgets
-	nats    conn.Options
-	unheld  func(subject string) bool
-	lookup  *publish.LookupOptions
-	fenced  func() bool                // the streams may be in the midst of being created
-	local   nats.InProcessConnProvider // in leaf mode
-	peers   *mqtt.Peers
+	config             *config.Config
+	rules              *bridge.Rules
+	tracing            *bridge.Tracing
+	limits             *limit.Live
+	devices            *limit.Budgets
+	tenants            *limit.Budgets
+	nats               conn.Options
+	noStreamForSubject func(subject string) bool
+	lookup             *publish.LookupOptions
+	fenced             func() bool                // the streams may be in the midst of being created
+	local              nats.InProcessConnProvider // in leaf mode
+	peers              *mqtt.Peers
 }
 
 func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *lanelog.Sessions, connections *lanelog.Connections) *laneUnit {
@@ -140,7 +140,7 @@ func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim)
 	options := publish.Options{
 		Connect:   func(extra ...nats.Option) (*nats.Conn, error) { return conn.Connect(connect, extra...) },
 		InProcess: shared.local, Settler: lane, AckTimeout: c.NATS.AckTimeout, StrictOrder: c.Strict(),
-		NoStreamForSubject: shared.unheld, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log, Advice: advice.For,
+		NoStreamForSubject: shared.noStreamForSubject, Lookup: shared.lookup, Fenced: shared.fenced, Log: u.log, Advice: advice.For,
 	}
 	if claim.of != nil {
 		options.Fenced = func() bool { return shared.fenced() || claim.of.Fenced() }

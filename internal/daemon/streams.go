@@ -147,10 +147,10 @@ func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *
 	}
 }
 
-// unheld reports whether JetStream is certain that no stream has the subject
+// noStreamForSubject reports whether JetStream is certain that no stream has the subject
 // while some stream holds others of its kind. A kind of subject that nobody holds
 // at all is a stream that is missing, which may come back.
-func (c *control) unheld(ctx context.Context, plan *plan.Plan, subject string) bool {
+func (c *control) noStreamForSubject(ctx context.Context, plan *plan.Plan, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	nobody := func() bool {

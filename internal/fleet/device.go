@@ -302,21 +302,21 @@ func (r *run) serve(ctx, hard context.Context) error {
 	l := d.link
 	d.mu.Unlock()
 	for {
-		flying := d.inFlight()
+		inFlight := d.inFlight()
 		over := ctx.Err() != nil || d.o.Count > 0 && r.next == d.o.Count
-		if over && flying == 0 {
+		if over && inFlight == 0 {
 			return nil
 		}
 		due, ended := r.due.C, ctx.Done()
 		if over {
 			due, ended = nil, nil
-		} else if d.o.Every == 0 && flying == d.o.Window {
+		} else if d.o.Every == 0 && inFlight == d.o.Window {
 			due = nil
 		}
 		var err error
 		select {
 		case <-due:
-			if flying < d.o.Window {
+			if inFlight < d.o.Window {
 				err = d.publish(r.next)
 				r.next++
 			}

@@ -14,12 +14,12 @@ import (
 // there were no messages, and an acknowledgement waits for no answer.
 type rights struct {
 	mu      sync.Mutex
-	lacking map[string]wrong // by subject
+	missing map[string]wrong // by subject
 }
 
-// lackingFor is longer than a message that could not be acknowledged stays away, and
+// missingFor is longer than a message that could not be acknowledged stays away, and
 // than a pull.
-const lackingFor = 2 * time.Minute
+const missingFor = 2 * time.Minute
 
 // refused notes an error of the connection. known: it is of such a right; first: it was
 // not met before, or not lately.
@@ -34,8 +34,8 @@ func (r *rights) refused(err error) (known, first bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, was := r.lacking[subject]
-	if !was || time.Since(old.at) > lackingFor {
+	old, was := r.missing[subject]
+	if !was || time.Since(old.at) > missingFor {
 		old.Problem = endpoint.Problem{
 			Component: "nats", Problem: "the NATS user may not publish to " + subject + ": " + what,
 			Advice: "give it the permission; see nats.conf", Since: time.Now(),
@@ -43,10 +43,10 @@ func (r *rights) refused(err error) (known, first bool) {
 		first = true
 	}
 	old.at = time.Now()
-	if r.lacking == nil {
-		r.lacking = map[string]wrong{}
+	if r.missing == nil {
+		r.missing = map[string]wrong{}
 	}
-	r.lacking[subject] = old
+	r.missing[subject] = old
 	return true, first
 }
 
@@ -73,16 +73,16 @@ func lacks(subject string) (of, what string) {
 func (r *rights) granted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	clear(r.lacking)
+	clear(r.missing)
 }
 
 func (r *rights) problems() []endpoint.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for subject, w := range r.lacking {
-		if time.Since(w.at) > lackingFor {
-			delete(r.lacking, subject)
+	for subject, w := range r.missing {
+		if time.Since(w.at) > missingFor {
+			delete(r.missing, subject)
 		}
 	}
-	return list(r.lacking)
+	return list(r.missing)
 }

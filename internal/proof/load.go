@@ -63,7 +63,7 @@ type Load struct {
 	// sends and pubacks count what was published and what was acknowledged, by
 	// message.
 	sends, pubacks []uint8
-	flying         [1 << 16]flight // by packet id
+	inFlight       [1 << 16]flight // by packet id
 	packets        int             // packet ids given out
 	unacked        int             // of them
 	err            error           // why it ended early
@@ -162,7 +162,7 @@ func (l *Load) redial() bool {
 			continue
 		}
 		l.mu.Lock()
-		l.conn, l.flying, l.unacked = conn, [1 << 16]flight{}, 0
+		l.conn, l.inFlight, l.unacked = conn, [1 << 16]flight{}, 0
 		if l.err != nil {
 			conn.Close()
 		}
@@ -286,7 +286,7 @@ func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 		for range each {
 			id := PacketID(l.packets)
 			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0, l.sends[todo.next]})
-			l.flying[id] = flight{todo.next + 1}
+			l.inFlight[id] = flight{todo.next + 1}
 			l.sends[todo.next]++
 			l.packets++
 			l.unacked++
@@ -360,11 +360,11 @@ func (l *Load) acknowledgements(conn net.Conn) error {
 func (l *Load) puback(id uint16) (all bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := l.flying[id]
+	f := l.inFlight[id]
 	if f.message == 0 {
 		return false, fmt.Errorf("read PUBACK: nothing waits for one with packet id %d", id)
 	}
-	l.flying[id] = flight{}
+	l.inFlight[id] = flight{}
 	l.unacked--
 	message := f.message - 1
 	if l.pubacks[message] == 0 {
