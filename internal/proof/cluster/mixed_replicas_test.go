@@ -49,7 +49,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 		Total: mixedRate * int(lasts/time.Second),
 	})
 	l.Release(l.Total)
-	strikes := chaos(t, random, lasts, brokerAfflictions(r), clusterAfflictions(r, random), replicaAfflictions(both[0]), replicaAfflictions(both[1]))
+	strikes := chaos(t, random, lasts, brokerImpairments(r), clusterImpairments(r, random), replicaImpairments(both[0]), replicaImpairments(both[1]))
 	l.AwaitEnd(t)
 	r.markPartitions()
 	for _, p := range both {
@@ -79,9 +79,9 @@ func again(all []proof.Stored) (n int) {
 	return n
 }
 
-// brokerAfflictions leave the broker its sessions.
-func brokerAfflictions(r *fleetRig) []affliction {
-	return []affliction{
+// brokerImpairments leave the broker its sessions.
+func brokerImpairments(r *fleetRig) []impairment {
+	return []impairment{
 		{"mosquitto restarted", 0, func() func() {
 			r.broker.Restart()
 			return func() {}
@@ -93,17 +93,17 @@ func brokerAfflictions(r *fleetRig) []affliction {
 	}
 }
 
-// clusterAfflictions are those of the servers and the stream.
-func clusterAfflictions(r *fleetRig, random *rand.Rand) []affliction {
-	list := natsAfflictions(&proof.Rig{T: r.t, Cluster: r.cluster, JS: r.js, Random: random})
-	return slices.DeleteFunc(list, func(a affliction) bool { return strings.HasPrefix(a.name, "NATS link") })
+// clusterImpairments are those of the servers and the stream.
+func clusterImpairments(r *fleetRig, random *rand.Rand) []impairment {
+	list := natsImpairments(&proof.Rig{T: r.t, Cluster: r.cluster, JS: r.js, Random: random})
+	return slices.DeleteFunc(list, func(a impairment) bool { return strings.HasPrefix(a.name, "NATS link") })
 }
 
-// replicaAfflictions are those of one replica and of its links.
-func replicaAfflictions(p *replica) []affliction {
+// replicaImpairments are those of one replica and of its links.
+func replicaImpairments(p *replica) []impairment {
 	over := func() {}
-	weather := func(name string, towards, back peers.Impairment) []affliction {
-		return []affliction{
+	impaired := func(name string, towards, back peers.Impairment) []impairment {
+		return []impairment{
 			{"MQTT link of " + p.name + " " + name, 6 * time.Second, func() func() {
 				p.broker.Impair(towards, back)
 				return p.broker.Mend
@@ -114,7 +114,7 @@ func replicaAfflictions(p *replica) []affliction {
 			}},
 		}
 	}
-	list := []affliction{
+	list := []impairment{
 		{"replica " + p.name + " killed", 3 * time.Second, func() func() {
 			p.Kill9()
 			return p.Start
@@ -140,7 +140,7 @@ func replicaAfflictions(p *replica) []affliction {
 			return func() { p.nats.each((*peers.TCPProxy).Up) }
 		}},
 	}
-	list = append(list, weather("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{})...)
-	list = append(list, weather("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true})...)
-	return append(list, weather("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true})...)
+	list = append(list, impaired("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{})...)
+	list = append(list, impaired("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true})...)
+	return append(list, impaired("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true})...)
 }

@@ -37,24 +37,24 @@ func mixedFor(t testing.TB) time.Duration {
 // what mosquitto 2.0.11 can tell apart, see keepsWindow.
 const mixedRate = 700
 
-// affliction is one fault of the mixed run: it begins, lasts and ends. Only one of
+// impairment is one fault of the mixed run: it begins, lasts and ends. Only one of
 // a side at a time, and any of one side with any of the other.
-type affliction struct {
+type impairment struct {
 	name  string
 	lasts time.Duration // at most; 0: it is over as it begins
 	begin func() (end func())
 }
 
-// mqttAfflictions are those of the bridge, the broker and the link between them.
-func mqttAfflictions(r *proof.Rig) []affliction {
+// mqttImpairments are those of the bridge, the broker and the link between them.
+func mqttImpairments(r *proof.Rig) []impairment {
 	over := func() {}
-	weather := func(name string, towards, back peers.Impairment) affliction {
-		return affliction{"MQTT link " + name, 6 * time.Second, func() func() {
+	impaired := func(name string, towards, back peers.Impairment) impairment {
+		return impairment{"MQTT link " + name, 6 * time.Second, func() func() {
 			r.Proxy.Impair(towards, back)
 			return r.Proxy.Mend
 		}}
 	}
-	return []affliction{
+	return []impairment{
 		{"bridge killed", 3 * time.Second, func() func() {
 			r.Bridge.Kill9()
 			return r.Bridge.Start
@@ -85,29 +85,29 @@ func mqttAfflictions(r *proof.Rig) []affliction {
 			r.Proxy.Down()
 			return r.Proxy.Up
 		}},
-		weather("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
-		weather("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
-		weather("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
-		weather("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
-		weather("slow back", peers.Impairment{}, peers.Impairment{Rate: 100 << 10}),
+		impaired("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
+		impaired("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
+		impaired("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
+		impaired("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
+		impaired("slow back", peers.Impairment{}, peers.Impairment{Rate: 100 << 10}),
 	}
 }
 
-// natsAfflictions are those of the servers, the stream and the links to them.
-func natsAfflictions(r *proof.Rig) []affliction {
+// natsImpairments are those of the servers, the stream and the links to them.
+func natsImpairments(r *proof.Rig) []impairment {
 	over := func() {}
 	all := func(do func(*peers.TCPProxy)) {
 		for _, p := range r.NATSProxies {
 			do(p)
 		}
 	}
-	weather := func(name string, towards, back peers.Impairment) affliction {
-		return affliction{"NATS link " + name, 8 * time.Second, func() func() {
+	impaired := func(name string, towards, back peers.Impairment) impairment {
+		return impairment{"NATS link " + name, 8 * time.Second, func() func() {
 			all(func(p *peers.TCPProxy) { p.Impair(towards, back) })
 			return func() { all((*peers.TCPProxy).Mend) }
 		}}
 	}
-	list := []affliction{
+	list := []impairment{
 		{"NATS link cut", 0, func() func() {
 			all(func(p *peers.TCPProxy) { p.Cut() })
 			return over
@@ -116,11 +116,11 @@ func natsAfflictions(r *proof.Rig) []affliction {
 			all(func(p *peers.TCPProxy) { p.Down() })
 			return func() { all((*peers.TCPProxy).Up) }
 		}},
-		weather("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
-		weather("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
-		weather("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
-		weather("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
-		weather("slow there", peers.Impairment{Rate: 100 << 10}, peers.Impairment{}),
+		impaired("half-open there", peers.Impairment{Vanish: true}, peers.Impairment{}),
+		impaired("half-open back", peers.Impairment{}, peers.Impairment{Vanish: true}),
+		impaired("held up", peers.Impairment{Hold: true}, peers.Impairment{Hold: true}),
+		impaired("late", peers.Impairment{Latency: 20 * time.Millisecond}, peers.Impairment{Latency: 20 * time.Millisecond}),
+		impaired("slow there", peers.Impairment{Rate: 100 << 10}, peers.Impairment{}),
 		{"stream full", 6 * time.Second, func() func() {
 			r.LimitStream(500)
 			return func() { r.LimitStream(-1) }
@@ -128,18 +128,18 @@ func natsAfflictions(r *proof.Rig) []affliction {
 	}
 	if r.Cluster == nil {
 		return append(list,
-			affliction{"nats-server killed", 10 * time.Second, func() func() {
+			impairment{"nats-server killed", 10 * time.Second, func() func() {
 				r.NATS.Kill9()
 				return r.NATS.Start
 			}},
-			affliction{"nats-server frozen", 8 * time.Second, func() func() {
+			impairment{"nats-server frozen", 8 * time.Second, func() func() {
 				r.NATS.Freeze()
 				return r.NATS.Thaw
 			}},
 		)
 	}
 	return append(list,
-		affliction{"leader killed", 10 * time.Second, func() func() {
+		impairment{"leader killed", 10 * time.Second, func() func() {
 			leader := r.Cluster.Leader("TELEMETRY")
 			leader.Kill9()
 			return func() {
@@ -147,11 +147,11 @@ func natsAfflictions(r *proof.Rig) []affliction {
 				r.Cluster.AwaitCurrent("TELEMETRY")
 			}
 		}},
-		affliction{"leader steps down", 0, func() func() {
+		impairment{"leader steps down", 0, func() func() {
 			r.Cluster.StepDown("TELEMETRY")
 			return over
 		}},
-		affliction{"a follower frozen", 10 * time.Second, func() func() {
+		impairment{"a follower frozen", 10 * time.Second, func() func() {
 			leader := r.Cluster.Leader("TELEMETRY")
 			others := slices.DeleteFunc(slices.Clone(r.Cluster.Nodes), func(n *peers.NATSProcess) bool { return n == leader })
 			other := others[r.Random.IntN(len(others))]
@@ -161,25 +161,25 @@ func natsAfflictions(r *proof.Rig) []affliction {
 				r.Cluster.AwaitCurrent("TELEMETRY")
 			}
 		}},
-		affliction{"rolling restart", 0, func() func() {
+		impairment{"rolling restart", 0, func() func() {
 			r.Cluster.RollingRestart("TELEMETRY")
 			return over
 		}},
 	)
 }
 
-// side draws afflictions one after the other, with pauses in between.
+// side draws impairments one after the other, with pauses in between.
 type side struct {
 	random *rand.Rand
-	list   []affliction
-	order  []affliction // still to come in this round
-	now    affliction
+	list   []impairment
+	order  []impairment // still to come in this round
+	now    impairment
 	end    func() // nil: well
 	next   time.Time
 }
 
-// draw gives every affliction its turn before any comes again.
-func (s *side) draw() affliction {
+// draw gives every impairment its turn before any comes again.
+func (s *side) draw() impairment {
 	if len(s.order) == 0 {
 		s.order = slices.Clone(s.list)
 		s.random.Shuffle(len(s.order), func(i, j int) { s.order[i], s.order[j] = s.order[j], s.order[i] })
@@ -238,7 +238,7 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 		Total: mixedRate * int(lasts/time.Second),
 	})
 	l.Release(l.Total)
-	strikes := chaos(t, random, lasts, mqttAfflictions(r), natsAfflictions(r))
+	strikes := chaos(t, random, lasts, mqttImpairments(r), natsImpairments(r))
 	v := r.Finish(l)
 	proof.Report("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
 	t.Log(v)
@@ -247,7 +247,7 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 
 // chaos lets the sides strike for so long, each with choices of its own, whatever the
 // others are up to, and returns how often they did.
-func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]affliction) (strikes int) {
+func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impairment) (strikes int) {
 	t.Helper()
 	began := time.Now()
 	var log []string

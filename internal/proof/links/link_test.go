@@ -8,8 +8,8 @@ import (
 	"mqtt-nats-bridge/internal/proof"
 )
 
-// weathers are what a link may do that does not end its connections.
-func weathers() map[string][2]peers.Impairment {
+// impairments are what a link may do that does not end its connections.
+func impairments() map[string][2]peers.Impairment {
 	const (
 		slow  = 100 << 10 // bytes per second: less than the load
 		delay = 30 * time.Millisecond
@@ -34,7 +34,7 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 	t.Parallel()
 	lasts := proof.Shorter(10 * time.Second)
 	o := proof.LoadOptions{Devices: 100, Rate: 1000, Total: 1000 * int((lasts+6*time.Second)/time.Second)}
-	for name, w := range weathers() {
+	for name, w := range impairments() {
 		for side, proxy := range map[string]func(*proof.Rig) *peers.TCPProxy{
 			"MQTT link": func(r *proof.Rig) *peers.TCPProxy { return r.Proxy },
 			"NATS link": func(r *proof.Rig) *peers.TCPProxy { return r.NATSProxies[0] },
