@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,9 @@ func TestPageInABrowser(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	for n := range 300 {
+		if *update {
+			time.Sleep(200 * time.Millisecond) // a minute for the charts of the picture
+		}
 		r.publish(telemetry(fmt.Sprint("m", n), `{"n":1}`))
 	}
 	r.publish(telemetry("bad", "not JSON"))
