@@ -2,20 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os/signal"
-	"syscall"
 
-	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/top"
 )
 
 // topCommand is the page of the admin endpoint on a terminal.
-type topCommand struct {
-	Admin string `placeholder:"ADDRESS" help:"The admin endpoint: host:port or a URL. Default: admin.listen."`
-}
+type topCommand struct{ top.Command }
 
 // Help is what --help says beyond the flags.
 func (topCommand) Help() string {
@@ -26,24 +19,17 @@ Example: ingest top --admin 127.0.0.1:9465`
 
 // Run implements the command.
 func (t *topCommand) Run(ctx context.Context, p *program) error {
-	if t.Admin == "" {
+	listen := func() (string, error) {
 		c, err := p.load()
 		if err != nil {
-			return err
+			return "", err
 		}
 		if c.Admin.Listen == "" {
 			errs := &config.Errors{}
 			errs.Add(c.ErrorAt("admin.listen", "is empty, so there is nothing to ask; write an address like 127.0.0.1:9465"))
-			return errs
+			return "", errs
 		}
-		t.Admin = c.Admin.Listen
+		return c.Admin.Listen, nil
 	}
-	base, err := endpoint.URL(t.Admin)
-	if err != nil {
-		return cli.UsageError{Err: fmt.Errorf("top: %w", err)}
-	}
-	// These too leave the terminal as it was.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)
-	defer stop()
-	return top.Show(ctx, top.Options{URL: base, In: p.in, Out: p.out, Colour: cli.Colour(p.out)})
+	return t.Show(ctx, listen, p.in, p.out)
 }
