@@ -1,6 +1,6 @@
 // Package tracing exports the spans of sampled messages by OTLP over HTTP.
 //
-// [Exporter.Record] puts a span into a queue and never waits. One goroutine takes batches out of
+// [Exporter.Stored] and [Exporter.Process] put a span into a queue and never wait. One goroutine takes batches out of
 // it and sends them; a batch that the collector does not take within the timeout is dropped, and
 // so is what does not fit into the queue by then. Both are counted. Nothing is sent twice.
 package tracing
@@ -104,14 +104,10 @@ func Open(o Options) *Exporter {
 	return e
 }
 
-// source is what becomes a span in the exporter's goroutine: the caller of Record does not wait for that.
+// source is what becomes a span in the exporter's goroutine: the caller of enqueue does not wait for that.
 type source interface{ span() *Span }
 
-func (s *Span) span() *Span { return s }
-
-// Record exports a span, later. It never waits: a span for which there is no room is dropped.
-func (e *Exporter) Record(s *Span) { e.enqueue(s) }
-
+// enqueue exports a span, later. It never waits: a span for which there is no room is dropped.
 func (e *Exporter) enqueue(s source) {
 	select {
 	case e.queue <- s:
@@ -133,9 +129,6 @@ func (e *Exporter) Metrics(prefix string) []prometheus.Collector {
 		counter("spans_dropped_total", "Spans dropped because the collector did not take them in time.", &e.dropped),
 	}
 }
-
-// Counts are the spans that the collector took and those that were dropped.
-func (e *Exporter) Counts() (exported, dropped uint64) { return e.exported.Load(), e.dropped.Load() }
 
 // Close exports what is queued, for two seconds at most or until ctx ends. What is recorded
 // after it is not exported.

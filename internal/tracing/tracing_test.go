@@ -28,6 +28,11 @@ func open(t *testing.T, endpoint string, log io.Writer) *Exporter {
 	return e
 }
 
+func (s *Span) span() *Span { return s }
+
+// counts are the spans that the collector took and those that were dropped.
+func (e *Exporter) counts() (exported, dropped uint64) { return e.exported.Load(), e.dropped.Load() }
+
 func closeWithin(e *Exporter, d time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
@@ -69,14 +74,14 @@ func TestExporter(t *testing.T) {
 		require.Equal(t, tracepb.Status_STATUS_CODE_ERROR, all[1].Status.Code)
 		require.Equal(t, "rate_limited: too fast?", all[1].Status.Message)
 		require.Equal(t, "rate_limited", otlptest.Attributes(all[1].Attributes)["error.type"])
-		exported, dropped := e.Counts()
+		exported, dropped := e.counts()
 		require.Equal(t, []uint64{2, 0}, []uint64{exported, dropped})
 	})
 	t.Run("a span with a parent", func(t *testing.T) {
 		t.Parallel()
 		c := otlptest.New(t)
 		e := open(t, c.URL+"/v1/traces", io.Discard)
-		e.Record(&Span{Name: "process", Kind: trace.SpanKindConsumer, Trace: trace.TraceID{1}, Parent: trace.SpanID{2}})
+		e.enqueue(&Span{Name: "process", Kind: trace.SpanKindConsumer, Trace: trace.TraceID{1}, Parent: trace.SpanID{2}})
 		closeWithin(e, time.Minute)
 		s := c.Spans(1)[0]
 		require.Equal(t, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, s.TraceId)
@@ -87,7 +92,7 @@ func TestExporter(t *testing.T) {
 		t.Parallel()
 		c := otlptest.New(t)
 		e := open(t, c.URL, io.Discard)
-		e.Record(&Span{Name: "x", Trace: trace.TraceID{1}})
+		e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
 		c.Spans(1)
 	})
 	t.Run("a collector that refuses", func(t *testing.T) {
@@ -96,10 +101,10 @@ func TestExporter(t *testing.T) {
 		c := otlptest.New(t)
 		e := open(t, c.URL+"/elsewhere", &log)
 		for range batchSize + 1 {
-			e.Record(&Span{Name: "x", Trace: trace.TraceID{1}})
+			e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
 		}
 		closeWithin(e, time.Minute)
-		exported, dropped := e.Counts()
+		exported, dropped := e.counts()
 		require.Equal(t, []uint64{0, batchSize + 1}, []uint64{exported, dropped})
 		require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("\n")), log.String())
 		require.Contains(t, log.String(), "collector answered 400 Bad Request")
@@ -112,15 +117,15 @@ func TestExporterBehindACollectorThatHangs(t *testing.T) {
 	t.Parallel()
 	c := otlptest.Hanging(t)
 	e := open(t, c.URL, io.Discard)
-	e.Record(&Span{Name: "x", Trace: trace.TraceID{1}})
+	e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
 	c.Asked() // the exporter waits
 	for range queueSize + 100 {
-		e.Record(&Span{Name: "x", Trace: trace.TraceID{1}})
+		e.enqueue(&Span{Name: "x", Trace: trace.TraceID{1}})
 	}
-	_, dropped := e.Counts()
+	_, dropped := e.counts()
 	require.Equal(t, uint64(100), dropped)
 	closeWithin(e, 0)
-	exported, dropped := e.Counts()
+	exported, dropped := e.counts()
 	require.Zero(t, exported)
 	require.Equal(t, uint64(queueSize+101), dropped)
 }
