@@ -310,7 +310,11 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	s := openShop(t, streams.ConsumerSpec{})
 	subject := "t.some." + strings.Repeat("x", 4050)
 	require.NoError(t, s.js.Conn().Publish(subject, []byte("bad")))
-	require.NoError(t, s.js.Conn().Flush())
+	// Without a PubAck, for which the line has no room: Flush does not wait for the stream.
+	require.Eventually(t, func() bool {
+		stream, err := s.js.Stream(natstest.Context(t), "T")
+		return err == nil && stream.CachedInfo().State.LastSeq == 1
+	}, natstest.Timeout, 10*time.Millisecond)
 	before := s.js.Conn().Stats().Reconnects
 	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
