@@ -90,6 +90,9 @@ func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	for name, start := range numbering {
+		if name == "RabbitMQ" && proof.Quick() {
+			continue // a minute of CPU to start
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, _ := start(t)
@@ -116,6 +119,9 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	for name, start := range numbering {
+		if name == "RabbitMQ" && proof.Quick() {
+			continue // a minute of CPU to start
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, drain := start(t)
@@ -154,7 +160,7 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 // is killed before it has read what comes after them.
 func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
+	if proof.Quick() {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
@@ -190,7 +196,7 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 // come round since.
 func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
+	if proof.Quick() {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
@@ -234,7 +240,7 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 // A copy of the journal from before is put back.
 func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
+	if proof.Quick() {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})

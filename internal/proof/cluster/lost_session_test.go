@@ -18,7 +18,7 @@ import (
 // and out of order.
 func TestOrderAfterALostSession(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
+	if proof.Quick() {
 		t.Skip("leases expire in real time")
 	}
 	devices, err := broker.Start(broker.Options{})
