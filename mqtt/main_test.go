@@ -2,12 +2,11 @@ package mqtt
 
 import (
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // waitTimeout bounds every wait on real time. No test passes by waiting.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }

@@ -14,9 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()

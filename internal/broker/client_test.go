@@ -12,10 +12,11 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // waitTimeout bounds every wait; no test passes by waiting.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 func start(t *testing.T, o broker.Options) *broker.Broker {
 	t.Helper()

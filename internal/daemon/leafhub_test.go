@@ -61,7 +61,7 @@ func TestAStreamDeletedAtTheHubIsMadeAgainAndDrains(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs >= 4
-	}, 3*streamsAgain, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 }
 
 // With streams.manage off nobody but the hub's own word tells that it does not source
@@ -89,11 +89,11 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" })
-	}, 2*streamsAgain+waitTimeout, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 	cfg.Sources = sources
 	_, err = b.control.js.UpdateStream(t.Context(), cfg)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, 2*streamsAgain+waitTimeout, 100*time.Millisecond)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, waitTimeout, 100*time.Millisecond)
 }
 
 // The hub passes over a message that it has already, and counts only what it stores:

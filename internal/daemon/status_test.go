@@ -17,12 +17,13 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/mqtt"
 )
 
 // waitTimeout bounds every wait; no test passes by waiting.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 // nowhere is a port that nothing listens on.
 const nowhere = "127.0.0.1:1"
@@ -32,7 +33,7 @@ func run(t *testing.T, env ...string) *Bridge {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3"})
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3", streamsAgain: 500 * time.Millisecond})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
 	return b

@@ -17,13 +17,13 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-const (
-	waitTimeout = 2 * time.Minute
-	telemetry   = "tenant.acme.device.dev-1.telemetry"
-)
+const telemetry = "tenant.acme.device.dev-1.telemetry"
+
+var waitTimeout = testrun.Timeout
 
 // natsPasswords are this test's, in the environment before nats.conf is read.
 var natsPasswords = map[string]string{

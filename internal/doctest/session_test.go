@@ -16,10 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // waitTimeout bounds each command. It decides nothing but how long a failure takes.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 // session is the shell in which a page is run.
 type session struct {

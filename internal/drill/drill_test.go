@@ -15,7 +15,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/broker"
@@ -24,13 +23,14 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }
 
 // waitTimeout bounds every wait. It decides nothing but how long a failure takes.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 // rig is a broker, a nats-server and a bridge between them, as an operator has them.
 type rig struct {

@@ -12,16 +12,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }
 
 // waitTimeout bounds every wait; no test passes by waiting.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 func message(n int) (string, []byte) { return "t", []byte{byte(n)} }
 

@@ -15,19 +15,19 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }
 
 // waitTimeout bounds every wait; it is spent only by a test that fails.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 // postgres is a PostgreSQL that tests share, each with a database of its own.
 type postgres struct {

@@ -10,11 +10,12 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // waitTimeout bounds every wait on the real server.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 	t.Helper()

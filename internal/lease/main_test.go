@@ -3,7 +3,7 @@ package lease
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }

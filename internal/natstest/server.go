@@ -14,12 +14,13 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // Timeout bounds every wait of a test; only a test that fails uses it up.
-const Timeout = 2 * time.Minute
+var Timeout = testrun.Timeout
 
 // StartServer starts a server that ends with the test.
 func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {

@@ -17,10 +17,11 @@ import (
 
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // Timeout bounds every wait. It decides nothing but how long a failure takes.
-const Timeout = 2 * time.Minute
+var Timeout = testrun.Timeout
 
 // FaultsVariable set to 1 runs every fault in full: outages of a minute, all brokers of
 // the matrix, hundreds of thousands of messages. `make faults` and CI set it.

@@ -10,17 +10,17 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/verdict"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/subjects"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }
 
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 // rig is a server with the streams of a bridge, and what was rejected.
 type rig struct {

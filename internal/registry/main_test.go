@@ -7,15 +7,15 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge/certificates"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testrun.Main(m) }
 
 // waitTimeout bounds every wait; no test passes by waiting.
-const waitTimeout = 2 * time.Minute
+var waitTimeout = testrun.Timeout
 
 // under is a source that runs until the test ends.
 func under(t *testing.T, s Source) {
