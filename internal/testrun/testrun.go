@@ -29,9 +29,9 @@ func loadAverage() (load float64) {
 	return load
 }
 
-// Main runs the tests of a package, eight at a time, and looks for leaked goroutines. As many at a
-// time as there are processors, the default of `go test`, would leave these idle.
-func Main(m *testing.M, options ...goleak.Option) {
+// Parallel runs eight tests at a time. As many as there are processors, the default of `go test`, would
+// leave these idle.
+func Parallel() {
 	flag.Parse()
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
@@ -40,5 +40,10 @@ func Main(m *testing.M, options ...goleak.Option) {
 			panic(err)
 		}
 	}
+}
+
+// Main runs the tests of a package, eight at a time, and looks for leaked goroutines.
+func Main(m *testing.M, options ...goleak.Option) {
+	Parallel()
 	goleak.VerifyTestMain(m, options...)
 }
