@@ -85,6 +85,9 @@ func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
 	for what, all := range loads() {
 		for _, f := range faults() {
 			o := all
+			if proof.Quick() && f.Redelivers != o.Identical {
+				continue // redelivery is hardest to tell where all payloads are equal
+			}
 			if f.Name == cut && o.Identical {
 				continue // the kick is the same to the bridge
 			}

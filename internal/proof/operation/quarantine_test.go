@@ -22,6 +22,9 @@ import (
 // a message from being stored twice.
 func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	t.Parallel()
+	if proof.Quick() {
+		t.Skip("eight runs of a program")
+	}
 	const n, kills = 6_000, 8
 	random := proof.Random(t)
 	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
