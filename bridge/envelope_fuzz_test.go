@@ -58,7 +58,7 @@ func FuzzEnvelope(f *testing.F) {
 }
 
 // decodeObject reads a JSON text that is one object, its keys in order, twice the same
-// one where it stands there twice.
+// one where it is there twice.
 func decodeObject(t *testing.T, text string) (keys []string, values []json.RawMessage) {
 	d := json.NewDecoder(strings.NewReader(text))
 	open, err := d.Token()

@@ -41,7 +41,7 @@ type Span struct {
 	Detail string
 }
 
-// TraceContext is the trace and the span that a message id stands for.
+// TraceContext is the trace and the span derived from a message id.
 type TraceContext struct {
 	TraceID [16]byte
 	SpanID  [8]byte

@@ -189,7 +189,7 @@ func TestAcksOfAnOldConnectionNeverReachTheNewOne(t *testing.T) {
 func TestCloseReturnsInEveryState(t *testing.T) {
 	t.Parallel()
 	for name, reach := range map[string]func(*scripted, *Session){
-		"at once":          func(*scripted, *Session) {},
+		"immediately":      func(*scripted, *Session) {},
 		"dialled":          func(b *scripted, _ *Session) { b.accept() },
 		"awaiting CONNACK": func(b *scripted, _ *Session) { b.accept().read() },
 		"connected":        func(b *scripted, _ *Session) { b.accept().connack(false) },

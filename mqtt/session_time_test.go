@@ -176,7 +176,7 @@ func TestWhatWasAcknowledgedRightAfterConnackGoesOutToo(t *testing.T) {
 	})
 }
 
-// closer acknowledges and then closes the session at once.
+// closer acknowledges and then closes the session immediately.
 type closer struct {
 	recorder
 	s *Session

@@ -197,7 +197,7 @@ func TestCloseWaitsForTheLastDeliveryAndTellsOnce(t *testing.T) {
 	closed := make(chan struct{})
 	go func() { tp.Close(); close(closed) }()
 	_, err = far.Read(make([]byte, 1))
-	require.Equal(t, io.EOF, err, "the socket is closed at once")
+	require.Equal(t, io.EOF, err, "the socket is closed immediately")
 	select {
 	case <-closed:
 		require.Fail(t, "Close came back during a delivery")

@@ -126,7 +126,7 @@ func (c *memConn) writes() [][]byte {
 }
 
 // pipe is a connection in memory, without a buffer, that works in virtual time
-// and tells as a socket does which end was closed.
+// and reports as a socket does which end was closed.
 func pipe() (near, far net.Conn) {
 	a, b := net.Pipe()
 	return &pipeConn{Conn: a}, b
@@ -188,7 +188,7 @@ type event struct {
 
 // recorder is a receiver that copies what it is given.
 type recorder struct {
-	ack bool // each delivery at once
+	ack bool // each delivery immediately
 
 	mu     sync.Mutex
 	events []event

@@ -180,7 +180,7 @@ func TestDevicesAreSafeForManyLanes(t *testing.T) {
 	require.Equal(t, uint64(sent), shared.Received)
 }
 
-// crowd has many lanes use a table at once; all of them send for acme/shared.
+// crowd has many lanes use a table concurrently; all of them send for acme/shared.
 func crowd(d *Budgets) (sent int) {
 	m := Rate{Rate: 1, Burst: 10}.meter()
 	const lanes, messages = 8, 5000

@@ -25,7 +25,7 @@ func NewConnection(log zerolog.Logger) *health.Condition {
 	})
 }
 
-// Hooks keep a connection's condition and log its events. changed is told whether it stands.
+// Hooks keep a connection's condition and log its events. changed gets whether it is open.
 func Hooks(connection *health.Condition, log zerolog.Logger, changed func(connected bool)) conn.Hooks {
 	return conn.Hooks{
 		Connected: func(nc *nats.Conn) {

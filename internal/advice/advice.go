@@ -1,8 +1,8 @@
 // Package advice is the table of what an operator can do about an error. The libraries of
 // this module return typed errors and know neither keys of the configuration nor commands;
-// what is said about them stands here, so that the log, /readyz and check say the same.
+// the texts about them are here, so that the log, /readyz and check say the same.
 //
-// What can be done about the MQTT broker stands in internal/mqttaccount, which ingest does
+// What can be done about the MQTT broker is in internal/mqttaccount, which ingest does
 // not link; what can be done about a database, with the SQLSTATEs in internal/ingest and
 // internal/registry, whose errors bring it along as an [Adviser].
 package advice

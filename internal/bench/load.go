@@ -23,7 +23,7 @@ type load struct {
 	payload  []byte
 	devices  int
 	window   int
-	run      uint64 // tells message ids apart from those of other runs
+	run      uint64 // distinguishes message ids from those of other runs
 
 	mu       sync.Mutex
 	ready    []*loadConn // with their subscriptions granted
@@ -359,7 +359,7 @@ func (l *load) stamp(p []byte, packetID uint16, serial uint64, now time.Time) {
 		p[i+k] = digits[v&15]
 		v >>= 4
 	}
-	// The upper half tells runs apart: the stream still remembers the ids of
+	// The upper half distinguishes runs: the stream still remembers the ids of
 	// the run before.
 	for k, v := 15, l.run; k >= 0; k-- {
 		p[i+k] = digits[v&15]

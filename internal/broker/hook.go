@@ -77,7 +77,7 @@ func (h *hook) OnWill(cl *mochi.Client, will mochi.Will) (mochi.Will, error) {
 	return mochi.Will{}, nil
 }
 
-// OnPacketEncode tells an MQTT 5 client its zone's limits, which EMQX does too (E7).
+// OnPacketEncode sends an MQTT 5 client its zone's limits, which EMQX does too (E7).
 func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Connack {
 		zone := connOf(cl).zone()

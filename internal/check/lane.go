@@ -11,14 +11,14 @@ import (
 
 // deliver gives a new lane one message and returns what the lane publishes.
 func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
-	judged := *rules
-	judged.Quarantine = true // every verdict has to show
+	validated := *rules
+	validated.Quarantine = true // every verdict has to show
 	limits, err := limit.NewLive(limit.Limits{MaxPayload: 1 << 10}, nil)
 	if err != nil {
 		return nil, err
 	}
 	lane, err := bridge.NewLane(bridge.LaneOptions{
-		Name: "check", Rules: &judged, Limits: limits,
+		Name: "check", Rules: &validated, Limits: limits,
 		Devices: limit.NewBudgets(limit.BudgetOptions{}), Tenants: limit.NewBudgets(limit.BudgetOptions{}),
 	})
 	if err != nil {

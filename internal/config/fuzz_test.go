@@ -16,7 +16,7 @@ import (
 // canary is a password that nothing may show.
 const canary = "canary-83c1f0d2"
 
-// Whatever stands in the file or the environment: a complete Config or Errors. What
+// Whatever is in the file or the environment: a complete Config or Errors. What
 // was read can be written, into a file or the environment, and is read the same; and
 // no error and no listing shows a secret.
 func FuzzLoad(f *testing.F) {

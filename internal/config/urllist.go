@@ -84,7 +84,7 @@ func (r *urlRules) parse(part, text string) (*url.URL, error) {
 	return u, nil
 }
 
-// checkAuthority checks what stands behind the scheme before it is taken apart: an odd
+// checkAuthority checks what follows the scheme before it is taken apart: an odd
 // character would put the end of a password into the host.
 func checkAuthority(rest string) error {
 	host := rest

@@ -64,7 +64,7 @@ func TestAStreamDeletedAtTheHubIsMadeAgainAndDrains(t *testing.T) {
 	}, waitTimeout, 100*time.Millisecond)
 }
 
-// With streams.manage off nobody but the hub's own word tells that it does not source
+// With streams.manage off only the hub itself reports that it does not source
 // from here.
 func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ type control struct {
 	// the server's log.
 	unreadable bool
 	lanes      *lanelog.Connections
-	// looked: the streams have been looked at once, or that takes too long to wait for. Before
+	// looked: the streams have been read for the first time, or that takes too long to wait for. Before
 	// that they may be in the midst of being created: of several messages sent then, the first
 	// are refused and later ones stored.
 	looked atomic.Bool

@@ -69,7 +69,7 @@ type PublisherStatus struct {
 }
 
 // LastProblem is the latest thing that kept a lane from working, over or not. A
-// lane is looked at once a second: what was shorter may not be seen.
+// lane is sampled once per second: a shorter state may be missed.
 type LastProblem struct {
 	Component string    `json:"component"`
 	Problem   string    `json:"problem"`

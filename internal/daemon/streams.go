@@ -83,7 +83,7 @@ func (c *control) logReport(r *streams.Report) {
 
 // watchStreams looks at the streams again after each reconnect, when the server may have
 // come back without its store, and every half minute: a stream can be deleted, changed or
-// corrected while the connection stands. A contradiction no longer ends the bridge: it is
+// corrected while the connection is open. A contradiction no longer ends the bridge: it is
 // not ready.
 func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) {
 	for c.awaitLook(ctx, mode, plan) {

@@ -88,7 +88,7 @@ func skipped(c *bridge.Counts) string {
 		}
 	}
 	if len(parts) == 1 {
-		_, what, _ := strings.Cut(parts[0], " ") // the number stands before it
+		_, what, _ := strings.Cut(parts[0], " ") // after the number
 		return what
 	}
 	return strings.Join(parts, ", ")

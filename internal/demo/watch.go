@@ -61,7 +61,7 @@ func (w *watch) sample() *sample {
 	return s
 }
 
-// streams asks nats-server. What cannot be had at once stays as it was: the end
+// streams asks nats-server. What cannot be read immediately stays as it was: the end
 // asks again, and then an error counts.
 func (w *watch) streams(ctx context.Context) []held {
 	if h, err := w.rig.held(ctx); err == nil {

@@ -93,7 +93,7 @@ func TestEMQXZones(t *testing.T) {
 }
 
 // What EMQX lets pass, the bridge's default must not reject: EMQX reads up to a TLS record
-// (16 KiB) at once, stamps its messages with one time, and has another second's worth in
+// (16 KiB) in one read, stamps its messages with one time, and has another second's worth in
 // hand.
 func TestDeviceLimitsAgree(t *testing.T) {
 	t.Parallel()

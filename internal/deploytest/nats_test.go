@@ -37,7 +37,7 @@ func setNATSPasswords(t *testing.T) {
 	}
 }
 
-// startNATS runs a server on the configuration file as it stands: only addresses
+// startNATS runs a server on the configuration file as it is: only addresses
 // and the store directory are this machine's.
 func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	t.Helper()

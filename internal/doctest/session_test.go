@@ -161,7 +161,7 @@ func (s *session) play(p *page, hooks map[string]hook) {
 				around.before()
 			}
 			out, status := s.run(c.text, b.info == "terminal")
-			// All that is wrong with a page at once.
+			// All errors of a page together.
 			if status != c.status {
 				s.t.Errorf("%s:%d: exit status %d, the page says %d\n$ %s\n%s", p.name, c.line, status, c.status, c.text, out)
 			}

@@ -13,6 +13,6 @@
 //     (pgerror.go decides once); a batch with a row that fails is halved
 //   - ../../jetstream/consume/worker.go again: acknowledged, given back, or to quarantine
 //
-// ingest.go starts and stops all that, migrate.go makes the tables, status.go and
-// metrics.go tell how it stands, progress.go shows it on a terminal.
+// ingest.go starts and stops all that, migrate.go creates the tables, status.go and
+// metrics.go report its state, progress.go shows it on a terminal.
 package ingest

@@ -315,7 +315,7 @@ func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 
 // keepConsumer looks for the consumer again after each reconnect, when the server may have
 // come back without its store, and every half minute, as the bridge does for those that it
-// makes: it can be deleted while the connection stands.
+// makes: it can be deleted while the connection is open.
 func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
 	looked := time.Now()
 	for pause(ctx, min(keepEvery, i.lookEvery)) {

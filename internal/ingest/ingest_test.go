@@ -34,7 +34,7 @@ func TestIngest(t *testing.T) {
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
-		"copies that come at once are one row":               copiesThatComeAtOnce,
+		"copies that come together are one row":              copiesThatComeAtOnce,
 		"a partition that is missing is waited for":          aPartitionIsMissing,
 		"metrics keep their names":                           metricsKeepTheirNames,
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
@@ -293,7 +293,7 @@ func commandsKeepTheNewest(t *testing.T, r *rig) {
 	require.Len(t, r.quarantined(), 2)
 }
 
-// withinAMillisecond: a device that sends two messages at once gets one time for both
+// withinAMillisecond: a device that sends two messages together gets one time for both
 // from the broker. Also over batches, and when it all comes again.
 func withinAMillisecond(t *testing.T, r *rig) {
 	send := func(status string) {
@@ -442,7 +442,7 @@ func oneTableIsLockedOut(t *testing.T, r *rig) {
 
 // copiesThatComeAtOnce: while ingest was stopped somebody published messages again,
 // after the stream's duplicate window, and nothing but their ids says so. Copies come
-// in one batch or to two workers at once.
+// in one batch or to two workers concurrently.
 func copiesThatComeAtOnce(t *testing.T, r *rig) {
 	s, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)

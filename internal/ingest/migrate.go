@@ -29,7 +29,7 @@ type Migration struct {
 var ErrNotMigrated = errors.New("the tables are not there yet")
 
 // Migrate brings the tables to this version and returns what it did. Several may do
-// it at once: one works, the others wait.
+// it concurrently: one works, the others wait.
 func Migrate(ctx context.Context, conf *pgx.ConnConfig) ([]Migration, error) {
 	var steps []Migration
 	err := withMigrations(conf, func(p *goose.Provider) error {

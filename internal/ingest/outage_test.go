@@ -172,7 +172,7 @@ func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 	case <-time.After(waitTimeout):
 		require.Fail(t, "it does not stop")
 	}
-	// What it had comes at once, not after the ack wait.
+	// What it had comes immediately, not after the ack wait.
 	process.Start()
 	r.ingest()
 	r.settled()

@@ -10,7 +10,7 @@ import (
 )
 
 // rights are those that the NATS user lacks, without which nothing is pulled or nothing
-// acknowledged. The server tells it to the connection alone: to who pulls it looks as if
+// acknowledged. The server reports it to the connection alone: to who pulls it looks as if
 // there were no messages, and an acknowledgement waits for no answer.
 type rights struct {
 	mu      sync.Mutex

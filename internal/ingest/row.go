@@ -16,7 +16,7 @@ import (
 // row is one message on its way into a table.
 type row struct {
 	message *consume.Message
-	// key is what two workers that write at once must not lock in another
+	// key is what two workers that write concurrently must not lock in another
 	// order: they would wait for each other.
 	key   string
 	tuple []byte // as COPY has it; several, one behind the other, where an array was split
@@ -119,7 +119,7 @@ func storable(what, text string) error {
 	return nil
 }
 
-// maxID bounds what stands in an index, in bytes; an index takes 2,704.
+// maxID bounds the value of an index, in bytes; an index takes 2,704.
 const maxID = 1024
 
 // identity is the message's id, fit for a column.

@@ -23,7 +23,7 @@ func telemetryTable(mode config.PayloadMode) *table {
 			time timestamptz, tenant_id text, device_id text, msg_type text, payload jsonb, cn text,
 			msg_id text, stream_seq bigint, received_at timestamptz, by_stream boolean
 		) ON COMMIT DELETE ROWS`,
-		// Of two copies that only their ids tell for one, stored at once, neither
+		// Of two copies that only their ids show to be one, stored concurrently, neither
 		// would see the other: batches with such messages wait for each other.
 		// The merge begins after the lock, and so sees what was stored before it.
 		load: `COPY pg_temp.ingest_telemetry FROM STDIN (FORMAT binary);

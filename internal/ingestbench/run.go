@@ -195,7 +195,7 @@ func (b *bench) watch(ctx context.Context, p *measure.Process, listen string, pr
 			return began, first, last, fmt.Errorf("ask ingest: %w; it said: %s", err, p.Said())
 		}
 		if time.Since(progress) > 30*time.Second {
-			return began, first, last, fmt.Errorf("ingest stands at %d of %d rows; it said: %s", last.Rows, b.Messages, p.Said())
+			return began, first, last, fmt.Errorf("ingest is at %d of %d rows; it said: %s", last.Rows, b.Messages, p.Said())
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):

@@ -14,7 +14,7 @@ import (
 )
 
 // libraries know neither the keys of the configuration nor commands: what an operator can do
-// about their errors stands in internal/advice, where the configuration is known.
+// about their errors is in internal/advice, where the configuration is known.
 var libraries = []string{"subjects", "bridge", "mqtt", "jetstream"}
 
 var operatorWords = regexp.MustCompile(`\b(mqtt|nats|streams|lanes?|limits|identity|quarantine|telemetry|database|admin)\.[a-z]+(_[a-z]+)*\b|\b[a-z]+_dir\b|\bmqtt-nats-bridge [a-z]|\bnats (kv|stream|consumer) [a-z]|\bnats\.conf\b`)

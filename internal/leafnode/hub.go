@@ -58,7 +58,7 @@ func (n *Node) lookAtHub(ctx context.Context) {
 }
 
 // sourced notes since when the hub does not take what is here. A hub that has just
-// started tells of no source at first; where it lasts, a stream was deleted or has
+// started reports no source at first; where it lasts, a stream was deleted or has
 // lost its source, no connection ended because of it, and somebody must look.
 func (n *Node) sourced(err error, now time.Time) {
 	v := &n.view

@@ -412,7 +412,7 @@ func TestReplicasShareOutAndHandOver(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.stop(b)
-		require.Less(t, w.everything(a, c), time.Second, "one that stops hands over at once")
+		require.Less(t, w.everything(a, c), time.Second, "one that stops hands over immediately")
 		require.Zero(t, w.broker.takeovers, "nobody was thrown out")
 		status := a.Status()
 		require.Empty(t, status.Problem)

@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// Advice is [advice.For] with what an operator can do about the broker, which stands here:
+// Advice is [advice.For] with what an operator can do about the broker, which is here:
 // ingest does not link an MQTT client.
 func Advice(err error) string {
 	var problem *dial.Problem

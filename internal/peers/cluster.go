@@ -114,7 +114,7 @@ func (c *NATSCluster) Leader(stream string) *NATSProcess {
 	return leader
 }
 
-// StepDown has the leader of a stream give it up. Who leads next Leader tells.
+// StepDown has the leader of a stream give it up. Leader returns who leads next.
 func (c *NATSCluster) StepDown(stream string) {
 	c.t.Helper()
 	c.await("the step-down of "+stream, func(ctx context.Context) error {

@@ -153,7 +153,7 @@ func (m *MosquittoProcess) serves() error {
 }
 
 // Kick has mosquitto close the connection of a client by connecting as the same
-// client id and leaving at once: the session stays, and what it had in flight
+// client id and leaving immediately: the session stays, and what it had in flight
 // comes again on the client's next connection. Not for TLS listeners.
 func (m *MosquittoProcess) Kick(clientID string) {
 	m.t.Helper()

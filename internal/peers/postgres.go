@@ -106,7 +106,7 @@ func (p *PostgresProcess) serves() error {
 	return nil
 }
 
-// Stop shuts it down at once, clients or not (SIGINT, "fast"), and returns its
+// Stop shuts it down immediately, clients or not (SIGINT, "fast"), and returns its
 // exit code.
 func (p *PostgresProcess) Stop() int {
 	p.t.Helper()

@@ -199,7 +199,7 @@ func (p *Process) relaunch() error {
 	}
 }
 
-// portTaken tells from what a program said before it ended whether another one
+// portTaken reports, from what a program printed before it ended, whether another one
 // listens where it wanted to.
 func portTaken(said string) bool {
 	return strings.Contains(strings.ToLower(said), "address already in use")

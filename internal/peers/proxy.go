@@ -35,7 +35,7 @@ type TCPProxy struct {
 }
 
 // Impairment is what a link does to the bytes that go one way. The zero value
-// forwards them at once.
+// forwards them immediately.
 type Impairment struct {
 	// Vanish swallows them. What comes later on a connection that lost bytes
 	// is swallowed too, even without impairment, until it ends: half of the

@@ -66,8 +66,8 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 		require.Equal(t, natsjs.AckExplicitPolicy, got.Config.AckPolicy)
 		require.Equal(t, 10_000, got.Config.MaxAckPending)
 		require.Equal(t, 30*time.Second, got.Config.AckWait)
-		// What came before the first worker is kept for it; the stream tells
-		// its consumers of new messages in its own time.
+		// What came before the first worker is kept for it; the stream notifies
+		// its consumers of new messages asynchronously.
 		require.Eventually(t, func() bool {
 			info, err := consumer.Info(ctx)
 			return err == nil && info.NumPending == 1

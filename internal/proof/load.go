@@ -224,7 +224,7 @@ func (l *Load) publish(conn net.Conn, gone func() bool) error {
 
 // pace says when a message is due: rate per second since it began with a message.
 type pace struct {
-	rate  int // 0: at once
+	rate  int // 0: as fast as possible
 	from  int
 	began time.Time
 }

@@ -257,7 +257,7 @@ func awaitMarkerOn(t testing.TB, js natsjs.JetStream, subject string) {
 			}
 		}
 		if time.Since(progress) > Timeout {
-			require.FailNow(t, "the end of the load never came", "the stream stands at %d: %v", last, err)
+			require.FailNow(t, "the end of the load never came", "the stream is at %d: %v", last, err)
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):

@@ -44,10 +44,10 @@ const headerKept = "Nats-Msg-Size"
 // message converts a copy by these rules.
 func message(m *natsjs.RawStreamMsg, rules *bridge.Rules) Message {
 	c := parseRaw(m)
-	judged := rules.Restore(&c.Rejected, len(m.Data))
+	validated := rules.Restore(&c.Rejected, len(m.Data))
 	out := Message{
 		Sequence: m.Sequence, Stored: m.Time.UTC(), Reason: c.Reason, Detail: m.Header.Get(bridge.HeaderDetail),
-		Tenant: string(judged.Tenant), Device: string(judged.Device), Topic: string(c.Topic), CN: string(c.CN), ID: c.ID,
+		Tenant: string(validated.Tenant), Device: string(validated.Device), Topic: string(c.Topic), CN: string(c.CN), ID: c.ID,
 		Subject: m.Subject, Retained: c.Retained, ByIngest: c.worker != nil, Size: c.Size, Kept: len(m.Data), Payload: m.Data,
 	}
 	if out.ByIngest {

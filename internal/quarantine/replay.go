@@ -132,8 +132,8 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 		if !r.Until.IsZero() && c.stored.After(r.Until) {
 			continue
 		}
-		judged := r.Rules.Restore(&c.Rejected, r.MaxPayload)
-		if r.Tenant != "" && r.Tenant != string(judged.Tenant) || r.Device != "" && r.Device != string(judged.Device) {
+		validated := r.Rules.Restore(&c.Rejected, r.MaxPayload)
+		if r.Tenant != "" && r.Tenant != string(validated.Tenant) || r.Device != "" && r.Device != string(validated.Device) {
 			continue
 		}
 		r.report.Selected++
@@ -145,11 +145,11 @@ func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
 			accepted = append(accepted, &moving{sequence: c.sequence, message: c.worker})
 			continue
 		}
-		if judged.Reason != verdict.Accepted {
-			r.report.stays(judged.Reason, judged.Detail)
+		if validated.Reason != verdict.Accepted {
+			r.report.stays(validated.Reason, validated.Detail)
 			continue
 		}
-		accepted = append(accepted, &moving{sequence: c.sequence, message: outgoing(judged.Message)})
+		accepted = append(accepted, &moving{sequence: c.sequence, message: outgoing(validated.Message)})
 	}
 	if r.DryRun {
 		r.report.Stored += len(accepted)

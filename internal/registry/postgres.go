@@ -42,7 +42,7 @@ type PostgresOptions struct {
 //
 // It is read whole at the start and every Refresh. Where the database notifies on
 // the channel device_certificates, with tenant_id/device_id as the payload, that
-// one certificate is read at once; with an empty payload all are.
+// one certificate is read immediately; with an empty payload all are.
 type Postgres struct {
 	o      PostgresOptions
 	loaded chan struct{}

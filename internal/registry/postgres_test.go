@@ -121,7 +121,7 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 	eventually(t, "none", p, func(s State) bool { return s.Entries == 0 })
 }
 
-// A firewall forgets a connection on which little is said, and tells nobody. Until
+// A firewall forgets a connection on which little is said, and nobody is notified. Until
 // that is noticed nothing is revoked, and the state must not pass for a fresh one.
 func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
 	t.Parallel()

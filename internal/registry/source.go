@@ -25,7 +25,7 @@ type Source interface {
 	State() State
 }
 
-// State is how a registry stands.
+// State describes a registry.
 type State struct {
 	Kind    string `json:"kind"`
 	Entries int    `json:"entries"`

@@ -130,7 +130,7 @@ func (l *Loader) section(n *yaml.Node, s *Section, o origin) {
 	}
 }
 
-// scalar reads a single value, as the text that stands in the file: no YAML
+// scalar reads a single value, as the text in the file: no YAML
 // type comes in between, so 0123 and no stay what they are.
 func (l *Loader) scalar(n *yaml.Node, leaf *Leaf, o origin) {
 	value := resolve(n)

@@ -15,7 +15,7 @@ type Sources struct {
 	// Flags are the values of the command line; of two for one path the later
 	// wins.
 	Flags []Flag
-	// Stdin reads what the file - stands for, the same each time; nil: it is a file's name.
+	// Stdin reads the content of the file -, the same each time; nil: it is a file's name.
 	Stdin func() ([]byte, error)
 }
 

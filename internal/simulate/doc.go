@@ -20,7 +20,7 @@
 //
 // Everything that happens is an event of the schedule: that the broker sends, the
 // bridge reads, a server stores or answers, a connection dies with what is in it,
-// the bridge is killed with its journal as it stands at that instant. An event can
+// the bridge is killed with its journal as it is at that instant. An event can
 // also happen in the middle of another one, where the lane hands over to the
 // publisher or the publisher to the lane. One goroutine drives all of it; the
 // publisher's timer runs whenever time passes.

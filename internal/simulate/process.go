@@ -19,7 +19,7 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// process is one bridge from its start to its end. It stands between lane and
+// process is one bridge from its start to its end. It is between lane and
 // publisher, as the one's [bridge.Publisher] and the other's [bridge.Settler], to
 // see what they tell each other, and to interrupt them.
 type process struct {
@@ -114,7 +114,7 @@ func (w *world) start(away bool) {
 		})
 	}
 	if err == nil {
-		w.process = p // the publisher opens its link at once
+		w.process = p // the publisher opens its link immediately
 		p.answer = settler{p}
 		if f := w.sabotage.settler; f != nil {
 			p.answer = f(p, p.answer)

@@ -150,7 +150,7 @@ func latestAttempt() sabotage {
 	return s
 }
 
-// attempted is a lane that tells another time of the first attempt.
+// attempted is a lane that reports another time of the first attempt.
 func attempted(when func(int64) int64) sabotage {
 	return sabotage{publisher: func(_ *process, next bridge.Publisher) bridge.Publisher {
 		return dated{next, when}

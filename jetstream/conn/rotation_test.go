@@ -186,7 +186,7 @@ func (r *refusing) Check(natsd.ClientAuthentication) bool {
 	return false
 }
 
-// closingDialer tells of each of its sockets that is closed.
+// closingDialer reports each of its sockets that is closed.
 type closingDialer struct{ opened, closed chan struct{} }
 
 func (d *closingDialer) Dial(network, address string) (net.Conn, error) {

@@ -103,7 +103,7 @@ func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
 		require.Len(t, probe, 1, "a probe with the oldest")
 
 		answer(first[0])
-		require.Empty(t, link.taken(), "nothing follows at once")
+		require.Empty(t, link.taken(), "nothing follows yet")
 		time.Sleep(minPause + time.Millisecond)
 		probe = link.taken()
 		require.Len(t, probe, 1, "a probe with the next one")

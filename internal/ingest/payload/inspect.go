@@ -23,7 +23,7 @@ const (
 var ErrNotObject = errors.New("the payload is not a JSON object")
 
 // Inspect checks that jsonb accepts data and that it is an object, and calls member with each of
-// the object's own members, the key decoded, the value as it stands. The error is one sentence.
+// the object's own members, the key decoded, the value unchanged. The error is one sentence.
 // What slips through, the database refuses.
 func Inspect(data []byte, member func(key, value []byte)) error {
 	switch {
@@ -214,7 +214,7 @@ func checkNumber(value []byte) error {
 		exponent = n
 	}
 	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(mantissa, []byte("-")), []byte("."))
-	// Where the first digit stands that is not 0; it stands nowhere in 0.
+	// The place of the first digit that is not 0; 0 has none.
 	weight := 0
 	if digits := append(bytes.Clone(whole), fraction...); len(bytes.TrimLeft(digits, "0")) > 0 {
 		weight = len(whole) - (len(digits) - len(bytes.TrimLeft(digits, "0"))) + exponent

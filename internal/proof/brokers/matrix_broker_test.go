@@ -20,7 +20,7 @@ type matrixBroker struct {
 	// overtakes: it delivers new messages before it redelivers.
 	overtakes bool
 	// doubt is how many messages of a connection that ended the broker may have been sent
-	// PUBACKs for without having read them, where nothing tells these messages from new
+	// PUBACKs for without having read them, where nothing distinguishes these messages from new
 	// ones: its window, if it numbers packets anew on each connection.
 	doubt int
 }

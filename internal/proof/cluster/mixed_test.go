@@ -212,7 +212,7 @@ func (s *side) turn(say func(string)) {
 	s.next = between(s.now.lasts/4, s.now.lasts)
 }
 
-// All faults, on both sides at once, in an order drawn from the seed, against one
+// All faults, on both sides concurrently, in an order drawn from the seed, against one
 // running system: FAULT_MINUTES says for how long.
 func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 	t.Parallel()

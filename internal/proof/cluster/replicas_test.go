@@ -205,7 +205,7 @@ func (r *fleetRig) markPartitions() {
 		if err == nil && s.CachedInfo().State.LastSeq != last {
 			last, progress = s.CachedInfo().State.LastSeq, time.Now()
 		}
-		require.Less(r.t, time.Since(progress), proof.Timeout, "the end of the load never came in %v; the stream stands at %d", marked, last)
+		require.Less(r.t, time.Since(progress), proof.Timeout, "the end of the load never came in %v; the stream is at %d", marked, last)
 		time.Sleep(50 * time.Millisecond)
 	}
 }

@@ -122,7 +122,7 @@ func (r *emqxRig) publish(c paho.Client, n int) bool {
 	return true
 }
 
-// load has devices that reconnect at once and publish until stop.
+// load has devices that reconnect immediately and publish until stop.
 func (r *emqxRig) load() (stop func()) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	var wait sync.WaitGroup
@@ -332,7 +332,7 @@ func TestE3RefusalAfterAStartIsNamed(t *testing.T) {
 	}
 }
 
-// A device back from an outage writes 500 messages at once. The broker's rate limit
+// A device back from an outage writes 500 messages in one go. The broker's rate limit
 // releases them in lumps of one time stamp; with the limits that ship none of them is
 // too fast for the bridge.
 func TestE4ReleasedLumpsAreNotRejected(t *testing.T) {

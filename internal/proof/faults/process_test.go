@@ -57,7 +57,7 @@ func loads() map[string]proof.LoadOptions {
 	all := map[string]proof.LoadOptions{
 		"3,000 per second": {Devices: 200, Total: 40_000, Rate: 3000},
 		"full speed":       {Devices: 200, Total: 200_000},
-		// One device: nothing at all tells its messages apart.
+		// One device: nothing at all distinguishes its messages.
 		"identical": {Devices: 1, Total: 100_000, Rate: 10_000, Identical: true},
 	}
 	if proof.Quick() {

@@ -17,7 +17,7 @@ import (
 // keepsWindow reports whether this mosquitto keeps max_inflight_messages once
 // messages queue. 2.0.11 does not: each PUBACK in order puts a whole further
 // window in flight (its issue 2301), so that everything queued is soon in flight
-// at once. It also reads one packet of a client for each turn of its loop, so
+// together. It also reads one packet of a client for each turn of its loop, so
 // that tens of thousands of PUBACKs wait in its socket buffer (170 KB seen) and
 // are gone with the connection.
 //

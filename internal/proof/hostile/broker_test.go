@@ -182,7 +182,7 @@ func brokerAttacks() []brokerAttack {
 			c.drain()
 		}
 	}
-	// after sends bytes once the subscription stands.
+	// after sends bytes once the subscription exists.
 	after := func(wire string) func(*hostileConn, string) {
 		return func(c *hostileConn, _ string) {
 			c.open()

@@ -21,7 +21,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// hostileNATS stands between a bridge and a real nats-server. Until it is released it
+// hostileNATS is between a bridge and a real nats-server. Until it is released it
 // attacks: either every connection in place of the server's INFO, or one connection of
 // the bridge, in place of JetStream's answers. After that it passes everything on.
 type hostileNATS struct {

@@ -30,7 +30,7 @@ type leafRig struct {
 	said   int
 }
 
-// newLeafRig returns once the bridge's session exists and the link stands.
+// newLeafRig returns once the bridge's session exists and the link is up.
 func newLeafRig(t testing.TB, env ...string) *leafRig {
 	t.Helper()
 	r := &leafRig{t: t}
