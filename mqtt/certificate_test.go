@@ -83,7 +83,7 @@ func TestCertificates(t *testing.T) {
 		"self-signed": {cause: tlsfile.Authority,
 			text: `has a certificate of a CA that is not trusted here: it is self-signed, by "CN=broker"`},
 		"for clients": {by: root, change: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, cause: tlsfile.Usage,
-			text: "has a certificate that is not made for servers"},
+			text: "has a certificate that is not issued for servers"},
 		"client certificate required": {by: root, server: func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, cause: tlsfile.ClientCertificate,
 			text: "refuses or misses the client certificate: tls: certificate required"},
 		"TLS 1.1": {by: root, server: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, cause: tlsfile.Version,

@@ -34,7 +34,7 @@ var tlsAdvice = map[tlsfile.Cause]string{
 func File(err error, section string) string {
 	switch {
 	case errors.Is(err, tlsfile.ErrEncryptedKey):
-		return "name a file that holds the key's passphrase in " + section + ".tls.passphrase_file"
+		return "name a file that contains the key's passphrase in " + section + ".tls.passphrase_file"
 	case errors.Is(err, tlsfile.ErrPassphrase):
 		return "correct the passphrase in " + section + ".tls.passphrase_file"
 	}

@@ -172,7 +172,7 @@ func (n *natsCheck) account(ctx context.Context, missing []streams.Spec) {
 	case limit < 0:
 		n.report.OK("jetstream account", "%d streams, %s stored, the account has no storage limit of its own", info.Streams, size(info.Store))
 	case want > free:
-		n.report.Fail("jetstream account", "the streams to be made reserve %s and the account has %s left: raise its limit or lower streams.*.max_bytes", size(want), size(free))
+		n.report.Fail("jetstream account", "the streams to be created reserve %s and the account has %s left: raise its limit or lower streams.*.max_bytes", size(want), size(free))
 	default:
 		n.report.OK("jetstream account", "%d streams, %s of %s left", info.Streams, size(free), size(limit))
 	}

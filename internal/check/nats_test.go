@@ -295,7 +295,7 @@ func TestStorageTooSmallForTheStreams(t *testing.T) {
 	t.Cleanup(s.Shutdown)
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, "FAIL  jetstream account: the streams to be made reserve 13GiB and the account has 2GiB left")
+	require.Contains(t, out, "FAIL  jetstream account: the streams to be created reserve 13GiB and the account has 2GiB left")
 }
 
 // TestAReplicatedStreamStoresNoProbe: in a cluster nats-server compares the

@@ -85,7 +85,7 @@ func emqxSettings() []setting {
 	return []setting{
 		{"mqtt.max_mqueue_len", "200000", "the default of 1000 drops the oldest message while the bridge or NATS is unreachable"},
 		{"mqtt.max_inflight", "1000", "the default of 32 slows the bridge down"},
-		{"mqtt.session_expiry_interval", "24h", "after it the broker forgets the session and all it holds"},
+		{"mqtt.session_expiry_interval", "24h", "after it the broker forgets the session and all it contains"},
 		{"mqtt.retry_interval", "infinity", "otherwise the broker sends unacknowledged messages again and again during an outage"},
 		{"force_shutdown.max_heap_size", "2GB", "the default of 32MB kills an offline session of 20,000 to 40,000 messages without a log line"},
 	}
@@ -95,7 +95,7 @@ func mosquittoSettings() []setting {
 	return []setting{
 		{"max_queued_messages", "0", "the default of 1000 drops new messages while the bridge or NATS is unreachable"},
 		{"max_inflight_messages", "1000", "the default of 20 slows the bridge down"},
-		{"persistence", "true", "otherwise a restart of the broker loses the session and all it holds"},
+		{"persistence", "true", "otherwise a restart of the broker loses the session and all it contains"},
 	}
 }
 
@@ -148,7 +148,7 @@ func (b *brokerCheck) judgeLimits(a announced, share bool) {
 	}
 	switch inflight := a.receiveMaximum; {
 	case inflight == emqxDefaultInflight && b.config.Identity.Mode == config.Attested:
-		r.Fail("mqtt limits", "Receive Maximum is %d, EMQX's default: the bridge's listener is in a zone that was not set up for it, whose queue holds 1,000 messages and drops the oldest beyond while the bridge or NATS is unreachable: give the listener the zone of deploy/emqx/emqx.conf; sessions that exist keep their limits until they end (sessions clear)", inflight)
+		r.Fail("mqtt limits", "Receive Maximum is %d, EMQX's default: the bridge's listener is in a zone that was not set up for it, whose queue keeps 1,000 messages and drops the oldest beyond while the bridge or NATS is unreachable: give the listener the zone of deploy/emqx/emqx.conf; sessions that exist keep their limits until they end (sessions clear)", inflight)
 	case inflight < 1000:
 		r.Note("mqtt limits", "Receive Maximum is %d messages in flight for each lane, which slows the bridge down: raise the broker's in-flight window to 1000", inflight)
 	default:

@@ -32,7 +32,7 @@ func (l *rules) keyPair(path string, t TLS) {
 	switch _, err := t.Files().Certificate(); {
 	case err == nil:
 	case errors.Is(err, tlsfile.ErrEncryptedKey):
-		l.Reject(key, err.Error()+"; name a file that holds it in "+passphrase)
+		l.Reject(key, err.Error()+"; name a file that contains it in "+passphrase)
 	case errors.Is(err, tlsfile.ErrPassphrase):
 		l.Reject(passphrase, err.Error())
 	default:

@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// DatabaseURL is where PostgreSQL is. It may hold a password; only Reveal shows
+// DatabaseURL is where PostgreSQL is. It may contain a password; only Reveal shows
 // it.
 type DatabaseURL struct{ url *url.URL }
 

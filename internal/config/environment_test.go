@@ -152,7 +152,7 @@ func TestTopicsFromTheEnvironment(t *testing.T) {
 
 	require.Equal(t, []string{`BRIDGE_TOPICS: topics[0].format: "xml" is not known; write raw or envelope`},
 		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[{topic: a, format: xml}]`}}))
-	require.Equal(t, []string{`BRIDGE_TOPICS: is not YAML: did not find expected ',' or ']'; within [ ] and { } put a text that holds braces or commas in quotes`},
+	require.Equal(t, []string{`BRIDGE_TOPICS: is not YAML: did not find expected ',' or ']'; within [ ] and { } put a text that contains braces or commas in quotes`},
 		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[a/{tenant}/b]`}}))
 }
 

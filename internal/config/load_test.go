@@ -253,7 +253,7 @@ func TestTopicShapes(t *testing.T) {
 		"topics: ['']\n":            "topics[0].topic: is empty; write a pattern",
 		"topics: [{topic: ''}]\n":   "topics[0]: has no topic",
 		"topics: [{tpic: a/b}]\n":   "topics[0].tpic: unknown key; did you mean topic?",
-		"topics: [\"a\\u0000b\"]\n": "topics[0].topic: holds bytes that are not UTF-8, or a control character",
+		"topics: [\"a\\u0000b\"]\n": "topics[0].topic: contains bytes that are not UTF-8, or a control character",
 	} {
 		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", yaml)})
 		require.Contains(t, got[0], "bridge.yaml:1: "+want, yaml)

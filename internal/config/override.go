@@ -24,7 +24,7 @@ const maxOverride = 1 << 10
 func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 	var limit RateLimit
 	if len(data) > maxOverride {
-		return limit, fmt.Errorf("holds %d bytes; write JSON like {\"rate\": 50, \"burst\": 200}", len(data))
+		return limit, fmt.Errorf("contains %d bytes; write JSON like {\"rate\": 50, \"burst\": 200}", len(data))
 	}
 	var values map[string]json.RawMessage
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -32,7 +32,7 @@ func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 		return limit, fmt.Errorf("%s is not a JSON object; write it like {\"rate\": 50, \"burst\": 200}", schema.Quote(string(data)))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return limit, errors.New("holds more than one JSON object; write it like {\"rate\": 50, \"burst\": 200}")
+		return limit, errors.New("contains more than one JSON object; write it like {\"rate\": 50, \"burst\": 200}")
 	}
 	keys := schema.Of(&limit)
 	for key := range values {

@@ -32,7 +32,7 @@ func TestABadOverrideIsToldWhatToWrite(t *testing.T) {
 		`null`:                       `"null" is not a JSON object`,
 		`[{"rate":50}]`:              `is not a JSON object`,
 		`{"rate":50`:                 `is not a JSON object`,
-		`{"rate":50}{"rate":5}`:      `holds more than one JSON object`,
+		`{"rate":50}{"rate":5}`:      `contains more than one JSON object`,
 		`{"burst":50}`:               `has no rate`,
 		`{"rate":50,"brust":3}`:      `"brust" is not known; write rate and burst`,
 		`{"rate":-1}`:                `rate: "-1" is negative; write 0 for no limit`,
@@ -43,7 +43,7 @@ func TestABadOverrideIsToldWhatToWrite(t *testing.T) {
 		`{"rate":1,"burst":-1}`:      `burst: "-1" is out of range`,
 		`{"rate":{"a":1}}`:           `rate: "{\"a\":1}" is not a rate`,
 		`{"rate":"1/h","burst":100}`: `takes 100h to refill, longer than limits.idle (1d) remembers`,
-		`{"rate":` + strings.Repeat("1", 2000) + `}`: `holds 2009 bytes`,
+		`{"rate":` + strings.Repeat("1", 2000) + `}`: `contains 2009 bytes`,
 	} {
 		_, err := ParseOverride([]byte(text), 24*time.Hour)
 		require.ErrorContains(t, err, want, text)

@@ -76,7 +76,7 @@ func (l *rules) brokerCredentials() {
 	m := &l.c.MQTT
 	if user := m.URL.takeUser(); user != nil && l.Valid("mqtt.url") {
 		if m.Username != "" || !m.Password.IsZero() || !l.Valid("mqtt.password_file") {
-			l.ErrorAt("mqtt.url", "mqtt.url", "holds credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
+			l.ErrorAt("mqtt.url", "mqtt.url", "contains credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
 		}
 		password, _ := user.Password()
 		m.Username, m.Password = user.Username(), schema.NewSecret(password)

@@ -141,11 +141,11 @@ func checkHost(u *url.URL) error {
 	return nil
 }
 
-// quoteURL quotes a URL for an error, unless it may hold a password: what looks like a port
+// quoteURL quotes a URL for an error, unless it may contain a password: what looks like a port
 // and is none may be one whose host is missing.
 func quoteURL(text string) string {
 	if strings.Contains(text, "@") {
-		return "the URL (not shown, it holds credentials)"
+		return "the URL (not shown, it contains credentials)"
 	}
 	for part := range strings.SplitSeq(text, ",") {
 		_, rest, found := strings.Cut(part, "://")
@@ -156,7 +156,7 @@ func quoteURL(text string) string {
 		port, _, _ = strings.Cut(port, "/")
 		_, err := netip.ParseAddr(strings.Trim(rest, "[]"))
 		if strings.Trim(port, "0123456789:]") != "" && err != nil && !strings.HasPrefix(rest, "[") {
-			return "the URL (not shown, it may hold a password)"
+			return "the URL (not shown, it may contain a password)"
 		}
 	}
 	return schema.Quote(text)

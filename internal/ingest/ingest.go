@@ -211,7 +211,7 @@ func (i *Ingest) plan() error {
 		log := i.opts.Log.With().Str("stream", s.Stream).Logger()
 		i.intakes = append(i.intakes, &intake{
 			found: health.New(health.Options{
-				Component: "consumer", Log: log, Failed: "the consumer could not be looked up or made",
+				Component: "consumer", Log: log, Failed: "the consumer could not be looked up or created",
 				Initial: fmt.Errorf("consumer %s/%s has not been looked up yet", s.Stream, s.Consumer),
 			}),
 			pulls: health.New(health.Options{Component: "consumer", Log: log, Failed: "no messages can be pulled", Ended: "pulling messages"}),

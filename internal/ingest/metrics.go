@@ -53,7 +53,7 @@ func tableMetrics() []tableMetric {
 		return tableMetric{describe(name, help, "table"), prometheus.GaugeValue, value}
 	}
 	return []tableMetric{
-		counter("rows_total", "Rows added or made newer.", func(s *TableStatus) uint64 { return s.Rows }),
+		counter("rows_total", "Rows added or replaced by a newer one.", func(s *TableStatus) uint64 { return s.Rows }),
 		counter("duplicates_total", "Messages that changed nothing: stored before, or older than what is there.",
 			func(s *TableStatus) uint64 { return s.Duplicates }),
 		counter("clock_ignored_total", "Messages whose ts was not believed; the time of receipt was used.",

@@ -114,7 +114,7 @@ func (a addresses) of(m *consume.Message) (address, error) {
 // storable: PostgreSQL's text is UTF-8 without NUL.
 func storable(what, text string) error {
 	if !utf8.ValidString(text) || strings.Contains(text, "\x00") {
-		return fmt.Errorf("%s holds what PostgreSQL cannot store as text: it is not UTF-8", what)
+		return fmt.Errorf("%s contains what PostgreSQL cannot store as text: it is not UTF-8", what)
 	}
 	return nil
 }

@@ -81,4 +81,4 @@ func (n *Node) Problems() []health.Problem {
 	return all
 }
 
-const unsourcedAdvice = "run mqtt-nats-bridge streams apply: it makes the stream, or gives it its source"
+const unsourcedAdvice = "run mqtt-nats-bridge streams apply: it creates the stream, or gives it its source"

@@ -210,6 +210,6 @@ func (f *Follower) Warning() (health.Problem, bool) {
 	}
 	return health.Problem{
 		Component: "limits", Advice: advice.For(s.Err), Since: s.Since,
-		Problem: fmt.Sprintf("bucket %s is not followed, the limits last known hold: %v", f.name, s.Err),
+		Problem: fmt.Sprintf("bucket %s is not followed, the last known limits apply: %v", f.name, s.Err),
 	}, true
 }

@@ -47,7 +47,7 @@ type Entry struct {
 // else is wrong: the error then comes with an entry whose Status is not empty.
 func ParseEntry(value []byte) (Entry, error) {
 	if len(value) > maxEntry {
-		return Entry{}, fmt.Errorf("holds %d bytes; write JSON like {\"status\": \"ACTIVE\"}", len(value))
+		return Entry{}, fmt.Errorf("contains %d bytes; write JSON like {\"status\": \"ACTIVE\"}", len(value))
 	}
 	var v struct {
 		Status   any `json:"status"`

@@ -50,7 +50,7 @@ func (l *Loader) document(data []byte, o origin, path string) (*yaml.Node, bool)
 		return nil, false
 	}
 	if err := dec.Load(&more); err == nil {
-		l.errorAt(o.at(&more), path, "holds a second document; one --- at most, at the top")
+		l.errorAt(o.at(&more), path, "contains a second document; one --- at most, at the top")
 		return nil, false
 	} else if !errors.Is(err, io.EOF) {
 		l.syntax(err, o, path)
@@ -77,7 +77,7 @@ func (l *Loader) syntax(err error, o origin, path string) {
 		case strings.HasPrefix(le.Message, "unknown anchor"):
 			message += ": an unquoted value begins with *; put it in quotes"
 		case strings.Contains(le.ContextMsg, "flow"):
-			message += ": " + le.Message + "; within [ ] and { } put a text that holds braces or commas in quotes"
+			message += ": " + le.Message + "; within [ ] and { } put a text that contains braces or commas in quotes"
 		default:
 			message += ": " + le.Message
 		}

@@ -86,7 +86,7 @@ func fileName(leaf *Leaf) string {
 	name := leaf.Value.String()
 	seed := len(name) >= 56 && strings.HasPrefix(name, "S") && !strings.ContainsAny(name, "/.")
 	if seed || strings.HasPrefix(name, "-----BEGIN") || strings.HasPrefix(name, "eyJ") {
-		return "(not shown, it looks like the secret itself; name a file that holds it)"
+		return "(not shown, it looks like the secret itself; name a file that contains it)"
 	}
 	return Quote(name)
 }

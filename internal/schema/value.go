@@ -58,7 +58,7 @@ func parseInto(v reflect.Value, text string) error {
 	// Texts go to places that carry no control characters: MQTT strings
 	// (MQTT-1.5.3-2), file names, log lines, headers.
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return errors.New("holds bytes that are not UTF-8, or a control character such as a line break; write plain text")
+		return errors.New("contains bytes that are not UTF-8, or a control character such as a line break; write plain text")
 	}
 	v.SetString(text)
 	return nil

@@ -22,7 +22,7 @@ func Check(c *config.Config, ids []string) error {
 			return fmt.Errorf("an empty client id names no session")
 		}
 		if slices.Contains(own, id) {
-			return fmt.Errorf("%s is a lane of this configuration, and its session holds messages that are to be stored: take it out of lanes first, then stop that bridge (the lanes are %s)", id, strings.Join(own, " "))
+			return fmt.Errorf("%s is a lane of this configuration, and its session contains messages that are to be stored: take it out of lanes first, then stop that bridge (the lanes are %s)", id, strings.Join(own, " "))
 		}
 	}
 	return nil
@@ -41,7 +41,7 @@ func Clear(ctx context.Context, c *config.Config, ids []string, out io.Writer) (
 			ok = false
 			fmt.Fprintf(out, "%s: failed: %v\n", id, err)
 		case existed:
-			fmt.Fprintf(out, "%s: session ended, what it still held is gone\n", id)
+			fmt.Fprintf(out, "%s: session ended, what it still contained is gone\n", id)
 		default:
 			fmt.Fprintf(out, "%s: the broker had no session under this client id\n", id)
 		}

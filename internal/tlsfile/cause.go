@@ -35,7 +35,7 @@ func (c Cause) Sentence() string {
 		NoSAN:             "has a certificate without subject alternative names",
 		Hostname:          "has a certificate for another host",
 		Dates:             "has a certificate that is not valid now",
-		Usage:             "has a certificate that is not made for servers",
+		Usage:             "has a certificate that is not issued for servers",
 		ClientCertificate: "refuses or misses the client certificate",
 		Version:           "has no TLS version in common",
 		ALPN:              "has no ALPN protocol in common",

@@ -62,7 +62,7 @@ func TestConnectProblem(t *testing.T) {
 		},
 		"a client's certificate": {
 			ca.WithCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", conn.CauseUsage,
-			"has a certificate that is not made for servers",
+			"has a certificate that is not issued for servers",
 		},
 		"missing intermediate": {
 			sub.WithCertificate(t, nil), trusting, "", conn.CauseChain,

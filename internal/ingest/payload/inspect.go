@@ -147,16 +147,16 @@ func (in *inspection) text() error {
 func (in *inspection) unicode() error {
 	switch r := hex4(in.data[in.at+2:]); {
 	case r == 0:
-		return errors.New(`the payload holds \u0000, which PostgreSQL cannot store`)
+		return errors.New(`the payload contains \u0000, which PostgreSQL cannot store`)
 	case r >= 0xdc00 && r < 0xe000:
-		return errors.New("the payload holds half of a surrogate pair")
+		return errors.New("the payload contains half of a surrogate pair")
 	case r >= 0xd800 && r < 0xdc00:
 		second := in.data[in.at+6:]
 		if second[0] != '\\' || second[1] != 'u' {
-			return errors.New("the payload holds half of a surrogate pair")
+			return errors.New("the payload contains half of a surrogate pair")
 		}
 		if low := hex4(second[2:]); low < 0xdc00 || low >= 0xe000 {
-			return errors.New("the payload holds half of a surrogate pair")
+			return errors.New("the payload contains half of a surrogate pair")
 		}
 		in.at += 12
 	default:
@@ -226,5 +226,5 @@ func checkNumber(value []byte) error {
 }
 
 func numberRange(value []byte) error {
-	return fmt.Errorf("the payload holds the number %s, which is out of PostgreSQL's range", Shorten(value))
+	return fmt.Errorf("the payload contains the number %s, which is out of PostgreSQL's range", Shorten(value))
 }

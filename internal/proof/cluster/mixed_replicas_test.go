@@ -58,7 +58,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 	r.cluster.AwaitCurrent("TELEMETRY")
 	all := proof.ReadLoad(t, r.js, "TELEMETRY")
 	v := l.Reconcile(all)
-	proof.Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	proof.Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d faults", lasts, strikes), v)
 	t.Logf("%v; with what devices published twice, %d behind a later one", v, again(all))
 	if !v.Clean() {
 		t.Log(l.Explain(all))

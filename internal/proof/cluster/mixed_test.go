@@ -240,7 +240,7 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 	l.Release(l.Total)
 	strikes := chaos(t, random, lasts, mqttImpairments(r), natsImpairments(r))
 	v := r.Finish(l)
-	proof.Report("all mixed, "+name, fmt.Sprintf("%v, %d strikes", lasts, strikes), v)
+	proof.Report("all mixed, "+name, fmt.Sprintf("%v, %d faults", lasts, strikes), v)
 	t.Log(v)
 	require.True(t, v.Clean(), v)
 }
