@@ -11,6 +11,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
@@ -20,7 +21,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // waitTimeout bounds every wait; no test passes by waiting.
 var waitTimeout = testrun.Timeout

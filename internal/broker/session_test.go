@@ -10,12 +10,12 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/broker"
-	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func publish(t *testing.T, c paho.Client, topic string, from, to int) {
 	t.Helper()

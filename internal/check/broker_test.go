@@ -243,7 +243,7 @@ func TestBrokerFindingsAreToldApart(t *testing.T) {
 		},
 		"EMQX's default zone": {
 			script: script{connack5: receiveMaximum(32)}, fails: 1,
-			want: []string{"FAIL  mqtt limits: Receive Maximum is 32, EMQX's default: ", "holds 1,000 messages"},
+			want: []string{"FAIL  mqtt limits: Receive Maximum is 32, EMQX's default: ", "keeps 1,000 messages"},
 		},
 		"a small window": {
 			script: script{connack5: receiveMaximum(20)},

@@ -12,14 +12,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/broker"
@@ -27,7 +28,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // waitTimeout bounds every wait. It decides nothing but how long a failure takes.
 var waitTimeout = testrun.Timeout

@@ -24,6 +24,7 @@ func (w *will) act(ctx context.Context) {
 	if !pause(ctx, w.d.o.lead) {
 		return
 	}
+	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too
 	for i := range dying {
 		o := w.d.o.device(w.d.crew.other, fmt.Sprintf("drill-%s-%s", w.d.run, willDevice(i)))
 		o.Connect.Will = &fleet.Will{

@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // waitTimeout bounds every wait; no test passes by waiting.
 var waitTimeout = testrun.Timeout

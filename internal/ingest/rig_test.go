@@ -15,6 +15,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/peers"
@@ -24,7 +25,10 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) {
+	testrun.Parallel()
+	goleak.VerifyTestMain(m)
+}
 
 // waitTimeout bounds every wait; it is spent only by a test that fails.
 var waitTimeout = testrun.Timeout

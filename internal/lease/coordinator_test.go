@@ -216,6 +216,13 @@ type lanes struct {
 	sessions map[string]bool
 }
 
+// opens returns how often a lane of each partition was opened.
+func (b *brokerSide) opens() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.opened)
+}
+
 func (l *lanes) Open(p string, lease *Lease, hadSession bool) {
 	l.mu.Lock()
 	l.open[p], l.sessions[p] = lease, hadSession
@@ -404,7 +411,7 @@ func TestReplicasShareOutAndHandOver(t *testing.T) {
 		b, c := w.join(), w.join()
 		took := w.everything(a, b, c)
 		require.Less(t, took, 3*time.Second)
-		for p, n := range w.broker.opened {
+		for p, n := range w.broker.opens() {
 			require.LessOrEqual(t, n, 2, "partition %s moved once", p)
 		}
 		for _, had := range b.lanes.sessions {
@@ -430,7 +437,7 @@ func TestThreeReplicasThatStartTogetherMoveNothing(t *testing.T) {
 		w := newWorld(t)
 		a, b, c := w.join(), w.join(), w.join()
 		w.everything(a, b, c)
-		for p, n := range w.broker.opened {
+		for p, n := range w.broker.opens() {
 			require.Equal(t, 1, n, "partition %s", p)
 		}
 		w.stop(a, b, c)
@@ -465,7 +472,7 @@ func TestWithoutTheStoreEverybodyKeepsWhatItHas(t *testing.T) {
 		all := []*replica{w.join(), w.join(), w.join()}
 		w.everything(all...)
 		time.Sleep(time.Minute)
-		opened := maps.Clone(w.broker.opened)
+		opened := w.broker.opens()
 		for _, r := range all {
 			r.link.setCut(true)
 		}
@@ -477,7 +484,7 @@ func TestWithoutTheStoreEverybodyKeepsWhatItHas(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.everything(all...)
-		require.Equal(t, opened, w.broker.opened, "nothing moved")
+		require.Equal(t, opened, w.broker.opens(), "nothing moved")
 		for _, r := range all {
 			require.Empty(t, r.Status().Problem)
 			require.Zero(t, r.Status().Lost)
@@ -668,7 +675,7 @@ func TestALeaseDeletedByHandIsGivenUp(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 1, a.Status().Lost)
 		w.everything(a)
-		require.Equal(t, 2, w.broker.opened["3"])
+		require.Equal(t, 2, w.broker.opens()["3"])
 		w.stop(a)
 	})
 }

@@ -3,7 +3,7 @@ package lease
 import (
 	"testing"
 
-	"mqtt-nats-bridge/internal/testrun"
+	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,13 +31,13 @@ func TestAReplicaWithoutTheBrokerLeavesItsShareToThoseThatHaveIt(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		require.Empty(t, b.lanes.held(), "and is given none as long as that is so")
 
-		moved := maps.Clone(w.broker.opened)
+		moved := w.broker.opens()
 		w.rejoin(b)
 		took = w.everything(a, b, c)
 		require.Greater(t, took, trustedAfter, "it must keep the broker for a while")
 		require.Less(t, took, trustedAfter+2*ttl)
 		total := 0
-		for p, n := range w.broker.opened {
+		for p, n := range w.broker.opens() {
 			total += n - moved[p]
 		}
 		require.Equal(t, 5, total, "it takes its share and nothing else moves")
@@ -89,7 +88,7 @@ func TestNothingMovesWhileTheBrokerIsAwayForAll(t *testing.T) {
 				}
 				time.Sleep(10 * time.Minute)
 				w.everything(all...)
-				for p, n := range w.broker.opened {
+				for p, n := range w.broker.opens() {
 					require.Equal(t, 1, n, "partition %s", p)
 				}
 				w.stop(all...)
@@ -150,7 +149,7 @@ func TestALinkThatComesAndGoesMovesNothingToAndFro(t *testing.T) {
 			time.Sleep(2 * ttl)
 		}
 		require.Len(t, a.lanes.held(), 16)
-		for p, n := range w.broker.opened {
+		for p, n := range w.broker.opens() {
 			require.LessOrEqual(t, n, 2, "partition %s", p)
 		}
 		w.stop(a, b)
@@ -207,14 +206,14 @@ func TestPartitionsReturnToAReplicaOnlyWithItsBroker(t *testing.T) {
 				w.part(b)
 				w.everything(a)
 				time.Sleep(10 * time.Minute)
-				moved := maps.Clone(w.broker.opened)
+				moved := w.broker.opens()
 				event(w, a, b)
 				for range 120 {
 					time.Sleep(time.Second)
 					require.Empty(t, b.lanes.held())
 				}
 				require.Len(t, a.lanes.held(), 16)
-				require.Equal(t, moved, w.broker.opened)
+				require.Equal(t, moved, w.broker.opens())
 				w.rejoin(b)
 				w.everything(a, b)
 				w.stop(a, b)
@@ -251,7 +250,7 @@ func TestAReplicaWhoseLanesNeverConnectIsGivenEverLess(t *testing.T) {
 		b.lanes.vain.Store(true)
 		w.rejoin(b)
 		time.Sleep(4 * time.Hour)
-		for p, n := range w.broker.opened {
+		for p, n := range w.broker.opens() {
 			require.LessOrEqual(t, n, 1+2*14, "partition %s", p)
 		}
 		require.Error(t, b.Status().Unreached)

@@ -17,12 +17,12 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/pki"
-	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // session connects with a kept session and hands what comes to got.
 func session(t *testing.T, url, id string, got chan<- paho.Message, change func(*paho.ClientOptions)) (paho.Client, error) {

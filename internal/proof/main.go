@@ -18,7 +18,8 @@ func Report(fault, load string, v Verdict) { outcome.add(fault, load, v) }
 
 // Main runs the tests of a package and prints the table.
 func Main(m *testing.M) {
-	testrun.Main(m, goleak.Cleanup(func(code int) {
+	testrun.Parallel()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		fmt.Print(&outcome)
 		os.Exit(code)
 	}))

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/verdict"
@@ -18,7 +19,7 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var waitTimeout = testrun.Timeout
 

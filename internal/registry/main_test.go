@@ -7,12 +7,16 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) {
+	testrun.Parallel()
+	goleak.VerifyTestMain(m)
+}
 
 // waitTimeout bounds every wait; no test passes by waiting.
 var waitTimeout = testrun.Timeout

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
 
 // Timeout bounds every wait. It decides only how long a failure takes, and grows with the
@@ -29,8 +26,8 @@ func loadAverage() (load float64) {
 	return load
 }
 
-// Parallel runs eight tests at a time. As many as there are processors, the default of `go test`, would
-// leave these idle.
+// Parallel runs eight tests at a time, for packages whose tests mostly wait for outages to pass: as many as
+// there are processors, the default of `go test`, would leave these idle. TestMain calls it.
 func Parallel() {
 	flag.Parse()
 	set := false
@@ -40,10 +37,4 @@ func Parallel() {
 			panic(err)
 		}
 	}
-}
-
-// Main runs the tests of a package, eight at a time, and looks for leaked goroutines.
-func Main(m *testing.M, options ...goleak.Option) {
-	Parallel()
-	goleak.VerifyTestMain(m, options...)
 }

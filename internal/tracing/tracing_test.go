@@ -14,11 +14,11 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/otlptest"
-	"mqtt-nats-bridge/internal/testrun"
 )
 
 func open(t *testing.T, endpoint string, log io.Writer) *Exporter {
@@ -143,7 +143,7 @@ func TestSampledAsOpenTelemetry(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) { testrun.Main(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestExporterOfConsumers(t *testing.T) {
 	t.Parallel()
