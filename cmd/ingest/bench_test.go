@@ -36,7 +36,7 @@ func TestABenchThatIsInterruptedLeavesNothing(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return db.QueryRow(t.Context(), "SELECT schemaname FROM pg_tables WHERE tablename = 'heap'").Scan(&schema) == nil
 	}, waitTimeout, 10*time.Millisecond)
-	// On a connection of its own: within a transaction pg_stat_activity stands still.
+	// A separate connection: within a transaction pg_stat_activity does not change.
 	other, err := pgx.Connect(t.Context(), database.URL)
 	require.NoError(t, err)
 	defer other.Close(t.Context())

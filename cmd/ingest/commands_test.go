@@ -108,7 +108,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	listen := l.Addr().String()
 	require.NoError(t, l.Close())
 	i := peers.Ingest(t, []string{"DATABASE_URL=" + database.URL, "NATS_URL=" + nats.URL, "INGEST_ADMIN_LISTEN=" + listen, "INGEST_LOG_FORMAT=json"})
-	// The bridge has not made its streams yet: that is why it is not ready.
+	// The bridge has not created its streams yet, so ingest is not ready.
 	i.Log().Await(t, 0, "stream TELEMETRY does not exist")
 	got := run(t, "healthcheck", "--set", "admin.listen="+listen)
 	require.Equal(t, 1, got.code, got.out)

@@ -94,7 +94,7 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	require.Contains(t, out.String(), "stopping, a second signal terminates immediately")
 }
 
-// fill makes the stream TELEMETRY with messages in it.
+// fill creates the stream TELEMETRY with messages in it.
 func fill(t *testing.T, url string, messages int) {
 	t.Helper()
 	nc, err := nats.Connect(url)

@@ -126,7 +126,7 @@ func start(t *testing.T, args ...string) *daemonProcess {
 	return &daemonProcess{cmd: cmd, t: t, out: bufio.NewScanner(read)}
 }
 
-// waitLog returns the first line of the log that holds all of texts, which may
+// waitLog returns the first line of the log that contains all of texts, which may
 // have been read already.
 func (d *daemonProcess) waitLog(texts ...string) string {
 	d.t.Helper()

@@ -79,8 +79,8 @@ func TestAContradictionIsReadable(t *testing.T) {
 	requireOnceInTheLog(t, got.err, "stream QUARANTINE: subject quarantine.> belongs to stream OTHER")
 }
 
-// requireOnceInTheLog: an error that ends the program is one line of the log, and no text
-// stands between its lines.
+// requireOnceInTheLog checks that an error that ends the program is one line of the log,
+// and that every line of the log is JSON.
 func requireOnceInTheLog(t *testing.T, log, text string) {
 	t.Helper()
 	found := 0

@@ -61,7 +61,7 @@ func TestApplyChangesNothingWhereItCannotChangeAll(t *testing.T) {
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 }
 
-// A hub whose streams were made in client mode gets this site as a source, and
+// A hub whose streams were created in client mode gets this site as a source, and
 // keeps another's.
 func TestApplyAddsTheSiteAsASource(t *testing.T) {
 	t.Parallel()

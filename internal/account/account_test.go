@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// TestOptions: what a file holds is not taken along, so that it is read at each connect.
+// TestOptions checks that the options do not copy a file's content: it is read at each connect.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

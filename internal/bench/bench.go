@@ -23,7 +23,7 @@ type Options struct {
 	Linger   time.Duration // the bridge's lane.linger
 	Devices  int           // in the memory row; default 1,000,000; -1: leave it out
 	Profile  string        // directory for CPU profiles of the bridge; empty: none
-	Only     string        // run the scenarios whose name holds this
+	Only     string        // run the scenarios whose name contains this
 	Out      io.Writer
 }
 
@@ -159,7 +159,7 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 			}
 		}
 		if s.Leaf {
-			// The bridge makes the streams, with their sources, once it is linked.
+			// The bridge creates the streams, with their sources, once it is linked.
 			if err := b.servers.remove(ctx); err != nil {
 				return r, err
 			}

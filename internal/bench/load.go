@@ -212,7 +212,7 @@ func (c *loadConn) pubacks() (some bool, err error) {
 	return true, err
 }
 
-// puback holds a PUBACK against the oldest packet in flight.
+// puback compares a PUBACK with the oldest packet in flight.
 func (c *loadConn) puback(id uint16) error {
 	if c.acked == len(c.ids) {
 		return fmt.Errorf("PUBACK %d for nothing in flight", id)

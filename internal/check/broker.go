@@ -55,7 +55,7 @@ func usesShare(plan *plan.Plan) bool {
 type brokerCheck struct {
 	config *config.Config
 	report *Report
-	// suffix makes client id and $share group ours alone.
+	// suffix makes the client id and the $share group unique to this check.
 	suffix string
 	server dial.Server // that the check continues with
 }

@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
-// hub holds the hub against what a leaf node needs of it.
+// hub checks that the hub meets the requirements of a leaf node.
 func (n *natsCheck) hub() {
 	version := n.nc.ConnectedServerVersion()
 	if leaf.ReportsSourced(version) {
@@ -27,8 +27,8 @@ func (n *natsCheck) hub() {
 	}
 }
 
-// link joins the hub for a moment as a leaf node that holds no stream, under a
-// domain of its own: the bridge's may be in use.
+// link briefly joins the hub as a leaf node without streams, under a domain of
+// its own: the bridge's may be in use.
 func link(ctx context.Context, c *config.Config, r *Report) {
 	dir, err := os.MkdirTemp("", "mqtt-nats-bridge-check-")
 	if err != nil {

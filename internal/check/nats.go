@@ -135,7 +135,7 @@ func (n *natsCheck) inbox(ctx context.Context) bool {
 	return true
 }
 
-// payload holds the server's limit against the configuration's.
+// payload compares the server's payload limit with the configured one.
 func (n *natsCheck) payload() {
 	limit, want := n.nc.MaxPayload(), int64(n.config.Limits.Payload)+headerAllowance
 	if limit < want {
@@ -154,7 +154,7 @@ func size[N int64 | uint64](n N) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// account holds the storage that missing streams reserve against the account's.
+// account compares the storage that missing streams reserve with the account's limit.
 func (n *natsCheck) account(ctx context.Context, missing []streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()

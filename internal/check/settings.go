@@ -116,8 +116,8 @@ func (b *brokerCheck) settings(who maker) {
 // emqxDefaultInflight is mqtt.max_inflight where nobody has set it.
 const emqxDefaultInflight = 32
 
-// limits connects once more, with MQTT 5, whose CONNACK names limits that hold for
-// the bridge's MQTT 3.1.1 too.
+// limits connects once more, with MQTT 5, whose CONNACK names limits that apply
+// to the bridge's MQTT 3.1.1 too.
 func (b *brokerCheck) limits(ctx context.Context, share bool) {
 	conn, err := mqtt.Dial(ctx, b.server, b.options(""))
 	if err != nil {

@@ -184,7 +184,7 @@ func (n *natsCheck) lookups(ctx context.Context) {
 }
 
 // publish reports for each kind of subject whether the user may publish there and
-// which stream holds it.
+// which stream stores it.
 func (n *natsCheck) publish(ctx context.Context) {
 	ours := n.config.Streams.Manage != config.ManageOff
 	for i, t := range n.config.Topics {
@@ -207,7 +207,7 @@ func probeSubject(filter string) string {
 	return strings.Join(tokens, ".")
 }
 
-// impossibleStream cannot be a stream's name: it holds a dot.
+// impossibleStream cannot be a stream's name: it contains a dot.
 const impossibleStream = "mqtt-nats-bridge.check"
 
 // expectedStreamMismatch is JetStream's answer to a message for another stream.

@@ -66,9 +66,9 @@ func printable(text string) string {
 	return text
 }
 
-// Topic sends a message with this topic through a lane that stores nowhere and
-// says what the lane made of it, so that it cannot differ from what the bridge
-// does. Payload and rate are left out: a topic does not tell them.
+// Topic sends a message with this topic through a lane that stores nothing and
+// reports the lane's result, so that it cannot differ from the bridge's. Payload
+// and rate are not checked: they do not follow from a topic.
 //
 // With attested identity a topic that begins with the prefix is taken as it is;
 // another is a device's own, which the broker would attest for the right CN.

@@ -15,7 +15,7 @@ type tally struct {
 	Devices     int
 }
 
-// held is how many messages a stream took in since it was made.
+// held is the number of messages a stream has stored since it was created.
 type held struct {
 	Stream   string
 	Messages uint64
@@ -68,15 +68,15 @@ func (a *account) poison() uint64 {
 // check is one equation of the account.
 type check struct {
 	OK   bool
-	What string // what holds, or should
-	Why  string // the figures where it does not
+	What string // the equation
+	Why  string // both sides' figures
 }
 
 func equal(what, nameA string, a uint64, nameB string, b uint64) check {
 	return check{OK: a == b, What: what, Why: fmt.Sprintf("%s %d, %s %d", nameA, a, nameB, b)}
 }
 
-// checks are the equations that must hold once nothing is on its way.
+// checks returns the equations that must be true once nothing is in flight.
 func (a *account) checks() []check {
 	c := &a.Bridge
 	all := []check{

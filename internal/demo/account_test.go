@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// balanced is an account in which everything holds.
+// balanced returns an account in which every equation is true.
 func balanced() *account {
 	a := &account{
 		Fleet:      tally{Sent: 100, Acked: 100, HonestAcked: 70, Connected: 5, Devices: 5},

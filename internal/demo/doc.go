@@ -4,9 +4,9 @@
 // TLS.
 //
 // A few devices misbehave, each in its own way, so that every kind of quarantine
-// can be seen. At the end the demo does the books: what the devices got
-// acknowledgements for, what the bridge counted and what the streams hold must
-// agree to the message.
+// can be seen. At the end the demo reconciles the counts: the messages
+// acknowledged to the devices, counted by the bridge and stored in the streams
+// must agree exactly.
 //
 // The way through the files: [Run] in demo.go starts a rig (rig.go) and a fleet
 // (cast.go, fleet.go), prints what to try (intro.go) and shows how it

@@ -243,7 +243,7 @@ func (r *rig) awaitReady(ctx context.Context) error {
 	}
 }
 
-// held asks nats-server what each stream took in.
+// held asks nats-server how many messages each stream has stored.
 func (r *rig) held(ctx context.Context) ([]held, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

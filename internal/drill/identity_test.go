@@ -10,7 +10,8 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// directory holds a certificate of each CN, under a file name that says little.
+// directory creates a directory with a certificate for each CN, under a file name
+// that does not contain the CN.
 func directory(t *testing.T, cns ...string) (certs, ca string) {
 	t.Helper()
 	authority, err := pki.New()

@@ -1,7 +1,7 @@
 // Package gate opens EMQX's listener for devices once the bridge takes what they
 // publish. EMQX accepts connections before it has loaded ACL and rules, and before the
 // bridge has its sessions back; what devices publish then is acknowledged and lost. So
-// the listener is disabled in emqx.conf, which holds at every start of EMQX, and is
+// the listener is disabled in emqx.conf, which applies at every start of EMQX, and is
 // started through the API.
 package gate
 

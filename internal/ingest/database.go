@@ -61,7 +61,7 @@ type wrong struct {
 const wrongFor = 15 * time.Minute
 
 // connConfig reads the database's address and the files of certificates and password that it
-// names, as they are now. The error holds no password.
+// names, as they are now. The error contains no password.
 func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if d.PasswordFile != "" {
 		var err error
@@ -98,7 +98,7 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 	return conf, nil
 }
 
-// openDatabase makes no connection yet. Every connection gets the stages of all tables; connections
+// openDatabase does not connect yet. Every connection gets the stages of all tables; connections
 // is the number of batches written concurrently.
 func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, connections int, log zerolog.Logger) (*database, error) {
 	conf = conf.Copy()
@@ -183,7 +183,7 @@ func copyOnly(load string) string {
 	return statement
 }
 
-// connectError records that no connection can be made.
+// connectError means that no connection could be established.
 type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }

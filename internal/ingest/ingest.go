@@ -68,7 +68,7 @@ type intake struct {
 }
 
 // Check adds what only the parsers of patterns and of the database's address can
-// see. It is made for [config.LoadIngest].
+// see. It is meant for [config.LoadIngest].
 func Check(c *config.Ingest) []config.Error {
 	var errs []config.Error
 	if _, err := connConfig(c.Database); err != nil {
@@ -185,7 +185,7 @@ func (i *Ingest) hooks() conn.Hooks {
 	failed := h.Error
 	h.Error = func(nc *nats.Conn, err error) {
 		if i.denied.Note(err) {
-			return // the consumer cannot be looked up or made, and says so
+			return // reported by the lookup or creation of the consumer
 		}
 		if known, first := i.rights.refused(err); known && !first {
 			return // of every pull, and of every message
@@ -195,7 +195,7 @@ func (i *Ingest) hooks() conn.Hooks {
 	return h
 }
 
-// plan makes the writers and the workers that feed them.
+// plan creates the writers and the workers that feed them.
 func (i *Ingest) plan() error {
 	c := i.opts.Config
 	var tables []*table
@@ -301,10 +301,9 @@ func (i *Ingest) prepareTables(ctx context.Context) error {
 	return err
 }
 
-// prepareConsumer makes the consumer of an intake where it is missing and may be
-// made, again and again until it is there: what the account may not make, or has no
-// stream yet, is waited for, and keeps no other intake waiting. False where ctx
-// ended first.
+// prepareConsumer creates the consumer of an intake if it is missing, and retries until
+// it exists: without the permission or the stream it waits, and does not delay other
+// intakes. It returns false if ctx ended first.
 func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 	done := i.repeat(ctx, func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }, in.found.Set)
 	if done {
@@ -315,7 +314,7 @@ func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 
 // keepConsumer looks for the consumer again after each reconnect, when the server may have
 // come back without its store, and every half minute, as the bridge does for those that it
-// makes: it can be deleted while the connection is open.
+// creates: it can be deleted while the connection is open.
 func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
 	looked := time.Now()
 	for pause(ctx, min(keepEvery, i.lookEvery)) {

@@ -475,8 +475,8 @@ func copiesThatComeAtOnce(t *testing.T, r *rig) {
 	require.EqualValues(t, 3*ids, i.Tables()[0].Acknowledged)
 }
 
-// aPartitionIsMissing: telemetry was replaced by a partitioned table, and nobody has made
-// the next partition.
+// aPartitionIsMissing replaces telemetry with a partitioned table whose next partition
+// has not been created.
 func aPartitionIsMissing(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `

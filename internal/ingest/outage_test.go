@@ -14,8 +14,8 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// awaitProblem waits until ingest is not ready because of the database, in words
-// that hold these.
+// awaitProblem waits until ingest is not ready because of the database, with a
+// message that contains words.
 func awaitProblem(r *rig, i *Ingest, words ...string) {
 	r.t.Helper()
 	r.eventually(func() bool {

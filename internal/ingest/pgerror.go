@@ -68,7 +68,7 @@ func classify(err error) class {
 	}
 	if pg.Code == "23514" && pg.ConstraintName == "" {
 		// A partition is missing: for this row alone, whose time is far away, or
-		// because nobody has made today's.
+		// because today's has not been created.
 		return suspect
 	}
 	if foreignColumn(pg) {
@@ -92,9 +92,9 @@ func classify(err error) class {
 	return suspect
 }
 
-// foreignColumn: a column that ingest does not know, and so never fills, is NOT NULL and
-// has no default. Of its own it leaves cn and status empty where a message has none, so
-// that those may be made a condition that each row meets or not.
+// foreignColumn reports whether the column is unknown to ingest, which so never fills it,
+// and is NOT NULL without a default. Of its own columns ingest leaves cn and status empty
+// where a message has none, so a constraint on those depends on the row.
 func foreignColumn(pg *pgconn.PgError) bool {
 	ours := pg.ColumnName == "cn" || pg.ColumnName == "status" && pg.TableName == "device_commands"
 	return pg.Code == "23502" && !ours

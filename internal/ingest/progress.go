@@ -18,8 +18,7 @@ const (
 	rateWindow = 5 * time.Second
 )
 
-// Progress is the line that a terminal shows while ingest catches up. It stands
-// below the log.
+// Progress is the line that a terminal shows below the log while ingest catches up.
 type Progress struct {
 	out  io.Writer
 	live bool

@@ -82,7 +82,7 @@ func (r *rig) startServer(o embedded.Options) {
 	r.connect(r.server.URL())
 }
 
-// connect makes the streams and consumers as the bridge does.
+// connect creates the streams and consumers as the bridge does.
 func (r *rig) connect(natsURL string) {
 	r.t.Helper()
 	r.nats = natsURL
@@ -99,7 +99,7 @@ func (r *rig) connect(natsURL string) {
 	require.NoError(r.t, err)
 }
 
-// createDatabase makes one beside that of base and drops it at the end.
+// createDatabase creates a database on base's server and drops it at the end.
 func createDatabase(t *testing.T, base string) string {
 	t.Helper()
 	admin, err := pgx.Connect(t.Context(), base)
@@ -149,7 +149,7 @@ func (r *rig) start(set ...string) (_ *Ingest, stop func()) {
 	}
 }
 
-// migrate makes the tables before there is an ingest.
+// migrate creates the tables before there is an ingest.
 func (r *rig) migrate() {
 	r.t.Helper()
 	conf, err := pgx.ParseConfig(r.database)

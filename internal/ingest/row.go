@@ -58,7 +58,7 @@ func merge(rows []row) []row {
 // table is one destination.
 type table struct {
 	name string
-	// stage makes the table that COPY fills: temporary, so that it is this
+	// stage creates the table that COPY fills: temporary, so that it is this
 	// connection's own and never logged, and emptied by each commit.
 	stage string
 	// load is what one exchange runs: COPY, then the statement that merges the

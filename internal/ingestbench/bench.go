@@ -148,7 +148,7 @@ func (b *bench) drop(ctx context.Context) error {
 	return nil
 }
 
-// dropTimeout covers what an interrupted statement still holds.
+// dropTimeout leaves an interrupted statement time to release its locks.
 const dropTimeout = 30 * time.Second
 
 func (b *bench) exec(ctx context.Context, statements ...string) error {

@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// TestLogin: what a file holds is read at each connect.
+// TestLogin checks that a file's content is read at each connect.
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

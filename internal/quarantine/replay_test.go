@@ -30,8 +30,8 @@ type rig struct {
 	Options
 }
 
-// newRig makes streams whose memory of ids is as short as nats-server allows: what is
-// stored once is so for another reason.
+// newRig creates streams with the shortest deduplication window that nats-server allows:
+// a message that is stored once is so for another reason.
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
@@ -93,7 +93,7 @@ func (r *rig) replay() *Report {
 	return report
 }
 
-// held is what a stream has.
+// held returns the messages of a stream.
 func (r *rig) held(stream string) []natsjs.Msg {
 	r.t.Helper()
 	s, err := r.js.Stream(r.t.Context(), stream)
@@ -178,8 +178,8 @@ func TestAReplayedMessageIsTheDevicesOwnAndLeavesQuarantine(t *testing.T) {
 	require.Equal(t, want, r.ids("TELEMETRY"))
 }
 
-// Wherever a run was killed, the next one makes it good: the states that it can leave
-// are made here one by one, with the ids long forgotten by the stream.
+// Wherever a run was killed, the next one completes it: the states that it can leave
+// are created here one by one, with the ids outside the deduplication window.
 func TestAnInterruptedReplayStoresNothingTwice(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -35,7 +35,7 @@ func Key(tenant, device string) string {
 	return string(subjects.AppendKey(append(subjects.AppendKey(nil, tenant), '.'), device))
 }
 
-// Entry is what a key holds.
+// Entry is the value of a key.
 type Entry struct {
 	Status   string
 	NotAfter int64 // ms since the epoch; 0: no end

@@ -168,8 +168,8 @@ func (p *Postgres) follow(ctx context.Context) error {
 		return fmt.Errorf("listen for changes: %w", err)
 	}
 	for {
-		// A link that is gone without a word would hold the reading up for all of
-		// its time, and what is known would pass for fresh as long.
+		// A link that is lost silently would block the reading for its whole timeout,
+		// and the last known state would pass for fresh as long.
 		if err := p.ask(ctx, db); err != nil {
 			return err
 		}
