@@ -133,7 +133,7 @@ type tester interface {
 	Helper()
 }
 
-// play makes a connected lane on plain topics, without limits, as adjusted.
+// play returns a connected lane on plain topics, without limits, as adjusted.
 func play(t tester, adjust ...func(*LaneOptions)) *script {
 	t.Helper()
 	s := &script{t: t, now: noon, stream: &streamEnd{}}
@@ -204,7 +204,7 @@ func routes(t tester, patterns ...string) *subjects.Set {
 	return set
 }
 
-// attested makes the lane take attested topics.
+// attested configures the lane for attested topics.
 func attested(t tester) func(*LaneOptions) {
 	t.Helper()
 	prefix, err := subjects.ParsePrefix("bridge/v1")

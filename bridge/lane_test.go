@@ -403,7 +403,7 @@ func (c *stuckConn) Flush() {
 	<-c.reads
 }
 
-func TestABrokerThatNeverReadsHoldsNoLock(t *testing.T) {
+func TestABrokerThatNeverReadsBlocksNoLock(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.Disconnected(s.conn)

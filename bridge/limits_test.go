@@ -58,7 +58,7 @@ func TestADeviceIsLimitedAlone(t *testing.T) {
 
 // An outage must not destroy data: ten minutes of a device's messages that come
 // in one second were sent evenly, and the broker says so.
-func TestABacklogIsJudgedByTheBrokersTime(t *testing.T) {
+func TestABacklogIsCheckedByTheBrokersTime(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 2))
 	for i := range int64(600) {
@@ -245,7 +245,7 @@ func TestPlainTopicsGetCreditForAnOutage(t *testing.T) {
 	require.Equal(t, uint64(15), s.rejected(), "caught up: the burst again")
 }
 
-func TestAHeldUpRingGivesCredit(t *testing.T) {
+func TestADelayedRingGivesCredit(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 5))
 	s.send(5, "acme/dev-1")

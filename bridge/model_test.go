@@ -99,7 +99,7 @@ type world struct {
 	acked []uint16
 
 	// The stream: what was published and not answered, in order; which ids it
-	// holds, quarantine apart.
+	// contains, except in quarantine.
 	reading *letter
 	waiting []*outstanding
 	holds   map[string]*letter

@@ -13,7 +13,7 @@ import (
 // over replaces the overrides of a lane.
 func (s *script) over(all ...limit.Override) { s.opts.Limits.SetOverrides(all) }
 
-func TestAnOverrideHoldsForWhomItNames(t *testing.T) {
+func TestAnOverrideAppliesToItsDeviceOnly(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 2))
 	s.over(
@@ -49,7 +49,7 @@ func TestAnOverrideHoldsForWhomItNames(t *testing.T) {
 
 // The other way round a device would stand still for the ten hours that its ten
 // messages took under the old limit.
-func TestARaisedLimitHoldsAtOnce(t *testing.T) {
+func TestARaisedLimitAppliesImmediately(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []time.Duration{0, time.Second, time.Hour} {
 		s := play(t, limited(1.0/3600, 10))

@@ -65,8 +65,8 @@ func TestTheRegistryIsAskedAfterTheCommonName(t *testing.T) {
 	require.Zero(t, s.Counts().Rejected[verdict.CertUnknown])
 }
 
-// An outage held the message up: it was sent by a certificate that was good.
-func TestExpiryIsJudgedByTheBrokersTime(t *testing.T) {
+// An outage delayed the message: its certificate was valid when it was sent.
+func TestExpiryIsCheckedByTheBrokersTime(t *testing.T) {
 	t.Parallel()
 	c, options := registered(t)
 	c.Table().Put("acme", "dev-1", "ACTIVE", noon/1e6)

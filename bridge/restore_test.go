@@ -43,7 +43,7 @@ func rejected(t testing.TB, p *published) *Rejected {
 	return m
 }
 
-// asPublished copies what Restore made, as streamEnd does.
+// asPublished copies the message that Restore returned, as streamEnd does.
 func asPublished(m *Message) *published {
 	p := &published{subject: string(m.Subject), id: string(m.ID), payload: string(m.Payload), headers: map[string]string{}}
 	for _, h := range m.Headers {
@@ -70,8 +70,8 @@ func routed(t testing.TB, pattern, template string) func(*LaneOptions) {
 	}
 }
 
-// What would have been stored without a limit, and what a replay makes of the copy
-// in quarantine, is the same message.
+// A replay restores from the copy in quarantine the message that would have been stored
+// without a limit.
 func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 	t.Parallel()
 	everything := strings.Builder{}

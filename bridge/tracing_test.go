@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// tracing makes the lane add traceparent and returns the spans that it records.
+// tracing configures the lane to add traceparent and returns the spans that it records.
 func tracing(ratio float64) (func(*LaneOptions), *[]Span) {
 	var spans []Span
 	return func(o *LaneOptions) {

@@ -168,7 +168,7 @@ func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
 			require.Equal(t, "payload", m.payload)
 			require.Equal(t, uint64(10), s.Counts().Rejected[verdict.BadTopic])
 			s.deliver(100, vouched(brokerID+"x", noon, "acme/dev-2", topic), "payload")
-			require.Len(t, s.stream.all(), 4, "another device is not held to it")
+			require.Len(t, s.stream.all(), 4, "the limit does not apply to another device")
 		})
 	}
 }

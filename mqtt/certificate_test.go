@@ -26,7 +26,7 @@ type issuer struct {
 	key  *ecdsa.PrivateKey
 }
 
-// issue makes a certificate; by nil: it signs itself.
+// issue creates a certificate, self-signed if by is nil.
 func issue(t *testing.T, by *issuer, cn string, change func(*x509.Certificate)) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -57,7 +57,7 @@ func isCA(c *x509.Certificate) {
 	c.ExtKeyUsage, c.IPAddresses = nil, nil
 }
 
-// TestCertificates: what is wrong with the broker's certificate, or with TLS, is named.
+// TestCertificates requires the error of the broker's certificate, or of TLS, to be named.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	root := issue(t, nil, "root", isCA)

@@ -39,7 +39,7 @@ func TestASessionConnectsAgainOnlyWithPermission(t *testing.T) {
 		c := newClaimed()
 		s := b.open(&recorder{}, func(o *Options) { o.Claim = c })
 		p := b.connected(false)
-		require.Empty(t, c.asked, "the first connection is what the claim was made for")
+		require.Empty(t, c.asked, "the claim covers the first connection")
 		p.Close()
 		<-c.asked
 		time.Sleep(time.Hour)

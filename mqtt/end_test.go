@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-func TestAnEndedSessionAndWhatItHeldAreGone(t *testing.T) {
+func TestAnEndedSessionAndItsQueueAreGone(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{})
 	filters := func(o *Options) { o.ClientID, o.Filters = "bridge-7", []string{"tenant/+/device/+/+"} }

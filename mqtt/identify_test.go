@@ -14,8 +14,8 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// TestOtherEnd: what listens at the other end is named, also where it says nothing by
-// itself.
+// TestOtherEnd requires the protocol of the other end to be named, even if it sends nothing
+// by itself.
 func TestOtherEnd(t *testing.T) {
 	t.Parallel()
 	page := httptest.NewServer(http.NotFoundHandler())

@@ -177,7 +177,7 @@ func TestMosquittoWithoutItsSessionsIsAnAlarm(t *testing.T) {
 	require.Equal(t, 1, log.count("the broker has lost the session"))
 }
 
-func TestMosquittoTellsWrongPasswords(t *testing.T) {
+func TestMosquittoReportsWrongPasswords(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
 	for _, password := range []string{"wrong", ""} {

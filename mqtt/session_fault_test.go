@@ -98,7 +98,7 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 				require.Zero(t, st.SessionsLost)
 				b.connected(true)
 				// Until the reader waits for more: nobody reads what Close writes, and
-				// virtual time stands while a goroutine waits for a mutex.
+				// virtual time stops while a goroutine waits for a mutex.
 				synctest.Wait()
 				require.True(t, s.Status().Subscribed)
 				s.Close()
@@ -209,7 +209,7 @@ func TestAConnectionAfterCloseIsNotAdopted(t *testing.T) {
 	require.Same(t, tp, s.tap)
 }
 
-func TestALossRightAfterConnackNeverHoldsUpTheNextAttempt(t *testing.T) {
+func TestALossAfterConnackNeverDelaysTheNextAttempt(t *testing.T) {
 	t.Parallel()
 	// The connection ends at every moment of SUBSCRIBE's way through paho,
 	// which waits 30 s for a writer that is gone unless it is told otherwise.

@@ -187,7 +187,7 @@ func (c *closer) Deliver(conn bridge.Conn, d *bridge.Delivery) {
 	c.s.cancel()
 }
 
-func TestCloseEndsAPauseAtOnce(t *testing.T) {
+func TestCloseEndsAPauseImmediately(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{})
 		for range 12 { // the pause is long by now

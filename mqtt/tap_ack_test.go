@@ -159,7 +159,7 @@ func TestABrokerThatNeverReadsIsLeft(t *testing.T) {
 		require.NoError(t, err)
 		start := time.Now()
 		fill(tp)
-		tp.Flush() // the pipe holds nothing: this waits for the broker
+		tp.Flush() // the pipe has no buffer: this waits for the broker
 		require.Equal(t, writeTimeout, time.Since(start))
 		_, err = tp.Read(make([]byte, 4))
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)

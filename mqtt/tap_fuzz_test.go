@@ -63,9 +63,9 @@ func FuzzTapRead(f *testing.F) {
 	})
 }
 
-// reading is what a stream holds up to its end or its first fault.
+// reading is the contents of a stream up to its end or its first error.
 type reading struct {
-	valid     bool // no fault; the stream may end within a packet
+	valid     bool // no error; the stream may end within a packet
 	connected bool
 	passed    []byte
 	publishes []cutPublish
@@ -145,7 +145,7 @@ func requireSameCutPublish(t *testing.T, want cutPublish, got *event) {
 	requireSamePublish(t, want.PublishPacket, &got.Delivery)
 }
 
-// requirePahoReads: what was let through, paho decodes, and it holds no PUBLISH.
+// requirePahoReads asserts that paho decodes the bytes that passed, without a PUBLISH.
 func requirePahoReads(t *testing.T, passed []byte) {
 	t.Helper()
 	for r := bytes.NewReader(passed); r.Len() > 0; {

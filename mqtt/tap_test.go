@@ -183,7 +183,7 @@ type emptyReads struct{ *memConn }
 
 func (emptyReads) Read([]byte) (int, error) { return 0, nil }
 
-func TestCloseWaitsForTheLastDeliveryAndTellsOnce(t *testing.T) {
+func TestCloseWaitsForTheLastDeliveryAndReportsOnce(t *testing.T) {
 	t.Parallel()
 	near, far := pipe()
 	defer far.Close()

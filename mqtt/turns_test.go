@@ -41,7 +41,7 @@ func TestTurns(t *testing.T) {
 	require.Equal(t, a, one.server())
 }
 
-// TestSeveralBrokers: a session is where a listener accepts it.
+// TestSeveralBrokers places the session at the broker whose listener accepts it.
 func TestSeveralBrokers(t *testing.T) {
 	t.Parallel()
 	first, second := peers.Mosquitto(t, peers.MosquittoOptions{}), peers.Mosquitto(t, peers.MosquittoOptions{})

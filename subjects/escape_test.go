@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// topicSubjects are pairs that hold in both directions.
+// topicSubjects are pairs that map in both directions.
 var topicSubjects = []struct{ name, topic, subject string }{
 	{"telemetry", "tenant/acme/device/dev-1/telemetry", "tenant.acme.device.dev-1.telemetry"},
 	{"shadow", "tenant/acme/device/dev-1/shadow/reported", "tenant.acme.device.dev-1.shadow.reported"},
@@ -215,8 +215,8 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-// requireRoundTrip: a topic either comes back from a subject that is fit for
-// NATS, or is refused for a reason that holds.
+// requireRoundTrip asserts that a topic either comes back from a subject that is valid in
+// NATS, or is refused for a valid reason.
 func requireRoundTrip(t require.TestingT, topic string) {
 	appended := string(subjects.AppendSubject(nil, []byte(topic)))
 	subject, err := subjects.FromTopic(topic)
@@ -249,7 +249,7 @@ func requireRoundTrip(t require.TestingT, topic string) {
 	require.Equal(t, topic, back)
 }
 
-// requireSubjectRoundTrip: what ToTopic takes is exactly what FromTopic writes.
+// requireSubjectRoundTrip asserts that ToTopic accepts exactly the subjects that FromTopic returns.
 func requireSubjectRoundTrip(t require.TestingT, subject string) {
 	topic, err := subjects.ToTopic(subject)
 	if err != nil {

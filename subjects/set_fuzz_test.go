@@ -77,15 +77,15 @@ func FuzzSet(f *testing.F) {
 	})
 }
 
-// takes: a {name...} takes no parent, as # does, and no more levels than a subject has tokens.
+// takes is the reference: a {name...} takes no parent, as # does, and no more levels than a subject has tokens.
 func takes(p *subjects.Pattern, topic string) bool {
 	levels, least := strings.Count(topic, "/")+1, strings.Count(p.String(), "/")+1
 	return len(topic) < 1<<16 && levels >= least && levels <= subjects.MaxTokens &&
 		!strings.Contains(topic, "\x00") && matchesFilter(p.Filter(), topic)
 }
 
-// requireMatchesItsFilter: a pattern takes what its filter takes, its captures are
-// the levels at its wildcards, and the subject is that of the topic.
+// requireMatchesItsFilter asserts that a pattern takes what its filter takes, its captures
+// are the levels at its wildcards, and the subject is that of the topic.
 func requireMatchesItsFilter(t *testing.T, p *subjects.Pattern, topic string) {
 	var m subjects.Match
 	require.Equal(t, takes(p, topic), p.Match([]byte(topic), &m), "%q, %q", p, topic)

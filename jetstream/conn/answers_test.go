@@ -116,7 +116,7 @@ func TestWhatIsNoNATSProtocolPassesUntouched(t *testing.T) {
 	}
 }
 
-// A line and an answer that together are more than the buffer holds: the reader
+// A line and an answer that together exceed the buffer: the reader
 // must not wait for their end with a full one.
 func TestALineThatIsTooLongEndsTheConnection(t *testing.T) {
 	t.Parallel()

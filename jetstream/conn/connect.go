@@ -103,7 +103,7 @@ type Hooks struct {
 	// ConnectFailed is called when an attempt failed for another reason than the attempt
 	// before: once per change, not once per attempt.
 	ConnectFailed func(p Problem)
-	// Closed is called when nats.go makes no further attempt, but not after nc.Close. nats.go
+	// Closed is called when nats.go stops reconnecting, but not after nc.Close. nats.go
 	// closes a connection permanently on an -ERR that it does not know; under TLS that cannot be
 	// intercepted here, and only a new connection helps.
 	Closed func(err error)

@@ -368,7 +368,7 @@ func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 	require.True(t, good.IsConnected(), "it was waited for")
 }
 
-// Nor may the name server's silence hold it up: nats.go would look the name up before it dials. Not
+// Nor may a silent name server delay it: nats.go would look the name up before it dials. Not
 // parallel: the resolver is global.
 func TestConnect_InitialTimeoutBoundsTheLookUp(t *testing.T) {
 	release := make(chan struct{})

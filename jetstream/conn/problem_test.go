@@ -108,7 +108,7 @@ func TestConnectProblem(t *testing.T) {
 	}
 }
 
-// TestConnectProblemOfStrangers: what else listens at a port.
+// TestConnectProblemOfStrangers connects to ports of other protocols.
 func TestConnectProblemOfStrangers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -129,8 +129,8 @@ func TestConnectProblemOfStrangers(t *testing.T) {
 	}
 }
 
-// TestRefusalIsReadWhereTheWriteFails: a server over its limit refuses and closes before
-// the client has answered its greeting.
+// TestRefusalIsReadWhereTheWriteFails has a server over its limit, which refuses and closes
+// before the client has answered its greeting.
 func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) { o.MaxConn = 6 })

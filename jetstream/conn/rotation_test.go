@@ -142,7 +142,7 @@ func TestConnectReadsAgain(t *testing.T) {
 	}
 }
 
-// TestConnectNamesTheFile: one that has gone since the start is named, and used again as
+// TestConnectNamesTheFile removes a file after the start: it is named, and used again as
 // soon as it is back.
 func TestConnectNamesTheFile(t *testing.T) {
 	t.Parallel()
@@ -208,8 +208,8 @@ func (c *closingConn) Close() error {
 	return c.Conn.Close()
 }
 
-// TestFailedHandshakeIsClosed: nats.go leaves the socket of a refused connection to the
-// garbage collector.
+// TestFailedHandshakeIsClosed is needed because nats.go leaves the socket of a refused
+// connection to the garbage collector.
 func TestFailedHandshakeIsClosed(t *testing.T) {
 	t.Parallel()
 	server := natstest.StartServer(t, func(o *natsd.Options) { o.CustomClientAuthentication = &refusing{make(chan struct{}, 1)} })

@@ -50,7 +50,7 @@ const (
 // Ack acknowledges the message after the handler has returned: its effect is durable.
 func (m *Message) Ack() { m.outcome = acked }
 
-// Nak makes the server deliver the message again, to any worker, after the delay.
+// Nak requests redelivery after the delay, to any worker.
 func (m *Message) Nak(delay time.Duration) { m.outcome, m.delay = nacked, delay }
 
 // DeadLetter is for a message that no later attempt can process. A copy goes to quarantine

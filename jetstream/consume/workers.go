@@ -73,7 +73,7 @@ type Hooks struct {
 	Trouble func(err error)
 	// Quarantined is called when a message was stored in quarantine. err is its cause.
 	Quarantined func(m *Message, err error)
-	// QuarantineProblem is called once per change with the reason why quarantine does not accept a
+	// Held is called once per change with the reason why quarantine does not accept a
 	// message, which is then delivered again later; nil: it accepts messages again.
 	Held func(err error)
 }

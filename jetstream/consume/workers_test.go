@@ -303,7 +303,7 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	require.NoError(t, natstest.Receive(t, "word that it is well again", held))
 }
 
-// TestPoisonUnderALongSubjectCutsNoConnection: with quarantine before it the subject is
+// TestPoisonUnderALongSubjectCutsNoConnection has a subject that, prefixed with quarantine, is
 // too long for a line of the protocol.
 func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	t.Parallel()
@@ -363,8 +363,8 @@ func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 	}
 }
 
-// TestWhatTheServerGaveUpOnEndsInQuarantine: its last deliveries went to a client that kept no
-// count.
+// TestWhatTheServerGaveUpOnEndsInQuarantine spends the last deliveries on a client that keeps
+// no count.
 func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{MaxDeliver: 1})
@@ -448,8 +448,8 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	require.Equal(t, sizes, got)
 }
 
-// TestAMessageLargerThanABatchComesOverASlowLink: over which the server's word that it
-// is too large takes most of the time for which a pull waits.
+// TestAMessageLargerThanABatchComesOverASlowLink has a link on which the server's reply that
+// the message is too large takes most of the pull's timeout.
 func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})

@@ -349,7 +349,7 @@ func (b *Bucket) watch(ctx context.Context, cancel context.CancelCauseFunc) (nat
 	return ask(ctx, b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
 }
 
-// ask makes a request. ctx ends after requestTimeout, or when Denied reports that the user lacks
+// ask sends a request. ctx ends after requestTimeout, or when Denied reports that the user lacks
 // the permission. A watcher lives as long as the context of its request.
 func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, request func() (T, error)) (T, error) {
 	timeout := time.AfterFunc(requestTimeout, func() { cancel(context.DeadlineExceeded) })

@@ -128,7 +128,7 @@ func (f *followed) awaitHeld(want map[string]string) {
 		if f.t.Failed() {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.t.Logf("it holds %v, %d readings, %+v", f.entries, f.reads, f.State())
+			f.t.Logf("it contains %v, %d readings, %+v", f.entries, f.reads, f.State())
 		}
 	}()
 	f.await(fmt.Sprint(want), f.holds(want))
@@ -207,7 +207,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 
 	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
 	f.awaitState(func(s kv.State) bool { return s.Missing() && !s.Live })
-	require.True(t, f.holds(map[string]string{"a": "19"})(), "what was known goes on serving")
+	require.True(t, f.holds(map[string]string{"a": "19"})(), "the last known state remains in use")
 	// Its sequences begin anew, below those that the old one had.
 	bucket = newBucket(t, js, "B")
 	put(t, bucket, "b", "1")
@@ -229,7 +229,7 @@ func TestSinceIsOfTheCondition(t *testing.T) {
 }
 
 // Deleted and created again between two checks: only the stream's creation time shows it.
-func TestABucketMadeAgainAtOnceIsReadAnew(t *testing.T) {
+func TestABucketCreatedAgainIsReadAnew(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -269,7 +269,7 @@ func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 	// Not killed: nats-server 2.15.2 would bring back what was purged just before.
 	n.Stop()
 	f.awaitState(stale)
-	require.True(t, f.holds(map[string]string{"stays": "1"})(), "what was known goes on serving")
+	require.True(t, f.holds(map[string]string{"stays": "1"})(), "the last known state remains in use")
 	n.Start()
 	f.awaitState(live)
 	f.await("the connection of the test", direct.IsConnected)
@@ -385,7 +385,7 @@ func TestFollowingLeavesNothingBehind(t *testing.T) {
 		js, err := natsjs.New(nc)
 		require.NoError(t, err)
 		bucket := newBucket(t, js, "B")
-		for i := range 2000 { // more than the watcher's channel holds
+		for i := range 2000 { // more than the watcher's channel can buffer
 			put(t, bucket, fmt.Sprint(i), "x")
 		}
 		ctx, cancel := context.WithCancel(t.Context())

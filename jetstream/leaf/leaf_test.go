@@ -336,7 +336,7 @@ func nextNumbers() {
 
 // A lost local store takes its messages and its sequence with it. The hub must neither skip what
 // comes after nor take anything twice.
-func TestALostStoreCostsOnlyWhatItHeld(t *testing.T) {
+func TestALostStoreCostsOnlyItsMessages(t *testing.T) {
 	t.Parallel()
 	skipUnlessFaults(t)
 	js, streams, o := newSite(t)

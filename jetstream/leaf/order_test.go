@@ -39,7 +39,7 @@ func TestLeafOrder(t *testing.T) {
 	stream, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 
-	// The reader sees each message before it is removed. Room is made as soon as
+	// The reader sees each message before it is removed. Space is freed as soon as
 	// the publisher reports the first refusal, not after the store has been quiet.
 	var stored []int
 	consumer, err := stream.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})

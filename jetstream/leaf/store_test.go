@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// powerCut makes a store look as one that was in use when its machine went down.
+// powerCut makes a store look as if it was in use when its machine lost power.
 func powerCut(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mqtt-nats-bridge.json"), []byte(`{"boot":"another"}`), 0o600))

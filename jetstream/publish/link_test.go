@@ -21,7 +21,7 @@ import (
 
 // nats.go dials and waits for INFO under the lock that IsConnected and LastError need. Here that
 // lasts longer than the test waits.
-func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
+func TestASilentServerDelaysNoCaller(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestAServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
 
 // nats.go would look the server's name up under the same lock, before it dials. Not parallel: the
 // resolver is global.
-func TestANameServerThatSaysNothingHoldsNobodyUp(t *testing.T) {
+func TestASilentNameServerDelaysNoCaller(t *testing.T) {
 	var silent atomic.Bool
 	asked, release := make(chan struct{}, 1), make(chan struct{})
 	system := net.DefaultResolver

@@ -144,7 +144,7 @@ func TestAnswersThatSayNothingAreRetried(t *testing.T) {
 	require.True(t, duplicate)
 }
 
-// FuzzPubAck holds the parser against encoding/json.
+// FuzzPubAck compares the parser with encoding/json.
 func FuzzPubAck(f *testing.F) {
 	for _, text := range []string{
 		`{"stream":"T","seq":1}`, `{"stream":"T","domain":"hub","seq":12,"duplicate": true}`, `{"stream":"T","seq":1,"duplicate":true}`,

@@ -61,7 +61,7 @@ func stream(t *testing.T, js natsjs.JetStream, adjust ...func(*natsjs.StreamConf
 	return s
 }
 
-// requireExactly asserts that the stream holds the messages 0 to n-1, once each
+// requireExactly asserts that the stream contains the messages 0 to n-1, once each
 // and in that order.
 func requireExactly(t *testing.T, s natsjs.Stream, n int) {
 	t.Helper()
@@ -125,7 +125,7 @@ type cutter struct {
 	listener net.Listener
 	target   string
 	wg       sync.WaitGroup
-	cuts     chan struct{} // one for each cut made by a budget
+	cuts     chan struct{} // one for each cut by a budget
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool

@@ -176,7 +176,7 @@ func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 	t.Logf("%d messages, %d sent again, %d recoveries", n, stats.Resent, stats.Recoveries)
 }
 
-func TestAMissingStreamHoldsMessagesUntilItIsThere(t *testing.T) {
+func TestMessagesWaitForAMissingStream(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	o := natstest.NewOutcomes(t)
@@ -207,7 +207,7 @@ func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 	}, natstest.Timeout, time.Millisecond, "%+v", p.Stats())
 }
 
-func TestAFullStreamHoldsMessagesUntilItHasRoom(t *testing.T) {
+func TestMessagesWaitForAFullStream(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, srv)
@@ -284,7 +284,7 @@ func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 	}
 	const n = 40
 	for i := range n {
-		// The oldest is one: it is what probes are made with.
+		// The oldest is one: probes are sent with it.
 		poison(uint64(1000+i), 5<<10)
 		poison(uint64(2000+i), 9<<10)
 		p.Publish(b.message(i))
@@ -300,7 +300,7 @@ func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 	requireExactly(t, s, n)
 }
 
-// The lane calls Publish while it holds what Settle needs.
+// The lane calls Publish while it holds the lock that Settle needs.
 func TestSettleIsNeverCalledFromPublish(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
@@ -399,7 +399,7 @@ func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestASubjectThatNobodyHoldsIsRefusedOnceThatIsCertain(t *testing.T) {
+func TestASubjectWithoutAStreamIsRefusedOnceCertain(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))

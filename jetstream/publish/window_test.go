@@ -10,8 +10,8 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// TestAWindowIsWhatIsUnsettled drives a window as the publisher does and holds it
-// against a plain list.
+// TestAWindowIsWhatIsUnsettled drives a window as the publisher does and compares it
+// with a plain list.
 func TestAWindowIsWhatIsUnsettled(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

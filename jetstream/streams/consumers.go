@@ -70,23 +70,23 @@ func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
 }
 
 func (c ConsumerSpec) validate(streams map[string]bool) []error {
-	var faults []error
+	var errs []error
 	if !ValidName(c.Name) {
 		return []error{fmt.Errorf("consumer name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", c.Name)}
 	}
 	if !streams[c.Stream] {
-		faults = append(faults, fmt.Errorf("consumer %s: no stream %q is declared", c.Name, c.Stream))
+		errs = append(errs, fmt.Errorf("consumer %s: no stream %q is declared", c.Name, c.Stream))
 	}
 	for i, filter := range c.FilterSubjects {
 		if !validFilter(filter) {
-			faults = append(faults, fmt.Errorf("consumer %s: filter subject %q is not valid", c.key(), filter))
+			errs = append(errs, fmt.Errorf("consumer %s: filter subject %q is not valid", c.key(), filter))
 			continue
 		}
 		for _, other := range c.FilterSubjects[:i] {
 			if validFilter(other) && collide(filter, other) {
-				faults = append(faults, fmt.Errorf("consumer %s: filter subjects %s and %s overlap", c.key(), other, filter))
+				errs = append(errs, fmt.Errorf("consumer %s: filter subjects %s and %s overlap", c.key(), other, filter))
 			}
 		}
 	}
-	return faults
+	return errs
 }

@@ -33,7 +33,7 @@ func TestFilter_CollideAgreesWithNATSServer(t *testing.T) {
 func TestFilter_CoversMeansEverySubjectOfTheNarrowOne(t *testing.T) {
 	t.Parallel()
 	// Every subject of up to 6 tokens over {a, b, c}; no filter of the
-	// generator is longer, and c stands for every token it does not name.
+	// generator is longer, and c represents every token it does not name.
 	var subjects []string
 	level := []string{""}
 	for range 6 {

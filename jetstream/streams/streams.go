@@ -85,9 +85,9 @@ func (s Spec) applyTo(cfg *natsjs.StreamConfig) {
 }
 
 func (s Spec) validate() []error {
-	var faults []error
+	var errs []error
 	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("stream %s: "+format, append([]any{s.Name}, args...)...))
+		errs = append(errs, fmt.Errorf("stream %s: "+format, append([]any{s.Name}, args...)...))
 	}
 	if !ValidName(s.Name) {
 		return []error{fmt.Errorf("stream name %q: must be 1 to 255 bytes without space, '.', '*', '>', '/' or '\\'", s.Name)}
@@ -102,7 +102,7 @@ func (s Spec) validate() []error {
 		}
 		for _, other := range s.Subjects[:i] {
 			if validFilter(other) && collide(subject, other) {
-				faults = append(faults, &OverlapError{s.Name, subject, s.Name, other})
+				errs = append(errs, &OverlapError{s.Name, subject, s.Name, other})
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func (s Spec) validate() []error {
 	if s.Replicas < 0 || s.Replicas > 5 {
 		fault("replicas %d: must be 1 to 5", s.Replicas)
 	}
-	return faults
+	return errs
 }
 
 // OverlapError means that some subject would belong to both, which nats-server refuses, within a
@@ -142,19 +142,19 @@ func (e *OverlapError) Error() string {
 // within or between streams, consumers of streams that are not in the list. The errors are joined,
 // with an [OverlapError] for each overlap; nil: no errors.
 func ValidateSpecs(streams []Spec, consumers []ConsumerSpec) error {
-	var faults []error
+	var errs []error
 	names := map[string]bool{}
 	for i, s := range streams {
-		faults = append(faults, s.validate()...)
+		errs = append(errs, s.validate()...)
 		if names[s.Name] {
-			faults = append(faults, fmt.Errorf("stream %s: named twice", s.Name))
+			errs = append(errs, fmt.Errorf("stream %s: named twice", s.Name))
 		}
 		names[s.Name] = true
 		for _, other := range streams[:i] {
 			for _, subject := range s.Subjects {
 				for _, held := range other.Subjects {
 					if validFilter(subject) && validFilter(held) && collide(subject, held) {
-						faults = append(faults, &OverlapError{s.Name, subject, other.Name, held})
+						errs = append(errs, &OverlapError{s.Name, subject, other.Name, held})
 					}
 				}
 			}
@@ -162,13 +162,13 @@ func ValidateSpecs(streams []Spec, consumers []ConsumerSpec) error {
 	}
 	seen := map[string]bool{}
 	for _, c := range consumers {
-		faults = append(faults, c.validate(names)...)
+		errs = append(errs, c.validate(names)...)
 		if seen[c.key()] {
-			faults = append(faults, fmt.Errorf("consumer %s: named twice", c.key()))
+			errs = append(errs, fmt.Errorf("consumer %s: named twice", c.key()))
 		}
 		seen[c.key()] = true
 	}
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
 func ValidName(name string) bool {

@@ -187,7 +187,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 	require.True(t, d.Empty(), d)
 }
 
-// Each contradiction alone: what is said, and what apply makes of it.
+// Each contradiction alone: how it is reported, and how apply handles it.
 func TestManage_EachContradiction(t *testing.T) {
 	t.Parallel()
 	spec := streams.Spec{Name: "T", Subjects: []string{"t.*", "u"}}

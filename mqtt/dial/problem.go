@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	// ErrUnreachable means that no TCP or TLS connection to the broker could be made.
+	// ErrUnreachable means that no TCP or TLS connection to the broker could be established.
 	ErrUnreachable = errors.New("broker unreachable")
 	// ErrCredentials means that the broker refused user name, password or client
 	// certificate, or that they could not be read.
