@@ -23,7 +23,7 @@ func TestListenerOnAllAddressesAnswers(t *testing.T) {
 	require.ErrorIs(t, Healthcheck(t.Context(), open.Addr()), endpoint.ErrNotReady)
 }
 
-func TestHealthcheckTellsAnotherServerFromTheBridge(t *testing.T) {
+func TestHealthcheckDistinguishesAnotherServer(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []http.HandlerFunc{
 		http.NotFound,

@@ -132,8 +132,8 @@ func picture(t *testing.T, b *browsertest.Browser, name string, width, height in
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), browsertest.Small(t, b.Screenshot(width, height)), 0o644))
 }
 
-// outlive waits, for a picture, until the hour that is made up is not part of the rates any more
-// and the queues of the broker have been read.
+// outlive waits, for a screenshot, until the generated hour is no longer part of the rates and
+// the broker's queues have been read.
 func outlive(t *testing.T) {
 	t.Helper()
 	if *update {
@@ -194,7 +194,7 @@ func lostAndFound(t *testing.T, b *browsertest.Browser, s *site) {
 	b.Wait(`document.getElementById("lost").hidden && document.getElementById("state").innerText == "Ready"`, "the page does not come back")
 }
 
-// problems: NATS is gone.
+// problems tests the page while NATS is unreachable.
 func problems(t *testing.T, b *browsertest.Browser) {
 	b.Dark(false)
 	s := newSite(t)
@@ -221,7 +221,7 @@ func colour(b *browsertest.Browser, selector string) (c string) {
 	return c
 }
 
-// brokerFillsUp: NATS is gone, and the broker keeps what the lanes cannot take.
+// brokerFillsUp tests the page while NATS is unreachable and the broker's queues grow.
 func brokerFillsUp(t *testing.T, b *browsertest.Browser) {
 	b.Dark(false)
 	s := newSite(t)
@@ -245,7 +245,7 @@ func brokerFillsUp(t *testing.T, b *browsertest.Browser) {
 	readable(t, b)
 }
 
-// fits: nothing but tables within their frames is scrolled sideways.
+// fits asserts that only tables scroll horizontally, within their frames.
 func fits(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 	var over int
@@ -253,7 +253,7 @@ func fits(t *testing.T, b *browsertest.Browser) {
 	require.LessOrEqual(t, over, 0, "pixels wider than the window")
 }
 
-// readable holds every text against WCAG 2 AA: a contrast of 4.5 to what is behind it.
+// readable asserts that every text meets WCAG 2 AA: a contrast of 4.5 to its background.
 func readable(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 	var bad []string
@@ -277,8 +277,8 @@ const contrastJS = `(() => {
   return bad;
 })()`
 
-// accessible: landmarks, headings, names for everything that has a role, headers in every
-// table, and all that scrolls within reach of the keyboard.
+// accessible asserts landmarks, headings, a name for every element with a role, headers in
+// every table, and that all scrollable elements can be reached by keyboard.
 func accessible(t *testing.T, b *browsertest.Browser) {
 	for selector, want := range map[string]int{
 		"main": 1, "header": 1, "footer": 1, "nav[aria-label]": 1, "h1": 1, "[role=status]": 1, "[role=alert]": 1,

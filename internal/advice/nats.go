@@ -27,7 +27,7 @@ func permission(err error) string {
 	return text + "; nats.conf has all permissions that are needed"
 }
 
-// connection is about a connection to NATS that cannot be made.
+// connection returns the advice for a failed connection to NATS.
 func connection(err error) string {
 	if errors.Is(err, tlsfile.ErrEncryptedKey) || errors.Is(err, tlsfile.ErrPassphrase) {
 		return File(err, "nats")

@@ -36,7 +36,7 @@ func (a *Attestation) Render() string {
 	return strings.Join([]string{a.Prefix, a.Partition, a.ID, a.Millis, a.CN, a.Topic}, "/")
 }
 
-// Attest makes the attestation of one publish. username is the certificate's
+// Attest returns the attestation of one publish. username is the certificate's
 // common name, or "undefined".
 func Attest(prefix, id string, at time.Time, username, topic string) Attestation {
 	return Attestation{
@@ -111,7 +111,7 @@ func (b *Broker) attest(who *identity, m message, now time.Time) {
 	b.attested.Add(1)
 }
 
-// mint makes message ids: the microsecond, stepped so that it never repeats,
+// mint generates message ids: the microsecond, stepped so that it never repeats,
 // and a number drawn once for each broker. Unique and increasing as text.
 type mint struct {
 	mu   sync.Mutex

@@ -15,8 +15,8 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 )
 
-// The tests of this file are named after the rows of docs/emqx.md: what the broker
-// does there as EMQX does. What the bridge makes of it is tested in internal/proof/emqx.
+// The tests of this file are named after the rows of docs/emqx.md, where the broker behaves
+// as EMQX does. How the bridge handles it is tested in internal/proof/emqx.
 
 const own = "tenant/acme/device/dev-1/telemetry"
 
@@ -370,7 +370,7 @@ func TestE11ImpostorIsStoppedByTheACL(t *testing.T) {
 	require.Equal(t, broker.Stats{Denied: 1}, b.Stats(), "no rule sees it")
 }
 
-func TestWindowHoldsTheQueueBack(t *testing.T) {
+func TestWindowLimitsDelivery(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Services: broker.Zone{MaxInflight: 3}})
 	device := connect(t, options(b.URL(), "device"))

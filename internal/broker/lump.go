@@ -7,8 +7,8 @@ import "time"
 const lumpBytes = 4 << 10
 
 // lump is the rate limit of one device connection. EMQX reads a piece from the
-// socket, takes all its messages in at one time, and reads on only when the rate
-// has made up for them: nothing is refused, and the messages of a piece have one
+// socket, accepts all its messages together, and reads on only when the rate has
+// caught up: nothing is refused, and the messages of a piece have one
 // publish_received_at (E4). It belongs to the connection's reading goroutine.
 type lump struct {
 	rate     float64 // messages per second; 0: no limit

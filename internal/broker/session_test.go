@@ -122,7 +122,7 @@ func TestCleanSessionForgets(t *testing.T) {
 }
 
 // Nothing acknowledged to a device may be missing at a subscriber whose
-// connection breaks all the time under full load, and each device's order holds.
+// connection breaks all the time under full load, and each device's order is kept.
 func TestKicksUnderLoadLoseNothingAndKeepOrder(t *testing.T) {
 	t.Parallel()
 	const devices, each, kicks = 4, 5000, 25

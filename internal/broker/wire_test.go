@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 )
 
-// clock stands still but for the pauses made on it.
+// clock advances only by the pauses that callers request.
 type clock struct {
 	mu       sync.Mutex
 	at, from time.Time

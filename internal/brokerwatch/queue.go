@@ -13,7 +13,7 @@ const (
 	dropsShown = 15 * time.Minute
 )
 
-// queue is what EMQX holds for one lane, over time.
+// queue is EMQX's queue for one lane, over time.
 type queue struct {
 	session emqx.Session
 	lengths []queueLength // at most queueTrend old

@@ -131,7 +131,7 @@ func (w *Watch) dropWarnings(now time.Time) []health.Problem {
 	return []health.Problem{p}
 }
 
-// limitWarnings is about queues that hold less than they should: a session keeps the
+// limitWarnings reports queues with a lower limit than the others: a session keeps the
 // limits of the zone that it was created in.
 func (w *Watch) limitWarnings() []health.Problem {
 	// The API does not show zones: the lanes are compared with each other.

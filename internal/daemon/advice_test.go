@@ -21,8 +21,8 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// TestBrokerProblem: the same words and the same advice in the log, in /readyz and in what
-// check asks for.
+// TestBrokerProblem requires the same text and advice in the log, in /readyz and in the
+// output of check.
 func TestBrokerProblem(t *testing.T) {
 	t.Parallel()
 	mosquitto := processes.Mosquitto(t, processes.MosquittoOptions{Username: "bridge", Password: "right"})

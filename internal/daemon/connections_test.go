@@ -47,7 +47,8 @@ func natsWith(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	return s
 }
 
-// TestConnectionLimitOfTheServer: 16 lanes and two more connections, of which six are let in.
+// TestConnectionLimitOfTheServer opens 16 lanes and two more connections where the server
+// accepts six.
 func TestConnectionLimitOfTheServer(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -71,7 +72,8 @@ func TestConnectionLimitOfTheServer(t *testing.T) {
 	require.NotContains(t, book.with("")[0], "broken pipe")
 }
 
-// TestMissingPermission: it is named when the server says so, not after a timeout.
+// TestMissingPermission requires the permission to be named when the server reports it, not
+// after a timeout.
 func TestMissingPermission(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
@@ -105,8 +107,8 @@ func TestMissingPermission(t *testing.T) {
 	require.Contains(t, lines[0], `"advice":"`+found.Advice)
 }
 
-// TestDeletedStreamIsCreatedAgain: nothing ends a connection when somebody deletes a stream
-// or a consumer.
+// TestDeletedStreamIsCreatedAgain also checks that deleting a stream or a consumer ends no
+// connection.
 func TestDeletedStreamIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)

@@ -100,8 +100,8 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	return b, nil
 }
 
-// open makes a bridge that has its connections to NATS, or is trying, and its leaf
-// node, and does nothing with them yet.
+// open returns a bridge with its leaf node and its connections to NATS, connected or
+// connecting, which does nothing with them yet.
 func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	c := opts.Config
 	limits, err := limit.NewLive(plan.Limits, nil)
@@ -301,8 +301,8 @@ var ErrAbandoned = errors.New("stopped before everything was stored")
 type Problem = health.Problem
 
 // Problems lists everything that keeps the bridge from being ready: the same
-// problem of several lanes once, and a NATS server that is unreachable once, not also
-// as what each lane's own connection makes of it.
+// problem of several lanes once, and a NATS server that is unreachable once, not again
+// for each lane's own connection.
 func (b *Bridge) Problems() []Problem {
 	var all []Problem
 	if b.leaf == nil {

@@ -43,8 +43,8 @@ type laneUnit struct {
 	strays    strays
 
 	// With partitions auto; see partition.go.
-	leased  bool          // the lane is open only while its partition is held here
-	held    bool          // that is so now
+	leased  bool          // the lane is open only while this replica leases its partition
+	held    bool          // this replica leases it now
 	opening chan struct{} // closed when it is open, or nobody tries any more
 	endOpen context.CancelFunc
 	past    laneReading // what it counted each time it was open before
@@ -113,8 +113,8 @@ func (u *laneUnit) openJournal(dir string) (*journal.Journal, error) {
 type claim struct {
 	// of is nil where no other process uses the client id.
 	of mqtt.Claim
-	// hadSession: the broker had a session for it when somebody was connected
-	// last.
+	// hadSession reports that the broker had a session for it at the last
+	// connection.
 	hadSession bool
 }
 

@@ -48,7 +48,7 @@ func awaitHubStreams(t *testing.T, b *Bridge) {
 
 // A stream that is deleted at the hub while the bridge is connected takes nothing
 // from here any more, and no connection ends to tell.
-func TestAStreamDeletedAtTheHubIsMadeAgainAndDrains(t *testing.T) {
+func TestAStreamDeletedAtTheHubIsCreatedAgainAndDrains(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	hub, leafURL := leafHub(t)

@@ -52,7 +52,7 @@ func notStarted() *Bridge {
 func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 	t.Parallel()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_STREAMS_MANAGE=off")
-	pedantic := prometheus.NewPedanticRegistry() // holds Describe against Collect
+	pedantic := prometheus.NewPedanticRegistry() // compares Describe with Collect
 	require.NoError(t, pedantic.Register(newCollector(b)))
 	require.NoError(t, pedantic.Register(b.streams))
 	sum, series := sums(t, pedantic)

@@ -31,18 +31,18 @@ type control struct {
 	mu          sync.Mutex
 	window      atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
 	api         string        // of JetStream
-	again       chan struct{} // holds a token when the streams want another look
+	again       chan struct{} // contains a token when the streams must be checked again
 	every       time.Duration // between looks at the streams
 	lookTimeout time.Duration // of one look
 	notes       []string      // of the latest look, each in the log
 	// unmanaged is what the latest look at externally managed streams found.
 	unmanaged []Problem
 	said      warningLog // unmanaged, of the looks alone
-	// unreadable: the user may not read them; asked again after a reconnect, not to fill
+	// unreadable reports that the user may not read them; retried after a reconnect, not to fill
 	// the server's log.
 	unreadable bool
 	lanes      *lanelog.Connections
-	// looked: the streams have been read for the first time, or that takes too long to wait for. Before
+	// looked reports that the streams have been read once, or that this took too long to wait for. Before
 	// that they may be in the midst of being created: of several messages sent then, the first
 	// are refused and later ones stored.
 	looked atomic.Bool

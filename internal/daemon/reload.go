@@ -55,7 +55,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	return changed, restart, nil
 }
 
-// LimitsStatus is what holds where no override does.
+// LimitsStatus contains the limits that apply where no override does.
 type LimitsStatus struct {
 	Payload    int              `json:"payload"`  // bytes
 	Subjects   int              `json:"subjects"` // of each device; 0: no limit

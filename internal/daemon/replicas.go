@@ -21,7 +21,7 @@ import (
 )
 
 // replicas is this bridge among others that share the partitions: a lane is open
-// while its partition's lease is held here. It implements [lease.Lanes].
+// while this replica holds its partition's lease. It implements [lease.Lanes].
 type replicas struct {
 	bridge   *Bridge
 	shared   *laneShared
@@ -179,14 +179,14 @@ type ReplicaStatus struct {
 	Partitions string    `json:"partitions"`
 }
 
-// LeaseStatus is who holds a lane's partition.
+// LeaseStatus describes the lease of a lane's partition.
 type LeaseStatus struct {
 	Owner string `json:"holder"` // a replica; empty: nobody
 	Host  string `json:"host,omitempty"`
-	// Here: it is this replica.
+	// Here reports that the owner is this replica.
 	Here  bool      `json:"here"`
-	Since time.Time `json:"since"` // of this holder, or of nobody
-	// Leaving: the lane is running empty, and the partition goes to another.
+	Since time.Time `json:"since"` // of this owner, or of having none
+	// Leaving reports that the lane drains and the partition moves to another replica.
 	Leaving bool `json:"leaving,omitempty"`
 }
 

@@ -54,7 +54,7 @@ func joined(t *testing.T, log *saying, env ...string) *Bridge {
 	return b
 }
 
-// awaitHeld waits until a bridge is ready and holds n partitions, their lanes
+// awaitHeld waits until a bridge is ready and leases n partitions, their lanes
 // subscribed and nothing else open.
 func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 	t.Helper()
@@ -75,7 +75,7 @@ func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 	return s
 }
 
-func TestReplicasShowWhoHoldsWhat(t *testing.T) {
+func TestReplicasShowTheOwnerOfEachLease(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying
@@ -256,7 +256,7 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 	require.NoError(t, b.Stop(context.Background()))
 }
 
-// Until its registry is read a replica must not hold what others could carry.
+// Until it has read its registry, a replica must not lease partitions that others could serve.
 func TestAReplicaTakesNoPartBeforeItsRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)

@@ -64,9 +64,8 @@ func (r *rotated) renewBridge(password string) {
 	require.NoError(r.t, os.WriteFile(r.password, []byte(password+"\n"), 0o600))
 }
 
-// TestBrokerCredentialsRotate: the broker's certificate comes from a new CA, its clients
-// need certificates of that CA, and the password is another one. The bridge takes up what
-// is in its files without a restart and without SIGHUP.
+// TestBrokerCredentialsRotate replaces the broker's CA, the client certificates and the
+// password. The bridge reads its changed files without a restart and without SIGHUP.
 func TestBrokerCredentialsRotate(t *testing.T) {
 	t.Parallel()
 	r := newRotated(t)

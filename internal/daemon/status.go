@@ -48,7 +48,7 @@ type DevicesStatus struct {
 // LaneStatus is one lane.
 type LaneStatus struct {
 	ClientID string `json:"client_id"`
-	// Open: the lane has its journal and takes messages. Until then the rest
+	// Open reports that the lane has its journal and takes messages. Until then the rest
 	// is zero.
 	Open bool `json:"open"`
 	// Lease is the lease of the lane's partition; nil where partitions are not leased.
@@ -57,7 +57,7 @@ type LaneStatus struct {
 	NATS     PublisherStatus `json:"nats"`
 	Counts   CountsStatus    `json:"counts"`
 	RingFill float64         `json:"ring_fill"` // 0 to 1
-	// CatchingUp: after an outage, devices have credit for the time of it.
+	// CatchingUp reports that devices have credit for the duration of an outage.
 	CatchingUp bool         `json:"catching_up"`
 	LastError  *LastProblem `json:"last_error,omitempty"`
 }
@@ -77,7 +77,7 @@ type LastProblem struct {
 }
 
 // CountsStatus is [bridge.Counts] for people. Received is the sum of Stored,
-// Quarantined, QuarantineSkipped, QoS0Dropped and InFlight. The maps hold the
+// Quarantined, QuarantineSkipped, QoS0Dropped and InFlight. The maps contain the
 // reasons that occurred.
 type CountsStatus struct {
 	Received          uint64            `json:"received"`
@@ -233,7 +233,7 @@ func (u *laneUnit) read() laneReading {
 	return r
 }
 
-// reading is of the lane as it is open now. u.mu is held.
+// reading reads the state of the open lane. u.mu is held.
 func (u *laneUnit) reading() laneReading {
 	r := laneReading{session: mqtt.Status{ClientID: u.plan.ClientID}}
 	if u.lane != nil {

@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// ensureStreams makes or checks the streams, again and again until that has
+// ensureStreams creates or checks the streams, again and again until that has
 // worked once. Only a contradiction is final. Under [streams.ManageOff] nothing is: what
 // can lose messages is a warning.
 func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) error {
@@ -148,8 +148,8 @@ func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *
 }
 
 // noStreamForSubject reports whether JetStream is certain that no stream has the subject
-// while some stream holds others of its kind. A kind of subject that nobody holds
-// at all is a stream that is missing, which may come back.
+// while some stream has others of its kind. A kind of subject that no stream has means
+// a missing stream, which may be created again.
 func (c *control) noStreamForSubject(ctx context.Context, plan *plan.Plan, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -166,7 +166,7 @@ func (c *control) noStreamForSubject(ctx context.Context, plan *plan.Plan, subje
 			continue
 		}
 		if _, err := c.js.StreamNameBySubject(ctx, kind); err == nil {
-			return nobody() // it may have been made just now
+			return nobody() // it may have been created just now
 		}
 	}
 	return false

@@ -18,7 +18,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestStreamsAreMadeAgainWhereNATSCameBackWithoutItsStore(t *testing.T) {
+func TestStreamsAreCreatedAgainWhereNATSLostItsStore(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	store := t.TempDir()
@@ -63,9 +63,9 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, waitTimeout, 10*time.Millisecond)
 }
 
-// A stream that holds only some of a route's subjects is a choice of its owner:
-// a device that makes up another type must not stop the others.
-func TestADeviceThatMakesUpATypeStopsNobody(t *testing.T) {
+// A stream with only some of a route's subjects is its owner's choice: a device that
+// invents another type must not stop the others.
+func TestADeviceWithAnUnknownTypeStopsNoOther(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
@@ -130,9 +130,9 @@ func (b *between) StreamNameBySubject(ctx context.Context, subject string) (stri
 	return name, err
 }
 
-// Its messages wait for it. One that is made while that is asked must not pass for one
-// that does not hold them.
-func TestAStreamThatIsMadeJustNowRefusesNothing(t *testing.T) {
+// A stream that is created while the lookup runs must not count as one without the subject:
+// its messages wait for it.
+func TestAStreamCreatedDuringTheLookupRefusesNothing(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{})
 	require.NoError(t, err)

@@ -18,8 +18,8 @@ import (
 // unmanaged streams are those of streams.manage: off.
 var unmanaged = natsjs.StreamConfig{Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Storage: natsjs.FileStorage}
 
-// TestUnmanagedStreams: what exists is read, and what can lose messages is a warning, which
-// ends when the stream is corrected.
+// TestUnmanagedStreams requires that existing streams are read, and that a setting that can
+// lose messages is a warning until the stream is corrected.
 func TestUnmanagedStreams(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

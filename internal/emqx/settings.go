@@ -5,7 +5,7 @@ import "context"
 // Settings are the parts of EMQX's configuration that a client of its API can see and
 // that decide what it loses. The settings of zones are not among them.
 type Settings struct {
-	// MQTT is what holds where a zone says nothing.
+	// MQTT applies where a zone sets nothing.
 	MQTT struct {
 		SharedSubscriptionStrategy string `json:"shared_subscription_strategy"`
 		ClientIDOverride           any    `json:"clientid_override"` // "disabled", or an expression

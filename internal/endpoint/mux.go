@@ -34,8 +34,8 @@ type Program interface {
 	Routes(*http.ServeMux)
 }
 
-// newMux is a mux of its own: net/http's default one is open to every package in
-// the binary, and holds pprof as soon as that is linked.
+// newMux returns a separate mux: any package in the binary can register handlers in
+// net/http's default one, and linking pprof does.
 func newMux(p Program, loopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {

@@ -26,7 +26,7 @@ type Server struct {
 
 const (
 	// headerTimeout bounds reading a request's headers, so that clients that
-	// send nothing cannot hold connections.
+	// send nothing cannot keep connections open.
 	headerTimeout = 5 * time.Second
 	// writeTimeout bounds an answer. net/http/pprof adds the seconds that a
 	// profile takes.

@@ -8,7 +8,7 @@ import (
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
-// keepLimits makes room, and pauses the store where the oldest message is too old.
+// keepLimits frees space, and pauses the store where the oldest message is too old.
 // Both may happen while messages are in flight to it, some of which it refuses and
 // some of which it then stores: strict order (nats.strict_order) keeps the devices'.
 func (n *Node) keepLimits(ctx context.Context) error {

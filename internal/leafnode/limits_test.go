@@ -71,8 +71,8 @@ func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A disk that stands still answers too late: the streams are shut although the answer
-// was an error, and must be opened again like any that were.
+// A stalled disk answers too late: the streams are paused although the answer was an error,
+// and must be resumed like any others.
 func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	node, c, local := alone(t, "BRIDGE_NATS_LEAF_MAX_AGE=1h")

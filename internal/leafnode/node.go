@@ -143,7 +143,7 @@ func (n *Node) Await(ctx context.Context) bool {
 
 func (n *Node) look(ctx context.Context) {
 	n.lookAtLink()
-	// Apart from what follows: a hub that is silent must not hold up the limits.
+	// A timeout of its own: a silent hub must not delay the limits.
 	hub, stop := context.WithTimeout(ctx, answerTimeout)
 	n.lookAtHub(hub)
 	stop()

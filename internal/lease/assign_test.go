@@ -112,7 +112,7 @@ func (f *fleet) act(id string) bool {
 		return false
 	}
 	holders := maps.Clone(s.holders)
-	for _, p := range sixteen { // of its own holds a replica is sure
+	for _, p := range sixteen { // a replica knows its own leases for certain
 		if f.holders[p] == id {
 			holders[p] = id
 		} else if holders[p] == id {
@@ -191,7 +191,7 @@ func TestReplicasWithOldNewsConvergeAndMoveNothingTwice(t *testing.T) {
 		maps.DeleteFunc(f.holders, func(_, id string) bool { return id == gone && func() bool { left++; return true }() })
 		f.settle(t)
 		requireBalanced(t, f.members, f.holders)
-		require.Len(t, f.moves, left, "only what the one that went had held")
+		require.Len(t, f.moves, left, "only the partitions of the replica that left")
 		for p, to := range f.moves {
 			require.Len(t, to, 1, fmt.Sprint("partition ", p))
 		}

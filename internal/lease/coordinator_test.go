@@ -444,7 +444,7 @@ func TestThreeReplicasThatStartTogetherMoveNothing(t *testing.T) {
 	})
 }
 
-func TestWhatAKilledReplicaHeldIsTakenWithinFifteenSeconds(t *testing.T) {
+func TestLeasesOfAKilledReplicaMoveWithinFifteenSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -509,7 +509,7 @@ func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
 		time.Sleep(time.Minute)
 		p := a.lanes.held()[0]
 		hold := a.lanes.open[p]
-		require.True(t, permit(hold), "the lease stands")
+		require.True(t, permit(hold), "the lease is valid")
 
 		a.link.setCut(true)
 		require.True(t, permit(hold), "the lease cannot have expired yet")
@@ -574,9 +574,9 @@ func TestAReplicaThatStoodStillFirstLearnsWhatIsItsOwn(t *testing.T) {
 	})
 }
 
-// To wait for a store that does not answer is no standstill: what the lanes hold they
-// go on with, however short a lease lives.
-func TestAStoreThatDoesNotAnswerHoldsUpNoLane(t *testing.T) {
+// Waiting for a store that does not answer must not fence the lanes: they continue, however
+// short the lease TTL is.
+func TestAStoreThatDoesNotAnswerFencesNoLane(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -642,7 +642,7 @@ func TestAnAnswerThatGotLostIsNoLostLease(t *testing.T) {
 	})
 }
 
-func TestALapsedLeaseOfTheOnlyReplicaIsTakenAgainAtOnce(t *testing.T) {
+func TestAnExpiredLeaseOfTheOnlyReplicaIsAcquiredAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -26,7 +26,7 @@ type Page struct {
 	history *History
 	host    string
 
-	mu   sync.Mutex // held while a view is made: the second viewer gets what the first asked for
+	mu   sync.Mutex // held while a view is rendered: a second viewer gets the same one
 	body []byte
 	at   time.Time
 }

@@ -1,6 +1,6 @@
-// Package pki makes certificates at run time: a CA, server certificates and
+// Package pki creates certificates at run time: a CA, server certificates and
 // device certificates with any common name. The demo and the tests use it, so
-// that the repository holds no key and no certificate.
+// that the repository contains no key and no certificate.
 //
 // Keys are ECDSA P-256; everything is valid from an hour ago (clocks differ) for
 // a day. An [Authority] lives in memory; [Authority.WriteCA] and [Write] put PEM
@@ -33,7 +33,7 @@ type Authority struct {
 	pool *x509.CertPool
 }
 
-// New makes an authority with a fresh key.
+// New creates an authority with a new key.
 func New() (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -59,7 +59,7 @@ func New() (*Authority, error) {
 	return &Authority{cert: cert, key: key, pool: pool}, nil
 }
 
-// Pool holds the authority's certificate alone.
+// Pool contains only the authority's certificate.
 func (a *Authority) Pool() *x509.CertPool { return a.pool.Clone() }
 
 // Server issues a server certificate for localhost, 127.0.0.1, ::1 and the
@@ -81,7 +81,7 @@ func (a *Authority) Server(hosts ...string) (tls.Certificate, error) {
 }
 
 // Device issues a client certificate with this common name, byte for byte. An
-// empty cn makes a certificate whose subject has no common name at all.
+// empty cn yields a certificate whose subject has no common name at all.
 func (a *Authority) Device(cn string) (tls.Certificate, error) {
 	template, err := newTemplate(cn)
 	if err != nil {

@@ -21,7 +21,7 @@ type Plan struct {
 	Lanes     []Lane
 	Streams   []streams.Spec
 	Consumers []streams.ConsumerSpec
-	// Local: the lanes store in the leaf node's streams of the same names.
+	// Local reports that the lanes store in the leaf node's streams of the same names.
 	Local bool
 }
 
@@ -44,7 +44,7 @@ type Lane struct {
 	// Former are filters that other configurations and versions subscribe to for
 	// this client id.
 	Former []string
-	// Retiring: it takes nothing new, and stores what the broker holds for it.
+	// Retiring reports that it takes nothing new and stores the messages that the broker has queued for it.
 	Retiring bool
 }
 

@@ -78,8 +78,8 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 	require.True(t, again.Empty(), again)
 }
 
-// faultsOf is what is wrong with a file, a line an error.
-func faultsOf(t *testing.T, yaml string) []string {
+// errorsOf returns the errors of a file, one per line.
+func errorsOf(t *testing.T, yaml string) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(yaml), 0o600))
@@ -118,7 +118,7 @@ func TestWhatTopicsMeanIsCheckedWithTheRestOfTheFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := faultsOf(t, test.yaml)
+			got := errorsOf(t, test.yaml)
 			require.Len(t, got, len(test.want), "%q", got)
 			for i := range got {
 				require.True(t, strings.HasPrefix(got[i], test.want[i]), got[i])

@@ -12,8 +12,8 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Validate finds everything that only the parsers of patterns, templates and stream
-// subjects can, each error at its place. It is made for [config.Sources]: c may
+// Validate returns the errors that only the parsers of patterns, templates and stream
+// subjects can find, each with its place. It is meant for [config.Sources]: c may
 // have errors of other kinds.
 func Validate(c *config.Config) []config.Error { return validate(c).errs }
 

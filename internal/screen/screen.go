@@ -80,7 +80,7 @@ func onTerminal(out io.Writer) *Screen {
 // Rows returns the lines that fit on the terminal.
 func (s *Screen) Rows() int { return s.rows }
 
-// Draw replaces the frame by what render makes for so many columns.
+// Draw replaces the frame with the lines that render returns for the number of columns.
 func (s *Screen) Draw(render func(columns int) []string) {
 	var b bytes.Buffer
 	b.WriteString(hideCursor)

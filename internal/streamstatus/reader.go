@@ -23,8 +23,7 @@ type Stream struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// State is what a stream holds. First and last are zero while it was never
-// written to.
+// State describes a stream's contents. First and last are zero until the first write.
 type State struct {
 	Messages      uint64    `json:"messages"`
 	Bytes         uint64    `json:"bytes"`
@@ -35,7 +34,7 @@ type State struct {
 	// MaxBytes and MaxMessages are the stream's limits; 0: none.
 	MaxBytes    int64 `json:"max_bytes,omitempty"`
 	MaxMessages int64 `json:"max_messages,omitempty"`
-	// DiscardsNew: a full stream takes nothing more, instead of losing its oldest message.
+	// DiscardsNew reports that a full stream refuses messages instead of dropping its oldest.
 	DiscardsNew bool       `json:"discards_new,omitempty"`
 	Consumers   []Consumer `json:"consumers,omitempty"`
 }
@@ -202,7 +201,7 @@ type refusal struct {
 	at time.Time
 }
 
-// ask makes a request to the subject of JetStream's API, unless it was refused lately.
+// ask sends a request to the subject of JetStream's API, unless it was refused lately.
 func (r *Reader) ask(ctx context.Context, subject string, request func(context.Context) error) error {
 	if known, ok := r.refused.Load(subject); ok {
 		if refused := known.(refusal); time.Since(refused.at) < refusedFor {

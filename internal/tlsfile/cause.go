@@ -20,7 +20,7 @@ const (
 	NoSAN             Cause = "no_san"             // the certificate names no host
 	Hostname          Cause = "hostname"           // the certificate names another host
 	Dates             Cause = "dates"              // the certificate is expired or not valid yet
-	Usage             Cause = "usage"              // the certificate is not made for a server
+	Usage             Cause = "usage"              // the certificate is not valid for a server
 	ClientCertificate Cause = "client_certificate" // refused, or missing
 	Version           Cause = "tls_version"        // none in common
 	ALPN              Cause = "alpn"               // no application protocol in common

@@ -27,11 +27,11 @@ var (
 type Files struct {
 	CA        string
 	Cert, Key string
-	// PassphraseFile holds the passphrase of Key; a trailing newline is dropped.
+	// PassphraseFile contains the passphrase of Key; a trailing newline is dropped.
 	PassphraseFile string
 }
 
-// Roots reads the CA certificates; nil without a CA, which stands for the system's.
+// Roots reads the CA certificates; nil without a CA, which means the system's.
 func (f Files) Roots() (*x509.CertPool, error) {
 	if f.CA == "" {
 		return nil, nil

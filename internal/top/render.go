@@ -68,7 +68,7 @@ func render(s state, columns, rows int, colour bool) []string {
 	return lines
 }
 
-// fill makes so many lines, of which the last is foot.
+// fill pads or cuts lines to rows, of which the last is foot.
 func fill(lines []string, rows int, foot string) []string {
 	for len(lines) < rows-1 {
 		lines = append(lines, "")

@@ -113,8 +113,8 @@ bridge-1  not storing        12    50 %
 
 var colours = regexp.MustCompile("\x1b\\[[0-9;]+m")
 
-// TestRenderFitsWhateverDevicesAreCalled: no line wraps, no screen scrolls, and nothing but
-// colours is a command to the terminal.
+// TestRenderFitsWhateverDevicesAreCalled requires that no line wraps, no screen scrolls, and
+// the only escape sequences are colours.
 func TestRenderFitsWhateverDevicesAreCalled(t *testing.T) {
 	t.Parallel()
 	name := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{

@@ -164,7 +164,7 @@ func heading(t page.Table, i int) string {
 	return strings.Replace(clean(t.Columns[i].Title), " per second", "/s", 1)
 }
 
-// fit makes a text as wide as its column.
+// fit pads or clips a text to the width of its column.
 func fit(text string, width int, right bool) string {
 	text = screen.Clip(text, width)
 	if right {

@@ -186,7 +186,7 @@ func (e *Exporter) drain(ctx context.Context) {
 	}
 }
 
-// end makes the span one of the SDK's, which appends it to e.ended.
+// end converts the span to one of the SDK's, which appends it to e.ended.
 func (e *Exporter) end(queued source) {
 	s := queued.span()
 	e.next = s

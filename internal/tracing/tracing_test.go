@@ -111,8 +111,8 @@ func TestExporter(t *testing.T) {
 	})
 }
 
-// TestExporterBehindACollectorThatHangs: what does not fit into the queue is dropped, nobody
-// waits, and Close ends when it is told to.
+// TestExporterBehindACollectorThatHangs requires that spans beyond the queue are dropped, no
+// caller waits, and Close respects its context.
 func TestExporterBehindACollectorThatHangs(t *testing.T) {
 	t.Parallel()
 	c := otlptest.Hanging(t)
@@ -130,7 +130,7 @@ func TestExporterBehindACollectorThatHangs(t *testing.T) {
 	require.Equal(t, uint64(queueSize+101), dropped)
 }
 
-// TestSampledAsOpenTelemetry: the bridge's decision is that of the SDK's sampler.
+// TestSampledAsOpenTelemetry compares the bridge's decision with that of the SDK's sampler.
 func TestSampledAsOpenTelemetry(t *testing.T) {
 	t.Parallel()
 	for _, ratio := range []float64{0, 0.001, 0.3, 0.999, 1} {

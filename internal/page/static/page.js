@@ -24,8 +24,8 @@ function setText(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
-// changed tells whether a part differs from what is shown. What is the same keeps its
-// nodes: the place in it, the focus and a selection.
+// changed reports whether a part differs from what is shown. An unchanged part keeps its
+// nodes, and with them the scroll position, the focus and a selection.
 const shown = new Map();
 function changed(part, data) {
   const text = JSON.stringify(data);
