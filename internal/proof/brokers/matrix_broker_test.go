@@ -36,6 +36,9 @@ func matrixBrokers() map[string]matrixBroker {
 }
 
 func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
+	if proof.Quick() {
+		t.Skip("takes a minute of CPU to start")
+	}
 	return peers.RabbitMQ(t).Addr, nil
 }
 

@@ -72,9 +72,6 @@ func TestBrokerMatrix(t *testing.T) {
 		n += 100
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if name == "RabbitMQ" && proof.Quick() {
-				t.Skip("takes a minute of CPU to start")
-			}
 			addr, drain := b.start(t)
 			for fault, f := range matrixFaults {
 				for _, payload := range []string{"distinct", "identical"} {

@@ -90,9 +90,6 @@ func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	for name, start := range numbering {
-		if name == "RabbitMQ" && proof.Quick() {
-			continue // a minute of CPU to start
-		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, _ := start(t)
@@ -119,9 +116,6 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	for name, start := range numbering {
-		if name == "RabbitMQ" && proof.Quick() {
-			continue // a minute of CPU to start
-		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			addr, drain := start(t)

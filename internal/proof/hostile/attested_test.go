@@ -255,7 +255,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	t.Parallel()
 	if proof.Quick() {
-		t.Skip("four times so many")
+		t.Skip("four floods of 100,000 messages")
 	}
 	const n = 100_000
 	const own = "tenant/globex/device/poison/telemetry"
