@@ -18,7 +18,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		up:           describe("api_up", "1 while EMQX's API answers."),
 		length:       describe("queue_length", "Messages in EMQX's queue for the lane.", "lane"),
-		limit:        describe("queue_limit", "Messages that EMQX's queue for the lane can keep; 0: no limit.", "lane"),
+		limit:        describe("queue_limit", "Capacity of EMQX's queue for the lane, in messages; 0: no limit.", "lane"),
 		inFlight:     describe("in_flight", "Messages that EMQX sent to the lane and that are not acknowledged.", "lane"),
 		queueDropped: describe("queue_dropped_total", "Messages that EMQX dropped from the lane's queue since the session was created.", "lane"),
 		dropped:      describe("dropped_total", "Messages that EMQX dropped for any client: no session subscribed to them (device messages that only a rule takes count too), or a full queue.", "reason"),

@@ -124,7 +124,7 @@ func laneMetrics() []laneMetric {
 			func(r *laneReading) float64 { return float64(r.counts.InFlight) }),
 		gauge("oldest_unsettled_seconds", "How long the oldest message in flight has waited for JetStream.",
 			func(r *laneReading) float64 { return float64(r.counts.OldestAge) / 1e9 }),
-		gauge("ring_fill_ratio", "In-flight messages as a share of what the lane can keep.",
+		gauge("ring_fill_ratio", "In-flight messages as a share of the lane's capacity.",
 			(*laneReading).ringFill),
 		gauge("mqtt_connected", "1 while the lane's MQTT session is connected.",
 			func(r *laneReading) float64 { return boolToFloat(r.session.Connected) }),

@@ -34,7 +34,7 @@ func TestIngest(t *testing.T) {
 		"tables are awaited where others make them":          tablesAreAwaited,
 		"consumers are made where the bridge was not yet":    consumersAreMade,
 		"who may not create tables says so, and runs":        whoMayNotCreate,
-		"copies that come together are one row":              copiesThatComeAtOnce,
+		"copies that come together are one row":              copiesThatComeTogether,
 		"a partition that is missing is waited for":          aPartitionIsMissing,
 		"metrics keep their names":                           metricsKeepTheirNames,
 		"a hypertable is made where TimescaleDB is":          aHypertableIsMade,
@@ -440,10 +440,10 @@ func oneTableIsLockedOut(t *testing.T, r *rig) {
 	awaitWell(r, i)
 }
 
-// copiesThatComeAtOnce: while ingest was stopped somebody published messages again,
+// copiesThatComeTogether: while ingest was stopped somebody published messages again,
 // after the stream's duplicate window, and nothing but their ids says so. Copies come
 // in one batch or to two workers concurrently.
-func copiesThatComeAtOnce(t *testing.T, r *rig) {
+func copiesThatComeTogether(t *testing.T, r *rig) {
 	s, err := r.js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
 	cfg := s.CachedInfo().Config

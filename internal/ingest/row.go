@@ -119,7 +119,7 @@ func storable(what, text string) error {
 	return nil
 }
 
-// maxID bounds the value of an index, in bytes; an index takes 2,704.
+// maxID bounds an indexed value, in bytes; an index takes 2,704.
 const maxID = 1024
 
 // identity is the message's id, fit for a column.

@@ -121,8 +121,7 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 	eventually(t, "none", p, func(s State) bool { return s.Entries == 0 })
 }
 
-// A firewall forgets a connection on which little is said, and nobody is notified. Until
-// that is noticed nothing is revoked, and the state must not pass for a fresh one.
+// A firewall drops an idle connection silently. Until that is noticed nothing is revoked, and the state must not pass for a fresh one.
 func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, trigger, insert("acme", "dev-1", "ACTIVE", "NULL"))
