@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
@@ -36,7 +37,7 @@ func listen(t testing.TB, tlsConfig *tls.Config) *scripted {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	b := &scripted{t: t, addr: l.Addr().String(), conns: make(chan net.Conn, 1000), wait: waitTimeout}
+	b := &scripted{t: t, addr: l.Addr().String(), conns: make(chan net.Conn, 1000), wait: testrun.Timeout}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

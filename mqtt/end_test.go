@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
@@ -33,7 +34,7 @@ func TestAnEndedSessionAndItsQueueAreGone(t *testing.T) {
 	eventually(t, s, subscribed)
 	require.False(t, s.Status().SessionPresent)
 	publishAll(t, m, 1)
-	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, testrun.Timeout, time.Millisecond)
 }
 
 func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {

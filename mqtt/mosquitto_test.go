@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
@@ -29,19 +30,19 @@ func publishAll(t *testing.T, m *peers.MosquittoProcess, n int) {
 	t.Helper()
 	c := paho.NewClient(paho.NewClientOptions().AddBroker(m.URL).SetClientID("device").SetProtocolVersion(4))
 	token := c.Connect()
-	require.True(t, token.WaitTimeout(waitTimeout))
+	require.True(t, token.WaitTimeout(testrun.Timeout))
 	require.NoError(t, token.Error())
 	defer c.Disconnect(250)
 	for i := range n {
 		token := c.Publish("tenant/acme/device/d1/telemetry", 1, false, fmt.Sprint(i))
-		require.True(t, token.WaitTimeout(waitTimeout))
+		require.True(t, token.WaitTimeout(testrun.Timeout))
 		require.NoError(t, token.Error())
 	}
 }
 
 func awaitDeliveries(t *testing.T, r *recorder, n int) []event {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(r.deliveries()) >= n }, waitTimeout, time.Millisecond,
+	require.Eventually(t, func() bool { return len(r.deliveries()) >= n }, testrun.Timeout, time.Millisecond,
 		"%d deliveries", n)
 	return r.deliveries()
 }
@@ -200,7 +201,7 @@ func TestTwoSessionsWithOneClientIDNameEachOther(t *testing.T) {
 			named[i] = named[i] || s.Status().Takeover
 		}
 		return named[0] && named[1]
-	}, waitTimeout, time.Millisecond)
+	}, testrun.Timeout, time.Millisecond)
 	require.Less(t, a.Status().Connects+b.Status().Connects, uint64(30), "not fought at full speed")
 }
 

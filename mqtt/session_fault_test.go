@@ -13,6 +13,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
@@ -47,7 +48,7 @@ func TestARefusedFilterIsNamedAndTheOthersWork(t *testing.T) {
 			require.True(t, st.Connected)
 			require.False(t, st.Subscribed)
 			p.send(publish("good/x", 1, nil))
-			require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, waitTimeout, time.Millisecond)
+			require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, testrun.Timeout, time.Millisecond)
 			s.Close()
 			require.Equal(t, 1, log.count("mqtt subscription refused"))
 			require.Zero(t, log.count("mqtt connected"))
@@ -165,7 +166,7 @@ func TestASubackForAnotherPacketIsNoGrant(t *testing.T) {
 	sub, ok := p.read().(*packets.SubscribePacket)
 	require.True(t, ok)
 	p.send(suback(sub.MessageID+1, 1), publish("a", 1, nil))
-	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, testrun.Timeout, time.Millisecond)
 	require.False(t, s.Status().Subscribed)
 	p.send(suback(sub.MessageID, 1), suback(sub.MessageID, 0x80))
 	eventually(t, s, subscribed)
@@ -226,7 +227,7 @@ func TestALossAfterConnackNeverDelaysTheNextAttempt(t *testing.T) {
 			_, _ = s.connection(t.Context())
 		}
 	}()
-	hangs := time.After(4 * waitTimeout)
+	hangs := time.After(4 * testrun.Timeout)
 	for {
 		select {
 		case c := <-b.conns:

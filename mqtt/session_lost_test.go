@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,7 +24,7 @@ func TestASessionLostWhileTheBridgeWasDownIsCounted(t *testing.T) {
 			b := listen(t, nil)
 			s := b.open(&recorder{}, func(o *Options) { o.HadSession = c.had })
 			b.connected(c.present)
-			require.Eventually(t, func() bool { return s.Status().Subscribed }, waitTimeout, time.Millisecond)
+			require.Eventually(t, func() bool { return s.Status().Subscribed }, testrun.Timeout, time.Millisecond)
 			require.Equal(t, c.lost, s.Status().SessionsLost)
 		})
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -16,7 +18,7 @@ import (
 // eventually waits until the session's status is as ok wants it.
 func eventually(t testing.TB, s *Session, ok func(Status) bool) {
 	t.Helper()
-	require.Eventually(t, func() bool { return ok(s.Status()) }, waitTimeout, time.Millisecond,
+	require.Eventually(t, func() bool { return ok(s.Status()) }, testrun.Timeout, time.Millisecond,
 		"it stays at %+v", s.Status())
 }
 
@@ -76,7 +78,7 @@ func TestWhatWasAcknowledgedGoesOutBeforeDisconnect(t *testing.T) {
 	s := b.open(r)
 	p := b.connected(false)
 	p.send(publish("a", 1, nil), publish("a", 2, nil), publish("a", 3, nil))
-	require.Eventually(t, func() bool { return len(r.deliveries()) == 3 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 3 }, testrun.Timeout, time.Millisecond)
 	s.Drain()
 	p.send(publish("a", 4, nil), pong)
 	for _, d := range r.deliveries() {
@@ -104,7 +106,7 @@ func TestTheLastPubacksReachABrokerThatGoesOnSending(t *testing.T) {
 	for id := range uint16(window) {
 		p.send(publish("a", id+1, nil))
 	}
-	require.Eventually(t, func() bool { return len(r.deliveries()) == window }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == window }, testrun.Timeout, time.Millisecond)
 	s.Drain()
 	for _, d := range r.deliveries() {
 		d.conn.Ack(d.PacketID)
@@ -159,7 +161,7 @@ func TestAcksOfAnOldConnectionNeverReachTheNewOne(t *testing.T) {
 	s := b.open(r)
 	first := b.connected(false)
 	first.send(publish("a", 1, nil), publish("a", 2, nil))
-	require.Eventually(t, func() bool { return len(r.deliveries()) == 2 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 2 }, testrun.Timeout, time.Millisecond)
 	old := r.deliveries()
 	old[0].conn.Ack(1) // appended, not written: it dies with the connection
 	first.reset()
@@ -167,7 +169,7 @@ func TestAcksOfAnOldConnectionNeverReachTheNewOne(t *testing.T) {
 	redelivered := publish("a", 1, nil)
 	redelivered[0] |= 8
 	second.send(redelivered)
-	require.Eventually(t, func() bool { return len(r.deliveries()) == 3 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(r.deliveries()) == 3 }, testrun.Timeout, time.Millisecond)
 	for range 256 {
 		old[1].conn.Ack(2)
 	}

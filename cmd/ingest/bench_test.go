@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // TestABenchThatIsInterruptedLeavesNothing: in the middle of a statement, with which
@@ -35,7 +36,7 @@ func TestABenchThatIsInterruptedLeavesNothing(t *testing.T) {
 	var schema string
 	require.Eventually(t, func() bool {
 		return db.QueryRow(t.Context(), "SELECT schemaname FROM pg_tables WHERE tablename = 'heap'").Scan(&schema) == nil
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	// A separate connection: within a transaction pg_stat_activity does not change.
 	other, err := pgx.Connect(t.Context(), database.URL)
 	require.NoError(t, err)
@@ -45,9 +46,9 @@ func TestABenchThatIsInterruptedLeavesNothing(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "LOCK TABLE "+schema+".bare")
 	require.NoError(t, err)
 	const standing = "pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE "
-	require.Eventually(t, func() bool { return count(standing+"'COPY bare %'") > 0 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(standing+"'COPY bare %'") > 0 }, testrun.Timeout, 10*time.Millisecond)
 	require.NoError(t, bench.Process.Signal(os.Interrupt))
-	require.Eventually(t, func() bool { return count(standing+"'DROP SCHEMA%'") > 0 || len(ended) > 0 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(standing+"'DROP SCHEMA%'") > 0 || len(ended) > 0 }, testrun.Timeout, 10*time.Millisecond)
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Error(t, <-ended)
 	require.Zero(t, count("pg_namespace WHERE nspname LIKE 'ingest_bench_%'"))

@@ -17,8 +17,6 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-var waitTimeout = testrun.Timeout
-
 func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
@@ -119,7 +117,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got = run(t, "healthcheck", "--set", "admin.listen="+listen)
 		return got.code == 0
-	}, waitTimeout, 50*time.Millisecond)
+	}, testrun.Timeout, 50*time.Millisecond)
 	i.Signal(syscall.SIGTERM)
 	require.Zero(t, i.Wait())
 	require.Contains(t, i.Log().String(), `"message":"stopped"`)

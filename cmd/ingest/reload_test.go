@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -51,7 +53,7 @@ func TestHangUp(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	await := func(text string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, waitTimeout, 5*time.Millisecond, "%v", out)
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, testrun.Timeout, 5*time.Millisecond, "%v", out)
 	}
 	await(`"message":"nats not connected"`)
 

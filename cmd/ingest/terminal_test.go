@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // screen is what a terminal was sent.
@@ -72,21 +73,21 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // its terminal goes with it
 	shows := func(text string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, waitTimeout, 20*time.Millisecond, "%s", out)
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, testrun.Timeout, 20*time.Millisecond, "%s", out)
 	}
 	shows(fmt.Sprintf("catching up: %d messages behind", messages))
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Eventually(t, func() bool {
 		var rows int
 		return db.QueryRow(t.Context(), "SELECT count(*) FROM telemetry").Scan(&rows) == nil && rows == messages
-	}, waitTimeout, 20*time.Millisecond, "%s", out)
+	}, testrun.Timeout, 20*time.Millisecond, "%s", out)
 
 	_, err = io.WriteString(keyboard, "\x03")
 	require.NoError(t, err)
 	select {
 	case err := <-ended:
 		require.NoError(t, err, "%s", out)
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "it does not end", "%s", out)
 	}
 	// The log is not written into the line; the terminal's echo may be.
@@ -110,7 +111,7 @@ func fill(t *testing.T, url string, messages int) {
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "not published")
 	}
 }

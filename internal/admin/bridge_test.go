@@ -23,9 +23,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// waitTimeout bounds every wait; no test passes by waiting.
-var waitTimeout = testrun.Timeout
-
 // away are settings under which neither peer can be reached. The streams are
 // externally managed, so the start does not wait for them.
 func away() []string {
@@ -62,7 +59,7 @@ func serveWithPeers(t *testing.T, env ...string) (served, *broker.Broker) {
 	require.NoError(t, err)
 	t.Cleanup(nats.Shutdown)
 	s := serve(t, append(env, "MQTT_URL="+mqtt.URL(), "NATS_URL="+nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret")...)
-	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.Addr()) == nil }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
 	return s, mqtt
 }
 
@@ -71,12 +68,12 @@ func publish(t *testing.T, b *broker.Broker, cn, topic string, n int) {
 	t.Helper()
 	c := paho.NewClient(paho.NewClientOptions().AddBroker(b.URL()).SetClientID("device " + cn).SetUsername(cn).SetAutoReconnect(false))
 	connected := c.Connect()
-	require.True(t, connected.WaitTimeout(waitTimeout))
+	require.True(t, connected.WaitTimeout(testrun.Timeout))
 	require.NoError(t, connected.Error())
 	defer c.Disconnect(250)
 	for range n {
 		sent := c.Publish(topic, 1, false, "x")
-		require.True(t, sent.WaitTimeout(waitTimeout))
+		require.True(t, sent.WaitTimeout(testrun.Timeout))
 		require.NoError(t, sent.Error())
 	}
 }
@@ -92,7 +89,7 @@ func ask(t *testing.T, method string, s interface{ Addr() string }, path string)
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr()+path, nil)
 	require.NoError(t, err)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testrun.Timeout}
 	resp, err := client.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()

@@ -20,6 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/page"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -64,7 +65,7 @@ func newSite(t *testing.T) *site {
 	s.page, err = endpoint.Start("127.0.0.1:0", s.routes, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(func() { s.page.Close() })
-	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) == nil }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
 	return s
 }
 
@@ -108,7 +109,7 @@ func (s *site) work(t *testing.T) {
 	publish(t, s.broker, "globex/pump-1", "tenant/acme/device/dev-2/telemetry", 4)
 	publish(t, s.broker, "globex/pump-2", "tenant/globex/device/pump-2/firmware", 3)
 	publish(t, s.broker, "acme/dev-1", "tenant/acme/device/"+hostile+"/telemetry", 2)
-	require.Eventually(t, func() bool { return s.bridge.Totals().InFlight == 0 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.bridge.Totals().InFlight == 0 }, testrun.Timeout, 10*time.Millisecond)
 }
 
 func (s *site) url() string { return "http://" + s.page.Addr() + "/" }
@@ -203,7 +204,7 @@ func problems(t *testing.T, b *browsertest.Browser) {
 	for i := range 12 {
 		publish(t, s.broker, fmt.Sprintf("acme/dev-%d", i), fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", i), 10)
 	}
-	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) != nil }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) != nil }, testrun.Timeout, 10*time.Millisecond)
 	open(t, b, s, 1200)
 	outlive(t)
 	b.Wait(`document.getElementById("state").innerText.startsWith("Not ready")`, "the page says ready")
@@ -236,7 +237,7 @@ func brokerFillsUp(t *testing.T, b *browsertest.Browser) {
 	for range 6 {
 		publish(t, s.broker, cn, "tenant/acme/device/dev-1/telemetry", 30)
 	}
-	require.Eventually(t, func() bool { return waiting() > 160 }, waitTimeout, 100*time.Millisecond)
+	require.Eventually(t, func() bool { return waiting() > 160 }, testrun.Timeout, 100*time.Millisecond)
 	open(t, b, s, 1200)
 	b.Wait(`document.querySelector("#tables").innerText.includes(" of 200")`, "no queue is shown")
 	b.Wait(`[...document.querySelectorAll("figure")].some(f => f.innerText.startsWith("Waiting at the broker") && /messages\s+1\d\d/.test(f.innerText))`, "no chart of the queue")

@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/emqxtest"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -36,7 +37,7 @@ func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 		code, body = get(t, s, "/readyz")
 		problems, _ = object(t, body)["problems"].([]any)
 		return len(problems) == 2 && strings.Contains(body, "cannot be reached")
-	}, waitTimeout, 10*time.Millisecond, "nothing but two peers is unreachable")
+	}, testrun.Timeout, 10*time.Millisecond, "nothing but two peers is unreachable")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, false, object(t, body)["ready"])
 	mqtt := problems[1].(map[string]any)
@@ -69,7 +70,7 @@ func TestReadyBridge(t *testing.T) {
 			status = object(t, body)
 			totals := status["totals"].(map[string]any)
 			return totals["received"] == 5.0 && totals["in_flight"] == 0.0
-		}, waitTimeout, 10*time.Millisecond)
+		}, testrun.Timeout, 10*time.Millisecond)
 		golden(t, "status.golden", strings.Join(shape("", status), "\n")+"\n")
 		require.Equal(t, "1.2.3", status["version"])
 		require.Empty(t, status["problems"])
@@ -240,7 +241,7 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 	require.Eventually(t, func() bool { // EMQX's API is polled
 		_, all = get(t, replica, "/metrics")
 		return strings.Contains(all, "mqttbridge_broker_queue_length{")
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	_, more := get(t, leaf, "/metrics")
 	golden(t, "metrics.golden", metricNames(all+more))
 }

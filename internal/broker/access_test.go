@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func as(username, password string) func(*paho.ClientOptions) {
@@ -53,7 +54,7 @@ func TestDevicesDoNotTouchAttestedTopics(t *testing.T) {
 
 	for _, filter := range []string{"bridge/#", "bridge", "bridge/v1/+/+", "#", "+/#", "+/v1/#", "$share/g/bridge/#", "$share/g/#", "$SYS/#"} {
 		token := dev.Subscribe(filter, 1, nil).(*paho.SubscribeToken)
-		require.True(t, token.WaitTimeout(waitTimeout))
+		require.True(t, token.WaitTimeout(testrun.Timeout))
 		require.Equal(t, []byte{0x80}, granted(token), filter)
 	}
 	wait(t, dev.Publish("bridge/v1/0/x/1/61/tenant/acme/device/dev-1/telemetry", 1, false, "forged"))

@@ -15,9 +15,6 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// waitTimeout bounds every wait; no test passes by waiting.
-var waitTimeout = testrun.Timeout
-
 func start(t *testing.T, o broker.Options) *broker.Broker {
 	t.Helper()
 	b, err := broker.Start(o)
@@ -29,13 +26,13 @@ func start(t *testing.T, o broker.Options) *broker.Broker {
 // options for a client of today's protocol that does nothing on its own.
 func options(url, id string) *paho.ClientOptions {
 	return paho.NewClientOptions().AddBroker(url).SetClientID(id).SetProtocolVersion(4).
-		SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(waitTimeout)
+		SetConnectRetry(false).SetAutoReconnect(false).SetConnectTimeout(testrun.Timeout)
 }
 
 func try(o *paho.ClientOptions) (paho.Client, error) {
 	c := paho.NewClient(o)
 	token := c.Connect()
-	token.WaitTimeout(waitTimeout)
+	token.WaitTimeout(testrun.Timeout)
 	return c, token.Error()
 }
 
@@ -50,7 +47,7 @@ func connect(t *testing.T, o *paho.ClientOptions) paho.Client {
 
 func wait(t *testing.T, token paho.Token) {
 	t.Helper()
-	require.True(t, token.WaitTimeout(waitTimeout), "no answer")
+	require.True(t, token.WaitTimeout(testrun.Timeout), "no answer")
 	require.NoError(t, token.Error())
 }
 
@@ -88,7 +85,7 @@ func (s *subscriber) next(t *testing.T) paho.Message {
 	select {
 	case m := <-s.got:
 		return m
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.FailNow(t, "no message came")
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // The tests of this file are named after the rows of docs/emqx.md, where the broker behaves
@@ -62,7 +63,7 @@ func TestE1StartBeforeACLAndRule(t *testing.T) {
 		b.Load(broker.Authentication)
 		bridge := lane(t, b, "bridge")
 		token := bridge.Subscribe("bridge/#", 1, nil).(*paho.SubscribeToken)
-		require.True(t, token.WaitTimeout(waitTimeout))
+		require.True(t, token.WaitTimeout(testrun.Timeout))
 		require.Equal(t, []byte{0x80}, granted(token))
 
 		b.Load(broker.ACL)
@@ -119,7 +120,7 @@ func TestE1StartBeforeACLAndRule(t *testing.T) {
 
 func tokenError(t *testing.T, token paho.Token) error {
 	t.Helper()
-	require.True(t, token.WaitTimeout(waitTimeout))
+	require.True(t, token.WaitTimeout(testrun.Timeout))
 	return token.Error()
 }
 
@@ -155,7 +156,7 @@ func TestE2ClientIDsAreGlobal(t *testing.T) {
 
 		present := sessionPresent(t, options(b.URL(), "bridge-p3").SetUsername("bridge").SetPassword("secret").SetCleanSession(false))
 		require.True(t, present, "the thief's session")
-		require.Eventually(t, func() bool { return !thief.IsConnected() }, waitTimeout, time.Millisecond)
+		require.Eventually(t, func() bool { return !thief.IsConnected() }, testrun.Timeout, time.Millisecond)
 		bridge.Client = lane(t, b, "bridge-p3", "bridge/#").Client
 		require.Equal(t, 10, session(t, b, "bridge-p3").Limits.MaxQueue, "of the devices' zone")
 		require.True(t, b.Cut("bridge-p3"))

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -60,7 +61,7 @@ func TestResumedSessionComesInOrderOldestFirstWithDup(t *testing.T) {
 	}
 
 	// The acknowledgements precede the kick on the wire: wait until they count.
-	require.Eventually(t, func() bool { return b.Clients()[0].Pending == 2*n-2*n/3 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Clients()[0].Pending == 2*n-2*n/3 }, testrun.Timeout, time.Millisecond)
 	require.True(t, b.Cut("bridge"))
 	publish(t, device, "t/x", 2*n, 3*n)
 	third := subscribe(t, b, "bridge", nil)
@@ -73,7 +74,7 @@ func TestResumedSessionComesInOrderOldestFirstWithDup(t *testing.T) {
 		require.Equal(t, i < 2*n, m.Duplicate(), "message %d", i)
 		m.Ack()
 	}
-	require.Eventually(t, func() bool { return b.Clients()[0].Pending == 0 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Clients()[0].Pending == 0 }, testrun.Timeout, time.Millisecond)
 	require.Zero(t, b.Dropped())
 }
 
@@ -117,7 +118,7 @@ func TestCleanSessionForgets(t *testing.T) {
 	subscribe(t, b, "bridge", nil, "t/#")
 	publish(t, device, "t/x", 0, 3)
 	connect(t, options(b.URL(), "bridge").SetCleanSession(true)).Disconnect(0)
-	require.Eventually(t, func() bool { return len(b.Clients()) == 1 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.Clients()) == 1 }, testrun.Timeout, time.Millisecond)
 	require.False(t, b.Cut("bridge"))
 }
 
@@ -181,7 +182,7 @@ func TestKicksUnderLoadLoseNothingAndKeepOrder(t *testing.T) {
 	load.Wait()
 	select {
 	case <-finished:
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		mu.Lock()
 		defer mu.Unlock()
 		require.FailNow(t, "messages are missing", "%d of %d, %v", distinct, devices*each, last)
@@ -210,7 +211,7 @@ func TestShareKeepsAPublisherWithOneMember(t *testing.T) {
 		case m = <-members[0].got:
 		case m = <-members[1].got:
 			member = 1
-		case <-time.After(waitTimeout):
+		case <-time.After(testrun.Timeout):
 			require.FailNow(t, "messages are missing", "%v", count)
 		}
 		require.Equal(t, fmt.Sprint(count[m.Topic()]), string(m.Payload()))
@@ -228,10 +229,10 @@ func TestAbsentSessionDropsBeyondItsLimitAndCounts(t *testing.T) {
 	subscribe(t, b, "bridge", nil, "t/#").Disconnect(0)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Clients(), func(c broker.Client) bool { return c.ID == "bridge" && !c.Connected })
-	}, waitTimeout, time.Millisecond)
+	}, testrun.Timeout, time.Millisecond)
 	device := connect(t, options(b.URL(), "device"))
 	publish(t, device, "t/x", 0, limit+beyond)
-	require.Eventually(t, func() bool { return b.Dropped() == beyond }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return b.Dropped() == beyond }, testrun.Timeout, time.Millisecond)
 
 	again := subscribe(t, b, "bridge", nil)
 	for i := range limit {

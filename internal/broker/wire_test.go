@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // clock advances only by the pauses that callers request.
@@ -44,7 +45,7 @@ func raw(t *testing.T, b *broker.Broker, cn string) net.Conn {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.URL(), "tcp://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(testrun.Timeout)))
 	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0x82, 0, 30, 0, 1, 'd', 0, byte(len(cn))}, cn...)
 	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
 	require.NoError(t, err)

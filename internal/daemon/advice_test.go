@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	processes "mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/mqtt"
 	"mqtt-nats-bridge/mqtt/dial"
 )
@@ -44,7 +45,7 @@ func TestBrokerProblem(t *testing.T) {
 			require.Eventually(t, func() bool {
 				found = b.Problems()
 				return len(found) == 1 && found[0].Component == "mqtt" && found[0].Advice != ""
-			}, waitTimeout, 5*time.Millisecond, "%v", &found)
+			}, testrun.Timeout, 5*time.Millisecond, "%v", &found)
 			require.Contains(t, found[0].Advice, test.advice)
 
 			lines := book.with("mqtt not connected")
@@ -103,7 +104,7 @@ func TestTwoBridgesWithOneStateDirAreNamed(t *testing.T) {
 			}
 		}
 		return false
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 }
 
 func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
@@ -123,7 +124,7 @@ func TestASubscriptionAtQoS0IsToldFromOneThatIsRefused(t *testing.T) {
 	require.Eventually(t, func() bool {
 		found = b.Problems()
 		return len(found) == 1 && strings.Contains(found[0].Problem, "granted at QoS 0 only")
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.Contains(t, found[0].Advice, "allow QoS 1")
 	require.Contains(t, mqttaccount.Advice(&mqtt.SubscriptionError{Filter: "x", Code: 0x80}), "ACL")
 }

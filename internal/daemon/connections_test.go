@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -60,10 +61,10 @@ func TestConnectionLimitOfTheServer(t *testing.T) {
 	require.Eventually(t, func() bool {
 		problems = b.Problems()
 		return len(problems) == 1 && len(problems[0].Lanes) >= 12 && problems[0].Problem == want
-	}, waitTimeout, 5*time.Millisecond, "%v", &problems)
+	}, testrun.Timeout, 5*time.Millisecond, "%v", &problems)
 	require.Equal(t, "nats", problems[0].Component)
 	require.Contains(t, problems[0].Advice, advice)
-	require.Eventually(t, func() bool { return len(book.with(`"level":"warn"`)) == 1 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(book.with(`"level":"warn"`)) == 1 }, testrun.Timeout, 5*time.Millisecond)
 	var line struct{ Component, Cause, Problem, Advice, Message string }
 	require.NoError(t, json.Unmarshal([]byte(book.with(`"level":"warn"`)[0]), &line))
 	require.Equal(t, "lane not connected to nats", line.Message)
@@ -98,7 +99,7 @@ func TestMissingPermission(t *testing.T) {
 			}
 		}
 		return false
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY", found.Problem)
 	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify", found.Advice)
 	lines := book.with("STREAM.CREATE.TELEMETRY")
@@ -138,8 +139,8 @@ func deleteAndAwait(t *testing.T, b *Bridge, book *logBook) {
 	}
 	again := created("consumer TELEMETRY/ingest-workers")
 	require.NoError(t, js.DeleteConsumer(t.Context(), "TELEMETRY", "ingest-workers"))
-	require.Eventually(t, again, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, again, testrun.Timeout, 5*time.Millisecond)
 	again = created("stream TELEMETRY")
 	require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
-	require.Eventually(t, again, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, again, testrun.Timeout, 5*time.Millisecond)
 }

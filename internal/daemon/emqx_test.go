@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/emqxtest"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // The rows E7 and E10 of docs/emqx.md, end to end: a bridge without NATS, the broker's
@@ -43,7 +44,7 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwa
 	require.Eventually(t, func() bool {
 		lanes := bridge.Status(t.Context()).Lanes
 		return !slices.ContainsFunc(lanes, func(l LaneStatus) bool { return !l.Session.Subscribed })
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 
 	plan, err := plan.Compile(c)
 	require.NoError(t, err)
@@ -109,7 +110,7 @@ func TestBrokerWatchWithASilentAPI(t *testing.T) {
 	api.Change(func(s *emqxtest.State) { s.Fail = 503 })
 	b := run(t, append(peers(mqtt, nats), env...)...)
 	waitReady(t, b)
-	require.Eventually(t, func() bool { return len(b.Warnings()) == 1 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.Warnings()) == 1 }, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "broker", b.Warnings()[0].Component)
 	require.Contains(t, b.Status(t.Context()).Broker.Problem, "503")
 	sum, _ := sums(t, b.Metrics())
@@ -127,7 +128,7 @@ func TestBrokerMetrics(t *testing.T) {
 		s.Sessions["bridge-p3"] = emqx.Session{ClientID: "bridge-p3", QueueLength: 11, QueueLimit: 13, QueueDropped: 17, InFlight: 19}
 	})
 	b := run(t, append(peers(mqtt, nats), env...)...)
-	require.Eventually(t, func() bool { return !b.Status(t.Context()).Broker.PolledAt.IsZero() }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !b.Status(t.Context()).Broker.PolledAt.IsZero() }, testrun.Timeout, 5*time.Millisecond)
 	pedantic := prometheus.NewPedanticRegistry()
 	require.NoError(t, pedantic.Register(b.broker))
 	sum, series := sums(t, pedantic)

@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	processes "mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // nats.go closes a connection for good on an error that it does not know, and on a
@@ -29,12 +30,12 @@ func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
 			require.NoError(t, err)
 			b, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop()})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return len(b.Problems()) == 0 }, waitTimeout, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.Problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
 			require.NoError(t, connection(b).Publish(strings.Repeat("x", 8<<10), nil))
 			select {
 			case err := <-b.Failed():
 				require.ErrorContains(t, err, "closed permanently: nats: maximum control line exceeded")
-			case <-time.After(waitTimeout):
+			case <-time.After(testrun.Timeout):
 				require.Fail(t, "it goes on without a connection")
 			}
 			require.NoError(t, b.Stop(t.Context()))

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,7 +24,7 @@ func TestALaneWithoutItsJournalIsNotReady(t *testing.T) {
 		var ready bool
 		ready, problems = b.Ready()
 		return !ready && len(problems) == 1 && problems[0].Problem != "not opened yet"
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "lane", problems[0].Component)
 	require.Contains(t, problems[0].Problem, "open journal")
 	require.NotEmpty(t, problems[0].Advice)

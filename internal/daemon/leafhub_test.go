@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -43,7 +44,7 @@ func leafPeers(t *testing.T, b *broker.Broker, hub *embedded.Server, leafURL str
 // awaitHubStreams returns once the hub's streams are as they should be.
 func awaitHubStreams(t *testing.T, b *Bridge) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(b.control.problems()) == 0 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.control.problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
 }
 
 // A stream that is deleted at the hub while the bridge is connected takes nothing
@@ -61,7 +62,7 @@ func TestAStreamDeletedAtTheHubIsCreatedAgainAndDrains(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs >= 4
-	}, waitTimeout, 100*time.Millisecond)
+	}, testrun.Timeout, 100*time.Millisecond)
 }
 
 // With streams.manage off only the hub itself reports that it does not source
@@ -89,11 +90,11 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" })
-	}, waitTimeout, 100*time.Millisecond)
+	}, testrun.Timeout, 100*time.Millisecond)
 	cfg.Sources = sources
 	_, err = b.control.js.UpdateStream(t.Context(), cfg)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, waitTimeout, 100*time.Millisecond)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, testrun.Timeout, 100*time.Millisecond)
 }
 
 // The hub passes over a message that it has already, and counts only what it stores:
@@ -122,7 +123,7 @@ func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s := b.leaf.Status()
 		return s.Messages == 1 && time.Since(s.Oldest) > 4*time.Second && time.Since(began) > 4*time.Second
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 	awaitAtHub(t, b, 3)
 	waitReady(t, b)
@@ -133,5 +134,5 @@ func awaitAtHub(t *testing.T, b *Bridge, messages uint64) {
 	require.Eventually(t, func() bool {
 		s, err := b.control.js.Stream(t.Context(), "TELEMETRY")
 		return err == nil && s.CachedInfo().State.Msgs == messages
-	}, 2*waitTimeout, 10*time.Millisecond)
+	}, 2*testrun.Timeout, 10*time.Millisecond)
 }

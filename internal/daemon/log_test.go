@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // logBook is a log that can be read while it is written.
@@ -55,6 +56,6 @@ func TestABrokerThatIsAwayIsOneLineOfTheLog(t *testing.T) {
 		}
 		return levels
 	}
-	require.Eventually(t, func() bool { return count()["debug"] == 15 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return count()["debug"] == 15 }, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, map[string]int{"error": 1, "debug": 15}, count())
 }

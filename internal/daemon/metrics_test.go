@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/streamstatus"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // sums adds up every metric over the lanes, by name and, where it has one,
@@ -91,12 +92,12 @@ func TestMetricsAgreeWithTotals(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c := b.Totals()
 		return c.Received == 6 && c.InFlight == 0
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.True(t, mqtt.Cut("bridge-p0"))
 	require.Eventually(t, func() bool {
 		sum, _ := sums(t, b.Metrics())
 		return sum["mqttbridge_mqtt_reconnects_total"] == 1 && sum["mqttbridge_ready"] == 1
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 
 	sum, _ := sums(t, b.Metrics())
 	for name, want := range map[string]float64{

@@ -22,6 +22,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -71,7 +72,7 @@ func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 			}
 		}
 		return s.Ready && open == n && s.Replicas.Held == n
-	}, waitTimeout, 5*time.Millisecond, "%+v", b.Problems())
+	}, testrun.Timeout, 5*time.Millisecond, "%+v", b.Problems())
 	return s
 }
 
@@ -97,7 +98,7 @@ func TestReplicasShowTheOwnerOfEachLease(t *testing.T) {
 			publishFrom(t, mqtt, cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry", 1)
 		}
 	}
-	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return a.Totals().Stored == 16 }, testrun.Timeout, 5*time.Millisecond)
 
 	b := joined(t, &log, env...)
 	s = awaitHeld(t, a, 8)
@@ -159,7 +160,7 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 			return !ready && slices.ContainsFunc(problems, func(p Problem) bool {
 				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && p.Advice == plan.OtherBrokerAdvice
 			})
-		}, waitTimeout, 5*time.Millisecond, "%+v", r.Problems())
+		}, testrun.Timeout, 5*time.Millisecond, "%+v", r.Problems())
 	}
 	require.Contains(t, log.String(), "replicas with this client id connect to another broker")
 	require.Contains(t, log.String(), `"advice":"`+plan.OtherBrokerAdvice)
@@ -187,7 +188,7 @@ func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool {
 			return p.Component == "lane" && strings.Contains(p.Problem, "ca.pem") && len(p.Lanes) == 8
 		})
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.NoError(t, os.WriteFile(own, content, 0o600))
 	awaitHeld(t, b, 16)
 	require.NoError(t, os.Remove(own))
@@ -213,10 +214,10 @@ func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "--ttl") && p[0].Advice != ""
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.Contains(t, log.String(), `"advice":"`+b.Problems()[0].Advice)
 	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
-	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, testrun.Timeout, 5*time.Millisecond)
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LANES"))
 	awaitHeld(t, b, 16)
 	require.Zero(t, b.Status(t.Context()).Replicas.Lost)
@@ -251,7 +252,7 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "nats kv add BRIDGE_LANES --ttl 2s")
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.Empty(t, mqtt.Clients(), "no lane without a lease")
 	require.NoError(t, b.Stop(context.Background()))
 }
@@ -267,7 +268,7 @@ func TestAReplicaTakesNoPartBeforeItsRegistryIsRead(t *testing.T) {
 	require.Eventually(t, func() bool {
 		p := b.Problems()
 		return len(p) == 1 && p[0].Component == "registry" && strings.Contains(p[0].Problem, "does not exist")
-	}, waitTimeout, 5*time.Millisecond, "%+v", b.Problems())
+	}, testrun.Timeout, 5*time.Millisecond, "%+v", b.Problems())
 	require.Len(t, awaitHeld(t, a, 16).Replicas.All, 1)
 	_, err := admin(t, nats).CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_CERTS"})
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	processes "mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // rotated are the files of a broker and of a bridge, which replace writes anew.
@@ -90,9 +91,9 @@ func TestBrokerCredentialsRotate(t *testing.T) {
 			return len(found) > 0 && strings.Contains(found[0].Problem, text)
 		}
 	}
-	require.Eventually(t, problem("certificate"), waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, problem("certificate"), testrun.Timeout, 5*time.Millisecond)
 	r.renewBridge("wrong")
-	require.Eventually(t, problem("refuse"), waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, problem("refuse"), testrun.Timeout, 5*time.Millisecond)
 	r.renewBridge("new")
 	waitReady(t, b)
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // Nine servers that accept and say nothing: a connect timeout for each is more than
@@ -38,7 +39,7 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 		ready, problems := b.Ready()
 		require.False(t, ready)
 		require.Equal(t, "nats", problems[0].Component)
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "nobody would answer at /livez")
 	}
 	for _, l := range silent { // or the stop would wait for attempts in progress
@@ -59,9 +60,9 @@ func TestNothingIsSentBeforeTheFirstLookAtTheStreams(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, problems := b.Ready()
 		return len(problems) == 1 && strings.Contains(problems[0].Problem, "the first check of the streams")
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	require.Zero(t, b.Totals().Stored)
 	b.control.looked.Store(true)
-	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, testrun.Timeout, 10*time.Millisecond)
 	waitReady(t, b)
 }

@@ -22,9 +22,6 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// waitTimeout bounds every wait; no test passes by waiting.
-var waitTimeout = testrun.Timeout
-
 // nowhere is a port that nothing listens on.
 const nowhere = "127.0.0.1:1"
 
@@ -72,19 +69,19 @@ func publishFrom(t *testing.T, b *broker.Broker, cn, topic string, n int) {
 	o := paho.NewClientOptions().AddBroker(b.URL()).SetClientID("device " + cn + topic).SetUsername(cn).SetAutoReconnect(false)
 	c := paho.NewClient(o)
 	connected := c.Connect()
-	require.True(t, connected.WaitTimeout(waitTimeout))
+	require.True(t, connected.WaitTimeout(testrun.Timeout))
 	require.NoError(t, connected.Error())
 	defer c.Disconnect(250)
 	for i := range n {
 		sent := c.Publish(topic, 1, false, fmt.Sprintf(`{"n":%d}`, i))
-		require.True(t, sent.WaitTimeout(waitTimeout))
+		require.True(t, sent.WaitTimeout(testrun.Timeout))
 		require.NoError(t, sent.Error())
 	}
 }
 
 func waitReady(t *testing.T, b *Bridge) {
 	t.Helper()
-	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, testrun.Timeout, 5*time.Millisecond)
 }
 
 func TestTwoPeersThatAreAwayAreTwoProblems(t *testing.T) {
@@ -95,12 +92,12 @@ func TestTwoPeersThatAreAwayAreTwoProblems(t *testing.T) {
 		var ready bool
 		ready, problems = b.Ready()
 		return !ready && len(problems) == 2 && strings.Contains(problems[1].Problem, "refused")
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	for i, component := range []string{"nats", "mqtt"} {
 		p := problems[i]
 		require.Equal(t, component, p.Component)
 		require.Contains(t, p.Problem, "dial tcp "+nowhere+": connect: connection refused")
-		require.WithinDuration(t, time.Now(), p.Since, waitTimeout)
+		require.WithinDuration(t, time.Now(), p.Since, testrun.Timeout)
 		require.Len(t, p.Lanes, 16, component)
 	}
 	require.NotEmpty(t, problems[1].Advice)
@@ -129,7 +126,7 @@ func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c := b.Totals()
 		return c.Received == 9 && c.InFlight == 0
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 
 	totals := b.Totals()
 	require.EqualValues(t, 6, totals.Stored)
@@ -206,7 +203,7 @@ func TestNATSThatWentAwayIsOneProblemOfAllLanes(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, problems = b.Ready()
 		return len(problems) == 1 && len(problems[0].Lanes) == 16
-	}, waitTimeout, 5*time.Millisecond)
+	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "nats", problems[0].Component)
 	require.False(t, problems[0].Since.Before(gone))
 	s := b.Status(t.Context())

@@ -20,6 +20,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/streamstatus"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -52,7 +53,7 @@ func TestMetricsOfStreamsAndConsumers(t *testing.T) {
 	waitReady(t, b)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
 	publishFrom(t, devices, "acme/evil", "tenant/acme/device/dev-1/telemetry", 2)
-	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 6 && c.InFlight == 0 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 6 && c.InFlight == 0 }, testrun.Timeout, 5*time.Millisecond)
 
 	r := b.Metrics()
 	require.Equal(t, map[string]float64{"TELEMETRY": 4, "SHADOW": 0, "COMMANDS": 0, "QUARANTINE": 2}, gauges(t, r, "stream_messages"))
@@ -86,11 +87,11 @@ func TestMetricsOfTenants(t *testing.T) {
 	waitReady(t, b)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 4)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-2/telemetry", 2) // an impostor, under its own name
-	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 6 && c.InFlight == 0 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 6 && c.InFlight == 0 }, testrun.Timeout, 5*time.Millisecond)
 	r := b.Metrics()
 	require.Equal(t, map[string]float64{"acme": 6, "other": 0}, gauges(t, r, "tenant_received_total"))
 	publishFrom(t, devices, "globex/dev-1", "tenant/globex/device/dev-1/telemetry", 3)
-	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 9 && c.InFlight == 0 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { c := b.Totals(); return c.Received == 9 && c.InFlight == 0 }, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, map[string]float64{"acme": 6, "other": 3}, gauges(t, r, "tenant_received_total"))
 	require.Equal(t, map[string]float64{"acme": 4, "other": 3}, gauges(t, r, "tenant_stored_total"))
 	require.Equal(t, map[string]float64{"acme": 2, "other": 0}, gauges(t, r, "tenant_rejected_total"))
@@ -106,7 +107,7 @@ func TestStreamThatMayNotBeRead(t *testing.T) {
 	c, err := openControl(conn.Options{URL: s.URL(), User: "bridge", Password: "secret"}, func(error) {}, zerolog.Nop())
 	require.NoError(t, err)
 	defer c.nc.Close()
-	require.Eventually(t, c.connected, waitTimeout, time.Millisecond)
+	require.Eventually(t, c.connected, testrun.Timeout, time.Millisecond)
 	const want = "not available: the NATS user may not publish to $JS.API.STREAM.INFO.TELEMETRY"
 	reader := streamstatus.New(streamstatus.Options{
 		JetStream: c.js, Connected: c.connected, Denied: &c.denied, Streams: []streams.Spec{{Name: "TELEMETRY"}},

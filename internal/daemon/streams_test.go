@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -32,7 +33,7 @@ func TestStreamsAreCreatedAgainWhereNATSLostItsStore(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(back.Shutdown)
 	publishFrom(t, devices, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
-	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return b.Totals().Stored == 3 }, testrun.Timeout, 10*time.Millisecond)
 }
 
 // A user who fixes the streams does not end the bridge's connection to say so.
@@ -57,10 +58,10 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 	t.Cleanup(back.Shutdown)
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool { return p.Component == "streams" && strings.Contains(p.Problem, "TELEMETRY") })
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	_, err = b.control.js.UpdateStream(t.Context(), right)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, testrun.Timeout, 10*time.Millisecond)
 }
 
 // A stream with only some of a route's subjects is its owner's choice: a device that
@@ -79,7 +80,7 @@ func TestADeviceWithAnUnknownTypeStopsNoOther(t *testing.T) {
 	require.Eventually(t, func() bool {
 		total := b.Totals()
 		return total.Stored == 3 && total.QuarantinedTotal() == 1
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	q, err := b.control.js.Stream(t.Context(), "Q")
 	require.NoError(t, err)
 	_, err = q.GetLastMsgForSubject(t.Context(), "quarantine.refused.tenant.acme.device.dev-1.typo")
@@ -106,7 +107,7 @@ func TestFullSubject(t *testing.T) {
 	require.Eventually(t, func() bool {
 		total := b.Totals()
 		return total.Stored == 6 && total.QuarantinedTotal() == 7 && total.InFlight == 0
-	}, waitTimeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	q, err := b.control.js.Stream(t.Context(), "Q")
 	require.NoError(t, err)
 	info, err := q.Info(t.Context(), natsjs.WithSubjectFilter(">"))

@@ -15,6 +15,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/otlptest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -62,7 +63,7 @@ func TestTracing(t *testing.T) {
 				require.Contains(t, s.Status.Message, "cn_mismatch: the certificate is that of")
 			}
 		}
-		require.Eventually(t, func() bool { return gathered(t, b)["mqttbridge_spans_exported_total"] == 3 }, waitTimeout, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return gathered(t, b)["mqttbridge_spans_exported_total"] == 3 }, testrun.Timeout, 10*time.Millisecond)
 	})
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
@@ -70,7 +71,7 @@ func TestTracing(t *testing.T) {
 		b := run(t, append(peers(mqtt, server), "BRIDGE_TRACING_ENDPOINT="+collector.URL)...)
 		waitReady(t, b)
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
-		require.Eventually(t, func() bool { return b.Totals().Stored == 1 }, waitTimeout, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return b.Totals().Stored == 1 }, testrun.Timeout, 10*time.Millisecond)
 		require.Empty(t, stored(t, server, "TELEMETRY", 1)[0].Header.Values("traceparent"))
 		require.NotContains(t, gathered(t, b), "mqttbridge_spans_exported_total")
 	})
@@ -85,7 +86,7 @@ func TestTracing(t *testing.T) {
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
 		collector.Asked()
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 20)
-		require.Eventually(t, func() bool { return b.Totals().Stored == 21 }, waitTimeout, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return b.Totals().Stored == 21 }, testrun.Timeout, 10*time.Millisecond)
 		waitReady(t, b)
 		require.NoError(t, b.Stop(context.Background()))
 		require.Equal(t, 21.0, gathered(t, b)["mqttbridge_spans_dropped_total"])

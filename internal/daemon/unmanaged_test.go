@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -52,12 +53,12 @@ func TestUnmanagedStreams(t *testing.T) {
 			}
 			b, log := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
 			waitReady(t, b)
-			require.Eventually(t, func() bool { return warned(b, "stream TELEMETRY: "+test.want) }, waitTimeout, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return warned(b, "stream TELEMETRY: "+test.want) }, testrun.Timeout, 5*time.Millisecond)
 			require.Len(t, log.with(test.want), 1)
 			require.NoError(t, js.DeleteStream(t.Context(), "TELEMETRY"))
 			_, err = js.CreateStream(t.Context(), unmanaged)
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return !warned(b, "TELEMETRY") }, waitTimeout, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return !warned(b, "TELEMETRY") }, testrun.Timeout, 5*time.Millisecond)
 		})
 	}
 	// What nobody confirms is not lost: these two are logged and not more.
@@ -77,7 +78,7 @@ func TestUnmanagedStreams(t *testing.T) {
 			_, err := js.CreateStream(t.Context(), c)
 			require.NoError(t, err)
 			b, log := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
-			require.Eventually(t, func() bool { return len(log.with(test.want)) == 1 }, waitTimeout, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return len(log.with(test.want)) == 1 }, testrun.Timeout, 5*time.Millisecond)
 			require.False(t, warned(b, "TELEMETRY"))
 		})
 	}
@@ -93,7 +94,7 @@ func TestUnmanagedStreams(t *testing.T) {
 		b, _ := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off",
 			"BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")...)
 		waitReady(t, b)
-		require.Eventually(t, func() bool { return warned(b, "the streams cannot be read") && warned(b, "$JS.API.STREAM.INFO.") }, waitTimeout, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return warned(b, "the streams cannot be read") && warned(b, "$JS.API.STREAM.INFO.") }, testrun.Timeout, 5*time.Millisecond)
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // block is the code below a mark in docs/leaf.md.
@@ -53,7 +54,7 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	require.NoError(t, err)
 	hub.Start()
 	t.Cleanup(func() { hub.Shutdown(); hub.WaitForShutdown() })
-	require.True(t, hub.ReadyForConnections(waitTimeout))
+	require.True(t, hub.ReadyForConnections(testrun.Timeout))
 
 	password := filepath.Join(dir, "nats")
 	require.NoError(t, os.WriteFile(password, []byte(natsPasswords["bridge"]), 0o600))
@@ -86,21 +87,21 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), testrun.Timeout)
 		defer cancel()
 		require.NoError(t, b.Stop(ctx))
 	})
 	require.Eventually(t, func() bool {
 		_, err := js.Stream(t.Context(), "QUARANTINE")
 		return err == nil && b.Status(t.Context()).Lanes[0].Session.Subscribed
-	}, waitTimeout, 10*time.Millisecond, "the streams are made with what the page grants")
+	}, testrun.Timeout, 10*time.Millisecond, "the streams are made with what the page grants")
 
 	device := paho.NewClient(paho.NewClientOptions().AddBroker(devices.URL()).SetClientID("dev-1"))
 	for _, do := range []func() paho.Token{device.Connect, func() paho.Token {
 		return device.Publish("tenant/acme/device/dev-1/telemetry", 1, false, "x")
 	}} {
 		token := do()
-		require.True(t, token.WaitTimeout(waitTimeout))
+		require.True(t, token.WaitTimeout(testrun.Timeout))
 		require.NoError(t, token.Error())
 	}
 	t.Cleanup(func() { device.Disconnect(0) })
@@ -119,5 +120,5 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s := b.Status(t.Context()).Limits.Overrides
 		return s.Live && s.Overrides == 2
-	}, waitTimeout, 10*time.Millisecond, "%+v", b.Status(t.Context()).Limits.Overrides)
+	}, testrun.Timeout, 10*time.Millisecond, "%+v", b.Status(t.Context()).Limits.Overrides)
 }

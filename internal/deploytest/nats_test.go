@@ -23,8 +23,6 @@ import (
 
 const telemetry = "tenant.acme.device.dev-1.telemetry"
 
-var waitTimeout = testrun.Timeout
-
 // natsPasswords are this test's, in the environment before nats.conf is read.
 var natsPasswords = map[string]string{
 	"bridge": "pb-1e5", "ingest": "pi-2e5", "operator": "po-3e5",
@@ -54,7 +52,7 @@ func startNATS(t *testing.T, file string) (*server.Server, *server.Options) {
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	require.True(t, s.ReadyForConnections(waitTimeout))
+	require.True(t, s.ReadyForConnections(testrun.Timeout))
 	return s, parsed
 }
 
@@ -102,7 +100,7 @@ func (p *peer) requireRefused(t *testing.T, operation, subject string) {
 		require.ErrorIs(t, err, nats.ErrPermissionViolation)
 		require.ErrorContains(t, err, operation)
 		require.ErrorContains(t, err, `"`+subject+`"`)
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "not refused", "%s %s", operation, subject)
 	}
 }
@@ -176,11 +174,11 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 			require.True(t, ack.Duplicate)
 		case err := <-future.Err():
 			require.NoError(t, err)
-		case <-time.After(waitTimeout):
+		case <-time.After(testrun.Timeout):
 			require.Fail(t, "no answer in the bridge's own inbox")
 		}
 		// As it looks up what may be stored already.
-		_, err = bridge.js.Conn().Request("$JS.API.STREAM.MSG.GET.TELEMETRY", []byte(`{"seq":1}`), waitTimeout)
+		_, err = bridge.js.Conn().Request("$JS.API.STREAM.MSG.GET.TELEMETRY", []byte(`{"seq":1}`), testrun.Timeout)
 		require.NoError(t, err)
 		bridge.requireNoRefusals(t)
 
@@ -201,7 +199,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		for _, spec := range defaultPlan(t).Consumers {
 			consumer, err := ingest.js.Consumer(t.Context(), spec.Stream, spec.Name)
 			require.NoError(t, err)
-			msg, err := consumer.Next(natsjs.FetchMaxWait(waitTimeout))
+			msg, err := consumer.Next(natsjs.FetchMaxWait(testrun.Timeout))
 			require.NoError(t, err)
 			require.Equal(t, examples[spec.Stream], msg.Subject())
 			require.NoError(t, msg.DoubleAck(t.Context()))
@@ -238,7 +236,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		require.NoError(t, operator.Flush())
 		_, err = bridge.js.Publish(t.Context(), telemetry, []byte("live"))
 		require.NoError(t, err)
-		msg, err := live.NextMsg(waitTimeout)
+		msg, err := live.NextMsg(testrun.Timeout)
 		require.NoError(t, err)
 		require.Equal(t, "live", string(msg.Data))
 
@@ -251,7 +249,7 @@ func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
 		require.NoError(t, err)
 		consumer, err := operator.js.OrderedConsumer(t.Context(), "QUARANTINE", natsjs.OrderedConsumerConfig{})
 		require.NoError(t, err)
-		seen, err := consumer.Next(natsjs.FetchMaxWait(waitTimeout))
+		seen, err := consumer.Next(natsjs.FetchMaxWait(testrun.Timeout))
 		require.NoError(t, err)
 		require.Equal(t, "quarantine.cn_mismatch."+telemetry, seen.Subject())
 		require.NoError(t, stream.Purge(t.Context()))
@@ -339,7 +337,7 @@ func TestClusterBlockFormsACluster(t *testing.T) {
 	address := url.URL{Scheme: "nats", User: url.UserPassword("route", "pc-4e5"), Host: first.ClusterAddr().String()}
 	t.Setenv("NATS_ROUTE_1", address.String())
 	second := startClustered(t, "nats-2")
-	require.Eventually(t, func() bool { return first.NumRoutes() > 0 && second.NumRoutes() > 0 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return first.NumRoutes() > 0 && second.NumRoutes() > 0 }, testrun.Timeout, 10*time.Millisecond)
 }
 
 // startClustered automates what the comment above the block describes.
@@ -382,7 +380,7 @@ func TestOperatorWorksWithTheNATSCommandLine(t *testing.T) {
 		{"consumer next TELEMETRY ingest-workers --count 1", "21.5"},
 		{"account info", "operator"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+		ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
 		args := append([]string{"--server", s.ClientURL(), "--user", "operator", "--password", natsPasswords["operator"]}, strings.Fields(c.command)...)
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home)

@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // buffer is a log of several writers.
@@ -61,7 +62,7 @@ func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
 		require.Eventually(t, func() bool {
 			ready, _ := b.Ready()
 			return ready && b.Status(t.Context()).Replicas.Held == n
-		}, waitTimeout, 10*time.Millisecond, "%s", &log)
+		}, testrun.Timeout, 10*time.Millisecond, "%s", &log)
 	}
 	first := start()
 	holds(first, 16)

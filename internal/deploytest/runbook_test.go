@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // The commands of docs/runbook.md that need the operator of nats.conf run as the page says,
@@ -43,7 +44,7 @@ func TestRunbookAsTheOperator(t *testing.T) {
 	require.NotEmpty(t, variable)
 	shell := func(command string) (string, error) {
 		command = strings.NewReplacer("mqtt-nats-bridge", program, "NUMBER", "1").Replace(command)
-		ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+		ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "bash", "-c", variable+"\n"+command)
 		cmd.Dir = dir

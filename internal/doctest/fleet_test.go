@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/ingest"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // noon is when the broker receives everything.
@@ -130,7 +131,7 @@ func (f *fleet) publish(cn, topic string, payloads ...string) {
 
 func (f *fleet) await(token paho.Token) {
 	f.t.Helper()
-	require.True(f.t, token.WaitTimeout(waitTimeout), "no answer from the broker")
+	require.True(f.t, token.WaitTimeout(testrun.Timeout), "no answer from the broker")
 	require.NoError(f.t, token.Error())
 }
 
@@ -192,7 +193,7 @@ func (f *fleet) forgets(window time.Duration) {
 
 func (f *fleet) eventually(what string, done func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(waitTimeout); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(testrun.Timeout); !done(); time.Sleep(10 * time.Millisecond) {
 		require.True(f.t, time.Now().Before(deadline), "%s: it did not come to pass", what)
 	}
 }

@@ -19,9 +19,6 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// waitTimeout bounds each command. It decides nothing but how long a failure takes.
-var waitTimeout = testrun.Timeout
-
 // session is the shell in which a page is run.
 type session struct {
 	t *testing.T
@@ -116,7 +113,7 @@ func (s *session) run(text string, terminal bool) (string, int) {
 	_, err := fmt.Fprintf(s.in, "{ %s\n} </dev/null\nprintf '\\n%s%%d\\n' $?\n", text, endMark)
 	require.NoError(s.t, err)
 	var out strings.Builder
-	deadline := time.After(waitTimeout)
+	deadline := time.After(testrun.Timeout)
 	for {
 		select {
 		case line, ok := <-s.lines:

@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -62,13 +63,13 @@ func requireStored(t *testing.T, file string, sent [][2]string) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Stop(context.Background()) })
 	ready := func() bool { ok, _ := b.Ready(); return ok }
-	require.Eventually(t, ready, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, ready, testrun.Timeout, 10*time.Millisecond)
 
 	device := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + broker.Addr).SetClientID("device"))
-	require.True(t, device.Connect().WaitTimeout(waitTimeout))
+	require.True(t, device.Connect().WaitTimeout(testrun.Timeout))
 	t.Cleanup(func() { device.Disconnect(0) })
 	for _, pair := range sent {
-		require.True(t, device.Publish(pair[0], 1, false, `{"topic":"`+pair[0]+`"}`).WaitTimeout(waitTimeout))
+		require.True(t, device.Publish(pair[0], 1, false, `{"topic":"`+pair[0]+`"}`).WaitTimeout(testrun.Timeout))
 	}
 	nc, err := nats.Connect(server.URL())
 	require.NoError(t, err)
@@ -81,7 +82,7 @@ func requireStored(t *testing.T, file string, sent [][2]string) {
 		require.Eventually(t, func() bool {
 			m, err := stream.GetLastMsgForSubject(t.Context(), pair[1])
 			return err == nil && string(m.Data) == `{"topic":"`+pair[0]+`"}`
-		}, waitTimeout, 10*time.Millisecond, "%s under %s", pair[0], pair[1])
+		}, testrun.Timeout, 10*time.Millisecond, "%s under %s", pair[0], pair[1])
 	}
 	info, err := stream.Info(t.Context())
 	require.NoError(t, err)

@@ -30,9 +30,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// waitTimeout bounds every wait. It decides nothing but how long a failure takes.
-var waitTimeout = testrun.Timeout
-
 // rig is a broker, a nats-server and a bridge between them, as an operator has them.
 type rig struct {
 	t      *testing.T
@@ -92,7 +89,7 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	d, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.Stop(context.Background()) })
-	require.Eventually(t, func() bool { return len(d.Problems()) == 0 }, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(d.Problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
 
 	nc, err := nats.Connect(server.URL())
 	require.NoError(t, err)
@@ -101,7 +98,7 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	require.NoError(t, err)
 	out := &bytes.Buffer{}
 	r := &rig{t: t, js: js, out: out, o: Options{
-		Out: out, JSON: true, For: 2 * time.Second, Settle: waitTimeout,
+		Out: out, JSON: true, For: 2 * time.Second, Settle: testrun.Timeout,
 		Devices: 8, Rate: 400, Window: 20, Size: 128, KeepAlive: DefaultKeepAlive, Tenant: DefaultTenant, Topic: DefaultTopic,
 		NATS: account.Options(c.NATS.Account, "drill"), Topics: plan.Rules.Topics, Quarantine: c.Streams.Quarantine.Name,
 		LaneClientID: c.ClientIDs()[0],
@@ -229,7 +226,7 @@ func TestDrillFindsWhatIsPlanted(t *testing.T) {
 	client := paho.NewClient(paho.NewClientOptions().AddBroker(r.broker.URL()).SetClientID("thief").
 		SetUsername("bridge").SetPassword("secret").SetProtocolVersion(4))
 	wait := func(token paho.Token) {
-		require.True(t, token.WaitTimeout(waitTimeout))
+		require.True(t, token.WaitTimeout(testrun.Timeout))
 		require.NoError(t, token.Error())
 	}
 	wait(client.Connect())
@@ -291,7 +288,7 @@ func TestDrillMosquittoRestarts(t *testing.T) {
 				last = s.CachedInfo().State.LastSeq
 			}
 			return last >= n
-		}, waitTimeout, 10*time.Millisecond)
+		}, testrun.Timeout, 10*time.Millisecond)
 		return last
 	}
 	restarted := make(chan struct{})

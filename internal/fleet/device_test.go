@@ -21,9 +21,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// waitTimeout bounds every wait; no test passes by waiting.
-var waitTimeout = testrun.Timeout
-
 func message(n int) (string, []byte) { return "t", []byte{byte(n)} }
 
 func address(b *broker.Broker) string { return b.URL()[len("tcp://"):] }
@@ -44,7 +41,7 @@ func TestDevicePublishesAll(t *testing.T) {
 	require.EqualValues(t, 1000, d.Acked())
 	d.Disconnect()
 	require.False(t, d.Connected())
-	require.Eventually(t, func() bool { return len(b.Clients()) == 0 }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.Clients()) == 0 }, testrun.Timeout, time.Millisecond)
 }
 
 func TestDeviceRefused(t *testing.T) {
@@ -91,7 +88,7 @@ func TestDeviceWill(t *testing.T) {
 		} else {
 			d.Disconnect()
 		}
-		require.Eventually(t, func() bool { return b.Stats().Attested == int64(i) }, waitTimeout, time.Millisecond)
+		require.Eventually(t, func() bool { return b.Stats().Attested == int64(i) }, testrun.Timeout, time.Millisecond)
 	}
 }
 

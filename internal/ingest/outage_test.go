@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // awaitProblem waits until ingest is not ready because of the database, with a
@@ -169,7 +170,7 @@ func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "it does not stop")
 	}
 	// What it had comes immediately, not after the ack wait.
@@ -199,7 +200,7 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "it waits for the database")
 	}
 }
@@ -251,7 +252,7 @@ func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
 		}
 		select {
 		case <-r.js.PublishAsyncComplete():
-		case <-time.After(waitTimeout):
+		case <-time.After(testrun.Timeout):
 			require.Fail(t, "not published")
 		}
 		server.Kill9()
@@ -272,12 +273,12 @@ func TestAConnectionGivenUpForGoodEndsIngest(t *testing.T) {
 	server := peers.NATSServer(t, peers.NATSOptions{Config: tls})
 	r := &rig{t: t, nats: server.URL, database: "postgres://127.0.0.1:1/nobody"}
 	i, stop := r.start("nats.tls.ca=" + ca)
-	require.Eventually(t, i.nc.IsConnected, waitTimeout, 5*time.Millisecond)
+	require.Eventually(t, i.nc.IsConnected, testrun.Timeout, 5*time.Millisecond)
 	require.NoError(t, i.nc.Publish(strings.Repeat("x", 8<<10), nil))
 	select {
 	case err := <-i.Failed():
 		require.ErrorContains(t, err, "closed permanently: nats: maximum control line exceeded")
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "it goes on without a connection")
 	}
 	stop()

@@ -30,9 +30,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// waitTimeout bounds every wait; it is spent only by a test that fails.
-var waitTimeout = testrun.Timeout
-
 // postgres is a PostgreSQL that tests share, each with a database of its own.
 type postgres struct {
 	url     string
@@ -225,7 +222,7 @@ func (r *rig) settled() {
 
 func (r *rig) eventually(done func() bool, said func() any) {
 	r.t.Helper()
-	deadline := time.Now().Add(waitTimeout)
+	deadline := time.Now().Add(testrun.Timeout)
 	for !done() {
 		if time.Now().After(deadline) {
 			require.FailNow(r.t, "it did not come to pass", "%+v", said())

@@ -14,9 +14,6 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// waitTimeout bounds every wait on the real server.
-var waitTimeout = testrun.Timeout
-
 func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 	t.Helper()
 	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
@@ -31,7 +28,7 @@ func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 }
 
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -55,7 +52,7 @@ func next(t *testing.T, entries <-chan Entry) Entry {
 	select {
 	case e := <-entries:
 		return e
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "nothing came")
 		return Entry{}
 	}
@@ -117,7 +114,7 @@ func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := brief.Write(within(t), "p3", []byte("another's"), 0)
 		return err == nil
-	}, waitTimeout, 10*time.Millisecond, "it expires")
+	}, testrun.Timeout, 10*time.Millisecond, "it expires")
 	require.GreaterOrEqual(t, time.Since(written), briefTTL, "and not before its time")
 	t.Logf("with a TTL of %v the key could be had after %v", briefTTL, time.Since(written))
 
@@ -166,7 +163,7 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 				}
 			}
 			return len(n) == len(want)
-		}, waitTimeout, 5*time.Millisecond)
+		}, testrun.Timeout, 5*time.Millisecond)
 	}
 	a := start("a")
 	held(map[string]int{"a": 16})
@@ -181,7 +178,7 @@ func TestCoordinatorsShareABucket(t *testing.T) {
 		}
 		keys, err := kv.Keys(within(t))
 		return err == nil && len(keys) == 16+3
-	}, waitTimeout, 50*time.Millisecond)
+	}, testrun.Timeout, 50*time.Millisecond)
 	held(map[string]int{"a": 6, "b": 5, "c": 5})
 	require.Zero(t, b.Close(t.Context()))
 	held(map[string]int{"a": 8, "c": 8})

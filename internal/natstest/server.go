@@ -19,9 +19,6 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// Timeout bounds every wait of a test; only a test that fails uses it up.
-var Timeout = testrun.Timeout
-
 // StartServer starts a server that ends with the test.
 func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
@@ -42,9 +39,9 @@ func JetStream(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	return js
 }
 
-// Context ends after [Timeout].
+// Context ends after [testrun.Timeout].
 func Context(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -55,7 +52,7 @@ func Receive[T any](t *testing.T, what string, from <-chan T) T {
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(Timeout):
+	case <-time.After(testrun.Timeout):
 		require.FailNow(t, "nothing came", what)
 	}
 	panic("unreachable")

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -36,7 +38,7 @@ func TestPeersDieWithAKilledTestBinary(t *testing.T) {
 	line, _, _ := strings.Cut(rest, "\n")
 	pid, err := strconv.Atoi(line)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return gone(pid) }, waitTimeout, time.Millisecond)
+	require.Eventually(t, func() bool { return gone(pid) }, testrun.Timeout, time.Millisecond)
 }
 
 // gone: no such process, or one that is dead and that nobody has waited for.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -47,7 +49,7 @@ func Cluster(t testing.TB, config string) *NATSCluster {
 	}
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		// A frozen node does not say goodbye.
-		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(waitTimeout))
+		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(testrun.Timeout))
 	if err != nil {
 		t.Fatalf("connect to the cluster: %v", err)
 	}
@@ -175,7 +177,7 @@ func (c *NATSCluster) info(ctx context.Context, stream string) (*natsjs.StreamIn
 // follow each other.
 func (c *NATSCluster) await(what string, ask func(context.Context) error) {
 	c.t.Helper()
-	deadline := time.Now().Add(2 * waitTimeout)
+	deadline := time.Now().Add(2 * testrun.Timeout)
 	for {
 		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
 		err := ask(ctx)

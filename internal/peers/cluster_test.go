@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/testrun"
+
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -12,7 +14,7 @@ import (
 func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	t.Parallel()
 	c := Cluster(t, "")
-	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(waitTimeout),
+	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(testrun.Timeout),
 		// It may be connected to the node that is frozen, which does not say goodbye.
 		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	require.NoError(t, err)
@@ -26,7 +28,7 @@ func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := js.Publish(t.Context(), "s.1", nil, natsjs.WithMsgID("once"))
 			return err == nil
-		}, 2*waitTimeout, 50*time.Millisecond)
+		}, 2*testrun.Timeout, 50*time.Millisecond)
 	}
 	store()
 	first := c.Leader("S")
@@ -41,7 +43,7 @@ func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	store()
 	third := c.Leader("S")
 	third.Freeze()
-	require.Eventually(t, func() bool { return c.Leader("S") != third }, 2*waitTimeout, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return c.Leader("S") != third }, 2*testrun.Timeout, 50*time.Millisecond)
 	store()
 	third.Thaw()
 	c.RollingRestart("S")

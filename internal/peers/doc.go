@@ -16,16 +16,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-
-	"mqtt-nats-bridge/internal/testrun"
 )
 
 // requirePeers is the variable that turns a missing peer into a failure.
 const requirePeers = "BRIDGE_REQUIRE_PEERS"
-
-// waitTimeout bounds every wait of this package: for a peer to answer, for a
-// process to end. It decides nothing but how long a failure takes.
-var waitTimeout = testrun.Timeout
 
 // program finds an executable, also in the sbin directories, where Debian keeps
 // servers and a user's PATH does not lead.

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,14 +36,14 @@ func session(t *testing.T, url, id string, got chan<- paho.Message, change func(
 	}
 	c := paho.NewClient(o)
 	token := c.Connect()
-	require.True(t, token.WaitTimeout(waitTimeout))
+	require.True(t, token.WaitTimeout(testrun.Timeout))
 	t.Cleanup(func() { c.Disconnect(0) })
 	return c, token.Error()
 }
 
 func done(t *testing.T, token paho.Token) {
 	t.Helper()
-	require.True(t, token.WaitTimeout(waitTimeout))
+	require.True(t, token.WaitTimeout(testrun.Timeout))
 	require.NoError(t, token.Error())
 }
 
@@ -140,7 +141,7 @@ func TestNATSServerComesBackWithItsPortAndStore(t *testing.T) {
 	require.Equal(t, http.StatusOK, response.StatusCode)
 
 	open := func() (*nats.Conn, natsjs.JetStream) {
-		nc, err := nats.Connect(url, nats.UserInfo("u", "p"), nats.Timeout(waitTimeout))
+		nc, err := nats.Connect(url, nats.UserInfo("u", "p"), nats.Timeout(testrun.Timeout))
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		js, err := natsjs.New(nc)
@@ -167,7 +168,7 @@ func TestNATSServerComesBackWithItsPortAndStore(t *testing.T) {
 	n.Freeze()
 	require.ErrorIs(t, nc.FlushTimeout(50*time.Millisecond), nats.ErrTimeout)
 	n.Thaw()
-	require.NoError(t, nc.FlushTimeout(waitTimeout))
+	require.NoError(t, nc.FlushTimeout(testrun.Timeout))
 	require.Zero(t, n.Stop(), "a clean exit")
 }
 
@@ -180,7 +181,7 @@ func TestProxyCutsAndRecovers(t *testing.T) {
 			return nil, err // the reset may come as early as this
 		}
 		t.Cleanup(func() { c.Close() })
-		_ = c.SetDeadline(time.Now().Add(waitTimeout))
+		_ = c.SetDeadline(time.Now().Add(testrun.Timeout))
 		_, _ = c.Write([]byte("hello"))
 		_, err = io.ReadFull(c, make([]byte, 5))
 		return c, err
@@ -231,7 +232,7 @@ func TestProxyImpairsALinkAndMendsIt(t *testing.T) {
 	hear := func(c net.Conn, text string) {
 		t.Helper()
 		got := make([]byte, len(text))
-		require.NoError(t, c.SetReadDeadline(time.Now().Add(waitTimeout)))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(testrun.Timeout)))
 		_, err := io.ReadFull(c, got)
 		require.NoError(t, err)
 		require.Equal(t, text, string(got))

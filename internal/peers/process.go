@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // Process is one program that can be started again and again, each time with
@@ -28,7 +30,7 @@ type Process struct {
 	// ready returns nil once the process serves.
 	ready func() error
 
-	// slow is how long a slow starter may take; 0: waitTimeout.
+	// slow is how long a slow starter may take; 0: testrun.Timeout.
 	slow time.Duration
 
 	running *run
@@ -57,7 +59,7 @@ func (p *Process) launch() error {
 	if p.ready == nil {
 		return nil
 	}
-	deadline := time.Now().Add(max(waitTimeout, p.slow))
+	deadline := time.Now().Add(max(testrun.Timeout, p.slow))
 	for {
 		err := p.ready()
 		if err == nil {
@@ -158,7 +160,7 @@ func (p *Process) end(s syscall.Signal) error {
 	case <-p.running.ended:
 		p.running = nil
 		return nil
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		return errors.Join(sent, fmt.Errorf("stop %s: signal %v did not end it", p.name, s))
 	}
 }
@@ -188,7 +190,7 @@ func (p *Process) Start() {
 // relaunch waits for a port that another process has borrowed in between: the
 // kernel takes the ports of outgoing connections from the same range.
 func (p *Process) relaunch() error {
-	deadline := time.Now().Add(waitTimeout)
+	deadline := time.Now().Add(testrun.Timeout)
 	for {
 		from := len(p.log.String())
 		err := p.launch()
@@ -241,7 +243,7 @@ func (p *Process) Wait() int {
 	}
 	select {
 	case <-p.running.ended:
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		p.must(fmt.Errorf("wait for %s: it does not end", p.name))
 	}
 	code := p.running.state.ExitCode()
@@ -296,7 +298,7 @@ func (l *Log) Tail(n int) string {
 // returns the offset after it; the test fails where it does not come.
 func (l *Log) Await(t testing.TB, from int, text string) int {
 	t.Helper()
-	timeout := time.After(waitTimeout)
+	timeout := time.After(testrun.Timeout)
 	for {
 		l.mu.Lock()
 		s := l.text.String()

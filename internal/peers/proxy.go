@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // TCPProxy forwards connections to a target until it is told to cut them, or to
@@ -119,7 +121,7 @@ func (p *TCPProxy) forward(near net.Conn) {
 		(&link{near: near}).cut()
 		return
 	}
-	far, err := net.DialTimeout("tcp", p.target, waitTimeout)
+	far, err := net.DialTimeout("tcp", p.target, testrun.Timeout)
 	if err != nil {
 		(&link{near: near}).cut()
 		return

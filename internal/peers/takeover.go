@@ -6,18 +6,19 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // takeOver connects as clientID without cleaning its session, waits for the
 // CONNACK, by which the broker has closed the older connection [MQTT-3.1.4-2],
 // and leaves without acknowledging anything.
 func takeOver(addr, clientID, username, password string) error {
-	c, err := net.DialTimeout("tcp", addr, waitTimeout)
+	c, err := net.DialTimeout("tcp", addr, testrun.Timeout)
 	if err != nil {
 		return fmt.Errorf("connect as %s: %w", clientID, err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(waitTimeout))
+	_ = c.SetDeadline(time.Now().Add(testrun.Timeout))
 	connect := fleet.Connect{ClientID: clientID, Username: username, Password: password, KeepSession: true, KeepAlive: time.Minute}
 	if _, err := connect.Handshake(c); err != nil {
 		return fmt.Errorf("connect as %s: %w", clientID, err)

@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -71,7 +72,7 @@ func TestDefaultsAreTheWireContract(t *testing.T) {
 		require.Eventually(t, func() bool {
 			info, err := consumer.Info(ctx)
 			return err == nil && info.NumPending == 1
-		}, natstest.Timeout, 10*time.Millisecond)
+		}, testrun.Timeout, 10*time.Millisecond)
 	}
 	again, err := streams.Plan(ctx, js, plan.Streams, plan.Consumers)
 	require.NoError(t, err)

@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -79,10 +80,10 @@ func AwaitProblem(t testing.TB, b *daemon.Bridge, component string, words ...str
 	return found
 }
 
-// Eventually waits, at most for Timeout; said returns what was there instead.
+// Eventually waits, at most for testrun.Timeout; said returns what was there instead.
 func Eventually(t testing.TB, done func() bool, said func() any) {
 	t.Helper()
-	EventuallyWithin(t, Timeout, done, said)
+	EventuallyWithin(t, testrun.Timeout, done, said)
 }
 
 // EventuallyWithin is [Eventually] with a bound of its own.
@@ -144,7 +145,7 @@ const BridgePassword = "bridge-at-broker"
 // AwaitToken waits until paho has done what the token is for.
 func AwaitToken(t testing.TB, token paho.Token) {
 	t.Helper()
-	require.True(t, token.WaitTimeout(Timeout), "no answer from the broker")
+	require.True(t, token.WaitTimeout(testrun.Timeout), "no answer from the broker")
 	require.NoError(t, token.Error())
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // LoadOptions describe a load. Addr, Devices and Total are required.
@@ -391,7 +392,7 @@ func (l *Load) AwaitEnd(t testing.TB) {
 	l.Release(l.Total)
 	select {
 	case <-l.done:
-	case <-time.After(5 * Timeout):
+	case <-time.After(5 * testrun.Timeout):
 		t.Fatal("the load does not end")
 	}
 	if l.err != nil {
@@ -401,7 +402,7 @@ func (l *Load) AwaitEnd(t testing.TB) {
 
 // DialMQTT connects with a clean session, under a user name where one is given.
 func DialMQTT(addr, clientID, username string) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", addr, Timeout)
+	conn, err := net.DialTimeout("tcp", addr, testrun.Timeout)
 	if err != nil {
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}

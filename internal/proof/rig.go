@@ -20,9 +20,6 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// Timeout bounds every wait. It decides nothing but how long a failure takes.
-var Timeout = testrun.Timeout
-
 // FaultsVariable set to 1 runs every fault in full: outages of a minute, all brokers of
 // the matrix, hundreds of thousands of messages. `make faults` and CI set it.
 const FaultsVariable = "BRIDGE_FAULTS"
@@ -189,7 +186,7 @@ func (r *Rig) Redelivered() int {
 func ConnectNATS(t testing.TB, url string, options ...nats.Option) natsjs.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(url, append([]nats.Option{
-		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.Timeout(Timeout),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond), nats.Timeout(testrun.Timeout),
 	}, options...)...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -228,7 +225,7 @@ func MarkOn(t testing.TB, addr, topic string) {
 func ReadPuback(t testing.TB, conn net.Conn, id uint16) {
 	t.Helper()
 	var p [4]byte
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(Timeout)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(testrun.Timeout)))
 	_, err := conn.Read(p[:])
 	require.NoError(t, err)
 	require.Equal(t, [4]byte{0x40, 2, byte(id >> 8), byte(id)}, p)
@@ -256,7 +253,7 @@ func awaitMarkerOn(t testing.TB, js natsjs.JetStream, subject string) {
 				last, progress = seq, time.Now()
 			}
 		}
-		if time.Since(progress) > Timeout {
+		if time.Since(progress) > testrun.Timeout {
 			require.FailNow(t, "the end of the load never came", "the stream is at %d: %v", last, err)
 		}
 		select {

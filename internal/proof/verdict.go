@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/reconcile"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // Stored is one message as the stream has it.
@@ -136,7 +137,7 @@ func ReadStream(t testing.TB, js natsjs.JetStream, stream string, take func(nats
 		_ = js.DeleteConsumer(context.WithoutCancel(t.Context()), stream, consumer.CachedInfo().Name)
 	}()
 	for ; left > 0; left-- {
-		m, err := messages.Next(natsjs.NextMaxWait(Timeout))
+		m, err := messages.Next(natsjs.NextMaxWait(testrun.Timeout))
 		require.NoError(t, err)
 		meta, err := m.Metadata()
 		require.NoError(t, err)

@@ -21,8 +21,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var waitTimeout = testrun.Timeout
-
 // rig is a server with the streams of a bridge, and what was rejected.
 type rig struct {
 	t  *testing.T
@@ -119,7 +117,7 @@ func (r *rig) ids(stream string) map[string]int {
 // outlastIDs returns once the stream has forgotten every id of before.
 func (r *rig) outlastIDs(stream, subject string) {
 	r.t.Helper()
-	deadline := time.Now().Add(waitTimeout)
+	deadline := time.Now().Add(testrun.Timeout)
 	for taken := 0; taken < 2; {
 		ack, err := r.js.Publish(r.t.Context(), subject, nil, natsjs.WithMsgID("probe"))
 		require.NoError(r.t, err)

@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -87,7 +88,7 @@ func TestARegistryInABucket(t *testing.T) {
 	server.Start()
 	eventually(t, "up to date", k, func(s State) bool { return !s.Stale() })
 	is(t, k, c, "acme/dev-1", active(0), true)
-	require.Eventually(t, nc.IsConnected, waitTimeout, time.Millisecond)
+	require.Eventually(t, nc.IsConnected, testrun.Timeout, time.Millisecond)
 	require.Equal(t, nats.CONNECTED, nc.Status())
 	put("acme.dev-1", `{"status":"ACTIVE"}`)
 	require.NoError(t, kv.Delete(t.Context(), "not-a-key"))

@@ -18,9 +18,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// waitTimeout bounds every wait; no test passes by waiting.
-var waitTimeout = testrun.Timeout
-
 // under is a source that runs until the test ends.
 func under(t *testing.T, s Source) {
 	t.Helper()
@@ -38,7 +35,7 @@ func under(t *testing.T, s Source) {
 
 func eventually(t *testing.T, what string, s Source, done func(State) bool) State {
 	t.Helper()
-	deadline := time.Now().Add(waitTimeout)
+	deadline := time.Now().Add(testrun.Timeout)
 	for {
 		state := s.State()
 		if done(state) {

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -335,7 +336,7 @@ func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 	returned := make(chan *nats.Conn, 1)
 	go func() {
 		nc, err := conn.Connect(conn.Options{
-			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * natstest.Timeout, InitialConnectTimeout: time.Millisecond,
+			URL: "nats://" + silent.Addr().String(), ConnectTimeout: 10 * testrun.Timeout, InitialConnectTimeout: time.Millisecond,
 			Hooks: conn.Hooks{ConnectFailed: func(p conn.Problem) { problems <- p }},
 		})
 		if err != nil {
@@ -356,7 +357,7 @@ func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 	s := natstest.StartServer(t, nil)
 	up := make(chan struct{}, 1)
 	good, err := conn.Connect(conn.Options{
-		URL: s.URL(), InitialConnectTimeout: 10 * natstest.Timeout,
+		URL: s.URL(), InitialConnectTimeout: 10 * testrun.Timeout,
 		Hooks: conn.Hooks{
 			Connected:     func(*nats.Conn) { up <- struct{}{} },
 			ConnectFailed: func(p conn.Problem) { problems <- p },
@@ -389,7 +390,7 @@ func TestConnect_InitialTimeoutBoundsTheLookUp(t *testing.T) {
 	case nc := <-returned:
 		require.NotNil(t, nc)
 		defer nc.Close()
-	case <-time.After(natstest.Timeout):
+	case <-time.After(testrun.Timeout):
 		t.Error("the start waits for the name server")
 	}
 	close(release)

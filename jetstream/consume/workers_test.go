@@ -16,6 +16,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -83,7 +84,7 @@ func (s *shop) awaitAcknowledged() {
 		info := s.info()
 		// A consumer learns of new messages in its own time.
 		return info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= stream.CachedInfo().State.LastSeq
-	}, natstest.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 }
 
 func (s *shop) info() *natsjs.ConsumerInfo {
@@ -314,7 +315,7 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	require.Eventually(t, func() bool {
 		stream, err := s.js.Stream(natstest.Context(t), "T")
 		return err == nil && stream.CachedInfo().State.LastSeq == 1
-	}, natstest.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	before := s.js.Conn().Stats().Reconnects
 	_, _ = s.work(consume.Options{Handler: func(_ context.Context, batch []*consume.Message) {
 		for _, m := range batch {
@@ -377,7 +378,7 @@ func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	}})
 	s.publish(0, 1)
 	natstest.Receive(t, "the only delivery", handled)
-	require.Eventually(t, func() bool { return len(s.quarantined()) == 1 }, natstest.Timeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.quarantined()) == 1 }, testrun.Timeout, 10*time.Millisecond)
 	require.Contains(t, s.quarantined()[0].Header.Get("Bridge-Detail"), "max_deliver")
 	require.Equal(t, "m0", s.quarantined()[0].Header.Get("Bridge-Msg-Id"))
 }
@@ -398,7 +399,7 @@ func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 	require.EqualValues(t, 5, w.Counts().Acked)
 	require.Empty(t, in, "a batch after the stop")
 	// The acknowledgements were sent; nobody waits for them.
-	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 }, natstest.Timeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 }, testrun.Timeout, 10*time.Millisecond)
 	require.EqualValues(t, 5, s.info().NumPending)
 }
 
@@ -497,7 +498,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 		default:
 			return false
 		}
-	}, natstest.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 }
 
 func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
@@ -512,9 +513,9 @@ func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c := w.Counts()
 		return c.Pending == 5 && c.AckPending == 2 && !c.ObservedAt.IsZero()
-	}, natstest.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	close(out)
-	require.Eventually(t, func() bool { c := w.Counts(); return c.Pending+c.AckPending == 0 }, natstest.Timeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { c := w.Counts(); return c.Pending+c.AckPending == 0 }, testrun.Timeout, 10*time.Millisecond)
 }
 
 func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {

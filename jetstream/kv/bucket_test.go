@@ -19,6 +19,7 @@ import (
 
 	"mqtt-nats-bridge/internal/natstest"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/kv"
@@ -119,7 +120,7 @@ func follow(t *testing.T, o conn.Options, name string) *followed {
 
 func (f *followed) await(what string, done func() bool) {
 	f.t.Helper()
-	require.Eventually(f.t, done, natstest.Timeout, 5*time.Millisecond, what)
+	require.Eventually(f.t, done, testrun.Timeout, 5*time.Millisecond, what)
 }
 
 func (f *followed) awaitHeld(want map[string]string) {
@@ -303,7 +304,7 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 	want := map[string]string{}
 	for i := range 5000 {
 		key := fmt.Sprintf("k%d", i)
-		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")}, natsjs.WithStallWait(natstest.Timeout))
+		_, err := js.PublishMsgAsync(&nats.Msg{Subject: "$KV.B." + key, Data: []byte("v")}, natsjs.WithStallWait(testrun.Timeout))
 		require.NoError(t, err)
 		want[key] = "v"
 	}
@@ -328,7 +329,7 @@ func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
 	looks, err := js.Conn().SubscribeSync("$JS.API.STREAM.INFO.KV_B")
 	require.NoError(t, err)
 	for range 5 {
-		_, err := looks.NextMsg(natstest.Timeout)
+		_, err := looks.NextMsg(testrun.Timeout)
 		require.NoError(t, err)
 	}
 	f.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
-	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -59,7 +59,7 @@ func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
 		}
 		p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.x"), ID: []byte("id-" + strconv.Itoa(i)), Payload: []byte(strconv.Itoa(i))})
 	}
-	require.Eventually(t, func() bool { return s.stored.Load() == n }, natstest.Timeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return s.stored.Load() == n }, testrun.Timeout, 5*time.Millisecond)
 	require.Zero(t, s.refused.Load())
 	require.EqualValues(t, cuts+1, p.Stats().Connects)
 	require.Positive(t, p.Stats().Recoveries)
@@ -85,5 +85,5 @@ func disconnect(t *testing.T, l *Leaf, name string) {
 			}
 		}
 		return false
-	}, natstest.Timeout, time.Millisecond)
+	}, testrun.Timeout, time.Millisecond)
 }

@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/leaf"
@@ -87,7 +88,7 @@ func inProcess(t *testing.T, l *leaf.Leaf) natsjs.JetStream {
 
 func awaitLink(t *testing.T, l *leaf.Leaf) {
 	t.Helper()
-	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
+	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, testrun.Timeout, 5*time.Millisecond)
 }
 
 // skipUnlessFaults skips a test in which the hub takes half a minute to source again.
@@ -206,7 +207,7 @@ func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
 	answers, err := nc.SubscribeSync(nc.NewInbox())
 	require.NoError(t, err)
 	require.NoError(t, nc.PublishRequest("tenant.acme.device.dev-1.telemetry", answers.Subject, []byte("at the hub")))
-	ack, err := answers.NextMsg(natstest.Timeout)
+	ack, err := answers.NextMsg(testrun.Timeout)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"stream":"TELEMETRY","seq":2}`, string(ack.Data))
 	localAck, err := local.Publish(natstest.Context(t), "tenant.acme.device.dev-2.telemetry", []byte("at the leaf"))
@@ -295,7 +296,7 @@ func requireNumbers(t *testing.T, js natsjs.JetStream, n int) {
 	defer messages.Stop()
 	require.EqualValues(t, n, s.CachedInfo().State.Msgs)
 	for i := range n {
-		m, err := messages.Next(natsjs.NextMaxWait(natstest.Timeout))
+		m, err := messages.Next(natsjs.NextMaxWait(testrun.Timeout))
 		require.NoError(t, err)
 		require.Equal(t, strconv.Itoa(i), string(m.Data()))
 	}
@@ -386,7 +387,7 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 			o := leafOptions(t, leafURL(ports), "site-a")
 			o.Hub = c.client
 			l := startLeaf(t, o)
-			require.Eventually(t, func() bool { up, _ := l.Link(); return up }, natstest.Timeout, 5*time.Millisecond)
+			require.Eventually(t, func() bool { up, _ := l.Link(); return up }, testrun.Timeout, 5*time.Millisecond)
 
 			o = leafOptions(t, leafURL(ports), "site-b")
 			o.Hub = conn.Options{User: "bridge", Password: "wrong"}
@@ -394,7 +395,7 @@ func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
 			require.Eventually(t, func() bool {
 				up, problem := l.Link()
 				return !up && problem != ""
-			}, natstest.Timeout, 5*time.Millisecond)
+			}, testrun.Timeout, 5*time.Millisecond)
 		})
 	}
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -79,7 +80,7 @@ func testLeafRenew(t *testing.T, hub conn.Options, scheme string, before, after 
 		up, problem := l.Link()
 		require.NoError(t, l.Renew(), "nothing has changed")
 		return !up && problem != ""
-	}, natstest.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	rotate()
 	require.Eventually(t, func() bool {
 		if up, _ := l.Link(); up {
@@ -87,5 +88,5 @@ func testLeafRenew(t *testing.T, hub conn.Options, scheme string, before, after 
 		}
 		require.NoError(t, l.Renew())
 		return false
-	}, natstest.Timeout, 50*time.Millisecond)
+	}, testrun.Timeout, 50*time.Millisecond)
 }

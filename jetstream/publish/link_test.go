@@ -15,6 +15,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
 )
@@ -37,19 +38,19 @@ func TestASilentServerDelaysNoCaller(t *testing.T) {
 		Connect: func(extra ...nats.Option) (*nats.Conn, error) {
 			return conn.Connect(conn.Options{
 				URL:            s.URL() + ",nats://" + listener.Addr().String(),
-				ConnectTimeout: 10 * natstest.Timeout, ReconnectWait: time.Millisecond,
+				ConnectTimeout: 10 * testrun.Timeout, ReconnectWait: time.Millisecond,
 			}, append([]nats.Option{nats.DontRandomize()}, extra...)...)
 		},
 		Settler: natstest.NewOutcomes(t), Log: zerolog.Nop(),
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return p.Stats().Connected }, testrun.Timeout, time.Millisecond)
 	s.Shutdown()
 	var silent net.Conn
 	select {
 	case silent = <-accepted:
 		require.NotNil(t, silent)
-	case <-time.After(natstest.Timeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "no attempt")
 	}
 	answered := make(chan publish.Stats)
@@ -62,7 +63,7 @@ func TestASilentServerDelaysNoCaller(t *testing.T) {
 		require.False(t, stats.Connected)
 		require.Equal(t, 1, stats.Unsettled)
 		require.Contains(t, stats.Problem, "not connected")
-	case <-time.After(natstest.Timeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "Stats waits for the server")
 	}
 	require.NoError(t, listener.Close())
@@ -97,7 +98,7 @@ func TestASilentNameServerDelaysNoCaller(t *testing.T) {
 	silent.Store(true)
 	select {
 	case <-asked:
-	case <-time.After(natstest.Timeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "no attempt")
 	}
 	answered := make(chan publish.Stats, 1)
@@ -109,7 +110,7 @@ func TestASilentNameServerDelaysNoCaller(t *testing.T) {
 	case stats := <-answered:
 		require.Equal(t, 1, stats.Unsettled)
 		require.False(t, stats.Connected)
-	case <-time.After(natstest.Timeout):
+	case <-time.After(testrun.Timeout):
 		t.Error("Stats waits for the name server")
 	}
 	close(release)
@@ -149,7 +150,7 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 	})
 	require.NoError(t, err)
 	defer p.Close()
-	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return p.Stats().Connected }, testrun.Timeout, time.Millisecond)
 	stream(t, natstest.JetStream(t, second))
 	p.Publish(new(numbered).message(0))
 	require.NoError(t, o.Wait(1)[0].Refused)

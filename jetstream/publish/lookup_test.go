@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -43,7 +44,7 @@ func storeAndForget(t *testing.T, js natsjs.JetStream, s natsjs.Stream, numbers 
 	require.Eventually(t, func() bool {
 		ack, err := js.Publish(natstest.Context(t), "t.probe", nil, natsjs.WithMsgID("probe"))
 		return err == nil && !ack.Duplicate
-	}, natstest.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	require.NoError(t, s.Purge(natstest.Context(t), natsjs.WithPurgeSubject("t.probe")))
 	return first
 }

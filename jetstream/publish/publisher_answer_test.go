@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -116,7 +117,7 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 	require.Eventually(t, func() bool {
 		info, err := consumer.Info(natstest.Context(t))
 		return err == nil && info.NumAckPending == 1
-	}, natstest.Timeout, time.Millisecond, "delivered")
+	}, testrun.Timeout, time.Millisecond, "delivered")
 	s.answer(zero, ackDuplicate)
 	require.Equal(t, natstest.Outcome{Token: 0, Duplicate: true}, o.Wait(1)[0], "by its PubAck and nothing else")
 }
@@ -353,7 +354,7 @@ func TestCloseWaitsForTheSettler(t *testing.T) {
 				p.Close()
 				close(closed)
 			}()
-			require.Eventually(t, nc.IsClosed, natstest.Timeout, time.Millisecond)
+			require.Eventually(t, nc.IsClosed, testrun.Timeout, time.Millisecond)
 			done := o.Done.Load()
 			close(release)
 			natstest.Receive(t, "the end of Close", closed)

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
 )
@@ -26,7 +27,7 @@ func publisher(t *testing.T, url string, o *natstest.Outcomes, adjust ...func(*p
 			return conn.Connect(conn.Options{URL: url, Name: t.Name(), ReconnectWait: 5 * time.Millisecond}, extra...)
 		},
 		Settler:    o,
-		AckTimeout: natstest.Timeout, // a slow machine is no fault
+		AckTimeout: testrun.Timeout, // a slow machine is no fault
 	}
 	for _, f := range adjust {
 		f(&opts)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -32,11 +33,11 @@ func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
 		o.AckTimeout = 100 * time.Millisecond
 		o.Fenced = func() bool { asked.Add(1); return fenced.Load() }
 	}).Prove()
-	require.Eventually(t, func() bool { return p.Stats().Connected }, natstest.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return p.Stats().Connected }, testrun.Timeout, time.Millisecond)
 	b := &numbered{}
 	p.Publish(b.message(1))
 	require.Equal(t, "1", natstest.Receive(t, "the first sending", seen))
-	require.Eventually(t, func() bool { return asked.Load() >= 5 }, natstest.Timeout, time.Millisecond)
+	require.Eventually(t, func() bool { return asked.Load() >= 5 }, testrun.Timeout, time.Millisecond)
 	require.NoError(t, nc.Flush())
 	require.Empty(t, seen, "it would have been sent again five times")
 	require.Zero(t, p.Stats().Resent)

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/publish"
 )
@@ -23,7 +24,7 @@ func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))
 	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, func(opts *publish.Options) { opts.AckTimeout = natstest.Timeout })
+	p := publisher(t, srv.URL(), o, func(opts *publish.Options) { opts.AckTimeout = testrun.Timeout })
 	var b numbered
 	const n = 20_000
 	for i := range n {
@@ -123,7 +124,7 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 			for range 5 {
 				select {
 				case <-pulse:
-				case <-time.After(natstest.Timeout):
+				case <-time.After(testrun.Timeout):
 					t.Error("the load does not go on")
 				}
 			}
@@ -163,7 +164,7 @@ func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 			proxy.cutWithin(1 << (8 + i%12))
 			select {
 			case <-proxy.cuts:
-			case <-time.After(natstest.Timeout):
+			case <-time.After(testrun.Timeout):
 				t.Error("no cut came")
 				return
 			}
@@ -204,7 +205,7 @@ func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 			sent = s.Sent
 		}
 		return s.Problem == problem && s.Sent >= sent+2
-	}, natstest.Timeout, time.Millisecond, "%+v", p.Stats())
+	}, testrun.Timeout, time.Millisecond, "%+v", p.Stats())
 }
 
 func TestMessagesWaitForAFullStream(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // matrixBroker is a broker of the matrix.
@@ -66,7 +67,7 @@ func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
 				left += int(c.NumPending) + c.NumAckPending
 			}
 			return list.Err() == nil && sessions == 1 && left == 0
-		}, 2*proof.Timeout, 200*time.Millisecond)
+		}, 2*testrun.Timeout, 200*time.Millisecond)
 	}
 }
 

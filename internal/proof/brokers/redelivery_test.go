@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // equal is what a device says that says the same each time.
@@ -41,7 +42,7 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 			}
 		}
 	}()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*proof.Timeout)))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*testrun.Timeout)))
 	var p [4]byte
 	for range n {
 		_, err := io.ReadFull(conn, p[:])
@@ -63,7 +64,7 @@ func storedCount(t testing.TB, js natsjs.JetStream) int {
 
 func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*proof.Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
+	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*testrun.Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
 }
 
 // awaitConfirmed waits until the broker has handled every PUBACK, as the journal has it: low is
@@ -74,7 +75,7 @@ func awaitConfirmed(t testing.TB, journal string) {
 	require.Eventually(t, func() bool {
 		b, err := os.ReadFile(journal)
 		return err == nil && len(b) > low+8 && binary.LittleEndian.Uint64(b[low:]) == binary.LittleEndian.Uint64(b[end:])
-	}, proof.Timeout, 50*time.Millisecond)
+	}, testrun.Timeout, 50*time.Millisecond)
 }
 
 // numbering starts the brokers that number packets anew on each connection.
@@ -206,7 +207,7 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 	}
 	publishEqual(t, a.Addr, 65_000, false)
 	awaitStored(t, a.JS, 65_000)
-	require.Eventually(t, func() bool { return inFlight(a.Bridge) == 0 }, proof.Timeout, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return inFlight(a.Bridge) == 0 }, testrun.Timeout, 50*time.Millisecond)
 	a.Bridge.Freeze()
 	proxy := peers.Proxy(t, a.NATS.Addr)
 	b := peers.Bridge(t, peers.BridgeOptions{Args: []string{"run"}, Env: []string{
@@ -222,7 +223,7 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 	require.GreaterOrEqual(t, before, 85_001)
 	proxy.Down()
 	publishEqual(t, a.Addr, 150, false)
-	require.Eventually(t, func() bool { return inFlight(b) > 0 }, proof.Timeout, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return inFlight(b) > 0 }, testrun.Timeout, 50*time.Millisecond)
 	b.Kill9()
 	a.Bridge.Thaw()
 	awaitStored(t, a.JS, before+150)

@@ -13,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // Two replicas share the partitions, store in streams of three replicas, and everything
@@ -39,7 +40,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 		both = append(both, r.startShare(string("ab"[i]), share))
 	}
 	n := 0
-	proof.EventuallyWithin(t, 2*proof.Timeout, func() bool { // from then on the broker keeps what is published
+	proof.EventuallyWithin(t, 2*testrun.Timeout, func() bool { // from then on the broker keeps what is published
 		n = strings.Count(both[0].Log().String()+both[1].Log().String(), "mqtt connected")
 		return n >= 16
 	}, func() any { return n })

@@ -20,6 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as
@@ -143,7 +144,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 	begun := time.Now()
 	var held map[string][]string
 	// Longer than it takes until a replica is trusted with the broker.
-	proof.EventuallyWithin(r.t, 2*proof.Timeout, func() bool {
+	proof.EventuallyWithin(r.t, 2*testrun.Timeout, func() bool {
 		held = r.holders(of...)
 		least, most := 16, 0
 		for _, one := range of {
@@ -159,7 +160,7 @@ func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 func (r *fleetRig) awaitRenewals(since time.Time) {
 	r.t.Helper()
 	var old []string
-	proof.EventuallyWithin(r.t, 2*proof.Timeout, func() bool {
+	proof.EventuallyWithin(r.t, 2*testrun.Timeout, func() bool {
 		old = nil
 		for _, p := range strings.Split("0123456789abcdef", "") {
 			if e, err := r.kv.Get(r.t.Context(), "bridge.p"+p); err != nil || e.Created().Before(since) {
@@ -205,7 +206,7 @@ func (r *fleetRig) markPartitions() {
 		if err == nil && s.CachedInfo().State.LastSeq != last {
 			last, progress = s.CachedInfo().State.LastSeq, time.Now()
 		}
-		require.Less(r.t, time.Since(progress), proof.Timeout, "the end of the load never came in %v; the stream is at %d", marked, last)
+		require.Less(r.t, time.Since(progress), testrun.Timeout, "the end of the load never came in %v; the stream is at %d", marked, last)
 		time.Sleep(50 * time.Millisecond)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/gate"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -88,13 +89,13 @@ func (r *emqxRig) now() *broker.Broker {
 
 func (r *emqxRig) dial(cn, id string, change func(*paho.ClientOptions)) (paho.Client, error) {
 	o := paho.NewClientOptions().AddBroker(r.now().URL()).SetClientID(id).SetUsername(cn).SetProtocolVersion(4).
-		SetAutoReconnect(false).SetConnectTimeout(proof.Timeout)
+		SetAutoReconnect(false).SetConnectTimeout(testrun.Timeout)
 	if change != nil {
 		change(o)
 	}
 	c := paho.NewClient(o)
 	token := c.Connect()
-	token.WaitTimeout(proof.Timeout)
+	token.WaitTimeout(testrun.Timeout)
 	return c, token.Error()
 }
 
@@ -113,7 +114,7 @@ func (r *emqxRig) publish(c paho.Client, n int) bool {
 	payload := fmt.Sprint(r.sent)
 	r.mu.Unlock()
 	token := c.Publish(fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", n), 1, false, payload)
-	if !token.WaitTimeout(proof.Timeout) || token.Error() != nil {
+	if !token.WaitTimeout(testrun.Timeout) || token.Error() != nil {
 		return false
 	}
 	r.mu.Lock()
@@ -355,7 +356,7 @@ func TestE4ReleasedLumpsAreNotRejected(t *testing.T) {
 			conn, err := proof.DialMQTT(strings.TrimPrefix(r.now().URL(), "tcp://"), "d", "acme/dev-1")
 			require.NoError(t, err)
 			defer conn.Close()
-			require.NoError(t, conn.SetDeadline(time.Now().Add(proof.Timeout)))
+			require.NoError(t, conn.SetDeadline(time.Now().Add(testrun.Timeout)))
 			for sent := 0; sent < messages; sent += tc.window {
 				var batch []byte
 				for i := range tc.window {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // mosquitto writes its sessions to disk when it is told to stop. Devices come
@@ -68,7 +69,7 @@ func TestRetransmissionsAreStoredAsOftenAsTheBrokerTookThem(t *testing.T) {
 // broker closes the connection in favour of another.
 func (c *session) untilClosed() {
 	c.t.Helper()
-	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(proof.Timeout)))
+	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(testrun.Timeout)))
 	buf := make([]byte, 64<<10)
 	for {
 		if _, err := c.in.Read(buf); err != nil {

@@ -12,6 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // sharing starts a bridge with so many lanes in a $share group, and more that retire
@@ -39,7 +40,7 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	defer conn.Close()
 	s, err := js.Stream(t.Context(), "TELEMETRY")
 	require.NoError(t, err)
-	deadline := time.Now().Add(proof.Timeout)
+	deadline := time.Now().Add(testrun.Timeout)
 	for i := 0; ; i++ {
 		require.True(t, time.Now().Before(deadline), "no marker is stored")
 		name := fmt.Sprintf("marker-%d-%d", run, i)

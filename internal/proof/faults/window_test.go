@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // keepsWindow reports whether this mosquitto keeps max_inflight_messages once
@@ -59,10 +60,10 @@ type session struct {
 
 func dialSession(t testing.TB, addr, clientID string) *session {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, proof.Timeout)
+	conn, err := net.DialTimeout("tcp", addr, testrun.Timeout)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(proof.Timeout)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(testrun.Timeout)))
 	c := &session{t: t, conn: conn, in: bufio.NewReader(conn)}
 	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, byte(len(clientID))}, clientID...))
 	require.EqualValues(t, 2, c.next(), "CONNACK")

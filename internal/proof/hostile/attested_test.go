@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -115,7 +116,7 @@ func (r *attestedRig) device(cn string) paho.Client {
 
 func (r *attestedRig) connect(o *paho.ClientOptions) paho.Client {
 	r.t.Helper()
-	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(proof.Timeout))
+	c := paho.NewClient(o.SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(testrun.Timeout))
 	proof.AwaitToken(r.t, c.Connect())
 	r.t.Cleanup(func() { c.Disconnect(0) })
 	return c
@@ -309,7 +310,7 @@ func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	conn, err := proof.DialMQTT(addr, cn, cn)
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(5*proof.Timeout)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*testrun.Timeout)))
 	acks := make([]byte, 4*proof.Window)
 	for sent := 0; sent < n; sent += proof.Window {
 		var batch []byte

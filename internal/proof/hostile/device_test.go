@@ -22,6 +22,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -44,10 +45,10 @@ func (r *attestedRig) rawDevice(cn string, will ...string) *rawDevice {
 
 func dialRaw(t testing.TB, addr string, certificate *tls.Config, cn string, will ...string) *rawDevice {
 	t.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: proof.Timeout}, "tcp", addr, certificate)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: testrun.Timeout}, "tcp", addr, certificate)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(5*proof.Timeout)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*testrun.Timeout)))
 	d := &rawDevice{t: t, conn: conn, in: bufio.NewReader(conn)}
 	flags, texts := byte(2), []string{"raw " + cn}
 	if len(will) > 0 {

@@ -18,6 +18,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -438,7 +439,7 @@ func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
 			for range 2 {
 				select {
 				case <-tried:
-				case <-time.After(proof.Timeout):
+				case <-time.After(testrun.Timeout):
 					t.Fatal("the bridge does not try again")
 				}
 				if left == 0 {

@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // envelopeConfig is the configuration that the documentation shows.
@@ -107,7 +108,7 @@ func (r *envelopeRig) oldConsumer(stream, filter string) natsjs.Consumer {
 
 func next(t *testing.T, c natsjs.Consumer) natsjs.Msg {
 	t.Helper()
-	m, err := c.Next(natsjs.FetchMaxWait(proof.Timeout))
+	m, err := c.Next(natsjs.FetchMaxWait(testrun.Timeout))
 	require.NoError(t, err)
 	require.NoError(t, m.DoubleAck(t.Context()))
 	return m

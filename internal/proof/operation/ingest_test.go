@@ -10,6 +10,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -132,7 +133,7 @@ func awaitConsumed(t *testing.T, js natsjs.JetStream) {
 		if floors != last {
 			progress, last = time.Now(), floors
 		}
-		if time.Since(progress) > 2*proof.Timeout {
+		if time.Since(progress) > 2*testrun.Timeout {
 			require.FailNow(t, "the consumers stand still", "%d messages are not acknowledged", left)
 		}
 		time.Sleep(50 * time.Millisecond)

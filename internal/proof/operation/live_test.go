@@ -20,6 +20,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func newBucket(t testing.TB, js natsjs.JetStream, name string) natsjs.KeyValue {
@@ -83,7 +84,7 @@ func (r *liveRig) load(n int) (stop func() uint64) {
 				case <-time.After(5 * time.Millisecond):
 				}
 				token := dev.Publish("tenant/acme/device/"+name+"/telemetry", 1, false, "21.5")
-				if !token.WaitTimeout(proof.Timeout) || token.Error() != nil {
+				if !token.WaitTimeout(testrun.Timeout) || token.Error() != nil {
 					return
 				}
 				sent.Add(1)
@@ -175,7 +176,7 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := limits.PutString(t.Context(), "tenant.acme", `{"rate":"1/h","burst":1}`)
 		return err == nil
-	}, proof.Timeout, 10*time.Millisecond)
+	}, testrun.Timeout, 10*time.Millisecond)
 	again := r.until("tenant limited", func() bool { return r.reasons(verdict.TenantRateLimited) > 0 })
 	t.Logf("after a restart of nats-server a limit is in force after %s", again)
 	r.settled(stop())

@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/consume"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -90,7 +91,7 @@ func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
 // needs one.
 func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), proof.Timeout)
+	ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
 	defer cancel()
 	args := append([]string{"--server", url}, strings.Fields(command)...)
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -208,7 +209,7 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 	select {
 	case got := <-stored:
 		require.Equal(t, "tenant.acme.device.dev-1.telemetry acme/dev-1", got)
-	case <-time.After(proof.Timeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "the reading never came")
 	}
 	proof.AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")

@@ -15,6 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -42,12 +43,12 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 		m.Header.Set("Nats-Msg-Id", fmt.Sprint("id-", i))
 		m.Header.Set("Bridge-Cn", "acme/"+device)
 		m.Header.Set("Mqtt-Topic", "tenant/acme/device/"+device+"/telemetry")
-		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(proof.Timeout))
+		_, err := js.PublishMsgAsync(m, natsjs.WithStallWait(testrun.Timeout))
 		require.NoError(t, err)
 	}
 	select {
 	case <-js.PublishAsyncComplete():
-	case <-time.After(proof.Timeout):
+	case <-time.After(testrun.Timeout):
 		require.Fail(t, "no answer from JetStream")
 	}
 	telemetry, err := js.Stream(t.Context(), "TELEMETRY")
@@ -83,7 +84,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	consumer, err := telemetry.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	for range stored() {
-		m, err := consumer.Next(natsjs.FetchMaxWait(proof.Timeout))
+		m, err := consumer.Next(natsjs.FetchMaxWait(testrun.Timeout))
 		require.NoError(t, err)
 		copies[m.Headers().Get("Nats-Msg-Id")]++
 	}
