@@ -70,7 +70,7 @@ type State struct {
 // consumer cannot be created again, the watcher either ends or retries forever, silently. So every
 // reconnect creates a new watcher, which reads the whole bucket: the absence of a key shows a
 // missed deletion. In addition the stream is checked every two seconds: whether it is still the
-// same stream, and whether all its entries have arrived.
+// same stream with the same TTL, and whether all its entries have arrived.
 type Bucket struct {
 	o Options
 
@@ -163,8 +163,8 @@ func (b *Bucket) Run(ctx context.Context) {
 	}
 }
 
-// ErrReadAgain means that the bucket must be read from its beginning: NATS has reconnected, or the
-// bucket was created again.
+// ErrReadAgain means that the bucket must be read from its beginning: NATS has reconnected, the
+// bucket was created again, or its TTL was changed.
 var ErrReadAgain = errors.New("the bucket has to be read again")
 
 // ErrNotConnected means that the bucket is not followed because there is no connection to NATS.
@@ -199,7 +199,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	}
 	defer stopWatcher(watcher)
 	r := &reading{
-		bucket: b, made: stream.Created, held: stream.State.LastSeq, updates: watcher.Updates(),
+		bucket: b, made: stream.Created, ttl: stream.Config.MaxAge, held: stream.State.LastSeq, updates: watcher.Updates(),
 		deadline: time.Now().Add(requestTimeout),
 	}
 	b.o.Reader.Begin()
@@ -256,7 +256,8 @@ func stopWatcher(w natsjs.KeyWatcher) {
 type reading struct {
 	bucket   *Bucket
 	made     time.Time // of the stream: another time means another bucket
-	held     uint64    // its last sequence when this reading began
+	ttl      time.Duration
+	held     uint64 // its last sequence when this reading began
 	updates  <-chan natsjs.KeyValueEntry
 	complete bool
 	reported bool      // the bucket has been read to its end
@@ -301,8 +302,8 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 	return !ended
 }
 
-// recheck detects what nats.go does not report: the bucket was replaced, or the server has lost the
-// consumer.
+// recheck detects what nats.go does not report: the bucket was replaced, its TTL was changed, or the
+// server has lost the consumer.
 func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r *reading) error {
 	if !b.o.Conn.IsConnected() {
 		return nil
@@ -311,7 +312,7 @@ func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r 
 	switch {
 	case err != nil:
 		return err
-	case !info.Created.Equal(r.made):
+	case !info.Created.Equal(r.made), info.Config.MaxAge != r.ttl:
 		return ErrReadAgain
 	case !r.complete:
 		if time.Now().After(r.deadline) {

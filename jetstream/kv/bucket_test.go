@@ -420,3 +420,39 @@ func (s *stuck) Put(string, []byte, uint64) {
 }
 func (s *stuck) Delete(string, uint64) {}
 func (s *stuck) Done()                 {}
+
+// Leases rely on the TTL: a follower of the bucket has to learn of a change.
+func TestAChangedTTLIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := natstest.StartServer(t, nil)
+	js := natstest.JetStream(t, s)
+	newBucket(t, js, "B")
+	nc, err := nats.Connect(s.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	read := make(chan struct{}, 1)
+	b := kv.NewBucket(kv.Options{Conn: nc, JetStream: js, Name: "B", Reader: reads(read), Probe: 20 * time.Millisecond})
+	ended := make(chan error, 1)
+	go func() { ended <- b.Follow(natstest.Context(t)) }()
+	natstest.Receive(t, "the end of the reading", read)
+	stream, err := js.Stream(natstest.Context(t), "KV_B")
+	require.NoError(t, err)
+	changed := stream.CachedInfo().Config
+	changed.MaxAge = time.Hour
+	_, err = js.UpdateStream(natstest.Context(t), changed)
+	require.NoError(t, err)
+	require.ErrorIs(t, natstest.Receive(t, "the end of following", ended), kv.ErrReadAgain)
+}
+
+// reads is a reader that reports when the bucket has been read.
+type reads chan struct{}
+
+func (reads) Begin()                     {}
+func (reads) Put(string, []byte, uint64) {}
+func (reads) Delete(string, uint64)      {}
+func (r reads) Done() {
+	select {
+	case r <- struct{}{}:
+	default:
+	}
+}
