@@ -46,7 +46,7 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	}
 	const messages = 3000
 	database := peers.Postgres(t, "fsync=off")
-	server := peers.NATSServer(t, peers.NATSOptions{Config: "jetstream { max_file: 8GiB }\n"})
+	server := peers.NATSServer(t, peers.NATSOptions{})
 	fill(t, server.URL, messages)
 	require.Zero(t, run(t, "migrate", "--database-url", database.URL).code)
 	db, err := pgx.Connect(t.Context(), database.URL)

@@ -50,7 +50,7 @@ func newServers(t *testing.T, now func() time.Time) *fleet {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.broker.Close()) })
-	f.nats = peers.NATSServer(t, peers.NATSOptions{Config: "jetstream { max_file: 64GiB }\n"})
+	f.nats = peers.NATSServer(t, peers.NATSOptions{})
 	nc, err := nats.Connect(f.nats.URL, nats.MaxReconnects(-1))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

@@ -31,7 +31,7 @@ func TestDeletedConsumerIsCreatedAgain(t *testing.T) {
 func TestMissingPermissionToCreate(t *testing.T) {
 	t.Parallel()
 	server := peers.NATSServer(t, peers.NATSOptions{Config: `
-		jetstream { max_file: 64GiB }
+		jetstream: enabled
 		authorization { users: [
 			{ user: all, password: all },
 			{ user: some, password: some, permissions: { publish: { deny: ["$JS.API.CONSUMER.CREATE.>"] } } },

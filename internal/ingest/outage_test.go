@@ -228,7 +228,7 @@ func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
 func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
-	server := peers.NATSServer(t, peers.NATSOptions{Config: "jetstream { max_file: 64GiB }\n"})
+	server := peers.NATSServer(t, peers.NATSOptions{})
 	r := &rig{t: t}
 	r.connect(server.URL)
 	r.database = createDatabase(t, p.url)

@@ -24,7 +24,7 @@ func TestARightThatIsMissingIsNoSilence(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := peers.NATSServer(t, peers.NATSOptions{Config: fmt.Sprintf(`
-				jetstream { max_file: 64GiB }
+				jetstream: enabled
 				authorization { users: [
 					{ user: all, password: all },
 					{ user: some, password: some, permissions: { publish: [%s], subscribe: ["_INBOX.>", "$JS.EVENT.>"] } },

@@ -27,12 +27,12 @@ type NATSCluster struct {
 const clusterSize = 3
 
 // Cluster starts three nats-servers with JetStream and returns when they have a
-// leader. config is what each of them has besides.
-func Cluster(t testing.TB, config string) *NATSCluster {
+// leader.
+func Cluster(t testing.TB) *NATSCluster {
 	t.Helper()
 	c := &NATSCluster{t: t}
 	for attempt := 1; ; attempt++ {
-		err := c.launch(config)
+		err := c.launch()
 		if err == nil {
 			break
 		}
@@ -66,7 +66,7 @@ func Cluster(t testing.TB, config string) *NATSCluster {
 
 // launch starts every node on ports of its own; Nodes ends with the one that
 // failed.
-func (c *NATSCluster) launch(config string) error {
+func (c *NATSCluster) launch() error {
 	c.t.Helper()
 	routes := make([]string, clusterSize)
 	for i := range routes {
@@ -76,8 +76,8 @@ func (c *NATSCluster) launch(config string) error {
 	for i := range routes {
 		// Clients learn only the addresses that they are given: a proxy in
 		// front of a node is not to be passed by.
-		text := fmt.Sprintf("%s\nserver_name: n%d\ncluster { name: peers, listen: %q, no_advertise: true, routes: [%s] }\n",
-			config, i, routes[i], "nats://"+strings.Join(routes, ", nats://"))
+		text := fmt.Sprintf("server_name: n%d\ncluster { name: peers, listen: %q, no_advertise: true, routes: [%s] }\n",
+			i, routes[i], "nats://"+strings.Join(routes, ", nats://"))
 		n := newNATSServer(c.t, NATSOptions{Config: text})
 		n.name = fmt.Sprintf("nats-server n%d", i)
 		c.Nodes = append(c.Nodes, n)

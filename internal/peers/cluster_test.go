@@ -13,7 +13,7 @@ import (
 
 func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	t.Parallel()
-	c := Cluster(t, "")
+	c := Cluster(t)
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(testrun.Timeout),
 		// It may be connected to the node that is frozen, which does not say goodbye.
 		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))

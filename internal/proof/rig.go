@@ -27,10 +27,6 @@ const FaultsVariable = "BRIDGE_FAULTS"
 // Quick reports whether to run the short form of a test that takes a minute or more.
 func Quick() bool { return testing.Short() || os.Getenv(FaultsVariable) != "1" }
 
-// MaxStore is room for the streams that the bridge declares, whatever the disk
-// has free: it is only counted.
-const MaxStore = "jetstream { max_file: 64GiB }\n"
-
 // Rig is a real mosquitto, real nats-servers and the bridge as processes, on
 // plain topics.
 type Rig struct {
@@ -97,13 +93,13 @@ func NewRig(t testing.TB, o RigOptions) *Rig {
 		r.Marker = markerDevice + o.Topic
 	}
 	if o.Cluster {
-		r.Cluster = peers.Cluster(t, MaxStore)
+		r.Cluster = peers.Cluster(t)
 		servers = r.Cluster.Nodes
 		env = append([]string{"BRIDGE_STREAMS_REPLICAS=3"}, env...)
 		// A frozen server does not say goodbye.
 		r.JS = ConnectNATS(t, r.Cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	} else {
-		r.NATS = peers.NATSServer(t, peers.NATSOptions{Config: MaxStore})
+		r.NATS = peers.NATSServer(t, peers.NATSOptions{})
 		servers = append(servers, r.NATS)
 		r.JS = ConnectNATS(t, r.NATS.URL)
 	}

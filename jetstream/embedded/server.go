@@ -89,7 +89,7 @@ func Start(o Options) (*Server, error) {
 }
 
 func (o Options) server() (*natsd.Options, error) {
-	opts := &natsd.Options{Port: natsd.RANDOM_PORT, JetStreamMaxStore: DefaultMaxStore}
+	opts := &natsd.Options{Port: natsd.RANDOM_PORT}
 	if o.ConfigFile != "" {
 		fromFile, err := natsd.ProcessConfigFile(o.ConfigFile)
 		if err != nil {
@@ -127,8 +127,11 @@ func (o Options) server() (*natsd.Options, error) {
 	if o.MaxMemory != 0 {
 		opts.JetStreamMaxMemory = o.MaxMemory
 	}
-	if o.MaxStore != 0 {
+	switch {
+	case o.MaxStore != 0:
 		opts.JetStreamMaxStore = o.MaxStore
+	case opts.JetStreamMaxStore == 0:
+		opts.JetStreamMaxStore = DefaultMaxStore
 	}
 	opts.DontListen = opts.DontListen || o.NoListen
 	if o.Configure != nil {

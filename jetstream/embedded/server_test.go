@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -92,6 +93,25 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"from-file"`)
+}
+
+// nats-server's default is three quarters of the free disk: what fits would depend on the machine.
+func TestServer_AFileWithoutALimitGetsTheDefault(t *testing.T) {
+	t.Parallel()
+	config := natstest.WriteFile(t, filepath.Join(t.TempDir(), "nats.conf"), []byte("jetstream: enabled\n"))
+	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), ConfigFile: config, HTTPPort: -1})
+	require.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	response, err := http.Get(s.MonitorURL() + "/jsz")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var jsz struct {
+		Config struct {
+			MaxStore int64 `json:"max_storage"`
+		}
+	}
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&jsz))
+	require.EqualValues(t, embedded.DefaultMaxStore, jsz.Config.MaxStore)
 }
 
 // Not parallel: it counts goroutines.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"mqtt-nats-bridge/jetstream/embedded"
 )
 
 // readyTimeout covers the recovery of a large store after a kill.
@@ -48,6 +50,11 @@ func run() error {
 	}
 	if options.LeafNode.Port != 0 {
 		options.LeafNode.Host, options.LeafNode.Port = "127.0.0.1", *leaf
+	}
+	if options.JetStreamMaxStore == 0 {
+		// nats-server's own default is three quarters of the free disk: the
+		// streams of the tests would fit on one machine and not on another.
+		options.JetStreamMaxStore = embedded.DefaultMaxStore
 	}
 	options.NoSigs = true
 

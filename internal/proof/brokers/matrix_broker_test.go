@@ -48,7 +48,7 @@ func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
 func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
 	addr, _ := proof.ClosedPort(t)
 	server := peers.NATSServer(t, peers.NATSOptions{
-		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n" + proof.MaxStore,
+		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n",
 	})
 	js := proof.ConnectNATS(t, server.URL)
 	return addr, func(t testing.TB, topic string) {

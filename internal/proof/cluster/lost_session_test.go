@@ -25,7 +25,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	require.NoError(t, err)
 	addr := strings.TrimPrefix(devices.URL(), "tcp://")
 	t.Cleanup(func() { require.NoError(t, devices.Close()) })
-	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})}
+	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{})}
 	r.js = proof.ConnectNATS(t, r.nats.URL)
 	a := r.start("a")
 	r.awaitShares(a)

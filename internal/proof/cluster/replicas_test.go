@@ -57,7 +57,7 @@ func newFleetRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
 	r.addr = r.broker.Addr
-	r.nats = peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	r.nats = peers.NATSServer(t, peers.NATSOptions{})
 	r.js = proof.ConnectNATS(t, r.nats.URL)
 	return r
 }
@@ -69,7 +69,7 @@ func newClusterRig(t testing.TB) *fleetRig {
 	r := &fleetRig{t: t}
 	r.broker = peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r.addr = r.broker.Addr
-	r.cluster = peers.Cluster(t, proof.MaxStore)
+	r.cluster = peers.Cluster(t)
 	// A frozen server does not say goodbye.
 	r.js = proof.ConnectNATS(t, r.cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	return r

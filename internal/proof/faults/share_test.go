@@ -63,7 +63,7 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	server := peers.NATSServer(t, peers.NATSOptions{})
 	js := proof.ConnectNATS(t, server.URL)
 	state := t.TempDir()
 	b := sharing(t, broker, server.URL, state, 2, 0)
@@ -105,7 +105,7 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	server := peers.NATSServer(t, peers.NATSOptions{})
 	js := proof.ConnectNATS(t, server.URL)
 	state := t.TempDir()
 	b := sharing(t, broker, server.URL, state, 2, 0)

@@ -16,7 +16,7 @@ import (
 )
 
 // leafHub is a hub with a listener for leaf nodes.
-const leafHub = proof.MaxStore + "server_name: hub\nleafnodes { port: 7422 }\n"
+const leafHub = "server_name: hub\nleafnodes { port: 7422 }\n"
 
 // leafRig is a real mosquitto, the bridge as a leaf node and its hub as
 // processes, with a proxy on the link.

@@ -47,7 +47,7 @@ type envelopeRig struct {
 func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	t.Helper()
 	r := &envelopeRig{t: t, attested: attested, at: time.UnixMilli(1_795_435_200_123)}
-	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	server := peers.NATSServer(t, peers.NATSOptions{})
 	r.js = proof.ConnectNATS(t, server.URL)
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte(proof.BridgePassword+"\n"), 0o600))

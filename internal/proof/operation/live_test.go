@@ -48,7 +48,7 @@ type liveRig struct {
 
 func newLiveRig(t *testing.T, prepare func(*liveRig) proof.Settings) *liveRig {
 	t.Helper()
-	r := &liveRig{t: t, nats: peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})}
+	r := &liveRig{t: t, nats: peers.NATSServer(t, peers.NATSOptions{})}
 	r.js = proof.ConnectNATS(t, r.nats.URL)
 	b, addr := proof.StartBroker(t, broker.Options{Username: "bridge", Password: proof.BridgePassword, Attest: true, DeviceUsernames: true})
 	r.broker = b

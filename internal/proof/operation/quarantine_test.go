@@ -28,7 +28,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	}
 	const n, kills = 6_000, 8
 	random := proof.Random(t)
-	server := peers.NATSServer(t, peers.NATSOptions{Config: proof.MaxStore})
+	server := peers.NATSServer(t, peers.NATSOptions{})
 	js := proof.ConnectNATS(t, server.URL)
 	for name, subject := range map[string]string{"TELEMETRY": "tenant.*.device.*.*", "QUARANTINE": "quarantine.>"} {
 		_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
@@ -119,7 +119,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 		"with both and nothing there": {allowed, "0 selected, 0 stored", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := peers.NATSServer(t, peers.NATSOptions{Config: strings.Replace(c.config, "max_file: 16GiB", "max_file: 64GiB", 1)})
+			server := peers.NATSServer(t, peers.NATSOptions{Config: c.config})
 			bridge := proof.ConnectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
 			plan, err := plan.Compile(defaults)
 			require.NoError(t, err)
