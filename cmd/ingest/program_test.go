@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"mqtt-nats-bridge/internal/peers"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,23 +24,12 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(buildAndRun(m))
-}
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "ingest-cmd-")
-	if err != nil {
+	var err error
+	if binary, err = peers.Executable(".", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "ingest")
-	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z", "-o", binary, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(m.Run())
 }
 
 // command is the program in a directory of its own, without the configuration of

@@ -143,6 +143,7 @@ func outlive(t *testing.T) {
 }
 
 func TestPageInABrowser(t *testing.T) {
+	t.Parallel()
 	b := browsertest.Start(t)
 	s := newSite(t)
 	s.work(t)
@@ -174,8 +175,6 @@ func TestPageInABrowser(t *testing.T) {
 	require.Equal(t, []string{s.page.Addr()}, b.Hosts())
 	require.Empty(t, b.Errors())
 	lostAndFound(t, b, s)
-	problems(t, b)
-	brokerFillsUp(t, b)
 }
 
 // lostAndFound takes the endpoint away and brings it back.
@@ -195,8 +194,9 @@ func lostAndFound(t *testing.T, b *browsertest.Browser, s *site) {
 	b.Wait(`document.getElementById("lost").hidden && document.getElementById("state").innerText == "Ready"`, "the page does not come back")
 }
 
-// problems tests the page while NATS is unreachable.
-func problems(t *testing.T, b *browsertest.Browser) {
+func TestPageWhileNATSIsUnreachable(t *testing.T) {
+	t.Parallel()
+	b := browsertest.Start(t)
 	b.Dark(false)
 	s := newSite(t)
 	s.work(t)
@@ -222,8 +222,9 @@ func colour(b *browsertest.Browser, selector string) (c string) {
 	return c
 }
 
-// brokerFillsUp tests the page while NATS is unreachable and the broker's queues grow.
-func brokerFillsUp(t *testing.T, b *browsertest.Browser) {
+func TestPageWhileTheBrokerFillsUp(t *testing.T) {
+	t.Parallel()
+	b := browsertest.Start(t)
 	b.Dark(false)
 	s := newSite(t)
 	s.nats.Shutdown()

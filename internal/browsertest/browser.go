@@ -17,10 +17,9 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
-)
 
-// waitTimeout bounds every wait; no test passes by waiting.
-const waitTimeout = 30 * time.Second
+	"mqtt-nats-bridge/internal/testrun"
+)
 
 // Browser is a Chromium without a window, with one tab.
 type Browser struct {
@@ -90,7 +89,7 @@ func Start(t *testing.T) *Browser {
 		b.attach(url)
 	case <-ended:
 		t.Fatal("chromium ended before it listened")
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		t.Fatal("chromium does not listen")
 	}
 	return b
@@ -99,7 +98,7 @@ func Start(t *testing.T) *Browser {
 // attach connects to the tab.
 func (b *Browser) attach(devtools string) {
 	host := strings.Split(strings.TrimPrefix(devtools, "ws://"), "/")[0]
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testrun.Timeout}
 	response, err := client.Get("http://" + host + "/json/list")
 	require.NoError(b.t, err)
 	defer response.Body.Close()
@@ -174,7 +173,7 @@ func (b *Browser) Call(method string, params any) json.RawMessage {
 			b.t.Fatalf("%s: %s", method, a.Error.Message)
 		}
 		return a.Result
-	case <-time.After(waitTimeout):
+	case <-time.After(testrun.Timeout):
 		b.t.Fatalf("%s: no answer", method)
 		return nil
 	}
@@ -215,7 +214,7 @@ func (b *Browser) Text(selector string) (text string) {
 func (b *Browser) Wait(expression, why string) {
 	b.t.Helper()
 	is := false
-	for until := time.Now().Add(waitTimeout); !is; {
+	for until := time.Now().Add(testrun.Timeout); !is; {
 		b.Eval("(() => { try { return !!("+expression+") } catch { return false } })()", &is)
 		if !is && time.Now().After(until) {
 			b.t.Fatalf("%s; the page shows\n%s\nand reports %s", why, b.Text("body"), b.Errors())

@@ -22,8 +22,7 @@ type BridgeOptions struct {
 // runs: what it is ready for, its admin endpoint and its log tell.
 type BridgeProcess struct{ Process }
 
-// Bridge builds this module's mqtt-nats-bridge, once for each test binary, and
-// runs it.
+// Bridge builds this module's mqtt-nats-bridge and runs it.
 func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	t.Helper()
 	b := &BridgeProcess{}
@@ -41,7 +40,7 @@ func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 // IngestProcess is ingest as a process. It counts as started when it runs.
 type IngestProcess struct{ Process }
 
-// Ingest builds this module's ingest, once for each test binary, and runs it with
+// Ingest builds this module's ingest and runs it with
 // args; env are further variables, KEY=value, and nothing else configures it.
 func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	t.Helper()
@@ -52,7 +51,7 @@ func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	return i
 }
 
-// Program builds a program of this module, once for each test binary, and returns
+// Program builds a program of this module and returns
 // the path of the executable, which is called as the program is.
 func Program(t testing.TB, name string) string {
 	t.Helper()

@@ -2,56 +2,48 @@ package peers
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// builds is the one thing that outlives a test: a program is linked once for
-// each test binary, however many tests run it.
-var builds sync.Map // package path → func() (string, error)
+// builds are the programs that this test binary has asked for, by flags and package.
+var builds sync.Map // string → func() (string, error)
 
 // build returns the executable of a main package of this module.
 func build(t testing.TB, pkg string) string {
 	t.Helper()
-	goTool := program(t, "go")
-	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
-		return compile(goTool, pkg)
-	}))
-	path, err := once.(func() (string, error))()
+	program(t, "go")
+	path, err := Executable(pkg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-func compile(goTool, pkg string) (string, error) {
-	dir, err := scratch()
-	if err != nil {
-		return "", fmt.Errorf("build %s: %w", pkg, err)
-	}
-	path := filepath.Join(dir, filepath.Base(pkg))
-	if out, err := exec.Command(goTool, "build", "-o", path, pkg).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
-	return path, nil
+// Executable returns the path of a main package's executable, built with flags. It
+// lies in Go's build cache, so that all packages of a `go test ./...` share one
+// link, which takes seconds for a program with nats-server in it.
+func Executable(pkg string, flags ...string) (string, error) {
+	args := append(append([]string{"run", "-exec=echo"}, flags...), pkg)
+	once, _ := builds.LoadOrStore(strings.Join(args, " "), sync.OnceValues(func() (string, error) {
+		// The first one may link, and then prints a path that is gone when it ends.
+		if _, err := goTool(args...); err != nil {
+			return "", err
+		}
+		return goTool(args...)
+	}))
+	return once.(func() (string, error))()
 }
 
-// scratch is a directory that goes away after the tests: beside the test binary,
-// which `go test` keeps in a directory of its own and removes. A binary from
-// `go test -c` lies elsewhere, and so leaves what it built in the temporary
-// directory.
-func scratch() (string, error) {
-	self, err := os.Executable()
+func goTool(args ...string) (string, error) {
+	cmd := exec.Command("go", args...)
+	var problems strings.Builder
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, problems.String())
 	}
-	parent := ""
-	if dir := filepath.Dir(self); strings.Contains(dir, "go-build") {
-		parent = dir
-	}
-	return os.MkdirTemp(parent, "mqtt-nats-bridge-peers-")
+	return strings.TrimSpace(string(out)), nil
 }

@@ -44,7 +44,7 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	p.ready = p.serves
 	p.must(p.giveUpRoot())
 	cmd := exec.Command(initdb, "--pgdata="+p.data, "--username=postgres", "--auth=trust",
-		"--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+		"--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "--no-instructions")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
 	cmd.Dir = p.data

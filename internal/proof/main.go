@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"mqtt-nats-bridge/internal/testrun"
 )
 
 // outcome is printed when all tests of a package are done: the one thing that outlives a test.
@@ -18,7 +16,6 @@ func Report(fault, load string, v Verdict) { outcome.add(fault, load, v) }
 
 // Main runs the tests of a package and prints the table.
 func Main(m *testing.M) {
-	testrun.Parallel()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		fmt.Print(&outcome)
 		os.Exit(code)

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,13 +18,6 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 )
-
-// FaultsVariable set to 1 runs every fault in full: outages of a minute, all brokers of
-// the matrix, hundreds of thousands of messages. `make faults` and CI set it.
-const FaultsVariable = "BRIDGE_FAULTS"
-
-// Quick reports whether to run the short form of a test that takes a minute or more.
-func Quick() bool { return testing.Short() || os.Getenv(FaultsVariable) != "1" }
 
 // Rig is a real mosquitto, real nats-servers and the bridge as processes, on
 // plain topics.
@@ -301,7 +293,7 @@ func GetPage(t testing.TB, bridge *peers.BridgeProcess, from int, path string, i
 
 // Shorter returns d, or a tenth of it in a short run.
 func Shorter(d time.Duration) time.Duration {
-	if Quick() {
+	if testrun.Quick() {
 		return d / 10
 	}
 	return d

@@ -6,12 +6,20 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"testing"
 	"time"
 )
 
 // Timeout bounds every wait. It decides only how long a failure takes, and grows with the
 // load of the machine: 2 minutes where a core is free, 8 minutes at most.
 var Timeout = bound(loadAverage())
+
+// FaultsVariable set to 1 runs every fault in full: outages of a minute, all brokers of
+// the matrix, hundreds of thousands of messages. `make faults` and CI set it.
+const FaultsVariable = "BRIDGE_FAULTS"
+
+// Quick reports whether to run the short form of a test that takes a minute or more.
+func Quick() bool { return testing.Short() || os.Getenv(FaultsVariable) != "1" }
 
 func bound(load float64) time.Duration {
 	perCore := load / float64(runtime.NumCPU())
@@ -26,15 +34,11 @@ func loadAverage() (load float64) {
 	return load
 }
 
-// Parallel runs eight tests at a time, for packages whose tests mostly wait for outages to pass: as many as
-// there are processors, the default of `go test`, would leave these idle. TestMain calls it.
-func Parallel() {
-	flag.Parse()
-	set := false
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
-	if !set {
-		if err := flag.Set("test.parallel", "8"); err != nil {
-			panic(err)
-		}
+// A package that waits for events runs sixteen tests at a time: as many as there are processors, the
+// default of `go test`, would leave these idle. -parallel sets another number.
+func init() {
+	testing.Init() // registers the flag; it is parsed later
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
 	}
 }

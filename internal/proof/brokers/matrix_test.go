@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // matrixWindow is the duplicate window of the matrix, in seconds.
@@ -77,7 +78,7 @@ func TestBrokerMatrix(t *testing.T) {
 				for _, payload := range []string{"distinct", "identical"} {
 					for outage, away := range matrixOutages {
 						sample := fault == "both killed" && payload == "identical" && outage == "long"
-						if os.Getenv(proof.FaultsVariable) != "1" && !sample {
+						if os.Getenv(testrun.FaultsVariable) != "1" && !sample {
 							continue
 						}
 						rows++

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // bystander is a subscriber beside the bridge that notes what the broker hands over, in its
@@ -61,7 +62,7 @@ func startBystander(t testing.TB, url string) *bystander {
 func TestOrderIsTheBrokers(t *testing.T) {
 	t.Parallel()
 	times := 3
-	if proof.Quick() {
+	if testrun.Quick() {
 		times = 1
 	}
 	for name, store := range map[string]func() paho.Store{

@@ -155,7 +155,7 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 // is killed before it has read what comes after them.
 func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
@@ -191,7 +191,7 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 // come round since.
 func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
@@ -235,7 +235,7 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 // A copy of the journal from before is put back.
 func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("real brokers, up to 90,000 messages")
 	}
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})

@@ -8,12 +8,13 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // replicated is a load over three replicas for about so long.
 func replicated(t testing.TB, rate int, d time.Duration) proof.LoadOptions {
 	t.Helper()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("elections take a minute: BRIDGE_FAULTS=1 runs it")
 	}
 	return proof.LoadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}

@@ -10,6 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // A replica has messages on their way to NATS when its link stalls. The broker restarts
@@ -18,7 +19,7 @@ import (
 // and out of order.
 func TestOrderAfterALostSession(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("leases expire in real time")
 	}
 	devices, err := broker.Start(broker.Options{})

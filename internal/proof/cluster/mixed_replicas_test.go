@@ -21,7 +21,7 @@ import (
 // what had no PUBACK, replicas are killed, stopped, frozen and cut off, leaders change.
 func TestMixedFaultsOfReplicas(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() && os.Getenv(minutesVariable) == "" {
+	if testrun.Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, shares := range map[string][2]string{"auto": {"auto", "auto"}, "fixed partitions": {"0-7", "8-f"}} {

@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // minutesVariable makes the mixed run long, in minutes.
@@ -216,7 +217,7 @@ func (s *side) turn(say func(string)) {
 // running system: FAULT_MINUTES says for how long.
 func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() && os.Getenv(minutesVariable) == "" {
+	if testrun.Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")
 	}
 	for name, cluster := range map[string]bool{"one nats-server": false, "three nats-servers": true} {

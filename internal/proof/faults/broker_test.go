@@ -16,7 +16,7 @@ import (
 func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if proof.Quick() {
+	if testrun.Quick() {
 		times = 2
 	}
 	proof.Survive(t, proof.Fault{Name: "mosquitto restarted", Times: times, Strike: func(r *proof.Rig) {
@@ -31,7 +31,7 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
-	if proof.Quick() {
+	if testrun.Quick() {
 		times = 2
 	}
 	proof.Survive(t, proof.Fault{Name: "second client with the client id", Times: times, Strike: func(r *proof.Rig) {
@@ -47,7 +47,7 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 func TestRetransmissionsAreStoredAsOftenAsTheBrokerTookThem(t *testing.T) {
 	t.Parallel()
 	times := 4
-	if proof.Quick() {
+	if testrun.Quick() {
 		times = 2
 	}
 	for what, o := range map[string]proof.LoadOptions{

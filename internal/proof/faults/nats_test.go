@@ -7,11 +7,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("the link tests have shorter outages: BRIDGE_FAULTS=1 waits for a minute")
 	}
 	const away = time.Minute

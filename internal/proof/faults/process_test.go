@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // cut is the one fault of [faults] that the bridge cannot tell from another.
@@ -15,7 +16,7 @@ const cut = "connection cut"
 // faults are fewer and shorter in a short run.
 func faults() []proof.Fault {
 	times, down := 10, 10*time.Second
-	if proof.Quick() {
+	if testrun.Quick() {
 		times, down = 3, 2*time.Second
 	}
 	return []proof.Fault{
@@ -60,7 +61,7 @@ func loads() map[string]proof.LoadOptions {
 		// One device: nothing at all distinguishes its messages.
 		"identical": {Devices: 1, Total: 100_000, Rate: 10_000, Identical: true},
 	}
-	if proof.Quick() {
+	if testrun.Quick() {
 		delete(all, "full speed")
 		for name, o := range all {
 			o.Total /= 8
@@ -85,7 +86,7 @@ func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
 	for what, all := range loads() {
 		for _, f := range faults() {
 			o := all
-			if proof.Quick() && f.Redelivers != o.Identical {
+			if testrun.Quick() && f.Redelivers != o.Identical {
 				continue // redelivery is hardest to tell where all payloads are equal
 			}
 			if f.Name == cut && o.Identical {

@@ -255,7 +255,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("four floods of 100,000 messages")
 	}
 	const n = 100_000

@@ -20,6 +20,7 @@ import (
 
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -405,7 +406,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 	const payload = "whole"
 	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
 	step := 2
-	if proof.Quick() {
+	if testrun.Quick() {
 		step = 7
 	}
 	for cut := size; cut >= 0; cut -= step { // the whole of it first
@@ -448,7 +449,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
 	t.Parallel()
 	n := 60_000
-	if proof.Quick() {
+	if testrun.Quick() {
 		n = 10_000
 	}
 	server := proof.StartJetStream(t, embedded.Options{})

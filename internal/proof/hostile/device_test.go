@@ -391,7 +391,7 @@ func TestAnEnvelopeCannotBeForged(t *testing.T) {
 func TestAFloodTakesNothingFromItsNeighbour(t *testing.T) {
 	t.Parallel()
 	n := 30_000
-	if proof.Quick() {
+	if testrun.Quick() {
 		n = 6_000
 	}
 	r := newAttestedRig(t, nil)

@@ -418,7 +418,7 @@ func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
 	const data = `{"stream":"TELEMETRY","seq":1}`
 	size := len(msg("_INBOX.1234567890123456789012.1.1", data))
 	step := 3
-	if proof.Quick() {
+	if testrun.Quick() {
 		step = 11
 	}
 	for left := 0; left < size; left += step {

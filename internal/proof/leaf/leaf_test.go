@@ -13,6 +13,7 @@ import (
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // leafHub is a hub with a listener for leaf nodes.
@@ -112,7 +113,7 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 // again.
 func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	r := newLeafRig(t, "BRIDGE_NATS_LEAF_KEEP=15s")
@@ -165,7 +166,7 @@ const asksAgain = 3 * time.Minute
 // restarted: what the publisher got a PUBACK for is at the hub once, in order.
 func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("a cut of a minute, and the backlog after it")
 	}
 	const rate, cut = 5000, 60 * time.Second

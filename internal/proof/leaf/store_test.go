@@ -11,6 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -44,7 +45,7 @@ func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b 
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_bytes": "16MiB"})
@@ -72,7 +73,7 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 // the hub gets it as soon as it is back.
 func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
 	}
 	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_age": "1s"})

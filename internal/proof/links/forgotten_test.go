@@ -8,6 +8,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // forgetful is a rig whose streams forget ids after two seconds.
@@ -59,7 +60,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 	}
 	for name, strike := range strikes {
 		for _, cluster := range []bool{false, true} {
-			if (cluster || name != "bridge frozen") && proof.Quick() {
+			if (cluster || name != "bridge frozen") && testrun.Quick() {
 				continue // BRIDGE_FAULTS=1 runs all of them, on three nats-servers too
 			}
 			title := name

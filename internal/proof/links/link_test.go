@@ -6,6 +6,7 @@ import (
 
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // impairments are what a link may do that does not end its connections.
@@ -39,7 +40,7 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 			"MQTT link": func(r *proof.Rig) *peers.TCPProxy { return r.Proxy },
 			"NATS link": func(r *proof.Rig) *peers.TCPProxy { return r.NATSProxies[0] },
 		} {
-			if proof.Quick() && name != "slow back" {
+			if testrun.Quick() && name != "slow back" {
 				continue
 			}
 			t.Run(side+"/"+name, func(t *testing.T) {

@@ -26,7 +26,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
 	ackWait := streams.DefaultAckWait
-	if proof.Quick() {
+	if testrun.Quick() {
 		messages, states, devices, kills, ackWait = 20_000, 4000, 100, 2, 2*time.Second
 	}
 	random := proof.Random(t)

@@ -23,7 +23,7 @@ import (
 // a message from being stored twice.
 func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	t.Parallel()
-	if proof.Quick() {
+	if testrun.Quick() {
 		t.Skip("eight runs of a program")
 	}
 	const n, kills = 6_000, 8
