@@ -14,7 +14,7 @@ import (
 func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	t.Parallel()
 	if testrun.Quick() {
-		t.Skip("takes elections; whoever uses a cluster runs only with " + testrun.FaultsVariable + "=1 too")
+		t.Skip("waits for elections; tests that use a cluster need " + testrun.FaultsVariable + "=1 too")
 	}
 	c := Cluster(t)
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(testrun.Timeout),

@@ -98,7 +98,9 @@ func (c *hostileConn) read() (kind byte, body []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	if size > 1<<20 { // no MQTT: the bridge asks what speaks here
+	// No MQTT where the bridge asks what speaks here: a ClientHello begins with 0x16, and some of its
+	// random bytes would pass for a PUBACK.
+	if !slices.Contains([]byte{0x10, 0x40, 0x82, 0xa2, 0xc0, 0xe0}, first) || size > 1<<20 {
 		return 0, nil, errors.New("no packet of the bridge")
 	}
 	body = make([]byte, size)
