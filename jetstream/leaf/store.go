@@ -75,13 +75,17 @@ func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	return mark, lock, nil
 }
 
-// closeStore syncs all files.
+// closeStore syncs all files. Some vanish while it does: nats-server removes what a purge left in a goroutine
+// that Shutdown does not wait for.
 func closeStore(dir string, mark storeMark) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+		if err == nil {
+			err = syncPath(path)
 		}
-		return syncPath(path)
+		if errors.Is(err, fs.ErrNotExist) && path != dir {
+			return nil
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("sync the leaf node's store: %w", err)
