@@ -108,19 +108,14 @@ func runNATS(t *testing.T, program, url, command string, terminal bool) string {
 // guarded is a server with the users of nats.conf, and what it refused them.
 type guarded struct {
 	*embedded.Server
-	passwords map[string]string
 
 	mu         sync.Mutex
 	violations []string
 }
 
-// startGuarded is not for parallel tests: the passwords come from the environment.
 func startGuarded(t *testing.T) *guarded {
 	t.Helper()
-	g := &guarded{passwords: map[string]string{"bridge": "pb-7f2", "ingest": "pi-7f2", "operator": "po-7f2"}}
-	for user, password := range g.passwords {
-		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
-	}
+	g := &guarded{}
 	g.Server = proof.StartJetStream(t, embedded.Options{
 		ConfigFile: "../../../nats.conf", Host: "127.0.0.1", Port: -1, HTTPPort: -1,
 		Log: func(_, line string) {
@@ -142,8 +137,8 @@ func (g *guarded) requireNoViolations(t *testing.T) {
 }
 
 func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) {
+	t.Parallel()
 	server := startGuarded(t)
-	passwords := server.passwords
 	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
 	certificates := newBucket(t, operator, "BRIDGE_CERTS")
 	putKey(t, certificates, "acme.dev-1", `{"status":"ACTIVE"}`)
@@ -224,13 +219,14 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 }
 
 func TestTheProgramIngestWorksUnderItsPermissions(t *testing.T) {
+	t.Parallel()
 	database := peers.Postgres(t, "fsync=off")
 	server := startGuarded(t)
-	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", server.passwords["operator"]))
+	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
 	publishReadings(t, proof.Settings{
-		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": server.passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
+		"nats.url": server.URL(), "nats.user": "bridge", "nats.password": passwords["bridge"], "nats.inbox_prefix": "_INBOX.bridge",
 	}, operator)
-	bridge := proof.ConnectNATS(t, server.URL(), nats.UserInfo("bridge", server.passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
+	bridge := proof.ConnectNATS(t, server.URL(), nats.UserInfo("bridge", passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
 	for subject, payload := range map[string]string{
 		"tenant.acme.device.dev-1.bad":             "{",
 		"tenant.acme.device.dev-1.shadow.reported": `{"version":1,"reported":{}}`,
@@ -240,7 +236,7 @@ func TestTheProgramIngestWorksUnderItsPermissions(t *testing.T) {
 		require.NoError(t, err)
 	}
 	ingest := peers.Ingest(t, []string{
-		"DATABASE_URL=" + database.URL, "NATS_URL=" + server.URL(), "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=" + server.passwords["ingest"],
+		"DATABASE_URL=" + database.URL, "NATS_URL=" + server.URL(), "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=" + passwords["ingest"],
 		"INGEST_NATS_INBOX_PREFIX=_INBOX.ingest", "INGEST_ADMIN_LISTEN=", "INGEST_LOG_FORMAT=json",
 	})
 	proof.AwaitMessage(t, operator, "QUARANTINE", "quarantine.bad_payload.tenant.acme.device.dev-1.bad")

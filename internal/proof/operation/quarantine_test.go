@@ -99,9 +99,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 
 // Not parallel: the passwords come from the environment.
 func TestTheOperatorReplaysOnceItMay(t *testing.T) {
-	for user, password := range map[string]string{"bridge": "pb-7f3", "ingest": "pi-7f3", "operator": "po-7f3"} {
-		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
-	}
+	t.Parallel()
 	shipped, err := os.ReadFile("../../../nats.conf")
 	require.NoError(t, err)
 	const before = `"$SYS.REQ.USER.INFO"`
@@ -119,8 +117,9 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 		"with both and nothing there": {allowed, "0 selected, 0 stored", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := peers.NATSServer(t, peers.NATSOptions{Config: c.config})
-			bridge := proof.ConnectNATS(t, server.URL, nats.UserInfo("bridge", "pb-7f3"), nats.CustomInboxPrefix("_INBOX.bridge"))
+			bridge := proof.ConnectNATS(t, server.URL, nats.UserInfo("bridge", passwords["bridge"]), nats.CustomInboxPrefix("_INBOX.bridge"))
 			plan, err := plan.Compile(defaults)
 			require.NoError(t, err)
 			_, err = streams.Manage(t.Context(), bridge, streams.ManageCreate, plan.Streams, plan.Consumers)
@@ -133,7 +132,7 @@ func TestTheOperatorReplaysOnceItMay(t *testing.T) {
 			}
 			replay := peers.Bridge(t, peers.BridgeOptions{
 				Args: []string{"quarantine", "replay", "--reason=rate_limited"},
-				Env:  []string{"NATS_URL=" + server.URL, "BRIDGE_NATS_USER=operator", "BRIDGE_NATS_PASSWORD=po-7f3"},
+				Env:  []string{"NATS_URL=" + server.URL, "BRIDGE_NATS_USER=operator", "BRIDGE_NATS_PASSWORD=" + passwords["operator"]},
 			})
 			require.Equal(t, c.code, replay.Wait(), replay.Log().Tail(4<<10))
 			proof.RequireSays(t, replay.Log(), c.says)
