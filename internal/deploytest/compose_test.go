@@ -131,7 +131,7 @@ func TestOnlyTheDevicesPortIsOpen(t *testing.T) {
 }
 
 func TestPortsAgreeWithTheServers(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	_, project := deployment(t)
 	nats, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
 	require.NoError(t, err)
@@ -219,7 +219,7 @@ func loadIngest(t *testing.T, env map[string]string) *config.Ingest {
 }
 
 func TestIngestAcceptsTheConfigurationOfItsContainer(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	dir, project := deployment(t)
 	env := environment(t, project, "ingest")
 	postgres := environment(t, project, "postgres")
@@ -302,7 +302,7 @@ func TestBridgeAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 }
 
 func TestUsersExistWhereTheyLogIn(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	dir, project := deployment(t)
 	env := environment(t, project, "bridge")
 	nats, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
@@ -377,7 +377,7 @@ func TestBridgeContainerHasNoPrivileges(t *testing.T) {
 }
 
 func TestNATSKeepsItsStoreOnItsVolume(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	_, project := deployment(t)
 	opts, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ import (
 
 // The operator of nats.conf may do what a drill does; the bridge's own user may not read.
 func TestNATSUsersOfADrill(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	s, _ := startNATS(t, "../../nats.conf")
 	operator := connectNATS(t, s, "operator")
 	createStreams(t, operator.js)

@@ -40,7 +40,7 @@ func block(t *testing.T, mark string) string {
 // The hub and the bridge that docs/leaf.md shows work together, with no more
 // permissions than it gives.
 func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "hub.conf")
 	require.NoError(t, os.WriteFile(conf, []byte(block(t, "hub.conf")), 0o600))

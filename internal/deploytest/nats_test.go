@@ -23,16 +23,18 @@ import (
 
 const telemetry = "tenant.acme.device.dev-1.telemetry"
 
-// natsPasswords are this test's, in the environment before nats.conf is read.
+// natsPasswords are in the environment before nats.conf is read.
 var natsPasswords = map[string]string{
 	"bridge": "pb-1e5", "ingest": "pi-2e5", "operator": "po-3e5",
 }
 
-func setNATSPasswords(t *testing.T) {
-	t.Helper()
+func TestMain(m *testing.M) {
 	for user, password := range natsPasswords {
-		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password)
+		if err := os.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password); err != nil {
+			panic(err)
+		}
 	}
+	os.Exit(m.Run())
 }
 
 // startNATS runs a server on the configuration file as it is: only addresses
@@ -149,7 +151,7 @@ func createStreams(t *testing.T, js natsjs.JetStream) {
 }
 
 func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	bridge := connectNATS(t, s, "bridge")
 	createStreams(t, bridge.js)
@@ -284,13 +286,13 @@ func refuseSubscribe(t *testing.T, p *peer, subjects ...string) {
 }
 
 func TestServerReadsDurationsAsWritten(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	require.Equal(t, 2*time.Minute, processWithoutWarnings(t, filepath.Join(root, "nats.conf")).SyncInterval)
 	processWithoutWarnings(t, filepath.Join(root, "docs/comparison/nats.conf"))
 }
 
 func TestNobodyEntersWithoutAPassword(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	for name, option := range map[string]nats.Option{
 		"anonymous":      nats.Name("anonymous"),
@@ -304,7 +306,6 @@ func TestNobodyEntersWithoutAPassword(t *testing.T) {
 }
 
 func TestServerDoesNotStartWithoutItsPasswords(t *testing.T) {
-	setNATSPasswords(t)
 	for user := range natsPasswords {
 		variable := "NATS_" + strings.ToUpper(user) + "_PASSWORD"
 		t.Run(variable, func(t *testing.T) {
@@ -318,7 +319,6 @@ func TestServerDoesNotStartWithoutItsPasswords(t *testing.T) {
 
 func TestPasswordsOfTheScriptAreStrings(t *testing.T) {
 	// The shape that make-certs.sh gives a password, at its worst: digits with an e.
-	setNATSPasswords(t)
 	t.Setenv("NATS_BRIDGE_PASSWORD", "p0123456789e0123456789")
 	opts, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
 	require.NoError(t, err)
@@ -328,7 +328,6 @@ func TestPasswordsOfTheScriptAreStrings(t *testing.T) {
 // The block in comments is a promise too: it must parse, and the servers must let
 // each other in.
 func TestClusterBlockFormsACluster(t *testing.T) {
-	setNATSPasswords(t)
 	t.Setenv("NATS_CLUSTER_PASSWORD", "pc-4e5")
 	for _, n := range []string{"1", "2", "3"} { // ports where nobody listens
 		t.Setenv("NATS_ROUTE_"+n, "nats://route:pc-4e5@127.0.0.1:"+n)
@@ -360,7 +359,7 @@ func startClustered(t *testing.T, name string) *server.Server {
 
 func TestOperatorWorksWithTheNATSCommandLine(t *testing.T) {
 	program := needPeer(t, "nats")
-	setNATSPasswords(t)
+	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	bridge := connectNATS(t, s, "bridge")
 	createStreams(t, bridge.js)

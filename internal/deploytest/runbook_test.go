@@ -21,7 +21,7 @@ import (
 // The commands of docs/runbook.md that need the operator of nats.conf run as the page says,
 // with the bridge's own configuration.
 func TestRunbookAsTheOperator(t *testing.T) {
-	setNATSPasswords(t)
+	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	bridge := connectNATS(t, s, "bridge")
 	createStreams(t, bridge.js)

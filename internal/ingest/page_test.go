@@ -16,6 +16,7 @@ import (
 
 // TestPageInABrowser: ingest has the page that the bridge has, about its tables.
 func TestPageInABrowser(t *testing.T) {
+	t.Parallel()
 	b := browsertest.Start(t)
 	r := newRig(t, sharedPostgres(t))
 	i := r.ingest()
