@@ -42,14 +42,13 @@ func TestBrokerProblem(t *testing.T) {
 			t.Parallel()
 			b, book := runLogged(t, "MQTT_URL="+test.url, "NATS_URL="+nats.URL(), "BRIDGE_IDENTITY_MODE=off")
 			var found []Problem
+			var lines []string // logged after the problem shows
 			require.Eventually(t, func() bool {
-				found = b.Problems()
-				return len(found) == 1 && found[0].Component == "mqtt" && found[0].Advice != ""
+				found, lines = b.Problems(), book.with("mqtt not connected")
+				return len(found) == 1 && found[0].Component == "mqtt" && found[0].Advice != "" && len(lines) > 0
 			}, testrun.Timeout, 5*time.Millisecond, "%v", &found)
 			require.Contains(t, found[0].Advice, test.advice)
 
-			lines := book.with("mqtt not connected")
-			require.NotEmpty(t, lines)
 			var line struct{ Component, Problem, Advice string }
 			require.NoError(t, json.Unmarshal([]byte(lines[0]), &line))
 			require.Equal(t, "mqtt", line.Component)

@@ -34,7 +34,7 @@ func runLogged(t *testing.T, env ...string) (*Bridge, *logBook) {
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
 	book := &logBook{}
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", streamsAgain: 20 * time.Millisecond})
+	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", streamsAgain: 20 * time.Millisecond, lookTimeout: 2 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
 	return b, book
@@ -102,7 +102,8 @@ func TestMissingPermission(t *testing.T) {
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY", found.Problem)
 	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify", found.Advice)
-	lines := book.with("STREAM.CREATE.TELEMETRY")
+	var lines []string // logged after the problem shows
+	require.Eventually(t, func() bool { lines = book.with("STREAM.CREATE.TELEMETRY"); return len(lines) > 0 }, testrun.Timeout, 5*time.Millisecond)
 	require.Len(t, lines, 1)
 	require.Contains(t, lines[0], `"message":"streams not ready"`)
 	require.Contains(t, lines[0], `"advice":"`+found.Advice)
