@@ -86,7 +86,7 @@ func (w *Watch) fillWarnings() []health.Problem {
 		when = "is full in about " + minutes(left) + " at the present rate"
 	}
 	p := warning("fill", "find out why messages are not stored faster: problems in /readyz, mqttbridge_ack_latency_seconds, JetStream",
-		"EMQX's queue for %s holds %d of %d messages (%.0f %%) and %s; a full queue drops its oldest messages",
+		"EMQX's queue for %s contains %d of %d messages (%.0f %%) and %s; a full queue drops its oldest messages",
 		worst, q.session.QueueLength, q.session.QueueLimit, 100*q.fill(), when)
 	p.Lanes = lanes
 	return []health.Problem{p}

@@ -137,7 +137,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		if len(hosts) == 1 {
 			who = "1 replica takes part"
 		}
-		who += fmt.Sprintf(", %d of %d partitions are held: %s", held, len(n.config.Lanes.Partitions.List), strings.Join(hosts, ", "))
+		who += fmt.Sprintf(", %d of %d partitions are leased: %s", held, len(n.config.Lanes.Partitions.List), strings.Join(hosts, ", "))
 	}
 	n.report.OK("leases", "bucket %s can be read and watched, %s", kv.Bucket(), who)
 }

@@ -80,7 +80,7 @@ func TestACheckOfNATSStoresNothing(t *testing.T) {
 	for _, want := range []string{
 		"ok    nats: connected to " + s.URL() + ", nats-server 2.",
 		"ok    nats max_payload: ",
-		"ok    stream TELEMETRY: as declared, holds tenant.*.device.*.*\n",
+		"ok    stream TELEMETRY: as declared, takes tenant.*.device.*.*\n",
 		"ok    jetstream account: 4 streams",
 		"ok    nats publish: tenant.check.device.check.check is allowed and goes to stream TELEMETRY (nothing was stored)",
 		"ok    nats publish: tenant.check.device.check.shadow.reported is allowed and goes to stream SHADOW",

@@ -101,7 +101,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, p
 	n.faults(err)
 	for _, s := range d.Streams {
 		if s.State == streams.Equal {
-			n.report.OK("stream "+s.Spec.Name, "as declared, holds %s", strings.Join(s.Spec.Subjects, " "))
+			n.report.OK("stream "+s.Spec.Name, "as declared, takes %s", strings.Join(s.Spec.Subjects, " "))
 		}
 		for _, f := range s.Fields {
 			if !f.Contradicts && !f.Fixed {

@@ -15,8 +15,8 @@ type tally struct {
 	Devices     int
 }
 
-// held is the number of messages a stream has stored since it was created.
-type held struct {
+// streamCount is the number of messages a stream has stored since it was created.
+type streamCount struct {
 	Stream   string
 	Messages uint64
 }
@@ -24,10 +24,10 @@ type held struct {
 // account is everything that was counted, by three parties that do not ask each
 // other: the devices, the bridge, nats-server.
 type account struct {
-	Fleet  tally
-	Visits uint64 // the visitor's messages, counted by the broker
-	Bridge bridge.Counts
-	Held   []held
+	Fleet   tally
+	Visits  uint64 // the visitor's messages, counted by the broker
+	Bridge  bridge.Counts
+	Streams []streamCount
 	// Written is nil without a database.
 	Written *written
 	// Quarantine is the name of the stream with refused messages.
@@ -47,8 +47,8 @@ func countedOut(c *bridge.Counts) uint64 {
 // delivered is what came from the broker: Received leaves retained copies out.
 func delivered(c *bridge.Counts) uint64 { return c.Received + c.RetainedSkipped }
 
-func (a *account) heldBy(quarantine bool) (n uint64) {
-	for _, h := range a.Held {
+func (a *account) messagesIn(quarantine bool) (n uint64) {
+	for _, h := range a.Streams {
 		if (h.Stream == a.Quarantine) == quarantine {
 			n += h.Messages
 		}
@@ -89,18 +89,18 @@ func (a *account) checks() []check {
 	}
 	if c.Duplicates == 0 {
 		all = append(all,
-			equal("the streams hold what the bridge stored", "stored", c.Stored, "held", a.heldBy(false)),
-			equal("QUARANTINE holds what the bridge quarantined", "quarantined", c.QuarantinedTotal()+a.poison(), "held", a.heldBy(true)),
+			equal("the streams contain what the bridge stored", "stored", c.Stored, "in the streams", a.messagesIn(false)),
+			equal("QUARANTINE contains what the bridge quarantined", "quarantined", c.QuarantinedTotal()+a.poison(), "in the streams", a.messagesIn(true)),
 		)
 	} else {
 		// A PubAck that was lost and came again is counted as stored twice.
-		all = append(all, equal("the streams hold what the bridge stored and quarantined",
-			"stored", c.Stored+c.QuarantinedTotal()+a.poison()-c.Duplicates, "held", a.heldBy(false)+a.heldBy(true)))
+		all = append(all, equal("the streams contain what the bridge stored and quarantined",
+			"stored", c.Stored+c.QuarantinedTotal()+a.poison()-c.Duplicates, "in the streams", a.messagesIn(false)+a.messagesIn(true)))
 	}
 	if w := a.Written; w != nil {
 		all = append(all,
-			equal("ingest is done with what the streams hold", "held", a.heldBy(false), "stored or quarantined by ingest", w.Acknowledged+w.Poison),
-			equal("the database has each message of the first stream once", "held", a.Held[0].Messages-a.poison(), "rows", w.Telemetry))
+			equal("ingest is done with what the streams contain", "in the streams", a.messagesIn(false), "stored or quarantined by ingest", w.Acknowledged+w.Poison),
+			equal("the database has each message of the first stream once", "in the streams", a.Streams[0].Messages-a.poison(), "rows", w.Telemetry))
 	}
 	honest := check{What: "no message of an honest device was refused", OK: c.Stored >= a.Fleet.HonestAcked}
 	honest.Why = fmt.Sprintf("sent %d, stored %d", a.Fleet.HonestAcked, c.Stored)

@@ -14,7 +14,7 @@ func balanced() *account {
 	a := &account{
 		Fleet:      tally{Sent: 100, Acked: 100, HonestAcked: 70, Connected: 5, Devices: 5},
 		Visits:     2,
-		Held:       []held{{"TELEMETRY", 60}, {"SHADOW", 10}, {"COMMANDS", 2}, {"QUARANTINE", 20}},
+		Streams:    []streamCount{{"TELEMETRY", 60}, {"SHADOW", 10}, {"COMMANDS", 2}, {"QUARANTINE", 20}},
 		Quarantine: "QUARANTINE",
 		Provoked:   []verdict.Reason{verdict.CNMismatch, verdict.RateLimited},
 	}
@@ -36,7 +36,7 @@ func TestAPubAckAnsweredTwiceIsNoMissingMessage(t *testing.T) {
 	a := balanced()
 	a.Bridge.Duplicates = 1
 	require.Error(t, conclude(a.checks()))
-	a.Held[0].Messages--
+	a.Streams[0].Messages--
 	require.NoError(t, conclude(a.checks()))
 }
 
@@ -59,11 +59,11 @@ func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
 			"(acknowledged 103, received 102)",
 		},
 		"a message received twice": {
-			func(a *account) { a.Bridge.Received++; a.Bridge.Stored++; a.Held[0].Messages++ },
+			func(a *account) { a.Bridge.Received++; a.Bridge.Stored++; a.Streams[0].Messages++ },
 			"(acknowledged 102, received 103)",
 		},
 		"a message dropped silently": {
-			func(a *account) { a.Bridge.Stored--; a.Held[0].Messages-- },
+			func(a *account) { a.Bridge.Stored--; a.Streams[0].Messages-- },
 			"received = stored + quarantined + dropped (received 102, accounted for 101)",
 		},
 		"a message in flight": {
@@ -71,12 +71,12 @@ func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
 			"nothing is in flight (expected 0, in flight 3)",
 		},
 		"a stored message that no stream holds": {
-			func(a *account) { a.Held[1].Messages-- },
-			"the streams hold what the bridge stored (stored 72, held 71)",
+			func(a *account) { a.Streams[1].Messages-- },
+			"the streams contain what the bridge stored (stored 72, in the streams 71)",
 		},
 		"a message too many in quarantine": {
-			func(a *account) { a.Held[3].Messages++ },
-			"QUARANTINE holds what the bridge quarantined (quarantined 20, held 21)",
+			func(a *account) { a.Streams[3].Messages++ },
+			"QUARANTINE contains what the bridge quarantined (quarantined 20, in the streams 21)",
 		},
 		"an honest message refused": {
 			func(a *account) { a.Fleet.HonestAcked = 73 },

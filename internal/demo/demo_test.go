@@ -188,5 +188,5 @@ func TestAMessageThatTheBridgeDoesNotKnowOfIsFound(t *testing.T) {
 	require.NoError(t, err)
 	err = conclude(settle(t.Context(), r, f, nil).checks())
 	require.ErrorIs(t, err, ErrUnaccounted)
-	require.ErrorContains(t, err, "the streams hold what the bridge stored (stored 0, held 1)")
+	require.ErrorContains(t, err, "the streams contain what the bridge stored (stored 0, in the streams 1)")
 }

@@ -243,11 +243,11 @@ func (r *rig) awaitReady(ctx context.Context) error {
 	}
 }
 
-// held asks nats-server how many messages each stream has stored.
-func (r *rig) held(ctx context.Context) ([]held, error) {
+// streamCounts asks nats-server how many messages each stream has stored.
+func (r *rig) streamCounts(ctx context.Context) ([]streamCount, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	var all []held
+	var all []streamCount
 	for _, name := range r.streams {
 		stream, err := r.js.Stream(ctx, name) // fetches the state too
 		if err != nil {
@@ -255,7 +255,7 @@ func (r *rig) held(ctx context.Context) ([]held, error) {
 		}
 		// The last sequence, not the number of messages: a demo that runs for
 		// hours meets the quarantine's limit for each subject.
-		all = append(all, held{Stream: name, Messages: stream.CachedInfo().State.LastSeq})
+		all = append(all, streamCount{Stream: name, Messages: stream.CachedInfo().State.LastSeq})
 	}
 	return all, nil
 }

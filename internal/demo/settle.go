@@ -31,12 +31,12 @@ func settle(ctx context.Context, r *rig, f *crew, provoked []verdict.Reason) *ac
 		}
 	}
 	var err error
-	a.Held, err = r.held(ctx)
+	a.Streams, err = r.streamCounts(ctx)
 	a.fault(err)
 	if r.database != nil && err == nil {
-		a.Written, err = r.database.settled(ctx, a.heldBy(false), deadline)
+		a.Written, err = r.database.settled(ctx, a.messagesIn(false), deadline)
 		a.fault(err)
-		a.Held, err = r.held(ctx) // with what ingest put into quarantine
+		a.Streams, err = r.streamCounts(ctx) // with what ingest put into quarantine
 		a.fault(err)
 	}
 	a.fault(f.Err())

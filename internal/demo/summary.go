@@ -25,7 +25,7 @@ func conclude(checks []check) error {
 	if failed == nil {
 		return nil
 	}
-	return fmt.Errorf("%w; this does not hold: %s", ErrUnaccounted, strings.Join(failed, "; "))
+	return fmt.Errorf("%w; this is not true: %s", ErrUnaccounted, strings.Join(failed, "; "))
 }
 
 // summary renders the account and its checks.
@@ -51,13 +51,13 @@ func summary(a *account, checks []check, took time.Duration) string {
 	}
 	fmt.Fprintf(&b, "\n  %-20s%10s%13s      %-12s%12s\n", "reason", "rejected", "quarantined", "stream", "messages")
 	reasons := shown(c, a.Provoked)
-	for i := range max(len(reasons), len(a.Held)) {
+	for i := range max(len(reasons), len(a.Streams)) {
 		left, right := strings.Repeat(" ", 43), ""
 		if i < len(reasons) {
 			left = reasonRow(c, reasons[i])
 		}
-		if i < len(a.Held) {
-			right = fmt.Sprintf("      %-12s%12s", a.Held[i].Stream, screen.Grouped(a.Held[i].Messages))
+		if i < len(a.Streams) {
+			right = fmt.Sprintf("      %-12s%12s", a.Streams[i].Stream, screen.Grouped(a.Streams[i].Messages))
 		}
 		b.WriteString(strings.TrimRight("  "+left+right, " ") + "\n")
 	}

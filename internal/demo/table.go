@@ -16,7 +16,7 @@ type sample struct {
 	For      time.Duration // 0: until interrupted
 	Fleet    tally
 	Bridge   bridge.Counts
-	Held     []held
+	Streams  []streamCount
 	Rate     float64 // messages received per second, lately
 	Provoked []verdict.Reason
 	// Last is the latest quarantined message in one line, printable.
@@ -53,8 +53,8 @@ func table(s *sample, columns int) []string {
 	}
 	lines := []string{head}
 	for i, l := range left {
-		if columns >= wide && i < len(s.Held) {
-			l = fmt.Sprintf("%-46s     %-14s%13s", l, s.Held[i].Stream, screen.Grouped(s.Held[i].Messages))
+		if columns >= wide && i < len(s.Streams) {
+			l = fmt.Sprintf("%-46s     %-14s%13s", l, s.Streams[i].Stream, screen.Grouped(s.Streams[i].Messages))
 		}
 		lines = append(lines, " "+l)
 	}

@@ -34,8 +34,8 @@ func golden(t *testing.T, name, got string) {
 func fixed() *sample {
 	s := &sample{
 		At: 12*time.Second + 400*time.Millisecond, For: 30 * time.Second, Rate: 204.4,
-		Fleet: tally{Connected: 34, Devices: 35},
-		Held:  []held{{"TELEMETRY", 1_234_567}, {"SHADOW", 12_345}, {"COMMANDS", 88}, {"QUARANTINE", 210}},
+		Fleet:   tally{Connected: 34, Devices: 35},
+		Streams: []streamCount{{"TELEMETRY", 1_234_567}, {"SHADOW", 12_345}, {"COMMANDS", 88}, {"QUARANTINE", 210}},
 		Provoked: []verdict.Reason{
 			verdict.BadTopic, verdict.PayloadTooLarge, verdict.CNMissing, verdict.CNMismatch, verdict.RateLimited,
 		},

@@ -110,7 +110,7 @@ func (v *view) show(ctx context.Context, w *watch) {
 	s := w.sample()
 	switch {
 	case v.screen != nil:
-		s.Held = w.streams(ctx)
+		s.Streams = w.streams(ctx)
 		v.screen.Draw(func(columns int) []string { return table(s, columns) })
 	case s.At >= time.Second/2: // there is nothing to tell before
 		fmt.Fprintln(v.out, line(s))

@@ -24,8 +24,8 @@ type watch struct {
 	started  time.Time
 	length   time.Duration
 
-	past []point // the last few samples, oldest first
-	held []held
+	past []point       // the last few samples, oldest first
+	read []streamCount // the last answer
 	last *lastQuarantined
 }
 
@@ -63,11 +63,11 @@ func (w *watch) sample() *sample {
 
 // streams asks nats-server. What cannot be read immediately stays as it was: the end
 // asks again, and then an error counts.
-func (w *watch) streams(ctx context.Context) []held {
-	if h, err := w.rig.held(ctx); err == nil {
-		w.held = h
+func (w *watch) streams(ctx context.Context) []streamCount {
+	if h, err := w.rig.streamCounts(ctx); err == nil {
+		w.read = h
 	}
-	return w.held
+	return w.read
 }
 
 func (p point) rateSince(past point) float64 {

@@ -27,7 +27,7 @@ type letter struct {
 	mayFail bool // nobody promises any more that it is stored: QoS 0, and the bridge ended
 	expects bool // a check refuses it, so that it may be counted instead of stored
 
-	copies   []copied  // what the streams hold of it
+	copies   []copied  // what the streams contain of it
 	settled  time.Time // since when the lane knows that it is stored; zero: it does not
 	counted  bool      // the lane has only counted it
 	lifetime int       // of the bridge that was last given it

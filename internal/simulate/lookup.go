@@ -107,7 +107,7 @@ func (w *world) lookUp(m sent, from *socket) {
 
 const noMessage = `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`
 
-// purge deletes what the streams hold. They know the ids all the same.
+// purge deletes what the streams contain. They know the ids all the same.
 func (w *world) purge() {
 	v := &w.server
 	for _, e := range v.log[:v.safe] {

@@ -120,7 +120,7 @@ const (
 	dup      = 0x08
 )
 
-// kept is what the streams hold of one message.
+// kept is what the streams contain of one message.
 type kept struct {
 	stream, subject, payload string
 	header                   map[string][]string
