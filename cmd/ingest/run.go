@@ -55,14 +55,14 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 
 // serve runs ingest until ctx ends or it fails.
 func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, version string, again <-chan os.Signal) error {
-	i, err := ingest.Start(ingest.Options{Config: c, Log: log, Version: version})
+	i, err := ingest.Open(ingest.Options{Config: c, Log: log, Version: version})
 	if err != nil {
 		return err
 	}
 	if c.Admin.Listen != "" {
-		server, err := endpoint.Start(c.Admin.Listen, i, log)
+		server, err := endpoint.Open(c.Admin.Listen, i, log)
 		if err != nil {
-			i.Stop()
+			i.Close()
 			return fmt.Errorf("%w: set admin.listen to a free address, or to nothing", err)
 		}
 		// Last: until then /livez and /readyz report the progress of the stop.
@@ -77,7 +77,7 @@ func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.
 		cause = context.Cause(ctx)
 	}
 	log.Info().Str("cause", cause.Error()).Msg("stopping, a second signal terminates immediately")
-	i.Stop()
+	i.Close()
 	log.Info().Msg("stopped")
 	return err
 }

@@ -14,7 +14,7 @@ import (
 // same one with an impostor does not.
 func TestDrillExitCode(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{})
+	b, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	server := startNATS(t)

@@ -74,7 +74,7 @@ func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logge
 		}
 		defer listener.Close()
 	}
-	b, err := daemon.Start(ctx, daemon.Options{Config: c, Log: log, Version: version})
+	b, err := daemon.Open(ctx, daemon.Options{Config: c, Log: log, Version: version})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		return stop(ctx, b, log)
 	}
@@ -111,7 +111,7 @@ func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 	}
 	log.Info().Str("cause", why).Msg("stopping, a second signal terminates immediately")
 	// Stop has its own timeout, and ctx has already ended.
-	err := b.Stop(context.WithoutCancel(ctx))
+	err := b.Close(context.WithoutCancel(ctx))
 	switch {
 	case errors.Is(err, daemon.ErrAbandoned):
 		log.Warn().Str("component", "process").Str("abandoned", err.Error()).Msg("stopped")

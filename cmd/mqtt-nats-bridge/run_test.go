@@ -140,7 +140,7 @@ func TestAStopSaysWhatItAbandoned(t *testing.T) {
 // holding starts a bridge that has taken a message it cannot store.
 func holding(t *testing.T, stopTimeout string) (*daemonProcess, *broker.Broker) {
 	t.Helper()
-	b, err := broker.Start(broker.Options{})
+	b, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	d := start(t, "--mqtt-url", b.URL(), "--nats-url", "nats://"+nobody, "--set", "identity.mode=off",

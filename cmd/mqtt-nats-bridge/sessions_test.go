@@ -11,7 +11,7 @@ import (
 
 func TestSessionsAreClearedButNotThoseInUse(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{Username: "bridge", Password: "pw"})
+	b, err := broker.Open(broker.Options{Username: "bridge", Password: "pw"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	at := []string{"--mqtt-url=" + b.URL(), "--set=mqtt.username=bridge", "--set=mqtt.password=pw", "--set=identity.mode=off"}

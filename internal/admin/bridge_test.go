@@ -40,10 +40,10 @@ func serve(t *testing.T, env ...string) served {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3"})
+	b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3"})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
-	s, err := Start("127.0.0.1:0", b, zerolog.Nop())
+	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
+	s, err := Open("127.0.0.1:0", b, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return served{s, b}
@@ -52,12 +52,12 @@ func serve(t *testing.T, env ...string) served {
 // serveWithPeers also runs an MQTT broker that attests, and a NATS server.
 func serveWithPeers(t *testing.T, env ...string) (served, *broker.Broker) {
 	t.Helper()
-	mqtt, err := broker.Start(broker.Options{DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret"})
+	mqtt, err := broker.Open(broker.Options{DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mqtt.Close() })
-	nats, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	nats, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
-	t.Cleanup(nats.Shutdown)
+	t.Cleanup(nats.Close)
 	s := serve(t, append(env, "MQTT_URL="+mqtt.URL(), "NATS_URL="+nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret")...)
 	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
 	return s, mqtt

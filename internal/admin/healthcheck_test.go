@@ -17,7 +17,7 @@ import (
 func TestListenerOnAllAddressesAnswers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, away()...)
-	open, err := Start(":0", s.bridge, zerolog.Nop())
+	open, err := Open(":0", s.bridge, zerolog.Nop())
 	require.NoError(t, err)
 	defer open.Close()
 	require.ErrorIs(t, Healthcheck(t.Context(), open.Addr()), endpoint.ErrNotReady)

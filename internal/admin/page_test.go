@@ -40,7 +40,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{}
 	var err error
-	s.broker, err = broker.Start(broker.Options{
+	s.broker, err = broker.Open(broker.Options{
 		DeviceUsernames: true, Attest: true, AnyCN: true, Username: "bridge", Password: "secret",
 		Services: broker.Zone{MaxInflight: 10, MaxQueue: 200},
 	})
@@ -48,21 +48,21 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(func() { _ = s.broker.Close() })
 	api := httptest.NewServer(s.broker.API())
 	t.Cleanup(api.Close)
-	s.nats, err = embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	s.nats, err = embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
-	t.Cleanup(func() { s.nats.Shutdown() })
+	t.Cleanup(func() { s.nats.Close() })
 	c, err := config.Load(config.Sources{Env: []string{
 		"MQTT_URL=" + s.broker.URL(), "NATS_URL=" + s.nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret",
 		"BRIDGE_MQTT_EMQX_API=" + api.URL, "BRIDGE_MQTT_EMQX_KEY=k", "BRIDGE_MQTT_EMQX_SECRET=s",
 		"BRIDGE_STOP_TIMEOUT=100ms",
 	}})
 	require.NoError(t, err)
-	s.bridge, err = daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
+	s.bridge, err = daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = s.bridge.Stop(context.Background()) }) // leaves messages with the broker
+	t.Cleanup(func() { _ = s.bridge.Close(context.Background()) }) // leaves messages with the broker
 	s.routes = newRoutes(s.bridge)
 	anHourOf(s.routes.History())
-	s.page, err = endpoint.Start("127.0.0.1:0", s.routes, zerolog.Nop())
+	s.page, err = endpoint.Open("127.0.0.1:0", s.routes, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(func() { s.page.Close() })
 	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
@@ -189,7 +189,7 @@ func lostAndFound(t *testing.T, b *browsertest.Browser, s *site) {
 	picture(t, b, "page-lost.png", 1200, 420)
 	readable(t, b)
 	var err error
-	s.page, err = endpoint.Start(addr, s.routes, zerolog.Nop())
+	s.page, err = endpoint.Open(addr, s.routes, zerolog.Nop())
 	require.NoError(t, err)
 	b.Wait(`document.getElementById("lost").hidden && document.getElementById("state").innerText == "Ready"`, "the page does not come back")
 }
@@ -200,7 +200,7 @@ func TestPageWhileNATSIsUnreachable(t *testing.T) {
 	b.Dark(false)
 	s := newSite(t)
 	s.work(t)
-	s.nats.Shutdown()
+	s.nats.Close()
 	for i := range 12 {
 		publish(t, s.broker, fmt.Sprintf("acme/dev-%d", i), fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", i), 10)
 	}
@@ -227,7 +227,7 @@ func TestPageWhileTheBrokerFillsUp(t *testing.T) {
 	b := browsertest.Start(t)
 	b.Dark(false)
 	s := newSite(t)
-	s.nats.Shutdown()
+	s.nats.Close()
 	cn := "acme/dev-1"
 	waiting := func() (n int64) {
 		for _, q := range s.bridge.Broker().Queues {

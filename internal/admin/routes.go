@@ -12,9 +12,9 @@ import (
 	"mqtt-nats-bridge/internal/page"
 )
 
-// Start serves b at listen, as [endpoint.Start] does.
-func Start(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
-	return endpoint.Start(listen, newRoutes(b), log)
+// Open serves b at listen, as [endpoint.Open] does.
+func Open(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
+	return endpoint.Open(listen, newRoutes(b), log)
 }
 
 // Serve serves b on l, which [endpoint.Listen] has opened.

@@ -186,7 +186,7 @@ func TestProfilesAreForThisMachineOnly(t *testing.T) {
 	_, index := get(t, s, "/")
 	require.Contains(t, index, "/debug/pprof/")
 
-	open, err := Start("0.0.0.0:0", s.bridge, zerolog.Nop())
+	open, err := Open("0.0.0.0:0", s.bridge, zerolog.Nop())
 	require.NoError(t, err)
 	defer open.Close()
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine", "/debug/pprof/cmdline"} {
@@ -200,7 +200,7 @@ func TestProfilesAreForThisMachineOnly(t *testing.T) {
 func TestPortInUseNamesAddressAndKey(t *testing.T) {
 	t.Parallel()
 	s := serve(t, away()...)
-	_, err := Start(s.Addr(), s.bridge, zerolog.Nop())
+	_, err := Open(s.Addr(), s.bridge, zerolog.Nop())
 	require.ErrorContains(t, err, s.Addr())
 	require.ErrorContains(t, err, "admin.listen")
 }

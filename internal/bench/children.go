@@ -22,14 +22,14 @@ import (
 // clients and for leaf nodes, and runs until ctx ends.
 func Serve(ctx context.Context, out io.Writer, o ServerOptions) error {
 	var options *natsd.Options
-	srv, err := embedded.Start(embedded.Options{StoreDir: o.Store, Port: -1, Configure: func(opts *natsd.Options) {
+	srv, err := embedded.Open(embedded.Options{StoreDir: o.Store, Port: -1, Configure: func(opts *natsd.Options) {
 		o.configure(opts)
 		options = opts // the server writes the port that it got into it
 	}})
 	if err != nil {
 		return err
 	}
-	defer srv.Shutdown()
+	defer srv.Close()
 	fmt.Fprintln(out, srv.URL())
 	fmt.Fprintf(out, "nats-leaf://127.0.0.1:%d\n", options.LeafNode.Port)
 	<-ctx.Done()

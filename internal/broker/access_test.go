@@ -42,7 +42,7 @@ func TestDeviceListenerWantsItsOwnCertificates(t *testing.T) {
 	}
 	require.Empty(t, b.Clients())
 
-	_, err = broker.Start(broker.Options{TLS: &tls.Config{}})
+	_, err = broker.Open(broker.Options{TLS: &tls.Config{}})
 	require.ErrorContains(t, err, "client certificate")
 }
 

@@ -29,8 +29,8 @@ type Broker struct {
 	noSubscribers, overflowed          atomic.Int64
 }
 
-// Start opens the listeners and serves.
-func Start(o Options) (*Broker, error) {
+// Open opens the listeners and serves.
+func Open(o Options) (*Broker, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}

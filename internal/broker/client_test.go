@@ -17,7 +17,7 @@ import (
 
 func start(t *testing.T, o broker.Options) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(o)
+	b, err := broker.Open(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	return b

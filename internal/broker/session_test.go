@@ -245,7 +245,7 @@ func TestAbsentSessionDropsBeyondItsLimitAndCounts(t *testing.T) {
 
 func TestClientsAndCloseTellTheTruth(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{DeviceUsernames: true})
+	b, err := broker.Open(broker.Options{DeviceUsernames: true})
 	require.NoError(t, err)
 	lost := make(chan error, 2)
 	onLost := func(_ paho.Client, err error) { lost <- err }
@@ -279,9 +279,9 @@ func TestTakenAddressIsNamed(t *testing.T) {
 	b := start(t, broker.Options{})
 	_, config := authority(t)
 	taken := strings.TrimPrefix(b.URL(), "tcp://")
-	_, err := broker.Start(broker.Options{Listen: taken})
+	_, err := broker.Open(broker.Options{Listen: taken})
 	require.ErrorContains(t, err, "open plain listener")
-	_, err = broker.Start(broker.Options{TLS: config, ListenTLS: taken})
+	_, err = broker.Open(broker.Options{TLS: config, ListenTLS: taken})
 	require.ErrorContains(t, err, "open device listener")
 }
 

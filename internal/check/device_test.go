@@ -95,7 +95,7 @@ func TestE2DeviceClientID(t *testing.T) {
 			serverTLS, err := ca.ServerConfig()
 			require.NoError(t, err)
 			tc.broker.TLS = serverTLS
-			b, err := broker.Start(tc.broker)
+			b, err := broker.Open(tc.broker)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = b.Close() })
 			device, err := ca.ClientConfig("acme/probe")

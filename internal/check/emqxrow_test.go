@@ -34,7 +34,7 @@ func TestE12OneFaultOfTheACLIsOneLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := broker.Start(broker.Options{
+			b, err := broker.Open(broker.Options{
 				Attest: true, Username: "bridge", Password: "secret", TLS: server.Clone(), Unloaded: broker.ACL, DenyIgnored: c.ignored,
 			})
 			require.NoError(t, err)

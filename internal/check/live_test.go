@@ -92,9 +92,9 @@ func TestDomain(t *testing.T) {
 		{ user: admin, password: admin }
 		{ user: bridge, password: bridge, permissions: { publish: { deny: ["$JS.API.>"] } } }
 	] }`), 0o600))
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file, Domain: "hub"})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file, Domain: "hub"})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	js := openJetStream(t, s.URL(), nats.UserInfo("admin", "admin"))
 	for _, name := range []string{"BRIDGE_LIMITS", "BRIDGE_LANES"} {
 		_, err := js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: name, TTL: 10 * time.Second})

@@ -22,9 +22,9 @@ import (
 
 func startNATS(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, Configure: configure})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, Configure: configure})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -37,9 +37,9 @@ func startNATSFile(t *testing.T, permissions string) *embedded.Server {
 		{ user: admin, password: admin }
 		{ user: bridge, password: bridge, permissions: {`+permissions+`} }
 	] }`), 0o600))
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -183,7 +183,7 @@ func TestWrongNATSPasswordIsNoUnreachableServer(t *testing.T) {
 	require.NotContains(t, out, "hunter2")
 
 	gone := s.URL()
-	s.Shutdown()
+	s.Close()
 	out, r = checkNATS(t, "NATS_URL="+gone, "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=hunter2")
 	require.Equal(t, 1, r.Failed())
 	require.Contains(t, out, "cannot be reached")
@@ -290,9 +290,9 @@ func TestStorageTooSmallForTheStreams(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	require.NoError(t, os.WriteFile(file, []byte(`accounts { A: { jetstream: { max_file: 2GiB }, users: [{ user: bridge, password: bridge }] } }`), 0o600))
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")
 	require.Equal(t, 1, r.Failed(), out)
 	require.Contains(t, out, "FAIL  jetstream account: the streams to be created reserve 13GiB and the account has 2GiB left")

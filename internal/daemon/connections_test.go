@@ -34,17 +34,17 @@ func runLogged(t *testing.T, env ...string) (*Bridge, *logBook) {
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
 	book := &logBook{}
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", streamsAgain: 20 * time.Millisecond, lookTimeout: 2 * time.Second})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", streamsAgain: 20 * time.Millisecond, lookTimeout: 2 * time.Second})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
+	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
 	return b, book
 }
 
 func natsWith(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, Configure: configure})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, Configure: configure})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -87,9 +87,9 @@ func TestMissingPermission(t *testing.T) {
 	require.NoError(t, err)
 	book := &logBook{}
 	// The violation ends the request, not its timeout.
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book), lookTimeout: time.Hour})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(book), lookTimeout: time.Hour})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
+	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
 	var found Problem
 	require.Eventually(t, func() bool {
 		for _, p := range b.Problems() {

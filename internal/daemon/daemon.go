@@ -68,11 +68,11 @@ const streamTimeout = 2 * time.Second
 // not a lane's. Until then nobody answers at /livez, and no signal ends the start.
 const firstWait = time.Second
 
-// Start starts a bridge. A broker or a NATS server that cannot be reached is no
+// Open starts a bridge. A broker or a NATS server that cannot be reached is no
 // error: the bridge goes on trying and is not ready. An error is an error in the
 // configuration (*config.Errors) or a contradiction between it and the streams
 // that are there (streams.ErrContradiction).
-func Start(ctx context.Context, opts Options) (*Bridge, error) {
+func Open(ctx context.Context, opts Options) (*Bridge, error) {
 	c := opts.Config
 	plan, err := plan.Compile(c)
 	if err != nil {
@@ -89,7 +89,7 @@ func Start(ctx context.Context, opts Options) (*Bridge, error) {
 	b.cancel = cancel
 	b.dynamic.run(run, &b.wait)
 	if err := b.startStreams(ctx, run); err != nil {
-		b.Stop(ctx)
+		b.Close(ctx)
 		return nil, err
 	}
 	b.startLanes(run)
@@ -256,10 +256,10 @@ func (b *Bridge) tick(ctx context.Context) {
 	}
 }
 
-// Stop takes the bridge down and waits, at most the configured stop_timeout or
+// Close takes the bridge down and waits, at most the configured stop_timeout or
 // until ctx ends for messages in flight. The error says what was abandoned: it
 // stays with the broker, which delivers it again.
-func (b *Bridge) Stop(ctx context.Context) error {
+func (b *Bridge) Close(ctx context.Context) error {
 	b.cancel()
 	b.wait.Wait()
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Config.StopTimeout)

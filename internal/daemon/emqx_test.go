@@ -27,7 +27,7 @@ import (
 // broker; poll returns the warnings of a watch.
 func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwatch.Watch, poll func() string) {
 	t.Helper()
-	b, err := broker.Start(broker.Options{
+	b, err := broker.Open(broker.Options{
 		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, Services: lanes,
 	})
 	require.NoError(t, err)
@@ -38,9 +38,9 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwa
 		"BRIDGE_MQTT_EMQX_API="+api.URL, "BRIDGE_MQTT_EMQX_KEY=k", "BRIDGE_MQTT_EMQX_SECRET=s")
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	bridge, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
+	bridge, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop(), Version: "1.2.3"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = bridge.Stop(context.Background()) }) // leaves messages with the broker
+	t.Cleanup(func() { _ = bridge.Close(context.Background()) }) // leaves messages with the broker
 	require.Eventually(t, func() bool {
 		lanes := bridge.Status(t.Context()).Lanes
 		return !slices.ContainsFunc(lanes, func(l LaneStatus) bool { return !l.Session.Subscribed })

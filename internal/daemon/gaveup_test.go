@@ -28,7 +28,7 @@ func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
 			mqtt := attesting(t)
 			c, err := config.Load(config.Sources{Env: append(brokerOf(mqtt), "NATS_URL="+server.URL, "BRIDGE_NATS_TLS_CA="+ca)})
 			require.NoError(t, err)
-			b, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop()})
+			b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop()})
 			require.NoError(t, err)
 			require.Eventually(t, func() bool { return len(b.Problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
 			require.NoError(t, connection(b).Publish(strings.Repeat("x", 8<<10), nil))
@@ -38,7 +38,7 @@ func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
 			case <-time.After(testrun.Timeout):
 				require.Fail(t, "it goes on without a connection")
 			}
-			require.NoError(t, b.Stop(t.Context()))
+			require.NoError(t, b.Close(t.Context()))
 			require.Empty(t, b.Failed(), "its own end is no failure")
 		})
 	}

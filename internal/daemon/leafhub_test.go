@@ -27,12 +27,12 @@ func leafHub(t *testing.T) (hub *embedded.Server, leafURL string) {
 	require.NoError(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	require.NoError(t, l.Close())
-	hub, err = embedded.Start(embedded.Options{
+	hub, err = embedded.Open(embedded.Options{
 		StoreDir: t.TempDir(), Port: -1, ServerName: "hub",
 		Configure: func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port },
 	})
 	require.NoError(t, err)
-	t.Cleanup(hub.Shutdown)
+	t.Cleanup(hub.Close)
 	return hub, "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
 }
 

@@ -44,9 +44,9 @@ func TestABrokerThatIsAwayIsOneLineOfTheLog(t *testing.T) {
 	book := &logBook{}
 	c, err := config.Load(config.Sources{Env: []string{"MQTT_URL=mqtt://" + nowhere, "NATS_URL=nats://" + nowhere}})
 	require.NoError(t, err)
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(book)})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(book)})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Stop(t.Context())) })
+	t.Cleanup(func() { require.NoError(t, b.Close(t.Context())) })
 	count := func() map[string]int {
 		levels := map[string]int{}
 		for _, line := range book.lines(t) {

@@ -50,7 +50,7 @@ func joined(t *testing.T, log *saying, env ...string) *Bridge {
 	// Of two values for one variable the first counts.
 	c, err := config.Load(config.Sources{Env: append(slices.Clip(env), "BRIDGE_LANES_PARTITIONS=auto", "BRIDGE_LANES_TTL=2s")})
 	require.NoError(t, err)
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(log), Version: "1.2.3"})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(log), Version: "1.2.3"})
 	require.NoError(t, err)
 	return b
 }
@@ -128,11 +128,11 @@ func TestReplicasShowTheOwnerOfEachLease(t *testing.T) {
 		require.Equal(t, want, sum[name], name)
 	}
 
-	require.NoError(t, a.Stop(context.Background()))
+	require.NoError(t, a.Close(context.Background()))
 	awaitHeld(t, b, 16)
 	c := joined(t, &log, env...)
 	awaitHeld(t, b, 8)
-	require.NoError(t, c.Stop(context.Background()))
+	require.NoError(t, c.Close(context.Background()))
 	awaitHeld(t, b, 16)
 	pedantic = prometheus.NewPedanticRegistry()
 	require.NoError(t, pedantic.Register(newCollector(b)))
@@ -140,7 +140,7 @@ func TestReplicasShowTheOwnerOfEachLease(t *testing.T) {
 	for _, name := range []string{"mqttbridge_mqtt_reconnects_total", "mqttbridge_nats_reconnects_total"} {
 		require.Zero(t, sum[name], "%s: a partition that comes back is no lost connection", name)
 	}
-	require.NoError(t, b.Stop(context.Background()))
+	require.NoError(t, b.Close(context.Background()))
 	require.NotContains(t, log.String(), `"level":"error"`)
 	require.NotContains(t, log.String(), `"level":"warn"`)
 }
@@ -150,10 +150,10 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 	nats := embeddedNATS(t)
 	var log saying
 	a := joined(t, &log, peers(attesting(t), nats)...)
-	t.Cleanup(func() { _ = a.Stop(context.Background()) })
+	t.Cleanup(func() { _ = a.Close(context.Background()) })
 	awaitHeld(t, a, 16)
 	b := joined(t, &log, peers(attesting(t), nats)...)
-	t.Cleanup(func() { _ = b.Stop(context.Background()) })
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
 	for _, r := range []*Bridge{a, b} {
 		require.Eventually(t, func() bool {
 			ready, problems := r.Ready()
@@ -183,7 +183,7 @@ func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	b := joined(t, &log, append(env, "BRIDGE_NATS_TLS_CA="+own)...)
 	awaitHeld(t, b, 8)
 	require.NoError(t, os.Remove(own))
-	require.NoError(t, a.Stop(context.Background()))
+	require.NoError(t, a.Close(context.Background()))
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(b.Problems(), func(p Problem) bool {
 			return p.Component == "lane" && strings.Contains(p.Problem, "ca.pem") && len(p.Lanes) == 8
@@ -192,7 +192,7 @@ func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	require.NoError(t, os.WriteFile(own, content, 0o600))
 	awaitHeld(t, b, 16)
 	require.NoError(t, os.Remove(own))
-	require.NoError(t, b.Stop(context.Background()))
+	require.NoError(t, b.Close(context.Background()))
 	require.Empty(t, b.Failed())
 }
 
@@ -220,7 +220,7 @@ func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "BRIDGE_LANES"))
 	awaitHeld(t, b, 16)
 	require.Zero(t, b.Status(t.Context()).Replicas.Lost)
-	require.NoError(t, b.Stop(context.Background()))
+	require.NoError(t, b.Close(context.Background()))
 }
 
 func admin(t *testing.T, s *embedded.Server) natsjs.JetStream {
@@ -243,7 +243,7 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "nats kv add BRIDGE_LANES --ttl 2s")
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Empty(t, mqtt.Clients(), "no lane without a lease")
-	require.NoError(t, b.Stop(context.Background()))
+	require.NoError(t, b.Close(context.Background()))
 }
 
 // Until it has read its registry, a replica must not lease partitions that others could serve.
@@ -263,9 +263,9 @@ func TestAReplicaTakesNoPartBeforeItsRegistryIsRead(t *testing.T) {
 	require.NoError(t, err)
 	awaitHeld(t, a, 8)
 	awaitHeld(t, b, 8)
-	require.NoError(t, a.Stop(context.Background()))
-	require.NoError(t, b.Stop(context.Background()))
+	require.NoError(t, a.Close(context.Background()))
+	require.NoError(t, b.Close(context.Background()))
 
 	b = joined(t, &log, append(peers(mqtt, nats), "BRIDGE_IDENTITY_REGISTRY_KIND=kv", "BRIDGE_IDENTITY_REGISTRY_BUCKET=NONE")...)
-	require.NoError(t, b.Stop(context.Background()), "stopped while it waits")
+	require.NoError(t, b.Close(context.Background()), "stopped while it waits")
 }

@@ -29,7 +29,7 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 	require.NoError(t, err)
 	started := make(chan *Bridge, 1)
 	go func() {
-		b, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop()})
+		b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop()})
 		assert.NoError(t, err)
 		started <- b
 	}()
@@ -45,7 +45,7 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 	for _, l := range silent { // or the stop would wait for attempts in progress
 		require.NoError(t, l.Close())
 	}
-	require.NoError(t, b.Stop(t.Context()))
+	require.NoError(t, b.Close(t.Context()))
 }
 
 // Streams may be in the midst of being created: what was sent then would in part be refused

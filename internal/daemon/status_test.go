@@ -30,24 +30,24 @@ func run(t *testing.T, env ...string) *Bridge {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	b, err := Start(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3", streamsAgain: 500 * time.Millisecond})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3", streamsAgain: 500 * time.Millisecond})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.Stop(context.Background())) })
+	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
 	return b
 }
 
 func embeddedNATS(t *testing.T) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	return s
 }
 
 // attesting is a broker whose plain listener takes a user name as a device's CN.
 func attesting(t *testing.T) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(broker.Options{
+	b, err := broker.Open(broker.Options{
 		Username: "bridge", Password: "secret", DeviceUsernames: true, Attest: true, AnyCN: true,
 	})
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func TestNATSThatWentAwayIsOneProblemOfAllLanes(t *testing.T) {
 	b := run(t, peers(devices, nats)...)
 	waitReady(t, b)
 	gone := time.Now()
-	nats.Shutdown()
+	nats.Close()
 	var problems []Problem
 	require.Eventually(t, func() bool {
 		_, problems = b.Ready()

@@ -80,7 +80,7 @@ func TestTracing(t *testing.T) {
 		mqtt, server, collector := attesting(t), embeddedNATS(t), otlptest.Hanging(t)
 		c, err := config.Load(config.Sources{Env: append(peers(mqtt, server), "BRIDGE_TRACING_RATIO=1", "BRIDGE_TRACING_ENDPOINT="+collector.URL)})
 		require.NoError(t, err)
-		b, err := Start(t.Context(), Options{Config: c, Log: zerolog.Nop()})
+		b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop()})
 		require.NoError(t, err)
 		waitReady(t, b)
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 1)
@@ -88,7 +88,7 @@ func TestTracing(t *testing.T) {
 		publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 20)
 		require.Eventually(t, func() bool { return b.Totals().Stored == 21 }, testrun.Timeout, 10*time.Millisecond)
 		waitReady(t, b)
-		require.NoError(t, b.Stop(context.Background()))
+		require.NoError(t, b.Close(context.Background()))
 		require.Equal(t, 21.0, gathered(t, b)["mqttbridge_spans_dropped_total"])
 	})
 }

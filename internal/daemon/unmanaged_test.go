@@ -88,9 +88,9 @@ func TestUnmanagedStreams(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
 			{ user: bridge, password: bridge, permissions: { publish: ["tenant.>", "quarantine.>"], subscribe: "_INBOX.>" } }
 		] }`), 0o600))
-		server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+		server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 		require.NoError(t, err)
-		t.Cleanup(server.Shutdown)
+		t.Cleanup(server.Close)
 		b, _ := runLogged(t, append(peers(attesting(t), server), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off",
 			"BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge")...)
 		waitReady(t, b)

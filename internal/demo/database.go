@@ -63,10 +63,10 @@ func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) er
 	if err != nil {
 		return fmt.Errorf("configure ingest: %w", err)
 	}
-	if d.ingest, err = ingest.Start(ingest.Options{Config: c, Log: log, Version: o.Version}); err != nil {
+	if d.ingest, err = ingest.Open(ingest.Options{Config: c, Log: log, Version: o.Version}); err != nil {
 		return fmt.Errorf("start ingest: %w", err)
 	}
-	d.stop = sync.OnceFunc(d.ingest.Stop)
+	d.stop = sync.OnceFunc(d.ingest.Close)
 	r.defers(func() error { d.stop(); return nil })
 	r.database = d
 	return nil

@@ -125,7 +125,7 @@ func (r *rig) startBroker() error {
 	if err != nil {
 		return err
 	}
-	b, err := broker.Start(broker.Options{
+	b, err := broker.Open(broker.Options{
 		TLS: devices, Username: "bridge", Password: r.password, Attest: true,
 		// EMQX's rule would keep a certificate without a CN back; here the
 		// bridge's own check is to be seen.
@@ -149,7 +149,7 @@ func (r *rig) noteVisit(a *broker.Attestation) {
 
 func (r *rig) startServer(log zerolog.Logger) error {
 	store := filepath.Join(r.dir, "jetstream")
-	server, err := embedded.Start(embedded.Options{
+	server, err := embedded.Open(embedded.Options{
 		StoreDir: store, Port: -1, ServerName: "demo",
 		Log: func(level, line string) {
 			// Of the rest nothing concerns an onlooker.
@@ -162,7 +162,7 @@ func (r *rig) startServer(log zerolog.Logger) error {
 		return err
 	}
 	r.server = server
-	r.defers(func() error { server.Shutdown(); return nil })
+	r.defers(func() error { server.Close(); return nil })
 	return nil
 }
 
@@ -178,17 +178,17 @@ func (r *rig) startBridge(ctx context.Context, o Options, log zerolog.Logger) er
 	for _, s := range plan.Streams {
 		r.streams = append(r.streams, s.Name)
 	}
-	r.bridge, err = daemon.Start(ctx, daemon.Options{Config: c, Log: log, Version: o.Version})
+	r.bridge, err = daemon.Open(ctx, daemon.Options{Config: c, Log: log, Version: o.Version})
 	if err != nil {
 		return fmt.Errorf("start bridge: %w", err)
 	}
-	r.stopBridge = sync.OnceValue(func() error { return r.bridge.Stop(context.Background()) })
+	r.stopBridge = sync.OnceValue(func() error { return r.bridge.Close(context.Background()) })
 	r.defers(r.stopBridge)
 	return nil
 }
 
 func (r *rig) startAdmin(log zerolog.Logger) error {
-	server, err := admin.Start("127.0.0.1:0", r.bridge, log)
+	server, err := admin.Open("127.0.0.1:0", r.bridge, log)
 	if err != nil {
 		return err
 	}

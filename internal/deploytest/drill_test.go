@@ -18,7 +18,7 @@ func TestNATSUsersOfADrill(t *testing.T) {
 	s, _ := startNATS(t, "../../nats.conf")
 	operator := connectNATS(t, s, "operator")
 	createStreams(t, operator.js)
-	b, err := broker.Start(broker.Options{})
+	b, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	url, err := config.ParseBrokerURL(b.URL())

@@ -58,7 +58,7 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 
 	password := filepath.Join(dir, "nats")
 	require.NoError(t, os.WriteFile(password, []byte(natsPasswords["bridge"]), 0o600))
-	devices, err := broker.Start(broker.Options{})
+	devices, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, devices.Close()) })
 	here := strings.NewReplacer(
@@ -84,12 +84,12 @@ func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
 		require.NoError(t, err)
 	}
 	limit("tenant.acme")
-	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop()})
+	b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), testrun.Timeout)
 		defer cancel()
-		require.NoError(t, b.Stop(ctx))
+		require.NoError(t, b.Close(ctx))
 	})
 	require.Eventually(t, func() bool {
 		_, err := js.Stream(t.Context(), "QUARANTINE")

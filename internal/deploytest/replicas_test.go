@@ -42,7 +42,7 @@ func (b *buffer) String() string {
 func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
-	mqtt, err := broker.Start(broker.Options{Username: "bridge", Password: "pw", Attest: true})
+	mqtt, err := broker.Open(broker.Options{Username: "bridge", Password: "pw", Attest: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mqtt.Close() })
 	var log buffer
@@ -53,7 +53,7 @@ func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
 			"BRIDGE_NATS_INBOX_PREFIX=_INBOX.bridge", "BRIDGE_LANES_PARTITIONS=auto",
 		}})
 		require.NoError(t, err)
-		b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.New(&log)})
+		b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.New(&log)})
 		require.NoError(t, err)
 		return b
 	}
@@ -80,9 +80,9 @@ func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
 		require.Contains(t, string(out), `"holder":"`)
 	}
 
-	require.NoError(t, first.Stop(context.Background()))
+	require.NoError(t, first.Close(context.Background()))
 	holds(second, 16)
-	require.NoError(t, second.Stop(context.Background()))
+	require.NoError(t, second.Close(context.Background()))
 	require.NotContains(t, log.String(), "iolation")
 	for line := range strings.Lines(log.String()) {
 		// A busy nats-server may answer the first request after its deadline; it is asked again.

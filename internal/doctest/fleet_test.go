@@ -45,7 +45,7 @@ func newServers(t *testing.T, now func() time.Time) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
 	var err error
-	f.broker, err = broker.Start(broker.Options{
+	f.broker, err = broker.Open(broker.Options{
 		Username: "bridge", Password: password, Attest: true, DeviceUsernames: true, Now: now,
 	})
 	require.NoError(t, err)
@@ -106,13 +106,13 @@ func (f *fleet) startIngest() {
 		{Path: "batch.flush", Value: "50ms"}, {Path: "admin.listen", Value: ""},
 	}}, ingest.Check)
 	require.NoError(f.t, err)
-	f.ingest, err = ingest.Start(ingest.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
+	f.ingest, err = ingest.Open(ingest.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
 	require.NoError(f.t, err)
 }
 
 func (f *fleet) stopIngest() {
 	if f.ingest != nil {
-		f.ingest.Stop()
+		f.ingest.Close()
 		f.ingest = nil
 	}
 }

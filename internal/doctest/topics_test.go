@@ -52,16 +52,16 @@ func TestTopicsPage(t *testing.T) {
 // topic, and requires one message in the streams under each subject.
 func requireStored(t *testing.T, file string, sent [][2]string) {
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{})
-	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
+	server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
-	t.Cleanup(server.Shutdown)
+	t.Cleanup(server.Close)
 	c, err := config.Load(config.Sources{File: file, Check: plan.Validate, Flags: []config.Flag{
 		{Path: "mqtt.url", Value: "mqtt://" + broker.Addr}, {Path: "nats.url", Value: server.URL()}, {Path: "admin.listen", Value: ""},
 	}})
 	require.NoError(t, err)
-	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel), Version: "test"})
+	b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel), Version: "test"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = b.Stop(context.Background()) })
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
 	ready := func() bool { ok, _ := b.Ready(); return ok }
 	require.Eventually(t, ready, testrun.Timeout, 10*time.Millisecond)
 

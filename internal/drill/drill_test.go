@@ -54,7 +54,7 @@ func newRigOn(t *testing.T, o broker.Options, settings ...config.Flag) *rig {
 	server, err := authority.ServerConfig()
 	require.NoError(t, err)
 	o.TLS, o.Username, o.Password, o.Attest = server, "bridge", "secret", true
-	b, err := broker.Start(o)
+	b, err := broker.Open(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	r := bridged(t, b.URL(), append([]config.Flag{
@@ -76,9 +76,9 @@ func brokerURL(t *testing.T, text string) config.BrokerURL {
 // bridged starts a nats-server and the bridge, and waits until it is ready.
 func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	t.Helper()
-	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
-	t.Cleanup(server.Shutdown)
+	t.Cleanup(server.Close)
 	c, err := config.Load(config.Sources{Flags: append([]config.Flag{
 		{Path: "mqtt.url", Value: mqttURL}, {Path: "nats.url", Value: server.URL()},
 		{Path: "limits.device.rate", Value: "0"}, {Path: "state_dir", Value: t.TempDir()},
@@ -86,9 +86,9 @@ func bridged(t *testing.T, mqttURL string, settings []config.Flag) *rig {
 	require.NoError(t, err)
 	plan, err := plan.Compile(c)
 	require.NoError(t, err)
-	d, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
+	d, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "test"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = d.Stop(context.Background()) })
+	t.Cleanup(func() { _ = d.Close(context.Background()) })
 	require.Eventually(t, func() bool { return len(d.Problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
 
 	nc, err := nats.Connect(server.URL())

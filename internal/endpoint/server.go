@@ -37,10 +37,10 @@ const (
 	closeTimeout = 2 * time.Second
 )
 
-// Start serves the routes of p, and what it has besides, at listen (host:port; port
+// Open serves the routes of p, and what it has besides, at listen (host:port; port
 // 0: the kernel chooses). It returns once connections are taken. The error names
 // the address and the key it is configured by.
-func Start(listen string, p Program, log zerolog.Logger) (*Server, error) {
+func Open(listen string, p Program, log zerolog.Logger) (*Server, error) {
 	l, err := Listen(listen)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ func address(b *broker.Broker) string { return b.URL()[len("tcp://"):] }
 
 func TestDevicePublishesAll(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{Username: "u", Password: "p"})
+	b, err := broker.Open(broker.Options{Username: "u", Password: "p"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	d := fleet.New(fleet.Options{
@@ -46,7 +46,7 @@ func TestDevicePublishesAll(t *testing.T) {
 
 func TestDeviceRefused(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{Username: "u", Password: "p"})
+	b, err := broker.Open(broker.Options{Username: "u", Password: "p"})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	f := &fleet.Fleet{Devices: []*fleet.Device{fleet.New(fleet.Options{
@@ -61,7 +61,7 @@ func TestDeviceRefused(t *testing.T) {
 // The end of a connection is an error for a device that does not come back.
 func TestDeviceWithoutReconnect(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{})
+	b, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	var once sync.Once
@@ -76,7 +76,7 @@ func TestDeviceWithoutReconnect(t *testing.T) {
 
 func TestDeviceWill(t *testing.T) {
 	t.Parallel()
-	b, err := broker.Start(broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
+	b, err := broker.Open(broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	will := &fleet.Will{Topic: "tenant/a/device/b/status", Payload: []byte("gone")}

@@ -60,9 +60,9 @@ func TestRotatedPassword(t *testing.T) {
 	store, file := t.TempDir(), filepath.Join(t.TempDir(), "password")
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	with := func(password string, port int) *embedded.Server {
-		s, err := embedded.Start(embedded.Options{StoreDir: store, Port: port, Configure: func(o *natsd.Options) { o.Username, o.Password = "u", password }})
+		s, err := embedded.Open(embedded.Options{StoreDir: store, Port: port, Configure: func(o *natsd.Options) { o.Username, o.Password = "u", password }})
 		require.NoError(t, err)
-		t.Cleanup(s.Shutdown)
+		t.Cleanup(s.Close)
 		return s
 	}
 	server := with("old", -1)
@@ -72,7 +72,7 @@ func TestRotatedPassword(t *testing.T) {
 	write("old")
 	i := r.ingest("nats.user=u", "nats.password_file="+file, "shadow.stream=", "commands.stream=")
 	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
-	server.Shutdown()
+	server.Close()
 	server = with("new", server.Port())
 	r.eventually(func() bool {
 		p := i.Problems()

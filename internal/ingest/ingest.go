@@ -113,10 +113,10 @@ func ConnConfig(c *config.Ingest) (*pgxpool.Config, error) {
 	return conf, nil
 }
 
-// Start starts an ingest. A database or a NATS server that cannot be reached is no
+// Open starts an ingest. A database or a NATS server that cannot be reached is no
 // error: it goes on trying and is not ready. An error is an error in the
 // configuration.
-func Start(opts Options) (*Ingest, error) {
+func Open(opts Options) (*Ingest, error) {
 	c := opts.Config
 	conf, err := ConnConfig(c)
 	if err != nil {
@@ -250,14 +250,14 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 		Workers: in.count, Batch: c.Batch.Messages, BatchBytes: int(c.Batch.Bytes), BatchWait: c.Batch.Flush,
 		MaxDeliveries: c.MaxDeliveries, StopTimeout: c.StopTimeout,
 		Hooks: consume.Hooks{
-			Trouble: func(err error) {
+			FetchProblem: func(err error) {
 				if errors.Is(err, conn.ErrDisconnected) { // said by the connection
 					in.pulls.SetAs(zerolog.NoLevel, "", err)
 					return
 				}
 				in.pulls.Set(err)
 			},
-			Held: in.takes.Set,
+			QuarantineProblem: in.takes.Set,
 			Quarantined: func(m *consume.Message, err error) {
 				log.Debug().Uint64("sequence", m.Sequence).AnErr("cause", err).Msg("to quarantine")
 			},
@@ -388,10 +388,10 @@ func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 // to NATS was closed permanently.
 func (i *Ingest) Failed() <-chan error { return i.failed }
 
-// Stop lets every batch that is being stored be finished, for at most the configured
+// Close lets every batch that is being stored be finished, for at most the configured
 // stop_timeout, acknowledges it and leaves. What is left is delivered again, to this
 // or another ingest.
-func (i *Ingest) Stop() {
+func (i *Ingest) Close() {
 	i.cancel()
 	i.wait.Wait()
 	i.nc.Close()

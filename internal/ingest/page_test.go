@@ -20,7 +20,7 @@ func TestPageInABrowser(t *testing.T) {
 	b := browsertest.Start(t)
 	r := newRig(t, sharedPostgres(t))
 	i := r.ingest()
-	s, err := endpoint.Start("127.0.0.1:0", i, zerolog.Nop())
+	s, err := endpoint.Open("127.0.0.1:0", i, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	for n := range 300 {

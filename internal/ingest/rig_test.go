@@ -72,9 +72,9 @@ func newRig(t *testing.T, p *postgres) *rig {
 func (r *rig) startServer(o embedded.Options) {
 	r.t.Helper()
 	var err error
-	r.server, err = embedded.Start(o)
+	r.server, err = embedded.Open(o)
 	require.NoError(r.t, err)
-	r.t.Cleanup(r.server.Shutdown)
+	r.t.Cleanup(r.server.Close)
 	r.connect(r.server.URL())
 }
 
@@ -134,13 +134,13 @@ func (r *rig) start(set ...string) (_ *Ingest, stop func()) {
 	c, err := config.LoadIngest(config.Sources{Flags: flags}, Check)
 	require.NoError(r.t, err)
 	var out io.Writer = zerolog.NewTestWriter(r.t)
-	i, err := Start(Options{Config: c, Log: zerolog.New(out).Level(zerolog.ErrorLevel), Version: "test", lookEvery: r.look})
+	i, err := Open(Options{Config: c, Log: zerolog.New(out).Level(zerolog.ErrorLevel), Version: "test", lookEvery: r.look})
 	require.NoError(r.t, err)
 	done := false
 	return i, func() {
 		if !done {
 			done = true
-			i.Stop()
+			i.Close()
 		}
 	}
 }

@@ -31,11 +31,11 @@ const (
 // Serve is the body of the bench's nats-server process: it prints its URL and runs
 // until ctx ends.
 func Serve(ctx context.Context, out io.Writer, store string) error {
-	srv, err := embedded.Start(embedded.Options{StoreDir: store, Port: -1})
+	srv, err := embedded.Open(embedded.Options{StoreDir: store, Port: -1})
 	if err != nil {
 		return err
 	}
-	defer srv.Shutdown()
+	defer srv.Close()
 	fmt.Fprintln(out, srv.URL())
 	<-ctx.Done()
 	return nil

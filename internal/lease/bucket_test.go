@@ -16,9 +16,9 @@ import (
 
 func connect(t *testing.T) (*nats.Conn, natsjs.JetStream) {
 	t.Helper()
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	nc, err := nats.Connect(s.URL(), nats.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

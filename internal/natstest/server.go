@@ -22,9 +22,9 @@ import (
 // StartServer starts a server that ends with the test.
 func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Configure: configure})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Configure: configure})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	return s
 }
 

@@ -32,13 +32,13 @@ func StartInProcess(t testing.TB, s Settings) *daemon.Bridge {
 	}
 	c, err := config.Load(config.Sources{Flags: flags})
 	require.NoError(t, err)
-	b, err := daemon.Start(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "proof"})
+	b, err := daemon.Open(t.Context(), daemon.Options{Config: c, Log: zerolog.Nop(), Version: "proof"})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		// Where a test leaves an end down, what was in flight is abandoned.
-		_ = b.Stop(ctx)
+		_ = b.Close(ctx)
 	})
 	return b
 }
@@ -104,9 +104,9 @@ func StartJetStream(t testing.TB, o embedded.Options) *embedded.Server {
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
 	}
-	s, err := embedded.Start(o)
+	s, err := embedded.Open(o)
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -161,7 +161,7 @@ func ClosedPort(t testing.TB) (addr string, port int) {
 // StartBroker starts an embedded broker that ends with the test.
 func StartBroker(t testing.TB, o broker.Options) (b *broker.Broker, addr string) {
 	t.Helper()
-	b, err := broker.Start(o)
+	b, err := broker.Open(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	return b, strings.TrimPrefix(b.URL(), "tcp://")

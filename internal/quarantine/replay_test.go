@@ -32,9 +32,9 @@ type rig struct {
 // a message that is stored once is so for another reason.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	server, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	server, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
 	require.NoError(t, err)
-	t.Cleanup(server.Shutdown)
+	t.Cleanup(server.Close)
 	nc, err := nats.Connect(server.URL())
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

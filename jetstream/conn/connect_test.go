@@ -62,17 +62,17 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 	})
 	t.Run("in process", func(t *testing.T) {
 		t.Parallel()
-		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), NoListen: true})
+		s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), NoListen: true})
 		require.NoError(t, err)
-		t.Cleanup(s.Shutdown)
+		t.Cleanup(s.Close)
 		require.Empty(t, s.URL())
 		natstest.RequireStored(t, conn.Options{InProcess: s.InProcess()})
 	})
 	t.Run("domain", func(t *testing.T) {
 		t.Parallel()
-		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Domain: "edge"})
+		s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Domain: "edge"})
 		require.NoError(t, err)
-		t.Cleanup(s.Shutdown)
+		t.Cleanup(s.Close)
 		natstest.RequireStored(t, conn.Options{URL: s.URL(), Domain: "edge"})
 	})
 }
@@ -148,7 +148,7 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 	t.Run("nothing listens", func(t *testing.T) {
 		t.Parallel()
 		s := natstest.StartServer(t, nil)
-		s.Shutdown()
+		s.Close()
 		p := problemOf(t, conn.Options{URL: s.URL(), User: "bridge", Password: "s3cret"})
 		require.Equal(t, conn.ProblemUnreachable, p.Kind, p)
 		address := s.URL()[len("nats://"):]
@@ -232,14 +232,14 @@ func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Parallel()
 	first := natstest.StartServer(t, nil)
 	port := first.Port()
-	first.Shutdown()
+	first.Close()
 
 	start := func(password string) *embedded.Server {
-		s, err := embedded.Start(embedded.Options{
+		s, err := embedded.Open(embedded.Options{
 			StoreDir: t.TempDir(), Port: port, Configure: withUser("bridge", password),
 		})
 		require.NoError(t, err)
-		t.Cleanup(s.Shutdown)
+		t.Cleanup(s.Close)
 		return s
 	}
 	problems := make(chan conn.Problem, 100)
@@ -264,18 +264,18 @@ func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	until(conn.ProblemUnreachable)
 	wrong := start("wrong")
 	until(conn.ProblemCredentials)
-	wrong.Shutdown()
+	wrong.Close()
 	until(conn.ProblemUnreachable)
 	right := start("right")
 	natstest.Receive(t, "the first connection", up)
 
 	// And the same once it had been up.
-	right.Shutdown()
+	right.Close()
 	natstest.Receive(t, "the loss", lost)
 	until(conn.ProblemUnreachable)
 	wrong = start("wrong")
 	until(conn.ProblemCredentials)
-	wrong.Shutdown()
+	wrong.Close()
 	start("right")
 	natstest.Receive(t, "the reconnect", again)
 	require.True(t, nc.IsConnected())

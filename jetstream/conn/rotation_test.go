@@ -128,10 +128,10 @@ func TestConnectReadsAgain(t *testing.T) {
 				require.NoError(t, err)
 				defer nc.Close()
 				natstest.Receive(t, "the connection", up)
-				server.Shutdown()
-				next, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: server.Port(), Configure: r.after})
+				server.Close()
+				next, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: server.Port(), Configure: r.after})
 				require.NoError(t, err)
-				defer next.Shutdown()
+				defer next.Close()
 				for p := natstest.Receive(t, "the refusal", problems); p.Cause != r.cause; p = natstest.Receive(t, "the refusal", problems) {
 					require.Equal(t, conn.ProblemUnreachable, p.Kind, p)
 				}
@@ -161,16 +161,16 @@ func TestConnectNamesTheFile(t *testing.T) {
 	t.Cleanup(nc.Close)
 	natstest.Receive(t, "the connection", up)
 	require.NoError(t, os.Rename(file, file+".away"))
-	server.Shutdown()
+	server.Close()
 	for {
 		if p := natstest.Receive(t, "the problem", problems); p.Cause == conn.CauseLocalFile {
 			require.EqualError(t, p, "nats at "+server.URL()+" is not tried: a local file cannot be used: read nats password: open "+file+": no such file or directory")
 			break
 		}
 	}
-	next, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: server.Port(), Configure: withUser("bridge", "s3cret")})
+	next, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: server.Port(), Configure: withUser("bridge", "s3cret")})
 	require.NoError(t, err)
-	t.Cleanup(next.Shutdown)
+	t.Cleanup(next.Close)
 	require.NoError(t, os.Rename(file+".away", file))
 	natstest.Receive(t, "the connection", up)
 }

@@ -23,7 +23,7 @@ func (w *Workers) watchAdvisories(ctx context.Context) {
 	// Each advisory goes to one process of the queue group.
 	sub, err := w.o.JetStream.Conn().ChanQueueSubscribe(subject, w.o.Consumer, given)
 	if err != nil {
-		w.held.set(fmt.Errorf("listen for messages given up on: %w", err))
+		w.quarantineProblem.set(fmt.Errorf("listen for messages given up on: %w", err))
 		return
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone
@@ -49,10 +49,10 @@ func (w *Workers) recover(ctx context.Context, advisory []byte) {
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		err := w.recoverSequence(ctx, a.Sequence, a.Deliveries)
 		if err == nil || errors.Is(err, natsjs.ErrMsgNotFound) {
-			w.held.set(nil)
+			w.quarantineProblem.set(nil)
 			return
 		}
-		w.held.set(err)
+		w.quarantineProblem.set(err)
 		if !pause(ctx, wait) {
 			return
 		}
@@ -82,7 +82,7 @@ func (w *Workers) observe(ctx context.Context) {
 	for {
 		// Another process may have stored the waiting message in quarantine, or it may have left
 		// its stream: nothing reports that here.
-		w.held.expire(heldFor)
+		w.quarantineProblem.expire(heldFor)
 		if w.o.JetStream.Conn().IsConnected() {
 			ask, cancel := context.WithTimeout(ctx, requestTimeout)
 			consumer, err := w.o.JetStream.Consumer(ask, w.o.Stream, w.o.Consumer)

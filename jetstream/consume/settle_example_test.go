@@ -80,7 +80,7 @@ func ExampleNewWorkers() {
 }
 
 // Hooks report what the handler does not see. If messages stop arriving, the workers keep retrying;
-// Trouble says why, once per change.
+// FetchProblem says why, once per change.
 func ExampleHooks() {
 	js, stop := exampleServer()
 	defer stop()
@@ -89,14 +89,14 @@ func ExampleHooks() {
 		JetStream: js, Stream: "TELEMETRY", Consumer: "nobody",
 		Handler: func(context.Context, []*consume.Message) {},
 		Hooks: consume.Hooks{
-			Trouble: func(err error) {
+			FetchProblem: func(err error) {
 				if errors.Is(err, natsjs.ErrConsumerNotFound) {
 					fmt.Println("create the consumer")
 					cancel()
 				}
 			},
-			Quarantined: func(m *consume.Message, cause error) { fmt.Println(m.Subject, cause) },
-			Held:        func(err error) { fmt.Println("quarantine takes nothing:", err) },
+			Quarantined:       func(m *consume.Message, cause error) { fmt.Println(m.Subject, cause) },
+			QuarantineProblem: func(err error) { fmt.Println("quarantine takes nothing:", err) },
 		},
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func consumeAll(payloads []string, settle func(*consume.Message)) consume.Counts
 // exampleServer is a nats-server within this process, with the streams and a consumer.
 func exampleServer() (js natsjs.JetStream, stop func()) {
 	dir := must(os.MkdirTemp("", "example"))
-	server := must(embedded.Start(embedded.Options{StoreDir: dir, NoListen: true}))
+	server := must(embedded.Open(embedded.Options{StoreDir: dir, NoListen: true}))
 	nc := must(nats.Connect("", nats.InProcessServer(server.InProcess())))
 	js = must(natsjs.New(nc))
 	must(streams.Manage(context.Background(), js, streams.ManageCreate,
@@ -150,7 +150,7 @@ func exampleServer() (js natsjs.JetStream, stop func()) {
 		[]streams.ConsumerSpec{{Stream: "TELEMETRY", Name: "printer"}}))
 	return js, func() {
 		nc.Close()
-		server.Shutdown()
+		server.Close()
 		os.RemoveAll(dir)
 	}
 }

@@ -50,11 +50,11 @@ func (w *worker) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			w.trouble.set(err)
+			w.fetchProblem.set(err)
 			pause(ctx, wait)
 			wait = min(2*wait, fetchPauseMax)
 		default:
-			w.trouble.set(nil)
+			w.fetchProblem.set(nil)
 			wait = fetchPauseMin
 		}
 	}
@@ -223,7 +223,7 @@ func (w *worker) reject(m *Message) {
 		err := w.quarantine(ctx, m, m.cause)
 		cancel()
 		stored, w.refused = err == nil, quarantineAway(err)
-		w.held.set(err)
+		w.quarantineProblem.set(err)
 	}
 	if !stored {
 		w.counts.retried.Add(1)

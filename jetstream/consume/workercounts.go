@@ -27,10 +27,10 @@ type Counts struct {
 	// the first observation.
 	Pending, AckPending uint64
 	ObservedAt          time.Time
-	// Trouble is why no messages arrive, QuarantineProblem why no message can be stored in
+	// FetchProblem is why no messages arrive, QuarantineProblem why no message can be stored in
 	// quarantine; nil: no problem.
-	Trouble, QuarantineProblem    error
-	TroubleSince, QuarantineSince time.Time
+	FetchProblem, QuarantineProblem           error
+	FetchProblemSince, QuarantineProblemSince time.Time
 }
 
 type workersCounts struct {
@@ -81,8 +81,8 @@ func (w *Workers) Counts() Counts {
 		Acked: c.acked.Load(), Retried: c.retried.Load(), Quarantined: c.quarantined.Load(), Unanswered: c.unanswered.Load(),
 		Pending: c.pending.Load(), AckPending: c.ackPending.Load(),
 	}
-	counts.TroubleSince, counts.Trouble = w.trouble.current()
-	counts.QuarantineSince, counts.QuarantineProblem = w.held.current()
+	counts.FetchProblemSince, counts.FetchProblem = w.fetchProblem.current()
+	counts.QuarantineProblemSince, counts.QuarantineProblem = w.quarantineProblem.current()
 	if ns := c.observed.Load(); ns != 0 {
 		counts.ObservedAt = time.Unix(0, ns)
 	}

@@ -68,22 +68,22 @@ type Options struct {
 // Hooks are called at changes. Each may be nil, must not block and may be called from several
 // goroutines.
 type Hooks struct {
-	// Trouble is called once per change with the reason why nothing can be fetched; nil: fetching
+	// FetchProblem is called once per change with the reason why nothing can be fetched; nil: fetching
 	// works again.
-	Trouble func(err error)
+	FetchProblem func(err error)
 	// Quarantined is called when a message was stored in quarantine. err is its cause.
 	Quarantined func(m *Message, err error)
-	// Held is called once per change with the reason why quarantine does not accept a
+	// QuarantineProblem is called once per change with the reason why quarantine does not accept a
 	// message, which is then delivered again later; nil: it accepts messages again.
-	Held func(err error)
+	QuarantineProblem func(err error)
 }
 
 // Workers pull batches from one durable consumer and pass them to a handler.
 type Workers struct {
-	o       Options
-	counts  workersCounts
-	trouble change
-	held    change
+	o                 Options
+	counts            workersCounts
+	fetchProblem      change
+	quarantineProblem change
 }
 
 // NewWorkers checks the options and does no I/O.
@@ -105,7 +105,7 @@ func NewWorkers(o Options) (*Workers, error) {
 	setDefault(&o.StopTimeout, DefaultStopTimeout)
 	w := &Workers{o: o}
 	w.counts.activeBatches = map[*worker]activeBatch{}
-	w.trouble.hook, w.held.hook = o.Hooks.Trouble, o.Hooks.Held
+	w.fetchProblem.hook, w.quarantineProblem.hook = o.Hooks.FetchProblem, o.Hooks.QuarantineProblem
 	return w, nil
 }
 

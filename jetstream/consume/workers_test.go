@@ -293,7 +293,7 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	held := make(chan error, 100)
 	_, _ = s.work(consume.Options{
 		Handler: func(_ context.Context, batch []*consume.Message) { batch[0].DeadLetter(errors.New("bad")) },
-		Hooks:   consume.Hooks{Held: func(err error) { held <- err }},
+		Hooks:   consume.Hooks{QuarantineProblem: func(err error) { held <- err }},
 	})
 	require.ErrorContains(t, natstest.Receive(t, "word of it", held), "quarantine")
 	require.Equal(t, 1, s.info().NumAckPending)
@@ -480,7 +480,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 	trouble := make(chan error, 100)
 	_, _ = s.work(consume.Options{
 		Handler: func(_ context.Context, batch []*consume.Message) { allDone(batch) },
-		Hooks:   consume.Hooks{Trouble: func(err error) { trouble <- err }},
+		Hooks:   consume.Hooks{FetchProblem: func(err error) { trouble <- err }},
 	})
 	require.ErrorContains(t, natstest.Receive(t, "word that it is missing", trouble), "consumer T/workers does not exist")
 	_, err := streams.Manage(natstest.Context(t), s.js, streams.ManageCreate, nil, []streams.ConsumerSpec{s.spec})

@@ -55,9 +55,9 @@ type Server struct {
 	monitor *net.TCPAddr // nil: there is none
 }
 
-// Start returns a server that accepts connections, or the error that prevented it, such as a port
+// Open returns a server that accepts connections, or the error that prevented it, such as a port
 // in use.
-func Start(o Options) (*Server, error) {
+func Open(o Options) (*Server, error) {
 	opts, err := o.server()
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func Start(o Options) (*Server, error) {
 	s := &Server{srv: srv}
 	// An embedded server does not exit on a fatal error: it logs it and remains half started.
 	if err := log.fatalError(); err != nil {
-		s.Shutdown()
+		s.Close()
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
 	timeout := o.StartTimeout
@@ -80,7 +80,7 @@ func Start(o Options) (*Server, error) {
 		timeout = 30 * time.Second
 	}
 	if !srv.ReadyForConnections(timeout) {
-		s.Shutdown()
+		s.Close()
 		return nil, fmt.Errorf("start nats-server: not ready after %s", timeout)
 	}
 	s.clients, _ = srv.Addr().(*net.TCPAddr)
@@ -145,7 +145,7 @@ func (o Options) server() (*natsd.Options, error) {
 }
 
 // URL returns the address for clients, without credentials; empty with NoListen. It remains the
-// same after Shutdown.
+// same after Close.
 func (s *Server) URL() string {
 	if s.clients == nil {
 		return ""
@@ -193,9 +193,9 @@ func (s *Server) Reload(o Options) error {
 // InProcess returns the provider of connections without a socket, for [conn.Options].
 func (s *Server) InProcess() nats.InProcessConnProvider { return s.srv }
 
-// Shutdown stops the server and returns when its files are closed. Safe to call
+// Close stops the server and returns when its files are closed. Safe to call
 // again.
-func (s *Server) Shutdown() {
+func (s *Server) Close() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
 }

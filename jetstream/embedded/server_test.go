@@ -21,22 +21,22 @@ import (
 func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s, err := embedded.Start(embedded.Options{StoreDir: dir})
+	s, err := embedded.Open(embedded.Options{StoreDir: dir})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	js := natstest.JetStream(t, s)
 	_, err = js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "T", Subjects: []string{"t"}})
 	require.NoError(t, err)
 	_, err = js.Publish(natstest.Context(t), "t", []byte("x"))
 	require.NoError(t, err)
 	url := s.URL()
-	s.Shutdown()
-	s.Shutdown() // again: nothing happens
+	s.Close()
+	s.Close() // again: nothing happens
 	require.Equal(t, url, s.URL())
 
-	again, err := embedded.Start(embedded.Options{StoreDir: dir, Port: s.Port()})
+	again, err := embedded.Open(embedded.Options{StoreDir: dir, Port: s.Port()})
 	require.NoError(t, err)
-	t.Cleanup(again.Shutdown)
+	t.Cleanup(again.Close)
 	require.Equal(t, url, again.URL())
 	stream, err := natstest.JetStream(t, again).Stream(natstest.Context(t), "T")
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := embedded.Start(c.o)
+			_, err := embedded.Open(c.o)
 			require.ErrorContains(t, err, c.says)
 		})
 	}
@@ -79,11 +79,11 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 		authorization { user: bridge, password: s3cret }
 	`))
 	var lines atomic.Int64
-	s, err := embedded.Start(embedded.Options{
+	s, err := embedded.Open(embedded.Options{
 		ConfigFile: config, HTTPPort: -1, Log: func(string, string) { lines.Add(1) },
 	})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	natstest.RequireStored(t, conn.Options{URL: s.URL(), User: "bridge", Password: "s3cret"})
 	require.Positive(t, lines.Load())
 
@@ -99,9 +99,9 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 func TestServer_AFileWithoutALimitGetsTheDefault(t *testing.T) {
 	t.Parallel()
 	config := natstest.WriteFile(t, filepath.Join(t.TempDir(), "nats.conf"), []byte("jetstream: enabled\n"))
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), ConfigFile: config, HTTPPort: -1})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), ConfigFile: config, HTTPPort: -1})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	response, err := http.Get(s.MonitorURL() + "/jsz")
 	require.NoError(t, err)
 	defer response.Body.Close()
@@ -117,10 +117,10 @@ func TestServer_AFileWithoutALimitGetsTheDefault(t *testing.T) {
 // Not parallel: it counts goroutines.
 func TestServer_AndConnectionsLeaveNoGoroutineBehind(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
 	natstest.RequireStored(t, conn.Options{URL: s.URL()})
-	s.Shutdown()
+	s.Close()
 	nc, err := conn.Connect(conn.Options{URL: s.URL()}) // nobody there
 	require.NoError(t, err)
 	nc.Close()

@@ -224,7 +224,7 @@ func TestSinceIsOfTheCondition(t *testing.T) {
 	f := follow(t, conn.Options{URL: s.URL()}, "B")
 	f.awaitState(kv.State.Missing)
 	stopped := time.Now()
-	s.Shutdown()
+	s.Close()
 	state := f.awaitState(func(s kv.State) bool { return errors.Is(s.Err, kv.ErrNotConnected) })
 	require.False(t, state.Since.Before(stopped), "since %s, the server was stopped at %s", state.Since, stopped)
 }
@@ -345,9 +345,9 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 		{ user: none, password: none, permissions: { publish: { allow: ["x"] } } }
 		{ user: half, password: half, permissions: { publish: { allow: ["$JS.API.STREAM.INFO.KV_B"] } } }
 	] }`), 0o600))
-	s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
 	require.NoError(t, err)
-	t.Cleanup(s.Shutdown)
+	t.Cleanup(s.Close)
 	nc, err := nats.Connect(s.URL(), nats.UserInfo("admin", "admin"))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -377,9 +377,9 @@ func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 func TestFollowingLeavesNothingBehind(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	func() {
-		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
+		s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
 		require.NoError(t, err)
-		defer s.Shutdown()
+		defer s.Close()
 		nc, err := conn.Connect(conn.Options{URL: s.URL()})
 		require.NoError(t, err)
 		defer nc.Close()

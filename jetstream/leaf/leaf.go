@@ -82,7 +82,7 @@ func Open(ctx context.Context, o Options) (*Leaf, error) {
 		return nil, err
 	}
 	l.presented = o.presented(remote)
-	l.server, err = embedded.Start(l.serverOptions(remote))
+	l.server, err = embedded.Open(l.serverOptions(remote))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.lock.Close())
 	}
@@ -232,7 +232,7 @@ func (l *Leaf) Close() error {
 	if l.nc != nil {
 		l.nc.Close()
 	}
-	l.server.Shutdown()
+	l.server.Close()
 	return errors.Join(closeStore(l.options.StoreDir, l.mark), l.lock.Close())
 }
 

@@ -34,14 +34,14 @@ func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Opti
 		ports[1] = l.Addr().(*net.TCPAddr).Port
 		require.NoError(t, l.Close())
 	}
-	hub, err := embedded.Start(embedded.Options{StoreDir: dir, Port: ports[0], ServerName: "hub", Configure: func(o *natsd.Options) {
+	hub, err := embedded.Open(embedded.Options{StoreDir: dir, Port: ports[0], ServerName: "hub", Configure: func(o *natsd.Options) {
 		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", ports[1]
 		if configure != nil {
 			configure(o)
 		}
 	}})
 	require.NoError(t, err)
-	t.Cleanup(hub.Shutdown)
+	t.Cleanup(hub.Close)
 	return hub, [2]int{hub.Port(), ports[1]}
 }
 
@@ -314,7 +314,7 @@ func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
 	fill(t, l, 0, 2000)
 	awaitDrained(t, natstest.JetStream(t, hub), l, streams)
 	fill(t, l, 2000, 2000)
-	hub.Shutdown()
+	hub.Close()
 	fill(t, l, 4000, 2000)
 	hub, _ = startHub(t, dir, ports, nil)
 	js := natstest.JetStream(t, hub)

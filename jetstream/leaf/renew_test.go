@@ -74,7 +74,7 @@ func testLeafRenew(t *testing.T, hub conn.Options, scheme string, before, after 
 	o.Hub = hub
 	l := startLeaf(t, o)
 	awaitLink(t, l)
-	server.Shutdown()
+	server.Close()
 	startHub(t, t.TempDir(), ports, after)
 	require.Eventually(t, func() bool {
 		up, problem := l.Link()

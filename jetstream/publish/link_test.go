@@ -45,7 +45,7 @@ func TestASilentServerDelaysNoCaller(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return p.Stats().Connected }, testrun.Timeout, time.Millisecond)
-	s.Shutdown()
+	s.Close()
 	var silent net.Conn
 	select {
 	case silent = <-accepted:
@@ -140,7 +140,7 @@ func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
 			nc, err := conn.Connect(conn.Options{URL: first.URL() + "," + second.URL(), ReconnectWait: time.Millisecond},
 				append(append([]nats.Option{nats.DontRandomize()}, extra...), last)...)
 			if err == nil {
-				first.Shutdown()
+				first.Close()
 				natstest.Receive(t, "the handlers", handled)
 				require.Equal(t, second.URL(), nc.ConnectedUrl())
 			}

@@ -21,9 +21,9 @@ func TestRealAnswersAreRead(t *testing.T) {
 	for _, domain := range []string{"", "hub"} {
 		t.Run("domain "+domain, func(t *testing.T) {
 			t.Parallel()
-			srv, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), Domain: domain})
+			srv, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Domain: domain})
 			require.NoError(t, err)
-			t.Cleanup(srv.Shutdown)
+			t.Cleanup(srv.Close)
 			nc, err := nats.Connect(srv.URL())
 			require.NoError(t, err)
 			t.Cleanup(nc.Close)
@@ -110,9 +110,9 @@ func request(t *testing.T, nc *nats.Conn, m *nats.Msg) *nats.Msg {
 // hidden.
 func TestNoRespondersReachesAnAsynchronousInbox(t *testing.T) {
 	t.Parallel()
-	srv, err := embedded.Start(embedded.Options{StoreDir: t.TempDir()})
+	srv, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
-	t.Cleanup(srv.Shutdown)
+	t.Cleanup(srv.Close)
 	nc, err := nats.Connect(srv.URL())
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)

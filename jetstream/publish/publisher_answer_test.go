@@ -303,13 +303,13 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 			p.Close()
 			require.Zero(t, p.MaxPayload())
 			require.False(t, p.Stats().Connected)
-			srv.Shutdown()
+			srv.Close()
 			goleak.VerifyNone(t, before)
 		})
 	}
 	t.Run("never connected", func(t *testing.T) {
 		srv := natstest.StartServer(t, nil)
-		srv.Shutdown()
+		srv.Close()
 		before := goleak.IgnoreCurrent()
 		p := publisher(t, srv.URL(), natstest.NewOutcomes(t))
 		p.Publish(b.message(0))

@@ -79,11 +79,11 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv, err := embedded.Start(embedded.Options{StoreDir: dir})
+	srv, err := embedded.Open(embedded.Options{StoreDir: dir})
 	require.NoError(t, err)
 	stream(t, natstest.JetStream(t, srv))
 	port := srv.Port()
-	srv.Shutdown()
+	srv.Close()
 
 	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
@@ -95,9 +95,9 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	require.Equal(t, 100, p.Stats().Unsettled)
 	require.NotEmpty(t, p.Stats().Problem)
 
-	srv, err = embedded.Start(embedded.Options{StoreDir: dir, Port: port})
+	srv, err = embedded.Open(embedded.Options{StoreDir: dir, Port: port})
 	require.NoError(t, err)
-	t.Cleanup(srv.Shutdown)
+	t.Cleanup(srv.Close)
 	for _, x := range o.Wait(100) {
 		require.NoError(t, x.Refused)
 	}
@@ -109,7 +109,7 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv, err := embedded.Start(embedded.Options{StoreDir: dir})
+	srv, err := embedded.Open(embedded.Options{StoreDir: dir})
 	require.NoError(t, err)
 	stream(t, natstest.JetStream(t, srv))
 	port := srv.Port()
@@ -128,8 +128,8 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 					t.Error("the load does not go on")
 				}
 			}
-			current.Shutdown()
-			next, err := embedded.Start(embedded.Options{StoreDir: dir, Port: port})
+			current.Close()
+			next, err := embedded.Open(embedded.Options{StoreDir: dir, Port: port})
 			if err != nil {
 				t.Errorf("restart: %v", err)
 				break
@@ -140,7 +140,7 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	}()
 	n := load(t, p, o, stop, pulse)
 	srv = natstest.Receive(t, "the last server", restarted)
-	t.Cleanup(srv.Shutdown)
+	t.Cleanup(srv.Close)
 	s, err := natstest.JetStream(t, srv).Stream(natstest.Context(t), "T")
 	require.NoError(t, err)
 	requireExactly(t, s, n)

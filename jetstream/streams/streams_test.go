@@ -394,9 +394,9 @@ func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
 
 	t.Run("too little storage", func(t *testing.T) {
 		t.Parallel()
-		s, err := embedded.Start(embedded.Options{StoreDir: t.TempDir(), MaxStore: 1 << 20})
+		s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), MaxStore: 1 << 20})
 		require.NoError(t, err)
-		t.Cleanup(s.Shutdown)
+		t.Cleanup(s.Close)
 		_, err = streams.Manage(natstest.Context(t), natstest.JetStream(t, s), streams.ManageCreate, spec, nil)
 		require.ErrorContains(t, err, "create stream T")
 		require.ErrorContains(t, err, "max_file_store")

@@ -22,7 +22,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	if testrun.Quick() {
 		t.Skip("leases expire in real time")
 	}
-	devices, err := broker.Start(broker.Options{})
+	devices, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	addr := strings.TrimPrefix(devices.URL(), "tcp://")
 	t.Cleanup(func() { require.NoError(t, devices.Close()) })
@@ -63,7 +63,7 @@ func TestOrderAfterALostSession(t *testing.T) {
 	said = len(b.Log().String())
 	require.NoError(t, devices.Close())
 	proof.Eventually(t, func() bool {
-		devices, err = broker.Start(broker.Options{Listen: addr})
+		devices, err = broker.Open(broker.Options{Listen: addr})
 		return err == nil
 	}, func() any { return err })
 

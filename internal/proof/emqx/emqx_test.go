@@ -74,7 +74,7 @@ func (r *emqxRig) start(o broker.Options) {
 	if r.broker != nil {
 		o.Listen = strings.TrimPrefix(r.broker.URL(), "tcp://")
 	}
-	b, err := broker.Start(o)
+	b, err := broker.Open(o)
 	require.NoError(r.t, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()

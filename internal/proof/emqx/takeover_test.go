@@ -87,7 +87,7 @@ func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
 	}{"CONNACK": {packets.Connack, 1}, "SUBACK": {packets.Subscribe, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := broker.Start(broker.Options{Attest: true, Username: "bridge", Password: proof.BridgePassword})
+			b, err := broker.Open(broker.Options{Attest: true, Username: "bridge", Password: proof.BridgePassword})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, b.Close()) })
 			const lane = "bridge-p3"

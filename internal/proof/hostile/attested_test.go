@@ -51,7 +51,7 @@ func newAttestedRig(t testing.TB, prepare func(*attestedRig), more ...proof.Sett
 	require.NoError(t, err)
 	devices, err := r.ca.ServerConfig()
 	require.NoError(t, err)
-	r.broker, err = broker.Start(broker.Options{
+	r.broker, err = broker.Open(broker.Options{
 		TLS: devices, Username: "bridge", Password: proof.BridgePassword,
 		Attest: true, AnyCN: true, DeviceUsernames: true,
 		Tamper: r.note, Now: r.now,

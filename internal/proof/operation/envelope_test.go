@@ -58,7 +58,7 @@ func newEnvelopeRig(t *testing.T, attested bool) *envelopeRig {
 	sessions := 1
 	if attested {
 		sessions = 16
-		b, err := broker.Start(broker.Options{
+		b, err := broker.Open(broker.Options{
 			Username: "bridge", Password: proof.BridgePassword, Attest: true, DeviceUsernames: true,
 			Now: func() time.Time { return r.at },
 		})
