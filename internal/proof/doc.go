@@ -23,6 +23,6 @@
 //
 // BRIDGE_FAULTS=1 runs every fault in full; without it the tests that take a minute or
 // more run shortened, or are skipped. BRIDGE_PROOF_SEED repeats the random choices of a
-// run. FAULT_MINUTES sets how long all faults strike together. BRIDGE_REQUIRE_PEERS=1 turns
+// run. FAULT_MINUTES sets how long all faults are injected together. BRIDGE_REQUIRE_PEERS=1 turns
 // a missing program into a failure.
 package proof

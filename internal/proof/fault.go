@@ -13,7 +13,7 @@ type Fault struct {
 	Name   string
 	Times  int // 0: once
 	Rig    RigOptions
-	Strike func(r *Rig)
+	Inject func(r *Rig)
 	// Redelivers: the broker sends again what it saw no PUBACK for.
 	Redelivers bool
 }
@@ -26,8 +26,8 @@ func Survive(t *testing.T, f Fault, what string, o LoadOptions) {
 }
 
 // Run puts a load through a fault and enters the outcome in the report. The load
-// comes in as many legs as there are strikes; each strike falls into its leg at a
-// random moment, and the next leg begins when the strike is over, so that none
+// comes in as many legs as there are faults; each one falls into its leg at a
+// random moment, and the next leg begins when the fault is over, so that none
 // goes into silence.
 func Run(t *testing.T, f Fault, what string, o LoadOptions) Verdict {
 	t.Helper()
@@ -42,7 +42,7 @@ func Run(t *testing.T, f Fault, what string, o LoadOptions) Verdict {
 		l.Release(to)
 		require.True(t, l.Await(from+random.IntN((to-from)/2)))
 		time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
-		f.Strike(r)
+		f.Inject(r)
 	}
 	v := r.Finish(l)
 	Report(f.title(), what, v)

@@ -35,7 +35,7 @@ type Rig struct {
 	JS          natsjs.JetStream
 	stateDir    string
 	Marker      string     // topic of the marker
-	Random      *rand.Rand // of the test's strikes
+	Random      *rand.Rand // of the test's faults
 	LogOffset   int        // offset in the bridge's log up to which it has been read
 }
 

@@ -19,21 +19,21 @@ const matrixWindow = 2
 // matrixFault lasts so long.
 type matrixFault struct {
 	rig    proof.RigOptions
-	strike func(r *proof.Rig, away time.Duration)
+	inject func(r *proof.Rig, away time.Duration)
 }
 
 var matrixFaults = map[string]matrixFault{
-	"bridge killed": {strike: func(r *proof.Rig, away time.Duration) {
+	"bridge killed": {inject: func(r *proof.Rig, away time.Duration) {
 		r.Bridge.Kill9()
 		time.Sleep(away)
 		r.StartBridge()
 	}},
-	"NATS killed": {strike: func(r *proof.Rig, away time.Duration) {
+	"NATS killed": {inject: func(r *proof.Rig, away time.Duration) {
 		r.NATS.Kill9()
 		time.Sleep(away)
 		r.NATS.Start()
 	}},
-	"both killed": {strike: func(r *proof.Rig, away time.Duration) {
+	"both killed": {inject: func(r *proof.Rig, away time.Duration) {
 		r.NATS.Kill9()
 		time.Sleep(time.Duration(r.Random.IntN(int(300 * time.Millisecond)))) // messages wait for NATS
 		r.Bridge.Kill9()
@@ -41,12 +41,12 @@ var matrixFaults = map[string]matrixFault{
 		r.NATS.Start()
 		r.StartBridge()
 	}},
-	"MQTT cut": {rig: proof.RigOptions{MQTTProxy: true}, strike: func(r *proof.Rig, away time.Duration) {
+	"MQTT cut": {rig: proof.RigOptions{MQTTProxy: true}, inject: func(r *proof.Rig, away time.Duration) {
 		require.Positive(r.T, r.Proxy.Down())
 		time.Sleep(away)
 		r.Proxy.Up()
 	}},
-	"bridge frozen": {strike: func(r *proof.Rig, away time.Duration) {
+	"bridge frozen": {inject: func(r *proof.Rig, away time.Duration) {
 		r.Bridge.Freeze()
 		time.Sleep(away)
 		r.Bridge.Thaw()
@@ -102,7 +102,7 @@ func TestBrokerMatrix(t *testing.T) {
 	}
 }
 
-// matrixRow strikes once, in the first half of the load, which goes on during the outage. It
+// matrixRow injects the fault once, in the first half of the load, which goes on during the outage. It
 // reports whether a connection to the broker ended: a starved nats-server ends them too.
 func matrixRow(t *testing.T, f matrixFault, o proof.LoadOptions, away time.Duration, drain func(testing.TB, string)) (v proof.Verdict, ended bool) {
 	t.Helper()
@@ -114,7 +114,7 @@ func matrixRow(t *testing.T, f matrixFault, o proof.LoadOptions, away time.Durat
 	l.Release(o.Total)
 	require.True(t, l.Await(o.Total/6+random.IntN(o.Total/3)))
 	time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
-	f.strike(r, away)
+	f.inject(r, away)
 	if drain != nil {
 		l.AwaitEnd(t)
 		drain(t, o.Topic)

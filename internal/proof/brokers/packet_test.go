@@ -59,13 +59,13 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			strikes := 0
+			attempts := 0
 			b := proof.NewScriptedBroker(t, proof.LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *proof.ScriptedBroker) {
 				b.Between = func(at int, conn net.Conn) error {
 					if at%2000 != 1500 {
 						return nil
 					}
-					strikes++
+					attempts++
 					if _, err := conn.Write(bytes); err != nil {
 						return err
 					}
@@ -78,7 +78,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 			_, _, v := scriptedRun(t, "malformed: "+name, "5,000 per second", b)
 			require.True(t, v.Clean(), v)
 			require.Zero(t, v.Quarantined)
-			require.Equal(t, 2, strikes)
+			require.Equal(t, 2, attempts)
 			require.Greater(t, b.Counts().Connections, 1, "the connection ended")
 		})
 	}

@@ -26,7 +26,7 @@ const loosely = "BRIDGE_NATS_STRICT_ORDER=off"
 
 func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
-	proof.Survive(t, proof.Fault{Name: "R3: leader killed", Times: 3, Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "R3: leader killed", Times: 3, Rig: proof.RigOptions{Cluster: true}, Inject: func(r *proof.Rig) {
 		leader := r.Cluster.Leader("TELEMETRY")
 		leader.Kill9()
 		r.Cluster.Leader("TELEMETRY")
@@ -38,7 +38,7 @@ func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 // The bridge is connected to a node that goes on, and leads nothing.
 func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
-	proof.Survive(t, proof.Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Inject: func(r *proof.Rig) {
 		connectTo(r, func(leads bool) bool { return !leads })
 		freezeLeader(r, 10*time.Second)
 	}}, "1,500 per second", replicated(t, 1500, 40*time.Second))
@@ -50,7 +50,7 @@ func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 func TestALeaderThatStepsDownCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 5
-	costsOrderAlone(t, proof.Fault{Name: "R3: leader steps down", Times: times, Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: leader steps down", Times: times, Rig: proof.RigOptions{Cluster: true}, Inject: func(r *proof.Rig) {
 		r.Cluster.StepDown("TELEMETRY")
 		r.Cluster.AwaitCurrent("TELEMETRY")
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), times*inFlight)
@@ -58,7 +58,7 @@ func TestALeaderThatStepsDownCostsOrderAtMost(t *testing.T) {
 
 func TestARollingRestartCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
-	costsOrderAlone(t, proof.Fault{Name: "R3: rolling restart", Rig: proof.RigOptions{Cluster: true}, Strike: func(r *proof.Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: rolling restart", Rig: proof.RigOptions{Cluster: true}, Inject: func(r *proof.Rig) {
 		r.Cluster.RollingRestart("TELEMETRY")
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), inFlight)
 }
@@ -70,7 +70,7 @@ func TestARollingRestartCostsOrderAtMost(t *testing.T) {
 func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 2
-	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 10 s, bridge connected to it", Times: times, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Strike: func(r *proof.Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 10 s, bridge connected to it", Times: times, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Inject: func(r *proof.Rig) {
 		connectTo(r, func(leads bool) bool { return leads })
 		freezeLeader(r, 10*time.Second)
 	}}, "1,500 per second", replicated(t, 1500, 40*time.Second), times*inFlight)
@@ -83,7 +83,7 @@ func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	long := proof.RigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
 	// So few that the broker's window of 1,000 is open until the election.
-	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 12 s, ack_timeout 30 s", Rig: long, Strike: func(r *proof.Rig) {
+	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 12 s, ack_timeout 30 s", Rig: long, Inject: func(r *proof.Rig) {
 		freezeLeader(r, 12*time.Second)
 	}}, "80 per second", replicated(t, 80, 30*time.Second), 1000)
 }

@@ -50,7 +50,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 		Total: mixedRate * int(lasts/time.Second),
 	})
 	l.Release(l.Total)
-	strikes := chaos(t, random, lasts, brokerImpairments(r), clusterImpairments(r, random), replicaImpairments(both[0]), replicaImpairments(both[1]))
+	injected := chaos(t, random, lasts, brokerImpairments(r), clusterImpairments(r, random), replicaImpairments(both[0]), replicaImpairments(both[1]))
 	l.AwaitEnd(t)
 	r.markPartitions()
 	for _, p := range both {
@@ -59,7 +59,7 @@ func mixedReplicas(t *testing.T, name string, shares [2]string, lasts time.Durat
 	r.cluster.AwaitCurrent("TELEMETRY")
 	all := proof.ReadLoad(t, r.js, "TELEMETRY")
 	v := l.Reconcile(all)
-	proof.Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d faults", lasts, strikes), v)
+	proof.Report("all mixed, two replicas, "+name, fmt.Sprintf("%v, %d faults", lasts, injected), v)
 	t.Logf("%v; with what devices published twice, %d behind a later one", v, again(all))
 	if !v.Clean() {
 		t.Log(l.Explain(all))

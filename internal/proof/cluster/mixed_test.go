@@ -20,7 +20,7 @@ import (
 // minutesVariable makes the mixed run long, in minutes.
 const minutesVariable = "FAULT_MINUTES"
 
-// mixedFor is how long faults strike in a mixed run.
+// mixedFor is how long faults are injected in a mixed run.
 func mixedFor(t testing.TB) time.Duration {
 	t.Helper()
 	text := os.Getenv(minutesVariable)
@@ -239,27 +239,27 @@ func mixed(t *testing.T, name string, cluster bool, lasts time.Duration) {
 		Total: mixedRate * int(lasts/time.Second),
 	})
 	l.Release(l.Total)
-	strikes := chaos(t, random, lasts, mqttImpairments(r), natsImpairments(r))
+	injected := chaos(t, random, lasts, mqttImpairments(r), natsImpairments(r))
 	v := r.Finish(l)
-	proof.Report("all mixed, "+name, fmt.Sprintf("%v, %d faults", lasts, strikes), v)
+	proof.Report("all mixed, "+name, fmt.Sprintf("%v, %d faults", lasts, injected), v)
 	t.Log(v)
 	require.True(t, v.Clean(), v)
 }
 
-// chaos lets the sides strike for so long, each with choices of its own, whatever the
+// chaos injects faults of all sides for so long, each with choices of its own, whatever the
 // others are up to, and returns how often they did.
-func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impairment) (strikes int) {
+func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impairment) (injected int) {
 	t.Helper()
 	began := time.Now()
 	var log []string
 	say := func(what string) {
 		if !strings.HasPrefix(what, "over: ") {
-			strikes++
+			injected++
 		}
 		now := time.Now() // in UTC it is found again in the logs
 		log = append(log, fmt.Sprintf("%s  %7.2f s  %s", now.UTC().Format("15:04:05.000"), now.Sub(began).Seconds(), what))
 	}
-	t.Cleanup(func() { t.Logf("what struck, and when:\n%s", strings.Join(log, "\n")) })
+	t.Cleanup(func() { t.Logf("what was injected, and when:\n%s", strings.Join(log, "\n")) })
 	var sides []*side
 	for i, list := range lists {
 		sides = append(sides, &side{random: rand.New(rand.NewPCG(random.Uint64(), uint64(i)+1)), list: list})
@@ -277,5 +277,5 @@ func chaos(t testing.TB, random *rand.Rand, lasts time.Duration, lists ...[]impa
 			s.turn(say)
 		}
 	}
-	return strikes
+	return injected
 }

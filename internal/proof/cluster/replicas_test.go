@@ -214,7 +214,7 @@ func (r *fleetRig) markPartitions() {
 // event is something that happens to the fleet, with what was seen of it.
 type event struct {
 	name   string
-	strike func()
+	inject func()
 	// share is how long it took until the partitions were shared out anew.
 	share time.Duration
 	from  time.Time
@@ -259,25 +259,25 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 	var b, c *replica
 	const more = 3500 * time.Millisecond // after it was replaced
 	events := []*event{
-		{name: "1 → 3: two join", strike: func() {
+		{name: "1 → 3: two join", inject: func() {
 			b, c = r.start("b"), r.start("c")
 			r.awaitShares(a, b, c)
 		}},
-		{name: "SIGSTOP, until replaced and 3.5 s more", strike: func() {
+		{name: "SIGSTOP, until replaced and 3.5 s more", inject: func() {
 			b.Freeze()
 			r.awaitShares(a, c)
 			time.Sleep(more) // the fault itself
 			b.Thaw()
 			r.awaitShares(a, b, c)
 		}},
-		{name: "cut off from NATS, as long", strike: func() {
+		{name: "cut off from NATS, as long", inject: func() {
 			c.nats.each(func(p *peers.TCPProxy) { p.Down() })
 			r.awaitShares(a, b)
 			time.Sleep(more)
 			c.nats.each((*peers.TCPProxy).Up)
 			r.awaitShares(a, b, c)
 		}},
-		{name: "nats-server killed, back after 12 s", strike: func() {
+		{name: "nats-server killed, back after 12 s", inject: func() {
 			// Longer than a lease lives: all expire, and nobody takes another's.
 			before := r.holders(a, b, c)
 			r.nats.Kill9()
@@ -288,11 +288,11 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 			r.awaitRenewals(restarted)
 			require.Equal(t, before, r.holders(a, b, c), "nothing moved")
 		}},
-		{name: "3 → 2: kill -9", strike: func() {
+		{name: "3 → 2: kill -9", inject: func() {
 			b.Kill9()
 			r.awaitShares(a, c)
 		}},
-		{name: "2 → 1: SIGTERM", strike: func() {
+		{name: "2 → 1: SIGTERM", inject: func() {
 			begun := time.Now()
 			require.Zero(t, a.Stop(), "exit code")
 			proof.RequireNeverSays(t, a.Log(), "abandoned")
@@ -300,22 +300,22 @@ func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 			r.awaitShares(c)
 		}},
 	}
-	r.strikeAll(rate, events)
+	r.injectAll(rate, events)
 	require.Zero(t, c.Stop(), "exit code")
 	for _, p := range []*replica{a, b, c} {
 		requireNoComplaints(t, p)
 	}
 }
 
-// strikeAll lets the events happen one after the other under a load of so many
+// injectAll lets the events happen one after the other under a load of so many
 // messages per second, and requires that what the broker acknowledged to the publisher is
 // stored once and in order.
-func (r *fleetRig) strikeAll(rate int, events []*event) {
+func (r *fleetRig) injectAll(rate int, events []*event) {
 	t := r.t
 	t.Helper()
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.broker.Addr, Devices: 200, Total: 300 * rate, Rate: rate, Attested: true})
 	released := 0
-	// The load runs on while a strike lasts: a second's worth is released per second.
+	// The load runs on while a fault lasts: a second's worth is released per second.
 	feed := make(chan struct{})
 	fed := make(chan struct{})
 	go func() {
@@ -335,7 +335,7 @@ func (r *fleetRig) strikeAll(rate int, events []*event) {
 	for _, e := range events {
 		require.True(t, l.Await(l.Sent()+2*rate), "under load")
 		e.from = time.Now()
-		e.strike()
+		e.inject()
 		e.share = time.Since(e.from)
 	}
 	require.True(t, l.Await(l.Sent()+rate))
@@ -382,8 +382,8 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 	r.awaitShares(a, b)
 	var ready struct{ Problems []daemon.Problem }
 	time.Sleep(50 * time.Second) // until each is trusted with the broker
-	r.strikeAll(300, []*event{
-		{name: "one loses the broker", strike: func() {
+	r.injectAll(300, []*event{
+		{name: "one loses the broker", inject: func() {
 			b.broker.Down()
 			r.awaitShares(a)
 			b.Log().Await(t, 0, "broker unreachable from this replica, on standby")
@@ -395,11 +395,11 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 			require.Contains(t, ready.Problems[0].Problem, "this replica's lanes cannot reach the broker")
 			require.NotEmpty(t, ready.Problems[0].Advice) // the proxy resets what it accepts, before or after CONNECT
 		}},
-		{name: "and finds it again", strike: func() {
+		{name: "and finds it again", inject: func() {
 			b.broker.Up()
 			r.awaitShares(a, b)
 		}},
-		{name: "the broker is unreachable for both, for 20 s", strike: func() {
+		{name: "the broker is unreachable for both, for 20 s", inject: func() {
 			before := r.holders(a, b)
 			a.broker.Down()
 			b.broker.Down()

@@ -19,7 +19,7 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 	if testrun.Quick() {
 		times = 2
 	}
-	proof.Survive(t, proof.Fault{Name: "mosquitto restarted", Times: times, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "mosquitto restarted", Times: times, Inject: func(r *proof.Rig) {
 		r.LogOffset = len(r.Bridge.Log().String())
 		r.Broker.Restart()
 		r.AwaitSession()
@@ -34,7 +34,7 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 	if testrun.Quick() {
 		times = 2
 	}
-	proof.Survive(t, proof.Fault{Name: "second client with the client id", Times: times, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "second client with the client id", Times: times, Inject: func(r *proof.Rig) {
 		r.LogOffset = len(r.Bridge.Log().String())
 		dialSession(t, r.Broker.Addr, proof.ClientID).untilClosed()
 		r.AwaitSession()
@@ -56,7 +56,7 @@ func TestRetransmissionsAreStoredAsOftenAsTheBrokerTookThem(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			proof.Survive(t, proof.Fault{Name: "every device and the broker retransmit", Times: times, Strike: func(r *proof.Rig) {
+			proof.Survive(t, proof.Fault{Name: "every device and the broker retransmit", Times: times, Inject: func(r *proof.Rig) {
 				r.LogOffset = len(r.Bridge.Log().String())
 				r.Broker.Kick(proof.ClientID)
 				r.AwaitSession()

@@ -16,7 +16,7 @@ func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 		t.Skip("the link tests have shorter outages: BRIDGE_FAULTS=1 waits for a minute")
 	}
 	const away = time.Minute
-	proof.Survive(t, proof.Fault{Name: "NATS away for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "NATS away for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Inject: func(r *proof.Rig) {
 		require.Positive(t, r.NATSProxies[0].Down())
 		time.Sleep(away) // the fault itself
 		r.NATSProxies[0].Up()
@@ -28,7 +28,7 @@ func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 func TestAFullStreamHoldsEverythingUntilItHasRoom(t *testing.T) {
 	t.Parallel()
 	full := proof.Shorter(10 * time.Second)
-	proof.Survive(t, proof.Fault{Name: "stream full for " + full.String(), Times: 2, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "stream full for " + full.String(), Times: 2, Inject: func(r *proof.Rig) {
 		most := r.LimitStream(2000)
 		count := func() int64 {
 			s, err := r.JS.Stream(t.Context(), "TELEMETRY")

@@ -20,32 +20,32 @@ func faults() []proof.Fault {
 		times, down = 3, 2*time.Second
 	}
 	return []proof.Fault{
-		{Name: "bridge killed", Times: times, Redelivers: true, Strike: func(r *proof.Rig) {
+		{Name: "bridge killed", Times: times, Redelivers: true, Inject: func(r *proof.Rig) {
 			r.Bridge.Kill9()
 			r.StartBridge()
 			r.AwaitSession()
 		}},
-		{Name: "bridge stopped", Times: times, Redelivers: true, Strike: func(r *proof.Rig) {
+		{Name: "bridge stopped", Times: times, Redelivers: true, Inject: func(r *proof.Rig) {
 			require.Zero(r.T, r.Bridge.Stop(), "exit code after SIGTERM under load")
 			r.StartBridge()
 			r.AwaitSession()
 		}},
-		{Name: "bridge kicked", Times: times, Redelivers: true, Strike: func(r *proof.Rig) {
+		{Name: "bridge kicked", Times: times, Redelivers: true, Inject: func(r *proof.Rig) {
 			r.LogOffset = len(r.Bridge.Log().String())
 			r.Broker.Kick(proof.ClientID)
 			r.AwaitSession()
 		}},
-		{Name: cut, Times: times, Rig: proof.RigOptions{MQTTProxy: true}, Redelivers: true, Strike: func(r *proof.Rig) {
+		{Name: cut, Times: times, Rig: proof.RigOptions{MQTTProxy: true}, Redelivers: true, Inject: func(r *proof.Rig) {
 			r.LogOffset = len(r.Bridge.Log().String())
 			require.Positive(r.T, r.Proxy.Cut())
 			r.AwaitSession()
 		}},
-		{Name: "nats-server killed", Strike: func(r *proof.Rig) {
+		{Name: "nats-server killed", Inject: func(r *proof.Rig) {
 			r.NATS.Kill9()
 			time.Sleep(down) // the fault itself: how long it is gone
 			r.NATS.Start()
 		}},
-		{Name: "nats-server frozen", Strike: func(r *proof.Rig) {
+		{Name: "nats-server frozen", Inject: func(r *proof.Rig) {
 			r.NATS.Freeze()
 			time.Sleep(down / 2) // longer than ack_timeout
 			r.NATS.Thaw()

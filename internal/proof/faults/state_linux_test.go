@@ -66,7 +66,7 @@ func takesNothing(r *proof.Rig, why string) {
 func TestADiskThatIsFullCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	proof.Survive(t, proof.Fault{Name: "disk of state_dir full", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "disk of state_dir full", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Inject: func(r *proof.Rig) {
 		// Under load, and for a bridge that starts again: the journal has
 		// its blocks.
 		d.fill()
@@ -89,7 +89,7 @@ func TestADiskThatIsFullCostsNothing(t *testing.T) {
 func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
-	proof.Survive(t, proof.Fault{Name: "disk of state_dir read-only", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Strike: func(r *proof.Rig) {
+	proof.Survive(t, proof.Fault{Name: "disk of state_dir read-only", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Inject: func(r *proof.Rig) {
 		r.Bridge.Kill9()
 		d.readOnly(true)
 		takesNothing(r, "read-only file system")

@@ -42,8 +42,8 @@ func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
 			redelivered := 0
 			v := proof.Run(t, proof.Fault{Name: "bridge killed, its journal " + name, Times: times,
 				Rig: proof.RigOptions{Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}},
-				Strike: func(r *proof.Rig) {
-					count := func() { redelivered += r.Redelivered() } // all that came since the last strike
+				Inject: func(r *proof.Rig) {
+					count := func() { redelivered += r.Redelivered() } // all that came since the last fault
 					count()
 					r.BeforeStop = count
 					r.Bridge.Kill9()

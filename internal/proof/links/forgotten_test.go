@@ -24,7 +24,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 		t.Skip("the outage is longer than the window")
 	}
 	const away = 6 * time.Second // three windows
-	strikes := map[string]func(*proof.Rig){
+	faults := map[string]func(*proof.Rig){
 		"answers lost, then unreachable": func(r *proof.Rig) {
 			for _, p := range r.NATSProxies {
 				p.Impair(peers.Impairment{}, peers.Impairment{Vanish: true})
@@ -58,7 +58,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			}
 		},
 	}
-	for name, strike := range strikes {
+	for name, inject := range faults {
 		for _, cluster := range []bool{false, true} {
 			if (cluster || name != "bridge frozen") && testrun.Quick() {
 				continue // BRIDGE_FAULTS=1 runs all of them, on three nats-servers too
@@ -70,7 +70,7 @@ func TestOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			t.Run(title, func(t *testing.T) {
 				t.Parallel()
 				o := proof.LoadOptions{Devices: 100, Rate: 2000, Total: 30_000}
-				f := proof.Fault{Name: title + ", longer than the duplicate window", Times: 2, Rig: forgetful(cluster), Strike: strike}
+				f := proof.Fault{Name: title + ", longer than the duplicate window", Times: 2, Rig: forgetful(cluster), Inject: inject}
 				v := proof.Run(t, f, "2,000 per second", o)
 				require.True(t, v.Clean(), v)
 			})

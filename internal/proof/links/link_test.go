@@ -45,7 +45,7 @@ func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 			}
 			t.Run(side+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				proof.Survive(t, proof.Fault{Name: side + " " + name, Rig: proof.BothProxied, Strike: func(r *proof.Rig) {
+				proof.Survive(t, proof.Fault{Name: side + " " + name, Rig: proof.BothProxied, Inject: func(r *proof.Rig) {
 					proxy(r).Impair(w[0], w[1])
 					time.Sleep(lasts) // the fault itself
 					proxy(r).Mend()

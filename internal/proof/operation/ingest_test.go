@@ -39,8 +39,8 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	telemetry := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: messages, JSON: true})
 	shadows := proof.StartLoad(t, proof.LoadOptions{Addr: r.Broker.Addr, Devices: devices, Total: states, Topic: "shadow/reported", JSON: true})
 
-	// As many legs as there are strikes, each strike at a random moment of its
-	// leg. In the middle it is the database that is struck; the last kill comes
+	// As many legs as there are faults, each at a random moment of its
+	// leg. In the middle it is the database that fails; the last kill comes
 	// in the replay.
 	for leg := range kills {
 		from, to := leg*messages/kills, (leg+1)*messages/kills
