@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"mqtt-nats-bridge/internal/quarantine"
@@ -22,7 +23,7 @@ func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, 
 	case !b.opts.Config.Quarantine.Store:
 		return nil, ErrNoQuarantine
 	case !c.connected():
-		return nil, errors.New("not available: nats is not connected")
+		return nil, fmt.Errorf("not available: %w", conn.ErrDisconnected)
 	case c.lookups.Err() != nil:
 		return nil, errors.New("not available: the NATS user of the bridge may not read messages ($JS.API.STREAM.MSG.GET.<stream>)")
 	}
@@ -36,5 +37,5 @@ func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, 
 	if errors.As(context.Cause(ctx), &denied) {
 		return nil, denied
 	}
-	return messages, err
+	return messages, conn.Disconnected(err)
 }

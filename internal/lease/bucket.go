@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
@@ -38,13 +39,8 @@ func NewBucket(o BucketOptions) *Bucket { return &Bucket{opts: o} }
 // maxBytes has room for some thousand keys of all fleets; expired keys do not count.
 const maxBytes = 1 << 20
 
-var errDisconnected = errors.New("NATS is not connected")
-
 // Open implements [Store].
 func (b *Bucket) Open(ctx context.Context) (time.Duration, error) {
-	if !b.opts.NATS.IsConnected() {
-		return 0, errDisconnected
-	}
 	bucket, ttl, err := b.find(ctx)
 	if err != nil {
 		return 0, err
@@ -59,11 +55,11 @@ func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, erro
 		bucket, err = b.create(ctx)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("open the bucket %s: %w", b.opts.Name, err)
+		return nil, 0, fmt.Errorf("open the bucket %s: %w", b.opts.Name, conn.Disconnected(err))
 	}
 	status, err := bucket.Status(ctx)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the settings of bucket %s: %w", b.opts.Name, err)
+		return nil, 0, fmt.Errorf("read the settings of bucket %s: %w", b.opts.Name, conn.Disconnected(err))
 	}
 	ttl := status.TTL()
 	return bucket, ttl, CheckTTL(b.opts.Name, ttl)
@@ -141,35 +137,27 @@ func (r *reader) Done() {
 
 // Put implements [Store].
 func (b *Bucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
-	if !b.opts.NATS.IsConnected() {
-		return 0, errDisconnected
-	}
-	return b.kv.Put(ctx, b.opts.Stem+"."+key, value)
+	revision, err := b.kv.Put(ctx, b.opts.Stem+"."+key, value)
+	return revision, conn.Disconnected(err)
 }
 
 // Write implements [Store].
 func (b *Bucket) Write(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	if !b.opts.NATS.IsConnected() {
-		return 0, errDisconnected
-	}
 	revision, err := b.kv.Update(ctx, b.opts.Stem+"."+key, value, revision)
 	if errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
 		return 0, ErrChanged
 	}
-	return revision, err
+	return revision, conn.Disconnected(err)
 }
 
 // Read implements [Store].
 func (b *Bucket) Read(ctx context.Context, key string) (Entry, error) {
-	if !b.opts.NATS.IsConnected() {
-		return Entry{}, errDisconnected
-	}
 	e, err := b.kv.Get(ctx, b.opts.Stem+"."+key)
 	switch {
 	case errors.Is(err, natsjs.ErrKeyNotFound):
 		return Entry{}, ErrAbsent
 	case err != nil:
-		return Entry{}, err
+		return Entry{}, conn.Disconnected(err)
 	}
 	return Entry{Key: key, Value: e.Value(), Revision: e.Revision()}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -120,9 +121,9 @@ func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
 
 	nc.Close()
 	_, err = a.Write(within(t), "p3", nil, 0)
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, err, conn.ErrDisconnected)
 	_, err = a.Open(within(t))
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, err, conn.ErrDisconnected)
 }
 
 func TestABucketWhoseKeysNeverExpireIsRefused(t *testing.T) {

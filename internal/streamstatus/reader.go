@@ -144,7 +144,7 @@ func (r *Reader) Latest() []Stream {
 
 func (r *Reader) state(ctx context.Context, name string) (*State, error) {
 	if !r.o.Connected() {
-		return nil, errors.New("not available: nats is not connected")
+		return nil, fmt.Errorf("not available: %w", conn.ErrDisconnected)
 	}
 	var info *natsjs.StreamInfo
 	err := r.ask(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
@@ -158,7 +158,7 @@ func (r *Reader) state(ctx context.Context, name string) (*State, error) {
 	case errors.Is(err, natsjs.ErrStreamNotFound):
 		return nil, errors.New("the stream does not exist")
 	case err != nil:
-		return nil, fmt.Errorf("not available: %w", err)
+		return nil, fmt.Errorf("not available: %w", conn.Disconnected(err))
 	}
 	s, limits := info.State, info.Config
 	return &State{
@@ -184,7 +184,7 @@ func (r *Reader) consumer(ctx context.Context, spec streams.ConsumerSpec) Consum
 		s.Problem = "the consumer does not exist"
 		return s
 	case err != nil:
-		s.Problem = fmt.Sprintf("not available: %v", err)
+		s.Problem = fmt.Sprintf("not available: %v", conn.Disconnected(err))
 		return s
 	}
 	s.Lag = info.NumPending + uint64(max(info.NumAckPending, 0))

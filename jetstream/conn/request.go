@@ -9,10 +9,19 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
+// Disconnected returns ErrDisconnected where err is how nats.go says that a request was not sent because there
+// is no connection, else err.
+func Disconnected(err error) error {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) {
+		return ErrDisconnected
+	}
+	return err
+}
+
 // Explain adds the likely cause to an error of a JetStream request. A request without permission
 // gets no answer at all: the refusal goes to the connection's error handler.
 func Explain(err error, api string) error {
-	switch {
+	switch err = Disconnected(err); {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", api, err)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):

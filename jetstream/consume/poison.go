@@ -69,7 +69,7 @@ func withoutPayload(copy *nats.Msg, m *Message, why string) {
 // quarantineAway handles a failure that does not concern this message.
 func quarantineAway(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
-		errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed)
+		errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(conn.Disconnected(err), conn.ErrDisconnected)
 }
 
 func tooLarge(err error) bool {

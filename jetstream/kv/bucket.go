@@ -370,7 +370,7 @@ func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, 
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		err = fmt.Errorf("JetStream did not answer within %s", requestTimeout)
 	}
-	return value, err
+	return value, conn.Disconnected(err)
 }
 
 func (b *Bucket) live(r *reading, news bool) {
