@@ -69,9 +69,7 @@ func TestAStreamDeletedAtTheHubIsCreatedAgainAndDrains(t *testing.T) {
 // from here.
 func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("the hub has half a minute to source")
-	}
+	testrun.SkipQuick(t, "the hub has half a minute to source")
 	devices := attesting(t)
 	hub, leafURL := leafHub(t)
 	env := leafPeers(t, devices, hub, leafURL)

@@ -13,9 +13,7 @@ import (
 
 func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("waits for elections; tests that use a cluster need " + testrun.FaultsVariable + "=1 too")
-	}
+	testrun.SkipQuick(t, "waits for elections, as do all tests that use a cluster")
 	c := Cluster(t)
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.Timeout(testrun.Timeout),
 		// It may be connected to the node that is frozen, which does not say goodbye.

@@ -21,6 +21,14 @@ const FaultsVariable = "BRIDGE_FAULTS"
 // Quick reports whether to run the short form of a test that takes a minute or more.
 func Quick() bool { return testing.Short() || os.Getenv(FaultsVariable) != "1" }
 
+// SkipQuick skips a test that takes a minute or more, and says why it does.
+func SkipQuick(t testing.TB, why string) {
+	t.Helper()
+	if Quick() {
+		t.Skip(why + "; " + FaultsVariable + "=1 runs it")
+	}
+}
+
 func bound(load float64) time.Duration {
 	perCore := load / float64(runtime.NumCPU())
 	return min(time.Duration(max(perCore, 1)*float64(2*time.Minute)), 8*time.Minute)

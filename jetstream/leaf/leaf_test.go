@@ -3,7 +3,6 @@ package leaf_test
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -89,14 +88,6 @@ func inProcess(t *testing.T, l *leaf.Leaf) natsjs.JetStream {
 func awaitLink(t *testing.T, l *leaf.Leaf) {
 	t.Helper()
 	require.Eventually(t, func() bool { up, _ := l.Link(); return up }, testrun.Timeout, 5*time.Millisecond)
-}
-
-// skipUnlessFaults skips a test in which the hub takes half a minute to source again.
-func skipUnlessFaults(t *testing.T) {
-	t.Helper()
-	if testing.Short() || os.Getenv("BRIDGE_FAULTS") != "1" {
-		t.Skip("the hub takes its time to source again: BRIDGE_FAULTS=1 waits for it")
-	}
 }
 
 // drainTimeout covers nats-server's: a request to source that met no leaf node is
@@ -304,7 +295,7 @@ func requireNumbers(t *testing.T, js natsjs.JetStream, n int) {
 
 func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
-	skipUnlessFaults(t)
+	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	dir := t.TempDir()
 	hub, ports := startHub(t, dir, [2]int{}, nil)
 	streams := outStreams("site-a")
@@ -339,7 +330,7 @@ func nextNumbers() {
 // comes after nor take anything twice.
 func TestALostStoreCostsOnlyItsMessages(t *testing.T) {
 	t.Parallel()
-	skipUnlessFaults(t)
+	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	awaitLink(t, l)

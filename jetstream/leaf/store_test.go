@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -25,7 +26,7 @@ func powerCut(t *testing.T, dir string) {
 // with messages needs the hub's report for that, an empty one only the clock.
 func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
 	t.Parallel()
-	skipUnlessFaults(t)
+	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	for name, keep := range map[string]int{"holding messages": 300, "empty": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,7 +79,7 @@ func renumber(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []stream
 // nothing about the local messages until the hub asks this very store.
 func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 	t.Parallel()
-	skipUnlessFaults(t)
+	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	fill(t, l, 0, 300)
@@ -115,7 +116,7 @@ func TestLeafStoreBehindAnotherBridge(t *testing.T) {
 // is stored then has numbers that the hub passes over.
 func TestLeafStoreRestored(t *testing.T) {
 	t.Parallel()
-	skipUnlessFaults(t)
+	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	js, streams, o := newSite(t)
 	l := startLeaf(t, o)
 	fill(t, l, 0, 300)

@@ -37,9 +37,7 @@ func matrixBrokers() map[string]matrixBroker {
 }
 
 func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
-	if testrun.Quick() {
-		t.Skip("takes a minute of CPU to start")
-	}
+	testrun.SkipQuick(t, "takes a minute of CPU to start")
 	return peers.RabbitMQ(t).Addr, nil
 }
 

@@ -155,9 +155,7 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 // is killed before it has read what comes after them.
 func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("real brokers, up to 90,000 messages")
-	}
+	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
 	r := proof.NewRig(t, proof.RigOptions{Broker: m.Addr})
 	publishEqual(t, r.Addr, 1000, false)
@@ -191,9 +189,7 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 // come round since.
 func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("real brokers, up to 90,000 messages")
-	}
+	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
 	a := proof.NewRig(t, proof.RigOptions{Broker: m.Addr, Env: []string{"BRIDGE_ADMIN_LISTEN=127.0.0.1:0"}})
 	inFlight := func(b *peers.BridgeProcess) int {
@@ -235,9 +231,7 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 // A copy of the journal from before is put back.
 func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("real brokers, up to 90,000 messages")
-	}
+	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
 	r := proof.NewRig(t, proof.RigOptions{Broker: m.Addr, NATSProxy: true})
 	publishEqual(t, r.Addr, 65_000, false)

@@ -14,9 +14,7 @@ import (
 // replicated is a load over three replicas for about so long.
 func replicated(t testing.TB, rate int, d time.Duration) proof.LoadOptions {
 	t.Helper()
-	if testrun.Quick() {
-		t.Skip("elections take a minute: BRIDGE_FAULTS=1 runs it")
-	}
+	testrun.SkipQuick(t, "elections take a minute")
 	return proof.LoadOptions{Devices: 100, Rate: rate, Total: rate * int(d/time.Second)}
 }
 

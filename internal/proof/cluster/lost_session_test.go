@@ -19,9 +19,7 @@ import (
 // and out of order.
 func TestOrderAfterALostSession(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("leases expire in real time")
-	}
+	testrun.SkipQuick(t, "leases expire in real time")
 	devices, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
 	addr := strings.TrimPrefix(devices.URL(), "tcp://")

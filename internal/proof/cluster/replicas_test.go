@@ -245,9 +245,7 @@ func silence(l *proof.Load, all []proof.Stored, from, to time.Time) (longest tim
 // acknowledged to the publisher is stored, once. The load goes on all the while.
 func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("six changes of replicas take a minute: BRIDGE_FAULTS=1 runs them")
-	}
+	testrun.SkipQuick(t, "six changes of replicas take a minute")
 	const rate = 1500
 	r := newFleetRig(t)
 	a := r.start("a")
@@ -367,9 +365,7 @@ func (r *fleetRig) injectAll(rate int, events []*event) {
 // A replica that reaches NATS and not the broker leaves its partitions to the one that
 // can; while the broker is unreachable for both, nothing moves.
 func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
-	if testrun.Quick() {
-		t.Skip("the same under virtual time is in internal/lease; here it takes over two minutes: BRIDGE_FAULTS=1 runs it")
-	}
+	testrun.SkipQuick(t, "the same under virtual time is in internal/lease; here it takes over two minutes")
 	t.Parallel()
 	r := newFleetRig(t)
 	a := r.start("a")

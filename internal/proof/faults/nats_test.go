@@ -12,9 +12,7 @@ import (
 
 func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("the link tests have shorter outages: BRIDGE_FAULTS=1 waits for a minute")
-	}
+	testrun.SkipQuick(t, "the link tests have shorter outages")
 	const away = time.Minute
 	proof.Survive(t, proof.Fault{Name: "NATS away for " + away.String(), Rig: proof.RigOptions{NATSProxy: true}, Inject: func(r *proof.Rig) {
 		require.Positive(t, r.NATSProxies[0].Down())

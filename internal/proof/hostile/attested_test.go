@@ -255,9 +255,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 
 func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("four floods of 100,000 messages")
-	}
+	testrun.SkipQuick(t, "four floods of 100,000 messages")
 	const n = 100_000
 	const own = "tenant/globex/device/poison/telemetry"
 	for name, poison := range map[string]struct {

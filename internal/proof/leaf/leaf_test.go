@@ -113,9 +113,7 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 // again.
 func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
-	}
+	testrun.SkipQuick(t, "the hub takes a minute to source again")
 	r := newLeafRig(t, "BRIDGE_NATS_LEAF_KEEP=15s")
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: r.broker.Addr, Devices: 50, Total: 4000})
 	l.Release(2000)
@@ -166,9 +164,7 @@ const asksAgain = 3 * time.Minute
 // restarted: what the publisher got a PUBACK for is at the hub once, in order.
 func TestNothingIsLostAcrossACutLink(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("a cut of a minute, and the backlog after it")
-	}
+	testrun.SkipQuick(t, "a cut of a minute, and the backlog after it")
 	const rate, cut = 5000, 60 * time.Second
 	total := rate * int((cut+4*time.Second)/time.Second)
 	r := newLeafRig(t)

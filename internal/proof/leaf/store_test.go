@@ -45,9 +45,7 @@ func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b 
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
-	}
+	testrun.SkipQuick(t, "the hub takes a minute to source again")
 	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_bytes": "16MiB"})
 	link.Down()
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 20, Total: 10_000, Size: 4096})
@@ -73,9 +71,7 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 // the hub gets it as soon as it is back.
 func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("the hub takes a minute to source again: BRIDGE_FAULTS=1 runs it")
-	}
+	testrun.SkipQuick(t, "the hub takes a minute to source again")
 	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_age": "1s"})
 	link.Down()
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 20, Total: 2000})

@@ -23,9 +23,7 @@ import (
 // a message from being stored twice.
 func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 	t.Parallel()
-	if testrun.Quick() {
-		t.Skip("eight runs of a program")
-	}
+	testrun.SkipQuick(t, "eight runs of a program")
 	const n, kills = 6_000, 8
 	random := proof.Random(t)
 	server := peers.NATSServer(t, peers.NATSOptions{})
