@@ -219,7 +219,7 @@ type Account struct {
 	TLS          NATSTLS `yaml:"tls" doc:"Certificates for NATS, read again at each connect. If any is set, TLS is required."`
 }
 
-// StrictOrder is whether the order of each device holds under every error.
+// StrictOrder is whether the order of each device is kept under every error.
 type StrictOrder string
 
 // The ways with order.

@@ -72,7 +72,7 @@ func TestAConfigurationWrittenOutIsReadTheSame(t *testing.T) {
 	}
 }
 
-// requireWrittenIsRead: what c holds can be written and is read the same.
+// requireWrittenIsRead: what c contains can be written and is read the same.
 func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	t.Helper()
 	if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {
@@ -87,7 +87,7 @@ func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 		plain = plain && utf8.ValidString(text)
 	}
 	requireSame(t, want, loadText(t, name, nil, environ))
-	if plain { // YAML holds no other
+	if plain { // YAML has no other
 		requireSame(t, want, loadText(t, name, asFile(c, leaves), nil))
 	}
 }

@@ -40,7 +40,7 @@ func (s *LeafServers) Parse(text string) error {
 	return nil
 }
 
-// leafRules hold for nats.mode leaf, and keep its keys out of the other mode:
+// leafRules apply in nats.mode leaf, and keep its keys out of the other mode:
 // a user who writes them believes that something is stored here.
 func (l *rules) leafRules() {
 	leaf := l.c.NATS.Leaf

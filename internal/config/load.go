@@ -50,7 +50,7 @@ func IngestProgram() schema.Program {
 }
 
 // Load reads all sources and checks the whole. The error is always a *[Errors]
-// that holds everything wrong, not only the first; without errors the Config is
+// with every error, not only the first; without errors the Config is
 // complete. The files that the configuration names are opened here; none is
 // passed over because it is missing.
 func Load(s Sources) (*Config, error) {

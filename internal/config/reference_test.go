@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// TestReference holds the tables of the docs against the struct tags.
+// TestReference compares the tables of the docs with the struct tags.
 func TestReference(t *testing.T) {
 	t.Parallel()
 	for name, page := range map[string]struct {

@@ -132,7 +132,7 @@ func ParseBrokerURL(text string) (BrokerURL, error) {
 	return b.List()[0], nil
 }
 
-// Servers are NATS servers. Their URLs may hold credentials; only Join shows
+// Servers are NATS servers. Their URLs may contain credentials; only Join shows
 // them.
 type Servers struct{ urlList }
 

@@ -22,7 +22,7 @@ type urlRules struct {
 	paths   []string // schemes that may have a path
 }
 
-// urlList is a list of URLs, separated by commas or a list of the file. They may hold
+// urlList is a list of URLs, separated by commas or a list of the file. They may contain
 // credentials; only join with [url.URL.String] shows them.
 type urlList struct{ urls []*url.URL }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // The golden files have what /metrics of running programs says: internal/admin and
-// internal/ingest write them, and hold the programs against them.
+// internal/ingest write them, and compares the programs with them.
 const (
 	bridgeMetrics = "internal/admin/testdata/metrics.golden"
 	ingestMetrics = "internal/ingest/testdata/metrics.golden"
@@ -75,7 +75,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}
 }
 
-// TestDocumentedMetrics holds the metrics that the pages name against the programs.
+// TestDocumentedMetrics compares the metrics that the pages name with the programs.
 func TestDocumentedMetrics(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))

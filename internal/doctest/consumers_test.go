@@ -18,9 +18,9 @@ func TestTheConsumersOfTheirPageGetTheirMessages(t *testing.T) {
 	f := newFleet(t)
 	s := newSession(t, []string{"nats://127.0.0.1:4222", f.nats.URL}, "nats")
 	f.publish("acme/dev-1", "tenant/acme/device/dev-1/telemetry", `{"temperature":21.5}`, `{"temperature":22}`)
-	f.holds("TELEMETRY", 2) // devices have no order among them
+	f.awaitMessages("TELEMETRY", 2) // devices have no order among them
 	f.publish("acme/dev-5", "tenant/acme/device/dev-5/telemetry", "not JSON")
-	f.holds("TELEMETRY", 3)
+	f.awaitMessages("TELEMETRY", 3)
 	s.play(p, nil)
 }
 

@@ -135,8 +135,8 @@ func (f *fleet) await(token paho.Token) {
 	require.NoError(f.t, token.Error())
 }
 
-// holds waits until a stream has n messages.
-func (f *fleet) holds(stream string, n int) {
+// awaitMessages waits until a stream has n messages.
+func (f *fleet) awaitMessages(stream string, n int) {
 	f.t.Helper()
 	f.eventually(stream, func() bool {
 		s, err := f.js.Stream(f.t.Context(), stream)

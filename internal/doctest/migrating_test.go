@@ -114,8 +114,8 @@ func TestTheStepsOfMigratingLeadThereAndBack(t *testing.T) {
 			send("dev-2", 2)
 			f.publish("globex/dev-7", "tenant/acme/device/dev-3/telemetry", `{"n":"not its own"}`)
 			f.rows(9)
-			f.holds("TELEMETRY", 5)
-			f.holds("QUARANTINE", 1)
+			f.awaitMessages("TELEMETRY", 5)
+			f.awaitMessages("QUARANTINE", 1)
 		}},
 		"until ingest healthcheck":                       {after: func() { f.rowsOf("bridge.telemetry", 5) }},
 		`psql -q -v ON_ERROR_STOP=1 "$db" -f switch.sql`: {before: func() { old.stop() }},

@@ -184,7 +184,7 @@ func (p *page) inlineCommands(programs ...string) []string {
 	return found
 }
 
-// check holds what the sentences name against what is run, and what is not run here
+// check compares what the sentences name with what is run, and what is not run here
 // against the programs that may not be.
 func (p *page) check(t *testing.T, elsewhere ...string) {
 	t.Helper()

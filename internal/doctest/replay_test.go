@@ -23,13 +23,13 @@ func TestTheCommandsOfReplayDoWhatThePageSays(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "bridge.yaml"), []byte(f.config("{rate: 10, burst: 20}")), 0o600))
 
 	f.publish("acme/dev-1", "tenant/acme/device/dev-1/telemetry", `{"n":1}`, `{"n":2}`, `{"n":3}`, `{"n":4}`, `{"n":5}`, `{"n":6}`)
-	f.holds("TELEMETRY", 2)
-	f.holds("QUARANTINE", 4)
+	f.awaitMessages("TELEMETRY", 2)
+	f.awaitMessages("QUARANTINE", 4)
 	f.publish("acme/dev-2", "tenant/acme/device/dev-2/telemetry", `{"n":1}`, `{"n":2}`)
 	f.publish("globex/dev-7", "tenant/acme/device/dev-3/telemetry", `{"n":99}`)
 	f.publish("acme/dev-5", "tenant/acme/device/dev-5/telemetry", "not JSON")
-	f.holds("TELEMETRY", 5)
-	f.holds("QUARANTINE", 6)
+	f.awaitMessages("TELEMETRY", 5)
+	f.awaitMessages("QUARANTINE", 6)
 
 	s.play(p, map[string]hook{
 		// The tables are those of a moment ago, or what a replay has just fixed.
@@ -37,12 +37,12 @@ func TestTheCommandsOfReplayDoWhatThePageSays(t *testing.T) {
 		`psql -At "$DATABASE_URL" -c "SELECT count(*), max`: {before: func() { f.rows(8) }},
 		"id=$(nats stream get QUARANTINE": {before: func() {
 			f.publish("acme/dev-6", "tenant/acme/device/dev-6/telemetry", `{"n":1}`, `{"n":2}`, `{"n":3}`)
-			f.holds("QUARANTINE", 3)
+			f.awaitMessages("QUARANTINE", 3)
 		}},
 		"mqtt-nats-bridge quarantine replay --reason bad_payload": {
 			before: func() { f.forgets(100 * time.Millisecond) },
 			after: func() {
-				f.holds("QUARANTINE", 2) // ingest cannot use it this time either
+				f.awaitMessages("QUARANTINE", 2) // ingest cannot use it this time either
 				f.forgets(2 * time.Minute)
 			},
 		},

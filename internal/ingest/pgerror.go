@@ -16,16 +16,16 @@ import (
 type class int
 
 const (
-	// hold: the database is unreachable, full, or busy with itself. Nothing is wrong
+	// retry: the database is unreachable, full, or busy with itself. Nothing is wrong
 	// with the batch; the same one is tried until it is stored.
-	hold class = iota
+	retry class = iota
 	// poison: a row is such that the database will never take it.
 	poison
 	// suspect: it may be one row or the database. After a few attempts the
 	// batch is halved; a row that fails alone is given back for later.
 	suspect
 	// probe: it took too long, because of a row or because of a lock or a slow disk.
-	// Where the statement fails without rows too it is hold, else suspect.
+	// Where the statement fails without rows too it is retry, else suspect.
 	probe
 	// stop: as probe, but only an operator can fix the cause. The advice says how. A
 	// trigger can raise anything, so this may be a single row too.
@@ -52,7 +52,7 @@ func classify(err error) class {
 		if errors.Is(err, ErrNotMigrated) {
 			return stop
 		}
-		return hold // no connection, or it broke
+		return retry // no connection, or it broke
 	}
 	if len(pg.Code) != 5 {
 		return suspect
@@ -72,7 +72,7 @@ func classify(err error) class {
 		return suspect
 	}
 	if foreignColumn(pg) {
-		return hold // not the rows' fault: none would be taken
+		return retry // not the rows' fault: none would be taken
 	}
 	switch pg.Code[:2] {
 	case "22", // data exception
@@ -85,7 +85,7 @@ func classify(err error) class {
 		"53", "55", // full; locked
 		"57", // shutting down, starting up
 		"58": // the disk does not read or write
-		return hold
+		return retry
 	case "0A", "28", "2B", "3D", "3F", "42":
 		return stop
 	}

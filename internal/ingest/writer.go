@@ -121,7 +121,7 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 			if suspects++; suspects >= tries {
 				return err
 			}
-		case hold:
+		case retry:
 			w.database.fails(w.table.name, err)
 		case probe, stop:
 			if errors.Is(err, context.DeadlineExceeded) {

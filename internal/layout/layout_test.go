@@ -148,7 +148,7 @@ func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the imports into ARCHITECTURE.md")
 
-// TestArchitectureTable holds the table of packages in ARCHITECTURE.md against the code: every
+// TestArchitectureTable compares the table of packages in ARCHITECTURE.md with the code: every
 // package has a row, and the row has its direct imports of this module, tests left out. With
 // -update it writes them.
 func TestArchitectureTable(t *testing.T) {

@@ -24,7 +24,7 @@ var operatorWordsAllowed = map[string]string{
 	"waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge": "the description of a stream, for those who find it at the server",
 }
 
-// TestLibrariesNameNoKeys holds the strings of the library packages against the words of the
+// TestLibrariesNameNoKeys compares the strings of the library packages with the words of the
 // configuration and of the command lines.
 func TestLibrariesNameNoKeys(t *testing.T) {
 	t.Parallel()

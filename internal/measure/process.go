@@ -88,7 +88,7 @@ func CPUOf(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read CPU time (Linux alone): %w", err)
 	}
-	// The name in parentheses may hold blanks; utime and stime are the 12th
+	// The name in parentheses may contain blanks; utime and stime are the 12th
 	// and 13th fields behind it.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 13 {

@@ -21,7 +21,7 @@ type NATSOptions struct {
 	Config string
 	// ConfigFile is a configuration file that exists, instead of Config.
 	ConfigFile string
-	// StoreDir holds JetStream's files; empty: a directory of the test's own.
+	// StoreDir is for JetStream's files; empty: a directory of the test's own.
 	StoreDir string
 	// Port to listen on at 127.0.0.1; 0: a free one.
 	Port int

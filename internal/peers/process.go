@@ -92,7 +92,7 @@ func (p *Process) spawn() (*run, error) {
 		if p.child == nil {
 			cmd.SysProcAttr = dieWithParent()
 		}
-		// A grandchild that kept the pipe open must not hold up Wait.
+		// A grandchild that kept the pipe open must not block Wait.
 		cmd.WaitDelay = time.Second
 		err := cmd.Start()
 		if err == nil {
@@ -294,7 +294,7 @@ func (l *Log) Tail(n int) string {
 	return s[max(0, len(s)-n):]
 }
 
-// Await waits until the log, from the byte offset from on, holds text, and
+// Await waits until the log, from the byte offset from on, contains text, and
 // returns the offset after it; the test fails where it does not come.
 func (l *Log) Await(t testing.TB, from int, text string) int {
 	t.Helper()

@@ -300,7 +300,7 @@ func Shorter(d time.Duration) time.Duration {
 }
 
 // LimitStream lets the stream grow by so many messages and then discard new ones;
-// negative: without end. It returns how many it holds at most.
+// negative: without end. It returns how many it can contain.
 func (r *Rig) LimitStream(more int64) (most int64) {
 	r.T.Helper()
 	Eventually(r.T, func() bool {

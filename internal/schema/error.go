@@ -122,7 +122,7 @@ func (o origin) errorAt(path, message string) Error {
 }
 
 // ErrorAt is an error of the value at a dotted path such as topics[1].topic, at the
-// place where it, or else what holds it, was given.
+// place where it, or else what contains it, was given.
 func (p *Provenance) ErrorAt(path, message string) Error {
 	return p.origin(path).errorAt(path, message)
 }

@@ -1,6 +1,6 @@
 // Package simulate runs a bridge (the real lane, journal and publisher) between
 // a simulated MQTT broker and a simulated JetStream under virtual time, through
-// faults drawn from a seed, and holds it to its promises after each step.
+// faults drawn from a seed, and checks its promises after each step.
 //
 //   - schedule.go, generate.go: what happens in a run, as text and from a seed
 //   - broker.go: MQTT 3.1.1 §4.4, packet ids in turn, a window, a session
@@ -34,7 +34,7 @@
 //     the publisher has learned of it: a leader election (4 s at the least) is
 //     longer than the acknowledgement timeout (3 s); to a publisher that has had no
 //     answer yet a fault may end at any time: streams are created while it starts;
-//   - what a server still holds of a dead connection is handled, and its answer arrives, within 20 s each.
+//   - what a server still has of a dead connection is handled, and its answer arrives, within 20 s each.
 //
 // That no new message is taken for a redelivered one needs this (bridge/DESIGN.md,
 // "Redelivery"):

@@ -69,7 +69,7 @@ func (l *letter) safe() bool {
 	return l.counted
 }
 
-// judgeAcks holds the PUBACKs of a step against the streams.
+// judgeAcks compares the PUBACKs of a step with the streams.
 func (w *world) judgeAcks() {
 	for _, l := range w.acked {
 		if !l.safe() && !l.other {

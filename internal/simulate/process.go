@@ -309,7 +309,7 @@ func (p *process) linkUp() *link {
 }
 
 // kill is kill -9: of what is in the bridge's sockets some still arrives, and its
-// journal is what its memory holds at this instant.
+// journal is what its memory contains at this instant.
 func (w *world) kill(messages, acks int, torn bool) {
 	p := w.process
 	if p == nil {

@@ -50,7 +50,7 @@ const (
 	natsCall   // its handler runs
 	natsClose  // and gives up for good
 	failWrite  // the next write fails; a odd: and arrives all the same
-	purge      // the streams delete what they hold
+	purge      // the streams delete all messages
 
 	wait    // time passes (a: how long)
 	ripen   // time passes until the streams are about to forget, or have just forgotten (a), a message that the bridge or the broker does not know to be stored

@@ -163,7 +163,7 @@ func (w *world) take(m sent, from *socket) {
 	}
 }
 
-// copyOf finds a letter's copy that a stream holds.
+// copyOf finds a letter's copy in a stream.
 func (w *world) copyOf(l *letter, key string) *copied {
 	for i := len(l.copies) - 1; i >= 0; i-- {
 		if c := &l.copies[i]; c.stream+" "+c.id == key {

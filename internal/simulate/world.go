@@ -118,7 +118,7 @@ func (w *world) play(events []event) {
 	}
 }
 
-// step makes one event happen and checks what must hold after each.
+// step makes one event happen and checks what must be true after each.
 func (w *world) step(e event) {
 	if w.trace != nil {
 		w.logf("--- %s", e)

@@ -67,7 +67,7 @@ func (s *shelf) Done() {
 	}
 }
 
-func (s *shelf) holds(want map[string]string) func() bool {
+func (s *shelf) has(want map[string]string) func() bool {
 	return func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func (f *followed) awaitHeld(want map[string]string) {
 			f.t.Logf("it contains %v, %d readings, %+v", f.entries, f.reads, f.State())
 		}
 	}()
-	f.await(fmt.Sprint(want), f.holds(want))
+	f.await(fmt.Sprint(want), f.has(want))
 }
 
 // awaitState waits for a state that says so, and returns it.
@@ -208,7 +208,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 
 	require.NoError(t, js.DeleteKeyValue(natstest.Context(t), "B"))
 	f.awaitState(func(s kv.State) bool { return s.Missing() && !s.Live })
-	require.True(t, f.holds(map[string]string{"a": "19"})(), "the last known state remains in use")
+	require.True(t, f.has(map[string]string{"a": "19"})(), "the last known state remains in use")
 	// Its sequences begin anew, below those that the old one had.
 	bucket = newBucket(t, js, "B")
 	put(t, bucket, "b", "1")
@@ -270,7 +270,7 @@ func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 	// Not killed: nats-server 2.15.2 would bring back what was purged just before.
 	n.Stop()
 	f.awaitState(stale)
-	require.True(t, f.holds(map[string]string{"stays": "1"})(), "the last known state remains in use")
+	require.True(t, f.has(map[string]string{"stays": "1"})(), "the last known state remains in use")
 	n.Start()
 	f.awaitState(live)
 	f.await("the connection of the test", direct.IsConnected)

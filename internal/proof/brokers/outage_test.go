@@ -87,7 +87,7 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 	}
 }
 
-// A stream that is deleted takes along what it held. What JetStream had not
+// A stream that is deleted takes along its messages. What JetStream had not
 // confirmed to the bridge until then, and all that comes later, is in the stream
 // that is created again: exactly the messages from the first unconfirmed one on, once
 // and in order.

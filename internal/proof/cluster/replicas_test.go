@@ -111,7 +111,7 @@ func (r *fleetRig) startShare(name, partitions string) *replica {
 	return p
 }
 
-// holders are the partitions that each replica holds, as the bucket says, by its
+// holders are the partitions that each replica has leased, as the bucket says, by its
 // name; "" those that nobody does.
 func (r *fleetRig) holders(of ...*replica) map[string][]string {
 	r.t.Helper()
@@ -137,7 +137,7 @@ func (r *fleetRig) holders(of ...*replica) map[string][]string {
 	return held
 }
 
-// awaitShares waits until these replicas, and no others, hold all partitions in
+// awaitShares waits until these replicas, and no others, have leased all partitions in
 // shares that differ by one at most, and returns how long that took.
 func (r *fleetRig) awaitShares(of ...*replica) time.Duration {
 	r.t.Helper()

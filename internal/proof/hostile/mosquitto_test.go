@@ -141,7 +141,7 @@ func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
 }
 
 // Retained messages are copies that the broker sends on every subscribe: a device that
-// leaves thousands of them cannot fill a stream with them, nor hold up its lane.
+// leaves thousands of them cannot fill a stream with them, nor block its lane.
 func TestAFloodOfRetainedMessagesIsSkipped(t *testing.T) {
 	t.Parallel()
 	n := 2000

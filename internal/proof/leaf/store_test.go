@@ -41,7 +41,7 @@ func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b 
 	return bridge, b, addr, link, js
 }
 
-// A local store that is full refuses, nothing is acknowledged, the broker holds
+// A local store that is full refuses, nothing is acknowledged, the broker keeps
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 	t.Parallel()

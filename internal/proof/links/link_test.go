@@ -29,7 +29,7 @@ func impairments() map[string][2]peers.Impairment {
 	}
 }
 
-// What a link swallows, holds up or lets trickle is neither lost nor taken for
+// What a link swallows, delays or lets trickle is neither lost nor taken for
 // stored, on either side of the bridge.
 func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
 	t.Parallel()

@@ -21,7 +21,7 @@ func TestTheDocumentedCommandsWork(t *testing.T) {
 		return proof.Settings{"identity.registry.kind": "kv", "limits.device.rate": "10"}
 	})
 	overrides := func() int { return r.bridge.Status(t.Context()).Limits.Overrides.Overrides }
-	after := map[string]int{ // overrides after a command that holds this
+	after := map[string]int{ // overrides after a command that contains this
 		`tenant.acme '{`: 1, `tenant.acme.devices '{`: 2, `tenant.acme.device.dev-1 '{`: 3, `nats kv del`: 2,
 	}
 	seen := 0

@@ -138,7 +138,7 @@ func fields(t *testing.T, data []byte) (names []string, values map[string]string
 	return names, values
 }
 
-// requireEnvelope holds an envelope against what was sent. sent bounds ts on plain
+// requireEnvelope compares an envelope with what was sent. sent bounds ts on plain
 // topics.
 func (r *envelopeRig) requireEnvelope(m natsjs.Msg, tenant, device, rest, payload string, sent time.Time) {
 	r.t.Helper()
