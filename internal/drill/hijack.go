@@ -25,16 +25,13 @@ type attempt struct {
 }
 
 func (h *hijack) act(ctx context.Context) {
-	for i, clean := range []bool{false, true} {
-		wait := h.d.o.hold
-		if i == 0 {
-			wait = h.d.o.lead
-		}
-		if !pause(ctx, wait) {
-			return
-		}
-		h.try(ctx, clean)
+	if !pause(ctx, h.d.o.lead) {
+		return
 	}
+	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too
+	h.try(ctx, false)
+	pause(ctx, h.d.o.hold)
+	h.try(ctx, true)
 }
 
 func (h *hijack) try(ctx context.Context, clean bool) {
@@ -44,9 +41,6 @@ func (h *hijack) try(ctx context.Context, clean bool) {
 	o.Received = func(string) { a.received.Add(1) }
 	device := fleet.New(o)
 	err := device.Connect(ctx)
-	if err != nil && ctx.Err() != nil {
-		return
-	}
 	h.attempts = append(h.attempts, a)
 	if err != nil {
 		a.refused = err
@@ -81,8 +75,8 @@ func (h *hijack) outcome() Expectation {
 		}
 		seen = append(seen, text)
 	}
-	if len(h.attempts) < 2 {
-		seen = append(seen, "the drill ended before both were tried")
+	if len(h.attempts) == 0 {
+		seen = append(seen, "the drill ended before it was tried")
 	}
 	e.Seen = strings.Join(seen, "; ")
 	return e
