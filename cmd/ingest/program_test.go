@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"mqtt-nats-bridge/internal/peers"
@@ -32,19 +29,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command is the program in a directory of its own, without the configuration of
-// the user who runs the test.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
-	cmd.Dir = t.TempDir()
-	for _, pair := range os.Environ() {
-		name, _, _ := strings.Cut(pair, "=")
-		if name != "NATS_URL" && name != "DATABASE_URL" && name != "COLUMNS" && !strings.HasPrefix(name, "INGEST_") && !strings.HasPrefix(name, "PG") {
-			cmd.Env = append(cmd.Env, pair)
-		}
-	}
-	return cmd
+	return peers.Command(t, binary, args...)
 }
 
 // outcome is what a command left.
@@ -60,14 +47,8 @@ func run(t *testing.T, args ...string) outcome {
 
 func finish(t *testing.T, cmd *exec.Cmd) outcome {
 	t.Helper()
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	return outcome{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
+	code, out, problems := peers.Finish(t, cmd)
+	return outcome{code, out, problems}
 }
 
 func golden(t *testing.T, name, got string) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -35,19 +34,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command is the program in a directory of its own, without the configuration of
-// the user who runs the test.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(binary, args...)
-	cmd.Dir = t.TempDir()
-	for _, pair := range os.Environ() {
-		name, _, _ := strings.Cut(pair, "=")
-		if name != "NATS_URL" && name != "MQTT_URL" && name != "COLUMNS" && !strings.HasPrefix(name, "BRIDGE_") {
-			cmd.Env = append(cmd.Env, pair)
-		}
-	}
-	return cmd
+	return peers.Command(t, binary, args...)
 }
 
 // outcome is what a command left.
@@ -63,14 +52,8 @@ func run(t *testing.T, args ...string) outcome {
 
 func finish(t *testing.T, cmd *exec.Cmd) outcome {
 	t.Helper()
-	var out, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	return outcome{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
+	code, out, problems := peers.Finish(t, cmd)
+	return outcome{code, out, problems}
 }
 
 func golden(t *testing.T, name, got string) {

@@ -63,8 +63,8 @@ func neutralEnv(environ []string) []string {
 	var kept []string
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
-		if name == "NATS_URL" || name == "MQTT_URL" || name == "DATABASE_URL" ||
-			strings.HasPrefix(name, "BRIDGE_") || strings.HasPrefix(name, "INGEST_") {
+		if name == "NATS_URL" || name == "MQTT_URL" || name == "DATABASE_URL" || name == "COLUMNS" ||
+			strings.HasPrefix(name, "BRIDGE_") || strings.HasPrefix(name, "INGEST_") || strings.HasPrefix(name, "PG") {
 			continue
 		}
 		kept = append(kept, pair)
