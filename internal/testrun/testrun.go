@@ -43,10 +43,15 @@ func loadAverage() (load float64) {
 }
 
 // A package that waits for events runs sixteen tests at a time: as many as there are processors, the
-// default of `go test`, would leave these idle. -parallel sets another number.
+// default of `go test`, would leave these idle. Faults in full put a load on them: eight, or brokers
+// and servers are too slow for their own time-outs. -parallel sets another number.
 func init() {
+	parallel := "16"
+	if os.Getenv(FaultsVariable) == "1" {
+		parallel = "8"
+	}
 	testing.Init() // registers the flag; it is parsed later
-	if err := flag.Set("test.parallel", "16"); err != nil {
+	if err := flag.Set("test.parallel", parallel); err != nil {
 		panic(err)
 	}
 }
