@@ -34,7 +34,9 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	t.Helper()
 	initdb, server := postgresProgram(t, "initdb"), postgresProgram(t, "postgres")
 	// t.TempDir lies in a directory that only the test's own user may enter.
-	data, err := os.MkdirTemp(inMemory(), "postgres-")
+	dir := inMemory()
+	removeStale(dir)
+	data, err := os.MkdirTemp(dir, fmt.Sprintf("%s%d-", clusterPrefix, os.Getpid()))
 	if err != nil {
 		t.Fatalf("make a database cluster: %v", err)
 	}
@@ -88,6 +90,23 @@ func inMemory() string {
 		return ""
 	}
 	return dir
+}
+
+// clusterPrefix begins the names of the clusters' directories; the test's process id follows.
+const clusterPrefix = "mqtt-nats-bridge-postgres-"
+
+// removeStale removes what tests left that were killed: it would stay in memory.
+func removeStale(dir string) {
+	if dir == "" {
+		return
+	}
+	found, _ := filepath.Glob(filepath.Join(dir, clusterPrefix+"*"))
+	for _, path := range found {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), clusterPrefix), "-")
+		if n, err := strconv.Atoi(pid); err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(path)
+		}
+	}
 }
 
 // giveUpRoot: PostgreSQL refuses to run as root.

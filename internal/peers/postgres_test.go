@@ -1,6 +1,10 @@
 package peers
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -31,4 +35,21 @@ func TestPostgresKeepsWhatItHasAcrossARestartAndAKill(t *testing.T) {
 	p.Start()
 	require.Equal(t, 7, query("SELECT n FROM t"))
 	require.NoError(t, db.Close(t.Context()))
+}
+
+func TestWhatAKilledTestLeftInMemoryIsRemoved(t *testing.T) {
+	t.Parallel()
+	ended := exec.Command("true")
+	require.NoError(t, ended.Run())
+	dir := t.TempDir()
+	left := filepath.Join(dir, fmt.Sprintf("%s%d-1", clusterPrefix, ended.Process.Pid))
+	own := filepath.Join(dir, fmt.Sprintf("%s%d-1", clusterPrefix, os.Getpid()))
+	other := filepath.Join(dir, clusterPrefix+"of-somebody")
+	for _, path := range []string{left, own, other} {
+		require.NoError(t, os.MkdirAll(filepath.Join(path, "base"), 0o700))
+	}
+	removeStale(dir)
+	require.NoDirExists(t, left)
+	require.DirExists(t, own)
+	require.DirExists(t, other)
 }
