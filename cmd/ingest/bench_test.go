@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// TestABenchThatIsInterruptedLeavesNothing: in the middle of a statement, with which
+// It is interrupted in the middle of a statement, with which
 // pgx gives up the connection.
 func TestABenchThatIsInterruptedLeavesNothing(t *testing.T) {
 	t.Parallel()

@@ -79,7 +79,7 @@ func TestCheckShowsWhereEachValueCameFromAndNoSecret(t *testing.T) {
 	}
 }
 
-// TestAWrongPasswordIsNotShown: in no error of the driver either.
+// It is in no error of the driver either.
 func TestAWrongPasswordIsNotShown(t *testing.T) {
 	t.Parallel()
 	got := run(t, "migrate", "--database-url=postgres://postgres:hunter2@127.0.0.1:1/x")
@@ -129,7 +129,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM telemetry").Scan(&n))
 }
 
-// TestRunbookCommands: the commands of this program that docs/runbook.md names exist.
+// The commands of this program that docs/runbook.md names exist.
 func TestRunbookCommands(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/runbook.md")

@@ -37,7 +37,7 @@ func (o *output) String() string {
 
 const nobody = "nats: {url: 'nats://127.0.0.1:1', user: ingest, password_file: PASSWORD}\ndatabase: {url: 'postgres://x@127.0.0.1:1/x'}\nadmin: {listen: ''}\n"
 
-// TestHangUp: it means what it means to the bridge, and ends nothing.
+// SIGHUP means what it means to the bridge, and ends nothing.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -74,7 +74,7 @@ func TestHangUp(t *testing.T) {
 	require.Contains(t, out.String(), `"message":"stopped"`)
 }
 
-// TestFailureIsLoggedOnce: in the log's format, with no text beside it.
+// It has the log's format, with no text beside it.
 func TestFailureIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -179,7 +179,7 @@ func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
 	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ncommit 0123abcd\ndate 2026-01-02T03:04:05Z\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.out)
 }
 
-// TestManners: what scripts and editors rely on.
+// What scripts and editors rely on.
 func TestManners(t *testing.T) {
 	t.Parallel()
 	got := run(t, "--version")
@@ -249,7 +249,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mqtt_nats_bridge; echo "${COMPREPLY[
 	}
 }
 
-// TestRunbookCommands: the commands of this program that docs/runbook.md names exist.
+// The commands of this program that docs/runbook.md names exist.
 func TestRunbookCommands(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/runbook.md")

@@ -109,7 +109,7 @@ func TestAnAdminPortInUseIsNamed(t *testing.T) {
 	require.NotContains(t, got.err, "mqtt not connected", "no session was opened")
 }
 
-// TestASecondSignalEndsAtOnce: NATS is unreachable, so a message is in flight for as
+// NATS is unreachable, so a message is in flight for as
 // long as it takes.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -44,7 +44,7 @@ type BareOptions struct {
 	URL                    string
 	Messages, Size, Window int
 	Devices                int // subjects to go round
-	// Attested: the messages carry what those of attested topics do.
+	// Attested means that the messages carry what those of attested topics do.
 	Attested bool
 }
 

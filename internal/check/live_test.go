@@ -84,7 +84,7 @@ func TestTheTableOfCertificatesIsLookedFor(t *testing.T) {
 	require.Contains(t, out, "make sure that PostgreSQL runs at the host and port of identity.registry.database_url")
 }
 
-// TestDomain: the probes go to the API of nats.domain, and its subjects are those to allow.
+// The probes go to the API of nats.domain, and its subjects are those to allow.
 func TestDomain(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")

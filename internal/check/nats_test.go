@@ -240,7 +240,7 @@ func TestStreamsOfSomebodyElseAreOnlyWrittenTo(t *testing.T) {
 	require.Contains(t, out, "is allowed and goes to stream ALL")
 }
 
-// TestUnmanagedStreams: streams.manage: off reads them, and says what can lose messages.
+// streams.manage: off reads them, and says what can lose messages.
 func TestUnmanagedStreams(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -298,7 +298,7 @@ func TestStorageTooSmallForTheStreams(t *testing.T) {
 	require.Contains(t, out, "FAIL  jetstream account: the streams to be created reserve 13GiB and the account has 2GiB left")
 }
 
-// TestAReplicatedStreamStoresNoProbe: in a cluster nats-server compares the
+// In a cluster nats-server compares the
 // expected stream in other code, before it proposes the message to the replicas.
 func TestAReplicatedStreamStoresNoProbe(t *testing.T) {
 	t.Parallel()

@@ -72,7 +72,7 @@ func TestAConfigurationWrittenOutIsReadTheSame(t *testing.T) {
 	}
 }
 
-// requireWrittenIsRead: what c contains can be written and is read the same.
+// What c contains can be written and is read the same.
 func requireWrittenIsRead(t *testing.T, name string, c, standard *Config) {
 	t.Helper()
 	if c.Redacted() == "" || len(c.ClientIDs()) == 0 || len(c.Topics) == 0 {

@@ -90,5 +90,5 @@ func (l *rules) leafPaths() []string {
 	return paths
 }
 
-// validDomain: the domain is a token of subjects and of a server's name.
+// validDomain reports whether a domain can be used: it is a token of subjects and of a server's name.
 func validDomain(d string) bool { return len(d) <= 64 && validName(d) }

@@ -15,7 +15,7 @@ const auto = "auto"
 // Partitions are those that a bridge may take.
 type Partitions struct {
 	List []string // hex digits, ascending, each once
-	// Auto: of these, which are all there are, the bridge takes the ones that
+	// Auto means that of these, which are all there are, the bridge takes the ones that
 	// it holds the lease of.
 	Auto bool
 }

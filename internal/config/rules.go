@@ -88,7 +88,7 @@ func (l *rules) brokerCredentials() {
 	}
 }
 
-// validClientID: the id names a file and a $share group and is part of message ids, which are
+// validClientID reports whether a client id can be used: it names a file and a $share group and is part of message ids, which are
 // NATS headers, so only what is safe in all is allowed. MQTT 3.1.1 obliges a broker only to 1 to
 // 23 letters and digits [MQTT-3.1.3-5]; what more it allows is UTF-8 without U+0000
 // [MQTT-1.5.3-2] of up to 65,535 bytes. mosquitto takes that without control characters and
@@ -99,7 +99,7 @@ func validClientID(id string) bool {
 	})
 }
 
-// validName: a bucket or a domain.
+// validName reports whether a bucket or a domain can have that name.
 func validName(name string) bool {
 	return name != "" && len(name) <= 100 && !strings.ContainsFunc(name, func(r rune) bool {
 		return !isAlphanumeric(r) && r != '-' && r != '_'
@@ -217,7 +217,7 @@ func (l *rules) laneRules() {
 	}
 }
 
-// leaseRules: the keys of the leases mean nothing where there are none.
+// leaseRules refuse the keys of the leases where there are none.
 func (l *rules) leaseRules() {
 	lanes := &l.c.Lanes
 	if !l.Valid("lanes.partitions") {
@@ -283,7 +283,7 @@ func (l *rules) registryRules() {
 	}
 }
 
-// bucketRule: ADR-8.
+// bucketRule checks the name of a KV bucket (ADR-8).
 func (l *rules) bucketRule(path, name string) {
 	if l.Valid(path) && !validName(name) {
 		l.Conflict(schema.Quote(name)+" does not serve as the name of a bucket; write 1 to 100 letters, digits, - or _", path)
@@ -379,7 +379,7 @@ func (l *rules) adminRules(listen, example string) {
 	}
 }
 
-// stateRules: the directory itself may still be missing, the journal makes it.
+// stateRules check state_dir. The directory itself may still be missing, the journal makes it.
 func (l *rules) stateRules() {
 	dir := l.c.StateDir
 	if dir == "" || !l.Valid("state_dir") {

@@ -61,7 +61,7 @@ func validate(t *testing.T, s *jsonschema.Schema, file string) error {
 	return s.Validate(document)
 }
 
-// TestJSONSchema: files that the programs take are valid, those with an error of form are not.
+// Files that the programs take are valid, those with an error of form are not.
 func TestJSONSchema(t *testing.T) {
 	t.Parallel()
 	s := compiled(t, "mqtt-nats-bridge", &Config{})
@@ -83,7 +83,7 @@ func TestJSONSchema(t *testing.T) {
 	}
 }
 
-// TestJSONSchema_examples: the configurations in README and docs are valid.
+// The configurations in README and docs are valid.
 func TestJSONSchema_examples(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/*.md")
@@ -119,7 +119,7 @@ func known(document map[string]any, s *schema.Section) bool {
 	return len(document) > 0
 }
 
-// TestTemplate: the file to fill in changes nothing; with its comments removed it still says
+// The file to fill in changes nothing; with its comments removed it still says
 // the defaults, is valid, and loads.
 func TestTemplate(t *testing.T) {
 	t.Parallel()

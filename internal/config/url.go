@@ -91,9 +91,9 @@ func (b *Brokers) takeUser() *url.Userinfo {
 type BrokerURL struct {
 	Host    string
 	Address string // host:port, for a dialer
-	// Secure: TLS, never plain text.
+	// Secure means TLS, never plain text.
 	Secure bool
-	// WebSocket: MQTT over WebSocket, at Path, which begins with a slash.
+	// WebSocket means MQTT over WebSocket, at Path, which begins with a slash.
 	WebSocket bool
 	Path      string
 }

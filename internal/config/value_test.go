@@ -189,7 +189,7 @@ func TestNATSServers(t *testing.T) {
 	}
 }
 
-// TestOddURLs: what is spelled wrong is refused with the right spelling, and no part of a
+// What is spelled wrong is refused with the right spelling, and no part of a
 // password is shown or becomes a host.
 func TestOddURLs(t *testing.T) {
 	t.Parallel()

@@ -76,7 +76,7 @@ func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
 	}
 }
 
-// TestRunbook: each alert links to its section, in the order of the file, and each section has
+// Each alert links to its section, in the order of the file, and each section has
 // what it means, what to look at and what to do.
 func TestRunbook(t *testing.T) {
 	t.Parallel()

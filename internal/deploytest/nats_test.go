@@ -107,7 +107,7 @@ func (p *peer) requireRefused(t *testing.T, operation, subject string) {
 	}
 }
 
-// requireNoRefusals: everything so far was permitted. The server answers in order,
+// Everything so far was permitted. The server answers in order,
 // so what it refused is known once it has answered a ping.
 func (p *peer) requireNoRefusals(t *testing.T) {
 	t.Helper()

@@ -95,7 +95,7 @@ func TestDocumentedMetrics(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the tables of docs/metrics.md")
 
-// TestMetricsPage: the tables of docs/metrics.md are those of the golden files.
+// The tables of docs/metrics.md are those of the golden files.
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	const page = "docs/metrics.md"

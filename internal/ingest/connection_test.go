@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// TestDeletedConsumerIsCreatedAgain: nothing ends a connection when somebody deletes one.
+// Nothing ends a connection when somebody deletes one.
 func TestDeletedConsumerIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, sharedPostgres(t))
@@ -27,7 +27,7 @@ func TestDeletedConsumerIsCreatedAgain(t *testing.T) {
 	r.eventually(func() bool { return i.Tables()[0].Rows == 1 }, func() any { return i.Problems() })
 }
 
-// TestMissingPermissionToCreate: it is named when the server says so.
+// It is named when the server says so.
 func TestMissingPermissionToCreate(t *testing.T) {
 	t.Parallel()
 	server := peers.NATSServer(t, peers.NATSOptions{Config: `
@@ -53,7 +53,7 @@ func TestMissingPermissionToCreate(t *testing.T) {
 	}, func() any { return i.Problems() })
 }
 
-// TestRotatedPassword: the file is read again when NATS has been restarted with another
+// The file is read again when NATS has been restarted with another
 // password, and until then ingest says what is wrong, and what to do.
 func TestRotatedPassword(t *testing.T) {
 	t.Parallel()

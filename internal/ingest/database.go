@@ -229,7 +229,7 @@ func (d *database) fails(table string, err error) {
 	}
 }
 
-// says: what is wrong with some table is this. d.mu is held.
+// says reports whether this is what is wrong with some table. d.mu is held.
 func (d *database) says(problem string) bool {
 	for _, p := range d.wrong {
 		if p.Problem.Problem == problem {

@@ -49,7 +49,7 @@ func TestProblemsAreOfTheirTable(t *testing.T) {
 	})
 }
 
-// TestStopTimeout: the connections of a database that does not answer are given up.
+// The connections of a database that does not answer are given up.
 func TestStopTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// aWrongClock: one report from the future must not be the newest until then, and neither must
+// One report from the future must not be the newest until then, and neither must
 // one that an earlier version stored as such.
 func aWrongClock(t *testing.T, r *rig) {
 	i := r.ingest("batch.messages=3")
@@ -44,7 +44,7 @@ func aWrongClock(t *testing.T, r *rig) {
 	require.Equal(t, []uint64{1, 3, 1}, ignored)
 }
 
-// futureIsForgotten: what an earlier version stored with a clock from the future.
+// What an earlier version stored with a clock from the future.
 func futureIsForgotten(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `
@@ -58,7 +58,7 @@ func futureIsForgotten(t *testing.T, r *rig) {
 	require.Equal(t, []string{"2026-01-01 00:00:00"}, r.query(`SELECT (acknowledged_at AT TIME ZONE 'UTC')::text FROM device_commands`))
 }
 
-// arraysAreSplit: each element is a row, once, and the message is one all the same.
+// Each element is a row, once, and the message is one all the same.
 func arraysAreSplit(t *testing.T, r *rig) {
 	r.ingest("telemetry.payload=split")
 	r.publish(
@@ -81,7 +81,7 @@ func arraysAreSplit(t *testing.T, r *rig) {
 	require.Equal(t, want, rows(), "the same messages again")
 }
 
-// vanishingRows: a trigger drops rows without an error. Nothing that is not in the table is
+// A trigger drops rows without an error. Nothing that is not in the table is
 // acknowledged as stored.
 func vanishingRows(t *testing.T, r *rig) {
 	r.migrate()
@@ -108,7 +108,7 @@ func vanishingRows(t *testing.T, r *rig) {
 	awaitWell(r, i)
 }
 
-// rowLevelSecurity: without a policy no row is taken, and the grants are in order.
+// Without a policy no row is taken, and the grants are in order.
 func rowLevelSecurity(t *testing.T, r *rig) {
 	r.migrate()
 	user := fmt.Sprint("ingest_rls_", time.Now().UnixNano())
@@ -131,7 +131,7 @@ func rowLevelSecurity(t *testing.T, r *rig) {
 	require.Equal(t, []string{"2"}, r.query(`SELECT count(*)::text FROM telemetry`))
 }
 
-// TestDatabaseLocked: a lock that outlasts every delivery that a message may have is no fault
+// A lock that outlasts every delivery that a message may have is no fault
 // of its row.
 func TestDatabaseLocked(t *testing.T) {
 	t.Parallel()
@@ -151,7 +151,7 @@ func TestDatabaseLocked(t *testing.T) {
 	require.Equal(t, []string{"1"}, r.query(`SELECT count(*)::text FROM telemetry`))
 }
 
-// TestDatabaseSwitchover: a primary that became read-only is left for the one that is not.
+// A primary that became read-only is left for the one that is not.
 func TestDatabaseSwitchover(t *testing.T) {
 	t.Parallel()
 	first, second := peers.Postgres(t, "fsync=off"), peers.Postgres(t, "fsync=off")
@@ -190,7 +190,7 @@ func TestDatabaseSwitchover(t *testing.T) {
 	_ = err // only so that the database can be dropped
 }
 
-// TestDatabasePasswordRotated: the file is read at each connect.
+// The file is read at each connect.
 func TestDatabasePasswordRotated(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t, "fsync=off")

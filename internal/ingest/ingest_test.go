@@ -108,7 +108,7 @@ func whatComesAgainChangesNothing(t *testing.T, r *rig) {
 	require.Equal(t, before, r.contents())
 }
 
-// aNewStreamIsNotMistaken: stream_seq begins at 1 again.
+// The column stream_seq begins at 1 again.
 func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
 	r.ingest()
 	same := message{"tenant.acme.device.dev-1.telemetry", `{"ts":1700000000}`, nil}
@@ -127,7 +127,7 @@ func aNewStreamIsNotMistaken(t *testing.T, r *rig) {
 	require.Equal(t, []string{"4"}, r.query(`SELECT count(*)::text FROM telemetry`))
 }
 
-// aDatabaseThatIsNotUTF8: what its encoding has is stored as it is, what it has not is
+// What its encoding has is stored as it is, what it has not is
 // not stored as something else.
 func aDatabaseThatIsNotUTF8(t *testing.T, r *rig) {
 	_, err := r.db.Exec(t.Context(), "CREATE DATABASE "+r.db.Config().Database+"_latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
@@ -220,7 +220,7 @@ func whatOnlyTheDatabaseRefuses(t *testing.T, r *rig) {
 	require.NotZero(t, i.Tables()[0].Halvings)
 }
 
-// aRowThatAlwaysFails: with an error that says nothing of a row, or that elsewhere
+// The row fails with an error that says nothing of a row, or that elsewhere
 // is one of the whole table.
 func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	r.migrate()
@@ -293,7 +293,7 @@ func commandsKeepTheNewest(t *testing.T, r *rig) {
 	require.Len(t, r.quarantined(), 2)
 }
 
-// withinAMillisecond: a device that sends two messages together gets one time for both
+// A device that sends two messages together gets one time for both
 // from the broker. Also over batches, and when it all comes again.
 func withinAMillisecond(t *testing.T, r *rig) {
 	send := func(status string) {
@@ -325,7 +325,7 @@ func withinAMillisecond(t *testing.T, r *rig) {
 	require.Equal(t, before, r.contents())
 }
 
-// aQuarantinedMessageComesBack: after the cause is fixed, messages are copied from
+// After the cause is fixed, messages are copied from
 // quarantine to their subject, by a hand that does it twice.
 func aQuarantinedMessageComesBack(t *testing.T, r *rig) {
 	r.migrate()
@@ -421,7 +421,7 @@ func whoMayNotCreate(t *testing.T, r *rig) {
 	require.Equal(t, []string{"m1"}, r.query(`SELECT msg_id FROM telemetry`))
 }
 
-// oneTableIsLockedOut: what is stored in another table does not hide it.
+// What is stored in another table does not hide it.
 func oneTableIsLockedOut(t *testing.T, r *rig) {
 	r.migrate()
 	_, err := r.db.Exec(t.Context(), `ALTER TABLE device_state RENAME TO elsewhere`)
@@ -440,7 +440,7 @@ func oneTableIsLockedOut(t *testing.T, r *rig) {
 	awaitWell(r, i)
 }
 
-// copiesThatComeTogether: while ingest was stopped somebody published messages again,
+// While ingest was stopped somebody published messages again,
 // after the stream's duplicate window, and nothing but their ids says so. Copies come
 // in one batch or to two workers concurrently.
 func copiesThatComeTogether(t *testing.T, r *rig) {

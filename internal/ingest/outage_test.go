@@ -53,7 +53,7 @@ func requireUnacknowledged(r *rig, n int) {
 	require.Equal(r.t, n, info.NumAckPending+int(info.NumPending))
 }
 
-// TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing: away at the start, killed,
+// It is unreachable at the start, killed,
 // and there without an answer.
 func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 	t.Parallel()
@@ -103,7 +103,7 @@ func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 	require.Empty(t, r.quarantined())
 }
 
-// TestADatabaseThatTakesNothingIsWaitedFor: each refusal, what it says, and what
+// Each refusal, what it says, and what
 // fixes it.
 func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
 	t.Parallel()
@@ -179,7 +179,7 @@ func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 	r.settled()
 }
 
-// TestAStopDoesNotWaitForASilentDatabase: pgx does, for 15 s after stop_timeout.
+// pgx waits for it, for 15 s after stop_timeout.
 func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
@@ -205,7 +205,7 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	}
 }
 
-// TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect: one that the bridge does not know, at
+// A consumer that the bridge does not know, at
 // a server that comes back without its store.
 func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
 	t.Parallel()
@@ -223,7 +223,7 @@ func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
 	awaitWell(r, i)
 }
 
-// TestANATSServerThatIsKilledIsCaughtUpWith: what was acknowledged into the void comes
+// What was acknowledged into the void comes
 // again and changes nothing.
 func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
 	t.Parallel()

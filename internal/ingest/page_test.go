@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/endpoint"
 )
 
-// TestPageInABrowser: ingest has the page that the bridge has, about its tables.
+// Ingest has the page that the bridge has, about its tables.
 func TestPageInABrowser(t *testing.T) {
 	t.Parallel()
 	b := browsertest.Start(t)

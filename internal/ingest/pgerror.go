@@ -114,7 +114,7 @@ func readOnly(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "25006"
 }
 
-// staging: an error's sentence names one of the temporary tables, which are there for
+// staging reports whether an error's sentence names one of the temporary tables, which are there for
 // each connection and for nobody else.
 func staging(text string) bool {
 	return slices.ContainsFunc([]string{"ingest_telemetry", "ingest_state", "ingest_commands"}, func(name string) bool {

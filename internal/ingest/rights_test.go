@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-// TestARightThatIsMissingIsNoSilence: the server refuses a pull and an acknowledgement
+// The server refuses a pull and an acknowledgement
 // without an answer to either, which looks like a stream without messages.
 func TestARightThatIsMissingIsNoSilence(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ type row struct {
 	tuples int
 	// clockIgnored reports that the message has a ts that was not believed.
 	clockIgnored bool
-	// once: the key alone says that it is the same message. Its time does not:
+	// once means that the key alone says that it is the same message. Its time does not:
 	// each copy in the stream has another.
 	once bool
 	// copies came in the same batch, and become of it what becomes of this.
@@ -111,7 +111,7 @@ func (a addresses) of(m *consume.Message) (address, error) {
 	return found, nil
 }
 
-// storable: PostgreSQL's text is UTF-8 without NUL.
+// storable returns why a text cannot be stored: PostgreSQL's text is UTF-8 without NUL.
 func storable(what, text string) error {
 	if !utf8.ValidString(text) || strings.Contains(text, "\x00") {
 		return fmt.Errorf("%s contains what PostgreSQL cannot store as text: it is not UTF-8", what)

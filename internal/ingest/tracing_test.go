@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/otlptest"
 )
 
-// aTraceGoesOn: what the bridge has sampled has a span as a child of the bridge's, whatever
+// What the bridge has sampled has a span as a child of the bridge's, whatever
 // became of it; other messages have none.
 func aTraceGoesOn(t *testing.T, r *rig) {
 	collector := otlptest.New(t)

@@ -27,7 +27,7 @@ var exampled = map[string]map[string]string{
 	},
 }
 
-// TestExamples: every exported function, constructor and type has an Example that runs.
+// Every exported function, constructor and type has an Example that runs.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	for dir, exceptions := range exampled {

@@ -48,7 +48,7 @@ func list(t *testing.T) map[string]pkg {
 	}
 }
 
-// TestNoPackageReachesWhatItMustNotKnow: package → what it must not depend on,
+// The table maps a package to what it must not depend on,
 // however far away, and why.
 func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
 	t.Parallel()
@@ -96,7 +96,7 @@ func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
 	}
 }
 
-// TestImportsPointOneWay: cmd → internal → {mqtt, jetstream/…} → bridge → bridge/… → subjects.
+// cmd → internal → {mqtt, jetstream/…} → bridge → bridge/… → subjects.
 func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	rank := func(path string) int {
@@ -134,7 +134,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	}
 }
 
-// TestTheDaemonCarriesNoTestBroker: what runs in production must not start a
+// What runs in production must not start a
 // broker or a server by accident.
 func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLogLinesCarryTheirComponent: an alert on warnings and errors goes by component, as
+// An alert on warnings and errors goes by component, as
 // /readyz does. It is named right behind the level, where this test can see it.
 func TestLogLinesCarryTheirComponent(t *testing.T) {
 	t.Parallel()

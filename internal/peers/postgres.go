@@ -109,7 +109,7 @@ func removeStale(dir string) {
 	}
 }
 
-// giveUpRoot: PostgreSQL refuses to run as root.
+// giveUpRoot has the server run as another user: PostgreSQL refuses to run as root.
 func (p *PostgresProcess) giveUpRoot() error {
 	if os.Geteuid() != 0 {
 		return nil

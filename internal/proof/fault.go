@@ -14,7 +14,7 @@ type Fault struct {
 	Times  int // 0: once
 	Rig    RigOptions
 	Inject func(r *Rig)
-	// Redelivers: the broker sends again what it saw no PUBACK for.
+	// Redelivers means that the broker sends again what it saw no PUBACK for.
 	Redelivers bool
 }
 

@@ -104,7 +104,7 @@ func TestReader(t *testing.T) {
 	})
 }
 
-// TestClaimsAreNotListed: a replay that is in progress keeps a note in the quarantine.
+// A replay that is in progress keeps a note in the quarantine.
 func TestClaimsAreNotListed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -120,7 +120,7 @@ func TestClaimsAreNotListed(t *testing.T) {
 	require.Empty(t, latest)
 }
 
-// TestAForeignMessageIsListed: anybody with the right may publish into the quarantine.
+// Anybody with the right may publish into the quarantine.
 func TestAForeignMessageIsListed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -146,7 +146,7 @@ func TestReplayCommand(t *testing.T) {
 	require.Equal(t, "cannot be replayed: only the first 4 bytes were kept", m.Replay("bridge.yaml"))
 }
 
-// TestQuoteSurvivesAShell: what is pasted from the page is one argument, whatever a device
+// What is pasted from the page is one argument, whatever a device
 // is called.
 func TestQuoteSurvivesAShell(t *testing.T) {
 	t.Parallel()

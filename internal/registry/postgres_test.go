@@ -178,7 +178,7 @@ func TestNamesInADatabaseThatIsNotUTF8AreThoseOfTheCertificates(t *testing.T) {
 	is(t, p, c, "acmé/dev-2", certificates.Certificate{Status: "REVOKED"}, true)
 }
 
-// TestDatabasePasswordRotated: the URL is read at each connect, and what is wrong with it
+// The URL is read at each connect, and what is wrong with it
 // is a problem and not the end.
 func TestDatabasePasswordRotated(t *testing.T) {
 	t.Parallel()

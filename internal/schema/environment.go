@@ -48,7 +48,7 @@ func (l *Loader) environment(environ []string) {
 	}
 }
 
-// unknownVariable: what looks like a typing error is an error, for the setting
+// unknownVariable reports a variable without a key: what looks like a typing error is an error, for the setting
 // would be lost silently. Anything else may be another program's: a Kubernetes
 // service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
 func (l *Loader) unknownVariable(name string, known map[string]*Leaf, o origin) {

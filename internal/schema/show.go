@@ -12,7 +12,7 @@ type Setting struct {
 	Value string `json:"value"` // as the file has it, secrets redacted
 	// Origin is file:line, variable or flag; empty: the default.
 	Origin string `json:"origin,omitempty"`
-	// Changed: it was given, and is not the default.
+	// Changed means that it was given and is not the default.
 	Changed bool `json:"changed"`
 }
 

@@ -23,7 +23,7 @@ func TestMembersAreThoseOfTheObjectItself(t *testing.T) {
 	}, got)
 }
 
-// TestTimestamps: "" means that it is no time at all, "-" that it is one that no device's clock
+// "" means that it is no time at all, "-" that it is one that no device's clock
 // can have measured.
 func TestTimestamps(t *testing.T) {
 	t.Parallel()
@@ -141,7 +141,7 @@ func payloads() []string {
 	}
 }
 
-// TestWhatIsInspectedIsWhatPostgreSQLTakes: nothing that passes here costs a batch
+// Nothing that passes here costs a batch
 // its halving, and nothing that PostgreSQL would take is turned away, but for what
 // is not an object.
 func TestWhatIsInspectedIsWhatPostgreSQLTakes(t *testing.T) {

@@ -18,7 +18,7 @@ type matrixBroker struct {
 	// delivered and acknowledged; nil: the broker redelivers before anything new, as MQTT
 	// demands [MQTT-4.6.0-1], and the marker is the end.
 	start func(testing.TB) (addr string, drain func(testing.TB, string))
-	// overtakes: it delivers new messages before it redelivers.
+	// It delivers new messages before it redelivers.
 	overtakes bool
 	// doubt is how many messages of a connection that ended the broker may have been sent
 	// PUBACKs for without having read them, where nothing distinguishes these messages from new

@@ -411,7 +411,7 @@ func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
 	}
 }
 
-// requireNoComplaints: nobody fought for a client id, and no session was lost.
+// Nobody fought for a client id, and no session was lost.
 func requireNoComplaints(t testing.TB, p *replica) {
 	t.Helper()
 	for _, bad := range []string{"another client seems to use", "the broker has lost the session", "ermissions"} {

@@ -165,7 +165,7 @@ func (r *attestedRig) since(marks streamMarks) (all []kept) {
 	return all
 }
 
-// requireWitness: a device of the same lane is served after all that. It returns
+// A device of the same lane is served after all that. It returns
 // once whatever its lane had before has been answered.
 func (r *attestedRig) requireWitness(cn, saying string) {
 	r.t.Helper()
@@ -179,7 +179,7 @@ func (r *attestedRig) requireWitness(cn, saying string) {
 	proof.Eventually(r.t, func() bool { return r.bridge.Totals().InFlight == 0 && r.pending() == 0 }, func() any { return r.bridge.Totals() })
 }
 
-// requireOwnSubject: the message lies under the subject of the device that the
+// The message lies under the subject of the device that the
 // broker vouches for.
 func requireOwnSubject(t testing.TB, m kept) {
 	t.Helper()

@@ -43,17 +43,17 @@ type natsAttack struct {
 	greet string
 	// answer answers one message of the lane. It may write anything.
 	answer func(c io.Writer, m natsMessage)
-	// ends: the connection is closed after that.
+	// The connection is closed after that.
 	ends bool
 	// says are words of a problem that the bridge then names.
 	says []string
-	// believed: the answer is a positive PubAck for the first message, which is
+	// The answer is a positive PubAck for the first message, which is
 	// then acknowledged. Trust in the server goes that far.
 	believed bool
-	// refused: the answer is a final refusal, of the quarantine copies too. What had
+	// The answer is a final refusal, of the quarantine copies too. What had
 	// it is in quarantine in the end, without its payload.
 	refused bool
-	// control: it is the bridge's connection for the streams that is attacked.
+	// It is the bridge's connection for the streams that is attacked.
 	control bool
 	slow    bool
 }
@@ -345,7 +345,7 @@ func startNATSRun(t *testing.T, js natsjs.JetStream, upstream, tenant string, a 
 	return &natsRun{r, s}
 }
 
-// requireRecovery: released, everything is stored once and in order, but for what the
+// Released, everything is stored once and in order, but for what the
 // server lied about, and acknowledged.
 func (r *natsRun) requireRecovery(lied int, refused bool) {
 	r.t.Helper()

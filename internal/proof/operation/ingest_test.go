@@ -83,7 +83,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	require.Zero(t, r.Bridge.Stop(), "exit code")
 }
 
-// shortenAckWait: what a killed ingest had in hand comes again only after it.
+// What a killed ingest had in hand comes again only after it.
 func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
@@ -170,7 +170,7 @@ func (d *tables) reconcile(l *proof.Load) proof.Verdict {
 	return l.Reconcile(all)
 }
 
-// requireNewest: of every device the state is that of the last message of its that
+// Of every device the state is that of the last message of its that
 // was acknowledged, or of a later one that got no PUBACK.
 func (d *tables) requireNewest(l *proof.Load) {
 	d.t.Helper()

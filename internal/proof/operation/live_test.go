@@ -112,7 +112,7 @@ func (r *liveRig) until(what string, done func() bool) time.Duration {
 	return time.Since(began)
 }
 
-// settled: whatever devices got a PUBACK for is stored, or in quarantine, or dropped; nothing is missing and nothing stored twice.
+// Whatever devices got a PUBACK for is stored, or in quarantine, or dropped; nothing is missing and nothing stored twice.
 func (r *liveRig) settled(sent uint64) {
 	r.t.Helper()
 	var c bridge.Counts
