@@ -44,13 +44,16 @@ func awaitWell(r *rig, i *Ingest) {
 	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
 }
 
-// requireNothingAcknowledged: what came since is still the stream's.
+// requireUnacknowledged waits until the server counts n messages that are not acknowledged: it counts what was
+// stored a moment later. Had one been acknowledged, it would not get there.
 func requireUnacknowledged(r *rig, n int) {
 	r.t.Helper()
-	c, err := r.js.Consumer(r.t.Context(), "TELEMETRY", "ingest-workers")
-	require.NoError(r.t, err)
-	info := c.CachedInfo()
-	require.Equal(r.t, n, info.NumAckPending+int(info.NumPending))
+	unacknowledged := func() int {
+		c, err := r.js.Consumer(r.t.Context(), "TELEMETRY", "ingest-workers")
+		require.NoError(r.t, err)
+		return c.CachedInfo().NumAckPending + int(c.CachedInfo().NumPending)
+	}
+	r.eventually(func() bool { return unacknowledged() == n }, func() any { return unacknowledged() })
 }
 
 // It is unreachable at the start, killed,
