@@ -110,7 +110,7 @@ func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 		return nil
 	}
 	log.Info().Str("cause", why).Msg("stopping, a second signal terminates immediately")
-	// Stop has its own timeout, and ctx has already ended.
+	// Close has its own timeout, and ctx has already ended.
 	err := b.Close(context.WithoutCancel(ctx))
 	switch {
 	case errors.Is(err, daemon.ErrAbandoned):

@@ -88,9 +88,9 @@ func (l *rules) brokerCredentials() {
 	}
 }
 
-// validClientID reports whether a client id can be used: it names a file and a $share group and is part of message ids, which are
-// NATS headers, so only what is safe in all is allowed. MQTT 3.1.1 obliges a broker only to 1 to
-// 23 letters and digits [MQTT-3.1.3-5]; what more it allows is UTF-8 without U+0000
+// validClientID reports whether a client id can be used: it names a file and a $share group and is
+// part of message ids, which are NATS headers, so only what is safe in all is allowed. MQTT 3.1.1
+// obliges a broker only to 1 to 23 letters and digits [MQTT-3.1.3-5]; what more it allows is UTF-8 without U+0000
 // [MQTT-1.5.3-2] of up to 65,535 bytes. mosquitto takes that without control characters and
 // noncharacters (seen with 2.0.11), those of clouds some of these characters.
 func validClientID(id string) bool {

@@ -56,8 +56,7 @@ func requireUnacknowledged(r *rig, n int) {
 	r.eventually(func() bool { return unacknowledged() == n }, func() any { return unacknowledged() })
 }
 
-// It is unreachable at the start, killed,
-// and there without an answer.
+// It is unreachable at the start, killed, and there without an answer.
 func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)

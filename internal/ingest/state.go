@@ -9,8 +9,8 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// stateTable is the table of the newest states: of the rows of a batch the newest of each device counts, and only
-// where it is newer than what the table has. Newer is a higher version; of the same
+// stateTable is the table of the newest states: of the rows of a batch the newest of each device
+// counts, and only where it is newer than what the table has. Newer is a higher version; of the same
 // version, the later one; and of two that the broker took within its clock's one
 // millisecond, the later in the stream. last_seen_at follows every message.
 func stateTable() *table {

@@ -16,6 +16,7 @@ import (
 
 // BucketOptions describes a bucket. All fields except Create are required.
 type BucketOptions struct {
+	// NATS has no reconnect buffer: a request without a connection fails, it does not wait for one.
 	NATS *nats.Conn
 	JS   natsjs.JetStream
 	Name string

@@ -40,8 +40,8 @@ func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 // IngestProcess is ingest as a process. It counts as started when it runs.
 type IngestProcess struct{ Process }
 
-// Ingest builds this module's ingest and runs it with
-// args; env are further variables, KEY=value, and nothing else configures it.
+// Ingest builds this module's ingest and runs it with args; env are further variables,
+// KEY=value, and nothing else configures it.
 func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	t.Helper()
 	i := &IngestProcess{}
@@ -51,8 +51,8 @@ func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	return i
 }
 
-// Program builds a program of this module and returns
-// the path of the executable, which is called as the program is.
+// Program builds a program of this module and returns the path of the executable,
+// which is called as the program is.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	return build(t, "mqtt-nats-bridge/cmd/"+name)

@@ -41,7 +41,7 @@ func TestPeersDieWithAKilledTestBinary(t *testing.T) {
 	require.Eventually(t, func() bool { return gone(pid) }, testrun.Timeout, time.Millisecond)
 }
 
-// gone reports whether there is no such process, or one that is dead and that nobody has waited for.
+// gone reports whether a process has ended, reaped by its parent or not.
 func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -33,9 +33,9 @@ type PostgresProcess struct {
 func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	t.Helper()
 	initdb, server := postgresProgram(t, "initdb"), postgresProgram(t, "postgres")
-	// t.TempDir lies in a directory that only the test's own user may enter.
 	dir := inMemory()
 	removeStale(dir)
+	// t.TempDir lies in a directory that only the test's own user may enter.
 	data, err := os.MkdirTemp(dir, fmt.Sprintf("%s%d-", clusterPrefix, os.Getpid()))
 	if err != nil {
 		t.Fatalf("make a database cluster: %v", err)
