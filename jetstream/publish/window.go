@@ -16,10 +16,9 @@ type entry struct {
 	token    uint64
 	orderKey uint64
 	buf      []byte
-	subject  int32 // end of the subject in buf
-	id       int32 // end of the id
-	headers  int32 // number of headers
-	header   [maxHeaders]headerEnd
+	subject  int32     // end of the subject in buf
+	id       int32     // end of the id
+	headers  int32     // number of headers
 	attempt  uint32    // of the latest send; 0: not sent
 	first    time.Time // no later than the first attempt; zero: there was none
 	foreign  bool      // first was given by the caller
@@ -29,6 +28,8 @@ type entry struct {
 	inFlight   bool // its key is in inFlightKeys
 	done       bool
 	lastResort bool // a refusal is not final: see [bridge.Message].LastResort
+	// The last field, since most messages use little of it: the others share two cache lines.
+	header [maxHeaders]headerEnd
 }
 
 // maxHeaders is the most headers a message may have besides its id.
