@@ -122,8 +122,10 @@ type Client struct {
 	Limits    Zone  // the queue's of where the session was created
 }
 
-// Clients lists the sessions by client id.
+// Clients lists the sessions by client id. A client that has its CONNACK is connected.
 func (b *Broker) Clients() []Client {
+	b.sessions.establishing.Lock()
+	defer b.sessions.establishing.Unlock()
 	var list []Client
 	for _, s := range b.sessions.all() {
 		list = append(list, s.client())

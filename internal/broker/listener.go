@@ -70,6 +70,13 @@ func (c *conn) Close() error {
 	return c.raw.Close()
 }
 
+// end closes the connection and returns once the broker is done with it. mochi's Client.Stop would
+// not do: a client that is stopped between two reads has left in order, and its will is dropped.
+func (c *conn) end() {
+	_ = c.Close()
+	<-c.done
+}
+
 func (c *conn) wakeWriter() {
 	select {
 	case c.work <- struct{}{}:

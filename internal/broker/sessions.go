@@ -45,8 +45,7 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) {
 	if old, ok := h.b.server.Clients.Get(cl.ID); ok {
 		before := connOf(old)
 		before.takenOver.Store(true)
-		old.Stop(packets.ErrSessionTakenOver)
-		<-before.done
+		before.end()
 	}
 	// mochi ends no session by itself: see [Broker.disconnected].
 	v5 := cl.Properties.ProtocolVersion == 5
@@ -117,8 +116,7 @@ func (b *Broker) Cut(clientID string) bool {
 	if !ok || cl.Closed() {
 		return false
 	}
-	cl.Stop(packets.ErrAdministrativeAction)
-	<-connOf(cl).done
+	connOf(cl).end()
 	return true
 }
 
