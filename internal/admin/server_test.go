@@ -36,7 +36,7 @@ func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 	require.Eventually(t, func() bool {
 		code, body = get(t, s, "/readyz")
 		problems, _ = object(t, body)["problems"].([]any)
-		return len(problems) == 2 && strings.Contains(body, "cannot be reached")
+		return len(problems) == 2 && strings.Count(body, "cannot be reached") == 2
 	}, testrun.Timeout, 10*time.Millisecond, "nothing but two peers is unreachable")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, false, object(t, body)["ready"])
