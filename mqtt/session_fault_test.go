@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -112,10 +111,7 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 
 func TestAnUnreachableBrokerIsFoundOnceItIsThere(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := l.Addr().String()
-	require.NoError(t, l.Close())
+	addr := testrun.Address(t).String()
 	log := &lines{}
 	b := &scripted{t: t, addr: addr}
 	s := b.open(&recorder{}, log.into)

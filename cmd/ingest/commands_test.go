@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -101,10 +100,7 @@ func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	require.Zero(t, again.code)
 	require.Equal(t, "the tables are those of this version\n", again.out)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	listen := l.Addr().String()
-	require.NoError(t, l.Close())
+	listen := testrun.Address(t).String()
 	i := peers.Ingest(t, []string{"DATABASE_URL=" + database.URL, "NATS_URL=" + nats.URL, "INGEST_ADMIN_LISTEN=" + listen, "INGEST_LOG_FORMAT=json"})
 	// The bridge has not created its streams yet, so ingest is not ready.
 	i.Log().Await(t, 0, "stream TELEMETRY does not exist")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"mqtt-nats-bridge/internal/testrun"
 	"net"
 	"net/http"
 	"os"
@@ -158,7 +159,7 @@ func TestTopGivesTheTerminalBack(t *testing.T) {
 
 func TestTopReconnects(t *testing.T) {
 	t.Parallel()
-	server := serveView(t, "127.0.0.1:0")
+	server := serveView(t, testrun.Address(t).String())
 	s := onTerminal(t, "top --admin http://"+server.Addr+"/")
 	s.shows("ready")
 	require.NoError(t, server.Close())

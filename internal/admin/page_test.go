@@ -48,7 +48,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(func() { _ = s.broker.Close() })
 	api := httptest.NewServer(s.broker.API())
 	t.Cleanup(api.Close)
-	s.nats, err = embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	s.nats, err = embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: testrun.Address(t).Port})
 	require.NoError(t, err)
 	t.Cleanup(func() { s.nats.Close() })
 	c, err := config.Load(config.Sources{Env: []string{

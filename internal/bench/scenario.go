@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/measure"
+	"mqtt-nats-bridge/internal/port"
 )
 
 // Scenario is one way of running the bridge.
@@ -61,10 +62,12 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
-	admin, err := measure.FreePort()
+	listen, release, err := port.Reserve()
 	if err != nil {
 		return res, err
 	}
+	defer release()
+	admin := listen.String()
 	bridge, err := measure.Start(ctx, b.environment(s, load.address(), state, admin), "run")
 	if err != nil {
 		return res, err

@@ -15,14 +15,16 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/measure"
+	"mqtt-nats-bridge/internal/port"
 )
 
 // servers are the nats-server processes that a scenario stores in: one, or a
 // cluster of them.
 type servers struct {
 	processes []*measure.Process
-	url       string // of the first; the bridge and the bare publisher both use it
-	leaf      string // the first server's listener for leaf nodes
+	releases  []func() // of the ports of the routes
+	url       string   // of the first; the bridge and the bare publisher both use it
+	leaf      string   // the first server's listener for leaf nodes
 }
 
 // startServer starts a nats-server that is not clustered.
@@ -39,15 +41,16 @@ func startServer(ctx context.Context, dir string) (*servers, error) {
 func startCluster(ctx context.Context, dir string, n int) (*servers, error) {
 	s := &servers{}
 	routes := make([]string, n)
-	var err error
 	for i := range routes {
-		if routes[i], err = measure.FreePort(); err != nil {
-			return nil, err
+		listen, release, err := port.Reserve()
+		if err != nil {
+			return nil, errors.Join(err, s.stop())
 		}
+		routes[i], s.releases = listen.String(), append(s.releases, release)
 	}
 	for i, listen := range routes {
 		name := fmt.Sprintf("n%d", i)
-		if err = s.start(ctx, "--store", filepath.Join(dir, name), "--name", name, "--cluster", listen,
+		if err := s.start(ctx, "--store", filepath.Join(dir, name), "--name", name, "--cluster", listen,
 			"--routes", "nats://"+strings.Join(routes, ",nats://")); err != nil {
 			return nil, errors.Join(err, s.stop())
 		}
@@ -122,6 +125,9 @@ func (s *servers) cpu() (total time.Duration, err error) {
 func (s *servers) stop() (err error) {
 	for _, p := range s.processes {
 		err = errors.Join(err, p.Stop())
+	}
+	for _, release := range s.releases {
+		release()
 	}
 	return err
 }

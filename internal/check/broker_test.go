@@ -16,6 +16,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // script is how a fake broker answers.
@@ -315,10 +316,7 @@ func TestTheBridgesOwnSessionIsNotDisturbed(t *testing.T) {
 
 func TestAnUnreachableBrokerIsNoWrongPassword(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	out, r := checkBroker(t, "MQTT_URL=mqtt://"+l.Addr().String())
+	out, r := checkBroker(t, "MQTT_URL=mqtt://"+testrun.Address(t).String())
 	require.Equal(t, 1, r.Failed())
 	require.Contains(t, out, "cannot be reached")
 	require.Contains(t, out, "nothing listens there")

@@ -2,27 +2,18 @@ package check
 
 import (
 	"bytes"
-	"net"
-	"strconv"
+	"mqtt-nats-bridge/internal/testrun"
 	"testing"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 )
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	leaf := testrun.Address(t)
 	hub := startNATS(t, func(o *natsd.Options) {
-		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port
+		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leaf.Port
 		o.LeafNode.Username, o.LeafNode.Password = "bridge", "bridge"
 		o.Username, o.Password = "bridge", "bridge"
 	})
@@ -30,7 +21,7 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 		"NATS_URL=" + hub.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge",
 		"BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR=" + t.TempDir(),
 	}
-	url := "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
+	url := "nats-leaf://" + leaf.String()
 	out, r := checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+url)...)
 	require.Zero(t, r.Failed(), out)
 	require.Contains(t, out, "reports how far it has sourced")
@@ -38,7 +29,7 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge creates it at start")
 	require.NotContains(t, out, "nats publish", "messages are published within the bridge")
 
-	nobody := "nats-leaf://127.0.0.1:" + strconv.Itoa(freePort(t))
+	nobody := "nats-leaf://" + testrun.Address(t).String()
 	out, r = checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+nobody, "BRIDGE_NATS_LEAF_MAX_PAYLOAD=2MiB")...)
 	require.Equal(t, 2, r.Failed(), out)
 	require.Regexp(t, `FAIL  leaf link: .* does not take a leaf node: .*connection refused.*: make sure that the hub has a leafnodes block`, out)
@@ -47,11 +38,11 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 
 func TestAStreamWithoutOurSourceIsTold(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
-	hub := startNATS(t, func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port })
+	leaf := testrun.Address(t)
+	hub := startNATS(t, func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leaf.Port })
 	apply(t, openJetStream(t, hub.URL()))
 	out, r := checkNATS(t, "NATS_URL="+hub.URL(), "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_DOMAIN=site-a",
-		"BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir(), "BRIDGE_NATS_LEAF_URL=nats-leaf://127.0.0.1:"+strconv.Itoa(port))
+		"BRIDGE_NATS_LEAF_STORE_DIR="+t.TempDir(), "BRIDGE_NATS_LEAF_URL=nats-leaf://"+leaf.String())
 	require.Equal(t, 4, r.Failed(), out)
 	require.Contains(t, out, "FAIL  streams: stream TELEMETRY: sources is none, must be TELEMETRY of domain site-a: run mqtt-nats-bridge streams apply")
 }

@@ -16,6 +16,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -37,7 +38,7 @@ func startNATSFile(t *testing.T, permissions string) *embedded.Server {
 		{ user: admin, password: admin }
 		{ user: bridge, password: bridge, permissions: {`+permissions+`} }
 	] }`), 0o600))
-	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1, ConfigFile: file})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: testrun.Address(t).Port, ConfigFile: file})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s
@@ -324,19 +325,16 @@ func TestAReplicatedStreamStoresNoProbe(t *testing.T) {
 func startCluster(t *testing.T) string {
 	t.Helper()
 	var routes []*url.URL
-	var ports []int
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
-		require.NoError(t, l.Close())
+	var listen []*net.TCPAddr
+	for i := range 3 {
+		listen = append(listen, testrun.Address(t))
+		routes = append(routes, &url.URL{Scheme: "nats", Host: listen[i].String()})
 	}
 	var first string
-	for i, port := range ports {
+	for i := range listen {
 		s := startNATS(t, func(o *natsd.Options) {
 			o.ServerName = fmt.Sprintf("n%d", i)
-			o.Cluster = natsd.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port}
+			o.Cluster = natsd.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: listen[i].Port}
 			o.Routes = routes
 		})
 		if first == "" {

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"net"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -23,17 +21,14 @@ import (
 // leafHub is a hub with a listener for leaf nodes, and its URL.
 func leafHub(t *testing.T) (hub *embedded.Server, leafURL string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
-	hub, err = embedded.Open(embedded.Options{
+	leaf := testrun.Address(t)
+	hub, err := embedded.Open(embedded.Options{
 		StoreDir: t.TempDir(), Port: -1, ServerName: "hub",
-		Configure: func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", port },
+		Configure: func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leaf.Port },
 	})
 	require.NoError(t, err)
 	t.Cleanup(hub.Close)
-	return hub, "nats-leaf://127.0.0.1:" + strconv.Itoa(port)
+	return hub, "nats-leaf://" + leaf.String()
 }
 
 func leafPeers(t *testing.T, b *broker.Broker, hub *embedded.Server, leafURL string) []string {

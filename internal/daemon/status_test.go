@@ -38,7 +38,7 @@ func run(t *testing.T, env ...string) *Bridge {
 
 func embeddedNATS(t *testing.T) *embedded.Server {
 	t.Helper()
-	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: -1})
+	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: testrun.Address(t).Port})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s

@@ -3,6 +3,7 @@ package doctest
 import (
 	"context"
 	"fmt"
+	"mqtt-nats-bridge/internal/testrun"
 	"net"
 	"os"
 	"path/filepath"
@@ -51,15 +52,6 @@ func (s *subscriber) stop() {
 	require.NoError(s.t, s.db.Close(context.Background()))
 }
 
-// freeAddress is one that is free now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestTheStepsOfMigratingLeadThereAndBack(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "migrating.md")
@@ -70,7 +62,7 @@ func TestTheStepsOfMigratingLeadThereAndBack(t *testing.T) {
 	s := newSession(t, []string{
 		"nats://127.0.0.1:4222", f.nats.URL, "postgres://postgres@127.0.0.1:5432", "postgres://postgres@" + f.postgres.Addr,
 		"mqtt://127.0.0.1:1883", "mqtt://" + host + ":" + port, "-h 127.0.0.1 -p 1883", "-h " + host + " -p " + port,
-		"127.0.0.1:9464", freeAddress(t), "127.0.0.1:9465", freeAddress(t),
+		"127.0.0.1:9464", testrun.Address(t).String(), "127.0.0.1:9465", testrun.Address(t).String(),
 	}, "nats", "psql", "mosquitto_sub")
 	require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "bridge-password"), []byte(password), 0o600))
 	db, err := pgx.Connect(t.Context(), f.postgres.URL)

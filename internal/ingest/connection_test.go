@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -57,15 +58,15 @@ func TestMissingPermissionToCreate(t *testing.T) {
 // password, and until then ingest says what is wrong, and what to do.
 func TestRotatedPassword(t *testing.T) {
 	t.Parallel()
-	store, file := t.TempDir(), filepath.Join(t.TempDir(), "password")
+	port, store, file := testrun.Address(t).Port, t.TempDir(), filepath.Join(t.TempDir(), "password")
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
-	with := func(password string, port int) *embedded.Server {
+	with := func(password string) *embedded.Server {
 		s, err := embedded.Open(embedded.Options{StoreDir: store, Port: port, Configure: func(o *natsd.Options) { o.Username, o.Password = "u", password }})
 		require.NoError(t, err)
 		t.Cleanup(s.Close)
 		return s
 	}
-	server := with("old", -1)
+	server := with("old")
 	r := &rig{t: t, database: createDatabase(t, sharedPostgres(t).url)}
 	r.connect(strings.Replace(server.URL(), "//", "//u:old@", 1))
 	r.nats = server.URL()
@@ -73,7 +74,7 @@ func TestRotatedPassword(t *testing.T) {
 	i := r.ingest("nats.user=u", "nats.password_file="+file, "shadow.stream=", "commands.stream=")
 	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
 	server.Close()
-	server = with("new", server.Port())
+	server = with("new")
 	r.eventually(func() bool {
 		p := i.Problems()
 		return len(p) == 1 && strings.HasPrefix(p[0].Problem, fmt.Sprintf("nats at %s refuses the credentials", server.URL())) &&

@@ -18,6 +18,7 @@ import (
 
 	"mqtt-nats-bridge/internal/ingest"
 	"mqtt-nats-bridge/internal/measure"
+	"mqtt-nats-bridge/internal/port"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -101,10 +102,12 @@ func (b *bench) ingest(ctx context.Context, r *result, profiled bool) (err error
 	if err := b.rewind(ctx); err != nil {
 		return err
 	}
-	listen, err := measure.FreePort()
+	admin, release, err := port.Reserve()
 	if err != nil {
 		return err
 	}
+	defer release()
+	listen := admin.String()
 	database, err := url.Parse(b.URL)
 	if err != nil {
 		return err

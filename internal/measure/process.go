@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -147,16 +146,6 @@ func Metric(admin, name string) (float64, error) {
 		return 0, fmt.Errorf("no metric %s", name)
 	}
 	return sum, nil
-}
-
-// FreePort asks the kernel for an address nobody listens on.
-func FreePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // AwaitReady waits until the program at admin says it is ready.

@@ -31,21 +31,19 @@ const clusterSize = 3
 func Cluster(t testing.TB) *NATSCluster {
 	t.Helper()
 	c := &NATSCluster{t: t}
-	for attempt := 1; ; attempt++ {
-		err := c.launch()
-		if err == nil {
-			break
-		}
-		for _, n := range c.Nodes {
-			if n.running != nil {
-				n.Kill9()
-			}
-		}
-		// The ports were free when they were chosen; another took one since.
-		last := c.Nodes[len(c.Nodes)-1]
-		if attempt == 5 || !portTaken(last.log.String()) {
-			last.must(err)
-		}
+	routes := make([]string, clusterSize)
+	for i := range routes {
+		routes[i] = testrun.Address(t).String()
+	}
+	for i, listen := range routes {
+		// Clients learn only the addresses that they are given: a proxy in
+		// front of a node is not to be passed by.
+		text := fmt.Sprintf("server_name: n%d\ncluster { name: peers, listen: %q, no_advertise: true, routes: [%s] }\n",
+			i, listen, "nats://"+strings.Join(routes, ", nats://"))
+		n := newNATSServer(t, NATSOptions{Config: text})
+		n.name = fmt.Sprintf("nats-server n%d", i)
+		n.start()
+		c.Nodes = append(c.Nodes, n)
 	}
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
 		// A frozen node does not say goodbye.
@@ -62,30 +60,6 @@ func Cluster(t testing.TB) *NATSCluster {
 		return err
 	})
 	return c
-}
-
-// launch starts every node on ports of its own; Nodes ends with the one that
-// failed.
-func (c *NATSCluster) launch() error {
-	c.t.Helper()
-	routes := make([]string, clusterSize)
-	for i := range routes {
-		routes[i] = fmt.Sprintf("127.0.0.1:%d", freePort(c.t))
-	}
-	c.Nodes = nil
-	for i := range routes {
-		// Clients learn only the addresses that they are given: a proxy in
-		// front of a node is not to be passed by.
-		text := fmt.Sprintf("server_name: n%d\ncluster { name: peers, listen: %q, no_advertise: true, routes: [%s] }\n",
-			i, routes[i], "nats://"+strings.Join(routes, ", nats://"))
-		n := newNATSServer(c.t, NATSOptions{Config: text})
-		n.name = fmt.Sprintf("nats-server n%d", i)
-		c.Nodes = append(c.Nodes, n)
-		if err := n.begin(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // URL names all nodes, comma-separated.

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // MosquittoOptions describe one mosquitto. The zero value lets anyone in, keeps
@@ -51,34 +52,18 @@ type MosquittoProcess struct {
 func Mosquitto(t testing.TB, o MosquittoOptions) *MosquittoProcess {
 	t.Helper()
 	path := program(t, "mosquitto")
-	m := &MosquittoProcess{options: o}
+	m := &MosquittoProcess{options: o, Addr: testrun.Address(t).String()}
 	m.Process = Process{t: t, name: "mosquitto", path: path, ready: m.serves}
+	m.URL = "tcp://" + m.Addr
+	if o.CertFile != "" {
+		m.URL = "ssl://" + m.Addr
+	}
 	dir := t.TempDir()
-	m.endWithTest()
-	for attempt := 1; ; attempt++ {
-		m.choosePort(dir)
-		err := m.launch()
-		if err == nil {
-			return m
-		}
-		// The port was free when it was chosen; another took it since.
-		if attempt == 5 || !portTaken(m.log.String()) {
-			m.must(err)
-		}
-	}
-}
-
-func (m *MosquittoProcess) choosePort(dir string) {
-	m.t.Helper()
-	m.Addr = fmt.Sprintf("127.0.0.1:%d", freePort(m.t))
-	scheme := "tcp"
-	if m.options.CertFile != "" {
-		scheme = "ssl"
-	}
-	m.URL = (&url.URL{Scheme: scheme, Host: m.Addr}).String()
 	file := filepath.Join(dir, "mosquitto.conf")
 	m.must(os.WriteFile(file, []byte(m.config(dir)), 0o600))
 	m.args = []string{"-c", file}
+	m.start()
+	return m
 }
 
 func (m *MosquittoProcess) config(dir string) string {

@@ -4,13 +4,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // NATSOptions describe one nats-server. The zero value has JetStream in a
@@ -23,8 +23,6 @@ type NATSOptions struct {
 	ConfigFile string
 	// StoreDir is for JetStream's files; empty: a directory of the test's own.
 	StoreDir string
-	// Port to listen on at 127.0.0.1; 0: a free one.
-	Port int
 }
 
 // NATSProcess is a running nats-server.
@@ -49,13 +47,14 @@ type NATSProcess struct {
 func NATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 	t.Helper()
 	n := newNATSServer(t, o)
-	n.must(n.begin())
+	n.start()
 	return n
 }
 
 func newNATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 	t.Helper()
-	n := &NATSProcess{StoreDir: o.StoreDir}
+	addr := testrun.Address(t)
+	n := &NATSProcess{StoreDir: o.StoreDir, Addr: addr.String(), URL: "nats://" + addr.String()}
 	n.Process = Process{t: t, name: "nats-server", path: build(t, "mqtt-nats-bridge/internal/peers/natsd")}
 	if n.StoreDir == "" {
 		n.StoreDir = t.TempDir()
@@ -65,45 +64,17 @@ func newNATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 		config = filepath.Join(t.TempDir(), "nats.conf")
 		n.must(os.WriteFile(config, []byte(o.Config), 0o600))
 	}
-	n.arguments(config, o.Port)
+	n.args = []string{"-store-dir=" + n.StoreDir, fmt.Sprint("-port=", addr.Port), fmt.Sprint("-leaf-port=", testrun.Address(t).Port), "-config=" + config}
 	n.ready = n.announced
 	return n
-}
-
-// begin is the first launch. From then on the port is known, and stays.
-func (n *NATSProcess) begin() error {
-	n.endWithTest()
-	if err := n.launch(); err != nil {
-		return err
-	}
-	_, port, _ := net.SplitHostPort(n.Addr)
-	n.URL = "nats://" + n.Addr
-	n.args[1] = "-port=" + port
-	if n.LeafAddr != "" {
-		_, port, _ := net.SplitHostPort(n.LeafAddr)
-		n.args = append(n.args, "-leaf-port="+port)
-	}
-	return nil
-}
-
-func (n *NATSProcess) arguments(config string, port int) {
-	n.args = []string{"-store-dir=" + n.StoreDir, fmt.Sprintf("-port=%d", port)}
-	if port == 0 {
-		n.args[1] = "-port=-1"
-	}
-	if config != "" {
-		n.args = append(n.args, "-config="+config)
-	}
 }
 
 // announced waits for natsd's line "ready <host:port>" of this very life.
 func (n *NATSProcess) announced() error {
 	said := n.log.String()[n.running.from:]
-	addr, ok := line(said, "ready ")
-	if !ok {
+	if _, ok := line(said, "ready "); !ok {
 		return errors.New("no word that it takes connections")
 	}
-	n.Addr = addr
 	n.LeafAddr, _ = line(said, "leaf ")
 	if monitor, ok := line(said, "monitor "); ok {
 		n.MonitorURL = "http://" + monitor

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // PostgresProcess is a running PostgreSQL with one superuser, "postgres", who
@@ -41,7 +43,9 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 		t.Fatalf("make a database cluster: %v", err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	p := &PostgresProcess{data: data}
+	addr := testrun.Address(t)
+	p := &PostgresProcess{data: data, Addr: addr.String()}
+	p.URL = "postgres://postgres@" + p.Addr + "/postgres?sslmode=disable"
 	p.Process = Process{t: t, name: "postgres", path: server}
 	p.ready = p.serves
 	p.must(p.giveUpRoot())
@@ -58,27 +62,15 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	}
 	p.child.Credential = p.as
 	p.env = append(os.Environ(), "LC_ALL=C")
-	p.endWithTest()
-	for attempt := 1; ; attempt++ {
-		port := freePort(t)
-		p.Addr = fmt.Sprintf("127.0.0.1:%d", port)
-		p.URL = "postgres://postgres@" + p.Addr + "/postgres?sslmode=disable"
-		p.args = []string{"-D", p.data, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1",
-			"-c", "unix_socket_directories=", "-c", "logging_collector=off",
-			// In its own directory: POSIX segments outlive a server that is killed.
-			"-c", "dynamic_shared_memory_type=mmap"}
-		for _, s := range settings {
-			p.args = append(p.args, "-c", s)
-		}
-		err := p.launch()
-		if err == nil {
-			return p
-		}
-		// The port was free when it was chosen; another took it since.
-		if attempt == 5 || !strings.Contains(p.log.String(), "Address already in use") {
-			p.must(err)
-		}
+	p.args = []string{"-D", p.data, "-p", strconv.Itoa(addr.Port), "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=", "-c", "logging_collector=off",
+		// In its own directory: POSIX segments outlive a server that is killed.
+		"-c", "dynamic_shared_memory_type=mmap"}
+	for _, s := range settings {
+		p.args = append(p.args, "-c", s)
 	}
+	p.start()
+	return p
 }
 
 // inMemory is a directory in memory that has room, or "", which is os.TempDir. A cluster is a thousand files,

@@ -184,27 +184,7 @@ func (p *Process) Kill9() {
 // returns when it serves.
 func (p *Process) Start() {
 	p.t.Helper()
-	p.must(p.relaunch())
-}
-
-// relaunch waits for a port that another process has borrowed in between: the
-// kernel takes the ports of outgoing connections from the same range.
-func (p *Process) relaunch() error {
-	deadline := time.Now().Add(testrun.Timeout)
-	for {
-		from := len(p.log.String())
-		err := p.launch()
-		if err == nil || time.Now().After(deadline) || !portTaken(p.log.String()[from:]) {
-			return err
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// portTaken reports, from what a program printed before it ended, whether another one
-// listens where it wanted to.
-func portTaken(said string) bool {
-	return strings.Contains(strings.ToLower(said), "address already in use")
+	p.must(p.launch())
 }
 
 // Restart stops the process with SIGTERM and starts it again.

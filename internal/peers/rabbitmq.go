@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // RabbitMQProcess is a running RabbitMQ with its MQTT plugin, as Debian packages it.
@@ -28,13 +30,13 @@ func RabbitMQ(t testing.TB) *RabbitMQProcess {
 		}
 		t.Skipf("there is no %s", pattern)
 	}
-	dir, mapper := t.TempDir(), freePort(t)
+	dir, mapper := t.TempDir(), testrun.Address(t)
 	epmd := &Process{t: t, name: "epmd", path: program(t, "epmd")}
-	epmd.args = []string{"-address", "127.0.0.1", "-port", fmt.Sprint(mapper)}
-	epmd.ready = func() error { return listens(fmt.Sprintf("127.0.0.1:%d", mapper)) }
+	epmd.args = []string{"-address", "127.0.0.1", "-port", fmt.Sprint(mapper.Port)}
+	epmd.ready = func() error { return listens(mapper.String()) }
 	epmd.start()
 
-	r := &RabbitMQProcess{Addr: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	r := &RabbitMQProcess{Addr: testrun.Address(t).String()}
 	r.Process = Process{t: t, name: "rabbitmq", path: found[len(found)-1]}
 	write := func(name, text string) string {
 		file := filepath.Join(dir, name)
@@ -43,10 +45,10 @@ func RabbitMQ(t testing.TB) *RabbitMQProcess {
 	}
 	r.env = append(os.Environ(),
 		"HOME="+dir,
-		fmt.Sprint("ERL_EPMD_PORT=", mapper),
+		fmt.Sprint("ERL_EPMD_PORT=", mapper.Port),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
-		fmt.Sprintf("RABBITMQ_NODENAME=peer-%d@localhost", mapper),
-		fmt.Sprint("RABBITMQ_DIST_PORT=", freePort(t)),
+		fmt.Sprintf("RABBITMQ_NODENAME=peer-%d@localhost", mapper.Port),
+		fmt.Sprint("RABBITMQ_DIST_PORT=", testrun.Address(t).Port),
 		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"),
 		"RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"),
 		"RABBITMQ_LOGS=-",

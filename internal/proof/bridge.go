@@ -2,7 +2,6 @@ package proof
 
 import (
 	"context"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -147,15 +146,6 @@ func AwaitToken(t testing.TB, token paho.Token) {
 	t.Helper()
 	require.True(t, token.WaitTimeout(testrun.Timeout), "no answer from the broker")
 	require.NoError(t, token.Error())
-}
-
-// ClosedPort returns a host:port on which nothing listens yet.
-func ClosedPort(t testing.TB) (addr string, port int) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String(), l.Addr().(*net.TCPAddr).Port
 }
 
 // StartBroker starts an embedded broker that ends with the test.

@@ -4,10 +4,13 @@ package testrun
 import (
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"testing"
 	"time"
+
+	"mqtt-nats-bridge/internal/port"
 )
 
 // Timeout bounds every wait. It decides only how long a failure takes, and grows with the
@@ -27,6 +30,18 @@ func SkipQuick(t testing.TB, why string) {
 	if Quick() {
 		t.Skip(why + "; " + FaultsVariable + "=1 runs it")
 	}
+}
+
+// Address reserves a free port of 127.0.0.1 until the test has ended, for a server that is told its port, or
+// gets the same one after a restart.
+func Address(t testing.TB) *net.TCPAddr {
+	t.Helper()
+	addr, release, err := port.Reserve()
+	if err != nil {
+		t.Fatalf("reserve a port: %v", err)
+	}
+	t.Cleanup(release)
+	return addr
 }
 
 func bound(load float64) time.Duration {

@@ -230,13 +230,10 @@ func TestClassifyConnectError_Table(t *testing.T) {
 // password, then the password is corrected.
 func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Parallel()
-	first := natstest.StartServer(t, nil)
-	port := first.Port()
-	first.Close()
-
+	addr := testrun.Address(t)
 	start := func(password string) *embedded.Server {
 		s, err := embedded.Open(embedded.Options{
-			StoreDir: t.TempDir(), Port: port, Configure: withUser("bridge", password),
+			StoreDir: t.TempDir(), Port: addr.Port, Configure: withUser("bridge", password),
 		})
 		require.NoError(t, err)
 		t.Cleanup(s.Close)
@@ -246,7 +243,7 @@ func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	up, again := make(chan struct{}, 1), make(chan struct{}, 1)
 	lost := make(chan struct{}, 1)
 	nc, err := conn.Connect(conn.Options{
-		URL: first.URL(), User: "bridge", Password: "right",
+		URL: "nats://" + addr.String(), User: "bridge", Password: "right",
 		Hooks: conn.Hooks{
 			ConnectFailed: func(p conn.Problem) { problems <- p },
 			Connected:     func(*nats.Conn) { up <- struct{}{} },

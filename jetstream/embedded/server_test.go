@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mqtt-nats-bridge/internal/natstest"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -21,7 +22,7 @@ import (
 func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s, err := embedded.Open(embedded.Options{StoreDir: dir})
+	s, err := embedded.Open(embedded.Options{StoreDir: dir, Port: testrun.Address(t).Port})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	js := natstest.JetStream(t, s)

@@ -2,7 +2,6 @@ package leaf_test
 
 import (
 	"context"
-	"net"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -24,14 +23,11 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// startHub starts a hub with a listener for leaf nodes and returns that one's URL.
+// startHub starts a hub with a listener for leaf nodes and returns its ports, for a restart.
 func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Options)) (*embedded.Server, [2]int) {
 	t.Helper()
-	if ports[1] == 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		ports[1] = l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
+	if ports == [2]int{} {
+		ports = [2]int{testrun.Address(t).Port, testrun.Address(t).Port}
 	}
 	hub, err := embedded.Open(embedded.Options{StoreDir: dir, Port: ports[0], ServerName: "hub", Configure: func(o *natsd.Options) {
 		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", ports[1]
@@ -41,7 +37,7 @@ func startHub(t *testing.T, dir string, ports [2]int, configure func(*natsd.Opti
 	}})
 	require.NoError(t, err)
 	t.Cleanup(hub.Close)
-	return hub, [2]int{hub.Port(), ports[1]}
+	return hub, ports
 }
 
 func leafURL(ports [2]int) string { return "nats-leaf://127.0.0.1:" + strconv.Itoa(ports[1]) }

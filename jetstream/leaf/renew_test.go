@@ -69,7 +69,7 @@ func TestLeafRenew(t *testing.T) {
 
 func testLeafRenew(t *testing.T, hub conn.Options, scheme string, before, after func(*natsd.Options), rotate func()) {
 	t.Helper()
-	server, ports := startHub(t, t.TempDir(), [2]int{-1, 0}, before)
+	server, ports := startHub(t, t.TempDir(), [2]int{}, before)
 	o := leafOptions(t, strings.Replace(leafURL(ports), "nats-leaf", scheme, 1), "site")
 	o.Hub = hub
 	l := startLeaf(t, o)

@@ -78,11 +78,10 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 
 func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	srv, err := embedded.Open(embedded.Options{StoreDir: dir})
+	dir, port := t.TempDir(), testrun.Address(t).Port
+	srv, err := embedded.Open(embedded.Options{StoreDir: dir, Port: port})
 	require.NoError(t, err)
 	stream(t, natstest.JetStream(t, srv))
-	port := srv.Port()
 	srv.Close()
 
 	o := natstest.NewOutcomes(t)
@@ -108,11 +107,10 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 
 func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	srv, err := embedded.Open(embedded.Options{StoreDir: dir})
+	dir, port := t.TempDir(), testrun.Address(t).Port
+	srv, err := embedded.Open(embedded.Options{StoreDir: dir, Port: port})
 	require.NoError(t, err)
 	stream(t, natstest.JetStream(t, srv))
-	port := srv.Port()
 	o := natstest.NewOutcomes(t)
 	p := publisher(t, srv.URL(), o)
 

@@ -44,7 +44,7 @@ func rabbitBroker(t testing.TB) (string, func(testing.TB, string)) {
 // natsBroker redelivers after ack_wait, here 15 s instead of 30 s and longer than every
 // outage.
 func natsBroker(t testing.TB) (string, func(testing.TB, string)) {
-	addr, _ := proof.ClosedPort(t)
+	addr := testrun.Address(t).String()
 	server := peers.NATSServer(t, peers.NATSOptions{
 		Config: "server_name: broker\nmqtt { listen: \"" + addr + "\", ack_wait: \"15s\" }\n",
 	})

@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -22,16 +23,16 @@ import (
 func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
 	t.Parallel()
 	b, addr := proof.StartBroker(t, broker.Options{})
-	natsAddr, port := proof.ClosedPort(t)
-	bridge := proof.StartInProcess(t, proof.PlainSettings("mqtt://"+addr, "nats://"+natsAddr))
-	p := proof.AwaitProblem(t, bridge, "nats", natsAddr, "cannot be reached")
+	natsAddr := testrun.Address(t)
+	bridge := proof.StartInProcess(t, proof.PlainSettings("mqtt://"+addr, "nats://"+natsAddr.String()))
+	p := proof.AwaitProblem(t, bridge, "nats", natsAddr.String(), "cannot be reached")
 	require.NotContains(t, p.Problem, "credentials")
 	proof.AwaitSubscribed(t, bridge)
 	// Fewer than the packet ids: the embedded broker has no queue behind them.
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 50, Total: 20_000})
 	l.AwaitEnd(t)
 	proof.Mark(t, addr)
-	server := proof.StartJetStream(t, embedded.Options{Port: port})
+	server := proof.StartJetStream(t, embedded.Options{Port: natsAddr.Port})
 	js := proof.ConnectNATS(t, server.URL())
 	proof.AwaitReady(t, bridge)
 	proof.AwaitMessage(t, js, "TELEMETRY", proof.MarkerSubject)
@@ -44,10 +45,10 @@ func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
-	addr, _ := proof.ClosedPort(t)
+	addr := testrun.Address(t).String()
 	bridge := proof.StartInProcess(t, proof.PlainSettings("mqtt://"+addr, server.URL()))
 	proof.AwaitProblem(t, bridge, "mqtt", addr, "cannot be reached")
-	_, addr = proof.StartBroker(t, broker.Options{Listen: addr})
+	proof.StartBroker(t, broker.Options{Listen: addr})
 	proof.AwaitReady(t, bridge)
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 50, Total: 5_000})
 	l.AwaitEnd(t)
@@ -64,14 +65,13 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 		o.Username, o.Password = username, password
 	}})
 	_, addr := proof.StartBroker(t, broker.Options{Username: username, Password: password})
-	natsAddr, _ := proof.ClosedPort(t)
 	for name, c := range map[string]struct {
 		natsURL, natsPassword, mqttPassword string
 		component                           string
 		says, saysNot                       string
 	}{
 		"NATS password":   {server.URL(), "wrong", password, "nats", "refuses the credentials", "reached"},
-		"no NATS":         {"nats://" + natsAddr, password, password, "nats", "cannot be reached", "refuses"},
+		"no NATS":         {"nats://" + testrun.Address(t).String(), password, password, "nats", "cannot be reached", "refuses"},
 		"broker password": {server.URL(), password, "wrong", "mqtt", "refuses the credentials", "cannot be reached"},
 	} {
 		t.Run(name, func(t *testing.T) {

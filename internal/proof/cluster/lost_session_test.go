@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,9 +19,9 @@ import (
 func TestOrderAfterALostSession(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "leases expire in real time")
-	devices, err := broker.Open(broker.Options{})
+	addr := testrun.Address(t).String()
+	devices, err := broker.Open(broker.Options{Listen: addr})
 	require.NoError(t, err)
-	addr := strings.TrimPrefix(devices.URL(), "tcp://")
 	t.Cleanup(func() { require.NoError(t, devices.Close()) })
 	r := &fleetRig{t: t, addr: addr, nats: peers.NATSServer(t, peers.NATSOptions{})}
 	r.js = proof.ConnectNATS(t, r.nats.URL)
@@ -60,10 +59,8 @@ func TestOrderAfterALostSession(t *testing.T) {
 	require.Positive(t, held)
 	said = len(b.Log().String())
 	require.NoError(t, devices.Close())
-	proof.Eventually(t, func() bool {
-		devices, err = broker.Open(broker.Options{Listen: addr})
-		return err == nil
-	}, func() any { return err })
+	devices, err = broker.Open(broker.Options{Listen: addr})
+	require.NoError(t, err)
 
 	r.awaitShares(b)
 	for range 16 { // as after the first start

@@ -71,7 +71,9 @@ func newEMQXRig(t *testing.T, o broker.Options, more proof.Settings) *emqxRig {
 func (r *emqxRig) start(o broker.Options) {
 	r.t.Helper()
 	o.Attest, o.DeviceUsernames, o.Username, o.Password = true, true, "bridge", proof.BridgePassword
-	if r.broker != nil {
+	if r.broker == nil {
+		o.Listen = testrun.Address(r.t).String()
+	} else {
 		o.Listen = strings.TrimPrefix(r.broker.URL(), "tcp://")
 	}
 	b, err := broker.Open(o)

@@ -18,12 +18,12 @@ import (
 // leafInProcess is a bridge in this process whose link to the hub can be cut.
 func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b *broker.Broker, addr string, link *peers.TCPProxy, js natsjs.JetStream) {
 	t.Helper()
-	leafAddr, leafPort := proof.ClosedPort(t)
+	leaf := testrun.Address(t)
 	hub := proof.StartJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
-		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leafPort
+		o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leaf.Port
 	}})
 	js = proof.ConnectNATS(t, hub.URL())
-	link = peers.Proxy(t, leafAddr)
+	link = peers.Proxy(t, leaf.String())
 	b, addr = proof.StartBroker(t, broker.Options{})
 	s := proof.PlainSettings("mqtt://"+addr, hub.URL()).
 		With("nats.mode", "leaf").With("nats.leaf.url", "nats-leaf://"+link.Addr).

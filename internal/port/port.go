@@ -1,0 +1,49 @@
+// Package port reserves ports for servers that tests and benches start.
+package port
+
+import (
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// Reserve reserves a free TCP port of 127.0.0.1 until release is called. A server can listen on it, and
+// again after a restart; until it does, connections are refused.
+//
+// Without a reservation another may have the port by the time that the server wants it: the kernel takes the ports
+// of outgoing connections from the same range. Linux gives nobody a port that a socket is bound to, though that
+// never listens, and with SO_REUSEADDR, which servers set, they can listen beside it. Other systems
+// refuse that: there the port is only free now.
+func Reserve() (addr *net.TCPAddr, release func(), err error) {
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socket", err)
+	}
+	release = func() { _ = syscall.Close(fd) }
+	if addr, err = bind(fd); err != nil || runtime.GOOS != "linux" {
+		release()
+		release = func() {}
+	}
+	return addr, release, err
+}
+
+func bind(fd int) (*net.TCPAddr, error) {
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	bound := name.(*syscall.SockaddrInet4)
+	return &net.TCPAddr{IP: bound.Addr[:], Port: bound.Port}, nil
+}
