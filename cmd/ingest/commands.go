@@ -25,7 +25,7 @@ type commands struct {
 	Top         topCommand            `cmd:"" help:"Show the state of the ingest on this machine, live."`
 	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration template, the effective configuration, or its JSON Schema."`
 	Completion  cli.CompletionCommand `cmd:"" help:"Print a shell completion script."`
-	Version     versionCommand        `cmd:"" help:"Print the versions of ingest and its main dependencies."`
+	Version     cli.VersionCommand    `cmd:"" help:"Print the versions of ingest and its main dependencies."`
 
 	BenchServer benchServer `cmd:"" hidden:"" help:"The nats-server of a bench."`
 }
@@ -54,7 +54,7 @@ type program struct {
 func execute(ctx context.Context, args []string) int {
 	line := &commands{}
 	p := &program{settings: &line.settings, env: os.Environ(), stdin: cli.Stdin(os.Stdin), in: os.Stdin, out: os.Stdout, err: os.Stderr}
-	parser, err := cli.Parser(line, programName, description, readBuild(),
+	parser, err := cli.Parser(line, description, readBuild(),
 		kong.Bind(p, &cli.Configuration{
 			Program: config.IngestProgram(), Command: programName, Empty: &config.Ingest{}, Keys: config.IngestKeys(), Out: p.out,
 			Settings: func() ([]schema.Setting, error) {

@@ -7,19 +7,5 @@ import "mqtt-nats-bridge/internal/cli"
 var version, commit, date string
 
 func readBuild() cli.Build {
-	return cli.ReadBuild(cli.Linked{Version: version, Commit: commit, Date: date}, "github.com/jackc/pgx/v5", "github.com/nats-io/nats.go", "github.com/pressly/goose/v3")
-}
-
-// versionCommand prints the build.
-type versionCommand struct {
-	cli.Output
-}
-
-// Run implements the command.
-func (c versionCommand) Run(p *program) error {
-	if c.JSON() {
-		return cli.PrintJSON(p.out, readBuild().Named(programName))
-	}
-	readBuild().Print(p.out, programName)
-	return nil
+	return cli.ReadBuild(programName, cli.Linked{Version: version, Commit: commit, Date: date}, "github.com/jackc/pgx/v5", "github.com/nats-io/nats.go", "github.com/pressly/goose/v3")
 }

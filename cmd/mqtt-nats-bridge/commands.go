@@ -31,7 +31,7 @@ type commands struct {
 	Top         topCommand            `cmd:"" help:"Show the state of the bridge on this machine, live."`
 	Config      cli.ConfigCommand     `cmd:"" help:"Print a configuration template, the effective configuration, or its JSON Schema."`
 	Completion  cli.CompletionCommand `cmd:"" help:"Print a shell completion script."`
-	Version     versionCommand        `cmd:"" help:"Print the versions of the bridge and its main dependencies."`
+	Version     cli.VersionCommand    `cmd:"" help:"Print the versions of the bridge and its main dependencies."`
 
 	BenchServer benchServer `cmd:"" hidden:"" help:"The nats-server of a bench."`
 	BenchBare   benchBare   `cmd:"" hidden:"" help:"The bare publisher of a bench."`
@@ -63,7 +63,7 @@ type program struct {
 func execute(ctx context.Context, args []string) int {
 	line := &commands{}
 	p := &program{settings: &line.settings, env: os.Environ(), stdin: cli.Stdin(os.Stdin), in: os.Stdin, out: os.Stdout, err: os.Stderr}
-	parser, err := cli.Parser(line, programName, description, readBuild(),
+	parser, err := cli.Parser(line, description, readBuild(),
 		kong.Vars(drillDefaults()),
 		kong.Bind(p, &cli.Configuration{
 			Program: config.BridgeProgram(), Command: programName, Empty: &config.Config{}, Keys: config.BridgeKeys(), Out: p.out,

@@ -3,10 +3,11 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 	"slices"
+
+	"github.com/alecthomas/kong"
 )
 
 // Linked is what the linker set in the main package, with -ldflags "-X main.version=1.0.0
@@ -28,17 +29,11 @@ type Build struct {
 	Libraries []string `json:"libraries"`
 }
 
-// Named returns the build under the program's name.
-func (b Build) Named(program string) Build {
-	b.Name = program
-	return b
-}
-
-// ReadBuild reads the build information. What the linker did not set is taken from the
+// ReadBuild reads the build information of the program called name. What the linker did not set is taken from the
 // version control that Go records; libraries are the paths of the modules that connect to
 // the peers.
-func ReadBuild(linked Linked, libraries ...string) Build {
-	b := Build{Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+func ReadBuild(name string, linked Linked, libraries ...string) Build {
+	b := Build{Name: name, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -70,17 +65,26 @@ func ReadBuild(linked Linked, libraries ...string) Build {
 	return b
 }
 
-// Print writes the build for a reader.
-func (b Build) Print(w io.Writer, program string) {
-	fmt.Fprintf(w, "%s %s\n", program, b.Version)
+// VersionCommand prints the build.
+type VersionCommand struct {
+	Output
+}
+
+// Run implements the command.
+func (c VersionCommand) Run(x *kong.Context, b Build) error {
+	if c.JSON() {
+		return PrintJSON(x.Stdout, b)
+	}
+	fmt.Fprintln(x.Stdout, b.Name, b.Version)
 	if b.Commit != "" {
-		fmt.Fprintf(w, "commit %s\n", b.Commit)
+		fmt.Fprintln(x.Stdout, "commit", b.Commit)
 	}
 	if b.Date != "" {
-		fmt.Fprintf(w, "date %s\n", b.Date)
+		fmt.Fprintln(x.Stdout, "date", b.Date)
 	}
-	fmt.Fprintf(w, "%s %s\n", b.Go, b.Platform)
+	fmt.Fprintln(x.Stdout, b.Go, b.Platform)
 	for _, l := range b.Libraries {
-		fmt.Fprintln(w, l)
+		fmt.Fprintln(x.Stdout, l)
 	}
+	return nil
 }

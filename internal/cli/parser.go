@@ -12,9 +12,9 @@ import (
 const configurationGroup = "Configuration"
 
 // Parser reads the command line of a program into line.
-func Parser(line any, name, description string, build Build, options ...kong.Option) (*kong.Kong, error) {
+func Parser(line any, description string, build Build, options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(line, append(options,
-		kong.Name(name), kong.Description(description), kong.Vars{"version": name + " " + build.Version},
+		kong.Name(build.Name), kong.Description(description), kong.Vars{"version": build.Name + " " + build.Version}, kong.Bind(build),
 		kong.Help(help),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80}),
 	)...)

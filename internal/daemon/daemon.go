@@ -126,7 +126,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		return nil, err
 	}
 	b.streams = streamstatus.New(streamstatus.Options{
-		JetStream: b.control.js, Connected: b.control.connected, Denied: &b.control.denied, Streams: plan.Streams, Consumers: plan.Consumers,
+		JetStream: b.control.js, Denied: &b.control.denied, Streams: plan.Streams, Consumers: plan.Consumers,
 	})
 	b.broker = brokerwatch.New(c, plan.Lanes, b.isElsewhere, opts.Log)
 	b.tracing = openTracing(c, opts.Version, opts.Log)
@@ -145,8 +145,8 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 		b.control.streams.Clear() // whatever they are
 		b.control.looked.Store(true)
 	}
-	time.AfterFunc(lookTimeout, func() { b.control.looked.Store(true) }) // control may be the one that cannot connect
-	if b.leaf != nil {                                                   // lanes store here, whatever the hub has
+	time.AfterFunc(b.control.lookTimeout, func() { b.control.looked.Store(true) }) // control may be the one that cannot connect
+	if b.leaf != nil {                                                             // lanes store here, whatever the hub has
 		b.wait.Go(func() { b.leaf.Run(run) })
 		return nil
 	}

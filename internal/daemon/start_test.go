@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"net"
 	"strings"
 	"testing"
@@ -53,7 +54,12 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 func TestNothingIsSentBeforeTheFirstLookAtTheStreams(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
-	b := run(t, peers(mqtt, nats)...)
+	c, err := config.Load(config.Sources{Env: peers(mqtt, nats)})
+	require.NoError(t, err)
+	// After lookTimeout nothing waits for the first look any more.
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop(), lookTimeout: time.Hour})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
 	waitReady(t, b)
 	b.control.looked.Store(false)
 	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)

@@ -110,7 +110,7 @@ func TestStreamThatMayNotBeRead(t *testing.T) {
 	require.Eventually(t, c.connected, testrun.Timeout, time.Millisecond)
 	const want = "not available: the NATS user may not publish to $JS.API.STREAM.INFO.TELEMETRY"
 	reader := streamstatus.New(streamstatus.Options{
-		JetStream: c.js, Connected: c.connected, Denied: &c.denied, Streams: []streams.Spec{{Name: "TELEMETRY"}},
+		JetStream: c.js, Denied: &c.denied, Streams: []streams.Spec{{Name: "TELEMETRY"}},
 	})
 	require.Equal(t, want, reader.Read(t.Context())[0].Problem)
 	ended, cancel := context.WithCancel(t.Context())

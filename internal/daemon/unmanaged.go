@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"mqtt-nats-bridge/internal/advice"
@@ -10,8 +12,12 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
+// unreadable begins the problem of streams that could not be read.
+const unreadable = "the streams cannot be read, so what can lose messages in them does not show: "
+
 // unmanagedAre notes what a look at externally managed streams found, err, and logs what
-// is new: what in them can lose messages, or why they could not be read.
+// is new: what in them can lose messages, or why they could not be read. Then what the
+// look before found still applies.
 func (c *control) unmanagedAre(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
@@ -27,17 +33,18 @@ func (c *control) unmanagedAre(ctx context.Context, err error) {
 			add(c.Error(), "")
 		}
 	case err != nil:
-		add("the streams cannot be read, so what can lose messages in them does not show: "+err.Error(), advice.For(err))
+		add(unreadable+err.Error(), advice.For(err))
 	}
 	var denied *conn.PermissionError
 	c.unreadable = errors.As(err, &denied)
 	c.mu.Lock()
-	was := c.unmanaged
-	for i, p := range found {
-		for _, w := range was {
-			if w.Problem == p.Problem {
-				found[i].Since = w.Since
-			}
+	for _, w := range c.unmanaged {
+		i := slices.IndexFunc(found, func(p Problem) bool { return p.Problem == w.Problem })
+		switch {
+		case i >= 0:
+			found[i].Since = w.Since
+		case err != nil && all == nil && !strings.HasPrefix(w.Problem, unreadable):
+			found = append(found, w)
 		}
 	}
 	c.unmanaged = found

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,10 +11,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // unmanaged streams are those of streams.manage: off.
@@ -96,6 +99,32 @@ func TestUnmanagedStreams(t *testing.T) {
 		waitReady(t, b)
 		require.Eventually(t, func() bool { return warned(b, "the streams cannot be read") && warned(b, "$JS.API.STREAM.INFO.") }, testrun.Timeout, 5*time.Millisecond)
 	})
+}
+
+// A look that gets no answer proves nothing about what the one before it found.
+func TestUnreadableStreamsAreAsTheyWere(t *testing.T) {
+	t.Parallel()
+	log := &logBook{}
+	c := &control{said: warningLog{log: zerolog.New(log)}}
+	sealed := streams.Contradictions{{Object: "stream TELEMETRY", Advice: "it is sealed"}}
+	problems := func() (texts []string) {
+		for _, p := range c.unmanaged {
+			texts = append(texts, p.Problem)
+		}
+		return texts
+	}
+	c.unmanagedAre(t.Context(), sealed)
+	since := c.unmanaged[0].Since
+	for range 2 {
+		c.unmanagedAre(t.Context(), errors.New("no answer"))
+		require.Equal(t, []string{"the streams cannot be read, so what can lose messages in them does not show: no answer", sealed[0].Error()}, problems())
+	}
+	c.unmanagedAre(t.Context(), sealed)
+	require.Equal(t, []string{sealed[0].Error()}, problems())
+	require.Equal(t, since, c.unmanaged[0].Since)
+	require.Len(t, log.with(sealed[0].Error()), 1)
+	c.unmanagedAre(t.Context(), nil)
+	require.Empty(t, c.unmanaged)
 }
 
 func warned(b *Bridge, text string) bool {

@@ -40,10 +40,8 @@ func (d *drill) misbehaviors() []misbehavior {
 
 // pause waits, and is false where ctx ended first.
 func pause(ctx context.Context, t time.Duration) bool {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(t):
 		return true
 	case <-ctx.Done():
 		return false

@@ -163,10 +163,8 @@ func tuples(rows []row) (n int64) {
 
 // pause waits, and reports false where ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

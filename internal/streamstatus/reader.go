@@ -67,8 +67,7 @@ type Consumer struct {
 // Options of a Reader. All but Consumers are required.
 type Options struct {
 	JetStream natsjs.JetStream
-	Connected func() bool      // to NATS
-	Denied    *conn.Violations // of that connection
+	Denied    *conn.Violations // of its connection
 	Streams   []streams.Spec
 	Consumers []streams.ConsumerSpec
 }
@@ -143,9 +142,6 @@ func (r *Reader) Latest() []Stream {
 }
 
 func (r *Reader) state(ctx context.Context, name string) (*State, error) {
-	if !r.o.Connected() {
-		return nil, fmt.Errorf("not available: %w", conn.ErrDisconnected)
-	}
 	var info *natsjs.StreamInfo
 	err := r.ask(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
 		stream, err := r.o.JetStream.Stream(ctx, name)

@@ -186,10 +186,8 @@ func (c *change) current() (since time.Time, problem error) {
 
 // pause waits for d; false: ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

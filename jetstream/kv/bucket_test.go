@@ -85,6 +85,11 @@ type followed struct {
 
 func follow(t *testing.T, o conn.Options, name string) *followed {
 	t.Helper()
+	return followProbing(t, o, name, 100*time.Millisecond)
+}
+
+func followProbing(t *testing.T, o conn.Options, name string, probe time.Duration) *followed {
+	t.Helper()
 	f := &followed{shelf: &shelf{}, t: t, states: make(chan kv.State, 1000)}
 	var denied conn.Violations
 	o.Hooks.Error = func(_ *nats.Conn, err error) { denied.Note(err) }
@@ -100,7 +105,7 @@ func follow(t *testing.T, o conn.Options, name string) *followed {
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 	f.Bucket = kv.NewBucket(kv.Options{
-		Conn: nc, JetStream: js, Name: name, Reader: f.shelf, Denied: &denied, Probe: 100 * time.Millisecond,
+		Conn: nc, JetStream: js, Name: name, Reader: f.shelf, Denied: &denied, Probe: probe,
 		Changed: func(s kv.State) { f.states <- s },
 	})
 	close(ready)
@@ -171,7 +176,8 @@ func TestABucketIsReadAndFollowed(t *testing.T) {
 	put(t, kv, "b", "2")
 	put(t, kv, "c", "1")
 	require.NoError(t, kv.Delete(natstest.Context(t), "c"))
-	f := follow(t, conn.Options{URL: s.URL()}, "B")
+	// A probe reads the bucket again where an entry needs longer than one interval.
+	f := followProbing(t, conn.Options{URL: s.URL()}, "B", time.Hour)
 	f.awaitHeld(map[string]string{"a": "1", "b": "2"})
 	put(t, kv, "d", "4")
 	require.NoError(t, kv.Delete(natstest.Context(t), "a"))
