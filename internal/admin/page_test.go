@@ -62,7 +62,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(func() { _ = s.bridge.Close(context.Background()) }) // leaves messages with the broker
 	s.routes = newRoutes(s.bridge)
 	anHourOf(s.routes.History())
-	s.page, err = endpoint.Open("127.0.0.1:0", s.routes, zerolog.Nop())
+	s.page, err = endpoint.Open(testrun.Address(t).String(), s.routes, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(func() { s.page.Close() })
 	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)

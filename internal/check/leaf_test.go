@@ -2,8 +2,9 @@ package check
 
 import (
 	"bytes"
-	"mqtt-nats-bridge/internal/testrun"
 	"testing"
+
+	"mqtt-nats-bridge/internal/testrun"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
