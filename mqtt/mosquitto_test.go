@@ -257,3 +257,27 @@ func mosquittoTLS(t *testing.T, ca *pki.Authority) *peers.MosquittoProcess {
 	require.NoError(t, err)
 	return peers.Mosquitto(t, peers.MosquittoOptions{CAFile: caFile, CertFile: files.Cert, KeyFile: files.Key})
 }
+
+// mosquitto 2.0.11 restores the session, and says so, without its shared subscription.
+func TestMosquittoForgetsSharesWhenItRestarts(t *testing.T) {
+	t.Parallel()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
+	if !strings.Contains(m.Log().String(), "mosquitto version 2.0.11 ") {
+		t.Skip("not mosquitto 2.0.11")
+	}
+	for filter, kept := range map[string]int{"tenant/+/device/+/+": 2, "$share/lane/tenant/+/device/+/+": 0} {
+		r := &recorder{ack: true}
+		change := func(o *Options) { o.ClientID, o.Filters = fmt.Sprint("bridge-", kept), []string{filter} }
+		s := openAt(t, m.Addr, r, change)
+		eventually(t, s, subscribed)
+		s.Close()
+		m.Restart()
+		publishAll(t, m, 2)
+		s = openAt(t, m.Addr, r, change)
+		eventually(t, s, subscribed)
+		require.True(t, s.Status().SessionPresent)
+		publishAll(t, m, 3)
+		require.Equal(t, append(numbers(0, kept), numbers(0, 3)...), payloads(awaitDeliveries(t, r, kept+3)), filter)
+		s.Close()
+	}
+}

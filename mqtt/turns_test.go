@@ -70,3 +70,27 @@ func TestSeveralBrokers(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, existed)
 }
+
+// What waits in the session at one broker is delivered when the bridge comes back to it: behind what
+// another broker was given later.
+func TestMessagesAtAnotherBrokerComeLate(t *testing.T) {
+	t.Parallel()
+	first, second := peers.Mosquitto(t, peers.MosquittoOptions{}), peers.Mosquitto(t, peers.MosquittoOptions{})
+	proxy, r := peers.Proxy(t, first.Addr), &recorder{ack: true}
+	s := openAt(t, proxy.Addr, r, func(o *Options) {
+		o.Servers = append(o.Servers, dial.Server{Address: second.Addr})
+	})
+	at := func(address string) func(Status) bool {
+		return func(st Status) bool { return st.Subscribed && st.Broker == "mqtt://"+address }
+	}
+	eventually(t, s, at(proxy.Addr))
+	proxy.Down()
+	eventually(t, s, at(second.Addr))
+	publishAll(t, first, 3)
+	publishAll(t, second, 1)
+	require.Equal(t, []string{"0"}, payloads(awaitDeliveries(t, r, 1)))
+	proxy.Up()
+	second.Stop()
+	require.Equal(t, []string{"0", "0", "1", "2"}, payloads(awaitDeliveries(t, r, 4)))
+	eventually(t, s, func(st Status) bool { return st.SessionPresent && st.Broker == "mqtt://"+proxy.Addr })
+}
