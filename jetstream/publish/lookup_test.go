@@ -72,6 +72,18 @@ func TestLookup(t *testing.T) {
 			})
 		}
 	}
+	t.Run("under another subject since", func(t *testing.T) {
+		t.Parallel()
+		server := natstest.StartServer(t, nil)
+		js := natstest.JetStream(t, server)
+		s := stream(t, js, forgetful)
+		first := storeAndForget(t, js, s, 0)
+		o := natstest.NewOutcomes(t)
+		p := publisher(t, server.URL(), o, asking)
+		p.Publish(&bridge.Message{Token: 0, Subject: []byte("t.other"), ID: []byte("id-0"), Payload: []byte("0"), FirstAttempt: first})
+		require.False(t, o.Wait(1)[0].Duplicate)
+		require.Equal(t, []string{"0", "0"}, contents(t, s), "a limit in docs/guarantees.md")
+	})
 	t.Run("stored and forgotten", func(t *testing.T) {
 		t.Parallel()
 		server := natstest.StartServer(t, nil)
