@@ -133,8 +133,7 @@ func (w *world) step(e event) {
 }
 
 func (w *world) happen(e event) {
-	b, p := &w.broker, w.process
-	l := p.linkUp()
+	b := &w.broker
 	switch e.op {
 	case publish:
 		b.queue = append(b.queue, w.letter(e.a, e.b/2, e.b))
@@ -198,9 +197,15 @@ func (w *world) happen(e event) {
 	case ripen:
 		w.ripen(e.a)
 	}
-	if p == nil {
-		return
+	if w.process != nil {
+		w.happenToBridge(e)
 	}
+}
+
+// happenToBridge handles the events that need a running process.
+func (w *world) happenToBridge(e event) {
+	b, p := &w.broker, w.process
+	l := p.link
 	switch e.op {
 	case read:
 		w.read(e.a + 1)
