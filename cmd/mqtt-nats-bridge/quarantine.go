@@ -15,7 +15,6 @@ import (
 
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/quarantine"
@@ -237,7 +236,7 @@ func dialQuarantine(ctx context.Context, conf *config.Config, suffix string) (_ 
 			refuse(err)
 		}
 	}
-	nc, err := check.Dial(connect)
+	nc, err := account.Dial(connect)
 	if err != nil {
 		refuse(nil)
 		return nil, nil, nil, err

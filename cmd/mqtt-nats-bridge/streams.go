@@ -12,7 +12,6 @@ import (
 
 	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/advice"
-	"mqtt-nats-bridge/internal/check"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
@@ -137,7 +136,7 @@ func openStreams(c *config.Config, plan *plan.Plan) (*streamsTask, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := check.Dial(options)
+	nc, err := account.Dial(options)
 	if err != nil {
 		return nil, err
 	}

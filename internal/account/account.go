@@ -3,11 +3,15 @@
 package account
 
 import (
+	"fmt"
 	"time"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
+
+	"github.com/nats-io/nats.go"
 )
 
 // Options is how a says to reach NATS; name is the connection's in the server's
@@ -41,4 +45,14 @@ func CertificateExpiry(a config.Account) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return tlsfile.Files{Cert: o.TLSFiles.Cert}.Expiry()
+}
+
+// Dial connects once to NATS instead of forever; the error says what is wrong and what to
+// do about it. o must have been resolved.
+func Dial(o conn.Options) (*nats.Conn, error) {
+	nc, err := conn.Connect(o, nats.RetryOnFailedConnect(false))
+	if text := advice.For(err); text != "" {
+		err = fmt.Errorf("%w: %s", err, text)
+	}
+	return nc, err
 }

@@ -11,7 +11,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/account"
-	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -81,7 +80,7 @@ func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Re
 		return nil, nil, false
 	}
 	options.Hooks.Error = func(_ *nats.Conn, err error) { watch.note(err) }
-	nc, err := Dial(options)
+	nc, err := account.Dial(options)
 	if err != nil {
 		r.Fail("nats", "%v", err)
 		return nil, nil, false
@@ -102,16 +101,6 @@ func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Re
 	}
 	r.OK("nats", "connected to %s, nats-server %s, %s", nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion(), transport)
 	return nc, js, true
-}
-
-// Dial connects once to NATS instead of forever; the error says what is wrong and what to
-// do about it. o must have been resolved.
-func Dial(o conn.Options) (*nats.Conn, error) {
-	nc, err := conn.Connect(o, nats.RetryOnFailedConnect(false))
-	if text := advice.For(err); text != "" {
-		err = fmt.Errorf("%w: %s", err, text)
-	}
-	return nc, err
 }
 
 // inbox checks the reply inbox: without it every answer of JetStream is lost.

@@ -194,7 +194,7 @@ func redactURL(u *url.URL) string {
 		return u.String()
 	}
 	hidden := *u
-	hidden.User = url.User("redacted")
+	hidden.User = url.User("xxxxx")
 	return hidden.String()
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"mqtt-nats-bridge/internal/check"
+	"mqtt-nats-bridge/internal/account"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/reconcile"
 )
@@ -103,7 +103,7 @@ func (d *drill) follow(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := check.Dial(resolved)
+	nc, err := account.Dial(resolved)
 	if err != nil {
 		return nil, err
 	}
