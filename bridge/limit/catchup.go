@@ -11,7 +11,7 @@ import (
 // during the outage, until the lane has caught up; in the long run that is no more than its
 // rate. Attested topics carry the broker's time and need no credit.
 //
-// MQTT does not show where a backlog ends. The lane has caught up when every message is
+// MQTT does not indicate where a backlog ends. The lane has caught up when every message is
 // acknowledged and the broker has sent none for idleFor. A lane that is never idle has
 // caught up when messages arrive no faster than they were sent on average since the outage
 // began: while a backlog lasts they arrive faster. If neither shows, the credit decreases,

@@ -29,7 +29,7 @@ type queueLength struct {
 
 // observe takes a reading.
 func (q *queue) observe(now time.Time, s emqx.Session) {
-	// The first reading does not show when the drops were; a new session counts
+	// The first reading does not reveal when the drops were; a new session counts
 	// from 0 again.
 	if len(q.lengths) > 0 && s.QueueDropped > q.session.QueueDropped {
 		q.dropped += s.QueueDropped - q.session.QueueDropped

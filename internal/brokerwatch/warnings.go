@@ -134,7 +134,7 @@ func (w *Watch) dropWarnings(now time.Time) []health.Problem {
 // limitWarnings reports queues with a lower limit than the others: a session keeps the
 // limits of the zone that it was created in.
 func (w *Watch) limitWarnings() []health.Problem {
-	// The API does not show zones: the lanes are compared with each other.
+	// The API does not report zones: the lanes are compared with each other.
 	var most emqx.Limit
 	for _, q := range w.queues {
 		most = max(most, q.session.QueueLimit)

@@ -61,7 +61,7 @@ func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, form
 			return
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			n.report.Note(what, "whether it may be followed does not show: no answer to %s", subject)
+			n.report.Note(what, "could not determine whether it may be followed: no answer to %s", subject)
 		}
 	}
 	n.report.OK(what, "%d keys, may be followed", found.CachedInfo().State.NumSubjects)

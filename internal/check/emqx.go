@@ -76,9 +76,9 @@ func clientIDs(ctx context.Context, client *api.Client, c *config.Config, r *Rep
 	}
 	switch devices {
 	case 0:
-		r.Note("emqx client ids", "no device is connected, so it does not show whether a device can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override")
+		r.Note("emqx client ids", "no device is connected, so it could not be determined whether a device can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override")
 	case unclear:
-		r.Note("emqx client ids", "those of %d connected devices are the user name, which a device may have chosen: it does not show whether one can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override", devices)
+		r.Note("emqx client ids", "those of %d connected devices are the user name, which a device may have chosen: it could not be determined whether one can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override", devices)
 	default:
 		r.OK("emqx client ids", "those of %d connected devices contain the user name", devices)
 	}

@@ -51,7 +51,7 @@ func TestE12OneFaultOfTheACLIsOneLine(t *testing.T) {
 			require.Equal(t, 1, strings.Count(out, "FAIL"), out)
 			require.Contains(t, out, "FAIL  mqtt subscribe: "+c.says)
 			require.Contains(t, out, c.who)
-			require.NotContains(t, out, "mqtt broker", "its version does not show")
+			require.NotContains(t, out, "mqtt broker", "its version is not known")
 		})
 	}
 }

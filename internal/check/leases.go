@@ -61,7 +61,7 @@ func (n *natsCheck) leaseRight(ctx context.Context, what, subject string, header
 	if refused(bounded) {
 		n.report.Fail("leases", "the user may not %s: %v: allow publishing to %s", what, context.Cause(bounded), subject)
 	} else if err != nil && !errors.Is(err, nats.ErrNoResponders) {
-		n.report.Note("leases", "whether the user may %s does not show: %v", what, n.watch.explain(bounded, err))
+		n.report.Note("leases", "could not determine whether the user may %s: %v", what, n.watch.explain(bounded, err))
 	}
 }
 
@@ -70,7 +70,7 @@ func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
 	defer stop()
 	status, err := kv.Status(bounded)
 	if err != nil {
-		n.report.Fail("leases", "the settings of bucket %s do not show: %v", kv.Bucket(), n.watch.explain(bounded, err))
+		n.report.Fail("leases", "the settings of bucket %s could not be read: %v", kv.Bucket(), n.watch.explain(bounded, err))
 		return
 	}
 	ttl, want := status.TTL(), n.config.Lanes.TTL
@@ -102,7 +102,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 	var hosts []string
 	host, _ := os.Hostname()
 	own := plan.BrokerIdentity(n.config, cmp.Or(host, "unknown"))
-	held := 0
+	leased := 0
 	for e := range watch.Updates() {
 		if e == nil {
 			break
@@ -117,7 +117,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, plan.OtherBrokerAdvice)
 			}
 		case json.Unmarshal(e.Value(), &l) == nil && l.Owner != "":
-			held++
+			leased++
 		}
 	}
 	err = watch.Stop()
@@ -137,7 +137,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		if len(hosts) == 1 {
 			who = "1 replica takes part"
 		}
-		who += fmt.Sprintf(", %d of %d partitions are leased: %s", held, len(n.config.Lanes.Partitions.List), strings.Join(hosts, ", "))
+		who += fmt.Sprintf(", %d of %d partitions are leased: %s", leased, len(n.config.Lanes.Partitions.List), strings.Join(hosts, ", "))
 	}
 	n.report.OK("leases", "bucket %s can be read and watched, %s", kv.Bucket(), who)
 }

@@ -49,7 +49,7 @@ func streamNames(plan *plan.Plan) string {
 	return "streams " + strings.Join(names, ", ")
 }
 
-// directory does not make it: this user may be another than the bridge's.
+// directory does not create it: this user may be another than the bridge's.
 func directory(what, dir string, r *Report) {
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {

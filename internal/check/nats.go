@@ -149,7 +149,7 @@ func (n *natsCheck) account(ctx context.Context, missing []streams.Spec) {
 	defer stop()
 	info, err := n.js.AccountInfo(bounded)
 	if err != nil {
-		n.report.Note("jetstream account", "its limits do not show: %v", n.watch.explain(bounded, err))
+		n.report.Note("jetstream account", "its limits could not be read: %v", n.watch.explain(bounded, err))
 		return
 	}
 	var want int64

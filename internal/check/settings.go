@@ -76,7 +76,7 @@ func numbers(version string) (n [3]int) {
 }
 
 // setting is one that loses messages where it is not as wanted, and that MQTT
-// 3.1.1 does not show to a client.
+// 3.1.1 does not report to a client.
 type setting struct{ key, want, why string }
 
 // emqxSettings are those of the zone that the bridge connects in. The values are
@@ -135,7 +135,7 @@ func (b *brokerCheck) limits(ctx context.Context, share bool) {
 		}
 		return
 	case err != nil:
-		r.Note("mqtt limits", "the broker's limits do not show: CONNECT with MQTT 5: %v", err)
+		r.Note("mqtt limits", "the broker's limits could not be read: CONNECT with MQTT 5: %v", err)
 		return
 	}
 	b.judgeLimits(a, share)

@@ -19,7 +19,7 @@ import (
 )
 
 // streams compares the streams with the configuration as the start of the bridge
-// would, changes nothing, and returns those that the start would make. ok is
+// would, changes nothing, and returns those that the start would create. ok is
 // false where JetStream does not answer at all.
 func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok bool) {
 	if n.config.Streams.Manage == config.ManageOff {
@@ -61,7 +61,7 @@ func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 	switch {
 	case refused(bounded):
 		denied := context.Cause(bounded)
-		n.report.Note("streams", "cannot be read, so what can lose messages in them does not show: %v: %s", denied, advice.For(denied))
+		n.report.Note("streams", "cannot be read, so their settings could not be checked: %v: %s", denied, advice.For(denied))
 		return true
 	case report.Difference == nil:
 		n.report.Fail("streams", "%v: enable JetStream, or see the server's log", n.watch.explain(bounded, err))
@@ -145,7 +145,7 @@ func (n *natsCheck) room(ctx context.Context, spec streams.Spec) {
 	}
 }
 
-// creation reports whether the bridge may make what is missing. The probe is an
+// creation reports whether the bridge may create what is missing. The probe is an
 // empty configuration, whose name contradicts the request's subject: nats-server
 // refuses it before it does anything.
 func (n *natsCheck) creation(ctx context.Context, missing []streams.Spec) {
@@ -163,7 +163,7 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 	case refused(bounded):
 		n.report.Fail(what, "the bridge cannot create it: %v: %s", context.Cause(bounded), advice.For(context.Cause(bounded)))
 	case err != nil:
-		n.report.Note(what, "whether the bridge may make it does not show: %v", n.watch.explain(bounded, err))
+		n.report.Note(what, "could not determine whether the bridge may create it: %v", n.watch.explain(bounded, err))
 	}
 }
 
@@ -178,7 +178,7 @@ func (n *natsCheck) lookups(ctx context.Context) {
 		case refused(bounded):
 			n.report.Note("stream "+s.Name, "may not be asked for what it has stored: after an outage longer than its duplicate window messages can be stored twice: allow publishing to %s, see nats.conf", subject)
 		case err != nil:
-			n.report.Note("stream "+s.Name, "whether it may be asked for what it has stored does not show: %v", n.watch.explain(bounded, err))
+			n.report.Note("stream "+s.Name, "could not determine whether it may be asked for what it has stored: %v", n.watch.explain(bounded, err))
 		}
 	}
 }
@@ -237,14 +237,14 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream its leader", subject, n.watch.explain(bounded, err))
 		return
 	}
-	held, err := heldBy(answer.Data)
+	stream, err := heldBy(answer.Data)
 	switch {
 	case err != nil:
 		n.report.Note(what, "%s: %v", subject, err)
-	case own && held != want:
-		n.report.Fail(what, "%s goes to stream %s, configured is %s: compare with mqtt-nats-bridge streams plan", subject, held, want)
+	case own && stream != want:
+		n.report.Fail(what, "%s goes to stream %s, configured is %s: compare with mqtt-nats-bridge streams plan", subject, stream, want)
 	default:
-		n.report.OK(what, "%s is allowed and goes to stream %s (nothing was stored)", subject, held)
+		n.report.OK(what, "%s is allowed and goes to stream %s (nothing was stored)", subject, stream)
 	}
 }
 

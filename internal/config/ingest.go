@@ -122,7 +122,7 @@ func (l *rules) intakeRules(c *Ingest) {
 		}
 		for path, name := range map[string]string{stream: in.Stream, consumer: in.Consumer} {
 			if l.Valid(path) && (name == "" || len(name) > 255 || strings.ContainsAny(name, ". \t*>/\\")) {
-				l.Conflict(schema.Quote(name)+` does not serve as a name; write one without . * > / \ or spaces`, path)
+				l.Conflict(schema.Quote(name)+` is not a valid name; write one without . * > / \ or spaces`, path)
 			}
 		}
 		key := in.Stream + "/" + in.Consumer

@@ -62,7 +62,7 @@ func (l *rules) leafRules() {
 	needs(leaf.Domain != "", "nats.leaf.domain", "write a name for this site, like site-a, that no other bridge has")
 	needs(leaf.StoreDir != "", "nats.leaf.store_dir", "name a directory for what the hub has not stored yet")
 	if l.Valid("nats.leaf.domain") && leaf.Domain != "" && !validDomain(leaf.Domain) {
-		l.Conflict(schema.Quote(leaf.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
+		l.Conflict(schema.Quote(leaf.Domain)+" is not a valid JetStream domain; write 1 to 64 letters, digits, - or _, like site-a", "nats.leaf.domain")
 	}
 	if info, err := os.Stat(leaf.StoreDir); leaf.StoreDir != "" && l.Valid("nats.leaf.store_dir") && err == nil && !info.IsDir() {
 		l.Conflict(schema.Quote(leaf.StoreDir)+" is not a directory; name one, it is created if missing", "nats.leaf.store_dir")

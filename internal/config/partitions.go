@@ -83,7 +83,7 @@ func (p Partitions) String() string {
 	return strings.Join(parts, ",")
 }
 
-// ClientIDs are the MQTT client ids, one a lane: client_id-p<partition> in the
+// ClientIDs are the MQTT client ids, one per lane: client_id-p<partition> in the
 // order of Lanes.Partitions, or client_id-0 … where topics are plain; client_id
 // itself with exact_client_id.
 func (c *Config) ClientIDs() []string {

@@ -40,15 +40,15 @@ func (l *rules) brokerRules() {
 	m := &l.c.MQTT
 	l.brokerCredentials()
 	if l.Valid("mqtt.url") && !m.URL.Secure() && m.TLS.Given() {
-		// Never plain text by accident: who names a CA means TLS.
+		// Never plain text by accident: a configured CA implies TLS.
 		l.Conflict("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name", "mqtt.tls.alpn")
 	}
 	l.webSocketRules()
 	if l.Valid("mqtt.client_id") && !validClientID(m.ClientID) {
-		l.Conflict(schema.Quote(m.ClientID)+" does not serve as a client id; write 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit", "mqtt.client_id")
+		l.Conflict(schema.Quote(m.ClientID)+" is not a valid client id; write 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit", "mqtt.client_id")
 	}
 	if strings.ContainsAny(m.Share, "/+#") { // MQTT 5 §4.8.2; 3.1.1 has no shares of its own
-		l.Conflict(schema.Quote(m.Share)+" does not serve as a share group; write one without / + #", "mqtt.share")
+		l.Conflict(schema.Quote(m.Share)+" is not a valid share group; write one without / + #", "mqtt.share")
 	}
 }
 
@@ -148,10 +148,10 @@ func (l *rules) accountRules(n *Account) {
 		}
 	}
 	if n.Domain != "" && l.Valid("nats.domain") && !validDomain(n.Domain) {
-		l.Conflict(schema.Quote(n.Domain)+" does not serve as a JetStream domain; write 1 to 64 letters, digits, - or _, like hub", "nats.domain")
+		l.Conflict(schema.Quote(n.Domain)+" is not a valid JetStream domain; write 1 to 64 letters, digits, - or _, like hub", "nats.domain")
 	}
 	if n.InboxPrefix != "" && !validSubject(n.InboxPrefix) {
-		l.Conflict(schema.Quote(n.InboxPrefix)+" does not serve as an inbox prefix; write tokens separated by dots, without * > or spaces, like _INBOX_bridge", "nats.inbox_prefix")
+		l.Conflict(schema.Quote(n.InboxPrefix)+" is not a valid inbox prefix; write tokens separated by dots, without * > or spaces, like _INBOX_bridge", "nats.inbox_prefix")
 	}
 }
 
@@ -226,7 +226,7 @@ func (l *rules) leaseRules() {
 	if !lanes.Partitions.Auto {
 		for _, path := range []string{"lanes.bucket", "lanes.ttl"} {
 			if l.Given(path) {
-				l.Conflict("means something with lanes.partitions auto only; drop it, or write auto there", path)
+				l.Conflict("applies only with lanes.partitions: auto; drop it, or write auto there", path)
 			}
 		}
 		return
@@ -235,7 +235,7 @@ func (l *rules) leaseRules() {
 		l.Conflict("auto contradicts nats.mode leaf: each replica would store in its own local stream, and a message that the broker sends again after a partition has moved would be in two of them; write the partitions of this bridge, like 0-f", "lanes.partitions")
 	}
 	if l.Valid("lanes.bucket") && !validBucket(lanes.Bucket) {
-		l.Conflict(schema.Quote(lanes.Bucket)+" does not serve as a bucket's name; write letters, digits, - or _", "lanes.bucket")
+		l.Conflict(schema.Quote(lanes.Bucket)+" is not a valid bucket name; write letters, digits, - or _", "lanes.bucket")
 	}
 }
 
@@ -249,7 +249,7 @@ func (l *rules) prefixRule() {
 	}
 	for level := range strings.SplitSeq(p, "/") {
 		if level == "" || strings.ContainsAny(level, "+#{}") || strings.HasPrefix(p, "$") {
-			l.Conflict(schema.Quote(p)+" does not serve as a prefix; write levels without + # { } or a leading $, like bridge/v1", "identity.prefix")
+			l.Conflict(schema.Quote(p)+" is not a valid prefix; write levels without + # { } or a leading $, like bridge/v1", "identity.prefix")
 			return
 		}
 	}
@@ -286,7 +286,7 @@ func (l *rules) registryRules() {
 // bucketRule checks the name of a KV bucket (ADR-8).
 func (l *rules) bucketRule(path, name string) {
 	if l.Valid(path) && !validName(name) {
-		l.Conflict(schema.Quote(name)+" does not serve as the name of a bucket; write 1 to 100 letters, digits, - or _", path)
+		l.Conflict(schema.Quote(name)+" is not a valid bucket name; write 1 to 100 letters, digits, - or _", path)
 	}
 }
 
@@ -328,7 +328,7 @@ func (l *rules) streamRules() {
 		switch other, twice := names[s.Name]; {
 		case !l.Valid(name):
 		case s.Name == "" || len(s.Name) > 255 || strings.ContainsAny(s.Name, ". \t*>/\\"): // ADR-6
-			l.Conflict(schema.Quote(s.Name)+` does not serve as a stream name; write one without . * > / \ or spaces`, name)
+			l.Conflict(schema.Quote(s.Name)+` is not a valid stream name; write one without . * > / \ or spaces`, name)
 		case twice:
 			l.Conflict(schema.Quote(s.Name)+" is the name of "+other+" too; give each its own", name, other+".name")
 		default:
@@ -379,7 +379,7 @@ func (l *rules) adminRules(listen, example string) {
 	}
 }
 
-// stateRules check state_dir. The directory itself may still be missing, the journal makes it.
+// stateRules check state_dir. The directory itself may still be missing, the journal creates it.
 func (l *rules) stateRules() {
 	dir := l.c.StateDir
 	if dir == "" || !l.Valid("state_dir") {

@@ -308,14 +308,14 @@ func TestClientIDs(t *testing.T) {
 	for text, want := range map[string]string{
 		"mqtt: {exact_client_id: true}": "is for a single lane, and there are 16",
 		"identity: {mode: off}\nmqtt: {exact_client_id: true, share: g}\nlanes: {count: 2}": "is for a single lane, and there are 2",
-		"mqtt: {client_id: a/b}":                                "does not serve as a client id",
-		"mqtt: {client_id: 'a+'}":                               "does not serve as a client id",
-		"mqtt: {client_id: '$a'}":                               "does not serve as a client id",
-		"mqtt: {client_id: '.a'}":                               "does not serve as a client id",
-		"mqtt: {client_id: ''}":                                 "does not serve as a client id",
-		"mqtt: {client_id: 'a b'}":                              "does not serve as a client id",
-		"mqtt: {client_id: 'ä'}":                                "does not serve as a client id",
-		"mqtt: {client_id: '" + strings.Repeat("x", 129) + "'}": "does not serve as a client id",
+		"mqtt: {client_id: a/b}":                                "is not a valid client id",
+		"mqtt: {client_id: 'a+'}":                               "is not a valid client id",
+		"mqtt: {client_id: '$a'}":                               "is not a valid client id",
+		"mqtt: {client_id: '.a'}":                               "is not a valid client id",
+		"mqtt: {client_id: ''}":                                 "is not a valid client id",
+		"mqtt: {client_id: 'a b'}":                              "is not a valid client id",
+		"mqtt: {client_id: 'ä'}":                                "is not a valid client id",
+		"mqtt: {client_id: '" + strings.Repeat("x", 129) + "'}": "is not a valid client id",
 		"mqtt: {client_id: 'a:b'}\nlanes: {partitions: auto}":   "begins the keys of the leases",
 	} {
 		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", text)})

@@ -158,7 +158,7 @@ func (l *dynamic) warnings() []Problem {
 	if s := l.registryState(); s.Stale() && !s.LoadedAt.IsZero() {
 		all = append(all, Problem{
 			Component: "registry", Since: s.StaleSince, Advice: s.Advice,
-			Problem: "the certificate registry is stale, the last known state serves: " + s.Problem,
+			Problem: "the certificate registry is stale, using the last known state: " + s.Problem,
 		})
 	}
 	if p, ok := l.overrides.Warning(); ok {

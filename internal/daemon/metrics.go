@@ -153,7 +153,7 @@ func wholeMetrics() []wholeMetric {
 			func(b *Bridge) float64 { return float64(b.dynamic.registryState().Entries) }},
 		{describe("registry_refused", "Entries of the registry that cannot be read; what was known of them applies."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return float64(b.dynamic.registryState().Refused) }},
-		{describe("registry_stale", "1 while the certificate registry is not followed; the last known state serves."), prometheus.GaugeValue,
+		{describe("registry_stale", "1 while the certificate registry is not followed and its last known state is used."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return boolToFloat(b.dynamic.registryState().Stale()) }},
 		{describe("devices", "Devices in the rate limiter's table."), prometheus.GaugeValue,
 			func(b *Bridge) float64 { return float64(b.devices.Len()) }},
@@ -189,7 +189,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector]. Every lane and every reason is there
 // from the start, at 0 if need be: a rate over a series that begins with its first
-// event does not show that event.
+// event does not include that event.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, u := range c.bridge.lanes {
 		lane, r := u.plan.ClientID, u.read()

@@ -13,7 +13,7 @@ import (
 )
 
 // unreadable begins the problem of streams that could not be read.
-const unreadable = "the streams cannot be read, so what can lose messages in them does not show: "
+const unreadable = "the streams cannot be read, so their settings could not be checked: "
 
 // unmanagedAre notes what a look at externally managed streams found, err, and logs what
 // is new: what in them can lose messages, or why they could not be read. Then what the

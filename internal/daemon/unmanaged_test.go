@@ -117,7 +117,7 @@ func TestUnreadableStreamsAreAsTheyWere(t *testing.T) {
 	since := c.unmanaged[0].Since
 	for range 2 {
 		c.unmanagedAre(t.Context(), errors.New("no answer"))
-		require.Equal(t, []string{"the streams cannot be read, so what can lose messages in them does not show: no answer", sealed[0].Error()}, problems())
+		require.Equal(t, []string{"the streams cannot be read, so their settings could not be checked: no answer", sealed[0].Error()}, problems())
 	}
 	c.unmanagedAre(t.Context(), sealed)
 	require.Equal(t, []string{sealed[0].Error()}, problems())

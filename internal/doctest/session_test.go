@@ -133,7 +133,7 @@ func (s *session) run(text string, terminal bool) (string, int) {
 }
 
 // play runs the whole page. hooks run around the commands with that beginning, the
-// longest where several fit: what a page takes for granted, and what it does not show.
+// longest where several fit: what a page takes for granted, and what it leaves out.
 func (s *session) play(p *page, hooks map[string]hook) {
 	s.t.Helper()
 	used := map[string]bool{}

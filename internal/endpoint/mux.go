@@ -65,7 +65,7 @@ func newMux(p Program, loopback bool) http.Handler {
 	registry := p.Metrics()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		Registry: registry, // counts failed scrapes
-		// Each scrape locks what works for a moment: scrapers gone wild must
+		// Each scrape locks what works for a moment: too many scrapers must
 		// not come near the message path.
 		MaxRequestsInFlight: 4,
 	}))

@@ -10,7 +10,7 @@ import (
 // timescale stands in for the extension, which no package of Debian's has: its entry
 // in the catalogue, and the function as TimescaleDB 2 declares it, in a schema that is
 // not in the search_path. It says how it was called; that the real one does as its
-// documentation says, this does not show.
+// documentation says is not tested here.
 const timescale = `
 	CREATE SCHEMA "Time series";
 	INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)

@@ -64,7 +64,7 @@ const (
 	maxNamed = 1000
 )
 
-// ParseURL reads a database URL. The error does not show the password.
+// ParseURL reads a database URL. The error does not contain the password.
 func ParseURL(url string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(url)
 	if err != nil {

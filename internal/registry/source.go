@@ -70,7 +70,7 @@ func notFollowed(followed *health.Condition, loadedAt time.Time, err error) {
 		followed.SetAs(zerolog.ErrorLevel, "certificate registry not read yet; no message is taken", err)
 		return
 	}
-	followed.SetAs(zerolog.WarnLevel, "certificate registry stale; the last known state serves", err)
+	followed.SetAs(zerolog.WarnLevel, "certificate registry stale, using the last known state", err)
 }
 
 // Stale reports whether changes may have been missed.

@@ -7,7 +7,7 @@ import (
 )
 
 // files opens what the configuration names: secrets are read into their
-// fields, everything else is seen to be readable.
+// fields, everything else is checked to be readable.
 func (l *Loader) files() {
 	l.root.Walk(func(leaf *Leaf) {
 		if leaf.Tag.Get("file") == "" || leaf.Value.String() == "" || l.bad[leaf.Path] {

@@ -77,7 +77,7 @@ const (
 // notice that a path is dead ([DefaultPingInterval], twice), and how much servers' clocks differ.
 func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*time.Second) }
 
-// uncommitted is how long a leader can have had a message that its answers do not show: a
+// uncommitted is how long a leader can have had a message that its answers do not include: a
 // leader without a quorum stays one for up to 20 s (nats-server's lostQuorumInterval and
 // lostQuorumCheck), and its successor may store the message under the time at which it came.
 func uncommitted(window time.Duration) time.Duration { return min(window/4, 20*time.Second) }

@@ -224,10 +224,10 @@ func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
 	db.Stop()
 	r.until("stale", func() bool {
 		w := r.bridge.Warnings()
-		return len(w) == 1 && w[0].Component == "registry" && strings.Contains(w[0].Problem, "the last known state serves")
+		return len(w) == 1 && w[0].Component == "registry" && strings.Contains(w[0].Problem, "using the last known state")
 	})
 	ready, _ := r.bridge.Ready()
-	require.True(t, ready, "the last known state serves")
+	require.True(t, ready, "the last known state is used")
 	before, refused := r.bridge.Totals().Stored, r.reasons(verdict.CertRevoked)
 	r.until("still stored, still revoked", func() bool {
 		return r.bridge.Totals().Stored > before+20 && r.reasons(verdict.CertRevoked) > refused+5
