@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -18,12 +19,24 @@ func Disconnected(err error) error {
 	return err
 }
 
-// Explain adds the likely cause to an error of a JetStream request. A request without permission
+// APISubject returns the subject that js sends an API request to, with its domain or prefix.
+func APISubject(js natsjs.JetStream, request string) string {
+	o := js.Options()
+	switch {
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API." + request
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "." + request
+	}
+	return natsjs.DefaultAPIPrefix + request
+}
+
+// Explain adds the likely cause to an error of a request on subject. A request without permission
 // gets no answer at all: the refusal goes to the connection's error handler.
-func Explain(err error, api string) error {
+func Explain(err error, subject string) error {
 	switch err = Disconnected(err); {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", api, err)
+		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", subject, err)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("JetStream is not enabled for this account, or its domain is another: %w", err)
 	}

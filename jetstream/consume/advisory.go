@@ -64,11 +64,15 @@ func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint
 	defer cancel()
 	stream, err := w.o.JetStream.Stream(ctx, w.o.Stream)
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", w.o.Stream, conn.Explain(err, "$JS.API.STREAM.INFO."+w.o.Stream))
+		return fmt.Errorf("look up stream %s: %w", w.o.Stream, conn.Explain(err, conn.APISubject(w.o.JetStream, "STREAM.INFO."+w.o.Stream)))
 	}
 	raw, err := stream.GetMsg(ctx, sequence)
 	if err != nil {
-		return fmt.Errorf("read message %d of stream %s: %w", sequence, w.o.Stream, conn.Explain(err, "$JS.API.DIRECT.GET."+w.o.Stream))
+		get := "STREAM.MSG.GET."
+		if stream.CachedInfo().Config.AllowDirect {
+			get = "DIRECT.GET."
+		}
+		return fmt.Errorf("read message %d of stream %s: %w", sequence, w.o.Stream, conn.Explain(err, conn.APISubject(w.o.JetStream, get+w.o.Stream)))
 	}
 	m := &Message{
 		Subject: raw.Subject, Data: raw.Data, Header: raw.Header,

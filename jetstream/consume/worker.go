@@ -102,13 +102,14 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 		if errors.Is(err, nats.ErrNoResponders) {
 			return batch, fmt.Errorf("consumer %s/%s does not answer: it was removed, or has no leader at present: %w", w.o.Stream, w.o.Consumer, err)
 		}
-		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, conn.Explain(err, w.api()))
+		return batch, fmt.Errorf("pull from consumer %s/%s: %w", w.o.Stream, w.o.Consumer, w.explain(err, "CONSUMER.MSG.NEXT."))
 	}
 	return batch, nil
 }
 
-func (w *worker) api() string {
-	return "$JS.API.CONSUMER.MSG.NEXT." + w.o.Stream + "." + w.o.Consumer
+// explain is [conn.Explain] for a request about the consumer.
+func (w *worker) explain(err error, request string) error {
+	return conn.Explain(err, conn.APISubject(w.o.JetStream, request+w.o.Stream+"."+w.o.Consumer))
 }
 
 // lookUp finds the consumer and its ack wait.
@@ -120,8 +121,7 @@ func (w *worker) lookUp(ctx context.Context) error {
 	case errors.Is(err, natsjs.ErrConsumerNotFound), errors.Is(err, natsjs.ErrStreamNotFound):
 		return fmt.Errorf("consumer %s/%s %w: %w", w.o.Stream, w.o.Consumer, ErrNoConsumer, err)
 	case err != nil:
-		return fmt.Errorf("look up consumer %s/%s: %w", w.o.Stream, w.o.Consumer,
-			conn.Explain(err, "$JS.API.CONSUMER.INFO."+w.o.Stream+"."+w.o.Consumer))
+		return fmt.Errorf("look up consumer %s/%s: %w", w.o.Stream, w.o.Consumer, w.explain(err, "CONSUMER.INFO."))
 	}
 	cfg := consumer.CachedInfo().Config
 	w.consumer, w.ackWait = consumer, cfg.AckWait

@@ -178,7 +178,7 @@ func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Sp
 			continue
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, conn.Explain(err, "$JS.API.STREAM.INFO."+spec.Name))
+			return nil, nil, fmt.Errorf("ask the hub for stream %s: %w", spec.Name, conn.Explain(err, conn.APISubject(hub, "STREAM.INFO."+spec.Name)))
 		}
 		for _, want := range spec.Sources {
 			source := findSource(stream.CachedInfo().Sources, want)

@@ -88,20 +88,20 @@ func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode,
 		switch {
 		case s.State == Missing:
 			if _, err := js.CreateStream(ctx, s.Spec.config()); err != nil {
-				return fmt.Errorf("create stream %s: %w", name, conn.Explain(err, "$JS.API.STREAM.CREATE."+name))
+				return fmt.Errorf("create stream %s: %w", name, conn.Explain(err, conn.APISubject(js, "STREAM.CREATE."+name)))
 			}
 			r.Created = append(r.Created, "stream "+name)
 		case s.State == Differs && mode == ManageApply:
 			cfg := s.is
 			s.Spec.applyTo(&cfg)
 			if _, err := js.UpdateStream(ctx, cfg); err != nil {
-				return fmt.Errorf("update stream %s: %w", name, conn.Explain(err, "$JS.API.STREAM.UPDATE."+name))
+				return fmt.Errorf("update stream %s: %w", name, conn.Explain(err, conn.APISubject(js, "STREAM.UPDATE."+name)))
 			}
 			r.Updated = append(r.Updated, "stream "+name)
 		}
 	}
 	for _, c := range d.Consumers {
-		api := "$JS.API.CONSUMER.CREATE." + c.Spec.Stream + "." + c.Spec.Name
+		api := conn.APISubject(js, "CONSUMER.CREATE."+c.Spec.Stream+"."+c.Spec.Name)
 		switch {
 		case c.State == Missing:
 			if _, err := js.CreateConsumer(ctx, c.Spec.Stream, c.Spec.config()); err != nil {

@@ -81,7 +81,7 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []
 	for _, spec := range consumers {
 		c, err := planConsumer(ctx, js, spec)
 		if err != nil {
-			return nil, fmt.Errorf("look up consumer %s: %w", spec.key(), conn.Explain(err, "$JS.API.CONSUMER.INFO."+spec.Stream+"."+spec.Name))
+			return nil, fmt.Errorf("look up consumer %s: %w", spec.key(), conn.Explain(err, conn.APISubject(js, "CONSUMER.INFO."+spec.Stream+"."+spec.Name)))
 		}
 		d.Consumers = append(d.Consumers, c)
 	}
@@ -115,7 +115,7 @@ func readStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDiff
 			d.State = Differs
 		}
 	case !errors.Is(err, natsjs.ErrStreamNotFound):
-		return d, conn.Explain(err, "$JS.API.STREAM.INFO."+spec.Name)
+		return d, conn.Explain(err, conn.APISubject(js, "STREAM.INFO."+spec.Name))
 	}
 	return d, nil
 }
@@ -137,7 +137,7 @@ func planStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDiff
 			}
 		}
 		if err := names.Err(); err != nil {
-			return d, fmt.Errorf("find the stream of %s: %w", subject, conn.Explain(err, "$JS.API.STREAM.NAMES"))
+			return d, fmt.Errorf("find the stream of %s: %w", subject, conn.Explain(err, conn.APISubject(js, "STREAM.NAMES")))
 		}
 	}
 	return d, nil

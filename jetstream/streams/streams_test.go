@@ -462,6 +462,33 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 	require.ErrorContains(t, err, "no answer on $JS.API.STREAM.INFO.TELEMETRY: the user may lack the permission")
 }
 
+// The subject in the error is the one that the request was sent to.
+func TestNoAnswerNamesTheSubject(t *testing.T) {
+	t.Parallel()
+	s := natstest.StartServer(t, nil)
+	for name, o := range map[string]conn.Options{"domain": {Domain: "hub"}, "prefix": {APIPrefix: "tenant.js"}, "prefix with dot": {APIPrefix: "tenant.js."}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.URL = s.URL()
+			nc, err := conn.Connect(o)
+			require.NoError(t, err)
+			t.Cleanup(nc.Close)
+			js, err := o.JetStream(nc)
+			require.NoError(t, err)
+			api, err := o.API()
+			require.NoError(t, err)
+			requests, err := nc.SubscribeSync(api + ".>") // takes the requests and does not answer
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			_, err = streams.Read(ctx, js, fleetStreams())
+			request, missed := requests.NextMsgWithContext(natstest.Context(t))
+			require.NoError(t, missed)
+			require.ErrorContains(t, err, "no answer on "+request.Subject+": ")
+		})
+	}
+}
+
 func TestDifference_MarksEveryBlock(t *testing.T) {
 	t.Parallel()
 	js, specs, consumers := world(t)
