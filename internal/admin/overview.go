@@ -271,7 +271,7 @@ func consumerTable(s *daemon.Status) page.Table {
 			case c.Problem != "":
 				state = page.Cell{Text: c.Problem, Level: page.Warn}
 			case c.Waiting == 0 && c.AckPending == 0:
-				state = page.Cell{Text: "nobody pulls", Level: page.Warn}
+				state = page.Cell{Text: "no active consumer", Level: page.Warn}
 			}
 			t.Rows = append(t.Rows, []page.Cell{
 				page.Text(c.Name), page.Text(st.Name), page.Text(page.Count(c.Lag)), page.Text(page.Count(uint64(max(c.AckPending, 0)))),

@@ -162,7 +162,7 @@ func TestPageInABrowser(t *testing.T) {
 	}
 	require.Equal(t, "Ready", b.Text("#state"))
 	for _, want := range []string{
-		"bridge-p0", "connected", "TELEMETRY", "ingest-workers", "nobody pulls", "acme/dev-7", "cn_mismatch",
+		"bridge-p0", "connected", "TELEMETRY", "ingest-workers", "no active consumer", "acme/dev-7", "cn_mismatch",
 		"mqtt-nats-bridge quarantine replay --reason=cn_mismatch --tenant=acme --device=dev-7 -c bridge.yaml",
 	} {
 		require.Contains(t, b.Text("body"), want)

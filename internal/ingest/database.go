@@ -31,16 +31,16 @@ type database struct {
 	// wrong is what keeps rows from a table, by its name, or from all of them
 	// ("", until the tables are found).
 	wrong map[string]wrong
-	// refused is why single rows were given back, by table.
+	// refused is why single rows failed and their messages were nak'ed, by table.
 	refused map[string]refusal
 	// stored are the tables that have taken rows.
 	stored map[string]bool
 }
 
-// refusal is a reason why rows are given back.
+// refusal is a reason why rows fail and their messages are nak'ed.
 type refusal struct {
 	wrong
-	// since are the messages that were given back since the last one that was stored, by their
+	// since are the messages that were nak'ed since the last one that was stored, by their
 	// sequence; up to refusedInRow.
 	since map[uint64]struct{}
 }
@@ -55,9 +55,8 @@ type wrong struct {
 	at time.Time
 }
 
-// wrongFor is longer than one attempt, and longer than a row that was given back waits
-// for the next. That may be another process's, and then nothing here would tell that it
-// went well.
+// wrongFor is longer than one attempt, and longer than a nak'ed message waits for the next.
+// Another process may make that attempt, and then this process would not see the success.
 const wrongFor = 15 * time.Minute
 
 // connConfig reads the database's address and the files of certificates and password that it
@@ -113,7 +112,7 @@ func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, 
 		}
 		for _, t := range tables {
 			if err := conn.PgConn().Exec(ctx, t.stage).Close(); err != nil {
-				return fmt.Errorf("make the stage of %s: %w", t.name, err)
+				return fmt.Errorf("create the stage of %s: %w", t.name, err)
 			}
 		}
 		return nil
@@ -201,13 +200,11 @@ func (d *database) stores(table string) {
 // What is wrong with another table, a missing grant for instance, stays wrong.
 func (d *database) works(table string) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	p, was := d.wrong[table]
-	if !was {
-		return
-	}
 	delete(d.wrong, table)
-	if !d.says(p.Problem.Problem) {
+	resumed := was && !d.says(p.Problem.Problem)
+	d.mu.Unlock() // a log that is slow must not keep /readyz waiting
+	if resumed {
 		d.log.Info().Dur("after", time.Since(p.Since)).Msg("database writes resumed")
 	}
 }
@@ -217,13 +214,13 @@ func (d *database) fails(table string, err error) {
 	err = &databaseError{err}
 	p := endpoint.Problem{Component: "database", Problem: err.Error(), Advice: advice.For(err), Since: time.Now()}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	old, was := d.wrong[table]
 	if was {
 		p.Since = old.Since
 	}
 	known := d.says(p.Problem)
 	d.wrong[table] = wrong{p, time.Now()}
+	d.mu.Unlock()
 	if !known {
 		d.log.Error().Str("component", "database").Str("problem", p.Problem).Str("advice", p.Advice).Msg("database unavailable, pausing ingest")
 	}
@@ -239,16 +236,15 @@ func (d *database) says(problem string) bool {
 	return false
 }
 
-// refuses notes why the row of a message was given back. It keeps no other from its table, so
-// it is no reason not to be ready, unless the table takes no row at all.
+// refuses notes why the row of a message failed and the message was nak'ed. It keeps no other from
+// its table, so it is no reason not to be ready, unless the table takes no row at all.
 func (d *database) refuses(table string, sequence uint64, err error) {
 	err = &databaseError{err}
 	p := endpoint.Problem{
-		Component: "database", Problem: "rows of " + table + " fail and are given back: " + err.Error(),
+		Component: "database", Problem: "rows of " + table + " fail and are redelivered: " + err.Error(),
 		Advice: advice.For(err), Since: time.Now(),
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	old, was := d.refused[table]
 	next := refusal{wrong{p, time.Now()}, old.since}
 	if was {
@@ -260,6 +256,7 @@ func (d *database) refuses(table string, sequence uint64, err error) {
 		next.since[sequence] = struct{}{}
 	}
 	d.refused[table] = next
+	d.mu.Unlock()
 	if !was || old.Problem.Problem != p.Problem {
 		d.log.Warn().Str("component", "database").Str("table", table).AnErr("problem", err).
 			Str("advice", p.Advice).Msg("row failed, trying it again later")
@@ -280,7 +277,7 @@ func (d *database) problems() []endpoint.Problem {
 	return list(all)
 }
 
-// warnings are why rows were given back lately.
+// warnings are why rows failed lately.
 func (d *database) warnings() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -339,7 +336,7 @@ func (e *databaseError) Error() string {
 		return "PostgreSQL cannot be reached: " + rootOf(err).Error()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return "PostgreSQL does not answer within database.timeout: a lock, or a disk that stands still"
+		return "PostgreSQL does not answer within database.timeout: a lock or a stalled disk"
 	}
 	return "PostgreSQL: " + rootOf(err).Error()
 }

@@ -11,7 +11,7 @@
 //   - copy.go: rows as PostgreSQL's binary COPY
 //   - writer.go: one exchange with the database a batch; what becomes of a failure
 //     (pgerror.go decides once); a batch with a row that fails is halved
-//   - ../../jetstream/consume/worker.go again: acknowledged, given back, or to quarantine
+//   - ../../jetstream/consume/worker.go again: acknowledged, nak'ed, or to quarantine
 //
 // ingest.go starts and stops all that, migrate.go creates the tables, status.go and
 // metrics.go report its state, progress.go shows it on a terminal.

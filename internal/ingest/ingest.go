@@ -265,9 +265,8 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 	}
 }
 
-// repeat calls do until it succeeds, and told with each error that is another than
-// the one before.
-func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, told func(error)) bool {
+// repeat calls do until it succeeds and reports each error that differs from the last.
+func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, report func(error)) bool {
 	last := ""
 	for wait := pauseMin; ; wait = min(2*wait, pauseMax) {
 		attempt, cancel := context.WithTimeout(ctx, time.Minute)
@@ -278,7 +277,7 @@ func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, tol
 		}
 		if ctx.Err() == nil && err.Error() != last && !errors.Is(err, conn.ErrDisconnected) {
 			last = err.Error()
-			told(err)
+			report(err)
 		}
 		if !pause(ctx, wait) {
 			return false
@@ -384,8 +383,8 @@ func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 	return operation == "STREAM.INFO."+spec.Stream
 }
 
-// Failed delivers an error that this ingest cannot go on after, and a new one can: its connection
-// to NATS was closed permanently.
+// Failed delivers an error that only a restart can fix: the connection to NATS was closed
+// permanently.
 func (i *Ingest) Failed() <-chan error { return i.failed }
 
 // Close lets every batch that is being stored be finished, for at most the configured

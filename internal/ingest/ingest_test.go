@@ -248,8 +248,8 @@ func aRowThatAlwaysFails(t *testing.T, r *rig) {
 	require.Empty(t, r.quarantined())
 	warnings := i.Warnings()
 	require.Len(t, warnings, 1)
-	require.Regexp(t, "^rows of telemetry fail and are given back: PostgreSQL: (not today|no such function)", warnings[0].Problem)
-	// It was given back, and once the cause is fixed it is stored.
+	require.Regexp(t, "^rows of telemetry fail and are redelivered: PostgreSQL: (not today|no such function)", warnings[0].Problem)
+	// Its message was nak'ed, and once the cause is fixed it is stored.
 	_, err = r.db.Exec(t.Context(), `DROP TRIGGER refuse ON telemetry`)
 	require.NoError(t, err)
 	r.settled()

@@ -64,14 +64,14 @@ func tableMetrics() []tableMetric {
 			func(s *TableStatus) uint64 { return s.Redelivered }),
 		counter("acknowledged_total", "Messages acknowledged to the stream, stored.",
 			func(s *TableStatus) uint64 { return s.Acknowledged }),
-		counter("retried_total", "Messages given back to be delivered again.", func(s *TableStatus) uint64 { return s.Retried }),
+		counter("retried_total", "Messages nak'ed, to be delivered again.", func(s *TableStatus) uint64 { return s.Retried }),
 		counter("poison_total", "Messages put into quarantine.", func(s *TableStatus) uint64 { return s.Quarantined }),
 		counter("exchanges_total", "Transactions tried.", func(s *TableStatus) uint64 { return s.Exchanges }),
 		counter("exchange_failures_total", "Transactions that failed.", func(s *TableStatus) uint64 { return s.Failures }),
 		gauge("in_hand", "Messages that are being stored.", func(s *TableStatus) float64 { return float64(s.InHand) }),
 		gauge("lag", "Messages in the stream that no process has acknowledged, as of the last two seconds or so.",
 			func(s *TableStatus) float64 { return float64(s.Lag) }),
-		gauge("oldest_unacknowledged_seconds", "How long ago the stream took the oldest message in hand.",
+		gauge("oldest_unacknowledged_seconds", "How long ago the stream took the oldest message in progress.",
 			func(s *TableStatus) float64 { return s.OldestSeconds }),
 	}
 }

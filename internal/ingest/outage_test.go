@@ -241,7 +241,7 @@ func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
 	c, err := r.js.Consumer(t.Context(), "TELEMETRY", "ingest-workers")
 	require.NoError(t, err)
 	shorter := c.CachedInfo().Config
-	shorter.AckWait = 2 * time.Second // what was in hand comes after it
+	shorter.AckWait = 2 * time.Second // what was in progress comes after it
 	_, err = r.js.UpdateConsumer(t.Context(), "TELEMETRY", shorter)
 	require.NoError(t, err)
 	i := r.ingest("batch.messages=50", "batch.flush=20ms")

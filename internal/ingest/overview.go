@@ -65,7 +65,7 @@ func (o *overview) View(_ context.Context, h *page.History) page.View {
 func tableTable(tables []TableStatus, h *page.History) page.Table {
 	t := page.Table{Title: "Tables", Columns: []page.Column{
 		{Title: "Table"}, {Title: "Consumer"}, {Title: "Rows per second", Numeric: true}, {Title: "Rows", Numeric: true},
-		{Title: "Duplicates", Numeric: true, Detail: true}, {Title: "Lag", Numeric: true}, {Title: "In hand", Numeric: true}, {Title: "Oldest in hand", Numeric: true},
+		{Title: "Duplicates", Numeric: true, Detail: true}, {Title: "Lag", Numeric: true}, {Title: "In progress", Numeric: true}, {Title: "Oldest in progress", Numeric: true},
 		{Title: "Quarantined", Numeric: true},
 	}}
 	for _, s := range tables {
@@ -88,7 +88,7 @@ func tableTable(tables []TableStatus, h *page.History) page.Table {
 func exchangeTable(tables []TableStatus) page.Table {
 	t := page.Table{Title: "Exchanges with the database", Columns: []page.Column{
 		{Title: "Table"}, {Title: "Exchanges", Numeric: true}, {Title: "Failed", Numeric: true}, {Title: "Batches halved", Numeric: true},
-		{Title: "Messages redelivered", Numeric: true}, {Title: "Messages given back", Numeric: true}, {Title: "Clock not believed", Numeric: true},
+		{Title: "Messages redelivered", Numeric: true}, {Title: "Messages nak'ed", Numeric: true}, {Title: "Clock not believed", Numeric: true},
 	}}
 	for _, s := range tables {
 		t.Rows = append(t.Rows, []page.Cell{

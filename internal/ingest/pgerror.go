@@ -22,7 +22,7 @@ const (
 	// poison: a row is such that the database will never take it.
 	poison
 	// suspect: it may be one row or the database. After a few attempts the
-	// batch is halved; a row that fails alone is given back for later.
+	// batch is halved; the message of a row that fails alone is nak'ed for later.
 	suspect
 	// probe: it took too long, because of a row or because of a lock or a slow disk.
 	// Where the statement fails without rows too it is retry, else suspect.

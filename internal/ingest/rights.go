@@ -10,8 +10,8 @@ import (
 )
 
 // rights are those that the NATS user lacks, without which nothing is pulled or nothing
-// acknowledged. The server reports it to the connection alone: to who pulls it looks as if
-// there were no messages, and an acknowledgement waits for no answer.
+// acknowledged. The server reports it to the connection alone: a pull then merely finds no
+// messages, and an acknowledgement waits for no answer.
 type rights struct {
 	mu      sync.Mutex
 	missing map[string]wrong // by subject

@@ -46,7 +46,7 @@ type TableStatus struct {
 	// whether the server has told.
 	Lag      uint64 `json:"lag"`
 	LagKnown bool   `json:"lag_known"`
-	// OldestSeconds is how long ago the stream took the oldest message in hand.
+	// OldestSeconds is how long ago the stream took the oldest message in progress.
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
 

@@ -35,8 +35,8 @@ type writer struct {
 	clocksIgnored                                   atomic.Uint64
 }
 
-// handle stores a batch and says of each message what became of it. It returns when
-// that is decided, however long the database takes; only ctx ends it before.
+// handle stores a batch and settles each message. It returns when all are settled, however long
+// the database takes; only ctx ends it before.
 func (w *writer) handle(ctx context.Context, batch []*consume.Message) {
 	defer w.trace(batch, time.Now())
 	rows := make([]row, 0, len(batch))
@@ -94,7 +94,7 @@ func later(delivered uint64) time.Duration {
 }
 
 // persist is one transaction, tried until it is done or one of its rows may be at
-// fault. That it was done and the answer lost is no harm: again it changes nothing.
+// fault. A lost answer is harmless: repeating the transaction has no effect.
 func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 	wait := pauseMin
 	for suspects := 0; ; {

@@ -48,7 +48,6 @@ func (r *Refusals) Done() {
 // Refuse notes an entry that cannot be read.
 func (r *Refusals) Refuse(key string, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	reason := err.Error()
 	news := r.all[key] != reason && len(r.all) < maxLogged
 	if r.next != nil {
@@ -57,6 +56,7 @@ func (r *Refusals) Refuse(key string, err error) {
 	} else {
 		r.all[key] = reason
 	}
+	r.mu.Unlock() // a log that is slow must not keep /readyz waiting
 	if news {
 		r.log.Error().Str("component", r.component).Str("key", key).Str("problem", reason).Msg(r.what + " refused, keeping the previous value")
 	}

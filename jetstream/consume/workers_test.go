@@ -420,7 +420,7 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 		allDone(batch)
 	}})
 	for n := 0; n < 5; {
-		n += natstest.Receive(t, "the messages given back", again)
+		n += natstest.Receive(t, "the nak'ed messages", again)
 	}
 }
 

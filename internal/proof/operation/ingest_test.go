@@ -83,7 +83,7 @@ func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
 	require.Zero(t, r.Bridge.Stop(), "exit code")
 }
 
-// What a killed ingest had in hand comes again only after it.
+// What a killed ingest had in progress comes again only after it.
 func shortenAckWait(t *testing.T, js natsjs.JetStream, wait time.Duration) {
 	t.Helper()
 	for stream, name := range consumers() {
