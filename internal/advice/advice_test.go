@@ -47,14 +47,14 @@ func TestFor(t *testing.T) {
 		{publish.ErrNoResponders, "mqtt-nats-bridge streams plan"},
 		{nats.ErrHeadersNotSupported, "no_header_support"},
 		{&kv.MissingError{Bucket: "B"}, "nats kv add B"},
-		{kv.ErrNotConnected, "check that nats-server runs"},
+		{conn.ErrDisconnected, "check that nats-server runs"},
 		{consume.ErrNoConsumer, "mqtt-nats-bridge streams apply"},
 		{emqx.ErrUnauthorized, "mqtt.emqx.key"},
 		{advice.With(nats.ErrPermissionViolation, "another"), "another"},
 	} {
 		require.Contains(t, advice.For(fmt.Errorf("try: %w", test.err)), test.says, "%v", test.err)
 	}
-	for _, err := range []error{nil, errors.New("anything"), publish.ErrAckTimeout, conn.ErrDisconnected, &publish.APIError{ErrCode: 10009}} {
+	for _, err := range []error{nil, errors.New("anything"), publish.ErrAckTimeout, &publish.APIError{ErrCode: 10009}} {
 		require.Empty(t, advice.For(err), "%v", err)
 	}
 	require.ErrorIs(t, advice.With(nats.ErrTimeout, "wait"), nats.ErrTimeout)

@@ -51,9 +51,6 @@ func bucket(err error) string {
 	if errors.As(err, &missing) {
 		return "create it with nats kv add " + missing.Bucket
 	}
-	if errors.Is(err, kv.ErrNotConnected) {
-		return "the connection is retried; if this lasts, check that nats-server runs, and run `mqtt-nats-bridge check --connect`"
-	}
 	return ""
 }
 

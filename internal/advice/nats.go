@@ -35,6 +35,9 @@ func connection(err error) string {
 	var problem conn.Problem
 	switch {
 	case !errors.As(err, &problem):
+		if errors.Is(err, conn.ErrDisconnected) {
+			return "the connection is retried; if this lasts, check that nats-server runs, and run `mqtt-nats-bridge check --connect`"
+		}
 		return ""
 	case problem.Cause == conn.CauseLocalFile:
 		return File(err, "nats")

@@ -145,7 +145,7 @@ func (b *Bucket) Run(ctx context.Context) {
 	defer b.o.Conn.RemoveStatusListener(changes)
 	for ctx.Err() == nil {
 		if !b.o.Conn.IsConnected() {
-			b.stale(ErrNotConnected)
+			b.stale(conn.ErrDisconnected)
 			b.pause(ctx, changes, b.o.Probe)
 			continue
 		}
@@ -166,9 +166,6 @@ func (b *Bucket) Run(ctx context.Context) {
 // ErrReadAgain means that the bucket must be read from its beginning: NATS has reconnected, the
 // bucket was created again, or its TTL was changed.
 var ErrReadAgain = errors.New("the bucket has to be read again")
-
-// ErrNotConnected means that the bucket is not followed because there is no connection to NATS.
-var ErrNotConnected = errors.New("not connected to NATS")
 
 // pause waits for d, or until the connection changes.
 func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.Duration) {
@@ -213,7 +210,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 			if s == nats.CONNECTED {
 				return ErrReadAgain
 			}
-			b.stale(ErrNotConnected)
+			b.stale(conn.ErrDisconnected)
 		case entry, ok := <-r.updates:
 			if !ok || !r.take(entry) {
 				return errors.New("the server ended the subscription")

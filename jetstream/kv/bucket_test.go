@@ -231,7 +231,7 @@ func TestSinceIsOfTheCondition(t *testing.T) {
 	f.awaitState(kv.State.Missing)
 	stopped := time.Now()
 	s.Close()
-	state := f.awaitState(func(s kv.State) bool { return errors.Is(s.Err, kv.ErrNotConnected) })
+	state := f.awaitState(func(s kv.State) bool { return errors.Is(s.Err, conn.ErrDisconnected) })
 	require.False(t, state.Since.Before(stopped), "since %s, the server was stopped at %s", state.Since, stopped)
 }
 

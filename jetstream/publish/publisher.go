@@ -499,7 +499,7 @@ func (p *Publisher) Stats() Stats {
 			s.Subject = string(e.buf[:e.subject])
 		}
 	} else if !s.Connected {
-		s.Problem = conn.ErrDisconnected.Error()
+		s.Problem, s.Err = conn.ErrDisconnected.Error(), conn.ErrDisconnected
 		if err := p.link.LastError(); err != nil {
 			s.Problem += ": " + err.Error()
 		}
