@@ -85,9 +85,9 @@ func (l *Lane) resume(c Conn, d *Delivery, hash uint64) bool {
 		return true // sent again on this connection, not acknowledged yet
 	}
 	r.index[d.PacketID] = len(r.deliveries)
-	held := *d
-	held.Topic, held.Payload = bytes.Clone(d.Topic), bytes.Clone(d.Payload)
-	r.deliveries, r.hashes = append(r.deliveries, held), append(r.hashes, hash)
+	kept := *d
+	kept.Topic, kept.Payload = bytes.Clone(d.Topic), bytes.Clone(d.Payload)
+	r.deliveries, r.hashes = append(r.deliveries, kept), append(r.hashes, hash)
 	r.bytes += len(d.Topic) + len(d.Payload)
 	r.quiet = 0
 	if l.compareLatest() || r.bytes > 2*l.opts.MaxBytes {
@@ -177,16 +177,16 @@ func (l *Lane) decide(c Conn, cut bool) {
 	if from == 0 {
 		l.endRun(r.deliveries[0].PacketID)
 	}
-	held, hashes := r.deliveries, r.hashes
+	pending, hashes := r.deliveries, r.hashes
 	r.begin(settled, false)
 	if from > 0 && short {
 		r.phase, r.next, r.unique, r.tokens = continuing, from+uint64(n), unique, tokens
 	}
-	for i := range held {
+	for i := range pending {
 		if i < n {
-			l.again(c, &held[i], hashes[i], from+uint64(i), tokens[from+uint64(i)])
+			l.again(c, &pending[i], hashes[i], from+uint64(i), tokens[from+uint64(i)])
 		} else {
-			l.deliver(c, &held[i], hashes[i], known{})
+			l.deliver(c, &pending[i], hashes[i], known{})
 		}
 	}
 }

@@ -214,7 +214,7 @@ func (b *Bridge) isElsewhere(clientID string) bool {
 		if u.plan.ClientID == clientID {
 			u.mu.Lock()
 			defer u.mu.Unlock()
-			return u.leased && !u.held
+			return u.leased && !u.owned
 		}
 	}
 	return false
@@ -230,11 +230,11 @@ func (b *Bridge) fail(err error) {
 	}
 }
 
-// Failed delivers an error that the bridge cannot go on after, and a new process can: a
-// contradiction found only after the start, a connection that nats.go closed permanently.
+// Failed delivers an error that only a restart can fix: a contradiction found only after the
+// start, a connection that nats.go closed permanently.
 func (b *Bridge) Failed() <-chan error { return b.fatal }
 
-// tick has the lanes note once a second that they live.
+// tick calls Lane.Tick once per second.
 func (b *Bridge) tick(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

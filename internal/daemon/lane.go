@@ -44,8 +44,8 @@ type laneUnit struct {
 
 	// With partitions auto; see partition.go.
 	leased  bool          // the lane is open only while this replica leases its partition
-	held    bool          // this replica leases it now
-	opening chan struct{} // closed when it is open, or nobody tries any more
+	owned   bool          // this replica leases it now
+	opening chan struct{} // closed when it is open, or not tried any more
 	endOpen context.CancelFunc
 	past    laneReading // what it counted each time it was open before
 }
@@ -215,7 +215,7 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
 	publisher, session := u.publisher, u.session
-	elsewhere := u.leased && !u.held
+	elsewhere := u.leased && !u.owned
 	closed := u.opened.Problems()
 	u.mu.Unlock()
 	if elsewhere {

@@ -17,8 +17,7 @@ import (
 )
 
 // control is the connection that looks after the streams; messages have their
-// own, one a lane. It also speaks for NATS in the log: all lanes would say the
-// same.
+// own, one per lane. It also logs NATS problems once for all lanes.
 type control struct {
 	nc  *nats.Conn
 	js  natsjs.JetStream

@@ -26,7 +26,7 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	opening := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	u.mu.Lock()
-	u.held, u.opening, u.endOpen = true, opening, cancel
+	u.owned, u.opening, u.endOpen = true, opening, cancel
 	u.mu.Unlock()
 	u.opened.Clear()
 	u.opened.SetAs(zerolog.NoLevel, "", errors.New("being opened"))
@@ -70,7 +70,7 @@ func (u *laneUnit) release(ctx context.Context, sessions *lanelog.Sessions) (aba
 	defer u.mu.Unlock()
 	r := u.reading()
 	u.past.add(&r)
-	u.held = false
+	u.owned = false
 	u.opened.Clear()
 	u.lane, u.journal, u.publisher, u.session = nil, nil, nil, nil
 	u.last, u.unstored = nil, time.Time{}

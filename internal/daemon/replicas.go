@@ -21,7 +21,7 @@ import (
 )
 
 // replicas is this bridge among others that share the partitions: a lane is open
-// while this replica holds its partition's lease. It implements [lease.Lanes].
+// while this replica leases its partition. It implements [lease.Lanes].
 type replicas struct {
 	bridge   *Bridge
 	shared   *laneShared
@@ -93,9 +93,9 @@ func (r *replicas) ProbeBroker(ctx context.Context) error {
 	return mqtt.Reach(ctx, mqttaccount.Options(*m, m.ClientID+"-probe-"+r.id))
 }
 
-// unheldAfter is how long a partition may be nobody's before that is a problem: it
+// unleasedAfter is how long a partition may be unleased before that is a problem: it
 // is so for a moment whenever one moves.
-const unheldAfter = 5 * time.Second
+const unleasedAfter = 5 * time.Second
 
 // problems lists what keeps the partitions from being shared out. Which lanes
 // another replica has, and how they do, is its own affair.
@@ -130,7 +130,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	}
 	var idle Problem
 	for i, p := range s.Partitions {
-		if p.Owner != "" || time.Since(p.Since) < unheldAfter {
+		if p.Owner != "" || time.Since(p.Since) < unleasedAfter {
 			continue
 		}
 		if idle.Since.IsZero() || p.Since.Before(idle.Since) {
@@ -160,7 +160,7 @@ type ReplicasStatus struct {
 	Replica    string  `json:"replica"` // this one
 	Bucket     string  `json:"bucket"`
 	TTLSeconds float64 `json:"ttl_seconds"`
-	Held       int     `json:"held"`
+	Leased     int     `json:"held"`
 	Taken      uint64  `json:"taken"`
 	HandedOver uint64  `json:"handed_over"`
 	Lost       uint64  `json:"lost"`
@@ -181,7 +181,7 @@ type ReplicaStatus struct {
 
 // LeaseStatus describes the lease of a lane's partition.
 type LeaseStatus struct {
-	Owner string `json:"holder"` // a replica; empty: nobody
+	Owner string `json:"holder"` // a replica; empty: none
 	Host  string `json:"host,omitempty"`
 	// Here reports that the owner is this replica.
 	Here  bool      `json:"here"`
@@ -195,22 +195,22 @@ func (r *replicas) status() (*ReplicasStatus, []LeaseStatus) {
 	k := r.leases.Status()
 	s := &ReplicasStatus{
 		Replica: k.Replica.ID, Bucket: r.shared.config.Lanes.Bucket, TTLSeconds: k.TTL.Seconds(),
-		Held: k.Leased(), Taken: k.Acquired, HandedOver: k.Released, Lost: k.Lost, All: []ReplicaStatus{},
+		Leased: k.Leased(), Taken: k.Acquired, HandedOver: k.Released, Lost: k.Lost, All: []ReplicaStatus{},
 	}
-	held := map[string]*config.Partitions{}
+	leased := map[string]*config.Partitions{}
 	var leases []LeaseStatus
 	for _, p := range k.Partitions {
 		leases = append(leases, LeaseStatus{
 			Owner: p.Owner, Host: p.Host, Here: p.Owner == k.Replica.ID, Since: p.Since.UTC(), Leaving: p.Leaving,
 		})
-		if held[p.Owner] == nil {
-			held[p.Owner] = &config.Partitions{}
+		if leased[p.Owner] == nil {
+			leased[p.Owner] = &config.Partitions{}
 		}
-		held[p.Owner].List = append(held[p.Owner].List, p.Partition)
+		leased[p.Owner].List = append(leased[p.Owner].List, p.Partition)
 	}
 	for _, other := range k.Replicas {
 		line := ReplicaStatus{ID: other.ID, Host: other.Host, Version: other.Version, Started: other.Started, Connected: other.Connected, Leaving: other.Leaving}
-		if p := held[other.ID]; p != nil {
+		if p := leased[other.ID]; p != nil {
 			line.Partitions = p.String()
 		}
 		s.All = append(s.All, line)

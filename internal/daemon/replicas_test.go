@@ -71,7 +71,7 @@ func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 				open++
 			}
 		}
-		return s.Ready && open == n && s.Replicas.Held == n
+		return s.Ready && open == n && s.Replicas.Leased == n
 	}, testrun.Timeout, 5*time.Millisecond, "%+v", b.Problems())
 	return s
 }

@@ -227,7 +227,7 @@ func (u *laneUnit) read() laneReading {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	r := u.reading()
-	r.elsewhere = u.leased && !u.held
+	r.elsewhere = u.leased && !u.owned
 	r.add(&u.past)
 	r.last = u.last
 	return r

@@ -82,7 +82,7 @@ type strays struct {
 	at    time.Time
 }
 
-// noteStrays is called once a second.
+// noteStrays is called once per second.
 func (u *laneUnit) noteStrays(now time.Time) {
 	lane, _, _ := u.parts()
 	if lane == nil {
@@ -146,7 +146,7 @@ type warningLog struct {
 	said map[string]bool
 }
 
-// note is called once a second.
+// note is called once per second.
 func (w *warningLog) note(warnings []Problem) {
 	now := map[string]bool{}
 	for _, p := range warnings {

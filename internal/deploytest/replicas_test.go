@@ -61,7 +61,7 @@ func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, func() bool {
 			ready, _ := b.Ready()
-			return ready && b.Status(t.Context()).Replicas.Held == n
+			return ready && b.Status(t.Context()).Replicas.Leased == n
 		}, testrun.Timeout, 10*time.Millisecond, "%s", &log)
 	}
 	first := start()

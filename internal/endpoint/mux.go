@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Program is what an endpoint speaks for. Its methods are called at any time.
+// Program is what an endpoint reports on. Its methods are called at any time.
 type Program interface {
 	// Ready reports whether the program does its job, and what is in the way.
 	Ready() (bool, []Problem)

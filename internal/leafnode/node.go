@@ -18,7 +18,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Node is the leaf node of nats.mode leaf: it looks once a second at both its
+// Node is the leaf node of nats.mode leaf: once per second it checks both its
 // ends, removes what the hub has stored, and keeps the limits.
 type Node struct {
 	node    *leaf.Leaf

@@ -149,19 +149,19 @@ func streamPlans(c *config.Config, routes []subjects.Route) ([]streams.Spec, []s
 		{config.Commands, c.Streams.Commands, "ingest-commands"},
 	}
 	for _, s := range sections {
-		var held []string
+		var subjects []string
 		for i, t := range c.Topics {
 			if t.Stream != s.stream || routes[i].Pattern == nil {
 				continue
 			}
-			if subject := routes[i].Template.StreamSubject(); !slices.Contains(held, subject) {
-				held = append(held, subject)
+			if subject := routes[i].Template.StreamSubject(); !slices.Contains(subjects, subject) {
+				subjects = append(subjects, subject)
 			}
 		}
-		if len(held) == 0 {
+		if len(subjects) == 0 {
 			continue
 		}
-		specs = append(specs, streamSpec(c, s.spec, held, "from MQTT by mqtt-nats-bridge"))
+		specs = append(specs, streamSpec(c, s.spec, subjects, "from MQTT by mqtt-nats-bridge"))
 		consumers = append(consumers, streams.ConsumerSpec{
 			Stream: s.spec.Name, Name: s.consumer,
 			AckWait: streams.DefaultAckWait, MaxAckPending: streams.DefaultMaxAckPending,
@@ -174,13 +174,13 @@ func streamPlans(c *config.Config, routes []subjects.Route) ([]streams.Spec, []s
 	return specs, consumers
 }
 
-func streamSpec(c *config.Config, s config.Stream, held []string, description string) streams.Spec {
+func streamSpec(c *config.Config, s config.Stream, subjects []string, description string) streams.Spec {
 	var sources []streams.SourceSpec
 	if c.NATS.Mode == config.LeafMode {
 		sources = []streams.SourceSpec{{Stream: s.Name, Domain: c.NATS.Leaf.Domain}}
 	}
 	return streams.Spec{
-		Name: s.Name, Sources: sources, Description: description, Subjects: held,
+		Name: s.Name, Sources: sources, Description: description, Subjects: subjects,
 		MaxAge: s.MaxAge, MaxBytes: int64(s.MaxBytes), MaxMsgsPerSubject: int64(s.MaxPerSubject),
 		DuplicateWindow: c.Streams.DuplicateWindow, Replicas: c.Streams.Replicas,
 	}

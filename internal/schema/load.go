@@ -85,7 +85,7 @@ func (l *Loader) Add(errs ...Error) {
 }
 
 // Valid reports whether all these values are what was written, so that a rule
-// over them means something.
+// over them is meaningful.
 func (l *Loader) Valid(paths ...string) bool {
 	return !slices.ContainsFunc(paths, func(p string) bool { return l.bad[p] })
 }

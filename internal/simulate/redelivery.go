@@ -215,7 +215,7 @@ func (b *broker) delivered(c *conn, p packet) {
 	}
 }
 
-// tick is the lane's once a second.
+// tick is Lane.Tick, once per second.
 func (w *world) tick() {
 	p, c := w.process, w.broker.conn
 	if p == nil || w.still && !w.sabotage.restless {

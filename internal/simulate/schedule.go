@@ -27,7 +27,7 @@ const (
 	read      // up to a+1 packets
 	flush     // writes PUBACKs
 	notice    // sees that the connection to the broker is gone
-	tick      // the lane's once a second
+	tick      // Lane.Tick, once per second
 	kill      // kill -9: a messages and b PUBACKs still arrive; inside Publish with b odd the journal's entry is torn
 	stop      // SIGTERM
 	elsewhere // the process stands still while another one has the session for a+b messages, of which a are left in flight

@@ -196,7 +196,7 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	}
 	defer stopWatcher(watcher)
 	r := &reading{
-		bucket: b, made: stream.Created, ttl: stream.Config.MaxAge, held: stream.State.LastSeq, updates: watcher.Updates(),
+		bucket: b, created: stream.Created, ttl: stream.Config.MaxAge, lastAtStart: stream.State.LastSeq, updates: watcher.Updates(),
 		deadline: time.Now().Add(requestTimeout),
 	}
 	b.o.Reader.Begin()
@@ -251,17 +251,17 @@ func stopWatcher(w natsjs.KeyWatcher) {
 
 // reading is the state of one read of the bucket.
 type reading struct {
-	bucket   *Bucket
-	made     time.Time // of the stream: another time means another bucket
-	ttl      time.Duration
-	held     uint64 // its last sequence when this reading began
-	updates  <-chan natsjs.KeyValueEntry
-	complete bool
-	reported bool      // the bucket has been read to its end
-	deadline time.Time // when the next entry is due, while not complete
-	last     uint64    // sequence up to which everything has arrived
-	changed  time.Time
-	behind   uint64 // the last sequence at the previous check, if it had not arrived; 0: all had
+	bucket      *Bucket
+	created     time.Time // of the stream: another time means another bucket
+	ttl         time.Duration
+	lastAtStart uint64 // its last sequence when this reading began
+	updates     <-chan natsjs.KeyValueEntry
+	complete    bool
+	reported    bool      // the bucket has been read to its end
+	deadline    time.Time // when the next entry is due, while not complete
+	last        uint64    // sequence up to which everything has arrived
+	changed     time.Time
+	behind      uint64 // the last sequence at the previous check, if it had not arrived; 0: all had
 }
 
 // take delivers an entry and all others available; false: the watcher ended.
@@ -270,9 +270,9 @@ func (r *reading) take(entry natsjs.KeyValueEntry) bool {
 	for {
 		switch {
 		case entry == nil: // nats.go's marker: all existing entries have arrived
-			// Everything up to held has arrived, although the last message may have been removed:
+			// Everything up to lastAtStart has arrived, although the last message may have been removed:
 			// nats kv compact removes the markers of deletions.
-			r.complete, r.last = true, max(r.last, r.held)
+			r.complete, r.last = true, max(r.last, r.lastAtStart)
 		case entry.Operation() == natsjs.KeyValuePut:
 			b.o.Reader.Put(entry.Key(), entry.Value(), entry.Revision())
 		default:
@@ -309,7 +309,7 @@ func (b *Bucket) recheck(ctx context.Context, cancel context.CancelCauseFunc, r 
 	switch {
 	case err != nil:
 		return err
-	case !info.Created.Equal(r.made), info.Config.MaxAge != r.ttl:
+	case !info.Created.Equal(r.created), info.Config.MaxAge != r.ttl:
 		return ErrReadAgain
 	case !r.complete:
 		if time.Now().After(r.deadline) {
@@ -398,10 +398,10 @@ func (b *Bucket) stale(err error) {
 	if b.state.Live || s.Missing() != b.state.Missing() {
 		s.Since = time.Now()
 	}
-	told := s.Live != b.state.Live || b.state.Err == nil || s.Err.Error() != b.state.Err.Error()
+	changed := s.Live != b.state.Live || b.state.Err == nil || s.Err.Error() != b.state.Err.Error()
 	b.state = s
 	b.mu.Unlock()
-	if told {
+	if changed {
 		b.o.Changed(s)
 	}
 }

@@ -152,9 +152,9 @@ func ValidateSpecs(streams []Spec, consumers []ConsumerSpec) error {
 		names[s.Name] = true
 		for _, other := range streams[:i] {
 			for _, subject := range s.Subjects {
-				for _, held := range other.Subjects {
-					if validFilter(subject) && validFilter(held) && collide(subject, held) {
-						errs = append(errs, &OverlapError{s.Name, subject, other.Name, held})
+				for _, taken := range other.Subjects {
+					if validFilter(subject) && validFilter(taken) && collide(subject, taken) {
+						errs = append(errs, &OverlapError{s.Name, subject, other.Name, taken})
 					}
 				}
 			}
