@@ -229,7 +229,11 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("apply the streams: %w", advice.Streams(err))
+		err = fmt.Errorf("apply the streams: %w", advice.Streams(err))
+		if text := advice.For(err); text != "" {
+			return fmt.Errorf("%w: %s", err, text)
+		}
+		return err
 	}
 	return nil
 }

@@ -45,6 +45,8 @@ func TestFor(t *testing.T) {
 		{&publish.APIError{ErrCode: 10047}, "raise the JetStream limits"},
 		{&publish.APIError{ErrCode: 10023}, "raise the JetStream limits"},
 		{publish.ErrNoResponders, "mqtt-nats-bridge streams plan"},
+		{conn.Explain(&natsjs.APIError{ErrorCode: 10047}, ""), "raise the JetStream limits"},
+		{conn.Explain(&natsjs.APIError{ErrorCode: 10028}, ""), "raise the JetStream limits"},
 		{nats.ErrHeadersNotSupported, "no_header_support"},
 		{&kv.MissingError{Bucket: "B"}, "nats kv add B"},
 		{conn.ErrDisconnected, "check that nats-server runs"},

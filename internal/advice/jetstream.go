@@ -40,7 +40,7 @@ func streamed(err error) string {
 	case 10077:
 		return "the stream is full and discards new messages, or the disk is: raise its limits or free space"
 	case 10002, 10028, 10047, 10023:
-		return "raise the JetStream limits of the account or the server, or free space"
+		return "raise the JetStream limits of the account or the server (max_file_store), free space, or lower max_bytes of the streams, which is reserved in full"
 	}
 	return ""
 }

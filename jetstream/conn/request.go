@@ -40,14 +40,9 @@ func Explain(err error, subject string) error {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("JetStream is not enabled for this account, or its domain is another: %w", err)
 	}
-	var api503 *natsjs.APIError
-	if errors.As(err, &api503) {
-		switch api503.ErrorCode {
-		case 10047, 10028: // insufficient storage; account resources exceeded
-			return fmt.Errorf("the streams' max_bytes are reserved in full and exceed what jetstream.max_file_store (or the account) allows: lower them or raise it: %w", err)
-		case 10074, 10005: // replicas > 1 without a cluster; too few peers
-			return fmt.Errorf("the cluster cannot place that many replicas: %w", err)
-		}
+	var refused *natsjs.APIError
+	if errors.As(err, &refused) && (refused.ErrorCode == 10074 || refused.ErrorCode == 10005) { // replicas > 1 without a cluster; too few peers
+		return fmt.Errorf("the cluster cannot place that many replicas: %w", err)
 	}
 	return err
 }
