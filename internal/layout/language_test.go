@@ -38,12 +38,24 @@ var phrases = map[string]*regexp.Regexp{
 	"looks to (checks)":                                       regexp.MustCompile(`\blooks to the\b`),
 	"judge (validate, check)":                                 regexp.MustCompile(`(?i)\b(is|are|was|were|be|messages) judged\b|\bjudges? (again|each|the (topic|messages?))\b`),
 	"what becomes of, would become of (how it is handled)":    regexp.MustCompile(`(?i)\bwould become of\b`),
+	"does not serve (is not valid, does not work)":            regexp.MustCompile(`(?i)\bdoes not serve\b|\blast known state serves\b`),
+	"does not show (could not be read, does not report)":      regexp.MustCompile(`(?i)\b(does|do) not show\b`),
+	"one a lane (one per lane)":                               regexp.MustCompile(`(?i)\bone an? (lane|message|device|replica|partition)\b`),
+	"once a second (once per second)":                         regexp.MustCompile(`(?i)\b(once|twice) a second\b`),
+	"given back (nak'ed, redelivered, released)":              regexp.MustCompile(`(?i)\bgiven back\b`),
+	"in hand (in progress)":                                   regexp.MustCompile(`(?i)\bin hand\b`),
+	"gone wild (too many)":                                    regexp.MustCompile(`(?i)\bgone wild\b`),
+	"nobody pulls (no active consumer)":                       regexp.MustCompile(`(?i)\b(nobody pulls|who pulls)\b`),
+	"in vain (is lost, without success)":                      regexp.MustCompile(`(?i)\backnowledged in vain\b`),
 	"given up for good (closed permanently)":                  regexp.MustCompile(`(?i)\b(give|given|gave) (it |the connection )?up for good\b`),
 }
 
 // allowed has the real uses: file → phrase → why.
 var allowed = map[string]map[string]string{
-	"CHANGELOG.md":                     {"under way (in flight, in progress)": "quotes former log messages"},
+	"CHANGELOG.md": {
+		"under way (in flight, in progress)":                 "quotes former log messages",
+		"does not show (could not be read, does not report)": "quotes former messages",
+	},
 	"internal/layout/language_test.go": {"*": "names them"},
 	"internal/peers/proxy.go":          {"mend (fix)": "documents the method Mend"},
 	"internal/simulate/rest.go":        {"mend (fix)": "documents the method mend"},
