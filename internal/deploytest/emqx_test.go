@@ -93,8 +93,8 @@ func TestEMQXZones(t *testing.T) {
 }
 
 // What EMQX lets pass, the bridge's default must not reject: EMQX reads up to a TLS record
-// (16 KiB) in one read, stamps its messages with one time, and has another second's worth in
-// hand.
+// (16 KiB) in one read, stamps its messages with one time, and has another second's worth to
+// spare.
 func TestDeviceLimitsAgree(t *testing.T) {
 	t.Parallel()
 	defaults, err := config.Load(config.Sources{})

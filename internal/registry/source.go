@@ -32,7 +32,7 @@ type State struct {
 	// LoadedAt is when it was last read whole; zero: never.
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
 	// StaleSince is the time from which on changes may have been missed, and the last known
-	// state serves. Zero: it is up to date.
+	// state is used. Zero: it is up to date.
 	StaleSince time.Time `json:"stale_since,omitzero"`
 	// Problem is why; empty where it is up to date.
 	Problem string `json:"problem,omitempty"`
