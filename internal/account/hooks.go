@@ -50,11 +50,7 @@ func Hooks(connection *health.Condition, log zerolog.Logger, changed func(connec
 			connection.Set(p)
 		},
 		Error: func(_ *nats.Conn, err error) {
-			line := log.Error().Str("component", "nats").AnErr("problem", err)
-			if text := advice.For(err); text != "" {
-				line.Str("advice", text)
-			}
-			line.Msg("nats reports an error")
+			log.Error().Str("component", "nats").AnErr("problem", err).Func(advice.Field(advice.For(err))).Msg("nats reports an error")
 		},
 	}
 }

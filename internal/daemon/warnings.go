@@ -7,6 +7,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge/verdict"
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/mqtt"
@@ -152,7 +153,7 @@ func (w *warningLog) note(warnings []Problem) {
 	for _, p := range warnings {
 		now[p.Problem] = true
 		if !w.said[p.Problem] && p.Problem != sessionLost {
-			line := w.log.Warn().Str("component", p.Component).Str("advice", p.Advice)
+			line := w.log.Warn().Str("component", p.Component).Func(advice.Field(p.Advice))
 			if len(p.Lanes) > 0 {
 				line.Strs("lanes", p.Lanes)
 			}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -23,6 +24,16 @@ func TestWarningsAreLoggedWhenTheyBegin(t *testing.T) {
 	require.Equal(t, 2, log.lines, "again once it was over")
 	w.note([]Problem{{Problem: sessionLost}})
 	require.Equal(t, 2, log.lines, "the session logs that itself")
+}
+
+func TestAWarningWithoutAdviceHasNoField(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	w := warningLog{log: zerolog.New(&log)}
+	w.note([]Problem{{Component: "mqtt", Problem: "one"}, {Component: "mqtt", Problem: "two", Advice: "wait"}})
+	require.Equal(t, `{"level":"warn","component":"mqtt","message":"one"}
+{"level":"warn","component":"mqtt","advice":"wait","message":"two"}
+`, log.String())
 }
 
 type countingWriter struct{ lines int }

@@ -74,10 +74,7 @@ func (c *Condition) SetAs(level zerolog.Level, message string, err error) {
 	if known || message == "" {
 		return
 	}
-	line := c.o.Log.WithLevel(level).Str("component", c.o.Component).AnErr("problem", err)
-	if text := c.o.Advice(err); text != "" {
-		line.Str("advice", text)
-	}
+	line := c.o.Log.WithLevel(level).Str("component", c.o.Component).AnErr("problem", err).Func(advice.Field(c.o.Advice(err)))
 	c.log(line, message, err)
 }
 

@@ -222,7 +222,7 @@ func (d *database) fails(table string, err error) {
 	d.wrong[table] = wrong{p, time.Now()}
 	d.mu.Unlock()
 	if !known {
-		d.log.Error().Str("component", "database").Str("problem", p.Problem).Str("advice", p.Advice).Msg("database unavailable, pausing ingest")
+		d.log.Error().Str("component", "database").Str("problem", p.Problem).Func(advice.Field(p.Advice)).Msg("database unavailable, pausing ingest")
 	}
 }
 
@@ -259,7 +259,7 @@ func (d *database) refuses(table string, sequence uint64, err error) {
 	d.mu.Unlock()
 	if !was || old.Problem.Problem != p.Problem {
 		d.log.Warn().Str("component", "database").Str("table", table).AnErr("problem", err).
-			Str("advice", p.Advice).Msg("row failed, trying it again later")
+			Func(advice.Field(p.Advice)).Msg("row failed, trying it again later")
 	}
 }
 

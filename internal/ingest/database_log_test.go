@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"testing"
@@ -35,4 +36,14 @@ func TestProblemsAreReadWhileTheLogBlocks(t *testing.T) {
 	begun(func() { d.refuses("a", 1, errors.New("no")) })
 	require.Empty(t, d.problems())
 	require.Len(t, d.warnings(), 1)
+}
+
+func TestALineWithoutAdviceHasNoField(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	d := &database{log: zerolog.New(&log), wrong: map[string]wrong{}, refused: map[string]refusal{}, stored: map[string]bool{}}
+	d.fails("a", errors.New("no"))
+	d.refuses("a", 1, errors.New("no"))
+	require.Equal(t, 2, bytes.Count(log.Bytes(), []byte("\n")))
+	require.NotContains(t, log.String(), "advice")
 }

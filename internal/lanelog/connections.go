@@ -84,7 +84,7 @@ func (l *Connections) write() {
 		if l.control && !l.logged[text] {
 			l.logged[text] = true
 			l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
-				Str("problem", text).Str("advice", advice.For(p)).Msg("lane not connected to nats")
+				Str("problem", text).Func(advice.Field(advice.For(p))).Msg("lane not connected to nats")
 		}
 	}
 	for text := range l.logged {

@@ -157,13 +157,10 @@ func (f *Follower) changedState(s kv.State) {
 	case s.Live:
 		f.log.Info().Int64("overrides", f.count.Load()).Msg("following limits in KV bucket")
 	case s.Missing() && s.LoadedAt.IsZero():
-		f.log.Info().Str("advice", advice.For(s.Err)).Msg("KV bucket not found, using configured limits")
+		f.log.Info().Func(advice.Field(advice.For(s.Err))).Msg("KV bucket not found, using configured limits")
 	default:
-		line := f.log.Warn().Str("component", "limits").AnErr("problem", s.Err)
-		if text := advice.For(s.Err); text != "" {
-			line.Str("advice", text)
-		}
-		line.Msg("KV bucket of limits unavailable, using last known limits")
+		f.log.Warn().Str("component", "limits").AnErr("problem", s.Err).Func(advice.Field(advice.For(s.Err))).
+			Msg("KV bucket of limits unavailable, using last known limits")
 	}
 }
 
