@@ -32,7 +32,8 @@ func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, 
 		return strings.HasSuffix(p.Subject, ".STREAM.MSG.GET."+name)
 	})
 	defer stop()
-	messages, err := quarantine.Latest(ctx, c.nc, c.api, name, b.plan.Rules, n)
+	source := quarantine.Source{Conn: c.nc, API: c.api, Stream: name, Rules: b.plan.Rules}
+	messages, err := source.Latest(ctx, n)
 	var denied *conn.PermissionError
 	if errors.As(context.Cause(ctx), &denied) {
 		return nil, denied

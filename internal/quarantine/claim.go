@@ -108,9 +108,9 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 		for subject := range t.subjects {
 			cfg.FilterSubjects = append(cfg.FilterSubjects, subject)
 		}
-		err = read(ctx, stream, cfg, stream.CachedInfo().State.LastSeq, func(_ context.Context, messages []natsjs.Msg) error {
+		err = read(ctx, stream, cfg, stream.CachedInfo().State.LastSeq, func(_ context.Context, messages []*natsjs.RawStreamMsg) error {
 			for _, m := range messages {
-				if sequence, ok := t.sequences[m.Headers().Get(natsjs.MsgIDHeader)]; ok {
+				if sequence, ok := t.sequences[m.Header.Get(natsjs.MsgIDHeader)]; ok {
 					found = append(found, sequence)
 				}
 			}

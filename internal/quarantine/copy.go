@@ -1,7 +1,6 @@
 package quarantine
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -24,18 +23,7 @@ type copied struct {
 }
 
 // parse reads the subject and headers of a quarantined message.
-func parse(m natsjs.Msg) (*copied, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("read a message of the quarantine: %w", err)
-	}
-	return parseRaw(&natsjs.RawStreamMsg{
-		Subject: m.Subject(), Sequence: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp,
-	}), nil
-}
-
-// parseRaw reads a message requested by its sequence.
-func parseRaw(m *natsjs.RawStreamMsg) *copied {
+func parse(m *natsjs.RawStreamMsg) *copied {
 	h := m.Header
 	s := &copied{sequence: m.Sequence, stored: m.Time}
 	s.Rejected = bridge.Rejected{

@@ -15,14 +15,25 @@ import (
 // maxHoles bounds how many deleted sequences Latest requests in vain.
 const maxHoles = 50
 
-// Latest returns the newest n messages of a quarantine stream, the newest first, without payload.
-// It requests one sequence after the other and needs only the permissions for $JS.API.STREAM.INFO
-// and $JS.API.STREAM.MSG.GET, which the bridge has; api is the subjects' prefix.
-func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridge.Rules, n int) ([]Message, error) {
+// Source is a quarantine stream that is read without a consumer.
+type Source struct {
+	Conn *nats.Conn
+	// API is the prefix of the subjects of JetStream's API.
+	API string
+	// Stream is the quarantine stream's name.
+	Stream string
+	// Rules determine tenant and device of a topic.
+	Rules *bridge.Rules
+}
+
+// Latest returns the newest n messages, the newest first, without payload. It requests one
+// sequence after the other and needs only the permissions for $JS.API.STREAM.INFO and
+// $JS.API.STREAM.MSG.GET, which the bridge has.
+func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
 	var info struct {
 		State natsjs.StreamState `json:"state"`
 	}
-	if err := request(ctx, nc, api+".STREAM.INFO."+stream, nil, &info); err != nil {
+	if err := request(ctx, s.Conn, s.API+".STREAM.INFO."+s.Stream, nil, &info); err != nil {
 		return nil, err
 	}
 	all, holes := []Message{}, 0
@@ -37,7 +48,7 @@ func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridg
 			} `json:"message"`
 		}
 		question := map[string]uint64{"seq": sequence}
-		if err := request(ctx, nc, api+".STREAM.MSG.GET."+stream, question, &answer); err != nil {
+		if err := request(ctx, s.Conn, s.API+".STREAM.MSG.GET."+s.Stream, question, &answer); err != nil {
 			return nil, err
 		}
 		m := answer.Message
@@ -49,7 +60,7 @@ func Latest(ctx context.Context, nc *nats.Conn, api, stream string, rules *bridg
 		if err != nil {
 			header = nats.Header{} // published by hand
 		}
-		read := message(&natsjs.RawStreamMsg{Subject: m.Subject, Sequence: m.Seq, Header: header, Data: m.Data, Time: m.Time}, rules)
+		read := message(&natsjs.RawStreamMsg{Subject: m.Subject, Sequence: m.Seq, Header: header, Data: m.Data, Time: m.Time}, s.Rules)
 		read.Payload = nil
 		all = append(all, read)
 	}

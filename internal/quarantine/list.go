@@ -68,7 +68,7 @@ func (r *Reader) List(ctx context.Context, f Filter, n int) ([]Message, error) {
 		}
 		var found []Message
 		older := false
-		err := r.read(ctx, stream, f, from, last, func(m Message) {
+		err := r.read(ctx, stream, f, span{from, last}, func(m Message) {
 			older = older || m.Stored.Before(f.Since)
 			if f.selects(&m) {
 				found = append(found, m)
@@ -100,35 +100,31 @@ func (r *Reader) Each(ctx context.Context, f Filter, take func(Message)) error {
 	if state.Msgs == 0 {
 		return nil
 	}
-	return r.read(ctx, stream, f, 0, state.LastSeq, func(m Message) {
+	return r.read(ctx, stream, f, span{last: state.LastSeq}, func(m Message) {
 		if f.selects(&m) {
 			take(m)
 		}
 	})
 }
 
-// read passes on messages with the filter's reasons between two sequences; from 0: from the
-// filter's Since on.
-func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, from, last uint64, take func(Message)) error {
+// span is a range of sequences; from 0: from the filter's Since on.
+type span struct{ from, last uint64 }
+
+// read passes on the messages of a span with the filter's reasons.
+func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, s span, take func(Message)) error {
 	cfg := natsjs.ConsumerConfig{HeadersOnly: true, FilterSubjects: filters(f.Reasons)}
 	switch {
-	case from > 0:
-		cfg.DeliverPolicy, cfg.OptStartSeq = natsjs.DeliverByStartSequencePolicy, from
+	case s.from > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = natsjs.DeliverByStartSequencePolicy, s.from
 	case !f.Since.IsZero():
 		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &f.Since
 	}
-	return read(ctx, stream, cfg, last, func(_ context.Context, messages []natsjs.Msg) error {
+	return read(ctx, stream, cfg, s.last, func(_ context.Context, messages []*natsjs.RawStreamMsg) error {
 		for _, m := range messages {
-			meta, err := m.Metadata()
-			if err != nil {
-				return fmt.Errorf("read a message of the quarantine: %w", err)
+			if m.Subject != claimSubject {
+				m.Data = nil // headers only
+				take(message(m, r.Rules))
 			}
-			if m.Subject() == claimSubject {
-				continue
-			}
-			take(message(&natsjs.RawStreamMsg{
-				Subject: m.Subject(), Sequence: meta.Sequence.Stream, Header: m.Headers(), Time: meta.Timestamp,
-			}, r.Rules))
 		}
 		return nil
 	})

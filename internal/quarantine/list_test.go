@@ -53,7 +53,7 @@ func TestReader(t *testing.T) {
 		require.Equal(t, 9000, list[0].Size)
 		require.Equal(t, 4, list[0].Kept)
 		require.Nil(t, list[0].Payload)
-		latest, err := Latest(ctx, r.js.Conn(), "$JS.API", r.Stream, r.Rules, 3)
+		latest, err := (&Source{r.js.Conn(), "$JS.API", r.Stream, r.Rules}).Latest(ctx, 3)
 		require.NoError(t, err)
 		require.Equal(t, list, latest, "what the bridge reads without a consumer")
 	})
@@ -115,7 +115,7 @@ func TestClaimsAreNotListed(t *testing.T) {
 	require.Empty(t, list)
 	_, err = r.reader().Get(t.Context(), 1)
 	require.ErrorIs(t, err, ErrNoMessage)
-	latest, err := Latest(t.Context(), r.js.Conn(), "$JS.API", r.Stream, r.Rules, 5)
+	latest, err := (&Source{r.js.Conn(), "$JS.API", r.Stream, r.Rules}).Latest(t.Context(), 5)
 	require.NoError(t, err)
 	require.Empty(t, latest)
 }
@@ -131,7 +131,7 @@ func TestAForeignMessageIsListed(t *testing.T) {
 	require.Len(t, list, 1)
 	var out bytes.Buffer
 	require.NoError(t, PrintList(&out, list))
-	latest, err := Latest(t.Context(), r.js.Conn(), "$JS.API", r.Stream, r.Rules, 5)
+	latest, err := (&Source{r.js.Conn(), "$JS.API", r.Stream, r.Rules}).Latest(t.Context(), 5)
 	require.NoError(t, err)
 	require.Len(t, latest, 1)
 }

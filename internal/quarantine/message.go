@@ -43,7 +43,7 @@ const headerKept = "Nats-Msg-Size"
 
 // message converts a copy by these rules.
 func message(m *natsjs.RawStreamMsg, rules *bridge.Rules) Message {
-	c := parseRaw(m)
+	c := parse(m)
 	validated := rules.Restore(&c.Rejected, len(m.Data))
 	out := Message{
 		Sequence: m.Sequence, Stored: m.Time.UTC(), Reason: c.Reason, Detail: m.Header.Get(bridge.HeaderDetail),

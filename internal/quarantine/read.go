@@ -9,7 +9,7 @@ import (
 )
 
 // read passes the messages of a stream to f, in batches, up to the sequence last.
-func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, last uint64, f func(context.Context, []natsjs.Msg) error) error {
+func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, last uint64, f func(context.Context, []*natsjs.RawStreamMsg) error) error {
 	name := stream.CachedInfo().Config.Name
 	// Unacknowledged and in memory: it is lost with the server, and the run fails.
 	cfg.AckPolicy, cfg.MemoryStorage, cfg.InactiveThreshold = natsjs.AckNonePolicy, true, 5*time.Minute
@@ -33,7 +33,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 		if err != nil {
 			return fmt.Errorf("read stream %s: %w", name, err)
 		}
-		var messages []natsjs.Msg
+		var messages []*natsjs.RawStreamMsg
 		for m := range batch.Messages() {
 			meta, err := m.Metadata()
 			if err != nil {
@@ -45,7 +45,9 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 			next++
 			pending = meta.NumPending
 			if end = end || meta.Sequence.Stream > last; !end {
-				messages = append(messages, m)
+				messages = append(messages, &natsjs.RawStreamMsg{
+					Subject: m.Subject(), Sequence: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp,
+				})
 			}
 		}
 		if err := batch.Error(); err != nil && len(messages) == 0 {

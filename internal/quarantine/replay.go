@@ -122,13 +122,10 @@ type moving struct {
 func (m *moving) id() string { return m.message.Header.Get(natsjs.MsgIDHeader) }
 
 // batch validates messages and moves those that pass.
-func (r *replay) batch(ctx context.Context, messages []natsjs.Msg) error {
+func (r *replay) batch(ctx context.Context, messages []*natsjs.RawStreamMsg) error {
 	var accepted []*moving
 	for _, m := range messages {
-		c, err := parse(m)
-		if err != nil {
-			return err
-		}
+		c := parse(m)
 		if !r.Until.IsZero() && c.stored.After(r.Until) {
 			continue
 		}

@@ -92,12 +92,12 @@ func (r *rig) replay() *Report {
 }
 
 // held returns the messages of a stream.
-func (r *rig) held(stream string) []natsjs.Msg {
+func (r *rig) held(stream string) []*natsjs.RawStreamMsg {
 	r.t.Helper()
 	s, err := r.js.Stream(r.t.Context(), stream)
 	require.NoError(r.t, err)
-	var all []natsjs.Msg
-	err = read(r.t.Context(), s, natsjs.ConsumerConfig{}, s.CachedInfo().State.LastSeq, func(_ context.Context, m []natsjs.Msg) error {
+	var all []*natsjs.RawStreamMsg
+	err = read(r.t.Context(), s, natsjs.ConsumerConfig{}, s.CachedInfo().State.LastSeq, func(_ context.Context, m []*natsjs.RawStreamMsg) error {
 		all = append(all, m...)
 		return nil
 	})
@@ -109,7 +109,7 @@ func (r *rig) held(stream string) []natsjs.Msg {
 func (r *rig) ids(stream string) map[string]int {
 	ids := map[string]int{}
 	for _, m := range r.held(stream) {
-		ids[m.Headers().Get("Nats-Msg-Id")]++
+		ids[m.Header.Get("Nats-Msg-Id")]++
 	}
 	return ids
 }
@@ -163,12 +163,12 @@ func TestAReplayedMessageIsTheDevicesOwnAndLeavesQuarantine(t *testing.T) {
 	require.Equal(t, map[string]int{"another reason": 1}, r.ids("QUARANTINE"))
 	for i, m := range r.held("TELEMETRY") {
 		id := fmt.Sprintf("id-%d", i)
-		require.Equal(t, fmt.Sprintf("tenant.acme.device.dev-%d.telemetry", i%7), m.Subject(), "in the order of before")
-		require.Equal(t, append(everyByte[:256:256], id...), m.Data())
+		require.Equal(t, fmt.Sprintf("tenant.acme.device.dev-%d.telemetry", i%7), m.Subject, "in the order of before")
+		require.Equal(t, append(everyByte[:256:256], id...), m.Data)
 		require.Equal(t, nats.Header{
 			"Nats-Msg-Id": {id}, "Bridge-Cn": {fmt.Sprintf("acme/dev-%d", i%7)},
 			"Bridge-Time": {"2026-11-23T12:00:00.123Z"}, "Mqtt-Retained": {"true"},
-		}, m.Headers())
+		}, m.Header)
 	}
 
 	r.outlastIDs("TELEMETRY", "tenant.probe.device.probe.probe")
@@ -318,12 +318,12 @@ func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
 	require.Equal(t, map[Stay]int{{verdict.BadPayload, "the copy does not have the payload of 5000 bytes"}: 1}, report.Staying)
 	all := r.held("TELEMETRY")
 	require.Len(t, all, 1)
-	require.Equal(t, "tenant.acme.device.dev-1.telemetry", all[0].Subject())
-	require.Equal(t, "not JSON", string(all[0].Data()), "no envelope around what may have one")
+	require.Equal(t, "tenant.acme.device.dev-1.telemetry", all[0].Subject)
+	require.Equal(t, "not JSON", string(all[0].Data), "no envelope around what may have one")
 	require.Equal(t, nats.Header{
 		"Nats-Msg-Id": {"1.bad_payload"}, "Bridge-Msg-Id": {"1"}, "Bridge-Cn": {"acme/dev-1"},
 		"Bridge-Time": {"2026-11-23T12:00:00.123456789Z"}, "Mqtt-Topic": {"tenant/acme/device/dev-1/telemetry"},
-	}, all[0].Headers())
+	}, all[0].Header)
 }
 
 // A worker's second copy has the id of the first: while the stream remembers that, the

@@ -18,7 +18,7 @@ func (d *Difference) Empty() bool {
 
 // String returns the difference as text, one block per stream or consumer:
 //
-//   - does not exist: create and apply make it
+//   - does not exist: create and apply create it
 //     ~ differs: apply changes it
 //     ! differs in a way that apply cannot change
 //     = nothing to do
