@@ -161,11 +161,12 @@ func (w *Watch) survey(ctx context.Context, now time.Time) {
 		return
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.surveyed, w.members, w.settings = now, members, nil
+	if err == nil {
+		w.settings = &settings
+	}
+	w.mu.Unlock()
 	if err != nil {
 		w.log.Debug().Err(err).Msg("read EMQX configuration")
-		return
 	}
-	w.settings = &settings
 }
