@@ -25,7 +25,7 @@ func For(err error) string {
 	case errors.As(err, &own):
 		return own.Advice()
 	}
-	for _, part := range []func(error) string{permission, connection, bucket, streamed, consumer, emqxAPI} {
+	for _, part := range []func(error) string{permission, connection, bucket, leases, streamed, consumer, emqxAPI} {
 		if text := part(err); text != "" {
 			return text
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -12,6 +13,7 @@ import (
 
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/emqx"
+	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/tlsfile"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/consume"
@@ -49,6 +51,8 @@ func TestFor(t *testing.T) {
 		{conn.Explain(&natsjs.APIError{ErrorCode: 10028}, ""), "raise the JetStream limits"},
 		{nats.ErrHeadersNotSupported, "no_header_support"},
 		{&kv.MissingError{Bucket: "B"}, "nats kv add B"},
+		{&lease.MissingError{Bucket: "L", TTL: time.Second, Replicas: 3}, "nats kv add L --ttl 1s --replicas 3"},
+		{&lease.TTLError{Bucket: "L"}, "nats kv edit L --ttl"},
 		{conn.ErrDisconnected, "check that nats-server runs"},
 		{consume.ErrNoConsumer, "mqtt-nats-bridge streams apply"},
 		{emqx.ErrUnauthorized, "mqtt.emqx.key"},

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/plan"
@@ -75,7 +76,7 @@ func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
 	}
 	ttl, want := status.TTL(), n.config.Lanes.TTL
 	if err := lease.CheckTTL(kv.Bucket(), ttl); err != nil {
-		n.report.Fail("leases", "%v", err)
+		n.report.Fail("leases", "%v: %s", err, advice.For(err))
 		return
 	}
 	if ttl != want {

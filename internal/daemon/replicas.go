@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
@@ -35,9 +37,11 @@ type replicas struct {
 // leaseAdvice is what can be done about the leases' problems, in the log and in /readyz.
 func leaseAdvice() lease.Advice {
 	return lease.Advice{
-		Bucket:      "it keeps its current leases; see mqtt-nats-bridge check --connect",
-		OtherBroker: plan.OtherBrokerAdvice,
+		Bucket: func(err error) string {
+			return cmp.Or(advice.For(err), "it keeps its current leases; see mqtt-nats-bridge check --connect")
+		},
 		Broker:      mqttaccount.Advice,
+		OtherBroker: func(error) string { return plan.OtherBrokerAdvice },
 	}
 }
 
@@ -104,7 +108,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		return nil // nothing is asked of the leases yet; the reason is given
 	}
 	s := r.leases.Status()
-	advice := leaseAdvice()
+	about := leaseAdvice()
 	problem := func(text, advice string, since time.Time) Problem {
 		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}
 	}
@@ -112,7 +116,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	case s.Problem != "" && natsDown:
 		return nil // the reason is given
 	case s.Problem != "":
-		return []Problem{problem("the leases cannot be reached: "+s.Problem, advice.Bucket, s.Since)}
+		return []Problem{problem("the leases cannot be reached: "+s.Problem, about.Bucket(s.Err), s.Since)}
 	case !s.Settled:
 		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
 	}
@@ -120,11 +124,11 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	if len(s.Elsewhere) > 0 {
 		other := s.Elsewhere[0]
 		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
-			other.ID, other.Host, other.Broker, s.Replica.Broker), advice.OtherBroker, later(other.Started, r.bridge.started)))
+			other.ID, other.Host, other.Broker, s.Replica.Broker), plan.OtherBrokerAdvice, later(other.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
 		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
-			advice.Broker(s.Unreached), s.UnreachedSince)
+			about.Broker(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)
 	}

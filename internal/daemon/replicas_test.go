@@ -212,7 +212,7 @@ func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		p := b.Problems()
-		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "--ttl") && p[0].Advice != ""
+		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Advice, "nats kv edit BRIDGE_LANES --ttl")
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Contains(t, log.String(), `"advice":"`+b.Problems()[0].Advice)
 	publishFrom(t, mqtt, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", 3)
@@ -240,7 +240,7 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 	b := joined(t, &log, append(peers(mqtt, nats), "BRIDGE_STREAMS_MANAGE=off")...)
 	require.Eventually(t, func() bool {
 		p := b.Problems()
-		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Problem, "nats kv add BRIDGE_LANES --ttl 2s")
+		return len(p) == 1 && p[0].Component == "leases" && strings.Contains(p[0].Advice, "nats kv add BRIDGE_LANES --ttl 2s")
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Empty(t, mqtt.Clients(), "no lane without a lease")
 	require.NoError(t, b.Close(context.Background()))

@@ -15,13 +15,14 @@ import (
 
 // libraries know neither the keys of the configuration nor commands: what an operator can do
 // about their errors is in internal/advice, where the configuration is known.
-var libraries = []string{"subjects", "bridge", "mqtt", "jetstream"}
+var libraries = []string{"subjects", "bridge", "mqtt", "jetstream", "internal/lease"}
 
 var operatorWords = regexp.MustCompile(`\b(mqtt|nats|streams|lanes?|limits|identity|quarantine|telemetry|database|admin)\.[a-z]+(_[a-z]+)*\b|\b[a-z]+_dir\b|\bmqtt-nats-bridge [a-z]|\bnats (kv|stream|consumer) [a-z]|\bnats\.conf\b`)
 
 // operatorWordsAllowed has the real uses: a string, and why.
 var operatorWordsAllowed = map[string]string{
 	"waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge": "the description of a stream, for those who find it at the server",
+	"which replica of mqtt-nats-bridge leases which partition":                    "the description of a bucket, for the same",
 }
 
 // TestLibrariesNameNoKeys compares the strings of the library packages with the words of the

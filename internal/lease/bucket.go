@@ -71,14 +71,37 @@ func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, erro
 func CheckTTL(bucket string, ttl time.Duration) error {
 	const least, most = time.Second, time.Hour
 	if ttl < least || ttl > most {
-		return fmt.Errorf("the bucket %s has a TTL of %v, and leases need one of 2s to 5m: nats kv edit %s --ttl 10s, or name another in lanes.bucket", bucket, ttl, bucket)
+		return &TTLError{bucket, ttl}
 	}
 	return nil
 }
 
+// TTLError means that leases cannot use the TTL of the bucket.
+type TTLError struct {
+	Bucket string
+	TTL    time.Duration
+}
+
+// Error implements error.
+func (e *TTLError) Error() string {
+	return fmt.Sprintf("the bucket %s has a TTL of %v, and leases need one of 2s to 5m", e.Bucket, e.TTL)
+}
+
+// MissingError means that the bucket does not exist. The rest is how it is to be created.
+type MissingError struct {
+	Bucket   string
+	TTL      time.Duration
+	Replicas int
+}
+
+// Error implements error.
+func (*MissingError) Error() string { return "the bucket does not exist" }
+
+func (b *Bucket) missing() error { return &MissingError{b.opts.Name, b.opts.TTL, b.opts.Replicas} }
+
 func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 	if !b.opts.Create {
-		return nil, fmt.Errorf("it does not exist, and streams.manage is not create: nats kv add %s --ttl %v --replicas %d --storage file", b.opts.Name, b.opts.TTL, b.opts.Replicas)
+		return nil, b.missing()
 	}
 	bucket, err := b.opts.JS.CreateKeyValue(ctx, natsjs.KeyValueConfig{
 		Bucket: b.opts.Name, Description: "which replica of mqtt-nats-bridge leases which partition",
@@ -93,11 +116,16 @@ func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 // Follow implements [Store]. It follows all keys of the bucket, including those of other fleets:
 // only then can it tell whether everything written has arrived.
 func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
-	return kv.NewBucket(kv.Options{
+	err := kv.NewBucket(kv.Options{
 		Conn: b.opts.NATS, JetStream: b.opts.JS, Name: b.opts.Name,
 		Reader: &reader{ctx: ctx, prefix: b.opts.Stem + ".", entries: entries},
 		Probe:  min(2*time.Second, b.opts.TTL/4),
 	}).Follow(ctx)
+	var missing *kv.MissingError
+	if errors.As(err, &missing) {
+		return b.missing()
+	}
+	return err
 }
 
 // reader passes on the keys of a fleet.

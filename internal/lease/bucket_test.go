@@ -65,7 +65,9 @@ func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
 	const ttl = time.Minute
 	o := BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", TTL: ttl, Replicas: 1}
 	_, err := NewBucket(o).Open(within(t))
-	require.ErrorContains(t, err, "nats kv add LANES --ttl 1m", "streams.manage is not create")
+	var missing *MissingError
+	require.ErrorAs(t, err, &missing)
+	require.Equal(t, MissingError{"LANES", ttl, 1}, *missing)
 	o.Create = true
 	a := NewBucket(o)
 	lifetime, err := a.Open(within(t))
@@ -132,7 +134,8 @@ func TestABucketWhoseKeysNeverExpireIsRefused(t *testing.T) {
 	_, err := js.CreateKeyValue(within(t), natsjs.KeyValueConfig{Bucket: "LANES"})
 	require.NoError(t, err)
 	_, err = NewBucket(BucketOptions{NATS: nc, JS: js, Name: "LANES", Stem: "bridge", Create: true, TTL: ttl}).Open(within(t))
-	require.ErrorContains(t, err, "nats kv edit LANES --ttl")
+	require.ErrorContains(t, err, "the bucket LANES has a TTL of 0s")
+	require.ErrorAs(t, err, new(*TTLError))
 }
 
 // The coordinator over the real thing: the rest of its tests are under virtual time.

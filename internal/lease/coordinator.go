@@ -48,9 +48,9 @@ type Options struct {
 
 // Advice is what can be done about the coordinator's problems, for the log. All fields are optional.
 type Advice struct {
-	Bucket      string             // about an unreachable bucket
-	OtherBroker string             // about replicas that connect to another broker
+	Bucket      func(error) string // about an unreachable bucket
 	Broker      func(error) string // about an unreachable broker
+	OtherBroker func(error) string // about replicas that connect to another broker; the error is nil
 }
 
 // Coordinator leases a replica's share of the partitions. All of it runs on one goroutine, the
@@ -168,7 +168,7 @@ func (c *Coordinator) pass(ctx context.Context, now time.Time) {
 	}
 	listed := c.entries != nil && !c.view.listing
 	if listed && c.status.Problem != "" {
-		c.status.Problem = ""
+		c.status.Problem, c.status.Err = "", nil
 		c.opts.Log.Info().Str("replica", c.opts.Replica.ID).Dur("ttl_ms", c.view.ttl).Msg("lease bucket reachable")
 	}
 	switch {
@@ -259,17 +259,20 @@ func (c *Coordinator) failed(err error) {
 		c.status.Since = now
 	}
 	if text := err.Error(); text != c.status.Problem {
-		c.status.Problem = text
-		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(c.opts.Advice.Bucket)).AnErr("problem", err).Int("partitions", len(c.leases)).
+		c.status.Problem, c.status.Err = text, err
+		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(c.opts.Advice.Bucket, err)).AnErr("problem", err).Int("partitions", len(c.leases)).
 			Msg("lease bucket unreachable, keeping current leases")
 	}
 	c.closeBucket(now.Add(min(reopen, max(c.view.ttl/10, 100*time.Millisecond))))
 }
 
-// adviceIs adds the advice to a line of the log, if there is any.
-func adviceIs(text string) func(*zerolog.Event) {
+// adviceIs adds the advice about err to a line of the log, if there is any.
+func adviceIs(advice func(error) string, err error) func(*zerolog.Event) {
 	return func(line *zerolog.Event) {
-		if text != "" {
+		if advice == nil {
+			return
+		}
+		if text := advice(err); text != "" {
 			line.Str("advice", text)
 		}
 	}

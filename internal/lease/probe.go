@@ -112,11 +112,7 @@ func (c *Coordinator) reached(err error) {
 	c.probe.reached = err == nil
 	if err != nil && c.status.Unreached == nil {
 		c.status.UnreachedSince = time.Now()
-		var advice string
-		if c.opts.Advice.Broker != nil {
-			advice = c.opts.Advice.Broker(err)
-		}
-		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(advice)).AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
+		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(c.opts.Advice.Broker, err)).AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
 	}
 	c.status.Unreached = err
 }

@@ -12,6 +12,7 @@ type Status struct {
 	TTL     time.Duration // 0: the bucket has never been reached
 	// Problem is why the bucket cannot be reached, as of Since; empty: it can.
 	Problem string
+	Err     error // Problem, to decide by
 	Since   time.Time
 	// Unreached is why this replica, which leases nothing, cannot reach the broker since
 	// UnreachedSince and so gets no share. nil: it can, or has lanes.
@@ -97,7 +98,7 @@ func (c *Coordinator) logElsewhere(replicas []Replica) {
 		ids = append(ids, replicas[i].ID)
 	}
 	r := &replicas[0]
-	c.opts.Log.Error().Str("component", "leases").Func(adviceIs(c.opts.Advice.OtherBroker)).Strs("replicas", ids).Str("host", r.Host).
+	c.opts.Log.Error().Str("component", "leases").Func(adviceIs(c.opts.Advice.OtherBroker, nil)).Strs("replicas", ids).Str("host", r.Host).
 		Str("broker", r.Broker).Str("own_broker", c.opts.Replica.Broker).
 		Msg("replicas with this client id connect to another broker")
 }
