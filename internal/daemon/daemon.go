@@ -315,23 +315,12 @@ func (b *Bridge) Problems() []Problem {
 		all = append(all, b.replicas.problems(natsDown)...)
 	}
 	all = append(all, b.dynamic.problems()...)
-	seen := map[string]int{}
 	for _, u := range b.lanes {
 		for _, p := range u.problems() {
-			key := p.Component + "\x00" + p.Problem
-			i, ok := seen[key]
 			if natsDown && p.Component == "nats" {
-				i, ok = 0, true
+				p.Problem = all[0].Problem
 			}
-			if !ok {
-				seen[key] = len(all)
-				all = append(all, p)
-				continue
-			}
-			all[i].Lanes = append(all[i].Lanes, p.Lanes...)
-			if p.Since.Before(all[i].Since) {
-				all[i].Since = p.Since
-			}
+			all = health.Merge(all, p)
 		}
 	}
 	return all

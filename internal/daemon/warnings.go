@@ -9,6 +9,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/mqtt"
 )
@@ -32,19 +33,9 @@ func (b *Bridge) laneWarnings(now time.Time) []Problem {
 	if p, ok := b.silence(now); ok {
 		all = append(all, p)
 	}
-	at := map[string]int{}
 	for _, u := range b.lanes {
 		for _, p := range u.warnings(now) {
-			i, ok := at[p.Problem]
-			if !ok {
-				at[p.Problem] = len(all)
-				all = append(all, p)
-				continue
-			}
-			all[i].Lanes = append(all[i].Lanes, p.Lanes...)
-			if p.Since.Before(all[i].Since) {
-				all[i].Since = p.Since
-			}
+			all = health.Merge(all, p)
 		}
 	}
 	return all

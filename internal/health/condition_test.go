@@ -55,3 +55,21 @@ func TestCondition(t *testing.T) {
 		require.Equal(t, time.Now(), c.Problems()[0].Since)
 	})
 }
+
+func TestMergeKeepsTheEarlierBeginning(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	var all []health.Problem
+	for _, p := range []health.Problem{
+		{Component: "mqtt", Problem: "away", Since: at, Lanes: []string{"x-0"}},
+		{Component: "nats", Problem: "away", Since: at, Lanes: []string{"x-0"}},
+		{Component: "mqtt", Problem: "away", Since: at.Add(-1), Lanes: []string{"x-1"}},
+		{Component: "mqtt", Problem: "away", Since: at.Add(1), Lanes: []string{"x-2"}},
+	} {
+		all = health.Merge(all, p)
+	}
+	require.Equal(t, []health.Problem{
+		{Component: "mqtt", Problem: "away", Since: at.Add(-1), Lanes: []string{"x-0", "x-1", "x-2"}},
+		{Component: "nats", Problem: "away", Since: at, Lanes: []string{"x-0"}},
+	}, all)
+}

@@ -1,6 +1,9 @@
 package health
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Problem is why a part of a program is not ready, as /readyz shows it.
 type Problem struct {
@@ -11,4 +14,18 @@ type Problem struct {
 	Subject string    `json:"subject,omitempty"`
 	Since   time.Time `json:"since"`
 	Lanes   []string  `json:"lanes,omitempty"`
+}
+
+// Merge adds p to all. If all contains the same problem, it gets p's lanes, and the earlier
+// beginning of the two.
+func Merge(all []Problem, p Problem) []Problem {
+	i := slices.IndexFunc(all, func(is Problem) bool { return is.Component == p.Component && is.Problem == p.Problem })
+	if i < 0 {
+		return append(all, p)
+	}
+	all[i].Lanes = append(all[i].Lanes, p.Lanes...)
+	if p.Since.Before(all[i].Since) {
+		all[i].Since = p.Since
+	}
+	return all
 }

@@ -18,6 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/pgproblem"
 	"mqtt-nats-bridge/internal/schema"
 )
@@ -310,13 +311,7 @@ func forget(of map[string]wrong) {
 func list(of map[string]wrong) []endpoint.Problem {
 	var all []endpoint.Problem
 	for _, p := range of {
-		same := slices.IndexFunc(all, func(q endpoint.Problem) bool { return q.Problem == p.Problem.Problem })
-		switch {
-		case same < 0:
-			all = append(all, p.Problem)
-		case p.Since.Before(all[same].Since):
-			all[same] = p.Problem
-		}
+		all = health.Merge(all, p.Problem)
 	}
 	slices.SortFunc(all, func(p, q endpoint.Problem) int { return p.Since.Compare(q.Since) })
 	return all
