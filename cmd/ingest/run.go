@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"net"
 	"os"
+	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -50,27 +51,34 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	build := readBuild()
 	log.Info().Str("version", build.Version).Str("revision", build.Commit).
 		Str("database", c.Database.URL.String()).Str("nats", c.NATS.URL.String()).Msg("starting")
-	return cli.Failed(log, p.serve(ctx, c, progress, log, build.Version, again))
+	return cli.Failed(log, p.serve(ctx, c, progress, log, again))
 }
 
 // serve runs ingest until ctx ends or it fails.
-func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, version string, again <-chan os.Signal) error {
-	i, err := ingest.Open(ingest.Options{Config: c, Log: log, Version: version})
+func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, again <-chan os.Signal) error {
+	// First: an ingest that cannot be asked must not migrate tables or take messages.
+	var listener net.Listener
+	if c.Admin.Listen != "" {
+		var err error
+		if listener, err = endpoint.Listen(c.Admin.Listen); err != nil {
+			return err
+		}
+		defer listener.Close()
+	}
+	i, err := ingest.Open(ingest.Options{Config: c, Log: log, Version: readBuild().Version})
 	if err != nil {
 		return err
 	}
-	if c.Admin.Listen != "" {
-		server, err := endpoint.Open(c.Admin.Listen, i, log)
-		if err != nil {
-			i.Close()
-			return fmt.Errorf("%w: set admin.listen to a free address, or to nothing", err)
-		}
+	if listener != nil {
+		server := endpoint.Serve(listener, i, log)
 		// Last: until then /livez and /readyz report the progress of the stop.
 		defer server.Close()
 	}
 	reloading, stop := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { p.reloads(reloading, i, log, again) })
+	defer reloads.Wait()
 	defer stop()
-	go p.reloads(reloading, i, log, again)
 	err = progress.Show(ctx, i)
 	cause := err
 	if err == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -70,7 +69,7 @@ func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logge
 	if c.Admin.Listen != "" {
 		var err error
 		if listener, err = endpoint.Listen(c.Admin.Listen); err != nil {
-			return fmt.Errorf("%w: set admin.listen to a free address, or to nothing", err)
+			return err
 		}
 		defer listener.Close()
 	}

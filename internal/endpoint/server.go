@@ -53,7 +53,7 @@ func Open(listen string, p Program, log zerolog.Logger) (*Server, error) {
 func Listen(listen string) (net.Listener, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("open the admin endpoint at %q (admin.listen): %w", listen, err)
+		return nil, fmt.Errorf("open the admin endpoint at %q: %w: set admin.listen to a free address, or to nothing", listen, err)
 	}
 	return l, nil
 }
