@@ -256,9 +256,10 @@ func (b *Bridge) tick(ctx context.Context) {
 	}
 }
 
-// Close takes the bridge down and waits, at most the configured stop_timeout or
-// until ctx ends for messages in flight. The error says what was abandoned: it
-// stays with the broker, which delivers it again.
+// Close takes the bridge down. It waits for the goroutines that end with the context of
+// the bridge, however long that takes, and then for messages in flight, at most
+// stop_timeout or until ctx ends. The error says what was abandoned: it stays with the
+// broker, which delivers it again.
 func (b *Bridge) Close(ctx context.Context) error {
 	b.cancel()
 	b.wait.Wait()
