@@ -77,9 +77,9 @@ func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
 	reloads.Go(func() { p.reloads(reloading, i, log, again) })
-	defer reloads.Wait()
-	defer stop()
 	err = progress.Show(ctx, i)
+	stop()
+	reloads.Wait()
 	cause := err
 	if err == nil {
 		cause = context.Cause(ctx)

@@ -18,12 +18,8 @@ import (
 type MosquittoOptions struct {
 	// Persistence keeps sessions on disk. mosquitto writes the whole of them
 	// when it stops, so they outlive Restart but not Kill9, unless
-	// Signal(syscall.SIGUSR1) had them saved, or Autosave.
+	// Signal(syscall.SIGUSR1) had them saved.
 	Persistence bool
-	// Autosave saves after so many changes (of subscriptions, and messages
-	// queued or acknowledged); 0: never. Each time is a rewrite of everything:
-	// 1 is slow.
-	Autosave int
 	// MaxInflight is max_inflight_messages: unacknowledged messages for each
 	// client; 0: mosquitto's default of 20.
 	MaxInflight int
@@ -84,7 +80,7 @@ func (m *MosquittoProcess) config(dir string) string {
 	}
 	if o.Persistence {
 		lines = append(lines, "persistence true", "persistence_location "+dir+"/",
-			fmt.Sprint("autosave_on_changes ", o.Autosave > 0), fmt.Sprint("autosave_interval ", o.Autosave))
+			"autosave_interval 0") // never by itself
 	} else {
 		lines = append(lines, "persistence false")
 	}

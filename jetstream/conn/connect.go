@@ -20,9 +20,9 @@ const (
 	DefaultConnectTimeout   = 5 * time.Second
 	DefaultReconnectWait    = 100 * time.Millisecond
 	DefaultReconnectWaitMax = 2 * time.Second
-	// DefaultPingInterval detects a peer that vanished without a FIN within two intervals.
+	// PingInterval detects a peer that vanished without a FIN within two intervals.
 	// nats.go's default of 2 min would take four to six minutes.
-	DefaultPingInterval = 10 * time.Second
+	PingInterval = 10 * time.Second
 )
 
 // ErrDisconnected means that there is no connection to NATS.
@@ -74,7 +74,6 @@ type Options struct {
 	// ReconnectWaitMax. Up to half of it is added at random, so that the lanes of a fleet do not
 	// reconnect in the same instant.
 	ReconnectWait, ReconnectWaitMax time.Duration
-	PingInterval                    time.Duration
 	// InitialConnectTimeout bounds how long Connect waits for the first attempt, which then
 	// continues in the background. 0: until it has ended, which takes one connect timeout per
 	// server that does not answer.
@@ -130,7 +129,6 @@ func (o Options) Resolve() (Options, error) {
 	setWait(&o.ConnectTimeout, DefaultConnectTimeout)
 	setWait(&o.ReconnectWait, DefaultReconnectWait)
 	setWait(&o.ReconnectWaitMax, max(DefaultReconnectWaitMax, o.ReconnectWait))
-	setWait(&o.PingInterval, DefaultPingInterval)
 	return o, nil
 }
 
@@ -215,7 +213,7 @@ func (o Options) options() ([]nats.Option, *watcher, error) {
 	opts := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(o.ConnectTimeout),
-		nats.PingInterval(o.PingInterval),
+		nats.PingInterval(PingInterval),
 		nats.MaxPingsOutstanding(1), // closes at the second tick without an answer
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),

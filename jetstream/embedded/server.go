@@ -19,6 +19,9 @@ import (
 // so they could not be created. Nothing is allocated.
 const DefaultMaxStore = 64 << 30
 
+// startTimeout bounds the start: the recovery of large streams takes time.
+const startTimeout = 30 * time.Second
+
 // Options describes an embedded nats-server. StoreDir is required, here or in the file.
 type Options struct {
 	// StoreDir is where JetStream keeps its files.
@@ -34,13 +37,10 @@ type Options struct {
 	ConfigFile string
 	// Domain is the JetStream domain.
 	Domain string
-	// MaxMemory and MaxStore bound JetStream, in bytes. Zero: the file's, else
-	// nats-server's and DefaultMaxStore.
-	MaxMemory, MaxStore int64
+	// MaxStore bounds JetStream on disk, in bytes. Zero: the file's, else DefaultMaxStore.
+	MaxStore int64
 	// NoListen opens no port: the server is reachable only through [Server.InProcess].
 	NoListen bool
-	// StartTimeout bounds the start; default 30 s. Recovery of large streams takes time.
-	StartTimeout time.Duration
 	// Log receives the server's log lines; without it they are dropped. level is info, warn or
 	// error. It is called from many goroutines.
 	Log func(level, line string)
@@ -75,13 +75,9 @@ func Open(o Options) (*Server, error) {
 		s.Close()
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
-	timeout := o.StartTimeout
-	if timeout <= 0 {
-		timeout = 30 * time.Second
-	}
-	if !srv.ReadyForConnections(timeout) {
+	if !srv.ReadyForConnections(startTimeout) {
 		s.Close()
-		return nil, fmt.Errorf("start nats-server: not ready after %s", timeout)
+		return nil, fmt.Errorf("start nats-server: not ready after %s", startTimeout)
 	}
 	s.clients, _ = srv.Addr().(*net.TCPAddr)
 	s.monitor = srv.MonitorAddr()
@@ -123,9 +119,6 @@ func (o Options) server() (*natsd.Options, error) {
 	}
 	if o.Domain != "" {
 		opts.JetStreamDomain = o.Domain
-	}
-	if o.MaxMemory != 0 {
-		opts.JetStreamMaxMemory = o.MaxMemory
 	}
 	switch {
 	case o.MaxStore != 0:

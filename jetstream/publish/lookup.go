@@ -74,7 +74,7 @@ const (
 
 // resendMargin is how much earlier than the duplicate window a message counts as
 // forgotten: the time that a message may be in flight, which is as long as nats.go takes to
-// notice that a path is dead ([DefaultPingInterval], twice), and how much servers' clocks differ.
+// notice that a path is dead ([conn.PingInterval], twice), and how much servers' clocks differ.
 func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*time.Second) }
 
 // uncommitted is how long a leader can have had a message that its answers do not include: a
