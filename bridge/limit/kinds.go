@@ -66,21 +66,20 @@ func (k *kinds) contains(sets []kindSet, set uint32, kind uint64) bool {
 func (k *kinds) add(set uint32, kind uint64) uint32 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	sets := []kindSet{{}}
-	if all := k.sets.Load(); all != nil {
-		sets = *all
-	} else {
-		k.byID = map[uint64]uint32{}
+	all := k.sets.Load()
+	if all == nil {
+		all, k.byID = &[]kindSet{{}}, map[uint64]uint32{}
 	}
-	id := sets[set].id + kind
+	parent := (*all)[set]
+	id := parent.id + kind
 	if n, ok := k.byID[id]; ok {
 		return n
 	}
-	if len(sets) >= maxKindSets {
+	if len(*all) >= maxKindSets {
 		return set
 	}
-	n := uint32(len(sets))
-	sets = append(sets, kindSet{kind: kind, id: id, parent: set, size: sets[set].size + 1})
+	n := uint32(len(*all))
+	sets := append(*all, kindSet{kind: kind, id: id, parent: set, size: parent.size + 1})
 	k.byID[id] = n
 	k.sets.Store(&sets) // readers of the old one do not read beyond its end
 	return n
