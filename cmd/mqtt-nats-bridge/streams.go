@@ -229,11 +229,7 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 		}
 	}
 	if err != nil {
-		err = fmt.Errorf("apply the streams: %w", advice.Streams(err))
-		if text := advice.For(err); text != "" {
-			return fmt.Errorf("%w: %s", err, text)
-		}
-		return err
+		return advice.Append(fmt.Errorf("apply the streams: %w", advice.Streams(err)))
 	}
 	return nil
 }

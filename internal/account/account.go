@@ -3,7 +3,6 @@
 package account
 
 import (
-	"fmt"
 	"time"
 
 	"mqtt-nats-bridge/internal/advice"
@@ -51,8 +50,5 @@ func CertificateExpiry(a config.Account) (time.Time, error) {
 // do about it. o must have been resolved.
 func Dial(o conn.Options) (*nats.Conn, error) {
 	nc, err := conn.Connect(o, nats.RetryOnFailedConnect(false))
-	if text := advice.For(err); text != "" {
-		err = fmt.Errorf("%w: %s", err, text)
-	}
-	return nc, err
+	return nc, advice.Append(err)
 }

@@ -7,7 +7,10 @@
 // internal/registry, whose errors bring it along as an [Adviser].
 package advice
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Adviser is an error of a package that knows the configuration, and what to do about it.
 type Adviser interface {
@@ -31,6 +34,14 @@ func For(err error) string {
 		}
 	}
 	return ""
+}
+
+// Append returns err with its advice appended to the text, for programs that print only that.
+func Append(err error) error {
+	if text := For(err); text != "" {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return err
 }
 
 // With is err with an advice of its own.

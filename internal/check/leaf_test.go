@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"testing"
 
-	"mqtt-nats-bridge/internal/testrun"
-
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {

@@ -3,7 +3,6 @@ package doctest
 import (
 	"context"
 	"fmt"
-	"mqtt-nats-bridge/internal/testrun"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"mqtt-nats-bridge/internal/testrun"
 )
 
 // subscriber is an ingest of before: an MQTT client with a session of its own that

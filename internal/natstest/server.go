@@ -20,7 +20,7 @@ import (
 )
 
 // StartServer starts a server that ends with the test. Its port is reserved for as long: after Close
-// nobody else listens there, and another server can.
+// nothing else listens there, and another server can.
 func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
 	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: testrun.Address(t).Port, Configure: configure})

@@ -12,8 +12,8 @@ import (
 // again after a restart; until it does, connections are refused.
 //
 // Without a reservation another may have the port by the time that the server wants it: the kernel takes the ports
-// of outgoing connections from the same range. Linux gives nobody a port that a socket is bound to, though that
-// never listens, and with SO_REUSEADDR, which servers set, they can listen beside it. Other systems
+// of outgoing connections from the same range. Linux assigns no port that a socket is bound to, even if that socket
+// never listens, and servers, which set SO_REUSEADDR, can still listen on it. Other systems
 // refuse that: there the port is only free now.
 func Reserve() (addr *net.TCPAddr, release func(), err error) {
 	syscall.ForkLock.RLock()

@@ -65,6 +65,26 @@ func contents(t *testing.T, s natsjs.Stream) (all []string) {
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
+	for name, c := range map[string]struct {
+		subject string
+		change  func(*publish.Options)
+	}{
+		"without lookups it is stored twice":                  {subjectOf(0), func(*publish.Options) {}},
+		"under another subject it is, a limit of the promise": {"t.other", asking},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := natstest.StartServer(t, nil)
+			js := natstest.JetStream(t, server)
+			s := stream(t, js, forgetful)
+			first := storeAndForget(t, js, s, 0)
+			o := natstest.NewOutcomes(t)
+			p := publisher(t, server.URL(), o, c.change)
+			p.Publish(&bridge.Message{Token: 0, Subject: []byte(c.subject), ID: []byte("id-0"), Payload: []byte("0"), FirstAttempt: first})
+			require.False(t, o.Wait(1)[0].Duplicate)
+			require.Equal(t, []string{"0", "0"}, contents(t, s))
+		})
+	}
 	publish := func(p *publish.Publisher, first int64, numbers ...int) {
 		for _, n := range numbers {
 			p.Publish(&bridge.Message{
@@ -72,18 +92,6 @@ func TestLookup(t *testing.T) {
 			})
 		}
 	}
-	t.Run("under another subject since", func(t *testing.T) {
-		t.Parallel()
-		server := natstest.StartServer(t, nil)
-		js := natstest.JetStream(t, server)
-		s := stream(t, js, forgetful)
-		first := storeAndForget(t, js, s, 0)
-		o := natstest.NewOutcomes(t)
-		p := publisher(t, server.URL(), o, asking)
-		p.Publish(&bridge.Message{Token: 0, Subject: []byte("t.other"), ID: []byte("id-0"), Payload: []byte("0"), FirstAttempt: first})
-		require.False(t, o.Wait(1)[0].Duplicate)
-		require.Equal(t, []string{"0", "0"}, contents(t, s), "a limit in docs/guarantees.md")
-	})
 	t.Run("stored and forgotten", func(t *testing.T) {
 		t.Parallel()
 		server := natstest.StartServer(t, nil)
@@ -104,18 +112,6 @@ func TestLookup(t *testing.T) {
 		require.Equal(t, 5, duplicates)
 		require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8"}, contents(t, s))
 		require.EqualValues(t, 5, p.Stats().Found)
-	})
-	t.Run("without lookups it is stored twice", func(t *testing.T) {
-		t.Parallel()
-		server := natstest.StartServer(t, nil)
-		js := natstest.JetStream(t, server)
-		s := stream(t, js, forgetful)
-		first := storeAndForget(t, js, s, 0)
-		o := natstest.NewOutcomes(t)
-		p := publisher(t, server.URL(), o)
-		publish(p, first, 0)
-		o.Wait(1)
-		require.Equal(t, []string{"0", "0"}, contents(t, s))
 	})
 	t.Run("no permission", func(t *testing.T) {
 		t.Parallel()
