@@ -1,8 +1,10 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -130,4 +132,74 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		d.sink.Store(conn.NewAckSink(inbox, h.Answer))
 		return natsLink{nc, d}, inbox, nil
 	}
+}
+
+// connect opens the link.
+func (p *Publisher) connect() error {
+	link, inbox, err := p.opts.Open(LinkHandlers{
+		Answer: p.answer, Connected: p.probeNow, Reconnected: p.reconnected,
+		Failed: p.asyncError, Closed: p.connectionClosed,
+	})
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		link.Close()
+		return nats.ErrConnectionClosed
+	}
+	p.link, p.inbox = link, inbox
+	if link == p.closedLink { // before openLink returned it
+		p.reopen()
+	}
+	return nil
+}
+
+// asyncError handles errors that the server sends without a request, above all a permission
+// violation on publish, for which there is no other answer.
+func (p *Publisher) asyncError(err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if isLookupDenial(err) {
+		if p.looking.active {
+			p.denyLookups(err)
+		}
+		return
+	}
+	p.denied = err
+}
+
+// connectionClosed opens a new connection after nats.go has closed one permanently, as it does on a
+// server error that it does not know.
+func (p *Publisher) connectionClosed(link Link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+	case link != p.link:
+		p.closedLink = link
+	default:
+		p.reopen()
+	}
+}
+
+// reopen replaces a connection that was closed permanently.
+func (p *Publisher) reopen() {
+	p.opts.Log.Warn().Str("component", "nats").AnErr("problem", p.link.LastError()).Msg("NATS connection closed permanently, opening another")
+	p.reopening.Go(func() {
+		for p.connect() != nil {
+			time.Sleep(p.opts.Jitter(maxPause))
+			p.mu.Lock()
+			closed := p.closed
+			p.mu.Unlock()
+			if closed {
+				return
+			}
+		}
+		p.reconnected()
+	})
 }

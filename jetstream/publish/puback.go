@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"mqtt-nats-bridge/bridge"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -96,4 +100,100 @@ func cutString(b, prefix []byte) ([]byte, bool) {
 		}
 	}
 	return b, false
+}
+
+// answer handles JetStream's answer to one message. It runs on the goroutine of the inbox
+// subscription.
+func (p *Publisher) answer(m *nats.Msg, more bool) {
+	p.calls.RLock()
+	defer p.calls.RUnlock()
+	open := true
+	seq, attempt, ok := parseReply(m.Subject)
+	if !ok {
+		open = p.lookedUp(m)
+	} else {
+		duplicate, err := parsePubAck(m)
+		open = p.answered(seq, attempt, duplicate, err)
+	}
+	if open && !more {
+		p.opts.Settler.SettleDone()
+	}
+}
+
+// parseReply reads number and attempt, the last two tokens of a reply subject.
+func parseReply(s string) (seq uint64, attempt uint32, ok bool) {
+	dot := strings.LastIndexByte(s, '.')
+	if dot < 0 {
+		return 0, 0, false
+	}
+	last, err1 := strconv.ParseUint(s[dot+1:], 36, 32)
+	s = s[:dot]
+	seq, err2 := strconv.ParseUint(s[strings.LastIndexByte(s, '.')+1:], 36, 64)
+	return seq, uint32(last), err1 == nil && err2 == nil
+}
+
+// answered applies an answer. A positive one counts whichever attempt it
+// answers; a negative one only if it answers the latest. It reports false once
+// the publisher is closed.
+func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err error) (open bool) {
+	p.mu.Lock()
+	e := p.win.waiting(seq)
+	if p.closed || e == nil || err != nil && attempt != e.attempt {
+		open = !p.closed
+		p.mu.Unlock()
+		return open
+	}
+	now := time.Now() // once per message: the lane needs it too
+	result := bridge.Result{Token: e.token, At: now.UnixNano(), Duplicate: duplicate}
+	if err != nil {
+		if Classify(err) != Reject || e.lastResort {
+			p.refusedForNow(seq, err)
+			p.mu.Unlock()
+			return true
+		}
+		result.Refused, result.Message = err, e.clone()
+	}
+	p.proven = p.proven || err == nil
+	p.settled(seq, attempt, now)
+	p.mu.Unlock()
+	p.opts.Settler.Settle(&result)
+	return true
+}
+
+// settled removes a message from the window and sends those that may follow. attempt is the one
+// that was answered; 0: the server was not asked.
+func (p *Publisher) settled(seq uint64, attempt uint32, now time.Time) {
+	head := p.win.head
+	p.inFlightKeys.end(p.win.at(seq))
+	p.win.settle(seq)
+	if p.win.head != head {
+		p.progress = now
+		p.headSettled(attempt)
+	}
+	if !p.recovery.active && p.win.next < p.win.tail {
+		p.pump()
+	}
+}
+
+// reportRefused settles the messages that nats.go refused to send.
+func (p *Publisher) reportRefused() {
+	for {
+		p.mu.Lock()
+		if len(p.refused) == 0 || p.closed {
+			p.mu.Unlock()
+			return
+		}
+		r := p.refused[0]
+		p.refused = p.refused[1:]
+		e := p.win.waiting(r.seq)
+		if e == nil {
+			p.mu.Unlock()
+			continue
+		}
+		result := bridge.Result{Token: e.token, Refused: r.err, Message: e.clone()}
+		p.settled(r.seq, 0, time.Now())
+		p.mu.Unlock()
+		p.opts.Settler.Settle(&result)
+		p.opts.Settler.SettleDone()
+	}
 }
