@@ -19,7 +19,6 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/plan"
-	"mqtt-nats-bridge/internal/registry"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/kv"
 )
@@ -39,7 +38,7 @@ type Options struct {
 type Follower struct {
 	limits   *limit.Live
 	idle     atomic.Int64 // limits.idle, ns
-	refusals *registry.Refusals
+	refusals *health.Refusals
 	log      zerolog.Logger
 	name     string
 	bucket   *kv.Bucket
@@ -56,7 +55,7 @@ func New(o Options) *Follower {
 	log := o.Log.With().Str("bucket", o.Bucket).Logger()
 	f := &Follower{
 		limits: o.Limits, name: o.Bucket, log: log,
-		refusals: registry.NewRefusals("limits", "limit", log), entries: map[string]limit.Override{},
+		refusals: health.NewRefusals("limits", "limit", log), entries: map[string]limit.Override{},
 	}
 	f.SetIdle(o.Idle)
 	f.bucket = kv.NewBucket(kv.Options{
@@ -175,8 +174,8 @@ type Status struct {
 	Missing   bool   `json:"missing,omitempty"` // it does not exist
 	Overrides int    `json:"overrides"`
 	// Refused counts keys that cannot be read: their previous values are kept.
-	Refused     int                `json:"refused"`
-	RefusedKeys []registry.Refusal `json:"refused_keys,omitempty"`
+	Refused     int              `json:"refused"`
+	RefusedKeys []health.Refusal `json:"refused_keys,omitempty"`
 }
 
 // Status is the zero Status where no bucket is configured.

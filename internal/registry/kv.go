@@ -29,7 +29,7 @@ type KV struct {
 	o        KVOptions
 	bucket   *kv.Bucket
 	followed *health.Condition
-	refusals *Refusals
+	refusals *health.Refusals
 	loaded   chan struct{}
 	once     sync.Once
 	next     *certificates.Table // of the reading in progress; nil: none
@@ -37,7 +37,7 @@ type KV struct {
 
 // NewKV returns a registry that is not read yet; see Run.
 func NewKV(o KVOptions) *KV {
-	k := &KV{o: o, loaded: make(chan struct{}), refusals: NewRefusals("registry", "certificate", o.Log)}
+	k := &KV{o: o, loaded: make(chan struct{}), refusals: health.NewRefusals("registry", "certificate", o.Log)}
 	k.followed = newFollowed(o.Log.With().Str("bucket", o.Bucket).Logger(), o.Certificates)
 	k.bucket = kv.NewBucket(kv.Options{
 		Conn: o.Conn, JetStream: o.JetStream, Name: o.Bucket, Reader: kvReader{k}, Changed: k.changed, Denied: o.Denied,

@@ -40,7 +40,7 @@ type State struct {
 	// Refused counts entries that cannot be read: what was known of them stays.
 	Refused int `json:"refused"`
 	// RefusedEntries are some of them, with the reason.
-	RefusedEntries []Refusal `json:"refused_entries,omitempty"`
+	RefusedEntries []health.Refusal `json:"refused_entries,omitempty"`
 }
 
 // newState is the state of a source that was last read whole at loadedAt.
@@ -75,12 +75,3 @@ func notFollowed(followed *health.Condition, loadedAt time.Time, err error) {
 
 // Stale reports whether changes may have been missed.
 func (s State) Stale() bool { return !s.StaleSince.IsZero() }
-
-// Refusal is an entry that cannot be read.
-type Refusal struct {
-	Key    string `json:"key"`
-	Reason string `json:"reason"`
-}
-
-// maxRefusals bounds what State shows of the refused entries.
-const maxRefusals = 20

@@ -1,4 +1,4 @@
-package registry
+package health
 
 import (
 	"maps"
@@ -20,9 +20,18 @@ type Refusals struct {
 	next map[string]string // of the reading in progress; nil: none
 }
 
-// maxLogged bounds the lines about refused entries: a bucket full of foreign
-// keys must not fill the log.
+// maxLogged bounds the lines about refused entries: a bucket full of foreign keys must not fill the
+// log.
 const maxLogged = 100
+
+// maxListed bounds what List returns.
+const maxListed = 20
+
+// Refusal is an entry that cannot be read.
+type Refusal struct {
+	Key    string `json:"key"`
+	Reason string `json:"reason"`
+}
 
 // NewRefusals keeps the refused entries of what, such as "limit", for a component.
 func NewRefusals(component, what string, log zerolog.Logger) *Refusals {
@@ -78,7 +87,7 @@ func (r *Refusals) List() (n int, some []Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keys := slices.Sorted(maps.Keys(r.all))
-	for _, key := range keys[:min(len(keys), maxRefusals)] {
+	for _, key := range keys[:min(len(keys), maxListed)] {
 		some = append(some, Refusal{key, r.all[key]})
 	}
 	return len(keys), some
