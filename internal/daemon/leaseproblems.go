@@ -1,0 +1,71 @@
+package daemon
+
+import (
+	"fmt"
+	"time"
+
+	"mqtt-nats-bridge/internal/neterror"
+	"mqtt-nats-bridge/internal/plan"
+)
+
+// unleasedAfter is how long a partition may be unleased before that is a problem: it
+// is so for a moment whenever one moves.
+const unleasedAfter = 5 * time.Second
+
+// problems lists what keeps the partitions from being shared out. Which lanes
+// another replica has, and how they do, is its own affair.
+func (r *replicas) problems(natsDown bool) []Problem {
+	if !r.bridge.dynamic.isAdmitted() {
+		return nil // nothing is asked of the leases yet; the reason is given
+	}
+	s := r.leases.Status()
+	about := leaseAdvice()
+	problem := func(text, advice string, since time.Time) Problem {
+		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}
+	}
+	switch {
+	case s.Problem != "" && natsDown:
+		return nil // the reason is given
+	case s.Problem != "":
+		return []Problem{problem("the leases cannot be reached: "+s.Problem, about.Bucket(s.Err), s.Since)}
+	case !s.Settled:
+		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
+	}
+	var all []Problem
+	if len(s.Elsewhere) > 0 {
+		other := s.Elsewhere[0]
+		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
+			other.ID, other.Host, other.Broker, s.Replica.Broker), plan.OtherBrokerAdvice, later(other.Started, r.bridge.started)))
+	}
+	if s.Unreached != nil {
+		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
+			about.Broker(s.Unreached), s.UnreachedSince)
+		p.Component = "mqtt"
+		all = append(all, p)
+	}
+	var idle Problem
+	for i, p := range s.Partitions {
+		if p.Owner != "" || time.Since(p.Since) < unleasedAfter {
+			continue
+		}
+		if idle.Since.IsZero() || p.Since.Before(idle.Since) {
+			idle.Since = p.Since
+		}
+		idle.Lanes = append(idle.Lanes, r.bridge.lanes[i].plan.ClientID)
+	}
+	if len(idle.Lanes) == 0 {
+		return all
+	}
+	lanes := idle.Lanes
+	idle = problem(fmt.Sprintf("%d partitions are leased by no replica: what their devices send waits at the broker", len(lanes)),
+		"it passes when the lease of a dead replica expires; if it does not, see the replicas' logs", idle.Since)
+	idle.Lanes = lanes
+	return append(all, idle)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
