@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
@@ -188,12 +189,8 @@ func (s *Session) run(ctx context.Context) {
 			return
 		}
 		s.lost(lived, err)
-		if s.turns.failed(err) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(wait.next(time.Now(), lived, err)):
-			}
+		if s.turns.failed(err) && !sleep.For(ctx, wait.next(time.Now(), lived, err)) {
+			return
 		}
 		if c := s.opts.Claim; c != nil && c.WaitToConnect(ctx) != nil {
 			return

@@ -16,6 +16,7 @@ import (
 
 	"mqtt-nats-bridge/internal/measure"
 	"mqtt-nats-bridge/internal/port"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // servers are the nats-server processes that a scenario stores in: one, or a
@@ -91,10 +92,8 @@ func (s *servers) awaitLeader(ctx context.Context, timeout time.Duration) error 
 			if err == nil {
 				return nil
 			}
-			select {
-			case <-ctx.Done():
+			if !sleep.For(ctx, 100*time.Millisecond) {
 				return fmt.Errorf("the cluster has no leader after %s: %w", timeout, err)
-			case <-time.After(100 * time.Millisecond):
 			}
 		}
 	})

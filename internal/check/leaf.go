@@ -7,6 +7,7 @@ import (
 
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
@@ -59,9 +60,6 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 			r.Fail("leaf link", "%s does not take a leaf node: %s: make sure that the hub has a leafnodes block that listens there and knows the credentials of nats", c.NATS.Leaf.URL, problem)
 			return
 		}
-		select {
-		case <-bounded.Done():
-		case <-time.After(20 * time.Millisecond):
-		}
+		sleep.For(bounded, 20*time.Millisecond)
 	}
 }

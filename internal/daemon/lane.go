@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/mqtt"
@@ -85,10 +86,8 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 			return u.open(shared, j, claim{hadSession: j.Alive() > 0})
 		}
 		u.opened.Set(advice.With(err, journalAdvice(err)))
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, pause) {
 			return nil
-		case <-time.After(pause):
 		}
 	}
 }

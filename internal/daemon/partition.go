@@ -10,6 +10,7 @@ import (
 	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // acquire opens the lane of a partition that was assigned to this replica. It returns
@@ -43,10 +44,8 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 				return
 			}
 			u.opened.SetAs(zerolog.ErrorLevel, "the lane cannot be opened; trying again", err)
-			select {
-			case <-ctx.Done():
+			if !sleep.For(ctx, time.Second) {
 				return
-			case <-time.After(time.Second):
 			}
 		}
 	}()

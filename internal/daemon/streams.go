@@ -11,6 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -38,14 +39,12 @@ func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, pl
 			}
 			c.streams.Set(err)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, pause) {
 			return nil
-		case <-time.After(pause):
-			pause = min(2*pause, 10*time.Second)
-			if !c.nc.IsConnected() {
-				pause = 200 * time.Millisecond
-			}
+		}
+		pause = min(2*pause, 10*time.Second)
+		if !c.nc.IsConnected() {
+			pause = 200 * time.Millisecond
 		}
 	}
 }

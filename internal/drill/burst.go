@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // burst is a device that comes back from an outage with many messages.
@@ -38,7 +39,7 @@ func newBurst(d *drill) *burst {
 // act goes on when the drill's time is over, as long as PUBACKs come: a broker that limits
 // the device takes its time.
 func (b *burst) act(ctx context.Context) {
-	if !pause(ctx, b.d.o.lead) {
+	if !sleep.For(ctx, b.d.o.lead) {
 		return
 	}
 	// The device is offline; Run connects it, and tries again where the broker is busy.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // hijack is a device that connects under the client id of a lane, first keeping the
@@ -25,12 +26,12 @@ type attempt struct {
 }
 
 func (h *hijack) act(ctx context.Context) {
-	if !pause(ctx, h.d.o.lead) {
+	if !sleep.For(ctx, h.d.o.lead) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too
 	h.try(ctx, false)
-	pause(ctx, h.d.o.hold)
+	sleep.For(ctx, h.d.o.hold)
 	h.try(ctx, true)
 }
 
@@ -47,7 +48,7 @@ func (h *hijack) try(ctx context.Context, clean bool) {
 		return
 	}
 	a.present = device.SessionPresent()
-	pause(ctx, h.d.o.hold)
+	sleep.For(ctx, h.d.o.hold)
 	// Without DISCONNECT nothing else of the session changes.
 	device.Kill()
 }

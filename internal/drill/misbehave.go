@@ -3,7 +3,6 @@ package drill
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // misbehavior is one option to misbehave. act runs beside the load and returns when it is
@@ -36,16 +35,6 @@ func (d *drill) misbehaviors() []misbehavior {
 		all = append(all, &will{d: d})
 	}
 	return all
-}
-
-// pause waits, and is false where ctx ended first.
-func pause(ctx context.Context, t time.Duration) bool {
-	select {
-	case <-time.After(t):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // plural is "1 message", "2 messages".

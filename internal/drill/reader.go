@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 const (
@@ -62,11 +64,7 @@ func (r *reader) run(ctx context.Context) {
 			return
 		}
 		r.note(err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(200 * time.Millisecond): // between attempts
-		}
+		sleep.For(ctx, 200*time.Millisecond) // between attempts
 	}
 }
 

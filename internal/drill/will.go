@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"mqtt-nats-bridge/internal/fleet"
+	"mqtt-nats-bridge/internal/sleep"
 )
 
 // dying is how many devices with a last will lose their power.
@@ -21,7 +22,7 @@ type will struct {
 func willDevice(i int) string { return fmt.Sprintf("will-%d", i+1) }
 
 func (w *will) act(ctx context.Context) {
-	if !pause(ctx, w.d.o.lead) {
+	if !sleep.For(ctx, w.d.o.lead) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too

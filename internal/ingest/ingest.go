@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/page"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/consume"
@@ -279,7 +280,7 @@ func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, rep
 			last = err.Error()
 			report(err)
 		}
-		if !pause(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return false
 		}
 	}
@@ -316,7 +317,7 @@ func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
 // creates: it can be deleted while the connection is open.
 func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
 	looked := time.Now()
-	for pause(ctx, min(keepEvery, i.lookEvery)) {
+	for sleep.For(ctx, min(keepEvery, i.lookEvery)) {
 		n := i.nc.Stats().Reconnects
 		if n == reconnects && (time.Since(looked) < i.lookEvery || !i.nc.IsConnected()) {
 			continue

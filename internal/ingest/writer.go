@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/consume"
 )
@@ -136,7 +137,7 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 				return err
 			}
 		}
-		if !pause(ctx, wait+rand.N(wait/2)) {
+		if !sleep.For(ctx, wait+rand.N(wait/2)) {
 			return err
 		}
 		wait = min(2*wait, pauseMax)
@@ -159,14 +160,4 @@ func tuples(rows []row) (n int64) {
 		n += int64(r.tuples)
 	}
 	return n
-}
-
-// pause waits, and reports false where ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

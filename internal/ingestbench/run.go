@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/ingest"
 	"mqtt-nats-bridge/internal/measure"
 	"mqtt-nats-bridge/internal/port"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -200,9 +201,7 @@ func (b *bench) watch(ctx context.Context, p *measure.Process, listen string, pr
 		if time.Since(progress) > 30*time.Second {
 			return began, first, last, fmt.Errorf("ingest is at %d of %d rows; it said: %s", last.Rows, b.Messages, p.Said())
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
+		if !sleep.For(ctx, 10*time.Millisecond) {
 			return began, first, last, ctx.Err()
 		}
 	}

@@ -101,7 +101,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	rank := func(path string) int {
 		switch path {
-		case module + "/internal/neterror", module + "/internal/tlsfile":
+		case module + "/internal/neterror", module + "/internal/sleep", module + "/internal/tlsfile":
 			return 0 // standard library only, for both ends and the configuration
 		}
 		top, _, _ := strings.Cut(strings.TrimPrefix(path, module+"/"), "/")

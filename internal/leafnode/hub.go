@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/leaf"
 )
@@ -115,14 +116,8 @@ const unsourcedFor = 30 * time.Second
 func (n *Node) awaitLink(ctx context.Context, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for {
-		if up, _ := n.node.Link(); up {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
+	up, _ := n.node.Link()
+	for !up && sleep.For(ctx, 100*time.Millisecond) {
+		up, _ = n.node.Link()
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
@@ -138,10 +139,7 @@ func (p *Postgres) Run(ctx context.Context) {
 		if time.Since(began) > time.Minute {
 			pause = 100 * time.Millisecond
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		sleep.For(ctx, pause)
 		pause = min(2*pause, 5*time.Second)
 	}
 }

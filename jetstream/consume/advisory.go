@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
@@ -53,7 +54,7 @@ func (w *Workers) recover(ctx context.Context, advisory []byte) {
 			return
 		}
 		w.quarantineProblem.set(err)
-		if !pause(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return
 		}
 	}
@@ -98,7 +99,7 @@ func (w *Workers) observe(ctx context.Context) {
 				w.counts.observed.Store(time.Now().UnixNano())
 			}
 		}
-		if !pause(ctx, observeEvery) {
+		if !sleep.For(ctx, observeEvery) {
 			return
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
@@ -51,7 +52,7 @@ func (w *worker) run(ctx context.Context) {
 		case ctx.Err() != nil:
 		case err != nil:
 			w.fetchProblem.set(err)
-			pause(ctx, wait)
+			sleep.For(ctx, wait)
 			wait = min(2*wait, fetchPauseMax)
 		default:
 			w.fetchProblem.set(nil)

@@ -183,13 +183,3 @@ func (c *change) current() (since time.Time, problem error) {
 	defer c.mu.Unlock()
 	return c.since, c.last
 }
-
-// pause waits for d; false: ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -24,6 +24,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/gate"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
@@ -134,21 +135,14 @@ func (r *emqxRig) load() (stop func()) {
 			for ctx.Err() == nil {
 				c, err := r.dial(fmt.Sprintf("acme/dev-%d", n), "d", nil)
 				for err == nil && ctx.Err() == nil && r.publish(c, n) {
-					pause(ctx, 20*time.Millisecond)
+					sleep.For(ctx, 20*time.Millisecond)
 				}
 				c.Disconnect(0)
-				pause(ctx, 20*time.Millisecond)
+				sleep.For(ctx, 20*time.Millisecond)
 			}
 		})
 	}
 	return func() { cancel(); wait.Wait() }
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 func (r *emqxRig) ackedCount() int {
