@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
 // letter is one message as its device published it. Its content is not its own:
 // devices send the same bytes again.
 type letter struct {
-	number  int // names it in the simulation; the header identity has it
+	number  int // names it in the simulation; the header streams.Number has it
 	device  int
 	topic   string
 	payload string
@@ -27,22 +29,10 @@ type letter struct {
 	mayFail bool // nobody promises any more that it is stored: QoS 0, and the bridge ended
 	expects bool // a check refuses it, so that it may be counted instead of stored
 
-	copies   []copied  // what the streams contain of it
 	settled  time.Time // since when the lane knows that it is stored; zero: it does not
 	counted  bool      // the lane has only counted it
 	lifetime int       // of the bridge that was last given it
 	began    int       // of the bridge that was given it first
-}
-
-// copied is one copy of a message in a stream.
-type copied struct {
-	stream  string
-	subject string
-	id      string
-	at      time.Time
-	safe    bool // no leader change takes it away
-	purged  bool // the stream has deleted it
-	life    int  // of the bridge that sent it
 }
 
 // kinds of letters; publish has them in b/2.
@@ -58,10 +48,8 @@ const (
 	kinds        // how many there are
 )
 
-const (
-	payloadLimit = 64 // of the bridge
-	linkLimit    = 48 // of the NATS server
-)
+// payloadLimit is the bridge's, in bytes.
+const payloadLimit = 64
 
 func (w *world) letter(device, kind, payload int) *letter {
 	l := &letter{number: len(w.letters) + 1, device: device % w.setup.Devices, qos: 1}
@@ -79,7 +67,7 @@ func (w *world) letter(device, kind, payload int) *letter {
 	case unwanted:
 		l.payload, l.expects = "never "+l.payload, true
 	case unsendable:
-		l.payload, l.expects = strings.Repeat(l.payload, linkLimit+1), true
+		l.payload, l.expects = strings.Repeat(l.payload, streams.Limit+1), true
 	case retainedCopy:
 		l.retain, l.expects = true, !w.setup.Retained
 	}
@@ -146,7 +134,7 @@ type conn struct {
 
 // Ack implements [bridge.Conn].
 func (c *conn) Ack(id uint16) {
-	if c.p.dead {
+	if c.p.Dead {
 		return
 	}
 	c.w.logf("PUBACK %d", id)

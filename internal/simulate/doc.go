@@ -4,12 +4,12 @@
 //
 //   - schedule.go, generate.go: what happens in a run, as text and from a seed
 //   - broker.go: MQTT 3.1.1 §4.4, packet ids in turn, a window, a session
-//   - link.go, stream.go: a NATS connection and the streams behind it
-//   - lookup.go: what the streams answer when they are asked, and what makes the bridge ask: outages
-//     longer than the duplicate window
+//   - streams/: a NATS connection and the streams behind it
+//   - outage.go: outages of NATS and of the process, longer than the duplicate window too
 //   - process.go: one bridge from its start to its end, and the ports around it
+//   - journal.go: its journal's file, copied at a kill, torn, set back
 //   - redelivery.go: brokers that number anew, use packet ids up, are set back; a
-//     session that was elsewhere; a journal that was set back
+//     session that was elsewhere
 //   - world.go, judgement.go, rest.go: the steps, the promises, the end
 //   - sabotage.go: bridges broken on purpose, which the simulation must catch
 //   - shorten.go: a failing schedule without what it does not need

@@ -2,6 +2,9 @@ package simulate
 
 import (
 	"fmt"
+	"slices"
+
+	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
 // promise is what a run can find broken.
@@ -59,20 +62,18 @@ func (w *world) judgeDropped(l *letter) {
 	}
 }
 
+// copies are what the streams contain of a message.
+func (w *world) copies(l *letter) []*streams.Copy { return w.server.Copies(l.number) }
+
 // safe reports whether a message needs the broker no more.
-func (l *letter) safe() bool {
-	for _, c := range l.copies {
-		if c.safe {
-			return true
-		}
-	}
-	return l.counted
+func (w *world) safe(l *letter) bool {
+	return l.counted || slices.ContainsFunc(w.copies(l), func(c *streams.Copy) bool { return c.Safe })
 }
 
 // judgeAcks compares the PUBACKs of a step with the streams.
 func (w *world) judgeAcks() {
 	for _, l := range w.acked {
-		if !l.safe() && !l.other {
+		if !w.safe(l) && !l.other {
 			w.judgeCounted(l)
 		}
 		if !w.stored(l, func(o *letter) bool { return o.puback && !o.counted }) {
@@ -99,27 +100,27 @@ func (w *world) judgePublished(p *process, token uint64, l *letter) {
 }
 
 // judgeStored is told that a stream is about to store a message.
-func (w *world) judgeStored(m sent, from *socket) {
-	l := m.letter
-	if len(l.copies) > 0 {
-		for _, c := range l.copies {
-			if !w.excused(m, c, from.link.p.life) {
-				w.fail(storedTwice, "message %d, as %s in %s and as %s in %s", l.number, c.id, c.stream, m.id, m.stream)
+func (w *world) judgeStored(m streams.Message, from *streams.Client) {
+	l := w.letters[m.Number-1]
+	if copies := w.copies(l); len(copies) > 0 {
+		for _, c := range copies {
+			if !w.excused(l, m, c, from.Life) {
+				w.fail(storedTwice, "message %d, as %s in %s and as %s in %s", l.number, c.ID, c.Stream, m.ID, m.Stream)
 			}
 		}
 		return
 	}
-	if m.stream != mainStream {
+	if m.Stream != streams.Main {
 		return
 	}
-	newest := w.server.newest[l.device]
+	newest := w.newest[l.device]
 	switch {
 	case newest == nil || newest.sent < l.sent:
-		w.server.newest[l.device] = l
+		w.newest[l.device] = l
 	case w.setup.Ragged && !w.setup.Strict || l.lost || l.excused || newest.excused || w.disordered:
-	case w.setup.Limited && l.began != from.link.p.life:
+	case w.setup.Limited && l.began != from.Life:
 		// The limits began anew: what a bridge that was killed had refused may pass.
-	case l.qos == 0 && from.link.p.dead:
+	case l.qos == 0 && from.Dead:
 		// What is sent at most once does not come again, and may be late
 		// after its bridge.
 	default:
@@ -127,18 +128,38 @@ func (w *world) judgeStored(m sent, from *socket) {
 	}
 }
 
+// judgeDuplicate is told that a stream is about to drop a message as a duplicate of another one. Equal
+// messages are interchangeable, where one of them is stored already.
+func (w *world) judgeDuplicate(m streams.Message, of int) {
+	l, held := w.letters[m.Number-1], w.letters[of-1]
+	if held.topic != l.topic || held.payload != l.payload || !held.excused && !w.safe(l) {
+		w.fail(falseDuplicate, "message %d is dropped as a duplicate of message %d: %s", l.number, of, m.ID)
+	}
+}
+
+// renew finds the newest message of each device again, once a leader has forgotten some.
+func (w *world) renew() {
+	clear(w.newest)
+	for _, number := range w.server.Stored() {
+		l := w.letters[number-1]
+		if n := w.newest[l.device]; n == nil || l.sent > n.sent {
+			w.newest[l.device] = l
+		}
+	}
+}
+
 // excused reports whether the design allows for a second copy.
-func (w *world) excused(m sent, first copied, life int) bool {
-	killed := life != first.life
-	unknown := m.settled.IsZero() || !m.at.After(m.settled)
+func (w *world) excused(l *letter, m streams.Message, first *streams.Copy, life int) bool {
+	killed := life != first.Life
+	unknown := l.settled.IsZero() || !m.At.After(l.settled)
 	switch {
-	case m.excused || m.other:
+	case l.excused || l.other:
 		return true // no rule can tell
-	case first.purged && unknown:
+	case first.Purged && unknown:
 		return true // no stream can tell any more, and nobody else knew it
 	case w.setup.Memory && !w.setup.Attested && killed:
 		return true // nobody knows its id any more
-	case w.setup.Limited && killed && m.subject != first.subject:
+	case w.setup.Limited && killed && m.Subject != first.Subject:
 		return true // the limits began anew, and it was looked for under another subject
 	}
 	return false

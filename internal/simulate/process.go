@@ -1,11 +1,9 @@
 package simulate
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/bridge/journal"
 	"mqtt-nats-bridge/bridge/limit"
+	"mqtt-nats-bridge/internal/simulate/streams"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 	"mqtt-nats-bridge/subjects"
 )
@@ -23,18 +22,14 @@ import (
 // publisher, as the one's [bridge.Publisher] and the other's [bridge.Settler], to
 // see what they tell each other, and to interrupt them.
 type process struct {
+	*streams.Client
 	w         *world
-	life      int  // the how many-th it is
-	dead      bool // killed: nothing that it still does has any effect
 	dir       string
 	lane      *bridge.Lane
 	publisher *natspublish.Publisher
 	journal   *journal.Journal
 
-	link       *link
-	generation uint64
-	away       bool          // NATS, at the start
-	thawed     chan struct{} // it is frozen until this is closed; nil: it is not
+	thawed chan struct{} // it is frozen until this is closed; nil: it is not
 
 	reading   *letter            // what Deliver is at
 	tokens    map[uint64]*letter // what has been published
@@ -44,26 +39,12 @@ type process struct {
 	skipped   uint64 // counted instead of stored
 	end       uint64 // of its journal, before Deliver
 	settling  bool
-	heard     bool // has had a positive answer
 
 	next   bridge.Publisher // what the lane's messages go on to
 	answer bridge.Settler   // what the publisher's results go on to
 }
 
-// identity is the header that distinguishes several equal messages.
-const identity = "Simulated"
-
-const (
-	clientID = "lane"
-	// An entry of the journal's file.
-	journalHeader = 4096
-	journalEntry  = 16
-	// Words of its header.
-	journalEnd   = 40
-	journalLow   = 48
-	journalAcked = 56
-	journalStart = 64
-)
+const clientID = "lane"
 
 func (w *world) start(away bool) {
 	if w.process != nil {
@@ -74,7 +55,10 @@ func (w *world) start(away bool) {
 		w.sleep(time.Minute) // another process has the session for as long (doc.go)
 	}
 	w.lives++
-	p := &process{w: w, life: w.lives, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{}, away: away}
+	p := &process{
+		Client: &streams.Client{Life: w.lives, Unreachable: away, Wrap: w.sabotage.link, Intercept: w.sabotage.answer},
+		w:      w, dir: w.dir, tokens: map[uint64]*letter{}, given: map[*letter]bool{},
+	}
 	var err error
 	if w.setup.Memory {
 		p.journal = journal.New()
@@ -87,7 +71,7 @@ func (w *world) start(away bool) {
 		})
 		if opened.Stale != "" && w.sabotage.trusting {
 			w.changed = time.Time{}
-			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(filepath.Join(p.dir, clientID+".journal"), w.image, 0o600))
+			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(journalFile(p.dir), w.image, 0o600))
 			opened, _ = journal.Open(journal.Options{
 				Dir: p.dir, ClientID: clientID, BootID: "boot 0",
 				ChangedAt: func(os.FileInfo) time.Time { return time.Time{} },
@@ -115,12 +99,13 @@ func (w *world) start(away bool) {
 	}
 	if err == nil {
 		w.process = p // the publisher opens its link immediately
+		w.server.Connect(p.Client)
 		p.answer = settler{p}
 		if f := w.sabotage.settler; f != nil {
 			p.answer = f(p, p.answer)
 		}
 		p.publisher, err = natspublish.Open(natspublish.Options{
-			Open: p.open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
+			Open: p.Open, Settler: p, MaxInFlight: w.setup.InFlight, MaxBytesInFlight: w.setup.Bytes,
 			StrictOrder: w.setup.Strict, Jitter: w.jitter, Log: zerolog.Nop(),
 			Lookup: w.lookup(p), AfterFunc: p.afterFunc,
 		})
@@ -139,7 +124,7 @@ func (w *world) start(away bool) {
 
 // jitter spreads pauses like the publisher's own, but not at random.
 func (w *world) jitter(d time.Duration) time.Duration {
-	w.meet()
+	w.others.Pass()
 	w.pauses++
 	return d/2 + d*time.Duration(w.pauses*7%16)/16
 }
@@ -226,7 +211,7 @@ func (w *world) deliver(p packet) {
 
 // Publish implements [bridge.Publisher].
 func (p *process) Publish(m *bridge.Message) {
-	if p.dead {
+	if p.Dead {
 		return
 	}
 	l, again := p.tokens[m.Token]
@@ -239,27 +224,27 @@ func (p *process) Publish(m *bridge.Message) {
 		p.w.judgePublished(p, m.Token, l)
 		if !p.settling {
 			p.w.crossing(atPublish)
-			if p.dead {
+			if p.Dead {
 				return
 			}
 		}
 	}
 	c := *m
-	c.Headers = append([]bridge.Header{{Name: identity, Value: strconv.AppendInt(nil, int64(l.number), 10)}}, m.Headers...)
+	c.Headers = append([]bridge.Header{{Name: streams.Number, Value: strconv.AppendInt(nil, int64(l.number), 10)}}, m.Headers...)
 	p.next.Publish(&c)
 }
 
 // Settle implements [bridge.Settler].
 func (p *process) Settle(r *bridge.Result) {
-	p.w.meet()
+	p.w.others.Pass()
 	p.w.crossing(atSettle)
-	if p.dead {
+	if p.Dead {
 		return
 	}
 	if r.Refused != nil {
 		c := *r
 		m := *r.Message
-		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h bridge.Header) bool { return h.Name == identity })
+		m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h bridge.Header) bool { return h.Name == streams.Number })
 		c.Message, r = &m, &c
 	}
 	p.answer.Settle(r)
@@ -267,8 +252,8 @@ func (p *process) Settle(r *bridge.Result) {
 
 // SettleDone implements [bridge.Settler].
 func (p *process) SettleDone() {
-	p.w.meet()
-	if !p.dead {
+	p.w.others.Pass()
+	if !p.Dead {
 		p.lane.SettleDone()
 	}
 }
@@ -293,21 +278,6 @@ func (s settler) Settle(r *bridge.Result) {
 	}
 }
 
-// outermost is the link as the publisher knows it.
-func (p *process) outermost() natspublish.Link {
-	if f := p.w.sabotage.link; f != nil {
-		return f(p.link)
-	}
-	return p.link
-}
-
-func (p *process) linkUp() *link {
-	if p == nil {
-		return nil
-	}
-	return p.link
-}
-
 // kill is kill -9: of what is in the bridge's sockets some still arrives, and its
 // journal is what its memory contains at this instant.
 func (w *world) kill(messages, acks int, torn bool) {
@@ -319,12 +289,12 @@ func (w *world) kill(messages, acks int, torn bool) {
 	if !w.setup.Memory && w.inside {
 		w.copyJournal(p, torn) // the rest of the step still runs on the old one
 	}
-	p.dead = true
+	p.Dead = true
 	if c := w.broker.conn; c != nil {
 		w.broker.cut(0, acks)
 		w.broker.disconnected()
 	}
-	p.link.cut(messages, 0)
+	p.Link.Cut(messages, 0)
 	w.gone(p)
 }
 
@@ -338,7 +308,8 @@ func (w *world) gone(p *process) {
 			l.settled = time.Time{}
 		}
 	}
-	w.answers, w.process = nil, nil
+	w.process = nil
+	w.server.Disconnect()
 	w.skipped += p.skips()
 	w.remains = append(w.remains, p)
 }
@@ -355,64 +326,6 @@ func (w *world) bury() {
 		}
 	}
 	w.remains = nil
-}
-
-// copyJournal gives the next process the journal's bytes in a file of its own.
-func (w *world) copyJournal(p *process, torn bool) {
-	image, err := os.ReadFile(filepath.Join(p.dir, clientID+".journal"))
-	w.journals++
-	w.dir = filepath.Join(w.home, strconv.Itoa(w.journals))
-	if err == nil {
-		err = os.Mkdir(w.dir, 0o700)
-	}
-	if end := binary.LittleEndian.Uint64(image[journalEnd:]) - 1; torn && p.end > 0 && end >= p.end {
-		// The latest entry was not written whole: the end is still before it.
-		binary.LittleEndian.PutUint64(image[journalEnd:], end)
-		clear(image[journalHeader+journalEntry*int(end%packetIDs):][:8])
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(w.dir, clientID+".journal"), image, 0o600)
-	}
-	if err != nil {
-		w.fail(broken, "copy the journal: %v", err)
-	}
-}
-
-// word changes a word of the header of the journal that a process has open.
-func (p *process) word(at int64, change func(uint64) uint64) {
-	var b [8]byte
-	f, err := os.OpenFile(filepath.Join(p.dir, clientID+".journal"), os.O_RDWR, 0)
-	if err == nil {
-		_, err = f.ReadAt(b[:], at)
-		binary.LittleEndian.PutUint64(b[:], change(binary.LittleEndian.Uint64(b[:])))
-		if err == nil {
-			_, err = f.WriteAt(b[:], at)
-		}
-		f.Close()
-	}
-	if err != nil {
-		p.w.fail(broken, "change the journal: %v", err)
-	}
-}
-
-// forgetStored takes the stored bit off all entries of the journal.
-func (p *process) forgetStored() {
-	file := filepath.Join(p.dir, clientID+".journal")
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if err == nil {
-		b := make([]byte, journalEntry*512)
-		_, err = f.ReadAt(b, journalHeader)
-		for at := 0; at < len(b); at += journalEntry {
-			b[at+10] &^= 1
-		}
-		if err == nil {
-			_, err = f.WriteAt(b, journalHeader)
-		}
-		f.Close()
-	}
-	if err != nil {
-		p.w.fail(broken, "change the journal: %v", err)
-	}
 }
 
 // stop is SIGTERM: nothing more is read, what is in flight is waited for, its
@@ -433,8 +346,8 @@ wait:
 		default:
 		}
 		w.drain()
-		w.commit(1 << 20)
-		p.link.call()
+		w.server.CommitAll()
+		p.Link.Call()
 		w.sleep(50 * time.Millisecond)
 	}
 	if c := w.broker.conn; c != nil {
@@ -443,8 +356,8 @@ wait:
 		p.lane.Disconnected(c)
 		w.broker.disconnected()
 	}
-	p.dead = true
-	p.link.cut(1<<20, 0)
+	p.Dead = true
+	p.Link.Cut(1<<20, 0)
 	w.gone(p)
 	w.bury()
 }

@@ -1,8 +1,6 @@
 package simulate
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -50,10 +48,8 @@ func (b *broker) skip(which int) {
 			calm = 0
 		}
 		w.read(len(b.pipe))
-		if !w.server.faulty {
-			w.drain()
-			w.commit(1 << 20)
-			w.answer(len(w.answers), 0)
+		if !w.server.Faulty() {
+			w.settleAll()
 		}
 		if w.process == nil || b.conn == nil {
 			return
@@ -166,40 +162,6 @@ func (b *broker) elsewhere(left, served int) {
 	b.disconnected()
 }
 
-// keepCopy keeps a copy of the journal.
-func (w *world) keepCopy() {
-	if w.process == nil || w.setup.Memory {
-		return
-	}
-	image, err := os.ReadFile(filepath.Join(w.process.dir, clientID+".journal"))
-	if err != nil {
-		w.fail(broken, "copy the journal: %v", err)
-	}
-	w.image = image
-}
-
-// setback is kill -9, after which the journal is as it was before: because somebody puts
-// a copy back, or because a power cut took its latest pages.
-func (w *world) setback(power bool) {
-	if w.image == nil || w.process == nil || w.setup.Memory {
-		return
-	}
-	w.kill(0, packetIDs, false)
-	w.bury()
-	if err := os.WriteFile(filepath.Join(w.dir, clientID+".journal"), w.image, 0o600); err != nil {
-		w.fail(broken, "put the journal back: %v", err)
-	}
-	w.logf("the journal is as it was before")
-	w.broker.forgive()
-	w.broker.unproved = true
-	if power {
-		w.boots++
-	} else {
-		w.sleep(10 * time.Second)
-		w.changed = time.Now()
-	}
-}
-
 // delivered is told of each QoS 1 packet that the bridge reads.
 func (b *broker) delivered(c *conn, p packet) {
 	if b.unproved {
@@ -250,7 +212,7 @@ func (p *process) skips() uint64 {
 // can tell and so another one's redelivery may be taken for its own, as many
 // of its class are stored as were acknowledged.
 func (w *world) stored(l *letter, counts func(*letter) bool) bool {
-	if l.safe() || l.other {
+	if w.safe(l) || l.other {
 		return true
 	}
 	if w.setup.Attested || !w.setup.Anew && !l.excused {
@@ -261,8 +223,8 @@ func (w *world) stored(l *letter, counts func(*letter) bool) bool {
 		if o.topic != l.topic || o.payload != l.payload || o.retain != l.retain || o.qos == 0 || o.other || o.lost {
 			continue
 		}
-		for _, c := range o.copies {
-			if c.safe {
+		for _, c := range w.copies(o) {
+			if c.Safe {
 				copies++
 			}
 		}

@@ -45,19 +45,17 @@ func (w *world) mend() {
 		w.happen(event{op: notice})
 	}
 	b.connect()
-	l := w.process.link
-	l.failWrite = 0
-	l.notice()
-	l.dial()
-	l.call()
+	l := w.process.Link
+	l.FailWrite = 0
+	l.Notice()
+	l.Dial()
+	l.Call()
 	b.send(8)
 	w.read(len(b.pipe))
 	if len(b.pipe)+len(b.queue) == 0 {
 		w.tick() // a run that is not complete is given up
 	}
-	w.drain()
-	w.commit(1 << 20)
-	w.answer(len(w.answers), 0)
+	w.settleAll()
 	if b.conn != nil {
 		b.conn.Flush()
 	}
@@ -67,14 +65,8 @@ func (w *world) mend() {
 // resting reports whether nothing is left to do.
 func (w *world) resting() bool {
 	b := &w.broker
-	if w.process == nil || b.conn == nil || len(b.queue)+len(b.inFlight)+len(b.pipe)+len(w.answers) > 0 {
+	if w.process == nil || b.conn == nil || len(b.queue)+len(b.inFlight)+len(b.pipe) > 0 {
 		return false
 	}
-	for _, s := range w.sockets {
-		if len(s.msgs) > 0 {
-			return false
-		}
-	}
-	return w.process.lane.Counts().InFlight == 0 && w.process.publisher.Stats().Unsettled == 0 &&
-		w.server.safe == len(w.server.log)
+	return w.server.Idle() && w.process.lane.Counts().InFlight == 0 && w.process.publisher.Stats().Unsettled == 0
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/simulate/streams"
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
@@ -15,8 +16,8 @@ import (
 type sabotage struct {
 	publisher func(*process, bridge.Publisher) bridge.Publisher
 	settler   func(*process, bridge.Settler) bridge.Settler
-	link      func(*link) natspublish.Link
-	answer    func(*link, *nats.Msg) (taken bool)
+	link      func(*streams.Link) natspublish.Link
+	answer    func(*streams.Link, *nats.Msg) (taken bool)
 	// deliver runs before a delivery, and what it returns after it.
 	deliver    func(*process, packet) (after func())
 	trusting   bool // a stale journal is taken for the latest
@@ -74,33 +75,20 @@ func (h hasty) Publish(m *bridge.Message) {
 // resendSingly is a publisher that sends a refused message once more by itself,
 // while the others go on.
 func resendSingly() sabotage {
-	return sabotage{answer: func(l *link, m *nats.Msg) bool {
-		if len(m.Data) > 0 || l.socket.dead {
-			return false
-		}
-		// The message is still known by its reply subject.
-		s, ok := l.kept[m.Subject]
-		if ok {
-			time.AfterFunc(50*time.Millisecond, func() {
-				l.w.others.Lock()
-				defer l.w.others.Unlock()
-				s.at = time.Now()
-				l.socket.msgs = append(l.socket.msgs, s)
-			})
-		}
-		return ok
+	return sabotage{answer: func(l *streams.Link, m *nats.Msg) bool {
+		return len(m.Data) == 0 && l.Resend(m.Subject, 50*time.Millisecond)
 	}}
 }
 
 // fenceOnReconnect is a publisher that learns of a new connection by the client's
 // handler alone.
 func fenceOnReconnect() sabotage {
-	return sabotage{link: func(l *link) natspublish.Link { return unnumbered{l} }}
+	return sabotage{link: func(l *streams.Link) natspublish.Link { return unnumbered{l} }}
 }
 
-type unnumbered struct{ *link }
+type unnumbered struct{ *streams.Link }
 
-func (u unnumbered) Generation() uint64 { return min(u.link.Generation(), 1) }
+func (u unnumbered) Generation() uint64 { return min(u.Link.Generation(), 1) }
 
 // contentAsID is a lane whose message ids are made of the content alone.
 func contentAsID() sabotage {
@@ -142,10 +130,10 @@ func window(length func(*process) time.Duration) sabotage {
 // message's first attempt.
 func latestAttempt() sabotage {
 	s := window(func(p *process) time.Duration {
-		if p.link == nil || time.Since(p.link.wrote) < duplicateWindow {
+		if p.Link == nil || time.Since(p.Link.Wrote) < streams.DuplicateWindow {
 			return time.Hour
 		}
-		return duplicateWindow
+		return streams.DuplicateWindow
 	})
 	return s
 }
@@ -172,8 +160,8 @@ func (d dated) Publish(m *bridge.Message) {
 
 // misread changes the answers to questions; empty: it is as it was.
 func misread(change func(body string) string) sabotage {
-	return sabotage{answer: func(_ *link, m *nats.Msg) bool {
-		if strings.HasPrefix(m.Subject, inbox+"-") {
+	return sabotage{answer: func(_ *streams.Link, m *nats.Msg) bool {
+		if strings.HasPrefix(m.Subject, streams.Inbox+"-") {
 			if body := change(string(m.Data)); body != "" {
 				m.Data, m.Header = []byte(body), nil
 			}
@@ -184,17 +172,17 @@ func misread(change func(body string) string) sabotage {
 
 // fromLater is a publisher whose questions begin so much later.
 func fromLater(d time.Duration) sabotage {
-	return sabotage{link: func(l *link) natspublish.Link { return late{l, d} }}
+	return sabotage{link: func(l *streams.Link) natspublish.Link { return late{l, d} }}
 }
 
 type late struct {
-	*link
+	*streams.Link
 	by time.Duration
 }
 
 func (l late) PublishMsg(m *nats.Msg) error {
 	var q map[string]any
-	if strings.HasPrefix(m.Subject, api) && json.Unmarshal(m.Data, &q) == nil && q["start_time"] != nil {
+	if strings.HasPrefix(m.Subject, streams.API) && json.Unmarshal(m.Data, &q) == nil && q["start_time"] != nil {
 		from, err := time.Parse(time.RFC3339Nano, q["start_time"].(string))
 		if err != nil {
 			panic(err)
@@ -202,5 +190,5 @@ func (l late) PublishMsg(m *nats.Msg) error {
 		q["start_time"] = from.Add(l.by)
 		m.Data, _ = json.Marshal(q)
 	}
-	return l.link.PublishMsg(m)
+	return l.Link.PublishMsg(m)
 }

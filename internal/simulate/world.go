@@ -5,11 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
 // world is one run: the bridge, what is around it, and what has come of it.
@@ -35,15 +35,9 @@ type world struct {
 	still     bool   // the process stands still
 	pauses    int    // of the publisher, so far
 
-	// others is taken by the publisher's own goroutines when they enter the
-	// simulation. They run only while the simulation's own waits, which takes
-	// it in passing for the race detector's sake.
-	others sync.Mutex
-
-	sockets []*socket
-	answers []answered
-	learned time.Time // when a positive answer last arrived
-	server  server
+	others streams.Gate
+	server *streams.Server
+	newest map[int]*letter // by device, in the main stream
 
 	pending    *event    // to happen inside the one that comes
 	inside     bool      // one does just now
@@ -70,9 +64,12 @@ func run(t *testing.T, s schedule, broken sabotage, home string, trace func(stri
 		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 		w := &world{
 			setup: s.setup, sabotage: broken, home: home, dir: filepath.Join(home, "0"), trace: trace,
-			server: server{held: map[string]entry{}, newest: map[int]*letter{}},
+			newest: map[int]*letter{},
 		}
-		w.server.skew = w.skew(0)
+		w.server = streams.New(streams.Options{
+			Replicated: s.setup.Replicated, Ragged: s.setup.Ragged, Skew: time.Duration(s.setup.ServerSkew) * time.Second,
+			Follower: broken.follower, Others: &w.others, Logf: w.logf, Storing: w.judgeStored, Dropping: w.judgeDuplicate,
+		})
 		w.broker = broker{w: w, nextID: uint16(s.setup.FirstID), kept: true, seen: time.Now(), unproved: true}
 		defer w.end()
 		w.play(s.events)
@@ -172,26 +169,23 @@ func (w *world) happen(e event) {
 	case start:
 		w.start(e.a%2 == 1)
 	case store:
-		w.store(e.a+1, e.b)
+		w.server.Store(e.a+1, e.b)
 	case commit:
-		w.commit(e.a + 1)
+		w.server.Commit(e.a + 1)
 	case answer:
-		w.answer(e.a+1, e.b)
+		w.server.Answer(e.a+1, e.b)
 	case dropAnswer:
-		if len(w.answers) > 0 {
-			i := e.a % len(w.answers)
-			w.answers = append(w.answers[:i:i], w.answers[i+1:]...)
-			w.server.lastBad = time.Now()
-			w.logf("an answer is lost")
-		}
+		w.server.DropAnswer(e.a)
 	case fault:
-		w.fault(e.a, e.b)
+		w.server.Fault(e.a, e.b)
 	case heal:
 		w.heal(e.a%2 == 1)
 	case leader:
-		w.leader(e.a, e.b%2 == 1)
+		if w.server.Leader(e.a, e.b%2 == 1) {
+			w.renew()
+		}
 	case purge:
-		w.purge()
+		w.server.Purge()
 	case wait:
 		w.sleep(pauses[e.a%len(pauses)])
 	case ripen:
@@ -205,7 +199,7 @@ func (w *world) happen(e event) {
 // happenToBridge handles the events that need a running process.
 func (w *world) happenToBridge(e event) {
 	b, p := &w.broker, w.process
-	l := p.link
+	l := p.Link
 	switch e.op {
 	case read:
 		w.read(e.a + 1)
@@ -222,17 +216,19 @@ func (w *world) happenToBridge(e event) {
 	case tick:
 		w.tick()
 	case natsCut:
-		l.cut(e.a, e.b)
+		l.Cut(e.a, e.b)
 	case natsNotice:
-		l.notice()
+		l.Notice()
 	case natsDial:
-		l.dial()
+		l.Dial()
 	case natsCall:
-		l.call()
+		l.Call()
 	case natsClose:
-		l.giveUp()
+		if l.GiveUp() {
+			w.settleDown()
+		}
 	case failWrite:
-		l.failWrite = 1 + e.a%2
+		l.FailWrite = 1 + e.a%2
 	}
 }
 
@@ -291,12 +287,6 @@ func (w *world) crossing(at place) {
 	}
 }
 
-// meet orders what the simulation has done before what others do after.
-func (w *world) meet() {
-	w.others.Lock()
-	defer w.others.Unlock()
-}
-
 // tearing reports whether the bridge may be killed inside the next delivery.
 func (w *world) tearing() bool { return w.pending != nil && w.pending.op == kill }
 
@@ -304,7 +294,7 @@ func (w *world) tearing() bool { return w.pending != nil && w.pending.op == kill
 func (w *world) settleDown() {
 	driving := w.driving
 	w.driving = false
-	w.meet()
+	w.others.Pass()
 	synctest.Wait()
 	w.driving = driving
 }
@@ -318,20 +308,8 @@ func (w *world) sleep(d time.Duration) {
 	driving := w.driving
 	w.driving = false
 	for ; d > 0; d -= slice {
-		for _, s := range w.sockets {
-			for len(s.msgs) > 0 && time.Since(s.msgs[0].at) > bound {
-				m := s.msgs[0]
-				s.msgs = s.msgs[1:]
-				w.take(m, s)
-			}
-		}
-		for v := &w.server; v.safe < len(v.log) && !w.leaderless() && time.Since(v.log[v.safe].at) > bound; {
-			w.commit(1)
-		}
-		for len(w.answers) > 0 && !w.still && time.Since(w.answers[0].at) > bound {
-			w.answer(1, 0)
-		}
-		w.meet()
+		w.server.Overdue(bound, w.still)
+		w.others.Pass()
 		for rest := min(d, slice); rest > 0; {
 			second := min(rest, time.Second-w.sinceTick)
 			time.Sleep(second)
@@ -353,19 +331,10 @@ func (w *world) end() {
 		w.gone(w.process)
 	}
 	for _, p := range w.remains {
-		p.dead = true
+		p.Dead = true
 	}
 	w.bury()
 	os.RemoveAll(w.dir)
-}
-
-// identify finds a message by its header.
-func (w *world) identify(header []string) *letter {
-	n, err := strconv.Atoi(header[0])
-	if err != nil {
-		panic(err)
-	}
-	return w.letters[n-1]
 }
 
 func (w *world) logf(format string, args ...any) {

@@ -1,0 +1,261 @@
+package streams
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// Main is the stream of what the bridge forwards.
+	Main       = "TELEMETRY"
+	quarantine = "QUARANTINE"
+
+	// DuplicateWindow is the streams'.
+	DuplicateWindow = 2 * time.Minute
+)
+
+// Options are what does not change during a run.
+type Options struct {
+	Replicated bool          // stored and safe are two things
+	Ragged     bool          // a fault refuses single messages
+	Skew       time.Duration // by how much the servers' clocks are ahead of the bridge's
+	Follower   bool          // a replica that lags is asked instead of the leader
+
+	Others *Gate
+	Logf   func(format string, args ...any)
+	// Storing is called before a stream stores a message, Dropping before it drops one as a duplicate of
+	// another one.
+	Storing  func(Message, *Client)
+	Dropping func(m Message, of int)
+}
+
+// Gate is taken by the publisher's own goroutines when they enter the simulation. They run only while
+// the simulation's own waits, which takes it in passing for the race detector's sake.
+type Gate struct{ sync.Mutex }
+
+// Pass orders what the simulation has done before what others do after.
+func (g *Gate) Pass() {
+	g.Lock()
+	defer g.Unlock()
+}
+
+// Server is JetStream.
+type Server struct {
+	Options
+	client  *Client // of the bridge that runs; nil: none does
+	sockets []*socket
+	answers []answer
+	learned time.Time // when a positive answer last arrived
+
+	held    map[string]entry // by stream and id
+	log     []entry          // in the order of storing; [safe:] can be forgotten
+	safe    int
+	copies  map[int][]*Copy // by message
+	refuses string          // how; empty body is "503"
+	faulty  bool
+	mask    int              // ragged: which of the messages
+	seen    int              // messages under the fault
+	met     map[meeting]bool // who has met the fault
+	lastBad time.Time        // when somebody first did
+	skew    time.Duration    // of the leader's clock against the bridge's
+	stale   int              // a replica that lags has log[:stale]
+}
+
+// Copy is one copy of a message in a stream.
+type Copy struct {
+	Stream  string
+	Subject string
+	ID      string
+	At      time.Time
+	Safe    bool // no leader change takes it away
+	Purged  bool // the stream has deleted it
+	Life    int  // of the bridge that sent it
+}
+
+// entry is one stored message.
+type entry struct {
+	*Copy
+	number int
+	reply  string
+	from   *socket
+	stamp  time.Time // on the leader's clock; At is on the wall
+}
+
+// New returns a server that has stored nothing yet.
+func New(o Options) *Server {
+	s := &Server{Options: o, held: map[string]entry{}, copies: map[int][]*Copy{}}
+	s.skew = s.skewOf(0)
+	return s
+}
+
+// Copies are those that the streams contain of a message, in the order of storing.
+func (s *Server) Copies(message int) []*Copy { return s.copies[message] }
+
+// Stored are the messages in the main stream, in its order.
+func (s *Server) Stored() (messages []int) {
+	for _, e := range s.log {
+		if e.Stream == Main {
+			messages = append(messages, e.number)
+		}
+	}
+	return messages
+}
+
+// Idle reports whether everything has been handled, answered and read.
+func (s *Server) Idle() bool {
+	for _, c := range s.sockets {
+		if len(c.msgs) > 0 {
+			return false
+		}
+	}
+	return len(s.answers) == 0 && s.safe == len(s.log)
+}
+
+// Store has the server take n messages from one of the connections.
+func (s *Server) Store(n, which int) {
+	var open []*socket
+	for _, c := range s.sockets {
+		if len(c.msgs) > 0 {
+			open = append(open, c)
+		}
+	}
+	if len(open) > 0 {
+		s.takeFrom(open[which%len(open)], n)
+		s.sweep()
+	}
+}
+
+// takeFrom takes n messages from a connection.
+func (s *Server) takeFrom(c *socket, n int) {
+	for range min(n, len(c.msgs)) {
+		m := c.msgs[0]
+		c.msgs = c.msgs[1:]
+		s.take(m, c)
+	}
+}
+
+// Drain has the server take all that is on the wire, and the bridge its answers. It reports whether
+// there was anything.
+func (s *Server) Drain() (some bool) {
+	for _, c := range s.sockets {
+		some = some || len(c.msgs) > 0
+		s.takeFrom(c, len(c.msgs))
+	}
+	s.sweep()
+	some = some || len(s.answers) > 0
+	s.AnswerAll()
+	return some
+}
+
+// Overdue handles what has been on its way for longer than bound: messages, commits and, unless the
+// bridge stands still, answers.
+func (s *Server) Overdue(bound time.Duration, still bool) {
+	for _, c := range s.sockets {
+		for len(c.msgs) > 0 && time.Since(c.msgs[0].At) > bound {
+			s.takeFrom(c, 1)
+		}
+	}
+	for s.safe < len(s.log) && !s.leaderless() && time.Since(s.log[s.safe].At) > bound {
+		s.Commit(1)
+	}
+	for len(s.answers) > 0 && !still && time.Since(s.answers[0].at) > bound {
+		s.Answer(1, 0)
+	}
+}
+
+// sweep forgets dead connections with nothing in them.
+func (s *Server) sweep() {
+	kept := s.sockets[:0]
+	for _, c := range s.sockets {
+		if !c.dead || len(c.msgs) > 0 {
+			kept = append(kept, c)
+		}
+	}
+	clear(s.sockets[len(kept):])
+	s.sockets = kept
+}
+
+const (
+	refuseForGood = `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"TELEMETRY","seq":0}`
+	// inFlightAlready is what a replicated stream says to an id whose first
+	// copy is not safe yet.
+	inFlightAlready = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"TELEMETRY","seq":0}`
+)
+
+// take is what a stream does with a message.
+func (s *Server) take(m Message, from *socket) {
+	if m.Number == 0 {
+		s.lookUp(m, from)
+		return
+	}
+	if s.refused(m, from) {
+		return
+	}
+	key := m.Stream + " " + m.ID
+	if held, ok := s.held[key]; ok && s.now().Sub(held.stamp) <= DuplicateWindow {
+		if held.number != m.Number {
+			s.Dropping(m, held.number)
+		}
+		if held.Safe {
+			s.Logf("the server has message %d already", m.Number)
+			s.reply(from, m.reply, `{"stream":"TELEMETRY","seq":1,"duplicate": true}`)
+		} else {
+			s.reply(from, m.reply, inFlightAlready)
+		}
+		return
+	}
+	if m.Stream == Main && strings.HasPrefix(m.payload, "refuse") || strings.HasPrefix(m.payload, "never") {
+		s.Logf("the server refuses message %d for good", m.Number)
+		s.reply(from, m.reply, refuseForGood)
+		return
+	}
+	s.Logf("%s stores message %d", m.Stream, m.Number)
+	s.Storing(m, from.link.client)
+	c := &Copy{Stream: m.Stream, Subject: m.Subject, ID: m.ID, At: time.Now(), Life: from.link.client.Life}
+	e := entry{Copy: c, number: m.Number, reply: m.reply, from: from, stamp: s.now()}
+	s.held[key] = e
+	s.log = append(s.log, e)
+	s.copies[m.Number] = append(s.copies[m.Number], c)
+	if !s.Replicated {
+		s.Commit(1)
+	}
+}
+
+// Commit makes the oldest n stored messages safe and answers them.
+func (s *Server) Commit(n int) {
+	for range n {
+		if s.safe == len(s.log) || s.leaderless() {
+			return
+		}
+		e := s.log[s.safe]
+		s.safe++
+		e.Safe = true
+		s.reply(e.from, e.reply, `{"stream":"TELEMETRY","seq":1}`)
+	}
+}
+
+// CommitAll makes everything safe.
+func (s *Server) CommitAll() { s.Commit(len(s.log)) }
+
+// reply sends an answer to where the message came from, if that still listens.
+func (s *Server) reply(to *socket, subject, body string) {
+	if s.client == nil || to.link != s.client.Link || !to.link.hears() {
+		return
+	}
+	m := nats.Msg{Subject: subject, Data: []byte(body)}
+	if body == "" {
+		m.Header = nats.Header{"Status": {"503"}}
+	}
+	s.answers = append(s.answers, answer{m, strings.HasPrefix(body, `{"stream":"TELEMETRY","seq"`), time.Now()})
+}
+
+// Purge deletes what the streams contain. They know the ids all the same.
+func (s *Server) Purge() {
+	for _, e := range s.log[:s.safe] {
+		e.Purged = true
+	}
+	s.Logf("the streams are purged")
+}
