@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/schema"
 
 	"github.com/stretchr/testify/require"
@@ -28,7 +29,7 @@ func ingestErrors(t *testing.T, s Sources) []string {
 
 func TestIngestWithNothingGivenIsTheDefaults(t *testing.T) {
 	t.Parallel()
-	golden(t, "testdata/ingest-defaults.golden", loadIngest(t, "").Redacted())
+	golden.Require(t, "testdata/ingest-defaults.golden", loadIngest(t, "").Redacted())
 }
 
 func TestEveryKeyOfIngestIsAnEnvironmentVariableAndAFlag(t *testing.T) {
@@ -91,7 +92,7 @@ commands: {stream: SHADOW, consumer: ingest-shadow}
 batch: {mesages: 5}
 admin: {listen: nowhere}
 `), Env: []string{"INGEST_BATCH_FLUSH=1h", "INGEST_BATCH_FLUHS=1s"}})
-	golden(t, "testdata/ingest-errors.golden", strings.Join(got, "\n")+"\n")
+	golden.Require(t, "testdata/ingest-errors.golden", strings.Join(got, "\n")+"\n")
 	require.NotContains(t, strings.Join(got, ""), "hunter2")
 	require.Equal(t, []string{"INGEST_TELEMETRY_STREAM: is empty, and so are all other streams: there is nothing to do; name one"},
 		ingestErrors(t, Sources{Env: []string{"INGEST_TELEMETRY_STREAM=", "INGEST_SHADOW_STREAM=", "INGEST_COMMANDS_STREAM="}}))

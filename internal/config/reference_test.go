@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/schema"
 )
 
@@ -25,6 +26,6 @@ func TestReference(t *testing.T) {
 		require.NoError(t, err)
 		is, err := schema.Reference(string(was), page.program, page.configuration)
 		require.NoError(t, err)
-		golden(t, name, is)
+		golden.Require(t, name, is)
 	}
 }

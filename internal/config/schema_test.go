@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v4"
 
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/schema"
 )
 
@@ -42,7 +43,7 @@ func compiled(t *testing.T, name string, empty any) *jsonschema.Schema {
 	t.Helper()
 	text, err := schema.JSON("Configuration of "+name, empty)
 	require.NoError(t, err)
-	golden(t, filepath.Join("..", "..", "docs", name+".schema.json"), string(text))
+	golden.Require(t, filepath.Join("..", "..", "docs", name+".schema.json"), string(text))
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	require.NoError(t, err)
 	c := jsonschema.NewCompiler()

@@ -1,9 +1,6 @@
 package demo
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,22 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge/verdict"
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/screen"
 )
-
-// update writes the golden files anew: go test ./internal/demo -update
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
-}
 
 // fixed is a sample of fixed numbers; with its 12 lines it is as high as the
 // table usually gets.
@@ -52,20 +36,20 @@ func fixed() *sample {
 
 func TestTableOfFixedNumbers(t *testing.T) {
 	t.Parallel()
-	golden(t, "table.golden", strings.Join(table(fixed(), 80), "\n")+"\n")
-	golden(t, "table-narrow.golden", strings.Join(table(fixed(), 50), "\n")+"\n")
+	golden.Require(t, "testdata/table.golden", strings.Join(table(fixed(), 80), "\n")+"\n")
+	golden.Require(t, "testdata/table-narrow.golden", strings.Join(table(fixed(), 50), "\n")+"\n")
 }
 
 func TestLineOfFixedNumbers(t *testing.T) {
 	t.Parallel()
-	golden(t, "line.golden", line(fixed())+"\n"+line(&sample{})+"\n")
+	golden.Require(t, "testdata/line.golden", line(fixed())+"\n"+line(&sample{})+"\n")
 }
 
 func TestSummaryOfFixedNumbers(t *testing.T) {
 	t.Parallel()
 	a := balanced()
 	a.Bridge.AckLatency = fixed().Bridge.AckLatency
-	golden(t, "summary.golden", summary(a, a.checks(), 10*time.Second))
+	golden.Require(t, "testdata/summary.golden", summary(a, a.checks(), 10*time.Second))
 }
 
 func TestTableFitsItsTerminal(t *testing.T) {

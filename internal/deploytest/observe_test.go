@@ -2,7 +2,6 @@ package deploytest
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mqtt-nats-bridge/internal/golden"
 
 	"github.com/stretchr/testify/require"
 )
@@ -93,8 +94,6 @@ func TestDocumentedMetrics(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write the tables of docs/metrics.md")
-
 // The tables of docs/metrics.md are those of the golden files.
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
@@ -103,11 +102,7 @@ func TestMetricsPage(t *testing.T) {
 	introduction, _, found := strings.Cut(have, "\n## Bridge\n")
 	require.True(t, found)
 	want := introduction + "\n## Bridge\n\n" + metricsTable(t, bridgeMetrics) + "\n## ingest\n\n" + metricsTable(t, ingestMetrics)
-	if *update {
-		require.NoError(t, os.WriteFile(filepath.Join(root, page), []byte(want), 0o644))
-		return
-	}
-	require.Equal(t, want, have, "run go test ./internal/deploytest -run TestMetricsPage -update")
+	golden.Require(t, filepath.Join(root, page), want)
 }
 
 func metricsTable(t *testing.T, golden string) string {

@@ -2,9 +2,6 @@ package drill
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,22 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/reconcile"
 )
-
-// update writes the golden files anew: go test ./internal/drill -update
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
-}
 
 func passed() *Report {
 	return &Report{
@@ -54,7 +38,7 @@ func failed() *Report {
 
 func TestReportText(t *testing.T) {
 	t.Parallel()
-	golden(t, "text", passed().text()+failed().text())
+	golden.Require(t, "testdata/text.golden", passed().text()+failed().text())
 }
 
 func TestReportJSON(t *testing.T) {
@@ -62,7 +46,7 @@ func TestReportJSON(t *testing.T) {
 	for name, r := range map[string]*Report{"passed": passed(), "failed": failed()} {
 		var out bytes.Buffer
 		require.NoError(t, r.write(&Options{Out: &out, JSON: true}))
-		golden(t, name+".json", out.String())
+		golden.Require(t, "testdata/"+name+".json.golden", out.String())
 	}
 }
 
@@ -87,7 +71,7 @@ func TestTable(t *testing.T) {
 	require.Len(t, lines, tableHeight)
 	waiting := *s
 	waiting.Phase = "waiting for 10 messages"
-	golden(t, "table", strings.Join(lines, "\n")+"\n"+strings.Join(table(&waiting, 80), "\n")+"\n"+line(s)+"\n"+line(&waiting)+"\n")
+	golden.Require(t, "testdata/table.golden", strings.Join(lines, "\n")+"\n"+strings.Join(table(&waiting, 80), "\n")+"\n"+line(s)+"\n"+line(&waiting)+"\n")
 	for _, columns := range []int{50, 79, 80, 200} {
 		for _, l := range table(s, columns) {
 			require.Less(t, utf8.RuneCountInString(l), min(columns, 80), l)

@@ -1,10 +1,7 @@
 package ingest
 
 import (
-	"flag"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,10 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/pki"
 )
-
-var update = flag.Bool("update", false, "write testdata/metrics.golden")
 
 // metricsKeepTheirNames compares what /metrics says of ingest with a file: name, kind
 // and labels of each metric, no values. Dashboards and alerts rest on it.
@@ -57,12 +53,5 @@ func metricsKeepTheirNames(t *testing.T, r *rig) {
 		}
 		text.WriteString("\n")
 	}
-	path := filepath.Join("testdata", "metrics.golden")
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), text.String(), "run go test ./internal/ingest -run TestIngest/metrics -update and read the difference")
+	golden.Require(t, "testdata/metrics.golden", text.String())
 }

@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/browsertest"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/golden"
 )
 
 // Ingest has the page that the bridge has, about its tables.
@@ -24,7 +25,7 @@ func TestPageInABrowser(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	for n := range 300 {
-		if *update {
+		if golden.Update() {
 			time.Sleep(200 * time.Millisecond) // a minute for the charts of the picture
 		}
 		r.publish(telemetry(fmt.Sprint("m", n), `{"n":1}`))
@@ -35,7 +36,7 @@ func TestPageInABrowser(t *testing.T) {
 	b.Wait(`/telemetry\s+TELEMETRY\/ingest-workers\s.*\s300\s/.test(document.querySelector("#tables").innerText)`, "the rows are not shown")
 	require.Equal(t, "Ready", b.Text("#state"))
 	require.Contains(t, b.Text("#charts"), "Lag")
-	if *update {
+	if golden.Update() {
 		require.NoError(t, os.WriteFile(filepath.Join("..", "..", "docs", "images", "page-ingest.png"),
 			browsertest.Small(t, b.Screenshot(1200, 900)), 0o644))
 	}
