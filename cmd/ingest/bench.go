@@ -28,7 +28,7 @@ Example: ingest bench --database-url postgres://postgres@127.0.0.1/postgres`
 
 // Run runs the command.
 func (c *benchCommand) Run(ctx context.Context, p *program) error {
-	conf, err := p.load()
+	conf, err := p.Load()
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (c *benchCommand) Run(ctx context.Context, p *program) error {
 	return ingestbench.Run(ctx, ingestbench.Options{
 		Database: pool.ConnConfig, URL: conf.Database.URL.Reveal(conf.Database.Password),
 		Messages: c.Messages, Devices: c.Devices, Size: c.Size, Rounds: c.Rounds, Workers: c.Workers, Batch: c.Batch,
-		Profile: c.Profile, Out: p.out,
+		Profile: c.Profile, Out: p.Out,
 	})
 }
 

@@ -24,7 +24,7 @@ func TestABenchThatIsInterruptedLeavesNothing(t *testing.T) {
 		require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM "+sql).Scan(&n))
 		return n
 	}
-	bench := command(t, "bench", "--database-url", database.URL, "--messages", "50000", "--rounds", "1")
+	bench := peers.Command(t, "bench", "--database-url", database.URL, "--messages", "50000", "--rounds", "1")
 	require.NoError(t, bench.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- bench.Wait(); close(ended) }()

@@ -23,7 +23,7 @@ Example: ingest check -c ingest.yaml`
 
 // Run implements the command.
 func (c checkCommand) Run(p *program) error {
-	conf, err := p.load()
+	conf, err := p.Load()
 	if err != nil {
 		return err
 	}
@@ -32,8 +32,8 @@ func (c checkCommand) Run(p *program) error {
 		settings = schema.Changed(settings)
 	}
 	if c.JSON() {
-		return cli.PrintJSON(p.out, settings)
+		return cli.PrintJSON(p.Out, settings)
 	}
-	fmt.Fprint(p.out, cli.Changes(settings, c.All))
+	fmt.Fprint(p.Out, cli.Changes(settings, c.All))
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 )
@@ -20,12 +21,12 @@ func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
 	for _, args := range []string{"", "run", "migrate", "check", "bench", "healthcheck", "top", "version"} {
-		got := run(t, append(strings.Fields(args), "--help")...)
-		require.Zero(t, got.code)
-		require.Empty(t, got.err)
-		all.WriteString("$ ingest " + strings.TrimSpace(args+" --help") + "\n" + got.out + "\n")
+		got := peers.Run(t, append(strings.Fields(args), "--help")...)
+		require.Zero(t, got.Code)
+		require.Empty(t, got.Err)
+		all.WriteString("$ ingest " + strings.TrimSpace(args+" --help") + "\n" + got.Out + "\n")
 	}
-	golden(t, "help", all.String())
+	golden.Require(t, "testdata/help.golden", all.String())
 }
 
 func TestExitCodes(t *testing.T) {
@@ -52,11 +53,11 @@ func TestExitCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := run(t, test.args...)
-			require.Equal(t, test.code, got.code, "%s%s", got.out, got.err)
-			require.Contains(t, got.err, test.err)
+			got := peers.Run(t, test.args...)
+			require.Equal(t, test.code, got.Code, "%s%s", got.Out, got.Err)
+			require.Contains(t, got.Err, test.err)
 			if test.err == "" {
-				require.Empty(t, got.err)
+				require.Empty(t, got.Err)
 			}
 		})
 	}
@@ -64,55 +65,55 @@ func TestExitCodes(t *testing.T) {
 
 func TestCheckShowsWhereEachValueCameFromAndNoSecret(t *testing.T) {
 	t.Parallel()
-	cmd := command(t, "check", "-c", "ingest.yaml", "--set", "batch.messages=1000")
+	cmd := peers.Command(t, "check", "-c", "ingest.yaml", "--set", "batch.messages=1000")
 	cmd.Env = append(cmd.Env, "DATABASE_URL=postgres://u:hunter2@db/x?password=hunter3", "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=hunter4")
 	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "ingest.yaml"), []byte("\nshadow: {stream: ''}\n"), 0o600))
-	got := finish(t, cmd)
-	require.Zero(t, got.code, got.err)
-	require.NotContains(t, got.out+got.err, "hunter")
+	got := peers.Finish(t, cmd)
+	require.Zero(t, got.Code, got.Err)
+	require.NotContains(t, got.Out+got.Err, "hunter")
 	for _, line := range []string{
 		"database.url: postgres://u@db/x  # DATABASE_URL\n", "nats.password: (redacted)  # INGEST_NATS_PASSWORD\n",
 		"shadow.stream: \"\"  # ingest.yaml:2\n", "batch.messages: 1000  # --set\n",
 	} {
-		require.Contains(t, got.out, line)
+		require.Contains(t, got.Out, line)
 	}
 }
 
 // It is in no error of the driver either.
 func TestAWrongPasswordIsNotShown(t *testing.T) {
 	t.Parallel()
-	got := run(t, "migrate", "--database-url=postgres://postgres:hunter2@127.0.0.1:1/x")
-	require.Equal(t, 1, got.code)
-	require.NotContains(t, got.out+got.err, "hunter2")
-	got = run(t, "check", "--database-url=postgres://u:hunter2@h/x?sslmode=maybe")
-	require.Equal(t, 2, got.code)
-	require.NotContains(t, got.out+got.err, "hunter2")
+	got := peers.Run(t, "migrate", "--database-url=postgres://postgres:hunter2@127.0.0.1:1/x")
+	require.Equal(t, 1, got.Code)
+	require.NotContains(t, got.Out+got.Err, "hunter2")
+	got = peers.Run(t, "check", "--database-url=postgres://u:hunter2@h/x?sslmode=maybe")
+	require.Equal(t, 2, got.Code)
+	require.NotContains(t, got.Out+got.Err, "hunter2")
 }
 
 func TestIngestRunsIsReadyAndStops(t *testing.T) {
 	t.Parallel()
 	database := peers.Postgres(t, "fsync=off")
 	nats := peers.NATSServer(t, peers.NATSOptions{})
-	migrated := run(t, "migrate", "--database-url", database.URL)
-	require.Zero(t, migrated.code, migrated.err)
-	require.Equal(t, "migrated 00001_tables.sql\nmigrated 00002_order_within_a_millisecond.sql\nmigrated 00003_believed_clock.sql\n", migrated.out)
-	again := run(t, "migrate", "--database-url", database.URL)
-	require.Zero(t, again.code)
-	require.Equal(t, "the tables are those of this version\n", again.out)
+	migrated := peers.Run(t, "migrate", "--database-url", database.URL)
+	require.Zero(t, migrated.Code, migrated.Err)
+	require.Equal(t, "migrated 00001_tables.sql\nmigrated 00002_order_within_a_millisecond.sql\nmigrated 00003_believed_clock.sql\n", migrated.Out)
+	again := peers.Run(t, "migrate", "--database-url", database.URL)
+	require.Zero(t, again.Code)
+	require.Equal(t, "the tables are those of this version\n", again.Out)
 
 	listen := testrun.Address(t).String()
 	i := peers.Ingest(t, []string{"DATABASE_URL=" + database.URL, "NATS_URL=" + nats.URL, "INGEST_ADMIN_LISTEN=" + listen, "INGEST_LOG_FORMAT=json"})
 	// The bridge has not created its streams yet, so ingest is not ready.
 	i.Log().Await(t, 0, "stream TELEMETRY does not exist")
-	got := run(t, "healthcheck", "--set", "admin.listen="+listen)
-	require.Equal(t, 1, got.code, got.out)
+	got := peers.Run(t, "healthcheck", "--set", "admin.listen="+listen)
+	require.Equal(t, 1, got.Code, got.Out)
 
 	// The endpoint lives before that, and a bridge fixes it.
 	bridge := peers.Bridge(t, peers.BridgeOptions{Env: []string{"NATS_URL=" + nats.URL, "MQTT_URL=mqtt://127.0.0.1:1", "BRIDGE_ADMIN_LISTEN=", "BRIDGE_STREAMS_TELEMETRY_MAX_BYTES=1GiB"}})
 	bridge.Log().Await(t, 0, "created in JetStream")
 	require.Eventually(t, func() bool {
-		got = run(t, "healthcheck", "--set", "admin.listen="+listen)
-		return got.code == 0
+		got = peers.Run(t, "healthcheck", "--set", "admin.listen="+listen)
+		return got.Code == 0
 	}, testrun.Timeout, 50*time.Millisecond)
 	i.Signal(syscall.SIGTERM)
 	require.Zero(t, i.Wait())
@@ -134,8 +135,8 @@ func TestRunbookCommands(t *testing.T) {
 	require.NotEmpty(t, named)
 	for _, m := range named {
 		args := strings.Fields(m[1])
-		got := run(t, append(args, "--help")...)
-		require.Zero(t, got.code, m[0])
-		require.Contains(t, got.out, "Usage: ingest "+strings.Join(args, " "), m[0])
+		got := peers.Run(t, append(args, "--help")...)
+		require.Zero(t, got.Code, m[0])
+		require.Contains(t, got.Out, "Usage: ingest "+strings.Join(args, " "), m[0])
 	}
 }

@@ -4,11 +4,26 @@ package main
 
 import (
 	"os"
-	"syscall"
 
 	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/ingest"
 )
 
+// version, commit and date are set by the linker: -ldflags "-X main.version=1.0.0 -X main.commit=…
+// -X main.date=…". Without that they are those of the module and of the version control.
+var version, commit, date string
+
+// program is what the commands get.
+type program = cli.Program[*config.Ingest]
+
 func main() {
-	os.Exit(execute(cli.UntilSignal(os.Interrupt, syscall.SIGTERM), os.Args[1:]))
+	line := &commands{}
+	os.Exit(cli.Main(&program{
+		Build: cli.ReadBuild("ingest", cli.Linked{Version: version, Commit: commit, Date: date},
+			"github.com/jackc/pgx/v5", "github.com/nats-io/nats.go", "github.com/pressly/goose/v3"),
+		Description: description, Schema: config.IngestProgram(), Empty: &config.Ingest{},
+		Read: func(s config.Sources) (*config.Ingest, error) { return config.LoadIngest(s, ingest.Check) },
+		Keys: config.IngestKeys(), Example: "batch.messages=1000",
+	}, line, &line.Settings))
 }

@@ -19,7 +19,7 @@ Example: ingest migrate --database-url postgres://owner@postgres/telemetry`
 
 // Run implements the command.
 func (migrateCommand) Run(ctx context.Context, p *program) error {
-	c, err := p.load()
+	c, err := p.Load()
 	if err != nil {
 		return err
 	}
@@ -29,13 +29,13 @@ func (migrateCommand) Run(ctx context.Context, p *program) error {
 	}
 	steps, err := ingest.Migrate(ctx, conf.ConnConfig)
 	for _, s := range steps {
-		fmt.Fprintln(p.out, "migrated", s.Name)
+		fmt.Fprintln(p.Out, "migrated", s.Name)
 	}
 	if err != nil {
 		return err
 	}
 	if len(steps) == 0 {
-		fmt.Fprintln(p.out, "the tables are those of this version")
+		fmt.Fprintln(p.Out, "the tables are those of this version")
 	}
 	return nil
 }

@@ -1,39 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
-	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/peers"
 
 	"github.com/stretchr/testify/require"
 )
-
-// output is what a process writes, read while it runs.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 const nobody = "nats: {url: 'nats://127.0.0.1:1', user: ingest, password_file: PASSWORD}\ndatabase: {url: 'postgres://x@127.0.0.1:1/x'}\nadmin: {listen: ''}\n"
 
@@ -46,28 +25,24 @@ func TestHangUp(t *testing.T) {
 	write := func(name, text string) { require.NoError(t, os.WriteFile(name, []byte(text), 0o600)) }
 	write(password, "old")
 	write(file, base)
-	cmd := command(t, "run", "--config", file)
-	out := &output{}
+	cmd := peers.Command(t, "run", "--config", file)
+	out := &peers.Log{}
 	cmd.Stderr = out
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	await := func(text string) {
-		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, testrun.Timeout, 5*time.Millisecond, "%v", out)
-	}
-	await(`"message":"nats not connected"`)
+	out.Await(t, 0, `"message":"nats not connected"`)
 
 	write(password, "new")
 	write(file, base+"log: {level: debug}\nbatch: {messages: 7}\n")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
-	await(`"keys":["batch.messages"],"time":`)
-	await(`"changed":["nats.password","log.level"]`)
+	out.Await(t, 0, `"keys":["batch.messages"],"time":`)
+	out.Await(t, 0, `"changed":["nats.password","log.level"]`)
 	require.Contains(t, out.String(), "configuration differs in what needs a restart")
 
 	write(file, base+"batch: {messages: many}\n")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
-	await("batch.messages")
-	await("configuration not read again; nothing has changed")
+	out.Await(t, 0, "batch.messages")
+	out.Await(t, 0, "configuration not read again; nothing has changed")
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait(), out)
@@ -80,10 +55,10 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	got := run(t, "run", "--nats-url", "nats://127.0.0.1:1", "--database-url", "postgres://x@127.0.0.1:1/x", "--set", "admin.listen="+l.Addr().String())
-	require.Equal(t, 1, got.code)
+	got := peers.Run(t, "run", "--nats-url", "nats://127.0.0.1:1", "--database-url", "postgres://x@127.0.0.1:1/x", "--set", "admin.listen="+l.Addr().String())
+	require.Equal(t, 1, got.Code)
 	var lines []string
-	for line := range strings.Lines(got.err) {
+	for line := range strings.Lines(got.Err) {
 		require.True(t, json.Valid([]byte(line)), line)
 		lines = append(lines, line)
 	}

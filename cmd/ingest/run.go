@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
 	"os"
 	"sync"
 
@@ -38,45 +37,39 @@ Examples:
 func (runCommand) Run(ctx context.Context, p *program) error {
 	again, stop := cli.Hangups()
 	defer stop()
-	c, err := p.load()
+	c, err := p.Load()
 	if err != nil {
 		return err
 	}
-	progress := ingest.NewProgress(p.err, cli.IsTerminal(p.err))
-	log, err := cli.NewLogger(p.err, c.Log)
+	progress := ingest.NewProgress(p.Err, cli.IsTerminal(p.Err))
+	log, err := cli.NewLogger(p.Err, c.Log)
 	if err != nil {
 		return err
 	}
 	log = progress.Before(log)
-	build := readBuild()
-	log.Info().Str("version", build.Version).Str("revision", build.Commit).
+	log.Info().Str("version", p.Build.Version).Str("revision", p.Build.Commit).
 		Str("database", c.Database.URL.String()).Str("nats", c.NATS.URL.String()).Msg("starting")
-	return cli.Failed(log, p.serve(ctx, c, progress, log, again))
+	return cli.Failed(log, serve(ctx, p, c, progress, log, again))
 }
 
 // serve runs ingest until ctx ends or it fails.
-func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, again <-chan os.Signal) error {
+func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, again <-chan os.Signal) error {
 	// First: an ingest that cannot be asked must not migrate tables or take messages.
-	var listener net.Listener
-	if c.Admin.Listen != "" {
-		var err error
-		if listener, err = endpoint.Listen(c.Admin.Listen); err != nil {
-			return err
-		}
-		defer listener.Close()
-	}
-	i, err := ingest.Open(ingest.Options{Config: c, Log: log, Version: readBuild().Version})
+	listener, err := endpoint.Listen(c.Admin.Listen)
 	if err != nil {
 		return err
 	}
-	if listener != nil {
-		server := endpoint.Serve(listener, i, log)
-		// Last: until then /livez and /readyz report the progress of the stop.
-		defer server.Close()
+	defer listener.Close()
+	i, err := ingest.Open(ingest.Options{Config: c, Log: log, Version: p.Build.Version})
+	if err != nil {
+		return err
 	}
+	server := listener.Serve(i, log)
+	// Last: until then /livez and /readyz report the progress of the stop.
+	defer server.Close()
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
-	reloads.Go(func() { p.reloads(reloading, i, log, again) })
+	reloads.Go(func() { reload(reloading, p, i, log, again) })
 	err = progress.Show(ctx, i)
 	stop()
 	reloads.Wait()
@@ -90,14 +83,14 @@ func (p *program) serve(ctx context.Context, c *config.Ingest, progress *ingest.
 	return err
 }
 
-// reloads reads file, environment and flags again at each SIGHUP until ctx ends.
-func (p *program) reloads(ctx context.Context, i *ingest.Ingest, log zerolog.Logger, again <-chan os.Signal) {
+// reload reads file, environment and flags again at each SIGHUP until ctx ends.
+func reload(ctx context.Context, p *program, i *ingest.Ingest, log zerolog.Logger, again <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
-			cli.Reload(log, p.load, func(c *config.Ingest) (changed, restart []string, err error) {
+			cli.Reload(log, p.Load, func(c *config.Ingest) (changed, restart []string, err error) {
 				if err := cli.SetLevel(c.Log); err != nil {
 					return nil, nil, err
 				}

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,24 +18,6 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// screen is what a terminal was sent.
-type screen struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
 func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("script"); err != nil {
@@ -48,7 +28,7 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	database := peers.Postgres(t, "fsync=off")
 	server := peers.NATSServer(t, peers.NATSOptions{})
 	fill(t, server.URL, messages)
-	require.Zero(t, run(t, "migrate", "--database-url", database.URL).code)
+	require.Zero(t, peers.Run(t, "migrate", "--database-url", database.URL).Code)
 	db, err := pgx.Connect(t.Context(), database.URL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close(t.Context()) })
@@ -58,12 +38,12 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "LOCK TABLE telemetry")
 	require.NoError(t, err)
 
-	ingest := command(t)
+	ingest := peers.Command(t)
 	// exec: dash stays beside what it runs, is interrupted too, and then ends
 	// with 130 whatever the program ended with.
-	cmd := exec.Command("script", "-qec", "exec "+binary+" --set shadow.stream= --set commands.stream= --set admin.listen=", "/dev/null")
+	cmd := exec.Command("script", "-qec", "exec "+ingest.Path+" --set shadow.stream= --set commands.stream= --set admin.listen=", "/dev/null")
 	cmd.Dir, cmd.Env = ingest.Dir, append(ingest.Env, "DATABASE_URL="+database.URL, "NATS_URL="+server.URL)
-	out := &screen{}
+	out := &peers.Log{}
 	cmd.Stdout = out
 	keyboard, err := cmd.StdinPipe()
 	require.NoError(t, err)
@@ -71,11 +51,7 @@ func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // its terminal goes with it
-	shows := func(text string) {
-		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(out.String(), text) }, testrun.Timeout, 20*time.Millisecond, "%s", out)
-	}
-	shows(fmt.Sprintf("catching up: %d messages behind", messages))
+	out.Await(t, 0, fmt.Sprintf("catching up: %d messages behind", messages))
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.Eventually(t, func() bool {
 		var rows int

@@ -46,11 +46,11 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return cli.UsageError{Err: err}
 	}
-	conf, plan, err := p.compile()
+	conf, plan, err := compile(p)
 	if err != nil {
-		return c.invalid(p.out, err)
+		return c.invalid(p.Out, err)
 	}
-	out := io.Writer(p.out)
+	out := io.Writer(p.Out)
 	if c.JSON() {
 		out = io.Discard
 	}
@@ -68,7 +68,7 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := c.print(p.out, report, conf.Settings()); err != nil {
+	if err := c.print(p.Out, report, conf.Settings()); err != nil {
 		return err
 	}
 	if report.Failed() > 0 {

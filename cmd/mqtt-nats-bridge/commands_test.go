@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"mqtt-nats-bridge/internal/golden"
+	"mqtt-nats-bridge/internal/peers"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -16,16 +19,16 @@ func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
 	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "top", "config", "config init", "completion", "version"} {
-		got := run(t, append(strings.Fields(args), "--help")...)
-		require.Zero(t, got.code)
-		require.Empty(t, got.err)
-		all.WriteString("$ mqtt-nats-bridge " + strings.TrimSpace(args+" --help") + "\n" + got.out + "\n")
+		got := peers.Run(t, append(strings.Fields(args), "--help")...)
+		require.Zero(t, got.Code)
+		require.Empty(t, got.Err)
+		all.WriteString("$ mqtt-nats-bridge " + strings.TrimSpace(args+" --help") + "\n" + got.Out + "\n")
 	}
-	golden(t, "help", all.String())
+	golden.Require(t, "testdata/help.golden", all.String())
 	for _, args := range []string{"demo", "bench", "drill"} {
-		got := run(t, args, "--help")
-		require.Zero(t, got.code)
-		require.Contains(t, got.out, "Example: mqtt-nats-bridge "+args)
+		got := peers.Run(t, args, "--help")
+		require.Zero(t, got.Code)
+		require.Contains(t, got.Out, "Example: mqtt-nats-bridge "+args)
 	}
 }
 
@@ -83,11 +86,11 @@ func TestExitCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := run(t, test.args...)
-			require.Equal(t, test.code, got.code, "%s%s", got.out, got.err)
-			require.Contains(t, got.err, test.err)
+			got := peers.Run(t, test.args...)
+			require.Equal(t, test.code, got.Code, "%s%s", got.Out, got.Err)
+			require.Contains(t, got.Err, test.err)
 			if test.err == "" {
-				require.Empty(t, got.err)
+				require.Empty(t, got.Err)
 			}
 		})
 	}
@@ -95,7 +98,7 @@ func TestExitCodes(t *testing.T) {
 
 func TestEveryFaultIsNamedWithItsLine(t *testing.T) {
 	t.Parallel()
-	cmd := command(t, "run", "-c", "bridge.yaml", "--log-level", "loud")
+	cmd := peers.Command(t, "run", "-c", "bridge.yaml", "--log-level", "loud")
 	cmd.Env = append(cmd.Env, "BRIDGE_LIMITS_PAYLOAD=lots")
 	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "bridge.yaml"), []byte(`mqtt:
   url: mqtts://emqx:8883
@@ -104,14 +107,14 @@ func TestEveryFaultIsNamedWithItsLine(t *testing.T) {
 nats:
   ulr: nats://nats:4222
 `), 0o600))
-	got := finish(t, cmd)
-	require.Equal(t, 2, got.code)
-	golden(t, "errors", got.err)
+	got := peers.Finish(t, cmd)
+	require.Equal(t, 2, got.Code)
+	golden.Require(t, "testdata/errors.golden", got.Err)
 }
 
 func TestFaultsOfTopicsComeWithAllOthers(t *testing.T) {
 	t.Parallel()
-	cmd := command(t, "run", "-c", "bridge.yaml")
+	cmd := peers.Command(t, "run", "-c", "bridge.yaml")
 	cmd.Env = append(cmd.Env, "BRIDGE_IDENTITY_PREFIX=bridge/{x")
 	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "bridge.yaml"), []byte(`log:
   level: loud
@@ -128,15 +131,15 @@ topics:
 streams:
   shadow: {max_age: 1m}
 `), 0o600))
-	got := finish(t, cmd)
-	require.Equal(t, 2, got.code)
-	golden(t, "errors-topics", got.err)
+	got := peers.Finish(t, cmd)
+	require.Equal(t, 2, got.Code)
+	golden.Require(t, "testdata/errors-topics.golden", got.Err)
 }
 
 func TestMapFollowsATopic(t *testing.T) {
 	t.Parallel()
 	const attested = "bridge/v1/d/000660F22358AE4BB44B000005020002/1795442951630/"
-	got := run(t, "map",
+	got := peers.Run(t, "map",
 		"tenant/acme/device/dev-1/telemetry", "tenant/acme/device/dev-1/shadow/reported",
 		"tenant/a.b/device/*/c d", "tenant//device/dev-1/telemetry", "tenant/acme/telemetry",
 		"tenant/+/device/dev-1/telemetry", "tenant/acme/device/"+strings.Repeat("x", 1100)+"/telemetry",
@@ -145,84 +148,84 @@ func TestMapFollowsATopic(t *testing.T) {
 		attested+"61636D652F2B/tenant/acme/device/dev-2/telemetry",
 		attested+"756E646566696E6564/tenant/acme/device/dev-2/telemetry",
 		"bridge/v1/d/short")
-	require.Equal(t, 1, got.code)
-	require.Empty(t, got.err)
-	golden(t, "map", got.out)
+	require.Equal(t, 1, got.Code)
+	require.Empty(t, got.Err)
+	golden.Require(t, "testdata/map.golden", got.Out)
 }
 
 func TestCheckShowsWhereEachValueCameFrom(t *testing.T) {
 	t.Parallel()
-	cmd := command(t, "check", "-c", "bridge.yaml", "--set", "limits.payload=64KiB", "--mqtt-url", "mqtt://bridge:hunter2@emqx")
+	cmd := peers.Command(t, "check", "-c", "bridge.yaml", "--set", "limits.payload=64KiB", "--mqtt-url", "mqtt://bridge:hunter2@emqx")
 	cmd.Env = append(cmd.Env, "BRIDGE_LIMITS_TENANT_RATE=100", "NATS_URL=nats://user:hunter3@nats:4222")
 	require.NoError(t, os.WriteFile(filepath.Join(cmd.Dir, "bridge.yaml"), []byte("\nidentity: {mode: off}\n"), 0o600))
-	got := finish(t, cmd)
-	require.Zero(t, got.code, got.err)
-	require.NotContains(t, got.out+got.err, "hunter")
-	golden(t, "check", got.out)
+	got := peers.Finish(t, cmd)
+	require.Zero(t, got.Code, got.Err)
+	require.NotContains(t, got.Out+got.Err, "hunter")
+	golden.Require(t, "testdata/check.golden", got.Out)
 }
 
 func TestCheckNamesAPeerThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
-	got := run(t, "check", "--connect", "--mqtt-url", "mqtt://127.0.0.1:1", "--nats-url", server.URL())
-	require.Equal(t, 1, got.code)
-	_, findings, _ := strings.Cut(got.out, "\n\n")
+	got := peers.Run(t, "check", "--connect", "--mqtt-url", "mqtt://127.0.0.1:1", "--nats-url", server.URL())
+	require.Equal(t, 1, got.Code)
+	_, findings, _ := strings.Cut(got.Out, "\n\n")
 	findings = regexp.MustCompile(`127\.0\.0\.1:\d\d+`).ReplaceAllString(findings, "127.0.0.1:PORT")
 	findings = regexp.MustCompile(`nats-server [\d.]+`).ReplaceAllString(findings, "nats-server VERSION")
-	golden(t, "check-connect", findings)
+	golden.Require(t, "testdata/check-connect.golden", findings)
 }
 
 func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
 	t.Parallel()
-	got := run(t, "version")
-	require.Zero(t, got.code)
-	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ncommit 0123abcd\ndate 2026-01-02T03:04:05Z\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.out)
+	got := peers.Run(t, "version")
+	require.Zero(t, got.Code)
+	require.Regexp(t, `^mqtt-nats-bridge 1\.2\.3-test\ncommit 0123abcd\ndate 2026-01-02T03:04:05Z\ngo1\.\S+ \w+/\w+\ngithub.com/eclipse/paho.mqtt.golang v\S+\ngithub.com/nats-io/nats-server/v2 v\S+\ngithub.com/nats-io/nats.go v\S+\n$`, got.Out)
 }
 
 // What scripts and editors rely on.
 func TestManners(t *testing.T) {
 	t.Parallel()
-	got := run(t, "--version")
-	require.Zero(t, got.code)
-	require.True(t, strings.HasPrefix(got.out, "mqtt-nats-bridge "), got.out)
+	got := peers.Run(t, "--version")
+	require.Zero(t, got.Code)
+	require.True(t, strings.HasPrefix(got.Out, "mqtt-nats-bridge "), got.Out)
 	for _, args := range []string{"version", "check", "config show", "map tenant/a/device/b/t"} {
-		got := run(t, append(strings.Fields(args), "-o", "json")...)
-		require.Zero(t, got.code, args)
-		require.True(t, json.Valid([]byte(got.out)), "%s: %s", args, got.out)
+		got := peers.Run(t, append(strings.Fields(args), "-o", "json")...)
+		require.Zero(t, got.Code, args)
+		require.True(t, json.Valid([]byte(got.Out)), "%s: %s", args, got.Out)
 	}
-	got = run(t, "check", "-o", "json", "--set", "mqtt.keepalive=never", "--set", "limits.payload=0")
-	require.Equal(t, 2, got.code)
-	require.Contains(t, got.err, "2 errors in the configuration")
+	got = peers.Run(t, "check", "-o", "json", "--set", "mqtt.keepalive=never", "--set", "limits.payload=0")
+	require.Equal(t, 2, got.Code)
+	require.Contains(t, got.Err, "2 errors in the configuration")
 	var report checked
-	require.NoError(t, json.Unmarshal([]byte(got.out), &report), got.out)
+	require.NoError(t, json.Unmarshal([]byte(got.Out), &report), got.Out)
 	require.Equal(t, 2, report.Failed)
 	require.Equal(t, "fail", report.Findings[0].Verdict)
-	require.Contains(t, got.err, report.Findings[0].Text)
-	cmd := command(t, "check", "-c", "-")
+	require.Contains(t, got.Err, report.Findings[0].Text)
+	cmd := peers.Command(t, "check", "-c", "-")
 	cmd.Stdin = strings.NewReader("mqtt: {client_id: other, username: u, password: hunter2}\nlog: {level: info}\n")
-	got = finish(t, cmd)
-	require.Zero(t, got.code, got.err)
-	require.True(t, strings.HasPrefix(got.out, "ok "), "findings first: %s", got.out)
-	require.Contains(t, got.out, "mqtt.client_id: other  # stdin:1\n")
-	require.NotContains(t, got.out, "log.level", "the default, written out")
-	require.NotContains(t, got.out, "hunter2")
-	require.Contains(t, run(t, "check", "--all").out, "log.level: info\n")
+	got = peers.Finish(t, cmd)
+	require.Zero(t, got.Code, got.Err)
+	require.True(t, strings.HasPrefix(got.Out, "ok "), "findings first: %s", got.Out)
+	require.Contains(t, got.Out, "mqtt.client_id: other  # stdin:1\n")
+	require.NotContains(t, got.Out, "log.level", "the default, written out")
+	require.NotContains(t, got.Out, "hunter2")
+	require.Contains(t, peers.Run(t, "check", "--all").Out, "log.level: info\n")
 
-	shown := run(t, "config", "schema").out
+	shown := peers.Run(t, "config", "schema").Out
 	file, err := os.ReadFile("../../docs/mqtt-nats-bridge.schema.json")
 	require.NoError(t, err)
 	require.Equal(t, string(file), shown)
-	cmd = command(t, "check", "-c", "-")
-	cmd.Stdin = strings.NewReader(run(t, "config", "init", "--all").out)
-	got = finish(t, cmd)
-	require.Zero(t, got.code, got.err)
-	require.Contains(t, got.out, "Every key has its default.")
+	cmd = peers.Command(t, "check", "-c", "-")
+	cmd.Stdin = strings.NewReader(peers.Run(t, "config", "init", "--all").Out)
+	got = peers.Finish(t, cmd)
+	require.Zero(t, got.Code, got.Err)
+	require.Contains(t, got.Out, "Every key has its default.")
 }
 
 // TestCompletion runs the script for bash; the others are parsed where their shell is here.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
-	script := run(t, "completion", "bash").out
+	script := peers.Run(t, "completion", "bash").Out
 	for line, want := range map[string]string{
 		"quarantine re":     "replay",
 		"ch":                "check",
@@ -238,7 +241,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mqtt_nats_bridge; echo "${COMPREPLY[
 		require.Equal(t, want, strings.TrimSpace(string(out)), line)
 	}
 	for _, shell := range []string{"zsh", "fish"} {
-		script := run(t, "completion", shell).out
+		script := peers.Run(t, "completion", shell).Out
 		require.Contains(t, script, "quarantine replay")
 		if path, err := exec.LookPath(shell); err == nil {
 			cmd := exec.Command(path, "-n")
@@ -261,8 +264,8 @@ func TestRunbookCommands(t *testing.T) {
 		if args[0] == "map" {
 			args = args[:1] // a topic follows
 		}
-		got := run(t, append(args, "--help")...)
-		require.Zero(t, got.code, m[0])
-		require.Contains(t, got.out, "Usage: mqtt-nats-bridge "+strings.Join(args, " "), m[0])
+		got := peers.Run(t, append(args, "--help")...)
+		require.Zero(t, got.Code, m[0])
+		require.Contains(t, got.Out, "Usage: mqtt-nats-bridge "+strings.Join(args, " "), m[0])
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"mqtt-nats-bridge/internal/cli"
@@ -31,7 +30,7 @@ Example: mqtt-nats-bridge demo --for 10s`
 }
 
 // Run implements the command.
-func (c *demoCommand) Run(ctx context.Context) error {
+func (c *demoCommand) Run(ctx context.Context, p *program) error {
 	database := ""
 	if c.Ingest {
 		if database = c.DatabaseURL; database == "" {
@@ -39,7 +38,7 @@ func (c *demoCommand) Run(ctx context.Context) error {
 		}
 	}
 	return demo.Run(ctx, demo.Options{
-		Out: os.Stdout, For: c.For, Plain: c.Plain, Devices: c.Devices, Rate: c.Rate,
-		Version: readBuild().Version, DatabaseURL: database,
+		Out: p.Out, For: c.For, Plain: c.Plain, Devices: c.Devices, Rate: c.Rate,
+		Version: p.Build.Version, DatabaseURL: database,
 	})
 }

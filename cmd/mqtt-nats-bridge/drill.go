@@ -86,12 +86,12 @@ func (d *drillCommand) options(p *program) (*drill.Options, error) {
 	if err != nil {
 		return nil, cli.UsageError{Err: fmt.Errorf("--broker: %w", err)}
 	}
-	c, plan, err := p.compile()
+	c, plan, err := compile(p)
 	if err != nil {
 		return nil, err
 	}
 	o := &drill.Options{
-		Out: p.out, JSON: d.Output == "json", Plain: d.Plain, For: d.For, Settle: d.Settle,
+		Out: p.Out, JSON: d.Output == "json", Plain: d.Plain, For: d.For, Settle: d.Settle,
 		Broker: broker, CACert: d.CACert, CAKey: d.CAKey, Certs: d.Certs, Username: d.Username,
 		Devices: d.Devices, Rate: d.Rate, Window: d.Window, Size: d.Size, KeepAlive: d.KeepAlive,
 		Tenant: d.Tenant, Topic: d.Topic,

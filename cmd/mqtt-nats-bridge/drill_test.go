@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/peers"
 )
 
 // On plain topics nobody keeps a device from another's topic: a drill passes, and the
@@ -37,14 +38,14 @@ func TestDrillExitCode(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := run(t, c.args...)
-			require.Equal(t, c.code, got.code, "%s%s", got.out, got.err)
-			require.Empty(t, got.err)
+			got := peers.Run(t, c.args...)
+			require.Equal(t, c.code, got.Code, "%s%s", got.Out, got.Err)
+			require.Empty(t, got.Err)
 			var report struct {
 				OK                              bool
 				Published, Acknowledged, Stored int
 			}
-			require.NoError(t, json.Unmarshal([]byte(got.out), &report))
+			require.NoError(t, json.Unmarshal([]byte(got.Out), &report))
 			require.Equal(t, c.code == 0, report.OK)
 			require.Positive(t, report.Acknowledged)
 			require.Equal(t, report.Acknowledged, report.Stored)

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"mqtt-nats-bridge/internal/admin"
 	"mqtt-nats-bridge/internal/cli"
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/gate"
 	"mqtt-nats-bridge/internal/plan"
 )
@@ -34,11 +34,11 @@ Example: mqtt-nats-bridge gate --bridge bridge:9464`
 
 // Run implements the command.
 func (g *gateCommand) Run(ctx context.Context, p *program) error {
-	c, compiled, err := p.compile()
+	c, compiled, err := compile(p)
 	if err != nil {
 		return err
 	}
-	log, err := cli.NewLogger(p.err, c.Log)
+	log, err := cli.NewLogger(p.Err, c.Log)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (g *gateCommand) complete(c *config.Config) error {
 func (g *gateCommand) ready(ctx context.Context) error {
 	var all []error
 	for _, address := range g.Bridge {
-		err := admin.Healthcheck(ctx, address)
+		err := endpoint.Healthcheck(ctx, "the bridge", address)
 		if err == nil {
 			return nil
 		}

@@ -4,11 +4,31 @@ package main
 
 import (
 	"os"
-	"syscall"
+
+	"github.com/alecthomas/kong"
 
 	"mqtt-nats-bridge/internal/cli"
+	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/plan"
 )
 
+// version, commit and date are set by the linker: -ldflags "-X main.version=1.0.0 -X main.commit=…
+// -X main.date=…". Without that they are those of the module and of the version control.
+var version, commit, date string
+
+// program is what the commands get.
+type program = cli.Program[*config.Config]
+
 func main() {
-	os.Exit(execute(cli.UntilSignal(os.Interrupt, syscall.SIGTERM), os.Args[1:]))
+	line := &commands{}
+	os.Exit(cli.Main(&program{
+		Build: cli.ReadBuild("mqtt-nats-bridge", cli.Linked{Version: version, Commit: commit, Date: date},
+			"github.com/eclipse/paho.mqtt.golang", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2"),
+		Description: description, Schema: config.BridgeProgram(), Empty: &config.Config{},
+		Read: func(s config.Sources) (*config.Config, error) {
+			s.Check = plan.Validate
+			return config.Load(s)
+		},
+		Keys: config.BridgeKeys(), Example: "limits.payload=64KiB",
+	}, line, &line.Settings, kong.Vars(drillDefaults())))
 }

@@ -33,7 +33,7 @@ func (mapCommand) Example() string {
 
 // Run implements the command.
 func (m *mapCommand) Run(p *program) error {
-	c, plan, err := p.compile()
+	c, plan, err := compile(p)
 	if err != nil {
 		return err
 	}
@@ -50,12 +50,12 @@ func (m *mapCommand) Run(p *program) error {
 			continue
 		}
 		if i > 0 {
-			fmt.Fprintln(p.out)
+			fmt.Fprintln(p.Out)
 		}
-		fmt.Fprint(p.out, trace)
+		fmt.Fprint(p.Out, trace)
 	}
 	if m.JSON() {
-		if err := cli.PrintJSON(p.out, traces); err != nil {
+		if err := cli.PrintJSON(p.Out, traces); err != nil {
 			return err
 		}
 	}

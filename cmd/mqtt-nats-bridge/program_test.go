@@ -3,12 +3,10 @@ package main
 import (
 	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,55 +15,6 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
-
-// update writes the golden files anew: go test ./cmd/mqtt-nats-bridge -update
-var update = flag.Bool("update", false, "write the golden files")
-
-// binary is the program under test, built once by TestMain.
-var binary string
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	var err error
-	if binary, err = peers.Executable(".", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-func command(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	return peers.Command(t, binary, args...)
-}
-
-// outcome is what a command left.
-type outcome struct {
-	code     int
-	out, err string
-}
-
-func run(t *testing.T, args ...string) outcome {
-	t.Helper()
-	return finish(t, command(t, args...))
-}
-
-func finish(t *testing.T, cmd *exec.Cmd) outcome {
-	t.Helper()
-	code, out, problems := peers.Finish(t, cmd)
-	return outcome{code, out, problems}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name+".golden")
-	if *update {
-		require.NoError(t, os.WriteFile(file, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
-}
 
 func startNATS(t *testing.T) *embedded.Server {
 	t.Helper()
@@ -85,7 +34,7 @@ type daemonProcess struct {
 
 func start(t *testing.T, args ...string) *daemonProcess {
 	t.Helper()
-	cmd := command(t, args...)
+	cmd := peers.Command(t, args...)
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	cmd.Stderr = write

@@ -66,7 +66,7 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return cli.UsageError{Err: fmt.Errorf("quarantine replay: %w\nExample: %s", err, c.Example())}
 	}
-	conf, plan, err := p.compile()
+	conf, plan, err := compile(p)
 	if err != nil {
 		return err
 	}
@@ -86,17 +86,17 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	o.Progress = func(r *quarantine.Report) {
 		if r.Stored-said >= progressEvery {
 			said = r.Stored
-			fmt.Fprintf(p.err, "%d stored so far\n", r.Stored)
+			fmt.Fprintf(p.Err, "%d stored so far\n", r.Stored)
 		}
 	}
 	report, err := quarantine.Replay(ctx, o)
 	if err == nil || report.Selected > 0 || report.Recovered > 0 {
 		if c.JSON() {
-			if err := cli.PrintJSON(p.out, replayed(report, o.DryRun)); err != nil {
+			if err := cli.PrintJSON(p.Out, replayed(report, o.DryRun)); err != nil {
 				return err
 			}
 		} else {
-			printReplay(p.out, report, o.DryRun)
+			printReplay(p.Out, report, o.DryRun)
 		}
 	}
 	if errors.Is(err, natsjs.ErrStreamNotFound) {

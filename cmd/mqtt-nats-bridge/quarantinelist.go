@@ -79,15 +79,15 @@ func (c *quarantineLs) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return cli.UsageError{Err: fmt.Errorf("quarantine ls: %w\nExample: %s", err, c.Example())}
 	}
-	return p.readQuarantine(ctx, func(ctx context.Context, r *quarantine.Reader) error {
+	return readQuarantine(ctx, p, func(ctx context.Context, r *quarantine.Reader) error {
 		messages, err := r.List(ctx, f, c.Limit)
 		if err != nil {
 			return err
 		}
 		if c.JSON() {
-			return cli.PrintJSON(p.out, messages)
+			return cli.PrintJSON(p.Out, messages)
 		}
-		return quarantine.PrintList(p.out, messages)
+		return quarantine.PrintList(p.Out, messages)
 	})
 }
 
@@ -109,22 +109,22 @@ func (quarantineShow) Example() string { return "mqtt-nats-bridge quarantine sho
 
 // Run implements the command.
 func (c *quarantineShow) Run(ctx context.Context, p *program) error {
-	return p.readQuarantine(ctx, func(ctx context.Context, r *quarantine.Reader) error {
+	return readQuarantine(ctx, p, func(ctx context.Context, r *quarantine.Reader) error {
 		m, err := r.Get(ctx, c.Sequence)
 		switch {
 		case err != nil:
 			return err
 		case c.Payload:
-			_, err := p.out.Write(m.Payload)
+			_, err := p.Out.Write(m.Payload)
 			return err
 		case c.JSON():
-			return cli.PrintJSON(p.out, m)
+			return cli.PrintJSON(p.Out, m)
 		}
-		file := p.settings.Config
+		file := p.Settings.Config
 		if file == "-" { // standard input
 			file = "bridge.yaml"
 		}
-		return m.Print(p.out, file)
+		return m.Print(p.Out, file)
 	})
 }
 
@@ -155,21 +155,21 @@ func (c *quarantineStats) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return cli.UsageError{Err: fmt.Errorf("quarantine stats: %w\nExample: %s", err, c.Example())}
 	}
-	return p.readQuarantine(ctx, func(ctx context.Context, r *quarantine.Reader) error {
+	return readQuarantine(ctx, p, func(ctx context.Context, r *quarantine.Reader) error {
 		stats, err := r.Stats(ctx, f, c.Top)
 		if err != nil {
 			return err
 		}
 		if c.JSON() {
-			return cli.PrintJSON(p.out, stats)
+			return cli.PrintJSON(p.Out, stats)
 		}
-		return stats.Print(p.out)
+		return stats.Print(p.Out)
 	})
 }
 
 // readQuarantine connects to NATS and calls f with a reader of the quarantine stream.
-func (p *program) readQuarantine(ctx context.Context, f func(context.Context, *quarantine.Reader) error) error {
-	conf, plan, err := p.compile()
+func readQuarantine(ctx context.Context, p *program, f func(context.Context, *quarantine.Reader) error) error {
+	conf, plan, err := compile(p)
 	if err != nil {
 		return err
 	}

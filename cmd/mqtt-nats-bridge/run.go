@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"strings"
 
@@ -38,17 +37,16 @@ Examples:
 func (runCommand) Run(ctx context.Context, p *program) error {
 	again, stop := cli.Hangups()
 	defer stop()
-	c, err := p.load()
+	c, err := p.Load()
 	if err != nil {
 		return err
 	}
-	log, err := cli.NewLogger(p.err, c.Log)
+	log, err := cli.NewLogger(p.Err, c.Log)
 	if err != nil {
 		return err
 	}
-	build := readBuild()
-	announce(log, c, build)
-	return cli.Failed(log, p.serve(ctx, c, log, build.Version, again))
+	announce(log, c, p.Build)
+	return cli.Failed(log, serve(ctx, p, c, log, again))
 }
 
 func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
@@ -62,29 +60,24 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 }
 
 // serve runs the bridge until ctx ends or it fails.
-func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logger, version string, again <-chan os.Signal) error {
+func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger, again <-chan os.Signal) error {
 	// First: a second bridge on this host must fail here before it takes over the sessions of the
 	// first.
-	var listener net.Listener
-	if c.Admin.Listen != "" {
-		var err error
-		if listener, err = endpoint.Listen(c.Admin.Listen); err != nil {
-			return err
-		}
-		defer listener.Close()
+	listener, err := endpoint.Listen(c.Admin.Listen)
+	if err != nil {
+		return err
 	}
-	b, err := daemon.Open(ctx, daemon.Options{Config: c, Log: log, Version: version})
+	defer listener.Close()
+	b, err := daemon.Open(ctx, daemon.Options{Config: c, Log: log, Version: p.Build.Version})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		return stop(ctx, b, log)
 	}
 	if err != nil {
 		return err
 	}
-	if listener != nil {
-		server := admin.Serve(listener, b, log)
-		// Last: until then /livez and /readyz report the progress of the stop.
-		defer server.Close()
-	}
+	server := admin.Serve(listener, b, log)
+	// Last: until then /livez and /readyz report the progress of the stop.
+	defer server.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,7 +85,12 @@ func (p *program) serve(ctx context.Context, c *config.Config, log zerolog.Logge
 		case err := <-b.Failed():
 			return errors.Join(err, stop(ctx, b, log))
 		case <-again:
-			p.reload(b, log)
+			cli.Reload(log, p.Load, func(c *config.Config) (changed, restart []string, err error) {
+				if changed, restart, err = b.Reload(c); err == nil {
+					err = cli.SetLevel(c.Log)
+				}
+				return changed, restart, err
+			})
 		}
 	}
 }

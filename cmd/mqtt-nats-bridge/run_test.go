@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/broker"
+	"mqtt-nats-bridge/internal/peers"
 )
 
 const nobody = "127.0.0.1:1"
@@ -36,10 +37,10 @@ func TestRunGoesOnWithoutItsPeersAndStopsOnASignal(t *testing.T) {
 	var open struct{ Address string }
 	require.NoError(t, json.Unmarshal([]byte(d.waitLog("admin endpoint open")), &open))
 
-	health := run(t, "healthcheck", "--set", "admin.listen="+open.Address)
-	require.Equal(t, 1, health.code)
-	require.Contains(t, health.err, "the bridge is not ready")
-	require.Contains(t, health.err, "cannot be reached")
+	health := peers.Run(t, "healthcheck", "--set", "admin.listen="+open.Address)
+	require.Equal(t, 1, health.Code)
+	require.Contains(t, health.Err, "the bridge is not ready")
+	require.Contains(t, health.Err, "cannot be reached")
 
 	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
 	code, log := d.end()
@@ -73,10 +74,10 @@ func TestAContradictionIsReadable(t *testing.T) {
 		_, err = js.CreateStream(context.Background(), cfg)
 		require.NoError(t, err)
 	}
-	got := run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", server.URL(), "--set", "admin.listen=")
-	require.Equal(t, 1, got.code)
-	requireOnceInTheLog(t, got.err, "stream SHADOW: storage is memory, must be file")
-	requireOnceInTheLog(t, got.err, "stream QUARANTINE: subject quarantine.> belongs to stream OTHER")
+	got := peers.Run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", server.URL(), "--set", "admin.listen=")
+	require.Equal(t, 1, got.Code)
+	requireOnceInTheLog(t, got.Err, "stream SHADOW: storage is memory, must be file")
+	requireOnceInTheLog(t, got.Err, "stream QUARANTINE: subject quarantine.> belongs to stream OTHER")
 }
 
 // requireOnceInTheLog checks that an error that ends the program is one line of the log,
@@ -102,11 +103,11 @@ func TestAnAdminPortInUseIsNamed(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	got := run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen="+l.Addr().String())
-	require.Equal(t, 1, got.code)
-	requireOnceInTheLog(t, got.err, "address already in use: set admin.listen to a free address")
-	require.Contains(t, got.err, l.Addr().String())
-	require.NotContains(t, got.err, "mqtt not connected", "no session was opened")
+	got := peers.Run(t, "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen="+l.Addr().String())
+	require.Equal(t, 1, got.Code)
+	requireOnceInTheLog(t, got.Err, "address already in use: set admin.listen to a free address")
+	require.Contains(t, got.Err, l.Addr().String())
+	require.NotContains(t, got.Err, "mqtt not connected", "no session was opened")
 }
 
 // NATS is unreachable, so a message is in flight for as

@@ -35,10 +35,10 @@ func (sessionsClear) Example() string { return "mqtt-nats-bridge sessions clear 
 
 // Run implements the command.
 func (s *sessionsClear) Run(ctx context.Context, p *program) error {
-	if !s.Yes && !cli.IsTerminal(p.in) {
+	if !s.Yes && !cli.IsTerminal(p.In) {
 		return cli.UsageError{Err: errors.New("sessions clear: no terminal for the question: make sure that these client ids are not in use, then give --yes")}
 	}
-	c, err := p.load()
+	c, err := p.Load()
 	if err != nil {
 		return err
 	}
@@ -46,17 +46,17 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		return cli.UsageError{Err: fmt.Errorf("sessions clear: %w", err)}
 	}
 	if !s.Yes {
-		fmt.Fprintf(p.out, "At %s the sessions of %s are deleted, with all their messages.\nA client that is connected with one of these client ids is disconnected.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
-		ok, err := p.confirm(ctx, "Clear?")
+		fmt.Fprintf(p.Out, "At %s the sessions of %s are deleted, with all their messages.\nA client that is connected with one of these client ids is disconnected.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
+		ok, err := confirm(ctx, p, "Clear?")
 		if err != nil {
 			return err
 		}
 		if !ok {
-			fmt.Fprintln(p.out, "nothing was deleted")
+			fmt.Fprintln(p.Out, "nothing was deleted")
 			return cli.ErrReported
 		}
 	}
-	ok, err := sessions.Clear(ctx, c, s.ClientIDs, p.out)
+	ok, err := sessions.Clear(ctx, c, s.ClientIDs, p.Out)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ Example: mqtt-nats-bridge streams plan -c bridge.yaml`
 
 // Run implements the command.
 func (s streamsPlan) Run(ctx context.Context, p *program) error {
-	c, plan, err := p.compile()
+	c, plan, err := compile(p)
 	if err != nil {
 		return err
 	}
@@ -60,9 +60,9 @@ func (s streamsPlan) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if s.JSON() {
-		err = cli.PrintJSON(p.out, planned(d))
+		err = cli.PrintJSON(p.Out, planned(d))
 	} else {
-		_, err = fmt.Fprint(p.out, d)
+		_, err = fmt.Fprint(p.Out, d)
 	}
 	if err != nil {
 		return err
@@ -86,10 +86,10 @@ Example: mqtt-nats-bridge streams apply -c bridge.yaml`
 
 // Run implements the command.
 func (a *streamsApply) Run(ctx context.Context, p *program) error {
-	if !a.Yes && !cli.IsTerminal(p.in) {
+	if !a.Yes && !cli.IsTerminal(p.In) {
 		return cli.UsageError{Err: errors.New("streams apply: no terminal for the question: look at streams plan, then give --yes")}
 	}
-	c, plan, err := p.compile()
+	c, plan, err := compile(p)
 	if err != nil {
 		return err
 	}
@@ -107,17 +107,17 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(p.out, d)
+	fmt.Fprint(p.Out, d)
 	if d.Empty() {
 		return nil
 	}
 	if !a.Yes {
-		ok, err := p.confirm(ctx, "Apply?")
+		ok, err := confirm(ctx, p, "Apply?")
 		if err != nil {
 			return err
 		}
 		if !ok {
-			fmt.Fprintln(p.out, "nothing was changed")
+			fmt.Fprintln(p.Out, "nothing was changed")
 			return cli.ErrReported
 		}
 	}
@@ -222,10 +222,10 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	if report != nil {
 		// Also with an error: earlier changes remain.
 		for _, name := range report.Created {
-			fmt.Fprintln(p.out, "created", name)
+			fmt.Fprintln(p.Out, "created", name)
 		}
 		for _, name := range report.Updated {
-			fmt.Fprintln(p.out, "updated", name)
+			fmt.Fprintln(p.Out, "updated", name)
 		}
 	}
 	if err != nil {
@@ -235,12 +235,12 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 }
 
 // confirm asks on the terminal; any answer except y and yes means no.
-func (p *program) confirm(ctx context.Context, question string) (bool, error) {
-	fmt.Fprintf(p.out, "\n%s [y/N] ", question)
+func confirm(ctx context.Context, p *program, question string) (bool, error) {
+	fmt.Fprintf(p.Out, "\n%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() {
 		// After a signal this read remains blocked until the process ends.
-		text, _ := bufio.NewReader(p.in).ReadString('\n')
+		text, _ := bufio.NewReader(p.In).ReadString('\n')
 		answer <- strings.ToLower(strings.TrimSpace(text))
 	}()
 	select {

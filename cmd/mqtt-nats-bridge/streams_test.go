@@ -4,6 +4,9 @@ import (
 	"context"
 	"testing"
 
+	"mqtt-nats-bridge/internal/golden"
+	"mqtt-nats-bridge/internal/peers"
+
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -23,23 +26,23 @@ func TestStreamsArePlannedAppliedAndThenEqual(t *testing.T) {
 	require.NoError(t, err)
 	at := "--nats-url=" + server.URL()
 
-	plan := run(t, "streams", "plan", at)
-	require.Equal(t, 1, plan.code, plan.err)
-	require.Empty(t, plan.err)
-	golden(t, "streams-plan", plan.out)
+	plan := peers.Run(t, "streams", "plan", at)
+	require.Equal(t, 1, plan.Code, plan.Err)
+	require.Empty(t, plan.Err)
+	golden.Require(t, "testdata/streams-plan.golden", plan.Out)
 
-	refused := run(t, "streams", "apply", at)
-	require.Equal(t, 2, refused.code)
+	refused := peers.Run(t, "streams", "apply", at)
+	require.Equal(t, 2, refused.Code)
 	_, err = js.Stream(context.Background(), "TELEMETRY")
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 
-	applied := run(t, "streams", "apply", "--yes", at)
-	require.Zero(t, applied.code, applied.err)
-	golden(t, "streams-apply", applied.out)
+	applied := peers.Run(t, "streams", "apply", "--yes", at)
+	require.Zero(t, applied.Code, applied.Err)
+	golden.Require(t, "testdata/streams-apply.golden", applied.Out)
 
-	again := run(t, "streams", "plan", at)
-	require.Zero(t, again.code, again.out)
-	require.Zero(t, run(t, "streams", "apply", "--yes", at).code)
+	again := peers.Run(t, "streams", "plan", at)
+	require.Zero(t, again.Code, again.Out)
+	require.Zero(t, peers.Run(t, "streams", "apply", "--yes", at).Code)
 }
 
 func TestApplyChangesNothingWhereItCannotChangeAll(t *testing.T) {
@@ -54,9 +57,9 @@ func TestApplyChangesNothingWhereItCannotChangeAll(t *testing.T) {
 		Name: "SHADOW", Subjects: []string{"tenant.*.device.*.shadow.reported"}, Storage: natsjs.MemoryStorage,
 	})
 	require.NoError(t, err)
-	got := run(t, "streams", "apply", "--yes", "--nats-url="+server.URL())
-	require.Equal(t, 1, got.code)
-	require.Contains(t, got.err, "stream SHADOW: storage is memory, must be file")
+	got := peers.Run(t, "streams", "apply", "--yes", "--nats-url="+server.URL())
+	require.Equal(t, 1, got.Code)
+	require.Contains(t, got.Err, "stream SHADOW: storage is memory, must be file")
 	_, err = js.Stream(context.Background(), "TELEMETRY")
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound)
 }
@@ -67,21 +70,21 @@ func TestApplyAddsTheSiteAsASource(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	at := "--nats-url=" + server.URL()
-	require.Zero(t, run(t, "streams", "apply", "--yes", at).code)
+	require.Zero(t, peers.Run(t, "streams", "apply", "--yes", at).Code)
 	site := func(domain string) []string {
 		return []string{at, "--set=nats.mode=leaf", "--set=nats.leaf.url=nats-leaf://hub", "--set=nats.leaf.domain=" + domain, "--set=nats.leaf.store_dir=" + t.TempDir()}
 	}
 	for _, domain := range []string{"site-a", "site-b"} {
-		plan := run(t, append([]string{"streams", "plan"}, site(domain)...)...)
-		require.Equal(t, 1, plan.code, plan.err)
-		require.Contains(t, plan.out, "TELEMETRY of domain "+domain+"\n")
-		require.Contains(t, plan.out, "0 to create, 4 to change, 0 in conflict, 3 as declared")
-		applied := run(t, append([]string{"streams", "apply", "--yes"}, site(domain)...)...)
-		require.Zero(t, applied.code, applied.err)
-		require.Contains(t, applied.out, "updated stream TELEMETRY\n")
+		plan := peers.Run(t, append([]string{"streams", "plan"}, site(domain)...)...)
+		require.Equal(t, 1, plan.Code, plan.Err)
+		require.Contains(t, plan.Out, "TELEMETRY of domain "+domain+"\n")
+		require.Contains(t, plan.Out, "0 to create, 4 to change, 0 in conflict, 3 as declared")
+		applied := peers.Run(t, append([]string{"streams", "apply", "--yes"}, site(domain)...)...)
+		require.Zero(t, applied.Code, applied.Err)
+		require.Contains(t, applied.Out, "updated stream TELEMETRY\n")
 	}
 	for _, domain := range []string{"site-a", "site-b"} {
-		again := run(t, append([]string{"streams", "plan"}, site(domain)...)...)
-		require.Zero(t, again.code, again.out)
+		again := peers.Run(t, append([]string{"streams", "plan"}, site(domain)...)...)
+		require.Zero(t, again.Code, again.Out)
 	}
 }

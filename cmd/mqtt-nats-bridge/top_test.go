@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -11,52 +10,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 )
 
 // terminal is a program on a terminal, which script provides.
 type terminal struct {
+	peers.Log
+
 	t        *testing.T
 	cmd      *exec.Cmd
 	keyboard io.WriteCloser
 	pidFile  string
 	ended    chan error
-
-	mu   sync.Mutex
-	text bytes.Buffer
 }
-
-// Write takes what the terminal is sent.
-func (s *terminal) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *terminal) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
-// latest is the end of what the terminal was sent, for a failed test.
-func (s *terminal) latest() string {
-	text := s.String()
-	return text[max(len(text)-1000, 0):]
-}
-
-// stringer is text as of when it is printed.
-type stringer func() string
-
-// String implements [fmt.Stringer].
-func (s stringer) String() string { return s() }
 
 // onTerminal runs the program between two looks at the terminal's mode. The shell outlives
 // the signals of the keyboard.
@@ -67,10 +40,10 @@ func onTerminal(t *testing.T, args string) *terminal {
 		t.Skip(err)
 	}
 	s := &terminal{t: t, pidFile: filepath.Join(t.TempDir(), "pid"), ended: make(chan error, 1)}
+	example := peers.Command(t)
 	line := fmt.Sprintf(`trap : INT QUIT HUP; stty rows 24 cols 80; echo "before $(stty -g)"; sh -c 'echo $$ >%s; exec %s %s'; echo "exit $?"; echo "after $(stty -g)"`,
-		s.pidFile, binary, args)
+		s.pidFile, example.Path, args)
 	s.cmd = exec.Command("script", "-qec", line, "/dev/null")
-	example := command(t)
 	s.cmd.Dir, s.cmd.Env = example.Dir, append(example.Env, "TERM=xterm", "SHELL=/bin/sh")
 	s.cmd.Stdout = s
 	var err error
@@ -99,7 +72,7 @@ func (s *terminal) signal(number syscall.Signal) {
 
 func (s *terminal) shows(text string) {
 	s.t.Helper()
-	require.Eventually(s.t, func() bool { return strings.Contains(s.String(), text) }, 30*time.Second, 10*time.Millisecond, "%q in %q", text, stringer(s.latest))
+	s.Await(s.t, 0, text)
 }
 
 // end waits for the program and returns its exit code; the terminal has to be as it was.
@@ -108,7 +81,7 @@ func (s *terminal) end() (code string) {
 	select {
 	case <-s.ended:
 	case <-time.After(30 * time.Second):
-		require.Fail(s.t, "it does not end", "%q", s.latest())
+		require.Fail(s.t, "it does not end", "%q", s.Tail(1000))
 	}
 	mode := map[string]string{}
 	for line := range strings.Lines(s.String()) {
@@ -176,9 +149,9 @@ func TestTopReconnects(t *testing.T) {
 func TestTopWithoutATerminal(t *testing.T) {
 	t.Parallel()
 	server := serveView(t, "127.0.0.1:0")
-	got := run(t, "top", "--admin", server.Addr)
-	require.Zero(t, got.code)
-	require.Equal(t, "test bridge: ready |  on  | 00:00:00 UTC\nDEVICES\n?]0;harmed? 温度\n", got.out)
-	got = run(t, "top", "--set", "admin.listen="+server.Addr)
-	require.Zero(t, got.code, "the configuration has the address: %s", got.err)
+	got := peers.Run(t, "top", "--admin", server.Addr)
+	require.Zero(t, got.Code)
+	require.Equal(t, "test bridge: ready |  on  | 00:00:00 UTC\nDEVICES\n?]0;harmed? 温度\n", got.Out)
+	got = peers.Run(t, "top", "--set", "admin.listen="+server.Addr)
+	require.Zero(t, got.Code, "the configuration has the address: %s", got.Err)
 }

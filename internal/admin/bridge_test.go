@@ -59,7 +59,7 @@ func serveWithPeers(t *testing.T, env ...string) (served, *broker.Broker) {
 	require.NoError(t, err)
 	t.Cleanup(nats.Close)
 	s := serve(t, append(env, "MQTT_URL="+mqtt.URL(), "NATS_URL="+nats.URL(), "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD=secret")...)
-	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return endpoint.Healthcheck(t.Context(), "the bridge", s.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
 	return s, mqtt
 }
 

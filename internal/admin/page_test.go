@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/page"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
@@ -65,7 +66,7 @@ func newSite(t *testing.T) *site {
 	s.page, err = endpoint.Open(testrun.Address(t).String(), s.routes, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(func() { s.page.Close() })
-	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return endpoint.Healthcheck(t.Context(), "the bridge", s.page.Addr()) == nil }, testrun.Timeout, 10*time.Millisecond)
 	return s
 }
 
@@ -125,7 +126,7 @@ func open(t *testing.T, b *browsertest.Browser, s *site, width int) {
 // picture keeps a screenshot for the docs under -update.
 func picture(t *testing.T, b *browsertest.Browser, name string, width, height int) {
 	t.Helper()
-	if !*update {
+	if !golden.Update() {
 		return
 	}
 	dir := filepath.Join("..", "..", "docs", "images")
@@ -137,7 +138,7 @@ func picture(t *testing.T, b *browsertest.Browser, name string, width, height in
 // the broker's queues have been read.
 func outlive(t *testing.T) {
 	t.Helper()
-	if *update {
+	if golden.Update() {
 		time.Sleep(15 * time.Second)
 	}
 }
@@ -204,7 +205,7 @@ func TestPageWhileNATSIsUnreachable(t *testing.T) {
 	for i := range 12 {
 		publish(t, s.broker, fmt.Sprintf("acme/dev-%d", i), fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", i), 10)
 	}
-	require.Eventually(t, func() bool { return Healthcheck(t.Context(), s.page.Addr()) != nil }, testrun.Timeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return endpoint.Healthcheck(t.Context(), "the bridge", s.page.Addr()) != nil }, testrun.Timeout, 10*time.Millisecond)
 	open(t, b, s, 1200)
 	outlive(t)
 	b.Wait(`document.getElementById("state").innerText.startsWith("Not ready")`, "the page says ready")

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"net"
 	"net/http"
 
 	"github.com/rs/zerolog"
@@ -18,14 +17,8 @@ func Open(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server
 }
 
 // Serve serves b on l, which [endpoint.Listen] has opened.
-func Serve(l net.Listener, b *daemon.Bridge, log zerolog.Logger) *endpoint.Server {
-	return endpoint.Serve(l, newRoutes(b), log)
-}
-
-// Healthcheck asks the bridge that listens at listen on this machine whether it is
-// ready, as [endpoint.Healthcheck] does.
-func Healthcheck(ctx context.Context, listen string) error {
-	return endpoint.Healthcheck(ctx, "the bridge", listen)
+func Serve(l *endpoint.Listener, b *daemon.Bridge, log zerolog.Logger) *endpoint.Server {
+	return l.Serve(newRoutes(b), log)
 }
 
 // routes answers for one bridge.

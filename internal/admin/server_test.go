@@ -1,12 +1,9 @@
 package admin
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,11 +15,10 @@ import (
 	"mqtt-nats-bridge/internal/emqx"
 	"mqtt-nats-bridge/internal/emqxtest"
 	"mqtt-nats-bridge/internal/endpoint"
+	"mqtt-nats-bridge/internal/golden"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/testrun"
 )
-
-var update = flag.Bool("update", false, "write golden files")
 
 func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 	t.Parallel()
@@ -45,7 +41,7 @@ func TestBridgeWithoutPeersLivesAndIsNotReady(t *testing.T) {
 	require.Equal(t, "mqtt", mqtt["component"])
 	require.Len(t, mqtt["lanes"], 16)
 
-	err := Healthcheck(t.Context(), s.Addr())
+	err := endpoint.Healthcheck(t.Context(), "the bridge", s.Addr())
 	require.ErrorIs(t, err, endpoint.ErrNotReady)
 	for _, p := range problems {
 		require.ErrorContains(t, err, p.(map[string]any)["problem"].(string))
@@ -71,7 +67,7 @@ func TestReadyBridge(t *testing.T) {
 			totals := status["totals"].(map[string]any)
 			return totals["received"] == 5.0 && totals["in_flight"] == 0.0
 		}, testrun.Timeout, 10*time.Millisecond)
-		golden(t, "status.golden", strings.Join(shape("", status), "\n")+"\n")
+		golden.Require(t, "testdata/status.golden", strings.Join(shape("", status), "\n")+"\n")
 		require.Equal(t, "1.2.3", status["version"])
 		require.Empty(t, status["problems"])
 		require.Len(t, status["lanes"], 16)
@@ -210,7 +206,7 @@ func TestCloseEndsItAndMayBeRepeated(t *testing.T) {
 	s := serve(t, away()...)
 	s.Close()
 	s.Close()
-	require.ErrorContains(t, Healthcheck(t.Context(), s.Addr()), "refused")
+	require.ErrorContains(t, endpoint.Healthcheck(t.Context(), "the bridge", s.Addr()), "refused")
 }
 
 // TestMetricsKeepTheirNames compares what /metrics says of the bridge with a file: the labels
@@ -243,7 +239,7 @@ func TestMetricsKeepTheirNames(t *testing.T) {
 		return strings.Contains(all, "mqttbridge_broker_queue_length{")
 	}, testrun.Timeout, 10*time.Millisecond)
 	_, more := get(t, leaf, "/metrics")
-	golden(t, "metrics.golden", metricNames(all+more))
+	golden.Require(t, "testdata/metrics.golden", metricNames(all+more))
 }
 
 // metricNames are the metrics of the bridge in what /metrics says, each with help, kind and labels.
@@ -314,15 +310,11 @@ func shape(path string, v any) []string {
 	return []string{fmt.Sprintf("%s: %T", path, v)}
 }
 
-// golden compares got with a file, or writes it with -update.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-	}
-	want, err := os.ReadFile(path)
+func TestListenerOnAllAddressesAnswers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, away()...)
+	open, err := Open(":0", s.bridge, zerolog.Nop())
 	require.NoError(t, err)
-	require.Equal(t, string(want), got, "run go test ./internal/admin -update and read the difference")
+	defer open.Close()
+	require.ErrorIs(t, endpoint.Healthcheck(t.Context(), "the bridge", open.Addr()), endpoint.ErrNotReady)
 }

@@ -65,13 +65,13 @@ func ReadBuild(name string, linked Linked, libraries ...string) Build {
 	return b
 }
 
-// VersionCommand prints the build.
-type VersionCommand struct {
+// versionCommand prints the build.
+type versionCommand struct {
 	Output
 }
 
 // Run implements the command.
-func (c VersionCommand) Run(x *kong.Context, b Build) error {
+func (c versionCommand) Run(x *kong.Context, b Build) error {
 	if c.JSON() {
 		return PrintJSON(x.Stdout, b)
 	}

@@ -8,13 +8,13 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// CompletionCommand prints a script with which a shell completes the command line.
-type CompletionCommand struct {
+// completionCommand prints a script with which a shell completes the command line.
+type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
 // Help is what --help says beyond the flags.
-func (CompletionCommand) Help() string {
+func (completionCommand) Help() string {
 	return `Prints a script for the shell, to be read at its start:
 
     bash: source <(${program} completion bash)
@@ -25,7 +25,7 @@ func (CompletionCommand) Help() string {
 }
 
 // Run implements the command.
-func (c CompletionCommand) Run(k *kong.Kong) error {
+func (c completionCommand) Run(k *kong.Kong) error {
 	name := k.Model.Name
 	function := "_" + strings.ReplaceAll(name, "-", "_")
 	levels := levelsOf(k.Model.Node, "", k.Model.Flags)

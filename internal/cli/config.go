@@ -2,80 +2,65 @@ package cli
 
 import (
 	"fmt"
-	"io"
 
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// Configuration is what the config command needs to know of a program's.
-type Configuration struct {
-	Program schema.Program
-	// Command is the program's name.
-	Command string
-	// Empty is a pointer to an empty configuration.
-	Empty any
-	// Keys are those of a new file, unless it is to have all.
-	Keys []string
-	// Settings loads the configuration.
-	Settings func() ([]schema.Setting, error)
-	Out      io.Writer
+// configCommand is about the configuration file.
+type configCommand[C Configuration] struct {
+	Init   configInit[C]   `cmd:"" help:"Print a configuration template."`
+	Show   configShow[C]   `cmd:"" help:"Print the effective configuration and the source of each value."`
+	Schema configSchema[C] `cmd:"" help:"Print the JSON Schema of the file, for editors."`
 }
 
-// ConfigCommand is about the configuration file.
-type ConfigCommand struct {
-	Init   configInit   `cmd:"" help:"Print a configuration template."`
-	Show   configShow   `cmd:"" help:"Print the effective configuration and the source of each value."`
-	Schema configSchema `cmd:"" help:"Print the JSON Schema of the file, for editors."`
-}
-
-type configInit struct {
+type configInit[C Configuration] struct {
 	All bool `help:"Every key, not only those that matter."`
 }
 
 // Run implements the command.
-func (i configInit) Run(c *Configuration) error {
-	keys := c.Keys
+func (i configInit[C]) Run(p *Program[C]) error {
+	keys := p.Keys
 	if i.All {
 		keys = nil
 	}
-	fmt.Fprintf(c.Out, `# yaml-language-server: $schema=%s.schema.json
+	fmt.Fprintf(p.Out, `# yaml-language-server: $schema=%s.schema.json
 # That file, for editors, is printed by: %[1]s config schema
 # Remove the # before a key to set it; what follows it is the default.
-`, c.Command)
-	return schema.Template(c.Out, c.Program, c.Empty, keys)
+`, p.Build.Name)
+	return schema.Template(p.Out, p.Schema, p.Empty, keys)
 }
 
-type configShow struct {
+type configShow[C Configuration] struct {
 	Output
 }
 
 // Run implements the command.
-func (s configShow) Run(c *Configuration) error {
-	settings, err := c.Settings()
+func (s configShow[C]) Run(p *Program[C]) error {
+	c, err := p.Load()
 	if err != nil {
 		return err
 	}
 	if s.JSON() {
-		return PrintJSON(c.Out, settings)
+		return PrintJSON(p.Out, c.Settings())
 	}
-	for _, s := range settings {
+	for _, s := range c.Settings() {
 		if s.Origin == "" {
 			s.Origin = "default"
 		}
-		fmt.Fprintln(c.Out, s)
+		fmt.Fprintln(p.Out, s)
 	}
 	return nil
 }
 
-type configSchema struct{}
+type configSchema[C Configuration] struct{}
 
 // Run implements the command.
-func (configSchema) Run(c *Configuration) error {
-	text, err := schema.JSON("Configuration of "+c.Command, c.Empty)
+func (configSchema[C]) Run(p *Program[C]) error {
+	text, err := schema.JSON("Configuration of "+p.Build.Name, p.Empty)
 	if err != nil {
 		return err
 	}
-	_, err = c.Out.Write(text)
+	_, err = p.Out.Write(text)
 	return err
 }
 

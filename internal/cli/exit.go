@@ -1,5 +1,3 @@
-// Package cli is what the command lines of this module's programs share: signals,
-// the log, exit codes, and how an error is shown.
 package cli
 
 import (

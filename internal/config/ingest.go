@@ -142,5 +142,8 @@ func (c *Ingest) Redacted() string { return schema.Lines(c.Settings()) }
 // Settings is as [Config.Settings].
 func (c *Ingest) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
 
+// AdminListen returns admin.listen.
+func (c *Ingest) AdminListen() string { return c.Admin.Listen }
+
 // String is Redacted.
 func (c *Ingest) String() string { return c.Redacted() }

@@ -75,6 +75,9 @@ func (c *Config) Redacted() string { return schema.Lines(c.Settings()) }
 // Settings returns the effective values and the source of each.
 func (c *Config) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
 
+// AdminListen returns admin.listen.
+func (c *Config) AdminListen() string { return c.Admin.Listen }
+
 // String returns Redacted.
 func (c *Config) String() string { return c.Redacted() }
 

@@ -1,6 +1,11 @@
 package endpoint
 
 import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,4 +29,36 @@ func TestListenAddressesAreAskedOnThisMachine(t *testing.T) {
 	for _, listen := range []string{"", "9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:", "::1:9464"} {
 		require.ErrorContains(t, Healthcheck(t.Context(), "ingest", listen), "admin.listen", listen)
 	}
+}
+
+func TestHealthcheckDistinguishesAnotherServer(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []http.HandlerFunc{
+		http.NotFound,
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) },
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(strings.Repeat(" ", 2<<20))) },
+	} {
+		other := httptest.NewServer(answer)
+		err := Healthcheck(t.Context(), "ingest", strings.TrimPrefix(other.URL, "http://"))
+		other.Close()
+		require.ErrorContains(t, err, "admin.listen")
+		require.NotErrorIs(t, err, ErrNotReady)
+	}
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = w.Write([]byte(`{"ready":true}`))
+	}))
+	defer other.Close()
+	require.Error(t, Healthcheck(t.Context(), "ingest", strings.TrimPrefix(other.URL, "http://")))
+}
+
+func TestHealthcheckEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, Healthcheck(ctx, "ingest", silent.Addr().String()), context.Canceled)
 }

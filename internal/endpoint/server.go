@@ -45,22 +45,39 @@ func Open(listen string, p Program, log zerolog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Serve(l, p, log), nil
+	return l.Serve(p, log), nil
 }
 
-// Listen opens the address without serving anything yet: a program that finds it
-// taken has not done anything else.
-func Listen(listen string) (net.Listener, error) {
+// Listener is the address of an endpoint, open before there is a program to serve. Nil, and the
+// [Server] that it returns, is of a program without an endpoint: the methods do nothing.
+type Listener struct{ listener net.Listener }
+
+// Listen opens the address without serving anything yet: a program that finds it taken has not
+// done anything else. Without an address it returns nil.
+func Listen(listen string) (*Listener, error) {
+	if listen == "" {
+		return nil, nil
+	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("open the admin endpoint at %q: %w: set admin.listen to a free address, or to nothing", listen, err)
 	}
-	return l, nil
+	return &Listener{l}, nil
 }
 
-// Serve serves the routes of p, and what it has besides, on l.
-func Serve(l net.Listener, p Program, log zerolog.Logger) *Server {
-	addr := l.Addr().(*net.TCPAddr)
+// Close closes the address, unless the server has done it.
+func (l *Listener) Close() {
+	if l != nil {
+		_ = l.listener.Close() // fails only when it is closed
+	}
+}
+
+// Serve serves the routes of p, and what it has besides.
+func (l *Listener) Serve(p Program, log zerolog.Logger) *Server {
+	if l == nil {
+		return nil
+	}
+	addr := l.listener.Addr().(*net.TCPAddr)
 	s := &Server{addr: addr, log: log, done: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           newMux(p, addr.IP.IsLoopback()),
@@ -71,7 +88,7 @@ func Serve(l net.Listener, p Program, log zerolog.Logger) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          stdlog.New(log, "admin: ", 0),
 	}
-	go s.serve(l)
+	go s.serve(l.listener)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopSampling = cancel
 	s.sampling.Go(func() { p.Sample(ctx) })
@@ -92,6 +109,9 @@ func (s *Server) Addr() string { return s.addr.String() }
 // Close stops serving and waits: for answers in progress 2 s at most, then it cuts
 // them off. Further calls do nothing.
 func (s *Server) Close() {
+	if s == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {

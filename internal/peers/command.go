@@ -8,17 +8,33 @@ import (
 	"testing"
 )
 
-// Command is a program of this module in a directory of its own, without the configuration of the user who runs
-// the test.
-func Command(t testing.TB, path string, args ...string) *exec.Cmd {
+// Command is the program in the directory of the test, as version 1.2.3-test. It runs in a directory
+// of its own, without the configuration of the user who runs the test.
+func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
+	path, err := Executable(".", "-ldflags=-X main.version=1.2.3-test -X main.commit=0123abcd -X main.date=2026-01-02T03:04:05Z")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Env = t.TempDir(), neutralEnv(os.Environ())
 	return cmd
 }
 
-// Finish runs a command to its end and returns its exit code and what it printed.
-func Finish(t testing.TB, cmd *exec.Cmd) (code int, stdout, stderr string) {
+// Outcome is the exit code of a command, and what it printed.
+type Outcome struct {
+	Code     int
+	Out, Err string
+}
+
+// Run runs a [Command] to its end.
+func Run(t testing.TB, args ...string) Outcome {
+	t.Helper()
+	return Finish(t, Command(t, args...))
+}
+
+// Finish runs a command to its end.
+func Finish(t testing.TB, cmd *exec.Cmd) Outcome {
 	t.Helper()
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
@@ -26,5 +42,5 @@ func Finish(t testing.TB, cmd *exec.Cmd) (code int, stdout, stderr string) {
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	return cmd.ProcessState.ExitCode(), out.String(), problems.String()
+	return Outcome{cmd.ProcessState.ExitCode(), out.String(), problems.String()}
 }
