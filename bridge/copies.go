@@ -12,24 +12,24 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Bounds of a quarantine copy, in bytes. A device chooses topic, common name and payload,
-// and none of them may make a copy that cannot be stored: JetStream accepts headers of
-// 64 KiB, and the subject is part of a protocol line of max_control_line, 4 KiB by default.
+// Bounds of a quarantine copy, in bytes. A device chooses topic, common name and payload, and none
+// of them may produce a copy that cannot be stored. JetStream accepts headers of up to 64 KiB. The
+// subject is part of a protocol line, which max_control_line limits to 4 KiB by default.
 const (
-	// maxDetail bounds the sentence in HeaderDetail.
+	// maxDetail bounds the text in HeaderDetail.
 	maxDetail = 512
 	// maxTopic bounds the topic in HeaderTopic on an accepted message.
 	maxTopic = 4 * subjects.MaxSubjectBytes
-	// oversizeKept is how much of a payload over the limit is kept, to show what the
-	// message was. It could not be replayed anyway.
+	// oversizeKept is the number of bytes kept of a payload over the limit, to show what the
+	// message was. Such a message cannot be replayed in any case.
 	oversizeKept = 1 << 10
-	// smallValue and smallPayload bound a copy that is cut to fit.
+	// smallValue and smallPayload bound the parts of a copy that is cut to fit.
 	smallValue, smallPayload = 128, 128
 	// maxExcerpt bounds a name quoted in a detail.
 	maxExcerpt = 64
 )
 
-// excerpt quotes a name of any length for a detail.
+// excerpt quotes a name of any length for use in a detail.
 func excerpt(b []byte) string {
 	if len(b) <= maxExcerpt {
 		return strconv.Quote(string(b))
@@ -37,7 +37,7 @@ func excerpt(b []byte) string {
 	return fmt.Sprintf("%q… (%d bytes)", b[:maxExcerpt], len(b))
 }
 
-// cut shortens a value that would make a header too long to be stored.
+// cut shortens a value so that its header can be stored.
 func cut(b []byte, limit int) []byte {
 	if len(b) > limit {
 		return b[:limit]
@@ -53,42 +53,41 @@ func (v *validator) kept(d *Delivery) []byte {
 	return d.Payload
 }
 
-// quarantined fills l.message with the quarantine copy.
-func (l *Lane) quarantined(d *Delivery, number uint64) {
-	m, j := &l.message, l.validator
-	l.begin(d, number)
+// fillQuarantined fills l.message with the quarantine copy.
+func (l *Lane) fillQuarantined(d *Delivery, number uint64) {
+	m, v := &l.message, l.validator
+	l.beginMessage(d, number)
 	l.subject = append(l.subject[:0], QuarantineSubject+"."...)
-	l.subject = append(l.subject, j.reason.String()...)
-	if j.subject != nil {
+	l.subject = append(l.subject, v.reason.String()...)
+	if v.subject != nil {
 		l.subject = append(l.subject, '.')
-		l.subject = append(l.subject, j.subject...)
+		l.subject = append(l.subject, v.subject...)
 	}
-	m.Subject, m.Payload = l.subject, j.kept(d)
-	detail := cut([]byte(j.detail), maxDetail)
+	m.Subject, m.Payload = l.subject, v.kept(d)
+	detail := cut([]byte(v.detail), maxDetail)
 	whole := len(m.Payload) == d.PayloadSize
 	if !whole {
 		detail = fmt.Appendf(detail, "; its first %d bytes are kept", len(m.Payload))
 	}
-	l.header(HeaderReason, []byte(j.reason.String()))
+	l.header(HeaderReason, []byte(v.reason.String()))
 	l.header(HeaderDetail, detail)
-	l.header(HeaderTopic, cut(j.topic, subjects.MaxSubjectBytes))
+	l.header(HeaderTopic, cut(v.topic, subjects.MaxSubjectBytes))
 	if !whole {
 		l.header(HeaderSize, strconv.AppendInt(nil, int64(d.PayloadSize), 10))
 	}
-	l.provenance(d)
+	l.originHeaders(d)
 }
 
-// refused turns a message that JetStream will never take into its quarantine copy, which
-// takes over the slot. If the copy's subject is full, the copy gets a subject of its own. A
-// copy that is refused for another reason is cut to fit, and then reduced to the reason; the
-// publisher keeps that one until it is stored. So no message is acknowledged that is not
-// stored.
-func (l *Lane) refused(s *slot, r *Result) {
+// handleRefusal turns a message that JetStream refused permanently into its quarantine copy, which
+// takes over the slot. If the subject of a copy is full, the copy gets a unique subject. A copy
+// refused for another reason is first cut to fit, then reduced to the reason. The publisher retries
+// this last form until it is stored, so no message is acknowledged without being stored.
+func (l *Lane) handleRefusal(s *slot, r *Result) {
 	m := *r.Message
 	full := errors.Is(r.Refused, ErrSubjectFull)
 	switch {
 	case s.reason == verdict.Accepted:
-		stored := l.refusedCopy(s, &m, r.Refused)
+		stored := l.rejectRefused(s, &m, r.Refused)
 		if s.traced {
 			l.spans[r.Token].Detail = refusedDetail(r.Refused)
 		}
@@ -113,9 +112,9 @@ func (l *Lane) refused(s *slot, r *Result) {
 	l.publisher.Publish(&m)
 }
 
-// refusedCopy turns m, which was accepted and then refused, into its copy. It reports false
-// if the device's quarantine bound does not allow one.
-func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
+// rejectRefused turns m, which was accepted and then refused, into its quarantine copy. It reports
+// false if the copy must not be stored.
+func (l *Lane) rejectRefused(s *slot, m *Message, why error) bool {
 	s.reason = verdict.Refused
 	l.counts.Rejected[verdict.Refused]++
 	if s.wrapped {
@@ -140,16 +139,16 @@ func (l *Lane) refusedCopy(s *slot, m *Message, why error) bool {
 	return true
 }
 
-func refusedDetail(why error) string { return "JetStream does not take it: " + why.Error() }
+func refusedDetail(why error) string { return "JetStream refused it: " + why.Error() }
 
-// ownSubject returns a subject that no other message has: a stream with a limit on messages
-// per subject has room for the copy there.
+// ownSubject returns a subject that no other message has. A stream that limits the messages per
+// subject accepts the copy under it.
 func ownSubject(r verdict.Reason, id []byte) []byte {
 	return fmt.Appendf(nil, "%s.%s.overflow.%016x", QuarantineSubject, r, xxhash.Sum64(id))
 }
 
-// cutToFit reduces the copy to less than 2 KiB that still show what the message was. A topic
-// or a name is omitted rather than shortened: it would be another's.
+// cutToFit reduces the copy to less than 2 KiB that still show what the message was. A topic or
+// name that is too long is omitted: shortened, it could be another device's.
 func cutToFit(m *Message) {
 	size := len(m.Payload)
 	m.Payload = cut(m.Payload, smallPayload)

@@ -6,28 +6,28 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// Counts are what a lane has counted since it was created.
+// Counts are the counters and gauges of a lane since its creation.
 type Counts struct {
-	// Received counts validated deliveries. Each is finally one of Stored, Quarantined,
-	// QuarantineSkipped and QoS0Dropped, and in flight until then.
+	// Received counts validated deliveries. Each one ends up in exactly one of Stored, Quarantined,
+	// QuarantineSkipped and QoS0Dropped, and is in flight until then.
 	Received      uint64
 	ReceivedBytes uint64 // of payload
 	Stored        uint64
-	// Rejected counts rejections, Quarantined the copies that are stored.
+	// Rejected counts rejected messages; Quarantined counts the copies stored.
 	Rejected          [verdict.Count]uint64
 	Quarantined       [verdict.Count]uint64
-	QuarantineSkipped uint64 // over the device's quarantine bound, or not to be stored
-	Redelivered       uint64 // came with DUP set
-	Duplicates        uint64 // JetStream had them already
+	QuarantineSkipped uint64 // over the device's quarantine bound, or quarantine is disabled
+	Redelivered       uint64 // deliveries with DUP set
+	Duplicates        uint64 // JetStream already had them
 	RetainedSkipped   uint64
 	QoS0Dropped       uint64
-	AckLatency        Histogram // of stored messages, from socket to PubAck
+	AckLatency        Histogram // of stored messages, from socket read to PubAck
 
-	// The present state.
-	InFlight      int     // validated and not settled
-	OldestAge     int64   // of the first of them, ns since it was received; 0: none
-	BufferFill    float64 // 1: the lane stops reading until JetStream has stored some
-	BufferedBytes int     // of messages that wait for JetStream
+	// Gauges.
+	InFlight      int     // validated, not settled
+	OldestAge     int64   // of the oldest of them, ns since it was received; 0: none
+	BufferFill    float64 // at 1 the lane stops reading until JetStream has stored some messages
+	BufferedBytes int     // of messages waiting for JetStream
 	CatchingUp    bool
 	Connected     bool
 }
@@ -48,12 +48,12 @@ func (c *Counts) QuarantinedTotal() (n uint64) {
 	return n
 }
 
-// Counts returns the lane's present counts.
+// Counts returns the current counts of the lane.
 func (l *Lane) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.counts
-	c.InFlight = l.waiting
+	c.InFlight = l.unsettled
 	if oldest := l.ring.get(l.ring.head); oldest != nil && oldest.received > 0 {
 		c.OldestAge = max(l.opts.Now()-oldest.received, 0)
 	}
@@ -70,7 +70,7 @@ type Histogram struct {
 	Count   uint64
 }
 
-const histogramBuckets = 24 // the last reaches to 9 minutes, and takes all above
+const histogramBuckets = 24 // the last bucket starts at 9 minutes and has no upper bound
 
 func (h *Histogram) observe(ns int64) {
 	ns = max(ns, 0)
@@ -79,7 +79,7 @@ func (h *Histogram) observe(ns int64) {
 	h.Buckets[min(bits.Len64(uint64(ns)>>16), histogramBuckets-1)]++
 }
 
-// UpperBound returns the upper bound of bucket i, in ns; the last has none.
+// UpperBound returns the upper bound of bucket i in ns. The last bucket has none.
 func (h *Histogram) UpperBound(i int) int64 { return 1 << (16 + i) }
 
 // Quantile estimates the q-quantile in ns by linear interpolation within its bucket.
@@ -102,7 +102,7 @@ func (h *Histogram) Quantile(q float64) int64 {
 	return 0
 }
 
-// Add adds another lane's counts, for totals.
+// Add adds the counts of another lane's histogram.
 func (h *Histogram) Add(o *Histogram) {
 	for i, n := range o.Buckets {
 		h.Buckets[i] += n

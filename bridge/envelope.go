@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// wrap builds the envelope around d's payload, whose bytes do not change: no number is
-// rounded, no duplicate name dropped. It reports false if the payload is not JSON in UTF-8
-// (RFC 8259 section 8.1): encoding/json accepts other bytes in a string, and most decoders
-// then refuse the whole envelope.
+// wrap builds the envelope around d's payload. The payload's bytes do not change: no number is
+// rounded, no duplicate name dropped. It reports false if the payload is not JSON in UTF-8 (RFC
+// 8259 section 8.1). encoding/json accepts invalid UTF-8 in a string, but most decoders would then
+// reject the whole envelope.
 func (v *validator) wrap(d *Delivery) bool {
 	if !json.Valid(d.Payload) || !utf8.Valid(d.Payload) {
 		return false
@@ -25,8 +25,8 @@ func (v *validator) wrap(d *Delivery) bool {
 	b = appendJSONString(b, v.match.Device())
 	b = append(b, `,"msg_type":`...)
 	b = appendJSONString(b, v.messageType())
-	// Without attestation there is no proven name. The field is written nevertheless, for
-	// consumers that require it, and is empty, which no name is.
+	// Without attestation there is no proven name. The field is still written, for consumers that
+	// require it. It is empty, which a real name never is.
 	b = append(b, `,"username":`...)
 	b = appendJSONString(b, v.cn)
 	b = append(b, `,"payload":`...)
@@ -41,9 +41,8 @@ func (v *validator) wrap(d *Delivery) bool {
 	return true
 }
 
-// unwrap returns the payload of an envelope built by wrap. A quote within a JSON string has
-// a backslash before it, so the first payload is the field; only digits and a brace follow
-// the last ts.
+// unwrap returns the payload of an envelope built by wrap. A quote within a JSON string is escaped,
+// so the first "payload" is the field itself. Only digits and a brace follow the last "ts".
 func unwrap(envelope []byte) []byte {
 	_, rest, _ := bytes.Cut(envelope, []byte(`,"payload":`))
 	if end := bytes.LastIndex(rest, []byte(`,"ts":`)); end >= 0 {
@@ -52,7 +51,7 @@ func unwrap(envelope []byte) []byte {
 	return rest
 }
 
-// notJSON describes what is wrong with a payload that wrap refused.
+// notJSON describes why wrap rejected a payload.
 func notJSON(payload []byte) string {
 	const what = "the payload is not JSON, which the envelope needs: "
 	var syntax *json.SyntaxError
@@ -62,14 +61,14 @@ func notJSON(payload []byte) string {
 	return what + "it is not UTF-8"
 }
 
-// messageType returns the pattern's {type}, or the levels after the device in the topic:
-// shadow/reported, commands/ack.
+// messageType returns the pattern's {type}. Without one it returns the topic levels after the
+// device, such as shadow/reported or commands/ack.
 func (v *validator) messageType() []byte {
 	if t := v.match.Get("type"); t != nil {
 		return t
 	}
-	// The capture is a slice of the topic. Its end is found by its capacity and not by
-	// its text, which other levels may have too.
+	// The capture is a slice of the topic, so its capacity locates its end. Searching for its text
+	// could match another level.
 	device := v.match.Device()
 	end := cap(v.topic) - cap(device) + len(device)
 	if end < len(v.topic) {
@@ -78,15 +77,15 @@ func (v *validator) messageType() []byte {
 	return nil
 }
 
-// appendJSONString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, since
-// JSON cannot express them.
+// appendJSONString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, because JSON
+// cannot express them.
 func appendJSONString(dst, s []byte) []byte {
 	for _, c := range s {
 		if c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
 			var buf bytes.Buffer
 			enc := json.NewEncoder(&buf)
 			enc.SetEscapeHTML(false)
-			enc.Encode(string(s)) // a string always encodes
+			enc.Encode(string(s)) // encoding a string cannot fail
 			return append(dst, bytes.TrimRight(buf.Bytes(), "\n")...)
 		}
 	}

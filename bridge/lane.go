@@ -14,25 +14,25 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// LaneOptions describe a lane. Name, Rules, Limits, Devices and Tenants are required.
+// LaneOptions configure a lane. Name, Rules, Limits, Devices and Tenants are required.
 type LaneOptions struct {
-	// Name is the client id of the lane's MQTT session and the prefix of the message
-	// ids that it assigns.
+	// Name is the client id of the lane's MQTT session and the prefix of the message ids that the
+	// lane assigns.
 	Name    string
 	Rules   *Rules
 	Limits  *limit.Live // shared by all lanes, as are Devices and Tenants
 	Devices *limit.Budgets
 	Tenants *limit.Budgets
-	// Journal distinguishes redeliveries from new messages; nil: one in memory. Its
-	// owner closes it.
+	// Journal distinguishes redeliveries from new messages. If nil, the lane uses a journal in
+	// memory. The caller closes it.
 	Journal *journal.Journal
-	// QoS0Pending bounds the QoS 0 messages that wait for JetStream. Further ones are
-	// counted and dropped: QoS 0 is at most once. 0: 10,000.
+	// QoS0Pending bounds the QoS 0 messages waiting for JetStream. Messages beyond it are counted
+	// and dropped: QoS 0 is at-most-once. 0 means 10,000.
 	QoS0Pending int
-	// MaxBytes bounds the messages that wait for JetStream, in bytes. Beyond it the
-	// connection pauses; QoS 0 messages are dropped at half of it. 0: 32 MiB.
+	// MaxBytes bounds the messages waiting for JetStream, in bytes. At this bound the connection
+	// pauses; QoS 0 messages are dropped from half of it on. 0 means 32 MiB.
 	MaxBytes int
-	// Tracing has messages carry a trace context; nil: they do not.
+	// Tracing adds a trace context to messages; nil disables it.
 	Tracing *Tracing
 	// Now is the clock, in ns since the epoch; nil: time.Now.
 	Now func() int64
@@ -60,19 +60,19 @@ func (o *LaneOptions) setDefaults() error {
 	return nil
 }
 
-// Lane is the unit of parallelism: one MQTT session, one ring, one publisher. It
-// is the [Receiver] of the session and the [Settler] of the publisher.
+// Lane is the unit of parallelism: one MQTT session, one ring, one publisher. It is the [Receiver]
+// of the session and the [Settler] of the publisher.
 //
-// It guarantees that each QoS 1 delivery is acknowledged only after JetStream has stored
-// it (or its quarantine copy), on the connection that delivered it, and after everything
-// that this connection delivered before. Messages are published in the order of delivery.
+// A QoS 1 delivery is acknowledged only after JetStream has stored it or its quarantine copy. The
+// PUBACK goes to the connection that delivered the message, in order of delivery (MQTT-4.6.0-2).
+// Messages are published in order of delivery.
 type Lane struct {
 	opts      LaneOptions
 	validator *validator
 	publisher Publisher
 
-	// reading is locked during a delivery and protects the fields up to mu. It is taken
-	// before mu and never waited for under another lock.
+	// reading is locked during a delivery and protects the fields up to mu. It is locked before mu
+	// and never under another lock of the lane.
 	reading sync.Mutex
 	run     resumption
 	message Message
@@ -82,51 +82,51 @@ type Lane struct {
 	subject []byte
 	stamp   stamp
 
-	mu            sync.Mutex
-	ring          *ring
-	journal       *journal.Journal
-	waiting       int    // messages that are not settled
-	pending       int    // those of them at QoS 0
-	bufferedBytes int    // bytes of messages that are not settled
-	qos0          uint64 // number of the latest QoS 0 message, for its id
-	away          int64  // since when there is no connection, ns; 0: there is one
-	conn          Conn
-	epoch         uint32 // number of the present connection
-	acking        bool   // PUBACKs were appended on it
-	fenced        uint64 // the broker has handled PUBACKs before this position
-	pendingAcks   *pendingAcks
-	acked         int // PUBACKs appended since the lane last wrote them out
-	catchUp       limit.CatchUp
-	counts        Counts
-	ranAt         int64         // when the process last showed that it runs, ns
-	stopped       bool          // it was stopped, and the connection may not have survived that
-	calm          int           // ticks of the connection since then
-	idle          chan struct{} // closed when the ring is empty; nil: not requested
-	ready         chan struct{} // closed when deliveries may continue; nil: they may
+	mu               sync.Mutex
+	ring             *ring
+	journal          *journal.Journal
+	unsettled        int    // messages not settled
+	unsettledQoS0    int    // of these, at QoS 0
+	bufferedBytes    int    // bytes of messages not settled
+	qos0             uint64 // number of the latest QoS 0 message, used in its id
+	offlineSince     int64  // when the connection was lost, ns since the epoch; 0: connected
+	conn             Conn
+	epoch            uint32 // counts connections
+	acking           bool   // a PUBACK was appended on the current connection
+	fenced           uint64 // the broker has handled the PUBACKs before this position
+	pendingAcks      *pendingAcks
+	acked            int // PUBACKs appended since the last flush
+	catchUp          limit.CatchUp
+	counts           Counts
+	lastRun          int64         // when the process was last known to run, ns
+	suspended        bool          // the process was suspended; the connection may not have survived
+	ticksSinceResume int           // ticks of the connection since then
+	idle             chan struct{} // closed when the ring is empty; nil: nobody waits
+	ready            chan struct{} // closed when deliveries may continue; nil: not paused
 
-	spans map[uint64]*Span // of sampled messages that are not settled, by token
+	spans map[uint64]*Span // of sampled messages not settled, by token
 }
 
-// NewLane creates a lane. Start must be called before its session is opened.
+// NewLane creates a lane. Start must be called before the session is opened.
 func NewLane(opts LaneOptions) (*Lane, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	return &Lane{
-		opts:        opts,
-		ranAt:       opts.Now(),
-		validator:   newValidator(&opts),
-		ring:        newRing(),
-		pendingAcks: newPendingAcks(),
-		journal:     opts.Journal,
-		qos0:        uint64(opts.Now()),
-		away:        opts.Journal.Alive(),
-		catchUp:     limit.NewCatchUp(opts.Tenants),
-		spans:       map[uint64]*Span{},
+		opts:         opts,
+		lastRun:      opts.Now(),
+		validator:    newValidator(&opts),
+		ring:         newRing(),
+		pendingAcks:  newPendingAcks(),
+		journal:      opts.Journal,
+		qos0:         uint64(opts.Now()),
+		offlineSince: opts.Journal.Alive(),
+		catchUp:      limit.NewCatchUp(opts.Tenants),
+		spans:        map[uint64]*Span{},
 	}, nil
 }
 
-// Start gives the lane its publisher.
+// Start sets the lane's publisher.
 func (l *Lane) Start(p Publisher) { l.publisher = p }
 
 // Connected implements [Receiver].
@@ -136,27 +136,26 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.opts.Now()
-	l.awake(now)
+	l.recordRunning(now)
 	if sessionPresent && l.opts.Rules.Attested == nil {
 		outage := limit.UnknownOutage
-		if l.away > 0 {
-			outage = now - l.away
+		if l.offlineSince > 0 {
+			outage = now - l.offlineSince
 		}
 		l.catchUp.Grant(now, outage)
 	}
 	if sessionPresent {
-		if l.stopped || now-l.away > maxAbsence {
+		if l.suspended || now-l.offlineSince > maxOffline {
 			l.journal.SetUnsure()
 		}
-		l.run.begin(beginning, l.journal.Unsure())
+		l.run.reset(initial, l.journal.Unsure())
 	} else {
-		// The broker numbers its packets anew: packet ids and contents of the
-		// lost session prove nothing.
+		// The broker assigns packet ids from scratch: those of the lost session prove nothing.
 		l.journal.Forget()
-		l.run.begin(beginning, false)
+		l.run.reset(initial, false)
 	}
-	l.away, l.conn = 0, c
-	l.stopped, l.acking, l.fenced = false, false, 0
+	l.offlineSince, l.conn = 0, c
+	l.suspended, l.acking, l.fenced = false, false, 0
 	l.epoch++
 	l.pendingAcks.head = l.pendingAcks.tail
 	l.journal.Beat(now, true)
@@ -166,29 +165,28 @@ func (l *Lane) Connected(c Conn, sessionPresent bool) {
 func (l *Lane) Disconnected(c Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.awake(l.opts.Now())
+	l.recordRunning(l.opts.Now())
 	if l.conn == c {
-		l.conn, l.away = nil, l.opts.Now()
+		l.conn, l.offlineSince = nil, l.opts.Now()
 		l.pendingAcks.head = l.pendingAcks.tail // unacknowledged messages are redelivered
 	}
 }
 
-// Deliver implements [Receiver]. A message is validated, gets its id and a slot in the
-// ring, and is published. Its PUBACK follows after Settle.
+// Deliver implements [Receiver]. It validates the message, assigns its id and its slot in the ring,
+// and publishes it. The PUBACK follows after Settle.
 func (l *Lane) Deliver(c Conn, d *Delivery) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	hash := l.hash(d)
-	if d.QoS > 0 && (d.Dup || l.run.phase != settled) && l.redelivered(c, d, hash) {
+	if d.QoS > 0 && (d.Dup || l.run.phase != resolved) && l.redelivered(c, d, hash) {
 		return
 	}
-	l.deliver(c, d, hash, known{})
+	l.deliver(c, d, hash, journaled{})
 }
 
-// redelivered handles a delivery that can be the same as an earlier one, and returns
-// whether it is done with it. DUP alone proves nothing: the broker may have sent the
-// message into a connection that ended before it arrived, and some brokers pass on the
-// device's flag.
+// redelivered handles a delivery that may repeat an earlier one, and reports whether it is fully
+// handled. DUP alone proves nothing: the broker may have sent the message on a connection that
+// closed before it arrived, and some brokers pass on the publishing device's flag.
 func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	l.mu.Lock()
 	if d.Dup {
@@ -196,7 +194,7 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	}
 	pending := d.Dup && l.pendingAcks.contains(d.PacketID, hash)
 	position, token, crossed := uint64(0), uint64(0), false
-	if !pending && d.Dup && l.run.phase == settled {
+	if !pending && d.Dup && l.run.phase == resolved {
 		if position, crossed = l.journal.SentAgain(d.PacketID, hash); crossed {
 			token = l.ring.tokenOf(position)
 		}
@@ -206,14 +204,14 @@ func (l *Lane) redelivered(c Conn, d *Delivery, hash uint64) bool {
 	case pending:
 		return true
 	case crossed:
-		l.again(c, d, hash, position, token)
+		l.handleRedelivery(c, d, hash, position, token)
 		return true
 	}
-	return l.run.phase != settled && l.resume(c, d, hash)
+	return l.run.phase != resolved && l.resume(c, d, hash)
 }
 
-// deliver handles a message that is new, or that is known and may not be stored.
-func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
+// deliver handles a message that is new, or that the journal lists but may not be stored.
+func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k journaled) {
 	if d.Retain && !l.opts.Rules.ForwardRetained {
 		l.skipRetained(c, d, hash)
 		return
@@ -225,8 +223,8 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	}
 	store := true
 	if v.reason != verdict.Accepted {
-		within := v.reported(d)
-		store = (within || v.reason == verdict.NotSubscribed) && l.opts.Rules.Quarantine
+		admitted := v.chargeQuarantine(d)
+		store = (admitted || v.reason == verdict.NotSubscribed) && l.opts.Rules.Quarantine
 	}
 	token, number, ok := l.enter(c, d, hash, k, store)
 	if !ok {
@@ -234,9 +232,9 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	}
 	l.message.Token, l.message.OrderKey, l.message.PacketID = token, v.sender.Hash, d.PacketID
 	if v.reason == verdict.Accepted {
-		l.accepted(d, number)
+		l.fillAccepted(d, number)
 	} else {
-		l.quarantined(d, number)
+		l.fillQuarantined(d, number)
 	}
 	if l.opts.Tracing != nil {
 		l.trace(d, token)
@@ -247,8 +245,8 @@ func (l *Lane) deliver(c Conn, d *Delivery, hash uint64, k known) {
 	l.publisher.Publish(&l.message)
 }
 
-// hash hashes what identifies a message: the topic, which contains the broker's id on
-// attested topics, and on plain topics the payload as well.
+// hash identifies a message. An attested topic contains the broker's message id and suffices; on
+// plain topics the payload is hashed as well.
 func (l *Lane) hash(d *Delivery) uint64 {
 	h := xxhash.Sum64(d.Topic)
 	if l.opts.Rules.Attested == nil {
@@ -260,9 +258,9 @@ func (l *Lane) hash(d *Delivery) uint64 {
 	return h
 }
 
-// enter gives a validated delivery its number and its slot in the ring. ok is false if
-// there is nothing to publish.
-func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (token, number uint64, ok bool) {
+// enter assigns a validated delivery its number and its slot in the ring. ok is false if there is
+// nothing to publish.
+func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k journaled, store bool) (token, number uint64, ok bool) {
 	v := l.validator
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -281,14 +279,14 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 	}
 	if d.QoS == 0 {
 		if !store {
-			return 0, 0, false // it has no PUBACK
+			return 0, 0, false // QoS 0 has no PUBACK
 		}
-		if l.pending >= l.opts.QoS0Pending || l.bufferedBytes >= l.opts.MaxBytes/2 {
+		if l.unsettledQoS0 >= l.opts.QoS0Pending || l.bufferedBytes >= l.opts.MaxBytes/2 {
 			l.counts.QoS0Dropped++
 			return 0, 0, false
 		}
 		l.qos0++
-		l.pending++
+		l.unsettledQoS0++
 		number = l.qos0
 	} else {
 		number = k.number
@@ -296,7 +294,7 @@ func (l *Lane) enter(c Conn, d *Delivery, hash uint64, k known, store bool) (tok
 			s.position, number = l.journal.Append(d.PacketID, hash, d.ReceivedAt)
 		}
 	}
-	l.waiting++
+	l.unsettled++
 	l.bufferedBytes += s.size
 	token = l.ring.push(s)
 	if !store {
@@ -326,14 +324,14 @@ func (l *Lane) queueAck(c Conn, b pendingAck) {
 	l.pendingAcks.push(b)
 }
 
-// skipRetained acknowledges a retained copy without storing it: it was sent
-// because the bridge subscribed, not because a device published.
+// skipRetained acknowledges a retained copy without storing it. The broker sent it because the
+// bridge subscribed, not because a device published.
 func (l *Lane) skipRetained(c Conn, d *Delivery, hash uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.RetainedSkipped++
 	if d.QoS > 0 {
-		// It used up a packet id and may be redelivered like any other.
+		// The copy used a packet id and may be redelivered like any other message.
 		position, _ := l.journal.Append(d.PacketID, hash, d.ReceivedAt)
 		l.journal.MarkStored(position)
 		l.queueAck(c, pendingAck{0, position, hash, d.PacketID})
@@ -352,18 +350,17 @@ func (l *Lane) credit(now int64) int64 {
 	return l.catchUp.Credit(now)
 }
 
-// Tick must be called about once per second. It records in the journal that the process
-// runs and the broker is connected, so that after a crash the length of the outage is known.
-// It also detects that a lane without messages has caught up, and ends the wait for
-// redeliveries that do not come.
+// Tick must be called about once per second. It records in the journal that the process runs and
+// the broker is connected, so the length of an outage is known after a crash. It also detects that
+// an idle lane has caught up, and ends the wait for redeliveries that do not arrive.
 func (l *Lane) Tick() {
 	l.mu.Lock()
 	now := l.opts.Now()
-	l.awake(now)
-	if l.stopped && l.conn != nil && l.bufferFill() < 1 {
-		// If the connection had ended in that time, the end would have been read by now.
-		l.calm++
-		l.stopped = l.calm < calmTicks
+	l.recordRunning(now)
+	if l.suspended && l.conn != nil && l.bufferFill() < 1 {
+		// If the connection had closed during the suspension, that would have been read by now.
+		l.ticksSinceResume++
+		l.suspended = l.ticksSinceResume < settleTicks
 	}
 	l.journal.Beat(now, l.conn != nil)
 	l.fence()
@@ -372,8 +369,8 @@ func (l *Lane) Tick() {
 	l.probe()
 }
 
-// fence asks the broker to confirm that it has handled the PUBACKs: then none of these
-// messages can be redelivered. Attested topics need no such proof.
+// fence asks the broker to confirm that it has handled the PUBACKs. After that none of these
+// messages can be redelivered. Attested topics do not need this proof.
 func (l *Lane) fence() {
 	f, ok := l.conn.(Fencer)
 	if mark := l.journal.Acked(); ok && l.acking && mark > l.fenced && l.opts.Rules.Attested == nil {
@@ -396,9 +393,9 @@ func (l *Lane) Idle() <-chan struct{} {
 	return l.idle
 }
 
-// appendID appends the message id: the broker's on attested topics, else client id and
-// number. An id is never derived from the content alone: devices honestly send the same
-// bytes twice.
+// appendID appends the message id: the broker's on attested topics, otherwise client id and number.
+// An id is never derived from content alone, because a device may legitimately send the same bytes
+// twice.
 func (l *Lane) appendID(dst []byte, d *Delivery, number uint64) []byte {
 	if id := l.validator.attested.ID; id != nil {
 		return append(dst, id...)

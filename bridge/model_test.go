@@ -397,5 +397,5 @@ func (w *world) rest() {
 		require.True(w.t, l.lost || l.stored(), "lost")
 	}
 	require.Zero(w.t, w.lane.Counts().InFlight)
-	require.Zero(w.t, w.lane.pending)
+	require.Zero(w.t, w.lane.unsettledQoS0)
 }

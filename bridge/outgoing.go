@@ -9,43 +9,43 @@ import (
 // Headers that a stored message may have besides Nats-Msg-Id. A header costs bytes on every
 // message, so each is written only if it adds information.
 const (
-	// HeaderTopic has the device's topic if the subject is not simply the topic with
-	// dots. CR, LF and white space at either end, which a header cannot contain, are
-	// percent-encoded; the subject itself is lossless.
+	// HeaderTopic contains the device's topic if the subject is more than the topic with dots for
+	// slashes. CR, LF, and white space at either end, which a header cannot contain, are
+	// percent-encoded. The subject itself is lossless.
 	HeaderTopic    = "Mqtt-Topic"
 	HeaderRetained = "Mqtt-Retained"
-	// HeaderCN has the certificate's CN as the broker attested it.
+	// HeaderCN contains the certificate's CN as attested by the broker.
 	HeaderCN = "Bridge-Cn"
-	// HeaderTime is when the broker received the publish: RFC 3339 with
-	// milliseconds, UTC.
+	// HeaderTime is the time at which the broker received the message: RFC 3339 with milliseconds,
+	// UTC.
 	HeaderTime = "Bridge-Time"
-	// HeaderReason and HeaderDetail are written on quarantined messages: the reason's
-	// token and one sentence.
+	// HeaderReason and HeaderDetail are written on quarantined messages: the reason's token and a
+	// one-sentence explanation.
 	HeaderReason = "Bridge-Reason"
 	HeaderDetail = "Bridge-Detail"
-	// HeaderSize is written on a quarantined message without the whole payload: the
-	// number of bytes that the device sent.
+	// HeaderSize is written on a quarantined message whose payload was cut: the number of bytes
+	// that the device sent.
 	HeaderSize = "Bridge-Size"
 )
 
-// QuarantineSubject is the first token of quarantined messages' subjects.
+// QuarantineSubject is the first token of every quarantine subject.
 const QuarantineSubject = "quarantine"
 
-// accepted fills l.message with the message to store.
-func (l *Lane) accepted(d *Delivery, number uint64) {
-	m, j := &l.message, l.validator
-	l.begin(d, number)
-	m.Subject, m.Payload = j.subject, d.Payload
-	if l.opts.Rules.format(j.route) == Envelope {
-		m.Payload = j.envelope
+// fillAccepted fills l.message with the message to store.
+func (l *Lane) fillAccepted(d *Delivery, number uint64) {
+	m, v := &l.message, l.validator
+	l.beginMessage(d, number)
+	m.Subject, m.Payload = v.subject, d.Payload
+	if l.opts.Rules.format(v.route) == Envelope {
+		m.Payload = v.envelope
 	}
-	if j.escaped {
-		l.header(HeaderTopic, j.topic)
+	if v.escaped {
+		l.header(HeaderTopic, v.topic)
 	}
-	l.provenance(d)
+	l.originHeaders(d)
 }
 
-func (l *Lane) begin(d *Delivery, number uint64) {
+func (l *Lane) beginMessage(d *Delivery, number uint64) {
 	l.idBuf = l.appendID(l.idBuf[:0], d, number)
 	l.values = l.values[:0]
 	l.message.ID = l.idBuf
@@ -56,8 +56,8 @@ func (l *Lane) begin(d *Delivery, number uint64) {
 	l.message.Headers = l.headers[:0]
 }
 
-// provenance adds the headers on the message's origin.
-func (l *Lane) provenance(d *Delivery) {
+// originHeaders adds the headers that describe the message's origin.
+func (l *Lane) originHeaders(d *Delivery) {
 	if d.Retain {
 		l.header(HeaderRetained, []byte("true"))
 	}
@@ -69,15 +69,15 @@ func (l *Lane) provenance(d *Delivery) {
 	}
 }
 
-// header adds a header line whose value may contain any bytes.
+// header adds a header line. The value may contain any bytes.
 func (l *Lane) header(name string, value []byte) {
 	from := len(l.values)
 	l.values = appendHeaderValue(l.values, value)
 	l.message.Headers = append(l.message.Headers, Header{name, l.values[from:len(l.values):len(l.values)]})
 }
 
-// appendHeaderValue appends value as the value of a header line. CR and LF would end it, and
-// NATS clients trim white space at either end, so these are percent-encoded.
+// appendHeaderValue appends value as a header value. CR and LF would end the line, and NATS clients
+// trim white space at either end, so these are percent-encoded.
 func appendHeaderValue(dst, value []byte) []byte {
 	const hex = "0123456789ABCDEF"
 	last := len(value) - 1
@@ -91,7 +91,8 @@ func appendHeaderValue(dst, value []byte) []byte {
 	return dst
 }
 
-// stamp formats the broker's times; consecutive messages mostly share the second.
+// stamp formats the broker's timestamps. It caches the second, which consecutive messages mostly
+// share.
 type stamp struct {
 	second int64
 	text   [32]byte // stampLayout, and room for the nanoseconds that AppendFormat writes first
@@ -99,12 +100,11 @@ type stamp struct {
 
 const stampLayout = "2006-01-02T15:04:05.000Z"
 
-// format returns ms since the epoch as RFC 3339. The bytes are valid until the
-// next call.
+// format returns ms since the epoch as RFC 3339. The result is valid until the next call.
 func (s *stamp) format(ms int64) []byte {
 	second := ms / 1000
 	if second != s.second || s.text[0] == 0 {
-		const maxSecond = 253402300799 // 9999-12-31T23:59:59Z, the last of RFC 3339
+		const maxSecond = 253402300799 // 9999-12-31T23:59:59Z, the last second of RFC 3339
 		s.second = min(second, maxSecond)
 		time.Unix(s.second, 0).UTC().AppendFormat(s.text[:0], stampLayout)
 	}

@@ -109,7 +109,7 @@ func TestARefusedMessageGoesToQuarantineUnderItsID(t *testing.T) {
 	require.Equal(t, "payload", m.payload)
 	require.Equal(t, brokerID, m.id)
 	require.Equal(t, map[string]string{
-		HeaderReason: "refused", HeaderDetail: "JetStream does not take it: message size exceeds maximum allowed",
+		HeaderReason: "refused", HeaderDetail: "JetStream refused it: message size exceeds maximum allowed",
 		HeaderTopic: topic, HeaderCN: "acme/dev 1", HeaderTime: "2026-11-23T12:00:00.000Z", HeaderRetained: "true",
 	}, m.headers)
 	s.stream.store(2)

@@ -38,7 +38,7 @@ func TestTheRegistrysWordIsAVerdict(t *testing.T) {
 		"revoked":   {verdict.CertRevoked, `the certificate registry says that "acme/revoked" is REVOKED`},
 		"suspended": {verdict.CertRevoked, `the certificate registry says that "acme/suspended" is SUSPENDED`},
 		"both":      {verdict.CertRevoked, `the certificate registry says that "acme/both" is REVOKED`},
-		"ended":     {verdict.CertExpired, `the certificate of "acme/ended" ended at 2026-11-23T12:00:00Z, the message is of 2026-11-23T12:00:00Z`},
+		"ended":     {verdict.CertExpired, `the certificate of "acme/ended" expired at 2026-11-23T12:00:00Z, the message was published at 2026-11-23T12:00:00Z`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,92 +9,92 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Rejected is a message in quarantine, as its copy describes it.
+// Rejected is a quarantined message, as its copy describes it.
 type Rejected struct {
-	// ID is the copy's Nats-Msg-Id: the message's own.
+	// ID is the copy's Nats-Msg-Id, which is the message's own.
 	ID string
-	// Subject is the copy's subject without quarantine.<reason>.; empty if there is
-	// nothing more (bad_topic).
+	// Subject is the copy's subject without quarantine.<reason>. It is empty if nothing follows
+	// (bad_topic).
 	Subject string
-	// Topic is the header Mqtt-Topic; nil: the copy has none.
+	// Topic is the header Mqtt-Topic; nil if the copy has none.
 	Topic []byte
-	// CN is the header Bridge-Cn; nil: the copy has none.
+	// CN is the header Bridge-Cn; nil if the copy has none.
 	CN []byte
-	// Reason is why it was rejected, the token.
+	// Reason is the token of the reason for the rejection.
 	Reason  string
 	Payload []byte
-	// Size is that of the payload as the device sent it, in bytes; more than
-	// len(Payload) where the copy contains only its beginning.
+	// Size is the payload's size as sent by the device, in bytes. It exceeds len(Payload) if the
+	// copy contains only the beginning.
 	Size int
-	// At is when the broker received the message or, if that is not attested, when it
-	// was quarantined.
+	// At is when the broker received the message or, if that is not attested, when the message was
+	// quarantined.
 	At       time.Time
 	Retained bool
-	// TraceParent is the header traceparent; nil: the copy has none.
+	// TraceParent is the header traceparent; nil if the copy has none.
 	TraceParent []byte
 }
 
-// Restored is the result of validating a message in quarantine again.
+// Restored is the result of re-validating a quarantined message.
 type Restored struct {
-	// Reason is Accepted, or why it remains in quarantine, with the Detail.
+	// Reason is Accepted, or the reason why the message stays in quarantine; Detail explains it.
 	Reason verdict.Reason
 	Detail string
-	// Tenant and Device are the topic's; nil if it matches no route.
+	// Tenant and Device are those of the topic; nil if no route matches.
 	Tenant, Device []byte
-	// Message is the message to store; nil unless accepted. It keeps its id, so that a
-	// consumer that has it already recognizes it.
+	// Message is the message to store; nil unless accepted. It keeps its id, so a consumer that
+	// already has it recognizes it.
 	Message *Message
 }
 
-// Restore re-validates a message in quarantine by these rules and this maximum length of a
-// payload (bytes), which may differ from those when it was rejected; the rate does not apply.
-// An accepted message is the one that the lane would have stored, except that HeaderTime is
-// always written: the stream's timestamp would be the time of the replay.
+// Restore re-validates a quarantined message by these rules and this payload limit (bytes), which
+// may have changed since it was rejected. The rate limit does not apply. An accepted message equals
+// the one that the lane would have stored, except that HeaderTime is always written: the stream's
+// timestamp would be that of the replay.
 func (r *Rules) Restore(m *Rejected, maxPayload int) Restored {
-	j := &validator{rules: r, limits: &limit.Snapshot{Limits: limit.Limits{MaxPayload: maxPayload}}, cn: m.CN}
-	stay := func() Restored {
-		return Restored{Reason: j.reason, Detail: j.detail, Tenant: j.match.Tenant(), Device: j.match.Device()}
+	v := &validator{rules: r, limits: &limit.Snapshot{Limits: limit.Limits{MaxPayload: maxPayload}}, cn: m.CN}
+	rejected := func() Restored {
+		return Restored{Reason: v.reason, Detail: v.detail, Tenant: v.match.Tenant(), Device: v.match.Device()}
 	}
 	if m.ID == "" {
-		j.reject(verdict.Refused, "the copy has no message id, by which it could be told whether it is stored already")
-		return stay()
+		v.reject(verdict.Refused, "the copy has no message id, so a duplicate could not be recognized")
+		return rejected()
 	}
 	if m.Topic == nil {
-		j.reject(verdict.BadTopic, "the copy has neither the topic nor the payload: JetStream took it only without")
-		return stay()
+		v.reject(verdict.BadTopic, "the copy has neither the topic nor the payload: JetStream accepted it only without them")
+		return rejected()
 	}
-	topic, lacks := m.topic()
-	if lacks != "" {
-		j.reject(verdict.BadTopic, "%s", lacks)
-		return stay()
+	topic, problem := m.topic()
+	if problem != "" {
+		v.reject(verdict.BadTopic, "%s", problem)
+		return rejected()
 	}
-	j.topic = topic
-	j.attested.Millis, j.clock = m.At.UnixMilli(), m.At.UnixNano()
+	v.topic = topic
+	v.attested.Millis, v.clock = m.At.UnixMilli(), m.At.UnixNano()
 	d := &Delivery{Topic: topic, Payload: m.Payload, PayloadSize: m.Size, ReceivedAt: m.At.UnixNano(), Retain: m.Retained}
-	if !j.locate() {
-		return stay()
+	if !v.mapTopic() {
+		return rejected()
 	}
-	if r.Attested != nil && j.cn == nil {
-		j.reject(verdict.CNMissing, "the broker attested no certificate name")
-		return stay()
+	if r.Attested != nil && v.cn == nil {
+		v.reject(verdict.CNMissing, "the broker attested no certificate name")
+		return rejected()
 	}
-	if name := j.name(); r.Attested != nil && m.owned() && bytes.Equal(m.CN, appendHeaderValue(nil, cut(name, subjects.MaxSubjectBytes))) {
-		j.cn = bytes.Clone(name)
+	if name := v.name(); r.Attested != nil && m.owned() && bytes.Equal(m.CN, appendHeaderValue(nil, cut(name, subjects.MaxSubjectBytes))) {
+		v.cn = bytes.Clone(name)
 	}
-	if j.check(d); j.reason != verdict.Accepted {
-		if j.reason == verdict.PayloadTooLarge && m.Size > len(m.Payload) {
-			// No limit would help.
-			j.reject(verdict.PayloadTooLarge, "only the first %d of %d bytes of the payload were kept", len(m.Payload), m.Size)
+	if v.check(d); v.reason != verdict.Accepted {
+		if v.reason == verdict.PayloadTooLarge && m.Size > len(m.Payload) {
+			// Raising the limit would not help.
+			v.reject(verdict.PayloadTooLarge, "only the first %d of %d bytes of the payload were kept", len(m.Payload), m.Size)
 		}
-		return stay()
+		return rejected()
 	}
-	restored := stay()
-	restored.Message = j.restored(d, m)
+	restored := rejected()
+	restored.Message = v.restored(d, m)
 	return restored
 }
 
-// owned reports whether the lane has found the CN to be the topic's. Only then can a CN that
-// the header could not contain, with a space at its end, be taken from the topic.
+// owned reports whether the lane found that the CN matches the topic. Only then can the topic
+// supply a CN that the header could not contain, such as one with a trailing space.
 func (m *Rejected) owned() bool {
 	switch m.Reason {
 	case "", verdict.BadTopic.String(), verdict.NotSubscribed.String(), verdict.CNMissing.String(), verdict.CNMismatch.String():
@@ -103,10 +103,10 @@ func (m *Rejected) owned() bool {
 	return true
 }
 
-// topic returns the message's topic, or why the copy does not have it. The header cannot
-// contain every byte. The subject can, but only if the route's template is reversible: if
-// both agree, the topic is the subject's.
-func (m *Rejected) topic() (topic []byte, lacks string) {
+// topic returns the message's topic, or why the copy does not have it. The header cannot contain
+// every byte. The subject can, but only if the route's template is reversible. If both agree, the
+// topic is taken from the subject.
+func (m *Rejected) topic() (topic []byte, problem string) {
 	if exact, err := subjects.ToTopic(m.Subject); err == nil && m.Subject != "" {
 		header := appendHeaderValue(nil, cut([]byte(exact), subjects.MaxSubjectBytes))
 		if bytes.Equal(header, m.Topic) {
@@ -117,24 +117,24 @@ func (m *Rejected) topic() (topic []byte, lacks string) {
 	case len(m.Topic) >= subjects.MaxSubjectBytes:
 		return nil, "the copy has only the beginning of the topic"
 	case mayBeEscaped(m.Topic):
-		// Used as it is it could be another device's.
-		return nil, "the copy may not have the topic byte for byte: a header carries no line end, and no space at either end"
+		// Used as is, it could be another device's.
+		return nil, "the copy may not have the topic byte for byte: a header cannot contain line breaks, or white space at either end"
 	}
 	return m.Topic, ""
 }
 
-// mayBeEscaped reports whether a header's value contains an escape of appendHeaderValue. The
-// device may have written the same characters itself.
+// mayBeEscaped reports whether a header value may contain an escape of appendHeaderValue. The
+// device may have sent the same characters itself.
 func mayBeEscaped(value []byte) bool {
-	for _, blank := range []string{"%20", "%09"} {
-		if bytes.HasPrefix(value, []byte(blank)) || bytes.HasSuffix(value, []byte(blank)) {
+	for _, space := range []string{"%20", "%09"} {
+		if bytes.HasPrefix(value, []byte(space)) || bytes.HasSuffix(value, []byte(space)) {
 			return true
 		}
 	}
 	return bytes.Contains(value, []byte("%0D")) || bytes.Contains(value, []byte("%0A"))
 }
 
-// restored returns the message to store, as Lane.accepted builds it.
+// restored returns the message to store, built as in Lane.fillAccepted.
 func (v *validator) restored(d *Delivery, m *Rejected) *Message {
 	message := &Message{ID: []byte(m.ID), Subject: v.subject, Payload: d.Payload}
 	if v.rules.format(v.route) == Envelope {

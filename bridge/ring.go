@@ -7,24 +7,24 @@ import (
 )
 
 // slot is a delivery between its arrival and its PUBACK.
-type slot struct {
+type slot struct { // ns since the epoch
 	received int64  // ns since the epoch
 	position uint64 // in the journal; 0 at QoS 0
 	sender   limit.Ref
 	size     int    // bytes buffered until it is settled
-	epoch    uint32 // of the connection that its PUBACK is due on
+	epoch    uint32 // of the connection on which its PUBACK is due
 	reason   verdict.Reason
 	settled  bool
 	wrapped  bool // its payload is in an envelope
 	traced   bool // it has a span
-	// Attempts to store its quarantine copy, see refused.
+	// Which attempts to store its quarantine copy were made; see handleRefusal.
 	overflowed, shortened bool
 }
 
-// ring contains a lane's slots in the order of arrival. A slot's token is its number since
-// the lane was created, from 1.
+// ring contains the slots of a lane in order of arrival. A slot's token is its number since the
+// lane was created, from 1.
 type ring struct {
-	slots      []slot // its length is a power of two
+	slots      []slot // the length is a power of two
 	head, tail uint64
 }
 
@@ -49,7 +49,7 @@ func (r *ring) push(s slot) uint64 {
 	return token
 }
 
-// tokens returns the tokens of the slots by their position in the journal.
+// tokens returns the tokens of the slots by journal position.
 func (r *ring) tokens() map[uint64]uint64 {
 	tokens := make(map[uint64]uint64, r.len())
 	for t := r.head; t < r.tail; t++ {
@@ -60,7 +60,7 @@ func (r *ring) tokens() map[uint64]uint64 {
 	return tokens
 }
 
-// tokenOf returns the token of the slot at a position in the journal; 0: there is none.
+// tokenOf returns the token of the slot at a journal position; 0 if there is none.
 func (r *ring) tokenOf(position uint64) uint64 {
 	for t := r.tail; t > r.head; t-- {
 		if r.at(t-1).position == position {
@@ -78,20 +78,20 @@ func (r *ring) get(token uint64) *slot {
 	return r.at(token)
 }
 
-// pendingAcks are the PUBACKs due on the present connection, in the order in which it
-// delivered. That is not the ring's order: a redelivered message may be anywhere in the
-// ring, or not in it.
+// pendingAcks is the queue of PUBACKs due on the current connection, in order of delivery. That
+// order differs from the ring's: a redelivered message may be anywhere in the ring, or no longer in
+// it.
 type pendingAcks struct {
-	due        []pendingAck // its length is a power of two
+	due        []pendingAck // the length is a power of two
 	head, tail uint64
-	// latest has the low half of the index of the latest PUBACK due under each packet id: a
-	// broker may send waiting messages again many times.
+	// latest has, per packet id, the low half of the index of the latest PUBACK due. It avoids a
+	// scan when a broker resends waiting messages many times.
 	latest [journal.PacketIDs]uint32
 }
 
-// pendingAck is a PUBACK that is sent as soon as its slot is settled or no longer in the ring.
+// pendingAck is a PUBACK that is sent once its slot is settled or no longer in the ring.
 type pendingAck struct {
-	token    uint64 // 0: it has no slot
+	token    uint64 // 0: no slot
 	position uint64 // in the journal
 	hash     uint64
 	packetID uint16
@@ -114,8 +114,8 @@ func (d *pendingAcks) push(b pendingAck) {
 	d.tail++
 }
 
-// contains reports whether the PUBACK of exactly this message is still due: then its packet
-// id cannot be another message's.
+// contains reports whether the PUBACK of exactly this message is still due. In that case its packet
+// id cannot belong to another message.
 func (d *pendingAcks) contains(packetID uint16, hash uint64) bool {
 	back := uint64(uint32(d.tail) - d.latest[packetID])
 	if back == 0 || back > d.tail-d.head {

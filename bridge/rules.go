@@ -7,36 +7,33 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Format is the form in which a message's payload is stored.
+// Format is the form in which payloads are stored.
 type Format uint8
 
 const (
 	// Raw stores the device's bytes unchanged.
 	Raw Format = iota
-	// Envelope wraps a JSON payload in an object with topic, tenant, device, type, user
-	// and time.
+	// Envelope wraps a JSON payload in an object with topic, tenant, device, type, user and time.
 	Envelope
 )
 
-// Rules are the part of validation that does not change during the life of a lane.
-// [limit.Limits] are the part that may change.
+// Rules are the part of validation that is fixed for the life of a lane. [limit.Limits] are the
+// part that may change.
 type Rules struct {
-	// Topics are the routes from topics to subjects. Each pattern has
-	// {tenant} and {device}.
+	// Topics are the routes from topics to subjects. Each pattern contains {tenant} and {device}.
 	Topics *subjects.Set
-	// Formats has the format of each route; nil: Raw for all.
+	// Formats contains the format of each route; nil means Raw for all.
 	Formats []Format
-	// Attested is the prefix of attested topics; nil: topics are plain, and only the
-	// broker's ACL controls who may publish what.
+	// Attested is the prefix of attested topics. If nil, topics are plain, and only the broker's
+	// ACL controls which client may publish to which topic.
 	Attested *subjects.Prefix
-	// ForwardRetained forwards the retained copies that a broker sends on
-	// subscribe; otherwise they are counted and acknowledged.
+	// ForwardRetained forwards the retained messages that a broker sends on subscribe. Otherwise
+	// they are counted and acknowledged.
 	ForwardRetained bool
-	// Quarantine stores rejected messages, within [limit.Limits]; otherwise they are
-	// only counted.
+	// Quarantine stores rejected messages, within [limit.Limits]. Otherwise they are only counted.
 	Quarantine bool
-	// Registry knows the devices' certificates; nil: a matching common name suffices.
-	// It needs attested topics.
+	// Registry looks up the devices' certificates. If nil, a matching common name suffices. It
+	// requires attested topics.
 	Registry Registry
 }
 
@@ -53,7 +50,7 @@ func (r *Rules) validate() error {
 		}
 	}
 	if r.Registry != nil && r.Attested == nil {
-		return errors.New("a certificate registry on plain topics, which name no certificate")
+		return errors.New("a certificate registry requires attested topics: plain topics name no certificate")
 	}
 	return nil
 }

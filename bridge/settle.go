@@ -2,8 +2,8 @@ package bridge
 
 import "mqtt-nats-bridge/bridge/verdict"
 
-// ackBatch is the number of PUBACKs after which Settle writes them although more answers
-// are available: at 100,000 messages per second that is about 1 ms.
+// ackBatch is the number of PUBACKs after which Settle writes them even though more answers are
+// available. At 100,000 messages per second that is about 1 ms.
 const ackBatch = 128
 
 // Settle implements [Settler].
@@ -23,7 +23,7 @@ func (l *Lane) settle(r *Result) {
 		return
 	}
 	if r.Refused != nil {
-		l.refused(s, r)
+		l.handleRefusal(s, r)
 		return
 	}
 	now := r.At
@@ -53,16 +53,16 @@ func (l *Lane) settle(r *Result) {
 // markSettled marks a slot as settled: its message is stored or dropped.
 func (l *Lane) markSettled(s *slot) {
 	s.settled = true
-	l.waiting--
+	l.unsettled--
 	l.bufferedBytes -= s.size
 	if s.position > 0 {
 		l.journal.MarkStored(s.position)
 	} else {
-		l.pending--
+		l.unsettledQoS0--
 	}
 }
 
-// advance removes settled slots from the ring's head and appends the PUBACKs that are due.
+// advance removes settled slots from the head of the ring and appends the PUBACKs that are due.
 func (l *Lane) advance() {
 	r := l.ring
 	for r.head < r.tail && r.at(r.head).settled {
@@ -75,7 +75,7 @@ func (l *Lane) advance() {
 		if s := r.get(b.token); s != nil && !s.settled {
 			break
 		}
-		acked = max(acked, b.position) // not the last one's: a message sent again may be an earlier one
+		acked = max(acked, b.position) // a redelivery may have an earlier position than the one before it
 	}
 	if due > d.head {
 		l.journal.MarkAcked(acked + 1)
@@ -95,8 +95,8 @@ func (l *Lane) advance() {
 	}
 }
 
-// SettleDone implements [Settler]: it writes the PUBACKs. The write may wait for a broker
-// that does not read, so the lane's lock is not held.
+// SettleDone implements [Settler]. It writes the PUBACKs. The lane's lock is not held, because the
+// write may block on a broker that does not read.
 func (l *Lane) SettleDone() {
 	l.mu.Lock()
 	c := l.conn

@@ -8,48 +8,47 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// HeaderTraceParent has the trace context of a message: W3C Trace Context, version 00. In lower
-// case, as the specification writes it: names of NATS headers are case-sensitive.
+// HeaderTraceParent contains a message's trace context: W3C Trace Context, version 00. It is lower
+// case as in the specification, because NATS header names are case-sensitive.
 const HeaderTraceParent = "traceparent"
 
-// maxTraceParent bounds the header that a replay takes over, in bytes; version 00 has 55.
+// maxTraceParent bounds the header that a replay copies, in bytes. Version 00 has 55.
 const maxTraceParent = 128
 
-// Tracing has every stored message carry a trace context.
+// Tracing adds a trace context to every stored message.
 type Tracing struct {
-	// Ratio is the share of the messages that are sampled, 0 to 1.
+	// Ratio is the fraction of messages that are sampled, 0 to 1.
 	Ratio float64
-	// Record gets the span of each sampled message once it is settled; nil: no spans. It is
-	// called under the lane's lock and must not block.
+	// Record gets the span of each sampled message once it is settled; nil: no spans. It is called
+	// under the lane's lock and must not block.
 	Record func(*Span)
 }
 
-// Span is the way of a sampled message from the MQTT socket to JetStream's answer.
+// Span covers a sampled message from the MQTT socket to JetStream's answer.
 type Span struct {
 	TraceContext
-	Lane      string // the client id
+	Lane      string // client id
 	MessageID string
 	Subject   string
-	Pattern   string // of the topic; empty: none takes it
+	Pattern   string // of the topic; empty: no route matches
 	Size      int    // of the payload as the device sent it, bytes
 	Received  int64  // ns since the epoch, as is Settled
 	Settled   int64
-	// Duplicate means that JetStream had it already: another span of this id may exist.
+	// Duplicate means that JetStream already had the message: another span with this id may exist.
 	Duplicate bool
-	// Reason is Accepted, or why the message is in quarantine, with the Detail.
+	// Reason is Accepted, or the reason why the message is quarantined; Detail explains it.
 	Reason verdict.Reason
 	Detail string
 }
 
-// TraceContext is the trace and the span derived from a message id.
+// TraceContext is the trace id and span id derived from a message id.
 type TraceContext struct {
 	TraceID [16]byte
 	SpanID  [8]byte
 }
 
-// NewTraceContext derives the trace context from a message id and nothing else, so that a
-// redelivery has the same one, in this process and in the next: SHA-256 of the id, bytes 0 to
-// 15 and 16 to 23.
+// NewTraceContext derives the trace context from the message id alone: SHA-256 of the id, bytes 0
+// to 15 and 16 to 23. A redelivery therefore has the same context, in this process and in the next.
 func NewTraceContext(messageID []byte) (c TraceContext) {
 	sum := sha256.Sum256(messageID)
 	copy(c.TraceID[:], sum[:16])
@@ -57,8 +56,8 @@ func NewTraceContext(messageID []byte) (c TraceContext) {
 	return c
 }
 
-// Sampled reports whether the trace is within the ratio, 0 to 1: by the rule of OpenTelemetry's
-// TraceIDRatioBased, so that others come to the same result.
+// Sampled reports whether the trace is within the ratio, 0 to 1. It follows the rule of
+// OpenTelemetry's TraceIDRatioBased, so other services make the same decision.
 func (c *TraceContext) Sampled(ratio float64) bool {
 	return binary.BigEndian.Uint64(c.TraceID[8:])>>1 < uint64(ratio*(1<<63))
 }
@@ -98,7 +97,7 @@ func (l *Lane) trace(d *Delivery, token uint64) {
 	l.spans[token] = span
 }
 
-// endSpan reports the span of a message that is settled.
+// endSpan reports the span of a settled message.
 func (l *Lane) endSpan(s *slot, token uint64, at int64, duplicate bool) {
 	span := l.spans[token]
 	delete(l.spans, token)

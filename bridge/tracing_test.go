@@ -98,7 +98,7 @@ func TestTracing(t *testing.T) {
 		s.stream.store(2)
 		require.Len(t, *spans, 1)
 		require.Equal(t, verdict.Refused, (*spans)[0].Reason)
-		require.Equal(t, "JetStream does not take it: "+errRefused.Error(), (*spans)[0].Detail)
+		require.Equal(t, "JetStream refused it: "+errRefused.Error(), (*spans)[0].Detail)
 		require.Empty(t, s.spans)
 	})
 	t.Run("refused and dropped", func(t *testing.T) {

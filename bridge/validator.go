@@ -11,9 +11,9 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// validator checks one delivery at a time and keeps the verdict. A lane reuses it for each
-// message: its slices alias the delivery and the validator's own buffers. Used only by the
-// reading goroutine; no lock.
+// validator validates one delivery at a time and keeps the verdict. A lane reuses it for each
+// message: its slices alias the delivery and the validator's own buffers. Used only by the reading
+// goroutine; no lock.
 type validator struct {
 	rules   *Rules
 	live    *limit.Live
@@ -21,17 +21,17 @@ type validator struct {
 	tenants *limit.Budgets
 
 	limits   *limit.Snapshot // for this message
-	topic    []byte          // the device's topic: without the attestation
+	topic    []byte          // the device's topic, without the attestation prefix
 	route    int
 	match    subjects.Match
 	attested subjects.Attestation // zero on plain topics
 	cn       []byte
 	subject  []byte
-	escaped  bool // the subject is not simply the topic with dots
+	escaped  bool // the subject is more than the topic with dots for slashes
 
 	received int64     // by the bridge's clock, ns since the epoch
-	clock    int64     // of the limits, ns since the epoch
-	sender   limit.Ref // the device that the message counts for
+	clock    int64     // clock of the limits, ns since the epoch
+	sender   limit.Ref // the device that the message is charged to
 	reason   verdict.Reason
 	detail   string
 
@@ -51,8 +51,8 @@ func (v *validator) reject(r verdict.Reason, format string, args ...any) {
 	v.reason, v.detail = r, fmt.Sprintf(format, args...)
 }
 
-// read validates everything but the rate, which must be charged only once, and finds the
-// device that the message counts for.
+// read validates everything except the rate, which must be charged only once, and finds the device
+// that the message is charged to.
 func (v *validator) read(d *Delivery) {
 	v.limits = v.live.Snapshot()
 	v.reason, v.detail = verdict.Accepted, ""
@@ -66,12 +66,12 @@ func (v *validator) read(d *Delivery) {
 		a, rest, err := v.rules.Attested.Cut(d.Topic)
 		if errors.Is(err, subjects.ErrNotAttested) {
 			v.notSubscribed()
-			v.count(d)
+			v.countSender(d)
 			return
 		}
 		if err != nil {
 			v.reject(verdict.BadTopic, "the broker's attestation cannot be read: %v", err)
-			v.count(d)
+			v.countSender(d)
 			return
 		}
 		v.attested, v.topic = a, rest
@@ -83,24 +83,24 @@ func (v *validator) read(d *Delivery) {
 			v.cnBuf, v.cn = cn, cn
 		}
 	}
-	if !v.locate() {
-		v.count(d)
+	if !v.mapTopic() {
+		v.countSender(d)
 		return
 	}
 	if v.reason == verdict.Accepted {
 		v.check(d)
 	}
-	v.count(d)
+	v.countSender(d)
 }
 
-// locate maps the topic to its subject.
-func (v *validator) locate() bool {
+// mapTopic maps the topic to its subject.
+func (v *validator) mapTopic() bool {
 	route, ok := v.rules.Topics.Match(v.topic, &v.match)
 	if !ok {
 		if v.rules.Attested == nil && subjects.CheckTopic(v.topic) == nil && !v.rules.Topics.Subscribed(string(v.topic)) {
 			v.notSubscribed()
-		} else { // a lane takes its whole partition
-			v.reject(verdict.BadTopic, "the topic matches none of the configured ones")
+		} else { // a lane subscribes to its whole partition
+			v.reject(verdict.BadTopic, "the topic matches no configured pattern")
 		}
 		return false
 	}
@@ -108,9 +108,9 @@ func (v *validator) locate() bool {
 		v.reject(verdict.BadTopic, "%v", err)
 		return false
 	}
-	// A template that omits a capture has short subjects for topics of any length.
+	// If a template omits a capture, topics of any length have short subjects.
 	if len(v.topic) > maxTopic {
-		v.reject(verdict.BadTopic, "the topic has %d bytes, %d at most are stored", len(v.topic), maxTopic)
+		v.reject(verdict.BadTopic, "the topic has %d bytes, the maximum is %d", len(v.topic), maxTopic)
 		return false
 	}
 	template := v.rules.Topics.Route(route).Template
@@ -119,10 +119,10 @@ func (v *validator) locate() bool {
 		v.reject(verdict.BadTopic, "%v", err)
 		return false
 	}
-	// If a subject begins with a capture, a device could write messages that look
-	// rejected, or the claims of a replay.
+	// If a subject begins with a capture, a device could forge quarantined messages, or the claims
+	// of a replay.
 	if bytes.HasPrefix(v.subjectBuf, []byte(QuarantineSubject+".")) {
-		v.reject(verdict.BadTopic, "subject would begin with quarantine, where rejected messages go")
+		v.reject(verdict.BadTopic, "subject would begin with quarantine, which is reserved for rejected messages")
 		return false
 	}
 	v.route, v.subject = route, v.subjectBuf
@@ -131,11 +131,11 @@ func (v *validator) locate() bool {
 	return true
 }
 
-// notSubscribed rejects a topic that no filter of this configuration matches. The copy gets
-// the subject to which the topic maps, so that the stream's limits per subject apply to each
-// topic and not to all of them together.
+// notSubscribed rejects a topic that no filter of this configuration matches. The copy gets the
+// subject to which the topic maps, so that the stream's per-subject limits apply to each topic
+// separately.
 func (v *validator) notSubscribed() {
-	v.reject(verdict.NotSubscribed, "no configured topic takes it: an earlier subscription of this session still delivers it")
+	v.reject(verdict.NotSubscribed, "no configured topic matches it: an earlier subscription of this session still delivers it")
 	v.subjectBuf = subjects.AppendSubject(v.subjectBuf[:0], v.topic)
 	if subjects.CheckSubject(v.subjectBuf) == nil {
 		v.subject = v.subjectBuf
@@ -148,10 +148,10 @@ func (v *validator) check(d *Delivery) {
 		v.reject(verdict.CNMismatch, "the certificate is that of %s, the topic belongs to %s", excerpt(v.cn), excerpt(v.name()))
 		return
 	}
-	if v.rules.Registry != nil && !v.certified() {
+	if v.rules.Registry != nil && !v.checkCertificate() {
 		return
 	}
-	// A payload that was cut exceeds the maximum packet size.
+	// A payload was cut only if its packet exceeds the maximum packet size.
 	if limit := min(v.limits.MaxPayload, len(d.Payload)); d.PayloadSize > limit {
 		v.reject(verdict.PayloadTooLarge, "a payload of %d bytes is over the limit of %d", d.PayloadSize, limit)
 		return
@@ -176,14 +176,14 @@ func (v *validator) name() []byte {
 	return v.nameBuf
 }
 
-// unattested is the entry for messages without an attested sender. It cannot be a device's
-// name: those contain a slash.
+// unattested is the entry for messages without an attested sender. It cannot be a device's name,
+// because those contain a slash.
 var unattested = []byte("unattested")
 
-// count finds the entry that the message counts for: the sender attested by the broker. An
-// impostor counts under its own name, so that it cannot use up its victim's budget. A message
-// under one subject more than its device may use gets no subject, not in quarantine either.
-func (v *validator) count(d *Delivery) {
+// countSender finds the entry that the message is charged to: the sender attested by the broker. An
+// impostor is charged under its own name, so it cannot use up its victim's budget. A message that
+// exceeds the device's subject limit gets no subject, in quarantine either.
+func (v *validator) countSender(d *Delivery) {
 	name := unattested
 	switch {
 	case v.rules.Attested != nil && v.cn != nil:
@@ -203,12 +203,11 @@ func (v *validator) count(d *Delivery) {
 	}
 	v.subject = nil
 	if v.reason == verdict.Accepted {
-		v.reject(verdict.BadTopic, "the device has used %d subjects, no more are allowed to it", v.limits.Subjects)
+		v.reject(verdict.BadTopic, "the device already uses %d subjects, which is its limit", v.limits.Subjects)
 	}
 }
 
-// kind returns a hash of the subject without the names of tenant and device; 0: there is no
-// subject.
+// kind returns a hash of the subject without the names of tenant and device; 0: no subject.
 func (v *validator) kind() uint64 {
 	if v.subject == nil || v.limits.Subjects <= 0 {
 		return 0
@@ -227,14 +226,14 @@ func (v *validator) kind() uint64 {
 	return h | 1
 }
 
-// reported counts the rejection and reports whether the device's bound allows a copy in
+// chargeQuarantine counts the rejection and reports whether the device's bound allows a copy in
 // quarantine.
-func (v *validator) reported(d *Delivery) bool {
+func (v *validator) chargeQuarantine(d *Delivery) bool {
 	size := len(v.kept(d)) + min(len(v.topic), subjects.MaxSubjectBytes)
 	return v.devices.Reject(v.sender, v.reason, v.limits.OfQuarantine().Meter, v.clock, size)
 }
 
-// charge charges the message to its device's and its tenant's budget.
+// charge charges the message to the budgets of its device and its tenant.
 func (v *validator) charge(credit int64) {
 	if v.reason != verdict.Accepted {
 		return
@@ -245,19 +244,19 @@ func (v *validator) charge(credit int64) {
 			device.Rate.Rate, device.Burst)
 		return
 	}
-	whole := v.limits.OfTenant(v.match.Tenant())
-	if whole.Unlimited() {
+	tenant := v.limits.OfTenant(v.match.Tenant())
+	if tenant.Unlimited() {
 		return
 	}
-	if !v.chargeTenant(whole.Meter) {
+	if !v.chargeTenant(tenant.Meter) {
 		v.devices.Refund(v.sender, device.Meter)
 		v.reject(verdict.TenantRateLimited, "the tenant's devices together send more than %g messages per second (burst %d)",
-			whole.Rate.Rate, whole.Burst)
+			tenant.Rate.Rate, tenant.Burst)
 	}
 }
 
-// chargeTenant charges the message to its tenant's budget. The lanes share it, so on plain
-// topics it reaches as far back as any lane still has to catch up.
+// chargeTenant charges the message to the tenant's budget. All lanes share it. On plain topics it
+// reaches as far back as any lane still has to catch up.
 func (v *validator) chargeTenant(m limit.Meter) bool {
 	tenant := v.tenants.Receive(v.match.Tenant(), v.received)
 	if v.rules.Attested == nil {

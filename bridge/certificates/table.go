@@ -12,28 +12,27 @@ import (
 // Certificate is the registry's entry for one certificate.
 type Certificate struct {
 	Active bool
-	// Status is the registry's own status text, for people.
+	// Status is the registry's own status text, shown to operators.
 	Status string
-	// NotAfter is the end of its validity, in ms since the epoch; 0: none.
+	// NotAfter is the end of validity, in ms since the epoch; 0: no end.
 	NotAfter int64
 }
 
-// Live is a registry in memory. A source fills a [Table] with all its certificates, passes
-// it to Use, and then writes single changes into that table.
+// Live is a registry in memory. A source fills a [Table] with all its certificates, passes it to
+// Use, and then writes single changes into that table.
 type Live struct{ table atomic.Pointer[Table] }
 
-// New returns a registry that knows no certificate. No message may be validated against it
-// before Use.
+// New returns an empty registry. Use must be called before messages are validated against it.
 func New() *Live {
 	c := &Live{}
 	c.Use(NewTable())
 	return c
 }
 
-// Use replaces the table.
+// Use replaces the current table.
 func (c *Live) Use(t *Table) { c.table.Store(t) }
 
-// Table returns the table in use.
+// Table returns the current table.
 func (c *Live) Table() *Table { return c.table.Load() }
 
 // Certificate implements bridge.Registry.
@@ -43,43 +42,42 @@ func (c *Live) Certificate(name []byte) (Certificate, bool) {
 
 // Table maps names, tenant/device, to certificates. Safe for concurrent use.
 //
-// It compares whole names. If two hashes collide, a rate limit merges two devices' budgets;
-// here an unknown certificate would be accepted, or a revoked one taken for a good one. So
-// each shard has an open-addressed index of 4 bytes per place over records that follow each
-// other, names included: 44 bytes per certificate at a million with names of 24 bytes
-// (measured).
+// It compares whole names. In a rate limit, a hash collision merges two devices' budgets; here it
+// would accept an unknown or revoked certificate.
+//
+// Each shard has an open-addressed index of 4 bytes per slot over contiguous records, names
+// included. A million certificates with names of 24 bytes cost 44 bytes each (measured).
 type Table struct {
 	seed   maphash.Seed
 	shards [shardCount]shard
 	count  atomic.Int64
 
 	statusMu sync.Mutex
-	statuses atomic.Pointer[[]string] // by number; 0 is ACTIVE, 1 anything beyond maxStatuses
+	statuses atomic.Pointer[[]string] // by number; 0 is ACTIVE, 1 stands for any beyond maxStatuses
 }
 
 const (
 	shardCount = 64
-	// recordHead is the length of a record before the name: the end of validity and the
-	// status in 8 bytes, the name's length in 2.
+	// recordHead is the length of a record before the name: end of validity and status in 8 bytes,
+	// length of the name in 2.
 	recordHead  = 10
 	maxStatuses = 200
-	// tombstone marks the record of a certificate that was deleted. It remains until
-	// the shard is rebuilt, so that the index keeps its runs.
+	// tombstone is the status of a deleted certificate. Its record remains until the shard is
+	// rebuilt, so that probe sequences stay intact.
 	tombstone = 255
-	// maxNotAfter is the latest time that a record can express, in ms: year 10889.
+	// maxNotAfter is the latest time that fits into a record, in ms: year 10889.
 	maxNotAfter = 1<<48 - 1
 )
 
-// StatusActive is the status of a certificate that may be used. With any other status it
-// may not.
+// StatusActive is the status of a valid certificate. Any other status makes it unusable.
 const StatusActive = "ACTIVE"
 
 type shard struct {
 	mu      sync.RWMutex
-	index   []uint32 // 1 + where the record begins; 0: free
+	index   []uint32 // 1 + offset of the record; 0: free
 	records []byte
-	used    int // places taken, by the deleted too
-	living  int
+	used    int // occupied index slots, deleted certificates included
+	live    int
 	_       [24]byte // keeps the locks of two shards on different cache lines
 }
 
@@ -90,16 +88,16 @@ func NewTable() *Table {
 	return t
 }
 
-// Len returns the number of certificates in the table.
+// Len returns the number of certificates.
 func (t *Table) Len() int { return int(t.count.Load()) }
 
-// Put adds or replaces one certificate. It is active if its status is ACTIVE, in upper or
-// lower case. notAfter is in ms since the epoch; 0: no end.
+// Put adds or replaces one certificate. It is active if its status is ACTIVE, in any case. notAfter
+// is in ms since the epoch; 0: no end.
 func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	value := uint64(min(max(notAfter, 0), maxNotAfter))<<8 | uint64(t.number(status))
 	name := tenant + "/" + device
 	if len(name) > 1<<16-1 {
-		return // longer than any topic
+		return // longer than any topic can be
 	}
 	s, hash := t.shard([]byte(name))
 	s.mu.Lock()
@@ -107,7 +105,7 @@ func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	place, at, ok := s.find(hash, []byte(name))
 	if ok {
 		if byte(s.value(at)) == tombstone {
-			s.living++
+			s.live++
 			t.count.Add(1)
 		}
 		binary.LittleEndian.PutUint64(s.records[at:], value)
@@ -120,7 +118,7 @@ func (t *Table) Put(tenant, device, status string, notAfter int64) {
 	s.index[place] = uint32(len(s.records)) + 1
 	s.append(value, []byte(name))
 	s.used++
-	s.living++
+	s.live++
 	t.count.Add(1)
 }
 
@@ -135,11 +133,11 @@ func (t *Table) Delete(tenant, device string) {
 		return
 	}
 	binary.LittleEndian.PutUint64(s.records[at:], tombstone)
-	s.living--
+	s.live--
 	t.count.Add(-1)
 }
 
-// Compact frees the memory that the table reserved for growing.
+// Compact frees the memory that the table reserved for growth.
 func (t *Table) Compact() {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -165,8 +163,8 @@ func (t *Table) find(name []byte) (Certificate, bool) {
 	return Certificate{Active: status == 0, Status: (*t.statuses.Load())[status], NotAfter: int64(value >> 8)}, true
 }
 
-// number returns the number of a status. There are few of them; those beyond maxStatuses
-// share one.
+// number returns the number of a status. A registry has few of them; those beyond maxStatuses share
+// one.
 func (t *Table) number(status string) byte {
 	known := *t.statuses.Load()
 	if strings.EqualFold(status, StatusActive) {
@@ -195,8 +193,8 @@ func (t *Table) shard(name []byte) (*shard, uint64) {
 	return &t.shards[hash>>(64-6)], hash
 }
 
-// find returns the offset of the record of a name, or the free place of the index that it
-// would take. While the index is empty there may be none.
+// find returns the offset of the record of a name, or the free index slot for it. There may be none
+// while the index is empty.
 func (s *shard) find(hash uint64, name []byte) (place uint32, at int, ok bool) {
 	if len(s.index) == 0 {
 		return 0, 0, false
@@ -227,7 +225,7 @@ func (s *shard) append(value uint64, name []byte) {
 // rebuild sizes the index for twice the certificates and drops deleted records.
 func (s *shard) rebuild(seed maphash.Seed) {
 	size := 16
-	for 4*(s.living+1) > 2*size {
+	for 4*(s.live+1) > 2*size {
 		size *= 2
 	}
 	old := s.records

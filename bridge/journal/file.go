@@ -15,19 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// magic is the format's name and version.
+// magic contains the name and version of the format.
 var magic = [8]byte{'M', 'N', 'B', 'J', 'R', 'N', 'L', '2'}
 
 // ErrLocked means that another process has the journal open.
 var ErrLocked = errors.New("journal is in use by another process")
 
-// errUnfit means that a file is damaged, or not a journal of this client id.
-var errUnfit = errors.New("not a journal of this client id")
+// errUnusable means that a file is damaged, or belongs to another client id or version.
+var errUnusable = errors.New("not a journal of this client id")
 
-// Open opens or creates the journal of a client id. A file that is damaged, of another
-// version or of another client id is moved aside and a fresh one begun. Any other error
-// (disk full, read-only, no permission, [ErrLocked]) is returned: a lane must not take
-// messages without its journal.
+// Open opens or creates the journal of a client id. If the file is damaged, or of another version
+// or client id, it is moved aside and a new one is created. Any other error (disk full, read-only,
+// no permission, [ErrLocked]) is returned: a lane must not receive messages without its journal.
 func Open(o Options) (Opened, error) {
 	o.setDefaults()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -35,7 +34,7 @@ func Open(o Options) (Opened, error) {
 	}
 	path := filepath.Join(o.Dir, fileName(o.ClientID))
 	opened, err := mapPath(path, &o)
-	if !errors.Is(err, errUnfit) {
+	if !errors.Is(err, errUnusable) {
 		return opened, err
 	}
 	movedTo, why := fmt.Sprintf("%s.%s.damaged", path, time.Now().UTC().Format("20060102T150405.000000000")), err
@@ -88,11 +87,10 @@ func mapFile(f *os.File, o *Options) (Opened, error) {
 	}
 	fresh := info.Size() == 0
 	if !fresh && info.Size() != int64(fileSize) {
-		return Opened{}, fmt.Errorf("%w: %d bytes, want %d", errUnfit, info.Size(), fileSize)
+		return Opened{}, fmt.Errorf("%w: %d bytes, want %d", errUnusable, info.Size(), fileSize)
 	}
 	if fresh {
-		// Every block is allocated now: a store to a mapped page on a full disk
-		// would be a SIGBUS.
+		// Allocate every block now: on a full disk, a store to a mapped page would raise SIGBUS.
 		if err := allocate(f, fileSize); err != nil {
 			f.Truncate(0)
 			return Opened{}, fmt.Errorf("allocate %d bytes: %w", fileSize, err)
@@ -127,34 +125,34 @@ func mapFile(f *os.File, o *Options) (Opened, error) {
 	return opened, nil
 }
 
-// load validates an existing file and finds the latest number in it. If the deliveries
-// cannot be the latest ones it forgets them and returns the reason as stale.
+// load validates an existing file and finds the latest number in it. If the deliveries may be
+// outdated, it discards them and returns the reason as stale.
 func (j *Journal) load(o *Options, changed time.Time) (stale string, err error) {
 	h := j.header
 	if h.magic != magic {
-		return "", fmt.Errorf("%w: it begins with %q, want %q", errUnfit, h.magic[:], magic[:])
+		return "", fmt.Errorf("%w: it begins with %q, want %q", errUnusable, h.magic[:], magic[:])
 	}
 	if le(h.client) != xxhash.Sum64String(o.ClientID) {
-		return "", fmt.Errorf("%w: another client id wrote it", errUnfit)
+		return "", fmt.Errorf("%w: written by another client id", errUnusable)
 	}
 	if end := j.End(); end == 0 || le(h.low) > end || le(h.start) > end || le(h.acked) > end {
-		return "", fmt.Errorf("%w: its positions contradict each other", errUnfit)
+		return "", fmt.Errorf("%w: its positions contradict each other", errUnusable)
 	}
 	last, ok := j.ascending()
 	if !ok {
-		return "", fmt.Errorf("%w: its entries are damaged", errUnfit)
+		return "", fmt.Errorf("%w: its entries are damaged", errUnusable)
 	}
-	// The file is valid: from here on it may be written to.
+	// The file is valid and may be written to from here on.
 	now := time.Now()
 	if alive := j.Alive(); alive < 0 || alive > now.Add(24*time.Hour).UnixNano() {
 		set(&h.alive, 0)
 	}
-	// A stop of the machine may have taken its latest pages; and a file that was changed
-	// after its process last showed that it runs is a copy, or another process used it.
+	// A reboot may have lost the latest pages. A file changed after its last Beat is a copy, or was
+	// used by another process.
 	beat := time.Unix(0, int64(le(h.beat)))
 	switch {
 	case le(h.boot) != xxhash.Sum64String(o.BootID):
-		stale = "the machine was started anew, or is another one"
+		stale = "the machine was rebooted or replaced"
 	case changed.After(beat.Add(beatTolerance)):
 		stale = fmt.Sprintf("the file was changed %s after its process last wrote to it",
 			changed.Sub(beat).Round(time.Second))

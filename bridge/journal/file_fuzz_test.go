@@ -125,7 +125,7 @@ func FuzzJournalFile(f *testing.F) {
 		defer j.Close()
 		require.Equal(t, want.fit, opened.MovedTo == "", "%v", opened.Reason)
 		if !want.fit {
-			require.ErrorIs(t, opened.Reason, errUnfit)
+			require.ErrorIs(t, opened.Reason, errUnusable)
 			kept, err := os.ReadFile(opened.MovedTo)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(content, kept), "the evidence was changed")

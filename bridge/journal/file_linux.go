@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allocate gives f size bytes of allocated blocks.
+// allocate allocates size bytes of blocks for f.
 func allocate(f *os.File, size int) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, int64(size))
 	if errors.Is(err, unix.EOPNOTSUPP) {
@@ -18,8 +18,8 @@ func allocate(f *os.File, size int) error {
 	return err
 }
 
-// statusChanged returns the time of a file's last status change. No program can set it:
-// a copy that is put back has a new one, even if its other times are the old ones.
+// statusChanged returns the time of a file's last status change (ctime). No program can set it: a
+// restored copy has a new ctime even if its other timestamps are old.
 func statusChanged(info os.FileInfo) time.Time {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

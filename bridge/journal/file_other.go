@@ -12,10 +12,10 @@ import (
 // ErrLocked means that another process has the journal open.
 var ErrLocked = errors.New("journal is in use by another process")
 
-// Open needs mapped files, which are implemented for Unix only.
+// Open requires memory-mapped files, which are implemented only for Unix.
 func Open(Options) (Opened, error) {
-	return Opened{}, fmt.Errorf("open journal: %w: a state directory is for Unix alone", errors.ErrUnsupported)
+	return Opened{}, fmt.Errorf("open journal: %w: journal files require Unix", errors.ErrUnsupported)
 }
 
-// statusChanged returns when a file was last changed.
+// statusChanged returns the modification time of a file.
 func statusChanged(info os.FileInfo) time.Time { return info.ModTime() }

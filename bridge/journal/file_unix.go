@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// allocate gives f size bytes of allocated blocks.
+// allocate allocates size bytes of blocks for f.
 func allocate(f *os.File, size int) error { return writeZeros(f, size) }
 
-// statusChanged returns when a file was last changed.
+// statusChanged returns the modification time of a file.
 func statusChanged(info os.FileInfo) time.Time { return info.ModTime() }

@@ -272,7 +272,7 @@ func TestAnUnfitFileIsMovedAside(t *testing.T) {
 			j, movedTo := opened.Journal, opened.MovedTo
 			defer j.Close()
 			require.ErrorContains(t, opened.Reason, c.want)
-			require.ErrorIs(t, opened.Reason, errUnfit)
+			require.ErrorIs(t, opened.Reason, errUnusable)
 			require.True(t, strings.HasPrefix(movedTo, path+"."), movedTo)
 			kept, err := os.ReadFile(movedTo)
 			require.NoError(t, err)
@@ -439,7 +439,7 @@ func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
 	end, low, span := j.End(), j.Low(), uint64(0)
 	for pos = end - 1; pos >= low; pos-- {
 		if pos < end-1 {
-			step := inTurn(j.PacketID(pos), j.PacketID(pos+1))
+			step := idStep(j.PacketID(pos), j.PacketID(pos+1))
 			if span += step; step == 0 || span >= PacketIDs-1 {
 				return 0, false
 			}
@@ -450,7 +450,7 @@ func scanByID(j *Journal, packetID uint16) (pos uint64, proved bool) {
 		if pos <= le(j.header.start) || pos <= j.Oldest() {
 			return pos, false
 		}
-		step := inTurn(j.PacketID(pos-1), packetID)
+		step := idStep(j.PacketID(pos-1), packetID)
 		return pos, step > 0 && span+step < PacketIDs-1
 	}
 	return 0, false

@@ -6,32 +6,32 @@ import (
 	"time"
 )
 
-// Options describe the journal to open. Dir and ClientID are required.
+// Options configure Open. Dir and ClientID are required.
 type Options struct {
 	Dir      string
 	ClientID string
-	// BootID identifies the boot of the machine; "": the system's. A journal of
-	// another boot is stale.
+	// BootID identifies the boot of the machine; "" means the system's. A journal of another boot
+	// is stale.
 	BootID string
-	// ChangedAt returns when any process last changed the file; nil: the time of its
-	// last status change.
+	// ChangedAt returns when any process last changed the file; nil means the file's last status
+	// change.
 	ChangedAt func(os.FileInfo) time.Time
 }
 
 // Opened is the result of [Open].
 type Opened struct {
 	Journal *Journal
-	// MovedTo is the path to which an unusable file was moved, and Reason what is
-	// wrong with it; "" and nil if there was none.
+	// MovedTo is the path to which an unusable file was moved, and Reason is what was wrong with
+	// it. They are "" and nil if the file was usable.
 	MovedTo string
 	Reason  error
-	// Stale is why the deliveries in the file cannot be the latest ones and were
-	// forgotten: redelivered messages are then stored again. "": they were not.
+	// Stale is the reason why the deliveries in the file may be outdated and were discarded; "" if
+	// they were not. Redelivered messages are then stored again.
 	Stale string
 }
 
-// beatTolerance is how long after its last Beat a process may have written to its
-// journal: the lane calls Beat once per second.
+// beatTolerance is how long after its last Beat a process may write to its journal. The lane calls
+// Beat once per second.
 const beatTolerance = 3 * time.Second
 
 func (o *Options) setDefaults() {

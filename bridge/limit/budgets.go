@@ -9,32 +9,32 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// Budgets is a table of devices, or of tenants, with the state of each one's rate limit
-// and its counts. All lanes share one table of each kind. Safe for concurrent use.
+// Budgets is a table of devices or tenants with the state of their rate limits and their counts.
+// All lanes share one table of each kind. Safe for concurrent use.
 //
-// The table is sharded. Each shard is an open-addressed index of 4 bytes per place over
-// entries of 80 bytes in chunks: a million devices cost less than 96 bytes each, and nothing
-// is moved when the table grows. A device is identified by a 64-bit hash with a secret seed:
-// a collision among a million has a probability of 3 in 10^8, and cannot be provoked.
+// The table is sharded. Each shard is an open-addressed index of 4 bytes per slot over entries of
+// 80 bytes in chunks. A million devices cost less than 96 bytes each, and nothing is moved when the
+// table grows. A device is identified by a 64-bit hash with a secret seed. A collision among a
+// million devices has a probability of 3 in 10^8 and cannot be provoked.
 type Budgets struct {
-	arrears arrears // the lanes' credits on plain topics
+	credits laneCredits // the lanes' credits on plain topics
 
-	kinds  kinds
-	seed   maphash.Seed
-	limit  int          // devices at most
-	idle   atomic.Int64 // ns
-	shards [deviceShards]deviceShard
-	count  atomic.Int64
-	evict  atomic.Uint64
+	kinds   kinds
+	seed    maphash.Seed
+	limit   int          // maximum number of devices per shard
+	idle    atomic.Int64 // ns
+	shards  [deviceShards]deviceShard
+	count   atomic.Int64
+	evicted atomic.Uint64
 
-	tenants *tenantSums // nil: not summed up
+	tenants *tenantSums // nil: not summed
 }
 
 // BudgetOptions bound the size of the table.
 type BudgetOptions struct {
-	Max  int           // devices; the longest idle are removed first. 0: 2,000,000
-	Idle time.Duration // a device not seen for that long is removed; 0: 24 h
-	// Tenants is how many tenants [Budgets.ByTenant] lists by name; 0: it lists nothing.
+	Max  int           // maximum number of devices; the longest idle are removed first. 0: 2,000,000
+	Idle time.Duration // a device not seen for this long is removed. 0: 24 h
+	// Tenants is the number of tenants that [Budgets.ByTenant] lists by name; 0 disables the list.
 	Tenants int
 }
 
@@ -54,21 +54,20 @@ func NewBudgets(o BudgetOptions) *Budgets {
 	return d
 }
 
-// SetIdle changes the time after which a device that was not seen is removed. Safe for
-// concurrent use.
+// SetIdle changes the time after which an idle device is removed. Safe for concurrent use.
 func (d *Budgets) SetIdle(idle time.Duration) { d.idle.Store(int64(idle)) }
 
-// Ref refers to an entry between a message's arrival and its settlement. If the entry's
-// hash is another one, the device was removed.
+// Ref refers to an entry between a message's arrival and its settlement. If the entry has another
+// hash by then, the device was removed.
 type Ref struct {
 	Hash    uint64
 	entry   uint32
 	known   bool
-	silence uint16 // seconds since the message before it arrived
+	silence uint16 // seconds since the previous message arrived
 }
 
 // LongestCredit returns how far back the tenants' budgets reach on plain topics, in ns.
-func (d *Budgets) LongestCredit() int64 { return d.arrears.longest.Load() }
+func (d *Budgets) LongestCredit() int64 { return d.credits.longest.Load() }
 
 // Hash hashes with the table's secret seed.
 func (d *Budgets) Hash(b []byte) uint64 { return maphash.Bytes(d.seed, b) }
@@ -77,17 +76,17 @@ func (d *Budgets) Hash(b []byte) uint64 { return maphash.Bytes(d.seed, b) }
 func (d *Budgets) Len() int { return int(d.count.Load()) }
 
 // Evicted returns the number of devices removed so far.
-func (d *Budgets) Evicted() uint64 { return d.evict.Load() }
+func (d *Budgets) Evicted() uint64 { return d.evicted.Load() }
 
-// Receive counts a message of the device named tenant/device that arrived at wallTime
-// (ns since the epoch).
+// Receive counts a message of the device named tenant/device that arrived at wallTime (ns since the
+// epoch).
 func (d *Budgets) Receive(name []byte, wallTime int64) Ref {
 	r, _ := d.ReceiveKind(name, wallTime, 0, 0)
 	return r
 }
 
-// ReceiveKind is Receive for a message under a subject of that kind; 0: it has no
-// subject. It reports false if that is one kind more than the limit allows.
+// ReceiveKind is Receive for a message with a subject of that kind; 0 means no subject. It reports
+// false if the device would exceed the limit on kinds.
 func (d *Budgets) ReceiveKind(name []byte, wallTime int64, kind uint64, limit int) (_ Ref, ok bool) {
 	hash := maphash.Bytes(d.seed, name)
 	s := d.shard(hash)
@@ -106,8 +105,8 @@ func (d *Budgets) ReceiveKind(name []byte, wallTime int64, kind uint64, limit in
 	e.received++
 	e.seen = uint32(wallTime / 1e9)
 	if e.clock > wallTime+int64(farAhead) {
-		// The bridge's own clock was set back. The limits begin anew: otherwise
-		// they would admit nothing until the old time has come again.
+		// The bridge's own clock was set back. Reset the limits: otherwise nothing would be
+		// admitted until the clock reaches the old time again.
 		e.clock, e.tat = 0, 0
 		delete(s.histories, n)
 		if e.rejects != 0 {
@@ -117,16 +116,15 @@ func (d *Budgets) ReceiveKind(name []byte, wallTime int64, kind uint64, limit in
 	return Ref{Hash: hash, entry: n, known: true, silence: uint16(silence)}, ok
 }
 
-// Take charges a message to a limit whose messages arrive in order: a device's, or a
-// tenant's on plain topics, where the time is that of arrival. It reports whether the
-// message conforms. now is the limiter's clock in ns: the time at which the broker received
-// the message, if it is known. The clock does not run backward, so that no sender gains
-// budget by messages out of order.
+// Take charges a message to a limit whose messages arrive in order: a device's, or a tenant's on
+// plain topics. It reports whether the message conforms. now is the limiter's clock in ns: the time
+// at which the broker received the message if known, otherwise the time of arrival. The clock never
+// runs backward, so out-of-order messages gain no budget.
 //
-// A device's time goes back if it moves to a broker node whose clock is behind that of the
-// last one. Until the node has caught up, the limiter's clock advances by the time between
-// arrivals, so that the device keeps its rate. A step of farAhead or more is a clock that
-// was set back: the limiter follows it and keeps what was spent.
+// A device's time goes back if the device moves to a broker node whose clock is behind. Until that
+// node catches up, the limiter's clock advances by the time between arrivals, so the device keeps
+// its rate. A step of farAhead or more means that a clock was set back: the limiter follows it and
+// keeps what was spent.
 func (d *Budgets) Take(r Ref, m Meter, now, credit int64) bool {
 	if m.interval == 0 {
 		return true
@@ -150,10 +148,10 @@ func (d *Budgets) Take(r Ref, m Meter, now, credit int64) bool {
 	return ok
 }
 
-// TakeDated charges a message that the broker received at the time at (ns) to a tenant.
-// A tenant's messages come through several lanes, and a lane that catches up is behind the
-// others. Messages in order are counted exactly, and all by the time at which they were
-// sent; see history.
+// TakeDated charges a tenant for a message that the broker received at the time at (ns). A tenant's
+// messages come through several lanes, and a lane that is catching up is behind the others.
+// Messages in order are counted exactly; all messages are counted by the time at which they were
+// sent. See history.
 func (d *Budgets) TakeDated(r Ref, m Meter, at int64) bool {
 	if m.interval == 0 {
 		return true
@@ -166,7 +164,7 @@ func (d *Budgets) TakeDated(r Ref, m Meter, at int64) bool {
 	s := d.shard(r.Hash)
 	h := s.histories[r.entry]
 	if h == nil || e.rateID != m.rateID {
-		// Counts mean nothing under another rate.
+		// Counts are meaningless under another rate.
 		h = new(history)
 		if s.histories == nil {
 			s.histories = map[uint32]*history{}
@@ -190,14 +188,14 @@ func (d *Budgets) TakeDated(r Ref, m Meter, at int64) bool {
 	return true
 }
 
-// convert converts the TAT to the rate of m if it was counted by another one.
+// convert converts the TAT to the rate of m if it was counted with another rate.
 func (e *device) convert(m Meter, now int64) {
 	if e.rateID != m.rateID {
 		e.tat, e.rateID = m.convert(e.rateID, e.tat, e.clock, now), m.rateID
 	}
 }
 
-// Refund gives back the charge of Take for a message that another limit refused.
+// Refund returns the charge of Take for a message that another limit rejected.
 func (d *Budgets) Refund(r Ref, m Meter) {
 	if e, unlock := d.lock(r); e != nil {
 		e.tat -= m.interval
@@ -205,7 +203,7 @@ func (d *Budgets) Refund(r Ref, m Meter) {
 	}
 }
 
-// Stored counts a message that is stored.
+// Stored counts a stored message.
 func (d *Budgets) Stored(r Ref) {
 	if e, unlock := d.lock(r); e != nil {
 		e.stored++
@@ -216,9 +214,8 @@ func (d *Budgets) Stored(r Ref) {
 // quarantineUnit is the number of bytes in quarantine that count as one message.
 const quarantineUnit = 1 << 10
 
-// Reject counts a rejection and reports whether the device's quarantine bound allows the
-// copy to be stored. A copy of several units may be stored if there is room for one; all
-// of them are charged.
+// Reject counts a rejection and reports whether the device's quarantine bound allows the copy. A
+// copy of several units is allowed if one unit is available; all of them are charged.
 func (d *Budgets) Reject(r Ref, why verdict.Reason, quarantine Meter, now int64, size int) bool {
 	e, unlock := d.lock(r)
 	if e == nil {
@@ -227,9 +224,9 @@ func (d *Budgets) Reject(r Ref, why verdict.Reason, quarantine Meter, now int64,
 	defer unlock.Unlock()
 	s := d.shard(r.Hash)
 	if e.rejects == 0 {
-		if n := len(s.spare); n > 0 {
-			e.rejects = s.spare[n-1] + 1
-			s.spare = s.spare[:n-1]
+		if n := len(s.freeRejects); n > 0 {
+			e.rejects = s.freeRejects[n-1] + 1
+			s.freeRejects = s.freeRejects[:n-1]
 			s.rejects[e.rejects-1] = rejections{}
 		} else {
 			s.rejects = append(s.rejects, rejections{})
@@ -242,7 +239,7 @@ func (d *Budgets) Reject(r Ref, why verdict.Reason, quarantine Meter, now int64,
 		x.quarantine, x.rateID = quarantine.convert(x.rateID, x.quarantine, 0, now), quarantine.rateID
 	}
 	if x.clock-now >= int64(farAhead) {
-		x.quarantine, x.clock = now, now // the broker's clock was set back, see take
+		x.quarantine, x.clock = now, now // the broker's clock was set back; see Take
 	}
 	x.clock = max(x.clock, now)
 	var ok bool

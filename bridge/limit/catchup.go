@@ -5,62 +5,58 @@ import (
 	"sync/atomic"
 )
 
-// CatchUp is the credit that devices get on plain topics after an outage. There the limiter
-// knows the time of arrival only, and a backlog arrives together: ten minutes of an honest
-// device's messages in one second. So each device may also send what it could have sent
-// during the outage, until the lane has caught up; in the long run that is no more than its
+// CatchUp is the credit that devices get on plain topics after an outage. On plain topics the
+// limiter knows only the time of arrival, and a backlog arrives together: ten minutes of a
+// well-behaved device's messages within a second. So until the lane has caught up, each device may
+// also send what it could have sent during the outage. In the long run that does not exceed its
 // rate. Attested topics carry the broker's time and need no credit.
 //
-// MQTT does not indicate where a backlog ends. The lane has caught up when every message is
-// acknowledged and the broker has sent none for idleFor. A lane that is never idle has
-// caught up when messages arrive no faster than they were sent on average since the outage
-// began: while a backlog lasts they arrive faster. If neither shows, the credit decreases,
-// slowly enough for a backlog that is delivered at 1¼ times the rate at which it was sent.
+// MQTT does not signal the end of a backlog. The lane has caught up when every message is
+// acknowledged and the broker has sent none for idleFor. A lane that is never idle has caught up
+// when messages arrive no faster than the average rate at which they were sent since the outage
+// began. If neither is detected, the credit decays slowly enough for a backlog that is delivered at
+// 1¼ times the rate at which it was sent.
 type CatchUp struct {
-	arrears *arrears // shared by the lanes; nil: none
-	length  int64    // of the outage, ns; 0: the lane has caught up
-	since   int64    // when it ended, ns since the epoch
-	arrived int64    // messages since then
+	credits *laneCredits // shared by the lanes; nil: none
+	length  int64        // of the outage, ns; 0: caught up
+	since   int64        // when the outage ended, ns since the epoch
+	arrived int64        // messages since then
 
-	idle    int64 // when all messages had been acknowledged
-	span    int64 // when the present span of measurement began
-	spanned int64 // messages in it
-	stalled bool  // JetStream delayed some of them
+	idleSince int64 // when all messages were last acknowledged
+	spanStart int64 // when the current measurement began
+	spanCount int64 // messages in it
+	stalled   bool  // JetStream delayed some of them
 }
 
 const (
-	// minStall is how long a message must have waited for JetStream to count as an
-	// outage.
+	// minStall is the minimum wait for JetStream that counts as an outage.
 	minStall = int64(1e9)
-	// slowAnswer is how long a message must have waited for JetStream to make the rate
-	// of arrival meaningless.
+	// slowAnswer is the wait for JetStream from which the rate of arrival is meaningless.
 	slowAnswer = int64(100e6)
-	// UnknownOutage is assumed if the broker kept a session and its age is not known:
-	// the bridge was restarted and has no journal on disk. Too much credit lets a fast
-	// device through once, too little rejects what honest ones sent while no lane was
-	// connected.
+	// UnknownOutage is assumed if the broker kept the session but the length of the outage is
+	// unknown, because the bridge was restarted without a journal on disk. Too much credit lets a
+	// fast device through once; too little rejects legitimate messages.
 	UnknownOutage = int64(3600e9)
-	// idleFor is the maximum time that a broker takes from a PUBACK to the next
-	// message, a lost segment of TCP included.
+	// idleFor is the maximum time between a PUBACK and the broker's next message, including the
+	// retransmission of a TCP segment.
 	idleFor = int64(5e9)
 	// spanLength is the length of one measurement of the rate of arrival.
 	spanLength = int64(10e9)
-	// melting is the divisor of the time since the outage by which the credit
-	// decreases.
-	melting = 4
+	// creditDecay is the divisor of the time since the outage by which the credit decreases.
+	creditDecay = 4
 )
 
 // NewCatchUp returns the state of a lane that has caught up.
-func NewCatchUp(tenants *Budgets) CatchUp { return CatchUp{arrears: &tenants.arrears} }
+func NewCatchUp(tenants *Budgets) CatchUp { return CatchUp{credits: &tenants.credits} }
 
 // InProgress reports whether there was credit at the last message or tick.
 func (c *CatchUp) InProgress() bool { return c.length > 0 }
 
-// Settled records an answer of JetStream: from now on the broker may be idle.
-func (c *CatchUp) Settled(now int64) { c.idle = now }
+// Settled records an answer of JetStream: the broker may be idle from now on.
+func (c *CatchUp) Settled(now int64) { c.idleSince = now }
 
-// Grant gives credit for an outage of that length that ended now. The credit that was left
-// when it began is added.
+// Grant grants credit for an outage of that length that ended now. Credit left when it began is
+// added.
 func (c *CatchUp) Grant(now, outage int64) {
 	if outage <= 0 {
 		return
@@ -72,12 +68,12 @@ func (c *CatchUp) Grant(now, outage int64) {
 }
 
 func (c *CatchUp) begin(now, length int64) {
-	*c = CatchUp{arrears: c.arrears, length: length, since: now, idle: now, span: now}
-	c.arrears.set(c, length)
+	*c = CatchUp{credits: c.credits, length: length, since: now, idleSince: now, spanStart: now}
+	c.credits.set(c, length)
 }
 
-// Waited records how long the oldest message waited for its answer: during that time the
-// broker's window was closed and its queue grew.
+// Waited records how long the oldest message waited for its answer. During that time the broker's
+// window was closed and its queue grew.
 func (c *CatchUp) Waited(now, age int64) {
 	c.stalled = c.stalled || age >= slowAnswer
 	if age >= minStall && age > c.Credit(now) {
@@ -93,23 +89,23 @@ func (c *CatchUp) Arrives(now int64, waiting bool) {
 	if c.Tick(now, waiting); c.length == 0 {
 		return
 	}
-	if now-c.span >= spanLength {
-		c.span, c.spanned, c.stalled = now, 0, false
-		c.arrears.set(c, c.Credit(now))
+	if now-c.spanStart >= spanLength {
+		c.spanStart, c.spanCount, c.stalled = now, 0, false
+		c.credits.set(c, c.Credit(now))
 	}
 	c.arrived++
-	c.spanned++
+	c.spanCount++
 }
 
-// caughtUp reports whether the broker's backlog is delivered.
+// caughtUp reports whether the broker has delivered its backlog.
 func (c *CatchUp) caughtUp(now int64, waiting bool) bool {
-	if !waiting && now-c.idle >= idleFor {
+	if !waiting && now-c.idleSince >= idleFor {
 		return true
 	}
-	if span := now - c.span; span >= spanLength && !c.stalled {
-		// In messages × ns, which go beyond an int64.
+	if span := now - c.spanStart; span >= spanLength && !c.stalled {
+		// In messages × ns, which may overflow an int64.
 		average := float64(c.arrived) * float64(span)
-		if float64(c.spanned)*float64(c.length+now-c.since) <= average {
+		if float64(c.spanCount)*float64(c.length+now-c.since) <= average {
 			return true
 		}
 	}
@@ -125,7 +121,7 @@ func (c *CatchUp) Active(now int64, waiting bool) bool {
 func (c *CatchUp) Tick(now int64, waiting bool) {
 	if c.length > 0 && c.caughtUp(now, waiting) {
 		c.length = 0
-		c.arrears.set(c, 0)
+		c.credits.set(c, 0)
 	}
 }
 
@@ -134,35 +130,35 @@ func (c *CatchUp) Credit(now int64) int64 {
 	if c.length == 0 {
 		return 0
 	}
-	return max(c.length-max(now-c.since, 0)/melting, 0)
+	return max(c.length-max(now-c.since, 0)/creditDecay, 0)
 }
 
-// arrears has the credits of all lanes. They share the tenants' budgets: messages that one
-// lane delivers in time must not use up the budget for those that another still has to
-// deliver. Safe for concurrent use; nil has none.
-type arrears struct {
-	longest atomic.Int64 // ns; 0: no lane catches up
+// laneCredits contains the credits of all lanes. Lanes share the tenants' budgets: messages that
+// one lane delivers in time must not use up the budget of those that another still has to deliver.
+// Safe for concurrent use; nil is valid and empty.
+type laneCredits struct {
+	longest atomic.Int64 // ns; 0: no lane is catching up
 
-	mu sync.Mutex
-	of map[*CatchUp]int64
+	mu     sync.Mutex
+	byLane map[*CatchUp]int64
 }
 
-func (a *arrears) set(c *CatchUp, credit int64) {
+func (a *laneCredits) set(c *CatchUp, credit int64) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.of == nil {
-		a.of = map[*CatchUp]int64{}
+	if a.byLane == nil {
+		a.byLane = map[*CatchUp]int64{}
 	}
 	if credit > 0 {
-		a.of[c] = credit
+		a.byLane[c] = credit
 	} else {
-		delete(a.of, c)
+		delete(a.byLane, c)
 	}
 	longest := int64(0)
-	for _, credit := range a.of {
+	for _, credit := range a.byLane {
 		longest = max(longest, credit)
 	}
 	a.longest.Store(longest)

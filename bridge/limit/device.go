@@ -8,7 +8,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// Device is what is known of one device.
+// Device is the state and the counts of one device.
 type Device struct {
 	Tenant   string            `json:"tenant"`
 	Device   string            `json:"device"`
@@ -16,10 +16,9 @@ type Device struct {
 	Stored   uint64            `json:"stored"`
 	Rejected map[string]uint64 `json:"rejected,omitempty"` // by reason
 	LastSeen time.Time         `json:"last_seen"`          // to the second
-	// TokensLeft is how many messages the device may send together now; -1: no
-	// limit.
+	// TokensLeft is the number of messages that the device may send now; -1: no limit.
 	TokensLeft int `json:"tokens_left"`
-	// Limit is the rate in force for it; nil: no limit.
+	// Limit is the rate that applies to the device; nil: no limit.
 	Limit    *Rate `json:"limit,omitempty"`
 	rejected uint64
 }
@@ -53,7 +52,7 @@ func (s *deviceShard) export(n uint32, limits *Live, now int64) Device {
 	return out
 }
 
-// Lookup returns the entry of a device, with its rate by these limits.
+// Lookup returns the entry of a device, with its rate according to limits.
 func (d *Budgets) Lookup(tenant, name string, limits *Live) (Device, bool) {
 	hash := maphash.String(d.seed, tenant+"/"+name)
 	s := d.shard(hash)

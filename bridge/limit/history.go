@@ -2,33 +2,31 @@ package limit
 
 import "time"
 
-// history counts the messages charged to a tenant in the past, by the time at which they
-// were sent. Each scale counts in windows of its own width, from one second up by factors
-// of four, and keeps the latest of them. A message that arrives late is checked against the
-// time in which it was sent, whatever has been charged since: the order in which lanes
-// deliver a backlog does not matter.
+// history counts the messages charged to a tenant in the past, by the time at which they were sent.
+// Each scale counts in windows of its own width, from one second up by factors of four, and keeps
+// the latest ones. A late message is checked against the time at which it was sent, whatever was
+// charged since. The order in which lanes deliver a backlog therefore does not matter.
 //
-// A tenant that keeps to its limit sends at most burst + rate × width within any window, so
-// none of its messages is ever refused. For another tenant that bound applies in every window
-// that is still kept: a message of age A is checked with windows of A/16 and wider. See
-// DESIGN.md, "Rate".
+// A tenant within its limit sends at most burst + rate × width in any window, so none of its
+// messages is rejected. For other tenants that bound applies in every window still kept: a message
+// of age A is checked with windows of A/16 and wider. See DESIGN.md, "Rate".
 type history [historyScales][historySlots]window
 
 const (
 	historyScales = 9 // 1 s, 4 s, 16 s … 65,536 s
 	historySlots  = 64
 	finestWindow  = int64(time.Second)
-	// HistoryReach is how far back messages are distinguished by their age: 47 days.
-	// Older ones count as being of that age.
+	// HistoryReach is the age up to which messages are distinguished: 47 days. Older messages count
+	// as that old.
 	HistoryReach = (historySlots - 1) * finestWindow << (2 * (historyScales - 1))
 )
 
-// window counts the messages of one span of time; number is its index, counted in spans of
-// that width since the epoch.
+// window counts the messages of one time span. number is its index in spans of that width since the
+// epoch.
 type window struct{ number, count uint32 }
 
-// take charges one message sent at that time (ns since the epoch) and reports whether it
-// conforms. A message that does not is not charged.
+// take charges one message sent at that time (ns since the epoch) and reports whether it conforms.
+// A message that does not conform is not charged.
 func (h *history) take(m Meter, at int64) bool {
 	var charged [historyScales]*window
 	width, finest := finestWindow, at/finestWindow
@@ -38,7 +36,7 @@ func (h *history) take(m Meter, at int64) bool {
 		if w.number < number {
 			*w = window{number: number}
 		}
-		if w.number == number { // else the message is older than this scale reaches
+		if w.number == number { // otherwise the message is older than this scale reaches
 			if int64(w.count)*m.interval > m.slack+width {
 				return false
 			}

@@ -5,11 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// kinds keeps the sets of subjects under which devices publish, without the names of tenant
-// and device: telemetry and shadow/reported are two kinds. Devices of a fleet use the same
-// few, so each set is kept once, and the entries of all devices that have it contain its
-// number. A set is another set and one kind more, in the order in which it first came up:
-// devices that add the same kinds in another order end with the same number.
+// kinds stores the sets of subjects under which devices publish, without the names of tenant and
+// device: telemetry and shadow/reported are two kinds. Devices of a fleet use the same few kinds.
+// So each set is stored once, and the entries of devices contain its number.
+//
+// A set is another set plus one kind, in the order of first use. Devices that add the same kinds in
+// another order end up with the same number.
 type kinds struct {
 	sets  atomic.Pointer[[]kindSet] // [0] is the empty one
 	found [1 << foundBits]atomic.Uint64
@@ -20,19 +21,19 @@ type kinds struct {
 
 type kindSet struct {
 	kind   uint64
-	id     uint64 // the sum of its kinds, which are hashes with a secret seed
+	id     uint64 // sum of its kinds, which are hashes with a secret seed
 	parent uint32
 	size   uint32
 }
 
-// maxKindSets bounds the table to some 64 MB. Only thousands of devices that invent kinds
-// can fill it; then no further kinds are counted.
+// maxKindSets bounds the table to about 64 MB. Only thousands of devices that invent kinds can fill
+// it. Once it is full, no further kinds are counted.
 const maxKindSets = 1 << 20
 
 const foundBits = 13
 
-// with returns the number of the set with that kind added, and whether it has at most
-// limit kinds; 0: no limit.
+// with returns the number of the set extended by that kind, and whether it has at most limit kinds;
+// 0: no limit.
 func (k *kinds) with(set uint32, kind uint64, limit int) (uint32, bool) {
 	all := k.sets.Load()
 	if limit <= 0 || all != nil && k.contains(*all, set, kind) {
@@ -45,7 +46,7 @@ func (k *kinds) with(set uint32, kind uint64, limit int) (uint32, bool) {
 }
 
 func (k *kinds) contains(sets []kindSet, set uint32, kind uint64) bool {
-	// For a large set the kinds that were found are cached.
+	// In large sets, kinds found before are cached.
 	known := kind + uint64(set)*0x9e3779b97f4a7c15
 	place := &k.found[known>>(64-foundBits)]
 	large := sets[set].size > 16
@@ -81,6 +82,6 @@ func (k *kinds) add(set uint32, kind uint64) uint32 {
 	n := uint32(len(*all))
 	sets := append(*all, kindSet{kind: kind, id: id, parent: set, size: parent.size + 1})
 	k.byID[id] = n
-	k.sets.Store(&sets) // readers of the old one do not read beyond its end
+	k.sets.Store(&sets) // readers of the old slice do not read beyond its end
 	return n
 }

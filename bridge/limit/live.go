@@ -11,32 +11,32 @@ import (
 type Limits struct {
 	// MaxPayload is the maximum length of a payload, in bytes.
 	MaxPayload int
-	// Subjects is under how many different subjects a device may publish, its own
-	// names in them apart. 0: no limit.
+	// Subjects is the maximum number of subjects per device, not counting the names of tenant and
+	// device in them. 0: no limit.
 	Subjects int
 	Device   Rate // of each device
 	Tenant   Rate // of each tenant, all its devices together
-	// Quarantine bounds each device's messages in quarantine: a message of up to
-	// 2 KiB counts as one, a larger one as one per KiB.
+	// Quarantine bounds each device's quarantined messages. A message of up to 2 KiB counts as one,
+	// a larger one as one per KiB.
 	Quarantine Rate
 }
 
-// Override is a rate that applies instead of the one in [Limits]: of one device, of
-// each device of a tenant, or of the tenant as a whole.
+// Override is a rate that replaces the one in [Limits] for one device, for each device of a tenant,
+// or for a tenant as a whole.
 type Override struct {
 	Tenant string
-	Device string // one device; empty: see Devices
-	// Devices means that the rate is that of each device of the tenant that has none
-	// of its own; false, and no Device: that of the tenant as a whole.
+	Device string // empty: see Devices
+	// Devices means that the rate applies to each device of the tenant without an override of its
+	// own. If false, and Device is empty, the rate applies to the tenant as a whole.
 	Devices bool
 	Rate    Rate
 }
 
-// Live has the limits in effect. All lanes share one; each reads it once per message, which
+// Live contains the current limits. All lanes share one. Each lane reads it once per message, which
 // costs one atomic load. Safe for concurrent use.
 //
-// A change grants nothing: what a device had left under the old limit it has left under the
-// new one, up to the new burst, from the time of the change (see Meter.convert).
+// A change grants nothing: a device keeps what it had left under the old limit, up to the new
+// burst, from the time of the change on (see Meter.convert).
 type Live struct {
 	now     func() int64
 	rateIDs rateIDs
@@ -52,7 +52,7 @@ type Limit struct {
 	Meter
 }
 
-// Snapshot has the limits in effect at one time. It does not change.
+// Snapshot contains the limits at one point in time. It is immutable.
 type Snapshot struct {
 	Limits
 	device, tenant, quarantine *Limit
@@ -61,13 +61,13 @@ type Snapshot struct {
 
 // tenantLimits are the overrides of one tenant.
 type tenantLimits struct {
-	whole   *Limit // of the tenant; nil: none
+	total   *Limit // of the tenant; nil: none
 	devices *Limit // of each of its devices; nil: none
 	device  map[string]*Limit
 }
 
-// NewLive returns a Live with these limits. now is the clock, in ns since the epoch;
-// nil: time.Now.
+// NewLive returns a Live with these limits. now is the clock, in ns since the epoch; nil means
+// time.Now.
 func NewLive(l Limits, now func() int64) (*Live, error) {
 	if now == nil {
 		now = func() int64 { return time.Now().UnixNano() }
@@ -76,7 +76,7 @@ func NewLive(l Limits, now func() int64) (*Live, error) {
 	return v, v.Set(l)
 }
 
-// Set replaces the limits. Overrides stay.
+// Set replaces the limits. Overrides remain.
 func (v *Live) Set(l Limits) error {
 	if l.MaxPayload <= 0 {
 		return errors.New("the payload limit is not positive")
@@ -87,8 +87,8 @@ func (v *Live) Set(l Limits) error {
 	return nil
 }
 
-// SetOverrides replaces all overrides. Of two for the same device or tenant the later one
-// applies.
+// SetOverrides replaces all overrides. Of two overrides for the same device or tenant, the later
+// one applies.
 func (v *Live) SetOverrides(all []Override) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -109,11 +109,11 @@ func (v *Live) Tenant(tenant string) Rate {
 	return v.current.Load().OfTenant([]byte(tenant)).Rate
 }
 
-// Snapshot returns the limits in effect now.
+// Snapshot returns the current limits.
 func (v *Live) Snapshot() *Snapshot { return v.current.Load() }
 
-// put builds a new snapshot. A limit that did not change keeps its meter, and with it the
-// time since when it is in effect.
+// put builds a new snapshot. An unchanged limit keeps its meter, which includes the time since when
+// it applies.
 func (v *Live) put(l Limits) {
 	old := v.current.Load()
 	if old == nil {
@@ -151,7 +151,7 @@ func (v *Live) put(l Limits) {
 		case o.Devices:
 			t.devices = keep(was.devices, o.Rate)
 		default:
-			t.whole = keep(was.whole, o.Rate)
+			t.total = keep(was.total, o.Rate)
 		}
 	}
 	v.current.Store(s)
@@ -183,8 +183,8 @@ func (s *Snapshot) OfTenant(tenant []byte) *Limit {
 	if s.tenants == nil {
 		return s.tenant
 	}
-	if t := s.tenants[string(tenant)]; t != nil && t.whole != nil {
-		return t.whole
+	if t := s.tenants[string(tenant)]; t != nil && t.total != nil {
+		return t.total
 	}
 	return s.tenant
 }

@@ -2,21 +2,21 @@ package limit
 
 import "math"
 
-// Rate is a limit: messages per second in the long run, and how many may come together.
-// A rate of 0 or less is no limit.
+// Rate is a limit: messages per second in the long run, and the number that may arrive together. A
+// rate of 0 or less means no limit.
 type Rate struct {
 	Rate  float64 `json:"rate"`
 	Burst int     `json:"burst"`
 }
 
-// Meter is a [Rate] for GCRA: the bucket is one timestamp, the theoretical arrival time
-// (TAT) of the next message of a device that sends evenly at its rate.
+// Meter applies a [Rate] by GCRA: the bucket is one timestamp, the theoretical arrival time (TAT)
+// of the next message of a device that sends evenly at its rate.
 type Meter struct {
 	interval int64 // ns between messages at the rate; 0: no limit
-	slack    int64 // ns by which the TAT may lie ahead of now
+	slack    int64 // ns by which the TAT may be ahead of now
 	since    int64 // when the rate took effect, ns since the epoch
 	rateID   uint16
-	rateIDs  *rateIDs // the table that rateID is from; nil: it has no id
+	rateIDs  *rateIDs // the table that rateID refers to; nil: no id
 }
 
 func (r Rate) meter() Meter {
@@ -24,16 +24,16 @@ func (r Rate) meter() Meter {
 		return Meter{}
 	}
 	interval := int64(math.Max(1, math.Min(1e9/r.Rate, math.MaxInt64/1e6)))
-	const maxSlack = math.MaxInt64 / 4 // 73 years: a time of today and twice that is no overflow
+	const maxSlack = math.MaxInt64 / 4 // 73 years: adding twice that to the current time cannot overflow
 	return Meter{interval: interval, slack: interval * min(int64(max(r.Burst, 1)-1), maxSlack/interval)}
 }
 
-// Unlimited reports whether the rate is no limit.
+// Unlimited reports whether there is no limit.
 func (m Meter) Unlimited() bool { return m.interval == 0 }
 
-// take charges one message to tat at the time now (ns). credit widens the bucket by that
-// many ns of the past. It returns the new TAT and whether the message conforms; a message
-// that does not is not charged.
+// take charges one message to tat at the time now (ns). credit widens the bucket by that many ns
+// into the past. It returns the new TAT and whether the message conforms. A message that does not
+// conform is not charged.
 func (m Meter) take(tat, now, credit int64) (int64, bool) {
 	if m.interval == 0 {
 		return tat, true

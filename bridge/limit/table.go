@@ -9,11 +9,10 @@ import (
 
 const (
 	deviceShards = 64
-	// nameBytes is the longest tenant/device name, in bytes, that is kept in the entry
-	// itself; longer names are kept aside and cost their length.
+	// nameBytes is the maximum length in bytes of a tenant/device name kept in the entry itself.
+	// Longer names are kept separately and cost their length.
 	nameBytes = 24
-	// maxName is how many bytes of a name are kept at most: a common name may have any
-	// length.
+	// maxName is the maximum number of bytes kept of a name. A common name may have any length.
 	maxName    = 1 << 10
 	chunkShift = 6
 	chunkSize  = 1 << chunkShift
@@ -23,22 +22,22 @@ const (
 type device struct {
 	hash     uint64
 	tat      int64 // of the rate limit
-	clock    int64 // latest time of the limit's clock, ns since the epoch; see Budgets.Take
+	clock    int64 // latest time of the limiter's clock, ns since the epoch; see Budgets.Take
 	received uint64
 	stored   uint64
 	seen     uint32          // when the latest message arrived, s since the epoch
-	rejects  uint32          // 1 + index of its rejections; 0: none so far
-	name     [nameBytes]byte // or, for a long one, its offset and length in the shard's names
-	nameLen  uint8           // nameLong: kept aside
+	rejects  uint32          // 1 + index of its rejections; 0: none
+	name     [nameBytes]byte // or, for a long name, its offset and length in the shard's names
+	nameLen  uint8           // nameLong: kept separately
 	used     bool
-	rateID   uint16 // of the rate by which tat was counted; 0: none
-	kinds    uint32 // the set of kinds of subjects under which it has published
+	rateID   uint16 // of the rate with which tat was counted; 0: none
+	kinds    uint32 // the set of kinds that it has published
 }
 
-// nameLong is the nameLen of a name that is kept aside.
+// nameLong is the nameLen of a name that is kept separately.
 const nameLong = 255
 
-// rejections are the counts of a device that had any.
+// rejections are the counts of a device with rejected messages.
 type rejections struct {
 	by         [verdict.Count]uint64
 	quarantine int64  // TAT of the bound on its quarantined messages
@@ -47,26 +46,26 @@ type rejections struct {
 }
 
 type deviceShard struct {
-	mu      sync.Mutex
-	index   []uint32 // 1 + entry number; 0: free
-	chunks  []*[chunkSize]device
-	entries uint32 // used so far, free ones included
-	free    []uint32
-	used    int
-	hand    uint32 // of the sweep
-	rejects []rejections
-	spare   []uint32 // free in rejects
-	names   []byte   // the long ones, one after the other
-	dead    int      // bytes of names whose devices were removed
-	// histories are those of the entries that TakeDated has charged.
+	mu          sync.Mutex
+	index       []uint32 // 1 + entry number; 0: free
+	chunks      []*[chunkSize]device
+	entries     uint32 // used so far, including free ones
+	free        []uint32
+	used        int
+	sweepAt     uint32 // position of the sweep
+	rejects     []rejections
+	freeRejects []uint32 // free indexes of rejects
+	names       []byte   // long names, concatenated
+	deadBytes   int      // bytes of names of removed devices
+	// histories are those of the entries charged by TakeDated.
 	histories map[uint32]*history
 	_         [16]byte // keeps the locks of two shards on different cache lines
 }
 
 func (d *Budgets) shard(hash uint64) *deviceShard { return &d.shards[hash>>(64-6)] }
 
-// lock returns the entry of r with its shard locked. It returns nil, and nothing is
-// locked, if the device was removed in between.
+// lock returns the entry of r with its shard locked. If the device was removed, it returns nil and
+// locks nothing.
 func (d *Budgets) lock(r Ref) (*device, *sync.Mutex) {
 	if !r.known {
 		return nil, nil
@@ -152,8 +151,8 @@ func (s *deviceShard) rehash(size int) {
 	}
 }
 
-// sweep removes those of the next two entries that are idle. If the shard is full it
-// removes the longest idle of the next eight.
+// sweep removes idle devices among the next two entries. If the shard is full, it also removes the
+// longest idle of the next eight.
 func (d *Budgets) sweep(s *deviceShard, wallTime int64) {
 	if s.entries == 0 {
 		return
@@ -180,11 +179,11 @@ func (d *Budgets) sweep(s *deviceShard, wallTime int64) {
 }
 
 func (s *deviceShard) step() uint32 {
-	s.hand++
-	if s.hand >= s.entries {
-		s.hand = 0
+	s.sweepAt++
+	if s.sweepAt >= s.entries {
+		s.sweepAt = 0
 	}
-	return s.hand
+	return s.sweepAt
 }
 
 // forget removes entry n.
@@ -195,8 +194,8 @@ func (d *Budgets) forget(s *deviceShard, n uint32) {
 	for s.index[i] != n+1 {
 		i = (i + 1) & mask
 	}
-	// Deletion from an open-addressed table: entries that follow in the same run
-	// move up if their home place allows it.
+	// Delete from an open-addressed table: later entries of the same run move up if their home slot
+	// allows it.
 	for j := i; ; {
 		s.index[i] = 0
 		for {
@@ -218,31 +217,31 @@ unlinked:
 	}
 	delete(s.histories, n)
 	if e.rejects != 0 {
-		s.spare = append(s.spare, e.rejects-1)
+		s.freeRejects = append(s.freeRejects, e.rejects-1)
 	}
 	if e.nameLen == nameLong {
-		s.dead += int(binary.LittleEndian.Uint32(e.name[4:]))
+		s.deadBytes += int(binary.LittleEndian.Uint32(e.name[4:]))
 	}
 	*e = device{}
 	s.free = append(s.free, n)
 	s.used--
 	d.count.Add(-1)
-	d.evict.Add(1)
+	d.evicted.Add(1)
 }
 
-// keepName appends a long name to the others. If half of these are of removed devices, it
-// compacts them first. e is not in use yet.
+// keepName appends a long name to the others. If more than half of their bytes belong to removed
+// devices, it compacts them first. e is not in use yet.
 func (s *deviceShard) keepName(e *device, name []byte) {
-	if 2*s.dead > len(s.names) {
-		living := make([]byte, 0, len(s.names)-s.dead+len(name))
+	if 2*s.deadBytes > len(s.names) {
+		live := make([]byte, 0, len(s.names)-s.deadBytes+len(name))
 		for i := range s.entries {
 			if other := s.at(i); other != e && other.used && other.nameLen == nameLong {
-				at := len(living)
-				living = append(living, s.longName(other)...)
+				at := len(live)
+				live = append(live, s.longName(other)...)
 				binary.LittleEndian.PutUint32(other.name[:], uint32(at))
 			}
 		}
-		s.names, s.dead = living, 0
+		s.names, s.deadBytes = live, 0
 	}
 	e.nameLen = nameLong
 	binary.LittleEndian.PutUint32(e.name[:], uint32(len(s.names)))

@@ -15,9 +15,8 @@ const (
 	ByRejected TopBy = "rejected"
 )
 
-// Top returns the n devices with the most messages received or rejected, in descending
-// order; devices with none are left out. It reads the whole table and locks one shard at a
-// time.
+// Top returns the n devices with the most received or rejected messages, in descending order.
+// Devices with none are omitted. It reads the whole table, locking one shard at a time.
 func (d *Budgets) Top(n int, by TopBy, limits *Live) []Device {
 	now := time.Now().UnixNano()
 	var top []Device
@@ -37,7 +36,7 @@ func (by TopBy) of(d Device) uint64 {
 	return d.Received
 }
 
-// top returns the first n of a shard, in no particular order.
+// top returns the top n devices of a shard, in no particular order.
 func (s *deviceShard) top(n int, by TopBy, limits *Live, now int64) []Device {
 	type candidate struct {
 		entry uint32
