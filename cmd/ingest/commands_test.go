@@ -43,7 +43,7 @@ func TestExitCodes(t *testing.T) {
 		"--set without a value":     {[]string{"check", "--set", "batch.messages"}, 2, "write KEY=VALUE"},
 		"--set of no key":           {[]string{"check", "--set", "batch.mesages=1"}, 2, "did you mean batch.messages?"},
 		"a pattern without {type}":  {[]string{"check", "--set", "telemetry.topic=t/{tenant}/{device}"}, 2, "lacks {type}"},
-		"a database parameter":      {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "database.url: is not understood: sslmode is invalid"},
+		"a database parameter":      {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "sslmode=verify-full: sslmode is invalid"},
 		"several errors":            {[]string{"run", "--set", "batch.flush=1", "--set", "telemetry.workers=0"}, 2, "2 errors in the configuration"},
 		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask ingest whether it is ready"},
 		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "is empty"},

@@ -19,7 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/endpoint"
 	"mqtt-nats-bridge/internal/health"
-	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/postgres"
 	"mqtt-nats-bridge/internal/schema"
 )
 
@@ -60,8 +60,7 @@ type wrong struct {
 // Another process may make that attempt, and then this process would not see the success.
 const wrongFor = 15 * time.Minute
 
-// connConfig reads the database's address and the files of certificates and password that it
-// names, as they are now. The error contains no password.
+// connConfig reads the database's address and the files that it names, as they are now.
 func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if d.PasswordFile != "" {
 		var err error
@@ -69,23 +68,9 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 			return nil, fmt.Errorf("password_file: %w", err)
 		}
 	}
-	conf, err := pgxpool.ParseConfig(d.URL.Reveal(d.Password))
+	conf, err := postgres.Config(d.URL.Reveal(d.Password), "ingest")
 	if err != nil {
-		// pgx's own text quotes the URL, redacted only where it parses.
-		var parse *pgconn.ParseConfigError
-		if errors.As(err, &parse) && parse.Unwrap() != nil {
-			err = parse.Unwrap()
-		}
-		return nil, fmt.Errorf("is not understood: %w", err)
-	}
-	if _, set := conf.ConnConfig.RuntimeParams["application_name"]; !set {
-		conf.ConnConfig.RuntimeParams["application_name"] = "ingest"
-	}
-	// What is written is UTF-8. Left to itself a database of another encoding takes
-	// it for its own, and every letter beyond ASCII for several.
-	conf.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
-	if conf.ConnConfig.ConnectTimeout == 0 {
-		conf.ConnConfig.ConnectTimeout = 10 * time.Second
+		return nil, err
 	}
 	conf.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 		now, err := connConfig(d)
@@ -324,7 +309,7 @@ func (e *databaseError) Error() string {
 	if errors.As(err, &pg) {
 		return fmt.Sprintf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
 	}
-	if problem, _ := pgproblem.Diagnose(err, databaseURL); problem != "" {
+	if problem, _ := postgres.Diagnose(err, databaseURL); problem != "" {
 		return problem
 	}
 	if connecting(err) {

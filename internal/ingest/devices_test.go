@@ -155,7 +155,7 @@ func TestDatabaseLocked(t *testing.T) {
 func TestDatabaseSwitchover(t *testing.T) {
 	t.Parallel()
 	first, second := peers.Postgres(t, "fsync=off"), peers.Postgres(t, "fsync=off")
-	r := newRig(t, &postgres{url: first.URL, process: first})
+	r := newRig(t, &testServer{url: first.URL, process: first})
 	r.migrate()
 	conf, err := pgx.ParseConfig(r.database)
 	require.NoError(t, err)
@@ -194,7 +194,7 @@ func TestDatabaseSwitchover(t *testing.T) {
 func TestDatabasePasswordRotated(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t, "fsync=off")
-	r := newRig(t, &postgres{url: process.URL, process: process})
+	r := newRig(t, &testServer{url: process.URL, process: process})
 	file := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(file, []byte("old\n"), 0o600))
 	_, err := r.db.Exec(t.Context(), `CREATE ROLE rotating LOGIN SUPERUSER PASSWORD 'old'`)

@@ -60,7 +60,7 @@ func requireUnacknowledged(r *rig, n int) {
 func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
-	r := newRig(t, &postgres{url: process.URL, process: process})
+	r := newRig(t, &testServer{url: process.URL, process: process})
 	require.NoError(t, r.db.Close(t.Context()))
 	process.Stop()
 	published := 0
@@ -157,7 +157,7 @@ func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
 func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
-	r := newRig(t, &postgres{url: process.URL, process: process})
+	r := newRig(t, &testServer{url: process.URL, process: process})
 	require.NoError(t, r.db.Close(t.Context()))
 	r.migrate()
 	i, stop := r.start("stop_timeout=200ms")
@@ -186,7 +186,7 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
 	link := peers.Proxy(t, process.Addr)
-	r := newRig(t, &postgres{url: strings.Replace(process.URL, process.Addr, link.Addr, 1), process: process})
+	r := newRig(t, &testServer{url: strings.Replace(process.URL, process.Addr, link.Addr, 1), process: process})
 	require.NoError(t, r.db.Close(t.Context()))
 	i, stop := r.start("stop_timeout=200ms")
 	r.publish(telemetry("m1", `{}`))

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/postgres"
 )
 
 // class says what a failed exchange with the database calls for. It is decided here
@@ -149,7 +149,7 @@ func (e *databaseError) Advice() string {
 	var pg *pgconn.PgError
 	var migration *migrateError
 	if !errors.As(err, &pg) {
-		if _, advice := pgproblem.Diagnose(err, databaseURL); advice != "" {
+		if _, advice := postgres.Diagnose(err, databaseURL); advice != "" {
 			return advice
 		}
 		if connecting(err) {

@@ -29,21 +29,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// postgres is a PostgreSQL that tests share, each with a database of its own.
-type postgres struct {
+// testServer is a PostgreSQL that tests share, each with a database of its own.
+type testServer struct {
 	url     string
 	process *peers.PostgresProcess // nil where DATABASE_URL gave it
 }
 
 // sharedPostgres is the one that DATABASE_URL names, whose user may create
 // databases, or a process of the test's own.
-func sharedPostgres(t *testing.T) *postgres {
+func sharedPostgres(t *testing.T) *testServer {
 	t.Helper()
 	if given := os.Getenv("DATABASE_URL"); given != "" {
-		return &postgres{url: given}
+		return &testServer{url: given}
 	}
 	process := peers.Postgres(t, "fsync=off")
-	return &postgres{url: process.URL, process: process}
+	return &testServer{url: process.URL, process: process}
 }
 
 // rig is a NATS server with the bridge's streams and a database without tables.
@@ -57,7 +57,7 @@ type rig struct {
 	db       *pgx.Conn
 }
 
-func newRig(t *testing.T, p *postgres) *rig {
+func newRig(t *testing.T, p *testServer) *rig {
 	t.Helper()
 	r := &rig{t: t}
 	r.startServer(embedded.Options{StoreDir: t.TempDir()})

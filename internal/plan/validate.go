@@ -7,7 +7,7 @@ import (
 
 	"mqtt-nats-bridge/bridge"
 	"mqtt-nats-bridge/internal/config"
-	"mqtt-nats-bridge/internal/registry"
+	"mqtt-nats-bridge/internal/postgres"
 	"mqtt-nats-bridge/jetstream/streams"
 	"mqtt-nats-bridge/subjects"
 )
@@ -160,6 +160,6 @@ func checkRegistry(r config.Registry) error {
 	if r.Kind != config.RegistryPostgres || r.DatabaseURL.IsZero() {
 		return nil
 	}
-	_, err := registry.ParseURL(r.DatabaseURL.Reveal())
+	_, err := postgres.Config(r.DatabaseURL.Reveal(), "")
 	return err
 }

@@ -16,7 +16,7 @@ import (
 
 	"mqtt-nats-bridge/bridge/certificates"
 	"mqtt-nats-bridge/internal/health"
-	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/postgres"
 	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/tlsfile"
 )
@@ -65,19 +65,21 @@ const (
 	maxNamed = 1000
 )
 
-// ParseURL reads a database URL. The error does not contain the password.
-func ParseURL(url string) (*pgx.ConnConfig, error) {
-	c, err := pgx.ParseConfig(url)
+// connConfig reads a database URL and the files that it names, as they are now.
+func connConfig(url string) (*pgx.ConnConfig, error) {
+	conf, err := postgres.Config(url, "mqtt-nats-bridge")
 	if err != nil {
-		return nil, fmt.Errorf("is no database URL, write it like postgres://user:password@host:5432/database?sslmode=verify-full: %w", err)
+		return nil, err
 	}
-	return c, nil
+	// No statement is prepared: a pooler gives the next transaction another session.
+	conf.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return conf.ConnConfig, nil
 }
 
 // NewPostgres returns a registry that is not read yet; see Run. The error is that
 // of the URL.
 func NewPostgres(o PostgresOptions) (*Postgres, error) {
-	if _, err := ParseURL(o.URL); err != nil {
+	if _, err := connConfig(o.URL); err != nil {
 		return nil, err
 	}
 	return &Postgres{o: o, loaded: make(chan struct{}), followed: newFollowed(o.Log, o.Certificates)}, nil
@@ -102,18 +104,10 @@ func (p *Postgres) config() (*pgx.ConnConfig, error) {
 			return nil, err
 		}
 	}
-	c, err := ParseURL(url)
+	c, err := connConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("identity.registry.database_url: %w", err)
 	}
-	c.ConnectTimeout = dialTimeout
-	if c.RuntimeParams["application_name"] == "" {
-		c.RuntimeParams["application_name"] = "mqtt-nats-bridge"
-	}
-	// Left to itself a database of another encoding gives names that nobody has.
-	c.RuntimeParams["client_encoding"] = "UTF8"
-	// No statement is prepared: a pooler gives the next transaction another session.
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return c, nil
 }
 
@@ -327,7 +321,7 @@ type databaseError struct{ error }
 
 // Error is what is wrong with the server that was reached, or the error's text.
 func (e *databaseError) Error() string {
-	if named, _ := pgproblem.Diagnose(e.error, databaseURL); named != "" {
+	if named, _ := postgres.Diagnose(e.error, databaseURL); named != "" {
 		return named
 	}
 	return e.error.Error()
@@ -358,7 +352,7 @@ func (e *databaseError) Advice() string {
 			return "see the database's name in identity.registry.database_url"
 		}
 	case errors.As(err, &connect):
-		if _, advice := pgproblem.Diagnose(err, databaseURL); advice != "" {
+		if _, advice := postgres.Diagnose(err, databaseURL); advice != "" {
 			return advice
 		}
 		return "make sure that PostgreSQL runs at the host and port of identity.registry.database_url"

@@ -280,6 +280,6 @@ func TestWhatIsWrongWithTheDatabaseIsSaid(t *testing.T) {
 		return s.Advice == "see the database's name in identity.registry.database_url"
 	})
 	_, err = NewPostgres(PostgresOptions{URL: "postgres://bridge:hunter2@h:port/db"})
-	require.ErrorContains(t, err, "is no database URL")
+	require.ErrorContains(t, err, "is not a database URL")
 	require.NotContains(t, err.Error(), "hunter2")
 }

@@ -19,7 +19,7 @@ type Found struct {
 // can be done about them.
 func Probe(ctx context.Context, url string) (Found, error) {
 	var found Found
-	c, err := ParseURL(url)
+	c, err := connConfig(url)
 	if err != nil {
 		return found, err
 	}

@@ -1,4 +1,4 @@
-package pgproblem_test
+package postgres_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/peers"
-	"mqtt-nats-bridge/internal/pgproblem"
+	"mqtt-nats-bridge/internal/postgres"
 )
 
 // says writes a text once the client has said something, and waits for its end.
@@ -55,7 +55,7 @@ func TestDiagnose(t *testing.T) {
 			defer cancel()
 			_, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://u:p@%s/x?sslmode=%s", peers.Serve(t, c.server), c.sslmode))
 			require.Error(t, err)
-			problem, advice := pgproblem.Diagnose(err, "database.url")
+			problem, advice := postgres.Diagnose(err, "database.url")
 			require.Contains(t, problem, c.says, "%v", err)
 			require.NotEmpty(t, advice)
 		})
@@ -73,7 +73,7 @@ func TestDiagnose(t *testing.T) {
 		_, err := pgconn.Connect(t.Context(), "postgres://u:p@"+addr+"/x?sslmode=verify-ca&sslrootcert="+other)
 		var unknown x509.UnknownAuthorityError
 		require.ErrorAs(t, err, &unknown)
-		problem, advice := pgproblem.Diagnose(err, "database.url")
+		problem, advice := postgres.Diagnose(err, "database.url")
 		require.Contains(t, problem, "is not trusted here")
 		require.Contains(t, advice, "sslrootcert")
 	})
@@ -81,7 +81,7 @@ func TestDiagnose(t *testing.T) {
 		t.Parallel()
 		_, err := pgconn.Connect(t.Context(), "postgres://u:p@127.0.0.1:1/x")
 		require.Error(t, err)
-		problem, _ := pgproblem.Diagnose(err, "database.url")
+		problem, _ := postgres.Diagnose(err, "database.url")
 		require.Empty(t, problem)
 	})
 }

@@ -1,6 +1,6 @@
-// Package pgproblem names what is wrong at the other end of a connection to PostgreSQL,
-// for the two programs that have one.
-package pgproblem
+// Package postgres sets up connections to PostgreSQL, and names what is wrong at the other end of
+// one, for the two programs that have some.
+package postgres
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package pgproblem_test
+package postgres_test
 
 import (
 	"crypto/ecdsa"
