@@ -6,18 +6,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"mqtt-nats-bridge/internal/child"
 )
 
 // process is a program of the run; its output goes to a file.
 type process struct {
 	name, line, dir string
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{}
+	running atomic.Pointer[child.Process] // nil: it was never started
 }
 
 func (p *process) start() error {
@@ -29,37 +29,22 @@ func (p *process) start() error {
 	words := strings.Fields(p.line)
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	running, err := child.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	done := make(chan struct{})
-	go func() { cmd.Wait(); close(done) }()
-	p.mu.Lock()
-	p.cmd, p.done = cmd, done
-	p.mu.Unlock()
+	p.running.Store(running)
 	return nil
 }
 
-func (p *process) pid() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cmd.Process.Pid
-}
+func (p *process) pid() int { return p.running.Load().PID() }
 
 func (p *process) stop() { p.end(syscall.SIGTERM) }
 func (p *process) kill() { p.end(syscall.SIGKILL) }
 
 func (p *process) end(s syscall.Signal) {
-	p.mu.Lock()
-	cmd, done := p.cmd, p.done
-	p.mu.Unlock()
-	if cmd != nil {
-		cmd.Process.Signal(s)
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			cmd.Process.Kill()
-			<-done
-		}
+	if running := p.running.Load(); running != nil && running.End(s, 10*time.Second) != nil {
+		_ = running.Signal(syscall.SIGKILL)
+		_ = running.Wait()
 	}
 }

@@ -17,14 +17,16 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"mqtt-nats-bridge/internal/child"
 )
 
 // Process is a child of a bench.
 type Process struct {
-	cmd    *exec.Cmd
+	*child.Process
+	name   string
 	stdout *bufio.Reader
-	stderr *bytes.Buffer
-	done   chan error
+	stderr bytes.Buffer
 }
 
 // Start runs this very program with other arguments.
@@ -33,44 +35,41 @@ func Start(ctx context.Context, env []string, args ...string) (*Process, error) 
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: new(bytes.Buffer), done: make(chan error, 1)}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stderr = p.stderr
-	out, err := p.cmd.StdoutPipe()
+	// Not StdoutPipe, which may lose what is read after the process has ended.
+	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	p.stdout = bufio.NewReader(out)
+	defer write.Close()
+	p := &Process{name: args[0], stdout: bufio.NewReader(read)}
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = write, &p.stderr
 	// An interrupt on the terminal reaches the bench alone, which then stops
 	// its children in order.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
-	p.cmd.WaitDelay = 5 * time.Second
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", args[0], err)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	if p.Process, err = child.Start(cmd); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", p.name, err), read.Close())
 	}
-	go func() { p.done <- p.cmd.Wait() }()
 	return p, nil
 }
 
 // Stop ends the process by SIGTERM and waits.
 func (p *Process) Stop() error {
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-p.done:
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.ExitCode() > 0 {
-			return fmt.Errorf("%s: %w: %s", p.cmd.Args[1], err, lastLines(p.stderr.String()))
-		}
-		return nil
-	case <-time.After(15 * time.Second):
-		p.cmd.Process.Kill()
-		return fmt.Errorf("%s did not stop within 15 s", p.cmd.Args[1])
+	if err := p.End(syscall.SIGTERM, 15*time.Second); err != nil {
+		return errors.Join(fmt.Errorf("stop %s: %w", p.name, err), p.Signal(syscall.SIGKILL))
 	}
+	if p.State().ExitCode() > 0 {
+		return fmt.Errorf("%s: %w: %s", p.name, p.Wait(), p.Said())
+	}
+	return nil
 }
 
-func lastLines(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
+// Said is the end of what the process wrote to its standard error output.
+func (p *Process) Said() string {
+	lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
 	return strings.Join(lines[max(len(lines)-5, 0):], " | ")
 }
 
@@ -79,7 +78,7 @@ func lastLines(s string) string {
 const clockTick = 10 * time.Millisecond
 
 // CPU is the user and system time the process has used, to 10 ms.
-func (p *Process) CPU() (time.Duration, error) { return CPUOf(p.cmd.Process.Pid) }
+func (p *Process) CPU() (time.Duration, error) { return CPUOf(p.PID()) }
 
 // CPUOf is that of any process of this machine.
 func CPUOf(pid int) (time.Duration, error) {
@@ -105,7 +104,7 @@ func (p *Process) RSS() (int64, error) { return p.memory("VmRSS:") }
 func (p *Process) PeakRSS() (int64, error) { return p.memory("VmHWM:") }
 
 func (p *Process) memory(field string) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0, err
 	}
@@ -185,8 +184,8 @@ func Fetch(url, name string) error {
 // ReadJSON waits for a process and decodes the one line it prints.
 func ReadJSON(p *Process, v any) error {
 	text, err := p.stdout.ReadString('\n')
-	if exit := <-p.done; exit != nil {
-		return fmt.Errorf("%s: %w: %s", p.cmd.Args[1], exit, lastLines(p.stderr.String()))
+	if exit := p.Wait(); exit != nil {
+		return fmt.Errorf("%s: %w: %s", p.name, exit, p.Said())
 	}
 	if err != nil {
 		return err
@@ -209,7 +208,7 @@ func (p *Process) ReadLine(timeout time.Duration) (string, error) {
 	case l := <-ch:
 		return l.text, l.err
 	case <-time.After(timeout):
-		return "", fmt.Errorf("%s: no line within %s: %s", p.cmd.Args[1], timeout, lastLines(p.stderr.String()))
+		return "", fmt.Errorf("%s: no line within %s: %s", p.name, timeout, p.Said())
 	}
 }
 
@@ -222,6 +221,3 @@ func FileName(s string) string {
 		return '-'
 	}, strings.ToLower(s))
 }
-
-// Said is the end of what the process wrote to its standard error output.
-func (p *Process) Said() string { return lastLines(p.stderr.String()) }

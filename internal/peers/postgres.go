@@ -136,7 +136,7 @@ func (p *PostgresProcess) Stop() int {
 	p.t.Helper()
 	r := p.running
 	p.must(p.end(syscall.SIGINT))
-	return r.state.ExitCode()
+	return r.State().ExitCode()
 }
 
 // Restart stops it and starts it again on the same port.

@@ -1,18 +1,16 @@
 package peers
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/child"
 	"mqtt-nats-bridge/internal/testrun"
 )
 
@@ -38,10 +36,8 @@ type Process struct {
 
 // run is one life of a process.
 type run struct {
-	pid   int
-	from  int           // where its output begins in the log, in bytes
-	ended chan struct{} // closed when the process has been waited for
-	state *os.ProcessState
+	*child.Process
+	from int // where its output begins in the log, in bytes
 }
 
 // launch starts the process and waits until it is ready. It reports an error
@@ -66,9 +62,9 @@ func (p *Process) launch() error {
 			return nil
 		}
 		select {
-		case <-r.ended:
+		case <-r.Ended():
 			p.running = nil
-			return fmt.Errorf("start %s: it ended with %s", p.name, r.state)
+			return fmt.Errorf("start %s: it ended with %s", p.name, r.State())
 		case <-time.After(5 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
@@ -77,35 +73,19 @@ func (p *Process) launch() error {
 	}
 }
 
-// spawn forks from a thread that lives as long as the process: the kernel sends
-// the parent-death signal when the forking thread ends, not the program.
 func (p *Process) spawn() (*run, error) {
-	started := make(chan error, 1)
-	r := &run{from: len(p.log.String()), ended: make(chan struct{})}
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		cmd := exec.Command(p.path, p.args...)
-		cmd.Env = p.env
-		cmd.Stdout, cmd.Stderr = &p.log, &p.log
-		cmd.SysProcAttr = p.child
-		if p.child == nil {
-			cmd.SysProcAttr = dieWithParent()
-		}
-		// A grandchild that kept the pipe open must not block Wait.
-		cmd.WaitDelay = time.Second
-		err := cmd.Start()
-		if err == nil {
-			r.pid = cmd.Process.Pid
-		}
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // the state says it all
-			r.state = cmd.ProcessState
-			close(r.ended)
-		}
-	}()
-	return r, <-started
+	cmd := exec.Command(p.path, p.args...)
+	cmd.Env = p.env
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	cmd.SysProcAttr = p.child
+	if p.child == nil {
+		cmd.SysProcAttr = dieWithParent()
+	}
+	// A grandchild that kept the pipe open must not block Wait.
+	cmd.WaitDelay = time.Second
+	from := len(p.log.String())
+	started, err := child.Start(cmd)
+	return &run{started, from}, err
 }
 
 // start is the first launch. The process ends with the test.
@@ -138,12 +118,7 @@ func (p *Process) signal(s syscall.Signal) error {
 	if p.running == nil {
 		return fmt.Errorf("signal %s: it does not run", p.name)
 	}
-	select {
-	case <-p.running.ended: // the pid may belong to another by now
-		return fmt.Errorf("signal %s: it ended with %s", p.name, p.running.state)
-	default:
-	}
-	if err := syscall.Kill(p.running.pid, s); err != nil {
+	if err := p.running.Signal(s); err != nil {
 		return fmt.Errorf("signal %s: %w", p.name, err)
 	}
 	return nil
@@ -155,14 +130,11 @@ func (p *Process) end(s syscall.Signal) error {
 	if p.running == nil {
 		return fmt.Errorf("stop %s: it does not run", p.name)
 	}
-	sent := p.signal(s)
-	select {
-	case <-p.running.ended:
-		p.running = nil
-		return nil
-	case <-time.After(testrun.Timeout):
-		return errors.Join(sent, fmt.Errorf("stop %s: signal %v did not end it", p.name, s))
+	if err := p.running.End(s, testrun.Timeout); err != nil {
+		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
+	p.running = nil
+	return nil
 }
 
 // Stop ends the process with SIGTERM, waits for it and returns its exit code, -1
@@ -171,7 +143,7 @@ func (p *Process) Stop() int {
 	p.t.Helper()
 	r := p.running
 	p.must(p.end(syscall.SIGTERM))
-	return r.state.ExitCode()
+	return r.State().ExitCode()
 }
 
 // Kill9 ends the process with SIGKILL: no clean-up, no goodbye.
@@ -200,7 +172,7 @@ func (p *Process) Restart() {
 func (p *Process) Freeze() {
 	p.t.Helper()
 	p.must(p.signal(syscall.SIGSTOP))
-	p.must(awaitStopped(p.running.pid))
+	p.must(awaitStopped(p.running.PID()))
 }
 
 // Thaw undoes Freeze.
@@ -222,11 +194,11 @@ func (p *Process) Wait() int {
 		p.t.Fatalf("wait for %s: it does not run", p.name)
 	}
 	select {
-	case <-p.running.ended:
+	case <-p.running.Ended():
 	case <-time.After(testrun.Timeout):
 		p.must(fmt.Errorf("wait for %s: it does not end", p.name))
 	}
-	code := p.running.state.ExitCode()
+	code := p.running.State().ExitCode()
 	p.running = nil
 	return code
 }
@@ -236,7 +208,7 @@ func (p *Process) PID() int {
 	if p.running == nil {
 		return 0
 	}
-	return p.running.pid
+	return p.running.PID()
 }
 
 // Log is what the process wrote, in all its lives.
