@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,14 +32,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	r := &b.reloads
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, path := range schema.Differences(r.running, c) {
-		isLive := slices.Contains(schema.Reread(c, r.running), path) || slices.ContainsFunc(livePaths(), func(l string) bool { return path == l || strings.HasPrefix(path, l+".") })
-		if isLive {
-			changed = append(changed, path)
-		} else {
-			restart = append(restart, path)
-		}
-	}
+	running, changed, restart := schema.Reload(r.running, c, livePaths()...)
 	if err := b.limits.Set(plan.Limits(c)); err != nil {
 		return nil, nil, err
 	}
@@ -50,8 +41,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	if o := b.dynamic.overrides; o != nil {
 		o.SetIdle(c.Limits.Idle)
 	}
-	r.running = schema.With(r.running, c, changed...)
-	r.at, r.restart = time.Now(), restart
+	r.running, r.at, r.restart = running, time.Now(), restart
 	return changed, restart, nil
 }
 

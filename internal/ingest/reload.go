@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"slices"
 	"sync"
 
 	"mqtt-nats-bridge/internal/config"
@@ -20,14 +19,6 @@ type reloads struct {
 func (i *Ingest) Reload(c *config.Ingest) (changed, restart []string) {
 	i.reloads.mu.Lock()
 	defer i.reloads.mu.Unlock()
-	live := append(schema.Reread(c, i.reloads.running), "log.level")
-	for _, path := range schema.Differences(i.reloads.running, c) {
-		if slices.Contains(live, path) {
-			changed = append(changed, path)
-		} else {
-			restart = append(restart, path)
-		}
-	}
-	i.reloads.running = schema.With(i.reloads.running, c, changed...)
+	i.reloads.running, changed, restart = schema.Reload(i.reloads.running, c, "log.level")
 	return changed, restart
 }

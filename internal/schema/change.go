@@ -3,49 +3,32 @@ package schema
 import (
 	"reflect"
 	"slices"
-	"strings"
 )
 
-// Differences returns the paths whose values differ between two configurations of one
-// program, in the order of the file. A list is one path. Secrets are compared and not
-// shown.
-func Differences[T any](a, b *T) []string {
-	var paths []string
-	others := Of(b).All()
-	Of(a).Walk(func(l *Leaf) {
-		if !reflect.DeepEqual(l.Value.Interface(), others[l.Path].Value.Interface()) {
-			paths = append(paths, l.Path)
-		}
-	})
-	return paths
-}
-
-// With returns a copy of c with the values of other at these paths.
-func With[T any](c, other *T, paths ...string) *T {
-	next := *c
-	from := Of(other).All()
-	for path, l := range Of(&next).All() {
-		if slices.Contains(paths, path) {
-			l.Value.Set(from[path].Value)
-		}
-	}
-	return &next
-}
-
-// Reread returns the secrets of a that come from the files from which those of b came. They
-// are read again at each connect, so that a new content needs no restart.
-func Reread[T any](a, b *T) []string {
-	var paths []string
-	ours, theirs := Of(a), Of(b).All()
-	all := ours.All()
-	ours.Walk(func(l *Leaf) {
-		secret := strings.TrimSuffix(l.Path, "_file")
-		if _, ok := all[secret]; !ok || secret == l.Path {
+// Reload compares the configuration in force with next, of the same program. It returns running
+// with the values of next that apply without a restart, the paths of these, and the paths that
+// differ and need one, in the order of the file; a list is one path. Without a restart apply the
+// paths in live with those below them, and secrets in files, which are read again at each connect.
+func Reload[T any](running, next *T, live ...string) (now *T, changed, restart []string) {
+	copied := *running
+	old, current := Of(&copied), Of(next).All()
+	files := old.All()
+	old.Walk(func(l *Leaf) {
+		value := current[l.Path].Value
+		if reflect.DeepEqual(l.Value.Interface(), value.Interface()) {
 			return
 		}
-		if name := l.Value.String(); name != "" && name == theirs[l.Path].Value.String() {
-			paths = append(paths, secret)
+		if file, ok := files[l.Path+"_file"]; ok && sameFile(file, current[file.Path]) || slices.ContainsFunc(live, func(path string) bool { return within(l.Path, path) }) {
+			changed = append(changed, l.Path)
+			l.Value.Set(value)
+		} else {
+			restart = append(restart, l.Path)
 		}
 	})
-	return paths
+	return &copied, changed, restart
+}
+
+// sameFile reports whether two values of a key name the same file.
+func sameFile(a, b *Leaf) bool {
+	return a.Value.String() != "" && a.Value.String() == b.Value.String()
 }
