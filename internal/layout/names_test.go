@@ -1,62 +1,116 @@
 package layout
 
 import (
-	"io/fs"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// maxName is the longest name of a test, in bytes.
+// maxName is the longest name of a test with its case, in bytes.
 const maxName = 60
 
-// TestNames bounds the names of tests, and the pages name only tests that exist: a name
-// that ends in "…" or follows -run is the beginning of one or more.
+// sentence finds the words that make a name a sentence: a test is named for its subject, a case says
+// what holds of it.
+var sentence = regexp.MustCompile(`^Test(_?)(An?|The|What|Who|Whoever|Where|When|No|Nothing|Every|All|One|It|Each)[A-Z]|` +
+	`[a-z0-9](Is|Are|Was|Were|Be|Does|Do|Has|Have|May|Must|Can|Cannot|Never|Not|Needs|Keeps|Takes|Goes|Ends|Gets|Comes|Says|Makes|Means)([A-Z]|$)`)
+
+// TestNames bounds the names of tests and of their literal cases, wants a subject for a name, and makes
+// sure that the pages name only tests and cases that exist. A name that ends in "…" or follows -run is
+// the beginning of one or more.
 func TestNames(t *testing.T) {
 	t.Parallel()
-	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark|Example)\w+)\(`)
-	quoted := regexp.MustCompile(`(-run '?)?\b((?:Test|Fuzz)[A-Z]\w+)(…?)`)
-	var names []string
-	type mention struct {
-		page, name string
-		begins     bool
-	}
-	var mentions []mention
-	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			if err == nil && strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2 {
-				return filepath.SkipDir
-			}
+	cases := map[string][]string{} // of each test
+	pages := map[string]string{}
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
-		}
-		test := strings.HasSuffix(path, "_test.go")
-		if !test && (filepath.Ext(path) != ".md" || d.Name() == "CHANGELOG.md") {
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		if !test {
-			for _, m := range quoted.FindAllStringSubmatch(string(text), -1) {
-				mentions = append(mentions, mention{path, m[2], m[1]+m[3] != ""})
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && len(d.Name()) > 2:
+			return filepath.SkipDir
+		case strings.HasSuffix(path, "_test.go"):
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			require.NoError(t, err)
+			for _, decl := range file.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && tested.MatchString(f.Name.Name) {
+					name := f.Name.Name
+					cases[name] = append(cases[name], literalCases(f)...)
+					if sentence.MatchString(name) {
+						t.Errorf("%s: %s is a sentence; name it for its subject, what holds of it is a case", path, name)
+					}
+				}
 			}
-			return nil
-		}
-		for _, m := range declared.FindAllStringSubmatch(string(text), -1) {
-			names = append(names, m[1])
-			if len(m[1]) > maxName {
-				t.Errorf("%s: %s has %d bytes, more than %d", path, m[1], len(m[1]), maxName)
-			}
+		case filepath.Ext(path) == ".md" && d.Name() != "CHANGELOG.md":
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			pages[path] = string(text)
 		}
 		return nil
 	}))
-	for _, m := range mentions {
-		if !slices.ContainsFunc(names, func(n string) bool { return n == m.name || m.begins && strings.HasPrefix(n, m.name) }) {
-			t.Errorf("%s names %s, which does not exist", m.page, m.name)
+	for name, all := range cases {
+		for _, c := range append(all, "") {
+			if full := strings.TrimSuffix(name+"/"+c, "/"); len(full) > maxName {
+				t.Errorf("%s has %d bytes, more than %d", full, len(full), maxName)
+			}
 		}
 	}
+	for path, text := range pages {
+		for _, m := range quoted.FindAllStringSubmatch(text, -1) {
+			if !exists(cases, m[2], strings.TrimPrefix(m[3], "/"), m[1]+m[4] != "") {
+				t.Errorf("%s names %s%s, which does not exist", path, m[2], m[3])
+			}
+		}
+	}
+}
+
+var (
+	tested = regexp.MustCompile(`^(Test|Fuzz|Benchmark|Example)[A-Z_]`)
+	quoted = regexp.MustCompile("(-run '?\\^?)?\\b((?:Test|Fuzz)[A-Z]\\w+)(/[^\\s`',;)…]+)?(…?)")
+)
+
+// exists reports whether there is such a test, or one that begins so, with the case: one of its literal cases,
+// where it has any.
+func exists(cases map[string][]string, name, of string, begins bool) bool {
+	if of == "" && begins {
+		for n := range cases {
+			if strings.HasPrefix(n, name) {
+				return true
+			}
+		}
+		return false
+	}
+	all, ok := cases[name]
+	return ok && (of == "" || len(all) == 0 || slices.ContainsFunc(all, func(c string) bool {
+		c = strings.ReplaceAll(c, " ", "_")
+		return of == c || strings.HasPrefix(of, c+"/") || begins && strings.HasPrefix(c, of)
+	}))
+}
+
+// literalCases returns the names of the cases that f runs by a literal.
+func literalCases(f *ast.FuncDecl) []string {
+	var names []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) != 2 {
+			return true
+		}
+		run, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok || run.Sel.Name != "Run" {
+			return true
+		}
+		if lit, ok := call.Args[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			name, _ := strconv.Unquote(lit.Value)
+			names = append(names, name)
+		}
+		return true
+	})
+	return names
 }
