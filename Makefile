@@ -49,7 +49,7 @@ simulate: ## Run the simulation from SEEDS=100000 seeds
 faults: ## Kill, cut and freeze everything under load (FAULT_MINUTES=30: all of it mixed)
 	@log=$$(mktemp); \
 	{ BRIDGE_FAULTS=1 go test -count=1 -v -timeout 0 \
-	  $(if $(FAULT_MINUTES),-run '^TestAllFaultsMixed|^TestMixedFaultsOfReplicas' ./internal/proof/cluster,./internal/proof/...); \
+	  $(if $(FAULT_MINUTES),-run '^TestMixedFaults' ./internal/proof/cluster,./internal/proof/...); \
 	  echo $$? >$$log.rc; } 2>&1 | tee $$log; \
 	echo; awk '/^\| / && !($$2 ~ /^(fault|---)$$/ && seen[$$2]++)' $$log; \
 	rc=$$(cat $$log.rc); rm -f $$log $$log.rc; exit $$rc

@@ -44,7 +44,7 @@ func TestTenantBacklog(t *testing.T) {
 	t.Parallel()
 	const count, devices = 20_000, 48
 	for name, order := range map[string]func(all []*script, sent [][]int64) (lane int){
-		"one lane after the other": func(_ []*script, sent [][]int64) int {
+		"lane after lane": func(_ []*script, sent [][]int64) int {
 			return slices.IndexFunc(sent, func(s []int64) bool { return len(s) > 0 })
 		},
 		"at random": func(all []*script, sent [][]int64) int {
@@ -98,7 +98,7 @@ func TestBrokerClockAhead(t *testing.T) {
 		}
 		require.Zero(t, rejectedBy(all))
 	})
-	t.Run("nor the device when it moves to another node", func(t *testing.T) {
+	t.Run("device moves to another node", func(t *testing.T) {
 		t.Parallel()
 		for _, skew := range []time.Duration{290 * time.Second, 2 * time.Second, time.Second, -2 * time.Second, -290 * time.Second, -time.Hour} {
 			s := play(t, attested(t), limited(10, 20))

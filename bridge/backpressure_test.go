@@ -7,7 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAFloodOfQoS0DoesNotHoldUpQoS1(t *testing.T) {
+func TestBackpressure(t *testing.T) {
+	t.Parallel()
+	t.Run("QoS 0 flood does not delay QoS 1", testQoS0FloodDoesNotDelayQoS1)
+	t.Run("buffered bytes are bounded", testBufferedBytesAreBounded)
+}
+
+func testQoS0FloodDoesNotDelayQoS1(t *testing.T) {
 	t.Parallel()
 	s := play(t) // with the default bound
 	for range 3 * maxUnsettled {
@@ -19,7 +25,7 @@ func TestAFloodOfQoS0DoesNotHoldUpQoS1(t *testing.T) {
 	require.Equal(t, "q1", s.stream.all()[10_000].payload)
 }
 
-func TestWhatWaitsIsBoundedInBytesToo(t *testing.T) {
+func testBufferedBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.MaxBytes = 100_000 })
 	payload := strings.Repeat("x", 10_000)

@@ -69,7 +69,7 @@ func wires(t tester) map[string]*path {
 	}
 }
 
-func TestAMessageOnItsWayAllocatesNothing(t *testing.T) {
+func TestLaneAllocs(t *testing.T) {
 	for name, p := range wires(t) {
 		for range 100 {
 			p.message() // the buffers grow once

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestAHistogramsQuantileLiesInItsBucket(t *testing.T) {
+func TestHistogramQuantile(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var h Histogram
@@ -40,7 +40,7 @@ func TestAHistogramsQuantileLiesInItsBucket(t *testing.T) {
 	})
 }
 
-func TestHistogramBucketsDouble(t *testing.T) {
+func TestHistogramBuckets(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		ns     int64

@@ -11,7 +11,15 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-func TestNothingIsAcknowledgedBeforeItIsStored(t *testing.T) {
+func TestLaneAck(t *testing.T) {
+	t.Parallel()
+	t.Run("nothing is acked before it is stored", testNothingIsAckedBeforeItIsStored)
+	t.Run("acks are sent in order of receipt", testAcksAreSentInOrderOfReceipt)
+	t.Run("ack goes only to the delivering connection", testAckGoesOnlyToTheDeliveringConnection)
+	t.Run("retransmission on same connection is acked once", testRetransmissionOnSameConnectionIsAckedOnce)
+}
+
+func testNothingIsAckedBeforeItIsStored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -21,7 +29,7 @@ func TestNothingIsAcknowledgedBeforeItIsStored(t *testing.T) {
 	require.Equal(t, []uint16{1}, s.conn.acked())
 }
 
-func TestAcknowledgementsGoOutInTheOrderOfReceipt(t *testing.T) {
+func testAcksAreSentInOrderOfReceipt(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	for id := range uint16(4) {
@@ -38,7 +46,7 @@ func TestAcknowledgementsGoOutInTheOrderOfReceipt(t *testing.T) {
 	require.Equal(t, 1, s.conn.flushes)
 }
 
-func TestAnAcknowledgementGoesOnlyToTheConnectionThatDelivered(t *testing.T) {
+func testAckGoesOnlyToTheDeliveringConnection(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -52,7 +60,16 @@ func TestAnAcknowledgementGoesOnlyToTheConnectionThatDelivered(t *testing.T) {
 	require.Len(t, s.stream.all(), 1)
 }
 
-func TestARedeliveryOfAWaitingMessageTakesItsPlace(t *testing.T) {
+func TestLaneRedelivery(t *testing.T) {
+	t.Parallel()
+	t.Run("waiting message is not published again", testWaitingMessageIsNotPublishedAgain)
+	t.Run("stored message is acked in order", testStoredMessageIsAckedInOrder)
+	t.Run("different content is a new message", testDifferentContentIsANewMessage)
+	t.Run("unknown redelivery is stored", testUnknownRedeliveryIsStored)
+	t.Run("first attempt of unknown is broker time", testFirstAttemptOfUnknownIsBrokerTime)
+}
+
+func testWaitingMessageIsNotPublishedAgain(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -70,7 +87,7 @@ func TestARedeliveryOfAWaitingMessageTakesItsPlace(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3}, second.acked())
 }
 
-func TestARetransmissionOnTheSameConnectionIsAcknowledgedOnce(t *testing.T) {
+func testRetransmissionOnSameConnectionIsAckedOnce(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -83,7 +100,7 @@ func TestARetransmissionOnTheSameConnectionIsAcknowledgedOnce(t *testing.T) {
 
 // MQTT-4.6.0-2: what was received first on a connection is acknowledged first,
 // also where it needs nothing but that.
-func TestARedeliveryOfAStoredMessageIsAcknowledgedInItsTurn(t *testing.T) {
+func testStoredMessageIsAckedInOrder(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	for id := range uint16(5) {
@@ -107,7 +124,7 @@ func TestARedeliveryOfAStoredMessageIsAcknowledgedInItsTurn(t *testing.T) {
 	require.Equal(t, uint64(6), s.Counts().Redelivered)
 }
 
-func TestARedeliveryWithAnotherContentIsANewMessage(t *testing.T) {
+func testDifferentContentIsANewMessage(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -120,7 +137,7 @@ func TestARedeliveryWithAnotherContentIsANewMessage(t *testing.T) {
 	require.NotEqual(t, all[1].id, all[2].id)
 }
 
-func TestAnUnknownRedeliveryIsStored(t *testing.T) {
+func testUnknownRedeliveryIsStored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "sent into a connection that died", dup)
@@ -129,7 +146,7 @@ func TestAnUnknownRedeliveryIsStored(t *testing.T) {
 }
 
 // An earlier process may have sent it to JetStream, at the broker's time at the earliest.
-func TestAnUnknownRedeliveryMayHaveBeenSentBefore(t *testing.T) {
+func testFirstAttemptOfUnknownIsBrokerTime(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
 	sent := noon - int64(time.Hour)
@@ -141,7 +158,20 @@ func TestAnUnknownRedeliveryMayHaveBeenSentBefore(t *testing.T) {
 	require.Equal(t, []int64{sent, sent, 0}, []int64{all[0].first, all[1].first, all[2].first})
 }
 
-func TestIdenticalMessagesAreAllStored(t *testing.T) {
+func TestLane(t *testing.T) {
+	t.Parallel()
+	t.Run("identical messages are all stored", testIdenticalMessagesAreAllStored)
+	t.Run("QoS 0 is bounded and never acked", testQoS0IsBoundedAndNeverAcked)
+	t.Run("message settles once", testMessageSettlesOnce)
+	t.Run("idle channel closes when everything is settled", testIdleChannelClosesWhenEverythingIsSettled)
+	t.Run("counts add up", testCountsAddUp)
+	t.Run("counts add up while a message waits", testCountsAddUpWhileAMessageWaits)
+	t.Run("full lane asks for a pause", testFullLaneAsksForAPause)
+	t.Run("dropped QoS 0 does not fill the lane", testDroppedQoS0DoesNotFillTheLane)
+	t.Run("stalled broker blocks no lock", testStalledBrokerBlocksNoLock)
+}
+
+func testIdenticalMessagesAreAllStored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	ids := map[string]bool{}
@@ -160,7 +190,7 @@ func TestIdenticalMessagesAreAllStored(t *testing.T) {
 // A broker that lost the session numbers its packets anew. A message that it
 // sent into a dying connection comes with DUP set, a packet id of the old session
 // and possibly the bytes that went with it then.
-func TestALostSessionsMessagesAreNotTakenForRedeliveries(t *testing.T) {
+func TestLaneLostSession(t *testing.T) {
 	t.Parallel()
 	for name, storedBefore := range map[string]bool{"stored before": true, "still waiting": false} {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +210,14 @@ func TestALostSessionsMessagesAreNotTakenForRedeliveries(t *testing.T) {
 	}
 }
 
-func TestRetainedCopiesAreSkippedAndAcknowledgedInOrder(t *testing.T) {
+func TestLaneRetained(t *testing.T) {
+	t.Parallel()
+	t.Run("copies are skipped and acked in order", testCopiesAreSkippedAndAckedInOrder)
+	t.Run("retransmitted copy gets one PUBACK", testRetransmittedCopyGetsOnePUBACK)
+	t.Run("copies are forwarded on demand", testCopiesAreForwardedOnDemand)
+}
+
+func testCopiesAreSkippedAndAckedInOrder(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -194,7 +231,7 @@ func TestRetainedCopiesAreSkippedAndAcknowledgedInOrder(t *testing.T) {
 	require.Equal(t, uint64(1), s.Counts().Received)
 }
 
-func TestARetainedCopySentAgainGetsOnePuback(t *testing.T) {
+func testRetransmittedCopyGetsOnePUBACK(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "new")
@@ -205,14 +242,14 @@ func TestARetainedCopySentAgainGetsOnePuback(t *testing.T) {
 	require.Equal(t, uint64(1), s.Counts().RetainedSkipped)
 }
 
-func TestRetainedCopiesAreForwardedOnDemand(t *testing.T) {
+func testCopiesAreForwardedOnDemand(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.ForwardRetained = true })
 	s.deliver(1, telemetry, "a", retained)
 	require.Equal(t, map[string]string{HeaderRetained: "true"}, s.only().headers)
 }
 
-func TestQoS0IsBoundedAndNeverAcknowledged(t *testing.T) {
+func testQoS0IsBoundedAndNeverAcked(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.QoS0Pending = 3 })
 	for range 5 {
@@ -233,7 +270,7 @@ func TestQoS0IsBoundedAndNeverAcknowledged(t *testing.T) {
 	require.Equal(t, uint64(3), s.Counts().QoS0Dropped, "settled messages make room")
 }
 
-func TestASettledMessageSettlesOnce(t *testing.T) {
+func testMessageSettlesOnce(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, "a")
@@ -247,7 +284,7 @@ func TestASettledMessageSettlesOnce(t *testing.T) {
 	require.Equal(t, uint64(2), s.Counts().Stored)
 }
 
-func TestIdleIsClosedOnceEverythingIsSettled(t *testing.T) {
+func testIdleChannelClosesWhenEverythingIsSettled(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	requireClosed(t, s.Idle(), true)
@@ -271,7 +308,7 @@ func requireClosed(t *testing.T, c <-chan struct{}, want bool) {
 	}
 }
 
-func TestCountsAddUp(t *testing.T) {
+func testCountsAddUp(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 2} })
@@ -306,7 +343,7 @@ func TestCountsAddUp(t *testing.T) {
 
 // While a message waits, others behind it are dropped or stored already: they are
 // in the ring for their turn to be acknowledged, and in flight no more.
-func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
+func testCountsAddUpWhileAMessageWaits(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
 	add := func(inFlight int) {
@@ -334,7 +371,7 @@ func TestCountsAddUpWhileAMessageWaits(t *testing.T) {
 	require.Equal(t, []uint16{1, 2, 3, 4}, s.conn.acked())
 }
 
-func TestALaneNeedsItsParts(t *testing.T) {
+func TestLaneMissingOptions(t *testing.T) {
 	t.Parallel()
 	devices := limit.NewBudgets(limit.BudgetOptions{})
 	rules, limits := &Rules{Topics: routes(t, telemetryPattern)}, noLimits()
@@ -358,7 +395,7 @@ func TestALaneNeedsItsParts(t *testing.T) {
 	}
 }
 
-func TestAFullLaneAsksForAPause(t *testing.T) {
+func testFullLaneAsksForAPause(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	for id := range maxUnsettled {
@@ -377,7 +414,7 @@ func TestAFullLaneAsksForAPause(t *testing.T) {
 	require.Nil(t, s.Ready())
 }
 
-func TestWhatIsCountedOutAtQoS0HoldsNobodyUp(t *testing.T) {
+func testDroppedQoS0DoesNotFillTheLane(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
 	s.deliver(1, telemetry, "waits for JetStream")
@@ -403,7 +440,7 @@ func (c *stuckConn) Flush() {
 	<-c.reads
 }
 
-func TestABrokerThatNeverReadsBlocksNoLock(t *testing.T) {
+func testStalledBrokerBlocksNoLock(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.Disconnected(s.conn)

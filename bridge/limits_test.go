@@ -43,7 +43,17 @@ func (s *script) sendAt(at int64, cn, name string) {
 	s.deliver(uint16(n), vouched(fmt.Sprintf("id%d", n), at, cn, deviceTopic(name)), "same")
 }
 
-func TestADeviceIsLimitedAlone(t *testing.T) {
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	t.Run("each device has its own budget", testEachDeviceHasItsOwnBudget)
+	t.Run("backlog is checked by broker time", testBacklogIsCheckedByBrokerTime)
+	t.Run("clock never runs backward", testClockNeverRunsBackward)
+	t.Run("impostor does not use up rate of its victim", testImpostorDoesNotUseUpRateOfItsVictim)
+	t.Run("redelivery is never charged twice", testRedeliveryIsNeverChargedTwice)
+	t.Run("tenant limit refunds the device", testTenantLimitRefundsTheDevice)
+}
+
+func testEachDeviceHasItsOwnBudget(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(10, 20))
 	s.send(30, "acme/loud")
@@ -58,7 +68,7 @@ func TestADeviceIsLimitedAlone(t *testing.T) {
 
 // An outage must not destroy data: ten minutes of a device's messages that come
 // in one second were sent evenly, and the broker says so.
-func TestABacklogIsCheckedByTheBrokersTime(t *testing.T) {
+func testBacklogIsCheckedByBrokerTime(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 2))
 	for i := range int64(600) {
@@ -71,7 +81,7 @@ func TestABacklogIsCheckedByTheBrokersTime(t *testing.T) {
 	require.Equal(t, uint64(1), s.Counts().Rejected[verdict.RateLimited])
 }
 
-func TestABrokersClockFarAheadIsNotBelieved(t *testing.T) {
+func TestRateLimitBrokerClockAhead(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		ahead time.Duration
@@ -95,7 +105,7 @@ func TestABrokersClockFarAheadIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestTheLimitersClockNeverRunsBackward(t *testing.T) {
+func testClockNeverRunsBackward(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 5))
 	for i := range int64(50) {
@@ -107,7 +117,7 @@ func TestTheLimitersClockNeverRunsBackward(t *testing.T) {
 
 // The bridge's own clock can be set back: a device whose limit ran in the future
 // must not stand still until that has come.
-func TestAClockSetBackDoesNotStopADevice(t *testing.T) {
+func TestRateLimitClockSetBack(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string][]func(*LaneOptions){
 		"plain": {limited(1, 2)},
@@ -133,7 +143,7 @@ func TestAClockSetBackDoesNotStopADevice(t *testing.T) {
 
 // A broker whose clock is set back by an hour: what its devices sent until then is
 // spent, and no honest one waits an hour for its next message.
-func TestABrokersClockSetBackStopsNoDevice(t *testing.T) {
+func TestRateLimitBrokerClockSetBack(t *testing.T) {
 	t.Parallel()
 	for _, back := range []time.Duration{2 * time.Second, time.Minute, 5 * time.Minute, time.Hour, 8766 * time.Hour} {
 		s := play(t, attested(t), limited(1, 5))
@@ -165,7 +175,7 @@ func TestABrokersClockSetBackStopsNoDevice(t *testing.T) {
 	}
 }
 
-func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
+func testImpostorDoesNotUseUpRateOfItsVictim(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 3), func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 2} })
@@ -190,7 +200,7 @@ func TestAnImpostorDoesNotUseUpItsVictimsRate(t *testing.T) {
 	require.Equal(t, uint64(4), victim.Received)
 }
 
-func TestARedeliveryIsNeverChargedTwice(t *testing.T) {
+func testRedeliveryIsNeverChargedTwice(t *testing.T) {
 	t.Parallel()
 	j := journal.New()
 	keep := func(o *LaneOptions) { o.Journal = j }
@@ -220,7 +230,14 @@ func TestARedeliveryIsNeverChargedTwice(t *testing.T) {
 	require.Equal(t, s.last().id, again.only().id)
 }
 
-func TestPlainTopicsGetCreditForAnOutage(t *testing.T) {
+func TestCatchUpCredit(t *testing.T) {
+	t.Parallel()
+	t.Run("plain topics get credit for an outage", testPlainTopicsGetCreditForAnOutage)
+	t.Run("delayed ring gives credit", testDelayedRingGivesCredit)
+	t.Run("attested topics get no credit", testAttestedTopicsGetNoCredit)
+}
+
+func testPlainTopicsGetCreditForAnOutage(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 5))
 	s.send(5, "acme/dev-1")
@@ -245,7 +262,7 @@ func TestPlainTopicsGetCreditForAnOutage(t *testing.T) {
 	require.Equal(t, uint64(15), s.rejected(), "caught up: the burst again")
 }
 
-func TestADelayedRingGivesCredit(t *testing.T) {
+func testDelayedRingGivesCredit(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 5))
 	s.send(5, "acme/dev-1")
@@ -255,7 +272,7 @@ func TestADelayedRingGivesCredit(t *testing.T) {
 	require.Equal(t, uint64(5), s.rejected(), "sixty of the minute are left to it")
 }
 
-func TestAttestedTopicsNeedNoCredit(t *testing.T) {
+func testAttestedTopicsGetNoCredit(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t), limited(1, 5))
 	s.tick(time.Hour)
@@ -266,7 +283,7 @@ func TestAttestedTopicsNeedNoCredit(t *testing.T) {
 	require.Equal(t, uint64(5), s.accepted())
 }
 
-func TestATenantsLimitGivesTheDeviceItsBudgetBack(t *testing.T) {
+func testTenantLimitRefundsTheDevice(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 3), func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Tenant = limit.Rate{Rate: 1, Burst: 4} })

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestALaneKeepsItsPromises runs lane, ring and journal against a model of a
+// TestLaneModel runs lane, ring and journal against a model of a
 // broker and of a stream, with every fault between them in any order: connections
 // that die with packets and PUBACKs in them, retransmissions on the same
 // connection, answers in any order and lost ones, refusals, kill -9 of the bridge,
@@ -27,7 +27,7 @@ import (
 //
 // and when all has come to rest, everything that the broker did not lose itself
 // is stored.
-func TestALaneKeepsItsPromises(t *testing.T) {
+func TestLaneModel(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {

@@ -13,7 +13,7 @@ import (
 // A partition that has been with another replica comes back to a lane whose journal
 // is as it was before: the broker has reused every packet id since, for messages
 // with the same payload. None of them may be taken for one that is stored.
-func TestAStaleJournalNeverCallsANewAttestedMessageStored(t *testing.T) {
+func TestLaneStaleJournal(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		stale := journal.New()

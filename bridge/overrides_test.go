@@ -13,7 +13,16 @@ import (
 // over replaces the overrides of a lane.
 func (s *script) over(all ...limit.Override) { s.opts.Limits.SetOverrides(all) }
 
-func TestAnOverrideAppliesToItsDeviceOnly(t *testing.T) {
+func TestLimitOverride(t *testing.T) {
+	t.Parallel()
+	t.Run("override applies to its device only", testOverrideAppliesToItsDeviceOnly)
+	t.Run("raised limit applies immediately", testRaisedLimitAppliesImmediately)
+	t.Run("spent bucket stays spent", testSpentBucketStaysSpent)
+	t.Run("quiet device may send the new burst", testQuietDeviceMaySendTheNewBurst)
+	t.Run("limit set again changes nothing", testLimitSetAgainChangesNothing)
+}
+
+func testOverrideAppliesToItsDeviceOnly(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 2))
 	s.over(
@@ -49,7 +58,7 @@ func TestAnOverrideAppliesToItsDeviceOnly(t *testing.T) {
 
 // The other way round a device would stand still for the ten hours that its ten
 // messages took under the old limit.
-func TestARaisedLimitAppliesImmediately(t *testing.T) {
+func testRaisedLimitAppliesImmediately(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []time.Duration{0, time.Second, time.Hour} {
 		s := play(t, limited(1.0/3600, 10))
@@ -66,7 +75,7 @@ func TestARaisedLimitAppliesImmediately(t *testing.T) {
 }
 
 // A change gives nothing away: what was spent stays spent.
-func TestASpentBucketStaysSpent(t *testing.T) {
+func testSpentBucketStaysSpent(t *testing.T) {
 	t.Parallel()
 	for _, next := range []limit.Rate{{Rate: 1, Burst: 10}, {Rate: 1, Burst: 1000}, {Rate: 1.0 / 3600, Burst: 3}, {Rate: 50, Burst: 1000}} {
 		s := play(t, limited(50, 200))
@@ -81,7 +90,7 @@ func TestASpentBucketStaysSpent(t *testing.T) {
 	}
 }
 
-func TestAQuietDeviceMaySendTheNewBurst(t *testing.T) {
+func testQuietDeviceMaySendTheNewBurst(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 2))
 	s.send(1, "acme/dev-1")
@@ -91,7 +100,7 @@ func TestAQuietDeviceMaySendTheNewBurst(t *testing.T) {
 	require.Equal(t, uint64(101), s.accepted())
 }
 
-func TestALimitThatIsSetAgainChangesNothing(t *testing.T) {
+func testLimitSetAgainChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := play(t, limited(1, 10))
 	o := limit.Override{Tenant: "acme", Device: "dev-1", Rate: limit.Rate{Rate: 1, Burst: 10}}
@@ -104,7 +113,13 @@ func TestALimitThatIsSetAgainChangesNothing(t *testing.T) {
 	require.Equal(t, uint64(10), s.accepted())
 }
 
-func TestTheQuarantineBoundMayChange(t *testing.T) {
+func TestLimitChange(t *testing.T) {
+	t.Parallel()
+	t.Run("new quarantine bound applies", testNewQuarantineBoundApplies)
+	t.Run("new payload limit applies", testNewPayloadLimitApplies)
+}
+
+func testNewQuarantineBoundApplies(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1.0 / 3600, Burst: 2} })
@@ -121,7 +136,7 @@ func TestTheQuarantineBoundMayChange(t *testing.T) {
 	require.Len(t, s.stream.all(), 3)
 }
 
-func TestThePayloadLimitMayChange(t *testing.T) {
+func testNewPayloadLimitApplies(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	edit(s.opts.Limits, func(l *limit.Limits) { l.MaxPayload = 3 })

@@ -19,7 +19,16 @@ func formatInt(n int64) string { return strconv.FormatInt(n, 10) }
 
 func envelopes(o *LaneOptions) { o.Rules.Formats = []Format{Envelope, Envelope, Envelope} }
 
-func TestQuarantineIsBoundedForEachDevice(t *testing.T) {
+func TestQuarantine(t *testing.T) {
+	t.Parallel()
+	t.Run("bound is per device", testBoundIsPerDevice)
+	t.Run("disabled quarantine counts and acks", testDisabledQuarantineCountsAndAcks)
+	t.Run("skipped message stays skipped on redelivery", testSkippedMessageStaysSkippedOnRedelivery)
+	t.Run("refused message keeps its id", testRefusedMessageKeepsItsId)
+	t.Run("refusal beyond the bound is counted and acked", testRefusalBeyondTheBoundIsCountedAndAcked)
+}
+
+func testBoundIsPerDevice(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 2} })
@@ -66,7 +75,7 @@ func TestQuarantineFixedDevice(t *testing.T) {
 	require.Equal(t, "sensors.quiet", s.last().subject)
 }
 
-func TestWhatIsNotQuarantinedIsCountedAndAcknowledged(t *testing.T) {
+func testDisabledQuarantineCountsAndAcks(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) { o.Rules.Quarantine = false })
 	s.deliver(1, "elsewhere", "a")
@@ -79,7 +88,7 @@ func TestWhatIsNotQuarantinedIsCountedAndAcknowledged(t *testing.T) {
 // noDevice matches a topic pattern, and is rejected as bad_topic.
 const noDevice = "tenant/acme/device//telemetry"
 
-func TestASkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
+func testSkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 1} })
@@ -95,7 +104,7 @@ func TestASkippedMessageStaysSkippedOnRedelivery(t *testing.T) {
 	require.Equal(t, []uint16{1, 2}, s.conn.acked())
 }
 
-func TestARefusedMessageGoesToQuarantineUnderItsID(t *testing.T) {
+func testRefusedMessageKeepsItsId(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
 	topic := "tenant/acme/device/dev 1/telemetry"
@@ -150,7 +159,7 @@ func TestRefusedCopy(t *testing.T) {
 		s.stream.store(3)
 		require.Equal(t, []uint16{1}, s.conn.acked())
 	})
-	t.Run("leaves a long topic out, which would be another one", func(t *testing.T) {
+	t.Run("omits a long topic instead of cutting it", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, telemetry+strings.Repeat("y", smallValue), "p")
@@ -245,7 +254,7 @@ func requireStorable(t *testing.T, m *published) {
 }
 
 // One device fills no quarantine: a copy counts by its size.
-func TestQuarantineIsBoundedInBytes(t *testing.T) {
+func TestQuarantineBytes(t *testing.T) {
 	t.Parallel()
 	bounded := func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.MaxPayload, l.Quarantine = 256<<10, limit.Rate{Rate: 1, Burst: 10} })
@@ -281,7 +290,7 @@ func TestQuarantineIsBoundedInBytes(t *testing.T) {
 	}
 }
 
-func TestARefusalBeyondTheBoundIsCountedAndAcknowledged(t *testing.T) {
+func testRefusalBeyondTheBoundIsCountedAndAcked(t *testing.T) {
 	t.Parallel()
 	s := play(t, func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 1} })
@@ -300,7 +309,7 @@ func TestARefusalBeyondTheBoundIsCountedAndAcknowledged(t *testing.T) {
 }
 
 // What is in quarantine is what the device sent, or a replay would wrap it twice.
-func TestARefusedEnvelopeIsInQuarantineAsTheDeviceSentIt(t *testing.T) {
+func TestRefusedEnvelope(t *testing.T) {
 	t.Parallel()
 	for name, payload := range map[string]string{
 		"an object":       ` {"v": 1.50} `,

@@ -53,7 +53,7 @@ func (s *script) pass(d time.Duration) {
 func (s *script) stored() int { return len(s.stream.all()) }
 
 // The broker keeps its packet ids. PUBACKs that were lost cost nothing.
-func TestARunThatGoesToTheLatestIsRedelivered(t *testing.T) {
+func TestRedeliveryRunToLatest(t *testing.T) {
 	t.Parallel()
 	for name, first := range map[string]int{"in the middle": 100, "across the last packet id": 65_500} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestARunThatGoesToTheLatestIsRedelivered(t *testing.T) {
 
 // Everything was acknowledged, and the broker read it all: what it sent into the dead
 // connection after it comes with DUP, and with packet ids that were once others'.
-func TestARunThatEndsBeforeTheLatestIsNew(t *testing.T) {
+func TestRedeliveryRunBeforeLatest(t *testing.T) {
 	t.Parallel()
 	for _, goOn := range []string{"new message", "contradiction", "silence"} {
 		t.Run(goOn, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestARunThatEndsBeforeTheLatestIsNew(t *testing.T) {
 
 // A device's own DUP flag, or a broker that numbers anew on each connection: the packet
 // ids are the same again, to the last.
-func TestTheSameMessagesAgainAreNew(t *testing.T) {
+func TestRedeliveryRepeatedMessages(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string]func(*script){
 		"reconnected": func(s *script) { s.connect(true) },
@@ -134,24 +134,24 @@ func TestTheSameMessagesAgainAreNew(t *testing.T) {
 
 // RabbitMQ numbers from 1 on each connection. What certainly comes again is known by
 // its content, and no more of it than there is.
-func TestABrokerThatNumbersAnew(t *testing.T) {
+func TestRedeliveryRenumbering(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		content       func(int) string
 		lost, twice   int // PUBACKs, messages
 		waits, unread int
 	}{
-		"distinct, waiting":                        {distinct, 0, 0, 10, 0},
-		"distinct, waiting and lost PUBACKs":       {distinct, 4, 0, 6, 0},
-		"distinct, all three":                      {distinct, 3, 0, 4, 3},
-		"distinct, lost PUBACKs alone":             {distinct, 5, 5, 0, 0},
-		"identical, waiting":                       {identical, 0, 0, 10, 0},
-		"identical, waiting and never read":        {identical, 0, 0, 5, 5},
-		"identical, waiting and lost PUBACKs":      {identical, 4, 4, 6, 0},
-		"identical, lost PUBACKs alone":            {identical, 5, 5, 0, 0},
-		"identical, never read alone":              {identical, 0, 0, 0, 10},
-		"five devices in turn, waiting, lost":      {inTurns, 4, 0, 5, 0},
-		"five devices in turn, a whole turn twice": {inTurns, 5, 5, 5, 0},
+		"distinct, waiting":                  {distinct, 0, 0, 10, 0},
+		"distinct, PUBACKs waiting or lost":  {distinct, 4, 0, 6, 0},
+		"distinct, all three":                {distinct, 3, 0, 4, 3},
+		"distinct, lost PUBACKs alone":       {distinct, 5, 5, 0, 0},
+		"identical, waiting":                 {identical, 0, 0, 10, 0},
+		"identical, waiting and never read":  {identical, 0, 0, 5, 5},
+		"identical, PUBACKs waiting or lost": {identical, 4, 4, 6, 0},
+		"identical, lost PUBACKs alone":      {identical, 5, 5, 0, 0},
+		"identical, never read alone":        {identical, 0, 0, 0, 10},
+		"five devices, waiting and lost":     {inTurns, 4, 0, 5, 0},
+		"five devices, a whole turn twice":   {inTurns, 5, 5, 5, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -184,7 +184,7 @@ func inTurns(i int) string { return fmt.Sprint(i % 5) }
 
 // Another process had the session while this one was stopped, and its packet ids have
 // come round exactly to where they were.
-func TestAStoppedProcessTrustsNoContentThatRecurs(t *testing.T) {
+func TestRedeliveryStoppedProcess(t *testing.T) {
 	t.Parallel()
 	stop := func(s *script) {
 		s.tick(10 * time.Second) // without a Tick
@@ -255,8 +255,19 @@ func TestAStoppedProcessTrustsNoContentThatRecurs(t *testing.T) {
 	})
 }
 
+func TestRedelivery(t *testing.T) {
+	t.Parallel()
+	t.Run("packet ids out of order prove nothing", testPacketIdsOutOfOrderProveNothing)
+	t.Run("smaller window is no deadlock", testSmallerWindowIsNoDeadlock)
+	t.Run("attested message is matched by id", testAttestedMessageIsMatchedById)
+	t.Run("unknown DUP does not end attested run", testUnknownDUPDoesNotEndAttestedRun)
+	t.Run("killed lane reuses its old ids", testKilledLaneReusesItsOldIds)
+	t.Run("each connection may start a numbering", testEachConnectionMayStartANumbering)
+	t.Run("unconfirmed run before the latest is new", testUnconfirmedRunBeforeTheLatestIsNew)
+}
+
 // A broker that gives out the lowest free packet id.
-func TestPacketIDsNotInTurnProveNothing(t *testing.T) {
+func testPacketIdsOutOfOrderProveNothing(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	for range 50 {
@@ -273,7 +284,7 @@ func TestPacketIDsNotInTurnProveNothing(t *testing.T) {
 
 // The broker waits for PUBACKs of what it redelivered, because its window is smaller
 // now than it was.
-func TestAWindowThatShrankIsNoDeadlock(t *testing.T) {
+func testSmallerWindowIsNoDeadlock(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 100)
 	c := s.connect(true)
@@ -290,7 +301,7 @@ func TestAWindowThatShrankIsNoDeadlock(t *testing.T) {
 }
 
 // Attested: the broker's id is proof, and EMQX leaves DUP out after a takeover.
-func TestAnAttestedMessageIsKnownByItsID(t *testing.T) {
+func testAttestedMessageIsMatchedById(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
 	topic := func(n int) string { return vouched(fmt.Sprintf("%032X", n), noon, "acme/dev-1", telemetry) }
@@ -316,7 +327,7 @@ func TestAnAttestedMessageIsKnownByItsID(t *testing.T) {
 }
 
 // A DUP that is not known, such as a device's own, does not end what is redelivered.
-func TestAnUnknownDUPEndsNoAttestedRun(t *testing.T) {
+func testUnknownDUPDoesNotEndAttestedRun(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
 	topic := func(n int) string { return vouched(fmt.Sprintf("%032X", n), noon, "acme/dev-1", telemetry) }
@@ -332,7 +343,7 @@ func TestAnUnknownDUPEndsNoAttestedRun(t *testing.T) {
 }
 
 // What is known and not stored goes out under its old id, and says since when.
-func TestAKilledLaneGoesOnUnderItsOldIDs(t *testing.T) {
+func testKilledLaneReusesItsOldIds(t *testing.T) {
 	t.Parallel()
 	j := journal.New()
 	s := play(t, func(o *LaneOptions) { o.Journal = j })
@@ -365,9 +376,17 @@ type fencedEnd struct {
 
 func (c *fencedEnd) Fence(mark uint64) { c.mark = mark }
 
+func TestRedeliveryFence(t *testing.T) {
+	t.Parallel()
+	t.Run("packet id after handled PUBACK is new", testPacketIdAfterHandledPUBACKIsNew)
+	t.Run("answer on earlier connection is ignored", testAnswerOnEarlierConnectionIsIgnored)
+	t.Run("message before answer is not confirmed", testMessageBeforeAnswerIsNotConfirmed)
+	t.Run("message crossing its PUBACK is matched", testMessageCrossingItsPUBACKIsMatched)
+}
+
 // What the broker has handled is not redelivered, whatever packet ids come: they have
 // come round.
-func TestWhatTheBrokerHasHandledIsNotRedelivered(t *testing.T) {
+func testPacketIdAfterHandledPUBACKIsNew(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.Disconnected(s.conn)
@@ -404,7 +423,7 @@ func TestWhatTheBrokerHasHandledIsNotRedelivered(t *testing.T) {
 }
 
 // An idle connection: the broker has answered, and delivered nothing.
-func TestASilentConnectionRedeliversNothing(t *testing.T) {
+func TestRedeliverySilentConnection(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ held, more, want int }{
 		"nothing":                {0, 0, 0},
@@ -439,7 +458,7 @@ func TestASilentConnectionRedeliversNothing(t *testing.T) {
 }
 
 // An answer of the broker counts on the connection that it was asked on.
-func TestAnAnswerOfAnEarlierConnection(t *testing.T) {
+func testAnswerOnEarlierConnectionIsIgnored(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.Disconnected(s.conn)
@@ -465,7 +484,7 @@ func TestAnAnswerOfAnEarlierConnection(t *testing.T) {
 
 // The broker was asked when nothing had been delivered. Its answer says nothing of a message that
 // was delivered before it.
-func TestAMessageBeforeTheAnswerIsNotConfirmed(t *testing.T) {
+func testMessageBeforeAnswerIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 100)
 	s.Disconnected(s.conn)
@@ -485,7 +504,7 @@ func TestAMessageBeforeTheAnswerIsNotConfirmed(t *testing.T) {
 
 // Where the first packet of a connection could follow the last one of the connection before
 // it in turn, it still is a new numbering.
-func TestEachConnectionMayBeginANumbering(t *testing.T) {
+func testEachConnectionMayStartANumbering(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 40_000)
 	s.connect(true)
@@ -500,7 +519,7 @@ func TestEachConnectionMayBeginANumbering(t *testing.T) {
 
 // A run that the broker's window cut short goes on, with DUP or, where contents do not
 // recur, without it. Where they do, it is the new message of a broker that was set back.
-func TestARunThatIsCutShortGoesOn(t *testing.T) {
+func TestRedeliveryInterruptedRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		payload func(int) string
@@ -555,7 +574,7 @@ func TestARunThatIsCutShortGoesOn(t *testing.T) {
 
 // A broker that numbers anew: only that the contents go on to the latest shows what is
 // redelivered, and only where something waits.
-func TestARunThatIsNumberedAnewGoesToTheLatest(t *testing.T) {
+func TestRedeliveryRenumberedRun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ waiting, first, last, want int }{
 		"to the latest":                 {3, 5, 10, 0},
@@ -585,7 +604,7 @@ func TestARunThatIsNumberedAnewGoesToTheLatest(t *testing.T) {
 
 // What is sent again on the same connection crossed its PUBACK. Once the broker has
 // answered that it handled the PUBACK, the packet id is another message's.
-func TestWhatCrossesItsPubackIsKnown(t *testing.T) {
+func testMessageCrossingItsPUBACKIsMatched(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.Disconnected(s.conn)
@@ -617,7 +636,7 @@ func TestWhatCrossesItsPubackIsKnown(t *testing.T) {
 }
 
 // Without the broker's answer a run that does not go to the latest is none, whatever waits.
-func TestARunIsCutShortOnlyByTheWindow(t *testing.T) {
+func testUnconfirmedRunBeforeTheLatestIsNew(t *testing.T) {
 	t.Parallel()
 	s := served(t, 1, 200)
 	s.deliver(201, telemetry, same)

@@ -16,7 +16,7 @@ func registered(t tester) (*certificates.Live, []func(*LaneOptions)) {
 	return c, []func(*LaneOptions){attested(t), func(o *LaneOptions) { o.Rules.Registry = c }}
 }
 
-func TestTheRegistrysWordIsAVerdict(t *testing.T) {
+func TestRegistryVerdict(t *testing.T) {
 	t.Parallel()
 	c, options := registered(t)
 	table := c.Table()
@@ -54,7 +54,14 @@ func TestTheRegistrysWordIsAVerdict(t *testing.T) {
 	}
 }
 
-func TestTheRegistryIsAskedAfterTheCommonName(t *testing.T) {
+func TestRegistry(t *testing.T) {
+	t.Parallel()
+	t.Run("CN is checked before the registry", testCNIsCheckedBeforeTheRegistry)
+	t.Run("expiry is checked by broker time", testExpiryIsCheckedByBrokerTime)
+	t.Run("revocation applies from the next message", testRevocationAppliesFromTheNextMessage)
+}
+
+func testCNIsCheckedBeforeTheRegistry(t *testing.T) {
 	t.Parallel()
 	_, options := registered(t)
 	s := play(t, options...)
@@ -66,7 +73,7 @@ func TestTheRegistryIsAskedAfterTheCommonName(t *testing.T) {
 }
 
 // An outage delayed the message: its certificate was valid when it was sent.
-func TestExpiryIsCheckedByTheBrokersTime(t *testing.T) {
+func testExpiryIsCheckedByBrokerTime(t *testing.T) {
 	t.Parallel()
 	c, options := registered(t)
 	c.Table().Put("acme", "dev-1", "ACTIVE", noon/1e6)
@@ -80,7 +87,7 @@ func TestExpiryIsCheckedByTheBrokersTime(t *testing.T) {
 	require.Equal(t, uint64(2), s.Counts().Rejected[verdict.CertExpired])
 }
 
-func TestARevocationCountsFromTheNextMessage(t *testing.T) {
+func testRevocationAppliesFromTheNextMessage(t *testing.T) {
 	t.Parallel()
 	c, options := registered(t)
 	c.Table().Put("acme", "dev-1", "ACTIVE", 0)

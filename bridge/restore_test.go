@@ -72,7 +72,7 @@ func routed(t testing.TB, pattern, template string) func(*LaneOptions) {
 
 // A replay restores from the copy in quarantine the message that would have been stored
 // without a limit.
-func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
+func TestRestoredMessage(t *testing.T) {
 	t.Parallel()
 	everything := strings.Builder{}
 	for c := range 256 {
@@ -134,10 +134,10 @@ func TestARestoredMessageIsTheOneThatWouldHaveBeenStored(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
+func TestRestoreVerdict(t *testing.T) {
 	t.Parallel()
 	small := func(o *LaneOptions) { edit(o.Limits, func(l *limit.Limits) { l.MaxPayload = 10 }) }
-	t.Run("a payload that was cut, whatever the limit is now", func(t *testing.T) {
+	t.Run("cut payload, whatever the limit", func(t *testing.T) {
 		t.Parallel()
 		s := play(t, small)
 		s.deliver(1, telemetry, "eleven bytes")
@@ -188,7 +188,7 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 		require.Equal(t, verdict.BadPayload, s.restore(rejected(t, s.only())).Reason)
 		require.Equal(t, verdict.Accepted, play(t).restore(rejected(t, s.only())).Reason)
 	})
-	t.Run("the smallest copy of all, and one without an id", func(t *testing.T) {
+	t.Run("smallest copy, and one without an id", func(t *testing.T) {
 		t.Parallel()
 		s := play(t)
 		s.deliver(1, telemetry, "payload")
@@ -205,8 +205,15 @@ func TestWhatIsNotWholeOrNotAllowedStaysInQuarantine(t *testing.T) {
 	})
 }
 
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	t.Run("CN with outer white space is accepted", testCNWithOuterWhiteSpaceIsAccepted)
+	t.Run("look-alike CN in header is rejected", testLookAlikeCNInHeaderIsRejected)
+	t.Run("topic the header cannot carry is rejected", testTopicTheHeaderCannotCarryIsRejected)
+}
+
 // A header cannot carry a blank at its end, and so neither can the name in it.
-func TestADeviceWithABlankAtItsEndIsKnownByItsCertificate(t *testing.T) {
+func testCNWithOuterWhiteSpaceIsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, cn := range []string{"acme/dev ", " acme/dev", "acme/\tdev\t", "acme/dev\n", "acme/dev\r\n", " / "} {
 		tenant, device, _ := strings.Cut(cn, "/")
@@ -228,7 +235,7 @@ func TestADeviceWithABlankAtItsEndIsKnownByItsCertificate(t *testing.T) {
 
 // Two names may look alike in a header. The check of the lane has told them apart: a
 // replay does not take that back.
-func TestAnImpostorWhoLooksAlikeInAHeaderStays(t *testing.T) {
+func testLookAlikeCNInHeaderIsRejected(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
 	s.deliver(1, vouched(brokerID, noon, "acme/dev%20", "tenant/acme/device/dev /telemetry"), "p")
@@ -238,7 +245,7 @@ func TestAnImpostorWhoLooksAlikeInAHeaderStays(t *testing.T) {
 
 // Where the subject does not contain the whole topic, an escape in the header may be one, or
 // what the device wrote: the message would be stored as another device's.
-func TestATopicThatTheHeaderCouldNotCarryStays(t *testing.T) {
+func testTopicTheHeaderCannotCarryIsRejected(t *testing.T) {
 	t.Parallel()
 	for _, device := range []string{"dev ", "dev\t", "de\rv", "de\nv", "dev%20", "de%0Av"} {
 		for _, vouch := range []bool{false, true} {

@@ -16,7 +16,15 @@ import (
 
 const brokerID = "000660F22358AE4BB44B000005020002"
 
-func TestAGoodMessageIsStoredUntouched(t *testing.T) {
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	t.Run("valid message is stored unchanged", testValidMessageIsStoredUnchanged)
+	t.Run("attested message carries broker id and CN", testAttestedMessageCarriesBrokerIdAndCN)
+	t.Run("oversize payload is quarantined truncated", testOversizePayloadIsQuarantinedTruncated)
+	t.Run("truncated payload is never stored as whole", testTruncatedPayloadIsNeverStoredAsWhole)
+}
+
+func testValidMessageIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(7, telemetry, "\x00\xff{")
@@ -27,7 +35,7 @@ func TestAGoodMessageIsStoredUntouched(t *testing.T) {
 	require.Regexp(t, `^lane-[0-9a-z]+$`, m.id)
 }
 
-func TestAnEscapedTopicIsKeptInAHeader(t *testing.T) {
+func TestVerdictEscapedTopic(t *testing.T) {
 	t.Parallel()
 	for topic, subject := range map[string]string{
 		"tenant/acme/device/d 1/a.b": "tenant.acme.device.d%201.a%2Eb",
@@ -42,7 +50,7 @@ func TestAnEscapedTopicIsKeptInAHeader(t *testing.T) {
 	}
 }
 
-func TestAHeaderValueCannotEndItsLine(t *testing.T) {
+func TestHeaderValueEscape(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
 		"a\r\nNats-Msg-Id: x": "a%0D%0ANats-Msg-Id: x",
@@ -55,7 +63,7 @@ func TestAHeaderValueCannotEndItsLine(t *testing.T) {
 	}
 }
 
-func TestAnAttestedMessageCarriesWhatTheBrokerVouchesFor(t *testing.T) {
+func testAttestedMessageCarriesBrokerIdAndCN(t *testing.T) {
 	t.Parallel()
 	s := play(t, attested(t))
 	at := time.Date(2026, 11, 23, 11, 59, 59, 45e6, time.UTC)
@@ -69,7 +77,7 @@ func TestAnAttestedMessageCarriesWhatTheBrokerVouchesFor(t *testing.T) {
 	require.Equal(t, brokerID, s.last().id, "the id is the broker's on every delivery")
 }
 
-func TestTimesBeyondRFC3339AreCapped(t *testing.T) {
+func TestStampFormat(t *testing.T) {
 	t.Parallel()
 	var s stamp
 	for ms, want := range map[int64]string{
@@ -86,7 +94,7 @@ func TestTimesBeyondRFC3339AreCapped(t *testing.T) {
 }
 
 // What the certificate says must be the topic's tenant/device byte for byte.
-func TestAnIdentityIsCheckedByteForByte(t *testing.T) {
+func TestIdentityCheck(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, cnHex string
@@ -137,7 +145,7 @@ func TestAnIdentityIsCheckedByteForByte(t *testing.T) {
 
 func hexOf(cn string) string { return string(subjects.AppendCN(nil, []byte(cn))) }
 
-func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
+func TestBadTopic(t *testing.T) {
 	t.Parallel()
 	for name, topic := range map[string]string{
 		"no route":     "tenant/acme/devices/dev-1/telemetry",
@@ -175,7 +183,7 @@ func TestATopicWithoutASubjectIsQuarantinedAsBadTopic(t *testing.T) {
 
 // What no filter takes can only come from a subscription of an earlier configuration.
 // No device is to blame for it, and none of it is dropped.
-func TestWhatIsNotSubscribedIsKept(t *testing.T) {
+func TestNotSubscribed(t *testing.T) {
 	t.Parallel()
 	bound := func(o *LaneOptions) {
 		edit(o.Limits, func(l *limit.Limits) { l.Quarantine = limit.Rate{Rate: 1, Burst: 3} })
@@ -212,7 +220,7 @@ func TestWhatIsNotSubscribedIsKept(t *testing.T) {
 
 // A client that publishes to the topics of an earlier subscription cannot create subjects
 // without end.
-func TestNotSubscribedSubjectsAreBounded(t *testing.T) {
+func TestNotSubscribedSubjects(t *testing.T) {
 	t.Parallel()
 	for name, adjust := range map[string]func(*LaneOptions){
 		"plain": func(*LaneOptions) {}, "attested": attested(t),
@@ -231,7 +239,7 @@ func TestNotSubscribedSubjectsAreBounded(t *testing.T) {
 	}
 }
 
-func TestATenantCalledQuarantineDoesNotWriteThere(t *testing.T) {
+func TestQuarantineTenant(t *testing.T) {
 	t.Parallel()
 	for topic, stored := range map[string]string{
 		"quarantine/replay": "", "quarantine/bad_topic": "",
@@ -254,7 +262,7 @@ func TestATenantCalledQuarantineDoesNotWriteThere(t *testing.T) {
 
 // A client that gets a message to the bridge past the broker's rule is bounded like a
 // device.
-func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {
+func TestBrokenAttestation(t *testing.T) {
 	t.Parallel()
 	for name, topic := range map[string]string{
 		"short":     "bridge/v1/d/" + brokerID + "/1/41",
@@ -281,7 +289,7 @@ func TestABrokenAttestationIsQuarantinedWithinBounds(t *testing.T) {
 	}
 }
 
-func TestAnOversizePayloadIsQuarantinedCut(t *testing.T) {
+func testOversizePayloadIsQuarantinedTruncated(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, strings.Repeat("x", 1024))
@@ -296,7 +304,7 @@ func TestAnOversizePayloadIsQuarantinedCut(t *testing.T) {
 
 // A tap delivers only the beginning of a packet over its maximum size: that must
 // never be stored as if it were the message, whatever the two limits are.
-func TestACutPayloadIsNeverStoredAsWhole(t *testing.T) {
+func testTruncatedPayloadIsNeverStoredAsWhole(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	s.deliver(1, telemetry, strings.Repeat("x", 900), cutTo(600))
@@ -306,7 +314,7 @@ func TestACutPayloadIsNeverStoredAsWhole(t *testing.T) {
 	require.Contains(t, m.headers[HeaderDetail], "first 600 bytes")
 }
 
-func TestTheEnvelopeNamesTheSender(t *testing.T) {
+func TestEnvelopeSender(t *testing.T) {
 	t.Parallel()
 	for topic, want := range map[string]string{
 		"tenant/acme/device/dev-1/telemetry":         `"tenant_id":"acme","device_id":"dev-1","msg_type":"telemetry"`,
@@ -337,7 +345,7 @@ func TestTheEnvelopeNamesTheSender(t *testing.T) {
 	}
 }
 
-func TestTheEnvelopeNeedsJSON(t *testing.T) {
+func TestEnvelopeInvalidJSON(t *testing.T) {
 	t.Parallel()
 	for payload, why := range map[string]string{
 		"": "unexpected end", "x": "invalid character 'x'", "{": "unexpected end", `{"a":1}}`: "at byte 8 of 8",

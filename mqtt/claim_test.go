@@ -34,7 +34,14 @@ func (c *claimed) WaitToConnect(ctx context.Context) error {
 
 func (c *claimed) Fenced() bool { return c.fenced.Load() }
 
-func TestASessionConnectsAgainOnlyWithPermission(t *testing.T) {
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	t.Run("session reconnects only with permission", testSessionReconnectsOnlyWithPermission)
+	t.Run("fenced connection delivers nothing", testFencedConnectionDeliversNothing)
+	t.Run("Close ends wait of fenced connection", testCloseEndsWaitOfFencedConnection)
+}
+
+func testSessionReconnectsOnlyWithPermission(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		c := newClaimed()
 		s := b.open(&recorder{}, func(o *Options) { o.Claim = c })
@@ -58,7 +65,7 @@ func TestASessionConnectsAgainOnlyWithPermission(t *testing.T) {
 	})
 }
 
-func TestBehindTheFenceNothingIsTakenFromTheConnection(t *testing.T) {
+func testFencedConnectionDeliversNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, r := newClaimed(), &recorder{ack: true}
@@ -82,7 +89,7 @@ func TestBehindTheFenceNothingIsTakenFromTheConnection(t *testing.T) {
 	})
 }
 
-func TestCloseEndsTheWaitBehindTheFence(t *testing.T) {
+func testCloseEndsWaitOfFencedConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, r := newClaimed(), &recorder{}

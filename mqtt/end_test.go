@@ -12,7 +12,13 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-func TestAnEndedSessionAndItsQueueAreGone(t *testing.T) {
+func TestEndSession(t *testing.T) {
+	t.Parallel()
+	t.Run("session and its queue are deleted", testSessionAndItsQueueAreDeleted)
+	t.Run("failure reports its cause", testFailureReportsItsCause)
+}
+
+func testSessionAndItsQueueAreDeleted(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{})
 	filters := func(o *Options) { o.ClientID, o.Filters = "bridge-7", []string{"tenant/+/device/+/+"} }
@@ -37,7 +43,7 @@ func TestAnEndedSessionAndItsQueueAreGone(t *testing.T) {
 	require.Eventually(t, func() bool { return len(r.deliveries()) == 1 }, testrun.Timeout, time.Millisecond)
 }
 
-func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
+func testFailureReportsItsCause(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
 	_, err := EndSession(t.Context(), Options{Servers: []dial.Server{{Address: m.Addr}}, ClientID: "bridge-7", Login: as("bridge", "wrong")})
@@ -53,9 +59,15 @@ func TestASessionThatCannotBeEndedSaysWhy(t *testing.T) {
 	require.ErrorIs(t, err, dial.ErrUnreachable)
 }
 
+func TestReach(t *testing.T) {
+	t.Parallel()
+	t.Run("flood instead of CONNACK ends connection", testFloodInsteadOfCONNACKEndsConnection)
+	t.Run("broker must accept the user", testBrokerMustAcceptTheUser)
+}
+
 // Anything that is not a CONNACK is not read: a broker may send a quarter of a gigabyte in one
 // packet, to a replica that tries it again and again.
-func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
+func testFloodInsteadOfCONNACKEndsConnection(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	flooded := make(chan int, 1)
@@ -76,7 +88,7 @@ func TestABrokerThatAnswersWithAFloodIsLeft(t *testing.T) {
 	require.Less(t, <-flooded, 32<<20, "bytes")
 }
 
-func TestABrokerInReachIsOneThatAcceptsTheUser(t *testing.T) {
+func testBrokerMustAcceptTheUser(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
 	o := Options{Servers: []dial.Server{{Address: m.Addr}}, ClientID: "bridge-probe-1", Login: as("bridge", "right")}

@@ -14,7 +14,13 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-func TestPahosWrappingIsStripped(t *testing.T) {
+func TestPaho(t *testing.T) {
+	t.Parallel()
+	t.Run("error wrapping is stripped", testErrorWrappingIsStripped)
+	t.Run("reserved CONNACK code counts as success", testReservedCONNACKCodeCountsAsSuccess)
+}
+
+func testErrorWrappingIsStripped(t *testing.T) {
 	t.Parallel()
 	wrapped := fmt.Errorf("%w : %w", packets.ErrorNetworkError, io.EOF) // paho v1.5.1
 	require.Equal(t, io.EOF, newAttempt(dial.Server{}, &dial.Login{}, 0xfe, nil, wrapped).Err)
@@ -27,7 +33,15 @@ func requirePause(t *testing.T, base, pause time.Duration, what string, n int) {
 	require.Less(t, pause, base*5/4, "%s %d", what, n)
 }
 
-func TestPausesGrowWhileConnectionsDoNotLast(t *testing.T) {
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	t.Run("grows while connections do not last", testGrowsWhileConnectionsDoNotLast)
+	t.Run("starts at refused pause after refusal", testStartsAtRefusedPauseAfterRefusal)
+	t.Run("stays short after working connection", testStaysShortAfterWorkingConnection)
+	t.Run("failures of an outage are forgotten", testFailuresOfAnOutageAreForgotten)
+}
+
+func testGrowsWhileConnectionsDoNotLast(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)
 	var b backoff
@@ -42,7 +56,7 @@ func TestPausesGrowWhileConnectionsDoNotLast(t *testing.T) {
 	requirePause(t, firstPause, b.next(now, settledAfter, ErrClosedByBroker), "after a connection that worked", 0)
 }
 
-func TestPausesAfterARefusalBeginAtASecond(t *testing.T) {
+func testStartsAtRefusedPauseAfterRefusal(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)
 	for _, err := range []error{dial.ErrCredentials, dial.ErrRefused, fmt.Errorf("%w to a/#", ErrSubscriptionRefused)} {
@@ -57,7 +71,7 @@ func TestPausesAfterARefusalBeginAtASecond(t *testing.T) {
 	}
 }
 
-func TestPausesStayShortAfterALinkThatHadWorked(t *testing.T) {
+func testStaysShortAfterWorkingConnection(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)
 	var b backoff
@@ -82,7 +96,7 @@ func TestPausesStayShortAfterALinkThatHadWorked(t *testing.T) {
 }
 
 // A lane that was kicked just after a restart of the broker is back without delay.
-func TestPauseAfterAnOutageForgetsItsFailures(t *testing.T) {
+func testFailuresOfAnOutageAreForgotten(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)
 	var b backoff
@@ -96,7 +110,7 @@ func TestPauseAfterAnOutageForgetsItsFailures(t *testing.T) {
 	}
 }
 
-func TestTakeoverIsSeenOnlyInClosesSoonAfterConnecting(t *testing.T) {
+func TestTakeoverWatch(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_000_000, 0)
 	type end struct {
@@ -131,7 +145,7 @@ func TestTakeoverIsSeenOnlyInClosesSoonAfterConnecting(t *testing.T) {
 	}
 }
 
-func TestPahoTakesAReservedConnackCodeForSuccess(t *testing.T) {
+func testReservedCONNACKCodeCountsAsSuccess(t *testing.T) {
 	t.Parallel()
 	// Why parseConnack refuses them. Where this fails after an update of
 	// paho, that check may go.

@@ -20,7 +20,7 @@ func (c confirmed) Confirmed(_ bridge.Conn, mark uint64) { c.marks <- mark }
 
 // The broker answers pings in order: paho gets the answers to its own, the lane learns
 // of those to its fences, and a fence goes out after the PUBACKs before it.
-func TestAFenceIsConfirmedByItsOwnAnswer(t *testing.T) {
+func TestTapFence(t *testing.T) {
 	t.Parallel()
 	here, there := net.Pipe()
 	defer there.Close()

@@ -61,7 +61,20 @@ func numbers(from, to int) (all []string) {
 	return all
 }
 
-func TestMosquittoRedeliversWhatWasNotAcknowledged(t *testing.T) {
+func TestMosquitto(t *testing.T) {
+	t.Parallel()
+	t.Run("unacked messages are redelivered", testUnackedMessagesAreRedelivered)
+	t.Run("coalesced PUBACKs are accepted", testCoalescedPUBACKsAreAccepted)
+	t.Run("messages after Drain stay queued", testMessagesAfterDrainStayQueued)
+	t.Run("last PUBACKs arrive under load", testLastPUBACKsArriveUnderLoad)
+	t.Run("lost session is counted and logged", testLostSessionIsCountedAndLogged)
+	t.Run("wrong password is reported", testWrongPasswordIsReported)
+	t.Run("sessions with one client id report takeover", testSessionsWithOneClientIdReportTakeover)
+	t.Run("frozen broker is dropped and reconnected", testFrozenBrokerIsDroppedAndReconnected)
+	t.Run("2.0.11 loses shared subscription on restart", test2011LosesSharedSubscriptionOnRestart)
+}
+
+func testUnackedMessagesAreRedelivered(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 50})
 	r := &recorder{}
@@ -99,7 +112,7 @@ func TestMosquittoRedeliversWhatWasNotAcknowledged(t *testing.T) {
 	require.Equal(t, []string{"0"}, payloads(awaitDeliveries(t, again, 1)), "nothing of before")
 }
 
-func TestMosquittoTakesCoalescedPubacks(t *testing.T) {
+func testCoalescedPUBACKsAreAccepted(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 300})
 	r := &recorder{ack: true}
@@ -115,7 +128,7 @@ func TestMosquittoTakesCoalescedPubacks(t *testing.T) {
 	require.NotContains(t, m.Log().String(), "rror")
 }
 
-func TestMosquittoKeepsWhatCameAfterDrain(t *testing.T) {
+func testMessagesAfterDrainStayQueued(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 100})
 	r := &recorder{}
@@ -139,7 +152,7 @@ func TestMosquittoKeepsWhatCameAfterDrain(t *testing.T) {
 	require.True(t, next.all()[0].present)
 }
 
-func TestMosquittoTakesTheLastPubacksUnderLoad(t *testing.T) {
+func testLastPUBACKsArriveUnderLoad(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 100})
 	r := &recorder{}
@@ -161,7 +174,7 @@ func TestMosquittoTakesTheLastPubacksUnderLoad(t *testing.T) {
 	require.Equal(t, fmt.Sprint(len(given)), payloads(awaitDeliveries(t, next, 1))[0], "nothing acknowledged comes again")
 }
 
-func TestMosquittoWithoutItsSessionsIsAnAlarm(t *testing.T) {
+func testLostSessionIsCountedAndLogged(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{})
 	log := &lines{}
@@ -178,7 +191,7 @@ func TestMosquittoWithoutItsSessionsIsAnAlarm(t *testing.T) {
 	require.Equal(t, 1, log.count("the broker has lost the session"))
 }
 
-func TestMosquittoReportsWrongPasswords(t *testing.T) {
+func testWrongPasswordIsReported(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Username: "bridge", Password: "right"})
 	for _, password := range []string{"wrong", ""} {
@@ -191,7 +204,7 @@ func TestMosquittoReportsWrongPasswords(t *testing.T) {
 	eventually(t, s, subscribed)
 }
 
-func TestTwoSessionsWithOneClientIDNameEachOther(t *testing.T) {
+func testSessionsWithOneClientIdReportTakeover(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{})
 	a, b := openAt(t, m.Addr, &recorder{}), openAt(t, m.Addr, &recorder{})
@@ -205,7 +218,7 @@ func TestTwoSessionsWithOneClientIDNameEachOther(t *testing.T) {
 	require.Less(t, a.Status().Connects+b.Status().Connects, uint64(30), "not fought at full speed")
 }
 
-func TestAFrozenMosquittoIsLeftAndFoundAgain(t *testing.T) {
+func testFrozenBrokerIsDroppedAndReconnected(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{})
 	r := &recorder{ack: true}
@@ -259,7 +272,7 @@ func mosquittoTLS(t *testing.T, ca *pki.Authority) *peers.MosquittoProcess {
 }
 
 // mosquitto 2.0.11 restores the session, and says so, without its shared subscription.
-func TestMosquittoForgetsSharesWhenItRestarts(t *testing.T) {
+func test2011LosesSharedSubscriptionOnRestart(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
 	if !strings.Contains(m.Log().String(), "mosquitto version 2.0.11 ") {

@@ -42,7 +42,16 @@ func (n *narrow) empty() {
 	n.full = nil
 }
 
-func TestNothingIsReadWhileThereIsNoRoom(t *testing.T) {
+func TestBackpressure(t *testing.T) {
+	t.Parallel()
+	t.Run("nothing is read while receiver is full", testNothingIsReadWhileReceiverIsFull)
+	t.Run("paused connection stays alive", testPausedConnectionStaysAlive)
+	t.Run("full receiver does not prevent connecting", testFullReceiverDoesNotPreventConnecting)
+	t.Run("Close ends pause of reader", testCloseEndsPauseOfReader)
+	t.Run("SUBACK after long backlog is awaited", testSUBACKAfterLongBacklogIsAwaited)
+}
+
+func testNothingIsReadWhileReceiverIsFull(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &narrow{recorder: recorder{ack: true}}
@@ -68,7 +77,7 @@ func TestNothingIsReadWhileThereIsNoRoom(t *testing.T) {
 	})
 }
 
-func TestAPauseKeepsTheConnectionAlive(t *testing.T) {
+func testPausedConnectionStaysAlive(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		r := &narrow{recorder: recorder{ack: true}}
 		log := &lines{}
@@ -98,7 +107,7 @@ func TestAPauseKeepsTheConnectionAlive(t *testing.T) {
 	})
 }
 
-func TestAConnectionComesAboutWithoutRoom(t *testing.T) {
+func testFullReceiverDoesNotPreventConnecting(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		// The broker was restarted during an outage of NATS: the ring is full
 		// of what the old connection delivered.
@@ -119,7 +128,7 @@ func TestAConnectionComesAboutWithoutRoom(t *testing.T) {
 	})
 }
 
-func TestCloseEndsAPauseOfTheReader(t *testing.T) {
+func testCloseEndsPauseOfReader(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		r := &narrow{}
 		s := b.openFor(r)
@@ -138,7 +147,7 @@ func TestCloseEndsAPauseOfTheReader(t *testing.T) {
 	})
 }
 
-func TestTheSubackOfALongBacklogIsWaitedFor(t *testing.T) {
+func testSUBACKAfterLongBacklogIsAwaited(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{})
 		p := b.accept()

@@ -8,7 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestARetiringSessionUnsubscribesAndTakesWhatIsLeft(t *testing.T) {
+func TestRetiringSession(t *testing.T) {
+	t.Parallel()
+	t.Run("unsubscribes and delivers the rest", testUnsubscribesAndDeliversTheRest)
+	t.Run("missing UNSUBACK causes reconnect", testMissingUNSUBACKCausesReconnect)
+}
+
+func testUnsubscribesAndDeliversTheRest(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{ack: true}
@@ -29,7 +35,7 @@ func TestARetiringSessionUnsubscribesAndTakesWhatIsLeft(t *testing.T) {
 	require.Len(t, r.deliveries(), 2)
 }
 
-func TestARetiringSessionWithoutAnAnswerConnectsAgain(t *testing.T) {
+func testMissingUNSUBACKCausesReconnect(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, func(o *Options) { o.Retiring = true })
 		p := b.accept()

@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-func TestARefusedFilterIsNamedAndTheOthersWork(t *testing.T) {
+func TestSessionRefusedFilter(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		code byte
@@ -55,7 +55,7 @@ func TestARefusedFilterIsNamedAndTheOthersWork(t *testing.T) {
 	}
 }
 
-func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
+func TestSessionRefusedConnection(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answer []byte
@@ -109,7 +109,17 @@ func TestARefusedConnectionIsToldAndTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAnUnreachableBrokerIsFoundOnceItIsThere(t *testing.T) {
+func TestSessionFailure(t *testing.T) {
+	t.Parallel()
+	t.Run("unreachable broker is logged once", testUnreachableBrokerIsLoggedOnce)
+	t.Run("SUBACK for another packet is not a grant", testSUBACKForAnotherPacketIsNotAGrant)
+	t.Run("takeover is reported after a few attempts", testTakeoverIsReportedAfterAFewAttempts)
+	t.Run("connection after Close is not adopted", testConnectionAfterCloseIsNotAdopted)
+	t.Run("loss after CONNACK does not delay retry", testLossAfterCONNACKDoesNotDelayRetry)
+	t.Run("log has no password and no payload", testLogHasNoPasswordAndNoPayload)
+}
+
+func testUnreachableBrokerIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	addr := testrun.Address(t).String()
 	log := &lines{}
@@ -122,7 +132,7 @@ func TestAnUnreachableBrokerIsFoundOnceItIsThere(t *testing.T) {
 	require.Equal(t, 1, log.count("mqtt not connected"))
 }
 
-func TestABadPacketEndsTheConnectionNotTheSession(t *testing.T) {
+func TestSessionBadPacket(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		bad  func(*packets.SubscribePacket) []byte
@@ -152,7 +162,7 @@ func TestABadPacketEndsTheConnectionNotTheSession(t *testing.T) {
 	}
 }
 
-func TestASubackForAnotherPacketIsNoGrant(t *testing.T) {
+func testSUBACKForAnotherPacketIsNotAGrant(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{}
@@ -168,7 +178,7 @@ func TestASubackForAnotherPacketIsNoGrant(t *testing.T) {
 	eventually(t, s, subscribed)
 }
 
-func TestATakeoverIsNamedAfterAFewAttempts(t *testing.T) {
+func testTakeoverIsReportedAfterAFewAttempts(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	log := &lines{}
@@ -191,7 +201,7 @@ func TestATakeoverIsNamedAfterAFewAttempts(t *testing.T) {
 	require.True(t, s.Status().Takeover, "one connection is no proof that it is over")
 }
 
-func TestAConnectionAfterCloseIsNotAdopted(t *testing.T) {
+func testConnectionAfterCloseIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	// The dial may succeed just as Close has found nothing to close.
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,7 +216,7 @@ func TestAConnectionAfterCloseIsNotAdopted(t *testing.T) {
 	require.Same(t, tp, s.tap)
 }
 
-func TestALossAfterConnackNeverDelaysTheNextAttempt(t *testing.T) {
+func testLossAfterCONNACKDoesNotDelayRetry(t *testing.T) {
 	t.Parallel()
 	// The connection ends at every moment of SUBSCRIBE's way through paho,
 	// which waits 30 s for a writer that is gone unless it is told otherwise.
@@ -240,7 +250,7 @@ func TestALossAfterConnackNeverDelaysTheNextAttempt(t *testing.T) {
 	}
 }
 
-func TestFaultyOptionsAreNamed(t *testing.T) {
+func TestSessionInvalidOptions(t *testing.T) {
 	t.Parallel()
 	good := Options{Servers: []dial.Server{{Address: "a:1"}}, ClientID: "c", Filters: []string{"a"}, Receiver: &recorder{}}
 	for text, change := range map[string]func(*Options){
@@ -274,7 +284,7 @@ func TestFaultyOptionsAreNamed(t *testing.T) {
 	}
 }
 
-func TestNoSecretAndNoPayloadInTheLog(t *testing.T) {
+func testLogHasNoPasswordAndNoPayload(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	log := &lines{}

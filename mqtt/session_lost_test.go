@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestASessionLostWhileTheBridgeWasDownIsCounted(t *testing.T) {
+func TestSessionLossWhileStopped(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		had, present bool

@@ -24,7 +24,17 @@ func eventually(t testing.TB, s *Session, ok func(Status) bool) {
 
 func subscribed(st Status) bool { return st.Subscribed }
 
-func TestASessionFromConnectToDisconnect(t *testing.T) {
+func TestSession(t *testing.T) {
+	t.Parallel()
+	t.Run("connect to disconnect", testConnectToDisconnect)
+	t.Run("PUBACKs are sent before DISCONNECT", testPUBACKsAreSentBeforeDISCONNECT)
+	t.Run("last PUBACKs reach broker that keeps sending", testLastPUBACKsReachBrokerThatKeepsSending)
+	t.Run("lost session is counted and resumed one is not", testLostSessionIsCountedAndResumedOneIsNot)
+	t.Run("acks of old connection never reach new one", testAcksOfOldConnectionNeverReachNewOne)
+	t.Run("lost session of earlier process is counted", testLostSessionOfEarlierProcessIsCounted)
+}
+
+func testConnectToDisconnect(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{ack: true}
@@ -71,7 +81,7 @@ func TestASessionFromConnectToDisconnect(t *testing.T) {
 	s.Close() // again does no harm
 }
 
-func TestWhatWasAcknowledgedGoesOutBeforeDisconnect(t *testing.T) {
+func testPUBACKsAreSentBeforeDISCONNECT(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{}
@@ -96,7 +106,7 @@ func TestWhatWasAcknowledgedGoesOutBeforeDisconnect(t *testing.T) {
 	require.Len(t, r.deliveries(), 3, "what comes after Drain stays with the broker")
 }
 
-func TestTheLastPubacksReachABrokerThatGoesOnSending(t *testing.T) {
+func testLastPUBACKsReachBrokerThatKeepsSending(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{}
@@ -125,7 +135,7 @@ func TestTheLastPubacksReachABrokerThatGoesOnSending(t *testing.T) {
 	require.Len(t, r.deliveries(), window)
 }
 
-func TestALostSessionIsCountedAndAKeptOneIsNot(t *testing.T) {
+func testLostSessionIsCountedAndResumedOneIsNot(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{}
@@ -154,7 +164,7 @@ func TestALostSessionIsCountedAndAKeptOneIsNot(t *testing.T) {
 	require.Equal(t, []bool{false, true, false, true}, present)
 }
 
-func TestAcksOfAnOldConnectionNeverReachTheNewOne(t *testing.T) {
+func testAcksOfOldConnectionNeverReachNewOne(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	r := &recorder{}
@@ -188,7 +198,7 @@ func TestAcksOfAnOldConnectionNeverReachTheNewOne(t *testing.T) {
 	require.IsType(t, &packets.DisconnectPacket{}, rest[1])
 }
 
-func TestCloseReturnsInEveryState(t *testing.T) {
+func TestSessionCloseStates(t *testing.T) {
 	t.Parallel()
 	for name, reach := range map[string]func(*scripted, *Session){
 		"immediately":      func(*scripted, *Session) {},
@@ -233,7 +243,7 @@ func TestCloseReturnsInEveryState(t *testing.T) {
 	}
 }
 
-func TestASessionThatAnEarlierProcessHadIsMissed(t *testing.T) {
+func testLostSessionOfEarlierProcessIsCounted(t *testing.T) {
 	t.Parallel()
 	for had, want := range map[bool]uint64{false: 0, true: 1} {
 		b := listen(t, nil)

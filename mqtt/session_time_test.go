@@ -24,7 +24,16 @@ func virtual(t *testing.T, f func(t *testing.T, b *scripted)) {
 	synctest.Test(t, func(t *testing.T) { f(t, inMemory(t)) })
 }
 
-func TestSilenceInsteadOfConnackIsGivenUpAndTold(t *testing.T) {
+func TestSessionTimeout(t *testing.T) {
+	t.Parallel()
+	t.Run("missing CONNACK is logged and retried", testMissingCONNACKIsLoggedAndRetried)
+	t.Run("missing SUBACK is reported and retried", testMissingSUBACKIsReportedAndRetried)
+	t.Run("missing PINGRESP ends connection", testMissingPINGRESPEndsConnection)
+	t.Run("messages do not replace PINGRESP", testMessagesDoNotReplacePINGRESP)
+	t.Run("broker that stops reading is reconnected", testBrokerThatStopsReadingIsReconnected)
+}
+
+func testMissingCONNACKIsLoggedAndRetried(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		start := time.Now()
 		log := &lines{}
@@ -41,7 +50,7 @@ func TestSilenceInsteadOfConnackIsGivenUpAndTold(t *testing.T) {
 	})
 }
 
-func TestSilenceInsteadOfSubackIsGivenUpAndTold(t *testing.T) {
+func testMissingSUBACKIsReportedAndRetried(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{})
 		p := b.accept()
@@ -61,7 +70,7 @@ func TestSilenceInsteadOfSubackIsGivenUpAndTold(t *testing.T) {
 	})
 }
 
-func TestNoAnswerToAPingEndsTheConnectionWithThatReason(t *testing.T) {
+func testMissingPINGRESPEndsConnection(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		r := &recorder{}
 		log := &lines{}
@@ -83,7 +92,7 @@ func TestNoAnswerToAPingEndsTheConnectionWithThatReason(t *testing.T) {
 	})
 }
 
-func TestMessagesDoNotReplaceTheAnswerToAPing(t *testing.T) {
+func testMessagesDoNotReplacePINGRESP(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{ack: true}, func(o *Options) { o.KeepAlive = 10 * time.Second })
 		p := b.connected(false)
@@ -107,7 +116,7 @@ func TestMessagesDoNotReplaceTheAnswerToAPing(t *testing.T) {
 	})
 }
 
-func TestABrokerThatStopsReadingIsLeftForANewConnection(t *testing.T) {
+func testBrokerThatStopsReadingIsReconnected(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		r := &recorder{}
 		log := &lines{}
@@ -126,7 +135,15 @@ func TestABrokerThatStopsReadingIsLeftForANewConnection(t *testing.T) {
 	})
 }
 
-func TestCloseDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
+func TestSessionClose(t *testing.T) {
+	t.Parallel()
+	t.Run("does not wait for broker that does not read", testDoesNotWaitForBrokerThatDoesNotRead)
+	t.Run("working connection closes without delay", testWorkingConnectionClosesWithoutDelay)
+	t.Run("PUBACK right after CONNACK is sent", testPUBACKRightAfterCONNACKIsSent)
+	t.Run("back-off ends immediately", testBackOffEndsImmediately)
+}
+
+func testDoesNotWaitForBrokerThatDoesNotRead(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		r := &recorder{}
 		s := b.open(r)
@@ -139,7 +156,7 @@ func TestCloseDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
 	})
 }
 
-func TestCloseOfAWorkingConnectionTakesNoTime(t *testing.T) {
+func testWorkingConnectionClosesWithoutDelay(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{})
 		p := b.connected(false)
@@ -155,7 +172,7 @@ func TestCloseOfAWorkingConnectionTakesNoTime(t *testing.T) {
 
 // A kept session's messages come right behind CONNACK, before paho has reported
 // the connection.
-func TestWhatWasAcknowledgedRightAfterConnackGoesOutToo(t *testing.T) {
+func testPUBACKRightAfterCONNACKIsSent(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		for range 200 {
 			r := &closer{}
@@ -187,7 +204,7 @@ func (c *closer) Deliver(conn bridge.Conn, d *bridge.Delivery) {
 	c.s.cancel()
 }
 
-func TestCloseEndsAPauseImmediately(t *testing.T) {
+func testBackOffEndsImmediately(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{})
 		for range 12 { // the pause is long by now
@@ -200,7 +217,7 @@ func TestCloseEndsAPauseImmediately(t *testing.T) {
 	})
 }
 
-func TestABrokerThatRefusesIsNotStormed(t *testing.T) {
+func TestSessionRefusalBackoff(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		b.open(&recorder{})
 		start := time.Now()
@@ -217,9 +234,16 @@ func TestABrokerThatRefusesIsNotStormed(t *testing.T) {
 	})
 }
 
+func TestSessionTakeover(t *testing.T) {
+	t.Parallel()
+	t.Run("reported as long as it lasts", testReportedAsLongAsItLasts)
+	t.Run("past takeover is forgotten", testPastTakeoverIsForgotten)
+	t.Run("failed write counts as close by broker", testFailedWriteCountsAsCloseByBroker)
+}
+
 // The other bridge is as patient as this one: when it has lost its connection it
 // comes back after the same pauses.
-func TestATakeoverByAnotherBridgeIsNamedForAsLongAsItLasts(t *testing.T) {
+func testReportedAsLongAsItLasts(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		log := &lines{}
 		s := b.open(&recorder{}, log.into)
@@ -247,7 +271,7 @@ func TestATakeoverByAnotherBridgeIsNamedForAsLongAsItLasts(t *testing.T) {
 	})
 }
 
-func TestATakeoverThatIsOverIsForgotten(t *testing.T) {
+func testPastTakeoverIsForgotten(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, func(o *Options) { o.KeepAlive = time.Hour })
 		for range takeoverEnds {
@@ -264,7 +288,7 @@ func TestATakeoverThatIsOverIsForgotten(t *testing.T) {
 	})
 }
 
-func TestAWriteThatNoticesTheCloseCountsAsClosedByTheBroker(t *testing.T) {
+func testFailedWriteCountsAsCloseByBroker(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		// Under load it is the PUBACKs that meet the closed connection.
 		r := &recorder{}

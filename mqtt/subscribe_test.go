@@ -41,7 +41,7 @@ func (p *peer) unsubscribed() []string {
 	return u.Topics
 }
 
-func TestRefusedSubscriptionIsTriedOnANewConnection(t *testing.T) {
+func TestSubscriptionRefusal(t *testing.T) {
 	for name, refuse := range map[string]func(p *peer){
 		"SUBACK 0x80":           func(p *peer) { p.grant(func(string) byte { return 0x80 }); p.rest() },
 		"SUBACK 0x80 and close": func(p *peer) { p.grant(func(string) byte { return 0x80 }); p.Close() },
@@ -74,7 +74,18 @@ func TestRefusedSubscriptionIsTriedOnANewConnection(t *testing.T) {
 	}
 }
 
-func TestPartlyRefusedSubscriptionKeepsTheConnection(t *testing.T) {
+func TestSubscription(t *testing.T) {
+	t.Parallel()
+	t.Run("partial refusal reconnects after a delay", testPartialRefusalReconnectsAfterADelay)
+	t.Run("broker restart is retried with short pauses", testBrokerRestartIsRetriedWithShortPauses)
+	t.Run("granted filters are not resubscribed", testGrantedFiltersAreNotResubscribed)
+	t.Run("shared filters are always resubscribed", testSharedFiltersAreAlwaysResubscribed)
+	t.Run("new session unsubscribes nothing", testNewSessionUnsubscribesNothing)
+	t.Run("filters are stored across processes", testFiltersAreStoredAcrossProcesses)
+	t.Run("lost session is dated", testLostSessionIsDated)
+}
+
+func testPartialRefusalReconnectsAfterADelay(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, withFilters(plainFilter, otherFilter))
 		p := b.accept()
@@ -97,7 +108,7 @@ func TestPartlyRefusedSubscriptionKeepsTheConnection(t *testing.T) {
 	})
 }
 
-func TestBrokerRestartIsFollowedClosely(t *testing.T) {
+func testBrokerRestartIsRetriedWithShortPauses(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, withFilters(sharedFilter), func(o *Options) { o.KeepAlive = time.Hour })
 		p := b.connected(false)
@@ -125,7 +136,7 @@ func TestBrokerRestartIsFollowedClosely(t *testing.T) {
 	})
 }
 
-func TestFiltersInForceAreNotSubscribedAgain(t *testing.T) {
+func testGrantedFiltersAreNotResubscribed(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, withFilters(plainFilter), func(o *Options) { o.KeepAlive = time.Hour })
 		p := b.connected(false)
@@ -158,7 +169,7 @@ func (p *peer) garble() {
 	p.rest()
 }
 
-func TestSharedFiltersAreSubscribedOnEveryConnection(t *testing.T) {
+func testSharedFiltersAreAlwaysResubscribed(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		former := []string{"bridge/v1/3/#", "bridge/v1/3/+/+/+/" + plainFilter, sharedFilter}
 		s := b.open(&recorder{}, withFilters(sharedFilter), func(o *Options) { o.Former = former })
@@ -175,14 +186,14 @@ func TestSharedFiltersAreSubscribedOnEveryConnection(t *testing.T) {
 	})
 }
 
-func TestANewSessionHasNothingToUnsubscribe(t *testing.T) {
+func testNewSessionUnsubscribesNothing(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		b.open(&recorder{}, withFilters(sharedFilter), func(o *Options) { o.Former = []string{plainFilter} })
 		b.connected(false).silence(time.Second)
 	})
 }
 
-func TestFiltersAreRememberedAcrossProcesses(t *testing.T) {
+func testFiltersAreStoredAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "bridge-0.filters")
 	b := listen(t, nil)
@@ -235,7 +246,7 @@ func fileHas(path, text string) bool {
 	return err == nil && strings.Contains(string(b), text)
 }
 
-func TestLanesThatEndTogetherWereNotTakenOver(t *testing.T) {
+func TestTakeoverAcrossLanes(t *testing.T) {
 	for name, c := range map[string]struct {
 		apart time.Duration
 		taken bool
@@ -284,7 +295,7 @@ func TestLanesThatEndTogetherWereNotTakenOver(t *testing.T) {
 	}
 }
 
-func TestALostSessionIsDated(t *testing.T) {
+func testLostSessionIsDated(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, withFilters(sharedFilter))
 		p := b.connected(false)

@@ -78,7 +78,7 @@ func TestCloseBeforeAnAnswer(t *testing.T) {
 	}
 }
 
-func TestTakeoverWithEarlyClosesIsNamed(t *testing.T) {
+func TestTakeoverWithEarlyCloses(t *testing.T) {
 	for answer, end := range early {
 		t.Run(answer, func(t *testing.T) {
 			virtual(t, func(t *testing.T, b *scripted) {
@@ -98,9 +98,15 @@ func TestTakeoverWithEarlyClosesIsNamed(t *testing.T) {
 	}
 }
 
+func TestCloseByBroker(t *testing.T) {
+	t.Parallel()
+	t.Run("close right after SUBACK is not a refusal", testCloseRightAfterSUBACKIsNotARefusal)
+	t.Run("close while retiring is not a refusal", testCloseWhileRetiringIsNotARefusal)
+}
+
 // The broker has granted the filters and then closes: that is no refusal, whatever
 // came first out of paho.
-func TestCloseRightAfterSubackIsNoRefusal(t *testing.T) {
+func testCloseRightAfterSUBACKIsNotARefusal(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		for range 100 {
 			s := b.open(&recorder{})
@@ -112,7 +118,7 @@ func TestCloseRightAfterSubackIsNoRefusal(t *testing.T) {
 	})
 }
 
-func TestCloseWhileRetiringIsNoRefusal(t *testing.T) {
+func testCloseWhileRetiringIsNotARefusal(t *testing.T) {
 	virtual(t, func(t *testing.T, b *scripted) {
 		s := b.open(&recorder{}, func(o *Options) { o.Retiring = true })
 		early["SUBACK"](b.accept(), true)

@@ -16,7 +16,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPubacksGoOutTogetherWhenTheReadRunsDry(t *testing.T) {
+func TestTapAck(t *testing.T) {
+	t.Parallel()
+	t.Run("PUBACKs are sent together before reader waits", testPUBACKsAreSentTogetherBeforeReaderWaits)
+	t.Run("Ack only appends", testAckOnlyAppends)
+	t.Run("Ack never blocks", testAckNeverBlocks)
+	t.Run("PUBACKs precede packets of paho and DISCONNECT", testPUBACKsPrecedePacketsOfPahoAndDISCONNECT)
+	t.Run("broker that never reads is disconnected", testBrokerThatNeverReadsIsDisconnected)
+	t.Run("Close ends blocked write", testCloseEndsBlockedWrite)
+	t.Run("concurrent acks stay whole and in order", testConcurrentAcksStayWholeAndInOrder)
+}
+
+func testPUBACKsAreSentTogetherBeforeReaderWaits(t *testing.T) {
 	t.Parallel()
 	var wire []byte
 	var ids []uint16
@@ -34,7 +45,7 @@ func TestPubacksGoOutTogetherWhenTheReadRunsDry(t *testing.T) {
 	require.Equal(t, []int{0, 0, 1, 2}, before, "written before the reader waits")
 }
 
-func TestAckOnlyAppends(t *testing.T) {
+func testAckOnlyAppends(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
 	tp := newTap(conn, tapOptions{receiver: &recorder{}})
@@ -52,7 +63,7 @@ func TestAckOnlyAppends(t *testing.T) {
 	require.Equal(t, pubacks(ids...), conn.sent())
 }
 
-func TestAckNeverWaits(t *testing.T) {
+func testAckNeverBlocks(t *testing.T) {
 	t.Parallel()
 	near, far := pipe()
 	defer far.Close()
@@ -73,7 +84,7 @@ func TestAckNeverWaits(t *testing.T) {
 	require.Empty(t, tp.acks)
 }
 
-func TestPubacksPrecedePahosOwnPacketsAndNothingFollowsDisconnect(t *testing.T) {
+func testPUBACKsPrecedePacketsOfPahoAndDISCONNECT(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
 	tp := newTap(conn, tapOptions{receiver: &recorder{}})
@@ -92,7 +103,7 @@ func TestPubacksPrecedePahosOwnPacketsAndNothingFollowsDisconnect(t *testing.T) 
 	require.Equal(t, want, conn.writes())
 }
 
-func TestStaleAcksAreDropped(t *testing.T) {
+func TestTapStaleAcks(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*tap){
 		"closed here":      func(tp *tap) { tp.Close() },
@@ -116,7 +127,7 @@ func TestStaleAcksAreDropped(t *testing.T) {
 	}
 }
 
-func TestAFailedWriteEndsTheConnectionWithItsReason(t *testing.T) {
+func TestTapWriteErrors(t *testing.T) {
 	t.Parallel()
 	for name, write := range map[string]func(*tap){
 		"flush": func(tp *tap) { tp.Ack(1); tp.Flush() },
@@ -147,7 +158,7 @@ func fill(tp *tap) {
 	}
 }
 
-func TestABrokerThatNeverReadsIsLeft(t *testing.T) {
+func testBrokerThatNeverReadsIsDisconnected(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := pipe()
@@ -168,7 +179,7 @@ func TestABrokerThatNeverReadsIsLeft(t *testing.T) {
 	})
 }
 
-func TestCloseEndsAWriteThatHangs(t *testing.T) {
+func testCloseEndsBlockedWrite(t *testing.T) {
 	t.Parallel()
 	near, far := pipe()
 	defer far.Close()
@@ -183,7 +194,7 @@ func TestCloseEndsAWriteThatHangs(t *testing.T) {
 	require.ErrorIs(t, tp.err, errClosedHere)
 }
 
-func TestAcksFromManyGoroutinesStayWhole(t *testing.T) {
+func testConcurrentAcksStayWholeAndInOrder(t *testing.T) {
 	t.Parallel()
 	conn := &memConn{}
 	tp := newTap(conn, tapOptions{receiver: &recorder{}})

@@ -61,7 +61,7 @@ func newLoop(t testing.TB, messages int) (*tap, *counter) {
 }
 
 // Not parallel: other tests' allocations would count.
-func TestADeliveredPublishAllocatesNothing(t *testing.T) {
+func TestTapAllocations(t *testing.T) {
 	tp, r := newLoop(t, 1000)
 	p := make([]byte, len(pong))
 	allocs := testing.AllocsPerRun(100, func() {

@@ -13,7 +13,22 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-func TestPahoGetsEverythingButPublish(t *testing.T) {
+func TestTap(t *testing.T) {
+	t.Parallel()
+	t.Run("paho gets everything but PUBLISH", testPahoGetsEverythingButPUBLISH)
+	t.Run("refused CONNACK is not a connection", testRefusedCONNACKIsNotAConnection)
+	t.Run("packets across buffer boundaries are intact", testPacketsAcrossBufferBoundariesAreIntact)
+	t.Run("buffer shrinks after long packet", testBufferShrinksAfterLongPacket)
+	t.Run("oversize PUBLISH is truncated and next is intact", testOversizePUBLISHIsTruncatedAndNextIsIntact)
+	t.Run("longest topic fits any maximum", testLongestTopicFitsAnyMaximum)
+	t.Run("drained tap leaves messages with broker", testDrainedTapLeavesMessagesWithBroker)
+	t.Run("empty read is an error", testEmptyReadIsAnError)
+	t.Run("Close waits for last delivery and reports once", testCloseWaitsForLastDeliveryAndReportsOnce)
+	t.Run("reader gets reason for close", testReaderGetsReasonForClose)
+	t.Run("linger delays only a read that would block", testLingerDelaysOnlyAReadThatWouldBlock)
+}
+
+func testPahoGetsEverythingButPUBLISH(t *testing.T) {
 	t.Parallel()
 	forPaho := [][]byte{connackKept, suback(1, 1), pong, {0xb0, 2, 0, 9}, pong}
 	var wire []byte
@@ -46,7 +61,7 @@ func TestPahoGetsEverythingButPublish(t *testing.T) {
 	}
 }
 
-func TestRefusedConnackIsNoConnection(t *testing.T) {
+func testRefusedCONNACKIsNotAConnection(t *testing.T) {
 	t.Parallel()
 	for code := byte(1); code <= maxConnack; code++ {
 		r := &recorder{}
@@ -58,7 +73,7 @@ func TestRefusedConnackIsNoConnection(t *testing.T) {
 	}
 }
 
-func TestPacketsAcrossBufferBordersAreIntact(t *testing.T) {
+func testPacketsAcrossBufferBoundariesAreIntact(t *testing.T) {
 	t.Parallel()
 	// The packets' ends fall on every place around the end of the read
 	// buffer, of a grown buffer and of the next ones.
@@ -87,7 +102,7 @@ func TestPacketsAcrossBufferBordersAreIntact(t *testing.T) {
 	}
 }
 
-func TestTheBufferShrinksAfterALongPacket(t *testing.T) {
+func testBufferShrinksAfterLongPacket(t *testing.T) {
 	t.Parallel()
 	wire := append(bytes.Clone(connackNew), publish("t", 1, pattern(900<<10))...)
 	r := &recorder{}
@@ -98,7 +113,7 @@ func TestTheBufferShrinksAfterALongPacket(t *testing.T) {
 	require.Len(t, tp.buf, readBuffer)
 }
 
-func TestOversizePublishIsDeliveredCutAndTheNextIntact(t *testing.T) {
+func testOversizePUBLISHIsTruncatedAndNextIsIntact(t *testing.T) {
 	t.Parallel()
 	const limit = minPacket
 	overhead := len(publish("top", 1, pattern(limit))) - limit
@@ -141,7 +156,7 @@ func TestOversizePublishIsDeliveredCutAndTheNextIntact(t *testing.T) {
 	}
 }
 
-func TestTheLongestTopicFitsWhateverTheMaximumIs(t *testing.T) {
+func testLongestTopicFitsAnyMaximum(t *testing.T) {
 	t.Parallel()
 	topic := string(bytes.Repeat([]byte("x"), 65_535))
 	for _, maxPacket := range []int{0, 1, 1 << 20} {
@@ -157,7 +172,7 @@ func TestTheLongestTopicFitsWhateverTheMaximumIs(t *testing.T) {
 	}
 }
 
-func TestADrainedTapLeavesMessagesWithTheBroker(t *testing.T) {
+func testDrainedTapLeavesMessagesWithBroker(t *testing.T) {
 	t.Parallel()
 	r := &recorder{ack: true}
 	wire := append(bytes.Clone(connackNew), publish("t", 1, nil)...)
@@ -171,7 +186,7 @@ func TestADrainedTapLeavesMessagesWithTheBroker(t *testing.T) {
 	require.Equal(t, pubacks(1), conn.sent())
 }
 
-func TestAReadThatGetsNothingIsAnError(t *testing.T) {
+func testEmptyReadIsAnError(t *testing.T) {
 	t.Parallel()
 	r := &recorder{}
 	tp := newTap(emptyReads{&memConn{}}, tapOptions{receiver: r})
@@ -183,7 +198,7 @@ type emptyReads struct{ *memConn }
 
 func (emptyReads) Read([]byte) (int, error) { return 0, nil }
 
-func TestCloseWaitsForTheLastDeliveryAndReportsOnce(t *testing.T) {
+func testCloseWaitsForLastDeliveryAndReportsOnce(t *testing.T) {
 	t.Parallel()
 	near, far := pipe()
 	defer far.Close()
@@ -223,7 +238,7 @@ func (g *gate) Deliver(c bridge.Conn, d *bridge.Delivery) {
 	<-g.leave
 }
 
-func TestTheReaderLearnsWhyItWasClosed(t *testing.T) {
+func testReaderGetsReasonForClose(t *testing.T) {
 	t.Parallel()
 	why := fmt.Errorf("a reason")
 	conn := &memConn{chunks: [][]byte{connackNew}}
@@ -237,7 +252,7 @@ func TestTheReaderLearnsWhyItWasClosed(t *testing.T) {
 	require.Equal(t, why, tp.err)
 }
 
-func TestLingerDelaysOnlyAReadThatWouldWait(t *testing.T) {
+func testLingerDelaysOnlyAReadThatWouldBlock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const linger = 5 * time.Millisecond

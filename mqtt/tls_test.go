@@ -12,7 +12,13 @@ import (
 	"mqtt-nats-bridge/internal/pki"
 )
 
-func TestMutualTLSPresentsTheClientCertificate(t *testing.T) {
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	t.Run("client certificate is presented", testClientCertificateIsPresented)
+	t.Run("Close ends blocked handshake", testCloseEndsBlockedHandshake)
+}
+
+func testClientCertificateIsPresented(t *testing.T) {
 	t.Parallel()
 	ca := authority(t)
 	server, err := ca.ServerConfig()
@@ -30,7 +36,7 @@ func TestMutualTLSPresentsTheClientCertificate(t *testing.T) {
 	require.Equal(t, 300_000, r.deliveries()[0].PayloadSize)
 }
 
-func TestTLSFaultsAreToldAsWhatTheyAre(t *testing.T) {
+func TestTLSErrors(t *testing.T) {
 	t.Parallel()
 	ca, stranger := authority(t), authority(t)
 	good, err := ca.ClientConfig("bridge")
@@ -97,7 +103,7 @@ func TestTLSFaultsAreToldAsWhatTheyAre(t *testing.T) {
 	}
 }
 
-func TestPlainTextAndTLSDoNotMeet(t *testing.T) {
+func TestTLSMismatch(t *testing.T) {
 	t.Parallel()
 	ca := authority(t)
 	server, err := ca.ServerConfig()
@@ -128,7 +134,7 @@ func TestPlainTextAndTLSDoNotMeet(t *testing.T) {
 	})
 }
 
-func TestCloseEndsATLSHandshakeThatHangs(t *testing.T) {
+func testCloseEndsBlockedHandshake(t *testing.T) {
 	t.Parallel()
 	b := listen(t, nil)
 	s := b.open(&recorder{}, func(o *Options) { withTLS(o, &tls.Config{RootCAs: x509.NewCertPool()}) })

@@ -73,7 +73,7 @@ func TestSeveralBrokers(t *testing.T) {
 
 // What waits in the session at one broker is delivered when the bridge comes back to it: behind what
 // another broker was given later.
-func TestMessagesAtAnotherBrokerComeLate(t *testing.T) {
+func TestSeveralBrokersLateMessages(t *testing.T) {
 	t.Parallel()
 	first, second := peers.Mosquitto(t, peers.MosquittoOptions{}), peers.Mosquitto(t, peers.MosquittoOptions{})
 	proxy, r := peers.Proxy(t, first.Addr), &recorder{ack: true}

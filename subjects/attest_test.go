@@ -20,7 +20,13 @@ func mustPrefix(t require.TestingT, text string) *subjects.Prefix {
 	return p
 }
 
-func TestAttestedTopicIsCut(t *testing.T) {
+func TestAttestedTopic(t *testing.T) {
+	t.Parallel()
+	t.Run("broker topic is parsed and rebuilt", testBrokerTopicIsParsedAndRebuilt)
+	t.Run("any attestation survives a round trip", testAnyAttestationSurvivesARoundTrip)
+}
+
+func testBrokerTopicIsParsedAndRebuilt(t *testing.T) {
 	t.Parallel()
 	p := mustPrefix(t, "bridge/v1")
 	require.Equal(t, "bridge/v1", p.String())
@@ -36,7 +42,7 @@ func TestAttestedTopicIsCut(t *testing.T) {
 	require.Equal(t, seenTopic, string(p.Append(nil, a, rest)))
 }
 
-func TestAttestedTopicThatLiesSaysWhy(t *testing.T) {
+func TestAttestedTopicErrors(t *testing.T) {
 	t.Parallel()
 	p := mustPrefix(t, "bridge/v1")
 	for _, tc := range []struct {
@@ -86,7 +92,7 @@ func TestAttestedTopicThatLiesSaysWhy(t *testing.T) {
 	}
 }
 
-func TestCNIsDecodedOrMissingOrMalformed(t *testing.T) {
+func TestDecodeCN(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		hex, cn string
@@ -113,7 +119,7 @@ func TestCNIsDecodedOrMissingOrMalformed(t *testing.T) {
 	require.Equal(t, "61636D652F6465762D31", string(subjects.AppendCN(nil, []byte("acme/dev-1"))))
 }
 
-func TestPrefixFaultSaysWhatIsWrong(t *testing.T) {
+func TestParsePrefixErrors(t *testing.T) {
 	t.Parallel()
 	for prefix, says := range map[string]string{
 		"":                        "it is empty",
@@ -135,7 +141,7 @@ func TestPrefixFaultSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestPrefixFilterTakesOnePartitionOrAll(t *testing.T) {
+func TestPrefixFilter(t *testing.T) {
 	t.Parallel()
 	prefix, p := mustPrefix(t, "bridge/v1"), mustPattern(t, telemetryPattern)
 	require.Equal(t, "bridge/v1/d/+/+/+/tenant/+/device/+/+", prefix.Filter("d", p))
@@ -145,7 +151,7 @@ func TestPrefixFilterTakesOnePartitionOrAll(t *testing.T) {
 	require.False(t, matchesFilter(prefix.Filter("e", p), seenTopic))
 }
 
-func TestAttestedTopicComesBack(t *testing.T) {
+func testAnyAttestationSurvivesARoundTrip(t *testing.T) {
 	t.Parallel()
 	prefix := mustPrefix(t, "bridge/v1")
 	rapid.Check(t, func(t *rapid.T) {

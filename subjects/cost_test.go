@@ -51,7 +51,7 @@ func (p *path) checked(topic []byte) bool {
 	return p.match.CheckDevice() == nil && subjects.CheckSubject(p.subject) == nil && !subjects.NeedsEscape(rest)
 }
 
-func TestNoTopicCostsAnAllocation(t *testing.T) {
+func TestTopicAllocs(t *testing.T) {
 	p := newPath(t)
 	for _, topic := range []string{
 		seenTopic,

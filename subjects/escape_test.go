@@ -26,7 +26,7 @@ var topicSubjects = []struct{ name, topic, subject string }{
 	{"UTF-8 byte by byte", "grün/日", "gr%C3%BCn.%E6%97%A5"},
 	{"not UTF-8", "\xff/\x80", "%FF.%80"},
 	{"percent", "100%/%2E", "100%25.%252E"},
-	{"percent that looks like the empty level", "a/%00", "a.%2500"},
+	{"percent like an empty level", "a/%00", "a.%2500"},
 	{"empty level inside", "a//b", "a.%00.b"},
 	{"leading slash", "/a", "%00.a"},
 	{"trailing slash", "a/", "a.%00"},
@@ -43,7 +43,7 @@ var topicSubjects = []struct{ name, topic, subject string }{
 	{"1,024 bytes by escapes", strings.Repeat(".", 341) + "a", strings.Repeat("%2E", 341) + "a"},
 }
 
-func TestTopicAndSubjectAreInverse(t *testing.T) {
+func TestTopicSubjectPairs(t *testing.T) {
 	t.Parallel()
 	for _, tc := range topicSubjects {
 		t.Run(tc.name, func(t *testing.T) {
@@ -64,7 +64,15 @@ func TestTopicAndSubjectAreInverse(t *testing.T) {
 	}
 }
 
-func TestEveryByteIsEscapedAsTheTableSays(t *testing.T) {
+func TestEscape(t *testing.T) {
+	t.Parallel()
+	t.Run("bytes outside the token set are escaped", testBytesOutsideTheTokenSetAreEscaped)
+	t.Run("every legal topic survives a round trip", testEveryLegalTopicSurvivesARoundTrip)
+	t.Run("two topics never share a subject", testTwoTopicsNeverShareASubject)
+	t.Run("every accepted subject survives a round trip", testEveryAcceptedSubjectSurvivesARoundTrip)
+}
+
+func testBytesOutsideTheTokenSetAreEscaped(t *testing.T) {
 	t.Parallel()
 	for c := range 256 {
 		want := string([]byte{byte(c)})
@@ -77,7 +85,7 @@ func TestEveryByteIsEscapedAsTheTableSays(t *testing.T) {
 	require.Equal(t, "$", string(subjects.AppendToken(nil, []byte("$"))))
 }
 
-func TestTopicWithoutSubjectSaysWhy(t *testing.T) {
+func TestFromTopicErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, topic string
@@ -101,7 +109,7 @@ func TestTopicWithoutSubjectSaysWhy(t *testing.T) {
 	}
 }
 
-func TestSubjectThatNoTopicHasIsRefused(t *testing.T) {
+func TestToTopicErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		subject, says string
@@ -139,7 +147,7 @@ func TestSubjectThatNoTopicHasIsRefused(t *testing.T) {
 	}
 }
 
-func TestSubjectOutsideTheLimitsIsNotPublished(t *testing.T) {
+func TestCheckSubject(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		subject string
@@ -180,12 +188,12 @@ func genSubject() *rapid.Generator[string] {
 	})
 }
 
-func TestEveryLegalTopicComesBack(t *testing.T) {
+func testEveryLegalTopicSurvivesARoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { requireRoundTrip(t, genTopic().Draw(t, "topic")) })
 }
 
-func TestTwoTopicsNeverShareASubject(t *testing.T) {
+func testTwoTopicsNeverShareASubject(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := genTopic().Draw(t, "a"), genTopic().Draw(t, "b")
@@ -195,7 +203,7 @@ func TestTwoTopicsNeverShareASubject(t *testing.T) {
 	})
 }
 
-func TestEverySubjectTakenComesBack(t *testing.T) {
+func testEveryAcceptedSubjectSurvivesARoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { requireSubjectRoundTrip(t, genSubject().Draw(t, "subject")) })
 }

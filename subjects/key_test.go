@@ -11,7 +11,7 @@ import (
 // What ADR-8 and its clients allow in a key.
 var validKey = regexp.MustCompile(`^[-/_=\.a-zA-Z0-9]+$`)
 
-func TestNamesBecomeKeysAndBack(t *testing.T) {
+func TestKeyRoundTrip(t *testing.T) {
 	t.Parallel()
 	for name, token := range map[string]string{
 		"acme": "acme", "dev-1_A": "dev-1_A", "": "=00",
@@ -24,7 +24,7 @@ func TestNamesBecomeKeysAndBack(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoKeyIsToldWhatToWrite(t *testing.T) {
+func TestParseKeyErrors(t *testing.T) {
 	t.Parallel()
 	for token, want := range map[string]string{
 		"":       "an empty name is written =00",

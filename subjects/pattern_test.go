@@ -22,7 +22,7 @@ func mustPattern(t require.TestingT, text string) *subjects.Pattern {
 	return p
 }
 
-func TestPatternGivesFilterAndStreamSubject(t *testing.T) {
+func TestParsePattern(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		pattern, filter, stream string
@@ -45,7 +45,7 @@ func TestPatternGivesFilterAndStreamSubject(t *testing.T) {
 	}
 }
 
-func TestPatternFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
+func TestParsePatternErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, pattern, says string }{
 		{"empty", "", "it is empty, write one such as"},
@@ -82,7 +82,13 @@ func TestPatternFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
 	}
 }
 
-func TestPatternWithoutTenantOrDeviceIsNamed(t *testing.T) {
+func TestPattern(t *testing.T) {
+	t.Parallel()
+	t.Run("missing tenant or device is reported", testMissingTenantOrDeviceIsReported)
+	t.Run("matches what its filter matches", testMatchesWhatItsFilterMatches)
+}
+
+func testMissingTenantOrDeviceIsReported(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, mustPattern(t, telemetryPattern).RequireDevice())
 	require.ErrorContains(t, mustPattern(t, "a/{device}").RequireDevice(), "it lacks {tenant}")
@@ -90,7 +96,7 @@ func TestPatternWithoutTenantOrDeviceIsNamed(t *testing.T) {
 	require.ErrorContains(t, mustPattern(t, "a").RequireDevice(), "it lacks {tenant} and {device}")
 }
 
-func TestMatchCapturesWholeLevels(t *testing.T) {
+func TestPatternMatch(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		pattern, topic string
@@ -139,7 +145,7 @@ func TestMatchCapturesWholeLevels(t *testing.T) {
 	}
 }
 
-func TestEmptyTenantAndEmptyDeviceAreToldApart(t *testing.T) {
+func TestMatchCheckDevice(t *testing.T) {
 	t.Parallel()
 	p := mustPattern(t, telemetryPattern)
 	for topic, want := range map[string]error{
@@ -194,7 +200,7 @@ func matchesFilter(filter, topic string) bool {
 	return len(f) == len(l)
 }
 
-func TestPatternTakesWhatItsFilterTakes(t *testing.T) {
+func testMatchesWhatItsFilterMatches(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := mustPattern(t, genPattern().Draw(t, "pattern"))

@@ -20,7 +20,7 @@ func mustSet(t require.TestingT, patterns ...string) *subjects.Set {
 	return s
 }
 
-func TestTemplateFillsInTheCaptures(t *testing.T) {
+func TestTemplateAppend(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ pattern, template, topic, stream, subject string }{
 		{telemetryPattern, "telemetry.{tenant}.{device}", "tenant/acme/device/dev-1/x", "telemetry.*.*", "telemetry.acme.dev-1"},
@@ -47,7 +47,13 @@ func TestTemplateFillsInTheCaptures(t *testing.T) {
 	}
 }
 
-func TestOwnTemplateIsReversible(t *testing.T) {
+func TestTemplate(t *testing.T) {
+	t.Parallel()
+	t.Run("own template is reversible", testOwnTemplateIsReversible)
+	t.Run("subject of any match is that of its topic", testSubjectOfAnyMatchIsThatOfItsTopic)
+}
+
+func testOwnTemplateIsReversible(t *testing.T) {
 	t.Parallel()
 	p := mustPattern(t, telemetryPattern)
 	require.Equal(t, "tenant.{tenant}.device.{device}.{type}", p.Template().String())
@@ -57,7 +63,7 @@ func TestOwnTemplateIsReversible(t *testing.T) {
 	require.True(t, written.Reversible(), "the same template, written out")
 }
 
-func TestTemplateFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
+func TestParseTemplateErrors(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, template, says string }{
 		{"empty", "", "it is empty, omit it"},
@@ -89,7 +95,7 @@ func TestTemplateFaultSaysWhereAndWhatWouldBeRight(t *testing.T) {
 	require.ErrorContains(t, err, "which has none")
 }
 
-func TestSetFindsTheOneRoute(t *testing.T) {
+func TestSetMatch(t *testing.T) {
 	t.Parallel()
 	s := mustSet(t, telemetryPattern, shadowPattern, commandsPattern, "plain")
 	require.Equal(t, 4, s.Len())
@@ -119,7 +125,7 @@ func TestSetFindsTheOneRoute(t *testing.T) {
 	}
 }
 
-func TestSetRefusesRoutesThatCannotWork(t *testing.T) {
+func TestNewSetErrors(t *testing.T) {
 	t.Parallel()
 	_, err := subjects.NewSet(nil)
 	require.ErrorContains(t, err, "there is none")
@@ -148,7 +154,7 @@ func TestSetRefusesRoutesThatCannotWork(t *testing.T) {
 	require.ErrorContains(t, err, `both match "tenant/acme/device/device1/events"`, "every pair is reported")
 }
 
-func TestOverlapIsFound(t *testing.T) {
+func TestOverlap(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ a, b, example string }{
 		{"a/{x}", "{y}/b", "a/b"},
@@ -171,7 +177,7 @@ func TestOverlapIsFound(t *testing.T) {
 	}
 }
 
-func TestOverlapMeansASharedTopic(t *testing.T) {
+func TestOverlapSharedTopic(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := mustPattern(t, genPattern().Draw(t, "a")), mustPattern(t, genPattern().Draw(t, "b"))
@@ -192,7 +198,7 @@ func TestOverlapMeansASharedTopic(t *testing.T) {
 	})
 }
 
-func TestTemplateOfAnyMatchIsTheSubjectOfTheTopic(t *testing.T) {
+func testSubjectOfAnyMatchIsThatOfItsTopic(t *testing.T) {
 	t.Parallel()
 	patterns := []string{telemetryPattern, shadowPattern, "{a}", "{a}/{b}", "{a}/{b}/{c}", "/{a}", "$s/{a}/{b}/{c}"}
 	rapid.Check(t, func(t *rapid.T) {

@@ -24,8 +24,16 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
+func TestCertificateTable(t *testing.T) {
+	t.Parallel()
+	t.Run("behaves like a map", testBehavesLikeAMap)
+	t.Run("hash collision matches no other device", testHashCollisionMatchesNoOtherDevice)
+	t.Run("excess statuses read as not active", testExcessStatusesReadAsNotActive)
+	t.Run("concurrent lookup and update is safe", testConcurrentLookupAndUpdateIsSafe)
+}
+
 // A table with few places, so that runs are long and shards are rebuilt.
-func TestACertificateTableIsAMap(t *testing.T) {
+func testBehavesLikeAMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		table := NewTable()
@@ -59,7 +67,7 @@ func TestACertificateTableIsAMap(t *testing.T) {
 
 // The table must not go by the hash: two names whose hashes are the same are two
 // certificates.
-func TestACollisionLetsNobodyIn(t *testing.T) {
+func testHashCollisionMatchesNoOtherDevice(t *testing.T) {
 	t.Parallel()
 	table := NewTable()
 	s, hash := table.shard([]byte("acme/good"))
@@ -68,7 +76,7 @@ func TestACollisionLetsNobodyIn(t *testing.T) {
 	require.False(t, ok, "a name with the hash of another")
 }
 
-func TestAllStatusesAreToldAndFewAreKept(t *testing.T) {
+func testExcessStatusesReadAsNotActive(t *testing.T) {
 	t.Parallel()
 	table := NewTable()
 	for i := range 1000 {
@@ -84,7 +92,7 @@ func TestAllStatusesAreToldAndFewAreKept(t *testing.T) {
 	require.Equal(t, 1000, table.Len(), "no topic has such a name")
 }
 
-func TestCertificatesAreSafeForManyLanes(t *testing.T) {
+func testConcurrentLookupAndUpdateIsSafe(t *testing.T) {
 	t.Parallel()
 	c := New()
 	var wait sync.WaitGroup
@@ -116,7 +124,7 @@ func registry(n int) *Table {
 }
 
 // Not parallel: it reads the process's heap.
-func TestAMillionCertificatesFit(t *testing.T) {
+func TestCertificateTableMemory(t *testing.T) {
 	const n = 1_000_000
 	before := heap()
 	table := registry(n)
@@ -127,7 +135,7 @@ func TestAMillionCertificatesFit(t *testing.T) {
 	runtime.KeepAlive(table)
 }
 
-func TestALookupAllocatesNothing(t *testing.T) {
+func TestCertificateLookupAllocs(t *testing.T) {
 	c := New()
 	c.Use(registry(1000))
 	name := []byte("tenant-0001/device-00000")

@@ -20,9 +20,16 @@ func mount(t *testing.T, size string) string {
 	return dir
 }
 
+func TestJournalDisk(t *testing.T) {
+	t.Parallel()
+	t.Run("full disk at open is an error", testFullDiskAtOpenIsAnError)
+	t.Run("disk that fills up later is harmless", testDiskThatFillsUpLaterIsHarmless)
+	t.Run("read-only disk is an error", testReadOnlyDiskIsAnError)
+}
+
 // A store to a mapped page of a full disk would be a SIGBUS, so the space is
 // taken at the start or not at all.
-func TestAFullDiskIsAnErrorAtTheStart(t *testing.T) {
+func testFullDiskAtOpenIsAnError(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "256k")
 	for range 2 {
@@ -35,7 +42,7 @@ func TestAFullDiskIsAnErrorAtTheStart(t *testing.T) {
 	openJournal(t, dir, "lane").Append(1, 1, 0)
 }
 
-func TestADiskThatFillsUpLaterDoesNoHarm(t *testing.T) {
+func testDiskThatFillsUpLaterIsHarmless(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "1100k")
 	j := openJournal(t, dir, "lane")
@@ -46,7 +53,7 @@ func TestADiskThatFillsUpLaterDoesNoHarm(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-func TestAReadOnlyDiskIsAnError(t *testing.T) {
+func testReadOnlyDiskIsAnError(t *testing.T) {
 	t.Parallel()
 	dir := mount(t, "4m")
 	require.NoError(t, openJournal(t, dir, "lane").Close())

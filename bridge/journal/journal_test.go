@@ -31,7 +31,15 @@ func openJournal(t testing.TB, dir, client string) *Journal {
 	return opened.Journal
 }
 
-func TestAReopenedJournalKeepsItsDeliveries(t *testing.T) {
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	t.Run("deliveries persist across reopening", testDeliveriesPersistAcrossReopening)
+	t.Run("alive time persists across reopening", testAliveTimePersistsAcrossReopening)
+	t.Run("latest deliveries are retained", testLatestDeliveriesAreRetained)
+	t.Run("forgotten session is unknown", testForgottenSessionIsUnknown)
+}
+
+func testDeliveriesPersistAcrossReopening(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -58,7 +66,7 @@ func requireFound(t *testing.T, j *Journal, pos, number uint64, stored bool) {
 	require.Equal(t, stored, s)
 }
 
-func TestAliveOutlivesTheProcess(t *testing.T) {
+func testAliveTimePersistsAcrossReopening(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -73,8 +81,16 @@ func TestAliveOutlivesTheProcess(t *testing.T) {
 	require.Zero(t, openJournal(t, dir, "lane").Alive(), "a time to come says nothing")
 }
 
+func TestJournalNumbers(t *testing.T) {
+	t.Parallel()
+	t.Run("never repeat across reopening", testNeverRepeatAcrossReopening)
+	t.Run("continue when ahead of the clock", testContinueWhenAheadOfTheClock)
+	t.Run("restored copy gets a new epoch", testRestoredCopyGetsANewEpoch)
+	t.Run("carry the time of the last beat", testCarryTheTimeOfTheLastBeat)
+}
+
 // A number given out twice would be a false duplicate, which is a lost message.
-func TestNumbersNeverRepeatAcrossReopening(t *testing.T) {
+func testNeverRepeatAcrossReopening(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	seen := map[uint64]bool{}
@@ -92,7 +108,7 @@ func TestNumbersNeverRepeatAcrossReopening(t *testing.T) {
 	}
 }
 
-func TestNumbersOutrunTheClockAndGoOn(t *testing.T) {
+func testContinueWhenAheadOfTheClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -105,7 +121,7 @@ func TestNumbersOutrunTheClockAndGoOn(t *testing.T) {
 
 // A copy that is put back while the clock is wrong too begins at a number that was given
 // out already. Its epoch is another one.
-func TestNumbersHaveAnEpoch(t *testing.T) {
+func testRestoredCopyGetsANewEpoch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -129,7 +145,7 @@ func TestNumbersHaveAnEpoch(t *testing.T) {
 }
 
 // The publisher goes by it: it must not be later than the first attempt.
-func TestANumberSaysWhenItWasGivenOut(t *testing.T) {
+func testCarryTheTimeOfTheLastBeat(t *testing.T) {
 	t.Parallel()
 	j := New()
 	j.number = 5 // of an earlier process
@@ -139,7 +155,7 @@ func TestANumberSaysWhenItWasGivenOut(t *testing.T) {
 	require.Equal(t, noon, NumberedAt(n))
 }
 
-func TestTheLatestDeliveriesAreKept(t *testing.T) {
+func testLatestDeliveriesAreRetained(t *testing.T) {
 	t.Parallel()
 	j := New()
 	for i := range uint64(3 * maxEntries) {
@@ -154,7 +170,7 @@ func TestTheLatestDeliveriesAreKept(t *testing.T) {
 	require.False(t, stored, "the latest took its place")
 }
 
-func TestAForgottenSessionIsUnknown(t *testing.T) {
+func testForgottenSessionIsUnknown(t *testing.T) {
 	t.Parallel()
 	j := New()
 	pos, n := j.Append(1, 7, 0)
@@ -168,7 +184,7 @@ func TestAForgottenSessionIsUnknown(t *testing.T) {
 }
 
 // A journal whose latest pages may be missing says nothing of what is redelivered.
-func TestAStaleJournalIsForgotten(t *testing.T) {
+func TestStaleJournal(t *testing.T) {
 	t.Parallel()
 	later := func(d time.Duration) func(os.FileInfo) time.Time {
 		return func(os.FileInfo) time.Time { return time.Now().Add(d) }
@@ -203,8 +219,19 @@ func TestAStaleJournalIsForgotten(t *testing.T) {
 	}
 }
 
+func TestJournalFile(t *testing.T) {
+	t.Parallel()
+	t.Run("restored copy is stale", testRestoredCopyIsStale)
+	t.Run("entry is 16 bytes", testEntryIs16Bytes)
+	t.Run("empty file is a new journal", testEmptyFileIsANewJournal)
+	t.Run("torn entry is ignored", testTornEntryIsIgnored)
+	t.Run("second open fails with ErrLocked", testSecondOpenFailsWithErrLocked)
+	t.Run("each client id has its own file", testEachClientIdHasItsOwnFile)
+	t.Run("unwritable directory is an error", testUnwritableDirectoryIsAnError)
+}
+
 // The file's own time shows a copy, whatever times were copied with it.
-func TestACopyThatIsPutBackIsStale(t *testing.T) {
+func testRestoredCopyIsStale(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -226,7 +253,7 @@ func TestACopyThatIsPutBackIsStale(t *testing.T) {
 	require.Contains(t, opened.Stale, "the file was changed 1h0m")
 }
 
-func TestAnEntryTakesSixteenBytes(t *testing.T) {
+func testEntryIs16Bytes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	openJournal(t, dir, "lane")
@@ -236,7 +263,7 @@ func TestAnEntryTakesSixteenBytes(t *testing.T) {
 }
 
 // A file unfit for use is moved aside, whole, and a fresh one begun.
-func TestAnUnfitFileIsMovedAside(t *testing.T) {
+func TestUnfitJournalFile(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		spoil func([]byte) []byte
@@ -291,7 +318,7 @@ func fill(b []byte, with byte) []byte {
 	return b
 }
 
-func TestAnEmptyFileIsAFreshJournal(t *testing.T) {
+func testEmptyFileIsANewJournal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "lane.journal"), nil, 0o600))
@@ -300,7 +327,7 @@ func TestAnEmptyFileIsAFreshJournal(t *testing.T) {
 
 // A crash within Append leaves what it has written beyond the end: the message was not
 // published yet, and its entry is none.
-func TestATornEntryIsNoEntry(t *testing.T) {
+func testTornEntryIsIgnored(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -312,7 +339,7 @@ func TestATornEntryIsNoEntry(t *testing.T) {
 	requireFound(t, j, 1, other, false)
 }
 
-func TestAJournalBelongsToOneProcess(t *testing.T) {
+func testSecondOpenFailsWithErrLocked(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := openJournal(t, dir, "lane")
@@ -324,7 +351,7 @@ func TestAJournalBelongsToOneProcess(t *testing.T) {
 	openJournal(t, dir, "lane")
 }
 
-func TestEveryClientIDHasItsOwnFile(t *testing.T) {
+func testEachClientIdHasItsOwnFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	names := map[string]bool{}
@@ -343,7 +370,7 @@ func TestEveryClientIDHasItsOwnFile(t *testing.T) {
 	require.Len(t, entries, len(names), "nothing outside the directory")
 }
 
-func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
+func testUnwritableDirectoryIsAnError(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
@@ -359,7 +386,7 @@ func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrPermission)
 }
 
-// TestJournalChild is the process that TestAKilledProcessLosesNoEntry kills.
+// TestJournalChild is the process that TestJournalKilledProcess kills.
 func TestJournalChild(t *testing.T) {
 	dir := os.Getenv("JOURNAL_CHILD_DIR")
 	if dir == "" {
@@ -386,7 +413,7 @@ func TestJournalChild(t *testing.T) {
 
 // Not parallel: between fork and exec a child holds the locks of all journals
 // that are open.
-func TestAKilledProcessLosesNoEntry(t *testing.T) {
+func TestJournalKilledProcess(t *testing.T) {
 	dir := t.TempDir()
 	var highest uint64
 	for round := range 5 {

@@ -78,7 +78,7 @@ func TestStartAtTheFirstIDOfABroker(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestSentAgainOnTheSameConnection(t *testing.T) {
+func TestJournalSentAgain(t *testing.T) {
 	t.Parallel()
 	j := received(10, "abcde")
 	for name, c := range map[string]struct {
@@ -153,7 +153,7 @@ func TestResumeOfARun(t *testing.T) {
 	require.False(t, ok, "behind what was never acknowledged")
 }
 
-func TestSettleEndsRedelivery(t *testing.T) {
+func TestJournalSettle(t *testing.T) {
 	t.Parallel()
 	j := received(10, "abc")
 	j.MarkAcked(j.End())

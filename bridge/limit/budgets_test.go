@@ -13,7 +13,19 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-func TestADevicesCountsAreKept(t *testing.T) {
+func TestBudgets(t *testing.T) {
+	t.Parallel()
+	t.Run("counts are kept per device", testCountsAreKeptPerDevice)
+	t.Run("late settle of evicted device is ignored", testLateSettleOfEvictedDeviceIsIgnored)
+	t.Run("idle devices are evicted", testIdleDevicesAreEvicted)
+	t.Run("full table evicts the longest idle device", testFullTableEvictsTheLongestIdleDevice)
+	t.Run("deletion keeps colliding devices findable", testDeletionKeepsCollidingDevicesFindable)
+	t.Run("concurrent lanes are safe", testConcurrentLanesAreSafe)
+	t.Run("top ranks by the requested count", testTopRanksByTheRequestedCount)
+	t.Run("space of evicted devices is reused", testSpaceOfEvictedDevicesIsReused)
+}
+
+func testCountsAreKeptPerDevice(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{})
 	now := time.Now().UnixNano()
@@ -46,7 +58,7 @@ func TestADevicesCountsAreKept(t *testing.T) {
 	require.Zero(t, d.Evicted())
 }
 
-func TestAForgottenDevicesMessageSettlesInPeace(t *testing.T) {
+func testLateSettleOfEvictedDeviceIsIgnored(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{})
 	r := d.Receive([]byte("acme/dev-1"), noon)
@@ -74,7 +86,7 @@ func (d *Budgets) insertWithHash(hash uint64, name string) uint32 {
 	return d.insert(s, hash, []byte(name), noon)
 }
 
-func TestIdleDevicesAreForgotten(t *testing.T) {
+func testIdleDevicesAreEvicted(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Idle: time.Hour})
 	crowd := func(name string, at time.Duration) {
@@ -97,7 +109,7 @@ func TestIdleDevicesAreForgotten(t *testing.T) {
 	}
 }
 
-func TestAFullTableForgetsWhoWasIdleLongest(t *testing.T) {
+func testFullTableEvictsTheLongestIdleDevice(t *testing.T) {
 	t.Parallel()
 	const Limit = 64 * 100
 	d := NewBudgets(BudgetOptions{Max: Limit})
@@ -132,7 +144,7 @@ func (s *deviceShard) entriesInUse() (in []uint32) {
 
 // The index is open-addressed: deletion must keep every run of colliding hashes
 // whole.
-func TestDeletionKeepsCollidingDevicesFindable(t *testing.T) {
+func testDeletionKeepsCollidingDevicesFindable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := NewBudgets(BudgetOptions{Max: 1 << 20})
@@ -170,7 +182,7 @@ func TestDeletionKeepsCollidingDevicesFindable(t *testing.T) {
 	})
 }
 
-func TestDevicesAreSafeForManyLanes(t *testing.T) {
+func testConcurrentLanesAreSafe(t *testing.T) {
 	t.Parallel()
 	crowd(NewBudgets(BudgetOptions{Max: 64 * 20, Idle: time.Second})) // with evictions
 	d := NewBudgets(BudgetOptions{})
@@ -206,7 +218,7 @@ func crowd(d *Budgets) (sent int) {
 	return lanes * messages
 }
 
-func TestTopRanksByWhatIsAsked(t *testing.T) {
+func testTopRanksByTheRequestedCount(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{})
 	for i := range 100 {
@@ -234,7 +246,7 @@ func TestTopRanksByWhatIsAsked(t *testing.T) {
 	require.Equal(t, -1, d.Top(1, ByReceived, unlimited())[0].TokensLeft)
 }
 
-func TestLongNamesAreKeptAndTheirRoomIsUsedAgain(t *testing.T) {
+func testSpaceOfEvictedDevicesIsReused(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Idle: time.Minute})
 	name := func(i int) string { return fmt.Sprintf("tenant-%02d/%s-%06d", i%10, strings.Repeat("device", 6), i) }

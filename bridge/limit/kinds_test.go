@@ -38,7 +38,7 @@ func TestKinds(t *testing.T) {
 }
 
 // Not parallel: it counts allocations. Each device's first message adds a kind to the empty set.
-func TestAKnownKindAllocatesNothing(t *testing.T) {
+func TestKindsAllocs(t *testing.T) {
 	var k kinds
 	first, ok := k.with(0, 7, 5)
 	require.True(t, ok)

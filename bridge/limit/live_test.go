@@ -29,9 +29,16 @@ func atRate(r Rate) *Live {
 
 func unlimited() *Live { return atRate(Rate{}) }
 
+func TestLiveLimits(t *testing.T) {
+	t.Parallel()
+	t.Run("changed rate matches a token bucket", testChangedRateMatchesATokenBucket)
+	t.Run("rate without an id still applies", testRateWithoutAnIdStillApplies)
+	t.Run("limits change under load", testLimitsChangeUnderLoad)
+}
+
 // Whatever an operator changes, a device passes no more than a bucket that keeps
 // its content: never over the new burst, growing at the rate in force.
-func TestChangedRatesLetNoMoreThroughThanAKeptBucket(t *testing.T) {
+func testChangedRateMatchesATokenBucket(t *testing.T) {
 	t.Parallel()
 	rates := rapid.Custom(func(t *rapid.T) Rate {
 		return Rate{
@@ -81,7 +88,7 @@ func TestChangedRatesLetNoMoreThroughThanAKeptBucket(t *testing.T) {
 
 // More rates than a number has room for: nobody waits longer than for a full
 // bucket.
-func TestRatesWithoutANumberStillHold(t *testing.T) {
+func testRateWithoutAnIdStillApplies(t *testing.T) {
 	t.Parallel()
 	var s rateIDs
 	first := s.meter(Rate{Rate: 1.0 / 3600, Burst: 10}, noon)
@@ -101,7 +108,7 @@ func TestRatesWithoutANumberStillHold(t *testing.T) {
 	require.True(t, d.Take(ref, first, noon+1e9, 0), "back again: what an unknown rate left counts in time")
 }
 
-func TestLimitsChangeUnderLoad(t *testing.T) {
+func testLimitsChangeUnderLoad(t *testing.T) {
 	t.Parallel()
 	v := atRate(Rate{Rate: 1e6, Burst: 10})
 	d := NewBudgets(BudgetOptions{})

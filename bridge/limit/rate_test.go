@@ -27,7 +27,14 @@ func (b *bucket) take(now int64) bool {
 	return true
 }
 
-func TestOneTimestampIsATokenBucket(t *testing.T) {
+func TestRateMeter(t *testing.T) {
+	t.Parallel()
+	t.Run("one timestamp is a token bucket", testOneTimestampIsATokenBucket)
+	t.Run("credit is spent once", testCreditIsSpentOnce)
+	t.Run("extreme rates do not overflow", testExtremeRatesDoNotOverflow)
+}
+
+func testOneTimestampIsATokenBucket(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		r := Rate{
@@ -48,7 +55,7 @@ func TestOneTimestampIsATokenBucket(t *testing.T) {
 	})
 }
 
-func TestCreditIsSpentOnce(t *testing.T) {
+func testCreditIsSpentOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := Rate{Rate: 10, Burst: rapid.IntRange(1, 30).Draw(t, "burst")}.meter()
@@ -67,7 +74,7 @@ func TestCreditIsSpentOnce(t *testing.T) {
 	})
 }
 
-func TestExtremeRatesDoNotOverflow(t *testing.T) {
+func testExtremeRatesDoNotOverflow(t *testing.T) {
 	t.Parallel()
 	for _, r := range []Rate{
 		{Rate: 1e-300, Burst: math.MaxInt32}, {Rate: math.SmallestNonzeroFloat64, Burst: math.MaxInt},

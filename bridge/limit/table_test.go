@@ -32,7 +32,7 @@ func fleet(n int, limits Meter) *Budgets {
 }
 
 // Not parallel: it reads the process's heap.
-func TestAMillionDevicesFit(t *testing.T) {
+func TestBudgetsMemory(t *testing.T) {
 	const n = 1_000_000
 	before := heap()
 	d := fleet(n, Rate{Rate: 10, Burst: 20}.meter())

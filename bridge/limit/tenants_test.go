@@ -21,7 +21,14 @@ func byTenant(d *Budgets) map[string]TenantCounts {
 	return all
 }
 
-func TestTenantsAreSummedUp(t *testing.T) {
+func TestTenantCounts(t *testing.T) {
+	t.Parallel()
+	t.Run("devices are summed per tenant", testDevicesAreSummedPerTenant)
+	t.Run("tenants are bounded", testTenantsAreBounded)
+	t.Run("sums never decrease", testSumsNeverDecrease)
+}
+
+func testDevicesAreSummedPerTenant(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Tenants: 10, Idle: time.Hour})
 	for i := range 1000 {
@@ -50,7 +57,7 @@ func TestTenantsAreSummedUp(t *testing.T) {
 	require.Nil(t, NewBudgets(BudgetOptions{}).ByTenant())
 }
 
-func TestTenantsAreBounded(t *testing.T) {
+func testTenantsAreBounded(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Tenants: 3})
 	for _, name := range []string{"a/1", "b/1", "c/1"} {
@@ -67,8 +74,8 @@ func TestTenantsAreBounded(t *testing.T) {
 	require.Len(t, d.tenants.index, 3)
 }
 
-// TestTenantSumsNeverDecrease, whatever is forgotten while they are read.
-func TestTenantSumsNeverDecrease(t *testing.T) {
+// testSumsNeverDecrease, whatever is forgotten while they are read.
+func testSumsNeverDecrease(t *testing.T) {
 	t.Parallel()
 	d := NewBudgets(BudgetOptions{Max: 640, Tenants: 4})
 	var senders sync.WaitGroup

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEveryReasonHasItsToken(t *testing.T) {
+func TestReasonString(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, r := range Reasons() {

@@ -14,7 +14,7 @@ import (
 
 // It is interrupted in the middle of a statement, with which
 // pgx gives up the connection.
-func TestABenchThatIsInterruptedLeavesNothing(t *testing.T) {
+func TestBenchInterrupt(t *testing.T) {
 	t.Parallel()
 	database := peers.Postgres(t, "fsync=off")
 	db, err := pgx.Connect(t.Context(), database.URL)

@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
+func TestHelp(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
 	for _, args := range []string{"", "run", "migrate", "check", "bench", "healthcheck", "top", "version"} {
@@ -63,7 +63,13 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestCheckShowsWhereEachValueCameFromAndNoSecret(t *testing.T) {
+func TestSecretRedaction(t *testing.T) {
+	t.Parallel()
+	t.Run("check shows sources but no secrets", testCheckShowsSourcesButNoSecrets)
+	t.Run("errors contain no database password", testErrorsContainNoDatabasePassword)
+}
+
+func testCheckShowsSourcesButNoSecrets(t *testing.T) {
 	t.Parallel()
 	cmd := peers.Command(t, "check", "-c", "ingest.yaml", "--set", "batch.messages=1000")
 	cmd.Env = append(cmd.Env, "DATABASE_URL=postgres://u:hunter2@db/x?password=hunter3", "INGEST_NATS_USER=ingest", "INGEST_NATS_PASSWORD=hunter4")
@@ -80,7 +86,7 @@ func TestCheckShowsWhereEachValueCameFromAndNoSecret(t *testing.T) {
 }
 
 // It is in no error of the driver either.
-func TestAWrongPasswordIsNotShown(t *testing.T) {
+func testErrorsContainNoDatabasePassword(t *testing.T) {
 	t.Parallel()
 	got := peers.Run(t, "migrate", "--database-url=postgres://postgres:hunter2@127.0.0.1:1/x")
 	require.Equal(t, 1, got.Code)
@@ -90,7 +96,7 @@ func TestAWrongPasswordIsNotShown(t *testing.T) {
 	require.NotContains(t, got.Out+got.Err, "hunter2")
 }
 
-func TestIngestRunsIsReadyAndStops(t *testing.T) {
+func TestIngestLifecycle(t *testing.T) {
 	t.Parallel()
 	database := peers.Postgres(t, "fsync=off")
 	nats := peers.NATSServer(t, peers.NATSOptions{})

@@ -17,7 +17,7 @@ import (
 const nobody = "nats: {url: 'nats://127.0.0.1:1', user: ingest, password_file: PASSWORD}\ndatabase: {url: 'postgres://x@127.0.0.1:1/x'}\nadmin: {listen: ''}\n"
 
 // SIGHUP means what it means to the bridge, and ends nothing.
-func TestHangUp(t *testing.T) {
+func TestReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file, password := filepath.Join(dir, "ingest.yaml"), filepath.Join(dir, "password")
@@ -50,7 +50,7 @@ func TestHangUp(t *testing.T) {
 }
 
 // It has the log's format, with no text beside it.
-func TestFailureIsLoggedOnce(t *testing.T) {
+func TestStartupFailureLog(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

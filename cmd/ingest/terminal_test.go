@@ -18,7 +18,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestATerminalIsToldHowFarBehindIngestIs(t *testing.T) {
+func TestTerminalBacklog(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("script"); err != nil {
 		require.NotEqual(t, "1", os.Getenv("BRIDGE_REQUIRE_PEERS"), err)

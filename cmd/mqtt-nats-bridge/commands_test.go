@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestHelpTellsANewcomerWhatToDo(t *testing.T) {
+func TestHelp(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
 	for _, args := range []string{"", "run", "check", "map", "streams", "streams plan", "streams apply", "quarantine replay", "gate", "healthcheck", "top", "config", "config init", "completion", "version"} {
@@ -96,7 +96,13 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestEveryFaultIsNamedWithItsLine(t *testing.T) {
+func TestConfigurationErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("each error has its line", testEachErrorHasItsLine)
+	t.Run("topic errors are in the same list", testTopicErrorsAreInTheSameList)
+}
+
+func testEachErrorHasItsLine(t *testing.T) {
 	t.Parallel()
 	cmd := peers.Command(t, "run", "-c", "bridge.yaml", "--log-level", "loud")
 	cmd.Env = append(cmd.Env, "BRIDGE_LIMITS_PAYLOAD=lots")
@@ -112,7 +118,7 @@ nats:
 	golden.Require(t, "testdata/errors.golden", got.Err)
 }
 
-func TestFaultsOfTopicsComeWithAllOthers(t *testing.T) {
+func testTopicErrorsAreInTheSameList(t *testing.T) {
 	t.Parallel()
 	cmd := peers.Command(t, "run", "-c", "bridge.yaml")
 	cmd.Env = append(cmd.Env, "BRIDGE_IDENTITY_PREFIX=bridge/{x")
@@ -136,7 +142,7 @@ streams:
 	golden.Require(t, "testdata/errors-topics.golden", got.Err)
 }
 
-func TestMapFollowsATopic(t *testing.T) {
+func TestMapCommand(t *testing.T) {
 	t.Parallel()
 	const attested = "bridge/v1/d/000660F22358AE4BB44B000005020002/1795442951630/"
 	got := peers.Run(t, "map",
@@ -153,7 +159,13 @@ func TestMapFollowsATopic(t *testing.T) {
 	golden.Require(t, "testdata/map.golden", got.Out)
 }
 
-func TestCheckShowsWhereEachValueCameFrom(t *testing.T) {
+func TestCheckCommand(t *testing.T) {
+	t.Parallel()
+	t.Run("source of each value is shown", testSourceOfEachValueIsShown)
+	t.Run("unreachable peer is reported", testUnreachablePeerIsReported)
+}
+
+func testSourceOfEachValueIsShown(t *testing.T) {
 	t.Parallel()
 	cmd := peers.Command(t, "check", "-c", "bridge.yaml", "--set", "limits.payload=64KiB", "--mqtt-url", "mqtt://bridge:hunter2@emqx")
 	cmd.Env = append(cmd.Env, "BRIDGE_LIMITS_TENANT_RATE=100", "NATS_URL=nats://user:hunter3@nats:4222")
@@ -164,7 +176,7 @@ func TestCheckShowsWhereEachValueCameFrom(t *testing.T) {
 	golden.Require(t, "testdata/check.golden", got.Out)
 }
 
-func TestCheckNamesAPeerThatDoesNotAnswer(t *testing.T) {
+func testUnreachablePeerIsReported(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	got := peers.Run(t, "check", "--connect", "--mqtt-url", "mqtt://127.0.0.1:1", "--nats-url", server.URL())
@@ -175,7 +187,7 @@ func TestCheckNamesAPeerThatDoesNotAnswer(t *testing.T) {
 	golden.Require(t, "testdata/check-connect.golden", findings)
 }
 
-func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
+func TestVersionCommand(t *testing.T) {
 	t.Parallel()
 	got := peers.Run(t, "version")
 	require.Zero(t, got.Code)
@@ -183,7 +195,7 @@ func TestVersionNamesWhatSpeaksToThePeers(t *testing.T) {
 }
 
 // What scripts and editors rely on.
-func TestManners(t *testing.T) {
+func TestScriptingInterface(t *testing.T) {
 	t.Parallel()
 	got := peers.Run(t, "--version")
 	require.Zero(t, got.Code)

@@ -66,7 +66,14 @@ func (r *reloadable) status() (s struct {
 	return s
 }
 
-func TestAHangUpReadsTheConfigurationAgain(t *testing.T) {
+func TestReload(t *testing.T) {
+	t.Parallel()
+	t.Run("SIGHUP reloads configuration", testSIGHUPReloadsConfiguration)
+	t.Run("invalid or missing file changes nothing", testInvalidOrMissingFileChangesNothing)
+	t.Run("SIGHUP changes log level", testSIGHUPChangesLogLevel)
+}
+
+func testSIGHUPReloadsConfiguration(t *testing.T) {
 	t.Parallel()
 	r := startReloadable(t, "limits: {payload: 64KiB, device: {rate: 5, burst: 7}}\n")
 	require.Equal(t, 5.0, r.status().Limits.Device.Rate)
@@ -94,7 +101,7 @@ func TestAHangUpReadsTheConfigurationAgain(t *testing.T) {
 	require.Equal(t, []string{"limits.max_devices", "state_dir"}, s.Reload.NeedsRestart)
 }
 
-func TestAFaultInTheFileChangesNothing(t *testing.T) {
+func testInvalidOrMissingFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	r := startReloadable(t, "limits: {device: {rate: 5}}\n")
 	r.reload("limits:\n  device: {rate: 6}\n  payload: big\nlog: {levle: debug}\n", "configuration not read again")
@@ -115,7 +122,7 @@ func TestAFaultInTheFileChangesNothing(t *testing.T) {
 	require.Equal(t, 6.0, r.status().Limits.Device.Rate)
 }
 
-func TestAHangUpChangesTheLevelOfTheLog(t *testing.T) {
+func testSIGHUPChangesLogLevel(t *testing.T) {
 	t.Parallel()
 	r := startReloadable(t, "")
 	require.NoError(t, os.WriteFile(r.file, []byte(reloadableBase+"log: {level: error}\n"), 0o600))

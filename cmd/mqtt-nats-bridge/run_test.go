@@ -23,7 +23,15 @@ import (
 
 const nobody = "127.0.0.1:1"
 
-func TestRunGoesOnWithoutItsPeersAndStopsOnASignal(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Parallel()
+	t.Run("runs without peers and stops on SIGTERM", testRunsWithoutPeersAndStopsOnSIGTERM)
+	t.Run("console log format", testConsoleLogFormat)
+	t.Run("stream conflict is logged once", testStreamConflictIsLoggedOnce)
+	t.Run("admin port in use is reported", testAdminPortInUseIsReported)
+}
+
+func testRunsWithoutPeersAndStopsOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	d := start(t, "--mqtt-url", "mqtt://bridge:hunter2@"+nobody, "--nats-url", "nats://bridge:hunter3@"+nobody, "--set", "admin.listen=127.0.0.1:0")
 	line := d.waitLog(`"message":"starting"`)
@@ -50,7 +58,7 @@ func TestRunGoesOnWithoutItsPeersAndStopsOnASignal(t *testing.T) {
 	require.NotContains(t, log, "hunter")
 }
 
-func TestConsoleLogsAreForReaders(t *testing.T) {
+func testConsoleLogFormat(t *testing.T) {
 	t.Parallel()
 	d := start(t, "run", "--log-format", "console", "--mqtt-url", "mqtt://"+nobody, "--nats-url", "nats://"+nobody, "--set", "admin.listen=")
 	require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INF starting .*lanes=16`, d.waitLog("starting"))
@@ -59,7 +67,7 @@ func TestConsoleLogsAreForReaders(t *testing.T) {
 	require.Zero(t, code)
 }
 
-func TestAContradictionIsReadable(t *testing.T) {
+func testStreamConflictIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	nc, err := nats.Connect(server.URL())
@@ -98,7 +106,7 @@ func requireOnceInTheLog(t *testing.T, log, text string) {
 	require.Equal(t, 1, found, log)
 }
 
-func TestAnAdminPortInUseIsNamed(t *testing.T) {
+func testAdminPortInUseIsReported(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -110,9 +118,15 @@ func TestAnAdminPortInUseIsNamed(t *testing.T) {
 	require.NotContains(t, got.Err, "mqtt not connected", "no session was opened")
 }
 
+func TestRunShutdown(t *testing.T) {
+	t.Parallel()
+	t.Run("second signal exits immediately", testSecondSignalExitsImmediately)
+	t.Run("unstored messages are reported", testUnstoredMessagesAreReported)
+}
+
 // NATS is unreachable, so a message is in flight for as
 // long as it takes.
-func TestASecondSignalEndsAtOnce(t *testing.T) {
+func testSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
 	d, _ := holding(t, "10m")
 	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
@@ -122,7 +136,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	require.Equal(t, 1, code, log)
 }
 
-func TestAStopSaysWhatItAbandoned(t *testing.T) {
+func testUnstoredMessagesAreReported(t *testing.T) {
 	t.Parallel()
 	d, b := holding(t, "100ms")
 	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))

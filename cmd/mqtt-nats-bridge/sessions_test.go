@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-func TestSessionsAreClearedButNotThoseInUse(t *testing.T) {
+func TestSessionsClear(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{Username: "bridge", Password: "pw"})
 	require.NoError(t, err)

@@ -12,7 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestStreamsArePlannedAppliedAndThenEqual(t *testing.T) {
+func TestStreamsApply(t *testing.T) {
+	t.Parallel()
+	t.Run("plan is empty after apply", testPlanIsEmptyAfterApply)
+	t.Run("one conflict prevents all changes", testOneConflictPreventsAllChanges)
+	t.Run("leaf site is added as source", testLeafSiteIsAddedAsSource)
+}
+
+func testPlanIsEmptyAfterApply(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	nc, err := nats.Connect(server.URL())
@@ -45,7 +52,7 @@ func TestStreamsArePlannedAppliedAndThenEqual(t *testing.T) {
 	require.Zero(t, peers.Run(t, "streams", "apply", "--yes", at).Code)
 }
 
-func TestApplyChangesNothingWhereItCannotChangeAll(t *testing.T) {
+func testOneConflictPreventsAllChanges(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	nc, err := nats.Connect(server.URL())
@@ -66,7 +73,7 @@ func TestApplyChangesNothingWhereItCannotChangeAll(t *testing.T) {
 
 // A hub whose streams were created in client mode gets this site as a source, and
 // keeps another's.
-func TestApplyAddsTheSiteAsASource(t *testing.T) {
+func testLeafSiteIsAddedAsSource(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
 	at := "--nats-url=" + server.URL()

@@ -111,7 +111,7 @@ func serveView(t *testing.T, address string) *http.Server {
 	return s
 }
 
-func TestTopGivesTheTerminalBack(t *testing.T) {
+func TestTopTerminalRestore(t *testing.T) {
 	t.Parallel()
 	server := serveView(t, "127.0.0.1:0")
 	for name, end := range map[string]func(*terminal){
@@ -131,7 +131,7 @@ func TestTopGivesTheTerminalBack(t *testing.T) {
 	}
 }
 
-func TestTopReconnects(t *testing.T) {
+func TestTopReconnect(t *testing.T) {
 	t.Parallel()
 	server := serveView(t, testrun.Address(t).String())
 	s := onTerminal(t, "top --admin http://"+server.Addr+"/")

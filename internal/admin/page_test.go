@@ -143,7 +143,7 @@ func outlive(t *testing.T) {
 	}
 }
 
-func TestPageInABrowser(t *testing.T) {
+func TestPageRendering(t *testing.T) {
 	t.Parallel()
 	b := browsertest.Start(t)
 	s := newSite(t)
@@ -195,7 +195,13 @@ func lostAndFound(t *testing.T, b *browsertest.Browser, s *site) {
 	b.Wait(`document.getElementById("lost").hidden && document.getElementById("state").innerText == "Ready"`, "the page does not come back")
 }
 
-func TestPageWhileNATSIsUnreachable(t *testing.T) {
+func TestPage(t *testing.T) {
+	t.Parallel()
+	t.Run("unreachable NATS is shown", testUnreachableNATSIsShown)
+	t.Run("broker queue is shown as it fills", testBrokerQueueIsShownAsItFills)
+}
+
+func testUnreachableNATSIsShown(t *testing.T) {
 	t.Parallel()
 	b := browsertest.Start(t)
 	b.Dark(false)
@@ -223,7 +229,7 @@ func colour(b *browsertest.Browser, selector string) (c string) {
 	return c
 }
 
-func TestPageWhileTheBrokerFillsUp(t *testing.T) {
+func testBrokerQueueIsShownAsItFills(t *testing.T) {
 	t.Parallel()
 	b := browsertest.Start(t)
 	b.Dark(false)
@@ -314,7 +320,7 @@ func accessible(t *testing.T, b *browsertest.Browser) {
 	require.Contains(t, reached, "status")
 }
 
-func TestPageIsForBrowsersOnly(t *testing.T) {
+func TestPageContentTypes(t *testing.T) {
 	t.Parallel()
 	s := serve(t, away()...)
 	_, text := get(t, s, "/")

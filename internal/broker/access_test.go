@@ -16,7 +16,7 @@ func as(username, password string) func(*paho.ClientOptions) {
 	return func(o *paho.ClientOptions) { o.SetUsername(username).SetPassword(password) }
 }
 
-func TestWrongPasswordIsRefused(t *testing.T) {
+func TestPasswordRefusal(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Username: "bridge", Password: "secret"})
 	for _, tc := range []struct{ username, password string }{
@@ -28,7 +28,7 @@ func TestWrongPasswordIsRefused(t *testing.T) {
 	connect(t, options(b.URL(), "c").SetUsername("bridge").SetPassword("secret"))
 }
 
-func TestDeviceListenerWantsItsOwnCertificates(t *testing.T) {
+func TestDeviceListenerCertificates(t *testing.T) {
 	t.Parallel()
 	ca, config := authority(t)
 	other, _ := authority(t)
@@ -46,7 +46,7 @@ func TestDeviceListenerWantsItsOwnCertificates(t *testing.T) {
 	require.ErrorContains(t, err, "client certificate")
 }
 
-func TestDevicesDoNotTouchAttestedTopics(t *testing.T) {
+func TestAttestedTopicACL(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, DenyIgnored: true})
 	bridge := subscribe(t, b, "bridge", nil, "bridge/#")
@@ -68,7 +68,7 @@ func TestDevicesDoNotTouchAttestedTopics(t *testing.T) {
 	require.Equal(t, "honest", string(bridge.next(t).Payload()), "the first thing that the bridge sees")
 }
 
-func TestDeviceACLStopsTheImpostorAtTheBroker(t *testing.T) {
+func TestDeviceACL(t *testing.T) {
 	t.Parallel()
 	for _, confined := range []bool{false, true} {
 		b := start(t, broker.Options{Attest: true, DeviceUsernames: true, AnyCN: true, DeviceACL: confined, DenyIgnored: true})
@@ -95,7 +95,7 @@ func TestDeviceACLStopsTheImpostorAtTheBroker(t *testing.T) {
 	}
 }
 
-func TestOversizePacketEndsTheConnectionOnly(t *testing.T) {
+func TestOversizePacket(t *testing.T) {
 	t.Parallel()
 	lost := make(chan error, 1)
 	b := start(t, broker.Options{Services: broker.Zone{MaxPacket: 4096}})

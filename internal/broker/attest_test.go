@@ -23,14 +23,24 @@ func everyByte() []byte {
 	return append(payload, 0xC3, 0x28, 0xFF, 0xFE, 0x00)
 }
 
-func TestAttestedTopicIsWhatEMQXWasSeenToMake(t *testing.T) {
+func TestAttestation(t *testing.T) {
+	t.Parallel()
+	t.Run("topic format matches EMQX", testTopicFormatMatchesEMQX)
+	t.Run("payload is unchanged at each QoS", testPayloadIsUnchangedAtEachQoS)
+	t.Run("only device topics of devices are attested", testOnlyDeviceTopicsOfDevicesAreAttested)
+	t.Run("user name identifies device without TLS", testUserNameIdentifiesDeviceWithoutTLS)
+	t.Run("tampered attestation is delivered", testTamperedAttestationIsDelivered)
+	t.Run("will with attributes is attested", testWillWithAttributesIsAttested)
+}
+
+func testTopicFormatMatchesEMQX(t *testing.T) {
 	t.Parallel()
 	const emqx = "bridge/v1/d/000660F22358AE4BB44B000005020002/1795442951630/61636D652F6465762D31/tenant/acme/device/dev-1/telemetry"
 	a := broker.Attest("bridge/v1", "000660F22358AE4BB44B000005020002", time.UnixMilli(1795442951630), "acme/dev-1", "tenant/acme/device/dev-1/telemetry")
 	require.Equal(t, emqx, a.Render())
 }
 
-func TestDeviceMessageArrivesAttestedByteForByte(t *testing.T) {
+func testPayloadIsUnchangedAtEachQoS(t *testing.T) {
 	t.Parallel()
 	ca, config := authority(t)
 	at := time.UnixMilli(1795442951630)
@@ -67,7 +77,7 @@ func TestDeviceMessageArrivesAttestedByteForByte(t *testing.T) {
 	require.Zero(t, b.Dropped())
 }
 
-func TestWhereClauseKeepsBackWhatHasNoAttributes(t *testing.T) {
+func TestRuleWhereClause(t *testing.T) {
 	t.Parallel()
 	const topic = "tenant/acme/device/dev-1/telemetry"
 	long := topic + "/" + strings.Repeat("x", 1023)
@@ -113,7 +123,7 @@ func TestWhereClauseKeepsBackWhatHasNoAttributes(t *testing.T) {
 	}
 }
 
-func TestOnlyDeviceTopicsOfDevicesAreAttested(t *testing.T) {
+func testOnlyDeviceTopicsOfDevicesAreAttested(t *testing.T) {
 	t.Parallel()
 	ca, config := authority(t)
 	b := start(t, broker.Options{TLS: config, Attest: true})
@@ -131,7 +141,7 @@ func TestOnlyDeviceTopicsOfDevicesAreAttested(t *testing.T) {
 	}
 }
 
-func TestUserNamesMakeDevicesWithoutTLS(t *testing.T) {
+func testUserNameIdentifiesDeviceWithoutTLS(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, Username: "bridge", Password: "secret"})
 	bridge := subscribe(t, b, "bridge", as("bridge", "secret"), "bridge/#")
@@ -140,7 +150,7 @@ func TestUserNamesMakeDevicesWithoutTLS(t *testing.T) {
 	require.Contains(t, bridge.next(t).Topic(), "/61636D652F6465762D31/tenant/acme/device/dev-1/telemetry")
 }
 
-func TestTamperedAttestationReachesTheBridge(t *testing.T) {
+func testTamperedAttestationIsDelivered(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, Tamper: func(a *broker.Attestation) {
 		if strings.HasSuffix(a.Topic, "/wild") {
@@ -159,7 +169,7 @@ func TestTamperedAttestationReachesTheBridge(t *testing.T) {
 	require.Equal(t, broker.Stats{Attested: 1, Failed: 1}, b.Stats())
 }
 
-func TestWillWithAttributesIsAttested(t *testing.T) {
+func testWillWithAttributesIsAttested(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
 	bridge := subscribe(t, b, "bridge", nil, "bridge/#")

@@ -125,7 +125,7 @@ func tokenError(t *testing.T, token paho.Token) error {
 	return token.Error()
 }
 
-func TestE2ClientIDsAreGlobal(t *testing.T) {
+func TestE2GlobalClientIDs(t *testing.T) {
 	t.Parallel()
 	o := attesting(broker.Options{GlobalClientIDs: true, Devices: broker.Zone{MaxQueue: 10}})
 	t.Run("clean session 0 gets the session", func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestE2ClientIDsAreGlobal(t *testing.T) {
 		require.Equal(t, "globex/thief", session(t, b, "bridge-p3").Username)
 		require.Equal(t, 200_000, session(t, b, "bridge-p3").Limits.MaxQueue, "the limit of where it was created")
 	})
-	t.Run("clean session 1 leaves an empty one behind", func(t *testing.T) {
+	t.Run("clean session leaves an empty one", func(t *testing.T) {
 		t.Parallel()
 		b := start(t, o)
 		dev := named(t, b, "acme/dev-1", "d")
@@ -188,7 +188,7 @@ func sessionPresent(t *testing.T, o *paho.ClientOptions) bool {
 	return token.SessionPresent()
 }
 
-func TestE4LumpsOfTheRateLimit(t *testing.T) {
+func TestE4RateLimitBursts(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	var times []string
@@ -216,7 +216,7 @@ func TestE4LumpsOfTheRateLimit(t *testing.T) {
 	require.GreaterOrEqual(t, clock.paused(), time.Duration(messages-4096/packet)*100*time.Millisecond)
 }
 
-func TestE6WillHasNoAttributes(t *testing.T) {
+func TestE6WillAttributes(t *testing.T) {
 	t.Parallel()
 	ca, config := authority(t)
 	for _, anyCN := range []bool{false, true} {
@@ -236,7 +236,7 @@ func TestE6WillHasNoAttributes(t *testing.T) {
 	}
 }
 
-func TestE7ConnackHasTheZonesLimits(t *testing.T) {
+func TestE7ConnackLimits(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		zone     broker.Zone
@@ -264,7 +264,7 @@ func TestE7ConnackHasTheZonesLimits(t *testing.T) {
 	}
 }
 
-func TestE7DefaultZoneDropsTheOldest(t *testing.T) {
+func TestE7DefaultZoneOverflow(t *testing.T) {
 	t.Parallel()
 	b := start(t, attesting(broker.Options{Services: broker.DefaultZone()}))
 	dev := named(t, b, "acme/dev-1", "d")
@@ -307,7 +307,7 @@ func TestE8TakeoverRace(t *testing.T) {
 
 // Both filters are in force while a session moves over to $share: each message
 // comes twice, none is lost.
-func TestE8MoveToShareDeliversTwice(t *testing.T) {
+func TestE8MoveToShare(t *testing.T) {
 	t.Parallel()
 	b := start(t, attesting(broker.Options{}))
 	dev := named(t, b, "acme/dev-1", "d")
@@ -341,7 +341,7 @@ func TestE8ShareStrategies(t *testing.T) {
 	}
 }
 
-func TestE9KickEndsTheSessionWithItsQueue(t *testing.T) {
+func TestE9Kick(t *testing.T) {
 	t.Parallel()
 	b := start(t, attesting(broker.Options{}))
 	dev := named(t, b, "acme/dev-1", "d")
@@ -362,7 +362,7 @@ func TestE9KickEndsTheSessionWithItsQueue(t *testing.T) {
 	}
 }
 
-func TestE11ImpostorIsStoppedByTheACL(t *testing.T) {
+func TestE11ImpostorACL(t *testing.T) {
 	t.Parallel()
 	b := start(t, attesting(broker.Options{DeviceACL: true}))
 	lost := make(chan error, 1)
@@ -372,7 +372,7 @@ func TestE11ImpostorIsStoppedByTheACL(t *testing.T) {
 	require.Equal(t, broker.Stats{Denied: 1}, b.Stats(), "no rule sees it")
 }
 
-func TestWindowLimitsDelivery(t *testing.T) {
+func TestInflightWindow(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{Services: broker.Zone{MaxInflight: 3}})
 	device := connect(t, options(b.URL(), "device"))

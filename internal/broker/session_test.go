@@ -29,7 +29,19 @@ func publish(t *testing.T, c paho.Client, topic string, from, to int) {
 	}
 }
 
-func TestResumedSessionComesInOrderOldestFirstWithDup(t *testing.T) {
+func TestSession(t *testing.T) {
+	t.Parallel()
+	t.Run("resumed session redelivers in order with DUP", testResumedSessionRedeliversInOrderWithDUP)
+	t.Run("resubscribe succeeds with packet id in flight", testResubscribeSucceedsWithPacketIdInFlight)
+	t.Run("same client id causes session takeover", testSameClientIdCausesSessionTakeover)
+	t.Run("clean session deletes previous session", testCleanSessionDeletesPreviousSession)
+	t.Run("reconnects under load keep messages and order", testReconnectsUnderLoadKeepMessagesAndOrder)
+	t.Run("share maps each publisher to one member", testShareMapsEachPublisherToOneMember)
+	t.Run("offline queue drops oldest beyond limit", testOfflineQueueDropsOldestBeyondLimit)
+	t.Run("retained message follows SUBACK", testRetainedMessageFollowsSUBACK)
+}
+
+func testResumedSessionRedeliversInOrderWithDUP(t *testing.T) {
 	t.Parallel()
 	const n = 300
 	b := start(t, broker.Options{})
@@ -78,7 +90,7 @@ func TestResumedSessionComesInOrderOldestFirstWithDup(t *testing.T) {
 	require.Zero(t, b.Dropped())
 }
 
-func TestSubscribingAgainSucceedsWhileItsPacketIDIsInFlight(t *testing.T) {
+func testResubscribeSucceedsWithPacketIdInFlight(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
 	device := connect(t, options(b.URL(), "device"))
@@ -90,7 +102,7 @@ func TestSubscribingAgainSucceedsWhileItsPacketIDIsInFlight(t *testing.T) {
 	require.Equal(t, "0", string(again.next(t).Payload()))
 }
 
-func TestSecondClientWithTheSameIDTakesTheSession(t *testing.T) {
+func testSameClientIdCausesSessionTakeover(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
 	device := connect(t, options(b.URL(), "device"))
@@ -111,7 +123,7 @@ func TestSecondClientWithTheSameIDTakesTheSession(t *testing.T) {
 	}
 }
 
-func TestCleanSessionForgets(t *testing.T) {
+func testCleanSessionDeletesPreviousSession(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
 	device := connect(t, options(b.URL(), "device"))
@@ -124,7 +136,7 @@ func TestCleanSessionForgets(t *testing.T) {
 
 // Nothing acknowledged to a device may be missing at a subscriber whose
 // connection breaks all the time under full load, and each device's order is kept.
-func TestKicksUnderLoadLoseNothingAndKeepOrder(t *testing.T) {
+func testReconnectsUnderLoadKeepMessagesAndOrder(t *testing.T) {
 	t.Parallel()
 	const devices, each, kicks = 4, 5000, 25
 	b := start(t, broker.Options{Attest: true, DeviceUsernames: true, Username: "bridge"})
@@ -191,7 +203,7 @@ func TestKicksUnderLoadLoseNothingAndKeepOrder(t *testing.T) {
 	require.Equal(t, broker.Stats{Attested: devices * each}, b.Stats())
 }
 
-func TestShareKeepsAPublisherWithOneMember(t *testing.T) {
+func testShareMapsEachPublisherToOneMember(t *testing.T) {
 	t.Parallel()
 	const publishers, each = 8, 20
 	b := start(t, broker.Options{})
@@ -222,7 +234,7 @@ func TestShareKeepsAPublisherWithOneMember(t *testing.T) {
 	}
 }
 
-func TestAbsentSessionDropsBeyondItsLimitAndCounts(t *testing.T) {
+func testOfflineQueueDropsOldestBeyondLimit(t *testing.T) {
 	t.Parallel()
 	const limit, beyond = 500, 10
 	b := start(t, broker.Options{Services: broker.Zone{MaxQueue: limit}})
@@ -243,7 +255,13 @@ func TestAbsentSessionDropsBeyondItsLimitAndCounts(t *testing.T) {
 	}
 }
 
-func TestClientsAndCloseTellTheTruth(t *testing.T) {
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	t.Run("client list is accurate and close is idempotent", testClientListIsAccurateAndCloseIsIdempotent)
+	t.Run("listener with address in use is reported", testListenerWithAddressInUseIsReported)
+}
+
+func testClientListIsAccurateAndCloseIsIdempotent(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{DeviceUsernames: true})
 	require.NoError(t, err)
@@ -274,7 +292,7 @@ func TestClientsAndCloseTellTheTruth(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestTakenAddressIsNamed(t *testing.T) {
+func testListenerWithAddressInUseIsReported(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
 	_, config := authority(t)
@@ -285,7 +303,7 @@ func TestTakenAddressIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "open device listener")
 }
 
-func TestRetainedMessageFollowsTheSuback(t *testing.T) {
+func testRetainedMessageFollowsSUBACK(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
 	device := connect(t, options(b.URL(), "device"))

@@ -114,7 +114,7 @@ func TestBrokerWatch(t *testing.T) {
 		require.Contains(t, warnings[0].Problem, "at most 1000 messages for a lane, its default")
 		require.Len(t, warnings[0].Lanes, 16)
 	})
-	t.Run("lanes of other replicas are theirs to warn about", func(t *testing.T) {
+	t.Run("no warning about other replicas' lanes", func(t *testing.T) {
 		t.Parallel()
 		api := emqxtest.Start(t)
 		w, _ := watch(t, api)

@@ -177,7 +177,7 @@ func checkBroker(t *testing.T, env ...string) (string, *Report) {
 	return out.String(), r
 }
 
-func TestBrokerFindingsAreToldApart(t *testing.T) {
+func TestBrokerFindings(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		script     script
@@ -301,7 +301,14 @@ func TestBrokerFindingsAreToldApart(t *testing.T) {
 	}
 }
 
-func TestTheBridgesOwnSessionIsNotDisturbed(t *testing.T) {
+func TestBrokerCheck(t *testing.T) {
+	t.Parallel()
+	t.Run("bridge session is not disturbed", testBridgeSessionIsNotDisturbed)
+	t.Run("refused connection is not a wrong password", testRefusedConnectionIsNotAWrongPassword)
+	t.Run("plain-text broker behind TLS URL fails", testPlainTextBrokerBehindTLSURLFails)
+}
+
+func testBridgeSessionIsNotDisturbed(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, script{})
 	_, r := checkBroker(t, "MQTT_URL="+b.url, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=fleet", "BRIDGE_LANES_COUNT=4")
@@ -314,7 +321,7 @@ func TestTheBridgesOwnSessionIsNotDisturbed(t *testing.T) {
 	}
 }
 
-func TestAnUnreachableBrokerIsNoWrongPassword(t *testing.T) {
+func testRefusedConnectionIsNotAWrongPassword(t *testing.T) {
 	t.Parallel()
 	out, r := checkBroker(t, "MQTT_URL=mqtt://"+testrun.Address(t).String())
 	require.Equal(t, 1, r.Failed())
@@ -322,7 +329,7 @@ func TestAnUnreachableBrokerIsNoWrongPassword(t *testing.T) {
 	require.Contains(t, out, "nothing listens there")
 }
 
-func TestPlainTextBrokerBehindATLSURL(t *testing.T) {
+func testPlainTextBrokerBehindTLSURLFails(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -341,7 +348,7 @@ func TestPlainTextBrokerBehindATLSURL(t *testing.T) {
 	require.Contains(t, out, "does not answer with TLS: it sends \"not a\"")
 }
 
-func TestVersionsCompareByNumber(t *testing.T) {
+func TestVersionComparison(t *testing.T) {
 	t.Parallel()
 	for _, older := range []string{"5.8.4", "5.7.12", "4.4.19", "5.8", "5.8.0-rc.1", "v5.8.4"} {
 		require.True(t, before(older, leastEMQX), older)
@@ -351,7 +358,7 @@ func TestVersionsCompareByNumber(t *testing.T) {
 	}
 }
 
-func TestWantedSettingsAreThoseOfTheShippedFile(t *testing.T) {
+func TestEMQXSettings(t *testing.T) {
 	t.Parallel()
 	file, err := os.ReadFile("../../deploy/emqx/emqx.conf")
 	require.NoError(t, err)

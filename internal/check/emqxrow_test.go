@@ -12,7 +12,7 @@ import (
 
 // The row E12 of docs/emqx.md: an ACL that does not let the bridge read the attested
 // topics refuses the filters of 16 lanes, and is one line, with the user that EMQX saw.
-func TestE12OneFaultOfTheACLIsOneLine(t *testing.T) {
+func TestE12ACLRefusal(t *testing.T) {
 	t.Parallel()
 	ca, err := pki.New()
 	require.NoError(t, err)

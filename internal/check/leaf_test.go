@@ -10,7 +10,14 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
+func TestLeafCheck(t *testing.T) {
+	t.Parallel()
+	t.Run("leaf link is tried", testLeafLinkIsTried)
+	t.Run("stream without source of this site fails", testStreamWithoutSourceOfThisSiteFails)
+	t.Run("leaf store is shown", testLeafStoreIsShown)
+}
+
+func testLeafLinkIsTried(t *testing.T) {
 	t.Parallel()
 	leaf := testrun.Address(t)
 	hub := startNATS(t, func(o *natsd.Options) {
@@ -37,7 +44,7 @@ func TestACheckOfALeafNodeTriesTheLink(t *testing.T) {
 	require.Contains(t, out, "FAIL  hub max_payload: the hub takes 1MiB, nats.leaf.max_payload is 2MiB")
 }
 
-func TestAStreamWithoutOurSourceIsTold(t *testing.T) {
+func testStreamWithoutSourceOfThisSiteFails(t *testing.T) {
 	t.Parallel()
 	leaf := testrun.Address(t)
 	hub := startNATS(t, func(o *natsd.Options) { o.LeafNode.Host, o.LeafNode.Port = "127.0.0.1", leaf.Port })
@@ -48,7 +55,7 @@ func TestAStreamWithoutOurSourceIsTold(t *testing.T) {
 	require.Contains(t, out, "FAIL  streams: stream TELEMETRY: sources is none, must be TELEMETRY of domain site-a: run mqtt-nats-bridge streams apply")
 }
 
-func TestTheStoreOfALeafNodeIsShown(t *testing.T) {
+func testLeafStoreIsShown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c, plan := load(t, "BRIDGE_NATS_MODE=leaf", "BRIDGE_NATS_LEAF_URL=nats-leaf://hub", "BRIDGE_NATS_LEAF_DOMAIN=site-a", "BRIDGE_NATS_LEAF_STORE_DIR="+dir)

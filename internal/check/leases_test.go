@@ -13,14 +13,14 @@ import (
 
 const auto = "BRIDGE_LANES_PARTITIONS=auto"
 
-func TestACheckOfTheLeasesNamesAMissingPermission(t *testing.T) {
+func TestLeasePermissions(t *testing.T) {
 	t.Parallel()
 	rights := []string{
 		"$JS.API.STREAM.INFO.KV_BRIDGE_LANES", "$JS.API.CONSUMER.CREATE.KV_BRIDGE_LANES.>", "$JS.API.CONSUMER.DELETE.KV_BRIDGE_LANES.>",
 		"$JS.API.DIRECT.GET.KV_BRIDGE_LANES.>", "$JS.FC.KV_BRIDGE_LANES.>", "$KV.BRIDGE_LANES.>",
 	}
 	for _, missing := range append(rights, "") {
-		t.Run("without "+missing, func(t *testing.T) {
+		t.Run(strings.TrimPrefix(missing, "$JS.API."), func(t *testing.T) {
 			t.Parallel()
 			var allowed []string
 			for _, right := range rights {
@@ -46,7 +46,7 @@ func TestACheckOfTheLeasesNamesAMissingPermission(t *testing.T) {
 	}
 }
 
-func TestACheckOfTheLeasesReadsTheBucketAndLeavesNoTrace(t *testing.T) {
+func TestLeaseBucket(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	js := openJetStream(t, s.URL())

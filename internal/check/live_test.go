@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-func TestBucketsAreLookedFor(t *testing.T) {
+func TestBuckets(t *testing.T) {
 	t.Parallel()
 	s := startNATSFile(t, `publish: { allow: ["tenant.>", "quarantine.>", "$JS.API.INFO", "$JS.API.STREAM.*.*", "$JS.API.CONSUMER.INFO.>", "$JS.FC.>", "$JS.API.CONSUMER.DELETE.>"] }, subscribe: { allow: ["_INBOX.bridge.>"] }`)
 	env := []string{"NATS_URL=" + s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=bridge", "BRIDGE_NATS_INBOX_PREFIX=_INBOX.bridge", "BRIDGE_IDENTITY_REGISTRY_KIND=kv"}
@@ -49,7 +49,7 @@ func TestBucketsAreLookedFor(t *testing.T) {
 	require.Zero(t, stream.CachedInfo().State.Consumers, "the probe made none")
 }
 
-func TestTheTableOfCertificatesIsLookedFor(t *testing.T) {
+func TestCertificateTable(t *testing.T) {
 	t.Parallel()
 	db := peers.Postgres(t, "fsync=off")
 	look := func() (string, *Report) {

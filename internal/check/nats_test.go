@@ -71,7 +71,21 @@ func apply(t *testing.T, js natsjs.JetStream) {
 	require.NoError(t, err)
 }
 
-func TestACheckOfNATSStoresNothing(t *testing.T) {
+func TestNATSCheck(t *testing.T) {
+	t.Parallel()
+	t.Run("nothing is stored", testNothingIsStored)
+	t.Run("stream created at start is no failure", testStreamCreatedAtStartIsNoFailure)
+	t.Run("consumer with ack policy none fails", testConsumerWithAckPolicyNoneFails)
+	t.Run("missing stream fails with manage verify", testMissingStreamFailsWithManageVerify)
+	t.Run("wrong password differs from unreachable server", testWrongPasswordDiffersFromUnreachableServer)
+	t.Run("server without JetStream fails", testServerWithoutJetStreamFails)
+	t.Run("settings that would lose messages fail", testSettingsThatWouldLoseMessagesFail)
+	t.Run("externally managed streams pass", testExternallyManagedStreamsPass)
+	t.Run("storage too small for streams fails", testStorageTooSmallForStreamsFails)
+	t.Run("probe is not stored in replicated stream", testProbeIsNotStoredInReplicatedStream)
+}
+
+func testNothingIsStored(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	js := openJetStream(t, s.URL())
@@ -97,7 +111,7 @@ func TestACheckOfNATSStoresNothing(t *testing.T) {
 	}
 }
 
-func TestStreamsToBeMadeAreNoFailure(t *testing.T) {
+func testStreamCreatedAtStartIsNoFailure(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	out, r := checkNATS(t, "NATS_URL="+s.URL())
@@ -109,7 +123,7 @@ func TestStreamsToBeMadeAreNoFailure(t *testing.T) {
 	require.ErrorIs(t, err, natsjs.ErrStreamNotFound, "the probe of the permission made it")
 }
 
-func TestAConsumerThatLosesFails(t *testing.T) {
+func testConsumerWithAckPolicyNoneFails(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	js := openJetStream(t, s.URL())
@@ -122,7 +136,7 @@ func TestAConsumerThatLosesFails(t *testing.T) {
 	require.Contains(t, out, "FAIL  streams: consumer TELEMETRY/ingest-workers: ack_policy is none, must be explicit")
 }
 
-func TestStreamsThatMustExistAreMissed(t *testing.T) {
+func testMissingStreamFailsWithManageVerify(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_STREAMS_MANAGE=verify")
@@ -131,7 +145,7 @@ func TestStreamsThatMustExistAreMissed(t *testing.T) {
 	require.Contains(t, out, "FAIL  nats publish: quarantine.check is allowed, but no stream has this subject")
 }
 
-func TestAMissingPermissionIsNamed(t *testing.T) {
+func TestNATSPermissions(t *testing.T) {
 	t.Parallel()
 	const api, inbox = `"$JS.API.>"`, `subscribe: { allow: ["_INBOX.bridge.>"] }`
 	for name, test := range map[string]struct {
@@ -175,7 +189,7 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 	}
 }
 
-func TestWrongNATSPasswordIsNoUnreachableServer(t *testing.T) {
+func testWrongPasswordDiffersFromUnreachableServer(t *testing.T) {
 	t.Parallel()
 	s := startNATSFile(t, `publish: { allow: [">"] }`)
 	out, r := checkNATS(t, "NATS_URL="+s.URL(), "BRIDGE_NATS_USER=bridge", "BRIDGE_NATS_PASSWORD=hunter2")
@@ -190,7 +204,7 @@ func TestWrongNATSPasswordIsNoUnreachableServer(t *testing.T) {
 	require.Contains(t, out, "cannot be reached")
 }
 
-func TestServerWithoutJetStream(t *testing.T) {
+func testServerWithoutJetStreamFails(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, func(o *natsd.Options) { o.JetStream = false })
 	out, r := checkNATS(t, "NATS_URL="+s.URL())
@@ -198,7 +212,7 @@ func TestServerWithoutJetStream(t *testing.T) {
 	require.Contains(t, out, "JetStream is not enabled")
 }
 
-func TestLimitsThatWouldLoseMessages(t *testing.T) {
+func testSettingsThatWouldLoseMessagesFail(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, func(o *natsd.Options) { o.MaxPayload = 128 << 10 })
 	js := openJetStream(t, s.URL())
@@ -229,7 +243,7 @@ func TestLimitsThatWouldLoseMessages(t *testing.T) {
 	require.Positive(t, r.Failed())
 }
 
-func TestStreamsOfSomebodyElseAreOnlyWrittenTo(t *testing.T) {
+func testExternallyManagedStreamsPass(t *testing.T) {
 	t.Parallel()
 	s := startNATS(t, nil)
 	js := openJetStream(t, s.URL())
@@ -287,7 +301,7 @@ func TestUnmanagedStreams(t *testing.T) {
 	})
 }
 
-func TestStorageTooSmallForTheStreams(t *testing.T) {
+func testStorageTooSmallForStreamsFails(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	require.NoError(t, os.WriteFile(file, []byte(`accounts { A: { jetstream: { max_file: 2GiB }, users: [{ user: bridge, password: bridge }] } }`), 0o600))
@@ -301,7 +315,7 @@ func TestStorageTooSmallForTheStreams(t *testing.T) {
 
 // In a cluster nats-server compares the
 // expected stream in other code, before it proposes the message to the replicas.
-func TestAReplicatedStreamStoresNoProbe(t *testing.T) {
+func testProbeIsNotStoredInReplicatedStream(t *testing.T) {
 	t.Parallel()
 	server := startCluster(t)
 	js := openJetStream(t, server)

@@ -19,7 +19,14 @@ func (t Trace) field(name string) string {
 	return ""
 }
 
-func TestATracedTopicHasTheSubjectOfTheMapping(t *testing.T) {
+func TestTopicTrace(t *testing.T) {
+	t.Parallel()
+	t.Run("subject matches mapping", testSubjectMatchesMapping)
+	t.Run("configured topic and rejected topic", testConfiguredTopicAndRejectedTopic)
+	t.Run("partition of another bridge has no lane", testPartitionOfAnotherBridgeHasNoLane)
+}
+
+func testSubjectMatchesMapping(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"attested", "off"} {
 		c, plan := load(t, "BRIDGE_IDENTITY_MODE="+mode)
@@ -36,7 +43,7 @@ func TestATracedTopicHasTheSubjectOfTheMapping(t *testing.T) {
 	}
 }
 
-func TestTracesOfConfiguredTopics(t *testing.T) {
+func testConfiguredTopicAndRejectedTopic(t *testing.T) {
 	t.Parallel()
 	c, plan := load(t, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_QUARANTINE_STORE=false",
 		`BRIDGE_TOPICS=[{topic: "plant/{tenant}/{device}/t", subject: "plant.{device}", format: envelope, stream: none}]`)
@@ -53,7 +60,7 @@ func TestTracesOfConfiguredTopics(t *testing.T) {
 	require.Contains(t, trace.field("quarantine"), "quarantine.store is false")
 }
 
-func TestAPartitionOfAnotherBridgeIsPointedOut(t *testing.T) {
+func testPartitionOfAnotherBridgeHasNoLane(t *testing.T) {
 	t.Parallel()
 	c, plan := load(t, "BRIDGE_LANES_PARTITIONS=0-7")
 	trace, err := Topic(c, plan, "bridge/v1/d/id/1795442951630/612F62/tenant/a/device/b/t")

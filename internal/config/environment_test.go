@@ -65,7 +65,15 @@ func other(t *testing.T, l *schema.Leaf, files map[string]string) string {
 	return "other"
 }
 
-func TestEveryKeyIsAnEnvironmentVariableAndAFlag(t *testing.T) {
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	t.Run("each key is a variable and a flag", testEachKeyIsAVariableAndAFlag)
+	t.Run("empty variable is unset unless key is text", testEmptyVariableIsUnsetUnlessKeyIsText)
+	t.Run("topic list is parsed", testTopicListIsParsed)
+	t.Run("foreign variables cause no error", testForeignVariablesCauseNoError)
+}
+
+func testEachKeyIsAVariableAndAFlag(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificates(t, dir)
@@ -102,7 +110,7 @@ func TestEveryKeyIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 	require.Greater(t, len(names), 60)
 }
 
-func TestTagsAreConsistent(t *testing.T) {
+func TestStructTags(t *testing.T) {
 	t.Parallel()
 	root := schema.Of(&Config{})
 	all := root.All()
@@ -131,7 +139,7 @@ func TestTagsAreConsistent(t *testing.T) {
 	root.Walk(check)
 }
 
-func TestEmptyVariableIsAbsentUnlessTextIsMeant(t *testing.T) {
+func testEmptyVariableIsUnsetUnlessKeyIsText(t *testing.T) {
 	t.Parallel()
 	c := load(t, "admin: {listen: ':9464'}\nmqtt: {username: u, keepalive: 10s}\n",
 		"BRIDGE_ADMIN_LISTEN=", "BRIDGE_MQTT_USERNAME=", "BRIDGE_MQTT_KEEPALIVE=", "BRIDGE_TOPICS=", "BRIDGE_LANES_PARTITIONS=", "NATS_URL=", "MQTT_URL=", "BRIDGE_LOG_LEVEL=")
@@ -142,7 +150,7 @@ func TestEmptyVariableIsAbsentUnlessTextIsMeant(t *testing.T) {
 	require.Len(t, c.Lanes.Partitions.List, 16)
 }
 
-func TestTopicsFromTheEnvironment(t *testing.T) {
+func testTopicListIsParsed(t *testing.T) {
 	t.Parallel()
 	c := load(t, "", "BRIDGE_TOPICS=a/{tenant}/{device}, b/{tenant}/{device}")
 	require.Equal(t, []string{"a/{tenant}/{device}", "b/{tenant}/{device}"}, []string{c.Topics[0].Topic, c.Topics[1].Topic})
@@ -156,7 +164,7 @@ func TestTopicsFromTheEnvironment(t *testing.T) {
 		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[a/{tenant}/b]`}}))
 }
 
-func TestForeignVariablesDoNotStopTheStart(t *testing.T) {
+func testForeignVariablesCauseNoError(t *testing.T) {
 	t.Parallel()
 	c := load(t, "", "BRIDGE_SERVICE_HOST=10.0.0.1", "BRIDGE_PORT=tcp://10.0.0.1:80", "BRIDGE_PORT_80_TCP_ADDR=10.0.0.1",
 		"BRIDGE_MQTT_SERVICE_PORT_HTTP=1", "BRIDGE_CONFIG=x", "BRIDGET=1", "noise", "BRIDGE_FAVOURITE_COLOUR=blue")

@@ -55,7 +55,7 @@ func withCanary(environ ...string) []string {
 	return append(environ, "BRIDGE_MQTT_USERNAME=bridge", "BRIDGE_MQTT_PASSWORD="+canary)
 }
 
-func TestAConfigurationWrittenOutIsReadTheSame(t *testing.T) {
+func TestConfigurationRoundTrip(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "bridge.yaml")
 	standard := loadText(t, name, nil, nil)

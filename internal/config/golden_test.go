@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEveryFaultIsReportedWithItsLine(t *testing.T) {
+func TestErrorLines(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/errors.*.yaml")
 	require.NoError(t, err)

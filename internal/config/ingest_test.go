@@ -27,12 +27,20 @@ func ingestErrors(t *testing.T, s Sources) []string {
 	return strings.Split(strings.ReplaceAll(err.Error(), filepath.Dir(s.File)+"/", ""), "\n")
 }
 
-func TestIngestWithNothingGivenIsTheDefaults(t *testing.T) {
+func TestIngestConfiguration(t *testing.T) {
+	t.Parallel()
+	t.Run("empty configuration has defaults", testEmptyConfigurationHasDefaults)
+	t.Run("each key is a variable and a flag", testIngestConfigurationEachKeyIsAVariableAndAFlag)
+	t.Run("standard variables are honoured", testStandardVariablesAreHonoured)
+	t.Run("errors are reported together", testErrorsAreReportedTogether)
+}
+
+func testEmptyConfigurationHasDefaults(t *testing.T) {
 	t.Parallel()
 	golden.Require(t, "testdata/ingest-defaults.golden", loadIngest(t, "").Redacted())
 }
 
-func TestEveryKeyOfIngestIsAnEnvironmentVariableAndAFlag(t *testing.T) {
+func testIngestConfigurationEachKeyIsAVariableAndAFlag(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificates(t, dir)
@@ -65,7 +73,7 @@ func TestEveryKeyOfIngestIsAnEnvironmentVariableAndAFlag(t *testing.T) {
 	require.Greater(t, n, 30)
 }
 
-func TestIngestHonoursWhatEveryProgramOfItsKindDoes(t *testing.T) {
+func testStandardVariablesAreHonoured(t *testing.T) {
 	t.Parallel()
 	c := loadIngest(t, "", "DATABASE_URL=postgres://u:hunter2@db/x", "NATS_URL=nats://n:1", "MQTT_URL=rubbish", "BRIDGE_RUBBISH=1", "INGEST_CONFIG=x")
 	require.Equal(t, "postgres://u@db/x", c.Database.URL.String())
@@ -79,7 +87,7 @@ func TestIngestHonoursWhatEveryProgramOfItsKindDoes(t *testing.T) {
 	require.NotContains(t, c.Redacted(), "hunter2")
 }
 
-func TestFaultsOfIngestAreReportedTogether(t *testing.T) {
+func testErrorsAreReportedTogether(t *testing.T) {
 	t.Parallel()
 	got := ingestErrors(t, Sources{File: write(t, "ingest.yaml", `
 database:

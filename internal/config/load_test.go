@@ -41,7 +41,7 @@ func errorsOf(t *testing.T, s Sources) []string {
 	return lines
 }
 
-func TestNothingGivenIsTheDefaults(t *testing.T) {
+func TestDefaults(t *testing.T) {
 	t.Parallel()
 	for name, yaml := range map[string]string{
 		"empty file":     "",
@@ -76,7 +76,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	require.Equal(t, defaultTopics(), c.Topics)
 }
 
-func TestStrongerSourceWins(t *testing.T) {
+func TestSourcePrecedence(t *testing.T) {
 	t.Parallel()
 	file := write(t, "bridge.yaml", "mqtt: {url: mqtt://file}\nnats: {url: nats://file}\nlog: {level: warn}\n")
 	plain := []string{"MQTT_URL=mqtt://plain", "NATS_URL=plain:4333"}
@@ -104,7 +104,15 @@ func TestStrongerSourceWins(t *testing.T) {
 	}
 }
 
-func TestFullExampleLoadsAndNamesEveryKey(t *testing.T) {
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	t.Run("full example contains every key", testFullExampleContainsEveryKey)
+	t.Run("YAML alias is resolved", testYAMLAliasIsResolved)
+	t.Run("text is kept as written", testTextIsKeptAsWritten)
+	t.Run("topic inherits stream of identical default", testTopicInheritsStreamOfIdenticalDefault)
+}
+
+func testFullExampleContainsEveryKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificates(t, dir)
@@ -126,7 +134,16 @@ func TestFullExampleLoadsAndNamesEveryKey(t *testing.T) {
 	}
 }
 
-func TestFaultsOfAllSourcesComeAtOnceInOrder(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("errors of all sources are listed in order", testErrorsOfAllSourcesAreListedInOrder)
+	t.Run("errors of Check are in the same list", testErrorsOfCheckAreInTheSameList)
+	t.Run("missing or malformed file is an error", testMissingOrMalformedFileIsAnError)
+	t.Run("invalid value causes no second error", testInvalidValueCausesNoSecondError)
+	t.Run("error points to source of value", testErrorPointsToSourceOfValue)
+}
+
+func testErrorsOfAllSourcesAreListedInOrder(t *testing.T) {
 	t.Parallel()
 	got := errorsOf(t, Sources{
 		File:  write(t, "bridge.yaml", "log: {level: loud}\nmqtt:\n  keepalive: abc\n"),
@@ -144,7 +161,7 @@ func TestFaultsOfAllSourcesComeAtOnceInOrder(t *testing.T) {
 	}, got)
 }
 
-func TestWhatOthersFindComesInTheSameList(t *testing.T) {
+func testErrorsOfCheckAreInTheSameList(t *testing.T) {
 	t.Parallel()
 	check := func(c *Config) []Error {
 		return []Error{c.ErrorAt("topics[0].topic", "means nothing"), c.ErrorAt("topics", "are few"), c.ErrorAt("mqtt.url", "is slow"), c.ErrorAt("mqtt.share", "is odd")}
@@ -164,7 +181,7 @@ func TestWhatOthersFindComesInTheSameList(t *testing.T) {
 	require.Contains(t, got[2], "topics[0].topic: \"a/+\" contains an MQTT wildcard")
 }
 
-func TestMissingConfigurationFileIsAFault(t *testing.T) {
+func testMissingOrMalformedFileIsAnError(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "bridge.yaml")
 	require.Equal(t, []string{"bridge.yaml: the configuration file does not exist"}, errorsOf(t, Sources{File: missing}))
@@ -177,7 +194,7 @@ func TestMissingConfigurationFileIsAFault(t *testing.T) {
 		errorsOf(t, Sources{File: write(t, "bridge.yaml", "a: \xff\n")}))
 }
 
-func TestBadValueCausesNoSecondFault(t *testing.T) {
+func testInvalidValueCausesNoSecondError(t *testing.T) {
 	t.Parallel()
 	// The default URL is plain text; the one meant was not.
 	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {url: 'mqtts:/x', tls: {server_name: x}}\n")})
@@ -186,14 +203,14 @@ func TestBadValueCausesNoSecondFault(t *testing.T) {
 	require.Equal(t, []string{`bridge.yaml:1: identity.mode: "of" is not known; did you mean off?`}, got)
 }
 
-func TestAliasesStandForTheirValue(t *testing.T) {
+func testYAMLAliasIsResolved(t *testing.T) {
 	t.Parallel()
 	c := load(t, "limits:\n  device: &l {rate: 3, burst: 4}\n  tenant: *l\n")
 	require.Equal(t, RateLimit{Rate: 3, Burst: 4}, c.Limits.Tenant)
 	require.NotEmpty(t, errorsOf(t, Sources{File: write(t, "bridge.yaml", "topics: &t [*t]\n")}))
 }
 
-func TestTextsStayWhatIsWritten(t *testing.T) {
+func testTextIsKeptAsWritten(t *testing.T) {
 	t.Parallel()
 	c := load(t, "mqtt: {username: 0123, password: no, client_id: 2001-01-01}\nlanes: {partitions: 0}\nidentity: {mode: attested}\n")
 	require.Equal(t, "0123", c.MQTT.Username)
@@ -202,7 +219,7 @@ func TestTextsStayWhatIsWritten(t *testing.T) {
 	require.Equal(t, Partitions{List: []string{"0"}}, c.Lanes.Partitions)
 }
 
-func TestFaultPointsWhereTheValueWasGiven(t *testing.T) {
+func testErrorPointsToSourceOfValue(t *testing.T) {
 	t.Parallel()
 	text := "topics:\n  - a/{tenant}/{device}\n  - topic: b/{tenant}/{device}\n    subject: x.y\nmqtt:\n  keepalive: 10s\n"
 	file := write(t, "bridge.yaml", text)
@@ -233,7 +250,7 @@ func TestFaultPointsWhereTheValueWasGiven(t *testing.T) {
 	require.Equal(t, "topics", one.Path)
 }
 
-func TestTopicsTakeTheStreamOfTheDefaultWrittenTheSame(t *testing.T) {
+func testTopicInheritsStreamOfIdenticalDefault(t *testing.T) {
 	t.Parallel()
 	c := load(t, "topics:\n  - tenant/{tenant}/device/{device}/commands/ack\n  - x/{tenant}/{device}\n  - {topic: \"y/{tenant}/{device}\", format: envelope, stream: none, subject: \"s.{tenant}\"}\n")
 	require.Equal(t, []Topic{

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAnOverrideHasTheSyntaxOfTheFile(t *testing.T) {
+func TestOverrideSyntax(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]RateLimit{
 		`{"rate":50,"burst":200}`:        {50, 200},
@@ -24,7 +24,7 @@ func TestAnOverrideHasTheSyntaxOfTheFile(t *testing.T) {
 	}
 }
 
-func TestABadOverrideIsToldWhatToWrite(t *testing.T) {
+func TestOverrideErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		``:                           `"" is not a JSON object; write it like {"rate": 50, "burst": 200}`,

@@ -8,7 +8,7 @@ import (
 
 // What a whole file contradicts is in testdata/errors.*.yaml; here is each rule
 // alone, and its neighbour that is allowed.
-func TestContradictions(t *testing.T) {
+func TestConflicts(t *testing.T) {
 	t.Parallel()
 	for _, rule := range []struct{ name, yaml, want string }{
 		{"attested lanes have no count", "lanes: {count: 1}", "lanes.count: contradicts identity.mode attested"},
@@ -85,19 +85,26 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
-func TestContextNamesTheServersUnlessAURLIsGiven(t *testing.T) {
+func TestRules(t *testing.T) {
+	t.Parallel()
+	t.Run("context supplies servers unless URL is set", testContextSuppliesServersUnlessURLIsSet)
+	t.Run("nats-leaf port defaults to 7422", testNatsLeafPortDefaultsTo7422)
+	t.Run("warning states the consequence", testWarningStatesTheConsequence)
+}
+
+func testContextSuppliesServersUnlessURLIsSet(t *testing.T) {
 	t.Parallel()
 	require.True(t, load(t, "nats: {context: c}").NATS.URL.IsZero())
 	require.Equal(t, "nats://h", load(t, "nats: {context: c, url: nats://h}").NATS.URL.Join())
 }
 
-func TestTheLeafPortIsTheServersUnlessGiven(t *testing.T) {
+func testNatsLeafPortDefaultsTo7422(t *testing.T) {
 	t.Parallel()
 	c := load(t, "nats: {mode: leaf, leaf: {url: 'nats-leaf://h,tls://i:1,wss://j', domain: a, store_dir: d}}")
 	require.Equal(t, "nats-leaf://h:7422,tls://i:1,wss://j", c.NATS.Leaf.URL.String())
 }
 
-func TestOrderIsStrictWhereAServerMayRefuseSome(t *testing.T) {
+func TestStrictOrder(t *testing.T) {
 	t.Parallel()
 	const leaf = "mode: leaf, leaf: {url: 'nats-leaf://h', domain: a, store_dir: d}"
 	for yaml, want := range map[string]bool{
@@ -112,7 +119,7 @@ func TestOrderIsStrictWhereAServerMayRefuseSome(t *testing.T) {
 	}
 }
 
-func TestWarningsNameThePrice(t *testing.T) {
+func testWarningStatesTheConsequence(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, load(t, "nats: {ack_timeout: 3s}").Warnings())
 	got := load(t, "nats: {ack_timeout: 5s}").Warnings()

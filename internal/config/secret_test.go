@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-func TestSecretsAreNeverPrinted(t *testing.T) {
+func TestSecretRedaction(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
 	file := write(t, "secret", secret)
@@ -42,7 +42,15 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 }
 
-func TestSecretsComeFromFiles(t *testing.T) {
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	t.Run("secret is read from file", testSecretIsReadFromFile)
+	t.Run("source with precedence wins", testSourceWithPrecedenceWins)
+	t.Run("broker URL credentials move to their fields", testBrokerURLCredentialsMoveToTheirFields)
+	t.Run("only regular files up to 1 MiB are read", testOnlyRegularFilesUpTo1MiBAreRead)
+}
+
+func testSecretIsReadFromFile(t *testing.T) {
 	t.Parallel()
 	file := write(t, "secret", "s3 cret\r\n")
 	c := load(t, "mqtt: {username: u, password_file: "+file+"}\nnats: {user: u, password_file: "+file+"}")
@@ -57,7 +65,7 @@ func TestSecretsComeFromFiles(t *testing.T) {
 	require.Contains(t, got[0], "is empty; write the secret into it")
 }
 
-func TestSecretOfTheStrongerSourceCounts(t *testing.T) {
+func testSourceWithPrecedenceWins(t *testing.T) {
 	t.Parallel()
 	file := write(t, "secret", "from the file")
 	c := load(t, "nats: {token_file: "+file+"}", "BRIDGE_NATS_TOKEN=direct")
@@ -67,7 +75,7 @@ func TestSecretOfTheStrongerSourceCounts(t *testing.T) {
 	require.Equal(t, "from the file", c.NATS.Token.Reveal())
 }
 
-func TestCredentialsInTheBrokerURLMoveToTheirFields(t *testing.T) {
+func testBrokerURLCredentialsMoveToTheirFields(t *testing.T) {
 	t.Parallel()
 	c := load(t, "", "MQTT_URL=mqtt://bridge:p%40ss@emqx")
 	require.Equal(t, "bridge", c.MQTT.Username)
@@ -78,7 +86,7 @@ func TestCredentialsInTheBrokerURLMoveToTheirFields(t *testing.T) {
 	require.Equal(t, []string{"MQTT_URL: mqtt.url: contains credentials, and mqtt.username or mqtt.password gives others; keep one of the two"}, got)
 }
 
-func TestInlineSeedIsNotShownAsAFileName(t *testing.T) {
+func TestInlineSeedRedaction(t *testing.T) {
 	t.Parallel()
 	seed := "SU" + strings.Repeat("A", 56)
 	for _, env := range []string{"BRIDGE_NATS_NKEY=" + seed, "BRIDGE_NATS_CREDS=eyJ0eXAi", "BRIDGE_NATS_CREDS=-----BEGIN NATS USER JWT-----", "BRIDGE_NATS_NKEY=" + seed + "\n"} {
@@ -89,7 +97,7 @@ func TestInlineSeedIsNotShownAsAFileName(t *testing.T) {
 	}
 }
 
-func TestRedactedShowsWhereValuesComeFrom(t *testing.T) {
+func TestRedactedSources(t *testing.T) {
 	t.Parallel()
 	file := write(t, "bridge.yaml", "mqtt:\n  keepalive: 10s\n")
 	c, err := Load(Sources{File: file, Env: []string{"BRIDGE_LIMITS_PAYLOAD=64KiB"}, Flags: []Flag{{Name: "--log", Path: "log.level", Value: "warn"}}})
@@ -106,7 +114,7 @@ func TestRedactedShowsWhereValuesComeFrom(t *testing.T) {
 	}
 }
 
-func TestOnlyRegularFilesOfAReasonableSizeAreRead(t *testing.T) {
+func testOnlyRegularFilesUpTo1MiBAreRead(t *testing.T) {
 	t.Parallel()
 	// A pipe or a device would block the start or never end.
 	require.Equal(t, []string{`BRIDGE_NATS_TOKEN_FILE: the file "/dev/null" is not a regular file`},

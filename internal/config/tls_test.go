@@ -81,7 +81,7 @@ func TestTLSConfigurationOfTheBroker(t *testing.T) {
 	require.ErrorContains(t, err, "bridge.key")
 }
 
-func TestNamedCertificatesMustServe(t *testing.T) {
+func TestCertificateErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificates(t, dir)

@@ -37,7 +37,7 @@ func TestRates(t *testing.T) {
 	}
 }
 
-func TestBurstLeftOutIsTwiceTheRate(t *testing.T) {
+func TestBurstDefault(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 5, RateLimit{Rate: 10, Burst: 5}.Effective())
 	require.Equal(t, 20, RateLimit{Rate: 10}.Effective())
@@ -58,7 +58,7 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-func TestPrintedValuesReadBack(t *testing.T) {
+func TestValueRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		b := Bytes(rapid.Int64Min(0).Draw(t, "bytes"))
@@ -116,7 +116,7 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
-func TestClientIDsAreFixedByPartitionOrNumber(t *testing.T) {
+func TestLaneClientIDs(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"bridge-p0", "bridge-pd"}, load(t, "lanes: {partitions: '0,d'}").ClientIDs())
 	require.Equal(t, []string{"b-0", "b-1"}, load(t, "identity: {mode: off}\nlanes: {count: 2}\nmqtt: {client_id: b, share: g}").ClientIDs())

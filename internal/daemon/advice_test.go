@@ -65,7 +65,7 @@ func TestBrokerProblem(t *testing.T) {
 	}
 }
 
-func TestAJournalThatCannotBeHadComesWithAdvice(t *testing.T) {
+func TestJournalAdvice(t *testing.T) {
 	t.Parallel()
 	path := func(err error) error {
 		return fmt.Errorf("open journal: %w", &fs.PathError{Op: "open", Path: "p", Err: err})
@@ -86,7 +86,13 @@ func TestAJournalThatCannotBeHadComesWithAdvice(t *testing.T) {
 	}
 }
 
-func TestTwoBridgesWithOneStateDirAreNamed(t *testing.T) {
+func TestStateDir(t *testing.T) {
+	t.Parallel()
+	t.Run("directory of another bridge is reported", testDirectoryOfAnotherBridgeIsReported)
+	t.Run("file instead of directory is reported", testFileInsteadOfDirectoryIsReported)
+}
+
+func testDirectoryOfAnotherBridgeIsReported(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	opened, err := journal.Open(journal.Options{Dir: dir, ClientID: "bridge-0"})
@@ -106,7 +112,7 @@ func TestTwoBridgesWithOneStateDirAreNamed(t *testing.T) {
 	}, testrun.Timeout, 5*time.Millisecond)
 }
 
-func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
+func testFileInsteadOfDirectoryIsReported(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "state")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
@@ -115,7 +121,7 @@ func TestAStateDirThatIsAFileIsNamed(t *testing.T) {
 }
 
 // The broker's ACL has nothing to do with it.
-func TestASubscriptionAtQoS0IsToldFromOneThatIsRefused(t *testing.T) {
+func TestSubscriptionAdvice(t *testing.T) {
 	t.Parallel()
 	mosquitto := processes.Mosquitto(t, processes.MosquittoOptions{Extra: []string{"max_qos 0"}})
 	b := run(t, "MQTT_URL="+mosquitto.URL, "NATS_URL="+embeddedNATS(t).URL(), "BRIDGE_IDENTITY_MODE=off")

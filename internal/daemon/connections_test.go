@@ -109,9 +109,15 @@ func TestMissingPermission(t *testing.T) {
 	require.Contains(t, lines[0], `"advice":"`+found.Advice)
 }
 
-// TestDeletedStreamIsCreatedAgain also checks that deleting a stream or a consumer ends no
+func TestStreamRecreation(t *testing.T) {
+	t.Parallel()
+	t.Run("deleted stream is created again", testDeletedStreamIsCreatedAgain)
+	t.Run("deleted stream is created again at hub", testDeletedStreamIsCreatedAgainAtHub)
+}
+
+// testDeletedStreamIsCreatedAgain also checks that deleting a stream or a consumer ends no
 // connection.
-func TestDeletedStreamIsCreatedAgain(t *testing.T) {
+func testDeletedStreamIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b, book := runLogged(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-1")...)
@@ -120,7 +126,7 @@ func TestDeletedStreamIsCreatedAgain(t *testing.T) {
 	waitReady(t, b)
 }
 
-func TestDeletedStreamIsCreatedAgainAtTheHub(t *testing.T) {
+func testDeletedStreamIsCreatedAgainAtHub(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	hub, leafURL := leafHub(t)

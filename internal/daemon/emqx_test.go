@@ -58,7 +58,7 @@ func withoutNATS(t *testing.T, lanes broker.Zone) (b *broker.Broker, w *brokerwa
 	}
 }
 
-func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
+func TestE7DefaultZoneQueue(t *testing.T) {
 	t.Parallel()
 	b, _, said := withoutNATS(t, broker.DefaultZone())
 	require.Contains(t, said(), "at most 1000 messages for a lane, its default")
@@ -73,7 +73,7 @@ func TestE7QueueOfTheDefaultZoneIsWatched(t *testing.T) {
 
 // What waits in EMQX takes its memory: the watch shows how much that is, lane by lane,
 // and warns of a queue that fills up while there is room for as much again.
-func TestE10WaitingMessagesAreCountedPerLane(t *testing.T) {
+func TestE10QueuePerLane(t *testing.T) {
 	t.Parallel()
 	const inFlight, limit = 10, 200
 	b, w, said := withoutNATS(t, broker.Zone{MaxInflight: inFlight, MaxQueue: limit})

@@ -16,7 +16,7 @@ import (
 
 // nats.go closes a connection for good on an error that it does not know, and on a
 // line that the server finds too long. Under TLS nothing sees that before it does.
-func TestAConnectionGivenUpForGoodEndsTheBridge(t *testing.T) {
+func TestConnectionClosed(t *testing.T) {
 	t.Parallel()
 	tls, ca := processes.NATSTLS(t)
 	server := processes.NATSServer(t, processes.NATSOptions{Config: tls})

@@ -13,7 +13,7 @@ import (
 
 // Without its journal a lane takes nothing in, and says so; it goes on by itself
 // once the state directory can be written.
-func TestALaneWithoutItsJournalIsNotReady(t *testing.T) {
+func TestJournalUnavailable(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	blocked := filepath.Join(t.TempDir(), "state")

@@ -42,9 +42,16 @@ func awaitHubStreams(t *testing.T, b *Bridge) {
 	require.Eventually(t, func() bool { return len(b.control.problems()) == 0 }, testrun.Timeout, 5*time.Millisecond)
 }
 
+func TestLeafHub(t *testing.T) {
+	t.Parallel()
+	t.Run("deleted hub stream is created again and filled", testDeletedHubStreamIsCreatedAgainAndFilled)
+	t.Run("hub that stops sourcing is a problem", testHubThatStopsSourcingIsAProblem)
+	t.Run("duplicate at hub does not pause store", testDuplicateAtHubDoesNotPauseStore)
+}
+
 // A stream that is deleted at the hub while the bridge is connected takes nothing
 // from here any more, and no connection ends to tell.
-func TestAStreamDeletedAtTheHubIsCreatedAgainAndDrains(t *testing.T) {
+func testDeletedHubStreamIsCreatedAgainAndFilled(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	hub, leafURL := leafHub(t)
@@ -62,7 +69,7 @@ func TestAStreamDeletedAtTheHubIsCreatedAgainAndDrains(t *testing.T) {
 
 // With streams.manage off only the hub itself reports that it does not source
 // from here.
-func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
+func testHubThatStopsSourcingIsAProblem(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub has half a minute to source")
 	devices := attesting(t)
@@ -96,7 +103,7 @@ func TestAHubThatDoesNotSourceFromHereIsNotReady(t *testing.T) {
 // The hub passes over a message that it has already, and counts only what it stores:
 // so that one seems to wait, for as long as none follows it. None could, if that
 // shut the store.
-func TestAMessageThatTheHubHasAlreadyDoesNotShutTheStore(t *testing.T) {
+func testDuplicateAtHubDoesNotPauseStore(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	hub, leafURL := leafHub(t)

@@ -39,7 +39,7 @@ func (b *logBook) lines(t *testing.T) (all []map[string]any) {
 	return all
 }
 
-func TestABrokerThatIsAwayIsOneLineOfTheLog(t *testing.T) {
+func TestUnreachableBrokerLog(t *testing.T) {
 	t.Parallel()
 	book := &logBook{}
 	c, err := config.Load(config.Sources{Env: []string{"MQTT_URL=mqtt://" + nowhere, "NATS_URL=nats://" + nowhere}})

@@ -50,7 +50,16 @@ func notStarted() *Bridge {
 	}
 }
 
-func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	t.Run("each lane and reason is exported from start", testEachLaneAndReasonIsExportedFromStart)
+	t.Run("lane is exported before it opens", testLaneIsExportedBeforeItOpens)
+	t.Run("metrics agree with totals", testMetricsAgreeWithTotals)
+	t.Run("latency is cumulative and in seconds", testLatencyIsCumulativeAndInSeconds)
+	t.Run("process and Go metrics are exported", testProcessAndGoMetricsAreExported)
+}
+
+func testEachLaneAndReasonIsExportedFromStart(t *testing.T) {
 	t.Parallel()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_STREAMS_MANAGE=off")
 	pedantic := prometheus.NewPedanticRegistry() // compares Describe with Collect
@@ -72,7 +81,7 @@ func TestEveryLaneAndReasonIsThereFromTheStart(t *testing.T) {
 	}
 }
 
-func TestLaneIsCountedBeforeItIsOpen(t *testing.T) {
+func testLaneIsExportedBeforeItOpens(t *testing.T) {
 	t.Parallel()
 	b := notStarted()
 	b.lanes = []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), lanelog.NewSessions(zerolog.Nop(), 1), lanelog.NewConnections(zerolog.Nop()))}
@@ -82,7 +91,7 @@ func TestLaneIsCountedBeforeItIsOpen(t *testing.T) {
 	require.Zero(t, sum["mqttbridge_ring_fill_ratio"])
 }
 
-func TestMetricsAgreeWithTotals(t *testing.T) {
+func testMetricsAgreeWithTotals(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	b := run(t, peers(mqtt, nats)...)
@@ -118,7 +127,7 @@ func TestMetricsAgreeWithTotals(t *testing.T) {
 	}
 }
 
-func TestLatencyIsInSecondsAndCumulative(t *testing.T) {
+func testLatencyIsCumulativeAndInSeconds(t *testing.T) {
 	t.Parallel()
 	h := bridge.Histogram{Count: 7, Sum: 3_500_000_000}
 	h.Buckets[0], h.Buckets[2] = 1, 2
@@ -143,7 +152,7 @@ type oneMetric struct{ prometheus.Metric }
 func (m oneMetric) Describe(out chan<- *prometheus.Desc) { out <- m.Desc() }
 func (m oneMetric) Collect(out chan<- prometheus.Metric) { out <- m.Metric }
 
-func TestMetricsOfProcessAndGoAreThere(t *testing.T) {
+func testProcessAndGoMetricsAreExported(t *testing.T) {
 	t.Parallel()
 	b := notStarted()
 	families, err := b.Metrics().Gather()

@@ -76,7 +76,17 @@ func awaitHeld(t *testing.T, b *Bridge, n int) Status {
 	return s
 }
 
-func TestReplicasShowTheOwnerOfEachLease(t *testing.T) {
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	t.Run("status shows owner of each lease", testStatusShowsOwnerOfEachLease)
+	t.Run("both replicas report different brokers", testBothReplicasReportDifferentBrokers)
+	t.Run("lane that cannot open is retried", testLaneThatCannotOpenIsRetried)
+	t.Run("lease bucket failure does not stop lanes", testLeaseBucketFailureDoesNotStopLanes)
+	t.Run("missing bucket is reported with advice", testMissingBucketIsReportedWithAdvice)
+	t.Run("no lease before registry is read", testNoLeaseBeforeRegistryIsRead)
+}
+
+func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying
@@ -145,7 +155,7 @@ func TestReplicasShowTheOwnerOfEachLease(t *testing.T) {
 	require.NotContains(t, log.String(), `"level":"warn"`)
 }
 
-func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
+func testBothReplicasReportDifferentBrokers(t *testing.T) {
 	t.Parallel()
 	nats := embeddedNATS(t)
 	var log saying
@@ -167,7 +177,7 @@ func TestReplicasAtAnotherBrokerAreReportedByBoth(t *testing.T) {
 }
 
 // A file that is missing when a partition comes is no reason to end the lanes that run.
-func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
+func testLaneThatCannotOpenIsRetried(t *testing.T) {
 	t.Parallel()
 	mqtt := attesting(t)
 	tls, ca := processes.NATSTLS(t)
@@ -196,7 +206,7 @@ func TestALaneThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	require.Empty(t, b.Failed())
 }
 
-func TestLeasesOutOfReachAreAProblemAndTheLanesGoOn(t *testing.T) {
+func testLeaseBucketFailureDoesNotStopLanes(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying
@@ -233,7 +243,7 @@ func admin(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	return js
 }
 
-func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
+func testMissingBucketIsReportedWithAdvice(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying
@@ -247,7 +257,7 @@ func TestWithoutItsBucketABridgeThatMayNotMakeItSaysHow(t *testing.T) {
 }
 
 // Until it has read its registry, a replica must not lease partitions that others could serve.
-func TestAReplicaTakesNoPartBeforeItsRegistryIsRead(t *testing.T) {
+func testNoLeaseBeforeRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	var log saying

@@ -65,9 +65,9 @@ func (r *rotated) renewBridge(password string) {
 	require.NoError(r.t, os.WriteFile(r.password, []byte(password+"\n"), 0o600))
 }
 
-// TestBrokerCredentialsRotate replaces the broker's CA, the client certificates and the
+// TestBrokerCredentialRotation replaces the broker's CA, the client certificates and the
 // password. The bridge reads its changed files without a restart and without SIGHUP.
-func TestBrokerCredentialsRotate(t *testing.T) {
+func TestBrokerCredentialRotation(t *testing.T) {
 	t.Parallel()
 	r := newRotated(t)
 	broker := processes.Mosquitto(t, processes.MosquittoOptions{

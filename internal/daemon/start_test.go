@@ -15,9 +15,15 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
+func TestStart(t *testing.T) {
+	t.Parallel()
+	t.Run("silent servers do not delay start", testSilentServersDoNotDelayStart)
+	t.Run("nothing is sent before first stream check", testNothingIsSentBeforeFirstStreamCheck)
+}
+
 // Nine servers that accept and say nothing: a connect timeout for each is more than
 // the test waits.
-func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
+func testSilentServersDoNotDelayStart(t *testing.T) {
 	t.Parallel()
 	var urls []string
 	var silent []net.Listener
@@ -51,7 +57,7 @@ func TestTheStartDoesNotWaitForServersThatSayNothing(t *testing.T) {
 
 // Streams may be in the midst of being created: what was sent then would in part be refused
 // and in part be stored, out of order.
-func TestNothingIsSentBeforeTheFirstLookAtTheStreams(t *testing.T) {
+func testNothingIsSentBeforeFirstStreamCheck(t *testing.T) {
 	t.Parallel()
 	mqtt, nats := attesting(t), embeddedNATS(t)
 	c, err := config.Load(config.Sources{Env: peers(mqtt, nats)})

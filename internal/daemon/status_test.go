@@ -84,7 +84,18 @@ func waitReady(t *testing.T, b *Bridge) {
 	require.Eventually(t, func() bool { ready, _ := b.Ready(); return ready }, testrun.Timeout, 5*time.Millisecond)
 }
 
-func TestTwoPeersThatAreAwayAreTwoProblems(t *testing.T) {
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	t.Run("two unreachable peers are two problems", testTwoUnreachablePeersAreTwoProblems)
+	t.Run("stream contents are counted", testStreamContentsAreCounted)
+	t.Run("deleted stream is reported", testDeletedStreamIsReported)
+	t.Run("cancelled context ends stream queries", testCancelledContextEndsStreamQueries)
+	t.Run("NATS outage is one problem of all lanes", testNATSOutageIsOneProblemOfAllLanes)
+	t.Run("takeover of several lanes is one problem", testTakeoverOfSeveralLanesIsOneProblem)
+	t.Run("refused filter is reported", testRefusedFilterIsReported)
+}
+
+func testTwoUnreachablePeersAreTwoProblems(t *testing.T) {
 	t.Parallel()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere)
 	var problems []Problem
@@ -115,7 +126,7 @@ func TestTwoPeersThatAreAwayAreTwoProblems(t *testing.T) {
 	}
 }
 
-func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
+func testStreamContentsAreCounted(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, peers(devices, nats)...)
@@ -168,7 +179,7 @@ func TestStatusCountsWhatTheStreamsHold(t *testing.T) {
 	require.Equal(t, "evil", b.TopDevices(5, limit.ByRejected)[0].Device)
 }
 
-func TestStreamThatIsGoneIsNamedInStatus(t *testing.T) {
+func testDeletedStreamIsReported(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0")...)
@@ -180,7 +191,7 @@ func TestStreamThatIsGoneIsNamedInStatus(t *testing.T) {
 	}
 }
 
-func TestStatusDoesNotOutlastItsCaller(t *testing.T) {
+func testCancelledContextEndsStreamQueries(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0")...)
@@ -192,7 +203,7 @@ func TestStatusDoesNotOutlastItsCaller(t *testing.T) {
 	}
 }
 
-func TestNATSThatWentAwayIsOneProblemOfAllLanes(t *testing.T) {
+func testNATSOutageIsOneProblemOfAllLanes(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, peers(devices, nats)...)
@@ -213,7 +224,7 @@ func TestNATSThatWentAwayIsOneProblemOfAllLanes(t *testing.T) {
 	require.Equal(t, "nats", b.Status(t.Context()).Lanes[0].LastError.Component)
 }
 
-func TestTakeoverOfSeveralLanesIsOneProblem(t *testing.T) {
+func testTakeoverOfSeveralLanesIsOneProblem(t *testing.T) {
 	t.Parallel()
 	first := mqttProblem(&mqtt.Status{ClientID: "bridge-p0", Takeover: true, Problem: "… bridge-p0"})
 	second := mqttProblem(&mqtt.Status{ClientID: "bridge-p1", Takeover: true, Connected: true})
@@ -222,7 +233,7 @@ func TestTakeoverOfSeveralLanesIsOneProblem(t *testing.T) {
 	require.Contains(t, mqttaccount.Advice(mqtt.ErrTakeover), "mqtt.client_id")
 }
 
-func TestRefusedFilterIsNamed(t *testing.T) {
+func testRefusedFilterIsReported(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, mqttProblem(&mqtt.Status{Connected: true, Problem: "the broker refused the subscription to a/#"}), "a/#")
 }

@@ -97,7 +97,7 @@ func TestMetricsOfTenants(t *testing.T) {
 	require.Equal(t, map[string]float64{"acme": 2, "other": 0}, gauges(t, r, "tenant_rejected_total"))
 }
 
-func TestStreamThatMayNotBeRead(t *testing.T) {
+func TestUnreadableStream(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) {
 		o.Users = []*natsd.User{{Username: "bridge", Password: "secret", Permissions: &natsd.Permissions{

@@ -19,7 +19,15 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestStreamsAreCreatedAgainWhereNATSLostItsStore(t *testing.T) {
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	t.Run("streams are created again after store loss", testStreamsAreCreatedAgainAfterStoreLoss)
+	t.Run("bridge is ready again after streams are fixed", testBridgeIsReadyAgainAfterStreamsAreFixed)
+	t.Run("unknown type does not stop other messages", testUnknownTypeDoesNotStopOtherMessages)
+	t.Run("stream created during lookup is not missing", testStreamCreatedDuringLookupIsNotMissing)
+}
+
+func testStreamsAreCreatedAgainAfterStoreLoss(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	store := t.TempDir()
@@ -37,7 +45,7 @@ func TestStreamsAreCreatedAgainWhereNATSLostItsStore(t *testing.T) {
 }
 
 // A user who fixes the streams does not end the bridge's connection to say so.
-func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
+func testBridgeIsReadyAgainAfterStreamsAreFixed(t *testing.T) {
 	t.Parallel()
 	devices := attesting(t)
 	store := t.TempDir()
@@ -66,7 +74,7 @@ func TestABridgeWhoseStreamsAreMendedIsReadyAgain(t *testing.T) {
 
 // A stream with only some of a route's subjects is its owner's choice: a device that
 // invents another type must not stop the others.
-func TestADeviceWithAnUnknownTypeStopsNoOther(t *testing.T) {
+func testUnknownTypeDoesNotStopOtherMessages(t *testing.T) {
 	t.Parallel()
 	devices, nats := attesting(t), embeddedNATS(t)
 	b := run(t, append(peers(devices, nats), "BRIDGE_LANES_PARTITIONS=0-f", "BRIDGE_STREAMS_MANAGE=off")...)
@@ -133,7 +141,7 @@ func (b *between) StreamNameBySubject(ctx context.Context, subject string) (stri
 
 // A stream that is created while the lookup runs must not count as one without the subject:
 // its messages wait for it.
-func TestAStreamCreatedDuringTheLookupRefusesNothing(t *testing.T) {
+func testStreamCreatedDuringLookupIsNotMissing(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{})
 	require.NoError(t, err)
@@ -151,7 +159,7 @@ func TestAStreamCreatedDuringTheLookupRefusesNothing(t *testing.T) {
 	require.False(t, made.noStreamForSubject(t.Context(), plan, "tenant.acme.device.dev-1.telemetry"))
 }
 
-func TestAKindOfSubject(t *testing.T) {
+func TestSubjectCoverage(t *testing.T) {
 	t.Parallel()
 	require.True(t, streams.Covers("a.*.c", "a.b.c"))
 	require.False(t, streams.Covers("a.*.c", "a.b.d"))

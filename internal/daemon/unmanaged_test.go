@@ -102,7 +102,7 @@ func TestUnmanagedStreams(t *testing.T) {
 }
 
 // A look that gets no answer proves nothing about what the one before it found.
-func TestUnreadableStreamsAreAsTheyWere(t *testing.T) {
+func TestUnreadableStreams(t *testing.T) {
 	t.Parallel()
 	log := &logBook{}
 	c := &control{said: warningLog{log: zerolog.New(log)}}

@@ -10,7 +10,13 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-func TestWarningsAreLoggedWhenTheyBegin(t *testing.T) {
+func TestWarningLog(t *testing.T) {
+	t.Parallel()
+	t.Run("warning is logged once when it begins", testWarningIsLoggedOnceWhenItBegins)
+	t.Run("empty advice has no field", testEmptyAdviceHasNoField)
+}
+
+func testWarningIsLoggedOnceWhenItBegins(t *testing.T) {
 	t.Parallel()
 	log := &countingWriter{}
 	w := warningLog{log: zerolog.New(log)}
@@ -26,7 +32,7 @@ func TestWarningsAreLoggedWhenTheyBegin(t *testing.T) {
 	require.Equal(t, 2, log.lines, "the session logs that itself")
 }
 
-func TestAWarningWithoutAdviceHasNoField(t *testing.T) {
+func testEmptyAdviceHasNoField(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	w := warningLog{log: zerolog.New(&log)}
@@ -40,7 +46,7 @@ type countingWriter struct{ lines int }
 
 func (w *countingWriter) Write(p []byte) (int, error) { w.lines++; return len(p), nil }
 
-func TestSilenceAdviceNamesTheCure(t *testing.T) {
+func TestSilenceAdvice(t *testing.T) {
 	t.Parallel()
 	for want, env := range map[string][]string{
 		"identity.mode: off, one without $share needs mqtt.share: off": nil,

@@ -26,12 +26,18 @@ func balanced() *account {
 	return a
 }
 
-func TestABalancedAccountPasses(t *testing.T) {
+func TestAccount(t *testing.T) {
+	t.Parallel()
+	t.Run("balanced account passes", testBalancedAccountPasses)
+	t.Run("duplicate PubAck is no missing message", testDuplicatePubAckIsNoMissingMessage)
+}
+
+func testBalancedAccountPasses(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, conclude(balanced().checks()))
 }
 
-func TestAPubAckAnsweredTwiceIsNoMissingMessage(t *testing.T) {
+func testDuplicatePubAckIsNoMissingMessage(t *testing.T) {
 	t.Parallel()
 	a := balanced()
 	a.Bridge.Duplicates = 1
@@ -40,7 +46,7 @@ func TestAPubAckAnsweredTwiceIsNoMissingMessage(t *testing.T) {
 	require.NoError(t, conclude(a.checks()))
 }
 
-func TestWhateverDoesNotAddUpIsNamed(t *testing.T) {
+func TestAccountErrors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*account)

@@ -21,7 +21,18 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	t.Run("messages are accounted for and files removed", testMessagesAreAccountedForAndFilesRemoved)
+	t.Run("database rows are accounted for", testDatabaseRowsAreAccountedFor)
+	t.Run("interrupt prints summary", testInterruptPrintsSummary)
+	t.Run("run too short for its offences fails", testRunTooShortForItsOffencesFails)
+	t.Run("interrupt during start leaves no files", testInterruptDuringStartLeavesNoFiles)
+	t.Run("visitor messages are accounted for", testVisitorMessagesAreAccountedFor)
+	t.Run("message unknown to bridge is found", testMessageUnknownToBridgeIsFound)
+}
+
+func testMessagesAreAccountedForAndFilesRemoved(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	temp := t.TempDir()
@@ -56,7 +67,7 @@ func TestADemoAccountsForEveryMessageAndLeavesNothingBehind(t *testing.T) {
 	require.Empty(t, left)
 }
 
-func TestADemoWithADatabaseAccountsForEveryRow(t *testing.T) {
+func testDatabaseRowsAreAccountedFor(t *testing.T) {
 	t.Parallel()
 	postgres := peers.Postgres(t, "fsync=off")
 	var out bytes.Buffer
@@ -93,7 +104,7 @@ func (s *signal) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-func TestAnInterruptEndsADemoWithItsSummary(t *testing.T) {
+func testInterruptPrintsSummary(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	seen := make(chan struct{})
@@ -106,7 +117,7 @@ func TestAnInterruptEndsADemoWithItsSummary(t *testing.T) {
 	require.Contains(t, out.String(), "\nSummary after ")
 }
 
-func TestADemoThatIsTooShortForItsOffencesFails(t *testing.T) {
+func testRunTooShortForItsOffencesFails(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	err := Run(context.Background(), Options{Out: &out, For: time.Nanosecond, temp: t.TempDir()})
@@ -115,7 +126,7 @@ func TestADemoThatIsTooShortForItsOffencesFails(t *testing.T) {
 	require.Contains(t, out.String(), "FAILED  each offence is in quarantine under its reason: ")
 }
 
-func TestAnInterruptDuringTheStartLeavesNothingBehind(t *testing.T) {
+func testInterruptDuringStartLeavesNoFiles(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -126,7 +137,7 @@ func TestAnInterruptDuringTheStartLeavesNothingBehind(t *testing.T) {
 	require.Empty(t, left)
 }
 
-func TestOptionsThatMakeNoDemoAreRefused(t *testing.T) {
+func TestOptionErrors(t *testing.T) {
 	t.Parallel()
 	for _, o := range []Options{
 		{},
@@ -154,7 +165,7 @@ func stage(t *testing.T, roles ...role) (*rig, *crew) {
 	return r, f
 }
 
-func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
+func testVisitorMessagesAreAccountedFor(t *testing.T) {
 	t.Parallel()
 	topics := []string{
 		topicOf(visitor, "telemetry"),
@@ -181,7 +192,7 @@ func TestTheVisitorsMessagesAreAccountedFor(t *testing.T) {
 	require.EqualValues(t, 1, a.Bridge.Quarantined[verdict.BadTopic])
 }
 
-func TestAMessageThatTheBridgeDoesNotKnowOfIsFound(t *testing.T) {
+func testMessageUnknownToBridgeIsFound(t *testing.T) {
 	t.Parallel()
 	r, f := stage(t)
 	_, err := r.js.Publish(t.Context(), "tenant.acme.device.ghost.telemetry", nil)

@@ -34,7 +34,14 @@ func fixed() *sample {
 	return s
 }
 
-func TestTableOfFixedNumbers(t *testing.T) {
+func TestTable(t *testing.T) {
+	t.Parallel()
+	t.Run("output matches golden files", testOutputMatchesGoldenFiles)
+	t.Run("lines fit terminal width", testLinesFitTerminalWidth)
+	t.Run("unexpected reason has its own row", testUnexpectedReasonHasItsOwnRow)
+}
+
+func testOutputMatchesGoldenFiles(t *testing.T) {
 	t.Parallel()
 	golden.Require(t, "testdata/table.golden", strings.Join(table(fixed(), 80), "\n")+"\n")
 	golden.Require(t, "testdata/table-narrow.golden", strings.Join(table(fixed(), 50), "\n")+"\n")
@@ -52,7 +59,7 @@ func TestSummaryOfFixedNumbers(t *testing.T) {
 	golden.Require(t, "testdata/summary.golden", summary(a, a.checks(), 10*time.Second))
 }
 
-func TestTableFitsItsTerminal(t *testing.T) {
+func testLinesFitTerminalWidth(t *testing.T) {
 	t.Parallel()
 	s := fixed()
 	s.Last = strings.Repeat("x", 300)
@@ -64,7 +71,7 @@ func TestTableFitsItsTerminal(t *testing.T) {
 	}
 }
 
-func TestAReasonThatNobodyExpectedGetsItsRow(t *testing.T) {
+func testUnexpectedReasonHasItsOwnRow(t *testing.T) {
 	t.Parallel()
 	s := fixed()
 	s.Bridge.Rejected[verdict.Refused] = 1

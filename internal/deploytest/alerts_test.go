@@ -45,7 +45,13 @@ func alerts(t *testing.T) (all []alert) {
 	return all
 }
 
-func TestAlertsSayWhatToDoAboutKnownMetrics(t *testing.T) {
+func TestAlertRules(t *testing.T) {
+	t.Parallel()
+	t.Run("known metrics and annotations", testKnownMetricsAndAnnotations)
+	t.Run("fire on synthetic series", testFireOnSyntheticSeries)
+}
+
+func testKnownMetricsAndAnnotations(t *testing.T) {
 	t.Parallel()
 	watched := map[string]bool{}
 	seen := map[string]bool{}
@@ -106,8 +112,8 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-// TestAlertsFire runs the rules on synthetic series, as testdata/alerts.yml says.
-func TestAlertsFire(t *testing.T) {
+// testFireOnSyntheticSeries runs the rules on synthetic series, as testdata/alerts.yml says.
+func testFireOnSyntheticSeries(t *testing.T) {
 	t.Parallel()
 	promtool := needPeer(t, "promtool")
 	out, err := exec.Command(promtool, "check", "rules", filepath.Join(root, alertRules)).CombinedOutput()

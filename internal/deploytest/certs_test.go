@@ -48,7 +48,16 @@ func caPool(t *testing.T, dir string) *x509.CertPool {
 	return pool
 }
 
-func TestCertificatesCarryTheirNamesAndChainToTheCA(t *testing.T) {
+func TestMakeCerts(t *testing.T) {
+	t.Parallel()
+	t.Run("subject and chain of certificates are correct", testSubjectAndChainOfCertificatesAreCorrect)
+	t.Run("second run keeps existing files", testSecondRunKeepsExistingFiles)
+	t.Run("-f replaces certificates and passwords", testFReplacesCertificatesAndPasswords)
+	t.Run("certificates without CA are not overwritten", testCertificatesWithoutCAAreNotOverwritten)
+	t.Run("passwords are random and private", testPasswordsAreRandomAndPrivate)
+}
+
+func testSubjectAndChainOfCertificatesAreCorrect(t *testing.T) {
 	t.Parallel()
 	dir := stage(t)
 	out, err := makeCerts(t, dir, "initech/pump.7")
@@ -76,7 +85,7 @@ func TestCertificatesCarryTheirNamesAndChainToTheCA(t *testing.T) {
 	}
 }
 
-func TestSecondRunKeepsEverything(t *testing.T) {
+func testSecondRunKeepsExistingFiles(t *testing.T) {
 	t.Parallel()
 	dir := stage(t)
 	out, err := makeCerts(t, dir)
@@ -95,7 +104,7 @@ func TestSecondRunKeepsEverything(t *testing.T) {
 	}
 }
 
-func TestForceMakesEverythingAnew(t *testing.T) {
+func testFReplacesCertificatesAndPasswords(t *testing.T) {
 	t.Parallel()
 	dir := stage(t)
 	out, err := makeCerts(t, dir)
@@ -119,7 +128,7 @@ func TestForceMakesEverythingAnew(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestCertificatesWithoutTheirCAAreNotOverwritten(t *testing.T) {
+func testCertificatesWithoutCAAreNotOverwritten(t *testing.T) {
 	t.Parallel()
 	dir := stage(t)
 	out, err := makeCerts(t, dir)
@@ -133,7 +142,7 @@ func TestCertificatesWithoutTheirCAAreNotOverwritten(t *testing.T) {
 	require.Equal(t, before, contents(t, dir))
 }
 
-func TestMalformedNamesGetNoCertificate(t *testing.T) {
+func TestMakeCertsMalformedName(t *testing.T) {
 	t.Parallel()
 	for _, cn := range []string{"acme", "acme/", "/dev", "a/b/c", "acme/+", "acme/#", "../x/y", "acme/dev 1", ""} {
 		t.Run(cn, func(t *testing.T) {
@@ -147,7 +156,7 @@ func TestMalformedNamesGetNoCertificate(t *testing.T) {
 	}
 }
 
-func TestPasswordsAreRandomAndOutOfReach(t *testing.T) {
+func testPasswordsAreRandomAndPrivate(t *testing.T) {
 	t.Parallel()
 	dir := stage(t)
 	out, err := makeCerts(t, dir)
@@ -188,7 +197,7 @@ func TestPasswordsAreRandomAndOutOfReach(t *testing.T) {
 	}
 }
 
-func TestSecretsStayOutOfTheRepositoryAndTheImage(t *testing.T) {
+func TestSecretsIgnoreFiles(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, strings.Fields(read(t, ".gitignore")), "/.env")
 	ignored := strings.Fields(read(t, "deploy/.gitignore"))

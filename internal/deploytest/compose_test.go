@@ -57,7 +57,25 @@ func environment(t *testing.T, project *types.Project, service string) map[strin
 	return env
 }
 
-func TestComposeFindsEveryFileItMounts(t *testing.T) {
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	t.Run("mounted files exist and are readable", testMountedFilesExistAndAreReadable)
+	t.Run("fails before make-certs.sh was run", testFailsBeforeMakeCertsShWasRun)
+	t.Run("contains no password", testContainsNoPassword)
+	t.Run("only device port is public", testOnlyDevicePortIsPublic)
+	t.Run("ports match servers", testPortsMatchServers)
+	t.Run("bridge configuration is valid", testBridgeConfigurationIsValid)
+	t.Run("ingest configuration is valid", testIngestConfigurationIsValid)
+	t.Run("ingest container has no privileges", testIngestContainerHasNoPrivileges)
+	t.Run("users exist where they log in", testUsersExistWhereTheyLogIn)
+	t.Run("images are pinned", testImagesArePinned)
+	t.Run("services wait for healthy dependencies", testServicesWaitForHealthyDependencies)
+	t.Run("bridge container has no privileges", testBridgeContainerHasNoPrivileges)
+	t.Run("NATS store is on its volume", testNATSStoreIsOnItsVolume)
+	t.Run("monitoring targets and mounted files exist", testMonitoringTargetsAndMountedFilesExist)
+}
+
+func testMountedFilesExistAndAreReadable(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	require.ElementsMatch(t, []string{"emqx", "nats", "bridge", "gate", "postgres", "ingest", "prometheus", "grafana"}, project.ServiceNames())
@@ -92,13 +110,13 @@ func TestComposeFindsEveryFileItMounts(t *testing.T) {
 	}
 }
 
-func TestComposeStopsWithoutTheScript(t *testing.T) {
+func testFailsBeforeMakeCertsShWasRun(t *testing.T) {
 	t.Parallel()
 	_, err := loadCompose(t.Context(), stage(t), nil)
 	require.ErrorContains(t, err, "deploy/make-certs.sh")
 }
 
-func TestComposeHoldsNoPassword(t *testing.T) {
+func testContainsNoPassword(t *testing.T) {
 	t.Parallel()
 	found := 0
 	for line := range strings.Lines(read(t, "docker-compose.yml")) {
@@ -116,7 +134,7 @@ func TestComposeHoldsNoPassword(t *testing.T) {
 	require.Equal(t, 13, found)
 }
 
-func TestOnlyTheDevicesPortIsOpen(t *testing.T) {
+func testOnlyDevicePortIsPublic(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	for _, service := range project.Services {
@@ -130,7 +148,7 @@ func TestOnlyTheDevicesPortIsOpen(t *testing.T) {
 	}
 }
 
-func TestPortsAgreeWithTheServers(t *testing.T) {
+func testPortsMatchServers(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	nats, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
@@ -190,7 +208,7 @@ func loadConfig(t *testing.T, env map[string]string) *config.Config {
 	return c
 }
 
-func TestBridgeAcceptsTheConfigurationOfItsContainer(t *testing.T) {
+func testBridgeConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	env := environment(t, project, "bridge")
@@ -218,7 +236,7 @@ func loadIngest(t *testing.T, env map[string]string) *config.Ingest {
 	return c
 }
 
-func TestIngestAcceptsTheConfigurationOfItsContainer(t *testing.T) {
+func testIngestConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	dir, project := deployment(t)
 	env := environment(t, project, "ingest")
@@ -243,7 +261,13 @@ func TestIngestAcceptsTheConfigurationOfItsContainer(t *testing.T) {
 	require.Contains(t, nats.Users[i].Permissions.Subscribe.Allow, c.NATS.InboxPrefix+".>")
 }
 
-func TestIngestAcceptsTheConfigurationOfItsUnit(t *testing.T) {
+func TestSystemdUnits(t *testing.T) {
+	t.Parallel()
+	t.Run("ingest configuration is valid", testSystemdUnitsIngestConfigurationIsValid)
+	t.Run("bridge configuration is valid", testSystemdUnitsBridgeConfigurationIsValid)
+}
+
+func testSystemdUnitsIngestConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	unit := read(t, "deploy/systemd/ingest.service")
 	credentials := t.TempDir()
@@ -264,7 +288,7 @@ func TestIngestAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 	require.Greater(t, time.Duration(stop)*time.Second, c.StopTimeout)
 }
 
-func TestIngestContainerHasNoPrivileges(t *testing.T) {
+func testIngestContainerHasNoPrivileges(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	service := project.Services["ingest"]
@@ -278,7 +302,7 @@ func TestIngestContainerHasNoPrivileges(t *testing.T) {
 	require.Contains(t, read(t, "Dockerfile"), "COPY --from=build /out/ingest /ingest\n")
 }
 
-func TestBridgeAcceptsTheConfigurationOfItsUnit(t *testing.T) {
+func testSystemdUnitsBridgeConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	unit := read(t, "deploy/systemd/mqtt-nats-bridge.service")
 	credentials := t.TempDir()
@@ -301,7 +325,7 @@ func TestBridgeAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 	require.Regexp(t, `(?m)^ExecReload=/bin/kill -HUP \$MAINPID$`, unit)
 }
 
-func TestUsersExistWhereTheyLogIn(t *testing.T) {
+func testUsersExistWhereTheyLogIn(t *testing.T) {
 	t.Parallel()
 	dir, project := deployment(t)
 	env := environment(t, project, "bridge")
@@ -330,7 +354,7 @@ func TestUsersExistWhereTheyLogIn(t *testing.T) {
 	require.Contains(t, read(t, "deploy/emqx/acl.conf"), `{user, "`+env["BRIDGE_MQTT_USERNAME"]+`"}`)
 }
 
-func TestImagesArePinned(t *testing.T) {
+func testImagesArePinned(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	mod := read(t, "go.mod")
@@ -344,7 +368,7 @@ func TestImagesArePinned(t *testing.T) {
 	require.NotContains(t, dockerfile, "latest")
 }
 
-func TestEveryServiceIsCheckedBeforeWhatNeedsItStarts(t *testing.T) {
+func testServicesWaitForHealthyDependencies(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	for name, service := range project.Services {
@@ -360,7 +384,7 @@ func TestEveryServiceIsCheckedBeforeWhatNeedsItStarts(t *testing.T) {
 	require.Equal(t, types.HealthCheckTest{"CMD", "/ingest", "healthcheck"}, project.Services["ingest"].HealthCheck.Test)
 }
 
-func TestBridgeContainerHasNoPrivileges(t *testing.T) {
+func testBridgeContainerHasNoPrivileges(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	bridge := project.Services["bridge"]
@@ -376,7 +400,7 @@ func TestBridgeContainerHasNoPrivileges(t *testing.T) {
 	require.Contains(t, read(t, "Dockerfile"), "--chown="+bridge.User+" /out/state "+state+"\n")
 }
 
-func TestNATSKeepsItsStoreOnItsVolume(t *testing.T) {
+func testNATSStoreIsOnItsVolume(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	opts, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
@@ -392,7 +416,7 @@ func TestNATSKeepsItsStoreOnItsVolume(t *testing.T) {
 
 // Prometheus loads the shipped alerts and reaches the bridge and ingest where Compose has them;
 // Grafana loads the shipped dashboards and reaches Prometheus.
-func TestMonitoringFindsWhatItWatches(t *testing.T) {
+func testMonitoringTargetsAndMountedFilesExist(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	var prometheus struct {

@@ -13,7 +13,7 @@ import (
 )
 
 // The operator of nats.conf may do what a drill does; the bridge's own user may not read.
-func TestNATSUsersOfADrill(t *testing.T) {
+func TestDrillNATSUsers(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, "../../nats.conf")
 	operator := connectNATS(t, s, "operator")

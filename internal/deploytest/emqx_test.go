@@ -16,7 +16,16 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-func TestEMQXFindsEveryFileItNames(t *testing.T) {
+func TestEMQXConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("referenced files are mounted", testReferencedFilesAreMounted)
+	t.Run("contains no password", testEMQXConfigContainsNoPassword)
+	t.Run("settings required by guarantees", testSettingsRequiredByGuarantees)
+	t.Run("device limits fit bridge defaults", testDeviceLimitsFitBridgeDefaults)
+	t.Run("ACL denies attested topics first", testACLDeniesAttestedTopicsFirst)
+}
+
+func testReferencedFilesAreMounted(t *testing.T) {
 	t.Parallel()
 	_, project := deployment(t)
 	mounted := map[string]types.ServiceVolumeConfig{}
@@ -31,7 +40,7 @@ func TestEMQXFindsEveryFileItNames(t *testing.T) {
 	require.Contains(t, mounted, "/opt/emqx/etc/emqx.conf")
 }
 
-func TestEMQXHoldsNoPassword(t *testing.T) {
+func testEMQXConfigContainsNoPassword(t *testing.T) {
 	t.Parallel()
 	require.NotRegexp(t, `(?im)^[^#\n]*(password|cookie|secret)\s*=\s*"`, read(t, "deploy/emqx/emqx.conf"))
 }
@@ -43,7 +52,7 @@ func settings(conf string) string {
 }
 
 // Each setting closes a hole or keeps a message that EMQX's defaults would lose.
-func TestEMQXSettingsThatThePromisesRestOn(t *testing.T) {
+func testSettingsRequiredByGuarantees(t *testing.T) {
 	t.Parallel()
 	conf := settings(read(t, "deploy/emqx/emqx.conf"))
 	for promise, setting := range map[string]string{
@@ -95,7 +104,7 @@ func TestEMQXZones(t *testing.T) {
 // What EMQX lets pass, the bridge's default must not reject: EMQX reads up to a TLS record
 // (16 KiB) in one read, stamps its messages with one time, and has another second's worth to
 // spare.
-func TestDeviceLimitsAgree(t *testing.T) {
+func testDeviceLimitsFitBridgeDefaults(t *testing.T) {
 	t.Parallel()
 	defaults, err := config.Load(config.Sources{})
 	require.NoError(t, err)
@@ -107,7 +116,7 @@ func TestDeviceLimitsAgree(t *testing.T) {
 }
 
 // The memory that docs/emqx.md asks for is that of the limit that ships.
-func TestE10SizingIsThatOfTheShippedLimit(t *testing.T) {
+func TestE10Sizing(t *testing.T) {
 	t.Parallel()
 	page := read(t, "docs/emqx.md")
 	limit := firstGroup(t, `(?m)^    max_mqueue_len = (\d+)$`, read(t, "deploy/emqx/emqx.conf"))
@@ -124,7 +133,13 @@ func TestE10SizingIsThatOfTheShippedLimit(t *testing.T) {
 		queue, 16*float64(queue)/1e6, gigabytes(perMessage[1]), gigabytes(perMessage[2])))
 }
 
-func TestGateOpensTheListenerThatIsClosed(t *testing.T) {
+func TestGateDeployment(t *testing.T) {
+	t.Parallel()
+	t.Run("Compose service opens closed listener", testComposeServiceOpensClosedListener)
+	t.Run("systemd unit configuration is valid", testSystemdUnitConfigurationIsValid)
+}
+
+func testComposeServiceOpensClosedListener(t *testing.T) {
 	t.Parallel()
 	dir, project := deployment(t)
 	gate := project.Services["gate"]
@@ -166,7 +181,7 @@ func withSecrets(t *testing.T, project *types.Project, service string) *types.Pr
 	return project
 }
 
-func TestGateAcceptsTheConfigurationOfItsUnit(t *testing.T) {
+func testSystemdUnitConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	unit := read(t, "deploy/systemd/mqtt-nats-bridge-gate.service")
 	credentials := t.TempDir()
@@ -186,7 +201,7 @@ func TestGateAcceptsTheConfigurationOfItsUnit(t *testing.T) {
 	require.Contains(t, unit, "CapabilityBoundingSet="+confined)
 }
 
-func TestACLDeniesAttestedTopicsBeforeItAllowsDevices(t *testing.T) {
+func testACLDeniesAttestedTopicsFirst(t *testing.T) {
 	t.Parallel()
 	rules := regexp.MustCompile(`(?m)^\{.*\}\.$`).FindAllString(read(t, "deploy/emqx/acl.conf"), -1)
 	require.Len(t, rules, 5)

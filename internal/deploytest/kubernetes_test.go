@@ -112,7 +112,15 @@ func requireUnprivileged(t *testing.T, p pod, program, listen string, stop time.
 	require.Equal(t, ":"+strconv.Itoa(c.Ports[0].ContainerPort), listen)
 }
 
-func TestKubernetesBridgeAcceptsItsConfiguration(t *testing.T) {
+func TestKubernetes(t *testing.T) {
+	t.Parallel()
+	t.Run("bridge configuration is valid", testKubernetesBridgeConfigurationIsValid)
+	t.Run("ingest configuration is valid", testKubernetesIngestConfigurationIsValid)
+	t.Run("manifests match chart", testManifestsMatchChart)
+	t.Run("chart contains alerts and dashboards", testChartContainsAlertsAndDashboards)
+}
+
+func testKubernetesBridgeConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	p, configuration, kinds := manifests(t, "bridge.yaml")
 	require.ElementsMatch(t, []string{"PodDisruptionBudget", "NetworkPolicy", "ConfigMap", "Service", "Deployment"}, kinds)
@@ -126,7 +134,7 @@ func TestKubernetesBridgeAcceptsItsConfiguration(t *testing.T) {
 	requireUnprivileged(t, p, "mqtt-nats-bridge", c.Admin.Listen, c.StopTimeout)
 }
 
-func TestKubernetesIngestAcceptsItsConfiguration(t *testing.T) {
+func testKubernetesIngestConfigurationIsValid(t *testing.T) {
 	t.Parallel()
 	p, configuration, kinds := manifests(t, "ingest.yaml")
 	require.ElementsMatch(t, []string{"PodDisruptionBudget", "NetworkPolicy", "ConfigMap", "Service", "Deployment"}, kinds)
@@ -137,8 +145,8 @@ func TestKubernetesIngestAcceptsItsConfiguration(t *testing.T) {
 	requireUnprivileged(t, p, "ingest", c.Admin.Listen, c.StopTimeout)
 }
 
-// TestKubernetesManifestsAreOfThisChart knows it by a hash, for the tests have no Helm.
-func TestKubernetesManifestsAreOfThisChart(t *testing.T) {
+// testManifestsMatchChart knows it by a hash, for the tests have no Helm.
+func testManifestsMatchChart(t *testing.T) {
 	t.Parallel()
 	hash := sha256.New()
 	for _, name := range []string{"Chart.yaml", "values.yaml", "templates/_program.tpl", "templates/bridge.yaml", "templates/ingest.yaml"} {
@@ -152,7 +160,7 @@ func TestKubernetesManifestsAreOfThisChart(t *testing.T) {
 }
 
 // The chart ships the very alerts and dashboards, by links.
-func TestChartShipsAlertsAndDashboards(t *testing.T) {
+func testChartContainsAlertsAndDashboards(t *testing.T) {
 	t.Parallel()
 	for file, of := range map[string]string{
 		"alerts.yml": "deploy/prometheus/alerts.yml", "bridge.json": "deploy/grafana/dashboard.json", "ingest.json": "deploy/grafana/ingest.json",
@@ -162,7 +170,13 @@ func TestChartShipsAlertsAndDashboards(t *testing.T) {
 	}
 }
 
-func TestVersionIsTheSameEverywhere(t *testing.T) {
+func TestReleaseFiles(t *testing.T) {
+	t.Parallel()
+	t.Run("version is the same everywhere", testVersionIsTheSameEverywhere)
+	t.Run("packages install systemd units", testPackagesInstallSystemdUnits)
+}
+
+func testVersionIsTheSameEverywhere(t *testing.T) {
 	t.Parallel()
 	version := firstGroup(t, `(?m)^ARG VERSION=(\S+)`, read(t, "Dockerfile"))
 	require.Equal(t, version, firstGroup(t, `(?m)^appVersion: (\S+)$`, read(t, chart+"Chart.yaml")))
@@ -172,7 +186,7 @@ func TestVersionIsTheSameEverywhere(t *testing.T) {
 }
 
 // What a package installs are files of the tree, and the units read what it installs.
-func TestPackagesInstallTheUnits(t *testing.T) {
+func testPackagesInstallSystemdUnits(t *testing.T) {
 	t.Parallel()
 	var release struct {
 		NFPMs []struct {

@@ -39,7 +39,7 @@ func block(t *testing.T, mark string) string {
 
 // The hub and the bridge that docs/leaf.md shows work together, with no more
 // permissions than it gives.
-func TestTheLeafPagesHubAndBridgeFitTogether(t *testing.T) {
+func TestLeafPage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "hub.conf")

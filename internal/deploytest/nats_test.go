@@ -150,7 +150,7 @@ func createStreams(t *testing.T, js natsjs.JetStream) {
 	require.True(t, report.Difference.Empty())
 }
 
-func TestEachUserDoesItsJobAndNothingElse(t *testing.T) {
+func TestNATSUserPermissions(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	bridge := connectNATS(t, s, "bridge")
@@ -285,13 +285,20 @@ func refuseSubscribe(t *testing.T, p *peer, subjects ...string) {
 	}
 }
 
-func TestServerReadsDurationsAsWritten(t *testing.T) {
+func TestNATSConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("durations are read as written", testDurationsAreReadAsWritten)
+	t.Run("login without valid password is refused", testLoginWithoutValidPasswordIsRefused)
+	t.Run("operator can use nats CLI", testOperatorCanUseNatsCLI)
+}
+
+func testDurationsAreReadAsWritten(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 2*time.Minute, processWithoutWarnings(t, filepath.Join(root, "nats.conf")).SyncInterval)
 	processWithoutWarnings(t, filepath.Join(root, "docs/comparison/nats.conf"))
 }
 
-func TestNobodyEntersWithoutAPassword(t *testing.T) {
+func testLoginWithoutValidPasswordIsRefused(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	for name, option := range map[string]nats.Option{
@@ -305,7 +312,7 @@ func TestNobodyEntersWithoutAPassword(t *testing.T) {
 	}
 }
 
-func TestServerDoesNotStartWithoutItsPasswords(t *testing.T) {
+func TestNATSConfigMissingPassword(t *testing.T) {
 	for user := range natsPasswords {
 		variable := "NATS_" + strings.ToUpper(user) + "_PASSWORD"
 		t.Run(variable, func(t *testing.T) {
@@ -317,7 +324,7 @@ func TestServerDoesNotStartWithoutItsPasswords(t *testing.T) {
 	}
 }
 
-func TestPasswordsOfTheScriptAreStrings(t *testing.T) {
+func TestNATSConfigPasswordString(t *testing.T) {
 	// The shape that make-certs.sh gives a password, at its worst: digits with an e.
 	t.Setenv("NATS_BRIDGE_PASSWORD", "p0123456789e0123456789")
 	opts, err := server.ProcessConfigFile(filepath.Join(root, "nats.conf"))
@@ -327,7 +334,7 @@ func TestPasswordsOfTheScriptAreStrings(t *testing.T) {
 
 // The block in comments is a promise too: it must parse, and the servers must let
 // each other in.
-func TestClusterBlockFormsACluster(t *testing.T) {
+func TestNATSConfigClusterBlock(t *testing.T) {
 	t.Setenv("NATS_CLUSTER_PASSWORD", "pc-4e5")
 	for _, n := range []string{"1", "2", "3"} { // ports where nobody listens
 		t.Setenv("NATS_ROUTE_"+n, "nats://route:pc-4e5@127.0.0.1:"+n)
@@ -357,7 +364,7 @@ func startClustered(t *testing.T, name string) *server.Server {
 	return s
 }
 
-func TestOperatorWorksWithTheNATSCommandLine(t *testing.T) {
+func testOperatorCanUseNatsCLI(t *testing.T) {
 	program := needPeer(t, "nats")
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))

@@ -65,7 +65,7 @@ func known(t *testing.T) map[string]*metric {
 	return all
 }
 
-func TestMetricsFollowTheConventions(t *testing.T) {
+func TestMetricsConventions(t *testing.T) {
 	t.Parallel()
 	bounded := []string{"lane", "reason", "le", "version", "goversion", "table", "connection", "stream", "consumer", "tenant"}
 	for name, m := range known(t) {
@@ -142,7 +142,7 @@ func requireKnownMetrics(t *testing.T, where, expr string) (used []string) {
 	return used
 }
 
-func TestDashboardsShowEveryMetric(t *testing.T) {
+func TestDashboardPanels(t *testing.T) {
 	t.Parallel()
 	for file, golden := range map[string]string{"deploy/grafana/dashboard.json": bridgeMetrics, "deploy/grafana/ingest.json": ingestMetrics} {
 		shown := dashboard(t, file)

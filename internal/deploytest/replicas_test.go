@@ -39,7 +39,7 @@ func (b *buffer) String() string {
 
 // The user bridge of nats.conf may do all that replicas do, from making the bucket
 // to handing a partition over, and the server refuses nothing.
-func TestReplicasShareThePartitionsAsTheUserOfTheFile(t *testing.T) {
+func TestReplicaPermissions(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	mqtt, err := broker.Open(broker.Options{Username: "bridge", Password: "pw", Attest: true})

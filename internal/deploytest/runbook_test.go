@@ -20,7 +20,7 @@ import (
 
 // The commands of docs/runbook.md that need the operator of nats.conf run as the page says,
 // with the bridge's own configuration.
-func TestRunbookAsTheOperator(t *testing.T) {
+func TestRunbookCommands(t *testing.T) {
 	t.Parallel()
 	s, _ := startNATS(t, filepath.Join(root, "nats.conf"))
 	bridge := connectNATS(t, s, "bridge")

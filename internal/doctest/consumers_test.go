@@ -10,8 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestConsumersPage(t *testing.T) {
+	t.Parallel()
+	t.Run("consumers get their messages", testConsumersGetTheirMessages)
+	t.Run("Go program is the package example", testGoProgramIsThePackageExample)
+	t.Run("Python program compiles", testPythonProgramCompiles)
+}
+
 // Before the page begins, dev-1 has sent two temperatures and dev-5 something else.
-func TestTheConsumersOfTheirPageGetTheirMessages(t *testing.T) {
+func testConsumersGetTheirMessages(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "consumers.md")
 	p.check(t)
@@ -38,7 +45,7 @@ func (p *page) code(t *testing.T, language string) string {
 }
 
 // The example is compiled with its package, and run nowhere: it prints.
-func TestTheGoProgramOfConsumersIsTheExample(t *testing.T) {
+func testGoProgramIsThePackageExample(t *testing.T) {
 	t.Parallel()
 	example, err := os.ReadFile(filepath.Join("..", "..", "jetstream", "consume", "example_test.go"))
 	require.NoError(t, err)
@@ -49,7 +56,7 @@ func TestTheGoProgramOfConsumersIsTheExample(t *testing.T) {
 }
 
 // That Python reads it is all that can be shown without nats-py.
-func TestThePythonProgramOfConsumersCompiles(t *testing.T) {
+func testPythonProgramCompiles(t *testing.T) {
 	t.Parallel()
 	needProgram(t, "python3")
 	cmd := exec.Command("python3", "-c", "import sys; compile(sys.stdin.read(), 'consumers.md', 'exec')")

@@ -53,7 +53,7 @@ func (s *subscriber) stop() {
 	require.NoError(s.t, s.db.Close(context.Background()))
 }
 
-func TestTheStepsOfMigratingLeadThereAndBack(t *testing.T) {
+func TestMigratingPage(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "migrating.md")
 	p.check(t, "docker")

@@ -209,7 +209,13 @@ func (p *page) check(t *testing.T, elsewhere ...string) {
 	}
 }
 
-func TestAPageIsReadAsItIsMeant(t *testing.T) {
+func TestParsePage(t *testing.T) {
+	t.Parallel()
+	t.Run("blocks and commands are parsed", testBlocksAndCommandsAreParsed)
+	t.Run("page that could hide a command is refused", testPageThatCouldHideACommandIsRefused)
+}
+
+func testBlocksAndCommandsAreParsed(t *testing.T) {
 	t.Parallel()
 	p, err := parsePage("page.md", strings.Join([]string{
 		"Look: `nats stream ls`.", fence + "console", "$ nats stream ls", " TELEMETRY …  7 ", "", "$ nats \\", "  more", "# exit status 2", fence,
@@ -241,7 +247,7 @@ func TestAPageIsReadAsItIsMeant(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestAPageThatCouldHideACommandIsRefused(t *testing.T) {
+func testPageThatCouldHideACommandIsRefused(t *testing.T) {
 	t.Parallel()
 	for text, why := range map[string]string{
 		fence + "sh\n$ nats stream ls\n" + fence:         `2: a block of "sh" is not known`,

@@ -12,7 +12,7 @@ import (
 // Before the page begins, the devices have sent this: dev-1 six messages, of which the
 // limit has let two through; dev-2 two; another's device one as dev-3; dev-5 one that
 // ingest cannot use.
-func TestTheCommandsOfReplayDoWhatThePageSays(t *testing.T) {
+func TestReplayPage(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "replay.md")
 	p.check(t)

@@ -180,7 +180,7 @@ type hook struct{ before, after func() }
 // quote makes text one word of bash.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-func TestASessionKeepsVariablesAndTellsExitStatus(t *testing.T) {
+func TestSessionState(t *testing.T) {
 	t.Parallel()
 	s := newSession(t, []string{"nats://127.0.0.1:4222", "nats://elsewhere:1"})
 	out, status := s.run("url=nats://127.0.0.1:4222; cd /; false", false)

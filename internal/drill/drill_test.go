@@ -132,7 +132,17 @@ func (r *Report) expectation(t *testing.T, name string) Expectation {
 	return Expectation{}
 }
 
-func TestDrillLosesNothing(t *testing.T) {
+func TestDrill(t *testing.T) {
+	t.Parallel()
+	t.Run("all acknowledged messages are stored", testAllAcknowledgedMessagesAreStored)
+	t.Run("burst over limit fails", testBurstOverLimitFails)
+	t.Run("loss is found", testLossIsFound)
+	t.Run("duplicate and wrong device are found", testDuplicateAndWrongDeviceAreFound)
+	t.Run("mosquitto restart loses nothing", testMosquittoRestartLosesNothing)
+	t.Run("unreachable broker and NATS are reported", testUnreachableBrokerAndNATSAreReported)
+}
+
+func testAllAcknowledgedMessagesAreStored(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.o.Burst, r.o.Impostor, r.o.Will, r.o.Window = 500, true, true, 100
@@ -177,7 +187,7 @@ func TestDrillBroker(t *testing.T) {
 	}
 }
 
-func TestDrillRejectedBurst(t *testing.T) {
+func testBurstOverLimitFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, config.Flag{Path: "limits.device.rate", Value: "100"}, config.Flag{Path: "limits.device.burst", Value: "100"},
 		config.Flag{Path: "quarantine.per_device.burst", Value: "10000"})
@@ -190,7 +200,7 @@ func TestDrillRejectedBurst(t *testing.T) {
 }
 
 // What the broker acknowledges and drops is found, with device and time.
-func TestDrillFindsALoss(t *testing.T) {
+func testLossIsFound(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64
 	r := newRig(t, func(a *broker.Attestation) {
@@ -212,7 +222,7 @@ func TestDrillFindsALoss(t *testing.T) {
 
 // A message that is stored late, one that is stored twice and one under another device's
 // subject, planted in the stream.
-func TestDrillFindsWhatIsPlanted(t *testing.T) {
+func testDuplicateAndWrongDeviceAreFound(t *testing.T) {
 	t.Parallel()
 	var diverted atomic.Bool
 	r := newRig(t, func(a *broker.Attestation) {
@@ -274,7 +284,7 @@ func TestDrillFindsWhatIsPlanted(t *testing.T) {
 
 // On plain topics, through a restart of a real broker that keeps its sessions: devices
 // come back and send again what had no PUBACK.
-func TestDrillMosquittoRestarts(t *testing.T) {
+func testMosquittoRestartLosesNothing(t *testing.T) {
 	t.Parallel()
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, MaxInflight: 1000})
 	r := bridged(t, m.URL, []config.Flag{{Path: "identity.mode", Value: "off"}})
@@ -307,7 +317,7 @@ func TestDrillMosquittoRestarts(t *testing.T) {
 	require.Equal(t, report.Acknowledged+report.Resent, report.Stored)
 }
 
-func TestDrillNobodyThere(t *testing.T) {
+func testUnreachableBrokerAndNATSAreReported(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.o.Broker = brokerURL(t, "mqtts://127.0.0.1:1")

@@ -43,7 +43,13 @@ func checked(t *testing.T, certs, ca string) *Options {
 	return o
 }
 
-func TestIdentitiesOfADirectory(t *testing.T) {
+func TestIdentities(t *testing.T) {
+	t.Parallel()
+	t.Run("read from directory", testReadFromDirectory)
+	t.Run("invalid options are refused", testInvalidOptionsAreRefused)
+}
+
+func testReadFromDirectory(t *testing.T) {
 	t.Parallel()
 	certs, ca := directory(t, "acme/dev_2", "acme/dev_1", "globex/x_y", "initech/z")
 	o := checked(t, certs, ca)
@@ -60,7 +66,7 @@ func TestIdentitiesOfADirectory(t *testing.T) {
 	require.Equal(t, 2, o.Devices)
 }
 
-func TestIdentitiesRefused(t *testing.T) {
+func testInvalidOptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	certs, ca := directory(t, "acme/a", "acme/b")
 	o := checked(t, certs, ca)

@@ -127,7 +127,7 @@ func TestAnswersOfEMQX(t *testing.T) {
 	require.Equal(t, "disconnect", settings.Authorization.DenyAction)
 }
 
-func TestUnreachableAPINamesTheRequest(t *testing.T) {
+func TestClientUnreachableAPI(t *testing.T) {
 	t.Parallel()
 	c := emqx.New(emqx.Options{API: "http://127.0.0.1:1", Key: "k", Secret: func() (string, error) { return "s3cret", nil }})
 	_, err := c.Counters(t.Context())

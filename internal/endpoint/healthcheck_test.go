@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestListenAddressesAreAskedOnThisMachine(t *testing.T) {
+func TestHealthcheckAddress(t *testing.T) {
 	t.Parallel()
 	for listen, want := range map[string]string{
 		"127.0.0.1:9464": "127.0.0.1:9464",
@@ -53,7 +53,7 @@ func TestHealthcheckDistinguishesAnotherServer(t *testing.T) {
 	require.Error(t, Healthcheck(t.Context(), "ingest", strings.TrimPrefix(other.URL, "http://")))
 }
 
-func TestHealthcheckEndsWithItsContext(t *testing.T) {
+func TestHealthcheckContext(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

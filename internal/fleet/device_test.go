@@ -25,7 +25,17 @@ func message(n int) (string, []byte) { return "t", []byte{byte(n)} }
 
 func address(b *broker.Broker) string { return b.URL()[len("tcp://"):] }
 
-func TestDevicePublishesAll(t *testing.T) {
+func TestDevice(t *testing.T) {
+	t.Parallel()
+	t.Run("publishes all messages", testPublishesAllMessages)
+	t.Run("refused connection is reported", testRefusedConnectionIsReported)
+	t.Run("connection loss without reconnect is an error", testConnectionLossWithoutReconnectIsAnError)
+	t.Run("will is published only on kill", testWillIsPublishedOnlyOnKill)
+	t.Run("messages without PUBACK are resent in order", testMessagesWithoutPUBACKAreResentInOrder)
+	t.Run("stopped device gives up after drain timeout", testStoppedDeviceGivesUpAfterDrainTimeout)
+}
+
+func testPublishesAllMessages(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{Username: "u", Password: "p"})
 	require.NoError(t, err)
@@ -44,7 +54,7 @@ func TestDevicePublishesAll(t *testing.T) {
 	require.Eventually(t, func() bool { return len(b.Clients()) == 0 }, testrun.Timeout, time.Millisecond)
 }
 
-func TestDeviceRefused(t *testing.T) {
+func testRefusedConnectionIsReported(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{Username: "u", Password: "p"})
 	require.NoError(t, err)
@@ -59,7 +69,7 @@ func TestDeviceRefused(t *testing.T) {
 }
 
 // The end of a connection is an error for a device that does not come back.
-func TestDeviceWithoutReconnect(t *testing.T) {
+func testConnectionLossWithoutReconnectIsAnError(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{})
 	require.NoError(t, err)
@@ -74,7 +84,7 @@ func TestDeviceWithoutReconnect(t *testing.T) {
 	d.Disconnect()
 }
 
-func TestDeviceWill(t *testing.T) {
+func testWillIsPublishedOnlyOnKill(t *testing.T) {
 	t.Parallel()
 	b, err := broker.Open(broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
 	require.NoError(t, err)
@@ -156,7 +166,7 @@ func (p publish) ack() { _, _ = p.conn.Write([]byte{0x40, 2, byte(p.id >> 8), by
 
 // What has no PUBACK comes again on the next connection: in order, with DUP and under the
 // same packet ids, and before anything new.
-func TestDeviceResends(t *testing.T) {
+func testMessagesWithoutPUBACKAreResentInOrder(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)
 	var mu sync.Mutex
@@ -198,7 +208,7 @@ func TestDeviceResends(t *testing.T) {
 }
 
 // A device that is stopped waits for its PUBACKs, and gives up in the end.
-func TestDeviceGivesUp(t *testing.T) {
+func testStoppedDeviceGivesUpAfterDrainTimeout(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)
 	d := fleet.New(fleet.Options{

@@ -101,7 +101,7 @@ func (e *events) count(text string) int {
 	return strings.Count(e.text.String(), text)
 }
 
-func TestRunOpensAgainAfterARestartOfEMQX(t *testing.T) {
+func TestRunEMQXRestart(t *testing.T) {
 	t.Parallel()
 	api, opts := closed(t)
 	log := &events{}

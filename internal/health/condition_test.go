@@ -56,7 +56,7 @@ func TestCondition(t *testing.T) {
 	})
 }
 
-func TestMergeKeepsTheEarlierBeginning(t *testing.T) {
+func TestMerge(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
 	var all []health.Problem

@@ -17,7 +17,7 @@ import (
 )
 
 // Nothing ends a connection when somebody deletes one.
-func TestDeletedConsumerIsCreatedAgain(t *testing.T) {
+func TestDeletedConsumer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, sharedPostgres(t))
 	r.look = 20 * time.Millisecond

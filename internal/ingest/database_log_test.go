@@ -10,8 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestDatabaseLog(t *testing.T) {
+	t.Parallel()
+	t.Run("problems are readable while log blocks", testProblemsAreReadableWhileLogBlocks)
+	t.Run("line without advice has no advice field", testLineWithoutAdviceHasNoAdviceField)
+}
+
 // A log output that blocks must not keep /readyz waiting.
-func TestProblemsAreReadWhileTheLogBlocks(t *testing.T) {
+func testProblemsAreReadableWhileLogBlocks(t *testing.T) {
 	t.Parallel()
 	out, in := io.Pipe() // a write blocks until it is read
 	d := &database{log: zerolog.New(in), wrong: map[string]wrong{}, refused: map[string]refusal{}, stored: map[string]bool{"a": true}}
@@ -38,7 +44,7 @@ func TestProblemsAreReadWhileTheLogBlocks(t *testing.T) {
 	require.Len(t, d.warnings(), 1)
 }
 
-func TestALineWithoutAdviceHasNoField(t *testing.T) {
+func testLineWithoutAdviceHasNoAdviceField(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	d := &database{log: zerolog.New(&log), wrong: map[string]wrong{}, refused: map[string]refusal{}, stored: map[string]bool{}}

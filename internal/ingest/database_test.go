@@ -13,8 +13,14 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 )
 
+func TestDatabaseProblems(t *testing.T) {
+	t.Parallel()
+	t.Run("pooler in transaction mode is reported", testPoolerInTransactionModeIsReported)
+	t.Run("problems are per table", testProblemsArePerTable)
+}
+
 // Seen with PgBouncer 1.18, pool_mode = transaction.
-func TestAPoolerInTransactionModeIsNamed(t *testing.T) {
+func testPoolerInTransactionModeIsReported(t *testing.T) {
 	t.Parallel()
 	for code, says := range map[string]string{"42P07": "already exists", "42P01": "does not exist"} {
 		err := &pgconn.PgError{Code: code, Message: `relation "ingest_telemetry" ` + says}
@@ -23,7 +29,7 @@ func TestAPoolerInTransactionModeIsNamed(t *testing.T) {
 	require.Contains(t, advice.For(&databaseError{&pgconn.PgError{Code: "42P01", Message: `relation "telemetry" does not exist`}}), "ingest migrate")
 }
 
-func TestProblemsAreOfTheirTable(t *testing.T) {
+func testProblemsArePerTable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &database{log: zerolog.Nop(), wrong: map[string]wrong{}}

@@ -56,8 +56,15 @@ func requireUnacknowledged(r *rig, n int) {
 	r.eventually(func() bool { return unacknowledged() == n }, func() any { return unacknowledged() })
 }
 
+func TestDatabaseOutage(t *testing.T) {
+	t.Parallel()
+	t.Run("ingest waits and loses nothing", testIngestWaitsAndLosesNothing)
+	t.Run("stop ends within its timeout", testStopEndsWithinItsTimeout)
+	t.Run("stop does not wait for silent database", testStopDoesNotWaitForSilentDatabase)
+}
+
 // It is unreachable at the start, killed, and there without an answer.
-func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
+func testIngestWaitsAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
 	r := newRig(t, &testServer{url: process.URL, process: process})
@@ -107,7 +114,7 @@ func TestADatabaseThatIsAwayHoldsEverythingUpAndLosesNothing(t *testing.T) {
 
 // Each refusal, what it says, and what
 // fixes it.
-func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
+func TestDatabaseRefusal(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
 	raise := func(code string) string {
@@ -154,7 +161,7 @@ func TestADatabaseThatTakesNothingIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
+func testStopEndsWithinItsTimeout(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
 	r := newRig(t, &testServer{url: process.URL, process: process})
@@ -182,7 +189,7 @@ func TestAStopWhileTheDatabaseIsAwayEndsInTime(t *testing.T) {
 }
 
 // pgx waits for it, for 15 s after stop_timeout.
-func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
+func testStopDoesNotWaitForSilentDatabase(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
 	link := peers.Proxy(t, process.Addr)
@@ -207,9 +214,16 @@ func TestAStopDoesNotWaitForASilentDatabase(t *testing.T) {
 	}
 }
 
+func TestNATSOutage(t *testing.T) {
+	t.Parallel()
+	t.Run("own consumer is created again on reconnect", testOwnConsumerIsCreatedAgainOnReconnect)
+	t.Run("ingest catches up after server is killed", testIngestCatchesUpAfterServerIsKilled)
+	t.Run("permanently closed connection ends ingest", testPermanentlyClosedConnectionEndsIngest)
+}
+
 // A consumer that the bridge does not know, at
 // a server that comes back without its store.
-func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
+func testOwnConsumerIsCreatedAgainOnReconnect(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, sharedPostgres(t))
 	link := peers.Proxy(t, r.js.Conn().ConnectedAddr())
@@ -227,7 +241,7 @@ func TestAConsumerOfItsOwnIsMadeAgainAfterAReconnect(t *testing.T) {
 
 // What was acknowledged into the void comes
 // again and changes nothing.
-func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
+func testIngestCatchesUpAfterServerIsKilled(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
 	server := peers.NATSServer(t, peers.NATSOptions{})
@@ -269,7 +283,7 @@ func TestANATSServerThatIsKilledIsCaughtUpWith(t *testing.T) {
 
 // nats.go closes a connection for good on a line that the server finds too long, or on an
 // error that it does not know. Under TLS nothing sees that before it does.
-func TestAConnectionGivenUpForGoodEndsIngest(t *testing.T) {
+func testPermanentlyClosedConnectionEndsIngest(t *testing.T) {
 	t.Parallel()
 	tls, ca := peers.NATSTLS(t)
 	server := peers.NATSServer(t, peers.NATSOptions{Config: tls})

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestProgressSaysHowLongCatchingUpTakes(t *testing.T) {
+func TestProgress(t *testing.T) {
 	t.Parallel()
 	p := NewProgress(nil, true)
 	begin := time.Unix(1e9, 0)

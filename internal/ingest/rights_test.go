@@ -13,7 +13,7 @@ import (
 
 // The server refuses a pull and an acknowledgement
 // without an answer to either, which looks like a stream without messages.
-func TestARightThatIsMissingIsNoSilence(t *testing.T) {
+func TestConsumerPermissions(t *testing.T) {
 	t.Parallel()
 	p := sharedPostgres(t)
 	const info, next = `"$JS.API.CONSUMER.INFO.>"`, `"$JS.API.CONSUMER.MSG.NEXT.>"`
@@ -44,7 +44,7 @@ func TestARightThatIsMissingIsNoSilence(t *testing.T) {
 	}
 }
 
-func TestARightThatIsMissingIsToldOnce(t *testing.T) {
+func TestConsumerPermissionViolation(t *testing.T) {
 	t.Parallel()
 	violation := func(text string) error { return fmt.Errorf("%w: %s", nats.ErrPermissionViolation, text) }
 	r := &rights{}

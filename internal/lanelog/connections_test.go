@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-func TestALineWithoutAdviceHasNoField(t *testing.T) {
+func TestConnectionsWithoutAdvice(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	l := NewConnections(zerolog.New(&log))

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWhatAllSessionsSayIsLoggedOnce(t *testing.T) {
+func TestSessionsDeduplication(t *testing.T) {
 	t.Parallel()
 	book := &bytes.Buffer{}
 	c := NewSessions(zerolog.New(book), 2)

@@ -48,9 +48,16 @@ func list(t *testing.T) map[string]pkg {
 	}
 }
 
+func TestImports(t *testing.T) {
+	t.Parallel()
+	t.Run("packages have no forbidden dependency", testPackagesHaveNoForbiddenDependency)
+	t.Run("point one way", testPointOneWay)
+	t.Run("daemon contains no test broker", testDaemonContainsNoTestBroker)
+}
+
 // The table maps a package to what it must not depend on,
 // however far away, and why.
-func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
+func testPackagesHaveNoForbiddenDependency(t *testing.T) {
 	t.Parallel()
 	const noMQTT = "the NATS side knows nothing of MQTT"
 	const noServer = "who imports it does not link nats-server"
@@ -97,7 +104,7 @@ func TestNoPackageReachesWhatItMustNotKnow(t *testing.T) {
 }
 
 // cmd → internal → {mqtt, jetstream/…} → bridge → bridge/… → subjects.
-func TestImportsPointOneWay(t *testing.T) {
+func testPointOneWay(t *testing.T) {
 	t.Parallel()
 	rank := func(path string) int {
 		switch path {
@@ -136,7 +143,7 @@ func TestImportsPointOneWay(t *testing.T) {
 
 // What runs in production must not start a
 // broker or a server by accident.
-func TestTheDaemonCarriesNoTestBroker(t *testing.T) {
+func testDaemonContainsNoTestBroker(t *testing.T) {
 	t.Parallel()
 	daemon := list(t)[module+"/internal/daemon"]
 	require.NotContains(t, daemon.Deps, mochi)

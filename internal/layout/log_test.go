@@ -14,7 +14,7 @@ import (
 
 // An alert on warnings and errors goes by component, as
 // /readyz does. It is named right behind the level, where this test can see it.
-func TestLogLinesCarryTheirComponent(t *testing.T) {
+func TestLogComponent(t *testing.T) {
 	t.Parallel()
 	levels := 0
 	require.NoError(t, filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {

@@ -25,9 +25,9 @@ var operatorWordsAllowed = map[string]string{
 	"which replica of mqtt-nats-bridge leases which partition":                    "the description of a bucket, for the same",
 }
 
-// TestLibrariesNameNoKeys compares the strings of the library packages with the words of the
+// TestLibraryStrings compares the strings of the library packages with the words of the
 // configuration and of the command lines.
-func TestLibrariesNameNoKeys(t *testing.T) {
+func TestLibraryStrings(t *testing.T) {
 	t.Parallel()
 	read := 0
 	for _, library := range libraries {

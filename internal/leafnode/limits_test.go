@@ -36,9 +36,15 @@ func alone(t *testing.T, env ...string) (node *leaf.Leaf, c *config.Config, loca
 	return node, c, local
 }
 
+func TestNodeLimits(t *testing.T) {
+	t.Parallel()
+	t.Run("hub ahead of local store is ignored", testHubAheadOfLocalStoreIsIgnored)
+	t.Run("store paused without an answer is resumed", testStorePausedWithoutAnAnswerIsResumed)
+}
+
 // A hub that claims more than there ever was here may lack what is here: the store was
 // put back from an older copy, or another bridge uses the domain.
-func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
+func testHubAheadOfLocalStoreIsIgnored(t *testing.T) {
 	t.Parallel()
 	node, c, local := alone(t)
 	ack, err := local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
@@ -73,7 +79,7 @@ func TestAHubThatIsAheadIsNotBelieved(t *testing.T) {
 
 // A stalled disk answers too late: the streams are paused although the answer was an error,
 // and must be resumed like any others.
-func TestAStoreThatWasShutWithoutAnAnswerIsOpenedAgain(t *testing.T) {
+func testStorePausedWithoutAnAnswerIsResumed(t *testing.T) {
 	t.Parallel()
 	node, c, local := alone(t, "BRIDGE_NATS_LEAF_MAX_AGE=1h")
 	store := func() error {

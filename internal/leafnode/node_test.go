@@ -12,9 +12,15 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
+func TestNode(t *testing.T) {
+	t.Parallel()
+	t.Run("hub stream problem keeps its start time", testHubStreamProblemKeepsItsStartTime)
+	t.Run("acks of unreachable hub are kept", testAcksOfUnreachableHubAreKept)
+}
+
 // The hub's streams are looked at every half minute: what is wrong with them has
 // been so since it was seen first.
-func TestWhatIsWrongWithTheHubsStreamsKeepsItsBeginning(t *testing.T) {
+func testHubStreamProblemKeepsItsStartTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{health: newConditions(zerolog.Nop(), nil)}
@@ -32,7 +38,7 @@ func TestWhatIsWrongWithTheHubsStreamsKeepsItsBeginning(t *testing.T) {
 
 // A power cut takes a hub away, and its latest minutes with it: what it had said
 // before that it has must be kept here until it is back and says so again.
-func TestWhatAHubSaidBeforeItWentAwayIsKept(t *testing.T) {
+func testAcksOfUnreachableHubAreKept(t *testing.T) {
 	t.Parallel()
 	n := &Node{config: config.Leaf{Keep: 5 * time.Minute}}
 	began := time.Now()

@@ -48,7 +48,15 @@ func requireBalanced(t require.TestingT, replicas []string, share map[string]str
 	require.LessOrEqual(t, slices.Max(n)-slices.Min(n), 1)
 }
 
-func TestSharesDifferByOneAtMostFromAnyState(t *testing.T) {
+func TestAssign(t *testing.T) {
+	t.Parallel()
+	t.Run("shares differ by one at most", testSharesDifferByOneAtMost)
+	t.Run("new replica moves only its own share", testNewReplicaMovesOnlyItsOwnShare)
+	t.Run("removed replica moves only its own share", testRemovedReplicaMovesOnlyItsOwnShare)
+	t.Run("stale views converge and move nothing twice", testStaleViewsConvergeAndMoveNothingTwice)
+}
+
+func testSharesDifferByOneAtMost(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := ids().Draw(t, "replicas")
@@ -59,7 +67,7 @@ func TestSharesDifferByOneAtMostFromAnyState(t *testing.T) {
 	require.Empty(t, Assign(sixteen, nil, map[string]string{"0": "gone"}))
 }
 
-func TestAReplicaThatComesTakesItsShareAndNothingElseMoves(t *testing.T) {
+func testNewReplicaMovesOnlyItsOwnShare(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := ids().Draw(t, "replicas")
@@ -74,7 +82,7 @@ func TestAReplicaThatComesTakesItsShareAndNothingElseMoves(t *testing.T) {
 	})
 }
 
-func TestAReplicaThatGoesLeavesTheOthersWhatTheyHave(t *testing.T) {
+func testRemovedReplicaMovesOnlyItsOwnShare(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := ids().Filter(func(r []string) bool { return len(r) > 1 }).Draw(t, "replicas")
@@ -163,7 +171,7 @@ func (f *fleet) idle() bool {
 	return true
 }
 
-func TestReplicasWithOldNewsConvergeAndMoveNothingTwice(t *testing.T) {
+func testStaleViewsConvergeAndMoveNothingTwice(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		replicas := rapid.SliceOfNDistinct(rapid.StringMatching("[0-9a-f]{4}"), 2, 6, rapid.ID[string]).Draw(t, "replicas")

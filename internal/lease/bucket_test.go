@@ -59,7 +59,14 @@ func next(t *testing.T, entries <-chan Entry) Entry {
 	}
 }
 
-func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
+func TestBucket(t *testing.T) {
+	t.Parallel()
+	t.Run("keys behave as a store requires", testKeysBehaveAsAStoreRequires)
+	t.Run("bucket without TTL is refused", testBucketWithoutTTLIsRefused)
+	t.Run("coordinators share a bucket", testCoordinatorsShareABucket)
+}
+
+func testKeysBehaveAsAStoreRequires(t *testing.T) {
 	t.Parallel()
 	nc, js := connect(t)
 	const ttl = time.Minute
@@ -128,7 +135,7 @@ func TestABucketKeepsKeysAsAStoreMust(t *testing.T) {
 	require.ErrorIs(t, err, conn.ErrDisconnected)
 }
 
-func TestABucketWhoseKeysNeverExpireIsRefused(t *testing.T) {
+func testBucketWithoutTTLIsRefused(t *testing.T) {
 	t.Parallel()
 	nc, js := connect(t)
 	_, err := js.CreateKeyValue(within(t), natsjs.KeyValueConfig{Bucket: "LANES"})
@@ -139,7 +146,7 @@ func TestABucketWhoseKeysNeverExpireIsRefused(t *testing.T) {
 }
 
 // The coordinator over the real thing: the rest of its tests are under virtual time.
-func TestCoordinatorsShareABucket(t *testing.T) {
+func testCoordinatorsShareABucket(t *testing.T) {
 	t.Parallel()
 	nc, js := connect(t)
 	w := newWorld(t)

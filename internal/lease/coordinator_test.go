@@ -398,7 +398,23 @@ func (w *world) stop(replicas ...*replica) {
 	}
 }
 
-func TestReplicasShareOutAndHandOver(t *testing.T) {
+func TestCoordinator(t *testing.T) {
+	t.Parallel()
+	t.Run("replicas share partitions and hand over", testReplicasSharePartitionsAndHandOver)
+	t.Run("simultaneous start moves nothing", testSimultaneousStartMovesNothing)
+	t.Run("leases of killed replica move within 15 s", testLeasesOfKilledReplicaMoveWithin15S)
+	t.Run("store outage moves nothing", testStoreOutageMovesNothing)
+	t.Run("reconnect requires a valid lease", testReconnectRequiresAValidLease)
+	t.Run("resumed replica is fenced until lanes close", testResumedReplicaIsFencedUntilLanesClose)
+	t.Run("unresponsive store fences no lane", testUnresponsiveStoreFencesNoLane)
+	t.Run("store watch restarts after it ended", testStoreWatchRestartsAfterItEnded)
+	t.Run("lost answer is no lost lease", testLostAnswerIsNoLostLease)
+	t.Run("only replica reacquires expired lease", testOnlyReplicaReacquiresExpiredLease)
+	t.Run("lease deleted by hand is lost", testLeaseDeletedByHandIsLost)
+	t.Run("surplus replicas stay idle", testSurplusReplicasStayIdle)
+}
+
+func testReplicasSharePartitionsAndHandOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -431,7 +447,7 @@ func TestReplicasShareOutAndHandOver(t *testing.T) {
 	})
 }
 
-func TestThreeReplicasThatStartTogetherMoveNothing(t *testing.T) {
+func testSimultaneousStartMovesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -444,7 +460,7 @@ func TestThreeReplicasThatStartTogetherMoveNothing(t *testing.T) {
 	})
 }
 
-func TestLeasesOfAKilledReplicaMoveWithinFifteenSeconds(t *testing.T) {
+func testLeasesOfKilledReplicaMoveWithin15S(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -465,7 +481,7 @@ func TestLeasesOfAKilledReplicaMoveWithinFifteenSeconds(t *testing.T) {
 	})
 }
 
-func TestWithoutTheStoreEverybodyKeepsWhatItHas(t *testing.T) {
+func testStoreOutageMovesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -500,7 +516,7 @@ func permit(l *Lease) (granted bool) {
 	return l.WaitToConnect(ctx) == nil
 }
 
-func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
+func testReconnectRequiresAValidLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -534,7 +550,7 @@ func TestALostConnectionComesBackOnlyWithItsLease(t *testing.T) {
 	})
 }
 
-func TestAReplicaThatStoodStillFirstLearnsWhatIsItsOwn(t *testing.T) {
+func testResumedReplicaIsFencedUntilLanesClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -576,7 +592,7 @@ func TestAReplicaThatStoodStillFirstLearnsWhatIsItsOwn(t *testing.T) {
 
 // Waiting for a store that does not answer must not fence the lanes: they continue, however
 // short the lease TTL is.
-func TestAStoreThatDoesNotAnswerFencesNoLane(t *testing.T) {
+func testUnresponsiveStoreFencesNoLane(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -601,7 +617,7 @@ func TestAStoreThatDoesNotAnswerFencesNoLane(t *testing.T) {
 	})
 }
 
-func TestFollowingTheStoreGoesOnAfterItEnded(t *testing.T) {
+func testStoreWatchRestartsAfterItEnded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -623,7 +639,7 @@ func TestFollowingTheStoreGoesOnAfterItEnded(t *testing.T) {
 	})
 }
 
-func TestAnAnswerThatGotLostIsNoLostLease(t *testing.T) {
+func testLostAnswerIsNoLostLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -642,7 +658,7 @@ func TestAnAnswerThatGotLostIsNoLostLease(t *testing.T) {
 	})
 }
 
-func TestAnExpiredLeaseOfTheOnlyReplicaIsAcquiredAgain(t *testing.T) {
+func testOnlyReplicaReacquiresExpiredLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -663,7 +679,7 @@ func TestAnExpiredLeaseOfTheOnlyReplicaIsAcquiredAgain(t *testing.T) {
 	})
 }
 
-func TestALeaseDeletedByHandIsGivenUp(t *testing.T) {
+func testLeaseDeletedByHandIsLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -680,7 +696,7 @@ func TestALeaseDeletedByHandIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestMoreReplicasThanPartitionsLeaveSomeIdle(t *testing.T) {
+func testSurplusReplicasStayIdle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -10,7 +10,21 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-func TestAReplicaWithoutTheBrokerLeavesItsShareToThoseThatHaveIt(t *testing.T) {
+func TestBrokerProbe(t *testing.T) {
+	t.Parallel()
+	t.Run("replica without broker gives up its share", testReplicaWithoutBrokerGivesUpItsShare)
+	t.Run("rereading bucket forgets no replica", testRereadingBucketForgetsNoReplica)
+	t.Run("last replica gets all even without broker", testLastReplicaGetsAllEvenWithoutBroker)
+	t.Run("new replica without broker gets nothing", testNewReplicaWithoutBrokerGetsNothing)
+	t.Run("flapping link moves nothing back and forth", testFlappingLinkMovesNothingBackAndForth)
+	t.Run("stop ends a probe", testStopEndsAProbe)
+	t.Run("new replica gets share while another is cut", testNewReplicaGetsShareWhileAnotherIsCut)
+	t.Run("lanes that never connect reduce the share", testLanesThatNeverConnectReduceTheShare)
+	t.Run("replica retries if no other has the broker", testReplicaRetriesIfNoOtherHasTheBroker)
+	t.Run("failed assignments are reset on connect", testFailedAssignmentsAreResetOnConnect)
+}
+
+func testReplicaWithoutBrokerGivesUpItsShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -47,7 +61,7 @@ func TestAReplicaWithoutTheBrokerLeavesItsShareToThoseThatHaveIt(t *testing.T) {
 }
 
 // Each reconnect to NATS is one.
-func TestReadingTheBucketAgainForgetsNoReplica(t *testing.T) {
+func testRereadingBucketForgetsNoReplica(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -67,7 +81,7 @@ func TestReadingTheBucketAgainForgetsNoReplica(t *testing.T) {
 	})
 }
 
-func TestNothingMovesWhileTheBrokerIsAwayForAll(t *testing.T) {
+func TestBrokerOutage(t *testing.T) {
 	t.Parallel()
 	for _, away := range []time.Duration{5 * time.Second, 20 * time.Second, 5 * time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
@@ -97,7 +111,7 @@ func TestNothingMovesWhileTheBrokerIsAwayForAll(t *testing.T) {
 	}
 }
 
-func TestAReplicaThatIsLeftAloneTakesAllEvenWithoutTheBroker(t *testing.T) {
+func testLastReplicaGetsAllEvenWithoutBroker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -116,7 +130,7 @@ func TestAReplicaThatIsLeftAloneTakesAllEvenWithoutTheBroker(t *testing.T) {
 	})
 }
 
-func TestANewcomerThatCannotReachTheBrokerIsGivenNothing(t *testing.T) {
+func testNewReplicaWithoutBrokerGetsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -133,7 +147,7 @@ func TestANewcomerThatCannotReachTheBrokerIsGivenNothing(t *testing.T) {
 	})
 }
 
-func TestALinkThatComesAndGoesMovesNothingToAndFro(t *testing.T) {
+func testFlappingLinkMovesNothingBackAndForth(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -156,7 +170,7 @@ func TestALinkThatComesAndGoesMovesNothingToAndFro(t *testing.T) {
 	})
 }
 
-func TestAStopEndsATrial(t *testing.T) {
+func testStopEndsAProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -173,7 +187,7 @@ func TestAStopEndsATrial(t *testing.T) {
 	})
 }
 
-func TestPartitionsReturnToAReplicaOnlyWithItsBroker(t *testing.T) {
+func TestPartitionReturn(t *testing.T) {
 	t.Parallel()
 	for name, event := range map[string]func(w *world, a, b *replica){
 		"the broker restarts": func(w *world, a, _ *replica) {
@@ -222,7 +236,7 @@ func TestPartitionsReturnToAReplicaOnlyWithItsBroker(t *testing.T) {
 	}
 }
 
-func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
+func testNewReplicaGetsShareWhileAnotherIsCut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -239,7 +253,7 @@ func TestANewReplicaTakesItsShareWhileAnotherIsWithoutTheBroker(t *testing.T) {
 }
 
 // A file that its lanes need is missing, or a rule of the broker's is by client id.
-func TestAReplicaWhoseLanesNeverConnectIsGivenEverLess(t *testing.T) {
+func testLanesThatNeverConnectReduceTheShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -263,7 +277,7 @@ func TestAReplicaWhoseLanesNeverConnectIsGivenEverLess(t *testing.T) {
 }
 
 // Then there is nobody better: what kept its lanes may have been fixed.
-func TestAReplicaTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
+func testReplicaRetriesIfNoOtherHasTheBroker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -283,7 +297,7 @@ func TestAReplicaTriesAgainWhereNobodyElseHasTheBroker(t *testing.T) {
 	})
 }
 
-func TestPartitionsGivenInVainAreForgottenOnceALaneConnects(t *testing.T) {
+func testFailedAssignmentsAreResetOnConnect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

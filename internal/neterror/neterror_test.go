@@ -8,7 +8,7 @@ import (
 	"mqtt-nats-bridge/internal/neterror"
 )
 
-func TestSameTroubleOfTwoConnectionsReadsTheSame(t *testing.T) {
+func TestWithoutLocalAddress(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"read tcp 127.0.0.1:40001->127.0.0.1:1883: connection reset": "read tcp 127.0.0.1:1883: connection reset",

@@ -22,7 +22,7 @@ func fill(h *History, begin time.Time, n int, gain float64) (end time.Time) {
 	return begin.Add(time.Duration(n) * tick)
 }
 
-func TestHistoryKeepsTheLastHour(t *testing.T) {
+func TestHistoryLastHour(t *testing.T) {
 	t.Parallel()
 	h := NewHistory()
 	require.True(t, math.IsNaN(h.Rate("Messages", "stored")), "no rate of one sample")

@@ -25,7 +25,13 @@ func (c *counted) View(context.Context, *History) View {
 	return View{Program: "<script>"}
 }
 
-func TestManyViewersCostOneViewPerSecond(t *testing.T) {
+func TestPage(t *testing.T) {
+	t.Parallel()
+	t.Run("many viewers cost one view per second", testManyViewersCostOneViewPerSecond)
+	t.Run("sampling ends with its context", testSamplingEndsWithItsContext)
+}
+
+func testManyViewersCostOneViewPerSecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &counted{}
@@ -49,7 +55,7 @@ func TestManyViewersCostOneViewPerSecond(t *testing.T) {
 	})
 }
 
-func TestSampleEndsWithItsContext(t *testing.T) {
+func testSamplingEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := &counted{}

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAClusterKeepsAStreamThroughTheLossOfItsLeader(t *testing.T) {
+func TestClusterLeaderLoss(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "waits for elections, as do all tests that use a cluster")
 	c := Cluster(t)

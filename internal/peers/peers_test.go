@@ -47,7 +47,14 @@ func done(t *testing.T, token paho.Token) {
 	require.NoError(t, token.Error())
 }
 
-func TestMosquittoKeepsSessionsAcrossARestart(t *testing.T) {
+func TestMosquitto(t *testing.T) {
+	t.Parallel()
+	t.Run("sessions survive a restart", testSessionsSurviveARestart)
+	t.Run("kick keeps the session", testKickKeepsTheSession)
+	t.Run("user name comes from certificate", testUserNameComesFromCertificate)
+}
+
+func testSessionsSurviveARestart(t *testing.T) {
 	t.Parallel()
 	m := Mosquitto(t, MosquittoOptions{Persistence: true, MaxInflight: 100})
 	url := m.URL
@@ -75,7 +82,7 @@ func TestMosquittoKeepsSessionsAcrossARestart(t *testing.T) {
 	require.Zero(t, m.Stop(), "a clean exit")
 }
 
-func TestMosquittoKickClosesTheConnectionAndKeepsTheSession(t *testing.T) {
+func testKickKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	m := Mosquitto(t, MosquittoOptions{Username: "bridge", Password: "secret"})
 	as := func(o *paho.ClientOptions) { o.SetUsername("bridge").SetPassword("secret") }
@@ -105,7 +112,7 @@ func TestMosquittoKickClosesTheConnectionAndKeepsTheSession(t *testing.T) {
 	require.ErrorContains(t, takeOver(m.Addr, "sub", "bridge", "wrong"), "connect as sub")
 }
 
-func TestMosquittoTakesTheUserNameFromTheCertificate(t *testing.T) {
+func testUserNameComesFromCertificate(t *testing.T) {
 	t.Parallel()
 	ca, err := pki.New()
 	require.NoError(t, err)
@@ -130,7 +137,7 @@ func TestMosquittoTakesTheUserNameFromTheCertificate(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestNATSServerComesBackWithItsPortAndStore(t *testing.T) {
+func TestNATSServerRestart(t *testing.T) {
 	t.Parallel()
 	n := NATSServer(t, NATSOptions{Config: "accounts { A { jetstream: enabled, users: [{user: u, password: p}] } }\nhttp: 8222\n"})
 	url := n.URL
@@ -172,7 +179,13 @@ func TestNATSServerComesBackWithItsPortAndStore(t *testing.T) {
 	require.Zero(t, n.Stop(), "a clean exit")
 }
 
-func TestProxyCutsAndRecovers(t *testing.T) {
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	t.Run("cuts and recovers", testCutsAndRecovers)
+	t.Run("impairs and restores a link", testImpairsAndRestoresALink)
+}
+
+func testCutsAndRecovers(t *testing.T) {
 	t.Parallel()
 	p := Proxy(t, echoes(t))
 	speak := func() (net.Conn, error) {
@@ -214,7 +227,7 @@ func echoes(t *testing.T) string {
 	return Serve(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
-func TestProxyImpairsALinkAndMendsIt(t *testing.T) {
+func testImpairsAndRestoresALink(t *testing.T) {
 	t.Parallel()
 	p := Proxy(t, echoes(t))
 	dial := func() net.Conn {
@@ -290,7 +303,7 @@ func (r *refusal) end(how, format string, args []any) {
 	runtime.Goexit()
 }
 
-func TestMissingPeerFailsWhereItIsDemanded(t *testing.T) {
+func TestMissingPeer(t *testing.T) {
 	for value, want := range map[string]string{"": "skip: program no-such-peer not found", "1": "fail: program no-such-peer not found"} {
 		t.Setenv(requirePeers, value)
 		r, ended := &refusal{TB: t}, make(chan struct{})
@@ -303,7 +316,13 @@ func TestMissingPeerFailsWhereItIsDemanded(t *testing.T) {
 	}
 }
 
-func TestProgramThatEndsAtOnceIsReportedWithItsLog(t *testing.T) {
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	t.Run("early exit is reported with log", testEarlyExitIsReportedWithLog)
+	t.Run("exit code and log are available after exit", testExitCodeAndLogAreAvailableAfterExit)
+}
+
+func testEarlyExitIsReportedWithLog(t *testing.T) {
 	t.Parallel()
 	r, ended := &refusal{TB: t}, make(chan struct{})
 	path := build(t, "mqtt-nats-bridge/internal/peers/natsd")
@@ -317,7 +336,7 @@ func TestProgramThatEndsAtOnceIsReportedWithItsLog(t *testing.T) {
 	require.Contains(t, r.said, "read configuration")
 }
 
-func TestExitCodeAndLogOfAProgramThatEndsByItself(t *testing.T) {
+func testExitCodeAndLogAreAvailableAfterExit(t *testing.T) {
 	t.Parallel()
 	p := &Process{t: t, name: "sh", path: program(t, "sh"), args: []string{"-c", "echo begun; read x; exit 3"}}
 	p.start()
@@ -334,13 +353,13 @@ func TestExitCodeAndLogOfAProgramThatEndsByItself(t *testing.T) {
 	require.Equal(t, -1, p.Wait())
 }
 
-func TestBridgeConfigurationComesFromTheTestAlone(t *testing.T) {
+func TestNeutralEnv(t *testing.T) {
 	t.Parallel()
 	environ := []string{"PATH=/bin", "NATS_URL=x", "MQTT_URL=y", "BRIDGE_STATE_DIR=z", "HOME=/root", "NATS_URLS=kept"}
 	require.Equal(t, []string{"PATH=/bin", "HOME=/root", "NATS_URLS=kept"}, neutralEnv(environ))
 }
 
-func TestBuildLinksOnce(t *testing.T) {
+func TestBuild(t *testing.T) {
 	t.Parallel()
 	path := build(t, "mqtt-nats-bridge/internal/peers/natsd")
 	require.Equal(t, path, build(t, "mqtt-nats-bridge/internal/peers/natsd"))

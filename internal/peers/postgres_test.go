@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPostgresKeepsWhatItHasAcrossARestartAndAKill(t *testing.T) {
+func TestPostgresRestart(t *testing.T) {
 	t.Parallel()
 	p := Postgres(t)
 	query := func(sql string) (n int) {
@@ -37,7 +37,7 @@ func TestPostgresKeepsWhatItHasAcrossARestartAndAKill(t *testing.T) {
 	require.NoError(t, db.Close(t.Context()))
 }
 
-func TestWhatAKilledTestLeftInMemoryIsRemoved(t *testing.T) {
+func TestPostgresLeftovers(t *testing.T) {
 	t.Parallel()
 	ended := exec.Command("true")
 	require.NoError(t, ended.Run())

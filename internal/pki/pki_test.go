@@ -41,7 +41,7 @@ func handshake(t *testing.T, server, client *tls.Config) (cn string, serverErr, 
 	return cn, serverErr, <-failed
 }
 
-func TestServerSeesTheCommonNameByteForByte(t *testing.T) {
+func TestServerCommonName(t *testing.T) {
 	t.Parallel()
 	ca, err := pki.New()
 	require.NoError(t, err)
@@ -60,7 +60,14 @@ func TestServerSeesTheCommonNameByteForByte(t *testing.T) {
 	}
 }
 
-func TestStrangersAreRefused(t *testing.T) {
+func TestCA(t *testing.T) {
+	t.Parallel()
+	t.Run("foreign certificates are refused", testForeignCertificatesAreRefused)
+	t.Run("written files can be loaded", testWrittenFilesCanBeLoaded)
+	t.Run("unwritable directory is reported", testUnwritableDirectoryIsReported)
+}
+
+func testForeignCertificatesAreRefused(t *testing.T) {
 	t.Parallel()
 	ca, err := pki.New()
 	require.NoError(t, err)
@@ -79,7 +86,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	require.Error(t, serverErr, "no certificate")
 }
 
-func TestFilesLoadAgain(t *testing.T) {
+func testWrittenFilesCanBeLoaded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	ca, err := pki.New()
@@ -107,7 +114,7 @@ func TestFilesLoadAgain(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
-func TestUnwritableDirectoryIsNamed(t *testing.T) {
+func testUnwritableDirectoryIsReported(t *testing.T) {
 	t.Parallel()
 	ca, err := pki.New()
 	require.NoError(t, err)

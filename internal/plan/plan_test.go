@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestDefaultsAreTheWireContract(t *testing.T) {
+func TestCompileDefaults(t *testing.T) {
 	t.Parallel()
 	c, err := config.Load(config.Sources{})
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func errorsOf(t *testing.T, yaml string) []string {
 	return strings.Split(strings.ReplaceAll(err.Error(), file, "bridge.yaml"), "\n")
 }
 
-func TestWhatTopicsMeanIsCheckedWithTheRestOfTheFile(t *testing.T) {
+func TestCompileTopics(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		yaml string

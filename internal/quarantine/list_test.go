@@ -104,8 +104,14 @@ func TestReader(t *testing.T) {
 	})
 }
 
+func TestList(t *testing.T) {
+	t.Parallel()
+	t.Run("claims are not listed", testClaimsAreNotListed)
+	t.Run("foreign message is listed", testForeignMessageIsListed)
+}
+
 // A replay that is in progress keeps a note in the quarantine.
-func TestClaimsAreNotListed(t *testing.T) {
+func testClaimsAreNotListed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	_, err := r.js.Publish(t.Context(), claimSubject, []byte("[]"))
@@ -121,7 +127,7 @@ func TestClaimsAreNotListed(t *testing.T) {
 }
 
 // Anybody with the right may publish into the quarantine.
-func TestAForeignMessageIsListed(t *testing.T) {
+func testForeignMessageIsListed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	_, err := r.js.PublishMsg(t.Context(), nats.NewMsg("quarantine.x"))
@@ -148,7 +154,7 @@ func TestReplayCommand(t *testing.T) {
 
 // What is pasted from the page is one argument, whatever a device
 // is called.
-func TestQuoteSurvivesAShell(t *testing.T) {
+func TestQuote(t *testing.T) {
 	t.Parallel()
 	bash, err := exec.LookPath("bash")
 	if err != nil {

@@ -132,7 +132,18 @@ func (r *rig) outlastIDs(stream, subject string) {
 	require.NoError(r.t, s.Purge(r.t.Context(), natsjs.WithPurgeSubject(subject)))
 }
 
-func TestAReplayedMessageIsTheDevicesOwnAndLeavesQuarantine(t *testing.T) {
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	t.Run("message is stored for its device and removed", testMessageIsStoredForItsDeviceAndRemoved)
+	t.Run("only selected messages are replayed", testOnlySelectedMessagesAreReplayed)
+	t.Run("rejected messages stay and are counted", testRejectedMessagesStayAndAreCounted)
+	t.Run("message a worker gave up is restored unchanged", testMessageAWorkerGaveUpIsRestoredUnchanged)
+	t.Run("message a worker just gave up stays", testMessageAWorkerJustGaveUpStays)
+	t.Run("missing stream ends replay without loss", testMissingStreamEndsReplayWithoutLoss)
+	t.Run("device name that ends in a space", testDeviceNameThatEndsInASpace)
+}
+
+func testMessageIsStoredForItsDeviceAndRemoved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	const n = 1000
@@ -178,7 +189,7 @@ func TestAReplayedMessageIsTheDevicesOwnAndLeavesQuarantine(t *testing.T) {
 
 // Wherever a run was killed, the next one completes it: the states that it can leave
 // are created here one by one, with the ids outside the deduplication window.
-func TestAnInterruptedReplayStoresNothingTwice(t *testing.T) {
+func TestInterruptedReplay(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		stored, deleted int // of the claimed
@@ -228,7 +239,7 @@ func TestAnInterruptedReplayStoresNothingTwice(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsSelectedIsReplayed(t *testing.T) {
+func testOnlySelectedMessagesAreReplayed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for i, name := range [][2]string{{"acme", "dev-1"}, {"acme", "dev-2"}, {"globex", "dev-1"}} {
@@ -263,7 +274,7 @@ func TestOnlyWhatIsSelectedIsReplayed(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
+func testRejectedMessagesStayAndAreCounted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.Reasons = []verdict.Reason{verdict.BadTopic, verdict.PayloadTooLarge, verdict.RateLimited}
@@ -298,7 +309,7 @@ func TestWhatDoesNotPassStaysAndIsCounted(t *testing.T) {
 }
 
 // What workers give up has been in its stream before.
-func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
+func testMessageAWorkerGaveUpIsRestoredUnchanged(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.Reasons = []verdict.Reason{verdict.BadPayload}
@@ -328,7 +339,7 @@ func TestWhatAWorkerGaveUpGoesBackAsItWas(t *testing.T) {
 
 // A worker's second copy has the id of the first: while the stream remembers that, the
 // message would be in quarantine no more.
-func TestWhatAWorkerGaveUpJustNowStays(t *testing.T) {
+func testMessageAWorkerJustGaveUpStays(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.Reasons = []verdict.Reason{verdict.BadPayload}
@@ -348,7 +359,7 @@ func TestWhatAWorkerGaveUpJustNowStays(t *testing.T) {
 	require.Len(t, r.held("QUARANTINE"), 1)
 }
 
-func TestAStreamThatIsMissingEndsTheReplayAndLosesNothing(t *testing.T) {
+func testMissingStreamEndsReplayWithoutLoss(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.reject("rate_limited", telemetry("acme", "dev-1"), "1", []byte("p"), nil)
@@ -364,7 +375,7 @@ func TestAStreamThatIsMissingEndsTheReplayAndLosesNothing(t *testing.T) {
 	require.Empty(t, r.held("QUARANTINE"))
 }
 
-func TestADeviceWhoseNameEndsInABlankIsReplayed(t *testing.T) {
+func testDeviceNameThatEndsInASpace(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var err error

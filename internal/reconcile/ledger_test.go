@@ -88,7 +88,7 @@ func TestVerdictResends(t *testing.T) {
 	}
 }
 
-func TestVerdictQuarantineIsNoLoss(t *testing.T) {
+func TestVerdictQuarantine(t *testing.T) {
 	t.Parallel()
 	l := once()
 	store(l, 0, 1, 2, 3)
@@ -98,7 +98,7 @@ func TestVerdictQuarantineIsNoLoss(t *testing.T) {
 	require.Equal(t, 1, l.Verdict().Duplicated)
 }
 
-func TestVerdictStoredBeforeItsPuback(t *testing.T) {
+func TestVerdictLatePUBACK(t *testing.T) {
 	t.Parallel()
 	l := reconcile.New(1)
 	l.Sent(0, 0)

@@ -6,7 +6,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEntriesAreRead(t *testing.T) {
+func TestParseEntry(t *testing.T) {
+	t.Parallel()
+	t.Run("status and expiry are read", testStatusAndExpiryAreRead)
+	t.Run("revocation counts despite other errors", testRevocationCountsDespiteOtherErrors)
+}
+
+func testStatusAndExpiryAreRead(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Entry{
 		`{"status":"ACTIVE"}`:                                           {"ACTIVE", 0},
@@ -22,7 +28,7 @@ func TestEntriesAreRead(t *testing.T) {
 }
 
 // An entry that revokes and has other errors revokes.
-func TestARevocationCountsWhateverElseIsWrong(t *testing.T) {
+func testRevocationCountsDespiteOtherErrors(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{`{"status":"REVOKED","not_after":"tomorrow"}`, `{"status":"REVOKED","not_after":7}`} {
 		got, err := ParseEntry([]byte(text))
@@ -45,7 +51,7 @@ func TestARevocationCountsWhateverElseIsWrong(t *testing.T) {
 	}
 }
 
-func TestKeysAreTenantAndDevice(t *testing.T) {
+func TestKey(t *testing.T) {
 	t.Parallel()
 	for _, name := range [][2]string{{"acme", "dev-1"}, {"acme.eu", "dev 1"}, {"größe", "a=b"}} {
 		tenant, device, err := ParseKey(Key(name[0], name[1]))

@@ -35,7 +35,7 @@ func (l *journalOf) count(text string) int {
 	return bytes.Count(l.text.Bytes(), []byte(text))
 }
 
-func TestARegistryInABucket(t *testing.T) {
+func TestKV(t *testing.T) {
 	t.Parallel()
 	server := peers.NATSServer(t, peers.NATSOptions{})
 	nc, err := conn.Connect(conn.Options{URL: server.URL})

@@ -87,7 +87,18 @@ func insert(tenant, device, status, notAfter string) string {
 	return fmt.Sprintf(`INSERT INTO device_certificates VALUES ('%s', '%s', '%s', %s)`, tenant, device, status, notAfter)
 }
 
-func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	t.Run("table and notifications are read", testTableAndNotificationsAreRead)
+	t.Run("silent connection loss makes state stale", testSilentConnectionLossMakesStateStale)
+	t.Run("row without tenant or device is skipped", testRowWithoutTenantOrDeviceIsSkipped)
+	t.Run("LATIN1 database has the same device ids", testLATIN1DatabaseHasTheSameDeviceIds)
+	t.Run("table without notifications is polled", testTableWithoutNotificationsIsPolled)
+	t.Run("last known state is used during outage", testLastKnownStateIsUsedDuringOutage)
+	t.Run("database problems are reported", testDatabaseProblemsAreReported)
+}
+
+func testTableAndNotificationsAreRead(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, trigger,
 		insert("acme", "dev-1", "ACTIVE", "NULL"), insert("acme", "dev-2", "active", "'2027-01-31T00:00:00Z'"),
@@ -122,7 +133,7 @@ func TestATableIsReadAndItsNotificationsToo(t *testing.T) {
 }
 
 // A firewall drops an idle connection silently. Until that is noticed nothing is revoked, and the state must not pass for a fresh one.
-func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
+func testSilentConnectionLossMakesStateStale(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, trigger, insert("acme", "dev-1", "ACTIVE", "NULL"))
 	link := peers.Proxy(t, d.Addr)
@@ -142,7 +153,7 @@ func TestADatabaseThatVanishesWithoutAWordIsStaleSoon(t *testing.T) {
 
 // A view may have rows that name nobody: an outer join has. They must not keep the
 // others, and a revocation among them, from being read.
-func TestARowThatNamesNobodyIsPassedOver(t *testing.T) {
+func testRowWithoutTenantOrDeviceIsSkipped(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t,
 		`CREATE TABLE devices (tenant text, device text, status text)`,
@@ -158,7 +169,7 @@ func TestARowThatNamesNobodyIsPassedOver(t *testing.T) {
 	require.False(t, p.State().Stale())
 }
 
-func TestNamesInADatabaseThatIsNotUTF8AreThoseOfTheCertificates(t *testing.T) {
+func testLATIN1DatabaseHasTheSameDeviceIds(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, `CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`)
 	url := strings.Replace(d.URL, "/postgres?", "/latin?", 1)
@@ -213,7 +224,7 @@ func TestDatabasePasswordRotated(t *testing.T) {
 	eventually(t, "read again", p, func(s State) bool { return !s.Stale() })
 }
 
-func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {
+func testTableWithoutNotificationsIsPolled(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, insert("acme", "dev-1", "ACTIVE", "NULL"))
 	p, c := d.follow(50 * time.Millisecond)
@@ -227,7 +238,7 @@ func TestATableWithoutNotificationsIsReadAgain(t *testing.T) {
 	require.False(t, p.State().Stale())
 }
 
-func TestTheLastKnownStateServesWhileTheDatabaseIsAway(t *testing.T) {
+func testLastKnownStateIsUsedDuringOutage(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, table, trigger, insert("acme", "dev-1", "ACTIVE", "NULL"))
 	p, c := d.follow(24 * time.Hour)
@@ -245,7 +256,7 @@ func TestTheLastKnownStateServesWhileTheDatabaseIsAway(t *testing.T) {
 	eventually(t, "stale again", p, State.Stale)
 }
 
-func TestWhatIsWrongWithTheDatabaseIsSaid(t *testing.T) {
+func testDatabaseProblemsAreReported(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, "CREATE USER other", "CREATE USER locked")
 	p, c := d.follow(time.Minute)

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestSuggestionsAreTypingErrorsOnly(t *testing.T) {
+func TestSuggestions(t *testing.T) {
 	t.Parallel()
 	keys := []string{"keepalive", "url", "share", "manage"}
 	for word, want := range map[string]string{"keepaliv": "keepalive", "KeepAlive": "keepalive", "ulr": "url", "mange": "manage", "colour": "", "x": "", strings.Repeat("u", 1000): ""} {

@@ -70,7 +70,7 @@ func (p *pseudoTerminal) mode(t *testing.T) unix.Termios {
 	return *mode
 }
 
-func TestInteractPutsTheTerminalBack(t *testing.T) {
+func TestInteract(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	for name, body := range map[string]func(*testing.T, *pseudoTerminal, *Screen, <-chan byte){
 		"return": func(*testing.T, *pseudoTerminal, *Screen, <-chan byte) {},
@@ -107,7 +107,7 @@ func TestInteractPutsTheTerminalBack(t *testing.T) {
 	}
 }
 
-func TestInteractNeedsATerminalAtBothEnds(t *testing.T) {
+func TestInteractWithoutTerminal(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	p := newPseudoTerminal(t)
 	file, err := os.Create(t.TempDir() + "/file")

@@ -82,7 +82,14 @@ func (t *terminal) clear() {
 
 func (t *terminal) text() string { return strings.TrimRight(strings.Join(t.lines, "\n"), "\n") }
 
-func TestWhateverWasDrawnBeforeTheTerminalShowsTheLastFrame(t *testing.T) {
+func TestScreen(t *testing.T) {
+	t.Parallel()
+	t.Run("terminal shows the last frame", testTerminalShowsTheLastFrame)
+	t.Run("resized terminal is redrawn from the top", testResizedTerminalIsRedrawnFromTheTop)
+	t.Run("no screen without a terminal", testNoScreenWithoutATerminal)
+}
+
+func testTerminalShowsTheLastFrame(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		columns, rows := rapid.IntRange(10, 90).Draw(t, "columns"), rapid.IntRange(3, 30).Draw(t, "rows")
@@ -105,7 +112,7 @@ func TestWhateverWasDrawnBeforeTheTerminalShowsTheLastFrame(t *testing.T) {
 	})
 }
 
-func TestATerminalOfAnotherSizeIsDrawnFromTheTop(t *testing.T) {
+func testResizedTerminalIsRedrawnFromTheTop(t *testing.T) {
 	t.Parallel()
 	term := newTerminal(t, 80, 24)
 	columns := 80
@@ -122,7 +129,7 @@ func TestATerminalOfAnotherSizeIsDrawnFromTheTop(t *testing.T) {
 	require.Equal(t, "intro\n70\nsecond", term.text())
 }
 
-func TestWithoutATerminalThereIsNoScreen(t *testing.T) {
+func testNoScreenWithoutATerminal(t *testing.T) {
 	t.Parallel()
 	require.Nil(t, New(&bytes.Buffer{}, 12))
 	file, err := os.Create(t.TempDir() + "/out")

@@ -9,7 +9,7 @@ import (
 )
 
 // Schedules that once found something, each with a sentence on what.
-func TestWhatWasFoundStaysMended(t *testing.T) {
+func TestRegressions(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)

@@ -16,7 +16,7 @@ var losses = []promise{ackedUnstored, lost, falseDuplicate, strayAck}
 
 // A simulation that finds nothing may be blind. Here the bridge is broken on
 // purpose, and it has to see.
-func TestTheSimulationCatches(t *testing.T) {
+func TestSabotage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		broken sabotage
@@ -29,7 +29,7 @@ func TestTheSimulationCatches(t *testing.T) {
 		// stored a second time.
 		"single messages resent": {resendSingly(), []promise{deviceOrder, storedTwice}, 14},
 		"a fence on OnConnect":   {fenceOnReconnect(), []promise{deviceOrder}, 666},
-		// Redelivery. That a run goes up to the latest: bridge, TestARunThatEndsBeforeTheLatestIsNew.
+		// Redelivery. That a run goes up to the latest: bridge, TestRedeliveryRunBeforeLatest.
 		"a run of any connection":                  {headerWord(journalLow, 1), losses, 159},
 		"PUBACKs not noted":                        {headerWord(journalAcked, 0), losses, 210},
 		"a stale journal trusted":                  {sabotage{trusting: true}, losses, 1347},
@@ -89,7 +89,7 @@ func forKind(body, kind, other string) string {
 // What the order takes for granted (doc.go), it does need: a server that refuses
 // some messages on their way and takes the next ones stores these first. Nothing
 // is lost by it, and nothing is stored twice.
-func TestAFaultTooShortToBeNoticedCostsOrderAndNothingElse(t *testing.T) {
+func TestUnnoticedFault(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	found := 0

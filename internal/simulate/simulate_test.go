@@ -34,7 +34,7 @@ func number(t *testing.T, name string) (n uint64, ok bool) {
 	return n, true
 }
 
-func TestTheBridgeKeepsItsPromises(t *testing.T) {
+func TestSimulation(t *testing.T) {
 	t.Parallel()
 	if seed, ok := number(t, seedVariable); ok {
 		explain(t, seed)
@@ -81,12 +81,12 @@ func explain(t *testing.T, seed uint64) {
 		v := run(t, s, sabotage{}, home, nil)
 		return v != nil && v.promise == found.promise
 	})
-	t.Errorf("seed %d: %v\n\nits schedule, shortened:\n\n%s\nand what happens in it:\n\n%s\nrun it again: %s=%d go test -run TestTheBridgeKeepsItsPromises ./internal/simulate",
+	t.Errorf("seed %d: %v\n\nits schedule, shortened:\n\n%s\nand what happens in it:\n\n%s\nrun it again: %s=%d go test -run TestSimulation ./internal/simulate",
 		seed, found, s, retell(t, s, sabotage{}, home), seedVariable, seed)
 }
 
 // A failing seed is of use only if it fails again.
-func TestASeedTellsTheSameStoryEachTime(t *testing.T) {
+func TestSeedDeterminism(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	for seed := uint64(1); seed <= 60; seed++ {

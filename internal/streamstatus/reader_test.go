@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestStreamsKeepTheirShapeInJSON(t *testing.T) {
+func TestStreamJSON(t *testing.T) {
 	t.Parallel()
 	written := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	body, err := json.Marshal([]Stream{

@@ -55,7 +55,7 @@ func TestEncryptedKey(t *testing.T) {
 	})
 }
 
-func TestConfigReadsTheFilesAgain(t *testing.T) {
+func TestConfigReload(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f := Files{CA: filepath.Join(dir, "ca.crt"), Cert: "testdata/client.crt", Key: filepath.Join(dir, "key.pem"), PassphraseFile: passphrase(t, "correct-horse")}

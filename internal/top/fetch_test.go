@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFetchSaysWhatAnswersInstead(t *testing.T) {
+func TestFetchErrors(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/other/page/view", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") })
@@ -42,7 +42,7 @@ func TestFetchSaysWhatAnswersInstead(t *testing.T) {
 	require.Equal(t, "ingest", v.Program)
 }
 
-func TestShowPrintsOnceWithoutATerminal(t *testing.T) {
+func TestShowWithoutTerminal(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"program":"ingest","ready":true}`)

@@ -113,9 +113,9 @@ bridge-1  not storing        12    50 %
 
 var colours = regexp.MustCompile("\x1b\\[[0-9;]+m")
 
-// TestRenderFitsWhateverDevicesAreCalled requires that no line wraps, no screen scrolls, and
+// TestRenderBounds requires that no line wraps, no screen scrolls, and
 // the only escape sequences are colours.
-func TestRenderFitsWhateverDevicesAreCalled(t *testing.T) {
+func TestRenderBounds(t *testing.T) {
 	t.Parallel()
 	name := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
 		"\x1b[2J", "\x1b]0;title\x07", "\r\n\t", "\u009b31m", "温度計", "e\u0301\u0301\u0301\u0301", "\u202eright to left", "a\xffb", "🚀\ufe0f",

@@ -69,7 +69,13 @@ func ack(seq int) string {
 	return fmt.Sprintf("MSG %s%d.1 1 %d\r\n%s\r\n", testInbox, seq, len(data), data)
 }
 
-func TestAnswersAreTakenAndTheRestPasses(t *testing.T) {
+func TestAckInterceptor(t *testing.T) {
+	t.Parallel()
+	t.Run("acks are intercepted and the rest passes", testAcksAreInterceptedAndTheRestPasses)
+	t.Run("overlong line ends connection", testOverlongLineEndsConnection)
+}
+
+func testAcksAreInterceptedAndTheRestPasses(t *testing.T) {
 	t.Parallel()
 	others := []string{
 		"INFO {\"server_id\":\"x\"}\r\n", "PONG\r\n", "-ERR 'Permissions Violation'\r\n", "+OK\r\n",
@@ -98,7 +104,7 @@ func TestAnswersAreTakenAndTheRestPasses(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoNATSProtocolPassesUntouched(t *testing.T) {
+func TestAckInterceptorOtherProtocols(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]string{
 		"TLS":       "\x16\x03\x03\x00\x7a\x02\r\nM" + ack(1),
@@ -118,7 +124,7 @@ func TestWhatIsNoNATSProtocolPassesUntouched(t *testing.T) {
 
 // A line and an answer that together exceed the buffer: the reader
 // must not wait for their end with a full one.
-func TestALineThatIsTooLongEndsTheConnection(t *testing.T) {
+func testOverlongLineEndsConnection(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int{maxLine - 40, maxLine, 30_000, 40_000} {
 		answer := "MSG " + testInbox + strings.Repeat("1", length) + " 1 4000\r\n" + strings.Repeat("x", 4000) + "\r\n"
@@ -138,7 +144,7 @@ func TestALineThatIsTooLongEndsTheConnection(t *testing.T) {
 
 // nats.go v1.55 panics on the first three, keeps the fourth until there is no memory, and closes
 // the connection permanently on the last.
-func TestWhatNatsGoCannotBearEndsTheConnection(t *testing.T) {
+func TestAckInterceptorMalformedInput(t *testing.T) {
 	t.Parallel()
 	for name, stream := range map[string]string{
 		"a size beyond 64 bits":     "MSG x 1 99999999999999999999\r\n",
@@ -159,7 +165,7 @@ func TestWhatNatsGoCannotBearEndsTheConnection(t *testing.T) {
 }
 
 // Not parallel: other tests' allocations would count.
-func TestAnAnswerAllocatesNothing(t *testing.T) {
+func TestAckInterceptorAllocations(t *testing.T) {
 	stream := []byte(strings.Repeat(ack(1), 1000) + "PING\r\n")
 	n := 0
 	sink := NewAckSink(testInbox, func(*nats.Msg, bool) { n++ })

@@ -27,7 +27,7 @@ func withUser(user, password string) func(*natsd.Options) {
 	return func(o *natsd.Options) { o.Username, o.Password = user, password }
 }
 
-func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
+func TestConnectCredentials(t *testing.T) {
 	t.Parallel()
 
 	t.Run("user and password", func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestConnect_EveryKindOfCredentialReachesJetStream(t *testing.T) {
 	})
 }
 
-func TestConnect_SpeaksTLSAndMutualTLS(t *testing.T) {
+func TestConnectTLS(t *testing.T) {
 	t.Parallel()
 	ca := natstest.NewCA(t, "ca")
 
@@ -118,7 +118,7 @@ func problemOf(t *testing.T, o conn.Options) conn.Problem {
 	return p
 }
 
-func TestConnect_TellsProblemsApart(t *testing.T) {
+func TestConnectProblemKinds(t *testing.T) {
 	t.Parallel()
 	ca, other := natstest.NewCA(t, "ca"), natstest.NewCA(t, "other")
 	strangerCert, strangerKey := other.Issue(t, "stranger")
@@ -191,7 +191,7 @@ func TestConnect_TellsProblemsApart(t *testing.T) {
 	})
 }
 
-func TestClassifyConnectError_Table(t *testing.T) {
+func TestConnectErrorClassification(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		err  error
@@ -226,9 +226,17 @@ func TestClassifyConnectError_Table(t *testing.T) {
 	}
 }
 
+func TestConnect(t *testing.T) {
+	t.Parallel()
+	t.Run("unreachable then refused then connected", testUnreachableThenRefusedThenConnected)
+	t.Run("hook and caller handler both run", testHookAndCallerHandlerBothRun)
+	t.Run("permission violation is not a connect problem", testPermissionViolationIsNotAConnectProblem)
+	t.Run("initial timeout bounds first attempt", testInitialTimeoutBoundsFirstAttempt)
+}
+
 // The sequence of a first start in a fleet: NATS is not there yet, then it is there with another
 // password, then the password is corrected.
-func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
+func testUnreachableThenRefusedThenConnected(t *testing.T) {
 	t.Parallel()
 	addr := testrun.Address(t)
 	start := func(password string) *embedded.Server {
@@ -278,7 +286,7 @@ func TestConnect_UnreachableThenRefusedThenConnected(t *testing.T) {
 	require.True(t, nc.IsConnected())
 }
 
-func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
+func testHookAndCallerHandlerBothRun(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	calls := make(chan string, 4)
@@ -296,7 +304,7 @@ func TestConnect_HandlersOfTheCallerRunBesideTheHooks(t *testing.T) {
 	nc.Close()
 }
 
-func TestConnect_PermissionViolationIsNoConnectProblem(t *testing.T) {
+func testPermissionViolationIsNotAConnectProblem(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) {
 		o.Users = []*natsd.User{{Username: "bridge", Password: "p", Permissions: &natsd.Permissions{
@@ -318,7 +326,7 @@ func TestConnect_PermissionViolationIsNoConnectProblem(t *testing.T) {
 }
 
 // The connect timeout is longer than the test waits.
-func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
+func testInitialTimeoutBoundsFirstAttempt(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -368,7 +376,7 @@ func TestConnect_InitialTimeoutBoundsTheFirstAttempt(t *testing.T) {
 
 // Nor may a silent name server delay it: nats.go would look the name up before it dials. Not
 // parallel: the resolver is global.
-func TestConnect_InitialTimeoutBoundsTheLookUp(t *testing.T) {
+func TestConnectNameLookupTimeout(t *testing.T) {
 	release := make(chan struct{})
 	system := net.DefaultResolver
 	defer func() { net.DefaultResolver = system }()
@@ -396,7 +404,7 @@ func TestConnect_InitialTimeoutBoundsTheLookUp(t *testing.T) {
 	}
 }
 
-func TestOptions_WhatIsNamedAndMissingIsAFaultThatNamesIt(t *testing.T) {
+func TestConnectInvalidOptions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.file")
@@ -451,7 +459,7 @@ func tlsOptions(ca, cert, key string) conn.Options {
 	return conn.Options{TLSFiles: conn.TLSFiles{CA: ca, Cert: cert, Key: key}}
 }
 
-func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
+func TestNATSCLIContext(t *testing.T) {
 	t.Parallel()
 	ca := natstest.NewCA(t, "ca")
 	cert, key := ca.Issue(t, "bridge")
@@ -508,7 +516,7 @@ func TestContext_OfTheNATSCLIIsFollowed(t *testing.T) {
 	require.ErrorContains(t, err, "broken.json")
 }
 
-func TestContext_IsLookedForWhereTheCLIKeepsIt(t *testing.T) {
+func TestNATSCLIContextDirectory(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_CONFIG_HOME", "")
@@ -527,7 +535,7 @@ func TestContext_IsLookedForWhereTheCLIKeepsIt(t *testing.T) {
 	require.Equal(t, filepath.Join(home, "ca.pem"), o.TLSFiles.CA)
 }
 
-func TestRedactURL_LeavesNoSecret(t *testing.T) {
+func TestRedactURL(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
 		"nats://n:4222":                       "nats://n:4222",

@@ -108,8 +108,8 @@ func TestConnectProblem(t *testing.T) {
 	}
 }
 
-// TestConnectProblemOfStrangers connects to ports of other protocols.
-func TestConnectProblemOfStrangers(t *testing.T) {
+// TestConnectProblemOtherProtocols connects to ports of other protocols.
+func TestConnectProblemOtherProtocols(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		greeting string
@@ -129,9 +129,9 @@ func TestConnectProblemOfStrangers(t *testing.T) {
 	}
 }
 
-// TestRefusalIsReadWhereTheWriteFails has a server over its limit, which refuses and closes
+// TestConnectRefusalAfterFailedWrite has a server over its limit, which refuses and closes
 // before the client has answered its greeting.
-func TestRefusalIsReadWhereTheWriteFails(t *testing.T) {
+func TestConnectRefusalAfterFailedWrite(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, func(o *natsd.Options) { o.MaxConn = 6 })
 	limited := make(chan conn.Problem, 100)

@@ -15,7 +15,7 @@ import (
 )
 
 // nats.go speaks of its buffer where there is no connection.
-func TestARequestWithoutAConnectionSaysSo(t *testing.T) {
+func TestDisconnectedRequestError(t *testing.T) {
 	t.Parallel()
 	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)

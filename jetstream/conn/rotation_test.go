@@ -108,7 +108,7 @@ func rotations(t *testing.T) map[string]rotation {
 // otherDialer is one of the caller's own, as a publisher has.
 type otherDialer struct{ net.Dialer }
 
-func TestConnectReadsAgain(t *testing.T) {
+func TestCredentialRotation(t *testing.T) {
 	t.Parallel()
 	for kind, extra := range map[string][]nats.Option{"own dialer": nil, "another dialer": {nats.SetCustomDialer(&otherDialer{})}} {
 		for name, r := range rotations(t) {
@@ -142,9 +142,9 @@ func TestConnectReadsAgain(t *testing.T) {
 	}
 }
 
-// TestConnectNamesTheFile removes a file after the start: it is named, and used again as
+// TestCredentialRotationMissingFile removes a file after the start: it is named, and used again as
 // soon as it is back.
-func TestConnectNamesTheFile(t *testing.T) {
+func TestCredentialRotationMissingFile(t *testing.T) {
 	t.Parallel()
 	server := natstest.StartServer(t, withUser("bridge", "s3cret"))
 	file := natstest.WriteFile(t, filepath.Join(t.TempDir(), "password"), []byte("s3cret"))
@@ -208,9 +208,9 @@ func (c *closingConn) Close() error {
 	return c.Conn.Close()
 }
 
-// TestFailedHandshakeIsClosed is needed because nats.go leaves the socket of a refused
+// TestFailedHandshakeSocketClose is needed because nats.go leaves the socket of a refused
 // connection to the garbage collector.
-func TestFailedHandshakeIsClosed(t *testing.T) {
+func TestFailedHandshakeSocketClose(t *testing.T) {
 	t.Parallel()
 	server := natstest.StartServer(t, func(o *natsd.Options) { o.CustomClientAuthentication = &refusing{make(chan struct{}, 1)} })
 	d := &closingDialer{make(chan struct{}, 1000), make(chan struct{}, 1000)}

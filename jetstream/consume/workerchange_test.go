@@ -11,7 +11,7 @@ import (
 
 // What one process could not put into quarantine another may have: so this one does not report a
 // problem forever.
-func TestWhatIsNotMetAgainFades(t *testing.T) {
+func TestProblemExpiry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []error

@@ -142,7 +142,19 @@ func allDone(batch []*consume.Message) {
 	}
 }
 
-func TestWorkersShareTheMessages(t *testing.T) {
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	t.Run("messages are shared between workers", testMessagesAreSharedBetweenWorkers)
+	t.Run("no ack before handler settles message", testNoAckBeforeHandlerSettlesMessage)
+	t.Run("ack wait is extended while batch is in progress", testAckWaitIsExtendedWhileBatchIsInProgress)
+	t.Run("nak redelivers after its delay", testNakRedeliversAfterItsDelay)
+	t.Run("unsettled message is redelivered", testUnsettledMessageIsRedelivered)
+	t.Run("missing consumer is awaited", testMissingConsumerIsAwaited)
+	t.Run("counts report consumer lag", testCountsReportConsumerLag)
+	t.Run("messages without id get distinct ids", testMessagesWithoutIdGetDistinctIds)
+}
+
+func testMessagesAreSharedBetweenWorkers(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	var seen tally
@@ -164,7 +176,7 @@ func TestWorkersShareTheMessages(t *testing.T) {
 	}
 }
 
-func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
+func testNoAckBeforeHandlerSettlesMessage(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 3)
@@ -182,7 +194,7 @@ func TestNothingIsAcknowledgedBeforeTheHandlersWord(t *testing.T) {
 	s.awaitAcknowledged()
 }
 
-func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
+func testAckWaitIsExtendedWhileBatchIsInProgress(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{AckWait: 3 * time.Second})
 	s.publish(0, 5)
@@ -205,7 +217,7 @@ func TestALeaseIsExtendedWhileABatchIsWorkedOn(t *testing.T) {
 	}
 }
 
-func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
+func testNakRedeliversAfterItsDelay(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 4)
@@ -234,7 +246,7 @@ func TestWhatIsToBeRetriedComesAgainAfterItsDelay(t *testing.T) {
 	s.awaitAcknowledged()
 }
 
-func TestAMessageWithoutAWordComesAgain(t *testing.T) {
+func testUnsettledMessageIsRedelivered(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 1)
@@ -251,7 +263,15 @@ func TestAMessageWithoutAWordComesAgain(t *testing.T) {
 	require.EqualValues(t, 1, w.Counts().Retried)
 }
 
-func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
+func TestWorkersDeadLetter(t *testing.T) {
+	t.Parallel()
+	t.Run("message is copied to quarantine", testMessageIsCopiedToQuarantine)
+	t.Run("message waits for quarantine stream", testMessageWaitsForQuarantineStream)
+	t.Run("long subject does not end connection", testLongSubjectDoesNotEndConnection)
+	t.Run("server max deliver ends in quarantine", testServerMaxDeliverEndsInQuarantine)
+}
+
+func testMessageIsCopiedToQuarantine(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	msg := &nats.Msg{Subject: "t.tenant.x%2Ey", Data: []byte("{"), Header: nats.Header{
@@ -285,7 +305,7 @@ func TestPoisonIsInQuarantineBeforeItIsGone(t *testing.T) {
 	require.EqualValues(t, 2, w.Counts().Acked)
 }
 
-func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
+func testMessageWaitsForQuarantineStream(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	require.NoError(t, s.js.DeleteStream(natstest.Context(t), "QUARANTINE"))
@@ -304,9 +324,9 @@ func TestPoisonIsKeptWhileQuarantineDoesNotTakeIt(t *testing.T) {
 	require.NoError(t, natstest.Receive(t, "word that it is well again", held))
 }
 
-// TestPoisonUnderALongSubjectCutsNoConnection has a subject that, prefixed with quarantine, is
+// testLongSubjectDoesNotEndConnection has a subject that, prefixed with quarantine, is
 // too long for a line of the protocol.
-func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
+func testLongSubjectDoesNotEndConnection(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	subject := "t.some." + strings.Repeat("x", 4050)
@@ -332,7 +352,7 @@ func TestPoisonUnderALongSubjectCutsNoConnection(t *testing.T) {
 	require.Empty(t, all[0].Data)
 }
 
-func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
+func TestWorkersMaxDeliveries(t *testing.T) {
 	t.Parallel()
 	for name, spec := range map[string]streams.ConsumerSpec{
 		"counted by the workers": {AckWait: time.Minute},
@@ -364,9 +384,9 @@ func TestAMessageThatNoAttemptSurvivesEndsInQuarantine(t *testing.T) {
 	}
 }
 
-// TestWhatTheServerGaveUpOnEndsInQuarantine spends the last deliveries on a client that keeps
+// testServerMaxDeliverEndsInQuarantine spends the last deliveries on a client that keeps
 // no count.
-func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
+func testServerMaxDeliverEndsInQuarantine(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{MaxDeliver: 1})
 	handled := make(chan string, 10)
@@ -383,7 +403,13 @@ func TestWhatTheServerGaveUpOnEndsInQuarantine(t *testing.T) {
 	require.Equal(t, "m0", s.quarantined()[0].Header.Get("Bridge-Msg-Id"))
 }
 
-func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
+func TestWorkersStop(t *testing.T) {
+	t.Parallel()
+	t.Run("batch is finished and no other begins", testBatchIsFinishedAndNoOtherBegins)
+	t.Run("batch is returned after stop timeout", testBatchIsReturnedAfterStopTimeout)
+}
+
+func testBatchIsFinishedAndNoOtherBegins(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 10)
@@ -402,7 +428,7 @@ func TestAStopFinishesTheBatchAndLeaves(t *testing.T) {
 	require.Eventually(t, func() bool { return s.info().NumAckPending == 0 && s.info().NumPending == 5 }, testrun.Timeout, 10*time.Millisecond)
 }
 
-func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
+func testBatchIsReturnedAfterStopTimeout(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 5)
@@ -424,7 +450,13 @@ func TestAStopThatTakesTooLongGivesTheBatchBack(t *testing.T) {
 	}
 }
 
-func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
+func TestWorkersBatchBytes(t *testing.T) {
+	t.Parallel()
+	t.Run("larger message is delivered", testLargerMessageIsDelivered)
+	t.Run("larger message over slow link", testLargerMessageOverSlowLink)
+}
+
+func testLargerMessageIsDelivered(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	sizes := []int{10, 300_000, 20, 400_000, 30}
@@ -448,9 +480,9 @@ func TestAMessageLargerThanABatchComesAlone(t *testing.T) {
 	require.Equal(t, sizes, got)
 }
 
-// TestAMessageLargerThanABatchComesOverASlowLink has a link on which the server's reply that
+// testLargerMessageOverSlowLink has a link on which the server's reply that
 // the message is too large takes most of the pull's timeout.
-func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
+func testLargerMessageOverSlowLink(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	_, err := s.js.Publish(natstest.Context(t), "t.large", make([]byte, 20_000))
@@ -471,7 +503,7 @@ func TestAMessageLargerThanABatchComesOverASlowLink(t *testing.T) {
 	s.awaitAcknowledged()
 }
 
-func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
+func testMissingConsumerIsAwaited(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	require.NoError(t, s.js.DeleteConsumer(natstest.Context(t), "T", "workers"))
@@ -500,7 +532,7 @@ func TestWorkersWaitForTheirConsumerAndForTheServer(t *testing.T) {
 	}, testrun.Timeout, 10*time.Millisecond)
 }
 
-func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
+func testCountsReportConsumerLag(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	s.publish(0, 7)
@@ -517,7 +549,7 @@ func TestCountsSayHowFarBehindAConsumerIs(t *testing.T) {
 	require.Eventually(t, func() bool { c := w.Counts(); return c.Pending+c.AckPending == 0 }, testrun.Timeout, 10*time.Millisecond)
 }
 
-func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {
+func TestWorkersInvalidOptions(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	handler := func(context.Context, []*consume.Message) {}
@@ -533,7 +565,7 @@ func TestWorkersAreRefusedWithoutWhatTheyNeed(t *testing.T) {
 	}
 }
 
-func TestIDsOfMessagesWithoutOneDiffer(t *testing.T) {
+func testMessagesWithoutIdGetDistinctIds(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, streams.ConsumerSpec{})
 	for range 3 {

@@ -19,7 +19,14 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
+func TestServer(t *testing.T) {
+	t.Parallel()
+	t.Run("streams survive restart on same port", testStreamsSurviveRestartOnSamePort)
+	t.Run("config file applies and monitoring is served", testConfigFileAppliesAndMonitoringIsServed)
+	t.Run("config file without store limit gets default", testConfigFileWithoutStoreLimitGetsDefault)
+}
+
+func testStreamsSurviveRestartOnSamePort(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, err := embedded.Open(embedded.Options{StoreDir: dir, Port: testrun.Address(t).Port})
@@ -44,7 +51,7 @@ func TestServer_KeepsItsStreamsAcrossARestartOnTheSamePort(t *testing.T) {
 	require.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
 }
 
-func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
+func TestServerStartErrors(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -71,7 +78,7 @@ func TestServer_ThatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
-func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
+func testConfigFileAppliesAndMonitoringIsServed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config := natstest.WriteFile(t, filepath.Join(dir, "nats.conf"), []byte(`
@@ -97,7 +104,7 @@ func TestServer_FollowsAConfigFileAndServesMonitoring(t *testing.T) {
 }
 
 // nats-server's default is three quarters of the free disk: what fits would depend on the machine.
-func TestServer_AFileWithoutALimitGetsTheDefault(t *testing.T) {
+func testConfigFileWithoutStoreLimitGetsDefault(t *testing.T) {
 	t.Parallel()
 	config := natstest.WriteFile(t, filepath.Join(t.TempDir(), "nats.conf"), []byte("jetstream: enabled\n"))
 	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), ConfigFile: config, HTTPPort: -1})
@@ -116,7 +123,7 @@ func TestServer_AFileWithoutALimitGetsTheDefault(t *testing.T) {
 }
 
 // Not parallel: it counts goroutines.
-func TestServer_AndConnectionsLeaveNoGoroutineBehind(t *testing.T) {
+func TestServerGoroutineLeak(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)

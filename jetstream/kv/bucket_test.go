@@ -167,7 +167,22 @@ func put(t *testing.T, kv natsjs.KeyValue, key, value string) {
 	require.NoError(t, err)
 }
 
-func TestABucketIsReadAndFollowed(t *testing.T) {
+func TestBucket(t *testing.T) {
+	t.Parallel()
+	t.Run("entries are read once and then followed", testEntriesAreReadOnceAndThenFollowed)
+	t.Run("empty bucket is live", testEmptyBucketIsLive)
+	t.Run("missing or deleted bucket is awaited", testMissingOrDeletedBucketIsAwaited)
+	t.Run("since is start of current condition", testSinceIsStartOfCurrentCondition)
+	t.Run("recreated bucket is read again", testRecreatedBucketIsReadAgain)
+	t.Run("changes while disconnected are seen", testChangesWhileDisconnectedAreSeen)
+	t.Run("lost consumer is noticed", testLostConsumerIsNoticed)
+	t.Run("large bucket is read completely", testLargeBucketIsReadCompletely)
+	t.Run("bucket without last message is read once", testBucketWithoutLastMessageIsReadOnce)
+	t.Run("non-bucket stream is reported", testNonBucketStreamIsReported)
+	t.Run("TTL change is noticed", testTTLChangeIsNoticed)
+}
+
+func testEntriesAreReadOnceAndThenFollowed(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	kv := newBucket(t, natstest.JetStream(t, s), "B")
@@ -189,7 +204,7 @@ func TestABucketIsReadAndFollowed(t *testing.T) {
 	require.Equal(t, 1, f.reads, "nothing was read twice")
 }
 
-func TestAnEmptyBucketIsLive(t *testing.T) {
+func testEmptyBucketIsLive(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	newBucket(t, natstest.JetStream(t, s), "B")
@@ -198,7 +213,7 @@ func TestAnEmptyBucketIsLive(t *testing.T) {
 	f.awaitState(live)
 }
 
-func TestABucketMayComeGoAndComeBack(t *testing.T) {
+func testMissingOrDeletedBucketIsAwaited(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -224,7 +239,7 @@ func TestABucketMayComeGoAndComeBack(t *testing.T) {
 }
 
 // A bucket that never existed and a server that has gone are two conditions.
-func TestSinceIsOfTheCondition(t *testing.T) {
+func testSinceIsStartOfCurrentCondition(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	f := follow(t, conn.Options{URL: s.URL()}, "B")
@@ -236,7 +251,7 @@ func TestSinceIsOfTheCondition(t *testing.T) {
 }
 
 // Deleted and created again between two checks: only the stream's creation time shows it.
-func TestABucketCreatedAgainIsReadAnew(t *testing.T) {
+func testRecreatedBucketIsReadAgain(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -253,7 +268,7 @@ func TestABucketCreatedAgainIsReadAnew(t *testing.T) {
 }
 
 // A deletion during a lost connection is noticed by the absence of the key.
-func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
+func testChangesWhileDisconnectedAreSeen(t *testing.T) {
 	t.Parallel()
 	n := peers.NATSServer(t, peers.NATSOptions{})
 	proxy := peers.Proxy(t, n.Addr)
@@ -285,7 +300,7 @@ func TestWhatHappenedWhileTheServerWasAwayIsSeen(t *testing.T) {
 }
 
 // The server forgets a consumer; nats.go alone would notice after 10 s.
-func TestALostConsumerIsNoticed(t *testing.T) {
+func testLostConsumerIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -302,7 +317,7 @@ func TestALostConsumerIsNoticed(t *testing.T) {
 	f.awaitHeld(map[string]string{"a": "2"})
 }
 
-func TestALargeBucketIsReadWhole(t *testing.T) {
+func testLargeBucketIsReadCompletely(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -321,7 +336,7 @@ func TestALargeBucketIsReadWhole(t *testing.T) {
 }
 
 // nats kv compact removes the markers of deleted keys, and with them possibly the last message.
-func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
+func testBucketWithoutLastMessageIsReadOnce(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -343,7 +358,7 @@ func TestABucketWithoutItsLastMessageIsNotReadAgainAndAgain(t *testing.T) {
 	require.Equal(t, 1, f.reads)
 }
 
-func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
+func TestBucketPermissions(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	require.NoError(t, os.WriteFile(file, []byte(`authorization { users: [
@@ -369,7 +384,7 @@ func TestABucketThatMayNotBeReadSaysSo(t *testing.T) {
 	}
 }
 
-func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
+func testNonBucketStreamIsReported(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -380,7 +395,7 @@ func TestAStreamThatIsNoBucketSaysSo(t *testing.T) {
 }
 
 // Not parallel: it looks at all goroutines of the process.
-func TestFollowingLeavesNothingBehind(t *testing.T) {
+func TestBucketGoroutineLeak(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	func() {
 		s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Configure: func(*natsd.Options) {}})
@@ -428,7 +443,7 @@ func (s *stuck) Delete(string, uint64) {}
 func (s *stuck) Done()                 {}
 
 // Leases rely on the TTL: a follower of the bucket has to learn of a change.
-func TestAChangedTTLIsNoticed(t *testing.T) {
+func testTTLChangeIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)

@@ -10,7 +10,7 @@ import (
 
 // nats-server removes what a purge left in a goroutine of its own, which Shutdown does not wait for: files
 // vanish while the store is synced.
-func TestAStopRightAfterAPurgeIsClean(t *testing.T) {
+func TestCloseAfterPurge(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	purged := filepath.Join(dir, "streams", "QUARANTINE", "__msgs__")

@@ -35,7 +35,7 @@ func (s *settled) SettleDone() {}
 // A connection within the process has no socket, but it ends as one does: where
 // the server takes it for a slow consumer, for instance. It is counted and its
 // answers are read like those of one that was dialled.
-func TestAConnectionWithinTheProcessThatIsCutLosesNothing(t *testing.T) {
+func TestInProcessConnectionLoss(t *testing.T) {
 	t.Parallel()
 	l, err := Open(t.Context(), Options{
 		URLs: "nats-leaf://127.0.0.1:1", Domain: "site-a", StoreDir: t.TempDir(), MaxBytes: 1 << 30, MaxPayload: 1 << 20,

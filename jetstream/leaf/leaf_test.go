@@ -142,7 +142,16 @@ func requireMessage(t *testing.T, js natsjs.JetStream, stream, subject string) *
 	return m
 }
 
-func TestAMessageOfALeafNodeArrivesAtTheHubAsItWasGiven(t *testing.T) {
+func TestLeaf(t *testing.T) {
+	t.Parallel()
+	t.Run("message reaches hub unchanged", testMessageReachesHubUnchanged)
+	t.Run("publish is stored once and acked by its own side", testPublishIsStoredOnceAndAckedByItsOwnSide)
+	t.Run("two sites feed one hub stream", testTwoSitesFeedOneHubStream)
+	t.Run("hub resumes after restart", testHubResumesAfterRestart)
+	t.Run("lost store loses only its messages", testLostStoreLosesOnlyItsMessages)
+}
+
+func testMessageReachesHubUnchanged(t *testing.T) {
 	t.Parallel()
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
 	js := natstest.JetStream(t, hub)
@@ -173,7 +182,7 @@ func TestAMessageOfALeafNodeArrivesAtTheHubAsItWasGiven(t *testing.T) {
 
 // Hub and leaf node have streams with the same subjects. A publish belongs to the side that
 // received it.
-func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
+func testPublishIsStoredOnceAndAckedByItsOwnSide(t *testing.T) {
 	t.Parallel()
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
 	nc, err := nats.Connect(hub.URL())
@@ -214,7 +223,7 @@ func TestAPublishIsStoredOnceAndAcknowledgedByItsOwnSide(t *testing.T) {
 	require.Equal(t, localAck.Sequence, here.CachedInfo().State.LastSeq, "nothing of the hub's came between")
 }
 
-func TestTwoSitesFeedOneStream(t *testing.T) {
+func testTwoSitesFeedOneHubStream(t *testing.T) {
 	t.Parallel()
 	hub, ports := startHub(t, t.TempDir(), [2]int{}, nil)
 	js := natstest.JetStream(t, hub)
@@ -289,7 +298,7 @@ func requireNumbers(t *testing.T, js natsjs.JetStream, n int) {
 	}
 }
 
-func TestAHubThatRestartsGoesOnWhereItWas(t *testing.T) {
+func testHubResumesAfterRestart(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	dir := t.TempDir()
@@ -324,7 +333,7 @@ func nextNumbers() {
 
 // A lost local store takes its messages and its sequence with it. The hub must neither skip what
 // comes after nor take anything twice.
-func TestALostStoreCostsOnlyItsMessages(t *testing.T) {
+func testLostStoreLosesOnlyItsMessages(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	js, streams, o := newSite(t)
@@ -343,7 +352,7 @@ func TestALostStoreCostsOnlyItsMessages(t *testing.T) {
 	requireNumbers(t, js, 503)
 }
 
-func TestTheCredentialsOfAClientServeTheLink(t *testing.T) {
+func TestLeafCredentials(t *testing.T) {
 	t.Parallel()
 	pair, seed := natstest.NewUser(t)
 	public, err := pair.PublicKey()

@@ -24,7 +24,7 @@ func powerCut(t *testing.T, dir string) {
 // A power cut sets the store back to what the disk had, here to 300 messages, while the hub has
 // 500: what comes next must not get the numbers 301 to 500 again, which the hub would skip. A store
 // with messages needs the hub's report for that, an empty one only the clock.
-func TestAStoreThatWasSetBackGivesNoNumberTwice(t *testing.T) {
+func TestLeafStoreRollback(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes half a minute to source again")
 	for name, keep := range map[string]int{"holding messages": 300, "empty": 0} {
@@ -176,9 +176,17 @@ func TestLeafStoreRestoredEmpty(t *testing.T) {
 	require.Greater(t, all[0].Last, last)
 }
 
+func TestLeafStore(t *testing.T) {
+	t.Parallel()
+	t.Run("rollback is remembered until renumbered", testRollbackIsRememberedUntilRenumbered)
+	t.Run("killed bridge is not a power cut", testKilledBridgeIsNotAPowerCut)
+	t.Run("two bridges cannot share a store", testTwoBridgesCannotShareAStore)
+	t.Run("paused store keeps messages and rejects new", testPausedStoreKeepsMessagesAndRejectsNew)
+}
+
 // A bridge that waits for the hub's report is not ready and may be restarted: a restart must not
 // make it forget why it waits.
-func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
+func testRollbackIsRememberedUntilRenumbered(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	l := startLeaf(t, o)
@@ -216,7 +224,7 @@ func TestAStoreStaysSetBackUntilItsNumbersHaveMovedOn(t *testing.T) {
 	require.False(t, l.Rebooted(), "killed when the numbers had moved on")
 }
 
-func TestAKilledBridgeIsNoPowerCut(t *testing.T) {
+func testKilledBridgeIsNotAPowerCut(t *testing.T) {
 	t.Parallel()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -235,7 +243,7 @@ func TestAKilledBridgeIsNoPowerCut(t *testing.T) {
 	require.False(t, l.Rebooted())
 }
 
-func TestTwoBridgesDoNotShareAStore(t *testing.T) {
+func testTwoBridgesCannotShareAStore(t *testing.T) {
 	t.Parallel()
 	o := leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a")
 	first := startLeaf(t, o)
@@ -247,7 +255,7 @@ func TestTwoBridgesDoNotShareAStore(t *testing.T) {
 }
 
 // A paused store refuses new messages and keeps those that it has.
-func TestAShutStoreRefusesAndKeeps(t *testing.T) {
+func testPausedStoreKeepsMessagesAndRejectsNew(t *testing.T) {
 	t.Parallel()
 	l := startLeaf(t, leafOptions(t, "nats-leaf://127.0.0.1:1", "site-a"))
 	fill(t, l, 0, 10)

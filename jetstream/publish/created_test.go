@@ -12,7 +12,7 @@ import (
 )
 
 // A stream may be created while messages are on their way to it.
-func TestOrderWhileTheStreamIsBeingCreated(t *testing.T) {
+func TestStreamCreationOrder(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, srv)

@@ -13,7 +13,7 @@ import (
 
 // The kernel would continue to send the buffer of a closed connection for minutes, and its messages
 // would be stored twice if JetStream has forgotten the first copy.
-func TestNothingArrivesFromAClosedConnection(t *testing.T) {
+func TestDialerClosedConnection(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ import (
 
 // The classes of nats-server's error numbers (server/errors.json) and of
 // nats.go's errors.
-func TestErrorsHaveTheirClass(t *testing.T) {
+func TestErrorClasses(t *testing.T) {
 	t.Parallel()
 	api := func(code int) error { return &APIError{Code: 400, ErrCode: code, Description: "text"} }
 	for class, errs := range map[Class][]error{

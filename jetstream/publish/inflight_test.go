@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-func TestUnderStrictOrderADeviceHasOneMessageUnderWay(t *testing.T) {
+func TestStrictOrderInFlight(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}

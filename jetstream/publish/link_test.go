@@ -20,9 +20,15 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
+func TestPublisherLink(t *testing.T) {
+	t.Parallel()
+	t.Run("silent server does not block callers", testSilentServerDoesNotBlockCallers)
+	t.Run("reconnect before handover is no error", testReconnectBeforeHandoverIsNoError)
+}
+
 // nats.go dials and waits for INFO under the lock that IsConnected and LastError need. Here that
 // lasts longer than the test waits.
-func TestASilentServerDelaysNoCaller(t *testing.T) {
+func testSilentServerDoesNotBlockCallers(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -73,7 +79,7 @@ func TestASilentServerDelaysNoCaller(t *testing.T) {
 
 // nats.go would look the server's name up under the same lock, before it dials. Not parallel: the
 // resolver is global.
-func TestASilentNameServerDelaysNoCaller(t *testing.T) {
+func TestPublisherLinkSilentNameServer(t *testing.T) {
 	var silent atomic.Bool
 	asked, release := make(chan struct{}, 1), make(chan struct{})
 	system := net.DefaultResolver
@@ -119,7 +125,7 @@ func TestASilentNameServerDelaysNoCaller(t *testing.T) {
 
 // A server of a cluster that is about to stop accepts a connection and ends it, and nats.go
 // immediately tries the next one: all that may be over before Connect returns.
-func TestAConnectionThatIsReplacedBeforeItIsHandedOverIsNoFault(t *testing.T) {
+func testReconnectBeforeHandoverIsNoError(t *testing.T) {
 	t.Parallel()
 	first, second := natstest.StartServer(t, nil), natstest.StartServer(t, nil)
 	o := natstest.NewOutcomes(t)

@@ -69,8 +69,8 @@ func TestLookup(t *testing.T) {
 		subject string
 		change  func(*publish.Options)
 	}{
-		"without lookups it is stored twice":                  {subjectOf(0), func(*publish.Options) {}},
-		"under another subject it is, a limit of the promise": {"t.other", asking},
+		"without lookups it is stored twice": {subjectOf(0), func(*publish.Options) {}},
+		"another subject, a known limit":     {"t.other", asking},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -177,7 +177,7 @@ func TestLookupAfterSilence(t *testing.T) {
 		})
 	})
 	for _, wrong := range []string{`{"stream":"S"}`, `{}`, `{"error":{"code":503,"err_code":10008}}`} {
-		t.Run("wrong answer "+wrong, func(t *testing.T) {
+		t.Run("wrong "+wrong, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := &storage{mute: true, silent: true}

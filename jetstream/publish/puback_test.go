@@ -16,7 +16,7 @@ import (
 )
 
 // What a real server answers, each shape once.
-func TestRealAnswersAreRead(t *testing.T) {
+func TestPubAckServerReplies(t *testing.T) {
 	t.Parallel()
 	for _, domain := range []string{"", "hub"} {
 		t.Run("domain "+domain, func(t *testing.T) {
@@ -108,7 +108,7 @@ func request(t *testing.T, nc *nats.Conn, m *nats.Msg) *nats.Msg {
 
 // The publisher's own inbox is an asynchronous subscription, where nothing is
 // hidden.
-func TestNoRespondersReachesAnAsynchronousInbox(t *testing.T) {
+func TestPubAckNoResponders(t *testing.T) {
 	t.Parallel()
 	srv, err := embedded.Open(embedded.Options{StoreDir: t.TempDir()})
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestNoRespondersReachesAnAsynchronousInbox(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoResponders)
 }
 
-func TestAnswersThatSayNothingAreRetried(t *testing.T) {
+func TestPubAckInvalidReplies(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", " ", "x", "{", "{}", "null", "[]", "1", `"x"`, `{"stream":""}`, `{"stream":"T"}`, `{"stream":"T","seq":0}`,
 		`{"seq":1}`, `{"stream":"T","seq":-1}`, `{"stream":"T","seq":18446744073709551616}`, "{\"stream\":\"a\nb\",\"seq\":1}"} {

@@ -59,7 +59,15 @@ func (s *scripted) answer(m *nats.Msg, with string) {
 // longTimeout never goes back because of a missing answer.
 func longTimeout(o *publish.Options) { o.AckTimeout = time.Hour }
 
-func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
+func TestPublisherAck(t *testing.T) {
+	t.Parallel()
+	t.Run("only positive reply to older attempt counts", testOnlyPositiveReplyToOlderAttemptCounts)
+	t.Run("consumer message in inbox is not an ack", testConsumerMessageInInboxIsNotAnAck)
+	t.Run("forged PubAck is accepted", testForgedPubAckIsAccepted)
+	t.Run("malformed reply is not an ack", testMalformedReplyIsNotAnAck)
+}
+
+func testOnlyPositiveReplyToOlderAttemptCounts(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
@@ -95,7 +103,7 @@ func TestAnAnswerToAnOlderAttemptCountsOnlyIfItIsGood(t *testing.T) {
 
 // A client that may request a message from a consumer names the inbox that it goes to, and a device
 // chooses its payload and the last tokens of its subject.
-func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
+func testConsumerMessageInInboxIsNotAnAck(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
@@ -125,7 +133,7 @@ func TestAConsumersMessageInTheInboxIsNoAnswer(t *testing.T) {
 // A limit, not a promise (docs/security.md): a PubAck does not say which publish it answers. A NATS
 // user who can read the inbox and may publish to some stream, with the inbox as the reply subject,
 // can make JetStream acknowledge what was never stored.
-func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
+func testForgedPubAckIsAccepted(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
@@ -139,7 +147,13 @@ func TestAPubAckThatSomebodyElseProvokedIsBelieved(t *testing.T) {
 	require.Equal(t, natstest.Outcome{Token: 0}, o.Wait(1)[0])
 }
 
-func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
+func TestPublisherResend(t *testing.T) {
+	t.Parallel()
+	t.Run("oldest is probed then rest in order", testOldestIsProbedThenRestInOrder)
+	t.Run("ack timeout starts resending", testAckTimeoutStartsResending)
+}
+
+func testOldestIsProbedThenRestInOrder(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
@@ -169,7 +183,7 @@ func TestARecoveryProbesWithTheOldestAndThenSendsTheRestInOrder(t *testing.T) {
 	require.NotContains(t, p.Stats().Problem, "maximum messages exceeded")
 }
 
-func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
+func testAckTimeoutStartsResending(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
@@ -193,7 +207,7 @@ func TestSilenceIsAnsweredByGoingBack(t *testing.T) {
 	o.Wait(2)
 }
 
-func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
+func testMalformedReplyIsNotAnAck(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := newScripted(t, srv.URL())
@@ -215,7 +229,7 @@ func TestUnreadableAnswersAreNoAnswer(t *testing.T) {
 	require.Equal(t, natstest.Outcome{Token: 0}, o.Wait(1)[0])
 }
 
-func TestWhatIsInFlightIsBounded(t *testing.T) {
+func TestPublisherInFlightLimits(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		adjust func(*publish.Options)
@@ -267,7 +281,7 @@ func TestWhatIsInFlightIsBounded(t *testing.T) {
 }
 
 // Not parallel: it looks at the goroutines of the process.
-func TestClosingLeavesNothingBehind(t *testing.T) {
+func TestPublisherGoroutineLeak(t *testing.T) {
 	var b numbered
 	for name, use := range map[string]func(t *testing.T, url string, p *publish.Publisher, o *natstest.Outcomes){
 		"unused": func(*testing.T, string, *publish.Publisher, *natstest.Outcomes) {},
@@ -319,7 +333,7 @@ func TestClosingLeavesNothingBehind(t *testing.T) {
 }
 
 // After Close, the caller may unmap what the settler uses: the journal's memory.
-func TestCloseWaitsForTheSettler(t *testing.T) {
+func TestPublisherCloseDuringSettle(t *testing.T) {
 	t.Parallel()
 	for name, message := range map[string]*bridge.Message{
 		"on an answer":               {Subject: []byte("t.x")},

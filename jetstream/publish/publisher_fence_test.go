@@ -15,7 +15,7 @@ import (
 
 // A subscriber receives the messages and never answers, so that the publisher would send them
 // again.
-func TestBehindTheFenceNothingIsSentAgain(t *testing.T) {
+func TestPublisherFence(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	nc, err := nats.Connect(s.URL())

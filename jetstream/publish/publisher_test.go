@@ -19,7 +19,24 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
+func TestPublisher(t *testing.T) {
+	t.Parallel()
+	t.Run("messages are stored once and in order", testMessagesAreStoredOnceAndInOrder)
+	t.Run("message is stored unchanged", testMessageIsStoredUnchanged)
+	t.Run("server may be unreachable at start", testServerMayBeUnreachableAtStart)
+	t.Run("server restarts under load lose nothing", testServerRestartsUnderLoadLoseNothing)
+	t.Run("connection losses under load lose nothing", testConnectionLossesUnderLoadLoseNothing)
+	t.Run("messages wait for missing stream", testMessagesWaitForMissingStream)
+	t.Run("messages wait for full stream", testMessagesWaitForFullStream)
+	t.Run("poison messages are rejected during recovery", testPoisonMessagesAreRejectedDuringRecovery)
+	t.Run("Publish never calls Settle", testPublishNeverCallsSettle)
+	t.Run("Settle may republish rejected message", testSettleMayRepublishRejectedMessage)
+	t.Run("Open requires connection and settler", testOpenRequiresConnectionAndSettler)
+	t.Run("rejected last resort message is retried", testRejectedLastResortMessageIsRetried)
+	t.Run("subject without stream is rejected once sure", testSubjectWithoutStreamIsRejectedOnceSure)
+}
+
+func testMessagesAreStoredOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))
@@ -45,7 +62,7 @@ func TestMessagesAreStoredOnceAndInOrder(t *testing.T) {
 	require.Equal(t, int64(1<<20), p.MaxPayload())
 }
 
-func TestAMessageArrivesAsItWasGiven(t *testing.T) {
+func testMessageIsStoredUnchanged(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))
@@ -76,7 +93,7 @@ func TestAMessageArrivesAsItWasGiven(t *testing.T) {
 	require.Empty(t, got.Data)
 }
 
-func TestAServerMayBeAwayAtTheStart(t *testing.T) {
+func testServerMayBeUnreachableAtStart(t *testing.T) {
 	t.Parallel()
 	dir, port := t.TempDir(), testrun.Address(t).Port
 	srv, err := embedded.Open(embedded.Options{StoreDir: dir, Port: port})
@@ -105,7 +122,7 @@ func TestAServerMayBeAwayAtTheStart(t *testing.T) {
 	requireExactly(t, s, 100)
 }
 
-func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
+func testServerRestartsUnderLoadLoseNothing(t *testing.T) {
 	t.Parallel()
 	dir, port := t.TempDir(), testrun.Address(t).Port
 	srv, err := embedded.Open(embedded.Options{StoreDir: dir, Port: port})
@@ -145,7 +162,7 @@ func TestNothingIsLostAcrossServerRestartsUnderLoad(t *testing.T) {
 	require.GreaterOrEqual(t, p.Stats().Connects, uint64(4))
 }
 
-func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
+func testConnectionLossesUnderLoadLoseNothing(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))
@@ -175,7 +192,7 @@ func TestNothingIsLostAcrossCutConnectionsUnderLoad(t *testing.T) {
 	t.Logf("%d messages, %d sent again, %d recoveries", n, stats.Resent, stats.Recoveries)
 }
 
-func TestMessagesWaitForAMissingStream(t *testing.T) {
+func testMessagesWaitForMissingStream(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	o := natstest.NewOutcomes(t)
@@ -206,7 +223,7 @@ func requireProblem(t *testing.T, p *publish.Publisher, problem string) {
 	}, testrun.Timeout, time.Millisecond, "%+v", p.Stats())
 }
 
-func TestMessagesWaitForAFullStream(t *testing.T) {
+func testMessagesWaitForFullStream(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, srv)
@@ -232,7 +249,7 @@ func TestMessagesWaitForAFullStream(t *testing.T) {
 }
 
 // A message that JetStream will never take costs itself alone.
-func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
+func TestPublisherPoisonMessages(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
 	s := stream(t, natstest.JetStream(t, srv), func(c *natsjs.StreamConfig) { c.MaxMsgSize = 4 << 10 })
@@ -272,7 +289,7 @@ func TestAPoisonMessageIsRefusedAndDelaysNoOther(t *testing.T) {
 	require.Zero(t, p.Stats().Recoveries)
 }
 
-func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
+func testPoisonMessagesAreRejectedDuringRecovery(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 8 << 10 })
 	o := natstest.NewOutcomes(t)
@@ -300,7 +317,7 @@ func TestPoisonMessagesAreRefusedInRecoveryToo(t *testing.T) {
 }
 
 // The lane calls Publish while it holds the lock that Settle needs.
-func TestSettleIsNeverCalledFromPublish(t *testing.T) {
+func testPublishNeverCallsSettle(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
 	stream(t, natstest.JetStream(t, srv))
@@ -324,7 +341,7 @@ func TestSettleIsNeverCalledFromPublish(t *testing.T) {
 	o.Wait(100)
 }
 
-func TestARefusedMessageMayBePublishedAgainFromSettle(t *testing.T) {
+func testSettleMayRepublishRejectedMessage(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, func(o *natsd.Options) { o.MaxPayload = 1 << 10 })
 	s := stream(t, natstest.JetStream(t, srv))
@@ -359,7 +376,7 @@ func (r *republisher) Settle(x *bridge.Result) {
 	r.publisher.Publish(&m)
 }
 
-func TestAPublisherNeedsItsEnds(t *testing.T) {
+func testOpenRequiresConnectionAndSettler(t *testing.T) {
 	t.Parallel()
 	_, err := publish.Open(publish.Options{Settler: natstest.NewOutcomes(t)})
 	require.ErrorContains(t, err, "open publisher: ")
@@ -374,7 +391,7 @@ func TestAPublisherNeedsItsEnds(t *testing.T) {
 	require.ErrorIs(t, err, refused)
 }
 
-func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
+func testRejectedLastResortMessageIsRetried(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, srv)
@@ -398,7 +415,7 @@ func TestARefusalOfTheLastResortIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestASubjectWithoutAStreamIsRefusedOnceCertain(t *testing.T) {
+func testSubjectWithoutStreamIsRejectedOnceSure(t *testing.T) {
 	t.Parallel()
 	srv := natstest.StartServer(t, nil)
 	s := stream(t, natstest.JetStream(t, srv))

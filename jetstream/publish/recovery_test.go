@@ -17,7 +17,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-func TestALastingFaultIsLoggedWithAdviceWhereThereIsSome(t *testing.T) {
+func TestPublisherRecoveryAlarm(t *testing.T) {
 	t.Parallel()
 	advice := func(err error) string {
 		if errors.Is(err, ErrAckTimeout) {
@@ -77,9 +77,15 @@ type settleNothing struct{}
 func (settleNothing) Settle(*bridge.Result) {}
 func (settleNothing) SettleDone()           {}
 
+func TestPublisherRecovery(t *testing.T) {
+	t.Parallel()
+	t.Run("ack of earlier send is not the end", testAckOfEarlierSendIsNotTheEnd)
+	t.Run("closed link is replaced", testClosedLinkIsReplaced)
+}
+
 // A new leader answers for messages that it has from its predecessor before it
 // takes any itself. That answer is no reason to send all the others.
-func TestAnAnswerToWhatWasSentBeforeTheFaultEndsNoRecovery(t *testing.T) {
+func testAckOfEarlierSendIsNotTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}
@@ -135,7 +141,7 @@ func (*deadWire) IsConnected() bool          { return false }
 
 // nats.go reports a permanently closed connection on its own goroutine: the publisher may not have
 // received the connection yet.
-func TestALinkThatIsClosedForGoodBeforeItIsHandedOverIsReplaced(t *testing.T) {
+func testClosedLinkIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link, opened := &wire{}, 0

@@ -13,9 +13,15 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
+func TestUnprovenStreams(t *testing.T) {
+	t.Parallel()
+	t.Run("one message is sent until first ack", testOneMessageIsSentUntilFirstAck)
+	t.Run("rejection does not prove a stream", testRejectionDoesNotProveAStream)
+}
+
 // Streams may be created while a bridge starts: of several messages the first would be
 // refused and later ones stored.
-func TestOneMessageIsSentUntilTheStreamsHaveTakenOne(t *testing.T) {
+func testOneMessageIsSentUntilFirstAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link, creating := &wire{}, atomic.Bool{}
@@ -53,7 +59,7 @@ func TestOneMessageIsSentUntilTheStreamsHaveTakenOne(t *testing.T) {
 }
 
 // A message that no stream will ever store proves nothing and delays no other message.
-func TestARefusalShowsNoStream(t *testing.T) {
+func testRejectionDoesNotProveAStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link := &wire{}

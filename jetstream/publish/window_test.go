@@ -10,9 +10,17 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// TestAWindowIsWhatIsUnsettled drives a window as the publisher does and compares it
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	t.Run("window contains unsettled messages", testWindowContainsUnsettledMessages)
+	t.Run("entry is a copy", testEntryIsACopy)
+	t.Run("quarantine copy keeps all headers", testQuarantineCopyKeepsAllHeaders)
+	t.Run("large buffers are released", testLargeBuffersAreReleased)
+}
+
+// testWindowContainsUnsettledMessages drives a window as the publisher does and compares it
 // with a plain list.
-func TestAWindowIsWhatIsUnsettled(t *testing.T) {
+func testWindowContainsUnsettledMessages(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		type message struct {
@@ -87,7 +95,7 @@ func TestAWindowIsWhatIsUnsettled(t *testing.T) {
 	})
 }
 
-func TestAnEntryIsACopy(t *testing.T) {
+func testEntryIsACopy(t *testing.T) {
 	t.Parallel()
 	for range 3 {
 		subject, id, value, payload := []byte("t.x"), []byte("id"), []byte("value"), []byte("payload")
@@ -105,7 +113,7 @@ func TestAnEntryIsACopy(t *testing.T) {
 }
 
 // The quarantine copy that has most: of an attested retained message without its whole payload.
-func TestNoHeaderOfAQuarantineCopyIsLeftOut(t *testing.T) {
+func testQuarantineCopyKeepsAllHeaders(t *testing.T) {
 	t.Parallel()
 	m := bridge.Message{Subject: []byte("s")}
 	for _, name := range []string{
@@ -119,7 +127,7 @@ func TestNoHeaderOfAQuarantineCopyIsLeftOut(t *testing.T) {
 	require.Equal(t, m.Headers, e.clone().Headers)
 }
 
-func TestLargeBuffersAreNotKept(t *testing.T) {
+func testLargeBuffersAreReleased(t *testing.T) {
 	t.Parallel()
 	w := newWindow()
 	for range 3 {

@@ -20,7 +20,14 @@ func filterGen() *rapid.Generator[string] {
 	})
 }
 
-func TestFilter_CollideAgreesWithNATSServer(t *testing.T) {
+func TestFilter(t *testing.T) {
+	t.Parallel()
+	t.Run("collide agrees with nats-server", testCollideAgreesWithNatsServer)
+	t.Run("covers every subject of narrower filter", testCoversEverySubjectOfNarrowerFilter)
+	t.Run("covers a subject", testCoversASubject)
+}
+
+func testCollideAgreesWithNatsServer(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := filterGen().Draw(t, "a"), filterGen().Draw(t, "b")
@@ -30,7 +37,7 @@ func TestFilter_CollideAgreesWithNATSServer(t *testing.T) {
 	})
 }
 
-func TestFilter_CoversMeansEverySubjectOfTheNarrowOne(t *testing.T) {
+func testCoversEverySubjectOfNarrowerFilter(t *testing.T) {
 	t.Parallel()
 	// Every subject of up to 6 tokens over {a, b, c}; no filter of the
 	// generator is longer, and c represents every token it does not name.
@@ -61,7 +68,7 @@ func TestFilter_CoversMeansEverySubjectOfTheNarrowOne(t *testing.T) {
 	})
 }
 
-func TestFilter_CoversASubject(t *testing.T) {
+func testCoversASubject(t *testing.T) {
 	t.Parallel()
 	require.True(t, Covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.telemetry"))
 	require.False(t, Covers("tenant.*.device.*.*", "tenant.acme.device.dev-1.shadow.reported"))

@@ -21,7 +21,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestValidateSpecs_FindsEveryFaultAtOnce(t *testing.T) {
+func TestValidateSpecs(t *testing.T) {
 	t.Parallel()
 	err := streams.ValidateSpecs(
 		[]streams.Spec{
@@ -102,7 +102,7 @@ func golden(t *testing.T, name, got string) {
 	require.Equal(t, string(want), got)
 }
 
-func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
+func TestPlan(t *testing.T) {
 	t.Parallel()
 
 	t.Run("nothing there", func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestPlan_ReadsLikeTheGoldenFile(t *testing.T) {
 	})
 }
 
-func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
+func TestManageConflicts(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []streams.ManageMode{streams.ManageCreate, streams.ManageVerify, streams.ManageApply} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -152,7 +152,19 @@ func TestManage_ContradictionsStopTheStartAndNothingIsDone(t *testing.T) {
 	}
 }
 
-func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
+func TestManage(t *testing.T) {
+	t.Parallel()
+	t.Run("create never changes existing streams", testCreateNeverChangesExistingStreams)
+	t.Run("wider subject is not a conflict", testWiderSubjectIsNotAConflict)
+	t.Run("verify reports missing streams and creates none", testVerifyReportsMissingStreamsAndCreatesNone)
+	t.Run("off only reads existing streams", testOffOnlyReadsExistingStreams)
+	t.Run("apply updates consumers", testApplyUpdatesConsumers)
+	t.Run("concurrent starts all succeed", testConcurrentStartsAllSucceed)
+	t.Run("documented permissions suffice", testDocumentedPermissionsSuffice)
+	t.Run("consumer start by time is a note", testConsumerStartByTimeIsANote)
+}
+
+func testCreateNeverChangesExistingStreams(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	// Other limits, a wider subject and a setting that specs do not know.
@@ -188,7 +200,7 @@ func TestManage_CreateNeverChangesWhatExists(t *testing.T) {
 }
 
 // Each contradiction alone: how it is reported, and how apply handles it.
-func TestManage_EachContradiction(t *testing.T) {
+func TestManageEachConflict(t *testing.T) {
 	t.Parallel()
 	spec := streams.Spec{Name: "T", Subjects: []string{"t.*", "u"}}
 	sound := natsjs.StreamConfig{Name: "T", Subjects: []string{"t.*", "u"}}
@@ -238,7 +250,7 @@ func TestManage_EachContradiction(t *testing.T) {
 	}
 }
 
-func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
+func testWiderSubjectIsNotAConflict(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	mustCreate(t, js, natsjs.StreamConfig{Name: "T", Subjects: []string{"t.>"}})
@@ -247,7 +259,7 @@ func TestManage_AWiderSubjectIsNoContradiction(t *testing.T) {
 	require.Equal(t, []string{"stream T: subjects is t.>, configured is t.*; not changed"}, report.Notes)
 }
 
-func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
+func testVerifyReportsMissingStreamsAndCreatesNone(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	specs, consumers := fleetStreams(), fleetConsumers()
@@ -265,7 +277,7 @@ func TestManage_VerifyMissesStreamsAndCreatesNone(t *testing.T) {
 	require.Equal(t, "consumer TELEMETRY/ingest-workers: does not exist", report.Notes[0])
 }
 
-func TestManage_OffReadsWhatExists(t *testing.T) {
+func testOffOnlyReadsExistingStreams(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	report, err := streams.Manage(natstest.Context(t), js, streams.ManageOff, fleetStreams(), fleetConsumers())
@@ -281,7 +293,7 @@ func TestManage_OffReadsWhatExists(t *testing.T) {
 	require.Empty(t, report.Created)
 }
 
-func TestManage_ApplyUpdatesConsumers(t *testing.T) {
+func testApplyUpdatesConsumers(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	declared := []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}}
@@ -313,7 +325,7 @@ func TestManage_ApplyUpdatesConsumers(t *testing.T) {
 	}
 }
 
-func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
+func TestManageLossyConsumers(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	js := natstest.JetStream(t, s)
@@ -358,7 +370,7 @@ func TestManage_ConsumersThatLoseAreRefused(t *testing.T) {
 	}
 }
 
-func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
+func testConcurrentStartsAllSucceed(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	const bridges = 8
@@ -388,7 +400,7 @@ func TestManage_BridgesThatStartTogetherAllStart(t *testing.T) {
 	}
 }
 
-func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
+func TestManageErrors(t *testing.T) {
 	t.Parallel()
 	spec := []streams.Spec{{Name: "T", Subjects: []string{"t"}, MaxBytes: 1 << 30}}
 
@@ -417,7 +429,7 @@ func TestManage_ErrorsSayWhatToLookAt(t *testing.T) {
 	})
 }
 
-func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
+func testDocumentedPermissionsSuffice(t *testing.T) {
 	t.Parallel()
 	allowed := []string{"$JS.API.STREAM.NAMES"}
 	for _, stream := range fleetStreams() {
@@ -464,7 +476,7 @@ func TestManage_NeedsTheDocumentedPermissionsAndNoMore(t *testing.T) {
 }
 
 // The subject in the error is the one that the request was sent to.
-func TestNoAnswerNamesTheSubject(t *testing.T) {
+func TestNoAnswerSubject(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartServer(t, nil)
 	for name, o := range map[string]conn.Options{"domain": {Domain: "hub"}, "prefix": {APIPrefix: "tenant.js"}, "prefix with dot": {APIPrefix: "tenant.js."}} {
@@ -490,7 +502,7 @@ func TestNoAnswerNamesTheSubject(t *testing.T) {
 	}
 }
 
-func TestDifference_MarksEveryBlock(t *testing.T) {
+func TestDifferenceMarks(t *testing.T) {
 	t.Parallel()
 	js, specs, consumers := world(t)
 	d, err := streams.Plan(natstest.Context(t), js, specs, consumers)
@@ -506,7 +518,7 @@ func TestDifference_MarksEveryBlock(t *testing.T) {
 }
 
 // A start by time is how a stretch of a stream is replayed.
-func TestManage_ConsumerThatStartsByTimeIsANote(t *testing.T) {
+func testConsumerStartByTimeIsANote(t *testing.T) {
 	t.Parallel()
 	js := natstest.JetStream(t, natstest.StartServer(t, nil))
 	specs := []streams.Spec{{Name: "T", Subjects: []string{"t.>"}}}

@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-func TestConnectErrorsAreToldApart(t *testing.T) {
+func TestAttemptProblem(t *testing.T) {
 	t.Parallel()
 	garbage := errors.New("packet type 4 before CONNACK")
 	said := func(text string) []byte { return []byte(text) }

@@ -13,7 +13,13 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 )
 
-func TestMembersAreThoseOfTheObjectItself(t *testing.T) {
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	t.Run("only top-level members are reported", testOnlyTopLevelMembersAreReported)
+	t.Run("accepts what PostgreSQL accepts", testAcceptsWhatPostgreSQLAccepts)
+}
+
+func testOnlyTopLevelMembersAreReported(t *testing.T) {
 	t.Parallel()
 	got := map[string]string{}
 	require.NoError(t, Inspect([]byte(" {\"ts\" : 1 ,\n\"a\":{\"ts\":2,\"b\":[{\"ts\":3}]},\"t\\u0073\":\"4\",\"l\":[1,{\"ts\":5}],\"n\":null,\"e\":{},\"q\\\"\":true}\r\n"),
@@ -144,7 +150,7 @@ func payloads() []string {
 // Nothing that passes here costs a batch
 // its halving, and nothing that PostgreSQL would take is turned away, but for what
 // is not an object.
-func TestWhatIsInspectedIsWhatPostgreSQLTakes(t *testing.T) {
+func testAcceptsWhatPostgreSQLAccepts(t *testing.T) {
 	t.Parallel()
 	db, err := pgx.Connect(t.Context(), peers.Postgres(t, "fsync=off").URL)
 	require.NoError(t, err)

@@ -59,7 +59,7 @@ func startBystander(t testing.TB, url string) *bystander {
 // What a publisher had not been sent a PUBACK for when the broker went down it sends again,
 // and some clients do so in any order: paho.golang's default store is a map. The order
 // that the bridge keeps is the broker's.
-func TestOrderIsTheBrokers(t *testing.T) {
+func TestBrokerOrder(t *testing.T) {
 	t.Parallel()
 	times := 3
 	if testrun.Quick() {

@@ -20,7 +20,13 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
+func TestStartOrder(t *testing.T) {
+	t.Parallel()
+	t.Run("messages from before NATS start are stored", testMessagesFromBeforeNATSStartAreStored)
+	t.Run("broker that starts later is connected to", testBrokerThatStartsLaterIsConnectedTo)
+}
+
+func testMessagesFromBeforeNATSStartAreStored(t *testing.T) {
 	t.Parallel()
 	b, addr := proof.StartBroker(t, broker.Options{})
 	natsAddr := testrun.Address(t)
@@ -41,7 +47,7 @@ func TestWhatIsPublishedBeforeNATSIsThereArrives(t *testing.T) {
 	require.Zero(t, b.Dropped())
 }
 
-func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
+func testBrokerThatStartsLaterIsConnectedTo(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
@@ -58,7 +64,7 @@ func TestABrokerThatComesLaterIsConnectedTo(t *testing.T) {
 	require.True(t, v.Clean(), v)
 }
 
-func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
+func TestConnectProblem(t *testing.T) {
 	t.Parallel()
 	const username, password = "bridge", "right-0c1"
 	server := proof.StartJetStream(t, embedded.Options{Configure: func(o *natsd.Options) {
@@ -91,7 +97,7 @@ func TestAWrongPasswordIsToldFromAnUnreachableServer(t *testing.T) {
 // confirmed to the bridge until then, and all that comes later, is in the stream
 // that is created again: exactly the messages from the first unconfirmed one on, once
 // and in order.
-func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
+func TestDeletedStream(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
@@ -136,7 +142,7 @@ func TestADeletedStreamLosesOnlyWhatItHeld(t *testing.T) {
 	require.Zero(t, b.Dropped())
 }
 
-func TestASecondBridgeWithTheSameClientIDIsNamed(t *testing.T) {
+func TestDuplicateClientID(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	_, addr := proof.StartBroker(t, broker.Options{})

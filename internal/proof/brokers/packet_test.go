@@ -39,7 +39,7 @@ func scriptedRun(t *testing.T, name, what string, b *proof.ScriptedBroker) (*dae
 
 // Malformed packets cost the connection they come on: the bridge says so, comes
 // back, and the broker redelivers what was in flight.
-func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
+func TestMalformedPackets(t *testing.T) {
 	t.Parallel()
 	errCut := errors.New("cut in the middle of a packet")
 	publish := fleet.AppendPublish(nil, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
@@ -86,7 +86,7 @@ func TestMalformedPacketsCostTheConnectionAndNoMessage(t *testing.T) {
 
 // An oversize PUBLISH does not end the connection: the broker would send it again
 // forever.
-func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
+func TestOversizePublish(t *testing.T) {
 	t.Parallel()
 	huge := fleet.AppendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
 	b := proof.NewScriptedBroker(t, proof.LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *proof.ScriptedBroker) {
@@ -109,7 +109,7 @@ func TestAnOversizePublishIsQuarantinedAndTheRestGoesOn(t *testing.T) {
 
 // EMQX before 5.8 redelivers on the same connection after retry_interval. While
 // JetStream is unreachable that is everything in flight, again and again.
-func TestRedeliveryOnTheSameConnectionIsNoSecondMessage(t *testing.T) {
+func TestRedeliverySameConnection(t *testing.T) {
 	t.Parallel()
 	for what, o := range map[string]proof.LoadOptions{
 		"5,000 per second":            {Devices: 20, Rate: 5000, Total: 20_000},

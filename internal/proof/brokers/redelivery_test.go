@@ -85,7 +85,7 @@ var numbering = map[string]func(testing.TB) (addr string, drain func(testing.TB,
 
 // A device that sends the same again with DUP set, to a broker that numbers packets from
 // 1 on each connection, and, as RabbitMQ does, passes the flag on.
-func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
+func TestRedeliveryRepublish(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("real brokers, up to 90,000 messages")
@@ -111,7 +111,7 @@ func TestRedelivery_TheSameAgainAfterAKillIsStored(t *testing.T) {
 }
 
 // Equal messages, NATS and then the bridge killed in the middle of them.
-func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
+func TestRedeliveryEqualMessages(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("real brokers, up to 90,000 messages")
@@ -151,9 +151,16 @@ func TestRedelivery_EqualMessagesAndAKilledBridge(t *testing.T) {
 	}
 }
 
+func TestRedelivery(t *testing.T) {
+	t.Parallel()
+	t.Run("packet ids used up by a full queue", testPacketIdsUsedUpByAFullQueue)
+	t.Run("session used by another process", testSessionUsedByAnotherProcess)
+	t.Run("old copy of journal is restored", testOldCopyOfJournalIsRestored)
+}
+
 // A broker that uses packet ids up for what it drops from a full queue, and a bridge that
 // is killed before it has read what comes after them.
-func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
+func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
@@ -187,7 +194,7 @@ func TestRedelivery_PacketIDsUsedUpByAFullQueue(t *testing.T) {
 
 // A process that was stopped while another one had its session, whose packet ids have
 // come round since.
-func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
+func testSessionUsedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
@@ -229,7 +236,7 @@ func TestRedelivery_AnotherProcessHadTheSession(t *testing.T) {
 }
 
 // A copy of the journal from before is put back.
-func TestRedelivery_ACopyOfTheJournalIsPutBack(t *testing.T) {
+func testOldCopyOfJournalIsRestored(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})

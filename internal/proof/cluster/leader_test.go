@@ -22,7 +22,17 @@ func replicated(t testing.TB, rate int, d time.Duration) proof.LoadOptions {
 // replicated.
 const loosely = "BRIDGE_NATS_STRICT_ORDER=off"
 
-func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
+func TestLeaderFault(t *testing.T) {
+	t.Parallel()
+	t.Run("kill costs neither message nor order", testKillCostsNeitherMessageNorOrder)
+	t.Run("freeze costs neither message nor order", testFreezeCostsNeitherMessageNorOrder)
+	t.Run("step-down costs order at most", testStepDownCostsOrderAtMost)
+	t.Run("rolling restart costs order at most", testRollingRestartCostsOrderAtMost)
+	t.Run("connected leader frozen costs order at most", testConnectedLeaderFrozenCostsOrderAtMost)
+	t.Run("long ack timeout costs order at most", testLongAckTimeoutCostsOrderAtMost)
+}
+
+func testKillCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
 	proof.Survive(t, proof.Fault{Name: "R3: leader killed", Times: 3, Rig: proof.RigOptions{Cluster: true}, Inject: func(r *proof.Rig) {
 		leader := r.Cluster.Leader("TELEMETRY")
@@ -34,7 +44,7 @@ func TestALeaderKilledAgainAndAgainCostsNeitherMessageNorOrder(t *testing.T) {
 }
 
 // The bridge is connected to a node that goes on, and leads nothing.
-func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
+func testFreezeCostsNeitherMessageNorOrder(t *testing.T) {
 	t.Parallel()
 	proof.Survive(t, proof.Fault{Name: "R3: leader frozen for 10 s", Times: 2, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Inject: func(r *proof.Rig) {
 		connectTo(r, func(leads bool) bool { return !leads })
@@ -45,7 +55,7 @@ func TestAFrozenLeaderCostsNeitherMessageNorOrder(t *testing.T) {
 // A leader that hands over in good order drops without a word what waits in its
 // queue, and its successor takes what comes next. No client can call back what it
 // has sent.
-func TestALeaderThatStepsDownCostsOrderAtMost(t *testing.T) {
+func testStepDownCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 5
 	costsOrderAlone(t, proof.Fault{Name: "R3: leader steps down", Times: times, Rig: proof.RigOptions{Cluster: true}, Inject: func(r *proof.Rig) {
@@ -54,7 +64,7 @@ func TestALeaderThatStepsDownCostsOrderAtMost(t *testing.T) {
 	}}, "1,500 per second", replicated(t, 1500, 20*time.Second), times*inFlight)
 }
 
-func TestARollingRestartCostsOrderAtMost(t *testing.T) {
+func testRollingRestartCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	costsOrderAlone(t, proof.Fault{Name: "R3: rolling restart", Rig: proof.RigOptions{Cluster: true}, Inject: func(r *proof.Rig) {
 		r.Cluster.RollingRestart("TELEMETRY")
@@ -65,7 +75,7 @@ func TestARollingRestartCostsOrderAtMost(t *testing.T) {
 // in that node's socket, and when the node goes on it takes the first of these
 // messages for a leader that it no longer is, and passes the others on to its
 // successor.
-func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAtMost(t *testing.T) {
+func testConnectedLeaderFrozenCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	const times = 2
 	costsOrderAlone(t, proof.Fault{Name: "R3: leader frozen for 10 s, bridge connected to it", Times: times, Rig: proof.RigOptions{Cluster: true, NATSProxy: true}, Inject: func(r *proof.Rig) {
@@ -77,7 +87,7 @@ func TestAFrozenLeaderThatTheBridgeIsConnectedToCostsOrderAtMost(t *testing.T) {
 // With nats.ack_timeout beyond an election, what was sent to the frozen leader is
 // sent again only after its successor has stored what came later, as the warning
 // at the start says.
-func TestAFrozenLeaderWithALongAckTimeoutCostsOrderAtMost(t *testing.T) {
+func testLongAckTimeoutCostsOrderAtMost(t *testing.T) {
 	t.Parallel()
 	long := proof.RigOptions{Cluster: true, Env: []string{"BRIDGE_NATS_ACK_TIMEOUT=30s"}}
 	// So few that the broker's window of 1,000 is open until the election.

@@ -215,7 +215,7 @@ func (s *side) turn(say func(string)) {
 
 // All faults, on both sides concurrently, in an order drawn from the seed, against one
 // running system: FAULT_MINUTES says for how long.
-func TestAllFaultsMixedLeaveNoTrace(t *testing.T) {
+func TestMixedFaults(t *testing.T) {
 	t.Parallel()
 	if testrun.Quick() && os.Getenv(minutesVariable) == "" {
 		t.Skip("each fault has its own test: BRIDGE_FAULTS=1 runs them mixed")

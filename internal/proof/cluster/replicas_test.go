@@ -243,7 +243,7 @@ func silence(l *proof.Load, all []proof.Stored, from, to time.Time) (longest tim
 // A fleet grows to three replicas, of which one freezes and comes to, one loses
 // NATS and finds it again, one is killed and one stopped: what the broker
 // acknowledged to the publisher is stored, once. The load goes on all the while.
-func TestPartitionsMoveBetweenReplicasAndNothingIsLost(t *testing.T) {
+func TestPartitionMoves(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "six changes of replicas take a minute")
 	const rate = 1500
@@ -364,7 +364,7 @@ func (r *fleetRig) injectAll(rate int, events []*event) {
 
 // A replica that reaches NATS and not the broker leaves its partitions to the one that
 // can; while the broker is unreachable for both, nothing moves.
-func TestAReplicaWithoutTheBrokerLeavesItsPartitionsToTheOthers(t *testing.T) {
+func TestReplicaWithoutBroker(t *testing.T) {
 	testrun.SkipQuick(t, "the same under virtual time is in internal/lease; here it takes over two minutes")
 	t.Parallel()
 	r := newFleetRig(t)

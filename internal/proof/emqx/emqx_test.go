@@ -237,7 +237,13 @@ func (r *emqxRig) refused() bool {
 	return false
 }
 
-func TestE1RestartWithTheGateLosesNothing(t *testing.T) {
+func TestE1Restart(t *testing.T) {
+	t.Parallel()
+	t.Run("with gate loses nothing", testWithGateLosesNothing)
+	t.Run("without gate loses messages", testWithoutGateLosesMessages)
+}
+
+func testWithGateLosesNothing(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	r.gated()
@@ -255,7 +261,7 @@ func TestE1RestartWithTheGateLosesNothing(t *testing.T) {
 }
 
 // What the gate is for: this is EMQX's own loss, before the bridge sees anything.
-func TestE1RestartWithoutTheGateLoses(t *testing.T) {
+func testWithoutGateLosesMessages(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	r.restart(broker.Options{DenyIgnored: true, AuthzCache: time.Minute})
@@ -269,7 +275,7 @@ func TestE1RestartWithoutTheGateLoses(t *testing.T) {
 	require.EqualValues(t, r.ackedCount(), r.now().Stats().Denied)
 }
 
-func TestE2OverrideKeepsALaneItsSession(t *testing.T) {
+func TestE2Override(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, nil)
 	lane := "bridge-p" + broker.Partition("acme/dev-1")
@@ -293,7 +299,7 @@ func TestE2OverrideKeepsALaneItsSession(t *testing.T) {
 
 // Without the override a device takes a lane's session over. The bridge cannot prevent that; it
 // says so, and takes it back.
-func TestE2HijackWithoutTheOverrideIsAWarning(t *testing.T) {
+func TestE2Hijack(t *testing.T) {
 	t.Parallel()
 	for _, clean := range []bool{false, true} {
 		t.Run(fmt.Sprintf("clean session %t", clean), func(t *testing.T) {
@@ -313,7 +319,7 @@ func TestE2HijackWithoutTheOverrideIsAWarning(t *testing.T) {
 
 // A broker that says no in the first second after its start is a refusal, and every lane comes
 // back on a new connection.
-func TestE3RefusalAfterAStartIsNamed(t *testing.T) {
+func TestE3RefusalAfterStart(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		options broker.Options
@@ -344,7 +350,7 @@ func TestE3RefusalAfterAStartIsNamed(t *testing.T) {
 // A device back from an outage writes 500 messages in one go. The broker's rate limit
 // releases them in lumps of one time stamp; with the limits that ship none of them is
 // too fast for the bridge.
-func TestE4ReleasedLumpsAreNotRejected(t *testing.T) {
+func TestE4ReleasedLumps(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		window, rate int
@@ -401,7 +407,7 @@ func (c *lumpClock) pause(d time.Duration) {
 
 // What matches no pattern is acknowledged by the broker: the lane takes its whole
 // partition.
-func TestE5TopicWithoutAPatternIsInQuarantine(t *testing.T) {
+func TestE5UnmatchedTopic(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, nil)
 	c := r.device("acme/dev-1", "d", nil)
@@ -412,7 +418,7 @@ func TestE5TopicWithoutAPatternIsInQuarantine(t *testing.T) {
 }
 
 // A will has no attributes of its device: the rule keeps it back.
-func TestE6WillNeverArrives(t *testing.T) {
+func TestE6Will(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, nil)
 	r.device("acme/dev-1", "d", func(o *paho.ClientOptions) {
@@ -425,7 +431,7 @@ func TestE6WillNeverArrives(t *testing.T) {
 	require.EqualValues(t, 1, r.bridge.Totals().Received, "the will is not among them")
 }
 
-func TestE8SharedLaneLosesNothingInATakeover(t *testing.T) {
+func TestE8SharedLaneTakeover(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{TakeoverRace: time.Hour}, proof.Settings{"limits.device.rate": "0"})
 	lane := "bridge-p" + broker.Partition("acme/dev-1")
@@ -447,7 +453,7 @@ func TestE8SharedLaneLosesNothingInATakeover(t *testing.T) {
 	require.Zero(t, r.lost())
 }
 
-func TestE9KickedLaneComesBack(t *testing.T) {
+func TestE9KickedLane(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{}, proof.Settings{"limits.device.rate": "0"})
 	lane := "bridge-p" + broker.Partition("acme/dev-1")
@@ -468,7 +474,7 @@ func TestE9KickedLaneComesBack(t *testing.T) {
 	require.Contains(t, fmt.Sprint(r.bridge.Warnings()), lane, "the warning stays")
 }
 
-func TestE11ImpostorIsNotInQuarantine(t *testing.T) {
+func TestE11Impostor(t *testing.T) {
 	t.Parallel()
 	r := newEMQXRig(t, broker.Options{DeviceACL: true}, nil)
 	lost := make(chan error, 1)

@@ -79,7 +79,7 @@ func (l *slowLink) relay(client net.Conn, target string) {
 
 // Two clients take one session from each other. Where that ends a connection before
 // CONNACK or SUBACK has come through, the broker has refused nothing.
-func TestE8TakeoverBeforeAnAnswerIsNoRefusal(t *testing.T) {
+func TestE8TakeoverBeforeAnswer(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		hold     int32

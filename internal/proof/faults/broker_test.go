@@ -11,9 +11,15 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
+func TestBrokerFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("restart with sessions loses nothing", testRestartWithSessionsLosesNothing)
+	t.Run("second client with same id costs nothing", testSecondClientWithSameIdCostsNothing)
+}
+
 // mosquitto writes its sessions to disk when it is told to stop. Devices come
 // back and send again what it had not acknowledged.
-func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
+func testRestartWithSessionsLosesNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
 	if testrun.Quick() {
@@ -28,7 +34,7 @@ func TestABrokerThatRestartsWithItsSessionsLosesNothing(t *testing.T) {
 
 // A second client with the bridge's client id takes deliveries and acknowledges
 // none, until the bridge takes its session back; and does so again and again.
-func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
+func testSecondClientWithSameIdCostsNothing(t *testing.T) {
 	t.Parallel()
 	times := 5
 	if testrun.Quick() {
@@ -44,7 +50,7 @@ func TestASecondClientWithTheSameClientIDCostsNothing(t *testing.T) {
 // Devices whose PUBACKs do not reach them send everything twice, and the broker
 // redelivers on top. MQTT makes two messages of a device's two publishes
 // [MQTT-4.3.2]; each is stored once.
-func TestRetransmissionsAreStoredAsOftenAsTheBrokerTookThem(t *testing.T) {
+func TestRetransmissions(t *testing.T) {
 	t.Parallel()
 	times := 4
 	if testrun.Quick() {

@@ -10,7 +10,13 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
+func TestNATSFaults(t *testing.T) {
+	t.Parallel()
+	t.Run("outage of a minute costs nothing", testOutageOfAMinuteCostsNothing)
+	t.Run("messages wait for room in a full stream", testMessagesWaitForRoomInAFullStream)
+}
+
+func testOutageOfAMinuteCostsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the link tests have shorter outages")
 	const away = time.Minute
@@ -23,7 +29,7 @@ func TestNATSAwayForAMinuteUnderLoadCostsNothing(t *testing.T) {
 
 // A stream that is full and discards new messages refuses everything, and
 // everything waits, until it has room.
-func TestAFullStreamHoldsEverythingUntilItHasRoom(t *testing.T) {
+func testMessagesWaitForRoomInAFullStream(t *testing.T) {
 	t.Parallel()
 	full := proof.Shorter(10 * time.Second)
 	proof.Survive(t, proof.Fault{Name: "stream full for " + full.String(), Times: 2, Inject: func(r *proof.Rig) {

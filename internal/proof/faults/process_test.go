@@ -77,7 +77,7 @@ const tellable = 60_000
 
 // What mosquitto acknowledged to the publisher is in the stream, once, in the
 // order of its device, whatever was killed, cut or stopped in between.
-func TestNothingIsLostDuplicatedOrReordered(t *testing.T) {
+func TestProcessFaults(t *testing.T) {
 	t.Parallel()
 	window := keepsWindow(t)
 	if !window {

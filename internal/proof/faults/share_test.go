@@ -58,9 +58,15 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	}
 }
 
+func TestShareGroup(t *testing.T) {
+	t.Parallel()
+	t.Run("cleared session gets no new messages", testClearedSessionGetsNoNewMessages)
+	t.Run("retired lane leaves nothing behind", testRetiredLaneLeavesNothingBehind)
+}
+
 // The trap of $share: a disconnected member keeps getting its share. sessions clear
 // takes it out of the group, with all that waited for it.
-func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
+func testClearedSessionGetsNoNewMessages(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
 	server := peers.NATSServer(t, peers.NATSOptions{})
@@ -102,7 +108,7 @@ func TestAClearedSessionGetsNoShareOfNewMessages(t *testing.T) {
 }
 
 // The way down without a loss: what waits for the lane that goes is stored first.
-func TestALaneThatRetiresFromItsGroupLeavesNothingBehind(t *testing.T) {
+func testRetiredLaneLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
 	server := peers.NATSServer(t, peers.NATSOptions{})
@@ -152,7 +158,7 @@ func only(all []proof.Stored, suffix string) (some []proof.Stored) {
 
 // A plain lane is killed and started on another host, its journal left behind: what
 // was in flight comes again under new ids. Nothing is lost by it.
-func TestAPlainLaneWithoutItsJournalStoresTwiceAtMost(t *testing.T) {
+func TestPlainLaneWithoutJournal(t *testing.T) {
 	t.Parallel()
 	rate, total := 3000, 20_000
 	if testing.Short() {

@@ -63,7 +63,13 @@ func takesNothing(r *proof.Rig, why string) {
 	r.LogOffset = said
 }
 
-func TestADiskThatIsFullCostsNothing(t *testing.T) {
+func TestStateDisk(t *testing.T) {
+	t.Parallel()
+	t.Run("full disk costs nothing", testFullDiskCostsNothing)
+	t.Run("read-only disk costs nothing", testReadOnlyDiskCostsNothing)
+}
+
+func testFullDiskCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
 	proof.Survive(t, proof.Fault{Name: "disk of state_dir full", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Inject: func(r *proof.Rig) {
@@ -86,7 +92,7 @@ func TestADiskThatIsFullCostsNothing(t *testing.T) {
 	}}, "2,000 per second", proof.LoadOptions{Devices: 200, Rate: 2000, Total: 12_000})
 }
 
-func TestADiskThatIsReadOnlyCostsNothing(t *testing.T) {
+func testReadOnlyDiskCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := mountDisk(t)
 	proof.Survive(t, proof.Fault{Name: "disk of state_dir read-only", Rig: proof.RigOptions{StateDir: d.dir}, Times: 2, Inject: func(r *proof.Rig) {

@@ -13,7 +13,7 @@ import (
 // A crash that takes the journal along, or leaves it unfit: nothing says any more
 // which of the redelivered messages are stored. So those that were in flight may be
 // stored a second time, at most these, and nothing is lost.
-func TestACrashWithoutItsJournalDuplicatesWhatWasInFlightAtMost(t *testing.T) {
+func TestCrashWithoutJournal(t *testing.T) {
 	t.Parallel()
 	const times = 3
 	for name, damage := range map[string]func(path string) error{

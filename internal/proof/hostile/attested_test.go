@@ -130,7 +130,14 @@ func everyByte() []byte {
 	return append(b, 0xC3, 0x28, 0xFF, 0xFE, 0x00) // no UTF-8
 }
 
-func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
+func TestAttested(t *testing.T) {
+	t.Parallel()
+	t.Run("devices of all partitions are stored as sent", testDevicesOfAllPartitionsAreStoredAsSent)
+	t.Run("only the device over its limit is limited", testOnlyTheDeviceOverItsLimitIsLimited)
+	t.Run("retained copies are skipped and counted", testRetainedCopiesAreSkippedAndCounted)
+}
+
+func testDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)
 	lanes := map[string]bool{}
@@ -163,7 +170,7 @@ func TestGoodDevicesOfAllPartitionsAreStoredAsSent(t *testing.T) {
 	require.Zero(t, r.broker.Dropped())
 }
 
-func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
+func TestQuarantineReasons(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)
 	const victim = "tenant/acme/device/victim/telemetry"
@@ -234,7 +241,7 @@ func TestRefusedMessagesAreInQuarantineUnderTheirReason(t *testing.T) {
 
 // The broker's clock stands still here: whatever comes after the burst is over
 // the limit of 10 per second.
-func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
+func testOnlyTheDeviceOverItsLimitIsLimited(t *testing.T) {
 	t.Parallel()
 	r := newAttestedRig(t, nil)
 	dev := r.device("acme/fast")
@@ -253,7 +260,7 @@ func TestWhatIsTooFastIsInQuarantineAndNoOtherDevicePays(t *testing.T) {
 	require.EqualValues(t, 5, total.Quarantined[verdict.RateLimited])
 }
 
-func TestAHundredThousandPoisonMessagesDelayNobody(t *testing.T) {
+func TestPoisonMessages(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "four floods of 100,000 messages")
 	const n = 100_000
@@ -325,7 +332,7 @@ func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	}
 }
 
-func TestRetainedCopiesAreSkippedAndCounted(t *testing.T) {
+func testRetainedCopiesAreSkippedAndCounted(t *testing.T) {
 	t.Parallel()
 	topic := func(i int) string { return fmt.Sprintf("tenant/acme/device/dev-%d/telemetry", i) }
 	const copies = 40

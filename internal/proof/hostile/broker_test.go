@@ -362,7 +362,7 @@ func (r *hostileRun) stored() (all []string) {
 	return all
 }
 
-func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
+func TestHostileBroker(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
@@ -401,7 +401,7 @@ func TestAHostileBrokerIsReportedLeftAndNeverToldALie(t *testing.T) {
 
 // The connection may end after any byte: only a whole PUBLISH is stored, and only
 // what is stored is acknowledged.
-func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
+func TestHostileBrokerCut(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
@@ -448,7 +448,7 @@ func TestABrokerThatClosesAfterAnyByteIsToldNothing(t *testing.T) {
 
 // More than any window, without waiting for one acknowledgement: none is given before
 // its message is stored, and all are at last.
-func TestABrokerThatFloodsGetsAPubackForWhatIsStoredAndNoOther(t *testing.T) {
+func TestHostileBrokerFlood(t *testing.T) {
 	t.Parallel()
 	n := 60_000
 	if testrun.Quick() {

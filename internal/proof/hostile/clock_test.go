@@ -14,7 +14,7 @@ import (
 // The broker's clock, on which the limits run, jumps forward and back: no honest
 // device pays for it. (The bridge's own clock is injected where it counts: see the
 // tests of package bridge on clocks, and the simulation.)
-func TestAJumpOfTheBrokersClockStopsNoHonestDevice(t *testing.T) {
+func TestBrokerClockJump(t *testing.T) {
 	t.Parallel()
 	const devices, burst, rate = 3, 6, 10 // per device: messages between jumps, and per second
 	r := newAttestedRig(t, nil)

@@ -81,7 +81,7 @@ func (r *guardedRig) device(cn string) *rawDevice {
 	return dialRaw(r.t, r.broker.Addr, certificate, cn)
 }
 
-func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
+func TestHostileDeviceBehindACL(t *testing.T) {
 	t.Parallel()
 	r := newGuardedRig(t, "acme/dev-1", "acme/*", "acme/%2A", "acme/gerät", "acme/witness")
 	b := r.start()
@@ -142,7 +142,7 @@ func TestAHostileDeviceBehindAnACLGetsNowhere(t *testing.T) {
 
 // Retained messages are copies that the broker sends on every subscribe: a device that
 // leaves thousands of them cannot fill a stream with them, nor block its lane.
-func TestAFloodOfRetainedMessagesIsSkipped(t *testing.T) {
+func TestRetainedFlood(t *testing.T) {
 	t.Parallel()
 	n := 2000
 	r := newGuardedRig(t, "acme/hoarder", "acme/witness")

@@ -242,7 +242,7 @@ func natsAttacks() []natsAttack {
 		{name: "a size that is too small", answer: format("MSG REPLY 1 5\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "a size that is too large", answer: format("MSG REPLY 1 23\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
 		{name: "no size", answer: format("MSG REPLY 1\r\n{\"stream\":\"T\",\"seq\":1}\r\n")},
-		{name: "an answer to a subscription that there is not", answer: format("MSG other.REPLY 99 22\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{silence}},
+		{name: "answer to an unknown subscription", answer: format("MSG other.REPLY 99 22\r\n{\"stream\":\"T\",\"seq\":1}\r\n"), says: []string{silence}},
 		{name: "an answer under another's subject", answer: func(c io.Writer, m natsMessage) {
 			// As a consumer told to deliver to the inbox would: its own tokens last.
 			io.WriteString(c, msg("tenant.acme.device.1.1", `{"stream":"TELEMETRY","seq":1}`))
@@ -287,17 +287,17 @@ func natsAttacks() []natsAttack {
 		{name: "too large, the quarantine copies too", answer: reply(`{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}`), says: []string{"JetStream error 10054"}, refused: true},
 
 		// What has to be believed.
-		{name: "a positive PubAck for what was thrown away", answer: func(c io.Writer, m natsMessage) {
+		{name: "PubAck for a discarded message", answer: func(c io.Writer, m natsMessage) {
 			if m.payload == "0" {
 				io.WriteString(c, msg(m.reply, `{"stream":"TELEMETRY","seq":1}`))
 			}
 		}, believed: true, says: []string{silence}},
-		{name: "a positive PubAck with a header that is none", answer: func(c io.Writer, m natsMessage) {
+		{name: "PubAck with a malformed header", answer: func(c io.Writer, m natsMessage) {
 			if m.payload == "0" {
 				io.WriteString(c, strings.ReplaceAll("HMSG REPLY 1 8 30\r\nNOTNATS\n{\"stream\":\"T\",\"seq\":1}\r\n", "REPLY", m.reply))
 			}
 		}, believed: true, says: []string{silence}},
-		{name: "a positive PubAck of a stream that there is not, to another attempt", answer: func(c io.Writer, m natsMessage) {
+		{name: "PubAck of no stream, to another try", answer: func(c io.Writer, m natsMessage) {
 			if m.payload == "0" {
 				tokens := strings.Split(m.reply, ".")
 				io.WriteString(c, msg(otherToken(m.reply, tokens[len(tokens)-2], "zzz"), `{"stream":"NOWHERE","seq":9}`))
@@ -307,7 +307,7 @@ func natsAttacks() []natsAttack {
 	for name, text := range map[string]string{
 		"an unknown error": "-ERR 'x'\r\n", "a size beyond everything": "MSG x 1 99999999999999999999\r\n", "an answer that is no JSON": "MSG REPLY 1 1\r\nx\r\n",
 	} {
-		attacks = append(attacks, natsAttack{name: "to the control connection: " + name, answer: format(text), control: true, slow: true})
+		attacks = append(attacks, natsAttack{name: "control: " + name, answer: format(text), control: true, slow: true})
 	}
 	for _, text := range []string{
 		"Unknown Protocol Operation", "Attempted To Connect To Route Port", "Authorization Violation", "Authentication Timeout",
@@ -317,7 +317,7 @@ func natsAttacks() []natsAttack {
 		"Invalid Subject", "Permissions Violation for Publish to \"tenant.x\"", "Permissions Violation for Subscription to \"_INBOX.x\"",
 		"", "\xff\xfe", strings.Repeat("x", 1<<16),
 	} {
-		attacks = append(attacks, natsAttack{name: fmt.Sprintf("-ERR %.40q", text), answer: always("-ERR '" + text + "'\r\n")})
+		attacks = append(attacks, natsAttack{name: fmt.Sprintf("-ERR %.28q", text), answer: always("-ERR '" + text + "'\r\n")})
 		if text == "Maximum Payload Violation" || text == "Invalid Subject" || text == "Slow Consumer" { // nats.go does not know them
 			attacks[len(attacks)-1].says = []string{"the NATS server reports the error", text}
 		}
@@ -366,7 +366,7 @@ func (r *natsRun) requireRecovery(lied int, refused bool) {
 	proof.Eventually(r.t, func() bool { return len(r.bridge.Problems()) == 0 }, func() any { return r.bridge.Problems() })
 }
 
-func TestAHostileNATSServerIsBelievedInNothingButAPubAck(t *testing.T) {
+func TestHostileNATSServer(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
@@ -410,7 +410,7 @@ func TestAHostileNATSServerIsBelievedInNothingButAPubAck(t *testing.T) {
 }
 
 // The connection may end after any byte of an answer: only a whole one counts.
-func TestAPubAckCutAfterAnyByteIsNone(t *testing.T) {
+func TestTruncatedPubAck(t *testing.T) {
 	t.Parallel()
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())

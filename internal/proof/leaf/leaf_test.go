@@ -111,7 +111,7 @@ func (r *leafRig) awaitDrained() (seen []uint64, perSecond float64) {
 // A power cut takes from a hub what its disk had not got yet. The bridge keeps what
 // the hub has stored for a while, however long the hub is unreachable, and it fetches that
 // again.
-func TestAHubThatWasSetBackGetsItAgain(t *testing.T) {
+func TestHubRollback(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
 	r := newLeafRig(t, "BRIDGE_NATS_LEAF_KEEP=15s")
@@ -162,7 +162,7 @@ const asksAgain = 3 * time.Minute
 
 // The link is cut under load, the bridge killed while it is cut and the hub
 // restarted: what the publisher got a PUBACK for is at the hub once, in order.
-func TestNothingIsLostAcrossACutLink(t *testing.T) {
+func TestHubLinkOutage(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "a cut of a minute, and the backlog after it")
 	const rate, cut = 5000, 60 * time.Second

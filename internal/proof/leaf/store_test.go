@@ -41,9 +41,15 @@ func leafInProcess(t *testing.T, more proof.Settings) (bridge *daemon.Bridge, b 
 	return bridge, b, addr, link, js
 }
 
+func TestLocalStore(t *testing.T) {
+	t.Parallel()
+	t.Run("full store stops intake and discards nothing", testFullStoreStopsIntakeAndDiscardsNothing)
+	t.Run("old backlog stops intake and discards nothing", testOldBacklogStopsIntakeAndDiscardsNothing)
+}
+
 // A local store that is full refuses, nothing is acknowledged, the broker keeps
 // what comes; nothing is discarded and nothing overtakes when there is room again.
-func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
+func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
 	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_bytes": "16MiB"})
@@ -69,7 +75,7 @@ func TestAFullLocalStoreHoldsAndDiscardsNothing(t *testing.T) {
 
 // What has waited for longer than max_age stops the intake. It is not discarded:
 // the hub gets it as soon as it is back.
-func TestTooOldABacklogHoldsAndDiscardsNothing(t *testing.T) {
+func testOldBacklogStopsIntakeAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "the hub takes a minute to source again")
 	bridge, b, addr, link, js := leafInProcess(t, proof.Settings{"nats.leaf.max_age": "1s"})

@@ -31,7 +31,7 @@ func impairments() map[string][2]peers.Impairment {
 
 // What a link swallows, delays or lets trickle is neither lost nor taken for
 // stored, on either side of the bridge.
-func TestAPoorLinkOnEitherSideCostsNothing(t *testing.T) {
+func TestPoorLink(t *testing.T) {
 	t.Parallel()
 	lasts := proof.Shorter(10 * time.Second)
 	o := proof.LoadOptions{Devices: 100, Rate: 1000, Total: 1000 * int((lasts+6*time.Second)/time.Second)}

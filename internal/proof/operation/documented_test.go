@@ -14,7 +14,7 @@ import (
 
 // The commands of docs/limits.md and docs/registry.md do what the pages say, one
 // after the other, on a bridge that runs.
-func TestTheDocumentedCommandsWork(t *testing.T) {
+func TestDocumentedCommands(t *testing.T) {
 	t.Parallel()
 	needProgram(t, "nats")
 	r := newLiveRig(t, func(*liveRig) proof.Settings {

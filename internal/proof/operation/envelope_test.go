@@ -169,12 +169,12 @@ func (r *envelopeRig) requireEnvelope(m natsjs.Msg, tenant, device, rest, payloa
 	require.LessOrEqual(r.t, ts, time.Now().UnixMilli())
 }
 
-func TestAConsumerOfEnvelopesGoesOnUnchanged(t *testing.T) {
+func TestEnvelopeConsumer(t *testing.T) {
 	t.Parallel()
 	for _, attested := range []bool{true, false} {
-		name := "plain, streams of the bridge's"
+		name := "plain"
 		if attested {
-			name = "attested, streams that exist"
+			name = "attested"
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -22,7 +22,7 @@ func consumers() map[string]string {
 // What mosquitto acknowledged to the publishers is in the table, once, whatever was
 // killed during it; a replay of everything changes nothing; each device's state is
 // the newest.
-func TestWhatWasAcknowledgedIsInTheTableExactlyOnce(t *testing.T) {
+func TestIngestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	messages, states, devices, kills := 200_000, 20_000, 1000, 5
 	ackWait := streams.DefaultAckWait

@@ -128,7 +128,14 @@ func (r *liveRig) settled(sent uint64) {
 	}
 }
 
-func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
+func TestLiveChanges(t *testing.T) {
+	t.Parallel()
+	t.Run("limits and revocations apply under load", testLimitsAndRevocationsApplyUnderLoad)
+	t.Run("nothing is accepted before registry is read", testNothingIsAcceptedBeforeRegistryIsRead)
+	t.Run("revocation in PostgreSQL applies under load", testRevocationInPostgreSQLAppliesUnderLoad)
+}
+
+func testLimitsAndRevocationsApplyUnderLoad(t *testing.T) {
 	t.Parallel()
 	var limits, certificates natsjs.KeyValue
 	r := newLiveRig(t, func(r *liveRig) proof.Settings {
@@ -184,7 +191,7 @@ func TestLimitsAndRevocationsHoldWhileMessagesFlow(t *testing.T) {
 
 // Without a registry that was read once nothing is taken, and nothing rejected for
 // the lack of it.
-func TestWithoutAnyStateOfTheRegistryNothingIsTaken(t *testing.T) {
+func testNothingIsAcceptedBeforeRegistryIsRead(t *testing.T) {
 	t.Parallel()
 	r := newLiveRig(t, func(*liveRig) proof.Settings { return proof.Settings{"identity.registry.kind": "kv"} })
 	p := proof.AwaitProblem(t, r.bridge, "registry", "has not been read yet", "the bucket does not exist", "nats kv add BRIDGE_CERTS")
@@ -198,7 +205,7 @@ func TestWithoutAnyStateOfTheRegistryNothingIsTaken(t *testing.T) {
 	r.settled(stop())
 }
 
-func TestARevocationInPostgreSQLHoldsWhileMessagesFlow(t *testing.T) {
+func testRevocationInPostgreSQLAppliesUnderLoad(t *testing.T) {
 	t.Parallel()
 	db := peers.Postgres(t, "fsync=off")
 	exec := func(sql string) {

@@ -60,7 +60,7 @@ func publishReadings(t *testing.T, natsSettings proof.Settings, js natsjs.JetStr
 	return running
 }
 
-func TestTheNATSCommandLineShowsTheMessages(t *testing.T) {
+func TestNATSCLI(t *testing.T) {
 	t.Parallel()
 	program := needProgram(t, "nats")
 	server := proof.StartJetStream(t, embedded.Options{})
@@ -136,7 +136,13 @@ func (g *guarded) requireNoViolations(t *testing.T) {
 	require.Empty(t, g.violations, "nobody asks for more than it is allowed")
 }
 
-func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) {
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	t.Run("bridge and ingest work under nats.conf", testBridgeAndIngestWorkUnderNatsConf)
+	t.Run("ingest program works under nats.conf", testIngestProgramWorksUnderNatsConf)
+}
+
+func testBridgeAndIngestWorkUnderNatsConf(t *testing.T) {
 	t.Parallel()
 	server := startGuarded(t)
 	operator := proof.ConnectNATS(t, server.URL(), nats.UserInfo("operator", passwords["operator"]))
@@ -218,7 +224,7 @@ func TestBridgeAndIngestWorkUnderThePermissionsOfTheConfiguration(t *testing.T) 
 	server.requireNoViolations(t)
 }
 
-func TestTheProgramIngestWorksUnderItsPermissions(t *testing.T) {
+func testIngestProgramWorksUnderNatsConf(t *testing.T) {
 	t.Parallel()
 	database := peers.Postgres(t, "fsync=off")
 	server := startGuarded(t)

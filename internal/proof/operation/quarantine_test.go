@@ -21,7 +21,7 @@ import (
 
 // The streams forget ids after 100 ms here, so that it is not their memory that keeps
 // a message from being stored twice.
-func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
+func TestReplayKilled(t *testing.T) {
 	t.Parallel()
 	testrun.SkipQuick(t, "eight runs of a program")
 	const n, kills = 6_000, 8
@@ -96,7 +96,7 @@ func TestAReplayKilledAgainAndAgainStoresEachMessageOnce(t *testing.T) {
 }
 
 // Not parallel: the passwords come from the environment.
-func TestTheOperatorReplaysOnceItMay(t *testing.T) {
+func TestReplayPermissions(t *testing.T) {
 	t.Parallel()
 	shipped, err := os.ReadFile("../../../nats.conf")
 	require.NoError(t, err)
