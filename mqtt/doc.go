@@ -1,11 +1,11 @@
-// Package mqtt is one persistent MQTT 3.1.1 session with the broker: a fixed client id, clean
-// session false, subscriptions at QoS 1.
+// Package mqtt maintains one persistent MQTT 3.1.1 session with the broker: a fixed client id,
+// clean session false, subscriptions at QoS 1.
 //
-// paho.mqtt.golang does CONNECT, SUBSCRIBE, keep-alive and DISCONNECT. Messages do not pass through
-// it, because of its cost: paho's connection is a tap, which passes each PUBLISH to a
-// [bridge.Receiver] and writes the PUBACKs.
+// paho.mqtt.golang does CONNECT, SUBSCRIBE, keep-alive and DISCONNECT. Its message path is too
+// expensive. Paho's connection is therefore a tap, which passes each PUBLISH to a [bridge.Receiver]
+// and writes the PUBACKs.
 //
-// A [Session] reconnects until it is closed. Each connection has a new paho client, which is a new
-// generation: paho's automatic reconnect hides the session-present flag and calls its handlers from
-// unowned goroutines, so that nothing could be fenced on them.
+// A [Session] reconnects until it is closed. Each connection uses a new paho client. Paho's
+// automatic reconnect is not used: it hides the session-present flag and calls its handlers from
+// unowned goroutines, so PUBACKs could not be bound to a connection.
 package mqtt

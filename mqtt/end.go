@@ -17,26 +17,26 @@ import (
 // disconnects a client that uses the id. existed reports whether there was a session. It uses
 // o.Servers, o.Login and o.ClientID.
 //
-// A CONNECT with clean session discards the session (MQTT 3.1.1 [MQTT-3.1.2-6]), but its CONNACK
-// does not report whether there was one; so a first connection asks.
+// A CONNECT with clean session discards the session [MQTT-3.1.2-6], but its CONNACK does not report
+// whether there was one. So a first connection without clean session finds out.
 func EndSession(ctx context.Context, o Options) (existed bool, err error) {
-	existed, err = o.visit(ctx, false)
+	existed, err = o.connectOnce(ctx, false)
 	if err != nil {
 		return false, err
 	}
-	_, err = o.visit(ctx, true)
+	_, err = o.connectOnce(ctx, true)
 	return existed, err
 }
 
-// Reach connects to the broker as o.ClientID, with a clean session, and disconnects. It returns why
-// that fails. It uses the same fields of o as EndSession.
+// Reach connects to the broker as o.ClientID with a clean session, disconnects, and returns the
+// error if that fails. It uses the same fields of o as EndSession.
 func Reach(ctx context.Context, o Options) error {
-	_, err := o.visit(ctx, true)
+	_, err := o.connectOnce(ctx, true)
 	return err
 }
 
-// login returns the credentials; the error is a [dial.Problem].
-func (o *Options) login(s dial.Server) (*dial.Login, error) {
+// credentials returns the result of o.Login. The error is a [dial.Problem].
+func (o *Options) credentials(s dial.Server) (*dial.Login, error) {
 	if o.Login == nil {
 		return &dial.Login{}, nil
 	}
@@ -51,7 +51,7 @@ func (o *Options) login(s dial.Server) (*dial.Login, error) {
 // Dial opens a connection to s, with TLS if s uses it. It uses o.Login. The error is a
 // [dial.Problem].
 func Dial(ctx context.Context, s dial.Server, o Options) (net.Conn, error) {
-	login, err := o.login(s)
+	login, err := o.credentials(s)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func Dial(ctx context.Context, s dial.Server, o Options) (net.Conn, error) {
 // Greet sends CONNECT over conn, a connection to s, and reads CONNACK. It uses o.Login and
 // o.ClientID. The error is a [dial.Problem].
 func Greet(ctx context.Context, conn net.Conn, s dial.Server, o Options, clean bool) (sessionPresent bool, err error) {
-	login, err := o.login(s)
+	login, err := o.credentials(s)
 	if err != nil {
 		return false, err
 	}
@@ -80,7 +80,7 @@ func Greet(ctx context.Context, conn net.Conn, s dial.Server, o Options, clean b
 	a := newAttempt(s, login, 0, nil, p.Write(conn))
 	if a.Err == nil {
 		sessionPresent, err = readConnack(a, conn)
-		failed(a, err)
+		setError(a, err)
 	}
 	if a.Err != nil {
 		return false, problem(ctx, a)
@@ -88,7 +88,7 @@ func Greet(ctx context.Context, conn net.Conn, s dial.Server, o Options, clean b
 	return sessionPresent, nil
 }
 
-// Connect is [Dial] and [Greet].
+// Connect calls [Dial] and [Greet].
 func Connect(ctx context.Context, s dial.Server, o Options, clean bool) (conn net.Conn, sessionPresent bool, err error) {
 	if conn, err = Dial(ctx, s, o); err != nil {
 		return nil, false, err
@@ -100,23 +100,23 @@ func Connect(ctx context.Context, s dial.Server, o Options, clean bool) (conn ne
 	return conn, sessionPresent, nil
 }
 
-// visit connects to the first server that accepts the client, and disconnects; what the broker
-// sends is not read.
-func (o *Options) visit(ctx context.Context, clean bool) (sessionPresent bool, err error) {
-	t := turns{servers: o.Servers}
+// connectOnce connects to the first server that accepts the client, and disconnects. It reads
+// nothing after CONNACK.
+func (o *Options) connectOnce(ctx context.Context, clean bool) (sessionPresent bool, err error) {
+	t := serverRotation{servers: o.Servers}
 	for {
-		sessionPresent, err = o.visitServer(ctx, t.server(), clean)
+		sessionPresent, err = o.connectTo(ctx, t.server(), clean)
 		if err == nil {
 			return sessionPresent, nil
 		}
 		err = t.note(err)
-		if t.failed(err) {
+		if t.advance(err) {
 			return false, err
 		}
 	}
 }
 
-func (o *Options) visitServer(ctx context.Context, s dial.Server, clean bool) (sessionPresent bool, err error) {
+func (o *Options) connectTo(ctx context.Context, s dial.Server, clean bool) (sessionPresent bool, err error) {
 	conn, sessionPresent, err := Connect(ctx, s, *o, clean)
 	if err != nil {
 		return false, err
@@ -125,7 +125,7 @@ func (o *Options) visitServer(ctx context.Context, s dial.Server, clean bool) (s
 	if err := packets.NewControlPacket(packets.Disconnect).Write(conn); err != nil {
 		return false, fmt.Errorf("disconnect from %s: %w", s.URL(), err)
 	}
-	farewell(conn)
+	awaitClose(conn)
 	return sessionPresent, nil
 }
 
@@ -133,17 +133,17 @@ func problem(ctx context.Context, a *dial.Attempt) error {
 	return a.Problem(func() dial.Protocol { return dial.Identify(ctx, a.Server.Address) })
 }
 
-// readConnack reads the four bytes of a CONNACK, and nothing if it is not one.
+// readConnack reads a CONNACK, or stops after four bytes if the answer is not one.
 func readConnack(a *dial.Attempt, conn net.Conn) (sessionPresent bool, err error) {
 	b := make([]byte, 4, 64)
 	n, err := io.ReadFull(conn, b)
 	if errors.Is(err, io.ErrUnexpectedEOF) || err == nil {
-		a.Said = b[:n]
+		a.Received = b[:n]
 	}
 	if err != nil {
 		return false, err
 	}
-	err = checkTurn(header{kind: b[0] >> 4}, false)
+	err = checkConnackOrder(header{kind: b[0] >> 4}, false)
 	if err == nil && b[1] != 2 {
 		err = fmt.Errorf("%w: a CONNACK with %d remaining bytes", ErrMalformed, b[1])
 	}
@@ -162,13 +162,13 @@ func readConnack(a *dial.Attempt, conn net.Conn) (sessionPresent bool, err error
 // readMore reads the rest of an answer that is not a CONNACK, as far as it has arrived.
 func readMore(a *dial.Attempt, conn net.Conn) {
 	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	n, _ := conn.Read(a.Said[len(a.Said):cap(a.Said)])
-	a.Said = a.Said[:len(a.Said)+n]
+	n, _ := conn.Read(a.Received[len(a.Received):cap(a.Received)])
+	a.Received = a.Received[:len(a.Received)+n]
 }
 
-// farewell waits until the broker has read the DISCONNECT: closing a socket with unread bytes
-// immediately would reset the connection.
-func farewell(conn net.Conn) {
+// awaitClose waits until the broker has read the DISCONNECT and closed. Closing a socket with
+// unread bytes would reset the connection.
+func awaitClose(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}

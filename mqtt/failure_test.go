@@ -77,7 +77,7 @@ func testStaysShortAfterWorkingConnection(t *testing.T) {
 	var b backoff
 	b.next(now, settledAfter, ErrClosedByBroker)
 	for n := 0; ; n++ {
-		if now.Sub(b.worked) >= recently {
+		if now.Sub(b.lastWorked) >= recently {
 			require.Greater(t, b.next(now, 0, dial.ErrUnreachable), 2*time.Second, "the outage is a long one")
 			break
 		}

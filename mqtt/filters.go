@@ -9,28 +9,28 @@ import (
 	"slices"
 )
 
-// filterMemory remembers the subscriptions in the broker's session. They outlive the connection and
-// the process, and MQTT has no way to ask for them.
+// filterStore records the subscriptions in the broker's session. They outlive the connection and
+// the process, and MQTT has no way to query them.
 //
 // The file keeps them for the next process. It is written before SUBSCRIBE, with every filter that
 // the broker may have from then on, and again after the broker's answer. So it never misses a
-// filter, and it is marked complete only if the broker has exactly these.
-type filterMemory struct {
-	path     string
-	known    []string // the broker may have these
-	complete bool     // it has exactly these, granted at QoS 1
-	cleaned  bool     // Options.Former has been unsubscribed
+// filter, and it is marked complete only if it lists exactly the broker's filters.
+type filterStore struct {
+	path          string
+	known         []string // filters that the broker may have
+	complete      bool     // the broker has exactly these, granted at QoS 1
+	formerRemoved bool     // Options.Former were unsubscribed
 }
 
-// filterRecord is the file's content.
+// filterRecord is the content of the file.
 type filterRecord struct {
 	Filters  []string `json:"filters"`
 	Complete bool     `json:"complete"`
 }
 
-// load reads the file. If it is missing or unreadable, the memory is empty and the filters are
+// load reads the file. If it is missing or unreadable, the store is empty and the filters are
 // subscribed again.
-func (m *filterMemory) load(o *Options) {
+func (m *filterStore) load(o *Options) {
 	m.path = o.FilterFile
 	if m.path == "" {
 		return
@@ -51,11 +51,11 @@ func (m *filterMemory) load(o *Options) {
 	m.complete = r.Complete && sameFilters(m.known, o.Filters)
 }
 
-// forget is called for a new session, which has no subscription.
-func (m *filterMemory) forget() { m.known, m.complete, m.cleaned = nil, false, true }
+// reset clears the store for a new session, which has no subscriptions.
+func (m *filterStore) reset() { m.known, m.complete, m.formerRemoved = nil, false, true }
 
 // stale returns the filters to unsubscribe.
-func (m *filterMemory) stale(o *Options) []string {
+func (m *filterStore) stale(o *Options) []string {
 	var stale []string
 	add := func(f string) {
 		if !slices.Contains(o.Filters, f) && !slices.Contains(stale, f) {
@@ -65,7 +65,7 @@ func (m *filterMemory) stale(o *Options) []string {
 	for _, f := range m.known {
 		add(f)
 	}
-	if !m.cleaned {
+	if !m.formerRemoved {
 		for _, f := range o.Former {
 			add(f)
 		}
@@ -73,10 +73,10 @@ func (m *filterMemory) stale(o *Options) []string {
 	return stale
 }
 
-// attempt records that the broker may have the filters from now on.
-func (m *filterMemory) attempt(o *Options) error {
+// beforeSubscribe records that the broker may have the filters from now on.
+func (m *filterStore) beforeSubscribe(o *Options) error {
 	if m.complete && sameFilters(m.known, o.Filters) {
-		return nil // nothing new to write down
+		return nil // already recorded
 	}
 	for _, f := range o.Filters {
 		if !slices.Contains(m.known, f) {
@@ -87,9 +87,9 @@ func (m *filterMemory) attempt(o *Options) error {
 	return m.save()
 }
 
-// settle records that the broker has exactly the filters.
-func (m *filterMemory) settle(o *Options) error {
-	m.cleaned = true
+// afterSubscribe records that the broker has exactly the filters.
+func (m *filterStore) afterSubscribe(o *Options) error {
+	m.formerRemoved = true
 	if m.complete && sameFilters(m.known, o.Filters) {
 		return nil
 	}
@@ -98,7 +98,7 @@ func (m *filterMemory) settle(o *Options) error {
 }
 
 // save replaces the file atomically.
-func (m *filterMemory) save() error {
+func (m *filterStore) save() error {
 	if m.path == "" {
 		return nil
 	}

@@ -9,8 +9,8 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// MQTT 3.1.1 control packet types (§2.2.1), as far as a broker may send them to
-// a subscriber at QoS 1.
+// MQTT 3.1.1 control packet types (§2.2.1) that a broker may send to a subscriber at QoS 1, and
+// those that the client sends.
 const (
 	typeConnack  = 2
 	typePublish  = 3
@@ -19,17 +19,16 @@ const (
 	typeUnsuback = 11
 	typePingreq  = 12
 	typePingresp = 13
-	// typeDisconnect is the last that a client sends.
+	// typeDisconnect is the last packet that a client sends.
 	typeDisconnect = 14
 )
 
 // ErrMalformed is wrapped by every error about bytes that are not an MQTT 3.1.1 packet. The
-// connection must be closed: after one wrong length everything that follows is wrong too (MQTT
+// connection must be closed, because after one wrong length every following packet is misread (MQTT
 // 3.1.1 §4.8).
 var ErrMalformed = errors.New("malformed MQTT packet")
 
-// ErrProtocol is wrapped by errors about well-formed packets that the broker
-// must not send here.
+// ErrProtocol is wrapped by errors about well-formed packets that the broker must not send.
 var ErrProtocol = errors.New("MQTT protocol violation by the broker")
 
 // header is a fixed header (§2.2).
@@ -40,10 +39,10 @@ type header struct {
 	rest  int  // remaining length, in bytes
 }
 
-// total is the size of the whole packet in bytes.
+// total returns the size of the whole packet in bytes.
 func (h header) total() int { return h.len + h.rest }
 
-// parseHeader reads a fixed header from b. ok is false if b is too short.
+// parseHeader parses a fixed header. ok is false if b is too short.
 func parseHeader(b []byte) (h header, ok bool, err error) {
 	if len(b) < 2 {
 		return header{}, false, nil
@@ -63,12 +62,13 @@ func parseHeader(b []byte) (h header, ok bool, err error) {
 	return header{}, false, fmt.Errorf("%w: remaining length is longer than four bytes", ErrMalformed)
 }
 
-// parsePublish fills d from a PUBLISH's variable header and payload (§3.3). If body is only the
-// beginning of the packet's body, the payload is truncated and d.PayloadSize, computed from h.rest,
-// has its real length.
+// parsePublish fills d from the variable header and payload of a PUBLISH (§3.3). If body is only
+// the beginning of the packet's body, the payload is truncated; d.PayloadSize is computed from
+// h.rest and keeps the full length.
 //
-// A topic name with a wildcard or a NUL passes although §3.3.2.1 forbids it: if the connection were
-// closed, the broker would resend it forever. The subject mapping refuses or escapes it.
+// A topic name with a wildcard or a NUL is accepted although §3.3.2.1 forbids it: if the connection
+// were closed, the broker would resend the message forever. The subject mapping rejects or escapes
+// such a topic.
 func parsePublish(h header, body []byte, d *bridge.Delivery) error {
 	d.QoS = h.flags >> 1 & 3
 	d.Dup = h.flags&8 != 0
@@ -103,10 +103,11 @@ func parsePublish(h header, body []byte, d *bridge.Delivery) error {
 	return nil
 }
 
-// checkPassed refuses packets that must not reach paho: unexpected packet types, and shapes on
-// which its decoder fails or panics (a SUBACK with more return codes than filters indexes past its
-// slice, paho v1.5.1 net.go). filters is the number of filters in every SUBSCRIBE of this session.
-func checkPassed(h header, filters int) error {
+// checkForPaho refuses packets that must not reach paho: unexpected types, and shapes on which its
+// decoder fails or panics. For instance, a SUBACK with more return codes than filters indexes past
+// a slice (paho v1.5.1 net.go). filters is the number of filters in every SUBSCRIBE of this
+// session.
+func checkForPaho(h header, filters int) error {
 	ok := true
 	switch h.kind {
 	case typeConnack:
@@ -129,8 +130,8 @@ func checkPassed(h header, filters int) error {
 	return nil
 }
 
-// checkTurn refuses packets before CONNACK [MQTT-3.2.0-1] and a second CONNACK.
-func checkTurn(h header, connected bool) error {
+// checkConnackOrder refuses packets before CONNACK [MQTT-3.2.0-1] and a second CONNACK.
+func checkConnackOrder(h header, connected bool) error {
 	switch first := h.kind == typeConnack; {
 	case connected && first:
 		return fmt.Errorf("%w: a second CONNACK", ErrProtocol)
@@ -140,8 +141,8 @@ func checkTurn(h header, connected bool) error {
 	return nil
 }
 
-// parseConnack reads a CONNACK's body (§3.2.2). A reserved return code is an error: paho v1.5.1
-// treats it as success.
+// parseConnack parses the body of a CONNACK (§3.2.2). A reserved return code is an error, because
+// paho v1.5.1 treats it as success.
 func parseConnack(body []byte) (accepted, sessionPresent bool, err error) {
 	if code := body[1]; code > maxConnack {
 		return false, false, fmt.Errorf("%w: CONNACK with reserved return code %d", ErrMalformed, code)
@@ -154,7 +155,7 @@ func grantsAll(body []byte) bool {
 	return !slices.ContainsFunc(body[2:], func(code byte) bool { return code == 0 || code > 2 })
 }
 
-// maxConnack is the highest return code that MQTT 3.1.1 knows (§3.2.2.3).
+// maxConnack is the highest return code defined by MQTT 3.1.1 (§3.2.2.3).
 const maxConnack = 5
 
 // appendPuback appends a PUBACK (§3.4).

@@ -7,18 +7,19 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// pause implements back-pressure: the tap does not read while the receiver is not ready, and TCP
-// flow control stops the broker. MQTT 3.1.1 has no other means. The broker's PINGRESP waits behind
-// the messages, so paho's pings are answered here; otherwise it would consider the connection dead.
+// pause implements back-pressure. While the receiver is not ready, the tap does not read, and TCP
+// flow control stops the broker. MQTT 3.1.1 has no other means. The broker's PINGRESP is queued
+// behind the messages, so the tap answers paho's pings itself. Otherwise paho would consider the
+// connection dead.
 type pause struct {
-	receiver bridge.Backpressure // nil: the receiver is always ready
-	pinged   chan struct{}       // contains a token from paho's PINGREQ to its answer
-	hung     chan struct{}       // closed with the socket
+	receiver     bridge.Backpressure // nil: the receiver is always ready
+	pinged       chan struct{}       // has a token from paho's PINGREQ until its answer
+	socketClosed chan struct{}       // closed with the socket
 }
 
 func newPause(r bridge.Receiver) pause {
 	receiver, _ := r.(bridge.Backpressure)
-	return pause{receiver: receiver, pinged: make(chan struct{}, 1), hung: make(chan struct{})}
+	return pause{receiver: receiver, pinged: make(chan struct{}, 1), socketClosed: make(chan struct{})}
 }
 
 // pingAnswer is a PINGRESP (§3.13).
@@ -32,7 +33,7 @@ func (p *pause) ping() {
 	}
 }
 
-// wait returns when the receiver is ready, or with pinged true if paho must be answered first.
+// wait returns once the receiver is ready, or with pinged true if paho must be answered first.
 func (p *pause) wait() (pinged bool, err error) {
 	if p.receiver == nil {
 		return false, nil
@@ -46,17 +47,17 @@ func (p *pause) wait() (pinged bool, err error) {
 		return false, nil
 	case <-p.pinged:
 		return true, nil
-	case <-p.hung:
+	case <-p.socketClosed:
 		return false, net.ErrClosed
 	}
 }
 
-// fence waits until what was read may be delivered; false: the socket was closed first. It waits
-// only after the whole process has been stopped.
+// fence waits until the bytes just read may be delivered. It returns false if the socket was closed
+// first. It waits only after the whole process was suspended.
 func (p *pause) fence(c Claim) bool {
 	for c.Fenced() {
 		select {
-		case <-p.hung:
+		case <-p.socketClosed:
 			return false
 		case <-time.After(10 * time.Millisecond):
 		}
@@ -64,8 +65,9 @@ func (p *pause) fence(c Claim) bool {
 	return true
 }
 
-// awaitAnswer waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: none arrived. It may
-// arrive late, behind a long backlog of messages: a broker that sends anything is still working.
+// awaitAnswer waits for the answer to a SUBSCRIBE or UNSUBSCRIBE and returns false if none arrived.
+// The answer may be late, behind a long backlog of messages, so a broker that sends anything counts
+// as working.
 func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	for {
 		select {
@@ -73,7 +75,7 @@ func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 			return true
 		case <-stop:
 			select {
-			case <-answer: // the answer came first
+			case <-answer: // the answer arrived first
 				return true
 			default:
 				return false
@@ -87,9 +89,10 @@ func (t *tap) awaitAnswer(answer, stop <-chan struct{}) bool {
 	}
 }
 
-// quiet is the time since the last byte from the broker, not counting time we did not read.
+// quiet returns the time since the last byte from the broker, not counting time in which the tap
+// did not read.
 func (t *tap) quiet() time.Duration {
-	at := t.heard.Load()
+	at := t.lastRead.Load()
 	if at == 0 {
 		return 0
 	}

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// Peers are the sessions of one bridge. They distinguish a broker or load balancer that restarts
-// from another client with a lane's client id: a restart ends the connections of most lanes at the
-// same instant.
+// Peers are the sessions of one bridge. They distinguish a restart of the broker or load balancer
+// from a takeover by another client: a restart ends the connections of most lanes at the same
+// instant.
 type Peers struct {
 	mu         sync.Mutex
-	ended      map[string]time.Time // by client id, of the latest connection
+	ended      map[string]time.Time // by client id: end of the latest connection
 	subscribed map[string]bool      // by client id
 }
 
-// NewPeers returns a group without members.
+// NewPeers returns an empty group.
 func NewPeers() *Peers { return &Peers{ended: map[string]time.Time{}, subscribed: map[string]bool{}} }
 
-// togetherWithin is short: lanes that another bridge takes over also end at almost the same time,
-// in its first round.
-const togetherWithin = 100 * time.Millisecond
+// endTolerance is short, because lanes that another bridge takes over in its first round also end
+// at almost the same time.
+const endTolerance = 100 * time.Millisecond
 
 func (p *Peers) join(id string) {
 	if p == nil {
@@ -41,24 +41,24 @@ func (p *Peers) leave(id string) {
 }
 
 // subscribe records whether the filters of id are granted.
-func (p *Peers) subscribe(id string, inForce bool) {
+func (p *Peers) subscribe(id string, granted bool) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.subscribed[id] = inForce
+	p.subscribed[id] = granted
 }
 
-// served reports whether the broker lets one of the other sessions subscribe.
-func (p *Peers) served(id string) bool {
+// otherSubscribed reports whether the broker lets one of the other sessions subscribe.
+func (p *Peers) otherSubscribed(id string) bool {
 	if p == nil {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for other, inForce := range p.subscribed {
-		if inForce && other != id {
+	for other, granted := range p.subscribed {
+		if granted && other != id {
 			return true
 		}
 	}
@@ -74,8 +74,8 @@ func (p *Peers) end(id string, at time.Time) {
 	p.ended[id] = at
 }
 
-// together reports whether most of the others ended at the same time as id.
-func (p *Peers) together(id string, at time.Time) bool {
+// endedTogether reports whether most of the other sessions ended at the same time as id.
+func (p *Peers) endedTogether(id string, at time.Time) bool {
 	if p == nil {
 		return false
 	}
@@ -83,7 +83,7 @@ func (p *Peers) together(id string, at time.Time) bool {
 	defer p.mu.Unlock()
 	same := 0
 	for other, t := range p.ended {
-		if other != id && t.Sub(at).Abs() <= togetherWithin {
+		if other != id && t.Sub(at).Abs() <= endTolerance {
 			same++
 		}
 	}

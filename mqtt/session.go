@@ -20,53 +20,53 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// Options describes a session. Servers, ClientID, Filters and Receiver are required.
+// Options configure a session. Servers, ClientID, Filters and Receiver are required.
 type Options struct {
-	// Servers are listeners of one broker or cluster. They are tried in turn, beginning with the
+	// Servers are listeners of one broker or cluster. They are tried in turn, starting with the
 	// last one that worked.
 	Servers []dial.Server
-	// Login returns the credentials. It is called for each connection, so that renewed certificates
-	// and passwords need no restart; nil: no credentials.
+	// Login returns the credentials. It is called for each connection, so renewed certificates and
+	// passwords need no restart. nil: no credentials.
 	Login    func() (dial.Login, error)
-	ClientID string // fixed: the broker keeps the session under it
+	ClientID string // fixed: the broker's session belongs to it
 	// KeepAlive is MQTT's keep-alive (§3.1.2.10), in whole seconds up to 65,535; 0: 30 s.
 	KeepAlive time.Duration
-	MaxPacket int // bytes of one packet; a longer PUBLISH is delivered truncated
-	// Linger delays a read when no data is waiting: fewer wake-ups at low rates, at the cost of
-	// that much latency.
+	MaxPacket int // bytes per packet; a longer PUBLISH is delivered truncated
+	// Linger delays a read when no data is waiting. This reduces wake-ups at low rates and adds up
+	// to that much latency.
 	Linger  time.Duration
 	Filters []string // subscribed at QoS 1
-	// Former are filters that an earlier configuration or version may have left in
-	// the session. They are unsubscribed, except where they are in Filters too.
+	// Former are filters that an earlier configuration or version may have left in the session.
+	// They are unsubscribed unless they are in Filters too.
 	Former []string
-	// FilterFile stores for the next process which filters the broker has in the session; empty: no
-	// file. See filters.go.
+	// FilterFile is the file that records, for the next process, which filters the broker's session
+	// has; empty: no file. See filters.go.
 	FilterFile string
-	// Peers are the other sessions of this bridge; nil: there are none.
+	// Peers are the other sessions of this bridge; nil: none.
 	Peers *Peers
-	// Retiring means that the filters are unsubscribed instead. The broker queues no more messages
-	// in the session and delivers those that it contains.
+	// Retiring means that the filters are unsubscribed instead of subscribed. The broker queues no
+	// more messages in the session and delivers those already queued.
 	Retiring bool
-	// HadSession means that the broker kept a session for this client id when an earlier process
-	// was last connected. If it has none now, it has lost messages.
+	// HadSession means that the broker had a session for this client id when an earlier process was
+	// last connected. If the broker has none now, it has lost messages.
 	HadSession bool
-	// Claim decides whether this process may use the client id; nil: it always may.
+	// Claim decides whether this process may use the client id; nil: always.
 	Claim    Claim
 	Receiver bridge.Receiver
 	Log      zerolog.Logger
-	// Advice returns what can be done about an error, for the log; nil: none.
+	// Advice returns the advice on an error, for the log; nil: none.
 	Advice func(error) string
 }
 
-// Claim is a client id that several processes use in turn.
+// Claim controls the use of a client id that several processes use in turn.
 type Claim interface {
-	// WaitToConnect is called before each connection except the first: the last one may have ended
-	// because another process uses the client id now, which MQTT 3.1.1 does not report. It returns
-	// when the session may connect, or with an error when ctx ends, as it does when the session is
-	// closed.
+	// WaitToConnect is called before each connection except the first. The previous connection may
+	// have ended because another process now uses the client id, which MQTT 3.1.1 does not report.
+	// WaitToConnect returns nil when the session may connect, and an error when ctx ends, which
+	// includes closing the session.
 	WaitToConnect(ctx context.Context) error
-	// Fenced reports that nothing may be taken from the connection's buffer until it is false. It
-	// is called once per read.
+	// Fenced reports that nothing may be delivered from the connection's buffer until it returns
+	// false. It is called once per read.
 	Fenced() bool
 }
 
@@ -81,7 +81,8 @@ func (o *Options) setDefaults() error {
 	case o.Receiver == nil:
 		return errors.New("open MQTT session: no receiver")
 	}
-	// Each filter once: paho's filters are a map, and the SUBACK must have a code for each.
+	// Remove duplicate filters: paho's filters are a map, and the SUBACK must have one code per
+	// filter.
 	var filters []string
 	for _, f := range o.Filters {
 		if !validFilter(f) {
@@ -95,13 +96,13 @@ func (o *Options) setDefaults() error {
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = 30 * time.Second
 	}
-	// paho truncates to seconds, where 0 means none, and then to 16 bits.
+	// paho truncates to seconds, where 0 disables keep-alive, and then to 16 bits.
 	o.KeepAlive = min(max(o.KeepAlive, time.Second), math.MaxUint16*time.Second)
 	return nil
 }
 
 // validFilter checks the rules for wildcards (§4.7.1). A broker may answer an invalid filter by
-// closing the connection, each time.
+// closing the connection, every time.
 func validFilter(f string) bool {
 	levels := strings.Split(f, "/")
 	for i, level := range levels {
@@ -115,9 +116,9 @@ func validFilter(f string) bool {
 const (
 	// answerTimeout bounds the wait for SUBACK and UNSUBACK.
 	answerTimeout = 10 * time.Second
-	// handOver bounds how long SUBSCRIBE waits for paho's writer. paho's default is 30 s, and it
-	// waits in vain if the connection ends at that moment (paho v1.5.1, client.go).
-	handOver = time.Second
+	// writerTimeout bounds how long SUBSCRIBE waits for paho's writer. paho's default is 30 s, all
+	// of it lost if the connection ends at that moment (paho v1.5.1, client.go).
+	writerTimeout = time.Second
 	// closeTimeout bounds the disconnect from a broker that does not read.
 	closeTimeout = time.Second
 )
@@ -126,7 +127,7 @@ const (
 type Session struct {
 	opts Options
 	dial dialFunc
-	// identify is called once while nothing changes; nil: never.
+	// identify is called once per problem; nil: never.
 	identify identifyFunc
 	cancel   context.CancelFunc
 	done     chan struct{}
@@ -136,16 +137,17 @@ type Session struct {
 	tap      *tap
 	stopping bool
 	watch    takeoverWatch
-	closedAt time.Time // when the broker closed the previous connection; zero: it did not, or it was restarting itself
-	// unanswered is how many more connections that end without an answer count as taken over.
-	unanswered int
+	closedAt time.Time // when the broker closed the previous connection; zero: it did not, or it was restarting
+	// unansweredLeft is the number of further connections without an answer that count as taken
+	// over.
+	unansweredLeft int
 
-	filters filterMemory // used only by the goroutine that subscribes
+	filters filterStore // used only by the goroutine that subscribes
 
-	turns turns // used only by the goroutine that connects
+	rotation serverRotation // used only by the goroutine that connects
 }
 
-// Open starts a session. It returns immediately; Status and the log report the state of the
+// Open starts a session and returns immediately. Status and the log report the state of the
 // connection.
 func Open(opts Options) (*Session, error) {
 	return open(opts, dial.Dial, dial.Identify)
@@ -169,9 +171,9 @@ func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) 
 		done:   make(chan struct{}),
 		status: Status{ClientID: opts.ClientID, Since: time.Now(), Problem: "not connected yet"},
 
-		unanswered: unansweredEnds,
+		unansweredLeft: unansweredEnds,
 	}
-	s.turns.servers = opts.Servers
+	s.rotation.servers = opts.Servers
 	s.filters.load(&s.opts)
 	opts.Peers.join(opts.ClientID)
 	go s.run(ctx)
@@ -181,15 +183,15 @@ func open(opts Options, dial dialFunc, identify identifyFunc) (*Session, error) 
 // run connects until the session is closed.
 func (s *Session) run(ctx context.Context) {
 	defer close(s.done)
-	defer s.closed()
+	defer s.setClosed()
 	var wait backoff
 	for ctx.Err() == nil {
 		lived, err := s.connection(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		s.lost(lived, err)
-		if s.turns.failed(err) && !sleep.For(ctx, wait.next(time.Now(), lived, err)) {
+		s.setLost(lived, err)
+		if s.rotation.advance(err) && !sleep.For(ctx, wait.next(time.Now(), lived, err)) {
 			return
 		}
 		if c := s.opts.Claim; c != nil && c.WaitToConnect(ctx) != nil {
@@ -198,14 +200,14 @@ func (s *Session) run(ctx context.Context) {
 	}
 }
 
-// connection is the life of one connection: dial, CONNECT, SUBSCRIBE, deliver
-// until it ends. lived is how long the broker kept it after CONNACK.
+// connection runs one connection: dial, CONNECT, SUBSCRIBE, deliver until it ends. lived is how
+// long the broker kept it after CONNACK.
 func (s *Session) connection(ctx context.Context) (lived time.Duration, err error) {
 	var t *tap
-	server := s.turns.server()
-	login, err := s.opts.login(server)
+	server := s.rotation.server()
+	login, err := s.opts.credentials(server)
 	if err != nil {
-		return 0, s.turns.note(err)
+		return 0, s.rotation.note(err)
 	}
 	lost := make(chan error, 1)
 	client := paho.NewClient(s.clientOptions(login, func() (net.Conn, error) {
@@ -217,7 +219,7 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 			receiver: s.opts.Receiver, maxPacket: s.opts.MaxPacket,
 			filters: len(s.opts.Filters), linger: s.opts.Linger, claim: s.opts.Claim,
 		})
-		if err := s.adopt(ctx, t); err != nil {
+		if err := s.attach(ctx, t); err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
 		return t, nil
@@ -233,23 +235,23 @@ func (s *Session) connection(ctx context.Context) (lived time.Duration, err erro
 		return 0, s.connectError(ctx, newAttempt(server, login, token.ReturnCode(), t, err))
 	}
 	connectedAt := time.Now()
-	s.turns.connected()
-	s.connected(server, token.SessionPresent())
+	s.rotation.connected()
+	s.setConnected(server, token.SessionPresent())
 	stop := make(chan struct{})
-	arranged := make(chan error, 1)
-	go func() { arranged <- s.arrange(client, t, stop, token.SessionPresent()) }()
-	refused, pending := error(nil), arranged
-	for going := true; going; {
+	synced := make(chan error, 1)
+	go func() { synced <- s.syncSubscriptions(client, t, stop, token.SessionPresent()) }()
+	refused, pending := error(nil), synced
+	for running := true; running; {
 		select {
 		case refused = <-pending:
-			pending, going = nil, refused == nil
+			pending, running = nil, refused == nil
 		case <-t.ended:
-			going = false
+			running = false
 		case <-ctx.Done():
-			going = false
+			running = false
 		}
 	}
-	close(stop) // before paho refuses SUBSCRIBE, which would end the tap
+	close(stop) // before paho fails SUBSCRIBE, which would end the tap
 	if refused != nil || ctx.Err() != nil {
 		s.disconnect(client, t)
 	}
@@ -274,22 +276,22 @@ func (s *Session) connectError(ctx context.Context, a *dial.Attempt) error {
 		}
 	}
 	if s.identify == nil {
-		return s.turns.note(a.Problem(nil))
+		return s.rotation.note(a.Problem(nil))
 	}
-	return s.turns.note(a.Problem(func() dial.Protocol {
-		return s.turns.identified(a.Server.Address, func() dial.Protocol { return s.identify(ctx, a.Server.Address) })
+	return s.rotation.note(a.Problem(func() dial.Protocol {
+		return s.rotation.identified(a.Server.Address, func() dial.Protocol { return s.identify(ctx, a.Server.Address) })
 	}))
 }
 
 func (s *Session) clientOptions(login *dial.Login, connect func() (net.Conn, error), lost chan<- error) *paho.ClientOptions {
 	o := paho.NewClientOptions()
-	o.AddBroker("tcp://tap") // not dialled: paho wants one server in its list
+	o.AddBroker("tcp://tap") // never dialled: paho requires a server in its list
 	o.SetClientID(s.opts.ClientID).SetUsername(login.Username).SetPassword(login.Password)
 	o.SetProtocolVersion(4) // explicit: no silent fallback to 3.1
 	o.SetCleanSession(false)
 	o.SetAutoReconnect(false).SetConnectRetry(false)
 	o.SetConnectTimeout(dial.ConnackTimeout)
-	o.SetWriteTimeout(handOver)
+	o.SetWriteTimeout(writerTimeout)
 	o.SetKeepAlive(s.opts.KeepAlive)
 	o.SetPingTimeout(min(s.opts.KeepAlive, 10*time.Second))
 	o.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return connect() })
@@ -302,9 +304,9 @@ func (s *Session) clientOptions(login *dial.Login, connect func() (net.Conn, err
 	return o
 }
 
-// adopt makes t the session's connection, unless the session was closed while it was dialled: then
-// it must be closed here.
-func (s *Session) adopt(ctx context.Context, t *tap) error {
+// attach makes t the session's current connection. If the session was closed during the dial, it
+// returns an error and the caller must close t.
+func (s *Session) attach(ctx context.Context, t *tap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -315,8 +317,8 @@ func (s *Session) adopt(ctx context.Context, t *tap) error {
 	return nil
 }
 
-// Drain stops taking new messages: the broker keeps them and sends them again on the next
-// connection. Delivered messages can still be acknowledged.
+// Drain stops accepting new messages. The broker keeps them and resends them on the next
+// connection. Messages already delivered can still be acknowledged.
 func (s *Session) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,7 +328,7 @@ func (s *Session) Drain() {
 	}
 }
 
-// Close writes the pending PUBACKs, disconnects and waits. It does not unsubscribe: the broker
+// Close writes the pending PUBACKs, disconnects and waits. It does not unsubscribe, so the broker
 // continues to queue for this client id. It takes about a second at most, longer only on a slow
 // network.
 func (s *Session) Close() {
@@ -335,8 +337,9 @@ func (s *Session) Close() {
 	<-s.done
 }
 
-// endHandshake closes a connection that waits for CONNACK. After CONNACK messages may have been
-// acknowledged already: paho reports it immediately, and the connection ends with DISCONNECT.
+// endHandshake closes a connection that waits for CONNACK. After CONNACK, messages may already have
+// been acknowledged. paho reports CONNACK immediately, and the connection then ends with
+// DISCONNECT.
 func (s *Session) endHandshake() {
 	s.mu.Lock()
 	t := s.tap
@@ -347,8 +350,8 @@ func (s *Session) endHandshake() {
 }
 
 func (s *Session) disconnect(client paho.Client, t *tap) {
-	late := time.AfterFunc(closeTimeout, func() { t.closeSocket(errClosedHere) })
-	defer late.Stop()
+	timer := time.AfterFunc(closeTimeout, func() { t.closeSocket(errClosedHere) })
+	defer timer.Stop()
 	t.Flush()
 	client.Disconnect(250)
 	t.Close()

@@ -209,10 +209,10 @@ func testConnectionAfterCloseIsNotAdopted(t *testing.T) {
 	near, far := pipe()
 	defer far.Close()
 	tp := newTap(near, tapOptions{})
-	require.NoError(t, s.adopt(ctx, tp))
+	require.NoError(t, s.attach(ctx, tp))
 	cancel()
 	s.endHandshake()
-	require.ErrorIs(t, s.adopt(ctx, newTap(near, tapOptions{})), context.Canceled)
+	require.ErrorIs(t, s.attach(ctx, newTap(near, tapOptions{})), context.Canceled)
 	require.Same(t, tp, s.tap)
 }
 

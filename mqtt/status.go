@@ -14,35 +14,35 @@ import (
 type Status struct {
 	ClientID       string `json:"client_id"`
 	Connected      bool   `json:"connected"`
-	Subscribed     bool   `json:"subscribed"` // every filter granted at QoS 1 or, if retiring, none left
+	Subscribed     bool   `json:"subscribed"` // every filter granted at QoS 1; if retiring, none left
 	SessionPresent bool   `json:"session_present"`
-	// Broker is the listener of the present connection, or of the latest.
+	// Broker is the listener of the current or latest connection.
 	Broker string `json:"broker,omitempty"`
 	// Retiring means that the session has left its share group and drains its queue.
 	Retiring bool      `json:"retiring,omitempty"`
-	Since    time.Time `json:"since"` // of the present state
+	Since    time.Time `json:"since"` // start of the current state
 	Granted  []string  `json:"granted,omitempty"`
 	Refused  []string  `json:"refused,omitempty"`
-	// Problem is one sentence for the operator; empty: there is none.
+	// Problem is a sentence for the operator; empty: no problem.
 	Problem string `json:"problem,omitempty"`
-	// Err is the error behind Problem: why there is no connection or no subscription; nil: there
-	// is.
+	// Err is the error behind Problem, which explains why there is no connection or subscription;
+	// nil: no problem.
 	Err error `json:"-"`
-	// Takeover means that the connection is repeatedly taken over, most likely by a second client
+	// Takeover means that the connection is taken over repeatedly, most likely by a second client
 	// with the same client id.
 	Takeover     bool   `json:"takeover,omitempty"`
 	Connects     uint64 `json:"connects"`
-	SessionsLost uint64 `json:"sessions_lost"` // reconnects without a session at the broker
+	SessionsLost uint64 `json:"sessions_lost"` // reconnects without a session on the broker
 	// SubscribedAt is when the filters were last known to be granted.
 	SubscribedAt time.Time `json:"subscribed_at,omitzero"`
-	// LostAt is when the latest of the lost sessions was noticed.
+	// LostAt is when the latest session loss was detected.
 	LostAt time.Time `json:"session_lost_at,omitzero"`
 	// TakenOverAt is when the broker last closed only this lane's connection while it remained
-	// reachable, as when another client connects with the client id.
+	// reachable. This happens when another client connects with the same client id.
 	TakenOverAt time.Time `json:"taken_over_at,omitzero"`
 }
 
-// Status returns the present state. Safe for concurrent use.
+// Status returns the current state. Safe for concurrent use.
 func (s *Session) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,12 +51,12 @@ func (s *Session) Status() Status {
 		st.Takeover = false
 	}
 	if st.Takeover && st.Err == nil {
-		st.Err = ErrTakeover // until this connection has lasted
+		st.Err = ErrTakeover // until this connection has lasted long enough
 	}
 	return st
 }
 
-func (s *Session) connected(server dial.Server, sessionPresent bool) {
+func (s *Session) setConnected(server dial.Server, sessionPresent bool) {
 	s.mu.Lock()
 	st := &s.status
 	lostSession := (st.Connects > 0 || s.opts.HadSession) && !sessionPresent
@@ -68,23 +68,23 @@ func (s *Session) connected(server dial.Server, sessionPresent bool) {
 		st.SessionsLost++
 		st.LostAt = st.Since
 	}
-	alone := !s.closedAt.IsZero()
-	if alone && s.opts.Peers.together(s.opts.ClientID, s.closedAt) {
-		s.watch.forgive(s.closedAt)
-		alone = false
+	onlyThis := !s.closedAt.IsZero()
+	if onlyThis && s.opts.Peers.endedTogether(s.opts.ClientID, s.closedAt) {
+		s.watch.remove(s.closedAt)
+		onlyThis = false
 	}
-	if alone && sessionPresent {
+	if onlyThis && sessionPresent {
 		st.TakenOverAt = st.Since
 	}
 	s.mu.Unlock()
 	if lostSession {
-		s.advise(s.opts.Log.Error().Str("component", "mqtt"), ErrSessionLost).Str("client_id", s.opts.ClientID).
+		s.withAdvice(s.opts.Log.Error().Str("component", "mqtt"), ErrSessionLost).Str("client_id", s.opts.ClientID).
 			Msg("the broker has lost the session: the messages queued for this client id are gone; see its session expiry, queue and memory settings")
 	}
 }
 
-// closed is the last state.
-func (s *Session) closed() {
+// setClosed records the final state.
+func (s *Session) setClosed() {
 	s.opts.Peers.leave(s.opts.ClientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,8 +93,8 @@ func (s *Session) closed() {
 	st.Since, st.Problem, st.Err = time.Now(), "closed", nil
 }
 
-// lost records the end of a connection or a failed attempt, and logs it once per state change.
-func (s *Session) lost(lived time.Duration, err error) {
+// setLost records the end of a connection or a failed attempt, and logs it once per state change.
+func (s *Session) setLost(lived time.Duration, err error) {
 	s.mu.Lock()
 	st := &s.status
 	now := time.Now()
@@ -106,11 +106,11 @@ func (s *Session) lost(lived time.Duration, err error) {
 		problem = err.Error()
 	}
 	changed := st.Connected || problem != st.Problem
-	news := takeover && !st.Takeover
+	first := takeover && !st.Takeover
 	if st.Connected || st.Connects == 0 && st.Problem == "not connected yet" {
 		st.Since = time.Now()
 	}
-	was := st.Connected
+	wasConnected := st.Connected
 	st.Connected, st.Subscribed, st.Problem, st.Err, st.Takeover = false, false, problem, err, takeover
 	st.Granted = nil
 	if !errors.Is(err, ErrSubscriptionRefused) {
@@ -119,22 +119,22 @@ func (s *Session) lost(lived time.Duration, err error) {
 	status := *st
 	s.mu.Unlock()
 	switch {
-	case takeover && !news:
-		// Already logged: the loop would fill the log.
-	case was:
-		s.explain(s.opts.Log.Warn().Str("component", "mqtt"), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
+	case takeover && !first:
+		// Already logged. A takeover loop would fill the log.
+	case wasConnected:
+		s.withProblem(s.opts.Log.Warn().Str("component", "mqtt"), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
 	case changed:
-		s.explain(s.opts.Log.Error().Str("component", "mqtt"), &status).Msg("mqtt not connected")
+		s.withProblem(s.opts.Log.Error().Str("component", "mqtt"), &status).Msg("mqtt not connected")
 	}
 }
 
-// explain adds the problem of a status to a log line.
-func (s *Session) explain(e *zerolog.Event, st *Status) *zerolog.Event {
-	return s.advise(e, st.Err).Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+// withProblem adds the problem of a status to a log line.
+func (s *Session) withProblem(e *zerolog.Event, st *Status) *zerolog.Event {
+	return s.withAdvice(e, st.Err).Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
 }
 
-// advise adds what can be done about an error.
-func (s *Session) advise(e *zerolog.Event, err error) *zerolog.Event {
+// withAdvice adds the advice on an error to a log line.
+func (s *Session) withAdvice(e *zerolog.Event, err error) *zerolog.Event {
 	if s.opts.Advice != nil {
 		if text := s.opts.Advice(err); text != "" {
 			e.Str("advice", text)

@@ -9,24 +9,24 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
-// partlyGranted is how long a connection is kept on which only some filters were granted. A broker
-// may remember a refusal for the lifetime of the connection (EMQX's ACL cache), so the next attempt
+// partialGrantTime is how long a connection with only some filters granted is kept. A broker may
+// remember a refusal for the lifetime of the connection (EMQX's ACL cache), so the next attempt
 // uses a new one.
-const partlyGranted = 30 * time.Second
+const partialGrantTime = 30 * time.Second
 
-// arrange makes the broker's subscriptions equal to the filters. It returns nil when they are, or
-// when the connection ended first, and an error if the broker refused: a new connection has to
-// retry.
-func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, present bool) error {
+// syncSubscriptions makes the broker's subscriptions equal to the filters. It returns nil when they
+// are equal or when the connection ended first. It returns an error if the broker refused, which a
+// new connection must retry.
+func (s *Session) syncSubscriptions(client paho.Client, t *tap, stop <-chan struct{}, present bool) error {
 	if s.opts.Retiring {
 		s.retire(client, t, stop)
 		return nil
 	}
 	m := &s.filters
 	if !present {
-		m.forget()
+		m.reset()
 	}
-	if m.complete && !s.suspicious() && !slices.ContainsFunc(s.opts.Filters, shared) {
+	if m.complete && !s.mayBeTakenOver() && !slices.ContainsFunc(s.opts.Filters, isShared) {
 		// Subscribing again would make the broker resend all retained messages [MQTT-3.8.4-3], for
 		// which it may drop others.
 		s.granted(nil)
@@ -36,25 +36,26 @@ func (s *Session) arrange(client paho.Client, t *tap, stop <-chan struct{}, pres
 	if err := s.subscribe(client, t, stop); err != nil || !s.isSubscribed() {
 		return err
 	}
-	// SUBSCRIBE first: a message may arrive twice in between, but none is missed.
+	// SUBSCRIBE comes first: a message may arrive twice in between, but none is missed.
 	if len(stale) > 0 {
-		if !s.ask(client.Unsubscribe(stale...), t, stop, "unsubscribe") {
+		if !s.awaitToken(client.Unsubscribe(stale...), t, stop, "unsubscribe") {
 			return nil
 		}
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Strs("unsubscribed", stale).
 			Msg("mqtt filters that are no longer configured unsubscribed")
 	}
-	s.remember(m.settle(&s.opts))
+	s.logSaveError(m.afterSubscribe(&s.opts))
 	return nil
 }
 
-// shared reports whether a filter belongs to a share group. The broker sends no retained messages
-// for it (MQTT 5 §4.8.2; EMQX 5.8 and mosquitto 2 also in 3.1.1). So subscribing again costs
-// nothing and restores a subscription that another client may have removed.
-func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+// isShared reports whether a filter belongs to a share group. The broker sends no retained messages
+// for it (MQTT 5 §4.8.2; EMQX 5.8 and mosquitto 2 also in 3.1.1). So subscribing again is free, and
+// restores a subscription that another client may have removed.
+func isShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
 
-// suspicious reports whether another client may have used the session since this process last did.
-func (s *Session) suspicious() bool {
+// mayBeTakenOver reports whether another client may have used the session since this process last
+// did.
+func (s *Session) mayBeTakenOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status.TakenOverAt.After(s.status.SubscribedAt)
@@ -68,28 +69,28 @@ func (s *Session) isSubscribed() bool {
 
 // subscribe sends SUBSCRIBE and waits for its answer.
 func (s *Session) subscribe(client paho.Client, t *tap, stop <-chan struct{}) error {
-	s.remember(s.filters.attempt(&s.opts))
+	s.logSaveError(s.filters.beforeSubscribe(&s.opts))
 	filters := make(map[string]byte, len(s.opts.Filters))
 	for _, f := range s.opts.Filters {
 		filters[f] = 1
 	}
 	token := client.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
-	if !s.ask(token, t, stop, "subscribe") {
+	if !s.awaitToken(token, t, stop, "subscribe") {
 		return nil
 	}
 	granted, refused := s.granted(token.Result())
 	if refused != nil && granted > 0 {
 		select {
 		case <-stop:
-		case <-time.After(partlyGranted):
+		case <-time.After(partialGrantTime):
 		}
 	}
 	return refused
 }
 
-// ask waits for the answer to a SUBSCRIBE or UNSUBSCRIBE; false: the connection has ended or must
-// be closed.
-func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what string) bool {
+// awaitToken waits for the answer to a SUBSCRIBE or UNSUBSCRIBE. It returns false if the connection
+// has ended or must be closed.
+func (s *Session) awaitToken(token paho.Token, t *tap, stop <-chan struct{}, what string) bool {
 	if !t.awaitAnswer(token.Done(), stop) {
 		return false
 	}
@@ -105,9 +106,9 @@ func (s *Session) ask(token paho.Token, t *tap, stop <-chan struct{}, what strin
 	return true
 }
 
-// remember logs that the filters cannot be stored. The bridge works without: after a restart it
-// subscribes once more than necessary.
-func (s *Session) remember(err error) {
+// logSaveError logs that the filters cannot be stored. The bridge works without the file: after a
+// restart it subscribes once more than necessary.
+func (s *Session) logSaveError(err error) {
 	if err != nil {
 		s.opts.Log.Warn().Str("component", "mqtt").Err(err).Str("client_id", s.opts.ClientID).Msg("mqtt filters cannot be stored")
 	}
@@ -116,7 +117,7 @@ func (s *Session) remember(err error) {
 // retire removes the session from its share group (§3.10). The messages in its queue stay there
 // [MQTT-3.10.4-3].
 func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
-	if !s.ask(client.Unsubscribe(s.opts.Filters...), t, stop, "unsubscribe") {
+	if !s.awaitToken(client.Unsubscribe(s.opts.Filters...), t, stop, "unsubscribe") {
 		return
 	}
 	s.mu.Lock()
@@ -127,10 +128,10 @@ func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
 		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring, no new messages for this session")
 }
 
-// granted records the SUBACK's return codes (§3.9.3); nil: the filters are granted from before. It
-// returns how many filters were granted at any QoS, and a [SubscriptionError] if one is not granted
-// at QoS 1.
-func (s *Session) granted(codes map[string]byte) (inForce int, err error) {
+// granted records the SUBACK's return codes (§3.9.3). nil means that the filters are still granted
+// from before. It returns the number of filters granted at any QoS, and a [SubscriptionError] if
+// one is not granted at QoS 1.
+func (s *Session) granted(codes map[string]byte) (count int, err error) {
 	var granted, refused []string
 	for _, f := range s.opts.Filters {
 		code := byte(1)
@@ -138,7 +139,7 @@ func (s *Session) granted(codes map[string]byte) (inForce int, err error) {
 			code = codes[f]
 		}
 		if code <= 1 {
-			inForce++
+			count++
 		}
 		if code == 1 {
 			granted = append(granted, f)
@@ -168,7 +169,7 @@ func (s *Session) granted(codes map[string]byte) (inForce int, err error) {
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Str("broker", status.Broker).Bool("session_present", present).
 			Strs("granted", granted).Msg("mqtt connected")
 	case !same:
-		s.explain(s.opts.Log.Error().Str("component", "mqtt"), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
+		s.withProblem(s.opts.Log.Error().Str("component", "mqtt"), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
 	}
-	return inForce, err
+	return count, err
 }

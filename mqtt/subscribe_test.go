@@ -97,7 +97,7 @@ func testPartialRefusalReconnectsAfterADelay(t *testing.T) {
 			packet = p.read()
 		}
 		require.IsType(t, &packets.DisconnectPacket{}, packet)
-		require.Equal(t, partlyGranted, time.Since(begun))
+		require.Equal(t, partialGrantTime, time.Since(begun))
 		p.Close()
 		next := b.accept()
 		require.Equal(t, []string{otherFilter + " (return code 0x80: not allowed for this user, see the broker's ACL)"}, s.Status().Refused)

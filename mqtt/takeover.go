@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// takeoverWatch detects two clients that use one client id: the broker closes the older connection
-// each time (MQTT 3.1.1 [MQTT-3.1.4-2]).
+// takeoverWatch detects two clients with one client id: the broker closes the older connection each
+// time [MQTT-3.1.4-2].
 type takeoverWatch struct{ ends []time.Time }
 
 const (
@@ -17,7 +17,7 @@ const (
 )
 
 // ended records the end of a connection or a failed attempt, and reports whether it looks like a
-// takeover loop. In such a loop the broker is always reachable: a failed attempt in between means
+// takeover loop. In such a loop the broker is always reachable. A failed attempt in between means
 // that it was restarting instead.
 func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) bool {
 	switch {
@@ -34,28 +34,29 @@ func (w *takeoverWatch) ended(now time.Time, lived time.Duration, err error) boo
 	return len(w.ends) >= takeoverEnds
 }
 
-// forgive drops the latest end: the other lanes' connections ended at the same time.
-func (w *takeoverWatch) forgive(at time.Time) {
+// remove drops the end at that time, because the connections of other lanes ended with it.
+func (w *takeoverWatch) remove(at time.Time) {
 	w.ends = slices.DeleteFunc(w.ends, at.Equal)
 }
 
-// unansweredEnds is how many consecutive connections without CONNACK or SUBACK count as taken over,
-// after a working one was closed and after a start. Two clients with one client id meet in that
-// window now and then; a broker that refuses closes every connection there.
+// unansweredEnds is the number of consecutive connections without CONNACK or SUBACK that count as
+// taken over, after a start and after a working connection was closed. Two clients with one client
+// id collide in that window now and then, whereas a broker that refuses closes every connection
+// there.
 const unansweredEnds = 2
 
-// noteEnd records the end of a connection or a failed attempt. mu is held.
+// noteEnd records the end of a connection or a failed attempt. The caller holds mu.
 func (s *Session) noteEnd(now time.Time, err error) {
 	s.closedAt = time.Time{}
 	s.opts.Peers.subscribe(s.opts.ClientID, false)
 	switch {
 	case !errors.Is(err, ErrClosedByBroker):
-		s.unanswered = 0
+		s.unansweredLeft = 0
 		return
 	case s.status.Subscribed:
-		s.unanswered = unansweredEnds
-	case s.unanswered > 0:
-		s.unanswered--
+		s.unansweredLeft = unansweredEnds
+	case s.unansweredLeft > 0:
+		s.unansweredLeft--
 	}
 	s.closedAt = now
 	s.opts.Peers.end(s.opts.ClientID, now)
@@ -65,22 +66,22 @@ func (s *Session) noteEnd(now time.Time, err error) {
 func (s *Session) closedEarly(refusal error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.unanswered > 0 && s.contested() {
+	if s.unansweredLeft > 0 && s.contested() {
 		return ErrClosedByBroker
 	}
 	return refusal
 }
 
-// contested reports whether another client may have taken the session over. Either the broker also
-// closed the previous connection and is not restarting, since it has kept the session or the other
-// lanes; or it has a session from before this process and lets the other lanes subscribe. mu is
-// held.
+// contested reports whether another client may have taken over the session. There are two cases.
+// Either the broker also closed the previous connection but is not restarting, because it kept the
+// session or the other lanes. Or it has a session from before this process, and lets the other
+// lanes subscribe. The caller holds mu.
 func (s *Session) contested() bool {
 	kept := s.status.Connected && s.status.SessionPresent
 	if s.closedAt.IsZero() {
-		return kept && s.opts.Peers.served(s.opts.ClientID)
+		return kept && s.opts.Peers.otherSubscribed(s.opts.ClientID)
 	}
-	return kept || !s.opts.Peers.together(s.opts.ClientID, s.closedAt)
+	return kept || !s.opts.Peers.endedTogether(s.opts.ClientID, s.closedAt)
 }
 
 // endedEarly returns the error for a connection that the broker closed before it answered

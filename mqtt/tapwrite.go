@@ -10,15 +10,15 @@ import (
 func (t *tap) Write(p []byte) (int, error) {
 	t.writeMu.Lock()
 	defer t.writeMu.Unlock()
-	if t.dead.Load() {
+	if t.writesClosed.Load() {
 		return 0, net.ErrClosed
 	}
-	// Pending PUBACKs go first, above all before DISCONNECT.
+	// Pending PUBACKs go first, in particular before DISCONNECT.
 	if err := t.flushLocked(); err != nil {
 		return 0, err
 	}
 	if len(p) > 0 && p[0]>>4 == typePingreq {
-		t.expect(0)
+		t.pushPing(0)
 	}
 	n, err := t.writeLocked(p)
 	if len(p) > 0 {
@@ -26,8 +26,8 @@ func (t *tap) Write(p []byte) (int, error) {
 		case typePingreq:
 			t.pause.ping()
 		case typeDisconnect:
-			t.die() // nothing may follow it [MQTT-3.14.4-2]
-			t.left.Store(err == nil)
+			t.closeWrites() // nothing may follow DISCONNECT [MQTT-3.14.4-2]
+			t.disconnectSent.Store(err == nil)
 		}
 	}
 	return n, err
@@ -37,7 +37,7 @@ func (t *tap) Write(p []byte) (int, error) {
 func (t *tap) Ack(packetID uint16) {
 	t.ackMu.Lock()
 	defer t.ackMu.Unlock()
-	if !t.dead.Load() {
+	if !t.writesClosed.Load() {
 		t.acks = appendPuback(t.acks, packetID)
 	}
 }
@@ -46,12 +46,12 @@ func (t *tap) Ack(packetID uint16) {
 func (t *tap) Flush() {
 	t.writeMu.Lock()
 	defer t.writeMu.Unlock()
-	if !t.dead.Load() {
-		t.flushLocked() // an error closes the socket: the reader meets it
+	if !t.writesClosed.Load() {
+		t.flushLocked() // on an error the socket is closed, which the reader reports
 	}
 }
 
-// flushLocked is called with writeMu held.
+// flushLocked writes the pending PUBACKs. The caller holds writeMu.
 func (t *tap) flushLocked() error {
 	t.ackMu.Lock()
 	acks := t.acks
@@ -67,13 +67,13 @@ func (t *tap) flushLocked() error {
 	return err
 }
 
-// writeLocked writes and, on an error, closes the socket: after a partial packet the broker could
-// not parse what follows.
+// writeLocked writes p. On an error it closes the socket, because the broker could not parse what
+// follows a partial packet.
 func (t *tap) writeLocked(p []byte) (int, error) {
 	t.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	n, err := t.Conn.Write(p)
 	if err != nil {
-		t.die()
+		t.closeWrites()
 		t.closeSocket(fmt.Errorf("write to the broker: %w", err))
 	}
 	return n, err

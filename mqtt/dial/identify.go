@@ -14,7 +14,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// Protocol is the protocol of a port; empty: unknown.
+// Protocol is the protocol spoken on a port; empty: unknown.
 type Protocol string
 
 // The protocols.
@@ -25,7 +25,7 @@ const (
 	ProtocolNATS Protocol = "a NATS server"
 )
 
-// protocolOf detects a protocol by the first bytes that a server sends.
+// protocolOf detects a protocol from the first bytes that a server sends.
 func protocolOf(first []byte) Protocol {
 	switch {
 	case bytes.HasPrefix(first, []byte("HTTP/")):
@@ -40,9 +40,9 @@ func protocolOf(first []byte) Protocol {
 	return ""
 }
 
-// saying quotes the first words of a server that speaks another protocol; empty if they are not
+// quoteGreeting quotes the first line of a server that speaks another protocol; empty if it is not
 // text.
-func saying(first []byte) string {
+func quoteGreeting(first []byte) string {
 	line, _, _ := strings.Cut(string(first), "\n")
 	line = strings.TrimSpace(line)
 	if line == "" || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -54,27 +54,27 @@ func saying(first []byte) string {
 // identifyTimeout bounds each probe.
 const identifyTimeout = 2 * time.Second
 
-// Identify detects the protocol at an address, through separate connections that reveal nothing
-// about this client. It is for servers that close a connection or stay silent because they expect
-// another protocol.
+// Identify detects the protocol at an address. It opens separate connections, which reveal nothing
+// about this client. It is used for servers that close a connection or stay silent because they
+// expect another protocol.
 func Identify(ctx context.Context, address string) Protocol {
 	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	connect.ProtocolName, connect.ProtocolVersion, connect.CleanSession = "MQTT", 4, true
-	for _, ask := range []func(net.Conn){
-		func(c net.Conn) { // it reads any answer, not only a ServerHello
+	for _, probe := range []func(net.Conn){
+		func(c net.Conn) { // reads any answer, not only a ServerHello
 			_ = tls.Client(c, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 		},
 		func(c net.Conn) { _ = connect.Write(c); readSome(c) },
 		func(c net.Conn) { _, _ = io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); readSome(c) },
 	} {
-		if found := answer(ctx, address, ask); found != "" {
+		if found := runProbe(ctx, address, probe); found != "" {
 			return found
 		}
 	}
 	return ""
 }
 
-func answer(ctx context.Context, address string, ask func(net.Conn)) Protocol {
+func runProbe(ctx context.Context, address string, probe func(net.Conn)) Protocol {
 	ctx, cancel := context.WithTimeout(ctx, identifyTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -83,20 +83,20 @@ func answer(ctx context.Context, address string, ask func(net.Conn)) Protocol {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	l := &listener{Conn: conn}
-	ask(l)
+	l := &recorder{Conn: conn}
+	probe(l)
 	return protocolOf(l.first)
 }
 
 func readSome(c net.Conn) { _, _ = io.ReadAtLeast(c, make([]byte, 16), 4) }
 
-// listener remembers the first bytes received.
-type listener struct {
+// recorder keeps the first bytes received.
+type recorder struct {
 	net.Conn
 	first []byte
 }
 
-func (l *listener) Read(p []byte) (int, error) {
+func (l *recorder) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
 	l.first = append(l.first, p[:min(n, 16-len(l.first))]...)
 	return n, err

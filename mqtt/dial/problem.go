@@ -19,13 +19,12 @@ var (
 	// ErrCredentials means that the broker refused user name, password or client
 	// certificate, or that they could not be read.
 	ErrCredentials = errors.New("broker refused the credentials")
-	// ErrRefused means that the broker answered CONNECT with another refusal, or by
-	// closing the connection.
+	// ErrRefused means that the broker answered CONNECT with another refusal, or by closing the
+	// connection.
 	ErrRefused = errors.New("broker refused the connection")
 )
 
-// Cause classifies what is wrong with a connection to a broker; it includes the causes of
-// [tlsfile.Cause].
+// Cause classifies a failed connection to a broker. It includes the causes of [tlsfile.Cause].
 type Cause string
 
 // The causes.
@@ -34,25 +33,25 @@ const (
 	CauseHost           = Cause(neterror.Host)
 	CauseRefused        = Cause(neterror.Refused)
 	CauseNoAnswer       = Cause(neterror.NoAnswer)
-	CauseSilent   Cause = "silent"  // a connection, but no answer
+	CauseSilent   Cause = "silent"  // connected, but no answer
 	CauseHungUp   Cause = "hung_up" // closed instead of an answer
 
 	CauseNotMQTT Cause = "not_mqtt" // another protocol
-	CausePlain   Cause = "plain"    // MQTT without TLS, but TLS is configured
-	CauseTLSPort Cause = "tls_port" // TLS, but none is configured
+	CausePlain   Cause = "plain"    // MQTT without TLS, although TLS is configured
+	CauseTLSPort Cause = "tls_port" // TLS, although none is configured
 	CauseNotTLS  Cause = "not_tls"  // the answer is not TLS
 
-	CauseNotWebSocket Cause = "no_websocket" // not a WebSocket, or not at this path
+	CauseNotWebSocket Cause = "no_websocket" // no WebSocket, or none at this path
 
 	CauseVersion       Cause = "version"        // CONNACK 1
 	CauseClientID      Cause = "client_id"      // CONNACK 2
 	CauseUnavailable   Cause = "unavailable"    // CONNACK 3
 	CauseCredentials   Cause = "credentials"    // CONNACK 4 or 5
-	CauseNoCredentials Cause = "no_credentials" // CONNACK 4 or 5, and no credentials are configured
-	CauseLocalFile     Cause = "local_file"     // cannot be used
+	CauseNoCredentials Cause = "no_credentials" // CONNACK 4 or 5, without configured credentials
+	CauseLocalFile     Cause = "local_file"     // a local file cannot be used
 )
 
-// sentences has the text for each cause: what the broker does. The cause's detail follows it.
+// sentences contains the text for each cause, which the cause's detail follows.
 var sentences = map[Cause]string{
 	CauseNetwork: "cannot be reached", CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached",
 	CauseSilent: "accepts the connection but does not answer", CauseHungUp: "closes the connection instead of answering CONNECT",
@@ -63,14 +62,14 @@ var sentences = map[Cause]string{
 	CauseLocalFile: "is not tried: a local file cannot be used",
 }
 
-// Problem is a classified failure of a connection attempt. errors.Is finds [ErrUnreachable],
-// [ErrCredentials] and [ErrRefused] in it.
+// Problem is a classified failure of a connection attempt. errors.Is matches it with
+// [ErrUnreachable], [ErrCredentials] and [ErrRefused].
 type Problem struct {
 	Cause Cause
 	URL   string // of the listener
 	Err   error
 
-	detail string // instead of Err's text
+	detail string // replaces Err's text
 }
 
 // Error returns a sentence for the operator: what failed and where. It contains no secret and is
@@ -84,10 +83,10 @@ func (p *Problem) Error() string {
 	return strings.TrimSuffix(fmt.Sprintf("broker at %s %s: %s", p.URL, sentence, detail), ": ")
 }
 
-// Unwrap returns what failed.
+// Unwrap returns the underlying error.
 func (p *Problem) Unwrap() error { return p.Err }
 
-// Is implements errors.Is for the kinds of problems.
+// Is implements errors.Is for the errors of this package.
 func (p *Problem) Is(kind error) bool {
 	switch p.Cause {
 	case CauseCredentials, CauseNoCredentials, CauseLocalFile, Cause(tlsfile.ClientCertificate):
@@ -100,27 +99,27 @@ func (p *Problem) Is(kind error) bool {
 	return kind == ErrUnreachable
 }
 
-// Attempt is what is known about a failed connection attempt.
+// Attempt describes a failed connection attempt.
 type Attempt struct {
-	Server  Server
-	Login   *Login // nil: it could not be read
-	Connack byte   // the return code; 0: there was none
-	Said    []byte // the first bytes of what came instead of a CONNACK
-	NotMQTT bool   // what came is malformed, or a packet that a broker must not send
-	Err     error
+	Server   Server
+	Login    *Login // nil: it could not be read
+	Connack  byte   // return code; 0: none was received
+	Received []byte // first bytes received instead of a CONNACK
+	NotMQTT  bool   // the answer is malformed, or a packet that a broker must not send
+	Err      error
 }
 
-// Problem classifies the attempt. identify detects the protocol of a server that sent nothing; nil:
-// no detection.
+// Problem classifies the attempt. identify detects the protocol of a server that sent nothing; nil
+// disables the detection.
 func (a *Attempt) Problem(identify func() Protocol) *Problem {
 	p := &Problem{URL: a.Server.URL(), Err: a.Err}
 	p.Cause, p.detail = a.cause()
-	if identify == nil || len(a.Said) > 0 {
+	if identify == nil || len(a.Received) > 0 {
 		return p
 	}
 	if p.Cause == CauseHungUp && !a.Server.TLS || p.Cause == CauseSilent || p.Cause == CauseNotTLS {
 		found := identify()
-		if cause, detail := a.otherwise(found); found != "" && cause != "" {
+		if cause, detail := a.protocolMismatch(found); found != "" && cause != "" {
 			p.Cause, p.detail = cause, detail
 		}
 	}
@@ -136,12 +135,12 @@ func (a *Attempt) cause() (cause Cause, detail string) {
 	}
 	var record tls.RecordHeaderError
 	if errors.As(a.Err, &record) {
-		a.Said = record.RecordHeader[:]
-		return a.otherwise(protocolOf(a.Said))
+		a.Received = record.RecordHeader[:]
+		return a.protocolMismatch(protocolOf(a.Received))
 	}
 	switch cause, detail := tlsfile.Diagnose(a.Err); {
 	case cause == tlsfile.Handshake && strings.Contains(detail, "handshake failure") && !a.Login.hasCertificate():
-		// Only a client certificate is missing; TLS 1.2 has no alert for that.
+		// Only a client certificate is missing. TLS 1.2 has no alert for that.
 		return Cause(tlsfile.ClientCertificate), detail + ", and no client certificate is configured"
 	case cause != "":
 		return Cause(cause), detail
@@ -154,7 +153,7 @@ func (a *Attempt) cause() (cause Cause, detail string) {
 	}
 	switch {
 	case a.NotMQTT:
-		if cause, detail := a.otherwise(protocolOf(a.Said)); cause != "" {
+		if cause, detail := a.protocolMismatch(protocolOf(a.Received)); cause != "" {
 			return cause, detail
 		}
 		return CauseNotMQTT, ""
@@ -170,7 +169,7 @@ func (a *Attempt) cause() (cause Cause, detail string) {
 	return CauseNetwork, ""
 }
 
-// handshake reports whether TLS failed.
+// handshake reports whether the TLS handshake failed.
 func (a *Attempt) handshake() bool {
 	var failed *handshakeError
 	return errors.As(a.Err, &failed)
@@ -198,13 +197,13 @@ func (a *Attempt) connackCause() (Cause, string) {
 	return "", ""
 }
 
-// otherwise returns the cause if the server speaks another protocol than expected.
-func (a *Attempt) otherwise(found Protocol) (Cause, string) {
+// protocolMismatch returns the cause if the server speaks another protocol than expected.
+func (a *Attempt) protocolMismatch(found Protocol) (Cause, string) {
 	switch {
 	case found == "" && a.handshake():
-		return CauseNotTLS, saying(a.Said)
-	case found == "" && len(a.Said) > 0:
-		return CauseNotMQTT, saying(a.Said)
+		return CauseNotTLS, quoteGreeting(a.Received)
+	case found == "" && len(a.Received) > 0:
+		return CauseNotMQTT, quoteGreeting(a.Received)
 	case found == "":
 		return "", ""
 	case found == ProtocolTLS && !a.Server.TLS:
@@ -214,7 +213,7 @@ func (a *Attempt) otherwise(found Protocol) (Cause, string) {
 	case found == ProtocolHTTP && a.Server.TLS && a.Server.WebSocket:
 		return CausePlain, "it answers in plain HTTP"
 	case found == ProtocolTLS || found == ProtocolMQTT:
-		return "", "" // as it should
+		return "", "" // the expected protocol
 	}
 	return CauseNotMQTT, "it is " + string(found)
 }

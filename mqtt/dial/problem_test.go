@@ -52,7 +52,7 @@ func TestAttemptProblem(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.server.Address = "broker:1883"
-			a := Attempt{Server: c.server, Login: &Login{Username: "u"}, Connack: c.code, Said: c.said, NotMQTT: c.err == garbage, Err: c.err}
+			a := Attempt{Server: c.server, Login: &Login{Username: "u"}, Connack: c.code, Received: c.said, NotMQTT: c.err == garbage, Err: c.err}
 			if c.server.TLS {
 				a.Err = &handshakeError{c.err}
 			}

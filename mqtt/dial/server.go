@@ -1,5 +1,5 @@
-// Package dial opens connections to an MQTT broker, over TCP, TLS and WebSocket, and finds out
-// why that fails.
+// Package dial opens connections to an MQTT broker over TCP, TLS and WebSocket, and classifies
+// failures.
 package dial
 
 import (
@@ -35,10 +35,10 @@ func (s Server) URL() string {
 // Login contains the credentials for a broker.
 type Login struct {
 	Username, Password string
-	// TLS is for listeners with TLS; nil: the system's CAs, no client certificate. If it has no
-	// ServerName, the broker's certificate must contain the host of the address.
+	// TLS configures listeners with TLS. nil: the system's CAs and no client certificate. Without a
+	// ServerName, the broker's certificate must match the host of the address.
 	TLS *tls.Config
-	// Header is for the WebSocket handshake.
+	// Header is sent with the WebSocket handshake.
 	Header http.Header
 }
 
@@ -46,7 +46,7 @@ func (l *Login) hasCertificate() bool {
 	return l.TLS != nil && (len(l.TLS.Certificates) > 0 || l.TLS.GetClientCertificate != nil)
 }
 
-// handshakeError means that TCP connected and TLS failed.
+// handshakeError means that TCP connected but the TLS handshake failed.
 type handshakeError struct{ error }
 
 func (e *handshakeError) Unwrap() error { return e.error }
@@ -54,11 +54,11 @@ func (e *handshakeError) Unwrap() error { return e.error }
 // Timeout bounds opening a connection: TCP and TLS.
 const Timeout = 10 * time.Second
 
-// ConnackTimeout bounds the wait for CONNACK. It exceeds the 15 s in which EMQX takes a session
-// over from another connection: a client that leaves earlier would block its own next attempt.
+// ConnackTimeout bounds the wait for CONNACK. It exceeds the 15 s that EMQX takes to take a session
+// over from another connection. If the client left earlier, it would block its own next attempt.
 const ConnackTimeout = 25 * time.Second
 
-// Dial opens a connection to s. The error is for an [Attempt].
+// Dial opens a connection to s. Its error can be classified by [Attempt].
 func Dial(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 	if s.WebSocket {
 		return dialWebSocket(ctx, s, login)

@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/internal/neterror"
 )
 
-// dialWebSocket opens a WebSocket with paho's adapter, through the environment's proxy if there is
-// one. paho accepts no context: an abandoned attempt ends by itself after Timeout.
+// dialWebSocket opens a WebSocket with paho's adapter, through the proxy of the environment if
+// there is one. paho accepts no context: an abandoned attempt ends after Timeout.
 func dialWebSocket(ctx context.Context, s Server, login *Login) (net.Conn, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if login.TLS != nil {
@@ -47,14 +47,14 @@ func notWebSocket(err error) bool {
 	return errors.Is(err, websocket.ErrBadHandshake) || strings.Contains(err.Error(), "malformed HTTP")
 }
 
-// closedWebSocket reports whether the server closed the WebSocket properly.
+// closedWebSocket reports whether the server closed the WebSocket with a close frame.
 func closedWebSocket(err error) bool {
 	var closed *websocket.CloseError
 	return errors.As(err, &closed)
 }
 
-// IsClosed reports whether the broker closed the connection. Under load a write notices it as
-// often as a read; TLS without close_notify reports an unexpected EOF.
+// IsClosed reports whether the broker closed the connection. Under load a write detects it as often
+// as a read. TLS without close_notify reports an unexpected EOF.
 func IsClosed(err error) bool {
 	return neterror.IsClosed(err) || closedWebSocket(err)
 }

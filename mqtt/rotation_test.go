@@ -14,30 +14,30 @@ func TestTurns(t *testing.T) {
 	t.Parallel()
 	a, b, c := dial.Server{Address: "a:1"}, dial.Server{Address: "b:1"}, dial.Server{Address: "c:1"}
 	failed := func(s dial.Server) error { return &dial.Problem{Cause: dial.CauseRefused, URL: s.URL()} }
-	turn := turns{servers: []dial.Server{a, b, c}}
+	turn := serverRotation{servers: []dial.Server{a, b, c}}
 	require.Equal(t, a, turn.server())
 	require.EqualError(t, turn.note(failed(a)), "broker at mqtt://a:1 cannot be reached")
-	require.False(t, turn.failed(failed(a)), "the next one immediately")
+	require.False(t, turn.advance(failed(a)), "the next one immediately")
 	require.Equal(t, b, turn.server())
 	require.EqualError(t, turn.note(failed(b)), "broker at mqtt://a:1 cannot be reached; broker at mqtt://b:1 cannot be reached")
-	require.False(t, turn.failed(failed(b)))
+	require.False(t, turn.advance(failed(b)))
 	err := turn.note(failed(c))
-	require.True(t, turn.failed(err), "a pause after each round")
+	require.True(t, turn.advance(err), "a pause after each round")
 	require.ErrorIs(t, err, dial.ErrUnreachable)
 	require.Equal(t, a, turn.server())
 	require.Equal(t, err.Error(), turn.note(failed(a)).Error(), "the same text in each round")
 
-	turn.failed(failed(a))
+	turn.advance(failed(a))
 	turn.connected()
-	require.True(t, turn.failed(ErrClosedByBroker))
+	require.True(t, turn.advance(ErrClosedByBroker))
 	require.Equal(t, b, turn.server(), "the one that worked is first")
 	turn.connected()
-	turn.failed(ErrSubscriptionRefused)
+	turn.advance(ErrSubscriptionRefused)
 	require.Equal(t, c, turn.server())
-	one := turns{servers: []dial.Server{a}}
+	one := serverRotation{servers: []dial.Server{a}}
 	problem := failed(a)
 	require.True(t, errors.Is(one.note(problem), problem))
-	require.True(t, one.failed(problem))
+	require.True(t, one.advance(problem))
 	require.Equal(t, a, one.server())
 }
 
