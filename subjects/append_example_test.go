@@ -17,7 +17,7 @@ func ExampleAppendSubject() {
 	// Output:
 	// tenant.acme.device.dev-1.telemetry <nil>
 	// a.%00.b <nil>
-	// _INBOX.a subject would begin with _INBOX, which belongs to replies
+	// _INBOX.a subject would begin with _INBOX, which is reserved for replies
 }
 
 // A subject filter for one tenant, whatever its name contains.

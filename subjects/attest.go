@@ -11,25 +11,24 @@ import (
 	"unicode/utf8"
 )
 
-// MaxIDBytes is the longest id of a broker; EMQX's has 32.
+// MaxIDBytes is the maximum length of a broker's message id. EMQX's have 32 bytes.
 const MaxIDBytes = 64
 
-// undefined is what EMQX 5.8.9 writes for a missing username (measured).
+// undefined is the text that EMQX 5.8.9 writes for a missing username (measured).
 const undefined = "undefined"
 
-// Attestation is what the broker attests: slices into the attested topic, valid as long as the
-// topic.
+// Attestation contains what the broker attests. Its slices alias the attested topic and are valid
+// as long as the topic.
 type Attestation struct {
-	// Partition is the level that selects the lane; not empty.
+	// Partition is the level that selects the lane. It is not empty.
 	Partition []byte
-	// ID is the broker's message id: 1 to MaxIDBytes printable ASCII bytes,
-	// the same on every redelivery.
+	// ID is the broker's message id: 1 to MaxIDBytes printable ASCII bytes, the same on every
+	// redelivery.
 	ID []byte
-	// CNHex is the CN of the publisher's certificate for [DecodeCN]; it may be
+	// CNHex is the CN of the publisher's certificate in hexadecimal, see [DecodeCN]. It may be
 	// empty.
 	CNHex []byte
-	// Millis is when the broker received the publish, in ms since the Unix
-	// epoch. Never negative.
+	// Millis is when the broker received the message, in ms since the epoch. It is never negative.
 	Millis int64
 }
 
@@ -43,36 +42,36 @@ type Prefix struct {
 	lead string // text and a slash
 }
 
-// ParsePrefix parses a prefix: literal levels between slashes, none empty, no wildcard, not
-// beginning with $, which is reserved for the broker.
+// ParsePrefix parses a prefix: literal, non-empty levels between slashes, without wildcards. It
+// must not begin with $, which is reserved for the broker.
 func ParsePrefix(text string) (*Prefix, error) {
-	fault := func(what string) (*Prefix, error) {
+	invalid := func(what string) (*Prefix, error) {
 		return nil, fmt.Errorf("parse attested prefix %q: %s", text, what)
 	}
 	switch {
 	case text == "":
 		return nil, errors.New(`parse attested prefix: it is empty, write one such as "bridge/v1"`)
 	case len(text) > MaxSubjectBytes:
-		return nil, fmt.Errorf("parse attested prefix: it has %d bytes, at most %d make sense", len(text), MaxSubjectBytes)
+		return nil, fmt.Errorf("parse attested prefix: it has %d bytes, the maximum is %d", len(text), MaxSubjectBytes)
 	case !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0:
-		return fault("a topic is UTF-8 without NUL")
+		return invalid("a topic is UTF-8 without NUL")
 	case text[0] == '$':
-		return fault("topics that begin with $ belong to the broker")
+		return invalid("topics that begin with $ belong to the broker")
 	case strings.ContainsAny(text, "+#"):
-		return fault(`"+" and "#" are a filter's wildcards, a prefix is literal`)
+		return invalid(`"+" and "#" are a filter's wildcards, a prefix is literal`)
 	case strings.ContainsAny(text, "{}"):
-		return fault("a prefix has no captures, it is literal")
+		return invalid("a prefix has no captures, it is literal")
 	case strings.HasPrefix(text, "/"), strings.HasSuffix(text, "/"), strings.Contains(text, "//"):
-		return fault("it has an empty level: remove a slash")
+		return invalid("it has an empty level: remove a slash")
 	}
 	return &Prefix{text: text, lead: text + "/"}, nil
 }
 
-// String returns the prefix as it was written, without a trailing slash.
+// String returns the prefix as written, without a trailing slash.
 func (p *Prefix) String() string { return p.text }
 
-// Filter returns the MQTT filter for the attested topics of a pattern in one partition; "" and "+"
-// select all partitions. Otherwise the partition is one level without a wildcard.
+// Filter returns the MQTT filter for the attested topics of a pattern in one partition. "" and "+"
+// select all partitions; otherwise the partition is one level without a wildcard.
 func (p *Prefix) Filter(partition string, pattern *Pattern) string {
 	if partition == "" {
 		partition = "+"
@@ -116,8 +115,8 @@ func (p *Prefix) Cut(topic []byte) (a Attestation, rest []byte, err error) {
 	return Attestation{Partition: levels[0], ID: levels[1], CNHex: levels[3], Millis: ms}, rest, nil
 }
 
-// Append appends the attested topic as the broker's rule writes it: the inverse of [Prefix.Cut],
-// for other implementations of the broker side.
+// Append appends the attested topic as the broker's rule writes it. It is the inverse of
+// [Prefix.Cut] and serves other implementations of the broker side.
 func (p *Prefix) Append(dst []byte, a Attestation, topic []byte) []byte {
 	dst = append(dst, p.lead...)
 	dst = append(append(dst, a.Partition...), '/')
@@ -150,8 +149,8 @@ func parseMillis(digits []byte) (ms int64, ok bool) {
 	return ms, len(digits) > 0
 }
 
-// DecodeCN appends the CN to dst and returns the extended buffer. Digits may be of either case. On
-// [ErrNoCN] or [ErrCNHex] it returns dst unchanged. A CN may contain any bytes.
+// DecodeCN appends the CN to dst and returns the extended buffer. Hexadecimal digits may be of
+// either case. On [ErrNoCN] or [ErrCNHex] it returns dst unchanged. A CN may contain any bytes.
 func DecodeCN(dst, cnHex []byte) ([]byte, error) {
 	if len(cnHex) == 0 || string(cnHex) == undefined {
 		return dst, ErrNoCN
@@ -166,8 +165,8 @@ func DecodeCN(dst, cnHex []byte) ([]byte, error) {
 	return out, nil
 }
 
-// AppendCN appends a CN as EMQX's bin2hexstr writes it, in upper case: the
-// inverse of [DecodeCN].
+// AppendCN appends a CN as EMQX's bin2hexstr writes it, in upper case. It is the inverse of
+// [DecodeCN].
 func AppendCN(dst, cn []byte) []byte {
 	for _, c := range cn {
 		dst = append(dst, upperHex[c>>4], upperHex[c&0xF])

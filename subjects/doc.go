@@ -1,12 +1,11 @@
-// Package subjects maps MQTT topics to NATS subjects and back. It is pure: no I/O, no state, only
-// the standard library, and no allocation per message.
+// Package subjects maps MQTT topics to NATS subjects and back. It uses only the standard library,
+// does no I/O, keeps no state, and allocates nothing per message.
 //
 // # The mapping
 //
-// A topic's levels become a subject's tokens, tenant/acme/device/dev-1/telemetry
-// becomes tenant.acme.device.dev-1.telemetry. Bytes that a token cannot contain,
-// or that have a meaning in a subject, are written as % and two upper-case
-// hexadecimal digits:
+// Each topic level becomes one subject token: tenant/acme/device/dev-1/telemetry becomes
+// tenant.acme.device.dev-1.telemetry. Bytes that a token cannot contain, or that have a special
+// meaning in a subject, are written as % and two upper-case hexadecimal digits:
 //
 //	topic               subject  why
 //	/ between levels    .        the separator of tokens
@@ -23,20 +22,19 @@
 //	$ as first byte     %24      begins the subjects reserved for the server
 //	of the subject               (ADR-6, js-internal-prefix): $SYS, $JS, $KV
 //
-// Every other byte is unchanged, including $ elsewhere, + and #. The mapping is
-// one to one: [FromTopic] gives every valid topic a distinct subject, [ToTopic]
-// returns the topic and refuses subjects that [FromTopic] never writes. A subject has
-// at most [MaxTokens] tokens and [MaxSubjectBytes] bytes.
+// Every other byte is unchanged, including $ elsewhere, + and #. The mapping is one-to-one:
+// [FromTopic] maps every valid topic to a distinct subject. [ToTopic] returns the topic, and
+// rejects subjects that [FromTopic] never writes. A subject has at most [MaxTokens] tokens and
+// [MaxSubjectBytes] bytes.
 //
 // # Patterns
 //
-// A [Pattern] such as tenant/{tenant}/device/{device}/{type} selects topics and names
-// their variable levels; {name...} at its end matches all remaining levels. A [Template]
-// defines their subjects, a [Set] contains the routes of a configuration. A [Prefix] cuts
-// the broker's attestation off an attested topic.
+// A [Pattern] such as tenant/{tenant}/device/{device}/{type} selects topics and names their
+// variable levels; {name...} at its end matches all remaining levels. A [Template] defines their
+// subjects. A [Set] contains the routes of a configuration. A [Prefix] splits an attested topic
+// into the broker's attestation and the device's topic.
 //
-// ADR-6 is "Protocol Naming Conventions" of
-// github.com/nats-io/nats-architecture-and-design: a token is printable ASCII,
-// 33 to 126, without dot, asterisk and greater-than. [MQTT-x.y.z-n] are the
-// conformance statements of MQTT 3.1.1.
+// ADR-6 is "Protocol Naming Conventions" of github.com/nats-io/nats-architecture-and-design: a
+// token is printable ASCII, 33 to 126, without dot, asterisk and greater-than. [MQTT-x.y.z-n] are
+// the conformance statements of MQTT 3.1.1.
 package subjects

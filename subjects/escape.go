@@ -2,9 +2,9 @@ package subjects
 
 import "bytes"
 
-// escaped has an x for each byte that a token contains only as %XX. It is a constant, so that it
-// cannot change and a lookup is one load. No level contains a slash; it is marked so that a token
-// always remains one token and ToTopic refuses it.
+// escaped marks with an x each byte that a token contains only as %XX. It is a constant string, so
+// it cannot change and a lookup is one load. A level never contains a slash. The slash is marked so
+// that a token always remains one token and ToTopic rejects it.
 const escaped = "" +
 	"xxxxxxxxxxxxxxxx" + // 00 control bytes
 	"xxxxxxxxxxxxxxxx" + // 10
@@ -30,11 +30,11 @@ const (
 )
 
 // AppendToken appends one topic level as one subject token and returns the extended buffer. It does
-// not know the token's position and so does not escape a leading $: [AppendSubject] and
+// not know the token's position, so it does not escape a leading $: [AppendSubject] and
 // [Template.Append] handle the beginning of a subject.
 //
-// A NUL is illegal in a topic; a level that is one NUL gives the token of the
-// empty level. [CheckTopic] finds it.
+// A NUL is illegal in a topic. A level that consists of one NUL yields the token of the empty
+// level; [CheckTopic] detects it.
 func AppendToken(dst, level []byte) []byte {
 	if len(level) == 0 {
 		return append(dst, emptyToken...)
@@ -42,7 +42,7 @@ func AppendToken(dst, level []byte) []byte {
 	return appendEscaped(dst, level)
 }
 
-// appendEscaped is AppendToken without the rule for the empty level.
+// appendEscaped is AppendToken without the rule for an empty level.
 func appendEscaped(dst, level []byte) []byte {
 	clean := 0 // level[clean:i] needs no escape and is not yet appended
 	for i, c := range level {
@@ -56,7 +56,7 @@ func appendEscaped(dst, level []byte) []byte {
 	return append(dst, level[clean:]...)
 }
 
-// appendFirst is AppendToken for the token that begins a subject.
+// appendFirst is AppendToken for the first token of a subject.
 func appendFirst(dst, level []byte) []byte {
 	if len(level) == 0 || level[0] != '$' {
 		return AppendToken(dst, level)
@@ -65,7 +65,7 @@ func appendFirst(dst, level []byte) []byte {
 }
 
 // AppendSubject appends the subject of a topic to dst and returns the extended buffer. It does not
-// validate: see [CheckTopic] for the topic and [CheckSubject] for the result.
+// validate: use [CheckTopic] for the topic and [CheckSubject] for the result.
 func AppendSubject(dst, topic []byte) []byte {
 	end := bytes.IndexByte(topic, '/')
 	if end < 0 {
@@ -84,8 +84,8 @@ func AppendSubject(dst, topic []byte) []byte {
 }
 
 // NeedsEscape reports whether the subject of a topic is more than the topic with dots for slashes.
-// An escape never shortens: for a subject of [AppendSubject], comparing the two lengths gives the
-// same answer.
+// An escape is longer than the byte that it encodes, so comparing the length of the topic with that
+// of its subject by [AppendSubject] gives the same answer.
 func NeedsEscape(topic []byte) bool {
 	if len(topic) == 0 || topic[0] == '$' {
 		return true

@@ -7,15 +7,15 @@ import (
 )
 
 // keyEscape precedes the two digits of an escaped byte in a key. Subjects use a percent sign, which
-// keys must not contain.
+// a key must not contain.
 const keyEscape = '='
 
 // ErrNotAKey means that [AppendKey] never writes such a token.
 var ErrNotAKey = errors.New("not a key as the bridge writes it")
 
 // AppendKey appends a name, such as a tenant or a device, as one token of a key in a NATS KV
-// bucket. Keys may contain only letters, digits and - _ / = . (ADR-8), so every other byte, the
-// dot, the slash and = itself become =XX: acme.eu is acme=2Eeu. An empty name is =00.
+// bucket. A key may contain only letters, digits and - _ / = . (ADR-8). Every other byte, and the
+// dot, the slash and = themselves, become =XX: acme.eu is acme=2Eeu. An empty name is =00.
 func AppendKey(dst []byte, name string) []byte {
 	if name == "" {
 		return append(dst, keyEscape, '0', '0')
@@ -31,8 +31,8 @@ func AppendKey(dst []byte, name string) []byte {
 	return dst
 }
 
-// ParseKey is the inverse of [AppendKey]. The error wraps [ErrNotAKey] and says what
-// to write.
+// ParseKey is the inverse of [AppendKey]. Its error wraps [ErrNotAKey] and explains the correct
+// form.
 func ParseKey(token string) (string, error) {
 	if token == "=00" {
 		return "", nil

@@ -5,14 +5,14 @@ import (
 	"math"
 )
 
-// Match contains the captures of one topic, as slices into that topic: it is valid as long as the
-// topic. Its zero value is ready to use, and a Match can be reused for any number of topics.
+// Match contains the captures of one topic. They are slices of that topic and valid as long as the
+// topic. The zero value is ready to use, and a Match can be reused for any number of topics.
 type Match struct {
 	pattern  *Pattern
 	captures [MaxCaptures][]byte
 }
 
-// Pattern is the pattern that matched, nil before the first match.
+// Pattern returns the pattern that matched; nil before the first match.
 func (m *Match) Pattern() *Pattern { return m.pattern }
 
 // Len returns the number of captures.
@@ -23,11 +23,11 @@ func (m *Match) Len() int {
 	return len(m.pattern.names)
 }
 
-// At returns the capture with that index, counted from the left. It panics if the index is negative
-// or not below [Match.Len].
+// At returns the capture with that index, counted from the left. It panics unless the index is at
+// least 0 and below [Match.Len].
 func (m *Match) At(i int) []byte { return m.captures[:m.Len()][i] }
 
-// Get returns the capture of that name; nil: the pattern has none.
+// Get returns the capture with that name; nil if the pattern has none.
 func (m *Match) Get(name string) []byte {
 	if m.pattern == nil {
 		return nil
@@ -40,7 +40,7 @@ func (m *Match) Get(name string) []byte {
 	return nil
 }
 
-// Tenant returns the capture {tenant} or the pattern's fixed name; nil: it has neither.
+// Tenant returns the capture {tenant} or the pattern's fixed name; nil if it has neither.
 func (m *Match) Tenant() []byte {
 	switch {
 	case m.pattern == nil:
@@ -51,7 +51,7 @@ func (m *Match) Tenant() []byte {
 	return m.captures[m.pattern.tenant]
 }
 
-// Device returns the capture {device} or the pattern's fixed name; nil: it has neither.
+// Device returns the capture {device} or the pattern's fixed name; nil if it has neither.
 func (m *Match) Device() []byte {
 	switch {
 	case m.pattern == nil:
@@ -62,7 +62,7 @@ func (m *Match) Device() []byte {
 	return m.captures[m.pattern.device]
 }
 
-// CheckDevice reports an empty level instead of a name: [ErrTenantEmpty] or [ErrDeviceEmpty].
+// CheckDevice returns [ErrTenantEmpty] or [ErrDeviceEmpty] if a level is empty instead of a name.
 // MQTT's + matches an empty level [MQTT-4.7.1-3], and so does a capture.
 func (m *Match) CheckDevice() error {
 	if len(m.Tenant()) == 0 {
@@ -74,9 +74,9 @@ func (m *Match) CheckDevice() error {
 	return nil
 }
 
-// Match reports whether the pattern matches a topic and, only then, writes the captures to m. Like
-// [Pattern.Filter], a pattern that begins with a capture does not match topics that begin with $
-// [MQTT-4.7.2-1]. A topic with a NUL matches nothing.
+// Match reports whether the pattern matches a topic. Only if it does, it writes the captures to m.
+// Like [Pattern.Filter], a pattern that begins with a capture does not match topics that begin with
+// $ [MQTT-4.7.2-1]. A topic with a NUL matches no pattern.
 func (p *Pattern) Match(topic []byte, m *Match) bool {
 	var s split
 	if !s.split(topic) || !p.matches(topic, &s) {
@@ -86,14 +86,14 @@ func (p *Pattern) Match(topic []byte, m *Match) bool {
 	return true
 }
 
-// split contains the ends of a topic's levels.
+// split contains the end of each level of a topic.
 type split struct {
 	n    int
 	ends [MaxTokens]uint16
 }
 
-// split finds the levels. It is false for a topic that no pattern matches: more than MaxTokens
-// levels, a NUL, no byte at all, or more bytes than an MQTT topic can have.
+// split locates the levels. It returns false for a topic that no pattern matches: an empty topic,
+// one with a NUL or more than MaxTokens levels, or one longer than an MQTT topic can be.
 func (s *split) split(topic []byte) bool {
 	if len(topic) == 0 || len(topic) > math.MaxUint16 || bytes.IndexByte(topic, 0) >= 0 {
 		return false
@@ -120,15 +120,15 @@ func (s *split) level(topic []byte, i int) []byte {
 	return topic[int(s.ends[i-1])+1 : s.ends[i]]
 }
 
-// takes reports whether the pattern matches topics of n levels.
-func (p *Pattern) takes(n int) bool { return n == len(p.levels) || p.tail && n > len(p.levels) }
+// matchesCount reports whether the pattern matches topics of n levels.
+func (p *Pattern) matchesCount(n int) bool { return n == len(p.levels) || p.tail && n > len(p.levels) }
 
-// levelAt returns the level that a topic's level with that index is compared with.
+// levelAt returns the pattern level that applies to level i of a topic.
 func (p *Pattern) levelAt(i int) level { return p.levels[min(i, len(p.levels)-1)] }
 
 // matches compares the number of levels and the literals.
 func (p *Pattern) matches(topic []byte, s *split) bool {
-	if !p.takes(s.n) {
+	if !p.matchesCount(s.n) {
 		return false
 	}
 	for i := range p.levels {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxCaptures is the most captures of a pattern.
+// MaxCaptures is the maximum number of captures in a pattern.
 const MaxCaptures = 8
 
 // Names of the captures that identify a device.
@@ -23,18 +23,18 @@ type Pattern struct {
 	text   string
 	levels []level
 	names  []string
-	tenant int // index among the captures, -1: none
+	tenant int // index of the capture; -1: none
 	device int
 	// tail means that the last level is a capture {name...} of all remaining levels, one or more.
 	tail bool
-	// Names for topics that contain none: see [Pattern.WithDevice].
+	// Names for topics that do not contain them; see [Pattern.WithDevice].
 	fixedTenant, fixedDevice []byte
 }
 
 // level is a literal, or the capture with that index.
 type level struct {
 	literal string
-	capture int // -1: a literal
+	capture int // -1: literal
 }
 
 func (l level) isCapture() bool { return l.capture >= 0 }
@@ -42,14 +42,14 @@ func (l level) isCapture() bool { return l.capture >= 0 }
 // ErrShared means that a pattern begins like a shared subscription.
 var ErrShared = errors.New("a shared subscription cannot be part of a pattern")
 
-// ParsePattern parses a pattern: levels between slashes, each a literal, compared byte by byte and
-// possibly empty as in MQTT, or a {name} that matches one whole level of any content. The last
-// level may be a {name...}, which matches one or more levels. A name is a lower-case letter
-// followed by lower-case letters, digits and underscores, and must be unique in the pattern. An
-// error contains the level, the column, counted in bytes from 1, and what to write instead.
+// ParsePattern parses a pattern of levels between slashes. A level is a literal, which is compared
+// byte by byte and may be empty as in MQTT, or a {name}, which matches one whole level with any
+// content. The last level may be a {name...}, which matches one or more levels. A name is a
+// lower-case letter followed by lower-case letters, digits and underscores, and must be unique in
+// the pattern. An error contains the level, the column (in bytes from 1) and the correct form.
 func ParsePattern(text string) (*Pattern, error) {
 	p := &Pattern{text: text}
-	fault := func(at int, format string, args ...any) (*Pattern, error) {
+	invalid := func(at int, format string, args ...any) (*Pattern, error) {
 		return nil, fmt.Errorf("parse topic pattern %q: level %d, column %d: %w",
 			text, len(p.levels)+1, at+1, fmt.Errorf(format, args...))
 	}
@@ -65,25 +65,25 @@ func ParsePattern(text string) (*Pattern, error) {
 		var literal string
 		literal, _, more = strings.Cut(text[at:], "/")
 		if len(p.levels) == MaxTokens {
-			return fault(at, "a pattern has at most %d levels", MaxTokens)
+			return invalid(at, "a pattern has at most %d levels", MaxTokens)
 		}
 		if p.tail {
-			return fault(at, "{%s...} matches all remaining levels: it must be the last one", p.names[len(p.names)-1])
+			return invalid(at, "{%s...} matches all remaining levels: it must be the last one", p.names[len(p.names)-1])
 		}
 		if len(p.levels) == 0 && literal == "$share" {
-			return fault(at, "%w", ErrShared)
+			return invalid(at, "%w", ErrShared)
 		}
 		single, tail := cutTail(literal)
 		name, isCapture, bad, err := parseLevel(single)
 		switch {
 		case err != nil:
-			return fault(at+bad, "%w", err)
+			return invalid(at+bad, "%w", err)
 		case !isCapture:
 			p.levels = append(p.levels, level{literal: literal, capture: -1})
 		case slices.Contains(p.names, name):
-			return fault(at, "{%s} occurs twice, every capture needs its own name", name)
+			return invalid(at, "{%s} occurs twice, every capture needs its own name", name)
 		case len(p.names) == MaxCaptures:
-			return fault(at, "a pattern has at most %d captures", MaxCaptures)
+			return invalid(at, "a pattern has at most %d captures", MaxCaptures)
 		default:
 			p.levels = append(p.levels, level{capture: len(p.names)})
 			p.names = append(p.names, name)
@@ -104,20 +104,19 @@ func cutTail(text string) (single string, tail bool) {
 	return text, false
 }
 
-// parseLevel distinguishes a {name} from a literal. With an error, bad is the offset of the error
-// in the level.
+// parseLevel distinguishes a {name} from a literal. On an error, bad is its offset in the level.
 func parseLevel(text string) (name string, isCapture bool, bad int, err error) {
 	if bad = strings.IndexByte(text, '+'); bad >= 0 {
-		return "", false, bad, errors.New(`"+" is a filter's wildcard, a pattern names what it takes: write a capture such as {name} for the whole level`)
+		return "", false, bad, errors.New(`"+" is a filter's wildcard, a pattern names its variable levels: write a capture such as {name} for the whole level`)
 	}
 	if bad = strings.IndexByte(text, '#'); bad >= 0 {
-		return "", false, bad, errors.New(`"#" is a filter's wildcard, write a capture such as {name} for a level, or {rest...} at the end for all that are left`)
+		return "", false, bad, errors.New(`"#" is a filter's wildcard, write a capture such as {name} for a level, or {rest...} at the end for all remaining levels`)
 	}
 	return parseCapture(text, "level")
 }
 
-// parseCapture distinguishes a {name} from a literal without braces; whole names the unit that a
-// capture fills.
+// parseCapture distinguishes a {name} from a literal without braces. whole is the word for the unit
+// that a capture fills, used in errors.
 func parseCapture(text, whole string) (name string, isCapture bool, bad int, err error) {
 	if bad = strings.IndexAny(text, "{}"); bad < 0 {
 		return "", false, 0, nil
@@ -139,14 +138,14 @@ func parseCapture(text, whole string) (name string, isCapture bool, bad int, err
 	return name, true, 0, nil
 }
 
-// String returns the pattern as it was written.
+// String returns the pattern as written.
 func (p *Pattern) String() string { return p.text }
 
 // Captures returns the names of the captures, from left to right.
 func (p *Pattern) Captures() []string { return slices.Clone(p.names) }
 
-// Filter returns the MQTT filter for the pattern's topics: + for a capture, # for {name...}, which
-// also matches the topic without any further level [MQTT-4.7.1-2].
+// Filter returns the MQTT filter for the pattern's topics: + for a capture, # for {name...}. # also
+// matches the topic without any further level [MQTT-4.7.1-2].
 func (p *Pattern) Filter() string {
 	var b strings.Builder
 	for i, l := range p.levels {
@@ -165,12 +164,12 @@ func (p *Pattern) Filter() string {
 	return b.String()
 }
 
-// StreamSubject returns the subject filter for all subjects of the pattern's own template: see
+// StreamSubject returns the subject filter for all subjects of the pattern's own template; see
 // [Template.StreamSubject].
 func (p *Pattern) StreamSubject() string { return p.Template().StreamSubject() }
 
-// WithDevice returns the pattern with fixed names that its topics do not contain; an empty name is
-// none. It fails if the pattern captures a given name, or if a name cannot be a level.
+// WithDevice returns the pattern with fixed names that its topics do not contain. An empty name
+// sets nothing. It fails if the pattern captures a given name, or if a name cannot be a level.
 func (p *Pattern) WithDevice(tenant, device string) (*Pattern, error) {
 	named := *p
 	for _, n := range []struct {
@@ -192,7 +191,7 @@ func (p *Pattern) WithDevice(tenant, device string) (*Pattern, error) {
 	return &named, nil
 }
 
-// fixed returns the fixed name that {name} means in a template; nil: there is none.
+// fixed returns the fixed name that {name} means in a template; nil if there is none.
 func (p *Pattern) fixed(name string) []byte {
 	switch name {
 	case captureTenant:
@@ -206,7 +205,7 @@ func (p *Pattern) fixed(name string) []byte {
 // isTail reports whether the capture with that index is the {name...}.
 func (p *Pattern) isTail(capture int) bool { return p.tail && capture == len(p.names)-1 }
 
-// captureText returns a capture as it is written between its braces.
+// captureText returns a capture as written between its braces.
 func (p *Pattern) captureText(capture int) string {
 	if p.isTail(capture) {
 		return p.names[capture] + "..."
@@ -214,12 +213,12 @@ func (p *Pattern) captureText(capture int) string {
 	return p.names[capture]
 }
 
-// NamesDevice reports whether the topics contain the device, so that not all topics of a tenant
-// belong to the same one.
+// NamesDevice reports whether the topics contain the device. Otherwise all topics of a tenant
+// belong to the same device.
 func (p *Pattern) NamesDevice() bool { return p.device >= 0 }
 
-// RequireDevice returns an error unless the pattern has tenant and device, each captured or fixed:
-// without them nothing can be checked.
+// RequireDevice returns an error unless the pattern has tenant and device, each captured or fixed.
+// Without them nothing can be validated.
 func (p *Pattern) RequireDevice() error {
 	var missing []string
 	if p.tenant < 0 && p.fixedTenant == nil {

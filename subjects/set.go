@@ -6,30 +6,30 @@ import (
 	"strings"
 )
 
-// Route is a pattern and the template for the subjects of its topics.
+// Route is a pattern with the template for the subjects of its topics.
 type Route struct {
 	Pattern *Pattern
-	// Template must be parsed for this Pattern; nil: the pattern's own.
+	// Template must have been parsed for this Pattern; nil means the pattern's own.
 	Template *Template
 }
 
-// Set contains the routes of a configuration. No topic matches two of them. It is immutable and
-// safe for concurrent use.
+// Set contains the routes of a configuration. No topic matches more than one of them. It is
+// immutable and safe for concurrent use.
 type Set struct {
 	routes []Route
-	// byLevels contains the routes by number of levels, in which the topics of one fleet differ
-	// most often.
+	// byLevels contains the routes by number of levels, because the topics of a fleet differ most
+	// often in that.
 	byLevels [MaxTokens + 1][]int
 }
 
-// NewSet compiles routes. It fails on an empty set and reports every pair that overlaps, with a
-// topic that both match, and every route whose subjects [CheckSubject] would all refuse.
+// NewSet compiles routes. It fails if there are none. It reports every overlapping pair with a
+// topic that both match, and every route of which [CheckSubject] would reject all subjects.
 func NewSet(routes []Route) (*Set, error) {
 	if len(routes) == 0 {
-		return nil, errors.New("compile topic routes: there is none")
+		return nil, errors.New("compile topic routes: no routes")
 	}
 	s := &Set{}
-	var faults []error
+	var errs []error
 	for i, r := range routes {
 		if r.Pattern == nil {
 			return nil, fmt.Errorf("compile topic routes: route %d has no pattern", i)
@@ -41,16 +41,16 @@ func NewSet(routes []Route) (*Set, error) {
 			return nil, fmt.Errorf("compile topic routes: the subject template %q of %q was parsed for the pattern %q",
 				r.Template, r.Pattern, r.Template.pattern)
 		}
-		// No capture shortens a subject: if this one is not valid, none is.
+		// A capture never shortens a subject: if this one is invalid, all are.
 		if err := CheckSubject([]byte(r.Template.stream)); err != nil {
-			faults = append(faults, fmt.Errorf("compile topic routes: no message of %q could be published: %w", r.Pattern, err))
+			errs = append(errs, fmt.Errorf("compile topic routes: no message of %q could be published: %w", r.Pattern, err))
 		}
 		for _, other := range s.routes {
 			if example, ok := Overlap(other.Pattern, r.Pattern); ok {
-				faults = append(faults, fmt.Errorf("compile topic routes: %q and %q overlap, both match %q",
+				errs = append(errs, fmt.Errorf("compile topic routes: %q and %q overlap, both match %q",
 					other.Pattern, r.Pattern, example))
-			} else if a, b := other.Pattern.Filter(), r.Pattern.Filter(); filtersCross(a, b) {
-				faults = append(faults, fmt.Errorf("compile topic routes: the filters %q and %q of %q and %q overlap and neither contains the other: a broker may deliver a message twice; change one of the two",
+			} else if a, b := other.Pattern.Filter(), r.Pattern.Filter(); filtersPartlyOverlap(a, b) {
+				errs = append(errs, fmt.Errorf("compile topic routes: the filters %q and %q of %q and %q overlap and neither contains the other: a broker may deliver a message twice; change one of the two",
 					a, b, other.Pattern, r.Pattern))
 			}
 		}
@@ -63,8 +63,8 @@ func NewSet(routes []Route) (*Set, error) {
 		}
 		s.routes = append(s.routes, r)
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return s, nil
 }
@@ -72,12 +72,12 @@ func NewSet(routes []Route) (*Set, error) {
 // Len returns the number of routes.
 func (s *Set) Len() int { return len(s.routes) }
 
-// Route returns the route with that index; its Template is never nil. The order is that of
-// [NewSet].
+// Route returns the route with that index, in the order passed to [NewSet]. Its Template is never
+// nil.
 func (s *Set) Route(i int) Route { return s.routes[i] }
 
-// Match finds the route of a topic as [Pattern.Match] does, and writes its captures to m. If none
-// matches, m is not changed.
+// Match finds the route that matches a topic, as [Pattern.Match] does, and writes the captures to
+// m. If no route matches, m is unchanged.
 func (s *Set) Match(topic []byte, m *Match) (route int, ok bool) {
 	var levels split
 	if !levels.split(topic) {
@@ -93,8 +93,8 @@ func (s *Set) Match(topic []byte, m *Match) (route int, ok bool) {
 }
 
 // Filters returns the MQTT filters for the topics of all routes, in the order of the routes. A
-// filter that another one covers is omitted: a broker may deliver a message once for each matching
-// subscription [MQTT-3.3.5-1].
+// filter that another one covers is omitted, because a broker may deliver a message once per
+// matching subscription [MQTT-3.3.5-1].
 func (s *Set) Filters() []string {
 	var filters []string
 	for i, r := range s.routes {
@@ -111,8 +111,8 @@ func (s *Set) Filters() []string {
 	return filters
 }
 
-// Subscribed reports whether one of the filters matches a topic. It is for topics that match no
-// route but may match a filter: a/# matches a.
+// Subscribed reports whether one of the filters matches a topic. Some topics match a filter but no
+// route: a/# matches a.
 func (s *Set) Subscribed(topic string) bool {
 	for _, r := range s.routes {
 		if filterCovers(r.Pattern.Filter(), topic) {
@@ -128,7 +128,7 @@ func filterCovers(a, b string) bool {
 	for i, l := range as {
 		switch {
 		case l == "#":
-			// a/# matches a too. A leading wildcard does not match $...
+			// a/# also matches a. A leading wildcard does not match $...
 			return i > 0 || !strings.HasPrefix(b, "$")
 		case i == len(bs) || bs[i] == "#":
 			return false
@@ -140,8 +140,8 @@ func filterCovers(a, b string) bool {
 	return len(as) == len(bs)
 }
 
-// filtersCross reports whether two filters share a topic although neither covers the other.
-func filtersCross(a, b string) bool {
+// filtersPartlyOverlap reports whether two filters share a topic although neither covers the other.
+func filtersPartlyOverlap(a, b string) bool {
 	if filterCovers(a, b) || filterCovers(b, a) {
 		return false
 	}
@@ -168,10 +168,10 @@ func filtersCross(a, b string) bool {
 	}
 }
 
-// Overlap reports whether two patterns share a topic, and gives one.
+// Overlap reports whether two patterns share a topic, and returns an example.
 func Overlap(a, b *Pattern) (example string, ok bool) {
 	n := max(len(a.levels), len(b.levels))
-	if !a.takes(n) || !b.takes(n) {
+	if !a.matchesCount(n) || !b.matchesCount(n) {
 		return "", false
 	}
 	shared := make([]string, n)
@@ -179,7 +179,7 @@ func Overlap(a, b *Pattern) (example string, ok bool) {
 		la, lb := a.levelAt(i), b.levelAt(i)
 		switch {
 		case la.isCapture() && lb.isCapture():
-			shared[i] = a.names[la.capture] + "1" // tenant/tenant1/... reads well
+			shared[i] = a.names[la.capture] + "1" // tenant/tenant1/... is readable
 		case la.isCapture():
 			shared[i] = lb.literal
 		case lb.isCapture() || la.literal == lb.literal:
@@ -188,7 +188,7 @@ func Overlap(a, b *Pattern) (example string, ok bool) {
 			return "", false
 		}
 	}
-	// A leading capture does not match $..., whatever the other pattern is.
+	// A leading capture never matches $..., whatever the other pattern is.
 	if strings.HasPrefix(shared[0], "$") && (a.levels[0].isCapture() || b.levels[0].isCapture()) {
 		return "", false
 	}

@@ -128,7 +128,7 @@ func TestSetMatch(t *testing.T) {
 func TestNewSetErrors(t *testing.T) {
 	t.Parallel()
 	_, err := subjects.NewSet(nil)
-	require.ErrorContains(t, err, "there is none")
+	require.ErrorContains(t, err, "no routes")
 
 	_, err = subjects.NewSet([]subjects.Route{{}})
 	require.ErrorContains(t, err, "route 0 has no pattern")

@@ -26,7 +26,7 @@ type part struct {
 	tail    bool // the capture contains several levels, each a token
 }
 
-// Template returns the pattern's own template: every level a token, as [FromTopic] maps them.
+// Template returns the pattern's own template, in which every level is a token, as in [FromTopic].
 func (p *Pattern) Template() *Template {
 	t := &Template{pattern: p, derived: true}
 	for i, l := range p.levels {
@@ -42,11 +42,13 @@ func (p *Pattern) Template() *Template {
 	return t
 }
 
-// ParseTemplate parses the subject for the topics of p: tokens between dots, each a literal or a
-// {name} of the pattern's captures, which may be omitted, reordered or repeated. A literal contains
-// only bytes that need no escape, and a subject begins neither with $ nor with _INBOX. A {name...}
-// is allowed only at the end; {tenant} and {device} also mean the fixed names. An error contains
-// the token, the column, counted in bytes from 1, and what to write instead.
+// ParseTemplate parses the subject for the topics of p. A subject consists of tokens between dots,
+// each a literal or a {name} from the pattern's captures. Captures may be omitted, reordered or
+// repeated. {tenant} and {device} also refer to the fixed names. A {name...} is allowed only at the
+// end.
+//
+// A literal contains only bytes that need no escape. A subject begins neither with $ nor with
+// _INBOX. An error contains the token, the column (in bytes from 1) and the correct form.
 //
 // A template that omits a capture maps several topics to one subject.
 func ParseTemplate(text string, p *Pattern) (*Template, error) {
@@ -55,7 +57,7 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 		return nil, errors.New("parse subject template: it is empty, omit it to get the topic's own subject")
 	}
 	n := 0
-	fault := func(at int, format string, args ...any) (*Template, error) {
+	invalid := func(at int, format string, args ...any) (*Template, error) {
 		return nil, fmt.Errorf("parse subject template %q: token %d, column %d: %w",
 			text, n+1, at+1, fmt.Errorf(format, args...))
 	}
@@ -63,19 +65,19 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 		var token string
 		token, more = cutToken(text[at:])
 		if n == MaxTokens {
-			return fault(at, "a subject has at most %d tokens", MaxTokens)
+			return invalid(at, "a subject has at most %d tokens", MaxTokens)
 		}
 		single, tail := cutTail(token)
 		name, isCapture, bad, err := parseCapture(single, "token")
 		if err != nil {
-			return fault(at+bad, "%w", err)
+			return invalid(at+bad, "%w", err)
 		}
 		c := slices.Index(p.names, name)
 		switch fixed := p.fixed(name); {
 		case isCapture && c >= 0 && p.isTail(c) != tail:
-			return fault(at, "write it as the topic has it: {%s}", p.captureText(c))
+			return invalid(at, "write it as the topic has it: {%s}", p.captureText(c))
 		case isCapture && c >= 0 && tail && more:
-			return fault(at, "{%s...} has any number of levels: it must be at the end", name)
+			return invalid(at, "{%s...} has any number of levels: it must be at the end", name)
 		case isCapture && c >= 0:
 			t.add(n, "", c)
 		case isCapture && fixed != nil && n == 0:
@@ -83,10 +85,10 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 		case isCapture && fixed != nil:
 			t.add(n, string(AppendToken(nil, fixed)), -1)
 		case isCapture:
-			return fault(at, "{%s} is not a capture of the topic %q, which has %s", name, p.text, braced(p.names))
+			return invalid(at, "{%s} is not a capture of the topic %q, which has %s", name, p.text, braced(p.names))
 		default:
 			if bad, err := checkLiteral(token, n == 0); err != nil {
-				return fault(at+bad, "%w", err)
+				return invalid(at+bad, "%w", err)
 			}
 			t.add(n, token, -1)
 		}
@@ -99,12 +101,12 @@ func ParseTemplate(text string, p *Pattern) (*Template, error) {
 	return t, nil
 }
 
-// cutToken cuts off the first token; the dots of a {name...} do not separate tokens.
+// cutToken cuts off the first token. The dots of a {name...} do not separate tokens.
 func cutToken(text string) (token string, more bool) {
 	if end := strings.Index(text, "...}") + len("...}"); strings.HasPrefix(text, "{") && end > len("...}") &&
 		!strings.ContainsAny(text[:end-len("...}")], ".}") {
-		beside, _, more := strings.Cut(text[end:], ".")
-		return text[:end] + beside, more
+		after, _, more := strings.Cut(text[end:], ".")
+		return text[:end] + after, more
 	}
 	token, _, more = strings.Cut(text, ".")
 	return token, more
@@ -114,7 +116,7 @@ func cutToken(text string) (token string, more bool) {
 func checkLiteral(token string, first bool) (bad int, err error) {
 	switch {
 	case token == "":
-		return 0, errors.New("a token cannot be empty: remove a dot or write something")
+		return 0, errors.New("a token cannot be empty: remove a dot or add a token")
 	case first && token[0] == '$':
 		return 0, errors.New("subjects that begin with $ belong to the server")
 	case first && token == reservedToken:
@@ -125,7 +127,7 @@ func checkLiteral(token string, first bool) (bad int, err error) {
 		case r == '/':
 			return i, errors.New("a slash separates a topic's levels, a subject's tokens are separated by dots")
 		case r == '*', r == '>':
-			return i, fmt.Errorf("%q is a wildcard, a message has a subject without: write a capture such as {name} for the whole token", r)
+			return i, fmt.Errorf("%q is a wildcard, which the subject of a message cannot contain: write a capture such as {name} for the whole token", r)
 		case escaped[token[i]] == 'x':
 			return i, fmt.Errorf("%q is not allowed in a literal token: write printable ASCII other than space and %%", r)
 		}
@@ -140,7 +142,7 @@ func braced(names []string) string {
 	return "{" + strings.Join(names, "}, {") + "}"
 }
 
-// add adds token n: the capture, or the literal if that is -1.
+// add adds token n: the capture, or the literal if capture is -1.
 func (t *Template) add(n int, literal string, capture int) {
 	if n > 0 {
 		t.text += "."
@@ -164,25 +166,26 @@ func (t *Template) add(n int, literal string, capture int) {
 	t.tail = ""
 }
 
-// String returns the template as [ParseTemplate] reads it, except for escapes in the literals of a
-// pattern's own template.
+// String returns the template as [ParseTemplate] accepts it, except for escapes in the literals of
+// a pattern's own template.
 func (t *Template) String() string { return t.text }
 
 // Pattern returns the pattern whose captures fill the template.
 func (t *Template) Pattern() *Pattern { return t.pattern }
 
-// Reversible reports whether [ToTopic] returns the topic of every subject of the template. Only the
-// pattern's own template guarantees that.
+// Reversible reports whether [ToTopic] returns the topic for every subject of the template. Only
+// the pattern's own template guarantees that.
 func (t *Template) Reversible() bool { return t.derived }
 
 // StreamSubject returns the subject filter for all subjects of the template: * for a capture, > for
 // a {name...}. nats-server refuses a stream whose subject begins with * and has more than one
-// token, because it would include $SYS (checkStreamCfgLocked in stream.go of 2.15.2); such a
-// template needs a stream for each first token.
+// token, because it would include $SYS (checkStreamCfgLocked in stream.go of 2.15.2). Such a
+// template needs one stream per first token.
 func (t *Template) StreamSubject() string { return t.stream }
 
-// Append appends the subject for a match of the template's own pattern to dst, captures escaped as
-// tokens, and returns the extended buffer. [CheckSubject] reports whether it may be published.
+// Append appends the subject for a match of the template's own pattern to dst and returns the
+// extended buffer. Captures are escaped as tokens. [CheckSubject] reports whether the subject may
+// be published.
 func (t *Template) Append(dst []byte, m *Match) []byte {
 	for i := range t.parts {
 		p := &t.parts[i]
@@ -197,7 +200,7 @@ func (t *Template) Append(dst []byte, m *Match) []byte {
 	return append(dst, t.tail...)
 }
 
-// appendToken appends a level as a token; first: it begins the subject.
+// appendToken appends a level as a token. first means that it begins the subject.
 func appendToken(dst, level []byte, first bool) []byte {
 	if first {
 		return appendFirst(dst, level)

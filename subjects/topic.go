@@ -7,17 +7,17 @@ import (
 )
 
 const (
-	// MaxTokens is the most tokens a subject may have, and so the most levels
-	// of a topic. nats-server 2.15.2 splits subjects in a buffer of 32 tokens
-	// (client.go, tsa) and allocates for each message beyond.
+	// MaxTokens is the maximum number of tokens in a subject, and so of levels in a topic.
+	// nats-server 2.15.2 splits subjects in a buffer of 32 tokens (client.go, tsa) and allocates
+	// for each message beyond that.
 	MaxTokens = 32
-	// MaxSubjectBytes is the longest subject. nats-server's default limit for a protocol line,
-	// which also contains the reply subject, is 4,096 bytes.
+	// MaxSubjectBytes is the maximum length of a subject. nats-server limits a protocol line, which
+	// also contains the reply subject, to 4,096 bytes by default.
 	MaxSubjectBytes = 1024
 )
 
-// reservedToken is the first token of reply subjects: nats.go's default inbox prefix, which the
-// shipped permissions allow.
+// reservedToken is the first token of reply subjects. It is nats.go's default inbox prefix, which
+// the shipped permissions allow.
 const reservedToken = "_INBOX"
 
 // FromTopic returns the subject of a topic. It fails with [ErrTopicEmpty], [ErrTopicNUL],
@@ -37,9 +37,9 @@ func FromTopic(topic string) (string, error) {
 	return string(subject), nil
 }
 
-// CheckTopic reports what makes a topic name invalid for the mapping: no byte at all, or a NUL. A
-// plus or a number sign is invalid in a topic name too [MQTT-3.3.2-2], which the broker enforces;
-// the mapping supports them.
+// CheckTopic returns an error if a topic cannot be mapped because it is empty or contains a NUL. +
+// and # are invalid in a topic name too [MQTT-3.3.2-2]. The broker enforces that, so the mapping
+// supports them.
 func CheckTopic(topic []byte) error {
 	if len(topic) == 0 {
 		return ErrTopicEmpty
@@ -50,8 +50,8 @@ func CheckTopic(topic []byte) error {
 	return nil
 }
 
-// CheckSubject reports why a subject that was appended must not be published:
-// [ErrTooManyTokens], [ErrSubjectTooLong] or [ErrSubjectReserved].
+// CheckSubject returns an error if an appended subject must not be published: [ErrTooManyTokens],
+// [ErrSubjectTooLong] or [ErrSubjectReserved].
 func CheckSubject(subject []byte) error {
 	if err := checkLimits(subject); err != nil {
 		return err
@@ -72,9 +72,9 @@ func checkLimits(subject []byte) error {
 	return nil
 }
 
-// ToTopic returns the topic of a subject. It fails with [ErrTooManyTokens], [ErrSubjectTooLong] or,
-// if [FromTopic] never writes such a subject, with an error that wraps [ErrNotCanonical] and
-// contains the position.
+// ToTopic returns the topic of a subject. It fails with [ErrTooManyTokens] or [ErrSubjectTooLong].
+// If [FromTopic] never writes such a subject, the error wraps [ErrNotCanonical] and contains the
+// position.
 func ToTopic(subject string) (string, error) {
 	if err := checkLimits([]byte(subject)); err != nil {
 		return "", err
