@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/bridge"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 var (
@@ -26,13 +27,10 @@ var (
 // publish is a PUBLISH packet; id 0 makes it QoS 0.
 func publish(topic string, id uint16, payload []byte) []byte {
 	flags := byte(0)
-	body := binary.BigEndian.AppendUint16(nil, uint16(len(topic)))
-	body = append(body, topic...)
 	if id != 0 {
-		flags = 2
-		body = binary.BigEndian.AppendUint16(body, id)
+		flags = wire.QoS1
 	}
-	return packet(typePublish<<4|flags, append(body, payload...))
+	return wire.AppendPublish(nil, flags, topic, id, payload)
 }
 
 // packet puts a fixed header before body. MQTT's remaining length is coded as Go
@@ -47,7 +45,7 @@ func suback(id uint16, codes ...byte) []byte {
 
 func pubacks(ids ...uint16) (all []byte) {
 	for _, id := range ids {
-		all = append(all, 0x40, 2, byte(id>>8), byte(id))
+		all = wire.AppendPuback(all, id)
 	}
 	return all
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // load is the broker end: it accepts the bridge's lanes, grants every
@@ -144,28 +146,15 @@ func (c *loadConn) packets() error {
 		} else if some {
 			continue
 		}
-		kind, err := c.in.ReadByte()
+		first, body, err := wire.Read(c.in)
 		if err != nil {
 			return err
 		}
-		size, err := binary.ReadUvarint(c.in) // the same coding as MQTT's remaining length
-		if err != nil {
-			return err
-		}
-		body := make([]byte, size)
-		if _, err := io.ReadFull(c.in, body); err != nil {
-			return err
-		}
-		switch kind >> 4 {
+		switch first >> 4 {
 		case 1: // CONNECT
 			_, err = c.Write([]byte{0x20, 2, 0, 0})
 		case 8: // SUBSCRIBE
-			filters := 0
-			for rest := body[2:]; len(rest) > 2; filters++ {
-				rest = rest[2+int(binary.BigEndian.Uint16(rest))+1:]
-			}
-			reply := append([]byte{0x90, byte(2 + filters), body[0], body[1]}, slices.Repeat([]byte{1}, filters)...)
-			_, err = c.Write(reply)
+			_, err = c.Write(wire.Suback(body))
 			c.load.mu.Lock()
 			c.load.ready = append(c.load.ready, c)
 			c.load.mu.Unlock()
@@ -187,7 +176,7 @@ func (c *loadConn) packets() error {
 // pubacks takes the PUBACKs at hand off the buffer, all under one lock: the load must cost as
 // little as it can, it runs on the same machine. It reports whether there were any.
 func (c *loadConn) pubacks() (some bool, err error) {
-	if head, err := c.in.Peek(1); err != nil || head[0] != 0x40 {
+	if head, err := c.in.Peek(1); err != nil || head[0] != wire.Puback {
 		return false, nil // something else, or the end
 	}
 	if _, err := c.in.Peek(4); err != nil {
@@ -197,7 +186,7 @@ func (c *loadConn) pubacks() (some bool, err error) {
 	n := 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for ; len(b)-n >= 4 && b[n] == 0x40 && b[n+1] == 2; n += 4 {
+	for ; len(b)-n >= 4 && b[n] == wire.Puback && b[n+1] == 2; n += 4 {
 		if err := c.puback(binary.BigEndian.Uint16(b[n+2:])); err != nil {
 			return false, err
 		}
@@ -333,12 +322,7 @@ func (l *load) packet(lane, device int) []byte {
 		cn := hex.EncodeToString([]byte(tenant + "/" + name))
 		topic = "bridge/v1/" + partition(lane) + "/" + idPlace + "/" + msPlace + "/" + cn + "/" + topic
 	}
-	rest := 2 + len(topic) + 2 + len(l.payload)
-	p := binary.AppendUvarint([]byte{0x32}, uint64(rest))
-	p = binary.BigEndian.AppendUint16(p, uint16(len(topic)))
-	p = append(p, topic...)
-	p = append(p, 0, 0)
-	return append(p, l.payload...)
+	return wire.AppendPublish(nil, wire.QoS1, topic, 1, l.payload)
 }
 
 func partition(lane int) string { return string("0123456789abcdef"[lane%16]) }

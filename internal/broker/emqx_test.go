@@ -14,6 +14,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // The tests of this file are named after the rows of docs/emqx.md, where the broker behaves
@@ -201,7 +202,7 @@ func TestE4RateLimitBursts(t *testing.T) {
 	conn := raw(t, b, "acme/dev-1")
 	var burst []byte
 	for i := range messages {
-		burst = append(burst, publishPacket(own, uint16(i+1), payload)...)
+		burst = wire.AppendPublish(burst, wire.QoS1, own, uint16(i+1), []byte(payload))
 	}
 	_, err := conn.Write(burst)
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // clock advances only by the pauses that callers request.
@@ -46,10 +47,9 @@ func raw(t *testing.T, b *broker.Broker, cn string) net.Conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(testrun.Timeout)))
-	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0x82, 0, 30, 0, 1, 'd', 0, byte(len(cn))}, cn...)
-	_, err = conn.Write(append([]byte{0x10, byte(len(body))}, body...))
+	present, err := (&wire.Connect{ClientID: "d", Username: cn, KeepAlive: 30 * time.Second}).Handshake(conn)
 	require.NoError(t, err)
-	require.Equal(t, []byte{0x20, 2, 0, 0}, readAll(t, conn, 4))
+	require.False(t, present)
 	return conn
 }
 
@@ -59,12 +59,4 @@ func readAll(t *testing.T, r io.Reader, n int) []byte {
 	_, err := io.ReadFull(r, b)
 	require.NoError(t, err)
 	return b
-}
-
-// publishPacket is a PUBLISH at QoS 1 of less than 128 bytes.
-func publishPacket(topic string, id uint16, payload string) []byte {
-	body := append([]byte{0, byte(len(topic))}, topic...)
-	body = append(body, byte(id>>8), byte(id))
-	body = append(body, payload...)
-	return append([]byte{0x32, byte(len(body))}, body...)
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
+
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // inFlight is how many PUBLISH packets the publisher has without a PUBACK, at most.
@@ -51,19 +51,11 @@ func (p *publisher) connect() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Protocol level 4, clean session off, keep-alive off.
-	_, err = fmt.Fprintf(conn, "\x10%c\x00\x04MQTT\x04\x00\x00\x00\x00%c%s", 12+len(p.client), len(p.client), p.client)
-	var connack [4]byte
-	if err == nil {
-		_, err = io.ReadFull(conn, connack[:])
-	}
-	if err == nil && connack[3] != 0 {
-		err = fmt.Errorf("CONNACK code %d", connack[3])
-	}
-	if err != nil {
+	if _, err := (&wire.Connect{ClientID: p.client, KeepSession: true}).Handshake(conn); err != nil {
 		conn.Close()
+		return nil, err
 	}
-	return conn, err
+	return conn, nil
 }
 
 // publish returns nil when every message has its PUBACK, else where to go on.
@@ -108,11 +100,10 @@ func (p *publisher) publish(conn net.Conn, next, messages int) (int, error) {
 
 func (p *publisher) pubacks(in *bufio.Reader) error {
 	for {
-		var packet [4]byte
-		if _, err := io.ReadFull(in, packet[:]); err != nil {
+		id, err := wire.ReadPuback(in)
+		if err != nil {
 			return err
 		}
-		id := binary.BigEndian.Uint16(packet[2:])
 		p.mu.Lock()
 		for i, n := range p.unacked {
 			if packetID(n) == id {
@@ -129,13 +120,9 @@ func packetID(n int) uint16 { return uint16(n%65535 + 1) }
 
 func (p *publisher) packet(n int, dup bool) []byte {
 	topic := fmt.Sprintf(p.topic, n%p.devices)
-	head := byte(0x32)
+	flags := byte(wire.QoS1)
 	if dup {
-		head |= 8
+		flags |= wire.Dup
 	}
-	b := binary.AppendUvarint([]byte{head}, uint64(2+len(topic)+2+p.size))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
-	b = append(b, topic...)
-	b = binary.BigEndian.AppendUint16(b, packetID(n))
-	return fmt.Appendf(b, "%-*d", p.size, n)
+	return wire.AppendPublish(nil, flags, topic, packetID(n), fmt.Appendf(nil, "%-*d", p.size, n))
 }

@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -178,7 +179,7 @@ func testVisitorMessagesAreAccountedFor(t *testing.T) {
 	require.NoError(t, err)
 	d := fleet.New(fleet.Options{
 		Address: strings.TrimPrefix(r.broker.TLSURL(), "ssl://"), TLS: certificate,
-		Connect: fleet.Connect{ClientID: "visitor"}, Count: len(topics),
+		Connect: wire.Connect{ClientID: "visitor"}, Count: len(topics),
 		Message: func(n int) (string, []byte) { return topics[n], []byte("{}") },
 	})
 	require.NoError(t, d.Connect(t.Context()))

@@ -9,6 +9,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // crew is all simulated devices, one for each role. No device reconnects, and so none
@@ -29,7 +30,7 @@ func newCrew(ctx context.Context, roles []role, url string, authority *pki.Autho
 		}
 		f.Devices = append(f.Devices, fleet.New(fleet.Options{
 			Address: strings.TrimPrefix(url, "ssl://"), TLS: certificate,
-			Connect: fleet.Connect{ClientID: r.client, KeepAlive: 30 * time.Second},
+			Connect: wire.Connect{ClientID: r.client, KeepAlive: 30 * time.Second},
 			Window:  r.window,
 			Every:   r.every, Delay: r.every * time.Duration(i) / time.Duration(len(roles)),
 			Message: r.message,

@@ -9,6 +9,7 @@ import (
 
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/sleep"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // hijack is a device that connects under the client id of a lane, first keeping the
@@ -62,7 +63,7 @@ func (h *hijack) outcome() Expectation {
 	var seen []string
 	for _, a := range h.attempts {
 		text := fmt.Sprintf("clean session %d: ", map[bool]int{true: 1}[a.clean])
-		var refused *fleet.RefusedError
+		var refused *wire.RefusedError
 		switch {
 		case errors.As(a.refused, &refused):
 			text += fmt.Sprintf("refused with code %d", refused.Code)

@@ -11,6 +11,7 @@ import (
 
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // Identity is who a device is.
@@ -130,7 +131,7 @@ func fromDirectory(o *Options) (*crew, error) {
 func (o *Options) device(id Identity, clientID string) fleet.Options {
 	return fleet.Options{
 		Address: o.Broker.Address, TLS: id.TLS, Window: o.Window,
-		Connect: fleet.Connect{
+		Connect: wire.Connect{
 			ClientID: clientID, Username: o.Username, Password: o.Password, KeepAlive: o.KeepAlive,
 		},
 	}

@@ -6,6 +6,7 @@ import (
 
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/sleep"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // dying is how many devices with a last will lose their power.
@@ -28,7 +29,7 @@ func (w *will) act(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too
 	for i := range dying {
 		o := w.d.o.device(w.d.crew.other, fmt.Sprintf("drill-%s-%s", w.d.run, willDevice(i)))
-		o.Connect.Will = &fleet.Will{
+		o.Connect.Will = &wire.Will{
 			Topic: w.d.o.topic(w.d.crew.other), Payload: mark{w.d.run, roleWill, willDevice(i), 0}.payload(0),
 		}
 		device := fleet.New(o)

@@ -3,12 +3,15 @@ package fleet
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // Bounds of the pause before a reconnect: it doubles, with half of it at random, until a
@@ -26,7 +29,7 @@ const goodbye = time.Second
 type Options struct {
 	Address string      // of the broker, host:port
 	TLS     *tls.Config // nil: plain TCP
-	Connect Connect
+	Connect wire.Connect
 	// Window is how many messages may wait for a PUBACK; 0: 1.
 	Window int
 	// Every is the time between two messages; a message that falls due while the
@@ -128,7 +131,7 @@ func (d *Device) Connect(ctx context.Context) error {
 	d.mu.Unlock()
 	for _, f := range again {
 		d.note(d.o.Sent, f.n)
-		if err := l.write(f.packet(DupFlag)); err != nil {
+		if err := l.write(f.packet(wire.Dup)); err != nil {
 			break // the connection's end is what Run finds
 		}
 	}
@@ -136,9 +139,7 @@ func (d *Device) Connect(ctx context.Context) error {
 }
 
 func (f *flight) packet(flags byte) []byte {
-	b := AppendPublish(nil, f.topic, f.id, f.payload)
-	b[0] |= flags
-	return b
+	return wire.AppendPublish(nil, wire.QoS1|flags, f.topic, f.id, f.payload)
 }
 
 func (d *Device) note(hook func(int), n int) {
@@ -150,11 +151,11 @@ func (d *Device) note(hook func(int), n int) {
 // read takes a packet of the broker's.
 func (d *Device) read(first byte, body []byte) {
 	switch first & 0xF0 {
-	case pubackByte:
-		if id, ok := packetID(body); ok {
-			d.puback(id)
+	case wire.Puback:
+		if len(body) == 2 {
+			d.puback(binary.BigEndian.Uint16(body))
 		}
-	case publishByte:
+	case wire.Publish:
 		if d.o.Received != nil && len(body) >= 2 {
 			if n := 2 + int(body[0])<<8 + int(body[1]); n <= len(body) {
 				d.o.Received(string(body[2:n]))
@@ -324,7 +325,7 @@ func (r *run) serve(ctx, hard context.Context) error {
 		case <-d.acks:
 		case <-ended:
 		case <-ping:
-			err = l.write([]byte{pingreqByte, 0})
+			err = l.write([]byte{wire.Pingreq, 0})
 		case <-l.done:
 			return l.err
 		case <-hard.Done():
@@ -353,7 +354,7 @@ func (d *Device) Disconnect() {
 	if l == nil {
 		return
 	}
-	_ = l.write([]byte{disconnectByte, 0}) // a connection that has ended needs none
+	_ = l.write([]byte{wire.Disconnect, 0}) // a connection that has ended needs none
 	d.up.Store(false)
 	// To close it here would reset it where a packet of the broker's is unread, and the
 	// broker would take the device for dead.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,7 +41,7 @@ func testPublishesAllMessages(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	d := fleet.New(fleet.Options{
-		Address: address(b), Connect: fleet.Connect{ClientID: "d", Username: "u", Password: "p", KeepAlive: time.Minute},
+		Address: address(b), Connect: wire.Connect{ClientID: "d", Username: "u", Password: "p", KeepAlive: time.Minute},
 		Window: 10, Count: 1000, Message: message,
 	})
 	require.NoError(t, d.Connect(t.Context()))
@@ -60,10 +60,10 @@ func testRefusedConnectionIsReported(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
 	f := &fleet.Fleet{Devices: []*fleet.Device{fleet.New(fleet.Options{
-		Address: address(b), Connect: fleet.Connect{ClientID: "d", Username: "u", Password: "wrong"},
+		Address: address(b), Connect: wire.Connect{ClientID: "d", Username: "u", Password: "wrong"},
 	})}}
 	err = f.Connect(t.Context())
-	var refused *fleet.RefusedError
+	var refused *wire.RefusedError
 	require.ErrorAs(t, err, &refused)
 	require.ErrorContains(t, err, `connect device "d": the broker refuses the connection: code`)
 }
@@ -76,7 +76,7 @@ func testConnectionLossWithoutReconnectIsAnError(t *testing.T) {
 	t.Cleanup(func() { _ = b.Close() })
 	var once sync.Once
 	d := fleet.New(fleet.Options{
-		Address: address(b), Connect: fleet.Connect{ClientID: "d"}, Message: message,
+		Address: address(b), Connect: wire.Connect{ClientID: "d"}, Message: message,
 		Acked: func(int) { once.Do(func() { go b.Kick("d") }) },
 	})
 	require.NoError(t, d.Connect(t.Context()))
@@ -89,9 +89,9 @@ func testWillIsPublishedOnlyOnKill(t *testing.T) {
 	b, err := broker.Open(broker.Options{Attest: true, DeviceUsernames: true, WillAttributes: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
-	will := &fleet.Will{Topic: "tenant/a/device/b/status", Payload: []byte("gone")}
+	will := &wire.Will{Topic: "tenant/a/device/b/status", Payload: []byte("gone")}
 	for i, kill := range []bool{false, true} {
-		d := fleet.New(fleet.Options{Address: address(b), Connect: fleet.Connect{ClientID: "d", Username: "a/b", Will: will}})
+		d := fleet.New(fleet.Options{Address: address(b), Connect: wire.Connect{ClientID: "d", Username: "a/b", Will: will}})
 		require.NoError(t, d.Connect(t.Context()))
 		if kill {
 			d.Kill()
@@ -141,28 +141,20 @@ func (s *scripted) serve(conn net.Conn) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	for {
-		first, err := in.ReadByte()
+		first, body, err := wire.Read(in)
 		if err != nil {
-			return
-		}
-		size, err := binary.ReadUvarint(in)
-		if err != nil {
-			return
-		}
-		body := make([]byte, size)
-		if _, err := io.ReadFull(in, body); err != nil {
 			return
 		}
 		switch first >> 4 {
 		case 1:
 			_, _ = conn.Write([]byte{0x20, 2, 1, 0})
 		case 3:
-			s.publishes <- publish{conn, first&fleet.DupFlag != 0, binary.BigEndian.Uint16(body[3:]), body[5]}
+			s.publishes <- publish{conn, first&wire.Dup != 0, binary.BigEndian.Uint16(body[3:]), body[5]}
 		}
 	}
 }
 
-func (p publish) ack() { _, _ = p.conn.Write([]byte{0x40, 2, byte(p.id >> 8), byte(p.id)}) }
+func (p publish) ack() { _, _ = p.conn.Write(wire.AppendPuback(nil, p.id)) }
 
 // What has no PUBACK comes again on the next connection: in order, with DUP and under the
 // same packet ids, and before anything new.
@@ -172,7 +164,7 @@ func testMessagesWithoutPUBACKAreResentInOrder(t *testing.T) {
 	var mu sync.Mutex
 	sends, acks, lost := map[int]int{}, map[int]int{}, 0
 	d := fleet.New(fleet.Options{
-		Address: s.Addr().String(), Connect: fleet.Connect{ClientID: "d", KeepSession: true}, Window: 3, Count: 5, Reconnect: true, Message: message,
+		Address: s.Addr().String(), Connect: wire.Connect{ClientID: "d", KeepSession: true}, Window: 3, Count: 5, Reconnect: true, Message: message,
 		Sent:  func(n int) { mu.Lock(); defer mu.Unlock(); sends[n]++ },
 		Acked: func(n int) { mu.Lock(); defer mu.Unlock(); acks[n]++ },
 		Lost:  func(error) { mu.Lock(); defer mu.Unlock(); lost++ },
@@ -212,7 +204,7 @@ func testStoppedDeviceGivesUpAfterDrainTimeout(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)
 	d := fleet.New(fleet.Options{
-		Address: s.Addr().String(), Connect: fleet.Connect{ClientID: "d"}, Reconnect: true, Drain: time.Millisecond, Message: message,
+		Address: s.Addr().String(), Connect: wire.Connect{ClientID: "d"}, Reconnect: true, Drain: time.Millisecond, Message: message,
 	})
 	require.NoError(t, d.Connect(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())

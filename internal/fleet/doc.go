@@ -3,7 +3,5 @@
 // packet id, what had no PUBACK (§4.4).
 //
 // A [Device] reports every PUBLISH that it writes and every PUBACK that it gets, so that
-// a caller can reconcile them with what arrived elsewhere. It is written out in place of
-// a client library because that is the point: a library hides which packet was resent,
-// and which PUBACK belongs to which.
+// a caller can reconcile them with what arrived elsewhere.
 package fleet

@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"time"
+
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // timeout bounds a TCP and TLS handshake, the wait for CONNACK and each write.
@@ -77,7 +78,7 @@ func (l *link) serve(idle time.Duration, read func(first byte, body []byte)) {
 		if idle > 0 {
 			_ = l.conn.SetReadDeadline(time.Now().Add(idle))
 		}
-		first, body, err := readPacket(in)
+		first, body, err := wire.Read(in)
 		if err != nil {
 			var network net.Error
 			if errors.As(err, &network) && network.Timeout() {
@@ -102,12 +103,4 @@ func (l *link) end() error {
 	l.raw.Close()
 	<-l.done
 	return l.err
-}
-
-// packetID is the PUBACK's; ok is false where it is malformed.
-func packetID(body []byte) (id uint16, ok bool) {
-	if len(body) != 2 {
-		return 0, false
-	}
-	return binary.BigEndian.Uint16(body), true
 }

@@ -5,8 +5,8 @@ import (
 	"net"
 	"time"
 
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // takeOver connects as clientID without cleaning its session, waits for the
@@ -19,7 +19,7 @@ func takeOver(addr, clientID, username, password string) error {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(testrun.Timeout))
-	connect := fleet.Connect{ClientID: clientID, Username: username, Password: password, KeepSession: true, KeepAlive: time.Minute}
+	connect := wire.Connect{ClientID: clientID, Username: username, Password: password, KeepSession: true, KeepAlive: time.Minute}
 	if _, err := connect.Handshake(c); err != nil {
 		return fmt.Errorf("connect as %s: %w", clientID, err)
 	}

@@ -5,15 +5,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"mqtt-nats-bridge/internal/broker"
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // LoadOptions describe a load. Addr, Devices and Total are required.
@@ -304,12 +303,11 @@ func PacketID(packet int) uint16 { return uint16(packet%65535 + 1) }
 func Device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.Sprintf("d%05d", i) }
 
 func (l *Load) appendPublish(b []byte, o outgoing) []byte {
-	at := len(b)
-	b = fleet.AppendPublish(b, l.topic(o.message, o.before), o.packetID, l.payload(o.message))
+	flags := byte(wire.QoS1)
 	if o.dup {
-		b[at] |= fleet.DupFlag
+		flags |= wire.Dup
 	}
-	return b
+	return wire.AppendPublish(b, flags, l.topic(o.message, o.before), o.packetID, l.payload(o.message))
 }
 
 // topic is the device's topic of a message. The broker's rule gives each PUBLISH an id of
@@ -345,14 +343,11 @@ func (l *Load) payload(message int) []byte {
 func (l *Load) acknowledgements(conn net.Conn) error {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	for {
-		var p [4]byte
-		if _, err := io.ReadFull(in, p[:]); err != nil {
-			return fmt.Errorf("read PUBACK: %w", err)
+		id, err := wire.ReadPuback(in)
+		if err != nil {
+			return err
 		}
-		if p[0] != 0x40 || p[1] != 2 {
-			return fmt.Errorf("read PUBACK: the broker sent % x", p)
-		}
-		if all, err := l.puback(binary.BigEndian.Uint16(p[2:])); all || err != nil {
+		if all, err := l.puback(id); all || err != nil {
 			return err
 		}
 	}
@@ -406,7 +401,7 @@ func DialMQTT(addr, clientID, username string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}
-	if _, err = (&fleet.Connect{ClientID: clientID, Username: username}).Handshake(conn); err != nil {
+	if _, err = (&wire.Connect{ClientID: clientID, Username: username}).Handshake(conn); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("connect as %s: %w", clientID, err)
 	}

@@ -14,9 +14,9 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // Rig is a real mosquitto, real nats-servers and the bridge as processes, on
@@ -204,7 +204,7 @@ func MarkOn(t testing.TB, addr, topic string) {
 	conn, err := DialMQTT(addr, strings.ReplaceAll(topic, "/", "-"), "")
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = conn.Write(fleet.AppendPublish(nil, topic, 1, []byte("the end")))
+	_, err = conn.Write(wire.AppendPublish(nil, wire.QoS1, topic, 1, []byte("the end")))
 	require.NoError(t, err)
 	ReadPuback(t, conn, 1)
 }
@@ -212,11 +212,10 @@ func MarkOn(t testing.TB, addr, topic string) {
 // ReadPuback reads the PUBACK of a packet id, and nothing else.
 func ReadPuback(t testing.TB, conn net.Conn, id uint16) {
 	t.Helper()
-	var p [4]byte
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(testrun.Timeout)))
-	_, err := conn.Read(p[:])
+	got, err := wire.ReadPuback(conn)
 	require.NoError(t, err)
-	require.Equal(t, [4]byte{0x40, 2, byte(id >> 8), byte(id)}, p)
+	require.Equal(t, id, got)
 }
 
 // AwaitMarker waits until the marker is stored: as long as the stream grows

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"mqtt-nats-bridge/internal/wire"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -128,7 +130,7 @@ func (b *ScriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) 
 		}
 	}
 	for {
-		first, body, err := readPacket(in)
+		first, body, err := wire.Read(in)
 		if err != nil {
 			return err
 		}
@@ -143,15 +145,7 @@ func (b *ScriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) 
 				begin()
 			}
 		case 8: // SUBSCRIBE: everything is granted at QoS 1
-			codes := 0
-			for rest := body[2:]; len(rest) > 2; codes++ {
-				rest = rest[2+int(binary.BigEndian.Uint16(rest))+1:]
-			}
-			suback := append([]byte{0x90, byte(2 + codes)}, body[:2]...)
-			for range codes {
-				suback = append(suback, 1)
-			}
-			err = out.write(suback)
+			err = out.write(wire.Suback(body))
 			if !begun {
 				begin()
 			}
@@ -181,19 +175,6 @@ func (w *packetWriter) write(p []byte) error {
 	defer w.mu.Unlock()
 	_, err := w.conn.Write(p)
 	return err
-}
-
-func readPacket(in *bufio.Reader) (first byte, body []byte, err error) {
-	if first, err = in.ReadByte(); err != nil {
-		return 0, nil, err
-	}
-	size, err := binary.ReadUvarint(in)
-	if err != nil {
-		return 0, nil, err
-	}
-	body = make([]byte, size)
-	_, err = io.ReadFull(in, body)
-	return first, body, err
 }
 
 // unacknowledged are the messages without a PUBACK, in the order of their first

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -42,7 +42,7 @@ func scriptedRun(t *testing.T, name, what string, b *proof.ScriptedBroker) (*dae
 func TestMalformedPackets(t *testing.T) {
 	t.Parallel()
 	errCut := errors.New("cut in the middle of a packet")
-	publish := fleet.AppendPublish(nil, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
+	publish := wire.AppendPublish(nil, wire.QoS1, "tenant/t0/device/d00000/telemetry", 65000, make([]byte, 64))
 	for name, bytes := range map[string][]byte{
 		"oversize, not a PUBLISH":        {0x90, 0xff, 0xff, 0xff, 0x7f},
 		"length of five bytes":           {0x30, 0x80, 0x80, 0x80, 0x80, 0x01},
@@ -88,7 +88,7 @@ func TestMalformedPackets(t *testing.T) {
 // forever.
 func TestOversizePublish(t *testing.T) {
 	t.Parallel()
-	huge := fleet.AppendPublish(nil, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
+	huge := wire.AppendPublish(nil, wire.QoS1, "tenant/t0/device/huge/telemetry", 65000, make([]byte, 300<<10))
 	b := proof.NewScriptedBroker(t, proof.LoadOptions{Devices: 20, Rate: 5000, Total: 5000}, func(b *proof.ScriptedBroker) {
 		b.Between = func(at int, conn net.Conn) (err error) {
 			if at%2000 == 1500 {

@@ -2,7 +2,6 @@ package brokers
 
 import (
 	"encoding/binary"
-	"io"
 	"net/http"
 	"os"
 	"testing"
@@ -11,10 +10,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // equal is what a device says that says the same each time.
@@ -28,12 +27,12 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 	defer conn.Close()
 	go func() {
 		var b []byte
+		flags := byte(wire.QoS1)
+		if dup {
+			flags |= wire.Dup
+		}
 		for i := range n {
-			at := len(b)
-			b = fleet.AppendPublish(b, "tenant/proof/device/equal/telemetry", proof.PacketID(i), []byte(equal))
-			if dup {
-				b[at] |= fleet.DupFlag
-			}
+			b = wire.AppendPublish(b, flags, "tenant/proof/device/equal/telemetry", proof.PacketID(i), []byte(equal))
 			if len(b) > 1<<14 || i == n-1 {
 				if _, err := conn.Write(b); err != nil {
 					return // the reader meets it
@@ -43,12 +42,10 @@ func publishEqual(t testing.TB, addr string, n int, dup bool) {
 		}
 	}()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(2*testrun.Timeout)))
-	var p [4]byte
 	for range n {
-		_, err := io.ReadFull(conn, p[:])
+		id, err := wire.ReadPuback(conn)
 		require.NoError(t, err)
-		require.EqualValues(t, 0x40, p[0])
-		require.NotZero(t, binary.BigEndian.Uint16(p[2:]))
+		require.NotZero(t, id)
 	}
 }
 

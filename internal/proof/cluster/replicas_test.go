@@ -16,11 +16,11 @@ import (
 
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // fleetRig is a real mosquitto, a real nats-server and replicas of the bridge as
@@ -186,7 +186,7 @@ func (r *fleetRig) markPartitions() {
 		}
 		marked[broker.Partition(cn)] = fmt.Sprintf("%s%d.telemetry", proof.PartitionMarker, i)
 		a := broker.Attest("bridge/v1", fmt.Sprintf("%032X", time.Now().UnixNano()), time.Now(), cn, "tenant/"+strings.Replace(cn, "/", "/device/", 1)+"/telemetry")
-		_, err := conn.Write(fleet.AppendPublish(nil, a.Render(), proof.PacketID(i), []byte("the end")))
+		_, err := conn.Write(wire.AppendPublish(nil, wire.QoS1, a.Render(), proof.PacketID(i), []byte("the end")))
 		require.NoError(r.t, err)
 		proof.ReadPuback(r.t, conn, proof.PacketID(i))
 	}

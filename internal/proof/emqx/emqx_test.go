@@ -21,11 +21,11 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/emqx"
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/gate"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -374,7 +374,7 @@ func TestE4ReleasedLumps(t *testing.T) {
 			for sent := 0; sent < messages; sent += tc.window {
 				var batch []byte
 				for i := range tc.window {
-					batch = fleet.AppendPublish(batch, "tenant/acme/device/dev-1/telemetry", proof.PacketID(sent+i), []byte("x"))
+					batch = wire.AppendPublish(batch, wire.QoS1, "tenant/acme/device/dev-1/telemetry", proof.PacketID(sent+i), []byte("x"))
 				}
 				_, err = conn.Write(batch)
 				require.NoError(t, err)

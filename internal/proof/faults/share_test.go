@@ -9,10 +9,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // sharing starts a bridge with so many lanes in a $share group, and more that retire
@@ -44,7 +44,7 @@ func markUntilStored(t testing.TB, addr string, js natsjs.JetStream, run int) {
 	for i := 0; ; i++ {
 		require.True(t, time.Now().Before(deadline), "no marker is stored")
 		name := fmt.Sprintf("marker-%d-%d", run, i)
-		_, err := conn.Write(fleet.AppendPublish(nil, "tenant/proof/device/"+name+"/telemetry", proof.PacketID(i), []byte("the end")))
+		_, err := conn.Write(wire.AppendPublish(nil, wire.QoS1, "tenant/proof/device/"+name+"/telemetry", proof.PacketID(i), []byte("the end")))
 		require.NoError(t, err)
 		proof.ReadPuback(t, conn, proof.PacketID(i))
 		for range 20 {

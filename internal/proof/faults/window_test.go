@@ -3,7 +3,6 @@ package faults
 import (
 	"bufio"
 	"encoding/binary"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 )
 
 // keepsWindow reports whether this mosquitto keeps max_inflight_messages once
@@ -30,7 +30,7 @@ func keepsWindow(t testing.TB) bool {
 	const inflight, queued = 10, 500
 	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: inflight})
 	c := dialSession(t, m.Addr, "probe")
-	c.send(0x82, append([]byte{0, 1, 0, 8}, "tenant/#\x01"...))
+	c.send(wire.Subscribe, append([]byte{0, 1, 0, 8}, "tenant/#\x01"...))
 	require.EqualValues(t, 9, c.next(), "SUBACK")
 	c.conn.Close()
 	proof.StartLoad(t, proof.LoadOptions{Addr: m.Addr, Devices: 1, Total: queued}).AwaitEnd(t)
@@ -39,8 +39,8 @@ func keepsWindow(t testing.TB) bool {
 	for range inflight {
 		require.EqualValues(t, 3, c.next(), "PUBLISH")
 	}
-	c.send(0x40, c.packetID[:])
-	c.send(0xc0, nil)
+	c.send(wire.Puback, c.packetID[:])
+	c.send(wire.Pingreq, nil)
 	more := 0
 	for c.next() == 3 { // until the PINGRESP
 		more++
@@ -64,10 +64,9 @@ func dialSession(t testing.TB, addr, clientID string) *session {
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(testrun.Timeout)))
-	c := &session{t: t, conn: conn, in: bufio.NewReader(conn)}
-	c.send(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, byte(len(clientID))}, clientID...))
-	require.EqualValues(t, 2, c.next(), "CONNACK")
-	return c
+	_, err = (&wire.Connect{ClientID: clientID, KeepSession: true}).Handshake(conn)
+	require.NoError(t, err)
+	return &session{t: t, conn: conn, in: bufio.NewReader(conn)}
 }
 
 func (c *session) send(first byte, body []byte) {
@@ -79,12 +78,7 @@ func (c *session) send(first byte, body []byte) {
 // next reads a packet and returns its type (§2.2.1).
 func (c *session) next() byte {
 	c.t.Helper()
-	first, err := c.in.ReadByte()
-	require.NoError(c.t, err)
-	size, err := binary.ReadUvarint(c.in)
-	require.NoError(c.t, err)
-	body := make([]byte, size)
-	_, err = io.ReadFull(c.in, body)
+	first, body, err := wire.Read(c.in)
 	require.NoError(c.t, err)
 	if first>>4 == 3 && !c.known {
 		topic := 2 + int(binary.BigEndian.Uint16(body))

@@ -16,10 +16,10 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/daemon"
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -320,7 +320,7 @@ func flood(t testing.TB, addr, cn, topic, payload string, n int) {
 	for sent := 0; sent < n; sent += proof.Window {
 		var batch []byte
 		for i := range proof.Window {
-			batch = fleet.AppendPublish(batch, topic, proof.PacketID(sent+i), []byte(payload))
+			batch = wire.AppendPublish(batch, wire.QoS1, topic, proof.PacketID(sent+i), []byte(payload))
 		}
 		var write error
 		var both sync.WaitGroup

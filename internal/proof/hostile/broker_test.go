@@ -21,6 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/daemon"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -137,11 +138,7 @@ func (c *hostileConn) subscribe() {
 	if err != nil || kind != 8 {
 		return
 	}
-	codes := []byte{}
-	for at := 2; at < len(body); at += 3 + int(binary.BigEndian.Uint16(body[at:])) {
-		codes = append(codes, 1)
-	}
-	c.suback = append([]byte{0x90, byte(2 + len(codes)), body[0], body[1]}, codes...)
+	c.suback = wire.Suback(body)
 }
 
 // drain reads to the end.
@@ -213,7 +210,7 @@ func brokerAttacks() []brokerAttack {
 		{name: "a CONNACK that is too long", play: instead("\x20\x03\x00\x00\x00"), says: []string{malformed}},
 		{name: "a CONNACK with flags", play: instead("\x21\x02\x00\x00"), says: []string{malformed}},
 		{name: "a PUBLISH before CONNACK", play: func(c *hostileConn, topic string) {
-			c.connect(string(rawPublish(atQoS1, topic, 1, "early")))
+			c.connect(string(rawPublish(wire.QoS1, topic, 1, "early")))
 			c.drain()
 		}, says: []string{protocol, "before CONNACK"}},
 		{name: "two CONNACKs", play: instead(connack + connack), says: []string{protocol, "second CONNACK"}},
@@ -242,37 +239,37 @@ func brokerAttacks() []brokerAttack {
 			for chunk := make([]byte, 1<<20); rest > 0; rest -= len(chunk) {
 				c.Write(chunk[:min(rest, len(chunk))])
 			}
-			c.Write(rawPublish(atQoS1, topic, 2, "next"))
+			c.Write(rawPublish(wire.QoS1, topic, 2, "next"))
 			c.drain()
 		}, want: []string{"quarantine.payload_too_large.device.d.t", "device.d.t next"}},
 		{name: "a topic with NUL", play: func(c *hostileConn, topic string) {
 			c.open()
-			c.Write(rawPublish(atQoS1, topic+"\x00", 1, topic))
+			c.Write(rawPublish(wire.QoS1, topic+"\x00", 1, topic))
 			c.drain()
 		}, want: []string{"quarantine.bad_topic"}},
 		{name: "a topic that was not subscribed", play: func(c *hostileConn, topic string) {
 			c.open()
-			c.Write(rawPublish(atQoS1, "$JS/API/STREAM/DELETE/TELEMETRY", 1, topic))
+			c.Write(rawPublish(wire.QoS1, "$JS/API/STREAM/DELETE/TELEMETRY", 1, topic))
 			c.drain()
 		}, want: []string{"quarantine.not_subscribed.%24JS.API.STREAM.DELETE.TELEMETRY"}},
 		{name: "wildcards in topics", play: func(c *hostileConn, topic string) {
 			c.open()
-			c.Write(rawPublish(atQoS1, topic+"+#*>", 1, "x"))
+			c.Write(rawPublish(wire.QoS1, topic+"+#*>", 1, "x"))
 			c.drain()
 		}, want: []string{"device.d.t+#%2A%3E x"}},
 		{name: "one packet id for several messages", play: func(c *hostileConn, topic string) {
 			c.open()
 			for i := range 3 {
-				c.Write(rawPublish(atQoS1, topic, 7, fmt.Sprint(i)))
+				c.Write(rawPublish(wire.QoS1, topic, 7, fmt.Sprint(i)))
 			}
 			c.drain()
 		}, want: []string{"device.d.t 0", "device.d.t 1", "device.d.t 2"}},
 		{name: "DUP on what was never sent, and again", play: func(c *hostileConn, topic string) {
 			c.open()
 			// Its predecessor proves the packet id, whether the PUBACK has crossed it or not.
-			c.Write(rawPublish(atQoS1, topic, 6, "before"))
+			c.Write(rawPublish(wire.QoS1, topic, 6, "before"))
 			for range 3 {
-				c.Write(rawPublish(dup|atQoS1, topic, 7, "once"))
+				c.Write(rawPublish(wire.Dup|wire.QoS1, topic, 7, "once"))
 				time.Sleep(20 * time.Millisecond) // the fault itself: acknowledged by then, or not
 			}
 			c.drain()
@@ -282,7 +279,7 @@ func brokerAttacks() []brokerAttack {
 			io.WriteString(c, strings.Repeat("\xd0\x00", 100_000))   // PINGRESP
 			io.WriteString(c, strings.Repeat("\xb0\x02\x00\x09", 9)) // UNSUBACK
 			c.Write(bytes.Repeat(c.suback, 9))
-			c.Write(rawPublish(atQoS1, topic, 1, "still here"))
+			c.Write(rawPublish(wire.QoS1, topic, 1, "still here"))
 			c.drain()
 		}, want: []string{"device.d.t still here"}},
 		{name: "one byte at a time", play: func(c *hostileConn, topic string) {
@@ -296,7 +293,7 @@ func brokerAttacks() []brokerAttack {
 			slowly([]byte(connack))
 			c.subscribe()
 			slowly(c.suback)
-			slowly(rawPublish(atQoS1, topic, 1, "slow"))
+			slowly(rawPublish(wire.QoS1, topic, 1, "slow"))
 			c.drain()
 		}, want: []string{"device.d.t slow"}},
 	}
@@ -331,7 +328,7 @@ func startHostileRun(t *testing.T, js natsjs.JetStream, natsURL, tenant string, 
 		func(c *hostileConn) { play(c, topic) },
 		func(c *hostileConn) {
 			c.open()
-			c.Write(rawPublish(atQoS1, topic, 100, witness))
+			c.Write(rawPublish(wire.QoS1, topic, 100, witness))
 			c.drain()
 		})
 	s := proof.PlainSettings("mqtt://"+r.broker.addr, natsURL).With("mqtt.client_id", tenant)
@@ -406,7 +403,7 @@ func TestHostileBrokerCut(t *testing.T) {
 	server := proof.StartJetStream(t, embedded.Options{})
 	js := proof.ConnectNATS(t, server.URL())
 	const payload = "whole"
-	size := len(connack) + 7 + len(rawPublish(atQoS1, "tenant/c00/device/d/t", 1, payload))
+	size := len(connack) + 7 + len(rawPublish(wire.QoS1, "tenant/c00/device/d/t", 1, payload))
 	step := 2
 	if testrun.Quick() {
 		step = 7
@@ -425,7 +422,7 @@ func TestHostileBrokerCut(t *testing.T) {
 				if c.read(); !write(connack) {
 					return
 				}
-				if c.subscribe(); !write(string(c.suback)) || !write(string(rawPublish(atQoS1, topic, 1, payload))) {
+				if c.subscribe(); !write(string(c.suback)) || !write(string(rawPublish(wire.QoS1, topic, 1, payload))) {
 					return
 				}
 				for { // whole: it is read until acknowledged
@@ -463,7 +460,7 @@ func TestHostileBrokerFlood(t *testing.T) {
 			for sent := 0; sent < n; sent += 100 {
 				var batch []byte
 				for i := range 100 {
-					batch = append(batch, rawPublish(atQoS1, topic, proof.PacketID(sent+i), fmt.Sprint(sent+i))...)
+					batch = append(batch, rawPublish(wire.QoS1, topic, proof.PacketID(sent+i), fmt.Sprint(sent+i))...)
 				}
 				if _, err := c.Write(batch); err != nil {
 					return // it will be missing in the stream

@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -20,9 +18,9 @@ import (
 
 	"mqtt-nats-bridge/bridge/verdict"
 	"mqtt-nats-bridge/internal/broker"
-	"mqtt-nats-bridge/internal/fleet"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/subjects"
 )
 
@@ -50,34 +48,14 @@ func dialRaw(t testing.TB, addr string, certificate *tls.Config, cn string, will
 	t.Cleanup(func() { conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(5*testrun.Timeout)))
 	d := &rawDevice{t: t, conn: conn, in: bufio.NewReader(conn)}
-	flags, texts := byte(2), []string{"raw " + cn}
+	connect := wire.Connect{ClientID: "raw " + cn}
 	if len(will) > 0 {
-		flags, texts = flags|0x0c, append(texts, will...)
+		connect.Will = &wire.Will{Topic: will[0], Payload: []byte(will[1])}
 	}
-	body := []byte{0, 4, 'M', 'Q', 'T', 'T', 4, flags, 0, 0}
-	for _, text := range texts {
-		body = append(binary.BigEndian.AppendUint16(body, uint16(len(text))), text...)
-	}
-	_, err = conn.Write(append(binary.AppendUvarint([]byte{0x10}, uint64(len(body))), body...))
+	present, err := connect.Handshake(conn)
 	require.NoError(t, err)
-	kind, answer, err := d.next()
-	require.NoError(t, err)
-	require.Equal(t, byte(0x20), kind)
-	require.Equal(t, []byte{0, 0}, answer)
+	require.False(t, present)
 	return d
-}
-
-func (d *rawDevice) next() (first byte, body []byte, err error) {
-	if first, err = d.in.ReadByte(); err != nil {
-		return 0, nil, err
-	}
-	size, err := binary.ReadUvarint(d.in)
-	if err != nil {
-		return 0, nil, err
-	}
-	body = make([]byte, size)
-	_, err = io.ReadFull(d.in, body)
-	return first, body, err
 }
 
 // send writes packets and a PINGREQ. It returns the number of acknowledgements that
@@ -89,7 +67,7 @@ func (d *rawDevice) send(packets []byte) (acks int, open bool) {
 	var both sync.WaitGroup
 	both.Go(func() { _, write = d.conn.Write(append(bytes.Clone(packets), 0xc0, 0)) })
 	for {
-		first, _, err := d.next()
+		first, _, err := wire.Read(d.in)
 		if err != nil {
 			d.conn.Close()
 			both.Wait()
@@ -108,17 +86,8 @@ func (d *rawDevice) send(packets []byte) (acks int, open bool) {
 
 // rawPublish is a PUBLISH with any flags; id 0: none is written.
 func rawPublish(flags byte, topic string, id uint16, payload string) []byte {
-	b := fleet.AppendPublish(nil, topic, id, []byte(payload))
-	b[0] = 0x30 | flags
-	return b
+	return wire.AppendPublish(nil, flags, topic, id, []byte(payload))
 }
-
-const (
-	atQoS1   = 0x02
-	atQoS2   = 0x04
-	retained = 0x01
-	dup      = 0x08
-)
 
 // kept is what the streams contain of one message.
 type kept struct {
@@ -209,7 +178,7 @@ func TestHostileDevice(t *testing.T) {
 	const likeAnEnvelope = `{"topic":"` + victim + `","tenant_id":"acme","device_id":"victim","msg_type":"telemetry","username":"acme/victim","payload":{},"ts":1}`
 	const likeAPubAck = "x\r\nMSG _INBOX.a.1.1 1 22\r\n{\"stream\":\"T\",\"seq\":1}\r\n"
 
-	one := func(topic string) []byte { return rawPublish(atQoS1, topic, 1, "x") }
+	one := func(topic string) []byte { return rawPublish(wire.QoS1, topic, 1, "x") }
 	join := func(packets ...[]byte) []byte { return bytes.Join(packets, nil) }
 	for _, c := range []struct {
 		name, cn string
@@ -219,7 +188,7 @@ func TestHostileDevice(t *testing.T) {
 		want     []string     // "STREAM subject payload"
 		broker   broker.Stats // what it adds to the broker's counts
 	}{
-		{name: "another's topic, all flags set", cn: "acme/thief", packets: rawPublish(dup|atQoS1|retained, victim, 1, "x"), acks: 1,
+		{name: "another's topic, all flags set", cn: "acme/thief", packets: rawPublish(wire.Dup|wire.QoS1|wire.Retain, victim, 1, "x"), acks: 1,
 			want: []string{"QUARANTINE quarantine.cn_mismatch.tenant.acme.device.victim.telemetry x"}, broker: broker.Stats{Attested: 1}},
 		{name: "another's shadow and commands", cn: "acme/thief-2", packets: join(one("tenant/acme/device/victim/shadow/reported"), one("tenant/acme/device/victim/commands/ack")), acks: 2,
 			want: []string{"QUARANTINE quarantine.cn_mismatch.tenant.acme.device.victim.shadow.reported x", "QUARANTINE quarantine.cn_mismatch.tenant.acme.device.victim.commands.ack x"}, broker: broker.Stats{Attested: 2}},
@@ -247,13 +216,13 @@ func TestHostileDevice(t *testing.T) {
 		{name: "NUL in a topic", cn: "acme/nul", packets: one("tenant/acme/device/nul/\x00"), ended: true},
 		{name: "a topic that is no UTF-8", cn: "acme/latin", packets: one("tenant/acme/device/latin/\xe4"), ended: true},
 		{name: "an empty topic", cn: "acme/empty", packets: one(""), ended: true},
-		{name: "a payload like an envelope", cn: "acme/envelope", packets: rawPublish(atQoS1, "tenant/acme/device/envelope/telemetry", 1, likeAnEnvelope), acks: 1,
+		{name: "a payload like an envelope", cn: "acme/envelope", packets: rawPublish(wire.QoS1, "tenant/acme/device/envelope/telemetry", 1, likeAnEnvelope), acks: 1,
 			want: []string{"TELEMETRY tenant.acme.device.envelope.telemetry " + likeAnEnvelope}, broker: broker.Stats{Attested: 1}},
-		{name: "a payload like a PubAck", cn: "acme/puback", packets: rawPublish(atQoS1, "tenant/acme/device/puback/telemetry", 1, likeAPubAck), acks: 1,
+		{name: "a payload like a PubAck", cn: "acme/puback", packets: rawPublish(wire.QoS1, "tenant/acme/device/puback/telemetry", 1, likeAPubAck), acks: 1,
 			want: []string{"TELEMETRY tenant.acme.device.puback.telemetry " + likeAPubAck}, broker: broker.Stats{Attested: 1}},
-		{name: "DUP on what is new", cn: "acme/dup", packets: join(rawPublish(dup|atQoS1, "tenant/acme/device/dup/telemetry", 7, "a"), rawPublish(dup|atQoS1, "tenant/acme/device/dup/telemetry", 7, "a"), rawPublish(dup|atQoS1, "tenant/acme/device/dup/telemetry", 7, "b")), acks: 3,
+		{name: "DUP on what is new", cn: "acme/dup", packets: join(rawPublish(wire.Dup|wire.QoS1, "tenant/acme/device/dup/telemetry", 7, "a"), rawPublish(wire.Dup|wire.QoS1, "tenant/acme/device/dup/telemetry", 7, "a"), rawPublish(wire.Dup|wire.QoS1, "tenant/acme/device/dup/telemetry", 7, "b")), acks: 3,
 			want: []string{"TELEMETRY tenant.acme.device.dup.telemetry a", "TELEMETRY tenant.acme.device.dup.telemetry a", "TELEMETRY tenant.acme.device.dup.telemetry b"}, broker: broker.Stats{Attested: 3}},
-		{name: "QoS 2", cn: "acme/two", packets: join(rawPublish(atQoS2, "tenant/acme/device/two/telemetry", 9, "x"), []byte{0x62, 2, 0, 9}), acks: 1,
+		{name: "QoS 2", cn: "acme/two", packets: join(rawPublish(wire.QoS2, "tenant/acme/device/two/telemetry", 9, "x"), []byte{0x62, 2, 0, 9}), acks: 1,
 			want: []string{"TELEMETRY tenant.acme.device.two.telemetry x"}, broker: broker.Stats{Attested: 1}},
 		{name: "attested topics, victim's name and own", cn: "acme/forger", packets: join(one(forged.Render()), one(own.Render()), rawPublish(0, "bridge", 0, "x")), acks: 2, broker: broker.Stats{Denied: 3}},
 		{name: "an attested topic within its own", cn: "acme/nest", packets: one("tenant/acme/device/nest/" + forged.Render()), acks: 1,
@@ -270,7 +239,7 @@ func TestHostileDevice(t *testing.T) {
 			want: []string{"QUARANTINE quarantine.cn_mismatch.tenant.acme.device.victim.telemetry x"}, broker: broker.Stats{Attested: 1}},
 		{name: "the word for no name", cn: "undefined", packets: one(victim), acks: 1,
 			want: []string{"QUARANTINE quarantine.cn_missing.tenant.acme.device.victim.telemetry x"}, broker: broker.Stats{Attested: 1}},
-		{name: "half a PUBLISH", cn: "acme/half", packets: rawPublish(atQoS1, "tenant/acme/device/half/telemetry", 1, strings.Repeat("x", 3000))[:1000], ended: true},
+		{name: "half a PUBLISH", cn: "acme/half", packets: rawPublish(wire.QoS1, "tenant/acme/device/half/telemetry", 1, strings.Repeat("x", 3000))[:1000], ended: true},
 		{name: "a packet of 256 MB", cn: "acme/giant", packets: []byte{0x32, 0xff, 0xff, 0xff, 0x7f}, ended: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -361,7 +330,7 @@ func TestForgedEnvelope(t *testing.T) {
 			marks := streamMarks{}
 			r.since(marks)
 			cn, topic := c.tenant+"/"+c.device, "tenant/"+c.tenant+"/device/"+c.device+"/telemetry"
-			acks, open := r.rawDevice(cn).send(rawPublish(atQoS1, topic, 1, c.payload))
+			acks, open := r.rawDevice(cn).send(rawPublish(wire.QoS1, topic, 1, c.payload))
 			require.True(t, open)
 			require.Equal(t, 1, acks)
 			tenant, device := sameLane(cn)
@@ -409,7 +378,7 @@ func testNeighbourInItsLaneLosesNothing(t *testing.T) {
 	for sent := 0; sent < n; sent += proof.Window {
 		var batch []byte
 		for i := range proof.Window {
-			batch = append(batch, rawPublish(atQoS1, topic, proof.PacketID(sent+i), "x")...)
+			batch = append(batch, rawPublish(wire.QoS1, topic, proof.PacketID(sent+i), "x")...)
 			if sent < n/2 {
 				batch = append(batch, rawPublish(0, topic, 0, "x")...)
 			}
@@ -418,7 +387,7 @@ func testNeighbourInItsLaneLosesNothing(t *testing.T) {
 		require.True(t, open)
 		require.Equal(t, proof.Window, acks)
 		if i := sent / proof.Window; i < 20 {
-			acks, _ = neighbour.send(rawPublish(atQoS1, "tenant/"+tenant+"/device/"+device+"/telemetry", uint16(i+1), fmt.Sprint(i)))
+			acks, _ = neighbour.send(rawPublish(wire.QoS1, "tenant/"+tenant+"/device/"+device+"/telemetry", uint16(i+1), fmt.Sprint(i)))
 			require.Equal(t, 1, acks)
 		}
 	}
@@ -451,12 +420,12 @@ func testImpostorUsesNoneOfTheBurst(t *testing.T) {
 	const topic = "tenant/acme/device/victim/telemetry"
 	var flood, honest []byte
 	for i := range 500 {
-		flood = append(flood, rawPublish(atQoS1, topic, uint16(i+1), "forged")...)
+		flood = append(flood, rawPublish(wire.QoS1, topic, uint16(i+1), "forged")...)
 	}
 	acks, _ := r.rawDevice("globex/thief").send(flood)
 	require.Equal(t, 500, acks)
 	for i := range 21 {
-		honest = append(honest, rawPublish(atQoS1, topic, uint16(i+1), "honest")...)
+		honest = append(honest, rawPublish(wire.QoS1, topic, uint16(i+1), "honest")...)
 	}
 	acks, _ = r.rawDevice("acme/victim").send(honest)
 	require.Equal(t, 21, acks)

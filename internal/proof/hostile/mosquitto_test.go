@@ -16,6 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/pki"
 	"mqtt-nats-bridge/internal/proof"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -85,7 +86,7 @@ func TestHostileDeviceBehindACL(t *testing.T) {
 	t.Parallel()
 	r := newGuardedRig(t, "acme/dev-1", "acme/*", "acme/%2A", "acme/gerät", "acme/witness")
 	b := r.start()
-	one := func(topic string) []byte { return rawPublish(atQoS1, topic, 1, "x") }
+	one := func(topic string) []byte { return rawPublish(wire.QoS1, topic, 1, "x") }
 	own := "tenant/acme/device/dev-1/"
 	for _, c := range []struct {
 		name, cn string
@@ -95,7 +96,7 @@ func TestHostileDeviceBehindACL(t *testing.T) {
 		want     []string
 	}{
 		{name: "its own topic", cn: "acme/dev-1", packets: one(own + "telemetry"), want: []string{"tenant.acme.device.dev-1.telemetry x"}},
-		{name: "another's topic", cn: "acme/dev-1", packets: rawPublish(dup|atQoS1|retained, "tenant/acme/device/dev-2/telemetry", 1, "x"), denied: true},
+		{name: "another's topic", cn: "acme/dev-1", packets: rawPublish(wire.Dup|wire.QoS1|wire.Retain, "tenant/acme/device/dev-2/telemetry", 1, "x"), denied: true},
 		{name: "a name that begins like another's", cn: "acme/dev-1", packets: one("tenant/acme/device/dev-11/telemetry"), denied: true},
 		{name: "a device without an entry", cn: "acme/+", packets: one("tenant/acme/device/dev-1/telemetry"), denied: true},
 		{name: "topics of the broker's own", cn: "acme/dev-1", packets: rawPublish(0, "$SYS/broker/uptime", 0, "x"), denied: true},
@@ -109,7 +110,7 @@ func TestHostileDeviceBehindACL(t *testing.T) {
 		{name: "the longest topic of MQTT", cn: "acme/dev-1", packets: one(own + strings.Repeat("x", 65_535-len(own))), want: []string{"quarantine.bad_topic x"}},
 		{name: "128 levels", cn: "acme/dev-1", packets: one(own + strings.Repeat("x/", 124))},
 		{name: "more levels than mosquitto takes", cn: "acme/dev-1", packets: one(own + strings.Repeat("x/", 1000)), ended: true},
-		{name: "DUP on what is new", cn: "acme/dev-1", packets: bytes.Join([][]byte{rawPublish(dup|atQoS1, own+"dup", 7, "a"), rawPublish(dup|atQoS1, own+"dup", 7, "a"), rawPublish(dup|atQoS1, own+"dup", 7, "b")}, nil),
+		{name: "DUP on what is new", cn: "acme/dev-1", packets: bytes.Join([][]byte{rawPublish(wire.Dup|wire.QoS1, own+"dup", 7, "a"), rawPublish(wire.Dup|wire.QoS1, own+"dup", 7, "a"), rawPublish(wire.Dup|wire.QoS1, own+"dup", 7, "b")}, nil),
 			want: []string{"tenant.acme.device.dev-1.dup a", "tenant.acme.device.dev-1.dup a", "tenant.acme.device.dev-1.dup b"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestHostileDeviceBehindACL(t *testing.T) {
 			if !c.denied {
 				require.Equal(t, c.ended, !open, "mosquitto ends the connection")
 			}
-			_, open = r.device("acme/witness").send(rawPublish(atQoS1, "tenant/acme/device/witness/telemetry", 1, c.name))
+			_, open = r.device("acme/witness").send(rawPublish(wire.QoS1, "tenant/acme/device/witness/telemetry", 1, c.name))
 			require.True(t, open)
 			proof.Eventually(t, func() bool {
 				return string(proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry").Data) == c.name
@@ -150,18 +151,18 @@ func TestRetainedFlood(t *testing.T) {
 	for sent := 0; sent < n; sent += 100 {
 		var batch []byte
 		for i := range 100 {
-			batch = append(batch, rawPublish(atQoS1|retained, fmt.Sprintf("tenant/acme/device/hoarder/t%d", sent+i), uint16(i+1), "stale")...)
+			batch = append(batch, rawPublish(wire.QoS1|wire.Retain, fmt.Sprintf("tenant/acme/device/hoarder/t%d", sent+i), uint16(i+1), "stale")...)
 		}
 		acks, open := d.send(batch)
 		require.True(t, open)
 		require.Equal(t, 100, acks)
 	}
 	b := r.start()
-	_, open := r.device("acme/witness").send(rawPublish(atQoS1, "tenant/acme/device/witness/telemetry", 1, "x"))
+	_, open := r.device("acme/witness").send(rawPublish(wire.QoS1, "tenant/acme/device/witness/telemetry", 1, "x"))
 	require.True(t, open)
 	proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.witness.telemetry")
 	proof.Eventually(t, func() bool { return b.Totals().RetainedSkipped == uint64(n) }, func() any { return b.Totals() })
-	_, open = r.device("acme/hoarder").send(rawPublish(atQoS1|retained, "tenant/acme/device/hoarder/t0", 1, "fresh"))
+	_, open = r.device("acme/hoarder").send(rawPublish(wire.QoS1|wire.Retain, "tenant/acme/device/hoarder/t0", 1, "fresh"))
 	require.True(t, open)
 	require.Equal(t, "fresh", string(proof.AwaitMessage(t, r.js, "TELEMETRY", "tenant.acme.device.hoarder.t0").Data), "what it publishes now is no copy")
 	stream, err := r.js.Stream(t.Context(), "TELEMETRY")

@@ -19,6 +19,7 @@ import (
 	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/proof"
 	"mqtt-nats-bridge/internal/testrun"
+	"mqtt-nats-bridge/internal/wire"
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
@@ -338,7 +339,7 @@ func startNATSRun(t *testing.T, js natsjs.JetStream, upstream, tenant string, a 
 	r := startHostileRun(t, js, "nats://"+s.addr, tenant, func(c *hostileConn, topic string) {
 		c.open()
 		for i := range natsMessages {
-			c.Write(rawPublish(atQoS1, topic, uint16(i+1), fmt.Sprint(i)))
+			c.Write(rawPublish(wire.QoS1, topic, uint16(i+1), fmt.Sprint(i)))
 		}
 		c.drain()
 	}, proof.Settings{"nats.ack_timeout": "1s"})

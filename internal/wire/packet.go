@@ -1,4 +1,7 @@
-package fleet
+// Package wire writes and reads packets of MQTT 3.1.1 byte by byte, for simulated devices, load
+// generators and tests. It is no client library: such a one hides which packet was resent, and which PUBACK
+// belongs to which.
+package wire
 
 import (
 	"bufio"
@@ -9,22 +12,28 @@ import (
 	"time"
 )
 
-// DupFlag in the first byte of a PUBLISH says that it may have come before (§3.3.1.1).
-const DupFlag = 0x08
-
-// MQTT 3.1.1 control packets as a client's first byte has them (§2.2.1).
+// Control packets as a client's first byte has them (§2.2.1).
 const (
-	connectByte    = 0x10
-	connackByte    = 0x20
-	publishByte    = 0x30
-	pubackByte     = 0x40
-	pingreqByte    = 0xC0
-	disconnectByte = 0xE0
-
-	qos1 = 0x02
-	// maxPacket is the largest packet that a device reads, in bytes.
-	maxPacket = 16 << 20
+	connect    = 0x10
+	connack    = 0x20
+	Publish    = 0x30
+	Puback     = 0x40
+	Subscribe  = 0x82
+	suback     = 0x90
+	Pingreq    = 0xC0
+	Disconnect = 0xE0
 )
+
+// Flags in the first byte of a PUBLISH (§3.3.1).
+const (
+	Retain = 0x01
+	QoS1   = 0x02
+	QoS2   = 0x04
+	Dup    = 0x08 // it may have come before
+)
+
+// maxPacket is the largest packet that Read reads, in bytes.
+const maxPacket = 16 << 20
 
 // Will is the message that the broker publishes for a client that leaves without
 // DISCONNECT.
@@ -64,7 +73,7 @@ func (c *Connect) Handshake(conn net.Conn) (sessionPresent bool, err error) {
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
 		return false, fmt.Errorf("read CONNACK: %w", err)
 	}
-	if answer[0] != connackByte || answer[1] != 2 {
+	if answer[0] != connack || answer[1] != 2 {
 		return false, fmt.Errorf("read CONNACK: the broker sent % x", answer)
 	}
 	if answer[3] != 0 {
@@ -80,7 +89,7 @@ func (c *Connect) append(b []byte) []byte {
 		flags |= 0x02
 	}
 	if c.Will != nil {
-		flags |= 0x04 | qos1<<2
+		flags |= 0x04 | QoS1<<2
 		payload = appendText(appendText(payload, c.Will.Topic), string(c.Will.Payload))
 	}
 	if c.Username != "" {
@@ -93,7 +102,7 @@ func (c *Connect) append(b []byte) []byte {
 	}
 	head := []byte{0, 4, 'M', 'Q', 'T', 'T', 4, flags}
 	head = binary.BigEndian.AppendUint16(head, uint16(min(c.KeepAlive/time.Second, 65535)))
-	b = binary.AppendUvarint(append(b, connectByte), uint64(len(head)+len(payload)))
+	b = binary.AppendUvarint(append(b, connect), uint64(len(head)+len(payload)))
 	return append(append(b, head...), payload...)
 }
 
@@ -101,13 +110,13 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// AppendPublish appends a PUBLISH at QoS 1, at QoS 0 where id is 0 (§3.3).
-func AppendPublish(b []byte, topic string, id uint16, payload []byte) []byte {
-	kind, size := byte(publishByte), 2+len(topic)+len(payload)
+// AppendPublish appends a PUBLISH (§3.3). Its flags have its QoS; id 0: no packet id is written.
+func AppendPublish(b []byte, flags byte, topic string, id uint16, payload []byte) []byte {
+	size := 2 + len(topic) + len(payload)
 	if id != 0 {
-		kind, size = publishByte|qos1, size+2
+		size += 2
 	}
-	b = binary.AppendUvarint(append(b, kind), uint64(size)) // the same coding as MQTT's remaining length
+	b = binary.AppendUvarint(append(b, Publish|flags), uint64(size)) // the same coding as MQTT's remaining length
 	b = appendText(b, topic)
 	if id != 0 {
 		b = binary.BigEndian.AppendUint16(b, id)
@@ -115,8 +124,35 @@ func AppendPublish(b []byte, topic string, id uint16, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// readPacket reads one packet: its first byte and what follows the remaining length.
-func readPacket(r *bufio.Reader) (first byte, body []byte, err error) {
+// AppendPuback appends the PUBACK of a packet id (§3.4).
+func AppendPuback(b []byte, id uint16) []byte {
+	return binary.BigEndian.AppendUint16(append(b, Puback, 2), id)
+}
+
+// ReadPuback reads a PUBACK and returns its packet id.
+func ReadPuback(r io.Reader) (id uint16, err error) {
+	var p [4]byte
+	if _, err := io.ReadFull(r, p[:]); err != nil {
+		return 0, fmt.Errorf("read PUBACK: %w", err)
+	}
+	if p[0] != Puback || p[1] != 2 {
+		return 0, fmt.Errorf("read PUBACK: the broker sent % x", p)
+	}
+	return binary.BigEndian.Uint16(p[2:]), nil
+}
+
+// Suback returns the SUBACK that grants every filter of a SUBSCRIBE at QoS 1 (§3.9).
+func Suback(subscribe []byte) []byte {
+	b := []byte{suback, 2, subscribe[0], subscribe[1]}
+	for rest := subscribe[2:]; len(rest) > 2; b[1]++ {
+		rest = rest[2+int(binary.BigEndian.Uint16(rest))+1:]
+		b = append(b, 1)
+	}
+	return b
+}
+
+// Read reads one packet: its first byte and what follows the remaining length.
+func Read(r *bufio.Reader) (first byte, body []byte, err error) {
 	if first, err = r.ReadByte(); err != nil {
 		return 0, nil, err
 	}
@@ -125,7 +161,7 @@ func readPacket(r *bufio.Reader) (first byte, body []byte, err error) {
 		return 0, nil, err
 	}
 	if size > maxPacket {
-		return 0, nil, fmt.Errorf("the broker sent a packet of %d bytes", size)
+		return 0, nil, fmt.Errorf("the other end sent a packet of %d bytes", size)
 	}
 	body = make([]byte, size)
 	_, err = io.ReadFull(r, body)
