@@ -63,8 +63,7 @@ func testEachLaneAndReasonIsExportedFromStart(t *testing.T) {
 	t.Parallel()
 	b := run(t, "MQTT_URL=mqtt://"+nowhere, "NATS_URL=nats://"+nowhere, "BRIDGE_STREAMS_MANAGE=off")
 	pedantic := prometheus.NewPedanticRegistry() // compares Describe with Collect
-	require.NoError(t, pedantic.Register(newCollector(b)))
-	require.NoError(t, pedantic.Register(b.streams))
+	pedantic.MustRegister(b.collectors()...)
 	sum, series := sums(t, pedantic)
 	for _, reason := range verdict.Reasons() {
 		for _, name := range []string{"mqttbridge_rejected_total ", "mqttbridge_quarantined_total "} {

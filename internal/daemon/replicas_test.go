@@ -124,7 +124,7 @@ func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	require.True(t, a.Totals().Connected)
 
 	pedantic := prometheus.NewPedanticRegistry()
-	require.NoError(t, pedantic.Register(newCollector(a)))
+	pedantic.MustRegister(a.collectors()...)
 	sum, series := sums(t, pedantic)
 	require.Equal(t, 16, series["mqttbridge_received_total"])
 	require.Equal(t, 8, series["mqttbridge_mqtt_connected"], "no word on the lanes of others")
@@ -145,7 +145,7 @@ func testStatusShowsOwnerOfEachLease(t *testing.T) {
 	require.NoError(t, c.Close(context.Background()))
 	awaitHeld(t, b, 16)
 	pedantic = prometheus.NewPedanticRegistry()
-	require.NoError(t, pedantic.Register(newCollector(b)))
+	pedantic.MustRegister(b.collectors()...)
 	sum, _ = sums(t, pedantic)
 	for _, name := range []string{"mqttbridge_mqtt_reconnects_total", "mqttbridge_nats_reconnects_total"} {
 		require.Zero(t, sum[name], "%s: a partition that comes back is no lost connection", name)

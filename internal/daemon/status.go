@@ -133,7 +133,7 @@ func (b *Bridge) Status(ctx context.Context) Status {
 		}
 		s.Lanes = append(s.Lanes, LaneStatus{
 			ClientID: u.plan.ClientID, Open: r.open, Lease: lease, Session: r.session, NATS: r.publisher,
-			Counts: countsStatus(&r.counts), RingFill: r.ringFill(),
+			Counts: countsStatus(&r.counts), RingFill: r.counts.BufferFill,
 			CatchingUp: r.counts.CatchingUp, LastError: r.last,
 		})
 	}
@@ -256,8 +256,6 @@ func (r *laneReading) add(past *laneReading) {
 	r.firstMQTT += past.firstMQTT
 	r.firstNATS += past.firstNATS
 }
-
-func (r *laneReading) ringFill() float64 { return r.counts.BufferFill }
 
 // watch remembers what is wrong with the lane just now.
 func (u *laneUnit) watch() {

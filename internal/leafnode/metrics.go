@@ -3,56 +3,35 @@ package leafnode
 import (
 	"time"
 
+	"mqtt-nats-bridge/internal/metrics"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metric is a gauge read from the status.
-type metric struct {
-	desc  *prometheus.Desc
-	value func(*Status) float64
-}
-
-func metrics() []metric {
-	gauge := func(name, help string, value func(*Status) float64) metric {
-		return metric{prometheus.NewDesc("mqttbridge_leaf_"+name, help, nil, nil), value}
-	}
-	return []metric{
-		gauge("link_up", "1 while the leaf node is linked to the hub.",
-			func(s *Status) float64 {
-				if s.Link.Connected {
-					return 1
-				}
+func statusMetrics() *metrics.List[Status] {
+	l := metrics.NewList[Status]("mqttbridge_leaf_")
+	l.Gauge("link_up", "1 while the leaf node is linked to the hub.",
+		func(s *Status) float64 { return metrics.Bool(s.Link.Connected) })
+	l.Gauge("backlog_messages", "Messages in the local store that the hub is not known to have stored.",
+		func(s *Status) float64 { return float64(s.Messages) })
+	l.Gauge("backlog_bytes", "Bytes in the local store that the hub is not known to have stored.",
+		func(s *Status) float64 { return float64(s.Bytes) })
+	l.Gauge("oldest_seconds", "How long the oldest message has waited for the hub.",
+		func(s *Status) float64 {
+			if s.Oldest.IsZero() {
 				return 0
-			}),
-		gauge("backlog_messages", "Messages in the local store that the hub is not known to have stored.",
-			func(s *Status) float64 { return float64(s.Messages) }),
-		gauge("backlog_bytes", "Bytes in the local store that the hub is not known to have stored.",
-			func(s *Status) float64 { return float64(s.Bytes) }),
-		gauge("oldest_seconds", "How long the oldest message has waited for the hub.",
-			func(s *Status) float64 {
-				if s.Oldest.IsZero() {
-					return 0
-				}
-				return max(0, time.Since(s.Oldest).Seconds())
-			}),
-		gauge("store_bytes", "Bytes in the local store.",
-			func(s *Status) float64 { return float64(s.UsedBytes) }),
-		gauge("store_limit_bytes", "nats.leaf.max_bytes.",
-			func(s *Status) float64 { return float64(s.MaxBytes) }),
-	}
+			}
+			return max(0, time.Since(s.Oldest).Seconds())
+		})
+	l.Gauge("store_bytes", "Bytes in the local store.",
+		func(s *Status) float64 { return float64(s.UsedBytes) })
+	l.Gauge("store_limit_bytes", "nats.leaf.max_bytes.",
+		func(s *Status) float64 { return float64(s.MaxBytes) })
+	return l
 }
 
 // Describe implements [prometheus.Collector].
-func (n *Node) Describe(out chan<- *prometheus.Desc) {
-	for _, m := range n.metrics {
-		out <- m.desc
-	}
-}
+func (n *Node) Describe(out chan<- *prometheus.Desc) { n.metrics.Describe(out) }
 
 // Collect implements [prometheus.Collector].
-func (n *Node) Collect(out chan<- prometheus.Metric) {
-	s := n.Status()
-	for _, m := range n.metrics {
-		out <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, m.value(s))
-	}
-}
+func (n *Node) Collect(out chan<- prometheus.Metric) { n.metrics.Collect(out, n.Status()) }

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/internal/config"
+	"mqtt-nats-bridge/internal/metrics"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/jetstream/leaf"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -32,7 +33,7 @@ type Node struct {
 	open chan struct{}
 
 	health  *conditions
-	metrics []metric
+	metrics *metrics.List[Status]
 
 	mu           sync.Mutex
 	view         view
@@ -95,7 +96,7 @@ func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zero
 	}
 	n := &Node{
 		node: node, config: c.NATS.Leaf, lanes: len(p.Lanes), hub: hub, streams: p.Streams,
-		log: log, open: make(chan struct{}), view: view{linkSince: time.Now()}, metrics: metrics(),
+		log: log, open: make(chan struct{}), view: view{linkSince: time.Now()}, metrics: statusMetrics(),
 	}
 	n.health = newConditions(log, func() uint64 { return n.view.used })
 	if !node.Rebooted() {

@@ -1,0 +1,121 @@
+// Package metrics exports what a program counts anyway: each scrape reads it.
+package metrics
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// NewRegistry returns a registry with these metrics, Go's and the process's.
+func NewRegistry(all ...prometheus.Collector) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(all...)
+	return r
+}
+
+// Program is what every program exports.
+type Program struct {
+	Prefix string // of the names
+	Name   string // as in a sentence
+	// Version of the program.
+	Version string
+	// Ready is what /readyz says.
+	Ready func() bool
+	// Expiries are when its own client certificates expire, by connection.
+	Expiries func() map[string]time.Time
+}
+
+// Collectors returns the metrics of the program.
+func (p Program) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: p.Prefix + "ready", Help: "1 while /readyz says so."},
+			func() float64 { return Bool(p.Ready()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: p.Prefix + "build_info", Help: "Always 1; the labels are the version of " + p.Name + " and of Go.",
+			ConstLabels: prometheus.Labels{"version": p.Version, "goversion": runtime.Version()},
+		}, func() float64 { return 1 }),
+		&expiries{p.Expiries, prometheus.NewDesc(p.Prefix+"certificate_expiry_timestamp_seconds",
+			"When "+p.Name+"'s client certificate on that connection expires, by its file as it is now.", []string{"connection"}, nil)},
+	}
+}
+
+type expiries struct {
+	read func() map[string]time.Time
+	desc *prometheus.Desc
+}
+
+// Describe implements [prometheus.Collector].
+func (e *expiries) Describe(out chan<- *prometheus.Desc) { out <- e.desc }
+
+// Collect implements [prometheus.Collector].
+func (e *expiries) Collect(out chan<- prometheus.Metric) {
+	for connection, at := range e.read() {
+		out <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, float64(at.Unix()), connection)
+	}
+}
+
+// List is the metrics of each S, in the order in which they are added.
+type List[S any] struct {
+	prefix string
+	labels []string
+	all    []metric[S]
+}
+
+type metric[S any] struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*S) float64
+}
+
+// NewList returns a list of metrics whose names begin with prefix and that have these labels.
+func NewList[S any](prefix string, labels ...string) *List[S] {
+	return &List[S]{prefix: prefix, labels: labels}
+}
+
+// Gauge adds a gauge.
+func (l *List[S]) Gauge(name, help string, value func(*S) float64) {
+	l.all = append(l.all, metric[S]{prometheus.NewDesc(l.prefix+name, help, l.labels, nil), prometheus.GaugeValue, value})
+}
+
+// Counter adds a counter.
+func (l *List[S]) Counter(name, help string, value func(*S) uint64) {
+	l.all = append(l.all, metric[S]{
+		prometheus.NewDesc(l.prefix+name, help, l.labels, nil), prometheus.CounterValue,
+		func(s *S) float64 { return float64(value(s)) },
+	})
+}
+
+// Describe is that of [prometheus.Collector].
+func (l *List[S]) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range l.all {
+		out <- m.desc
+	}
+}
+
+// Collect sends the metrics of s under these values of the labels.
+func (l *List[S]) Collect(out chan<- prometheus.Metric, s *S, values ...string) {
+	for _, m := range l.all {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), values...)
+	}
+}
+
+// CollectCounters is Collect without the gauges.
+func (l *List[S]) CollectCounters(out chan<- prometheus.Metric, s *S, values ...string) {
+	for _, m := range l.all {
+		if m.kind == prometheus.CounterValue {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), values...)
+		}
+	}
+}
+
+// Bool is 1 for true.
+func Bool(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
