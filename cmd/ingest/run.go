@@ -42,18 +42,18 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	progress := ingest.NewProgress(p.Err, cli.IsTerminal(p.Err))
-	log, err := cli.NewLogger(p.Err, c.Log)
+	log, level, err := cli.NewLogger(p.Err, c.Log)
 	if err != nil {
 		return err
 	}
 	log = progress.Before(log)
 	log.Info().Str("version", p.Build.Version).Str("revision", p.Build.Commit).
 		Str("database", c.Database.URL.String()).Str("nats", c.NATS.URL.String()).Msg("starting")
-	return cli.Failed(log, serve(ctx, p, c, progress, log, again))
+	return cli.Failed(log, serve(ctx, p, c, progress, log, level, again))
 }
 
 // serve runs ingest until ctx ends or it fails.
-func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, again <-chan os.Signal) error {
+func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) error {
 	// First: an ingest that cannot be asked must not migrate tables or take messages.
 	listener, err := endpoint.Listen(c.Admin.Listen)
 	if err != nil {
@@ -69,7 +69,7 @@ func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.P
 	defer server.Close()
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
-	reloads.Go(func() { reload(reloading, p, i, log, again) })
+	reloads.Go(func() { reload(reloading, p, i, log, level, again) })
 	err = progress.Show(ctx, i)
 	stop()
 	reloads.Wait()
@@ -84,14 +84,14 @@ func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.P
 }
 
 // reload reads file, environment and flags again at each SIGHUP until ctx ends.
-func reload(ctx context.Context, p *program, i *ingest.Ingest, log zerolog.Logger, again <-chan os.Signal) {
+func reload(ctx context.Context, p *program, i *ingest.Ingest, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
 			cli.Reload(log, p.Load, func(c *config.Ingest) (changed, restart []string, err error) {
-				if err := cli.SetLevel(c.Log); err != nil {
+				if err := level.Set(c.Log); err != nil {
 					return nil, nil, err
 				}
 				changed, restart = i.Reload(c)

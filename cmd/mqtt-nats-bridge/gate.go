@@ -38,7 +38,7 @@ func (g *gateCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	log, err := cli.NewLogger(p.Err, c.Log)
+	log, _, err := cli.NewLogger(p.Err, c.Log)
 	if err != nil {
 		return err
 	}

@@ -41,12 +41,12 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	log, err := cli.NewLogger(p.Err, c.Log)
+	log, level, err := cli.NewLogger(p.Err, c.Log)
 	if err != nil {
 		return err
 	}
 	announce(log, c, p.Build)
-	return cli.Failed(log, serve(ctx, p, c, log, again))
+	return cli.Failed(log, serve(ctx, p, c, log, level, again))
 }
 
 func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
@@ -60,7 +60,7 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 }
 
 // serve runs the bridge until ctx ends or it fails.
-func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger, again <-chan os.Signal) error {
+func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) error {
 	// First: a second bridge on this host must fail here before it takes over the sessions of the
 	// first.
 	listener, err := endpoint.Listen(c.Admin.Listen)
@@ -87,7 +87,7 @@ func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger
 		case <-again:
 			cli.Reload(log, p.Load, func(c *config.Config) (changed, restart []string, err error) {
 				if changed, restart, err = b.Reload(c); err == nil {
-					err = cli.SetLevel(c.Log)
+					err = level.Set(c.Log)
 				}
 				return changed, restart, err
 			})

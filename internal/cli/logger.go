@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -14,11 +15,30 @@ import (
 // timestamps are UTC, RFC 3339 with milliseconds.
 const timestamps = "2006-01-02T15:04:05.000Z07:00"
 
+// Level is the least severe level that a log shows. Loggers are copied as they are handed on, and
+// all copies have the same Level, so that a reload changes it for all. It is their sampler, because
+// zerolog asks that before it creates an event: a line below the level costs a comparison.
+type Level struct{ least atomic.Int32 }
+
+// Sample implements [zerolog.Sampler].
+func (l *Level) Sample(level zerolog.Level) bool { return level >= zerolog.Level(l.least.Load()) }
+
+// Set sets the level of the configuration.
+func (l *Level) Set(c config.Log) error {
+	level, err := zerolog.ParseLevel(c.Level)
+	if err != nil {
+		return fmt.Errorf("set up the log: %w", err)
+	}
+	l.least.Store(int32(level))
+	return nil
+}
+
 // NewLogger logs to w: for a reader on a terminal, as JSON elsewhere, unless the
-// configuration says which.
-func NewLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
-	if err := SetLevel(c); err != nil {
-		return zerolog.Nop(), err
+// configuration says which. It also returns the log's level.
+func NewLogger(w *os.File, c config.Log) (zerolog.Logger, *Level, error) {
+	level := &Level{}
+	if err := level.Set(c); err != nil {
+		return zerolog.Nop(), nil, err
 	}
 	terminal := IsTerminal(w)
 	log := zerolog.New(w)
@@ -32,18 +52,7 @@ func NewLogger(w *os.File, c config.Log) (zerolog.Logger, error) {
 	stamp := zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
 		e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format(timestamps))
 	})
-	return log.Hook(stamp), nil
-}
-
-// SetLevel sets the least severe level shown. It is zerolog's own for the whole
-// process: a reload may change it, and loggers are copied as they are handed on.
-func SetLevel(c config.Log) error {
-	level, err := zerolog.ParseLevel(c.Level)
-	if err != nil {
-		return fmt.Errorf("set up the log: %w", err)
-	}
-	zerolog.SetGlobalLevel(level)
-	return nil
+	return log.Sample(level).Hook(stamp), level, nil
 }
 
 // IsTerminal reports whether f is a terminal.
