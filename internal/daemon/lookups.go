@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +74,5 @@ func (c *control) lookupError(err error) {
 
 // warnings lists what does not keep the NATS side from being ready.
 func (c *control) warnings() []Problem {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append(slices.Clone(c.unmanaged), c.lookups.Problems()...)
+	return append(c.unmanagedProblems(), c.lookups.Problems()...)
 }

@@ -34,13 +34,11 @@ type control struct {
 	every       time.Duration // between looks at the streams
 	lookTimeout time.Duration // of one look
 	notes       []string      // of the latest look, each in the log
-	// unmanaged is what the latest look at externally managed streams found.
+	// unmanaged is what the latest look that could read externally managed streams found.
 	unmanaged []Problem
-	said      warningLog // unmanaged, of the looks alone
-	// unreadable reports that the user may not read them; retried after a reconnect, not to fill
-	// the server's log.
-	unreadable bool
-	lanes      *lanelog.Connections
+	unread    *health.Condition // they could be read
+	said      warningLog        // both, of the looks alone
+	lanes     *lanelog.Connections
 	// looked reports that the streams have been read once, or that this took too long to wait for. Before
 	// that they may be in the midst of being created: of several messages sent then, the first
 	// are refused and later ones stored.
@@ -56,6 +54,7 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 			Component: "streams", Log: log, Failed: "streams not ready", Initial: errors.New("the streams have not been checked yet"),
 		}),
 		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "lookups not permitted", Warn: true}),
+		unread:  health.New(health.Options{Component: "streams", Log: log}),
 		again:   make(chan struct{}, 1), lanes: lanelog.NewConnections(log), said: warningLog{log: log},
 	}
 	o.InitialConnectTimeout = firstWait

@@ -12,6 +12,7 @@ import (
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/sleep"
+	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
@@ -131,8 +132,8 @@ func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *
 			return true
 		case <-ticker.C:
 		}
-		if !c.nc.IsConnected() || c.unreadable {
-			continue
+		if !c.nc.IsConnected() || conn.Permission(c.unread.Err()) != nil {
+			continue // each refusal is a line of the server's log
 		}
 		report, err := c.manage(ctx, mode, plan)
 		c.logReport(report)

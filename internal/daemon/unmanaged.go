@@ -3,17 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"mqtt-nats-bridge/internal/advice"
-	"mqtt-nats-bridge/jetstream/conn"
+	"github.com/rs/zerolog"
+
 	"mqtt-nats-bridge/jetstream/streams"
 )
-
-// unreadable begins the problem of streams that could not be read.
-const unreadable = "the streams cannot be read, so their settings could not be checked: "
 
 // unmanagedAre notes what a look at externally managed streams found, err, and logs what
 // is new: what in them can lose messages, or why they could not be read. Then what the
@@ -22,32 +19,32 @@ func (c *control) unmanagedAre(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	var found []Problem
-	add := func(problem, text string) {
-		found = append(found, Problem{Component: "streams", Problem: problem, Advice: text, Since: time.Now()})
-	}
 	var all streams.Contradictions
-	switch {
-	case errors.As(err, &all):
-		for _, c := range all {
-			add(c.Error(), "")
-		}
-	case err != nil:
-		add(unreadable+err.Error(), advice.For(err))
+	if err != nil && !errors.As(err, &all) {
+		c.unread.SetAs(zerolog.NoLevel, "", fmt.Errorf("the streams cannot be read, so their settings could not be checked: %w", err))
+	} else {
+		c.unread.Clear()
+		c.unmanagedFound(all)
 	}
-	var denied *conn.PermissionError
-	c.unreadable = errors.As(err, &denied)
+	c.said.note(c.unmanagedProblems())
+}
+
+func (c *control) unmanagedFound(all streams.Contradictions) {
 	c.mu.Lock()
-	for _, w := range c.unmanaged {
-		i := slices.IndexFunc(found, func(p Problem) bool { return p.Problem == w.Problem })
-		switch {
-		case i >= 0:
-			found[i].Since = w.Since
-		case err != nil && all == nil && !strings.HasPrefix(w.Problem, unreadable):
-			found = append(found, w)
+	defer c.mu.Unlock()
+	var found []Problem
+	for _, f := range all {
+		p := Problem{Component: "streams", Problem: f.Error(), Since: time.Now()}
+		if i := slices.IndexFunc(c.unmanaged, func(w Problem) bool { return w.Problem == p.Problem }); i >= 0 {
+			p.Since = c.unmanaged[i].Since
 		}
+		found = append(found, p)
 	}
 	c.unmanaged = found
-	c.mu.Unlock()
-	c.said.note(found)
+}
+
+func (c *control) unmanagedProblems() []Problem {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append(c.unread.Problems(), c.unmanaged...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
 	"mqtt-nats-bridge/jetstream/streams"
@@ -105,10 +106,10 @@ func TestUnmanagedStreams(t *testing.T) {
 func TestUnreadableStreams(t *testing.T) {
 	t.Parallel()
 	log := &logBook{}
-	c := &control{said: warningLog{log: zerolog.New(log)}}
+	c := &control{unread: health.New(health.Options{Component: "streams"}), said: warningLog{log: zerolog.New(log)}}
 	sealed := streams.Contradictions{{Object: "stream TELEMETRY", Advice: "it is sealed"}}
 	problems := func() (texts []string) {
-		for _, p := range c.unmanaged {
+		for _, p := range c.unmanagedProblems() {
 			texts = append(texts, p.Problem)
 		}
 		return texts
