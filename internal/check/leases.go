@@ -33,7 +33,8 @@ func (n *natsCheck) leases(ctx context.Context) {
 		n.report.Note("leases", "the bucket %s does not exist yet, the bridge creates it at start", bucket)
 		n.mayCreate(ctx, "leases", "KV_"+bucket)
 	case errors.Is(err, natsjs.ErrBucketNotFound):
-		n.report.Fail("leases", "the bucket %s does not exist, and streams.manage is not create: nats kv add %s --ttl %s --replicas %d", bucket, bucket, n.config.Lanes.TTL, n.config.Streams.Replicas)
+		missing := &lease.MissingError{Bucket: bucket, TTL: n.config.Lanes.TTL, Replicas: n.config.Streams.Replicas}
+		n.report.Fail("leases", "%v: %s", missing, advice.For(missing))
 		return
 	case refused(bounded):
 		n.report.Fail("leases", "%v: allow the user to publish to %s.STREAM.INFO.KV_%s", context.Cause(bounded), n.api, bucket)
@@ -115,7 +116,8 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		case strings.HasPrefix(key, "replica.") && json.Unmarshal(e.Value(), &r) == nil && !r.Leaving:
 			hosts = append(hosts, fmt.Sprintf("%s at %s", r.ID, r.Host))
 			if r.Broker != "" && !lease.SameBroker(r.Broker, own) {
-				n.report.Fail("leases", "replica %s at %s has this client id and connects to another broker, %s (here: %s): %s", r.ID, r.Host, r.Broker, own, plan.OtherBrokerAdvice)
+				other := &lease.OtherBrokerError{Replica: r, Broker: own}
+				n.report.Fail("leases", "%v: %s", other, advice.For(other))
 			}
 		case json.Unmarshal(e.Value(), &l) == nil && l.Owner != "":
 			leased++

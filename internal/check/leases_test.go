@@ -54,7 +54,7 @@ func TestLeaseBucket(t *testing.T) {
 	require.Zero(t, r.Failed(), out)
 	require.Contains(t, out, "note  leases: the bucket BRIDGE_LANES does not exist yet, the bridge creates it at start")
 	out, r = checkNATS(t, "NATS_URL="+s.URL(), auto, "BRIDGE_STREAMS_MANAGE=off")
-	require.Contains(t, out, "FAIL  leases: the bucket BRIDGE_LANES does not exist, and streams.manage is not create: nats kv add BRIDGE_LANES --ttl 10s")
+	require.Contains(t, out, "FAIL  leases: the bucket BRIDGE_LANES does not exist: create it with nats kv add BRIDGE_LANES --ttl 10s")
 	require.Positive(t, r.Failed())
 
 	kv, err := js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_LANES"})

@@ -21,7 +21,7 @@ func leaseMetrics() *metrics.List[lease.Status] {
 		return float64(n)
 	})
 	l.Gauge("leases_reachable", "1 while the KV bucket of the leases can be read and written.",
-		func(s *lease.Status) float64 { return metrics.Bool(s.Problem == "") })
+		func(s *lease.Status) float64 { return metrics.Bool(s.Err == nil) })
 	l.Counter("partitions_taken_total", "Leases acquired by this replica.",
 		func(s *lease.Status) uint64 { return s.Acquired })
 	l.Counter("partitions_handed_over_total", "Leases released by this replica after their lanes had run empty.",

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"time"
 
+	"mqtt-nats-bridge/internal/advice"
+	"mqtt-nats-bridge/internal/lease"
+	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/neterror"
-	"mqtt-nats-bridge/internal/plan"
 )
 
 // unleasedAfter is how long a partition may be unleased before that is a problem: it
@@ -19,27 +21,25 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		return nil // nothing is asked of the leases yet; the reason is given
 	}
 	s := r.leases.Status()
-	about := leaseAdvice()
 	problem := func(text, advice string, since time.Time) Problem {
 		return Problem{Component: "leases", Problem: text, Advice: advice, Since: since}
 	}
 	switch {
-	case s.Problem != "" && natsDown:
+	case s.Err != nil && natsDown:
 		return nil // the reason is given
-	case s.Problem != "":
-		return []Problem{problem("the leases cannot be reached: "+s.Problem, about.Bucket(s.Err), s.Since)}
+	case s.Err != nil:
+		return []Problem{problem("the leases cannot be reached: "+s.Err.Error(), advice.For(s.Err), s.Since)}
 	case !s.Settled:
 		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
 	}
 	var all []Problem
 	if len(s.Elsewhere) > 0 {
-		other := s.Elsewhere[0]
-		all = append(all, problem(fmt.Sprintf("replica %s at %s has the same client id and connects to another broker, %s (this one: %s): the partitions it leases are served at one broker only",
-			other.ID, other.Host, other.Broker, s.Replica.Broker), plan.OtherBrokerAdvice, later(other.Started, r.bridge.started)))
+		err := &lease.OtherBrokerError{Replica: s.Elsewhere[0], Broker: s.Replica.Broker}
+		all = append(all, problem(err.Error(), advice.For(err), later(err.Replica.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
 		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
-			about.Broker(s.Unreached), s.UnreachedSince)
+			mqttaccount.Advice(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)
 	}

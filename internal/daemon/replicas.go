@@ -1,14 +1,12 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"os"
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/mqttaccount"
@@ -26,17 +24,6 @@ type replicas struct {
 	units    map[string]*laneUnit // by partition
 	ids      []string             // the partitions, in the order of the lanes
 	id       string               // of this replica
-}
-
-// leaseAdvice is what can be done about the leases' problems, in the log and in /readyz.
-func leaseAdvice() lease.Advice {
-	return lease.Advice{
-		Bucket: func(err error) string {
-			return cmp.Or(advice.For(err), "it keeps its current leases; see mqtt-nats-bridge check --connect")
-		},
-		Broker:      mqttaccount.Advice,
-		OtherBroker: func(error) string { return plan.OtherBrokerAdvice },
-	}
 }
 
 func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *replicas {
@@ -60,7 +47,7 @@ func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *r
 			ID: r.id, Host: host, Version: b.opts.Version, Broker: plan.BrokerIdentity(c, host),
 			Started: b.started.UTC().Truncate(time.Millisecond),
 		},
-		Advice: leaseAdvice(), Log: b.opts.Log,
+		Advice: mqttaccount.Advice, Log: b.opts.Log,
 	})
 	return r
 }

@@ -14,28 +14,26 @@ import (
 // TestAdviceInTheLog checks that warnings and errors carry the advice, if there is any.
 func TestAdviceInTheLog(t *testing.T) {
 	t.Parallel()
-	advice := Advice{Bucket: func(err error) string { return "see the bucket: " + err.Error() },
-		OtherBroker: func(error) string { return "see the brokers" }, Broker: func(err error) string { return "see " + err.Error() },
-	}
+	gone := errors.New("gone")
 	for name, c := range map[string]struct {
-		log    func(*Coordinator)
-		advice string
+		log  func(*Coordinator)
+		want error
 	}{
-		"bucket":       {func(c *Coordinator) { c.failed(errors.New("gone")) }, "see the bucket: gone"},
-		"broker":       {func(c *Coordinator) { c.reached(errors.New("gone")) }, "see gone"},
-		"other broker": {func(c *Coordinator) { c.logElsewhere([]Replica{{ID: "a"}}) }, "see the brokers"},
+		"bucket":       {func(c *Coordinator) { c.failed(gone) }, &BucketError{gone}},
+		"broker":       {func(c *Coordinator) { c.reached(gone) }, gone},
+		"other broker": {func(c *Coordinator) { c.logElsewhere([]Replica{{ID: "a"}}) }, &OtherBrokerError{Replica{ID: "a"}, "b"}},
 	} {
-		for _, given := range []Advice{advice, {}} {
+		for _, advice := range []func(error) string{func(err error) string { require.Equal(t, c.want, err); return "see it" }, nil} {
 			var log bytes.Buffer
-			o := Options{Advice: given, Log: zerolog.New(&log)}
+			o := Options{Replica: Replica{Broker: "b"}, Advice: advice, Log: zerolog.New(&log)}
 			c.log(&Coordinator{opts: o, view: newView(0, time.Now(), map[string]seenReplica{})})
 			var line map[string]any
 			require.NoError(t, json.Unmarshal(log.Bytes(), &line), name)
 			require.Equal(t, "leases", line["component"], name)
-			if given.Bucket == nil {
+			if advice == nil {
 				require.NotContains(t, line, "advice", name)
 			} else {
-				require.Equal(t, c.advice, line["advice"], name)
+				require.Equal(t, "see it", line["advice"], name)
 			}
 		}
 	}

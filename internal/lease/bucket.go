@@ -53,6 +53,9 @@ func (b *Bucket) Open(ctx context.Context) (time.Duration, error) {
 func (b *Bucket) find(ctx context.Context) (natsjs.KeyValue, time.Duration, error) {
 	bucket, err := b.opts.JS.KeyValue(ctx, b.opts.Name)
 	if errors.Is(err, natsjs.ErrBucketNotFound) {
+		if !b.opts.Create {
+			return nil, 0, b.missing()
+		}
 		bucket, err = b.create(ctx)
 	}
 	if err != nil {
@@ -76,33 +79,9 @@ func CheckTTL(bucket string, ttl time.Duration) error {
 	return nil
 }
 
-// TTLError means that leases cannot use the TTL of the bucket.
-type TTLError struct {
-	Bucket string
-	TTL    time.Duration
-}
-
-// Error implements error.
-func (e *TTLError) Error() string {
-	return fmt.Sprintf("the bucket %s has a TTL of %v, and leases need one of 2s to 5m", e.Bucket, e.TTL)
-}
-
-// MissingError means that the bucket does not exist. The rest is how it is to be created.
-type MissingError struct {
-	Bucket   string
-	TTL      time.Duration
-	Replicas int
-}
-
-// Error implements error.
-func (*MissingError) Error() string { return "the bucket does not exist" }
-
 func (b *Bucket) missing() error { return &MissingError{b.opts.Name, b.opts.TTL, b.opts.Replicas} }
 
 func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
-	if !b.opts.Create {
-		return nil, b.missing()
-	}
 	bucket, err := b.opts.JS.CreateKeyValue(ctx, natsjs.KeyValueConfig{
 		Bucket: b.opts.Name, Description: "which replica of mqtt-nats-bridge leases which partition",
 		TTL: b.opts.TTL, Replicas: b.opts.Replicas, Storage: natsjs.FileStorage, MaxBytes: maxBytes,
@@ -116,9 +95,15 @@ func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 // Follow implements [Store]. It follows all keys of the bucket, including those of other fleets:
 // only then can it tell whether everything written has arrived.
 func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
+	send := func(e Entry) {
+		select {
+		case entries <- e:
+		case <-ctx.Done():
+		}
+	}
 	err := kv.NewBucket(kv.Options{
 		Conn: b.opts.NATS, JetStream: b.opts.JS, Name: b.opts.Name,
-		Reader: &reader{ctx: ctx, prefix: b.opts.Stem + ".", entries: entries},
+		Reader: &reader{prefix: b.opts.Stem + ".", send: send},
 		Probe:  min(2*time.Second, b.opts.TTL/4),
 	}).Follow(ctx)
 	var missing *kv.MissingError
@@ -130,17 +115,9 @@ func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
 
 // reader passes on the keys of a fleet.
 type reader struct {
-	ctx     context.Context // of its Follow
-	prefix  string
-	entries chan<- Entry
-	listed  bool
-}
-
-func (r *reader) send(e Entry) {
-	select {
-	case r.entries <- e:
-	case <-r.ctx.Done():
-	}
+	prefix string
+	send   func(Entry)
+	listed bool
 }
 
 // Begin implements [kv.Reader].

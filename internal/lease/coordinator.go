@@ -42,15 +42,10 @@ type Options struct {
 	Admitted <-chan struct{}
 	// DrainTimeout bounds the draining of a lane whose partition goes to another replica.
 	DrainTimeout time.Duration
-	Advice       Advice
-	Log          zerolog.Logger
-}
-
-// Advice is what can be done about the coordinator's problems, for the log. All fields are optional.
-type Advice struct {
-	Bucket      func(error) string // about an unreachable bucket
-	Broker      func(error) string // about an unreachable broker
-	OtherBroker func(error) string // about replicas that connect to another broker; the error is nil
+	// Advice returns what can be done about a [BucketError], an [OtherBrokerError], or an error of
+	// [Lanes].ProbeBroker, for the log; nil: none.
+	Advice func(error) string
+	Log    zerolog.Logger
 }
 
 // Coordinator leases a replica's share of the partitions. All of it runs on one goroutine, the
@@ -102,7 +97,7 @@ func Open(o Options) *Coordinator {
 		opts: o, cancel: cancel, events: make(chan func(context.Context)), done: make(chan struct{}),
 		fence: fence{base: now}, view: newView(0, now, map[string]seenReplica{}),
 		leases: map[string]*Lease{}, lapsed: map[string]bool{},
-		status: Status{Replica: o.Replica, Problem: "not reached yet", Since: now},
+		status: Status{Replica: o.Replica, Err: &BucketError{errors.New("not reached yet")}, Since: now},
 	}
 	c.report(now)
 	go c.run(ctx)
@@ -167,8 +162,8 @@ func (c *Coordinator) pass(ctx context.Context, now time.Time) {
 		c.fence.confirm()
 	}
 	listed := c.entries != nil && !c.view.listing
-	if listed && c.status.Problem != "" {
-		c.status.Problem, c.status.Err = "", nil
+	if listed && c.status.Err != nil {
+		c.status.Err = nil
 		c.opts.Log.Info().Str("replica", c.opts.Replica.ID).Dur("ttl_ms", c.view.ttl).Msg("lease bucket reachable")
 	}
 	switch {
@@ -254,28 +249,27 @@ func (c *Coordinator) closeBucket(openAt time.Time) {
 // failed records a failed request to the bucket. All leases stay: the broker decides which replica
 // is connected.
 func (c *Coordinator) failed(err error) {
-	now := time.Now()
-	if c.status.Problem == "" {
+	now, before := time.Now(), c.status.Err
+	if before == nil {
 		c.status.Since = now
 	}
-	if text := err.Error(); text != c.status.Problem {
-		c.status.Problem, c.status.Err = text, err
-		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(c.opts.Advice.Bucket, err)).AnErr("problem", err).Int("partitions", len(c.leases)).
+	if before == nil || before.Error() != err.Error() {
+		c.status.Err = &BucketError{err}
+		c.problem(zerolog.WarnLevel, c.status.Err).AnErr("problem", err).Int("partitions", len(c.leases)).
 			Msg("lease bucket unreachable, keeping current leases")
 	}
 	c.closeBucket(now.Add(min(reopen, max(c.view.ttl/10, 100*time.Millisecond))))
 }
 
-// adviceIs adds the advice about err to a line of the log, if there is any.
-func adviceIs(advice func(error) string, err error) func(*zerolog.Event) {
-	return func(line *zerolog.Event) {
-		if advice == nil {
-			return
-		}
-		if text := advice(err); text != "" {
+// problem begins a line of the log about err, with what can be done about it, if anything.
+func (c *Coordinator) problem(level zerolog.Level, err error) *zerolog.Event {
+	line := c.opts.Log.WithLevel(level).Str("component", "leases")
+	if c.opts.Advice != nil {
+		if text := c.opts.Advice(err); text != "" {
 			line.Str("advice", text)
 		}
 	}
+	return line
 }
 
 // observe processes an entry of the bucket.

@@ -438,7 +438,7 @@ func testReplicasSharePartitionsAndHandOver(t *testing.T) {
 		require.Less(t, w.everything(a, c), time.Second, "one that stops hands over immediately")
 		require.Zero(t, w.broker.takeovers, "nobody was thrown out")
 		status := a.Status()
-		require.Empty(t, status.Problem)
+		require.NoError(t, status.Err)
 		require.True(t, status.Settled)
 		require.Equal(t, 8, status.Leased())
 		require.EqualValues(t, 16+2, status.Acquired)
@@ -494,7 +494,7 @@ func testStoreOutageMovesNothing(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute) // all leases expire
 		for i, r := range all {
-			require.NotEmpty(t, r.Status().Problem)
+			require.Error(t, r.Status().Err)
 			r.link.setCut(false)
 			time.Sleep(time.Duration(i) * 2 * time.Second) // back one after the other
 		}
@@ -502,7 +502,7 @@ func testStoreOutageMovesNothing(t *testing.T) {
 		w.everything(all...)
 		require.Equal(t, opened, w.broker.opens(), "nothing moved")
 		for _, r := range all {
-			require.Empty(t, r.Status().Problem)
+			require.NoError(t, r.Status().Err)
 			require.Zero(t, r.Status().Lost)
 		}
 		w.stop(all...)
@@ -625,13 +625,13 @@ func testStoreWatchRestartsAfterItEnded(t *testing.T) {
 		w.everything(a)
 		a.link.end <- kv.ErrReadAgain
 		synctest.Wait()
-		require.Empty(t, a.Status().Problem, "it is read again, and that is all")
+		require.NoError(t, a.Status().Err, "it is read again, and that is all")
 		a.link.end <- errCut
 		synctest.Wait()
-		require.Contains(t, a.Status().Problem, errCut.Error())
+		require.ErrorIs(t, a.Status().Err, errCut)
 		time.Sleep(reopen)
 		synctest.Wait()
-		require.Empty(t, a.Status().Problem)
+		require.NoError(t, a.Status().Err)
 		b := w.join() // which the new Follow shows
 		w.everything(a, b)
 		require.Zero(t, a.Status().Lost)
@@ -652,7 +652,7 @@ func testLostAnswerIsNoLostLease(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, a.link.mute)
 		require.Zero(t, a.Status().Lost)
-		require.Empty(t, a.Status().Problem)
+		require.NoError(t, a.Status().Err)
 		require.Len(t, a.lanes.held(), 16)
 		w.stop(a)
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // probe is the state of a replica's broker probes while it leases nothing, and of the back-off
@@ -112,7 +114,7 @@ func (c *Coordinator) reached(err error) {
 	c.probe.reached = err == nil
 	if err != nil && c.status.Unreached == nil {
 		c.status.UnreachedSince = time.Now()
-		c.opts.Log.Warn().Str("component", "leases").Func(adviceIs(c.opts.Advice.Broker, err)).AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
+		c.problem(zerolog.WarnLevel, err).AnErr("problem", err).Msg("broker unreachable from this replica, on standby")
 	}
 	c.status.Unreached = err
 }

@@ -3,6 +3,8 @@ package lease
 import (
 	"slices"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // Status is a snapshot of a coordinator.
@@ -10,10 +12,9 @@ type Status struct {
 	// Replica is this replica.
 	Replica Replica
 	TTL     time.Duration // 0: the bucket has never been reached
-	// Problem is why the bucket cannot be reached, as of Since; empty: it can.
-	Problem string
-	Err     error // Problem, to decide by
-	Since   time.Time
+	// Err is why the bucket cannot be reached, as of Since; nil: it can.
+	Err   error
+	Since time.Time
 	// Unreached is why this replica, which leases nothing, cannot reach the broker since
 	// UnreachedSince and so gets no share. nil: it can, or has lanes.
 	Unreached      error
@@ -98,7 +99,7 @@ func (c *Coordinator) logElsewhere(replicas []Replica) {
 		ids = append(ids, replicas[i].ID)
 	}
 	r := &replicas[0]
-	c.opts.Log.Error().Str("component", "leases").Func(adviceIs(c.opts.Advice.OtherBroker, nil)).Strs("replicas", ids).Str("host", r.Host).
+	c.problem(zerolog.ErrorLevel, &OtherBrokerError{*r, c.opts.Replica.Broker}).Strs("replicas", ids).Str("host", r.Host).
 		Str("broker", r.Broker).Str("own_broker", c.opts.Replica.Broker).
 		Msg("replicas with this client id connect to another broker")
 }

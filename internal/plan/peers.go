@@ -53,6 +53,3 @@ func BrokerIdentity(c *config.Config, host string) string {
 	slices.Sort(names)
 	return strings.Join(names, ",")
 }
-
-// OtherBrokerAdvice is what to do about replicas under one client id at several brokers.
-const OtherBrokerAdvice = "give each broker's bridges an mqtt.client_id of their own; bridges of one broker write the same host and port in mqtt.url"
