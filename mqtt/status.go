@@ -122,15 +122,24 @@ func (s *Session) setLost(lived time.Duration, err error) {
 	case takeover && !first:
 		// Already logged. A takeover loop would fill the log.
 	case wasConnected:
-		s.withProblem(s.opts.Log.Warn().Str("component", "mqtt"), &status).Dur("lived_ms", lived).Msg("mqtt connection lost")
+		s.logProblem(zerolog.WarnLevel, "mqtt connection lost", &status, "lived_ms", lived)
 	case changed:
-		s.withProblem(s.opts.Log.Error().Str("component", "mqtt"), &status).Msg("mqtt not connected")
+		s.logProblem(zerolog.ErrorLevel, "mqtt not connected", &status)
 	}
 }
 
-// withProblem adds the problem of a status to a log line.
-func (s *Session) withProblem(e *zerolog.Event, st *Status) *zerolog.Event {
-	return s.withAdvice(e, st.Err).Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+// logProblem logs the problem of a status: with the number of lanes, or at debug level while another
+// of them has the same one.
+func (s *Session) logProblem(level zerolog.Level, message string, st *Status, fields ...any) {
+	repeated, lanes := s.opts.Peers.repeats(s.opts.ClientID, message+": "+st.Problem)
+	if repeated {
+		level = zerolog.DebugLevel
+	}
+	line := s.opts.Log.WithLevel(level).Str("component", "mqtt").Str("client_id", s.opts.ClientID).Str("problem", st.Problem)
+	if lanes > 1 && !repeated {
+		line.Int("lanes", lanes)
+	}
+	s.withAdvice(line, st.Err).Fields(fields).Msg(message)
 }
 
 // withAdvice adds the advice on an error to a log line.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/rs/zerolog"
 )
 
 // partialGrantTime is how long a connection with only some filters granted is kept. A broker may
@@ -124,6 +125,7 @@ func (s *Session) retire(client paho.Client, t *tap, stop <-chan struct{}) {
 	s.status.Subscribed, s.status.Retiring, s.status.Problem = true, true, ""
 	present := s.status.SessionPresent
 	s.mu.Unlock()
+	s.opts.Peers.recovered(s.opts.ClientID)
 	s.opts.Log.Info().Str("client_id", s.opts.ClientID).Bool("session_present", present).
 		Strs("unsubscribed", s.opts.Filters).Msg("mqtt connected, retiring, no new messages for this session")
 }
@@ -166,10 +168,11 @@ func (s *Session) granted(codes map[string]byte) (count int, err error) {
 	s.mu.Unlock()
 	switch {
 	case err == nil:
+		s.opts.Peers.recovered(s.opts.ClientID)
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Str("broker", status.Broker).Bool("session_present", present).
 			Strs("granted", granted).Msg("mqtt connected")
 	case !same:
-		s.withProblem(s.opts.Log.Error().Str("component", "mqtt"), &status).Strs("granted", granted).Strs("refused", refused).Msg("mqtt subscription refused")
+		s.logProblem(zerolog.ErrorLevel, "mqtt subscription refused", &status, "granted", granted, "refused", refused)
 	}
 	return count, err
 }

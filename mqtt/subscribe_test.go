@@ -254,7 +254,7 @@ func TestTakeoverAcrossLanes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				peers := NewPeers()
+				peers := NewPeers(3)
 				var lanes []*Session
 				var brokers []*scripted
 				for i := range 3 {

@@ -39,7 +39,7 @@ func TestCloseBeforeAnAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				peers := NewPeers()
+				peers := NewPeers(2)
 				var lanes []*Session
 				var brokers []*scripted
 				for i := range 2 {

@@ -15,7 +15,6 @@ import (
 	"mqtt-nats-bridge/internal/brokerwatch"
 	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/health"
-	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
 	"mqtt-nats-bridge/internal/streamstatus"
@@ -175,16 +174,15 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 // startLanes opens the lanes, each when it may be, until run ends.
 func (b *Bridge) startLanes(run context.Context) {
 	c := b.opts.Config
-	sessions := lanelog.NewSessions(b.opts.Log, len(b.plan.Lanes))
 	for _, l := range b.plan.Lanes {
-		u := newLaneUnit(l, b.opts.Log, sessions, b.control.lanes)
+		u := newLaneUnit(l, b.opts.Log, b.control.lanes)
 		u.leased = c.Lanes.Partitions.Auto
 		b.lanes = append(b.lanes, u)
 	}
 	shared := &laneShared{
 		config: c, rules: b.dynamic.rules(b.plan), limits: b.limits, devices: b.devices, tenants: b.tenants,
 		nats:               account.Options(c.NATS.Account, ""),
-		peers:              mqtt.NewPeers(),
+		peers:              mqtt.NewPeers(len(b.plan.Lanes)),
 		noStreamForSubject: func(subject string) bool { return b.control.noStreamForSubject(run, b.plan, subject) },
 	}
 	shared.lookup = b.control.lookupOptions(b.plan)
@@ -196,7 +194,7 @@ func (b *Bridge) startLanes(run context.Context) {
 		shared.fenced = func() bool { return false } // and its streams exist before the lanes
 	}
 	if c.Lanes.Partitions.Auto {
-		b.replicas = startReplicas(b, shared, sessions)
+		b.replicas = startReplicas(b, shared)
 		return
 	}
 	for _, u := range b.lanes {

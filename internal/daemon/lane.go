@@ -67,10 +67,11 @@ type laneShared struct {
 	peers              *mqtt.Peers
 }
 
-func newLaneUnit(plan plan.Lane, log zerolog.Logger, sessions *lanelog.Sessions, connections *lanelog.Connections) *laneUnit {
+func newLaneUnit(plan plan.Lane, log zerolog.Logger, connections *lanelog.Connections) *laneUnit {
+	mqttLog := log
 	log = log.With().Str("lane", plan.ClientID).Logger()
 	return &laneUnit{
-		plan: plan, connections: connections, log: log, mqttLog: sessions.Logger(plan.ClientID),
+		plan: plan, connections: connections, log: log, mqttLog: mqttLog,
 		opened: health.New(health.Options{
 			Component: "lane", Log: log, Failed: "the lane takes no messages without its journal; trying again", Initial: errors.New("not opened yet"),
 		}),

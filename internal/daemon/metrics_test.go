@@ -83,7 +83,7 @@ func testEachLaneAndReasonIsExportedFromStart(t *testing.T) {
 func testLaneIsExportedBeforeItOpens(t *testing.T) {
 	t.Parallel()
 	b := notStarted()
-	b.lanes = []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), lanelog.NewSessions(zerolog.Nop(), 1), lanelog.NewConnections(zerolog.Nop()))}
+	b.lanes = []*laneUnit{newLaneUnit(plan.Lane{ClientID: "bridge-0"}, zerolog.Nop(), lanelog.NewConnections(zerolog.Nop()))}
 	sum, series := sums(t, b.Metrics())
 	require.Equal(t, 1, series["mqttbridge_received_total"])
 	require.Zero(t, sum["mqttbridge_ready"])

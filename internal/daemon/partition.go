@@ -8,7 +8,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"mqtt-nats-bridge/bridge/journal"
-	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/sleep"
 )
@@ -57,14 +56,13 @@ const openTimeout = 30 * time.Second
 
 // release closes the lane and returns how many messages were unsettled when
 // ctx ended.
-func (u *laneUnit) release(ctx context.Context, sessions *lanelog.Sessions) (abandoned int) {
+func (u *laneUnit) release(ctx context.Context) (abandoned int) {
 	u.mu.Lock()
 	opening, end := u.opening, u.endOpen
 	u.mu.Unlock()
 	end()
 	<-opening
 	abandoned = u.stop(ctx)
-	sessions.Forget(u.plan.ClientID)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	r := u.reading()

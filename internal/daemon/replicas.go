@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/internal/lease"
 	"mqtt-nats-bridge/internal/mqttaccount"
 	"mqtt-nats-bridge/internal/plan"
@@ -17,19 +16,18 @@ import (
 // replicas is this bridge among others that share the partitions: a lane is open
 // while this replica leases its partition. It implements [lease.Lanes].
 type replicas struct {
-	bridge   *Bridge
-	shared   *laneShared
-	sessions *lanelog.Sessions
-	leases   *lease.Coordinator
-	units    map[string]*laneUnit // by partition
-	ids      []string             // the partitions, in the order of the lanes
-	id       string               // of this replica
+	bridge *Bridge
+	shared *laneShared
+	leases *lease.Coordinator
+	units  map[string]*laneUnit // by partition
+	ids    []string             // the partitions, in the order of the lanes
+	id     string               // of this replica
 }
 
-func startReplicas(b *Bridge, shared *laneShared, sessions *lanelog.Sessions) *replicas {
+func startReplicas(b *Bridge, shared *laneShared) *replicas {
 	c := shared.config
 	r := &replicas{
-		bridge: b, shared: shared, sessions: sessions,
+		bridge: b, shared: shared,
 		units: map[string]*laneUnit{}, ids: c.Lanes.Partitions.List,
 		id: strings.ToLower(rand.Text()[:8]),
 	}
@@ -62,14 +60,14 @@ func (r *replicas) Connected(p string) bool { return r.units[p].connected() }
 
 // Close implements [lease.Lanes].
 func (r *replicas) Close(ctx context.Context, p string) (abandoned int) {
-	return r.units[p].release(ctx, r.sessions)
+	return r.units[p].release(ctx)
 }
 
 // Abandon implements [lease.Lanes].
 func (r *replicas) Abandon(p string) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	r.units[p].release(ended, r.sessions)
+	r.units[p].release(ended)
 }
 
 // ProbeBroker implements [lease.Lanes].
