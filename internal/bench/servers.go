@@ -11,7 +11,6 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"mqtt-nats-bridge/internal/measure"
@@ -83,7 +82,7 @@ func (s *servers) start(ctx context.Context, args ...string) error {
 func (s *servers) awaitLeader(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return s.withJetStream(func(js natsjs.JetStream) error {
+	return measure.JetStream(s.url, func(js natsjs.JetStream) error {
 		for {
 			// A request from before the election is never answered.
 			attempt, cancel := context.WithTimeout(ctx, time.Second)
@@ -97,19 +96,6 @@ func (s *servers) awaitLeader(ctx context.Context, timeout time.Duration) error 
 			}
 		}
 	})
-}
-
-func (s *servers) withJetStream(do func(natsjs.JetStream) error) error {
-	nc, err := nats.Connect(s.url)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		return err
-	}
-	return do(js)
 }
 
 // cpu is the CPU time of all servers together.
@@ -133,7 +119,7 @@ func (s *servers) stop() (err error) {
 
 // purge empties the stream between runs and creates it before the first.
 func (s *servers) purge(ctx context.Context, replicas int) error {
-	return s.withJetStream(func(js natsjs.JetStream) error {
+	return measure.JetStream(s.url, func(js natsjs.JetStream) error {
 		stream, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
 			Name: "TELEMETRY", Subjects: []string{"tenant.*.device.*.*"}, Replicas: replicas,
 			MaxAge: 24 * time.Hour, MaxBytes: 4 << 30, Duplicates: 2 * time.Minute,
@@ -147,7 +133,7 @@ func (s *servers) purge(ctx context.Context, replicas int) error {
 
 // remove deletes all streams.
 func (s *servers) remove(ctx context.Context) error {
-	return s.withJetStream(func(js natsjs.JetStream) error {
+	return measure.JetStream(s.url, func(js natsjs.JetStream) error {
 		names := js.StreamNames(ctx)
 		for name := range names.Name() {
 			if err := js.DeleteStream(ctx, name); err != nil {

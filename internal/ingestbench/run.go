@@ -53,16 +53,11 @@ func (b *bench) startServer(ctx context.Context, dir string) (err error) {
 
 // load fills the stream once: every round reads it from the start.
 func (b *bench) load(ctx context.Context) error {
-	nc, err := nats.Connect(b.url)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(1000))
-	if err != nil {
-		return err
-	}
-	_, err = js.CreateStream(ctx, natsjs.StreamConfig{
+	return measure.JetStream(b.url, func(js natsjs.JetStream) error { return b.fill(ctx, js) }, natsjs.WithPublishAsyncMaxPending(1000))
+}
+
+func (b *bench) fill(ctx context.Context, js natsjs.JetStream) error {
+	_, err := js.CreateStream(ctx, natsjs.StreamConfig{
 		Name: stream, Subjects: []string{"tenant.*.device.*.*"}, MaxBytes: 8 << 30, Duplicates: 2 * time.Minute,
 	})
 	if err != nil {
@@ -151,20 +146,13 @@ func (b *bench) ingest(ctx context.Context, r *result, profiled bool) (err error
 
 // rewind has the consumer begin at the first message.
 func (b *bench) rewind(ctx context.Context) error {
-	nc, err := nats.Connect(b.url)
-	if err != nil {
+	return measure.JetStream(b.url, func(js natsjs.JetStream) error {
+		if err := js.DeleteConsumer(ctx, stream, consumer); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
+			return err
+		}
+		_, err := streams.Manage(ctx, js, streams.ManageCreate, nil, []streams.ConsumerSpec{{Stream: stream, Name: consumer}})
 		return err
-	}
-	defer nc.Close()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		return err
-	}
-	if err := js.DeleteConsumer(ctx, stream, consumer); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
-		return err
-	}
-	_, err = streams.Manage(ctx, js, streams.ManageCreate, nil, []streams.ConsumerSpec{{Stream: stream, Name: consumer}})
-	return err
+	})
 }
 
 // watch waits until all rows are there. began and first are as of the first look

@@ -2,15 +2,12 @@ package proof
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
-	"mqtt-nats-bridge/internal/broker"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/internal/wire"
 )
@@ -188,155 +185,6 @@ func (l *Load) Release(n int) {
 	defer l.mu.Unlock()
 	l.limit = max(l.limit, min(n, l.Total))
 	l.changed.Broadcast()
-}
-
-// publish writes all messages that have no PUBACK, in batches as they fall due.
-func (l *Load) publish(conn net.Conn, gone func() bool) error {
-	const batch = 64
-	var buf []byte
-	var due pace
-	for next, begun := 0, false; next < l.Total; begun = true {
-		todo, held, err := l.take(next, batch, gone)
-		if err != nil {
-			return err
-		}
-		if held || !begun {
-			due = pace{l.Rate, todo.first, time.Now()}
-		}
-		buf = buf[:0]
-		for _, f := range todo.flights {
-			if pause := due.until(f.message); pause > 0 {
-				if _, err := conn.Write(buf); err != nil {
-					return fmt.Errorf("publish: %w", err)
-				}
-				buf = buf[:0]
-				time.Sleep(pause) // the pace of the load: nobody waits for it
-			}
-			buf = l.appendPublish(buf, f)
-		}
-		if _, err := conn.Write(buf); err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
-		next = todo.next
-	}
-	return nil
-}
-
-// pace says when a message is due: rate per second since it began with a message.
-type pace struct {
-	rate  int // 0: as fast as possible
-	from  int
-	began time.Time
-}
-
-func (p pace) until(message int) time.Duration {
-	if p.rate == 0 {
-		return 0
-	}
-	due := p.began.Add(time.Duration(message-p.from) * time.Second / time.Duration(p.rate))
-	if pause := time.Until(due); pause > time.Millisecond {
-		return pause
-	}
-	return 0
-}
-
-// sending is what goes out in one write.
-type sending struct {
-	flights     []outgoing
-	first, next int // message, and the one after the last
-}
-
-type outgoing struct {
-	message  int
-	packetID uint16
-	dup      bool
-	before   uint8 // how often it was published before
-}
-
-// take waits until the next message may be sent, enters at most n of them and reports whether the
-// load had been held.
-func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	each := 1
-	if l.Twice {
-		each = 2
-	}
-	for next < l.Total && l.pubacks[next] > 0 {
-		next++
-	}
-	todo.first, todo.next = next, next
-	if next == l.Total {
-		return todo, false, nil
-	}
-	for l.err == nil && !gone() && (next == l.limit || l.unacked+each > Window) {
-		held = held || next == l.limit
-		l.changed.Wait()
-	}
-	if l.err != nil {
-		return todo, false, l.err
-	}
-	if gone() {
-		return todo, false, net.ErrClosed
-	}
-	for ; todo.next < min(next+n, l.limit) && l.unacked+each <= Window; todo.next++ {
-		if l.pubacks[todo.next] > 0 {
-			continue // on an earlier connection
-		}
-		for range each {
-			id := PacketID(l.packets)
-			todo.flights = append(todo.flights, outgoing{todo.next, id, l.sends[todo.next] > 0, l.sends[todo.next]})
-			l.inFlight[id] = flight{todo.next + 1}
-			l.sends[todo.next]++
-			l.packets++
-			l.unacked++
-		}
-	}
-	l.sent = max(l.sent, todo.next)
-	return todo, held, nil
-}
-
-// PacketID returns the packet id of the nth PUBLISH.
-func PacketID(packet int) uint16 { return uint16(packet%65535 + 1) }
-
-// Device returns the name of device i; they spread over ten tenants.
-func Device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.Sprintf("d%05d", i) }
-
-func (l *Load) appendPublish(b []byte, o outgoing) []byte {
-	flags := byte(wire.QoS1)
-	if o.dup {
-		flags |= wire.Dup
-	}
-	return wire.AppendPublish(b, flags, l.topic(o.message, o.before), o.packetID, l.payload(o.message))
-}
-
-// topic is the device's topic of a message. The broker's rule gives each PUBLISH an id of
-// its own, one that repeats another too.
-func (l *Load) topic(message int, before uint8) string {
-	tenant, name := Device(message % l.Devices)
-	topic := "tenant/" + tenant + "/device/" + name + "/" + l.Topic
-	if l.Attested {
-		attested := broker.Attest("bridge/v1", fmt.Sprintf("%s%08X%08X", l.run, before, message), time.Now(), tenant+"/"+name, topic)
-		return attested.Render()
-	}
-	return topic
-}
-
-// payload begins with the message's number, unless all are the same.
-func (l *Load) payload(message int) []byte {
-	if l.JSON {
-		p := fmt.Appendf(nil, `{"version":%d,"reported":{"n":%d},"pad":"`, message, message)
-		return append(append(p, bytes.Repeat([]byte("x"), max(0, l.Size-len(p)-2))...), `"}`...)
-	}
-	p := make([]byte, max(l.Size, 8))
-	for i := range p {
-		p[i] = byte(i)
-	}
-	if l.Identical {
-		message = 0
-	}
-	binary.BigEndian.PutUint64(p, uint64(message))
-	return p
 }
 
 // acknowledgements reads PUBACKs until all have come.

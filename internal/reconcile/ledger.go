@@ -87,9 +87,8 @@ func (l *Ledger) Acked(dev, seq int, at time.Time) {
 func (l *Ledger) Stored(dev, seq int, c Copy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := l.message(dev, seq)
+	m := l.sent(dev, seq, c)
 	if m == nil {
-		l.foreign(Finding{Device: dev, Seq: seq, Copy: c})
 		return
 	}
 	l.stored(c)
@@ -115,14 +114,11 @@ func (l *Ledger) Stored(dev, seq int, c Copy) {
 func (l *Ledger) Quarantined(dev, seq int, c Copy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := l.message(dev, seq)
-	if m == nil {
-		l.foreign(Finding{Device: dev, Seq: seq, Copy: c})
-		return
+	if m := l.sent(dev, seq, c); m != nil {
+		l.verdict.Quarantined++
+		l.devices[dev].quarantined++
+		l.copied(m, dev, seq, c)
 	}
-	l.verdict.Quarantined++
-	l.devices[dev].quarantined++
-	l.copied(m, dev, seq, c)
 }
 
 // Foreign notes a copy that belongs to no device's message, or is under another's
@@ -133,8 +129,10 @@ func (l *Ledger) Foreign(dev, seq int, c Copy) {
 	l.foreign(Finding{Device: dev, Seq: seq, Copy: c})
 }
 
-func (l *Ledger) message(dev, seq int) *message {
+// sent returns the message of a copy, and counts one that was never sent as foreign.
+func (l *Ledger) sent(dev, seq int, c Copy) *message {
 	if dev < 0 || dev >= len(l.devices) || seq < 0 || seq >= len(l.devices[dev].messages) {
+		l.foreign(Finding{Device: dev, Seq: seq, Copy: c})
 		return nil
 	}
 	return &l.devices[dev].messages[seq]
