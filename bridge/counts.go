@@ -32,14 +32,6 @@ type Counts struct {
 	Connected     bool
 }
 
-// RejectedTotal returns the sum over all reasons.
-func (c *Counts) RejectedTotal() (n uint64) {
-	for _, v := range c.Rejected {
-		n += v
-	}
-	return n
-}
-
 // QuarantinedTotal returns the sum over all reasons.
 func (c *Counts) QuarantinedTotal() (n uint64) {
 	for _, v := range c.Quarantined {

@@ -21,13 +21,14 @@ func limited(rate float64, burst int) func(*LaneOptions) {
 
 // accepted counts the messages that were not rejected.
 func (s *script) accepted() uint64 {
-	c := s.Counts()
-	return c.Received - c.RejectedTotal()
+	return s.Counts().Received - s.rejected()
 }
 
-func (s *script) rejected() uint64 {
-	c := s.Counts()
-	return c.RejectedTotal()
+func (s *script) rejected() (n uint64) {
+	for _, v := range s.Counts().Rejected {
+		n += v
+	}
+	return n
 }
 
 // send delivers n messages of a device under fresh packet ids, on a plain topic.

@@ -70,7 +70,7 @@ func (c *quarantineReplay) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if conf.Identity.Registry.Kind != "none" {
+	if conf.Identity.Registry.Kind != config.RegistryNone {
 		if err := c.certified(o.Reasons); err != nil {
 			return err
 		}

@@ -167,11 +167,8 @@ type RateLimit struct {
 // Retained is the handling of retained messages.
 type Retained string
 
-// How retained messages are handled.
-const (
-	RetainedSkip    Retained = "skip"
-	RetainedForward Retained = "forward"
-)
+// RetainedForward stores them, with a header.
+const RetainedForward Retained = "forward"
 
 // NATS configures the connection to JetStream.
 type NATS struct {
@@ -185,11 +182,8 @@ type NATS struct {
 // NATSMode is client or leaf.
 type NATSMode string
 
-// The modes.
-const (
-	ClientMode NATSMode = "client"
-	LeafMode   NATSMode = "leaf"
-)
+// LeafMode stores in an embedded nats-server.
+const LeafMode NATSMode = "leaf"
 
 // Leaf configures the embedded leaf node.
 type Leaf struct {
@@ -226,7 +220,6 @@ type StrictOrder string
 const (
 	StrictAuto StrictOrder = "auto"
 	StrictOn   StrictOrder = "on"
-	StrictOff  StrictOrder = "off"
 )
 
 // Strict reports whether a device's next message waits for the one before. In auto

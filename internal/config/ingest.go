@@ -75,11 +75,8 @@ type IngestAdmin struct {
 // ConsumerMode is how far ingest may go with its consumers.
 type ConsumerMode string
 
-// The ways with consumers.
-const (
-	ConsumersCreate ConsumerMode = "create"
-	ConsumersVerify ConsumerMode = "verify"
-)
+// ConsumersVerify only waits for the consumers.
+const ConsumersVerify ConsumerMode = "verify"
 
 // LoadIngest is [Load] for ingest: INGEST_… variables, DATABASE_URL and NATS_URL.
 // check adds errors as [Sources].Check does.

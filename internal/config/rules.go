@@ -234,13 +234,8 @@ func (l *rules) leaseRules() {
 	if l.Valid("nats.mode") && l.c.NATS.Mode == LeafMode {
 		l.Conflict("auto contradicts nats.mode leaf: each replica would store in its own local stream, and a message that the broker sends again after a partition has moved would be in two of them; write the partitions of this bridge, like 0-f", "lanes.partitions")
 	}
-	if l.Valid("lanes.bucket") && !validBucket(lanes.Bucket) {
-		l.Conflict(schema.Quote(lanes.Bucket)+" is not a valid bucket name; write letters, digits, - or _", "lanes.bucket")
-	}
+	l.bucketRule("lanes.bucket", lanes.Bucket)
 }
-
-// validBucket is nats.go's rule (ADR-8); the stream behind it is KV_ and the name.
-func validBucket(name string) bool { return validName(name) }
 
 func (l *rules) prefixRule() {
 	p := l.c.Identity.Prefix

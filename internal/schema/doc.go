@@ -16,5 +16,5 @@
 //
 // The fields of an embedded struct are keys of the struct around it. A slice of structs is a
 // list. A type of its own reads itself ([parser]) and names its kind. From the same tags come
-// the reference for the docs ([Reference]) and the JSON Schema for editors ([JSON]).
+// the JSON Schema for editors ([JSON]) and, in a test of package config, the tables of the docs.
 package schema

@@ -85,6 +85,13 @@ func (s *Section) Walk(visit func(*Leaf)) {
 	}
 }
 
+// leaves are all keys at and below s.
+func (s *Section) leaves() []*Leaf {
+	var all []*Leaf
+	s.Walk(func(l *Leaf) { all = append(all, l) })
+	return all
+}
+
 // All is the leaves by path.
 func (s *Section) All() map[string]*Leaf {
 	m := map[string]*Leaf{}
@@ -129,6 +136,19 @@ func (l *Leaf) Kind() string {
 		return "file"
 	}
 	return "text"
+}
+
+// Range is the leaf's kind with its bounds.
+func (l *Leaf) Range() string {
+	switch least, most := l.Tag.Get("min"), l.Tag.Get("max"); {
+	case least != "" && most != "":
+		return l.Kind() + ", " + least + " to " + most
+	case least != "":
+		return l.Kind() + ", from " + least
+	case most != "":
+		return l.Kind() + ", up to " + most
+	}
+	return l.Kind()
 }
 
 func join(path, key string) string {
