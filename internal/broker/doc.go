@@ -9,8 +9,9 @@
 //   - Sessions: one name space of client ids for all listeners. A session keeps the
 //     queue limit of the zone it was created in; a full queue drops the oldest. A
 //     client that connects takes the session over, from an attached clean-session
-//     client too. Then come what was not acknowledged, in order, with DUP=1 and its
-//     packet ids, and the queue with DUP=0.
+//     client too. Unacknowledged messages come first, in order, under their packet
+//     ids, and then the queue. DUP is 1 only for the former, and not even for them
+//     if the connection was open when its session was taken over.
 //   - A start: listeners open before authentication, ACL and rule are there.
 //   - The ACL: deny_action, and the cache that keeps a refusal.
 //   - The rule runs before the publisher's PUBACK; a will has no client_attrs.

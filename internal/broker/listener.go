@@ -38,6 +38,8 @@ type conn struct {
 	// takenOver says that another connection has the session: set before done
 	// is closed.
 	takenOver atomic.Bool
+	// takesOver says that the session's connection was open when this one began.
+	takesOver bool
 
 	closeOnce sync.Once
 	closed    chan struct{} // by Close

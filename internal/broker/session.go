@@ -149,8 +149,8 @@ func (s *session) refill() {
 	}
 }
 
-// attach begins a connection, after its CONNACK: what was in flight comes again in
-// order under its packet ids, then the queue.
+// attach begins a connection, after its CONNACK: messages in flight come again in order under their packet
+// ids, then the queue. They have DUP unless the session was taken over from a connection that was open.
 func (s *session) attach(c *conn, cl *mochi.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,12 +163,19 @@ func (s *session) attach(c *conn, cl *mochi.Client) {
 	}
 	s.out = nil
 	for i := range s.inflight {
-		s.inflight[i].dup = true
+		s.inflight[i].dup = s.inflight[i].dup || !c.takesOver
 		s.out = append(s.out, s.inflight[i])
 	}
 	s.refill()
 	c.writer.Go(func() { s.write(c, cl.Properties.ProtocolVersion) })
 	c.wakeWriter()
+}
+
+// attachedTo reports whether the session belongs to c.
+func (s *session) attachedTo(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn == c
 }
 
 // detach ends c's connection, unless another one has taken its place.

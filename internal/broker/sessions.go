@@ -44,6 +44,7 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) {
 	c.establishing = true
 	if old, ok := h.b.server.Clients.Get(cl.ID); ok {
 		before := connOf(old)
+		c.takesOver = before.session != nil && before.session.attachedTo(before)
 		before.takenOver.Store(true)
 		before.end()
 	}
