@@ -112,13 +112,14 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.control.every, b.control.lookTimeout = cmp.Or(opts.streamsAgain, streamsAgain), cmp.Or(opts.lookTimeout, lookTimeout)
+	b.control.lookTimeout = cmp.Or(opts.lookTimeout, lookTimeout)
+	b.control.reconciler = b.control.newReconciler(streams.ManageMode(c.Streams.Manage), plan, cmp.Or(opts.streamsAgain, streamsAgain))
 	b.dynamic, err = openDynamic(c, account.Options(c.NATS.Account, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
 		b.control.nc.Close()
 		return nil, err
 	}
-	b.leaf, err = leafnode.Open(ctx, c, plan, b.control.hub(streams.ManageMode(c.Streams.Manage), plan), opts.Log)
+	b.leaf, err = leafnode.Open(ctx, c, plan, b.control.hub(), opts.Log)
 	if err != nil {
 		b.dynamic.close()
 		b.control.nc.Close()
@@ -151,10 +152,10 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 	}
 	looked := make(chan error, 1)
 	b.wait.Go(func() {
-		err := b.control.ensureStreams(run, mode, b.plan)
+		err := b.control.reconciler.Ensure(run)
 		looked <- err
 		if err == nil {
-			b.control.watchStreams(run, mode, b.plan)
+			b.control.reconciler.Run(run)
 		}
 	})
 	if mode == streams.ManageOff {

@@ -14,6 +14,7 @@ import (
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/lanelog"
 	"mqtt-nats-bridge/jetstream/conn"
+	"mqtt-nats-bridge/jetstream/streams"
 )
 
 // control is the connection that looks after the streams; messages have their
@@ -25,18 +26,18 @@ type control struct {
 
 	connection *health.Condition
 	streams    *health.Condition // have been checked
+	reconciler *streams.Reconciler
 	lookups    *health.Condition // the streams may be asked
 
 	mu          sync.Mutex
 	window      atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
 	api         string        // of JetStream
-	again       chan struct{} // contains a token when the streams must be checked again
-	every       time.Duration // between looks at the streams
 	lookTimeout time.Duration // of one look
 	notes       []string      // of the latest look, each in the log
 	// unmanaged is what the latest look that could read externally managed streams found.
 	unmanaged []Problem
 	unread    *health.Condition // they could be read
+	refusedOn uint64            // the number of the connection that may not read them; 0: none
 	said      warningLog        // both, of the looks alone
 	lanes     *lanelog.Connections
 	// looked reports that the streams have been read once, or that this took too long to wait for. Before
@@ -55,16 +56,12 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 		}),
 		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "lookups not permitted", Warn: true}),
 		unread:  health.New(health.Options{Component: "streams", Log: log}),
-		again:   make(chan struct{}, 1), lanes: lanelog.NewConnections(log), said: warningLog{log: log},
+		lanes:   lanelog.NewConnections(log), said: warningLog{log: log},
 	}
 	o.InitialConnectTimeout = firstWait
 	o.Hooks = account.Hooks(c.connection, log, c.lanes.ControlIs)
 	o.Hooks.Closed = gaveUp
-	reconnected, failed := o.Hooks.Reconnected, o.Hooks.Error
-	o.Hooks.Reconnected = func(nc *nats.Conn) {
-		reconnected(nc)
-		c.lookAgain()
-	}
+	failed := o.Hooks.Error
 	o.Hooks.Error = func(nc *nats.Conn, err error) {
 		c.lookupError(err)
 		if !c.denied.Note(err) { // else the streams are not ready, and say so

@@ -11,57 +11,52 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
-	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/jetstream/conn"
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// ensureStreams creates or checks the streams, again and again until that has
-// worked once. Only a contradiction is final. Under [streams.ManageOff] nothing is: what
-// can lose messages is a warning.
-func (c *control) ensureStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) error {
-	pause := 200 * time.Millisecond
-	for {
-		if c.nc.IsConnected() {
-			report, err := c.manage(ctx, mode, plan)
-			c.looked.Store(true)
-			c.logReport(report)
-			if mode == streams.ManageOff {
-				c.unmanagedAre(ctx, err)
-				err = nil
-			}
-			if err == nil {
-				c.streams.Clear()
-				c.probeLookups(ctx, plan)
-				return nil
-			}
-			if errors.Is(err, streams.ErrContradiction) {
-				return err
-			}
-			c.streams.Set(err)
+const (
+	lookTimeout = 10 * time.Second
+	// streamsAgain is how soon it shows that streams apply has fixed what was wrong.
+	streamsAgain = 30 * time.Second
+)
+
+// newReconciler takes care of the streams.
+func (c *control) newReconciler(mode streams.ManageMode, plan *plan.Plan, every time.Duration) *streams.Reconciler {
+	look := func(ctx context.Context) error { return c.look(ctx, mode, plan) }
+	return streams.NewReconciler(c.nc, every, look, func(ctx context.Context, err error) {
+		c.streams.Set(err)
+		if err == nil {
+			c.probeLookups(ctx, plan)
 		}
-		if !sleep.For(ctx, pause) {
-			return nil
-		}
-		pause = min(2*pause, 10*time.Second)
-		if !c.nc.IsConnected() {
-			pause = 200 * time.Millisecond
-		}
-	}
+	})
 }
 
-const lookTimeout = 10 * time.Second
-
-// manage brings the streams once to where the mode wants them. A missing permission ends it
-// immediately, with a conn.PermissionError.
-func (c *control) manage(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) (report *streams.Report, err error) {
-	err = c.denied.Do(ctx, streams.Manages, func(ctx context.Context) (err error) {
+// look brings the streams once to where the mode wants them, and returns what is wrong. A missing
+// permission ends it immediately, with a conn.PermissionError. Under [streams.ManageOff] nothing is
+// wrong: what can lose messages is a warning.
+func (c *control) look(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) error {
+	connection := c.nc.Stats().Reconnects + 1
+	if c.refusedOn == connection {
+		return nil // each refusal is a line of the server's log
+	}
+	var report *streams.Report
+	err := c.denied.Do(ctx, streams.Manages, func(ctx context.Context) (err error) {
 		attempt, cancel := context.WithTimeout(ctx, c.lookTimeout)
 		defer cancel()
 		report, err = streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)
 		return advice.Streams(err)
 	})
-	return report, err
+	c.looked.Store(true)
+	c.logReport(report)
+	if mode != streams.ManageOff {
+		return err
+	}
+	c.unmanagedAre(ctx, err)
+	if conn.Permission(c.unread.Err()) != nil {
+		c.refusedOn = connection
+	}
+	return nil
 }
 
 func (c *control) logReport(r *streams.Report) {
@@ -81,69 +76,17 @@ func (c *control) logReport(r *streams.Report) {
 	}
 }
 
-// watchStreams looks at the streams again after each reconnect, when the server may have
-// come back without its store, and every half minute: a stream can be deleted, changed or
-// corrected while the connection is open. A contradiction no longer ends the bridge: it is
-// not ready.
-func (c *control) watchStreams(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) {
-	for c.awaitLook(ctx, mode, plan) {
-		if err := c.ensureStreams(ctx, mode, plan); err != nil {
-			c.streams.Set(err)
-		}
-	}
-}
-
-// streamsAgain is how soon it shows that streams apply has fixed what was wrong.
-const streamsAgain = 30 * time.Second
-
 // hub is the care of the streams, as a leaf node asks for it.
-func (c *control) hub(mode streams.ManageMode, plan *plan.Plan) leafnode.Hub {
+func (c *control) hub() leafnode.Hub {
 	return leafnode.Hub{
-		Conn: c.nc, JetStream: c.js, LookAgain: c.lookAgain,
+		Conn: c.nc, JetStream: c.js, AwaitLook: c.reconciler.Await, LookAgain: c.reconciler.LookAgain,
 		Ensure: func(ctx context.Context) error {
-			err := c.ensureStreams(ctx, mode, plan)
+			err := c.reconciler.Ensure(ctx)
 			if err != nil {
 				c.streams.Set(err)
 			}
 			return err
 		},
-		AwaitLook: func(ctx context.Context) bool { return c.awaitLook(ctx, mode, plan) },
-	}
-}
-
-// lookAgain makes awaitLook return.
-func (c *control) lookAgain() {
-	select {
-	case c.again <- struct{}{}:
-	default:
-	}
-}
-
-// awaitLook returns true when the streams must be looked at, and false when ctx ends. What
-// a look finds in order, or one that gets no answer just once, is no reason.
-func (c *control) awaitLook(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) bool {
-	ticker := time.NewTicker(c.every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-c.again:
-			return true
-		case <-ticker.C:
-		}
-		if !c.nc.IsConnected() || conn.Permission(c.unread.Err()) != nil {
-			continue // each refusal is a line of the server's log
-		}
-		report, err := c.manage(ctx, mode, plan)
-		c.logReport(report)
-		if mode == streams.ManageOff {
-			c.unmanagedAre(ctx, err)
-			continue
-		}
-		if ctx.Err() == nil && (err != nil || c.streams.Err() != nil) {
-			return true
-		}
 	}
 }
 

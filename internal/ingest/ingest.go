@@ -59,13 +59,15 @@ type Ingest struct {
 
 // intake is one consumer and the table that it fills.
 type intake struct {
-	consumer streams.ConsumerSpec
-	writer   *writer
-	workers  *consume.Workers
-	count    int
-	found    *health.Condition // the consumer
-	pulls    *health.Condition // messages come
-	takes    *health.Condition // quarantine
+	consumer   streams.ConsumerSpec
+	reconciler *streams.Reconciler
+	writer     *writer
+	workers    *consume.Workers
+	start      sync.Once // of the workers
+	count      int
+	found      *health.Condition // the consumer
+	pulls      *health.Condition // messages come
+	takes      *health.Condition // quarantine
 }
 
 // Check adds what only the parsers of patterns and of the database's address can
@@ -142,8 +144,7 @@ func Open(opts Options) (*Ingest, error) {
 	i.cancel = cancel
 	ready := make(chan struct{})
 	i.wait.Go(func() {
-		if i.repeat(ctx, i.prepareTables, func(err error) { i.database.fails("", err) }) {
-			i.database.works("")
+		if i.prepareTables(ctx) {
 			close(ready)
 		}
 	})
@@ -151,11 +152,8 @@ func Open(opts Options) (*Ingest, error) {
 		i.wait.Go(func() {
 			select {
 			case <-ready:
-				reconnects := i.nc.Stats().Reconnects
-				if i.prepareConsumer(ctx, in) {
-					i.wait.Go(func() { i.keepConsumer(ctx, in, reconnects) })
-					in.workers.Run(ctx)
-				}
+				in.reconciler.LookAgain()
+				in.reconciler.Run(ctx)
 			case <-ctx.Done():
 			}
 		})
@@ -234,7 +232,7 @@ func (i *Ingest) plan() error {
 		return err
 	}
 	for _, in := range i.intakes {
-		in.writer.database = i.database
+		in.writer.database, in.reconciler = i.database, i.newReconciler(in)
 		if in.workers, err = consume.NewWorkers(i.workersOptions(in)); err != nil {
 			i.database.pool.Close()
 			return err
@@ -266,19 +264,18 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 	}
 }
 
-// repeat calls do until it succeeds and reports each error that differs from the last.
-func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, report func(error)) bool {
-	last := ""
+// prepareTables tries until the tables exist; false: ctx ended first.
+func (i *Ingest) prepareTables(ctx context.Context) bool {
 	for wait := pauseMin; ; wait = min(2*wait, pauseMax) {
 		attempt, cancel := context.WithTimeout(ctx, time.Minute)
-		err := do(attempt)
+		err := i.migrate(attempt)
 		cancel()
 		if err == nil {
+			i.database.works("")
 			return true
 		}
-		if ctx.Err() == nil && err.Error() != last && !errors.Is(err, conn.ErrDisconnected) {
-			last = err.Error()
-			report(err)
+		if ctx.Err() == nil {
+			i.database.fails("", err)
 		}
 		if !sleep.For(ctx, wait) {
 			return false
@@ -286,7 +283,7 @@ func (i *Ingest) repeat(ctx context.Context, do func(context.Context) error, rep
 	}
 }
 
-func (i *Ingest) prepareTables(ctx context.Context) error {
+func (i *Ingest) migrate(ctx context.Context) error {
 	conf, err := ConnConfig(i.opts.Config) // with the credentials of now
 	if err != nil {
 		return err
@@ -301,44 +298,24 @@ func (i *Ingest) prepareTables(ctx context.Context) error {
 	return err
 }
 
-// prepareConsumer creates the consumer of an intake if it is missing, and retries until
-// it exists: without the permission or the stream it waits, and does not delay other
-// intakes. It returns false if ctx ended first.
-func (i *Ingest) prepareConsumer(ctx context.Context, in *intake) bool {
-	done := i.repeat(ctx, func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }, in.found.Set)
-	if done {
-		in.found.Clear()
-	}
-	return done
-}
+// lookEvery is the time between looks at a consumer.
+const lookEvery = 30 * time.Second
 
-// keepConsumer looks for the consumer again after each reconnect, when the server may have
-// come back without its store, and every half minute, as the bridge does for those that it
-// creates: it can be deleted while the connection is open.
-func (i *Ingest) keepConsumer(ctx context.Context, in *intake, reconnects uint64) {
-	looked := time.Now()
-	for sleep.For(ctx, min(keepEvery, i.lookEvery)) {
-		n := i.nc.Stats().Reconnects
-		if n == reconnects && (time.Since(looked) < i.lookEvery || !i.nc.IsConnected()) {
-			continue
+// newReconciler takes care of the consumer of an intake, and starts the workers once it exists. Without
+// the permission or the stream it waits, and does not delay other intakes.
+func (i *Ingest) newReconciler(in *intake) *streams.Reconciler {
+	look := func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }
+	return streams.NewReconciler(i.nc, i.lookEvery, look, func(ctx context.Context, err error) {
+		if !errors.Is(err, conn.ErrDisconnected) { // said by the connection
+			in.found.Set(err)
 		}
-		if n != reconnects || i.manageConsumer(ctx, in.consumer) != nil {
-			i.prepareConsumer(ctx, in)
+		if err == nil {
+			in.start.Do(func() { i.wait.Go(func() { in.workers.Run(ctx) }) })
 		}
-		reconnects, looked = n, time.Now()
-	}
+	})
 }
-
-const (
-	keepEvery = 2 * time.Second
-	// lookEvery is the time between looks at a consumer.
-	lookEvery = 30 * time.Second
-)
 
 func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) error {
-	if !i.nc.IsConnected() {
-		return conn.ErrDisconnected
-	}
 	mode := streams.ManageCreate
 	if i.opts.Config.Consumers == config.ConsumersVerify {
 		mode = streams.ManageVerify
