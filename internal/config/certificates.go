@@ -6,7 +6,7 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// certificates checks that the files contain what they should.
+// certificates checks the contents of the files: CA certificates, client certificate and key.
 func (l *rules) certificates(path string, t TLS) {
 	ca, cert, key, passphrase := path+".ca", path+".cert", path+".key", path+".passphrase_file"
 	if t.CA != "" && l.Valid(ca) {
@@ -32,7 +32,7 @@ func (l *rules) keyPair(path string, t TLS) {
 	switch _, err := t.Files().Certificate(); {
 	case err == nil:
 	case errors.Is(err, tlsfile.ErrEncryptedKey):
-		l.Reject(key, err.Error()+"; name a file that contains it in "+passphrase)
+		l.Reject(key, err.Error()+"; name a file that contains the passphrase in "+passphrase)
 	case errors.Is(err, tlsfile.ErrPassphrase):
 		l.Reject(passphrase, err.Error())
 	default:

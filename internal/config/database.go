@@ -10,14 +10,14 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// DatabaseURL is where PostgreSQL is. It may contain a password; only Reveal shows
-// it.
+// DatabaseURL is the URL of a PostgreSQL database. It may contain a password, which only Reveal
+// reveals.
 type DatabaseURL struct{ url *url.URL }
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (d *DatabaseURL) Kind() string { return "database URL" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (d *DatabaseURL) Parse(text string) error {
 	u, err := parseDatabaseURL(text)
 	if err != nil {
@@ -27,8 +27,8 @@ func (d *DatabaseURL) Parse(text string) error {
 	return nil
 }
 
-// parseDatabaseURL checks the spelling; what PostgreSQL's parameters mean is for pgx, which
-// takes several hosts too.
+// parseDatabaseURL checks the syntax. pgx interprets PostgreSQL's parameters and accepts several
+// hosts.
 func parseDatabaseURL(text string) (*url.URL, error) {
 	bad := func(err error) error {
 		return fmt.Errorf("%s %w; write it like postgres://ingest@postgres:5432/telemetry", quoteURL(text), err)
@@ -64,8 +64,8 @@ func parseDatabaseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// Reveal is the URL with its password in clear, and with this one where it has
-// none.
+// Reveal returns the URL with its password in clear text. If the URL contains no password, Reveal
+// inserts the given one.
 func (d DatabaseURL) Reveal(password Secret) string {
 	if d.url == nil {
 		return ""
@@ -77,7 +77,7 @@ func (d DatabaseURL) Reveal(password Secret) string {
 	return u.String()
 }
 
-// hasPassword reports whether the URL itself brings one.
+// hasPassword reports whether the URL itself contains a password.
 func (d DatabaseURL) hasPassword() bool {
 	if d.url == nil {
 		return false
@@ -86,8 +86,7 @@ func (d DatabaseURL) hasPassword() bool {
 	return has || d.url.Query().Has("password")
 }
 
-// String is the URL without password and without parameters, one of which may be
-// a password too.
+// String returns the URL without password and parameters. A parameter can also be a password.
 func (d DatabaseURL) String() string {
 	if d.url == nil {
 		return ""
@@ -99,8 +98,8 @@ func (d DatabaseURL) String() string {
 	return shown.String()
 }
 
-// Format keeps every verb from showing a password.
+// Format prevents every verb from revealing a password.
 func (d DatabaseURL) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, d.String()) }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (d DatabaseURL) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

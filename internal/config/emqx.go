@@ -16,10 +16,10 @@ var apiRules = urlRules{
 	schemes: []string{"http", "https"},
 }
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (a *APIURL) Kind() string { return "HTTP URL" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (a *APIURL) Parse(text string) error {
 	if text == "" {
 		*a = APIURL{}
@@ -30,31 +30,30 @@ func (a *APIURL) Parse(text string) error {
 		return err
 	}
 	if u.User != nil {
-		return fmt.Errorf("%s; leave it out and give mqtt.emqx.key and mqtt.emqx.secret_file instead", quoteURL(text))
+		return fmt.Errorf("%s; remove the credentials, and give mqtt.emqx.key and mqtt.emqx.secret_file instead", quoteURL(text))
 	}
 	a.base = u.Scheme + "://" + u.Host
 	return nil
 }
 
-// IsZero reports whether there is none.
+// IsZero reports whether no URL is set.
 func (a APIURL) IsZero() bool { return a.base == "" }
 
-// String is the URL without a trailing slash.
+// String returns the URL without a trailing slash.
 func (a APIURL) String() string { return a.base }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (a APIURL) MarshalText() ([]byte, error) { return []byte(a.base), nil }
 
-// CurrentSecret returns the secret of the API key, read from its file again where
-// there is one.
+// CurrentSecret returns the secret of the API key. A secret from a file is read again.
 func (e EMQX) CurrentSecret() (string, error) {
 	return schema.Current("mqtt.emqx.secret_file", e.SecretFile, e.Secret)
 }
 
-// ClientTLS returns the TLS configuration for the API, its CA read again.
+// ClientTLS returns the TLS configuration for the API. It reads the CA file on each call.
 func (e EMQX) ClientTLS() (*tls.Config, error) { return TLS{CA: e.CA}.Client() }
 
-// emqxRules checks that the API's keys are complete, or absent.
+// emqxRules checks that the keys of the API are either complete or absent.
 func (l *rules) emqxRules() {
 	const api, key, secret, file, ca = "mqtt.emqx.api", "mqtt.emqx.key", "mqtt.emqx.secret", "mqtt.emqx.secret_file", "mqtt.emqx.ca"
 	e := &l.c.MQTT.EMQX
@@ -63,19 +62,19 @@ func (l *rules) emqxRules() {
 	}
 	if e.API.IsZero() {
 		if e.Key != "" || !e.Secret.IsZero() || e.CA != "" {
-			l.Conflict("is given without mqtt.emqx.api; give the URL of EMQX's API too, or drop this", key, file, secret, ca)
+			l.Conflict("is given without mqtt.emqx.api; give the URL of EMQX's API too, or remove this key", key, file, secret, ca)
 		}
 		return
 	}
 	switch {
 	case e.Key == "" || e.Secret.IsZero():
 		l.Conflict("is given without an API key; give mqtt.emqx.key and mqtt.emqx.secret_file too", api)
-	case strings.Contains(e.Key, ":"): // HTTP basic authentication ends the user there
-		l.Conflict(schema.Quote(e.Key)+" contains a colon; give the key alone, and the secret in mqtt.emqx.secret_file", key)
+	case strings.Contains(e.Key, ":"): // in HTTP basic authentication the user name ends at the first colon
+		l.Conflict(schema.Quote(e.Key)+" contains a colon; write only the key, and put the secret in mqtt.emqx.secret_file", key)
 	}
 	if e.CA != "" {
 		if !strings.HasPrefix(e.API.base, "https://") {
-			l.Conflict("contradicts mqtt.emqx.api, which is plain text; write https:// there, or drop this", ca)
+			l.Conflict("contradicts mqtt.emqx.api, which is plain text; write https:// there, or remove this key", ca)
 			return
 		}
 		l.certificates("mqtt.emqx", TLS{CA: e.CA})

@@ -160,7 +160,7 @@ func testTopicListIsParsed(t *testing.T) {
 
 	require.Equal(t, []string{`BRIDGE_TOPICS: topics[0].format: "xml" is not known; write raw or envelope`},
 		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[{topic: a, format: xml}]`}}))
-	require.Equal(t, []string{`BRIDGE_TOPICS: is not YAML: did not find expected ',' or ']'; within [ ] and { } put a text that contains braces or commas in quotes`},
+	require.Equal(t, []string{`BRIDGE_TOPICS: is not YAML: did not find expected ',' or ']'; within [ ] and { }, quote text that contains braces or commas`},
 		errorsOf(t, Sources{Env: []string{`BRIDGE_TOPICS=[a/{tenant}/b]`}}))
 }
 
@@ -168,5 +168,5 @@ func testForeignVariablesCauseNoError(t *testing.T) {
 	t.Parallel()
 	c := load(t, "", "BRIDGE_SERVICE_HOST=10.0.0.1", "BRIDGE_PORT=tcp://10.0.0.1:80", "BRIDGE_PORT_80_TCP_ADDR=10.0.0.1",
 		"BRIDGE_MQTT_SERVICE_PORT_HTTP=1", "BRIDGE_CONFIG=x", "BRIDGET=1", "noise", "BRIDGE_FAVOURITE_COLOUR=blue")
-	require.Equal(t, []string{"BRIDGE_FAVOURITE_COLOUR: is no setting of the bridge; it is ignored"}, c.Warnings())
+	require.Equal(t, []string{"BRIDGE_FAVOURITE_COLOUR: is not a setting of the bridge; it is ignored"}, c.Warnings())
 }

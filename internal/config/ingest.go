@@ -8,18 +8,18 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// Ingest is the configuration of ingest, the program that writes the streams into
-// PostgreSQL. It is read as the bridge's is.
+// Ingest is the configuration of ingest, the program that writes the streams to PostgreSQL. It is
+// read in the same way as the bridge's.
 type Ingest struct {
 	Database      Database        `yaml:"database" doc:"The PostgreSQL database."`
 	NATS          Account         `yaml:"nats" doc:"The NATS servers and the credentials: at most one of creds, user, token, nkey, context or credentials in the URL."`
-	Consumers     ConsumerMode    `yaml:"consumers" default:"create" enum:"create|verify" doc:"create: create missing durable consumers, if permitted; verify: only wait for them. The bridge creates them too."`
+	Consumers     ConsumerMode    `yaml:"consumers" default:"create" enum:"create|verify" doc:"create: create missing durable consumers, if permitted; verify: only wait for them. The bridge also creates them."`
 	Telemetry     TelemetryIntake `yaml:"telemetry" defaults:"stream=TELEMETRY,consumer=ingest-workers,topic=tenant/{tenant}/device/{device}/{type},workers=4" doc:"The messages for the table telemetry."`
 	Shadow        Intake          `yaml:"shadow" defaults:"stream=SHADOW,consumer=ingest-shadow,topic=tenant/{tenant}/device/{device}/shadow/reported,workers=1" doc:"The messages for the table device_state."`
 	Commands      Intake          `yaml:"commands" defaults:"stream=COMMANDS,consumer=ingest-commands,topic=tenant/{tenant}/device/{device}/commands/ack,workers=1" doc:"The messages for the table device_commands."`
 	Batch         Batch           `yaml:"batch" doc:"The messages of one transaction."`
-	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"Attempts before a message goes to quarantine; 0: unlimited. Only attempts that ended with the process or with an error of this message count."`
-	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing batches in progress on SIGTERM. The rest is delivered again."`
+	MaxDeliveries int             `yaml:"max_deliveries" default:"100" min:"0" max:"1000000" doc:"The number of delivery attempts before a message goes to quarantine; 0: unlimited. Only attempts that ended with the process, or with an error of this message, count."`
+	StopTimeout   time.Duration   `yaml:"stop_timeout" default:"10s" min:"100ms" max:"10m" doc:"Timeout for storing batches in progress on SIGTERM. Messages that are not stored by then are redelivered."`
 	Admin         IngestAdmin     `yaml:"admin" doc:"The HTTP endpoint for operators."`
 	Tracing       IngestTracing   `yaml:"tracing" doc:"Spans of messages that carry a trace context; see docs/tracing.md."`
 	Log           Log             `yaml:"log" doc:"Log level and format."`
@@ -27,30 +27,30 @@ type Ingest struct {
 	schema.Provenance `yaml:"-" json:"-"`
 }
 
-// Database is where the tables are.
+// Database configures the connection to PostgreSQL.
 type Database struct {
 	URL          DatabaseURL   `yaml:"url" default:"postgres://postgres@127.0.0.1:5432/postgres" doc:"The database: postgres://user@host:port/name, with libpq parameters (?sslmode=verify-full&sslrootcert=…). DATABASE_URL sets it too."`
 	Password     Secret        `yaml:"password" doc:"The user's password."`
 	PasswordFile string        `yaml:"password_file" file:"read" doc:"A file that contains the password; a trailing newline is dropped."`
 	Migrate      bool          `yaml:"migrate" default:"true" doc:"Migrate the tables at start; false: wait until ingest migrate has been run."`
-	Timeout      time.Duration `yaml:"timeout" default:"30s" min:"1s" max:"10m" doc:"Timeout of one batch in the database before it is retried."`
+	Timeout      time.Duration `yaml:"timeout" default:"30s" min:"1s" max:"10m" doc:"Timeout for writing one batch to the database. After it, the batch is retried."`
 }
 
-// Intake is one stream with its consumer and what its subjects mean.
+// Intake configures one stream, its consumer and the topic pattern of its subjects.
 type Intake struct {
 	Stream   string `yaml:"stream" doc:"The stream; empty: this table is not written."`
-	Consumer string `yaml:"consumer" doc:"The durable pull consumer. Processes with the same consumer share the messages."`
+	Consumer string `yaml:"consumer" doc:"The name of the durable pull consumer. Processes with the same consumer share the messages."`
 	Topic    string `yaml:"topic" doc:"The topic pattern of the stream's subjects, as in the bridge's topics. It captures {tenant}, {device} and, for telemetry, {type}."`
-	Workers  int    `yaml:"workers" min:"1" max:"256" doc:"Batches processed concurrently, each with its own database connection."`
+	Workers  int    `yaml:"workers" min:"1" max:"256" doc:"The number of batches processed concurrently, each with its own database connection."`
 }
 
-// TelemetryIntake is the stream of measurements.
+// TelemetryIntake configures the stream of measurements.
 type TelemetryIntake struct {
 	Intake
-	Payload PayloadMode `yaml:"payload" default:"object" enum:"object|wrap|split" doc:"object: JSON objects only, anything else goes to quarantine; wrap: other JSON and plain text become {\"value\": …}; split: as wrap, with one row per element of an array."`
+	Payload PayloadMode `yaml:"payload" default:"object" enum:"object|wrap|split" doc:"object: JSON objects only, any other payload goes to quarantine; wrap: other JSON and plain text become {\"value\": …}; split: like wrap, with one row per element of an array."`
 }
 
-// PayloadMode is how payloads that are not JSON objects are stored.
+// PayloadMode selects how payloads that are not JSON objects are stored.
 type PayloadMode string
 
 // The modes of PayloadMode.
@@ -63,23 +63,23 @@ const (
 // Batch bounds a transaction.
 type Batch struct {
 	Messages int           `yaml:"messages" default:"500" min:"1" max:"100000" doc:"The maximum number of messages."`
-	Bytes    Bytes         `yaml:"bytes" default:"4MiB" min:"64KiB" max:"256MiB" doc:"The maximum size; a single larger message is a batch by itself."`
-	Flush    time.Duration `yaml:"flush" default:"1s" min:"10ms" max:"10s" doc:"The maximum wait for a batch to fill."`
+	Bytes    Bytes         `yaml:"bytes" default:"4MiB" min:"64KiB" max:"256MiB" doc:"The maximum size; a larger message forms a batch by itself."`
+	Flush    time.Duration `yaml:"flush" default:"1s" min:"10ms" max:"10s" doc:"The maximum time to wait for a batch to fill."`
 }
 
-// IngestAdmin is ingest's HTTP endpoint.
+// IngestAdmin configures ingest's HTTP endpoint.
 type IngestAdmin struct {
-	Listen string `yaml:"listen" default:"127.0.0.1:9465" doc:"Address of the page at / and of /livez, /readyz, /metrics and /status; it has no authentication. Empty: none."`
+	Listen string `yaml:"listen" default:"127.0.0.1:9465" doc:"The address to listen on for the page at / and for /livez, /readyz, /metrics and /status. The endpoint has no authentication. Empty: none."`
 }
 
-// ConsumerMode is how far ingest may go with its consumers.
+// ConsumerMode selects whether ingest creates its consumers.
 type ConsumerMode string
 
 // ConsumersVerify only waits for the consumers.
 const ConsumersVerify ConsumerMode = "verify"
 
-// LoadIngest is [Load] for ingest: INGEST_… variables, DATABASE_URL and NATS_URL.
-// check adds errors as [Sources].Check does.
+// LoadIngest is [Load] for ingest. It reads the variables INGEST_…, DATABASE_URL and NATS_URL.
+// check adds errors in the same way as [Sources].Check.
 func LoadIngest(s Sources, check func(*Ingest) []Error) (*Ingest, error) {
 	c := &Ingest{}
 	l := &rules{Loader: schema.NewLoader(IngestProgram(), c, &c.Provenance)}
@@ -103,7 +103,7 @@ func (l *rules) databaseRules(c *Ingest) {
 		return
 	}
 	if c.Database.URL.hasPassword() && !c.Database.Password.IsZero() {
-		l.Conflict("gives a password, and so does database.url; keep one of the two", "database.password_file", "database.password")
+		l.Conflict("gives a password, and database.url also contains one; keep one of the two", "database.password_file", "database.password")
 	}
 }
 
@@ -124,23 +124,23 @@ func (l *rules) intakeRules(c *Ingest) {
 		}
 		key := in.Stream + "/" + in.Consumer
 		if other, twice := streams[key]; twice {
-			l.Conflict(fmt.Sprintf("%s is the consumer of %s too; give each its own", schema.Quote(in.Consumer), other), consumer, stream)
+			l.Conflict(fmt.Sprintf("%s is also the consumer of %s; give each its own", schema.Quote(in.Consumer), other), consumer, stream)
 		}
 		streams[key] = in.path
 	}
 	if len(streams) == 0 {
-		l.Conflict("is empty, and so are all other streams: there is nothing to do; name one", "telemetry.stream", "shadow.stream", "commands.stream")
+		l.Conflict("is empty, and so are all other streams; name at least one", "telemetry.stream", "shadow.stream", "commands.stream")
 	}
 }
 
-// Redacted is as [Config.Redacted].
+// Redacted works like [Config.Redacted].
 func (c *Ingest) Redacted() string { return schema.Lines(c.Settings()) }
 
-// Settings is as [Config.Settings].
+// Settings works like [Config.Settings].
 func (c *Ingest) Settings() []schema.Setting { return schema.Settings(c, &c.Provenance) }
 
 // AdminListen returns admin.listen.
 func (c *Ingest) AdminListen() string { return c.Admin.Listen }
 
-// String is Redacted.
+// String returns Redacted.
 func (c *Ingest) String() string { return c.Redacted() }

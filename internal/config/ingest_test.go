@@ -102,8 +102,8 @@ admin: {listen: nowhere}
 `), Env: []string{"INGEST_BATCH_FLUSH=1h", "INGEST_BATCH_FLUHS=1s"}})
 	golden.Require(t, "testdata/ingest-errors.golden", strings.Join(got, "\n")+"\n")
 	require.NotContains(t, strings.Join(got, ""), "hunter2")
-	require.Equal(t, []string{"INGEST_TELEMETRY_STREAM: is empty, and so are all other streams: there is nothing to do; name one"},
+	require.Equal(t, []string{"INGEST_TELEMETRY_STREAM: is empty, and so are all other streams; name at least one"},
 		ingestErrors(t, Sources{Env: []string{"INGEST_TELEMETRY_STREAM=", "INGEST_SHADOW_STREAM=", "INGEST_COMMANDS_STREAM="}}))
-	require.Equal(t, []string{"ingest.yaml:1: database.password: gives a password, and so does database.url; keep one of the two"},
+	require.Equal(t, []string{"ingest.yaml:1: database.password: gives a password, and database.url also contains one; keep one of the two"},
 		ingestErrors(t, Sources{File: write(t, "ingest.yaml", "database: {url: 'postgres://u:p@h/x', password: q}")}))
 }

@@ -2,11 +2,11 @@ package config
 
 import "mqtt-nats-bridge/internal/schema"
 
-// What both configurations are made of.
+// These types are shared by both configurations.
 type (
-	// Error is one thing wrong with a configuration.
+	// Error is one error of a configuration.
 	Error = schema.Error
-	// Errors is everything wrong with a configuration.
+	// Errors contains all errors of a configuration.
 	Errors = schema.Errors
 	// Flag is a value from the command line.
 	Flag = schema.Flag
@@ -16,22 +16,20 @@ type (
 	Bytes = schema.Bytes
 )
 
-// Sources are where the configuration comes from, weakest first: defaults, the
-// file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
+// Sources are the sources of the configuration. From lowest to highest precedence they are: defaults,
+// the file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
 type Sources struct {
 	// File is the YAML file, - for Stdin; empty: none.
 	File string
-	// Stdin reads the standard input, the same each time.
+	// Stdin reads the standard input. It must return the same content on each call.
 	Stdin func() ([]byte, error)
-	// Env is the environment in the form of os.Environ.
+	// Env is the environment in the format of os.Environ.
 	Env []string
-	// Flags are the values of the command line; of two for one path the later
-	// wins.
+	// Flags are the values of the command line. If a path is given twice, the later value wins.
 	Flags []Flag
-	// Check adds errors that only those can see who give values their
-	// meaning; see Config.ErrorAt. It gets what could be read, which may be
-	// wrong already: what it says about such a value is dropped. [Load] alone
-	// calls it.
+	// Check adds errors that only the interpreter of the values can detect; see
+	// Config.ErrorAt. It also gets values that already have an error. Its errors about
+	// such values are dropped. Only [Load] calls it.
 	Check func(*Config) []Error
 }
 
@@ -39,20 +37,19 @@ func (s *Sources) sources() schema.Sources {
 	return schema.Sources{File: s.File, Stdin: s.Stdin, Env: s.Env, Flags: s.Flags}
 }
 
-// BridgeProgram is what the bridge's configuration is called outside.
+// BridgeProgram returns the names under which the bridge's configuration is given.
 func BridgeProgram() schema.Program {
 	return schema.Program{Name: "the bridge", Prefix: "BRIDGE_", Plain: [][2]string{{"MQTT_URL", "mqtt.url"}, {"NATS_URL", "nats.url"}}}
 }
 
-// IngestProgram is what ingest's configuration is called outside.
+// IngestProgram returns the names under which ingest's configuration is given.
 func IngestProgram() schema.Program {
 	return schema.Program{Name: "ingest", Prefix: "INGEST_", Plain: [][2]string{{"DATABASE_URL", "database.url"}, {"NATS_URL", "nats.url"}}}
 }
 
-// Load reads all sources and checks the whole. The error is always a *[Errors]
-// with every error, not only the first; without errors the Config is
-// complete. The files that the configuration names are opened here; none is
-// passed over because it is missing.
+// Load reads all sources and validates the configuration. The error is always a *[Errors] and
+// contains every error, not only the first. Load opens all files that the configuration names; a
+// missing file is an error.
 func Load(s Sources) (*Config, error) {
 	c := &Config{}
 	l := &rules{Loader: schema.NewLoader(BridgeProgram(), c, &c.Provenance), c: c}
@@ -81,7 +78,7 @@ func (c *Config) AdminListen() string { return c.Admin.Listen }
 // String returns Redacted.
 func (c *Config) String() string { return c.Redacted() }
 
-// BridgeKeys are the keys that most configurations of the bridge set.
+// BridgeKeys returns the keys that most configurations of the bridge set.
 func BridgeKeys() []string {
 	return []string{
 		"mqtt.url", "mqtt.client_id", "mqtt.username", "mqtt.password_file", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.share",
@@ -91,7 +88,7 @@ func BridgeKeys() []string {
 	}
 }
 
-// IngestKeys are the keys that most configurations of ingest set.
+// IngestKeys returns the keys that most configurations of ingest set.
 func IngestKeys() []string {
 	return []string{
 		"database.url", "database.password_file", "nats.url", "nats.creds", "nats.user", "nats.password_file", "nats.tls.ca",

@@ -188,7 +188,7 @@ func testMissingOrMalformedFileIsAnError(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "bridge.d")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	require.Equal(t, []string{"bridge.d: the configuration file is a directory; name a file"}, errorsOf(t, Sources{File: dir}))
-	require.Equal(t, []string{"bridge.yaml:1: is a list, not a section; write keys below it, each as key: value, with a space after the colon"},
+	require.Equal(t, []string{"bridge.yaml:1: is a list, not a section; write keys below it as key: value, with a space after the colon"},
 		errorsOf(t, Sources{File: write(t, "bridge.yaml", "- a\n")}))
 	require.Equal(t, []string{"bridge.yaml: is not YAML: invalid leading UTF-8 octet (value: 255)"},
 		errorsOf(t, Sources{File: write(t, "bridge.yaml", "a: \xff\n")}))
@@ -266,11 +266,11 @@ func TestTopicShapes(t *testing.T) {
 		"topics: []\n":              "topics: is empty; write a list of topics",
 		"topics: a/b\n":             "topics: is a single value; write a list of topics",
 		"topics: [a/+/b]\n":         `topics[0].topic: "a/+/b" contains an MQTT wildcard`,
-		"topics: [$SYS/b]\n":        `topics[0].topic: "$SYS/b" is the broker's own`,
+		"topics: [$SYS/b]\n":        `topics[0].topic: "$SYS/b" begins with $, which is reserved for the broker`,
 		"topics: ['']\n":            "topics[0].topic: is empty; write a pattern",
 		"topics: [{topic: ''}]\n":   "topics[0]: has no topic",
 		"topics: [{tpic: a/b}]\n":   "topics[0].tpic: unknown key; did you mean topic?",
-		"topics: [\"a\\u0000b\"]\n": "topics[0].topic: contains bytes that are not UTF-8, or a control character",
+		"topics: [\"a\\u0000b\"]\n": "topics[0].topic: contains invalid UTF-8 or a control character",
 	} {
 		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", yaml)})
 		require.Contains(t, got[0], "bridge.yaml:1: "+want, yaml)

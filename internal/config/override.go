@@ -16,11 +16,10 @@ import (
 // maxOverride bounds the value of an override, in bytes.
 const maxOverride = 1 << 10
 
-// ParseOverride reads the value of a live limit, {"rate": 50, "burst": 200}: the
-// keys of limits.device in the same syntax and with the same bounds, as JSON. A
-// rate may be a number or a text ("30/m"); without a burst it is twice the rate.
-// idle is limits.idle, which the bucket must refill within. The error is a sentence
-// that says what to write.
+// ParseOverride reads the value of a live limit, such as {"rate": 50, "burst": 200}. It contains the
+// keys of limits.device as JSON, with the same syntax and bounds. A rate is a number or a string
+// ("30/m"). Without a burst, the burst is twice the rate. The token bucket must refill within idle,
+// which is limits.idle. The error is a sentence that contains a correct example.
 func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 	var limit RateLimit
 	if len(data) > maxOverride {
@@ -41,7 +40,7 @@ func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 		}
 	}
 	if _, ok := values["rate"]; !ok {
-		return limit, errors.New("has no rate; write it like {\"rate\": 50, \"burst\": 200}, 0 for no limit")
+		return limit, errors.New("has no rate; write it like {\"rate\": 50, \"burst\": 200}, with rate 0 for no limit")
 	}
 	for _, key := range keys.Keys {
 		raw, ok := values[key]
@@ -59,7 +58,7 @@ func ParseOverride(data []byte, idle time.Duration) (RateLimit, error) {
 		}
 	}
 	if refill := limit.refill().Round(time.Second); refill > idle {
-		return RateLimit{}, fmt.Errorf("takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", schema.FormatDuration(refill), schema.FormatDuration(idle))
+		return RateLimit{}, fmt.Errorf("takes %s to refill, longer than limits.idle (%s); lower the burst or raise limits.idle", schema.FormatDuration(refill), schema.FormatDuration(idle))
 	}
 	return limit, nil
 }

@@ -42,7 +42,7 @@ func TestOverrideErrors(t *testing.T) {
 		`{"rate":1,"burst":1.5}`:     `burst: "1.5" is not a whole number`,
 		`{"rate":1,"burst":-1}`:      `burst: "-1" is out of range`,
 		`{"rate":{"a":1}}`:           `rate: "{\"a\":1}" is not a rate`,
-		`{"rate":"1/h","burst":100}`: `takes 100h to refill, longer than limits.idle (1d) remembers`,
+		`{"rate":"1/h","burst":100}`: `takes 100h to refill, longer than limits.idle (1d)`,
 		`{"rate":` + strings.Repeat("1", 2000) + `}`: `contains 2009 bytes`,
 	} {
 		_, err := ParseOverride([]byte(text), 24*time.Hour)

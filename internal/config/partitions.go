@@ -9,18 +9,18 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// auto is the word for partitions that the replicas share out among themselves.
+// auto is the value for partitions that are distributed among the replicas by leases.
 const auto = "auto"
 
-// Partitions are those that a bridge may take.
+// Partitions are the partitions that a bridge may serve.
 type Partitions struct {
 	List []string // hex digits, ascending, each once
-	// Auto means that of these, which are all there are, the bridge takes the ones that
-	// it holds the lease of.
+	// Auto means that List contains all partitions, and that the bridge serves those that it
+	// has leased.
 	Auto bool
 }
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (p *Partitions) Kind() string { return "partitions" }
 
 // Parse reads auto, or digits and ranges separated by commas: 0-f, a, 0-3,8-b.
@@ -44,7 +44,7 @@ func (p *Partitions) Parse(text string) error {
 			return bad
 		}
 		if from > to {
-			return fmt.Errorf("%s runs backward; write %s-%s", schema.Quote(part), last, first)
+			return fmt.Errorf("%s is in descending order; write %s-%s", schema.Quote(part), last, first)
 		}
 		for i := from; i <= to; i++ {
 			if taken[i] {
@@ -62,7 +62,7 @@ func (p *Partitions) Parse(text string) error {
 	return nil
 }
 
-// String joins runs of digits again: 0-3,8-b.
+// String returns the partitions with ranges, such as 0-3,8-b.
 func (p Partitions) String() string {
 	if p.Auto {
 		return auto
@@ -83,9 +83,9 @@ func (p Partitions) String() string {
 	return strings.Join(parts, ",")
 }
 
-// ClientIDs are the MQTT client ids, one per lane: client_id-p<partition> in the
-// order of Lanes.Partitions, or client_id-0 … where topics are plain; client_id
-// itself with exact_client_id.
+// ClientIDs returns the MQTT client ids, one per lane. They are client_id-p<partition> in the order
+// of Lanes.Partitions, or client_id-0 … with plain topics. With exact_client_id, the only one is
+// client_id itself.
 func (c *Config) ClientIDs() []string {
 	if c.MQTT.ExactID {
 		return []string{c.MQTT.ClientID}

@@ -13,14 +13,14 @@ import (
 // Rate is in messages per second; 0 is no limit.
 type Rate float64
 
-// leastRate is one an hour: below it the limiter's interval stops making sense,
-// and with burst's bound it keeps burst / rate within an int64 of ns.
+// leastRate is one message per hour. Together with the bound of burst, it keeps burst / rate within
+// an int64 of nanoseconds.
 const leastRate = 1.0 / 3600
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (r *Rate) Kind() string { return "rate" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (r *Rate) Parse(text string) error {
 	digits, per := text, 1.0
 	if n, unit, ok := strings.Cut(text, "/"); ok {
@@ -44,17 +44,17 @@ func (r *Rate) Parse(text string) error {
 		return fmt.Errorf("%s is negative; write 0 for no limit", schema.Quote(text))
 	}
 	if f != 0 && f < leastRate*(1-1e-9) {
-		return fmt.Errorf("%s is below the least rate, 1/h; write 0 for no limit", schema.Quote(text))
+		return fmt.Errorf("%s is below the minimum, 1/h; write 0 for no limit", schema.Quote(text))
 	}
 	*r = Rate(f)
 	return nil
 }
 
-// String is in messages per second, in a form that parse reads back.
+// String returns the rate in messages per second, in a form that Parse accepts.
 func (r Rate) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
 
-// Effective is the burst to use: what was written, or twice the rate and at
-// least 1 where it is 0.
+// Effective returns the burst to use: the configured one, or if that is 0, twice the rate and at
+// least 1.
 func (l RateLimit) Effective() int {
 	if l.Burst > 0 {
 		return l.Burst
@@ -62,7 +62,7 @@ func (l RateLimit) Effective() int {
 	return max(1, int(math.Ceil(2*float64(l.Rate))))
 }
 
-// refill is how long an empty bucket takes to fill.
+// refill returns the time that an empty bucket takes to fill.
 func (l RateLimit) refill() time.Duration {
 	if l.Rate == 0 {
 		return 0

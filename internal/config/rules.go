@@ -12,8 +12,8 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// rules checks what no single value shows: values that contradict each other,
-// and texts with a grammar of their own.
+// rules validates what a single value's tags cannot express: values that contradict each other, and
+// texts with their own grammar.
 type rules struct {
 	*schema.Loader
 	c *Config
@@ -40,14 +40,14 @@ func (l *rules) brokerRules() {
 	m := &l.c.MQTT
 	l.brokerCredentials()
 	if l.Valid("mqtt.url") && !m.URL.Secure() && m.TLS.Given() {
-		// Never plain text by accident: a configured CA implies TLS.
-		l.Conflict("contradicts mqtt.url, which is plain text; write mqtts:// there, or drop this", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name", "mqtt.tls.alpn")
+		// A configured CA implies TLS: the connection must not be plain text by accident.
+		l.Conflict("contradicts mqtt.url, which is plain text; write mqtts:// there, or remove this key", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "mqtt.tls.passphrase_file", "mqtt.tls.server_name", "mqtt.tls.alpn")
 	}
 	l.webSocketRules()
 	if l.Valid("mqtt.client_id") && !validClientID(m.ClientID) {
 		l.Conflict(schema.Quote(m.ClientID)+" is not a valid client id; write 1 to 128 letters, digits or - _ . : @ = ~ %, the first a letter or digit", "mqtt.client_id")
 	}
-	if strings.ContainsAny(m.Share, "/+#") { // MQTT 5 §4.8.2; 3.1.1 has no shares of its own
+	if strings.ContainsAny(m.Share, "/+#") { // MQTT 5 §4.8.2; 3.1.1 does not define shared subscriptions
 		l.Conflict(schema.Quote(m.Share)+" is not a valid share group; write one without / + #", "mqtt.share")
 	}
 }
@@ -59,47 +59,46 @@ func (l *rules) webSocketRules() {
 	}
 	web := slices.ContainsFunc(m.URL.urls, webSocket)
 	if m.TLS.ALPN != "" && web {
-		l.Conflict("contradicts mqtt.url, where wss:// has its own ALPN protocol; drop it, or write mqtts:// there", "mqtt.tls.alpn")
+		l.Conflict("contradicts mqtt.url, where wss:// has its own ALPN protocol; remove this key, or write mqtts:// there", "mqtt.tls.alpn")
 	}
 	if m.Headers.IsZero() {
 		return
 	}
 	if !web {
-		l.Conflict("is for the WebSocket handshake, and mqtt.url has no ws:// or wss://; drop it", "mqtt.headers_file", "mqtt.headers")
+		l.Conflict("applies to the WebSocket handshake, and mqtt.url has no ws:// or wss://; remove this key", "mqtt.headers_file", "mqtt.headers")
 	} else if _, err := parseHeaders(m.Headers.Reveal()); err != nil {
 		l.Conflict(err.Error(), "mqtt.headers_file", "mqtt.headers")
 	}
 }
 
-// brokerCredentials moves user and password from the URL to their fields.
+// brokerCredentials moves the user name and the password from the URL to their fields.
 func (l *rules) brokerCredentials() {
 	m := &l.c.MQTT
 	if user := m.URL.takeUser(); user != nil && l.Valid("mqtt.url") {
 		if m.Username != "" || !m.Password.IsZero() || !l.Valid("mqtt.password_file") {
-			l.ErrorAt("mqtt.url", "mqtt.url", "contains credentials, and mqtt.username or mqtt.password gives others; keep one of the two")
+			l.ErrorAt("mqtt.url", "mqtt.url", "contains credentials, and mqtt.username or mqtt.password is also given; keep one of the two")
 		}
 		password, _ := user.Password()
 		m.Username, m.Password = user.Username(), schema.NewSecret(password)
 		l.Derive("mqtt.url", "mqtt.username", "mqtt.password")
 	}
-	// [MQTT-3.1.2-22]: no user name, no password.
+	// MQTT 3.1.1 allows no password without a user name [MQTT-3.1.2-22].
 	if l.Valid("mqtt.username", "mqtt.url") && m.Username == "" && !m.Password.IsZero() {
 		l.Conflict("is given without mqtt.username; MQTT 3.1.1 has no password without a user name", "mqtt.password_file", "mqtt.password")
 	}
 }
 
-// validClientID reports whether a client id can be used: it names a file and a $share group and is
-// part of message ids, which are NATS headers, so only what is safe in all is allowed. MQTT 3.1.1
-// obliges a broker only to 1 to 23 letters and digits [MQTT-3.1.3-5]; what more it allows is UTF-8 without U+0000
-// [MQTT-1.5.3-2] of up to 65,535 bytes. mosquitto takes that without control characters and
-// noncharacters (seen with 2.0.11), those of clouds some of these characters.
+// validClientID reports whether id is a valid client id. A client id names a file and a $share group
+// and is part of message ids, which are NATS headers. It may therefore contain only characters that
+// are safe in all three. MQTT 3.1.1 requires brokers to accept only 1 to 23 letters and digits
+// [MQTT-3.1.3-5].
 func validClientID(id string) bool {
 	return len(id) <= 128 && validName(id[:min(len(id), 1)]) && !strings.ContainsFunc(id, func(r rune) bool {
 		return !isAlphanumeric(r) && !strings.ContainsRune("-_.:@=~%", r)
 	})
 }
 
-// validName reports whether a bucket or a domain can have that name.
+// validName reports whether name is a valid name of a bucket or a domain.
 func validName(name string) bool {
 	return name != "" && len(name) <= 100 && !strings.ContainsFunc(name, func(r rune) bool {
 		return !isAlphanumeric(r) && r != '-' && r != '_'
@@ -112,7 +111,7 @@ func isAlphanumeric(r rune) bool {
 
 func (l *rules) accountRules(n *Account) {
 	if n.Context != "" && !l.Given("nats.url") {
-		n.URL = Servers{} // the context names them
+		n.URL = Servers{} // the context names the servers
 	}
 	methods := []struct {
 		path  string
@@ -164,17 +163,17 @@ func validSubject(s string) bool {
 	return true
 }
 
-// clientIDRules come after laneRules, which decide how many lanes there are.
+// clientIDRules must run after laneRules, which determine the number of lanes.
 func (l *rules) clientIDRules() {
 	c := l.c
 	if !l.Valid("mqtt.client_id", "mqtt.exact_client_id", "lanes.partitions", "lanes.count", "lanes.retiring") {
 		return
 	}
 	if lanes := len(c.Lanes.Partitions.List) + c.Lanes.Count + c.Lanes.Retiring; c.MQTT.ExactID && lanes != 1 {
-		l.Conflict("is for a single lane, and there are "+strconv.Itoa(lanes)+"; drop it, or write lanes.count: 1 or one of lanes.partitions", "mqtt.exact_client_id")
+		l.Conflict("requires a single lane, and "+strconv.Itoa(lanes)+" are configured; remove this key, or write lanes.count: 1 or a single partition in lanes.partitions", "mqtt.exact_client_id")
 	}
 	if c.Lanes.Partitions.Auto && strings.ContainsAny(c.MQTT.ClientID, ":@~%") {
-		l.Conflict(schema.Quote(c.MQTT.ClientID)+" begins the keys of the leases, which cannot have : @ ~ or %; write one without", "mqtt.client_id")
+		l.Conflict(schema.Quote(c.MQTT.ClientID)+" is the prefix of the lease keys, which cannot contain : @ ~ or %; write one without them", "mqtt.client_id")
 	}
 }
 
@@ -185,13 +184,13 @@ func (l *rules) laneRules() {
 	}
 	if c.Identity.Mode == Attested {
 		if l.Given("lanes.count") {
-			l.Conflict("contradicts identity.mode attested, where each partition has its lane; drop it, or write lanes.partitions", "lanes.count")
+			l.Conflict("contradicts identity.mode attested, where each partition has one lane; remove this key, or write lanes.partitions", "lanes.count")
 		}
 		if l.Given("lanes.retiring") {
-			l.Conflict("contradicts identity.mode attested, where no lane is ever too many; drop it", "lanes.retiring")
+			l.Conflict("contradicts identity.mode attested, where lanes are not retired; remove this key", "lanes.retiring")
 		}
 		if c.MQTT.Share != "" && c.MQTT.Share != ShareOff {
-			l.Conflict("names a share group, and with identity.mode attested each lane has one of its own; drop it, or write off", "mqtt.share")
+			l.Conflict("names a share group, and with identity.mode attested each lane has its own; remove this key, or write off", "mqtt.share")
 		}
 		c.Lanes.Count, c.Lanes.Retiring = 0, 0
 		l.prefixRule()
@@ -199,25 +198,25 @@ func (l *rules) laneRules() {
 		return
 	}
 	if c.MQTT.Share == ShareOff {
-		c.MQTT.Share = "" // plain topics have no group unless one is named
+		c.MQTT.Share = "" // plain topics have no group by default
 	}
 	if l.Given("lanes.partitions") {
-		l.Conflict("contradicts identity.mode off: plain topics have no partitions; write lanes.count, and mqtt.share where that is more than 1", "lanes.partitions")
+		l.Conflict("contradicts identity.mode off, where topics have no partitions; write lanes.count, and mqtt.share if that is more than 1", "lanes.partitions")
 	}
 	c.Lanes.Partitions = Partitions{}
 	l.leaseRules()
 	if l.Valid("lanes.retiring", "mqtt.share") && c.Lanes.Retiring > 0 && c.MQTT.Share == "" {
-		l.Conflict("is given without mqtt.share; a lane retires from a share group, so name the one that it is in", "lanes.retiring")
+		l.Conflict("is given without mqtt.share; name the share group that the lanes leave", "lanes.retiring")
 	}
 	if l.Valid("lanes.count", "lanes.retiring") && c.Lanes.Count+c.Lanes.Retiring == 0 {
 		l.Conflict("is 0 and no lane is retiring; write 1 or more", "lanes.count")
 	}
 	if l.Valid("lanes.count", "mqtt.share") && c.Lanes.Count > 1 && c.MQTT.Share == "" {
-		l.Conflict("is "+strconv.Itoa(c.Lanes.Count)+" without mqtt.share: each lane would get every message; write a share group, or count: 1", "lanes.count")
+		l.Conflict("is "+strconv.Itoa(c.Lanes.Count)+" without mqtt.share, so each lane would get every message; write a share group, or count: 1", "lanes.count")
 	}
 }
 
-// leaseRules refuse the keys of the leases where there are none.
+// leaseRules validate the lease keys, and refuse them if no leases are used.
 func (l *rules) leaseRules() {
 	lanes := &l.c.Lanes
 	if !l.Valid("lanes.partitions") {
@@ -226,13 +225,13 @@ func (l *rules) leaseRules() {
 	if !lanes.Partitions.Auto {
 		for _, path := range []string{"lanes.bucket", "lanes.ttl"} {
 			if l.Given(path) {
-				l.Conflict("applies only with lanes.partitions: auto; drop it, or write auto there", path)
+				l.Conflict("applies only with lanes.partitions: auto; remove this key, or write auto there", path)
 			}
 		}
 		return
 	}
 	if l.Valid("nats.mode") && l.c.NATS.Mode == LeafMode {
-		l.Conflict("auto contradicts nats.mode leaf: each replica would store in its own local stream, and a message that the broker sends again after a partition has moved would be in two of them; write the partitions of this bridge, like 0-f", "lanes.partitions")
+		l.Conflict("auto contradicts nats.mode leaf: each replica has its own local stream, so a message redelivered after a partition has moved would be stored in two of them; write the partitions of this bridge, like 0-f", "lanes.partitions")
 	}
 	l.bucketRule("lanes.bucket", lanes.Bucket)
 }
@@ -256,14 +255,14 @@ func (l *rules) registryRules() {
 		return
 	}
 	if r.Kind != RegistryNone && l.c.Identity.Mode != Attested {
-		l.Conflict("contradicts identity.mode off: plain topics name no certificate; write none", "identity.registry.kind")
+		l.Conflict("contradicts identity.mode off, where topics contain no certificate; write none", "identity.registry.kind")
 	}
 	const url, file = "identity.registry.database_url", "identity.registry.database_url_file"
 	switch given := !r.DatabaseURL.IsZero(); {
 	case !l.Valid(url, file):
 	case r.Kind == RegistryPostgres && !given:
 		l.Conflict("is postgres without a database; give identity.registry.database_url or identity.registry.database_url_file too", "identity.registry.kind")
-	case given && strings.HasPrefix(r.DatabaseURL.Reveal(), "postgres"): // else key=value pairs
+	case given && strings.HasPrefix(r.DatabaseURL.Reveal(), "postgres"): // otherwise key=value pairs
 		if _, err := parseDatabaseURL(r.DatabaseURL.Reveal()); err != nil {
 			l.Conflict(err.Error(), file, url)
 		}
@@ -271,7 +270,7 @@ func (l *rules) registryRules() {
 	switch given := !r.DatabaseURL.IsZero(); {
 	case !l.Valid(url, file):
 	case r.Kind != RegistryPostgres && given:
-		l.Conflict("is given, and identity.registry.kind is "+r.Kind+"; write postgres there, or drop this", file, url)
+		l.Conflict("is given, and identity.registry.kind is "+r.Kind+"; write postgres there, or remove this key", file, url)
 	}
 	if r.Kind == RegistryKV {
 		l.bucketRule("identity.registry.bucket", r.Bucket)
@@ -293,9 +292,9 @@ func (l *rules) limitRules() {
 	if l.Valid("limits.payload", "mqtt.max_packet") && c.Limits.Payload > c.MQTT.MaxPacket {
 		payload, packet := c.Limits.Payload, c.MQTT.MaxPacket
 		if l.Given("limits.payload") {
-			l.Conflict(fmt.Sprintf("%s is over mqtt.max_packet (%s), and no such payload could come in; lower it or raise the packet", payload, packet), "limits.payload")
+			l.Conflict(fmt.Sprintf("%s exceeds mqtt.max_packet (%s), so no payload of this size can be received; lower it or raise mqtt.max_packet", payload, packet), "limits.payload")
 		} else {
-			l.Conflict(fmt.Sprintf("%s is below limits.payload (%s), and no such payload could come in; raise it or lower the payload", packet, payload), "mqtt.max_packet")
+			l.Conflict(fmt.Sprintf("%s is below limits.payload (%s), so no payload of that size can be received; raise it or lower limits.payload", packet, payload), "mqtt.max_packet")
 		}
 	}
 	for _, limit := range []struct {
@@ -306,9 +305,9 @@ func (l *rules) limitRules() {
 		if !l.Valid(rate, burst, "limits.idle") {
 			continue
 		}
-		// A device forgotten sooner would come back with a full bucket.
+		// A device that is forgotten earlier would return with a full bucket.
 		if refill := limit.refill().Round(time.Second); refill > c.Limits.Idle {
-			l.Conflict(fmt.Sprintf("takes %s to refill, longer than limits.idle (%s) remembers; lower the burst or raise limits.idle", schema.FormatDuration(refill), schema.FormatDuration(c.Limits.Idle)), burst, rate)
+			l.Conflict(fmt.Sprintf("takes %s to refill, longer than limits.idle (%s); lower the burst or raise limits.idle", schema.FormatDuration(refill), schema.FormatDuration(c.Limits.Idle)), burst, rate)
 		}
 	}
 }
@@ -325,12 +324,11 @@ func (l *rules) streamRules() {
 		case s.Name == "" || len(s.Name) > 255 || strings.ContainsAny(s.Name, ". \t*>/\\"): // ADR-6
 			l.Conflict(schema.Quote(s.Name)+` is not a valid stream name; write one without . * > / \ or spaces`, name)
 		case twice:
-			l.Conflict(schema.Quote(s.Name)+" is the name of "+other+" too; give each its own", name, other+".name")
+			l.Conflict(schema.Quote(s.Name)+" is also the name of "+other+"; give each its own", name, other+".name")
 		default:
 			names[s.Name] = s.path
 		}
-		// nats-server refuses such a stream. No default is one, so the age
-		// was given.
+		// nats-server refuses such a stream. The defaults are valid, so the age was given.
 		window := l.c.Streams.DuplicateWindow
 		if l.Valid(age, "streams.duplicate_window") && s.MaxAge > 0 && s.MaxAge < window {
 			l.Conflict(fmt.Sprintf("%s is below streams.duplicate_window (%s); raise it or lower the window", schema.FormatDuration(s.MaxAge), schema.FormatDuration(window)), age)
@@ -338,8 +336,7 @@ func (l *rules) streamRules() {
 	}
 }
 
-// topicRules looks at shape alone; whether a pattern means something is for
-// [Sources].Check.
+// topicRules checks only the syntax. [Sources].Check validates the meaning of a pattern.
 func (l *rules) topicRules() {
 	seen := map[string]int{}
 	for i, t := range l.c.Topics {
@@ -348,7 +345,7 @@ func (l *rules) topicRules() {
 			continue
 		}
 		if first, twice := seen[t.Topic]; twice {
-			l.ErrorAt(path, path, fmt.Sprintf("%s is topics[%d] again; keep one", schema.Quote(t.Topic), first))
+			l.ErrorAt(path, path, fmt.Sprintf("%s is a duplicate of topics[%d]; keep one", schema.Quote(t.Topic), first))
 			continue
 		}
 		seen[t.Topic] = i
@@ -358,7 +355,7 @@ func (l *rules) topicRules() {
 		case strings.ContainsAny(t.Topic, "+#"):
 			l.ErrorAt(path, path, schema.Quote(t.Topic)+" contains an MQTT wildcard; write {name} for a level to capture")
 		case strings.HasPrefix(t.Topic, "$"):
-			l.ErrorAt(path, path, schema.Quote(t.Topic)+" is the broker's own; a pattern must not begin with $")
+			l.ErrorAt(path, path, schema.Quote(t.Topic)+" begins with $, which is reserved for the broker; write a pattern without it")
 		}
 	}
 }
@@ -374,13 +371,13 @@ func (l *rules) adminRules(listen, example string) {
 	}
 }
 
-// stateRules check state_dir. The directory itself may still be missing, the journal creates it.
+// stateRules check state_dir. The directory may be missing: the journal creates it.
 func (l *rules) stateRules() {
 	dir := l.c.StateDir
 	if dir == "" || !l.Valid("state_dir") {
 		return
 	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		l.Conflict(schema.Quote(dir)+" is not a directory; name one, it is created if missing", "state_dir")
+		l.Conflict(schema.Quote(dir)+" is not a directory; name a directory, which is created if missing", "state_dir")
 	}
 }

@@ -30,7 +30,7 @@ func TestConflicts(t *testing.T) {
 		{"database without postgres", "identity: {registry: {database_url: 'postgres://h/db'}}", "identity.registry.database_url: is given, and identity.registry.kind is none"},
 		{"bucket of the limits", "limits: {bucket: 'a b'}", "limits.bucket: \"a b\" is not a valid"},
 		{"no bucket of limits", "limits: {bucket: ''}", ""},
-		{"payload fits the packet", "limits: {payload: 2MiB}", "limits.payload: 2MiB is over mqtt.max_packet (1MiB)"},
+		{"payload fits the packet", "limits: {payload: 2MiB}", "limits.payload: 2MiB exceeds mqtt.max_packet (1MiB)"},
 		{"packet holds the payload", "mqtt: {max_packet: 128KiB}", "mqtt.max_packet: 128KiB is below limits.payload (256KiB)"},
 		{"payload as large as the packet", "limits: {payload: 1MiB}", ""},
 		{"password needs a user", "mqtt: {password: x}", "mqtt.password: is given without mqtt.username"},
@@ -44,17 +44,17 @@ func TestConflicts(t *testing.T) {
 		{"context brings credentials", "nats: {context: c, token: z}", "nats.token: gives credentials, and so does nats.context"},
 		{"inbox prefix is a subject", "nats: {inbox_prefix: a.*}", "nats.inbox_prefix: \"a.*\" is not a valid"},
 		{"inbox prefix has no empty token", "nats: {inbox_prefix: a.}", "nats.inbox_prefix: \"a.\" is not a valid"},
-		{"leaf keys want leaf mode", "nats: {leaf: {domain: a}}", "nats.leaf.domain: is for nats.mode: leaf, and the mode is client"},
+		{"leaf keys want leaf mode", "nats: {leaf: {domain: a}}", "nats.leaf.domain: applies only with nats.mode: leaf"},
 		{"a leaf node", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", ""},
-		{"a leaf node has a hub", "nats: {mode: leaf, leaf: {domain: a, store_dir: d}}", "nats.leaf.url: is missing, and nats.mode is leaf"},
-		{"a leaf node has a domain", "nats: {mode: leaf, leaf: {url: nats-leaf://h, store_dir: d}}", "nats.leaf.domain: is missing"},
-		{"a leaf node has a store", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a}}", "nats.leaf.store_dir: is missing"},
+		{"a leaf node has a hub", "nats: {mode: leaf, leaf: {domain: a, store_dir: d}}", "nats.leaf.url: is required with nats.mode: leaf"},
+		{"a leaf node has a domain", "nats: {mode: leaf, leaf: {url: nats-leaf://h, store_dir: d}}", "nats.leaf.domain: is required"},
+		{"a leaf node has a store", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a}}", "nats.leaf.store_dir: is required"},
 		{"a domain is a token", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a.b, store_dir: d}}", "nats.leaf.domain: \"a.b\" is not a valid"},
-		{"the link has the credentials of nats", "nats: {mode: leaf, leaf: {url: 'nats-leaf://u:p@h', domain: a, store_dir: d}}", "the link takes its credentials from nats.user"},
+		{"the link has the credentials of nats", "nats: {mode: leaf, leaf: {url: 'nats-leaf://u:p@h', domain: a, store_dir: d}}", "the link uses those of nats.user"},
 		{"a listener for leaf nodes", "nats: {mode: leaf, leaf: {url: 'http://h', domain: a, store_dir: d}}", "has the unknown scheme \"http\""},
 		{"the store holds a payload", "nats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d, max_payload: 128KiB}}", "nats.leaf.max_payload: 128KiB is below limits.payload (256KiB)"},
-		{"the store is not the journals'", "state_dir: d\nnats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", "nats.leaf.store_dir: is state_dir too"},
-		{"a leaf node stores all topics", "topics: [{topic: 'a/{tenant}/{device}', stream: none}]\nnats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", "topics[0].stream: is none, and with nats.mode: leaf nothing here would store it"},
+		{"the store is not the journals'", "state_dir: d\nnats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", "nats.leaf.store_dir: is the same directory as state_dir"},
+		{"a leaf node stores all topics", "topics: [{topic: 'a/{tenant}/{device}', stream: none}]\nnats: {mode: leaf, leaf: {url: nats-leaf://h, domain: a, store_dir: d}}", "topics[0].stream: is none, and with nats.mode: leaf no local stream would store the messages"},
 		{"prefix is a topic", "identity: {prefix: bridge/+}", "identity.prefix: \"bridge/+\" is not a valid"},
 		{"prefix has no empty level", "identity: {prefix: bridge/}", "identity.prefix: \"bridge/\" is not a valid"},
 		{"prefix is not the broker's own", "identity: {prefix: $SYS/x}", "identity.prefix: \"$SYS/x\" is not a valid"},
@@ -62,7 +62,7 @@ func TestConflicts(t *testing.T) {
 		{"the limiter remembers a refill at a low rate", "limits: {device: {rate: 1/h}, idle: 1h}", "limits.device.rate: takes 1000h to refill"},
 		{"the limiter remembers default refills", "limits: {idle: 1m}", ""},
 		{"the limiter remembers just so", "limits: {device: {rate: 1/h, burst: 24}}", ""},
-		{"stream names differ", "streams: {shadow: {name: COMMANDS}}", "\"COMMANDS\" is the name of streams.shadow too"},
+		{"stream names differ", "streams: {shadow: {name: COMMANDS}}", "\"COMMANDS\" is also the name of streams.shadow"},
 		{"stream names are tokens", "streams: {shadow: {name: a.b}}", "streams.shadow.name: \"a.b\" is not a valid"},
 		{"age outlasts the window", "streams: {shadow: {max_age: 1m}}", "streams.shadow.max_age: 1m is below streams.duplicate_window (2m)"},
 		{"default ages outlast any window", "streams: {duplicate_window: 24h}", ""},
@@ -124,16 +124,16 @@ func testWarningStatesTheConsequence(t *testing.T) {
 	require.Empty(t, load(t, "nats: {ack_timeout: 3s}").Warnings())
 	got := load(t, "nats: {ack_timeout: 5s}").Warnings()
 	require.Len(t, got, 1)
-	require.Contains(t, got[0], "bridge.yaml:1: nats.ack_timeout: above 3s")
+	require.Contains(t, got[0], "bridge.yaml:1: nats.ack_timeout: is above 3s")
 
 	got = load(t, "lanes: {partitions: auto}\nlimits: {tenant: {rate: 50}}").Warnings()
 	require.Len(t, got, 1)
-	require.Contains(t, got[0], "limits.tenant: is counted by each replica for itself")
+	require.Contains(t, got[0], "limits.tenant: applies per replica")
 	require.Empty(t, load(t, "nats: {ack_timeout: 5s, mode: leaf, leaf: {url: 'nats-leaf://h', domain: a, store_dir: d}}").Warnings(), "one server has no leaders to change")
 
 	got = load(t, "identity: {mode: off}").Warnings()
 	require.Len(t, got, 2)
-	require.Contains(t, got[0], "identity.mode: off: only the broker's ACL controls")
-	require.Contains(t, got[1], "state_dir: empty")
+	require.Contains(t, got[0], "identity.mode: is off: only the broker's ACL controls")
+	require.Contains(t, got[1], "state_dir: is empty")
 	require.Len(t, load(t, "identity: {mode: off}\nstate_dir: "+t.TempDir()).Warnings(), 1)
 }

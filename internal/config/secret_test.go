@@ -83,7 +83,7 @@ func testBrokerURLCredentialsMoveToTheirFields(t *testing.T) {
 	require.Equal(t, "mqtt://emqx:1883", c.MQTT.URL.String())
 
 	got := errorsOf(t, Sources{File: write(t, "bridge.yaml", "mqtt: {username: u}"), Env: []string{"MQTT_URL=mqtt://bridge:p@emqx"}})
-	require.Equal(t, []string{"MQTT_URL: mqtt.url: contains credentials, and mqtt.username or mqtt.password gives others; keep one of the two"}, got)
+	require.Equal(t, []string{"MQTT_URL: mqtt.url: contains credentials, and mqtt.username or mqtt.password is also given; keep one of the two"}, got)
 }
 
 func TestInlineSeedRedaction(t *testing.T) {

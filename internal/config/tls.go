@@ -10,21 +10,21 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// Given reports whether any of the block was given.
+// Given reports whether any key of the block was given.
 func (t TLS) Given() bool { return t != TLS{} }
 
-// Files are the files of the block.
+// Files returns the files of the block.
 func (t TLS) Files() tlsfile.Files {
 	return tlsfile.Files{CA: t.CA, Cert: t.Cert, Key: t.Key, PassphraseFile: t.Passphrase}
 }
 
-// Client is the TLS configuration of a client: TLS 1.2 or later, the named CA or the
-// system's. It reads the files: call it again for each connection, so that renewed files
-// need no restart. A file that is named and cannot be used is an error that names it.
+// Client returns the TLS configuration of a client: TLS 1.2 or later, with the given CA or the
+// system's. It reads the files. A caller that calls it for each connection uses renewed files without
+// a restart. An error names the file that cannot be used.
 func (t TLS) Client() (*tls.Config, error) { return t.Files().Config(t.ServerName) }
 
-// TLSConfig is the TLS configuration for the broker, its files read now; nil where the URL
-// is plain text.
+// TLSConfig returns the TLS configuration for the broker, or nil if the URL is plain text. It reads
+// the files on each call.
 func (m MQTT) TLSConfig() (*tls.Config, error) {
 	if !m.URL.Secure() {
 		return nil, nil
@@ -36,8 +36,7 @@ func (m MQTT) TLSConfig() (*tls.Config, error) {
 	return conf, err
 }
 
-// CurrentHeaders returns the headers of the WebSocket handshake, read again from their file
-// where there is one.
+// CurrentHeaders returns the headers of the WebSocket handshake. Headers from a file are read again.
 func (m MQTT) CurrentHeaders() (http.Header, error) {
 	text, err := schema.Current("mqtt.headers_file", m.HeadersFile, m.Headers)
 	if err != nil {
@@ -46,7 +45,8 @@ func (m MQTT) CurrentHeaders() (http.Header, error) {
 	return parseHeaders(text)
 }
 
-// parseHeaders reads lines of the form Name: value. The error quotes nothing of them.
+// parseHeaders reads lines of the form Name: value. The error quotes no part of them, because a
+// header may contain a secret.
 func parseHeaders(text string) (http.Header, error) {
 	headers := http.Header{}
 	for line := range strings.SplitSeq(text, "\n") {
@@ -66,8 +66,7 @@ func validHeader(r rune) bool {
 	return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_'
 }
 
-// CurrentPassword returns the password at the broker, read from its file again where there
-// is one.
+// CurrentPassword returns the password for the broker. A password from a file is read again.
 func (m MQTT) CurrentPassword() (string, error) {
 	return schema.Current("mqtt.password_file", m.PasswordFile, m.Password)
 }

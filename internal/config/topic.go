@@ -1,7 +1,7 @@
 package config
 
-// Complete fills in the stream of a topic that names none, so that the default
-// topics written out behave as the defaults do.
+// Complete sets the stream of a topic that names none. A default topic that is written out therefore
+// behaves like the default.
 func (t *Topic) Complete() {
 	if t.Stream != "" {
 		return

@@ -9,24 +9,24 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// Tracing is trace contexts in the stored messages, and spans.
+// Tracing configures trace contexts in the stored messages, and spans.
 type Tracing struct {
-	Ratio    Ratio        `yaml:"ratio" default:"0" min:"0" max:"1" doc:"Above 0 every stored message has the header traceparent, and this share of the messages is sampled: 0.01 is one in a hundred. 0: no header."`
-	Endpoint CollectorURL `yaml:"endpoint" doc:"A collector for OTLP over HTTP, like http://otel-collector:4318, which gets a span of each sampled message. Empty: no spans."`
+	Ratio    Ratio        `yaml:"ratio" default:"0" min:"0" max:"1" doc:"The share of messages that is sampled: 0.01 is one in a hundred. If it is above 0, every stored message has the header traceparent. 0: no header."`
+	Endpoint CollectorURL `yaml:"endpoint" doc:"The URL of a collector for OTLP over HTTP, like http://otel-collector:4318. It receives a span for each sampled message. Empty: no spans."`
 }
 
-// IngestTracing is spans of messages that carry a trace context.
+// IngestTracing configures spans of messages that carry a trace context.
 type IngestTracing struct {
-	Endpoint CollectorURL `yaml:"endpoint" doc:"A collector for OTLP over HTTP, like http://otel-collector:4318, which gets a span of each message that the bridge has sampled. Empty: no spans."`
+	Endpoint CollectorURL `yaml:"endpoint" doc:"The URL of a collector for OTLP over HTTP, like http://otel-collector:4318. It receives a span for each message that the bridge has sampled. Empty: no spans."`
 }
 
 // Ratio is a share, from 0 to 1.
 type Ratio float64
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (r *Ratio) Kind() string { return "ratio" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (r *Ratio) Parse(text string) error {
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsNaN(f) || strings.ContainsAny(text, "xXpP_") {
@@ -36,7 +36,7 @@ func (r *Ratio) Parse(text string) error {
 	return nil
 }
 
-// String is in a form that Parse reads back.
+// String returns the ratio in a form that Parse accepts.
 func (r Ratio) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
 
 // CollectorURL is the base URL of a collector for OTLP over HTTP.
@@ -47,10 +47,10 @@ var collectorRules = urlRules{
 	schemes: []string{"http", "https"}, paths: []string{"http", "https"},
 }
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (c *CollectorURL) Kind() string { return "HTTP URL" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (c *CollectorURL) Parse(text string) error {
 	if text == "" {
 		*c = CollectorURL{}
@@ -61,7 +61,7 @@ func (c *CollectorURL) Parse(text string) error {
 		return err
 	}
 	if u.User != nil {
-		return fmt.Errorf("%s; leave them out: a collector that adds them can run beside this program", quoteURL(text))
+		return fmt.Errorf("%s; remove the credentials, and run a local collector that adds them", quoteURL(text))
 	}
 	if u.RawQuery != "" {
 		return fmt.Errorf("%s has a query; %s", quoteURL(text), collectorRules.example)
@@ -70,11 +70,11 @@ func (c *CollectorURL) Parse(text string) error {
 	return nil
 }
 
-// IsZero reports whether there is none.
+// IsZero reports whether no URL is set.
 func (c CollectorURL) IsZero() bool { return c.base == "" }
 
-// String is the URL without a trailing slash.
+// String returns the URL without a trailing slash.
 func (c CollectorURL) String() string { return c.base }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (c CollectorURL) MarshalText() ([]byte, error) { return []byte(c.base), nil }

@@ -22,7 +22,7 @@ func TestTracing(t *testing.T) {
 		"{ratio: 5%}":                           `"5%" is not a ratio; write it like 0.01`,
 		"{endpoint: collector:4318}":            `"collector:4318" is not a URL: it has no scheme://; write it like http://otel-collector:4318`,
 		"{endpoint: 'grpc://c:4317'}":           `"grpc://c:4317" has the unknown scheme "grpc"; write it like http://otel-collector:4318`,
-		"{endpoint: 'http://u:hunter2@c:4318'}": `the URL (not shown, it contains credentials); leave them out: a collector that adds them can run beside this program`,
+		"{endpoint: 'http://u:hunter2@c:4318'}": `the URL (not shown, it contains credentials); remove the credentials, and run a local collector that adds them`,
 		"{endpoint: 'http://c:4318/?a=b'}":      `"http://c:4318/?a=b" has a query; write it like http://otel-collector:4318`,
 	} {
 		_, err := Load(Sources{File: write(t, "bridge.yaml", "tracing: "+text)})

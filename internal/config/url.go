@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Brokers are listeners of the MQTT broker. User and password in them are moved to
-// MQTT.Username and MQTT.Password by Load.
+// Brokers are listeners of the MQTT broker. Load moves user and password from the URLs to
+// MQTT.Username and MQTT.Password.
 type Brokers struct{ urlList }
 
 var brokerRules = urlRules{
@@ -16,10 +16,10 @@ var brokerRules = urlRules{
 	schemes: []string{"mqtt", "tcp", "mqtts", "ssl", "tls", "ws", "wss"}, paths: []string{"ws", "wss"},
 }
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (b *Brokers) Kind() string { return "URLs" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (b *Brokers) Parse(text string) error {
 	var parsed Brokers
 	if err := parsed.parseList(text, &brokerRules); err != nil {
@@ -45,7 +45,7 @@ func (b *Brokers) Parse(text string) error {
 		case secure(u) != secure(first):
 			return fmt.Errorf("%s mixes plain text and TLS; name only one kind", quoteURL(text))
 		case u.User.String() != first.User.String():
-			return fmt.Errorf("%s has different credentials; write them once, in mqtt.username and mqtt.password_file", quoteURL(text))
+			return fmt.Errorf("%s contains different credentials; write them once, in mqtt.username and mqtt.password_file", quoteURL(text))
 		}
 	}
 	*b = parsed
@@ -56,10 +56,10 @@ func secure(u *url.URL) bool { return u.Scheme == "mqtts" || u.Scheme == "wss" }
 
 func webSocket(u *url.URL) bool { return u.Scheme == "ws" || u.Scheme == "wss" }
 
-// Secure reports whether they speak TLS, all of them.
+// Secure reports whether the listeners use TLS; either all do, or none.
 func (b Brokers) Secure() bool { return len(b.urls) > 0 && secure(b.urls[0]) }
 
-// List is each of them, in the order to try.
+// List returns the listeners in the order in which to try them.
 func (b Brokers) List() []BrokerURL {
 	all := make([]BrokerURL, len(b.urls))
 	for i, u := range b.urls {
@@ -71,7 +71,7 @@ func (b Brokers) List() []BrokerURL {
 	return all
 }
 
-// takeUser removes the credentials from the URLs and returns them; nil: there are none.
+// takeUser removes the credentials from the URLs and returns them, or nil if there are none.
 func (b *Brokers) takeUser() *url.Userinfo {
 	if !b.hasUser() {
 		return nil
@@ -93,12 +93,12 @@ type BrokerURL struct {
 	Address string // host:port, for a dialer
 	// Secure means TLS, never plain text.
 	Secure bool
-	// WebSocket means MQTT over WebSocket, at Path, which begins with a slash.
+	// WebSocket means MQTT over WebSocket at Path, which begins with a slash.
 	WebSocket bool
 	Path      string
 }
 
-// String is the URL as mqtt:// or mqtts://.
+// String returns the URL with the scheme mqtt, mqtts, ws or wss.
 func (b BrokerURL) String() string {
 	switch {
 	case b.Host == "":
@@ -113,11 +113,11 @@ func (b BrokerURL) String() string {
 	return "mqtt://" + b.Address
 }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (b BrokerURL) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// ParseBrokerURL reads a broker's URL that is no part of a configuration. One with user
-// and password is refused: other users of the machine see a command line.
+// ParseBrokerURL reads a broker's URL from the command line. A URL with user and password is
+// refused, because other users of the machine can read a command line.
 func ParseBrokerURL(text string) (BrokerURL, error) {
 	var b Brokers
 	if err := b.Parse(text); err != nil {
@@ -132,8 +132,7 @@ func ParseBrokerURL(text string) (BrokerURL, error) {
 	return b.List()[0], nil
 }
 
-// Servers are NATS servers. Their URLs may contain credentials; only Join shows
-// them.
+// Servers are NATS servers. Their URLs may contain credentials, which only Join reveals.
 type Servers struct{ urlList }
 
 var natsRules = urlRules{
@@ -142,10 +141,10 @@ var natsRules = urlRules{
 	paths: []string{"ws", "wss"},
 }
 
-// Kind implements the kind of a key.
+// Kind returns the name of the type in the reference.
 func (s *Servers) Kind() string { return "URLs" }
 
-// Parse implements the reading of a key.
+// Parse reads the value of a key.
 func (s *Servers) Parse(text string) error {
 	var parsed Servers
 	if err := parsed.parseList(text, &natsRules); err != nil {
@@ -158,5 +157,5 @@ func (s *Servers) Parse(text string) error {
 	return nil
 }
 
-// Join is the URLs separated by commas, credentials in clear.
+// Join returns the URLs separated by commas, with credentials in clear text.
 func (s Servers) Join() string { return s.join((*url.URL).String) }

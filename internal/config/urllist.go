@@ -14,19 +14,19 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// urlRules say what the URLs of a key may be.
+// urlRules describe the valid URLs of a key.
 type urlRules struct {
 	example string
-	schemes []string // the first is the one to write
-	bare    bool     // a URL without a scheme has the first
-	paths   []string // schemes that may have a path
+	schemes []string // the first is the preferred one
+	bare    bool     // a URL without a scheme gets the first one
+	paths   []string // schemes that allow a path
 }
 
-// urlList is a list of URLs, separated by commas or a list of the file. They may contain
-// credentials; only join with [url.URL.String] shows them.
+// urlList is a list of URLs, written with commas or as a YAML list. They may contain credentials,
+// which only join with [url.URL.String] reveals.
 type urlList struct{ urls []*url.URL }
 
-// Joined marks texts separated by commas, which may be a list in the file.
+// Joined marks a type whose values are separated by commas and may also be a list in the file.
 func (l *urlList) Joined() {}
 
 func (l *urlList) parseList(text string, rules *urlRules) error {
@@ -42,19 +42,19 @@ func (l *urlList) parseList(text string, rules *urlRules) error {
 	return nil
 }
 
-// parse reads one URL out of text, which is the whole value. The error says how to spell it
-// and shows no part of a password.
+// parse reads one URL of text, which is the whole value. The error contains a correct example and no
+// part of a password.
 func (r *urlRules) parse(part, text string) (*url.URL, error) {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%s %s; %s", quoteURL(text), fmt.Sprintf(format, args...), r.example)
 	}
 	if part == "" && strings.Contains(text, ",") {
-		return nil, bad("names no server between two commas or at an end")
+		return nil, bad("has an empty item in its list")
 	}
 	scheme, rest, found := strings.Cut(part, "://")
 	if !found {
 		if strings.Contains(text, "@") && strings.Contains(text, ",") {
-			return nil, bad("is not a URL: a comma in a password is written %%2C")
+			return nil, bad("is not a URL: write a comma in a password as %%2C")
 		}
 		if !r.bare {
 			return nil, bad("is not a URL: it has no scheme://")
@@ -71,7 +71,7 @@ func (r *urlRules) parse(part, text string) (*url.URL, error) {
 		return nil, bad("%v", err)
 	}
 	u, err := url.Parse(part)
-	if err != nil { // it quotes its input, password and all
+	if err != nil { // err quotes its input, including a password
 		return nil, bad("is not a URL")
 	}
 	if err := checkHost(u); err != nil {
@@ -79,13 +79,13 @@ func (r *urlRules) parse(part, text string) (*url.URL, error) {
 	}
 	path := u.Path != "" && u.Path != "/"
 	if path && !slices.Contains(r.paths, u.Scheme) || u.RawQuery != "" && !slices.Contains(r.paths, u.Scheme) || u.ForceQuery || u.Fragment != "" {
-		return nil, bad("has more than host and port")
+		return nil, bad("has more than a host and a port")
 	}
 	return u, nil
 }
 
-// checkAuthority checks what follows the scheme before it is taken apart: an odd
-// character would put the end of a password into the host.
+// checkAuthority checks the part after the scheme before it is parsed. A special character that is
+// not encoded would move the end of a password into the host.
 func checkAuthority(rest string) error {
 	host := rest
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
@@ -93,9 +93,9 @@ func checkAuthority(rest string) error {
 		host = rest[at+1:]
 		switch {
 		case user == "":
-			return errors.New("has an @ and no user before it")
+			return errors.New("has an @ without a user before it")
 		case strings.ContainsAny(user, "@/?#[]\\ \t\""):
-			return errors.New("has a special character in user or password: write it percent-encoded (@ is %40, # is %23, / is %2F, ? is %3F), or give the password in a file")
+			return errors.New("has a special character in the user or password: percent-encode it (@ is %40, # is %23, / is %2F, ? is %3F), or give the password in a file")
 		}
 	}
 	if end := strings.IndexAny(host, "/?#"); end >= 0 {
@@ -107,7 +107,7 @@ func checkAuthority(rest string) error {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return errors.New("has an IPv6 address without brackets: write [" + host + "]")
 	}
-	return errors.New("has more than one colon in its host and port; an IPv6 address is written in brackets, like [::1]:1883")
+	return errors.New("has more than one colon in its host and port; write an IPv6 address in brackets, like [::1]:1883")
 }
 
 func checkHost(u *url.URL) error {
@@ -118,21 +118,21 @@ func checkHost(u *url.URL) error {
 	if strings.ContainsAny(host, " \t\r\n\x00") {
 		return errors.New("has a space in its host")
 	}
-	odd := func(r rune) bool {
+	invalid := func(r rune) bool {
 		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_' || r == '.')
 	}
-	if !strings.HasPrefix(u.Host, "[") && strings.ContainsFunc(host, odd) {
-		return errors.New("has a character in its host that no host name has")
+	if !strings.HasPrefix(u.Host, "[") && strings.ContainsFunc(host, invalid) {
+		return errors.New("has a character in its host that is not valid in a host name")
 	}
 	if strings.HasPrefix(u.Host, "[") {
 		if _, err := netip.ParseAddr(host); err != nil {
-			return errors.New("has no IPv6 address in its brackets")
+			return errors.New("has no valid IPv6 address in its brackets")
 		}
 	}
 	if strings.HasSuffix(u.Host, ":") {
-		return errors.New("has a colon and no port")
+		return errors.New("has a colon without a port")
 	}
-	// url.Parse has seen that a port is digits.
+	// url.Parse guarantees that the port consists of digits.
 	if p := u.Port(); p != "" {
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
 			return errors.New("has a port outside 1-65535")
@@ -141,8 +141,8 @@ func checkHost(u *url.URL) error {
 	return nil
 }
 
-// quoteURL quotes a URL for an error, unless it may contain a password: what looks like a port
-// and is none may be one whose host is missing.
+// quoteURL quotes a URL for an error, unless it may contain a password. An invalid port can be a
+// password if the host is missing.
 func quoteURL(text string) string {
 	if strings.Contains(text, "@") {
 		return "the URL (not shown, it contains credentials)"
@@ -162,7 +162,7 @@ func quoteURL(text string) string {
 	return schema.Quote(text)
 }
 
-// join is the URLs separated by commas.
+// join returns the URLs separated by commas.
 func (l urlList) join(show func(*url.URL) string) string {
 	all := make([]string, len(l.urls))
 	for i, u := range l.urls {
@@ -171,24 +171,24 @@ func (l urlList) join(show func(*url.URL) string) string {
 	return strings.Join(all, ",")
 }
 
-// String is the URLs separated by commas, credentials redacted.
+// String returns the URLs separated by commas, with credentials redacted.
 func (l urlList) String() string { return l.join(redactURL) }
 
-// Format keeps every verb, %#v included, from showing credentials.
+// Format prevents every verb, including %#v, from revealing credentials.
 func (l urlList) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, l.String()) }
 
-// MarshalText is String.
+// MarshalText returns String.
 func (l urlList) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// IsZero reports whether there are none.
+// IsZero reports whether the list is empty.
 func (l urlList) IsZero() bool { return len(l.urls) == 0 }
 
-// hasUser reports whether any URL brings credentials.
+// hasUser reports whether any URL contains credentials.
 func (l urlList) hasUser() bool {
 	return slices.ContainsFunc(l.urls, func(u *url.URL) bool { return u.User != nil })
 }
 
-// redactURL hides user and password: in NATS a lone user is a token.
+// redactURL hides the user too: in NATS, a user without a password is a token.
 func redactURL(u *url.URL) string {
 	if u.User == nil {
 		return u.String()
@@ -198,7 +198,7 @@ func redactURL(u *url.URL) string {
 	return hidden.String()
 }
 
-// withPort gives the URL a port where it has none.
+// withPort sets the port of a URL that has none.
 func withPort(u *url.URL, port string) {
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)

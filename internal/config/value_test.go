@@ -107,7 +107,7 @@ func TestPartitions(t *testing.T) {
 		"00":    "is not a list of partitions",
 		"0-3-5": "is not a list of partitions",
 		"0,":    "is not a list of partitions",
-		"f-0":   `"f-0" runs backward; write 0-f`,
+		"f-0":   `"f-0" is in descending order; write 0-f`,
 		"0-3,2": "names partition 2 twice",
 		"Auto":  "is not a list of partitions",
 	} {
@@ -152,14 +152,14 @@ func TestBrokerURLs(t *testing.T) {
 		"mqtt://e:65536":    "port outside",
 		"mqtt://e:x":        "is not a URL",
 		"amqp://e":          `unknown scheme "amqp"`,
-		"mqtt://e/x":        "more than host and port",
-		"mqtt://e?x=1":      "more than host and port",
+		"mqtt://e/x":        "more than a host and a port",
+		"mqtt://e?x=1":      "more than a host and a port",
 		"mqtt://u:p#x@host": "not shown",
 
 		"mqtt://a,mqtts://b":        "mixes plain text and TLS",
-		"mqtt://u:p@a,mqtt://u:q@b": "has different credentials",
-		"mqtt://u:p@a,mqtt://b":     "has different credentials",
-		"mqtt://a,":                 "names no server between two commas",
+		"mqtt://u:p@a,mqtt://u:q@b": "contains different credentials",
+		"mqtt://u:p@a,mqtt://b":     "contains different credentials",
+		"mqtt://a,":                 "has an empty item in its list",
 	} {
 		var u Brokers
 		require.ErrorContains(t, u.Parse(text), want, text)
@@ -174,13 +174,13 @@ func TestNATSServers(t *testing.T) {
 	require.NoError(t, s.Parse("ws://a/path,wss://b"))
 	for text, want := range map[string]string{
 		"":                 "names no host",
-		"nats://a,":        "names no server",
+		"nats://a,":        "has an empty item in its list",
 		"http://a":         `unknown scheme "http"`,
 		"nats://":          "names no host",
 		"nats://a:99999":   "port outside",
 		"nats://a,ws://b":  "mixes ws://",
-		"nats://a?x=1":     "more than host and port",
-		"nats://a/path":    "more than host and port",
+		"nats://a?x=1":     "more than a host and a port",
+		"nats://a/path":    "more than a host and a port",
 		"nats://u:p%zz@a":  "not shown",
 		"nats://u:hun,a@h": "not shown",
 	} {
@@ -197,16 +197,16 @@ func TestOddURLs(t *testing.T) {
 		"SCHEME://::1":                "has an IPv6 address without brackets: write [::1]",
 		"SCHEME://fe80::1:2:3":        "has an IPv6 address without brackets: write [fe80::1:2:3]",
 		"SCHEME://a:1883:1884":        "more than one colon",
-		"SCHEME://user:p@hunter2#1@h": "percent-encoded (@ is %40, # is %23",
-		"SCHEME://user:hunter2#1@h":   "percent-encoded",
-		"SCHEME://user:hunter2/1@h":   "percent-encoded",
-		"SCHEME://user:hunter2?1@h":   "percent-encoded",
+		"SCHEME://user:p@hunter2#1@h": "percent-encode it (@ is %40, # is %23",
+		"SCHEME://user:hunter2#1@h":   "percent-encode",
+		"SCHEME://user:hunter2/1@h":   "percent-encode",
+		"SCHEME://user:hunter2?1@h":   "percent-encode",
 		"SCHEME://user:hunter2%zz@h":  "is not a URL",
 		"SCHEME://user:hunter2":       "is not a URL",
-		"SCHEME://us er:hunter2@h":    "percent-encoded",
+		"SCHEME://us er:hunter2@h":    "percent-encode",
 		"SCHEME://h h":                "is not a URL",
-		"SCHEME://@h":                 "has an @ and no user before it",
-		"SCHEME://h:":                 "has a colon and no port",
+		"SCHEME://@h":                 "has an @ without a user before it",
+		"SCHEME://h:":                 "has a colon without a port",
 		"SCHEME://h:0":                "port outside 1-65535",
 		"SCHEME://h:65536":            "port outside 1-65535",
 		"SCHEME://h:-1":               "is not a URL",
@@ -237,7 +237,7 @@ func TestOddURLs(t *testing.T) {
 			err := parse(text)
 			require.Error(t, err, "%s: %s", scheme, text)
 			require.ErrorContains(t, err, want, text)
-			require.Regexp(t, "write it like |leave it out", err.Error())
+			require.Regexp(t, "write it like |remove the credentials", err.Error())
 			for _, part := range []string{"hunter2", "hun", "ter2"} {
 				require.NotContains(t, err.Error(), part, text)
 			}
@@ -266,7 +266,7 @@ func TestDatabaseURLs(t *testing.T) {
 	file := write(t, "bridge.yaml", "identity: {registry: {kind: postgres, database_url: 'postgres://user:p@hunter2#1@host/db'}}")
 	got := errorsOf(t, Sources{File: file})
 	require.Len(t, got, 1)
-	require.Contains(t, got[0], "percent-encoded")
+	require.Contains(t, got[0], "percent-encode")
 	require.NotContains(t, got[0], "hunter2")
 }
 
@@ -281,7 +281,7 @@ func TestWebSocketSettings(t *testing.T) {
 	require.Equal(t, "b", headers.Get("X-A"))
 	require.NotContains(t, c.Redacted(), "Bearer")
 	for text, want := range map[string]string{
-		"mqtt: {headers: 'A: b'}":                  "is for the WebSocket handshake",
+		"mqtt: {headers: 'A: b'}":                  "applies to the WebSocket handshake",
 		"mqtt: {url: ws://h, headers: hunter2}":    "has a line that is not a header; write Name: value",
 		"mqtt: {url: mqtt://h, tls: {alpn: mqtt}}": "contradicts mqtt.url, which is plain text",
 		"mqtt: {url: wss://h, tls: {alpn: mqtt}}":  "wss:// has its own ALPN protocol",
@@ -306,8 +306,8 @@ func TestClientIDs(t *testing.T) {
 	}
 	require.Equal(t, []string{"b"}, load(t, "mqtt: {exact_client_id: true, client_id: b}\nlanes: {partitions: a}").ClientIDs())
 	for text, want := range map[string]string{
-		"mqtt: {exact_client_id: true}": "is for a single lane, and there are 16",
-		"identity: {mode: off}\nmqtt: {exact_client_id: true, share: g}\nlanes: {count: 2}": "is for a single lane, and there are 2",
+		"mqtt: {exact_client_id: true}": "requires a single lane, and 16",
+		"identity: {mode: off}\nmqtt: {exact_client_id: true, share: g}\nlanes: {count: 2}": "requires a single lane, and 2",
 		"mqtt: {client_id: a/b}":                                "is not a valid client id",
 		"mqtt: {client_id: 'a+'}":                               "is not a valid client id",
 		"mqtt: {client_id: '$a'}":                               "is not a valid client id",
@@ -316,7 +316,7 @@ func TestClientIDs(t *testing.T) {
 		"mqtt: {client_id: 'a b'}":                              "is not a valid client id",
 		"mqtt: {client_id: 'ä'}":                                "is not a valid client id",
 		"mqtt: {client_id: '" + strings.Repeat("x", 129) + "'}": "is not a valid client id",
-		"mqtt: {client_id: 'a:b'}\nlanes: {partitions: auto}":   "begins the keys of the leases",
+		"mqtt: {client_id: 'a:b'}\nlanes: {partitions: auto}":   "is the prefix of the lease keys",
 	} {
 		got := errorsOf(t, Sources{File: write(t, "bridge.yaml", text)})
 		require.Len(t, got, 1, text)

@@ -113,7 +113,7 @@ func TestCompileTopics(t *testing.T) {
 		"replies":                              {"topics: ['_INBOX/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: no message of it could be published: subject would begin with _INBOX"}},
 		"prefix once":                          {"identity: {prefix: 'a//b'}", []string{"bridge.yaml:1: identity.prefix: "}},
 		"wildcard once":                        {"topics: ['a/+/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: \"a/+/{tenant}/{device}\" contains an MQTT wildcard"}},
-		"topic twice once":                     {"topics:\n- a/{tenant}/{device}\n- a/{tenant}/{device}", []string{"bridge.yaml:3: topics[1].topic: \"a/{tenant}/{device}\" is topics[0] again"}},
+		"topic twice once":                     {"topics:\n- a/{tenant}/{device}\n- a/{tenant}/{device}", []string{"bridge.yaml:3: topics[1].topic: \"a/{tenant}/{device}\" is a duplicate of topics[0]"}},
 		"no topic once":                        {"topics:\n- {format: raw}", []string{"bridge.yaml:2: topics[0]: has no topic"}},
 		"stream's name once":                   {"streams: {shadow: {name: a.b}}", []string{"bridge.yaml:1: streams.shadow.name: "}},
 	} {

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Reload compares the configuration in force with next, of the same program. It returns running
-// with the values of next that apply without a restart, the paths of these, and the paths that
-// differ and need one, in the order of the file; a list is one path. Without a restart apply the
-// paths in live with those below them, and secrets in files, which are read again at each connect.
+// Reload compares the running configuration with next. now is running with the changed values that
+// apply without a restart, changed contains their paths, and restart contains the changed paths that
+// need a restart. Paths have the order of the file, and a list is one path. The paths in live, the
+// paths below them, and secrets in files apply without a restart: a file is read again at each connect.
 func Reload[T any](running, next *T, live ...string) (now *T, changed, restart []string) {
 	copied := *running
 	old, current := Of(&copied), Of(next).All()
@@ -28,7 +28,7 @@ func Reload[T any](running, next *T, live ...string) (now *T, changed, restart [
 	return &copied, changed, restart
 }
 
-// sameFile reports whether two values of a key name the same file.
+// sameFile reports whether both values of a key name the same file.
 func sameFile(a, b *Leaf) bool {
 	return a.Value.String() != "" && a.Value.String() == b.Value.String()
 }

@@ -6,15 +6,14 @@ import (
 	"strings"
 )
 
-// environment applies the plain variables (NATS_URL), then the program's own. An
-// empty variable counts as absent, as Compose's ${NAME:-} leaves it, except
-// where empty text is a value.
+// environment applies the plain variables (NATS_URL), then the program's own. An empty variable counts
+// as absent, unless empty text is a valid value. Compose's ${NAME:-} sets such empty variables.
 func (l *Loader) environment(environ []string) {
 	env := map[string]string{}
 	var names []string
 	for _, entry := range environ {
 		name, value, ok := strings.Cut(entry, "=")
-		// The first of two wins, as it does in os.Getenv.
+		// The first of two entries wins, as in os.Getenv.
 		if _, twice := env[name]; !ok || twice {
 			continue
 		}
@@ -48,11 +47,11 @@ func (l *Loader) environment(environ []string) {
 	}
 }
 
-// unknownVariable reports a variable without a key: what looks like a typing error is an error, for the setting
-// would be lost silently. Anything else may be another program's: a Kubernetes
-// service called bridge alone sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
+// unknownVariable reports a variable without a key. A likely typing error is an error, because the
+// setting would be ignored silently. Other variables may belong to other programs and cause a warning:
+// for a service named bridge, Kubernetes sets BRIDGE_SERVICE_HOST, BRIDGE_PORT and more.
 func (l *Loader) unknownVariable(name string, known map[string]*Leaf, o origin) {
-	// It names the file, which the command has read by now.
+	// The variable CONFIG names the configuration file, which the command has already read.
 	if name == l.program.Prefix+"CONFIG" || serviceVariable(name) {
 		return
 	}
@@ -72,10 +71,10 @@ func (l *Loader) unknownVariable(name string, known map[string]*Leaf, o origin) 
 		l.errorAt(o, "", "unknown variable; did you mean "+candidates[0]+"?")
 		return
 	}
-	l.p.warnings = append(l.p.warnings, o.errorAt("", "is no setting of "+l.program.Name+"; it is ignored"))
+	l.p.warnings = append(l.p.warnings, o.errorAt("", "is not a setting of "+l.program.Name+"; it is ignored"))
 }
 
-// serviceVariable reports whether Kubernetes makes such names for services.
+// serviceVariable reports whether Kubernetes creates variables with this form of name for services.
 func serviceVariable(name string) bool {
 	return regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`).MatchString(name)
 }

@@ -7,22 +7,21 @@ import (
 	"strings"
 )
 
-// Error is one thing wrong with the configuration: where, what, and what would
-// be right.
+// Error is one error of the configuration. Its message contains the correction.
 type Error struct {
 	// Source is the file, environment variable or flag; empty for a default.
 	Source string
-	// Line in the file, from 1; 0: no line.
+	// Line is the line in the file, from 1; 0: no line.
 	Line int
-	// Path is the dotted path of the key, such as topics[1].topic; empty: the
-	// source as a whole.
+	// Path is the dotted path of the key, such as topics[1].topic. It is empty if the error
+	// concerns the whole source.
 	Path    string
 	Message string
 
 	layer layer
 }
 
-// Error is one line: file.yaml:12: mqtt.keepalive: what is wrong.
+// Error returns one line, such as file.yaml:12: mqtt.keepalive: "x" is not a duration.
 func (e Error) Error() string {
 	var b strings.Builder
 	if e.Source != "" {
@@ -32,7 +31,7 @@ func (e Error) Error() string {
 		}
 		b.WriteString(": ")
 	}
-	// The variable's name already is the path.
+	// The variable's name already contains the path.
 	if e.Path != "" && !strings.HasSuffix(e.Source, "_"+variableStem(e.Path)) {
 		b.WriteString(e.Path + ": ")
 	}
@@ -40,11 +39,11 @@ func (e Error) Error() string {
 	return b.String()
 }
 
-// Errors is everything wrong with a configuration, in the order of the sources
-// and their lines. It is the error Load returns.
+// Errors contains all errors of a configuration, in the order of the sources and their lines. Load
+// returns it.
 type Errors struct{ List []Error }
 
-// Error is one line an error.
+// Error returns one line per error.
 func (e *Errors) Error() string {
 	lines := make([]string, len(e.List))
 	for i, one := range e.List {
@@ -53,7 +52,7 @@ func (e *Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives errors.As each error.
+// Unwrap returns the errors for errors.As.
 func (e *Errors) Unwrap() []error {
 	all := make([]error, len(e.List))
 	for i, one := range e.List {
@@ -62,10 +61,10 @@ func (e *Errors) Unwrap() []error {
 	return all
 }
 
-// Add appends errors found outside this package, see Config.ErrorAt.
+// Add appends errors found outside this package; see Config.ErrorAt.
 func (e *Errors) Add(more ...Error) { e.List = append(e.List, more...) }
 
-// Err is e in order, or nil where nothing is wrong.
+// Err returns e, sorted, or nil if it contains no errors.
 func (e *Errors) Err() error {
 	if len(e.List) == 0 {
 		return nil
@@ -76,7 +75,7 @@ func (e *Errors) Err() error {
 	return e
 }
 
-// layer is how far a source outranks another.
+// layer is the precedence of a source: the higher one wins.
 type layer int
 
 const (
@@ -87,21 +86,19 @@ const (
 	byFlag
 )
 
-// Provenance is where a configuration's values came from. A configuration embeds it, with the
-// tag yaml:"-".
+// Provenance records the source of each value. A configuration embeds it with the tag yaml:"-".
 type Provenance struct {
-	// origins maps each path that was given to where; a default has none.
+	// origins maps each path that was given to its source. Defaults have no entry.
 	origins  map[string]origin
 	warnings []Error
 }
 
-// Warn notes what is allowed and has a price.
+// Warn adds a warning about a value that is valid but has a disadvantage.
 func (p *Provenance) Warn(path, message string) {
 	p.warnings = append(p.warnings, p.ErrorAt(path, message))
 }
 
-// Warnings are what is allowed and has a price, each a line like an error's, for
-// the log at start.
+// Warnings returns the warnings, one line each, for the log at start.
 func (p *Provenance) Warnings() []string {
 	lines := make([]string, len(p.warnings))
 	for i, w := range p.warnings {
@@ -110,7 +107,7 @@ func (p *Provenance) Warnings() []string {
 	return lines
 }
 
-// origin is where a value was given.
+// origin is the place where a value was given.
 type origin struct {
 	layer layer
 	name  string
@@ -121,13 +118,13 @@ func (o origin) errorAt(path, message string) Error {
 	return Error{Source: o.name, Line: o.line, Path: path, Message: message, layer: o.layer}
 }
 
-// ErrorAt is an error of the value at a dotted path such as topics[1].topic, at the
-// place where it, or else what contains it, was given.
+// ErrorAt returns an error of the value at a dotted path such as topics[1].topic. Its place is where
+// the value, or otherwise the closest enclosing section, was given.
 func (p *Provenance) ErrorAt(path, message string) Error {
 	return p.origin(path).errorAt(path, message)
 }
 
-// origin is where path was given, or the closest thing around it.
+// origin returns the place where path was given, or otherwise its closest enclosing section.
 func (p *Provenance) origin(path string) origin {
 	for at := path; at != ""; {
 		if o, ok := p.origins[at]; ok {
@@ -151,7 +148,7 @@ func (p *Provenance) Given(path string) bool {
 	return false
 }
 
-// Quote shows a value in an error, cut to a length that fits a line.
+// Quote quotes a value for an error and truncates it to fit on a line.
 func Quote(text string) string {
 	const limit = 64
 	if len(text) > limit {

@@ -32,10 +32,9 @@ func (l *Loader) yaml(data []byte, o origin) {
 	}
 }
 
-// document parses one YAML document; false where there is none to read, be it
-// because of an error or because it is empty.
+// document parses one YAML document. It returns false if the document is empty or invalid.
 func (l *Loader) document(data []byte, o origin, path string) (*yaml.Node, bool) {
-	// Duplicate keys are found by section, which names both lines.
+	// section detects duplicate keys, so that its error can name both lines.
 	dec, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithUniqueKeys(false))
 	if err != nil {
 		l.errorAt(o, path, "set up the YAML reader: "+err.Error())
@@ -50,7 +49,7 @@ func (l *Loader) document(data []byte, o origin, path string) (*yaml.Node, bool)
 		return nil, false
 	}
 	if err := dec.Load(&more); err == nil {
-		l.errorAt(o.at(&more), path, "contains a second document; one --- at most, at the top")
+		l.errorAt(o.at(&more), path, "contains a second document; write at most one ---, at the top")
 		return nil, false
 	} else if !errors.Is(err, io.EOF) {
 		l.syntax(err, o, path)
@@ -62,8 +61,7 @@ func (l *Loader) document(data []byte, o origin, path string) (*yaml.Node, bool)
 	return doc.Content[0], true
 }
 
-// syntax reports what the YAML parser could not read. Nothing after it is read,
-// so it stays the file's only error.
+// syntax reports a syntax error. The parser stops there, so it is the file's only error.
 func (l *Loader) syntax(err error, o origin, path string) {
 	message := "is not YAML"
 	var le *yaml.LoadError
@@ -72,12 +70,12 @@ func (l *Loader) syntax(err error, o origin, path string) {
 			o.line = le.Mark.Line
 		}
 		switch {
-		// The parser's message would show the anchor: a password that begins
-		// with an asterisk.
+		// The parser's message would reveal a password that begins with an asterisk,
+		// because it quotes the anchor.
 		case strings.HasPrefix(le.Message, "unknown anchor"):
-			message += ": an unquoted value begins with *; put it in quotes"
+			message += ": an unquoted value begins with *; quote it"
 		case strings.Contains(le.ContextMsg, "flow"):
-			message += ": " + le.Message + "; within [ ] and { } put a text that contains braces or commas in quotes"
+			message += ": " + le.Message + "; within [ ] and { }, quote text that contains braces or commas"
 		default:
 			message += ": " + le.Message
 		}
@@ -85,7 +83,7 @@ func (l *Loader) syntax(err error, o origin, path string) {
 	l.reject(path, o, message)
 }
 
-// at is the origin of a node: in a file it has a line.
+// at returns the origin of a node. In a file, it includes the line.
 func (o origin) at(n *yaml.Node) origin {
 	if o.layer == byFile {
 		o.line = n.Line
@@ -100,7 +98,7 @@ func (l *Loader) section(n *yaml.Node, s *Section, o origin) {
 		return // all its keys are commented out
 	}
 	if value.Kind != yaml.MappingNode {
-		l.errorAt(o.at(n), s.Path, "is "+kindOf(value)+", not a section; write keys below it, each as key: value, with a space after the colon")
+		l.errorAt(o.at(n), s.Path, "is "+kindOf(value)+", not a section; write keys below it as key: value, with a space after the colon")
 		return
 	}
 	lines := map[string]int{}
@@ -130,8 +128,8 @@ func (l *Loader) section(n *yaml.Node, s *Section, o origin) {
 	}
 }
 
-// scalar reads a single value, as the text in the file: no YAML
-// type comes in between, so 0123 and no stay what they are.
+// scalar reads a single value as the text in the file. YAML's types are not applied, so 0123 and no
+// are not converted.
 func (l *Loader) scalar(n *yaml.Node, leaf *Leaf, o origin) {
 	value := resolve(n)
 	at := o.at(n)
@@ -151,13 +149,13 @@ func (l *Loader) scalar(n *yaml.Node, leaf *Leaf, o origin) {
 	}
 }
 
-// joined reads a list of single values as the text that has commas between them.
+// joined reads a list of single values as one text with commas between them.
 func (l *Loader) joined(list *yaml.Node, leaf *Leaf, at origin) {
 	var texts []string
 	for _, item := range list.Content {
 		value := resolve(item)
 		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || strings.Contains(value.Value, ",") {
-			l.reject(leaf.Path, at, "has an item that is not a single value without commas")
+			l.reject(leaf.Path, at, "has an item that is not a single value, or that contains a comma; write one value per item")
 			return
 		}
 		texts = append(texts, value.Value)
@@ -165,7 +163,7 @@ func (l *Loader) joined(list *yaml.Node, leaf *Leaf, at origin) {
 	l.set(leaf, strings.Join(texts, ","), at)
 }
 
-// resolve follows an alias to what it stands for.
+// resolve returns the node that an alias refers to.
 func resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode && n.Alias != nil {
 		return n.Alias
@@ -173,7 +171,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// kindOf names what a node is, never its value: it may be a secret.
+// kindOf describes a node without its value, which may be a secret.
 func kindOf(n *yaml.Node) string {
 	switch {
 	case n.Tag == "!!null":
@@ -186,8 +184,8 @@ func kindOf(n *yaml.Node) string {
 	return "a single value"
 }
 
-// showKey is a key as errors show it: in password:hunter2, which YAML reads as
-// one key, only what comes before the colon.
+// showKey returns a key for an error message. YAML reads password:hunter2 as one key; showKey returns
+// only the part before the colon.
 func showKey(key string) string {
 	if i := strings.IndexAny(key, ":= \t"); i >= 0 {
 		key = key[:i]
@@ -198,10 +196,9 @@ func showKey(key string) string {
 	return key
 }
 
-// readFile reads a regular file of at most limit bytes. The error is what to
-// say about the file, without its name.
+// readFile reads a regular file of at most limit bytes. The error text follows the file's name.
 func readFile(name string, limit int64) ([]byte, error) {
-	// Before opening: a pipe without a writer would block.
+	// Checked before opening, because a pipe without a writer would block.
 	info, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -228,7 +225,7 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// reason is the cause inside a path error, whose name the error already shows.
+// reason returns the cause of a path error, without the name that the message already contains.
 func reason(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

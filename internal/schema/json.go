@@ -10,9 +10,9 @@ import (
 // node is a schema within a JSON Schema.
 type node map[string]any
 
-// JSON returns the JSON Schema (draft 7, which editors know) of the file's form: keys, types,
-// enums, bounds of numbers and what each key means. Rules between keys are left to the
-// program.
+// JSON returns the JSON Schema of the configuration file (draft 7, which editors support). It covers
+// keys, types, enums, bounds of numbers and the meaning of each key. The program checks rules between
+// keys.
 func JSON(title string, configuration any) ([]byte, error) {
 	root := Of(configuration).schema()
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
@@ -21,8 +21,8 @@ func JSON(title string, configuration any) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// schema is an object of the section's keys and of no others; null where all keys are
-// commented out.
+// schema returns an object of exactly the section's keys. It also admits null, because all keys of
+// a section may be commented out.
 func (s *Section) schema() node {
 	properties := node{}
 	for _, key := range s.Keys {
@@ -39,8 +39,8 @@ func (s *Section) schema() node {
 	return n
 }
 
-// schema admits what the file may say: a text may be a number or true too, for it is taken as
-// it is written.
+// schema returns the schema of the values that the file may contain. A text may also be written as a
+// number or true, because the loader takes it literally.
 func (l *Leaf) schema() node {
 	n := node{"type": []string{"string", "number", "boolean"}}
 	switch l.Value.Addr().Interface().(type) {
@@ -86,7 +86,7 @@ func (l *Leaf) list() node {
 	return node{"type": "array", "minItems": 1, "items": node{"anyOf": []node{{"type": "string"}, object}}}
 }
 
-// description is the meaning, and what the type of JSON does not say.
+// description returns the key's doc and the part of its kind that a JSON type cannot express.
 func (l *Leaf) description() string {
 	text := l.Tag.Get("doc")
 	if kind := l.Range(); !slices.Contains([]string{"text", "file", "secret", "true or false", "list"}, kind) && l.Tag.Get("enum") == "" {

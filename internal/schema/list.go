@@ -8,29 +8,29 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// completer is an item of a list that fills in what was left out.
+// completer is an item of a list that sets keys that were not given.
 type completer interface{ Complete() }
 
-// IsList reports whether the leaf is a list of structs. An item that is a single value is the
-// key tagged item.
+// IsList reports whether the leaf is a list of structs. An item that is a single value sets the key
+// tagged item.
 func (l *Leaf) IsList() bool {
 	t := l.Value.Type()
 	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
 }
 
-// Item describes the keys of a list's items.
+// Item returns the section that describes the keys of a list's items.
 func (l *Leaf) Item() *Section {
 	return schemaOf(reflect.New(l.Value.Type().Elem()).Elem(), l.Path+"[]", nil)
 }
 
-// item describes the list's item at i.
+// item returns the section of the list's item at i.
 func (l *Leaf) item(i int) *Section { return itemOf(l.Value.Index(i), l.Path, i) }
 
 func itemOf(v reflect.Value, path string, i int) *Section {
 	return schemaOf(v, path+"["+strconv.Itoa(i)+"]", nil)
 }
 
-// main is the key that an item is, where it is a single value.
+// main returns the key that an item sets if it is a single value.
 func (s *Section) main() *Leaf {
 	for _, key := range s.Keys {
 		if l := s.Leaves[key]; l != nil && l.Tag.Get("item") != "" {
@@ -40,8 +40,8 @@ func (s *Section) main() *Leaf {
 	panic("no key of " + s.Path + " is tagged item")
 }
 
-// fill sets the defaults of an item.
-func (s *Section) fill() {
+// setDefaults sets the defaults of an item.
+func (s *Section) setDefaults() {
 	s.Walk(func(l *Leaf) {
 		if l.Default == "" {
 			return
@@ -64,7 +64,7 @@ func (l *Leaf) parseList(v reflect.Value, text string) error {
 	items := reflect.MakeSlice(v.Type(), len(parts), len(parts))
 	for i, part := range parts {
 		s := itemOf(items.Index(i), l.Path, i)
-		s.fill()
+		s.setDefaults()
 		if err := parseInto(s.main().Value, strings.TrimSpace(part)); err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (l *Leaf) parseList(v reflect.Value, text string) error {
 	return nil
 }
 
-// list reads a list: single values, or sections.
+// list reads a list of single values or sections.
 func (l *Loader) list(n *yaml.Node, leaf *Leaf, o origin) {
 	value := resolve(n)
 	at := o.at(n)
@@ -88,17 +88,17 @@ func (l *Loader) list(n *yaml.Node, leaf *Leaf, o origin) {
 	}
 	items := reflect.MakeSlice(leaf.Value.Type(), len(value.Content), len(value.Content))
 	given := map[string]origin{}
-	// Read beside the origins, for a list replaces the one before as a whole.
-	kept := l.p.origins
+	// The items' origins are collected separately, because a list replaces an earlier one as a whole.
+	previous := l.p.origins
 	l.p.origins = given
 	for i, node := range value.Content {
 		s := itemOf(items.Index(i), leaf.Path, i)
-		s.fill()
+		s.setDefaults()
 		given[s.Path] = o.at(node)
 		l.item(node, s, o)
 		complete(items.Index(i))
 	}
-	l.p.origins = kept
+	l.p.origins = previous
 	l.forgetItems(leaf)
 	leaf.Value.Set(items)
 	l.accept(leaf.Path, at)
@@ -120,7 +120,7 @@ func (l *Loader) item(n *yaml.Node, s *Section, o origin) {
 	}
 }
 
-// forgetItems drops where the items of a list were given by a weaker source.
+// forgetItems removes the origins of list items that a source of lower precedence gave.
 func (l *Loader) forgetItems(leaf *Leaf) {
 	for path := range l.p.origins {
 		if strings.HasPrefix(path, leaf.Path+"[") {

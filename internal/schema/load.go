@@ -5,51 +5,51 @@ import (
 	"strings"
 )
 
-// Sources are where the configuration comes from, weakest first: defaults, the
-// file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
+// Sources are the sources of the configuration. From lowest to highest precedence they are: defaults,
+// the file, MQTT_URL and NATS_URL, BRIDGE_… variables, flags.
 type Sources struct {
 	// File is the YAML file; empty: none.
 	File string
-	// Env is the environment in the form of os.Environ.
+	// Env is the environment in the format of os.Environ.
 	Env []string
-	// Flags are the values of the command line; of two for one path the later
-	// wins.
+	// Flags are the values of the command line. If a path is given twice, the later value wins.
 	Flags []Flag
-	// Stdin reads the content of the file -, the same each time; nil: it is a file's name.
+	// Stdin returns the content of the file -, the same on each call. If Stdin is nil, - is an
+	// ordinary file name.
 	Stdin func() ([]byte, error)
 }
 
 // Flag is a value from the command line.
 type Flag struct {
-	// Name is the flag as typed, for errors: --mqtt-url. Empty: --Path.
+	// Name is the flag as typed, such as --mqtt-url, for errors. Empty: --Path.
 	Name string
-	// Path is the dotted path of the key: mqtt.url.
+	// Path is the dotted path of the key, such as mqtt.url.
 	Path string
-	// Value is in the syntax of the environment.
+	// Value has the syntax of the environment.
 	Value string
 }
 
-// Loader is one Load in progress.
+// Loader contains the state of one Load.
 type Loader struct {
 	program Program
 	p       *Provenance
 	root    *Section
 	leaves  map[string]*Leaf
 	errs    Errors
-	// bad are the paths whose value could not be read: no rule is applied to
-	// the default that stands in for them.
-	bad map[string]bool
+	// invalid contains the paths whose value could not be read. They keep their default, to which
+	// no rule is applied.
+	invalid map[string]bool
 }
 
-// NewLoader prepares to read into the struct that configuration points to, which p is part
-// of.
+// NewLoader returns a Loader that reads into the struct that configuration points to. p is part of
+// that struct.
 func NewLoader(program Program, configuration any, p *Provenance) *Loader {
 	p.origins = map[string]origin{}
 	root := Of(configuration)
-	return &Loader{program: program, p: p, root: root, leaves: root.All(), bad: map[string]bool{}}
+	return &Loader{program: program, p: p, root: root, leaves: root.All(), invalid: map[string]bool{}}
 }
 
-// Read takes the values of all sources, weakest first, and opens the files that
+// Read applies the values of all sources, from lowest to highest precedence, and opens the files that
 // they name.
 func (l *Loader) Read(s Sources) {
 	l.defaults()
@@ -70,11 +70,11 @@ func (l *Loader) Read(s Sources) {
 	l.files()
 }
 
-// Err returns what is wrong so far as an *[Errors], or nil.
+// Err returns the errors found so far as an *[Errors], or nil.
 func (l *Loader) Err() error { return l.errs.Err() }
 
-// Add appends errors of values that have none yet: a pattern that is no text
-// must not also be called a pattern that means nothing.
+// Add appends the errors of values that have no error yet. A value with a syntax error would
+// otherwise also get an error about its meaning.
 func (l *Loader) Add(errs ...Error) {
 	known := slices.Clone(l.errs.List)
 	for _, f := range errs {
@@ -84,25 +84,25 @@ func (l *Loader) Add(errs ...Error) {
 	}
 }
 
-// Valid reports whether all these values are what was written, so that a rule
-// over them is meaningful.
+// Valid reports whether all these values were read without an error. A rule must not be applied to
+// other values.
 func (l *Loader) Valid(paths ...string) bool {
-	return !slices.ContainsFunc(paths, func(p string) bool { return l.bad[p] })
+	return !slices.ContainsFunc(paths, func(p string) bool { return l.invalid[p] })
 }
 
 // Given reports whether the value at path, or any below it, was given.
 func (l *Loader) Given(path string) bool { return l.p.Given(path) }
 
-// ErrorAt notes an error of the value at path, at the place where the value at place was
+// ErrorAt adds an error of the value at path and reports it at the place where the value at place was
 // given.
 func (l *Loader) ErrorAt(place, path, message string) {
 	l.errorAt(l.p.origin(place), path, message)
 }
 
-// Reject notes an error of the value at path: from now on it is not valid.
+// Reject adds an error of the value at path, which is invalid from then on.
 func (l *Loader) Reject(path, message string) { l.reject(path, l.p.origin(path), message) }
 
-// Conflict notes an error of the first of paths that was given.
+// Conflict adds an error of the first of paths that was given.
 func (l *Loader) Conflict(message string, paths ...string) {
 	for _, p := range paths {
 		if l.Given(p) {
@@ -113,7 +113,7 @@ func (l *Loader) Conflict(message string, paths ...string) {
 	l.errorAt(origin{}, paths[0], message)
 }
 
-// Derive notes that the values at paths come from that at place.
+// Derive records that the values at paths come from the value at place.
 func (l *Loader) Derive(place string, paths ...string) {
 	for _, p := range paths {
 		l.p.origins[p] = l.p.origin(place)
@@ -124,7 +124,7 @@ func (l *Loader) errorAt(o origin, path, message string) {
 	l.errs.Add(o.errorAt(path, message))
 }
 
-// within reports whether path is that of outer, or of something in it.
+// within reports whether path is outer or lies below it.
 func within(path, outer string) bool {
 	rest, ok := strings.CutPrefix(path, outer)
 	return ok && outer != "" && (rest == "" || rest[0] == '.' || rest[0] == '[')
@@ -141,7 +141,7 @@ func (l *Loader) defaults() {
 	})
 }
 
-// set gives a leaf the text of one source.
+// set sets a leaf from the text of one source.
 func (l *Loader) set(leaf *Leaf, text string, o origin) {
 	if err := leaf.Set(text); err != nil {
 		l.reject(leaf.Path, o, err.Error())
@@ -151,12 +151,12 @@ func (l *Loader) set(leaf *Leaf, text string, o origin) {
 }
 
 func (l *Loader) reject(path string, o origin, message string) {
-	l.bad[path] = true
+	l.invalid[path] = true
 	l.errorAt(o, path, message)
 }
 
 func (l *Loader) accept(path string, o origin) {
-	delete(l.bad, path)
+	delete(l.invalid, path)
 	l.p.origins[path] = o
 }
 
@@ -179,8 +179,8 @@ func (l *Loader) flags(flags []Flag) {
 	}
 }
 
-// text gives a leaf a value from a place that knows only text: a list in brackets as YAML,
-// else separated by commas (an item with a comma needs the brackets).
+// text sets a leaf from a source that has only text. A list is YAML in brackets or separated by
+// commas; an item that contains a comma needs the brackets.
 func (l *Loader) text(leaf *Leaf, text string, o origin) {
 	switch {
 	case leaf.IsList() && strings.HasPrefix(strings.TrimSpace(text), "["):

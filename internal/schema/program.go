@@ -2,18 +2,18 @@ package schema
 
 import "strings"
 
-// Program is what differs between the configurations of programs.
+// Program contains the names that differ between the configurations of programs.
 type Program struct {
-	// Name is what errors call it.
+	// Name is the name of the program in errors.
 	Name string
-	// Prefix begins its environment variables.
+	// Prefix is the prefix of its environment variables.
 	Prefix string
-	// Plain are the variables of others that it honours, weaker than its own:
-	// name to path.
+	// Plain contains pairs of a common variable, such as NATS_URL, and the path that it sets. The
+	// program's own variables take precedence.
 	Plain [][2]string
 }
 
-// Variable returns the environment variable of a dotted path: BRIDGE_MQTT_KEEPALIVE for
+// Variable returns the environment variable of a dotted path, such as BRIDGE_MQTT_KEEPALIVE for
 // mqtt.keepalive.
 func (p Program) Variable(path string) string { return p.Prefix + variableStem(path) }
 

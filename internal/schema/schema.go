@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Section is a struct of the configuration: its keys in the order of the
-// fields, each either a leaf or a section again.
+// Section is a struct of the configuration. Its keys have the order of the fields; each is either a
+// leaf or another section.
 type Section struct {
 	Path     string
 	Doc      string
@@ -16,7 +16,7 @@ type Section struct {
 	Sections map[string]*Section
 }
 
-// Leaf is one value that can be given.
+// Leaf is one value of the configuration.
 type Leaf struct {
 	Path    string
 	Value   reflect.Value // addressable
@@ -24,16 +24,16 @@ type Leaf struct {
 	Default string
 }
 
-// parser is a type that reads its own text form. The error is a whole sentence
-// and quotes the text where that is safe.
+// parser is a type that parses its own values. The error is a whole sentence and quotes the text if
+// that is safe.
 type parser interface{ Parse(text string) error }
 
-// Of describes the struct that configuration points to, whose leaves then write into it.
+// Of returns the section of the struct that configuration points to. Its leaves write into the struct.
 func Of(configuration any) *Section {
 	return schemaOf(reflect.ValueOf(configuration).Elem(), "", nil)
 }
 
-// schemaOf describes the struct v, whose leaves then write into v.
+// schemaOf returns the section of the struct v. Its leaves write into v.
 func schemaOf(v reflect.Value, path string, defaults map[string]string) *Section {
 	s := &Section{Path: path, Leaves: map[string]*Leaf{}, Sections: map[string]*Section{}}
 	s.add(v, defaults)
@@ -85,21 +85,21 @@ func (s *Section) Walk(visit func(*Leaf)) {
 	}
 }
 
-// leaves are all keys at and below s.
+// leaves returns all leaves at and below s.
 func (s *Section) leaves() []*Leaf {
 	var all []*Leaf
 	s.Walk(func(l *Leaf) { all = append(all, l) })
 	return all
 }
 
-// All is the leaves by path.
+// All returns the leaves by path.
 func (s *Section) All() map[string]*Leaf {
 	m := map[string]*Leaf{}
 	s.Walk(func(l *Leaf) { m[l.Path] = l })
 	return m
 }
 
-// isText reports whether an empty text is a value of the leaf.
+// isText reports whether empty text is a valid value of the leaf.
 func (l *Leaf) isText() bool {
 	switch l.Value.Interface().(type) {
 	case string, Secret:
@@ -108,14 +108,15 @@ func (l *Leaf) isText() bool {
 	return false
 }
 
-// isJoined reports whether the leaf's value is texts separated by commas, which may be a list
-// in the file.
+// isJoined reports whether the leaf's values are separated by commas and may also be a list in the
+// file.
 func (l *Leaf) isJoined() bool {
 	_, joined := l.Value.Addr().Interface().(interface{ Joined() })
 	return joined
 }
 
-// Kind is the leaf's type in words: what its type calls itself, or a word for a basic one.
+// Kind returns the name of the leaf's type: the one that a custom type defines, or a word for a basic
+// type.
 func (l *Leaf) Kind() string {
 	switch v := l.Value.Addr().Interface().(type) {
 	case interface{ Kind() string }:

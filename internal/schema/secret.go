@@ -7,17 +7,16 @@ import (
 
 const redacted = "(redacted)"
 
-// Secret is a text that no formatting verb, log or encoder shows. The text
-// itself comes only from Reveal.
+// Secret is a text that no formatting verb, log or encoder reveals. Only Reveal returns the text.
 type Secret struct{ text string }
 
-// Reveal is the text in clear.
+// Reveal returns the clear text.
 func (s Secret) Reveal() string { return s.text }
 
-// IsZero reports whether there is none.
+// IsZero reports whether the secret is empty.
 func (s Secret) IsZero() bool { return s.text == "" }
 
-// String is "(redacted)", or empty where there is no secret.
+// String returns "(redacted)", or empty text if the secret is empty.
 func (s Secret) String() string {
 	if s.IsZero() {
 		return ""
@@ -25,19 +24,19 @@ func (s Secret) String() string {
 	return redacted
 }
 
-// Format keeps every verb, %#v and %x included, from showing the text.
+// Format prevents every verb, including %#v and %x, from revealing the text.
 func (s Secret) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, s.String()) }
 
-// MarshalText keeps encoders (JSON, YAML) from showing the text.
+// MarshalText prevents encoders (JSON, YAML) from revealing the text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// NewSecret returns the secret that text is.
+// NewSecret returns text as a Secret.
 func NewSecret(text string) Secret { return Secret{text} }
 
-// Kind implements the kind of a leaf.
+// Kind returns the name of the type in the reference.
 func (s *Secret) Kind() string { return "secret" }
 
-// Parse implements the reading of a leaf.
+// Parse reads the value of a leaf.
 func (s *Secret) Parse(text string) error {
 	s.text = text
 	return nil

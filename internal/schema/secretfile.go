@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// files opens what the configuration names: secrets are read into their
-// fields, everything else is checked to be readable.
+// files opens the files that the configuration names. It reads secrets into their fields and checks
+// that all other files are readable.
 func (l *Loader) files() {
 	l.root.Walk(func(leaf *Leaf) {
-		if leaf.Tag.Get("file") == "" || leaf.Value.String() == "" || l.bad[leaf.Path] {
+		if leaf.Tag.Get("file") == "" || leaf.Value.String() == "" || l.invalid[leaf.Path] {
 			return
 		}
 		secret, isSecret := l.leaves[strings.TrimSuffix(leaf.Path, "_file")]
@@ -24,8 +24,8 @@ func (l *Loader) files() {
 	})
 }
 
-// secretFile reads a secret from its file. Given both in one source, nobody can
-// tell which was meant; from two sources, the stronger one counts.
+// secretFile reads a secret from its file. If one source gives both the secret and the file, that is
+// an error. If two sources do, the one with higher precedence wins.
 func (l *Loader) secretFile(secret, file *Leaf) {
 	from := l.p.origins[file.Path]
 	if !secret.Value.Interface().(Secret).IsZero() {
@@ -53,8 +53,8 @@ func (l *Loader) secretFile(secret, file *Leaf) {
 	l.set(secret, string(data), from)
 }
 
-// ReadSecret reads a secret from a file as it is now; a trailing newline is dropped. The error
-// quotes nothing of the content.
+// ReadSecret reads a secret from a file and drops a trailing newline. The error quotes no part of the
+// content.
 func ReadSecret(file string) (Secret, error) {
 	data, err := readFile(file, MaxFile)
 	if err != nil {
@@ -68,7 +68,7 @@ func ReadSecret(file string) (Secret, error) {
 	return s, s.Parse(string(data))
 }
 
-// Current returns the secret, read again where it comes from a file.
+// Current returns the secret. A secret from a file is read again.
 func Current(key, file string, secret Secret) (string, error) {
 	if file == "" {
 		return secret.Reveal(), nil
@@ -80,8 +80,8 @@ func Current(key, file string, secret Secret) (string, error) {
 	return secret.Reveal(), nil
 }
 
-// fileName quotes a file's name, unless it looks like what belongs into the
-// file: a seed, a PEM block, a JWT.
+// fileName quotes a file's name. It hides a name that looks like the content of the file: a seed, a
+// PEM block or a JWT.
 func fileName(leaf *Leaf) string {
 	name := leaf.Value.String()
 	seed := len(name) >= 56 && strings.HasPrefix(name, "S") && !strings.ContainsAny(name, "/.")

@@ -9,14 +9,14 @@ import (
 // Setting is one effective value and its source.
 type Setting struct {
 	Path  string `json:"key"`
-	Value string `json:"value"` // as the file has it, secrets redacted
-	// Origin is file:line, variable or flag; empty: the default.
+	Value string `json:"value"` // in the syntax of the file, secrets redacted
+	// Origin is file:line, the variable or the flag; empty: the default.
 	Origin string `json:"origin,omitempty"`
-	// Changed means that it was given and is not the default.
+	// Changed means that the value was given and is not the default.
 	Changed bool `json:"changed"`
 }
 
-// Changed returns the settings that were given and are not the default.
+// Changed returns the settings that were given and differ from the default.
 func Changed(all []Setting) []Setting {
 	changed := []Setting{}
 	for _, s := range all {
@@ -27,8 +27,8 @@ func Changed(all []Setting) []Setting {
 	return changed
 }
 
-// Settings returns all values of a configuration in the order of the file, a list's one by
-// one.
+// Settings returns all values of a configuration in the order of the file. Each value of a list's
+// items is a setting.
 func Settings(configuration any, p *Provenance) []Setting {
 	var all []Setting
 	add := func(l *Leaf) {
@@ -47,7 +47,7 @@ func Settings(configuration any, p *Provenance) []Setting {
 	return all
 }
 
-// String is a line of the file, the origin as a comment.
+// String returns a line of the file with the origin as a comment.
 func (s Setting) String() string {
 	value := s.Value
 	if value == "" {
@@ -59,7 +59,7 @@ func (s Setting) String() string {
 	return s.Path + ": " + value + "  # " + s.Origin
 }
 
-// Lines returns a line for each setting.
+// Lines returns one line per setting.
 func Lines(all []Setting) string {
 	var b strings.Builder
 	for _, s := range all {
@@ -68,7 +68,7 @@ func Lines(all []Setting) string {
 	return b.String()
 }
 
-// String is the file with its line, the variable or the flag; empty for a default.
+// String returns the file and line, the variable or the flag; empty for a default.
 func (o origin) String() string {
 	if o.line > 0 {
 		return fmt.Sprintf("%s:%d", o.name, o.line)
@@ -76,11 +76,11 @@ func (o origin) String() string {
 	return o.name
 }
 
-// differs reports whether the leaf's value is another than its default.
+// differs reports whether the leaf's value differs from its default.
 func (l *Leaf) differs() bool {
 	v := reflect.New(l.Value.Type()).Elem()
 	if l.Default != "" {
-		_ = parseInto(v, l.Default) // a default is valid
+		_ = parseInto(v, l.Default) // defaults are valid
 	}
 	return !reflect.DeepEqual(v.Interface(), l.Value.Interface())
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// nearest is the candidate that a typing error away from word, or empty.
+// nearest returns the candidate that word is probably a misspelling of, or empty text.
 func nearest(word string, candidates []string) string {
 	best, least := "", max(1, len(word)/3)+1
 	for _, c := range candidates {
@@ -16,11 +16,10 @@ func nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance is the number of inserted, deleted, replaced or swapped neighbouring
-// bytes between two words (optimal string alignment).
+// distance returns the edit distance of two words: the number of inserted, deleted, replaced or
+// swapped adjacent bytes (optimal string alignment).
 func distance(a, b string) int {
-	// Words far longer than any key are no typing error, and not worth the
-	// quadratic work.
+	// Words far longer than any key are not misspelled keys. The limit bounds the quadratic time.
 	if len(a) > 64 || len(b) > 64 {
 		return max(len(a), len(b))
 	}
@@ -47,8 +46,8 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// unknownKey is what to say about a key that s does not have: the key it looks
-// like, the place where it belongs, or what there is.
+// unknownKey returns the error text for a key that s does not have. It suggests a similar key, the
+// section that has the key, or the keys of s.
 func (l *Loader) unknownKey(s *Section, key string) string {
 	if near := nearest(key, s.Keys); near != "" {
 		return "unknown key; did you mean " + near + "?"
@@ -60,7 +59,7 @@ func (l *Loader) unknownKey(s *Section, key string) string {
 	return "unknown key; known here: " + strings.Join(slices.Sorted(slices.Values(s.Keys)), ", ")
 }
 
-// find is the paths at and below s whose last key is key.
+// find returns the paths below s whose last key is key.
 func (s *Section) find(key string) []string {
 	var paths []string
 	for _, k := range s.Keys {
@@ -74,7 +73,7 @@ func (s *Section) find(key string) []string {
 	return paths
 }
 
-// orList joins words: a, b or c.
+// orList joins words, as in "a, b or c".
 func orList(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")

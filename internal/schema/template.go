@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Template writes a configuration file to fill in: each key with its meaning and its default,
-// commented out. keys are those to name; nil: all.
+// Template writes a configuration file in which each key is commented out, with its meaning and its
+// default. keys selects the keys; nil: all.
 func Template(w io.Writer, program Program, configuration any, keys []string) error {
 	t := template{program: program, keys: keys}
 	t.section(Of(configuration), "")
@@ -22,8 +22,8 @@ type template struct {
 	text    strings.Builder
 }
 
-// names reports whether a key of the section, or below it, is named.
-func (t *template) names(s *Section) bool {
+// includes reports whether a key of the section, or below it, is selected.
+func (t *template) includes(s *Section) bool {
 	return slices.ContainsFunc(s.leaves(), t.has)
 }
 
@@ -33,7 +33,7 @@ func (t *template) section(s *Section, indent string) {
 	first := true
 	for _, key := range s.Keys {
 		l, sub := s.Leaves[key], s.Sections[key]
-		if sub != nil && !t.names(sub) || l != nil && !t.has(l) {
+		if sub != nil && !t.includes(sub) || l != nil && !t.has(l) {
 			continue
 		}
 		if !first || indent == "" {

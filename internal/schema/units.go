@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Bytes is a size in bytes, written 256KiB, 1MiB, 10GiB, 2TiB or plain.
+// Bytes is a size in bytes, written as 256KiB, 1MiB, 10GiB, 2TiB or a plain number.
 type Bytes int64
 
-// sizes are the units from large to small, which is the order String tries.
+// sizes returns the units from large to small, the order in which String tries them.
 func sizes() []struct {
 	suffix string
 	factor int64
@@ -23,10 +23,10 @@ func sizes() []struct {
 	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 }
 
-// Kind implements the kind of a leaf.
+// Kind returns the name of the type in the reference.
 func (b *Bytes) Kind() string { return "size" }
 
-// Parse implements the reading of a leaf.
+// Parse reads the value of a leaf.
 func (b *Bytes) Parse(text string) error {
 	digits, factor := text, int64(1)
 	for _, s := range sizes() {
@@ -35,7 +35,7 @@ func (b *Bytes) Parse(text string) error {
 			break
 		}
 	}
-	// ParseUint takes no sign, underscore or fraction.
+	// ParseUint accepts no sign, underscore or fraction.
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if errors.Is(err, strconv.ErrRange) || err == nil && n > math.MaxInt64/uint64(factor) {
 		return fmt.Errorf("%s is too large for a size", Quote(text))
@@ -47,7 +47,7 @@ func (b *Bytes) Parse(text string) error {
 	return nil
 }
 
-// String is the shortest exact form that parse reads back.
+// String returns the shortest exact form that Parse accepts.
 func (b Bytes) String() string {
 	for _, s := range sizes() {
 		if int64(b) != 0 && s.factor > 1 && int64(b)%s.factor == 0 {
@@ -59,8 +59,7 @@ func (b Bytes) String() string {
 
 const day = 24 * time.Hour
 
-// ParseDuration reads Go's syntax and, for retention, whole days before it: 90s, 7d,
-// 1d12h.
+// ParseDuration reads Go's syntax, optionally preceded by whole days for retention: 90s, 7d, 1d12h.
 func ParseDuration(text string) (time.Duration, error) {
 	bad := fmt.Errorf("%s is not a duration; write it like 30s or 2m", Quote(text))
 	var days time.Duration
@@ -91,8 +90,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	return days + d, nil
 }
 
-// FormatDuration is time.Duration's form without trailing zero units: 2m, not
-// 2m0s.
+// FormatDuration returns time.Duration's format without trailing zero units: 2m, not 2m0s.
 func FormatDuration(d time.Duration) string {
 	if d != 0 && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"

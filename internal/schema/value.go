@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// Set reads text into the leaf and checks what its tags demand. On an error,
-// which is a whole sentence, the leaf keeps its value.
+// Set reads text into the leaf and checks it against the leaf's tags. On an error, the leaf keeps its
+// value. The error is a whole sentence.
 func (l *Leaf) Set(text string) error {
 	v := reflect.New(l.Value.Type()).Elem()
 	if l.IsList() {
@@ -55,10 +55,10 @@ func parseInto(v reflect.Value, text string) error {
 		*p = n
 		return nil
 	}
-	// Texts go to places that carry no control characters: MQTT strings
-	// (MQTT-1.5.3-2), file names, log lines, headers.
+	// Texts are used where control characters are not allowed: MQTT strings [MQTT-1.5.3-2], file
+	// names, log lines, headers.
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return errors.New("contains bytes that are not UTF-8, or a control character such as a line break; write plain text")
+		return errors.New("contains invalid UTF-8 or a control character, such as a line break; write plain text")
 	}
 	v.SetString(text)
 	return nil
@@ -100,7 +100,7 @@ func (l *Leaf) checkBounds(v reflect.Value, text string) error {
 	return nil
 }
 
-// Bound reads a bound from a tag; a test reads them all.
+// Bound reads a bound from a tag. A test reads all bounds.
 func (l *Leaf) Bound(text string) reflect.Value {
 	v := reflect.New(l.Value.Type()).Elem()
 	if err := parseInto(v, text); err != nil {
@@ -116,7 +116,7 @@ func compare(a, b reflect.Value) int {
 	return cmp.Compare(a.Int(), b.Int())
 }
 
-// Show is the leaf's value in the syntax of the file, secrets redacted.
+// Show returns the leaf's value in the syntax of the file, with secrets redacted.
 func (l *Leaf) Show() string {
 	switch v := l.Value.Interface().(type) {
 	case time.Duration:
