@@ -1,5 +1,5 @@
-// Package account turns the configuration's account at NATS into options to connect
-// with, and a failed attempt into advice, for every program of this module.
+// Package account turns the configured NATS account into connect options, and a failed attempt into
+// advice, for every program of this module.
 package account
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Options is how a says to reach NATS; name is the connection's in the server's
-// monitoring. Secrets in files are left there, to be read at each connect.
+// Options returns the connect options of a. name is the connection's name in the server's monitoring.
+// Secrets in files are passed as file names, so that each connect reads them again.
 func Options(a config.Account, name string) conn.Options {
 	o := conn.Options{
 		URL: a.URL.Join(), Name: name,
@@ -36,8 +36,8 @@ func Options(a config.Account, name string) conn.Options {
 	return o
 }
 
-// CertificateExpiry is when the client certificate of a expires, read from its file as it is
-// now; zero without one.
+// CertificateExpiry reads the client certificate of a from its file and returns its expiry. It is
+// zero without a certificate.
 func CertificateExpiry(a config.Account) (time.Time, error) {
 	o, err := Options(a, "").Resolve()
 	if err != nil {
@@ -46,8 +46,8 @@ func CertificateExpiry(a config.Account) (time.Time, error) {
 	return tlsfile.Files{Cert: o.TLSFiles.Cert}.Expiry()
 }
 
-// Dial connects once to NATS instead of forever; the error says what is wrong and what to
-// do about it. o must have been resolved.
+// Dial makes one attempt to connect to NATS, without retries. The error contains the cause and the
+// advice. o must have been resolved.
 func Dial(o conn.Options) (*nats.Conn, error) {
 	nc, err := conn.Connect(o, nats.RetryOnFailedConnect(false))
 	return nc, advice.Append(err)

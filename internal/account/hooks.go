@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// NewConnection is whether a program is connected to NATS; see [Hooks].
+// NewConnection returns the condition of a program's connection to NATS; see [Hooks].
 func NewConnection(log zerolog.Logger) *health.Condition {
 	return health.New(health.Options{
 		Component: "nats", Log: log, Failed: "nats not connected", Initial: errors.New("not connected yet"),
@@ -25,7 +25,8 @@ func NewConnection(log zerolog.Logger) *health.Condition {
 	})
 }
 
-// Hooks keep a connection's condition and log its events. changed gets whether it is open.
+// Hooks returns hooks that update the condition of a connection and log its events. They call changed
+// whenever the connection opens or closes.
 func Hooks(connection *health.Condition, log zerolog.Logger, changed func(connected bool)) conn.Hooks {
 	return conn.Hooks{
 		Connected: func(nc *nats.Conn) {
@@ -35,7 +36,7 @@ func Hooks(connection *health.Condition, log zerolog.Logger, changed func(connec
 		},
 		Disconnected: func(_ *nats.Conn, err error) {
 			if err == nil {
-				return // closed from here
+				return // closed by this program
 			}
 			changed(false)
 			connection.SetAs(zerolog.WarnLevel, "nats connection lost", fmt.Errorf("connection lost: %w", err))

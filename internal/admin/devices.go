@@ -14,7 +14,7 @@ import (
 
 const (
 	defaultTop = 20
-	// maxTop bounds an answer to some 250 KB.
+	// maxTop bounds a response to about 250 KB.
 	maxTop = 1000
 )
 
@@ -27,7 +27,7 @@ type topDevices struct {
 func (r *routes) top(w http.ResponseWriter, req *http.Request) {
 	n, by, err := parseTop(req.URL.RawQuery)
 	if err != nil {
-		endpoint.WriteJSON(w, http.StatusBadRequest, fault{err.Error()})
+		endpoint.WriteJSON(w, http.StatusBadRequest, errorBody{err.Error()})
 		return
 	}
 	devices := r.TopDevices(n, by)
@@ -37,7 +37,7 @@ func (r *routes) top(w http.ResponseWriter, req *http.Request) {
 	endpoint.WriteJSON(w, http.StatusOK, topDevices{By: by, Devices: devices})
 }
 
-// parseTop reads /devices' parameters. The error says what would be right.
+// parseTop reads the parameters of /devices. The error contains the valid values.
 func parseTop(query string) (n int, by limit.TopBy, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -58,20 +58,20 @@ func parseTop(query string) (n int, by limit.TopBy, err error) {
 				return 0, "", fmt.Errorf("by=%s: give %s or %s", value, limit.ByReceived, limit.ByRejected)
 			}
 		default:
-			return 0, "", fmt.Errorf("%s: there is no such parameter; there are top and by", name)
+			return 0, "", fmt.Errorf("%s: unknown parameter; the parameters are top and by", name)
 		}
 	}
 	return n, by, nil
 }
 
-// device answers for one device. Tenant and device are path-escaped in the URL:
-// a slash within a name is %2F.
+// device serves the counts of one device. Tenant and device are path-escaped in the URL: a slash
+// within a name is %2F.
 func (r *routes) device(w http.ResponseWriter, req *http.Request) {
 	tenant, name := req.PathValue("tenant"), req.PathValue("device")
 	device, ok := r.Bridge.Device(tenant, name)
 	if !ok || strings.Contains(tenant, "/") {
-		endpoint.WriteJSON(w, http.StatusNotFound, fault{fmt.Sprintf(
-			"no message of %s/%s since the bridge started, or it was idle for too long and forgotten", tenant, name)})
+		endpoint.WriteJSON(w, http.StatusNotFound, errorBody{fmt.Sprintf(
+			"no message from %s/%s since the bridge started, or the device was idle and its counts were removed", tenant, name)})
 		return
 	}
 	endpoint.WriteJSON(w, http.StatusOK, device)

@@ -17,10 +17,10 @@ import (
 	"mqtt-nats-bridge/internal/streamstatus"
 )
 
-// overview is what the page says about one bridge.
+// overview provides the page's content for one bridge.
 type overview struct{ bridge *daemon.Bridge }
 
-// The charts.
+// The titles of the charts.
 const (
 	chartMessages    = "Messages"
 	chartQuarantined = "Quarantined"
@@ -79,7 +79,7 @@ func figures(s *daemon.Status, h *page.History, now time.Time) []page.Figure {
 		{Name: "Stored", Value: page.Count(s.Totals.Stored)},
 		{Name: "Rejected", Value: page.Count(sum(s.Totals.Rejected))},
 		{Name: "In flight", Value: page.Count(uint64(s.Totals.InFlight))},
-		{Name: "Stored within (p50, p99)", Value: latency(&s.Totals)},
+		{Name: "Time to store (p50, p99)", Value: latency(&s.Totals)},
 		{Name: "Devices known", Value: page.Count(uint64(s.Devices.Known))},
 	}
 	if n := s.Totals.QoS0Dropped; n > 0 {
@@ -187,7 +187,7 @@ func queueCell(queues map[string]brokerwatch.QueueStatus, lane string) page.Cell
 	return c
 }
 
-// topRejected are the devices on the page.
+// topRejected is the number of devices on the page.
 const topRejected = 10
 
 func (o *overview) deviceTable(now time.Time) page.Table {
@@ -229,7 +229,7 @@ func streamTable(s *daemon.Status, now time.Time) page.Table {
 		if st.State == nil {
 			t.Note = st.Name + ": " + st.Problem
 			t.Rows = append(t.Rows, []page.Cell{
-				page.Text(st.Name), {Text: "not known", Level: page.Bad}, page.Text("–"), page.Text("–"), page.Text("–"), page.Text("–"),
+				page.Text(st.Name), {Text: "unknown", Level: page.Bad}, page.Text("–"), page.Text("–"), page.Text("–"), page.Text("–"),
 			})
 			continue
 		}
@@ -241,8 +241,8 @@ func streamTable(s *daemon.Status, now time.Time) page.Table {
 	return t
 }
 
-// streamFill is a warning only where a full stream refuses messages: one that discards its
-// oldest is full for most of its life.
+// streamFill shows a warning only if the full stream would refuse messages. A stream that discards
+// its oldest messages is usually full.
 func streamFill(s *streamstatus.State) page.Cell {
 	fill, limited := s.Fill()
 	if !limited || math.IsNaN(fill) {
@@ -262,7 +262,7 @@ func consumerTable(s *daemon.Status) page.Table {
 	}, Empty: "No consumer is declared."}
 	for _, st := range s.Streams {
 		if st.State == nil {
-			t.Empty = "Not known while a stream cannot be read."
+			t.Empty = "Unknown while a stream cannot be read."
 			continue
 		}
 		for _, c := range st.Consumers {
@@ -282,7 +282,7 @@ func consumerTable(s *daemon.Status) page.Table {
 	return t
 }
 
-// replicaTable has no title where partitions are not shared.
+// replicaTable returns a table without a title if partitions are not shared.
 func replicaTable(s *daemon.Status, now time.Time) page.Table {
 	if s.Replicas == nil {
 		return page.Table{}
@@ -308,7 +308,7 @@ func replicaTable(s *daemon.Status, now time.Time) page.Table {
 	return t
 }
 
-// latestQuarantined are the messages on the page.
+// latestQuarantined is the number of quarantined messages on the page.
 const latestQuarantined = 10
 
 func (o *overview) quarantineTable(ctx context.Context, now time.Time) page.Table {
@@ -317,7 +317,7 @@ func (o *overview) quarantineTable(ctx context.Context, now time.Time) page.Tabl
 	}}
 	messages, err := o.bridge.Quarantined(ctx, latestQuarantined)
 	if err != nil {
-		t.Note, t.Empty = err.Error(), "Not known."
+		t.Note, t.Empty = err.Error(), "Unknown."
 		return t
 	}
 	for i := range messages {

@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/page"
 )
 
-// Open serves b at listen, as [endpoint.Open] does.
+// Open serves b at listen; see [endpoint.Open].
 func Open(listen string, b *daemon.Bridge, log zerolog.Logger) (*endpoint.Server, error) {
 	return endpoint.Open(listen, newRoutes(b), log)
 }
@@ -21,7 +21,7 @@ func Serve(l *endpoint.Listener, b *daemon.Bridge, log zerolog.Logger) *endpoint
 	return l.Serve(newRoutes(b), log)
 }
 
-// routes answers for one bridge.
+// routes serves the paths of one bridge.
 type routes struct {
 	*daemon.Bridge
 	*page.Page
@@ -39,8 +39,8 @@ func (r *routes) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /devices/{tenant}/{device}", r.device)
 }
 
-// fault is the body of every answer that is an error.
-type fault struct {
+// errorBody is the body of every error response.
+type errorBody struct {
 	Error string `json:"error"`
 }
 
@@ -48,9 +48,9 @@ type fault struct {
 func (r *routes) Index() string {
 	return `mqtt-nats-bridge
 
-/                             all of it as a page, in a browser
-/livez                        200 while the process serves
-/readyz                       200, or 503 and what is in the way
+/                             everything on one page, in a browser
+/livez                        200 while the process serves requests
+/readyz                       200, or 503 with the problems
 /status                       lanes, sessions, streams, counts
 /metrics                      for Prometheus
 /devices?top=20&by=received   the devices with the most messages; or by=rejected

@@ -130,7 +130,7 @@ func TestParameterErrors(t *testing.T) {
 		"top=":          "give a number from 1 to 1000",
 		"by=stored":     "give received or rejected",
 		"by=":           "give received or rejected",
-		"limit=5":       "there are top and by",
+		"limit=5":       "the parameters are top and by",
 		"top=%zz":       "read parameters",
 		"top=1&top=bad": "top=bad",
 	} {

@@ -1,10 +1,10 @@
-// Package advice is the table of what an operator can do about an error. The libraries of
-// this module return typed errors and know neither keys of the configuration nor commands;
-// the texts about them are here, so that the log, /readyz and check say the same.
+// Package advice maps errors to advice for operators. The libraries of this module return typed
+// errors and know neither configuration keys nor commands. This package adds them, so that the log,
+// /readyz and check give the same advice.
 //
-// What can be done about the MQTT broker is in internal/mqttaccount, which ingest does
-// not link; what can be done about a database, with the SQLSTATEs in internal/ingest and
-// internal/registry, whose errors bring it along as an [Adviser].
+// Advice about the MQTT broker is in internal/mqttaccount, which ingest does not link. Advice about
+// databases is next to the SQLSTATEs in internal/ingest and internal/registry, whose errors implement
+// [Adviser].
 package advice
 
 import (
@@ -12,14 +12,14 @@ import (
 	"fmt"
 )
 
-// Adviser is an error of a package that knows the configuration, and what to do about it.
+// Adviser is an error with its own advice, from a package that knows the configuration.
 type Adviser interface {
 	error
 	Advice() string
 }
 
-// For is what an operator can do about err, in one sentence; empty where there is nothing,
-// or where waiting is all.
+// For returns the advice about err in one sentence. It is empty if an operator can do nothing or only
+// has to wait.
 func For(err error) string {
 	var own Adviser
 	switch {
@@ -28,7 +28,7 @@ func For(err error) string {
 	case errors.As(err, &own):
 		return own.Advice()
 	}
-	for _, part := range []func(error) string{permission, connection, bucket, streamed, consumer, emqxAPI, leases} {
+	for _, part := range []func(error) string{permission, connection, bucket, publishing, consumer, emqxAPI, leases} {
 		if text := part(err); text != "" {
 			return text
 		}
@@ -36,7 +36,7 @@ func For(err error) string {
 	return ""
 }
 
-// Append returns err with its advice appended to the text, for programs that print only that.
+// Append returns err with its advice appended to the text, for programs that print only the text.
 func Append(err error) error {
 	if text := For(err); text != "" {
 		return fmt.Errorf("%w: %s", err, text)
@@ -44,7 +44,7 @@ func Append(err error) error {
 	return err
 }
 
-// With is err with an advice of its own.
+// With returns err with text as its advice.
 func With(err error, text string) error { return &advised{err, text} }
 
 type advised struct {

@@ -2,7 +2,8 @@ package advice
 
 import "github.com/rs/zerolog"
 
-// Field adds an advice to a line of the log, by its Func; an empty one adds nothing.
+// Field returns a function for [zerolog.Event.Func] that adds advice to a log line. Empty advice adds
+// nothing.
 func Field(text string) func(*zerolog.Event) {
 	return func(line *zerolog.Event) {
 		if text != "" {

@@ -11,23 +11,23 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// permission is about a missing permission of the NATS user.
+// permission returns advice about a missing permission of the NATS user.
 func permission(err error) string {
 	denied := conn.Permission(err)
 	switch {
 	case denied == nil && errors.Is(err, nats.ErrPermissionViolation):
-		return "give the NATS user the permission; nats.conf has all that are needed"
+		return "give the NATS user the permission; nats.conf contains all required permissions"
 	case denied == nil:
 		return ""
 	}
 	text := "allow the NATS user to " + denied.Operation + " " + denied.Subject
 	if strings.Contains(denied.Subject, ".API.STREAM.CREATE.") {
-		return text + ", or create the stream by hand and set streams.manage: verify"
+		return text + ", or create the stream manually and set streams.manage: verify"
 	}
-	return text + "; nats.conf has all permissions that are needed"
+	return text + "; nats.conf contains all required permissions"
 }
 
-// connection returns the advice for a failed connection to NATS.
+// connection returns advice about a failed connection to NATS.
 func connection(err error) string {
 	if errors.Is(err, tlsfile.ErrEncryptedKey) || errors.Is(err, tlsfile.ErrPassphrase) {
 		return File(err, "nats")
@@ -46,23 +46,23 @@ func connection(err error) string {
 }
 
 var connections = map[conn.Cause]string{
-	conn.CauseHost:         "correct the host in nats.url, or its name service",
+	conn.CauseHost:         "correct the host in nats.url, or fix name resolution",
 	conn.CauseRefused:      "nothing listens there: start nats-server, or correct the port in nats.url",
-	conn.CauseNoAnswer:     "correct the address in nats.url, or open the firewall on the way",
-	conn.CauseSilent:       "if the server's tls block has handshake_first, set nats.tls.handshake_first: true; else correct the port in nats.url, which must be that of nats-server's clients",
-	conn.CauseHungUp:       "the server's log says why it closed the connection",
+	conn.CauseNoAnswer:     "correct the address in nats.url, or allow the connection in the firewalls on the path",
+	conn.CauseSilent:       "if the server's tls block has handshake_first, set nats.tls.handshake_first: true; otherwise correct the port in nats.url, which must be nats-server's client port",
+	conn.CauseHungUp:       "the server's log contains the reason why it closed the connection",
 	conn.CauseNetwork:      "check nats.url and the network",
 	conn.CauseNotNATS:      "correct the port in nats.url: another program listens there",
-	conn.CauseNotClients:   "correct the port in nats.url: it is for other servers; clients have 4222 by default",
-	conn.CauseNotWebSocket: "write nats:// or tls:// in nats.url, or the port of the server's websocket block",
+	conn.CauseNotClients:   "correct the port in nats.url: this one is for other servers; the default for clients is 4222",
+	conn.CauseNotWebSocket: "write nats:// or tls:// in nats.url, or use the port of the server's websocket block",
 
-	conn.CauseCredentials: "the server must know the user, token, nkey or creds in nats, with this secret; a secret in a file is read again at each connect",
+	conn.CauseCredentials: "compare the credentials in nats with the users on the server; a secret in a file is read again at each connect",
 	conn.CauseExpired:     "issue new credentials and replace the file; it is read again at each connect",
 
-	conn.CauseServerLimit:  "raise max_connections in the server's configuration: the bridge needs one connection for each lane and two more, ingest one",
-	conn.CauseAccountLimit: "raise the connection limit of the account or user at the server: the bridge needs one connection for each lane and two more, ingest one",
+	conn.CauseServerLimit:  "raise max_connections in the server's configuration: the bridge needs one connection per lane and two more, ingest needs one",
+	conn.CauseAccountLimit: "raise the connection limit of the account or user on the server: the bridge needs one connection per lane and two more, ingest needs one",
 
-	conn.CausePlain:       "give the server a tls block, or write nats:// in nats.url and drop nats.tls",
-	conn.CauseGreetsFirst: "drop nats.tls.handshake_first, or set handshake_first in the server's tls block",
-	conn.CauseNotTLS:      "correct the port in nats.url: what listens there does not speak TLS",
+	conn.CausePlain:       "add a tls block to the server's configuration, or write nats:// in nats.url and remove nats.tls",
+	conn.CauseGreetsFirst: "remove nats.tls.handshake_first, or set handshake_first in the server's tls block",
+	conn.CauseNotTLS:      "correct the port in nats.url: the program that listens there does not speak TLS",
 }

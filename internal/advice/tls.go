@@ -7,8 +7,8 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// TLS is what an operator can do about a cause, for the nats or the mqtt section of
-// the configuration; empty where there is none.
+// TLS returns the advice about a cause for the section nats or mqtt of the configuration. It is empty
+// if there is no cause.
 func TLS(cause tlsfile.Cause, section string) string {
 	peer := "server"
 	if section == "mqtt" {
@@ -20,17 +20,17 @@ func TLS(cause tlsfile.Cause, section string) string {
 var tlsAdvice = map[tlsfile.Cause]string{
 	tlsfile.Authority:         "name the CA that issued the PEER's certificate in SECTION.tls.ca",
 	tlsfile.Chain:             "if the issuer is an intermediate CA, append its certificate to the PEER's certificate file; if it is a root CA, name it in SECTION.tls.ca",
-	tlsfile.NoSAN:             "issue the PEER a certificate with its host as subject alternative name; SECTION.tls.server_name does not help",
-	tlsfile.Hostname:          "write a host in SECTION.url that the certificate is for, name one in SECTION.tls.server_name, or issue the PEER a certificate for this host",
-	tlsfile.Dates:             "renew the PEER's certificate, or set the clock of this machine",
+	tlsfile.NoSAN:             "issue the PEER a certificate with its host as a subject alternative name; SECTION.tls.server_name does not help",
+	tlsfile.Hostname:          "use a host in SECTION.url or SECTION.tls.server_name that the certificate covers, or issue the PEER a certificate for this host",
+	tlsfile.Dates:             "renew the PEER's certificate, or correct the clock of this machine",
 	tlsfile.Usage:             "issue the PEER a certificate with the extended key usage serverAuth",
 	tlsfile.ClientCertificate: "name a client certificate in SECTION.tls.cert and SECTION.tls.key whose CA the PEER trusts for its clients",
-	tlsfile.Version:           "let the PEER speak TLS 1.2 or later",
+	tlsfile.Version:           "enable TLS 1.2 or later on the PEER",
 	tlsfile.ALPN:              "compare SECTION.tls.alpn with the protocols that the PEER's listener accepts",
-	tlsfile.Handshake:         "the PEER's log says what it missed; compare its TLS settings with SECTION.tls",
+	tlsfile.Handshake:         "read the PEER's log for the reason, and compare its TLS settings with SECTION.tls",
 }
 
-// File is what to do about a file of the section that cannot be used.
+// File returns the advice about a TLS file of the section that cannot be used.
 func File(err error, section string) string {
 	switch {
 	case errors.Is(err, tlsfile.ErrEncryptedKey):

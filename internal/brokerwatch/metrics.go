@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics describes what a Watch exports.
+// metrics contains the descriptions of the metrics of a Watch.
 type metrics struct {
 	up, length, limit, inFlight, queueDropped, dropped *prometheus.Desc
 }
@@ -19,9 +19,9 @@ func newMetrics() *metrics {
 		up:           describe("api_up", "1 while EMQX's API answers."),
 		length:       describe("queue_length", "Messages in EMQX's queue for the lane.", "lane"),
 		limit:        describe("queue_limit", "Capacity of EMQX's queue for the lane, in messages; 0: no limit.", "lane"),
-		inFlight:     describe("in_flight", "Messages that EMQX sent to the lane and that are not acknowledged.", "lane"),
+		inFlight:     describe("in_flight", "Messages that EMQX has sent to the lane and that are not acknowledged yet.", "lane"),
 		queueDropped: describe("queue_dropped_total", "Messages that EMQX dropped from the lane's queue since the session was created.", "lane"),
-		dropped:      describe("dropped_total", "Messages that EMQX dropped for any client: no session subscribed to them (device messages that only a rule takes count too), or a full queue.", "reason"),
+		dropped:      describe("dropped_total", "Messages that EMQX dropped for any client, because no session was subscribed to them or a queue was full. Device messages that only a rule processes also count as no_subscribers.", "reason"),
 	}
 }
 
@@ -33,7 +33,7 @@ func (w *Watch) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector]. It leaves out what is out of date.
+// Collect implements [prometheus.Collector]. It omits readings that are out of date.
 func (w *Watch) Collect(out chan<- prometheus.Metric) {
 	m := w.metrics
 	w.mu.Lock()
@@ -45,7 +45,7 @@ func (w *Watch) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
 	up := 0.0
-	if w.answers.Err() == nil && !w.polled.IsZero() {
+	if w.polls.Err() == nil && !w.polled.IsZero() {
 		up = 1
 	}
 	gauge(m.up, up)
@@ -54,7 +54,7 @@ func (w *Watch) Collect(out chan<- prometheus.Metric) {
 	}
 	counter(m.dropped, w.counters.NoSubscribers, "no_subscribers")
 	counter(m.dropped, w.counters.QueueFull, "queue_full")
-	for _, id := range w.mine() {
+	for _, id := range w.served() {
 		s := w.queues[id].session
 		gauge(m.length, float64(s.QueueLength), id)
 		gauge(m.limit, float64(s.QueueLimit), id)

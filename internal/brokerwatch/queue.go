@@ -13,11 +13,12 @@ const (
 	dropsShown = 15 * time.Minute
 )
 
-// queue is EMQX's queue for one lane, over time.
+// queue is the recent history of EMQX's queue for one lane.
 type queue struct {
 	session emqx.Session
 	lengths []queueLength // at most queueTrend old
-	// dropped were lost since the bridge watches, the last ones at droppedAt.
+	// dropped is the number of messages dropped since the bridge began to watch; the last drop was
+	// noticed at droppedAt.
 	dropped   uint64
 	droppedAt time.Time
 }
@@ -27,10 +28,9 @@ type queueLength struct {
 	messages int64
 }
 
-// observe takes a reading.
+// observe records a reading.
 func (q *queue) observe(now time.Time, s emqx.Session) {
-	// The first reading does not reveal when the drops were; a new session counts
-	// from 0 again.
+	// The time of the drops in the first reading is unknown. A new session counts from 0 again.
 	if len(q.lengths) > 0 && s.QueueDropped > q.session.QueueDropped {
 		q.dropped += s.QueueDropped - q.session.QueueDropped
 		q.droppedAt = now
@@ -42,7 +42,7 @@ func (q *queue) observe(now time.Time, s emqx.Session) {
 	}
 }
 
-// fill is the used share of the queue, 0 where it has no limit.
+// fill returns the used share of the queue; 0 without a limit.
 func (q *queue) fill() float64 {
 	if q.session.QueueLimit <= 0 {
 		return 0
@@ -50,14 +50,13 @@ func (q *queue) fill() float64 {
 	return float64(q.session.QueueLength) / float64(q.session.QueueLimit)
 }
 
-// left is the time until the queue is full at its present growth; false where it does
-// not grow.
+// left returns the time until the queue is full at its current growth rate; false if it does not grow.
 func (q *queue) left() (time.Duration, bool) {
 	first, last := q.lengths[0], q.lengths[len(q.lengths)-1]
 	grown, took := last.messages-first.messages, last.at.Sub(first.at)
 	if grown <= 0 || took <= 0 {
 		return 0, false
 	}
-	room := max(0, int64(q.session.QueueLimit)-last.messages)
-	return time.Duration(float64(room) / float64(grown) * float64(took)), true
+	free := max(0, int64(q.session.QueueLimit)-last.messages)
+	return time.Duration(float64(free) / float64(grown) * float64(took)), true
 }

@@ -2,29 +2,29 @@ package brokerwatch
 
 import "time"
 
-// Status is what EMQX's API says of the lanes' sessions.
+// Status is the state of the lanes' sessions as reported by EMQX's API.
 type Status struct {
 	API      string    `json:"api"`
 	Problem  string    `json:"problem,omitempty"` // of the last poll
 	PolledAt time.Time `json:"polled_at,omitzero"`
-	// NoSubscribers and QueueFull are messages that EMQX dropped since it started, for
-	// any client.
+	// NoSubscribers and QueueFull count messages that EMQX has dropped for any client since it
+	// started.
 	NoSubscribers uint64        `json:"dropped_no_subscribers"`
 	QueueFull     uint64        `json:"dropped_queue_full"`
 	Queues        []QueueStatus `json:"queues"`
 }
 
-// QueueStatus is one lane's session at the broker.
+// QueueStatus is the state of one lane's session at the broker.
 type QueueStatus struct {
 	ClientID  string `json:"client_id"`
 	Connected bool   `json:"connected"`
 	Length    int64  `json:"length"`
-	Limit     int64  `json:"limit"` // 0: none
+	Limit     int64  `json:"limit"` // 0: no limit
 	Dropped   uint64 `json:"dropped"`
 	InFlight  int64  `json:"in_flight"`
 }
 
-// Status returns nil where the API is not configured.
+// Status returns nil if the API is not configured.
 func (w *Watch) Status() *Status {
 	if w == nil {
 		return nil
@@ -35,7 +35,7 @@ func (w *Watch) Status() *Status {
 		API: w.api, PolledAt: w.polled.UTC(), Queues: []QueueStatus{},
 		NoSubscribers: w.counters.NoSubscribers, QueueFull: w.counters.QueueFull,
 	}
-	if err := w.answers.Err(); err != nil {
+	if err := w.polls.Err(); err != nil {
 		s.Problem = err.Error()
 	}
 	for _, id := range w.lanes {

@@ -12,14 +12,14 @@ import (
 	"mqtt-nats-bridge/internal/health"
 )
 
-// queueWarnFill is the used share of a queue from which on there is a warning.
+// queueWarnFill is the used share of a queue at which the warning starts.
 const queueWarnFill = 0.5
 
-// emqxDefaultQueue is max_mqueue_len where a zone does not set it.
+// emqxDefaultQueue is EMQX's default of max_mqueue_len.
 const emqxDefaultQueue = 1000
 
-// Warnings lists what an operator should know of the broker; none of it keeps the bridge
-// from being ready.
+// Warnings returns problems at the broker that an operator should know about. They do not affect the
+// bridge's readiness.
 func (w *Watch) Warnings() []health.Problem {
 	if w == nil {
 		return nil
@@ -27,9 +27,9 @@ func (w *Watch) Warnings() []health.Problem {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if silent := w.answers.Problems(); silent != nil && now.Sub(w.polled) > freshFor {
-		silent[0].Problem = "EMQX's API at " + w.api + " gives no answer, broker queues are not watched: " + silent[0].Problem
-		return silent
+	if failed := w.polls.Problems(); failed != nil && now.Sub(w.polled) > freshFor {
+		failed[0].Problem = "EMQX's API at " + w.api + " does not answer, broker queues are not watched: " + failed[0].Problem
+		return failed
 	}
 	all := slices.Concat(w.fillWarnings(), w.dropWarnings(now), w.limitWarnings(), w.groupWarnings())
 	current := map[string]bool{}
@@ -48,13 +48,13 @@ func (w *Watch) Warnings() []health.Problem {
 	return all
 }
 
-// warning is a problem whose start is remembered by kind.
+// warning returns a problem. Its start is remembered by kind.
 func warning(kind, advice, format string, args ...any) health.Problem {
 	return health.Problem{Component: "broker", Subject: kind, Advice: advice, Problem: fmt.Sprintf(format, args...)}
 }
 
-// mine are the queues of the lanes that this replica serves, by client id.
-func (w *Watch) mine() (ids []string) {
+// served returns the client ids of the lanes that this replica serves and whose queue is known.
+func (w *Watch) served() (ids []string) {
 	for _, id := range w.lanes {
 		if w.queues[id] != nil && !w.elsewhere(id) {
 			ids = append(ids, id)
@@ -63,12 +63,12 @@ func (w *Watch) mine() (ids []string) {
 	return ids
 }
 
-// fillWarnings is one warning for all queues that are half full, about the one that is
-// full first.
+// fillWarnings returns one warning for all queues that are at least half full. It describes the queue
+// that will be full first.
 func (w *Watch) fillWarnings() []health.Problem {
 	var lanes []string
 	worst := ""
-	for _, id := range w.mine() {
+	for _, id := range w.served() {
 		if w.queues[id].fill() < queueWarnFill {
 			continue
 		}
@@ -81,9 +81,9 @@ func (w *Watch) fillWarnings() []health.Problem {
 		return nil
 	}
 	q := w.queues[worst]
-	when := "does not grow"
+	when := "is not growing"
 	if left, grows := q.left(); grows {
-		when = "is full in about " + minutes(left) + " at the present rate"
+		when = "will be full in about " + minutes(left) + " at the current rate"
 	}
 	p := warning("fill", "find out why messages are not stored faster: problems in /readyz, mqttbridge_ack_latency_seconds, JetStream",
 		"EMQX's queue for %s contains %d of %d messages (%.0f %%) and %s; a full queue drops its oldest messages",
@@ -112,11 +112,11 @@ func minutes(d time.Duration) string {
 	}
 }
 
-// dropWarnings is about messages that EMQX dropped from a lane's full queue.
+// dropWarnings returns a warning about messages that EMQX dropped from full queues of lanes.
 func (w *Watch) dropWarnings(now time.Time) []health.Problem {
 	var lanes []string
 	var dropped uint64
-	for _, id := range w.mine() {
+	for _, id := range w.served() {
 		if q := w.queues[id]; q.dropped > 0 && now.Sub(q.droppedAt) < dropsShown {
 			lanes = append(lanes, id)
 			dropped += q.dropped
@@ -131,17 +131,17 @@ func (w *Watch) dropWarnings(now time.Time) []health.Problem {
 	return []health.Problem{p}
 }
 
-// limitWarnings reports queues with a lower limit than the others: a session keeps the
-// limits of the zone that it was created in.
+// limitWarnings returns warnings about queues with a low limit. A session keeps the limits of the
+// zone in which it was created.
 func (w *Watch) limitWarnings() []health.Problem {
-	// The API does not report zones: the lanes are compared with each other.
+	// The API does not report zones, so the lanes are compared with each other.
 	var most emqx.Limit
 	for _, q := range w.queues {
 		most = max(most, q.session.QueueLimit)
 	}
 	var stale, small []string
 	var least emqx.Limit
-	for _, id := range w.mine() {
+	for _, id := range w.served() {
 		switch limit := w.queues[id].session.QueueLimit; {
 		case limit > 0 && limit < most:
 			stale, least = append(stale, id), limit
@@ -152,26 +152,27 @@ func (w *Watch) limitWarnings() []health.Problem {
 	var all []health.Problem
 	if len(stale) > 0 {
 		p := warning("limit", "once its queue is empty, run emqx ctl clients kick "+stale[0]+": the lane reconnects and creates a new session",
-			"EMQX keeps at most %d messages for %s, and %d for other lanes: a session keeps the limits of the zone and the settings that it was created with",
+			"EMQX queues at most %d messages for %s, and %d for other lanes: a session keeps the limits that applied when it was created",
 			least, strings.Join(stale, ", "), most)
 		p.Lanes = stale
 		all = append(all, p)
 	}
 	if len(small) > 0 {
 		p := warning("default", "set max_mqueue_len in the zone of the bridge's listener, as deploy/emqx/emqx.conf does; see docs/emqx.md",
-			"EMQX keeps at most %d messages for a lane, its default, and then drops the oldest", emqxDefaultQueue)
+			"EMQX queues at most %d messages for a lane, its default, and then drops the oldest", emqxDefaultQueue)
 		p.Lanes = small
 		all = append(all, p)
 	}
 	return all
 }
 
-// groupWarnings is about share groups: members that are no lane, and the strategy.
+// groupWarnings returns warnings about share groups: about members that are not lanes, and about the
+// strategy.
 func (w *Watch) groupWarnings() []health.Problem {
 	var all []health.Problem
 	for _, m := range w.members {
 		p := warning("member "+m.ClientID+" "+m.Filter, "make sure that nothing uses this client id, then run mqtt-nats-bridge sessions clear "+m.ClientID,
-			"client %s is subscribed to %s, a $share group of the bridge: EMQX gives it messages that the bridge never sees, also while it is disconnected", m.ClientID, m.Filter)
+			"client %s is subscribed to %s, a $share group of the bridge: EMQX sends it messages that the bridge never receives, and queues them while it is disconnected", m.ClientID, m.Filter)
 		all = append(all, p)
 	}
 	if w.settings == nil {
@@ -180,7 +181,7 @@ func (w *Watch) groupWarnings() []health.Problem {
 	for _, group := range slices.Sorted(maps.Keys(w.groups)) {
 		if s := w.settings.Strategy(group); s != emqx.HashClientID {
 			return append(all, warning("strategy", "set mqtt.shared_subscription_strategy = "+emqx.HashClientID+" in emqx.conf",
-				"EMQX distributes the bridge's $share groups by %s: order is lost, or messages are, while a lane's session is taken over", s))
+				"EMQX distributes the bridge's $share groups by %s: during a session takeover of a lane, the order or messages are lost", s))
 		}
 	}
 	return all

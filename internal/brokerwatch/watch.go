@@ -1,5 +1,5 @@
-// Package brokerwatch observes, through EMQX's HTTP API, the broker's queues of the bridge's
-// lanes: how full they are, what EMQX dropped, and who else is in their share groups.
+// Package brokerwatch monitors the broker's queues of the bridge's lanes through EMQX's HTTP API. It
+// reports their fill, dropped messages, and other members of the lanes' share groups.
 package brokerwatch
 
 import (
@@ -17,43 +17,43 @@ import (
 )
 
 const (
-	// pollEvery is how often the queues are read. EMQX refreshes its own figures of a
+	// pollEvery is the interval between readings of the queues. EMQX updates its figures of a
 	// session every 15 s.
 	pollEvery = 10 * time.Second
-	// surveyEvery is how often settings and share groups are read: EMQX searches its
-	// whole table of subscriptions for a group.
+	// surveyEvery is the interval between readings of settings and share groups. It is long
+	// because EMQX searches its whole subscription table for a group.
 	surveyEvery = 5 * time.Minute
-	// freshFor is how long the last readings are shown once the API is silent.
+	// freshFor is how long the last readings are reported after the API has stopped answering.
 	freshFor = time.Minute
 )
 
-// Watch polls EMQX's API for what happens to the lanes' messages before the bridge
-// sees them. It only observes: without the API nothing else changes.
+// Watch polls EMQX's API for the state of the lanes' messages before the bridge receives them. It
+// only observes: the bridge does not depend on the API.
 type Watch struct {
 	client *emqx.Client
 	api    string
-	// lanes are client ids, groups the lane of each $share group.
+	// lanes are the client ids of the lanes. groups maps each $share group to its lane.
 	lanes  []string
 	groups map[string]string
 	// elsewhere reports whether another replica serves a lane.
 	elsewhere func(clientID string) bool
 	log       zerolog.Logger
 
-	answers *health.Condition // the API
+	polls   *health.Condition // whether the API answers
 	metrics *metrics
 
 	mu       sync.Mutex
 	polled   time.Time // the last success
-	surveyed time.Time
+	surveyed time.Time // the last survey
 	counters emqx.Counters
 	queues   map[string]*queue
-	settings *emqx.Settings // nil: not known
+	settings *emqx.Settings // nil: unknown
 	members  []emqx.Subscription
-	found    map[string]time.Time // since when a warning is given
+	found    map[string]time.Time // the start of each warning, by kind
 }
 
-// New returns nil where the API is not configured. elsewhere reports whether another replica
-// serves a lane.
+// New returns nil if the API is not configured. elsewhere reports whether another replica serves a
+// lane.
 func New(c *config.Config, lanes []plan.Lane, elsewhere func(clientID string) bool, log zerolog.Logger) *Watch {
 	e := c.MQTT.EMQX
 	if e.API.IsZero() {
@@ -64,7 +64,7 @@ func New(c *config.Config, lanes []plan.Lane, elsewhere func(clientID string) bo
 		elsewhere: elsewhere, log: log, metrics: newMetrics(),
 		queues: map[string]*queue{}, found: map[string]time.Time{},
 	}
-	w.answers = health.New(health.Options{
+	w.polls = health.New(health.Options{
 		Component: "broker", Log: log.With().Str("api", w.api).Logger(), Warn: true,
 		Failed: "EMQX API unavailable, broker queues are not watched", Ended: "EMQX API available again",
 	})
@@ -114,7 +114,7 @@ func (w *Watch) Poll(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	w.answers.Set(err)
+	w.polls.Set(err)
 	if err != nil {
 		return
 	}
@@ -141,7 +141,8 @@ func (w *Watch) Poll(ctx context.Context) {
 	}
 }
 
-// survey reads what changes rarely. What the key's role does not allow stays unknown.
+// survey reads settings and share groups, which rarely change. Data that the API key's role cannot
+// read stays unknown.
 func (w *Watch) survey(ctx context.Context, now time.Time) {
 	var members []emqx.Subscription
 	for group, lane := range w.groups {

@@ -64,7 +64,7 @@ func TestBrokerWatch(t *testing.T) {
 		warnings := w.Warnings()
 		require.Len(t, warnings, 1)
 		require.Equal(t, "broker", warnings[0].Component)
-		require.Contains(t, warnings[0].Problem, "bridge-p3 contains 110000 of 200000 messages (55 %) and is full in about 2 minutes")
+		require.Contains(t, warnings[0].Problem, "bridge-p3 contains 110000 of 200000 messages (55 %) and will be full in about 2 minutes")
 		require.Equal(t, []string{"bridge-p3", "bridge-p4"}, warnings[0].Lanes)
 		require.Equal(t, warnings[0].Since, w.Warnings()[0].Since, "the start is remembered")
 	})

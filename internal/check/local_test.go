@@ -18,7 +18,7 @@ func TestLocalFindings(t *testing.T) {
 	}{
 		"writable": {dir, "ok    state_dir: " + dir + " can be written", 0},
 		"missing":  {filepath.Join(dir, "later"), "does not exist yet, the bridge creates it", 0},
-		"none":     {"", "note  config: BRIDGE_STATE_DIR: empty: message ids of plain topics are kept in memory", 0},
+		"none":     {"", "note  config: BRIDGE_STATE_DIR: is empty: message ids of plain topics are kept in memory", 0},
 		"unusable": {"/proc/self", "FAIL  state_dir: no file can be written", 1},
 	} {
 		c, plan := load(t, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_STATE_DIR="+test.stateDir)

@@ -172,7 +172,7 @@ func TestNATSPermissions(t *testing.T) {
 		},
 		"stream create": {
 			permissions: `publish: { allow: ["tenant.>", "quarantine.>", "$JS.API.INFO", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.NAMES", "$JS.API.CONSUMER.INFO.>"] }, ` + inbox, fails: 4,
-			want: `FAIL  stream TELEMETRY: the bridge cannot create it: the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY: allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify`,
+			want: `FAIL  stream TELEMETRY: the bridge cannot create it: the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY: allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream manually and set streams.manage: verify`,
 		},
 		"none missing": {permissions: `publish: { allow: ["tenant.>", "quarantine.>", ` + api + `] }, ` + inbox, want: "ok    nats publish: quarantine.check"},
 	} {

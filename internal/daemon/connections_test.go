@@ -101,7 +101,7 @@ func TestMissingPermission(t *testing.T) {
 		return false
 	}, testrun.Timeout, 5*time.Millisecond)
 	require.Equal(t, "the NATS user may not publish to $JS.API.STREAM.CREATE.TELEMETRY", found.Problem)
-	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream by hand and set streams.manage: verify", found.Advice)
+	require.Equal(t, "allow the NATS user to publish to $JS.API.STREAM.CREATE.TELEMETRY, or create the stream manually and set streams.manage: verify", found.Advice)
 	var lines []string // logged after the problem shows
 	require.Eventually(t, func() bool { lines = book.with("STREAM.CREATE.TELEMETRY"); return len(lines) > 0 }, testrun.Timeout, 5*time.Millisecond)
 	require.Len(t, lines, 1)

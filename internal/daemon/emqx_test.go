@@ -97,7 +97,7 @@ func TestE10QueuePerLane(t *testing.T) {
 	require.Empty(t, said())
 	waiting(limit / 4)
 	publishFrom(t, b, "acme/dev-1", "tenant/acme/device/dev-1/telemetry", limit/4)
-	require.Regexp(t, lane+` contains 100 of 200 messages \(50 %\) and is full in about \d+ minutes? at the present rate`, said())
+	require.Regexp(t, lane+` contains 100 of 200 messages \(50 %\) and will be full in about \d+ minutes? at the current rate`, said())
 	waiting(limit / 2)
 }
 

@@ -47,7 +47,7 @@ func TestMissingPermissionToCreate(t *testing.T) {
 	r.eventually(func() bool {
 		for _, p := range i.Problems() {
 			if p.Component == "consumer" && p.Problem == "the NATS user may not publish to "+right {
-				return p.Advice == "allow the NATS user to publish to "+right+"; nats.conf has all permissions that are needed"
+				return p.Advice == "allow the NATS user to publish to "+right+"; nats.conf contains all required permissions"
 			}
 		}
 		return false

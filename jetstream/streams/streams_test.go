@@ -214,7 +214,7 @@ func TestManageEachConflict(t *testing.T) {
 		"interest retention":  {func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, "retention is interest, must be limits: run", true},
 		"work-queue":          {func(c *natsjs.StreamConfig) { c.Retention = natsjs.WorkQueuePolicy }, "retention is workqueue, must be limits, and cannot be changed", false},
 		"memory":              {func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, "storage is memory, must be file, and cannot be changed", false},
-		"sealed":              {func(c *natsjs.StreamConfig) { c.Sealed = true }, "sealed is true, must be false, and cannot be changed on a stream that exists: remove", false},
+		"sealed":              {func(c *natsjs.StreamConfig) { c.Sealed = true }, "sealed is true, must be false, and cannot be changed on a stream that exists: delete", false},
 		"a mirror":            {func(c *natsjs.StreamConfig) { c.Subjects, c.Mirror = nil, &natsjs.StreamSource{Name: "ORIGIN"} }, "mirror is ORIGIN, must be none, and cannot be changed", false},
 		"no acknowledgements": {func(c *natsjs.StreamConfig) { c.NoAck = true }, "no_ack is true, must be false", true},
 	} {
