@@ -11,41 +11,41 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-var errGateShut = errors.New("the devices' listener is not open yet")
+var errGateClosed = errors.New("the devices' listener is not open yet")
 
-// OnConnect settles the client's identity and its client id. On the mTLS listener
-// the certificate was the credential, and the handshake is behind us.
+// OnConnect determines the client's identity and its client id. On the mTLS listener the certificate
+// is the credential, and the handshake is already complete.
 func (h *hook) OnConnect(cl *mochi.Client, pk packets.Packet) error {
 	c, o := connOf(cl), &h.b.options
 	user := string(pk.Connect.Username)
-	who := identity{username: user, connectUsername: user}
+	id := identity{username: user, connectUsername: user}
 	switch {
 	case c.secure:
 		state := c.Conn.(*tls.Conn).ConnectionState()
-		who.device, who.cn = true, state.PeerCertificates[0].Subject.CommonName
-		// Without a CN peer_cert_as_username has nothing to put there, so what
-		// the CONNECT says stays: the spoof that the WHERE clause closes.
-		if who.cn != "" {
-			who.username = who.cn
+		id.device, id.cn = true, state.PeerCertificates[0].Subject.CommonName
+		// Without a CN, peer_cert_as_username keeps the user name of the CONNECT
+		// packet. The rule's WHERE clause prevents this way of spoofing.
+		if id.cn != "" {
+			id.username = id.cn
 		}
 	case o.DeviceUsernames && user != "" && user != o.Username:
-		who.device, who.cn = true, user
+		id.device, id.cn = true, user
 	}
-	c.identity = who
-	if !who.device {
+	c.identity = id
+	if !id.device {
 		return nil
 	}
 	if !h.b.gateOpen.Load() {
-		return errGateShut // plain listener; the devices' own does not get here
+		return errGateClosed // on the plain listener; the devices' listener refuses earlier
 	}
 	if !o.GlobalClientIDs {
-		cl.ID = who.cn + "/" + cl.ID // clientid_override, [Options.GlobalClientIDs]
+		cl.ID = id.cn + "/" + cl.ID // clientid_override, [Options.GlobalClientIDs]
 	}
-	c.lump.limit(o)
+	c.rate.set(o)
 	return nil
 }
 
-// OnConnectAuthenticate checks a service's password. The devices' listener has
+// OnConnectAuthenticate checks a service's password. Devices have none: their listener has
 // enable_authn = false.
 func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	c, o := connOf(cl), &h.b.options
@@ -60,8 +60,8 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	return c.identity.username == o.Username && subtle.ConstantTimeCompare(pk.Connect.Password, []byte(o.Password)) == 1
 }
 
-// OnPacketRead looks at packets before mochi does: ErrRejectPacket closes the
-// connection without an answer, which is deny_action = disconnect.
+// OnPacketRead checks packets before mochi processes them. ErrRejectPacket closes the connection
+// without a response, which is EMQX's deny_action = disconnect.
 func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c := connOf(cl)
 	if c.session == nil {
@@ -72,7 +72,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		c.lump.messages++
+		c.rate.messages++
 		c.denied = !h.b.authorized(c, true, pk.TopicName)
 		if c.denied {
 			h.b.denied.Add(1)
@@ -91,49 +91,49 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	return pk, nil
 }
 
-// OnACLCheck decides on the filters of a SUBSCRIBE. A publish passes:
-// [hook.OnPublish] drops it where it is denied.
+// OnACLCheck authorizes the filters of a SUBSCRIBE. A PUBLISH always passes here, because
+// [hook.OnPublish] drops the denied ones.
 func (h *hook) OnACLCheck(cl *mochi.Client, filter string, write bool) bool {
 	return write || h.b.authorized(connOf(cl), false, filter)
 }
 
-// permission is a question to the ACL.
+// permission is the key of a cached ACL decision.
 type permission struct {
 	publish bool
 	topic   string
 }
 
-// answer is what the cache keeps of it.
-type answer struct {
+// decision is a cached ACL decision.
+type decision struct {
 	allowed bool
 	until   time.Time
 }
 
-// authorized asks the ACL, or the connection's cache of answers.
+// authorized returns the ACL's decision, from the connection's cache if that is enabled.
 func (b *Broker) authorized(c *conn, publish bool, topic string) bool {
 	ttl := b.options.AuthzCache
 	if ttl <= 0 {
 		return b.allowed(&c.identity, topic)
 	}
 	p, now := permission{publish, topic}, time.Now()
-	if a, ok := c.answers[p]; ok && now.Before(a.until) {
-		return a.allowed
+	if d, ok := c.decisions[p]; ok && now.Before(d.until) {
+		return d.allowed
 	}
-	a := answer{b.allowed(&c.identity, topic), now.Add(ttl)}
-	if c.answers == nil {
-		c.answers = make(map[permission]answer)
+	d := decision{b.allowed(&c.identity, topic), now.Add(ttl)}
+	if c.decisions == nil {
+		c.decisions = make(map[permission]decision)
 	}
-	c.answers[p] = a
-	return a.allowed
+	c.decisions[p] = d
+	return d.allowed
 }
 
-// allowed is EMQX's acl.conf. A filter whose first level is a wildcard would see
-// the attested topics too.
-func (b *Broker) allowed(who *identity, topic string) bool {
+// allowed implements the rules of EMQX's acl.conf. It denies filters whose first level is a wildcard,
+// because they would match the attested topics too.
+func (b *Broker) allowed(id *identity, topic string) bool {
 	if !b.loaded(ACL) {
 		return false
 	}
-	if !who.device {
+	if !id.device {
 		return true
 	}
 	if rest, ok := strings.CutPrefix(topic, "$share/"); ok {
@@ -148,7 +148,7 @@ func (b *Broker) allowed(who *identity, topic string) bool {
 	if !b.options.DeviceACL {
 		return true
 	}
-	tenant, device, _ := strings.Cut(who.cn, "/")
+	tenant, device, _ := strings.Cut(id.cn, "/")
 	own := "tenant/" + tenant + "/device/" + device
-	return who.attributed() && (topic == own || strings.HasPrefix(topic, own+"/"))
+	return id.attributed() && (topic == own || strings.HasPrefix(topic, own+"/"))
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// API is the part of EMQX's HTTP API (/api/v5) that the bridge uses, over this broker:
-// sessions, counters, $share groups, rules, settings, listeners. It takes any key.
+// API returns the part of EMQX's HTTP API (/api/v5) that the bridge uses: sessions, counters, $share
+// groups, rules, settings and listeners. It accepts any key.
 func (b *Broker) API() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v5/clients", func(w http.ResponseWriter, r *http.Request) { list(w, b.apiClients(r.URL.Query()["clientid"])) })
@@ -67,7 +67,7 @@ func (b *Broker) apiClients(ids []string) []object {
 	return all
 }
 
-// filters are a session's subscriptions.
+// filters returns the filters of a session's subscriptions.
 func (b *Broker) filters(id string) []string {
 	var all []string
 	if cl, ok := b.server.Clients.Get(id); ok {
@@ -117,5 +117,5 @@ func list(w http.ResponseWriter, data []object) {
 
 func respond(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client has gone
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
 }

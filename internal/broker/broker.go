@@ -12,34 +12,34 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 )
 
-// Broker is a running broker. Its methods are safe for concurrent use.
+// Broker is a running MQTT broker. Its methods are safe for concurrent use.
 type Broker struct {
-	options  Options
-	server   *mochi.Server
-	plain    *listener
-	secure   *listener // nil without TLS
-	ids      *mint
-	unloaded atomic.Uint32 // of Part
-	gateOpen atomic.Bool
-	sessions sessions
-	turns    turns
-	closing  sync.Once
+	options    Options
+	server     *mochi.Server
+	plain      *listener
+	secure     *listener // nil without TLS
+	ids        *idGenerator
+	unloaded   atomic.Uint32 // a Part
+	gateOpen   atomic.Bool
+	sessions   sessions
+	roundRobin roundRobin
+	closing    sync.Once
 
 	attested, withheld, denied, failed atomic.Int64
 	noSubscribers, overflowed          atomic.Int64
 }
 
-// Open opens the listeners and serves.
+// Open opens the listeners and starts to serve.
 func Open(o Options) (*Broker, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	b := &Broker{options: o, server: newServer(&o), ids: newMint()}
+	b := &Broker{options: o, server: newServer(&o), ids: newIDGenerator()}
 	b.sessions.byID = make(map[string]*session)
 	b.unloaded.Store(uint32(o.Unloaded))
 	b.gateOpen.Store(!o.Gate)
 	if err := b.open(); err != nil {
-		// The server has not started: there is nothing of it to stop.
+		// The server has not started, so only the listeners have to be closed.
 		for _, l := range []*listener{b.plain, b.secure} {
 			if l != nil {
 				l.Close(nil)
@@ -78,22 +78,23 @@ func newServer(o *Options) *mochi.Server {
 	limits.MaximumPacketSize = max(o.Services.MaxPacket, o.Devices.MaxPacket)
 	limits.MaximumInflight = math.MaxUint16
 	limits.ReceiveMaximum = math.MaxUint16
-	limits.MaximumClientWritesPending = 1   // deliveries do not go this way
-	limits.MaximumMessageExpiryInterval = 0 // retained messages have no time stamp here
+	limits.MaximumClientWritesPending = 1   // deliveries bypass mochi's queue
+	limits.MaximumMessageExpiryInterval = 0 // retained messages have no timestamp here
 	return mochi.New(&mochi.Options{
 		Capabilities:            limits,
-		ClientNetReadBufferSize: lumpBytes,
-		// mochi publishes $SYS past the sessions: once, before the first client.
+		ClientNetReadBufferSize: chunkBytes,
+		// mochi publishes $SYS topics without using the sessions. The long interval leaves a
+		// single publish, before the first client connects.
 		SysTopicResendInterval: int64((10 * 365 * 24 * time.Hour).Seconds()),
-		// mochi logs whole packets, payload and all.
+		// mochi logs whole packets, including payloads.
 		Logger: slog.New(slog.DiscardHandler),
 	})
 }
 
-// URL is the plain listener's, as tcp://host:port.
+// URL returns the plain listener's URL, tcp://host:port.
 func (b *Broker) URL() string { return "tcp://" + b.plain.Address() }
 
-// TLSURL is the devices' listener's, as ssl://host:port; empty without one.
+// TLSURL returns the devices' listener's URL, ssl://host:port, or empty text without such a listener.
 func (b *Broker) TLSURL() string {
 	if b.secure == nil {
 		return ""
@@ -101,28 +102,29 @@ func (b *Broker) TLSURL() string {
 	return "ssl://" + b.secure.Address()
 }
 
-// Load ends the wait for parts of the configuration: see [Options.Unloaded].
+// Load marks parts of the configuration as loaded; see [Options.Unloaded].
 func (b *Broker) Load(parts Part) { b.unloaded.And(^uint32(parts)) }
 
 func (b *Broker) loaded(part Part) bool { return Part(b.unloaded.Load())&part == 0 }
 
-// OpenGate lets devices connect: see [Options.Gate].
+// OpenGate allows devices to connect; see [Options.Gate].
 func (b *Broker) OpenGate() { b.gateOpen.Store(true) }
 
-// Client is one session, connected or not.
+// Client describes one session, connected or not.
 type Client struct {
 	ID        string
-	Username  string // for a device its CN
+	Username  string // for a device, its CN
 	Device    bool
 	Connected bool
-	Pending   int   // messages above QoS 0 sent and not acknowledged, or queued
-	InFlight  int   // those that were sent
-	Queued    int   // those that are queued, QoS 0 included
-	Dropped   int64 // by the full queue
-	Limits    Zone  // the queue's of where the session was created
+	Pending   int   // messages above QoS 0 that are queued, or sent and not acknowledged
+	InFlight  int   // messages sent and not acknowledged
+	Queued    int   // messages in the queue, including QoS 0
+	Dropped   int64 // messages dropped because the queue was full
+	Limits    Zone  // MaxQueue is that of the zone where the session was created
 }
 
-// Clients lists the sessions by client id. A client that has its CONNACK is connected.
+// Clients returns the sessions, sorted by client id. A client is connected once it has received its
+// CONNACK.
 func (b *Broker) Clients() []Client {
 	b.sessions.establishing.Lock()
 	defer b.sessions.establishing.Unlock()
@@ -134,12 +136,12 @@ func (b *Broker) Clients() []Client {
 	return list
 }
 
-// Stats count device messages since the start.
+// Stats counts device messages since the start.
 type Stats struct {
 	Attested int64 // republished
-	Withheld int64 // acknowledged, but kept back by the rule's WHERE clause or while it is not loaded
+	Withheld int64 // acknowledged, but not republished: excluded by the WHERE clause, or the rule was not loaded
 	Denied   int64 // denied by the ACL, acknowledged or not
-	Failed   int64 // acknowledged, but the attested topic was not a legal one
+	Failed   int64 // acknowledged, but the attested topic was invalid
 }
 
 // Stats returns the counts so far.
@@ -152,15 +154,14 @@ func (b *Broker) Stats() Stats {
 	}
 }
 
-// Counters are the broker's own, as EMQX counts.
+// Counters are the counters that EMQX has too, and one more.
 type Counters struct {
-	// NoSubscribers counts published messages that no session was subscribed to;
-	// so each device message whose own topic nobody subscribes to, although its
-	// attested copy is delivered.
+	// NoSubscribers counts published messages without a subscriber. It includes device messages
+	// whose original topic has no subscriber, even if their attested copy is delivered.
 	NoSubscribers int64
 	// QueueFull counts deliveries dropped by full queues.
 	QueueFull int64
-	// TakeoverLost counts what [Options.TakeoverRace] lost. EMQX has no such counter.
+	// TakeoverLost counts messages lost by [Options.TakeoverRace]. EMQX has no such counter.
 	TakeoverLost int64
 }
 
@@ -173,15 +174,14 @@ func (b *Broker) Counters() Counters {
 	}
 }
 
-// Dropped counts deliveries that the broker gave up because a subscriber was slow
-// or away for too long. While it is 0, every message above QoS 0 that a publisher
-// saw acknowledged was delivered or still waits in a session, except for what
-// [Options.TakeoverRace] lost and what went with a session that was ended.
+// Dropped returns the number of deliveries that the broker dropped because a subscriber was too slow
+// or disconnected for too long. While it is 0, every acknowledged message above QoS 0 was delivered
+// or is still in a session. Messages lost by [Options.TakeoverRace] or deleted with their session are
+// not counted.
 func (b *Broker) Dropped() int64 { return b.sessions.queueFull.Load() + b.overflowed.Load() }
 
-// Close closes all connections and waits for their goroutines. Sessions and their
-// queues are gone: EMQX without durable sessions loses them in a restart too.
-// Further calls do nothing.
+// Close closes all connections and waits for their goroutines. It deletes all sessions and queues, as
+// a restart of EMQX without durable sessions does. Further calls do nothing.
 func (b *Broker) Close() error {
 	var err error
 	b.closing.Do(func() { err = b.server.Close() })

@@ -10,28 +10,28 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// ruleID is the client id that the rule's republish publishes as: a constant, so
-// hash_clientid picks one member of a $share group for all devices (E8).
+// ruleID is the client id under which the rule republishes. It is a constant, so hash_clientid picks
+// the same member of a $share group for all devices (E8).
 const ruleID = "attest"
 
-// turns counts the messages of each $share group, for [RoundRobin].
-type turns struct {
+// roundRobin counts the messages of each $share group, for [RoundRobin].
+type roundRobin struct {
 	mu      sync.Mutex
 	byGroup map[string]uint32
 }
 
-func (t *turns) next(group string) uint32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.byGroup == nil {
-		t.byGroup = make(map[string]uint32)
+func (r *roundRobin) next(group string) uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byGroup == nil {
+		r.byGroup = make(map[string]uint32)
 	}
-	t.byGroup[group]++
-	return t.byGroup[group] - 1
+	r.byGroup[group]++
+	return r.byGroup[group] - 1
 }
 
-// dispatch puts m into the sessions of its subscribers, one of each $share group.
-// When it returns, m is delivered, queued or dropped.
+// dispatch adds m to the sessions of its subscribers and of one member of each $share group. When it
+// returns, m is delivered, queued or dropped.
 func (b *Broker) dispatch(m message) {
 	if m.retain {
 		b.server.Topics.RetainMessage(packets.Packet{
@@ -67,7 +67,7 @@ func (b *Broker) pick(group string, members []string, from string) string {
 	var n uint32
 	switch b.options.Share {
 	case RoundRobin:
-		n = b.turns.next(group)
+		n = b.roundRobin.next(group)
 	default:
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(from))
@@ -76,8 +76,8 @@ func (b *Broker) pick(group string, members []string, from string) string {
 	return members[n%uint32(len(members))]
 }
 
-// OnSubscribe keeps the retained messages from mochi, which would give them packet
-// ids of its own: see [hook.OnPacketProcessed].
+// OnSubscribe prevents mochi from sending retained messages, because it would assign its own packet
+// ids. [hook.OnPacketProcessed] sends them instead.
 func (h *hook) OnSubscribe(_ *mochi.Client, pk packets.Packet) packets.Packet {
 	for i := range pk.Filters {
 		pk.Filters[i].RetainHandling = 2
@@ -85,7 +85,7 @@ func (h *hook) OnSubscribe(_ *mochi.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnSubscribed notes which filters were granted.
+// OnSubscribed records which filters were granted.
 func (h *hook) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte) {
 	c := connOf(cl)
 	c.granted = nil
@@ -96,7 +96,7 @@ func (h *hook) OnSubscribed(cl *mochi.Client, pk packets.Packet, codes []byte) {
 	}
 }
 
-// deliverRetained comes after the SUBACK.
+// deliverRetained delivers the retained messages of the granted filters, after the SUBACK.
 func (b *Broker) deliverRetained(c *conn) {
 	for _, sub := range c.granted {
 		for _, pk := range b.server.Topics.Messages(sub.Filter) {

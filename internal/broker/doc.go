@@ -1,31 +1,29 @@
-// Package broker is an MQTT broker in the process, for the demo and the tests
-// alone. It stands in for EMQX: a plain listener for services, an mTLS listener
-// for devices, and a rule that republishes each device message under its attested
-// topic (bridge/DESIGN.md, "Identity").
+// Package broker is an embedded MQTT broker, only for the demo and the tests. It stands in for EMQX.
+// It has a plain listener for services, an mTLS listener for devices, and a rule that republishes
+// each device message under its attested topic (bridge/DESIGN.md, "Identity").
 //
-// It does what EMQX 5.8.9 was seen to do where that decides over a message; what
-// depends on EMQX's configuration or load is a field of [Options]:
+// The broker reproduces the observed behaviour of EMQX 5.8.9 where it decides what happens to a
+// message. Behaviour that depends on EMQX's configuration or load is a field of [Options]:
 //
-//   - Sessions: one name space of client ids for all listeners. A session keeps the
-//     queue limit of the zone it was created in; a full queue drops the oldest. A
-//     client that connects takes the session over, from an attached clean-session
-//     client too. Unacknowledged messages come first, in order, under their packet
-//     ids, and then the queue. DUP is 1 only for the former, and not even for them
-//     if the connection was open when its session was taken over.
-//   - A start: listeners open before authentication, ACL and rule are there.
+//   - Sessions: all listeners share one name space of client ids. A session keeps the queue limit of
+//     the zone where it was created. A full queue drops its oldest message. A client that connects
+//     takes the session over, also from a connected clean-session client. The broker then resends the
+//     unacknowledged messages in order with their packet ids, and sends the queue. Resent messages
+//     have DUP=1, unless the session was taken over from an open connection.
+//   - Start: the listeners open before authentication, ACL and rule are loaded.
 //   - The ACL: deny_action, and the cache that keeps a refusal.
-//   - The rule runs before the publisher's PUBACK; a will has no client_attrs.
-//   - A rate limit that releases lumps with one time stamp.
-//   - $share with hash_clientid, which for attested messages means one member; and
-//     the messages that a takeover loses without it.
+//   - The rule runs before the publisher gets its PUBACK. A will has no client_attrs.
+//   - The rate limit releases messages in bursts with one timestamp.
+//   - $share with hash_clientid, which picks one member for all attested messages, and the messages
+//     that a session takeover loses with other strategies.
 //
-// mochi-mqtt does the protocol, subscriptions and retained messages; sessions and
-// the dispatch are this package's own. Limits that remain:
+// mochi-mqtt implements the protocol, subscriptions and retained messages. This package implements
+// sessions and dispatch. Known limits:
 //
-//   - Sessions live in memory; [Broker.Close] ends them. They do not expire.
-//   - Overlapping plain subscriptions of one client give one copy; EMQX gives one
-//     for each.
-//   - At QoS 2 a message is settled with the subscriber's PUBREC.
-//   - A client that publishes at QoS 2 and subscribes above QoS 0 shares one
-//     packet-id space for both directions.
+//   - Sessions are in memory and do not expire. [Broker.Close] deletes them.
+//   - A client with overlapping plain subscriptions gets one copy of a message; EMQX sends one per
+//     subscription.
+//   - At QoS 2, a message is settled with the subscriber's PUBREC.
+//   - A client that publishes at QoS 2 and subscribes above QoS 0 shares one packet-id space for both
+//     directions.
 package broker

@@ -5,8 +5,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// hook is where mochi asks the broker. What a hook does is in the file of its
-// subject: access.go, sessions.go, dispatch.go; here is what becomes of a publish.
+// hook implements mochi's hooks. This file handles publishes; the other hooks are in access.go,
+// sessions.go and dispatch.go.
 type hook struct {
 	mochi.HookBase
 	b *Broker
@@ -28,8 +28,8 @@ func (h *hook) Provides(method byte) bool {
 // connOf returns the client's connection.
 func connOf(cl *mochi.Client) *conn { return cl.Net.Conn.(*conn) }
 
-// OnPublish applies the rule, then delivers the original. As with EMQX, both happen
-// before the publisher gets its PUBACK or PUBREC. mochi is left to acknowledge.
+// OnPublish applies the rule and then delivers the original message. As in EMQX, both happen before
+// the publisher gets its PUBACK or PUBREC. mochi only sends the acknowledgement.
 func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c := connOf(cl)
 	if !c.denied {
@@ -37,14 +37,13 @@ func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 			topic: pk.TopicName, payload: pk.Payload, qos: pk.FixedHeader.Qos, retain: pk.FixedHeader.Retain,
 			from: cl.ID, publisher: cl.ID,
 		}
-		h.b.attest(&c.identity, m, c.lump.received(&h.b.options))
+		h.b.attest(&c.identity, m, c.rate.received(&h.b.options))
 		h.b.dispatch(m)
 	}
 	return pk, packets.CodeSuccessIgnore
 }
 
-// OnPacketProcessed takes acknowledgements, and sends retained messages once the
-// SUBACK is out.
+// OnPacketProcessed handles acknowledgements, and sends retained messages after the SUBACK.
 func (h *hook) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, _ error) {
 	c := connOf(cl)
 	switch pk.FixedHeader.Type {
@@ -55,29 +54,28 @@ func (h *hook) OnPacketProcessed(cl *mochi.Client, pk packets.Packet, _ error) {
 	}
 }
 
-// OnWill publishes a will, if the ACL allows it. The rule sees it without
-// client_attrs and with the CONNECT packet's user name (E6). mochi is left nothing
-// to send.
+// OnWill publishes a will if the ACL allows it. The rule processes it without client_attrs and with
+// the CONNECT packet's user name (E6). The returned empty will keeps mochi from publishing it again.
 func (h *hook) OnWill(cl *mochi.Client, will mochi.Will) (mochi.Will, error) {
 	c := connOf(cl)
 	if !h.b.authorized(c, true, will.TopicName) {
 		h.b.denied.Add(1)
 		return mochi.Will{}, nil
 	}
-	who := c.identity
+	client := c.identity
 	if !h.b.options.WillAttributes {
-		who.cn, who.username = "", who.connectUsername
+		client.cn, client.username = "", client.connectUsername
 	}
 	m := message{
 		topic: will.TopicName, payload: will.Payload, qos: will.Qos, retain: will.Retain,
 		from: cl.ID, publisher: cl.ID,
 	}
-	h.b.attest(&who, m, h.b.options.Now())
+	h.b.attest(&client, m, h.b.options.Now())
 	h.b.dispatch(m)
 	return mochi.Will{}, nil
 }
 
-// OnPacketEncode sends an MQTT 5 client its zone's limits, which EMQX does too (E7).
+// OnPacketEncode sends an MQTT 5 client the limits of its zone, as EMQX does (E7).
 func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Connack {
 		zone := connOf(cl).zone()

@@ -13,12 +13,12 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// connectTimeout is how long a new connection may take for its TLS handshake and
-// CONNECT; mochi sets no deadline before the CONNECT.
+// connectTimeout bounds the TLS handshake and the CONNECT of a new connection. mochi sets no deadline
+// before the CONNECT.
 const connectTimeout = 10 * time.Second
 
-// conn is one client's network connection. The fields without a comment of another
-// kind belong to the goroutine that serves it.
+// conn is one client's network connection. Unless a comment says otherwise, only the goroutine that
+// serves the connection uses its fields.
 type conn struct {
 	net.Conn          // TCP, or TLS over raw
 	raw      net.Conn // TCP
@@ -27,26 +27,26 @@ type conn struct {
 	// identity and session are set before the client becomes known to others.
 	identity identity
 	session  *session
-	// clean says that the session ends with the connection.
+	// clean means that the session ends with the connection.
 	clean bool
-	// establishing says that it has locked sessions.establishing.
+	// establishing means that this connection has locked sessions.establishing.
 	establishing bool
-	denied       bool // the packet being processed
+	denied       bool // whether the ACL denied the current packet
 	granted      []packets.Subscription
-	answers      map[permission]answer
-	lump         lump
-	// takenOver says that another connection has the session: set before done
+	decisions    map[permission]decision
+	rate         rateLimit
+	// takenOver means that another connection has taken over the session. It is set before done
 	// is closed.
 	takenOver atomic.Bool
 	// takesOver says that the session's connection was open when this one began.
 	takesOver bool
 
 	closeOnce sync.Once
-	closed    chan struct{} // by Close
-	work      chan struct{} // for the writer, one token
+	closed    chan struct{} // closed by Close
+	work      chan struct{} // wakes the writer; capacity 1
 	writer    sync.WaitGroup
-	// done is closed when the connection's goroutine has ended, with
-	// everything that is done on behalf of the client.
+	// done is closed when the connection's goroutine has ended and all work for the client is
+	// finished.
 	done chan struct{}
 }
 
@@ -57,23 +57,23 @@ func (c *conn) zone() Zone {
 	return c.broker.options.Services
 }
 
-// Read reads the next piece, when the device's rate allows it.
+// Read reads the next chunk once the device's rate limit allows it.
 func (c *conn) Read(p []byte) (int, error) {
-	c.lump.pause(c.closed)
+	c.rate.pause(c.closed)
 	n, err := c.Conn.Read(p)
-	c.lump.begin()
+	c.rate.begin()
 	return n, err
 }
 
-// Close closes the socket without a TLS goodbye, which could block on a peer
-// that does not read.
+// Close closes the socket without a TLS close_notify, which could block if the peer does not read.
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() { close(c.closed) })
 	return c.raw.Close()
 }
 
-// end closes the connection and returns once the broker is done with it. mochi's Client.Stop would
-// not do: a client that is stopped between two reads has left in order, and its will is dropped.
+// end closes the connection and waits until the broker has finished with it. mochi's Client.Stop
+// cannot be used: if it stops a client between two reads, mochi treats that as a normal disconnect
+// and drops the will.
 func (c *conn) end() {
 	_ = c.Close()
 	<-c.done
@@ -86,7 +86,7 @@ func (c *conn) wakeWriter() {
 	}
 }
 
-// awaitWork returns false once the connection is closed.
+// awaitWork waits for work. It returns false once the connection is closed.
 func (c *conn) awaitWork() bool {
 	select {
 	case <-c.work:
@@ -96,7 +96,7 @@ func (c *conn) awaitWork() bool {
 	}
 }
 
-// listener is mochi's Listener, with connections that know when they have ended.
+// listener implements mochi's Listener. It tracks when each connection has ended.
 type listener struct {
 	name string
 	tls  *tls.Config // nil: plain
@@ -131,7 +131,7 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			return
 		}
 		if l.tls != nil && !l.broker.gateOpen.Load() {
-			_ = raw.Close() // EMQX does not listen at all
+			_ = raw.Close() // in this state EMQX does not listen
 			continue
 		}
 		c := l.newConn(raw)
@@ -142,7 +142,7 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		}
 		go func() {
 			defer l.remove(c)
-			// mochi's error says why the client left: of no use here.
+			// mochi's error contains the reason of the disconnect, which is not needed here.
 			_ = establish(l.name, c)
 		}()
 	}
@@ -171,7 +171,7 @@ func (l *listener) add(c *conn) bool {
 }
 
 func (l *listener) remove(c *conn) {
-	_ = c.Close() // where mochi returned early
+	_ = c.Close() // in case mochi returned early
 	c.writer.Wait()
 	l.broker.disconnected(c)
 	close(c.done)
@@ -181,9 +181,9 @@ func (l *listener) remove(c *conn) {
 	l.wg.Done()
 }
 
-// Close closes the listener and all its connections, and waits until their
-// goroutines have ended. mochi's own closing is left out: it would send a
-// DISCONNECT, which MQTT 3.1.1 does not know in that direction.
+// Close closes the listener and all its connections, and waits until their goroutines have ended. It
+// does not call mochi's CloseFn, which would send a DISCONNECT. In MQTT 3.1.1 only clients may send
+// one.
 func (l *listener) Close(listeners.CloseFn) {
 	l.mu.Lock()
 	l.closed = true

@@ -7,103 +7,97 @@ import (
 	"time"
 )
 
-// Options describe the broker. The zero value is a plain broker on a free port of
-// 127.0.0.1 that lets anyone in and rewrites nothing.
+// Options configures the broker. The zero value is a plain broker on a free port of 127.0.0.1 that
+// accepts every client and republishes nothing.
 //
-// Where a field names a row (E1 to E12), docs/emqx.md describes what EMQX 5.8.9
-// does there. The zero value of each switch is EMQX with the files of deploy/emqx,
-// started up and with the devices' listener open; it leaves out the rate limit and
-// DeviceACL, which would keep from the bridge what its own checks are tested with.
+// If a field refers to a row (E1 to E12), docs/emqx.md describes the behaviour of EMQX 5.8.9. The
+// zero value of each switch corresponds to EMQX with the files of deploy/emqx, fully started and with
+// the devices' listener open. The rate limit and DeviceACL are off by default, because they would
+// keep messages from the bridge that test the bridge's own checks.
 type Options struct {
 	// Listen is the plain listener's address; empty: a free port of 127.0.0.1.
 	Listen string
-	// TLS opens the devices' listener; it must demand client certificates.
+	// TLS opens the devices' listener. It must require client certificates.
 	TLS *tls.Config
-	// ListenTLS is its address; empty: a free port of 127.0.0.1.
+	// ListenTLS is the devices' listener's address; empty: a free port of 127.0.0.1.
 	ListenTLS string
 
-	// Username and Password are the service account of the plain listener;
-	// with an empty Username anyone may connect there.
+	// Username and Password are the service account of the plain listener. With an empty Username,
+	// any client may connect there.
 	Username, Password string
-	// DeviceUsernames treats every client of the plain listener that gives a
-	// user name other than Username as a device with that CN on the devices'
-	// listener, without a password: devices without the cost of TLS.
+	// DeviceUsernames treats a client of the plain listener with any other user name as a device
+	// with that CN. The client needs no password. This saves tests the cost of TLS.
 	DeviceUsernames bool
 
 	// Attest republishes device messages under their attested topics.
 	Attest bool
-	// AnyCN leaves out the rule's WHERE clause, so that the bridge gets to see
-	// what the broker would have kept back. A missing user name is rendered as
-	// "undefined".
+	// AnyCN omits the rule's WHERE clause, so that the bridge receives messages that the broker
+	// would otherwise withhold. A missing user name is rendered as "undefined".
 	AnyCN bool
-	// DeviceACL confines each device to the topics of its own CN (E11). Without
-	// it a device may use every topic but the attested ones.
+	// DeviceACL restricts each device to the topics of its own CN (E11). Without it, a device may
+	// use every topic except the attested ones.
 	DeviceACL bool
-	// Tamper may change an attestation before it is rendered: a broker that is
-	// wrong. Called from many goroutines.
+	// Tamper can change an attestation before it is rendered, to simulate a faulty broker. It is
+	// called from many goroutines.
 	Tamper func(*Attestation)
-	// Prefix of attested topics; empty: bridge/v1.
+	// Prefix is the prefix of attested topics; empty: bridge/v1.
 	Prefix string
-	// Now gives attested topics their time; nil: time.Now.
+	// Now returns the time in attested topics; nil: time.Now.
 	Now func() time.Time
 
-	// Unloaded lists what is missing when the listeners open, until
-	// [Broker.Load] (E1, E3).
+	// Unloaded contains the parts that are not loaded when the listeners open, until [Broker.Load]
+	// (E1, E3).
 	Unloaded Part
 	// Gate refuses devices until [Broker.OpenGate] (E1).
 	Gate bool
-	// DenyIgnored is deny_action = ignore: a denied PUBLISH is acknowledged and
-	// dropped, a denied SUBSCRIBE is answered with 0x80. Without it both close
-	// the connection (E1, E3).
+	// DenyIgnored means deny_action = ignore: a denied PUBLISH is acknowledged and dropped, and a
+	// denied SUBSCRIBE gets return code 0x80. Without it, both close the connection (E1, E3).
 	DenyIgnored bool
-	// AuthzCache is how long a connection keeps an answer of the ACL; 0: it is
-	// asked each time (E1).
+	// AuthzCache is how long a connection caches an ACL decision; 0: no cache (E1).
 	AuthzCache time.Duration
 
-	// GlobalClientIDs leaves out clientid_override: a device's client id is the
-	// one it asks for, also that of a lane (E2). Without it the client id is
-	// CN/clientid.
+	// GlobalClientIDs omits clientid_override: a device gets the client id that it asks for, even
+	// that of a lane (E2). Without it, the client id is CN/clientid.
 	GlobalClientIDs bool
 	// Services and Devices are the zones of the two listeners (E2, E7).
 	Services, Devices Zone
 
-	// MessagesRate limits what each device publishes, in messages per second;
-	// 0: no limit. A device above it is read in lumps (E4).
+	// MessagesRate limits each device's publishes, in messages per second; 0: no limit. The broker
+	// reads from a device above the limit in chunks (E4).
 	MessagesRate float64
-	// Pause waits for the rate limit; nil: in real time.
+	// Pause waits for the rate limit; nil: real time.
 	Pause func(time.Duration)
 
-	// WillAttributes gives the rule a will's client_attrs and the CN. Without it
-	// a will is never attested (E6).
+	// WillAttributes provides the rule with client_attrs and the CN for a will. Without it, a will
+	// is never attested (E6).
 	WillAttributes bool
 
-	// Share picks the member of a $share group (E8).
+	// Share selects how the member of a $share group is picked (E8).
 	Share ShareStrategy
-	// TakeoverRace is how long after the start of a session takeover publishers
-	// may still send to the session's former process: the next message of each
-	// is lost where the subscription is a plain one, and in no counter of EMQX's.
-	// 0: CPU to spare, nothing is lost (E8).
+	// TakeoverRace simulates a session takeover on an overloaded EMQX: for this long, publishers
+	// still send to the session's former process. The next message of each publisher is lost if the
+	// subscription is plain, and no counter of EMQX includes it. 0: nothing is lost (E8).
 	TakeoverRace time.Duration
 }
 
 // Zone contains the limits of a listener's clients.
 type Zone struct {
-	// MaxInflight is how many messages wait for a PUBACK at a time; 0: 1,000
-	// for services, 32 for devices.
+	// MaxInflight is the maximum number of messages that wait for a PUBACK; 0: 1,000 for services,
+	// 32 for devices.
 	MaxInflight int
-	// MaxQueue is how many messages wait behind them, or for the client to come
-	// back; a full queue drops the oldest. A session keeps the limit of the zone
-	// that it was created in. 0: 200,000 for services, 1,000 for devices.
+	// MaxQueue is the maximum number of messages in the queue behind them, also while the client is
+	// disconnected. A full queue drops its oldest message. A session keeps the limit of the zone
+	// where it was created. 0: 200,000 for services, 1,000 for devices.
 	MaxQueue int
-	// MaxPacket is the largest packet that a client may send, in bytes; a larger
-	// one closes the connection. 0: 2 MiB for services, 1 MiB for devices.
+	// MaxPacket is the largest packet that a client may send, in bytes. A larger one closes the
+	// connection. 0: 2 MiB for services, 1 MiB for devices.
 	MaxPacket uint32
 }
 
-// DefaultZone is what EMQX gives to the clients of a listener without a zone (E7).
+// DefaultZone returns EMQX's limits for the clients of a listener without a zone (E7).
 func DefaultZone() Zone { return Zone{MaxInflight: 32, MaxQueue: 1000, MaxPacket: 1 << 20} }
 
-// servicesZone is zones.bridge in deploy/emqx/emqx.conf.
+// servicesZone returns the limits of zones.bridge in deploy/emqx/emqx.conf.
 func servicesZone() Zone { return Zone{MaxInflight: 1000, MaxQueue: 200_000, MaxPacket: 2 << 20} }
 
 func (z *Zone) setDefaults(d Zone) {
@@ -119,33 +113,33 @@ func (z *Zone) setDefaults(d Zone) {
 	z.MaxInflight = min(z.MaxInflight, math.MaxUint16)
 }
 
-// Part is a part of the configuration that EMQX loads after it opened its
-// listeners. Parts can be combined.
+// Part is a part of the configuration that EMQX loads after it has opened its listeners. Parts can be
+// combined.
 type Part uint32
 
 const (
-	// Authentication is the delay until it is loaded; until then services are refused (CONNACK 5).
+	// Authentication is the user database. Until it is loaded, services are refused with CONNACK 5.
 	Authentication Part = 1 << iota
-	// ACL is the delay until it is loaded; until then no_match = deny applies.
+	// ACL is the access control list. Until it is loaded, no_match = deny applies.
 	ACL
-	// Rule is the delay until it is loaded; until then nothing is attested.
+	// Rule is the attesting rule. Until it is loaded, no message is attested.
 	Rule
 	// Everything combines all parts.
 	Everything = Authentication | ACL | Rule
 )
 
-// ShareStrategy is how EMQX picks the member of a $share group.
+// ShareStrategy selects how the broker picks the member of a $share group.
 type ShareStrategy int
 
 const (
-	// HashClientID picks by the publisher's client id. That of attested messages
-	// is the rule's, so one member gets them all.
+	// HashClientID picks the member by the publisher's client id. All attested messages have the
+	// rule's client id, so one member gets all of them.
 	HashClientID ShareStrategy = iota
 	// RoundRobin picks the members in turn.
 	RoundRobin
 )
 
-// String is EMQX's word for it.
+// String returns EMQX's name of the strategy.
 func (s ShareStrategy) String() string {
 	if s == RoundRobin {
 		return "round_robin"
@@ -155,7 +149,7 @@ func (s ShareStrategy) String() string {
 
 func (o *Options) setDefaults() error {
 	if o.TLS != nil && o.TLS.ClientAuth != tls.RequireAndVerifyClientCert {
-		return errors.New("open device listener: its TLS configuration does not demand a verified client certificate")
+		return errors.New("open device listener: its TLS configuration does not require a verified client certificate")
 	}
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"

@@ -2,26 +2,26 @@ package broker
 
 import "time"
 
-// lumpBytes is how much is read from a socket at a time: what a device over its
-// rate is released by.
-const lumpBytes = 4 << 10
+// chunkBytes is the size of the buffer for reads from a socket. A device above its rate limit is
+// released by one chunk at a time.
+const chunkBytes = 4 << 10
 
-// lump is the rate limit of one device connection. EMQX reads a piece from the
-// socket, accepts all its messages together, and reads on only when the rate has
-// caught up: nothing is refused, and the messages of a piece have one
-// publish_received_at (E4). It belongs to the connection's reading goroutine.
-type lump struct {
+// rateLimit is the rate limit of one device connection. EMQX reads a chunk from the socket, accepts
+// all its messages, and reads again only when the rate allows it. No message is refused, and all
+// messages of a chunk have the same publish_received_at (E4). Only the connection's reading
+// goroutine uses it.
+type rateLimit struct {
 	rate     float64 // messages per second; 0: no limit
 	now      func() time.Time
 	wait     func(time.Duration)
-	messages int // taken from the present piece
+	messages int // of the current chunk
 	at       time.Time
 }
 
-func (l *lump) limit(o *Options) { l.rate, l.now, l.wait = o.MessagesRate, o.Now, o.Pause }
+func (l *rateLimit) set(o *Options) { l.rate, l.now, l.wait = o.MessagesRate, o.Now, o.Pause }
 
-// pause waits until the next piece may be read, or done is closed.
-func (l *lump) pause(done <-chan struct{}) {
+// pause waits until the next chunk may be read, or until done is closed.
+func (l *rateLimit) pause(done <-chan struct{}) {
 	if l.rate <= 0 || l.messages == 0 {
 		return
 	}
@@ -42,15 +42,15 @@ func (l *lump) pause(done <-chan struct{}) {
 	}
 }
 
-// begin notes that a piece was read.
-func (l *lump) begin() {
+// begin records the time at which a chunk was read.
+func (l *rateLimit) begin() {
 	if l.rate > 0 {
 		l.at = l.now()
 	}
 }
 
-// received is publish_received_at of a message of the present piece.
-func (l *lump) received(o *Options) time.Time {
+// received returns publish_received_at for a message of the current chunk.
+func (l *rateLimit) received(o *Options) time.Time {
 	if l.rate > 0 {
 		return l.at
 	}

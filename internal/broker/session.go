@@ -10,41 +10,40 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// maxUnwritten bounds the QoS 0 messages that wait for a client's socket.
+// maxUnwritten is the number of messages waiting for a client's socket at which QoS 0 messages are
+// dropped.
 const maxUnwritten = 1 << 15
 
-// message is one publish on its way to a subscriber. The payload is shared and not
-// written to.
+// message is one published message on its way to a subscriber. Its payload is shared and must not be
+// modified.
 type message struct {
 	topic   string
 	payload []byte
 	qos     byte
 	retain  bool
-	// from is the client id that $share's hash goes by: for an attested message
-	// the rule's.
+	// from is the client id that hash_clientid uses; for an attested message, the rule's.
 	from string
 	// publisher is the client that published it.
 	publisher string
 }
 
-// delivery is a message in a session; the packet id is 0 while it is queued and at
-// QoS 0.
+// delivery is a message in a session. Its packet id is 0 while it is queued, and always at QoS 0.
 type delivery struct {
 	message
 	id  uint16
 	dup bool
 }
 
-// session is a client's session as EMQX keeps it: a window of messages in flight
-// and a queue behind it. It outlives connections.
+// session is a client's session with the structure of EMQX's: a window of messages in flight and a
+// queue behind it. It outlives connections.
 type session struct {
 	id     string
 	broker *Broker
 
 	mu       sync.Mutex
 	identity identity
-	limits   Zone  // MaxQueue of where it was created, the rest of its connection
-	conn     *conn // nil while nobody is connected
+	limits   Zone  // MaxQueue of the zone where it was created, otherwise of its connection
+	conn     *conn // nil while disconnected
 	window   int
 	lastID   uint16
 	inflight []delivery // in the order sent
@@ -52,12 +51,12 @@ type session struct {
 	dropped  int64
 	out      []delivery // for the connection's writer
 
-	// Of the last takeover: see Options.TakeoverRace.
+	// State of the last takeover; see Options.TakeoverRace.
 	raceUntil time.Time
-	raced     map[string]struct{} // publishers that have lost their message
+	raced     map[string]struct{} // publishers that have already lost a message
 }
 
-// deliver puts m into the session. plain says that it came by a plain subscription.
+// deliver adds m to the session. plain means that the subscription is not shared.
 func (s *session) deliver(m message, plain bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +87,7 @@ func (s *session) loseToTakeover(publisher string) bool {
 	return true
 }
 
-// enqueue drops the oldest message of a full queue, as EMQX does.
+// enqueue adds d to the queue. As in EMQX, a full queue drops its oldest message.
 func (s *session) enqueue(d delivery) {
 	if len(s.queue) >= s.limits.MaxQueue {
 		s.queue = s.queue[1:]
@@ -98,7 +97,7 @@ func (s *session) enqueue(d delivery) {
 	s.queue = append(s.queue, d)
 }
 
-// send hands d to the connection's writer, above QoS 0 as part of the window.
+// send passes d to the connection's writer. Above QoS 0, d becomes part of the window.
 func (s *session) send(d delivery) {
 	if d.qos > 0 {
 		d.id = s.nextID()
@@ -107,7 +106,7 @@ func (s *session) send(d delivery) {
 	s.out = append(s.out, d)
 }
 
-// nextID counts upward and around, past the ids still in use: at most MaxInflight.
+// nextID returns the next packet id. It skips the ids in use, of which there are at most MaxInflight.
 func (s *session) nextID() uint16 {
 	for {
 		if s.lastID++; s.lastID == 0 {
@@ -119,8 +118,8 @@ func (s *session) nextID() uint16 {
 	}
 }
 
-// acknowledged takes a PUBACK, or the PUBREC of a message at QoS 2. Only the
-// present connection's counts.
+// acknowledged handles a PUBACK, or the PUBREC of a QoS 2 message. It ignores those of former
+// connections.
 func (s *session) acknowledged(c *conn, id uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,8 +148,9 @@ func (s *session) refill() {
 	}
 }
 
-// attach begins a connection, after its CONNACK: messages in flight come again in order under their packet
-// ids, then the queue. They have DUP unless the session was taken over from a connection that was open.
+// attach starts a connection after its CONNACK. It resends the messages in flight in order, with
+// their packet ids, and then sends the queue. Resent messages have DUP set, unless the session was
+// taken over from an open connection.
 func (s *session) attach(c *conn, cl *mochi.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +178,7 @@ func (s *session) attachedTo(c *conn) bool {
 	return s.conn == c
 }
 
-// detach ends c's connection, unless another one has taken its place.
+// detach removes the connection c, unless another one has replaced it.
 func (s *session) detach(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +187,7 @@ func (s *session) detach(c *conn) {
 	}
 }
 
-// write sends what the session has for c until c is closed.
+// write sends the session's messages to c until c is closed.
 func (s *session) write(c *conn, version byte) {
 	buf := new(bytes.Buffer)
 	for c.awaitWork() {
@@ -217,7 +217,7 @@ func encode(buf *bytes.Buffer, d *delivery, version byte) {
 		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: d.qos, Dup: d.dup, Retain: d.retain},
 		TopicName:       d.topic, Payload: d.payload, PacketID: d.id,
 	}
-	_ = pk.PublishEncode(buf) // fails only without a packet id above QoS 0
+	_ = pk.PublishEncode(buf) // fails only if a message above QoS 0 has no packet id
 }
 
 // client describes the session for [Broker.Clients].

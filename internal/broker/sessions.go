@@ -11,9 +11,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// sessions are all sessions by client id: one name space for both listeners (E2).
+// sessions contains all sessions by client id. Both listeners share one name space (E2).
 type sessions struct {
-	// establishing is locked while a session changes hands.
+	// establishing is locked during a session takeover.
 	establishing sync.Mutex
 
 	mu   sync.RWMutex
@@ -34,21 +34,20 @@ func (s *sessions) all() []*session {
 	return slices.Collect(maps.Values(s.byID))
 }
 
-// OnSessionEstablish closes the older connection of the same client id, waits for
-// its end and takes its session over, whichever listener it came by and whether
-// or not it asked for a clean session. mochi then does the same with the
-// subscriptions.
+// OnSessionEstablish closes an older connection with the same client id, waits for its end and takes
+// its session over. This does not depend on the older connection's listener or its clean-session
+// flag. mochi then takes over the subscriptions.
 func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) {
 	c, all := connOf(cl), &h.b.sessions
 	all.establishing.Lock()
 	c.establishing = true
 	if old, ok := h.b.server.Clients.Get(cl.ID); ok {
-		before := connOf(old)
-		c.takesOver = before.session != nil && before.session.attachedTo(before)
-		before.takenOver.Store(true)
-		before.end()
+		previous := connOf(old)
+		c.takesOver = previous.session != nil && previous.session.attachedTo(previous)
+		previous.takenOver.Store(true)
+		previous.end()
 	}
-	// mochi ends no session by itself: see [Broker.disconnected].
+	// With these properties mochi ends no session itself; see [Broker.disconnected].
 	v5 := cl.Properties.ProtocolVersion == 5
 	c.clean = pk.Connect.Clean && !v5 || v5 && cl.Properties.Props.SessionExpiryInterval == 0
 	cl.Properties.Clean = false
@@ -68,7 +67,7 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) {
 	c.session = s
 }
 
-// OnSessionEstablished comes after the CONNACK.
+// OnSessionEstablished attaches the connection to its session, after the CONNACK.
 func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	c := connOf(cl)
 	c.session.attach(c, cl)
@@ -82,7 +81,7 @@ func (b *Broker) established(c *conn) {
 	}
 }
 
-// disconnected is the last that the connection's goroutine does.
+// disconnected detaches a connection from its session, as the last step of its goroutine.
 func (b *Broker) disconnected(c *conn) {
 	b.established(c)
 	s := c.session
@@ -95,7 +94,7 @@ func (b *Broker) disconnected(c *conn) {
 	}
 }
 
-// end ends a session with its queue and its subscriptions.
+// end deletes a session with its queue and subscriptions.
 func (b *Broker) end(s *session) {
 	b.sessions.mu.Lock()
 	defer b.sessions.mu.Unlock()
@@ -109,9 +108,9 @@ func (b *Broker) end(s *session) {
 	}
 }
 
-// Cut closes a client's connection without a word, as a broker does that is short
-// of memory; the session stays unless it was a clean one. It returns once the
-// broker is done with the connection, and false where there was none.
+// Cut closes a client's connection without a DISCONNECT, as a broker does under memory pressure. The
+// session remains unless it is a clean one. Cut waits until the broker has finished with the
+// connection. It returns false if the client was not connected.
 func (b *Broker) Cut(clientID string) bool {
 	cl, ok := b.server.Clients.Get(clientID)
 	if !ok || cl.Closed() {
@@ -121,8 +120,8 @@ func (b *Broker) Cut(clientID string) bool {
 	return true
 }
 
-// Kick ends a session with its queue, connected or not, as EMQX's "clients kick"
-// does (E9). It reports whether there was one.
+// Kick deletes a session with its queue, connected or not, like EMQX's "clients kick" (E9). It
+// reports whether the session existed.
 func (b *Broker) Kick(clientID string) bool {
 	b.sessions.establishing.Lock()
 	defer b.sessions.establishing.Unlock()
