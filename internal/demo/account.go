@@ -7,7 +7,7 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// tally is what a fleet has done; messages, except for the last two.
+// tally contains the counts of a fleet. All count messages, except for the last two.
 type tally struct {
 	Sent, Acked uint64
 	HonestAcked uint64 // of the devices that break no rule
@@ -21,11 +21,11 @@ type streamCount struct {
 	Messages uint64
 }
 
-// account is everything that was counted, by three parties that do not ask each
-// other: the devices, the bridge, nats-server.
+// account contains all counts. They come from three independent parties: the devices, the bridge and
+// nats-server.
 type account struct {
 	Fleet   tally
-	Visits  uint64 // the visitor's messages, counted by the broker
+	Visits  uint64 // messages of the user's mosquitto_pub, counted by the broker
 	Bridge  bridge.Counts
 	Streams []streamCount
 	// Written is nil without a database.
@@ -33,31 +33,32 @@ type account struct {
 	// Quarantine is the name of the stream with refused messages.
 	Quarantine string
 	Provoked   []verdict.Reason
-	// BrokerDropped counts messages that the broker gave up.
+	// BrokerDropped is the number of messages that the broker dropped.
 	BrokerDropped int64
-	// Faults are errors met on the way.
-	Faults []error
+	// Errors are the errors that occurred during the demo.
+	Errors []error
 }
 
-// countedOut is what was neither stored nor quarantined, on purpose.
-func countedOut(c *bridge.Counts) uint64 {
+// dropped returns the number of messages that were intentionally neither stored nor quarantined.
+func dropped(c *bridge.Counts) uint64 {
 	return c.QuarantineSkipped + c.RetainedSkipped + c.QoS0Dropped
 }
 
-// delivered is what came from the broker: Received leaves retained copies out.
+// delivered returns the number of messages from the broker. Received does not include retained
+// copies.
 func delivered(c *bridge.Counts) uint64 { return c.Received + c.RetainedSkipped }
 
 func (a *account) messagesIn(quarantine bool) (n uint64) {
-	for _, h := range a.Streams {
-		if (h.Stream == a.Quarantine) == quarantine {
-			n += h.Messages
+	for _, s := range a.Streams {
+		if (s.Stream == a.Quarantine) == quarantine {
+			n += s.Messages
 		}
 	}
 	return n
 }
 
-// poison is what ingest quarantined: messages that the bridge stored, and that no
-// table can take. The visitor alone sends such.
+// poison returns the number of messages that ingest quarantined: the bridge stored them, but no table
+// accepts them. Only the user's mosquitto_pub can send such messages.
 func (a *account) poison() uint64 {
 	if a.Written == nil {
 		return 0
@@ -67,13 +68,13 @@ func (a *account) poison() uint64 {
 
 // check is one equation of the account.
 type check struct {
-	OK   bool
-	What string // the equation
-	Why  string // both sides' figures
+	OK      bool
+	Claim   string // the equation in words
+	Figures string // the figures of both sides
 }
 
-func equal(what, nameA string, a uint64, nameB string, b uint64) check {
-	return check{OK: a == b, What: what, Why: fmt.Sprintf("%s %d, %s %d", nameA, a, nameB, b)}
+func equal(claim, nameA string, a uint64, nameB string, b uint64) check {
+	return check{OK: a == b, Claim: claim, Figures: fmt.Sprintf("%s %d, %s %d", nameA, a, nameB, b)}
 }
 
 // checks returns the equations that must be true once nothing is in flight.
@@ -81,49 +82,49 @@ func (a *account) checks() []check {
 	c := &a.Bridge
 	all := []check{
 		equal("every publish was acknowledged to its device", "sent", a.Fleet.Sent, "acknowledged", a.Fleet.Acked),
-		equal("the bridge received what was acknowledged, once each",
+		equal("the bridge received every acknowledged message once",
 			"acknowledged", a.Fleet.Acked+a.Visits, "received", delivered(c)),
 		equal("received = stored + quarantined + dropped",
-			"received", delivered(c), "accounted for", c.Stored+c.QuarantinedTotal()+countedOut(c)),
+			"received", delivered(c), "accounted for", c.Stored+c.QuarantinedTotal()+dropped(c)),
 		equal("nothing is in flight", "expected", 0, "in flight", uint64(c.InFlight)),
 	}
 	if c.Duplicates == 0 {
 		all = append(all,
-			equal("the streams contain what the bridge stored", "stored", c.Stored, "in the streams", a.messagesIn(false)),
-			equal("QUARANTINE contains what the bridge quarantined", "quarantined", c.QuarantinedTotal()+a.poison(), "in the streams", a.messagesIn(true)),
+			equal("the streams contain the messages that the bridge stored", "stored", c.Stored, "in the streams", a.messagesIn(false)),
+			equal("QUARANTINE contains the quarantined messages", "quarantined", c.QuarantinedTotal()+a.poison(), "in the streams", a.messagesIn(true)),
 		)
 	} else {
-		// A PubAck that was lost and came again is counted as stored twice.
-		all = append(all, equal("the streams contain what the bridge stored and quarantined",
+		// If a PubAck is lost and the message is sent again, it is counted as stored twice.
+		all = append(all, equal("the streams contain the messages that the bridge stored and quarantined",
 			"stored", c.Stored+c.QuarantinedTotal()+a.poison()-c.Duplicates, "in the streams", a.messagesIn(false)+a.messagesIn(true)))
 	}
 	if w := a.Written; w != nil {
 		all = append(all,
-			equal("ingest is done with what the streams contain", "in the streams", a.messagesIn(false), "stored or quarantined by ingest", w.Acknowledged+w.Poison),
-			equal("the database has each message of the first stream once", "in the streams", a.Streams[0].Messages-a.poison(), "rows", w.Telemetry))
+			equal("ingest has processed all messages of the streams", "in the streams", a.messagesIn(false), "stored or quarantined by ingest", w.Acknowledged+w.Poison),
+			equal("the database contains each telemetry message once", "in the streams", a.Streams[0].Messages-a.poison(), "rows", w.Telemetry))
 	}
-	honest := check{What: "no message of an honest device was refused", OK: c.Stored >= a.Fleet.HonestAcked}
-	honest.Why = fmt.Sprintf("sent %d, stored %d", a.Fleet.HonestAcked, c.Stored)
+	honest := check{Claim: "no message of a well-behaved device was refused", OK: c.Stored >= a.Fleet.HonestAcked}
+	honest.Figures = fmt.Sprintf("sent %d, stored %d", a.Fleet.HonestAcked, c.Stored)
 	all = append(all, honest, a.everyReason())
 	if a.BrokerDropped > 0 {
-		all = append(all, check{What: "the demo's broker dropped nothing", Why: fmt.Sprintf("dropped %d", a.BrokerDropped)})
+		all = append(all, check{Claim: "the demo's broker dropped no messages", Figures: fmt.Sprintf("dropped %d", a.BrokerDropped)})
 	}
-	for _, err := range a.Faults {
-		all = append(all, check{What: "nothing failed on the way", Why: err.Error()})
+	for _, err := range a.Errors {
+		all = append(all, check{Claim: "no error occurred during the demo", Figures: err.Error()})
 	}
 	return all
 }
 
-// everyReason checks that each offence was seen and its evidence kept.
+// everyReason checks that the quarantine contains messages for every provoked reason.
 func (a *account) everyReason() check {
-	c := check{OK: true, What: "each offence is in quarantine under its reason"}
+	c := check{OK: true, Claim: "the quarantine contains messages for every provoked reason"}
 	for _, r := range a.Provoked {
 		if a.Bridge.Quarantined[r] == 0 {
 			c.OK = false
-			if c.Why != "" {
-				c.Why += ", "
+			if c.Figures != "" {
+				c.Figures += ", "
 			}
-			c.Why += "no " + r.String()
+			c.Figures += "no " + r.String()
 		}
 	}
 	return c

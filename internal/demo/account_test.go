@@ -58,7 +58,7 @@ func TestAccountErrors(t *testing.T) {
 		},
 		"a PUBACK for what never came": {
 			func(a *account) { a.Fleet.Sent++; a.Fleet.Acked++ },
-			"the bridge received what was acknowledged, once each (acknowledged 103, received 102)",
+			"the bridge received every acknowledged message once (acknowledged 103, received 102)",
 		},
 		"a visitor's message that never came": {
 			func(a *account) { a.Visits++ },
@@ -78,27 +78,27 @@ func TestAccountErrors(t *testing.T) {
 		},
 		"a stored message that no stream holds": {
 			func(a *account) { a.Streams[1].Messages-- },
-			"the streams contain what the bridge stored (stored 72, in the streams 71)",
+			"the streams contain the messages that the bridge stored (stored 72, in the streams 71)",
 		},
 		"a message too many in quarantine": {
 			func(a *account) { a.Streams[3].Messages++ },
-			"QUARANTINE contains what the bridge quarantined (quarantined 20, in the streams 21)",
+			"QUARANTINE contains the quarantined messages (quarantined 20, in the streams 21)",
 		},
 		"an honest message refused": {
 			func(a *account) { a.Fleet.HonestAcked = 73 },
-			"no message of an honest device was refused (sent 73, stored 72)",
+			"no message of a well-behaved device was refused (sent 73, stored 72)",
 		},
 		"an offence not seen": {
 			func(a *account) { a.Provoked = append(a.Provoked, verdict.BadTopic, verdict.CNMissing) },
-			"each offence is in quarantine under its reason (no bad_topic, no cn_missing)",
+			"the quarantine contains messages for every provoked reason (no bad_topic, no cn_missing)",
 		},
 		"a message lost in the broker": {
 			func(a *account) { a.BrokerDropped = 1 },
-			"the demo's broker dropped nothing (dropped 1)",
+			"the demo's broker dropped no messages (dropped 1)",
 		},
 		"a fault": {
-			func(a *account) { a.fault(errors.New("a device fell off")) },
-			"nothing failed on the way (a device fell off)",
+			func(a *account) { a.addError(errors.New("a device fell off")) },
+			"no error occurred during the demo (a device fell off)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

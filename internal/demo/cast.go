@@ -11,27 +11,27 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// visitor is the device whose certificate lies ready for mosquitto_pub. No
-// simulated device has its name, so its messages can be told apart.
+// visitor is the device whose certificate the user can use with mosquitto_pub. No simulated device
+// has this name, so its messages can be counted separately.
 const visitor = "acme/dev-1"
 
-// role is one device: who it is and what it sends.
+// role describes one simulated device: its identity and its messages.
 type role struct {
 	cn     string // of its certificate; empty: a certificate without one
 	client string // MQTT client id
-	// breaks is the reason that its messages are refused for, some of them in
-	// the case of rate_limited; Accepted: an honest device.
+	// breaks is the reason for which its messages are refused; with rate_limited only some are.
+	// Accepted: a well-behaved device.
 	breaks verdict.Reason
 	every  time.Duration
 	window int // messages in flight; 0: 1
-	// message is its n-th publish, from 0.
+	// message returns the n-th message, from 0.
 	message func(n int) (topic string, payload []byte)
 }
 
-// cast is everybody in the demo: the honest devices, then one offender for each
+// cast returns the roles of the demo: the well-behaved devices, then one misbehaving device for each
 // reason that needs no registry.
 func cast(o Options) []role {
-	roles := honest(o)
+	roles := wellBehaved(o)
 	victim := roles[0].cn
 	typo := subjectTooLong()
 	roles = append(roles,
@@ -41,7 +41,7 @@ func cast(o Options) []role {
 		},
 		role{
 			cn: "acme/chatterbox", breaks: verdict.RateLimited,
-			window:  100, // it does not wait for a broker that is slow
+			window:  100, // large, so that a slow broker does not limit the rate
 			every:   time.Duration(float64(time.Second) / (5 * o.limit())),
 			message: telemetry("acme/chatterbox"),
 		},
@@ -73,22 +73,22 @@ func cast(o Options) []role {
 	return roles
 }
 
-func honest(o Options) []role {
+func wellBehaved(o Options) []role {
 	tenants := []string{"acme", "globex", "initech"}
 	every := time.Duration(float64(time.Second) / o.Rate)
 	var all []role
 	for i := range o.Devices {
 		cn := fmt.Sprintf("%s/pump-%d", tenants[i%len(tenants)], i/len(tenants)+1)
 		if i == len(tenants)-1 {
-			// A space and a dot are legal in MQTT and not in a subject.
+			// A space and a dot are valid in a topic level, but not in a subject token.
 			cn = "initech/boiler 7.b"
 		}
-		all = append(all, role{cn: cn, every: every, message: daily(cn)})
+		all = append(all, role{cn: cn, every: every, message: mixed(cn)})
 	}
 	return all
 }
 
-// provoked lists the reasons that the cast's offenders are refused for.
+// provoked returns the reasons for which messages of the roles are refused.
 func provoked(roles []role) []verdict.Reason {
 	var reasons []verdict.Reason
 	for _, reason := range verdict.Reasons() {
@@ -99,9 +99,9 @@ func provoked(roles []role) []verdict.Reason {
 	return reasons
 }
 
-// daily is an honest device's mix: telemetry, now and then its shadow or the
-// answer to a command.
-func daily(cn string) func(int) (string, []byte) {
+// mixed returns the messages of a well-behaved device: telemetry, and sometimes its shadow or a
+// command acknowledgement.
+func mixed(cn string) func(int) (string, []byte) {
 	return func(n int) (string, []byte) {
 		switch {
 		case n%10 == 3:
@@ -127,7 +127,7 @@ func topicOf(cn, kind string) string {
 	return "tenant/" + tenant + "/device/" + device + "/" + kind
 }
 
-// subjectTooLong is a topic short enough for MQTT and too long for a subject.
+// subjectTooLong returns a topic that is valid in MQTT but too long for a subject.
 func subjectTooLong() string {
 	return topicOf("globex/typo", strings.Repeat("x", subjects.MaxSubjectBytes))
 }

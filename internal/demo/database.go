@@ -16,8 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/ingest"
 )
 
-// database is ingest into the visitor's PostgreSQL, in a schema of the demo's own
-// that goes away with it.
+// database runs ingest into the user's PostgreSQL, in a temporary schema.
 type database struct {
 	ingest *ingest.Ingest
 	db     *pgx.Conn
@@ -26,7 +25,7 @@ type database struct {
 	stop   func() // further calls do nothing
 }
 
-// startIngest is part of the rig where the options name a database.
+// startIngest starts ingest if the options name a database.
 func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) error {
 	if o.DatabaseURL == "" {
 		return nil
@@ -34,16 +33,16 @@ func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) er
 	d := &database{schema: "mqtt_nats_demo_" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	var err error
 	if d.url, err = url.Parse(o.DatabaseURL); err != nil {
-		return errors.New("read the database's URL: it is not of the form postgres://user@host:port/name")
+		return errors.New("read the database URL: it does not have the form postgres://user@host:port/name")
 	}
 	if d.db, err = pgx.Connect(ctx, o.DatabaseURL); err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
-	r.defers(func() error { return d.db.Close(context.Background()) })
+	r.onClose(func() error { return d.db.Close(context.Background()) })
 	if _, err := d.db.Exec(ctx, "CREATE SCHEMA "+d.schema); err != nil {
-		return fmt.Errorf("make a schema for the demo: %w", err)
+		return fmt.Errorf("create a schema for the demo: %w", err)
 	}
-	r.defers(func() error {
+	r.onClose(func() error {
 		_, err := d.db.Exec(context.Background(), "DROP SCHEMA "+d.schema+" CASCADE")
 		return err
 	})
@@ -67,20 +66,20 @@ func (r *rig) startIngest(ctx context.Context, o Options, log zerolog.Logger) er
 		return fmt.Errorf("start ingest: %w", err)
 	}
 	d.stop = sync.OnceFunc(d.ingest.Close)
-	r.defers(func() error { d.stop(); return nil })
+	r.onClose(func() error { d.stop(); return nil })
 	r.database = d
 	return nil
 }
 
-// written is what came of the streams' messages in the database.
+// written contains the counts of ingest.
 type written struct {
 	Telemetry, States, Commands uint64 // rows
-	// Acknowledged and Poison are messages that ingest is done with.
+	// Acknowledged and Poison count the messages that ingest has settled.
 	Acknowledged, Poison uint64
-	Lag                  uint64 // in the streams, and not acknowledged
+	Lag                  uint64 // messages in the streams that are not acknowledged
 }
 
-// written counts what ingest says; the rows are those it added.
+// written returns the counts that ingest reports. The rows are those that it has inserted.
 func (d *database) written() *written {
 	if d == nil {
 		return nil
@@ -102,8 +101,8 @@ func (d *database) written() *written {
 	return w
 }
 
-// settled waits, until the deadline, for ingest to be done with so many messages,
-// and counts the rows in the database itself.
+// settled waits until ingest has settled the given number of messages, at most until the deadline. It
+// then counts the rows in the database.
 func (d *database) settled(ctx context.Context, messages uint64, deadline <-chan time.Time) (*written, error) {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
@@ -123,7 +122,7 @@ func (d *database) settled(ctx context.Context, messages uint64, deadline <-chan
 	return w, nil
 }
 
-// query is a command that looks at what was written; the password stays out of it.
+// query returns a command that shows the written rows. It does not contain the password.
 func (d *database) query() string {
 	shown := *d.url
 	if d.url.User != nil {

@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-// Options of a demo. Out is required.
+// Options configures a demo. Out is required.
 type Options struct {
-	// Out is where everything is printed. A terminal gets a live table.
+	// Out is the writer for all output. On a terminal, a live table is shown.
 	Out io.Writer
 	// For is how long the devices publish; 0: until the context ends.
 	For time.Duration
 	// Plain prints a line per second even on a terminal.
 	Plain bool
-	// Devices is the number of honest devices, 3 or more; 0: 30. Five
-	// offenders are added.
+	// Devices is the number of well-behaved devices, at least 3; 0: 30. Five misbehaving ones are
+	// added.
 	Devices int
-	// Rate is what each honest device publishes, in messages per second; 0: 5.
+	// Rate is the publish rate of each well-behaved device, in messages per second; 0: 5.
 	Rate    float64
 	Version string
-	// DatabaseURL adds ingest into this PostgreSQL, in a schema that the demo
-	// creates and drops; empty: the demo ends at the streams.
+	// DatabaseURL adds ingest, which writes to this PostgreSQL in a schema that the demo creates and
+	// drops. Empty: no ingest.
 	DatabaseURL string
 
-	temp string // where the demo's directory is created; empty: the system's place
+	temp string // parent of the demo's directory; empty: the system's temporary directory
 }
 
-// limit is the demo's limits.device.rate: out of reach for an honest device.
+// limit returns the demo's limits.device.rate, which a well-behaved device does not reach.
 func (o Options) limit() float64 { return max(10, 2*o.Rate) }
 
 func (o *Options) complete() error {
@@ -48,23 +48,22 @@ func (o *Options) complete() error {
 	case !(o.Rate >= 0.01 && o.Rate <= 1000):
 		return fmt.Errorf("start demo: %g messages per second: must be 0.01 to 1000", o.Rate)
 	case o.For < 0:
-		return fmt.Errorf("start demo: it cannot last %s", o.For)
+		return fmt.Errorf("start demo: invalid duration %s", o.For)
 	}
 	return nil
 }
 
-// Run starts everything, lets the devices publish for as long as the options say
-// or until ctx ends, and prints a summary. It returns nil only where every
-// message is accounted for and each offence was seen; otherwise an error that
-// wraps [ErrUnaccounted], or what kept the demo from running. Nothing is left
-// behind in either case.
+// Run starts all parts, lets the devices publish for the configured time or until ctx ends, and prints
+// a summary. It returns nil only if every message is accounted for and every provoked reason occurred.
+// Otherwise the error wraps [ErrUnaccounted], or is the reason why the demo could not run. Run always
+// removes its files and its schema.
 func Run(ctx context.Context, o Options) (err error) {
 	if err := o.complete(); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(o.temp, "mqtt-nats-demo-")
 	if err != nil {
-		return fmt.Errorf("make directory: %w", err)
+		return fmt.Errorf("create directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
@@ -93,16 +92,15 @@ func Run(ctx context.Context, o Options) (err error) {
 	v.begin(intro(r, len(roles), v.logFile()))
 	f.Start()
 	failed := v.run(ctx, w)
-	// First of all: a user who is impatient and interrupts once more gets the
-	// cursor back.
+	// This comes first, so that the cursor is restored if the user interrupts again.
 	v.end()
 	f.Stop()
 	took := time.Since(w.started)
 
 	a := settle(context.WithoutCancel(ctx), r, f, reasons)
-	a.fault(failed)
+	a.addError(failed)
 	v.quiet()
-	a.fault(r.stopBridge())
+	a.addError(r.stopBridge())
 	checks := a.checks()
 	if _, err := io.WriteString(v.out, summary(a, checks, took)); err != nil {
 		return fmt.Errorf("write summary: %w", err)

@@ -77,9 +77,9 @@ func testDatabaseRowsAreAccountedFor(t *testing.T) {
 	text := out.String()
 	require.Contains(t, text, "-> ingest -> PostgreSQL\n")
 	require.Contains(t, text, "  psql 'postgres://postgres@"+postgres.Addr)
-	require.Regexp(t, `in flight 0?\d*, rows \d+, \d+ behind`, text)
+	require.Regexp(t, `in flight 0?\d*, rows \d+, lag \d+`, text)
 	require.Regexp(t, `in the database +[1-9]\d*   rows of telemetry; [1-9]\d* states, [1-9]\d* commands`, text)
-	require.Contains(t, text, "ok      the database has each message of the first stream once\n")
+	require.Contains(t, text, "ok      the database contains each telemetry message once\n")
 	require.NotContains(t, text, "WRN")
 
 	db, err := pgx.Connect(t.Context(), postgres.URL)
@@ -124,7 +124,7 @@ func testRunTooShortForItsOffencesFails(t *testing.T) {
 	err := Run(context.Background(), Options{Out: &out, For: time.Nanosecond, temp: t.TempDir()})
 	require.ErrorIs(t, err, ErrUnaccounted)
 	require.ErrorContains(t, err, "no rate_limited")
-	require.Contains(t, out.String(), "FAILED  each offence is in quarantine under its reason: ")
+	require.Contains(t, out.String(), "FAILED  the quarantine contains messages for every provoked reason: ")
 }
 
 func testInterruptDuringStartLeavesNoFiles(t *testing.T) {
@@ -200,5 +200,5 @@ func testMessageUnknownToBridgeIsFound(t *testing.T) {
 	require.NoError(t, err)
 	err = conclude(settle(t.Context(), r, f, nil).checks())
 	require.ErrorIs(t, err, ErrUnaccounted)
-	require.ErrorContains(t, err, "the streams contain what the bridge stored (stored 0, in the streams 1)")
+	require.ErrorContains(t, err, "the streams contain the messages that the bridge stored (stored 0, in the streams 1)")
 }

@@ -1,15 +1,12 @@
-// Package demo shows the whole job with nothing installed: devices with
-// certificates, an MQTT broker that attests their topics, the bridge, and a
-// nats-server with JetStream, all in this process but over real sockets and real
-// TLS.
+// Package demo runs a complete system without any installation: devices with certificates, an MQTT
+// broker that attests their topics, the bridge, and a nats-server with JetStream. All run in this
+// process, over real sockets and real TLS.
 //
-// A few devices misbehave, each in its own way, so that every kind of quarantine
-// can be seen. At the end the demo reconciles the counts: the messages
-// acknowledged to the devices, counted by the bridge and stored in the streams
-// must agree exactly.
+// Each misbehaving device provokes a different reason for quarantine. At the end, the demo reconciles
+// its counts: the messages acknowledged to the devices, counted by the bridge and stored in the
+// streams must match exactly.
 //
-// The way through the files: [Run] in demo.go starts a rig (rig.go) and a fleet
-// (cast.go, fleet.go), prints what to try (intro.go) and shows how it
-// goes (view.go: watch.go, table.go); then settle.go, account.go and
-// summary.go.
+// Read the files in this order: [Run] in demo.go starts a rig (rig.go) and a fleet (cast.go,
+// fleet.go), prints an introduction (intro.go) and shows the progress (view.go, watch.go, table.go).
+// Then settle.go, account.go and summary.go reconcile the counts.
 package demo

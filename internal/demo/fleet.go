@@ -12,15 +12,14 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// crew is all simulated devices, one for each role. No device reconnects, and so none
-// ever sends anything twice: what is acknowledged can be compared with what arrived, one
-// to one.
+// crew contains the simulated devices, one per role. Devices do not reconnect, so they never send a
+// message twice. Acknowledged and received messages can therefore be compared one to one.
 type crew struct {
 	fleet.Fleet
 	roles []role
 }
 
-// newCrew issues certificates and connects everybody; nothing is published yet.
+// newCrew issues certificates and connects all devices. They do not publish yet.
 func newCrew(ctx context.Context, roles []role, url string, authority *pki.Authority) (*crew, error) {
 	f := &crew{roles: roles}
 	for i, r := range roles {
@@ -42,8 +41,8 @@ func newCrew(ctx context.Context, roles []role, url string, authority *pki.Autho
 func (f *crew) tally() tally {
 	t := tally{Devices: len(f.Devices)}
 	for i, d := range f.Devices {
-		// In this order, so that a message on its way in between never shows
-		// as acknowledged and not sent.
+		// Acked is read before Sent, so that a message in between is never counted as acknowledged
+		// but not sent.
 		acked := d.Acked()
 		t.Acked += acked
 		t.Sent += d.Sent()

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// intro says what runs where, and what can be tried while it runs. Every command is
-// complete: it can be pasted into a shell. It is 11 lines of at most 80 columns
-// where the temporary directory has a short name: with the table below, 24.
+// intro returns the addresses of the running parts and commands to try. Every command is complete, so
+// that it can be pasted into a shell. If the temporary directory has a short name, the text has 11
+// lines of at most 80 columns, or 24 lines together with the table.
 func intro(r *rig, devices int, log string) string {
 	server := r.server.URL()
 	host, port, _ := strings.Cut(strings.TrimPrefix(r.broker.TLSURL(), "ssl://"), ":")
@@ -21,7 +21,7 @@ func intro(r *rig, devices int, log string) string {
 	if log != "" {
 		files += ", " + log
 	}
-	fmt.Fprintf(&b, "%s (%s; gone at the end)\n", r.dir, files)
+	fmt.Fprintf(&b, "%s (%s; removed at the end)\n", r.dir, files)
 	fmt.Fprintf(&b, "In a browser: http://%s/ - in another terminal:\n", r.admin)
 	fmt.Fprintf(&b, "  nats -s %s stream ls\n", server)
 	fmt.Fprintf(&b, "  nats -s %s sub 'tenant.acme.>'\n", server)

@@ -27,15 +27,15 @@ import (
 )
 
 const (
-	// maxPayload is the demo's limits.payload: small, so that what is over it
-	// still looks small in `stream view`.
+	// maxPayload is the demo's limits.payload. It is small, so that larger payloads are still
+	// readable in `stream view`.
 	maxPayload = 4 << 10
-	// ready is how long the bridge may take until all lanes are subscribed.
-	ready = 15 * time.Second
+	// readyTimeout bounds the wait until all lanes are subscribed.
+	readyTimeout = 15 * time.Second
 )
 
-// rig is everything but the devices: both servers, the bridge between them, and
-// the files that a visitor needs.
+// rig contains all parts except the devices: both servers, the bridge between them, and the files
+// that the user needs for mosquitto_pub.
 type rig struct {
 	dir       string
 	authority *pki.Authority
@@ -43,25 +43,25 @@ type rig struct {
 	broker    *broker.Broker
 	server    *embedded.Server
 	bridge    *daemon.Bridge
-	// stopBridge is bounded by stop_timeout; further calls give the same answer.
+	// stopBridge is bounded by stop_timeout. Further calls return the same result.
 	stopBridge func() error
-	admin      string     // address of the bridge's endpoint for operators; empty: none
-	nc         *nats.Conn // the demo's own eyes
+	admin      string     // address of the bridge's HTTP endpoint; empty: none
+	nc         *nats.Conn // the demo's own connection
 	js         natsjs.JetStream
 	database   *database // nil: none
-	password   string    // of the bridge at the broker
+	password   string    // the bridge's password for the broker
 
 	streams []string      // by name, quarantine last
 	visits  atomic.Uint64 // messages that the broker attested for the visitor
 
-	undo []func() error // last in, first out
+	cleanups []func() error // run last in, first out
 }
 
-// visitorFiles are names within the rig's directory.
+// visitorFiles are file names within the rig's directory.
 type visitorFiles struct{ ca, cert, key string }
 
-// newRig starts the servers and the bridge, and returns when the bridge is ready:
-// what nobody has subscribed to is lost. Where it fails, nothing is left behind.
+// newRig starts the servers and the bridge, and waits until the bridge is ready. Messages published
+// before the bridge has subscribed would be lost. On an error, newRig stops what it has started.
 func newRig(ctx context.Context, o Options, dir string, log zerolog.Logger) (_ *rig, err error) {
 	r := &rig{dir: dir, password: rand.Text()}
 	defer func() {
@@ -84,15 +84,15 @@ func newRig(ctx context.Context, o Options, dir string, log zerolog.Logger) (_ *
 	return r, r.awaitReady(ctx)
 }
 
-func (r *rig) defers(f func() error) { r.undo = append(r.undo, f) }
+func (r *rig) onClose(f func() error) { r.cleanups = append(r.cleanups, f) }
 
-// close stops what was started, the latest first.
+// close runs the clean-ups in reverse order.
 func (r *rig) close() error {
 	var errs []error
-	for len(r.undo) > 0 {
-		last := len(r.undo) - 1
-		errs = append(errs, r.undo[last]())
-		r.undo = r.undo[:last]
+	for len(r.cleanups) > 0 {
+		last := len(r.cleanups) - 1
+		errs = append(errs, r.cleanups[last]())
+		r.cleanups = r.cleanups[:last]
 	}
 	return errors.Join(errs...)
 }
@@ -127,21 +127,21 @@ func (r *rig) startBroker() error {
 	}
 	b, err := broker.Open(broker.Options{
 		TLS: devices, Username: "bridge", Password: r.password, Attest: true,
-		// EMQX's rule would keep a certificate without a CN back; here the
-		// bridge's own check is to be seen.
+		// EMQX's rule would withhold messages without a CN. The demo shows the bridge's own
+		// check.
 		AnyCN:  true,
-		Tamper: r.noteVisit,
+		Tamper: r.countVisit,
 	})
 	if err != nil {
 		return fmt.Errorf("start MQTT broker: %w", err)
 	}
 	r.broker = b
-	r.defers(b.Close)
+	r.onClose(b.Close)
 	return nil
 }
 
-// noteVisit counts the visitor's messages; it changes nothing.
-func (r *rig) noteVisit(a *broker.Attestation) {
+// countVisit counts the visitor's messages. It does not change the attestation.
+func (r *rig) countVisit(a *broker.Attestation) {
 	if a.CN == fmt.Sprintf("%X", visitor) {
 		r.visits.Add(1)
 	}
@@ -152,7 +152,7 @@ func (r *rig) startServer(log zerolog.Logger) error {
 	server, err := embedded.Open(embedded.Options{
 		StoreDir: store, Port: -1, ServerName: "demo",
 		Log: func(level, line string) {
-			// Of the rest nothing concerns an onlooker.
+			// Other levels are of no interest to a user of the demo.
 			if level == "error" {
 				log.Error().Str("component", "nats").Str("line", line).Msg("nats-server reports an error")
 			}
@@ -162,7 +162,7 @@ func (r *rig) startServer(log zerolog.Logger) error {
 		return err
 	}
 	r.server = server
-	r.defers(func() error { server.Close(); return nil })
+	r.onClose(func() error { server.Close(); return nil })
 	return nil
 }
 
@@ -183,7 +183,7 @@ func (r *rig) startBridge(ctx context.Context, o Options, log zerolog.Logger) er
 		return fmt.Errorf("start bridge: %w", err)
 	}
 	r.stopBridge = sync.OnceValue(func() error { return r.bridge.Close(context.Background()) })
-	r.defers(r.stopBridge)
+	r.onClose(r.stopBridge)
 	return nil
 }
 
@@ -193,12 +193,12 @@ func (r *rig) startAdmin(log zerolog.Logger) error {
 		return err
 	}
 	r.admin = server.Addr()
-	r.defers(func() error { server.Close(); return nil })
+	r.onClose(func() error { server.Close(); return nil })
 	return nil
 }
 
-// settings are the bridge's defaults but for the addresses and two limits. The
-// environment is left out: nobody's BRIDGE_ variables change the demo.
+// settings returns the settings that differ from the bridge's defaults: the addresses and two limits.
+// The environment is not read, so that BRIDGE_ variables do not change the demo.
 func (r *rig) settings(o Options) []config.Flag {
 	limit := o.limit()
 	return []config.Flag{
@@ -217,14 +217,14 @@ func (r *rig) connect() (err error) {
 	if err != nil {
 		return fmt.Errorf("connect to nats-server: %w", err)
 	}
-	r.defers(func() error { r.nc.Close(); return nil })
+	r.onClose(func() error { r.nc.Close(); return nil })
 	r.js, err = natsjs.New(r.nc)
 	return err
 }
 
-// awaitReady waits for the bridge to have nothing to complain about.
+// awaitReady waits until the bridge reports no problems.
 func (r *rig) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, ready)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
@@ -253,8 +253,8 @@ func (r *rig) streamCounts(ctx context.Context) ([]streamCount, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ask for stream %s: %w", name, err)
 		}
-		// The last sequence, not the number of messages: a demo that runs for
-		// hours meets the quarantine's limit for each subject.
+		// The last sequence is used instead of the number of messages, because a demo that runs for
+		// hours reaches the quarantine's limit per subject.
 		all = append(all, streamCount{Stream: name, Messages: stream.CachedInfo().State.LastSeq})
 	}
 	return all, nil

@@ -7,19 +7,18 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// settling bounds the wait for the last messages, once the devices have stopped.
-const settling = 10 * time.Second
+// settleTimeout bounds the wait for the last messages after the devices have stopped.
+const settleTimeout = 10 * time.Second
 
-// settle waits until everything that was acknowledged to a device has gone
-// through the bridge and draws up the account. What did not come in time shows
-// there.
+// settle waits until all acknowledged messages have passed through the bridge, and returns the
+// account. Messages that are late are missing in the account.
 func settle(ctx context.Context, r *rig, f *crew, provoked []verdict.Reason) *account {
 	a := &account{Fleet: f.tally(), Quarantine: r.streams[len(r.streams)-1], Provoked: provoked}
-	deadline := time.After(settling)
+	deadline := time.After(settleTimeout)
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	for waiting := true; waiting; {
-		// The visitor may still be publishing: both counts are of one round.
+		// The user may still be publishing, so both counts are read in the same iteration.
 		a.Visits, a.Bridge = r.visits.Load(), r.bridge.Totals()
 		if delivered(&a.Bridge) == a.Fleet.Acked+a.Visits && a.Bridge.InFlight == 0 {
 			break
@@ -32,20 +31,20 @@ func settle(ctx context.Context, r *rig, f *crew, provoked []verdict.Reason) *ac
 	}
 	var err error
 	a.Streams, err = r.streamCounts(ctx)
-	a.fault(err)
+	a.addError(err)
 	if r.database != nil && err == nil {
 		a.Written, err = r.database.settled(ctx, a.messagesIn(false), deadline)
-		a.fault(err)
-		a.Streams, err = r.streamCounts(ctx) // with what ingest put into quarantine
-		a.fault(err)
+		a.addError(err)
+		a.Streams, err = r.streamCounts(ctx) // again, including messages that ingest quarantined
+		a.addError(err)
 	}
-	a.fault(f.Err())
+	a.addError(f.Err())
 	a.BrokerDropped = r.broker.Dropped()
 	return a
 }
 
-func (a *account) fault(err error) {
+func (a *account) addError(err error) {
 	if err != nil {
-		a.Faults = append(a.Faults, err)
+		a.Errors = append(a.Errors, err)
 	}
 }

@@ -19,13 +19,13 @@ func conclude(checks []check) error {
 	var failed []string
 	for _, c := range checks {
 		if !c.OK {
-			failed = append(failed, fmt.Sprintf("%s (%s)", c.What, c.Why))
+			failed = append(failed, fmt.Sprintf("%s (%s)", c.Claim, c.Figures))
 		}
 	}
 	if failed == nil {
 		return nil
 	}
-	return fmt.Errorf("%w; this is not true: %s", ErrUnaccounted, strings.Join(failed, "; "))
+	return fmt.Errorf("%w; failed checks: %s", ErrUnaccounted, strings.Join(failed, "; "))
 }
 
 // summary renders the account and its checks.
@@ -43,14 +43,14 @@ func summary(a *account, checks []check, took time.Duration) string {
 	row("received by the bridge", delivered(c), "")
 	row("  stored", c.Stored, latency(&c.AckLatency))
 	row("  quarantined", c.QuarantinedTotal(), "")
-	row("  dropped", countedOut(c), skipped(c))
+	row("  dropped", dropped(c), dropReasons(c))
 	row("  in flight", uint64(c.InFlight), "")
 
 	if w := a.Written; w != nil {
 		row("in the database", w.Telemetry, fmt.Sprintf("rows of telemetry; %s states, %s commands", screen.Grouped(w.States), screen.Grouped(w.Commands)))
 	}
 	fmt.Fprintf(&b, "\n  %-20s%10s%13s      %-12s%12s\n", "reason", "rejected", "quarantined", "stream", "messages")
-	reasons := shown(c, a.Provoked)
+	reasons := shownReasons(c, a.Provoked)
 	for i := range max(len(reasons), len(a.Streams)) {
 		left, right := strings.Repeat(" ", 43), ""
 		if i < len(reasons) {
@@ -64,22 +64,23 @@ func summary(a *account, checks []check, took time.Duration) string {
 	b.WriteString("\n")
 	for _, c := range checks {
 		if c.OK {
-			fmt.Fprintf(&b, "  ok      %s\n", c.What)
+			fmt.Fprintf(&b, "  ok      %s\n", c.Claim)
 		} else {
-			fmt.Fprintf(&b, "  FAILED  %s: %s\n", c.What, c.Why)
+			fmt.Fprintf(&b, "  FAILED  %s: %s\n", c.Claim, c.Figures)
 		}
 	}
 	return b.String()
 }
 
-// skipped says what was dropped, and why.
-func skipped(c *bridge.Counts) string {
+// dropReasons returns the numbers of dropped messages by reason. If there is only one reason, the
+// number is omitted.
+func dropReasons(c *bridge.Counts) string {
 	var parts []string
 	for _, p := range []struct {
 		n    uint64
 		what string
 	}{
-		{c.QuarantineSkipped, "over the quarantine bound"},
+		{c.QuarantineSkipped, "above the quarantine limit"},
 		{c.RetainedSkipped, "retained copies"},
 		{c.QoS0Dropped, "QoS 0 dropped"},
 	} {
@@ -88,15 +89,15 @@ func skipped(c *bridge.Counts) string {
 		}
 	}
 	if len(parts) == 1 {
-		_, what, _ := strings.Cut(parts[0], " ") // after the number
+		_, what, _ := strings.Cut(parts[0], " ") // without the number
 		return what
 	}
 	return strings.Join(parts, ", ")
 }
 
-// shown are the reasons with a row: those the demo provokes and any other that
+// shownReasons returns the reasons that have a row: those that the demo provokes, and any other that
 // occurred.
-func shown(c *bridge.Counts, provoked []verdict.Reason) []verdict.Reason {
+func shownReasons(c *bridge.Counts, provoked []verdict.Reason) []verdict.Reason {
 	var list []verdict.Reason
 	for _, r := range verdict.Reasons() {
 		expected := false
@@ -110,7 +111,7 @@ func shown(c *bridge.Counts, provoked []verdict.Reason) []verdict.Reason {
 	return list
 }
 
-// reasonRow is 43 columns wide.
+// reasonRow returns a row of 43 columns.
 func reasonRow(c *bridge.Counts, r verdict.Reason) string {
 	return fmt.Sprintf("%-20s%10s%13s", r, screen.Grouped(c.Rejected[r]), screen.Grouped(c.Quarantined[r]))
 }

@@ -10,22 +10,22 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// sample is the demo at one moment.
+// sample is the state of the demo at one moment.
 type sample struct {
 	At       time.Duration // since the first publish
 	For      time.Duration // 0: until interrupted
 	Fleet    tally
 	Bridge   bridge.Counts
 	Streams  []streamCount
-	Rate     float64 // messages received per second, lately
+	Rate     float64 // messages received per second, over the last few seconds
 	Provoked []verdict.Reason
-	// Last is the latest quarantined message in one line, printable.
+	// Last describes the latest quarantined message in one printable line.
 	Last string
 	// Written is nil without a database.
 	Written *written
 }
 
-// tableHeight is how many lines the table has where no other reason occurs.
+// tableHeight returns the number of lines of the table if no other reason occurs.
 func tableHeight(provoked []verdict.Reason, database bool) int {
 	height := 7 + len(provoked)
 	if database {
@@ -34,18 +34,17 @@ func tableHeight(provoked []verdict.Reason, database bool) int {
 	return height
 }
 
-// wide is the narrowest table that has the streams beside the bridge's counts.
+// wide is the minimum width at which the table shows the streams next to the bridge's counts.
 const wide = 80
 
-// table renders the live table for a terminal of so many columns, of which it
-// leaves the last one free.
+// table renders the live table for a terminal of the given width. The last column stays empty.
 func table(s *sample, columns int) []string {
 	c := &s.Bridge
 	left := []string{
 		fmt.Sprintf("%-12s%10s   in flight %11s", "received", screen.Grouped(delivered(c)), screen.Grouped(uint64(c.InFlight))),
 		fmt.Sprintf("%-12s%10s   msg/s %15.0f", "stored", screen.Grouped(c.Stored), s.Rate),
 		fmt.Sprintf("%-12s%10s   latency p50 %9s", "quarantined", screen.Grouped(c.QuarantinedTotal()), millis(c.AckLatency.Quantile(0.5))),
-		fmt.Sprintf("%-12s%10s   latency p99 %9s", "skipped", screen.Grouped(countedOut(c)), millis(c.AckLatency.Quantile(0.99))),
+		fmt.Sprintf("%-12s%10s   latency p99 %9s", "dropped", screen.Grouped(dropped(c)), millis(c.AckLatency.Quantile(0.99))),
 	}
 	head := " " + clock(s)
 	if columns >= wide {
@@ -59,11 +58,11 @@ func table(s *sample, columns int) []string {
 		lines = append(lines, " "+l)
 	}
 	lines = append(lines, fmt.Sprintf(" %-20s%10s%13s", "refused as", "rejected", "quarantined"))
-	for _, r := range shown(c, s.Provoked) {
+	for _, r := range shownReasons(c, s.Provoked) {
 		lines = append(lines, " "+reasonRow(c, r))
 	}
 	if w := s.Written; w != nil {
-		lines = append(lines, fmt.Sprintf(" database: %s rows, %s states, %s commands; %s messages behind",
+		lines = append(lines, fmt.Sprintf(" database: %s rows, %s states, %s commands; lag %s messages",
 			screen.Grouped(w.Telemetry), screen.Grouped(w.States), screen.Grouped(w.Commands), screen.Grouped(w.Lag)))
 	}
 	last := s.Last
@@ -85,7 +84,7 @@ func clock(s *sample) string {
 	return at + ", Ctrl-C ends"
 }
 
-// line is a sample for where there is no terminal.
+// line renders a sample as one line, for output that is not a terminal.
 func line(s *sample) string {
 	c := &s.Bridge
 	var b strings.Builder
@@ -99,9 +98,9 @@ func line(s *sample) string {
 	if by != nil {
 		fmt.Fprintf(&b, " (%s)", strings.Join(by, ", "))
 	}
-	fmt.Fprintf(&b, " skipped %d, %.0f msg/s, %s, in flight %d", countedOut(c), s.Rate, latency(&c.AckLatency), c.InFlight)
+	fmt.Fprintf(&b, " dropped %d, %.0f msg/s, %s, in flight %d", dropped(c), s.Rate, latency(&c.AckLatency), c.InFlight)
 	if w := s.Written; w != nil {
-		fmt.Fprintf(&b, ", rows %d, %d behind", w.Telemetry, w.Lag)
+		fmt.Fprintf(&b, ", rows %d, lag %d", w.Telemetry, w.Lag)
 	}
 	return b.String()
 }

@@ -15,19 +15,19 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-const frame = 500 * time.Millisecond // between two pictures of the table
+const frame = 500 * time.Millisecond // between two updates of the table
 
-// view shows a demo: as a live table on a terminal, elsewhere as lines.
+// view shows a demo as a live table on a terminal, and as lines elsewhere.
 type view struct {
 	out    io.Writer
 	screen *screen.Screen // nil: lines
-	// log takes the bridge's log where it would disturb the table; nil: its
-	// warnings come between the lines.
+	// log is the file for the bridge's log while the table is shown. If it is nil, the bridge's
+	// warnings are printed between the lines.
 	log    *os.File
 	silent atomic.Bool
 }
 
-// Write takes the bridge's warnings.
+// Write prints the bridge's warnings.
 func (v *view) Write(p []byte) (int, error) {
 	if v.silent.Load() {
 		return len(p), nil
@@ -35,7 +35,7 @@ func (v *view) Write(p []byte) (int, error) {
 	return v.out.Write(p)
 }
 
-// newView looks at what out is. The logger is the bridge's.
+// newView selects the table or lines by the type of o.Out. The returned logger is for the bridge.
 func newView(o Options, dir string, height int) (*view, zerolog.Logger, error) {
 	v := &view{out: &lockedWriter{out: o.Out}}
 	if !o.Plain {
@@ -53,7 +53,7 @@ func newView(o Options, dir string, height int) (*view, zerolog.Logger, error) {
 	return v, zerolog.New(log).With().Timestamp().Logger(), nil
 }
 
-// logFile is the log's name in the demo's directory, empty where there is none.
+// logFile returns the log's name in the demo's directory, or empty text if there is no log.
 func (v *view) logFile() string {
 	if v.log == nil {
 		return ""
@@ -61,14 +61,14 @@ func (v *view) logFile() string {
 	return filepath.Base(v.log.Name())
 }
 
-// quiet drops what the bridge logs from now on. That its connections close at the
-// end is no news; what fails there comes as an error.
+// quiet discards the bridge's log from now on. At the end its connections close, which is expected.
+// Failures are still returned as errors.
 func (v *view) quiet() { v.silent.Store(true) }
 
-// close is after the bridge has logged its last.
+// close closes the log. The bridge must have stopped.
 func (v *view) close() {
 	if v.log != nil {
-		_ = v.log.Close() // it is about to be removed
+		_ = v.log.Close() // the file is removed anyway
 	}
 }
 
@@ -79,29 +79,29 @@ func (v *view) begin(intro string) {
 	}
 }
 
-// run shows the demo until its time is over, ctx ends, or the bridge gives up:
-// only that is an error.
+// run shows the demo until its time is over, ctx ends, or the bridge fails. Only a failed bridge is an
+// error.
 func (v *view) run(ctx context.Context, w *watch) error {
-	pace := time.Second
+	interval := time.Second
 	if v.screen != nil {
-		pace = frame
+		interval = frame
 	}
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	var over <-chan time.Time
+	var end <-chan time.Time
 	if w.length > 0 {
-		over = time.After(w.length)
+		end = time.After(w.length)
 	}
 	for {
 		v.show(ctx, w)
 		select {
 		case <-tick.C:
-		case <-over:
+		case <-end:
 			return nil
 		case <-ctx.Done():
 			return nil
 		case err := <-w.rig.bridge.Failed():
-			return fmt.Errorf("the bridge gave up: %w", err)
+			return fmt.Errorf("the bridge failed: %w", err)
 		}
 	}
 }
@@ -112,19 +112,19 @@ func (v *view) show(ctx context.Context, w *watch) {
 	case v.screen != nil:
 		s.Streams = w.streams(ctx)
 		v.screen.Draw(func(columns int) []string { return table(s, columns) })
-	case s.At >= time.Second/2: // there is nothing to tell before
+	case s.At >= time.Second/2: // earlier counts are not meaningful
 		fmt.Fprintln(v.out, line(s))
 	}
 }
 
-// end takes the table away.
+// end removes the table from the screen.
 func (v *view) end() {
 	if v.screen != nil {
 		v.screen.End()
 	}
 }
 
-// lockedWriter keeps the lines of several goroutines whole.
+// lockedWriter prevents the lines of several goroutines from mixing.
 type lockedWriter struct {
 	mu  sync.Mutex
 	out io.Writer

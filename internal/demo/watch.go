@@ -13,10 +13,10 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// window is how far back the message rate looks.
+// window is the time over which the message rate is measured.
 const window = 3 * time.Second
 
-// watch takes samples of a running demo. It belongs to one goroutine.
+// watch takes samples of a running demo. It must be used by one goroutine only.
 type watch struct {
 	rig      *rig
 	fleet    *crew
@@ -24,9 +24,9 @@ type watch struct {
 	started  time.Time
 	length   time.Duration
 
-	past []point       // the last few samples, oldest first
-	read []streamCount // the last answer
-	last *lastQuarantined
+	past         []point       // the last few samples, oldest first
+	streamCounts []streamCount // the last successful reading
+	last         *lastQuarantined
 }
 
 type point struct {
@@ -45,7 +45,7 @@ func newWatch(r *rig, f *crew, provoked []verdict.Reason, length time.Duration) 
 	}, nil
 }
 
-// sample is the present state but for the streams.
+// sample returns the current state without the streams.
 func (w *watch) sample() *sample {
 	counts := w.rig.bridge.Totals()
 	now := point{at: time.Since(w.started), received: delivered(&counts)}
@@ -61,13 +61,13 @@ func (w *watch) sample() *sample {
 	return s
 }
 
-// streams asks nats-server. What cannot be read immediately stays as it was: the end
-// asks again, and then an error counts.
+// streams reads the counts of the streams. On an error, it returns the previous counts: settle reads
+// them again at the end and reports the error.
 func (w *watch) streams(ctx context.Context) []streamCount {
-	if h, err := w.rig.streamCounts(ctx); err == nil {
-		w.read = h
+	if counts, err := w.rig.streamCounts(ctx); err == nil {
+		w.streamCounts = counts
 	}
-	return w.read
+	return w.streamCounts
 }
 
 func (p point) rateSince(past point) float64 {
@@ -77,14 +77,14 @@ func (p point) rateSince(past point) float64 {
 	return float64(p.received-past.received) / (p.at - past.at).Seconds()
 }
 
-// lastQuarantined is the latest message in quarantine.
+// lastQuarantined describes the latest message in quarantine.
 type lastQuarantined struct {
 	mu   sync.Mutex
 	line string
 }
 
-// watchQuarantine listens to the subjects themselves: what goes to a stream
-// passes every plain subscriber too.
+// watchQuarantine subscribes to the subjects of the quarantine stream. A message that is published to
+// a stream also reaches core NATS subscribers.
 func watchQuarantine(nc *nats.Conn) (*lastQuarantined, error) {
 	q := &lastQuarantined{}
 	_, err := nc.Subscribe(bridge.QuarantineSubject+".>", func(m *nats.Msg) {
