@@ -56,7 +56,7 @@ func TestFor(t *testing.T) {
 		{&lease.BucketError{Cause: errors.New("anything")}, "check --connect"},
 		{&lease.BucketError{Cause: &lease.TTLError{Bucket: "L"}}, "nats kv edit L --ttl"},
 		{&lease.BucketError{Cause: conn.ErrDisconnected}, "check that nats-server runs"},
-		{&lease.OtherBrokerError{}, "an mqtt.client_id of their own"},
+		{&lease.OtherBrokerError{}, "a different mqtt.client_id"},
 		{conn.ErrDisconnected, "check that nats-server runs"},
 		{consume.ErrNoConsumer, "mqtt-nats-bridge streams apply"},
 		{emqx.ErrUnauthorized, "mqtt.emqx.key"},

@@ -167,7 +167,7 @@ func testBothReplicasReportDifferentBrokers(t *testing.T) {
 		require.Eventually(t, func() bool {
 			ready, problems := r.Ready()
 			return !ready && slices.ContainsFunc(problems, func(p Problem) bool {
-				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && strings.Contains(p.Advice, "an mqtt.client_id of their own")
+				return p.Component == "leases" && strings.Contains(p.Problem, "another broker") && strings.Contains(p.Advice, "a different mqtt.client_id")
 			})
 		}, testrun.Timeout, 5*time.Millisecond, "%+v", r.Problems())
 	}
