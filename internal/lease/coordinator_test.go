@@ -306,10 +306,53 @@ type world struct {
 	memory *memory
 	broker *brokerSide
 	n      int
+	run    []*replica
 }
 
 func newWorld(t *testing.T) *world {
 	return &world{t: t, memory: newMemory(), broker: &brokerSide{connected: map[string]*lanes{}, opened: map[string]int{}}}
+}
+
+// inWorld runs a test under virtual time. What still runs at its end is stopped.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		test(t, w)
+		w.stop(slices.Clone(w.run)...)
+	})
+}
+
+// alone returns a replica that has had all partitions for a minute.
+func (w *world) alone() *replica {
+	a := w.join()
+	w.everything(a)
+	time.Sleep(time.Minute)
+	return a
+}
+
+// pair returns two replicas that have shared the partitions for a minute.
+func (w *world) pair() (a, b *replica) {
+	a, b = w.join(), w.join()
+	w.everything(a, b)
+	time.Sleep(time.Minute)
+	return a, b
+}
+
+// pairWithOneCut is a pair of which b has lost the broker, and a got its partitions.
+func (w *world) pairWithOneCut() (a, b *replica) {
+	a, b = w.pair()
+	w.part(b)
+	w.everything(a)
+	return a, b
+}
+
+// pairWithOneInVain is a replica that has been alone, and one that reaches the broker and whose lanes never connect.
+func (w *world) pairWithOneInVain() (a, b *replica) {
+	a, b = w.alone(), w.start(false)
+	b.lanes.vain.Store(true)
+	w.rejoin(b)
+	return a, b
 }
 
 func (w *world) join() *replica { return w.start(true) }
@@ -327,6 +370,7 @@ func (w *world) start(reaches bool) *replica {
 		Store: r.link, Lanes: r.lanes, Partitions: sixteen, DrainTimeout: 5 * time.Second, Log: zerolog.Nop(),
 		Replica: Replica{ID: name, Host: "host-" + name, Started: time.Now()},
 	})
+	w.run = append(w.run, r)
 	return r
 }
 
@@ -395,6 +439,7 @@ func (w *world) stop(replicas ...*replica) {
 	for _, r := range replicas {
 		require.Zero(w.t, r.Close(context.Background()))
 		require.Empty(w.t, r.lanes.held())
+		w.run = slices.DeleteFunc(w.run, func(o *replica) bool { return o == r })
 	}
 }
 
@@ -415,9 +460,7 @@ func TestCoordinator(t *testing.T) {
 }
 
 func testReplicasSharePartitionsAndHandOver(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join()
 		require.Less(t, w.everything(a), 2*time.Second)
 		for range sixteen {
@@ -443,27 +486,21 @@ func testReplicasSharePartitionsAndHandOver(t *testing.T) {
 		require.Equal(t, 8, status.Leased())
 		require.EqualValues(t, 16+2, status.Acquired)
 		require.EqualValues(t, 10, status.Released)
-		w.stop(a, c)
 	})
 }
 
 func testSimultaneousStartMovesNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a, b, c := w.join(), w.join(), w.join()
 		w.everything(a, b, c)
 		for p, n := range w.broker.opens() {
 			require.Equal(t, 1, n, "partition %s", p)
 		}
-		w.stop(a, b, c)
 	})
 }
 
 func testLeasesOfKilledReplicaMoveWithin15S(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a, b, c := w.join(), w.join(), w.join()
 		w.everything(a, b, c)
 		time.Sleep(95 * time.Second)
@@ -477,14 +514,11 @@ func testLeasesOfKilledReplicaMoveWithin15S(t *testing.T) {
 		require.Less(t, w.everything(c, d), 15*time.Second)
 		b.link.setCut(false)
 		a.link.setCut(false)
-		w.stop(c, d, a, b)
 	})
 }
 
 func testStoreOutageMovesNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		all := []*replica{w.join(), w.join(), w.join()}
 		w.everything(all...)
 		time.Sleep(time.Minute)
@@ -505,7 +539,6 @@ func testStoreOutageMovesNothing(t *testing.T) {
 			require.NoError(t, r.Status().Err)
 			require.Zero(t, r.Status().Lost)
 		}
-		w.stop(all...)
 	})
 }
 
@@ -517,12 +550,8 @@ func permit(l *Lease) (granted bool) {
 }
 
 func testReconnectRequiresAValidLease(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a, b := w.join(), w.join()
-		w.everything(a, b)
-		time.Sleep(time.Minute)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pair()
 		p := a.lanes.held()[0]
 		hold := a.lanes.open[p]
 		require.True(t, permit(hold), "the lease is valid")
@@ -546,17 +575,12 @@ func testReconnectRequiresAValidLease(t *testing.T) {
 		a.link.setCut(false)
 		w.everything(a, b)
 		require.Equal(t, 8, w.broker.takeovers, "nobody fought")
-		w.stop(a, b)
 	})
 }
 
 func testResumedReplicaIsFencedUntilLanesClose(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a, b := w.join(), w.join()
-		w.everything(a, b)
-		time.Sleep(time.Minute)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pair()
 		var holds []*Lease
 		for _, p := range a.lanes.held() {
 			require.False(t, a.lanes.open[p].Fenced())
@@ -586,20 +610,15 @@ func testResumedReplicaIsFencedUntilLanesClose(t *testing.T) {
 		require.EqualValues(t, len(holds), a.Status().Lost)
 		require.False(t, holds[0].Fenced())
 		w.everything(a, b)
-		w.stop(a, b)
 	})
 }
 
 // Waiting for a store that does not answer must not fence the lanes: they continue, however
 // short the lease TTL is.
 func testUnresponsiveStoreFencesNoLane(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		w.memory.says = 2 * time.Second // the least that lanes.ttl may be
-		a := w.join()
-		w.everything(a)
-		time.Sleep(time.Minute)
+		a := w.alone()
 		w.memory.mu.Lock()
 		a.link.silent = true
 		w.memory.mu.Unlock()
@@ -613,14 +632,11 @@ func testUnresponsiveStoreFencesNoLane(t *testing.T) {
 		a.link.silent = false
 		w.memory.mu.Unlock()
 		w.everything(a)
-		w.stop(a)
 	})
 }
 
 func testStoreWatchRestartsAfterItEnded(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join()
 		w.everything(a)
 		a.link.end <- kv.ErrReadAgain
@@ -635,14 +651,11 @@ func testStoreWatchRestartsAfterItEnded(t *testing.T) {
 		b := w.join() // which the new Follow shows
 		w.everything(a, b)
 		require.Zero(t, a.Status().Lost)
-		w.stop(a, b)
 	})
 }
 
 func testLostAnswerIsNoLostLease(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join()
 		w.everything(a)
 		w.memory.mu.Lock()
@@ -654,14 +667,11 @@ func testLostAnswerIsNoLostLease(t *testing.T) {
 		require.Zero(t, a.Status().Lost)
 		require.NoError(t, a.Status().Err)
 		require.Len(t, a.lanes.held(), 16)
-		w.stop(a)
 	})
 }
 
 func testOnlyReplicaReacquiresExpiredLease(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join()
 		w.everything(a)
 		a.link.setCut(true)
@@ -675,14 +685,11 @@ func testOnlyReplicaReacquiresExpiredLease(t *testing.T) {
 		require.Empty(t, a.lanes.held())
 		a.link.setCut(false)
 		require.Less(t, w.everything(a), 3*time.Second)
-		w.stop(a)
 	})
 }
 
 func testLeaseDeletedByHandIsLost(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a := w.join()
 		w.everything(a)
 		w.memory.mu.Lock()
@@ -692,14 +699,11 @@ func testLeaseDeletedByHandIsLost(t *testing.T) {
 		require.EqualValues(t, 1, a.Status().Lost)
 		w.everything(a)
 		require.Equal(t, 2, w.broker.opens()["3"])
-		w.stop(a)
 	})
 }
 
 func testSurplusReplicasStayIdle(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		var all []*replica
 		for range 18 {
 			all = append(all, w.join())
@@ -716,6 +720,5 @@ func testSurplusReplicasStayIdle(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		require.Len(t, w.broker.connected, 16)
-		w.stop(all[1:]...)
 	})
 }

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -25,9 +24,7 @@ func TestBrokerProbe(t *testing.T) {
 }
 
 func testReplicaWithoutBrokerGivesUpItsShare(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a, b, c := w.join(), w.join(), w.join()
 		w.everything(a, b, c)
 		time.Sleep(time.Minute)
@@ -56,15 +53,12 @@ func testReplicaWithoutBrokerGivesUpItsShare(t *testing.T) {
 		}
 		require.Equal(t, 5, total, "it takes its share and nothing else moves")
 		require.NoError(t, b.Status().Unreached)
-		w.stop(a, b, c)
 	})
 }
 
 // Each reconnect to NATS is one.
 func testRereadingBucketForgetsNoReplica(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.join(), w.join()
 		w.everything(a, b)
 		readAgain := func(during time.Duration) {
@@ -77,7 +71,6 @@ func testRereadingBucketForgetsNoReplica(t *testing.T) {
 		w.part(b)
 		readAgain(disconnectedAfter + 4*ttl)
 		require.Len(t, a.lanes.held(), len(sixteen))
-		w.stop(a, b)
 	})
 }
 
@@ -85,9 +78,7 @@ func TestBrokerOutage(t *testing.T) {
 	t.Parallel()
 	for _, away := range []time.Duration{5 * time.Second, 20 * time.Second, 5 * time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
+			inWorld(t, func(t *testing.T, w *world) {
 				all := []*replica{w.join(), w.join(), w.join()}
 				w.everything(all...)
 				time.Sleep(10 * time.Minute)
@@ -105,57 +96,38 @@ func TestBrokerOutage(t *testing.T) {
 				for p, n := range w.broker.opens() {
 					require.Equal(t, 1, n, "partition %s", p)
 				}
-				w.stop(all...)
 			})
 		})
 	}
 }
 
 func testLastReplicaGetsAllEvenWithoutBroker(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a, b := w.join(), w.join()
-		w.everything(a, b)
-		time.Sleep(time.Minute)
-		w.part(b)
-		w.everything(a)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pairWithOneCut()
 		w.kill(a)
 		time.Sleep(15 * time.Second)
 		require.Len(t, b.lanes.held(), 16, "somebody must be there when the broker is")
 		w.rejoin(b)
 		require.Less(t, w.everything(b), time.Second)
 		a.link.setCut(false)
-		w.stop(b, a)
 	})
 }
 
 func testNewReplicaWithoutBrokerGetsNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a := w.join()
-		w.everything(a)
-		time.Sleep(time.Minute)
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.alone()
 		b := w.joinWithoutBroker()
 		time.Sleep(10 * time.Minute)
 		require.Empty(t, b.lanes.held())
 		require.Len(t, a.lanes.held(), 16)
 		w.rejoin(b)
 		require.Less(t, w.everything(a, b), 2*ttl, "it has lost nobody's trust")
-		w.stop(a, b)
 	})
 }
 
 func testFlappingLinkMovesNothingBackAndForth(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a, b := w.join(), w.join()
-		w.everything(a, b)
-		time.Sleep(time.Minute)
-		w.part(b)
-		w.everything(a)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pairWithOneCut()
 		for range 20 {
 			w.rejoin(b)
 			time.Sleep(trustedAfter - 2*ttl)
@@ -166,24 +138,18 @@ func testFlappingLinkMovesNothingBackAndForth(t *testing.T) {
 		for p, n := range w.broker.opens() {
 			require.LessOrEqual(t, n, 2, "partition %s", p)
 		}
-		w.stop(a, b)
 	})
 }
 
 func testStopEndsAProbe(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a := w.join()
-		w.everything(a)
-		time.Sleep(time.Minute)
+	inWorld(t, func(t *testing.T, w *world) {
+		w.alone()
 		b := w.joinWithoutBroker()
 		b.lanes.hangs.Store(true)
 		time.Sleep(3 * ttl)
 		begun := time.Now()
 		w.stop(b)
 		require.Less(t, time.Since(begun), time.Second)
-		w.stop(a)
 	})
 }
 
@@ -211,14 +177,8 @@ func TestPartitionReturn(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				a, b := w.join(), w.join()
-				w.everything(a, b)
-				time.Sleep(time.Minute)
-				w.part(b)
-				w.everything(a)
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.pairWithOneCut()
 				time.Sleep(10 * time.Minute)
 				moved := w.broker.opens()
 				event(w, a, b)
@@ -230,39 +190,24 @@ func TestPartitionReturn(t *testing.T) {
 				require.Equal(t, moved, w.broker.opens())
 				w.rejoin(b)
 				w.everything(a, b)
-				w.stop(a, b)
 			})
 		})
 	}
 }
 
 func testNewReplicaGetsShareWhileAnotherIsCut(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a, b := w.join(), w.join()
-		w.everything(a, b)
-		time.Sleep(time.Minute)
-		w.part(b)
-		w.everything(a)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, _ := w.pairWithOneCut()
 		time.Sleep(time.Minute)
 		c := w.join()
 		require.Less(t, w.everything(a, c), ttl)
-		w.stop(a, b, c)
 	})
 }
 
 // A file that its lanes need is missing, or a rule of the broker's is by client id.
 func testLanesThatNeverConnectReduceTheShare(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a := w.join()
-		w.everything(a)
-		time.Sleep(time.Minute)
-		b := w.start(false)
-		b.lanes.vain.Store(true)
-		w.rejoin(b)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pairWithOneInVain()
 		time.Sleep(4 * time.Hour)
 		for p, n := range w.broker.opens() {
 			require.LessOrEqual(t, n, 1+2*14, "partition %s", p)
@@ -272,41 +217,25 @@ func testLanesThatNeverConnectReduceTheShare(t *testing.T) {
 		time.Sleep(maxPause)
 		require.Less(t, w.everything(a, b), 2*time.Minute)
 		require.NoError(t, b.Status().Unreached)
-		w.stop(a, b)
 	})
 }
 
 // Then there is nobody better: what kept its lanes may have been fixed.
 func testReplicaRetriesIfNoOtherHasTheBroker(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a := w.join()
-		w.everything(a)
-		time.Sleep(time.Minute)
-		b := w.start(false)
-		b.lanes.vain.Store(true)
-		w.rejoin(b)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pairWithOneInVain()
 		time.Sleep(4 * time.Hour)
 		b.lanes.vain.Store(false)
 		w.part(a)
 		require.Less(t, w.everything(b), 3*time.Minute)
 		w.rejoin(a)
 		w.everything(a, b)
-		w.stop(a, b)
 	})
 }
 
 func testFailedAssignmentsAreResetOnConnect(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a := w.join()
-		w.everything(a)
-		time.Sleep(time.Minute)
-		b := w.start(false)
-		b.lanes.vain.Store(true)
-		w.rejoin(b)
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pairWithOneInVain()
 		time.Sleep(2 * time.Hour)
 		for len(b.lanes.held()) == 0 {
 			time.Sleep(time.Second)
@@ -322,6 +251,5 @@ func testFailedAssignmentsAreResetOnConnect(t *testing.T) {
 		w.everything(c)
 		w.rejoin(b)
 		require.Less(t, w.everything(b, c), 2*time.Minute)
-		w.stop(a, b, c)
 	})
 }
