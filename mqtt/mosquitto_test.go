@@ -74,13 +74,37 @@ func TestMosquitto(t *testing.T) {
 	t.Run("2.0.11 loses shared subscription on restart", test2011LosesSharedSubscriptionOnRestart)
 }
 
-func testUnackedMessagesAreRedelivered(t *testing.T) {
-	t.Parallel()
-	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 50})
+// mosquittoWith returns a mosquitto that has been sent messages, and the session that they go to.
+func mosquittoWith(t *testing.T, inFlight, messages int) (*peers.MosquittoProcess, *recorder, *Session) {
+	t.Helper()
+	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: inFlight})
 	r := &recorder{}
 	s := openAt(t, m.Addr, r)
 	eventually(t, s, subscribed)
-	publishAll(t, m, 70)
+	publishAll(t, m, messages)
+	return m, r, s
+}
+
+// closeAt closes a session, which writes its PUBACKs, and waits until mosquitto has seen that.
+func closeAt(t *testing.T, m *peers.MosquittoProcess, s *Session) {
+	t.Helper()
+	at := len(m.Log().String())
+	s.Close()
+	m.Log().Await(t, at, "Client bridge-0 disconnected.")
+}
+
+// ackAll acknowledges what has been delivered and returns it.
+func ackAll(r *recorder) []event {
+	all := r.deliveries()
+	for _, d := range all {
+		d.conn.Ack(d.PacketID)
+	}
+	return all
+}
+
+func testUnackedMessagesAreRedelivered(t *testing.T) {
+	t.Parallel()
+	m, r, s := mosquittoWith(t, 50, 70)
 	for _, d := range awaitDeliveries(t, r, 50) {
 		require.False(t, d.Dup)
 		if d.PacketID <= 20 {
@@ -102,9 +126,7 @@ func testUnackedMessagesAreRedelivered(t *testing.T) {
 		d.conn.Ack(d.PacketID)
 	}
 	eventually(t, s, func(st Status) bool { return st.Connects == 2 && st.SessionPresent && st.SessionsLost == 0 })
-	at := len(m.Log().String())
-	s.Close() // writes the PUBACKs
-	m.Log().Await(t, at, "Client bridge-0 disconnected.")
+	closeAt(t, m, s)
 
 	again := &recorder{}
 	eventually(t, openAt(t, m.Addr, again), subscribed)
@@ -130,20 +152,12 @@ func testCoalescedPUBACKsAreAccepted(t *testing.T) {
 
 func testMessagesAfterDrainStayQueued(t *testing.T) {
 	t.Parallel()
-	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 100})
-	r := &recorder{}
-	s := openAt(t, m.Addr, r)
-	eventually(t, s, subscribed)
-	publishAll(t, m, 3)
+	m, r, s := mosquittoWith(t, 100, 3)
 	awaitDeliveries(t, r, 3)
 	s.Drain()
 	publishAll(t, m, 5)
-	for _, d := range r.deliveries() {
-		d.conn.Ack(d.PacketID)
-	}
-	at := len(m.Log().String())
-	s.Close() // writes the PUBACKs
-	m.Log().Await(t, at, "Client bridge-0 disconnected.")
+	ackAll(r)
+	closeAt(t, m, s)
 	require.Len(t, r.deliveries(), 3)
 
 	next := &recorder{ack: true}
@@ -154,20 +168,11 @@ func testMessagesAfterDrainStayQueued(t *testing.T) {
 
 func testLastPUBACKsArriveUnderLoad(t *testing.T) {
 	t.Parallel()
-	m := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 100})
-	r := &recorder{}
-	s := openAt(t, m.Addr, r)
-	eventually(t, s, subscribed)
-	publishAll(t, m, 300)
+	m, r, s := mosquittoWith(t, 100, 300)
 	awaitDeliveries(t, r, 100)
 	s.Drain()
-	given := r.deliveries()
-	for _, d := range given {
-		d.conn.Ack(d.PacketID)
-	}
-	at := len(m.Log().String())
-	s.Close() // while mosquitto sends the next ones
-	m.Log().Await(t, at, "Client bridge-0 disconnected.")
+	given := ackAll(r)
+	closeAt(t, m, s) // while mosquitto sends the next ones
 
 	next := &recorder{}
 	openAt(t, m.Addr, next)

@@ -75,6 +75,13 @@ func TestEnvironment(t *testing.T) {
 
 func testEachKeyIsAVariableAndAFlag(t *testing.T) {
 	t.Parallel()
+	n := requireEachKey(t, BridgeProgram(), func() (*Config, *schema.Provenance) { c := &Config{}; return c, &c.Provenance })
+	require.Greater(t, n, 60)
+}
+
+// requireEachKey sets each key of a program's configuration by its variable and by a flag, and returns how many there are.
+func requireEachKey[C any](t *testing.T, program schema.Program, empty func() (C, *schema.Provenance)) int {
+	t.Helper()
 	dir := t.TempDir()
 	certificates(t, dir)
 	files := map[string]string{
@@ -82,8 +89,9 @@ func testEachKeyIsAVariableAndAFlag(t *testing.T) {
 		"secret": write(t, "secret", "s3cret\n"),
 	}
 	names := map[string]string{}
-	schema.Of(&Config{}).Walk(func(l *schema.Leaf) {
-		name := BridgeProgram().Variable(l.Path)
+	model, _ := empty()
+	schema.Of(model).Walk(func(l *schema.Leaf) {
+		name := program.Variable(l.Path)
 		require.Empty(t, names[name], "%s and %s share a variable", l.Path, names[name])
 		names[name] = l.Path
 		value := other(t, l, files)
@@ -91,15 +99,15 @@ func testEachKeyIsAVariableAndAFlag(t *testing.T) {
 			name:        {Env: []string{name + "=" + value}},
 			"--flagged": {Flags: []Flag{{Name: "--flagged", Path: l.Path, Value: value}}},
 		} {
-			c := &Config{}
-			ld := schema.NewLoader(BridgeProgram(), c, &c.Provenance)
+			c, provenance := empty()
+			ld := schema.NewLoader(program, c, provenance)
 			ld.Read(s.sources())
 			require.NoError(t, ld.Err(), l.Path)
 			got := schema.Of(c).All()[l.Path]
-			require.Equal(t, source, c.ErrorAt(l.Path, "").Source)
+			require.Equal(t, source, provenance.ErrorAt(l.Path, "").Source)
 			switch {
 			case got.IsList():
-				require.Equal(t, value, c.Topics[0].Topic)
+				require.Equal(t, value, got.Value.Interface().([]Topic)[0].Topic)
 			case got.Kind() == "secret":
 				require.Equal(t, value, got.Value.Interface().(Secret).Reveal())
 			default:
@@ -107,7 +115,7 @@ func testEachKeyIsAVariableAndAFlag(t *testing.T) {
 			}
 		}
 	})
-	require.Greater(t, len(names), 60)
+	return len(names)
 }
 
 func TestStructTags(t *testing.T) {

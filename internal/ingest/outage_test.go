@@ -161,6 +161,21 @@ func TestDatabaseRefusal(t *testing.T) {
 	}
 }
 
+// requireEnds fails where stop does not return.
+func requireEnds(t *testing.T, stop func(), otherwise string) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(testrun.Timeout):
+		require.Fail(t, otherwise)
+	}
+}
+
 func testStopEndsWithinItsTimeout(t *testing.T) {
 	t.Parallel()
 	process := peers.Postgres(t)
@@ -172,16 +187,7 @@ func testStopEndsWithinItsTimeout(t *testing.T) {
 	process.Stop()
 	r.publish(telemetry("m1", `{}`))
 	awaitProblem(r, i, "cannot be reached")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		stop()
-	}()
-	select {
-	case <-done:
-	case <-time.After(testrun.Timeout):
-		require.Fail(t, "it does not stop")
-	}
+	requireEnds(t, stop, "it does not stop")
 	// What it had comes immediately, not after the ack wait.
 	process.Start()
 	r.ingest()
@@ -202,16 +208,7 @@ func testStopDoesNotWaitForSilentDatabase(t *testing.T) {
 	link.Impair(peers.Impairment{Hold: true}, peers.Impairment{Hold: true})
 	r.publish(telemetry("m2", `{}`))
 	r.eventually(func() bool { return i.Tables()[0].InHand == 1 }, func() any { return i.Tables() })
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		stop()
-	}()
-	select {
-	case <-done:
-	case <-time.After(testrun.Timeout):
-		require.Fail(t, "it waits for the database")
-	}
+	requireEnds(t, stop, "it waits for the database")
 }
 
 func TestNATSOutage(t *testing.T) {

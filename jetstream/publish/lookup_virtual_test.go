@@ -18,6 +18,7 @@ import (
 
 // storage is a link to a stream in memory with a duplicate window.
 type storage struct {
+	steady
 	handlers LinkHandlers
 	window   time.Duration
 
@@ -104,14 +105,6 @@ func (s *storage) ids() (ids []string) {
 	}
 	return ids
 }
-
-func (s *storage) IsConnected() bool  { return true }
-func (s *storage) Generation() uint64 { return 1 }
-func (s *storage) BeginSend() bool    { return true }
-func (s *storage) EndSend()           {}
-func (s *storage) LastError() error   { return nil }
-func (s *storage) MaxPayload() int64  { return 1 << 20 }
-func (s *storage) Close()             {}
 
 func TestLookupAfterSilence(t *testing.T) {
 	t.Parallel()

@@ -36,6 +36,15 @@ func newScripted(t *testing.T, url string) *scripted {
 	return s
 }
 
+// toScripted returns a publisher to a scripted stream, and how its messages end. It never goes back because
+// of a missing answer, unless the options say so.
+func toScripted(t *testing.T, options ...func(*publish.Options)) (*scripted, *publish.Publisher, *natstest.Outcomes) {
+	t.Helper()
+	srv := natstest.StartServer(t, nil)
+	s, o := newScripted(t, srv.URL()), natstest.NewOutcomes(t)
+	return s, publisher(t, srv.URL(), o, append([]func(*publish.Options){longTimeout}, options...)...), o
+}
+
 // next is the message that came next; it must be the one numbered n.
 func (s *scripted) next(n int) *nats.Msg {
 	s.t.Helper()
@@ -69,10 +78,8 @@ func TestPublisherAck(t *testing.T) {
 
 func testOnlyPositiveReplyToOlderAttemptCounts(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartServer(t, nil)
-	s := newScripted(t, srv.URL())
-	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, longTimeout).Prove()
+	s, p, o := toScripted(t)
+	p.Prove()
 	var b numbered
 	for i := range 3 {
 		p.Publish(b.message(i))
@@ -105,9 +112,9 @@ func testOnlyPositiveReplyToOlderAttemptCounts(t *testing.T) {
 // chooses its payload and the last tokens of its subject.
 func testConsumerMessageInInboxIsNotAnAck(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartServer(t, nil)
-	s := newScripted(t, srv.URL())
-	js := natstest.JetStream(t, srv)
+	s, p, o := toScripted(t)
+	js, err := natsjs.New(s.nc)
+	require.NoError(t, err)
 	stream, err := js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
 	require.NoError(t, err)
 	consumer, err := stream.CreateConsumer(natstest.Context(t), natsjs.ConsumerConfig{Name: "c", AckPolicy: natsjs.AckExplicitPolicy})
@@ -115,8 +122,6 @@ func testConsumerMessageInInboxIsNotAnAck(t *testing.T) {
 	_, err = js.Publish(natstest.Context(t), "s.1.1", []byte(ackStored))
 	require.NoError(t, err)
 
-	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, longTimeout)
 	var b numbered
 	p.Publish(b.message(0))
 	zero := s.next(0)
@@ -135,12 +140,11 @@ func testConsumerMessageInInboxIsNotAnAck(t *testing.T) {
 // can make JetStream acknowledge what was never stored.
 func testForgedPubAckIsAccepted(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartServer(t, nil)
-	s := newScripted(t, srv.URL())
-	_, err := natstest.JetStream(t, srv).CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	s, p, o := toScripted(t)
+	js, err := natsjs.New(s.nc)
 	require.NoError(t, err)
-	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, longTimeout)
+	_, err = js.CreateStream(natstest.Context(t), natsjs.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	require.NoError(t, err)
 	var b numbered
 	p.Publish(b.message(0))
 	require.NoError(t, s.nc.PublishRequest("s.x", s.next(0).Reply, nil))
@@ -155,10 +159,8 @@ func TestPublisherResend(t *testing.T) {
 
 func testOldestIsProbedThenRestInOrder(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartServer(t, nil)
-	s := newScripted(t, srv.URL())
-	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, longTimeout).Prove()
+	s, p, o := toScripted(t)
+	p.Prove()
 	var b numbered
 	for i := range 4 {
 		p.Publish(b.message(i))
@@ -185,10 +187,8 @@ func testOldestIsProbedThenRestInOrder(t *testing.T) {
 
 func testAckTimeoutStartsResending(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartServer(t, nil)
-	s := newScripted(t, srv.URL())
-	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, func(o *publish.Options) { o.AckTimeout = 20 * time.Millisecond }).Prove()
+	s, p, o := toScripted(t, func(o *publish.Options) { o.AckTimeout = 20 * time.Millisecond })
+	p.Prove()
 	var b numbered
 	p.Publish(b.message(0))
 	p.Publish(b.message(1))
@@ -209,10 +209,7 @@ func testAckTimeoutStartsResending(t *testing.T) {
 
 func testMalformedReplyIsNotAnAck(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartServer(t, nil)
-	s := newScripted(t, srv.URL())
-	o := natstest.NewOutcomes(t)
-	p := publisher(t, srv.URL(), o, longTimeout)
+	s, p, o := toScripted(t)
 	var b numbered
 	p.Publish(b.message(0))
 	m := s.next(0)
@@ -243,17 +240,15 @@ func TestPublisherInFlightLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := natstest.StartServer(t, nil)
-			s := newScripted(t, srv.URL())
-			o := natstest.NewOutcomes(t)
 			var nc *nats.Conn
-			p := publisher(t, srv.URL(), o, longTimeout, c.adjust, func(o *publish.Options) {
+			s, p, o := toScripted(t, c.adjust, func(o *publish.Options) {
 				connect := o.Connect
 				o.Connect = func(extra ...nats.Option) (_ *nats.Conn, err error) {
 					nc, err = connect(extra...)
 					return nc, err
 				}
-			}).Prove()
+			})
+			p.Prove()
 			const n = 100
 			for i := range n {
 				p.Publish(&bridge.Message{Token: uint64(i), Subject: []byte("t.x"), Payload: make([]byte, c.size)})

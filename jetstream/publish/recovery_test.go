@@ -42,8 +42,20 @@ func TestPublisherRecoveryAlarm(t *testing.T) {
 	}
 }
 
+// steady is what links of tests have in common: they are connected, and stay so.
+type steady struct{}
+
+func (steady) IsConnected() bool  { return true }
+func (steady) Generation() uint64 { return 1 }
+func (steady) BeginSend() bool    { return true }
+func (steady) EndSend()           {}
+func (steady) LastError() error   { return nil }
+func (steady) MaxPayload() int64  { return 1 << 20 }
+func (steady) Close()             {}
+
 // wire is a link that notes what is sent.
 type wire struct {
+	steady
 	mu   sync.Mutex
 	sent []string // reply subjects
 }
@@ -54,13 +66,6 @@ func (w *wire) PublishMsg(m *nats.Msg) error {
 	w.sent = append(w.sent, strings.Clone(m.Reply))
 	return nil
 }
-func (w *wire) IsConnected() bool  { return true }
-func (w *wire) Generation() uint64 { return 1 }
-func (w *wire) BeginSend() bool    { return true }
-func (w *wire) EndSend()           {}
-func (w *wire) LastError() error   { return nil }
-func (w *wire) MaxPayload() int64  { return 1 << 20 }
-func (w *wire) Close()             {}
 
 // taken are the reply subjects since the last call.
 func (w *wire) taken() []string {

@@ -64,6 +64,14 @@ func awaitStored(t testing.TB, js natsjs.JetStream, n int) {
 	require.Eventually(t, func() bool { return storedCount(t, js) >= n }, 2*testrun.Timeout, 50*time.Millisecond, "%d of %d", storedCount(t, js), n)
 }
 
+// storeEqual publishes n equal messages and waits until as many more are stored.
+func storeEqual(t testing.TB, r *proof.Rig, n int) {
+	t.Helper()
+	before := storedCount(t, r.JS)
+	publishEqual(t, r.Addr, n, false)
+	awaitStored(t, r.JS, before+n)
+}
+
 // awaitConfirmed waits until the broker has handled every PUBACK, as the journal has it: low is
 // end (the byte table in bridge/DESIGN.md).
 func awaitConfirmed(t testing.TB, journal string) {
@@ -92,8 +100,7 @@ func TestRedeliveryRepublish(t *testing.T) {
 			t.Parallel()
 			addr, _ := start(t)
 			r := proof.NewRig(t, proof.RigOptions{Broker: addr})
-			publishEqual(t, r.Addr, 20, false)
-			awaitStored(t, r.JS, 20)
+			storeEqual(t, r, 20)
 			r.Bridge.Kill9()
 			publishEqual(t, r.Addr, 20, true)
 			r.StartBridge()
@@ -162,12 +169,8 @@ func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true, Extra: []string{"max_queued_messages 1000"}})
 	r := proof.NewRig(t, proof.RigOptions{Broker: m.Addr})
-	publishEqual(t, r.Addr, 1000, false)
-	awaitStored(t, r.JS, 1000)
-	for range 14 {
-		before := storedCount(t, r.JS)
-		publishEqual(t, r.Addr, 1000, false)
-		awaitStored(t, r.JS, before+1000)
+	for range 15 {
+		storeEqual(t, r, 1000)
 	}
 	r.Bridge.Stop()
 	publishEqual(t, r.Addr, 57_000, false)
@@ -175,18 +178,16 @@ func testPacketIdsUsedUpByAFullQueue(t *testing.T) {
 	r.AwaitSession()
 	proof.Mark(t, r.Addr)
 	proof.AwaitMarker(t, r.JS)
+	storeEqual(t, r, 1000)
 	before := storedCount(t, r.JS)
-	publishEqual(t, r.Addr, 1000, false)
-	awaitStored(t, r.JS, before+1000)
 	r.Bridge.Freeze()
 	publishEqual(t, r.Addr, 500, false)
 	r.Bridge.Kill9()
 	r.StartBridge()
 	r.AwaitSession()
-	awaitStored(t, r.JS, before+1500)
-	publishEqual(t, r.Addr, 1, false)
-	awaitStored(t, r.JS, before+1501)
-	require.Equal(t, before+1501, storedCount(t, r.JS))
+	awaitStored(t, r.JS, before+500)
+	storeEqual(t, r, 1)
+	require.Equal(t, before+501, storedCount(t, r.JS))
 }
 
 // A process that was stopped while another one had its session, whose packet ids have
@@ -205,8 +206,7 @@ func testSessionUsedByAnotherProcess(t *testing.T) {
 		require.Equal(t, http.StatusOK, proof.GetPage(t, b, 0, "/status", &status))
 		return status.Totals.InFlight
 	}
-	publishEqual(t, a.Addr, 65_000, false)
-	awaitStored(t, a.JS, 65_000)
+	storeEqual(t, a, 65_000)
 	require.Eventually(t, func() bool { return inFlight(a.Bridge) == 0 }, testrun.Timeout, 50*time.Millisecond)
 	a.Bridge.Freeze()
 	proxy := peers.Proxy(t, a.NATS.Addr)
@@ -227,8 +227,7 @@ func testSessionUsedByAnotherProcess(t *testing.T) {
 	b.Kill9()
 	a.Bridge.Thaw()
 	awaitStored(t, a.JS, before+150)
-	publishEqual(t, a.Addr, 1, false)
-	awaitStored(t, a.JS, before+151)
+	storeEqual(t, a, 1)
 	require.Equal(t, before+151, storedCount(t, a.JS))
 }
 
@@ -238,12 +237,10 @@ func testOldCopyOfJournalIsRestored(t *testing.T) {
 	testrun.SkipQuick(t, "real brokers, up to 90,000 messages")
 	m := peers.Mosquitto(t, peers.MosquittoOptions{Persistence: true})
 	r := proof.NewRig(t, proof.RigOptions{Broker: m.Addr, NATSProxy: true})
-	publishEqual(t, r.Addr, 65_000, false)
-	awaitStored(t, r.JS, 65_000)
+	storeEqual(t, r, 65_000)
 	copied, err := os.ReadFile(r.Journal())
 	require.NoError(t, err)
-	publishEqual(t, r.Addr, 5000, false)
-	awaitStored(t, r.JS, 70_000)
+	storeEqual(t, r, 5000)
 	awaitConfirmed(t, r.Journal()) // or the broker sends some of these again, which the copy does not know
 	r.NATSProxies[0].Down()
 	publishEqual(t, r.Addr, 150, false)

@@ -64,18 +64,23 @@ func TestShareGroup(t *testing.T) {
 	t.Run("retired lane leaves nothing behind", testRetiredLaneLeavesNothingBehind)
 }
 
+// twoMembers are the two ends of a bridge of two lanes, which has stopped, and its state directory.
+func twoMembers(t *testing.T) (broker *peers.MosquittoProcess, server *peers.NATSProcess, js natsjs.JetStream, state string) {
+	t.Helper()
+	broker = peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
+	server = peers.NATSServer(t, peers.NATSOptions{})
+	state = t.TempDir()
+	require.Zero(t, sharing(t, broker, server.URL, state, 2, 0).Stop())
+	return broker, server, proof.ConnectNATS(t, server.URL), state
+}
+
 // The trap of $share: a disconnected member keeps getting its share. sessions clear
 // takes it out of the group, with all that waited for it.
 func testClearedSessionGetsNoNewMessages(t *testing.T) {
 	t.Parallel()
-	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{})
-	js := proof.ConnectNATS(t, server.URL)
-	state := t.TempDir()
-	b := sharing(t, broker, server.URL, state, 2, 0)
-	require.Zero(t, b.Stop())
+	broker, server, js, state := twoMembers(t)
 	// lanes.count goes from 2 to 1.
-	b = sharing(t, broker, server.URL, state, 1, 0)
+	b := sharing(t, broker, server.URL, state, 1, 0)
 
 	const n = 2000
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
@@ -110,17 +115,12 @@ func testClearedSessionGetsNoNewMessages(t *testing.T) {
 // The way down without a loss: what waits for the lane that goes is stored first.
 func testRetiredLaneLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	broker := peers.Mosquitto(t, peers.MosquittoOptions{MaxInflight: 1000})
-	server := peers.NATSServer(t, peers.NATSOptions{})
-	js := proof.ConnectNATS(t, server.URL)
-	state := t.TempDir()
-	b := sharing(t, broker, server.URL, state, 2, 0)
-	require.Zero(t, b.Stop())
+	broker, server, js, state := twoMembers(t)
 	const n = 2000
 	load1 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n})
 	load1.AwaitEnd(t) // half of it waits for bridge-1
 
-	b = sharing(t, broker, server.URL, state, 1, 1)
+	b := sharing(t, broker, server.URL, state, 1, 1)
 	proof.RequireSays(t, b.Log(), "retiring, no new messages for this session")
 	load2 := proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	load2.AwaitEnd(t)

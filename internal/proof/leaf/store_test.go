@@ -47,6 +47,16 @@ func TestLocalStore(t *testing.T) {
 	t.Run("old backlog stops intake and discards nothing", testOldBacklogStopsIntakeAndDiscardsNothing)
 }
 
+// requireAllAtTheHub waits for the end of a load and compares it with the hub's stream.
+func requireAllAtTheHub(t *testing.T, l *proof.Load, addr string, js natsjs.JetStream) {
+	t.Helper()
+	l.AwaitEnd(t)
+	proof.Mark(t, addr)
+	proof.AwaitMarker(t, js)
+	v := l.Reconcile(proof.ReadLoad(t, js, "TELEMETRY"))
+	require.True(t, v.Clean(), v)
+}
+
 // A local store that is full refuses, nothing is acknowledged, the broker keeps
 // what comes; nothing is discarded and nothing overtakes when there is room again.
 func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
@@ -64,11 +74,7 @@ func testFullStoreStopsIntakeAndDiscardsNothing(t *testing.T) {
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
 	require.False(t, bridge.Status(t.Context()).Leaf.Link.Connected, "there is no other way to the hub")
 	link.Up()
-	l.AwaitEnd(t)
-	proof.Mark(t, addr)
-	proof.AwaitMarker(t, js)
-	v := l.Reconcile(proof.ReadLoad(t, js, "TELEMETRY"))
-	require.True(t, v.Clean(), v)
+	requireAllAtTheHub(t, l, addr, js)
 	require.Zero(t, b.Dropped())
 	proof.AwaitReady(t, bridge)
 }
@@ -91,11 +97,7 @@ func testOldBacklogStopsIntakeAndDiscardsNothing(t *testing.T) {
 	require.True(t, s.Full)
 	require.False(t, s.Link.Connected, "there is no other way to the hub")
 	link.Up()
-	l.AwaitEnd(t)
-	proof.Mark(t, addr)
-	proof.AwaitMarker(t, js)
-	v := l.Reconcile(proof.ReadLoad(t, js, "TELEMETRY"))
-	require.True(t, v.Clean(), v)
+	requireAllAtTheHub(t, l, addr, js)
 	require.Zero(t, b.Dropped())
 	proof.AwaitReady(t, bridge)
 }
