@@ -38,7 +38,7 @@ type conn struct {
 	// takenOver means that another connection has taken over the session. It is set before done
 	// is closed.
 	takenOver atomic.Bool
-	// takesOver says that the session's connection was open when this one began.
+	// takesOver means that the session had an open connection when this one started.
 	takesOver bool
 
 	closeOnce sync.Once

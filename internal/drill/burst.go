@@ -10,23 +10,23 @@ import (
 	"mqtt-nats-bridge/internal/sleep"
 )
 
-// burst is a device that comes back from an outage with many messages.
+// burst is a device that reconnects after an outage and publishes many queued messages.
 type burst struct {
 	d      *drill
 	device *fleet.Device
-	acked  chan struct{} // capacity 1: a PUBACK has come
+	acked  chan struct{} // signals a PUBACK; capacity 1
 	err    error
 }
 
-var errNotRun = errors.New("the drill ended before it began")
+var errNotRun = errors.New("the drill ended before the burst began")
 
 func newBurst(d *drill) *burst {
 	b := &burst{d: d, acked: make(chan struct{}, 1), err: errNotRun}
 	o := d.accounted(d.o.device(d.crew.burst, "drill-"+d.run+"-burst"), len(d.crew.fleet), d.crew.burst)
 	o.Count = d.o.Burst
-	note := o.Acked
+	next := o.Acked
 	o.Acked = func(n int) {
-		note(n)
+		next(n)
 		select {
 		case b.acked <- struct{}{}:
 		default:
@@ -36,18 +36,18 @@ func newBurst(d *drill) *burst {
 	return b
 }
 
-// act goes on when the drill's time is over, as long as PUBACKs come: a broker that limits
-// the device takes its time.
+// act continues after the end of the drill while PUBACKs arrive, because a broker with a rate limit
+// may take longer than the drill.
 func (b *burst) act(ctx context.Context) {
 	if !sleep.For(ctx, b.d.o.lead) {
 		return
 	}
-	// The device is offline; Run connects it, and tries again where the broker is busy.
+	// The device is offline. Run connects it, and retries if the broker refuses it.
 	defer b.device.Disconnect()
-	going, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- b.device.Run(going) }()
+	go func() { ended <- b.device.Run(running) }()
 	quiet := time.NewTimer(b.d.o.Settle)
 	defer quiet.Stop()
 	for {
@@ -55,7 +55,7 @@ func (b *burst) act(ctx context.Context) {
 		case <-b.acked:
 			quiet.Reset(b.d.o.Settle)
 		case <-quiet.C:
-			cancel() // it may still take the device's drain
+			cancel() // Run may still take up to the device's Drain
 		case b.err = <-ended:
 			return
 		}
@@ -67,7 +67,7 @@ func (b *burst) outcome() Expectation {
 	stored, quarantined, missing := b.d.ledger.Device(len(b.d.crew.fleet))
 	e := Expectation{
 		Name:     "burst",
-		Expected: fmt.Sprintf("%s of one device, %d in flight: all stored, none rejected", plural(n, "message"), b.d.o.Window),
+		Expected: fmt.Sprintf("%s of one device, up to %d in flight: all stored, none rejected", plural(n, "message"), b.d.o.Window),
 		Seen:     fmt.Sprintf("%d acknowledged, %d stored, %d rejected, %d lost", b.device.Acked(), stored, quarantined, missing),
 		OK:       b.err == nil && int(b.device.Acked()) == n && stored >= n && quarantined == 0 && missing == 0,
 	}

@@ -1,9 +1,9 @@
-// Package drill is the body of the command drill: it has a fleet of simulated devices
-// publish through a broker and a bridge that are there already, while an operator breaks
-// things, and reconciles every PUBACK with what the streams contain.
+// Package drill implements the command drill. A fleet of simulated devices publishes through an
+// existing broker and bridge while an operator injects faults. At the end, every PUBACK is reconciled
+// with the contents of the streams.
 //
-// The way through the files: [Run] in drill.go connects NATS and the fleet (options.go,
-// identity.go, load.go), follows the streams (reader.go, intake.go), lets devices
-// misbehave (burst.go, hijack.go, impostor.go, will.go), shows how it goes (view.go,
-// table.go), waits for stragglers (view.go) and reports (report.go, text.go).
+// Read the files in this order: [Run] in drill.go connects to NATS and connects the fleet
+// (options.go, identity.go, load.go), reads the streams (reader.go, intake.go), runs misbehaving
+// devices (burst.go, hijack.go, impostor.go, will.go), shows the progress (view.go, table.go), waits
+// for late messages (view.go) and reports (report.go, text.go).
 package drill

@@ -16,17 +16,17 @@ import (
 	"mqtt-nats-bridge/internal/reconcile"
 )
 
-// ErrFailed means that a message was lost, duplicated, out of order or under a wrong
-// device, or that an expectation was not met.
+// ErrFailed means that a message was lost, duplicated, out of order or stored under a wrong device, or
+// that an expectation was not met.
 var ErrFailed = errors.New("the drill failed")
 
-// drill is one run.
+// drill is one run of the command.
 type drill struct {
 	o    Options
-	run  string // id, in every payload
+	run  string // the id of the run, in every payload
 	crew *crew
 
-	// By device: the fleet, then the burst's.
+	// These slices are indexed by device: the fleet, then the device of burst.
 	names    []string
 	subjects []string
 	index    map[string]int
@@ -37,20 +37,20 @@ type drill struct {
 	willSubject string
 	readers     []*reader
 	in          intake
-	arrived     chan struct{} // capacity 1: a message of this drill was read
+	arrived     chan struct{} // signals that a message of this drill was read; capacity 1
 
 	started time.Time
-	ended   time.Time // of the publishing; zero: it goes on
+	ended   time.Time // end of publishing; zero: still publishing
 
-	lost     atomic.Uint64 // connections
-	lostMu   sync.Mutex
-	lostAt   time.Time
-	lostLast error
-	lostOf   map[int][]time.Time // by device
+	disconnects     atomic.Uint64
+	disconnectMu    sync.Mutex
+	lastDisconnect  time.Time
+	disconnectCause error
+	disconnectsOf   map[int][]time.Time // by device
 }
 
-// Run runs the drill and prints its report. The error wraps [ErrFailed] where the report
-// says that something went wrong; any other kept the drill from running.
+// Run runs the drill and prints its report. If the report contains a failure, the error wraps
+// [ErrFailed]. Any other error means that the drill could not run.
 func Run(ctx context.Context, o Options) error {
 	if err := o.Check(); err != nil {
 		return err
@@ -70,7 +70,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	d.newLedger()
-	d.willSubject, _ = d.o.subject(d.o.topic(d.crew.other)) // Check has seen the topic
+	d.willSubject, _ = d.o.subject(d.o.topic(d.crew.other)) // Check has validated the topic
 	stop, err := d.follow(ctx)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	return r.err()
 }
 
-// follow reads every stream from now on, until stop is called.
+// follow reads every stream from its current end, until stop is called.
 func (d *drill) follow(ctx context.Context) (stop func(), err error) {
 	resolved, err := d.o.NATS.Resolve()
 	if err != nil {
@@ -130,11 +130,11 @@ func (d *drill) startReaders(ctx context.Context, nc *nats.Conn, api jetStreamAP
 		return err
 	}
 	for _, name := range d.o.Streams {
-		r, err := newReader(ctx, js, name, d.take)
+		r, err := newReader(ctx, js, name, d.receive)
 		if err != nil {
 			return err
 		}
-		// A user that may ask and not read is found before anything is published.
+		// Missing read permissions are detected before anything is published.
 		if err := r.probe(ctx); err != nil {
 			return err
 		}
@@ -143,35 +143,35 @@ func (d *drill) startReaders(ctx context.Context, nc *nats.Conn, api jetStreamAP
 	return nil
 }
 
-// connectionLost notes that device i lost its connection.
+// connectionLost records that device i lost its connection.
 func (d *drill) connectionLost(i int, err error) {
-	d.lost.Add(1)
-	d.lostMu.Lock()
-	defer d.lostMu.Unlock()
-	d.lostAt, d.lostLast = d.o.now(), err
-	if d.lostOf == nil {
-		d.lostOf = map[int][]time.Time{}
+	d.disconnects.Add(1)
+	d.disconnectMu.Lock()
+	defer d.disconnectMu.Unlock()
+	d.lastDisconnect, d.disconnectCause = d.o.now(), err
+	if d.disconnectsOf == nil {
+		d.disconnectsOf = map[int][]time.Time{}
 	}
-	d.lostOf[i] = append(d.lostOf[i], d.lostAt)
+	d.disconnectsOf[i] = append(d.disconnectsOf[i], d.lastDisconnect)
 }
 
-// lastWords is how long before the end of its connection a device's message counts as one
-// that a broker may have had in memory alone when it was killed.
-const lastWords = 2 * time.Second
+// beforeDisconnectWindow is the time before a disconnect in which an acknowledged message counts as
+// one that a killed broker may have had only in memory.
+const beforeDisconnectWindow = 2 * time.Second
 
-// beforeDisconnect reports whether device i lost its connection soon after a moment.
+// beforeDisconnect reports whether device i lost its connection soon after the given time.
 func (d *drill) beforeDisconnect(i int, at time.Time) bool {
-	d.lostMu.Lock()
-	defer d.lostMu.Unlock()
-	for _, lost := range d.lostOf[i] {
-		if after := lost.Sub(at); after >= 0 && after <= lastWords {
+	d.disconnectMu.Lock()
+	defer d.disconnectMu.Unlock()
+	for _, lost := range d.disconnectsOf[i] {
+		if after := lost.Sub(at); after >= 0 && after <= beforeDisconnectWindow {
 			return true
 		}
 	}
 	return false
 }
 
-// act starts the fleet and the misbehavior; the function returned ends them and waits for
+// act starts the fleet and the misbehaving devices. The returned function stops them and waits for
 // their PUBACKs.
 func (d *drill) act(ctx context.Context) (stop func()) {
 	acting, cancel := context.WithCancel(ctx)
@@ -187,7 +187,7 @@ func (d *drill) act(ctx context.Context) (stop func()) {
 	}
 }
 
-// unfinished is why the account is not complete yet; empty: it is.
+// unfinished returns the reason why the reconciliation is not complete yet; empty: it is complete.
 func (d *drill) unfinished() string {
 	if n := d.ledger.Missing(); n > 0 {
 		return fmt.Sprintf("waiting for %s", plural(n, "message"))

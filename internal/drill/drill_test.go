@@ -214,7 +214,7 @@ func testLossIsFound(t *testing.T) {
 	require.ErrorIs(t, err, ErrFailed)
 	require.ErrorContains(t, err, fmt.Sprintf("%d lost", report.Lost))
 	require.EqualValues(t, (n.Load()+50)/100, report.Lost)
-	require.Len(t, report.FirstLost, min(report.Lost, fewLost))
+	require.Len(t, report.FirstLost, min(report.Lost, maxListed))
 	require.Regexp(t, `^drill/d-\d$`, report.FirstLost[0].Device)
 	require.WithinRange(t, report.FirstLost[0].At, before, time.Now())
 	require.Zero(t, report.Duplicated+report.Inversions+report.WrongDevice)

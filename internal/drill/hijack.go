@@ -12,8 +12,8 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// hijack is a device that connects under the client id of a lane, first keeping the
-// session that it finds, then with a clean one.
+// hijack is a device that connects with the client id of a lane, first with clean session 0, then
+// with clean session 1.
 type hijack struct {
 	d        *drill
 	attempts []*attempt
@@ -30,7 +30,7 @@ func (h *hijack) act(ctx context.Context) {
 	if !sleep.For(ctx, h.d.o.lead) {
 		return
 	}
-	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too
+	ctx = context.WithoutCancel(ctx) // complete both attempts, even on a slow machine
 	h.try(ctx, false)
 	sleep.For(ctx, h.d.o.hold)
 	h.try(ctx, true)
@@ -50,7 +50,7 @@ func (h *hijack) try(ctx context.Context, clean bool) {
 	}
 	a.present = device.SessionPresent()
 	sleep.For(ctx, h.d.o.hold)
-	// Without DISCONNECT nothing else of the session changes.
+	// Closing the connection without a DISCONNECT leaves the session otherwise unchanged.
 	device.Kill()
 }
 
@@ -68,7 +68,7 @@ func (h *hijack) outcome() Expectation {
 		case errors.As(a.refused, &refused):
 			text += fmt.Sprintf("refused with code %d", refused.Code)
 		case a.refused != nil:
-			// No answer of the broker's: nothing was tried.
+			// The broker did not answer, so the attempt shows nothing.
 			text += a.refused.Error()
 			e.OK = false
 		default:
@@ -78,7 +78,7 @@ func (h *hijack) outcome() Expectation {
 		seen = append(seen, text)
 	}
 	if len(h.attempts) == 0 {
-		seen = append(seen, "the drill ended before it was tried")
+		seen = append(seen, "the drill ended before the first attempt")
 	}
 	e.Seen = strings.Join(seen, "; ")
 	return e

@@ -14,21 +14,21 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// Identity is who a device is.
+// Identity is the identity of a device.
 type Identity struct {
 	CN  string // tenant/device
 	TLS *tls.Config
 }
 
-// crew is the identities of a drill.
+// crew contains the identities of a drill.
 type crew struct {
 	fleet []Identity
 	burst Identity
-	// other is for devices that misbehave: several connections under one name.
+	// other is shared by the other misbehaving devices, which use several connections.
 	other Identity
 }
 
-// identities are as many as the options ask for.
+// identities returns the identities that the options require.
 func identities(o *Options) (*crew, error) {
 	if o.Certs != "" {
 		return fromDirectory(o)
@@ -59,8 +59,8 @@ func identities(o *Options) (*crew, error) {
 	return c, err
 }
 
-// trust is what every device has: nil where the broker has no TLS; the authority is nil
-// where no certificates are signed.
+// trust returns the TLS configuration that all devices share, or nil if the broker does not use TLS.
+// The authority is nil if the drill signs no certificates.
 func trust(o *Options) (*tls.Config, *pki.Authority, error) {
 	if !o.Broker.Secure {
 		return nil, nil, nil
@@ -80,8 +80,8 @@ func trust(o *Options) (*tls.Config, *pki.Authority, error) {
 	return config, nil, nil
 }
 
-// fromDirectory takes the names from the certificates, not from the files: a _ in a file
-// name may stand for a / or for itself.
+// fromDirectory reads the identities from certificate files. It uses the CN of each certificate, not
+// the file name, because a _ in a file name may represent a / or itself.
 func fromDirectory(o *Options) (*crew, error) {
 	base, _, err := trust(o)
 	if err != nil {
@@ -111,23 +111,23 @@ func fromDirectory(o *Options) (*crew, error) {
 	}
 	slices.SortFunc(all, func(a, b Identity) int { return strings.Compare(a.CN, b.CN) })
 	c := &crew{}
-	take := func(wanted bool) (last Identity) {
-		if wanted && len(all) > 0 {
+	pop := func(needed bool) (last Identity) {
+		if needed && len(all) > 0 {
 			last, all = all[len(all)-1], all[:len(all)-1]
 		}
 		return last
 	}
-	c.burst = take(o.Burst > 0)
-	c.other = take(o.Hijack || o.Will || o.Impostor)
+	c.burst = pop(o.Burst > 0)
+	c.other = pop(o.Hijack || o.Will || o.Impostor)
 	if len(all) == 0 {
-		return nil, errors.New("load device certificates: too few in " + o.Certs + ": --burst takes one, the other misbehavior one, and the fleet at least one")
+		return nil, errors.New("load device certificates: too few in " + o.Certs + ": --burst needs one, the other misbehaving devices share one, and the fleet needs at least one")
 	}
 	c.fleet = all[:min(len(all), o.Devices)]
 	o.Devices = len(c.fleet)
-	return c, o.Check() // fewer devices are faster ones
+	return c, o.Check() // with fewer devices, the rate per device is higher
 }
 
-// device is a device's options but for what it publishes.
+// device returns the options of a device, without those of its messages.
 func (o *Options) device(id Identity, clientID string) fleet.Options {
 	return fleet.Options{
 		Address: o.Broker.Address, TLS: id.TLS, Window: o.Window,

@@ -77,7 +77,7 @@ func testInvalidOptionsAreRefused(t *testing.T) {
 	o = checked(t, certs, ca)
 	o.Rate, o.DeviceRate = 50, 10
 	_, err = identities(o)
-	require.ErrorContains(t, err, "--rate 50 of 2 devices is 25.0 messages per second of each")
+	require.ErrorContains(t, err, "--rate 50 with 2 devices is 25.0 messages per second per device")
 
 	certs, ca = directory(t, "server")
 	_, err = identities(checked(t, certs, ca))

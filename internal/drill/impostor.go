@@ -11,7 +11,7 @@ import (
 	"mqtt-nats-bridge/internal/fleet"
 )
 
-// impostor is a device that publishes under the topic of the fleet's first.
+// impostor is a device that publishes to the topic of the fleet's first device.
 type impostor struct {
 	d      *drill
 	device *fleet.Device
@@ -28,7 +28,7 @@ func newImpostor(d *drill) *impostor {
 }
 
 func (i *impostor) act(ctx context.Context) {
-	// That it ends with messages unacknowledged is what it may come to.
+	// The error is ignored: the broker may never acknowledge these messages.
 	_ = i.device.Run(ctx)
 	i.device.Disconnect()
 }
@@ -47,15 +47,15 @@ func (i *impostor) outcome() Expectation {
 	if by != nil {
 		seen += " (" + strings.Join(by, ", ") + ")"
 	}
-	if swallowed := int(i.device.Acked()) - in.impostorVictim - rejected; swallowed > 0 {
-		seen += fmt.Sprintf(", %d dropped by the broker", swallowed)
+	if dropped := int(i.device.Acked()) - in.impostorVictim - rejected; dropped > 0 {
+		seen += fmt.Sprintf(", %d dropped by the broker", dropped)
 	}
 	if n := i.device.Connections(); n > 1 {
 		seen += fmt.Sprintf(", disconnected %d times", n-1)
 	}
 	return Expectation{
 		Name:     "impostor",
-		Expected: fmt.Sprintf("what %s publishes as %s is never stored as %[2]s", i.d.crew.other.CN, i.d.names[0]),
+		Expected: fmt.Sprintf("messages that %s publishes as %s are never stored as %[2]s", i.d.crew.other.CN, i.d.names[0]),
 		Seen:     seen,
 		OK:       in.impostorVictim == 0 && i.device.Sent() > 0,
 	}

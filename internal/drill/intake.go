@@ -11,24 +11,24 @@ import (
 	"mqtt-nats-bridge/internal/reconcile"
 )
 
-// intake is what was read from the streams beside the ledger.
+// intake contains counts of the messages read from the streams, in addition to the ledger.
 type intake struct {
-	mu      sync.Mutex
-	reasons map[string]int // quarantined messages of the fleet
-	quarant map[string]int // and by device
-	lastAt  time.Time      // when the latest message was read
-	// The messages of devices that misbehave.
-	impostor       map[string]int // by what became of them: stored, or the reason
-	impostorVictim int            // stored under the victim's subject
-	wills          map[string]int // copies by device
+	mu          sync.Mutex
+	reasons     map[string]int // quarantined messages of the fleet, by reason
+	quarantined map[string]int // quarantined messages of the fleet, by device
+	lastAt      time.Time      // when the latest message was read
+	// Messages of misbehaving devices.
+	impostor       map[string]int // messages of the impostor: by reason, or stored elsewhere
+	impostorVictim int            // messages of the impostor stored under the victim's subject
+	wills          map[string]int // stored copies of wills, by device
 }
 
 func newIntake() intake {
-	return intake{reasons: map[string]int{}, quarant: map[string]int{}, impostor: map[string]int{}, wills: map[string]int{}}
+	return intake{reasons: map[string]int{}, quarantined: map[string]int{}, impostor: map[string]int{}, wills: map[string]int{}}
 }
 
-// take is called with each message of a stream; those of others are passed over.
-func (d *drill) take(stream string, m natsjs.Msg, meta *natsjs.MsgMetadata) {
+// receive handles a message of a stream. It ignores messages that are not of this drill.
+func (d *drill) receive(stream string, m natsjs.Msg, meta *natsjs.MsgMetadata) {
 	mark, ok := readMark(d.run, m.Data())
 	if !ok {
 		return
@@ -45,11 +45,11 @@ func (d *drill) take(stream string, m natsjs.Msg, meta *natsjs.MsgMetadata) {
 	d.in.mu.Unlock()
 	switch mark.Role {
 	case roleFleet:
-		d.takeFleet(mark, reason, reconcile.Copy{
+		d.receiveFleet(mark, reason, reconcile.Copy{
 			Subject: m.Subject(), ID: m.Headers().Get(natsjs.MsgIDHeader), At: meta.Timestamp, Place: meta.Sequence.Stream,
 		}, m.Headers().Get(bridge.HeaderCN))
 	case roleImpostor:
-		d.takeImpostor(m.Subject(), reason)
+		d.receiveImpostor(m.Subject(), reason)
 	case roleWill:
 		d.in.mu.Lock()
 		if m.Subject() == d.willSubject {
@@ -63,9 +63,9 @@ func (d *drill) take(stream string, m natsjs.Msg, meta *natsjs.MsgMetadata) {
 	}
 }
 
-// takeFleet enters a message into the ledger. cn is what the broker attested, empty where
-// it attests nothing.
-func (d *drill) takeFleet(m mark, reason string, c reconcile.Copy, cn string) {
+// receiveFleet enters a message into the ledger. cn is the attested CN, or empty if the broker does
+// not attest.
+func (d *drill) receiveFleet(m mark, reason string, c reconcile.Copy, cn string) {
 	i, known := d.index[m.Device]
 	switch {
 	case !known:
@@ -73,7 +73,7 @@ func (d *drill) takeFleet(m mark, reason string, c reconcile.Copy, cn string) {
 	case reason != "":
 		d.in.mu.Lock()
 		d.in.reasons[reason]++
-		d.in.quarant[m.Device]++
+		d.in.quarantined[m.Device]++
 		d.in.mu.Unlock()
 		d.ledger.Quarantined(i, m.Seq, c)
 	case c.Subject != d.subjects[i] || cn != "" && cn != m.Device:
@@ -83,7 +83,7 @@ func (d *drill) takeFleet(m mark, reason string, c reconcile.Copy, cn string) {
 	}
 }
 
-func (d *drill) takeImpostor(subject, reason string) {
+func (d *drill) receiveImpostor(subject, reason string) {
 	d.in.mu.Lock()
 	defer d.in.mu.Unlock()
 	switch {

@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/internal/reconcile"
 )
 
-// mark is what identifies a message of a drill, in its payload.
+// mark identifies a message of a drill. It is part of the payload.
 type mark struct {
 	Drill  string `json:"drill"`
 	Role   string `json:"role"`
@@ -18,18 +18,18 @@ type mark struct {
 	Seq    int    `json:"seq"`
 }
 
-// The roles.
+// The roles of devices.
 const (
 	roleFleet    = "fleet"
 	roleImpostor = "impostor"
 	roleWill     = "will"
 )
 
-// payload is a JSON object, which ingest and an envelope take, of size bytes at least.
+// payload returns a JSON object of at least size bytes. ingest and envelopes accept JSON objects.
 func (m mark) payload(size int) []byte {
 	p, err := json.Marshal(m)
 	if err != nil {
-		panic(err) // strings and a number
+		panic(err) // impossible: strings and a number
 	}
 	if pad := size - len(p) - len(`,"pad":""`); pad > 0 {
 		p = fmt.Appendf(p[:len(p)-1], `,"pad":"%s"}`, bytes.Repeat([]byte("x"), pad))
@@ -37,8 +37,8 @@ func (m mark) payload(size int) []byte {
 	return p
 }
 
-// readMark finds the mark in what a stream has: the payload, or an envelope around it.
-// run is looked for first, because most messages are not of this drill.
+// readMark reads the mark of a stored message, which is the payload or an envelope. It searches for run
+// first, because most messages are not of this drill.
 func readMark(run string, data []byte) (m mark, ok bool) {
 	if !bytes.Contains(data, []byte(run)) {
 		return m, false
@@ -57,7 +57,7 @@ func readMark(run string, data []byte) (m mark, ok bool) {
 	return m, m.Drill == run
 }
 
-// newFleet is the devices whose messages are reconciled.
+// newFleet creates the devices whose messages are reconciled.
 func (d *drill) newFleet() {
 	every := time.Duration(float64(len(d.crew.fleet)) / d.o.Rate * float64(time.Second))
 	for i, id := range d.crew.fleet {
@@ -67,7 +67,7 @@ func (d *drill) newFleet() {
 	}
 }
 
-// accounted has the ledger note what device i publishes.
+// accounted adds hooks to o that record the messages of device i in the ledger.
 func (d *drill) accounted(o fleet.Options, i int, id Identity) fleet.Options {
 	topic := d.o.topic(id)
 	o.Reconnect, o.Drain = true, d.o.Settle
@@ -90,7 +90,7 @@ func (d *drill) newLedger() {
 	for i, id := range accounted {
 		d.names = append(d.names, id.CN)
 		d.index[id.CN] = i
-		subject, _ := d.o.subject(d.o.topic(id)) // Check has seen the topic
+		subject, _ := d.o.subject(d.o.topic(id)) // Check has validated the topic
 		d.subjects = append(d.subjects, subject)
 	}
 }

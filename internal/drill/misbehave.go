@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// misbehavior is one option to misbehave. act runs beside the load and returns when it is
-// over or ctx has ended; outcome is asked once everything has settled.
+// misbehavior is one kind of misbehaving device. act runs in parallel with the load and returns when it
+// has finished or ctx has ended. outcome is called after everything has settled.
 type misbehavior interface {
 	act(ctx context.Context)
 	outcome() Expectation
 }
 
-// Expectation is what a misbehavior should come to, and what it came to.
+// Expectation contains the expected and the observed outcome of a misbehavior.
 type Expectation struct {
 	Name     string `json:"name"`
 	Expected string `json:"expected"`
@@ -37,7 +37,7 @@ func (d *drill) misbehaviors() []misbehavior {
 	return all
 }
 
-// plural is "1 message", "2 messages".
+// plural returns "1 message" or "2 messages".
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

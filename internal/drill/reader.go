@@ -15,28 +15,28 @@ import (
 )
 
 const (
-	// askTimeout bounds one request to JetStream.
-	askTimeout = 5 * time.Second
-	// silence is how long a consumer may deliver nothing before the stream is asked
-	// whether there is anything to deliver.
-	silence = 3 * time.Second
+	// requestTimeout bounds one request to JetStream.
+	requestTimeout = 5 * time.Second
+	// idleTimeout is the time without a delivery after which the reader checks whether the stream
+	// has more messages.
+	idleTimeout = 3 * time.Second
 )
 
-// reader reads one stream from a sequence on, in order, through every outage of NATS.
+// reader reads one stream from a given sequence, in order, and continues after outages of NATS.
 type reader struct {
 	js     natsjs.JetStream
 	stream string
-	take   func(stream string, m natsjs.Msg, meta *natsjs.MsgMetadata)
+	handle func(stream string, m natsjs.Msg, meta *natsjs.MsgMetadata)
 
-	next atomic.Uint64 // the sequence to be read next
+	next atomic.Uint64 // the next sequence to read
 
 	mu  sync.Mutex
-	err error // of the latest attempt; nil: it reads
+	err error // error of the latest attempt; nil: reading
 }
 
-// newReader begins after the last message of this moment.
-func newReader(ctx context.Context, js natsjs.JetStream, stream string, take func(string, natsjs.Msg, *natsjs.MsgMetadata)) (*reader, error) {
-	r := &reader{js: js, stream: stream, take: take}
+// newReader returns a reader that starts after the stream's current last message.
+func newReader(ctx context.Context, js natsjs.JetStream, stream string, handle func(string, natsjs.Msg, *natsjs.MsgMetadata)) (*reader, error) {
+	r := &reader{js: js, stream: stream, handle: handle}
 	last, err := r.last(ctx)
 	if err != nil {
 		return nil, err
@@ -45,13 +45,13 @@ func newReader(ctx context.Context, js natsjs.JetStream, stream string, take fun
 	return r, nil
 }
 
-// last is the sequence of the stream's last message.
+// last returns the sequence of the stream's last message.
 func (r *reader) last(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	s, err := r.js.Stream(ctx, r.stream)
 	if err != nil {
-		return 0, fmt.Errorf("ask for stream %s: %w", r.stream, err)
+		return 0, fmt.Errorf("get stream %s: %w", r.stream, err)
 	}
 	return s.CachedInfo().State.LastSeq, nil
 }
@@ -63,30 +63,30 @@ func (r *reader) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.note(err)
+		r.setProblem(err)
 		sleep.For(ctx, 200*time.Millisecond) // between attempts
 	}
 }
 
-func (r *reader) note(err error) {
+func (r *reader) setProblem(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = err
 }
 
-// problem is why the stream cannot be read now; nil: it is being read.
+// problem returns the reason why the stream cannot be read; nil: it is being read.
 func (r *reader) problem() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
 }
 
-// errStale means that a consumer delivers nothing though the stream has more.
-var errStale = errors.New("the consumer delivers nothing though the stream has more")
+// errStale means that a consumer has stopped delivering although the stream has more messages.
+var errStale = errors.New("the consumer has stopped delivering although the stream has more messages")
 
-// follow reads over one consumer.
+// follow reads with one consumer until it fails or ctx ends.
 func (r *reader) follow(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, askTimeout)
+	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	consumer, err := r.js.OrderedConsumer(bounded, r.stream, natsjs.OrderedConsumerConfig{
 		DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: r.next.Load(), MaxResetAttempts: 1,
@@ -100,9 +100,9 @@ func (r *reader) follow(ctx context.Context) error {
 	}
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
-	r.note(nil)
+	r.setProblem(nil)
 	for {
-		m, err := messages.Next(natsjs.NextMaxWait(silence))
+		m, err := messages.Next(natsjs.NextMaxWait(idleTimeout))
 		if errors.Is(err, nats.ErrTimeout) {
 			last, err := r.last(ctx)
 			if err != nil {
@@ -123,28 +123,28 @@ func (r *reader) follow(ctx context.Context) error {
 		if meta.Sequence.Stream < r.next.Load() {
 			continue
 		}
-		r.take(r.stream, m, meta)
+		r.handle(r.stream, m, meta)
 		r.next.Store(meta.Sequence.Stream + 1)
 	}
 }
 
-// jetStreamAPI chooses the API of a connection.
+// jetStreamAPI returns the JetStream API of a connection.
 type jetStreamAPI func(*nats.Conn) (natsjs.JetStream, error)
 
-// probe finds out whether the stream can be read at all.
+// probe checks that the NATS user has permission to read the stream.
 func (r *reader) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	_, err := r.js.OrderedConsumer(ctx, r.stream, natsjs.OrderedConsumerConfig{
 		DeliverPolicy: natsjs.DeliverByStartSequencePolicy, OptStartSeq: r.next.Load(),
 	})
 	if err != nil {
-		return fmt.Errorf("read stream %s: %w: the NATS user must be allowed to create consumers", r.stream, err)
+		return fmt.Errorf("read stream %s: %w: the NATS user needs permission to create consumers", r.stream, err)
 	}
 	return nil
 }
 
-// caughtUp reports whether everything that the stream has now was read.
+// caughtUp returns an error unless the reader has read all current messages of the stream.
 func (r *reader) caughtUp(ctx context.Context) error {
 	last, err := r.last(ctx)
 	if err != nil {
@@ -153,7 +153,7 @@ func (r *reader) caughtUp(ctx context.Context) error {
 	if next := r.next.Load(); next <= last {
 		return fmt.Errorf("read stream %s: at %d of %d", r.stream, next-1, last)
 	} else if next > last+1 {
-		return fmt.Errorf("read stream %s: its last message is %d, and %d has been read: the stream lost messages", r.stream, last, next-1)
+		return fmt.Errorf("read stream %s: its last message is %d, but %d has been read: the stream lost messages", r.stream, last, next-1)
 	}
 	return nil
 }

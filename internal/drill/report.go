@@ -9,18 +9,18 @@ import (
 	"mqtt-nats-bridge/internal/reconcile"
 )
 
-// fewLost is how many lost messages a report names.
-const fewLost = 10
+// maxListed is the number of lost messages, and of findings, that a report lists.
+const maxListed = 10
 
-// Report is what a drill found, as -o json prints it.
+// Report is the result of a drill. -o json prints it.
 type Report struct {
 	Run     string    `json:"run"` // in every payload, under "drill"
 	OK      bool      `json:"ok"`
 	Started time.Time `json:"started"`
-	Seconds float64   `json:"seconds"` // of publishing
+	Seconds float64   `json:"seconds"` // duration of publishing
 	Broker  string    `json:"broker"`
 	Devices int       `json:"devices"`
-	Rate    float64   `json:"rate"` // asked for, messages per second
+	Rate    float64   `json:"rate"` // requested rate, messages per second
 	Window  int       `json:"window"`
 
 	Published    int `json:"published"`
@@ -31,7 +31,7 @@ type Report struct {
 	Resent       int `json:"resent"`
 	Inversions   int `json:"inversions"`
 	WrongDevice  int `json:"wrong_device"`
-	// Quarantined is by reason.
+	// Quarantined counts the quarantined messages by reason.
 	Quarantined map[string]int `json:"quarantined"`
 
 	LongestGap       float64 `json:"longest_gap_seconds"`
@@ -39,10 +39,9 @@ type Report struct {
 	LongestGapDevice string  `json:"longest_gap_device,omitempty"`
 	ConnectionsLost  uint64  `json:"connections_lost"`
 	ConnectsFailed   uint64  `json:"connects_failed"`
-	Incomplete       string  `json:"incomplete,omitempty"` // what the streams could not be read for
-	// LostInQuarantined is how many of the lost are of devices that have messages in
-	// quarantine, LostBeforeEnd how many got their PUBACK shortly before the device's
-	// connection ended.
+	Incomplete       string  `json:"incomplete,omitempty"` // why the streams could not be read completely
+	// LostInQuarantined counts the lost messages of devices that have messages in quarantine.
+	// LostBeforeEnd counts those acknowledged shortly before the device's connection ended.
 	LostInQuarantined int `json:"lost_of_quarantined_devices,omitempty"`
 	LostBeforeEnd     int `json:"lost_before_disconnect,omitempty"`
 
@@ -52,12 +51,12 @@ type Report struct {
 	Expectations []Expectation `json:"expectations,omitempty"`
 }
 
-// Message is one message that something is wrong with.
+// Message is one message that is lost, duplicated, out of order or under a wrong device.
 type Message struct {
 	Kind    string    `json:"kind"`
 	Device  string    `json:"device"`
 	Seq     int       `json:"seq"`
-	At      time.Time `json:"at"` // acknowledged, of a lost one; else stored
+	At      time.Time `json:"at"` // when it was acknowledged, if lost; otherwise when it was stored
 	Subject string    `json:"subject,omitempty"`
 	ID      string    `json:"id,omitempty"`         // Nats-Msg-Id
 	Stream  uint64    `json:"stream_seq,omitempty"` // sequence in its stream
@@ -70,7 +69,7 @@ func (d *drill) report(settled error) *Report {
 		Devices: len(d.fleet.Devices), Rate: d.o.Rate, Window: d.o.Window,
 		Published: v.Sent, Acknowledged: v.Acked, Stored: v.Stored, Lost: v.Lost, Duplicated: v.Duplicated,
 		Resent: v.Resent, Inversions: v.Inversions, WrongDevice: v.Foreign,
-		LongestGap: seconds(v.Gap), ConnectionsLost: d.lost.Load(),
+		LongestGap: seconds(v.Gap), ConnectionsLost: d.disconnects.Load(),
 	}
 	gap, dev := d.ledger.LongestGap()
 	if r.LongestDeviceGap = seconds(gap); dev >= 0 {
@@ -88,34 +87,34 @@ func (d *drill) report(settled error) *Report {
 	d.in.mu.Lock()
 	r.Quarantined = d.in.reasons
 	d.in.mu.Unlock()
-	d.name(r)
+	d.listMessages(r)
 	r.OK = r.failure() == ""
 	return r
 }
 
-// seconds are rounded to milliseconds.
+// seconds returns t in seconds, rounded to milliseconds.
 func seconds(t time.Duration) float64 { return t.Round(time.Millisecond).Seconds() }
 
-// name adds the messages that something is wrong with.
-func (d *drill) name(r *Report) {
+// listMessages adds the lost messages and the findings.
+func (d *drill) listMessages(r *Report) {
 	lost := d.ledger.Lost()
 	for i, f := range lost {
 		m := d.message(f)
-		if d.in.quarant[m.Device] > 0 {
+		if d.in.quarantined[m.Device] > 0 {
 			r.LostInQuarantined++
 		}
 		if d.beforeDisconnect(f.Device, f.At) {
 			r.LostBeforeEnd++
 		}
-		if i < fewLost {
+		if i < maxListed {
 			r.FirstLost = append(r.FirstLost, m)
 		}
-		if i == len(lost)-1 && i >= fewLost {
+		if i == len(lost)-1 && i >= maxListed {
 			r.LastLost = &m
 		}
 	}
 	for _, f := range d.ledger.Findings() {
-		if len(r.Findings) < fewLost {
+		if len(r.Findings) < maxListed {
 			r.Findings = append(r.Findings, d.message(f))
 		}
 	}
@@ -132,7 +131,7 @@ func (d *drill) message(f reconcile.Finding) Message {
 	return m
 }
 
-// failure is what went wrong, in one line; empty: nothing.
+// failure returns all failures in one line; empty: none.
 func (r *Report) failure() string {
 	var wrong []string
 	for _, c := range []struct {

@@ -9,19 +9,19 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// window is how far back the rate looks.
+// window is the time over which the rate is measured.
 const window = 3 * time.Second
 
-// sample is a drill at one moment.
+// sample is the state of a drill at one moment.
 type sample struct {
 	At, For            time.Duration
 	Phase              string // empty: publishing
 	Connected, Devices int
-	Lost               uint64 // connections
+	Disconnects        uint64
 	Verdict            reconcile.Verdict
-	Rate               float64       // messages stored per second, lately
-	Quiet              time.Duration // since the latest message was read
-	Trouble            string        // what goes wrong now, printable
+	Rate               float64       // messages stored per second, over the last few seconds
+	Quiet              time.Duration // time since the latest message was read
+	Trouble            string        // the current problem, printable
 }
 
 type point struct {
@@ -31,7 +31,7 @@ type point struct {
 
 func (v *view) sample() *sample {
 	d := v.d
-	s := &sample{For: d.o.For, Phase: v.phase, Devices: len(d.fleet.Devices), Lost: d.lost.Load(), Verdict: d.ledger.Verdict()}
+	s := &sample{For: d.o.For, Phase: v.phase, Devices: len(d.fleet.Devices), Disconnects: d.disconnects.Load(), Verdict: d.ledger.Verdict()}
 	now := d.o.now()
 	s.At = now.Sub(d.started)
 	for _, device := range d.fleet.Devices {
@@ -55,31 +55,31 @@ func (v *view) sample() *sample {
 	return s
 }
 
-// trouble is one line on what goes wrong.
+// trouble returns the current problem in one line.
 func (d *drill) trouble(now time.Time) string {
 	for _, r := range d.readers {
 		if err := r.problem(); err != nil {
 			return err.Error()
 		}
 	}
-	d.lostMu.Lock()
-	defer d.lostMu.Unlock()
-	if d.lostLast == nil {
+	d.disconnectMu.Lock()
+	defer d.disconnectMu.Unlock()
+	if d.disconnectCause == nil {
 		return ""
 	}
-	return fmt.Sprintf("%d s ago a connection was lost: %v", int(now.Sub(d.lostAt).Seconds()), d.lostLast)
+	return fmt.Sprintf("connection lost %d s ago: %v", int(now.Sub(d.lastDisconnect).Seconds()), d.disconnectCause)
 }
 
 const tableHeight = 8
 
-// table renders the live table for a terminal of so many columns.
+// table renders the live table for a terminal of the given width.
 func table(s *sample, columns int) []string {
 	v := &s.Verdict
 	lines := []string{
 		fmt.Sprintf(" %-36s%42s", clock(s), fmt.Sprintf("%d of %d devices connected", s.Connected, s.Devices)),
 		row("published", v.Sent, "acknowledged", screen.Grouped(uint64(v.Acked))),
 		row("stored", v.Stored, "per second", fmt.Sprintf("%.0f", s.Rate)),
-		row("to come", v.Lost, "last stored", fmt.Sprintf("%.1f s ago", s.Quiet.Seconds())),
+		row("missing", v.Lost, "last stored", fmt.Sprintf("%.1f s ago", s.Quiet.Seconds())),
 		row("duplicated", v.Duplicated, "resent by devices", screen.Grouped(uint64(v.Resent))),
 		row("inversions", v.Inversions, "longest gap", fmt.Sprintf("%.1f s", v.Gap.Seconds())),
 		row("wrong device", v.Foreign, "quarantined", screen.Grouped(uint64(v.Quarantined))),
@@ -105,10 +105,10 @@ func clock(s *sample) string {
 	return fmt.Sprintf("%d s, Ctrl-C ends", int(s.At.Seconds()))
 }
 
-// line is a sample for where there is no terminal.
+// line renders a sample as one line, for output that is not a terminal.
 func line(s *sample) string {
 	v := &s.Verdict
-	text := fmt.Sprintf("%4ds published %d acknowledged %d stored %d to come %d duplicated %d inversions %d wrong device %d quarantined %d, %.0f per second, %d of %d connected",
+	text := fmt.Sprintf("%4ds published %d acknowledged %d stored %d missing %d duplicated %d inversions %d wrong device %d quarantined %d, %.0f per second, %d of %d connected",
 		int(s.At.Round(time.Second).Seconds()), v.Sent, v.Acked, v.Stored, v.Lost, v.Duplicated, v.Inversions, v.Foreign, v.Quarantined, s.Rate, s.Connected, s.Devices)
 	if s.Phase != "" {
 		text += ", " + s.Phase

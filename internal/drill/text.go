@@ -10,15 +10,15 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// intro says what runs where.
+// intro returns a line with the load, the broker and the streams.
 func (d *drill) intro() string {
 	return fmt.Sprintf("drill %s: %d devices, %g messages per second -> %s -> %s\n", d.run, len(d.crew.fleet), d.o.Rate, d.o.Broker, strings.Join(d.o.Streams, ", "))
 }
 
-// clockTime is how a report writes the time of a message: UTC, as the logs of the bridge.
+// clockTime is the format of a message's time in a report: UTC, as in the bridge's log.
 const clockTime = "15:04:05.000"
 
-// text is the report for a reader.
+// text renders the report as text.
 func (r *Report) text() string {
 	var b strings.Builder
 	row := func(label string, n int, note string) {
@@ -59,7 +59,7 @@ func (r *Report) text() string {
 	return b.String()
 }
 
-// messages lists those that something is wrong with.
+// messages writes the lost messages and the findings.
 func (r *Report) messages(b *strings.Builder) {
 	if len(r.FirstLost) > 0 {
 		b.WriteString("\n  lost, by the time of the PUBACK (UTC):\n")
@@ -71,21 +71,21 @@ func (r *Report) messages(b *strings.Builder) {
 		fmt.Fprintf(b, "    … the last of %s\n    %s  %s message %d\n", screen.Grouped(uint64(r.Lost)), m.At.Format(clockTime), screen.Printable(m.Device), m.Seq)
 	}
 	if len(r.Findings) > 0 {
-		b.WriteString("\n  wrong in the streams, by the time it was stored (UTC):\n")
+		b.WriteString("\n  findings in the streams, by the time of storing (UTC):\n")
 	}
 	for _, m := range r.Findings {
 		fmt.Fprintf(b, "    %s  %s: %s message %d, %s at %d, id %s\n", m.At.Format(clockTime), m.Kind, screen.Printable(m.Device), m.Seq, screen.Printable(m.Subject), m.Stream, screen.Printable(m.ID))
 	}
 }
 
-// lostNote points at rejections, beyond whose bound the bridge keeps no copy, and at what
-// a broker had in memory alone when it was killed.
+// lostNote returns a possible cause of lost messages. Above quarantine.per_device the bridge keeps no
+// copy of a rejected message. A killed broker loses messages that it had only in memory.
 func (r *Report) lostNote() string {
 	switch {
 	case r.LostInQuarantined > 0:
-		return fmt.Sprintf("%s of devices with messages in quarantine: beyond quarantine.per_device no copy is kept", screen.Grouped(uint64(r.LostInQuarantined)))
+		return fmt.Sprintf("%s of devices with messages in quarantine: above quarantine.per_device no copy is kept", screen.Grouped(uint64(r.LostInQuarantined)))
 	case r.LostBeforeEnd > 0:
-		return fmt.Sprintf("%s acknowledged less than %s before the device's connection ended", screen.Grouped(uint64(r.LostBeforeEnd)), lastWords)
+		return fmt.Sprintf("%s acknowledged less than %s before the device's connection ended", screen.Grouped(uint64(r.LostBeforeEnd)), beforeDisconnectWindow)
 	}
 	return ""
 }
@@ -94,7 +94,7 @@ func resentNote(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return "second copies, which the devices sent themselves after a reconnect"
+	return "copies that devices sent again after a reconnect"
 }
 
 func total(reasons map[string]int) (n int) {

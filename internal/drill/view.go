@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	frame = 500 * time.Millisecond // between two pictures of the table
-	// late is how long after the last arrival a duplicate may still come.
-	late = time.Second
+	frame = 500 * time.Millisecond // between two updates of the table
+	// lateWindow is the time after the last arrival in which a duplicate may still arrive.
+	lateWindow = time.Second
 )
 
-// view shows a drill: as a live table on a terminal, elsewhere as lines, or not at all.
+// view shows a drill as a live table on a terminal, as lines elsewhere, or not at all with JSON.
 type view struct {
 	d      *drill
 	screen *screen.Screen // nil: lines
 	past   []point        // the last few samples, oldest first
-	phase  string         // once the publishing has ended
+	phase  string         // the current phase after publishing has ended
 }
 
 func newView(d *drill) *view {
@@ -42,36 +42,36 @@ func (v *view) begin() {
 	}
 }
 
-// end takes the table away.
+// end removes the table from the screen.
 func (v *view) end() {
 	if v.screen != nil {
 		v.screen.End()
 	}
 }
 
-func (v *view) pace() time.Duration {
+func (v *view) interval() time.Duration {
 	if v.screen != nil {
 		return frame
 	}
 	return time.Second
 }
 
-// publish has everybody publish until the time is over or ctx ends.
+// publish lets all devices publish until the time is over or ctx ends.
 func (v *view) publish(ctx context.Context) {
 	stop := v.d.act(ctx)
-	tick := time.NewTicker(v.pace())
+	tick := time.NewTicker(v.interval())
 	defer tick.Stop()
-	var over <-chan time.Time
+	var end <-chan time.Time
 	if v.d.o.For > 0 {
 		timer := time.NewTimer(v.d.o.For)
 		defer timer.Stop()
-		over = timer.C
+		end = timer.C
 	}
 	for publishing := true; publishing; {
 		select {
 		case <-tick.C:
 			v.show()
-		case <-over:
+		case <-end:
 			publishing = false
 		case <-ctx.Done():
 			publishing = false
@@ -93,21 +93,22 @@ func (v *view) publish(ctx context.Context) {
 	}
 }
 
-// settle waits until nothing is missing and every stream is read to its end, as long as
-// messages of this drill arrive. The error says what was not complete.
+// settle waits until no message is missing and every stream has been read to its end. It gives up when
+// no message of this drill has arrived for Settle. The error describes what is incomplete.
 func (v *view) settle() error {
-	tick := time.NewTicker(v.pace())
+	tick := time.NewTicker(v.interval())
 	defer tick.Stop()
 	quiet := time.NewTimer(v.d.o.Settle)
 	defer quiet.Stop()
-	// poll looks again after the last arrival: what is read is read by others.
+	// The state is checked again some time after the last arrival, because other goroutines read
+	// the streams.
 	poll := time.NewTimer(0)
 	defer poll.Stop()
 	for {
 		select {
 		case <-v.d.arrived:
 			quiet.Reset(v.d.o.Settle)
-			poll.Reset(late)
+			poll.Reset(lateWindow)
 		case <-poll.C:
 			if v.phase = v.d.unfinished(); v.phase == "" {
 				err := v.d.caughtUp()
@@ -116,7 +117,7 @@ func (v *view) settle() error {
 				}
 				v.phase = err.Error()
 			}
-			poll.Reset(late)
+			poll.Reset(lateWindow)
 		case <-tick.C:
 			v.show()
 		case <-quiet.C:
@@ -126,7 +127,7 @@ func (v *view) settle() error {
 }
 
 func (d *drill) caughtUp() error {
-	ctx := context.Background() // each request has a bound of its own
+	ctx := context.Background() // each request has its own timeout
 	var errs []error
 	for _, r := range d.readers {
 		errs = append(errs, r.caughtUp(ctx))

@@ -9,25 +9,25 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// dying is how many devices with a last will lose their power.
-const dying = 3
+// willDevices is the number of devices with a last will that lose their power.
+const willDevices = 3
 
-// will is devices that leave without DISCONNECT.
+// will simulates devices with a last will that disconnect without a DISCONNECT.
 type will struct {
 	d      *drill
 	killed int
 	err    error
 }
 
-// willDevice names one of them in the payload: they share a certificate.
+// willDevice returns the name of a device in the payload. The devices share a certificate.
 func willDevice(i int) string { return fmt.Sprintf("will-%d", i+1) }
 
 func (w *will) act(ctx context.Context) {
 	if !sleep.For(ctx, w.d.o.lead) {
 		return
 	}
-	ctx = context.WithoutCancel(ctx) // once begun it is done, on a slow machine too
-	for i := range dying {
+	ctx = context.WithoutCancel(ctx) // complete all devices, even on a slow machine
+	for i := range willDevices {
 		o := w.d.o.device(w.d.crew.other, fmt.Sprintf("drill-%s-%s", w.d.run, willDevice(i)))
 		o.Connect.Will = &wire.Will{
 			Topic: w.d.o.topic(w.d.crew.other), Payload: mark{w.d.run, roleWill, willDevice(i), 0}.payload(0),
@@ -41,7 +41,7 @@ func (w *will) act(ctx context.Context) {
 	}
 }
 
-// missing is how many wills are still to come.
+// missing returns the number of wills that have not been stored yet.
 func (w *will) missing() int {
 	w.d.in.mu.Lock()
 	defer w.d.in.mu.Unlock()
@@ -58,9 +58,9 @@ func (w *will) outcome() Expectation {
 	}
 	e := Expectation{
 		Name:     "will",
-		Expected: fmt.Sprintf("the wills of %d devices that lose their power are stored, once each", dying),
+		Expected: fmt.Sprintf("the wills of %d devices that lose their power are stored once each", willDevices),
 		Seen:     fmt.Sprintf("%d connections cut, %s stored", w.killed, plural(stored, "will")),
-		OK:       w.killed == dying && stored == dying && once,
+		OK:       w.killed == willDevices && stored == willDevices && once,
 	}
 	if w.err != nil {
 		e.Seen += "; " + w.err.Error()
