@@ -14,41 +14,43 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// watchAdvisories handles messages that the server has given up on: the consumer has a max_deliver,
-// and the worker of the last delivery ended. The advisory is an ordinary message, lost if no
-// subscriber exists. So the workers count deliveries themselves ([Options].MaxDeliveries) and use
-// the server's last delivery for quarantine; this handles the remaining cases.
+// watchAdvisories handles messages that the server has given up on, because the consumer has a
+// max_deliver and the worker of the last delivery ended. The advisory is an ordinary message and is
+// lost if there is no subscriber. So the workers count deliveries themselves
+// ([Options].MaxDeliveries) and use the server's last delivery for quarantine; this function
+// handles the remaining cases.
 func (w *Workers) watchAdvisories(ctx context.Context) {
 	subject := "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + w.o.Stream + "." + w.o.Consumer
-	given := make(chan *nats.Msg, 1024)
+	advisories := make(chan *nats.Msg, 1024)
 	// Each advisory goes to one process of the queue group.
-	sub, err := w.o.JetStream.Conn().ChanQueueSubscribe(subject, w.o.Consumer, given)
+	sub, err := w.o.JetStream.Conn().ChanQueueSubscribe(subject, w.o.Consumer, advisories)
 	if err != nil {
 		w.quarantineProblem.set(fmt.Errorf("listen for messages given up on: %w", err))
 		return
 	}
-	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case msg := <-given:
-			w.recover(ctx, msg.Data)
+		case msg := <-advisories:
+			w.quarantineAdvised(ctx, msg.Data)
 		}
 	}
 }
 
-// recover stores the message of an advisory in quarantine and retries until that succeeds.
-func (w *Workers) recover(ctx context.Context, advisory []byte) {
+// quarantineAdvised stores the message of an advisory in quarantine and retries until that
+// succeeds.
+func (w *Workers) quarantineAdvised(ctx context.Context, advisory []byte) {
 	var a struct {
 		Sequence   uint64 `json:"stream_seq"`
 		Deliveries uint64 `json:"deliveries"`
 	}
 	if json.Unmarshal(advisory, &a) != nil || a.Sequence == 0 {
-		return // not an advisory of a known form
+		return // not a known form of advisory
 	}
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
-		err := w.recoverSequence(ctx, a.Sequence, a.Deliveries)
+		err := w.quarantineSequence(ctx, a.Sequence, a.Deliveries)
 		if err == nil || errors.Is(err, natsjs.ErrMsgNotFound) {
 			w.quarantineProblem.set(nil)
 			return
@@ -60,7 +62,7 @@ func (w *Workers) recover(ctx context.Context, advisory []byte) {
 	}
 }
 
-func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint64) error {
+func (w *Workers) quarantineSequence(ctx context.Context, sequence, deliveries uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := w.o.JetStream.Stream(ctx, w.o.Stream)
@@ -82,15 +84,15 @@ func (w *Workers) recoverSequence(ctx context.Context, sequence, deliveries uint
 	return w.quarantine(ctx, m, fmt.Errorf("given up after %d deliveries, the consumer's max_deliver: no attempt has ended with a result", deliveries))
 }
 
-// observe periodically asks how far behind the consumer is.
-func (w *Workers) observe(ctx context.Context) {
+// pollConsumer periodically reads how far behind the consumer is.
+func (w *Workers) pollConsumer(ctx context.Context) {
 	for {
-		// Another process may have stored the waiting message in quarantine, or it may have left
-		// its stream: nothing reports that here.
-		w.quarantineProblem.expire(heldFor)
+		// Another process may have quarantined the message, or it may have left its stream. Nothing
+		// reports that here.
+		w.quarantineProblem.expire(problemExpiry)
 		if w.o.JetStream.Conn().IsConnected() {
-			ask, cancel := context.WithTimeout(ctx, requestTimeout)
-			consumer, err := w.o.JetStream.Consumer(ask, w.o.Stream, w.o.Consumer)
+			reqCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+			consumer, err := w.o.JetStream.Consumer(reqCtx, w.o.Stream, w.o.Consumer)
 			cancel()
 			if err == nil {
 				info := consumer.CachedInfo()
@@ -99,14 +101,14 @@ func (w *Workers) observe(ctx context.Context) {
 				w.counts.observed.Store(time.Now().UnixNano())
 			}
 		}
-		if !sleep.For(ctx, observeEvery) {
+		if !sleep.For(ctx, pollInterval) {
 			return
 		}
 	}
 }
 
 const (
-	observeEvery = 2 * time.Second
-	// heldFor is longer than the longest delay before a message's next delivery.
-	heldFor = 3 * retryMax
+	pollInterval = 2 * time.Second
+	// problemExpiry exceeds the longest delay before a message's next delivery.
+	problemExpiry = 3 * retryMax
 )

@@ -9,26 +9,26 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// HeaderMessageID is a header of the quarantine copy of a message that a consumer
-// could not use: the message's id as the consumer saw it. The copy's own
-// Nats-Msg-Id differs. Otherwise copying it back to its subject within the stream's
-// duplicate window would store nothing: JetStream would take it for a duplicate.
+// HeaderMessageID is a header of the quarantine copy of a message that a consumer could not
+// process. It contains the message's id as the consumer saw it. The copy's own Nats-Msg-Id differs:
+// with the same id, JetStream would discard a replay within the stream's duplicate window as a
+// duplicate.
 const HeaderMessageID = "Bridge-Msg-Id"
 
-// Message is one message of a batch. The handler reads it and settles it with
-// Ack, Nak or DeadLetter; the last call counts. Data and Header are valid
-// until the handler returns and must not be changed.
+// Message is one message of a batch. The handler reads it and settles it with Ack, Nak or
+// DeadLetter; the last call counts. Data and Header are valid until the handler returns and must
+// not be modified.
 type Message struct {
 	Subject string
 	Data    []byte
-	Header  nats.Header // nil: there is none
+	Header  nats.Header // nil: none
 	Stream  string
-	// Sequence is the message's sequence in the stream. It restarts when the stream
-	// is deleted and created again.
+	// Sequence is the message's sequence in the stream. It restarts when the stream is deleted and
+	// created again.
 	Sequence uint64
 	// Time is when the stream stored the message.
 	Time time.Time
-	// Delivered counts this delivery too: 1 is the first.
+	// Delivered counts the deliveries, including this one; 1 is the first.
 	Delivered uint64
 
 	msg     natsjs.Msg
@@ -47,18 +47,19 @@ const (
 	deadLettered
 )
 
-// Ack acknowledges the message after the handler has returned: its effect is durable.
+// Ack acknowledges the message after the handler has returned. Call it once the message's effect is
+// durable.
 func (m *Message) Ack() { m.outcome = acked }
 
 // Nak requests redelivery after the delay, to any worker.
 func (m *Message) Nak(delay time.Duration) { m.outcome, m.delay = nacked, delay }
 
-// DeadLetter is for a message that no later attempt can process. A copy goes to quarantine
-// with the cause in one sentence, then the message is terminated.
+// DeadLetter is for a message that no later attempt can process. A copy goes to quarantine with the
+// cause, then the message is terminated.
 func (m *Message) DeadLetter(cause error) { m.outcome, m.cause = deadLettered, cause }
 
-// ErrRedelivery is the error of a message that is delivered again: see [Message.Err].
-var ErrRedelivery = errors.New("to be delivered again")
+// ErrRedelivery is the error of a message that will be redelivered; see [Message.Err].
+var ErrRedelivery = errors.New("to be redelivered")
 
 // Err is nil for a message that was acknowledged, the cause for one that was dead-lettered and
 // [ErrRedelivery] for any other.
@@ -72,9 +73,9 @@ func (m *Message) Err() error {
 	return ErrRedelivery
 }
 
-// ID identifies a message uniquely and is stable across redeliveries and across a replay from
-// quarantine. It is the publisher's Nats-Msg-Id or, if there is none, the stream's name, sequence
-// and time (the time, because a stream that is created again counts from 1).
+// ID identifies a message uniquely and is stable across redeliveries and a replay from quarantine.
+// It is the publisher's Nats-Msg-Id. Without one it consists of the stream's name, the sequence and
+// the time, because a stream that is created again counts from 1.
 func (m *Message) ID() string {
 	if id := m.header(HeaderMessageID); id != "" {
 		return id
@@ -92,8 +93,8 @@ func (m *Message) header(name string) string {
 	return m.Header.Get(name)
 }
 
-// receive wraps a delivery. It returns an error for a message that JetStream did not deliver, which
-// the pull cannot return.
+// receive wraps a delivery. It returns an error for a message that JetStream did not deliver; a
+// pull never returns one.
 func receive(msg natsjs.Msg) (*Message, error) {
 	meta, err := msg.Metadata()
 	if err != nil {

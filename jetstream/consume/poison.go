@@ -20,17 +20,17 @@ import (
 // errNoCause replaces a missing cause.
 var errNoCause = errors.New("the handler gave no cause")
 
-// maxDetail bounds the sentence in a header, in bytes.
+// maxDetail bounds the text in a header, in bytes.
 const maxDetail = 1024
 
-// maxCopySubject bounds a copy's subject, in bytes. It shares a protocol line with the reply
-// subject, and nats-server closes a connection that sends a line of more than 4,096 bytes
+// maxCopySubject bounds a copy's subject, in bytes. The subject shares a protocol line with the
+// reply subject, and nats-server closes a connection that sends a line of more than 4,096 bytes
 // (max_control_line).
 const maxCopySubject = 3072
 
 // quarantine stores a copy of m under quarantine.bad_payload.<its subject> and returns once
-// JetStream has it. A second copy within the quarantine stream's duplicate window is not stored
-// again. It also serves messages that no handler has seen.
+// JetStream has it. A second copy within the quarantine stream's duplicate window is a duplicate
+// and not stored. Messages that no handler has seen are also quarantined by it.
 func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error {
 	if cause == nil {
 		cause = errNoCause
@@ -38,13 +38,13 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 	}
 	copy := quarantineCopy(m, cause)
 	if len(copy.Subject) > maxCopySubject {
-		// It cannot be replayed from here: its subject is not the copy's.
+		// The copy cannot be replayed, because its subject does not contain the original one.
 		withoutPayload(copy, m, fmt.Sprintf("its subject of %d bytes is too long", len(m.Subject)))
 		copy.Subject = copy.Subject[:strings.LastIndexByte(copy.Subject[:maxCopySubject], '.')]
 	}
 	_, err := w.o.JetStream.PublishMsg(ctx, copy)
 	if err != nil && tooLarge(err) {
-		// The headers made it exceed the limit.
+		// The added headers made it exceed the limit.
 		withoutPayload(copy, m, fmt.Sprintf("its %d bytes are too large", len(m.Data)))
 		_, err = w.o.JetStream.PublishMsg(ctx, copy)
 	}
@@ -66,8 +66,9 @@ func withoutPayload(copy *nats.Msg, m *Message, why string) {
 	copy.Data = nil
 }
 
-// quarantineAway handles a failure that does not concern this message.
-func quarantineAway(err error) bool {
+// quarantineUnavailable reports whether an error concerns quarantine as a whole and not this
+// message.
+func quarantineUnavailable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(conn.Disconnected(err), conn.ErrDisconnected)
 }
@@ -79,7 +80,7 @@ func tooLarge(err error) bool {
 
 // quarantineCopy returns the copy of m for quarantine: the publisher's headers and payload, the
 // reason, and the original id and time, so that a replay yields the same message. JetStream's own
-// headers are omitted: each is an instruction to a stream.
+// headers are omitted, because each is an instruction to a stream.
 func quarantineCopy(m *Message, cause error) *nats.Msg {
 	reason := verdict.BadPayload.String()
 	header := nats.Header{}
@@ -99,8 +100,8 @@ func quarantineCopy(m *Message, cause error) *nats.Msg {
 		}
 	}
 	if header.Get(bridge.HeaderTime) == "" {
-		// Elsewhere this is the broker's time. Here it keeps the only time that the message had,
-		// which a copy would lose.
+		// Elsewhere this is the broker's time. Here it preserves the only time that the message
+		// had.
 		header.Set(bridge.HeaderTime, m.Time.UTC().Format(time.RFC3339Nano))
 	}
 	return &nats.Msg{

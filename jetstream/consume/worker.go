@@ -21,8 +21,8 @@ const (
 
 	fetchPauseMin = 100 * time.Millisecond
 	fetchPauseMax = 5 * time.Second
-	// retryMin and retryMax bound the delay of a message that was not settled; it
-	// doubles with each delivery.
+	// retryMin and retryMax bound the delay of a message that was not settled. It doubles with each
+	// delivery.
 	retryMin = time.Second
 	retryMax = time.Minute
 )
@@ -32,13 +32,13 @@ var ErrNoConsumer = errors.New("does not exist")
 
 type worker struct {
 	*Workers
-	work context.Context // of the handler
+	handlerCtx context.Context // of the handler
 
-	consumer natsjs.Consumer // nil: to be looked up
-	ackWait  time.Duration
-	limit    uint64 // deliveries to a handler; 0: none
-	large    bool   // the next message alone is more than BatchBytes
-	refused  bool   // quarantine accepts no message of this batch
+	consumer       natsjs.Consumer // nil: to be looked up
+	ackWait        time.Duration
+	maxDeliveries  uint64 // to a handler; 0: no limit
+	oversize       bool   // the next message alone exceeds BatchBytes
+	quarantineDown bool   // quarantine accepts no message of this batch
 }
 
 func (w *worker) run(ctx context.Context) {
@@ -61,7 +61,7 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// fetch pulls one batch. It may return messages and an error.
+// fetch pulls one batch. It may return both messages and an error.
 func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	if !w.o.JetStream.Conn().IsConnected() {
 		return nil, conn.ErrDisconnected
@@ -71,11 +71,11 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 			return nil, err
 		}
 	}
-	// Not bound to ctx: an abandoned pull leaves messages in flight that nobody receives
-	// and that are delivered again only after the ack wait.
+	// The pull is not bound to ctx: an abandoned pull leaves messages in flight without a receiver,
+	// which are redelivered only after the ack wait.
 	began, wait, size := time.Now(), min(w.o.BatchWait, w.ackWait/3), 1
 	options := []natsjs.FetchOpt{natsjs.FetchMaxWait(wait)}
-	if !w.large {
+	if !w.oversize {
 		size, options = w.o.Batch, append(options, natsjs.FetchMaxBytes(w.o.BatchBytes))
 	}
 	pull, err := w.consumer.Fetch(size, options...)
@@ -87,17 +87,17 @@ func (w *worker) fetch(ctx context.Context) ([]*Message, error) {
 	for msg := range pull.Messages() {
 		m, err := receive(msg)
 		if err != nil {
-			continue // not from this consumer: it cannot be settled
+			continue // not from this consumer, so it cannot be settled
 		}
 		if batch == nil {
 			batch = make([]*Message, 0, w.o.Batch)
 		}
 		batch = append(batch, m)
 	}
-	// The server ends a pull immediately if the next message alone exceeds the
-	// bytes; nats.go 1.55.0 does not report that. Over a slow link the answer comes
-	// so late that only the consumer's pending count indicates it.
-	w.large = !w.large && len(batch) == 0 && (time.Since(began) < wait/2 || w.counts.pending.Load() > 0)
+	// The server ends a pull immediately if the next message alone exceeds the bytes; nats.go
+	// 1.55.0 does not report that. Over a slow link the answer is so late that only the consumer's
+	// pending count indicates it.
+	w.oversize = !w.oversize && len(batch) == 0 && (time.Since(began) < wait/2 || w.counts.pending.Load() > 0)
 	if err := pull.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		w.consumer = nil // it may have been removed or replaced
 		if errors.Is(err, nats.ErrNoResponders) {
@@ -129,41 +129,41 @@ func (w *worker) lookUp(ctx context.Context) error {
 	if w.ackWait <= 0 {
 		w.ackWait = streams.DefaultAckWait
 	}
-	w.limit = uint64(w.o.MaxDeliveries)
+	w.maxDeliveries = uint64(w.o.MaxDeliveries)
 	if cfg.MaxDeliver > 0 {
-		// The server gives up after the last delivery, whatever its outcome:
-		// use that delivery for quarantine.
-		if last := uint64(max(cfg.MaxDeliver-1, 1)); w.limit == 0 || last < w.limit {
-			w.limit = last
+		// The server gives up after the last delivery, whatever its outcome. So use that delivery
+		// for quarantine.
+		if last := uint64(max(cfg.MaxDeliver-1, 1)); w.maxDeliveries == 0 || last < w.maxDeliveries {
+			w.maxDeliveries = last
 		}
 	}
 	return nil
 }
 
-// handle passes the messages that have deliveries left to the handler, and settles all.
+// handle passes the messages that have deliveries left to the handler, and settles all messages.
 func (w *worker) handle(batch []*Message) {
 	w.counts.begin(w, batch)
 	defer w.counts.end(w)
 	defer w.lease(batch)()
-	fresh := batch[:0:0]
+	remaining := batch[:0:0]
 	for _, m := range batch {
-		if w.limit > 0 && m.Delivered > w.limit {
+		if w.maxDeliveries > 0 && m.Delivered > w.maxDeliveries {
 			m.DeadLetter(fmt.Errorf("given up after %d deliveries: no attempt has ended with a result", m.Delivered-1))
 			continue
 		}
-		fresh = append(fresh, m)
+		remaining = append(remaining, m)
 	}
-	if len(fresh) > 0 {
-		w.o.Handler(w.work, fresh)
+	if len(remaining) > 0 {
+		w.o.Handler(w.handlerCtx, remaining)
 	}
-	w.refused = false
+	w.quarantineDown = false
 	for _, m := range batch {
 		w.settle(m)
 	}
 }
 
 // lease reports progress on the batch to the server three times per ack wait. The returned function
-// stops that and waits for its end.
+// stops that and waits until it has ended.
 func (w *worker) lease(batch []*Message) (release func()) {
 	end := make(chan struct{})
 	var wait sync.WaitGroup
@@ -176,7 +176,7 @@ func (w *worker) lease(batch []*Message) (release func()) {
 				return
 			case <-tick.C:
 				for _, m := range batch {
-					// Without a connection the lease expires; the message is then delivered twice.
+					// Without a connection the lease expires and the message is redelivered.
 					_ = m.msg.InProgress()
 				}
 			}
@@ -189,7 +189,7 @@ func (w *worker) lease(batch []*Message) (release func()) {
 }
 
 // settle acks, naks or dead-letters a message. Acknowledgements are not confirmed: if one is lost
-// the message is delivered again, which a handler must tolerate anyway.
+// the message is redelivered, which a handler must tolerate anyway.
 func (w *worker) settle(m *Message) {
 	var err error
 	switch m.outcome {
@@ -198,7 +198,7 @@ func (w *worker) settle(m *Message) {
 			w.counts.acked.Add(1)
 		}
 	case deadLettered:
-		w.reject(m)
+		w.deadLetter(m)
 		return
 	case nacked:
 		w.counts.retried.Add(1)
@@ -206,8 +206,8 @@ func (w *worker) settle(m *Message) {
 	default:
 		w.counts.retried.Add(1)
 		delay := retryDelay(m.Delivered)
-		if w.work.Err() != nil {
-			delay = 0 // stopped before it was handled: another worker may take it
+		if w.handlerCtx.Err() != nil {
+			delay = 0 // stopped before it was handled: another worker may process it
 		}
 		err = m.msg.NakWithDelay(delay)
 	}
@@ -216,14 +216,14 @@ func (w *worker) settle(m *Message) {
 	}
 }
 
-// reject stores the message in quarantine and only then terminates it.
-func (w *worker) reject(m *Message) {
+// deadLetter stores the message in quarantine and only then terminates it.
+func (w *worker) deadLetter(m *Message) {
 	stored := false
-	if !w.refused { // otherwise each message of the batch would wait for its own refusal
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.work), requestTimeout)
+	if !w.quarantineDown { // otherwise each message of the batch would wait for its own refusal
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.handlerCtx), requestTimeout)
 		err := w.quarantine(ctx, m, m.cause)
 		cancel()
-		stored, w.refused = err == nil, quarantineAway(err)
+		stored, w.quarantineDown = err == nil, quarantineUnavailable(err)
 		w.quarantineProblem.set(err)
 	}
 	if !stored {
@@ -234,7 +234,7 @@ func (w *worker) reject(m *Message) {
 		return
 	}
 	if m.msg.TermWithReason(oneLine(m.cause.Error())) != nil {
-		w.counts.unanswered.Add(1) // it is delivered again; its copy is a duplicate then
+		w.counts.unanswered.Add(1) // it is redelivered; its next copy is then a duplicate
 	}
 }
 

@@ -15,21 +15,21 @@ func TestProblemExpiry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var told []error
-		c := change{hook: func(err error) { told = append(told, err) }}
+		c := problemState{hook: func(err error) { told = append(told, err) }}
 		away := errors.New("quarantine is unreachable")
 		c.set(away)
 		for range 10 { // met again and again
 			time.Sleep(retryMax)
-			c.expire(heldFor)
+			c.expire(problemExpiry)
 			c.set(away)
 		}
 		_, problem := c.current()
 		require.Equal(t, away, problem)
-		time.Sleep(heldFor)
-		c.expire(heldFor)
+		time.Sleep(problemExpiry)
+		c.expire(problemExpiry)
 		require.Len(t, told, 1)
-		time.Sleep(observeEvery)
-		c.expire(heldFor)
+		time.Sleep(pollInterval)
+		c.expire(problemExpiry)
 		_, problem = c.current()
 		require.NoError(t, problem)
 		require.Equal(t, []error{away, nil}, told)

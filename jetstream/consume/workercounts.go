@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// Counts contains what the workers have done since they were created, and their present state.
+// Counts contains the counters of the workers since they were created, and their current state.
 type Counts struct {
 	Batches     uint64
 	Messages    uint64 // delivered to this process
-	Redelivered uint64 // of them, redelivered
+	Redelivered uint64 // of these, redelivered
 	Acked       uint64 // acknowledged
-	Retried     uint64 // nacked, to be delivered again
+	Retried     uint64 // nak'ed, to be redelivered
 	Quarantined uint64
-	// Unanswered counts messages that could not be acked or naked without a connection: they are
-	// delivered again after the ack wait.
+	// Unanswered counts messages that could not be acked or nak'ed for lack of a connection. They
+	// are redelivered after the ack wait.
 	Unanswered uint64
-	// InProgress counts the messages that handlers work on.
+	// InProgress is the number of messages that handlers are processing.
 	InProgress int
-	// OldestAge is the age of the oldest message in progress, since it was stored; 0: there is
-	// none.
+	// OldestAge is the age of the oldest message in progress, since it was stored; 0: none in
+	// progress.
 	OldestAge time.Duration
-	// Pending counts messages that are not delivered yet, AckPending those that are delivered and
-	// not acknowledged, in all processes together, as of ObservedAt; zero until
-	// the first observation.
+	// Pending is the number of messages not yet delivered, AckPending that of messages delivered
+	// but not acknowledged, over all processes, as of ObservedAt. They are zero until the first
+	// observation.
 	Pending, AckPending uint64
 	ObservedAt          time.Time
-	// FetchProblem is why no messages arrive, QuarantineProblem why no message can be stored in
-	// quarantine; nil: no problem.
+	// FetchProblem is the reason why no messages arrive. QuarantineProblem is the reason why no
+	// message can be quarantined. nil: no problem.
 	FetchProblem, QuarantineProblem           error
 	FetchProblemSince, QuarantineProblemSince time.Time
 }
@@ -42,7 +42,7 @@ type workersCounts struct {
 	activeBatches map[*worker]activeBatch
 }
 
-// activeBatch is a batch that a handler works on.
+// activeBatch is a batch that a handler is processing.
 type activeBatch struct {
 	messages int
 	oldest   time.Time

@@ -1,6 +1,6 @@
-// Package consume processes the messages of a durable consumer in batches. Several workers pull; a
-// handler settles each message, and only then is it acknowledged. A message that no handler can
-// process is stored in quarantine, the dead-letter stream, and terminated.
+// Package consume processes the messages of a durable consumer in batches. Several workers pull. A
+// handler settles each message, and only then is the message acknowledged. A message that cannot be
+// processed is stored in quarantine, the dead-letter stream, and terminated.
 //
 // You can use it for your own consumers: it does not import nats-server.
 package consume
@@ -28,16 +28,16 @@ const (
 
 // Handler processes one batch and settles each message: [Message.Ack], [Message.Nak] or
 // [Message.DeadLetter]. Nothing is acknowledged before it returns. A message that it does not
-// settle is delivered again: one second after the first delivery, then after twice as long each
-// time, up to one minute.
+// settle is redelivered: one second after the first delivery, then after twice as long each time,
+// up to one minute.
 //
-// The handler may take as long as it needs, for example until a database is reachable again: its
+// A handler may take as long as it needs, for example until a database is reachable again. Its
 // messages remain leased during that time. ctx ends only when a stop has waited for StopTimeout.
-// Batches are handled concurrently, one per worker. Delivery is at-least-once (an acknowledgement
-// can be lost), so a handler must be idempotent.
+// Batches are handled concurrently, one per worker. Delivery is at-least-once, because an
+// acknowledgement can be lost, so a handler must be idempotent.
 type Handler func(ctx context.Context, batch []*Message)
 
-// Options describes workers on one durable pull consumer. JetStream, Stream, Consumer and Handler
+// Options configure workers on one durable pull consumer. JetStream, Stream, Consumer and Handler
 // are required.
 type Options struct {
 	JetStream natsjs.JetStream
@@ -48,16 +48,16 @@ type Options struct {
 	// Workers is the number of batches handled concurrently in this process. Any number of
 	// processes may share the consumer.
 	Workers int
-	// A batch ends with Batch messages, before it exceeds BatchBytes (payload, subject and headers;
-	// a single larger message comes alone), or BatchWait after the pull began. BatchWait is limited
-	// to a third of the consumer's ack wait.
+	// Batch, BatchBytes and BatchWait end a batch: at Batch messages, before BatchBytes is exceeded
+	// (payload, subject and headers; a single larger message comes alone), or BatchWait after the
+	// pull began. BatchWait is limited to a third of the consumer's ack wait.
 	Batch      int
 	BatchBytes int
 	BatchWait  time.Duration
-	// MaxDeliveries bounds how often a message is passed to a handler; then it goes to quarantine.
-	// The workers count, not the server: a server that reaches max_deliver reports it once, to the
-	// subscribers of that moment, whereas a consumer without max_deliver continues to deliver until
-	// a worker has settled the message. Zero: no limit.
+	// MaxDeliveries bounds how often a message is passed to a handler before it goes to quarantine.
+	// The workers count, not the server. A server that reaches max_deliver reports it once, to
+	// current subscribers only, whereas a consumer without max_deliver continues to deliver until a
+	// worker has settled the message. 0: no limit.
 	MaxDeliveries int
 	// StopTimeout bounds the handlers' work after a stop.
 	StopTimeout time.Duration
@@ -65,16 +65,16 @@ type Options struct {
 	Hooks Hooks
 }
 
-// Hooks are called at changes. Each may be nil, must not block and may be called from several
+// Hooks are called on changes. Each may be nil, must not block and may be called from several
 // goroutines.
 type Hooks struct {
-	// FetchProblem is called once per change with the reason why nothing can be fetched; nil: fetching
-	// works again.
+	// FetchProblem is called once per change with the reason why nothing can be fetched; nil means
+	// that fetching works again.
 	FetchProblem func(err error)
-	// Quarantined is called when a message was stored in quarantine. err is its cause.
+	// Quarantined is called after a message was stored in quarantine. err is the cause.
 	Quarantined func(m *Message, err error)
 	// QuarantineProblem is called once per change with the reason why quarantine does not accept a
-	// message, which is then delivered again later; nil: it accepts messages again.
+	// message, which is redelivered later; nil means that it accepts messages again.
 	QuarantineProblem func(err error)
 }
 
@@ -82,11 +82,11 @@ type Hooks struct {
 type Workers struct {
 	o                 Options
 	counts            workersCounts
-	fetchProblem      change
-	quarantineProblem change
+	fetchProblem      problemState
+	quarantineProblem problemState
 }
 
-// NewWorkers checks the options and does no I/O.
+// NewWorkers validates the options and does no I/O.
 func NewWorkers(o Options) (*Workers, error) {
 	switch {
 	case o.JetStream == nil:
@@ -120,39 +120,39 @@ func setDefault[T int | time.Duration](v *T, value T) {
 // indefinitely.
 func (w *Workers) Run(ctx context.Context) {
 	// Handlers outlive ctx by StopTimeout.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	handlerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.AfterFunc(w.o.StopTimeout, cancel)
-		context.AfterFunc(work, func() { timer.Stop() })
+		context.AfterFunc(handlerCtx, func() { timer.Stop() })
 	})
 	defer stop()
 
 	var wait sync.WaitGroup
-	wait.Go(func() { w.observe(ctx) })
+	wait.Go(func() { w.pollConsumer(ctx) })
 	wait.Go(func() { w.watchAdvisories(ctx) })
 	for range w.o.Workers {
-		wait.Go(func() { (&worker{Workers: w, work: work}).run(ctx) })
+		wait.Go(func() { (&worker{Workers: w, handlerCtx: handlerCtx}).run(ctx) })
 	}
 	wait.Wait()
-	// Flush the acknowledgements from the connection's buffer. The context is bounded; without a
-	// connection the messages are delivered again.
+	// Flush the acknowledgements from the connection's buffer, for a bounded time. Without a
+	// connection the messages are redelivered.
 	flush, cancelFlush := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancelFlush()
 	_ = w.o.JetStream.Conn().FlushWithContext(flush)
 }
 
-// change calls a hook once per change of an error.
-type change struct {
+// problemState calls a hook once per change of an error.
+type problemState struct {
 	hook func(error)
 
 	mu    sync.Mutex
 	last  error
 	since time.Time
-	seen  time.Time // of the last set, changed or not
+	seen  time.Time // time of the last set, changed or not
 }
 
-func (c *change) set(err error) {
+func (c *problemState) set(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen = time.Now()
@@ -168,8 +168,8 @@ func (c *change) set(err error) {
 	}
 }
 
-// expire removes an error that has not occurred again for that long.
-func (c *change) expire(after time.Duration) {
+// expire clears an error that has not recurred for that long.
+func (c *problemState) expire(after time.Duration) {
 	c.mu.Lock()
 	stale := c.last != nil && time.Since(c.seen) > after
 	c.mu.Unlock()
@@ -178,7 +178,7 @@ func (c *change) expire(after time.Duration) {
 	}
 }
 
-func (c *change) current() (since time.Time, problem error) {
+func (c *problemState) current() (since time.Time, problem error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.since, c.last

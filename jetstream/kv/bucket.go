@@ -1,4 +1,4 @@
-// Package kv watches a KV bucket for the lifetime of a program.
+// Package kv follows a KV bucket for the lifetime of a program.
 package kv
 
 import (
@@ -18,9 +18,9 @@ import (
 // Reader receives the entries of a KV bucket. All calls come from one goroutine.
 type Reader interface {
 	// Begin announces that the bucket is read from its beginning. Known entries stay valid until
-	// Done; those not delivered by then no longer exist.
+	// Done. Entries that were not delivered by then no longer exist.
 	Begin()
-	// Put reports the value of a key. value may be kept.
+	// Put reports the value of a key. The reader may retain value.
 	Put(key string, value []byte, revision uint64)
 	// Delete reports that the key was deleted.
 	Delete(key string, revision uint64)
@@ -29,31 +29,32 @@ type Reader interface {
 	Done()
 }
 
-// Options describes the bucket and its reader. All fields are required except Changed, Denied and
-// Probe.
+// Options configure a [Bucket]. All fields are required except Changed, Denied and Probe.
 type Options struct {
 	Conn      *nats.Conn
 	JetStream natsjs.JetStream
 	Name      string
 	Reader    Reader
-	// Changed is called at every change of state, from the goroutine of Run.
+	// Changed is called on every change of state, from the goroutine of Run.
 	Changed func(State)
 	// Denied receives the permission violations of Conn; its Note must be called in the Error hook.
-	// JetStream does not answer a request without permission.
+	// It is needed because JetStream does not answer a request without permission.
 	Denied *conn.Violations
-	// Probe is the interval at which the bucket is checked in addition to being watched. 0: 2 s.
+	// Probe is the interval at which the bucket is checked in addition to being watched. 0 means 2
+	// s.
 	Probe time.Duration
 }
 
 // Bucket follows a KV bucket while Run runs: through reconnects, restarts of the server, and
 // deletion and re-creation of the bucket.
 //
-// nats.go's watcher alone does not do that (read in 1.55.0). It is an ordered push consumer. When
-// the server has lost the consumer, as after every restart of a single server, it notices by two
-// missing heartbeats, after 10 s, and continues after its last sequence. In a bucket that was
+// nats.go's watcher alone does not do that (read in 1.55.0). It is an ordered push consumer. If the
+// server has lost the consumer, as after every restart of a single server, the watcher notices by
+// two missing heartbeats, after 10 s, and continues after its last sequence. In a bucket that was
 // deleted and created again, that sequence is in the future, and no entry would ever arrive. If the
-// consumer cannot be created again, the watcher either ends or retries forever, silently. So every
-// reconnect creates a new watcher, which reads the whole bucket: the absence of a key shows a
+// consumer cannot be created again, the watcher either ends or retries forever, silently.
+//
+// So every reconnect creates a new watcher, which reads the whole bucket: a missing key reveals a
 // missed deletion. In addition the stream is checked every two seconds: whether it is still the
 // same stream with the same TTL, and whether all its entries have arrived.
 type Bucket struct {
@@ -64,17 +65,17 @@ type Bucket struct {
 }
 
 const (
-	// probeInterval bounds how long it takes to notice that a bucket was created, deleted or
-	// created again.
+	// probeInterval bounds the time until the creation, deletion or re-creation of a bucket is
+	// noticed.
 	probeInterval = 2 * time.Second
 	// requestTimeout bounds each request.
 	requestTimeout = 5 * time.Second
-	// forbiddenPause is the pause between attempts without permission: each one adds a line to the
-	// server's log.
+	// forbiddenPause is the pause between attempts without permission. Each attempt adds a line to
+	// the server's log.
 	forbiddenPause = time.Minute
 )
 
-// NewBucket returns a bucket that is not followed until Run is called.
+// NewBucket returns a bucket. It is not followed until Run is called.
 func NewBucket(o Options) *Bucket {
 	if o.Probe <= 0 {
 		o.Probe = probeInterval
@@ -88,13 +89,13 @@ func NewBucket(o Options) *Bucket {
 	return &Bucket{o: o, state: State{Since: time.Now(), Err: errors.New("not read yet")}}
 }
 
-// concerns reports whether following the bucket needs the permission.
-func (b *Bucket) concerns(p *conn.PermissionError) bool {
+// needsPermission reports whether following the bucket requires the permission.
+func (b *Bucket) needsPermission(p *conn.PermissionError) bool {
 	return strings.Contains(p.Subject+".", "KV_"+b.o.Name+".")
 }
 
-// Follow reads the bucket and delivers its changes until ctx ends or it fails; the error says why.
-// Run repeats Follow.
+// Follow reads the bucket and delivers its changes until ctx ends or an error occurs, which it
+// returns. Run repeats Follow.
 func (b *Bucket) Follow(ctx context.Context) error {
 	changes := b.changes()
 	defer b.o.Conn.RemoveStatusListener(changes)
@@ -111,7 +112,7 @@ func (b *Bucket) Run(ctx context.Context) {
 	defer b.o.Conn.RemoveStatusListener(changes)
 	for ctx.Err() == nil {
 		if !b.o.Conn.IsConnected() {
-			b.stale(conn.ErrDisconnected)
+			b.setStale(conn.ErrDisconnected)
 			b.pause(ctx, changes, b.o.Probe)
 			continue
 		}
@@ -120,10 +121,10 @@ func (b *Bucket) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 		case errors.Is(err, ErrReadAgain):
 		case errors.Is(err, nats.ErrPermissionViolation):
-			b.stale(err)
+			b.setStale(err)
 			b.pause(ctx, changes, forbiddenPause)
 		default:
-			b.stale(err)
+			b.setStale(err)
 			b.pause(ctx, changes, b.o.Probe/2+rand.N(b.o.Probe/2+1))
 		}
 	}
@@ -142,13 +143,13 @@ func (b *Bucket) pause(ctx context.Context, changes <-chan nats.Status, d time.D
 	}
 }
 
-// follow reads the bucket and delivers its changes until it fails.
+// follow reads the bucket and delivers its changes until an error occurs.
 func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 	for len(changes) > 0 {
-		<-changes // reported before this watcher began
+		<-changes // from before this watcher
 	}
 	generation := b.o.Conn.Stats().Reconnects
-	ctx, stop := b.o.Denied.Guard(ctx, b.concerns)
+	ctx, stop := b.o.Denied.Guard(ctx, b.needsPermission)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -176,13 +177,13 @@ func (b *Bucket) follow(ctx context.Context, changes <-chan nats.Status) error {
 			if s == nats.CONNECTED {
 				return ErrReadAgain
 			}
-			b.stale(conn.ErrDisconnected)
+			b.setStale(conn.ErrDisconnected)
 		case entry, ok := <-r.updates:
-			if !ok || !r.take(entry) {
+			if !ok || !r.deliver(entry) {
 				return errors.New("the server ended the subscription")
 			}
 		case <-probe.C:
-			// The channel of changes drops what does not fit.
+			// The channel of changes drops events when it is full.
 			if b.o.Conn.IsConnected() && b.o.Conn.Stats().Reconnects != generation {
 				return ErrReadAgain
 			}

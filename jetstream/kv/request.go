@@ -14,7 +14,7 @@ import (
 
 // info reads the state of the bucket's stream.
 func (b *Bucket) info(ctx context.Context, cancel context.CancelCauseFunc) (*natsjs.StreamInfo, error) {
-	stream, err := ask(ctx, b, cancel, func() (natsjs.Stream, error) { return b.o.JetStream.Stream(ctx, "KV_"+b.o.Name) })
+	stream, err := request(ctx, b, cancel, func() (natsjs.Stream, error) { return b.o.JetStream.Stream(ctx, "KV_"+b.o.Name) })
 	if err != nil {
 		return nil, err
 	}
@@ -23,19 +23,19 @@ func (b *Bucket) info(ctx context.Context, cancel context.CancelCauseFunc) (*nat
 
 // watch creates a watcher that lives as long as ctx.
 func (b *Bucket) watch(ctx context.Context, cancel context.CancelCauseFunc) (natsjs.KeyWatcher, error) {
-	kv, err := ask(ctx, b, cancel, func() (natsjs.KeyValue, error) { return b.o.JetStream.KeyValue(ctx, b.o.Name) })
+	kv, err := request(ctx, b, cancel, func() (natsjs.KeyValue, error) { return b.o.JetStream.KeyValue(ctx, b.o.Name) })
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
+	return request(ctx, b, cancel, func() (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) })
 }
 
-// ask sends a request. ctx ends after requestTimeout, or when Denied reports that the user lacks
-// the permission. A watcher lives as long as the context of its request.
-func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, request func() (T, error)) (T, error) {
+// request sends a request. ctx ends after requestTimeout, or when Denied reports that the user
+// lacks the permission. A watcher lives as long as the context of its request.
+func request[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, send func() (T, error)) (T, error) {
 	timeout := time.AfterFunc(requestTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timeout.Stop()
-	value, err := request()
+	value, err := send()
 	if err == nil {
 		return value, nil
 	}
@@ -53,8 +53,9 @@ func ask[T any](ctx context.Context, b *Bucket, cancel context.CancelCauseFunc, 
 	return value, conn.Disconnected(err)
 }
 
-// stopWatcher also drains the watcher: otherwise its callback would block forever on the channel of
-// updates. Without a connection the consumer is not deleted; the server removes it by itself.
+// stopWatcher also drains the watcher, because its callback would otherwise block forever on the
+// channel of updates. Without a connection the consumer is not deleted; the server removes it after
+// a while.
 func stopWatcher(w natsjs.KeyWatcher) {
 	stopped := make(chan struct{})
 	go func() {

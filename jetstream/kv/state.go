@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// State describes whether a bucket is followed.
+// State is the state of following a bucket.
 type State struct {
 	// Live means that every change arrives immediately.
 	Live  bool      `json:"live"`
 	Since time.Time `json:"since"` // when Live or Missing last changed
-	// Err is why the bucket is not followed, for example a [MissingError] or a
+	// Err is the reason why the bucket is not followed, such as a [MissingError] or a
 	// conn.PermissionError; nil if Live.
 	Err error `json:"-"`
 	// LoadedAt is when the bucket was last read completely; zero: never.
@@ -19,7 +19,7 @@ type State struct {
 	ChangedAt time.Time `json:"changed_at,omitzero"`
 }
 
-// State returns whether the bucket is followed at present.
+// State returns the current state.
 func (b *Bucket) State() State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -38,7 +38,7 @@ type MissingError struct{ Bucket string }
 // Error implements error.
 func (*MissingError) Error() string { return "the bucket does not exist" }
 
-func (b *Bucket) live(r *reading, news bool) {
+func (b *Bucket) setLive(r *reading, newEntries bool) {
 	b.mu.Lock()
 	s := b.state
 	s.Err = nil
@@ -48,8 +48,8 @@ func (b *Bucket) live(r *reading, news bool) {
 	if !r.reported {
 		s.LoadedAt, r.reported = time.Now(), true
 	}
-	if news {
-		s.ChangedAt = r.changed
+	if newEntries {
+		s.ChangedAt = r.changedAt
 	}
 	changed := s.Live != b.state.Live
 	b.state = s
@@ -59,7 +59,7 @@ func (b *Bucket) live(r *reading, news bool) {
 	}
 }
 
-func (b *Bucket) stale(err error) {
+func (b *Bucket) setStale(err error) {
 	b.mu.Lock()
 	s := b.state
 	s.Live, s.Err = false, err
