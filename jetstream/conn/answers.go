@@ -14,54 +14,53 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ackInterceptor is the socket of a connection to NATS, as nats.go sees it. On a
-// publisher's connection PubAcks are taken off the stream here, before nats.go's
-// parser, which would copy each one three times and hand it to another goroutine.
-// It is the counterpart of the tap on the MQTT side, and saves a quarter of the
-// bridge's CPU time and three allocations per message (measured).
+// ackInterceptor is the socket of a connection to NATS, as nats.go sees it. On a publisher's
+// connection it takes PubAcks off the stream before nats.go's parser, which would copy each one
+// three times and pass it to another goroutine. It is the counterpart of the tap on the MQTT side,
+// and saves a quarter of the bridge's CPU time and three allocations per message (measured).
 //
-// On every connection it protects nats.go v1.55, which trusts the sizes that a server
-// states and panics on one that does not fit into memory, buffers an endless line until
-// memory is exhausted, and closes a connection permanently on an error that it does not know.
-// Here each of these is a failed read, after which nats.go reconnects.
+// It also protects nats.go v1.55 on every connection. nats.go trusts the sizes that a server states
+// and panics on one that does not fit into memory. It buffers an endless line until memory is
+// exhausted, and closes the connection permanently on an unknown error. With the interceptor each
+// of these is a failed read, after which nats.go reconnects.
 //
-// Under TLS and WebSocket the bytes are not the NATS protocol. All of them pass, and the answers
+// Under TLS and WebSocket the bytes are not the NATS protocol. They all pass unchanged, and answers
 // arrive through nats.go's subscription.
 type ackInterceptor struct {
 	failFastConn
 	sink func() *AckSink
-	// report, if any, is called with the reason why the connection must end: nats.go does not
-	// expose the error of a failed read.
+	// report is called with the reason why the connection must end; nil: not called. nats.go does
+	// not expose the error of a failed read.
 	report func(error)
-	// closed, if any, is called when nats.go has closed the connection.
+	// closed is called when nats.go has closed the connection; nil: not called.
 	closed func()
 
-	// seen records what the server has sent; nil before its first byte. greeted is set at the first
-	// read after the server's greeting.
-	seen    atomic.Pointer[evidence]
+	// seen is what the server has sent; nil before its first byte. greeted is set at the first read
+	// after the server's greeting.
+	seen    atomic.Pointer[serverOutput]
 	greeted atomic.Bool
 	reads   int
 
-	buf    []byte
-	r, w   int  // buf[r:w] is read and not yet consumed
-	pass   int  // bytes from r on that are for nats.go
-	body   int  // bytes of a message's payload that are for nats.go too
-	ending bool // then its CR LF
-	inLine int  // bytes of a line that passed, its end has not come; 0: none
-	raw    bool // not the NATS protocol: everything is for nats.go
-	bad    error
-	msg    nats.Msg
+	buf        []byte
+	r, w       int  // buf[r:w] is read but not yet consumed
+	passBytes  int  // bytes from r on that are for nats.go
+	bodyBytes  int  // remaining bytes of a message's payload, which are for nats.go too
+	expectCRLF bool // CR LF of a message follows
+	lineBytes  int  // bytes passed of a line that has not ended; 0: none
+	raw        bool // not the NATS protocol: everything is for nats.go
+	err        error
+	msg        nats.Msg
 }
 
 // Intercept wraps a socket to NATS for nats.go. Answers go to the sink while one is set. report is
-// called with the reason why the connection must end, closed when nats.go has closed it. Both may
-// be nil.
+// called with the reason why the connection must end. closed is called when nats.go has closed the
+// connection. Both may be nil.
 func Intercept(socket net.Conn, sink func() *AckSink, report func(error), closed func()) net.Conn {
 	return &ackInterceptor{failFastConn: failFastConn{socket}, sink: sink, report: report, closed: closed}
 }
 
-// ServerError means that the connection had to end: the server violated the protocol or reported an
-// error.
+// ServerError means that the connection had to end because the server violated the protocol or
+// reported an error.
 type ServerError string
 
 // Error implements error.
@@ -73,21 +72,21 @@ type AckSink struct {
 	answer func(m *nats.Msg, more bool)
 }
 
-// NewAckSink returns a sink that passes what arrives at the reply inbox to answer. more reports
-// whether another answer is already available. answer must not keep the message.
+// NewAckSink returns a sink that passes the messages for the reply inbox to answer. more reports
+// whether another answer is already available. answer must not retain the message.
 func NewAckSink(inbox string, answer func(*nats.Msg, bool)) *AckSink {
 	return &AckSink{prefix: []byte("MSG " + inbox), answer: answer}
 }
 
 const (
-	// maxAnswer is the longest PubAck that is intercepted, maxLine the longest protocol line of a
-	// message, both in bytes.
+	// maxAnswer is the maximum size of a PubAck that is intercepted, maxLine that of a message's
+	// protocol line, both in bytes.
 	maxAnswer = 4 << 10
 	maxLine   = 8 << 10
-	// maxOther is the longest of the other lines. INFO may name many servers.
+	// maxOther is the maximum size of other lines. INFO may list many servers.
 	maxOther = 1 << 20
-	// maxMessage is the largest message: nats-server accepts no max_payload above 64 MB
-	// (MAX_PAYLOAD_MAX_SIZE), headers included.
+	// maxMessage is the maximum size of a message, headers included: nats-server accepts no
+	// max_payload above 64 MB (MAX_PAYLOAD_MAX_SIZE).
 	maxMessage = 64 << 20
 )
 
@@ -102,14 +101,14 @@ func (c *ackInterceptor) Close() error {
 // Read is called by nats.go. It returns only with bytes for nats.go, or with an error.
 func (c *ackInterceptor) Read(p []byte) (int, error) {
 	for {
-		if c.pass > 0 {
-			n := copy(p, c.buf[c.r:c.r+c.pass])
+		if c.passBytes > 0 {
+			n := copy(p, c.buf[c.r:c.r+c.passBytes])
 			c.r += n
-			c.pass -= n
+			c.passBytes -= n
 			return n, nil
 		}
-		if c.bad != nil {
-			return 0, c.bad
+		if c.err != nil {
+			return 0, c.err
 		}
 		if c.r < c.w && c.scan() {
 			continue
@@ -136,7 +135,7 @@ func (c *ackInterceptor) fill() error {
 	}
 	n, err := c.Conn.Read(c.buf[c.w:])
 	if n > 0 && c.seen.Load() == nil {
-		c.seen.Store(&evidence{first: string(c.buf[c.w : c.w+min(n, maxFirst)])})
+		c.seen.Store(&serverOutput{first: string(c.buf[c.w : c.w+min(n, maxFirst)])})
 	}
 	c.w += n
 	if n > 0 {
@@ -158,7 +157,7 @@ func (c *ackInterceptor) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// readRefusal looks for -ERR in what the greeting left unread. Used only by the goroutine
+// readRefusal looks for -ERR in the unread bytes after the greeting. Used only by the goroutine
 // that connects.
 func (c *ackInterceptor) readRefusal() {
 	rest := slices.Clone(c.buf[c.r:c.w])
@@ -173,13 +172,13 @@ func (c *ackInterceptor) readRefusal() {
 	}
 	for line := range bytes.Lines(rest) {
 		if bytes.HasPrefix(line, []byte("-ERR")) {
-			c.refusedWith(refusalText(line))
+			c.recordRefusal(refusalText(line))
 		}
 	}
 }
 
-func (c *ackInterceptor) refusedWith(text string) {
-	e := evidence{refusal: text}
+func (c *ackInterceptor) recordRefusal(text string) {
+	e := serverOutput{refusal: text}
 	if seen := c.seen.Load(); seen != nil {
 		e.first = seen.first
 	}
@@ -191,90 +190,90 @@ func refusalText(line []byte) string {
 }
 
 const (
-	// maxFirst bounds how many of the first bytes are kept.
+	// maxFirst bounds the number of first bytes that are kept.
 	maxFirst = 4 << 10
 	// refusalTimeout bounds reading data that has already arrived.
 	refusalTimeout = 20 * time.Millisecond
 )
 
-// scan reads what is in the buffer: it takes answers and sets pass, or bad. It reports false if it
+// scan processes the buffer: it takes answers and sets passBytes or err. It returns false if it
 // needs more bytes to decide.
 func (c *ackInterceptor) scan() bool {
 	for c.r < c.w {
 		b := c.buf[c.r:c.w]
 		switch {
 		case c.raw:
-			c.pass = len(b)
+			c.passBytes = len(b)
 			return true
-		case c.body > 0:
-			c.pass = min(c.body, len(b))
-			c.body -= c.pass
+		case c.bodyBytes > 0:
+			c.passBytes = min(c.bodyBytes, len(b))
+			c.bodyBytes -= c.passBytes
 			return true
-		case c.ending:
+		case c.expectCRLF:
 			if len(b) < len("\r\n") {
 				return false
 			}
-			c.ending, c.pass = false, len("\r\n")
-			return c.checkEnd(b)
-		case c.inLine > 0:
+			c.expectCRLF, c.passBytes = false, len("\r\n")
+			return c.checkCRLF(b)
+		case c.lineBytes > 0:
 			return c.passLine(b)
 		}
-		took, more := c.take(b)
+		n, more := c.takeAck(b)
 		if more {
 			return false
 		}
-		if c.bad != nil {
+		if c.err != nil {
 			return true
 		}
-		if took > 0 {
-			c.r += took
+		if n > 0 {
+			c.r += n
 			continue
 		}
-		return c.other(b)
+		return c.passOther(b)
 	}
 	return false
 }
 
-// fail ends the connection because of bytes that are not the NATS protocol.
-func (c *ackInterceptor) fail(what string) bool {
-	return c.end(ServerError("the NATS server violates the protocol: " + what))
+// violation ends the connection because of bytes that are not the NATS protocol.
+func (c *ackInterceptor) violation(what string) bool {
+	return c.terminate(ServerError("the NATS server violates the protocol: " + what))
 }
 
-func (c *ackInterceptor) end(why ServerError) bool {
-	c.pass, c.bad = 0, why
+func (c *ackInterceptor) terminate(reason ServerError) bool {
+	c.passBytes, c.err = 0, reason
 	if c.report != nil {
-		c.report(c.bad)
+		c.report(c.err)
 	}
 	return true
 }
 
-// checkEnd checks that a message has the size that it states. Otherwise nats.go would look for the
-// next line at another position than this does.
-func (c *ackInterceptor) checkEnd(b []byte) bool {
+// checkCRLF checks that a message has the stated size. Otherwise nats.go would expect the next line
+// at another position.
+func (c *ackInterceptor) checkCRLF(b []byte) bool {
 	if string(b[:len("\r\n")]) != "\r\n" {
-		return c.fail("a message does not have the length that it states")
+		return c.violation("a message does not have the length that it states")
 	}
 	return true
 }
 
-// passLine passes b to the end of the line.
+// passLine passes b up to the end of the line.
 func (c *ackInterceptor) passLine(b []byte) bool {
 	n := bytes.IndexByte(b, '\n') + 1
 	if n > 0 {
-		c.inLine, c.pass = 0, n
+		c.lineBytes, c.passBytes = 0, n
 		return true
 	}
-	c.inLine += len(b)
-	c.pass = len(b)
-	if c.inLine > maxOther {
-		return c.fail("a line does not end")
+	c.lineBytes += len(b)
+	c.passBytes = len(b)
+	if c.lineBytes > maxOther {
+		return c.violation("a line does not end")
 	}
 	return true
 }
 
-// take takes the answer that b begins with. It returns its length, 0 if b does not begin with an
-// answer, or more if that cannot be decided yet.
-func (c *ackInterceptor) take(b []byte) (n int, more bool) {
+// takeAck takes the answer at the beginning of b and returns its length. It returns 0 if b does not
+// begin with an answer, and more if that cannot be decided yet.
+func (c *ackInterceptor) takeAck(b []byte) (n int, more bool) {
 	sink := c.sink()
 	if sink == nil {
 		return 0, false
@@ -297,79 +296,80 @@ func (c *ackInterceptor) take(b []byte) (n int, more bool) {
 		return 0, true
 	}
 	if !bytes.HasSuffix(b[:n], []byte("\r\n")) {
-		c.fail("an answer does not have the length that it states")
+		c.violation("an answer does not have the length that it states")
 		return 0, false
 	}
-	// No copy: the sink does not keep it.
+	// No copy is made: the sink does not retain it.
 	c.msg.Subject, c.msg.Data = unsafe.String(unsafe.SliceData(subject), len(subject)), b[line:line+size]
 	sink.answer(&c.msg, bytes.HasPrefix(b[n:], sink.prefix))
 	return n, false
 }
 
-// other passes anything that is not an answer: a message with its payload, or a line.
-func (c *ackInterceptor) other(b []byte) bool {
+// passOther passes anything that is not an answer: a message with its payload, or a line.
+func (c *ackInterceptor) passOther(b []byte) bool {
 	if b[0] < ' ' || b[0] > '~' {
-		c.raw = true // TLS and WebSocket records begin like this, no line does
+		c.raw = true // TLS and WebSocket records begin like this, a line never does
 		return true
 	}
 	switch b[0] {
-	case 'M', 'm', 'H', 'h': // nats.go reads either case
+	case 'M', 'm', 'H', 'h': // nats.go accepts either case
 	case '-':
-		return c.refusal(b)
+		return c.checkErrLine(b)
 	default:
 		return c.passLine(b)
 	}
-	// MSG or HMSG: the line says how much follows it.
+	// MSG or HMSG: the line contains the number of bytes that follow it.
 	line, more := wholeLine(b)
 	if more {
 		return false
 	}
 	if bytes.HasPrefix(b, []byte("HTTP/")) {
-		c.raw = true // the beginning of WebSocket
+		c.raw = true // the beginning of a WebSocket
 		return true
 	}
 	if !bytes.HasPrefix(b, []byte("MSG ")) && !bytes.HasPrefix(b, []byte("HMSG ")) {
-		return c.fail("an unknown line")
+		return c.violation("an unknown line")
 	}
 	size, ok := lastField(b[:line])
 	if !ok || size > maxMessage {
-		return c.fail("a message with an impossible size")
+		return c.violation("a message with an impossible size")
 	}
-	c.pass, c.body, c.ending = line, size, true
+	c.passBytes, c.bodyBytes, c.expectCRLF = line, size, true
 	return true
 }
 
-// refusal passes an -ERR that nats.go handles. On an error that it does not know, nats.go would
-// close the connection permanently (v1.55, processErr).
-func (c *ackInterceptor) refusal(b []byte) bool {
+// checkErrLine passes an -ERR that nats.go handles. On an unknown error nats.go would close the
+// connection permanently (v1.55, processErr).
+func (c *ackInterceptor) checkErrLine(b []byte) bool {
 	line, more := wholeLine(b)
 	if more {
 		return false
 	}
 	text := refusalText(b[:line])
-	c.refusedWith(text)
+	c.recordRefusal(text)
 	for _, known := range []string{
 		"stale connection", "maximum connections exceeded", "maximum account active connections exceeded",
 		"unknown protocol operation", "permissions violation", "maximum subscriptions exceeded", "authorization violation",
 		"user authentication expired", "user authentication revoked", "account authentication expired",
 	} {
 		if strings.HasPrefix(strings.ToLower(text), known) {
-			c.pass = line
+			c.passBytes = line
 			return true
 		}
 	}
-	return c.end(ServerError(fmt.Sprintf("the NATS server reports the error %.200q", text)))
+	return c.terminate(ServerError(fmt.Sprintf("the NATS server reports the error %.200q", text)))
 }
 
-// wholeLine returns the length of the line that b begins with, including its end: 0 if it does not
-// end within maxLine, or more if that cannot be decided yet. Without the bound, a line and its
-// answer could exceed the buffer, and the reader would loop forever on a full one.
+// wholeLine returns the length of the line at the beginning of b, including its end. It returns 0
+// if the line does not end within maxLine, and more if that cannot be decided yet. Without the
+// bound, a line and its answer could exceed the buffer, and the reader would loop forever on a full
+// one.
 func wholeLine(b []byte) (n int, more bool) {
 	n = bytes.IndexByte(b[:min(len(b), maxLine)], '\n') + 1
 	return n, n == 0 && len(b) < maxLine
 }
 
-// lastField reads the number at the end of a protocol line.
+// lastField parses the number at the end of a protocol line.
 func lastField(line []byte) (int, bool) {
 	line = bytes.TrimRight(line, "\r\n")
 	n, err := strconv.ParseUint(string(line[bytes.LastIndexByte(line, ' ')+1:]), 10, 31)

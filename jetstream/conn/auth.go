@@ -16,18 +16,17 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// TLSFiles names the PEM files of a TLS connection. With the zero value, nats.go uses TLS if the
-// server requires it, and trusts the system's roots. The files are read again at each connect.
+// TLSFiles lists the PEM files of a TLS connection. With the zero value, nats.go uses TLS if the
+// server requires it, and trusts the system's roots. The files are read again on each connect.
 type TLSFiles struct {
 	CA string
 	// Cert and Key must be set together.
 	Cert, Key string
 	// PassphraseFile contains the passphrase of an encrypted key.
 	PassphraseFile string
-	// ServerName is the name that the server's certificate must contain; default: the URL's host.
+	// ServerName is the name that the server's certificate must contain. Default: the URL's host.
 	ServerName string
-	// HandshakeFirst starts TLS before the server's INFO (nats-server's
-	// handshake_first).
+	// HandshakeFirst starts TLS before the server's INFO (handshake_first of nats-server).
 	HandshakeFirst bool
 }
 
@@ -56,16 +55,16 @@ type Identity struct {
 	User, Password string
 	Token          string
 	JWT, Seed      string
-	PublicKey      string // of an nkey without JWT
+	PublicKey      string // of an nkey without a JWT
 	roots          *x509.CertPool
 	certificate    *tls.Certificate
 }
 
-// credentials lists the kinds of credentials in the options: the name for an error, and how it is
-// read.
+// credentials describes one kind of credentials in the options: its name in errors, whether it is
+// set, and how to read it.
 type credentials struct {
 	method string
-	given  bool
+	isSet  bool
 	read   func(*Identity) error
 }
 
@@ -79,11 +78,11 @@ func (o Options) credentials() []credentials {
 	}
 }
 
-// methods lists the kinds of credentials that the options contain.
+// methods lists the kinds of credentials that are set.
 func (o Options) methods() []string {
 	var found []string
 	for _, c := range o.credentials() {
-		if c.given {
+		if c.isSet {
 			found = append(found, c.method)
 		}
 	}
@@ -100,7 +99,7 @@ func (o Options) urlHasCredentials() bool {
 }
 
 // Identity reads the credentials and the certificates, including those of a CLI context. o must be
-// resolved. An error names the file that cannot be used and contains no secret.
+// resolved. An error names the unusable file and contains no secret.
 func (o Options) Identity() (*Identity, error) {
 	if o.unresolved != nil {
 		now, err := o.unresolved.withContext()
@@ -115,11 +114,11 @@ func (o Options) Identity() (*Identity, error) {
 		methods = append([]string{"credentials in the url"}, methods...)
 	}
 	if len(methods) > 1 {
-		return nil, fmt.Errorf("choose nats credentials: %s are all set, exactly one must be", strings.Join(methods, ", "))
+		return nil, fmt.Errorf("choose nats credentials: %s are all set, exactly one must be set", strings.Join(methods, ", "))
 	}
 	id := &Identity{}
 	for _, c := range o.credentials() {
-		if c.given {
+		if c.isSet {
 			id.method = c.method
 			if err := c.read(id); err != nil {
 				return nil, err
@@ -199,7 +198,7 @@ func (o Options) readNKey(id *Identity) error {
 
 func (o Options) readUserJWT(id *Identity) error {
 	if o.userJWT == "" || o.userSeed == "" {
-		return errors.New("choose nats credentials: user_jwt and user_seed belong together")
+		return errors.New("choose nats credentials: user_jwt and user_seed must be set together")
 	}
 	if _, err := nkeys.FromSeed([]byte(o.userSeed)); err != nil {
 		return &LocalFileError{fmt.Errorf("read nats user seed: %w", err)}
@@ -211,7 +210,7 @@ func (o Options) readUserJWT(id *Identity) error {
 // maxSecret bounds a credentials file, in bytes.
 const maxSecret = 1 << 20
 
-// readSecret reads a secret of one line; a trailing newline is dropped.
+// readSecret reads a secret of one line. A trailing newline is dropped.
 func readSecret(what, name string) (string, error) {
 	content, err := readFile(what, name)
 	if err != nil {
@@ -250,7 +249,7 @@ func (id *Identity) Sign(nonce []byte) ([]byte, error) {
 	return key.Sign(nonce)
 }
 
-// authOptions make nats.go ask for the identity of each attempt.
+// authOptions make nats.go use the identity of each attempt.
 func (w *watcher) authOptions() []nats.Option {
 	id := w.identity.Load()
 	sign := func(nonce []byte) ([]byte, error) { return w.identity.Load().Sign(nonce) }

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// cliContext has the fields of a `nats context` file that the bridge supports (field names:
-// natscli, jsm.go natscontext).
+// cliContext contains the supported fields of a `nats context` file (field names: natscli, jsm.go
+// natscontext).
 type cliContext struct {
 	URL         string `json:"url"`
 	User        string `json:"user"`
@@ -27,8 +27,8 @@ type cliContext struct {
 	Domain      string `json:"jetstream_domain"`
 	APIPrefix   string `json:"jetstream_api_prefix"`
 
-	// Supported by the CLI only. If set, they are an error: without them the bridge would connect
-	// to another server or as another user.
+	// Fields that only the CLI supports. If one is set, it is an error: without it the bridge would
+	// connect to another server or as another user.
 	NSC          string `json:"nsc"`
 	SocksProxy   string `json:"socks_proxy"`
 	WinCertStore string `json:"windows_cert_store"`
@@ -78,10 +78,10 @@ func setString(s *string, value string) {
 	}
 }
 
-// contextPath is where natscli keeps a context.
+// contextPath returns the path at which natscli stores a context.
 func (o Options) contextPath() (string, error) {
 	if strings.ContainsAny(o.Context, `/\`) || strings.Contains(o.Context, "..") {
-		return "", fmt.Errorf("read nats context %q: a name, not a path, is expected", o.Context)
+		return "", fmt.Errorf("read nats context %q: expected a name, not a path", o.Context)
 	}
 	dir := o.ContextDir
 	if dir == "" {
@@ -98,8 +98,8 @@ func (o Options) contextPath() (string, error) {
 	return filepath.Join(dir, o.Context+".json"), nil
 }
 
-// resolve expands paths and references as the CLI does: ~ and $VAR in paths,
-// file:// everywhere, env:// in secrets.
+// resolve expands paths and references as the CLI does: ~ and $VAR in paths, file:// everywhere,
+// env:// in secrets.
 func (c *cliContext) resolve() error {
 	for field, value := range map[string]string{"nsc": c.NSC, "socks_proxy": c.SocksProxy, "windows_cert_store": c.WinCertStore} {
 		if value != "" {
@@ -134,7 +134,7 @@ func (c *cliContext) resolve() error {
 func expandPath(ref string) (string, error) {
 	path := strings.TrimPrefix(ref, "file://")
 	if scheme, _, found := strings.Cut(path, "://"); found {
-		return "", fmt.Errorf("a reference of kind %s:// is not supported, name a file", scheme)
+		return "", fmt.Errorf("a reference of kind %s:// is not supported, use a file", scheme)
 	}
 	path = os.ExpandEnv(path)
 	if path == "~" || strings.HasPrefix(path, "~/") {

@@ -1,5 +1,5 @@
-// Package conn is one connection to NATS: dialling, credentials, TLS, indefinite reconnects, and a
-// one-sentence reason when it is down.
+// Package conn maintains one connection to NATS: dialling, credentials, TLS, indefinite reconnects,
+// and a one-sentence reason when it is down.
 package conn
 
 import (
@@ -20,30 +20,30 @@ const (
 	DefaultConnectTimeout   = 5 * time.Second
 	DefaultReconnectWait    = 100 * time.Millisecond
 	DefaultReconnectWaitMax = 2 * time.Second
-	// PingInterval detects a peer that vanished without a FIN within two intervals.
-	// nats.go's default of 2 min would take four to six minutes.
+	// PingInterval detects within two intervals a peer that vanished without a FIN. nats.go's
+	// default of 2 min would take four to six minutes.
 	PingInterval = 10 * time.Second
 )
 
 // ErrDisconnected means that there is no connection to NATS.
 var ErrDisconnected = errors.New("not connected to NATS")
 
-// Options describes how to reach NATS. The zero value is the server on this machine, without
-// credentials.
+// Options describe how to connect to NATS. The zero value connects to the server on this machine
+// without credentials.
 //
-// Credentials are given once: in the URL, as User and Password, Token, Creds or NKeySeedFile. Two
-// kinds are an error, because nats.go would silently pick one (userinfo in a URL beats all
-// options). Files, including those of a CLI context, are read again at each connect.
+// Credentials are set once: in the URL, as User and Password, Token, Creds or NKeySeedFile. Two
+// kinds are an error, because nats.go would silently pick one (userinfo in a URL overrides all
+// options). Files, including those of a CLI context, are read again on each connect.
 type Options struct {
-	// URL is one server or several, comma-separated. Default: the Context's,
-	// else nats://127.0.0.1:4222. A tls:// scheme demands TLS.
+	// URL is one server or several, comma-separated. Default: that of the Context, otherwise
+	// nats://127.0.0.1:4222. The scheme tls:// requires TLS.
 	URL string
 	// Name is the connection's name in the server's monitoring.
 	Name string
 
 	User, Password string
 	Token          string
-	// PasswordFile and TokenFile take precedence over Password and Token; a trailing newline is
+	// PasswordFile and TokenFile take precedence over Password and Token. A trailing newline is
 	// dropped.
 	PasswordFile, TokenFile string
 	// Creds is the path of a credentials file (JWT and seed).
@@ -55,64 +55,63 @@ type Options struct {
 	TLS      *tls.Config
 	TLSFiles TLSFiles
 
-	// Context names a context of the nats CLI. Fields set here take precedence over the context;
-	// credentials do so as a whole.
+	// Context is the name of a context of the nats CLI. Fields set here take precedence over the
+	// context; credentials take precedence as a whole.
 	Context string
-	// ContextDir is the directory of the contexts. Default: $XDG_CONFIG_HOME/nats/context, else
-	// ~/.config/nats/context.
+	// ContextDir is the directory of the contexts. Default: $XDG_CONFIG_HOME/nats/context,
+	// otherwise ~/.config/nats/context.
 	ContextDir string
 
-	// InboxPrefix replaces _INBOX, for accounts that may not subscribe to it.
+	// InboxPrefix replaces _INBOX, for accounts without permission to subscribe to it.
 	InboxPrefix string
-	// Domain and APIPrefix say where JetStream's API is; at most one of them.
+	// Domain and APIPrefix locate JetStream's API. At most one of them may be set.
 	Domain, APIPrefix string
 
-	// ConnectTimeout bounds one attempt on one address of a server, and each
-	// handshake after it.
+	// ConnectTimeout bounds one attempt on one address of a server, and each handshake after it.
 	ConnectTimeout time.Duration
 	// ReconnectWait is the first pause after all servers were tried. It doubles up to
 	// ReconnectWaitMax. Up to half of it is added at random, so that the lanes of a fleet do not
-	// reconnect in the same instant.
+	// reconnect at the same instant.
 	ReconnectWait, ReconnectWaitMax time.Duration
 	// InitialConnectTimeout bounds how long Connect waits for the first attempt, which then
-	// continues in the background. 0: until it has ended, which takes one connect timeout per
-	// server that does not answer.
+	// continues in the background. 0: Connect waits until the attempt has ended, which takes one
+	// connect timeout per server that does not answer.
 	InitialConnectTimeout time.Duration
 
-	// InProcess connects to an embedded server without a socket; the URL is
-	// then not dialled. See [embedded.Server.InProcess].
+	// InProcess connects to an embedded server without a socket. The URL is not dialled then. See
+	// [embedded.Server.InProcess].
 	InProcess nats.InProcessConnProvider
 
 	Hooks Hooks
 
 	userJWT, userSeed string   // from a CLI context
-	unresolved        *Options // with the context, to be read again; nil: none
+	unresolved        *Options // the options before the context was applied; nil: no context
 }
 
-// Hooks are called on state changes. Each may be nil. They must not block:
-// nats.go calls them from the goroutines that reconnect. ConnectFailed may
-// overlap with the others.
+// Hooks are called on state changes. Each may be nil. They must not block: nats.go calls them from
+// the goroutines that reconnect. ConnectFailed may overlap with the others.
 type Hooks struct {
 	// Connected is called when the first connection is established.
 	Connected func(nc *nats.Conn)
-	// Disconnected is called when an established connection was lost; err may be nil.
+	// Disconnected is called when an established connection is lost; err may be nil.
 	Disconnected func(nc *nats.Conn, err error)
-	// Reconnected is called when it is established again. New publishes may precede this call.
+	// Reconnected is called when the connection is established again. New publishes may precede
+	// this call.
 	Reconnected func(nc *nats.Conn)
-	// ConnectFailed is called when an attempt failed for another reason than the attempt
-	// before: once per change, not once per attempt.
+	// ConnectFailed is called when an attempt failed for a different reason than the previous
+	// attempt: once per change, not once per attempt.
 	ConnectFailed func(p Problem)
-	// Closed is called when nats.go stops reconnecting, but not after nc.Close. nats.go
-	// closes a connection permanently on an -ERR that it does not know; under TLS that cannot be
-	// intercepted here, and only a new connection helps.
+	// Closed is called when nats.go stops reconnecting, but not after nc.Close. nats.go closes a
+	// connection permanently on an unknown -ERR. Under TLS that cannot be intercepted here, and
+	// only a new connection helps.
 	Closed func(err error)
-	// Error is called with errors that cannot be returned to a caller: a permission violation, a
-	// slow consumer.
+	// Error is called with errors that cannot be returned to a caller, such as a permission
+	// violation or a slow consumer.
 	Error func(nc *nats.Conn, err error)
 }
 
-// Resolve returns the options with the CLI context and the defaults filled in.
-// The error names the file that was looked for.
+// Resolve returns the options with the CLI context and the defaults filled in. Its error names the
+// file that was not found or readable.
 func (o Options) Resolve() (Options, error) {
 	if o.Context != "" {
 		merged, err := o.withContext()
@@ -138,11 +137,11 @@ func setWait(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Connect starts a connection that retries indefinitely: an unreachable server and refused
-// credentials are reported through Hooks. It blocks for the first attempt only, for
-// InitialConnectTimeout at most. An error means that the options cannot work, or, with
-// nats.RetryOnFailedConnect(false) among extra, is a [Problem]. extra options come last and take
-// precedence; handlers among them run after the hooks, not instead of them.
+// Connect starts a connection that retries indefinitely. An unreachable server and refused
+// credentials are reported through Hooks. Connect blocks only for the first attempt, for at most
+// InitialConnectTimeout. An error means that the options cannot work, or, with
+// nats.RetryOnFailedConnect(false) among extra, is a [Problem]. extra options are applied last and
+// take precedence; handlers among them run after the hooks, not instead of them.
 func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
 	o, err := o.Resolve()
 	if err != nil {
@@ -163,14 +162,14 @@ func Connect(o Options, extra ...nats.Option) (*nats.Conn, error) {
 	watch.conn.Store(nc)
 	if o.InitialConnectTimeout > 0 {
 		select {
-		case <-watch.tried:
+		case <-watch.firstDone:
 		case <-time.After(o.InitialConnectTimeout):
 		}
 	}
 	return nc, nil
 }
 
-// JetStream returns the API at the domain or prefix of o. No I/O.
+// JetStream returns the API at the domain or prefix of o. It does no I/O.
 func (o Options) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
 	o, err := o.Resolve()
 	if err != nil {
@@ -187,7 +186,7 @@ func (o Options) JetStream(nc *nats.Conn) (natsjs.JetStream, error) {
 	return natsjs.New(nc)
 }
 
-// API begins the subjects of JetStream's API at the domain or prefix of o.
+// API returns the prefix of the subjects of JetStream's API at the domain or prefix of o.
 func (o Options) API() (string, error) {
 	o, err := o.Resolve()
 	switch {
@@ -201,7 +200,7 @@ func (o Options) API() (string, error) {
 	return "$JS.API", nil
 }
 
-// options expects resolved options.
+// options requires resolved options.
 func (o Options) options() ([]nats.Option, *watcher, error) {
 	if err := o.checkURLs(); err != nil {
 		return nil, nil, err
@@ -217,15 +216,16 @@ func (o Options) options() ([]nats.Option, *watcher, error) {
 		nats.MaxPingsOutstanding(1), // closes at the second tick without an answer
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		// Without it, nats.go closes permanently when a server answers the same authorization error
-		// twice. Credentials fixed on the server would then need a restart of the bridge.
+		// Without this option, nats.go closes permanently when a server answers the same
+		// authorization error twice. Credentials fixed on the server would then require a restart
+		// of the bridge.
 		nats.IgnoreAuthErrorAbort(),
 		// A publish while disconnected fails immediately. A buffered one would be sent on
-		// reconnect, ahead of what the publisher resends.
+		// reconnect, ahead of the messages that the publisher resends.
 		nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(watch.delay),
 		nats.NoCallbacksAfterClientClose(),
-		nats.SkipHostLookup(), // the dialer's: see dial
+		nats.SkipHostLookup(), // the dialer looks up hosts, see Dial
 		nats.ConnectHandler(watch.connected),
 		nats.ReconnectHandler(watch.reconnected),
 		nats.ReconnectErrHandler(watch.attemptFailed),
@@ -295,7 +295,8 @@ func bothErr(first, second nats.ConnErrHandler) nats.ConnErrHandler {
 	}
 }
 
-// checkURLs exists because nats.go's error for a bad URL quotes it, including the password.
+// checkURLs validates the URLs, because nats.go's error for a bad URL quotes it, including the
+// password.
 func (o Options) checkURLs() error {
 	for _, raw := range SplitURLs(o.URL) {
 		text := raw
@@ -315,7 +316,7 @@ func (o Options) checkURLs() error {
 	return nil
 }
 
-// SplitURLs splits a comma-separated list.
+// SplitURLs splits a comma-separated list of URLs.
 func SplitURLs(urls string) []string {
 	var out []string
 	for part := range strings.SplitSeq(urls, ",") {
@@ -326,7 +327,7 @@ func SplitURLs(urls string) []string {
 	return out
 }
 
-// backOff is the pause before round n (from 1) over all servers.
+// backOff returns the pause before round n (from 1) over all servers.
 func (o Options) backOff(n int) time.Duration {
 	wait := o.ReconnectWait
 	for i := 1; i < n && wait < o.ReconnectWaitMax; i++ {

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Dial looks the name up itself, for nats.go would do so before it dials, and takes
-// the addresses of a name in any order, as nats.go does: a fleet's connections spread
-// over the servers behind it.
+// Dial opens a TCP connection. It looks the name up itself and tries the addresses in random order,
+// as nats.go would, so that a fleet's connections spread over the servers behind the name.
 func Dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -27,8 +26,8 @@ func Dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	return nil, err
 }
 
-// evidence is what the server on the other end of a socket has sent.
-type evidence struct {
+// serverOutput is what the server at the other end of a socket has sent.
+type serverOutput struct {
 	first   string // its first bytes
 	refusal string // the text of its latest -ERR; empty: none
 }

@@ -10,25 +10,26 @@ import (
 )
 
 // gate wraps the dialer of one NATS connection. Before each attempt it reads the credentials and
-// certificates again and closes the socket of the previous attempt: after a failed handshake
-// nats.go 1.55 leaves it open until garbage collection. It also keeps why the last attempt failed,
-// which nats.go does not always report: "connection refused" becomes "no servers available for
-// connection" (Conn.connect), and a server's reason for a refusal is lost if the answer to its
-// greeting cannot be written.
+// certificates again, and closes the socket of the previous attempt: after a failed handshake
+// nats.go 1.55 leaves it open until garbage collection.
+//
+// It also keeps the reason why the last attempt failed, which nats.go does not always report:
+// "connection refused" becomes "no servers available for connection" (Conn.connect). A server's
+// reason for a refusal is lost if the answer to its greeting cannot be written.
 type gate struct {
 	inner   nats.CustomDialer
 	refresh func() error
 
-	mu     sync.Mutex
-	last   net.Conn // the last socket dialled; nil: none, or closed
-	seen   *ackInterceptor
-	failed error // of the last dial; nil: it succeeded, or there was none
-	dials  int
-	later  bool // until all servers were tried once, in the background
+	mu          sync.Mutex
+	lastSocket  net.Conn // the last socket dialled; nil: none, or closed
+	interceptor *ackInterceptor
+	dialErr     error // of the last dial; nil: it succeeded, or there was none
+	dials       int
+	deferred    bool // nothing is dialled until nats.Connect has tried all servers once
 }
 
-// errLater fails the first attempt, which nats.Connect makes before it returns.
-var errLater = errors.New("not tried yet")
+// errDeferred fails the attempts of nats.Connect, so that it returns without waiting for a server.
+var errDeferred = errors.New("not tried yet")
 
 // wrap is a nats.Option that must be applied after all others.
 func (g *gate) wrap(o *nats.Options) error {
@@ -44,17 +45,17 @@ func (g *gate) wrap(o *nats.Options) error {
 func (g *gate) Dial(network, address string) (net.Conn, error) {
 	g.closeLast()
 	g.mu.Lock()
-	later := g.later
+	deferred := g.deferred
 	g.dials++
 	g.mu.Unlock()
-	if later {
-		return nil, errLater
+	if deferred {
+		return nil, errDeferred
 	}
 	conn, err := g.dial(network, address)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.last, g.failed = conn, err
-	g.seen, _ = conn.(*ackInterceptor)
+	g.lastSocket, g.dialErr = conn, err
+	g.interceptor, _ = conn.(*ackInterceptor)
 	return conn, err
 }
 
@@ -65,24 +66,24 @@ func (g *gate) dial(network, address string) (net.Conn, error) {
 	return g.inner.Dial(network, address)
 }
 
-// closeLast closes the socket of an attempt that has failed.
+// closeLast closes the socket of a failed attempt.
 func (g *gate) closeLast() {
 	g.mu.Lock()
-	last := g.last
-	g.last = nil
+	socket := g.lastSocket
+	g.lastSocket = nil
 	g.mu.Unlock()
-	if last != nil {
-		last.Close()
+	if socket != nil {
+		socket.Close()
 	}
 }
 
-// connectNow ends the wait of the first round and reports whether there was one.
-func (g *gate) connectNow() bool {
+// endDeferral lets the next attempt dial, and reports whether attempts were deferred.
+func (g *gate) endDeferral() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	waited := g.later
-	g.later = false
-	return waited
+	deferred := g.deferred
+	g.deferred = false
+	return deferred
 }
 
 func (g *gate) dialled() bool {
@@ -91,24 +92,24 @@ func (g *gate) dialled() bool {
 	return g.dials > 0
 }
 
-// dialError returns why the last dial failed; nil: it succeeded.
+// dialError returns why the last dial failed; nil if it succeeded.
 func (g *gate) dialError() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.failed
+	return g.dialErr
 }
 
-// evidence returns what the last server dialled has sent; nil: nothing.
-func (g *gate) evidence() *evidence {
+// lastOutput returns what the last server dialled has sent; nil if nothing.
+func (g *gate) lastOutput() *serverOutput {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.seen == nil {
+	if g.interceptor == nil {
 		return nil
 	}
-	return g.seen.seen.Load()
+	return g.interceptor.seen.Load()
 }
 
-// plainDialer opens the sockets of a connection without a publisher.
+// plainDialer opens the sockets of connections other than a publisher's.
 type plainDialer struct{ timeout time.Duration }
 
 // Dial implements nats.CustomDialer.
@@ -120,5 +121,5 @@ func (d plainDialer) Dial(network, address string) (net.Conn, error) {
 	return Intercept(conn, noAnswers, nil, nil), nil
 }
 
-// noAnswers makes the interceptor take nothing off this connection.
+// noAnswers makes the interceptor take nothing off the connection.
 func noAnswers() *AckSink { return nil }

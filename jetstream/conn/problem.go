@@ -14,13 +14,14 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// ProblemKind classifies what an operator has to look at.
+// ProblemKind classifies a problem by what an operator has to check.
 type ProblemKind int
 
 const (
-	// ProblemOther is none of the kinds below.
+	// ProblemOther is any problem that is none of the kinds below.
 	ProblemOther ProblemKind = iota
-	// ProblemUnreachable means that no NATS server answers at the address: network, name or port.
+	// ProblemUnreachable means that no NATS server answers at the address: check network, name and
+	// port.
 	ProblemUnreachable
 	// ProblemCredentials means that the server refuses the credentials, or that a credentials file
 	// cannot be read.
@@ -46,7 +47,7 @@ func (k ProblemKind) String() string {
 	return "other"
 }
 
-// Cause says exactly what is wrong; each cause has its own advice.
+// Cause is the exact cause of a problem. Each cause has its own advice.
 type Cause string
 
 // The causes.
@@ -55,22 +56,22 @@ const (
 	CauseHost               = Cause(neterror.Host)
 	CauseRefused            = Cause(neterror.Refused)
 	CauseNoAnswer           = Cause(neterror.NoAnswer)
-	CauseSilent       Cause = "silent"  // a connection, and no greeting
+	CauseSilent       Cause = "silent"  // connected, but no greeting
 	CauseHungUp       Cause = "hung_up" // closed after the greeting
 	CauseNetwork            = Cause(neterror.Other)
 	CauseNotNATS      Cause = "not_nats"     // another protocol
 	CauseNotClients   Cause = "not_clients"  // a port for routes, gateways or leaf nodes
-	CauseNotWebSocket Cause = "no_websocket" // ws:// to another listener
+	CauseNotWebSocket Cause = "no_websocket" // ws:// to a listener of another protocol
 
 	CauseCredentials Cause = "credentials"         // refused
 	CauseExpired     Cause = "credentials_expired" // a JWT, or an account
-	CauseLocalFile   Cause = "local_file"          // cannot be used
+	CauseLocalFile   Cause = "local_file"          // a local file cannot be used
 
 	CauseServerLimit  Cause = "server_limit"  // max_connections of the server
 	CauseAccountLimit Cause = "account_limit" // of the account or the user
 
-	CausePlain        Cause = "plain"        // TLS is wanted here, the server has none
-	CauseGreetsFirst  Cause = "greets_first" // no handshake_first there
+	CausePlain        Cause = "plain"        // TLS is required here, but the server has none
+	CauseGreetsFirst  Cause = "greets_first" // the server does not use handshake_first
 	CauseNotTLS       Cause = "not_tls"      // the answer is not TLS
 	CauseAuthority          = Cause(tlsfile.Authority)
 	CauseChain              = Cause(tlsfile.Chain)
@@ -80,23 +81,23 @@ const (
 	CauseUsage              = Cause(tlsfile.Usage)
 	CauseClientCert         = Cause(tlsfile.ClientCertificate)
 	CauseTLSVersion         = Cause(tlsfile.Version)
-	CauseTLSHandshake       = Cause(tlsfile.Handshake) // any other failure
+	CauseTLSHandshake       = Cause(tlsfile.Handshake) // any other TLS failure
 )
 
 // String implements fmt.Stringer.
 func (c Cause) String() string { return string(c) }
 
-// Problem is a failed attempt to connect, classified.
+// Problem is a classified failure of a connection attempt.
 type Problem struct {
 	Kind  ProblemKind
 	Cause Cause
 	URL   string // redacted
 	Err   error
 
-	detail string // instead of Err's text
+	detail string // replaces Err's text
 }
 
-// sentences has the text for each cause: what the server does. The cause's detail follows it.
+// sentences contains the text for each cause, which the cause's detail follows.
 var sentences = map[Cause]string{
 	CauseHost: "cannot be reached", CauseRefused: "cannot be reached", CauseNoAnswer: "cannot be reached", CauseNetwork: "cannot be reached",
 	CauseSilent: "accepts the connection but sends no greeting", CauseHungUp: "closes the connection",
@@ -122,17 +123,17 @@ func (p Problem) Error() string {
 	return strings.TrimSuffix(fmt.Sprintf("nats at %s %s: %s", p.URL, sentence, detail), ": ")
 }
 
-// Unwrap returns what nats.go reported.
+// Unwrap returns the error that nats.go reported.
 func (p Problem) Unwrap() error { return p.Err }
 
-// Classify determines why an attempt on urls failed. err is nats.go's error: mostly text from the
-// server behind a few sentinels.
+// Classify determines why an attempt on urls failed. err is nats.go's error: a few sentinels, and
+// otherwise text from the server.
 func Classify(err error, urls string) Problem {
 	return classify(err, nil, urls)
 }
 
-// classify also uses what the server has sent; nil: nothing.
-func classify(err error, seen *evidence, urls string) Problem {
+// classify also considers what the server has sent; nil: nothing.
+func classify(err error, seen *serverOutput, urls string) Problem {
 	p := Problem{Cause: CauseUnknown, URL: RedactURL(urls), Err: err}
 	if err != nil {
 		p.Cause, p.detail = causeOf(err, seen)
@@ -152,8 +153,8 @@ var kinds = map[Cause]ProblemKind{
 	CauseTLSVersion: ProblemTLS, CauseTLSHandshake: ProblemTLS, Cause(tlsfile.ALPN): ProblemTLS,
 }
 
-// causeOf finds the cause; detail is empty if the error's own text is used.
-func causeOf(err error, seen *evidence) (cause Cause, detail string) {
+// causeOf returns the cause. An empty detail means that the error's own text is used.
+func causeOf(err error, seen *serverOutput) (cause Cause, detail string) {
 	var file *LocalFileError
 	if errors.As(err, &file) || (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) && !isNetError(err) {
 		return CauseLocalFile, ""
@@ -175,8 +176,8 @@ func causeOf(err error, seen *evidence) (cause Cause, detail string) {
 	return networkCause(err, seen)
 }
 
-// refusalCause classifies the text of a server's refusal. It compares text because nats.go 1.55.0
-// passes on the -ERR that answers CONNECT, and its sentinels match it only in part ("User
+// refusalCause classifies the text of a server's refusal. It compares text, because nats.go 1.55.0
+// passes on the -ERR that answers CONNECT, and its sentinels match only some of them ("User
 // Authentication Expired" is not ErrAuthExpired's text).
 func refusalCause(text string) Cause {
 	text = strings.ToLower(text)
@@ -201,15 +202,15 @@ func refusalCause(text string) Cause {
 	return CauseUnknown
 }
 
-func networkCause(err error, seen *evidence) (Cause, string) {
+func networkCause(err error, seen *serverOutput) (Cause, string) {
 	if cause := neterror.Dial(err); cause != "" {
 		return Cause(cause), ""
 	}
 	switch {
 	case seen != nil && strings.HasPrefix(seen.first, "INFO ") && strings.Contains(err.Error(), "malformed HTTP"):
 		return CauseNotWebSocket, ""
-	case errors.Is(err, nats.ErrNoInfoReceived), seen != nil && !strings.HasPrefix(seen.first, "INFO ") && speaksText(seen.first):
-		return CauseNotNATS, saying(seen)
+	case errors.Is(err, nats.ErrNoInfoReceived), seen != nil && !strings.HasPrefix(seen.first, "INFO ") && isText(seen.first):
+		return CauseNotNATS, quoteGreeting(seen)
 	case strings.Contains(err.Error(), "invalid websocket connection"):
 		return CauseNotWebSocket, ""
 	case seen == nil && (neterror.IsClosed(err) || neterror.IsTimeout(err) || errors.Is(err, nats.ErrTimeout)):
@@ -224,11 +225,11 @@ func networkCause(err error, seen *evidence) (Cause, string) {
 	return CauseUnknown, ""
 }
 
-func speaksText(first string) bool { return first != "" && first[0] >= ' ' && first[0] <= '~' }
+func isText(first string) bool { return first != "" && first[0] >= ' ' && first[0] <= '~' }
 
-// saying quotes the first words of a server that is not a NATS server.
-func saying(seen *evidence) string {
-	if seen == nil || !speaksText(seen.first) {
+// quoteGreeting quotes the first line of a server that is not a NATS server.
+func quoteGreeting(seen *serverOutput) string {
+	if seen == nil || !isText(seen.first) {
 		return ""
 	}
 	line, _, _ := strings.Cut(seen.first, "\n")
@@ -240,7 +241,7 @@ func isNetError(err error) bool {
 	return errors.As(err, &netErr)
 }
 
-// isCredentialError includes credentials that have expired.
+// isCredentialError also reports expired credentials.
 func isCredentialError(err error) bool {
 	switch refusalCause(err.Error()) {
 	case CauseCredentials, CauseExpired:
@@ -250,7 +251,7 @@ func isCredentialError(err error) bool {
 }
 
 // RedactURL redacts the part before the @ of each comma-separated URL: the password, or all of it
-// if it is a token. It works on text, so that it also covers URLs that do not parse.
+// if it is a token. It works on text, so it also covers URLs that do not parse.
 func RedactURL(urls string) string {
 	parts := strings.Split(urls, ",")
 	for i, part := range parts {
@@ -274,7 +275,7 @@ func redactOne(raw string) string {
 		}
 		return scheme + user + ":xxxxx" + rest[at:]
 	}
-	// A password that contains a comma is split above: what looks like an invalid port may be its
+	// A password that contains a comma is split above, so an apparently invalid port may be its
 	// first half.
 	host, port, hasPort := strings.Cut(rest, ":")
 	if hasPort && !strings.HasPrefix(rest, "[") && strings.Trim(port, "0123456789/") != "" {

@@ -10,8 +10,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// Disconnected returns ErrDisconnected where err is how nats.go says that a request was not sent because there
-// is no connection, else err.
+// Disconnected returns ErrDisconnected if err is nats.go's error for a request that was not sent
+// for lack of a connection. Otherwise it returns err.
 func Disconnected(err error) error {
 	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) {
 		return ErrDisconnected
@@ -19,7 +19,7 @@ func Disconnected(err error) error {
 	return err
 }
 
-// APISubject returns the subject that js sends an API request to, with its domain or prefix.
+// APISubject returns the subject to which js sends an API request, with its domain or prefix.
 func APISubject(js natsjs.JetStream, request string) string {
 	o := js.Options()
 	switch {
@@ -38,7 +38,7 @@ func Explain(err error, subject string) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("no answer on %s: the user may lack the permission, or the cluster has no leader: %w", subject, err)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("JetStream is not enabled for this account, or its domain is another: %w", err)
+		return fmt.Errorf("JetStream is not enabled for this account, or has another domain: %w", err)
 	}
 	var refused *natsjs.APIError
 	if errors.As(err, &refused) && (refused.ErrorCode == 10074 || refused.ErrorCode == 10005) { // replicas > 1 without a cluster; too few peers

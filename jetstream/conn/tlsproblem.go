@@ -11,8 +11,8 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// tlsCause finds what is wrong with TLS; CauseUnknown if the error has another reason.
-func tlsCause(err error, seen *evidence) (cause Cause, detail string) {
+// tlsCause returns the cause of a TLS failure, or CauseUnknown for any other error.
+func tlsCause(err error, seen *serverOutput) (cause Cause, detail string) {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.Is(err, nats.ErrSecureConnWanted):
@@ -30,16 +30,16 @@ func tlsCause(err error, seen *evidence) (cause Cause, detail string) {
 	case neterror.IsClosed(err) && seen == nil && !strings.Contains(err.Error(), "after TLS handshake"):
 		return CauseNotTLS, ""
 	case neterror.IsClosed(err):
-		// With TLS 1.3, a server checks the client's certificate after the handshake.
+		// With TLS 1.3, the server checks the client's certificate after the handshake.
 		return CauseClientCert, ""
 	}
 	return CauseTLSHandshake, ""
 }
 
-// notTLS determines what answered a TLS handshake in plain text.
-func notTLS(seen *evidence) (Cause, string) {
+// notTLS determines which server answered a TLS handshake in plain text.
+func notTLS(seen *serverOutput) (Cause, string) {
 	if seen == nil || !strings.HasPrefix(seen.first, "INFO ") {
-		return CauseNotTLS, saying(seen)
+		return CauseNotTLS, quoteGreeting(seen)
 	}
 	if strings.Contains(seen.first, `"tls_required":true`) || strings.Contains(seen.first, `"tls_available":true`) {
 		return CauseGreetsFirst, ""

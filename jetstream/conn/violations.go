@@ -23,11 +23,11 @@ func (e *PermissionError) Error() string {
 	return fmt.Sprintf("the NATS user may not %s %s", e.Operation, e.Subject)
 }
 
-// Unwrap returns what nats.go reported, a nats.ErrPermissionViolation.
+// Unwrap returns nats.go's error, a nats.ErrPermissionViolation.
 func (e *PermissionError) Unwrap() error { return e.err }
 
 // Permission returns the permission violation in err, parsed from the server's text if necessary;
-// nil: there is none.
+// nil if there is none.
 func Permission(err error) *PermissionError {
 	var known *PermissionError
 	if errors.As(err, &known) {
@@ -48,21 +48,22 @@ func Permission(err error) *PermissionError {
 	return nil
 }
 
-// Violations matches the permission violations of a connection to the requests that caused them.
-// nats-server answers a publish without permission with an -ERR on the connection and the request
-// with nothing, so each refusal would be a timeout. The zero value is ready to use.
+// Violations matches the permission violations of a connection to the requests that caused them. To
+// a publish without permission nats-server answers with an -ERR on the connection, and the request
+// gets no answer. Without Violations each refusal would be a timeout. The zero value is ready to
+// use.
 type Violations struct {
 	mu      sync.Mutex
 	guarded map[*guarded]struct{}
 }
 
 type guarded struct {
-	cancel context.CancelCauseFunc
-	mine   func(*PermissionError) bool
+	cancel   context.CancelCauseFunc
+	concerns func(*PermissionError) bool
 }
 
-// Note records an error of the connection, for [Hooks].Error. It reports whether it ended a guarded
-// request.
+// Note records an error of the connection; call it from [Hooks].Error. It reports whether it ended
+// a guarded request.
 func (v *Violations) Note(err error) bool {
 	denied := Permission(err)
 	if denied == nil {
@@ -72,7 +73,7 @@ func (v *Violations) Note(err error) bool {
 	defer v.mu.Unlock()
 	ended := false
 	for g := range v.guarded {
-		if g.mine(denied) {
+		if g.concerns(denied) {
 			g.cancel(denied)
 			ended = true
 		}
@@ -80,10 +81,10 @@ func (v *Violations) Note(err error) bool {
 	return ended
 }
 
-// Do calls request with a context that ends at a violation for which mine is true, and returns that
-// [PermissionError] instead of request's error.
-func (v *Violations) Do(ctx context.Context, mine func(*PermissionError) bool, request func(context.Context) error) error {
-	ctx, stop := v.Guard(ctx, mine)
+// Do calls request with a context that ends at a violation for which concerns returns true. In that
+// case it returns the [PermissionError] instead of request's error.
+func (v *Violations) Do(ctx context.Context, concerns func(*PermissionError) bool, request func(context.Context) error) error {
+	ctx, stop := v.Guard(ctx, concerns)
 	defer stop()
 	err := request(ctx)
 	var denied *PermissionError
@@ -93,11 +94,11 @@ func (v *Violations) Do(ctx context.Context, mine func(*PermissionError) bool, r
 	return err
 }
 
-// Guard returns a context that ends at a violation for which mine is true; the context's cause is
-// then a [PermissionError]. stop must be called.
-func (v *Violations) Guard(ctx context.Context, mine func(*PermissionError) bool) (_ context.Context, stop func()) {
+// Guard returns a context that ends at a violation for which concerns returns true. The context's
+// cause is then a [PermissionError]. stop must be called.
+func (v *Violations) Guard(ctx context.Context, concerns func(*PermissionError) bool) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	g := &guarded{cancel, mine}
+	g := &guarded{cancel, concerns}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.guarded == nil {

@@ -13,34 +13,34 @@ import (
 
 // watcher turns nats.go's callbacks into [Hooks].
 //
-// nats.go reports a failed attempt in three ways (read in 1.55.0): a dial error through
-// ReconnectErrCB; a refused CONNECT through AsyncErrorCB, but only if a connection was established
-// before; a failed TLS handshake, or a refused CONNECT before the first connection, through
-// LastError alone, until the next attempt overwrites it. Because of the last, delay reads
-// LastError: it is called between attempts, outside nats.go's lock. With several servers of which
-// one refuses and the next cannot be dialled, only the second may be seen.
+// nats.go reports a failed attempt in three ways (read in 1.55.0). A dial error goes to
+// ReconnectErrCB. A refused CONNECT goes to AsyncErrorCB, but only if a connection was established
+// before. A failed TLS handshake, or a refused CONNECT before the first connection, is only
+// available from LastError until the next attempt overwrites it. So delay reads LastError: it is
+// called between attempts, outside nats.go's lock. If one of several servers refuses and the next
+// cannot be dialled, only the second problem may be seen.
 type watcher struct {
 	options  Options
 	dialer   gate
 	identity atomic.Pointer[Identity] // of the latest attempt
-	// conn is nil until nats.go passed the connection to a callback or Connect returned it.
+	// conn is nil until nats.go has passed the connection to a callback or Connect has returned it.
 	conn atomic.Pointer[nats.Conn]
 
-	tried chan struct{} // closed when the first attempt has ended
-	first sync.Once
+	firstDone chan struct{} // closed when the first attempt has ended
+	firstOnce sync.Once
 
-	mu   sync.Mutex
-	last string // the last problem reported; empty while connected
+	mu           sync.Mutex
+	lastReported string // the last problem reported; empty while connected
 }
 
 func newWatcher(o Options) *watcher {
-	w := &watcher{options: o, tried: make(chan struct{})}
-	w.dialer.refresh, w.dialer.later = w.refresh, o.InitialConnectTimeout > 0
+	w := &watcher{options: o, firstDone: make(chan struct{})}
+	w.dialer.refresh, w.dialer.deferred = w.refresh, o.InitialConnectTimeout > 0
 	return w
 }
 
-// refresh reads the credentials and certificates for the next attempt. It runs under
-// nats.go's lock, as every dial does.
+// refresh reads the credentials and certificates for the next attempt. It runs under nats.go's
+// lock, as every dial does.
 func (w *watcher) refresh() error {
 	now, err := w.options.Identity()
 	if err != nil {
@@ -54,7 +54,7 @@ func (w *watcher) refresh() error {
 		nc := w.conn.Load()
 		if now.PublicKey != before.PublicKey {
 			if nc == nil {
-				return nil // nats.go still has the previous key
+				return nil // nats.go still uses the previous key
 			}
 			nc.Opts.Nkey = now.PublicKey
 		}
@@ -63,9 +63,9 @@ func (w *watcher) refresh() error {
 	return nil
 }
 
-// problem returns why an attempt failed for which nats.go reported err.
+// problem classifies the failure of an attempt for which nats.go reported err.
 func (w *watcher) problem(err error) Problem {
-	return classify(w.cause(err), w.dialer.evidence(), w.options.URL)
+	return classify(w.cause(err), w.dialer.lastOutput(), w.options.URL)
 }
 
 // cause returns err, or the reason behind nats.go's "no servers available".
@@ -77,7 +77,7 @@ func (w *watcher) cause(err error) error {
 }
 
 func (w *watcher) delay(round int) time.Duration {
-	if w.dialer.connectNow() {
+	if w.dialer.endDeferral() {
 		return 0
 	}
 	if nc := w.conn.Load(); nc != nil {
@@ -90,43 +90,43 @@ func (w *watcher) delay(round int) time.Duration {
 }
 
 func (w *watcher) connectFailed(err error) {
-	if errors.Is(err, errLater) {
+	if errors.Is(err, errDeferred) {
 		return
 	}
-	w.first.Do(func() { close(w.tried) })
+	w.firstOnce.Do(func() { close(w.firstDone) })
 	hook := w.options.Hooks.ConnectFailed
 	if hook == nil {
 		return
 	}
 	problem := w.problem(err)
-	// Per cause: the error's text alternates between servers of a cluster.
+	// Compare causes only: the error's text alternates between the servers of a cluster.
 	key := problem.Cause.String()
 	w.mu.Lock()
-	repeated := w.last == key
-	w.last = key
+	repeated := w.lastReported == key
+	w.lastReported = key
 	w.mu.Unlock()
 	if !repeated {
 		hook(problem)
 	}
 }
 
-func (w *watcher) up(nc *nats.Conn) {
+func (w *watcher) established(nc *nats.Conn) {
 	w.conn.Store(nc)
-	w.first.Do(func() { close(w.tried) })
+	w.firstOnce.Do(func() { close(w.firstDone) })
 	w.mu.Lock()
-	w.last = ""
+	w.lastReported = ""
 	w.mu.Unlock()
 }
 
 func (w *watcher) connected(nc *nats.Conn) {
-	w.up(nc)
+	w.established(nc)
 	if hook := w.options.Hooks.Connected; hook != nil {
 		hook(nc)
 	}
 }
 
 func (w *watcher) reconnected(nc *nats.Conn) {
-	w.up(nc)
+	w.established(nc)
 	if hook := w.options.Hooks.Reconnected; hook != nil {
 		hook(nc)
 	}
@@ -149,7 +149,7 @@ func (w *watcher) closed(nc *nats.Conn) {
 	}
 }
 
-// asyncError also receives the error that ends a reconnect attempt; sub is then nil.
+// asyncError also receives the error that ends a reconnect attempt; sub is nil then.
 func (w *watcher) asyncError(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil && (isCredentialError(err) || !nc.IsConnected()) {
 		w.connectFailed(err)

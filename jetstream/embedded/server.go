@@ -14,22 +14,22 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// DefaultMaxStore is what an embedded server lets streams reserve, in bytes. On a small machine
-// nats-server's default, three quarters of the free disk, is less than the default streams reserve,
-// so they could not be created. Nothing is allocated.
+// DefaultMaxStore is the number of bytes that streams of an embedded server may reserve.
+// nats-server's default is three quarters of the free disk. On a small machine that is less than
+// the default streams reserve, so they could not be created. Nothing is allocated.
 const DefaultMaxStore = 64 << 30
 
-// startTimeout bounds the start: the recovery of large streams takes time.
+// startTimeout bounds the start. The recovery of large streams takes time.
 const startTimeout = 30 * time.Second
 
-// Options describes an embedded nats-server. StoreDir is required, here or in the file.
+// Options configure an embedded nats-server. StoreDir is required, here or in the file.
 type Options struct {
-	// StoreDir is where JetStream keeps its files.
+	// StoreDir is the directory of JetStream's files.
 	StoreDir string
 	Host     string // default 127.0.0.1
-	// Port of the clients. 0 and -1: the kernel chooses.
+	// Port is the client port. With 0 or -1 the kernel chooses it.
 	Port int
-	// HTTPPort of the monitoring. 0: none; -1: the kernel chooses.
+	// HTTPPort is the monitoring port. 0: none; -1: the kernel chooses it.
 	HTTPPort   int
 	ServerName string
 	// ConfigFile is a nats-server configuration file. Fields set here take precedence over it. If
@@ -37,12 +37,13 @@ type Options struct {
 	ConfigFile string
 	// Domain is the JetStream domain.
 	Domain string
-	// MaxStore bounds JetStream on disk, in bytes. Zero: the file's, else DefaultMaxStore.
+	// MaxStore bounds JetStream's use of the disk, in bytes. 0: the file's value, otherwise
+	// DefaultMaxStore.
 	MaxStore int64
-	// NoListen opens no port: the server is reachable only through [Server.InProcess].
+	// NoListen opens no port. The server is reachable only through [Server.InProcess].
 	NoListen bool
-	// Log receives the server's log lines; without it they are dropped. level is info, warn or
-	// error. It is called from many goroutines.
+	// Log receives the server's log lines; nil drops them. level is info, warn or error. It is
+	// called from many goroutines.
 	Log func(level, line string)
 	// Configure may change the final options.
 	Configure func(*natsd.Options)
@@ -51,12 +52,12 @@ type Options struct {
 // Server is a nats-server within this process.
 type Server struct {
 	srv     *natsd.Server
-	clients *net.TCPAddr // nil under NoListen
-	monitor *net.TCPAddr // nil: there is none
+	clients *net.TCPAddr // nil with NoListen
+	monitor *net.TCPAddr // nil: none
 }
 
-// Open returns a server that accepts connections, or the error that prevented it, such as a port
-// in use.
+// Open starts a server and returns once it accepts connections. Otherwise it returns the error,
+// such as a port in use.
 func Open(o Options) (*Server, error) {
 	opts, err := o.server()
 	if err != nil {
@@ -70,7 +71,8 @@ func Open(o Options) (*Server, error) {
 	srv.SetLogger(log, false, false)
 	srv.Start()
 	s := &Server{srv: srv}
-	// An embedded server does not exit on a fatal error: it logs it and remains half started.
+	// An embedded server does not exit on a fatal error: it logs the error and remains partly
+	// started.
 	if err := log.fatalError(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("start nats-server: %w", err)
@@ -131,14 +133,14 @@ func (o Options) server() (*natsd.Options, error) {
 		o.Configure(opts)
 	}
 	if opts.StoreDir == "" {
-		// nats-server would use a directory below /tmp that all servers of the machine share.
+		// By default nats-server uses a directory below /tmp that all servers of the machine share.
 		return nil, errors.New("configure nats-server: a directory for JetStream is required")
 	}
 	return opts, nil
 }
 
-// URL returns the address for clients, without credentials; empty with NoListen. It remains the
-// same after Close.
+// URL returns the address for clients, without credentials; empty with NoListen. It stays the same
+// after Close.
 func (s *Server) URL() string {
 	if s.clients == nil {
 		return ""
@@ -146,7 +148,7 @@ func (s *Server) URL() string {
 	return "nats://" + reachable(s.clients)
 }
 
-// MonitorURL returns the base URL of the monitoring endpoint; empty: there is none.
+// MonitorURL returns the base URL of the monitoring endpoint; empty if there is none.
 func (s *Server) MonitorURL() string {
 	if s.monitor == nil {
 		return ""
@@ -154,7 +156,7 @@ func (s *Server) MonitorURL() string {
 	return "http://" + reachable(s.monitor)
 }
 
-// reachable replaces "all addresses" by one.
+// reachable replaces an unspecified address by the loopback address.
 func reachable(addr *net.TCPAddr) string {
 	host := addr.IP.String()
 	if addr.IP.IsUnspecified() {
@@ -171,7 +173,7 @@ func (s *Server) Port() int {
 	return s.clients.Port
 }
 
-// NATS returns the nats-server itself.
+// NATS returns the underlying nats-server.
 func (s *Server) NATS() *natsd.Server { return s.srv }
 
 // Reload applies new options to the running server, as far as nats-server can change them.
@@ -186,8 +188,7 @@ func (s *Server) Reload(o Options) error {
 // InProcess returns the provider of connections without a socket, for [conn.Options].
 func (s *Server) InProcess() nats.InProcessConnProvider { return s.srv }
 
-// Close stops the server and returns when its files are closed. Safe to call
-// again.
+// Close stops the server and returns when its files are closed. It may be called again.
 func (s *Server) Close() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
