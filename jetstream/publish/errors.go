@@ -10,41 +10,40 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Class is how to handle a failed publish. It is decided here and nowhere
-// else.
+// Class determines how a failed publish is handled. Only Classify decides it.
 type Class int
 
 const (
-	// Retry means that the cause is a connection, a server or a limit, and may
-	// pass. The message is kept and sent again.
+	// Retry means that the cause is a connection, a server or a limit, and may be temporary. The
+	// message is kept and resent.
 	Retry Class = iota
 	// Reject means that this message will never be stored; others may be.
 	Reject
-	// Stop means that no message will be stored until the
-	// configuration is changed. Messages are kept; the advice says what to change.
+	// Stop means that no message will be stored until the configuration is changed. Messages are
+	// kept.
 	Stop
 )
 
 var (
-	// ErrNoResponders means that no stream listens on the subject, or that JetStream has no leader
-	// at present. The server's answer is the same (status 503, empty body).
+	// ErrNoResponders means that no stream has the subject, or that JetStream currently has no
+	// leader. The server's answer is the same for both (status 503, empty body).
 	ErrNoResponders = errors.New("no stream has the subject, or JetStream is unavailable")
-	// ErrNoStreamForSubject means that no stream has the subject, although streams have others of
-	// its kind.
+	// ErrNoStreamForSubject means that no stream has the subject, although streams have other
+	// subjects of its kind.
 	ErrNoStreamForSubject = errors.New("no stream has the subject")
 	// ErrAckTimeout means that the oldest message was not answered in time. A server that cannot
 	// write to its disk sends no answer.
 	ErrAckTimeout = errors.New("no acknowledgement from JetStream in time")
-	// errFenced means that [Options.Fenced] forbids sending again.
+	// errFenced means that [Options.Fenced] does not permit sending.
 	errFenced = errors.New("waiting for the first check of the streams, or for the lease")
 	// ErrBadAck means that the answer is not a PubAck.
 	ErrBadAck = errors.New("unreadable answer from JetStream")
 )
 
-// APIError is an error answered by JetStream to a publish.
+// APIError is JetStream's error answer to a publish.
 type APIError struct {
 	Code        int    `json:"code"`     // as in HTTP
-	ErrCode     int    `json:"err_code"` // JetStream's own number
+	ErrCode     int    `json:"err_code"` // JetStream's own error number
 	Description string `json:"description"`
 }
 
@@ -52,15 +51,15 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("JetStream error %d: %s", e.ErrCode, e.Description)
 }
 
-// Is reports whether the error is [bridge.ErrSubjectFull]: a stream that discards
-// new messages, each subject by itself, answers with the code of a full stream.
+// Is reports whether the error is [bridge.ErrSubjectFull]. A stream that discards new messages per
+// subject answers with the code of a full stream.
 func (e *APIError) Is(target error) bool {
 	return target == bridge.ErrSubjectFull && e.ErrCode == 10077 &&
 		e.Description == "maximum messages per subject exceeded"
 }
 
-// apiError returns JetStream's answer in err, whether the publisher of this package or nats.go has
-// parsed it. nil: there is none.
+// apiError returns JetStream's error answer in err, whether this package or nats.go has parsed it;
+// nil if there is none.
 func apiError(err error) *APIError {
 	var own *APIError
 	if errors.As(err, &own) {
@@ -73,13 +72,13 @@ func apiError(err error) *APIError {
 	return nil
 }
 
-// Classify returns how to handle err, from a publish or from a PubAck. The
-// numbers are nats-server's (server/errors.json, 2.15); unknown ones are
-// retried, because that loses nothing.
+// Classify returns how to handle err, from a publish or from a PubAck. The numbers are
+// nats-server's (server/errors.json, 2.15). Unknown numbers are retried, because that loses
+// nothing.
 func Classify(err error) Class {
 	if api := apiError(err); api != nil {
 		if errors.Is(api, bridge.ErrSubjectFull) {
-			return Reject // other devices' subjects have room
+			return Reject // other subjects have room
 		}
 		switch api.ErrCode {
 		case 10054, // message larger than the stream's max_msg_size

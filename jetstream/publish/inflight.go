@@ -1,10 +1,9 @@
 package publish
 
-// inFlightKeys are the [bridge.Message].OrderKey values with a message in flight, for
-// strict order. When the leader of a replicated stream steps down, it and its successor
-// may drop some messages of a pipeline and store those that follow. With at most one
-// message in flight per key, no message of the same device follows a dropped one. nil
-// is no strict order.
+// inFlightKeys are the [bridge.Message].OrderKey values of messages in flight, for strict order.
+// When the leader of a replicated stream steps down, it and its successor may drop some messages of
+// a pipeline and store those that follow. With at most one message in flight per key, no message of
+// the same device follows a dropped one. nil disables strict order.
 type inFlightKeys map[uint64]struct{}
 
 // mustWait reports whether e must wait for an older message with its key.
@@ -24,8 +23,8 @@ func (b inFlightKeys) begin(e *entry) {
 	}
 }
 
-// end removes the key of e, which has its final answer. An answer may also come for a
-// message that waits to be sent again, behind another one with its key.
+// end removes the key of e, which has its final answer. An answer may also arrive for a message
+// that waits to be resent, behind another one with its key.
 func (b inFlightKeys) end(e *entry) {
 	if e.inFlight {
 		delete(b, e.orderKey)
@@ -33,8 +32,8 @@ func (b inFlightKeys) end(e *entry) {
 	}
 }
 
-// forget removes the keys of all messages that are to be sent again.
-func (b inFlightKeys) forget(w *window) {
+// reset removes the keys of all messages that will be resent.
+func (b inFlightKeys) reset(w *window) {
 	if b == nil {
 		return
 	}

@@ -11,17 +11,17 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Link is the connection that a publisher sends on: nats.go's, or a simulated one.
+// Link is the connection on which a publisher sends: nats.go's, or a simulated one.
 type Link interface {
-	// PublishMsg copies m into the write buffer. It does not keep m.
+	// PublishMsg copies m into the write buffer. It does not retain m.
 	PublishMsg(m *nats.Msg) error
 	IsConnected() bool
-	// Generation counts the sockets opened. It grows before any byte can go
-	// out on the new one.
+	// Generation counts the sockets opened. It increases before any byte can be sent on the new
+	// one.
 	Generation() uint64
-	// BeginSend is called before a read of Generation and the sends that rely on it, EndSend after
-	// them: nothing may be sent on a socket opened in between. open is false if a send would wait
-	// for a connection attempt.
+	// BeginSend is called before Generation is read and before the sends that rely on it, EndSend
+	// after them. Nothing may be sent on a socket opened in between. open is false if a send would
+	// wait for a connection attempt.
 	BeginSend() (open bool)
 	EndSend()
 	LastError() error
@@ -29,12 +29,12 @@ type Link interface {
 	Close()
 }
 
-// LinkHandlers are called by a link, each from any goroutine.
+// LinkHandlers are called by a link, from any goroutine.
 type LinkHandlers struct {
-	// Answer takes one answer, with more set if another is available.
+	// Answer receives one answer. more is set if another is available.
 	Answer func(m *nats.Msg, more bool)
-	// Connected and Reconnected come some time after the fact: messages may
-	// have been sent on the new connection before.
+	// Connected and Reconnected are called some time after the event: messages may already have
+	// been sent on the new connection.
 	Connected   func()
 	Reconnected func()
 	// Failed receives errors that the server sends without a request.
@@ -43,7 +43,7 @@ type LinkHandlers struct {
 	Closed func(Link)
 }
 
-// natsLink is a connection of nats.go with the dialer that counts its sockets.
+// natsLink is a connection of nats.go, with the dialer that counts its sockets.
 type natsLink struct {
 	*nats.Conn
 	dialer *dialer
@@ -51,18 +51,18 @@ type natsLink struct {
 
 func (l natsLink) Generation() uint64 { return l.dialer.generation.Load() }
 
-// IsConnected is false while an attempt is in progress, also between its success and
-// the callback in which nats.go reports it, which the publisher waits for anyway.
+// IsConnected returns false while an attempt is in progress. That includes the time between its
+// success and nats.go's callback, which the publisher waits for anyway.
 func (l natsLink) IsConnected() bool { return !l.dialer.attempt.Load() && l.Conn.IsConnected() }
 
 func (l natsLink) LastError() error {
-	if err := l.dialer.recentFault(); err != nil {
+	if err := l.dialer.recentEndReason(); err != nil {
 		return err
 	}
 	if !l.dialer.attempt.Load() {
 		return l.Conn.LastError()
 	}
-	if err := l.dialer.failure.Load(); err != nil {
+	if err := l.dialer.lastFailure.Load(); err != nil {
 		return *err
 	}
 	return nil
@@ -77,14 +77,14 @@ func (l natsLink) BeginSend() (open bool) {
 // EndSend implements [Link].
 func (l natsLink) EndSend() { l.dialer.sending.Store(false) }
 
-// openNATS returns a function that opens a nats.go link, and the reply inbox, whose name ends in a
-// dot.
+// openNATS returns a function that opens a nats.go link and returns it with its reply inbox, whose
+// name ends in a dot.
 func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(LinkHandlers) (Link, string, error) {
 	return func(h LinkHandlers) (Link, string, error) {
 		nc, err := connect(
 			nats.SetCustomDialer(d),
-			nats.SkipHostLookup(),     // the dialer's: see dial
-			nats.ReconnectBufSize(-1), // the publisher keeps what cannot be sent
+			nats.SkipHostLookup(),     // the dialer looks up hosts, see conn.Dial
+			nats.ReconnectBufSize(-1), // the publisher keeps messages that cannot be sent
 			nats.SkipSubjectValidation(),
 			nats.FlusherTimeout(writeTimeout),
 			nats.ReconnectOnFlusherError(),
@@ -106,17 +106,17 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		}
 		inbox := nc.NewInbox() + "."
 		sub, err := nc.Subscribe(inbox+">", func(m *nats.Msg) {
-			// JetStream delivers a consumer's message to any inbox that was requested, under its
-			// own subject, whose last tokens come from a device: not an answer.
+			// JetStream delivers a consumer's message to any inbox that was requested, under the
+			// message's own subject, whose last tokens come from a device. That is not an answer.
 			if !strings.HasPrefix(m.Subject, inbox) {
 				return
 			}
-			// The present message still counts as pending.
+			// The current message still counts as pending.
 			n, _, err := m.Sub.Pending()
 			h.Answer(m, err == nil && n > 1)
 		})
 		if err == nil {
-			// A dropped answer would cost a recovery.
+			// A dropped answer would cause a recovery.
 			err = sub.SetPendingLimits(-1, -1)
 		}
 		if err != nil {
@@ -126,9 +126,9 @@ func openNATS(connect func(...nats.Option) (*nats.Conn, error), d *dialer) func(
 		if nc.IsConnected() {
 			d.connectDone() // nats.go calls its handler for the first attempt at some later time
 		}
-		// From here on answers are intercepted at the socket. The subscription stays: the server
-		// must know the inbox, and answers that are not intercepted ("no responders", which has a
-		// header; TLS) arrive through it.
+		// From here on answers are intercepted at the socket. The subscription remains: the server
+		// must know the inbox, and other answers arrive through it ("no responders", which has a
+		// header; TLS).
 		d.sink.Store(conn.NewAckSink(inbox, h.Answer))
 		return natsLink{nc, d}, inbox, nil
 	}
@@ -150,14 +150,14 @@ func (p *Publisher) connect() error {
 		return nats.ErrConnectionClosed
 	}
 	p.link, p.inbox = link, inbox
-	if link == p.closedLink { // before openLink returned it
+	if link == p.closedLink { // closed before openLink returned it
 		p.reopen()
 	}
 	return nil
 }
 
-// asyncError handles errors that the server sends without a request, above all a permission
-// violation on publish, for which there is no other answer.
+// asyncError handles errors that the server sends without a request, in particular a permission
+// violation on publish, which gets no other answer.
 func (p *Publisher) asyncError(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
@@ -165,7 +165,7 @@ func (p *Publisher) asyncError(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if isLookupDenial(err) {
-		if p.looking.active {
+		if p.lookups.active {
 			p.denyLookups(err)
 		}
 		return
@@ -173,8 +173,8 @@ func (p *Publisher) asyncError(err error) {
 	p.denied = err
 }
 
-// connectionClosed opens a new connection after nats.go has closed one permanently, as it does on a
-// server error that it does not know.
+// connectionClosed opens a new connection after nats.go has closed one permanently, as it does on
+// an unknown server error.
 func (p *Publisher) connectionClosed(link Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

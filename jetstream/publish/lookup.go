@@ -14,119 +14,119 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// LookupOptions let a publisher look up in a stream what JetStream's deduplication may have
-// forgotten. All fields are required.
+// LookupOptions configure lookups of messages that JetStream's deduplication may have forgotten.
+// All fields are required.
 type LookupOptions struct {
-	// Window returns the shortest duplicate window of the streams. No I/O, as StreamOf.
+	// Window returns the shortest duplicate window of the streams. It does no I/O.
 	Window func() time.Duration
-	// StreamOf returns the name of the stream that stores a subject; empty: it is not known, and
-	// its messages are sent without a lookup.
+	// StreamOf returns the name of the stream that stores a subject. It returns "" if that is
+	// unknown; messages are then sent without a lookup. It does no I/O.
 	StreamOf func(subject string) string
-	// API begins the subjects of JetStream's API, as in [conn.Options.API].
+	// API is the prefix of the subjects of JetStream's API, as returned by [conn.Options.API].
 	API string
 }
 
-// lookups are the requests to the streams before a message is sent again. JetStream drops a message
+// lookups are the queries to the streams before messages are resent. JetStream drops a message
 // whose id it has seen within the duplicate window. A message that may have been stored before that
 // window is looked up in its stream: by subject, from the time of the first attempt on, by the id
-// in its header. If found, it is settled as a duplicate. Otherwise it is sent, and the time of the
-// lookup counts as its first attempt.
+// in its header. If it is found, it is settled as a duplicate. Otherwise it is sent, and the time
+// of the lookup counts as its first attempt.
 //
-// The requests go to the leader (STREAM.MSG.GET). A direct get may be answered by a follower that
+// The queries go to the leader (STREAM.MSG.GET). A direct get may be answered by a follower that
 // lags behind, and its "not found" would lead to a second copy.
 type lookups struct {
-	active   bool
-	round    uint32 // distinguishes the answers from those to earlier questions
-	began    time.Time
-	progress time.Time // the latest answer
-	scans    []*scan
-	next     int // the first scan that has not begun
-	pending  int // questions without an answer
-	// denied is why the streams cannot be asked on this connection.
+	active    bool
+	round     uint32 // distinguishes the answers from those of earlier rounds
+	startedAt time.Time
+	progress  time.Time // time of the latest answer
+	scans     []*scan
+	next      int // first scan that has not started
+	pending   int // queries without an answer
+	// denied is the reason why queries are not permitted on this connection.
 	denied     error
-	generation uint64 // of that connection
+	generation uint64 // the connection that denied refers to
 }
 
-// scan walks the messages of one subject. Its first question is for the server's
-// clock, to which the time of the first attempt is converted.
+// scan walks the messages of one subject. Its first query reads the server's clock, to which the
+// time of the first attempt is converted.
 type scan struct {
 	stream, subject string
-	age             time.Duration // of the oldest first attempt when it began, with its margin
-	from            time.Time     // zero: the clock has not been asked yet
-	seq             uint64        // where the next question begins; 0: at from
-	asked           time.Time     // the latest question
+	age             time.Duration // of the oldest first attempt when the scan started, plus its margin
+	from            time.Time     // zero: the clock has not been read yet
+	seq             uint64        // where the next query begins; 0: at from
+	askedAt         time.Time     // time of the latest query
 	ids             map[string]uint64
 	found           []uint64
 }
 
 const (
-	// lookupsInFlight bounds the questions of one publisher. nats-server drops all
-	// of its API queue beyond 10,000 requests, and a fleet shares it.
+	// lookupsInFlight bounds the queries of one publisher. nats-server drops its whole API queue
+	// beyond 10,000 requests, and a fleet shares it.
 	lookupsInFlight = 64
-	// startMargin covers how much the clocks of a cluster's servers differ.
+	// startMargin covers the clock difference between a cluster's servers.
 	startMargin = 10 * time.Second
-	// foreignMargin is how much the clock may differ by which another process noted
-	// a first attempt.
+	// foreignMargin covers the clock difference of another process that recorded a first attempt.
 	foreignMargin = time.Minute
-	// lateTimer is the lateness of a timer that shows that the process has not run.
+	// lateTimer is the lateness of a timer from which the process is assumed to have been
+	// suspended.
 	lateTimer = 500 * time.Millisecond
 )
 
-// resendMargin is how much earlier than the duplicate window a message counts as
-// forgotten: the time that a message may be in flight, which is as long as nats.go takes to
-// notice that a path is dead ([conn.PingInterval], twice), and how much servers' clocks differ.
+// resendMargin is how much earlier than the duplicate window a message counts as forgotten. It
+// covers the clock difference between servers and the time that a message may be in flight: as long
+// as nats.go takes to detect a dead path, twice [conn.PingInterval].
 func resendMargin(window time.Duration) time.Duration { return min(window/4, 25*time.Second) }
 
-// uncommitted is how long a leader can have had a message that its answers do not include: a
-// leader without a quorum stays one for up to 20 s (nats-server's lostQuorumInterval and
-// lostQuorumCheck), and its successor may store the message under the time at which it came.
+// uncommitted is how long a leader can have had a message that its answers do not include. A leader
+// without a quorum remains leader for up to 20 s (nats-server's lostQuorumInterval and
+// lostQuorumCheck), and its successor may store the message with its original time of arrival.
 func uncommitted(window time.Duration) time.Duration { return min(window/4, 20*time.Second) }
 
-// LookupSubject returns the request subject of a stream. With empty arguments it is the prefix that
-// all these subjects have in common.
+// LookupSubject returns the request subject for a stream. With empty arguments it returns the part
+// that all these subjects have in common.
 func LookupSubject(api, stream string) string { return api + ".STREAM.MSG.GET." + stream }
 
-// ErrLookupDenied means that the NATS user lacks the permission for lookups in its streams.
+// ErrLookupDenied means that the NATS user lacks the permission for lookups in the streams.
 var ErrLookupDenied = errors.New("lookups in the streams are not permitted")
 
 // mayBeForgotten reports whether JetStream may have stored e and forgotten its id.
 func (p *Publisher) mayBeForgotten(e *entry, now time.Time) bool {
 	o := p.opts.Lookup
-	if o == nil || e.first.IsZero() || e.done || e.id == e.subject || p.lookupsDenied() {
+	if o == nil || e.firstAttempt.IsZero() || e.done || e.id == e.subject || p.lookupsDenied() {
 		return false
 	}
 	window := o.Window()
 	return e.age(now) > window-resendMargin(window)
 }
 
-// age returns the longest time since the first attempt.
+// age returns an upper bound of the time since the first attempt.
 func (e *entry) age(now time.Time) time.Duration {
-	age := elapsed(e.first, now)
-	if e.foreign {
+	age := elapsed(e.firstAttempt, now)
+	if e.fromCaller {
 		age += foreignMargin
 	}
 	return age
 }
 
-// elapsed returns the time between two moments by the clock that has advanced further: the
-// monotonic clock stops while the machine is suspended, the wall clock may be set back.
+// elapsed returns the time between two moments, by the clock that has advanced further. The
+// monotonic clock stops while the machine is suspended, and the wall clock may be set back.
 func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
 }
 
 func (p *Publisher) lookupsDenied() bool {
-	return p.looking.denied != nil && p.looking.generation == p.link.Generation()
+	return p.lookups.denied != nil && p.lookups.generation == p.link.Generation()
 }
 
-// lookUp asks the streams for every unsettled message from seq on that may be
-// forgotten. It reports false if there is nothing to wait for.
+// lookUp queries the streams for every unsettled message from seq on that may be forgotten. It
+// reports false if there is nothing to wait for.
 func (p *Publisher) lookUp(from uint64) bool {
-	l := &p.looking
+	l := &p.lookups
 	if l.active {
 		return true
 	}
 	now := time.Now()
-	*l = lookups{active: true, round: l.round + 1, began: now, progress: now, scans: l.scans[:0]}
+	*l = lookups{active: true, round: l.round + 1, startedAt: now, progress: now, scans: l.scans[:0]}
 	bySubject := map[string]*scan{}
 	for seq := from; seq < p.win.tail; seq++ {
 		e := p.win.at(seq)
@@ -143,7 +143,7 @@ func (p *Publisher) lookUp(from uint64) bool {
 			}
 		}
 		if s.stream == "" {
-			e.asked(now, 0) // no stream to ask
+			e.recordLookup(now, 0) // no stream to query
 			continue
 		}
 		s.ids[string(e.buf[e.subject:e.id])] = seq
@@ -156,34 +156,34 @@ func (p *Publisher) lookUp(from uint64) bool {
 	p.stats.Lookups += uint64(len(l.scans))
 	p.opts.Log.Debug().Int("subjects", len(l.scans)).Msg("looking up messages that JetStream's deduplication may have forgotten")
 	p.schedule(p.opts.AckTimeout)
-	p.beginScans()
+	p.startScans()
 	return true
 }
 
-// beginScans begins scans as far as the bound allows, but none after half of the time for which an
-// answer is valid. The rest is looked up when it is due to be sent. Otherwise the first answers
-// would expire before the last ones arrive.
-func (p *Publisher) beginScans() {
-	l := &p.looking
+// startScans starts scans up to the bound, but none after half of the time for which an answer is
+// valid. The remaining messages are looked up when they are due to be sent. Otherwise the first
+// answers would expire before the last ones arrive.
+func (p *Publisher) startScans() {
+	l := &p.lookups
 	if !l.active {
 		return // a request could not be sent
 	}
 	window := p.opts.Lookup.Window()
-	if time.Since(l.began) > (window-resendMargin(window))/2 && l.next > 0 {
+	if time.Since(l.startedAt) > (window-resendMargin(window))/2 && l.next > 0 {
 		clear(l.scans[l.next:])
 		l.scans = l.scans[:l.next]
 	}
 	for l.active && l.pending < lookupsInFlight && l.next < len(l.scans) {
 		l.next++
-		p.ask(l.next - 1)
+		p.sendQuery(l.next - 1)
 	}
 }
 
-// ask sends the next question of a scan.
-func (p *Publisher) ask(index int) {
-	l := &p.looking
+// sendQuery sends the next query of a scan.
+func (p *Publisher) sendQuery(index int) {
+	l := &p.lookups
 	s := l.scans[index]
-	s.asked = time.Now()
+	s.askedAt = time.Now()
 	api := p.opts.Lookup.API
 	m := nats.Msg{Reply: fmt.Sprintf("%s-%s.%s", p.inbox, strconv.FormatUint(uint64(l.round), 36), strconv.FormatInt(int64(index), 36))}
 	if s.from.IsZero() {
@@ -208,10 +208,10 @@ func (p *Publisher) ask(index int) {
 	l.pending++
 }
 
-// lookupAnswer has the relevant fields of both kinds of answers.
+// lookupAnswer contains the relevant fields of both kinds of answers.
 type lookupAnswer struct {
 	Error   *APIError `json:"error"`
-	Created time.Time `json:"created"` // of the stream, and its server's clock:
+	Created time.Time `json:"created"` // of the stream; ts is its server's clock
 	TS      time.Time `json:"ts"`
 	Message *struct {
 		Seq  uint64 `json:"seq"`
@@ -224,7 +224,7 @@ const (
 	errCodeNoStream  = 10059
 )
 
-// parseLookupReply reads round and scan from the last two tokens of a reply subject.
+// parseLookupReply parses round and scan from the last two tokens of a reply subject.
 func parseLookupReply(s string) (round uint32, index int, ok bool) {
 	at := strings.LastIndexByte(s, '-') + 1
 	first, second, dot := strings.Cut(s[at:], ".")
@@ -233,8 +233,8 @@ func parseLookupReply(s string) (round uint32, index int, ok bool) {
 	return uint32(r), int(i), at > 0 && dot && err1 == nil && err2 == nil
 }
 
-// lookedUp takes the answer to a question. open is false once the publisher is closed.
-func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
+// handleLookupReply handles the answer to a query. open is false once the publisher is closed.
+func (p *Publisher) handleLookupReply(m *nats.Msg) (open bool) {
 	round, index, ok := parseLookupReply(m.Subject)
 	if !ok {
 		return true
@@ -250,7 +250,7 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 		err = a.Error
 	}
 	p.mu.Lock()
-	l := &p.looking
+	l := &p.lookups
 	if p.closed || !l.active || round != l.round || index >= l.next {
 		open = !p.closed
 		p.mu.Unlock()
@@ -260,7 +260,7 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	l.progress = time.Now()
 	more := false
 	if err == nil {
-		more, err = l.scans[index].take(&a, elapsed(l.began, l.progress))
+		more, err = l.scans[index].apply(&a, elapsed(l.startedAt, l.progress))
 	}
 	if err != nil {
 		p.recovery.pause = min(2*p.recovery.pause, maxPause)
@@ -269,9 +269,9 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 		return true
 	}
 	if more {
-		p.ask(index)
+		p.sendQuery(index)
 	}
-	p.beginScans()
+	p.startScans()
 	var results []bridge.Result
 	if l.active && l.pending == 0 && l.next == len(l.scans) {
 		results = p.concludeLookups()
@@ -283,10 +283,10 @@ func (p *Publisher) lookedUp(m *nats.Msg) (open bool) {
 	return true
 }
 
-// take reads an answer and reports whether there is more to ask. The server read its clock between
-// the request and the arrival of the answer. The answer may have been in flight for long, so the
-// age is taken at its arrival.
-func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error) {
+// apply applies an answer and reports whether another query is needed. The server read its clock
+// between the request and the arrival of the answer. The answer may have been in flight for long,
+// so the age is calculated for its arrival.
+func (s *scan) apply(a *lookupAnswer, since time.Duration) (more bool, err error) {
 	switch {
 	case a.Error != nil:
 		return false, nil
@@ -297,7 +297,7 @@ func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error)
 		s.from = a.TS.Add(-s.age - since).UTC()
 		return true, nil
 	case s.from.IsZero() || a.Message == nil:
-		return false, fmt.Errorf("%w: an answer to another question", ErrBadAck)
+		return false, fmt.Errorf("%w: an answer to another query", ErrBadAck)
 	}
 	s.seq = a.Message.Seq + 1
 	if h, err := nats.DecodeHeadersMsg(a.Message.Hdrs); err == nil {
@@ -311,7 +311,7 @@ func (s *scan) take(a *lookupAnswer, since time.Duration) (more bool, err error)
 
 // concludeLookups settles the messages found and sends those that may follow.
 func (p *Publisher) concludeLookups() (found []bridge.Result) {
-	l := &p.looking
+	l := &p.lookups
 	hits := map[uint64]bool{}
 	for _, s := range l.scans {
 		for _, seq := range s.found {
@@ -319,7 +319,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 		}
 		for _, seq := range s.ids {
 			if seq >= p.win.head {
-				p.win.at(seq).asked(s.asked, uncommitted(p.opts.Lookup.Window()))
+				p.win.at(seq).recordLookup(s.askedAt, uncommitted(p.opts.Lookup.Window()))
 			}
 		}
 	}
@@ -331,7 +331,7 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 		}
 		found = append(found, bridge.Result{Token: e.token, Duplicate: true})
 		p.inFlightKeys.end(e)
-		p.win.reach(seq)
+		p.win.markSent(seq)
 		p.win.settle(seq)
 	}
 	p.endLookups()
@@ -340,12 +340,12 @@ func (p *Publisher) concludeLookups() (found []bridge.Result) {
 	if p.win.head != head {
 		p.progress = time.Now()
 	}
-	p.goOn()
+	p.continueSending()
 	return found
 }
 
-// goOn sends the messages that waited for lookups.
-func (p *Publisher) goOn() {
+// continueSending sends the messages that waited for lookups.
+func (p *Publisher) continueSending() {
 	switch {
 	case p.recovery.active && p.win.len() == 0:
 		p.resume()
@@ -357,10 +357,10 @@ func (p *Publisher) goOn() {
 	}
 }
 
-// awaitsLookups reports whether requests are in flight, and abandons them when the streams have
-// been silent for too long.
-func (p *Publisher) awaitsLookups() bool {
-	l := &p.looking
+// lookupsPending reports whether queries are in flight, and abandons them if the streams have been
+// silent for too long.
+func (p *Publisher) lookupsPending() bool {
+	l := &p.lookups
 	if !l.active {
 		return false
 	}
@@ -375,22 +375,22 @@ func (p *Publisher) awaitsLookups() bool {
 }
 
 func (p *Publisher) endLookups() {
-	p.looking.active = false
-	clear(p.looking.scans)
-	p.looking.scans = p.looking.scans[:0]
+	p.lookups.active = false
+	clear(p.lookups.scans)
+	p.lookups.scans = p.lookups.scans[:0]
 }
 
-// denyLookups ends the lookups if the server does not permit them: messages that JetStream may have
-// forgotten are then sent again, as without lookups.
+// denyLookups ends the lookups if the server does not permit them. Messages that JetStream may have
+// forgotten are then resent, as without lookups.
 func (p *Publisher) denyLookups(err error) {
 	p.endLookups()
-	p.looking.denied = fmt.Errorf("%w: %w", ErrLookupDenied, err)
-	p.looking.generation = p.link.Generation()
+	p.lookups.denied = fmt.Errorf("%w: %w", ErrLookupDenied, err)
+	p.lookups.generation = p.link.Generation()
 	p.opts.Log.Warn().Str("component", "streams").AnErr("problem", err).Msg("lookups are not permitted, resending messages that JetStream's deduplication may have forgotten")
-	p.goOn()
+	p.continueSending()
 }
 
-// isLookupDenial reports whether a permission violation is about a question.
+// isLookupDenial reports whether a permission violation concerns a query.
 func isLookupDenial(err error) bool {
 	return strings.Contains(err.Error(), LookupSubject("", "")) || strings.Contains(err.Error(), ".STREAM.INFO.")
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// parsePubAck reads the answer to a publish. A nil error means stored, duplicate
-// that the stream had the message already.
+// parsePubAck parses the answer to a publish. A nil error means stored; duplicate means that the
+// stream already had the message.
 //
-// The server writes a success as {"stream":"NAME","seq":N}, with "domain"
-// before and "duplicate" behind the sequence (nats-server 2.15, stream.go), so
-// that shape is read without a JSON decoder. Everything else goes through one,
-// "error" first: an error answer carries a stream name too.
+// The server writes a success as {"stream":"NAME","seq":N}, with "domain" before and "duplicate"
+// after the sequence (nats-server 2.15, stream.go). That shape is parsed without a JSON decoder.
+// Everything else is decoded, and "error" is checked first, because an error answer contains a
+// stream name too.
 func parsePubAck(m *nats.Msg) (duplicate bool, err error) {
 	if len(m.Data) == 0 {
 		if m.Header.Get("Status") == "503" {
@@ -54,7 +54,7 @@ var (
 	ackDuplicate = []byte(`,"duplicate":true`)
 )
 
-// scanPubAck reads exactly the success shapes; ok is false for anything else.
+// scanPubAck parses exactly the success shapes; ok is false for anything else.
 func scanPubAck(b []byte) (duplicate, ok bool) {
 	b, ok = cutString(b, ackStream)
 	if !ok {
@@ -75,8 +75,7 @@ func scanPubAck(b []byte) (duplicate, ok bool) {
 		return false, false
 	}
 	b = b[n:]
-	// The server writes `,"duplicate": true` by hand and without the space
-	// where it marshals.
+	// The server writes `,"duplicate": true` by hand, and omits the space when it marshals.
 	if rest, has := bytes.CutPrefix(b, ackDuplicate); has {
 		b, duplicate = rest, true
 	} else if rest, has := bytes.CutPrefix(b, []byte(`,"duplicate": true`)); has {
@@ -85,7 +84,7 @@ func scanPubAck(b []byte) (duplicate, ok bool) {
 	return duplicate, len(b) == 1 && b[0] == '}'
 }
 
-// cutString cuts prefix, a JSON string without escapes and its closing quote.
+// cutString cuts prefix, a JSON string without escapes, and its closing quote.
 func cutString(b, prefix []byte) ([]byte, bool) {
 	rest, ok := bytes.CutPrefix(b, prefix)
 	if !ok {
@@ -110,7 +109,7 @@ func (p *Publisher) answer(m *nats.Msg, more bool) {
 	open := true
 	seq, attempt, ok := parseReply(m.Subject)
 	if !ok {
-		open = p.lookedUp(m)
+		open = p.handleLookupReply(m)
 	} else {
 		duplicate, err := parsePubAck(m)
 		open = p.answered(seq, attempt, duplicate, err)
@@ -120,7 +119,7 @@ func (p *Publisher) answer(m *nats.Msg, more bool) {
 	}
 }
 
-// parseReply reads number and attempt, the last two tokens of a reply subject.
+// parseReply parses number and attempt, the last two tokens of a reply subject.
 func parseReply(s string) (seq uint64, attempt uint32, ok bool) {
 	dot := strings.LastIndexByte(s, '.')
 	if dot < 0 {
@@ -132,22 +131,21 @@ func parseReply(s string) (seq uint64, attempt uint32, ok bool) {
 	return seq, uint32(last), err1 == nil && err2 == nil
 }
 
-// answered applies an answer. A positive one counts whichever attempt it
-// answers; a negative one only if it answers the latest. It reports false once
-// the publisher is closed.
+// answered applies an answer. A positive answer counts for any attempt, a negative one only for the
+// latest. It reports false once the publisher is closed.
 func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err error) (open bool) {
 	p.mu.Lock()
-	e := p.win.waiting(seq)
+	e := p.win.unanswered(seq)
 	if p.closed || e == nil || err != nil && attempt != e.attempt {
 		open = !p.closed
 		p.mu.Unlock()
 		return open
 	}
-	now := time.Now() // once per message: the lane needs it too
+	now := time.Now() // read once per message; the lane needs it too
 	result := bridge.Result{Token: e.token, At: now.UnixNano(), Duplicate: duplicate}
 	if err != nil {
 		if Classify(err) != Reject || e.lastResort {
-			p.refusedForNow(seq, err)
+			p.retryRefused(seq, err)
 			p.mu.Unlock()
 			return true
 		}
@@ -161,7 +159,7 @@ func (p *Publisher) answered(seq uint64, attempt uint32, duplicate bool, err err
 }
 
 // settled removes a message from the window and sends those that may follow. attempt is the one
-// that was answered; 0: the server was not asked.
+// that was answered; 0 if the server was not asked.
 func (p *Publisher) settled(seq uint64, attempt uint32, now time.Time) {
 	head := p.win.head
 	p.inFlightKeys.end(p.win.at(seq))
@@ -185,7 +183,7 @@ func (p *Publisher) reportRefused() {
 		}
 		r := p.refused[0]
 		p.refused = p.refused[1:]
-		e := p.win.waiting(r.seq)
+		e := p.win.unanswered(r.seq)
 		if e == nil {
 			p.mu.Unlock()
 			continue

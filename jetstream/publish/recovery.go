@@ -8,52 +8,52 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// recovery is go-back-N. The publisher stops sending when the connection was replaced, or when the
-// oldest message is not answered in time or is refused temporarily. It probes with the oldest
-// message under its old id until a probe has its final answer, sends all the others again in order,
-// and only then goes on with new ones.
+// recovery implements go-back-N. The publisher stops sending when the connection was replaced, or
+// when the oldest message is not answered in time or is refused temporarily. It probes with the
+// oldest message under its old id until a probe has its final answer. Then it resends all the
+// others in order, and only then continues with new ones.
 //
-// Only the answer to the latest probe counts. An answer to an earlier send does not
-// prove that messages arrive: the new leader of a replicated stream answers
-// for messages that it has from its predecessor before it takes any itself, and
-// drops what is sent at that moment, up to some message in the middle of a pipeline.
+// Only the answer to the latest probe counts. An answer to an earlier send does not prove that
+// messages arrive. The new leader of a replicated stream answers for messages of its predecessor
+// before it accepts any itself, and drops messages sent at that moment, up to some message in the
+// middle of a pipeline.
 //
-// That keeps the order because the stream contains at any time a prefix of what was sent. At the
-// start the streams may not exist yet, so a single message is sent until the streams have stored
-// one. A full stream with discard new and max_bytes is the exception: it refuses a large message
-// and stores smaller ones behind it. Measured on three replicas with five leaders killed at 5,000
-// messages per second: 0 lost, 0 duplicates, 0 inversions; retrying single messages instead gave
+// This keeps the order, because the stream always contains a prefix of what was sent. At the start
+// the streams may not exist yet, so a single message is sent until the streams have stored one. A
+// full stream with discard new and max_bytes is the exception: it refuses a large message and
+// stores smaller ones behind it. Measured on three replicas with five leaders killed at 5,000
+// messages per second: 0 lost, 0 duplicates, 0 inversions. Retrying single messages instead gave
 // 9,462 inversions.
 type recovery struct {
 	active bool
 	// attempt numbers the sends, so that a refusal of an older send can be distinguished from one
-	// of the latest. It grows with every probe and resume.
-	attempt uint32
-	probed  uint32 // the attempt of the first probe; 0: none yet
-	late    int    // answers to probes other than the latest
-	stood   uint32 // up to this attempt an answer may be late because the process stood still
-	soon    bool   // the next probe is due within moments
-	problem error  // the latest reason
-	since   time.Time
-	pause   time.Duration // before the next probe
-	alarmed bool
+	// of the latest. It increases with every probe and resume.
+	attempt       uint32
+	probed        uint32 // attempt of the first probe; 0: none yet
+	late          int    // answers to probes other than the latest
+	pausedAttempt uint32 // up to this attempt an answer may be late because the process was suspended
+	probeDue      bool   // the next probe is already scheduled
+	problem       error  // the latest reason
+	since         time.Time
+	pause         time.Duration // before the next probe
+	logged        bool          // a lasting failure was logged
 }
 
 const (
-	// immediately is not 0, so that the timer fires after the present call, under virtual time too.
+	// immediately is not 0, so that the timer fires after the current call, also under virtual
+	// time.
 	immediately = time.Microsecond
 	minPause    = 50 * time.Millisecond
 	maxPause    = 2 * time.Second
-	// alarmAfter is how long a failure lasts before it is logged as an error: every leader election
+	// logAfter is how long a failure lasts before it is logged as an error. Every leader election
 	// causes shorter ones.
-	alarmAfter = 10 * time.Second
-	// noStreamAfter is how long "no responders" lasts before
-	// NoStreamForSubject is asked.
+	logAfter = 10 * time.Second
+	// noStreamAfter is how long "no responders" lasts before NoStreamForSubject is called.
 	noStreamAfter = time.Second
 )
 
-// jitter randomises d by up to half either way: the lanes of a bridge, and the bridges of a fleet,
-// meet the same failure at the same instant.
+// jitter randomizes d by up to half in either direction, because the lanes of a bridge and the
+// bridges of a fleet meet the same failure at the same instant.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // recover starts a recovery.
@@ -69,9 +69,9 @@ func (p *Publisher) recover(problem error) {
 	p.schedule(p.opts.Jitter(r.pause))
 }
 
-// refusedForNow handles a refusal that is temporary, and one that lasts until the configuration is
-// changed: the message is kept in both cases.
-func (p *Publisher) refusedForNow(seq uint64, err error) {
+// retryRefused handles a refusal that is temporary or lasts until the configuration is changed. The
+// message is kept in both cases.
+func (p *Publisher) retryRefused(seq uint64, err error) {
 	if !p.recovery.active {
 		p.recover(err)
 		return
@@ -83,11 +83,11 @@ func (p *Publisher) refusedForNow(seq uint64, err error) {
 	}
 }
 
-// probe sends the oldest unsettled message once more.
+// probe resends the oldest unsettled message.
 func (p *Publisher) probe() {
 	r := &p.recovery
-	r.soon = false
-	p.alarm()
+	r.probeDue = false
+	p.logLasting()
 	if p.win.len() == 0 {
 		p.resume()
 		return
@@ -103,19 +103,19 @@ func (p *Publisher) probe() {
 		return
 	}
 	p.generation = p.link.Generation()
-	if p.awaitsLookups() || p.mayBeForgotten(p.win.at(p.win.head), time.Now()) && p.lookUp(p.win.head) {
+	if p.lookupsPending() || p.mayBeForgotten(p.win.at(p.win.head), time.Now()) && p.lookUp(p.win.head) {
 		return
 	}
 	r.attempt++
 	if r.probed == 0 {
 		r.probed = r.attempt
 	}
-	if p.win.head == p.win.sent { // the oldest has never been sent
+	if p.win.head == p.win.sent { // the oldest was never sent
 		_, e := p.win.advance()
 		p.inFlightKeys.begin(e)
 	}
-	if e := p.win.at(p.win.head); e.first.IsZero() {
-		e.first = time.Now() // progress may be long ago
+	if e := p.win.at(p.win.head); e.firstAttempt.IsZero() {
+		e.firstAttempt = time.Now() // progress may be long ago
 	}
 	if err := p.send(p.win.head, p.win.at(p.win.head)); err != nil {
 		if Classify(err) == Reject && !p.win.at(p.win.head).lastResort {
@@ -127,46 +127,46 @@ func (p *Publisher) probe() {
 		p.schedule(p.opts.Jitter(r.pause))
 		return
 	}
-	// A server that cannot write does not answer: the next probe follows after the timeout of this
+	// A server that cannot write does not answer, so the next probe follows the timeout of this
 	// one.
 	p.schedule(p.opts.AckTimeout)
 }
 
-// headSettled continues with the next message: with all messages if it is proven that they arrive,
-// otherwise with another probe.
+// headSettled continues with the next message. If messages are proven to arrive, it resumes with
+// all messages, otherwise with another probe.
 func (p *Publisher) headSettled(attempt uint32) {
 	r := &p.recovery
 	if !r.active {
 		return
 	}
-	p.notePause()
+	p.detectPause()
 	probe := r.probed != 0 && attempt >= r.probed
-	if probe && attempt != r.attempt && attempt > r.stood {
+	if probe && attempt != r.attempt && attempt > r.pausedAttempt {
 		r.late++
 	}
 	switch {
-	// Two late answers, to two messages, do not come from a former leader: the server takes longer
-	// than the acknowledgement timeout.
+	// Two late answers, to two messages, are not from a former leader: the server takes longer than
+	// the acknowledgement timeout.
 	case probe && (attempt == r.attempt || r.late > 1), p.win.len() == 0:
 		p.resume()
-	case !r.soon:
-		r.soon, r.pause = true, minPause
+	case !r.probeDue:
+		r.probeDue, r.pause = true, minPause
 		p.schedule(p.opts.Jitter(r.pause))
 	}
 }
 
-// notePause notices that the process did not run while an answer was due: that the answer is
-// late then proves nothing about the server.
-func (p *Publisher) notePause() {
+// detectPause detects that the process was suspended while an answer was due. A late answer then
+// proves nothing about the server.
+func (p *Publisher) detectPause() {
 	if p.armed && time.Since(p.due) > p.opts.AckTimeout {
-		p.recovery.stood = p.recovery.attempt
+		p.recovery.pausedAttempt = p.recovery.attempt
 	}
 }
 
-// resume ends a recovery: everything unsettled is sent again, in order.
+// resume ends a recovery: everything unsettled is resent in order.
 func (p *Publisher) resume() {
 	r := &p.recovery
-	if r.alarmed {
+	if r.logged {
 		p.opts.Log.Info().Dur("after_ms", time.Since(r.since)).Msg("JetStream stores messages again")
 	} else {
 		p.opts.Log.Debug().Dur("after_ms", time.Since(r.since)).Int("unsettled", p.win.len()).Msg("sending again in order")
@@ -174,7 +174,7 @@ func (p *Publisher) resume() {
 	*r = recovery{attempt: r.attempt + 1}
 	p.denied = nil
 	p.progress = time.Now()
-	p.inFlightKeys.forget(&p.win)
+	p.inFlightKeys.reset(&p.win)
 	p.win.rewind()
 	p.pump()
 	p.arm(p.opts.AckTimeout)
@@ -188,13 +188,13 @@ func (p *Publisher) silenceProblem() error {
 	return ErrAckTimeout
 }
 
-// alarm logs a lasting failure once.
-func (p *Publisher) alarm() {
+// logLasting logs a lasting failure once.
+func (p *Publisher) logLasting() {
 	r := &p.recovery
-	if r.alarmed || time.Since(r.since) < alarmAfter {
+	if r.logged || time.Since(r.since) < logAfter {
 		return
 	}
-	r.alarmed = true
+	r.logged = true
 	line := p.opts.Log.Error().Str("component", "jetstream").AnErr("problem", r.problem)
 	if p.opts.Advice != nil {
 		if text := p.opts.Advice(r.problem); text != "" {
@@ -204,23 +204,24 @@ func (p *Publisher) alarm() {
 	line.Int("waiting", p.win.len()).Msg("JetStream does not store messages, keeping them and retrying")
 }
 
-// reconnected starts a recovery, unless a send has noticed the new connection first and started it.
+// reconnected starts a recovery, unless a send has already noticed the new connection and started
+// it.
 func (p *Publisher) reconnected() {
 	p.mu.Lock()
-	if p.link == nil { // called before openLink has returned: nothing has been sent on it
+	if p.link == nil { // called before openLink returned: nothing was sent on it
 		p.mu.Unlock()
 		return
 	}
 	g := p.link.Generation()
-	// A connection within the process is not dialled: its generation stays 0.
-	if !p.closed && !p.recovery.active && (p.win.sent > p.win.head || p.looking.active) && (g != p.generation || g == 0) {
+	// A connection within the process is not dialled, so its generation stays 0.
+	if !p.closed && !p.recovery.active && (p.win.sent > p.win.head || p.lookups.active) && (g != p.generation || g == 0) {
 		p.recover(conn.ErrDisconnected)
 	}
 	p.mu.Unlock()
 	p.probeNow()
 }
 
-// probeNow probes immediately, because there is a connection.
+// probeNow probes immediately, because the connection is up.
 func (p *Publisher) probeNow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,9 +231,9 @@ func (p *Publisher) probeNow() {
 	}
 }
 
-// schedule sets the timer; arm sets it only if it is not set.
+// schedule sets the timer. arm sets it only if it is not set.
 func (p *Publisher) schedule(d time.Duration) {
-	p.notePause()
+	p.detectPause()
 	p.armed = true
 	p.due = time.Now().Add(d)
 	p.timer.Reset(d)
@@ -244,13 +245,13 @@ func (p *Publisher) arm(d time.Duration) {
 	}
 }
 
-// refuseWithoutStream refuses the oldest message if no stream has its subject and none will: a
-// device that invents the last level of its topic must not stop the others. Messages of a missing
+// refuseWithoutStream refuses the oldest message if no stream has its subject and none will. A
+// device that invents the last level of its topic must not block the others. Messages of a missing
 // stream wait for it.
 func (p *Publisher) refuseWithoutStream() {
 	p.mu.Lock()
 	seq := p.win.head
-	e := p.win.waiting(seq)
+	e := p.win.unanswered(seq)
 	if p.closed || p.opts.NoStreamForSubject == nil || e == nil || !p.recovery.active ||
 		!errors.Is(p.recovery.problem, ErrNoResponders) || time.Since(p.recovery.since) < noStreamAfter {
 		p.mu.Unlock()
@@ -262,13 +263,13 @@ func (p *Publisher) refuseWithoutStream() {
 		return
 	}
 	p.mu.Lock()
-	if p.win.head == seq && p.win.waiting(seq) != nil {
+	if p.win.head == seq && p.win.unanswered(seq) != nil {
 		p.refused = append(p.refused, refusal{seq, ErrNoStreamForSubject})
 	}
 	p.mu.Unlock()
 }
 
-// tick runs when the timer fires: it reports refusals, probes, and notices missing answers.
+// tick runs when the timer fires. It reports refusals, probes, and detects missing answers.
 func (p *Publisher) tick() {
 	p.calls.RLock()
 	p.refuseWithoutStream()
@@ -276,17 +277,18 @@ func (p *Publisher) tick() {
 	p.calls.RUnlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.notePause()
+	p.detectPause()
 	p.armed = false
 	switch {
 	case p.closed || p.win.len() == 0:
 	case p.recovery.active:
 		p.probe()
 	case time.Since(p.due) > lateTimer:
-		// The process has not run. Answers may be waiting in the socket: they come first.
-		p.progress, p.looking.progress = time.Now(), time.Now()
+		// The process was suspended. Answers may be waiting in the socket and must be handled
+		// first.
+		p.progress, p.lookups.progress = time.Now(), time.Now()
 		p.arm(p.opts.AckTimeout)
-	case p.awaitsLookups():
+	case p.lookupsPending():
 	default:
 		silence := time.Since(p.progress)
 		if p.win.next > p.win.head && silence >= p.opts.AckTimeout {

@@ -28,9 +28,9 @@ func TestPublisherRecoveryAlarm(t *testing.T) {
 	for _, problem := range []error{ErrAckTimeout, &APIError{ErrCode: 10077}} {
 		var log bytes.Buffer
 		p := &Publisher{opts: Options{Log: zerolog.New(&log), Advice: advice}}
-		p.recovery = recovery{active: true, since: time.Now().Add(-alarmAfter), problem: problem}
-		p.alarm()
-		p.alarm()
+		p.recovery = recovery{active: true, since: time.Now().Add(-logAfter), problem: problem}
+		p.logLasting()
+		p.logLasting()
 		var line map[string]any
 		require.NoError(t, json.Unmarshal(log.Bytes(), &line), "one line: %s", &log)
 		require.Equal(t, problem.Error(), line["problem"])

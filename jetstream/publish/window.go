@@ -6,33 +6,33 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// keepBuffer is the largest buffer, in bytes, that an entry keeps for its next
+// maxKeptBuffer is the maximum size of a buffer, in bytes, that an entry keeps for its next
 // message.
-const keepBuffer = 4 << 10
+const maxKeptBuffer = 4 << 10
 
-// entry is one message between Publish and its final answer. Its bytes are in one buffer, reused
-// for the next message: subject, id, header values, payload.
+// entry is one message between Publish and its final answer. Its bytes are in one buffer, which is
+// reused for the next message: subject, id, header values, payload.
 type entry struct {
-	token    uint64
-	orderKey uint64
-	buf      []byte
-	subject  int32     // end of the subject in buf
-	id       int32     // end of the id
-	headers  int32     // number of headers
-	attempt  uint32    // of the latest send; 0: not sent
-	first    time.Time // no later than the first attempt; zero: there was none
-	foreign  bool      // first was given by the caller
-	// earliest is the value of first before the first lookup, in ns since the Unix epoch; 0: no
+	token        uint64
+	orderKey     uint64
+	buf          []byte
+	subject      int32     // end of the subject in buf
+	id           int32     // end of the id
+	headers      int32     // number of headers
+	attempt      uint32    // of the latest send; 0: not sent
+	firstAttempt time.Time // no later than the first attempt; zero: none
+	fromCaller   bool      // firstAttempt was set by the caller
+	// earliest is the value of firstAttempt before the first lookup, in ns since the epoch; 0: no
 	// lookup. A quarantine copy uses it, because a lookup in one stream does not apply to another.
 	earliest   int64
 	inFlight   bool // its key is in inFlightKeys
 	done       bool
-	lastResort bool // a refusal is not final: see [bridge.Message].LastResort
-	// The last field, since most messages use little of it: the others share two cache lines.
+	lastResort bool // a refusal is not final; see [bridge.Message].LastResort
+	// The last field, because most messages use little of it: the others share two cache lines.
 	header [maxHeaders]headerEnd
 }
 
-// maxHeaders is the most headers a message may have besides its id.
+// maxHeaders is the maximum number of headers besides the id.
 const maxHeaders = 8
 
 type headerEnd struct {
@@ -40,12 +40,12 @@ type headerEnd struct {
 	end  int32
 }
 
-// set copies m.
+// set copies m into the entry.
 func (e *entry) set(m *bridge.Message) {
 	e.token, e.orderKey, e.attempt, e.done, e.lastResort, e.inFlight = m.Token, m.OrderKey, 0, false, m.LastResort, false
-	e.first, e.foreign, e.earliest = time.Time{}, m.FirstAttempt != 0, 0
-	if e.foreign {
-		e.first = time.Unix(0, m.FirstAttempt)
+	e.firstAttempt, e.fromCaller, e.earliest = time.Time{}, m.FirstAttempt != 0, 0
+	if e.fromCaller {
+		e.firstAttempt = time.Unix(0, m.FirstAttempt)
 	}
 	b := append(e.buf[:0], m.Subject...)
 	e.subject = int32(len(b))
@@ -59,12 +59,12 @@ func (e *entry) set(m *bridge.Message) {
 	e.buf = append(b, m.Payload...)
 }
 
-// view fills m with slices into the entry.
+// view fills m with slices of the entry.
 func (e *entry) view(m *bridge.Message) {
 	m.Token, m.OrderKey = e.token, e.orderKey
 	m.FirstAttempt = 0
-	if !e.first.IsZero() {
-		m.FirstAttempt = e.first.UnixNano()
+	if !e.firstAttempt.IsZero() {
+		m.FirstAttempt = e.firstAttempt.UnixNano()
 	}
 	m.Subject = e.buf[:e.subject]
 	m.ID = e.buf[e.subject:e.id]
@@ -77,27 +77,27 @@ func (e *entry) view(m *bridge.Message) {
 	m.Payload = e.buf[from:]
 }
 
-// asked records the time of the last lookup that did not find the message. An attempt from before
-// the lookup may still be stored.
-func (e *entry) asked(at time.Time, uncommitted time.Duration) {
+// recordLookup records the time of the last lookup that did not find the message. An attempt from
+// before the lookup may still be stored.
+func (e *entry) recordLookup(at time.Time, uncommitted time.Duration) {
 	if e.earliest == 0 {
-		e.earliest = e.first.UnixNano()
+		e.earliest = e.firstAttempt.UnixNano()
 	}
-	e.first, e.foreign = at.Add(-uncommitted), false
+	e.firstAttempt, e.fromCaller = at.Add(-uncommitted), false
 }
 
 func (e *entry) release() {
 	e.done = true
-	if cap(e.buf) > keepBuffer {
+	if cap(e.buf) > maxKeptBuffer {
 		e.buf = nil
 	}
 }
 
 // window contains the unsettled messages in the order of their Publish calls, numbered from 1.
-// [head, next) are in flight, [next, tail) wait to be sent or, up to sent, to be sent again: head
-// <= next <= sent <= tail.
+// [head, next) are in flight. [next, tail) wait to be sent or, up to sent, to be resent: head <=
+// next <= sent <= tail.
 type window struct {
-	entries                []entry // a ring; its length is a power of two
+	entries                []entry // a ring; the length is a power of two
 	head, next, sent, tail uint64
 	bytes                  int // of the entries in [head, next) that are not done
 }
@@ -139,18 +139,18 @@ func (w *window) advance() (seq uint64, e *entry) {
 // rewind makes everything unsettled wait again.
 func (w *window) rewind() { w.next, w.bytes = w.head, 0 }
 
-// skipDone moves next past entries that an answer to an earlier attempt settled.
+// skipDone moves next past entries that were settled by an answer to an earlier attempt.
 func (w *window) skipDone() {
 	for w.next < w.sent && w.at(w.next).done {
 		w.next++
 	}
 }
 
-// reach marks the entry seq as waiting to be sent again.
-func (w *window) reach(seq uint64) { w.sent = max(w.sent, seq+1) }
+// markSent marks the entry seq as waiting to be resent.
+func (w *window) markSent(seq uint64) { w.sent = max(w.sent, seq+1) }
 
-// waiting returns the entry seq if it was sent and has no final answer yet, otherwise nil.
-func (w *window) waiting(seq uint64) *entry {
+// unanswered returns the entry seq if it was sent and has no final answer yet, otherwise nil.
+func (w *window) unanswered(seq uint64) *entry {
 	if seq < w.head || seq >= w.sent {
 		return nil
 	}
@@ -160,7 +160,7 @@ func (w *window) waiting(seq uint64) *entry {
 	return nil
 }
 
-// settle marks a waiting entry as finally answered and moves the head past all such entries.
+// settle marks a sent entry as finally answered and moves the head past all such entries.
 func (w *window) settle(seq uint64) {
 	e := w.at(seq)
 	if seq < w.next {
@@ -173,8 +173,8 @@ func (w *window) settle(seq uint64) {
 	w.next = max(w.next, w.head)
 }
 
-// clone copies an entry's message: the entry's own bytes may be used again as
-// soon as it is settled.
+// clone copies an entry's message, because the entry's bytes may be reused as soon as it is
+// settled.
 func (e *entry) clone() *bridge.Message {
 	c := *e
 	c.buf = append([]byte(nil), e.buf...)

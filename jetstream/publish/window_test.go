@@ -68,10 +68,10 @@ func testWindowContainsUnsettledMessages(t *testing.T) {
 					t.Skip("nothing is on its way")
 				}
 				m := rapid.SampledFrom(sent).Draw(t, "message")
-				require.NotNil(t, w.waiting(m.seq))
+				require.NotNil(t, w.unanswered(m.seq))
 				w.settle(m.seq)
 				m.done = true
-				require.Nil(t, w.waiting(m.seq))
+				require.Nil(t, w.unanswered(m.seq))
 			},
 			"rewind": func(*rapid.T) { w.rewind() },
 			"": func(t *rapid.T) {
@@ -88,8 +88,8 @@ func testWindowContainsUnsettledMessages(t *testing.T) {
 				} else {
 					require.Zero(t, w.len())
 				}
-				require.Nil(t, w.waiting(w.tail))
-				require.Nil(t, w.waiting(0))
+				require.Nil(t, w.unanswered(w.tail))
+				require.Nil(t, w.unanswered(0))
 			},
 		})
 	})
