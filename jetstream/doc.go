@@ -3,7 +3,7 @@
 //   - conn: a connection that retries indefinitely and reports in one sentence why it is down
 //   - publish: the ordered publisher, which keeps each message until JetStream has stored it
 //     or refused it permanently
-// - streams: declared streams and consumers, their difference from the existing ones, and its
+//   - streams: declared streams and consumers, their difference from the existing ones, and its
 //     application
 //   - kv: a watcher of a KV bucket that survives restarts of the server
 //   - consume: a durable consumer's messages in batches, acknowledged only after a handler

@@ -41,7 +41,7 @@ func (c *control) look(ctx context.Context, mode streams.ManageMode, plan *plan.
 		return nil // each refusal is a line of the server's log
 	}
 	var report *streams.Report
-	err := c.denied.Do(ctx, streams.Manages, func(ctx context.Context) (err error) {
+	err := c.denied.Do(ctx, streams.NeedsPermission, func(ctx context.Context) (err error) {
 		attempt, cancel := context.WithTimeout(ctx, c.lookTimeout)
 		defer cancel()
 		report, err = streams.Manage(attempt, c.js, mode, plan.Streams, plan.Consumers)

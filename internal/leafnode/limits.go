@@ -44,7 +44,7 @@ func (n *Node) keepLimits(ctx context.Context) error {
 		n.mu.Unlock()
 	}
 	if ahead {
-		if err := n.node.MoveOn(ctx, v.hub); err != nil {
+		if err := n.node.AdvanceEmpty(ctx, v.hub); err != nil {
 			return err
 		}
 	}

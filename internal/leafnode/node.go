@@ -214,7 +214,7 @@ func (n *Node) prove() error {
 	n.mu.Lock()
 	hub := n.view.hub
 	n.mu.Unlock()
-	return n.node.Prove(hub)
+	return n.node.ConfirmSequences(hub)
 }
 
 func (n *Node) lookAtStore(ctx context.Context) error {

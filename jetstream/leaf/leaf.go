@@ -1,5 +1,5 @@
-// Package leaf is leaf mode: an embedded nats-server stores messages until the hub has sourced
-// them.
+// Package leaf implements leaf mode: an embedded nats-server stores messages until the hub has
+// sourced them.
 package leaf
 
 import (
@@ -22,37 +22,37 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Options describes an embedded leaf node. Hub, URLs, Domain, StoreDir and Streams are required.
+// Options configure an embedded leaf node. Hub, URLs, Domain, StoreDir and Streams are required.
 type Options struct {
-	// Hub contains the credentials and TLS files of the link, as for a client of the hub; its URL
+	// Hub contains the credentials and TLS files of the link, as for a client of the hub. Its URL
 	// is not dialled.
 	Hub conn.Options
 	// URLs are the hub's leaf node listeners, comma-separated: nats-leaf://, tls://, ws:// or
-	// wss://. The link connects to no others.
+	// wss://. The link connects only to these.
 	URLs string
-	// Domain is the JetStream domain, unique per site: the hub asks for the streams under
+	// Domain is the JetStream domain, unique per site. The hub requests the streams under
 	// $JS.<domain>.API.
 	Domain   string
 	StoreDir string
-	// MaxBytes bounds all streams together. When it is reached every message is refused, whatever
-	// its size (error 10023), so that none overtakes another.
+	// MaxBytes bounds all streams together. Once it is reached, every message is refused, whatever
+	// its size (error 10023), so that no message overtakes another.
 	MaxBytes int64
-	// MaxPayload is the largest message, in bytes. It must not exceed the hub's: a message that the
-	// hub refuses would end the link again and again.
+	// MaxPayload is the maximum message size, in bytes. It must not exceed the hub's: a message
+	// that the hub refuses would end the link repeatedly.
 	MaxPayload int32
-	// SyncInterval is the fsync interval; 0: after every message.
+	// SyncInterval is the fsync interval. 0: after every message.
 	SyncInterval time.Duration
-	// DuplicateWindow is that of the streams.
+	// DuplicateWindow is the duplicate window of the streams.
 	DuplicateWindow time.Duration
 	// Streams are the local streams and their subjects. Neither messages nor interest in these
 	// subjects cross the link: the hub's streams source them.
 	Streams []streams.Spec
-	// Log is as in [embedded.Options].
+	// Log is used as in [embedded.Options].
 	Log func(level, line string)
 }
 
-// Leaf is an embedded nats-server, linked to a hub as a leaf node. It stores messages until the hub
-// sources them. It listens on no port.
+// Leaf is an embedded nats-server that is linked to a hub as a leaf node. It stores messages until
+// the hub sources them. It listens on no port.
 type Leaf struct {
 	options Options
 	server  *embedded.Server
@@ -61,27 +61,26 @@ type Leaf struct {
 	js      natsjs.JetStream
 	// lastError is the server's latest log line about a failed link.
 	lastError atomic.Pointer[string]
-	// presented is what the link presents and trusts, as of the latest Renew.
-	presented string
-	// mark is the content of the file next to the store. SetBack: the machine went down with the
-	// store in use, see [Leaf.Renumber].
+	// fingerprint identifies the credentials and CAs that the link uses, as of the latest Renew.
+	fingerprint string
+	// mark is the content of the file next to the store.
 	mark storeMark
-	// apart means that there must be no link yet, see [Leaf.Prove].
-	apart bool
+	// linkDisabled means that the link must not be established yet; see [Leaf.ConfirmSequences].
+	linkDisabled bool
 }
 
-// Open returns a leaf node whose streams exist. The link is established in the background; an
+// Open returns a leaf node whose streams exist. The link is established in the background, so an
 // unreachable hub is not an error.
 func Open(ctx context.Context, o Options) (*Leaf, error) {
 	remote, err := o.remote()
 	if err != nil {
 		return nil, err
 	}
-	l := &Leaf{options: o, apart: true}
+	l := &Leaf{options: o, linkDisabled: true}
 	if l.mark, l.lock, err = openStore(o.StoreDir); err != nil {
 		return nil, err
 	}
-	l.presented = o.presented(remote)
+	l.fingerprint = o.credentialsHash(remote)
 	l.server, err = embedded.Open(l.serverOptions(remote))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.lock.Close())
@@ -91,10 +90,10 @@ func Open(ctx context.Context, o Options) (*Leaf, error) {
 		l.js, err = natsjs.New(l.nc)
 	}
 	if err == nil {
-		err = l.makeStreams(ctx)
+		err = l.createStreams(ctx)
 	}
 	if err == nil {
-		err = l.doubt(ctx)
+		err = l.checkSequences(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the leaf node: %w", err), l.Close())
@@ -106,36 +105,36 @@ func (l *Leaf) serverOptions(remote *natsd.RemoteLeafOpts) embedded.Options {
 	o := l.options
 	return embedded.Options{
 		StoreDir: o.StoreDir, Domain: o.Domain, ServerName: "mqtt-nats-bridge-" + o.Domain,
-		NoListen: true, MaxStore: o.MaxBytes, Log: l.note,
+		NoListen: true, MaxStore: o.MaxBytes, Log: l.logLine,
 		Configure: func(opts *natsd.Options) {
 			opts.MaxPayload = o.MaxPayload
 			opts.SyncInterval, opts.SyncAlways = o.SyncInterval, o.SyncInterval == 0
-			remote.Disabled = l.apart
+			remote.Disabled = l.linkDisabled
 			opts.LeafNode.Remotes = []*natsd.RemoteLeafOpts{remote}
 			opts.LeafNode.ReconnectInterval = leafReconnect
 		},
 	}
 }
 
-// leafReconnect is the pause between attempts to reach the hub.
+// leafReconnect is the pause between attempts to connect to the hub.
 const leafReconnect = time.Second
 
-// remote is the configuration of the link. Its credentials are those of a client, as far as the
-// leaf node protocol supports them: a user's JWT and seed, an nkey, user and password, and a token,
-// which is sent as a user without a password.
+// remote returns the configuration of the link. Its credentials are those of a client, as far as
+// the leaf node protocol supports them: a user's JWT and seed, an nkey, user and password, or a
+// token, which is sent as a user without a password.
 func (o Options) remote() (*natsd.RemoteLeafOpts, error) {
 	hub, err := o.Hub.Resolve()
 	if err != nil {
 		return nil, err
 	}
-	// This reads every file and detects two methods.
+	// Identity reads every file and detects conflicting credentials.
 	id, err := hub.Identity()
 	if err != nil {
 		return nil, err
 	}
 	user := userinfo(hub, id)
-	// The hub also advertises its addresses, and the server would try these first when the link is
-	// lost. They belong to the hub's network and are often not reachable from here.
+	// The hub also advertises its addresses, and the server would try these first after losing the
+	// link. They belong to the hub's network and are often unreachable from here.
 	remote := &natsd.RemoteLeafOpts{Credentials: hub.Creds, IgnoreDiscoveredServers: true}
 	for _, raw := range conn.SplitURLs(o.URLs) {
 		u, err := url.Parse(raw)
@@ -163,14 +162,14 @@ func (o Options) remote() (*natsd.RemoteLeafOpts, error) {
 		remote.TLSHandshakeFirst = hub.TLSFiles.HandshakeFirst
 	}
 	for _, s := range o.Streams {
-		// A copy each: the server appends to them.
+		// The server appends to these slices, so each gets a copy.
 		remote.DenyExports = append(remote.DenyExports, s.Subjects...)
 		remote.DenyImports = append(remote.DenyImports, s.Subjects...)
 	}
 	return remote, nil
 }
 
-// userinfo returns the credentials that a leaf node sends in its URL; nil: none.
+// userinfo returns the credentials that a leaf node sends in its URL; nil if there are none.
 func userinfo(o conn.Options, id *conn.Identity) *url.Userinfo {
 	switch {
 	case id.User != "":
@@ -186,7 +185,7 @@ func userinfo(o conn.Options, id *conn.Identity) *url.Userinfo {
 	return nil
 }
 
-// signLeaf answers the hub's challenge with the present JWT and seed of a context of the nats CLI.
+// signLeaf answers the hub's challenge with the current JWT and seed of a nats CLI context.
 func signLeaf(hub conn.Options) natsd.SignatureHandler {
 	return func(nonce []byte) (string, []byte, error) {
 		id, err := hub.Identity()
@@ -198,8 +197,9 @@ func signLeaf(hub conn.Options) natsd.SignatureHandler {
 	}
 }
 
-// note keeps the server's log lines about a failed link: it reports the reason in no other way.
-func (l *Leaf) note(level, line string) {
+// logLine keeps the server's log lines about a failed link, because the server reports the reason
+// in no other way.
+func (l *Leaf) logLine(level, line string) {
 	if level != "info" && strings.Contains(strings.ToLower(line), "leafnode") {
 		l.lastError.Store(&line)
 	}
@@ -208,16 +208,16 @@ func (l *Leaf) note(level, line string) {
 	}
 }
 
-// InProcess returns the provider of connections for [publish.Options].
+// InProcess returns the provider of connections for publish.Options.
 func (l *Leaf) InProcess() nats.InProcessConnProvider { return l.server.InProcess() }
 
-// Link reports whether the link to the hub is up and, if not, the server's last error.
+// Link reports whether the link to the hub is up. If it is not, problem is the server's last error.
 func (l *Leaf) Link() (up bool, problem string) {
 	if l.server.NATS().NumLeafNodes() > 0 {
 		l.lastError.Store(nil)
 		return true, ""
 	}
-	if l.apart {
+	if l.linkDisabled {
 		return false, "waiting for the hub to report what it has stored"
 	}
 	if line := l.lastError.Load(); line != nil {
@@ -226,8 +226,8 @@ func (l *Leaf) Link() (up bool, problem string) {
 	return false, ""
 }
 
-// Close stops the server and syncs its files, so that the next start need not ask the hub what it
-// has.
+// Close stops the server and syncs its files, so that the next start does not have to ask the hub
+// what it has stored.
 func (l *Leaf) Close() error {
 	if l.nc != nil {
 		l.nc.Close()
@@ -236,8 +236,8 @@ func (l *Leaf) Close() error {
 	return errors.Join(closeStore(l.options.StoreDir, l.mark), l.lock.Close())
 }
 
-// makeStreams creates missing streams and updates the subjects of existing ones.
-func (l *Leaf) makeStreams(ctx context.Context) error {
+// createStreams creates missing streams and updates the subjects of existing ones.
+func (l *Leaf) createStreams(ctx context.Context) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		switch {
@@ -245,7 +245,7 @@ func (l *Leaf) makeStreams(ctx context.Context) error {
 			cfg := l.config(spec)
 			cfg.FirstSeq = sequenceFloor(time.Now())
 			_, err = l.js.CreateStream(ctx, cfg)
-		case err == nil && l.differs(stream.CachedInfo().Config, spec):
+		case err == nil && l.needsUpdate(stream.CachedInfo().Config, spec):
 			cfg := stream.CachedInfo().Config
 			cfg.Subjects, cfg.Duplicates = spec.Subjects, l.options.DuplicateWindow
 			cfg.MaxMsgs, cfg.MaxBytes, cfg.MaxAge = -1, -1, 0
@@ -258,12 +258,12 @@ func (l *Leaf) makeStreams(ctx context.Context) error {
 	return nil
 }
 
-func (l *Leaf) differs(is natsjs.StreamConfig, spec streams.Spec) bool {
+func (l *Leaf) needsUpdate(is natsjs.StreamConfig, spec streams.Spec) bool {
 	return !streams.SameSubjects(is.Subjects, spec.Subjects) || is.Duplicates != l.options.DuplicateWindow ||
 		is.MaxMsgs > 0 || is.MaxBytes > 0 || is.MaxAge > 0
 }
 
-// config returns the configuration of a local stream: messages leave it only by a purge.
+// config returns the configuration of a local stream. Messages leave it only by a purge.
 func (l *Leaf) config(spec streams.Spec) natsjs.StreamConfig {
 	return natsjs.StreamConfig{
 		Name: spec.Name, Description: "waits for the hub, which sources it; see nats.mode leaf of mqtt-nats-bridge",

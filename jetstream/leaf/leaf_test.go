@@ -100,7 +100,7 @@ func awaitDrained(t *testing.T, hub natsjs.JetStream, l *leaf.Leaf, streams []st
 		if err != nil {
 			return false
 		}
-		require.NoError(t, l.Prove(at))
+		require.NoError(t, l.ConfirmSequences(at))
 		require.NoError(t, l.Purge(ctx, at))
 		all, err := l.Backlog(ctx, nil)
 		require.NoError(t, err)

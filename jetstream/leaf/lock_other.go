@@ -4,5 +4,5 @@ package leaf
 
 import "os"
 
-// lockStore does nothing: on this platform it cannot exclude a second process.
+// lockStore does nothing: this platform cannot exclude a second process.
 func lockStore(string) (*os.File, error) { return os.Open(os.DevNull) }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockStore excludes a second process: nats-server itself would let two write to the same files.
+// lockStore excludes a second process, because nats-server would let two write to the same files.
 // The kernel releases the lock when the process ends.
 func lockStore(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)

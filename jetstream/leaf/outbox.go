@@ -12,29 +12,30 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// The streams of a leaf node keep what the hub has not confirmed. The info of the hub's stream
-// reports up to which sequence of each source it has stored (field seq, nats-server 2.15; stored,
-// not in flight). Up to there the local stream is purged. Messages leave it in no other way.
+// The streams of a leaf node keep messages until the hub has confirmed them. The info of the hub's
+// stream contains, per source, the sequence up to which it has stored (field seq, nats-server 2.15;
+// stored, not in flight). The local stream is purged up to that sequence. Messages leave it in no
+// other way.
 
-// Backlog describes what waits in one local stream.
+// Backlog describes the messages waiting in one local stream.
 type Backlog struct {
 	Stream   string
-	Messages uint64 // not known to be stored at the hub
+	Messages uint64 // not known to be stored by the hub
 	Bytes    uint64
-	Oldest   time.Time // of the oldest message; zero: none waits
+	Oldest   time.Time // of the oldest message; zero: none
 	// Last is the newest sequence. Hub is the sequence up to which the hub has stored; 0: nothing,
-	// or the hub has not been asked yet.
+	// or the hub was not asked yet.
 	Last, Hub uint64
-	// SetBack means that before the link was established the hub had more than the local stream.
-	SetBack bool
+	// RolledBack means that the hub had more than the local stream before the link was established.
+	RolledBack bool
 }
 
-// Ahead reports whether the hub claims to have stored more than the local stream ever contained:
-// the store was restored from an older copy, or another bridge uses the domain. It is then unknown
-// which local messages the hub has.
-func (b Backlog) Ahead() bool { return b.Hub > b.Last || b.SetBack }
+// Ahead reports whether the hub claims to have stored more than the local stream ever contained.
+// Either the store was restored from an older copy, or another bridge uses the domain. It is then
+// unknown which local messages the hub has.
+func (b Backlog) Ahead() bool { return b.Hub > b.Last || b.RolledBack }
 
-// Used returns the size of all streams in bytes, including messages that the hub has stored and
+// Used returns the size of all streams in bytes, including messages that the hub has stored but
 // that are not purged yet.
 func (l *Leaf) Used(ctx context.Context) (uint64, error) {
 	info, err := l.js.AccountInfo(ctx)
@@ -44,8 +45,8 @@ func (l *Leaf) Used(ctx context.Context) (uint64, error) {
 	return info.Store, nil
 }
 
-// Backlog reads the local streams, in the order of the options. hub is the sequence up to which the
-// hub has stored, by stream.
+// Backlog reads the local streams, in the order of the options. hub contains, by stream, the
+// sequence up to which the hub has stored.
 func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, error) {
 	var all []Backlog
 	for _, spec := range l.options.Streams {
@@ -54,10 +55,10 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 			return nil, fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
 		b := Backlog{Stream: spec.Name, Last: stream.CachedInfo().State.LastSeq, Hub: hub[spec.Name]}
-		before, doubted := l.mark.Doubt[spec.Name]
-		b.SetBack = doubted && l.apart && b.Hub > before
+		openedAt, unconfirmed := l.mark.Unconfirmed[spec.Name]
+		b.RolledBack = unconfirmed && l.linkDisabled && b.Hub > openedAt
 		s := stream.CachedInfo().State
-		// Single messages are never deleted: the sequences are contiguous.
+		// Single messages are never deleted, so the sequences are contiguous.
 		first := max(s.FirstSeq, b.Hub+1)
 		if b.Ahead() {
 			first = s.FirstSeq
@@ -67,7 +68,7 @@ func (l *Leaf) Backlog(ctx context.Context, hub map[string]uint64) ([]Backlog, e
 			b.Bytes = uint64(float64(s.Bytes) * float64(b.Messages) / float64(s.Msgs))
 			b.Oldest = s.FirstTime
 			if first > s.FirstSeq {
-				// It may have been purged since: the next call will show it.
+				// The message may have been purged since. The next call will show it.
 				if m, err := stream.GetMsg(ctx, first); err == nil {
 					b.Oldest = m.Time
 				}
@@ -85,9 +86,9 @@ func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
 		if err != nil {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
-		// Purge nothing if the hub claims, or may claim, to have more than exists: see Ahead.
+		// Purge nothing if the hub claims, or may claim, to have more than exists; see Ahead.
 		s := stream.CachedInfo().State
-		if _, doubted := l.mark.Doubt[spec.Name]; doubted {
+		if _, unconfirmed := l.mark.Unconfirmed[spec.Name]; unconfirmed {
 			continue
 		}
 		if upTo := hub[spec.Name]; s.Msgs > 0 && upTo <= s.LastSeq && upTo >= s.FirstSeq {
@@ -99,9 +100,10 @@ func (l *Leaf) Purge(ctx context.Context, hub map[string]uint64) error {
 	return nil
 }
 
-// MoveOn moves the sequences of empty local streams beyond what the hub claims to have stored: it
-// would skip lower ones. A stream that contains messages is not changed: see [Backlog.Ahead].
-func (l *Leaf) MoveOn(ctx context.Context, hub map[string]uint64) error {
+// AdvanceEmpty advances the sequences of empty local streams beyond what the hub claims to have
+// stored, because the hub would skip lower ones. A stream that contains messages is not changed;
+// see [Backlog.Ahead].
+func (l *Leaf) AdvanceEmpty(ctx context.Context, hub map[string]uint64) error {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		if err != nil {
@@ -119,7 +121,7 @@ func (l *Leaf) MoveOn(ctx context.Context, hub map[string]uint64) error {
 	return nil
 }
 
-// Pause makes the local streams refuse every message (error 10077), or accept them again. It
+// Pause makes the local streams refuse every message (error 10077), or accept messages again. It
 // enforces an age limit without discarding messages.
 func (l *Leaf) Pause(ctx context.Context, pause bool) error {
 	for _, spec := range l.options.Streams {
@@ -128,8 +130,8 @@ func (l *Leaf) Pause(ctx context.Context, pause bool) error {
 			return fmt.Errorf("read local stream %s: %w", spec.Name, err)
 		}
 		cfg := stream.CachedInfo().Config
-		// On a stream that discards new messages, a lowered limit removes nothing. No message is as
-		// small as this one.
+		// On a stream that discards new messages, a lowered limit removes nothing. Every message
+		// exceeds this one.
 		cfg.MaxBytes = -1
 		if pause {
 			cfg.MaxBytes = 1
@@ -147,7 +149,7 @@ func (l *Leaf) Pause(ctx context.Context, pause bool) error {
 // ErrHubTooOld means that the hub's server does not report how far a stream has sourced.
 var ErrHubTooOld = errors.New("the hub's nats-server does not report how far it has sourced: it must be 2.15 or later")
 
-// ReportsSourced reports whether a server of that version is new enough.
+// ReportsSourced reports whether a server of that version reports how far it has sourced.
 func ReportsSourced(version string) bool {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
@@ -156,20 +158,20 @@ func ReportsSourced(version string) bool {
 	return major > 2 || major == 2 && minor >= 15
 }
 
-// sourceSilence is the longest silence of a working source: its consumer sends a heartbeat every
+// sourceSilence is the longest silence of a working source. Its consumer sends a heartbeat every
 // second (nats-server 2.15, sourceHealthHB).
 const sourceSilence = 5 * time.Second
 
-// ErrUnsourced means that a stream of the hub is missing or does not source from this
-// leaf node, so that messages stored here do not reach the hub.
+// ErrUnsourced means that a stream of the hub is missing or does not source from this leaf node, so
+// messages stored here do not reach the hub.
 var ErrUnsourced = errors.New("the hub does not source from this leaf node")
 
 // SourcedUpTo asks the hub up to which sequence each of its streams has stored the domain's
-// messages. A stream that is missing or has no such source has stored nothing; the error is then an
-// [ErrUnsourced]. given reports that the hub has just been sent everything: a message that it has
-// not stored then was skipped as a duplicate.
-func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Spec) (positions map[string]uint64, given map[string]bool, err error) {
-	positions, given = map[string]uint64{}, map[string]bool{}
+// messages. If a stream is missing or has no such source, it has stored nothing, and the error is
+// an [ErrUnsourced]. upToDate reports that the hub has just received everything: a message that it
+// has not stored by then was skipped as a duplicate.
+func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Spec) (positions map[string]uint64, upToDate map[string]bool, err error) {
+	positions, upToDate = map[string]uint64{}, map[string]bool{}
 	var problems []error
 	for _, spec := range streams {
 		stream, err := hub.Stream(ctx, spec.Name)
@@ -190,10 +192,10 @@ func SourcedUpTo(ctx context.Context, hub natsjs.JetStream, streams []streams.Sp
 				problems = append(problems, fmt.Errorf("stream %s at the hub cannot source %s: %w", spec.Name, want, source.Error))
 			}
 			positions[want.Stream] = source.Seq
-			given[want.Stream] = source.Error == nil && source.Lag == 0 && source.Active >= 0 && source.Active < sourceSilence
+			upToDate[want.Stream] = source.Error == nil && source.Lag == 0 && source.Active >= 0 && source.Active < sourceSilence
 		}
 	}
-	return positions, given, errors.Join(problems...)
+	return positions, upToDate, errors.Join(problems...)
 }
 
 func findSource(sources []*natsjs.StreamSourceInfo, want streams.SourceSpec) *natsjs.StreamSourceInfo {

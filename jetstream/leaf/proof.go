@@ -11,12 +11,12 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// doubt advances the sequences of empty streams. For the others it records that the store may have
-// been restored from a copy, in which case the hub has more than they contain. A report of the hub
-// from before this process's link cannot be about messages of this process. So where it matters,
-// the link waits for that report.
-func (l *Leaf) doubt(ctx context.Context) error {
-	doubt, stored := map[string]uint64{}, false
+// checkSequences advances the sequences of empty streams. For the others it records that the store
+// may have been restored from a copy, in which case the hub has more than they contain. A report of
+// the hub from before this process's link cannot be about messages of this process. So where it
+// matters, the link waits for that report.
+func (l *Leaf) checkSequences(ctx context.Context) error {
+	unconfirmed, stored := map[string]uint64{}, false
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		if err != nil {
@@ -31,64 +31,65 @@ func (l *Leaf) doubt(ctx context.Context) error {
 			}
 			continue
 		}
-		last, doubted := l.mark.Doubt[spec.Name]
-		if !doubted || last > s.LastSeq {
+		last, known := l.mark.Unconfirmed[spec.Name]
+		if !known || last > s.LastSeq {
 			last = s.LastSeq
 		}
-		doubt[spec.Name] = last
+		unconfirmed[spec.Name] = last
 		stored = stored || last < s.LastSeq
 	}
-	if !maps.Equal(doubt, l.mark.Doubt) {
-		l.mark.Doubt = doubt
+	if !maps.Equal(unconfirmed, l.mark.Unconfirmed) {
+		l.mark.Unconfirmed = unconfirmed
 		if err := writeStoreMark(l.options.StoreDir, l.mark); err != nil {
 			return err
 		}
 	}
 	// After a power cut nothing is stored until the sequences are known to be new, which requires
 	// the link.
-	if len(doubt) == 0 || l.mark.SetBack && !stored {
-		return l.join()
+	if len(unconfirmed) == 0 || l.mark.RolledBack && !stored {
+		return l.openLink()
 	}
 	return nil
 }
 
-// Prove opens the link once the hub has reported, for every stream that contains messages, no more
-// than the stream had when the store was opened. If it has more (see [Backlog.Ahead]), or if a
-// power cut may have set the store back, there is no link. hub is the hub's report.
-func (l *Leaf) Prove(hub map[string]uint64) error {
-	if len(l.mark.Doubt) == 0 || l.mark.SetBack {
+// ConfirmSequences enables the link once the hub has reported that it has no more than each
+// non-empty stream contained when the store was opened. If the hub has more (see [Backlog.Ahead]),
+// or if a power cut may have rolled the store back, the link stays disabled. hub is the hub's
+// report.
+func (l *Leaf) ConfirmSequences(hub map[string]uint64) error {
+	if len(l.mark.Unconfirmed) == 0 || l.mark.RolledBack {
 		return nil
 	}
-	for stream, last := range l.mark.Doubt {
+	for stream, last := range l.mark.Unconfirmed {
 		// A hub that has just started reports no source at first.
 		if at, known := hub[stream]; !known || at > last {
 			return nil
 		}
 	}
-	return l.proven()
+	return l.sequencesConfirmed()
 }
 
-// proven records that no sequence can occur twice.
-func (l *Leaf) proven() error {
+// sequencesConfirmed records that no sequence can occur twice.
+func (l *Leaf) sequencesConfirmed() error {
 	mark := storeMark{Boot: l.mark.Boot}
 	if err := writeStoreMark(l.options.StoreDir, mark); err != nil {
 		return err
 	}
 	l.mark = mark
-	if l.apart {
-		return l.join()
+	if l.linkDisabled {
+		return l.openLink()
 	}
 	return nil
 }
 
-// Rebooted reports whether the store may have returned to an earlier state.
-func (l *Leaf) Rebooted() bool { return l.mark.SetBack }
+// Rebooted reports whether a reboot may have rolled the store back to an earlier state.
+func (l *Leaf) Rebooted() bool { return l.mark.RolledBack }
 
-// Renumber makes sure that no sequence is assigned again that the hub has seen, after the store may
-// have returned to an earlier state. It needs the hub's report only for streams that contain
-// messages: an empty stream takes its next sequence from the clock. ask reports that the hub must
-// be asked again.
-func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, err error) {
+// Renumber makes sure, after the store may have been rolled back, that no sequence is assigned
+// again that the hub has seen. It needs the hub's report only for streams that contain messages: an
+// empty stream takes its next sequence from the clock. askAgain reports that the hub must be asked
+// again.
+func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (askAgain bool, err error) {
 	for _, spec := range l.options.Streams {
 		stream, err := l.js.Stream(ctx, spec.Name)
 		if err != nil {
@@ -97,43 +98,43 @@ func (l *Leaf) Renumber(ctx context.Context, hub map[string]uint64) (ask bool, e
 		s := stream.CachedInfo().State
 		at, known := hub[spec.Name]
 		if s.Msgs > 0 {
-			before, doubted := l.mark.Doubt[spec.Name]
-			if !doubted {
-				before = s.LastSeq
+			openedAt, unconfirmed := l.mark.Unconfirmed[spec.Name]
+			if !unconfirmed {
+				openedAt = s.LastSeq
 			}
-			if known && at <= before {
+			if known && at <= openedAt {
 				continue
 			}
 			// A hub that has just started reports no source at first.
-			has := false
-			if known && before == s.LastSeq {
-				if has, err = l.hubGoesOnBeyond(spec.Name, s.LastSeq); err != nil {
+			stored := false
+			if known && openedAt == s.LastSeq {
+				if stored, err = l.hubContinuesAfter(spec.Name, s.LastSeq); err != nil {
 					return false, err
 				}
 			}
-			if !has {
-				ask = true
+			if !stored {
+				askAgain = true
 				continue
 			}
 		}
-		// Everything that the hub has beyond our last sequence we once had too, and it has all that
-		// is left here.
+		// The hub's messages beyond our last sequence were once stored here, and the hub has all
+		// remaining messages.
 		next := max(sequenceFloor(time.Now()), at+1, s.LastSeq+1)
 		if err := stream.Purge(ctx, natsjs.WithPurgeSequence(next)); err != nil {
 			return false, fmt.Errorf("advance the sequence of local stream %s: %w", spec.Name, err)
 		}
 	}
-	if ask || !l.mark.SetBack {
-		return ask, nil
+	if askAgain || !l.mark.RolledBack {
+		return askAgain, nil
 	}
-	return false, l.proven()
+	return false, l.sequencesConfirmed()
 }
 
-// hubGoesOnBeyond reports whether the hub asks this very stream for messages after a sequence. Its
-// request contains the stream's creation time, and for another stream it begins from the start
-// (nats-server 2.15, JSConsumerStreamIdentityMismatch). So what it has up to there does not come
-// from another bridge with the same domain.
-func (l *Leaf) hubGoesOnBeyond(stream string, number uint64) (bool, error) {
+// hubContinuesAfter reports whether the hub requests messages of this very stream after a sequence.
+// Its request contains the stream's creation time, and for another stream it begins from the start
+// (nats-server 2.15, JSConsumerStreamIdentityMismatch). So the messages that it has up to there are
+// not from another bridge with the same domain.
+func (l *Leaf) hubContinuesAfter(stream string, number uint64) (bool, error) {
 	// The API does not list the consumers of sources.
 	account, err := l.server.NATS().JszAccount(&natsd.JSzOptions{Account: natsd.DEFAULT_GLOBAL_ACCOUNT, Streams: true, Consumer: true, DirectConsumer: true, Config: true})
 	if err != nil {

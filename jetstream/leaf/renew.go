@@ -10,21 +10,21 @@ import (
 )
 
 // Renew reads the credentials and CA certificates of the link again and applies them if they have
-// changed. It is for a link that is down: at each attempt the server itself reads only creds and
+// changed. Call it while the link is down: on each attempt the server itself reads only creds and
 // the client certificate again. It must not be called concurrently.
 func (l *Leaf) Renew() error {
 	remote, err := l.options.remote()
 	if err != nil {
 		return fmt.Errorf("read the credentials of the link: %w", err)
 	}
-	presented := l.options.presented(remote)
-	if presented == l.presented {
+	fingerprint := l.options.credentialsHash(remote)
+	if fingerprint == l.fingerprint {
 		return nil
 	}
 	if err := l.reload(remote); err != nil {
 		return fmt.Errorf("renew the credentials of the link: %w", err)
 	}
-	l.presented = presented
+	l.fingerprint = fingerprint
 	return nil
 }
 
@@ -32,23 +32,24 @@ func (l *Leaf) reload(remote *natsd.RemoteLeafOpts) error {
 	return l.server.Reload(l.serverOptions(remote))
 }
 
-// join starts the link.
-func (l *Leaf) join() error {
+// openLink starts the link.
+func (l *Leaf) openLink() error {
 	remote, err := l.options.remote()
 	if err != nil {
 		return fmt.Errorf("read the credentials of the link: %w", err)
 	}
-	l.apart = false
+	l.linkDisabled = false
 	if err := l.reload(remote); err != nil {
-		l.apart = true
+		l.linkDisabled = true
 		return fmt.Errorf("open the link: %w", err)
 	}
-	l.presented = l.options.presented(remote)
+	l.fingerprint = l.options.credentialsHash(remote)
 	return nil
 }
 
-// presented is a fingerprint of the credentials that the server does not read again by itself.
-func (o Options) presented(remote *natsd.RemoteLeafOpts) string {
+// credentialsHash returns a fingerprint of the credentials that the server does not read again by
+// itself.
+func (o Options) credentialsHash(remote *natsd.RemoteLeafOpts) string {
 	var b strings.Builder
 	for _, u := range remote.URLs {
 		fmt.Fprintln(&b, u)

@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// A hub sources by sequence: it asks for messages after the last sequence that it has stored. A
+// A hub sources by sequence: it requests messages after the last sequence that it has stored. A
 // sequence of a local stream must therefore never occur twice. It could after the loss of a store,
-// and after a power cut that set a store back to what the disk had. The hub would silently skip
+// or after a power cut that rolled a store back to what was on disk. The hub would silently skip
 // messages with an old sequence.
 //
-// A new stream begins at a sequence taken from the clock, like the journal's message numbers, and
-// so does an empty one at each start. If a store may have been set back, [Leaf.Renumber] advances
-// the sequences before anything is stored. A restored copy is detected only by the hub's report:
-// [Leaf.Prove].
+// A new stream begins at a sequence derived from the clock, like the journal's message numbers, and
+// so does an empty one on each start. If a store may have been rolled back, [Leaf.Renumber]
+// advances the sequences before anything is stored. A restored copy can only be detected by the
+// hub's report; see [Leaf.ConfirmSequences].
 
-// sequencesPerSecond is more than a stream gets on average.
+// sequencesPerSecond exceeds the average rate of any stream.
 const sequencesPerSecond = 1 << 17
 
-// sequenceFloor is above every sequence that a stream has reached so far.
+// sequenceFloor returns a sequence above every one that a stream has reached so far.
 func sequenceFloor(now time.Time) uint64 {
 	epoch := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	return max(1, uint64(max(0, now.Sub(epoch)/time.Second))*sequencesPerSecond)
@@ -33,25 +33,25 @@ func sequenceFloor(now time.Time) uint64 {
 // ErrStoreLocked means that another process has the store open.
 var ErrStoreLocked = errors.New("it is in use by another bridge")
 
-// storeMark is the file next to the store that records how its last user ended.
+// storeMark is the content of the file next to the store, which records how its last user ended.
 type storeMark struct {
 	// Boot identifies the boot of the machine. Within one boot no write is lost, however the
-	// process ended.
+	// process ends.
 	Boot string `json:"boot"`
 	// Clean means that the files were synced after the last write.
 	Clean bool `json:"clean"`
-	// SetBack means that the files may lack writes of an earlier boot and that the sequences have
-	// not been advanced since ([Leaf.Renumber]). A clean end of the process does not reset it.
-	SetBack bool `json:"set_back,omitempty"`
-	// Doubt contains the last sequence of each stream when it was opened by a process that the hub
-	// has not reported to since. See [Leaf.Prove].
-	Doubt map[string]uint64 `json:"doubt,omitempty"`
+	// RolledBack means that the files may lack writes of an earlier boot, and that the sequences
+	// were not advanced since ([Leaf.Renumber]). A clean end of the process does not reset it.
+	RolledBack bool `json:"set_back,omitempty"`
+	// Unconfirmed contains the last sequence of each stream at the time when a process opened it,
+	// until the hub has reported to that process or a later one. See [Leaf.ConfirmSequences].
+	Unconfirmed map[string]uint64 `json:"doubt,omitempty"`
 }
 
 const storeMarkFile = "mqtt-nats-bridge.json"
 
-// openStore creates the directory if it is missing and reports whether its files may lack the
-// latest writes.
+// openStore creates the directory if it is missing and locks it. The mark records whether the files
+// may lack the latest writes.
 func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return mark, nil, fmt.Errorf("create the leaf node's store: %w", err)
@@ -63,8 +63,8 @@ func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	last, err := readStoreMark(dir)
 	mark.Boot = bootID()
 	if err == nil && last != nil {
-		mark.SetBack = last.SetBack || !last.Clean && (mark.Boot == "" || last.Boot != mark.Boot)
-		mark.Doubt = last.Doubt
+		mark.RolledBack = last.RolledBack || !last.Clean && (mark.Boot == "" || last.Boot != mark.Boot)
+		mark.Unconfirmed = last.Unconfirmed
 	}
 	if err == nil {
 		err = writeStoreMark(dir, mark)
@@ -75,8 +75,8 @@ func openStore(dir string) (mark storeMark, lock *os.File, err error) {
 	return mark, lock, nil
 }
 
-// closeStore syncs all files. Some vanish while it does: nats-server removes what a purge left in a goroutine
-// that Shutdown does not wait for.
+// closeStore syncs all files. Some may disappear during that: nats-server removes the files of a
+// purge in a goroutine that Shutdown does not wait for.
 func closeStore(dir string, mark storeMark) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil {
@@ -102,7 +102,7 @@ func syncPath(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// readStoreMark returns nil where there is no file: the store is new.
+// readStoreMark returns nil if there is no file: the store is new.
 func readStoreMark(dir string) (*storeMark, error) {
 	content, err := os.ReadFile(filepath.Join(dir, storeMarkFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +140,8 @@ func writeStoreMark(dir string, mark storeMark) error {
 	return nil
 }
 
-// bootID returns "" if the system does not report it: then every unclean end counts as a power cut.
+// bootID returns "" if the system does not report it. In that case every unclean end counts as a
+// power cut.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

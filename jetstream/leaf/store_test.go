@@ -138,7 +138,7 @@ func TestLeafStoreRestored(t *testing.T) {
 		}
 		at, _, err := leaf.SourcedUpTo(natstest.Context(t), js, streams)
 		require.NoError(t, err)
-		require.NoError(t, l.Prove(at))
+		require.NoError(t, l.ConfirmSequences(at))
 		up, problem := l.Link()
 		require.False(t, up)
 		require.Contains(t, problem, "waiting for the hub")

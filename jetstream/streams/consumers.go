@@ -15,13 +15,13 @@ const (
 )
 
 // ConsumerSpec is a durable pull consumer with explicit acknowledgement that starts at the oldest
-// message. The bridge itself does not consume: these are for ingest, created here so that messages
-// from before the first worker are not missed.
+// message. The bridge itself does not consume. These consumers are for ingest, and are created here
+// so that messages from before the first worker are not missed.
 type ConsumerSpec struct {
 	Stream      string
 	Name        string
 	Description string // set on creation, never compared
-	// FilterSubjects narrows what is delivered. Empty: the whole stream.
+	// FilterSubjects selects the messages to deliver. Empty: the whole stream.
 	FilterSubjects []string
 	AckWait        time.Duration // zero: DefaultAckWait
 	MaxAckPending  int           // zero: DefaultMaxAckPending; -1: no limit
@@ -30,7 +30,7 @@ type ConsumerSpec struct {
 
 func (c ConsumerSpec) key() string { return c.Stream + "/" + c.Name }
 
-func (c ConsumerSpec) normal() ConsumerSpec {
+func (c ConsumerSpec) withDefaults() ConsumerSpec {
 	if c.AckWait <= 0 {
 		c.AckWait = DefaultAckWait
 	}
@@ -55,17 +55,16 @@ func (c ConsumerSpec) config() natsjs.ConsumerConfig {
 
 // applyTo sets the fields of the spec that nats-server can change.
 func (c ConsumerSpec) applyTo(cfg *natsjs.ConsumerConfig) {
-	c = c.normal()
+	c = c.withDefaults()
 	cfg.FilterSubject, cfg.FilterSubjects = "", nil
 	if len(c.FilterSubjects) == 1 {
-		// The single form keeps the subject in the API's own subject, where
-		// permissions can see it.
+		// The single form puts the subject into the API's subject, where permissions can match it.
 		cfg.FilterSubject = c.FilterSubjects[0]
 	} else if len(c.FilterSubjects) > 1 {
 		cfg.FilterSubjects = slices.Clone(c.FilterSubjects)
 	}
 	cfg.AckWait, cfg.MaxAckPending, cfg.MaxDeliver = c.AckWait, c.MaxAckPending, c.MaxDeliver
-	cfg.BackOff = nil // would override AckWait
+	cfg.BackOff = nil // it would override AckWait
 	cfg.HeadersOnly, cfg.InactiveThreshold = false, 0
 }
 
@@ -83,7 +82,7 @@ func (c ConsumerSpec) validate(streams map[string]bool) []error {
 			continue
 		}
 		for _, other := range c.FilterSubjects[:i] {
-			if validFilter(other) && collide(filter, other) {
+			if validFilter(other) && overlap(filter, other) {
 				errs = append(errs, fmt.Errorf("consumer %s: filter subjects %s and %s overlap", c.key(), other, filter))
 			}
 		}

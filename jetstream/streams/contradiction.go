@@ -7,15 +7,16 @@ import (
 )
 
 // ErrContradiction means that streams or consumers differ from the configuration in a way that no
-// retry fixes: a stream without its subjects or with another retention or storage, a subject of
-// another stream, a stream that is missing under [ManageVerify], a consumer with a policy that can
-// lose messages. The error is of type [Contradictions]. Other errors of [Manage] may be temporary.
+// retry fixes: a stream without its subjects or with another retention or storage, a subject that
+// belongs to another stream, a missing stream under [ManageVerify], or a consumer with a policy
+// that can lose messages. The error is of type [Contradictions]. Other errors of [Manage] may be
+// temporary.
 var ErrContradiction = errors.New("streams contradict the configuration")
 
-// Contradictions is the list of all that were found; it is an [ErrContradiction].
+// Contradictions lists all contradictions found. It is an [ErrContradiction].
 type Contradictions []*Contradiction
 
-// Error returns one line for the sentinel and one for each contradiction.
+// Error returns one line for the sentinel and one per contradiction.
 func (all Contradictions) Error() string {
 	lines := []string{ErrContradiction.Error() + ":"}
 	for _, c := range all {
@@ -27,12 +28,12 @@ func (all Contradictions) Error() string {
 // Is implements errors.Is.
 func (all Contradictions) Is(target error) bool { return target == ErrContradiction }
 
-// Contradiction is one way in which a stream or a consumer contradicts what is declared.
+// Contradiction is one way in which a stream or a consumer contradicts its spec.
 type Contradiction struct {
 	Kind   ContradictionKind
 	Object string // "stream NAME" or "consumer STREAM/NAME"
 	Field  Field  // zero: it concerns no field
-	Advice string // what can be done, set where the configuration is known
+	Advice string // how to fix it; set where the configuration is known
 
 	problem string
 }
@@ -46,22 +47,22 @@ func (c *Contradiction) Error() string {
 	return text
 }
 
-// ContradictionKind says what can be done about a contradiction.
+// ContradictionKind determines how a contradiction can be fixed.
 type ContradictionKind int
 
 // The kinds of contradictions.
 const (
-	SubjectTaken    ContradictionKind = iota // of another stream
-	StreamMissing                            // and may not be created
-	StreamUnmanaged                          // can lose messages, and is not to be changed
-	StreamFixed                              // cannot be changed on a stream that exists
+	SubjectTaken    ContradictionKind = iota // a subject belongs to another stream
+	StreamMissing                            // the stream does not exist and must not be created
+	StreamUnmanaged                          // the stream can lose messages and must not be changed
+	StreamFixed                              // cannot be changed on an existing stream
 	StreamDiffers                            // apply changes it
-	ConsumerFixed                            // cannot be changed on a consumer that exists
-	ConsumerDiffers                          // can lose messages, apply changes it
+	ConsumerFixed                            // cannot be changed on an existing consumer
+	ConsumerDiffers                          // can lose messages; apply changes it
 )
 
-// contradictions returns what prevents the start in the mode; nil: nothing. In mode apply that is
-// only what apply cannot change.
+// contradictions returns what prevents the start in the mode; nil: nothing. In mode apply these are
+// only differences that apply cannot change.
 func (d *Difference) contradictions(mode ManageMode) error {
 	var all Contradictions
 	add := func(c *Contradiction) {
@@ -92,41 +93,41 @@ func (d *Difference) contradictions(mode ManageMode) error {
 	return all
 }
 
-// differs returns the contradiction of a field.
-func differs(kind ContradictionKind, object string, f Field, more string) *Contradiction {
+// fieldContradiction returns the contradiction of a field.
+func fieldContradiction(kind ContradictionKind, object string, f Field, more string) *Contradiction {
 	return &Contradiction{Kind: kind, Object: object, Field: f, problem: fmt.Sprintf("%s is %s, must be %s%s", f.Name, f.Is, f.Want, more)}
 }
 
-// contradiction is what f means for the start under mode; nil where it means nothing.
+// contradiction returns what f contradicts under mode; nil: nothing.
 func (s StreamDifference) contradiction(f Field, mode ManageMode) *Contradiction {
 	object := "stream " + s.Spec.Name
 	switch {
 	case mode == ManageOff:
-		// Subjects that it omits may belong to another stream. If not, nothing is lost: such a
-		// message is not confirmed.
+		// A missing subject may belong to another stream. If it does not, nothing is lost, because
+		// its messages are not acknowledged.
 		if !f.Contradicts || f.Name == "subjects" {
 			return nil
 		}
-		return differs(StreamUnmanaged, object, f, ", or messages can be lost")
+		return fieldContradiction(StreamUnmanaged, object, f, ", or messages can be lost")
 	case f.Fixed:
-		return differs(StreamFixed, object, f, ", and cannot be changed on a stream that exists")
+		return fieldContradiction(StreamFixed, object, f, ", and cannot be changed on a stream that exists")
 	case f.Name == "subjects" && len(s.Owners) > 0:
-		return nil // apply would not help; the owner is named
+		return nil // apply would not help; the owner is reported instead
 	case f.Contradicts && mode != ManageApply:
-		return differs(StreamDiffers, object, f, "")
+		return fieldContradiction(StreamDiffers, object, f, "")
 	}
 	return nil
 }
 
-// contradiction is what f means for the start under mode; nil where it means nothing. Under
-// apply that is what cannot be changed, otherwise what can lose messages.
+// contradiction returns what f contradicts under mode; nil: nothing. Under apply only fields that
+// cannot be changed count, otherwise only those that can lose messages.
 func (c ConsumerDifference) contradiction(f Field, mode ManageMode) *Contradiction {
 	object := "consumer " + c.Spec.key()
 	switch {
 	case f.Fixed && (f.Contradicts || mode == ManageApply):
-		return differs(ConsumerFixed, object, f, ", and cannot be changed on a consumer that exists")
+		return fieldContradiction(ConsumerFixed, object, f, ", and cannot be changed on a consumer that exists")
 	case f.Contradicts && mode != ManageApply:
-		return differs(ConsumerDiffers, object, f, ", or messages can be lost")
+		return fieldContradiction(ConsumerDiffers, object, f, ", or messages can be lost")
 	}
 	return nil
 }

@@ -16,15 +16,15 @@ func (d *Difference) Empty() bool {
 		!slices.ContainsFunc(d.Consumers, func(c ConsumerDifference) bool { return c.State != Equal })
 }
 
-// String returns the difference as text, one block per stream or consumer:
+// String returns the difference as text: one block per stream or consumer, and a line that counts
+// them. A block begins with one of these marks:
 //
-//   - does not exist: create and apply create it
-//     ~ differs: apply changes it
-//     ! differs in a way that apply cannot change
-//     = nothing to do
+//	'+'  it does not exist, create and apply create it
+//	'~'  it differs, apply changes it
+//	'!'  it differs in a way that apply cannot change
+//	'='  nothing to do
 //
-// and a line that counts them. A stream's field marked ! stops the start of the
-// bridge.
+// If a field of a stream is marked with !, the bridge does not start.
 func (d *Difference) String() string {
 	var b strings.Builder
 	counts := map[byte]int{}
@@ -33,7 +33,7 @@ func (d *Difference) String() string {
 		counts[mark]++
 		fmt.Fprintf(&b, "%c stream %s\n", mark, s.Spec.Name)
 		if s.State == Missing {
-			writeFields(&b, s.Spec.created())
+			writeFields(&b, s.Spec.initialFields())
 		}
 		writeFields(&b, s.Fields)
 		for _, h := range s.Owners {
@@ -45,7 +45,7 @@ func (d *Difference) String() string {
 		counts[mark]++
 		fmt.Fprintf(&b, "%c consumer %s\n", mark, c.Spec.key())
 		if c.State == Missing {
-			writeFields(&b, c.Spec.created())
+			writeFields(&b, c.Spec.initialFields())
 		}
 		writeFields(&b, c.Fields)
 	}
@@ -93,9 +93,9 @@ func fixed(fields []Field) bool {
 	return slices.ContainsFunc(fields, func(f Field) bool { return f.Fixed })
 }
 
-// created lists the settings of a new stream; limits only if they limit.
-func (s Spec) created() []Field {
-	s = s.normal()
+// initialFields lists the settings of a new stream. Limits are included only if set.
+func (s Spec) initialFields() []Field {
+	s = s.withDefaults()
 	fields := []Field{
 		{Name: "subjects", Want: formatList(s.Subjects)},
 		{Name: "storage", Want: strings.ToLower(s.Storage.String())},
@@ -119,8 +119,8 @@ func (s Spec) created() []Field {
 	)
 }
 
-func (c ConsumerSpec) created() []Field {
-	c = c.normal()
+func (c ConsumerSpec) initialFields() []Field {
+	c = c.withDefaults()
 	return []Field{
 		{Name: "filter_subjects", Want: formatList(c.FilterSubjects)},
 		{Name: "ack_policy", Want: "explicit"},
@@ -130,6 +130,7 @@ func (c ConsumerSpec) created() []Field {
 	}
 }
 
+// SameSubjects reports whether two lists contain the same subjects, in any order.
 func SameSubjects(a, b []string) bool {
 	a, b = slices.Clone(a), slices.Clone(b)
 	slices.Sort(a)

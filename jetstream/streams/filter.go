@@ -2,7 +2,8 @@ package streams
 
 import "strings"
 
-// A filter is a subject in which the token * matches any one token and a last token > one or more.
+// A filter is a subject in which the token * matches any one token, and a final token > one or
+// more.
 
 func validFilter(filter string) bool {
 	if filter == "" || strings.ContainsAny(filter, " \t\r\n\f\x00") {
@@ -17,8 +18,8 @@ func validFilter(filter string) bool {
 	return true
 }
 
-// collide reports whether some subject matches both.
-func collide(a, b string) bool {
+// overlap reports whether a subject exists that matches both filters.
+func overlap(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := 0; ; i++ {
 		switch {
@@ -32,7 +33,7 @@ func collide(a, b string) bool {
 	}
 }
 
-// Covers reports whether every subject that matches narrow, a filter or a subject, also matches the
+// Covers reports whether every subject that matches narrow (a filter or a subject) also matches the
 // filter wide.
 func Covers(wide, narrow string) bool {
 	ws, ns := strings.Split(wide, "."), strings.Split(narrow, ".")

@@ -11,40 +11,40 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// ManageMode says what the bridge may do to streams and consumers.
+// ManageMode determines what the bridge may do to streams and consumers.
 type ManageMode string
 
 const (
-	// ManageCreate creates what is missing and changes nothing that exists.
+	// ManageCreate creates missing streams and consumers and changes nothing that exists.
 	ManageCreate ManageMode = "create"
-	// ManageVerify changes nothing; a missing stream is an error.
+	// ManageVerify changes nothing. A missing stream is an error.
 	ManageVerify ManageMode = "verify"
-	// ManageApply changes what exists to what is declared.
+	// ManageApply also changes existing streams and consumers to match their specs.
 	ManageApply ManageMode = "apply"
 	// ManageOff creates, changes and requires nothing. It only reads the existing streams, to
 	// report settings that can lose messages.
 	ManageOff ManageMode = "off"
 )
 
-// Report says what Manage found and did.
+// Report describes what Manage found and did.
 type Report struct {
-	// Difference is what was found before any change. In [ManageOff] it contains only streams.
+	// Difference is the state before any change. In [ManageOff] it contains only streams.
 	Difference *Difference
 	// Created and Updated contain "stream NAME" and "consumer STREAM/NAME".
 	Created, Updated []string
-	// Notes are sentences about what was not changed: a limit that differs, a consumer that is
-	// missing in [ManageVerify].
+	// Notes are sentences about what was not changed, such as a limit that differs, or a consumer
+	// that is missing in [ManageVerify].
 	Notes []string
 }
 
-// Manage applies the mode to streams and consumers. It needs an established connection. Two bridges
-// may create the same streams concurrently. With an error, the report contains what was done before
-// it.
+// Manage applies the mode to streams and consumers. It requires an established connection. Two
+// bridges may create the same streams concurrently. On an error, the report contains what was done
+// before.
 //
-// Besides what [Plan] asks it uses $JS.API.STREAM.CREATE.<stream>,
+// In addition to the requests of [Plan] it uses $JS.API.STREAM.CREATE.<stream>,
 // $JS.API.CONSUMER.CREATE.<stream>.<consumer>[.<filter>] and, under apply,
-// $JS.API.STREAM.UPDATE.<stream>. In [ManageOff] it uses $JS.API.STREAM.INFO.<stream> only; its
-// [ErrContradiction] then lists what can lose messages.
+// $JS.API.STREAM.UPDATE.<stream>. In [ManageOff] it uses only $JS.API.STREAM.INFO.<stream>; its
+// [ErrContradiction] then lists settings that can lose messages.
 func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams []Spec, consumers []ConsumerSpec) (*Report, error) {
 	if mode == ManageOff {
 		d, err := Read(ctx, js, streams)
@@ -54,8 +54,8 @@ func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams [
 		return &Report{Difference: d, Notes: d.notes(mode)}, d.contradictions(mode)
 	}
 	report := &Report{}
-	// Another bridge may create a stream between our plan and our step. What it created is then
-	// compared like any other, once.
+	// Another bridge may create a stream between our plan and our change. That stream is then
+	// compared like any other.
 	for attempt := 0; ; attempt++ {
 		d, err := Plan(ctx, js, streams, consumers)
 		if err != nil {
@@ -67,7 +67,7 @@ func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams [
 		if err := d.contradictions(mode); err != nil {
 			return report, err
 		}
-		err = report.step(ctx, js, mode, d)
+		err = report.apply(ctx, js, mode, d)
 		if err == nil {
 			report.Notes = d.notes(mode)
 			return report, nil
@@ -78,8 +78,9 @@ func Manage(ctx context.Context, js natsjs.JetStream, mode ManageMode, streams [
 	}
 }
 
-// step creates and, under apply, updates. It stops at the first error.
-func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode, d *Difference) error {
+// apply creates missing objects and, under apply, updates existing ones. It stops at the first
+// error.
+func (r *Report) apply(ctx context.Context, js natsjs.JetStream, mode ManageMode, d *Difference) error {
 	if mode == ManageVerify {
 		return nil
 	}
@@ -120,8 +121,8 @@ func (r *Report) step(ctx context.Context, js natsjs.JetStream, mode ManageMode,
 	return nil
 }
 
-// isRace reports whether another client has created the object first, with another configuration
-// (the same one is not an error to nats-server).
+// isRace reports whether another client has created the object first, with a different
+// configuration. The same configuration is not an error to nats-server.
 func isRace(err error) bool {
 	if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) || errors.Is(err, natsjs.ErrConsumerExists) {
 		return true
@@ -143,30 +144,30 @@ func (d *Difference) notes(mode ManageMode) []string {
 		return nil
 	}
 	var notes []string
-	left := func(what string, fields []Field) {
+	addUnchanged := func(what string, fields []Field) {
 		for _, f := range fields {
 			if mode == ManageOff && f.Contradicts && f.Name != "subjects" {
-				continue // an error
+				continue // reported as an error
 			}
 			notes = append(notes, fmt.Sprintf("%s: %s is %s, configured is %s; not changed", what, f.Name, f.Is, f.Want))
 		}
 	}
 	for _, s := range d.Streams {
-		left("stream "+s.Spec.Name, s.Fields)
+		addUnchanged("stream "+s.Spec.Name, s.Fields)
 	}
 	for _, c := range d.Consumers {
 		if c.State == Missing && mode == ManageVerify {
-			// The bridge stores messages without it and may start.
+			// The bridge can store messages without the consumer, so it may start.
 			notes = append(notes, fmt.Sprintf("consumer %s: does not exist", c.Spec.key()))
 		}
-		left("consumer "+c.Spec.key(), c.Fields)
+		addUnchanged("consumer "+c.Spec.key(), c.Fields)
 	}
 	return notes
 }
 
-// Manages reports whether [Manage] needs the permission: to send requests about streams and
-// consumers, and to receive the answers.
-func Manages(denied *conn.PermissionError) bool {
+// NeedsPermission reports whether [Manage] needs the permission, either to send requests about
+// streams and consumers or to receive the answers.
+func NeedsPermission(denied *conn.PermissionError) bool {
 	if denied.Operation == "subscribe to" {
 		return true // an inbox
 	}

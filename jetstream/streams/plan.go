@@ -13,31 +13,31 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// State is how a stream or consumer compares with its spec.
+// State is the result of comparing a stream or consumer with its spec.
 type State int
 
 const (
-	// Missing means that it does not exist.
+	// Missing means that the stream or consumer does not exist.
 	Missing State = iota + 1
-	// Equal means that there is nothing to do.
+	// Equal means that it matches its spec.
 	Equal
-	// Differs means that fields differ, see Fields.
+	// Differs means that some fields differ; see Fields.
 	Differs
-	// SubjectConflict means that another stream has some of its subjects (Owners).
+	// SubjectConflict means that another stream has some of its subjects; see Owners.
 	SubjectConflict
 )
 
-// Field is one difference, named as in nats-server's JSON and the nats CLI.
+// Field is one difference, named as in nats-server's JSON and in the nats CLI.
 type Field struct {
 	Name, Is, Want string
-	// Fixed means that nats-server cannot change it on an existing stream or consumer.
+	// Fixed means that nats-server cannot change the field on an existing stream or consumer.
 	Fixed bool
-	// Contradicts means that with it messages would not be stored, or not be kept as
-	// promised. Other differences are limits, which the operator decides.
+	// Contradicts means that messages would not be stored, or not be kept as promised. Other
+	// differences are limits, which are the operator's choice.
 	Contradicts bool
 }
 
-// Owner is a stream that has a wanted subject.
+// Owner is another stream that has a wanted subject.
 type Owner struct{ Subject, Stream string }
 
 // StreamDifference compares one stream with its spec.
@@ -59,16 +59,16 @@ type ConsumerDifference struct {
 	is natsjs.ConsumerConfig
 }
 
-// Difference compares what exists with the specs, in their order.
+// Difference compares the existing streams and consumers with the specs, in their order.
 type Difference struct {
 	Streams   []StreamDifference
 	Consumers []ConsumerDifference
 }
 
-// Plan compares and changes nothing. It needs an established connection and the
-// permission to ask $JS.API.STREAM.INFO.<stream>, $JS.API.STREAM.NAMES (only
-// if a subject is not in its own stream) and
-// $JS.API.CONSUMER.INFO.<stream>.<consumer>.
+// Plan compares streams and consumers with their specs and changes nothing. It requires an
+// established connection and the permission to send requests to $JS.API.STREAM.INFO.<stream>,
+// $JS.API.CONSUMER.INFO.<stream>.<consumer> and, only if a subject is not in its own stream,
+// $JS.API.STREAM.NAMES.
 func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []ConsumerSpec) (*Difference, error) {
 	d := &Difference{}
 	for _, spec := range streams {
@@ -89,7 +89,7 @@ func Plan(ctx context.Context, js natsjs.JetStream, streams []Spec, consumers []
 }
 
 // Read compares the existing streams and changes nothing. It does not look for other streams with
-// their subjects. It needs an established connection and the permission to ask
+// their subjects. It requires an established connection and the permission to send requests to
 // $JS.API.STREAM.INFO.<stream>.
 func Read(ctx context.Context, js natsjs.JetStream, streams []Spec) (*Difference, error) {
 	d := &Difference{}
@@ -109,7 +109,7 @@ func readStream(ctx context.Context, js natsjs.JetStream, spec Spec) (StreamDiff
 	switch {
 	case err == nil:
 		d.is = stream.CachedInfo().Config
-		d.Fields = streamFields(d.is, spec.normal())
+		d.Fields = streamFields(d.is, spec.withDefaults())
 		d.State = Equal
 		if len(d.Fields) > 0 {
 			d.State = Differs
@@ -151,9 +151,9 @@ func streamFields(is natsjs.StreamConfig, want Spec) []Field {
 		}
 	}
 	if !SameSubjects(is.Subjects, want.Subjects) {
-		lacks := slices.ContainsFunc(want.Subjects, func(s string) bool { return !coveredBy(s, is.Subjects) })
+		incomplete := slices.ContainsFunc(want.Subjects, func(s string) bool { return !coveredBy(s, is.Subjects) })
 		fields = append(fields, Field{
-			Name: "subjects", Is: formatList(is.Subjects), Want: formatList(want.Subjects), Contradicts: lacks,
+			Name: "subjects", Is: formatList(is.Subjects), Want: formatList(want.Subjects), Contradicts: incomplete,
 		})
 	}
 	add(is.Storage != want.Storage, Field{
@@ -164,9 +164,9 @@ func streamFields(is natsjs.StreamConfig, want Spec) []Field {
 		Name: "retention", Is: strings.ToLower(is.Retention.String()), Want: strings.ToLower(want.Retention.String()),
 		Fixed: is.Retention == natsjs.WorkQueuePolicy || want.Retention == natsjs.WorkQueuePolicy, Contradicts: true,
 	})
-	// The next three are never valid: such a stream stores none of our messages, or does not
+	// The next three are never valid: such a stream does not store our messages, or does not
 	// acknowledge them.
-	add(is.Mirror != nil, Field{Name: "mirror", Is: mirrored(is), Want: "none", Fixed: true, Contradicts: true})
+	add(is.Mirror != nil, Field{Name: "mirror", Is: mirrorName(is), Want: "none", Fixed: true, Contradicts: true})
 	add(is.Sealed, Field{Name: "sealed", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.NoAck, Field{Name: "no_ack", Is: "true", Want: "false", Contradicts: true})
 
@@ -187,7 +187,7 @@ func streamFields(is natsjs.StreamConfig, want Spec) []Field {
 	return fields
 }
 
-func mirrored(is natsjs.StreamConfig) string {
+func mirrorName(is natsjs.StreamConfig) string {
 	if is.Mirror == nil {
 		return "none"
 	}
@@ -211,7 +211,7 @@ func planConsumer(ctx context.Context, js natsjs.JetStream, spec ConsumerSpec) (
 	default:
 		return d, err
 	}
-	d.Fields = consumerFields(d.is, spec.normal())
+	d.Fields = consumerFields(d.is, spec.withDefaults())
 	d.State = Equal
 	if len(d.Fields) > 0 {
 		d.State = Differs
@@ -235,14 +235,14 @@ func consumerFields(is natsjs.ConsumerConfig, want ConsumerSpec) []Field {
 		Name: "ack_policy", Is: strings.ToLower(strings.TrimPrefix(is.AckPolicy.String(), "Ack")), Want: "explicit",
 		Fixed: true, Contradicts: true,
 	})
-	// New and last skip messages in the stream. A start by time or sequence is an operator's
-	// choice, for a replay: it is reported and not refused.
+	// The policies new and last skip messages in the stream. A start by time or sequence is an
+	// operator's choice, for a replay: it is reported but not refused.
 	byStart := is.DeliverPolicy == natsjs.DeliverByStartTimePolicy || is.DeliverPolicy == natsjs.DeliverByStartSequencePolicy
 	add(is.DeliverPolicy != natsjs.DeliverAllPolicy, Field{
 		Name: "deliver_policy", Is: is.DeliverPolicy.String(), Want: "all", Fixed: true, Contradicts: !byStart,
 	})
-	// In memory the position is lost with the server, and with it the redelivery on a stream with
-	// interest retention.
+	// With memory storage the position is lost with the server, and with it the redelivery on a
+	// stream with interest retention.
 	add(is.MemoryStorage, Field{Name: "mem_storage", Is: "true", Want: "false", Fixed: true, Contradicts: true})
 	add(is.HeadersOnly, Field{Name: "headers_only", Is: "true", Want: "false", Contradicts: true})
 	add(is.InactiveThreshold > 0, Field{

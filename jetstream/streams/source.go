@@ -7,21 +7,22 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// SourceSpec is a stream of a leaf node that a hub's stream sources messages from.
-// A stream may have other sources, of other sites: they are not changed.
+// SourceSpec is a stream of a leaf node from which a hub's stream sources messages. The hub's
+// stream may have other sources, of other sites; these are not changed.
 type SourceSpec struct {
-	Stream string // its name there
+	Stream string // name of the stream on the leaf node
 	Domain string // the leaf node's JetStream domain
 }
 
+// API returns the prefix of the subjects of the leaf node's JetStream API.
 func (s SourceSpec) API() string { return "$JS." + s.Domain + ".API" }
 
 func (s SourceSpec) String() string { return s.Stream + " of domain " + s.Domain }
 
-// config is the source as configured at the hub. It begins at sequence 1, even if that is
-// deleted: without a start sequence, a stream that contains messages already
-// starts at the time of its last one, and messages that the leaf node stored before
-// that would never arrive (nats-server 2.15, trySetupSourceConsumer).
+// config returns the source as configured on the hub. It starts at sequence 1, even if that message
+// was deleted. Without a start sequence, a stream that already contains messages starts at the time
+// of its last one, and messages that the leaf node stored before that would never arrive
+// (nats-server 2.15, trySetupSourceConsumer).
 func (s SourceSpec) config() *natsjs.StreamSource {
 	return &natsjs.StreamSource{
 		Name: s.Stream, OptStartSeq: 1, External: &natsjs.ExternalStream{APIPrefix: s.API()},
@@ -32,8 +33,8 @@ func (s SourceSpec) same(source *natsjs.StreamSource) bool {
 	return source.Name == s.Stream && sourceAPI(source) == s.API()
 }
 
-// takesAll reports whether a source omits nothing, at the beginning or by a filter.
-func takesAll(source *natsjs.StreamSource) bool {
+// isComplete reports whether a source omits nothing, neither at the beginning nor by a filter.
+func isComplete(source *natsjs.StreamSource) bool {
 	return source.OptStartSeq == 1 && source.OptStartTime == nil && source.FilterSubject == "" && len(source.SubjectTransforms) == 0
 }
 
@@ -47,18 +48,18 @@ func sourceAPI(source *natsjs.StreamSource) string {
 	return ""
 }
 
-// missing are the wanted sources that a stream lacks or has only in part.
+// missing returns the wanted sources that a stream does not have, or has only in part.
 func missing(want []SourceSpec, is []*natsjs.StreamSource) []SourceSpec {
 	var missing []SourceSpec
 	for _, s := range want {
-		if !slices.ContainsFunc(is, func(h *natsjs.StreamSource) bool { return s.same(h) && takesAll(h) }) {
+		if !slices.ContainsFunc(is, func(h *natsjs.StreamSource) bool { return s.same(h) && isComplete(h) }) {
 			missing = append(missing, s)
 		}
 	}
 	return missing
 }
 
-// addSources adds the missing sources, replacing those that take only a part.
+// addSources adds the missing sources and replaces partial ones.
 func addSources(is []*natsjs.StreamSource, want []SourceSpec) []*natsjs.StreamSource {
 	for _, s := range missing(want, is) {
 		is = slices.DeleteFunc(slices.Clone(is), s.same)
@@ -78,7 +79,7 @@ func formatSources(sources []*natsjs.StreamSource) string {
 			domain := strings.TrimSuffix(strings.TrimPrefix(api, "$JS."), ".API")
 			text = SourceSpec{s.Name, domain}.String()
 		}
-		if !takesAll(s) {
+		if !isComplete(s) {
 			text += " (in part)"
 		}
 		all = append(all, text)
