@@ -10,30 +10,31 @@ import (
 	"mqtt-nats-bridge/internal/sleep"
 )
 
-// Reconciler looks at streams and consumers until nothing is wrong with them. It looks again after
-// each reconnect, when the server may have come back without its store, and at intervals: they can
-// be deleted, changed or corrected while the connection is open. Its methods except LookAgain are
-// for one goroutine.
+// Reconciler checks streams and consumers until they match their specs. It checks again after each
+// reconnect, because the server may have come back without its store, and at intervals, because
+// streams can be deleted, changed or corrected while the connection is open. All methods except
+// LookAgain must be called from one goroutine.
 type Reconciler struct {
 	conn          *nats.Conn
 	every         time.Duration
 	look          func(context.Context) error
 	changed       func(context.Context, error)
-	connected     <-chan nats.Status // the reconnects since the last look of Ensure
+	connected     <-chan nats.Status // reconnects since the last check of Ensure
 	again         chan struct{}
-	contradiction bool // ended the last Ensure
+	contradiction bool // the last Ensure ended with a contradiction
 }
 
-// NewReconciler returns a reconciler that has not looked yet. look applies [Manage] and returns what
-// is wrong. changed receives that while Ensure looks; nil: nothing is.
+// NewReconciler returns a reconciler that has not checked yet. look applies [Manage] and returns
+// its error. changed receives that error whenever Ensure has checked; nil means that everything
+// matches.
 func NewReconciler(nc *nats.Conn, every time.Duration, look func(context.Context) error, changed func(context.Context, error)) *Reconciler {
 	return &Reconciler{
 		conn: nc, every: every, look: look, changed: changed, connected: nc.StatusChanged(nats.CONNECTED), again: make(chan struct{}, 1),
 	}
 }
 
-// Ensure looks until nothing is wrong, or until ctx ends. It returns an [ErrContradiction]
-// immediately and does not report it: it may be final.
+// Ensure checks until everything matches or ctx ends. It returns an [ErrContradiction] immediately
+// and does not pass it to changed, because it may be final.
 func (r *Reconciler) Ensure(ctx context.Context) error {
 	const first, most = 200 * time.Millisecond, 10 * time.Second
 	for pause := first; ; pause = min(2*pause, most) {
@@ -60,8 +61,8 @@ func (r *Reconciler) Ensure(ctx context.Context) error {
 	}
 }
 
-// Await returns true when Ensure must be called again, and false when ctx ends. A look that finds
-// nothing wrong is no reason.
+// Await returns true when Ensure must be called again, and false when ctx ends. It continues to
+// wait after a periodic check without an error.
 func (r *Reconciler) Await(ctx context.Context) bool {
 	ticker := time.NewTicker(r.every)
 	defer ticker.Stop()
@@ -89,8 +90,7 @@ func (r *Reconciler) LookAgain() {
 	}
 }
 
-// Run calls Ensure each time that Await returns true. A contradiction is reported and does not end
-// it.
+// Run calls Ensure whenever Await returns true. It reports a contradiction and continues.
 func (r *Reconciler) Run(ctx context.Context) {
 	for r.Await(ctx) {
 		if err := r.Ensure(ctx); err != nil {
