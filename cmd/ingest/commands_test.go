@@ -45,7 +45,7 @@ func TestExitCodes(t *testing.T) {
 		"a pattern without {type}":  {[]string{"check", "--set", "telemetry.topic=t/{tenant}/{device}"}, 2, "lacks {type}"},
 		"a database parameter":      {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "sslmode=verify-full: sslmode is invalid"},
 		"several errors":            {[]string{"run", "--set", "batch.flush=1", "--set", "telemetry.workers=0"}, 2, "2 errors in the configuration"},
-		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "ask ingest whether it is ready"},
+		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "check readiness of ingest"},
 		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "is empty"},
 		"migrate, nobody there":     {[]string{"migrate", nowhere}, 1, "connection refused"},
 		"bench, nobody there":       {[]string{"bench", nowhere}, 1, "connection refused"},

@@ -14,27 +14,27 @@ import (
 	"time"
 )
 
-// The errors of a Client. Each is wrapped with what was asked.
+// The errors of a Client. Each is wrapped with the request.
 var (
-	// ErrUnreachable means that no HTTP answer could be had.
+	// ErrUnreachable means that the API did not return an HTTP response.
 	ErrUnreachable = errors.New("the API cannot be reached")
-	// ErrUnauthorized means that EMQX does not know the key or its secret.
+	// ErrUnauthorized means that the key or its secret is invalid.
 	ErrUnauthorized = errors.New("the API key is refused")
 	// ErrForbidden means that the key's role does not allow the request.
 	ErrForbidden = errors.New("the role of the API key does not allow this")
-	// ErrNotFound means that there is no such thing, or no such API.
+	// ErrNotFound means that the object or the API does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrUnexpected means an answer that is none of EMQX's API.
-	ErrUnexpected = errors.New("unexpected answer")
+	// ErrUnexpected means that the response is not one of EMQX's API.
+	ErrUnexpected = errors.New("unexpected response")
 )
 
 const (
 	requestTimeout = 10 * time.Second
-	// maxBody bounds an answer.
+	// maxBody bounds the body of a response, in bytes.
 	maxBody = 8 << 20
 )
 
-// Options configure a Client. API, Key and Secret are required.
+// Options configures a Client. API, Key and Secret are required.
 type Options struct {
 	API string // http://emqx:18083
 	Key string
@@ -50,7 +50,7 @@ type Client struct {
 	http *http.Client
 }
 
-// New returns a client; it does no I/O.
+// New returns a client. It does no I/O.
 func New(opts Options) *Client {
 	c := &Client{opts: opts}
 	transport := &http.Transport{
@@ -59,7 +59,7 @@ func New(opts Options) *Client {
 	}
 	c.http = &http.Client{
 		Transport: transport, Timeout: requestTimeout,
-		// The key must not follow a redirect to another host.
+		// Redirects are not followed, because the key must not be sent to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c
@@ -87,47 +87,47 @@ func (c *Client) dialTLS(ctx context.Context, network, address string) (net.Conn
 	return d.DialContext(ctx, network, address)
 }
 
-// get decodes the JSON answer of a GET into answer.
-func (c *Client) get(ctx context.Context, path string, query url.Values, answer any) error {
+// get decodes the JSON body of a GET response into result.
+func (c *Client) get(ctx context.Context, path string, query url.Values, result any) error {
 	body, err := c.do(ctx, http.MethodGet, path, query)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, answer); err != nil {
+	if err := json.Unmarshal(body, result); err != nil {
 		return fmt.Errorf("GET %s: %w: %w", path, ErrUnexpected, err)
 	}
 	return nil
 }
 
-// do sends one request without a body and returns the body of a 2xx answer.
+// do sends one request without a body and returns the body of a 2xx response.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
-	what := method + " " + path
+	request := method + " " + path
 	secret, err := c.opts.Secret()
 	if err != nil {
 		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.opts.API+"/api/v5"+path+"?"+query.Encode(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", request, err)
 	}
 	req.SetBasicAuth(c.opts.Key, secret)
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", what, ErrUnreachable, withoutURL(err))
+		return nil, fmt.Errorf("%s: %w: %w", request, ErrUnreachable, withoutURL(err))
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", what, ErrUnreachable, err)
+		return nil, fmt.Errorf("%s: %w: %w", request, ErrUnreachable, err)
 	}
-	if err := refusal(resp, answer); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+	if err := responseError(resp, body); err != nil {
+		return nil, fmt.Errorf("%s: %w", request, err)
 	}
-	return answer, nil
+	return body, nil
 }
 
-// withoutURL drops the URL that http.Client puts before an error: the request names it.
+// withoutURL removes the URL that http.Client adds to an error, because the request already contains it.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -136,8 +136,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// refusal is the error of an answer that is not 2xx.
-func refusal(resp *http.Response, body []byte) error {
+// responseError returns the error of a response that is not 2xx.
+func responseError(resp *http.Response, body []byte) error {
 	if resp.StatusCode/100 == 2 {
 		return nil
 	}
@@ -155,9 +155,9 @@ func refusal(resp *http.Response, body []byte) error {
 	if json.Unmarshal(body, &message) == nil && message.Code+message.Message != "" {
 		text += ": " + strings.TrimSpace(message.Code+" "+message.Message)
 	}
-	const most = 200
-	if len(text) > most {
-		text = text[:most] + "…"
+	const limit = 200
+	if len(text) > limit {
+		text = text[:limit] + "…"
 	}
 	return fmt.Errorf("%w (%s)", kind, text)
 }

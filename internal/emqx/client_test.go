@@ -65,7 +65,7 @@ func TestClient(t *testing.T) {
 			api.Change(func(s *emqxtest.State) { s.Fail = status })
 			_, err := c.Counters(t.Context())
 			require.ErrorIs(t, err, want)
-			require.ErrorContains(t, err, "as asked for")
+			require.ErrorContains(t, err, "configured by the test")
 		}
 	})
 	t.Run("a listener is started", func(t *testing.T) {

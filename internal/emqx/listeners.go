@@ -22,8 +22,8 @@ func (c *Client) Listener(ctx context.Context, id string) (Listener, error) {
 	return answer, err
 }
 
-// StartListener enables and starts a listener on all nodes. EMQX writes that to its data
-// directory; emqx.conf overrules it at the next start.
+// StartListener enables and starts a listener on all nodes. EMQX stores this in its data directory.
+// At the next start, emqx.conf takes precedence.
 func (c *Client) StartListener(ctx context.Context, id string) error {
 	_, err := c.do(ctx, http.MethodPost, "/listeners/"+url.PathEscape(id)+"/start", nil)
 	return err

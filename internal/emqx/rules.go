@@ -12,7 +12,7 @@ type Rule struct {
 	ID      string   `json:"id"`
 	Enabled bool     `json:"enable"`
 	From    []string `json:"from"`
-	// Actions are objects, or the names of data integrations.
+	// Actions are objects or names of data integrations.
 	Actions []json.RawMessage `json:"actions"`
 }
 
@@ -31,7 +31,7 @@ func (r *Rule) RepublishesBelow(prefix string) bool {
 			Args     struct{ Topic string }
 		}
 		if json.Unmarshal(action, &a) != nil {
-			continue // a name
+			continue // the name of a data integration
 		}
 		if r.Enabled && a.Function == "republish" && strings.HasPrefix(a.Args.Topic, prefix+"/") {
 			return true

@@ -8,15 +8,15 @@ import (
 	"strconv"
 )
 
-// Session is a client's session as EMQX last noted it: its figures are up to 15 s old.
+// Session is a client's session. EMQX updates its figures every 15 s.
 type Session struct {
 	ClientID  string `json:"clientid"`
 	Username  string `json:"username"`
 	Connected bool   `json:"connected"`
 	Node      string `json:"node"`
 	Listener  string `json:"listener"` // tcp:default
-	// QueueLength, QueueLimit and QueueDropped are of the messages that wait for room
-	// in the in-flight window.
+	// QueueLength, QueueLimit and QueueDropped describe the queue of messages that wait for the
+	// in-flight window.
 	QueueLength  int64  `json:"mqueue_len"`
 	QueueLimit   Limit  `json:"mqueue_max"`
 	QueueDropped uint64 `json:"mqueue_dropped"`
@@ -25,7 +25,7 @@ type Session struct {
 	Subscriptions int64 `json:"subscriptions_cnt"`
 }
 
-// Limit is a number, or 0 where EMQX says "infinity".
+// Limit is a number. 0 represents EMQX's "infinity".
 type Limit int64
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -37,16 +37,15 @@ func (l *Limit) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*int64)(l))
 }
 
-// page is the frame of a list.
+// page is the envelope of a list.
 type page[T any] struct {
 	Data []T `json:"data"`
 }
 
-// perRequest keeps a URL with that many client ids below 8 KiB.
+// perRequest is the number of client ids per request. It keeps the URL below 8 KiB.
 const perRequest = 64
 
-// Sessions returns the sessions of the given client ids that there are, connected or
-// not, by client id.
+// Sessions returns the existing sessions of the given client ids, connected or not, by client id.
 func (c *Client) Sessions(ctx context.Context, clientIDs []string) (map[string]Session, error) {
 	all := make(map[string]Session, len(clientIDs))
 	for ids := range slices.Chunk(clientIDs, perRequest) {
@@ -61,13 +60,13 @@ func (c *Client) Sessions(ctx context.Context, clientIDs []string) (map[string]S
 	return all, nil
 }
 
-// SampleSessions returns some sessions of connected clients, at most n.
+// SampleSessions returns at most n sessions of connected clients.
 func (c *Client) SampleSessions(ctx context.Context, n int) ([]Session, error) {
 	return c.sessions(ctx, url.Values{"conn_state": {"connected"}, "limit": {strconv.Itoa(n)}})
 }
 
 func (c *Client) sessions(ctx context.Context, query url.Values) ([]Session, error) {
-	// Not "fields": EMQX 5.8.9 does not know listener there, and answers with it.
+	// The parameter fields is not used: in EMQX 5.8.9 it does not support listener.
 	var answer page[Session]
 	err := c.get(ctx, "/clients", query, &answer)
 	return answer.Data, err
@@ -75,10 +74,10 @@ func (c *Client) sessions(ctx context.Context, query url.Values) ([]Session, err
 
 // Counters are totals of the whole cluster since its nodes started.
 type Counters struct {
-	// NoSubscribers counts messages that no session was subscribed to. A device's own
-	// message is one of them unless something besides the rule subscribes to it.
+	// NoSubscribers counts messages without a subscribed session. It includes a device's original
+	// message if only the rule processes it.
 	NoSubscribers uint64 `json:"messages.dropped.no_subscribers"`
-	// QueueFull counts messages dropped from the full queue of any session.
+	// QueueFull counts messages dropped from full queues of all sessions.
 	QueueFull uint64 `json:"delivery.dropped.queue_full"`
 }
 
@@ -95,8 +94,8 @@ type Subscription struct {
 	Filter   string `json:"topic"` // $share/group/filter for a shared one
 }
 
-// GroupMembers returns the subscriptions in a $share group. EMQX searches its whole
-// table of subscriptions for them.
+// GroupMembers returns the subscriptions in a $share group. EMQX searches its whole subscription
+// table for them.
 func (c *Client) GroupMembers(ctx context.Context, group string) ([]Subscription, error) {
 	var answer page[Subscription]
 	err := c.get(ctx, "/subscriptions", url.Values{"share_group": {group}, "limit": {"1000"}}, &answer)

@@ -2,22 +2,22 @@ package emqx
 
 import "context"
 
-// Settings are the parts of EMQX's configuration that a client of its API can see and
-// that decide what it loses. The settings of zones are not among them.
+// Settings contains the parts of EMQX's configuration that the API returns and that determine which
+// messages EMQX loses. The API does not return the settings of zones.
 type Settings struct {
-	// MQTT applies where a zone sets nothing.
+	// MQTT contains the defaults for zones.
 	MQTT struct {
 		SharedSubscriptionStrategy string `json:"shared_subscription_strategy"`
 		ClientIDOverride           any    `json:"clientid_override"` // "disabled", or an expression
 		PeerCertAsClientID         string `json:"peer_cert_as_clientid"`
 		UseUsernameAsClientID      bool   `json:"use_username_as_clientid"`
 	}
-	// GroupStrategies are those of single $share groups.
+	// GroupStrategies contains the strategies of individual $share groups.
 	GroupStrategies map[string]string
 	Authorization   Authorization
 }
 
-// Authorization is how EMQX decides what no rule decides, and how it refuses.
+// Authorization configures the decision if no rule matches, and how EMQX refuses.
 type Authorization struct {
 	NoMatch    string `json:"no_match"`
 	DenyAction string `json:"deny_action"`
@@ -47,11 +47,10 @@ func (c *Client) Settings(ctx context.Context) (Settings, error) {
 	return s, c.get(ctx, "/authorization/settings", nil, &s.Authorization)
 }
 
-// HashClientID is the strategy with which one member of a group gets all messages of a
-// publisher.
+// HashClientID is the strategy that sends all messages of a publisher to the same member of a group.
 const HashClientID = "hash_clientid"
 
-// Strategy returns how a $share group's messages are distributed.
+// Strategy returns the strategy by which a $share group's messages are distributed.
 func (s *Settings) Strategy(group string) string {
 	if own := s.GroupStrategies[group]; own != "" {
 		return own

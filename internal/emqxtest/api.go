@@ -1,5 +1,4 @@
-// Package emqxtest is a stand-in for EMQX's HTTP API, for tests. Its answers have the
-// form of EMQX 5.8.9's.
+// Package emqxtest is a fake of EMQX's HTTP API for tests. Its responses have the format of EMQX 5.8.9.
 package emqxtest
 
 import (
@@ -15,16 +14,16 @@ import (
 	"mqtt-nats-bridge/internal/emqx"
 )
 
-// The API key that a new API takes.
+// The API key that a new API accepts.
 const (
 	Key    = "bridge"
 	Secret = "secret"
 )
 
-// State is what the API answers with.
+// State contains the data of the API's responses.
 type State struct {
 	Secret    string
-	Fail      int // an HTTP status with which every request is refused; 0: none
+	Fail      int // the HTTP status of every response; 0: requests are served
 	Sessions  map[string]emqx.Session
 	Counters  emqx.Counters
 	Members   map[string][]emqx.Subscription // by $share group
@@ -33,7 +32,7 @@ type State struct {
 	Strategy  string
 	Override  any // mqtt.clientid_override
 	Authz     emqx.Authorization
-	Starts    int // of listeners
+	Starts    int // the number of started listeners
 }
 
 // API is a running API.
@@ -44,7 +43,7 @@ type API struct {
 	state State
 }
 
-// Start starts an API that ends with the test.
+// Start starts an API that is stopped at the end of the test.
 func Start(t *testing.T) *API {
 	t.Helper()
 	a := &API{state: State{
@@ -83,15 +82,15 @@ func Start(t *testing.T) *API {
 	return a
 }
 
-// Change changes what is answered.
+// Change changes the state.
 func (a *API) Change(change func(*State)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	change(&a.state)
 }
 
-// Env returns the BRIDGE_… variables of a bridge that uses the API. The secret is in a
-// file, whose name is returned.
+// Env returns the BRIDGE_… variables of a bridge that uses the API, and the name of the file that
+// contains the secret.
 func (a *API) Env(t *testing.T) (env []string, secretFile string) {
 	t.Helper()
 	secretFile = filepath.Join(t.TempDir(), "secret")
@@ -103,7 +102,7 @@ func (a *API) Env(t *testing.T) (env []string, secretFile string) {
 	}, secretFile
 }
 
-// guard holds the lock while a request is answered.
+// guard checks the API key and locks the state while a request is served.
 func (a *API) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -111,7 +110,7 @@ func (a *API) guard(next http.Handler) http.Handler {
 		key, secret, _ := r.BasicAuth()
 		switch {
 		case a.state.Fail != 0:
-			refuse(w, a.state.Fail, "FAILED", "as asked for")
+			refuse(w, a.state.Fail, "FAILED", "configured by the test")
 		case key != Key || secret != a.state.Secret:
 			refuse(w, http.StatusUnauthorized, "BAD_API_KEY_OR_SECRET", "Check api_key/api_secret")
 		default:
@@ -159,7 +158,7 @@ func list[T any](w http.ResponseWriter, data []T) {
 
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client has gone
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {

@@ -1,6 +1,5 @@
-// Package endpoint is the HTTP endpoint for operators that every program of this
-// module has: /livez, /readyz, /status, /metrics and, on loopback, profiles. What a
-// program has besides, it adds.
+// Package endpoint implements the HTTP endpoint for operators of every program of this module: /livez,
+// /readyz, /status, /metrics and, on loopback, profiles. A program can add its own routes.
 package endpoint
 
 import (
@@ -14,28 +13,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Program is what an endpoint reports on. Its methods are called at any time.
+// Program is the program that an endpoint reports on. Its methods can be called at any time.
 type Program interface {
-	// Ready reports whether the program does its job, and what is in the way.
+	// Ready reports whether the program is ready, and otherwise the problems.
 	Ready() (bool, []Problem)
-	// Warnings are what does not keep it from doing its job.
+	// Warnings returns problems that do not affect readiness.
 	Warnings() []Problem
-	// Status is everything about it, for JSON.
+	// Status returns the program's complete state, for JSON.
 	Status(context.Context) any
-	// Metrics is called once.
+	// Metrics returns the program's metrics. It is called once.
 	Metrics() *prometheus.Registry
-	// Index is the text of / for programs like curl, without the line of the profiles.
+	// Index returns the text of / for clients other than browsers, without the line about profiles.
 	Index() string
-	// ServePage answers a browser at /.
+	// ServePage serves the page at / to a browser.
 	ServePage(http.ResponseWriter, *http.Request)
-	// Sample keeps what the page shows of the past until ctx ends.
+	// Sample records the history that the page shows, until ctx ends.
 	Sample(ctx context.Context)
-	// Routes adds the program's own.
+	// Routes adds the program's own routes.
 	Routes(*http.ServeMux)
 }
 
-// newMux returns a separate mux: any package in the binary can register handlers in
-// net/http's default one, and linking pprof does.
+// newMux returns a separate mux. Any linked package can register handlers in net/http's default mux,
+// and pprof does.
 func newMux(p Program, loopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {
@@ -65,13 +64,13 @@ func newMux(p Program, loopback bool) http.Handler {
 	registry := p.Metrics()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		Registry: registry, // counts failed scrapes
-		// Each scrape locks what works for a moment: too many scrapers must
-		// not come near the message path.
+		// A scrape briefly locks parts of the message path, so the number of concurrent scrapes is
+		// limited.
 		MaxRequestsInFlight: 4,
 	}))
 	if loopback {
-		// A profile costs CPU and a heap dump shows memory: for somebody on
-		// this machine only.
+		// Profiles are only for local users: a profile costs CPU, and a heap dump contains the
+		// process's memory.
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -82,12 +81,12 @@ func newMux(p Program, loopback bool) http.Handler {
 	return mux
 }
 
-// live says that the process serves. It looks at nothing: restarting it fixes no
-// peer.
+// live reports that the process serves requests. It does not check peers, because a restart of this
+// process would not fix them.
 func live(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }
 
 func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = fmt.Fprint(w, text) // the client has gone
+	_, _ = fmt.Fprint(w, text) // an error means that the client has disconnected
 }

@@ -10,15 +10,15 @@ import (
 // Problem is why a part of a program is not ready.
 type Problem = health.Problem
 
-// readiness is the body of /readyz, and what Healthcheck reads.
+// readiness is the body of /readyz. Healthcheck decodes it.
 type readiness struct {
 	Ready    bool      `json:"ready"`
 	Problems []Problem `json:"problems,omitempty"`
-	// Warnings do not keep it from being ready.
+	// Warnings do not affect readiness.
 	Warnings []Problem `json:"warnings,omitempty"`
 }
 
-// WriteJSON answers with v, indented: people read it with curl.
+// WriteJSON writes v as the response. The JSON is indented, because users read it with curl.
 func WriteJSON(w http.ResponseWriter, code int, v any) {
 	body, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -28,5 +28,5 @@ func WriteJSON(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // the client has gone
+	_, _ = w.Write(append(body, '\n')) // an error means that the client has disconnected
 }

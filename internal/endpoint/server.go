@@ -18,28 +18,27 @@ type Server struct {
 	http *http.Server
 	addr *net.TCPAddr
 	log  zerolog.Logger
-	done chan struct{} // closed when nothing is served any more
+	done chan struct{} // closed after Serve has returned
 
 	stopSampling context.CancelFunc
 	sampling     sync.WaitGroup
 }
 
 const (
-	// headerTimeout bounds reading a request's headers, so that clients that
-	// send nothing cannot keep connections open.
+	// headerTimeout bounds the reading of a request's headers, so that idle clients cannot keep
+	// connections open.
 	headerTimeout = 5 * time.Second
-	// writeTimeout bounds an answer. net/http/pprof adds the seconds that a
-	// profile takes.
+	// writeTimeout bounds the writing of a response. net/http/pprof adds the duration of a profile.
 	writeTimeout = 30 * time.Second
 	idleTimeout  = time.Minute
 	maxHeader    = 16 << 10
-	// closeTimeout is how long Close waits for answers in progress.
+	// closeTimeout bounds the time that Close waits for responses in progress.
 	closeTimeout = 2 * time.Second
 )
 
-// Open serves the routes of p, and what it has besides, at listen (host:port; port
-// 0: the kernel chooses). It returns once connections are taken. The error names
-// the address and the key it is configured by.
+// Open serves the standard routes and those of p at listen (host:port). With port 0, the kernel
+// chooses the port. Open returns once connections are accepted. The error contains the address and
+// its configuration key.
 func Open(listen string, p Program, log zerolog.Logger) (*Server, error) {
 	l, err := Listen(listen)
 	if err != nil {
@@ -48,31 +47,32 @@ func Open(listen string, p Program, log zerolog.Logger) (*Server, error) {
 	return l.Serve(p, log), nil
 }
 
-// Listener is the address of an endpoint, open before there is a program to serve. Nil, and the
-// [Server] that it returns, is of a program without an endpoint: the methods do nothing.
+// Listener is the open address of an endpoint, before the program exists that it serves. A program
+// without an endpoint has a nil Listener, whose Serve returns a nil [Server]. Methods of both do
+// nothing if they are nil.
 type Listener struct{ listener net.Listener }
 
-// Listen opens the address without serving anything yet: a program that finds it taken has not
-// done anything else. Without an address it returns nil.
+// Listen opens the address without serving yet, so that a program detects an address in use before
+// it does anything else. It returns nil if listen is empty.
 func Listen(listen string) (*Listener, error) {
 	if listen == "" {
 		return nil, nil
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("open the admin endpoint at %q: %w: set admin.listen to a free address, or to nothing", listen, err)
+		return nil, fmt.Errorf("open the admin endpoint at %q: %w: set admin.listen to a free address, or leave it empty", listen, err)
 	}
 	return &Listener{l}, nil
 }
 
-// Close closes the address, unless the server has done it.
+// Close closes the address, unless the server has already closed it.
 func (l *Listener) Close() {
 	if l != nil {
-		_ = l.listener.Close() // fails only when it is closed
+		_ = l.listener.Close() // fails only if it is already closed
 	}
 }
 
-// Serve serves the routes of p, and what it has besides.
+// Serve serves the standard routes and those of p.
 func (l *Listener) Serve(p Program, log zerolog.Logger) *Server {
 	if l == nil {
 		return nil
@@ -103,11 +103,11 @@ func (s *Server) serve(l net.Listener) {
 	}
 }
 
-// Addr is where the server listens, as host:port.
+// Addr returns the address that the server listens on, as host:port.
 func (s *Server) Addr() string { return s.addr.String() }
 
-// Close stops serving and waits: for answers in progress 2 s at most, then it cuts
-// them off. Further calls do nothing.
+// Close stops serving. It waits at most 2 s for responses in progress and then closes their
+// connections. Further calls do nothing.
 func (s *Server) Close() {
 	if s == nil {
 		return
@@ -115,7 +115,7 @@ func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
-		_ = s.http.Close() // closes what Shutdown would have waited for
+		_ = s.http.Close() // closes the connections that Shutdown was waiting for
 	}
 	<-s.done
 	s.stopSampling()
