@@ -6,7 +6,7 @@ import "mqtt-nats-bridge/bridge/journal"
 // A broker that respects its in-flight window stays below it. mosquitto 2.0.11 with queued messages
 // does not: each in-order PUBACK puts another whole window in flight (db__message_delete_outgoing,
 // its issue 2301), so a long backlog arrives together. Beyond 65,535 packet ids, redeliveries could
-// not be told apart. LaneOptions.MaxBytes bounds the bytes as well. QoS 0 messages do not count
+// not be distinguished. LaneOptions.MaxBytes bounds the bytes as well. QoS 0 messages do not count
 // here: they have their own bound and must not delay the others.
 const maxUnsettled = journal.PacketIDs / 8
 

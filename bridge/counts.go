@@ -62,7 +62,7 @@ type Histogram struct {
 	Count   uint64
 }
 
-const histogramBuckets = 24 // the last bucket starts at 9 minutes and has no upper bound
+const histogramBuckets = 24 // the last is nominally up to 9 minutes and counts everything above, too
 
 func (h *Histogram) observe(ns int64) {
 	ns = max(ns, 0)

@@ -133,7 +133,8 @@ func problem(ctx context.Context, a *dial.Attempt) error {
 	return a.Problem(func() dial.Protocol { return dial.Identify(ctx, a.Server.Address) })
 }
 
-// readConnack reads a CONNACK, or stops after four bytes if the answer is not one.
+// readConnack reads and parses a CONNACK. If the answer is not one, it reads more of it, so that the
+// error can show what the server sent.
 func readConnack(a *dial.Attempt, conn net.Conn) (sessionPresent bool, err error) {
 	b := make([]byte, 4, 64)
 	n, err := io.ReadFull(conn, b)

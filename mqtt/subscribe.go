@@ -43,7 +43,7 @@ func (s *Session) syncSubscriptions(client paho.Client, t *tap, stop <-chan stru
 			return nil
 		}
 		s.opts.Log.Info().Str("client_id", s.opts.ClientID).Strs("unsubscribed", stale).
-			Msg("mqtt filters that are no longer configured unsubscribed")
+			Msg("unsubscribed mqtt filters that are no longer configured")
 	}
 	s.logSaveError(m.afterSubscribe(&s.opts))
 	return nil

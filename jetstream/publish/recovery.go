@@ -169,7 +169,7 @@ func (p *Publisher) resume() {
 	if r.logged {
 		p.opts.Log.Info().Dur("after_ms", time.Since(r.since)).Msg("JetStream stores messages again")
 	} else {
-		p.opts.Log.Debug().Dur("after_ms", time.Since(r.since)).Int("unsettled", p.win.len()).Msg("sending again in order")
+		p.opts.Log.Debug().Dur("after_ms", time.Since(r.since)).Int("unsettled", p.win.len()).Msg("resending unsettled messages in order")
 	}
 	*r = recovery{attempt: r.attempt + 1}
 	p.denied = nil
