@@ -45,8 +45,8 @@ func cut(b []byte, limit int) []byte {
 	return b
 }
 
-// kept returns the part of the payload that a quarantine copy contains.
-func (v *validator) kept(d *Delivery) []byte {
+// keptPayload returns the part of the payload that a quarantine copy contains.
+func (v *validator) keptPayload(d *Delivery) []byte {
 	if d.PayloadSize > min(v.limits.MaxPayload, len(d.Payload)) {
 		return cut(d.Payload, min(v.limits.MaxPayload, oversizeKept))
 	}
@@ -63,7 +63,7 @@ func (l *Lane) fillQuarantined(d *Delivery, number uint64) {
 		l.subject = append(l.subject, '.')
 		l.subject = append(l.subject, v.subject...)
 	}
-	m.Subject, m.Payload = l.subject, v.kept(d)
+	m.Subject, m.Payload = l.subject, v.keptPayload(d)
 	detail := cut([]byte(v.detail), maxDetail)
 	whole := len(m.Payload) == d.PayloadSize
 	if !whole {
@@ -114,7 +114,7 @@ func (l *Lane) handleRefusal(s *slot, r *Result) {
 
 // rejectRefused turns m, which was accepted and then refused, into its quarantine copy. It reports
 // false if the copy must not be stored.
-func (l *Lane) rejectRefused(s *slot, m *Message, why error) bool {
+func (l *Lane) rejectRefused(s *slot, m *Message, cause error) bool {
 	s.reason = verdict.Refused
 	l.counts.Rejected[verdict.Refused]++
 	if s.wrapped {
@@ -131,7 +131,7 @@ func (l *Lane) rejectRefused(s *slot, m *Message, why error) bool {
 	m.Subject = append(subject, m.Subject...)
 	m.Headers = append([]Header{
 		{HeaderReason, []byte(verdict.Refused.String())},
-		{HeaderDetail, appendHeaderValue(nil, cut([]byte(refusedDetail(why)), maxDetail))},
+		{HeaderDetail, appendHeaderValue(nil, cut([]byte(refusedDetail(cause)), maxDetail))},
 	}, m.Headers...)
 	if topic != "" && !hasHeader(m.Headers, HeaderTopic) {
 		m.Headers = append(m.Headers, Header{HeaderTopic, appendHeaderValue(nil, []byte(topic))})
@@ -139,7 +139,7 @@ func (l *Lane) rejectRefused(s *slot, m *Message, why error) bool {
 	return true
 }
 
-func refusedDetail(why error) string { return "JetStream refused it: " + why.Error() }
+func refusedDetail(cause error) string { return "JetStream refused it: " + cause.Error() }
 
 // ownSubject returns a subject that no other message has. A stream that limits the messages per
 // subject accepts the copy under it.

@@ -23,9 +23,9 @@ func (v *validator) checkCertificate() bool {
 	c, known := v.rules.Registry.Certificate(v.cn)
 	switch now := v.clock / 1e6; {
 	case !known:
-		v.reject(verdict.CertUnknown, "the certificate registry does not know %s", excerpt(v.cn))
+		v.reject(verdict.CertUnknown, "the certificate registry does not contain %s", excerpt(v.cn))
 	case !c.Active:
-		v.reject(verdict.CertRevoked, "the certificate registry says that %s is %s", excerpt(v.cn), c.Status)
+		v.reject(verdict.CertRevoked, "the certificate registry lists %s as %s", excerpt(v.cn), c.Status)
 	case c.NotAfter != 0 && now >= c.NotAfter:
 		v.reject(verdict.CertExpired, "the certificate of %s expired at %s, the message was published at %s", excerpt(v.cn),
 			time.UnixMilli(c.NotAfter).UTC().Format(time.RFC3339), time.UnixMilli(now).UTC().Format(time.RFC3339))

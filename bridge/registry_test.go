@@ -33,11 +33,11 @@ func TestRegistryVerdict(t *testing.T) {
 		detail string
 	}{
 		"good": {}, "lower": {},
-		"unknown":   {verdict.CertUnknown, `the certificate registry does not know "acme/unknown"`},
-		"deleted":   {verdict.CertUnknown, `the certificate registry does not know "acme/deleted"`},
-		"revoked":   {verdict.CertRevoked, `the certificate registry says that "acme/revoked" is REVOKED`},
-		"suspended": {verdict.CertRevoked, `the certificate registry says that "acme/suspended" is SUSPENDED`},
-		"both":      {verdict.CertRevoked, `the certificate registry says that "acme/both" is REVOKED`},
+		"unknown":   {verdict.CertUnknown, `the certificate registry does not contain "acme/unknown"`},
+		"deleted":   {verdict.CertUnknown, `the certificate registry does not contain "acme/deleted"`},
+		"revoked":   {verdict.CertRevoked, `the certificate registry lists "acme/revoked" as REVOKED`},
+		"suspended": {verdict.CertRevoked, `the certificate registry lists "acme/suspended" as SUSPENDED`},
+		"both":      {verdict.CertRevoked, `the certificate registry lists "acme/both" as REVOKED`},
 		"ended":     {verdict.CertExpired, `the certificate of "acme/ended" expired at 2026-11-23T12:00:00Z, the message was published at 2026-11-23T12:00:00Z`},
 	} {
 		t.Run(name, func(t *testing.T) {

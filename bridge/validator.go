@@ -229,7 +229,7 @@ func (v *validator) kind() uint64 {
 // chargeQuarantine counts the rejection and reports whether the device's bound allows a copy in
 // quarantine.
 func (v *validator) chargeQuarantine(d *Delivery) bool {
-	size := len(v.kept(d)) + min(len(v.topic), subjects.MaxSubjectBytes)
+	size := len(v.keptPayload(d)) + min(len(v.topic), subjects.MaxSubjectBytes)
 	return v.devices.Reject(v.sender, v.reason, v.limits.OfQuarantine().Meter, v.clock, size)
 }
 

@@ -77,11 +77,11 @@ func (s *Session) closedEarly(refusal error) error {
 // session or the other lanes. Or it has a session from before this process, and lets the other
 // lanes subscribe. The caller holds mu.
 func (s *Session) contested() bool {
-	kept := s.status.Connected && s.status.SessionPresent
+	sessionKept := s.status.Connected && s.status.SessionPresent
 	if s.closedAt.IsZero() {
-		return kept && s.opts.Peers.otherSubscribed(s.opts.ClientID)
+		return sessionKept && s.opts.Peers.otherSubscribed(s.opts.ClientID)
 	}
-	return kept || !s.opts.Peers.endedTogether(s.opts.ClientID, s.closedAt)
+	return sessionKept || !s.opts.Peers.endedTogether(s.opts.ClientID, s.closedAt)
 }
 
 // endedEarly returns the error for a connection that the broker closed before it answered

@@ -298,8 +298,8 @@ func (t *tap) awaitBroker() {
 	}
 }
 
-func (t *tap) closeBecause(why error) error {
-	err := t.closeSocket(why)
+func (t *tap) closeBecause(reason error) error {
+	err := t.closeSocket(reason)
 	t.readMu.Lock()
 	defer t.readMu.Unlock()
 	t.end(net.ErrClosed)
@@ -307,9 +307,9 @@ func (t *tap) closeBecause(why error) error {
 }
 
 // closeSocket needs no lock, so it also ends a read or a write that hangs.
-func (t *tap) closeSocket(why error) error {
-	if !errors.Is(why, net.ErrClosed) {
-		t.closeReason.CompareAndSwap(nil, &why)
+func (t *tap) closeSocket(reason error) error {
+	if !errors.Is(reason, net.ErrClosed) {
+		t.closeReason.CompareAndSwap(nil, &reason)
 	}
 	t.closeOnce.Do(func() { close(t.pause.socketClosed) })
 	return t.Conn.Close()
@@ -320,8 +320,8 @@ func (t *tap) end(err error) {
 	t.endOnce.Do(func() {
 		if errors.Is(err, net.ErrClosed) {
 			err = errClosedHere
-			if why := t.closeReason.Load(); why != nil {
-				err = *why
+			if reason := t.closeReason.Load(); reason != nil {
+				err = *reason
 			}
 		}
 		t.err = err

@@ -37,12 +37,12 @@ func Open(o Options) (Opened, error) {
 	if !errors.Is(err, errUnusable) {
 		return opened, err
 	}
-	movedTo, why := fmt.Sprintf("%s.%s.damaged", path, time.Now().UTC().Format("20060102T150405.000000000")), err
+	movedTo, reason := fmt.Sprintf("%s.%s.damaged", path, time.Now().UTC().Format("20060102T150405.000000000")), err
 	if err := os.Rename(path, movedTo); err != nil {
 		return Opened{}, fmt.Errorf("move damaged journal aside: %w", err)
 	}
 	opened, err = mapPath(path, &o)
-	opened.MovedTo, opened.Reason = movedTo, why
+	opened.MovedTo, opened.Reason = movedTo, reason
 	return opened, err
 }
 

@@ -216,7 +216,7 @@ const quarantineUnit = 1 << 10
 
 // Reject counts a rejection and reports whether the device's quarantine bound allows the copy. A
 // copy of several units is allowed if one unit is available; all of them are charged.
-func (d *Budgets) Reject(r Ref, why verdict.Reason, quarantine Meter, now int64, size int) bool {
+func (d *Budgets) Reject(r Ref, reason verdict.Reason, quarantine Meter, now int64, size int) bool {
 	e, unlock := d.lock(r)
 	if e == nil {
 		return true
@@ -234,7 +234,7 @@ func (d *Budgets) Reject(r Ref, why verdict.Reason, quarantine Meter, now int64,
 		}
 	}
 	x := &s.rejects[e.rejects-1]
-	x.by[why]++
+	x.by[reason]++
 	if x.rateID != quarantine.rateID {
 		x.quarantine, x.rateID = quarantine.convert(x.rateID, x.quarantine, 0, now), quarantine.rateID
 	}

@@ -59,9 +59,9 @@ func (w *Workers) quarantine(ctx context.Context, m *Message, cause error) error
 }
 
 // withoutPayload replaces the payload of copy by a reference to m.
-func withoutPayload(copy *nats.Msg, m *Message, why string) {
+func withoutPayload(copy *nats.Msg, m *Message, reason string) {
 	copy.Header.Set(bridge.HeaderDetail, copy.Header.Get(bridge.HeaderDetail)+
-		fmt.Sprintf("; %s to be kept here, see sequence %d of stream %s", why, m.Sequence, m.Stream))
+		fmt.Sprintf("; %s to be kept here, see sequence %d of stream %s", reason, m.Sequence, m.Stream))
 	copy.Header.Set(bridge.HeaderSize, strconv.Itoa(len(m.Data)))
 	copy.Data = nil
 }

@@ -208,8 +208,8 @@ func (p *Publisher) Stats() Stats {
 	}
 	if p.recovery.active {
 		s.Problem, s.Since, s.Err = p.recovery.problem.Error(), p.recovery.since, p.recovery.problem
-		if why := conn.ServerError(""); errors.As(p.link.LastError(), &why) {
-			s.Problem += ": " + why.Error()
+		if serverErr := conn.ServerError(""); errors.As(p.link.LastError(), &serverErr) {
+			s.Problem += ": " + serverErr.Error()
 		}
 		if e := p.win.unanswered(p.win.head); e != nil {
 			s.Subject = string(e.buf[:e.subject])

@@ -17,19 +17,19 @@ import (
 type Reconciler struct {
 	conn          *nats.Conn
 	every         time.Duration
-	look          func(context.Context) error
+	check         func(context.Context) error
 	changed       func(context.Context, error)
 	connected     <-chan nats.Status // reconnects since the last check of Ensure
 	again         chan struct{}
 	contradiction bool // the last Ensure ended with a contradiction
 }
 
-// NewReconciler returns a reconciler that has not checked yet. look applies [Manage] and returns
+// NewReconciler returns a reconciler that has not checked yet. check applies [Manage] and returns
 // its error. changed receives that error whenever Ensure has checked; nil means that everything
 // matches.
-func NewReconciler(nc *nats.Conn, every time.Duration, look func(context.Context) error, changed func(context.Context, error)) *Reconciler {
+func NewReconciler(nc *nats.Conn, every time.Duration, check func(context.Context) error, changed func(context.Context, error)) *Reconciler {
 	return &Reconciler{
-		conn: nc, every: every, look: look, changed: changed, connected: nc.StatusChanged(nats.CONNECTED), again: make(chan struct{}, 1),
+		conn: nc, every: every, check: check, changed: changed, connected: nc.StatusChanged(nats.CONNECTED), again: make(chan struct{}, 1),
 	}
 }
 
@@ -44,7 +44,7 @@ func (r *Reconciler) Ensure(ctx context.Context) error {
 			for len(r.connected) > 0 {
 				<-r.connected
 			}
-			err := r.look(ctx)
+			err := r.check(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -75,7 +75,7 @@ func (r *Reconciler) Await(ctx context.Context) bool {
 		case <-r.again:
 			return true
 		case <-ticker.C:
-			if r.conn.IsConnected() && (r.look(ctx) != nil || r.contradiction) && ctx.Err() == nil {
+			if r.conn.IsConnected() && (r.check(ctx) != nil || r.contradiction) && ctx.Err() == nil {
 				return true
 			}
 		}
