@@ -14,43 +14,41 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// Bounds of the pause before a reconnect: it doubles, with half of it at random, until a
-// PUBACK has come.
+// Bounds of the back-off before a reconnect. It doubles until a PUBACK arrives, and half of it is
+// random.
 const (
 	minBackoff = 200 * time.Millisecond
 	maxBackoff = 2 * time.Second
 )
 
-// goodbye bounds the wait for the broker to close a connection.
-const goodbye = time.Second
+// closeTimeout bounds the wait for the broker to close a connection.
+const closeTimeout = time.Second
 
-// Options of a device. Address and Connect.ClientID are required; Message is where Run
-// is called.
+// Options configures a device. Address and Connect.ClientID are required, and Message for Run.
 type Options struct {
-	Address string      // of the broker, host:port
+	Address string      // the broker's host:port
 	TLS     *tls.Config // nil: plain TCP
 	Connect wire.Connect
-	// Window is how many messages may wait for a PUBACK; 0: 1.
+	// Window is the maximum number of messages in flight; 0: 1.
 	Window int
-	// Every is the time between two messages; a message that falls due while the
-	// window is full or the connection is down is never produced, so that a device does
-	// not catch up in a burst. 0: as fast as the window allows.
+	// Every is the interval between messages; 0: as fast as the window allows. A message that is
+	// due while the window is full or the connection is down is skipped, so that a device does not
+	// catch up in a burst.
 	Every time.Duration
-	// Delay is the time before the first message, so that devices do not publish in
-	// step.
+	// Delay is the time before the first message. It spreads the messages of several devices.
 	Delay time.Duration
-	// Count is how many messages there are; 0: until the context ends.
+	// Count is the number of messages; 0: until the context ends.
 	Count int
-	// Message is the n-th message, from 0.
+	// Message returns the n-th message, from 0.
 	Message func(n int) (topic string, payload []byte)
-	// Reconnect has the device come back when its connection ends, and send again what
-	// had no PUBACK. Without it the end of a connection is an error.
+	// Reconnect lets the device reconnect when its connection ends, and resend unacknowledged
+	// messages. Without it, the end of a connection is an error.
 	Reconnect bool
-	// Drain bounds the wait for outstanding PUBACKs once the context has ended; 0: 10 s.
+	// Drain bounds the wait for outstanding PUBACKs after the context has ended; 0: 10 s.
 	Drain time.Duration
-	// Hooks may be nil. Sent is called before the n-th message is written, again for
-	// each resend; Acked with its PUBACK; Received with each PUBLISH, which is never
-	// acknowledged; Lost when a connection ended that had been accepted.
+	// The hooks may be nil. Sent is called before the n-th message is written, including each
+	// resend. Acked is called for its PUBACK. Received is called for each PUBLISH from the broker,
+	// which the device never acknowledges. Lost is called when an accepted connection has ended.
 	Sent     func(n int)
 	Acked    func(n int)
 	Received func(topic string)
@@ -60,7 +58,7 @@ type Options struct {
 // Device is one simulated device.
 type Device struct {
 	o     Options
-	acks  chan struct{} // capacity 1: a PUBACK has come
+	acks  chan struct{} // signals a PUBACK; capacity 1
 	sent  atomic.Uint64
 	acked atomic.Uint64
 	up    atomic.Bool
@@ -68,15 +66,15 @@ type Device struct {
 	// refused counts attempts to reconnect that failed.
 	refused atomic.Uint64
 
-	mu      sync.Mutex
-	link    *link
-	flights []flight // oldest first
-	id      uint16   // the latest packet id
-	calm    bool     // a PUBACK has come over this connection
+	mu        sync.Mutex
+	link      *link
+	pending   []pendingPublish // oldest first
+	id        uint16           // the latest packet id
+	gotPuback bool             // over the current connection
 }
 
-// flight is a PUBLISH without its PUBACK.
-type flight struct {
+// pendingPublish is a PUBLISH that is not acknowledged yet.
+type pendingPublish struct {
 	n       int
 	id      uint16
 	topic   string
@@ -92,32 +90,32 @@ func New(o Options) *Device {
 	return &Device{o: o, acks: make(chan struct{}, 1)}
 }
 
-// ClientID is the device's.
+// ClientID returns the device's client id.
 func (d *Device) ClientID() string { return d.o.Connect.ClientID }
 
-// Sent is how many messages were published, resends not counted.
+// Sent returns the number of published messages, without resends.
 func (d *Device) Sent() uint64 { return d.sent.Load() }
 
-// Acked is how many of them got their PUBACK.
+// Acked returns the number of acknowledged messages.
 func (d *Device) Acked() uint64 { return d.acked.Load() }
 
-// Connections is how often the broker has accepted the device.
+// Connections returns the number of connections that the broker has accepted.
 func (d *Device) Connections() uint64 { return d.links.Load() }
 
-// Refused is how many attempts to reconnect failed.
+// Refused returns the number of failed attempts to reconnect.
 func (d *Device) Refused() uint64 { return d.refused.Load() }
 
 // Connected reports whether the device has a connection.
 func (d *Device) Connected() bool { return d.up.Load() }
 
-// SessionPresent is the flag of the latest CONNACK.
+// SessionPresent returns the session-present flag of the latest CONNACK.
 func (d *Device) SessionPresent() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.link != nil && d.link.present
 }
 
-// Connect connects and sends again what is unacknowledged.
+// Connect connects and resends unacknowledged messages.
 func (d *Device) Connect(ctx context.Context) error {
 	l, err := open(ctx, &d.o, d.read)
 	if err != nil {
@@ -126,29 +124,29 @@ func (d *Device) Connect(ctx context.Context) error {
 	d.links.Add(1)
 	d.up.Store(true)
 	d.mu.Lock()
-	d.link, d.calm = l, false
-	again := append([]flight(nil), d.flights...)
+	d.link, d.gotPuback = l, false
+	resend := append([]pendingPublish(nil), d.pending...)
 	d.mu.Unlock()
-	for _, f := range again {
-		d.note(d.o.Sent, f.n)
-		if err := l.write(f.packet(wire.Dup)); err != nil {
-			break // the connection's end is what Run finds
+	for _, p := range resend {
+		d.call(d.o.Sent, p.n)
+		if err := l.write(p.packet(wire.Dup)); err != nil {
+			break // Run detects the end of the connection
 		}
 	}
 	return nil
 }
 
-func (f *flight) packet(flags byte) []byte {
-	return wire.AppendPublish(nil, wire.QoS1|flags, f.topic, f.id, f.payload)
+func (p *pendingPublish) packet(flags byte) []byte {
+	return wire.AppendPublish(nil, wire.QoS1|flags, p.topic, p.id, p.payload)
 }
 
-func (d *Device) note(hook func(int), n int) {
+func (d *Device) call(hook func(int), n int) {
 	if hook != nil {
 		hook(n)
 	}
 }
 
-// read takes a packet of the broker's.
+// read handles a packet from the broker.
 func (d *Device) read(first byte, body []byte) {
 	switch first & 0xF0 {
 	case wire.Puback:
@@ -164,19 +162,19 @@ func (d *Device) read(first byte, body []byte) {
 	}
 }
 
-// puback settles a flight. One that nothing waits for is ignored: it is of a packet that
-// was sent twice.
+// puback settles a pending publish. It ignores a PUBACK without a pending publish, which acknowledges
+// a resent packet a second time.
 func (d *Device) puback(id uint16) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, f := range d.flights {
-		if f.id != id {
+	for i, p := range d.pending {
+		if p.id != id {
 			continue
 		}
-		d.flights = append(d.flights[:i], d.flights[i+1:]...)
-		d.calm = true
+		d.pending = append(d.pending[:i], d.pending[i+1:]...)
+		d.gotPuback = true
 		d.acked.Add(1)
-		d.note(d.o.Acked, f.n)
+		d.call(d.o.Acked, p.n)
 		select {
 		case d.acks <- struct{}{}:
 		default:
@@ -185,11 +183,11 @@ func (d *Device) puback(id uint16) {
 	}
 }
 
-// inFlight is how many messages wait for their PUBACK.
+// inFlight returns the number of messages that wait for their PUBACK.
 func (d *Device) inFlight() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.flights)
+	return len(d.pending)
 }
 
 // publish writes message n.
@@ -197,32 +195,32 @@ func (d *Device) publish(n int) error {
 	topic, payload := d.o.Message(n)
 	d.mu.Lock()
 	d.id = d.id%65535 + 1
-	f := flight{n, d.id, topic, payload}
-	d.flights = append(d.flights, f)
+	p := pendingPublish{n, d.id, topic, payload}
+	d.pending = append(d.pending, p)
 	l := d.link
 	d.mu.Unlock()
 	d.sent.Add(1)
-	d.note(d.o.Sent, n)
-	return l.write(f.packet(0))
+	d.call(d.o.Sent, n)
+	return l.write(p.packet(0))
 }
 
-// Run publishes until the messages are all acknowledged, or ctx has ended and they are,
-// or Drain has passed. The device must be connected, unless it reconnects.
+// Run publishes Count messages, or until ctx ends. It then waits until all messages are acknowledged,
+// after the end of ctx at most for Drain. The device must be connected, unless Reconnect is set.
 func (d *Device) Run(ctx context.Context) error {
-	// hard ends the device; ctx only its publishing.
-	hard, give := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer give(nil)
+	// ctx ends the publishing; aborted also ends the wait for PUBACKs.
+	aborted, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abort(nil)
 	var drain *time.Timer
-	var once sync.Mutex
+	var drainMu sync.Mutex
 	stop := context.AfterFunc(ctx, func() {
-		once.Lock()
-		defer once.Unlock()
-		drain = time.AfterFunc(d.o.Drain, func() { give(ErrNoAnswer) })
+		drainMu.Lock()
+		defer drainMu.Unlock()
+		drain = time.AfterFunc(d.o.Drain, func() { abort(ErrNoAnswer) })
 	})
 	defer func() {
 		stop()
-		once.Lock()
-		defer once.Unlock()
+		drainMu.Lock()
+		defer drainMu.Unlock()
 		if drain != nil {
 			drain.Stop()
 		}
@@ -231,15 +229,15 @@ func (d *Device) Run(ctx context.Context) error {
 	defer r.due.Stop()
 	for pause := minBackoff; ; {
 		if d.Connected() {
-			err := r.serve(ctx, hard)
+			err := r.serve(ctx, aborted)
 			if err == nil {
 				return nil
 			}
-			err = errors.Join(context.Cause(hard), d.drop(err))
-			if !d.o.Reconnect || hard.Err() != nil {
+			err = errors.Join(context.Cause(aborted), d.disconnected(err))
+			if !d.o.Reconnect || aborted.Err() != nil {
 				return fmt.Errorf("publish as device %q, message %d: %w", d.o.Connect.ClientID, r.next, err)
 			}
-			if d.wasCalm() {
+			if d.receivedPuback() {
 				pause = minBackoff
 			}
 		}
@@ -247,12 +245,12 @@ func (d *Device) Run(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-hard.Done():
+		case <-aborted.Done():
 			return fmt.Errorf("publish as device %q: %d messages have no PUBACK: %w", d.o.Connect.ClientID, d.inFlight(), ErrNoAnswer)
 		case <-time.After(pause/2 + rand.N(pause)): // between attempts
 		}
 		pause = min(2*pause, maxBackoff)
-		if err := d.Connect(hard); err != nil {
+		if err := d.Connect(aborted); err != nil {
 			d.refused.Add(1)
 			if !d.o.Reconnect {
 				return err
@@ -261,20 +259,20 @@ func (d *Device) Run(ctx context.Context) error {
 	}
 }
 
-func (d *Device) wasCalm() bool {
+func (d *Device) receivedPuback() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.calm
+	return d.gotPuback
 }
 
-// drop takes leave of a connection that failed and returns why it did.
-func (d *Device) drop(err error) error {
+// disconnected closes a failed connection and returns the reason of its failure.
+func (d *Device) disconnected(err error) error {
 	d.mu.Lock()
 	l := d.link
 	d.mu.Unlock()
 	d.up.Store(false)
-	if why := l.end(); why != nil {
-		err = why
+	if cause := l.end(); cause != nil {
+		err = cause
 	}
 	if d.o.Lost != nil {
 		d.o.Lost(err)
@@ -282,16 +280,17 @@ func (d *Device) drop(err error) error {
 	return err
 }
 
-// run is where a device is in its messages.
+// run is the progress of a device's Run.
 type run struct {
 	d    *Device
-	next int // message to be published
+	next int // the next message to publish
 	due  *time.Timer
-	at   time.Time // when it fires
+	at   time.Time // when due fires
 }
 
-// serve publishes over one connection. nil: there is nothing left to do.
-func (r *run) serve(ctx, hard context.Context) error {
+// serve publishes over one connection. It returns nil when all messages are published and
+// acknowledged.
+func (r *run) serve(ctx, aborted context.Context) error {
 	d := r.d
 	var ping <-chan time.Time
 	if d.o.Connect.KeepAlive > 0 {
@@ -304,12 +303,12 @@ func (r *run) serve(ctx, hard context.Context) error {
 	d.mu.Unlock()
 	for {
 		inFlight := d.inFlight()
-		over := ctx.Err() != nil || d.o.Count > 0 && r.next == d.o.Count
-		if over && inFlight == 0 {
+		finished := ctx.Err() != nil || d.o.Count > 0 && r.next == d.o.Count
+		if finished && inFlight == 0 {
 			return nil
 		}
 		due, ended := r.due.C, ctx.Done()
-		if over {
+		if finished {
 			due, ended = nil, nil
 		} else if d.o.Every == 0 && inFlight == d.o.Window {
 			due = nil
@@ -328,8 +327,8 @@ func (r *run) serve(ctx, hard context.Context) error {
 			err = l.write([]byte{wire.Pingreq, 0})
 		case <-l.done:
 			return l.err
-		case <-hard.Done():
-			return context.Cause(hard)
+		case <-aborted.Done():
+			return context.Cause(aborted)
 		}
 		if err != nil {
 			return err
@@ -337,7 +336,7 @@ func (r *run) serve(ctx, hard context.Context) error {
 	}
 }
 
-// rearm sets when the next message is due. What was missed is not made up for.
+// rearm sets the timer for the next message. Missed messages are skipped.
 func (r *run) rearm() {
 	r.at = r.at.Add(r.d.o.Every)
 	if now := time.Now(); r.at.Before(now) {
@@ -346,7 +345,7 @@ func (r *run) rearm() {
 	r.due.Reset(time.Until(r.at))
 }
 
-// Disconnect sends a DISCONNECT, on which the broker closes the connection.
+// Disconnect sends a DISCONNECT, after which the broker closes the connection.
 func (d *Device) Disconnect() {
 	d.mu.Lock()
 	l := d.link
@@ -354,18 +353,18 @@ func (d *Device) Disconnect() {
 	if l == nil {
 		return
 	}
-	_ = l.write([]byte{wire.Disconnect, 0}) // a connection that has ended needs none
+	_ = l.write([]byte{wire.Disconnect, 0}) // an error means that the connection has already ended
 	d.up.Store(false)
-	// To close it here would reset it where a packet of the broker's is unread, and the
-	// broker would take the device for dead.
+	// If the device closed the connection while a packet from the broker is unread, TCP would reset
+	// it, and the broker would treat that as a lost connection.
 	select {
 	case <-l.done:
-	case <-time.After(goodbye):
+	case <-time.After(closeTimeout):
 	}
 	_ = l.end()
 }
 
-// Kill closes the connection without a DISCONNECT, as a device that loses its power.
+// Kill closes the connection without a DISCONNECT, like a device that loses its power.
 func (d *Device) Kill() {
 	d.mu.Lock()
 	l := d.link

@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// connecting bounds the TLS handshakes in progress at one time.
-const connecting = 16
+// maxConnecting bounds the number of concurrent connects and TLS handshakes.
+const maxConnecting = 16
 
-// Fleet is devices that publish together.
+// Fleet is a set of devices that publish at the same time.
 type Fleet struct {
 	Devices []*Device
 	cancel  context.CancelFunc
@@ -19,16 +19,15 @@ type Fleet struct {
 	errs []error
 }
 
-// Connect connects all devices; nothing is published yet. Where one fails, none stays
-// connected.
+// Connect connects all devices without publishing. If one fails, all are disconnected.
 func (f *Fleet) Connect(ctx context.Context) error {
-	turn := make(chan struct{}, connecting)
+	slots := make(chan struct{}, maxConnecting)
 	var wait sync.WaitGroup
 	for _, d := range f.Devices {
 		wait.Go(func() {
-			turn <- struct{}{}
-			defer func() { <-turn }()
-			f.note(d.Connect(ctx))
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			f.addError(d.Connect(ctx))
 		})
 	}
 	wait.Wait()
@@ -39,23 +38,23 @@ func (f *Fleet) Connect(ctx context.Context) error {
 	return err
 }
 
-// Start has all devices publish until Stop.
+// Start lets all devices publish until Stop.
 func (f *Fleet) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	for _, d := range f.Devices {
-		f.wait.Go(func() { f.note(d.Run(ctx)) })
+		f.wait.Go(func() { f.addError(d.Run(ctx)) })
 	}
 }
 
-// Stop ends the publishing and returns when every PUBACK has come, or has been given up.
-// The devices stay connected.
+// Stop ends the publishing and waits until each device has received its PUBACKs or has given up. The
+// devices stay connected.
 func (f *Fleet) Stop() {
 	f.cancel()
 	f.wait.Wait()
 }
 
-// Disconnect ends all connections.
+// Disconnect closes all connections.
 func (f *Fleet) Disconnect() {
 	var wait sync.WaitGroup
 	for _, d := range f.Devices {
@@ -64,7 +63,7 @@ func (f *Fleet) Disconnect() {
 	wait.Wait()
 }
 
-func (f *Fleet) note(err error) {
+func (f *Fleet) addError(err error) {
 	if err == nil {
 		return
 	}
@@ -73,7 +72,7 @@ func (f *Fleet) note(err error) {
 	f.errs = append(f.errs, err)
 }
 
-// Err is what went wrong with devices so far.
+// Err returns the errors of the devices so far.
 func (f *Fleet) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

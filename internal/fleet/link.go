@@ -12,24 +12,23 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// timeout bounds a TCP and TLS handshake, the wait for CONNACK and each write.
+// timeout bounds the TCP and TLS handshakes together with the wait for CONNACK, and each write.
 const timeout = 10 * time.Second
 
-// ErrNoAnswer means that the broker has sent nothing for one and a half keep-alives, or
-// no PUBACK until the device gave up.
+// ErrNoAnswer means that the broker has sent nothing for one and a half keep-alive intervals, or that
+// PUBACKs were still missing after Drain.
 var ErrNoAnswer = errors.New("the broker does not answer")
 
-// link is one connection of a device.
+// link is one connection of a device to the broker.
 type link struct {
 	conn    net.Conn
 	raw     net.Conn // below TLS
-	present bool     // session present, of the CONNACK
+	present bool     // session-present flag of the CONNACK
 	done    chan struct{}
-	err     error // why it ended; after done
+	err     error // why it ended; set before done is closed
 }
 
-// open connects; read is called with every packet, from a goroutine that ends with the
-// connection.
+// open connects and calls read with every packet, in a goroutine that ends with the connection.
 func open(ctx context.Context, o *Options, read func(first byte, body []byte)) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -54,7 +53,7 @@ func open(ctx context.Context, o *Options, read func(first byte, body []byte)) (
 		}
 		l.conn = secure
 	}
-	// The handshake's deadline covers CONNACK too, and an interrupt ends both.
+	// The deadline covers the handshake and the CONNACK. The end of ctx interrupts both.
 	deadline, _ := ctx.Deadline()
 	_ = l.conn.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = l.raw.SetDeadline(time.Unix(1, 0)) })
@@ -70,7 +69,7 @@ func open(ctx context.Context, o *Options, read func(first byte, body []byte)) (
 	return l, nil
 }
 
-// serve reads until the connection ends; idle is how long it may be silent, 0: forever.
+// serve reads until the connection ends. idle bounds the time without a packet; 0: no bound.
 func (l *link) serve(idle time.Duration, read func(first byte, body []byte)) {
 	defer close(l.done)
 	in := bufio.NewReader(l.conn)
@@ -80,8 +79,8 @@ func (l *link) serve(idle time.Duration, read func(first byte, body []byte)) {
 		}
 		first, body, err := wire.Read(in)
 		if err != nil {
-			var network net.Error
-			if errors.As(err, &network) && network.Timeout() {
+			var netErr net.Error
+			if errors.As(err, &netErr) && netErr.Timeout() {
 				err = ErrNoAnswer
 			}
 			l.err = err

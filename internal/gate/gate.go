@@ -1,8 +1,7 @@
-// Package gate opens EMQX's listener for devices once the bridge takes what they
-// publish. EMQX accepts connections before it has loaded ACL and rules, and before the
-// bridge has its sessions back; what devices publish then is acknowledged and lost. So
-// the listener is disabled in emqx.conf, which applies at every start of EMQX, and is
-// started through the API.
+// Package gate opens EMQX's listener for devices once the bridge can receive their messages. EMQX
+// accepts connections before it has loaded the ACL and the rules, and before the bridge has restored
+// its sessions. Messages that devices publish in that time are acknowledged and lost. Therefore
+// emqx.conf disables the listener at every start of EMQX, and the gate starts it through the API.
 package gate
 
 import (
@@ -21,26 +20,26 @@ import (
 // ErrNotReady means that devices may not connect yet.
 var ErrNotReady = errors.New("not ready for devices")
 
-// interval is how often the gate looks; what is too early waits at most so long.
+// interval is the time between two checks, and so the maximum delay after everything is ready.
 const interval = time.Second
 
-// Options of a gate. EMQX, Listener, Lanes and Ready are required.
+// Options configures a gate. EMQX, Listener, Lanes and Ready are required.
 type Options struct {
 	EMQX *emqx.Client
-	// Listener is the devices' listener: ssl:default.
+	// Listener is the id of the devices' listener, such as ssl:default.
 	Listener string
 	// Lanes are the client ids that must be connected.
 	Lanes []string
-	// Prefix is where a rule must republish to; empty: none.
+	// Prefix is the topic prefix that an enabled rule must republish to; empty: no rule is needed.
 	Prefix string
-	// Ready asks the bridge whether it is ready.
+	// Ready checks whether the bridge is ready.
 	Ready func(context.Context) error
 	Log   zerolog.Logger
 }
 
-// Run keeps the listener open until ctx ends: after each start of EMQX it starts the
-// listener again as soon as the bridge is ready. It never stops it: what devices publish
-// while the bridge or NATS is down waits in EMQX's queues.
+// Run keeps the listener open until ctx ends. After each start of EMQX, it starts the listener as soon
+// as the bridge is ready. It never stops the listener: while the bridge or NATS is down, EMQX queues
+// the messages of devices.
 func Run(ctx context.Context, opts Options) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -50,7 +49,7 @@ func Run(ctx context.Context, opts Options) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if last == nil || now.news(last) {
+		if last == nil || now.worthLogging(last) {
 			last = &now
 			report(opts, now.err)
 		}
@@ -62,15 +61,15 @@ func Run(ctx context.Context, opts Options) error {
 	}
 }
 
-// state is what the gate logged last.
+// state is a result of a check.
 type state struct {
 	at  time.Time
 	err error
 }
 
-// news reports whether a state is worth a line: it is of another kind, or what is wrong
-// has been wrong for half a minute since the last line.
-func (s *state) news(last *state) bool {
+// worthLogging reports whether to log a state: its kind has changed since the last log line, or the
+// error persists and the last line is at least 30 s old.
+func (s *state) worthLogging(last *state) bool {
 	if (s.err == nil) != (last.err == nil) || errors.Is(s.err, ErrNotReady) != errors.Is(last.err, ErrNotReady) {
 		return true
 	}
@@ -89,9 +88,8 @@ func report(opts Options, err error) {
 	}
 }
 
-// Open starts the listener where it is not running and everything is ready for devices.
-// It returns nil while the listener runs, and ErrNotReady with the reason where it has to
-// wait.
+// Open starts the listener if it is not running and everything is ready for devices. It returns nil if
+// the listener is running. If it has to wait, the error wraps ErrNotReady and contains the reason.
 func Open(ctx context.Context, opts Options) error {
 	listener, err := opts.EMQX.Listener(ctx, opts.Listener)
 	if err != nil {
@@ -106,8 +104,8 @@ func Open(ctx context.Context, opts Options) error {
 	return opts.EMQX.StartListener(ctx, opts.Listener)
 }
 
-// ready asks EMQX before the bridge: a bridge that has not noticed yet that EMQX was
-// restarted says that it is ready, and has no session there.
+// ready checks EMQX before the bridge. A bridge that has not noticed yet that EMQX has restarted
+// reports that it is ready, although it has no session.
 func (o *Options) ready(ctx context.Context) error {
 	if o.Prefix != "" {
 		rules, err := o.EMQX.Rules(ctx)

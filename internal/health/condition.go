@@ -1,5 +1,5 @@
-// Package health keeps what is wrong with a part of a program, since when, and what can be
-// done about it, and logs when that begins and ends.
+// Package health tracks the problems of a program's parts: the error, its start and the advice. It
+// logs when a problem starts and ends.
 package health
 
 import (
@@ -11,33 +11,32 @@ import (
 	"mqtt-nats-bridge/internal/advice"
 )
 
-// Options describe a condition. Component is required.
+// Options configures a condition. Component is required.
 type Options struct {
 	Component string
 	Log       zerolog.Logger
-	// Failed is the message of the log when there is an error, and again when its text is
-	// another; empty: none.
+	// Failed is the log message when an error occurs or its text changes; empty: none.
 	Failed string
-	Warn   bool // Failed is a warning, not an error
-	Once   bool // another text is no news: it varies
-	// Ended is the message of the log when there is no error any more; empty: none.
+	Warn   bool // log Failed as a warning instead of an error
+	Once   bool // do not log a change of the error's text
+	// Ended is the log message when the error has ended; empty: none.
 	Ended string
-	// Fields adds to the lines of the log, to that of Ended with no error; nil: nothing.
+	// Fields adds fields to the log lines. For Ended the error is nil.
 	Fields func(*zerolog.Event, error)
-	// Advice is what can be done about an error; nil: [advice.For].
+	// Advice returns the advice about an error; nil: [advice.For].
 	Advice func(error) string
-	// Initial is an error that is not logged; nil: in order from the start.
+	// Initial is the error at the start. It is not logged. nil: healthy.
 	Initial error
 }
 
-// Condition is one thing that a program needs: in order, or in the way of an error since
-// some time. It is modelled on the conditions of Kubernetes. Safe for concurrent use.
+// Condition is the state of one thing that a program needs: healthy, or in error since some time. It
+// is modelled on Kubernetes conditions and is safe for concurrent use.
 type Condition struct {
 	o Options
 
 	mu    sync.Mutex
-	err   error     // nil: in order
-	since time.Time // of that
+	err   error     // nil: healthy
+	since time.Time // when this state started
 }
 
 // New returns a condition.
@@ -48,7 +47,7 @@ func New(o Options) *Condition {
 	return &Condition{o: o, err: o.Initial, since: time.Now()}
 }
 
-// Set notes an error, or with nil that there is none, and logs a change.
+// Set records an error, or with nil its end, and logs a change.
 func (c *Condition) Set(err error) {
 	if err == nil {
 		c.Clear()
@@ -61,7 +60,7 @@ func (c *Condition) Set(err error) {
 	c.SetAs(level, c.o.Failed, err)
 }
 
-// SetAs is [Condition.Set] with a message of its own; empty: nothing is logged.
+// SetAs records an error like [Condition.Set], with a different log message; empty: no log line.
 func (c *Condition) SetAs(level zerolog.Level, message string, err error) {
 	c.mu.Lock()
 	before := c.err
@@ -69,7 +68,7 @@ func (c *Condition) SetAs(level zerolog.Level, message string, err error) {
 		c.since = time.Now()
 	}
 	c.err = err
-	c.mu.Unlock() // a log that is slow must not keep /readyz waiting
+	c.mu.Unlock() // a slow log must not block /readyz
 	known := before != nil && (c.o.Once || before.Error() == err.Error())
 	if known || message == "" {
 		return
@@ -78,7 +77,7 @@ func (c *Condition) SetAs(level zerolog.Level, message string, err error) {
 	c.log(line, message, err)
 }
 
-// Clear notes that there is no error any more.
+// Clear records that the error has ended.
 func (c *Condition) Clear() {
 	c.mu.Lock()
 	before, lasted := c.err, time.Since(c.since)
@@ -98,7 +97,7 @@ func (c *Condition) log(line *zerolog.Event, message string, err error) {
 	line.Msg(message)
 }
 
-// Err is what is wrong; nil: nothing. No condition at all is in order.
+// Err returns the current error, or nil. A nil condition is healthy.
 func (c *Condition) Err() error {
 	if c == nil {
 		return nil
@@ -108,7 +107,7 @@ func (c *Condition) Err() error {
 	return c.err
 }
 
-// Problems is the condition as /readyz shows it: one problem, or none where it is in order.
+// Problems returns the condition as /readyz shows it: one problem, or none if it is healthy.
 func (c *Condition) Problems() []Problem {
 	if c == nil {
 		return nil

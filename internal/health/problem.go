@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// Problem is why a part of a program is not ready, as /readyz shows it.
+// Problem is the reason why a part of a program is not ready, as /readyz shows it.
 type Problem struct {
 	Component string `json:"component"` // mqtt, nats, leaf, jetstream, streams, lane, leases, registry, limits, broker; database, consumer, quarantine
 	Problem   string `json:"problem"`
 	Advice    string `json:"advice,omitempty"`
-	// Subject is of a message that waits, where that says more.
+	// Subject is the subject of a waiting message, if it helps to find the cause.
 	Subject string    `json:"subject,omitempty"`
 	Since   time.Time `json:"since"`
 	Lanes   []string  `json:"lanes,omitempty"`
 }
 
-// Merge adds p to all. If all contains the same problem, it gets p's lanes, and the earlier
-// beginning of the two.
+// Merge adds p to all. If all already contains the same problem, that one gets p's lanes and the
+// earlier start of the two.
 func Merge(all []Problem, p Problem) []Problem {
 	i := slices.IndexFunc(all, func(is Problem) bool { return is.Component == p.Component && is.Problem == p.Problem })
 	if i < 0 {

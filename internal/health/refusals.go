@@ -8,23 +8,23 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Refusals are the entries that could not be read, by key. Each is logged once,
-// and again when its reason changes; beyond a hundred at a time they are only
-// counted. Safe for concurrent use.
+// Refusals contains the entries that could not be read, by key. Each is logged once, and again when
+// its reason changes. While there are more than maxLogged, further ones are only counted. It is safe
+// for concurrent use.
 type Refusals struct {
 	log             zerolog.Logger
 	component, what string
 
 	mu   sync.Mutex
 	all  map[string]string // reason by key
-	next map[string]string // of the reading in progress; nil: none
+	next map[string]string // refusals of the reading in progress; nil: no reading
 }
 
-// maxLogged bounds the lines about refused entries: a bucket full of foreign keys must not fill the
-// log.
+// maxLogged bounds the log lines about refused entries, so that a bucket full of foreign keys does not
+// fill the log.
 const maxLogged = 100
 
-// maxListed bounds what List returns.
+// maxListed bounds the number of entries that List returns.
 const maxListed = 20
 
 // Refusal is an entry that cannot be read.
@@ -33,12 +33,13 @@ type Refusal struct {
 	Reason string `json:"reason"`
 }
 
-// NewRefusals keeps the refused entries of what, such as "limit", for a component.
+// NewRefusals returns an empty Refusals. component and the kind of entry, such as "limit", appear in
+// log lines.
 func NewRefusals(component, what string, log zerolog.Logger) *Refusals {
 	return &Refusals{log: log, component: component, what: what, all: map[string]string{}}
 }
 
-// Begin begins a reading of all entries.
+// Begin starts a reading of all entries.
 func (r *Refusals) Begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,19 +55,19 @@ func (r *Refusals) Done() {
 	}
 }
 
-// Refuse notes an entry that cannot be read.
+// Refuse records an entry that cannot be read.
 func (r *Refusals) Refuse(key string, err error) {
 	r.mu.Lock()
 	reason := err.Error()
-	news := r.all[key] != reason && len(r.all) < maxLogged
+	isNew := r.all[key] != reason && len(r.all) < maxLogged
 	if r.next != nil {
 		r.next[key] = reason
-		news = news && len(r.next) < maxLogged
+		isNew = isNew && len(r.next) < maxLogged
 	} else {
 		r.all[key] = reason
 	}
-	r.mu.Unlock() // a log that is slow must not keep /readyz waiting
-	if news {
+	r.mu.Unlock() // a slow log must not block /readyz
+	if isNew {
 		r.log.Error().Str("component", r.component).Str("key", key).Str("problem", reason).Msg(r.what + " refused, keeping the previous value")
 	}
 }
@@ -82,7 +83,7 @@ func (r *Refusals) Accept(key string) {
 	delete(r.all, key)
 }
 
-// List returns how many are refused, and the first of them by key.
+// List returns the number of refused entries, and the first of them by key.
 func (r *Refusals) List() (n int, some []Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
