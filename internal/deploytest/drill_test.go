@@ -38,5 +38,5 @@ func TestDrillNATSUsers(t *testing.T) {
 	operator.requireNoRefusals(t)
 
 	o.NATS.User, o.NATS.Password, o.NATS.InboxPrefix = "bridge", natsPasswords["bridge"], "_INBOX.bridge"
-	require.ErrorContains(t, drill.Run(t.Context(), o), "must be allowed to create consumers")
+	require.ErrorContains(t, drill.Run(t.Context(), o), "needs permission to create consumers")
 }
