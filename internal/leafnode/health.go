@@ -12,77 +12,79 @@ import (
 	"mqtt-nats-bridge/internal/health"
 )
 
-// conditions is what a leaf node needs to store messages and to get them to the hub. That the
-// hub can be reached is none of it: to store until then is what it is for.
+// conditions are the conditions that a leaf node needs to store messages and to deliver them to the
+// hub. A connection to the hub is not one of them, because the leaf node stores messages until the hub
+// is reachable again.
 type conditions struct {
-	hubKnown *health.Condition // what the hub has, after a power cut
-	room     *health.Condition // in the local store
-	young    *health.Condition // what waits for the hub
-	behind   *health.Condition // the hub has no more than there is here
-	store    *health.Condition // answers
-	fits     *health.Condition // the hub's server
-	streams  *health.Condition // of the hub, as declared
+	hubUnknown   *health.Condition // the hub has not reported its position since a power cut
+	full         *health.Condition // the local store is full
+	tooOld       *health.Condition // the oldest waiting message is too old
+	ahead        *health.Condition // the hub reports more messages than were stored locally
+	store        *health.Condition // the local store fails
+	incompatible *health.Condition // the hub's server cannot be used
+	streams      *health.Condition // the hub's streams differ from their declaration
 }
 
-// newConditions logs used, the bytes in the store, where they matter.
+// newConditions returns the conditions. used returns the bytes in the store, which are logged with
+// the conditions that depend on the store.
 func newConditions(log zerolog.Logger, used func() uint64) *conditions {
-	limit := func(failed string) *health.Condition {
+	pausing := func(failed string) *health.Condition {
 		return health.New(health.Options{
-			Component: "leaf", Log: log, Failed: failed, Ended: "the local store takes messages again",
+			Component: "leaf", Log: log, Failed: failed, Ended: "local store accepts messages again",
 			Fields: func(line *zerolog.Event, _ error) { line.Uint64("used_bytes", used()) },
 		})
 	}
 	return &conditions{
-		hubKnown: health.New(health.Options{
+		hubUnknown: health.New(health.Options{
 			Component: "leaf", Log: log, Warn: true,
-			Failed: "the machine went down with the store in use: what the hub has must be known before anything new is stored",
+			Failed: "local store was not closed before the machine stopped, waiting for the hub to report its position",
 		}),
-		room:    limit("the local store is full: nothing is taken, the broker buffers what comes"),
-		young:   limit("the oldest message that waits for the hub is over nats.leaf.max_age: nothing is taken, the broker buffers what comes"),
-		behind:  limit("the hub claims to have stored more than there is here: nothing is taken and nothing removed"),
-		store:   health.New(health.Options{Component: "leaf", Log: log, Failed: "the leaf node's store does not answer", Once: true}),
-		fits:    health.New(health.Options{Component: "leaf", Log: log, Failed: "the hub does not fit"}),
-		streams: health.New(health.Options{Component: "streams"}), // control logs it
+		full:         pausing("local store full, pausing"),
+		tooOld:       pausing("oldest message in the local store exceeds nats.leaf.max_age, pausing"),
+		ahead:        pausing("hub reports more messages than were stored locally, pausing"),
+		store:        health.New(health.Options{Component: "leaf", Log: log, Failed: "local store unavailable", Once: true}),
+		incompatible: health.New(health.Options{Component: "leaf", Log: log, Failed: "hub incompatible"}),
+		streams:      health.New(health.Options{Component: "streams"}), // Hub.Ensure logs it
 	}
 }
 
-// takes reports whether the store takes messages.
-func (h *conditions) takes() bool {
-	return h.room.Err() == nil && h.young.Err() == nil && h.behind.Err() == nil
+// accepting reports whether the store accepts messages.
+func (h *conditions) accepting() bool {
+	return h.full.Err() == nil && h.tooOld.Err() == nil && h.ahead.Err() == nil
 }
 
 func (h *conditions) problems() []health.Problem {
-	return slices.Concat(h.hubKnown.Problems(), h.room.Problems(), h.young.Problems(), h.behind.Problems(), h.store.Problems(), h.fits.Problems(), h.streams.Problems())
+	return slices.Concat(h.hubUnknown.Problems(), h.full.Problems(), h.tooOld.Problems(), h.ahead.Problems(), h.store.Problems(), h.incompatible.Problems(), h.streams.Problems())
 }
 
-// when is err where it is so, and nil where it is not.
-func when(is bool, err error) error {
-	if is {
+// errIf returns err if the condition is true, and nil otherwise.
+func errIf(condition bool, err error) error {
+	if condition {
 		return err
 	}
 	return nil
 }
 
-const seeToTheLink = "see to the link to the hub (leaf in /status), or raise "
+const fixLink = "fix the link to the hub (leaf in /status), or raise "
 
 var (
 	errHubUnknown = advice.With(
-		errors.New("the machine went down with the local store in use, and nothing is stored until the hub has said what it has"),
-		"make sure that the hub can be reached at nats.url, and that its streams source from here (mqtt-nats-bridge streams plan)")
-	errTooOld = advice.With(errors.New("the oldest message has waited for the hub longer than nats.leaf.max_age"), seeToTheLink+"nats.leaf.max_age")
+		errors.New("the machine stopped while the local store was in use; storing resumes after the hub has reported its position"),
+		"make sure that the hub can be reached at nats.url, and that its streams source from this bridge (mqtt-nats-bridge streams plan)")
+	errTooOld = advice.With(errors.New("the oldest message in the local store exceeds nats.leaf.max_age"), fixLink+"nats.leaf.max_age")
 	errAhead  = advice.With(
-		errors.New("the hub claims to have stored more than there is in the local store: it was put back from an older copy, or another bridge uses this nats.leaf.domain"),
-		"give each bridge its own nats.leaf.domain. For a store that was put back: stop the bridge, keep a copy of nats.leaf.store_dir, publish what the hub lacks from it, and start with an empty one")
+		errors.New("the hub reports more messages than were stored locally: the local store was restored from an older copy, or another bridge uses this nats.leaf.domain"),
+		"give each bridge its own nats.leaf.domain. If the store was restored: stop the bridge, keep a copy of nats.leaf.store_dir, publish the messages that the hub lacks from it, and start with an empty store")
 )
 
 func errFull(limit config.Bytes) error {
-	return advice.With(fmt.Errorf("the local store is full: %s wait for the hub", limit), seeToTheLink+"nats.leaf.max_bytes")
+	return advice.With(fmt.Errorf("the local store is full: %s wait for the hub", limit), fixLink+"nats.leaf.max_bytes")
 }
 
-// storeError is that the local store could not be read, changed or proven; nil: it could.
+// storeError adds advice to an error of the local store.
 func storeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return advice.With(err, "see the disk of nats.leaf.store_dir; nats-server switches JetStream off when that is full: make room and restart the bridge")
+	return advice.With(err, "check the disk of nats.leaf.store_dir: if it is full, nats-server disables JetStream; free space and restart the bridge")
 }

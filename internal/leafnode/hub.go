@@ -16,22 +16,22 @@ import (
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
-// Hub is the connection to the hub and the care of its streams.
+// Hub is the connection to the hub, with the functions that manage its streams.
 type Hub struct {
 	Conn      *nats.Conn
 	JetStream natsjs.JetStream
-	// Ensure creates or checks the streams until that has worked once or ctx ends. The
-	// error is a contradiction.
+	// Ensure creates or checks the streams until it has succeeded once or ctx ends. The error is a
+	// contradiction between a stream and the configuration.
 	Ensure func(ctx context.Context) error
-	// AwaitLook returns true when the streams must be looked at, and false when ctx ends.
+	// AwaitLook waits until the streams must be checked again. It returns false when ctx ends.
 	AwaitLook func(ctx context.Context) bool
-	// LookAgain makes AwaitLook return true.
+	// LookAgain requests another check: AwaitLook returns true.
 	LookAgain func()
 }
 
-// lookAtHub asks how far the hub has stored. What it said last stays true while
-// it cannot be asked: it never goes back but by a loss of its own.
-func (n *Node) lookAtHub(ctx context.Context) {
+// pollHub reads the hub's positions. While the hub is unreachable, the last positions remain valid:
+// they only decrease if the hub loses messages.
+func (n *Node) pollHub(ctx context.Context) {
 	if !n.hub.Conn.IsConnected() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -47,7 +47,7 @@ func (n *Node) lookAtHub(ctx context.Context) {
 		n.view.hubProblem = err.Error()
 	}
 	now := time.Now()
-	n.sourced(err, now)
+	n.checkSourced(err, now)
 	if positions == nil {
 		return
 	}
@@ -55,52 +55,55 @@ func (n *Node) lookAtHub(ctx context.Context) {
 	if last := len(n.hubAcks) - 1; last < 0 || now.Sub(n.hubAcks[last].at) >= n.config.Keep/acksPerKeep {
 		n.hubAcks = append(n.hubAcks, hubAcks{now, positions})
 	}
-	n.health.fits.Set(problem)
+	n.health.incompatible.Set(problem)
 }
 
-// sourced notes since when the hub does not take what is here. A hub that has just
-// started reports no source at first; where it lasts, a stream was deleted or has
-// lost its source, no connection ended because of it, and somebody must look.
-func (n *Node) sourced(err error, now time.Time) {
+// checkSourced records since when the hub has not sourced a local stream. A hub that has just started
+// reports no source at first. If this lasts, a stream was deleted or has lost its source. That closes
+// no connection, so checkSourced requests another check of the streams.
+func (n *Node) checkSourced(err error, now time.Time) {
 	v := &n.view
 	if !errors.Is(err, leaf.ErrUnsourced) {
 		v.unsourced = ""
 		return
 	}
 	if v.unsourced == "" {
-		v.unsourcedSince, n.asked = now, now
+		v.unsourcedSince, n.recheckedAt = now, now
 	}
 	v.unsourced = err.Error()
-	if now.Sub(n.asked) < unsourcedFor {
+	if now.Sub(n.recheckedAt) < unsourcedFor {
 		return
 	}
-	if n.asked.Equal(v.unsourcedSince) {
-		n.log.Error().Str("component", "streams").Str("problem", v.unsourced).Str("advice", unsourcedAdvice).Msg("the hub takes nothing from here")
+	if n.recheckedAt.Equal(v.unsourcedSince) {
+		n.log.Error().Str("component", "streams").Str("problem", v.unsourced).Str("advice", unsourcedAdvice).Msg("hub does not source from this bridge")
 	}
-	n.asked = now
+	n.recheckedAt = now
 	n.hub.LookAgain()
 }
 
-// incompatible returns why the hub's server cannot be used; nil: it can, or there is no
-// connection.
+// incompatible returns the reason why the hub's server cannot be used. It returns nil if the server is
+// compatible or not connected.
 func incompatible(nc *nats.Conn, c config.Leaf) error {
-	const change = "update the hub's nats-server, or raise its max_payload or lower nats.leaf.max_payload"
+	const (
+		update   = "update the hub's nats-server"
+		payloads = "raise the hub's max_payload, or lower nats.leaf.max_payload"
+	)
 	version, payload := nc.ConnectedServerVersion(), nc.MaxPayload()
 	switch {
 	case version == "":
 	case !leaf.ReportsSourced(version):
-		return advice.With(fmt.Errorf("%w (it is %s)", leaf.ErrHubTooOld, version), change)
+		return advice.With(fmt.Errorf("%w (it is %s)", leaf.ErrHubTooOld, version), update)
 	case payload > 0 && payload < int64(c.MaxPayload):
-		return advice.With(fmt.Errorf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): a message in between would end the link again and again", payload, int64(c.MaxPayload)), change)
+		return advice.With(fmt.Errorf("the hub's max_payload (%d) is below nats.leaf.max_payload (%d): the hub would close the link each time it received a larger message", payload, int64(c.MaxPayload)), payloads)
 	}
 	return nil
 }
 
-// manageStreams creates or checks the hub's streams until ctx ends. No error of theirs ends
-// the bridge: it stores locally until they are right.
+// manageStreams creates or checks the hub's streams until ctx ends. An error does not stop the bridge,
+// which stores messages locally until the streams are correct.
 func (n *Node) manageStreams(ctx context.Context) {
-	// A stream that is created before the link is up asks for its source in vain, and
-	// again only after half a minute.
+	// If a stream is created before the link is up, its first attempt to source fails, and the next
+	// one follows only after half a minute.
 	n.awaitLink(ctx, 10*time.Second)
 	for {
 		n.health.streams.Set(n.hub.Ensure(ctx))
@@ -110,7 +113,7 @@ func (n *Node) manageStreams(ctx context.Context) {
 	}
 }
 
-// unsourcedFor is how long the hub may not source a stream before that is a problem.
+// unsourcedFor is the time without sourcing after which a problem is reported.
 const unsourcedFor = 30 * time.Second
 
 func (n *Node) awaitLink(ctx context.Context, timeout time.Duration) {

@@ -8,39 +8,39 @@ import (
 	"mqtt-nats-bridge/jetstream/leaf"
 )
 
-// keepLimits frees space, and pauses the store where the oldest message is too old.
-// Both may happen while messages are in flight to it, some of which it refuses and
-// some of which it then stores: strict order (nats.strict_order) keeps the devices'.
-func (n *Node) keepLimits(ctx context.Context) error {
+// enforceLimits frees space, and pauses the store if the oldest message is too old. Both can happen
+// while messages are in flight to the store, which may refuse some and store later ones. Strict order
+// (nats.strict_order) keeps each device's messages in order.
+func (n *Node) enforceLimits(ctx context.Context) error {
 	n.mu.Lock()
 	v := n.view
 	now := time.Now()
 	limit := uint64(n.config.MaxBytes)
-	guard := min(uint64(n.lanes)*laneRoom, limit/2)
-	near := v.used+guard >= limit
-	// What the hub was given and passed over does not wait, and would seem to forever
-	// in a store that takes nothing after it.
+	reserve := min(uint64(n.lanes)*laneReserve, limit/2)
+	nearlyFull := v.used+reserve >= limit
+	// Messages that the hub received and skipped are not waiting. In a paused store they would
+	// otherwise seem to wait forever.
 	tooOld := n.config.MaxAge > 0 && slices.ContainsFunc(v.backlog, func(b leaf.Backlog) bool {
 		return !b.Oldest.IsZero() && now.Sub(b.Oldest) > n.config.MaxAge && !v.given[b.Stream]
 	})
-	// After a power cut nothing is taken, for another reason.
+	// After a power cut, the store is paused for another reason.
 	ahead := !n.node.Rebooted() && slices.ContainsFunc(v.backlog, leaf.Backlog.Ahead)
-	n.health.behind.Set(when(ahead, errAhead))
-	done := n.storedAtHub()
-	if near {
-		done = v.hub
+	n.health.ahead.Set(errIf(ahead, errAhead))
+	safe := n.safeToPurge()
+	if nearlyFull {
+		safe = v.hub
 	}
-	purge := !ahead && len(done) > 0 && (near || now.Sub(n.purged) >= purgeEvery)
+	purge := !ahead && len(safe) > 0 && (nearlyFull || now.Sub(n.purgedAt) >= purgeEvery)
 	paused, partlyPaused := n.paused, n.partlyPaused
-	n.health.room.Set(when(v.used >= limit, errFull(n.config.MaxBytes)))
+	n.health.full.Set(errIf(v.used >= limit, errFull(n.config.MaxBytes)))
 	n.mu.Unlock()
 
 	if purge {
-		if err := n.node.Purge(ctx, done); err != nil {
+		if err := n.node.Purge(ctx, safe); err != nil {
 			return err
 		}
 		n.mu.Lock()
-		n.purged = now
+		n.purgedAt = now
 		n.mu.Unlock()
 	}
 	if ahead {
@@ -48,11 +48,11 @@ func (n *Node) keepLimits(ctx context.Context) error {
 			return err
 		}
 	}
-	wanted := tooOld || ahead
-	if wanted == paused && !partlyPaused {
+	pause := tooOld || ahead
+	if pause == paused && !partlyPaused {
 		return nil
 	}
-	if err := n.node.Pause(ctx, wanted); err != nil {
+	if err := n.node.Pause(ctx, pause); err != nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.partlyPaused = true
@@ -60,15 +60,15 @@ func (n *Node) keepLimits(ctx context.Context) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.paused, n.partlyPaused = wanted, false
-	n.health.young.Set(when(tooOld, errTooOld))
+	n.paused, n.partlyPaused = pause, false
+	n.health.tooOld.Set(errIf(tooOld, errTooOld))
 	return nil
 }
 
-// storedAtHub is what the hub had stored nats.leaf.keep before it last answered, and
-// still had then: one that went back to an earlier state has not, and one that
-// is silent may have gone back with its last word. nil: that is not known.
-func (n *Node) storedAtHub() map[string]uint64 {
+// safeToPurge returns the positions that the hub had reached nats.leaf.keep before its last answer, and
+// never fell below since. A hub that lost messages reports lower positions. A hub that no longer
+// answers may have lost messages after its last answer. nil: not known yet.
+func (n *Node) safeToPurge() map[string]uint64 {
 	first := 0
 	for first < len(n.hubAcks) && n.hubAcks[len(n.hubAcks)-1].at.Sub(n.hubAcks[first].at) >= n.config.Keep {
 		first++
@@ -77,12 +77,12 @@ func (n *Node) storedAtHub() map[string]uint64 {
 		return nil
 	}
 	n.hubAcks = n.hubAcks[first-1:]
-	done := map[string]uint64{}
-	for stream, at := range n.hubAcks[0].hub {
+	safe := map[string]uint64{}
+	for stream, sequence := range n.hubAcks[0].hub {
 		for _, later := range n.hubAcks[1:] {
-			at = min(at, later.hub[stream])
+			sequence = min(sequence, later.hub[stream])
 		}
-		done[stream] = min(at, n.view.hub[stream])
+		safe[stream] = min(sequence, n.view.hub[stream])
 	}
-	return done
+	return safe
 }

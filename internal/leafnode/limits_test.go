@@ -53,13 +53,13 @@ func testHubAheadOfLocalStoreIsIgnored(t *testing.T) {
 	n := &Node{node: node, config: c.NATS.Leaf, log: zerolog.Nop(), health: newConditions(zerolog.Nop(), func() uint64 { return 0 })}
 	look := func(hub map[string]uint64) {
 		n.view.hub = hub
-		require.NoError(t, n.lookAtStore(t.Context()))
-		require.NoError(t, n.keepLimits(t.Context()))
+		require.NoError(t, n.pollStore(t.Context()))
+		require.NoError(t, n.enforceLimits(t.Context()))
 	}
 	ahead := map[string]uint64{"TELEMETRY": ack.Sequence + 1000, "SHADOW": ack.Sequence * 2}
 	look(ahead)
 	require.Len(t, n.Problems(), 1)
-	require.Contains(t, n.Problems()[0].Problem, "the hub claims to have stored more")
+	require.Contains(t, n.Problems()[0].Problem, "the hub reports more messages")
 	require.EqualValues(t, 1, n.Status().Messages, "it waits for the hub")
 	_, err = local.Publish(t.Context(), "tenant.acme.device.dev-1.telemetry", nil)
 	require.Error(t, err, "nothing is taken")
@@ -91,10 +91,10 @@ func testStorePausedWithoutAnAnswerIsResumed(t *testing.T) {
 	n.view.backlog = []leaf.Backlog{{Stream: "TELEMETRY", Oldest: time.Now().Add(-2 * time.Hour)}}
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Error(t, n.keepLimits(late))
+	require.Error(t, n.enforceLimits(late))
 	require.NoError(t, node.Pause(t.Context(), true), "what the server did all the same")
 	require.Error(t, store())
 	n.view.backlog[0].Oldest = time.Now()
-	require.NoError(t, n.keepLimits(t.Context()))
+	require.NoError(t, n.enforceLimits(t.Context()))
 	require.NoError(t, store())
 }

@@ -12,11 +12,11 @@ func statusMetrics() *metrics.List[Status] {
 	l := metrics.NewList[Status]("mqttbridge_leaf_")
 	l.Gauge("link_up", "1 while the leaf node is linked to the hub.",
 		func(s *Status) float64 { return metrics.Bool(s.Link.Connected) })
-	l.Gauge("backlog_messages", "Messages in the local store that the hub is not known to have stored.",
+	l.Gauge("backlog_messages", "Messages in the local store that the hub has not confirmed as stored.",
 		func(s *Status) float64 { return float64(s.Messages) })
-	l.Gauge("backlog_bytes", "Bytes in the local store that the hub is not known to have stored.",
+	l.Gauge("backlog_bytes", "Bytes in the local store that the hub has not confirmed as stored.",
 		func(s *Status) float64 { return float64(s.Bytes) })
-	l.Gauge("oldest_seconds", "How long the oldest message has waited for the hub.",
+	l.Gauge("oldest_seconds", "Age of the oldest message that waits for the hub.",
 		func(s *Status) float64 {
 			if s.Oldest.IsZero() {
 				return 0
@@ -25,7 +25,7 @@ func statusMetrics() *metrics.List[Status] {
 		})
 	l.Gauge("store_bytes", "Bytes in the local store.",
 		func(s *Status) float64 { return float64(s.UsedBytes) })
-	l.Gauge("store_limit_bytes", "nats.leaf.max_bytes.",
+	l.Gauge("store_limit_bytes", "Size limit of the local store (nats.leaf.max_bytes).",
 		func(s *Status) float64 { return float64(s.MaxBytes) })
 	return l
 }

@@ -1,5 +1,5 @@
-// Package leafnode runs the leaf node of nats.mode leaf: it removes from the local store what
-// the hub has stored, keeps the store's limits, and reports both.
+// Package leafnode runs the leaf node of nats.mode leaf. It removes messages that the hub has stored
+// from the local store, enforces the store's limits, and reports its state.
 package leafnode
 
 import (
@@ -19,8 +19,8 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Node is the leaf node of nats.mode leaf: once per second it checks both its
-// ends, removes what the hub has stored, and keeps the limits.
+// Node is the leaf node of nats.mode leaf. Once per second it checks the hub and the local store,
+// removes messages that the hub has stored, and enforces the limits.
 type Node struct {
 	node    *leaf.Leaf
 	config  config.Leaf
@@ -28,8 +28,8 @@ type Node struct {
 	hub     Hub
 	streams []streams.Spec
 	log     zerolog.Logger
-	// open is closed when lanes may store: immediately, unless the store may have
-	// been set back by a power cut.
+	// open is closed when lanes may store. That is immediate, unless the store may have lost messages
+	// in a power cut.
 	open chan struct{}
 
 	health  *conditions
@@ -37,47 +37,47 @@ type Node struct {
 
 	mu           sync.Mutex
 	view         view
-	purged       time.Time
+	purgedAt     time.Time
 	hubAcks      []hubAcks
 	paused       bool
-	partlyPaused bool      // the latest change failed: each stream may be paused or not
-	asked        time.Time // when the streams were looked at again because of unsourced
+	partlyPaused bool      // the last change failed, so some streams may be paused and others not
+	recheckedAt  time.Time // when a check of the streams was last requested because of unsourced
 }
 
-// view is what the last look found.
+// view is the result of the last poll.
 type view struct {
 	link           bool
 	linkSince      time.Time
 	linkProblem    string
-	hub            map[string]uint64 // nil: not asked yet
-	given          map[string]bool   // see leaf.SourcedUpTo; nil: the hub has not said, this time
+	hub            map[string]uint64 // the hub's positions; nil: not known yet
+	given          map[string]bool   // see leaf.SourcedUpTo; nil: not known in this poll
 	hubProblem     string
-	unsourced      string // what the hub says that it does not take from here
+	unsourced      string // the error about streams that the hub does not source
 	unsourcedSince time.Time
 	backlog        []leaf.Backlog
 	used           uint64
 }
 
-// hubAcks is how far the hub had stored at a time.
+// hubAcks contains the hub's positions at one time.
 type hubAcks struct {
 	at  time.Time
 	hub map[string]uint64
 }
 
 const (
-	lookEvery = time.Second
-	// purgeEvery is how often what the hub has is removed while there is room:
-	// each time costs the rewriting of a file.
+	pollEvery = time.Second
+	// purgeEvery is the interval between purges while the store has space. Each purge rewrites a
+	// file.
 	purgeEvery = 15 * time.Second
-	// answerTimeout bounds what is asked of either end in one look.
-	answerTimeout = 3 * time.Second
-	// acksPerKeep is how many of the hub's words are remembered.
+	// pollTimeout bounds the requests to the hub, and those to the local store, in one poll.
+	pollTimeout = 3 * time.Second
+	// acksPerKeep is the number of positions that are remembered within nats.leaf.keep.
 	acksPerKeep = 300
-	// laneRoom is room for what a lane may have on its way, twice over.
-	laneRoom = 16 << 20
+	// laneReserve is the space reserved per lane: twice the messages that a lane can have in flight.
+	laneReserve = 16 << 20
 )
 
-// Open starts the leaf node; nil in client mode.
+// Open starts the leaf node. In client mode it returns nil.
 func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zerolog.Logger) (*Node, error) {
 	if c.NATS.Mode != config.LeafMode {
 		return nil, nil
@@ -85,10 +85,10 @@ func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zero
 	o := plan.LeafOptions(c, p.Streams)
 	o.Log = func(level, line string) {
 		e := log.Debug()
-		if level == "error" && !reportedByLook(line) {
+		if level == "error" && !reportedByPoll(line) {
 			e = log.Error().Str("component", "leaf")
 		}
-		e.Str("server_level", level).Str("server_says", line).Msg("from the nats-server of the leaf node")
+		e.Str("server_level", level).Str("server_says", line).Msg("log line of the embedded nats-server")
 	}
 	node, err := leaf.Open(ctx, o)
 	if err != nil {
@@ -105,21 +105,21 @@ func Open(ctx context.Context, c *config.Config, p *plan.Plan, hub Hub, log zero
 	return n, nil
 }
 
-// reportedByLook reports whether look logs the event, and only once: nats-server writes lines
-// for each attempt to link, and one every ten seconds while the store is full.
-func reportedByLook(line string) bool {
+// reportedByPoll reports whether poll logs the event of a line itself, and only once. nats-server logs
+// each attempt to link, and a full store every ten seconds.
+func reportedByPoll(line string) bool {
 	return strings.Contains(strings.ToLower(line), "leafnode") || strings.Contains(line, "resource limits exceeded")
 }
 
-// Run looks at both ends, and after the hub's streams, until ctx ends.
+// Run polls the hub and the local store, and manages the hub's streams, until ctx ends.
 func (n *Node) Run(ctx context.Context) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	wait.Go(func() { n.manageStreams(ctx) })
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
-		n.look(ctx)
+		n.poll(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -128,8 +128,8 @@ func (n *Node) Run(ctx context.Context) {
 	}
 }
 
-// Await returns true when lanes may store, false when ctx ends before. In client
-// mode they may.
+// Await waits until lanes may store. It returns false if ctx ends first. In client mode it returns
+// immediately.
 func (n *Node) Await(ctx context.Context) bool {
 	if n == nil {
 		return true
@@ -142,33 +142,33 @@ func (n *Node) Await(ctx context.Context) bool {
 	}
 }
 
-func (n *Node) look(ctx context.Context) {
-	n.lookAtLink()
-	// A timeout of its own: a silent hub must not delay the limits.
-	hub, stop := context.WithTimeout(ctx, answerTimeout)
-	n.lookAtHub(hub)
+func (n *Node) poll(ctx context.Context) {
+	n.pollLink()
+	// The hub has its own timeout, so that a hub that does not answer does not delay the limits.
+	hub, stop := context.WithTimeout(ctx, pollTimeout)
+	n.pollHub(hub)
 	stop()
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	if n.node.Rebooted() {
 		n.renumber(ctx)
 	}
 	err := n.prove()
 	if err == nil {
-		err = n.lookAtStore(ctx)
+		err = n.pollStore(ctx)
 	}
 	if err == nil {
-		err = n.keepLimits(ctx)
+		err = n.enforceLimits(ctx)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if errors.Is(err, context.Canceled) {
-		return // the bridge stops
+		return // the bridge is shutting down
 	}
 	n.health.store.Set(storeError(err))
 }
 
-func (n *Node) lookAtLink() {
+func (n *Node) pollLink() {
 	up, problem := n.node.Link()
 	if !up {
 		if err := n.node.Renew(); err != nil {
@@ -180,36 +180,36 @@ func (n *Node) lookAtLink() {
 	if changed {
 		n.view.link, n.view.linkSince = up, time.Now()
 	}
-	news := problem != "" && n.view.linkProblem == ""
+	isNew := problem != "" && n.view.linkProblem == ""
 	n.view.linkProblem = problem
 	n.mu.Unlock()
 	switch {
 	case changed && up:
 		n.log.Info().Str("hub", n.config.URL.String()).Msg("leaf node linked to the hub")
 	case changed:
-		n.log.Warn().Str("component", "leaf").Str("hub", n.config.URL.String()).Msg("the link to the hub is lost; messages are stored here until it is back")
-	case news && !up:
-		n.log.Warn().Str("component", "leaf").Str("hub", n.config.URL.String()).Str("problem", problem).Msg("no link to the hub; messages are stored here")
+		n.log.Warn().Str("component", "leaf").Str("hub", n.config.URL.String()).Msg("link to the hub lost, messages are stored locally")
+	case isNew && !up:
+		n.log.Warn().Str("component", "leaf").Str("hub", n.config.URL.String()).Str("problem", problem).Msg("no link to the hub, messages are stored locally")
 	}
 }
 
-// renumber opens the lanes once no sequence can come twice.
+// renumber opens the lanes once no sequence number can be used twice.
 func (n *Node) renumber(ctx context.Context) {
 	n.mu.Lock()
 	hub := n.view.hub
 	n.mu.Unlock()
-	ask, err := n.node.Renumber(ctx, hub)
+	unknown, err := n.node.Renumber(ctx, hub)
 	switch {
 	case err != nil:
-		n.log.Error().Str("component", "leaf").Err(err).Msg("the leaf node's sequences cannot be moved on; trying again")
+		n.log.Error().Str("component", "leaf").Err(err).Msg("advance of the local sequences failed, retrying")
 		return
-	case !ask:
+	case !unknown:
 		close(n.open)
 	}
-	n.health.hubKnown.Set(when(ask, errHubUnknown))
+	n.health.hubUnknown.Set(errIf(unknown, errHubUnknown))
 }
 
-// prove opens the link once the hub has said that it is not ahead.
+// prove opens the link once the hub has reported that it is not ahead.
 func (n *Node) prove() error {
 	n.mu.Lock()
 	hub := n.view.hub
@@ -217,7 +217,7 @@ func (n *Node) prove() error {
 	return n.node.ConfirmSequences(hub)
 }
 
-func (n *Node) lookAtStore(ctx context.Context) error {
+func (n *Node) pollStore(ctx context.Context) error {
 	n.mu.Lock()
 	hub := n.view.hub
 	n.mu.Unlock()
@@ -235,7 +235,7 @@ func (n *Node) lookAtStore(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the node; in client mode there is none.
+// Close stops the node. In client mode it does nothing.
 func (n *Node) Close() error {
 	if n == nil {
 		return nil
@@ -243,5 +243,5 @@ func (n *Node) Close() error {
 	return n.node.Close()
 }
 
-// InProcess connects to the local server.
+// InProcess returns a provider of connections to the embedded server.
 func (n *Node) InProcess() nats.InProcessConnProvider { return n.node.InProcess() }

@@ -45,13 +45,13 @@ func testAcksOfUnreachableHubAreKept(t *testing.T) {
 	says := func(after time.Duration, upTo uint64) map[string]uint64 {
 		n.view.hub = map[string]uint64{"S": upTo}
 		n.hubAcks = append(n.hubAcks, hubAcks{began.Add(after), n.view.hub})
-		return n.storedAtHub()
+		return n.safeToPurge()
 	}
 	require.Empty(t, says(0, 1000))
 	require.Empty(t, says(time.Minute, 2000))
 	require.Equal(t, map[string]uint64{"S": 1000}, says(5*time.Minute, 2500))
 	// Away for an hour; and back without its latest minutes.
-	require.Equal(t, map[string]uint64{"S": 1000}, n.storedAtHub())
+	require.Equal(t, map[string]uint64{"S": 1000}, n.safeToPurge())
 	require.Equal(t, map[string]uint64{"S": 1800}, says(65*time.Minute, 1800))
 	require.Equal(t, map[string]uint64{"S": 1800}, says(66*time.Minute, 3000))
 	require.Equal(t, map[string]uint64{"S": 3000}, says(71*time.Minute, 3500))

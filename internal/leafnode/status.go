@@ -6,38 +6,38 @@ import (
 	"mqtt-nats-bridge/internal/health"
 )
 
-// Status is the leaf node of nats.mode leaf.
+// Status is the state of the leaf node of nats.mode leaf.
 type Status struct {
 	Domain string     `json:"domain"`
 	Link   LinkStatus `json:"link"`
-	// HubProblem is why the hub does not say how far it has stored, or that it
-	// does not source; the backlog is then as it was last known.
+	// HubProblem is the reason why the hub's positions are unknown, or that the hub does not source.
+	// The backlog is then the last known one.
 	HubProblem string `json:"hub_problem,omitempty"`
-	// Messages and Bytes are not known to be stored at the hub.
+	// Messages and Bytes count messages that the hub has not confirmed as stored.
 	Messages uint64    `json:"messages"`
 	Bytes    uint64    `json:"bytes"`
 	Oldest   time.Time `json:"oldest,omitzero"`
-	// UsedBytes counts also what the hub has and which is not removed yet.
+	// UsedBytes also includes messages that the hub has stored and that are not removed yet.
 	UsedBytes uint64         `json:"used_bytes"`
 	MaxBytes  uint64         `json:"max_bytes"`
-	Full      bool           `json:"full"` // nothing is taken
+	Full      bool           `json:"full"` // no message is accepted
 	Streams   []StreamStatus `json:"streams"`
 }
 
-// LinkStatus is the link to the hub.
+// LinkStatus is the state of the link to the hub.
 type LinkStatus struct {
 	Connected bool      `json:"connected"`
 	Since     time.Time `json:"since"`
 	Problem   string    `json:"problem,omitempty"`
 }
 
-// StreamStatus is one local stream.
+// StreamStatus is the state of one local stream.
 type StreamStatus struct {
 	Name         string `json:"name"`
 	Messages     uint64 `json:"messages"`
 	Bytes        uint64 `json:"bytes"`
 	LastSequence uint64 `json:"last_sequence"`
-	// HubSequence is up to where the hub has stored; 0: not known, or nothing.
+	// HubSequence is the last sequence that the hub has stored; 0: unknown or none.
 	HubSequence uint64 `json:"hub_sequence"`
 }
 
@@ -53,7 +53,7 @@ func (n *Node) Status() *Status {
 		Domain:     n.config.Domain,
 		Link:       LinkStatus{Connected: v.link, Since: v.linkSince.UTC(), Problem: v.linkProblem},
 		HubProblem: v.hubProblem, UsedBytes: v.used, MaxBytes: uint64(n.config.MaxBytes),
-		Full: !n.health.takes(), Streams: make([]StreamStatus, 0, len(v.backlog)),
+		Full: !n.health.accepting(), Streams: make([]StreamStatus, 0, len(v.backlog)),
 	}
 	for _, b := range v.backlog {
 		s.Messages += b.Messages
@@ -68,9 +68,9 @@ func (n *Node) Status() *Status {
 	return s
 }
 
-// Problems lists what keeps the leaf node from being ready. An unreachable hub is
-// none: to store during that time is what it is for. No room is one, and so is what does
-// not pass when the link is back.
+// Problems returns the reasons why the leaf node is not ready. An unreachable hub is not one, because
+// the leaf node stores messages during that time. A full store is one, and so is an error that a
+// restored link does not fix.
 func (n *Node) Problems() []health.Problem {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -81,4 +81,4 @@ func (n *Node) Problems() []health.Problem {
 	return all
 }
 
-const unsourcedAdvice = "run mqtt-nats-bridge streams apply: it creates the stream, or gives it its source"
+const unsourcedAdvice = "run mqtt-nats-bridge streams apply, which creates the stream or adds its source"

@@ -89,7 +89,7 @@ func testOldBacklogStopsIntakeAndDiscardsNothing(t *testing.T) {
 	l := proof.StartLoad(t, proof.LoadOptions{Addr: addr, Devices: 20, Total: 2000})
 	l.Release(1000)
 	require.True(t, l.Await(1000))
-	proof.AwaitProblem(t, bridge, "leaf", "longer than nats.leaf.max_age")
+	proof.AwaitProblem(t, bridge, "leaf", "exceeds nats.leaf.max_age")
 	l.Release(2000)
 	proof.AwaitProblem(t, bridge, "jetstream", "10077")
 	require.Less(t, bridge.Totals().Stored, uint64(l.Total))
