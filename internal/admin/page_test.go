@@ -185,7 +185,7 @@ func lostAndFound(t *testing.T, b *browsertest.Browser, s *site) {
 	addr := s.page.Addr()
 	s.page.Close()
 	b.Wait(`!document.getElementById("lost").hidden`, "the page does not say that the bridge is gone")
-	require.Regexp(t, "^mqtt-nats-bridge has not answered since .*: what is shown is of then", b.Text("#lost"))
+	require.Regexp(t, "^mqtt-nats-bridge has not answered since .*. The page shows the state at that time", b.Text("#lost"))
 	require.Equal(t, "No answer", b.Text("#state"))
 	picture(t, b, "page-lost.png", 1200, 420)
 	readable(t, b)

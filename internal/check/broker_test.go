@@ -198,11 +198,11 @@ func TestBrokerFindings(t *testing.T) {
 		},
 		"wrong password": {
 			script: script{connack: 4}, fails: 1,
-			want: []string{" refuses the credentials: CONNACK 4, bad user name or password: the broker must know mqtt.username"},
+			want: []string{" refuses the credentials: CONNACK 4, bad user name or password: compare mqtt.username"},
 		},
 		"not authorized": {
 			script: script{connack: 5}, fails: 1,
-			want: []string{" refuses the credentials: CONNACK 5, not authorized: the broker must know mqtt.username"},
+			want: []string{" refuses the credentials: CONNACK 5, not authorized: compare mqtt.username"},
 		},
 		"no password configured": {
 			script: script{connack: 5}, env: []string{"BRIDGE_MQTT_USERNAME=", "BRIDGE_MQTT_PASSWORD="}, fails: 1,

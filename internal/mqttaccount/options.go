@@ -1,5 +1,5 @@
-// Package mqttaccount turns the configuration's account at the MQTT broker into options to
-// connect with, and a problem with it into advice, for every command that connects.
+// Package mqttaccount turns the configured account for the MQTT broker into connect options, and a
+// failure into advice, for every command that connects.
 package mqttaccount
 
 import (
@@ -8,8 +8,8 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// Options is how m says to reach the broker, under a client id. Passwords and certificates
-// in files are left there, to be read at each connect.
+// Options returns the connect options of m for a client id. Passwords and certificates in files are
+// read at each connect.
 func Options(m config.MQTT, clientID string) mqtt.Options {
 	var servers []dial.Server
 	for _, u := range m.URL.List() {
@@ -23,7 +23,7 @@ func Options(m config.MQTT, clientID string) mqtt.Options {
 	}
 }
 
-// Server is the listener that a URL names.
+// Server returns the listener at a URL.
 func Server(u config.BrokerURL) dial.Server {
 	return dial.Server{Address: u.Address, TLS: u.Secure, WebSocket: u.WebSocket, Path: u.Path}
 }

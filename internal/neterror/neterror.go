@@ -1,5 +1,4 @@
-// Package neterror classifies network failures, in the same way for connections to the MQTT broker,
-// to NATS and to PostgreSQL.
+// Package neterror classifies network failures of connections to the MQTT broker, NATS and PostgreSQL.
 package neterror
 
 import (
@@ -11,19 +10,19 @@ import (
 	"syscall"
 )
 
-// Cause says why a connection was not made; empty means that it was, or that another layer
-// failed.
+// Cause is the reason why a connection could not be established. It is empty if the connection was
+// established or another layer failed.
 type Cause string
 
 // The causes.
 const (
-	Host     Cause = "host"      // no such name
-	Refused  Cause = "refused"   // nothing listens
-	NoAnswer Cause = "no_answer" // packets get no answer
+	Host     Cause = "host"      // the host name cannot be resolved
+	Refused  Cause = "refused"   // no program listens on the port
+	NoAnswer Cause = "no_answer" // no response to packets
 	Other    Cause = "network"   // any other failure to dial
 )
 
-// Dial returns why a connection was not made.
+// Dial returns the reason why a connection could not be established.
 func Dial(err error) Cause {
 	var dns *net.DNSError
 	var op *net.OpError
@@ -41,7 +40,7 @@ func Dial(err error) Cause {
 	return ""
 }
 
-// IsClosed reports whether the other end has closed the connection.
+// IsClosed reports whether the peer has closed the connection.
 func IsClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
@@ -52,8 +51,8 @@ func IsTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &netErr) && netErr.Timeout()
 }
 
-// WithoutLocalAddress takes the local end out of "read tcp LOCAL->REMOTE: …", the text of an
-// error: its port is another one for each connection.
+// WithoutLocalAddress removes the local address from an error text like "read tcp LOCAL->REMOTE: …".
+// Its port differs for each connection.
 func WithoutLocalAddress(text string) string {
 	local, remote, ok := strings.Cut(text, "->")
 	if !ok {

@@ -8,10 +8,10 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// Count writes a number with a comma after every three digits.
+// Count formats a number with a comma after every three digits.
 func Count(n uint64) string { return screen.Grouped(n) }
 
-// Rate writes what happens per second; below ten with a decimal.
+// Rate formats a rate per second, with one decimal below ten.
 func Rate(perSecond float64) string {
 	switch {
 	case math.IsNaN(perSecond):
@@ -26,7 +26,7 @@ func Rate(perSecond float64) string {
 	return Count(uint64(math.Round(perSecond)))
 }
 
-// Bytes writes a size with a binary unit.
+// Bytes formats a size with a binary unit.
 func Bytes(n uint64) string {
 	if n < 1<<10 {
 		return fmt.Sprintf("%d B", n)
@@ -43,7 +43,7 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f %s", value, unit)
 }
 
-// Ago writes how long before now a time was, in one unit; "–" for no time.
+// Ago formats the time from t to now in one unit; "–" if t is zero.
 func Ago(t, now time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -55,7 +55,7 @@ func Ago(t, now time.Time) string {
 	return Span(d) + " ago"
 }
 
-// Span writes a duration in one unit.
+// Span formats a duration in one unit.
 func Span(d time.Duration) string {
 	switch {
 	case d < 100*time.Second:

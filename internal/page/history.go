@@ -7,30 +7,30 @@ import (
 )
 
 const (
-	// tick lies between two samples of a program.
+	// tick is the interval between two samples of a program.
 	tick = 2 * time.Second
-	// slotTicks samples make one point of a chart, and are the time that a rate is of.
+	// slotTicks is the number of samples per point of a chart, and the period of a rate.
 	slotTicks = 5
-	// slots are the points of an hour.
+	// slots is the number of points per hour.
 	slots = int(time.Hour / (tick * slotTicks))
 	// maxSeries bounds a history's memory: 64 series of 360 points take 180 KB.
 	maxSeries = 64
-	// maxRates bounds what has a rate and no chart, like lanes.
+	// maxRates bounds the measures per sample, including those without a chart, such as lanes.
 	maxRates = 4096
 )
 
-// Measure is a number that a history follows.
+// Measure is a number that a history records.
 type Measure struct {
-	// Chart is the title of the chart that it is a line of; empty: only its rate is kept.
+	// Chart is the title of the chart that shows the measure; empty: only its rate is kept.
 	Chart, Name string
 	Value       float64
-	// Gauge distinguishes a level from a count since the start, of which the rate is shown.
+	// Gauge marks a level. Other measures count from the start, and the chart shows their rate.
 	Gauge bool
 }
 
 type key struct{ chart, name string }
 
-// sample is the program at one moment.
+// sample contains the measures of a program at one moment.
 type sample struct {
 	at     time.Time
 	values map[key]float64
@@ -40,21 +40,21 @@ type sample struct {
 type line struct {
 	key
 	gauge  bool
-	counts [slots]float32 // of a counter within the slot; of a gauge its highest value
+	counts [slots]float32 // the increase of a counter within the slot, or the highest value of a gauge
 }
 
-// History keeps the last hour of a program's measures. Safe for concurrent use.
+// History records the last hour of a program's measures. It is safe for concurrent use.
 type History struct {
 	mu     sync.Mutex
 	lines  []*line
 	index  map[key]*line
 	recent []sample // the latest slotTicks+1, oldest first
-	begin  sample   // of the slot in progress
+	begin  sample   // the first sample of the current slot
 	peaks  map[key]float64
 	ticks  int
-	took   [slots]float32 // seconds of each slot
-	filled int            // slots, at most slots
-	next   int            // in the rings
+	took   [slots]float32 // the duration of each slot in seconds
+	filled int            // the number of slots with data
+	next   int            // the next slot in the rings
 }
 
 // NewHistory returns an empty history.
@@ -62,7 +62,7 @@ func NewHistory() *History {
 	return &History{index: map[key]*line{}, peaks: map[key]float64{}}
 }
 
-// Add takes the measures of one moment. It is called once per tick.
+// Add records the measures of one moment. It is called once per tick.
 func (h *History) Add(at time.Time, measures []Measure) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -97,7 +97,7 @@ func (h *History) Add(at time.Time, measures []Measure) {
 	}
 }
 
-// close ends the slot in progress with the sample s.
+// close ends the current slot with the sample s.
 func (h *History) close(s sample) {
 	for _, l := range h.lines {
 		if l.gauge {
@@ -113,8 +113,8 @@ func (h *History) close(s sample) {
 	clear(h.peaks)
 }
 
-// Rate is what a counter gained per second in the last ten seconds; NaN where that is not
-// known yet.
+// Rate returns the increase of a counter per second over the last ten seconds; NaN if it is not known
+// yet.
 func (h *History) Rate(chart, name string) float64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -133,8 +133,7 @@ func (h *History) rate(k key) float64 {
 	return max(last.values[k]-first.values[k], 0) / took
 }
 
-// Charts returns the charts in the order in which their measures came first. A series
-// whose every point is zero is left out where the chart has others.
+// Charts returns the charts in the order in which their measures were first recorded.
 func (h *History) Charts() []Chart {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -172,7 +171,7 @@ func (h *History) series(l *line) Series {
 		s.Values = append(s.Values, value)
 	}
 	if !l.gauge {
-		total += max(h.recent[len(h.recent)-1].values[l.key]-h.begin.values[l.key], 0) // of the slot in progress
+		total += max(h.recent[len(h.recent)-1].values[l.key]-h.begin.values[l.key], 0) // of the current slot
 		now := h.rate(l.key)
 		if !math.IsNaN(now) {
 			highest = max(highest, now)

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Source is the program that a page is about.
+// Source is the program that a page shows.
 type Source interface {
-	// Measures are what the history follows. They are asked for every two seconds and
+	// Measures returns the measures that the history records. It is called every two seconds and
 	// must be cheap.
 	Measures() []Measure
-	// View is everything but host, time and charts. h has the rates.
+	// View returns the view without host, time and charts. h provides the rates.
 	View(ctx context.Context, h *History) View
 }
 
@@ -26,7 +26,7 @@ type Page struct {
 	history *History
 	host    string
 
-	mu   sync.Mutex // held while a view is rendered: a second viewer gets the same one
+	mu   sync.Mutex // locked while a view is created, so that concurrent viewers share it
 	body []byte
 	at   time.Time
 }
@@ -35,12 +35,12 @@ type Page struct {
 var static embed.FS
 
 const (
-	// viewAge is how old a view may be: viewers in any number cost the program and the
-	// NATS server one view per second.
+	// viewAge is the maximum age of a view. Any number of viewers costs the program and the NATS
+	// server at most one view per second.
 	viewAge = time.Second
-	// viewTimeout bounds making one.
+	// viewTimeout bounds the creation of a view.
 	viewTimeout = 5 * time.Second
-	// policy lets the page load its own two files and nothing else.
+	// policy allows the page to load only its own two files and the view.
 	policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -51,10 +51,10 @@ func New(s Source) *Page {
 	return &Page{source: s, history: NewHistory(), host: host}
 }
 
-// History is what Sample has kept.
+// History returns the history that Sample records.
 func (p *Page) History() *History { return p.history }
 
-// Sample keeps the history until ctx ends.
+// Sample records the history until ctx ends.
 func (p *Page) Sample(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -69,12 +69,12 @@ func (p *Page) Sample(ctx context.Context) {
 	}
 }
 
-// ServePage answers with the page itself.
+// ServePage serves the page itself.
 func (p *Page) ServePage(w http.ResponseWriter, req *http.Request) {
 	serve(w, "index.html", "text/html; charset=utf-8")
 }
 
-// Routes adds what the page loads.
+// Routes adds the paths that the page loads.
 func (p *Page) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /page/page.js", func(w http.ResponseWriter, _ *http.Request) {
 		serve(w, "page.js", "text/javascript; charset=utf-8")
@@ -101,7 +101,7 @@ func write(w http.ResponseWriter, kind string, body []byte) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(body) // the client has gone
+	_, _ = w.Write(body) // an error means that the client has disconnected
 }
 
 func (p *Page) serveView(w http.ResponseWriter, req *http.Request) {
@@ -113,21 +113,21 @@ func (p *Page) serveView(w http.ResponseWriter, req *http.Request) {
 	write(w, "application/json", body)
 }
 
-// view returns the latest view as JSON, a new one where that is too old.
+// view returns the latest view as JSON. If that is too old, it creates a new one.
 func (p *Page) view(ctx context.Context) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.body != nil && time.Since(p.at) < viewAge {
 		return p.body, nil
 	}
-	// Others wait for it too, so it does not end with the one who asked.
+	// Other viewers wait for the same view, so the end of this request must not cancel it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), viewTimeout)
 	defer cancel()
 	v := p.source.View(ctx, p.history)
 	v.Host, v.At, v.Charts = p.host, time.Now().UTC(), p.history.Charts()
 	body, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("write the view: %w", err)
+		return nil, fmt.Errorf("encode the view: %w", err)
 	}
 	p.body, p.at = body, time.Now()
 	return body, nil

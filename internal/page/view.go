@@ -11,8 +11,8 @@ import (
 	"mqtt-nats-bridge/internal/endpoint"
 )
 
-// View is a program at one moment, ready to be shown: numbers are formatted, and a cell is
-// text. It serves the page and top, and changes with them; scripts read /status.
+// View is the state of a program at one moment, formatted for display. It is only for the page and the
+// command top, and may change at any time. Scripts should read /status.
 type View struct {
 	Program  string             `json:"program"`
 	Version  string             `json:"version"`
@@ -27,19 +27,19 @@ type View struct {
 	Tables   []Table            `json:"tables"`
 }
 
-// Figure is one number.
+// Figure is one number with its name.
 type Figure struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
-// Chart has series of one unit over the last hour.
+// Chart shows series with the same unit over the last hour.
 type Chart struct {
 	Title string `json:"title"`
 	Unit  string `json:"unit"`
-	// StepSeconds lie between two points; the last point is of now.
+	// StepSeconds is the time between two points. The last point is the current one.
 	StepSeconds float64  `json:"step_seconds"`
-	Points      int      `json:"points"` // of a whole hour; a series may have fewer
+	Points      int      `json:"points"` // the number of points per hour; a series may have fewer
 	Series      []Series `json:"series"`
 }
 
@@ -52,10 +52,10 @@ type Series struct {
 	Total   string `json:"total,omitempty"`
 }
 
-// Points are values of which NaN is one that is not known.
+// Points are the values of a series. NaN means unknown.
 type Points []float64
 
-// MarshalJSON writes NaN as null, and three digits.
+// MarshalJSON encodes values with three digits, and NaN as null.
 func (p Points) MarshalJSON() ([]byte, error) {
 	b := []byte{'['}
 	for i, v := range p {
@@ -74,7 +74,7 @@ func (p Points) MarshalJSON() ([]byte, error) {
 	return append(b, ']'), nil
 }
 
-// UnmarshalJSON reads null as NaN.
+// UnmarshalJSON decodes null as NaN.
 func (p *Points) UnmarshalJSON(data []byte) error {
 	var values []*float64
 	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&values); err != nil {
@@ -90,32 +90,32 @@ func (p *Points) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Table is a list. Empty is what is shown where it has no rows.
+// Table is a table of the page. Empty is the text shown if it has no rows.
 type Table struct {
 	Title   string   `json:"title"`
 	Columns []Column `json:"columns"`
 	Rows    [][]Cell `json:"rows"`
 	Empty   string   `json:"empty"`
-	// Note is about the table as a whole, like why it could not be read.
+	// Note concerns the whole table, such as the reason why its data could not be read.
 	Note string `json:"note,omitempty"`
 }
 
-// Column says how a table's cells are shown.
+// Column describes how the cells of a column are shown.
 type Column struct {
 	Title   string `json:"title"`
 	Numeric bool   `json:"numeric,omitempty"`
 	// Long marks text of any length, which is wrapped.
 	Long bool `json:"long,omitempty"`
-	// Command marks a command line to be copied.
+	// Command marks a command line that can be copied.
 	Command bool `json:"command,omitempty"`
-	// Detail marks what a narrow terminal leaves out.
+	// Detail marks a column that narrow terminals omit.
 	Detail bool `json:"detail,omitempty"`
 }
 
 // Cell is one value. Level is empty, "warn" or "bad".
 type Cell struct {
 	Text string `json:"text"`
-	// Fill is from 0 to 1; nil where the cell is not about how full something is.
+	// Fill is a fill level from 0 to 1; nil if the cell is not a fill level.
 	Fill  *float64 `json:"fill,omitempty"`
 	Level string   `json:"level,omitempty"`
 }
@@ -126,11 +126,10 @@ const (
 	Bad  = "bad"
 )
 
-// Text is a cell of text.
+// Text returns a cell with text.
 func Text(s string) Cell { return Cell{Text: s} }
 
-// FillCell is a cell about how full something is, from 0 to 1: text, and a warning from
-// 80 % on.
+// FillCell returns a cell with a fill level from 0 to 1. Its level is a warning from 80 %.
 func FillCell(fill float64) Cell {
 	fill = min(max(fill, 0), 1)
 	c := Cell{Text: fmt.Sprintf("%.0f %%", 100*fill), Fill: &fill}

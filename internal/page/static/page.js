@@ -1,8 +1,8 @@
 'use strict';
-// Everything from the program is set as text (textContent), never as markup.
+// All data from the program is set as text (textContent), never as markup.
 
-const every = 5000; // ms between two refreshes
-const patience = 8000; // ms for an answer
+const refreshEvery = 5000; // ms between two refreshes
+const fetchTimeout = 8000; // ms
 
 const byID = (id) => document.getElementById(id);
 
@@ -13,19 +13,19 @@ function element(tag, attributes = {}, ...children) {
   return e;
 }
 
-function shape(tag, attributes) {
+function svgElement(tag, attributes) {
   const e = document.createElementNS('http://www.w3.org/2000/svg', tag);
   for (const [name, value] of Object.entries(attributes)) e.setAttribute(name, value);
   return e;
 }
 
-// setText leaves what has not changed alone: a screen reader would say it again.
+// setText does not touch unchanged text, because a screen reader would read it again.
 function setText(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
-// changed reports whether a part differs from what is shown. An unchanged part keeps its
-// nodes, and with them the scroll position, the focus and a selection.
+// changed reports whether a part differs from the shown one. An unchanged part keeps its nodes, and
+// with them the scroll position, the focus and the selection.
 const shown = new Map();
 function changed(part, data) {
   const text = JSON.stringify(data);
@@ -53,9 +53,9 @@ function showProblems(id, problems) {
   if (!changed(id, problems)) return;
   byID(id).hidden = problems.length === 0;
   byID(id).querySelector('ul').replaceChildren(...problems.map((p) => {
-    const what = element('p', { class: 'what' });
-    what.textContent = `${p.component}: ${p.problem}`;
-    const item = element('li', {}, what);
+    const text = element('p', { class: 'problem' });
+    text.textContent = `${p.component}: ${p.problem}`;
+    const item = element('li', {}, text);
     const line = (text, name) => {
       const e = element('p', { class: name });
       e.textContent = text;
@@ -82,7 +82,7 @@ function showFigures(figures) {
 
 const colour = (i) => 's' + Math.min(i, 7);
 
-// line is a series as a path, one unit of the width for each point, the newest at the right.
+// line draws a series as a path with one unit of width per point, the newest at the right.
 function line(series, i, points, highest) {
   const values = series.values, from = points - values.length;
   let d = '', pen = 'M';
@@ -91,12 +91,12 @@ function line(series, i, points, highest) {
     d += `${pen}${from + at} ${(98 - 92 * v / highest).toFixed(1)}`;
     pen = 'L';
   });
-  return shape('path', { class: colour(i), d: d || 'M0 98' });
+  return svgElement('path', { class: colour(i), d: d || 'M0 98' });
 }
 
 function chartFigure(chart, n) {
   const highest = Math.max(...chart.series.flatMap((s) => s.values.map((v) => v ?? 0)), 1e-9);
-  const svg = shape('svg', { viewBox: `0 0 ${chart.points} 100`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+  const svg = svgElement('svg', { viewBox: `0 0 ${chart.points} 100`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
   chart.series.forEach((s, i) => svg.append(line(s, i, chart.points, highest)));
   const title = element('h3', { id: `chart-${n}` });
   title.textContent = chart.title + (chart.unit ? ', ' + chart.unit : '');
@@ -106,15 +106,15 @@ function chartFigure(chart, n) {
   return element('figure', { 'aria-labelledby': `chart-${n}` }, title, element('div', { class: 'plot' }, svg, top), axis, legend(chart, n));
 }
 
-// legend is also what a screen reader gets of the chart.
+// legend is also the chart's text for screen readers.
 function legend(chart, n) {
   const totals = chart.series.some((s) => s.total);
-  const titles = ['', 'now', 'highest'].concat(totals ? ['in total'] : []);
+  const titles = ['', 'now', 'highest'].concat(totals ? ['total'] : []);
   const head = element('tr', {}, ...titles.map((t, i) =>
     i ? element('th', { scope: 'col', class: 'number' }, t) : element('td')));
   const rows = chart.series.map((s, i) => {
-    const key = shape('svg', { class: 'key', viewBox: '0 0 24 8', 'aria-hidden': 'true' });
-    key.append(shape('path', { class: colour(i), d: 'M0 4H24' }));
+    const key = svgElement('svg', { class: 'key', viewBox: '0 0 24 8', 'aria-hidden': 'true' });
+    key.append(svgElement('path', { class: colour(i), d: 'M0 4H24' }));
     const name = element('th', { scope: 'row' }, key, s.name);
     const cells = [s.now, s.highest].concat(totals ? [s.total || ''] : []);
     return element('tr', {}, name, ...cells.map((c) => element('td', { class: 'number' }, c)));
@@ -166,7 +166,7 @@ function tableSection(t, n) {
     scroll.append(empty);
     return section;
   }
-  // With a keyboard it is scrolled by the arrow keys.
+  // The tabindex allows keyboard users to scroll the table with the arrow keys.
   for (const [name, value] of Object.entries({ tabindex: 0, role: 'group', 'aria-labelledby': id })) scroll.setAttribute(name, value);
   const head = element('tr', {}, ...t.columns.map((c) => {
     const th = element('th', { scope: 'col' }, c.title);
@@ -193,12 +193,12 @@ function showTables(tables) {
   });
 }
 
-let latest = null; // when the last answer came
+let latest = null; // time of the last response
 
 async function refresh() {
   try {
-    const response = await fetch('page/view', { cache: 'no-store', signal: AbortSignal.timeout(patience) });
-    if (!response.ok) throw new Error(`it answers with ${response.status}`);
+    const response = await fetch('page/view', { cache: 'no-store', signal: AbortSignal.timeout(fetchTimeout) });
+    if (!response.ok) throw new Error(`HTTP status ${response.status}`);
     const v = await response.json();
     showState(v);
     showProblems('problems', v.problems);
@@ -214,8 +214,8 @@ async function refresh() {
     setText(state, 'No answer');
     state.className = 'bad';
     setText(byID('lost'), latest === null
-      ? `${name} does not answer. Trying again.`
-      : `${name} has not answered since ${clock(latest)}: what is shown is of then. Trying again.`);
+      ? `${name} does not answer. Retrying.`
+      : `${name} has not answered since ${clock(latest)}. The page shows the state at that time. Retrying.`);
     byID('lost').hidden = false;
     document.title = `⚠ No answer from ${name}`;
     void error;
@@ -227,7 +227,7 @@ async function loop() {
   clearTimeout(timer);
   await refresh();
   clearTimeout(timer);
-  timer = setTimeout(loop, document.hidden ? 6 * every : every);
+  timer = setTimeout(loop, document.hidden ? 6 * refreshEvery : refreshEvery);
 }
 document.addEventListener('visibilitychange', () => { if (!document.hidden) loop(); });
 loop();
