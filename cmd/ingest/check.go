@@ -16,7 +16,7 @@ type checkCommand struct {
 
 // Help returns the text of --help beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints the keys that differ from their defaults with their source; with --all every key. Secrets are not shown. The exit code is 2 if the configuration is invalid.
+	return `Prints the keys that differ from their defaults, with their source; with --all, every key. Secrets are not shown. The exit code is 2 if the configuration is invalid.
 
 Example: ingest check -c ingest.yaml`
 }

@@ -40,7 +40,7 @@ func TestExitCodes(t *testing.T) {
 		"version":                   {[]string{"version"}, 0, ""},
 		"check":                     {[]string{"check"}, 0, ""},
 		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
-		"--set without a value":     {[]string{"check", "--set", "batch.messages"}, 2, "write KEY=VALUE"},
+		"--set without a value":     {[]string{"check", "--set", "batch.messages"}, 2, "expected KEY=VALUE"},
 		"--set of no key":           {[]string{"check", "--set", "batch.mesages=1"}, 2, "did you mean batch.messages?"},
 		"a pattern without {type}":  {[]string{"check", "--set", "telemetry.topic=t/{tenant}/{device}"}, 2, "lacks {type}"},
 		"a database parameter":      {[]string{"check", "--database-url", "postgres://h/x?sslmode=maybe"}, 2, "sslmode=verify-full: sslmode is invalid"},
@@ -105,7 +105,7 @@ func TestIngestLifecycle(t *testing.T) {
 	require.Equal(t, "migrated 00001_tables.sql\nmigrated 00002_order_within_a_millisecond.sql\nmigrated 00003_believed_clock.sql\n", migrated.Out)
 	again := peers.Run(t, "migrate", "--database-url", database.URL)
 	require.Zero(t, again.Code)
-	require.Equal(t, "the tables are those of this version\n", again.Out)
+	require.Equal(t, "the tables are up to date\n", again.Out)
 
 	listen := testrun.Address(t).String()
 	i := peers.Ingest(t, []string{"DATABASE_URL=" + database.URL, "NATS_URL=" + nats.URL, "INGEST_ADMIN_LISTEN=" + listen, "INGEST_LOG_FORMAT=json"})

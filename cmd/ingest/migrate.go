@@ -12,7 +12,7 @@ type migrateCommand struct{}
 
 // Help returns the text of --help beyond the flags.
 func (migrateCommand) Help() string {
-	return `Creates missing tables, migrates the others to this version and exits. It needs a database user that may do so. ingest does the same at start; with database.migrate false it waits until it has been done. The table ingest_migrations records the migrations. If the database has the extension timescaledb, telemetry becomes a hypertable.
+	return `Creates missing tables, migrates the others to this version and exits. The database user needs permission to create and alter tables. ingest does the same at start; if database.migrate is false, it waits until the tables are migrated. The table ingest_migrations records the migrations. If the database has the extension timescaledb, telemetry becomes a hypertable.
 
 Example: ingest migrate --database-url postgres://owner@postgres/telemetry`
 }
@@ -35,7 +35,7 @@ func (migrateCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if len(steps) == 0 {
-		fmt.Fprintln(p.Out, "the tables are those of this version")
+		fmt.Fprintln(p.Out, "the tables are up to date")
 	}
 	return nil
 }

@@ -20,11 +20,11 @@ type runCommand struct{}
 func (runCommand) Help() string {
 	return `Migrates its tables (unless database.migrate is false), then pulls from the durable consumers that the bridge creates. Each batch is stored in one transaction and only then acknowledged. If the database or NATS is unreachable, ingest logs it, acknowledges nothing, is not ready (see /readyz) and keeps retrying.
 
-SIGHUP reads file, environment and flags again: the log level changes immediately; other changes are logged and need a restart. An invalid configuration changes nothing. Secrets and certificates in files need neither: they are read at each connect.
+SIGHUP reads file, environment and flags again: the log level changes immediately; other changes are logged and need a restart. An invalid configuration changes nothing. Secrets and certificates in files need no reload and no restart: they are read at each connect.
 
 On a terminal, a status line shows the lag and the estimated time to catch up.
 
-The first SIGTERM or SIGINT stops it gracefully: batches in progress are stored and acknowledged, for at most stop_timeout; the rest is delivered again. A second signal terminates it immediately.
+The first SIGTERM or SIGINT stops ingest gracefully: batches in progress are stored and acknowledged, for at most stop_timeout; the rest is redelivered. A second signal terminates it immediately.
 
 Examples:
 
@@ -54,7 +54,7 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 
 // serve runs ingest until ctx ends or it fails.
 func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) error {
-	// First: an ingest that cannot be asked must not migrate tables or take messages.
+	// Listen first: if this fails, ingest must not migrate tables or pull messages.
 	listener, err := endpoint.Listen(c.Admin.Listen)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.P
 		return err
 	}
 	server := listener.Serve(i, log)
-	// Last: until then /livez and /readyz report the progress of the stop.
+	// Close last: /livez and /readyz report the progress of the shutdown.
 	defer server.Close()
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup

@@ -10,19 +10,19 @@ import (
 
 // benchCommand measures the bridge on this machine.
 type benchCommand struct {
-	Messages int           `default:"300000" help:"Messages of a run at full speed."`
+	Messages int           `default:"300000" help:"Messages per run at full speed."`
 	Size     int           `default:"256" help:"Payload in bytes."`
 	Window   int           `default:"1000" help:"Messages in flight per lane."`
 	Rounds   int           `default:"3" help:"Rounds of each scenario; medians are printed."`
 	Devices  int           `default:"1000000" help:"Devices in the memory row; -1 omits the row."`
-	Linger   time.Duration `default:"0s" help:"The bridge's lane.linger."`
+	Linger   time.Duration `default:"0s" help:"lane.linger of the bridge."`
 	Only     string        `help:"Run only the scenarios whose name contains this text."`
 	Profile  string        `type:"existingdir" help:"Directory for CPU profiles of the bridge."`
 }
 
 // Help returns the text of --help beyond the flags.
 func (benchCommand) Help() string {
-	return `Starts a nats-server process, an MQTT load generator and the bridge on 127.0.0.1; then a bare publisher with the same messages, for comparison. Rows with R3 run on three nats-servers with strict order. Takes about three minutes and prints one table: messages per second, CPU time per message in the bridge and in nats-server, allocations, latency, memory.
+	return `Starts a nats-server process, an MQTT load generator and the bridge on 127.0.0.1. For comparison, a bare publisher then sends the same messages. Rows with R3 run on three nats-servers with strict order. The benchmark takes about three minutes and prints one table: messages per second, CPU time per message in the bridge and in nats-server, allocations, latency, memory.
 
 Example: mqtt-nats-bridge bench --rounds 1 --only "1 lane"`
 }
@@ -35,7 +35,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	})
 }
 
-// benchServer and benchBare are the bodies of processes that bench starts.
+// benchServer and benchBare run in the processes that bench starts.
 type benchServer struct {
 	Store   string `required:"" help:"Directory of JetStream's files."`
 	Name    string `help:"Name of the server in its cluster."`

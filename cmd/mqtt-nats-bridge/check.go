@@ -29,11 +29,11 @@ type checkCommand struct {
 
 // Help returns the text of --help beyond the flags.
 func (checkCommand) Help() string {
-	return `Prints one line per finding: ok, note (know or verify it), FAIL (with what to do), then the keys that differ from their defaults with their source; with --all every key.
+	return `Prints one line per finding: ok, note (verify it yourself) or FAIL (with advice). Then it prints the keys that differ from their defaults, with their source; with --all, every key.
 
-With --connect it tests what the bridge needs: address, TLS, credentials and every topic filter at the broker; address, credentials, JetStream, streams, limits, buckets and every publish permission at NATS; the table of certificates in PostgreSQL. It does not disturb a running bridge: it uses a separate client id and $share group, and publishes only messages that no stream can store. Plain subscribers of tenant.> receive a few empty messages.
+With --connect it also tests the broker (address, TLS, credentials, every topic filter), NATS (address, credentials, JetStream, streams, limits, buckets, every publish permission) and the table of certificates in PostgreSQL. It does not disturb a running bridge: it uses a separate client id and $share group, and publishes only messages that no stream can store. Plain subscribers of tenant.> receive a few empty messages.
 
-With --device-url it also connects as a device, then as the bridge under the same client id, which no lane has. If that ends the device's connection, a device can take over the session of a lane, and the check fails. It subscribes to nothing and publishes nothing, but EMQX's presence rule reports the device's connection: use a certificate made for it.
+With --device-url it also connects as a device, then as the bridge, both under a client id that no lane uses. If the second connection ends the first, a device can take over the session of a lane, and the check fails. It does not subscribe or publish, but EMQX's presence rule reports the device's connection: use a certificate issued for this test.
 
 The exit code is 1 if a check failed, 2 if the configuration is invalid.
 
@@ -77,7 +77,8 @@ func (c *checkCommand) Run(ctx context.Context, p *program) error {
 	return nil
 }
 
-// invalid returns err after printing the errors in the configuration as findings, if JSON is wanted.
+// invalid returns err. With JSON output it first prints the errors in the configuration as
+// findings.
 func (c *checkCommand) invalid(w io.Writer, err error) error {
 	var errs *config.Errors
 	if !c.JSON() || !errors.As(err, &errs) {
@@ -97,7 +98,7 @@ type checked struct {
 	Settings []schema.Setting `json:"settings"`
 }
 
-// print writes what follows the findings, or all of it as JSON.
+// print writes the number of failed checks and the settings, or the whole report as JSON.
 func (c *checkCommand) print(w io.Writer, report *check.Report, settings []schema.Setting) error {
 	if !c.All {
 		settings = schema.Changed(settings)
@@ -116,7 +117,7 @@ func (c *checkCommand) print(w io.Writer, report *check.Report, settings []schem
 	return err
 }
 
-// device is the one to connect as; nil: none was given.
+// device returns the device to connect as, or nil if --device-url is not set.
 func (c *checkCommand) device() (*check.Device, error) {
 	switch {
 	case c.DeviceURL == "" && c.DeviceCA == "":
@@ -131,7 +132,7 @@ func (c *checkCommand) device() (*check.Device, error) {
 		return nil, fmt.Errorf("--device-url: %w", err)
 	}
 	if !url.Secure {
-		return nil, errors.New("--device-url: begin it with mqtts:// or wss://, for the certificate needs TLS")
+		return nil, errors.New("--device-url must begin with mqtts:// or wss://, because a device certificate needs TLS")
 	}
 	files := tlsfile.Files{CA: c.DeviceCA, Cert: c.DeviceCert, Key: c.DeviceKey}
 	if _, err := files.Config(""); err != nil {

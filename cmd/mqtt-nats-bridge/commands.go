@@ -6,7 +6,7 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// commands are the command line.
+// commands defines the command line.
 type commands struct {
 	MQTTURL      *string `name:"mqtt-url" group:"Configuration" placeholder:"URL" help:"The broker: mqtt://host:1883, or mqtts://host:8883 for TLS."`
 	cli.Settings `group:"Configuration"`
@@ -32,7 +32,7 @@ const description = `Moves MQTT messages into NATS JetStream: validated, in per-
 
 Without any configuration it connects to mqtt://127.0.0.1:1883 and nats://127.0.0.1:4222. Keys come from a YAML file, from BRIDGE_… variables (mqtt.keepalive is BRIDGE_MQTT_KEEPALIVE), and from flags; flags take precedence over variables, variables over the file. -c - reads the file from standard input.
 
-Try it, nothing needs to be installed:
+To try it without installing anything:
 
     mqtt-nats-bridge demo
 

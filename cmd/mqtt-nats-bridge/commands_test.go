@@ -49,17 +49,17 @@ func TestExitCodes(t *testing.T) {
 		"check, nobody there":       {[]string{"check", "--connect", "--mqtt-url=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, ""},
 		"check, device alone":       {[]string{"check", "--device-url=mqtts://127.0.0.1", "--device-cert=x", "--device-key=x"}, 2, "--device-url needs --connect"},
 		"check, half a device":      {[]string{"check", "--connect", "--device-url=mqtts://127.0.0.1"}, 2, "--device-url and --device-cert and --device-key must be used together"},
-		"check, device without TLS": {[]string{"check", "--connect", "--device-url=mqtt://127.0.0.1", "--device-cert=x", "--device-key=x"}, 2, "begin it with mqtts://"},
+		"check, device without TLS": {[]string{"check", "--connect", "--device-url=mqtt://127.0.0.1", "--device-cert=x", "--device-key=x"}, 2, "must begin with mqtts://"},
 		"check, no such device":     {[]string{"check", "--connect", "--device-url=mqtts://127.0.0.1", "--device-cert=/nowhere/d.pem", "--device-key=/nowhere/d.key"}, 2, "read certificate /nowhere/d.pem: no such file"},
 		"healthcheck, nobody there": {[]string{"healthcheck", "--set", "admin.listen=127.0.0.1:1"}, 1, "check readiness of the bridge"},
 		"healthcheck, no endpoint":  {[]string{"healthcheck", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
 		"top, nobody there":         {[]string{"top", "--set", "admin.listen=127.0.0.1:1"}, 1, "no answer from http://127.0.0.1:1"},
 		"top, no endpoint":          {[]string{"top", "--set", "admin.listen="}, 2, "--set: admin.listen: is empty"},
 		"top, no address":           {[]string{"top", "--admin", "ftp://x"}, 2, "top: not the address of an admin endpoint"},
-		"gate, no API":              {[]string{"gate"}, 2, "mqtt.emqx.api: is not given"},
+		"gate, no API":              {[]string{"gate"}, 2, "mqtt.emqx.api: is not set"},
 		"gate, API nobody":          {[]string{"gate", "--once", "--set=mqtt.emqx.api=http://127.0.0.1:1", "--set=mqtt.emqx.key=k", "--set=mqtt.emqx.secret=s"}, 1, "the API cannot be reached"},
 		"plan, nobody there":        {[]string{"streams", "plan", "--nats-url=" + unreachable}, 1, "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},
-		"apply, nobody to ask":      {[]string{"streams", "apply", "--nats-url=" + unreachable}, 2, "give --yes"},
+		"apply, nobody to ask":      {[]string{"streams", "apply", "--nats-url=" + unreachable}, 2, "set --yes"},
 		"apply, not ours":           {[]string{"streams", "apply", "--yes", "--set", "streams.manage=off"}, 2, "streams.manage: is off"},
 		"drill, no broker":          {[]string{"drill"}, 2, "missing flags: --broker=URL"},
 		"drill, a password":         {[]string{"drill", "--broker=mqtt://u:p@127.0.0.1"}, 2, "must have no user and password"},
@@ -69,14 +69,14 @@ func TestExitCodes(t *testing.T) {
 		"drill, nobody there":       {[]string{"drill", "--broker=mqtt://127.0.0.1:1", "--nats-url=" + unreachable}, 1, "cannot be reached"},
 		"unknown command":           {[]string{"chekc"}, 2, "unexpected argument chekc"},
 		"unknown flag":              {[]string{"check", "--conect"}, 2, "--conect"},
-		"replay, no reason":         {[]string{"quarantine", "replay"}, 2, "say which --reason: bad_topic, "},
-		"replay, no such reason":    {[]string{"quarantine", "replay", "--reason=fast"}, 2, "--reason fast: there is no such reason"},
+		"replay, no reason":         {[]string{"quarantine", "replay"}, 2, "--reason is required, one of bad_topic, "},
+		"replay, no such reason":    {[]string{"quarantine", "replay", "--reason=fast"}, 2, "--reason fast: unknown reason"},
 		"replay, no time":           {[]string{"quarantine", "replay", "--reason=refused", "--since=yesterday"}, 2, "--since yesterday: write a duration before now"},
 		"replay, backwards":         {[]string{"quarantine", "replay", "--reason=refused", "--since=1h", "--until=2h"}, 2, "--until is before --since"},
-		"replay, no registry asked": {[]string{"quarantine", "replay", "--reason=rate_limited,cert_revoked", "--set", "identity.registry.kind=kv"}, 2, "--reason cert_revoked: a replay does not ask the certificate registry"},
+		"replay, no registry asked": {[]string{"quarantine", "replay", "--reason=rate_limited,cert_revoked", "--set", "identity.registry.kind=kv"}, 2, "--reason cert_revoked: these messages were not checked against the certificate registry"},
 		"replay, nobody there":      {[]string{"quarantine", "replay", "--reason=refused", "--nats-url=" + unreachable}, 1, "cannot be reached"},
 		"no topic":                  {[]string{"map"}, 2, "expected \"<topic> ...\"\nExample: mqtt-nats-bridge map tenant/acme/"},
-		"--set without a value":     {[]string{"check", "--set", "mqtt.url"}, 2, "write KEY=VALUE"},
+		"--set without a value":     {[]string{"check", "--set", "mqtt.url"}, 2, "expected KEY=VALUE"},
 		"--set of no key":           {[]string{"check", "--set", "mqtt.ulr=x"}, 2, "did you mean mqtt.url?"},
 		"run, wrong configuration":  {[]string{"--config", wrong}, 2, "2 errors in the configuration"},
 		"map, wrong configuration":  {[]string{"map", "--config", wrong, "t"}, 2, "2 errors in the configuration"},
@@ -231,7 +231,7 @@ func TestScriptingInterface(t *testing.T) {
 	cmd.Stdin = strings.NewReader(peers.Run(t, "config", "init", "--all").Out)
 	got = peers.Finish(t, cmd)
 	require.Zero(t, got.Code, got.Err)
-	require.Contains(t, got.Out, "Every key has its default.")
+	require.Contains(t, got.Out, "Every key has its default value.")
 }
 
 // TestCompletion runs the script for bash; the others are parsed where their shell is here.

@@ -34,7 +34,7 @@ func (c *demoCommand) Run(ctx context.Context, p *program) error {
 	database := ""
 	if c.Ingest {
 		if database = c.DatabaseURL; database == "" {
-			return cli.UsageError{Err: errors.New("demo --ingest needs a database: give --database-url postgres://user@host:port/name, or set DATABASE_URL")}
+			return cli.UsageError{Err: errors.New("demo --ingest needs a database: set --database-url postgres://user@host:port/name or DATABASE_URL")}
 		}
 	}
 	return demo.Run(ctx, demo.Options{

@@ -23,23 +23,23 @@ type drillCommand struct {
 
 	CACert       string `name:"ca-cert" placeholder:"FILE" help:"CA certificates of the broker; default: the system's."`
 	CAKey        string `name:"ca-key" placeholder:"FILE" help:"Key of the CA in --ca-cert: each device gets a new certificate, valid for one day."`
-	Certs        string `placeholder:"DIR" help:"Directory of existing device certificates instead: NAME.pem and NAME.key, as in deploy/certs/devices."`
+	Certs        string `placeholder:"DIR" help:"Use existing device certificates from this directory instead: NAME.pem and NAME.key, as in deploy/certs/devices."`
 	Username     string `placeholder:"NAME" help:"User name of every device; default: none."`
-	PasswordFile string `placeholder:"FILE" help:"A file that contains the password of every device."`
+	PasswordFile string `placeholder:"FILE" help:"File with the password of every device."`
 
-	Devices   int           `default:"${drill_devices}" help:"Simulated devices."`
-	Rate      float64       `default:"${drill_rate}" help:"Messages per second of all devices together."`
+	Devices   int           `default:"${drill_devices}" help:"Number of simulated devices."`
+	Rate      float64       `default:"${drill_rate}" help:"Messages per second, for all devices together."`
 	Window    int           `default:"${drill_window}" help:"Messages in flight per device."`
 	Size      int           `default:"${drill_size}" help:"Payload in bytes."`
 	KeepAlive time.Duration `name:"keepalive" default:"${drill_keepalive}" help:"Keep-alive of each device."`
 	Tenant    string        `default:"${drill_tenant}" help:"Tenant of the devices; with --certs that of the certificates."`
 	Topic     string        `default:"${drill_topic}" help:"Topic of a device."`
-	Settle    time.Duration `default:"${drill_settle}" help:"Timeout at the end for PUBACKs, and for missing messages after the last one that arrived."`
+	Settle    time.Duration `default:"${drill_settle}" help:"At the end: timeout for PUBACKs, and for missing messages since the last arrival."`
 
 	Hijack       bool   `help:"A device connects under the client id of a lane, with clean session 0 and 1."`
-	LaneClientID string `name:"lane-client-id" placeholder:"ID" help:"The lane for --hijack; default: the first of the configuration."`
-	Burst        int    `placeholder:"N" help:"A device returns from an outage with a burst of N messages."`
-	Will         bool   `help:"Devices with a last will are disconnected."`
+	LaneClientID string `name:"lane-client-id" placeholder:"ID" help:"Client id of the lane for --hijack; default: the first in the configuration."`
+	Burst        int    `placeholder:"N" help:"After an outage, a device sends a burst of N messages."`
+	Will         bool   `help:"Disconnect devices that have a last will."`
 	Impostor     bool   `help:"A device publishes under the topic of another."`
 }
 
@@ -47,7 +47,7 @@ type drillCommand struct {
 func (drillCommand) Help() string {
 	return `Runs simulated devices against a running broker, bridge and NATS, and reconciles every PUBACK with the contents of the streams: acknowledged, stored, lost, duplicated, inversions, quarantined, wrong device, longest gap. Inject failures while it runs. docs/drill.md has the drills to run before going live.
 
-The configuration is that of the bridge (-c): topics, streams and the NATS servers. The NATS user must be allowed to read the streams, which the bridge's user is not: name another with --set nats.user=... The drill's messages are stored and seen by consumers. With --hijack, a broker that permits the takeover of a session loses its messages.
+The drill reads topics, streams and NATS servers from the bridge's configuration (-c). The NATS user needs permission to read the streams. The bridge's user does not have it, so set another one with --set nats.user=... The drill's messages are stored, and consumers receive them. With --hijack, a broker that permits the takeover of a session loses its messages.
 
 The exit code is 1 if a message was lost, duplicated, out of order or stored for a wrong device, if nothing was acknowledged, or if an injected misbehaviour was not handled as expected. Quarantined messages are reported and fail a drill only with --burst.
 
@@ -58,7 +58,7 @@ func (drillCommand) Example() string {
 	return "mqtt-nats-bridge drill --broker mqtts://emqx:8883 --ca-cert ca.pem --ca-key ca.key --for 60s"
 }
 
-// drillDefaults are the variables in the tags above.
+// drillDefaults returns the values of the variables in the tags above.
 func drillDefaults() map[string]string {
 	return map[string]string{
 		"drill_devices": fmt.Sprint(drill.DefaultDevices), "drill_rate": fmt.Sprint(drill.DefaultRate),

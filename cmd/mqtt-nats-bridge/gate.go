@@ -14,14 +14,14 @@ import (
 
 // gateCommand opens EMQX's listener for devices.
 type gateCommand struct {
-	Listener string   `default:"ssl:default" help:"The devices' listener in EMQX."`
-	Bridge   []string `placeholder:"HOST:PORT" help:"Admin endpoints of bridges, one of which must be ready. Default: admin.listen."`
-	Once     bool     `help:"Try once; exit code 0 if the listener is open, 1 if not."`
+	Listener string   `default:"ssl:default" help:"EMQX's listener for devices."`
+	Bridge   []string `placeholder:"HOST:PORT" help:"Admin endpoints of bridges; one of them must be ready. Default: admin.listen."`
+	Once     bool     `help:"Try once; the exit code is 0 if the listener is open, otherwise 1."`
 }
 
 // Help returns the text of --help beyond the flags.
 func (gateCommand) Help() string {
-	return `EMQX accepts connections before it has loaded its ACL and rules, and before the bridge has its sessions back. Messages that devices publish in that time are acknowledged and lost. Set enable = false on the devices' listener in emqx.conf, as deploy/emqx/emqx.conf does: EMQX then starts with the listener closed, and this command opens it through EMQX's API when
+	return `EMQX accepts connections before it has loaded its ACL and rules, and before the bridge has resumed its sessions. Messages that devices publish in that time are acknowledged and lost. Set enable = false on the devices' listener in emqx.conf, as deploy/emqx/emqx.conf does: EMQX then starts with the listener closed, and this command opens it through EMQX's API when
 
   - the rule that republishes to identity.prefix is loaded,
   - every lane of the configuration is connected to EMQX,
@@ -59,22 +59,23 @@ func (g *gateCommand) Run(ctx context.Context, p *program) error {
 	return gate.Run(ctx, opts)
 }
 
-// complete applies the configuration, and refuses an incomplete one.
+// complete fills in the options from the configuration. It returns an error if a required key is
+// missing.
 func (g *gateCommand) complete(c *config.Config) error {
 	errs := &config.Errors{}
 	if c.MQTT.EMQX.API.IsZero() {
-		errs.Add(c.ErrorAt("mqtt.emqx.api", "is not given, so there is no API to open the listener with; write it like http://emqx:18083"))
+		errs.Add(c.ErrorAt("mqtt.emqx.api", "is not set, but opening the listener needs EMQX's API; set it, like http://emqx:18083"))
 	}
 	if len(g.Bridge) == 0 {
 		if c.Admin.Listen == "" {
-			errs.Add(c.ErrorAt("admin.listen", "is empty, so there is no bridge to ask; give --bridge"))
+			errs.Add(c.ErrorAt("admin.listen", "is empty, so the readiness of the bridge cannot be checked; set --bridge"))
 		}
 		g.Bridge = []string{c.Admin.Listen}
 	}
 	return errs.Err()
 }
 
-// ready returns nil if one of the bridges is ready, otherwise the answers of all.
+// ready returns nil if one of the bridges is ready, otherwise the errors of all.
 func (g *gateCommand) ready(ctx context.Context) error {
 	var all []error
 	for _, address := range g.Bridge {

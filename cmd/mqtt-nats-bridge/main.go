@@ -13,10 +13,10 @@ import (
 )
 
 // version, commit and date are set by the linker: -ldflags "-X main.version=1.0.0 -X main.commit=…
-// -X main.date=…". Without that they are those of the module and of the version control.
+// -X main.date=…". If they are empty, the build information that Go records is used.
 var version, commit, date string
 
-// program is what the commands get.
+// program is the argument of every command's Run.
 type program = cli.Program[*config.Config]
 
 func main() {

@@ -11,12 +11,12 @@ import (
 type mapCommand struct {
 	cli.Output
 
-	Topics []string `arg:"" name:"topic" help:"A device's topic, or an attested one as the broker's rule writes it."`
+	Topics []string `arg:"" name:"topic" help:"Topic of a device, or an attested topic as the broker's rule writes it."`
 }
 
 // Help returns the text of --help beyond the flags.
 func (m mapCommand) Help() string {
-	return `Shows for each topic the matching pattern with its captures, and the subject and stream of its messages, or why they would be rejected and their subject in quarantine. It makes no connection and does not check payload and rate.
+	return `Shows the matching pattern of each topic with its captures, and the subject and stream of its messages. If messages would be rejected, it shows the reason and their subject in quarantine. It does not connect anywhere and does not check payload or rate.
 
 The exit code is 1 if a topic would be rejected.
 

@@ -43,13 +43,13 @@ type quarantineReplay struct {
 
 // Help returns the text of --help beyond the flags.
 func (c quarantineReplay) Help() string {
-	return `Re-validates each selected message by the given configuration, except for the rate. A message that passes is stored under its subject, in its format and with its message id, and then deleted from quarantine. The others stay there, and the reasons are printed. A message is stored once, however often the command is run or interrupted.
+	return `Re-validates each selected message against the given configuration, except for the rate. A message that passes is stored under its subject, in its format and with its message id, and then deleted from quarantine. The others stay in quarantine, and the reasons are printed. The replay is idempotent: a message is stored once, even if the command is interrupted and run again.
 
-A message that a worker of ingest could not process (bad_payload) is sent to it again unchanged.
+A message that an ingest worker could not process (bad_payload) is sent to the worker again, unchanged.
 
-A replayed message is stored behind later messages of its device; the header Bridge-Time has the original time. Only messages in quarantine can be replayed: at most quarantine.per_device were kept, and only the beginning of payloads over the limit.
+A replayed message is stored after later messages of its device; the header Bridge-Time has the original time. Only messages in quarantine can be replayed. Quarantine keeps at most quarantine.per_device messages per device, and only the beginning of payloads over the limit.
 
-The NATS user must be allowed to publish what it replays and quarantine.replay, and to read and delete in the quarantine stream ($JS.API.>).
+The NATS user needs permission to publish the replayed subjects and quarantine.replay, and to read and delete in the quarantine stream ($JS.API.>).
 
 The exit code is 1 if a selected message stays in quarantine.
 
@@ -121,7 +121,7 @@ const progressEvery = 10_000
 func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 	o := quarantine.Options{Tenant: c.Tenant, Device: c.Device, DryRun: c.DryRun}
 	if len(c.Reason) == 0 {
-		return o, fmt.Errorf("say which --reason: %s", reasonList())
+		return o, fmt.Errorf("--reason is required, one of %s", reasonList())
 	}
 	var err error
 	if o.Reasons, err = parseReasons(c.Reason); err != nil {
@@ -139,14 +139,14 @@ func (c *quarantineReplay) options(now time.Time) (quarantine.Options, error) {
 	return o, nil
 }
 
-// certified refuses the reasons of messages that the certificate registry has not checked: a replay
-// does not ask it, and would store messages of a revoked certificate.
+// certified rejects reasons whose messages were not checked against the certificate registry. A
+// replay does not check the registry either, so it would store messages of a revoked certificate.
 func (c *quarantineReplay) certified(reasons []verdict.Reason) error {
 	for _, r := range reasons {
 		switch r {
 		case verdict.PayloadTooLarge, verdict.RateLimited, verdict.TenantRateLimited, verdict.BadPayload, verdict.Refused:
 		default:
-			return cli.UsageError{Err: fmt.Errorf("quarantine replay: --reason %s: a replay does not ask the certificate registry (identity.registry), which has not checked these messages", r)}
+			return cli.UsageError{Err: fmt.Errorf("quarantine replay: --reason %s: these messages were not checked against the certificate registry (identity.registry), and a replay cannot do it", r)}
 		}
 	}
 	return nil
@@ -199,7 +199,7 @@ func replayed(r *quarantine.Report, dry bool) replay {
 	return out
 }
 
-// staying lists the messages that stay, in the order of the reasons.
+// staying lists the messages that stay in quarantine, in the order of the reasons.
 func staying(r *quarantine.Report) []quarantine.Stay {
 	return slices.SortedFunc(maps.Keys(r.Staying), func(a, b quarantine.Stay) int { return int(a.Reason) - int(b.Reason) })
 }
@@ -222,9 +222,9 @@ func printReplay(w io.Writer, r *quarantine.Report, dry bool) {
 	}
 }
 
-// dialQuarantine connects to NATS under the bridge's client id and a suffix. The context that it
-// returns ends with the cause if the server refuses something: NATS reports a refusal to the
-// connection, not to the request, which would time out. done must be called.
+// dialQuarantine connects to NATS under the bridge's client id and a suffix. NATS reports a
+// permission violation to the connection, not to the request, which would time out. So the returned
+// context ends with the violation as its cause. done must be called.
 func dialQuarantine(ctx context.Context, conf *config.Config, suffix string) (_ context.Context, _ natsjs.JetStream, done func(), err error) {
 	connect, err := account.Options(conf.NATS.Account, conf.MQTT.ClientID+suffix).Resolve()
 	if err != nil {

@@ -45,7 +45,7 @@ func parseReasons(tokens []string) (all []verdict.Reason, err error) {
 	for _, token := range tokens {
 		i := slices.IndexFunc(verdict.Reasons(), func(r verdict.Reason) bool { return r.String() == token })
 		if i < 0 {
-			return nil, fmt.Errorf("--reason %s: there is no such reason, write %s", token, reasonList())
+			return nil, fmt.Errorf("--reason %s: unknown reason, expected one of %s", token, reasonList())
 		}
 		all = append(all, verdict.Reasons()[i])
 	}
@@ -55,13 +55,13 @@ func parseReasons(tokens []string) (all []verdict.Reason, err error) {
 // quarantineLs lists messages.
 type quarantineLs struct {
 	quarantineFilter
-	Limit int `short:"n" default:"20" help:"The maximum number of messages, the newest first."`
+	Limit int `short:"n" default:"20" help:"Maximum number of messages, the newest first."`
 	cli.Output
 }
 
 // Help returns the text of --help beyond the flags.
 func (c quarantineLs) Help() string {
-	return `Lists rejected messages, the newest first, with reason, device and details. Nothing is changed. The NATS user must be allowed to read the quarantine stream through a consumer ($JS.API.CONSUMER.CREATE and .DELETE), as the operator in nats.conf is. The consumer is deleted afterwards.
+	return `Lists rejected messages, the newest first, with reason, device and details. Nothing is changed. It reads the quarantine stream through a temporary consumer, so the NATS user needs permission for $JS.API.CONSUMER.CREATE and .DELETE, like the operator in nats.conf.
 
 Example: ` + c.Example()
 }
@@ -93,7 +93,7 @@ func (c *quarantineLs) Run(ctx context.Context, p *program) error {
 
 // quarantineShow shows one message.
 type quarantineShow struct {
-	Sequence uint64 `arg:"" help:"The message's sequence in the quarantine stream, as quarantine ls prints it."`
+	Sequence uint64 `arg:"" help:"Sequence of the message in the quarantine stream, as quarantine ls prints it."`
 	Payload  bool   `help:"Write only the payload, unchanged."`
 	cli.Output
 }
@@ -131,13 +131,13 @@ func (c *quarantineShow) Run(ctx context.Context, p *program) error {
 // quarantineStats counts messages.
 type quarantineStats struct {
 	quarantineFilter
-	Top int `default:"20" help:"The number of devices to list, those with the most messages."`
+	Top int `default:"20" help:"List this many devices, those with the most messages first."`
 	cli.Output
 }
 
 // Help returns the text of --help beyond the flags.
 func (c quarantineStats) Help() string {
-	return `Counts rejected messages by reason and by device. It reads the headers of all selected messages; --reason or --since reduce their number. Nothing is changed. It needs the permissions of quarantine ls.
+	return `Counts rejected messages by reason and by device. It reads the headers of all selected messages; --reason and --since reduce their number. Nothing is changed. It needs the permissions of quarantine ls.
 
 Example: ` + c.Example()
 }

@@ -24,7 +24,7 @@ func (runCommand) Help() string {
 
 SIGHUP reads file, environment and flags again. Limits, quarantine.per_device and the log level change immediately; other changes are logged and need a restart. An invalid configuration changes nothing.
 
-The first SIGTERM or SIGINT stops it gracefully: it takes no new messages, and messages in flight are stored and acknowledged, for at most stop_timeout. The broker keeps the rest and delivers it again. A second signal terminates it immediately, with exit code 1.
+The first SIGTERM or SIGINT stops the bridge gracefully: it accepts no new messages, and stores and acknowledges those in flight, for at most stop_timeout. The broker keeps the rest and redelivers it. A second signal terminates it immediately, with exit code 1.
 
 Examples:
 
@@ -61,8 +61,8 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 
 // serve runs the bridge until ctx ends or it fails.
 func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) error {
-	// First: a second bridge on this host must fail here before it takes over the sessions of the
-	// first.
+	// Listen first: a second bridge on this host must fail here, before it takes over the sessions
+	// of the first.
 	listener, err := endpoint.Listen(c.Admin.Listen)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger
 		return err
 	}
 	server := admin.Serve(listener, b, log)
-	// Last: until then /livez and /readyz report the progress of the stop.
+	// Close last: /livez and /readyz report the progress of the shutdown.
 	defer server.Close()
 	for {
 		select {
@@ -95,8 +95,8 @@ func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger
 	}
 }
 
-// stop stops the bridge and logs how many messages it left with the broker, which is not a failure.
-// b is nil if it never ran.
+// stop stops the bridge and logs the number of messages that were not stored. That is not a
+// failure: the broker keeps them. b is nil if the bridge never ran.
 func stop(ctx context.Context, b *daemon.Bridge, log zerolog.Logger) error {
 	why := "failure"
 	if cause := context.Cause(ctx); cause != nil {

@@ -16,15 +16,15 @@ type sessionsCommand struct {
 }
 
 type sessionsClear struct {
-	ClientIDs []string `arg:"" name:"client-id" help:"The client ids of the lanes, like bridge-3."`
+	ClientIDs []string `arg:"" name:"client-id" help:"Client ids of the lanes, like bridge-3."`
 	Yes       bool     `short:"y" help:"Do not ask."`
 }
 
 // Help returns the text of --help beyond the flags.
 func (sessionsClear) Help() string {
-	return `The broker keeps a lane's session while the lane is disconnected, so that nothing is lost. For a removed lane that is a trap: EMQX continues to route the lane's share of a $share group to its session until the session expires.
+	return `The broker keeps a lane's session while the lane is disconnected, so that nothing is lost. If a lane is removed, EMQX continues to route its share of a $share group to the session until the session expires.
 
-The messages in a deleted session are lost: they have been acknowledged to the devices and are not stored anywhere. So retire the lane first (lanes.retiring): it leaves its group and drains its session. A client that is connected with the id is disconnected; MQTT 3.1.1 does not report whether there is one, so the command asks first. Without a terminal --yes is required.
+The messages in a deleted session are lost: they have been acknowledged to the devices and are not stored anywhere. So retire the lane first (lanes.retiring): it leaves its group and drains its session. A client that is connected under the id is disconnected. MQTT 3.1.1 does not report whether there is one, so the command asks for confirmation; without a terminal, --yes is required.
 
 Client ids of the given configuration are refused. The exit code is 1 if a session could not be deleted.
 
@@ -36,7 +36,7 @@ func (sessionsClear) Example() string { return "mqtt-nats-bridge sessions clear 
 // Run implements the command.
 func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 	if !s.Yes && !cli.IsTerminal(p.In) {
-		return cli.UsageError{Err: errors.New("sessions clear: no terminal for the question: make sure that these client ids are not in use, then give --yes")}
+		return cli.UsageError{Err: errors.New("sessions clear: no terminal to ask for confirmation; make sure that these client ids are not in use, then set --yes")}
 	}
 	c, err := p.Load()
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *sessionsClear) Run(ctx context.Context, p *program) error {
 		return cli.UsageError{Err: fmt.Errorf("sessions clear: %w", err)}
 	}
 	if !s.Yes {
-		fmt.Fprintf(p.Out, "At %s the sessions of %s are deleted, with all their messages.\nA client that is connected with one of these client ids is disconnected.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
+		fmt.Fprintf(p.Out, "This deletes the sessions of %[2]s at %[1]s, with all their messages.\nA client that is connected under one of these client ids is disconnected.\n", c.MQTT.URL, strings.Join(s.ClientIDs, ", "))
 		ok, err := confirm(ctx, p, "Clear?")
 		if err != nil {
 			return err

@@ -22,7 +22,7 @@ func TestSessionsClear(t *testing.T) {
 
 	asked := clear("bridge-1")
 	require.Equal(t, cli.ExitUsage, asked.Code)
-	require.Contains(t, asked.Err, "give --yes")
+	require.Contains(t, asked.Err, "set --yes")
 	own := clear("bridge-1", "bridge-0", "--yes")
 	require.Equal(t, cli.ExitUsage, own.Code)
 	require.Contains(t, own.Err, "bridge-0 is a lane of this configuration")

@@ -26,7 +26,7 @@ type streamsCommand struct {
 
 // Help returns the text of --help beyond the flags.
 func (streamsCommand) Help() string {
-	return `At start the bridge creates missing streams and changes nothing that exists. These two commands diff and change streams and their consumers, with a NATS user that has the permissions, like the operator in nats.conf:
+	return `At start the bridge creates missing streams and changes nothing that exists. These two commands diff and change streams and their consumers. They need a NATS user with the permissions, like the operator in nats.conf:
 
     mqtt-nats-bridge streams apply --set nats.user=operator --set nats.password_file=operator.txt --set nats.inbox_prefix=_INBOX`
 }
@@ -37,7 +37,7 @@ type streamsPlan struct {
 
 // Help returns the text of --help beyond the flags.
 func (streamsPlan) Help() string {
-	return `Prints each stream and consumer: + to create, ~ to change, ! in conflict, = as declared; a field marked ! stops the start of the bridge. Nothing is changed.
+	return `Prints each stream and consumer, marked + to create, ~ to change, ! in conflict, or = as declared. A field marked ! prevents the bridge from starting. Nothing is changed.
 
 The exit code is 0 if everything is as declared, 1 if something differs or could not be compared.
 
@@ -79,7 +79,7 @@ type streamsApply struct {
 
 // Help returns the text of --help beyond the flags.
 func (streamsApply) Help() string {
-	return `Prints the difference as streams plan does, asks, and applies it. Lowered limits discard messages immediately. If a difference cannot be applied to an existing stream, it is reported and nothing is changed. Without a terminal --yes is required.
+	return `Prints the difference as streams plan does, asks for confirmation and applies it. Lowered limits discard messages immediately. If a difference cannot be applied to an existing stream, it is reported and nothing is changed. Without a terminal, --yes is required.
 
 Example: mqtt-nats-bridge streams apply -c bridge.yaml`
 }
@@ -87,7 +87,7 @@ Example: mqtt-nats-bridge streams apply -c bridge.yaml`
 // Run implements the command.
 func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	if !a.Yes && !cli.IsTerminal(p.In) {
-		return cli.UsageError{Err: errors.New("streams apply: no terminal for the question: look at streams plan, then give --yes")}
+		return cli.UsageError{Err: errors.New("streams apply: no terminal to ask for confirmation; check streams plan, then set --yes")}
 	}
 	c, plan, err := compile(p)
 	if err != nil {
@@ -95,7 +95,7 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	}
 	if c.Streams.Manage == config.ManageOff {
 		errs := &config.Errors{}
-		errs.Add(c.ErrorAt("streams.manage", "is off: the streams are externally managed; write create or verify to apply them"))
+		errs.Add(c.ErrorAt("streams.manage", "is off: the streams are externally managed; set it to create or verify to apply them"))
 		return errs
 	}
 	t, err := openStreams(c, plan)
@@ -124,7 +124,7 @@ func (a *streamsApply) Run(ctx context.Context, p *program) error {
 	return t.apply(ctx, p)
 }
 
-// streamsTask is a connection with the specs to compare.
+// streamsTask is a connection and the plan to compare or apply.
 type streamsTask struct {
 	plan  *plan.Plan
 	js    natsjs.JetStream
@@ -148,7 +148,7 @@ func openStreams(c *config.Config, plan *plan.Plan) (*streamsTask, error) {
 	return &streamsTask{plan: plan, js: js, close: nc.Close}, nil
 }
 
-// streamsTimeout bounds a comparison or an application.
+// streamsTimeout bounds a comparison, and an apply.
 const streamsTimeout = 30 * time.Second
 
 func (t *streamsTask) difference(ctx context.Context) (*streams.Difference, error) {
@@ -220,7 +220,7 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	defer cancel()
 	report, err := streams.Manage(ctx, t.js, streams.ManageApply, t.plan.Streams, t.plan.Consumers)
 	if report != nil {
-		// Also with an error: earlier changes remain.
+		// Print them even after an error: earlier changes remain.
 		for _, name := range report.Created {
 			fmt.Fprintln(p.Out, "created", name)
 		}
@@ -234,12 +234,12 @@ func (t *streamsTask) apply(ctx context.Context, p *program) error {
 	return nil
 }
 
-// confirm asks on the terminal; any answer except y and yes means no.
+// confirm asks on the terminal. Any answer except y and yes means no.
 func confirm(ctx context.Context, p *program, question string) (bool, error) {
 	fmt.Fprintf(p.Out, "\n%s [y/N] ", question)
 	answer := make(chan string, 1)
 	go func() {
-		// After a signal this read remains blocked until the process ends.
+		// After a signal, this read stays blocked until the process ends.
 		text, _ := bufio.NewReader(p.In).ReadString('\n')
 		answer <- strings.ToLower(strings.TrimSpace(text))
 	}()

@@ -10,28 +10,28 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Linked is what the linker set in the main package, with -ldflags "-X main.version=1.0.0
-// -X main.commit=… -X main.date=…". A field that it did not set is empty.
+// Linked contains the variables of the main package that the linker sets with -ldflags "-X
+// main.version=1.0.0 -X main.commit=… -X main.date=…". A variable that was not set is empty.
 type Linked struct {
 	Version, Commit, Date string
 }
 
-// Build is what the binary knows of how it was built.
+// Build is the build information of the binary.
 type Build struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"` // with +dirty if the tree had changes; empty: unknown
-	Date    string `json:"date,omitempty"`   // the time of the commit, RFC 3339; empty: unknown
+	Date    string `json:"date,omitempty"`   // time of the commit, RFC 3339; empty: unknown
 	Go      string `json:"go"`
 	// Platform is the operating system and the architecture.
 	Platform string `json:"platform"`
-	// Libraries are those of the modules asked for, "path version".
+	// Libraries lists the requested modules that were linked, as "path version".
 	Libraries []string `json:"libraries"`
 }
 
-// ReadBuild reads the build information of the program called name. What the linker did not set is taken from the
-// version control that Go records; libraries are the paths of the modules that connect to
-// the peers.
+// ReadBuild reads the build information of the program called name. For fields that the linker did
+// not set, it uses the version control information that Go records. libraries lists the paths of
+// the modules to report, those that connect to the peers.
 func ReadBuild(name string, linked Linked, libraries ...string) Build {
 	b := Build{Name: name, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

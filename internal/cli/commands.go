@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/internal/top"
 )
 
-// Common are the commands that every program has besides its own.
+// Common contains the commands that all programs share.
 type Common[C Configuration] struct {
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 
@@ -24,14 +24,14 @@ type Common[C Configuration] struct {
 	Version     versionCommand        `cmd:"" help:"Print the versions of ${name} and its main dependencies."`
 }
 
-// healthcheckCommand is for containers without a shell.
+// healthcheckCommand lets a container without a shell run a health check.
 type healthcheckCommand[C Configuration] struct {
 	Timeout time.Duration `default:"3s" help:"Timeout of the request."`
 }
 
 // Help returns the text of --help beyond the flags.
 func (healthcheckCommand[C]) Help() string {
-	return `Requests /readyz of ${name} on this machine, at admin.listen of the configuration. The exit code is 0 if ${name} is ready; otherwise it prints the reasons and the exit code is 1.
+	return `Requests /readyz of ${name} on this machine, at the configured admin.listen. If ${name} is ready, the exit code is 0. Otherwise the command prints the reasons, and the exit code is 1.
 
 Example, in a Dockerfile: HEALTHCHECK CMD ["/${program}", "healthcheck"]`
 }
@@ -47,14 +47,14 @@ func (h *healthcheckCommand[C]) Run(ctx context.Context, p *Program[C]) error {
 	return endpoint.Healthcheck(ctx, p.Schema.Name, listen)
 }
 
-// topCommand is the page of the admin endpoint on a terminal.
+// topCommand shows the page of the admin endpoint on a terminal.
 type topCommand[C Configuration] struct {
 	Admin string `placeholder:"ADDRESS" help:"The admin endpoint: host:port or a URL. Default: admin.listen."`
 }
 
 // Help returns the text of --help beyond the flags.
 func (topCommand[C]) Help() string {
-	return `Shows what the page of the admin endpoint shows, and refreshes it every 2 seconds; q or Ctrl-C ends it. When ${name} does not answer, it says so and keeps trying. Where input or output is no terminal it prints the view once; the exit code is 1 if there was no answer. NO_COLOR=1 turns colours off.
+	return `Shows the page of the admin endpoint and refreshes it every 2 seconds; q or Ctrl-C ends it. If ${name} does not answer, the command reports that and keeps trying. If input or output is not a terminal, it prints the view once, and the exit code is 1 if there was no answer. NO_COLOR=1 turns colours off.
 
 Example: ${program} top --admin ${listen}`
 }
@@ -71,7 +71,7 @@ func (t *topCommand[C]) Run(ctx context.Context, p *Program[C]) (err error) {
 	if err != nil {
 		return UsageError{Err: fmt.Errorf("top: %w", err)}
 	}
-	// These too leave the terminal as it was.
+	// Handle these signals too, so that the terminal is restored.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
 	return top.Show(ctx, top.Options{URL: base, In: p.In, Out: p.Out, Colour: Colour(p.Out)})

@@ -8,14 +8,14 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// completionCommand prints a script with which a shell completes the command line.
+// completionCommand prints a shell completion script.
 type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// Help is what --help says beyond the flags.
+// Help returns the text of --help beyond the flags.
 func (completionCommand) Help() string {
-	return `Prints a script for the shell, to be read at its start:
+	return `Prints a completion script. Load it when the shell starts:
 
     bash: source <(${program} completion bash)
 
@@ -40,10 +40,10 @@ func (c completionCommand) Run(k *kong.Kong) error {
 	return nil
 }
 
-// word is a command or a flag that may stand next.
+// word is a command or a flag that can come next.
 type word struct{ text, help string }
 
-// level is what may follow the commands in path.
+// level contains the words that can follow the commands in path.
 type level struct {
 	path     string // like "quarantine replay"
 	commands []word
@@ -85,7 +85,7 @@ func texts(words []word) string {
 	return strings.Join(all, " ")
 }
 
-// walk is the part of the script, for bash and zsh, that finds the path of commands.
+// walk writes the part of the bash or zsh script that finds the path of commands.
 func walk(w io.Writer, levels []level) {
 	fmt.Fprint(w, "    case \"$path $word\" in\n")
 	for _, l := range levels {

@@ -6,7 +6,7 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// configCommand is about the configuration file.
+// configCommand contains the commands for the configuration file.
 type configCommand[C Configuration] struct {
 	Init   configInit[C]   `cmd:"" help:"Print a configuration template."`
 	Show   configShow[C]   `cmd:"" help:"Print the effective configuration and the source of each value."`
@@ -14,7 +14,7 @@ type configCommand[C Configuration] struct {
 }
 
 type configInit[C Configuration] struct {
-	All bool `help:"Every key, not only those that matter."`
+	All bool `help:"Print every key, not only the most common ones."`
 }
 
 // Run implements the command.
@@ -24,8 +24,8 @@ func (i configInit[C]) Run(p *Program[C]) error {
 		keys = nil
 	}
 	fmt.Fprintf(p.Out, `# yaml-language-server: $schema=%s.schema.json
-# That file, for editors, is printed by: %[1]s config schema
-# Remove the # before a key to set it; what follows it is the default.
+# To create that file, which editors use, run: %[1]s config schema
+# Remove the # before a key to set it. The value after the key is its default.
 `, p.Build.Name)
 	return schema.Template(p.Out, p.Schema, p.Empty, keys)
 }
@@ -68,9 +68,9 @@ func (configSchema[C]) Run(p *Program[C]) error {
 func Changes(settings []schema.Setting, all bool) string {
 	switch {
 	case all:
-		return "The configuration in force:\n\n" + schema.Lines(settings)
+		return "The effective configuration:\n\n" + schema.Lines(settings)
 	case len(settings) == 0:
-		return "Every key has its default.\n"
+		return "Every key has its default value.\n"
 	}
-	return "What differs from the defaults:\n\n" + schema.Lines(settings)
+	return "Settings that differ from the defaults:\n\n" + schema.Lines(settings)
 }

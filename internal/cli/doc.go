@@ -1,4 +1,4 @@
-// Package cli is what the command lines of this module's programs share: their set-up with the flags
-// of the configuration ([Main]), the commands that every program has ([Common]), signals, the log,
-// exit codes, and how an error is shown.
+// Package cli contains the parts of the command line that all programs of this module share: the
+// set-up with the flags of the configuration ([Main]), the common commands ([Common]), signals, the
+// log, exit codes and the output of errors.
 package cli

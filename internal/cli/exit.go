@@ -17,17 +17,16 @@ const (
 	ExitUsage  = 2
 )
 
-// ErrReported ends a command with ExitFailed after the error was printed.
+// ErrReported means that the command has failed and the error is already printed.
 var ErrReported = errors.New("already reported")
 
-// UsageError is an error of the command line, or of how the command was called.
+// UsageError is an error in the command line.
 type UsageError struct{ Err error }
 
 // Error implements error.
 func (e UsageError) Error() string { return e.Err.Error() }
 
-// WithExample adds how the command is called to an error of the parser, where
-// the command has an example.
+// WithExample appends the command's example, if it has one, to a parse error.
 func WithExample(err error) error {
 	var parse *kong.ParseError
 	if !errors.As(err, &parse) {
@@ -43,8 +42,7 @@ func WithExample(err error) error {
 	return err
 }
 
-// Exit prints an error for people, not as a log line, and returns the
-// exit code.
+// Exit prints an error as plain text, not as a log line, and returns the exit code.
 func Exit(w io.Writer, program string, err error) int {
 	var errs *config.Errors
 	var usage UsageError

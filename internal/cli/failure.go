@@ -9,8 +9,8 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// Failed logs why a daemon ends, a line of the log for each line of the error, and returns
-// an error that [Exit] does not print again. Errors of the configuration are left to it.
+// Failed logs the error that ends a daemon, one log line per line of the error. It returns an error
+// that [Exit] does not print again. Configuration errors are not logged: [Exit] prints them.
 func Failed(log zerolog.Logger, err error) error {
 	var errs *config.Errors
 	if err == nil || errors.As(err, &errs) || errors.Is(err, ErrReported) {

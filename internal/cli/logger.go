@@ -12,18 +12,18 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// timestamps are UTC, RFC 3339 with milliseconds.
+// timestamps is RFC 3339 with milliseconds; the times are UTC.
 const timestamps = "2006-01-02T15:04:05.000Z07:00"
 
-// Level is the least severe level that a log shows. Loggers are copied as they are handed on, and
-// all copies have the same Level, so that a reload changes it for all. It is their sampler, because
-// zerolog asks that before it creates an event: a line below the level costs a comparison.
+// Level is the minimum level of a log. Loggers are passed by value, and all copies share one Level,
+// so that a reload changes it for all. It is implemented as a sampler because zerolog calls the
+// sampler before it creates an event: a line below the level costs only a comparison.
 type Level struct{ least atomic.Int32 }
 
 // Sample implements [zerolog.Sampler].
 func (l *Level) Sample(level zerolog.Level) bool { return level >= zerolog.Level(l.least.Load()) }
 
-// Set sets the level of the configuration.
+// Set sets the configured level.
 func (l *Level) Set(c config.Log) error {
 	level, err := zerolog.ParseLevel(c.Level)
 	if err != nil {
@@ -33,8 +33,8 @@ func (l *Level) Set(c config.Log) error {
 	return nil
 }
 
-// NewLogger logs to w: for a reader on a terminal, as JSON elsewhere, unless the
-// configuration says which. It also returns the log's level.
+// NewLogger returns a logger that writes to w, and its level. Unless the format is configured, it
+// is console format on a terminal and JSON otherwise.
 func NewLogger(w *os.File, c config.Log) (zerolog.Logger, *Level, error) {
 	level := &Level{}
 	if err := level.Set(c); err != nil {
@@ -48,7 +48,7 @@ func NewLogger(w *os.File, c config.Log) (zerolog.Logger, *Level, error) {
 			TimeFormat: timestamps, TimeLocation: time.UTC,
 		})
 	}
-	// Not zerolog's own timestamp: its format is a variable of the package.
+	// zerolog's own timestamp is not used: its format is a global variable.
 	stamp := zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
 		e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format(timestamps))
 	})
@@ -58,7 +58,7 @@ func NewLogger(w *os.File, c config.Log) (zerolog.Logger, *Level, error) {
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
 
-// Colour reports whether f shows colours: it is a terminal, and NO_COLOR is not set.
+// Colour reports whether to write colours to f: it is a terminal, and NO_COLOR is not set.
 func Colour(f *os.File) bool {
 	return IsTerminal(f) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

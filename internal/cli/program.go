@@ -14,24 +14,25 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// Configuration is a configuration that was loaded: a *[config.Config] or a *[config.Ingest].
+// Configuration is a loaded configuration: a *[config.Config] or a *[config.Ingest].
 type Configuration interface {
 	Settings() []schema.Setting
 	ErrorAt(path, message string) config.Error
 	AdminListen() string
 }
 
-// Program is a program with a configuration of type C. The commands get it: [Main] adds what they
-// read and write.
+// Program is a program with a configuration of type C, and the argument of every command. [Main]
+// sets the standard streams.
 type Program[C Configuration] struct {
 	Build       Build
 	Description string
-	// Schema is what the configuration is called outside, Empty points to an empty one, and Read
+	// Schema has the external names of the configuration, Empty points to an empty one, and Read
 	// loads it.
 	Schema schema.Program
 	Empty  C
 	Read   func(config.Sources) (C, error)
-	// Keys are those of a new file, unless it is to have all; Example is a KEY=VALUE pair.
+	// Keys lists the keys in a configuration template, unless all are requested. Example is a
+	// KEY=VALUE pair.
 	Keys    []string
 	Example string
 
@@ -42,19 +43,19 @@ type Program[C Configuration] struct {
 	model *kong.Application
 }
 
-// Settings are the flags of the configuration that every program has; a program may have others in
-// their group. A flag that sets one key is called after it, --nats-url for nats.url, and is a
+// Settings contains the configuration flags that all programs share; a program can add others to
+// their group. A flag that sets one key is named after it, like --nats-url for nats.url. It is a
 // pointer, which distinguishes an empty value from a missing one.
 type Settings struct {
-	Config    string   `short:"c" placeholder:"FILE" env:"${prefix}CONFIG" help:"The YAML configuration file; - for standard input."`
+	Config    string   `short:"c" placeholder:"FILE" env:"${prefix}CONFIG" help:"YAML configuration file; - reads standard input."`
 	NATSURL   *string  `name:"nats-url" placeholder:"URL" help:"The NATS servers: nats://host:4222, comma-separated."`
 	LogLevel  *string  `placeholder:"LEVEL" help:"debug, info, warn or error."`
 	LogFormat *string  `placeholder:"FORMAT" help:"console, json, or auto: console on a terminal, JSON elsewhere."`
-	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Any configuration key by its path, like ${example}; may be repeated. Not for secrets: other users of the machine can read the command line."`
+	Set       []string `sep:"none" placeholder:"KEY=VALUE" help:"Set any configuration key by its path, like ${example}; may be repeated. Not for secrets: other users of the machine can read the command line."`
 }
 
-// Main reads the command line of p into line, which settings are part of, runs the command until it
-// ends or a signal ends it, and returns the exit code. --help ends the process.
+// Main parses the command line of p into line, which contains settings. It runs the command until
+// it returns or a signal ends it, and returns the exit code. --help exits the process.
 func Main[C Configuration](p *Program[C], line any, settings *Settings, options ...kong.Option) int {
 	ctx := UntilSignal(os.Interrupt, syscall.SIGTERM)
 	p.In, p.Out, p.Err = os.Stdin, os.Stdout, os.Stderr
@@ -87,8 +88,8 @@ func (p *Program[C]) Load() (c C, err error) {
 	return p.Read(config.Sources{File: p.Settings.Config, Stdin: p.stdin, Env: os.Environ(), Flags: flags})
 }
 
-// flags are the values from the command line. Those of --set have the last word, for they name
-// their key in full.
+// flags returns the values from the command line. --set comes last, so it takes precedence over a
+// flag for the same key.
 func (p *Program[C]) flags() ([]config.Flag, error) {
 	var given []config.Flag
 	for _, f := range p.model.Flags {
@@ -99,19 +100,19 @@ func (p *Program[C]) flags() ([]config.Flag, error) {
 	for _, pair := range p.Settings.Set {
 		path, value, ok := strings.Cut(pair, "=")
 		if !ok || path == "" {
-			return nil, UsageError{fmt.Errorf("--set %q: write KEY=VALUE, like --set %s", pair, p.Example)}
+			return nil, UsageError{fmt.Errorf("--set %q: expected KEY=VALUE, like --set %s", pair, p.Example)}
 		}
 		given = append(given, config.Flag{Name: "--set", Path: path, Value: value})
 	}
 	return given, nil
 }
 
-// configures reports whether a flag is one of the configuration: every command has these, and only
-// the program's own help lists them.
+// configures reports whether a flag belongs to the configuration. Every command accepts these
+// flags, but only the help of the program lists them.
 func configures(f *kong.Flag) bool { return f.Group != nil && f.Group.Title == "Configuration" }
 
-// help is kong's, but the flags of the configuration are under the program alone, and the variables
-// in a command's text are replaced.
+// help prints kong's help with two changes: it lists the configuration flags only for the program
+// itself, and it replaces the variables in a command's text.
 func (p *Program[C]) help(options kong.HelpOptions, ctx *kong.Context) error {
 	if ctx.Selected() == nil {
 		return kong.DefaultHelpPrinter(options, ctx)
@@ -124,11 +125,11 @@ func (p *Program[C]) help(options kong.HelpOptions, ctx *kong.Context) error {
 	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(ctx.Stdout, "\nFlags of the configuration (-c FILE, --set KEY=VALUE, …): %s --help\n", ctx.Model.Name)
+	_, err := fmt.Fprintf(ctx.Stdout, "\nConfiguration flags (-c FILE, --set KEY=VALUE, …): %s --help\n", ctx.Model.Name)
 	return err
 }
 
-// listen loads the configuration and returns where its admin endpoint listens.
+// listen loads the configuration and returns the address of the admin endpoint.
 func (p *Program[C]) listen() (string, error) {
 	c, err := p.Load()
 	if err != nil {
@@ -136,7 +137,7 @@ func (p *Program[C]) listen() (string, error) {
 	}
 	if c.AdminListen() == "" {
 		errs := &config.Errors{}
-		errs.Add(c.ErrorAt("admin.listen", "is empty, so there is no endpoint to ask; write an address like "+p.defaultListen()))
+		errs.Add(c.ErrorAt("admin.listen", "is empty, so there is no admin endpoint to connect to; set it, like "+p.defaultListen()))
 		return "", errs
 	}
 	return c.AdminListen(), nil

@@ -11,16 +11,16 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// Hangups delivers SIGHUP until stop is called. From the first line of the program
-// on it no longer ends the process.
+// Hangups delivers SIGHUP until stop is called. Call it early: without it, SIGHUP terminates the
+// process.
 func Hangups() (received <-chan os.Signal, stop func()) {
-	c := make(chan os.Signal, 1) // one that comes during a reload is one more
+	c := make(chan os.Signal, 1) // a signal during a reload causes another reload
 	signal.Notify(c, syscall.SIGHUP)
 	return c, func() { signal.Stop(c) }
 }
 
-// Reload applies the configuration that load has read: apply returns the paths that changed and
-// those that need a restart. A configuration with an error changes nothing.
+// Reload applies the configuration that load returns. apply returns the paths that changed and
+// those that need a restart. An invalid configuration changes nothing.
 func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (changed, restart []string, err error)) {
 	c, err := load()
 	if err != nil {
@@ -38,7 +38,7 @@ func Reload[T any](log zerolog.Logger, load func() (T, error), apply func(T) (ch
 	log.Info().Strs("changed", changed).Msg("configuration read again")
 }
 
-// notReloaded logs every error by itself: each has its own line in the file.
+// notReloaded logs each error on a line of its own, because each refers to a line of the file.
 func notReloaded(log zerolog.Logger, err error) {
 	var errs *config.Errors
 	if !errors.As(err, &errs) {

@@ -8,8 +8,8 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// Stdin returns a function that reads r when it is first called, and returns the same
-// afterwards: a reload reads the configuration again.
+// Stdin returns a function that reads r on its first call. Later calls return the same data, so
+// that the configuration can be reloaded.
 func Stdin(r io.Reader) func() ([]byte, error) {
 	return sync.OnceValues(func() ([]byte, error) {
 		data, err := io.ReadAll(io.LimitReader(r, schema.MaxFile+1))

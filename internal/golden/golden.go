@@ -1,4 +1,4 @@
-// Package golden compares what a test got with a file. Only tests import it: it adds the flag
+// Package golden compares the output of a test with a file. Only tests import it: it adds the flag
 // -update to their binary.
 package golden
 
@@ -25,5 +25,5 @@ func Require(t testing.TB, path, got string) {
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, string(want), got, "run the test with -update and read the difference")
+	require.Equal(t, string(want), got, "run the test with -update and check the diff")
 }
