@@ -81,7 +81,7 @@ func TestCertificateTable(t *testing.T) {
 	db.Stop()
 	out, r = look()
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, "make sure that PostgreSQL runs at the host and port of identity.registry.database_url")
+	require.Contains(t, out, "make sure that PostgreSQL is running at the host and port of identity.registry.database_url")
 }
 
 // The probes go to the API of nats.domain, and its subjects are those to allow.

@@ -1,4 +1,4 @@
-// Package lanelog logs what all lanes report at the same time once.
+// Package lanelog logs a problem that several lanes report only once.
 package lanelog
 
 import (
@@ -11,24 +11,24 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Connections is the log of the lanes' connections to NATS. Without a server all have
-// the same problem, which the control connection logs: one of a lane is logged while control
-// is connected, once for all lanes that have it.
+// Connections logs the problems of the lanes' connections to NATS. If no server is reachable, all
+// lanes have the same problem, and only the control connection logs it. While the control
+// connection is up, each problem is logged once for all lanes that have it.
 type Connections struct {
 	log zerolog.Logger
 
 	mu      sync.Mutex
-	control bool                    // is connected
+	control bool                    // the control connection is up
 	failing map[string]conn.Problem // by client id
 	logged  map[string]bool         // by the problem's text
 }
 
-// NewConnections returns the log of connections that have not been opened yet.
+// NewConnections returns a Connections without lanes.
 func NewConnections(log zerolog.Logger) *Connections {
 	return &Connections{log: log, failing: map[string]conn.Problem{}, logged: map[string]bool{}}
 }
 
-// Hooks returns those of one lane's connection.
+// Hooks returns the hooks of one lane's connection.
 func (l *Connections) Hooks(lane string) conn.Hooks {
 	up := func(*nats.Conn) { l.set(lane, nil) }
 	return conn.Hooks{
@@ -37,7 +37,7 @@ func (l *Connections) Hooks(lane string) conn.Hooks {
 	}
 }
 
-// set notes what is wrong with a lane's connection; nil: nothing.
+// set records the problem of a lane's connection; nil: none.
 func (l *Connections) set(lane string, p *conn.Problem) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -49,7 +49,7 @@ func (l *Connections) set(lane string, p *conn.Problem) {
 	l.write()
 }
 
-// Forget drops a lane that is closed.
+// Forget removes a closed lane.
 func (l *Connections) Forget(lane string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,7 +69,7 @@ func (l *Connections) anyHas(text string) bool {
 	return false
 }
 
-// ControlIs notes whether control is connected.
+// ControlIs records whether the control connection is up.
 func (l *Connections) ControlIs(connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +77,7 @@ func (l *Connections) ControlIs(connected bool) {
 	l.write()
 }
 
-// write logs what is new. l.mu is held.
+// write logs new and resolved problems. The caller holds l.mu.
 func (l *Connections) write() {
 	for lane, p := range l.failing {
 		text := p.Error()
@@ -97,8 +97,8 @@ func (l *Connections) write() {
 	}
 }
 
-// Problem returns why the lane has no connection; false: it has one, or nothing has failed
-// yet.
+// Problem returns the reason why the lane is not connected. failing is false if it is connected, or
+// no attempt has failed yet.
 func (l *Connections) Problem(lane string) (p conn.Problem, failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

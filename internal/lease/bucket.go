@@ -16,7 +16,8 @@ import (
 
 // BucketOptions describes a bucket. All fields except Create are required.
 type BucketOptions struct {
-	// NATS has no reconnect buffer: a request without a connection fails, it does not wait for one.
+	// NATS has no reconnect buffer: a request fails if there is no connection, instead of waiting
+	// for one.
 	NATS *nats.Conn
 	JS   natsjs.JetStream
 	Name string
@@ -34,7 +35,7 @@ type Bucket struct {
 	kv   natsjs.KeyValue
 }
 
-// NewBucket returns a bucket that is looked up in Open.
+// NewBucket returns a bucket. Open looks it up.
 func NewBucket(o BucketOptions) *Bucket { return &Bucket{opts: o} }
 
 // maxBytes has room for some thousand keys of all fleets; expired keys do not count.
@@ -93,7 +94,7 @@ func (b *Bucket) create(ctx context.Context) (natsjs.KeyValue, error) {
 }
 
 // Follow implements [Store]. It follows all keys of the bucket, including those of other fleets:
-// only then can it tell whether everything written has arrived.
+// otherwise it could not detect missing changes.
 func (b *Bucket) Follow(ctx context.Context, entries chan<- Entry) error {
 	send := func(e Entry) {
 		select {

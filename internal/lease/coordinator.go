@@ -35,7 +35,7 @@ type Lanes interface {
 type Options struct {
 	Store      Store
 	Lanes      Lanes
-	Partitions []string // number of all partitions
+	Partitions []string // all partitions
 	Replica    Replica  // of this replica
 	// Admitted is closed once this replica may acquire leases; until then it does not participate.
 	// nil: immediately.
@@ -48,8 +48,8 @@ type Options struct {
 	Log    zerolog.Logger
 }
 
-// Coordinator leases a replica's share of the partitions. All of it runs on one goroutine, the
-// loop; the rest of the program sends it events.
+// Coordinator leases a replica's share of the partitions. It runs on one goroutine, the loop; the
+// rest of the program sends events to it.
 type Coordinator struct {
 	opts      Options
 	cancel    context.CancelFunc
@@ -75,15 +75,15 @@ type Coordinator struct {
 	status    Status // events and counts; report adds the rest
 }
 
-// Intervals of the coordinator, as fractions of the TTL.
+// These are intervals of the coordinator, as divisors of the TTL.
 const (
-	renewals = 3  // renewals per lifetime of a lease
-	answers  = 5  // timeout of a request to the bucket
-	settles  = 10 // wait of a new replica for others that start with it
+	renewDivisor   = 3  // renewal interval of a lease
+	requestDivisor = 5  // timeout of a request to the bucket
+	settleDivisor  = 10 // time that a new replica waits for others that start with it
 )
 
-// reopen is the pause before the bucket is opened again, retry the pause before another attempt at
-// a lease that should have expired.
+// reopen is the delay before the bucket is opened again. retry is the delay before another attempt
+// to acquire a lease that should have expired.
 const (
 	reopen = time.Second
 	retry  = 500 * time.Millisecond
@@ -205,7 +205,7 @@ func (c *Coordinator) next(now time.Time) time.Time {
 // open opens the bucket and begins to follow it.
 func (c *Coordinator) open(ctx context.Context) {
 	timeout, first := 5*time.Second, c.view.ttl == 0
-	if !first { // a pass as long as the lifetime of a lease means that the process stood still
+	if !first { // a pass that takes a whole TTL means that the process was suspended
 		timeout = min(timeout, c.view.ttl/2)
 	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
@@ -221,11 +221,11 @@ func (c *Coordinator) open(ctx context.Context) {
 	// bucket. The first replica back must not acquire all of them.
 	grace := ttl
 	if first {
-		grace = ttl / settles
+		grace = ttl / settleDivisor
 	}
 	c.view, c.renewAt = newView(ttl, now.Add(grace), c.view.replicas), now
 
-	entries := make(chan Entry, 64) // process together what has arrived together
+	entries := make(chan Entry, 64) // buffered, so that a burst of entries is processed in one pass
 	follow, unfollow := context.WithCancel(ctx)
 	c.entries, c.unfollow = entries, unfollow
 	c.wait.Go(func() {
@@ -246,8 +246,8 @@ func (c *Coordinator) closeBucket(openAt time.Time) {
 	c.openAt = openAt
 }
 
-// failed records a failed request to the bucket. All leases stay: the broker decides which replica
-// is connected.
+// failed records a failed request to the bucket. The replica keeps its leases: the broker decides
+// which replica is connected.
 func (c *Coordinator) failed(err error) {
 	now, before := time.Now(), c.status.Err
 	if before == nil {
@@ -261,7 +261,7 @@ func (c *Coordinator) failed(err error) {
 	c.closeBucket(now.Add(min(reopen, max(c.view.ttl/10, 100*time.Millisecond))))
 }
 
-// problem begins a line of the log about err, with what can be done about it, if anything.
+// problem begins a log line about err, with the advice if there is any.
 func (c *Coordinator) problem(level zerolog.Level, err error) *zerolog.Event {
 	line := c.opts.Log.WithLevel(level).Str("component", "leases")
 	if c.opts.Advice != nil {

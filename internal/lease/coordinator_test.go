@@ -507,7 +507,7 @@ func testLeasesOfKilledReplicaMoveWithin15S(t *testing.T) {
 		w.kill(b)
 		took := w.everything(a, c)
 		require.Less(t, took, 15*time.Second)
-		require.Greater(t, took, ttl-ttl/renewals-time.Second, "not before the lease has expired")
+		require.Greater(t, took, ttl-ttl/renewDivisor-time.Second, "not before the lease has expired")
 		// Also by one that comes after.
 		w.kill(a)
 		d := w.join()

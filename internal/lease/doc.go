@@ -14,7 +14,7 @@
 // # What a lease is
 //
 // A key with a time to live, written by compare-and-set on its revision: of two replicas that write
-// at the same time one succeeds. The bucket's TTL is the lifetime of every lease.
+// at the same time one succeeds. The TTL of the bucket is the lifetime of every lease.
 //
 // The lease is not a fencing token. The broker fences: it keeps one connection per client id and
 // closes the older one. The lease adds that the replica that lost does not reconnect: a session
@@ -45,8 +45,7 @@
 //   - draining: the lane stops taking messages and waits for those in flight, DrainTimeout at most. The
 //     lease is renewed until then and released afterwards, so that its successor need not wait for
 //     the TTL.
-//   - losing: the lane is closed as it is. What it has not acknowledged, the broker delivers to the
-//     new owner. The lease is not written any more.
+//   - losing: the lane is closed as it is. The broker redelivers unacknowledged messages to the new owner. The lease is no longer written.
 //
 // No lease is taken from a live owner: a replica with more than its share releases, one with less
 // acquires what is free.
@@ -58,10 +57,10 @@
 // replicas' keys is counted from when the bucket showed them, which is never too early; a write over
 // a key that the server has not expired yet fails and is tried again after 500 ms.
 //
-// A process that was stopped for longer than the TTL knows nothing about its leases until all of
-// them are confirmed or their lanes closed. Until then [Lease.Fenced] is true: nothing that was read
-// from the broker is processed and nothing is sent to JetStream again, since another replica may
-// have stored it longer ago than the duplicate window.
+// If a process was suspended for longer than the TTL, the state of its leases is unknown until all
+// of them are confirmed or their lanes are closed. Until then [Lease.Fenced] is true: the session
+// processes nothing that it has read from the broker and sends nothing to JetStream again. Another
+// replica may have stored it before the duplicate window.
 //
 // # What happens on each failure
 //
@@ -91,5 +90,5 @@
 //   - The bucket is deleted: it is created again where Create is set, and all leases are written
 //     again. A bucket without a TTL from 1 s to 1 h is refused.
 //
-// bridge/DESIGN.md, "Replicas", has the reasons and what was weighed against this.
+// bridge/DESIGN.md, "Replicas", has the reasons and the alternatives.
 package lease

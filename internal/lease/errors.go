@@ -14,7 +14,8 @@ func (e *BucketError) Error() string { return e.Cause.Error() }
 // Unwrap returns the cause.
 func (e *BucketError) Unwrap() error { return e.Cause }
 
-// MissingError means that the bucket does not exist. The rest is how it is to be created.
+// MissingError means that the bucket does not exist. TTL and Replicas are the settings to create it
+// with.
 type MissingError struct {
 	Bucket   string
 	TTL      time.Duration
@@ -32,7 +33,7 @@ type TTLError struct {
 
 // Error implements error.
 func (e *TTLError) Error() string {
-	return fmt.Sprintf("the bucket %s has a TTL of %v, and leases need one of 2s to 5m", e.Bucket, e.TTL)
+	return fmt.Sprintf("the bucket %s has a TTL of %v, but leases need one from 2s to 5m", e.Bucket, e.TTL)
 }
 
 // OtherBrokerError means that another replica under the same client id connects to another broker.

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// fence detects that the process stood still for longer than the lifetime of a lease. It is up from
-// then until the loop knows the state of the leases. Times are since base.
+// fence detects that the process was suspended for longer than the lifetime of a lease. It is up
+// from then until the loop knows the state of the leases. Times are relative to base.
 type fence struct {
 	base      time.Time
 	ttl       atomic.Int64 // 0: not known
@@ -30,8 +30,8 @@ func (f *fence) expect(ttl time.Duration) {
 // confirm records that every lease was renewed or found lost.
 func (f *fence) confirm() { f.confirmed = time.Since(f.base) }
 
-// pass records the end of a pass. After a standstill only an answer of the bucket gives the state
-// of the leases, and the lanes of lost leases must be closed before the others continue.
+// pass records the end of a pass. After a suspension, only an answer from the bucket shows the
+// state of the leases. The lanes of lost leases must be closed before the others continue.
 func (f *fence) pass(losing bool) {
 	if !f.up() || int64(f.confirmed) > f.passed.Load() && !losing {
 		f.passed.Store(int64(time.Since(f.base)))

@@ -26,16 +26,16 @@ type Lease struct {
 	// Used only by the coordinator's loop.
 	phase    phase
 	revision uint64
-	// expires is by this machine's monotonic clock, counted from before the lease was written.
+	// expires uses this machine's monotonic clock and is counted from before the lease was written.
 	expires time.Time
 	session bool
 }
 
-// WaitToConnect returns nil when the session may reconnect. A connection may have ended because
-// another replica has the partition now, which MQTT 3.1.1 does not report. So the lease is renewed
-// first: only its owner can. If the bucket cannot be reached, the session may connect as long as
-// the lease cannot have expired. If the lease is lost, the lane is closed, ctx ends and its error
-// is returned.
+// WaitToConnect returns nil when the session may reconnect. A connection can end because another
+// replica has taken over the partition, which MQTT 3.1.1 does not report. So the lease is renewed
+// first, which only its owner can do. If the bucket cannot be reached, the session may connect as
+// long as the lease cannot have expired. If the lease is lost, the lane is closed, ctx ends and its
+// error is returned.
 func (l *Lease) WaitToConnect(ctx context.Context) error {
 	granted := make(chan struct{})
 	ask := func(ctx context.Context) {
@@ -56,20 +56,20 @@ func (l *Lease) WaitToConnect(ctx context.Context) error {
 	}
 }
 
-// Fenced reports that this process stood still for longer than the lifetime of a lease and does not
-// know the state of its leases yet. Until it does, nothing may be taken from a connection's buffer
-// or sent a second time: another replica may have stored it so long ago that JetStream no longer
-// recognises the duplicate.
+// Fenced reports whether this process was suspended for longer than the lifetime of a lease and
+// does not know the state of its leases yet. Until it does, nothing may be read from a connection's
+// buffer or sent a second time: another replica may have stored it so long ago that JetStream no
+// longer recognises the duplicate.
 func (l *Lease) Fenced() bool { return l.coordinator.fence.up() }
 
-// lostError means that another replica has the lease; its text says how that is known.
+// lostError means that another replica has the lease, or may have it; its text is the reason.
 type lostError string
 
 func (e lostError) Error() string { return string(e) }
 
 func ownedBy(r Record) lostError {
 	if r.Owner == "" {
-		return "another replica has had it"
+		return "another replica has leased it since"
 	}
 	return lostError("replica " + r.Owner + " at " + r.Host + " has it")
 }
@@ -77,12 +77,13 @@ func ownedBy(r Record) lostError {
 // renewAll announces this replica and renews its leases. It reports whether every lease was
 // confirmed or found lost.
 func (c *Coordinator) renewAll(ctx context.Context) bool {
-	c.renewAt = time.Now().Add(c.view.ttl / renewals)
+	c.renewAt = time.Now().Add(c.view.ttl / renewDivisor)
 	ctx, cancel := context.WithDeadline(ctx, c.renewAt)
 	defer cancel()
 	self := c.opts.Replica
 	self.Leaving, self.Connected, self.Standby = c.leaving != nil, c.connected(), c.standby
-	// The announcement first: then it also expires first, so that a dead replica gets no share.
+	// Announce first: the announcement then also expires first, so that a dead replica gets no
+	// share.
 	if err := c.announce(ctx, self); err != nil {
 		c.failed(fmt.Errorf("announce this replica: %w", err))
 		return false
@@ -105,21 +106,21 @@ func (c *Coordinator) renewAll(ctx context.Context) bool {
 }
 
 func (c *Coordinator) announce(ctx context.Context, self Replica) error {
-	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/answers)
+	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/requestDivisor)
 	defer cancel()
 	_, err := c.opts.Store.Put(bounded, replicaKey+self.ID, encode(self))
 	return err
 }
 
-// renew writes the lease again, which shows whether this replica still has it; a lostError: it does
-// not. After ErrChanged the next renewal decides.
+// renew writes the lease again. A lostError means that this replica no longer has it. After
+// ErrChanged the next renewal decides.
 func (c *Coordinator) renew(ctx context.Context, l *Lease) error {
 	l.session = l.session || c.opts.Lanes.Connected(l.partition)
 	err := c.write(ctx, l, c.record(l), l.revision)
 	if !errors.Is(err, ErrChanged) {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/answers)
+	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/requestDivisor)
 	defer cancel()
 	e, err := c.opts.Store.Read(bounded, partitionKey(l.partition))
 	switch {
@@ -135,7 +136,7 @@ func (c *Coordinator) renew(ctx context.Context, l *Lease) error {
 	}
 	var r Record
 	if decode(e.Value, &r) && r.Owner == c.opts.Replica.ID {
-		// A write that was believed to have failed.
+		// An earlier write was stored although it seemed to fail.
 		return c.write(ctx, l, c.record(l), e.Revision)
 	}
 	return ownedBy(r)
@@ -146,7 +147,7 @@ func (c *Coordinator) record(l *Lease) Record {
 }
 
 func (c *Coordinator) write(ctx context.Context, l *Lease, r Record, over uint64) error {
-	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/answers)
+	bounded, cancel := context.WithTimeout(ctx, c.view.ttl/requestDivisor)
 	defer cancel()
 	begun := time.Now()
 	revision, err := c.opts.Store.Write(bounded, partitionKey(l.partition), encode(r), over)
@@ -177,6 +178,6 @@ func (c *Coordinator) mayConnect(ctx context.Context, l *Lease) bool {
 		return true
 	}
 	c.lapsed[l.partition] = true
-	c.lose(l, "it may have expired, and the leases cannot be reached")
+	c.lose(l, "it may have expired, and the bucket cannot be reached")
 	return false
 }

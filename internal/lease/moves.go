@@ -25,7 +25,7 @@ func (c *Coordinator) rebalance(ctx context.Context, now time.Time) {
 	}
 	members := c.view.members(now)
 	c.updateStandby(slices.Contains(members, self), now)
-	bounded, cancel := context.WithDeadline(ctx, now.Add(c.view.ttl/renewals))
+	bounded, cancel := context.WithDeadline(ctx, now.Add(c.view.ttl/renewDivisor))
 	defer cancel()
 	share := Assign(c.opts.Partitions, members, owners)
 	var acquired []string
@@ -56,7 +56,7 @@ func (c *Coordinator) acquire(ctx context.Context, p string, members int, now ti
 	l := &Lease{coordinator: c, partition: p, since: time.Now().UTC().Truncate(time.Millisecond), session: seen.Session}
 	switch err := c.write(ctx, l, c.record(l), seen.revision); {
 	case errors.Is(err, ErrChanged):
-		// Another replica was faster, which the bucket will show, or the server has not expired the
+		// Another replica was faster, which the bucket will show. Or the server has not expired the
 		// lease yet.
 		if !released {
 			c.retryAt = now.Add(retry)

@@ -18,7 +18,7 @@ type probe struct {
 	// back. If not, the assignment has failed when it goes on standby.
 	served   bool
 	failed   int       // consecutive failed assignments
-	pausedTo time.Time // until then no probe begins while another replica reaches the broker
+	pausedTo time.Time // no probe before then while another replica reaches the broker
 }
 
 // firstPause is the back-off after two consecutive failed assignments. It doubles with each further
@@ -28,8 +28,8 @@ const (
 	maxPause   = 30 * time.Minute
 )
 
-// pause returns the back-off after that many consecutive failed assignments. A probe does not reveal
-// why the lanes fail, and each assignment delays their devices' messages.
+// pause returns the back-off after that many consecutive failed assignments. A probe does not show
+// why the lanes fail, and each assignment delays the messages of their devices.
 func pause(failed int) time.Duration {
 	if failed < 2 {
 		return 0
@@ -50,14 +50,15 @@ func (c *Coordinator) connected() bool {
 	return len(c.leases) == 0 && c.probe.reached
 }
 
-// updateStandby decides whether this replica is on standby (see Replica.Standby). If all would be,
-// none is; but replicas that return with the bucket are waited for.
+// updateStandby decides whether this replica is on standby (see Replica.Standby). If all replicas
+// would be on standby, none is, but after an outage of the bucket it first waits for the others to
+// return.
 func (c *Coordinator) updateStandby(member bool, now time.Time) {
 	self := c.view.replicas[c.opts.Replica.ID]
 	if self.Standby != c.standby {
 		return // this replica's last announcement has not been observed yet
 	}
-	believed := self.trusted(now, c.view.ttl) || self.Connected && c.status.Acquired == 0 // which never lost any
+	believed := self.trusted(now, c.view.ttl) || self.Connected && c.status.Acquired == 0 // never had a lease to lose
 	switch {
 	case !c.standby && !member:
 		c.standby = true
@@ -77,17 +78,17 @@ func (c *Coordinator) updateStandby(member bool, now time.Time) {
 	c.renewAt = time.Time{} // announce it immediately
 }
 
-// probeIfDue finds out whether a replica without lanes reaches the broker, if there are other
-// replicas: its share depends on that.
+// probeIfDue probes the broker if this replica has no lanes and there are other replicas: its share
+// depends on the result.
 func (c *Coordinator) probeIfDue(ctx context.Context, now time.Time) {
 	switch {
-	case len(c.leases) > 0: // its lanes show whether it does
+	case len(c.leases) > 0: // the lanes show whether the broker is reachable
 		c.probe.reached = false
 		if !c.standby {
 			c.status.Unreached = nil
 		}
 	case now.Before(c.probe.pausedTo) && c.view.reachedByAnother(c.opts.Replica.ID, now):
-		c.reached(errLanesFail) // whatever a probe found while no other replica reached the broker
+		c.reached(errLanesFail) // overrides a probe from when no other replica reached the broker
 	case c.probe.cancel == nil && !now.Before(c.probe.at) && len(c.view.present(now)) > 1:
 		ctx, c.probe.cancel = context.WithCancel(ctx)
 		c.wait.Go(func() {
@@ -106,7 +107,7 @@ func (c *Coordinator) probed(err error) {
 	}
 }
 
-// reached records whether this replica reaches the broker; nil: it does.
+// reached records whether this replica reaches the broker; a nil error means yes.
 func (c *Coordinator) reached(err error) {
 	if c.probe.reached != (err == nil) {
 		c.renewAt = time.Time{} // announce it immediately

@@ -31,7 +31,7 @@ func testReplicaWithoutBrokerGivesUpItsShare(t *testing.T) {
 		w.part(b)
 		took := w.everything(a, c)
 		require.Greater(t, took, disconnectedAfter-time.Second, "not for a moment's interruption")
-		require.Less(t, took, disconnectedAfter+2*ttl/renewals)
+		require.Less(t, took, disconnectedAfter+2*ttl/renewDivisor)
 		require.Zero(t, w.broker.takeovers, "it gave them up by itself")
 		require.Empty(t, b.lanes.held())
 		time.Sleep(ttl)
@@ -158,7 +158,7 @@ func TestPartitionReturn(t *testing.T) {
 	for name, event := range map[string]func(w *world, a, b *replica){
 		"the broker restarts": func(w *world, a, _ *replica) {
 			w.part(a)
-			time.Sleep(2 * ttl / renewals)
+			time.Sleep(2 * ttl / renewDivisor)
 			w.rejoin(a)
 		},
 		"the store is unreachable for a moment": func(_ *world, a, b *replica) {

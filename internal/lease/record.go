@@ -8,21 +8,21 @@ import (
 
 // Replica is the value of a replica's key. The key exists as long as it is renewed.
 type Replica struct {
-	ID      string    `json:"id"` // of the process, never used twice
+	ID      string    `json:"id"` // unique per process
 	Host    string    `json:"host"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
 	// Broker contains the addresses of the lanes' broker, comma-separated. Empty: an earlier
 	// version, which did not write it.
 	Broker string `json:"broker,omitempty"`
-	// Connected means that it reached the broker when it wrote this, by at least one lane or,
-	// without lanes, by a probe.
+	// Connected means that the replica reached the broker when it wrote the record, with at least
+	// one lane or, without lanes, with a probe.
 	Connected bool `json:"connected,omitempty"`
-	// Standby means that it did not reach the broker, has left its share to the others, and wants
-	// none until it has reached the broker again for a while. The replica records this itself:
-	// another replica may be new, or may have lost the bucket and its observations.
+	// Standby means that the replica could not reach the broker and gets no share until it has
+	// reached the broker again for a while. The replica records this itself: another replica may be
+	// new, or may have lost its observations with the bucket.
 	Standby bool `json:"out,omitempty"`
-	// Leaving means that it is stopping and must get no more partitions.
+	// Leaving means that the replica is stopping and must get no more partitions.
 	Leaving bool `json:"leaving,omitempty"`
 }
 

@@ -12,17 +12,17 @@ type Status struct {
 	// Replica is this replica.
 	Replica Replica
 	TTL     time.Duration // 0: the bucket has never been reached
-	// Err is why the bucket cannot be reached, as of Since; nil: it can.
+	// Err is the reason why the bucket cannot be reached, as of Since; nil: it can.
 	Err   error
 	Since time.Time
-	// Unreached is why this replica, which leases nothing, cannot reach the broker since
-	// UnreachedSince and so gets no share. nil: it can, or has lanes.
+	// Unreached is the reason why this replica, which has no lanes, cannot reach the broker since
+	// UnreachedSince and gets no share. nil: it can, or it has lanes.
 	Unreached      error
 	UnreachedSince time.Time
 	// Settled means that the partitions have been assigned once.
 	Settled  bool
 	Replicas []Replica
-	// Elsewhere are the replicas that connect to another broker: this broker's messages in their
+	// Elsewhere lists the replicas that connect to another broker. This broker's messages in their
 	// partitions are not consumed.
 	Elsewhere  []Replica
 	Partitions []PartitionStatus // all partitions, in order

@@ -16,8 +16,8 @@ type Store interface {
 	Follow(ctx context.Context, entries chan<- Entry) error
 	// Put writes a key unconditionally.
 	Put(ctx context.Context, key string, value []byte) (revision uint64, err error)
-	// Write writes a key whose latest revision is still the one given (0: it has none or has
-	// expired); otherwise the error is ErrChanged.
+	// Write writes a key if its latest revision is the given one (0: the key was never written, or
+	// has expired). Otherwise it returns ErrChanged.
 	Write(ctx context.Context, key string, value []byte, revision uint64) (uint64, error)
 	// Read returns the present value of a key, or ErrAbsent.
 	Read(ctx context.Context, key string) (Entry, error)
@@ -29,7 +29,7 @@ type Entry struct {
 	Value    []byte // empty: deleted, by hand
 	Revision uint64
 	Listed   bool  // not an entry: all existing keys have been sent
-	Ended    error // not an entry: why Follow has returned; the last one
+	Ended    error // not an entry: the error of Follow; nothing follows
 }
 
 var (

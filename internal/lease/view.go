@@ -9,7 +9,8 @@ import (
 )
 
 // view is the state of the bucket as observed since it was opened. The server does not report the
-// expiry of a key, so the view counts from when it observed the write, which is never too early.
+// expiry of a key, so the view counts from when it observed the write. It never assumes an expiry
+// too early.
 type view struct {
 	ttl        time.Duration // lifetime of a key; 0: the bucket has not been opened yet
 	graceUntil time.Time     // until then only released leases are acquired
@@ -21,13 +22,13 @@ type view struct {
 type seenReplica struct {
 	Replica
 	at time.Time
-	// turned is when the present value of Connected was first observed; ever means that it has been
-	// true.
+	// turned is when the present value of Connected was first observed. ever means that it was true
+	// at least once.
 	turned time.Time
 	ever   bool
 }
 
-// next is the replica according to its next record.
+// next returns the replica updated with its next record.
 func (r seenReplica) next(says Replica, now time.Time) seenReplica {
 	n := seenReplica{Replica: says, at: now, turned: r.turned, ever: r.ever || says.Connected}
 	if r.ID == "" || says.Connected != r.Connected {
@@ -36,10 +37,10 @@ func (r seenReplica) next(says Replica, now time.Time) seenReplica {
 	return n
 }
 
-// How long a replica may be without the broker before the others take over, and how long one must
-// have reached it to be trusted. After an outage of the broker all lanes reconnect sooner: a
-// session waits 22.5 s at most between attempts, each of 10 s at most. With a long TTL the times
-// are longer, because a replica's record may be a third of the TTL old.
+// A replica that has not reached the broker for disconnectedAfter loses its share to replicas that
+// have reached it for trustedAfter. After an outage of the broker all lanes reconnect within
+// trustedAfter: a session waits at most 22.5 s between attempts, and each takes at most 10 s. With
+// a long TTL both times are longer, because a replica's record may be a third of the TTL old.
 const (
 	disconnectedAfter = 15 * time.Second
 	trustedAfter      = 45 * time.Second
@@ -65,7 +66,7 @@ func newView(ttl time.Duration, graceUntil time.Time, replicas map[string]seenRe
 	return &view{ttl: ttl, graceUntil: graceUntil, listing: true, replicas: replicas, leases: map[string]seenLease{}}
 }
 
-// apply processes an entry. Invalid entries are skipped, like a key deleted by hand.
+// apply processes an entry. It skips invalid entries, such as a key deleted by hand.
 func (v *view) apply(e Entry, now time.Time) {
 	if e.Listed {
 		v.listing = false
@@ -108,7 +109,7 @@ func (v *view) alive(now time.Time) []seenReplica {
 
 // members returns the replicas that may get partitions. A replica that cannot reach the broker is
 // excluded as long as another one has reached it for a while. If no replica reaches the broker,
-// none gives up its share, and none goes to a replica on standby.
+// every replica keeps its share, and a replica on standby gets none.
 func (v *view) members(now time.Time) []string {
 	var all, in, connected []string
 	trusted := false
@@ -175,14 +176,14 @@ func SameBroker(a, b string) bool {
 func (v *view) lease(p string, now time.Time) (l seenLease, released bool) {
 	l = v.leases[p]
 	if l.revision == 0 || now.Sub(l.at) >= v.ttl {
-		// Its last record is still useful.
+		// The last record still shows whether the broker has a session.
 		return seenLease{Record: Record{Session: l.Session}}, false
 	}
 	return l, l.Owner == ""
 }
 
-// nextExpiry returns when the next key of another replica expires unless it is renewed; zero: none
-// will.
+// nextExpiry returns when the next key of another replica expires unless it is renewed; zero: there
+// is none.
 func (v *view) nextExpiry(now time.Time) time.Time {
 	var next time.Time
 	note := func(at time.Time) {

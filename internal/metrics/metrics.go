@@ -1,4 +1,5 @@
-// Package metrics exports what a program counts anyway: each scrape reads it.
+// Package metrics exports the counters of a program as Prometheus metrics. Each scrape reads their
+// current values.
 package metrics
 
 import (
@@ -9,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// NewRegistry returns a registry with these metrics, Go's and the process's.
+// NewRegistry returns a registry with the given metrics and those of Go and the process.
 func NewRegistry(all ...prometheus.Collector) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -17,15 +18,15 @@ func NewRegistry(all ...prometheus.Collector) *prometheus.Registry {
 	return r
 }
 
-// Program is what every program exports.
+// Program describes the metrics that every program exports.
 type Program struct {
-	Prefix string // of the names
-	Name   string // as in a sentence
-	// Version of the program.
+	Prefix string // of the metric names
+	Name   string // of the program, as in a sentence
+	// Version is the version of the program.
 	Version string
-	// Ready is what /readyz says.
+	// Ready reports whether /readyz succeeds.
 	Ready func() bool
-	// Expiries are when its own client certificates expire, by connection.
+	// Expiries returns the expiry times of the program's client certificates, by connection.
 	Expiries func() map[string]time.Time
 }
 
@@ -58,7 +59,7 @@ func (e *expiries) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// List is the metrics of each S, in the order in which they are added.
+// List contains the metrics of an S, in the order in which they were added.
 type List[S any] struct {
 	prefix string
 	labels []string
@@ -89,21 +90,21 @@ func (l *List[S]) Counter(name, help string, value func(*S) uint64) {
 	})
 }
 
-// Describe is that of [prometheus.Collector].
+// Describe implements Describe of [prometheus.Collector].
 func (l *List[S]) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range l.all {
 		out <- m.desc
 	}
 }
 
-// Collect sends the metrics of s under these values of the labels.
+// Collect sends the metrics of s with the given label values.
 func (l *List[S]) Collect(out chan<- prometheus.Metric, s *S, values ...string) {
 	for _, m := range l.all {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), values...)
 	}
 }
 
-// CollectCounters is Collect without the gauges.
+// CollectCounters sends only the counters.
 func (l *List[S]) CollectCounters(out chan<- prometheus.Metric, s *S, values ...string) {
 	for _, m := range l.all {
 		if m.kind == prometheus.CounterValue {
@@ -112,7 +113,7 @@ func (l *List[S]) CollectCounters(out chan<- prometheus.Metric, s *S, values ...
 	}
 }
 
-// Bool is 1 for true.
+// Bool returns 1 for true, otherwise 0.
 func Bool(b bool) float64 {
 	if b {
 		return 1

@@ -1,5 +1,5 @@
-// Package overrides follows the KV bucket of limits.bucket: the limits of single tenants and
-// devices apply to the lanes as they are written.
+// Package overrides follows the KV bucket limits.bucket and applies the limits of single tenants
+// and devices to the lanes as soon as they are written.
 package overrides
 
 import (
@@ -23,7 +23,7 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// Options of a Follower. All are required.
+// Options configures a Follower. All fields are required.
 type Options struct {
 	Conn      *nats.Conn
 	JetStream natsjs.JetStream
@@ -34,7 +34,7 @@ type Options struct {
 	Log       zerolog.Logger
 }
 
-// Follower puts the bucket's limits into the lanes'. It is the bucket's reader.
+// Follower applies the limits in the bucket to the lanes. It implements [kv.Reader].
 type Follower struct {
 	limits   *limit.Live
 	idle     atomic.Int64 // limits.idle, ns
@@ -44,9 +44,9 @@ type Follower struct {
 	bucket   *kv.Bucket
 
 	count atomic.Int64
-	// Of the goroutine that follows the bucket:
+	// Used only by the goroutine that follows the bucket; no lock.
 	entries map[string]limit.Override // by key
-	next    map[string]limit.Override // of the reading in progress; nil: none
+	next    map[string]limit.Override // being filled by a reading in progress; nil: none
 	changed []string                  // keys since the last Done
 }
 
@@ -67,7 +67,7 @@ func New(o Options) *Follower {
 // Run follows the bucket until ctx ends.
 func (f *Follower) Run(ctx context.Context) { f.bucket.Run(ctx) }
 
-// SetIdle changes limits.idle, which the overrides read from now on must refill within.
+// SetIdle changes limits.idle. Overrides read from now on must refill within this time.
 func (f *Follower) SetIdle(idle time.Duration) { f.idle.Store(int64(idle)) }
 
 // Begin implements [kv.Reader].
@@ -94,7 +94,7 @@ func (f *Follower) Put(key string, value []byte, _ uint64) {
 	if err != nil {
 		f.refusals.Refuse(key, err)
 		if before, ok := f.entries[key]; ok {
-			f.table()[key] = before // the last good one stays
+			f.table()[key] = before // keep the last valid one
 		}
 		return
 	}
@@ -120,7 +120,7 @@ func (f *Follower) Delete(key string, _ uint64) {
 	}
 }
 
-// Done implements [kv.Reader]: what has been read comes into force.
+// Done implements [kv.Reader]. It applies the limits read so far.
 func (f *Follower) Done() {
 	f.refusals.Done()
 	if f.next != nil {
@@ -150,7 +150,7 @@ func (f *Follower) Done() {
 	f.changed = f.changed[:0]
 }
 
-// changedState logs how the bucket is followed, once for each change.
+// changedState logs each change of the bucket's state once.
 func (f *Follower) changedState(s kv.State) {
 	switch {
 	case s.Live:
@@ -165,20 +165,20 @@ func (f *Follower) changedState(s kv.State) {
 
 // Status describes the limits in the bucket.
 type Status struct {
-	// Bucket is empty where none is followed.
+	// Bucket is empty if none is configured.
 	Bucket string `json:"bucket"`
 	kv.State
-	// Problem is why the bucket is not followed; empty where it is.
+	// Problem is the reason why the bucket is not followed; empty: it is.
 	Problem   string `json:"problem,omitempty"`
 	Advice    string `json:"advice,omitempty"`
 	Missing   bool   `json:"missing,omitempty"` // it does not exist
 	Overrides int    `json:"overrides"`
-	// Refused counts keys that cannot be read: their previous values are kept.
+	// Refused is the number of invalid keys. Their last valid values are kept.
 	Refused     int              `json:"refused"`
 	RefusedKeys []health.Refusal `json:"refused_keys,omitempty"`
 }
 
-// Status is the zero Status where no bucket is configured.
+// Status returns the state of the limits; the zero Status if no bucket is configured.
 func (f *Follower) Status() Status {
 	if f == nil {
 		return Status{}
@@ -191,11 +191,11 @@ func (f *Follower) Status() Status {
 	return s
 }
 
-// firstRead is how long the first reading may take before that is a warning.
+// firstRead is the time that the first reading may take before a warning.
 const firstRead = 2 * time.Second
 
-// Warning is why the bucket is not followed; false: it is, or there is none. A bucket that
-// never existed is a choice.
+// Warning returns the reason why the bucket is not followed, or false if there is no problem. A
+// bucket that never existed is not a problem: it is optional.
 func (f *Follower) Warning() (health.Problem, bool) {
 	if f == nil {
 		return health.Problem{}, false

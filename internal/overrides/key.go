@@ -8,13 +8,13 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// parseKey reads the key of a limit; the Rate is left out:
+// parseKey parses the key of a limit. It does not set the Rate.
 //
 //	tenant.<tenant>                    the tenant as a whole
 //	tenant.<tenant>.devices            each of its devices
 //	tenant.<tenant>.device.<device>    one of them
 //
-// with tenant and device as subjects.AppendKey writes them.
+// Tenant and device are encoded by subjects.AppendKey.
 func parseKey(key string) (limit.Override, error) {
 	var o limit.Override
 	tokens := strings.Split(key, ".")
@@ -26,7 +26,7 @@ func parseKey(key string) (limit.Override, error) {
 	case len(tokens) == 4 && tokens[0] == "tenant" && tokens[2] == "device":
 		names = append(names, &o.Device)
 	default:
-		return o, errors.New("the key is none of tenant.<tenant>, tenant.<tenant>.devices, tenant.<tenant>.device.<device>")
+		return o, errors.New("the key is not one of tenant.<tenant>, tenant.<tenant>.devices, tenant.<tenant>.device.<device>")
 	}
 	for i, name := range names {
 		text, err := subjects.ParseKey(tokens[2*i+1])
@@ -34,14 +34,14 @@ func parseKey(key string) (limit.Override, error) {
 			return o, err
 		}
 		if text == "" {
-			return o, errors.New("neither a tenant nor a device is empty")
+			return o, errors.New("the tenant or the device is empty")
 		}
 		*name = text
 	}
 	return o, nil
 }
 
-// Key returns the key of a limit, which parseKey reads.
+// Key returns the key of a limit; the inverse of parseKey.
 func Key(o limit.Override) string {
 	key := subjects.AppendKey([]byte("tenant."), o.Tenant)
 	switch {

@@ -14,18 +14,17 @@ import (
 // maxEntry bounds the value of a key, in bytes.
 const maxEntry = 4 << 10
 
-// ParseKey reads the key of a certificate, tenant.device, each as
-// subjects.AppendKey writes it.
+// ParseKey parses the key of a certificate, tenant.device, each encoded by subjects.AppendKey.
 func ParseKey(key string) (tenant, device string, err error) {
 	t, d, ok := strings.Cut(key, ".")
 	if !ok {
-		return "", "", errors.New("the key is not tenant.device")
+		return "", "", errors.New("the key is not of the form tenant.device")
 	}
 	if tenant, err = subjects.ParseKey(t); err == nil {
 		device, err = subjects.ParseKey(d)
 	}
 	if err == nil && (tenant == "" || device == "") {
-		err = errors.New("neither a tenant nor a device is empty")
+		err = errors.New("the tenant or the device is empty")
 	}
 	return tenant, device, err
 }
@@ -38,16 +37,16 @@ func Key(tenant, device string) string {
 // Entry is the value of a key.
 type Entry struct {
 	Status   string
-	NotAfter int64 // ms since the epoch; 0: no end
+	NotAfter int64 // ms since the epoch; 0: does not expire
 }
 
-// ParseEntry reads the value of a certificate, {"status": "ACTIVE", "not_after":
-// "2027-01-31T00:00:00Z"}; not_after may be left out. Further fields are the
-// owner's. Where the status can be read and is not active, that counts, whatever
-// else is wrong: the error then comes with an entry whose Status is not empty.
+// ParseEntry parses the value of a certificate, {"status": "ACTIVE", "not_after":
+// "2027-01-31T00:00:00Z"}. not_after is optional, and other fields are ignored. If the status is
+// valid and not active, it applies despite other errors: the returned entry then has a Status
+// although err is not nil.
 func ParseEntry(value []byte) (Entry, error) {
 	if len(value) > maxEntry {
-		return Entry{}, fmt.Errorf("contains %d bytes; write JSON like {\"status\": \"ACTIVE\"}", len(value))
+		return Entry{}, fmt.Errorf("has %d bytes, which is too long; write JSON like {\"status\": \"ACTIVE\"}", len(value))
 	}
 	var v struct {
 		Status   any `json:"status"`
@@ -74,5 +73,5 @@ func ParseEntry(value []byte) (Entry, error) {
 	if strings.EqualFold(status, certificates.StatusActive) {
 		e = Entry{}
 	}
-	return e, fmt.Errorf("not_after is %v; write a time like \"2027-01-31T00:00:00Z\", or leave it out for no end", v.NotAfter)
+	return e, fmt.Errorf("not_after is %v; write a time like \"2027-01-31T00:00:00Z\", or omit it if the certificate does not expire", v.NotAfter)
 }

@@ -14,7 +14,7 @@ import (
 	"mqtt-nats-bridge/jetstream/kv"
 )
 
-// KVOptions say where the bucket is. All are required.
+// KVOptions describes the bucket. All fields are required.
 type KVOptions struct {
 	Conn         *nats.Conn
 	JetStream    natsjs.JetStream
@@ -32,10 +32,10 @@ type KV struct {
 	refusals *health.Refusals
 	loaded   chan struct{}
 	once     sync.Once
-	next     *certificates.Table // of the reading in progress; nil: none
+	next     *certificates.Table // being filled by a reading in progress; nil: none
 }
 
-// NewKV returns a registry that is not read yet; see Run.
+// NewKV returns a registry. Run reads it.
 func NewKV(o KVOptions) *KV {
 	k := &KV{o: o, loaded: make(chan struct{}), refusals: health.NewRefusals("registry", "certificate", o.Log)}
 	k.followed = newFollowed(o.Log.With().Str("bucket", o.Bucket).Logger(), o.Certificates)
@@ -67,7 +67,7 @@ func (k *KV) changed(s kv.State) {
 	notFollowed(k.followed, s.LoadedAt, s.Err)
 }
 
-// kvReader keeps the reader's methods out of KV's own.
+// kvReader keeps the methods of [kv.Reader] out of the exported method set of KV.
 type kvReader struct{ k *KV }
 
 // Begin implements [kv.Reader].
@@ -104,7 +104,7 @@ func (r kvReader) Put(key string, value []byte, _ uint64) {
 	r.table().Put(tenant, device, e.Status, e.NotAfter)
 }
 
-// keep takes what was known of a certificate over into the table to be.
+// keep copies the last valid entry of a certificate into the new table.
 func (r kvReader) keep(tenant, device string) {
 	if r.k.next == nil {
 		return

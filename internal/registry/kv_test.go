@@ -77,7 +77,7 @@ func TestKV(t *testing.T) {
 	state := eventually(t, "refused", k, func(s State) bool { return s.Refused == 2 })
 	require.Equal(t, "acme.dev-1", state.RefusedEntries[0].Key)
 	require.Contains(t, state.RefusedEntries[0].Reason, "is not a JSON object")
-	require.Equal(t, "the key is not tenant.device", state.RefusedEntries[1].Reason)
+	require.Equal(t, "the key is not of the form tenant.device", state.RefusedEntries[1].Reason)
 	is(t, k, c, "acme/dev-1", active(0), true)
 	require.Equal(t, 1, log.count(`"key":"acme.dev-1"`))
 

@@ -21,29 +21,29 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// Table is where the certificates are, and the channel that changes of it are
-// notified on.
+// Table is the name of the table of certificates, and of the channel for notifications of its
+// changes.
 const Table = "device_certificates"
 
-// PostgresOptions say where the table is. All but Current are required.
+// PostgresOptions describes the database. All fields except Current are required.
 type PostgresOptions struct {
-	// URL is postgres://…, or key=value pairs; TLS as it says (sslmode).
+	// URL is postgres://…, or key=value pairs; its sslmode selects TLS.
 	URL string
-	// Current, where it is not nil, returns the URL for the next connect.
+	// Current returns the URL for the next connect. nil: URL.
 	Current func() (string, error)
-	// Refresh is how often the table is read again.
+	// Refresh is the interval between readings of the whole table.
 	Refresh      time.Duration
 	Certificates *certificates.Live // to fill
 	Log          zerolog.Logger
 }
 
-// Postgres is a registry in a table of PostgreSQL:
+// Postgres is a registry in a PostgreSQL table:
 //
 //	device_certificates(tenant_id, device_id, status, not_after)
 //
-// It is read whole at the start and every Refresh. Where the database notifies on
-// the channel device_certificates, with tenant_id/device_id as the payload, that
-// one certificate is read immediately; with an empty payload all are.
+// The whole table is read at start and every Refresh. A notification on the channel
+// device_certificates triggers an immediate reading: of one certificate if the payload is
+// tenant_id/device_id, of all if it is empty.
 type Postgres struct {
 	o      PostgresOptions
 	loaded chan struct{}
@@ -54,30 +54,30 @@ type Postgres struct {
 }
 
 const (
-	// dialTimeout bounds one attempt to connect, queryTimeout one reading of
-	// the whole table.
+	// dialTimeout bounds one attempt to connect. queryTimeout bounds one reading of the whole
+	// table.
 	dialTimeout  = 10 * time.Second
 	queryTimeout = 2 * time.Minute
-	// settle is how long notifications are gathered, so that many changes in
-	// one go are one query.
+	// settle is the time for which notifications are collected, so that a burst of changes needs
+	// one query.
 	settle = 20 * time.Millisecond
-	// maxNamed is how many certificates are read one by one; beyond it all are.
+	// maxNamed is the maximum number of certificates to read individually. Beyond it the whole
+	// table is read.
 	maxNamed = 1000
 )
 
-// connConfig reads a database URL and the files that it names, as they are now.
+// connConfig parses a database URL and reads the current contents of the files that it names.
 func connConfig(url string) (*pgx.ConnConfig, error) {
 	conf, err := postgres.Config(url, "mqtt-nats-bridge")
 	if err != nil {
 		return nil, err
 	}
-	// No statement is prepared: a pooler gives the next transaction another session.
+	// Statements are not prepared: behind a pooler, the next transaction may use another session.
 	conf.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return conf.ConnConfig, nil
 }
 
-// NewPostgres returns a registry that is not read yet; see Run. The error is that
-// of the URL.
+// NewPostgres returns a registry. Run reads it. The error is an invalid URL.
 func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	if _, err := connConfig(o.URL); err != nil {
 		return nil, err
@@ -85,8 +85,8 @@ func NewPostgres(o PostgresOptions) (*Postgres, error) {
 	return &Postgres{o: o, loaded: make(chan struct{}), followed: newFollowed(o.Log, o.Certificates)}, nil
 }
 
-// CertificateExpiry is when the client certificate for the database expires, read as it is
-// now; zero without one.
+// CertificateExpiry returns the expiry of the current client certificate for the database; zero if
+// there is none.
 func (p *Postgres) CertificateExpiry() (time.Time, error) {
 	c, err := p.config()
 	if err != nil {
@@ -95,7 +95,7 @@ func (p *Postgres) CertificateExpiry() (time.Time, error) {
 	return tlsfile.ConfigExpiry(c.TLSConfig)
 }
 
-// config reads the URL and the files that it names, as they are now.
+// config returns the current URL, parsed, with the current contents of the files that it names.
 func (p *Postgres) config() (*pgx.ConnConfig, error) {
 	url := p.o.URL
 	if p.o.Current != nil {
@@ -138,7 +138,7 @@ func (p *Postgres) Run(ctx context.Context) {
 	}
 }
 
-// follow reads the table over one connection until that fails.
+// follow reads the table over one connection until the connection fails.
 func (p *Postgres) follow(ctx context.Context) error {
 	config, err := p.config()
 	if err != nil {
@@ -153,16 +153,16 @@ func (p *Postgres) follow(ctx context.Context) error {
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = db.Close(closing) // there is nothing left to say on it
+		_ = db.Close(closing) // the connection has failed already
 	}()
-	// Before the first reading, so that no change falls between the two.
+	// Listen before the first reading, so that no change is missed in between.
 	if _, err := db.Exec(dial, "LISTEN "+Table); err != nil {
 		return fmt.Errorf("listen for changes: %w", err)
 	}
 	for {
-		// A link that is lost silently would block the reading for its whole timeout,
-		// and the last known state would pass for fresh as long.
-		if err := p.ask(ctx, db); err != nil {
+		// If the link is lost silently, the reading would block for its whole timeout. Until then
+		// the last known state would count as up to date.
+		if err := p.ping(ctx, db); err != nil {
 			return err
 		}
 		if err := p.load(ctx, db); err != nil {
@@ -184,18 +184,18 @@ func (p *Postgres) follow(ctx context.Context) error {
 	}
 }
 
-// ask has the database say something.
-func (p *Postgres) ask(ctx context.Context, db *pgx.Conn) error {
+// ping checks that the connection works.
+func (p *Postgres) ping(ctx context.Context, db *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := db.Ping(ctx); err != nil {
-		return fmt.Errorf("ask the database: %w", err)
+		return fmt.Errorf("ping the database: %w", err)
 	}
 	return nil
 }
 
-// await waits for changes. whole: everything is to be read, since it is due or a
-// notification says so.
+// await waits for changes. whole means that the whole table must be read: it is due, or a
+// notification requires it.
 func (p *Postgres) await(ctx context.Context, db *pgx.Conn, due time.Time) (names []string, whole bool, err error) {
 	until := due
 	for {
@@ -237,26 +237,26 @@ func (p *Postgres) load(ctx context.Context, db *pgx.Conn) error {
 	return nil
 }
 
-// read reads single certificates into the present table. Certificates that no longer exist are
+// read updates single certificates in the present table. Certificates that no longer exist are
 // removed.
 func (p *Postgres) read(ctx context.Context, db *pgx.Conn, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	gone := map[[2]string]bool{}
+	missing := map[[2]string]bool{}
 	tenants, devices := make([]string, len(names)), make([]string, len(names))
 	for i, name := range names {
 		tenants[i], devices[i], _ = strings.Cut(name, "/")
-		gone[[2]string{tenants[i], devices[i]}] = true
+		missing[[2]string{tenants[i], devices[i]}] = true
 	}
 	table := p.o.Certificates.Table()
 	err := p.query(ctx, db, func(r row) {
-		delete(gone, [2]string{r.tenant, r.device})
+		delete(missing, [2]string{r.tenant, r.device})
 		table.Put(r.tenant, r.device, r.status, r.end())
 	}, columns+` WHERE (tenant_id::text, device_id::text) IN (SELECT * FROM unnest($1::text[], $2::text[]))`, tenants, devices)
 	if err != nil {
 		return err
 	}
-	for name := range gone {
+	for name := range missing {
 		table.Delete(name[0], name[1])
 	}
 	return nil
@@ -265,10 +265,10 @@ func (p *Postgres) read(ctx context.Context, db *pgx.Conn, names []string) error
 // row is one certificate of the table.
 type row struct {
 	tenant, device, status string
-	notAfter               *float64 // s since the epoch; nil: no end
+	notAfter               *float64 // s since the epoch; nil: does not expire
 }
 
-// end is the end of validity in ms since the epoch, 0 where there is none.
+// end returns the end of validity in ms since the epoch, or 0 if there is none.
 func (r row) end() int64 {
 	if r.notAfter == nil || math.IsInf(*r.notAfter, 1) {
 		return 0
@@ -308,7 +308,7 @@ func (p *Postgres) stale(err error) {
 	notFollowed(p.followed, p.lastLoaded(), &databaseError{err})
 }
 
-// lastLoaded is when the table was last read whole; zero: never.
+// lastLoaded returns when the whole table was last read; zero: never.
 func (p *Postgres) lastLoaded() time.Time {
 	if ns := p.loadedAt.Load(); ns != 0 {
 		return time.Unix(0, ns)
@@ -319,7 +319,7 @@ func (p *Postgres) lastLoaded() time.Time {
 // databaseError is an error of the database, or of the connection to it.
 type databaseError struct{ error }
 
-// Error is what is wrong with the server that was reached, or the error's text.
+// Error returns the diagnosis of the server that was reached, or the error's text.
 func (e *databaseError) Error() string {
 	if named, _ := postgres.Diagnose(e.error, databaseURL); named != "" {
 		return named
@@ -329,10 +329,11 @@ func (e *databaseError) Error() string {
 
 func (e *databaseError) Unwrap() error { return e.error }
 
-// databaseURL is the key that has the database's URL.
+// databaseURL is the configuration key of the database URL.
 const databaseURL = "identity.registry.database_url"
 
-// Advice implements advice.Adviser; empty: the database says so itself, or waiting is all.
+// Advice implements advice.Adviser. It is empty if the error is self-explanatory or only waiting
+// helps.
 func (e *databaseError) Advice() string {
 	err := e.error
 	var server *pgconn.PgError
@@ -347,15 +348,15 @@ func (e *databaseError) Advice() string {
 		case "42501":
 			return "GRANT SELECT ON " + Table + " to the user of identity.registry.database_url"
 		case "28P01", "28000":
-			return "see user and password of identity.registry.database_url, and pg_hba.conf"
+			return "check user and password of identity.registry.database_url, and pg_hba.conf"
 		case "3D000":
-			return "see the database's name in identity.registry.database_url"
+			return "check the database name in identity.registry.database_url"
 		}
 	case errors.As(err, &connect):
 		if _, advice := postgres.Diagnose(err, databaseURL); advice != "" {
 			return advice
 		}
-		return "make sure that PostgreSQL runs at the host and port of identity.registry.database_url"
+		return "make sure that PostgreSQL is running at the host and port of identity.registry.database_url"
 	}
 	return ""
 }

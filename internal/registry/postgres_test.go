@@ -288,7 +288,7 @@ func testDatabaseProblemsAreReported(t *testing.T) {
 	require.NoError(t, err)
 	under(t, nowhere)
 	eventually(t, "no such database", nowhere, func(s State) bool {
-		return s.Advice == "see the database's name in identity.registry.database_url"
+		return s.Advice == "check the database name in identity.registry.database_url"
 	})
 	_, err = NewPostgres(PostgresOptions{URL: "postgres://bridge:hunter2@h:port/db"})
 	require.ErrorContains(t, err, "is not a database URL")

@@ -8,15 +8,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Found is what a look at the database shows.
+// Found is the result of a probe of the database.
 type Found struct {
 	TLS bool
-	// Triggers counts those of the table, whatever they do.
+	// Triggers is the number of triggers on the table, whatever they do.
 	Triggers int
 }
 
-// Probe connects, listens and reads as the bridge does, no row of it. Its errors know what
-// can be done about them.
+// Probe connects, listens and reads the table as the bridge does, but fetches no rows. Its errors
+// implement advice.Adviser.
 func Probe(ctx context.Context, url string) (Found, error) {
 	var found Found
 	c, err := connConfig(url)

@@ -1,6 +1,5 @@
-// Package registry fills the bridge's table of certificates from where they are
-// kept: a NATS KV bucket or a PostgreSQL table. Lookups are the table's business
-// (certificates.Live) and wait for nothing here.
+// Package registry fills the bridge's table of certificates from a NATS KV bucket or a PostgreSQL
+// table. Lookups only use the table in memory (certificates.Live) and never wait for this package.
 package registry
 
 import (
@@ -18,7 +17,7 @@ import (
 type Source interface {
 	// Run follows the source until ctx ends.
 	Run(ctx context.Context)
-	// Loaded is closed when the registry has been read whole for the first time. Until then no
+	// Loaded is closed when the whole registry has been read for the first time. Until then no
 	// message may be validated.
 	Loaded() <-chan struct{}
 	// State returns the state of the source.
@@ -29,21 +28,21 @@ type Source interface {
 type State struct {
 	Kind    string `json:"kind"`
 	Entries int    `json:"entries"`
-	// LoadedAt is when it was last read whole; zero: never.
+	// LoadedAt is when the whole registry was last read; zero: never.
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
-	// StaleSince is the time from which on changes may have been missed, and the last known
-	// state is used. Zero: it is up to date.
+	// StaleSince is the time since which changes may have been missed and the last known state is
+	// used. Zero: it is up to date.
 	StaleSince time.Time `json:"stale_since,omitzero"`
-	// Problem is why; empty where it is up to date.
+	// Problem is the reason why it is stale; empty: it is up to date.
 	Problem string `json:"problem,omitempty"`
 	Advice  string `json:"advice,omitempty"`
-	// Refused counts entries that cannot be read: what was known of them stays.
+	// Refused is the number of invalid entries. Their last valid values are kept.
 	Refused int `json:"refused"`
-	// RefusedEntries are some of them, with the reason.
+	// RefusedEntries lists some of the invalid entries with the reason.
 	RefusedEntries []health.Refusal `json:"refused_entries,omitempty"`
 }
 
-// newState is the state of a source that was last read whole at loadedAt.
+// newState returns the state of a source whose last complete reading was at loadedAt.
 func newState(kind string, loadedAt time.Time, followed *health.Condition) State {
 	s := State{Kind: kind, LoadedAt: loadedAt}
 	for _, p := range followed.Problems() {
@@ -52,7 +51,7 @@ func newState(kind string, loadedAt time.Time, followed *health.Condition) State
 	return s
 }
 
-// newFollowed is whether a source is up to date; at first it has not been read.
+// newFollowed returns the condition that a source is up to date. Initially it is not.
 func newFollowed(log zerolog.Logger, certificates *certificates.Live) *health.Condition {
 	return health.New(health.Options{
 		Component: "registry", Log: log, Ended: "certificate registry up to date", Initial: errors.New("not read yet"),
@@ -64,7 +63,8 @@ func newFollowed(log zerolog.Logger, certificates *certificates.Live) *health.Co
 	})
 }
 
-// notFollowed notes why a source is not up to date, which was last read whole at loadedAt.
+// notFollowed records the reason why a source is not up to date. Its last complete reading was at
+// loadedAt.
 func notFollowed(followed *health.Condition, loadedAt time.Time, err error) {
 	if loadedAt.IsZero() {
 		followed.SetAs(zerolog.ErrorLevel, "certificate registry not read yet; no message is taken", err)
