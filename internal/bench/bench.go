@@ -14,16 +14,16 @@ import (
 	"mqtt-nats-bridge/internal/measure"
 )
 
-// Options of a bench. The zero value of a field is its default.
+// Options configures a bench. The zero value of a field selects its default.
 type Options struct {
-	Messages int           // of a run at full speed; default 300,000
-	Size     int           // bytes of payload; default 256
-	Window   int           // in flight for each lane; default 1,000
-	Rounds   int           // of each scenario; default 3, the median counts
-	Linger   time.Duration // the bridge's lane.linger
-	Devices  int           // in the memory row; default 1,000,000; -1: leave it out
+	Messages int           // per run at full speed; default 300,000
+	Size     int           // payload in bytes; default 256
+	Window   int           // messages in flight per lane; default 1,000
+	Rounds   int           // of each scenario; default 3, medians are printed
+	Linger   time.Duration // lane.linger of the bridge
+	Devices  int           // in the memory row; default 1,000,000; -1 omits the row
 	Profile  string        // directory for CPU profiles of the bridge; empty: none
-	Only     string        // run the scenarios whose name contains this
+	Only     string        // run only the scenarios whose name contains this text
 	Out      io.Writer
 }
 
@@ -43,7 +43,7 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// scenarios are the rows of the table.
+// scenarios returns the scenarios, one per row of the table.
 func (o *Options) scenarios() []Scenario {
 	const devices = 1000
 	full := Scenario{Lanes: 1, Devices: devices, Window: o.Window, Messages: o.Messages}
@@ -74,11 +74,11 @@ func (o *Options) scenarios() []Scenario {
 func Run(ctx context.Context, opts Options) error {
 	opts.setDefaults()
 	if runtime.GOOS != "linux" {
-		return errors.New("bench reads CPU times from /proc: it runs on Linux alone")
+		return errors.New("bench runs only on Linux: it reads CPU times from /proc")
 	}
 	scenarios := opts.scenarios()
 	if len(scenarios) == 0 {
-		return fmt.Errorf("no scenario is called %q", opts.Only)
+		return fmt.Errorf("no scenario name contains %q", opts.Only)
 	}
 	dir, err := os.MkdirTemp("", "mqtt-nats-bridge-bench")
 	if err != nil {
@@ -91,7 +91,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	defer server.stop()
 	b := &bench{opts: opts, dir: dir, servers: server}
-	fmt.Fprintf(opts.Out, "%s, %d CPUs, %s; %d bytes at QoS 1, window %d a lane, journal, identity check and limiter on,\nJetStream file store, %d rounds, medians\n\n",
+	fmt.Fprintf(opts.Out, "%s, %d CPUs, %s; %d bytes at QoS 1, window %d per lane, journal, identity check and limiter on,\nJetStream file store, %d rounds, medians\n\n",
 		measure.CPUName(), runtime.NumCPU(), runtime.Version(), opts.Size, opts.Window, opts.Rounds)
 	var rows []row
 	for _, s := range scenarios {
@@ -104,16 +104,16 @@ func Run(ctx context.Context, opts Options) error {
 	return printTable(opts.Out, rows)
 }
 
-// row is a scenario's median over all rounds.
+// row contains the medians of a scenario over all rounds.
 type row struct {
 	Result
-	bare    float64       // messages/s of the bare publisher, the median
-	bareCPU time.Duration // a message
-	ratio   float64       // the median of the ratios round by round
+	bare    float64       // messages per second of the bare publisher
+	bareCPU time.Duration // per message
+	ratio   float64       // median of the ratios per round
 }
 
-// row measures a scenario. One with replicas gets a cluster for as long as it
-// runs: idle servers would cost the other rows CPU time.
+// row measures a scenario. If it has replicas, a cluster runs only during the scenario: idle
+// servers would cost the other rows CPU time.
 func (b *bench) row(ctx context.Context, s Scenario) (r row, err error) {
 	if s.Replicas < 2 {
 		return b.measure(ctx, s)
@@ -132,8 +132,8 @@ func (b *bench) row(ctx context.Context, s Scenario) (r row, err error) {
 	return clustered.measure(ctx, s)
 }
 
-// measure runs a scenario and, before each round, the bare publisher: the
-// machine's speed drifts, and pairs drift together.
+// measure runs a scenario, and before each round the bare publisher. The speed of the machine
+// drifts, and both runs of a pair are affected alike.
 func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 	rounds := b.opts.Rounds
 	if s.Devices > 100_000 {
@@ -159,7 +159,8 @@ func (b *bench) measure(ctx context.Context, s Scenario) (r row, err error) {
 			}
 		}
 		if s.Leaf {
-			// The bridge creates the streams, with their sources, once it is linked.
+			// In leaf mode the bridge creates the streams, with their sources, when it is connected
+			// to the hub.
 			if err := b.servers.remove(ctx); err != nil {
 				return r, err
 			}

@@ -18,13 +18,13 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// Serve is the body of the bench's nats-server process: it prints its URLs, for
-// clients and for leaf nodes, and runs until ctx ends.
+// Serve runs the nats-server process of a bench. It prints the URLs for clients and for leaf nodes,
+// and runs until ctx ends.
 func Serve(ctx context.Context, out io.Writer, o ServerOptions) error {
 	var options *natsd.Options
 	srv, err := embedded.Open(embedded.Options{StoreDir: o.Store, Port: -1, Configure: func(opts *natsd.Options) {
 		o.configure(opts)
-		options = opts // the server writes the port that it got into it
+		options = opts // the server writes its assigned port into options
 	}})
 	if err != nil {
 		return err
@@ -36,27 +36,27 @@ func Serve(ctx context.Context, out io.Writer, o ServerOptions) error {
 	return nil
 }
 
-// place fills numbers up to the length of half a broker's id.
+// place pads numbers to half the length of a broker's message id.
 const place = "0000000000000000"
 
-// BareOptions describe the bare publisher's work.
+// BareOptions configures the bare publisher.
 type BareOptions struct {
 	URL                    string
 	Messages, Size, Window int
-	Devices                int // subjects to go round
-	// Attested means that the messages carry what those of attested topics do.
+	Devices                int // number of subjects, used in turn
+	// Attested adds the headers that messages from attested topics have.
 	Attested bool
 }
 
-// bareResult is what the bare publisher prints.
+// bareResult is the output of the bare publisher.
 type bareResult struct {
 	Seconds float64 // from the first publish to the last PubAck
 	CPU     float64 // of the process during the run, s
 }
 
-// PublishBare is the body of the bare publisher's process: it stores the messages
-// that the bridge stores, headers and all, and does what cannot be done without
-// (a message id, the PubAck on an inbox of its own, a window), and nothing else.
+// PublishBare runs the bare publisher's process. It stores the same messages as the bridge,
+// including headers, and does only the necessary work: a message id, a PubAck on its own inbox and
+// a window.
 func PublishBare(ctx context.Context, out io.Writer, o BareOptions) error {
 	nc, err := nats.Connect(o.URL, nats.SkipSubjectValidation())
 	if err != nil {

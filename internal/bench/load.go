@@ -15,9 +15,9 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// load is the broker end: it accepts the bridge's lanes, grants every
-// subscription, blasts PUBLISH packets with a window as a broker does and checks
-// that each PUBACK comes, in order.
+// load is the broker side. It accepts the connections of the lanes, grants every subscription and
+// sends PUBLISH packets within a window, as a broker does. It checks that all PUBACKs arrive in
+// order.
 type load struct {
 	listener net.Listener
 	lanes    int
@@ -28,7 +28,7 @@ type load struct {
 	run      uint64 // distinguishes message ids from those of other runs
 
 	mu       sync.Mutex
-	ready    []*loadConn // with their subscriptions granted
+	ready    []*loadConn // connections whose subscriptions are granted
 	changed  chan struct{}
 	failure  error
 	stopping bool
@@ -124,7 +124,7 @@ type loadConn struct {
 	ids     []uint16
 	acked   int
 	dead    bool
-	latency []time.Duration // nil: not wanted
+	latency []time.Duration // nil: not recorded
 }
 
 func (c *loadConn) serve() {
@@ -173,11 +173,11 @@ func (c *loadConn) packets() error {
 	}
 }
 
-// pubacks takes the PUBACKs at hand off the buffer, all under one lock: the load must cost as
-// little as it can, it runs on the same machine. It reports whether there were any.
+// pubacks reads all buffered PUBACKs under one lock: the load runs on the same machine and must
+// cost as little CPU time as possible. It reports whether there were any.
 func (c *loadConn) pubacks() (some bool, err error) {
 	if head, err := c.in.Peek(1); err != nil || head[0] != wire.Puback {
-		return false, nil // something else, or the end
+		return false, nil // another packet, or the connection has ended
 	}
 	if _, err := c.in.Peek(4); err != nil {
 		return false, err
@@ -204,7 +204,7 @@ func (c *loadConn) pubacks() (some bool, err error) {
 // puback compares a PUBACK with the oldest packet in flight.
 func (c *loadConn) puback(id uint16) error {
 	if c.acked == len(c.ids) {
-		return fmt.Errorf("PUBACK %d for nothing in flight", id)
+		return fmt.Errorf("PUBACK %d, but nothing is in flight", id)
 	}
 	if want := c.ids[c.acked]; id != want {
 		return fmt.Errorf("PUBACK %d out of order, the oldest in flight is %d", id, want)
@@ -218,8 +218,7 @@ func (c *loadConn) puback(id uint16) error {
 
 func (c *loadConn) inFlight() int { return len(c.ids) - c.acked }
 
-// take waits for room in the window and enters n packets at most; it returns
-// how many.
+// take waits for room in the window, adds at most n packets and returns their number.
 func (c *loadConn) take(first uint16, n int, now time.Time) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -256,14 +255,14 @@ func (c *loadConn) drained() error {
 		case left == 0:
 			return nil
 		case dead:
-			return fmt.Errorf("load: connection closed with %d messages not acknowledged", left)
+			return fmt.Errorf("load: connection closed with %d messages unacknowledged", left)
 		case time.Now().After(deadline):
-			return fmt.Errorf("load: %d messages not acknowledged after 60 s", left)
+			return fmt.Errorf("load: %d messages still unacknowledged after 60 s", left)
 		}
 	}
 }
 
-// next is the packet id i places after first: 1 to 65,535, in turn.
+// next returns the packet id i places after first, wrapping from 65,535 to 1.
 func next(first uint16, i int) uint16 { return uint16((int(first)-1+i)%65535) + 1 }
 
 // blast sends n messages, at most rate per second (0: as fast as the window
@@ -312,8 +311,8 @@ const (
 	msPlace = "0000000000000"
 )
 
-// packet is a PUBLISH at QoS 1 of one device, with places for packet id, broker
-// id and time.
+// packet returns a QoS 1 PUBLISH of one device, with placeholders for packet id, broker id and
+// time.
 func (l *load) packet(lane, device int) []byte {
 	tenant := fmt.Sprintf("t%02d", device%16)
 	name := fmt.Sprintf("l%02d-%07d", lane, device)
@@ -327,7 +326,7 @@ func (l *load) packet(lane, device int) []byte {
 
 func partition(lane int) string { return string("0123456789abcdef"[lane%16]) }
 
-// stamp writes what differs from message to message into a packet.
+// stamp fills in the placeholders of a packet.
 func (l *load) stamp(p []byte, packetID uint16, serial uint64, now time.Time) {
 	binary.BigEndian.PutUint16(p[len(p)-len(l.payload)-2:], packetID)
 	if !l.attested {
@@ -343,8 +342,8 @@ func (l *load) stamp(p []byte, packetID uint16, serial uint64, now time.Time) {
 		p[i+k] = digits[v&15]
 		v >>= 4
 	}
-	// The upper half distinguishes runs: the stream still remembers the ids of
-	// the run before.
+	// The upper half identifies the run, because the stream still has the ids of the previous run
+	// in its duplicate window.
 	for k, v := 15, l.run; k >= 0; k-- {
 		p[i+k] = digits[v&15]
 		v >>= 4

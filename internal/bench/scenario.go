@@ -14,37 +14,37 @@ import (
 	"mqtt-nats-bridge/internal/port"
 )
 
-// Scenario is one way of running the bridge.
+// Scenario is one configuration of the bridge and its load.
 type Scenario struct {
 	Name     string
-	Attested bool // attested topics and the identity check; else plain ones
+	Attested bool // attested topics with the identity check; otherwise plain topics
 	Lanes    int
 	Devices  int
-	Window   int // in flight for each lane
+	Window   int // messages in flight per lane
 	Messages int
-	Rate     int // messages per second over all lanes; 0: as fast as possible
+	Rate     int // messages per second, all lanes together; 0: unlimited
 	// Leaf means that the bridge embeds a nats-server and stores messages on its own disk; the
-	// server sources from it. The CPU times are then those until the server has everything.
+	// server sources from it. The CPU times then include the sourcing of all messages.
 	Leaf bool
-	// Replicas of the streams, on as many servers; 0: one server. With more
-	// than one the bridge keeps strict order.
+	// Replicas is the number of replicas of the streams, and of servers; 0: one server. With more
+	// than one, the bridge uses strict order.
 	Replicas int
 }
 
-// Result is what one run of a scenario gave.
+// Result is the result of one run of a scenario.
 type Result struct {
 	Scenario   Scenario
 	PerSecond  float64
-	BridgeCPU  time.Duration // a message
-	ServerCPU  time.Duration // a message
-	Allocs     float64       // a message, in the whole bridge process
-	IdleRSS    int64         // bytes, connected and before the first message
+	BridgeCPU  time.Duration // per message
+	ServerCPU  time.Duration // per message
+	Allocs     float64       // per message, in the whole bridge process
+	IdleRSS    int64         // bytes, when connected, before the first message
 	RSS        int64         // bytes, at the end
-	P50, P99   time.Duration // from the broker's write to its reading the PUBACK
+	P50, P99   time.Duration // from the broker writing the PUBLISH to reading the PUBACK
 	Duplicates int
 }
 
-// bench is what the runs of one call share.
+// bench is the state that all runs of one call share.
 type bench struct {
 	opts    Options
 	dir     string
@@ -127,7 +127,7 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	return res, err
 }
 
-// awaitSourced waits until the hub has all that the bridge stored.
+// awaitSourced waits until the hub has all messages that the bridge stored.
 func awaitSourced(admin string, timeout time.Duration) error {
 	for deadline := time.Now().Add(timeout); ; time.Sleep(100 * time.Millisecond) {
 		left, err := measure.Metric(admin, "mqttbridge_leaf_backlog_messages")
@@ -137,13 +137,13 @@ func awaitSourced(admin string, timeout time.Duration) error {
 		case left == 0:
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("%.0f messages have not come to the hub within %s", left, timeout)
+			return fmt.Errorf("%.0f messages did not reach the hub within %s", left, timeout)
 		}
 	}
 }
 
-// environment configures the bridge as an operator would: journal on disk,
-// identity check and limiter on, none of them in the way.
+// environment returns a realistic configuration of the bridge: journal on disk, identity check and
+// limiter on, with limits that are never reached.
 func (b *bench) environment(s Scenario, broker, state string, admin string) []string {
 	env := []string{
 		"MQTT_URL=mqtt://" + broker, "NATS_URL=" + b.servers.url,
@@ -167,7 +167,7 @@ func (b *bench) environment(s Scenario, broker, state string, admin string) []st
 	return append(env, "BRIDGE_IDENTITY_MODE=off")
 }
 
-// sample is what is read before and after a run.
+// sample contains the figures that are read before and after a run.
 type sample struct {
 	bridge, server  time.Duration
 	mallocs, stored float64
@@ -209,7 +209,7 @@ func quantiles(conns []*loadConn) (p50, p99 time.Duration) {
 	return all[len(all)/2], all[len(all)*99/100]
 }
 
-// profile takes a CPU profile of the bridge while it runs, where wanted.
+// profile takes a CPU profile of the running bridge, if requested.
 func (b *bench) profile(admin string, s Scenario) (wait func()) {
 	if b.opts.Profile == "" {
 		return func() {}

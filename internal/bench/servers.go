@@ -18,16 +18,15 @@ import (
 	"mqtt-nats-bridge/internal/sleep"
 )
 
-// servers are the nats-server processes that a scenario stores in: one, or a
-// cluster of them.
+// servers is the nats-server process of a scenario, or a cluster of them.
 type servers struct {
 	processes []*measure.Process
-	releases  []func() // of the ports of the routes
-	url       string   // of the first; the bridge and the bare publisher both use it
+	releases  []func() // release the reserved ports of the routes
+	url       string   // of the first server; used by the bridge and the bare publisher
 	leaf      string   // the first server's listener for leaf nodes
 }
 
-// startServer starts a nats-server that is not clustered.
+// startServer starts a single nats-server.
 func startServer(ctx context.Context, dir string) (*servers, error) {
 	s := &servers{}
 	if err := s.start(ctx, "--store", dir); err != nil {
@@ -84,7 +83,7 @@ func (s *servers) awaitLeader(ctx context.Context, timeout time.Duration) error 
 	defer cancel()
 	return measure.JetStream(s.url, func(js natsjs.JetStream) error {
 		for {
-			// A request from before the election is never answered.
+			// A request sent before the election is never answered.
 			attempt, cancel := context.WithTimeout(ctx, time.Second)
 			_, err := js.AccountInfo(attempt)
 			cancel()
@@ -98,7 +97,7 @@ func (s *servers) awaitLeader(ctx context.Context, timeout time.Duration) error 
 	})
 }
 
-// cpu is the CPU time of all servers together.
+// cpu returns the CPU time of all servers together.
 func (s *servers) cpu() (total time.Duration, err error) {
 	for _, p := range s.processes {
 		d, e := p.CPU()
@@ -117,7 +116,7 @@ func (s *servers) stop() (err error) {
 	return err
 }
 
-// purge empties the stream between runs and creates it before the first.
+// purge empties the stream between runs; before the first run it creates the stream.
 func (s *servers) purge(ctx context.Context, replicas int) error {
 	return measure.JetStream(s.url, func(js natsjs.JetStream) error {
 		stream, err := js.CreateOrUpdateStream(ctx, natsjs.StreamConfig{
@@ -144,10 +143,10 @@ func (s *servers) remove(ctx context.Context) error {
 	})
 }
 
-// ServerOptions describe the bench's nats-server process.
+// ServerOptions configures the nats-server process of a bench.
 type ServerOptions struct {
-	Store   string // JetStream's directory
-	Name    string // of a server in a cluster
+	Store   string // directory of JetStream
+	Name    string // of the server, in a cluster
 	Cluster string // host:port for the routes; empty: not clustered
 	Routes  string // URLs of the cluster's servers, comma-separated
 }

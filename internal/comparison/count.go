@@ -10,10 +10,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// counts is what a stream contains.
+// counts describes the contents of a stream.
 type counts struct {
 	total, unique int
-	disordered    int // first copies behind a later message of their device
+	disordered    int // first copies stored after a later message of their device
 }
 
 // count reads the whole stream.
@@ -41,11 +41,11 @@ func (r *run) count() (counts, error) {
 		n, err := strconv.Atoi(strings.TrimSpace(string(m.Data())))
 		read++
 		if n == r.messages {
-			continue // that of the topic with a space
+			continue // the message of the topic with a space
 		}
 		c.total++
 		if err != nil || n < 0 || n >= r.messages {
-			return c, errors.Join(fmt.Errorf("a payload that was not sent: %q", m.Data()), err)
+			return c, errors.Join(fmt.Errorf("unexpected payload: %q", m.Data()), err)
 		}
 		if !seen[n] {
 			seen[n] = true

@@ -1,6 +1,6 @@
-// Command comparison measures one tool that moves MQTT messages into JetStream: the CPU
-// time it takes, its throughput, and what is lost, stored twice or out of order when it is
-// killed or nats-server is stopped. See docs/comparison/README.md.
+// Command comparison measures one tool that moves MQTT messages into JetStream: its CPU time and
+// throughput, and how many messages are lost, duplicated or out of order when the tool is killed or
+// nats-server is stopped. See docs/comparison/README.md.
 package main
 
 import (
@@ -19,13 +19,13 @@ import (
 	"mqtt-nats-bridge/internal/measure"
 )
 
-// idle is how long nothing may be stored before a run counts as over.
+// idle is the time without a newly stored message after which a run ends.
 const idle = 15 * time.Second
 
-// limit ends a run whose tool stores duplicates without end.
+// limit bounds a run: a tool may store duplicates indefinitely.
 const limit = 75 * time.Second
 
-// Topics of the load, and of the one message that `-fault space` adds.
+// These are the topics of the load, and of the single message that `-fault space` adds.
 const (
 	plain  = "tenant/acme/device/dev-%d/telemetry"
 	spaced = "tenant/acme/device/dev %d/telemetry"
@@ -38,18 +38,18 @@ type run struct {
 	size     int
 	devices  int
 
-	port                   string   // where the load publishes
+	port                   string   // the load publishes to it
 	broker, server, bridge *process // bridge is nil for the nats-server's own MQTT
 	stream                 jetstream.Stream
-	restarted              bool // the tool delivered no more until it was restarted
+	restarted              bool // the tool stopped delivering and was restarted
 }
 
 func main() {
 	r := run{}
 	var natsServer, command string
-	flag.StringVar(&r.tool, "tool", "", "name of the row; nats-mqtt has no -command")
+	flag.StringVar(&r.tool, "tool", "", "name of the row; nats-mqtt needs no -command")
 	flag.StringVar(&command, "command", "", "command line of the tool")
-	flag.StringVar(&natsServer, "nats-server", "nats-server --config nats.conf --store_dir", "command line of nats-server; its store is added")
+	flag.StringVar(&natsServer, "nats-server", "nats-server --config nats.conf --store_dir", "command line of nats-server; the store directory is appended")
 	flag.StringVar(&r.fault, "fault", "none", "none, kill (-9, twice), stop (nats-server for 10 s) or space (one topic with a space)")
 	flag.IntVar(&r.messages, "messages", 100000, "messages")
 	flag.IntVar(&r.size, "size", 256, "bytes of a payload")
@@ -125,7 +125,7 @@ func (r *run) createStream(nc *nats.Conn) error {
 	return err
 }
 
-// load publishes, injects the fault and prints one line of the table.
+// load publishes the messages, injects the fault and prints one row of the table.
 func (r *run) load() error {
 	if err := r.awaitSubscription(); err != nil {
 		return err
@@ -142,14 +142,14 @@ func (r *run) load() error {
 	if err := <-faulted; err != nil {
 		return err
 	}
-	time.Sleep(5 * time.Second) // for duplicates that come late
+	time.Sleep(5 * time.Second) // wait for late duplicates
 	c, err := r.count()
 	if err != nil {
 		return err
 	}
 	perMessage := func(i int) string {
 		if r.fault == "kill" || r.fault == "stop" && i == 2 || r.restarted || after[i] == 0 {
-			return "-" // a process that was restarted began at zero
+			return "-" // the CPU time of a restarted process began at zero
 		}
 		return fmt.Sprintf("%.1f", float64((after[i]-before[i]).Microseconds())/float64(r.messages))
 	}
@@ -167,7 +167,7 @@ func (r *run) publisher(client, topic string, first int) *publisher {
 	return &publisher{address: "127.0.0.1:" + r.port, client: client, topic: topic, size: r.size, devices: r.devices, first: first}
 }
 
-// awaitSubscription publishes single messages until one is stored.
+// awaitSubscription publishes single messages until one of them is stored.
 func (r *run) awaitSubscription() error {
 	for range 200 {
 		r.publisher("probe", plain, 0).run(1)
@@ -189,7 +189,7 @@ func (r *run) cpu() (used [3]time.Duration) {
 	return used
 }
 
-// inject injects the fault: at a quarter of the messages stored, and kill also at a half.
+// inject injects the fault when a quarter of the messages is stored; kill is repeated at half.
 func (r *run) inject() error {
 	target, pause, times := r.bridge, time.Duration(0), 0
 	switch r.fault {
@@ -220,8 +220,9 @@ func (r *run) inject() error {
 	return nil
 }
 
-// await waits until as many messages are stored as were published, or until nothing has
-// been stored for idle; then it restarts the tool once. Limit ends the run in any case. It returns when the last came.
+// await waits until as many messages are stored as were published. If nothing is stored for idle,
+// it restarts the tool once, then gives up. limit bounds the wait. It returns the time of the last
+// stored message.
 func (r *run) await() time.Time {
 	last, before, end := time.Now(), uint64(0), time.Now().Add(limit)
 	for {
@@ -250,7 +251,8 @@ func (r *run) await() time.Time {
 	}
 }
 
-// complete counts only where the number alone does not decide.
+// complete reports whether all messages are stored. It reads the stream only if the number of
+// messages does not decide that.
 func (r *run) complete(stored uint64) (bool, error) {
 	if stored < uint64(r.messages) {
 		return false, nil

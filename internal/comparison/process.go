@@ -13,7 +13,7 @@ import (
 	"mqtt-nats-bridge/internal/child"
 )
 
-// process is a program of the run; its output goes to a file.
+// process is a program that takes part in a run. Its output goes to a file.
 type process struct {
 	name, line, dir string
 

@@ -10,16 +10,15 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// inFlight is how many PUBLISH packets the publisher has without a PUBACK, at most.
+// inFlight is the maximum number of PUBLISH packets without a PUBACK.
 const inFlight = 500
 
-// publisher is a device gateway: one MQTT client that publishes numbered messages for
-// many devices at QoS 1, and sends again, in order and with DUP, what had no PUBACK when
-// a connection ended.
+// publisher is a device gateway: one MQTT client that publishes numbered messages of many devices
+// at QoS 1. After a reconnect it resends unacknowledged messages, in order and with DUP set.
 type publisher struct {
 	address string
 	client  string
-	topic   string // with a %d for the device
+	topic   string // with %d for the device
 	size    int
 	devices int
 	first   int // number of the first message
@@ -58,7 +57,8 @@ func (p *publisher) connect() (net.Conn, error) {
 	return conn, nil
 }
 
-// publish returns nil when every message has its PUBACK, else where to go on.
+// publish returns a nil error when every message has its PUBACK. Otherwise it returns the number of
+// the message to continue with.
 func (p *publisher) publish(conn net.Conn, next, messages int) (int, error) {
 	var failed error
 	done := make(chan struct{})

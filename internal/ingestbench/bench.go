@@ -1,6 +1,5 @@
-// Package ingestbench measures ingest: messages from a nats-server process through
-// one ingest process into a given PostgreSQL, against a bare COPY of the very rows
-// that came out.
+// Package ingestbench measures ingest. One ingest process writes messages from a nats-server
+// process to a given PostgreSQL. For comparison, a bare COPY then writes the resulting rows.
 package ingestbench
 
 import (
@@ -21,15 +20,15 @@ import (
 	"mqtt-nats-bridge/internal/measure"
 )
 
-// Options of a bench. The zero value of a field is its default; Database is
-// required.
+// Options configures a bench. Database is required. The zero value of another field selects its
+// default.
 type Options struct {
 	Database *pgx.ConnConfig
-	// URL is the same, for ingest's process.
+	// URL is the URL of the same database, for the ingest process.
 	URL      string
 	Messages int // default 200,000
 	Devices  int // default 1,000
-	Size     int // bytes of payload; default 256
+	Size     int // payload in bytes; default 256
 	Rounds   int // default 3, medians are printed
 	Workers  int // default 4
 	Batch    int // default 500
@@ -49,17 +48,17 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// result is one round.
+// result is the result of one round.
 type result struct {
 	rate            float64 // rows per second of ingest
 	copyRate        float64 // of the bare COPY into a table with the same keys
-	heapRate        float64 // of the bare COPY into a table without any
+	heapRate        float64 // of the bare COPY into a table without keys
 	ingest, server  time.Duration
 	rss             int64
 	rowsPerExchange float64
 }
 
-// bench is what the rounds share.
+// bench is the state that all rounds share.
 type bench struct {
 	Options
 	schema string
@@ -68,11 +67,11 @@ type bench struct {
 	url    string
 }
 
-// Run measures and prints a table. It works in a schema of its own, which it drops.
+// Run measures and prints a table. It uses a temporary schema.
 func Run(ctx context.Context, o Options) (err error) {
 	o.setDefaults()
 	if runtime.GOOS != "linux" {
-		return errors.New("bench reads CPU times from /proc: it runs on Linux alone")
+		return errors.New("bench runs only on Linux: it reads CPU times from /proc")
 	}
 	b := &bench{Options: o, schema: "ingest_bench_" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	if b.db, err = pgx.ConnectConfig(ctx, o.Database); err != nil {
@@ -109,7 +108,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return b.print(all)
 }
 
-// round has ingest store everything and then copies the same rows bare.
+// round runs ingest until everything is stored, then copies the same rows with bare COPYs.
 func (b *bench) round(ctx context.Context, rows string, profiled bool) (r result, err error) {
 	if err := b.exec(ctx, "CREATE SCHEMA "+b.schema, "SET search_path = "+b.schema); err != nil {
 		return r, err
@@ -133,7 +132,7 @@ func (b *bench) round(ctx context.Context, rows string, profiled bool) (r result
 	return r, err
 }
 
-// drop takes a connection of its own: pgx closes one whose statement was interrupted.
+// drop uses a separate connection: pgx closes a connection whose statement was interrupted.
 func (b *bench) drop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
@@ -148,13 +147,14 @@ func (b *bench) drop(ctx context.Context) error {
 	return nil
 }
 
-// dropTimeout leaves an interrupted statement time to release its locks.
+// dropTimeout gives an interrupted statement time to release its locks.
 const dropTimeout = 30 * time.Second
 
 func (b *bench) exec(ctx context.Context, statements ...string) error {
 	for _, s := range statements {
 		if _, err := b.db.Exec(ctx, s); err != nil {
-			// Not everybody may; it only makes rounds more alike.
+			// A checkpoint needs a permission and is optional: it only makes rounds more
+			// comparable.
 			if s == "CHECKPOINT" {
 				continue
 			}
@@ -164,20 +164,20 @@ func (b *bench) exec(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// copy writes what ingest wrote into another table, as one COPY.
+// copy copies the rows that ingest wrote into another table, with one COPY.
 func (b *bench) copy(ctx context.Context, file, into string) (rate float64, err error) {
 	out, err := os.Create(file)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	// As a query: a hypertable's own name would copy its empty root.
+	// Use a query: COPY of a hypertable by name would copy its empty root table.
 	tag, err := b.db.PgConn().CopyTo(ctx, out, "COPY (SELECT * FROM telemetry) TO STDOUT (FORMAT binary)")
 	if err != nil {
 		return 0, fmt.Errorf("read the rows: %w", err)
 	}
 	if int(tag.RowsAffected()) != b.Messages {
-		return 0, fmt.Errorf("%d messages and %d rows", b.Messages, tag.RowsAffected())
+		return 0, fmt.Errorf("expected %d rows, found %d", b.Messages, tag.RowsAffected())
 	}
 	if _, err := out.Seek(0, io.SeekStart); err != nil {
 		return 0, err
@@ -198,7 +198,7 @@ func (b *bench) print(all []result) error {
 		return measure.Median(values)
 	}
 	w := tabwriter.NewWriter(b.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "rows/s\tbare COPY rows/s\tof bare\tCOPY without keys\tingest µs CPU\tserver µs CPU\trows a transaction\tpeak MiB\t")
+	fmt.Fprintln(w, "rows/s\tbare COPY rows/s\tof bare\tCOPY without keys\tingest µs CPU\tserver µs CPU\trows per transaction\tpeak MiB\t")
 	fmt.Fprintf(w, "%s\t%s\t%.0f %%\t%s\t%.1f\t%.1f\t%.0f\t%.0f\t\n",
 		measure.Thousands(int(of(func(r result) float64 { return r.rate }))),
 		measure.Thousands(int(of(func(r result) float64 { return r.copyRate }))),

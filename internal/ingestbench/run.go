@@ -24,14 +24,13 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// stream and consumer are the bridge's names for them.
+// stream and consumer are the default names in the bridge's configuration.
 const (
 	stream   = "TELEMETRY"
 	consumer = "ingest-workers"
 )
 
-// Serve is the body of the bench's nats-server process: it prints its URL and runs
-// until ctx ends.
+// Serve runs the nats-server process of a bench. It prints its URL and runs until ctx ends.
 func Serve(ctx context.Context, out io.Writer, store string) error {
 	srv, err := embedded.Open(embedded.Options{StoreDir: store, Port: -1})
 	if err != nil {
@@ -51,7 +50,7 @@ func (b *bench) startServer(ctx context.Context, dir string) (err error) {
 	return err
 }
 
-// load fills the stream once: every round reads it from the start.
+// load fills the stream once. Every round reads it from the beginning.
 func (b *bench) load(ctx context.Context) error {
 	return measure.JetStream(b.url, func(js natsjs.JetStream) error { return b.fill(ctx, js) }, natsjs.WithPublishAsyncMaxPending(1000))
 }
@@ -68,8 +67,8 @@ func (b *bench) fill(ctx context.Context, js natsjs.JetStream) error {
 		payload := fmt.Sprintf(`{"ts":%d,"temperature":%.2f,"humidity":%d,"ok":true,"note":"`, began+int64(n), float64(n%4000)/100, n%100)
 		payload += strings.Repeat("x", max(0, b.Size-len(payload)-2)) + `"}`
 		msg := &nats.Msg{Subject: fmt.Sprintf("tenant.t%d.device.d%05d.telemetry", n%10, n%b.Devices), Data: []byte(payload), Header: nats.Header{
-			// As the bridge stores it from attested topics; EMQX's ids begin
-			// with the time in µs.
+			// These are the headers of messages from attested topics. EMQX's ids begin with the
+			// time in µs.
 			"Nats-Msg-Id": {fmt.Sprintf("%016X4BB44B%010X", 1000*began+int64(n), n)},
 			"Bridge-Cn":   {fmt.Sprintf("t%d/d%05d", n%10, n%b.Devices)},
 			"Bridge-Time": {time.UnixMilli(began + int64(n)).UTC().Format("2006-01-02T15:04:05.000Z")},
@@ -88,12 +87,12 @@ func (b *bench) fill(ctx context.Context, js natsjs.JetStream) error {
 		return err
 	}
 	if stored := s.CachedInfo().State.Msgs; stored != uint64(b.Messages) {
-		return fmt.Errorf("fill the stream: %d of %d messages are in it", stored, b.Messages)
+		return fmt.Errorf("fill the stream: it contains %d of %d messages", stored, b.Messages)
 	}
 	return nil
 }
 
-// ingest runs one process until it has acknowledged everything.
+// ingest runs one ingest process until it has acknowledged all messages.
 func (b *bench) ingest(ctx context.Context, r *result, profiled bool) (err error) {
 	if err := b.rewind(ctx); err != nil {
 		return err
@@ -128,7 +127,7 @@ func (b *bench) ingest(ctx context.Context, r *result, profiled bool) (err error
 	if err != nil {
 		return err
 	}
-	// From its first batch on: what came before is the start of a process.
+	// Measure from the first batch on, without the start of the process.
 	took := time.Since(began).Seconds()
 	r.rate = float64(last.Rows-first.Rows) / took
 	r.rowsPerExchange = float64(last.Rows) / float64(last.Exchanges)
@@ -144,7 +143,7 @@ func (b *bench) ingest(ctx context.Context, r *result, profiled bool) (err error
 	return err
 }
 
-// rewind has the consumer begin at the first message.
+// rewind resets the consumer to the first message.
 func (b *bench) rewind(ctx context.Context) error {
 	return measure.JetStream(b.url, func(js natsjs.JetStream) error {
 		if err := js.DeleteConsumer(ctx, stream, consumer); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
@@ -155,8 +154,7 @@ func (b *bench) rewind(ctx context.Context) error {
 	})
 }
 
-// watch waits until all rows are there. began and first are as of the first look
-// that saw a row.
+// watch waits until all rows are stored. began and first are from the first status with a row.
 func (b *bench) watch(ctx context.Context, p *measure.Process, listen string, profiled bool) (began time.Time, first, last ingest.TableStatus, err error) {
 	var profile chan error
 	progress := time.Now()
@@ -184,10 +182,10 @@ func (b *bench) watch(ctx context.Context, p *measure.Process, listen string, pr
 				return began, first, last, err
 			}
 		case time.Since(progress) > 30*time.Second:
-			return began, first, last, fmt.Errorf("ask ingest: %w; it said: %s", err, p.Said())
+			return began, first, last, fmt.Errorf("read the status of ingest: %w; its log: %s", err, p.Said())
 		}
 		if time.Since(progress) > 30*time.Second {
-			return began, first, last, fmt.Errorf("ingest is at %d of %d rows; it said: %s", last.Rows, b.Messages, p.Said())
+			return began, first, last, fmt.Errorf("ingest has stored %d of %d rows; its log: %s", last.Rows, b.Messages, p.Said())
 		}
 		if !sleep.For(ctx, 10*time.Millisecond) {
 			return began, first, last, ctx.Err()

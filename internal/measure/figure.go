@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Median is the middle one, the upper of two; there must be one.
+// Median returns the median, for an even number of values the upper one. values must not be empty.
 func Median[T cmp.Ordered](values []T) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[len(sorted)/2]
 }
 
-// Thousands writes n with commas.
+// Thousands formats n with commas as thousands separators.
 func Thousands(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)
@@ -23,7 +23,7 @@ func Thousands(n int) string {
 	return Thousands(n/1000) + fmt.Sprintf(",%03d", n%1000)
 }
 
-// CPUName is the processor's name as the kernel gives it.
+// CPUName returns the processor's model name from /proc/cpuinfo.
 func CPUName() string {
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.SplitSeq(string(info), "\n") {

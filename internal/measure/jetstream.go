@@ -5,7 +5,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// JetStream calls do with a connection to the server at url.
+// JetStream connects to the server at url and calls do.
 func JetStream(url string, do func(natsjs.JetStream) error, opts ...natsjs.JetStreamOpt) error {
 	nc, err := nats.Connect(url)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package measure runs programs of this module as processes of their own and reads what
-// they cost, for the benches.
+// Package measure runs programs of this module as separate processes for the benches, and reads
+// their CPU time, memory and metrics.
 package measure
 
 import (
@@ -21,7 +21,7 @@ import (
 	"mqtt-nats-bridge/internal/child"
 )
 
-// Process is a child of a bench.
+// Process is a child process of a bench.
 type Process struct {
 	*child.Process
 	name   string
@@ -29,13 +29,13 @@ type Process struct {
 	stderr bytes.Buffer
 }
 
-// Start runs this very program with other arguments.
+// Start runs the current executable with other arguments.
 func Start(ctx context.Context, env []string, args ...string) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	// Not StdoutPipe, which may lose what is read after the process has ended.
+	// StdoutPipe is not used: it can lose output that is read after the process has ended.
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -45,8 +45,8 @@ func Start(ctx context.Context, env []string, args ...string) (*Process, error) 
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = write, &p.stderr
-	// An interrupt on the terminal reaches the bench alone, which then stops
-	// its children in order.
+	// A separate process group: an interrupt on the terminal reaches only the bench, which then
+	// stops its children in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
@@ -67,40 +67,39 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Said is the end of what the process wrote to its standard error output.
+// Said returns the last lines that the process wrote to standard error.
 func (p *Process) Said() string {
 	lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
 	return strings.Join(lines[max(len(lines)-5, 0):], " | ")
 }
 
-// clockTick is the unit of /proc/PID/stat: USER_HZ, 100 per second on every
-// Linux.
+// clockTick is the time unit of /proc/PID/stat: USER_HZ is 100 per second on every Linux.
 const clockTick = 10 * time.Millisecond
 
-// CPU is the user and system time the process has used, to 10 ms.
+// CPU returns the user and system time of the process, with a resolution of 10 ms.
 func (p *Process) CPU() (time.Duration, error) { return CPUOf(p.PID()) }
 
-// CPUOf is that of any process of this machine.
+// CPUOf returns the CPU time of any process on this machine.
 func CPUOf(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read CPU time (Linux alone): %w", err)
+		return 0, fmt.Errorf("read CPU time (only on Linux): %w", err)
 	}
-	// The name in parentheses may contain blanks; utime and stime are the 12th
-	// and 13th fields behind it.
+	// The name in parentheses can contain spaces. utime and stime are the 12th and 13th fields
+	// after it.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 13 {
-		return 0, errors.New("read CPU time: /proc/PID/stat is short")
+		return 0, errors.New("read CPU time: /proc/PID/stat has too few fields")
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-// RSS is the resident memory of the process in bytes, PeakRSS the most it has been.
+// RSS returns the resident memory of the process in bytes.
 func (p *Process) RSS() (int64, error) { return p.memory("VmRSS:") }
 
-// PeakRSS see RSS.
+// PeakRSS returns the peak of RSS in bytes.
 func (p *Process) PeakRSS() (int64, error) { return p.memory("VmHWM:") }
 
 func (p *Process) memory(field string) (int64, error) {
@@ -117,7 +116,7 @@ func (p *Process) memory(field string) (int64, error) {
 	return 0, fmt.Errorf("read memory: no %s", field)
 }
 
-// Metric reads one unlabelled metric, or the sum over its labels.
+// Metric reads one metric, summed over its labels.
 func Metric(admin, name string) (float64, error) {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get("http://" + admin + "/metrics")
@@ -147,7 +146,7 @@ func Metric(admin, name string) (float64, error) {
 	return sum, nil
 }
 
-// AwaitReady waits until the program at admin says it is ready.
+// AwaitReady waits until the program at admin is ready.
 func AwaitReady(admin string, timeout time.Duration) error {
 	client := http.Client{Timeout: time.Second}
 	for deadline := time.Now().Add(timeout); ; time.Sleep(50 * time.Millisecond) {
@@ -166,7 +165,7 @@ func AwaitReady(admin string, timeout time.Duration) error {
 	}
 }
 
-// Fetch stores what a URL gives in a file.
+// Fetch downloads a URL into a file.
 func Fetch(url, name string) error {
 	resp, err := http.Get(url)
 	if err != nil {
@@ -181,7 +180,7 @@ func Fetch(url, name string) error {
 	return errors.Join(err, f.Close())
 }
 
-// ReadJSON waits for a process and decodes the one line it prints.
+// ReadJSON waits for a process to end and decodes the line that it printed.
 func ReadJSON(p *Process, v any) error {
 	text, err := p.stdout.ReadString('\n')
 	if exit := p.Wait(); exit != nil {
@@ -212,7 +211,7 @@ func (p *Process) ReadLine(timeout time.Duration) (string, error) {
 	}
 }
 
-// FileName makes a file name of a scenario's name.
+// FileName converts the name of a scenario to a file name.
 func FileName(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {

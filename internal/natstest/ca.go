@@ -25,7 +25,7 @@ type CA struct {
 	File string
 }
 
-// NewCA returns a CA whose own certificate is in File.
+// NewCA returns a CA. File contains its own certificate.
 func NewCA(t *testing.T, name string) *CA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -44,7 +44,7 @@ func NewCA(t *testing.T, name string) *CA {
 	return a
 }
 
-// Issue returns the files of a certificate for 127.0.0.1, good for both ends.
+// Issue returns the files of a certificate for 127.0.0.1, valid for servers and clients.
 func (a *CA) Issue(t *testing.T, name string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -64,12 +64,12 @@ func (a *CA) Issue(t *testing.T, name string) (cert, key string) {
 
 func (a *CA) write(t *testing.T, name, kind string, der []byte) string {
 	t.Helper()
-	// A directory of its own: parallel tests issue under one name.
+	// Use a new directory: parallel tests issue certificates under the same name.
 	return WriteFile(t, filepath.Join(t.TempDir(), name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// ServerTLS makes a server speak TLS, and demand a client's certificate where
-// mutual.
+// ServerTLS returns options for a server with TLS. If mutual is true, the server requires a client
+// certificate.
 func (a *CA) ServerTLS(t *testing.T, mutual bool) func(*natsd.Options) {
 	t.Helper()
 	cert, key := a.Issue(t, "nats.test")
@@ -93,7 +93,8 @@ func (a *CA) Pool() *x509.CertPool {
 	return pool
 }
 
-// WithCertificate has a server show what template makes of a certificate of a.
+// WithCertificate returns options for a server with a certificate that is issued by a and modified
+// by template.
 func (a *CA) WithCertificate(t *testing.T, template func(*x509.Certificate), chain ...*CA) func(*natsd.Options) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -117,7 +118,7 @@ func (a *CA) WithCertificate(t *testing.T, template func(*x509.Certificate), cha
 	}
 }
 
-// Intermediate is a CA under a.
+// Intermediate returns a CA whose certificate is signed by a.
 func (a *CA) Intermediate(t *testing.T, name string) *CA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

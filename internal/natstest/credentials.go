@@ -20,8 +20,8 @@ func NewUser(t *testing.T) (nkeys.KeyPair, []byte) {
 	return pair, seed
 }
 
-// OperatorMode creates an operator, an account with JetStream and a user, the way
-// nsc does, and returns the server's side and the user's creds file.
+// OperatorMode creates an operator, an account with JetStream and a user, as nsc does. It returns
+// the options of the server and the credentials file of the user.
 func OperatorMode(t *testing.T) (configure func(*natsd.Options), creds string) {
 	t.Helper()
 	operator, err := nkeys.CreateOperator()

@@ -10,16 +10,16 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// Outcome is what a settler was told of one message.
+// Outcome is the result that a settler received for one message.
 type Outcome struct {
 	Token     uint64
 	Duplicate bool
 	Refused   error
-	Message   bridge.Message // a copy of what was refused
+	Message   bridge.Message // a copy of the rejected message
 }
 
-// Outcomes is a settler that hands results to the test. It fails the test where
-// a message is settled twice.
+// Outcomes is a settler that passes results to the test. It fails the test if a message is settled
+// twice.
 type Outcomes struct {
 	t       *testing.T
 	Results chan Outcome
@@ -30,7 +30,7 @@ type Outcomes struct {
 	Before  func() // runs at the beginning of each Settle
 }
 
-// NewOutcomes has room for 2^18 results.
+// NewOutcomes returns Outcomes with a buffer for 2^18 results.
 func NewOutcomes(t *testing.T) *Outcomes {
 	return &Outcomes{t: t, Results: make(chan Outcome, 1<<18), settled: map[uint64]bool{}}
 }
@@ -63,7 +63,7 @@ func (o *Outcomes) Settle(r *bridge.Result) {
 // SettleDone implements [bridge.Settler].
 func (o *Outcomes) SettleDone() { o.Done.Add(1) }
 
-// Wait takes n results.
+// Wait receives n results.
 func (o *Outcomes) Wait(n int) []Outcome {
 	o.t.Helper()
 	out := make([]Outcome, n)

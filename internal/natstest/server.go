@@ -1,5 +1,5 @@
-// Package natstest has what tests with a NATS server share: servers that end with the test,
-// certificates, credentials, and a settler that hands results to the test.
+// Package natstest contains helpers for tests with a NATS server: servers that stop with the test,
+// certificates, credentials, and a settler that passes results to the test.
 package natstest
 
 import (
@@ -19,8 +19,8 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// StartServer starts a server that ends with the test. Its port is reserved for as long: after Close
-// nothing else listens there, and another server can.
+// StartServer starts a server that stops with the test. Its port stays reserved until then: after
+// Close no other process can listen there, but the test can start another server on it.
 func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server {
 	t.Helper()
 	s, err := embedded.Open(embedded.Options{StoreDir: t.TempDir(), Port: testrun.Address(t).Port, Configure: configure})
@@ -29,7 +29,7 @@ func StartServer(t *testing.T, configure func(*natsd.Options)) *embedded.Server 
 	return s
 }
 
-// JetStream is JetStream's API on a fresh connection.
+// JetStream returns the JetStream API on a new connection.
 func JetStream(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	t.Helper()
 	nc, err := conn.Connect(conn.Options{URL: s.URL(), Name: t.Name()})
@@ -40,26 +40,26 @@ func JetStream(t *testing.T, s *embedded.Server) natsjs.JetStream {
 	return js
 }
 
-// Context ends after [testrun.Timeout].
+// Context returns a context that ends after [testrun.Timeout].
 func Context(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), testrun.Timeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// Receive takes one value or fails the test.
+// Receive receives one value, or fails the test after a timeout.
 func Receive[T any](t *testing.T, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
 	case <-time.After(testrun.Timeout):
-		require.FailNow(t, "nothing came", what)
+		require.FailNow(t, "nothing received", what)
 	}
 	panic("unreachable")
 }
 
-// RequireStored connects, publishes and waits for the PubAck.
+// RequireStored connects, publishes a message and requires the PubAck.
 func RequireStored(t *testing.T, o conn.Options) {
 	t.Helper()
 	up := make(chan struct{}, 1)
@@ -83,7 +83,7 @@ func RequireStored(t *testing.T, o conn.Options) {
 	require.NoError(t, err)
 }
 
-// WriteFile also creates the directory. It returns path.
+// WriteFile writes a file, creates its directory and returns path.
 func WriteFile(t *testing.T, path string, content []byte) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))

@@ -10,16 +10,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// connectTimeout applies to each attempt at a server, unless the URL has a connect_timeout.
+// connectTimeout bounds each connection attempt, unless the URL has a connect_timeout.
 const connectTimeout = 10 * time.Second
 
-// Config reads a database URL, or key=value pairs, and the files of certificates that it names, as
-// they are now. application is the application_name unless the URL has one. The error contains
-// neither the URL nor a password.
+// Config parses a database URL, or key=value pairs, and reads the current certificate files that it
+// names. application is the application_name unless the URL has one. The error contains neither the
+// URL nor a password.
 func Config(url, application string) (*pgxpool.Config, error) {
 	pool, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		// pgx's own text quotes the URL, and masks the password only where it recognizes one.
+		// pgx's own error text quotes the URL and masks the password only if it recognizes one.
 		var parse *pgconn.ParseConfigError
 		if errors.As(err, &parse) && parse.Unwrap() != nil {
 			err = parse.Unwrap()
@@ -28,8 +28,8 @@ func Config(url, application string) (*pgxpool.Config, error) {
 	}
 	c := pool.ConnConfig
 	c.RuntimeParams["application_name"] = cmp.Or(c.RuntimeParams["application_name"], application)
-	// Left to itself a database of another encoding reads and writes every letter beyond ASCII as
-	// several.
+	// Without it, a database with another encoding would read and write each non-ASCII letter as
+	// several characters.
 	c.RuntimeParams["client_encoding"] = "UTF8"
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, connectTimeout)
 	return pool, nil

@@ -1,5 +1,5 @@
-// Package postgres sets up connections to PostgreSQL, and names what is wrong at the other end of
-// one, for the two programs that have some.
+// Package postgres configures connections to PostgreSQL and diagnoses failed ones, for both
+// programs.
 package postgres
 
 import (
@@ -14,9 +14,9 @@ import (
 	"mqtt-nats-bridge/internal/tlsfile"
 )
 
-// Diagnose returns what is wrong with the server that a connection attempt of pgx reached,
-// and what to do about it; setting is the key that has its URL. Both are empty where no
-// server was reached, or where PostgreSQL itself answered: it says what it misses.
+// Diagnose returns the problem of a server that pgx reached but could not connect to, and the
+// advice. setting is the configuration key of its URL. Both are empty if no server was reached, or
+// if PostgreSQL itself answered: its error is self-explanatory.
 func Diagnose(err error, setting string) (problem, advice string) {
 	var attempt *pgconn.ConnectError
 	var answer *pgconn.PgError
@@ -34,17 +34,17 @@ func Diagnose(err error, setting string) (problem, advice string) {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "server refused TLS connection"): // pgconn has no type for it
-		return "the server of " + setting + " offers no TLS, and sslmode requires it",
-			"turn ssl on at PostgreSQL, or write sslmode=prefer; correct the port if another program listens there"
+		return "the server of " + setting + " does not offer TLS, but sslmode requires it",
+			"turn on ssl in PostgreSQL, or set sslmode=prefer; if another program listens there, correct the port"
 	case errors.As(err, &length):
 		return "the server of " + setting + " does not speak PostgreSQL's protocol",
 			"correct the port in " + setting + ": another program listens there"
 	case neterror.IsClosed(err):
-		return "the server of " + setting + " closes the connection instead of answering as PostgreSQL does",
-			"correct the port in " + setting + " if another program listens there; else see PostgreSQL's log"
+		return "the server of " + setting + " closes the connection without answering as PostgreSQL does",
+			"if another program listens there, correct the port in " + setting + "; otherwise see PostgreSQL's log"
 	case errors.Is(err, context.DeadlineExceeded) && (strings.Contains(text, "failed to receive message") || strings.Contains(text, "tls error")):
 		return "the server of " + setting + " accepts the connection but does not answer",
-			"correct the port in " + setting + " if another program listens there; else PostgreSQL or a pooler before it is stuck"
+			"if another program listens there, correct the port in " + setting + "; otherwise check whether PostgreSQL or the pooler in front of it hangs"
 	}
 	return "", ""
 }

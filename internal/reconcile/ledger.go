@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// fewFindings is how many findings of a kind are kept as they come.
+// fewFindings is the maximum number of findings of each kind that are kept.
 const fewFindings = 20
 
-// Ledger is the account of a load. Its methods are safe for concurrent use: publishers
-// and readers write to it while the load runs.
+// Ledger records the messages, PUBACKs and copies of a load. Its methods are safe for concurrent
+// use: publishers and readers write to it while the load runs.
 type Ledger struct {
 	mu       sync.Mutex
 	devices  []device
-	verdict  Verdict // Lost is left to the end
+	verdict  Verdict // without Lost, which Verdict computes
 	missing  int     // PUBACKs without a copy so far
 	lastAt   time.Time
 	findings []Finding
@@ -26,7 +26,7 @@ type Ledger struct {
 type device struct {
 	messages            []message
 	stored, quarantined int       // copies
-	latest              int       // highest of the first copies, -1: none
+	latest              int       // highest sequence number of the first copies; -1: none
 	lastAt              time.Time // of the latest first copy
 	gap                 time.Duration
 }
@@ -37,7 +37,7 @@ type message struct {
 	ackedAt                int64 // ns
 }
 
-// New returns the ledger of so many devices.
+// New returns a ledger for the given number of devices.
 func New(devices int) *Ledger {
 	l := &Ledger{devices: make([]device, devices), found: map[Kind]int{}}
 	for i := range l.devices {
@@ -52,7 +52,7 @@ func increment(n *uint16) {
 	}
 }
 
-// Sent notes that a message is about to be published, once more or for the first time.
+// Sent records that a message is about to be published, for the first time or again.
 func (l *Ledger) Sent(dev, seq int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +67,7 @@ func (l *Ledger) Sent(dev, seq int) {
 	increment(&m.sends)
 }
 
-// Acked notes a PUBACK.
+// Acked records a PUBACK.
 func (l *Ledger) Acked(dev, seq int, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +82,7 @@ func (l *Ledger) Acked(dev, seq int, at time.Time) {
 	}
 }
 
-// Stored notes a copy in a stream, in the stream's order. A message that was never sent
+// Stored records a copy in a stream, in the order of the stream. A message that was never sent
 // counts as foreign.
 func (l *Ledger) Stored(dev, seq int, c Copy) {
 	l.mu.Lock()
@@ -110,7 +110,7 @@ func (l *Ledger) Stored(dev, seq int, c Copy) {
 	d.latest = seq
 }
 
-// Quarantined notes a copy in quarantine.
+// Quarantined records a copy in quarantine.
 func (l *Ledger) Quarantined(dev, seq int, c Copy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,15 +121,15 @@ func (l *Ledger) Quarantined(dev, seq int, c Copy) {
 	}
 }
 
-// Foreign notes a copy that belongs to no device's message, or is under another's
-// subject.
+// Foreign records a copy that is not of this load, or that is under the subject of another device.
 func (l *Ledger) Foreign(dev, seq int, c Copy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.foreign(Finding{Device: dev, Seq: seq, Copy: c})
 }
 
-// sent returns the message of a copy, and counts one that was never sent as foreign.
+// sent returns the message of a copy. If the message was never sent, it records the copy as foreign
+// and returns nil.
 func (l *Ledger) sent(dev, seq int, c Copy) *message {
 	if dev < 0 || dev >= len(l.devices) || seq < 0 || seq >= len(l.devices[dev].messages) {
 		l.foreign(Finding{Device: dev, Seq: seq, Copy: c})
@@ -153,7 +153,7 @@ func (l *Ledger) stored(c Copy) {
 	l.lastAt = c.At
 }
 
-// copied counts one more copy of a message.
+// copied records one more copy of a message.
 func (l *Ledger) copied(m *message, dev, seq int, c Copy) {
 	increment(&m.copies)
 	switch {
@@ -175,14 +175,14 @@ func (l *Ledger) find(f Finding) {
 	}
 }
 
-// Missing is how many PUBACKs have no copy so far.
+// Missing returns the number of PUBACKs that have no copy so far.
 func (l *Ledger) Missing() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.missing
 }
 
-// Verdict is the account as it is: what is missing counts as lost.
+// Verdict returns the result so far. Missing copies count as lost.
 func (l *Ledger) Verdict() Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,8 +191,8 @@ func (l *Ledger) Verdict() Verdict {
 	return v
 }
 
-// LongestGap is the longest time between two stored messages of one device, and which
-// device that is; -1 where no device has two.
+// LongestGap returns the longest time between two stored messages of one device, and the device.
+// The device is -1 if no device has two.
 func (l *Ledger) LongestGap() (gap time.Duration, dev int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,7 +205,7 @@ func (l *Ledger) LongestGap() (gap time.Duration, dev int) {
 	return gap, dev
 }
 
-// Lost are the messages that have fewer copies than PUBACKs, by the time of the PUBACK.
+// Lost returns the messages that have fewer copies than PUBACKs, ordered by the time of the PUBACK.
 func (l *Ledger) Lost() []Finding {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -221,15 +221,15 @@ func (l *Ledger) Lost() []Finding {
 	return lost
 }
 
-// Findings are the first of each kind but lost, in the order of the streams.
+// Findings returns the first findings of each kind except lost, in the order of the streams.
 func (l *Ledger) Findings() []Finding {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.findings)
 }
 
-// Device is the account of one device: copies stored, copies in quarantine, and PUBACKs
-// without a copy.
+// Device returns the counts of one device: copies stored, copies in quarantine, and PUBACKs without
+// a copy.
 func (l *Ledger) Device(dev int) (stored, quarantined, missing int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,25 +11,25 @@ import (
 )
 
 const (
-	// maxAhead is how far a device's clock may be ahead of the broker's and still be
-	// believed. Clocks of one fleet differ by seconds; minutes ahead is a clock that was
-	// set wrong, and its newest report would stay the newest until that time has come.
+	// maxAhead is the maximum time that a device's clock may be ahead of the broker's. Clocks of
+	// one fleet differ by seconds. A clock that is minutes ahead was set wrong, and its report
+	// would remain the newest until that time is reached.
 	maxAhead = 5 * time.Minute
-	// minTime is the earliest time that a device's clock is believed to have measured,
-	// 1980-01-01: a clock that was never set counts from 1970 (Unix) or 1980 (GPS, FAT).
+	// minTime is the earliest plausible time of measurement, 1980-01-01. A clock that was never set
+	// counts from 1970 (Unix) or 1980 (GPS, FAT).
 	minTime = 315532800
 )
 
-// Clock is what a payload's ts says of the time of measurement.
+// Clock is the time of measurement in a payload's ts.
 type Clock struct {
-	time time.Time // zero: ts is absent, null, or of no year that time.Time covers
+	time time.Time // zero: ts is absent, null, or outside the years that time.Time covers
 	// Given reports whether the payload has a ts at all.
 	Given bool
 }
 
-// ReadClock parses the payload's ts: a number of seconds, milliseconds, microseconds or
-// nanoseconds since 1970, or text of RFC 3339. The error is one sentence and means that the
-// value is no time at all; a time that cannot be right is none.
+// ReadClock parses the payload's ts: a number of seconds, milliseconds, microseconds or nanoseconds
+// since 1970, or RFC 3339 text. The error is one sentence and means that the value is not a time.
+// An implausible time is not an error.
 func ReadClock(ts []byte) (Clock, error) {
 	if !Given(ts) {
 		return Clock{}, nil
@@ -38,8 +38,8 @@ func ReadClock(ts []byte) (Clock, error) {
 	return Clock{time: t, Given: true}, err
 }
 
-// Measured is the device's own time where its clock can be believed, else at, which is when
-// the message was received. believed reports which.
+// Measured returns the device's own time if it is plausible, otherwise at, the time when the
+// message was received. believed reports whether it is the device's time.
 func (c Clock) Measured(at time.Time) (t time.Time, believed bool) {
 	if !c.Given || c.time.Unix() < minTime || c.time.After(at.Add(maxAhead)) {
 		return at, false
@@ -47,13 +47,14 @@ func (c Clock) Measured(at time.Time) (t time.Time, believed bool) {
 	return c.time, true
 }
 
-// parseTimestamp is a function of the bytes alone. The magnitude of a number decides its
-// unit: 1e11 s is the year 5138 and 1e11 ms is 1973, and so on by factors of 1,000.
+// parseTimestamp parses a number or a text. The magnitude of a number determines its unit: 1e11 s
+// is the year 5138, 1e11 ms is 1973, and so on in factors of 1,000. The result depends only on
+// value.
 func parseTimestamp(value []byte) (time.Time, error) {
 	if value[0] == '"' {
 		var text string
 		if err := json.Unmarshal(value, &text); err != nil {
-			return time.Time{}, fmt.Errorf("ts is no text: %w", err)
+			return time.Time{}, fmt.Errorf("ts is not valid text: %w", err)
 		}
 		t, err := parseRFC3339(text)
 		if err != nil {
@@ -64,7 +65,7 @@ func parseTimestamp(value []byte) (time.Time, error) {
 	if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
 		return fromInteger(n), nil
 	}
-	// With a fraction or an exponent, a float64 of seconds is exact to less than a µs.
+	// A number with a fraction or an exponent: a float64 of seconds is exact to less than 1 µs.
 	f, err := strconv.ParseFloat(string(value), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return time.Time{}, fmt.Errorf("ts is %s: must be a number of seconds, ms, µs or ns since 1970, or a time of RFC 3339", Shorten(value))
@@ -89,9 +90,9 @@ func fromInteger(n int64) time.Time {
 	return time.Unix(0, n)
 }
 
-// parseRFC3339 also takes what RFC 3339 allows and package time does not: lower-case t and z
-// and a space between date and time (§5.6), and the second 60 (§5.7), which is the first of
-// the next minute.
+// parseRFC3339 also accepts forms that RFC 3339 allows and package time does not: lower-case t and
+// z, a space between date and time (§5.6), and the leap second 60 (§5.7), which becomes the first
+// second of the next minute.
 func parseRFC3339(text string) (time.Time, error) {
 	const date, minute = len("2026-01-31"), len("2026-01-31T12:00:")
 	if len(text) < minute+2 {
@@ -116,7 +117,7 @@ func parseRFC3339(text string) (time.Time, error) {
 // Given reports whether a member is present and not null.
 func Given(value []byte) bool { return value != nil && string(value) != "null" }
 
-// Shorten is a value of a device's, fit for a sentence.
+// Shorten returns a value from a device, shortened for use in an error text.
 func Shorten(value []byte) string {
 	const limit = 40
 	value = []byte(strings.ToValidUTF8(string(value), "?"))

@@ -1,5 +1,5 @@
-// Package payload reads what devices send: JSON that jsonb takes, its members, and the time of
-// measurement in it. It knows neither tables nor messages.
+// Package payload parses the payloads of devices: it checks that jsonb accepts the JSON, and reads
+// its members and the time of measurement. It does not depend on tables or messages.
 package payload
 
 import (
@@ -11,16 +11,16 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// Clean drops what devices send around their JSON and jsonb does not take: a byte order
-// mark in front, NULs and white space behind.
+// Clean removes bytes around the JSON that jsonb does not accept: a leading byte order mark, and
+// trailing NULs and white space.
 func Clean(data []byte) []byte {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	return bytes.TrimRight(data, "\x00 \t\r\n")
 }
 
-// Elements returns the JSON objects that a payload is stored as, in mode. It is one,
-// except for an array in mode split; split reports that, since such objects need ids of
-// their own. The error is one sentence.
+// Elements returns the JSON objects to store for a payload in the given mode. It returns one
+// object, except for an array in mode split. split reports that case, because each of these objects
+// needs its own id. The error is one sentence.
 func Elements(data []byte, mode config.PayloadMode) (objects [][]byte, split bool, err error) {
 	data = Clean(data)
 	begins := bytes.TrimLeft(data, " \t\r\n")
@@ -50,7 +50,7 @@ func Elements(data []byte, mode config.PayloadMode) (objects [][]byte, split boo
 	return objects, true, nil
 }
 
-// wrapped is a JSON value as the member "value" of an object.
+// wrapped returns an object with a JSON value as its member "value".
 func wrapped(value []byte) []byte {
 	b := make([]byte, 0, len(value)+len(`{"value":}`))
 	b = append(b, `{"value":`...)

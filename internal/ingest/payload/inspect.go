@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// maxDepth of nested lists and objects: PostgreSQL's depends on its
+	// maxDepth bounds the nesting of arrays and objects. PostgreSQL's own bound depends on its
 	// max_stack_depth.
 	maxDepth = 512
-	// Bounds of numeric, into which jsonb puts its numbers (PostgreSQL, Numeric
-	// Types): digits before the point and after it.
+	// jsonb stores numbers as numeric, which bounds the digits before and after the decimal point
+	// (PostgreSQL, Numeric Types).
 	maxWhole    = 131_072
 	maxFraction = 16_383
 )
@@ -22,9 +22,9 @@ const (
 // ErrNotObject means that the JSON value is not an object.
 var ErrNotObject = errors.New("the payload is not a JSON object")
 
-// Inspect checks that jsonb accepts data and that it is an object, and calls member with each of
-// the object's own members, the key decoded, the value unchanged. The error is one sentence.
-// What slips through, the database refuses.
+// Inspect checks that jsonb accepts data and that data is an object. It calls member with each
+// top-level member: the decoded key and the raw value. The error is one sentence. The database
+// rejects anything that this check misses.
 func Inspect(data []byte, member func(key, value []byte)) error {
 	switch {
 	case !utf8.Valid(data):
@@ -49,7 +49,7 @@ func notJSON(data []byte) error {
 	return fmt.Errorf("the payload is not JSON: %w", err)
 }
 
-// inspection walks over bytes that are known to be JSON.
+// inspection walks over valid JSON.
 type inspection struct {
 	data   []byte
 	member func(key, value []byte)
@@ -102,7 +102,7 @@ func (in *inspection) run() error {
 	return nil
 }
 
-// text passes over a string and looks at its escapes.
+// text skips a string and checks its escapes.
 func (in *inspection) text() error {
 	from := in.at
 	in.at++
@@ -135,15 +135,14 @@ func (in *inspection) text() error {
 	if escaped {
 		var key string
 		if err := json.Unmarshal(whole, &key); err != nil {
-			return fmt.Errorf("the payload has a key that cannot be read: %w", err)
+			return fmt.Errorf("the payload has an invalid key: %w", err)
 		}
 		in.key = []byte(key)
 	}
 	return nil
 }
 
-// unicode passes over \uXXXX. jsonb stores text: no NUL, and no half of a
-// surrogate pair.
+// unicode skips \uXXXX. jsonb can store neither NUL nor an unpaired surrogate.
 func (in *inspection) unicode() error {
 	switch r := hex4(in.data[in.at+2:]); {
 	case r == 0:
@@ -178,7 +177,7 @@ func hex4(b []byte) (r uint32) {
 	return r
 }
 
-// scalar passes over a number, true, false or null.
+// scalar skips a number, true, false or null.
 func (in *inspection) scalar() error {
 	from := in.at
 	for in.at < len(in.data) {
@@ -202,7 +201,7 @@ func (in *inspection) scalar() error {
 	return nil
 }
 
-// checkNumber checks that numeric can contain it.
+// checkNumber checks that a number fits into numeric.
 func checkNumber(value []byte) error {
 	mantissa, exponent := value, 0
 	if i := bytes.IndexAny(value, "eE"); i >= 0 {
@@ -214,7 +213,7 @@ func checkNumber(value []byte) error {
 		exponent = n
 	}
 	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(mantissa, []byte("-")), []byte("."))
-	// The place of the first digit that is not 0; 0 has none.
+	// weight is the position of the first non-zero digit.
 	weight := 0
 	if digits := append(bytes.Clone(whole), fraction...); len(bytes.TrimLeft(digits, "0")) > 0 {
 		weight = len(whole) - (len(digits) - len(bytes.TrimLeft(digits, "0"))) + exponent
