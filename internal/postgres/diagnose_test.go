@@ -31,7 +31,7 @@ func says(text string) func(net.Conn) {
 
 func TestDiagnose(t *testing.T) {
 	t.Parallel()
-	const closes = "closes the connection instead of answering"
+	const closes = "closes the connection without answering"
 	for name, c := range map[string]struct {
 		server  func(net.Conn)
 		sslmode string
@@ -42,7 +42,7 @@ func TestDiagnose(t *testing.T) {
 		"an MQTT port":          {func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) }, "disable", closes},
 		"a TLS port":            {func(c net.Conn) { _ = tls.Server(c, &tls.Config{}).Handshake() }, "disable", closes},
 		"a TLS port, TLS":       {func(c net.Conn) { _ = tls.Server(c, &tls.Config{}).Handshake() }, "require", closes},
-		"no TLS":                {says("N"), "require", "offers no TLS"},
+		"no TLS":                {says("N"), "require", "does not offer TLS"},
 		"a port that is silent": {says(""), "disable", "accepts the connection but does not answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
