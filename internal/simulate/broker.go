@@ -9,46 +9,46 @@ import (
 	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
-// letter is one message as its device published it. Its content is not its own:
-// devices send the same bytes again.
+// letter is one message as its device published it. Its content does not identify it: devices send
+// the same bytes again.
 type letter struct {
-	number  int // names it in the simulation; the header streams.Number has it
+	number  int // identifies it in the simulation, in the header streams.Number
 	device  int
 	topic   string
 	payload string
 	qos     byte
 	retain  bool
 
-	sent    int  // its place in the order of the broker's first sending; 0: not sent
-	dup     bool // its device set DUP, and the broker passes it on
-	lost    bool // by the broker, with its session
-	excused bool // it may be stored twice: no rule can tell
-	other   bool // another process, or a broker set back, has stored it or may have
-	first   bool // it was the first delivery since nothing was known of packet ids
-	puback  bool // the bridge has acknowledged it, perhaps in vain
-	mayFail bool // nobody promises any more that it is stored: QoS 0, and the bridge ended
-	expects bool // a check refuses it, so that it may be counted instead of stored
+	sent    int  // position in the order in which the broker first sent it; 0: not sent
+	dup     bool // its device set DUP, and the broker forwards the flag
+	lost    bool // the broker lost it with its session
+	excused bool // may be stored twice: no rule can detect the duplicate
+	other   bool // another process, or the time before a broker rollback, may have stored it
+	first   bool // first delivery after the knowledge of packet ids was lost
+	puback  bool // the bridge has sent a PUBACK, which may not have arrived
+	mayFail bool // storing is no longer guaranteed: QoS 0, and the bridge ended
+	expects bool // a check rejects it, so it may be counted instead of stored
 
-	settled  time.Time // since when the lane knows that it is stored; zero: it does not
-	counted  bool      // the lane has only counted it
-	lifetime int       // of the bridge that was last given it
-	began    int       // of the bridge that was given it first
+	settled  time.Time // when the lane learned that it is stored; zero: not yet
+	counted  bool      // the lane has counted it instead of storing it
+	lifetime int       // of the bridge that received it last
+	began    int       // of the bridge that received it first
 }
 
-// kinds of letters; publish has them in b/2.
+// These are the kinds of letters; publish has them in b/2.
 const (
 	plain        = iota
 	atMostOnce   // QoS 0
 	oversize     // over the payload limit
-	foreign      // a topic that no route takes
-	refusable    // JetStream never takes it
-	unwanted     // nor its copy, while that has a payload
-	unsendable   // the client does not send it
+	foreign      // a topic without a route
+	refusable    // JetStream always rejects it
+	unwanted     // JetStream also rejects its copy in quarantine, if that has a payload
+	unsendable   // the NATS client refuses to send it
 	retainedCopy // of a retained message, sent on subscribe
-	kinds        // how many there are
+	kinds        // number of kinds
 )
 
-// payloadLimit is the bridge's, in bytes.
+// payloadLimit is the payload limit of the bridge, in bytes.
 const payloadLimit = 64
 
 func (w *world) letter(device, kind, payload int) *letter {
@@ -81,55 +81,54 @@ func (w *world) letter(device, kind, payload int) *letter {
 	return l
 }
 
-// packet is a PUBLISH.
+// packet is a PUBLISH, or the answer to a ping.
 type packet struct {
 	id   uint16 // 0 at QoS 0
 	dup  bool
-	pong uint64 // it is the answer to a ping with this mark
+	pong uint64 // not 0: the answer to a ping with this mark
 	*letter
 }
 
-// broker is the MQTT end: one session with a queue, a window, and packet ids in
-// turn.
+// broker is the MQTT side: one session with a queue, a window and consecutive packet ids.
 type broker struct {
 	w        *world
 	queue    []*letter
 	inFlight []packet // in the order of sending
 	nextID   uint16
 	sent     int
-	kept     bool // the session, since the bridge was last connected
+	kept     bool // the session was kept since the bridge was last connected
 
 	conn *conn // nil: none
 	pipe []packet
 
 	recent   []uint16 // the latest packet ids
 	saved    *snapshot
-	seen     time.Time // when the bridge was last known to be connected
-	stopped  bool      // the process stood still since
-	crossed  bool      // a message was sent again that was acknowledged
-	unproved bool      // nothing was delivered yet that shows how packets are numbered
+	seen     time.Time // when the bridge was last connected
+	stopped  bool      // the process has been suspended since
+	crossed  bool      // an acknowledged message was sent again
+	unproved bool      // no delivery has shown yet how packets are numbered
 }
 
-// snapshot is a broker's state on disk.
+// snapshot is the state of a broker on disk.
 type snapshot struct {
 	queue    []*letter
 	inFlight []packet
 	nextID   uint16
 }
 
-// conn is one network connection, the bridge's end of which is a [bridge.Conn].
+// conn is one network connection. The bridge uses it as a [bridge.Conn].
 type conn struct {
-	w        *world
-	p        *process
-	owed     []packet // PUBACKs, in the order of delivery
-	answered map[*letter]bool
-	appended []uint16
-	wire     []uint16           // 0 is a ping
-	letters  map[uint16]*letter // by the packet id under which they were delivered
-	resumes  int                // redelivered packets that are still to be read
-	mark     uint64             // of the fence that is out; 0: none
-	cut      bool               // on the broker's side
-	closed   bool               // on the bridge's side
+	w           *world
+	p           *process
+	awaitingAck []packet // packets without a PUBACK, in the order of delivery
+	answered    map[*letter]bool
+	appended    []uint16
+	wire        []uint16           // 0 is a ping
+	letters     map[uint16]*letter // by packet id at delivery
+	resumes     int                // redelivered packets that are not read yet
+	mark        uint64             // mark of the fence in progress; 0: none
+	cut         bool               // by the broker
+	closed      bool               // by the bridge
 }
 
 // Ack implements [bridge.Conn].
@@ -141,20 +140,20 @@ func (c *conn) Ack(id uint16) {
 	if l := c.letters[id]; l != nil {
 		l.puback = true
 	}
-	for len(c.owed) > 0 && c.owed[0].id != id && c.answered[c.owed[0].letter] {
-		c.owed = c.owed[1:] // read again after its PUBACK: another one may follow
+	for len(c.awaitingAck) > 0 && c.awaitingAck[0].id != id && c.answered[c.awaitingAck[0].letter] {
+		c.awaitingAck = c.awaitingAck[1:] // redelivered after its PUBACK: another PUBACK may follow
 	}
 	switch {
 	case c.closed:
 		c.w.fail(strayAck, "PUBACK %d on a connection that has ended", id)
-	case len(c.owed) == 0:
-		c.w.fail(strayAck, "PUBACK %d for nothing", id)
-	case c.owed[0].id != id:
-		c.w.fail(ackOrder, "PUBACK %d, but %d was delivered before", id, c.owed[0].id)
+	case len(c.awaitingAck) == 0:
+		c.w.fail(strayAck, "PUBACK %d, but nothing awaits one", id)
+	case c.awaitingAck[0].id != id:
+		c.w.fail(ackOrder, "PUBACK %d, but %d was delivered before", id, c.awaitingAck[0].id)
 	default:
-		c.w.acked = append(c.w.acked, c.owed[0].letter)
-		c.answered[c.owed[0].letter] = true
-		c.owed = c.owed[1:]
+		c.w.acked = append(c.w.acked, c.awaitingAck[0].letter)
+		c.answered[c.awaitingAck[0].letter] = true
+		c.awaitingAck = c.awaitingAck[1:]
 		c.appended = append(c.appended, id)
 	}
 }
@@ -180,19 +179,19 @@ func (c *conn) Fence(mark uint64) {
 	}
 }
 
-// owe notes that the bridge has been given a packet on this connection.
-func (c *conn) owe(p packet) {
-	for _, o := range c.owed {
+// expectAck records that the bridge has received a packet on this connection.
+func (c *conn) expectAck(p packet) {
+	for _, o := range c.awaitingAck {
 		if o.id == p.id {
 			return
 		}
 	}
-	c.owed = append(c.owed, p)
+	c.awaitingAck = append(c.awaitingAck, p)
 }
 
 func (b *broker) up() bool { return b.conn != nil && !b.conn.cut }
 
-// send sends messages from the queue as far as the window allows.
+// send sends up to n messages from the queue, within the window.
 func (b *broker) send(n int) {
 	for range n {
 		if !b.up() || len(b.queue) == 0 || b.queue[0].qos > 0 && len(b.inFlight) >= b.w.setup.Window {
@@ -221,7 +220,7 @@ func (b *broker) id() uint16 {
 	return id
 }
 
-// retry is a broker that does not wait for a reconnect.
+// retry resends messages on the same connection, as some brokers do.
 func (b *broker) retry(which int, all bool) {
 	if !b.up() || len(b.inFlight) == 0 {
 		return
@@ -230,7 +229,7 @@ func (b *broker) retry(which int, all bool) {
 	for i, p := range b.inFlight {
 		if all || i == which {
 			p.dup = true
-			// It crosses its PUBACK, and is redelivered no more.
+			// It crosses its PUBACK and is not redelivered again.
 			p.excused = p.excused || b.conn.answered[p.letter]
 			b.pipe = append(b.pipe, p)
 			b.w.logf("the broker sends %v", p)
@@ -259,7 +258,7 @@ func (b *broker) takeAcks(n int) {
 	}
 }
 
-// cut ends the connection on the broker's side.
+// cut ends the connection at the broker.
 func (b *broker) cut(packets, acks int) {
 	if !b.up() {
 		return
@@ -270,8 +269,8 @@ func (b *broker) cut(packets, acks int) {
 	b.w.logf("the broker's connection dies, %d packets are on their way", len(b.pipe))
 }
 
-// connect resumes the session: what is in flight comes again in its order, with
-// DUP set and under its old packet id (MQTT 3.1.1 §4.4), before anything new.
+// connect resumes the session. Messages in flight are redelivered before new ones, in order, with
+// DUP set and under their old packet ids (MQTT 3.1.1 §4.4).
 func (b *broker) connect() {
 	p := b.w.process
 	if b.conn != nil || p == nil {
@@ -295,13 +294,13 @@ func (b *broker) connect() {
 	b.conn.resumes = len(b.inFlight)
 }
 
-// disconnected is the bridge's end of a connection gone.
+// disconnected ends the connection at the bridge.
 func (b *broker) disconnected() {
 	b.conn.cut, b.conn.closed = true, true
 	b.conn, b.pipe = nil, nil
 }
 
-// lose is a broker that restarts without its sessions and counts packets anew.
+// lose restarts the broker without its sessions; packet ids start again.
 func (b *broker) lose() {
 	if b.up() {
 		b.cut(0, 0)
@@ -316,11 +315,11 @@ func (b *broker) lose() {
 	b.w.logf("the broker loses the session")
 }
 
-// flood is a subscription to very many retained messages: it uses up packet ids
-// until they come round to the latest message but for so many. It does not begin while the bridge
-// owes a PUBACK for a copy that crossed one: that would be taken for one of a copy.
+// flood sends very many retained messages, until the packet ids have wrapped around to but ids
+// before the latest message. It does not start while the bridge owes a PUBACK for a redelivery that
+// crossed one: that PUBACK would be counted for a retained copy.
 func (b *broker) flood(but int) {
-	if !b.up() || len(b.pipe)+len(b.inFlight)+len(b.conn.owed) > 0 || b.w.process == nil || b.w.setup.Retained || b.w.floods == 2 {
+	if !b.up() || len(b.pipe)+len(b.inFlight)+len(b.conn.awaitingAck) > 0 || b.w.process == nil || b.w.setup.Retained || b.w.floods == 2 {
 		return
 	}
 	b.w.floods++

@@ -1,56 +1,57 @@
-// Package simulate runs a bridge (the real lane, journal and publisher) between
-// a simulated MQTT broker and a simulated JetStream under virtual time, through
-// faults drawn from a seed, and checks its promises after each step.
+// Package simulate runs a bridge (the real lane, journal and publisher) between a simulated MQTT
+// broker and a simulated JetStream in virtual time. It injects faults drawn from a seed and checks
+// the guarantees after each step.
 //
-//   - schedule.go, generate.go: what happens in a run, as text and from a seed
-//   - broker.go: MQTT 3.1.1 §4.4, packet ids in turn, a window, a session
+//   - schedule.go, generate.go: the events of a run, as text and from a seed
+//   - broker.go: MQTT 3.1.1 §4.4, consecutive packet ids, a window, a session
 //   - streams/: a NATS connection and the streams behind it
-//   - outage.go: outages of NATS and of the process, longer than the duplicate window too
-//   - process.go: one bridge from its start to its end, and the ports around it
-//   - journal.go: its journal's file, copied at a kill, torn, set back
-//   - redelivery.go: brokers that number anew, use packet ids up, are set back; a
-//     session that was elsewhere
-//   - world.go, judgement.go, rest.go: the steps, the promises, the end
-//   - sabotage.go: bridges broken on purpose, which the simulation must catch
-//   - shorten.go: a failing schedule without what it does not need
+//   - outage.go: outages of NATS and of the process, some longer than the duplicate window
+//   - process.go: one bridge from start to end, and its ports
+//   - journal.go: the journal file: copied at a kill, torn, rolled back
+//   - redelivery.go: brokers that restart or use up packet ids, or are rolled back; a session that
+//     another process used
+//   - world.go, judgement.go, rest.go: the steps, the guarantees, the end of a run
+//   - sabotage.go: deliberately broken bridges, which the simulation must detect
+//   - shorten.go: reduces a failing schedule to the events it needs
 //
 // Nothing here runs in production.
 //
 // # What is simulated
 //
-// Everything that happens is an event of the schedule: that the broker sends, the
-// bridge reads, a server stores or answers, a connection dies with what is in it,
-// the bridge is killed with its journal as it is at that instant. An event can
-// also happen in the middle of another one, where the lane hands over to the
-// publisher or the publisher to the lane. One goroutine drives all of it; the
-// publisher's timer runs whenever time passes.
+// Each step is an event of the schedule: the broker sends, the bridge reads, a server stores or
+// answers, a connection dies with its contents, the bridge is killed with the present state of its
+// journal. An event can also happen inside another one, where the lane calls the publisher or the
+// publisher calls the lane. One goroutine drives the events; the publisher's timer runs whenever
+// time passes.
 //
-// # What is taken for granted
+// # Assumptions
 //
-// The order of a device's messages needs a few things of the world, which the
-// simulation keeps unless its set-up says "ragged":
+// The order of a device's messages depends on assumptions that the simulation keeps unless its
+// set-up says "ragged":
 //
-//   - a server that stops taking messages, be it silently, goes on refusing until
-//     the publisher has learned of it: a leader election (4 s at the least) is
-//     longer than the acknowledgement timeout (3 s); to a publisher that has had no
-//     answer yet a fault may end at any time: streams are created while it starts;
-//   - what a server still has of a dead connection is handled, and its answer arrives, within 20 s each.
+//   - A server that stops accepting messages, even silently, continues to refuse them until the
+//     publisher has noticed: a leader election (at least 4 s) is longer than the acknowledgement
+//     timeout (3 s). If a publisher has had no answer yet, a fault may end at any time, because
+//     streams are created while it starts.
+//   - A server handles the remaining messages of a dead connection within 20 s, and their answers
+//     arrive within another 20 s.
 //
-// That no new message is taken for a redelivered one needs this (bridge/DESIGN.md,
+// A new message is never mistaken for a redelivery under these assumptions (bridge/DESIGN.md,
 // "Redelivery"):
 //
-//   - a broker that is set back to a snapshot gets one message without DUP through before
-//     its connection dies again;
-//   - before packet ids come round to the latest ones, a second passes in which the broker
-//     answers a ping; and a bridge that is started while another process had its
-//     session has been away for a minute.
+//   - If a broker is rolled back to a snapshot, it delivers one message without DUP before its
+//     connection dies again.
+//   - Before packet ids wrap around to the latest ones, at least a second passes in which the broker
+//     answers a ping. If another process had the session of a bridge, the bridge was disconnected
+//     for at least a minute.
 //
-// And look-ups need this (bridge/DESIGN.md, "What JetStream has forgotten"): that the clocks of broker
-// and bridge differ by less than a minute, those of a cluster's servers by a few seconds; how
-// far NATS and the bridge differ does not matter. Only a leader that has applied its log answers.
+// Look-ups depend on the clocks (bridge/DESIGN.md, "What JetStream has forgotten"): those of broker
+// and bridge differ by less than a minute, those of a cluster's servers by a few seconds. The
+// difference between NATS and the bridge does not matter. Only a leader that has applied its log
+// answers.
 //
-// And a second copy in the stream is no fault where docs/guarantees.md says that there
-// can be one: the first was purged before the bridge knew of it, a bridge without state on disk
-// was killed, or no rule can tell whether a message was redelivered (broker.excuse). That the
-// duplicate window has closed is no excuse.
+// A second copy in the stream is not a violation where docs/guarantees.md allows it: the first copy
+// was purged before the bridge learned of it, a bridge without state on disk was killed, or no rule
+// can detect that a message was redelivered (broker.excuse). A closed duplicate window is not such
+// an exception.
 package simulate

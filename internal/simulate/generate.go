@@ -2,10 +2,10 @@ package simulate
 
 import "math/rand/v2"
 
-// weights say how often each kind of event is drawn.
+// weights are the relative frequencies of the events.
 type weights [ops]int
 
-// quiet is a world where nothing fails; what goes wrong comes on top.
+// quiet contains the weights of a run without faults; faults are added to it.
 var quiet = weights{
 	publish: 160, send: 110, takeAcks: 90, connect: 60,
 	read: 130, flush: 40, notice: 40, tick: 3, start: 60,
@@ -14,8 +14,8 @@ var quiet = weights{
 	heal: 12, wait: 50, between: 50,
 }
 
-// faults are drawn for each run at a strength of their own, so that there are
-// runs with one kind only and runs with all.
+// faults contains the weights of faults. Each run scales each weight at random, so that there are
+// runs with one kind of fault and runs with all.
 var faults = weights{
 	retry: 12, cut: 20, lose: 10,
 	kill: 12, stop: 5, skip: 10, save: 8, restore: 5, elsewhere: 6, keep: 8, setback: 6,
@@ -23,7 +23,7 @@ var faults = weights{
 	freeze: 4, purge: 4, ripen: 16,
 }
 
-// courses are sequences that lead somewhere which single draws seldom reach.
+// courses are sequences that lead to states which independent draws seldom reach.
 var courses = [][]op{
 	{publish, send, read},
 	{publish, publish, send, read, skip, publish, publish, send, send, cut, notice, connect, read},
@@ -104,15 +104,15 @@ func generate(seed uint64) schedule {
 		}
 		e.a, e.b = arguments(e.op, r)
 		if e.op == publish && same {
-			e.b &^= 1 // nothing but equal payloads
+			e.b &^= 1 // only equal payloads
 		}
 		s.events = append(s.events, e)
 	}
 	return s
 }
 
-// arguments draws what an event's numbers mostly are: small, and none where they
-// say how much of a lost connection arrives.
+// arguments draws the numbers of an event. They are mostly small, and often 0 if they are the
+// number of packets of a lost connection that still arrive.
 func arguments(o op, r *rand.Rand) (a, b int) {
 	small := func() int { return min(r.IntN(8), r.IntN(8)) }
 	switch o {

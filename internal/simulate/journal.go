@@ -9,19 +9,19 @@ import (
 )
 
 const (
-	// An entry of the journal's file.
+	// Sizes of the journal's header and of an entry, in bytes.
 	journalHeader = 4096
 	journalEntry  = 16
-	// Words of its header.
+	// Offsets of words in the header.
 	journalEnd   = 40
 	journalLow   = 48
 	journalAcked = 56
 )
 
-// journalFile is the lane's journal in a directory.
+// journalFile returns the path of the lane's journal in a directory.
 func journalFile(dir string) string { return filepath.Join(dir, clientID+".journal") }
 
-// copyJournal gives the next process the journal's bytes in a file of its own.
+// copyJournal copies the journal to a new file for the next process.
 func (w *world) copyJournal(p *process, torn bool) {
 	image, err := os.ReadFile(journalFile(p.dir))
 	w.journals++
@@ -30,7 +30,7 @@ func (w *world) copyJournal(p *process, torn bool) {
 		err = os.Mkdir(w.dir, 0o700)
 	}
 	if end := binary.LittleEndian.Uint64(image[journalEnd:]) - 1; torn && p.end > 0 && end >= p.end {
-		// The latest entry was not written whole: the end is still before it.
+		// The latest entry was not written completely, so the end is still before it.
 		binary.LittleEndian.PutUint64(image[journalEnd:], end)
 		clear(image[journalHeader+journalEntry*int(end%packetIDs):][:8])
 	}
@@ -42,12 +42,12 @@ func (w *world) copyJournal(p *process, torn bool) {
 	}
 }
 
-// word changes a word of the header of the journal that a process has open.
+// word changes a word in the header of the open journal of a process.
 func (p *process) word(at int64, change func(uint64) uint64) {
 	p.patch(at, 8, func(b []byte) { binary.LittleEndian.PutUint64(b, change(binary.LittleEndian.Uint64(b))) })
 }
 
-// forgetStored takes the stored bit off all entries of the journal.
+// forgetStored clears the stored bit of all journal entries.
 func (p *process) forgetStored() {
 	p.patch(journalHeader, journalEntry*512, func(b []byte) {
 		for at := 0; at < len(b); at += journalEntry {
@@ -56,7 +56,7 @@ func (p *process) forgetStored() {
 	})
 }
 
-// patch changes n bytes of the journal that a process has open.
+// patch changes n bytes of the open journal of a process.
 func (p *process) patch(at int64, n int, change func([]byte)) {
 	b := make([]byte, n)
 	f, err := os.OpenFile(journalFile(p.dir), os.O_RDWR, 0)
@@ -73,7 +73,7 @@ func (p *process) patch(at int64, n int, change func([]byte)) {
 	}
 }
 
-// keepCopy keeps a copy of the journal.
+// keepCopy saves a copy of the journal.
 func (w *world) keepCopy() {
 	if w.process == nil || w.setup.Memory {
 		return
@@ -85,18 +85,18 @@ func (w *world) keepCopy() {
 	w.image = image
 }
 
-// setback is kill -9, after which the journal is as it was before: because somebody puts
-// a copy back, or because a power cut took its latest pages.
+// setback is kill -9 followed by a rollback of the journal: an operator restores a copy, or a power
+// cut loses its latest pages.
 func (w *world) setback(power bool) {
 	if w.image == nil || w.process == nil || w.setup.Memory {
 		return
 	}
 	w.kill(0, packetIDs, false)
-	w.bury()
+	w.closeEnded()
 	if err := os.WriteFile(journalFile(w.dir), w.image, 0o600); err != nil {
-		w.fail(broken, "put the journal back: %v", err)
+		w.fail(broken, "restore the journal: %v", err)
 	}
-	w.logf("the journal is as it was before")
+	w.logf("the journal is rolled back")
 	w.broker.forgive()
 	w.broker.unproved = true
 	if power {

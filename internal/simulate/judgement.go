@@ -7,25 +7,25 @@ import (
 	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
-// promise is what a run can find broken.
+// promise is a guarantee, named by its violation.
 type promise string
 
 const (
 	ackedUnstored  promise = "a PUBACK for a message that is not stored"
 	storedTwice    promise = "a message is stored twice"
-	falseDuplicate promise = "a new message is taken for another's duplicate"
+	falseDuplicate promise = "a new message is dropped as a duplicate of another"
 	lost           promise = "a message is lost"
-	countedOut     promise = "a message that no check refuses is only counted"
+	wronglyDropped promise = "a message that passes all checks is dropped"
 	ackOrder       promise = "PUBACKs are out of order"
-	strayAck       promise = "a PUBACK that nobody is owed"
+	strayAck       promise = "a PUBACK without a delivery"
 	deviceOrder    promise = "a device's messages are stored out of order"
 	overtaking     promise = "the lane publishes out of order"
-	stuck          promise = "the bridge does not come to rest"
+	stuck          promise = "the bridge does not settle all messages"
 	badJournal     promise = "a journal does not survive a kill"
-	broken         promise = "something broke"
+	broken         promise = "the run failed"
 )
 
-// violation is a promise that a run found broken.
+// violation is a guarantee that a run found violated.
 type violation struct {
 	promise
 	detail string
@@ -33,7 +33,7 @@ type violation struct {
 
 func (v *violation) String() string { return fmt.Sprintf("%s: %s", v.promise, v.detail) }
 
-// fail notes the first violation.
+// fail records the first violation.
 func (w *world) fail(p promise, format string, args ...any) {
 	if w.violation == nil {
 		w.violation = &violation{p, fmt.Sprintf(format, args...)}
@@ -41,15 +41,15 @@ func (w *world) fail(p promise, format string, args ...any) {
 	}
 }
 
-// count notes that the lane has counted a message instead of storing it.
+// count records that the lane has counted a message instead of storing it.
 func (w *world) count(l *letter) {
 	l.counted = true
 	if !l.expects {
-		w.fail(countedOut, "message %d", l.number)
+		w.fail(wronglyDropped, "message %d", l.number)
 	}
 }
 
-// judgeDropped is told that the lane has dropped a message of QoS 0.
+// judgeDropped checks a QoS 0 message that the lane has dropped.
 func (w *world) judgeDropped(l *letter) {
 	waiting := 0
 	for _, o := range w.letters {
@@ -58,19 +58,19 @@ func (w *world) judgeDropped(l *letter) {
 		}
 	}
 	if waiting < w.setup.Pending {
-		w.fail(countedOut, "message %d, while only %d of QoS 0 wait", l.number, waiting)
+		w.fail(wronglyDropped, "message %d, although only %d of QoS 0 wait", l.number, waiting)
 	}
 }
 
-// copies are what the streams contain of a message.
+// copies returns the copies of a message in the streams.
 func (w *world) copies(l *letter) []*streams.Copy { return w.server.Copies(l.number) }
 
-// safe reports whether a message needs the broker no more.
+// safe reports whether the broker may forget a message.
 func (w *world) safe(l *letter) bool {
 	return l.counted || slices.ContainsFunc(w.copies(l), func(c *streams.Copy) bool { return c.Safe })
 }
 
-// judgeAcks compares the PUBACKs of a step with the streams.
+// judgeAcks checks the PUBACKs of a step against the streams.
 func (w *world) judgeAcks() {
 	for _, l := range w.acked {
 		if !w.safe(l) && !l.other {
@@ -83,14 +83,14 @@ func (w *world) judgeAcks() {
 	w.acked = w.acked[:0]
 }
 
-// judgePublished is told what the lane publishes for the first time.
+// judgePublished checks a message that the lane publishes for the first time.
 func (w *world) judgePublished(p *process, token uint64, l *letter) {
 	if token <= p.lastToken {
 		w.fail(overtaking, "slot %d after slot %d", token, p.lastToken)
 	}
 	p.lastToken = token
 	if p.given[l] {
-		return // it may be published again: what counts is how often it is stored
+		return // it may be published again: only the number of stored copies matters
 	}
 	p.given[l] = true
 	if l.sent <= p.lastSent && !w.disordered && !l.excused {
@@ -99,7 +99,7 @@ func (w *world) judgePublished(p *process, token uint64, l *letter) {
 	p.lastSent = max(p.lastSent, l.sent)
 }
 
-// judgeStored is told that a stream is about to store a message.
+// judgeStored checks a message that a stream is about to store.
 func (w *world) judgeStored(m streams.Message, from *streams.Client) {
 	l := w.letters[m.Number-1]
 	if copies := w.copies(l); len(copies) > 0 {
@@ -119,17 +119,16 @@ func (w *world) judgeStored(m streams.Message, from *streams.Client) {
 		w.newest[l.device] = l
 	case w.setup.Ragged && !w.setup.Strict || l.lost || l.excused || newest.excused || w.disordered:
 	case w.setup.Limited && l.began != from.Life:
-		// The limits began anew: what a bridge that was killed had refused may pass.
+		// The limits were reset: a message that a killed bridge had rejected may pass.
 	case l.qos == 0 && from.Dead:
-		// What is sent at most once does not come again, and may be late
-		// after its bridge.
+		// A QoS 0 message is not redelivered, and may arrive after its bridge has ended.
 	default:
 		w.fail(deviceOrder, "message %d, the broker's %d., after message %d, its %d.", l.number, l.sent, newest.number, newest.sent)
 	}
 }
 
-// judgeDuplicate is told that a stream is about to drop a message as a duplicate of another one. Equal
-// messages are interchangeable, where one of them is stored already.
+// judgeDuplicate checks a message that a stream is about to drop as a duplicate of another one.
+// Equal messages are interchangeable if one of them is stored already.
 func (w *world) judgeDuplicate(m streams.Message, of int) {
 	l, held := w.letters[m.Number-1], w.letters[of-1]
 	if held.topic != l.topic || held.payload != l.payload || !held.excused && !w.safe(l) {
@@ -137,7 +136,7 @@ func (w *world) judgeDuplicate(m streams.Message, of int) {
 	}
 }
 
-// renew finds the newest message of each device again, once a leader has forgotten some.
+// renew recomputes the newest message of each device after a leader has lost some.
 func (w *world) renew() {
 	clear(w.newest)
 	for _, number := range w.server.Stored() {
@@ -148,19 +147,19 @@ func (w *world) renew() {
 	}
 }
 
-// excused reports whether the design allows for a second copy.
+// excused reports whether the design allows a second copy.
 func (w *world) excused(l *letter, m streams.Message, first *streams.Copy, life int) bool {
 	killed := life != first.Life
 	unknown := l.settled.IsZero() || !m.At.After(l.settled)
 	switch {
 	case l.excused || l.other:
-		return true // no rule can tell
+		return true // no rule can detect the duplicate
 	case first.Purged && unknown:
-		return true // no stream can tell any more, and nobody else knew it
+		return true // no stream has its id any more, and the bridge did not know of the copy
 	case w.setup.Memory && !w.setup.Attested && killed:
-		return true // nobody knows its id any more
+		return true // its id is no longer known
 	case w.setup.Limited && killed && m.Subject != first.Subject:
-		return true // the limits began anew, and it was looked for under another subject
+		return true // the limits were reset, and the look-up used another subject
 	}
 	return false
 }

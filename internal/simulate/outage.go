@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
-// lookup is what the bridge asks the streams by.
+// lookup returns the bridge's options for look-ups in the streams.
 func (w *world) lookup(p *process) *natspublish.LookupOptions {
 	o := &natspublish.LookupOptions{API: streams.API, StreamOf: streams.Of, Window: func() time.Duration { return streams.DuplicateWindow }}
 	if f := w.sabotage.lookup; f != nil {
@@ -18,21 +18,21 @@ func (w *world) lookup(p *process) *natspublish.LookupOptions {
 	return o
 }
 
-// heal ends a fault. It waits until the publisher must know of it: every message
-// sent so far has met it and every answer has arrived, and no message that met it
-// silently is younger than the acknowledgement timeout.
+// heal ends a fault. Before that it waits until the publisher must have noticed the fault: the
+// server has refused every message sent so far, all answers have arrived, and no message that was
+// refused silently is younger than the acknowledgement timeout.
 //
-// Nor does it wait for a publisher that has had no answer yet: a bridge starts while its
-// streams are being created.
+// It does not wait for a publisher that has had no answer yet: a bridge starts while its streams
+// are being created.
 //
-// early: a new leader answers for what it has from its predecessor while it takes
-// no messages of its own yet. What a publisher then sends is swallowed until, in
-// the midst of it, the leader does: order is promised all the same.
+// If early is true, a new leader answers for messages from its predecessor before it accepts new
+// ones. The publisher's messages are discarded until the leader accepts them, in the middle of a
+// batch. The order is guaranteed nevertheless.
 func (w *world) heal(early bool) {
 	const timeout = 3700 * time.Millisecond // longer than the acknowledgement timeout
 	s := w.server
 	for s.Faulty() && w.violation == nil {
-		if w.sabotage.impatient || w.setup.Strict || s.Unheard() {
+		if w.sabotage.earlyHeal || w.setup.Strict || s.Unheard() {
 			s.Recover()
 			return
 		}
@@ -48,31 +48,32 @@ func (w *world) heal(early bool) {
 			s.TakeHalf()
 		}
 		s.Recover()
-		w.logf("the streams take messages again")
+		w.logf("the streams accept messages again")
 	}
 }
 
-// drain has the server take all that is on the wire, and the bridge its answers.
+// drain makes the server process everything on the wire, and the bridge the answers.
 func (w *world) drain() (some bool) {
 	some = w.server.Drain()
 	w.settleDown()
 	return some
 }
 
-// settleAll has the server take and store, and the bridge know, all that there is.
+// settleAll makes the server store all messages, and the bridge process all answers.
 func (w *world) settleAll() {
 	w.drain()
 	w.server.CommitAll()
 	w.server.AnswerAll()
 }
 
-// ripeness is how far from the end of the duplicate window ripen's a stops.
+// ripeness contains the distances from the end of the duplicate window at which ripen stops, by its
+// argument a.
 var ripeness = []time.Duration{
 	time.Second, 20 * time.Second, time.Minute, 3 * time.Minute, -50 * time.Millisecond, -3 * time.Second, -9 * time.Second, -14 * time.Second,
 }
 
-// ripen waits until the oldest message that is stored, and that the bridge or the broker
-// does not know to be, is about to be forgotten.
+// ripen waits until the streams are about to forget the oldest stored message that the bridge or
+// the broker does not know to be stored.
 func (w *world) ripen(a int) {
 	var oldest time.Time
 	for _, l := range w.letters {
@@ -89,21 +90,21 @@ func (w *world) ripen(a int) {
 	w.sleep(rest)
 }
 
-// stops are how long freeze's a is.
+// stops contains the durations of freeze, by its argument a.
 var stops = []time.Duration{time.Minute, 110 * time.Second, 3 * time.Minute, 10 * time.Minute}
 
-// freeze has the process stand still. The broker gives its connection up, the NATS server
-// later; what they wrote before lies in its sockets.
+// freeze suspends the process. The broker closes its connection, the NATS server does so later.
+// Data that they wrote before remains in its sockets.
 func (w *world) freeze(a int, answersFirst bool) {
 	p, b := w.process, &w.broker
 	if p == nil {
 		return
 	}
 	d := stops[a%len(stops)]
-	w.logf("the process stands still for %v", d)
+	w.logf("the process is suspended for %v", d)
 	if w.server.Faulty() && !w.setup.Strict {
-		// Where answers are lost nobody notices before the server takes messages again: this
-		// is what strict order is for.
+		// If answers are lost, the publisher does not notice before the server accepts messages
+		// again. Strict order exists for this case.
 		w.disordered = true
 	}
 	w.still = true
@@ -117,7 +118,7 @@ func (w *world) freeze(a int, answersFirst bool) {
 	if d > 2*time.Minute {
 		p.Link.Cut(1<<20, 1<<20)
 	}
-	w.logf("the process runs again")
+	w.logf("the process resumes")
 	w.still = false
 	if answersFirst {
 		w.server.AnswerAll()
@@ -126,10 +127,10 @@ func (w *world) freeze(a int, answersFirst bool) {
 	p.thawed = nil
 	w.others.Unlock()
 	close(thawed)
-	w.settleDown() // timers run before anything is read
+	w.settleDown() // timers fire before anything is read
 }
 
-// afterFunc makes a timer that does not run while the process is frozen.
+// afterFunc returns a timer that does not fire while the process is suspended.
 func (p *process) afterFunc(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() {
 		p.w.others.Lock()

@@ -18,9 +18,9 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// process is one bridge from its start to its end. It is between lane and
-// publisher, as the one's [bridge.Publisher] and the other's [bridge.Settler], to
-// see what they tell each other, and to interrupt them.
+// process is one bridge from start to end. It sits between the lane and the publisher, as the
+// lane's [bridge.Publisher] and the publisher's [bridge.Settler], to observe their calls and to
+// interrupt them.
 type process struct {
 	*streams.Client
 	w         *world
@@ -29,19 +29,19 @@ type process struct {
 	publisher *natspublish.Publisher
 	journal   *journal.Journal
 
-	thawed chan struct{} // it is frozen until this is closed; nil: it is not
+	thawed chan struct{} // closed when the process resumes; nil: it is not suspended
 
-	reading   *letter            // what Deliver is at
-	tokens    map[uint64]*letter // what has been published
+	reading   *letter            // the message in Deliver
+	tokens    map[uint64]*letter // published messages
 	given     map[*letter]bool
 	lastToken uint64
-	lastSent  int    // of what was published for the first time
-	skipped   uint64 // counted instead of stored
-	end       uint64 // of its journal, before Deliver
+	lastSent  int    // of the messages published for the first time
+	skipped   uint64 // messages counted instead of stored
+	end       uint64 // end of its journal before Deliver
 	settling  bool
 
-	next   bridge.Publisher // what the lane's messages go on to
-	answer bridge.Settler   // what the publisher's results go on to
+	next   bridge.Publisher // receives the lane's messages
+	answer bridge.Settler   // receives the publisher's results
 }
 
 const clientID = "lane"
@@ -52,7 +52,7 @@ func (w *world) start(away bool) {
 	}
 	w.sleep(5 * time.Millisecond)
 	if w.broker.stopped {
-		w.sleep(time.Minute) // another process has the session for as long (doc.go)
+		w.sleep(time.Minute) // another process had the session at least that long (doc.go)
 	}
 	w.lives++
 	p := &process{
@@ -69,7 +69,7 @@ func (w *world) start(away bool) {
 			Dir: p.dir, ClientID: clientID, BootID: fmt.Sprint("boot ", w.boots),
 			ChangedAt: func(os.FileInfo) time.Time { return w.changed },
 		})
-		if opened.Stale != "" && w.sabotage.trusting {
+		if opened.Stale != "" && w.sabotage.trustsStaleJournal {
 			w.changed = time.Time{}
 			err = errors.Join(err, opened.Journal.Close(), os.WriteFile(journalFile(p.dir), w.image, 0o600))
 			opened, _ = journal.Open(journal.Options{
@@ -98,7 +98,7 @@ func (w *world) start(away bool) {
 		})
 	}
 	if err == nil {
-		w.process = p // the publisher opens its link immediately
+		w.process = p // set it first: the publisher opens its link immediately
 		w.server.Connect(p.Client)
 		p.answer = settler{p}
 		if f := w.sabotage.settler; f != nil {
@@ -122,14 +122,14 @@ func (w *world) start(away bool) {
 	w.logf("the bridge starts")
 }
 
-// jitter spreads pauses like the publisher's own, but not at random.
+// jitter spreads delays like the publisher's own jitter, but deterministically.
 func (w *world) jitter(d time.Duration) time.Duration {
 	w.others.Pass()
 	w.pauses++
 	return d/2 + d*time.Duration(w.pauses*7%16)/16
 }
 
-// rules are what the bridge judges by.
+// rules returns the validation rules of the bridge.
 func (w *world) rules() *bridge.Rules {
 	pattern, err := subjects.ParsePattern("tenant/{tenant}/device/{device}/{type}")
 	if err != nil {
@@ -161,7 +161,7 @@ func (w *world) limits() limit.Limits {
 	return l
 }
 
-// deliver hands one packet to the lane.
+// deliver passes one packet to the lane.
 func (w *world) deliver(p packet) {
 	d := w.process
 	if f := w.sabotage.deliver; f != nil && !w.setup.Memory {
@@ -180,7 +180,7 @@ func (w *world) deliver(p packet) {
 		p.began = w.lives
 	}
 	if p.qos > 0 {
-		conn.owe(p)
+		conn.expectAck(p)
 		conn.letters[p.id] = p.letter
 		w.broker.delivered(conn, p)
 	}
@@ -189,7 +189,7 @@ func (w *world) deliver(p packet) {
 		Topic: buf[:n:n], Payload: buf[n:], PayloadSize: len(p.payload), ReceivedAt: time.Now().UnixNano(),
 		PacketID: p.id, QoS: p.qos, Dup: p.dup, Retain: p.retain,
 	})
-	for i := range buf { // it is the read buffer, which the next packet overwrites
+	for i := range buf { // like a read buffer that the next packet overwrites
 		buf[i] = '?'
 	}
 	d.reading, d.end = before, 0
@@ -258,7 +258,7 @@ func (p *process) SettleDone() {
 	}
 }
 
-// settler is the lane's side of Settle.
+// settler calls Settle of the lane.
 type settler struct{ *process }
 
 func (s settler) Settle(r *bridge.Result) {
@@ -278,8 +278,8 @@ func (s settler) Settle(r *bridge.Result) {
 	}
 }
 
-// kill is kill -9: of what is in the bridge's sockets some still arrives, and its
-// journal is what its memory contains at this instant.
+// kill is kill -9. Some of the data in the bridge's sockets still arrives, and the journal has the
+// present contents of its mapped memory.
 func (w *world) kill(messages, acks int, torn bool) {
 	p := w.process
 	if p == nil {
@@ -287,7 +287,7 @@ func (w *world) kill(messages, acks int, torn bool) {
 	}
 	w.logf("the bridge is killed, torn entry: %v", torn && p.end > 0)
 	if !w.setup.Memory && w.inside {
-		w.copyJournal(p, torn) // the rest of the step still runs on the old one
+		w.copyJournal(p, torn) // the rest of the step still uses the old one
 	}
 	p.Dead = true
 	if c := w.broker.conn; c != nil {
@@ -295,11 +295,11 @@ func (w *world) kill(messages, acks int, torn bool) {
 		w.broker.disconnected()
 	}
 	p.Link.Cut(messages, 0)
-	w.gone(p)
+	w.ended(p)
 }
 
-// gone is the end of a process, however it came.
-func (w *world) gone(p *process) {
+// ended records that a process has ended, for any reason.
+func (w *world) ended(p *process) {
 	for _, l := range w.letters {
 		if l.qos == 0 && l.lifetime == w.lives && l.settled.IsZero() {
 			l.mayFail = true
@@ -311,12 +311,12 @@ func (w *world) gone(p *process) {
 	w.process = nil
 	w.server.Disconnect()
 	w.skipped += p.skips()
-	w.remains = append(w.remains, p)
+	w.endedProcesses = append(w.endedProcesses, p)
 }
 
-// bury closes what a process leaves. It must not be called from within it.
-func (w *world) bury() {
-	for _, p := range w.remains {
+// closeEnded closes the resources of ended processes. It must not be called from within one.
+func (w *world) closeEnded() {
+	for _, p := range w.endedProcesses {
 		p.publisher.Close()
 		if err := p.journal.Close(); err != nil {
 			w.fail(broken, "close the journal: %v", err)
@@ -325,11 +325,11 @@ func (w *world) bury() {
 			os.RemoveAll(p.dir)
 		}
 	}
-	w.remains = nil
+	w.endedProcesses = nil
 }
 
-// stop is SIGTERM: nothing more is read, what is in flight is waited for, its
-// PUBACKs are written.
+// stop is SIGTERM: the bridge reads no more packets, waits for messages in flight and writes their
+// PUBACKs.
 func (w *world) stop() {
 	p := w.process
 	if p == nil {
@@ -358,6 +358,6 @@ wait:
 	}
 	p.Dead = true
 	p.Link.Cut(1<<20, 0)
-	w.gone(p)
-	w.bury()
+	w.ended(p)
+	w.closeEnded()
 }

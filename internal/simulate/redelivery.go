@@ -5,44 +5,44 @@ import (
 	"time"
 )
 
-// excuse marks what is in flight where a connection begins of which no rule can tell
-// what it redelivers: then it may be stored twice. bridge/DESIGN.md lists the cases.
+// excuse allows messages in flight to be stored twice if no rule can detect the redeliveries of a
+// new connection. bridge/DESIGN.md lists the cases.
 func (b *broker) excuse() {
 	if len(b.inFlight) == 0 || b.w.setup.Attested {
 		return
 	}
 	first := b.inFlight[0]
-	vain := first.puback // its PUBACK was written and did not arrive
+	vain := first.puback // its PUBACK was sent and did not arrive
 	switch {
 	case b.stopped, time.Since(b.seen) > 55*time.Second:
-		// Others may have had the session. What is not taken for redelivered begins a
-		// numbering of which no predecessor is known.
+		// Another process may have had the session. The first message that is not recognised as
+		// redelivered starts a new numbering without a known predecessor.
 		b.stopped, b.unproved = true, true
-	case b.crossed: // something the broker knows to be acknowledged may be the latest
+	case b.crossed: // the latest packet may be one that the broker knows to be acknowledged
 		b.crossed = false
 	case b.w.setup.Anew && vain:
-	case vain && (first.id == 1 || first.first): // a broker that numbers anew begins so
+	case vain && (first.id == 1 || first.first): // a broker that restarts its packet ids begins with 1
 	default:
 		return
 	}
 	b.forgive()
 }
 
-// forgive lets what is in flight be stored twice.
+// forgive allows all messages in flight to be stored twice.
 func (b *broker) forgive() {
 	for _, p := range b.inFlight {
 		p.excused = true
 	}
 }
 
-// skip is a full queue: packet ids are used up for what the broker drops, until one of
-// the latest comes again. That takes a moment, in which it answers a ping.
+// skip simulates a full queue: dropped messages use up packet ids until one of the latest ids is
+// used again. That takes some time, in which the broker answers a ping.
 func (b *broker) skip(which int) {
 	w := b.w
 	if !b.up() || w.process == nil || w.setup.Anew || len(b.recent) == 0 {
 		return
 	}
-	calm := 0 // seconds since nothing waits for its PUBACK
+	calm := 0 // seconds without an unacknowledged message
 	for range 9 {
 		if calm++; len(b.inFlight)+len(b.pipe) > 0 || w.process.lane.Counts().InFlight > 0 {
 			calm = 0
@@ -72,10 +72,10 @@ func (b *broker) save() {
 	b.w.logf("the broker saves its state")
 }
 
-// restore is a broker that comes back with an older snapshot. What it has forgotten is
-// lost, what was acknowledged since is sent again. Its first connection gets as far as a
-// message that is new to it and has no DUP: else nothing would show that it was set back.
-// asked: before that it answers what the bridge asks.
+// restore rolls the broker back to an older snapshot. Messages after the snapshot are lost, and
+// those acknowledged since are sent again. The first connection gets as far as a message that is
+// new to the broker and has no DUP; otherwise the bridge could not detect the rollback. If asked is
+// true, the broker first answers the bridge's ping.
 func (b *broker) restore(asked bool) {
 	w := b.w
 	if b.saved == nil || w.process == nil || w.setup.Retained {
@@ -103,7 +103,7 @@ func (b *broker) restore(asked bool) {
 	}
 	b.queue, b.inFlight, b.nextID = slices.Clone(b.saved.queue), slices.Clone(b.saved.inFlight), b.saved.nextID
 	b.unproved = true
-	w.logf("the broker comes back with its snapshot: %d in flight, %d queued, next packet %d", len(b.inFlight), len(b.queue), b.nextID)
+	w.logf("the broker is rolled back to its snapshot: %d in flight, %d queued, next packet %d", len(b.inFlight), len(b.queue), b.nextID)
 	b.connect()
 	if b.conn == nil {
 		return
@@ -113,7 +113,7 @@ func (b *broker) restore(asked bool) {
 	if asked {
 		b.takeAcks(packetIDs)
 		w.read(len(b.pipe))
-		b.crossed = true // a run that was cut short does not go up to the latest
+		b.crossed = true // an interrupted redelivery does not reach the latest packet
 	}
 	if w.process == nil || !b.up() {
 		return
@@ -129,20 +129,20 @@ func (b *broker) restore(asked bool) {
 	w.read(len(b.pipe))
 }
 
-// elsewhere has the process stand still, and another one serve the session for so long
-// that packet ids come round; it leaves some messages in flight.
+// elsewhere suspends the process while another one uses the session, until packet ids have wrapped
+// around. The other process leaves some messages in flight.
 func (b *broker) elsewhere(left, served int) {
 	w := b.w
 	if b.conn == nil || w.process == nil || w.setup.Attested || w.setup.Retained {
 		return
 	}
-	w.logf("the process stands still, another one has the session")
+	w.logf("the process is suspended, another one has the session")
 	b.cut(0, packetIDs)
 	w.disordered, b.stopped = true, true
 	w.still = true
 	w.sleep(10 * time.Second)
 	w.still = false
-	// It was given what is in flight and stored it, under ids of its own.
+	// The other process received the messages in flight and stored them under its own ids.
 	for _, p := range b.inFlight {
 		p.other = true
 	}
@@ -162,7 +162,7 @@ func (b *broker) elsewhere(left, served int) {
 	b.disconnected()
 }
 
-// delivered is told of each QoS 1 packet that the bridge reads.
+// delivered records a QoS 1 packet that the bridge reads.
 func (b *broker) delivered(c *conn, p packet) {
 	if b.unproved {
 		p.first, b.unproved = true, false
@@ -172,15 +172,15 @@ func (b *broker) delivered(c *conn, p packet) {
 	}
 	if c.resumes > 0 && p.dup {
 		c.resumes--
-	} else if c.resumes = 0; !c.cut { // what a stop of the process has ended says nothing
+	} else if c.resumes = 0; !c.cut { // a connection that a suspension has cut proves nothing
 		b.stopped = false
 	}
 }
 
-// tick is Lane.Tick, once per second.
+// tick calls Lane.Tick, once per second.
 func (w *world) tick() {
 	p, c := w.process, w.broker.conn
-	if p == nil || w.still && !w.sabotage.restless {
+	if p == nil || w.still && !w.sabotage.missesSuspension {
 		return
 	}
 	if c != nil {
@@ -189,8 +189,8 @@ func (w *world) tick() {
 	p.lane.Tick()
 }
 
-// judgeCounted is told of a PUBACK for a message that is not stored. If a check refuses it,
-// it may have been counted instead; the lane says how often it did that.
+// judgeCounted checks a PUBACK for a message that is not stored. If a check rejects the message, it
+// may have been counted instead; the lane reports the number of such messages.
 func (w *world) judgeCounted(l *letter) {
 	skipped := w.skipped
 	if w.process != nil {
@@ -202,15 +202,15 @@ func (w *world) judgeCounted(l *letter) {
 	}
 }
 
-// skips is how many messages a process has counted instead of storing them.
+// skips returns the number of messages that a process has counted instead of storing them.
 func (p *process) skips() uint64 {
 	c := p.lane.Counts()
 	return c.RetainedSkipped + c.QuarantineSkipped
 }
 
-// stored reports whether a message needs the broker no more: it is stored, or, where no rule
-// can tell and so another one's redelivery may be taken for its own, as many
-// of its class are stored as were acknowledged.
+// stored reports whether the broker may forget a message. Either it is stored, or no rule can
+// distinguish it from redeliveries of others; then it is enough that as many messages of its class
+// are stored as were acknowledged.
 func (w *world) stored(l *letter, counts func(*letter) bool) bool {
 	if w.safe(l) || l.other {
 		return true

@@ -2,8 +2,8 @@ package simulate
 
 import "time"
 
-// rest takes all faults away and waits until everything has come to its end: then
-// each message is stored, unless the broker lost it or a check refused it.
+// rest ends all faults and waits until all messages are settled. Then each message must be stored,
+// unless the broker lost it or a check rejected it.
 func (w *world) rest() {
 	w.logf("--- rest")
 	w.heal(false)
@@ -25,7 +25,7 @@ func (w *world) rest() {
 	}
 	for _, l := range w.letters {
 		promised := l.sent > 0 && !l.lost
-		if l.qos == 0 { // what the bridge has not read, nobody sends again
+		if l.qos == 0 { // an unread QoS 0 message is not redelivered
 			promised = l.lifetime > 0 && !l.mayFail
 		}
 		if promised && !w.stored(l, func(o *letter) bool { return o.sent > 0 && !o.counted }) {
@@ -34,7 +34,7 @@ func (w *world) rest() {
 	}
 }
 
-// mend lets everybody do what is theirs to do.
+// mend ends the faults and runs every part once.
 func (w *world) mend() {
 	b := &w.broker
 	w.start(false)
@@ -53,7 +53,7 @@ func (w *world) mend() {
 	b.send(8)
 	w.read(len(b.pipe))
 	if len(b.pipe)+len(b.queue) == 0 {
-		w.tick() // a run that is not complete is given up
+		w.tick() // ends an incomplete redelivery
 	}
 	w.settleAll()
 	if b.conn != nil {
@@ -62,7 +62,7 @@ func (w *world) mend() {
 	b.takeAcks(packetIDs)
 }
 
-// resting reports whether nothing is left to do.
+// resting reports whether all messages are settled.
 func (w *world) resting() bool {
 	b := &w.broker
 	if w.process == nil || b.conn == nil || len(b.queue)+len(b.inFlight)+len(b.pipe) > 0 {

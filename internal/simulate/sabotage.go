@@ -12,28 +12,29 @@ import (
 	natspublish "mqtt-nats-bridge/jetstream/publish"
 )
 
-// sabotage breaks the bridge at its ports. Nil: nothing is broken there.
+// sabotage breaks the bridge at its ports. A nil field breaks nothing.
 type sabotage struct {
 	publisher func(*process, bridge.Publisher) bridge.Publisher
 	settler   func(*process, bridge.Settler) bridge.Settler
 	link      func(*streams.Link) natspublish.Link
 	answer    func(*streams.Link, *nats.Msg) (taken bool)
-	// deliver runs before a delivery, and what it returns after it.
-	deliver    func(*process, packet) (after func())
-	trusting   bool // a stale journal is taken for the latest
-	noFence    bool // the broker is never asked what it has handled
-	hastyFence bool // its answer comes before it has handled anything
-	restless   bool // a stop of the process is not noticed
-	// lookup changes what the bridge asks the streams by; nil: it does not ask.
+	// deliver is called before a delivery. The function that it returns is called after the
+	// delivery.
+	deliver            func(*process, packet) (after func())
+	trustsStaleJournal bool // a stale journal is used as if it were current
+	noFence            bool // the bridge never sends a ping as a fence
+	hastyFence         bool // the fence is answered before the broker has processed anything
+	missesSuspension   bool // a suspension of the process is not detected
+	// lookup changes the look-up options; a nil result turns look-ups off.
 	lookup   func(*process, *natspublish.LookupOptions) *natspublish.LookupOptions
-	follower bool // a replica that lags is asked instead of the leader
-	// impatient breaks the world instead: a fault may end before the publisher
-	// can have learned of it.
-	impatient bool
+	follower bool // look-ups go to a lagging replica instead of the leader
+	// earlyHeal breaks an assumption instead of the bridge: a fault may end before the publisher
+	// can have noticed it.
+	earlyHeal bool
 }
 
-// withoutStoredBit is a lane that does not learn from its journal that a message
-// is stored: each entry is put back as it was before Settle.
+// withoutStoredBit breaks the lane: its journal does not record that a message is stored, because
+// each entry is restored after Settle.
 func withoutStoredBit() sabotage {
 	return sabotage{settler: func(p *process, next bridge.Settler) bridge.Settler {
 		return forgetful{Settler: next, p: p}
@@ -52,8 +53,7 @@ func (f forgetful) Settle(r *bridge.Result) {
 	}
 }
 
-// ackOnPublish is a publisher that takes a message for stored as soon as it has
-// it.
+// ackOnPublish breaks the publisher: it reports a message as stored as soon as it receives it.
 func ackOnPublish() sabotage {
 	return sabotage{publisher: func(p *process, next bridge.Publisher) bridge.Publisher {
 		return hasty{p, next}
@@ -72,16 +72,15 @@ func (h hasty) Publish(m *bridge.Message) {
 	}
 }
 
-// resendSingly is a publisher that sends a refused message once more by itself,
-// while the others go on.
+// resendSingly breaks the publisher: it resends a refused message on its own, while later messages
+// continue.
 func resendSingly() sabotage {
 	return sabotage{answer: func(l *streams.Link, m *nats.Msg) bool {
 		return len(m.Data) == 0 && l.Resend(m.Subject, 50*time.Millisecond)
 	}}
 }
 
-// fenceOnReconnect is a publisher that learns of a new connection by the client's
-// handler alone.
+// fenceOnReconnect breaks the publisher: it detects a new connection only by the client's handler.
 func fenceOnReconnect() sabotage {
 	return sabotage{link: func(l *streams.Link) natspublish.Link { return unnumbered{l} }}
 }
@@ -90,7 +89,7 @@ type unnumbered struct{ *streams.Link }
 
 func (u unnumbered) Generation() uint64 { return min(u.Link.Generation(), 1) }
 
-// contentAsID is a lane whose message ids are made of the content alone.
+// contentAsID breaks the lane: message ids are derived from the content alone.
 func contentAsID() sabotage {
 	return sabotage{publisher: func(_ *process, next bridge.Publisher) bridge.Publisher {
 		return hashing{next}
@@ -105,7 +104,7 @@ func (h hashing) Publish(m *bridge.Message) {
 	h.next.Publish(&c)
 }
 
-// headerWord is a lane whose journal always has the same in a word of its header.
+// headerWord breaks the lane: a word in the journal's header has a constant value.
 func headerWord(at int64, value uint64) sabotage {
 	return sabotage{deliver: func(p *process, _ packet) func() {
 		p.word(at, func(uint64) uint64 { return value })
@@ -113,12 +112,12 @@ func headerWord(at int64, value uint64) sabotage {
 	}}
 }
 
-// neverAsks is a bridge without look-ups.
+// neverAsks turns look-ups off.
 func neverAsks() sabotage {
 	return sabotage{lookup: func(*process, *natspublish.LookupOptions) *natspublish.LookupOptions { return nil }}
 }
 
-// window is a bridge that takes the duplicate window for another one.
+// window breaks the bridge: it assumes another duplicate window.
 func window(length func(*process) time.Duration) sabotage {
 	return sabotage{lookup: func(p *process, o *natspublish.LookupOptions) *natspublish.LookupOptions {
 		o.Window = func() time.Duration { return length(p) }
@@ -126,8 +125,8 @@ func window(length func(*process) time.Duration) sabotage {
 	}}
 }
 
-// latestAttempt is a bridge that counts from when it sent something last, and not from a
-// message's first attempt.
+// latestAttempt breaks the bridge: it counts from its latest send, not from the first attempt of a
+// message.
 func latestAttempt() sabotage {
 	s := window(func(p *process) time.Duration {
 		if p.Link == nil || time.Since(p.Link.Wrote) < streams.DuplicateWindow {
@@ -138,7 +137,7 @@ func latestAttempt() sabotage {
 	return s
 }
 
-// attempted is a lane that reports another time of the first attempt.
+// attempted breaks the lane: it reports another time of the first attempt.
 func attempted(when func(int64) int64) sabotage {
 	return sabotage{publisher: func(_ *process, next bridge.Publisher) bridge.Publisher {
 		return dated{next, when}
@@ -158,7 +157,7 @@ func (d dated) Publish(m *bridge.Message) {
 	d.next.Publish(&c)
 }
 
-// misread changes the answers to questions; empty: it is as it was.
+// misread changes the answers to look-ups. If change returns "", the answer stays unchanged.
 func misread(change func(body string) string) sabotage {
 	return sabotage{answer: func(_ *streams.Link, m *nats.Msg) bool {
 		if strings.HasPrefix(m.Subject, streams.Inbox+"-") {
@@ -170,7 +169,7 @@ func misread(change func(body string) string) sabotage {
 	}}
 }
 
-// fromLater is a publisher whose questions begin so much later.
+// fromLater breaks the publisher: its look-ups start later by d.
 func fromLater(d time.Duration) sabotage {
 	return sabotage{link: func(l *streams.Link) natspublish.Link { return late{l, d} }}
 }

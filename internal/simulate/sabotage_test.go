@@ -32,10 +32,10 @@ func TestSabotage(t *testing.T) {
 		// Redelivery. That a run goes up to the latest: bridge, TestRedeliveryRunBeforeLatest.
 		"a run of any connection":                  {headerWord(journalLow, 1), losses, 159},
 		"PUBACKs not noted":                        {headerWord(journalAcked, 0), losses, 210},
-		"a stale journal trusted":                  {sabotage{trusting: true}, losses, 1347},
+		"a stale journal trusted":                  {sabotage{trustsStaleJournal: true}, losses, 1347},
 		"a broker never asked":                     {sabotage{noFence: true}, losses, 159},
 		"a broker's answer before its time":        {sabotage{hastyFence: true}, []promise{storedTwice}, 385},
-		"a stop of the process unnoticed":          {sabotage{restless: true}, losses, 643},
+		"a stop of the process unnoticed":          {sabotage{missesSuspension: true}, losses, 643},
 		"a hash of the content for the message id": {contentAsID(), []promise{falseDuplicate}, 1},
 		// Look-ups.
 		"streams never asked":                            {neverAsks(), []promise{storedTwice}, 14},
@@ -94,7 +94,7 @@ func TestUnnoticedFault(t *testing.T) {
 	home := t.TempDir()
 	found := 0
 	for seed := uint64(1); seed <= 400; seed++ {
-		if v := run(t, generate(seed), sabotage{impatient: true}, home, nil); v != nil {
+		if v := run(t, generate(seed), sabotage{earlyHeal: true}, home, nil); v != nil {
 			require.Equal(t, deviceOrder, v.promise, "seed %d: %v", seed, v)
 			found++
 		}

@@ -5,58 +5,58 @@ import (
 	"strings"
 )
 
-// op is what can happen. An event whose time has not come (a PUBACK where there
-// is none) does nothing, so that any schedule can be run.
+// op is the kind of an event. An event that is not possible at the moment, such as a PUBACK if
+// there is none, does nothing, so that any schedule can be run.
 type op int
 
 const (
-	// The broker.
+	// These are events of the broker.
 	publish  op = iota // a device publishes: a device, b payload and kind
 	send               // the broker sends up to a+1 messages
-	retry              // sends one (b odd: all) of those in flight again, DUP set
-	takeAcks           // takes up to a+1 PUBACKs
-	cut                // the connection dies: a packets and b PUBACKs still arrive
-	connect            // the bridge connects again
+	retry              // resends one of those in flight (b odd: all), with DUP set
+	takeAcks           // the broker handles up to a+1 PUBACKs
+	cut                // the connection ends: a packets and b PUBACKs still arrive
+	connect            // the bridge reconnects
 	lose               // the broker restarts without its sessions
-	skip               // packet ids are used up for messages that a full queue drops; the next is one of the latest (a)
+	skip               // messages dropped by a full queue use up packet ids; the next id is one of the latest (a)
 	save               // the broker writes a snapshot of its sessions
-	restore            // it loses its state and comes back with the snapshot; a odd: and answers a ping before anything new
-	flood              // retained copies until packet ids have come round but for a
+	restore            // the broker is rolled back to the snapshot; a odd: it answers a ping before it sends anything new
+	flood              // retained copies use up packet ids, except a
 
-	// The bridge.
-	read      // up to a+1 packets
+	// These are events of the bridge.
+	read      // reads up to a+1 packets
 	flush     // writes PUBACKs
-	notice    // sees that the connection to the broker is gone
+	notice    // detects that the connection to the broker has ended
 	tick      // Lane.Tick, once per second
-	kill      // kill -9: a messages and b PUBACKs still arrive; inside Publish with b odd the journal's entry is torn
+	kill      // kill -9: a messages and b PUBACKs still arrive; b odd, inside Publish: the journal entry is torn
 	stop      // SIGTERM
-	elsewhere // the process stands still while another one has the session for a+b messages, of which a are left in flight
-	keep      // a copy of the journal is kept
-	setback   // kill -9, and the copy is put back; a odd: by a power cut
-	freeze    // the process stands still (a: how long), its broker connection ends; b odd: on waking it reads answers before its timers run
+	elsewhere // the process is suspended while another one has the session for a+b messages, of which a stay in flight
+	keep      // saves a copy of the journal
+	setback   // kill -9, and the copy is restored; a odd: by a power cut
+	freeze    // the process is suspended (a: duration), its broker connection ends; b odd: it then reads answers before its timers fire
 	start     // a odd: NATS is unreachable at first
 
-	// NATS.
-	store      // a+1 messages are taken from connection b
-	commit     // a+1 of them are safe (replicated streams)
-	answer     // a+1 answers arrive; b: how far the first one has fallen behind
-	dropAnswer // one is lost
-	fault      // the streams refuse (a: how) from now on; ragged: those of the mask b
-	heal       // and take again; a odd: a new leader answers before it takes
-	leader     // a new leader, who has a of what was not safe; b odd: until then no answers, else refusals
-	natsCut    // the connection dies: a messages and b answers still arrive
-	natsNotice // the client sees that
-	natsDial   // and connects again
-	natsCall   // its handler runs
-	natsClose  // and gives up for good
-	failWrite  // the next write fails; a odd: and arrives all the same
+	// These are events of NATS.
+	store      // the server processes a+1 messages of connection b
+	commit     // a+1 of them are replicated (replicated streams)
+	answer     // a+1 answers arrive; b: delay of the first one, in places
+	dropAnswer // one answer is lost
+	fault      // the streams begin to refuse (a: how); ragged: only the messages in the mask b
+	heal       // the streams accept again; a odd: a new leader answers before it accepts
+	leader     // a new leader, which has a of the unreplicated messages; b odd: no answers until it is elected, otherwise refusals
+	natsCut    // the connection ends: a messages and b answers still arrive
+	natsNotice // the client detects that
+	natsDial   // the client reconnects
+	natsCall   // the client's handler runs
+	natsClose  // the client closes the connection permanently
+	failWrite  // the next write fails; a odd: but arrives
 	purge      // the streams delete all messages
 
-	wait    // time passes (a: how long)
-	ripen   // time passes until the streams are about to forget, or have just forgotten (a), a message that the bridge or the broker does not know to be stored
+	wait    // time passes (a: duration)
+	ripen   // time passes until the duplicate window of a message that the bridge or the broker does not know to be stored is about to close, or has just closed (a)
 	between // the next event happens inside the one after it
 
-	ops // how many there are
+	ops // number of ops
 )
 
 var opNames = [ops]string{
@@ -75,27 +75,27 @@ type event struct {
 
 func (e event) String() string { return fmt.Sprintf("%s %d %d", opNames[e.op], e.a, e.b) }
 
-// setup is what does not change during a run.
+// setup contains the settings of a run.
 type setup struct {
-	Attested   bool // topics carry the broker's id
+	Attested   bool // topics contain the broker's message id
 	Memory     bool // the journal is lost with the process
-	Replicated bool // stored and safe are two things
-	Ragged     bool // single messages are refused: order is not promised
+	Replicated bool // messages are stored first and replicated later
+	Ragged     bool // single messages are refused: order is not guaranteed
 	Limited    bool // devices have a rate
-	Bounded    bool // so has their quarantine
-	NoStore    bool // rejected messages are only counted
+	Bounded    bool // the quarantine of a device is bounded
+	NoStore    bool // rejected messages are counted, not stored
 	Retained   bool // retained copies are forwarded
 	Window     int  // of the broker
-	InFlight   int  // of the publisher, messages
-	Bytes      int  // of the publisher, in flight
+	InFlight   int  // of the publisher, in messages
+	Bytes      int  // of the publisher, in flight, in bytes
 	Devices    int
-	FirstID    int  // of the broker's packets
-	Pending    int  // bound of the QoS 0 messages that wait
+	FirstID    int  // first packet id of the broker
+	Pending    int  // maximum number of waiting QoS 0 messages
 	Anew       bool // the broker numbers packets from 1 on each connection
-	PassDup    bool // and passes on the DUP flag of the device
-	Strict     bool // one message of a device at a time: order is promised, ragged or not
-	BrokerSkew int  // by how many seconds the broker's clock is ahead of the bridge's
-	ServerSkew int  // and the NATS servers' clocks
+	PassDup    bool // the broker forwards the DUP flag of the device
+	Strict     bool // one message per device in flight: order is guaranteed even if ragged
+	BrokerSkew int  // seconds by which the broker's clock is ahead of the bridge's
+	ServerSkew int  // seconds by which the NATS servers' clocks are ahead
 }
 
 // schedule is a whole run.
@@ -104,7 +104,7 @@ type schedule struct {
 	events []event
 }
 
-// String is the form that parse reads.
+// String returns the schedule in the format that parse reads.
 func (s schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "setup %s\n", strings.Trim(fmt.Sprintf("%v", s.setup), "{}"))
@@ -114,7 +114,7 @@ func (s schedule) String() string {
 	return b.String()
 }
 
-// parse reads what String writes; lines that begin with # are comments.
+// parse reads the format of String. Text after a # is a comment.
 func parse(text string) (schedule, error) {
 	var s schedule
 	for n, line := range strings.Split(text, "\n") {
@@ -139,7 +139,7 @@ func parse(text string) (schedule, error) {
 		for e.op = 0; e.op < ops && opNames[e.op] != name; e.op++ {
 		}
 		if e.op == ops {
-			return s, fmt.Errorf("line %d: no event is called %q", n+1, name)
+			return s, fmt.Errorf("line %d: unknown event %q", n+1, name)
 		}
 		s.events = append(s.events, e)
 	}

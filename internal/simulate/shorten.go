@@ -1,7 +1,7 @@
 package simulate
 
-// shorten leaves out of a failing schedule what it does not need: events in ever
-// smaller pieces, as long as the rest still fails, for at most so many attempts.
+// shorten removes unnecessary events from a failing schedule. It tries ever smaller pieces, keeps a
+// removal if the rest still fails, and stops after the given number of attempts.
 func shorten(s schedule, attempts int, fails func(schedule) bool) schedule {
 	for piece := len(s.events) / 2; piece > 0; {
 		smaller := false

@@ -12,55 +12,54 @@ import (
 	"mqtt-nats-bridge/internal/simulate/streams"
 )
 
-// world is one run: the bridge, what is around it, and what has come of it.
+// world is one run: the bridge, its peers and the observed state.
 type world struct {
 	setup    setup
 	sabotage sabotage
 	home     string // of the journals
 
-	letters   []*letter
-	broker    broker
-	process   *process // nil: no bridge runs
-	remains   []*process
-	lives     int    // bridges started so far
-	dir       string // of the next one's journal
-	journals  int
-	floods    int
-	image     []byte    // a copy of the journal
-	changed   time.Time // when the journal was changed by others; zero: it was not
-	boots     int       // of the machine
-	sinceTick time.Duration
-	skipped   uint64 // messages that earlier bridges counted instead of storing them
-	counted   uint64 // those that are known
-	still     bool   // the process stands still
-	pauses    int    // of the publisher, so far
+	letters        []*letter
+	broker         broker
+	process        *process // nil: no bridge is running
+	endedProcesses []*process
+	lives          int    // bridges started so far
+	dir            string // journal directory of the next process
+	journals       int
+	floods         int
+	image          []byte    // a copy of the journal
+	changed        time.Time // when the journal was changed from outside; zero: never
+	boots          int       // of the machine
+	sinceTick      time.Duration
+	skipped        uint64 // messages that earlier bridges counted instead of storing
+	counted        uint64 // those of them that the simulation has identified
+	still          bool   // the process is suspended
+	pauses         int    // delays of the publisher so far
 
 	others streams.Gate
 	server *streams.Server
 	newest map[int]*letter // by device, in the main stream
 
-	pending    *event    // to happen inside the one that comes
-	inside     bool      // one does just now
-	driving    bool      // the simulation's own goroutine is at work
+	pending    *event    // happens inside the next event
+	inside     bool      // an event inside another one is in progress
+	driving    bool      // the simulation's own goroutine is running
 	acked      []*letter // in this step
-	disordered bool      // messages may be stored out of order: a session was elsewhere or set back, or an outage unnoticed
+	disordered bool      // order is not guaranteed: another process had the session, a rollback, or an unnoticed outage
 	violation  *violation
 	trace      func(string) // nil: none
 }
 
-// pauses are what wait's a stands for.
+// pauses contains the durations of wait, by its argument a.
 var pauses = []time.Duration{
 	time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond, 300 * time.Millisecond, time.Second,
 	3100 * time.Millisecond, 6 * time.Second, 45 * time.Second, 3 * time.Minute,
 }
 
-// run runs a schedule and returns what was wrong, nil if nothing was. The
-// directory is for its files.
+// run runs a schedule and returns the violation, or nil. home is the directory for its files.
 func run(t *testing.T, s schedule, broken sabotage, home string, trace func(string)) (found *violation) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		// The journal's numbers follow the clock and begin in 2020; a
-		// bubble's clock in 2000.
+		// The journal's numbers follow the clock and begin in 2020. The clock of a synctest bubble
+		// begins in 2000.
 		time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 		w := &world{
 			setup: s.setup, sabotage: broken, home: home, dir: filepath.Join(home, "0"), trace: trace,
@@ -78,7 +77,7 @@ func run(t *testing.T, s schedule, broken sabotage, home string, trace func(stri
 	return found
 }
 
-// play goes through the events and lets everything come to rest.
+// play runs the events, then waits until all messages are settled.
 func (w *world) play(events []event) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -103,7 +102,7 @@ func (w *world) play(events []event) {
 			continue
 		}
 		w.step(events[i])
-		if w.pending != nil { // it did not fit in
+		if w.pending != nil { // no event had a place for it
 			e := *w.pending
 			w.pending = nil
 			w.step(e)
@@ -115,7 +114,7 @@ func (w *world) play(events []event) {
 	}
 }
 
-// step makes one event happen and checks what must be true after each.
+// step runs one event and checks the invariants afterwards.
 func (w *world) step(e event) {
 	if w.trace != nil {
 		w.logf("--- %s", e)
@@ -124,7 +123,7 @@ func (w *world) step(e event) {
 	w.happen(e)
 	w.driving = false
 	w.settleDown()
-	w.bury()
+	w.closeEnded()
 	w.sleep(100 * time.Microsecond)
 	w.judgeAcks()
 }
@@ -196,7 +195,7 @@ func (w *world) happen(e event) {
 	}
 }
 
-// happenToBridge handles the events that need a running process.
+// happenToBridge runs the events that need a running process.
 func (w *world) happenToBridge(e event) {
 	b, p := &w.broker, w.process
 	l := p.Link
@@ -209,7 +208,7 @@ func (w *world) happenToBridge(e event) {
 		}
 	case notice:
 		if b.conn != nil && b.conn.cut {
-			w.logf("the bridge notices that the broker's connection is gone")
+			w.logf("the bridge notices that the broker's connection has ended")
 			p.lane.Disconnected(b.conn)
 			b.disconnected()
 		}
@@ -232,8 +231,7 @@ func (w *world) happenToBridge(e event) {
 	}
 }
 
-// read has the bridge read up to n packets. PUBACKs are written when nothing is
-// left to read.
+// read makes the bridge read up to n packets. PUBACKs are written when nothing is left to read.
 func (w *world) read(n int) {
 	b := &w.broker
 	for range n {
@@ -259,11 +257,11 @@ func (w *world) read(n int) {
 type place int
 
 const (
-	atPublish place = iota // the lane hands a message over; nobody holds a lock
-	atSettle               // the publisher hands a result over; the same
+	atPublish place = iota // the lane calls Publish; no lock is held
+	atSettle               // the publisher calls Settle; no lock is held
 )
 
-// inside has what other goroutines could do at that moment.
+// inside contains the events that other goroutines could cause at that place.
 var inside = [...]map[op]bool{
 	atPublish: {
 		store: true, commit: true, answer: true, dropAnswer: true, fault: true, leader: true, kill: true,
@@ -277,7 +275,7 @@ var inside = [...]map[op]bool{
 	},
 }
 
-// crossing is where a pending event happens.
+// crossing runs a pending event.
 func (w *world) crossing(at place) {
 	if e := w.pending; e != nil && w.driving && inside[at][e.op] {
 		w.pending, w.inside = nil, true
@@ -290,7 +288,7 @@ func (w *world) crossing(at place) {
 // tearing reports whether the bridge may be killed inside the next delivery.
 func (w *world) tearing() bool { return w.pending != nil && w.pending.op == kill }
 
-// settleDown waits until nothing runs any more.
+// settleDown waits until all goroutines are idle.
 func (w *world) settleDown() {
 	driving := w.driving
 	w.driving = false
@@ -303,7 +301,7 @@ func (w *world) settleDown() {
 func (w *world) sleep(d time.Duration) {
 	const (
 		slice = 5 * time.Second
-		bound = 20*time.Second - slice // until it is looked for again
+		bound = 20*time.Second - slice // until the next check
 	)
 	driving := w.driving
 	w.driving = false
@@ -325,15 +323,15 @@ func (w *world) sleep(d time.Duration) {
 	w.driving = driving
 }
 
-// end takes the run's remains away.
+// end releases the resources of the run.
 func (w *world) end() {
 	if w.process != nil {
-		w.gone(w.process)
+		w.ended(w.process)
 	}
-	for _, p := range w.remains {
+	for _, p := range w.endedProcesses {
 		p.Dead = true
 	}
-	w.bury()
+	w.closeEnded()
 	os.RemoveAll(w.dir)
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// refusals are the ways in which streams do not take a message for now. An empty
-// body stands for status 503, - for no answer at all.
+// refusals are the answers of streams that temporarily refuse a message. An empty body is status
+// 503, and - is no answer at all.
 var refusals = []string{
 	"-", "-",
 	"", "",
@@ -29,16 +29,16 @@ var refusals = []string{
 	`+ERR`,
 }
 
-// readable are the errors of streams that can be read all the same: they are full, or sealed.
+// readable lists the errors of streams that can still be read: full or sealed streams.
 var readable = []string{"10077", "10023", "10028", "10047", "10002", "10060", "10109"}
 
-// meeting is a bridge's first knowledge of a fault by one of its messages.
+// meeting is the first refusal of a message of a bridge.
 type meeting struct {
 	message int
 	bridge  *Client
 }
 
-// Fault has the streams refuse from now on.
+// Fault makes the streams refuse from now on.
 func (s *Server) Fault(how, mask int) {
 	if !s.faulty {
 		s.faulty, s.refuses, s.mask, s.lastBad = true, refusals[how%len(refusals)], mask, time.Now()
@@ -47,7 +47,7 @@ func (s *Server) Fault(how, mask int) {
 	}
 }
 
-// refused answers a message that meets the fault.
+// refused answers a message if the fault affects it, and reports whether it does.
 func (s *Server) refused(m Message, from *socket) bool {
 	if !s.faulty {
 		return false
@@ -66,8 +66,8 @@ func (s *Server) refused(m Message, from *socket) bool {
 	return true
 }
 
-// Leader is a leader that dies: its successor has kept of what was not safe, and
-// until it is elected nothing is taken. It reports whether anything has changed.
+// Leader replaces the leader. The new leader has only the first kept of the unreplicated messages,
+// and no message is accepted until it is elected. Leader reports whether anything has changed.
 func (s *Server) Leader(kept int, silent bool) bool {
 	if !s.Replicated || s.faulty {
 		return false
@@ -92,7 +92,7 @@ func (s *Server) Leader(kept int, silent bool) bool {
 // Faulty reports whether the streams refuse.
 func (s *Server) Faulty() bool { return s.faulty }
 
-// Silent reports whether messages are swallowed where they are refused.
+// Silent reports whether refused messages get no answer.
 func (s *Server) Silent() bool { return s.refuses == "-" }
 
 // Recover ends a fault. A new leader answers nothing before it has applied its log.
@@ -101,15 +101,16 @@ func (s *Server) Recover() {
 	s.CommitAll()
 }
 
-// Inherit has a new leader answer for everything that is not safe yet, and take nothing.
+// Inherit makes a new leader replicate and answer all messages of its predecessor, and accept no
+// new ones.
 func (s *Server) Inherit() {
 	s.Recover()
 	s.faulty = true
-	s.Logf("the new leader answers for what it has, and takes nothing yet")
+	s.Logf("the new leader answers for the messages it has and accepts no new ones yet")
 	s.AnswerAll()
 }
 
-// TakeHalf takes the first half of what is on each connection.
+// TakeHalf processes the first half of the messages on each connection.
 func (s *Server) TakeHalf() {
 	for _, c := range s.sockets {
 		s.takeFrom(c, (len(c.msgs)+1)/2)
@@ -117,11 +118,11 @@ func (s *Server) TakeHalf() {
 	s.sweep()
 }
 
-// Quiet is how long nobody has met the fault for the first time, and no positive answer has arrived.
+// Quiet returns the time since the latest first refusal of a message or the latest positive answer,
+// whichever is shorter.
 func (s *Server) Quiet() time.Duration { return min(time.Since(s.lastBad), time.Since(s.learned)) }
 
-// Unheard reports whether the fault has been met by nobody but a bridge that has had no positive
-// answer yet.
+// Unheard reports whether the fault has affected only a bridge that has had no positive answer yet.
 func (s *Server) Unheard() bool {
 	if s.client == nil || s.client.heard {
 		return false
@@ -134,8 +135,8 @@ func (s *Server) Unheard() bool {
 	return !slices.ContainsFunc(s.sockets, func(c *socket) bool { return len(c.msgs) > 0 && c.link.client != s.client })
 }
 
-// unreadable says what a stream that does not take messages answers to a question; ok is
-// false where it can be read all the same.
+// unreadable returns the answer of a refusing stream to a look-up. ok is false if the stream can
+// still be read.
 func (s *Server) unreadable() (body string, ok bool) {
 	if !s.faulty || slices.ContainsFunc(readable, func(code string) bool { return strings.Contains(s.refuses, code) }) {
 		return "", false
@@ -143,17 +144,17 @@ func (s *Server) unreadable() (body string, ok bool) {
 	return s.refuses, true
 }
 
-// leaderless reports whether nothing becomes safe.
+// leaderless reports whether replication has stopped.
 func (s *Server) leaderless() bool {
 	_, unreadable := s.unreadable()
 	return unreadable && s.Replicated
 }
 
-// now is the time on the leader's clock.
+// now returns the time on the leader's clock.
 func (s *Server) now() time.Time { return time.Now().Add(s.skew) }
 
-// skewOf is how far a leader's clock is ahead of the bridge's: those of a cluster differ by
-// up to 4 s.
+// skewOf returns the time by which a leader's clock is ahead of the bridge's. The clocks in a
+// cluster differ by up to 4 s.
 func (s *Server) skewOf(leader int) time.Duration {
 	return s.Skew + time.Duration(leader%3-1)*2*time.Second
 }

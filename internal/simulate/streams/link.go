@@ -12,36 +12,37 @@ import (
 )
 
 const (
-	// Number is the header with a message's number, which distinguishes several equal messages.
+	// Number is the header with a message's number, which distinguishes equal messages.
 	Number = "Simulated"
-	// Inbox begins the subjects of answers.
+	// Inbox is the prefix of the subjects of answers.
 	Inbox = "_INBOX.simulated."
-	// Limit is the NATS server's for payloads, in bytes.
+	// Limit is the payload limit of the NATS server, in bytes.
 	Limit = 48
 )
 
-// Client is one bridge's end: its connections to NATS, one after the other.
+// Client represents one bridge and its consecutive connections to NATS.
 type Client struct {
-	Life        int  // the how many-th bridge it is
-	Dead        bool // killed: nothing that it still does has any effect
-	Unreachable bool // NATS is, at the start
+	Life        int  // number of the bridge
+	Dead        bool // killed: its calls no longer have any effect
+	Unreachable bool // NATS is unreachable at the start
 	Link        *Link
-	// Wrap and Intercept break the bridge on purpose, the latter by taking an answer itself. Nil: they do not.
+	// Wrap and Intercept break the bridge on purpose; nil: not. If Intercept returns true, the
+	// bridge does not get the answer.
 	Wrap      func(*Link) publish.Link
 	Intercept func(*Link, *nats.Msg) (taken bool)
 
 	server     *Server
 	generation uint64
-	heard      bool // has had a positive answer
+	heard      bool // the bridge has had a positive answer
 }
 
-// Connect makes a client that of the bridge that runs.
+// Connect sets the client of the running bridge.
 func (s *Server) Connect(c *Client) { c.server, s.client = s, c }
 
-// Disconnect is the end of the bridge that runs.
+// Disconnect ends the client of the running bridge.
 func (s *Server) Disconnect() { s.client, s.answers = nil, nil }
 
-// Open is the publisher opening a link.
+// Open opens a link for the publisher.
 func (c *Client) Open(h publish.LinkHandlers) (publish.Link, string, error) {
 	c.server.Others.Lock()
 	defer c.server.Others.Unlock()
@@ -58,7 +59,7 @@ func (c *Client) Open(h publish.LinkHandlers) (publish.Link, string, error) {
 	return c.outermost(), Inbox, nil
 }
 
-// outermost is the link as the publisher knows it.
+// outermost returns the link that the publisher uses, including Wrap.
 func (c *Client) outermost() publish.Link {
 	if c.Wrap != nil {
 		return c.Wrap(c.Link)
@@ -68,31 +69,31 @@ func (c *Client) outermost() publish.Link {
 
 // Link is the publisher's connection to NATS: a [publish.Link].
 type Link struct {
-	FailWrite int       // 1: the next write fails, 2: and arrives
-	Wrote     time.Time // the latest message
+	FailWrite int       // 1: the next write fails; 2: it fails, but arrives
+	Wrote     time.Time // time of the latest message
 
 	server    *Server
 	client    *Client
 	handlers  publish.LinkHandlers
-	connected bool // as far as nats.go knows
-	attempt   bool // it has dialled, and its handler has not run yet
+	connected bool // state as known to nats.go
+	attempt   bool // dialled, and the handler has not run yet
 	closed    bool
 	socket    *socket // nil before the first one
 	callbacks []func()
-	kept      map[string]Message // by reply subject, where answers are intercepted
+	kept      map[string]Message // by reply subject, if answers are intercepted
 }
 
-// socket is what is on its way to the server. One that is dead takes nothing
-// more, and the server still handles what is in it.
+// socket contains the messages on their way to the server. A dead socket accepts no more messages,
+// but the server still handles those in it.
 type socket struct {
 	link *Link
 	msgs []Message
 	dead bool
 }
 
-// Message is on the wire: a bridge's message, or a question to a stream.
+// Message is a message of a bridge, or a request to a stream, on the wire.
 type Message struct {
-	Number  int // 0: it is a question, and payload what it asks
+	Number  int // 0: a request, which is in payload
 	Subject string
 	Stream  string
 	ID      string
@@ -145,7 +146,7 @@ func (l *Link) PublishMsg(m *nats.Msg) error {
 	return nil
 }
 
-// message is what goes on the wire.
+// message converts m to a Message on the wire.
 func (l *Link) message(m *nats.Msg) Message {
 	s := Message{Subject: strings.Clone(m.Subject), reply: strings.Clone(m.Reply), payload: string(m.Data), At: time.Now()}
 	if strings.HasPrefix(m.Subject, API) {
@@ -165,7 +166,8 @@ func (l *Link) message(m *nats.Msg) Message {
 	return s
 }
 
-// Resend sends the message with a reply subject once more, after a while. It reports whether it is known.
+// Resend sends the message with this reply subject again, after a delay. It reports whether the
+// message is known.
 func (l *Link) Resend(reply string, after time.Duration) bool {
 	m, ok := l.kept[reply]
 	if ok && !l.socket.dead {
@@ -206,7 +208,7 @@ func (l *Link) Close() {
 	l.connected, l.closed, l.callbacks = false, true, nil
 }
 
-// Cut ends the socket: of what is in it the first messages and answers arrive.
+// Cut ends the socket. Only the given numbers of messages and answers in it still arrive.
 func (l *Link) Cut(messages, answers int) {
 	if l.socket == nil || l.socket.dead {
 		return
@@ -215,13 +217,13 @@ func (l *Link) Cut(messages, answers int) {
 	l.socket.dead = true
 	l.socket.msgs = l.socket.msgs[:min(messages, len(l.socket.msgs))]
 	s.answers = s.answers[:min(answers, len(s.answers))]
-	s.Logf("the NATS connection dies, %d messages and %d answers are on their way", len(l.socket.msgs), len(s.answers))
+	s.Logf("the NATS connection ends, %d messages and %d answers are in transit", len(l.socket.msgs), len(s.answers))
 }
 
-// hears reports whether the server's answers reach the client.
+// hears reports whether answers of the server reach the client.
 func (l *Link) hears() bool { return l.connected && !l.closed && !l.socket.dead && !l.client.Dead }
 
-// Notice is the client seeing that its socket is dead.
+// Notice makes the client detect that its socket is dead.
 func (l *Link) Notice() {
 	if l.connected && l.socket.dead {
 		l.connected = false
@@ -240,26 +242,27 @@ func (l *Link) Call() {
 	}
 }
 
-// GiveUp is nats.go closing the connection permanently. It reports whether the publisher opens another one.
+// GiveUp makes nats.go close the connection permanently. It reports whether the publisher opens
+// another one.
 func (l *Link) GiveUp() bool {
 	if l.closed {
 		return false
 	}
 	l.Close()
 	l.server.answers = nil
-	l.server.Logf("the NATS client closes the connection for good")
+	l.server.Logf("the NATS client closes the connection permanently")
 	l.handlers.Closed(l.client.outermost())
 	return true
 }
 
-// answer is on its way to the bridge.
+// answer is an answer in transit to the bridge.
 type answer struct {
 	msg      nats.Msg
 	positive bool
 	at       time.Time
 }
 
-// Answer lets up to n answers arrive, the first of them late by some places.
+// Answer delivers up to n answers; the first is delayed by late places.
 func (s *Server) Answer(n, late int) {
 	for i := range n {
 		if s.client == nil || s.client.Link == nil || len(s.answers) == 0 {
@@ -279,7 +282,7 @@ func (s *Server) Answer(n, late int) {
 	}
 }
 
-// AnswerAll lets all answers arrive.
+// AnswerAll delivers all answers.
 func (s *Server) AnswerAll() { s.Answer(len(s.answers), 0) }
 
 // DropAnswer loses an answer.

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// API begins the subjects of questions to the streams.
+// API is the prefix of the subjects of requests to the streams.
 const API = "$JS.API"
 
-// NoMessage is the answer to a question for a message that is not stored.
+// NoMessage is the answer to a look-up of a message that is not stored.
 const NoMessage = `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`
 
-// Of is the stream that stores a subject.
+// Of returns the stream that stores a subject.
 func Of(subject string) string {
 	if strings.HasPrefix(subject, "quarantine.") {
 		return quarantine
@@ -22,11 +22,11 @@ func Of(subject string) string {
 	return Main
 }
 
-// lookUp is what a stream does with a question. Its leader answers by what is safe; a
-// follower, which only a sabotage asks, by what it has.
+// lookUp answers a request to a stream. The leader answers from its replicated messages. A
+// follower, which only a sabotage asks, answers from those it has.
 func (s *Server) lookUp(m Message, from *socket) {
 	if body, ok := s.unreadable(); ok {
-		s.Logf("the server does not answer a question: %q", body)
+		s.Logf("the server refuses a look-up: %q", body)
 		if body != "-" {
 			s.reply(from, m.reply, body)
 		}
@@ -52,7 +52,7 @@ func (s *Server) lookUp(m Message, from *socket) {
 		if i+1 < q.Seq || e.stamp.Before(q.Start) {
 			continue
 		}
-		q.Start = time.Time{} // it is where the search begins
+		q.Start = time.Time{} // the search begins there
 		if e.Subject != q.Subject || !strings.HasSuffix(m.Subject, "."+e.Stream) || e.Purged {
 			continue
 		}

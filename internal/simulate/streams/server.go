@@ -9,59 +9,60 @@ import (
 )
 
 const (
-	// Main is the stream of what the bridge forwards.
+	// Main is the stream of accepted messages.
 	Main       = "TELEMETRY"
 	quarantine = "QUARANTINE"
 
-	// DuplicateWindow is the streams'.
+	// DuplicateWindow is the duplicate window of the streams.
 	DuplicateWindow = 2 * time.Minute
 )
 
-// Options are what does not change during a run.
+// Options contains the settings of a run.
 type Options struct {
-	Replicated bool          // stored and safe are two things
+	Replicated bool          // messages are stored first and replicated later
 	Ragged     bool          // a fault refuses single messages
-	Skew       time.Duration // by how much the servers' clocks are ahead of the bridge's
-	Follower   bool          // a replica that lags is asked instead of the leader
+	Skew       time.Duration // time by which the servers' clocks are ahead of the bridge's
+	Follower   bool          // look-ups go to a lagging replica instead of the leader
 
 	Others *Gate
 	Logf   func(format string, args ...any)
-	// Storing is called before a stream stores a message, Dropping before it drops one as a duplicate of
-	// another one.
+	// Storing is called before a stream stores a message. Dropping is called before it drops one as
+	// a duplicate.
 	Storing  func(Message, *Client)
 	Dropping func(m Message, of int)
 }
 
-// Gate is taken by the publisher's own goroutines when they enter the simulation. They run only while
-// the simulation's own waits, which takes it in passing for the race detector's sake.
+// Gate is locked by the publisher's own goroutines when they enter the simulation. They run only
+// while the simulation's goroutine waits. That goroutine locks and unlocks it too, so that the race
+// detector sees the order.
 type Gate struct{ sync.Mutex }
 
-// Pass orders what the simulation has done before what others do after.
+// Pass orders the previous actions of the simulation before later actions of other goroutines.
 func (g *Gate) Pass() {
 	g.Lock()
 	defer g.Unlock()
 }
 
-// Server is JetStream.
+// Server simulates JetStream.
 type Server struct {
 	Options
-	client  *Client // of the bridge that runs; nil: none does
+	client  *Client // of the running bridge; nil: none
 	sockets []*socket
 	answers []answer
 	learned time.Time // when a positive answer last arrived
 
 	held    map[string]entry // by stream and id
-	log     []entry          // in the order of storing; [safe:] can be forgotten
+	log     []entry          // in the order of storing; [safe:] can be lost
 	safe    int
 	copies  map[int][]*Copy // by message
-	refuses string          // how; empty body is "503"
+	refuses string          // the refusal; see refusals
 	faulty  bool
-	mask    int              // ragged: which of the messages
-	seen    int              // messages under the fault
-	met     map[meeting]bool // who has met the fault
-	lastBad time.Time        // when somebody first did
-	skew    time.Duration    // of the leader's clock against the bridge's
-	stale   int              // a replica that lags has log[:stale]
+	mask    int              // ragged: which messages are refused
+	seen    int              // messages received during the fault
+	met     map[meeting]bool // refused messages
+	lastBad time.Time        // when the latest of them was first refused
+	skew    time.Duration    // of the leader's clock relative to the bridge's
+	stale   int              // a lagging replica has log[:stale]
 }
 
 // Copy is one copy of a message in a stream.
@@ -70,8 +71,8 @@ type Copy struct {
 	Subject string
 	ID      string
 	At      time.Time
-	Safe    bool // no leader change takes it away
-	Purged  bool // the stream has deleted it
+	Safe    bool // replicated: a leader change does not lose it
+	Purged  bool // deleted from the stream
 	Life    int  // of the bridge that sent it
 }
 
@@ -81,20 +82,20 @@ type entry struct {
 	number int
 	reply  string
 	from   *socket
-	stamp  time.Time // on the leader's clock; At is on the wall
+	stamp  time.Time // by the leader's clock; At is by the bridge's clock
 }
 
-// New returns a server that has stored nothing yet.
+// New returns a server without messages.
 func New(o Options) *Server {
 	s := &Server{Options: o, held: map[string]entry{}, copies: map[int][]*Copy{}}
 	s.skew = s.skewOf(0)
 	return s
 }
 
-// Copies are those that the streams contain of a message, in the order of storing.
+// Copies returns the copies of a message in the streams, in the order of storing.
 func (s *Server) Copies(message int) []*Copy { return s.copies[message] }
 
-// Stored are the messages in the main stream, in its order.
+// Stored returns the messages in the main stream, in order.
 func (s *Server) Stored() (messages []int) {
 	for _, e := range s.log {
 		if e.Stream == Main {
@@ -114,7 +115,7 @@ func (s *Server) Idle() bool {
 	return len(s.answers) == 0 && s.safe == len(s.log)
 }
 
-// Store has the server take n messages from one of the connections.
+// Store makes the server process n messages of one of the connections.
 func (s *Server) Store(n, which int) {
 	var open []*socket
 	for _, c := range s.sockets {
@@ -128,7 +129,7 @@ func (s *Server) Store(n, which int) {
 	}
 }
 
-// takeFrom takes n messages from a connection.
+// takeFrom processes n messages of a connection.
 func (s *Server) takeFrom(c *socket, n int) {
 	for range min(n, len(c.msgs)) {
 		m := c.msgs[0]
@@ -137,8 +138,8 @@ func (s *Server) takeFrom(c *socket, n int) {
 	}
 }
 
-// Drain has the server take all that is on the wire, and the bridge its answers. It reports whether
-// there was anything.
+// Drain makes the server process everything on the wire, and the bridge the answers. It reports
+// whether there was anything.
 func (s *Server) Drain() (some bool) {
 	for _, c := range s.sockets {
 		some = some || len(c.msgs) > 0
@@ -150,8 +151,8 @@ func (s *Server) Drain() (some bool) {
 	return some
 }
 
-// Overdue handles what has been on its way for longer than bound: messages, commits and, unless the
-// bridge stands still, answers.
+// Overdue processes everything that has been in transit for longer than bound: messages, commits
+// and, unless the bridge is suspended, answers.
 func (s *Server) Overdue(bound time.Duration, still bool) {
 	for _, c := range s.sockets {
 		for len(c.msgs) > 0 && time.Since(c.msgs[0].At) > bound {
@@ -166,7 +167,7 @@ func (s *Server) Overdue(bound time.Duration, still bool) {
 	}
 }
 
-// sweep forgets dead connections with nothing in them.
+// sweep removes empty dead connections.
 func (s *Server) sweep() {
 	kept := s.sockets[:0]
 	for _, c := range s.sockets {
@@ -180,12 +181,12 @@ func (s *Server) sweep() {
 
 const (
 	refuseForGood = `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"TELEMETRY","seq":0}`
-	// inFlightAlready is what a replicated stream says to an id whose first
-	// copy is not safe yet.
+	// inFlightAlready is the answer of a replicated stream to an id whose first copy is not
+	// replicated yet.
 	inFlightAlready = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"TELEMETRY","seq":0}`
 )
 
-// take is what a stream does with a message.
+// take processes a message in its stream.
 func (s *Server) take(m Message, from *socket) {
 	if m.Number == 0 {
 		s.lookUp(m, from)
@@ -208,7 +209,7 @@ func (s *Server) take(m Message, from *socket) {
 		return
 	}
 	if m.Stream == Main && strings.HasPrefix(m.payload, "refuse") || strings.HasPrefix(m.payload, "never") {
-		s.Logf("the server refuses message %d for good", m.Number)
+		s.Logf("the server rejects message %d permanently", m.Number)
 		s.reply(from, m.reply, refuseForGood)
 		return
 	}
@@ -224,7 +225,7 @@ func (s *Server) take(m Message, from *socket) {
 	}
 }
 
-// Commit makes the oldest n stored messages safe and answers them.
+// Commit replicates the oldest n stored messages and answers them.
 func (s *Server) Commit(n int) {
 	for range n {
 		if s.safe == len(s.log) || s.leaderless() {
@@ -237,10 +238,10 @@ func (s *Server) Commit(n int) {
 	}
 }
 
-// CommitAll makes everything safe.
+// CommitAll replicates all messages.
 func (s *Server) CommitAll() { s.Commit(len(s.log)) }
 
-// reply sends an answer to where the message came from, if that still listens.
+// reply sends an answer to the sender of the message, if it is still connected.
 func (s *Server) reply(to *socket, subject, body string) {
 	if s.client == nil || to.link != s.client.Link || !to.link.hears() {
 		return
@@ -252,7 +253,7 @@ func (s *Server) reply(to *socket, subject, body string) {
 	s.answers = append(s.answers, answer{m, strings.HasPrefix(body, `{"stream":"TELEMETRY","seq"`), time.Now()})
 }
 
-// Purge deletes what the streams contain. They know the ids all the same.
+// Purge deletes all messages of the streams. The duplicate window keeps their ids.
 func (s *Server) Purge() {
 	for _, e := range s.log[:s.safe] {
 		e.Purged = true
