@@ -1,8 +1,8 @@
-// Package doctest runs the pages under docs/: a test reads a page, runs the commands
-// of its console blocks one after the other against real servers, and compares what they
-// print with what the page says. So a page cannot rot.
+// Package doctest tests the pages under docs/. A test reads a page, runs the commands of its
+// console blocks in order against real servers, and compares their output with the page, so that
+// pages stay correct.
 //
-// What the blocks of a page look like:
+// The format of the blocks:
 //
 //	```console
 //	$ nats stream get TELEMETRY 1          a command, in bash; variables, the directory
@@ -14,14 +14,13 @@
 //	# exit status 2                        where it is not 0
 //	```
 //
-// A command goes on in the next line after a backslash, a pipe, or a semicolon
-// (with or without a do). After `console terminal` the
-// commands get a terminal, which some insist on. A block `console elsewhere` has
-// what only a machine of the reader's can run; its programs must be known to the test.
-// Other blocks have no commands. One that begins with a comment that is a file's name,
-// "# bridge.yaml" or "-- compare.sql", becomes that file.
+// A command continues on the next line after a backslash, a pipe, or a semicolon (with or without a
+// do). In a block `console terminal` the commands get a terminal, which some of them require. A
+// block `console elsewhere` has commands that only the reader's machine can run; the test only
+// checks that it knows their programs. Other blocks have no commands. If another block begins with
+// a comment with a file name, "# bridge.yaml" or "-- compare.sql", it is written to that file.
 //
-// Pages write servers with their usual addresses, nats://127.0.0.1:4222 for one, and
-// the test puts its own there. Commands named in a sentence, in backquotes, must begin
-// like one that the page runs.
+// Pages use the usual addresses of servers, such as nats://127.0.0.1:4222, and the test replaces
+// them with its own. A command in backquotes within a sentence must begin like a command that the
+// page runs.
 package doctest

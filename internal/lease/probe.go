@@ -28,7 +28,7 @@ const (
 	maxPause   = 30 * time.Minute
 )
 
-// pause returns the back-off after that many consecutive failed assignments. A probe does not show
+// pause returns the back-off after that many consecutive failed assignments. A probe does not reveal
 // why the lanes fail, and each assignment delays the messages of their devices.
 func pause(failed int) time.Duration {
 	if failed < 2 {

@@ -18,11 +18,11 @@ import (
 	"mqtt-nats-bridge/jetstream/embedded"
 )
 
-// Settings are keys of the configuration, as path and value.
+// Settings maps paths of configuration keys to values.
 type Settings map[string]string
 
-// StartInProcess starts a bridge in this process; it does not wait until the
-// bridge is ready. It stops with the test.
+// StartInProcess starts a bridge in this process, which stops with the test. It does not wait until
+// the bridge is ready.
 func StartInProcess(t testing.TB, s Settings) *daemon.Bridge {
 	t.Helper()
 	flags := []config.Flag{{Path: "admin.listen", Value: ""}}
@@ -36,13 +36,13 @@ func StartInProcess(t testing.TB, s Settings) *daemon.Bridge {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		// Where a test leaves an end down, what was in flight is abandoned.
+		// If a test leaves a peer down, messages in flight are abandoned.
 		_ = b.Close(ctx)
 	})
 	return b
 }
 
-// PlainSettings are the settings of a lane on plain topics without limits.
+// PlainSettings returns the settings for a lane on plain topics without limits.
 func PlainSettings(mqttURL, natsURL string) Settings {
 	return Settings{
 		"mqtt.url": mqttURL, "nats.url": natsURL,
@@ -50,7 +50,7 @@ func PlainSettings(mqttURL, natsURL string) Settings {
 	}
 }
 
-// With sets one more key and returns the settings.
+// With sets a key and returns the settings.
 func (s Settings) With(path, value string) Settings {
 	s[path] = value
 	return s
@@ -62,8 +62,8 @@ func AwaitReady(t testing.TB, b *daemon.Bridge) {
 	Eventually(t, func() bool { return len(b.Problems()) == 0 }, func() any { return b.Problems() })
 }
 
-// AwaitProblem waits until the bridge names a problem of that component that
-// says all of words.
+// AwaitProblem waits until the bridge reports a problem of the component that contains all of
+// words.
 func AwaitProblem(t testing.TB, b *daemon.Bridge, component string, words ...string) daemon.Problem {
 	t.Helper()
 	var found daemon.Problem
@@ -79,25 +79,26 @@ func AwaitProblem(t testing.TB, b *daemon.Bridge, component string, words ...str
 	return found
 }
 
-// Eventually waits, at most for testrun.Timeout; said returns what was there instead.
+// Eventually waits until done returns true, at most for testrun.Timeout. said describes the present
+// state for the failure.
 func Eventually(t testing.TB, done func() bool, said func() any) {
 	t.Helper()
 	EventuallyWithin(t, testrun.Timeout, done, said)
 }
 
-// EventuallyWithin is [Eventually] with a bound of its own.
+// EventuallyWithin is [Eventually] with another timeout.
 func EventuallyWithin(t testing.TB, d time.Duration, done func() bool, said func() any) {
 	t.Helper()
 	deadline := time.Now().Add(d)
 	for !done() {
 		if time.Now().After(deadline) {
-			require.FailNow(t, "it did not come to pass", "%+v", said())
+			require.FailNow(t, "the condition was not met in time", "%+v", said())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// StartJetStream starts an embedded nats-server that ends with the test.
+// StartJetStream starts an embedded nats-server that stops with the test.
 func StartJetStream(t testing.TB, o embedded.Options) *embedded.Server {
 	t.Helper()
 	if o.StoreDir == "" {
@@ -121,7 +122,7 @@ func AwaitMessage(t testing.TB, js natsjs.JetStream, stream, subject string) *na
 		}
 		return err == nil
 	}, func() any { return subject + ": " + err.Error() })
-	// What a direct get adds (ADR-31) is not in the stream.
+	// A direct get adds these headers (ADR-31); they are not in the stream.
 	for _, added := range []string{"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"} {
 		m.Header.Del(added)
 	}
@@ -141,14 +142,14 @@ func ContainsAll(text string, words []string) bool {
 // BridgePassword is the password of the bridge at the embedded broker.
 const BridgePassword = "bridge-at-broker"
 
-// AwaitToken waits until paho has done what the token is for.
+// AwaitToken waits until paho has completed the token's operation.
 func AwaitToken(t testing.TB, token paho.Token) {
 	t.Helper()
 	require.True(t, token.WaitTimeout(testrun.Timeout), "no answer from the broker")
 	require.NoError(t, token.Error())
 }
 
-// StartBroker starts an embedded broker that ends with the test.
+// StartBroker starts an embedded broker that stops with the test.
 func StartBroker(t testing.TB, o broker.Options) (b *broker.Broker, addr string) {
 	t.Helper()
 	b, err := broker.Open(o)
@@ -157,7 +158,7 @@ func StartBroker(t testing.TB, o broker.Options) (b *broker.Broker, addr string)
 	return b, strings.TrimPrefix(b.URL(), "tcp://")
 }
 
-// AwaitSubscribed waits until the only lane collects messages.
+// AwaitSubscribed waits until the only lane has subscribed.
 func AwaitSubscribed(t testing.TB, b *daemon.Bridge) {
 	t.Helper()
 	Eventually(t, func() bool { return b.Status(t.Context()).Lanes[0].Session.Subscribed }, func() any { return b.Problems() })

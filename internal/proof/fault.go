@@ -8,27 +8,27 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Fault is something that goes wrong under load, once or again and again.
+// Fault is a fault that is injected under load, once or repeatedly.
 type Fault struct {
 	Name   string
 	Times  int // 0: once
 	Rig    RigOptions
 	Inject func(r *Rig)
-	// Redelivers means that the broker sends again what it saw no PUBACK for.
+	// Redelivers means that the broker redelivers unacknowledged messages.
 	Redelivers bool
 }
 
-// Survive puts a load through a fault that is to leave no trace.
+// Survive runs a load with a fault, and requires that the fault has no effect on the stored
+// messages.
 func Survive(t *testing.T, f Fault, what string, o LoadOptions) {
 	t.Helper()
 	v := Run(t, f, what, o)
 	require.True(t, v.Clean(), v)
 }
 
-// Run puts a load through a fault and enters the outcome in the report. The load
-// comes in as many legs as there are faults; each one falls into its leg at a
-// random moment, and the next leg begins when the fault is over, so that none
-// goes into silence.
+// Run runs a load with a fault and adds the verdict to the report. The load has one section per
+// injection. Each fault is injected at a random moment of its section, and the next section begins
+// when the fault is over, so that every fault hits a running load.
 func Run(t *testing.T, f Fault, what string, o LoadOptions) Verdict {
 	t.Helper()
 	random := Random(t)
@@ -41,7 +41,7 @@ func Run(t *testing.T, f Fault, what string, o LoadOptions) Verdict {
 		from, to := i*o.Total/times, (i+1)*o.Total/times
 		l.Release(to)
 		require.True(t, l.Await(from+random.IntN((to-from)/2)))
-		time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // any moment, not just after a PUBACK
+		time.Sleep(time.Duration(random.IntN(int(50 * time.Millisecond)))) // a random moment, not just after a PUBACK
 		f.Inject(r)
 	}
 	v := r.Finish(l)

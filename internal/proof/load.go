@@ -12,65 +12,62 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// LoadOptions describe a load. Addr, Devices and Total are required.
+// LoadOptions configures a load. Addr, Devices and Total are required.
 type LoadOptions struct {
 	Addr string // of the broker, host:port
-	// Devices take turns: message n is number n/Devices of device n%Devices.
+	// Devices is the number of devices, which publish in turn: message n is number n/Devices of
+	// device n%Devices.
 	Devices int
 	Total   int
-	Rate    int // messages per second; 0: as fast as the broker takes them
-	Size    int // bytes of payload; 0: 256
+	Rate    int // messages per second; 0: as fast as the broker accepts them
+	Size    int // payload in bytes; 0: 256
 	// Identical gives all messages the same payload.
 	Identical bool
 	// Topic is the part of a device's topic after its name; empty: telemetry.
 	Topic string
-	// Reconnect has the publisher come back when its connection ends, and send
-	// again, with DUP, what had no PUBACK: a device that does its duty.
+	// Reconnect makes the publisher reconnect when its connection ends, and resend unacknowledged
+	// messages with DUP, as the MQTT standard requires.
 	Reconnect bool
-	// Twice sends every message twice on purpose, the second time with DUP:
-	// devices whose PUBACKs do not get through to them. To the broker these
-	// are two publishes (§4.3.2), and each is to be stored once.
+	// Twice sends every message twice, the second time with DUP, as devices do that do not receive
+	// their PUBACKs. To the broker these are two publishes (§4.3.2), and each must be stored once.
 	Twice bool
-	// JSON makes payloads that ingest takes, telemetry or shadows: an object
-	// with the message's number.
+	// JSON creates payloads that ingest accepts as telemetry or shadows: an object with the
+	// message's number.
 	JSON bool
-	// Attested publishes under the topics that the broker's rule would make of
-	// the devices'.
+	// Attested publishes under attested topics, as the broker's rule creates them from the topics
+	// of devices.
 	Attested bool
 }
 
-// Window is how many messages wait for their PUBACK at most. Below 65,535, so
-// that no packet id is used twice at a time.
+// Window is the maximum number of unacknowledged messages. It is below 65,535, so that no packet id
+// is used twice at the same time.
 const Window = 1000
 
-// Load publishes over one raw MQTT 3.1.1 connection at QoS 1 and notes which
-// message got its PUBACK. All devices share the connection, so that what the
-// broker gets is in the order of every device.
+// Load publishes over one raw MQTT 3.1.1 connection at QoS 1 and records the PUBACKs. All devices
+// share the connection, so the broker receives the messages in the order of every device.
 type Load struct {
 	LoadOptions
-	done chan struct{} // closed once everything is acknowledged, or nothing more will be
+	done chan struct{} // closed when all messages are acknowledged or the load has failed
 
 	mu      sync.Mutex
 	changed *sync.Cond
 	conn    net.Conn
-	run     string // begins the ids of attested messages
-	limit   int    // messages that may be sent so far
-	sent    int    // messages that were sent, once at least
-	acks    int    // messages that were acknowledged, once at least
-	// sends and pubacks count what was published and what was acknowledged, by
-	// message.
+	run     string // prefix of the ids of attested messages
+	limit   int    // number of messages that may be sent so far
+	sent    int    // number of messages sent at least once
+	acks    int    // number of messages acknowledged at least once
+	// sends and pubacks count the publishes and PUBACKs of each message.
 	sends, pubacks []uint8
 	inFlight       [1 << 16]flight // by packet id
-	packets        int             // packet ids given out
-	unacked        int             // of them
-	err            error           // why it ended early
+	packets        int             // packet ids used
+	unacked        int             // packets in flight
+	err            error           // reason of a premature end
 }
 
 // flight is a PUBLISH without its PUBACK.
 type flight struct{ message int } // plus 1; 0: none
 
-// StartLoad connects and publishes as far as Release allows. It ends with the
-// test.
+// StartLoad connects and publishes the messages that Release allows. The load stops with the test.
 func StartLoad(t testing.TB, o LoadOptions) *Load {
 	t.Helper()
 	if o.Size == 0 {
@@ -96,10 +93,11 @@ func StartLoad(t testing.TB, o LoadOptions) *Load {
 	return l
 }
 
-// clientID is a load's own: two of them may publish at a time, by topic.
+// clientID contains the topic, so that two loads with different topics can publish at the same
+// time.
 func (l *Load) clientID() string { return "load-" + l.Topic }
 
-// NewLoad returns a load that does not publish: the test does, see [Load.Next].
+// NewLoad returns a load whose messages the test publishes itself, see [Load.Next].
 func NewLoad(o LoadOptions) *Load {
 	l := &Load{LoadOptions: o, sends: make([]uint8, o.Total), pubacks: make([]uint8, o.Total), done: make(chan struct{})}
 	l.changed = sync.NewCond(&l.mu)
@@ -107,8 +105,7 @@ func NewLoad(o LoadOptions) *Load {
 	return l
 }
 
-// serve publishes over one connection after the other until all is acknowledged,
-// or over one.
+// serve publishes until all messages are acknowledged. It reconnects if Reconnect is set.
 func (l *Load) serve() {
 	for {
 		var both sync.WaitGroup
@@ -143,8 +140,8 @@ func (l *Load) serve() {
 	}
 }
 
-// redial comes back with nothing in flight: what is unacknowledged is sent anew.
-// False: the load has ended.
+// redial reconnects with nothing in flight; unacknowledged messages are sent again. It returns
+// false if the load has ended.
 func (l *Load) redial() bool {
 	for {
 		l.mu.Lock()
@@ -168,7 +165,7 @@ func (l *Load) redial() bool {
 	}
 }
 
-// end notes the first reason and closes the connection.
+// end records the first error and closes the connection.
 func (l *Load) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,7 +176,7 @@ func (l *Load) end(err error) {
 	l.changed.Broadcast()
 }
 
-// Release lets the load publish up to message n.
+// Release allows the load to publish up to message n.
 func (l *Load) Release(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -187,7 +184,7 @@ func (l *Load) Release(n int) {
 	l.changed.Broadcast()
 }
 
-// acknowledgements reads PUBACKs until all have come.
+// acknowledgements reads PUBACKs until all messages are acknowledged.
 func (l *Load) acknowledgements(conn net.Conn) error {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	for {
@@ -206,7 +203,7 @@ func (l *Load) puback(id uint16) (all bool, err error) {
 	defer l.mu.Unlock()
 	f := l.inFlight[id]
 	if f.message == 0 {
-		return false, fmt.Errorf("read PUBACK: nothing waits for one with packet id %d", id)
+		return false, fmt.Errorf("read PUBACK: no message in flight with packet id %d", id)
 	}
 	l.inFlight[id] = flight{}
 	l.unacked--
@@ -219,7 +216,7 @@ func (l *Load) puback(id uint16) (all bool, err error) {
 	return l.acks == l.Total && l.unacked == 0, nil
 }
 
-// Await waits until n messages are acknowledged. False: it ended before.
+// Await waits until n messages are acknowledged. It returns false if the load ended before.
 func (l *Load) Await(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -229,21 +226,21 @@ func (l *Load) Await(n int) bool {
 	return l.acks >= n
 }
 
-// AwaitEnd waits until everything is published and acknowledged.
+// AwaitEnd waits until all messages are published and acknowledged.
 func (l *Load) AwaitEnd(t testing.TB) {
 	t.Helper()
 	l.Release(l.Total)
 	select {
 	case <-l.done:
 	case <-time.After(5 * testrun.Timeout):
-		t.Fatal("the load does not end")
+		t.Fatal("the load did not end in time")
 	}
 	if l.err != nil {
 		t.Fatalf("the broker ended the load: %v", l.err)
 	}
 }
 
-// DialMQTT connects with a clean session, under a user name where one is given.
+// DialMQTT connects with a clean session, and with a user name unless it is empty.
 func DialMQTT(addr, clientID, username string) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", addr, testrun.Timeout)
 	if err != nil {
@@ -256,7 +253,7 @@ func DialMQTT(addr, clientID, username string) (net.Conn, error) {
 	return conn, nil
 }
 
-// Next notes one more message as sent, by the test itself and not by the load, and returns it.
+// Next returns the next message and records it as sent. The test publishes it itself.
 func (l *Load) Next() (topic string, payload []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -266,7 +263,7 @@ func (l *Load) Next() (topic string, payload []byte) {
 	return l.topic(n, 0), l.payload(n)
 }
 
-// NoteAck notes the PUBACK of the message that Next returned last.
+// NoteAck records the PUBACK of the message that Next returned last.
 func (l *Load) NoteAck() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

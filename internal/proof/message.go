@@ -13,7 +13,7 @@ import (
 // PacketID returns the packet id of the nth PUBLISH.
 func PacketID(packet int) uint16 { return uint16(packet%65535 + 1) }
 
-// Device returns the name of device i; they spread over ten tenants.
+// Device returns the tenant and the name of device i. The devices are spread over ten tenants.
 func Device(i int) (tenant, name string) { return fmt.Sprintf("t%d", i%10), fmt.Sprintf("d%05d", i) }
 
 func (l *Load) appendPublish(b []byte, o outgoing) []byte {
@@ -24,8 +24,8 @@ func (l *Load) appendPublish(b []byte, o outgoing) []byte {
 	return wire.AppendPublish(b, flags, l.topic(o.message, o.before), o.packetID, l.payload(o.message))
 }
 
-// topic is the device's topic of a message. The broker's rule gives each PUBLISH an id of
-// its own, one that repeats another too.
+// topic returns the topic of a message. The broker's rule gives each PUBLISH its own id, including
+// a resend.
 func (l *Load) topic(message int, before uint8) string {
 	tenant, name := Device(message % l.Devices)
 	topic := "tenant/" + tenant + "/device/" + name + "/" + l.Topic
@@ -36,7 +36,8 @@ func (l *Load) topic(message int, before uint8) string {
 	return topic
 }
 
-// payload begins with the message's number, unless all are the same.
+// payload returns the payload of a message. It begins with the message's number, unless all
+// payloads are identical.
 func (l *Load) payload(message int) []byte {
 	if l.JSON {
 		p := fmt.Appendf(nil, `{"version":%d,"reported":{"n":%d},"pad":"`, message, message)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// publish writes all messages that have no PUBACK, in batches as they fall due.
+// publish writes all unacknowledged messages, in batches as they become due.
 func (l *Load) publish(conn net.Conn, gone func() bool) error {
 	const batch = 64
 	var buf []byte
@@ -26,7 +26,7 @@ func (l *Load) publish(conn net.Conn, gone func() bool) error {
 					return fmt.Errorf("publish: %w", err)
 				}
 				buf = buf[:0]
-				time.Sleep(pause) // the pace of the load: nobody waits for it
+				time.Sleep(pause) // paces the load; not a wait for a condition
 			}
 			buf = l.appendPublish(buf, f)
 		}
@@ -38,7 +38,8 @@ func (l *Load) publish(conn net.Conn, gone func() bool) error {
 	return nil
 }
 
-// pace says when a message is due: rate per second since it began with a message.
+// pace computes when a message is due: rate messages per second from the message from on, which was
+// due at began.
 type pace struct {
 	rate  int // 0: as fast as possible
 	from  int
@@ -56,21 +57,21 @@ func (p pace) until(message int) time.Duration {
 	return 0
 }
 
-// sending is what goes out in one write.
+// sending contains the packets of one write.
 type sending struct {
 	flights     []outgoing
-	first, next int // message, and the one after the last
+	first, next int // first message, and the one after the last
 }
 
 type outgoing struct {
 	message  int
 	packetID uint16
 	dup      bool
-	before   uint8 // how often it was published before
+	before   uint8 // number of earlier publishes
 }
 
-// take waits until the next message may be sent, enters at most n of them and reports whether the
-// load had been held.
+// take waits until the next message may be sent and puts at most n messages in flight. held reports
+// whether it had to wait for Release.
 func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +98,7 @@ func (l *Load) take(next, n int, gone func() bool) (todo sending, held bool, _ e
 	}
 	for ; todo.next < min(next+n, l.limit) && l.unacked+each <= Window; todo.next++ {
 		if l.pubacks[todo.next] > 0 {
-			continue // on an earlier connection
+			continue // acknowledged on an earlier connection
 		}
 		for range each {
 			id := PacketID(l.packets)

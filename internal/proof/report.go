@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// report collects what became of every load, from tests that run side by side.
+// report collects the verdicts on all loads, from parallel tests.
 type report struct {
 	mu   sync.Mutex
 	rows []row
@@ -24,7 +24,7 @@ func (r *report) add(fault, load string, v Verdict) {
 	r.rows = append(r.rows, row{fault, load, v})
 }
 
-// String is a table, ordered by fault, that docs/faults.md can take as it is.
+// String returns a Markdown table, ordered by fault, for docs/faults.md.
 func (r *report) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,48 +19,47 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// Rig is a real mosquitto, real nats-servers and the bridge as processes, on
-// plain topics.
+// Rig runs a real mosquitto, real nats-servers and the bridge as processes, on plain topics.
 type Rig struct {
-	BeforeStop func() // at the end of a run, while the bridge still answers; nil: nothing
+	BeforeStop func() // called at the end of a run, while the bridge still runs; nil: nothing
 	T          testing.TB
-	Broker     *peers.MosquittoProcess // nil: the test's own
+	Broker     *peers.MosquittoProcess // nil: the test provides the broker
 	Addr       string                  // of the broker
 	Proxy      *peers.TCPProxy         // between bridge and broker; nil: none
 	NATS       *peers.NATSProcess      // the only one; nil: a cluster
 	Cluster    *peers.NATSCluster
-	// NATSProxies are between the bridge and each nats-server.
+	// NATSProxies contains the proxies between the bridge and each nats-server.
 	NATSProxies []*peers.TCPProxy
 	Bridge      *peers.BridgeProcess
 	JS          natsjs.JetStream
 	stateDir    string
 	Marker      string     // topic of the marker
-	Random      *rand.Rand // of the test's faults
+	Random      *rand.Rand // for the test's faults
 	LogOffset   int        // offset in the bridge's log up to which it has been read
 }
 
-// ClientID is the session of the only lane.
+// ClientID is the client id of the only lane.
 const ClientID = "bridge-0"
 
-// RigOptions describe a Rig.
+// RigOptions configures a Rig.
 type RigOptions struct {
-	// MQTTProxy and NATSProxy are for faults of the links.
+	// MQTTProxy and NATSProxy add proxies that can inject link faults.
 	MQTTProxy, NATSProxy bool
-	// Cluster has three nats-servers and three replicas of each stream.
+	// Cluster starts three nats-servers, with three replicas of each stream.
 	Cluster bool
-	// StateDir of the bridge; empty: a directory of the test's own.
+	// StateDir is the state directory of the bridge; empty: a temporary directory.
 	StateDir string
-	// Broker is the host:port of an MQTT broker that takes mosquitto's place.
+	// Broker is the host:port of an MQTT broker that replaces mosquitto.
 	Broker string
-	// Topic is the last level of the only topic of a bridge that shares its broker with
-	// others, and its client id; empty: the default topics.
+	// Topic is the client id of a bridge that shares its broker with others, and the last level of
+	// its only topic. Empty: the default topics.
 	Topic string
-	// Env are further variables of the bridge, KEY=value.
+	// Env contains additional environment variables of the bridge, KEY=value.
 	Env []string
 }
 
-// NewRig returns once the bridge's session exists: from then on the broker keeps
-// what is published.
+// NewRig returns when the session of the bridge exists: from then on the broker keeps published
+// messages.
 func NewRig(t testing.TB, o RigOptions) *Rig {
 	t.Helper()
 	r := &Rig{T: t, stateDir: o.StateDir, Marker: markerTopic}
@@ -88,7 +87,7 @@ func NewRig(t testing.TB, o RigOptions) *Rig {
 		r.Cluster = peers.Cluster(t)
 		servers = r.Cluster.Nodes
 		env = append([]string{"BRIDGE_STREAMS_REPLICAS=3"}, env...)
-		// A frozen server does not say goodbye.
+		// A suspended server does not close its connections.
 		r.JS = ConnectNATS(t, r.Cluster.URL(), nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2))
 	} else {
 		r.NATS = peers.NATSServer(t, peers.NATSOptions{})
@@ -114,30 +113,30 @@ func NewRig(t testing.TB, o RigOptions) *Rig {
 	}, env...)})
 	r.AwaitSession()
 	if o.Cluster {
-		// The session may be there before the streams are.
+		// The session may exist before the streams.
 		r.Cluster.AwaitCurrent("TELEMETRY")
 	}
 	return r
 }
 
-// logTail is how much of a log a failure prints, in bytes.
+// logTail is the size of the end of a log that a failure prints, in bytes.
 const logTail = 4 << 10
 
-// Log is what a process has written.
+// Log is the output of a process.
 type Log interface {
 	String() string
 	Tail(n int) string
 }
 
-// RequireSays fails with the end of the log where the text is not in it.
+// RequireSays fails the test with the end of the log if the log does not contain the text.
 func RequireSays(t testing.TB, log Log, text string) {
 	t.Helper()
 	if !strings.Contains(log.String(), text) {
-		require.FailNow(t, "the log does not say it", "%s\n%s", text, log.Tail(logTail))
+		require.FailNow(t, "the log does not contain the text", "%s\n%s", text, log.Tail(logTail))
 	}
 }
 
-// RequireNeverSays fails with the line where the text is in the log.
+// RequireNeverSays fails the test with the line if the log contains the text.
 func RequireNeverSays(t testing.TB, log Log, text string) {
 	t.Helper()
 	for line := range strings.Lines(log.String()) {
@@ -145,21 +144,21 @@ func RequireNeverSays(t testing.TB, log Log, text string) {
 	}
 }
 
-// AwaitSession waits until the bridge says that it has subscribed.
+// AwaitSession waits until the bridge logs that its session is connected.
 func (r *Rig) AwaitSession() {
 	r.T.Helper()
 	r.LogOffset = r.Bridge.Log().Await(r.T, r.LogOffset, "mqtt connected")
 }
 
-// StartBridge starts it again.
+// StartBridge starts the bridge again.
 func (r *Rig) StartBridge() {
 	r.T.Helper()
 	r.LogOffset = len(r.Bridge.Log().String())
 	r.Bridge.Start()
 }
 
-// Redelivered asks the bridge how many messages came with DUP since it started.
-// It must have an admin endpoint.
+// Redelivered returns the number of messages with DUP that the bridge has received since its start.
+// The bridge needs an admin endpoint.
 func (r *Rig) Redelivered() int {
 	r.T.Helper()
 	said := r.Bridge.Log().String()
@@ -170,7 +169,8 @@ func (r *Rig) Redelivered() int {
 	return status.Totals.Redelivered
 }
 
-// ConnectNATS connects to a server that may be down at times; the connection ends with the test.
+// ConnectNATS connects to a server that may be down temporarily. The connection is closed at the
+// end of the test.
 func ConnectNATS(t testing.TB, url string, options ...nats.Option) natsjs.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(url, append([]nats.Option{
@@ -183,9 +183,9 @@ func ConnectNATS(t testing.TB, url string, options ...nats.Option) natsjs.JetStr
 	return js
 }
 
-// The marker is published after the last message of a load, over the same
-// connection's broker. A lane stores in the order in which the broker delivers:
-// once the marker is in the stream, whatever came before it is too.
+// The marker is published after the last message of a load, to the same broker. A lane stores
+// messages in the order of delivery: when the marker is in the stream, all earlier messages are
+// too.
 const (
 	markerDevice  = "tenant/proof/device/marker/"
 	markerTopic   = markerDevice + "telemetry"
@@ -209,7 +209,7 @@ func MarkOn(t testing.TB, addr, topic string) {
 	ReadPuback(t, conn, 1)
 }
 
-// ReadPuback reads the PUBACK of a packet id, and nothing else.
+// ReadPuback reads one packet and requires that it is the PUBACK of the packet id.
 func ReadPuback(t testing.TB, conn net.Conn, id uint16) {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(testrun.Timeout)))
@@ -218,8 +218,7 @@ func ReadPuback(t testing.TB, conn net.Conn, id uint16) {
 	require.Equal(t, id, got)
 }
 
-// AwaitMarker waits until the marker is stored: as long as the stream grows
-// during that time, however long that takes.
+// AwaitMarker waits until the marker is stored. It does not time out as long as the stream grows.
 func AwaitMarker(t testing.TB, js natsjs.JetStream) {
 	t.Helper()
 	awaitMarkerOn(t, js, MarkerSubject)
@@ -230,7 +229,7 @@ func awaitMarkerOn(t testing.TB, js natsjs.JetStream, subject string) {
 	var last uint64
 	progress := time.Now()
 	for {
-		// A replicated stream may be between two leaders.
+		// A replicated stream may have no leader at the moment.
 		s, err := js.Stream(t.Context(), "TELEMETRY")
 		if err == nil {
 			if _, err = s.GetLastMsgForSubject(t.Context(), subject); err == nil {
@@ -241,7 +240,7 @@ func awaitMarkerOn(t testing.TB, js natsjs.JetStream, subject string) {
 			}
 		}
 		if time.Since(progress) > testrun.Timeout {
-			require.FailNow(t, "the end of the load never came", "the stream is at %d: %v", last, err)
+			require.FailNow(t, "the marker was not stored", "the stream is at %d: %v", last, err)
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -251,8 +250,8 @@ func awaitMarkerOn(t testing.TB, js natsjs.JetStream, subject string) {
 	}
 }
 
-// Finish ends a run: all is published, the marker is stored, the bridge has
-// stopped by itself and left nothing behind. It returns what became of the load.
+// Finish ends a run and returns the verdict. It waits until all messages are published and the
+// marker is stored, then stops the bridge, which must exit with code 0.
 func (r *Rig) Finish(l *Load) Verdict {
 	r.T.Helper()
 	l.AwaitEnd(r.T)
@@ -276,7 +275,8 @@ func (r *Rig) Finish(l *Load) Verdict {
 	return v
 }
 
-// GetPage gets a page of the bridge whose log says its address after byte from.
+// GetPage requests a page of the bridge's admin endpoint. It finds the address in the log, after
+// byte from.
 func GetPage(t testing.TB, bridge *peers.BridgeProcess, from int, path string, into any) int {
 	t.Helper()
 	const listening = `"address":"`
@@ -290,7 +290,7 @@ func GetPage(t testing.TB, bridge *peers.BridgeProcess, from int, path string, i
 	return answer.StatusCode
 }
 
-// Shorter returns d, or a tenth of it in a short run.
+// Shorter returns d in a full run, and a tenth of it otherwise.
 func Shorter(d time.Duration) time.Duration {
 	if testrun.Quick() {
 		return d / 10
@@ -298,14 +298,15 @@ func Shorter(d time.Duration) time.Duration {
 	return d
 }
 
-// LimitStream lets the stream grow by so many messages and then discard new ones;
-// negative: without end. It returns how many it can contain.
+// LimitStream limits the stream to its present messages and more further ones; the stream then
+// refuses new messages. If more is negative, it removes the limit. It returns the maximum number of
+// messages.
 func (r *Rig) LimitStream(more int64) (most int64) {
 	r.T.Helper()
 	Eventually(r.T, func() bool {
 		s, err := r.JS.Stream(r.T.Context(), "TELEMETRY")
 		if err != nil {
-			return false // between two leaders
+			return false // no leader at the moment
 		}
 		c := s.CachedInfo().Config
 		if most = -1; more >= 0 {
@@ -318,8 +319,9 @@ func (r *Rig) LimitStream(more int64) (most int64) {
 	return most
 }
 
-// Journal returns the file of the only lane.
+// Journal returns the path of the only lane's journal.
 func (r *Rig) Journal() string { return filepath.Join(r.stateDir, ClientID+".journal") }
 
-// BothProxied has short keep-alives, so that a silent end shows in seconds.
+// BothProxied has both proxies and a short keep-alive, so that a silently lost connection is
+// detected within seconds.
 var BothProxied = RigOptions{MQTTProxy: true, NATSProxy: true, Env: []string{"BRIDGE_MQTT_KEEPALIVE=2s"}}

@@ -15,39 +15,38 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ScriptedBroker is the broker end of one kept session, for what no broker that
-// can be installed here does: it delivers the messages of a load with a window,
-// redelivers on a new connection what has no PUBACK, and misbehaves on the way.
+// ScriptedBroker is the broker side of one persistent session, for behaviour that no available
+// broker has. It delivers the messages of a load within a window, redelivers unacknowledged
+// messages on a new connection, and misbehaves as scripted.
 type ScriptedBroker struct {
 	*Load
 	listener net.Listener
-	// Between is called while it runs, with the connection at a packet's end; an
-	// error ends the connection.
+	// Between is called between two packets with the connection. An error ends the connection.
 	Between func(at int, conn net.Conn) error
-	// Again redelivers on the same connection, every so often, what has no
-	// PUBACK: retry_interval of an EMQX before 5.8. 0: never.
+	// Again is the interval at which unacknowledged messages are redelivered on the same
+	// connection, like retry_interval of EMQX before 5.8. 0: never.
 	Again time.Duration
 
 	wg     sync.WaitGroup
-	ended  error // why the latest connection ended
+	ended  error // reason why the latest connection ended
 	counts ScriptedCounts
 }
 
-// ScriptedCounts are what a scripted broker has seen.
+// ScriptedCounts contains the counts of a scripted broker.
 type ScriptedCounts struct {
 	Connections, Redelivered int
-	Strays                   int // PUBACKs for which nothing waited
+	Strays                   int // PUBACKs without a message in flight
 }
 
-// Counts returns what the broker has seen until now.
+// Counts returns the counts so far.
 func (b *ScriptedBroker) Counts() ScriptedCounts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.counts
 }
 
-// NewScriptedBroker serves until the test ends. It begins to deliver with the
-// first subscription, and to a session that it kept right after CONNACK.
+// NewScriptedBroker starts a broker that stops with the test. It begins to deliver after the first
+// subscription; if the session is resumed, right after CONNACK.
 func NewScriptedBroker(t testing.TB, o LoadOptions, script func(*ScriptedBroker)) *ScriptedBroker {
 	t.Helper()
 	o.Size, o.Topic = 64, "telemetry"
@@ -83,7 +82,7 @@ func (b *ScriptedBroker) accept() {
 			defer conn.Close()
 			in := bufio.NewReader(conn)
 			if !isSession(in) {
-				return // the bridge asks what speaks here
+				return // a probe of the bridge, not a session
 			}
 			b.mu.Lock()
 			if b.conn != nil {
@@ -103,16 +102,16 @@ func (b *ScriptedBroker) accept() {
 	}
 }
 
-// isSession reports whether a connection begins with a CONNECT that names a client.
+// isSession reports whether a connection begins with a CONNECT with a client id.
 func isSession(in *bufio.Reader) bool {
-	start, err := in.Peek(14) // the client id's length ends there
+	start, err := in.Peek(14) // up to the length of the client id
 	return err == nil && start[0] == 0x10 && binary.BigEndian.Uint16(start[12:]) > 0
 }
 
-// session is the life of one connection.
+// session serves one connection.
 func (b *ScriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) error {
 	out := &packetWriter{conn: conn}
-	ended := make(chan struct{}) // the connection has
+	ended := make(chan struct{}) // closed when the connection has ended
 	var deliver sync.WaitGroup
 	defer deliver.Wait()
 	defer close(ended)
@@ -141,7 +140,7 @@ func (b *ScriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) 
 				flag = 1
 			}
 			err = out.write([]byte{0x20, 2, flag, 0})
-			if present { // the session has its subscription
+			if present { // the session has its subscription already
 				begin()
 			}
 		case 8: // SUBSCRIBE: everything is granted at QoS 1
@@ -164,7 +163,7 @@ func (b *ScriptedBroker) session(conn net.Conn, in *bufio.Reader, present bool) 
 	}
 }
 
-// packetWriter keeps packets whole that come from several goroutines.
+// packetWriter serializes the packets of several goroutines.
 type packetWriter struct {
 	mu   sync.Mutex
 	conn net.Conn
@@ -177,8 +176,7 @@ func (w *packetWriter) write(p []byte) error {
 	return err
 }
 
-// unacknowledged are the messages without a PUBACK, in the order of their first
-// delivery.
+// unacknowledged returns the messages without a PUBACK, in the order of their first delivery.
 func (b *ScriptedBroker) unacknowledged() (all []int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -194,8 +192,7 @@ func (b *ScriptedBroker) packet(message int, dup bool) []byte {
 	return b.appendPublish(nil, outgoing{message: message, packetID: PacketID(message), dup: dup})
 }
 
-// deliver redelivers what is due and goes on with new messages, at the load's
-// pace.
+// deliver redelivers unacknowledged messages and continues with new ones, at the load's rate.
 func (b *ScriptedBroker) deliver(out *packetWriter, present bool) error {
 	if present {
 		for _, message := range b.unacknowledged() {
@@ -212,7 +209,7 @@ func (b *ScriptedBroker) deliver(out *packetWriter, present bool) error {
 	b.mu.Unlock()
 	due := pace{b.Rate, from, time.Now()}
 	for message := from; message < b.Total; message++ {
-		time.Sleep(due.until(message)) // the pace of the load
+		time.Sleep(due.until(message)) // paces the load
 		b.mu.Lock()
 		for b.err == nil && b.conn == out.conn && b.sent-b.acks >= Window {
 			b.changed.Wait()
@@ -229,13 +226,13 @@ func (b *ScriptedBroker) deliver(out *packetWriter, present bool) error {
 	return nil
 }
 
-// first is a message's first delivery. Until it is on the wire nothing else is,
-// not its own redelivery.
+// first delivers a message for the first time. No other packet is written before it, not even its
+// own redelivery.
 func (b *ScriptedBroker) first(message int, out *packetWriter) error {
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	b.mu.Lock()
-	if b.conn != out.conn { // the next connection has gone on
+	if b.conn != out.conn { // the next connection has taken over
 		b.mu.Unlock()
 		return net.ErrClosed
 	}
@@ -250,7 +247,7 @@ func (b *ScriptedBroker) first(message int, out *packetWriter) error {
 	return nil
 }
 
-// repeat redelivers on the same connection what has no PUBACK.
+// repeat redelivers unacknowledged messages on the same connection.
 func (b *ScriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
 	for {
 		select {
@@ -264,10 +261,10 @@ func (b *ScriptedBroker) repeat(out *packetWriter, ended <-chan struct{}) {
 	}
 }
 
-// resend redelivers in one write what has no PUBACK. No PUBACK is handled in between, as in a
-// broker that serves a connection by one process (EMQX); one may be on its way, and the two
-// cross. In one write, or each PUBACK would wait its turn behind another packet, and a busy
-// machine would make that the speed of the broker.
+// resend redelivers unacknowledged messages in one write. It handles no PUBACK in between, like a
+// broker that serves a connection with one process (EMQX), so a PUBACK in transit crosses the
+// redelivery. With one write per packet, each PUBACK would wait behind another packet, which would
+// slow down the broker on a busy machine.
 func (b *ScriptedBroker) resend(out *packetWriter) error {
 	out.mu.Lock()
 	defer out.mu.Unlock()
@@ -307,6 +304,6 @@ func (b *ScriptedBroker) AwaitAll(t testing.TB) {
 	}, func() any {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return fmt.Sprintf("%d of %d acknowledged, connection %d, the one before ended with %v", b.acks, b.sent, b.counts.Connections, b.ended)
+		return fmt.Sprintf("%d of %d acknowledged, connection %d, the previous one ended with %v", b.acks, b.sent, b.counts.Connections, b.ended)
 	})
 }

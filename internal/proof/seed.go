@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// seedVariable repeats the random choices of an earlier run.
+// seedVariable names the variable that repeats the random choices of an earlier run.
 const seedVariable = "BRIDGE_PROOF_SEED"
 
 // Random returns the source of a test's random choices and logs its seed.
@@ -23,7 +23,7 @@ func Random(t testing.TB) *rand.Rand {
 		}
 	}
 	t.Logf("%s=%d", seedVariable, seed)
-	// Tests under one seed still choose differently.
+	// Include the test's name, so that tests with the same seed make different choices.
 	name := fnv.New64a()
 	name.Write([]byte(t.Name()))
 	return rand.New(rand.NewPCG(seed, name.Sum64()))

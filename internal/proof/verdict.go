@@ -15,7 +15,7 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// Stored is one message as the stream has it.
+// Stored is one message in the stream.
 type Stored struct {
 	Subject string
 	Message uint64 // the number in its payload
@@ -27,10 +27,10 @@ func (s Stored) String() string {
 	return fmt.Sprintf("message %d of %s, id %s, at %s", s.Message, s.Subject, s.id, s.At.UTC().Format("15:04:05.000"))
 }
 
-// Verdict is what became of a load.
+// Verdict is the result of a reconciliation.
 type Verdict = reconcile.Verdict
 
-// ledger has what the publisher knows and what the stream has.
+// ledger returns a ledger with the publisher's PUBACKs and the messages of the stream.
 func (l *Load) ledger(all []Stored) *reconcile.Ledger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,7 +54,7 @@ func (l *Load) ledger(all []Stored) *reconcile.Ledger {
 	return books
 }
 
-// Explain names the first few messages that Reconcile found wrong.
+// Explain describes the first few findings of Reconcile.
 func (l *Load) Explain(all []Stored) string {
 	const few = 12
 	books := l.ledger(all)
@@ -68,9 +68,8 @@ func (l *Load) Explain(all []Stored) string {
 	return strings.Join(said, "\n")
 }
 
-// Reconcile reconciles what the publisher knows with what the stream has. Where all payloads
-// are the same, messages are not to be told apart: it counts them for each device, and
-// order says nothing.
+// Reconcile compares the publisher's PUBACKs with the messages of the stream. If all payloads are
+// identical, it only counts the messages per device and cannot check their order.
 func (l *Load) Reconcile(all []Stored) Verdict {
 	if !l.Identical {
 		return l.ledger(all).Verdict()
@@ -95,14 +94,13 @@ func (l *Load) Reconcile(all []Stored) Verdict {
 	return v
 }
 
-// subject is where messages of device i belong.
+// subject returns the subject of the messages of device i.
 func (l *Load) subject(i int) string {
 	tenant, name := Device(i)
 	return "tenant." + tenant + ".device." + name + "." + strings.ReplaceAll(l.Topic, "/", ".")
 }
 
-// ReadLoad reads a stream from its first message to the last of this moment, in
-// order, but for the marker.
+// ReadLoad reads all present messages of a stream in order, except the marker.
 func ReadLoad(t testing.TB, js natsjs.JetStream, stream string) []Stored {
 	t.Helper()
 	var all []Stored
@@ -119,7 +117,7 @@ func ReadLoad(t testing.TB, js natsjs.JetStream, stream string) []Stored {
 	return all
 }
 
-// ReadStream passes every message that a stream has at this moment to take, in order.
+// ReadStream calls take with each present message of a stream, in order.
 func ReadStream(t testing.TB, js natsjs.JetStream, stream string, take func(natsjs.Msg, *natsjs.MsgMetadata)) {
 	t.Helper()
 	s, err := js.Stream(t.Context(), stream)
@@ -132,7 +130,7 @@ func ReadStream(t testing.TB, js natsjs.JetStream, stream string, take func(nats
 	require.NoError(t, err)
 	messages, err := consumer.Messages(natsjs.PullMaxMessages(5000))
 	require.NoError(t, err)
-	defer func() { // or the consumers of a test that polls reach the account's limit
+	defer func() { // otherwise the consumers of a test that polls would reach the account's limit
 		messages.Stop()
 		_ = js.DeleteConsumer(context.WithoutCancel(t.Context()), stream, consumer.CachedInfo().Name)
 	}()
@@ -145,6 +143,5 @@ func ReadStream(t testing.TB, js natsjs.JetStream, stream string, take func(nats
 	}
 }
 
-// PartitionMarker begins the subjects of the markers, one of which follows a load
-// in each partition.
+// PartitionMarker is the subject prefix of the markers that follow a load in each partition.
 const PartitionMarker = "tenant.proof.device.marker-"

@@ -1,3 +1,3 @@
-// Package brokers has the tests of what brokers do: order, redelivery, packet ids, malformed packets,
-// outages; on mosquitto, RabbitMQ, nats-server and a scripted broker.
+// Package brokers tests the bridge with mosquitto, RabbitMQ, nats-server and a scripted broker:
+// order, redelivery, packet ids, malformed packets and outages.
 package brokers

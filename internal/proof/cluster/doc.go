@@ -1,3 +1,3 @@
-// Package cluster has the tests with three nats-servers or several replicas of the bridge, and those
-// that mix all faults.
+// Package cluster tests three nats-servers, several replicas of the bridge, and all faults
+// together.
 package cluster

@@ -1,2 +1,2 @@
-// Package emqx has the tests of what EMQX does, on the embedded broker; the rows are in docs/emqx.md.
+// Package emqx tests the behaviour of EMQX on the embedded broker; the rows are in docs/emqx.md.
 package emqx

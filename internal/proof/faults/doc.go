@@ -1,3 +1,3 @@
-// Package faults kills, freezes and cuts off processes under load, fills disks and streams, and
-// expects every message stored once and in order.
+// Package faults kills, suspends and disconnects processes under load and fills disks and streams.
+// Every message must be stored once and in order.
 package faults

@@ -1,3 +1,3 @@
-// Package hostile has the tests of devices, brokers and NATS servers that attack, and of what a bridge
-// with attested topics refuses.
+// Package hostile tests attacks by devices, brokers and NATS servers, and the messages that a
+// bridge with attested topics rejects.
 package hostile

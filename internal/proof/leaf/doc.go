@@ -1,2 +1,2 @@
-// Package leaf has the tests of leaf mode with real processes.
+// Package leaf tests leaf mode with real processes.
 package leaf

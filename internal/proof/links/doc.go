@@ -1,2 +1,2 @@
-// Package links has the tests of connections that go silent, slow or dead, and of answers that are lost.
+// Package links tests connections that become silent, slow or dead, and lost answers.
 package links

@@ -1,3 +1,3 @@
-// Package operation has the tests of what operators and consumers do: ingest, replay, limits and
-// revocations, permissions, the documented commands.
+// Package operation tests ingest, replay, limits, revocations, permissions and the documented
+// commands.
 package operation
