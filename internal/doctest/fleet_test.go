@@ -194,6 +194,6 @@ func (f *fleet) forgets(window time.Duration) {
 func (f *fleet) eventually(what string, done func() bool) {
 	f.t.Helper()
 	for deadline := time.Now().Add(testrun.Timeout); !done(); time.Sleep(10 * time.Millisecond) {
-		require.True(f.t, time.Now().Before(deadline), "%s: it did not come to pass", what)
+		require.True(f.t, time.Now().Before(deadline), "%s: the condition was not met in time", what)
 	}
 }

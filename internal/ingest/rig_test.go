@@ -224,7 +224,7 @@ func (r *rig) eventually(done func() bool, said func() any) {
 	deadline := time.Now().Add(testrun.Timeout)
 	for !done() {
 		if time.Now().After(deadline) {
-			require.FailNow(r.t, "it did not come to pass", "%+v", said())
+			require.FailNow(r.t, "the condition was not met in time", "%+v", said())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

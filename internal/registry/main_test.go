@@ -41,7 +41,7 @@ func eventually(t *testing.T, what string, s Source, done func(State) bool) Stat
 			return state
 		}
 		if time.Now().After(deadline) {
-			require.FailNow(t, "it did not come to pass: "+what, "%+v", state)
+			require.FailNow(t, "the condition was not met in time: "+what, "%+v", state)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
