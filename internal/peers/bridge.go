@@ -7,22 +7,22 @@ import (
 	"testing"
 )
 
-// BridgeOptions describe one run of mqtt-nats-bridge.
+// BridgeOptions configures one run of mqtt-nats-bridge.
 type BridgeOptions struct {
-	// Args are the command line, without the program's name.
+	// Args is the command line without the program's name.
 	Args []string
 	// Config is the text of a configuration file, passed as --config.
 	Config string
-	// Env are further variables, KEY=value. Nothing that would configure the
-	// bridge is taken from the test's own environment.
+	// Env contains additional variables, KEY=value. Variables of the test's environment that would
+	// configure the bridge are not passed on.
 	Env []string
 }
 
-// BridgeProcess is mqtt-nats-bridge as a process. It counts as started when it
-// runs: what it is ready for, its admin endpoint and its log tell.
+// BridgeProcess is a process of mqtt-nats-bridge. It counts as started once it runs. Its readiness is
+// reported by its admin endpoint and its log.
 type BridgeProcess struct{ Process }
 
-// Bridge builds this module's mqtt-nats-bridge and runs it.
+// Bridge builds and runs this module's mqtt-nats-bridge.
 func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	t.Helper()
 	b := &BridgeProcess{}
@@ -37,11 +37,11 @@ func Bridge(t testing.TB, o BridgeOptions) *BridgeProcess {
 	return b
 }
 
-// IngestProcess is ingest as a process. It counts as started when it runs.
+// IngestProcess is a process of ingest. It counts as started once it runs.
 type IngestProcess struct{ Process }
 
-// Ingest builds this module's ingest and runs it with args; env are further variables,
-// KEY=value, and nothing else configures it.
+// Ingest builds and runs this module's ingest with args. env contains additional variables,
+// KEY=value. Variables of the test's environment do not configure it.
 func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	t.Helper()
 	i := &IngestProcess{}
@@ -51,23 +51,23 @@ func Ingest(t testing.TB, env []string, args ...string) *IngestProcess {
 	return i
 }
 
-// Program builds a program of this module and returns the path of the executable,
-// which is called as the program is.
+// Program builds a program of this module and returns the path of the executable, whose file name is
+// the program's name.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	return build(t, "mqtt-nats-bridge/cmd/"+name)
 }
 
-// neutralEnv leaves out what the programs read as configuration.
+// neutralEnv returns environ without the variables that configure the programs.
 func neutralEnv(environ []string) []string {
-	var kept []string
+	var neutral []string
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
 		if name == "NATS_URL" || name == "MQTT_URL" || name == "DATABASE_URL" || name == "COLUMNS" ||
 			strings.HasPrefix(name, "BRIDGE_") || strings.HasPrefix(name, "INGEST_") || strings.HasPrefix(name, "PG") {
 			continue
 		}
-		kept = append(kept, pair)
+		neutral = append(neutral, pair)
 	}
-	return kept
+	return neutral
 }

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// builds are the programs that this test binary has asked for, by flags and package.
+// builds contains the programs that this test binary has built, by flags and package.
 var builds sync.Map // string → func() (string, error)
 
-// build returns the executable of a main package of this module.
+// build returns the path of the executable of a main package of this module.
 func build(t testing.TB, pkg string) string {
 	t.Helper()
 	program(t, "go")
@@ -22,13 +22,14 @@ func build(t testing.TB, pkg string) string {
 	return path
 }
 
-// Executable returns the path of a main package's executable, built with flags. It
-// lies in Go's build cache, so that all packages of a `go test ./...` share one
-// link, which takes seconds for a program with nats-server in it.
+// Executable builds a main package with flags and returns the path of the executable. The executable is
+// in Go's build cache, so all packages of a `go test ./...` share one link step. Linking a program
+// with nats-server takes seconds.
 func Executable(pkg string, flags ...string) (string, error) {
 	args := append(append([]string{"run", "-exec=echo"}, flags...), pkg)
 	once, _ := builds.LoadOrStore(strings.Join(args, " "), sync.OnceValues(func() (string, error) {
-		// The first one may link, and then prints a path that is gone when it ends.
+		// If the first run links the program, it prints the path of a temporary file that is then
+		// deleted. The second run prints the path in the cache.
 		if _, err := goTool(args...); err != nil {
 			return "", err
 		}
@@ -39,11 +40,11 @@ func Executable(pkg string, flags ...string) (string, error) {
 
 func goTool(args ...string) (string, error) {
 	cmd := exec.Command("go", args...)
-	var problems strings.Builder
-	cmd.Stderr = &problems
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, problems.String())
+		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
 	}
 	return strings.TrimSpace(string(out)), nil
 }

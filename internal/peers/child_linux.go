@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dieWithParent has the kernel kill the process when the test binary dies.
+// dieWithParent returns attributes with which the kernel kills the process when the test binary dies.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// awaitStopped waits until all threads of a child that was sent SIGSTOP stand
-// still; the signal itself only sets that going.
+// awaitStopped waits until all threads of a child have stopped after SIGSTOP. The signal takes effect
+// asynchronously.
 func awaitStopped(pid int) error {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil)

@@ -4,8 +4,8 @@ package peers
 
 import "syscall"
 
-// dieWithParent can do nothing here: a killed test binary leaves its peers.
+// dieWithParent has no effect on this platform: peers outlive a killed test binary.
 func dieWithParent() *syscall.SysProcAttr { return nil }
 
-// awaitStopped trusts that the signal takes effect soon.
+// awaitStopped does not wait on this platform.
 func awaitStopped(int) error { return nil }

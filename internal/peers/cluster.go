@@ -15,9 +15,9 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// NATSCluster is three nats-servers that replicate streams among each other.
+// NATSCluster is a cluster of three nats-servers with JetStream.
 type NATSCluster struct {
-	// Nodes are called n0, n1 and n2.
+	// Nodes are named n0, n1 and n2.
 	Nodes []*NATSProcess
 
 	t  testing.TB
@@ -26,8 +26,7 @@ type NATSCluster struct {
 
 const clusterSize = 3
 
-// Cluster starts three nats-servers with JetStream and returns when they have a
-// leader.
+// Cluster starts three nats-servers with JetStream and waits until they have elected a leader.
 func Cluster(t testing.TB) *NATSCluster {
 	t.Helper()
 	c := &NATSCluster{t: t}
@@ -36,8 +35,8 @@ func Cluster(t testing.TB) *NATSCluster {
 		routes[i] = testrun.Address(t).String()
 	}
 	for i, listen := range routes {
-		// Clients learn only the addresses that they are given: a proxy in
-		// front of a node is not to be passed by.
+		// The nodes do not advertise their addresses, so that clients do not bypass a proxy in front
+		// of a node.
 		text := fmt.Sprintf("server_name: n%d\ncluster { name: peers, listen: %q, no_advertise: true, routes: [%s] }\n",
 			i, listen, "nats://"+strings.Join(routes, ", nats://"))
 		n := newNATSServer(t, NATSOptions{Config: text})
@@ -46,7 +45,7 @@ func Cluster(t testing.TB) *NATSCluster {
 		c.Nodes = append(c.Nodes, n)
 	}
 	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
-		// A frozen node does not say goodbye.
+		// A frozen node does not close its connections, so pings must detect it.
 		nats.PingInterval(500*time.Millisecond), nats.MaxPingsOutstanding(2), nats.Timeout(testrun.Timeout))
 	if err != nil {
 		t.Fatalf("connect to the cluster: %v", err)
@@ -62,7 +61,7 @@ func Cluster(t testing.TB) *NATSCluster {
 	return c
 }
 
-// URL names all nodes, comma-separated.
+// URL returns the URLs of all nodes, comma-separated.
 func (c *NATSCluster) URL() string {
 	urls := make([]string, len(c.Nodes))
 	for i, n := range c.Nodes {
@@ -71,7 +70,7 @@ func (c *NATSCluster) URL() string {
 	return strings.Join(urls, ",")
 }
 
-// Leader is the node that leads a stream; it waits for one to be elected.
+// Leader returns the leader of a stream. It waits until one is elected.
 func (c *NATSCluster) Leader(stream string) *NATSProcess {
 	c.t.Helper()
 	var leader *NATSProcess
@@ -82,7 +81,7 @@ func (c *NATSCluster) Leader(stream string) *NATSProcess {
 		}
 		i := slices.IndexFunc(c.Nodes, func(n *NATSProcess) bool { return strings.HasSuffix(n.name, " "+info.Cluster.Leader) })
 		if i < 0 {
-			return errors.New("none")
+			return errors.New("no leader")
 		}
 		leader = c.Nodes[i]
 		return nil
@@ -90,22 +89,22 @@ func (c *NATSCluster) Leader(stream string) *NATSProcess {
 	return leader
 }
 
-// StepDown has the leader of a stream give it up. Leader returns who leads next.
+// StepDown makes the leader of a stream step down. Leader returns its successor.
 func (c *NATSCluster) StepDown(stream string) {
 	c.t.Helper()
 	c.await("the step-down of "+stream, func(ctx context.Context) error {
-		answer, err := c.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+		response, err := c.js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(string(answer.Data), `"success":true`) {
-			return errors.New(string(answer.Data))
+		if !strings.Contains(string(response.Data), `"success":true`) {
+			return errors.New(string(response.Data))
 		}
 		return nil
 	})
 }
 
-// AwaitCurrent waits until every replica of a stream has all of it.
+// AwaitCurrent waits until every replica of a stream is current.
 func (c *NATSCluster) AwaitCurrent(stream string) {
 	c.t.Helper()
 	c.await("all replicas of "+stream, func(ctx context.Context) error {
@@ -125,8 +124,8 @@ func (c *NATSCluster) AwaitCurrent(stream string) {
 	})
 }
 
-// RollingRestart restarts one node after the other, each when the one before has
-// everything again.
+// RollingRestart restarts the nodes one by one. Before the next node, it waits until all replicas of
+// the stream are current.
 func (c *NATSCluster) RollingRestart(stream string) {
 	c.t.Helper()
 	for _, n := range c.Nodes {
@@ -142,19 +141,19 @@ func (c *NATSCluster) info(ctx context.Context, stream string) (*natsjs.StreamIn
 	}
 	info := s.CachedInfo()
 	if info.Cluster == nil {
-		return nil, errors.New("it is not replicated")
+		return nil, errors.New("the stream is not replicated")
 	}
 	return info, nil
 }
 
-// await asks until the answer is nil. An election takes 4 to 9 s, and several may
-// follow each other.
-func (c *NATSCluster) await(what string, ask func(context.Context) error) {
+// await calls check until it returns nil. An election takes 4 to 9 s, and several elections may be
+// needed.
+func (c *NATSCluster) await(what string, check func(context.Context) error) {
 	c.t.Helper()
 	deadline := time.Now().Add(2 * testrun.Timeout)
 	for {
 		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
-		err := ask(ctx)
+		err := check(ctx)
 		cancel()
 		if err == nil {
 			return

@@ -1,13 +1,11 @@
-// Package peers runs the bridge's real counterparts, and the programs themselves, as
-// processes of their own that a test can kill, stop, freeze and start again:
-// mosquitto, nats-server, alone or three of them as a cluster, PostgreSQL,
-// mqtt-nats-bridge and ingest; and a TCP proxy in between that cuts connections,
-// swallows what they carry or slows it down.
+// Package peers runs the bridge's real peers and the programs themselves as separate processes, which a
+// test can kill, stop, freeze and restart. The peers are mosquitto, RabbitMQ, PostgreSQL and
+// nats-server, single or as a cluster of three. A TCP proxy between the processes can cut connections,
+// drop their bytes or slow them down.
 //
-// Every process ends with its test, also where the test binary itself is
-// killed. A program that is missing skips the test, unless BRIDGE_REQUIRE_PEERS=1
-// is set: then the test fails, so that a build that promises to test against
-// real peers cannot pass without them.
+// Every process ends with its test, on Linux even if the test binary is killed. If a program is
+// missing, the test is skipped. With BRIDGE_REQUIRE_PEERS=1 it fails instead, so that a build cannot
+// pass without testing against the real peers.
 package peers
 
 import (
@@ -18,11 +16,11 @@ import (
 	"testing"
 )
 
-// requirePeers is the variable that turns a missing peer into a failure.
+// requirePeers is the environment variable that makes a missing peer a failure.
 const requirePeers = "BRIDGE_REQUIRE_PEERS"
 
-// program finds an executable, also in the sbin directories, where Debian keeps
-// servers and a user's PATH does not lead.
+// program returns the path of an executable. It also searches the sbin directories, which contain
+// Debian's servers and are not in a user's PATH.
 func program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := findProgram(name)
@@ -48,7 +46,7 @@ func findProgram(name string) (string, error) {
 func missing(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv(requirePeers) == "1" {
-		t.Fatalf("%s, and %s=1 demands it", why, requirePeers)
+		t.Fatalf("%s, and %s=1 requires it", why, requirePeers)
 	}
 	t.Skipf("%s; install it, or set %s=1 to make this a failure", why, requirePeers)
 }

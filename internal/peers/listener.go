@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Serve listens on a free port until the test ends, plays serve on each connection and
-// closes it. It returns the address.
+// Serve listens on a free port until the test ends. It calls serve with each connection and then closes
+// it. It returns the address.
 func Serve(t testing.TB, serve func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,22 +13,21 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// MosquittoOptions describe one mosquitto. The zero value lets anyone in, keeps
-// nothing on disk and has mosquitto's own in-flight window.
+// MosquittoOptions configures a mosquitto. The zero value allows anonymous clients, stores nothing on
+// disk and uses mosquitto's default in-flight window.
 type MosquittoOptions struct {
-	// Persistence keeps sessions on disk. mosquitto writes the whole of them
-	// when it stops, so they outlive Restart but not Kill9, unless
-	// Signal(syscall.SIGUSR1) had them saved.
+	// Persistence stores sessions on disk. mosquitto writes them when it stops, so they survive
+	// Restart. They survive Kill9 only if Signal(syscall.SIGUSR1) has saved them before.
 	Persistence bool
-	// MaxInflight is max_inflight_messages: unacknowledged messages for each
+	// MaxInflight is max_inflight_messages, the maximum number of unacknowledged messages per
 	// client; 0: mosquitto's default of 20.
 	MaxInflight int
 	// Username and Password are the only account; empty: anonymous.
 	Username, Password string
-	// TLS demands client certificates and takes the user name from their CN
-	// (use_identity_as_username). PEM files; all three or none.
+	// These PEM files enable TLS; set all three or none. The listener requires client certificates
+	// and uses their CN as the user name (use_identity_as_username).
 	CAFile, CertFile, KeyFile string
-	// Extra lines for the configuration file.
+	// Extra contains additional lines of the configuration file.
 	Extra []string
 }
 
@@ -37,14 +36,13 @@ type MosquittoProcess struct {
 	Process
 	// URL is tcp://127.0.0.1:port, or ssl:// with TLS.
 	URL string
-	// Addr is its host:port.
+	// Addr is the listener's host:port.
 	Addr string
 
 	options MosquittoOptions
 }
 
-// Mosquitto starts a mosquitto on a free port of 127.0.0.1, with an unbounded
-// queue for each session.
+// Mosquitto starts a mosquitto on a free port of 127.0.0.1. The queue of each session is unbounded.
 func Mosquitto(t testing.TB, o MosquittoOptions) *MosquittoProcess {
 	t.Helper()
 	path := program(t, "mosquitto")
@@ -72,7 +70,7 @@ func (m *MosquittoProcess) config(dir string) string {
 		"log_type error", "log_type warning", "log_type notice", "log_type information",
 	}
 	if os.Geteuid() == 0 {
-		// Else it becomes the user mosquitto, who cannot write to dir.
+		// Otherwise it switches to the user mosquitto, who cannot write to dir.
 		lines = append(lines, "user root")
 	}
 	if o.MaxInflight > 0 {
@@ -80,7 +78,7 @@ func (m *MosquittoProcess) config(dir string) string {
 	}
 	if o.Persistence {
 		lines = append(lines, "persistence true", "persistence_location "+dir+"/",
-			"autosave_interval 0") // never by itself
+			"autosave_interval 0") // no automatic saves
 	} else {
 		lines = append(lines, "persistence false")
 	}
@@ -103,8 +101,8 @@ func (m *MosquittoProcess) passwords(dir string) string {
 	return file
 }
 
-// MosquittoPasswords writes a password file with one user, with mosquitto's own tool, whose
-// hash format changes between versions.
+// MosquittoPasswords writes a password file with one user. It uses mosquitto's tool, because the hash
+// format differs between versions.
 func MosquittoPasswords(t testing.TB, file, user, password string) {
 	t.Helper()
 	out, err := exec.Command(program(t, "mosquitto_passwd"), "-c", "-b", file, user, password).CombinedOutput()
@@ -113,16 +111,15 @@ func MosquittoPasswords(t testing.TB, file, user, password string) {
 	}
 }
 
-// serves waits for the line that mosquitto logs once its listeners are open; a
-// successful dial would prove less, as the port may be another program's. Then
-// it waits for a connection to be taken: mosquitto 2.0.11 forgets a SIGTERM that
-// comes between that line and its main loop.
+// serves checks for the line that mosquitto logs once its listeners are open. A successful dial alone
+// proves less, because another program may use the port. It then checks for an accepted connection:
+// mosquitto 2.0.11 ignores a SIGTERM between that line and its main loop.
 func (m *MosquittoProcess) serves() error {
-	said := m.log.String()[m.running.from:]
-	if !strings.Contains(said, " running\n") {
-		return errors.New("no word that it runs")
+	output := m.log.String()[m.running.from:]
+	if !strings.Contains(output, " running\n") {
+		return errors.New("it has not logged that it is running")
 	}
-	if strings.Contains(said, "New connection from ") {
+	if strings.Contains(output, "New connection from ") {
 		return nil
 	}
 	c, err := net.Dial("tcp", m.Addr)
@@ -130,12 +127,12 @@ func (m *MosquittoProcess) serves() error {
 		return err
 	}
 	_ = c.Close()
-	return errors.New("no connection taken yet")
+	return errors.New("it has not accepted a connection yet")
 }
 
-// Kick has mosquitto close the connection of a client by connecting as the same
-// client id and leaving immediately: the session stays, and what it had in flight
-// comes again on the client's next connection. Not for TLS listeners.
+// Kick makes mosquitto close the connection of a client, by connecting with the same client id and
+// disconnecting immediately. The session remains, and messages in flight are redelivered on the
+// client's next connection. Kick does not support TLS listeners.
 func (m *MosquittoProcess) Kick(clientID string) {
 	m.t.Helper()
 	m.must(takeOver(m.Addr, clientID, m.options.Username, m.options.Password))

@@ -13,15 +13,15 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// NATSOptions describe one nats-server. The zero value has JetStream in a
-// directory of the test's own, and no accounts.
+// NATSOptions configures a nats-server. The zero value has no accounts and stores JetStream's files in
+// a temporary directory.
 type NATSOptions struct {
-	// Config is the text of a configuration file; its ports for clients and
-	// for monitoring, and its JetStream directory, are overridden.
+	// Config is the text of a configuration file. Its client and monitoring ports and its JetStream
+	// directory are overridden.
 	Config string
-	// ConfigFile is a configuration file that exists, instead of Config.
+	// ConfigFile is the name of an existing configuration file, used instead of Config.
 	ConfigFile string
-	// StoreDir is for JetStream's files; empty: a directory of the test's own.
+	// StoreDir is the directory of JetStream's files; empty: a temporary directory.
 	StoreDir string
 }
 
@@ -30,20 +30,20 @@ type NATSProcess struct {
 	Process
 	// URL is nats://127.0.0.1:port, without credentials.
 	URL string
-	// Addr is its host:port.
+	// Addr is the client listener's host:port.
 	Addr string
-	// StoreDir is where JetStream keeps its files.
+	// StoreDir is the directory of JetStream's files.
 	StoreDir string
-	// MonitorURL is http://127.0.0.1:port where the configuration asks for
-	// monitoring, else empty. Another one after each start.
+	// MonitorURL is http://127.0.0.1:port if the configuration enables monitoring, otherwise empty.
+	// It changes at each start.
 	MonitorURL string
-	// LeafAddr is the host:port for leaf nodes where the configuration has a
-	// leafnodes block, else empty. It stays the same, like Addr.
+	// LeafAddr is the host:port for leaf nodes if the configuration has a leafnodes block, otherwise
+	// empty. Like Addr, it does not change.
 	LeafAddr string
 }
 
-// NATSServer starts a nats-server, the library that this module uses, in a
-// process of its own. Start after Kill9 or Stop finds the same port and store.
+// NATSServer starts this module's version of nats-server in a separate process. After Kill9 or Stop,
+// Start uses the same port and store.
 func NATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 	t.Helper()
 	n := newNATSServer(t, o)
@@ -69,20 +69,20 @@ func newNATSServer(t testing.TB, o NATSOptions) *NATSProcess {
 	return n
 }
 
-// announced waits for natsd's line "ready <host:port>" of this very life.
+// announced checks for natsd's line "ready <host:port>" in the output of the current run.
 func (n *NATSProcess) announced() error {
-	said := n.log.String()[n.running.from:]
-	if _, ok := line(said, "ready "); !ok {
-		return errors.New("no word that it takes connections")
+	output := n.log.String()[n.running.from:]
+	if _, ok := line(output, "ready "); !ok {
+		return errors.New("it has not logged that it accepts connections")
 	}
-	n.LeafAddr, _ = line(said, "leaf ")
-	if monitor, ok := line(said, "monitor "); ok {
+	n.LeafAddr, _ = line(output, "leaf ")
+	if monitor, ok := line(output, "monitor "); ok {
 		n.MonitorURL = "http://" + monitor
 	}
 	return nil
 }
 
-// line returns the rest of the first whole line that begins with prefix.
+// line returns the rest of the first complete line that begins with prefix.
 func line(text, prefix string) (string, bool) {
 	for l := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(l, prefix); ok && strings.HasSuffix(rest, "\n") {
@@ -92,8 +92,8 @@ func line(text, prefix string) (string, bool) {
 	return "", false
 }
 
-// NATSTLS makes a certificate and returns the tls block of a nats-server that shows it,
-// and the file of the authority that clients must trust.
+// NATSTLS issues a server certificate. It returns the tls block of a nats-server that uses it, and the
+// file of the CA that clients must trust.
 func NATSTLS(t testing.TB) (config, ca string) {
 	t.Helper()
 	dir := t.TempDir()

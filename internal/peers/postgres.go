@@ -16,31 +16,31 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// PostgresProcess is a running PostgreSQL with one superuser, "postgres", who
-// needs no password, and one database, "postgres".
+// PostgresProcess is a running PostgreSQL with the database "postgres" and the superuser "postgres",
+// who needs no password.
 type PostgresProcess struct {
 	Process
-	// URL is postgres://postgres@127.0.0.1:port/postgres, the same after Start.
+	// URL is postgres://postgres@127.0.0.1:port/postgres. It does not change.
 	URL string
-	// Addr is its host:port.
+	// Addr is the server's host:port.
 	Addr string
 
 	data string
-	as   *syscall.Credential // nil: who runs the test
+	as   *syscall.Credential // nil: the user who runs the test
 }
 
-// Postgres starts a PostgreSQL in a directory of the test's own, on a free port
-// of 127.0.0.1. settings are further lines of its configuration ("fsync=off").
-// Kill9 takes the postmaster alone; what it forked notices and ends too.
+// Postgres starts a PostgreSQL in a temporary directory on a free port of 127.0.0.1. settings are
+// additional lines of its configuration, such as "fsync=off". Kill9 kills only the postmaster; its
+// child processes then exit by themselves.
 func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	t.Helper()
 	initdb, server := postgresProgram(t, "initdb"), postgresProgram(t, "postgres")
 	dir := inMemory()
 	removeStale(dir)
-	// t.TempDir lies in a directory that only the test's own user may enter.
+	// t.TempDir is not used, because only the test's user can access its parent directory.
 	data, err := os.MkdirTemp(dir, fmt.Sprintf("%s%d-", clusterPrefix, os.Getpid()))
 	if err != nil {
-		t.Fatalf("make a database cluster: %v", err)
+		t.Fatalf("create a database cluster: %v", err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
 	addr := testrun.Address(t)
@@ -48,14 +48,14 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	p.URL = "postgres://postgres@" + p.Addr + "/postgres?sslmode=disable"
 	p.Process = Process{t: t, name: "postgres", path: server}
 	p.ready = p.serves
-	p.must(p.giveUpRoot())
+	p.must(p.dropRoot())
 	cmd := exec.Command(initdb, "--pgdata="+p.data, "--username=postgres", "--auth=trust",
 		"--encoding=UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "--no-instructions")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
 	cmd.Dir = p.data
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("make a database cluster: %v\n%s", err, out)
+		t.Fatalf("create a database cluster: %v\n%s", err, out)
 	}
 	if p.child = dieWithParent(); p.child == nil {
 		p.child = &syscall.SysProcAttr{}
@@ -64,7 +64,7 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	p.env = append(os.Environ(), "LC_ALL=C")
 	p.args = []string{"-D", p.data, "-p", strconv.Itoa(addr.Port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", "-c", "logging_collector=off",
-		// In its own directory: POSIX segments outlive a server that is killed.
+		// Segments in the server's directory, because POSIX segments outlive a killed server.
 		"-c", "dynamic_shared_memory_type=mmap"}
 	for _, s := range settings {
 		p.args = append(p.args, "-c", s)
@@ -73,21 +73,22 @@ func Postgres(t testing.TB, settings ...string) *PostgresProcess {
 	return p
 }
 
-// inMemory is a directory in memory that has room, or "", which is os.TempDir. A cluster is a thousand files,
-// and ext4 creates them slowly in the minutes after others were deleted: half of the CPU of such tests.
+// inMemory returns an in-memory directory with enough space, or "", which means os.TempDir. A database
+// cluster has a thousand files. ext4 creates files slowly for minutes after many were deleted, which
+// used half of the CPU time of such tests.
 func inMemory() string {
-	const dir, room = "/dev/shm", 2 << 30
+	const dir, space = "/dev/shm", 2 << 30
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil || int64(fs.Bavail)*int64(fs.Bsize) < room {
+	if err := syscall.Statfs(dir, &fs); err != nil || int64(fs.Bavail)*int64(fs.Bsize) < space {
 		return ""
 	}
 	return dir
 }
 
-// clusterPrefix begins the names of the clusters' directories; the test's process id follows.
+// clusterPrefix is the prefix of the directory names of clusters. The test's process id follows.
 const clusterPrefix = "mqtt-nats-bridge-postgres-"
 
-// removeStale removes what tests left that were killed: it would stay in memory.
+// removeStale removes the directories of killed tests, which would otherwise remain in memory.
 func removeStale(dir string) {
 	if dir == "" {
 		return
@@ -101,8 +102,8 @@ func removeStale(dir string) {
 	}
 }
 
-// giveUpRoot has the server run as another user: PostgreSQL refuses to run as root.
-func (p *PostgresProcess) giveUpRoot() error {
+// dropRoot selects another user for the server, because PostgreSQL refuses to run as root.
+func (p *PostgresProcess) dropRoot() error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -119,19 +120,18 @@ func (p *PostgresProcess) giveUpRoot() error {
 		p.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 		return os.Chown(p.data, uid, gid)
 	}
-	return errors.New("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+	return errors.New("PostgreSQL refuses to run as root, and neither the user postgres nor the user nobody exists")
 }
 
-// serves waits for the line that the postmaster logs in this very life.
+// serves checks for the postmaster's line in the log of the current run.
 func (p *PostgresProcess) serves() error {
 	if !strings.Contains(p.log.String()[p.running.from:], "database system is ready to accept connections") {
-		return errors.New("no word that it accepts connections")
+		return errors.New("it has not logged that it accepts connections")
 	}
 	return nil
 }
 
-// Stop shuts it down immediately, clients or not (SIGINT, "fast"), and returns its
-// exit code.
+// Stop shuts the server down without waiting for clients (SIGINT, "fast"), and returns its exit code.
 func (p *PostgresProcess) Stop() int {
 	p.t.Helper()
 	r := p.running
@@ -139,15 +139,15 @@ func (p *PostgresProcess) Stop() int {
 	return r.State().ExitCode()
 }
 
-// Restart stops it and starts it again on the same port.
+// Restart stops the server and starts it again on the same port.
 func (p *PostgresProcess) Restart() {
 	p.t.Helper()
 	p.Stop()
 	p.Start()
 }
 
-// postgresProgram looks on PATH and where Debian keeps one directory for each
-// major version, of which the newest wins.
+// postgresProgram returns the path of a program of PostgreSQL. It searches PATH, then Debian's
+// directories, which exist per major version, and selects the newest version.
 func postgresProgram(t testing.TB, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {

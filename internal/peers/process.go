@@ -14,38 +14,38 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// Process is one program that can be started again and again, each time with
-// the same arguments. Its methods are for the test's own goroutine.
+// Process is a program that can be started repeatedly with the same arguments. Only the test's own
+// goroutine may call its methods.
 type Process struct {
 	t    testing.TB
 	name string
 	path string
 	args []string
 	env  []string // nil: the test's own
-	// child is how it is forked; nil: it dies with the test binary.
+	// child contains the attributes of the child process; nil: it dies with the test binary.
 	child *syscall.SysProcAttr
 	log   Log
 	// ready returns nil once the process serves.
 	ready func() error
 
-	// slow is how long a slow starter may take; 0: testrun.Timeout.
-	slow time.Duration
+	// startTimeout bounds the start if it is longer than testrun.Timeout.
+	startTimeout time.Duration
 
 	running *run
 }
 
-// run is one life of a process.
+// run is one run of a process.
 type run struct {
 	*child.Process
-	from int // where its output begins in the log, in bytes
+	from int // the byte offset in the log at which its output begins
 }
 
-// launch starts the process and waits until it is ready. It reports an error
-// where the process ended instead.
+// launch starts the process and waits until it is ready. It returns an error if the process ends
+// before that.
 func (p *Process) launch() error {
 	p.t.Helper()
 	if p.running != nil {
-		return fmt.Errorf("start %s: it runs already", p.name)
+		return fmt.Errorf("start %s: it is already running", p.name)
 	}
 	r, err := p.spawn()
 	if err != nil {
@@ -55,7 +55,7 @@ func (p *Process) launch() error {
 	if p.ready == nil {
 		return nil
 	}
-	deadline := time.Now().Add(max(testrun.Timeout, p.slow))
+	deadline := time.Now().Add(max(testrun.Timeout, p.startTimeout))
 	for {
 		err := p.ready()
 		if err == nil {
@@ -81,14 +81,14 @@ func (p *Process) spawn() (*run, error) {
 	if p.child == nil {
 		cmd.SysProcAttr = dieWithParent()
 	}
-	// A grandchild that kept the pipe open must not block Wait.
+	// A grandchild that keeps the pipe open must not block Wait.
 	cmd.WaitDelay = time.Second
 	from := len(p.log.String())
 	started, err := child.Start(cmd)
 	return &run{started, from}, err
 }
 
-// start is the first launch. The process ends with the test.
+// start launches the process for the first time. The process ends with the test.
 func (p *Process) start() {
 	p.t.Helper()
 	p.endWithTest()
@@ -113,10 +113,10 @@ func (p *Process) must(err error) {
 	}
 }
 
-// signal sends a signal, by pid, to this process alone.
+// signal sends a signal to this process only, by pid.
 func (p *Process) signal(s syscall.Signal) error {
 	if p.running == nil {
-		return fmt.Errorf("signal %s: it does not run", p.name)
+		return fmt.Errorf("signal %s: it is not running", p.name)
 	}
 	if err := p.running.Signal(s); err != nil {
 		return fmt.Errorf("signal %s: %w", p.name, err)
@@ -124,11 +124,11 @@ func (p *Process) signal(s syscall.Signal) error {
 	return nil
 }
 
-// end sends a signal that ends the process, and waits for that. A process that
-// has ended by itself is fine.
+// end sends a signal that ends the process, and waits for the end. It is not an error if the process
+// has already ended by itself.
 func (p *Process) end(s syscall.Signal) error {
 	if p.running == nil {
-		return fmt.Errorf("stop %s: it does not run", p.name)
+		return fmt.Errorf("stop %s: it is not running", p.name)
 	}
 	if err := p.running.End(s, testrun.Timeout); err != nil {
 		return fmt.Errorf("stop %s: %w", p.name, err)
@@ -137,8 +137,8 @@ func (p *Process) end(s syscall.Signal) error {
 	return nil
 }
 
-// Stop ends the process with SIGTERM, waits for it and returns its exit code, -1
-// where the signal itself killed it.
+// Stop ends the process with SIGTERM, waits for its end and returns its exit code. The code is -1 if
+// the signal itself killed it.
 func (p *Process) Stop() int {
 	p.t.Helper()
 	r := p.running
@@ -146,14 +146,13 @@ func (p *Process) Stop() int {
 	return r.State().ExitCode()
 }
 
-// Kill9 ends the process with SIGKILL: no clean-up, no goodbye.
+// Kill9 ends the process with SIGKILL, without any clean-up.
 func (p *Process) Kill9() {
 	p.t.Helper()
 	p.must(p.end(syscall.SIGKILL))
 }
 
-// Start starts the process again, on the same port and with the same files, and
-// returns when it serves.
+// Start starts the process again, with the same port and files, and waits until it is ready.
 func (p *Process) Start() {
 	p.t.Helper()
 	p.must(p.launch())
@@ -166,16 +165,15 @@ func (p *Process) Restart() {
 	p.Start()
 }
 
-// Freeze stops the process without ending it (SIGSTOP) and returns when it
-// stands still: its connections stay open, and nothing answers. Thaw lets it go
-// on.
+// Freeze suspends the process with SIGSTOP and waits until it is suspended. Its connections stay open,
+// but it does not answer. Thaw resumes it.
 func (p *Process) Freeze() {
 	p.t.Helper()
 	p.must(p.signal(syscall.SIGSTOP))
 	p.must(awaitStopped(p.running.PID()))
 }
 
-// Thaw undoes Freeze.
+// Thaw resumes a process after Freeze.
 func (p *Process) Thaw() {
 	p.t.Helper()
 	p.must(p.signal(syscall.SIGCONT))
@@ -187,23 +185,23 @@ func (p *Process) Signal(s syscall.Signal) {
 	p.must(p.signal(s))
 }
 
-// Wait returns the exit code of a process that ends by itself.
+// Wait waits until the process ends by itself, and returns its exit code.
 func (p *Process) Wait() int {
 	p.t.Helper()
 	if p.running == nil {
-		p.t.Fatalf("wait for %s: it does not run", p.name)
+		p.t.Fatalf("wait for %s: it is not running", p.name)
 	}
 	select {
 	case <-p.running.Ended():
 	case <-time.After(testrun.Timeout):
-		p.must(fmt.Errorf("wait for %s: it does not end", p.name))
+		p.must(fmt.Errorf("wait for %s: it has not ended", p.name))
 	}
 	code := p.running.State().ExitCode()
 	p.running = nil
 	return code
 }
 
-// PID is the running process's, 0 where none runs.
+// PID returns the process id, or 0 if the process is not running.
 func (p *Process) PID() int {
 	if p.running == nil {
 		return 0
@@ -211,14 +209,14 @@ func (p *Process) PID() int {
 	return p.running.PID()
 }
 
-// Log is what the process wrote, in all its lives.
+// Log returns the output of all runs of the process.
 func (p *Process) Log() *Log { return &p.log }
 
 // Log collects output. It is safe for concurrent use.
 type Log struct {
 	mu      sync.Mutex
 	text    strings.Builder
-	changed chan struct{} // closed at the next write; nil: nobody waits
+	changed chan struct{} // closed at the next write; nil: no Await is in progress
 }
 
 var _ io.Writer = (*Log)(nil)
@@ -233,21 +231,21 @@ func (l *Log) Write(data []byte) (int, error) {
 	return l.text.Write(data)
 }
 
-// String is everything so far.
+// String returns the whole output so far.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// Tail is the last n bytes at most.
+// Tail returns at most the last n bytes of the output.
 func (l *Log) Tail(n int) string {
 	s := l.String()
 	return s[max(0, len(s)-n):]
 }
 
-// Await waits until the log, from the byte offset from on, contains text, and
-// returns the offset after it; the test fails where it does not come.
+// Await waits until the log contains text at or after the byte offset from, and returns the offset
+// after the text. If the text does not appear in time, the test fails.
 func (l *Log) Await(t testing.TB, from int, text string) int {
 	t.Helper()
 	timeout := time.After(testrun.Timeout)
@@ -266,7 +264,7 @@ func (l *Log) Await(t testing.TB, from int, text string) int {
 		select {
 		case <-changed:
 		case <-timeout:
-			t.Fatalf("wait for %q in the log: it did not come\n%s", text, l.Tail(4<<10))
+			t.Fatalf("wait for %q in the log: it did not appear\n%s", text, l.Tail(4<<10))
 		}
 	}
 }

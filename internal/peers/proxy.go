@@ -10,18 +10,15 @@ import (
 	"mqtt-nats-bridge/internal/testrun"
 )
 
-// TCPProxy forwards connections to a target until it is told to cut them, or to
-// treat them badly.
+// TCPProxy forwards connections to a target. Tests can cut or impair them.
 //
-// Why not github.com/Shopify/toxiproxy/v2 as a library: v2.12.0 does not survive
-// what the tests here do to it. A client that resets its connection while the
-// other side sends (a killed bridge) leaves two goroutines forever, 82 after 100
-// such clients; and a toxic added at that moment waits for them, so that the proxy
-// stands still from then on (seen at the second of 200 tries). Its links go
-// through three channels a chunk, and a reset of the connections of the moment, on
-// the same port, is not to be had.
+// github.com/Shopify/toxiproxy/v2 v2.12.0 was tried as a library and cannot be used. A client that
+// resets its connection while the other side sends (a killed bridge) leaks two goroutines: 82 after
+// 100 such clients. A toxic that is added at that moment waits for them, and the proxy then blocks
+// (seen at the second of 200 tries). Each chunk passes through three channels. Current connections
+// cannot be reset without changing the port.
 type TCPProxy struct {
-	// Addr is its own host:port, the same for as long as it lives.
+	// Addr is the proxy's own host:port. It does not change.
 	Addr string
 
 	target   string
@@ -36,42 +33,40 @@ type TCPProxy struct {
 	changed     chan struct{} // closed at the next change of impairment
 }
 
-// Impairment is what a link does to the bytes that go one way. The zero value
-// forwards them immediately.
+// Impairment describes how a link impairs the bytes in one direction. The zero value forwards them
+// immediately.
 type Impairment struct {
-	// Vanish swallows them. What comes later on a connection that lost bytes
-	// is swallowed too, even without impairment, until it ends: half of the
-	// link is gone, as when a firewall forgets a connection. New
-	// connections are carried once the impairment ends.
+	// Vanish drops the bytes. A connection that has lost bytes drops all later ones too, even after
+	// the impairment has ended, as when a firewall loses the state of a connection. New connections
+	// work once the impairment has ended.
 	Vanish bool
-	// Hold keeps them back, and the sender's socket buffer fills: a network
-	// that is unreachable for so short a time that TCP outlives it.
+	// Hold delays the bytes until the impairment ends, and the sender's socket buffer fills. It
+	// simulates a network outage that TCP survives.
 	Hold bool
-	// Latency delays them, a buffer of 32 KiB at a time.
+	// Latency delays the bytes, in buffers of at most 32 KiB.
 	Latency time.Duration
-	// Rate lets so many bytes per second pass; 0: all. At a low rate this is a
-	// peer that reads slowly.
+	// Rate limits the bytes per second; 0: no limit. A low rate simulates a peer that reads slowly.
 	Rate int
 }
 
-// The two ways of a link, from the side of who dials it.
+// The two directions of a link, as seen from the client.
 const (
 	towards = iota
 	back
 )
 
-// link is one forwarded connection: both its ends.
+// link is one forwarded connection: the client's connection and the one to the target.
 type link struct {
-	near, far net.Conn
-	ended     chan struct{}
+	client, server net.Conn
+	ended          chan struct{}
 }
 
 func (l *link) cut() {
-	for _, c := range []net.Conn{l.near, l.far} {
+	for _, c := range []net.Conn{l.client, l.server} {
 		if c == nil {
 			continue
 		}
-		// A reset, not a polite end: what a dying network looks like.
+		// A reset instead of a FIN, as when a network fails.
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
@@ -105,44 +100,44 @@ func Proxy(t testing.TB, target string) *TCPProxy {
 
 func (p *TCPProxy) serve() {
 	for {
-		near, err := p.listener.Accept()
+		client, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		p.wg.Go(func() { p.forward(near) })
+		p.wg.Go(func() { p.forward(client) })
 	}
 }
 
-func (p *TCPProxy) forward(near net.Conn) {
+func (p *TCPProxy) forward(client net.Conn) {
 	p.mu.Lock()
 	down := p.down
 	p.mu.Unlock()
 	if down {
-		(&link{near: near}).cut()
+		(&link{client: client}).cut()
 		return
 	}
-	far, err := net.DialTimeout("tcp", p.target, testrun.Timeout)
+	server, err := net.DialTimeout("tcp", p.target, testrun.Timeout)
 	if err != nil {
-		(&link{near: near}).cut()
+		(&link{client: client}).cut()
 		return
 	}
-	l := &link{near: near, far: far, ended: make(chan struct{})}
+	l := &link{client: client, server: server, ended: make(chan struct{})}
 	if !p.add(l) {
 		l.cut()
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { p.pipe(l, far, near, towards) })
-	both.Go(func() { p.pipe(l, near, far, back) })
+	both.Go(func() { p.pipe(l, server, client, towards) })
+	both.Go(func() { p.pipe(l, client, server, back) })
 	both.Wait()
-	_ = near.Close()
-	_ = far.Close()
+	_ = client.Close()
+	_ = server.Close()
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()
 }
 
-// pipe copies one way and passes its end on.
+// pipe copies one direction and forwards its end.
 func (p *TCPProxy) pipe(l *link, to, from net.Conn, way int) {
 	err := p.copy(l, to, from, way)
 	if tcp, ok := to.(*net.TCPConn); ok && err == nil {
@@ -153,14 +148,14 @@ func (p *TCPProxy) pipe(l *link, to, from net.Conn, way int) {
 	_ = from.Close()
 }
 
-// copy returns nil at the end of from. Where bytes were swallowed the end is too:
-// it returns when the link is cut.
+// copy copies until the end of from and then returns nil. If bytes were dropped, the end is not
+// forwarded either: copy returns when the link is cut.
 func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 	buf := make([]byte, 32<<10)
 	dead := false
 	for {
-		w, changed := p.now(way)
-		if w.Hold && !dead {
+		imp, changed := p.impairment(way)
+		if imp.Hold && !dead {
 			select {
 			case <-changed:
 			case <-l.ended:
@@ -168,30 +163,30 @@ func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 			}
 			continue
 		}
-		piece := buf
-		if w.Rate > 0 {
-			piece = buf[:min(len(buf), max(w.Rate/20, 1))]
+		chunk := buf
+		if imp.Rate > 0 {
+			chunk = buf[:min(len(buf), max(imp.Rate/20, 1))]
 		}
-		n, err := from.Read(piece)
-		// It may have turned while nothing came.
+		n, err := from.Read(chunk)
+		// The impairment may have changed during the read.
 		if n > 0 && !dead {
-			if w, err := p.await(l, way); err != nil {
+			if imp, err := p.await(l, way); err != nil {
 				return err
-			} else if dead = w.Vanish; !dead {
-				pause := w.Latency
-				if w.Rate > 0 {
-					pause += time.Duration(n) * time.Second / time.Duration(w.Rate)
+			} else if dead = imp.Vanish; !dead {
+				pause := imp.Latency
+				if imp.Rate > 0 {
+					pause += time.Duration(n) * time.Second / time.Duration(imp.Rate)
 				}
 				if !l.sleep(pause) {
 					return net.ErrClosed
 				}
-				if _, err := to.Write(piece[:n]); err != nil {
+				if _, err := to.Write(chunk[:n]); err != nil {
 					return err
 				}
 			}
 		}
 		switch {
-		case err != nil && dead: // nobody hears of that end either
+		case err != nil && dead: // the end is not forwarded
 			<-l.ended
 			return net.ErrClosed
 		case err == io.EOF:
@@ -202,28 +197,28 @@ func (p *TCPProxy) copy(l *link, to, from net.Conn, way int) error {
 	}
 }
 
-func (p *TCPProxy) now(way int) (Impairment, <-chan struct{}) {
+func (p *TCPProxy) impairment(way int) (Impairment, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.impairments[way], p.changed
 }
 
-// await returns the impairment once bytes may move.
+// await waits until bytes may be forwarded, and returns the impairment.
 func (p *TCPProxy) await(l *link, way int) (Impairment, error) {
 	for {
-		w, changed := p.now(way)
-		if !w.Hold {
-			return w, nil
+		imp, changed := p.impairment(way)
+		if !imp.Hold {
+			return imp, nil
 		}
 		select {
 		case <-changed:
 		case <-l.ended:
-			return w, net.ErrClosed
+			return imp, net.ErrClosed
 		}
 	}
 }
 
-// sleep lets d pass. False: the link was cut before that.
+// sleep waits for the duration d. It returns false if the link was cut before that.
 func (l *link) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -249,8 +244,7 @@ func (p *TCPProxy) add(l *link) bool {
 	return true
 }
 
-// Impair sets what becomes of bytes towards the target and of those that come
-// back, on the connections of the moment and on new ones.
+// Impair sets the impairments of both directions, for current and new connections.
 func (p *TCPProxy) Impair(towardsTarget, fromTarget Impairment) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -259,10 +253,10 @@ func (p *TCPProxy) Impair(towardsTarget, fromTarget Impairment) {
 	p.changed = make(chan struct{})
 }
 
-// Mend undoes Impair; connections that lost bytes stay dead.
+// Mend removes the impairments. Connections that lost bytes stay dead.
 func (p *TCPProxy) Mend() { p.Impair(Impairment{}, Impairment{}) }
 
-// Cut resets all connections of the moment and returns how many; new ones pass.
+// Cut resets all current connections and returns their number. New connections work.
 func (p *TCPProxy) Cut() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -278,8 +272,8 @@ func (p *TCPProxy) cut() int {
 	return n
 }
 
-// Down resets all connections, and every new one, until Up: a network that is
-// gone.
+// Down resets all connections, and every new one until Up, to simulate a network outage. It returns
+// the number of current connections.
 func (p *TCPProxy) Down() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -287,14 +281,14 @@ func (p *TCPProxy) Down() int {
 	return p.cut()
 }
 
-// Up lets connections pass again.
+// Up allows connections again after Down.
 func (p *TCPProxy) Up() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = false
 }
 
-// Total is how many connections were forwarded so far.
+// Total returns the number of connections forwarded so far.
 func (p *TCPProxy) Total() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,17 +18,17 @@ type RabbitMQProcess struct {
 	Addr string
 }
 
-// RabbitMQ starts a RabbitMQ that lets anyone in. Each has a node name, a directory and a
-// port mapper of its own.
+// RabbitMQ starts a RabbitMQ that allows anonymous clients. Each has its own node name, directory and
+// port mapper.
 func RabbitMQ(t testing.TB) *RabbitMQProcess {
 	t.Helper()
 	const pattern = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
 	found, _ := filepath.Glob(pattern) // the pattern is valid
 	if len(found) == 0 {
 		if os.Getenv("BRIDGE_REQUIRE_PEERS") == "1" {
-			t.Fatalf("BRIDGE_REQUIRE_PEERS is set, and there is no %s", pattern)
+			t.Fatalf("BRIDGE_REQUIRE_PEERS is set, and %s does not exist", pattern)
 		}
-		t.Skipf("there is no %s", pattern)
+		t.Skipf("%s does not exist", pattern)
 	}
 	dir, mapper := t.TempDir(), testrun.Address(t)
 	epmd := &Process{t: t, name: "epmd", path: program(t, "epmd")}
@@ -56,16 +56,16 @@ func RabbitMQ(t testing.TB) *RabbitMQProcess {
 		"RABBITMQ_CONFIG_FILE="+write("rabbitmq.conf", "listeners.tcp = none\nmqtt.allow_anonymous = true\n"+
 			"mqtt.subscription_ttl = 86400000\nmqtt.listeners.tcp.1 = "+r.Addr+"\n"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+write("enabled_plugins", "[rabbitmq_mqtt].\n"),
-		"RABBITMQ_ALLOW_INPUT=1", // the node takes the place of the script
+		"RABBITMQ_ALLOW_INPUT=1", // the script replaces itself with the node
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noshell -noinput",
 	)
 	r.ready = func() error { return listens(r.Addr) }
-	r.slow = 3 * time.Minute
+	r.startTimeout = 3 * time.Minute
 	r.start()
 	return r
 }
 
-// listens returns nil where a TCP connection is taken.
+// listens returns nil if a TCP connection is accepted.
 func listens(addr string) error {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

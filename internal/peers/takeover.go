@@ -9,9 +9,8 @@ import (
 	"mqtt-nats-bridge/internal/wire"
 )
 
-// takeOver connects as clientID without cleaning its session, waits for the
-// CONNACK, by which the broker has closed the older connection [MQTT-3.1.4-2],
-// and leaves without acknowledging anything.
+// takeOver connects as clientID without a clean session and waits for the CONNACK. The broker has then
+// closed the older connection [MQTT-3.1.4-2]. takeOver disconnects without acknowledging any message.
 func takeOver(addr, clientID, username, password string) error {
 	c, err := net.DialTimeout("tcp", addr, testrun.Timeout)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command natsd is nats-server for the tests, as a process that can be killed:
-// the library version of this module, with JetStream on.
+// Command natsd runs this module's version of nats-server, with JetStream enabled, as a process that
+// tests can kill.
 package main
 
 import (
@@ -27,8 +27,8 @@ func main() {
 
 func run() error {
 	config := flag.String("config", "", "nats-server configuration `file`")
-	port := flag.Int("port", -1, "client `port` on 127.0.0.1; -1: a free one")
-	leaf := flag.Int("leaf-port", -1, "`port` for leaf nodes on 127.0.0.1, where the configuration has any")
+	port := flag.Int("port", -1, "client `port` on 127.0.0.1; -1: a free port")
+	leaf := flag.Int("leaf-port", -1, "`port` for leaf nodes on 127.0.0.1, if the configuration has a leafnodes block")
 	store := flag.String("store-dir", "", "JetStream `directory`")
 	flag.Parse()
 
@@ -45,20 +45,20 @@ func run() error {
 		options.StoreDir = *store
 	}
 	if options.HTTPPort != 0 {
-		// A fixed monitoring port would keep tests from running side by side.
+		// A fixed monitoring port would prevent tests from running in parallel.
 		options.HTTPHost, options.HTTPPort = "127.0.0.1", -1
 	}
 	if options.LeafNode.Port != 0 {
 		options.LeafNode.Host, options.LeafNode.Port = "127.0.0.1", *leaf
 	}
 	if options.JetStreamMaxStore == 0 {
-		// nats-server's own default is three quarters of the free disk: the
-		// streams of the tests would fit on one machine and not on another.
+		// nats-server's default is three quarters of the free disk space. The streams of the tests
+		// would fit on some machines and not on others.
 		options.JetStreamMaxStore = embedded.DefaultMaxStore
 	}
 	options.NoSigs = true
 
-	// Before the server runs, so that no early SIGTERM is a kill.
+	// Registered before the server starts, so that an early SIGTERM does not kill the process.
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
 
@@ -71,8 +71,8 @@ func run() error {
 	if !ns.ReadyForConnections(readyTimeout) {
 		return fmt.Errorf("start server: not ready after %v", readyTimeout)
 	}
-	// What the harness waits for. At the start of a line of its own: the
-	// server's log goes to the standard error output.
+	// The tests wait for these lines. They are on standard output; the server's log is on standard
+	// error.
 	if monitor := ns.MonitorAddr(); monitor != nil {
 		fmt.Printf("monitor %v\n", monitor)
 	}
