@@ -9,14 +9,13 @@ import (
 	"path/filepath"
 )
 
-// Files are the PEM files of one certificate.
+// Files contains the paths of the PEM files of one certificate.
 type Files struct {
 	Cert string
 	Key  string
 }
 
-// WriteCA writes the authority's certificate, never its key, to dir/ca.pem and
-// returns that path.
+// WriteCA writes the authority's certificate, without its key, to dir/ca.pem and returns the path.
 func (a *Authority) WriteCA(dir string) (string, error) {
 	path := filepath.Join(dir, "ca.pem")
 	if err := writePEM(path, "CERTIFICATE", a.cert.Raw, 0o644); err != nil {
@@ -25,8 +24,7 @@ func (a *Authority) WriteCA(dir string) (string, error) {
 	return path, nil
 }
 
-// Write puts cert into dir as name.pem and name.key (PKCS #8, readable by the
-// owner only).
+// Write writes cert to dir as name.pem and name.key. The key is PKCS #8 and readable only by the owner.
 func Write(dir, name string, cert tls.Certificate) (Files, error) {
 	files := Files{Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
@@ -50,8 +48,8 @@ func writePEM(path, kind string, der []byte, mode os.FileMode) error {
 	return nil
 }
 
-// WriteFiles writes the authority's certificate and its key to dir, for a program that
-// signs with them.
+// WriteFiles writes the authority's certificate and its key to dir, for a program that signs
+// certificates with them.
 func (a *Authority) WriteFiles(dir string) (Files, error) {
 	return Write(dir, "signing-ca", tls.Certificate{Certificate: [][]byte{a.cert.Raw}, PrivateKey: a.key})
 }

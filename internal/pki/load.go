@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// Load reads an authority from its PEM files: the first certificate of certFile and the
-// key that belongs to it. Every certificate in certFile is trusted.
+// Load reads an authority from PEM files. certFile contains its certificate, which must be the first,
+// and keyFile its key. Every certificate in certFile is trusted.
 func Load(certFile, keyFile string) (*Authority, error) {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

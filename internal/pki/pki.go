@@ -1,10 +1,10 @@
-// Package pki creates certificates at run time: a CA, server certificates and
-// device certificates with any common name. The demo and the tests use it, so
-// that the repository contains no key and no certificate.
+// Package pki creates certificates at run time: a CA, server certificates and device certificates with
+// any common name. The demo and the tests use it, so that the repository contains no keys or
+// certificates.
 //
-// Keys are ECDSA P-256; everything is valid from an hour ago (clocks differ) for
-// a day. An [Authority] lives in memory; [Authority.WriteCA] and [Write] put PEM
-// files where another process needs them.
+// Keys are ECDSA P-256. Certificates are valid for a day, starting one hour in the past because clocks
+// differ. An [Authority] is in memory; [Authority.WriteCA] and [Write] write PEM files for other
+// processes.
 package pki
 
 import (
@@ -59,11 +59,11 @@ func New() (*Authority, error) {
 	return &Authority{cert: cert, key: key, pool: pool}, nil
 }
 
-// Pool contains only the authority's certificate.
+// Pool returns a pool with the authority's trusted certificates.
 func (a *Authority) Pool() *x509.CertPool { return a.pool.Clone() }
 
-// Server issues a server certificate for localhost, 127.0.0.1, ::1 and the
-// further host names and IP addresses given.
+// Server issues a server certificate for localhost, 127.0.0.1, ::1 and the given host names and IP
+// addresses.
 func (a *Authority) Server(hosts ...string) (tls.Certificate, error) {
 	template, err := newTemplate("localhost")
 	if err != nil {
@@ -80,8 +80,8 @@ func (a *Authority) Server(hosts ...string) (tls.Certificate, error) {
 	return a.issue(template)
 }
 
-// Device issues a client certificate with this common name, byte for byte. An
-// empty cn yields a certificate whose subject has no common name at all.
+// Device issues a client certificate with exactly this common name. If cn is empty, the subject has no
+// common name.
 func (a *Authority) Device(cn string) (tls.Certificate, error) {
 	template, err := newTemplate(cn)
 	if err != nil {
@@ -91,8 +91,8 @@ func (a *Authority) Device(cn string) (tls.Certificate, error) {
 	return a.issue(template)
 }
 
-// ServerConfig is for a listener that takes only clients with a certificate of
-// this authority (mTLS). The hosts are those of [Authority.Server].
+// ServerConfig returns the TLS configuration of a listener that accepts only clients with a certificate
+// of this authority (mTLS). hosts are those of [Authority.Server].
 func (a *Authority) ServerConfig(hosts ...string) (*tls.Config, error) {
 	cert, err := a.Server(hosts...)
 	if err != nil {
@@ -106,8 +106,7 @@ func (a *Authority) ServerConfig(hosts ...string) (*tls.Config, error) {
 	}, nil
 }
 
-// ClientConfig is for a device that connects with a certificate of this common
-// name, issued now.
+// ClientConfig returns the TLS configuration of a device, with a new certificate for this common name.
 func (a *Authority) ClientConfig(cn string) (*tls.Config, error) {
 	cert, err := a.Device(cn)
 	if err != nil {
@@ -145,8 +144,7 @@ func newTemplate(cn string) (*x509.Certificate, error) {
 	now := time.Now()
 	return &x509.Certificate{
 		SerialNumber: serial,
-		// The organization keeps the subject from being empty where there is
-		// no common name.
+		// Without a common name, the organization keeps the subject from being empty.
 		Subject:   pkix.Name{CommonName: cn, Organization: []string{"mqtt-nats-bridge"}},
 		NotBefore: now.Add(-backdate),
 		NotAfter:  now.Add(lifetime),

@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// LeafOptions is the leaf node that c describes.
+// LeafOptions returns the options of the leaf node that c configures.
 func LeafOptions(c *config.Config, streams []streams.Spec) leaf.Options {
 	l := c.NATS.Leaf
 	return leaf.Options{
@@ -26,12 +26,12 @@ func LeafOptions(c *config.Config, streams []streams.Spec) leaf.Options {
 	}
 }
 
-// EMQXClient returns a client of the API that the configuration names.
+// EMQXClient returns a client of the configured EMQX API.
 func EMQXClient(e config.EMQX) *emqx.Client {
 	return emqx.New(emqx.Options{API: e.API.String(), Key: e.Key, Secret: e.CurrentSecret, TLS: e.ClientTLS})
 }
 
-// LeaseBucket is the bucket of the leases that c describes.
+// LeaseBucket returns the options of the bucket of leases that c configures.
 func LeaseBucket(c *config.Config, nc *nats.Conn, js natsjs.JetStream) lease.BucketOptions {
 	return lease.BucketOptions{
 		NATS: nc, JS: js, Name: c.Lanes.Bucket, Stem: c.MQTT.ClientID,
@@ -39,8 +39,9 @@ func LeaseBucket(c *config.Config, nc *nats.Conn, js natsjs.JetStream) lease.Buc
 	}
 }
 
-// BrokerIdentity is what a bridge on host calls its broker in the leases: the addresses in
-// mqtt.url in any order, with the host where an address means another machine on each.
+// BrokerIdentity returns the name by which a bridge on host identifies its broker in the leases. It
+// consists of the addresses in mqtt.url, independent of their order. A loopback address includes the
+// host, because it means a different machine on each host.
 func BrokerIdentity(c *config.Config, host string) string {
 	var names []string
 	for _, u := range c.MQTT.URL.List() {

@@ -1,6 +1,6 @@
-// Package plan compiles a configuration into what the bridge does: the rules and the lanes,
-// the streams and their consumers, and the ends to connect to. The daemon carries it out;
-// check, map and the other commands read it.
+// Package plan compiles a configuration into a plan: the rules, the lanes, the streams and their
+// consumers, and the peers to connect to. The daemon executes the plan; check, map and other commands
+// read it.
 package plan
 
 import (
@@ -13,19 +13,18 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Plan is what a configuration means: the rules of all lanes, the lanes, the
-// streams.
+// Plan is a compiled configuration: the rules and limits, the lanes, the streams and their consumers.
 type Plan struct {
 	Rules     *bridge.Rules
 	Limits    limit.Limits
 	Lanes     []Lane
 	Streams   []streams.Spec
 	Consumers []streams.ConsumerSpec
-	// Local reports that the lanes store in the leaf node's streams of the same names.
+	// Local means that the lanes store in the leaf node's streams of the same names.
 	Local bool
 }
 
-// StreamOf is the stream of the plan that stores a subject, empty where none does.
+// StreamOf returns the name of the stream that stores a subject, or "" if no stream does.
 func (p *Plan) StreamOf(subject string) string {
 	for _, s := range p.Streams {
 		for _, filter := range s.Subjects {
@@ -37,19 +36,18 @@ func (p *Plan) StreamOf(subject string) string {
 	return ""
 }
 
-// Lane is one MQTT session to be.
+// Lane describes one MQTT session.
 type Lane struct {
 	ClientID string
 	Filters  []string
-	// Former are filters that other configurations and versions subscribe to for
-	// this client id.
+	// Former contains filters that other configurations or older versions subscribed to with this
+	// client id.
 	Former []string
-	// Retiring reports that it takes nothing new and stores the messages that the broker has queued for it.
+	// Retiring means that the lane receives no new messages and only drains its queue at the broker.
 	Retiring bool
 }
 
-// Compile turns a configuration into a plan. The error is a *config.Errors: what
-// [Validate] finds.
+// Compile compiles a configuration. The error is a *config.Errors with the errors of [Validate].
 func Compile(c *config.Config) (*Plan, error) {
 	v := validate(c)
 	if err := (&config.Errors{List: v.errs}).Err(); err != nil {
@@ -79,7 +77,7 @@ func Compile(c *config.Config) (*Plan, error) {
 	}, nil
 }
 
-// Limits are the settings that a reload may change.
+// Limits returns the configured limits, which a reload may change.
 func Limits(c *config.Config) limit.Limits {
 	return limit.Limits{
 		MaxPayload: int(c.Limits.Payload),
@@ -90,13 +88,13 @@ func Limits(c *config.Config) limit.Limits {
 	}
 }
 
+// Rate returns a configured rate limit with its effective burst.
 func Rate(l config.RateLimit) limit.Rate {
 	return limit.Rate{Rate: float64(l.Rate), Burst: l.Effective()}
 }
 
-// lanePlans gives each lane its client id and its filters. Two lanes never get
-// the same device: their partitions differ, or the broker shares the topics out
-// by client id ($share).
+// lanePlans returns the lanes with their client ids and filters. Two lanes never receive messages of the
+// same device: their partitions differ, or the broker distributes the messages by client id ($share).
 func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []Lane {
 	var plans []Lane
 	for i, id := range c.ClientIDs() {
@@ -117,10 +115,10 @@ func lanePlans(c *config.Config, prefix *subjects.Prefix, set *subjects.Set) []L
 	return plans
 }
 
-// attestedLane takes a whole partition: what matches no topic pattern is then in
-// quarantine, and not nowhere. It is the only member of a share group that is named
-// after its client id. EMQX hands what is published during a session takeover to the
-// member of a group more surely than to a plain subscriber (DESIGN.md, Subscriptions).
+// attestedLane returns a lane that subscribes to a whole partition, so that messages that match no topic
+// pattern go to quarantine instead of being lost. The lane is the only member of a share group named
+// after its client id: during a session takeover, EMQX delivers messages more reliably to a member of a
+// share group than to a plain subscriber (DESIGN.md, Subscriptions).
 func attestedLane(c *config.Config, prefix *subjects.Prefix, set *subjects.Set, id, partition string) Lane {
 	whole := prefix.Partition(partition)
 	share := "$share/" + id + "/" + whole
@@ -128,14 +126,14 @@ func attestedLane(c *config.Config, prefix *subjects.Prefix, set *subjects.Set, 
 	if c.MQTT.Share == config.ShareOff {
 		lane.Filters, lane.Former = []string{whole}, []string{share}
 	}
-	for r := range set.Len() { // what versions before the share group subscribed to
+	for r := range set.Len() { // the filters of versions without the share group
 		lane.Former = append(lane.Former, prefix.Filter(partition, set.Route(r).Pattern))
 	}
 	return lane
 }
 
-// streamPlans declares the streams that the routes' subjects go to, and the
-// consumers that ingest expects. A route without a pattern is passed over.
+// streamPlans returns the streams for the routes' subjects and the consumers that ingest expects. It
+// ignores routes without a pattern.
 func streamPlans(c *config.Config, routes []subjects.Route) ([]streams.Spec, []streams.ConsumerSpec) {
 	var specs []streams.Spec
 	var consumers []streams.ConsumerSpec

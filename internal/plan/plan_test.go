@@ -110,7 +110,7 @@ func TestCompileTopics(t *testing.T) {
 		"quarantine by topic":                  {"topics: ['quarantine/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: its subjects would begin with quarantine"}},
 		"quarantine by template":               {"topics:\n- topic: a/{tenant}/{device}\n  subject: quarantine.{device}", []string{"bridge.yaml:3: topics[0].subject: its subjects would begin with quarantine"}},
 		"quarantine by capture":                {"topics: ['{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: stream QUARANTINE: subject quarantine.> overlaps with *.* of stream TELEMETRY"}},
-		"replies":                              {"topics: ['_INBOX/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: no message of it could be published: subject would begin with _INBOX"}},
+		"replies":                              {"topics: ['_INBOX/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: none of its messages can be published: subject would begin with _INBOX"}},
 		"prefix once":                          {"identity: {prefix: 'a//b'}", []string{"bridge.yaml:1: identity.prefix: "}},
 		"wildcard once":                        {"topics: ['a/+/{tenant}/{device}']", []string{"bridge.yaml:1: topics[0].topic: \"a/+/{tenant}/{device}\" contains an MQTT wildcard"}},
 		"topic twice once":                     {"topics:\n- a/{tenant}/{device}\n- a/{tenant}/{device}", []string{"bridge.yaml:3: topics[1].topic: \"a/{tenant}/{device}\" is a duplicate of topics[0]"}},

@@ -12,17 +12,16 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Validate returns the errors that only the parsers of patterns, templates and stream
-// subjects can find, each with its place. It is meant for [config.Sources]: c may
-// have errors of other kinds.
+// Validate returns the errors that only the parsers of patterns, templates and stream subjects can
+// detect, each with its place. It is meant for [config.Sources], so c may contain other errors.
 func Validate(c *config.Config) []config.Error { return validate(c).errs }
 
-// validation is what patterns, templates and streams say, as far as they do.
+// validation contains the parsed patterns, templates and streams, and their errors.
 type validation struct {
 	config *config.Config
 	errs   []config.Error
 	prefix *subjects.Prefix // nil with plain topics
-	// routes has one for each topic; without a Pattern where that is wrong.
+	// routes has one route per topic. The route of an invalid topic has no Pattern.
 	routes    []subjects.Route
 	streams   []streams.Spec
 	consumers []streams.ConsumerSpec
@@ -45,8 +44,8 @@ func validate(c *config.Config) *validation {
 		v.errorAt(path, err)
 	}
 	for i := range c.Topics {
-		v.readTopic(i)
-		v.compareTopic(i)
+		v.parseTopic(i)
+		v.checkOverlap(i)
 	}
 	v.streams, v.consumers = streamPlans(c, v.routes)
 	v.checkStreams()
@@ -57,7 +56,7 @@ func (v *validation) errorAt(path string, err error) {
 	v.errs = append(v.errs, v.config.ErrorAt(path, err.Error()))
 }
 
-// subjectPath is what gives a topic its subjects.
+// subjectPath returns the path of the key that determines the subjects of a topic.
 func (v *validation) subjectPath(i int) string {
 	if v.config.Topics[i].Subject != "" {
 		return fmt.Sprintf("topics[%d].subject", i)
@@ -65,10 +64,10 @@ func (v *validation) subjectPath(i int) string {
 	return fmt.Sprintf("topics[%d].topic", i)
 }
 
-var errQuarantine = errors.New("its subjects would begin with quarantine, where rejected messages go; give it another subject")
+var errQuarantine = errors.New("its subjects would begin with quarantine, which is reserved for rejected messages; give it a different subject")
 
-// readTopic fills in a route, or notes what keeps it from being one.
-func (v *validation) readTopic(i int) {
+// parseTopic sets the route of a topic, or adds an error.
+func (v *validation) parseTopic(i int) {
 	t := v.config.Topics[i]
 	pattern, err := subjects.ParsePattern(t.Topic)
 	if err == nil {
@@ -89,9 +88,9 @@ func (v *validation) readTopic(i int) {
 		template, err = subjects.ParseTemplate(t.Subject, pattern)
 	}
 	if err == nil {
-		// No capture shortens a subject: if this one is unfit, all are.
+		// A capture never shortens a subject. If this subject is invalid, all subjects of the topic are.
 		if err = subjects.CheckSubject([]byte(template.StreamSubject())); err != nil {
-			err = fmt.Errorf("no message of it could be published: %w", err)
+			err = fmt.Errorf("none of its messages can be published: %w", err)
 		}
 	}
 	if err == nil && strings.HasPrefix(template.StreamSubject()+".", bridge.QuarantineSubject+".") {
@@ -104,8 +103,8 @@ func (v *validation) readTopic(i int) {
 	v.routes[i] = subjects.Route{Pattern: pattern, Template: template}
 }
 
-// compareTopic drops a topic that takes topics of an earlier one.
-func (v *validation) compareTopic(i int) {
+// checkOverlap reports a topic that overlaps with an earlier one, and removes its route.
+func (v *validation) checkOverlap(i int) {
 	if v.routes[i].Pattern == nil {
 		return
 	}
@@ -122,7 +121,7 @@ func (v *validation) compareTopic(i int) {
 	}
 }
 
-// checkStreams also finds topics that differ and whose subjects do not.
+// checkStreams validates the streams. It also detects different topics with the same subjects.
 func (v *validation) checkStreams() {
 	err := streams.ValidateSpecs(v.streams, v.consumers)
 	if err == nil {
@@ -142,7 +141,7 @@ func (v *validation) checkStreams() {
 	}
 }
 
-// overlapPath is the later of the topics whose subjects overlap.
+// overlapPath returns the path of the later of the topics whose subjects overlap.
 func (v *validation) overlapPath(o *streams.OverlapError) string {
 	for i := len(v.routes) - 1; i >= 0; i-- {
 		if v.routes[i].Pattern == nil {
@@ -155,7 +154,7 @@ func (v *validation) overlapPath(o *streams.OverlapError) string {
 	return "streams"
 }
 
-// checkRegistry finds what is wrong with a database URL.
+// checkRegistry validates the registry's database URL.
 func checkRegistry(r config.Registry) error {
 	if r.Kind != config.RegistryPostgres || r.DatabaseURL.IsZero() {
 		return nil

@@ -1,4 +1,4 @@
-// Package port reserves ports for servers that tests and benches start.
+// Package port reserves ports for servers that tests and benchmarks start.
 package port
 
 import (
@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// Reserve reserves a free TCP port of 127.0.0.1 until release is called. A server can listen on it, and
-// again after a restart; until it does, connections are refused.
+// Reserve reserves a free TCP port of 127.0.0.1 until release is called. A server can listen on it, also
+// after a restart. While no server listens, connections are refused.
 //
-// Without a reservation another may have the port by the time that the server wants it: the kernel takes the ports
-// of outgoing connections from the same range. Linux assigns no port that a socket is bound to, even if that socket
-// never listens, and servers, which set SO_REUSEADDR, can still listen on it. Other systems
-// refuse that: there the port is only free now.
+// Without a reservation, the kernel could assign the port to an outgoing connection before the server
+// listens. Linux does not assign a port that a socket is bound to, even if that socket never listens. A
+// server that sets SO_REUSEADDR can still listen on it. Other systems refuse that, so on them Reserve
+// only returns a port that is currently free.
 func Reserve() (addr *net.TCPAddr, release func(), err error) {
 	syscall.ForkLock.RLock()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

@@ -16,15 +16,15 @@ import (
 // claimSubject is the subject of claims while a replay is in progress. No reason is named replay.
 const claimSubject = bridge.QuarantineSubject + ".replay"
 
-// claimed is a message that a run is about to publish.
+// claimed is a message that a replay is about to publish.
 type claimed struct {
-	Sequence uint64 `json:"sequence"` // in quarantine
+	Sequence uint64 `json:"sequence"` // in the quarantine stream
 	Subject  string `json:"subject"`
 	ID       string `json:"id"`
 }
 
-// claim stores the list of messages about to be published and returns the sequence of the claim in
-// quarantine.
+// claim stores the list of messages that are about to be published, and returns the sequence of this
+// claim in the quarantine stream.
 func (r *replay) claim(ctx context.Context, messages []*moving) (uint64, error) {
 	list := make([]claimed, len(messages))
 	for i, m := range messages {
@@ -41,7 +41,7 @@ func (r *replay) claim(ctx context.Context, messages []*moving) (uint64, error) 
 	return ack.Sequence, nil
 }
 
-// recover deletes from quarantine the messages that interrupted runs have stored, and their claims.
+// recover deletes the messages that interrupted replays have stored from quarantine, and their claims.
 func (r *replay) recover(ctx context.Context) error {
 	for {
 		m, err := r.stream.GetLastMsgForSubject(ctx, claimSubject)
@@ -66,8 +66,8 @@ func (r *replay) recover(ctx context.Context) error {
 	}
 }
 
-// find looks for claimed messages in the streams of their subjects and returns the quarantine
-// sequences of those found.
+// find searches the streams of their subjects for claimed messages, and returns the quarantine sequences
+// of those that it finds.
 func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]uint64, error) {
 	type target struct {
 		subjects  map[string]bool
@@ -126,7 +126,7 @@ func (r *replay) find(ctx context.Context, list []claimed, since time.Time) ([]u
 // removers is the number of concurrent deletions.
 const removers = 16
 
-// remove deletes messages from quarantine; one that no longer exists is not an error.
+// remove deletes messages from quarantine. A message that no longer exists is not an error.
 func (r *replay) remove(ctx context.Context, sequences []uint64) error {
 	work := make(chan uint64)
 	errs := make([]error, removers)

@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// Replay is the command line that replays the messages of m's device that were rejected for
-// the same reason, with this configuration file (empty: none), or why m cannot be replayed.
-// Names are quoted for a POSIX shell.
+// Replay returns the command line that replays all messages of m's device with the same reason, or the
+// reason why m cannot be replayed. file is the configuration file; empty: none. Names are quoted for a
+// POSIX shell.
 func (m *Message) Replay(file string) string {
 	if m.Kept < m.Size {
 		return fmt.Sprintf("cannot be replayed: only the first %d bytes were kept", m.Kept)
@@ -25,8 +25,8 @@ func (m *Message) Replay(file string) string {
 	return command
 }
 
-// quote returns a string chosen by a device as one shell argument: plain if that is safe, otherwise
-// in apostrophes, and with escapes if it has control characters, which a terminal would interpret.
+// quote returns a string from a device as one shell argument. An unsafe string is quoted. If it contains
+// control characters, which a terminal would interpret, they are escaped.
 func quote(s string) string {
 	plain, control := s != "", false
 	for _, r := range s {

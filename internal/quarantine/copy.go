@@ -12,13 +12,13 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// copied is a message of the quarantine stream, read.
+// copied is a parsed message of the quarantine stream.
 type copied struct {
 	bridge.Rejected
 	sequence uint64
 	stored   time.Time
-	// worker is not nil if a worker gave the message up after it had been in its stream: the
-	// message as it was there, with the id of the copy.
+	// worker is set if a worker quarantined the message after it had been stored. It is the message
+	// as it was in its stream, with the id of the copy.
 	worker *nats.Msg
 }
 

@@ -1,12 +1,12 @@
-// Package quarantine replays messages from quarantine, the dead-letter stream: it re-validates them
-// by the present configuration and publishes those that now pass to their streams.
+// Package quarantine replays messages from quarantine, the dead-letter stream. It re-validates them with
+// the current configuration and publishes those that now pass to their streams.
 //
-// A replayed message has its own id and is stored in its stream once, however often a replay is run
-// and wherever it was killed:
+// A replayed message keeps its id and is stored in its stream exactly once, even if a replay is repeated
+// or killed at any point:
 //
-//   - before anything is published, a claim in the quarantine stream names the ids;
-//   - messages that JetStream has acknowledged are deleted from quarantine, then the claim;
-//   - a claim found at the start names messages that an earlier run may have stored and not deleted.
-//     JetStream's own memory of ids has a window of minutes; the claim has none, so
-//     its ids are looked for in the streams.
+//   - Before it publishes messages, a replay stores a claim with their ids in the quarantine stream.
+//   - It deletes messages that JetStream has acknowledged from quarantine, and then the claim.
+//   - A claim found at the start contains messages that an earlier replay may have stored but not
+//     deleted. JetStream's deduplication window may have passed, so the replay searches the streams
+//     for their ids.
 package quarantine

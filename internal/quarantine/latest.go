@@ -12,7 +12,7 @@ import (
 	"mqtt-nats-bridge/bridge"
 )
 
-// maxHoles bounds how many deleted sequences Latest requests in vain.
+// maxHoles bounds the number of deleted sequences that Latest requests.
 const maxHoles = 50
 
 // Source is a quarantine stream that is read without a consumer.
@@ -26,9 +26,9 @@ type Source struct {
 	Rules *bridge.Rules
 }
 
-// Latest returns the newest n messages, the newest first, without payload. It requests one
-// sequence after the other and needs only the permissions for $JS.API.STREAM.INFO and
-// $JS.API.STREAM.MSG.GET, which the bridge has.
+// Latest returns the newest n messages, the newest first, without payload. It requests the messages one
+// by one, so it only needs the permissions for $JS.API.STREAM.INFO and $JS.API.STREAM.MSG.GET, which the
+// bridge has.
 func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
 	var info struct {
 		State natsjs.StreamState `json:"state"`
@@ -38,7 +38,7 @@ func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
 	}
 	all, holes := []Message{}, 0
 	for sequence := info.State.LastSeq; sequence >= max(info.State.FirstSeq, 1) && len(all) < n && holes < maxHoles; sequence-- {
-		var answer struct {
+		var response struct {
 			Message *struct {
 				Subject string    `json:"subject"`
 				Seq     uint64    `json:"seq"`
@@ -47,18 +47,18 @@ func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
 				Time    time.Time `json:"time"`
 			} `json:"message"`
 		}
-		question := map[string]uint64{"seq": sequence}
-		if err := request(ctx, s.Conn, s.API+".STREAM.MSG.GET."+s.Stream, question, &answer); err != nil {
+		body := map[string]uint64{"seq": sequence}
+		if err := request(ctx, s.Conn, s.API+".STREAM.MSG.GET."+s.Stream, body, &response); err != nil {
 			return nil, err
 		}
-		m := answer.Message
+		m := response.Message
 		if m == nil || m.Subject == claimSubject {
 			holes++
 			continue
 		}
 		header, err := nats.DecodeHeadersMsg(m.Hdrs)
 		if err != nil {
-			header = nats.Header{} // published by hand
+			header = nats.Header{} // published manually
 		}
 		read := message(&natsjs.RawStreamMsg{Subject: m.Subject, Sequence: m.Seq, Header: header, Data: m.Data, Time: m.Time}, s.Rules)
 		read.Payload = nil
@@ -67,36 +67,36 @@ func (s *Source) Latest(ctx context.Context, n int) ([]Message, error) {
 	return all, nil
 }
 
-// codeNoMessage is JetStream's error for a sequence without a message.
+// codeNoMessage is JetStream's error code for a sequence without a message.
 const codeNoMessage = 10037
 
-// request calls JetStream's API. It does not change answer if there is no such message.
-func request(ctx context.Context, nc *nats.Conn, subject string, question, answer any) error {
+// request sends a request to JetStream's API. If the message does not exist, response is unchanged.
+func request(ctx context.Context, nc *nats.Conn, subject string, body, response any) error {
 	var data []byte
-	if question != nil {
+	if body != nil {
 		var err error
-		if data, err = json.Marshal(question); err != nil {
+		if data, err = json.Marshal(body); err != nil {
 			return err
 		}
 	}
 	reply, err := nc.RequestWithContext(ctx, subject, data)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", subject, err)
+		return fmt.Errorf("request %s: %w", subject, err)
 	}
 	var failed struct {
 		Error *natsjs.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(reply.Data, &failed); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", subject, err)
+		return fmt.Errorf("decode the response of %s: %w", subject, err)
 	}
 	if e := failed.Error; e != nil {
 		if e.ErrorCode == codeNoMessage {
 			return nil
 		}
-		return fmt.Errorf("ask %s: %w", subject, e)
+		return fmt.Errorf("request %s: %w", subject, e)
 	}
-	if err := json.Unmarshal(reply.Data, answer); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", subject, err)
+	if err := json.Unmarshal(reply.Data, response); err != nil {
+		return fmt.Errorf("decode the response of %s: %w", subject, err)
 	}
 	return nil
 }

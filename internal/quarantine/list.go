@@ -17,7 +17,7 @@ import (
 type Filter struct {
 	Reasons        []verdict.Reason
 	Tenant, Device string
-	// Since and Until bound when a message was quarantined; zero: no bound.
+	// Since and Until bound the time at which a message was quarantined; zero: no bound.
 	Since, Until time.Time
 }
 
@@ -26,8 +26,8 @@ func (f *Filter) selects(m *Message) bool {
 		(f.Since.IsZero() || !m.Stored.Before(f.Since)) && (f.Until.IsZero() || !m.Stored.After(f.Until))
 }
 
-// Reader reads a quarantine stream and changes nothing in it. Its consumers are deleted before its
-// methods return; one that could not be deleted expires after five minutes.
+// Reader reads a quarantine stream without changing its messages. Its methods delete their consumers
+// before they return. A consumer that could not be deleted expires after five minutes.
 type Reader struct {
 	JetStream natsjs.JetStream
 	// Stream is the quarantine stream's name.
@@ -47,12 +47,11 @@ func (r *Reader) open(ctx context.Context) (natsjs.Stream, error) {
 	return s, nil
 }
 
-// firstWindow is the number of sequences in which the newest messages are looked for first.
+// firstWindow is the number of sequences that List searches first.
 const firstWindow = 256
 
-// List returns the newest n selected messages, the newest first, without payload. It reads
-// the stream backwards, in windows that grow: the newest of a million cost no more than
-// those of a hundred.
+// List returns the newest n selected messages, the newest first, without payload. It reads the stream
+// backwards in growing windows, so that the cost does not depend on the size of the stream.
 func (r *Reader) List(ctx context.Context, f Filter, n int) ([]Message, error) {
 	stream, err := r.open(ctx)
 	if err != nil {
@@ -90,8 +89,8 @@ func (r *Reader) List(ctx context.Context, f Filter, n int) ([]Message, error) {
 	return all, nil
 }
 
-// Each passes every selected message to f, the oldest first, without payload.
-func (r *Reader) Each(ctx context.Context, f Filter, take func(Message)) error {
+// Each calls visit with every selected message, the oldest first, without payload.
+func (r *Reader) Each(ctx context.Context, f Filter, visit func(Message)) error {
 	stream, err := r.open(ctx)
 	if err != nil {
 		return err
@@ -102,16 +101,16 @@ func (r *Reader) Each(ctx context.Context, f Filter, take func(Message)) error {
 	}
 	return r.read(ctx, stream, f, span{last: state.LastSeq}, func(m Message) {
 		if f.selects(&m) {
-			take(m)
+			visit(m)
 		}
 	})
 }
 
-// span is a range of sequences; from 0: from the filter's Since on.
+// span is a range of sequences. If from is 0, it starts at the filter's Since.
 type span struct{ from, last uint64 }
 
-// read passes on the messages of a span with the filter's reasons.
-func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, s span, take func(Message)) error {
+// read calls visit with the messages of a span that have one of the filter's reasons.
+func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, s span, visit func(Message)) error {
 	cfg := natsjs.ConsumerConfig{HeadersOnly: true, FilterSubjects: filters(f.Reasons)}
 	switch {
 	case s.from > 0:
@@ -123,7 +122,7 @@ func (r *Reader) read(ctx context.Context, stream natsjs.Stream, f Filter, s spa
 		for _, m := range messages {
 			if m.Subject != claimSubject {
 				m.Data = nil // headers only
-				take(message(m, r.Rules))
+				visit(message(m, r.Rules))
 			}
 		}
 		return nil

@@ -89,7 +89,7 @@ func TestReader(t *testing.T) {
 		var out bytes.Buffer
 		require.NoError(t, m.Print(&out, ""))
 		require.NotContains(t, out.String(), "\x1b")
-		require.Contains(t, out.String(), "9000 bytes, of which 4 are here")
+		require.Contains(t, out.String(), "9000 bytes, the first 4 are kept")
 		require.Contains(t, out.String(), "cannot be replayed: only the first 4 bytes were kept")
 		require.Contains(t, out.String(), "1b 5b 32 4a")
 		_, err = read.Get(ctx, last-1)

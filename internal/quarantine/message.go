@@ -10,15 +10,15 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// Message is a message in quarantine, for display. A device may have chosen its content to harm the
-// reader: topic, names, detail and payload must be escaped before printing.
+// Message is a message in quarantine, for display. Topic, names, detail and payload come from a device,
+// which may be malicious, so they must be escaped before printing.
 type Message struct {
 	Sequence uint64    `json:"sequence"`
-	Stored   time.Time `json:"stored"` // in quarantine
+	Stored   time.Time `json:"stored"` // when it was quarantined
 	Reason   string    `json:"reason"`
-	// Detail is one sentence about why.
+	// Detail explains the reason in one sentence.
 	Detail string `json:"detail,omitempty"`
-	// Tenant and Device are those of the topic; empty: it matches no pattern.
+	// Tenant and Device are those of the topic. They are empty if the topic matches no pattern.
 	Tenant string `json:"tenant,omitempty"`
 	Device string `json:"device,omitempty"`
 	Topic  string `json:"topic,omitempty"`
@@ -27,21 +27,22 @@ type Message struct {
 	ID       string `json:"id,omitempty"`
 	Subject  string `json:"subject"`
 	Retained bool   `json:"retained,omitempty"`
-	// ByIngest means that it was in its stream, and a worker could not process it.
+	// ByIngest means that the message was stored in its stream and a worker could not process it.
 	ByIngest bool `json:"by_ingest,omitempty"`
-	// Size is the size of the payload as the device sent it, Kept that of the part in quarantine.
+	// Size is the size of the payload that the device sent. Kept is the size of the part in
+	// quarantine.
 	Size int `json:"size"`
 	Kept int `json:"kept"`
-	// At is when the broker received it, if known.
+	// At is the time at which the broker received the message, if known.
 	At time.Time `json:"at,omitzero"`
 	// Payload is nil if only the headers were read.
 	Payload []byte `json:"payload,omitempty"`
 }
 
-// headerKept is the payload size of a message that was read without payload.
+// headerKept is the header with the payload size of a message that is read without payload.
 const headerKept = "Nats-Msg-Size"
 
-// message converts a copy by these rules.
+// message converts a quarantined message. The rules determine its tenant and device.
 func message(m *natsjs.RawStreamMsg, rules *bridge.Rules) Message {
 	c := parse(m)
 	validated := rules.Restore(&c.Rejected, len(m.Data))

@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// name returns the name of a message's device for display.
+// name returns the tenant and device of a message for display.
 func name(tenant, device string) string {
 	if tenant == "" && device == "" {
 		return "-"
@@ -24,7 +24,7 @@ func name(tenant, device string) string {
 	return screen.Printable(tenant + "/" + device)
 }
 
-// PrintList writes messages as text, one line each.
+// PrintList writes messages as text, one line per message.
 func PrintList(w io.Writer, messages []Message) error {
 	if len(messages) == 0 {
 		_, err := fmt.Fprintln(w, "no message in quarantine is selected")
@@ -39,11 +39,10 @@ func PrintList(w io.Writer, messages []Message) error {
 	return t.Flush()
 }
 
-// maxShown bounds how much of a payload is shown.
+// maxShown bounds the part of a payload that is shown, in bytes.
 const maxShown = 4 << 10
 
-// Print writes one message as text. file is the configuration file in the command that
-// replays it.
+// Print writes one message as text. file is the configuration file in the replay command.
 func (m *Message) Print(w io.Writer, file string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
@@ -68,11 +67,11 @@ func (m *Message) Print(w io.Writer, file string) error {
 		line("retained", "yes")
 	}
 	if m.ByIngest {
-		line("from", "a worker that could not process it; the original is in its stream")
+		line("from", "a worker that could not process it; the original message is in its stream")
 	}
 	size := fmt.Sprintf("%d bytes", m.Size)
 	if m.Kept < m.Size {
-		size += fmt.Sprintf(", of which %d are here", m.Kept)
+		size += fmt.Sprintf(", the first %d are kept", m.Kept)
 	}
 	line("payload", size)
 	line("to replay", m.Replay(file))
@@ -87,7 +86,7 @@ func (m *Message) Print(w io.Writer, file string) error {
 		fmt.Fprint(w, hex.Dump(shown))
 	}
 	if len(shown) < len(m.Payload) {
-		fmt.Fprintf(w, "… %d bytes more; --payload writes all of them\n", len(m.Payload)-len(shown))
+		fmt.Fprintf(w, "… %d more bytes; --payload writes all bytes\n", len(m.Payload)-len(shown))
 	}
 	return nil
 }
@@ -126,7 +125,7 @@ func (s *Stats) Print(w io.Writer) error {
 	return nil
 }
 
-// counts lists numbers by name, the largest first.
+// counts formats counts by name, the largest first.
 func counts(of map[string]int) string {
 	names := slices.SortedFunc(maps.Keys(of), func(a, b string) int {
 		return cmp.Or(cmp.Compare(of[b], of[a]), cmp.Compare(a, b))

@@ -8,10 +8,11 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// read passes the messages of a stream to f, in batches, up to the sequence last.
+// read calls f with the messages of a stream in batches, up to the sequence last.
 func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, last uint64, f func(context.Context, []*natsjs.RawStreamMsg) error) error {
 	name := stream.CachedInfo().Config.Name
-	// Unacknowledged and in memory: it is lost with the server, and the run fails.
+	// The consumer needs no acknowledgements and is in memory. If its server fails, it is lost and the
+	// command fails.
 	cfg.AckPolicy, cfg.MemoryStorage, cfg.InactiveThreshold = natsjs.AckNonePolicy, true, 5*time.Minute
 	consumer, err := stream.CreateConsumer(ctx, cfg)
 	if err != nil {
@@ -28,7 +29,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		// Messages that expire in between never arrive.
+		// Messages that expire during the read never arrive, so the wait is bounded.
 		batch, err := consumer.Fetch(int(min(pending, chunk)), natsjs.FetchMaxWait(5*time.Second))
 		if err != nil {
 			return fmt.Errorf("read stream %s: %w", name, err)
@@ -40,7 +41,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 				return fmt.Errorf("read stream %s: %w", name, err)
 			}
 			if meta.Sequence.Consumer != next {
-				return fmt.Errorf("read stream %s: messages were lost in transit; run it again", name)
+				return fmt.Errorf("read stream %s: messages were lost in transit; run the command again", name)
 			}
 			next++
 			pending = meta.NumPending
@@ -60,7 +61,7 @@ func read(ctx context.Context, stream natsjs.Stream, cfg natsjs.ConsumerConfig, 
 			}
 		} else if !end {
 			if silent {
-				return fmt.Errorf("read stream %s: it reports messages but sends none", name)
+				return fmt.Errorf("read stream %s: the server reports pending messages but delivers none", name)
 			}
 			silent = true
 			info, err := consumer.Info(ctx)

@@ -14,21 +14,21 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// Options describes what to replay.
+// Options selects the messages to replay.
 type Options struct {
 	JetStream natsjs.JetStream
 	// Stream is the quarantine stream's name.
 	Stream string
-	// Rules and MaxPayload, in bytes, re-validate the messages.
+	// Rules and MaxPayload (in bytes) are used to re-validate the messages.
 	Rules      *bridge.Rules
 	MaxPayload int
-	// Reasons are those to replay, at least one.
+	// Reasons selects messages by reason; at least one is required.
 	Reasons []verdict.Reason
-	// Tenant and Device select by the topic's; empty: all.
+	// Tenant and Device select messages by the topic; empty: all.
 	Tenant, Device string
-	// Since and Until bound when a message was quarantined; zero: no bound.
+	// Since and Until bound the time at which a message was quarantined; zero: no bound.
 	Since, Until time.Time
-	// DryRun validates and changes nothing.
+	// DryRun validates the messages without changing anything.
 	DryRun bool
 	// Progress is called periodically with the counts so far; nil: never.
 	Progress func(*Report)
@@ -37,26 +37,26 @@ type Options struct {
 // Report counts the results for the selected messages.
 type Report struct {
 	Selected int
-	// Stored counts messages moved from quarantine to their streams; with DryRun, those that would
-	// be.
+	// Stored counts messages moved from quarantine to their streams, or with DryRun those that would
+	// be moved.
 	Stored int
-	// Duplicates counts those of Stored that the stream already had.
+	// Duplicates counts the messages of Stored that their stream already contained.
 	Duplicates int
-	// Staying are the messages that stay in quarantine, counted by reason.
+	// Staying counts the messages that stay in quarantine, by reason.
 	Staying map[Stay]int
-	// Recovered counts messages that an interrupted run had stored. They are now deleted from
-	// quarantine and not counted in Selected.
+	// Recovered counts messages that an interrupted replay had stored. They are now deleted from
+	// quarantine and not included in Selected.
 	Recovered int
 }
 
-// Stay is why messages stay in quarantine.
+// Stay is a reason for which messages stay in quarantine.
 type Stay struct {
 	Reason verdict.Reason
-	Detail string // of one of them
+	Detail string // of one of these messages
 }
 
-// stays counts by reason and keeps the first detail.
-func (r *Report) stays(reason verdict.Reason, detail string) {
+// addStay counts a message that stays in quarantine. The first detail per reason is kept.
+func (r *Report) addStay(reason verdict.Reason, detail string) {
 	for s := range r.Staying {
 		if s.Reason == reason {
 			r.Staying[s]++
@@ -76,8 +76,8 @@ type replay struct {
 	report *Report
 }
 
-// Replay moves the selected messages to their streams. The report is never nil; with an error it
-// says what was done before. A further run continues.
+// Replay moves the selected messages to their streams. The report is never nil. With an error, it counts
+// the work done before the error, and another call continues.
 func Replay(ctx context.Context, o Options) (*Report, error) {
 	r := &replay{Options: o, report: &Report{Staying: map[Stay]int{}}}
 	var err error
@@ -98,7 +98,8 @@ func Replay(ctx context.Context, o Options) (*Report, error) {
 	return r.report, err
 }
 
-// filters returns the subjects of these reasons; a bad topic may have no subject of its own.
+// filters returns the subjects of these reasons. Messages with an invalid topic may have no subject
+// after the reason.
 func filters(reasons []verdict.Reason) []string {
 	var all []string
 	for _, reason := range reasons {
@@ -112,16 +113,16 @@ func filters(reasons []verdict.Reason) []string {
 	return slices.Compact(all)
 }
 
-// moving is a message on its way out of quarantine.
+// moving is a message that is being moved from quarantine to its stream.
 type moving struct {
-	sequence uint64 // in quarantine
+	sequence uint64 // in the quarantine stream
 	message  *nats.Msg
 	ack      natsjs.PubAckFuture
 }
 
 func (m *moving) id() string { return m.message.Header.Get(natsjs.MsgIDHeader) }
 
-// batch validates messages and moves those that pass.
+// batch re-validates messages and moves those that pass.
 func (r *replay) batch(ctx context.Context, messages []*natsjs.RawStreamMsg) error {
 	var accepted []*moving
 	for _, m := range messages {
@@ -135,15 +136,15 @@ func (r *replay) batch(ctx context.Context, messages []*natsjs.RawStreamMsg) err
 		}
 		r.report.Selected++
 		if c.worker != nil {
-			if why := r.keeps(c); why != "" {
-				r.report.stays(verdict.BadPayload, why)
+			if reason := r.mustStay(c); reason != "" {
+				r.report.addStay(verdict.BadPayload, reason)
 				continue
 			}
 			accepted = append(accepted, &moving{sequence: c.sequence, message: c.worker})
 			continue
 		}
 		if validated.Reason != verdict.Accepted {
-			r.report.stays(validated.Reason, validated.Detail)
+			r.report.addStay(validated.Reason, validated.Detail)
 			continue
 		}
 		accepted = append(accepted, &moving{sequence: c.sequence, message: outgoing(validated.Message)})
@@ -162,27 +163,27 @@ func (r *replay) batch(ctx context.Context, messages []*natsjs.RawStreamMsg) err
 	return err
 }
 
-// keeps returns why a message that a worker gave up must stay; empty: it may be moved. It was
-// validated when it was stored, so the rules are not applied, and its payload may be in an
-// envelope. But a worker that still cannot process it would give the new copy the same id, and
-// JetStream would drop that as a duplicate.
-func (r *replay) keeps(m *copied) string {
+// mustStay returns the reason why a message from a worker must stay in quarantine; empty: it may be
+// moved. The rules are not applied, because the message was validated before it was stored, and its
+// payload may be an envelope. If a worker fails to process it again within the deduplication window, the
+// new copy would have the same id, and JetStream would drop it as a duplicate.
+func (r *replay) mustStay(m *copied) string {
 	if m.Subject == "" {
 		return "the copy does not contain its original subject"
 	}
 	if m.Size > len(m.Payload) {
-		return fmt.Sprintf("the copy does not have the payload of %d bytes", m.Size)
+		return fmt.Sprintf("the copy does not contain the whole payload of %d bytes", m.Size)
 	}
 	window := r.stream.CachedInfo().Config.Duplicates
 	if free := m.stored.Add(window); time.Now().Before(free) {
-		return fmt.Sprintf("a worker gave it up less than %s ago and could not store it here again if it failed again; try after %s",
+		return fmt.Sprintf("it was quarantined less than %s ago, within the deduplication window; try again after %s",
 			window, free.UTC().Format(time.TimeOnly+" UTC"))
 	}
 	return ""
 }
 
-// move publishes messages and deletes those that JetStream has stored from quarantine. If it fails
-// the claim stays, for the next run.
+// move publishes messages and deletes the stored ones from quarantine. If it fails, the claim remains
+// for the next replay.
 func (r *replay) move(ctx context.Context, messages []*moving) error {
 	claim, err := r.claim(ctx, messages)
 	if err != nil {
@@ -195,7 +196,7 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 	}
 	var failed error
 	var stored []uint64
-	answer, cancel := context.WithTimeout(ctx, answerTimeout)
+	acks, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	for _, m := range messages {
 		select {
@@ -206,17 +207,17 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 			}
 		case err := <-m.ack.Err():
 			if publish.Classify(err) == publish.Reject {
-				r.report.stays(verdict.Refused, err.Error())
+				r.report.addStay(verdict.Refused, err.Error())
 			} else if failed == nil {
 				failed = fmt.Errorf("publish %s: %w", m.message.Subject, err)
 			}
-		case <-answer.Done():
+		case <-acks.Done():
 			if failed == nil {
-				failed = fmt.Errorf("publish %s: no answer from JetStream: %w", m.message.Subject, context.Cause(answer))
+				failed = fmt.Errorf("publish %s: no answer from JetStream: %w", m.message.Subject, context.Cause(acks))
 			}
 		}
 	}
-	// Stored messages leave quarantine even if the run was stopped.
+	// Stored messages are deleted from quarantine even if ctx has ended.
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 	defer cancel()
 	if err := r.remove(finish, stored); err != nil {
@@ -229,5 +230,5 @@ func (r *replay) move(ctx context.Context, messages []*moving) error {
 	return r.remove(finish, []uint64{claim})
 }
 
-// answerTimeout bounds each wait for JetStream.
+// answerTimeout bounds each wait for an answer from JetStream.
 const answerTimeout = 30 * time.Second

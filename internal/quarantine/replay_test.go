@@ -326,7 +326,7 @@ func testMessageAWorkerGaveUpIsRestoredUnchanged(t *testing.T) {
 	report := r.replay()
 	require.Equal(t, 2, report.Selected)
 	require.Equal(t, 1, report.Stored)
-	require.Equal(t, map[Stay]int{{verdict.BadPayload, "the copy does not have the payload of 5000 bytes"}: 1}, report.Staying)
+	require.Equal(t, map[Stay]int{{verdict.BadPayload, "the copy does not contain the whole payload of 5000 bytes"}: 1}, report.Staying)
 	all := r.held("TELEMETRY")
 	require.Len(t, all, 1)
 	require.Equal(t, "tenant.acme.device.dev-1.telemetry", all[0].Subject)

@@ -11,12 +11,12 @@ import (
 // Stats counts messages in quarantine.
 type Stats struct {
 	Messages int       `json:"messages"`
-	Oldest   time.Time `json:"oldest,omitzero"` // of quarantine
+	Oldest   time.Time `json:"oldest,omitzero"` // when the oldest message was quarantined
 	Newest   time.Time `json:"newest,omitzero"`
-	// Reasons and Devices are ordered by count, the highest first.
+	// Reasons and Devices are sorted by count, the highest first.
 	Reasons []ReasonCount `json:"reasons"`
 	Devices []DeviceCount `json:"devices"`
-	// OtherDevices have fewer messages than those in Devices.
+	// OtherDevices is the number of devices that are not in Devices.
 	OtherDevices int `json:"other_devices"`
 }
 
@@ -26,12 +26,12 @@ type ReasonCount struct {
 	Messages int       `json:"messages"`
 	Devices  int       `json:"devices"`
 	Newest   time.Time `json:"newest"`
-	// Detail is that of the newest.
+	// Detail is the detail of the newest message.
 	Detail string `json:"detail,omitempty"`
 	seen   map[deviceName]struct{}
 }
 
-// DeviceCount counts the messages of one device; both names are empty for topics that match no
+// DeviceCount counts the messages of one device. Tenant and Device are empty for topics that match no
 // pattern.
 type DeviceCount struct {
 	Tenant   string         `json:"tenant"`
@@ -43,8 +43,8 @@ type DeviceCount struct {
 
 type deviceName struct{ tenant, device string }
 
-// Stats counts the selected messages, and lists the top devices with most of them. It reads
-// the headers of all messages.
+// Stats counts the selected messages and lists the top devices with the most messages. It reads the
+// headers of all messages.
 func (r *Reader) Stats(ctx context.Context, f Filter, top int) (*Stats, error) {
 	s := &Stats{}
 	reasons, devices := map[string]*ReasonCount{}, map[deviceName]*DeviceCount{}
