@@ -54,15 +54,15 @@ func TestTLSErrors(t *testing.T) {
 		},
 		"another server name": {
 			client: func(o *tls.Config) { o.ServerName = "elsewhere.example" },
-			texts:  []string{"has a certificate for another host: it is for localhost", "not for elsewhere.example"},
+			texts:  []string{"has a certificate for a different host: it is for localhost", "not for elsewhere.example"},
 		},
 		"no client certificate, TLS 1.3": {
 			client: func(o *tls.Config) { o.Certificates = nil },
-			texts:  []string{"refuses or misses the client certificate: tls: certificate required"},
+			texts:  []string{"refuses the client certificate or requires one: tls: certificate required"},
 		},
 		"no client certificate, TLS 1.2": {
 			client: func(o *tls.Config) { o.Certificates = nil }, maxVersion: tls.VersionTLS12,
-			texts: []string{"refuses or misses the client certificate"},
+			texts: []string{"refuses the client certificate or requires one"},
 		},
 		"client certificate of a stranger": {
 			client: func(o *tls.Config) {
@@ -70,7 +70,7 @@ func TestTLSErrors(t *testing.T) {
 				o.Certificates = nil
 				o.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }
 			},
-			texts: []string{"refuses or misses the client certificate: tls: unknown certificate authority"},
+			texts: []string{"refuses the client certificate or requires one: tls: unknown certificate authority"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

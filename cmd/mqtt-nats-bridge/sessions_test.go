@@ -32,7 +32,7 @@ func TestSessionsClear(t *testing.T) {
 
 	done := clear("bridge-1", "bridge-2", "--yes")
 	require.Zero(t, done.Code, done.Err)
-	require.Equal(t, "bridge-1: the broker had no session under this client id\nbridge-2: the broker had no session under this client id\n", done.Out)
+	require.Equal(t, "bridge-1: the broker has no session with this client id\nbridge-2: the broker has no session with this client id\n", done.Out)
 
 	at[2] = "--set=mqtt.password=wrong"
 	refused := clear("bridge-1", "--yes")

@@ -109,7 +109,7 @@ func TestEncryptedKey(t *testing.T) {
 		got := errorsOf(t, file(""))
 		require.Contains(t, strings.Join(got, "\n"), block+".tls.key: read key "+files+"pkcs8-aes256-sha256.pem: the private key is encrypted, and no passphrase is given; name a file that contains the passphrase in "+block+".tls.passphrase_file")
 		got = errorsOf(t, file(", passphrase_file: "+wrong))
-		require.Contains(t, strings.Join(got, "\n"), block+".tls.passphrase_file: read key "+files+"pkcs8-aes256-sha256.pem with the passphrase in "+wrong+": the passphrase does not fit the private key")
+		require.Contains(t, strings.Join(got, "\n"), block+".tls.passphrase_file: read key "+files+"pkcs8-aes256-sha256.pem with the passphrase in "+wrong+": the passphrase of the private key is wrong")
 	}
 	c := load(t, "mqtt: {url: mqtts://emqx, tls: {cert: "+files+"client.crt, key: "+files+"pkcs8-aes256-sha256.pem, passphrase_file: "+right+"}}")
 	conf, err := c.MQTT.TLSConfig()

@@ -1,4 +1,4 @@
-// Package screen draws on a terminal: lines that are replaced in place, below what was
-// there or on the whole of it, with what a table needs to fit: widths and clipping that
-// know wide letters, grouped digits, text without control characters.
+// Package screen draws on a terminal. It replaces lines in place, below the existing text or on the
+// whole terminal. It also formats text for tables: widths and clipping with support for wide
+// characters, grouped digits, and removal of control characters.
 package screen

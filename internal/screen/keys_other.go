@@ -7,10 +7,10 @@ import (
 	"os"
 )
 
-// readKeys is for unix only.
+// readKeys is not supported on this platform.
 func readKeys(*os.File) (keys <-chan byte, restore func(), err error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
-// Resized delivers nothing.
+// Resized delivers nothing on this platform.
 func Resized() (changes <-chan os.Signal, stop func()) { return nil, func() {} }

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readKeys delivers each key that is pressed, without waiting for a line. Ctrl-C stays a
-// signal; Ctrl-Z is off, for a stopped program cannot put the terminal back. The goroutine
-// that reads lives as long as the process. restore puts the terminal back as it was.
+// readKeys delivers each pressed key without waiting for the end of a line. Ctrl-C remains a signal.
+// Ctrl-Z is disabled, because a suspended program cannot restore the terminal. The reading goroutine
+// runs until the process ends. restore restores the terminal's mode.
 func readKeys(f *os.File) (keys <-chan byte, restore func(), err error) {
 	fd := int(f.Fd())
 	before, err := unix.IoctlGetTermios(fd, getTermios)

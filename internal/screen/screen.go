@@ -10,33 +10,34 @@ import (
 const (
 	hideCursor = "\x1b[?25l"
 	showCursor = "\x1b[?25h"
-	clearLine  = "\x1b[K" // from the cursor on
+	clearLine  = "\x1b[K" // from the cursor
 	clearBelow = "\x1b[J"
 	clearAll   = "\x1b[2J\x1b[H"
 
-	// The other screen, whose lines do not wrap; what was on the terminal comes back.
+	// The alternate screen, without line wrapping. When it is left, the previous content reappears.
 	enterFull = "\x1b[?1049h\x1b[?7l\x1b[2J\x1b[H"
 	leaveFull = "\x1b[?7h\x1b[?1049l"
 
-	// LeastColumns is the narrowest terminal that gets a table.
+	// LeastColumns is the minimum width of a terminal for a table.
 	LeastColumns = 50
 )
 
-// Screen redraws lines in place on a terminal. Each frame is one write, and
-// nothing is cleared before it is overwritten: it does not flicker.
+// Screen redraws lines in place on a terminal. To avoid flicker, each frame is a single write, and lines
+// are overwritten without being cleared first.
 type Screen struct {
 	out  io.Writer
 	size func() (columns, rows int, ok bool)
-	// Intro is printed again where the terminal's size changed: what is there
-	// then has been wrapped anew, and is not where it was.
+	// Intro is printed again after the terminal's size has changed, because the terminal then wraps
+	// its content differently.
 	Intro string
 
 	columns, rows int
-	drawn         int // lines of the last frame; the cursor is in the last of them
+	drawn         int // number of lines of the last frame; the cursor is in the last line
 	full          bool
 }
 
-// New returns nil where out is no terminal that a table fits on.
+// New returns a screen for a table of the given height. It returns nil if out is not a terminal, or is
+// too small.
 func New(out io.Writer, height int) *Screen {
 	s := onTerminal(out)
 	if s == nil || s.columns < LeastColumns || s.rows <= height {
@@ -45,9 +46,8 @@ func New(out io.Writer, height int) *Screen {
 	return s
 }
 
-// Interact gives body the whole terminal, of whatever size, and its keys. The terminal is
-// as it was when body returns or panics. It returns false, and does nothing, where in or
-// out is no terminal.
+// Interact calls body with the whole terminal, of any size, and its keys. It restores the terminal when
+// body returns or panics. If in or out is not a terminal, it does nothing and returns false.
 func Interact(in, out *os.File, body func(s *Screen, keys <-chan byte)) bool {
 	s := onTerminal(out)
 	if s == nil {
@@ -77,10 +77,10 @@ func onTerminal(out io.Writer) *Screen {
 	return s
 }
 
-// Rows returns the lines that fit on the terminal.
+// Rows returns the number of lines of the terminal.
 func (s *Screen) Rows() int { return s.rows }
 
-// Draw replaces the frame with the lines that render returns for the number of columns.
+// Draw replaces the frame with the lines that render returns for the terminal's width.
 func (s *Screen) Draw(render func(columns int) []string) {
 	var b bytes.Buffer
 	b.WriteString(hideCursor)
@@ -89,8 +89,7 @@ func (s *Screen) Draw(render func(columns int) []string) {
 		b.WriteString(clearAll + s.Intro)
 	}
 	s.toTop(&b)
-	// The cursor stays in the last line, so that a frame may fill the terminal
-	// without scrolling it.
+	// The cursor stays in the last line, so that a frame can fill the terminal without scrolling.
 	lines := render(s.columns)
 	if len(lines) > s.rows {
 		lines = lines[:s.rows]
@@ -103,10 +102,10 @@ func (s *Screen) Draw(render func(columns int) []string) {
 	}
 	b.WriteString(clearBelow)
 	s.drawn = len(lines)
-	_, _ = s.out.Write(b.Bytes()) // a terminal that went away: the context ends it
+	_, _ = s.out.Write(b.Bytes()) // an error means that the terminal was closed, which ends the context
 }
 
-// End removes the frame and gives the cursor back.
+// End removes the frame and shows the cursor again.
 func (s *Screen) End() {
 	var b bytes.Buffer
 	s.toTop(&b)

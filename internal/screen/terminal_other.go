@@ -4,5 +4,5 @@ package screen
 
 import "os"
 
-// terminalSize finds no terminal.
+// terminalSize is not supported on this platform and returns false.
 func terminalSize(*os.File) (columns, rows int, ok bool) { return 0, 0, false }

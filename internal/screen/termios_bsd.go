@@ -7,5 +7,5 @@ import "golang.org/x/sys/unix"
 const (
 	getTermios, setTermios = unix.TIOCGETA, unix.TIOCSETA
 
-	vdisable = 0xff // a control character that no key is
+	vdisable = 0xff // disables a control character
 )

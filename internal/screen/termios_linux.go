@@ -5,5 +5,5 @@ import "golang.org/x/sys/unix"
 const (
 	getTermios, setTermios = unix.TCGETS, unix.TCSETS
 
-	vdisable = 0 // a control character that no key is
+	vdisable = 0 // disables a control character
 )

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/text/width"
 )
 
-// maxMarks bounds the marks on one letter: more would be drawn over the lines above.
+// maxMarks bounds the combining marks per letter. More marks would be drawn over the lines above.
 const maxMarks = 2
 
-// Width returns the columns that a line takes up: two for a wide letter, none for a mark
-// on the letter before it and for a colour ("\x1b[1;31m").
+// Width returns the number of columns of a line. A wide character has two columns; a combining mark and a
+// colour sequence ("\x1b[1;31m") have none.
 func Width(s string) (columns int) {
 	for s != "" {
 		n, w := next(s)
@@ -22,7 +22,7 @@ func Width(s string) (columns int) {
 	return columns
 }
 
-// next returns the bytes and the columns of the first letter or colour of s.
+// next returns the number of bytes and columns of the first character or colour sequence of s.
 func next(s string) (bytes, columns int) {
 	if s[0] < utf8.RuneSelf && s[0] != '\x1b' {
 		return 1, 1
@@ -46,20 +46,19 @@ func next(s string) (bytes, columns int) {
 	return n, 1
 }
 
-// Clip shortens a line to so many columns; it ends in "..." where something is
-// missing.
+// Clip shortens a line to the given number of columns. A shortened line ends in "...".
 func Clip(s string, columns int) string {
 	if Width(s) <= columns {
 		return s
 	}
-	room, end := columns-3, "..."
+	limit, end := columns-3, "..."
 	if columns < 4 {
-		room, end = columns, ""
+		limit, end = columns, ""
 	}
 	cut, used := 0, 0
 	for cut < len(s) {
 		n, w := next(s[cut:])
-		if used+w > room {
+		if used+w > limit {
 			break
 		}
 		cut, used = cut+n, used+w
@@ -70,19 +69,19 @@ func Clip(s string, columns int) string {
 	return s[:cut] + end
 }
 
-// Pad fills a text with spaces up to so many columns.
+// Pad appends spaces to a text up to the given number of columns.
 func Pad(s string, columns int) string {
 	return s + strings.Repeat(" ", max(columns-Width(s), 0))
 }
 
-// Printable keeps a device's text from commanding the terminal: control characters,
-// invisible ones and those that change the direction become question marks, as do more
-// than two marks on one letter. The letters of all languages stay.
+// Printable makes a device's text safe for a terminal. It replaces control characters, invisible
+// characters, characters that change the text direction, and combining marks beyond two per letter with
+// question marks. Letters of all languages are kept.
 func Printable(s string) string {
 	marks := 0
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\ufe0e' || r == '\ufe0f': // the style of the symbol before it
+		case r == '\ufe0e' || r == '\ufe0f': // variation selectors
 			return -1
 		case !unicode.IsPrint(r) || r == utf8.RuneError:
 			r = '?'
@@ -98,7 +97,7 @@ func Printable(s string) string {
 	}, s)
 }
 
-// Grouped writes n with a comma after every three digits.
+// Grouped formats n with a comma after every three digits.
 func Grouped(n uint64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

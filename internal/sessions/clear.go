@@ -1,4 +1,4 @@
-// Package sessions ends MQTT sessions that no lane will come back for.
+// Package sessions deletes the broker sessions of removed lanes.
 package sessions
 
 import (
@@ -13,23 +13,23 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// Check returns an error where one of the client ids is not to be cleared: what a
-// lane of this very configuration has waiting would be lost.
+// Check returns an error if one of the client ids must not be cleared. If it belongs to a lane of this
+// configuration, queued messages would be lost.
 func Check(c *config.Config, ids []string) error {
 	own := c.ClientIDs()
 	for _, id := range ids {
 		if id == "" {
-			return fmt.Errorf("an empty client id names no session")
+			return fmt.Errorf("the client id is empty")
 		}
 		if slices.Contains(own, id) {
-			return fmt.Errorf("%s is a lane of this configuration, and its session contains messages that are to be stored: take it out of lanes first, then stop that bridge (the lanes are %s)", id, strings.Join(own, " "))
+			return fmt.Errorf("%s is a lane of this configuration, and its session may contain messages that are not stored yet: remove it from lanes and stop its bridge first (the lanes are %s)", id, strings.Join(own, " "))
 		}
 	}
 	return nil
 }
 
-// Clear ends the sessions one after the other and writes a line about each. It goes
-// on where one fails; ok is then false.
+// Clear deletes the sessions one by one and writes a line about each. If one fails, it continues with
+// the next, and ok is false.
 func Clear(ctx context.Context, c *config.Config, ids []string, out io.Writer) (ok bool, err error) {
 	ok = true
 	for _, id := range ids {
@@ -41,9 +41,9 @@ func Clear(ctx context.Context, c *config.Config, ids []string, out io.Writer) (
 			ok = false
 			fmt.Fprintf(out, "%s: failed: %v\n", id, err)
 		case existed:
-			fmt.Fprintf(out, "%s: session ended, what it still contained is gone\n", id)
+			fmt.Fprintf(out, "%s: session and its queued messages deleted\n", id)
 		default:
-			fmt.Fprintf(out, "%s: the broker had no session under this client id\n", id)
+			fmt.Fprintf(out, "%s: the broker has no session with this client id\n", id)
 		}
 	}
 	return ok, nil

@@ -2,8 +2,8 @@ package streamstatus
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are those of the configured streams and of their declared consumers. What
-// could not be read has none: nothing out of date is shown.
+// metrics contains the descriptions of the metrics of streams and declared consumers. Streams and
+// consumers that could not be read have no metrics, so that no outdated values are exported.
 type metrics struct {
 	messages, bytes, limit, fill, discardsNew *prometheus.Desc
 	lag, ackPending                           *prometheus.Desc
@@ -16,11 +16,11 @@ func newMetrics() *metrics {
 	return &metrics{
 		messages:    describe("stream_messages", "Messages in the stream.", "stream"),
 		bytes:       describe("stream_bytes", "Bytes in the stream.", "stream"),
-		limit:       describe("stream_limit_bytes", "max_bytes of the stream; 0: no limit.", "stream"),
-		fill:        describe("stream_fill_ratio", "Used share of the stream's max_bytes or max_msgs, the larger one; absent without a limit.", "stream"),
-		discardsNew: describe("stream_discards_new", "1 where the full stream refuses messages, 0 where it drops its oldest.", "stream"),
+		limit:       describe("stream_limit_bytes", "Size limit of the stream (max_bytes); 0: no limit.", "stream"),
+		fill:        describe("stream_fill_ratio", "Used share of the stream's max_bytes or max_msgs, whichever is larger; absent without a limit.", "stream"),
+		discardsNew: describe("stream_discards_new", "1 if the full stream refuses messages, 0 if it drops its oldest ones.", "stream"),
 		lag:         describe("consumer_lag", "Messages that the declared consumer has not acknowledged, delivered or not.", "stream", "consumer"),
-		ackPending:  describe("consumer_ack_pending", "Messages delivered to the declared consumer and not acknowledged.", "stream", "consumer"),
+		ackPending:  describe("consumer_ack_pending", "Messages delivered to the declared consumer and not acknowledged yet.", "stream", "consumer"),
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package streamstatus reads what the configured streams contain, and their declared consumers.
+// Package streamstatus reads the state of the configured streams and of their declared consumers.
 package streamstatus
 
 import (
@@ -15,15 +15,15 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Stream is one of the configured streams.
+// Stream is the status of one configured stream.
 type Stream struct {
 	Name string `json:"name"`
-	// State is nil where the stream could not be read; Problem says why.
+	// State is nil if the stream could not be read. Problem is then the reason.
 	*State
 	Problem string `json:"problem,omitempty"`
 }
 
-// State describes a stream's contents. First and last are zero until the first write.
+// State describes a stream's contents. The first and last fields are zero until the first write.
 type State struct {
 	Messages      uint64    `json:"messages"`
 	Bytes         uint64    `json:"bytes"`
@@ -34,12 +34,12 @@ type State struct {
 	// MaxBytes and MaxMessages are the stream's limits; 0: none.
 	MaxBytes    int64 `json:"max_bytes,omitempty"`
 	MaxMessages int64 `json:"max_messages,omitempty"`
-	// DiscardsNew reports that a full stream refuses messages instead of dropping its oldest.
+	// DiscardsNew means that the full stream refuses messages instead of dropping its oldest ones.
 	DiscardsNew bool       `json:"discards_new,omitempty"`
 	Consumers   []Consumer `json:"consumers,omitempty"`
 }
 
-// Fill is how much of the stream's limits is used, 0 to 1; false where it has none.
+// Fill returns the used share of the stream's limits, from 0 to 1; false if it has no limits.
 func (s *State) Fill() (float64, bool) {
 	fill := 0.0
 	if s.MaxBytes > 0 {
@@ -51,44 +51,44 @@ func (s *State) Fill() (float64, bool) {
 	return fill, s.MaxBytes > 0 || s.MaxMessages > 0
 }
 
-// Consumer is a declared consumer of a stream.
+// Consumer is the status of a declared consumer of a stream.
 type Consumer struct {
 	Name string `json:"name"`
-	// Lag are the messages that it has not acknowledged: those not delivered yet, and
-	// AckPending.
+	// Lag is the number of messages that the consumer has not acknowledged: those that are not
+	// delivered yet, and AckPending.
 	Lag         uint64 `json:"lag"`
 	AckPending  int    `json:"ack_pending"`
 	Redelivered int    `json:"redelivered"`
-	// Waiting are requests for messages: 0 where no program pulls.
+	// Waiting is the number of waiting pull requests; 0 if no program pulls.
 	Waiting int    `json:"waiting"`
 	Problem string `json:"problem,omitempty"` // why it could not be read
 }
 
-// Options of a Reader. All but Consumers are required.
+// Options configures a Reader. All fields except Consumers are required.
 type Options struct {
 	JetStream natsjs.JetStream
-	Denied    *conn.Violations // of its connection
+	Denied    *conn.Violations // the permission violations of the connection
 	Streams   []streams.Spec
 	Consumers []streams.ConsumerSpec
 }
 
-// Reader reads the streams and keeps the latest reading.
+// Reader reads the state of the streams and keeps the latest reading.
 type Reader struct {
 	o       Options
 	metrics *metrics
-	// refused has the questions that the user may not ask, each a refusal.
+	// refused maps the API subjects without permission to their refusal.
 	refused sync.Map
 
 	mu     sync.Mutex
-	at     time.Time // of the latest reading
+	at     time.Time // time of the latest reading
 	latest []Stream
 }
 
 // New returns a Reader that has not read yet.
 func New(o Options) *Reader { return &Reader{o: o, metrics: newMetrics()} }
 
-// readTimeout bounds reading all streams: a server that is there answers in
-// milliseconds, and somebody waits for the page.
+// readTimeout bounds the reading of all streams. A reachable server answers in milliseconds, and users
+// wait for the page.
 const readTimeout = 2 * time.Second
 
 func (r *Reader) read(ctx context.Context) []Stream {
@@ -116,10 +116,10 @@ func (r *Reader) read(ctx context.Context) []Stream {
 	return all
 }
 
-// freshFor is how old a reading of the streams may be for Latest.
+// freshFor is the maximum age of a reading that Latest returns.
 const freshFor = 5 * time.Second
 
-// Read reads the streams and their consumers from the server, all at the same time.
+// Read reads all streams and their consumers concurrently from the server.
 func (r *Reader) Read(ctx context.Context) []Stream {
 	all := r.read(ctx)
 	if ctx.Err() == nil {
@@ -130,7 +130,7 @@ func (r *Reader) Read(ctx context.Context) []Stream {
 	return all
 }
 
-// Latest returns a reading that is at most freshFor old: scrapes and the page do not ask twice.
+// Latest returns a reading that is at most freshFor old, so that scrapes and the page share requests.
 func (r *Reader) Latest() []Stream {
 	r.mu.Lock()
 	at, all := r.at, r.latest
@@ -143,7 +143,7 @@ func (r *Reader) Latest() []Stream {
 
 func (r *Reader) state(ctx context.Context, name string) (*State, error) {
 	var info *natsjs.StreamInfo
-	err := r.ask(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
+	err := r.request(ctx, ".STREAM.INFO."+name, func(ctx context.Context) error {
 		stream, err := r.o.JetStream.Stream(ctx, name)
 		if err == nil {
 			info = stream.CachedInfo()
@@ -168,7 +168,7 @@ func (r *Reader) state(ctx context.Context, name string) (*State, error) {
 func (r *Reader) consumer(ctx context.Context, spec streams.ConsumerSpec) Consumer {
 	s := Consumer{Name: spec.Name}
 	var info *natsjs.ConsumerInfo
-	err := r.ask(ctx, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) error {
+	err := r.request(ctx, ".CONSUMER.INFO."+spec.Stream+"."+spec.Name, func(ctx context.Context) error {
 		consumer, err := r.o.JetStream.Consumer(ctx, spec.Stream, spec.Name)
 		if err == nil {
 			info = consumer.CachedInfo()
@@ -188,23 +188,24 @@ func (r *Reader) consumer(ctx context.Context, spec streams.ConsumerSpec) Consum
 	return s
 }
 
-// refusedFor is how long a refused question is not asked again: nats-server logs each.
+// refusedFor is how long a refused request is not repeated, because nats-server logs each refusal.
 const refusedFor = time.Minute
 
-// refusal is why a question was refused, and when.
+// refusal is the reason and the time of a refused request.
 type refusal struct {
 	*conn.PermissionError
 	at time.Time
 }
 
-// ask sends a request to the subject of JetStream's API, unless it was refused lately.
-func (r *Reader) ask(ctx context.Context, subject string, request func(context.Context) error) error {
+// request calls send, which sends a request to the subject of JetStream's API, unless that was refused
+// recently.
+func (r *Reader) request(ctx context.Context, subject string, send func(context.Context) error) error {
 	if known, ok := r.refused.Load(subject); ok {
 		if refused := known.(refusal); time.Since(refused.at) < refusedFor {
 			return refused.PermissionError
 		}
 	}
-	err := r.o.Denied.Do(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }, request)
+	err := r.o.Denied.Do(ctx, func(p *conn.PermissionError) bool { return strings.HasSuffix(p.Subject, subject) }, send)
 	var denied *conn.PermissionError
 	if errors.As(err, &denied) {
 		r.refused.Store(subject, refusal{denied, time.Now()})

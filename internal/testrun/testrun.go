@@ -1,4 +1,4 @@
-// Package testrun sets up the test runs of packages whose tests wait for events.
+// Package testrun configures the test runs of packages whose tests wait for events.
 package testrun
 
 import (
@@ -13,18 +13,19 @@ import (
 	"mqtt-nats-bridge/internal/port"
 )
 
-// Timeout bounds every wait. It decides only how long a failure takes, and grows with the
-// load of the machine: 2 minutes where a core is free, 8 minutes at most.
+// Timeout bounds every wait. It only determines how long a failing test takes. It grows with the load of
+// the machine, from 2 minutes on an idle machine to at most 8 minutes.
 var Timeout = bound(loadAverage())
 
-// FaultsVariable set to 1 runs every fault in full: outages of a minute, all brokers of
-// the matrix, hundreds of thousands of messages. `make faults` and CI set it.
+// FaultsVariable is the environment variable that enables the full fault tests if it is 1: outages of a
+// minute, all brokers of the matrix, hundreds of thousands of messages. `make faults` and CI set it.
 const FaultsVariable = "BRIDGE_FAULTS"
 
-// Quick reports whether to run the short form of a test that takes a minute or more.
+// Quick reports whether a test that takes a minute or more should run in its short form.
 func Quick() bool { return testing.Short() || os.Getenv(FaultsVariable) != "1" }
 
-// SkipQuick skips a test that takes a minute or more, and says why it does.
+// SkipQuick skips a test that takes a minute or more if Quick is true. why is the reason for its
+// duration.
 func SkipQuick(t testing.TB, why string) {
 	t.Helper()
 	if Quick() {
@@ -32,8 +33,8 @@ func SkipQuick(t testing.TB, why string) {
 	}
 }
 
-// Address reserves a free port of 127.0.0.1 until the test has ended, for a server that is told its port, or
-// gets the same one after a restart.
+// Address reserves a free port of 127.0.0.1 until the test ends, for a server that needs a fixed port or
+// the same port after a restart.
 func Address(t testing.TB) *net.TCPAddr {
 	t.Helper()
 	addr, release, err := port.Reserve()
@@ -49,17 +50,17 @@ func bound(load float64) time.Duration {
 	return min(time.Duration(max(perCore, 1)*float64(2*time.Minute)), 8*time.Minute)
 }
 
-// loadAverage returns the number of runnable tasks of the last minute, or 0 where the system does not
-// report it.
+// loadAverage returns the average number of runnable tasks in the last minute, or 0 if the system does
+// not report it.
 func loadAverage() (load float64) {
 	text, _ := os.ReadFile("/proc/loadavg")
 	_, _ = fmt.Sscan(string(text), &load)
 	return load
 }
 
-// A package that waits for events runs sixteen tests at a time: as many as there are processors, the
-// default of `go test`, would leave these idle. Faults in full put a load on them: eight, or brokers
-// and servers are too slow for their own time-outs. -parallel sets another number.
+// Packages that wait for events run sixteen tests in parallel, because the default of `go test`, the
+// number of processors, would leave these idle. Full fault tests load the processors, so they run only
+// eight in parallel; otherwise brokers and servers exceed their own timeouts. -parallel overrides both.
 func init() {
 	parallel := "16"
 	if os.Getenv(FaultsVariable) == "1" {

@@ -9,42 +9,41 @@ import (
 	"strings"
 )
 
-// Cause says what is wrong with a certificate or with TLS itself; empty: nothing that is
-// known.
+// Cause classifies a problem of a certificate or of TLS itself. It is empty if the problem is unknown.
 type Cause string
 
 // The causes.
 const (
 	Authority         Cause = "authority"          // an unknown CA
 	Chain             Cause = "chain"              // an intermediate certificate is missing
-	NoSAN             Cause = "no_san"             // the certificate names no host
-	Hostname          Cause = "hostname"           // the certificate names another host
+	NoSAN             Cause = "no_san"             // the certificate has no subject alternative name
+	Hostname          Cause = "hostname"           // the certificate is for a different host
 	Dates             Cause = "dates"              // the certificate is expired or not valid yet
 	Usage             Cause = "usage"              // the certificate is not valid for a server
-	ClientCertificate Cause = "client_certificate" // refused, or missing
-	Version           Cause = "tls_version"        // none in common
+	ClientCertificate Cause = "client_certificate" // the client certificate is refused or missing
+	Version           Cause = "tls_version"        // no TLS version in common
 	ALPN              Cause = "alpn"               // no application protocol in common
 	Handshake         Cause = "tls_handshake"      // any other failure
 )
 
-// Sentence says what the other end does, as its predicate.
+// Sentence describes the problem as a predicate whose subject is the peer.
 func (c Cause) Sentence() string {
 	return map[Cause]string{
 		Authority:         "has a certificate of a CA that is not trusted here",
-		Chain:             "has a certificate whose issuer is neither trusted here nor sent along",
+		Chain:             "has a certificate whose issuer is neither trusted nor sent with it",
 		NoSAN:             "has a certificate without subject alternative names",
-		Hostname:          "has a certificate for another host",
+		Hostname:          "has a certificate for a different host",
 		Dates:             "has a certificate that is not valid now",
-		Usage:             "has a certificate that is not issued for servers",
-		ClientCertificate: "refuses or misses the client certificate",
+		Usage:             "has a certificate that is not valid for servers",
+		ClientCertificate: "refuses the client certificate or requires one",
 		Version:           "has no TLS version in common",
 		ALPN:              "has no ALPN protocol in common",
 		Handshake:         "fails the TLS handshake",
 	}[c]
 }
 
-// Diagnose finds what is wrong where err comes from certificates or from an alert. detail is
-// empty where the text of err serves.
+// Diagnose returns the cause of an error from certificates or from a TLS alert. detail is empty if the
+// text of err is sufficient.
 func Diagnose(err error) (cause Cause, detail string) {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "remote error" { // crypto/tls: an alert
@@ -63,7 +62,7 @@ func Diagnose(err error) (cause Cause, detail string) {
 	return "", ""
 }
 
-// alertCause reads the alert with which the server ended the handshake.
+// alertCause returns the cause of the alert with which the server ended the handshake.
 func alertCause(alert string) (Cause, string) {
 	switch {
 	case strings.Contains(alert, "protocol version"):
@@ -76,7 +75,7 @@ func alertCause(alert string) (Cause, string) {
 	return Handshake, alert
 }
 
-// certificateCause determines what is wrong with the server's certificate.
+// certificateCause returns the cause of an error about the server's certificate.
 func certificateCause(err error) (Cause, string) {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
@@ -88,7 +87,7 @@ func certificateCause(err error) (Cause, string) {
 			names = append(names, ip.String())
 		}
 		if len(names) == 0 {
-			return NoSAN, fmt.Sprintf("it is for the common name %q, which no client goes by", host.Certificate.Subject.CommonName)
+			return NoSAN, fmt.Sprintf("it has only the common name %q, which clients ignore", host.Certificate.Subject.CommonName)
 		}
 		return Hostname, fmt.Sprintf("it is for %s, not for %s", strings.Join(names, ", "), host.Host)
 	case errors.As(err, &invalid):
@@ -105,8 +104,8 @@ func certificateCause(err error) (Cause, string) {
 	return "", ""
 }
 
-// authorityCause distinguishes a chain that ends too early from a CA that is not trusted. Whether
-// an issuer that nobody has shown is a root or an intermediate CA cannot be told from here.
+// authorityCause distinguishes an incomplete chain from a CA that is not trusted. It cannot determine
+// whether an issuer without a certificate in the chain is a root or an intermediate CA.
 func authorityCause(err error) (Cause, string) {
 	var unverified *tls.CertificateVerificationError
 	if !errors.As(err, &unverified) || len(unverified.UnverifiedCertificates) == 0 {
@@ -118,7 +117,7 @@ func authorityCause(err error) (Cause, string) {
 	case leaf.Issuer.String() == leaf.Subject.String():
 		return Authority, fmt.Sprintf("it is self-signed, by %q", leaf.Subject.String())
 	case strings.Contains(err.Error(), "candidate authority certificate"):
-		return Authority, fmt.Sprintf("%q issued it, and the CA of that name trusted here has another key", last.Issuer.String())
+		return Authority, fmt.Sprintf("%q issued it, and the trusted CA of that name has a different key", last.Issuer.String())
 	case len(chain) == 1:
 		return Chain, fmt.Sprintf("%q issued it", leaf.Issuer.String())
 	}

@@ -17,16 +17,17 @@ import (
 	"hash"
 )
 
-// maxIterations bounds the key derivation: OpenSSL writes 2,048, careful people a million.
+// maxIterations bounds the time of the key derivation. OpenSSL's default is 2,048; some users choose a
+// million.
 const maxIterations = 10_000_000
 
 func isEncrypted(b *pem.Block) bool {
-	//lint:ignore SA1019 keys in the old form are in use, and only read here
+	//lint:ignore SA1019 keys in the old format are in use and only read here
 	return b.Type == "ENCRYPTED PRIVATE KEY" || x509.IsEncryptedPEMBlock(b)
 }
 
-// decrypt returns the block without its encryption: PKCS #8 (what OpenSSL 3 writes), or the
-// older form that has the cipher in the PEM header.
+// decrypt returns the decrypted block. It supports PKCS #8, the format of OpenSSL 3, and the older
+// format with the cipher in the PEM header.
 func decrypt(b *pem.Block, passphrase []byte) (*pem.Block, error) {
 	if b.Type != "ENCRYPTED PRIVATE KEY" {
 		//lint:ignore SA1019 as above
@@ -52,7 +53,7 @@ type pbes2 struct {
 	Cipher     pkix.AlgorithmIdentifier
 }
 
-// derivation is PBKDF2-params, whose salt may only be given here.
+// derivation is PBKDF2-params. Only a salt that is contained in them is supported.
 type derivation struct {
 	Salt       []byte
 	Iterations int
@@ -81,7 +82,7 @@ func decryptPKCS8(der, passphrase []byte) ([]byte, error) {
 	}
 	plain := make([]byte, len(key.Data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, key.Data)
-	// A wrong passphrase shows in the padding, else in data that is not a key.
+	// A wrong passphrase results in invalid padding, or otherwise in data that is not a key.
 	pad := int(plain[len(plain)-1])
 	if pad == 0 || pad > block.BlockSize() || pad > len(plain) {
 		return nil, ErrPassphrase

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Expiry reads the client certificate and returns when the first certificate of its chain
-// expires; zero without one. A key is not read.
+// Expiry reads the client certificate and returns the earliest expiry in its chain. It is zero without a
+// certificate. The key is not read.
 func (f Files) Expiry() (time.Time, error) {
 	if f.Cert == "" {
 		return time.Time{}, nil
@@ -38,8 +38,8 @@ func (f Files) Expiry() (time.Time, error) {
 	return expiry, nil
 }
 
-// ConfigExpiry returns when the first certificate of c's client certificate and its chain
-// expires; zero without one.
+// ConfigExpiry returns the earliest expiry in the chain of c's client certificate. It is zero without a
+// certificate.
 func ConfigExpiry(c *tls.Config) (time.Time, error) {
 	if c == nil || len(c.Certificates) == 0 {
 		return time.Time{}, nil
@@ -47,7 +47,7 @@ func ConfigExpiry(c *tls.Config) (time.Time, error) {
 	return chainExpiry(c.Certificates[0].Certificate)
 }
 
-// chainExpiry takes a chain in DER.
+// chainExpiry returns the earliest expiry in a chain of DER certificates.
 func chainExpiry(chain [][]byte) (time.Time, error) {
 	var first time.Time
 	for _, der := range chain {

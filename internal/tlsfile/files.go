@@ -17,13 +17,13 @@ import (
 const maxFile = 1 << 20
 
 var (
-	// ErrEncryptedKey means that a private key is encrypted and no passphrase was given.
+	// ErrEncryptedKey means that a private key is encrypted and no passphrase is given.
 	ErrEncryptedKey = errors.New("the private key is encrypted, and no passphrase is given")
 	// ErrPassphrase means that a private key cannot be decrypted with the passphrase.
-	ErrPassphrase = errors.New("the passphrase does not fit the private key")
+	ErrPassphrase = errors.New("the passphrase of the private key is wrong")
 )
 
-// Files names the files of a client. Cert and Key come together.
+// Files contains the names of a client's files. Cert and Key must be given together.
 type Files struct {
 	CA        string
 	Cert, Key string
@@ -31,7 +31,7 @@ type Files struct {
 	PassphraseFile string
 }
 
-// Roots reads the CA certificates; nil without a CA, which means the system's.
+// Roots reads the CA certificates. It returns nil without a CA, which means the system's CAs.
 func (f Files) Roots() (*x509.CertPool, error) {
 	if f.CA == "" {
 		return nil, nil
@@ -47,16 +47,16 @@ func (f Files) Roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Certificate reads the client certificate with its key; nil without one. The error names
-// the file at fault and quotes nothing of its content.
+// Certificate reads the client certificate and its key. It returns nil if none is configured. The error
+// names the faulty file and quotes no part of its content.
 func (f Files) Certificate() (*tls.Certificate, error) {
 	switch {
 	case f.Cert == "" && f.Key == "":
 		return nil, nil
 	case f.Key == "":
-		return nil, fmt.Errorf("read certificate %s: it is named without its key", f.Cert)
+		return nil, fmt.Errorf("read certificate %s: its key is not given", f.Cert)
 	case f.Cert == "":
-		return nil, fmt.Errorf("read key %s: it is named without its certificate", f.Key)
+		return nil, fmt.Errorf("read key %s: its certificate is not given", f.Key)
 	}
 	cert, err := read(f.Cert)
 	if err != nil {
@@ -82,7 +82,7 @@ func (f Files) key() ([]byte, error) {
 	for rest := content; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return content, nil // X509KeyPair says what is wrong with it
+			return content, nil // X509KeyPair reports the error
 		}
 		if !isEncrypted(block) {
 			continue
@@ -102,8 +102,8 @@ func (f Files) key() ([]byte, error) {
 	}
 }
 
-// Config reads all files. The client certificate is read again at every handshake, the CA
-// certificates are those of now: call Config again for each connection.
+// Config reads all files and returns a client's TLS configuration. The client certificate is read again
+// at every handshake. The CA certificates are not, so Config should be called for each connection.
 func (f Files) Config(serverName string) (*tls.Config, error) {
 	roots, err := f.Roots()
 	if err != nil {
@@ -136,7 +136,7 @@ func read(name string) ([]byte, error) {
 	return content, nil
 }
 
-// withoutPath keeps what errors.Is finds and drops the path, which the caller names.
+// withoutPath removes the path from an error, because the caller's text contains it.
 func withoutPath(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	leastSpark = 12 // columns of a sparkline, which below that is left out
-	mostSpark  = 60
+	minSpark = 12 // columns of a sparkline; narrower ones are omitted
+	maxSpark = 60
 )
 
 var bars = []rune("▁▂▃▄▅▆▇█")
 
-// lastHour is the charts as a table, a row for each series, in which the sparklines take
-// what the other columns leave.
+// lastHour returns the charts as a table with one row per series. The sparklines fill the remaining
+// width.
 func lastHour(charts []page.Chart, columns int) page.Table {
 	t := page.Table{Title: "Last hour", Columns: []page.Column{
 		{}, {}, {Title: "Now", Numeric: true}, {Title: "Highest", Numeric: true}, {Title: "Total", Numeric: true},
@@ -38,7 +38,7 @@ func lastHour(charts []page.Chart, columns int) page.Table {
 			width -= w + gap
 		}
 	}
-	if width = min(width, mostSpark); width < leastSpark {
+	if width = min(width, maxSpark); width < minSpark {
 		return without(t, 1)
 	}
 	t.Columns[1].Title = "1 h ago" + strings.Repeat(" ", width-len("1 h agonow")) + "now"
@@ -61,8 +61,8 @@ func without(t page.Table, column int) page.Table {
 	return t
 }
 
-// sparkline is the hour in so many columns, each the highest of its points; what is not
-// known is a space.
+// sparkline draws the hour in the given number of columns. A column shows the highest of its points, or
+// a space if none is known.
 func sparkline(values page.Points, points, width int) string {
 	highest := 0.0
 	for _, v := range values {

@@ -1,3 +1,2 @@
-// Package top shows on a terminal what the page of an admin endpoint shows in a browser,
-// from the same view. It does not know which program answers.
+// Package top shows the view of an admin endpoint's page on a terminal. It does not depend on the program.
 package top

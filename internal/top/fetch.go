@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	fetchTimeout = 8 * time.Second // longer than a program takes for its view
+	fetchTimeout = 8 * time.Second // longer than a program needs for its view
 	maxView      = 8 << 20
 )
 
-// fetch asks the admin endpoint at base for its view.
+// fetch requests the view from the admin endpoint at base.
 func fetch(ctx context.Context, base *url.URL) (*page.View, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("page", "view").String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", base.Redacted(), err)
+		return nil, fmt.Errorf("request the view from %s: %w", base.Redacted(), err)
 	}
-	// Its own transport: a program that was started again is dialled again.
+	// Connections are not reused, because the program may have been restarted.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
 	response, err := client.Do(request)
 	if err != nil {
@@ -38,11 +38,11 @@ func fetch(ctx context.Context, base *url.URL) (*page.View, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers with %s: is it an admin endpoint of this version?", base.Redacted(), response.Status)
+		return nil, fmt.Errorf("%s answered with %s; check that it is an admin endpoint of this version", base.Redacted(), response.Status)
 	}
 	v := &page.View{}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxView)).Decode(v); err != nil {
-		return nil, fmt.Errorf("%s does not answer with a view (%w): is it an admin endpoint of this version?", base.Redacted(), err)
+		return nil, fmt.Errorf("%s did not answer with a view (%w); check that it is an admin endpoint of this version", base.Redacted(), err)
 	}
 	return v, nil
 }

@@ -28,8 +28,8 @@ func TestFetchErrors(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ address, want string }{
 		"nobody":          {"http://user:secret@127.0.0.1:1", "no answer from http://user:xxxxx@127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused"},
-		"another program": {server.URL, "answers with 404 Not Found: is it an admin endpoint"},
-		"no JSON":         {server.URL + "/other", "does not answer with a view"},
+		"another program": {server.URL, "answered with 404 Not Found; check that it is an admin endpoint"},
+		"no JSON":         {server.URL + "/other", "did not answer with a view"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

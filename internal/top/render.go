@@ -10,12 +10,12 @@ import (
 	"mqtt-nats-bridge/internal/screen"
 )
 
-// The colours, as parameters of a terminal.
+// The colours, as SGR parameters.
 const (
 	red, redBold, green, yellow, bold, dim = "31", "1;31", "32", "33", "1", "2"
 )
 
-// painter writes text with colour, or without.
+// painter adds colours to text if it is true.
 type painter bool
 
 func (p painter) paint(colour, s string) string {
@@ -25,7 +25,7 @@ func (p painter) paint(colour, s string) string {
 	return "\x1b[" + colour + "m" + s + "\x1b[0m"
 }
 
-// levelColour is that of a cell's level.
+// levelColour returns the colour of a cell's level.
 func levelColour(level string) string {
 	switch level {
 	case page.Bad:
@@ -36,8 +36,8 @@ func levelColour(level string) string {
 	return ""
 }
 
-// render returns the lines of a screen so wide and high; with rows 0 as many as it takes.
-// What does not fit is left out, and its number is said.
+// render returns the lines of a screen with the given size. With rows 0, the number of lines is not
+// limited. The last line shows the number of tables that do not fit.
 func render(s state, columns, rows int, colour bool) []string {
 	p := painter(colour)
 	lines, foot := title(s, p, columns), "q: quit"
@@ -46,17 +46,17 @@ func render(s state, columns, rows int, colour bool) []string {
 		lines = append(lines, problems(v, p, columns, rows/2)...)
 		lines = append(lines, figures(v.Figures, columns)...)
 		all := append([]page.Table{lastHour(v.Charts, columns)}, v.Tables...)
-		room := 0
+		limit := 0
 		if rows > 0 {
-			room = max(rows-len(lines)-1, 1)
+			limit = max(rows-len(lines)-1, 1)
 		}
-		shown, left := tables(all, p, columns, room)
+		shown, omitted := tables(all, p, columns, limit)
 		lines = append(lines, shown...)
 		switch {
-		case left == 1:
+		case omitted == 1:
 			foot = "… 1 more table | " + foot
-		case left > 1:
-			foot = fmt.Sprintf("… %d more tables | %s", left, foot)
+		case omitted > 1:
+			foot = fmt.Sprintf("… %d more tables | %s", omitted, foot)
 		}
 	}
 	if rows > 0 {
@@ -68,7 +68,7 @@ func render(s state, columns, rows int, colour bool) []string {
 	return lines
 }
 
-// fill pads or cuts lines to rows, of which the last is foot.
+// fill pads or truncates lines to rows, including foot as the last line.
 func fill(lines []string, rows int, foot string) []string {
 	for len(lines) < rows-1 {
 		lines = append(lines, "")
@@ -79,13 +79,13 @@ func fill(lines []string, rows int, foot string) []string {
 	return append(lines, foot)
 }
 
-// title is the program and its condition, and why there is no answer.
+// title returns the lines with the program, its condition, and the error if it does not answer.
 func title(s state, p painter, columns int) []string {
 	if s.view == nil {
 		if s.err == nil {
 			return []string{"waiting for the first answer"}
 		}
-		return append(failure(s.err, p, columns), "Trying again.")
+		return append(failure(s.err, p, columns), "Retrying.")
 	}
 	v := s.view
 	condition := p.paint(green, "ready")
@@ -104,7 +104,7 @@ func title(s state, p painter, columns int) []string {
 	return append([]string{first}, failure(s.err, p, columns)...)
 }
 
-// failure is why there is no answer.
+// failure returns the lines with the reason why there is no answer.
 func failure(err error, p painter, columns int) (lines []string) {
 	for i, line := range wrap(clean(err.Error()), columns-2) {
 		lines = append(lines, p.paint(red, []string{"! ", "  "}[min(i, 1)]+line))
@@ -114,9 +114,9 @@ func failure(err error, p painter, columns int) (lines []string) {
 
 func clock(t time.Time) string { return t.UTC().Format(time.TimeOnly) + " UTC" }
 
-// problems are those of the program and its warnings, in at most so many lines; with 0 in
-// as many as it takes.
-func problems(v *page.View, p painter, columns, most int) (lines []string) {
+// problems returns the lines with the program's problems and warnings, at most limit lines. With limit
+// 0, the number of lines is not limited.
+func problems(v *page.View, p painter, columns, limit int) (lines []string) {
 	add := func(all []endpoint.Problem, sign, colour string) {
 		for _, problem := range all {
 			text := fmt.Sprintf("%s: %s", problem.Component, problem.Problem)
@@ -133,14 +133,14 @@ func problems(v *page.View, p painter, columns, most int) (lines []string) {
 	}
 	add(v.Problems, "! ", red)
 	add(v.Warnings, "* ", yellow)
-	if most > 0 && len(lines) > most {
-		left := len(lines) - most + 1
-		lines = append(lines[:most-1], p.paint(dim, fmt.Sprintf("  … %d more lines: see /readyz", left)))
+	if limit > 0 && len(lines) > limit {
+		omitted := len(lines) - limit + 1
+		lines = append(lines[:limit-1], p.paint(dim, fmt.Sprintf("  … %d more lines: see /readyz", omitted)))
 	}
 	return lines
 }
 
-// wrap breaks a text at its spaces into lines so wide, and a longer word where it must.
+// wrap breaks a text at its spaces into lines of at most the given width. A longer word is clipped.
 func wrap(text string, columns int) (lines []string) {
 	columns = max(columns, 4)
 	line := ""
@@ -160,7 +160,7 @@ func wrap(text string, columns int) (lines []string) {
 	return lines
 }
 
-// figures fills lines with "name value", as many as fit in each.
+// figures returns lines with "name value" pairs, each line with as many as fit.
 func figures(all []page.Figure, columns int) (lines []string) {
 	line := ""
 	for _, f := range all {
@@ -181,5 +181,5 @@ func figures(all []page.Figure, columns int) (lines []string) {
 	return lines
 }
 
-// clean keeps what a device chose from commanding the terminal.
+// clean makes text from a device safe for the terminal.
 func clean(s string) string { return screen.Printable(s) }

@@ -90,7 +90,7 @@ bridge-1  not storing        12    50 %
 		require.Equal(t, "mqtt-nats-bridge: NO ANSWER since 12:00:00 UTC | 1.2.3 on site-7", lines[0])
 		require.Equal(t, "! no answer from http://127.0.0.1:9464: connection refused", lines[1])
 		require.Contains(t, text(lines), "bridge-1", "what it said last stays")
-		require.Contains(t, text(render(state{err: s.err}, 80, 24, false)), "Trying again.")
+		require.Contains(t, text(render(state{err: s.err}, 80, 24, false)), "Retrying.")
 		require.Contains(t, text(render(state{}, 80, 24, false)), "waiting for the first answer")
 	})
 	t.Run("rows with a problem come first where not all fit", func(t *testing.T) {

@@ -11,32 +11,32 @@ import (
 )
 
 const (
-	wide      = 100 // columns from which on a table's details are shown
-	gap       = 2   // columns between two of a table
-	leastLong = 12  // columns to which a column of long text shrinks
-	firstRows = 3   // that every table gets before any gets more
+	wide      = 100 // minimum width at which detail columns are shown
+	gap       = 2   // columns between two columns of a table
+	minLong   = 12  // minimum width of a column of long text
+	firstRows = 3   // rows that every table gets before any table gets more
 )
 
-// tables writes those that have something to show in at most so many lines, with 0 in as
-// many as it takes, and returns how many did not fit.
-func tables(all []page.Table, p painter, columns, most int) (lines []string, left int) {
+// tables returns the lines of the tables that are not empty, at most limit lines, and the number of
+// tables that do not fit. With limit 0, the number of lines is not limited.
+func tables(all []page.Table, p painter, columns, limit int) (lines []string, omitted int) {
 	var shown []page.Table
 	for _, t := range all {
 		if height(t) > 0 {
 			shown = append(shown, t)
 		}
 	}
-	for i, rows := range share(shown, most) {
+	for i, rows := range distribute(shown, limit) {
 		if rows > 0 {
 			lines = append(lines, table(shown[i], p, columns, rows)...)
 		} else {
-			left++
+			omitted++
 		}
 	}
-	return lines, left
+	return lines, omitted
 }
 
-// height is the lines below a table's title.
+// height returns the number of lines below a table's title.
 func height(t page.Table) int {
 	if t.Note != "" {
 		return len(t.Rows) + 1
@@ -44,9 +44,10 @@ func height(t page.Table) int {
 	return len(t.Rows)
 }
 
-// share gives each table of the lines that are left: the first few to everyone as far as
-// they go, and the rest in the order of the tables. What it returns is without the titles.
-func share(all []page.Table, left int) []int {
+// distribute distributes the available lines among the tables. Each table gets its title and the first
+// few rows, as far as the lines suffice. The remaining lines go to the tables in their order. The result
+// contains the number of lines per table without the titles.
+func distribute(all []page.Table, left int) []int {
 	rows := make([]int, len(all))
 	if left == 0 {
 		for i, t := range all {
@@ -70,7 +71,7 @@ func share(all []page.Table, left int) []int {
 	return rows
 }
 
-// table writes a title with so many lines below it.
+// table returns the title and the given number of lines below it.
 func table(t page.Table, p painter, columns, rows int) []string {
 	var keep []int
 	for i, c := range t.Columns {
@@ -103,9 +104,9 @@ func table(t page.Table, p painter, columns, rows int) []string {
 	return lines
 }
 
-// worstFirst returns the rows; where they do not all fit, those with a problem come first.
-func worstFirst(t page.Table, room int) [][]page.Cell {
-	if height(t) <= room {
+// worstFirst returns the rows. If not all fit, those with a problem come first.
+func worstFirst(t page.Table, limit int) [][]page.Cell {
+	if height(t) <= limit {
 		return t.Rows
 	}
 	rows := slices.Clone(t.Rows)
@@ -120,7 +121,7 @@ func severity(row []page.Cell) (worst int) {
 	return worst
 }
 
-// cell is one of a row, which may come from a program that has fewer.
+// cell returns a cell of a row. A row of a program of another version may have fewer cells.
 func cell(row []page.Cell, i int) page.Cell {
 	if i < len(row) {
 		return row[i]
@@ -128,22 +129,22 @@ func cell(row []page.Cell, i int) page.Cell {
 	return page.Cell{}
 }
 
-// widths returns those of the columns kept. Where there is not enough room, the widest of
-// the long texts shrinks.
+// widths returns the widths of the kept columns. If the space is not sufficient, it shrinks the widest
+// columns of long text.
 func widths(t page.Table, keep []int, columns int) []int {
 	width := make([]int, len(keep))
 	total := gap * (len(keep) - 1)
 	for k, i := range keep {
 		width[k] = screen.Width(heading(t, i))
 		for _, row := range t.Rows {
-			width[k] = max(width[k], min(screen.Width(clean(cell(row, i).Text)), max(columns, leastLong)))
+			width[k] = max(width[k], min(screen.Width(clean(cell(row, i).Text)), max(columns, minLong)))
 		}
 		total += width[k]
 	}
 	for total > columns {
 		widest := -1
 		for k, i := range keep {
-			if (k == 0 || t.Columns[i].Long) && width[k] > leastLong && (widest < 0 || width[k] > width[widest]) {
+			if (k == 0 || t.Columns[i].Long) && width[k] > minLong && (widest < 0 || width[k] > width[widest]) {
 				widest = k
 			}
 		}
@@ -156,7 +157,7 @@ func widths(t page.Table, keep []int, columns int) []int {
 	return width
 }
 
-// heading is a column's title; the first column has the table's.
+// heading returns a column's title. The first column has the table's title.
 func heading(t page.Table, i int) string {
 	if i == 0 {
 		return strings.ToUpper(clean(t.Title))

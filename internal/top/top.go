@@ -13,19 +13,19 @@ import (
 
 const (
 	interval = 2 * time.Second
-	// printedColumns is the width of what is printed where there is no terminal.
+	// printedColumns is the width of the output if it is not a terminal.
 	printedColumns = 120
 )
 
-// Options of a top.
+// Options configures Show.
 type Options struct {
-	URL     *url.URL // of the admin endpoint
+	URL     *url.URL // URL of the admin endpoint
 	In, Out *os.File
 	Colour  bool
 }
 
-// Show shows the view until ctx ends or q is pressed. Where In or Out is no terminal, it
-// prints the view once.
+// Show shows the view until ctx ends or q is pressed. If In or Out is not a terminal, it prints the view
+// once.
 func Show(ctx context.Context, o Options) error {
 	if screen.Interact(o.In, o.Out, func(s *screen.Screen, keys <-chan byte) { follow(ctx, o, s, keys) }) {
 		return nil
@@ -33,7 +33,7 @@ func Show(ctx context.Context, o Options) error {
 	return once(ctx, o)
 }
 
-// once prints one view, in as many lines as it takes.
+// once prints one view without limiting the number of lines.
 func once(ctx context.Context, o Options) error {
 	v, err := fetch(ctx, o.URL)
 	if err != nil {
@@ -47,14 +47,14 @@ func once(ctx context.Context, o Options) error {
 	return nil
 }
 
-// follow draws each answer and each failure to get one.
+// follow draws each view and each failure.
 func follow(ctx context.Context, o Options, s *screen.Screen, keys <-chan byte) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	resized, stop := screen.Resized()
 	defer stop()
-	answers := make(chan state)
-	go ask(ctx, o.URL, answers)
+	updates := make(chan state)
+	go poll(ctx, o.URL, updates)
 	current := state{}
 	for {
 		s.Draw(func(columns int) []string { return render(current, columns-1, s.Rows(), o.Colour) })
@@ -66,31 +66,30 @@ func follow(ctx context.Context, o Options, s *screen.Screen, keys <-chan byte) 
 				return
 			}
 		case <-resized:
-		case answer := <-answers:
-			if answer.err != nil { // what is shown stays
-				answer.view, answer.at = current.view, current.at
+		case next := <-updates:
+			if next.err != nil { // keep the last view
+				next.view, next.at = current.view, current.at
 			}
-			current = answer
+			current = next
 		}
 	}
 }
 
-// state is what is known of the program: its last view and when that came, and why there
-// is no newer one.
+// state is the state of the display: the last view, its time, and the error if there is no newer one.
 type state struct {
 	view *page.View
 	at   time.Time
 	err  error
 }
 
-// ask fetches the view again and again until ctx ends.
-func ask(ctx context.Context, base *url.URL, answers chan<- state) {
+// poll fetches the view periodically until ctx ends.
+func poll(ctx context.Context, base *url.URL, updates chan<- state) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		v, err := fetch(ctx, base)
 		select {
-		case answers <- state{view: v, at: time.Now(), err: err}:
+		case updates <- state{view: v, at: time.Now(), err: err}:
 		case <-ctx.Done():
 			return
 		}

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// client is OTLP over HTTP with protobuf, an [otlptrace.Client]. OpenTelemetry's own clients, of
-// HTTP too, link gRPC: 5 MB more in each program.
+// client is an [otlptrace.Client] for OTLP over HTTP with protobuf. OpenTelemetry's own clients, even
+// that for HTTP, link gRPC, which adds 5 MB to each program.
 type client struct {
 	url  string
 	http *http.Client
@@ -28,7 +28,7 @@ func newClient(endpoint string) *client {
 	}
 	return &client{url: endpoint, http: &http.Client{
 		Transport: http.DefaultTransport.(*http.Transport).Clone(),
-		// Spans go to the collector that was named and nowhere else.
+		// Redirects are not followed, so that spans are sent only to the configured collector.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
@@ -41,7 +41,7 @@ func (c *client) Stop(context.Context) error { return nil }
 
 // UploadTraces implements [otlptrace.Client].
 func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
-	// The bytes of an ExportTraceServiceRequest, whose package links gRPC.
+	// TracesData has the same encoding as ExportTraceServiceRequest, whose package links gRPC.
 	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
 	if err != nil {
 		return err
@@ -51,14 +51,14 @@ func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 		return err
 	}
 	request.Header.Set("Content-Type", "application/x-protobuf")
-	answer, err := c.http.Do(request)
+	response, err := c.http.Do(request)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
-	if answer.StatusCode/100 != 2 {
-		return fmt.Errorf("collector answered %s", answer.Status)
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be reused
+	if response.StatusCode/100 != 2 {
+		return fmt.Errorf("collector answered %s", response.Status)
 	}
 	return nil
 }

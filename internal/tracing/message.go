@@ -13,11 +13,10 @@ import (
 	"mqtt-nats-bridge/bridge/verdict"
 )
 
-// The attributes are those of OpenTelemetry's semantic conventions for messaging, where there
-// is one.
+// The attributes follow OpenTelemetry's semantic conventions for messaging, as far as these define them.
 
-// Stored records the span of a message in the bridge: from the MQTT socket to JetStream's
-// answer. It is for [bridge.Tracing].
+// Stored records the span of a message in the bridge, from the MQTT socket to JetStream's PubAck. It is
+// for [bridge.Tracing].
 func (e *Exporter) Stored(s *bridge.Span) { e.enqueue((*stored)(s)) }
 
 type stored bridge.Span
@@ -48,21 +47,21 @@ func (s *stored) span() *Span {
 	return out
 }
 
-// Processed is a message that a consumer has worked on.
+// Processed describes a message that a consumer has processed.
 type Processed struct {
-	TraceParent               string // the header
+	TraceParent               string // the header traceparent
 	Stream, Consumer, Subject string
 	MessageID                 string
-	Table                     string // where it was to be stored
-	Size                      int    // of the payload, bytes
+	Table                     string // the table of its row
+	Size                      int    // payload size in bytes
 	Begun, Ended              time.Time
-	Err                       error  // why it was not stored; nil: it was
-	ErrType                   string // a word for it
+	Err                       error  // why it was not stored; nil: it was stored
+	ErrType                   string // the type of Err in one word
 	context                   trace.SpanContext
 }
 
-// Process records the span of a message that its publisher has sampled, as a child of the
-// publisher's; of another one nothing.
+// Process records the span of a processed message as a child of its publisher's span. It ignores
+// messages that the publisher has not sampled.
 func (e *Exporter) Process(p *Processed) {
 	if p.TraceParent == "" || strings.HasSuffix(p.TraceParent, "-00") {
 		return
@@ -96,7 +95,8 @@ func (p *Processed) span() *Span {
 	return out
 }
 
-// text is an attribute of bytes that others chose: one that is not UTF-8 would fail the whole batch.
+// text returns a string attribute with valid UTF-8. The value comes from devices, and invalid UTF-8 would
+// fail the whole batch.
 func text(key, value string) attribute.KeyValue { return attribute.String(key, valid(value)) }
 
 func valid(s string) string { return strings.ToValidUTF8(s, "?") }

@@ -1,8 +1,8 @@
 // Package tracing exports the spans of sampled messages by OTLP over HTTP.
 //
-// [Exporter.Stored] and [Exporter.Process] put a span into a queue and never wait. One goroutine takes batches out of
-// it and sends them; a batch that the collector does not take within the timeout is dropped, and
-// so is what does not fit into the queue by then. Both are counted. Nothing is sent twice.
+// [Exporter.Stored] and [Exporter.Process] add a span to a queue and never block. One goroutine sends the
+// spans in batches. A batch that the collector does not accept within the timeout is dropped, and spans
+// that do not fit into the queue are dropped. All dropped spans are counted. No span is sent twice.
 package tracing
 
 import (
@@ -25,19 +25,19 @@ import (
 )
 
 const (
-	// queueSize is how many spans wait for the collector at most.
+	// queueSize is the maximum number of spans that wait for the collector.
 	queueSize = 4096
 	batchSize = 512
-	// batchWait is how long a batch waits to fill.
+	// batchWait is the maximum time that a batch waits to fill.
 	batchWait = time.Second
 	// exportTimeout bounds one request to the collector.
 	exportTimeout = 10 * time.Second
 	closeTimeout  = 2 * time.Second
 )
 
-// Options of an exporter. Endpoint and Service are required.
+// Options configures an exporter. Endpoint and Service are required.
 type Options struct {
-	// Endpoint is the base URL of the collector; spans go to /v1/traces below it.
+	// Endpoint is the base URL of the collector. Spans are sent to /v1/traces below it.
 	Endpoint string
 	// Service and Version become service.name and service.version. OTEL_SERVICE_NAME and
 	// OTEL_RESOURCE_ATTRIBUTES take precedence.
@@ -52,9 +52,9 @@ type Span struct {
 	Trace  trace.TraceID
 	ID     trace.SpanID // zero: a random one
 	Parent trace.SpanID // zero: none
-	// Start and End are in ns since the epoch.
+	// Start and End are in ns since the Unix epoch.
 	Start, End int64
-	// Err is why the message failed; empty: it did not.
+	// Err is the reason why the message failed; empty: it succeeded.
 	Err        string
 	Attributes []attribute.KeyValue
 }
@@ -75,12 +75,12 @@ type Exporter struct {
 	exporter *otlptrace.Exporter
 	tracer   trace.Tracer
 	ended    []sdktrace.ReadOnlySpan
-	next     *Span // whose ids the tracer asks for
+	next     *Span // the span whose ids the tracer requests
 }
 
 // Open starts an exporter. It does no I/O before the first span.
 func Open(o Options) *Exporter {
-	about, err := resource.New(context.Background(),
+	res, err := resource.New(context.Background(),
 		resource.WithAttributes(attribute.String("service.name", o.Service), attribute.String("service.version", o.Version)),
 		resource.WithFromEnv())
 	if err != nil {
@@ -97,17 +97,18 @@ func Open(o Options) *Exporter {
 	}
 	e.exporter = otlptrace.NewUnstarted(e.client)
 	e.tracer = sdktrace.NewTracerProvider(
-		sdktrace.WithResource(about), sdktrace.WithSampler(sdktrace.AlwaysSample()),
+		sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.AlwaysSample()),
 		sdktrace.WithIDGenerator((*ids)(e)), sdktrace.WithSpanProcessor((*collected)(e)),
 	).Tracer("mqtt-nats-bridge", trace.WithInstrumentationVersion(o.Version))
 	go e.run(ctx)
 	return e
 }
 
-// source is what becomes a span in the exporter's goroutine: the caller of enqueue does not wait for that.
+// source is converted to a span in the exporter's goroutine, so that the caller of enqueue does not do
+// this work.
 type source interface{ span() *Span }
 
-// enqueue exports a span, later. It never waits: a span for which there is no room is dropped.
+// enqueue adds a span to the queue. It never blocks: if the queue is full, the span is dropped.
 func (e *Exporter) enqueue(s source) {
 	select {
 	case e.queue <- s:
@@ -116,7 +117,7 @@ func (e *Exporter) enqueue(s source) {
 	}
 }
 
-// Metrics are the counts as metrics whose names begin with prefix.
+// Metrics returns the counters as metrics whose names begin with prefix.
 func (e *Exporter) Metrics(prefix string) []prometheus.Collector {
 	if e == nil {
 		return nil
@@ -125,13 +126,13 @@ func (e *Exporter) Metrics(prefix string) []prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: prefix + name, Help: help}, func() float64 { return float64(n.Load()) })
 	}
 	return []prometheus.Collector{
-		counter("spans_exported_total", "Spans that the collector at tracing.endpoint took.", &e.exported),
-		counter("spans_dropped_total", "Spans dropped because the collector did not take them in time.", &e.dropped),
+		counter("spans_exported_total", "Spans that the collector at tracing.endpoint accepted.", &e.exported),
+		counter("spans_dropped_total", "Spans dropped because the collector did not accept them in time.", &e.dropped),
 	}
 }
 
-// Close exports what is queued, for two seconds at most or until ctx ends. What is recorded
-// after it is not exported.
+// Close exports the queued spans, for at most two seconds or until ctx ends. Spans that are recorded
+// later are not exported.
 func (e *Exporter) Close(ctx context.Context) {
 	if e == nil {
 		return
@@ -176,7 +177,7 @@ func (e *Exporter) run(ctx context.Context) {
 	}
 }
 
-// drain exports what is left in the queue.
+// drain exports the spans that remain in the queue.
 func (e *Exporter) drain(ctx context.Context) {
 	for len(e.queue) > 0 {
 		for len(e.queue) > 0 && len(e.ended) < batchSize {
@@ -186,7 +187,7 @@ func (e *Exporter) drain(ctx context.Context) {
 	}
 }
 
-// end converts the span to one of the SDK's, which appends it to e.ended.
+// end converts a span to a span of the SDK, which appends it to e.ended.
 func (e *Exporter) end(queued source) {
 	s := queued.span()
 	e.next = s
@@ -203,7 +204,7 @@ func (e *Exporter) end(queued source) {
 	span.End(trace.WithTimestamp(time.Unix(0, max(s.Start, s.End))))
 }
 
-// export sends what has ended, or drops it.
+// export sends the ended spans, or drops them on an error.
 func (e *Exporter) export(ctx context.Context) {
 	n := uint64(len(e.ended))
 	attempt, cancel := context.WithTimeout(ctx, exportTimeout)
@@ -219,7 +220,7 @@ func (e *Exporter) export(ctx context.Context) {
 	e.exported.Add(n)
 }
 
-// ids gives the SDK the ids of the span that is being ended.
+// ids provides the SDK with the ids of the span that is being converted.
 type ids Exporter
 
 // NewIDs implements [sdktrace.IDGenerator].
@@ -238,7 +239,7 @@ func (i *ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
 	return id
 }
 
-// collected is the SDK's processor: spans end in e.ended.
+// collected is a span processor of the SDK that appends spans to e.ended.
 type collected Exporter
 
 // OnStart implements [sdktrace.SpanProcessor].

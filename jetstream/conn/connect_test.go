@@ -427,8 +427,8 @@ func TestConnectInvalidOptions(t *testing.T) {
 		"key missing":         {tlsOptions("", cert, missing), []string{"key", missing}},
 		"certificate garbage": {tlsOptions("", garbage, key), []string{"certificate", garbage}},
 		"another's key":       {tlsOptions("", cert, otherKey), []string{cert, otherKey}},
-		"certificate alone":   {tlsOptions("", cert, ""), []string{cert, "without its key"}},
-		"key alone":           {tlsOptions("", "", key), []string{key, "without its certificate"}},
+		"certificate alone":   {tlsOptions("", cert, ""), []string{cert, "its key is not given"}},
+		"key alone":           {tlsOptions("", "", key), []string{key, "its certificate is not given"}},
 		"context missing": {
 			conn.Options{Context: "prod", ContextDir: dir},
 			[]string{`context "prod"`, filepath.Join(dir, "prod.json")},

@@ -50,11 +50,11 @@ func TestConnectProblem(t *testing.T) {
 		},
 		"no san": {
 			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses = nil }), trusting, "", conn.CauseNoSAN,
-			`has a certificate without subject alternative names: it is for the common name "nats.test", which no client goes by`,
+			`has a certificate without subject alternative names: it has only the common name "nats.test", which clients ignore`,
 		},
 		"another host": {
 			ca.WithCertificate(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"nats.test"} }), trusting, "", conn.CauseHostname,
-			"has a certificate for another host: it is for nats.test, not for 127.0.0.1",
+			"has a certificate for a different host: it is for nats.test, not for 127.0.0.1",
 		},
 		"expired": {
 			ca.WithCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), trusting, "", conn.CauseDates,
@@ -62,11 +62,11 @@ func TestConnectProblem(t *testing.T) {
 		},
 		"a client's certificate": {
 			ca.WithCertificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), trusting, "", conn.CauseUsage,
-			"has a certificate that is not issued for servers",
+			"has a certificate that is not valid for servers",
 		},
 		"missing intermediate": {
 			sub.WithCertificate(t, nil), trusting, "", conn.CauseChain,
-			`has a certificate whose issuer is neither trusted here nor sent along: "CN=issuing" issued it`,
+			`has a certificate whose issuer is neither trusted nor sent with it: "CN=issuing" issued it`,
 		},
 		"unknown ca": {
 			sub.WithCertificate(t, nil, sub), conn.Options{TLSFiles: conn.TLSFiles{CA: natstest.NewCA(t, "another").File}}, "", conn.CauseAuthority,
@@ -74,9 +74,9 @@ func TestConnectProblem(t *testing.T) {
 		},
 		"ca of the same name": {
 			ca.WithCertificate(t, nil), conn.Options{TLSFiles: conn.TLSFiles{CA: natstest.NewCA(t, "root").File}}, "", conn.CauseAuthority,
-			`has a certificate of a CA that is not trusted here: "CN=root" issued it, and the CA of that name trusted here has another key`,
+			`has a certificate of a CA that is not trusted here: "CN=root" issued it, and the trusted CA of that name has a different key`,
 		},
-		"no client certificate": {ca.ServerTLS(t, true), trusting, "", conn.CauseClientCert, "refuses or misses the client certificate"},
+		"no client certificate": {ca.ServerTLS(t, true), trusting, "", conn.CauseClientCert, "refuses the client certificate or requires one"},
 		"tls version": {
 			func(o *natsd.Options) {
 				ca.ServerTLS(t, false)(o)

@@ -47,7 +47,7 @@ func TestAttemptProblem(t *testing.T) {
 		{name: "SSH", code: 0xfe, err: garbage, said: said("SSH-2.0-OpenSSH_9.2\r\n"), cause: CauseNotMQTT, is: garbage, text: `does not speak MQTT: it sends "SSH-2.0-OpenSSH_9.2"`},
 		{name: "TLS", code: 0xfe, err: garbage, said: []byte{0x15, 3, 3, 0, 2, 2, 10}, cause: CauseTLSPort, is: ErrRefused, text: "speaks TLS, which is not used here"},
 		{name: "MQTT for TLS", code: 0xfe, server: Server{TLS: true}, err: tls.RecordHeaderError{RecordHeader: [5]byte{0x20, 2, 0, 1}}, cause: CausePlain, is: ErrUnreachable, text: "speaks MQTT without TLS"},
-		{name: "alert", code: 0xfe, err: &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, cause: Cause(tlsfile.ClientCertificate), is: ErrCredentials, text: "refuses or misses the client certificate"},
+		{name: "alert", code: 0xfe, err: &net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, cause: Cause(tlsfile.ClientCertificate), is: ErrCredentials, text: "refuses the client certificate or requires one"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

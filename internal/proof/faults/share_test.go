@@ -94,7 +94,7 @@ func testClearedSessionGetsNoNewMessages(t *testing.T) {
 		"MQTT_URL=mqtt://" + broker.Addr, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_MQTT_SHARE=workers",
 	}})
 	require.Zero(t, clear.Wait())
-	proof.RequireSays(t, clear.Log(), "bridge-1: session ended, what it still contained is gone")
+	proof.RequireSays(t, clear.Log(), "bridge-1: session and its queued messages deleted")
 
 	l = proof.StartLoad(t, proof.LoadOptions{Addr: broker.Addr, Devices: 50, Total: n, Topic: "later"})
 	l.AwaitEnd(t)
