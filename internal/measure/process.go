@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,8 +26,29 @@ import (
 type Process struct {
 	*child.Process
 	name   string
+	pipe   *os.File // the read end of standard output; Stop and ReadJSON close it
 	stdout *bufio.Reader
-	stderr bytes.Buffer
+	stderr output
+}
+
+// output collects what a process writes. It is safe for concurrent use.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (o *output) Write(data []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(data)
+}
+
+// String returns the whole output so far.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // Start runs the current executable with other arguments.
@@ -41,7 +63,7 @@ func Start(ctx context.Context, env []string, args ...string) (*Process, error) 
 		return nil, err
 	}
 	defer write.Close()
-	p := &Process{name: args[0], stdout: bufio.NewReader(read)}
+	p := &Process{name: args[0], pipe: read, stdout: bufio.NewReader(read)}
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = write, &p.stderr
@@ -56,10 +78,14 @@ func Start(ctx context.Context, env []string, args ...string) (*Process, error) 
 	return p, nil
 }
 
-// Stop ends the process by SIGTERM and waits.
-func (p *Process) Stop() error {
-	if err := p.End(syscall.SIGTERM, 15*time.Second); err != nil {
-		return errors.Join(fmt.Errorf("stop %s: %w", p.name, err), p.Signal(syscall.SIGKILL))
+// Stop ends the process by SIGTERM, or after 15 s by SIGKILL, and waits.
+func (p *Process) Stop() error { return p.stop(15 * time.Second) }
+
+func (p *Process) stop(timeout time.Duration) error {
+	defer p.pipe.Close()
+	if err := p.End(syscall.SIGTERM, timeout); err != nil {
+		_ = p.Signal(syscall.SIGKILL) // it fails only if the process has just ended
+		return errors.Join(fmt.Errorf("stop %s: %w", p.name, err), p.Wait())
 	}
 	if p.State().ExitCode() > 0 {
 		return fmt.Errorf("%s: %w: %s", p.name, p.Wait(), p.Said())
@@ -182,6 +208,7 @@ func Fetch(url, name string) error {
 
 // ReadJSON waits for a process to end and decodes the line that it printed.
 func ReadJSON(p *Process, v any) error {
+	defer p.pipe.Close()
 	text, err := p.stdout.ReadString('\n')
 	if exit := p.Wait(); exit != nil {
 		return fmt.Errorf("%s: %w: %s", p.name, exit, p.Said())
