@@ -54,10 +54,9 @@ type Postgres struct {
 }
 
 const (
-	// dialTimeout bounds one attempt to connect. queryTimeout bounds one reading of the whole
-	// table.
-	dialTimeout  = 10 * time.Second
-	queryTimeout = 2 * time.Minute
+	// answerTimeout bounds LISTEN and a ping. queryTimeout bounds one reading of the whole table.
+	answerTimeout = 10 * time.Second
+	queryTimeout  = 2 * time.Minute
 	// settle is the time for which notifications are collected, so that a burst of changes needs
 	// one query.
 	settle = 20 * time.Millisecond
@@ -144,21 +143,11 @@ func (p *Postgres) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dial, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	db, err := pgx.ConnectConfig(dial, config)
+	db, err := connect(ctx, config)
 	if err != nil {
-		return fmt.Errorf("connect to the database: %w", err)
+		return err
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = db.Close(closing) // the connection has failed already
-	}()
-	// Listen before the first reading, so that no change is missed in between.
-	if _, err := db.Exec(dial, "LISTEN "+Table); err != nil {
-		return fmt.Errorf("listen for changes: %w", err)
-	}
+	defer disconnect(ctx, db)
 	for {
 		// If the link is lost silently, the reading would block for its whole timeout. Until then
 		// the last known state would count as up to date.
@@ -184,9 +173,34 @@ func (p *Postgres) follow(ctx context.Context) error {
 	}
 }
 
+// connect connects and subscribes to the notifications: before the first reading, so that no change
+// is missed in between.
+func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	// pgx applies ConnectTimeout to each address. One bound on all of them would prevent the failover
+	// from an address that does not answer.
+	db, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	listening, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if _, err := db.Exec(listening, "LISTEN "+Table); err != nil {
+		disconnect(ctx, db)
+		return nil, fmt.Errorf("listen for changes: %w", err)
+	}
+	return db, nil
+}
+
+// disconnect closes a connection that has failed or is no longer needed.
+func disconnect(ctx context.Context, db *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = db.Close(ctx) // nothing depends on it: the server also ends the session when the socket closes
+}
+
 // ping checks that the connection works.
 func (p *Postgres) ping(ctx context.Context, db *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := db.Ping(ctx); err != nil {
 		return fmt.Errorf("ping the database: %w", err)
