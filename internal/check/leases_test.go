@@ -61,7 +61,7 @@ func TestLeaseBucket(t *testing.T) {
 	require.NoError(t, err)
 	out, r = checkNATS(t, "NATS_URL="+s.URL(), auto)
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, "FAIL  leases: the bucket BRIDGE_LANES has a TTL of 0s, and leases need one of 2s to 5m: run nats kv edit BRIDGE_LANES --ttl 10s")
+	require.Contains(t, out, "FAIL  leases: the bucket BRIDGE_LANES has a TTL of 0s, but leases need one from 2s to 5m: run nats kv edit BRIDGE_LANES --ttl 10s")
 
 	_, err = js.UpdateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: "BRIDGE_LANES", TTL: time.Minute})
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-// Package child runs a program as a process of its own and waits for it, for the benches and for tests.
+// Package child runs a program as a child process and waits for its end, for benchmarks and tests.
 package child
 
 import (
@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// Process is a program from its start to its end. Its methods may be called from any goroutine.
+// Process is a child process. Its methods are safe for concurrent use.
 type Process struct {
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when the process has been waited for
-	err   error         // of Wait; after ended
+	ended chan struct{} // closed after the process has ended
+	err   error         // the result of Wait; set before ended is closed
 }
 
-// Start starts a command, from a thread that lives as long as the process: the kernel sends
-// the parent-death signal when the forking thread ends, not the program.
+// Start starts a command from a thread that lives as long as the process. The kernel sends the
+// parent-death signal when the forking thread ends, not when the program ends.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error, 1)
@@ -36,25 +36,25 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return p, <-started
 }
 
-// PID is the process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Ended is closed once the process has ended.
+// Ended returns a channel that is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Wait waits until the process has ended and returns what exec.Cmd.Wait does.
+// Wait waits until the process has ended and returns the result of exec.Cmd.Wait.
 func (p *Process) Wait() error {
 	<-p.ended
 	return p.err
 }
 
-// State is how the process ended, for which it waits.
+// State waits until the process has ended and returns its state.
 func (p *Process) State() *os.ProcessState {
 	<-p.ended
 	return p.cmd.ProcessState
 }
 
-// Signal sends a signal to this process alone.
+// Signal sends a signal to this process only.
 func (p *Process) Signal(s syscall.Signal) error {
 	select {
 	case <-p.ended:
@@ -64,8 +64,8 @@ func (p *Process) Signal(s syscall.Signal) error {
 	}
 }
 
-// End sends a signal that ends the process, and waits for that. A process that has ended by
-// itself is fine.
+// End sends a signal that ends the process, and waits for its end. It is not an error if the process has
+// already ended by itself.
 func (p *Process) End(s syscall.Signal, timeout time.Duration) error {
 	sent := p.Signal(s)
 	select {

@@ -7,7 +7,7 @@ import (
 	"mqtt-nats-bridge/internal/health"
 )
 
-// Problem is why a part of a program is not ready.
+// Problem is the reason why a part of a program is not ready.
 type Problem = health.Problem
 
 // readiness is the body of /readyz. Healthcheck decodes it.

@@ -79,11 +79,11 @@ func (l *Loader) list(n *yaml.Node, leaf *Leaf, o origin) {
 	value := resolve(n)
 	at := o.at(n)
 	if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
-		what := kindOf(value)
+		kind := kindOf(value)
 		if value.Kind == yaml.SequenceNode {
-			what = "empty"
+			kind = "empty"
 		}
-		l.reject(leaf.Path, at, "is "+what+"; write a list of "+leaf.Path+", each on a line like - "+leaf.Tag.Get("example"))
+		l.reject(leaf.Path, at, "is "+kind+"; write a list of "+leaf.Path+", each on a line like - "+leaf.Tag.Get("example"))
 		return
 	}
 	items := reflect.MakeSlice(leaf.Value.Type(), len(value.Content), len(value.Content))

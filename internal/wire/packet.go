@@ -1,6 +1,6 @@
-// Package wire writes and reads packets of MQTT 3.1.1 byte by byte, for simulated devices, load
-// generators and tests. It is no client library: such a one hides which packet was resent, and which PUBACK
-// belongs to which.
+// Package wire writes and reads single MQTT 3.1.1 packets, for simulated devices, load generators and
+// tests. Unlike a client library, it does not hide which packets were resent and which PUBACK belongs to
+// which packet.
 package wire
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Control packets as a client's first byte has them (§2.2.1).
+// The first byte of control packets (§2.2.1).
 const (
 	connect    = 0x10
 	connack    = 0x20
@@ -29,20 +29,19 @@ const (
 	Retain = 0x01
 	QoS1   = 0x02
 	QoS2   = 0x04
-	Dup    = 0x08 // it may have come before
+	Dup    = 0x08 // the packet may be a redelivery
 )
 
-// maxPacket is the largest packet that Read reads, in bytes.
+// maxPacket is the size limit of packets for Read, in bytes.
 const maxPacket = 16 << 20
 
-// Will is the message that the broker publishes for a client that leaves without
-// DISCONNECT.
+// Will is the message that the broker publishes for a client that disconnects without a DISCONNECT.
 type Will struct {
 	Topic   string
 	Payload []byte
 }
 
-// Connect is what a CONNECT packet says (§3.1).
+// Connect contains the fields of a CONNECT packet (§3.1).
 type Connect struct {
 	ClientID           string
 	Username, Password string        // empty: none
@@ -51,7 +50,7 @@ type Connect struct {
 	Will               *Will         // at QoS 1; nil: none
 }
 
-// RefusedError is a CONNACK with another code than 0 (§3.2.2.3).
+// RefusedError is a CONNACK with a code other than 0 (§3.2.2.3).
 type RefusedError struct{ Code byte }
 
 // Error implements error.
@@ -64,7 +63,7 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the broker refuses the connection: code %d", e.Code)
 }
 
-// Handshake sends the CONNECT and waits for the CONNACK, of which it reads nothing more.
+// Handshake sends the CONNECT and reads the CONNACK. It reads no bytes after the CONNACK.
 func (c *Connect) Handshake(conn net.Conn) (sessionPresent bool, err error) {
 	if _, err := conn.Write(c.append(nil)); err != nil {
 		return false, fmt.Errorf("send CONNECT: %w", err)
@@ -110,13 +109,13 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// AppendPublish appends a PUBLISH (§3.3). Its flags have its QoS; id 0: no packet id is written.
+// AppendPublish appends a PUBLISH (§3.3). flags contains its QoS. With id 0, no packet id is written.
 func AppendPublish(b []byte, flags byte, topic string, id uint16, payload []byte) []byte {
 	size := 2 + len(topic) + len(payload)
 	if id != 0 {
 		size += 2
 	}
-	b = binary.AppendUvarint(append(b, Publish|flags), uint64(size)) // the same coding as MQTT's remaining length
+	b = binary.AppendUvarint(append(b, Publish|flags), uint64(size)) // the same encoding as MQTT's remaining length
 	b = appendText(b, topic)
 	if id != 0 {
 		b = binary.BigEndian.AppendUint16(b, id)
@@ -151,7 +150,7 @@ func Suback(subscribe []byte) []byte {
 	return b
 }
 
-// Read reads one packet: its first byte and what follows the remaining length.
+// Read reads one packet and returns its first byte and the bytes after the remaining length.
 func Read(r *bufio.Reader) (first byte, body []byte, err error) {
 	if first, err = r.ReadByte(); err != nil {
 		return 0, nil, err
@@ -161,7 +160,7 @@ func Read(r *bufio.Reader) (first byte, body []byte, err error) {
 		return 0, nil, err
 	}
 	if size > maxPacket {
-		return 0, nil, fmt.Errorf("the other end sent a packet of %d bytes", size)
+		return 0, nil, fmt.Errorf("packet of %d bytes exceeds the limit", size)
 	}
 	body = make([]byte, size)
 	_, err = io.ReadFull(r, body)
