@@ -10,8 +10,8 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// mqttProblem puts what is wrong with a session into words that do not name the
-// lane, so that lanes in the same trouble share one problem.
+// mqttProblem describes the problem of a session without naming the lane, so that lanes with the
+// same problem share one entry.
 func mqttProblem(s *mqtt.Status) string {
 	if s.Takeover {
 		return "the broker keeps closing the connection soon after accepting it: another client seems to use the same client id"
@@ -19,7 +19,7 @@ func mqttProblem(s *mqtt.Status) string {
 	return neterror.WithoutLocalAddress(s.Problem)
 }
 
-// journalAdvice is what to do where a lane cannot have its journal.
+// journalAdvice returns the advice for a lane that cannot open its journal.
 func journalAdvice(err error) string {
 	switch {
 	case errors.Is(err, journal.ErrLocked):
@@ -27,7 +27,7 @@ func journalAdvice(err error) string {
 	case errors.Is(err, errors.ErrUnsupported):
 		return "leave state_dir empty"
 	case errors.Is(err, syscall.EROFS):
-		return "state_dir is on a read-only file system: name a directory that can be written, in a container a volume"
+		return "state_dir is on a read-only file system: use a writable directory, in a container a volume"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "free space where state_dir is: each lane's journal takes about 1 MiB"
 	case errors.Is(err, fs.ErrPermission):

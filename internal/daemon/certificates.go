@@ -7,9 +7,9 @@ import (
 	"mqtt-nats-bridge/internal/registry"
 )
 
-// certificateExpiries are when the bridge's own client certificates expire, by connection, as
-// their files are now. One that cannot be read is left out: the next connect fails with the
-// reason.
+// certificateExpiries returns the expiry times of the bridge's own client certificates, by
+// connection. It reads the present files and omits a certificate that cannot be read: the next
+// connect fails with the reason.
 func (b *Bridge) certificateExpiries() map[string]time.Time {
 	all := map[string]time.Time{}
 	note := func(connection string, at time.Time, err error) {

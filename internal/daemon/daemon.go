@@ -24,7 +24,7 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// Options of a bridge. Config is required.
+// Options configures a bridge. Config is required.
 type Options struct {
 	Config  *config.Config
 	Log     zerolog.Logger
@@ -49,8 +49,7 @@ type Bridge struct {
 	devices *limit.Budgets
 	tenants *limit.Budgets
 	lanes   []*laneUnit
-	// replicas opens and closes the lanes; nil: they are open as long as the
-	// bridge runs.
+	// replicas opens and closes the lanes; nil: they stay open while the bridge runs.
 	replicas *replicas
 
 	cancel context.CancelFunc
@@ -58,19 +57,17 @@ type Bridge struct {
 	fatal  chan error
 }
 
-// streamTimeout is how long the start waits for the streams before the MQTT
-// sessions are opened without them. They are opened in any case: a broker keeps
-// messages only for a client id that it knows.
+// streamTimeout bounds the wait for the streams before the MQTT sessions are opened. The sessions
+// are opened in any case: a broker keeps messages only for a client id with a session.
 const streamTimeout = 2 * time.Second
 
-// firstWait is how long the start waits for each of the two NATS connections that are
-// not a lane's. Until then nobody answers at /livez, and no signal ends the start.
+// firstWait bounds the wait for each of the two NATS connections that do not belong to a lane.
+// During the wait /livez does not answer, and no signal ends the start.
 const firstWait = time.Second
 
-// Open starts a bridge. A broker or a NATS server that cannot be reached is no
-// error: the bridge goes on trying and is not ready. An error is an error in the
-// configuration (*config.Errors) or a contradiction between it and the streams
-// that are there (streams.ErrContradiction).
+// Open starts a bridge. An unreachable broker or NATS server is not an error: the bridge keeps
+// retrying and is not ready. The error is an error in the configuration (*config.Errors) or a
+// conflict with the existing streams (streams.ErrContradiction).
 func Open(ctx context.Context, opts Options) (*Bridge, error) {
 	c := opts.Config
 	plan, err := plan.Compile(c)
@@ -99,8 +96,8 @@ func Open(ctx context.Context, opts Options) (*Bridge, error) {
 	return b, nil
 }
 
-// open returns a bridge with its leaf node and its connections to NATS, connected or
-// connecting, which does nothing with them yet.
+// open returns a bridge with its leaf node and its connections to NATS, which may still be
+// connecting. It starts nothing else.
 func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	c := opts.Config
 	limits, err := limit.NewLive(plan.Limits, nil)
@@ -137,16 +134,16 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 	return b, nil
 }
 
-// startStreams looks after the streams until run ends, and waits for them, but not
-// for long. The error is a contradiction, or that of ctx.
+// startStreams reconciles the streams until run ends, and waits for the first result, at most
+// streamTimeout. The error is a conflict, or the error of ctx.
 func (b *Bridge) startStreams(ctx, run context.Context) error {
 	mode := streams.ManageMode(b.opts.Config.Streams.Manage)
 	if mode == streams.ManageOff {
-		b.control.streams.Clear() // whatever they are
+		b.control.streams.Clear() // their state is not checked
 		b.control.looked.Store(true)
 	}
-	time.AfterFunc(b.control.lookTimeout, func() { b.control.looked.Store(true) }) // control may be the one that cannot connect
-	if b.leaf != nil {                                                             // lanes store here, whatever the hub has
+	time.AfterFunc(b.control.lookTimeout, func() { b.control.looked.Store(true) }) // in case only control cannot connect
+	if b.leaf != nil {                                                             // lanes store locally, independent of the hub
 		b.wait.Go(func() { b.leaf.Run(run) })
 		return nil
 	}
@@ -159,7 +156,7 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 		}
 	})
 	if mode == streams.ManageOff {
-		return nil // the lanes do not wait for a look
+		return nil // the lanes do not wait for the streams
 	}
 	select {
 	case err := <-looked:
@@ -172,7 +169,7 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 	}
 }
 
-// startLanes opens the lanes, each when it may be, until run ends.
+// startLanes opens each lane as soon as it is admitted, until run ends.
 func (b *Bridge) startLanes(run context.Context) {
 	c := b.opts.Config
 	for _, l := range b.plan.Lanes {
@@ -191,8 +188,8 @@ func (b *Bridge) startLanes(run context.Context) {
 	shared.fenced = func() bool { return !b.control.looked.Load() }
 	if b.leaf != nil {
 		shared.nats, shared.local = conn.Options{}, b.leaf.InProcess()
-		shared.noStreamForSubject = nil              // the local store has every subject
-		shared.fenced = func() bool { return false } // and its streams exist before the lanes
+		shared.noStreamForSubject = nil              // the local store accepts every subject
+		shared.fenced = func() bool { return false } // its streams exist before the lanes
 	}
 	if c.Lanes.Partitions.Auto {
 		b.replicas = startReplicas(b, shared)
@@ -207,7 +204,7 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 }
 
-// isElsewhere reports whether another replica, or none, serves a lane.
+// isElsewhere reports whether this replica does not serve a lane.
 func (b *Bridge) isElsewhere(clientID string) bool {
 	for _, u := range b.lanes {
 		if u.plan.ClientID == clientID {
@@ -229,8 +226,8 @@ func (b *Bridge) fail(err error) {
 	}
 }
 
-// Failed delivers an error that only a restart can fix: a contradiction found only after the
-// start, a connection that nats.go closed permanently.
+// Failed delivers an error that only a restart can fix: a conflict that was found only after the
+// start, or a connection that nats.go closed permanently.
 func (b *Bridge) Failed() <-chan error { return b.fatal }
 
 // tick calls Lane.Tick once per second.
@@ -255,10 +252,9 @@ func (b *Bridge) tick(ctx context.Context) {
 	}
 }
 
-// Close takes the bridge down. It waits for the goroutines that end with the context of
-// the bridge, however long that takes, and then for messages in flight, at most
-// stop_timeout or until ctx ends. The error says what was abandoned: it stays with the
-// broker, which delivers it again.
+// Close stops the bridge. It waits for the goroutines that end with the context of the bridge,
+// without a bound, and then for messages in flight, at most stop_timeout or until ctx ends. The
+// error reports the abandoned messages, which the broker redelivers.
 func (b *Bridge) Close(ctx context.Context) error {
 	b.cancel()
 	b.wait.Wait()
@@ -297,12 +293,12 @@ func (b *Bridge) stopLanes(ctx context.Context) (abandoned int) {
 // ErrAbandoned means that messages were still in flight when the bridge stopped.
 var ErrAbandoned = errors.New("stopped before everything was stored")
 
-// Problem is why a part of the bridge is not ready.
+// Problem is the reason why a part of the bridge is not ready.
 type Problem = health.Problem
 
-// Problems lists everything that keeps the bridge from being ready: the same
-// problem of several lanes once, and a NATS server that is unreachable once, not again
-// for each lane's own connection.
+// Problems lists everything that keeps the bridge from being ready. A problem of several lanes is
+// listed once. An unreachable NATS server is listed once, not again for the connection of each
+// lane.
 func (b *Bridge) Problems() []Problem {
 	var all []Problem
 	if b.leaf == nil {

@@ -1,4 +1,4 @@
-// Package daemon puts the bridge together from its configuration: the NATS
-// connections, the streams, and for each lane its journal, publisher and MQTT
-// session; and takes it apart again in the right order.
+// Package daemon assembles the bridge from its configuration: the NATS connections, the streams,
+// and the journal, publisher and MQTT session of each lane. It also shuts them down in the right
+// order.
 package daemon

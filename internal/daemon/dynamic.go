@@ -18,16 +18,16 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// dynamic is the configuration that changes while the bridge runs: the limits in their bucket
-// and the certificate registry. It has a NATS connection of its own, so that streams and
-// messages do not wait for it.
+// dynamic is the configuration that changes while the bridge runs: the limits in their bucket and
+// the certificate registry. It uses a separate NATS connection, so that streams and messages do not
+// wait for it.
 type dynamic struct {
 	nc        *nats.Conn          // nil: nothing is followed in NATS
 	overrides *overrides.Follower // nil: none
 	registry  registry.Source
-	// certificates is what the registry fills; nil: there is none.
+	// certificates is the table that the registry fills; nil: no registry.
 	certificates *certificates.Live
-	denied       conn.Violations // of what is followed in NATS
+	denied       conn.Violations // of requests about the followed buckets
 }
 
 func openDynamic(c *config.Config, connect conn.Options, limits *limit.Live, gaveUp func(error), log zerolog.Logger) (*dynamic, error) {
@@ -73,7 +73,7 @@ func openDynamic(c *config.Config, connect conn.Options, limits *limit.Live, gav
 	return l, nil
 }
 
-// run follows all there is until ctx ends; wait then ends.
+// run starts following the buckets and the registry until ctx ends. wait tracks the goroutines.
 func (l *dynamic) run(ctx context.Context, wait *sync.WaitGroup) {
 	if l.overrides != nil {
 		wait.Go(func() { l.overrides.Run(ctx) })
@@ -89,8 +89,8 @@ func (l *dynamic) close() {
 	}
 }
 
-// admit waits until messages may be validated: the registry, if there is one, has been read once.
-// false: ctx ended first.
+// admit waits until messages may be validated: the registry, if there is one, must have been read
+// once. It returns false if ctx ends first.
 func (l *dynamic) admit(ctx context.Context) bool {
 	if l.registry == nil {
 		return true
@@ -103,7 +103,7 @@ func (l *dynamic) admit(ctx context.Context) bool {
 	}
 }
 
-// admitted is closed once messages may be validated; nil: they may immediately.
+// admitted returns a channel that is closed when messages may be validated; nil: immediately.
 func (l *dynamic) admitted() <-chan struct{} {
 	if l.registry == nil {
 		return nil
@@ -123,7 +123,7 @@ func (l *dynamic) isAdmitted() bool {
 	}
 }
 
-// rules are the plan's, with the registry.
+// rules returns the rules of the plan, with the registry.
 func (l *dynamic) rules(plan *plan.Plan) *bridge.Rules {
 	rules := *plan.Rules
 	if l.certificates != nil {
@@ -132,7 +132,7 @@ func (l *dynamic) rules(plan *plan.Plan) *bridge.Rules {
 	return &rules
 }
 
-// registryState is the registry's; of kind none where there is none.
+// registryState returns the state of the registry, or a state of kind none.
 func (l *dynamic) registryState() registry.State {
 	if l.registry == nil {
 		return registry.State{Kind: config.RegistryNone}
@@ -140,7 +140,7 @@ func (l *dynamic) registryState() registry.State {
 	return l.registry.State()
 }
 
-// problems is a registry that was never read: no message may be taken.
+// problems reports a registry that was never read: no message may be accepted.
 func (l *dynamic) problems() []Problem {
 	s := l.registryState()
 	if l.registry == nil || !s.LoadedAt.IsZero() {
@@ -152,7 +152,7 @@ func (l *dynamic) problems() []Problem {
 	}}
 }
 
-// warnings are what an operator should know although the bridge is ready.
+// warnings reports conditions that do not keep the bridge from being ready.
 func (l *dynamic) warnings() []Problem {
 	var all []Problem
 	if s := l.registryState(); s.Stale() && !s.LoadedAt.IsZero() {

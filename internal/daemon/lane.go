@@ -25,10 +25,10 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// laneUnit is a lane with its two ends and its journal.
+// laneUnit is a lane with its publisher, MQTT session and journal.
 type laneUnit struct {
 	plan        plan.Lane
-	connections *lanelog.Connections // to NATS, of all lanes
+	connections *lanelog.Connections // log of all lanes' NATS connections
 	log         zerolog.Logger
 	mqttLog     zerolog.Logger // the session names the lane by its client id
 
@@ -39,19 +39,19 @@ type laneUnit struct {
 	journal   *journal.Journal
 	publisher *publish.Publisher
 	session   *mqtt.Session
-	unstored  time.Time // since when the publisher is seen without a connection
+	unstored  time.Time // when the publisher was first seen without a connection
 	last      *LastProblem
 	strays    strays
 
 	// With partitions auto; see partition.go.
 	leased  bool          // the lane is open only while this replica leases its partition
 	owned   bool          // this replica leases it now
-	opening chan struct{} // closed when it is open, or not tried any more
+	opening chan struct{} // closed when the lane is open, or opening was given up
 	endOpen context.CancelFunc
-	past    laneReading // what it counted each time it was open before
+	past    laneReading // counts from earlier times when it was open
 }
 
-// laneShared is what all lanes of a bridge have in common.
+// laneShared contains the parts that all lanes of a bridge share.
 type laneShared struct {
 	config             *config.Config
 	rules              *bridge.Rules
@@ -62,7 +62,7 @@ type laneShared struct {
 	nats               conn.Options
 	noStreamForSubject func(subject string) bool
 	lookup             *publish.LookupOptions
-	fenced             func() bool                // the streams may be in the midst of being created
+	fenced             func() bool                // reports whether the streams may still be in creation
 	local              nats.InProcessConnProvider // in leaf mode
 	peers              *mqtt.Peers
 }
@@ -78,8 +78,8 @@ func newLaneUnit(plan plan.Lane, log zerolog.Logger, connections *lanelog.Connec
 	}
 }
 
-// run opens the lane and, where the journal cannot be had, tries again: without
-// it no message may be taken. It returns when the lane is open.
+// run opens the lane. If the journal cannot be opened, it retries: without a journal no message may
+// be accepted. It returns when the lane is open.
 func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		j, err := u.openJournal(shared.config.StateDir)
@@ -100,7 +100,7 @@ func (u *laneUnit) openJournal(dir string) (*journal.Journal, error) {
 	opened, err := journal.Open(journal.Options{Dir: dir, ClientID: u.plan.ClientID})
 	if opened.MovedTo != "" {
 		u.log.Warn().Str("component", "lane").AnErr("problem", opened.Reason).Str("moved_to", opened.MovedTo).
-			Msg("the journal was unusable and has been moved aside; what was in flight may be stored twice")
+			Msg("journal unusable and moved aside; messages that were in flight may be stored twice")
 	}
 	if opened.Stale != "" {
 		u.log.Warn().Str("component", "lane").Str("reason", opened.Stale).
@@ -109,16 +109,15 @@ func (u *laneUnit) openJournal(dir string) (*journal.Journal, error) {
 	return opened.Journal, err
 }
 
-// claim is by what right a lane uses its client id.
+// claim is a lane's right to use its client id.
 type claim struct {
-	// of is nil where no other process uses the client id.
+	// of is nil if no other process uses the client id.
 	of mqtt.Claim
-	// hadSession reports that the broker had a session for it at the last
-	// connection.
+	// hadSession reports whether the broker had a session for the client id at the last connection.
 	hadSession bool
 }
 
-// open opens the lane. The journal is its own from now on.
+// open opens the lane, which takes ownership of the journal.
 func (u *laneUnit) open(shared *laneShared, j *journal.Journal, claim claim) error {
 	if err := u.openEnds(shared, j, claim); err != nil {
 		return errors.Join(err, j.Close())
@@ -172,8 +171,8 @@ func (u *laneUnit) sessionOptions(shared *laneShared, lane *bridge.Lane, claim c
 	return o
 }
 
-// filterFile is where the session remembers its filters. A leased lane has none: the
-// file would go stale while another replica has the partition.
+// filterFile returns the file in which the session stores its filters. A leased lane has none: the
+// file would become stale while another replica has the partition.
 func (u *laneUnit) filterFile(c *config.Config, claim claim) string {
 	if c.StateDir == "" || claim.of != nil {
 		return ""
@@ -181,16 +180,16 @@ func (u *laneUnit) filterFile(c *config.Config, claim claim) string {
 	return filepath.Join(c.StateDir, u.plan.ClientID+".filters")
 }
 
-// parts returns what there is of the lane; all nil before it is open.
+// parts returns the parts of the lane; all are nil before it is open.
 func (u *laneUnit) parts() (*bridge.Lane, *publish.Publisher, *mqtt.Session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.lane, u.publisher, u.session
 }
 
-// stop takes the lane down: no new messages, wait for those in flight until ctx
-// ends, acknowledge them, disconnect. It returns how many were left unsettled;
-// they stay with the broker.
+// stop closes the lane: it accepts no new messages, waits for those in flight until ctx ends,
+// acknowledges them and disconnects. It returns the number of unsettled messages, which the broker
+// keeps.
 func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 	lane, publisher, session := u.parts()
 	if lane == nil {
@@ -211,7 +210,7 @@ func (u *laneUnit) stop(ctx context.Context) (abandoned int) {
 	return abandoned
 }
 
-// problems lists what keeps the lane from being ready.
+// problems lists the problems that keep the lane from being ready.
 func (u *laneUnit) problems() []Problem {
 	u.mu.Lock()
 	publisher, session := u.publisher, u.session
@@ -222,7 +221,7 @@ func (u *laneUnit) problems() []Problem {
 		return nil
 	}
 	lanes := []string{u.plan.ClientID}
-	if closed == nil && session == nil { // it opens or closes at this moment
+	if closed == nil && session == nil { // it is being opened or closed
 		closed = []Problem{{Component: "lane", Problem: "being opened", Since: time.Now()}}
 	}
 	if closed != nil {
@@ -245,8 +244,8 @@ func (u *laneUnit) problems() []Problem {
 	return all
 }
 
-// publisherStats are the publisher's, with what kept it from connecting, which it does not
-// know.
+// publisherStats returns the publisher's stats and adds the reason why it is not connected, which
+// the publisher does not know.
 func (u *laneUnit) publisherStats(publisher *publish.Publisher) PublisherStatus {
 	s := publisher.Stats()
 	if p, failing := u.connections.Problem(u.plan.ClientID); failing && !s.Connected {
@@ -255,8 +254,8 @@ func (u *laneUnit) publisherStats(publisher *publish.Publisher) PublisherStatus 
 	return PublisherStatus{Stats: s, Advice: advice.For(s.Err)}
 }
 
-// unstoredSince is since when the publisher stores nothing: it knows that itself
-// only once there was something to store.
+// unstoredSince returns the time since which the publisher cannot store messages. The publisher
+// itself notices that only when there is a message to store.
 func (u *laneUnit) unstoredSince(p *publish.Stats) time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -10,15 +10,15 @@ import (
 	"mqtt-nats-bridge/internal/neterror"
 )
 
-// unleasedAfter is how long a partition may be unleased before that is a problem: it
-// is so for a moment whenever one moves.
+// unleasedAfter is the time for which a partition may be unleased before that is a problem. A
+// partition is unleased for a moment whenever it moves.
 const unleasedAfter = 5 * time.Second
 
-// problems lists what keeps the partitions from being shared out. Which lanes
-// another replica has, and how they do, is its own affair.
+// problems lists the problems that keep partitions from being leased. Each replica reports the
+// problems of its own lanes.
 func (r *replicas) problems(natsDown bool) []Problem {
 	if !r.bridge.dynamic.isAdmitted() {
-		return nil // nothing is asked of the leases yet; the reason is given
+		return nil // leases are not needed yet; the reason is reported elsewhere
 	}
 	s := r.leases.Status()
 	problem := func(text, advice string, since time.Time) Problem {
@@ -26,11 +26,11 @@ func (r *replicas) problems(natsDown bool) []Problem {
 	}
 	switch {
 	case s.Err != nil && natsDown:
-		return nil // the reason is given
+		return nil // the reason is reported elsewhere
 	case s.Err != nil:
 		return []Problem{problem("the leases cannot be reached: "+s.Err.Error(), advice.For(s.Err), s.Since)}
 	case !s.Settled:
-		return []Problem{problem("the partitions have not been shared out yet", "", r.bridge.started)}
+		return []Problem{problem("the partitions have not been assigned yet", "", r.bridge.started)}
 	}
 	var all []Problem
 	if len(s.Elsewhere) > 0 {
@@ -38,7 +38,7 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		all = append(all, problem(err.Error(), advice.For(err), later(err.Replica.Started, r.bridge.started)))
 	}
 	if s.Unreached != nil {
-		p := problem("this replica's lanes cannot reach the broker, and it leaves the partitions to those that can: "+neterror.WithoutLocalAddress(s.Unreached.Error()),
+		p := problem("this replica cannot reach the broker and leaves its partitions to the other replicas:  "+neterror.WithoutLocalAddress(s.Unreached.Error()),
 			mqttaccount.Advice(s.Unreached), s.UnreachedSince)
 		p.Component = "mqtt"
 		all = append(all, p)
@@ -57,8 +57,8 @@ func (r *replicas) problems(natsDown bool) []Problem {
 		return all
 	}
 	lanes := idle.Lanes
-	idle = problem(fmt.Sprintf("%d partitions are leased by no replica: what their devices send waits at the broker", len(lanes)),
-		"it passes when the lease of a dead replica expires; if it does not, see the replicas' logs", idle.Since)
+	idle = problem(fmt.Sprintf("%d partitions are leased by no replica: the messages of their devices wait at the broker", len(lanes)),
+		"wait until the lease of a dead replica expires; if the problem persists, see the replicas' logs", idle.Since)
 	idle.Lanes = lanes
 	return append(all, idle)
 }

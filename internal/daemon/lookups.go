@@ -12,8 +12,8 @@ import (
 	"mqtt-nats-bridge/jetstream/publish"
 )
 
-// lookupOptions let the lanes' publishers ask the streams for what JetStream may have
-// forgotten.
+// lookupOptions returns the options with which publishers look up messages after the duplicate
+// window.
 func (c *control) lookupOptions(plan *plan.Plan) *publish.LookupOptions {
 	o := &publish.LookupOptions{API: c.api, StreamOf: plan.StreamOf}
 	if plan.Local {
@@ -26,7 +26,7 @@ func (c *control) lookupOptions(plan *plan.Plan) *publish.LookupOptions {
 		}
 	}
 	if least == 0 {
-		return nil // no stream to ask
+		return nil // no stream to look messages up in
 	}
 	o.Window = func() time.Duration {
 		if is := time.Duration(c.window.Load()); is > 0 {
@@ -37,9 +37,9 @@ func (c *control) lookupOptions(plan *plan.Plan) *publish.LookupOptions {
 	return o
 }
 
-// probeLookups reads the streams' duplicate windows and asks each stream for a message,
-// to learn before it matters whether the bridge's user may. A refusal comes through
-// the connection's error handler: see lookupError.
+// probeLookups reads the duplicate windows of the streams and tries one look-up per stream, so that
+// a missing permission is found early. The server reports a violation to the connection's error
+// handler: see lookupError.
 func (c *control) probeLookups(ctx context.Context, plan *plan.Plan) {
 	if plan.Local || !c.nc.IsConnected() {
 		return
@@ -52,7 +52,7 @@ func (c *control) probeLookups(ctx context.Context, plan *plan.Plan) {
 		stream, err := c.js.Stream(ctx, s.Name)
 		cancel()
 		if err != nil {
-			continue // reported elsewhere, where it matters
+			continue // reported by the stream check
 		}
 		if is := stream.CachedInfo().Config.Duplicates; least == 0 || is < least {
 			least = is
@@ -61,18 +61,18 @@ func (c *control) probeLookups(ctx context.Context, plan *plan.Plan) {
 	c.window.Store(int64(least))
 }
 
-// lookupError notes that the streams may not be asked.
+// lookupError records that look-ups are not permitted.
 func (c *control) lookupError(err error) {
 	denied := conn.Permission(err)
 	if denied == nil || !strings.Contains(denied.Subject, publish.LookupSubject("", "")) || c.lookups.Err() != nil {
-		return // of several streams the first is named
+		return // only the first of several streams is reported
 	}
 	c.lookups.Set(advice.With(
-		fmt.Errorf("the streams may not be asked for what they have stored: after an outage longer than their duplicate window messages can be stored twice: %w", denied),
+		fmt.Errorf("look-ups in the streams are not permitted, so messages can be stored twice after an outage longer than the duplicate window: %w", denied),
 		"allow the bridge's NATS user to publish to $JS.API.STREAM.MSG.GET.<stream>; see nats.conf"))
 }
 
-// warnings lists what does not keep the NATS side from being ready.
+// warnings lists the problems that do not keep the NATS side from being ready.
 func (c *control) warnings() []Problem {
 	return append(c.unmanagedProblems(), c.lookups.Problems()...)
 }

@@ -12,10 +12,9 @@ import (
 
 const metricPrefix = "mqttbridge_"
 
-// Metrics returns a registry with the bridge's metrics, Go's and the process's.
-// Nothing is counted for it: each scrape reads what the lanes count anyway, and the
-// streams, unless the page has just done so. A label has a bounded number of values;
-// a device or a topic is never one.
+// Metrics returns a registry with the metrics of the bridge, Go and the process. Each scrape reads
+// the counters of the lanes, and the streams unless the page has just read them. A label has a
+// bounded number of values, so devices and topics are never labels.
 func (b *Bridge) Metrics() *prometheus.Registry { return metrics.NewRegistry(b.collectors()...) }
 
 func (b *Bridge) collectors() []prometheus.Collector {
@@ -38,7 +37,7 @@ func (b *Bridge) collectors() []prometheus.Collector {
 	return all
 }
 
-// collector is the bridge as a [prometheus.Collector].
+// collector implements [prometheus.Collector] for the bridge.
 type collector struct {
 	bridge      *Bridge
 	lanes       *metrics.List[laneReading]
@@ -57,9 +56,9 @@ func newCollector(b *Bridge) *collector {
 	return &collector{
 		bridge: b, lanes: laneMetrics(), leases: leaseMetrics(), tenants: tenantMetrics(),
 		rejected: describe("rejected_total",
-			"Messages that a check refused, by reason, whether quarantine keeps them or not.", "lane", "reason"),
+			"Messages rejected by a check, by reason, in quarantine or not.", "lane", "reason"),
 		quarantined: describe("quarantined_total",
-			"Refused messages stored in quarantine, by reason.", "lane", "reason"),
+			"Rejected messages stored in quarantine, by reason.", "lane", "reason"),
 		latency: describe("ack_latency_seconds",
 			"Time of stored messages from the MQTT socket to JetStream's acknowledgement.", "lane"),
 	}
@@ -73,29 +72,29 @@ func laneMetrics() *metrics.List[laneReading] {
 		func(r *laneReading) uint64 { return r.counts.ReceivedBytes })
 	l.Counter("stored_total", "Accepted messages that JetStream has acknowledged.",
 		func(r *laneReading) uint64 { return r.counts.Stored })
-	l.Counter("quarantine_skipped_total", "Refused messages that were not stored: over the device's quarantine bound, or quarantine is off.",
+	l.Counter("quarantine_skipped_total", "Rejected messages that were not stored: over the device's quarantine bound, or quarantine is off.",
 		func(r *laneReading) uint64 { return r.counts.QuarantineSkipped })
 	l.Counter("redelivered_total", "Messages that the broker sent with DUP set.",
 		func(r *laneReading) uint64 { return r.counts.Redelivered })
-	l.Counter("duplicates_total", "Messages that JetStream answered as stored before.",
+	l.Counter("duplicates_total", "Messages that JetStream recognised as duplicates.",
 		func(r *laneReading) uint64 { return r.counts.Duplicates })
 	l.Counter("resent_total", "Messages sent to JetStream again.",
 		func(r *laneReading) uint64 { return r.publisher.Resent })
-	l.Counter("recoveries_total", "Times the lane went back to its oldest unacknowledged message and sent on from there.",
+	l.Counter("recoveries_total", "Times the lane resumed sending from its oldest unacknowledged message.",
 		func(r *laneReading) uint64 { return r.publisher.Recoveries })
 	l.Counter("retained_skipped_total", "Retained copies that the broker sent on subscribe, skipped as stale.",
 		func(r *laneReading) uint64 { return r.counts.RetainedSkipped })
 	l.Counter("qos0_dropped_total", "QoS 0 messages dropped over lane.qos0_pending.",
 		func(r *laneReading) uint64 { return r.counts.QoS0Dropped })
-	l.Counter("session_lost_total", "Reconnects to a broker that had lost the session and what was queued in it.",
+	l.Counter("session_lost_total", "Reconnects after which the broker had lost the session and its queued messages.",
 		func(r *laneReading) uint64 { return r.session.SessionsLost })
-	l.Counter("mqtt_reconnects_total", "MQTT connections after the first, each time that the lane was opened.",
+	l.Counter("mqtt_reconnects_total", "MQTT reconnects, not counting the first connection after the lane was opened.",
 		func(r *laneReading) uint64 { return r.session.Connects - r.firstMQTT })
-	l.Counter("nats_reconnects_total", "NATS connections opened after the first, each time that the lane was opened.",
+	l.Counter("nats_reconnects_total", "NATS reconnects, not counting the first connection after the lane was opened.",
 		func(r *laneReading) uint64 { return r.publisher.Connects - r.firstNATS })
 	l.Gauge("in_flight", "Messages validated and neither stored nor dropped yet.",
 		func(r *laneReading) float64 { return float64(r.counts.InFlight) })
-	l.Gauge("oldest_unsettled_seconds", "How long the oldest message in flight has waited for JetStream.",
+	l.Gauge("oldest_unsettled_seconds", "Time that the oldest message in flight has waited for JetStream.",
 		func(r *laneReading) float64 { return float64(r.counts.OldestAge) / 1e9 })
 	l.Gauge("ring_fill_ratio", "In-flight messages as a share of the lane's capacity.",
 		func(r *laneReading) float64 { return r.counts.BufferFill })
@@ -110,11 +109,11 @@ func tenantMetrics() *metrics.List[limit.TenantCounts] {
 	l := metrics.NewList[limit.TenantCounts](metricPrefix, "tenant")
 	l.Counter("tenant_received_total", "Messages received from the tenant's devices.", func(t *limit.TenantCounts) uint64 { return t.Received })
 	l.Counter("tenant_stored_total", "Accepted messages of the tenant's devices that JetStream has acknowledged.", func(t *limit.TenantCounts) uint64 { return t.Stored })
-	l.Counter("tenant_rejected_total", "Messages of the tenant's devices that a check refused.", func(t *limit.TenantCounts) uint64 { return t.Rejected })
+	l.Counter("tenant_rejected_total", "Messages of the tenant's devices rejected by a check.", func(t *limit.TenantCounts) uint64 { return t.Rejected })
 	return l
 }
 
-// wholeMetrics are those of the bridge as a whole.
+// wholeMetrics returns the metrics of the bridge as a whole.
 func (b *Bridge) wholeMetrics() []prometheus.Collector {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metricPrefix + name, Help: help}, value)
@@ -122,22 +121,22 @@ func (b *Bridge) wholeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("limit_overrides", "Limits of single tenants and devices in force, from the bucket limits.bucket.",
 			func() float64 { return float64(b.dynamic.overrides.Status().Overrides) }),
-		gauge("limit_overrides_refused", "Keys of that bucket that cannot be read; their previous values are kept.",
+		gauge("limit_overrides_refused", "Invalid keys in the bucket limits.bucket; their last valid values are kept.",
 			func() float64 { return float64(b.dynamic.overrides.Status().Refused) }),
-		gauge("limit_overrides_stale", "1 while that bucket is there and is not followed.",
+		gauge("limit_overrides_stale", "1 while the bucket limits.bucket exists and is not followed.",
 			func() float64 {
 				_, stale := b.dynamic.overrides.Warning()
 				return metrics.Bool(stale)
 			}),
-		gauge("registry_entries", "Certificates that the registry knows.",
+		gauge("registry_entries", "Certificates in the registry.",
 			func() float64 { return float64(b.dynamic.registryState().Entries) }),
-		gauge("registry_refused", "Entries of the registry that cannot be read; what was known of them applies.",
+		gauge("registry_refused", "Invalid entries of the registry; their last valid values are kept.",
 			func() float64 { return float64(b.dynamic.registryState().Refused) }),
 		gauge("registry_stale", "1 while the certificate registry is not followed and its last known state is used.",
 			func() float64 { return metrics.Bool(b.dynamic.registryState().Stale()) }),
 		gauge("devices", "Devices in the rate limiter's table.",
 			func() float64 { return float64(b.devices.Len()) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: metricPrefix + "devices_evicted_total", Help: "Devices forgotten: idle, or the table was full."},
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: metricPrefix + "devices_evicted_total", Help: "Devices removed from the rate limiter's table: idle, or the table was full."},
 			func() float64 { return float64(b.devices.Evicted()) }),
 	}
 }
@@ -152,13 +151,13 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector]. Every lane and every reason is there
-// from the start, at 0 if need be: a rate over a series that begins with its first
-// event does not include that event.
+// Collect implements [prometheus.Collector]. Every lane and every reason has a series from the
+// start, if necessary with 0: a rate over a series that begins with its first event does not
+// include that event.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, u := range c.bridge.lanes {
 		lane, r := u.plan.ClientID, u.read()
-		if r.elsewhere { // only what was counted here means something
+		if r.elsewhere { // only the counts of this replica are meaningful
 			c.lanes.CollectCounters(out, &r, lane)
 		} else {
 			c.lanes.Collect(out, &r, lane)
@@ -180,8 +179,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// latencyMetric converts ns in buckets of their own to seconds in cumulative
-// ones. The last bucket has no bound: it is what Prometheus calls +Inf.
+// latencyMetric converts separate buckets in ns to cumulative buckets in seconds. The last bucket
+// has no bound: it is +Inf in Prometheus.
 func latencyMetric(desc *prometheus.Desc, h *bridge.Histogram, lane string) prometheus.Metric {
 	const second = 1e9
 	buckets := make(map[float64]uint64, len(h.Buckets)-1)

@@ -17,37 +17,37 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// control is the connection that looks after the streams; messages have their
-// own, one per lane. It also logs NATS problems once for all lanes.
+// control is the connection that manages the streams; each lane has its own connection for
+// messages. control also logs NATS problems once for all lanes.
 type control struct {
 	nc  *nats.Conn
 	js  natsjs.JetStream
 	log zerolog.Logger
 
 	connection *health.Condition
-	streams    *health.Condition // have been checked
+	streams    *health.Condition // the streams have been checked
 	reconciler *streams.Reconciler
-	lookups    *health.Condition // the streams may be asked
+	lookups    *health.Condition // look-ups are permitted
 
 	mu          sync.Mutex
-	window      atomic.Int64  // the streams' shortest duplicate window, ns; 0: not known
-	api         string        // of JetStream
-	lookTimeout time.Duration // of one look
-	notes       []string      // of the latest look, each in the log
-	// unmanaged is what the latest look that could read externally managed streams found.
+	window      atomic.Int64  // shortest duplicate window of the streams, ns; 0: unknown
+	api         string        // subject prefix of the JetStream API
+	lookTimeout time.Duration // of one check of the streams
+	notes       []string      // of the latest check, already logged
+	// unmanaged contains the findings of the latest successful check of externally managed streams.
 	unmanaged []Problem
-	unread    *health.Condition // they could be read
-	refusedOn uint64            // the number of the connection that may not read them; 0: none
-	said      warningLog        // both, of the looks alone
+	unread    *health.Condition // externally managed streams could be read
+	refusedOn uint64            // number of the connection without the permission to read them; 0: none
+	said      warningLog        // problems and warnings logged by the checks only
 	lanes     *lanelog.Connections
-	// looked reports that the streams have been read once, or that this took too long to wait for. Before
-	// that they may be in the midst of being created: of several messages sent then, the first
-	// are refused and later ones stored.
+	// looked reports whether the streams have been read once, or the wait for that has timed out.
+	// Before that the streams may be in creation: JetStream could refuse earlier messages and store
+	// later ones.
 	looked atomic.Bool
-	denied conn.Violations // of requests about the streams
+	denied conn.Violations // violations of requests about the streams
 }
 
-// openControl begins to connect. gaveUp is called where that ends for good.
+// openControl begins to connect. gaveUp is called when the connection is closed permanently.
 func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*control, error) {
 	c := &control{
 		log: log, connection: account.NewConnection(log),
@@ -64,7 +64,7 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 	failed := o.Hooks.Error
 	o.Hooks.Error = func(nc *nats.Conn, err error) {
 		c.lookupError(err)
-		if !c.denied.Note(err) { // else the streams are not ready, and say so
+		if !c.denied.Note(err) { // a noted violation is reported by the streams
 			failed(nc, err)
 		}
 	}
@@ -85,12 +85,12 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 	return c, nil
 }
 
-// connected is what the connection last told. To ask it would be to wait for an attempt
-// that is in progress.
+// connected returns the last reported state of the connection. Asking the connection itself would
+// wait for an attempt in progress.
 func (c *control) connected() bool { return c.connection.Err() == nil }
 
-// problems lists what keeps the NATS side from being ready. Without a connection the state of the
-// streams is unknown.
+// problems lists the problems that keep the NATS side from being ready. Without a connection the
+// state of the streams is unknown.
 func (c *control) problems() []Problem {
 	if all := c.connection.Problems(); all != nil {
 		return all

@@ -12,16 +12,15 @@ import (
 	"mqtt-nats-bridge/internal/sleep"
 )
 
-// acquire opens the lane of a partition that was assigned to this replica. It returns
-// immediately and retries for openTimeout if that fails: the configuration was valid
-// at the start, so a file that it names is missing, perhaps for a moment. After that the bridge
-// exits, so that other replicas take the partition.
+// acquire opens the lane of a partition that was assigned to this replica. It returns immediately.
+// If opening fails, it retries for openTimeout: the configuration was valid at the start, so a file
+// may be missing temporarily. After that the bridge exits, so that other replicas acquire the
+// partition.
 //
-// The journal is in memory, whatever state_dir says: on disk it would become stale
-// while another replica has the partition. A stale journal is harmless: it
-// identifies an attested message by a hash of its topic, which contains the broker's own
-// id, so what it marks as stored is stored. But it would be useless too, and the
-// replica should be disposable.
+// The journal is always in memory, even if state_dir is set: on disk it would become stale while
+// another replica has the partition. A stale journal is harmless but useless, and replicas should
+// be disposable. It is harmless because it identifies an attested message by a hash of its topic,
+// which contains the broker's own id: messages that it marks as stored are stored.
 func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	opening := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -30,7 +29,7 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	u.mu.Unlock()
 	u.opened.Clear()
 	u.opened.SetAs(zerolog.NoLevel, "", errors.New("being opened"))
-	go func() { // release ends it, and waits for it
+	go func() { // release ends the goroutine and waits for it
 		defer close(opening)
 		begun := time.Now()
 		for {
@@ -50,12 +49,10 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	}()
 }
 
-// openTimeout is how long a partition may be without a lane because its owner cannot open
-// it.
+// openTimeout is the time for which a partition may have no lane because its owner cannot open it.
 const openTimeout = 30 * time.Second
 
-// release closes the lane and returns how many messages were unsettled when
-// ctx ended.
+// release closes the lane and returns the number of messages that were unsettled when ctx ended.
 func (u *laneUnit) release(ctx context.Context) (abandoned int) {
 	u.mu.Lock()
 	opening, end := u.opening, u.endOpen

@@ -13,10 +13,9 @@ import (
 // ErrNoQuarantine means that rejected messages are not stored.
 var ErrNoQuarantine = errors.New("rejected messages are not stored (quarantine.store: false)")
 
-// Quarantined returns the newest n messages in quarantine, without payload, the newest
-// first. It needs the permission for $JS.API.STREAM.MSG.GET.<stream>, which the lanes'
-// look-ups need too; nats-server logs each refusal, so after one it does not ask again
-// before the connection is a new one.
+// Quarantined returns the newest n messages in quarantine, without payload, the newest first. It
+// needs the permission for $JS.API.STREAM.MSG.GET.<stream>, like the lanes' look-ups. nats-server
+// logs each violation, so after one Quarantined does not try again until the next connection.
 func (b *Bridge) Quarantined(ctx context.Context, n int) ([]quarantine.Message, error) {
 	c := b.control
 	switch {

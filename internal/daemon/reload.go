@@ -11,23 +11,23 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// reloads is what came of reading the configuration again.
+// reloads is the state of configuration reloads.
 type reloads struct {
 	mu      sync.Mutex
-	running *config.Config // what is in force
-	at      time.Time      // of the last reload; zero: there was none
+	running *config.Config // the effective configuration
+	at      time.Time      // time of the last reload; zero: none
 	restart []string
 }
 
-// livePaths are the keys that a reload applies, each with those below it. log.level is the
-// command's, which made the logger.
+// livePaths returns the keys that a reload applies, including the keys below them. The command
+// itself applies log.level.
 func livePaths() []string {
 	return []string{"limits.payload", "limits.device", "limits.tenant", "limits.subjects", "limits.idle", "quarantine.per_device", "log.level"}
 }
 
-// Reload applies the settings of c that may change while the bridge runs: limits and the
-// quarantine's bound. It returns the paths that changed, log.level among them, and those that
-// differ and need a restart.
+// Reload applies the settings of c that may change while the bridge runs: limits and the quarantine
+// bound. It returns the paths that changed, including log.level, and the paths that differ and need
+// a restart.
 func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error) {
 	r := &b.reloads
 	r.mu.Lock()
@@ -45,7 +45,7 @@ func (b *Bridge) Reload(c *config.Config) (changed, restart []string, err error)
 	return changed, restart, nil
 }
 
-// LimitsStatus contains the limits that apply where no override does.
+// LimitsStatus contains the limits that apply without an override, and the state of the overrides.
 type LimitsStatus struct {
 	Payload    int              `json:"payload"`  // bytes
 	Subjects   int              `json:"subjects"` // of each device; 0: no limit
@@ -55,11 +55,10 @@ type LimitsStatus struct {
 	Overrides  overrides.Status `json:"overrides"`
 }
 
-// ReloadStatus is about SIGHUP.
+// ReloadStatus is the result of the last reload.
 type ReloadStatus struct {
-	At time.Time `json:"at,omitzero"` // zero: not since the start
-	// NeedsRestart are the keys that differ in the configuration as it was then
-	// read.
+	At time.Time `json:"at,omitzero"` // zero: no reload since the start
+	// NeedsRestart lists the keys that differed in that configuration and need a restart.
 	NeedsRestart []string `json:"needs_restart"`
 }
 

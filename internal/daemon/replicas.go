@@ -13,8 +13,8 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// replicas is this bridge among others that share the partitions: a lane is open
-// while this replica leases its partition. It implements [lease.Lanes].
+// replicas opens a lane while this replica leases its partition; the partitions are shared with
+// other replicas. It implements [lease.Lanes].
 type replicas struct {
 	bridge *Bridge
 	shared *laneShared

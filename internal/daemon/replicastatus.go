@@ -7,7 +7,7 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// ReplicasStatus is this replica and the others.
+// ReplicasStatus describes this replica and the others.
 type ReplicasStatus struct {
 	Replica    string  `json:"replica"` // this one
 	Bucket     string  `json:"bucket"`
@@ -16,33 +16,33 @@ type ReplicasStatus struct {
 	Taken      uint64  `json:"taken"`
 	HandedOver uint64  `json:"handed_over"`
 	Lost       uint64  `json:"lost"`
-	// All lists those heard of within the TTL.
+	// All lists the replicas seen within the TTL.
 	All []ReplicaStatus `json:"all"`
 }
 
-// ReplicaStatus is one of them.
+// ReplicaStatus describes one replica.
 type ReplicaStatus struct {
 	ID         string    `json:"id"`
 	Host       string    `json:"host"`
 	Version    string    `json:"version"`
 	Started    time.Time `json:"started"`
-	Connected  bool      `json:"connected"` // to the broker, by one lane at least
+	Connected  bool      `json:"connected"` // to the broker, with at least one lane
 	Leaving    bool      `json:"leaving,omitempty"`
 	Partitions string    `json:"partitions"`
 }
 
 // LeaseStatus describes the lease of a lane's partition.
 type LeaseStatus struct {
-	Owner string `json:"holder"` // a replica; empty: none
+	Owner string `json:"holder"` // id of the replica; empty: none
 	Host  string `json:"host,omitempty"`
-	// Here reports that the owner is this replica.
+	// Here reports whether this replica is the owner.
 	Here  bool      `json:"here"`
-	Since time.Time `json:"since"` // of this owner, or of having none
-	// Leaving reports that the lane drains and the partition moves to another replica.
+	Since time.Time `json:"since"` // when this owner acquired it, or when it was released
+	// Leaving reports whether the lane is draining because the partition moves to another replica.
 	Leaving bool `json:"leaving,omitempty"`
 }
 
-// status returns a lease for each lane, too.
+// status returns the state of the replicas and the lease of each lane.
 func (r *replicas) status() (*ReplicasStatus, []LeaseStatus) {
 	k := r.leases.Status()
 	s := &ReplicasStatus{

@@ -16,7 +16,7 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// Status is a bridge at one moment, as /status shows it. Its lists are never nil.
+// Status is a snapshot of a bridge, as served at /status. Its lists are never nil.
 type Status struct {
 	Version       string                `json:"version"`
 	GoVersion     string                `json:"go_version"`
@@ -24,7 +24,7 @@ type Status struct {
 	UptimeSeconds int64                 `json:"uptime_seconds"`
 	Ready         bool                  `json:"ready"`
 	Problems      []Problem             `json:"problems"`
-	Warnings      []Problem             `json:"warnings"` // do not keep it from being ready
+	Warnings      []Problem             `json:"warnings"` // problems that do not keep the bridge from being ready
 	Totals        CountsStatus          `json:"totals"`   // of all lanes
 	Devices       DevicesStatus         `json:"devices"`
 	Limits        LimitsStatus          `json:"limits"`
@@ -39,25 +39,25 @@ type Status struct {
 	Broker *brokerwatch.Status `json:"broker,omitempty"`
 }
 
-// DevicesStatus is about the table of devices.
+// DevicesStatus describes the table of devices.
 type DevicesStatus struct {
 	Known   int    `json:"known"`
 	Evicted uint64 `json:"evicted"`
 }
 
-// LaneStatus is one lane.
+// LaneStatus describes one lane.
 type LaneStatus struct {
 	ClientID string `json:"client_id"`
-	// Open reports that the lane has its journal and takes messages. Until then the rest
-	// is zero.
+	// Open reports whether the lane has its journal and accepts messages. Until then the other
+	// fields are zero.
 	Open bool `json:"open"`
-	// Lease is the lease of the lane's partition; nil where partitions are not leased.
+	// Lease is the lease of the lane's partition; nil if partitions are not leased.
 	Lease    *LeaseStatus    `json:"lease,omitempty"`
 	Session  mqtt.Status     `json:"mqtt"`
 	NATS     PublisherStatus `json:"nats"`
 	Counts   CountsStatus    `json:"counts"`
 	RingFill float64         `json:"ring_fill"` // 0 to 1
-	// CatchingUp reports that devices have credit for the duration of an outage.
+	// CatchingUp reports whether devices still have extra credit after an outage.
 	CatchingUp bool         `json:"catching_up"`
 	LastError  *LastProblem `json:"last_error,omitempty"`
 }
@@ -65,20 +65,19 @@ type LaneStatus struct {
 // PublisherStatus is a lane's connection to JetStream.
 type PublisherStatus struct {
 	publish.Stats
-	Advice string `json:"advice,omitempty"` // about Problem
+	Advice string `json:"advice,omitempty"` // advice on Problem
 }
 
-// LastProblem is the latest thing that kept a lane from working, over or not. A
-// lane is sampled once per second: a shorter state may be missed.
+// LastProblem is the latest problem of a lane, which may be over. A lane is sampled once per
+// second, so a shorter problem may be missed.
 type LastProblem struct {
 	Component string    `json:"component"`
 	Problem   string    `json:"problem"`
 	At        time.Time `json:"at"` // when it was last seen
 }
 
-// CountsStatus is [bridge.Counts] for people. Received is the sum of Stored,
-// Quarantined, QuarantineSkipped, QoS0Dropped and InFlight. The maps contain the
-// reasons that occurred.
+// CountsStatus is [bridge.Counts] as JSON. Received is the sum of Stored, Quarantined,
+// QuarantineSkipped, QoS0Dropped and InFlight. The maps contain only reasons that have occurred.
 type CountsStatus struct {
 	Received          uint64            `json:"received"`
 	ReceivedBytes     uint64            `json:"received_bytes"`
@@ -94,15 +93,15 @@ type CountsStatus struct {
 	AckLatency        LatencyStatus     `json:"ack_latency"`
 }
 
-// LatencyStatus estimates how long stored messages took, from the socket to the
-// PubAck, since the start.
+// LatencyStatus estimates the latency of stored messages since the start, from the socket to the
+// PubAck.
 type LatencyStatus struct {
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 }
 
-// Status returns the state of the bridge. The streams are read from the server, which takes 2 s at
-// most; a stream that could not be read says why.
+// Status returns the state of the bridge. It reads the streams from the server, which takes at most
+// 2 s. If a stream could not be read, its status contains the reason.
 func (b *Bridge) Status(ctx context.Context) Status {
 	ready, problems := b.Ready()
 	if problems == nil {
@@ -140,15 +139,15 @@ func (b *Bridge) Status(ctx context.Context) Status {
 	return s
 }
 
-// Ready reports whether the bridge takes and stores messages on all its lanes, and
-// if not, what is in the way.
+// Ready reports whether the bridge accepts and stores messages on all its lanes. If not, it returns
+// the problems.
 func (b *Bridge) Ready() (bool, []Problem) {
 	problems := b.Problems()
 	return len(problems) == 0, problems
 }
 
-// Totals sums up the counts of all lanes. Connected means all of them that are
-// not with another replica.
+// Totals returns the sum of the counts of all lanes. Connected means that all lanes of this replica
+// are connected.
 func (b *Bridge) Totals() bridge.Counts {
 	total := bridge.Counts{Connected: true}
 	for _, u := range b.lanes {
@@ -165,7 +164,7 @@ func (b *Bridge) Totals() bridge.Counts {
 	return total
 }
 
-// LaneTotal is what one lane has received and stored.
+// LaneTotal contains the messages that one lane has received and stored.
 type LaneTotal struct {
 	ClientID         string
 	Received, Stored uint64
@@ -181,10 +180,10 @@ func (b *Bridge) LaneTotals() []LaneTotal {
 	return all
 }
 
-// Broker is what EMQX's API said at the latest poll; nil without mqtt.emqx.
+// Broker returns the state of EMQX at the latest poll of its API; nil without mqtt.emqx.
 func (b *Bridge) Broker() *brokerwatch.Status { return b.broker.Status() }
 
-// addCounts adds up what is counted since the start, not what is of the moment.
+// addCounts adds the counters of c to total, without the gauges.
 func addCounts(total, c *bridge.Counts) {
 	total.Received += c.Received
 	total.ReceivedBytes += c.ReceivedBytes
@@ -201,7 +200,7 @@ func addCounts(total, c *bridge.Counts) {
 	total.AckLatency.Add(&c.AckLatency)
 }
 
-// Device returns the state of a device; false where it is not in the table.
+// Device returns the state of a device, or false if it is not in the table.
 func (b *Bridge) Device(tenant, device string) (limit.Device, bool) {
 	return b.devices.Lookup(tenant, device, b.limits)
 }
@@ -211,14 +210,14 @@ func (b *Bridge) TopDevices(n int, by limit.TopBy) []limit.Device {
 	return b.devices.Top(n, by, b.limits)
 }
 
-// laneReading is what a lane and its two ends say of themselves.
+// laneReading is a snapshot of a lane, its publisher and its session.
 type laneReading struct {
 	open      bool
-	elsewhere bool // its partition is with another replica, or nobody
+	elsewhere bool // this replica does not lease its partition
 	counts    bridge.Counts
 	publisher PublisherStatus
 	session   mqtt.Status
-	// Of the connections, those that no loss of another came before.
+	// Number of first connections, which are not reconnects.
 	firstMQTT, firstNATS uint64
 	last                 *LastProblem
 }
@@ -233,7 +232,7 @@ func (u *laneUnit) read() laneReading {
 	return r
 }
 
-// reading reads the state of the open lane. u.mu is held.
+// reading reads the state of the open lane. The caller holds u.mu.
 func (u *laneUnit) reading() laneReading {
 	r := laneReading{session: mqtt.Status{ClientID: u.plan.ClientID}}
 	if u.lane != nil {
@@ -244,7 +243,7 @@ func (u *laneUnit) reading() laneReading {
 	return r
 }
 
-// add adds what is counted since the start.
+// add adds the counters of past.
 func (r *laneReading) add(past *laneReading) {
 	addCounts(&r.counts, &past.counts)
 	r.publisher.Sent += past.publisher.Sent
@@ -257,7 +256,7 @@ func (r *laneReading) add(past *laneReading) {
 	r.firstNATS += past.firstNATS
 }
 
-// watch remembers what is wrong with the lane just now.
+// watch records the present problem of the lane.
 func (u *laneUnit) watch() {
 	problems := u.problems()
 	if len(problems) == 0 {

@@ -17,11 +17,12 @@ import (
 
 const (
 	lookTimeout = 10 * time.Second
-	// streamsAgain is how soon it shows that streams apply has fixed what was wrong.
+	// streamsAgain is the interval between checks. It bounds the time until a fix by streams apply
+	// is noticed.
 	streamsAgain = 30 * time.Second
 )
 
-// newReconciler takes care of the streams.
+// newReconciler returns the reconciler of the streams.
 func (c *control) newReconciler(mode streams.ManageMode, plan *plan.Plan, every time.Duration) *streams.Reconciler {
 	look := func(ctx context.Context) error { return c.look(ctx, mode, plan) }
 	return streams.NewReconciler(c.nc, every, look, func(ctx context.Context, err error) {
@@ -32,13 +33,13 @@ func (c *control) newReconciler(mode streams.ManageMode, plan *plan.Plan, every 
 	})
 }
 
-// look brings the streams once to where the mode wants them, and returns what is wrong. A missing
-// permission ends it immediately, with a conn.PermissionError. Under [streams.ManageOff] nothing is
-// wrong: what can lose messages is a warning.
+// look reconciles the streams once, as mode requires, and returns the problem. A missing permission
+// ends it immediately with a conn.PermissionError. With [streams.ManageOff] it returns no problem:
+// settings that can lose messages are warnings.
 func (c *control) look(ctx context.Context, mode streams.ManageMode, plan *plan.Plan) error {
 	connection := c.nc.Stats().Reconnects + 1
 	if c.refusedOn == connection {
-		return nil // each refusal is a line of the server's log
+		return nil // the server logs each violation
 	}
 	var report *streams.Report
 	err := c.denied.Do(ctx, streams.NeedsPermission, func(ctx context.Context) (err error) {
@@ -76,7 +77,7 @@ func (c *control) logReport(r *streams.Report) {
 	}
 }
 
-// hub is the care of the streams, as a leaf node asks for it.
+// hub returns the reconciliation of the streams for the leaf node.
 func (c *control) hub() leafnode.Hub {
 	return leafnode.Hub{
 		Conn: c.nc, JetStream: c.js, AwaitLook: c.reconciler.Await, LookAgain: c.reconciler.LookAgain,
@@ -90,9 +91,9 @@ func (c *control) hub() leafnode.Hub {
 	}
 }
 
-// noStreamForSubject reports whether JetStream is certain that no stream has the subject
-// while some stream has others of its kind. A kind of subject that no stream has means
-// a missing stream, which may be created again.
+// noStreamForSubject reports whether JetStream confirms that no stream has the subject, although a
+// stream has other subjects of its kind. If no stream has any subject of the kind, a stream is
+// missing, which may be created again.
 func (c *control) noStreamForSubject(ctx context.Context, plan *plan.Plan, subject string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -109,7 +110,7 @@ func (c *control) noStreamForSubject(ctx context.Context, plan *plan.Plan, subje
 			continue
 		}
 		if _, err := c.js.StreamNameBySubject(ctx, kind); err == nil {
-			return nobody() // it may have been created just now
+			return nobody() // the stream may have just been created
 		}
 	}
 	return false

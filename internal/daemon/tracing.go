@@ -8,7 +8,7 @@ import (
 	"mqtt-nats-bridge/internal/tracing"
 )
 
-// openTracing opens the exporter of spans; nil: no spans.
+// openTracing opens the span exporter. It returns nil if tracing is off.
 func openTracing(c *config.Config, version string, log zerolog.Logger) *tracing.Exporter {
 	if c.Tracing.Endpoint.IsZero() || c.Tracing.Ratio == 0 {
 		return nil
@@ -16,7 +16,7 @@ func openTracing(c *config.Config, version string, log zerolog.Logger) *tracing.
 	return tracing.Open(tracing.Options{Endpoint: c.Tracing.Endpoint.String(), Service: "mqtt-nats-bridge", Version: version, Log: log})
 }
 
-// laneTracing is what the lanes do; nil: messages carry no trace context.
+// laneTracing returns the tracing of the lanes; nil: messages have no trace context.
 func (b *Bridge) laneTracing() *bridge.Tracing {
 	ratio := float64(b.opts.Config.Tracing.Ratio)
 	if ratio == 0 {

@@ -12,9 +12,9 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// unmanagedAre notes what a look at externally managed streams found, err, and logs what
-// is new: what in them can lose messages, or why they could not be read. Then what the
-// look before found still applies.
+// unmanagedAre records the result of a check of externally managed streams and logs what is new.
+// err contains the settings that can lose messages, or the reason why the streams could not be
+// read. In the latter case the earlier findings still apply.
 func (c *control) unmanagedAre(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return

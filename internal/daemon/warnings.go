@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	// warnFor is how long an event stays a warning: a person has to see it.
+	// warnFor is the time for which an event stays a warning, so that an operator can notice it.
 	warnFor = 10 * time.Minute
-	// silentAfter is how long the lanes may be subscribed without any message
-	// before that is a warning.
+	// silentAfter is the time for which the lanes may be subscribed without any message before a
+	// warning.
 	silentAfter = time.Minute
 )
 
-// Warnings are what an operator should know although the bridge is ready. Never nil.
+// Warnings lists the problems that do not keep the bridge from being ready. It is never nil.
 func (b *Bridge) Warnings() []Problem {
 	return append([]Problem{}, slices.Concat(b.dynamic.warnings(), b.laneWarnings(time.Now()), b.broker.Warnings(), b.control.warnings())...)
 }
 
-// laneWarnings are those of the lanes, the same of several lanes once.
+// laneWarnings returns the warnings of the lanes. A warning of several lanes is listed once.
 func (b *Bridge) laneWarnings(now time.Time) []Problem {
 	var all []Problem
 	if p, ok := b.silence(now); ok {
@@ -59,16 +59,16 @@ func (u *laneUnit) warnings(now time.Time) []Problem {
 	st := session.Status()
 	warn(st.LostAt, sessionLost, mqttaccount.Advice(mqtt.ErrSessionLost))
 	warn(st.TakenOverAt, "the broker closed the connection of these lanes and not of the others, and stayed up: another client may have used the client id",
-		"look in the broker's log for clients with this client id; let no device choose it (EMQX: clientid_override in the devices' zone, docs/security.md). What that client acknowledged is lost, and with a clean session everything that was queued")
+		"check the broker's log for clients with this client id, and prevent devices from choosing it (EMQX: clientid_override in the devices' zone, docs/security.md). Messages that the other client acknowledged are lost; if its session was clean, so are all queued messages")
 	warn(strays, "the broker delivers topics that are not subscribed any more; they go to quarantine as not_subscribed",
-		"the subscription of an earlier configuration is still in the session: put the topic back into topics, or end the subscription at the broker (EMQX: emqx ctl subscriptions del CLIENT_ID TOPIC); then mqtt-nats-bridge quarantine replay")
+		"the session still has the subscription of an earlier configuration: add the topic to topics again, or end the subscription at the broker (EMQX: emqx ctl subscriptions del CLIENT_ID TOPIC); then run mqtt-nats-bridge quarantine replay")
 	return all
 }
 
-// sessionLost is logged by the session itself.
+// sessionLost is not logged here: the session itself logs it.
 const sessionLost = "the broker has lost the session: the messages queued for these lanes are gone"
 
-// strays notes when messages last came that are not subscribed.
+// strays records when the lane last received a message for a topic that is not subscribed.
 type strays struct {
 	count uint64
 	at    time.Time
@@ -90,8 +90,8 @@ func (u *laneUnit) noteStrays(now time.Time) {
 	u.strays.count = count
 }
 
-// silence is that nothing has ever arrived, although every lane that this bridge has
-// is subscribed.
+// silence reports that no message has ever arrived although every lane of this bridge is
+// subscribed.
 func (b *Bridge) silence(now time.Time) (Problem, bool) {
 	var since time.Time
 	open := 0
@@ -120,7 +120,7 @@ func (b *Bridge) silence(now time.Time) (Problem, bool) {
 }
 
 func silenceAdvice(c *config.Config) string {
-	const look = "; mqtt-nats-bridge check --connect looks at the broker"
+	const look = "; mqtt-nats-bridge check --connect checks the broker"
 	switch {
 	case c.Identity.Mode != config.Attested && c.MQTT.Share != "":
 		return "make sure that devices publish to the configured topics, that the broker's ACL lets the bridge read them, and that the broker supports $share (without it, remove mqtt.share)" + look
@@ -132,7 +132,7 @@ func silenceAdvice(c *config.Config) string {
 	return "make sure that the broker has the rule of deploy/emqx, which republishes to " + c.Identity.Prefix + "; a broker without rules, like mosquitto, needs identity.mode: off, one without $share needs mqtt.share: off" + look
 }
 
-// warningLog logs the lanes' warnings when they begin.
+// warningLog logs each warning of the lanes when it begins.
 type warningLog struct {
 	log  zerolog.Logger
 	said map[string]bool
