@@ -9,8 +9,8 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// commandTable keeps the newest acknowledgement of each command: first "accepted",
-// later "done". Of two within one millisecond it is the later in the stream.
+// commandTable returns the table with the newest acknowledgement of each command: first "accepted",
+// later "done". Of two within the same millisecond, the later one in the stream wins.
 func commandTable() *table {
 	return &table{
 		name: "device_commands",
@@ -36,7 +36,7 @@ func commandTable() *table {
 	}
 }
 
-// commandRow takes {"command_id":"…","status":"…"}; id serves for command_id.
+// commandRow accepts {"command_id":"…","status":"…"}. id is an alternative to command_id.
 func commandRow(a address, m *consume.Message) (row, error) {
 	var ts, command, id, status []byte
 	data := payload.Clean(m.Data)
@@ -90,7 +90,7 @@ func commandRow(a address, m *consume.Message) (row, error) {
 	}, nil
 }
 
-// scalarText is a JSON text or number as text; empty where there is none.
+// scalarText returns a JSON string or number as text; empty if there is none.
 func scalarText(name string, value []byte) (string, error) {
 	switch {
 	case !payload.Given(value):

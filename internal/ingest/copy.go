@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// PostgreSQL's binary COPY: a header, tuples, a trailer (documentation of COPY, File
-// Formats, Binary Format). Written here and not by pgx, whose CopyFrom first asks
-// for the columns' types and so costs exchanges of its own.
+// PostgreSQL's binary COPY format has a header, tuples and a trailer (documentation of COPY, File
+// Formats, Binary Format). pgx's CopyFrom is not used because it first queries the types of the
+// columns, which costs extra round trips.
 const (
 	copyHeader  = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
 	copyTrailer = "\xff\xff"
 )
 
-// pgEpoch is 2000-01-01T00:00:00Z in µs since 1970: PostgreSQL counts from there.
+// pgEpoch is PostgreSQL's epoch, 2000-01-01T00:00:00Z, in µs since 1970.
 const pgEpoch = 946684800_000_000
 
 func appendTuple(b []byte, columns int) []byte {
@@ -28,7 +28,7 @@ func appendText[T string | []byte](b []byte, v T) []byte {
 
 func appendNull(b []byte) []byte { return binary.BigEndian.AppendUint32(b, 0xffffffff) }
 
-// appendOptional is NULL where there is none.
+// appendOptional appends a text, or NULL if it is empty.
 func appendOptional(b []byte, v string) []byte {
 	if v == "" {
 		return appendNull(b)
@@ -41,7 +41,7 @@ func appendInt(b []byte, v int64) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(v))
 }
 
-// appendTime loses what is below a µs, always in the same way.
+// appendTime appends a time, truncated to µs.
 func appendTime(b []byte, t time.Time) []byte { return appendInt(b, t.UnixMicro()-pgEpoch) }
 
 func appendBool(b []byte, v bool) []byte {
@@ -52,17 +52,17 @@ func appendBool(b []byte, v bool) []byte {
 	return append(b, 0)
 }
 
-// appendJSON is jsonb's text in its first and only version.
+// appendJSON appends jsonb in the binary format's version 1: a version byte and the text.
 func appendJSON(b, v []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(v)+1))
 	b = append(b, 1)
 	return append(b, v...)
 }
 
-// copyReader is rows as one COPY.
+// copyReader reads rows in the format of one COPY.
 type copyReader struct {
 	rows []row
-	rest []byte // of the part being read
+	rest []byte // rest of the part being read
 	next int    // 0: header; then the rows; then the trailer; then the end
 }
 

@@ -23,44 +23,46 @@ import (
 	"mqtt-nats-bridge/internal/schema"
 )
 
-// database is the connections of all writers, and what is wrong with them.
+// database contains the connections of all writers and their problems.
 type database struct {
 	pool *pgxpool.Pool
 	log  zerolog.Logger
 
 	mu sync.Mutex
-	// wrong is what keeps rows from a table, by its name, or from all of them
-	// ("", until the tables are found).
+	// wrong contains the problem of each table, by name. The key "" is a problem of all tables,
+	// until they are found.
 	wrong map[string]wrong
-	// refused is why single rows failed and their messages were nak'ed, by table.
+	// refused contains the reasons why single rows failed and their messages were nak'ed, by table.
 	refused map[string]refusal
-	// stored are the tables that have taken rows.
+	// stored contains the tables into which this process has stored rows.
 	stored map[string]bool
 }
 
-// refusal is a reason why rows fail and their messages are nak'ed.
+// refusal is the reason why rows fail and their messages are nak'ed.
 type refusal struct {
 	wrong
-	// since are the messages that were nak'ed since the last one that was stored, by their
-	// sequence; up to refusedInRow.
+	// since contains the sequences of messages that were nak'ed since the last stored row, at most
+	// refusedInRow.
 	since map[uint64]struct{}
 }
 
-// refusedInRow is how many different messages a table must refuse, with none stored in between,
-// to be a table that takes no row. Where this process has not stored any yet, one is enough.
+// refusedInRow is the number of different messages that a table must refuse, with none stored in
+// between, to count as a table that accepts no rows. If this process has not stored any row yet,
+// one refusal is enough.
 const refusedInRow = 10
 
-// wrong is a problem, and when it was met last.
+// wrong is a problem and the time when it last occurred.
 type wrong struct {
 	endpoint.Problem
 	at time.Time
 }
 
-// wrongFor is longer than one attempt, and longer than a nak'ed message waits for the next.
-// Another process may make that attempt, and then this process would not see the success.
+// wrongFor is the time after which a problem is forgotten. It is longer than an attempt, and longer
+// than the redelivery delay of a nak'ed message. If another process makes the next attempt, this
+// process does not see its success.
 const wrongFor = 15 * time.Minute
 
-// connConfig reads the database's address and the files that it names, as they are now.
+// connConfig parses the database URL and reads the present contents of the files that it names.
 func connConfig(d config.Database) (*pgxpool.Config, error) {
 	if d.PasswordFile != "" {
 		var err error
@@ -83,16 +85,16 @@ func connConfig(d config.Database) (*pgxpool.Config, error) {
 	return conf, nil
 }
 
-// openDatabase does not connect yet. Every connection gets the stages of all tables; connections
-// is the number of batches written concurrently.
+// openDatabase creates the pool without connecting. Each connection creates the stages of all
+// tables. connections is the number of batches written concurrently.
 func openDatabase(conf *pgxpool.Config, tables []*table, timeout time.Duration, connections int, log zerolog.Logger) (*database, error) {
 	conf = conf.Copy()
 	conf.MaxConns = int32(connections)
 	session := fmt.Sprintf("SET default_transaction_isolation = 'read committed'; SET lock_timeout = %d", (timeout / 2).Milliseconds())
 	conf.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		// A merge must see what was stored while it waited for a lock, whatever
-		// the default of the database or of the role is. lock_timeout says that it was
-		// a lock, where the timeout of an exchange could be anything.
+		// A merge must see rows that were stored while it waited for a lock, so the isolation level
+		// does not depend on the defaults of database and role. lock_timeout identifies a lock as
+		// the cause; the timeout of an exchange could have any cause.
 		if err := conn.PgConn().Exec(ctx, session).Close(); err != nil {
 			return fmt.Errorf("set isolation and lock_timeout: %w", err)
 		}
@@ -117,8 +119,8 @@ const closeTimeout = 2 * time.Second
 
 func (d *database) close() { within(closeTimeout, d.pool.Close) }
 
-// within waits for end, but not for a server that does not answer any more: pgx gives it 15 s
-// to cancel the statements that were cut off. That goes on in the background.
+// within waits for end, at most limit. If the server does not answer, pgx takes up to 15 s to
+// cancel interrupted statements, which then continues in the background.
 func within(limit time.Duration, end func()) {
 	ended := make(chan struct{})
 	go func() {
@@ -131,11 +133,10 @@ func within(limit time.Duration, end func()) {
 	}
 }
 
-// exchange writes rows in one transaction and returns how many were new. It is one
-// round trip: the query, the rows and their end go out without waiting for an
-// answer, and the answer to all of them is one. Where fewer rows were new than there are,
-// the others are looked for in the table: nothing is taken for stored on the statement's word
-// alone.
+// exchange writes rows in one transaction and returns the number of new rows. It is one round trip:
+// the query, the rows and their end are sent without waiting for an answer. If not all rows were
+// new, it verifies that the others are in the table: the success of the statement does not prove
+// it.
 func (d *database) exchange(ctx context.Context, t *table, rows []row) (added int64, err error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
@@ -147,13 +148,13 @@ func (d *database) exchange(ctx context.Context, t *table, rows []row) (added in
 		err = d.verify(ctx, conn, t, rows)
 	}
 	if readOnly(err) {
-		d.pool.Reset() // the others lead to the same server
+		d.pool.Reset() // the other connections use the same server
 		_ = conn.Conn().Close(ctx)
 	}
 	return tag.RowsAffected(), err
 }
 
-// verify returns errMissing where a row is not in the table.
+// verify returns errMissing if a row is not in the table.
 func (d *database) verify(ctx context.Context, conn *pgxpool.Conn, t *table, rows []row) error {
 	tag, err := conn.Conn().PgConn().CopyFrom(ctx, &copyReader{rows: rows}, copyOnly(t.load)+";"+t.missing)
 	if err == nil && tag.RowsAffected() > 0 {
@@ -162,7 +163,7 @@ func (d *database) verify(ctx context.Context, conn *pgxpool.Conn, t *table, row
 	return err
 }
 
-// copyOnly is the first statement of load.
+// copyOnly returns the first statement of load.
 func copyOnly(load string) string {
 	statement, _, _ := strings.Cut(load, ";")
 	return statement
@@ -173,7 +174,7 @@ type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
 
-// stores notes that rows of a table were stored.
+// stores records that rows of a table were stored.
 func (d *database) stores(table string) {
 	d.mu.Lock()
 	d.stored[table] = true
@@ -182,20 +183,20 @@ func (d *database) stores(table string) {
 	d.works(table)
 }
 
-// works notes that the database takes rows of a table; once per change it is logged.
-// What is wrong with another table, a missing grant for instance, stays wrong.
+// works records that the database accepts rows of a table, and logs the change. Problems of other
+// tables, such as a missing grant, remain.
 func (d *database) works(table string) {
 	d.mu.Lock()
 	p, was := d.wrong[table]
 	delete(d.wrong, table)
 	resumed := was && !d.says(p.Problem.Problem)
-	d.mu.Unlock() // a log that is slow must not keep /readyz waiting
+	d.mu.Unlock() // a slow log must not block /readyz
 	if resumed {
 		d.log.Info().Dur("after", time.Since(p.Since)).Msg("database writes resumed")
 	}
 }
 
-// fails notes what keeps it from that.
+// fails records the problem that prevents writes to a table.
 func (d *database) fails(table string, err error) {
 	err = &databaseError{err}
 	p := endpoint.Problem{Component: "database", Problem: err.Error(), Advice: advice.For(err), Since: time.Now()}
@@ -212,7 +213,7 @@ func (d *database) fails(table string, err error) {
 	}
 }
 
-// says reports whether this is what is wrong with some table. d.mu is held.
+// says reports whether some table has this problem. The caller holds d.mu.
 func (d *database) says(problem string) bool {
 	for _, p := range d.wrong {
 		if p.Problem.Problem == problem {
@@ -222,8 +223,8 @@ func (d *database) says(problem string) bool {
 	return false
 }
 
-// refuses notes why the row of a message failed and the message was nak'ed. It keeps no other from
-// its table, so it is no reason not to be ready, unless the table takes no row at all.
+// refuses records why the row of a message failed and the message was nak'ed. Other rows are not
+// affected, so ingest stays ready, unless the table accepts no rows at all.
 func (d *database) refuses(table string, sequence uint64, err error) {
 	err = &databaseError{err}
 	p := endpoint.Problem{
@@ -249,7 +250,7 @@ func (d *database) refuses(table string, sequence uint64, err error) {
 	}
 }
 
-// problems are all that is wrong, each once, the oldest first.
+// problems returns all problems, each once, the oldest first.
 func (d *database) problems() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -263,7 +264,7 @@ func (d *database) problems() []endpoint.Problem {
 	return list(all)
 }
 
-// warnings are why rows failed lately.
+// warnings returns the reasons why rows failed recently.
 func (d *database) warnings() []endpoint.Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -276,23 +277,23 @@ func (d *database) warnings() []endpoint.Problem {
 	return list(all)
 }
 
-// takesNone reports whether a table takes no row at all. d.mu is held.
+// takesNone reports whether a table accepts no rows at all. The caller holds d.mu.
 func (d *database) takesNone(table string, r refusal) bool {
 	return len(r.since) >= refusedInRow || len(r.since) > 0 && !d.stored[table]
 }
 
-// refusals are those that are not forgotten yet. d.mu is held.
+// refusals returns the refusals that have not expired. The caller holds d.mu.
 func (d *database) refusals() map[string]refusal {
 	maps.DeleteFunc(d.refused, func(_ string, r refusal) bool { return time.Since(r.at) > wrongFor })
 	return d.refused
 }
 
-// forget drops what has not been met for long; that the tables were not found stays.
+// forget removes expired problems. The problem that the tables were not found does not expire.
 func forget(of map[string]wrong) {
 	maps.DeleteFunc(of, func(table string, p wrong) bool { return table != "" && time.Since(p.at) > wrongFor })
 }
 
-// list is each problem once, the oldest first.
+// list returns each problem once, the oldest first.
 func list(of map[string]wrong) []endpoint.Problem {
 	var all []endpoint.Problem
 	for _, p := range of {
@@ -302,7 +303,7 @@ func list(of map[string]wrong) []endpoint.Problem {
 	return all
 }
 
-// Error is the error without what changes from attempt to attempt.
+// Error returns the error without details that change with each attempt.
 func (e *databaseError) Error() string {
 	err := e.error
 	var pg *pgconn.PgError
@@ -321,8 +322,8 @@ func (e *databaseError) Error() string {
 	return "PostgreSQL: " + rootOf(err).Error()
 }
 
-// rootOf is the innermost of a chain of errors: "connection refused" without the
-// port that the kernel chose this time.
+// rootOf returns the innermost error of a chain: "connection refused" without the local port of
+// this attempt.
 func rootOf(err error) error {
 	for {
 		switch inner := err.(type) {

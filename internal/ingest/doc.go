@@ -1,7 +1,7 @@
-// Package ingest writes the bridge's streams into PostgreSQL, each message exactly
-// once: what comes a second time leaves the tables as they were.
+// Package ingest writes the bridge's streams to PostgreSQL exactly once: a redelivered message does
+// not change the tables.
 //
-// Follow one message in this order:
+// A message takes this path:
 //
 //   - ../../jetstream/consume/worker.go: pulled in a batch, leased while it is worked on
 //   - row.go, payload/: what its subject, headers and payload mean;

@@ -26,7 +26,7 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// Options of an ingest. Config is required.
+// Options configures an ingest. Config is required.
 type Options struct {
 	Config  *config.Ingest
 	Log     zerolog.Logger
@@ -47,7 +47,7 @@ type Ingest struct {
 	connection *health.Condition
 	rights     rights
 	denied     conn.Violations // of requests about consumers
-	lookEvery  time.Duration   // between looks at a consumer
+	lookEvery  time.Duration   // between checks of a consumer
 	reloads    reloads
 	page       *page.Page
 	tracing    *tracing.Exporter // nil: no spans
@@ -65,13 +65,13 @@ type intake struct {
 	workers    *consume.Workers
 	start      sync.Once // of the workers
 	count      int
-	found      *health.Condition // the consumer
-	pulls      *health.Condition // messages come
-	takes      *health.Condition // quarantine
+	found      *health.Condition // the consumer exists
+	pulls      *health.Condition // messages can be pulled
+	takes      *health.Condition // quarantine accepts messages
 }
 
-// Check adds what only the parsers of patterns and of the database's address can
-// see. It is meant for [config.LoadIngest].
+// Check returns the errors that only the parsers of patterns and of the database URL can find. It
+// is an argument of [config.LoadIngest].
 func Check(c *config.Ingest) []config.Error {
 	var errs []config.Error
 	if _, err := connConfig(c.Database); err != nil {
@@ -85,7 +85,7 @@ func Check(c *config.Ingest) []config.Error {
 	return errs
 }
 
-// source is an intake that is switched on, as configured.
+// source is the configuration of an enabled intake.
 type source struct {
 	config.Intake
 	path  string
@@ -107,7 +107,7 @@ func sources(c *config.Ingest) []source {
 	return all
 }
 
-// ConnConfig is how c says to reach the database, for Migrate.
+// ConnConfig returns the configuration of database connections, for Migrate.
 func ConnConfig(c *config.Ingest) (*pgxpool.Config, error) {
 	conf, err := connConfig(c.Database)
 	if err != nil {
@@ -116,9 +116,8 @@ func ConnConfig(c *config.Ingest) (*pgxpool.Config, error) {
 	return conf, nil
 }
 
-// Open starts an ingest. A database or a NATS server that cannot be reached is no
-// error: it goes on trying and is not ready. An error is an error in the
-// configuration.
+// Open starts an ingest. An unreachable database or NATS server is not an error: ingest keeps
+// retrying and is not ready. The error is an error in the configuration.
 func Open(opts Options) (*Ingest, error) {
 	c := opts.Config
 	conf, err := ConnConfig(c)
@@ -187,7 +186,7 @@ func (i *Ingest) hooks() conn.Hooks {
 			return // reported by the lookup or creation of the consumer
 		}
 		if known, first := i.rights.refused(err); known && !first {
-			return // of every pull, and of every message
+			return // would be logged for every pull and every message
 		}
 		failed(nc, err)
 	}
@@ -250,7 +249,7 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 		MaxDeliveries: c.MaxDeliveries, StopTimeout: c.StopTimeout,
 		Hooks: consume.Hooks{
 			FetchProblem: func(err error) {
-				if errors.Is(err, conn.ErrDisconnected) { // said by the connection
+				if errors.Is(err, conn.ErrDisconnected) { // logged by the connection
 					in.pulls.SetAs(zerolog.NoLevel, "", err)
 					return
 				}
@@ -264,7 +263,7 @@ func (i *Ingest) workersOptions(in *intake) consume.Options {
 	}
 }
 
-// prepareTables tries until the tables exist; false: ctx ended first.
+// prepareTables retries until the tables exist. It returns false if ctx ends first.
 func (i *Ingest) prepareTables(ctx context.Context) bool {
 	for wait := pauseMin; ; wait = min(2*wait, pauseMax) {
 		attempt, cancel := context.WithTimeout(ctx, time.Minute)
@@ -284,7 +283,7 @@ func (i *Ingest) prepareTables(ctx context.Context) bool {
 }
 
 func (i *Ingest) migrate(ctx context.Context) error {
-	conf, err := ConnConfig(i.opts.Config) // with the credentials of now
+	conf, err := ConnConfig(i.opts.Config) // with the present credentials
 	if err != nil {
 		return err
 	}
@@ -298,15 +297,15 @@ func (i *Ingest) migrate(ctx context.Context) error {
 	return err
 }
 
-// lookEvery is the time between looks at a consumer.
+// lookEvery is the time between checks of a consumer.
 const lookEvery = 30 * time.Second
 
-// newReconciler takes care of the consumer of an intake, and starts the workers once it exists. Without
-// the permission or the stream it waits, and does not delay other intakes.
+// newReconciler returns the reconciler of an intake's consumer. When the consumer exists, it starts
+// the workers. If the permission or the stream is missing, it waits without delaying other intakes.
 func (i *Ingest) newReconciler(in *intake) *streams.Reconciler {
 	look := func(ctx context.Context) error { return i.manageConsumer(ctx, in.consumer) }
 	return streams.NewReconciler(i.nc, i.lookEvery, look, func(ctx context.Context, err error) {
-		if !errors.Is(err, conn.ErrDisconnected) { // said by the connection
+		if !errors.Is(err, conn.ErrDisconnected) { // logged by the connection
 			in.found.Set(err)
 		}
 		if err == nil {
@@ -331,9 +330,9 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) 
 	case errors.Is(err, streams.ErrContradiction):
 		return err
 	case mode == streams.ManageVerify:
-		return nil // the workers report what else is in the way
+		return nil // the workers report other problems
 	case errors.Is(err, natsjs.ErrStreamNotFound):
-		return fmt.Errorf("stream %s does not exist: start the bridge, which creates it, or name another: %w", spec.Stream, natsjs.ErrStreamNotFound)
+		return fmt.Errorf("stream %s does not exist: start the bridge, which creates it, or configure another stream: %w", spec.Stream, natsjs.ErrStreamNotFound)
 	case err != nil:
 		return err
 	}
@@ -346,8 +345,7 @@ func (i *Ingest) manageConsumer(ctx context.Context, spec streams.ConsumerSpec) 
 	return nil
 }
 
-// concerns reports whether the permission is one that looking up or making the consumer
-// needs.
+// concerns reports whether the permission is needed to look up or create the consumer.
 func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 	if p.Operation == "subscribe to" {
 		return true // an inbox
@@ -365,9 +363,8 @@ func concerns(p *conn.PermissionError, spec streams.ConsumerSpec) bool {
 // permanently.
 func (i *Ingest) Failed() <-chan error { return i.failed }
 
-// Close lets every batch that is being stored be finished, for at most the configured
-// stop_timeout, acknowledges it and leaves. What is left is delivered again, to this
-// or another ingest.
+// Close finishes and acknowledges batches in progress, for at most stop_timeout, then disconnects.
+// Other messages are redelivered, to this or another ingest.
 func (i *Ingest) Close() {
 	i.cancel()
 	i.wait.Wait()

@@ -12,8 +12,8 @@ import (
 
 const metricPrefix = "mqttbridge_ingest_"
 
-// Metrics implements [endpoint.Program]: ingest's metrics, Go's and the process's.
-// Its labels are the table and the connection.
+// Metrics implements [endpoint.Program]. It returns the metrics of ingest, Go and the process; the
+// labels are the table and the connection.
 func (i *Ingest) Metrics() *prometheus.Registry {
 	all := metrics.Program{
 		Prefix: metricPrefix, Name: "ingest", Version: i.opts.Version, Expiries: i.certificateExpiries,
@@ -43,31 +43,31 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 func tableMetrics() *metrics.List[TableStatus] {
 	l := metrics.NewList[TableStatus](metricPrefix, "table")
 	l.Counter("rows_total", "Rows added or replaced by a newer one.", func(s *TableStatus) uint64 { return s.Rows })
-	l.Counter("duplicates_total", "Messages that changed nothing: stored before, or older than what is there.",
+	l.Counter("duplicates_total", "Messages that changed nothing: stored before, or older than the stored row.",
 		func(s *TableStatus) uint64 { return s.Duplicates })
-	l.Counter("clock_ignored_total", "Messages whose ts was not believed; the time of receipt was used.",
+	l.Counter("clock_ignored_total", "Messages with an implausible ts; the time of receipt was used.",
 		func(s *TableStatus) uint64 { return s.ClockIgnored })
 	l.Counter("batches_total", "Batches pulled from the stream.", func(s *TableStatus) uint64 { return s.Batches })
 	l.Counter("messages_total", "Messages pulled from the stream.", func(s *TableStatus) uint64 { return s.Messages })
-	l.Counter("redelivered_total", "Messages pulled that had been delivered before.",
+	l.Counter("redelivered_total", "Messages pulled that were redeliveries.",
 		func(s *TableStatus) uint64 { return s.Redelivered })
-	l.Counter("acknowledged_total", "Messages acknowledged to the stream, stored.",
+	l.Counter("acknowledged_total", "Messages stored and acknowledged.",
 		func(s *TableStatus) uint64 { return s.Acknowledged })
-	l.Counter("retried_total", "Messages nak'ed, to be delivered again.", func(s *TableStatus) uint64 { return s.Retried })
+	l.Counter("retried_total", "Messages nak'ed for redelivery.", func(s *TableStatus) uint64 { return s.Retried })
 	l.Counter("poison_total", "Messages put into quarantine.", func(s *TableStatus) uint64 { return s.Quarantined })
 	l.Counter("exchanges_total", "Transactions tried.", func(s *TableStatus) uint64 { return s.Exchanges })
 	l.Counter("exchange_failures_total", "Transactions that failed.", func(s *TableStatus) uint64 { return s.Failures })
-	l.Gauge("in_hand", "Messages that are being stored.", func(s *TableStatus) float64 { return float64(s.InHand) })
-	l.Gauge("lag", "Messages in the stream that no process has acknowledged, as of the last two seconds or so.",
+	l.Gauge("in_hand", "Messages currently being stored.", func(s *TableStatus) float64 { return float64(s.InHand) })
+	l.Gauge("lag", "Messages in the stream that no process has acknowledged, up to about two seconds old.",
 		func(s *TableStatus) float64 { return float64(s.Lag) })
-	l.Gauge("oldest_unacknowledged_seconds", "How long ago the stream took the oldest message in progress.",
+	l.Gauge("oldest_unacknowledged_seconds", "Time since the stream stored the oldest message in progress.",
 		func(s *TableStatus) float64 { return s.OldestSeconds })
 	return l
 }
 
-// certificateExpiries are when ingest's own client certificates expire, by connection, as
-// their files are now. One that cannot be read is left out: the next connect fails with the
-// reason.
+// certificateExpiries returns the expiry times of ingest's own client certificates, by connection.
+// It reads the present files and omits a certificate that cannot be read: the next connect fails
+// with the reason.
 func (i *Ingest) certificateExpiries() map[string]time.Time {
 	all := map[string]time.Time{}
 	note := func(connection string, at time.Time, err error) {

@@ -16,20 +16,20 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// versionTable is not goose's own: the database may be another program's too.
+// versionTable is not goose's default name: another program may use the same database.
 const versionTable = "ingest_migrations"
 
-// Migration is one step that Migrate took.
+// Migration is one applied migration.
 type Migration struct {
 	Version int64
 	Name    string
 }
 
-// ErrNotMigrated means that the tables do not have this version.
+// ErrNotMigrated means that the tables have not been migrated to this version.
 var ErrNotMigrated = errors.New("the tables are not there yet")
 
-// Migrate brings the tables to this version and returns what it did. Several may do
-// it concurrently: one works, the others wait.
+// Migrate migrates the tables to this version and returns the applied migrations. Processes can
+// call it concurrently: one migrates, the others wait.
 func Migrate(ctx context.Context, conf *pgx.ConnConfig) ([]Migration, error) {
 	var steps []Migration
 	err := withMigrations(conf, func(p *goose.Provider) error {
@@ -56,7 +56,7 @@ type migrateError struct{ err error }
 func (e *migrateError) Error() string { return "migrate the tables: " + e.err.Error() }
 func (e *migrateError) Unwrap() error { return e.err }
 
-// migrated is nil where there is nothing left to migrate.
+// migrated returns nil if no migrations are pending.
 func migrated(ctx context.Context, conf *pgx.ConnConfig) error {
 	return withMigrations(conf, func(p *goose.Provider) error {
 		pending, err := p.HasPending(ctx)

@@ -9,10 +9,10 @@ import (
 	"mqtt-nats-bridge/internal/page"
 )
 
-// overview is what the page says about one ingest.
+// overview is the page of one ingest.
 type overview struct{ ingest *Ingest }
 
-// The charts.
+// These are the titles of the charts.
 const (
 	chartStored      = "Messages stored"
 	chartQuarantined = "Quarantined"

@@ -12,13 +12,13 @@ import (
 
 const (
 	progressEvery = 500 * time.Millisecond
-	// behind is the lag from which on catching up is worth a line.
+	// behind is the minimum lag for which the line is shown.
 	behind = 2000
-	// rateWindow is how far back the rate looks.
+	// rateWindow is the time over which the rate is computed.
 	rateWindow = 5 * time.Second
 )
 
-// Progress is the line that a terminal shows below the log while ingest catches up.
+// Progress is the status line below the log on a terminal while ingest catches up.
 type Progress struct {
 	out  io.Writer
 	live bool
@@ -33,12 +33,12 @@ type mark struct {
 	acknowledged uint64
 }
 
-// NewProgress shows nothing where out is no terminal.
+// NewProgress returns a Progress. If terminal is false, it shows nothing.
 func NewProgress(out io.Writer, terminal bool) *Progress {
 	return &Progress{out: out, live: terminal}
 }
 
-// Before returns the logger that takes the line away before it writes.
+// Before returns a logger that clears the line before it writes.
 func (p *Progress) Before(log zerolog.Logger) zerolog.Logger {
 	if !p.live {
 		return log
@@ -46,7 +46,7 @@ func (p *Progress) Before(log zerolog.Logger) zerolog.Logger {
 	return log.Hook(zerolog.HookFunc(func(*zerolog.Event, zerolog.Level, string) { p.clear() }))
 }
 
-// Show blocks until ctx ends, or ingest fails with the error returned.
+// Show shows the line until ctx ends or ingest fails, and returns the error of ingest.
 func (p *Progress) Show(ctx context.Context, i *Ingest) error {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
@@ -85,8 +85,7 @@ func (p *Progress) draw(line string) {
 	_, _ = io.WriteString(p.out, "\r"+line+"\x1b[K")
 }
 
-// line says how far behind it is, at which rate it works and how long that will
-// take; empty where it is not worth saying.
+// line returns the lag, the rate and the estimated time to catch up; empty if the lag is small.
 func (p *Progress) line(now time.Time, tables []TableStatus) string {
 	var lag, acknowledged uint64
 	for _, t := range tables {

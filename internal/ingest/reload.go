@@ -13,9 +13,9 @@ type reloads struct {
 	running *config.Ingest
 }
 
-// Reload compares c with the effective configuration. It returns the paths that changed: log.level,
-// which the command puts in force, and secrets in files, which are read at each connect; and those
-// that differ and need a restart.
+// Reload compares c with the effective configuration. It returns the paths that changed and the
+// paths that differ and need a restart. Of the changed ones, the command applies log.level, and
+// secrets in files are read at each connect.
 func (i *Ingest) Reload(c *config.Ingest) (changed, restart []string) {
 	i.reloads.mu.Lock()
 	defer i.reloads.mu.Unlock()

@@ -9,20 +9,20 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// rights are those that the NATS user lacks, without which nothing is pulled or nothing
-// acknowledged. The server reports it to the connection alone: a pull then merely finds no
-// messages, and an acknowledgement waits for no answer.
+// rights records the missing permissions of the NATS user that prevent pulling or acknowledging
+// messages. The server reports a violation only to the connection: a pull just finds no messages,
+// and an acknowledgement has no answer.
 type rights struct {
 	mu      sync.Mutex
 	missing map[string]wrong // by subject
 }
 
-// missingFor is longer than a message that could not be acknowledged stays away, and
-// than a pull.
+// missingFor is the time after which a missing permission is forgotten. It is longer than the
+// redelivery delay of an unacknowledged message, and longer than a pull.
 const missingFor = 2 * time.Minute
 
-// refused notes an error of the connection. known: it is of such a right; first: it was
-// not met before, or not lately.
+// refused records an error of the connection. known reports whether it is such a violation. first
+// reports whether it has not occurred recently.
 func (r *rights) refused(err error) (known, first bool) {
 	denied := conn.Permission(err)
 	if denied == nil || denied.Operation != "publish to" {
@@ -50,26 +50,26 @@ func (r *rights) refused(err error) (known, first bool) {
 	return true, first
 }
 
-// lacks is what comes of not publishing to a subject, and for which subjects that is so;
-// empty where it is none of these.
+// lacks returns the effect of a missing permission to publish to a subject, and the pattern of
+// subjects with the same effect. Both are empty for other subjects.
 func lacks(subject string) (of, what string) {
 	switch {
 	case strings.Contains(subject, ".API.CONSUMER.MSG.NEXT."):
 		return subject, "nothing can be pulled"
 	case strings.HasPrefix(subject, "$JS.ACK."):
-		// Behind stream and consumer it says which message; before them, on newer
-		// servers, of which account.
+		// The tokens after stream and consumer identify the message. On newer servers, tokens
+		// before them identify the account.
 		tokens := strings.Split(subject, ".")
 		named := 4
 		if len(tokens) > 9 {
 			named = 6
 		}
-		return strings.Join(tokens[:min(named, len(tokens))], ".") + ".>", "what is stored cannot be acknowledged and comes again and again"
+		return strings.Join(tokens[:min(named, len(tokens))], ".") + ".>", "stored messages cannot be acknowledged and are redelivered forever"
 	}
 	return "", ""
 }
 
-// granted forgets them all: on a new connection they may be others.
+// granted forgets all missing permissions: a new connection may have others.
 func (r *rights) granted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,27 +13,27 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// row is one message on its way into a table.
+// row is one message to be stored in a table.
 type row struct {
 	message *consume.Message
-	// key is what two workers that write concurrently must not lock in another
-	// order: they would wait for each other.
+	// key determines the lock order. Concurrent writers must lock in the same order; otherwise they
+	// deadlock.
 	key   string
-	tuple []byte // as COPY has it; several, one behind the other, where an array was split
-	// tuples is how many rows of the table tuple contains.
+	tuple []byte // in COPY format; several tuples in sequence if an array was split
+	// tuples is the number of table rows in tuple.
 	tuples int
-	// clockIgnored reports that the message has a ts that was not believed.
+	// clockIgnored reports whether the message has an implausible ts.
 	clockIgnored bool
-	// once means that the key alone says that it is the same message. Its time does not:
-	// each copy in the stream has another.
+	// once means that the key alone identifies a duplicate. The time does not: each copy in the
+	// stream has a different one.
 	once bool
-	// copies came in the same batch, and become of it what becomes of this.
+	// copies are duplicates in the same batch, which are settled like this message.
 	copies []*consume.Message
 }
 
 func (r row) compare(other row) int { return cmp.Compare(r.key, other.key) }
 
-// each calls give for the message and its copies.
+// each calls give with the message and its copies.
 func (r row) each(give func(*consume.Message)) {
 	give(r.message)
 	for _, m := range r.copies {
@@ -41,8 +41,8 @@ func (r row) each(give func(*consume.Message)) {
 	}
 }
 
-// merge puts copies, which are neighbours in rows, into one. The merging statement
-// could not: it does not see what it adds.
+// merge combines adjacent duplicates into one row. The SQL statement cannot do it, because it does
+// not see the rows that it adds itself.
 func merge(rows []row) []row {
 	kept := rows[:0]
 	for _, r := range rows {
@@ -58,27 +58,27 @@ func merge(rows []row) []row {
 // table is one destination.
 type table struct {
 	name string
-	// stage creates the table that COPY fills: temporary, so that it is this
-	// connection's own and never logged, and emptied by each commit.
+	// stage creates the table that COPY fills. It is temporary, so it belongs to the connection, is
+	// not logged and is emptied by each commit.
 	stage string
-	// load is what one exchange runs: COPY, then the statement that merges the
-	// stage into the table. Sent as one query it is one transaction.
+	// load is the query of one exchange: COPY, then the statement that merges the stage into the
+	// table. Sent as one query, it is one transaction.
 	load string
-	// missing selects the rows of the stage that are in the table neither as they are nor as
-	// newer ones; it is right only after load, within the same transaction.
+	// missing selects the rows of the stage that the table contains neither in this version nor in
+	// a newer one. It is valid only after load, within the same transaction.
 	missing string
-	// row turns a message into a row. An error is what is wrong with the
-	// message, in one sentence: no later attempt can succeed.
+	// row converts a message to a row. The error is one sentence and permanent: retrying does not
+	// help.
 	row func(a address, m *consume.Message) (row, error)
 }
 
-// address is what a subject says.
+// address contains the captures of a subject.
 type address struct{ tenant, device, kind string }
 
-// addresses reads subjects by the pattern of their topics.
+// addresses parses subjects with the pattern of their topics.
 type addresses struct{ pattern *subjects.Pattern }
 
-// parseAddresses checks a pattern; kinds: it must say what becomes msg_type.
+// parseAddresses parses a pattern. If kinds is true, the pattern must contain {type}, for msg_type.
 func parseAddresses(text string, kinds bool) (addresses, error) {
 	pattern, err := subjects.ParsePattern(text)
 	if err == nil {
@@ -111,7 +111,7 @@ func (a addresses) of(m *consume.Message) (address, error) {
 	return found, nil
 }
 
-// storable returns why a text cannot be stored: PostgreSQL's text is UTF-8 without NUL.
+// storable returns an error if PostgreSQL cannot store a text, which must be UTF-8 without NUL.
 func storable(what, text string) error {
 	if !utf8.ValidString(text) || strings.Contains(text, "\x00") {
 		return fmt.Errorf("%s contains what PostgreSQL cannot store as text: it is not UTF-8", what)
@@ -119,10 +119,10 @@ func storable(what, text string) error {
 	return nil
 }
 
-// maxID bounds an indexed value, in bytes; an index takes 2,704.
+// maxID bounds an indexed value, in bytes. PostgreSQL's own bound is 2,704.
 const maxID = 1024
 
-// identity is the message's id, fit for a column.
+// identity returns the message's id, or an error if a column cannot store it.
 func identity(m *consume.Message) (string, error) {
 	id := m.ID()
 	if len(id) > maxID {
@@ -139,12 +139,11 @@ func commonName(m *consume.Message) (string, error) {
 	return cn, storable("the certificate's CN", cn)
 }
 
-// maxTime bounds what the stream's headers may say, 2100-01-01.
+// maxTime is the latest time accepted in headers, 2100-01-01.
 const maxTime = 4102444800
 
-// received is when the message was received: the broker's word where there is one, else the
-// stream's. byStream reports that only the latter is known, which differs between a message
-// and a copy of it.
+// received returns the time of receipt: the broker's time if the message has one, otherwise the
+// stream's. byStream reports the latter case, in which a message and its copy have different times.
 func received(m *consume.Message) (t time.Time, byStream bool) {
 	if m.Header != nil {
 		if text := m.Header.Get(bridge.HeaderTime); text != "" {

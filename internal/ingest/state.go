@@ -9,10 +9,10 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// stateTable is the table of the newest states: of the rows of a batch the newest of each device
-// counts, and only where it is newer than what the table has. Newer is a higher version; of the same
-// version, the later one; and of two that the broker took within its clock's one
-// millisecond, the later in the stream. last_seen_at follows every message.
+// stateTable returns the table of the newest states. Of the rows in a batch, only the newest of
+// each device is stored, if it is newer than the row in the table. A state is newer if its version
+// is higher. For equal versions the later receipt counts, and within the same millisecond the later
+// position in the stream. last_seen_at follows every message.
 func stateTable() *table {
 	return &table{
 		name: "device_state",
@@ -38,9 +38,9 @@ func stateTable() *table {
 	}
 }
 
-// stateRow takes {"reported":{…},"version":7}, or an object that is the state
-// itself. Without a version, the time in µs is one: the device's own where its clock can be
-// believed, since a device that was offline sends older reports later.
+// stateRow accepts {"reported":{…},"version":7}, or an object that is the state itself. Without a
+// version, the time in µs is the version. It is the device's own time if plausible, because a
+// device that was offline sends older reports later.
 func stateRow(a address, m *consume.Message) (row, error) {
 	var ts, version, reported []byte
 	data := payload.Clean(m.Data)

@@ -9,7 +9,7 @@ import (
 	"mqtt-nats-bridge/jetstream/conn"
 )
 
-// Status is everything about an ingest at one moment.
+// Status is a snapshot of an ingest.
 type Status struct {
 	Version  string             `json:"version"`
 	Uptime   string             `json:"uptime"`
@@ -18,39 +18,39 @@ type Status struct {
 	Tables   []TableStatus      `json:"tables"`
 }
 
-// TableStatus is one table and the consumer that feeds it.
+// TableStatus describes one table and its consumer.
 type TableStatus struct {
 	Table    string `json:"table"`
 	Stream   string `json:"stream"`
 	Consumer string `json:"consumer"`
-	// Rows were added; Duplicates had been before, or were older than what is
-	// there.
+	// Rows counts rows added or replaced. Duplicates counts messages that were stored before or
+	// were older than the stored row.
 	Rows       uint64 `json:"rows"`
 	Duplicates uint64 `json:"duplicates"`
-	// ClockIgnored are messages whose ts was not believed.
+	// ClockIgnored counts messages with an implausible ts.
 	ClockIgnored uint64 `json:"clock_ignored"`
 	Batches      uint64 `json:"batches"`
 	Messages     uint64 `json:"messages"`
 	Redelivered  uint64 `json:"redelivered"`
-	// Acknowledged to the stream: stored.
+	// Acknowledged counts stored and acknowledged messages.
 	Acknowledged uint64 `json:"acknowledged"`
 	Retried      uint64 `json:"retried"`
 	Quarantined  uint64 `json:"quarantined"`
-	// Exchanges with the database, of which Failures failed; Halvings of a
-	// batch, to find the row that fails.
+	// Exchanges counts transactions, Failures the failed ones, and Halvings the batches halved to
+	// find a failing row.
 	Exchanges uint64 `json:"exchanges"`
 	Failures  uint64 `json:"failures"`
 	Halvings  uint64 `json:"halvings"`
 	InHand    int    `json:"in_hand"`
-	// Lag are messages that no worker of any process has acknowledged, LagKnown
-	// whether the server has told.
+	// Lag is the number of messages that no process has acknowledged. LagKnown reports whether the
+	// server has reported it.
 	Lag      uint64 `json:"lag"`
 	LagKnown bool   `json:"lag_known"`
-	// OldestSeconds is how long ago the stream took the oldest message in progress.
+	// OldestSeconds is the time since the stream stored the oldest message in progress.
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
-// Tables is what became of the messages so far.
+// Tables returns the status of each table.
 func (i *Ingest) Tables() []TableStatus {
 	all := make([]TableStatus, 0, len(i.intakes))
 	for _, in := range i.intakes {
@@ -76,7 +76,7 @@ func (i *Ingest) Ready() (bool, []endpoint.Problem) {
 	return len(problems) == 0, problems
 }
 
-// Problems lists everything that keeps messages from reaching the tables.
+// Problems lists all problems that prevent messages from being stored.
 func (i *Ingest) Problems() []endpoint.Problem {
 	all := append(i.connection.Problems(), i.database.problems()...)
 	if len(all) > 0 {
@@ -93,8 +93,8 @@ func (i *Ingest) Problems() []endpoint.Problem {
 	return all
 }
 
-// Warnings implements [endpoint.Program]: single rows that fail. Whatever else goes wrong
-// here keeps messages from the tables.
+// Warnings implements [endpoint.Program]. It lists failing single rows; all other problems make
+// ingest unready.
 func (i *Ingest) Warnings() []endpoint.Problem { return i.database.warnings() }
 
 // Status implements [endpoint.Program].
@@ -109,9 +109,9 @@ func (i *Ingest) Status(context.Context) any {
 func (i *Ingest) Index() string {
 	return `ingest
 
-/                             all of it as a page, in a browser
-/livez                        200 while the process serves
-/readyz                       200, or 503 and what is in the way
+/                             status page for a browser
+/livez                        200 while the process is running
+/readyz                       200, or 503 with the problems
 /status                       tables, consumers, counts
 /metrics                      for Prometheus
 `

@@ -8,12 +8,12 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// copies is how long after a message a copy of it may come that has no time but the
-// stream's, and so another: quarantine, from where it would be copied, keeps its
-// messages for seven days. The ids alone then tell the two for one.
+// copies is the maximum time between a message and its copy if both have only the stream's time,
+// which then differs. Copies come from quarantine, which keeps messages for seven days. Such copies
+// are recognised by their ids alone.
 const copies = "8 days"
 
-// lockClass sets the advisory lock apart from those of others in the database.
+// lockClass distinguishes the advisory lock from those of other programs.
 const lockClass = 0x6d71_6e62
 
 func telemetryTable(mode config.PayloadMode) *table {
@@ -23,9 +23,9 @@ func telemetryTable(mode config.PayloadMode) *table {
 			time timestamptz, tenant_id text, device_id text, msg_type text, payload jsonb, cn text,
 			msg_id text, stream_seq bigint, received_at timestamptz, by_stream boolean
 		) ON COMMIT DELETE ROWS`,
-		// Of two copies that only their ids show to be one, stored concurrently, neither
-		// would see the other: batches with such messages wait for each other.
-		// The merge begins after the lock, and so sees what was stored before it.
+		// If two copies that are recognised only by their ids are stored concurrently, neither
+		// transaction sees the other. So batches with such messages are serialized by a lock. The
+		// merge begins after the lock and sees all rows stored before it.
 		load: `COPY pg_temp.ingest_telemetry FROM STDIN (FORMAT binary);
 			SELECT pg_advisory_xact_lock(` + strconv.Itoa(lockClass) + `, 'telemetry'::regclass::oid::integer)
 			WHERE EXISTS (SELECT FROM pg_temp.ingest_telemetry WHERE by_stream);
@@ -43,8 +43,7 @@ func telemetryTable(mode config.PayloadMode) *table {
 	}
 }
 
-// telemetryRow stores a message as one row, or an array in mode split as one for each of its
-// elements.
+// telemetryRow converts a message to one row, or an array in mode split to one row per element.
 func telemetryRow(a address, m *consume.Message, mode config.PayloadMode) (row, error) {
 	id, err := identity(m)
 	if err != nil {

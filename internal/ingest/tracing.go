@@ -10,7 +10,7 @@ import (
 	"mqtt-nats-bridge/jetstream/consume"
 )
 
-// openTracing opens the exporter of spans; nil: no spans.
+// openTracing opens the span exporter. It returns nil if tracing is off.
 func (i *Ingest) openTracing() *tracing.Exporter {
 	endpoint := i.opts.Config.Tracing.Endpoint
 	if endpoint.IsZero() {
@@ -21,8 +21,8 @@ func (i *Ingest) openTracing() *tracing.Exporter {
 	})
 }
 
-// trace records the spans of a batch's messages that were sampled: one for each message, so that
-// its way is one trace, and not one for the batch with links to hundreds of traces.
+// trace records one span per sampled message of a batch, so that each message has one complete
+// trace. A span per batch would link to hundreds of traces.
 func (w *writer) trace(batch []*consume.Message, begun time.Time) {
 	if w.tracing == nil {
 		return

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	// attempts on a batch that fails in a way that may pass, before it is
-	// halved.
+	// attempts is the number of attempts on a suspect batch before it is halved.
 	attempts = 3
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 10 * time.Second
@@ -36,8 +35,8 @@ type writer struct {
 	clocksIgnored                                   atomic.Uint64
 }
 
-// handle stores a batch and settles each message. It returns when all are settled, however long
-// the database takes; only ctx ends it before.
+// handle stores a batch and settles each message. It returns when all are settled or ctx ends, with
+// no other timeout.
 func (w *writer) handle(ctx context.Context, batch []*consume.Message) {
 	defer w.trace(batch, time.Now())
 	rows := make([]row, 0, len(batch))
@@ -60,7 +59,7 @@ func (w *writer) handle(ctx context.Context, batch []*consume.Message) {
 	w.store(ctx, merge(rows), attempts)
 }
 
-// store writes rows, or halves them to find those that fail.
+// store writes rows, or halves the batch to find failing rows.
 func (w *writer) store(ctx context.Context, rows []row, tries int) {
 	if len(rows) == 0 {
 		return
@@ -73,7 +72,7 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 			w.duplicates.Add(uint64(len(r.copies)))
 		}
 	case ctx.Err() != nil:
-		// Stopped: not settled, so they are delivered again immediately.
+		// Stopped: the messages are not settled, so they are redelivered immediately.
 	case len(rows) > 1:
 		w.halvings.Add(1)
 		half := len(rows) / 2
@@ -88,14 +87,13 @@ func (w *writer) store(ctx context.Context, rows []row, tries int) {
 	}
 }
 
-// later is when a message is tried again that failed for reasons that may be its
-// own.
+// later returns the redelivery delay of a message whose row failed alone.
 func later(delivered uint64) time.Duration {
 	return min(time.Second<<min(delivered, 8), 5*time.Minute)
 }
 
-// persist is one transaction, tried until it is done or one of its rows may be at
-// fault. A lost answer is harmless: repeating the transaction has no effect.
+// persist runs one transaction and retries it until it succeeds or one of its rows may be the
+// cause. A lost answer is harmless, because the transaction is idempotent.
 func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 	wait := pauseMin
 	for suspects := 0; ; {
@@ -111,11 +109,11 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 		}
 		w.failures.Add(1)
 		if ctx.Err() != nil {
-			return err // cut off from here, which says nothing of the database
+			return err // canceled by us: not a problem of the database
 		}
 		switch classify(err) {
 		case poison:
-			// The database answers, and it is not its fault.
+			// The database answers and is not the cause.
 			w.database.works(w.table.name)
 			return err
 		case suspect:
@@ -126,7 +124,7 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 			w.database.fails(w.table.name, err)
 		case probe, stop:
 			if errors.Is(err, context.DeadlineExceeded) {
-				w.database.fails(w.table.name, err) // no answer at all, from whatever cause
+				w.database.fails(w.table.name, err) // no answer, for any reason
 			}
 			if !w.takesNone(ctx) {
 				w.database.fails(w.table.name, err)
@@ -144,9 +142,9 @@ func (w *writer) persist(ctx context.Context, rows []row, tries int) error {
 	}
 }
 
-// takesNone distinguishes a table that can take no row from a row that the table cannot take: the
-// same statement is tried without any. What is wrong with it, or with its rights, fails all the
-// same; a trigger, a policy, a compressed chunk does not.
+// takesNone distinguishes a table that accepts no rows from a row that the table refuses. It runs
+// the same statement without rows. A problem of the statement or a missing grant fails again; a
+// trigger, a policy or a compressed chunk does not.
 func (w *writer) takesNone(ctx context.Context) bool {
 	attempt, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -154,7 +152,7 @@ func (w *writer) takesNone(ctx context.Context) bool {
 	return err == nil
 }
 
-// tuples is how many rows of the table rows are.
+// tuples returns the number of table rows in rows.
 func tuples(rows []row) (n int64) {
 	for _, r := range rows {
 		n += int64(r.tuples)
