@@ -21,12 +21,12 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// stepTimeout bounds each step with a peer: dial, handshake, answer.
+// stepTimeout bounds each step with a peer: dial, handshake or answer.
 const stepTimeout = 10 * time.Second
 
-// Broker reports whether the MQTT broker can be reached, takes the credentials
-// and grants every lane's filters, and what can be seen of its settings. Each
-// step needs the one before.
+// Broker checks that the MQTT broker can be reached, accepts the credentials and grants the filters
+// of every lane, and checks its visible settings. Each step requires that the previous one
+// succeeded.
 func Broker(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
 	b := &brokerCheck{config: c, report: r, suffix: "-check-" + strings.ToLower(rand.Text()[:8])}
 	conn, ok := b.dial(ctx)
@@ -57,10 +57,10 @@ type brokerCheck struct {
 	report *Report
 	// suffix makes the client id and the $share group unique to this check.
 	suffix string
-	server dial.Server // that the check continues with
+	server dial.Server // the server that the check continues with
 }
 
-// options are the account's under the check's own client id.
+// options returns the options of the account with a client id of the check.
 func (b *brokerCheck) options(more string) mqtt.Options {
 	return mqttaccount.Options(b.config.MQTT, b.config.MQTT.ClientID+b.suffix+more)
 }
@@ -81,7 +81,7 @@ func (b *brokerCheck) dial(ctx context.Context) (first net.Conn, ok bool) {
 	return first, first != nil
 }
 
-// dialServer reports on one listener; nil: it cannot be reached.
+// dialServer checks one listener. It returns nil if the listener cannot be reached.
 func (b *brokerCheck) dialServer(ctx context.Context, server dial.Server, o mqtt.Options) net.Conn {
 	r := b.report
 	conn, err := mqtt.Dial(ctx, server, o)
@@ -107,7 +107,7 @@ func (b *brokerCheck) dialServer(ctx context.Context, server dial.Server, o mqtt
 	return conn
 }
 
-// advised is an error and what to do about it.
+// advised returns the text of an error with its advice.
 func advised(err error) string {
 	if advice := mqttaccount.Advice(err); advice != "" {
 		return err.Error() + ": " + advice
@@ -133,8 +133,8 @@ func user(name string) string {
 	return "user " + name
 }
 
-// who names the user that the broker's ACL sees, as far as that is known: with a
-// client certificate EMQX takes the user name from it (peer_cert_as_username).
+// who returns the user that the broker's ACL applies to, as far as it is known. With a client
+// certificate, EMQX takes the user name from it (peer_cert_as_username).
 func (b *brokerCheck) who() string {
 	m := &b.config.MQTT
 	cn := certificateCN(m.TLS.Cert)
@@ -144,11 +144,10 @@ func (b *brokerCheck) who() string {
 	case m.Username == "":
 		return "user " + cn + " (the certificate's CN)"
 	}
-	return fmt.Sprintf("user %s (or %s, the certificate's CN, where the broker takes the user name from it)", m.Username, cn)
+	return fmt.Sprintf("user %s (or %s, the certificate's CN, if the broker takes the user name from it)", m.Username, cn)
 }
 
-// certificateCN is the CN of the first certificate in a PEM file; empty where there
-// is none.
+// certificateCN returns the CN of the first certificate in a PEM file; empty if there is none.
 func certificateCN(file string) string {
 	if file == "" {
 		return ""
@@ -168,13 +167,13 @@ func certificateCN(file string) string {
 	return cert.Subject.CommonName
 }
 
-// subscribe asks for every lane's filters. Filters that are refused for one reason
-// make one line.
+// subscribe subscribes to the filters of every lane. Filters that are refused for the same reason
+// share one line.
 func (b *brokerCheck) subscribe(s *session, plan *plan.Plan) bool {
 	r := b.report
 	lanes := plan.Lanes
 	if b.config.Identity.Mode != config.Attested && b.config.MQTT.Share != "" {
-		lanes = lanes[:1] // the members of a group have the same filters
+		lanes = lanes[:1] // all members of a group have the same filters
 	}
 	var filters, asked []string
 	for _, lane := range lanes {
@@ -209,8 +208,8 @@ func (b *brokerCheck) subscribe(s *session, plan *plan.Plan) bool {
 	return true
 }
 
-// ownGroup moves a shared filter to a group of its own: as a member of the
-// bridge's group the check would be given messages meant for the bridge.
+// ownGroup moves a shared filter to a separate group: in the bridge's group, the check would
+// receive messages meant for the bridge.
 func (b *brokerCheck) ownGroup(filter string) string {
 	rest, ok := strings.CutPrefix(filter, "$share/")
 	if !ok {

@@ -256,11 +256,11 @@ func TestBrokerFindings(t *testing.T) {
 		},
 		"no $share, said": {
 			script: script{connack5: receiveMaximum(1000, 0x2a, 0)}, fails: 1,
-			want: []string{"FAIL  mqtt share: the broker says that it does not support $share, so nothing would arrive: write mqtt.share: off"},
+			want: []string{"FAIL  mqtt share: the broker does not support $share, so no messages would arrive: set mqtt.share: off"},
 		},
 		"no $share, granted as a plain filter": {
 			script: script{connack5: []byte{}, echo: func(topic string) bool { return strings.HasSuffix(topic, "/plain") }}, fails: 1,
-			want: []string{"FAIL  mqtt share: the broker grants $share and delivers nothing for it: write mqtt.share: off"},
+			want: []string{"FAIL  mqtt share: the broker grants $share but does not deliver messages for it: set mqtt.share: off"},
 		},
 		"$share without MQTT 5": {
 			script: script{connack5: []byte{}, echo: func(string) bool { return true }},
@@ -278,7 +278,7 @@ func TestBrokerFindings(t *testing.T) {
 			script: script{versionTopic: "$SYS/broker/version", version: "mosquitto version 2.0.11"},
 			want: []string{
 				"ok    mqtt broker: mosquitto 2.0.11\n",
-				"mosquitto has none, so nothing may arrive",
+				"mosquitto has no rules, so messages may never arrive",
 				"note  mqtt settings: max_queued_messages = 0: ",
 			},
 		},

@@ -9,12 +9,12 @@ import (
 	"mqtt-nats-bridge/internal/config"
 )
 
-// buckets reports whether the bridge may follow the KV buckets that it reads.
+// buckets checks that the bridge may follow the KV buckets that it reads.
 func (n *natsCheck) buckets(ctx context.Context) {
 	if name := n.config.Limits.Bucket; name != "" {
-		// The bridge does without it.
+		// The bucket is optional.
 		n.bucket(ctx, name, n.report.Note, func(what string) {
-			n.report.Note(what, "does not exist; the limits of the configuration apply to all. To have others: nats kv add %s", name)
+			n.report.Note(what, "does not exist; the configured limits apply to all. To set other limits: nats kv add %s", name)
 		}, "or empty limits.bucket")
 	}
 	if r := n.config.Identity.Registry; r.Kind == config.RegistryKV {
@@ -24,9 +24,9 @@ func (n *natsCheck) buckets(ctx context.Context) {
 	}
 }
 
-// bucket asks for the bucket, then for a consumer of it. The probe is an empty
-// configuration, whose name contradicts the request's subject: nats-server refuses
-// it before it does anything.
+// bucket looks up the bucket, then probes the permission for a consumer. The probe is an empty
+// configuration, whose name does not match the subject of the request, so nats-server refuses it
+// without any effect.
 func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, format string, args ...any), missing func(what string), otherwise string) {
 	what, stream := "bucket "+name, "KV_"+name
 	bounded, stop := n.watch.guard(ctx)
@@ -53,7 +53,7 @@ func (n *natsCheck) bucket(ctx context.Context, name string, bad func(what, form
 		"$JS.FC." + stream + ".check.check",
 	} {
 		bounded, stop := n.watch.guard(ctx)
-		// An answer of JetStream, or that nobody listens, says that it is allowed.
+		// Any answer of JetStream, and "no responders", means that it is permitted.
 		_, err := n.nc.RequestWithContext(bounded, subject, []byte("{}"))
 		stop()
 		if refused(bounded) {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// announced is what a broker says of itself in the CONNACK of MQTT 5 (§3.2.2.3). In
-// MQTT 3.1.1, which the bridge speaks, it keeps to the same limits and names none.
+// announced contains the limits that a broker announces in the CONNACK of MQTT 5 (§3.2.2.3). The
+// same limits apply in MQTT 3.1.1, which the bridge uses, but are not announced there.
 type announced struct {
 	receiveMaximum uint16 // messages in flight; EMQX: mqtt.max_inflight of the client's zone
 	maxPacket      uint32 // bytes; 0: no limit
@@ -32,7 +32,7 @@ func announce(conn net.Conn, clientID, username, password string) (announced, er
 	r := bufio.NewReader(conn)
 	first, err := r.ReadByte()
 	if err != nil {
-		return announced{}, errNotMQTT5 // a broker may close the connection instead
+		return announced{}, errNotMQTT5 // a broker may close the connection instead of answering
 	}
 	size, err := binary.ReadUvarint(r)
 	if err != nil || first != 0x20 || size < 2 || size > 64<<10 {
@@ -43,7 +43,7 @@ func announce(conn net.Conn, clientID, username, password string) (announced, er
 		return announced{}, errNotMQTT5
 	}
 	switch code := body[1]; {
-	case code == 1 || code == 0x84: // unacceptable protocol version, of 3.1.1 and of 5
+	case code == 1 || code == 0x84: // unacceptable protocol version, in 3.1.1 and in 5
 		return announced{}, errNotMQTT5
 	case code != 0:
 		return announced{}, fmt.Errorf("CONNACK 0x%02x", code)
@@ -74,7 +74,7 @@ func connect5(clientID, username, password string) []byte {
 	return append(binary.AppendUvarint([]byte{0x10}, uint64(len(body))), body...)
 }
 
-// parseAnnounced reads CONNACK's properties.
+// parseAnnounced parses the properties of CONNACK.
 func parseAnnounced(b []byte) (announced, error) {
 	a := announced{receiveMaximum: 65_535} // the default [§3.2.2.3.3]
 	malformed := fmt.Errorf("%w: CONNACK's properties", errUnexpected)
@@ -103,7 +103,7 @@ func parseAnnounced(b []byte) (announced, error) {
 	return a, nil
 }
 
-// propertyLength is the length of a property's value (§2.2.2.2); -1: unknown.
+// propertyLength returns the length of a property's value (§2.2.2.2); -1: unknown.
 func propertyLength(id byte, b []byte) int {
 	text := func(b []byte) int {
 		if len(b) < 2 {

@@ -18,20 +18,20 @@ import (
 	"mqtt-nats-bridge/mqtt/dial"
 )
 
-// takeoverWait is how long the device's connection is watched after the bridge has
-// connected. EMQX ends a connection that is taken over before it sends CONNACK.
+// takeoverWait is the time for which the device's connection is watched after the bridge has
+// connected. EMQX ends a connection that is taken over before it sends CONNACK to the new one.
 const takeoverWait = 3 * time.Second
 
 // Device is a device to connect as.
 type Device struct {
 	URL   config.BrokerURL // the devices' listener
-	Files tlsfile.Files    // without a CA: that of mqtt.tls
+	Files tlsfile.Files    // without a CA: the CA of mqtt.tls
 }
 
-// DeviceClientID reports whether a device can choose the client id of a lane. It connects
-// as the device, then as the bridge under the same client id, which no lane has: the
-// second connection ends the first where the broker did not change the device's client
-// id. Nothing is subscribed or published.
+// DeviceClientID checks that a device cannot choose the client id of a lane. It connects as the
+// device, then as the bridge, both under a client id that no lane uses. If the broker did not
+// change the device's client id, the second connection ends the first. Nothing is subscribed or
+// published.
 func DeviceClientID(ctx context.Context, c *config.Config, d Device, r *Report) {
 	d.Files.CA = cmp.Or(d.Files.CA, c.MQTT.TLS.CA)
 	id := c.MQTT.ClientID + "-check-" + strings.ToLower(rand.Text()[:8])
@@ -49,7 +49,7 @@ func DeviceClientID(ctx context.Context, c *config.Config, d Device, r *Report) 
 	p.report(ctx, r)
 }
 
-// takeoverProbe connects twice under one client id.
+// takeoverProbe connects twice under the same client id.
 type takeoverProbe struct {
 	device, bridge mqtt.Options
 	wait           time.Duration
@@ -85,8 +85,8 @@ func (p *takeoverProbe) report(ctx context.Context, r *Report) {
 	}
 }
 
-// deviceAdvice is what to do about a device that cannot connect; the advice on the
-// bridge's own connection is about keys of the configuration.
+// deviceAdvice returns the advice for a device that cannot connect. The usual advice is not used
+// because it names configuration keys of the bridge.
 func deviceAdvice(err error) string {
 	var problem *dial.Problem
 	if !errors.As(err, &problem) {
@@ -96,14 +96,14 @@ func deviceAdvice(err error) string {
 	case dial.CauseRefused, dial.CauseHungUp, dial.CauseNotTLS: // the latter behind a proxy
 		return "; the listener may be closed until the gate opens it"
 	case dial.Cause(tlsfile.Authority):
-		return "; name the CA in --device-ca"
+		return "; set the CA in --device-ca"
 	case dial.Cause(tlsfile.ClientCertificate):
-		return "; name a device certificate that the listener trusts"
+		return "; set a device certificate that the listener trusts"
 	}
 	return ""
 }
 
-// open starts a clean session at the first of the servers that accepts the client.
+// open starts a clean session at the first server that accepts the client.
 func open(ctx context.Context, o mqtt.Options) (*session, error) {
 	var failed []error
 	for _, server := range o.Servers {
@@ -122,8 +122,8 @@ func (s *session) leave() {
 	_ = s.conn.Close()
 }
 
-// staysOpen returns an error if the broker closes the connection within wait or does not
-// answer PINGREQ after it.
+// staysOpen returns an error if the broker closes the connection within wait, or does not answer
+// PINGREQ afterwards.
 func (s *session) staysOpen(wait time.Duration) error {
 	if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (s *session) staysOpen(wait time.Duration) error {
 	}
 }
 
-// ping waits for the answer to a PINGREQ.
+// ping sends PINGREQ and waits for the answer.
 func (s *session) ping() error {
 	if err := s.send(packets.NewControlPacket(packets.Pingreq)); err != nil {
 		return err

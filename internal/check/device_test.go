@@ -68,7 +68,7 @@ func TestE2DeviceClientID(t *testing.T) {
 				foreign.RootCAs = ca.Pool()
 				p.device.Login = func() (dial.Login, error) { return dial.Login{TLS: foreign}, nil }
 			},
-			want: "was not tried; name a device certificate that the listener trusts",
+			want: "was not tried; set a device certificate that the listener trusts",
 		},
 		"an unknown authority": {
 			change: func(t *testing.T, p *takeoverProbe) {
@@ -76,7 +76,7 @@ func TestE2DeviceClientID(t *testing.T) {
 				require.NoError(t, err)
 				p.device.Login = func() (dial.Login, error) { return dial.Login{TLS: foreign}, nil }
 			},
-			want: "was not tried; name the CA in --device-ca",
+			want: "was not tried; set the CA in --device-ca",
 		},
 		"the bridge cannot connect": {
 			change: func(_ *testing.T, p *takeoverProbe) { p.bridge.Servers[0].Address = closedPort },

@@ -1,11 +1,10 @@
-// Package check looks at a configuration as the bridge will meet it, before the
-// bridge does: what it means for a topic, whether broker and NATS answer, take
-// the credentials and grant what the bridge needs.
+// Package check tests a configuration before the bridge runs with it: how a topic is routed, and
+// whether broker and NATS answer, accept the credentials and grant the permissions that the bridge
+// needs.
 //
-// Nothing it does leaves a trace. The MQTT session is a clean one under a client
-// id of its own, in a $share group of its own, so that the bridge's sessions keep
-// their messages. The probes it publishes to NATS name a stream that cannot
-// exist: JetStream refuses them before it stores anything (error 10060). Plain
-// subscribers of such a subject see an empty message. A device that it connects as shows in
-// the presence of that device, where the broker reports presence.
+// A check leaves no trace. Its MQTT session is clean and has a separate client id and $share group,
+// so that the bridge's sessions keep their messages. Its NATS probes name a stream that cannot
+// exist, so JetStream refuses them before it stores anything (error 10060). Plain subscribers of
+// such a subject receive an empty message. If the check connects as a device and the broker reports
+// presence, the presence of that device changes.
 package check

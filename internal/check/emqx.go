@@ -10,11 +10,11 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// sampled is how many connected clients are looked at.
+// sampled is the maximum number of connected clients that are examined.
 const sampled = 1000
 
-// EMQX reports what EMQX's API shows of settings that lose or leak messages. Without the
-// API it reports nothing.
+// EMQX checks settings that can lose or leak messages through EMQX's API. Without the API it
+// reports nothing.
 func EMQX(ctx context.Context, c *config.Config, r *Report) {
 	if c.MQTT.EMQX.API.IsZero() {
 		return
@@ -39,7 +39,7 @@ func EMQX(ctx context.Context, c *config.Config, r *Report) {
 	clientIDs(ctx, client, c, r)
 }
 
-// attestation looks for the rule.
+// attestation checks that the attestation rule exists.
 func attestation(ctx context.Context, client *api.Client, c *config.Config, r *Report) {
 	rules, err := client.Rules(ctx)
 	switch {
@@ -52,8 +52,8 @@ func attestation(ctx context.Context, client *api.Client, c *config.Config, r *R
 	}
 }
 
-// clientIDs checks by the connected clients whether a device can choose the client id of a lane:
-// the API does not report clientid_override of a zone.
+// clientIDs infers from the connected clients whether a device can choose the client id of a lane,
+// because the API does not report clientid_override of a zone.
 func clientIDs(ctx context.Context, client *api.Client, c *config.Config, r *Report) {
 	sessions, err := client.SampleSessions(ctx, sampled)
 	if err != nil {
@@ -70,7 +70,7 @@ func clientIDs(ctx context.Context, client *api.Client, c *config.Config, r *Rep
 		case s.Username == "" || !strings.Contains(s.ClientID, s.Username):
 			r.Fail("emqx client ids", "client %s of user %s on %s chose its own client id, so it could take over the session of a lane: set clientid_override in the zone of that listener, as deploy/emqx/emqx.conf does", s.ClientID, s.Username, s.Listener)
 			return
-		case s.ClientID == s.Username: // its choice as well, or peer_cert_as_clientid
+		case s.ClientID == s.Username: // also chosen by the device, or peer_cert_as_clientid
 			unclear++
 		}
 	}
@@ -78,8 +78,8 @@ func clientIDs(ctx context.Context, client *api.Client, c *config.Config, r *Rep
 	case 0:
 		r.Note("emqx client ids", "no device is connected, so it could not be determined whether a device can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override")
 	case unclear:
-		r.Note("emqx client ids", "those of %d connected devices are the user name, which a device may have chosen: it could not be determined whether one can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override", devices)
+		r.Note("emqx client ids", "the client ids of %d connected devices equal their user names, which a device may have chosen: it could not be determined whether a device can choose a lane's client id; deploy/emqx/emqx.conf prevents it with clientid_override", devices)
 	default:
-		r.OK("emqx client ids", "those of %d connected devices contain the user name", devices)
+		r.OK("emqx client ids", "the client ids of %d connected devices contain their user names", devices)
 	}
 }

@@ -23,10 +23,10 @@ func TestEMQXAPI(t *testing.T) {
 		}, 1, "set clientid_override in the zone of that listener"},
 		"ids with the CN": {func(s *emqxtest.State) {
 			s.Sessions["acme/dev-1/d"] = api.Session{ClientID: "acme/dev-1/d", Username: "acme/dev-1", Listener: "ssl:default"}
-		}, 0, "those of 1 connected devices contain the user name"},
+		}, 0, "the client ids of 1 connected devices contain their user names"},
 		"ids that are the CN": {func(s *emqxtest.State) {
 			s.Sessions["acme/dev-1"] = api.Session{ClientID: "acme/dev-1", Username: "acme/dev-1", Listener: "ssl:default"}
-		}, 0, "note  emqx client ids: those of 1 connected devices are the user name"},
+		}, 0, "note  emqx client ids: the client ids of 1 connected devices equal their user names"},
 		"no device":    {func(*emqxtest.State) {}, 0, "no device is connected"},
 		"no rule":      {func(s *emqxtest.State) { s.Rules = nil }, 1, "no enabled rule republishes to bridge/v1/"},
 		"round robin":  {func(s *emqxtest.State) { s.Strategy = "round_robin" }, 0, "set hash_clientid in emqx.conf"},

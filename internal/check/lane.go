@@ -9,10 +9,10 @@ import (
 	"mqtt-nats-bridge/bridge/limit"
 )
 
-// deliver gives a new lane one message and returns what the lane publishes.
+// deliver delivers one message to a new lane and returns the message that the lane publishes.
 func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 	validated := *rules
-	validated.Quarantine = true // every verdict has to show
+	validated.Quarantine = true // every verdict must be visible
 	limits, err := limit.NewLive(limit.Limits{MaxPayload: 1 << 10}, nil)
 	if err != nil {
 		return nil, err
@@ -24,10 +24,10 @@ func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := &keeper{}
+	kept := &recorder{}
 	lane.Start(kept)
-	lane.Deliver(silence{}, &bridge.Delivery{
-		Topic: topic, Payload: []byte("{}"), PayloadSize: 2, // JSON, for the envelope
+	lane.Deliver(discardAcks{}, &bridge.Delivery{
+		Topic: topic, Payload: []byte("{}"), PayloadSize: 2, // the envelope needs JSON
 		ReceivedAt: time.Now().UnixNano(), PacketID: 1, QoS: 1,
 	})
 	if kept.message == nil {
@@ -36,11 +36,11 @@ func deliver(rules *bridge.Rules, topic []byte) (*bridge.Message, error) {
 	return kept.message, nil
 }
 
-// keeper is a publisher that keeps the latest message.
-type keeper struct{ message *bridge.Message }
+// recorder is a publisher that records the latest message.
+type recorder struct{ message *bridge.Message }
 
 // Publish implements [bridge.Publisher].
-func (k *keeper) Publish(m *bridge.Message) {
+func (k *recorder) Publish(m *bridge.Message) {
 	kept := &bridge.Message{Subject: slices.Clone(m.Subject)}
 	for _, h := range m.Headers {
 		kept.Headers = append(kept.Headers, bridge.Header{Name: h.Name, Value: slices.Clone(h.Value)})
@@ -48,11 +48,11 @@ func (k *keeper) Publish(m *bridge.Message) {
 	k.message = kept
 }
 
-// silence is a connection without a broker.
-type silence struct{}
+// discardAcks is a connection that discards PUBACKs.
+type discardAcks struct{}
 
 // Ack implements [bridge.Conn].
-func (silence) Ack(uint16) {}
+func (discardAcks) Ack(uint16) {}
 
 // Flush implements [bridge.Conn].
-func (silence) Flush() {}
+func (discardAcks) Flush() {}

@@ -15,25 +15,25 @@ import (
 func (n *natsCheck) hub() {
 	version := n.nc.ConnectedServerVersion()
 	if leaf.ReportsSourced(version) {
-		n.report.OK("hub", "nats-server %s reports how far it has sourced", version)
+		n.report.OK("hub", "nats-server %s reports its sourcing progress", version)
 	} else {
-		n.report.Fail("hub", "%v (it is %s): without that nothing that is stored here can be removed; update the hub", leaf.ErrHubTooOld, version)
+		n.report.Fail("hub", "%v (it is %s): without that, stored messages can never be removed from the local store; update the hub", leaf.ErrHubTooOld, version)
 	}
 	leaf, hub := int64(n.config.NATS.Leaf.MaxPayload), n.nc.MaxPayload()
 	if hub < leaf {
-		n.report.Fail("hub max_payload", "the hub takes %s, nats.leaf.max_payload is %s, and a message in between would end the link again and again: lower it, or raise max_payload at the hub", size(hub), size(leaf))
+		n.report.Fail("hub max_payload", "the hub accepts %s, but nats.leaf.max_payload is %s, and a larger message would end the link again and again: lower nats.leaf.max_payload, or raise max_payload at the hub", size(hub), size(leaf))
 	}
 	if want := int64(n.config.Limits.Payload) + headerAllowance; leaf < want {
 		n.report.Note("leaf max_payload", "nats.leaf.max_payload is %s, limits.payload and headers need up to %s: larger messages are quarantined as refused", size(leaf), size(want))
 	}
 }
 
-// link briefly joins the hub as a leaf node without streams, under a domain of
-// its own: the bridge's may be in use.
+// link briefly connects to the hub as a leaf node without streams. It uses a separate domain,
+// because the bridge's domain may be in use.
 func link(ctx context.Context, c *config.Config, r *Report) {
 	dir, err := os.MkdirTemp("", "mqtt-nats-bridge-check-")
 	if err != nil {
-		r.Fail("leaf link", "%v: let the check write to the directory for temporary files", err)
+		r.Fail("leaf link", "%v: make the directory for temporary files writable", err)
 		return
 	}
 	defer os.RemoveAll(dir)
@@ -41,7 +41,7 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 	o.Domain, o.StoreDir = c.NATS.Leaf.Domain+"-check", dir
 	node, err := leaf.Open(ctx, o)
 	if err != nil {
-		r.Fail("leaf link", "%v: fix what nats in the configuration names", err)
+		r.Fail("leaf link", "%v: fix the files or settings under nats in the configuration", err)
 		return
 	}
 	defer node.Close()
@@ -51,13 +51,13 @@ func link(ctx context.Context, c *config.Config, r *Report) {
 		up, problem := node.Link()
 		switch {
 		case up:
-			r.OK("leaf link", "the hub takes a leaf node at %s", c.NATS.Leaf.URL)
+			r.OK("leaf link", "the hub accepts a leaf node at %s", c.NATS.Leaf.URL)
 			return
 		case bounded.Err() != nil:
 			if problem == "" {
 				problem = "no answer within " + answerTimeout.String()
 			}
-			r.Fail("leaf link", "%s does not take a leaf node: %s: make sure that the hub has a leafnodes block that listens there and knows the credentials of nats", c.NATS.Leaf.URL, problem)
+			r.Fail("leaf link", "%s does not accept a leaf node: %s: make sure that the hub has a leafnodes block that listens there and accepts the credentials of nats", c.NATS.Leaf.URL, problem)
 			return
 		}
 		sleep.For(bounded, 20*time.Millisecond)

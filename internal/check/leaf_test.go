@@ -32,16 +32,16 @@ func testLeafLinkIsTried(t *testing.T) {
 	url := "nats-leaf://" + leaf.String()
 	out, r := checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+url)...)
 	require.Zero(t, r.Failed(), out)
-	require.Contains(t, out, "reports how far it has sourced")
-	require.Contains(t, out, "ok    leaf link: the hub takes a leaf node at "+url)
+	require.Contains(t, out, "reports its sourcing progress")
+	require.Contains(t, out, "ok    leaf link: the hub accepts a leaf node at "+url)
 	require.Contains(t, out, "note  stream TELEMETRY: does not exist yet, the bridge creates it at start")
 	require.NotContains(t, out, "nats publish", "messages are published within the bridge")
 
 	nobody := "nats-leaf://" + testrun.Address(t).String()
 	out, r = checkNATS(t, append(settings, "BRIDGE_NATS_LEAF_URL="+nobody, "BRIDGE_NATS_LEAF_MAX_PAYLOAD=2MiB")...)
 	require.Equal(t, 2, r.Failed(), out)
-	require.Regexp(t, `FAIL  leaf link: .* does not take a leaf node: .*connection refused.*: make sure that the hub has a leafnodes block`, out)
-	require.Contains(t, out, "FAIL  hub max_payload: the hub takes 1MiB, nats.leaf.max_payload is 2MiB")
+	require.Regexp(t, `FAIL  leaf link: .* does not accept a leaf node: .*connection refused.*: make sure that the hub has a leafnodes block`, out)
+	require.Contains(t, out, "FAIL  hub max_payload: the hub accepts 1MiB, but nats.leaf.max_payload is 2MiB")
 }
 
 func testStreamWithoutSourceOfThisSiteFails(t *testing.T) {
@@ -62,5 +62,5 @@ func testLeafStoreIsShown(t *testing.T) {
 	var out bytes.Buffer
 	Local(c, plan, NewReport(&out))
 	require.Contains(t, out.String(), "ok    leaf: domain site-a, stores up to 10GiB for the hub at nats-leaf://hub:7422")
-	require.Contains(t, out.String(), "ok    nats.leaf.store_dir: "+dir+" can be written")
+	require.Contains(t, out.String(), "ok    nats.leaf.store_dir: "+dir+" is writable")
 }

@@ -18,8 +18,8 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// leases reports whether the bridge could take part in sharing out the partitions:
-// the bucket with its settings, and every permission that its keys need.
+// leases checks that the bridge can lease partitions: the bucket, its settings, and every
+// permission that the keys need.
 func (n *natsCheck) leases(ctx context.Context) {
 	if !n.config.Lanes.Partitions.Auto {
 		return
@@ -40,7 +40,7 @@ func (n *natsCheck) leases(ctx context.Context) {
 		n.report.Fail("leases", "%v: allow the user to publish to %s.STREAM.INFO.KV_%s", context.Cause(bounded), n.api, bucket)
 		return
 	case err != nil:
-		n.report.Fail("leases", "the bucket %s: %v: make sure that it is a KV bucket, or name another in lanes.bucket", bucket, n.watch.explain(bounded, err))
+		n.report.Fail("leases", "the bucket %s: %v: make sure that it is a KV bucket, or set another bucket in lanes.bucket", bucket, n.watch.explain(bounded, err))
 		return
 	}
 	key := n.config.MQTT.ClientID + ".check"
@@ -54,8 +54,8 @@ func (n *natsCheck) leases(ctx context.Context) {
 	n.replicas(ctx, kv)
 }
 
-// leaseRight reports whether the user may publish to a subject. The answer, or that
-// nobody gives one, means nothing else.
+// leaseRight checks that the user may publish to a subject. The content of the answer does not
+// matter, nor does a missing answer.
 func (n *natsCheck) leaseRight(ctx context.Context, what, subject string, header nats.Header) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
@@ -81,7 +81,7 @@ func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
 		return
 	}
 	if ttl != want {
-		n.report.Note("leases", "the bucket %s has a TTL of %s, lanes.ttl is %s; the bridge goes by the bucket's", kv.Bucket(), ttl, want)
+		n.report.Note("leases", "the bucket %s has a TTL of %s, lanes.ttl is %s; the bucket's TTL takes precedence", kv.Bucket(), ttl, want)
 	}
 	if s, ok := status.(*natsjs.KeyValueBucketStatus); ok {
 		if is, want := s.StreamInfo().Config.Replicas, n.config.Streams.Replicas; is < want {
@@ -90,8 +90,7 @@ func (n *natsCheck) leaseSettings(ctx context.Context, kv natsjs.KeyValue) {
 	}
 }
 
-// replicas watches the keys for as long as it takes to read them, as the bridge
-// does, and says who takes part.
+// replicas reads the keys with a watch, as the bridge does, and reports the running replicas.
 func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
@@ -124,7 +123,7 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		}
 	}
 	err = watch.Stop()
-	// The server answers in order: a refusal comes before the PONG.
+	// The server answers in order, so a permission violation arrives before the PONG.
 	err = errors.Join(err, n.nc.FlushWithContext(bounded))
 	if refused(bounded) {
 		n.report.Fail("leases", "the watch cannot be ended: %v: allow the user to publish to %s.CONSUMER.DELETE.KV_%s.>", context.Cause(bounded), n.api, kv.Bucket())
@@ -134,11 +133,11 @@ func (n *natsCheck) replicas(ctx context.Context, kv natsjs.KeyValue) {
 		n.report.Note("leases", "end the watch of bucket %s: %v", kv.Bucket(), n.watch.explain(bounded, err))
 		return
 	}
-	who := "no replica runs"
+	who := "no replica is running"
 	if len(hosts) > 0 {
-		who = fmt.Sprintf("%d replicas take part", len(hosts))
+		who = fmt.Sprintf("%d replicas are running", len(hosts))
 		if len(hosts) == 1 {
-			who = "1 replica takes part"
+			who = "1 replica is running"
 		}
 		who += fmt.Sprintf(", %d of %d partitions are leased: %s", leased, len(n.config.Lanes.Partitions.List), strings.Join(hosts, ", "))
 	}

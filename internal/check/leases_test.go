@@ -37,7 +37,7 @@ func TestLeasePermissions(t *testing.T) {
 				"BRIDGE_NATS_INBOX_PREFIX=_INBOX.bridge", "BRIDGE_STREAMS_MANAGE=off", auto)
 			if missing == "" {
 				require.NotContains(t, out, "FAIL  leases")
-				require.Contains(t, out, "ok    leases: bucket BRIDGE_LANES can be read and watched, no replica runs")
+				require.Contains(t, out, "ok    leases: bucket BRIDGE_LANES can be read and watched, no replica is running")
 				return
 			}
 			require.Contains(t, out, "FAIL  leases")
@@ -81,7 +81,7 @@ func TestLeaseBucket(t *testing.T) {
 	Local(c, plan, NewReport(&local))
 	require.Contains(t, local.String(), "lanes bridge-p0 to bridge-pf shared with other replicas")
 	require.Contains(t, out, "note  leases: the bucket BRIDGE_LANES has a TTL of 1m0s, lanes.ttl is 10s")
-	require.Contains(t, out, "ok    leases: bucket BRIDGE_LANES can be read and watched, 1 replica takes part, 2 of 16 partitions are leased: abc at one")
+	require.Contains(t, out, "ok    leases: bucket BRIDGE_LANES can be read and watched, 1 replica is running, 2 of 16 partitions are leased: abc at one")
 	after, err := kv.Status(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, before.Values(), after.Values(), "nothing was written")

@@ -25,7 +25,7 @@ func TestBuckets(t *testing.T) {
 	apply(t, js)
 	out, r := checkNATS(t, env...)
 	require.Equal(t, 1, r.Failed(), out)
-	require.Contains(t, out, "note  bucket BRIDGE_LIMITS: does not exist; the limits of the configuration apply to all. To have others: nats kv add BRIDGE_LIMITS\n")
+	require.Contains(t, out, "note  bucket BRIDGE_LIMITS: does not exist; the configured limits apply to all. To set other limits: nats kv add BRIDGE_LIMITS\n")
 	require.Contains(t, out, "FAIL  bucket BRIDGE_CERTS: does not exist, and without the registry no message is taken: nats kv add BRIDGE_CERTS\n")
 
 	for _, name := range []string{"BRIDGE_LIMITS", "BRIDGE_CERTS"} {

@@ -11,8 +11,8 @@ import (
 	"mqtt-nats-bridge/internal/plan"
 )
 
-// Local reports what shows without a peer: the lanes, the warnings that the
-// bridge logs at start, the directory of the journals.
+// Local runs the checks that need no peer: the lanes, the warnings that the bridge logs at start,
+// and the directories.
 func Local(c *config.Config, plan *plan.Plan, r *Report) {
 	r.OK("config", "%d topics, %s, %s", len(c.Topics), lanes(c, plan), streamNames(plan))
 	for _, w := range c.Warnings() {
@@ -40,7 +40,7 @@ func lanes(c *config.Config, plan *plan.Plan) string {
 
 func streamNames(plan *plan.Plan) string {
 	if len(plan.Streams) == 0 {
-		return "no stream of its own"
+		return "no streams of its own"
 	}
 	names := make([]string, len(plan.Streams))
 	for i, s := range plan.Streams {
@@ -49,7 +49,8 @@ func streamNames(plan *plan.Plan) string {
 	return "streams " + strings.Join(names, ", ")
 }
 
-// directory does not create it: this user may be another than the bridge's.
+// directory checks that a directory is writable. It does not create the directory: the bridge may
+// run as another user.
 func directory(what, dir string, r *Report) {
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +59,7 @@ func directory(what, dir string, r *Report) {
 	}
 	file, err := os.CreateTemp(dir, "check-*")
 	if err != nil {
-		r.Fail(what, "no file can be written: %v: let the user that runs the bridge write there, without it no message is taken", err)
+		r.Fail(what, "not writable: %v: give the user that runs the bridge write permission, otherwise no message is accepted", err)
 		return
 	}
 	_ = file.Close()
@@ -66,5 +67,5 @@ func directory(what, dir string, r *Report) {
 		r.Note(what, "a test file was left behind: %v", err)
 		return
 	}
-	r.OK(what, "%s can be written", dir)
+	r.OK(what, "%s is writable", dir)
 }

@@ -16,10 +16,10 @@ func TestLocalFindings(t *testing.T) {
 		stateDir, want string
 		fails          int
 	}{
-		"writable": {dir, "ok    state_dir: " + dir + " can be written", 0},
+		"writable": {dir, "ok    state_dir: " + dir + " is writable", 0},
 		"missing":  {filepath.Join(dir, "later"), "does not exist yet, the bridge creates it", 0},
 		"none":     {"", "note  config: BRIDGE_STATE_DIR: is empty: message ids of plain topics are kept in memory", 0},
-		"unusable": {"/proc/self", "FAIL  state_dir: no file can be written", 1},
+		"unusable": {"/proc/self", "FAIL  state_dir: not writable", 1},
 	} {
 		c, plan := load(t, "BRIDGE_IDENTITY_MODE=off", "BRIDGE_STATE_DIR="+test.stateDir)
 		var out bytes.Buffer

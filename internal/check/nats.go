@@ -20,12 +20,12 @@ import (
 // answerTimeout bounds each request to JetStream.
 const answerTimeout = 5 * time.Second
 
-// headerAllowance is what subject, headers and the envelope can add to a payload,
-// in bytes: topic, CN and reason, each of 1 KiB at most and with room for escapes.
+// headerAllowance is the maximum size in bytes that subject, headers and the envelope add to a
+// payload: topic, CN and reason, each at most 1 KiB, with room for escapes.
 const headerAllowance = 16 << 10
 
-// NATS reports whether NATS can be reached, takes the credentials, has JetStream,
-// and lets the bridge do what it does there. Each step needs the one before.
+// NATS checks that NATS can be reached, accepts the credentials, has JetStream, and grants every
+// permission that the bridge needs. Each step requires that the previous one succeeded.
 func NATS(ctx context.Context, c *config.Config, plan *plan.Plan, r *Report) {
 	watch := newViolations()
 	nc, js, ok := connectNATS(ctx, c, watch, r)
@@ -76,7 +76,7 @@ type natsCheck struct {
 func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Report) (*nats.Conn, natsjs.JetStream, bool) {
 	options, err := account.Options(c.NATS.Account, c.MQTT.ClientID+"-check").Resolve()
 	if err != nil {
-		r.Fail("nats", "%v: fix what nats in the configuration names", err)
+		r.Fail("nats", "%v: fix the files or settings under nats in the configuration", err)
 		return nil, nil, false
 	}
 	options.Hooks.Error = func(_ *nats.Conn, err error) { watch.note(err) }
@@ -103,13 +103,13 @@ func connectNATS(ctx context.Context, c *config.Config, watch *violations, r *Re
 	return nc, js, true
 }
 
-// inbox checks the reply inbox: without it every answer of JetStream is lost.
+// inbox checks the permission for the reply inbox. Without it, all answers of JetStream are lost.
 func (n *natsCheck) inbox(ctx context.Context) bool {
 	subject := n.nc.NewInbox() + ".>"
 	sub, err := n.nc.SubscribeSync(subject)
 	if err == nil {
 		defer func() { _ = sub.Unsubscribe() }()
-		// The server answers in order: a refusal comes before the PONG.
+		// The server answers in order, so a permission violation arrives before the PONG.
 		bounded, cancel := context.WithTimeout(ctx, answerTimeout)
 		defer cancel()
 		err = n.nc.FlushWithContext(bounded)
@@ -118,7 +118,7 @@ func (n *natsCheck) inbox(ctx context.Context) bool {
 		err = denied
 	}
 	if err != nil {
-		n.report.Fail("nats inbox", "replies cannot be received: %v: allow the user to subscribe to its inboxes, or set nats.inbox_prefix to what it may use", err)
+		n.report.Fail("nats inbox", "replies cannot be received: %v: allow the user to subscribe to its inboxes, or set nats.inbox_prefix to a permitted prefix", err)
 		return false
 	}
 	return true
@@ -128,14 +128,14 @@ func (n *natsCheck) inbox(ctx context.Context) bool {
 func (n *natsCheck) payload() {
 	limit, want := n.nc.MaxPayload(), int64(n.config.Limits.Payload)+headerAllowance
 	if limit < want {
-		n.report.Fail("nats max_payload", "the server takes %s, limits.payload and headers need up to %s: raise max_payload in the server's configuration or lower limits.payload, else such messages are quarantined as refused",
+		n.report.Fail("nats max_payload", "the server accepts %s, but limits.payload and headers need up to %s: raise max_payload in the server's configuration or lower limits.payload, otherwise such messages are quarantined as refused",
 			size(limit), size(want))
 		return
 	}
 	n.report.OK("nats max_payload", "%s, at most %s are needed", size(limit), size(want))
 }
 
-// size is an amount of bytes, exact.
+// size formats a number of bytes exactly.
 func size[N int64 | uint64](n N) string {
 	if text := config.Bytes(n).String(); strings.HasSuffix(text, "B") {
 		return text

@@ -230,7 +230,7 @@ func testSettingsThatWouldLoseMessagesFail(t *testing.T) {
 	require.NoError(t, err)
 	out, r := checkNATS(t, "NATS_URL="+s.URL())
 	for _, want := range []string{
-		"FAIL  nats max_payload: the server takes 128KiB, limits.payload and headers need up to 272KiB",
+		"FAIL  nats max_payload: the server accepts 128KiB, but limits.payload and headers need up to 272KiB",
 		"FAIL  stream TELEMETRY: max_msg_size is 1KiB, below limits.payload (256KiB)",
 		"FAIL  stream SHADOW: is full (1 messages, ",
 		"FAIL  streams: stream COMMANDS: storage is memory, must be file, and cannot be changed",

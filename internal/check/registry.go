@@ -9,8 +9,7 @@ import (
 	"mqtt-nats-bridge/internal/registry"
 )
 
-// Registry reports whether the table of certificates can be read, where the
-// configuration has one.
+// Registry checks that the table of certificates can be read, if one is configured.
 func Registry(ctx context.Context, c *config.Config, r *Report) {
 	if c.Identity.Registry.Kind != config.RegistryPostgres {
 		return

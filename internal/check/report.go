@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Report writes one line a finding, as it is found:
+// Report writes one line per finding, immediately:
 //
 //	ok    what: text
 //	note  what: text
-//	FAIL  what: what is wrong: what to do
+//	FAIL  what: problem: advice
 type Report struct {
-	// Findings are all so far.
+	// Findings contains all findings so far.
 	Findings []Finding
 
 	out   io.Writer
@@ -29,22 +29,22 @@ type Finding struct {
 // NewReport returns a report that writes to out.
 func NewReport(out io.Writer) *Report { return &Report{out: out} }
 
-// OK is a check that passed.
+// OK reports a check that passed.
 func (r *Report) OK(what, format string, args ...any) { r.line("ok  ", what, format, args) }
 
-// Note is what the operator should know or verify; it is no failure.
+// Note reports information that the operator should know or verify. It is not a failure.
 func (r *Report) Note(what, format string, args ...any) { r.line("note", what, format, args) }
 
-// Fail is a check that failed. The text ends with what to do.
+// Fail reports a failed check. The text ends with the advice.
 func (r *Report) Fail(what, format string, args ...any) {
 	r.fails++
 	r.line("FAIL", what, format, args)
 }
 
-// Failed is how many checks failed.
+// Failed returns the number of failed checks.
 func (r *Report) Failed() int { return r.fails }
 
-// line keeps a finding on one line: errors of peers may bring line breaks.
+// line writes a finding on one line: errors of peers may contain line breaks.
 func (r *Report) line(verdict, what, format string, args []any) {
 	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
 	r.Findings = append(r.Findings, Finding{strings.ToLower(strings.TrimSpace(verdict)), what, text})

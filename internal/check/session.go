@@ -11,9 +11,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// session is an MQTT 3.1.1 session after CONNACK, for a handful of packets. It is written out
-// because paho hides what a check is about: which step failed, and the return
-// code of each filter in order.
+// session is a minimal MQTT 3.1.1 session after CONNACK. paho is not used because it hides which
+// step failed, and the return code of each filter in order.
 type session struct {
 	conn net.Conn
 	r    *bufio.Reader
@@ -24,7 +23,7 @@ func newSession(conn net.Conn) *session { return &session{conn: conn, r: bufio.N
 
 var errUnexpected = errors.New("the answer is not what MQTT 3.1.1 prescribes")
 
-// subscribe asks for filters at QoS 1 and returns one code each (§3.9.3).
+// subscribe subscribes to filters at QoS 1 and returns one return code per filter (§3.9.3).
 // Messages may arrive first [MQTT-3.8.4-3]; they are copies and are dropped.
 func (s *session) subscribe(filters []string) ([]byte, error) {
 	if err := s.sendSubscribe(filters); err != nil {
@@ -46,8 +45,8 @@ func (s *session) subscribe(filters []string) ([]byte, error) {
 	}
 }
 
-// retained subscribes and returns the first retained message below prefix, ok
-// false where none comes within timeout.
+// retained subscribes and returns the first retained message below prefix. ok is false if none
+// arrives within timeout.
 func (s *session) retained(prefix string, timeout time.Duration, filters ...string) (topic, payload string, ok bool) {
 	deadline := time.Now().Add(timeout)
 	if err := s.sendSubscribe(filters); err != nil {
@@ -72,8 +71,8 @@ func (s *session) retained(prefix string, timeout time.Duration, filters ...stri
 	}
 }
 
-// roundTrip publishes an empty message to each topic and returns those that come back
-// within timeout.
+// roundTrip publishes an empty message to each topic and returns the topics whose messages are
+// delivered within timeout.
 func (s *session) roundTrip(topics []string, timeout time.Duration) map[string]bool {
 	got := map[string]bool{}
 	for _, topic := range topics {

@@ -12,41 +12,41 @@ import (
 	"mqtt-nats-bridge/mqtt"
 )
 
-// maker is whose broker it is, as far as that shows.
-type maker int
+// brokerKind is the implementation of the broker, as far as it is known.
+type brokerKind int
 
 const (
-	unknownMaker maker = iota
+	unknownKind brokerKind = iota
 	emqx
 	mosquitto
 )
 
-// leastEMQX has client_attrs_init as deploy/emqx/emqx.conf uses it.
+// leastEMQX is the first version with client_attrs_init as deploy/emqx/emqx.conf uses it.
 const leastEMQX = "5.8.5"
 
-// version asks for the retained version below $SYS. A broker may refuse that, or
-// drop the connection over it, so it comes last and decides nothing.
-func (b *brokerCheck) version(s *session) maker {
+// version reads the retained version below $SYS. A broker may refuse that or close the connection,
+// so it is the last step and not a failure.
+func (b *brokerCheck) version(s *session) brokerKind {
 	r := b.report
-	// EMQX publishes its version from time to time and not retained, and its shipped
-	// ACL refuses it: then nothing is said.
+	// EMQX publishes its version periodically and not retained, and its default ACL refuses the
+	// subscription. Then nothing is reported.
 	topic, text, ok := s.retained("$SYS/broker", time.Second, "$SYS/brokers/+/version", "$SYS/broker/version")
 	if !ok {
-		return unknownMaker
+		return unknownKind
 	}
 	if rest, ok := strings.CutPrefix(text, "mosquitto version "); ok {
 		r.OK("mqtt broker", "mosquitto %s", rest)
 		if b.config.Identity.Mode == config.Attested {
-			r.Note("mqtt broker", "identity.mode is attested, which takes a rule of EMQX: mosquitto has none, so nothing may arrive")
+			r.Note("mqtt broker", "identity.mode is attested, which needs an EMQX rule: mosquitto has no rules, so messages may never arrive")
 		}
 		return mosquitto
 	}
 	if !strings.HasPrefix(topic, "$SYS/brokers/") { // EMQX has a subtree for each node
 		r.OK("mqtt broker", "version %s", text)
-		return unknownMaker
+		return unknownKind
 	}
 	if before(text, leastEMQX) {
-		r.Note("mqtt broker", "EMQX %s is older than %s: it lacks client_attrs_init as deploy/emqx/emqx.conf uses it, so its rule cannot tell a spoofed CN", text, leastEMQX)
+		r.Note("mqtt broker", "EMQX %s is older than %s: it lacks client_attrs_init as deploy/emqx/emqx.conf uses it, so its rule cannot detect a spoofed CN", text, leastEMQX)
 		return emqx
 	}
 	r.OK("mqtt broker", "EMQX %s", text)
@@ -75,12 +75,12 @@ func numbers(version string) (n [3]int) {
 	return n
 }
 
-// setting is one that loses messages where it is not as wanted, and that MQTT
-// 3.1.1 does not report to a client.
+// setting is a broker setting that can lose messages if it has another value, and that MQTT 3.1.1
+// does not report to a client.
 type setting struct{ key, want, why string }
 
-// emqxSettings are those of the zone that the bridge connects in. The values are
-// those of deploy/emqx/emqx.conf; the effects were measured on EMQX 5.8.9.
+// emqxSettings returns the settings of the bridge's zone. The values are from
+// deploy/emqx/emqx.conf; the effects were measured on EMQX 5.8.9.
 func emqxSettings() []setting {
 	return []setting{
 		{"mqtt.max_mqueue_len", "200000", "the default of 1000 drops the oldest message while the bridge or NATS is unreachable"},
@@ -99,25 +99,25 @@ func mosquittoSettings() []setting {
 	}
 }
 
-// settings names what cannot be seen: silence would pass for "checked".
-func (b *brokerCheck) settings(who maker) {
+// settings lists the settings that cannot be checked; otherwise an operator could assume that they
+// were.
+func (b *brokerCheck) settings(who brokerKind) {
 	list, where := emqxSettings(), "emqx.conf"
 	if who == mosquitto {
 		list, where = mosquittoSettings(), "mosquitto.conf"
-		// Seen with mosquitto 2.0.11.
+		// Observed with mosquitto 2.0.11.
 		b.report.Note("mqtt subscribe", "an acl_file of mosquitto grants every filter and withholds the messages: verify that %s may read these topics", b.who())
 	}
-	b.report.Note("mqtt settings", "a client cannot see these; verify them in the broker's %s:", where)
+	b.report.Note("mqtt settings", "these are not visible to a client; verify them in the broker's %s:", where)
 	for _, s := range list {
 		b.report.Note("mqtt settings", "%s = %s: %s", s.key, s.want, s.why)
 	}
 }
 
-// emqxDefaultInflight is mqtt.max_inflight where nobody has set it.
+// emqxDefaultInflight is the default of mqtt.max_inflight.
 const emqxDefaultInflight = 32
 
-// limits connects once more, with MQTT 5, whose CONNACK names limits that apply
-// to the bridge's MQTT 3.1.1 too.
+// limits connects again with MQTT 5, whose CONNACK contains limits that also apply to MQTT 3.1.1.
 func (b *brokerCheck) limits(ctx context.Context, share bool) {
 	conn, err := mqtt.Dial(ctx, b.server, b.options(""))
 	if err != nil {
@@ -125,8 +125,8 @@ func (b *brokerCheck) limits(ctx context.Context, share bool) {
 	}
 	defer conn.Close()
 	m, r := &b.config.MQTT, b.report
-	// A client id of its own: EMQX refuses one whose last connection has just ended
-	// (0x89, clientid_registration_throttled).
+	// Use another client id: EMQX refuses one whose last connection has just ended (0x89,
+	// clientid_registration_throttled).
 	a, err := announce(conn, m.ClientID+b.suffix+"-5", m.Username, m.Password.Reveal())
 	switch {
 	case errors.Is(err, errNotMQTT5):
@@ -138,19 +138,19 @@ func (b *brokerCheck) limits(ctx context.Context, share bool) {
 		r.Note("mqtt limits", "the broker's limits could not be read: CONNECT with MQTT 5: %v", err)
 		return
 	}
-	b.judgeLimits(a, share)
+	b.reportLimits(a, share)
 }
 
-func (b *brokerCheck) judgeLimits(a announced, share bool) {
+func (b *brokerCheck) reportLimits(a announced, share bool) {
 	r := b.report
 	if share && a.noShare {
-		r.Fail("mqtt share", "the broker says that it does not support $share, so nothing would arrive: %s", b.shareAdvice())
+		r.Fail("mqtt share", "the broker does not support $share, so no messages would arrive: %s", b.shareAdvice())
 	}
 	switch inflight := a.receiveMaximum; {
 	case inflight == emqxDefaultInflight && b.config.Identity.Mode == config.Attested:
 		r.Fail("mqtt limits", "Receive Maximum is %d, EMQX's default: the bridge's listener is in a zone that was not set up for it, whose queue keeps 1,000 messages and drops the oldest beyond while the bridge or NATS is unreachable: give the listener the zone of deploy/emqx/emqx.conf; sessions that exist keep their limits until they end (sessions clear)", inflight)
 	case inflight < 1000:
-		r.Note("mqtt limits", "Receive Maximum is %d messages in flight for each lane, which slows the bridge down: raise the broker's in-flight window to 1000", inflight)
+		r.Note("mqtt limits", "Receive Maximum is %d messages in flight per lane, which slows the bridge down: raise the broker's in-flight window to 1000", inflight)
 	default:
 		r.OK("mqtt limits", "Receive Maximum %d", inflight)
 	}
@@ -161,13 +161,13 @@ func (b *brokerCheck) judgeLimits(a announced, share bool) {
 
 func (b *brokerCheck) shareAdvice() string {
 	if b.config.Identity.Mode == config.Attested {
-		return "write mqtt.share: off"
+		return "set mqtt.share: off"
 	}
 	return "remove mqtt.share and use one lane"
 }
 
-// probeShare tries $share out on a broker that does not speak MQTT 5: one that does
-// not know it grants the filter as it is written, and nothing ever matches it.
+// probeShare tests $share on a broker without MQTT 5. A broker that does not support $share grants
+// it as a literal filter, which no topic matches.
 func (b *brokerCheck) probeShare(ctx context.Context) {
 	o := b.options("")
 	conn, _, err := mqtt.Connect(ctx, b.server, o, true)
@@ -186,9 +186,9 @@ func (b *brokerCheck) probeShare(ctx context.Context) {
 			r.OK("mqtt share", "the broker supports $share")
 			return
 		case got[plain]:
-			r.Fail("mqtt share", "the broker grants $share and delivers nothing for it: %s", b.shareAdvice())
+			r.Fail("mqtt share", "the broker grants $share but does not deliver messages for it: %s", b.shareAdvice())
 			return
 		}
 	}
-	r.Note("mqtt share", "the broker does not accept MQTT 5, and may not support $share; that could not be tried out with the topics %s/…: if nothing arrives, %s", id, b.shareAdvice())
+	r.Note("mqtt share", "the broker does not accept MQTT 5, and may not support $share; that could not be tested with the topics %s/…: if no messages arrive, %s", id, b.shareAdvice())
 }

@@ -18,9 +18,9 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// streams compares the streams with the configuration as the start of the bridge
-// would, changes nothing, and returns those that the start would create. ok is
-// false where JetStream does not answer at all.
+// streams compares the streams with the configuration, like the bridge at start, but changes
+// nothing. It returns the streams that the bridge would create. ok is false if JetStream does not
+// answer.
 func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok bool) {
 	if n.config.Streams.Manage == config.ManageOff {
 		return nil, n.unmanaged(ctx)
@@ -50,9 +50,8 @@ func (n *natsCheck) streams(ctx context.Context) (missing []streams.Spec, ok boo
 	return missing, true
 }
 
-// unmanaged reports what can lose messages in streams that are externally managed, which
-// are read and nothing else. The user may lack the permission for that. ok is false where
-// JetStream does not answer at all.
+// unmanaged reports settings of externally managed streams that can lose messages. It only reads
+// the streams, and the user may lack the permission. ok is false if JetStream does not answer.
 func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 	n.report.Note("streams", "streams.manage is off: they are only read and written to")
 	bounded, stop := n.watch.guard(ctx)
@@ -67,7 +66,7 @@ func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 		n.report.Fail("streams", "%v: enable JetStream, or see the server's log", n.watch.explain(bounded, err))
 		return false
 	}
-	n.faults(err)
+	n.failures(err)
 	for _, note := range report.Notes {
 		n.report.Note("streams", "%s", note)
 	}
@@ -79,8 +78,8 @@ func (n *natsCheck) unmanaged(ctx context.Context) (ok bool) {
 	return true
 }
 
-// faults reports an error of [streams.Manage].
-func (n *natsCheck) faults(err error) {
+// failures reports an error of [streams.Manage].
+func (n *natsCheck) failures(err error) {
 	var all streams.Contradictions
 	switch {
 	case errors.As(advice.Streams(err), &all):
@@ -92,13 +91,12 @@ func (n *natsCheck) faults(err error) {
 	}
 }
 
-// contradictions reports what would stop the start, and what differs without
-// stopping it.
+// contradictions reports the conflicts that prevent the start, and other differences.
 func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, present []streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
 	_, err := streams.Manage(bounded, n.js, streams.ManageVerify, present, n.plan.Consumers)
-	n.faults(err)
+	n.failures(err)
 	for _, s := range d.Streams {
 		if s.State == streams.Equal {
 			n.report.OK("stream "+s.Spec.Name, "as declared, takes %s", strings.Join(s.Spec.Subjects, " "))
@@ -114,7 +112,7 @@ func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, p
 		case c.State == streams.Differs:
 			for _, f := range c.Fields {
 				if f.Contradicts {
-					continue // failed above
+					continue // reported above
 				}
 				n.report.Note("consumer "+c.Spec.Name, "of stream %s: %s is %s, configured is %s", c.Spec.Stream, f.Name, f.Is, f.Want)
 			}
@@ -124,8 +122,8 @@ func (n *natsCheck) contradictions(ctx context.Context, d *streams.Difference, p
 	}
 }
 
-// room reports what a stream cannot take: a message of the largest size, or any,
-// where it is full and discards new ones.
+// room checks that a stream can store a message of the largest size, and that it is not full if it
+// discards new messages.
 func (n *natsCheck) room(ctx context.Context, spec streams.Spec) {
 	bounded, stop := n.watch.guard(ctx)
 	defer stop()
@@ -145,9 +143,9 @@ func (n *natsCheck) room(ctx context.Context, spec streams.Spec) {
 	}
 }
 
-// creation reports whether the bridge may create what is missing. The probe is an
-// empty configuration, whose name contradicts the request's subject: nats-server
-// refuses it before it does anything.
+// creation checks that the bridge may create the missing streams. The probe is an empty
+// configuration, whose name does not match the subject of the request, so nats-server refuses it
+// without any effect.
 func (n *natsCheck) creation(ctx context.Context, missing []streams.Spec) {
 	for _, s := range missing {
 		n.mayCreate(ctx, "stream "+s.Name, s.Name)
@@ -167,7 +165,7 @@ func (n *natsCheck) mayCreate(ctx context.Context, what, stream string) {
 	}
 }
 
-// lookups reports whether the streams may be asked for what JetStream has forgotten.
+// lookups checks the permission for look-ups, which find messages after the duplicate window.
 func (n *natsCheck) lookups(ctx context.Context) {
 	for _, s := range n.plan.Streams {
 		subject := publish.LookupSubject(n.api, s.Name)
@@ -176,15 +174,15 @@ func (n *natsCheck) lookups(ctx context.Context) {
 		stop()
 		switch {
 		case refused(bounded):
-			n.report.Note("stream "+s.Name, "may not be asked for what it has stored: after an outage longer than its duplicate window messages can be stored twice: allow publishing to %s, see nats.conf", subject)
+			n.report.Note("stream "+s.Name, "look-ups are not permitted, so messages can be stored twice after an outage longer than the duplicate window: allow publishing to %s, see nats.conf", subject)
 		case err != nil:
-			n.report.Note("stream "+s.Name, "could not determine whether it may be asked for what it has stored: %v", n.watch.explain(bounded, err))
+			n.report.Note("stream "+s.Name, "could not determine whether look-ups are permitted: %v", n.watch.explain(bounded, err))
 		}
 	}
 }
 
-// publish reports for each kind of subject whether the user may publish there and
-// which stream stores it.
+// publish checks for each kind of subject that the user may publish to it, and which stream stores
+// it.
 func (n *natsCheck) publish(ctx context.Context) {
 	ours := n.config.Streams.Manage != config.ManageOff
 	for i, t := range n.config.Topics {
@@ -196,7 +194,7 @@ func (n *natsCheck) publish(ctx context.Context) {
 	}
 }
 
-// probeSubject is a subject that the filter takes.
+// probeSubject returns a subject that matches the filter.
 func probeSubject(filter string) string {
 	tokens := strings.Split(filter, ".")
 	for i, t := range tokens {
@@ -213,7 +211,7 @@ const impossibleStream = "mqtt-nats-bridge.check"
 // expectedStreamMismatch is JetStream's answer to a message for another stream.
 const expectedStreamMismatch = 10060
 
-// probe publishes an empty message that no stream can store: nats-server compares
+// probe publishes an empty message that no stream can store. nats-server checks
 // Nats-Expected-Stream before it stores or proposes a message (2.15.2: stream.go,
 // jetstream_batching.go), and its refusal names the stream.
 func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
@@ -231,13 +229,13 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 		n.report.OK(what, "%s is allowed, stream %s is created at start", subject, want)
 		return
 	case errors.Is(err, nats.ErrNoResponders):
-		n.report.Fail(what, "%s is allowed, but no stream has this subject: create one that does, or JetStream is not enabled", subject)
+		n.report.Fail(what, "%s is allowed, but no stream has this subject: create a stream with it, and make sure that JetStream is enabled", subject)
 		return
 	case err != nil:
-		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream its leader", subject, n.watch.explain(bounded, err))
+		n.report.Fail(what, "%s: %v: see the server's log; the user may lack the permission, or the stream may have no leader", subject, n.watch.explain(bounded, err))
 		return
 	}
-	stream, err := heldBy(answer.Data)
+	stream, err := streamFrom(answer.Data)
 	switch {
 	case err != nil:
 		n.report.Note(what, "%s: %v", subject, err)
@@ -248,15 +246,15 @@ func (n *natsCheck) probe(ctx context.Context, subject, want string, own bool) {
 	}
 }
 
-// heldBy reads the stream's name from its refusal.
-func heldBy(answer []byte) (string, error) {
+// streamFrom reads the name of the stream from its refusal.
+func streamFrom(answer []byte) (string, error) {
 	var ack struct {
 		Stream string            `json:"stream"`
 		Error  *publish.APIError `json:"error"`
 	}
 	switch err := json.Unmarshal(answer, &ack); {
 	case err != nil || ack.Stream == "":
-		return "", errors.New("something else than JetStream answers there")
+		return "", errors.New("the answer is not from JetStream")
 	case ack.Error == nil:
 		return "", fmt.Errorf("stream %s stored the probe, an empty message: its server does not know Nats-Expected-Stream", ack.Stream)
 	case ack.Error.ErrCode != expectedStreamMismatch:

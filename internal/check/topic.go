@@ -16,10 +16,10 @@ import (
 	"mqtt-nats-bridge/subjects"
 )
 
-// Trace shows how one message is routed, from the configuration alone.
+// Trace describes how the configuration routes one message.
 type Trace struct {
 	Topic    string  `json:"topic"`
-	Fields   []Field `json:"fields"` // in the order of the message's way
+	Fields   []Field `json:"fields"` // in the order of processing
 	Rejected bool    `json:"rejected"`
 
 	tenant, device string // of the topic
@@ -31,7 +31,7 @@ type Field struct {
 	Value string `json:"value"`
 }
 
-// String is the topic and, indented, a line a field.
+// String returns the topic and one indented line per field.
 func (t Trace) String() string {
 	var b strings.Builder
 	fmt.Fprintln(&b, heading(t.Topic))
@@ -41,7 +41,8 @@ func (t Trace) String() string {
 	return b.String()
 }
 
-// heading is not shortened: it distinguishes the topics of one call.
+// heading returns the topic for a heading. It is not shortened, because it distinguishes the topics
+// of one call.
 func heading(topic string) string {
 	if quoted := printable(topic); strings.HasPrefix(quoted, `"`) {
 		return fmt.Sprintf("%q", topic)
@@ -53,8 +54,7 @@ func (t *Trace) add(name, format string, args ...any) {
 	t.Fields = append(t.Fields, Field{Name: name, Value: fmt.Sprintf(format, args...)})
 }
 
-// printable quotes what a terminal would not show as it is, and cuts what nobody
-// would read.
+// printable quotes text that a terminal cannot display unchanged, and shortens long text.
 func printable(text string) string {
 	const most = 128
 	if n := len(text); n > most {
@@ -66,18 +66,18 @@ func printable(text string) string {
 	return text
 }
 
-// Topic sends a message with this topic through a lane that stores nothing and
-// reports the lane's result, so that it cannot differ from the bridge's. Payload
-// and rate are not checked: they do not follow from a topic.
+// Topic sends a message with this topic through a lane that stores nothing and reports the result
+// of the lane, so that it always equals the bridge's. Payload and rate are not checked, because
+// they do not depend on the topic.
 //
-// With attested identity a topic that begins with the prefix is taken as it is;
-// another is a device's own, which the broker would attest for the right CN.
+// With attested identity, a topic that begins with the prefix is used unchanged. Any other topic is
+// a device's topic, and the trace assumes that the broker attests it with the correct CN.
 func Topic(c *config.Config, plan *plan.Plan, topic string) (Trace, error) {
 	t := Trace{Topic: topic}
-	// [MQTT-3.3.2-2], [MQTT-1.5.3-1]: the broker ends such a connection.
+	// A broker closes the connection [MQTT-3.3.2-2], [MQTT-1.5.3-1].
 	if strings.ContainsAny(topic, "+#") || !utf8.ValidString(topic) || topic == "" {
 		t.Rejected = true
-		t.add("verdict", "no broker takes it: a topic is UTF-8, not empty, and without the wildcards + and #")
+		t.add("verdict", "no broker accepts it: a topic must be non-empty UTF-8 without the wildcards + and #")
 		return t, nil
 	}
 	device, sent := t.attestation(c, plan.Rules, topic)
@@ -90,8 +90,7 @@ func Topic(c *config.Config, plan *plan.Plan, topic string) (Trace, error) {
 	return t, nil
 }
 
-// attestation splits topic into the device's own, and what the bridge would
-// receive.
+// attestation returns the device's topic and the topic that the bridge would receive.
 func (t *Trace) attestation(c *config.Config, rules *bridge.Rules, topic string) (device, sent []byte) {
 	device = []byte(topic)
 	if rules.Attested == nil {
@@ -167,7 +166,7 @@ func (t *Trace) route(c *config.Config, rules *bridge.Rules, device []byte) {
 	}
 }
 
-// verdict says where the message went.
+// verdict reports where the message would be stored.
 func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 	reason, detail := header(m, bridge.HeaderReason), header(m, bridge.HeaderDetail)
 	if reason == "" {
@@ -187,8 +186,7 @@ func (t *Trace) verdict(c *config.Config, m *bridge.Message) {
 	t.add("stream", "%s", c.Streams.Quarantine.Name)
 }
 
-// limit shows the device's limit, and the keys by which it may be changed and its
-// certificate revoked.
+// limit reports the device's limit, and the keys that change the limit and revoke its certificate.
 func (t *Trace) limit(c *config.Config) {
 	rate := "none"
 	if r := c.Limits.Device; r.Rate > 0 {
@@ -224,7 +222,7 @@ func header(m *bridge.Message, name string) string {
 	return ""
 }
 
-// streamOf is the stream that the configuration means for a pattern.
+// streamOf returns the configured stream for a pattern.
 func streamOf(c *config.Config, pattern string) string {
 	for _, t := range c.Topics {
 		if t.Topic != pattern {
@@ -239,5 +237,5 @@ func streamOf(c *config.Config, pattern string) string {
 			return c.Streams.Commands.Name
 		}
 	}
-	return "none of the bridge's own"
+	return "not managed by the bridge"
 }

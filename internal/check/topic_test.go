@@ -51,7 +51,7 @@ func testConfiguredTopicAndRejectedTopic(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, trace.Rejected)
 	require.Equal(t, "plant.b", trace.field("subject"))
-	require.Equal(t, "none of the bridge's own", trace.field("stream"))
+	require.Equal(t, "not managed by the bridge", trace.field("stream"))
 	require.Contains(t, trace.field("format"), "envelope")
 
 	trace, err = Topic(c, plan, "plant/a/b/other")

@@ -16,8 +16,8 @@ func newViolations() *violations { return &violations{} }
 // note is the connection's error hook.
 func (v *violations) note(err error) { v.Note(err) }
 
-// guard bounds a request, one at a time: it ends after answerTimeout, or immediately
-// where NATS refuses it. stop must be called.
+// guard bounds one request at a time. The context ends after answerTimeout, or immediately if NATS
+// reports a permission violation. stop must be called.
 func (v *violations) guard(ctx context.Context) (_ context.Context, stop func()) {
 	guarded, end := v.Guard(ctx, func(*conn.PermissionError) bool { return true })
 	bounded, release := context.WithTimeout(guarded, answerTimeout)
@@ -27,7 +27,7 @@ func (v *violations) guard(ctx context.Context) (_ context.Context, stop func())
 	}
 }
 
-// explain replaces the error of a guarded request by the refusal behind it.
+// explain replaces the error of a guarded request with the permission violation that caused it.
 func (v *violations) explain(guarded context.Context, err error) error {
 	if refused(guarded) {
 		return context.Cause(guarded)
@@ -38,7 +38,7 @@ func (v *violations) explain(guarded context.Context, err error) error {
 	return err
 }
 
-// refused reports whether NATS refused a guarded request.
+// refused reports whether NATS reported a permission violation for a guarded request.
 func refused(guarded context.Context) bool {
 	var denied *conn.PermissionError
 	return errors.As(context.Cause(guarded), &denied)
