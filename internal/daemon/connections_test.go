@@ -34,7 +34,7 @@ func runLogged(t *testing.T, env ...string) (*Bridge, *logBook) {
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
 	book := &logBook{}
-	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", streamsAgain: 20 * time.Millisecond, lookTimeout: 2 * time.Second})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(book), Version: "1.2.3", checkInterval: 20 * time.Millisecond, lookTimeout: 2 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
 	return b, book

@@ -30,7 +30,7 @@ type Options struct {
 	Log     zerolog.Logger
 	Version string
 
-	streamsAgain, lookTimeout time.Duration // 0: the default
+	checkInterval, lookTimeout time.Duration // 0: the default
 }
 
 // Bridge is a running bridge.
@@ -110,7 +110,7 @@ func open(ctx context.Context, opts Options, plan *plan.Plan) (*Bridge, error) {
 		return nil, err
 	}
 	b.control.lookTimeout = cmp.Or(opts.lookTimeout, lookTimeout)
-	b.control.reconciler = b.control.newReconciler(streams.ManageMode(c.Streams.Manage), plan, cmp.Or(opts.streamsAgain, streamsAgain))
+	b.control.reconciler = b.control.newReconciler(streams.ManageMode(c.Streams.Manage), plan, cmp.Or(opts.checkInterval, checkInterval))
 	b.dynamic, err = openDynamic(c, account.Options(c.NATS.Account, c.MQTT.ClientID+"-live"), limits, b.fail, opts.Log)
 	if err != nil {
 		b.control.nc.Close()

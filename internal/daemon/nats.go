@@ -38,7 +38,7 @@ type control struct {
 	unmanaged []Problem
 	unread    *health.Condition // externally managed streams could be read
 	refusedOn uint64            // number of the connection without the permission to read them; 0: none
-	said      warningLog        // problems and warnings logged by the checks only
+	logged    warningLog        // problems and warnings logged by the checks only
 	lanes     *lanelog.Connections
 	// looked reports whether the streams have been read once, or the wait for that has timed out.
 	// Before that the streams may be in creation: JetStream could refuse earlier messages and store
@@ -56,7 +56,7 @@ func openControl(o conn.Options, gaveUp func(error), log zerolog.Logger) (*contr
 		}),
 		lookups: health.New(health.Options{Component: "streams", Log: log, Failed: "lookups not permitted", Warn: true}),
 		unread:  health.New(health.Options{Component: "streams", Log: log}),
-		lanes:   lanelog.NewConnections(log), said: warningLog{log: log},
+		lanes:   lanelog.NewConnections(log), logged: warningLog{log: log},
 	}
 	o.InitialConnectTimeout = firstWait
 	o.Hooks = account.Hooks(c.connection, log, c.lanes.ControlIs)

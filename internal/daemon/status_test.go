@@ -30,7 +30,7 @@ func run(t *testing.T, env ...string) *Bridge {
 	t.Helper()
 	c, err := config.Load(config.Sources{Env: env})
 	require.NoError(t, err)
-	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3", streamsAgain: 500 * time.Millisecond})
+	b, err := Open(t.Context(), Options{Config: c, Log: zerolog.New(io.Discard), Version: "1.2.3", checkInterval: 500 * time.Millisecond})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close(context.Background())) })
 	return b

@@ -17,9 +17,9 @@ import (
 
 const (
 	lookTimeout = 10 * time.Second
-	// streamsAgain is the interval between checks. It bounds the time until a fix by streams apply
+	// checkInterval is the interval between checks. It bounds the time until a fix by streams apply
 	// is noticed.
-	streamsAgain = 30 * time.Second
+	checkInterval = 30 * time.Second
 )
 
 // newReconciler returns the reconciler of the streams.
@@ -53,7 +53,7 @@ func (c *control) look(ctx context.Context, mode streams.ManageMode, plan *plan.
 	if mode != streams.ManageOff {
 		return err
 	}
-	c.unmanagedAre(ctx, err)
+	c.recordUnmanaged(ctx, err)
 	if conn.Permission(c.unread.Err()) != nil {
 		c.refusedOn = connection
 	}

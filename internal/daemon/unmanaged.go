@@ -12,10 +12,10 @@ import (
 	"mqtt-nats-bridge/jetstream/streams"
 )
 
-// unmanagedAre records the result of a check of externally managed streams and logs what is new.
+// recordUnmanaged records the result of a check of externally managed streams and logs what is new.
 // err contains the settings that can lose messages, or the reason why the streams could not be
 // read. In the latter case the earlier findings still apply.
-func (c *control) unmanagedAre(ctx context.Context, err error) {
+func (c *control) recordUnmanaged(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -24,12 +24,12 @@ func (c *control) unmanagedAre(ctx context.Context, err error) {
 		c.unread.SetAs(zerolog.NoLevel, "", fmt.Errorf("the streams cannot be read, so their settings could not be checked: %w", err))
 	} else {
 		c.unread.Clear()
-		c.unmanagedFound(all)
+		c.addUnmanaged(all)
 	}
-	c.said.note(c.unmanagedProblems())
+	c.logged.note(c.unmanagedProblems())
 }
 
-func (c *control) unmanagedFound(all streams.Contradictions) {
+func (c *control) addUnmanaged(all streams.Contradictions) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var found []Problem

@@ -106,7 +106,7 @@ func TestUnmanagedStreams(t *testing.T) {
 func TestUnreadableStreams(t *testing.T) {
 	t.Parallel()
 	log := &logBook{}
-	c := &control{unread: health.New(health.Options{Component: "streams"}), said: warningLog{log: zerolog.New(log)}}
+	c := &control{unread: health.New(health.Options{Component: "streams"}), logged: warningLog{log: zerolog.New(log)}}
 	sealed := streams.Contradictions{{Object: "stream TELEMETRY", Advice: "it is sealed"}}
 	problems := func() (texts []string) {
 		for _, p := range c.unmanagedProblems() {
@@ -114,17 +114,17 @@ func TestUnreadableStreams(t *testing.T) {
 		}
 		return texts
 	}
-	c.unmanagedAre(t.Context(), sealed)
+	c.recordUnmanaged(t.Context(), sealed)
 	since := c.unmanaged[0].Since
 	for range 2 {
-		c.unmanagedAre(t.Context(), errors.New("no answer"))
+		c.recordUnmanaged(t.Context(), errors.New("no answer"))
 		require.Equal(t, []string{"the streams cannot be read, so their settings could not be checked: no answer", sealed[0].Error()}, problems())
 	}
-	c.unmanagedAre(t.Context(), sealed)
+	c.recordUnmanaged(t.Context(), sealed)
 	require.Equal(t, []string{sealed[0].Error()}, problems())
 	require.Equal(t, since, c.unmanaged[0].Since)
 	require.Len(t, log.with(sealed[0].Error()), 1)
-	c.unmanagedAre(t.Context(), nil)
+	c.recordUnmanaged(t.Context(), nil)
 	require.Empty(t, c.unmanaged)
 }
 

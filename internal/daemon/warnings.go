@@ -134,8 +134,8 @@ func silenceAdvice(c *config.Config) string {
 
 // warningLog logs each warning of the lanes when it begins.
 type warningLog struct {
-	log  zerolog.Logger
-	said map[string]bool
+	log    zerolog.Logger
+	logged map[string]bool
 }
 
 // note is called once per second.
@@ -143,7 +143,7 @@ func (w *warningLog) note(warnings []Problem) {
 	now := map[string]bool{}
 	for _, p := range warnings {
 		now[p.Problem] = true
-		if !w.said[p.Problem] && p.Problem != sessionLost {
+		if !w.logged[p.Problem] && p.Problem != sessionLost {
 			line := w.log.Warn().Str("component", p.Component).Func(advice.Field(p.Advice))
 			if len(p.Lanes) > 0 {
 				line.Strs("lanes", p.Lanes)
@@ -151,5 +151,5 @@ func (w *warningLog) note(warnings []Problem) {
 			line.Msg(p.Problem)
 		}
 	}
-	w.said = now
+	w.logged = now
 }

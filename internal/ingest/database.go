@@ -189,7 +189,7 @@ func (d *database) works(table string) {
 	d.mu.Lock()
 	p, was := d.wrong[table]
 	delete(d.wrong, table)
-	resumed := was && !d.says(p.Problem.Problem)
+	resumed := was && !d.hasProblem(p.Problem.Problem)
 	d.mu.Unlock() // a slow log must not block /readyz
 	if resumed {
 		d.log.Info().Dur("after", time.Since(p.Since)).Msg("database writes resumed")
@@ -205,7 +205,7 @@ func (d *database) fails(table string, err error) {
 	if was {
 		p.Since = old.Since
 	}
-	known := d.says(p.Problem)
+	known := d.hasProblem(p.Problem)
 	d.wrong[table] = wrong{p, time.Now()}
 	d.mu.Unlock()
 	if !known {
@@ -213,8 +213,8 @@ func (d *database) fails(table string, err error) {
 	}
 }
 
-// says reports whether some table has this problem. The caller holds d.mu.
-func (d *database) says(problem string) bool {
+// hasProblem reports whether some table has this problem. The caller holds d.mu.
+func (d *database) hasProblem(problem string) bool {
 	for _, p := range d.wrong {
 		if p.Problem.Problem == problem {
 			return true
