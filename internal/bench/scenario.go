@@ -75,7 +75,7 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	defer func() { err = errors.Join(err, bridge.Stop()) }()
 	conns, err := load.await(20 * time.Second)
 	if err != nil {
-		return res, fmt.Errorf("%w; the bridge said: %s", err, bridge.Said())
+		return res, fmt.Errorf("%w; log of the bridge: %s", err, bridge.LogTail())
 	}
 	if err := measure.AwaitReady(admin, 10*time.Second); err != nil {
 		return res, err
@@ -103,7 +103,7 @@ func (b *bench) run(ctx context.Context, s Scenario) (res Result, err error) {
 	elapsed := time.Since(begin)
 	stopProfile()
 	if err = errors.Join(err, load.failed()); err != nil {
-		return res, fmt.Errorf("%w; the bridge said: %s", err, bridge.Said())
+		return res, fmt.Errorf("%w; log of the bridge: %s", err, bridge.LogTail())
 	}
 	if s.Leaf {
 		if err := awaitSourced(admin, time.Minute); err != nil {

@@ -182,10 +182,10 @@ func (b *bench) watch(ctx context.Context, p *measure.Process, listen string, pr
 				return began, first, last, err
 			}
 		case time.Since(progress) > 30*time.Second:
-			return began, first, last, fmt.Errorf("read the status of ingest: %w; its log: %s", err, p.Said())
+			return began, first, last, fmt.Errorf("read the status of ingest: %w; its log: %s", err, p.LogTail())
 		}
 		if time.Since(progress) > 30*time.Second {
-			return began, first, last, fmt.Errorf("ingest has stored %d of %d rows; its log: %s", last.Rows, b.Messages, p.Said())
+			return began, first, last, fmt.Errorf("ingest has stored %d of %d rows; its log: %s", last.Rows, b.Messages, p.LogTail())
 		}
 		if !sleep.For(ctx, 10*time.Millisecond) {
 			return began, first, last, ctx.Err()

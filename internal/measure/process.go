@@ -88,13 +88,13 @@ func (p *Process) stop(timeout time.Duration) error {
 		return errors.Join(fmt.Errorf("stop %s: %w", p.name, err), p.Wait())
 	}
 	if p.State().ExitCode() > 0 {
-		return fmt.Errorf("%s: %w: %s", p.name, p.Wait(), p.Said())
+		return fmt.Errorf("%s: %w: %s", p.name, p.Wait(), p.LogTail())
 	}
 	return nil
 }
 
-// Said returns the last lines that the process wrote to standard error.
-func (p *Process) Said() string {
+// LogTail returns the last lines that the process wrote to standard error.
+func (p *Process) LogTail() string {
 	lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
 	return strings.Join(lines[max(len(lines)-5, 0):], " | ")
 }
@@ -211,7 +211,7 @@ func ReadJSON(p *Process, v any) error {
 	defer p.pipe.Close()
 	text, err := p.stdout.ReadString('\n')
 	if exit := p.Wait(); exit != nil {
-		return fmt.Errorf("%s: %w: %s", p.name, exit, p.Said())
+		return fmt.Errorf("%s: %w: %s", p.name, exit, p.LogTail())
 	}
 	if err != nil {
 		return err
@@ -234,7 +234,7 @@ func (p *Process) ReadLine(timeout time.Duration) (string, error) {
 	case l := <-ch:
 		return l.text, l.err
 	case <-time.After(timeout):
-		return "", fmt.Errorf("%s: no line within %s: %s", p.name, timeout, p.Said())
+		return "", fmt.Errorf("%s: no line within %s: %s", p.name, timeout, p.LogTail())
 	}
 }
 

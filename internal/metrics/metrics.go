@@ -33,14 +33,14 @@ type Program struct {
 // Collectors returns the metrics of the program.
 func (p Program) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: p.Prefix + "ready", Help: "1 while /readyz says so."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: p.Prefix + "ready", Help: "1 while the program is ready (/readyz)."},
 			func() float64 { return Bool(p.Ready()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: p.Prefix + "build_info", Help: "Always 1; the labels are the version of " + p.Name + " and of Go.",
 			ConstLabels: prometheus.Labels{"version": p.Version, "goversion": runtime.Version()},
 		}, func() float64 { return 1 }),
 		&expiries{p.Expiries, prometheus.NewDesc(p.Prefix+"certificate_expiry_timestamp_seconds",
-			"When "+p.Name+"'s client certificate on that connection expires, by its file as it is now.", []string{"connection"}, nil)},
+			"When "+p.Name+"'s client certificate for the connection expires, according to the present file.", []string{"connection"}, nil)},
 	}
 }
 
