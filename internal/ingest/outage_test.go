@@ -79,7 +79,7 @@ func testIngestWaitsAndLosesNothing(t *testing.T) {
 	}
 	publish(10)
 	i := r.ingest("database.timeout=1s")
-	awaitProblem(r, i, "cannot be reached", "refused", "make sure that PostgreSQL runs")
+	awaitProblem(r, i, "cannot be reached", "refused", "make sure that PostgreSQL is running")
 	requireUnacknowledged(r, 10)
 	process.Start()
 	r.settled()
