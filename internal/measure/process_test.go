@@ -59,7 +59,7 @@ func TestProcess(t *testing.T) {
 	t.Run("ReadLine times out while the child writes", func(t *testing.T) {
 		t.Parallel()
 		p := start(t, "silent")
-		require.Eventually(t, func() bool { return p.Said() != "" }, testrun.Timeout, time.Millisecond)
+		require.Eventually(t, func() bool { return p.LogTail() != "" }, testrun.Timeout, time.Millisecond)
 		_, err := p.ReadLine(0)
 		require.ErrorContains(t, err, "silent: no line within 0s: still starting")
 		require.NoError(t, p.Stop())
