@@ -204,7 +204,7 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 }
 
-// isElsewhere reports whether this replica does not serve a lane.
+// isElsewhere reports whether a lane is not open on this replica.
 func (b *Bridge) isElsewhere(clientID string) bool {
 	for _, u := range b.lanes {
 		if u.plan.ClientID == clientID {
