@@ -54,7 +54,9 @@ type Bridge struct {
 
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
-	fatal  chan error
+	// ticking is the goroutine that uses the lanes until they are stopped.
+	ticking sync.WaitGroup
+	fatal   chan error
 }
 
 // streamTimeout bounds the wait for the streams before the MQTT sessions are opened. The sessions
@@ -89,7 +91,7 @@ func Open(ctx context.Context, opts Options) (*Bridge, error) {
 		return nil, err
 	}
 	b.startLanes(run)
-	b.wait.Go(func() { b.tick(run) })
+	b.ticking.Go(func() { b.tick(run) })
 	if b.broker != nil {
 		b.wait.Go(func() { b.broker.Run(run) })
 	}
@@ -252,15 +254,36 @@ func (b *Bridge) tick(ctx context.Context) {
 	}
 }
 
-// Close stops the bridge. It waits for the goroutines that end with the context of the bridge,
-// without a bound, and then for messages in flight, at most stop_timeout or until ctx ends. The
-// error reports the abandoned messages, which the broker redelivers.
+// closeTimeout bounds what Close does after the wait for messages in flight. During an attempt to connect, nats.go
+// closes no connection, and an attempt takes up to 5 s per server that does not answer.
+const closeTimeout = 2 * time.Second
+
+// Close stops the bridge. It waits for messages in flight, at most stop_timeout or until ctx ends,
+// and then at most closeTimeout for the rest. The error reports the abandoned messages, which the
+// broker redelivers.
 func (b *Bridge) Close(ctx context.Context) error {
-	b.cancel()
-	b.wait.Wait()
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Config.StopTimeout)
 	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- b.close(ctx) }()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("%w: an attempt to connect is still in progress", ErrAbandoned)
+	}
+}
+
+func (b *Bridge) close(ctx context.Context) error {
+	b.cancel()
+	b.ticking.Wait()
 	abandoned := b.stopLanes(ctx)
+	b.wait.Wait()
 	b.control.nc.Close()
 	b.dynamic.close()
 	b.tracing.Close(ctx)

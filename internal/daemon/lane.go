@@ -84,7 +84,10 @@ func (u *laneUnit) run(ctx context.Context, shared *laneShared) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
 		j, err := u.openJournal(shared.config.StateDir)
 		if err == nil {
-			return u.open(shared, j, claim{hadSession: j.Alive() > 0})
+			if err := u.open(ctx, shared, j, claim{hadSession: j.Alive() > 0}); ctx.Err() == nil {
+				return err
+			}
+			return nil
 		}
 		u.opened.Set(advice.With(err, journalAdvice(err)))
 		if !sleep.For(ctx, pause) {
@@ -117,15 +120,15 @@ type claim struct {
 	hadSession bool
 }
 
-// open opens the lane, which takes ownership of the journal.
-func (u *laneUnit) open(shared *laneShared, j *journal.Journal, claim claim) error {
-	if err := u.openEnds(shared, j, claim); err != nil {
+// open opens the lane, which takes ownership of the journal. It fails if ctx ends first.
+func (u *laneUnit) open(ctx context.Context, shared *laneShared, j *journal.Journal, claim claim) error {
+	if err := u.openEnds(ctx, shared, j, claim); err != nil {
 		return errors.Join(err, j.Close())
 	}
 	return nil
 }
 
-func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim) error {
+func (u *laneUnit) openEnds(ctx context.Context, shared *laneShared, j *journal.Journal, claim claim) error {
 	c := shared.config
 	lane, err := bridge.NewLane(bridge.LaneOptions{
 		Name: u.plan.ClientID, Rules: shared.rules, Limits: shared.limits, Devices: shared.devices, Tenants: shared.tenants,
@@ -148,17 +151,34 @@ func (u *laneUnit) openEnds(shared *laneShared, j *journal.Journal, claim claim)
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // the attempt to connect took longer
+		publisher.Close()
+		return ctx.Err()
+	}
 	lane.Start(publisher)
 	session, err := mqtt.Open(u.sessionOptions(shared, lane, claim))
 	if err != nil {
 		publisher.Close()
 		return err
 	}
+	if !u.set(ctx, lane, j, publisher, session) {
+		session.Close()
+		publisher.Close()
+		return ctx.Err()
+	}
+	return nil
+}
+
+// set makes the lane an open one that stop closes; false: ctx has ended, and stop may have been called.
+func (u *laneUnit) set(ctx context.Context, lane *bridge.Lane, j *journal.Journal, p *publish.Publisher, s *mqtt.Session) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
 	u.opened.Clear()
-	u.lane, u.journal, u.publisher, u.session = lane, j, publisher, session
-	return nil
+	u.lane, u.journal, u.publisher, u.session = lane, j, p, s
+	return true
 }
 
 func (u *laneUnit) sessionOptions(shared *laneShared, lane *bridge.Lane, claim claim) mqtt.Options {

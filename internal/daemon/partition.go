@@ -29,12 +29,12 @@ func (u *laneUnit) acquire(r *replicas, l *lease.Lease, hadSession bool) {
 	u.mu.Unlock()
 	u.opened.Clear()
 	u.opened.SetAs(zerolog.NoLevel, "", errors.New("being opened"))
-	go func() { // release ends the goroutine and waits for it
+	go func() { // release ends the goroutine, and waits for it until its own context ends
 		defer close(opening)
 		begun := time.Now()
 		for {
-			err := u.open(r.shared, journal.New(), claim{of: l, hadSession: hadSession})
-			if err == nil {
+			err := u.open(ctx, r.shared, journal.New(), claim{of: l, hadSession: hadSession})
+			if err == nil || ctx.Err() != nil {
 				return
 			}
 			if time.Since(begun) > openTimeout {
@@ -58,7 +58,10 @@ func (u *laneUnit) release(ctx context.Context) (abandoned int) {
 	opening, end := u.opening, u.endOpen
 	u.mu.Unlock()
 	end()
-	<-opening
+	select {
+	case <-opening:
+	case <-ctx.Done(): // an attempt to connect is in progress; open ends after it
+	}
 	abandoned = u.stop(ctx)
 	u.mu.Lock()
 	defer u.mu.Unlock()

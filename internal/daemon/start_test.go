@@ -17,42 +17,45 @@ import (
 
 func TestStart(t *testing.T) {
 	t.Parallel()
-	t.Run("silent servers do not delay start", testSilentServersDoNotDelayStart)
+	t.Run("silent servers delay neither start nor stop", testSilentServersDelayNeitherStartNorStop)
 	t.Run("nothing is sent before first stream check", testNothingIsSentBeforeFirstStreamCheck)
 }
 
-// Nine servers that accept and say nothing: a connect timeout for each is more than
-// the test waits.
-func testSilentServersDoNotDelayStart(t *testing.T) {
+// A hundred servers accept and say nothing: one attempt takes longer than the test waits.
+func testSilentServersDelayNeitherStartNorStop(t *testing.T) {
 	t.Parallel()
 	var urls []string
-	var silent []net.Listener
-	for range 9 {
+	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
 		require.NoError(t, err)
-		silent, urls = append(silent, l), append(urls, "nats://"+l.Addr().String())
+		t.Cleanup(func() { require.NoError(t, l.Close()) })
+		urls = append(urls, "nats://"+l.Addr().String())
 	}
-	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "NATS_URL="+strings.Join(urls, ","))})
+	c, err := config.Load(config.Sources{Env: append(brokerOf(attesting(t)), "BRIDGE_STOP_TIMEOUT=1s", "NATS_URL="+strings.Join(urls, ","))})
 	require.NoError(t, err)
-	started := make(chan *Bridge, 1)
+	started, stopped := make(chan *Bridge, 1), make(chan error, 1)
 	go func() {
 		b, err := Open(t.Context(), Options{Config: c, Log: zerolog.Nop()})
 		assert.NoError(t, err)
 		started <- b
+		if b != nil {
+			ready, problems := b.Ready()
+			assert.False(t, ready)
+			assert.Equal(t, "nats", problems[0].Component)
+			stopped <- b.Close(context.Background())
+		}
 	}()
-	var b *Bridge
 	select {
-	case b = <-started:
-		ready, problems := b.Ready()
-		require.False(t, ready)
-		require.Equal(t, "nats", problems[0].Component)
+	case <-started:
 	case <-time.After(testrun.Timeout):
 		require.Fail(t, "nobody would answer at /livez")
 	}
-	for _, l := range silent { // or the stop would wait for attempts in progress
-		require.NoError(t, l.Close())
+	select {
+	case err := <-stopped:
+		require.ErrorIs(t, err, ErrAbandoned)
+	case <-time.After(testrun.Timeout):
+		require.Fail(t, "Close waits for the attempt")
 	}
-	require.NoError(t, b.Close(t.Context()))
 }
 
 // Streams may be in the midst of being created: what was sent then would in part be refused

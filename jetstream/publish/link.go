@@ -192,11 +192,9 @@ func (p *Publisher) reopen() {
 	p.opts.Log.Warn().Str("component", "nats").AnErr("problem", p.link.LastError()).Msg("NATS connection closed permanently, opening another")
 	p.reopening.Go(func() {
 		for p.connect() != nil {
-			time.Sleep(p.opts.Jitter(maxPause))
-			p.mu.Lock()
-			closed := p.closed
-			p.mu.Unlock()
-			if closed {
+			select {
+			case <-time.After(p.opts.Jitter(maxPause)):
+			case <-p.closing:
 				return
 			}
 		}

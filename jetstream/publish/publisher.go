@@ -112,6 +112,7 @@ type Publisher struct {
 	armed        bool
 	due          time.Time // when the timer fires
 	closed       bool
+	closing      chan struct{} // closed by Close
 	stats        Stats
 	reopening    sync.WaitGroup
 	closedLink   Link // closed permanently; differs from link, or is not link yet
@@ -160,7 +161,7 @@ func Open(opts Options) (*Publisher, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{opts: opts, win: newWindow()}
+	p := &Publisher{opts: opts, win: newWindow(), closing: make(chan struct{})}
 	if opts.StrictOrder {
 		p.inFlightKeys = inFlightKeys{}
 	}
@@ -240,6 +241,9 @@ func (p *Publisher) MaxPayload() int64 {
 // Close.
 func (p *Publisher) Close() {
 	p.mu.Lock()
+	if !p.closed {
+		close(p.closing)
+	}
 	p.closed = true
 	p.timer.Stop()
 	link := p.link

@@ -19,7 +19,7 @@ type Reconciler struct {
 	every         time.Duration
 	check         func(context.Context) error
 	changed       func(context.Context, error)
-	connected     <-chan nats.Status // reconnects since the last check of Ensure
+	connected     <-chan nats.Status // reconnects since the last check of Ensure; nil until Ensure or Await begins
 	again         chan struct{}
 	contradiction bool // the last Ensure ended with a contradiction
 }
@@ -29,7 +29,14 @@ type Reconciler struct {
 // matches.
 func NewReconciler(nc *nats.Conn, every time.Duration, check func(context.Context) error, changed func(context.Context, error)) *Reconciler {
 	return &Reconciler{
-		conn: nc, every: every, check: check, changed: changed, connected: nc.StatusChanged(nats.CONNECTED), again: make(chan struct{}, 1),
+		conn: nc, every: every, check: check, changed: changed, again: make(chan struct{}, 1),
+	}
+}
+
+// observe subscribes to reconnects. It waits while nats.go tries to connect, so NewReconciler does not call it.
+func (r *Reconciler) observe() {
+	if r.connected == nil {
+		r.connected = r.conn.StatusChanged(nats.CONNECTED)
 	}
 }
 
@@ -37,6 +44,7 @@ func NewReconciler(nc *nats.Conn, every time.Duration, check func(context.Contex
 // and does not pass it to changed, because it may be final.
 func (r *Reconciler) Ensure(ctx context.Context) error {
 	const first, most = 200 * time.Millisecond, 10 * time.Second
+	r.observe()
 	for pause := first; ; pause = min(2*pause, most) {
 		if !r.conn.IsConnected() {
 			pause = first
@@ -64,6 +72,7 @@ func (r *Reconciler) Ensure(ctx context.Context) error {
 // Await returns true when Ensure must be called again, and false when ctx ends. It continues to
 // wait after a periodic check without an error.
 func (r *Reconciler) Await(ctx context.Context) bool {
+	r.observe()
 	ticker := time.NewTicker(r.every)
 	defer ticker.Stop()
 	for {
