@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,8 +10,11 @@ import (
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"mqtt-nats-bridge/internal/config"
 	"mqtt-nats-bridge/internal/peers"
 	"mqtt-nats-bridge/internal/testrun"
 	"mqtt-nats-bridge/jetstream/embedded"
@@ -82,4 +86,35 @@ func TestRotatedPassword(t *testing.T) {
 	}, func() any { return i.Problems() })
 	write("new")
 	r.eventually(func() bool { ready, _ := i.Ready(); return ready }, func() any { return i.Problems() })
+}
+
+// A hundred servers accept and say nothing: one attempt takes longer than the test waits.
+func TestSilentServers(t *testing.T) {
+	t.Parallel()
+	var urls []string
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, l.Close()) })
+		urls = append(urls, "nats://"+l.Addr().String())
+	}
+	c, err := config.LoadIngest(config.Sources{Flags: []config.Flag{
+		{Path: "database.url", Value: createDatabase(t, sharedPostgres(t).url)}, {Path: "nats.url", Value: strings.Join(urls, ",")},
+		{Path: "stop_timeout", Value: "1s"}, {Path: "admin.listen"},
+	}}, Check)
+	require.NoError(t, err)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		i, err := Open(Options{Config: c, Log: zerolog.Nop()})
+		if assert.NoError(t, err) {
+			assert.Eventually(t, func() bool { return len(i.database.problems()) == 0 }, testrun.Timeout, 10*time.Millisecond)
+			i.Close()
+		}
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(testrun.Timeout):
+		require.Fail(t, "start or stop waits for the attempt")
+	}
 }

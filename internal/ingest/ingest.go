@@ -160,8 +160,13 @@ func Open(opts Options) (*Ingest, error) {
 	return i, nil
 }
 
+// firstWait is how long the start waits for NATS. Until then nobody answers at /livez, and no signal ends the
+// start.
+const firstWait = time.Second
+
 func (i *Ingest) connect() error {
 	o := account.Options(i.opts.Config.NATS, "ingest")
+	o.InitialConnectTimeout = firstWait
 	o.Hooks = i.hooks()
 	o, err := o.Resolve()
 	if err != nil {
@@ -367,8 +372,9 @@ func (i *Ingest) Failed() <-chan error { return i.failed }
 // Other messages are redelivered, to this or another ingest.
 func (i *Ingest) Close() {
 	i.cancel()
-	i.wait.Wait()
-	i.nc.Close()
+	// nats.go answers nothing during an attempt to connect: up to 5 s per server that does not answer.
+	within(i.opts.Config.StopTimeout+closeTimeout, i.wait.Wait)
+	within(closeTimeout, i.nc.Close)
 	i.database.close()
 	i.tracing.Close(context.Background())
 }

@@ -17,7 +17,8 @@ import (
 type Connections struct {
 	log zerolog.Logger
 
-	mu      sync.Mutex
+	writing sync.Mutex              // acquired before mu, so that lines are in the order of the changes
+	mu      sync.Mutex              // not held while a line is written: /readyz waits for it
 	control bool                    // the control connection is up
 	failing map[string]conn.Problem // by client id
 	logged  map[string]bool         // by the problem's text
@@ -39,14 +40,13 @@ func (l *Connections) Hooks(lane string) conn.Hooks {
 
 // set records the problem of a lane's connection; nil: none.
 func (l *Connections) set(lane string, p *conn.Problem) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p == nil {
-		delete(l.failing, lane)
-	} else {
-		l.failing[lane] = *p
-	}
-	l.write()
+	l.change(func() {
+		if p == nil {
+			delete(l.failing, lane)
+		} else {
+			l.failing[lane] = *p
+		}
+	})
 }
 
 // Forget removes a closed lane.
@@ -71,30 +71,45 @@ func (l *Connections) anyHas(text string) bool {
 
 // ControlIs records whether the control connection is up.
 func (l *Connections) ControlIs(connected bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.control = connected
-	l.write()
+	l.change(func() { l.control = connected })
 }
 
-// write logs new and resolved problems. The caller holds l.mu.
-func (l *Connections) write() {
+// change applies a change, then logs new and resolved problems.
+func (l *Connections) change(apply func()) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	for _, line := range l.changed(apply) {
+		line()
+	}
+}
+
+// changed returns the lines to write after a change.
+func (l *Connections) changed(apply func()) (lines []func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	apply()
 	for lane, p := range l.failing {
 		text := p.Error()
 		if l.control && !l.logged[text] {
 			l.logged[text] = true
-			l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
-				Str("problem", text).Func(advice.Field(advice.For(p))).Msg("lane not connected to nats")
+			lines = append(lines, func() {
+				l.log.Warn().Str("component", "nats").Str("lane", lane).Str("kind", p.Kind.String()).Str("cause", p.Cause.String()).
+					Str("problem", text).Func(advice.Field(advice.For(p))).Msg("lane not connected to nats")
+			})
 		}
 	}
 	for text := range l.logged {
-		if !l.anyHas(text) {
-			delete(l.logged, text)
-			if l.control {
+		if l.anyHas(text) {
+			continue
+		}
+		delete(l.logged, text)
+		if l.control {
+			lines = append(lines, func() {
 				l.log.Info().Str("component", "nats").Str("problem", text).Msg("all lanes connected to nats again")
-			}
+			})
 		}
 	}
+	return lines
 }
 
 // Problem returns the reason why the lane is not connected. failing is false if it is connected, or
