@@ -206,7 +206,7 @@ func (b *Bridge) startLanes(run context.Context) {
 	}
 }
 
-// isElsewhere reports whether a lane is not open on this replica.
+// isElsewhere reports whether the partition of a lane is not leased by this replica.
 func (b *Bridge) isElsewhere(clientID string) bool {
 	for _, u := range b.lanes {
 		if u.plan.ClientID == clientID {
