@@ -17,6 +17,7 @@ import (
 	"mqtt-nats-bridge/internal/health"
 	"mqtt-nats-bridge/internal/leafnode"
 	"mqtt-nats-bridge/internal/plan"
+	"mqtt-nats-bridge/internal/sleep"
 	"mqtt-nats-bridge/internal/streamstatus"
 	"mqtt-nats-bridge/internal/tracing"
 	"mqtt-nats-bridge/jetstream/conn"
@@ -144,8 +145,12 @@ func (b *Bridge) startStreams(ctx, run context.Context) error {
 		b.control.streams.Clear() // their state is not checked
 		b.control.looked.Store(true)
 	}
-	time.AfterFunc(b.control.lookTimeout, func() { b.control.looked.Store(true) }) // in case only control cannot connect
-	if b.leaf != nil {                                                             // lanes store locally, independent of the hub
+	b.wait.Go(func() {
+		if sleep.For(run, b.control.lookTimeout) {
+			b.control.looked.Store(true) // perhaps only control cannot connect
+		}
+	})
+	if b.leaf != nil { // lanes store locally, independent of the hub
 		b.wait.Go(func() { b.leaf.Run(run) })
 		return nil
 	}

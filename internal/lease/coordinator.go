@@ -70,7 +70,7 @@ type Coordinator struct {
 	lapsed    map[string]bool   // lost by expiry: no other replica can have been connected
 	standby   bool              // see Replica.Standby
 	probe     probe
-	leaving   context.Context // set by Close; nil: not stopping
+	leaving   context.Context // of Close, whose work the loop does; nil: not stopping
 	abandoned int
 	status    Status // events and counts; report adds the rest
 }

@@ -32,7 +32,7 @@ var ErrNoConsumer = errors.New("does not exist")
 
 type worker struct {
 	*Workers
-	handlerCtx context.Context // of the handler
+	handlerCtx context.Context // of all handlers of one Run: outlasts Run's own by the stop timeout
 
 	consumer       natsjs.Consumer // nil: to be looked up
 	ackWait        time.Duration
