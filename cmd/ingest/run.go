@@ -49,27 +49,36 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 	log = progress.Before(log)
 	log.Info().Str("version", p.Build.Version).Str("revision", p.Build.Commit).
 		Str("database", c.Database.URL.String()).Str("nats", c.NATS.URL.String()).Msg("starting")
-	return cli.Failed(log, serve(ctx, p, c, progress, log, level, again))
+	s := service{program: p, log: log, level: level, again: again}
+	return cli.Failed(log, s.serve(ctx, c, progress))
+}
+
+// service is one run of the daemon.
+type service struct {
+	*program
+	log   zerolog.Logger
+	level *cli.Level       // of log
+	again <-chan os.Signal // SIGHUP: reload
 }
 
 // serve runs ingest until ctx ends or it fails.
-func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.Progress, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) error {
+func (s *service) serve(ctx context.Context, c *config.Ingest, progress *ingest.Progress) error {
 	// Listen first: if this fails, ingest must not migrate tables or pull messages.
 	listener, err := endpoint.Listen(c.Admin.Listen)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	i, err := ingest.Open(ingest.Options{Config: c, Log: log, Version: p.Build.Version})
+	i, err := ingest.Open(ingest.Options{Config: c, Log: s.log, Version: s.Build.Version})
 	if err != nil {
 		return err
 	}
-	server := listener.Serve(i, log)
+	server := listener.Serve(i, s.log)
 	// Close last: /livez and /readyz report the progress of the shutdown.
 	defer server.Close()
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
-	reloads.Go(func() { reload(reloading, p, i, log, level, again) })
+	reloads.Go(func() { s.reload(reloading, i) })
 	err = progress.Show(ctx, i)
 	stop()
 	reloads.Wait()
@@ -77,21 +86,21 @@ func serve(ctx context.Context, p *program, c *config.Ingest, progress *ingest.P
 	if err == nil {
 		cause = context.Cause(ctx)
 	}
-	log.Info().Str("cause", cause.Error()).Msg("stopping, a second signal terminates immediately")
+	s.log.Info().Str("cause", cause.Error()).Msg("stopping, a second signal terminates immediately")
 	i.Close()
-	log.Info().Msg("stopped")
+	s.log.Info().Msg("stopped")
 	return err
 }
 
 // reload reads file, environment and flags again at each SIGHUP until ctx ends.
-func reload(ctx context.Context, p *program, i *ingest.Ingest, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) {
+func (s *service) reload(ctx context.Context, i *ingest.Ingest) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-again:
-			cli.Reload(log, p.Load, func(c *config.Ingest) (changed, restart []string, err error) {
-				if err := level.Set(c.Log); err != nil {
+		case <-s.again:
+			cli.Reload(s.log, s.Load, func(c *config.Ingest) (changed, restart []string, err error) {
+				if err := s.level.Set(c.Log); err != nil {
 					return nil, nil, err
 				}
 				changed, restart = i.Reload(c)

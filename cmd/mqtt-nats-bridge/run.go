@@ -46,7 +46,16 @@ func (runCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	announce(log, c, p.Build)
-	return cli.Failed(log, serve(ctx, p, c, log, level, again))
+	s := service{program: p, log: log, level: level, again: again}
+	return cli.Failed(log, s.serve(ctx, c))
+}
+
+// service is one run of the daemon.
+type service struct {
+	*program
+	log   zerolog.Logger
+	level *cli.Level       // of log
+	again <-chan os.Signal // SIGHUP: reload
 }
 
 func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
@@ -60,7 +69,7 @@ func announce(log zerolog.Logger, c *config.Config, build cli.Build) {
 }
 
 // serve runs the bridge until ctx ends or it fails.
-func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger, level *cli.Level, again <-chan os.Signal) error {
+func (s *service) serve(ctx context.Context, c *config.Config) error {
 	// Listen first: a second bridge on this host must fail here, before it takes over the sessions
 	// of the first.
 	listener, err := endpoint.Listen(c.Admin.Listen)
@@ -68,26 +77,26 @@ func serve(ctx context.Context, p *program, c *config.Config, log zerolog.Logger
 		return err
 	}
 	defer listener.Close()
-	b, err := daemon.Open(ctx, daemon.Options{Config: c, Log: log, Version: p.Build.Version})
+	b, err := daemon.Open(ctx, daemon.Options{Config: c, Log: s.log, Version: s.Build.Version})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
-		return stop(ctx, b, log)
+		return stop(ctx, b, s.log)
 	}
 	if err != nil {
 		return err
 	}
-	server := admin.Serve(listener, b, log)
+	server := admin.Serve(listener, b, s.log)
 	// Close last: /livez and /readyz report the progress of the shutdown.
 	defer server.Close()
 	for {
 		select {
 		case <-ctx.Done():
-			return stop(ctx, b, log)
+			return stop(ctx, b, s.log)
 		case err := <-b.Failed():
-			return errors.Join(err, stop(ctx, b, log))
-		case <-again:
-			cli.Reload(log, p.Load, func(c *config.Config) (changed, restart []string, err error) {
+			return errors.Join(err, stop(ctx, b, s.log))
+		case <-s.again:
+			cli.Reload(s.log, s.Load, func(c *config.Config) (changed, restart []string, err error) {
 				if changed, restart, err = b.Reload(c); err == nil {
-					err = level.Set(c.Log)
+					err = s.level.Set(c.Log)
 				}
 				return changed, restart, err
 			})
